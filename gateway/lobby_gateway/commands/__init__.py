@@ -1,0 +1,1 @@
+"""Commands of `lobby` that need no control plane."""

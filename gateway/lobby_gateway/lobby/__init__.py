@@ -1,0 +1,1 @@
+"""The lobby process: one origin connection, at most `seats` clients."""

@@ -1,0 +1,1 @@
+"""Sockets, tasks and timers around the core. Decides nothing."""

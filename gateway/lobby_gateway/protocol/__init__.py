@@ -1,0 +1,1 @@
+"""Bytes to events and back: frames, handshakes, compression, trunk. No I/O."""

@@ -1,0 +1,167 @@
+"""A message to the bytes of its frame, once; and messages that belong together in one run of bytes.
+
+A server's frames are not masked (RFC 6455 §5.1), so a frame as it came from an origin is, byte for byte, the frame that
+every client gets. `Batch` is that run of bytes: one read's worth of whole, unfragmented, uncompressed data frames.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from enum import IntEnum
+from itertools import pairwise
+from struct import Struct
+
+from websockets.frames import apply_mask  # C where its extension is built
+
+_U16 = Struct("!BBH")
+_U64 = Struct("!BBQ")
+
+
+class Opcode(IntEnum):
+    """Frame opcodes (RFC 6455 §5.2)."""
+
+    CONT = 0x0
+    TEXT = 0x1
+    BINARY = 0x2
+    CLOSE = 0x8
+    PING = 0x9
+    PONG = 0xA
+
+
+FIN = 0x80
+RSV1 = 0x40
+MASKED = 0x80
+
+
+def frame(opcode: int, payload: bytes | memoryview, *, rsv1: bool = False) -> bytes:
+    """One whole frame as a server sends it: FIN set, no mask. `rsv1` marks a deflated payload (RFC 7692 §6)."""
+    return b"".join((header(opcode, len(payload), rsv1=rsv1), payload))
+
+
+def header(opcode: int, length: int, *, rsv1: bool = False) -> bytes:
+    """The header of an unmasked, unfragmented frame with a payload of `length` bytes."""
+    first = FIN | (RSV1 if rsv1 else 0) | opcode
+    if length < 126:
+        return bytes((first, length))
+    if length < 1 << 16:
+        return _U16.pack(first, 126, length)
+    return _U64.pack(first, 127, length)
+
+
+def masked_frame(opcode: int, payload: bytes | memoryview) -> bytes:
+    """One whole frame as a client sends it: FIN set, with a fresh random mask (RFC 6455 §5.3)."""
+    plain = header(opcode, len(payload))
+    mask = os.urandom(4)
+    return b"".join((plain[:1], bytes((plain[1] | MASKED,)), plain[2:], mask, apply_mask(bytes(payload), mask)))
+
+
+def close_payload(code: int, reason: str = "") -> bytes:
+    """Payload of a close frame; the reason is cut to the 123 bytes that fit a control frame (RFC 6455 §5.5)."""
+    text = reason.encode()[:123]
+    while text and (text[-1] & 0xC0) == 0x80 and text != reason.encode():  # a character cut in two goes whole
+        text = text[:-1]
+    if len(text) < len(reason.encode()) and text and text[-1] >= 0xC0:
+        text = text[:-1]
+    return code.to_bytes(2, "big") + text
+
+
+def header_size(data: bytes, start: int) -> int:
+    """Size of the header of the unmasked frame at `start` of `data`."""
+    length = data[start + 1]
+    return 2 if length < 126 else 4 if length == 126 else 10
+
+
+class Batch:
+    """Messages that arrived together: whole server frames, one after the other, in one `bytes`.
+
+    Attributes:
+        data: the frames.
+        ends: offset in `data` behind each frame; `len(ends)` messages.
+    """
+
+    __slots__ = ("_frames", "data", "ends")
+
+    def __init__(self, data: bytes, ends: Sequence[int]) -> None:
+        self.data = data
+        self.ends = ends
+        self._frames: tuple[bytes, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def __repr__(self) -> str:
+        return f"<Batch of {len(self)} messages, {len(self.data)} bytes>"
+
+    @classmethod
+    def of(cls, frames: Sequence[bytes]) -> Batch:
+        """A batch of frames that are whole already."""
+        ends: list[int] = []
+        end = 0
+        for each in frames:
+            end += len(each)
+            ends.append(end)
+        return cls(b"".join(frames), ends)
+
+    @classmethod
+    def scan(cls, data: bytes) -> Batch:
+        """A batch of frames whose ends are not known yet; the frames come from one of our own processes.
+
+        Raises:
+            ValueError: `data` does not end where a frame ends.
+        """
+        ends: list[int] = []
+        at = 0
+        size = len(data)
+        try:
+            while at < size:
+                length = data[at + 1]
+                if length < 126:
+                    at += 2 + length
+                elif length == 126:
+                    at += 4 + int.from_bytes(data[at + 2 : at + 4], "big")
+                else:
+                    at += 10 + int.from_bytes(data[at + 2 : at + 10], "big")
+                ends.append(at)
+        except IndexError:
+            at = -1
+        if at != size:
+            raise ValueError(f"{size} bytes of frames do not end where a frame ends")
+        return cls(data, ends)
+
+    @property
+    def frames(self) -> tuple[bytes, ...]:
+        """Each message's frame; cut once, then shared by all clients that are behind."""
+        if self._frames is None:
+            if len(self.ends) == 1:
+                self._frames = (self.data,)
+            else:
+                data = self.data
+                self._frames = tuple(data[a:b] for a, b in pairwise((0, *self.ends)))
+        return self._frames
+
+    def payload(self, index: int) -> memoryview:
+        """Payload of one message, not copied. Negative indices count from the end."""
+        ends = self.ends
+        index = range(len(ends))[index]
+        start = ends[index - 1] if index else 0
+        return memoryview(self.data)[start + header_size(self.data, start) : ends[index]]
+
+    def opcode(self, index: int) -> int:
+        """Opcode of one message: `Opcode.TEXT` or `Opcode.BINARY`."""
+        ends = self.ends
+        index = range(len(ends))[index]
+        return self.data[ends[index - 1] if index else 0] & 0x0F
+
+    def after(self, count: int) -> Batch:
+        """The same batch without its first `count` messages."""
+        if count == 0:
+            return self
+        start = self.ends[count - 1]
+        return Batch(self.data[start:], [end - start for end in self.ends[count:]])
+
+    def before(self, count: int) -> Batch:
+        """Only the first `count` messages."""
+        if count >= len(self.ends):
+            return self
+        return Batch(self.data[: self.ends[count - 1]] if count else b"", self.ends[:count])

@@ -12,7 +12,10 @@ from enum import IntEnum
 from itertools import pairwise
 from struct import Struct
 
-from websockets.frames import apply_mask  # C where its extension is built
+try:  # the compiled form is optional in websockets, too
+    from websockets.speedups import apply_mask
+except ImportError:
+    from websockets.utils import apply_mask
 
 _U16 = Struct("!BBH")
 _U64 = Struct("!BBQ")
@@ -58,12 +61,8 @@ def masked_frame(opcode: int, payload: bytes | memoryview) -> bytes:
 
 def close_payload(code: int, reason: str = "") -> bytes:
     """Payload of a close frame; the reason is cut to the 123 bytes that fit a control frame (RFC 6455 §5.5)."""
-    text = reason.encode()[:123]
-    while text and (text[-1] & 0xC0) == 0x80 and text != reason.encode():  # a character cut in two goes whole
-        text = text[:-1]
-    if len(text) < len(reason.encode()) and text and text[-1] >= 0xC0:
-        text = text[:-1]
-    return code.to_bytes(2, "big") + text
+    text = reason.encode()[:123].decode(errors="ignore")  # a character cut in two goes whole
+    return code.to_bytes(2, "big") + text.encode()
 
 
 def header_size(data: bytes, start: int) -> int:

@@ -1,0 +1,363 @@
+"""One client's socket: what it sends us, and what it could not take yet.
+
+The fast path does not come here: the message bus calls `send` of a client that has nothing pending, directly. Only when
+the socket takes less than all, the rest of the frame and a mailbox of whole frames are kept, and the event loop tells
+when there is room. RFC 6455 is spoken on a plain non-blocking socket, since a transport per client costs more memory than
+all the rest of a client, and a tenth of the speed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from bisect import bisect_right
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from lobby_gateway import close_codes
+from lobby_gateway.close_codes import Close as CloseCode
+from lobby_gateway.core.mailbox import Mailbox
+from lobby_gateway.protocol.deflate import Inflater
+from lobby_gateway.protocol.frames import Batch, Opcode, close_payload, frame
+from lobby_gateway.protocol.parser import Close, FrameParser, Message, Ping, Violation
+
+if TYPE_CHECKING:
+    from lobby_gateway.net.message_bus import MessageBus
+
+READ_BYTES = 65536
+_PING = frame(Opcode.PING, b"")
+
+# What the closing handshake waits for once our close frame is out.
+_OPEN = 0
+_AWAIT_ANSWER = 1  # we began: the client's close frame
+_ANSWERED = 2  # the client began: nothing, the socket is closed
+_VIOLATED = 3  # nothing that it sends is read as frames any more: its end of the TCP connection
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientPolicy:
+    """How the clients of one Lobby are served; one object shared by all of them.
+
+    Attributes:
+        mailbox_messages: most messages that wait for one client.
+        disconnect_when_full: close a client whose mailbox overflows instead of dropping its oldest message.
+        max_message_bytes: largest message accepted from a client.
+        ping_seconds: a client that was silent for so long is pinged; 0: never.
+        ping_timeout_seconds: a pinged client that stays silent for so long is closed.
+        close_timeout_seconds: how long the answer to our close frame is waited for.
+    """
+
+    mailbox_messages: int = 16
+    disconnect_when_full: bool = False
+    max_message_bytes: int = 65536
+    ping_seconds: float = 25.0
+    ping_timeout_seconds: float = 20.0
+    close_timeout_seconds: float = 5.0
+
+
+class ClientOwner(Protocol):
+    """Whoever accepted the client: a lobby's or a greeter's router."""
+
+    def client_message(self, client: ClientConnection, opcode: int, payload: bytes) -> None:
+        """A whole message came from the client."""
+
+    def client_closed(self, client: ClientConnection, label: str) -> None:
+        """The client is gone; called once. `label` is one of `close_codes.CLOSE_LABELS`."""
+
+
+class ClientConnection:
+    """A client after its handshake. Its socket is owned, and closed, here.
+
+    Attributes:
+        send: the socket's own `send`, for the message bus only, and only while `pending` is false.
+        pending: something waits for room in the socket.
+        deflate: permessage-deflate was negotiated.
+        bus: the message bus it is attached to, if any.
+        owner: is told what happens to it.
+        dropped: messages of this client that were dropped.
+        context: for the owner.
+    """
+
+    __slots__ = (
+        "_closing", "_control", "_deadline", "_fd", "_heard", "_label", "_loop", "_mailbox", "_parser", "_pinged", "_policy",
+        "_rest", "_sock", "_writing", "bus", "context", "deflate", "dropped", "owner", "pending", "send",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        policy: ClientPolicy,
+        owner: ClientOwner,
+        deflate: bool = False,
+        context: object = None,
+    ) -> None:
+        self._sock = sock
+        self._fd = sock.fileno()
+        self._loop = loop
+        self._policy = policy
+        self._parser = FrameParser(
+            masked=True,
+            max_message_bytes=policy.max_message_bytes,
+            deflate=Inflater(policy.max_message_bytes) if deflate else None,
+        )
+        self._mailbox: Mailbox | None = None
+        self._rest: memoryview | None = None  # of the frame that went out in part
+        self._control = b""  # whole control frames that go out at the next frame boundary
+        self._closing = _OPEN  # otherwise a close frame is out, or on its way: no data frame may follow
+        self._deadline: asyncio.TimerHandle | None = None
+        self._label = ""
+        self._writing = False
+        self._heard = loop.time()
+        self._pinged = 0.0
+        self.send: Callable[[bytes], int] = sock.send
+        self.pending = False
+        self.deflate = deflate
+        self.bus: MessageBus | None = None
+        self.owner = owner
+        self.dropped = 0
+        self.context = context
+        loop.add_reader(self._fd, self._readable)
+
+    @property
+    def closed(self) -> bool:
+        """The socket is closed."""
+        return self._fd < 0
+
+    @property
+    def closing(self) -> bool:
+        """The closing handshake has begun, or the socket is closed."""
+        return self._closing != _OPEN or self._fd < 0
+
+    @property
+    def waiting_messages(self) -> int:
+        """Messages in the mailbox."""
+        return len(self._mailbox) if self._mailbox is not None else 0
+
+    # What goes out
+
+    def deliver(self, batch: Batch) -> int:
+        """Sends a batch (already deflated if `deflate`), or keeps what the socket doesn't take; returns messages dropped."""
+        if self.pending:
+            return self.wait(batch.frames)
+        try:
+            sent = self.send(batch.data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self._lost()
+            return 0
+        return self.kept(batch, sent) if sent != len(batch.data) else 0
+
+    def kept(self, batch: Batch, sent: int) -> int:
+        """Keeps what is left of a batch of which the socket took `sent` bytes; returns how many messages were dropped."""
+        index = bisect_right(batch.ends, sent)  # the first message that is not out whole
+        if sent > (batch.ends[index - 1] if index else 0):
+            self._rest = memoryview(batch.data)[sent : batch.ends[index]]
+            index += 1
+        if self.bus is not None:
+            self.bus.stats.deliveries += index
+        self._wait_for_room()
+        return self.wait(batch.frames[index:])
+
+    def wait(self, frames: tuple[bytes, ...]) -> int:
+        """Puts frames into the mailbox; returns how many messages were dropped for them."""
+        if self._closing or not frames:
+            return 0
+        if self._mailbox is None:
+            self._mailbox = Mailbox(self._policy.mailbox_messages)
+        dropped = self._mailbox.put(frames)
+        if dropped:
+            self.dropped += dropped
+            if self._policy.disconnect_when_full:
+                self.close(close_codes.TOO_SLOW)
+        return dropped
+
+    def feed(self, leftover: bytes) -> None:
+        """Takes bytes that came in the same read as the handshake."""
+        if leftover:
+            self._received(leftover)
+
+    def close(self, close: CloseCode, reason: str | None = None) -> None:
+        """Begins the closing handshake (RFC 6455 §7.1.2): what waits in the mailbox is let go, a begun frame is finished."""
+        if self.closing:
+            return
+        text = close.reason if reason is None else reason
+        self._begin_close(_AWAIT_ANSWER, frame(Opcode.CLOSE, close_payload(close.code, text)), close.label)
+
+    def abort(self, label: str = close_codes.LOST) -> None:
+        """Closes the socket at once."""
+        if self._fd < 0:
+            return
+        loop, fd = self._loop, self._fd
+        self._fd = -1
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+        loop.remove_reader(fd)
+        if self._writing:
+            loop.remove_writer(fd)
+        self._sock.close()
+        self._mailbox = self._rest = None
+        self._control = b""
+        if self.bus is not None:
+            self.bus.detach(self)
+        self.owner.client_closed(self, self._label or label)
+
+    def check(self, now: float) -> None:
+        """Pings a client that was silent for long, and gives one up that does not answer (called now and then)."""
+        policy = self._policy
+        if self.closing or not policy.ping_seconds:
+            return
+        if self._pinged:
+            if now - self._pinged >= policy.ping_timeout_seconds:
+                self.close(close_codes.PING_TIMEOUT)
+        elif now - self._heard >= policy.ping_seconds:
+            self._pinged = now
+            self._send_control(_PING)
+
+    def _begin_close(self, closing: int, close_frame: bytes, label: str) -> None:
+        self._closing = closing
+        self._label = self._label or label
+        self._mailbox = None
+        if self.bus is not None:
+            self.bus.detach(self)
+        self._deadline = self._loop.call_later(self._policy.close_timeout_seconds, self.abort)
+        self._send_control(close_frame)
+        if not self.pending:
+            self._close_is_out()
+
+    def _close_is_out(self) -> None:
+        if self._fd < 0:
+            return
+        if self._closing == _ANSWERED:  # the server closes the TCP connection first (RFC 6455 §7.1.1)
+            self.abort()
+        elif self._closing == _VIOLATED:
+            # Closing a socket with unread bytes would be a reset, and lose the close frame: only our half is closed.
+            try:
+                self._sock.shutdown(socket.SHUT_WR)
+            except OSError:
+                self._lost()
+
+    def _send_control(self, data: bytes) -> None:
+        if self.pending:
+            self._control += data
+            return
+        try:
+            sent = self.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self._lost()
+            return
+        if sent != len(data):
+            if sent:
+                self._rest = memoryview(data)[sent:]
+            else:
+                self._control = data
+            self._wait_for_room()
+
+    def _wait_for_room(self) -> None:
+        self.pending = True
+        self._writing = True
+        self._loop.add_writer(self._fd, self._writable)
+
+    def _writable(self) -> None:
+        delivered = 0
+        try:
+            while True:
+                if self._rest is not None:
+                    sent = self.send(self._rest)  # type: ignore[arg-type]
+                    if sent != len(self._rest):
+                        self._rest = self._rest[sent:]
+                        break
+                    self._rest = None
+                if self._control:
+                    data: bytes = self._control
+                    self._control = b""
+                elif self._mailbox:
+                    data = self._mailbox.take()
+                    delivered += 1
+                else:
+                    self._caught_up()
+                    break
+                self._rest = memoryview(data)  # until it is out, it is the begun frame
+        except BlockingIOError:
+            pass  # the socket is full again; we are called when it has room
+        except OSError:
+            self._lost()
+        if delivered and self.bus is not None:
+            self.bus.stats.deliveries += delivered
+
+    def _caught_up(self) -> None:
+        self.pending = False
+        self._writing = False
+        self._loop.remove_writer(self._fd)
+        if self.bus is not None:
+            self.bus.caught_up(self, self._mailbox.high_water if self._mailbox is not None else 0)
+        self._mailbox = None
+        if self._closing:
+            self._close_is_out()
+
+    # What comes in
+
+    def _readable(self) -> None:
+        try:
+            data = self._sock.recv(READ_BYTES)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            self._lost()
+            return
+        if not data:
+            self._lost()
+            return
+        self._received(data)
+
+    def _received(self, data: bytes) -> None:
+        self._heard = self._loop.time()
+        self._pinged = 0.0
+        pong: bytes | None = None
+        for event in self._parser.receive(data):
+            if isinstance(event, Message):
+                if not self._closing:
+                    self.owner.client_message(self, event.opcode, event.payload)
+            elif isinstance(event, Ping):
+                pong = event.payload  # only the latest of several needs an answer (RFC 6455 §5.5.3)
+            elif isinstance(event, Close):
+                self._closed_by_client(event)
+                return
+            elif isinstance(event, Violation):
+                self._violated(event)
+                return
+        if pong is not None and not self.closing:
+            self._pong(frame(Opcode.PONG, pong))
+
+    def _pong(self, data: bytes) -> None:
+        if self.pending and self._control:
+            self._control = data  # an earlier pong (or our ping) that never went out is replaced: a flood stays bounded
+        else:
+            self._send_control(data)
+
+    def _closed_by_client(self, event: Close) -> None:
+        if self._closing:  # the answer to ours
+            self.abort()
+            return
+        payload = b"" if event.code == 1005 else close_payload(event.code)
+        self._begin_close(_ANSWERED, frame(Opcode.CLOSE, payload), close_codes.BY_CLIENT)
+
+    def _violated(self, event: Violation) -> None:
+        if self._closing:
+            return
+        label = _LABEL_OF_VIOLATION.get(event.code, close_codes.PROTOCOL_ERROR.label)
+        self._begin_close(_VIOLATED, frame(Opcode.CLOSE, close_payload(event.code, event.reason)), label)
+
+    def _lost(self) -> None:
+        self.abort(close_codes.LOST)
+
+
+_LABEL_OF_VIOLATION = {
+    close.code: close.label for close in (close_codes.PROTOCOL_ERROR, close_codes.INVALID_DATA, close_codes.TOO_BIG)
+}

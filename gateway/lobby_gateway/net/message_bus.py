@@ -1,0 +1,163 @@
+"""One message to all clients: the hot path, the same in a lobby and in a greeter.
+
+A batch is framed once; a client with nothing pending gets it by one direct non-blocking `send`. There is no task, queue or
+callback per client and message. A client that is behind has its mailbox filled before the fast loop runs: the loop may move
+others there, and they must not get the batch twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import chain
+
+from lobby_gateway.net.client_connection import ClientConnection
+from lobby_gateway.protocol.deflate import deflate_batch
+from lobby_gateway.protocol.frames import Batch
+
+
+class BusStats:
+    """Plain counters of one or more buses, read when metrics are scraped.
+
+    Attributes:
+        messages: messages published.
+        bytes: bytes of their frames.
+        deliveries: messages handed to clients' sockets, whole or to their end.
+        delivered_bytes: bytes of the fast path's deliveries.
+        dropped: messages dropped from mailboxes.
+        high_water: most messages that ever waited for one client.
+    """
+
+    __slots__ = ("bytes", "deliveries", "delivered_bytes", "dropped", "high_water", "messages")
+
+    def __init__(self) -> None:
+        self.messages = 0
+        self.bytes = 0
+        self.deliveries = 0
+        self.delivered_bytes = 0
+        self.dropped = 0
+        self.high_water = 0
+
+
+class MessageBus:
+    """Hands each batch to all attached clients.
+
+    Attributes:
+        stats: counters; may be shared by several buses.
+    """
+
+    def __init__(self, stats: BusStats | None = None) -> None:
+        self.stats = stats or BusStats()
+        # Dictionaries as ordered sets: a client joins, leaves and falls behind in constant time.
+        self._ready: dict[ClientConnection, None] = {}
+        self._ready_deflated: dict[ClientConnection, None] = {}
+        self._behind: dict[ClientConnection, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._ready) + len(self._ready_deflated) + len(self._behind)
+
+    def __iter__(self) -> Iterator[ClientConnection]:
+        return iter(list(chain(self._ready, self._ready_deflated, self._behind)))
+
+    @property
+    def behind(self) -> int:
+        """Clients whose socket is full."""
+        return len(self._behind)
+
+    def attach(self, client: ClientConnection, replay: Sequence[Batch] = ()) -> None:
+        """Adds a client; it gets `replay` first, then everything that is published from now on."""
+        if client.closing:
+            return
+        if client.bus is not None:
+            raise ValueError("the client is attached to a bus")
+        client.bus = self
+        self._place(client)
+        for batch in replay:
+            if client.bus is not self:
+                return  # lost, or closed for being too slow
+            self._deliver(client, batch)
+
+    def detach(self, client: ClientConnection) -> None:
+        """Takes a client off; what waits in its mailbox stays with it."""
+        client.bus = None
+        self._ready.pop(client, None)
+        self._ready_deflated.pop(client, None)
+        self._behind.pop(client, None)
+
+    def caught_up(self, client: ClientConnection, high_water: int) -> None:
+        """A client that was behind has nothing pending any more."""
+        stats = self.stats
+        stats.high_water = max(stats.high_water, high_water)
+        self._behind.pop(client, None)
+        self._place(client)
+
+    def publish(self, batch: Batch) -> None:
+        """Gives a batch to every attached client."""
+        stats = self.stats
+        stats.messages += len(batch)
+        stats.bytes += len(batch.data)
+        deflated = deflate_batch(batch) if self._ready_deflated or self._any_behind_deflated() else batch
+        if self._behind:
+            for client in list(self._behind):
+                stats.dropped += client.wait((deflated if client.deflate else batch).frames)
+        if self._ready:
+            self._send(self._ready, batch)
+        if self._ready_deflated:
+            self._send(self._ready_deflated, deflated)
+
+    def sweep(self, now: float) -> None:
+        """Pings silent clients and gives up dead ones; to be called every few seconds."""
+        for client in self:
+            client.check(now)
+
+    def _send(self, ready: dict[ClientConnection, None], batch: Batch) -> None:
+        data = batch.data
+        size = len(data)
+        short: list[tuple[ClientConnection, int]] = []
+        for client in ready:
+            try:
+                sent = client.send(data)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                sent = -1
+            if sent != size:
+                short.append((client, sent))
+        stats = self.stats
+        whole = len(ready) - len(short)
+        stats.deliveries += whole * len(batch)
+        stats.delivered_bytes += whole * size
+        for client, sent in short:
+            if sent < 0:
+                client.abort()
+            else:
+                self._keep(client, batch, sent)
+
+    def _deliver(self, client: ClientConnection, batch: Batch) -> None:
+        if client.deflate:
+            batch = deflate_batch(batch)
+        was_pending = client.pending
+        self.stats.dropped += client.deliver(batch)
+        if client.pending and not was_pending and client.bus is self:
+            self._fall_behind(client)
+        elif not client.pending:
+            self.stats.deliveries += len(batch)
+
+    def _keep(self, client: ClientConnection, batch: Batch, sent: int) -> None:
+        self._fall_behind(client)
+        self.stats.dropped += client.kept(batch, sent)
+
+    def _fall_behind(self, client: ClientConnection) -> None:
+        self._ready.pop(client, None)
+        self._ready_deflated.pop(client, None)
+        self._behind[client] = None
+
+    def _place(self, client: ClientConnection) -> None:
+        if client.pending:
+            self._behind[client] = None
+        elif client.deflate:
+            self._ready_deflated[client] = None
+        else:
+            self._ready[client] = None
+
+    def _any_behind_deflated(self) -> bool:
+        return any(client.deflate for client in self._behind)

@@ -324,7 +324,7 @@ class Listener:
                 self.loop.remove_reader(self._sock.fileno())
                 self._resume = self.loop.call_later(_PAUSE_WITHOUT_DESCRIPTORS, self._resume_accepting)
                 return
-            sock.setblocking(False)  # noqa: FBT003
+            sock.setblocking(False)
             handshake = Handshake(self, sock, (address[0], address[1]), self.loop.time() + self.limits.timeout_seconds)
             if len(self._pending) >= self.limits.max_pending:
                 next(iter(self._pending)).refuse(close_codes.HANDSHAKE_TIMEOUT)

@@ -27,7 +27,7 @@ class BusStats:
         high_water: most messages that ever waited for one client.
     """
 
-    __slots__ = ("bytes", "deliveries", "delivered_bytes", "dropped", "high_water", "messages")
+    __slots__ = ("bytes", "delivered_bytes", "deliveries", "dropped", "high_water", "messages")
 
     def __init__(self) -> None:
         self.messages = 0

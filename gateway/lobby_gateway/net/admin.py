@@ -1,0 +1,217 @@
+"""The admin port: small HTTP/1.1 answers for probes, Prometheus, the lobby host and people. h11 speaks the protocol."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import h11
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+
+from lobby_gateway.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+REQUEST_TIMEOUT = 10.0
+MAX_BODY_BYTES = 65536
+MAX_CONNECTIONS = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdminRequest:
+    """A request.
+
+    Attributes:
+        method: `GET`, `HEAD` or `POST`.
+        path: without the query.
+        query: raw text behind `?`.
+        headers: by lower-case name.
+        body: at most `MAX_BODY_BYTES`.
+    """
+
+    method: str
+    path: str
+    query: str
+    headers: Mapping[str, str]
+    body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdminResponse:
+    """An answer.
+
+    Attributes:
+        status: HTTP status code.
+        body: its body.
+        content_type: media type of the body.
+        headers: more headers.
+    """
+
+    status: int = 200
+    body: bytes = b""
+    content_type: str = "text/plain; charset=utf-8"
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def json(cls, data: Any, status: int = 200) -> AdminResponse:  # noqa: ANN401  # any JSON value
+        """An answer of one JSON value."""
+        return cls(status=status, body=json.dumps(data).encode() + b"\n", content_type="application/json")
+
+    @classmethod
+    def text(cls, text: str, status: int = 200) -> AdminResponse:
+        """An answer of one line."""
+        return cls(status=status, body=text.encode() + b"\n")
+
+
+Handler = Callable[[AdminRequest], Awaitable[AdminResponse]]
+Routes = Mapping[tuple[str, str], Handler]
+
+
+def metrics_handler(registry: CollectorRegistry) -> Handler:
+    """A handler for `/metrics`: what the registry collects now, in the format that the scraper asks for."""
+
+    async def metrics(request: AdminRequest) -> AdminResponse:
+        encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        return AdminResponse(body=encode(registry), content_type=content_type)
+
+    return metrics
+
+
+def health_handlers(ready: Callable[[], str]) -> dict[tuple[str, str], Handler]:
+    """Handlers for `/healthz` (the loop runs) and `/readyz` (`ready` gives the reason why not; empty: ready)."""
+
+    async def healthz(_request: AdminRequest) -> AdminResponse:
+        return AdminResponse.text("ok")
+
+    async def readyz(_request: AdminRequest) -> AdminResponse:
+        why_not = ready()
+        return AdminResponse.text(why_not or "ok", 503 if why_not else 200)
+
+    return {("GET", "/healthz"): healthz, ("GET", "/readyz"): readyz}
+
+
+class AdminServer:
+    """Serves routes, given as `{(method, path): handler}`; `GET` routes answer `HEAD`, too."""
+
+    def __init__(self, routes: Routes) -> None:
+        self._routes = routes
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self, host: str, port: int) -> int:
+        """Listens; returns the port (a free one for 0).
+
+        Raises:
+            UserError: the address can't be listened on.
+        """
+        try:
+            self._server = await asyncio.start_server(self._connected, host, port)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise UserError(
+                f"--admin-port: {port} on {host} can't be listened on ({reason}); accepted: a free port"
+            ) from error
+        return int(self._server.sockets[0].getsockname()[1])
+
+    async def close(self) -> None:
+        """Stops listening and ends the connections."""
+        if self._server is None:
+            return
+        self._server.close()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._server.wait_closed()
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101  # a callback of start_server runs in a task
+        self._tasks.add(task)
+        try:
+            if len(self._tasks) <= MAX_CONNECTIONS:
+                await self._serve(reader, writer)
+        except (ConnectionError, TimeoutError):
+            pass  # the peer left, or said nothing for long
+        except asyncio.CancelledError:
+            pass  # close() ends the connections; there is nobody to tell
+        finally:
+            self._tasks.discard(task)
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = h11.Connection(h11.SERVER)
+        while True:
+            try:
+                async with asyncio.timeout(REQUEST_TIMEOUT):
+                    request = await _read_request(connection, reader)
+            except h11.RemoteProtocolError as error:
+                await _write(connection, writer, AdminResponse.text(str(error), error.error_status_hint), head=False)
+                return
+            if request is None:
+                return
+            response = await self._answer(request)
+            await _write(connection, writer, response, head=request.method == "HEAD")
+            if connection.our_state is not h11.DONE or connection.their_state is not h11.DONE:
+                return
+            connection.start_next_cycle()
+
+    async def _answer(self, request: AdminRequest) -> AdminResponse:
+        method = "GET" if request.method == "HEAD" else request.method
+        handler = self._routes.get((method, request.path))
+        if handler is None:
+            methods = sorted(method for method, path in self._routes if path == request.path)
+            if methods:
+                return AdminResponse.text(f"{request.path} takes {', '.join(methods)}", 405)
+            paths = ", ".join(sorted({path for _, path in self._routes}))
+            return AdminResponse.text(f"{request.path[:100]} is not served here; served: {paths}", 404)
+        try:
+            return await handler(request)
+        except Exception:  # one broken answer must not end the process; it is logged with its traceback
+            logger.exception("the answer to a request failed", extra={"path": request.path})
+            return AdminResponse.text("internal error, see the log", 500)
+
+
+async def _read_request(connection: h11.Connection, reader: asyncio.StreamReader) -> AdminRequest | None:
+    head: h11.Request | None = None
+    body = b""
+    while True:
+        event = connection.next_event()
+        if event is h11.NEED_DATA:
+            connection.receive_data(await reader.read(65536))
+        elif isinstance(event, h11.Request):
+            head = event
+        elif isinstance(event, h11.Data):
+            body += event.data
+            if len(body) > MAX_BODY_BYTES:
+                raise h11.RemoteProtocolError("the body is too large", error_status_hint=413)
+        elif isinstance(event, h11.EndOfMessage) and head is not None:
+            path, _, query = head.target.decode("latin-1").partition("?")
+            headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in head.headers}
+            return AdminRequest(method=head.method.decode(), path=path, query=query, headers=headers, body=body)
+        else:
+            return None  # the connection was closed, or asked to become something else
+
+
+async def _write(
+    connection: h11.Connection, writer: asyncio.StreamWriter, response: AdminResponse, *, head: bool
+) -> None:
+    headers = {
+        "content-type": response.content_type,
+        "content-length": str(len(response.body)),
+        "cache-control": "no-store",
+        **response.headers,
+    }
+    data = connection.send(h11.Response(status_code=response.status, headers=list(headers.items()))) or b""
+    if not head:
+        data += connection.send(h11.Data(data=response.body)) or b""
+        data += connection.send(h11.EndOfMessage()) or b""
+    writer.write(data)
+    await writer.drain()

@@ -1,7 +1,7 @@
 """Every metric of lobby and greeter: one table, read by the code and the docs.
 
-The hot path keeps plain integers; they are read when Prometheus scrapes. No label without a bound: the values of every label are
-listed in a table of the code, and known values start at 0.
+The hot path keeps plain integers; they are read when Prometheus scrapes. No label without a bound: the values of every label
+are listed in a table of the code, and known values start at 0.
 """
 
 from __future__ import annotations

@@ -1,0 +1,385 @@
+"""Bytes to messages: frames, limits, UTF-8 (RFC 6455 §5 to §8).
+
+Two sides share one class. As a client of an origin (`masked=False`) it is the hot path: a read may bring a thousand small
+frames, which are the very bytes that all clients get. So whole frames are only measured, never cut, and their UTF-8 is
+checked all at once. As the server of our clients (`masked=True`) it is idle nearly always, so it holds nearly nothing.
+
+The text of a fragmented message is checked when the message is whole; RFC 6455 §8.1 lets an endpoint fail earlier, but
+does not ask for it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import TypeAlias
+
+from lobby_gateway.protocol.deflate import InflateError, Inflater
+from lobby_gateway.protocol.frames import FIN, MASKED, RSV1, Batch, Opcode, apply_mask, frame, header_size
+
+_TEXT_FRAME = FIN | Opcode.TEXT
+_BINARY_FRAME = FIN | Opcode.BINARY
+_OPCODES = frozenset(Opcode)
+_RSV2_RSV3 = 0x30
+_LENGTH = 0x7F
+_SEPARATOR = 0x0A  # any ASCII byte would do
+_OVER = -1
+
+# What may stand in a close frame: RFC 6455 §7.4.1 and IANA's registry; 3000 to 4999 beside them (§7.4.2).
+_CLOSE_CODES = frozenset({1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014})
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A whole message of a client, unmasked and inflated. `opcode` is `Opcode.TEXT` or `Opcode.BINARY`."""
+
+    opcode: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """A ping; to be answered by a pong with the same payload."""
+
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Pong:
+    """A pong, asked for or not."""
+
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """The peer's close frame; nothing comes after it. `code` is 1005 when the frame gave none (RFC 6455 §7.1.5)."""
+
+    code: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """The peer broke the protocol; nothing comes after it. The connection is to be closed with this code and reason."""
+
+    code: int
+    reason: str
+
+
+Event: TypeAlias = Batch | Message | Ping | Pong | Close | Violation
+
+
+class _ViolationError(Exception):
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+
+class _Fragments:
+    """A message whose last fragment has not come."""
+
+    __slots__ = ("data", "deflated", "opcode")
+
+    def __init__(self, opcode: int, deflated: bool) -> None:
+        self.opcode = opcode
+        self.deflated = deflated
+        self.data = bytearray()
+
+
+class FrameParser:
+    """Takes the bytes of one connection as they come, gives events.
+
+    Data messages come out as `Batch` (unmasked) or `Message` (masked). Between control frames all messages of one
+    `receive` are one batch, and frames that arrived whole are in it byte for byte.
+
+    Args:
+        masked: True on the server's side: frames must be masked; False on the client's: they must not be (§5.1).
+        max_message_bytes: largest payload of a message, fragments summed up, before and after inflating. It is enforced
+            when a header announces more, before the payload is kept.
+        deflate: set if permessage-deflate was negotiated. It has no state, so connections may share it.
+    """
+
+    __slots__ = ("_buffer", "_deflate", "_fragments", "_limit", "_masked", "_need")
+
+    def __init__(self, *, masked: bool, max_message_bytes: int, deflate: Inflater | None = None) -> None:
+        self._masked = masked
+        self._limit = max_message_bytes
+        self._deflate = deflate
+        self._buffer: bytearray | None = None  # a frame that is not whole
+        self._need = 0  # bytes of it to look again; `_OVER` after a close frame or a violation
+        self._fragments: _Fragments | None = None
+
+    def receive(self, data: bytes) -> list[Event]:
+        """The events that `data` completes, in order. After a `Close` or a `Violation` there are no more."""
+        if self._need:
+            if self._buffer is None:
+                return []
+            self._buffer += data
+            if len(self._buffer) < self._need:
+                return []
+            data = bytes(self._buffer)
+            self._buffer = None
+            self._need = 0
+        events: list[Event] = []
+        try:
+            at = self._read(data, events)
+        except _ViolationError as violation:
+            events.append(Violation(violation.code, violation.reason))
+            self._need = _OVER
+        if self._need > 0:
+            self._buffer = bytearray(memoryview(data)[at:])
+        elif self._need == _OVER:
+            self._fragments = None
+        return events
+
+    def _read(self, data: bytes, events: list[Event]) -> int:
+        """Reads frames up to one that is not whole, and returns where that one starts."""
+        runs: list[tuple[bytes, list[int]]] = []
+        at = 0
+        size = len(data)
+        try:
+            while at < size and not self._need:
+                if not self._masked and self._fragments is None:
+                    ends, wide, binaries = _scan(data, at, self._limit)
+                    if ends:
+                        run = data[at : ends[-1]]
+                        if at:
+                            ends = [end - at for end in ends]
+                            wide = [start - at for start in wide]
+                        at += len(run)
+                        if len(binaries) < len(ends) and not _texts_are_utf8(run, ends, wide, binaries):
+                            good = _count_valid(run, ends)
+                            if good:
+                                runs.append((run[: ends[good - 1]], ends[:good]))
+                            raise _ViolationError(1007, "text is not UTF-8")
+                        runs.append((run, ends))
+                        continue
+                at = self._read_frame(data, at, events, runs)
+        finally:
+            _flush(runs, events)
+        return at
+
+    def _read_frame(self, data: bytes, at: int, events: list[Event], runs: list[tuple[bytes, list[int]]]) -> int:
+        """Reads the frame at `at`, of any kind, and returns where it ends; `at` if it is not whole."""
+        there = len(data) - at
+        if there < 2:
+            self._need = 2
+            return at
+        first = data[at]
+        opcode = first & 0x0F
+        self._check_header(first, data[at + 1])
+        length = data[at + 1] & _LENGTH
+        start = at + 2
+        if length > 125:
+            size = 2 if length == 126 else 8
+            if there < 2 + size:
+                self._need = 2 + size
+                return at
+            length = int.from_bytes(data[start : start + size], "big")
+            start += size
+            if length >> 63 or length < (126 if size == 2 else 1 << 16):
+                raise _ViolationError(1002, "length is not encoded in its shortest form")
+        kept = len(self._fragments.data) if self._fragments is not None else 0
+        if opcode < Opcode.CLOSE and kept + length > self._limit:
+            raise _ViolationError(1009, f"message of more than {self._limit} bytes")
+        if self._masked:
+            start += 4
+        end = start + length
+        if end > len(data):
+            self._need = end - at
+            return at
+        payload = data[start:end]
+        if self._masked:
+            payload = apply_mask(payload, data[start - 4 : start])
+        if opcode < Opcode.CLOSE:
+            self._data_frame(first, payload, events, runs)
+        else:
+            _flush(runs, events)
+            events.append(self._control_frame(opcode, payload))
+        return end
+
+    def _check_header(self, first: int, second: int) -> None:
+        """Judges the first two bytes of a frame by RFC 6455 §5.2 to §5.5."""
+        opcode = first & 0x0F
+        if opcode not in _OPCODES:
+            raise _ViolationError(1002, "reserved opcode")
+        if bool(second & MASKED) != self._masked:
+            raise _ViolationError(1002, "unmasked frame" if self._masked else "masked frame")
+        # RSV1 marks the first frame of a deflated message and no other (RFC 7692 §6).
+        if first & _RSV2_RSV3 or (
+            first & RSV1 and (self._deflate is None or opcode not in (Opcode.TEXT, Opcode.BINARY))
+        ):
+            raise _ViolationError(1002, "reserved bit")
+        if opcode >= Opcode.CLOSE:
+            if not first & FIN:
+                raise _ViolationError(1002, "fragmented control frame")
+            if second & _LENGTH > 125:
+                raise _ViolationError(1002, "control frame of more than 125 bytes")
+        elif opcode == Opcode.CONT:
+            if self._fragments is None:
+                raise _ViolationError(1002, "continuation of no message")
+        elif self._fragments is not None:
+            raise _ViolationError(1002, "message inside a fragmented message")
+
+    def _data_frame(self, first: int, payload: bytes, events: list[Event], runs: list[tuple[bytes, list[int]]]) -> None:
+        opcode = first & 0x0F
+        deflated = bool(first & RSV1)
+        fragments = self._fragments
+        if fragments is not None:
+            fragments.data += payload
+            if not first & FIN:
+                return
+            self._fragments = None
+            opcode, deflated, payload = fragments.opcode, fragments.deflated, bytes(fragments.data)
+        elif not first & FIN:
+            self._fragments = _Fragments(opcode, deflated)
+            self._fragments.data += payload
+            return
+        if deflated:
+            assert self._deflate is not None  # noqa: S101  # else its header was refused
+            try:
+                payload = self._deflate.inflate(payload)
+            except InflateError as error:
+                raise _ViolationError(error.code, str(error)) from error
+            if len(payload) > self._limit:
+                raise _ViolationError(1009, f"message of more than {self._limit} bytes")
+        if opcode == Opcode.TEXT and not _is_utf8(payload):
+            raise _ViolationError(1007, "text is not UTF-8")
+        if self._masked:
+            events.append(Message(opcode, payload))
+        else:
+            framed = frame(opcode, payload)
+            runs.append((framed, [len(framed)]))
+
+    def _control_frame(self, opcode: int, payload: bytes) -> Event:
+        if opcode == Opcode.PING:
+            return Ping(payload)
+        if opcode == Opcode.PONG:
+            return Pong(payload)
+        self._need = _OVER
+        return _parse_close(payload)
+
+
+def _scan(data: bytes, begin: int, limit: int) -> tuple[list[int], list[int], list[int]]:
+    """Measures the whole, plain data frames from `begin` on, up to the first byte that is anything else.
+
+    This is the tight loop: what it does costs on each message of a burst. Whatever it doesn't take is judged by
+    `FrameParser._read_frame`.
+
+    Returns:
+        The end of each frame; the start of each one with an extended length; the indices of binary ones.
+    """
+    ends: list[int] = []
+    wide: list[int] = []
+    binaries: list[int] = []
+    append = ends.append
+    at = begin
+    size = len(data)
+    short = min(126, limit + 1)
+    try:
+        while at < size:
+            first = data[at]
+            if first != _TEXT_FRAME:
+                if first != _BINARY_FRAME:
+                    break
+                binaries.append(len(ends))
+            length = data[at + 1]
+            if length < short:
+                at += 2 + length
+            elif length == 126:
+                length = data[at + 2] << 8 | data[at + 3]
+                if not 126 <= length <= limit:
+                    break
+                wide.append(at)
+                at += 4 + length
+            elif length == 127:
+                length = int.from_bytes(data[at + 2 : at + 10], "big")
+                if not 1 << 16 <= length <= limit:
+                    break
+                wide.append(at)
+                at += 10 + length
+            else:
+                break
+            append(at)
+    except IndexError:  # a header is cut off
+        pass
+    if at > size:
+        ends.pop()
+    # The last of each may belong to a frame that is not whole.
+    if wide and wide[-1] == (ends[-1] if ends else begin):
+        wide.pop()
+    if binaries and binaries[-1] == len(ends):
+        binaries.pop()
+    return ends, wide, binaries
+
+
+def _texts_are_utf8(run: bytes, ends: list[int], wide: list[int], binaries: list[int]) -> bool:
+    """Whether each text of a run of frames is UTF-8, by one look at all of them.
+
+    Headers are overwritten with ASCII. ASCII bytes neither begin nor end a multi-byte character, so the whole is UTF-8 if
+    and only if each text is (a character cut in two by a frame's end is broken in the whole, too).
+    """
+    if len(ends) == 1:
+        return _is_utf8(run[header_size(run, 0) :])
+    plain = bytearray(run)
+    plain[0] = _SEPARATOR  # the length that follows is below 128: ASCII already
+    for end in ends[:-1]:
+        plain[end] = _SEPARATOR
+    for start in wide:
+        size = 2 if plain[start + 1] == 126 else 8
+        plain[start + 2 : start + 2 + size] = bytes(size)
+    for index in binaries:
+        start = ends[index - 1] if index else 0
+        plain[start : ends[index]] = bytes(ends[index] - start)
+    return _is_utf8(plain)
+
+
+def _count_valid(run: bytes, ends: list[int]) -> int:
+    """How many messages of a run come before the first text that is not UTF-8."""
+    start = 0
+    for index, end in enumerate(ends):
+        if run[start] == _TEXT_FRAME and not _is_utf8(run[start + header_size(run, start) : end]):
+            return index
+        start = end
+    return len(ends)
+
+
+def _is_utf8(text: bytes | bytearray) -> bool:
+    if text.isascii():
+        return True
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _flush(runs: list[tuple[bytes, list[int]]], events: list[Event]) -> None:
+    """Makes one batch of the messages that came since the last one."""
+    if not runs:
+        return
+    if len(runs) == 1:
+        events.append(Batch(*runs[0]))
+    else:
+        starts = accumulate((len(data) for data, _ in runs), initial=0)
+        ends = [start + end for start, (_, ends) in zip(starts, runs, strict=False) for end in ends]
+        events.append(Batch(b"".join(data for data, _ in runs), ends))
+    runs.clear()
+
+
+def _parse_close(payload: bytes) -> Close:
+    """Reads the payload of a close frame (RFC 6455 §5.5.1)."""
+    if not payload:
+        return Close(1005, "")
+    if len(payload) == 1:
+        raise _ViolationError(1002, "close frame with half a code")
+    try:
+        reason = payload[2:].decode()
+    except UnicodeDecodeError as error:
+        raise _ViolationError(1007, "reason of a close frame is not UTF-8") from error
+    code = int.from_bytes(payload[:2], "big")
+    if code not in _CLOSE_CODES and not 3000 <= code < 5000:
+        raise _ViolationError(1002, "reserved close code")
+    return Close(code, reason)

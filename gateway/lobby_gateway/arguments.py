@@ -1,0 +1,200 @@
+"""Command lines: what is wrong is said in one line that names the option, the value and what is accepted; exit code 2."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import ipaddress
+import math
+import os
+import re
+import sys
+from collections.abc import Callable
+from typing import Generic, NoReturn, TypeVar
+from urllib.parse import urlsplit
+
+from lobby_gateway.errors import UserError
+
+T = TypeVar("T")
+
+
+class Accepted(Generic[T]):
+    """Reads the value of an option, for `type=` of argparse.
+
+    Attributes:
+        accepted: what is accepted, in a few words for people.
+    """
+
+    def __init__(self, read: Callable[[str], T], accepted: str) -> None:
+        self._read = read
+        self.accepted = accepted
+
+    def __call__(self, text: str) -> T:
+        """The value.
+
+        Raises:
+            argparse.ArgumentTypeError: one line on what is wrong and what is accepted.
+        """
+        try:
+            return self._read(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"{_shown(text)} {error}; accepted: {self.accepted}") from error
+
+
+def _shown(text: str) -> str:
+    if not text:
+        return "the empty text"
+    plain = text.encode("unicode_escape").decode("ascii") if not text.isprintable() else text
+    return plain if len(plain) <= 100 else f"{plain[:97]}..."
+
+
+def _bounded(value: float, least: float, most: float) -> None:
+    if value < least:
+        raise ValueError("is too small")
+    if value > most:
+        raise ValueError("is too large")
+
+
+def whole(least: int, most: int) -> Accepted[int]:
+    """A whole number within bounds."""
+
+    def read(text: str) -> int:
+        if not re.fullmatch(r"[+-]?[0-9]{1,30}", text):
+            raise ValueError("is no whole number")
+        _bounded(int(text), least, most)
+        return int(text)
+
+    return Accepted(read, f"{least} to {most}")
+
+
+def number(least: float, most: float) -> Accepted[float]:
+    """A number within bounds."""
+
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if math.isnan(value):
+            raise ValueError("is no number")
+        _bounded(value, least, most)
+        return value
+
+    return Accepted(read, f"{least:g} to {most:g}")
+
+
+def port(*, free: bool = True) -> Accepted[int]:
+    """A TCP port; with `free`, 0 stands for any free one."""
+    accepted = whole(0 if free else 1, 65535)
+    accepted.accepted += " (0: a free one)" if free else ""
+    return accepted
+
+
+def _websocket_url(text: str) -> str:
+    if re.search(r"[\s\x00-\x1f\x7f]", text):
+        raise ValueError("has a space or control character in it")
+    try:
+        parts = urlsplit(text)
+        host, _ = parts.hostname, parts.port  # reading the port checks it
+    except ValueError as error:
+        raise ValueError(f"is no URL ({error})") from error
+    if parts.scheme not in {"ws", "wss"}:
+        raise ValueError(f"has the scheme {parts.scheme}" if "://" in text else "has no scheme")
+    if not host:
+        raise ValueError("has no host")
+    if parts.fragment:
+        raise ValueError("has a fragment")
+    return text
+
+
+def websocket_url() -> Accepted[str]:
+    """The URL of a WebSocket server (RFC 6455, section 3: `ws` or `wss`, a host, no fragment)."""
+    return Accepted(_websocket_url, "ws://host[:port]/path or wss://host[:port]/path")
+
+
+def _name(text: str) -> str:
+    if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", text):
+        raise ValueError("is no name")
+    return text
+
+
+def name() -> Accepted[str]:
+    """The name of a Lobby: a DNS label, as Kubernetes takes it (RFC 1123)."""
+    return Accepted(_name, "1 to 63 of a-z, 0-9 and -, first and last no -")
+
+
+def _address(text: str) -> str:
+    if text == "localhost":
+        return "127.0.0.1"
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise ValueError("is no IP address") from None
+
+
+def address() -> Accepted[str]:
+    """An IP address to listen on; `localhost` is `127.0.0.1`."""
+    return Accepted(_address, "an IP address of this machine, such as 127.0.0.1, 0.0.0.0 or ::")
+
+
+def cannot_listen(error: OSError, host: str, port: int, option: str = "--port") -> UserError:
+    """What to tell a person whose address and port can't be listened on.
+
+    Args:
+        error: what the system said.
+        host: the address.
+        port: the port.
+        option: of the command line, by which the port was given.
+    """
+    if error.errno == errno.EADDRINUSE:
+        return UserError(f"{option}: {port} is in use on {host}; accepted: a free port")
+    if error.errno == errno.EADDRNOTAVAIL:
+        return UserError(f"--host: {host} is no address of this machine; accepted: {address().accepted}")
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    return UserError(f"{option}: {port} on {host} can't be listened on ({reason}); accepted: a free port")
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """A parser whose complaint is one line, without usage, in words that name the option and what it accepts."""
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        kwargs.setdefault("allow_abbrev", False)
+        super().__init__(*args, **kwargs)  # type: ignore[arg-type]  # argparse's own signature, unchanged
+
+    def error(self, message: str) -> NoReturn:
+        """Prints the line and exits with 2."""
+        print(f"{self.prog}: {self._line(message)}", file=sys.stderr)  # noqa: T201
+        sys.exit(2)
+
+    def _line(self, message: str) -> str:
+        if found := re.fullmatch(r"argument (\S+): (.*)", message, re.DOTALL):
+            option, problem = found[1].split("/")[-1], found[2]
+            if problem.startswith("expected "):
+                return f"{option}: a value is missing{self._accepted(option)}"
+            if other := re.fullmatch(r"not allowed with argument (\S+)", problem):
+                return f"{option}: can't be given together with {other[1].split('/')[-1]}; accepted: one of the two"
+            if choice := re.match(r"invalid choice: '?(.*?)'? \(choose from (.*)\)$", problem):
+                choices = choice[2].replace("'", "")
+                return f"{option}: {_shown(choice[1])} is unknown; accepted: {choices}"
+            if problem.startswith("ignored explicit argument"):
+                return f"{option}: takes no value; accepted: {option} alone"
+            return f"{option}: {problem}"
+        if found := re.fullmatch(r"unrecognized arguments: (.*)", message, re.DOTALL):
+            shown = (a for a in self._actions if a.option_strings and a.help != argparse.SUPPRESS)
+            options = ", ".join(action.option_strings[-1] for action in shown)
+            return f"{_shown(found[1])}: is unknown; accepted: {options}"
+        if found := re.fullmatch(r"the following arguments are required: (.*)", message):
+            return f"{found[1]}: is missing{self._accepted(found[1])}"
+        if found := re.fullmatch(r"one of the arguments (.*) is required", message):
+            options = ", ".join(option.split("/")[-1] for option in found[1].split())
+            return f"nothing says where the stream comes from; accepted: one of {options}"
+        return message
+
+    def _accepted(self, option: str) -> str:
+        for action in self._actions:
+            if option in {*action.option_strings, action.dest, action.metavar}:
+                if isinstance(action.type, Accepted):
+                    return f"; accepted: {action.type.accepted}"
+                if action.choices:
+                    return f"; accepted: {', '.join(map(str, action.choices))}"
+        return ""

@@ -1,0 +1,245 @@
+"""The laws of the queue for seats, against lobbies that grant, refuse, drain, fail and answer late."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from lobby_gateway.core.candidates import (
+    NEVER,
+    Candidates,
+    CandidateTimes,
+    Claim,
+    LobbyId,
+    OpenLobby,
+    Rank,
+    Refusal,
+    Waiter,
+)
+
+TIMES = CandidateTimes()
+WAIT = 15.0
+DELAYS = st.sampled_from([0.0, 0.001, 0.3, 1.0, 2.5, 20.0])
+
+
+@dataclass
+class Lobby:
+    """A lobby as it is: the authority on its seats."""
+
+    id: LobbyId
+    seats: int
+    taken: int = 0
+    draining: bool = False
+    unanswered: list[Claim] = field(default_factory=list)
+    occupants: set[int] = field(default_factory=set)  # our clients
+
+
+class CandidatesMachine(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 100.0
+        self.queue: Candidates[int] = Candidates(wait_seconds=WAIT, times=TIMES)
+        self.lobbies: dict[LobbyId, Lobby] = {}
+        self.waiting: dict[int, Waiter[int]] = {}  # in the order in which they came
+        self.since: dict[int, float] = {}
+        self.fate: Counter[str] = Counter()
+        self.arrived = 0
+        self.made = 0
+
+    @initialize(count=st.integers(1, 4), seats=st.integers(1, 6))
+    def start(self, count: int, seats: int) -> None:
+        for _ in range(count):
+            self.new_lobby(seats)
+
+    # What happens around
+
+    @precondition(lambda self: len(self.lobbies) < 6)
+    @rule(seats=st.integers(1, 6))
+    def new_lobby(self, seats: int) -> None:
+        self.made += 1
+        lobby = Lobby(LobbyId(f"x-{self.made}", f"h:{self.made}"), seats)
+        self.lobbies[lobby.id] = lobby
+
+    @rule(old=st.booleans())
+    def directory(self, old: bool) -> None:
+        """News, sometimes so old that all lobbies look empty."""
+        lobbies = self.lobbies.values()
+        self.queue.update([OpenLobby(b.id, 0 if old else b.taken, b.seats) for b in lobbies if not b.draining])
+
+    @rule(count=st.integers(1, 8))
+    def arrive(self, count: int) -> None:
+        for _ in range(count):
+            self.arrived += 1
+            self.enter(self.arrived, Rank.NEW)
+
+    @rule(data=st.data())
+    def leave_the_queue(self, data: st.DataObject) -> None:
+        if self.waiting:
+            client = data.draw(st.sampled_from(list(self.waiting)))
+            waiter = self.waiting.pop(client)
+            self.queue.leave(waiter)
+            if waiter.rank is Rank.MOVING:
+                self.give_back(client)
+            self.fate["left"] += 1
+
+    @rule(data=st.data())
+    def leave_a_seat(self, data: st.DataObject) -> None:
+        seated = [c for b in self.lobbies.values() for c in b.occupants if c not in self.waiting]
+        if seated:
+            self.give_back(data.draw(st.sampled_from(seated)))
+            self.fate["left"] += 1
+
+    @rule(data=st.data())
+    def others_take_seats(self, data: st.DataObject) -> None:
+        lobby = self.draw_lobby(data)
+        lobby.taken += data.draw(st.integers(0, max(0, lobby.seats - lobby.taken)))
+
+    @rule(data=st.data(), most=st.integers(0, 6))
+    def answer(self, data: st.DataObject, most: int) -> None:
+        """A lobby answers a claim, perhaps too late, perhaps with less than it could."""
+        asked = [b for b in self.lobbies.values() if b.unanswered]
+        if asked:
+            self.grant(data.draw(st.sampled_from(asked)), most)
+
+    @rule(data=st.data(), come_back=st.booleans())
+    def trunk_ends(self, data: st.DataObject, come_back: bool) -> None:
+        lobby = self.draw_lobby(data)
+        lobby.unanswered.clear()
+        lobby.taken -= len(lobby.occupants)
+        self.queue.failed(lobby.id, self.now, come_back=come_back)
+        lost, lobby.occupants = sorted(lobby.occupants), set()
+        for client in lost:
+            moving = self.waiting.pop(client, None)
+            if moving is not None:
+                self.queue.leave(moving)
+            self.enter(client, Rank.LOST)
+
+    @rule(data=st.data())
+    def drain(self, data: st.DataObject) -> None:
+        lobby = self.draw_lobby(data)
+        if not lobby.draining:
+            lobby.draining = True
+            self.queue.draining(lobby.id, self.now)
+            for client in sorted(lobby.occupants):
+                self.enter(client, Rank.MOVING, lobby.id)
+
+    @rule()
+    def empty_lobbies_go(self) -> None:
+        for lobby in [b for b in self.lobbies.values() if b.draining and not b.occupants and not b.unanswered]:
+            del self.lobbies[lobby.id]
+        self.directory(old=False)
+
+    @rule(seconds=DELAYS)
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
+        for waiter in self.queue.expired(self.now):
+            assert self.now - self.since[waiter.client] >= WAIT
+            assert waiter.rank is not Rank.MOVING
+            assert self.waiting.pop(waiter.client) is waiter
+            self.fate["expired"] += 1
+
+    @rule()
+    def claim(self) -> None:
+        claims = self.queue.claims(self.now)
+        if claims:
+            assert self.queue.claimed <= len(self.waiting)
+        assert len({claim.lobby for claim in claims}) == len(claims)
+        for claim in claims:
+            assert claim.seats > 0
+            if claim.lobby in self.lobbies:
+                self.lobbies[claim.lobby].unanswered.append(claim)
+            else:
+                self.queue.failed(claim.lobby, self.now)  # refused: nobody listens there any more
+
+    # What it is made of
+
+    def draw_lobby(self, data: st.DataObject) -> Lobby:
+        if not self.lobbies:
+            self.new_lobby(3)
+        return self.lobbies[data.draw(st.sampled_from(list(self.lobbies)))]
+
+    def enter(self, client: int, rank: Rank, leaving: LobbyId | None = None) -> None:
+        self.waiting[client] = self.queue.wait(client, rank, self.now, leaving=leaving)
+        self.since[client] = self.now
+
+    def give_back(self, client: int) -> None:
+        [lobby] = [b for b in self.lobbies.values() if client in b.occupants]
+        lobby.occupants.remove(client)
+        lobby.taken -= 1
+        self.queue.released(lobby.id, 1)
+
+    def grant(self, lobby: Lobby, most: int = 99) -> None:
+        claim = lobby.unanswered.pop(0)
+        free = 0 if lobby.draining else max(0, lobby.seats - lobby.taken)
+        seats = min(claim.seats, free, most)
+        refusal = None if seats == claim.seats else Refusal.DRAINING if lobby.draining else Refusal.FULL
+        lobby.taken += seats
+        seated = self.queue.granted(lobby.id, claim.number, seats, refusal, self.now)
+        assert len(seated.clients) + seated.surplus == seats
+        lobby.taken -= seated.surplus
+        eligible = [w for rank in Rank for w in self.waiting.values() if w.rank is rank and w.leaving != lobby.id]
+        assert list(seated.clients) == [waiter.client for waiter in eligible[:seats]], "first come, first served"
+        for client in seated.clients:
+            if self.waiting.pop(client).rank is Rank.MOVING:
+                self.give_back(client)
+            lobby.occupants.add(client)
+
+    # The laws
+
+    @invariant()
+    def nobody_is_lost_or_seated_twice(self) -> None:
+        seats = Counter(client for lobby in self.lobbies.values() for client in lobby.occupants)
+        assert not seats or max(seats.values()) == 1
+        moving = {client for client, waiter in self.waiting.items() if waiter.rank is Rank.MOVING}
+        assert moving <= set(seats)
+        assert not (set(self.waiting) - moving) & set(seats)
+        assert len(set(self.waiting) | set(seats)) + self.fate.total() == self.arrived
+
+    @invariant()
+    def the_queue_knows_who_waits(self) -> None:
+        assert len(self.queue) == len(self.waiting)
+        assert self.queue.unseated == sum(waiter.rank is not Rank.MOVING for waiter in self.waiting.values())
+
+    @invariant()
+    def seats_add_up(self) -> None:
+        for lobby in self.lobbies.values():
+            assert self.queue.held(lobby.id) == len(lobby.occupants)
+            assert lobby.taken <= lobby.seats
+
+    @invariant()
+    def whoever_waits_without_a_claim_is_woken(self) -> None:
+        if self.queue.unseated:
+            wake = self.queue.wake_at(self.now)
+            assert wake is not None
+            assert wake <= max(w.deadline for w in self.waiting.values() if w.deadline < NEVER)
+
+    def teardown(self) -> None:
+        """However it came to this: with room and lobbies that answer, everyone who waits is seated before the deadline."""
+        for lobby in self.lobbies.values():
+            lobby.unanswered.clear()
+        self.new_lobby(self.arrived + 1)
+        self.directory(old=False)
+        limit = self.now + 2 * TIMES.claim + 2 * TIMES.suspect_max
+        waiting = set(self.waiting)
+        for _ in range(500):
+            self.claim()
+            for lobby in self.lobbies.values():
+                while lobby.unanswered:
+                    self.grant(lobby)
+            if not self.waiting:
+                break
+            wake = self.queue.wake_at(self.now)
+            if wake is None:
+                break
+            self.now = max(wake, self.now)
+            self.time_passes(0)
+        assert not self.waiting
+        assert self.now <= limit, waiting
+
+
+CandidatesMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestCandidates = CandidatesMachine.TestCase

@@ -58,8 +58,10 @@ def parser() -> ArgumentParser:
         ("", "nothing says where the stream comes from; accepted: one of --origin, --demo"),
         (
             "--demo --sea 1",
-            "--sea 1: is unknown; accepted: "
-            + "--help, --seats, --rate, --host, --port, --name, --style, --plain, --origin, --demo",
+            (
+                "--sea 1: is unknown; accepted: "
+                "--help, --seats, --rate, --host, --port, --name, --style, --plain, --origin, --demo"
+            ),
         ),
     ],
 )
@@ -122,8 +124,10 @@ def test_a_long_value_is_cut_in_the_complaint() -> None:
         (errno.EADDRINUSE, "--port: 80 is in use on 10.0.0.1; accepted: a free port"),
         (
             errno.EADDRNOTAVAIL,
-            "--host: 10.0.0.1 is no address of this machine; "
-            + "accepted: an IP address of this machine, such as 127.0.0.1, 0.0.0.0 or ::",
+            (
+                "--host: 10.0.0.1 is no address of this machine; "
+                "accepted: an IP address of this machine, such as 127.0.0.1, 0.0.0.0 or ::"
+            ),
         ),
         (errno.EACCES, "--port: 80 on 10.0.0.1 can't be listened on (Permission denied); accepted: a free port"),
     ],

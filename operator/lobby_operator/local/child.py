@@ -1,0 +1,211 @@
+"""One child process: start it, learn its ports, tell it things on standard input, end it.
+
+A child is in a process group of its own, so that Ctrl-C in a terminal reaches the parent alone, which then ends the
+children in order. Its standard input is a pipe that only the parent holds: however the parent ends, the child reads the
+end of it and ends, too. A child that is stopped at that moment can't read; its group is then orphaned, and the kernel
+wakes it and hangs it up (POSIX, "orphaned process group": SIGHUP, SIGCONT).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from lobby_gateway.errors import LobbyGatewayError
+
+logger = logging.getLogger(__name__)
+
+LogLine = Callable[[str], None]
+
+MAX_LINE_BYTES = 65536
+_KEPT = frozenset(
+    {
+        *("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR"),
+        *("SSL_CERT_FILE", "SSL_CERT_DIR"),
+        *("LOBBY_LOG_STYLE", "LOBBY_LOG_LEVEL"),
+    }
+)
+
+
+class ChildFailedError(LobbyGatewayError):
+    """A child ended, or said nothing, before it listened."""
+
+
+def child_environment(environment: Mapping[str, str], names: Iterable[str] = (), **added: str) -> dict[str, str]:
+    """The few variables that a child needs: what Python itself reads, and those asked for by name.
+
+    Args:
+        environment: of the parent.
+        names: further variables to hand on, where they are set.
+        added: variables to set.
+    """
+    wanted = _KEPT | set(names)
+    kept = {key: value for key, value in environment.items() if key in wanted or key.startswith("PYTHON")}
+    return {**kept, **added}
+
+
+class Child:
+    """A running child process; made by `start`.
+
+    Attributes:
+        name: for people, and in front of its log lines.
+        pid: its process id.
+    """
+
+    def __init__(self, name: str, process: asyncio.subprocess.Process) -> None:
+        self.name = name
+        self.pid = process.pid
+        self._process = process
+        self._latest: bytes | None = None
+        self._changed = asyncio.Event()
+        self._announced: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._exited: asyncio.Task[int] | None = None
+
+    @classmethod
+    async def start(
+        cls, name: str, arguments: Sequence[str], *, environment: Mapping[str, str], log: LogLine | None = None
+    ) -> Child:
+        """Starts `python <arguments>`.
+
+        Args:
+            name: for people.
+            arguments: behind the interpreter.
+            environment: all of its environment.
+            log: is called with each line of its standard error; None: it has the parent's standard error.
+        """
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *arguments,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=None if log is None else asyncio.subprocess.PIPE,
+            env=dict(environment),
+            process_group=0,
+            limit=MAX_LINE_BYTES,
+        )
+        child = cls(name, process)
+        child._tasks = [
+            asyncio.create_task(child._read_output(), name=f"output of {name}"),
+            asyncio.create_task(child._write_input(), name=f"input of {name}"),
+        ]
+        if log is not None:
+            child._tasks.append(asyncio.create_task(child._read_errors(log), name=f"log of {name}"))
+        child._exited = asyncio.create_task(child._wait(), name=f"exit of {name}")
+        return child
+
+    @property
+    def returncode(self) -> int | None:
+        """Its exit code, minus the number of the signal that ended it, or None while it runs."""
+        return self._process.returncode
+
+    async def listening(self, within: float) -> dict[str, Any]:
+        """Waits for the line by which it tells its ports.
+
+        Args:
+            within: seconds.
+
+        Raises:
+            ChildFailedError: it ended first, or took longer.
+        """
+        try:
+            async with asyncio.timeout(within):
+                return await asyncio.shield(self._announced)
+        except TimeoutError:
+            raise ChildFailedError(f"{self.name} does not listen after {within:g} s") from None
+
+    def send_latest(self, line: bytes) -> None:
+        """Writes a line to its standard input as soon as it reads; of several that wait only the last one is written."""
+        self._latest = line
+        self._changed.set()
+
+    def terminate(self) -> None:
+        """Asks it to end in order (SIGTERM)."""
+        if self.returncode is None:
+            self._process.terminate()
+
+    def kill(self) -> None:
+        """Ends it at once (SIGKILL), stopped or not."""
+        if self.returncode is None:
+            self._process.kill()
+
+    async def wait(self) -> int:
+        """Waits until it has ended; returns its exit code."""
+        assert self._exited is not None  # noqa: S101  # start() made it
+        return await asyncio.shield(self._exited)
+
+    async def stop(self, grace: float) -> int:
+        """Asks it to end, and ends it when it takes longer than `grace` seconds; returns its exit code."""
+        self.terminate()
+        try:
+            async with asyncio.timeout(grace):
+                return await self.wait()
+        except TimeoutError:
+            logger.warning("does not end: killed", extra={"child": self.name, "pid": self.pid, "seconds": grace})
+            self.kill()
+            return await self.wait()
+
+    async def _wait(self) -> int:
+        code = await self._process.wait()
+        for task in self._tasks[1:2]:  # nobody reads its input any more; what it still said is read to its end
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if not self._announced.done():
+            self._announced.set_exception(ChildFailedError(f"{self.name} ended with {describe_exit(code)}"))
+            self._announced.exception()  # whether or not anybody waits for it
+        return code
+
+    async def _read_output(self) -> None:
+        assert self._process.stdout is not None  # noqa: S101  # a pipe was asked for
+        async for line in _lines(self._process.stdout):
+            if self._announced.done():
+                continue
+            with contextlib.suppress(ValueError):
+                announced = json.loads(line)
+                if isinstance(announced, dict) and announced.get("event") == "listening":
+                    self._announced.set_result(announced)
+
+    async def _read_errors(self, log: LogLine) -> None:
+        assert self._process.stderr is not None  # noqa: S101  # a pipe was asked for
+        async for line in _lines(self._process.stderr):
+            log(line)
+
+    async def _write_input(self) -> None:
+        stdin = self._process.stdin
+        assert stdin is not None  # noqa: S101  # a pipe was asked for
+        # One line is in the pipe or on its way there, one waits: a child that does not read costs no more than that.
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            line, self._latest = self._latest, None
+            if line is not None:
+                try:
+                    stdin.write(line)
+                    await stdin.drain()
+                except ConnectionError:
+                    return  # it has ended; _wait tells
+
+
+async def _lines(reader: asyncio.StreamReader) -> AsyncIterator[str]:
+    """Lines of a pipe until its end; what is longer than a line may be comes in pieces."""
+    while True:
+        try:
+            line = await reader.readuntil(b"\n")
+        except asyncio.IncompleteReadError as error:
+            line = error.partial
+        except asyncio.LimitOverrunError as error:
+            line = await reader.read(error.consumed)
+        if not line:
+            return
+        yield line.decode(errors="replace").rstrip("\n")
+
+
+def describe_exit(code: int) -> str:
+    """An exit code, as asyncio gives it, for people."""
+    return f"exit code {code}" if code >= 0 else f"{signal.Signals(-code).name} ({signal.strsignal(-code)})"

@@ -1,0 +1,91 @@
+# `make demo` and `make test` need Python 3.11 or newer and make, nothing else: the rest is installed into .venv.
+# What each target does: `make help`.
+
+SHELL := /bin/sh
+.SHELLFLAGS := -eu -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+UV_VERSION := 0.13.9
+VENV := .venv
+BIN := $(VENV)/bin
+UV := VIRTUAL_ENV= UV_PROJECT_ENVIRONMENT=$(VENV) $(BIN)/uv
+SYNC := $(UV) sync --quiet --frozen --inexact --no-progress
+# An environment of its own: what a person's shell has set must not reach into it.
+unexport PYTHONPATH PYTHONHOME
+export PYTHONUNBUFFERED := 1
+
+# The first Python that is new enough and can make environments; otherwise a sentence, behind an exclamation mark.
+PYTHON ?=
+FIND_PYTHON = old=; for p in $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11 /usr/bin/python3); do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
+	if "$$p" -c 'import ensurepip, venv' 2>/dev/null; then echo "$$p"; exit; fi; \
+	old="!$$p makes no virtual environments (Debian, Ubuntu: apt install python3-venv)"; \
+	done; echo "$${old:-!$(or $(PYTHON),python3) is no Python 3.11 or newer; accepted: make $(MAKECMDGOALS) PYTHON=/path/to/one}"
+FOUND_PYTHON = $(shell $(FIND_PYTHON))
+CHECKED_PYTHON = $(if $(filter !%,$(FOUND_PYTHON)),$(error $(patsubst !%,%,$(FOUND_PYTHON))),$(FOUND_PYTHON))
+
+DEMO_FLAGS ?=
+PYTEST_FLAGS ?=
+
+.PHONY: help demo test check lint format tools clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+
+demo: $(VENV)/.runtime  ## a demo origin shared among clients: install, then `lobby up --demo`
+	@exec $(BIN)/lobby up --demo $(DEMO_FLAGS)
+
+test: lint  ## lint, and every test that this machine can run; ends with what was left out and why
+	@$(BIN)/pytest $(PYTEST_FLAGS)
+
+check: lint  ## lint, and the tests that start no process (seconds)
+	@$(BIN)/pytest tests/unit tests/property $(PYTEST_FLAGS)
+
+lint: $(VENV)/.dev  ## ruff, mypy --strict, import-linter
+	@$(BIN)/ruff check --quiet
+	@$(BIN)/ruff format --check --quiet || { echo "make lint: 'make format' mends the files above" >&2; exit 1; }
+	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/lint-imports --no-logo > $(VENV)/lint-imports.log || { cat $(VENV)/lint-imports.log >&2; exit 1; }
+	@echo "lint: ruff, mypy and import-linter have nothing to say"
+
+format: $(VENV)/.dev  ## lay the code out as the lint wants it
+	@$(BIN)/ruff check --quiet --fix-only
+	@$(BIN)/ruff format --quiet
+
+tools: .cache/npm/.installed  ## programs from npm that some tests run: an Ethereum node, a WebSocket client
+
+clean:  ## take away what the targets above made: environment, caches
+	@rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
+	@find gateway operator tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The environment: made by the first Python that is new enough, filled from uv.lock by uv. One that was made at another
+# place (a copied checkout) would run the code over there: it is made anew.
+ifneq ($(shell cat $(VENV)/.place 2>/dev/null || echo $(CURDIR)),$(CURDIR))
+$(BIN)/uv: FORCE
+.PHONY: FORCE
+FORCE:
+	@rm -rf $(VENV)
+endif
+
+$(BIN)/uv: Makefile
+	$(if $(shell test -x $(BIN)/python && echo there),,@echo "installing into $(VENV) (once) ..."; $(CHECKED_PYTHON) -m venv --clear $(VENV))
+	@$(BIN)/python -c 'import pip' 2>/dev/null || $(BIN)/python -m ensurepip > /dev/null
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@echo "$(CURDIR)" > $(VENV)/.place
+	@touch $@
+
+$(VENV)/.runtime: $(BIN)/uv pyproject.toml uv.lock
+	@$(SYNC) --no-dev
+	@touch $@
+
+$(VENV)/.dev: $(BIN)/uv pyproject.toml uv.lock
+	@$(SYNC) --all-extras --all-groups
+	@touch $@ $(VENV)/.runtime
+
+.cache/npm/.installed: tests/support/npm/package.json tests/support/npm/package-lock.json
+	@command -v npm > /dev/null || { echo "make tools: npm is not installed; accepted: Node.js 18 or newer with npm" >&2; exit 1; }
+	@mkdir -p .cache/npm
+	@cp tests/support/npm/package.json tests/support/npm/package-lock.json .cache/npm/
+	@cd .cache/npm && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@

@@ -1,0 +1,131 @@
+"""What `/proc` knows: whose processes run, and who is connected to a port. Linux only, as the product is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+_PROC = Path("/proc")
+ESTABLISHED = "01"
+LISTEN = "0A"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A process.
+
+    Attributes:
+        pid: its id.
+        parent: id of its parent.
+        state: `R`, `S`, `T`, `Z` …
+        command: its arguments.
+    """
+
+    pid: int
+    parent: int
+    state: str
+    command: tuple[str, ...]
+
+
+def process(pid: int) -> Found | None:
+    """One process; None when it is gone."""
+    try:
+        stat = (_PROC / str(pid) / "stat").read_text()
+        command = (_PROC / str(pid) / "cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    state, parent = stat.rpartition(")")[2].split()[:2]
+    return Found(
+        pid=pid,
+        parent=int(parent),
+        state=state,
+        command=tuple(part.decode(errors="replace") for part in command.split(b"\0")[:-1]),
+    )
+
+
+def processes() -> list[Found]:
+    """All processes."""
+    return [found for name in _PROC.iterdir() if name.name.isdigit() and (found := process(int(name.name)))]
+
+
+def descendants(pid: int) -> list[Found]:
+    """Children of a process, their children, and so on."""
+    everyone = processes()
+    result: list[Found] = []
+    parents = {pid}
+    while parents:
+        children = [found for found in everyone if found.parent in parents]
+        result += children
+        parents = {found.pid for found in children}
+    return result
+
+
+def marked(mark: str) -> list[Found]:
+    """Processes in whose environment a text stands: those that were started with it, and all that they started."""
+    result = []
+    for found in processes():
+        try:
+            environment = (_PROC / str(found.pid) / "environ").read_bytes()
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue  # gone meanwhile, or somebody else's
+        if mark.encode() in environment and found.state != "Z":
+            result.append(found)
+    return result
+
+
+def resident_bytes(pid: int) -> int:
+    """Resident memory of a process."""
+    for line in (_PROC / str(pid) / "status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) * 1024
+    raise ProcessLookupError(pid)
+
+
+def open_files(pid: int) -> int:
+    """How many descriptors a process has open."""
+    return len(list((_PROC / str(pid) / "fd").iterdir()))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connection:
+    """One end of a TCP connection on this machine."""
+
+    local_port: int
+    remote_port: int
+    state: str
+    inode: int
+
+
+def connections() -> list[Connection]:
+    """All TCP sockets of this machine, IPv4 and IPv6."""
+    result = []
+    for name in ("net/tcp", "net/tcp6"):
+        for line in (_PROC / name).read_text().splitlines()[1:]:
+            _, local, remote, state, *rest = line.split()
+            result.append(
+                Connection(
+                    local_port=int(local.rpartition(":")[2], 16),
+                    remote_port=int(remote.rpartition(":")[2], 16),
+                    state=state,
+                    inode=int(rest[5]),
+                )
+            )
+    return result
+
+
+def established(port: int) -> int:
+    """How many established connections the listener on a local port has."""
+    return sum(1 for each in connections() if each.local_port == port and each.state == ESTABLISHED)
+
+
+def listening_ports(pid: int) -> list[int]:
+    """TCP ports on which a process listens."""
+    inodes = set()
+    for entry in (_PROC / str(pid) / "fd").iterdir():
+        try:
+            target = str(entry.readlink())
+        except FileNotFoundError:
+            continue  # closed meanwhile
+        if target.startswith("socket:["):
+            inodes.add(int(target[8:-1]))
+    return sorted({each.local_port for each in connections() if each.state == LISTEN and each.inode in inodes})

@@ -1,0 +1,228 @@
+"""Processes of a test: started, listened to, stopped by their id, and none of them, or of their children, left over."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import shutil
+import signal
+import sys
+import uuid
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+
+from tests.support.proc import Found, marked
+from tests.support.waiting import until
+
+ROOT = Path(__file__).resolve().parents[2]
+LOBBY = str(Path(sys.executable).parent / "lobby")
+MARK = "LOBBY_TEST_MARK"
+KEEP_LINES = 400
+TERMINATE_DEADLINE = 20.0
+# Should the test process itself be killed, the kernel takes these along. Lobbies and greeters end with their parent on
+# their own, and that is tested: they are not started by this.
+WITH_PARENT = ("setpriv", "--pdeathsig", "KILL") if shutil.which("setpriv") else ()
+
+
+class Lines:
+    """The lines of one output of a process.
+
+    Attributes:
+        lines: the latest ones.
+        ended: the output was closed.
+    """
+
+    def __init__(self, reader: asyncio.StreamReader) -> None:
+        self.lines: list[str] = []
+        self.ended = False
+        self._reader = reader
+
+    async def pump(self) -> None:
+        """Collects lines until the output is closed."""
+        rest = b""
+        while data := await self._reader.read(65536):
+            *whole, rest = (rest + data).split(b"\n")
+            self.lines += [line.decode(errors="replace") for line in whole]
+            del self.lines[:-KEEP_LINES]
+        if rest:
+            self.lines.append(rest.decode(errors="replace"))
+        self.ended = True
+
+    def find(self, pattern: str) -> re.Match[str] | None:
+        """The first match in the lines so far."""
+        return next((found for line in self.lines if (found := re.search(pattern, line))), None)
+
+    @property
+    def text(self) -> str:
+        """All lines kept."""
+        return "\n".join(self.lines)
+
+
+class Process:
+    """A running process.
+
+    Attributes:
+        name: for failures.
+        mark: text in its environment and in that of all its children.
+        stdout: its standard output.
+        stderr: its standard error.
+    """
+
+    def __init__(self, name: str, mark: str, process: asyncio.subprocess.Process) -> None:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        self.name = name
+        self.mark = mark
+        self.stdout = Lines(process.stdout)
+        self.stderr = Lines(process.stderr)
+        self._process = process
+        self._pumps = [asyncio.create_task(lines.pump()) for lines in (self.stdout, self.stderr)]
+
+    @classmethod
+    async def start(
+        cls, name: str, *command: str, env: Mapping[str, str] | None = None, cwd: Path | None = None
+    ) -> Process:
+        """Starts a command; its standard input stays open until `stop`."""
+        mark = uuid.uuid4().hex
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            cwd=cwd or ROOT,
+            env={**os.environ, **(env or {}), MARK: mark},
+        )
+        return cls(name, mark, process)
+
+    @property
+    def pid(self) -> int:
+        """Its id."""
+        return self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """Its exit code; None while it runs, negative for a signal."""
+        return self._process.returncode
+
+    async def line(self, pattern: str, *, deadline: float = 20.0) -> re.Match[str]:
+        """Waits for a line of standard output that matches."""
+
+        def look() -> re.Match[str] | None:
+            found = self.stdout.find(pattern)
+            if found is None and self.stdout.ended:
+                raise AssertionError(f"no line matches {pattern!r}: {self.tail()}")
+            return found
+
+        found = await until(look, deadline=deadline, describe=lambda: f"a line {pattern!r}; {self.tail()}")
+        assert found is not None
+        return found
+
+    async def logged(self, pattern: str, *, deadline: float = 20.0) -> re.Match[str]:
+        """Waits for a line of standard error that matches."""
+        found = await until(
+            lambda: self.stderr.find(pattern), deadline=deadline, describe=lambda: f"a log {pattern!r}; {self.tail()}"
+        )
+        assert found is not None
+        return found
+
+    def send(self, number: signal.Signals) -> None:
+        """Sends a signal to this process alone."""
+        self._process.send_signal(number)
+
+    def close_stdin(self) -> None:
+        """Closes its standard input."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+
+    def write(self, text: str) -> None:
+        """Writes to its standard input."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(text.encode())
+
+    async def exited(self, *, deadline: float = TERMINATE_DEADLINE) -> int:
+        """Waits for its end; returns the exit code."""
+        try:
+            async with asyncio.timeout(deadline):
+                code = await self._process.wait()
+                await asyncio.gather(*self._pumps)
+        except TimeoutError:
+            raise AssertionError(f"runs after {deadline:g} s: {self.tail()}") from None
+        return code
+
+    async def stop(self, number: signal.Signals = signal.SIGTERM, *, deadline: float = TERMINATE_DEADLINE) -> int:
+        """Ends it by a signal; returns the exit code."""
+        if self.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self.send(number)
+        return await self.exited(deadline=deadline)
+
+    def left(self) -> list[Found]:
+        """Processes that it started, directly or not, and itself, as far as they run."""
+        return marked(self.mark)
+
+    async def nothing_left(self, *, deadline: float = 10.0) -> None:
+        """Waits until neither it nor anything that it started runs."""
+        await until(lambda: not self.left(), deadline=deadline, describe=lambda: f"left of {self.name}: {self.left()}")
+
+    async def destroy(self) -> None:
+        """Kills it and all that it started: after a failure, so that the next test has the machine for itself."""
+        for found in self.left():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(found.pid, signal.SIGKILL)
+        await self._process.wait()
+        for pump in self._pumps:
+            pump.cancel()
+        await asyncio.gather(*self._pumps, return_exceptions=True)
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+
+    def tail(self, lines: int = 40) -> str:
+        """The end of both outputs, for failures."""
+        out, err = "\n".join(self.stdout.lines[-lines:]), "\n".join(self.stderr.lines[-lines:])
+        return f"{self.name} (pid {self.pid}, exit code {self.returncode})\n--- stdout\n{out}\n--- stderr\n{err}\n---"
+
+
+@contextlib.asynccontextmanager
+async def running(
+    name: str,
+    *command: str,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    ends_with: Sequence[int] | None = (0,),
+    deadline: float = TERMINATE_DEADLINE,
+) -> AsyncIterator[Process]:
+    """A process for the time of a block; afterwards it is ended by SIGTERM, and nothing of it may be left.
+
+    Args:
+        name: for failures.
+        command: what to run.
+        env: more environment variables.
+        cwd: folder to run it in; by default that of the project.
+        ends_with: exit codes that are right; None: any.
+        deadline: seconds that it has for its end.
+    """
+    process = await Process.start(name, *command, env=env, cwd=cwd)
+    try:
+        try:
+            yield process
+        except Exception as error:
+            error.add_note(process.tail())
+            raise
+        code = await process.stop(deadline=deadline)
+        assert ends_with is None or code in ends_with, f"exit code {code}: {process.tail()}"
+        await process.nothing_left()
+    finally:
+        await process.destroy()
+
+
+async def finished(*command: str, env: Mapping[str, str] | None = None, deadline: float = 30.0) -> tuple[int, str, str]:
+    """Runs a command to its end; returns exit code, standard output, standard error."""
+    process = await Process.start(command[0], *command, env=env)
+    try:
+        process.close_stdin()
+        code = await process.exited(deadline=deadline)
+        return code, process.stdout.text, process.stderr.text
+    finally:
+        await process.destroy()

@@ -1,0 +1,433 @@
+"""Many WebSocket clients in one process, cheaply: an asyncio.Protocol each, over the sans-I/O half of `websockets`.
+
+None of our own code reads or writes here: what the clients see is what an implementation that isn't ours understands.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import socket
+import time
+from collections.abc import Iterable, Mapping
+from typing import Self
+from urllib.parse import urljoin
+
+from tests.support.tally import Sequence, Tally, by_seq
+from tests.support.waiting import until
+from websockets.client import ClientProtocol
+from websockets.datastructures import Headers
+from websockets.exceptions import InvalidHandshake
+from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
+from websockets.frames import Close, Frame, Opcode
+from websockets.http11 import Response
+from websockets.protocol import State
+from websockets.typing import Origin, Subprotocol
+from websockets.uri import parse_uri
+
+CONNECT_DEADLINE = 60.0
+MAX_REDIRECTS = 3
+MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+_DATA = frozenset({Opcode.TEXT, Opcode.BINARY, Opcode.CONT})
+
+
+class Client(asyncio.Protocol):
+    """One client, from its handshake to its end.
+
+    Attributes:
+        number: which of its swarm it is.
+        url: where it is connected, after redirects.
+        status: HTTP status of the last answer; None before it.
+        headers: headers of that answer.
+        body: body of an answer that is no 101.
+        error: why there was no answer.
+        tally: what it saw of the stream.
+        kept: its latest messages as (opcode, payload), as many as the swarm keeps.
+        close_code: code of the close it got; 1006 for a connection that ended without one, None while it is open.
+        close_reason: reason of that close.
+        opened_at: monotonic time of the 101.
+        last_at: monotonic time of the latest message, of the 101 before the first.
+        longest_silence: longest time in seconds from one message to the next, since the last `mark`.
+        handshake_seconds: from the begin of connecting to the answer.
+        pings: pings it answered.
+    """
+
+    def __init__(self, swarm: Swarm, number: int) -> None:
+        self._swarm = swarm
+        self.number = number
+        self.url = swarm.url
+        self.status: int | None = None
+        self.headers = Headers()
+        self.body = b""
+        self.error = ""
+        self.tally = Tally()
+        self.kept: collections.deque[tuple[Opcode, bytes]] = collections.deque(maxlen=swarm.keep)
+        self.close_code: int | None = None
+        self.close_reason = ""
+        self.opened_at = 0.0
+        self.last_at = 0.0
+        self.longest_silence = 0.0
+        self.handshake_seconds = 0.0
+        self.pings = 0
+        self._begun_at = 0.0
+        self._fragments: list[bytes] = []
+        self._opcode = Opcode.TEXT
+        self._protocol: ClientProtocol
+        self._transport: asyncio.Transport | None = None
+        self._answered: asyncio.Future[None] | None = None
+        self.ended = asyncio.Event()
+
+    @property
+    def is_open(self) -> bool:
+        """Upgraded, and not closed since."""
+        return self.status == 101 and self.close_code is None
+
+    @property
+    def was_connected(self) -> bool:
+        """It has or had a TCP connection."""
+        return self._transport is not None
+
+    @property
+    def subprotocol(self) -> str | None:
+        """What the server chose."""
+        return self._protocol.subprotocol
+
+    @property
+    def extensions(self) -> list[str]:
+        """Names of the extensions that were negotiated."""
+        return [extension.name for extension in self._protocol.extensions]
+
+    @property
+    def local_port(self) -> int:
+        """Its TCP port."""
+        assert self._transport is not None
+        return int(self._transport.get_extra_info("sockname")[1])
+
+    def silence(self, now: float) -> float:
+        """Longest silence since the last `mark`, the one that lasts included."""
+        return max(self.longest_silence, now - self.last_at)
+
+    def mark(self, now: float) -> None:
+        """Begins to measure silence anew."""
+        self.longest_silence = 0.0
+        self.last_at = now
+
+    async def connect(self) -> None:
+        """Connects and shakes hands, following redirects if the swarm does; never raises for what the server did."""
+        self._begun_at = time.monotonic()
+        for _ in range(MAX_REDIRECTS + 1):
+            await self._connect_once()
+            if not (self.status == 307 and self._swarm.follow_redirects):
+                return
+            location = urljoin(self.url.replace("ws", "http", 1), self.headers["Location"])
+            self.url = location.replace("http", "ws", 1)
+        raise AssertionError(f"more than {MAX_REDIRECTS} redirects, the last to {self.url}")
+
+    def send(self, message: str | bytes) -> None:
+        """Sends a text or binary message."""
+        if isinstance(message, str):
+            self._protocol.send_text(message.encode())
+        else:
+            self._protocol.send_binary(message)
+        self._flush()
+
+    def close(self, code: int = 1000, reason: str = "") -> None:
+        """Begins the closing handshake."""
+        if self.is_open and self._protocol.state is State.OPEN:
+            self._protocol.send_close(code, reason)
+            self._flush()
+
+    def abort(self) -> None:
+        """Ends the connection without a close frame."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def pause(self) -> None:
+        """Stops reading: what is sent to it piles up in the sockets' buffers and then at the server."""
+        assert self._transport is not None
+        self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """Reads again."""
+        assert self._transport is not None
+        self._transport.resume_reading()
+
+    async def _connect_once(self) -> None:
+        loop = asyncio.get_running_loop()
+        uri = parse_uri(self.url)
+        self._protocol = self._swarm.protocol(self.url)
+        self._answered = loop.create_future()
+        self.status = None
+        try:
+            sock = await self._swarm.socket(uri.host, uri.port)
+            await loop.create_connection(lambda: self, sock=sock)
+        except OSError as error:
+            self.error = f"{type(error).__name__}: {error}"
+            self.ended.set()
+            return
+        request = self._protocol.connect()
+        for name, value in self._swarm.headers.items():
+            request.headers[name] = value
+        self._protocol.send_request(request)
+        self._flush()
+        await self._answered
+        self.handshake_seconds = time.monotonic() - self._begun_at
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._protocol.receive_data(data)
+        self._take_events()
+        self._flush()
+
+    def eof_received(self) -> None:
+        self._protocol.receive_eof()
+        self._take_events()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._answered is not None and not self._answered.done():
+            self.error = self.error or f"no answer to the handshake ({exc or 'end of stream'})"
+            self._answered.set_result(None)
+        if self.status == 101 and self.close_code is None:
+            self.close_code, self.close_reason = 1006, str(exc or "")
+        if self.status != 307 or not self._swarm.follow_redirects:
+            self.ended.set()
+
+    def _take_events(self) -> None:
+        for event in self._protocol.events_received():
+            if isinstance(event, Response):
+                self._answer(event)
+            elif isinstance(event, Frame):
+                self._frame(event)
+
+    def _answer(self, response: Response) -> None:
+        self.status, self.headers, self.body = response.status_code, response.headers, bytes(response.body or b"")
+        self.opened_at = self.last_at = time.monotonic()
+        failed = self._protocol.handshake_exc
+        if response.status_code == 101 and isinstance(failed, InvalidHandshake):
+            self.error = f"{type(failed).__name__}: {failed}"
+            self.status = None
+        if self._answered is not None and not self._answered.done():
+            self._answered.set_result(None)
+        if self.status != 101 and self._transport is not None:
+            self._transport.close()
+
+    def _frame(self, frame: Frame) -> None:
+        if frame.opcode in _DATA:
+            if frame.opcode is not Opcode.CONT:
+                self._opcode = frame.opcode
+            if not frame.fin or self._fragments:
+                self._fragments.append(bytes(frame.data))
+                if not frame.fin:
+                    return
+                payload = b"".join(self._fragments)
+                self._fragments.clear()
+            else:
+                payload = bytes(frame.data)
+            now = time.monotonic()
+            self.longest_silence = max(self.longest_silence, now - self.last_at)
+            self.last_at = now
+            self.tally.add(self._swarm.sequence(payload))
+            self.kept.append((self._opcode, payload))
+        elif frame.opcode is Opcode.PING:
+            self.pings += 1
+        elif frame.opcode is Opcode.CLOSE:
+            close = Close.parse(frame.data)
+            self.close_code, self.close_reason = int(close.code), close.reason
+
+    def _flush(self) -> None:
+        assert self._transport is not None
+        for data in self._protocol.data_to_send():
+            if data:
+                self._transport.write(data)
+            elif self._transport.can_write_eof():
+                self._transport.write_eof()
+
+
+class Swarm:
+    """Clients of one URL, on one event loop. As an asynchronous context manager it closes them at its end.
+
+    Attributes:
+        url: `ws://` address.
+        clients: all that were connected or tried, in order.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        sequence: Sequence = by_seq,
+        headers: Mapping[str, str] | None = None,
+        origin: str | None = None,
+        subprotocols: Iterable[str] = (),
+        compression: bool = False,
+        follow_redirects: bool = False,
+        receive_buffer: int | None = None,
+        keep: int = 0,
+    ) -> None:
+        self.url = url
+        self.sequence = sequence
+        self.headers = dict(headers or {})
+        self.follow_redirects = follow_redirects
+        self.keep = keep
+        self.clients: list[Client] = []
+        self._origin = Origin(origin) if origin is not None else None
+        self._subprotocols = [Subprotocol(name) for name in subprotocols]
+        self._compression = compression
+        self._receive_buffer = receive_buffer
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        await self.close()
+
+    def protocol(self, url: str) -> ClientProtocol:
+        """A new sans-I/O connection."""
+        return ClientProtocol(
+            parse_uri(url),
+            origin=self._origin,
+            extensions=[ClientPerMessageDeflateFactory()] if self._compression else None,
+            subprotocols=self._subprotocols or None,
+            max_size=MAX_MESSAGE_BYTES,
+        )
+
+    async def socket(self, host: str, port: int) -> socket.socket:
+        """A connected socket, with the receive buffer asked for."""
+        sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+        try:
+            sock.setblocking(False)
+            if self._receive_buffer is not None:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
+            await asyncio.get_running_loop().sock_connect(sock, (host, port))
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+    async def connect(
+        self, count: int = 1, *, concurrency: int = 64, deadline: float = CONNECT_DEADLINE
+    ) -> list[Client]:
+        """Lets `count` more clients try, at most `concurrency` at a time; returns them once each has its answer."""
+        new = [Client(self, len(self.clients) + i) for i in range(count)]
+        self.clients += new
+        gate = asyncio.Semaphore(concurrency)
+
+        async def one(client: Client) -> None:
+            async with gate:
+                await client.connect()
+
+        async with asyncio.timeout(deadline), asyncio.TaskGroup() as group:
+            for client in new:
+                group.create_task(one(client))
+        return new
+
+    async def connect_all(
+        self, count: int = 1, *, concurrency: int = 64, deadline: float = CONNECT_DEADLINE
+    ) -> list[Client]:
+        """`connect`, of which each must get in.
+
+        Raises:
+            AssertionError: one did not.
+        """
+        new = await self.connect(count, concurrency=concurrency, deadline=deadline)
+        out = [client for client in new if client.status != 101]
+        assert not out, f"{len(out)} of {count} clients did not get in; the first: {describe(out[0])}"
+        return new
+
+    @property
+    def open(self) -> list[Client]:
+        """Those that are connected."""
+        return [client for client in self.clients if client.is_open]
+
+    @property
+    def statuses(self) -> dict[int | None, int]:
+        """How many got which HTTP status."""
+        return dict(collections.Counter(client.status for client in self.clients))
+
+    @property
+    def closes(self) -> dict[int, int]:
+        """How many were closed with which code."""
+        return dict(collections.Counter(c.close_code for c in self.clients if c.close_code is not None))
+
+    @property
+    def gaps(self) -> int:
+        """Messages missing between the first and the last of each client, summed up."""
+        return sum(len(client.tally.missing) for client in self.clients)
+
+    @property
+    def disorder(self) -> int:
+        """Duplicates and reorderings, summed up."""
+        return sum(client.tally.duplicates + client.tally.reordered for client in self.clients)
+
+    def mark(self) -> None:
+        """Begins to measure the silences anew."""
+        now = time.monotonic()
+        for client in self.open:
+            client.mark(now)
+
+    def longest_silence(self) -> float:
+        """The longest silence of any open client since `mark`, in seconds."""
+        now = time.monotonic()
+        return max((client.silence(now) for client in self.open), default=0.0)
+
+    async def each_has(self, messages: int, *, deadline: float = 20.0, of: Iterable[Client] | None = None) -> None:
+        """Waits until each open client has got so many numbered messages since it joined."""
+        clients = list(self.open if of is None else of)
+        await until(
+            lambda: all(client.tally.count >= messages for client in clients),
+            deadline=deadline,
+            describe=lambda: f"{messages} messages for each of {len(clients)} clients; {self.summary()}",
+        )
+
+    async def each_gets(self, more: int, *, deadline: float = 20.0, of: Iterable[Client] | None = None) -> None:
+        """Waits until each open client has got so many more numbered messages than now."""
+        clients = list(self.open if of is None else of)
+        before = [client.tally.count for client in clients]
+        await until(
+            lambda: all(c.tally.count >= b + more for c, b in zip(clients, before, strict=True)),
+            deadline=deadline,
+            describe=lambda: f"{more} more messages for each of {len(clients)} clients; {self.summary()}",
+        )
+
+    async def each_reaches(self, number: int, *, deadline: float = 20.0) -> None:
+        """Waits until each open client has seen the message with this number, or a later one."""
+        await until(
+            lambda: all(client.tally.last >= number for client in self.open),
+            deadline=deadline,
+            describe=lambda: f"message {number} for each client; {self.summary()}",
+        )
+
+    def summary(self) -> str:
+        """One line for failures: statuses, closes, counts, gaps."""
+        counts = [client.tally.count for client in self.clients] or [0]
+        lasts = [client.tally.last for client in self.clients] or [0]
+        errors = sorted({client.error for client in self.clients if client.error})[:3]
+        return (
+            f"{len(self.clients)} clients, {len(self.open)} open, statuses {self.statuses}, closes {self.closes}, "
+            f"messages {min(counts)}..{max(counts)}, last {min(lasts)}..{max(lasts)}, gaps {self.gaps}, "
+            f"disorder {self.disorder}, silence {self.longest_silence():.2f} s, errors {errors}"
+        )
+
+    async def close(self, which: Iterable[Client] | None = None, *, deadline: float = 20.0) -> None:
+        """Closes clients (all of them) and waits for the end of their connections; who doesn't answer is cut off."""
+        clients = [client for client in (self.clients if which is None else which) if client.was_connected]
+        for client in clients:
+            client.close()
+        try:
+            async with asyncio.timeout(deadline):
+                for client in clients:
+                    await client.ended.wait()
+        finally:
+            for client in clients:
+                client.abort()
+
+
+def describe(client: Client) -> str:
+    """One line on one client, for failures."""
+    return (
+        f"client {client.number} of {client.url}: status {client.status} {client.error} {client.body[:200]!r}, "
+        f"close {client.close_code} {client.close_reason!r}, tally {client.tally}"
+    )

@@ -13,10 +13,11 @@ from itertools import pairwise
 from struct import Struct
 
 try:  # the compiled form is optional in websockets, too
-    from websockets.speedups import apply_mask as apply_mask
+    from websockets.speedups import apply_mask as _apply_mask
 except ImportError:
-    from websockets.utils import apply_mask as apply_mask
+    from websockets.utils import apply_mask as _apply_mask
 
+apply_mask = _apply_mask
 _U16 = Struct("!BBH")
 _U64 = Struct("!BBQ")
 

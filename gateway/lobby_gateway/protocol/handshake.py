@@ -1,0 +1,337 @@
+"""An upgrade request to an answer or a refusal: HTTP/1.1 as far as a WebSocket server needs it (RFC 9112, RFC 6455 §4).
+
+A parser of its own, because a burst of clients is a burst of handshakes, and because what is accepted here stands in front
+of everything else: whatever is malformed or ambiguous is refused, never repaired. No one hands requests on to another
+HTTP server, so nothing is lost by it.
+
+What a request may be refused for does not depend on how its bytes were cut by the network: the request line is judged
+first, then the bytes of the headers, then their size, then what they say.
+"""
+
+from __future__ import annotations
+
+import re
+from binascii import b2a_base64
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from hashlib import sha1
+from http import HTTPStatus
+from typing import NoReturn
+from urllib.parse import parse_qsl
+
+from lobby_gateway import close_codes
+from lobby_gateway.close_codes import Refusal
+from lobby_gateway.errors import LobbyGatewayError
+
+Headers = Iterable[tuple[str, str]]
+
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 §1.3
+_END = b"\r\n\r\n"
+_MAX_HEADERS = 128  # Apache's limit is 100, Tomcat's 100, Go's and nginx's are in bytes only
+_ONLY_ONCE = frozenset(
+    {"authorization", "content-length", "host", "origin", "sec-websocket-key", "sec-websocket-version"},
+)
+
+# What may stand in a request head at all: tab, CR, LF, visible ASCII, space, and obs-text (RFC 9110 §5.5).
+_HEAD_BYTES = bytes((9, 10, 13, *range(32, 127), *range(128, 256)))
+_TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]"  # noqa: S105  # RFC 9110 §5.6.2
+_is_token = re.compile(f"{_TOKEN}+").fullmatch
+_match_request_line = re.compile(rf"({_TOKEN}{{1,20}}) ([!-~]+) HTTP/([0-9]\.[0-9])".encode()).fullmatch
+_is_beginning = re.compile(rf"{_TOKEN}{{1,20}}(?: [\x20-\x7e]*\r?)?".encode()).fullmatch
+# Origin-form (RFC 9112 §3.2.1), and what browsers leave unescaped in it; no fragment, and nothing that has two readings.
+_is_target = re.compile(r"/[!$-;=?-\[\]-~]*").fullmatch
+_is_host = re.compile(r"(?:[A-Za-z0-9._~%!$&'()*+;=-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?").fullmatch
+_is_key = re.compile(r"[A-Za-z0-9+/]{22}==").fullmatch  # 16 bytes as base64
+_is_value = re.compile(r"[\t\x20-\x7e\x80-\xff]*").fullmatch
+
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}
+# What a status must or should come with (RFC 9110 §15.5.2, §15.5.6, §15.5.22; RFC 6455 §4.4).
+_HEADERS_OF_STATUS: dict[int, tuple[tuple[str, str], ...]] = {
+    401: (("WWW-Authenticate", "Bearer"),),
+    405: (("Allow", "GET"),),
+    426: (("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")),
+}
+
+
+class HandshakeError(LobbyGatewayError):
+    """A request that is refused for what it is.
+
+    Attributes:
+        refusal: the answer.
+        detail: what is wrong with it, for a person; no bytes of the request.
+        headers: to be sent with the answer.
+    """
+
+    def __init__(self, refusal: Refusal, detail: str = "", *, headers: tuple[tuple[str, str], ...] = ()) -> None:
+        super().__init__(f"{refusal.explanation} {detail}".strip())
+        self.refusal = refusal
+        self.detail = detail
+        self.headers = headers
+
+
+class Request:
+    """A whole, well-formed GET request.
+
+    Attributes:
+        method: always GET.
+        target: as it was sent: path and query.
+        path: of the target, as it was sent. It is not percent-decoded, so `/%61` and `/a` are two paths, and no decoding can
+            make one path look like another.
+        query_string: of the target, without the question mark, not decoded.
+        headers: values by name in lower case. Lines of the same name are joined by commas (RFC 9110 §5.3), cookies by
+            semicolons; where that would be ambiguous the request is refused.
+        leftover: what came behind the request.
+    """
+
+    __slots__ = ("headers", "leftover", "method", "path", "query_string", "target")
+
+    def __init__(self, method: str, target: str, headers: dict[str, str], leftover: bytes) -> None:
+        self.method = method
+        self.target = target
+        self.path, _, self.query_string = target.partition("?")
+        self.headers = headers
+        self.leftover = leftover
+
+    def __repr__(self) -> str:
+        return f"<Request {self.method} {self.path}>"  # the query may hold a token
+
+    @property
+    def query(self) -> list[tuple[str, str]]:
+        """Names and values of the query, percent-decoded, in order; parsed at each call."""
+        return parse_qsl(self.query_string, keep_blank_values=True) if self.query_string else []
+
+    def query_value(self, name: str) -> str | None:
+        """The first value of one name in the query, or None."""
+        return next((value for key, value in self.query if key == name), None)
+
+    @property
+    def wants_upgrade(self) -> bool:
+        """It asks for the WebSocket protocol; whether it asks rightly is up to `upgrade`."""
+        headers = self.headers
+        return "websocket" in _elements(headers.get("upgrade", "").lower()) and "upgrade" in _elements(
+            headers.get("connection", "").lower()
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Upgrade:
+    """What a client asks for in its WebSocket handshake.
+
+    Attributes:
+        subprotocols: offered ones, the client's favourite first.
+        extensions: the `Sec-WebSocket-Extensions` header, "" if there is none.
+    """
+
+    subprotocols: tuple[str, ...]
+    extensions: str
+
+
+def parse_request(data: bytes, *, max_header_bytes: int = 16384) -> Request | None:
+    """The request that `data`, all bytes of a connection so far, begins with; None if it is not whole yet.
+
+    Args:
+        data: what was received.
+        max_header_bytes: most bytes of the request line and all headers, with the empty line behind them.
+
+    Raises:
+        HandshakeError: it is none, or not one that a WebSocket server answers: 400, 405, 431 or 505.
+    """
+    end = data.find(_END, 0, max_header_bytes)
+    head = data[: end + 2] if end >= 0 else data[:max_header_bytes]
+    line_end = head.find(b"\r\n")
+    if line_end < 0:
+        _check_beginning(head)
+        target = ""
+    else:
+        target = _parse_request_line(head[:line_end])
+        _check_bytes(head)
+    if end < 0:
+        if len(data) >= max_header_bytes:
+            raise HandshakeError(close_codes.HEADERS_TOO_LARGE, f"At most {max_header_bytes} bytes are accepted.")
+        return None
+    headers = _parse_headers(head[line_end + 2 :].decode("latin-1").split("\r\n"))
+    _check_headers(headers)
+    return Request("GET", target, headers, data[end + 4 :])
+
+
+def _bad(detail: str) -> NoReturn:
+    raise HandshakeError(close_codes.BAD_REQUEST, detail)
+
+
+def _check_beginning(head: bytes) -> None:
+    """Refuses what can't become a request line, without waiting for more of it."""
+    if head.startswith(b"\x16"):  # record type of a TLS ClientHello
+        _bad("This port does not speak TLS.")
+    if head and not _is_beginning(head):
+        _bad("This is no HTTP request.")
+
+
+def _parse_request_line(line: bytes) -> str:
+    """The target of a request line (RFC 9112 §3)."""
+    match = _match_request_line(line)
+    if match is None:
+        _check_beginning(line)
+        _bad("The request line is malformed.")
+    method, target, version = match.groups()
+    if version != b"1.1":
+        raise HandshakeError(close_codes.HTTP_VERSION)
+    if method != b"GET":
+        raise HandshakeError(close_codes.METHOD_NOT_ALLOWED)
+    text: str = target.decode("ascii")
+    if not _is_target(text):
+        _bad("The request target is no path with an optional query.")
+    return text
+
+
+def _check_bytes(head: bytes) -> None:
+    """Refuses control characters, and line ends other than CR LF: two readings of one request (RFC 9112 §2.2, §11.2)."""
+    if head.translate(None, _HEAD_BYTES):
+        _bad("There is a control character in the headers.")
+    lines = head.count(b"\r\n")
+    if head.count(b"\n") != lines or head.count(b"\r") - head.endswith(b"\r") != lines:
+        _bad("Lines must end with CR LF.")
+
+
+def _parse_headers(lines: list[str]) -> dict[str, str]:
+    """Values by name (RFC 9112 §5). The last of the lines is the empty one."""
+    if len(lines) > _MAX_HEADERS + 1:
+        raise HandshakeError(close_codes.HEADERS_TOO_LARGE, f"At most {_MAX_HEADERS} headers are accepted.")
+    headers: dict[str, str] = {}
+    lines.pop()
+    for line in lines:
+        name, colon, value = line.partition(":")
+        if not colon or not _is_token(name):  # also: space before the colon, and folded lines (§5.1, §5.2)
+            _bad("A header line is malformed.")
+        name = name.lower()
+        value = value.strip(" \t")
+        if name not in headers:
+            headers[name] = value
+        elif name in _ONLY_ONCE:
+            _bad(f"There is more than one {name.title()} header.")
+        else:
+            headers[name] += f"; {value}" if name == "cookie" else f", {value}"
+    return headers
+
+
+def _check_headers(headers: dict[str, str]) -> None:
+    """Refuses a request without one clear host, or with a body."""
+    host = headers.get("host")
+    if host is None:
+        _bad("There is no Host header.")
+    if not _is_host(host):
+        _bad("The Host header is malformed.")
+    if "transfer-encoding" in headers or headers.get("content-length", "0") != "0":
+        _bad("A request with a body is not accepted.")
+
+
+def _elements(value: str) -> list[str]:
+    """Elements of a list in a header; empty ones are left out (RFC 9110 §5.6.1)."""
+    return [element for part in value.split(",") if (element := part.strip(" \t"))]
+
+
+def upgrade(request: Request) -> Upgrade:
+    """Checks a WebSocket handshake (RFC 6455 §4.2.1).
+
+    Raises:
+        HandshakeError: 426 if it asks for something else, or for another version of the protocol; 400 if it is malformed.
+    """
+    headers = request.headers
+    if not request.wants_upgrade:
+        raise HandshakeError(close_codes.UPGRADE_REQUIRED)
+    if headers.get("sec-websocket-version") != "13":
+        raise HandshakeError(close_codes.WRONG_VERSION)
+    if not _is_key(headers.get("sec-websocket-key", "")):
+        _bad("Sec-WebSocket-Key is not 16 bytes in base64.")
+    return Upgrade(offered_subprotocols(request), headers.get("sec-websocket-extensions", ""))
+
+
+def offered_subprotocols(request: Request) -> tuple[str, ...]:
+    """The subprotocols that a client offers, its favourite first; () if it has no such header.
+
+    Raises:
+        HandshakeError: 400; they must be tokens, at least one, and each only once (RFC 6455 §4.1).
+    """
+    value = request.headers.get("sec-websocket-protocol")
+    if value is None:
+        return ()
+    offered = tuple(_elements(value))
+    if not offered or len(set(offered)) != len(offered) or not all(map(_is_token, offered)):
+        _bad("Sec-WebSocket-Protocol is malformed.")
+    return offered
+
+
+def choose_subprotocol(offered: Iterable[str], accepted: Collection[str]) -> str | None:
+    """The first offered subprotocol that is accepted, or None: then the handshake goes on without one."""
+    return next((subprotocol for subprotocol in offered if subprotocol in accepted), None)
+
+
+def accept_response(
+    request: Request, *, subprotocol: str | None = None, extensions: str | None = None, headers: Headers = ()
+) -> bytes:
+    """The 101 for a request that `upgrade` has checked (RFC 6455 §4.2.2).
+
+    Raises:
+        ValueError: a header can't be sent.
+    """
+    key = request.headers["sec-websocket-key"].encode("ascii")
+    accept = b2a_base64(sha1(key + _GUID, usedforsecurity=False).digest(), newline=False)
+    head = (
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
+        + accept
+    )
+    more = list(headers)
+    if subprotocol is not None:
+        more.append(("Sec-WebSocket-Protocol", subprotocol))
+    if extensions is not None:
+        more.append(("Sec-WebSocket-Extensions", extensions))
+    return b"%b\r\n%b\r\n" % (head, _encode_headers(more))
+
+
+def refusal_response(
+    refusal: Refusal, *, retry_after: int | None = None, headers: Headers = (), body: str | None = None
+) -> bytes:
+    """The answer to a request that is turned away.
+
+    Args:
+        refusal: status, and the text unless `body` is given.
+        retry_after: seconds; None for the refusal's own.
+        headers: besides those that belong to the status.
+        body: a text for a person.
+
+    Raises:
+        ValueError: a header can't be sent.
+    """
+    if retry_after is None:
+        retry_after = refusal.retry_after
+    more = [("Content-Type", "text/plain; charset=utf-8"), *headers]
+    if retry_after is not None:
+        more.append(("Retry-After", str(retry_after)))
+    text = refusal.explanation if body is None else body
+    return http_response(refusal.status, more, f"{text}\n".encode())
+
+
+def http_response(status: int, headers: Headers, body: bytes) -> bytes:
+    """A whole HTTP response, after which the connection is closed.
+
+    Args:
+        status: three digits.
+        headers: besides Connection, Content-Length and those that belong to the status.
+        body: may be empty.
+
+    Raises:
+        ValueError: a header can't be sent.
+    """
+    more = [*_HEADERS_OF_STATUS.get(status, ()), *headers]
+    connection = "Upgrade, close" if status == 426 else "close"  # §7.8 of RFC 9110: Upgrade is a connection option, too
+    more += [("Connection", connection), ("Content-Length", str(len(body)))]
+    head = f"HTTP/1.1 {status} {_PHRASES.get(status, '')}\r\n".encode("ascii")
+    return b"%b%b\r\n%b" % (head, _encode_headers(more), body)
+
+
+def _encode_headers(headers: Headers) -> bytes:
+    lines: list[str] = []
+    for name, value in headers:
+        if not _is_token(name) or not _is_value(value):  # a line end in a value would begin another header, or a body
+            raise ValueError(f"header {name!r} can't be sent: {value!r}")
+        lines.append(f"{name}: {value}\r\n")
+    return "".join(lines).encode("latin-1")

@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from lobby_gateway.core.candidates import LobbyId, OpenLobby
+from lobby_gateway.greeter.directory import Directory, Entry
+from tests.unit.greeter.support import resource
+
+
+class Changes:
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def entry_changed(self, entry: Entry) -> None:
+        self.seen.append(f"+{entry.lobby.name}")
+
+    def entry_removed(self, name: str) -> None:
+        self.seen.append(f"-{name}")
+
+    def take(self) -> list[str]:
+        seen, self.seen = self.seen, []
+        return seen
+
+
+def directory() -> tuple[Directory, Changes]:
+    changes = Changes()
+    return Directory(changes), changes
+
+
+def test_a_lobby_is_found_by_its_path() -> None:
+    made, changes = directory()
+    assert not made.known
+    made.update([resource("prices", "10.0.0.1:4001"), resource("heads", path="/eth/heads")])
+    assert made.known
+    assert changes.take() == ["+prices", "+heads"]
+    entry = made.at("/prices")
+    assert entry is not None
+    assert entry.open == (OpenLobby(LobbyId("prices-1", "10.0.0.1:4001"), 0, 512),)
+    assert made.at("/eth/heads") is not None
+    assert made.at("/heads") is None
+    assert made.at("/prices/") is None
+
+
+def test_only_what_changed_is_told() -> None:
+    made, changes = directory()
+    made.update([resource("a"), resource("b")])
+    changes.take()
+    made.update([resource("a"), resource("b", "h:1")])
+    assert changes.take() == ["+b"]
+    made.update([resource("a", waitSeconds=3)])
+    assert sorted(changes.take()) == ["+a", "-b"]
+    entry = made.at("/a")
+    assert entry is not None
+    assert entry.lobby.spec.wait_seconds == 3
+
+
+def test_a_change_of_status_keeps_the_spec() -> None:
+    made, _ = directory()
+    made.update([resource("a", "h:1")])
+    before = made.at("/a")
+    made.update([resource("a", "h:2")])
+    after = made.at("/a")
+    assert before is not None
+    assert after is not None
+    assert after.lobby is before.lobby
+    assert after.open[0].id.address == "h:2"
+
+
+def test_seats_and_clients_come_from_the_status_and_default_to_the_spec() -> None:
+    made, _ = directory()
+    raw = resource("a", clients={"seats": 7})
+    raw["status"]["open"] = [
+        {"name": "a-1", "address": "h:1"},
+        {"name": "a-2", "address": "h:2", "clients": 3, "seats": 9},
+    ]
+    made.update([raw])
+    entry = made.at("/a")
+    assert entry is not None
+    assert [(each.clients, each.seats) for each in entry.open] == [(0, 7), (3, 9)]
+
+
+@pytest.mark.parametrize("status", [None, {}, {"open": None}])
+def test_a_lobby_without_status_has_no_open_lobbies(status: Any) -> None:
+    made, _ = directory()
+    raw = resource("a")
+    raw["status"] = status
+    made.update([raw])
+    entry = made.at("/a")
+    assert entry is not None
+    assert entry.open == ()
+
+
+def test_the_older_of_two_keeps_the_path() -> None:
+    made, _ = directory()
+    younger = resource("younger", path="/p", created="2026-02-01T00:00:00Z")
+    older = resource("older", path="/p", created="2026-01-01T00:00:00Z")
+    made.update([younger, older])
+    entry = made.at("/p")
+    assert entry is not None
+    assert entry.lobby.name == "older"
+    made.update([younger])
+    entry = made.at("/p")
+    assert entry is not None
+    assert entry.lobby.name == "younger"
+
+
+def test_without_times_the_first_in_the_list_keeps_the_path() -> None:
+    made, _ = directory()
+    made.update([resource("b", path="/p"), resource("a", path="/p")])
+    entry = made.at("/p")
+    assert entry is not None
+    assert entry.lobby.name == "b"
+
+
+def broken(kind: str) -> Any:
+    raw: Any = resource("a", "h:9")
+    if kind == "no spec":
+        del raw["spec"]
+    elif kind == "wrong field":
+        raw["spec"]["clients"]["seats"] = "many"
+    elif kind == "no address":
+        del raw["status"]["open"][0]["address"]
+    else:
+        raw["status"] = "soon"
+    return raw
+
+
+@pytest.mark.parametrize("kind", ["no spec", "wrong field", "no address", "status is a text"])
+def test_a_resource_that_can_not_be_read_stays_as_it_was(kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    made, changes = directory()
+    made.update([resource("a", "h:1"), resource("b", "h:2")])
+    changes.take()
+    made.update([broken(kind), resource("b", "h:3")])
+    assert changes.take() == ["+b"]
+    entry = made.at("/a")
+    assert entry is not None
+    assert entry.open[0].id.address == "h:1"
+    assert "stays as it was" in caplog.text
+    made.update([resource("a", "h:4"), resource("b", "h:3")])
+    assert changes.take() == ["+a"]
+
+
+READER = """
+import asyncio, sys
+from lobby_gateway.greeter.directory import Directory, StdinSource
+
+class Printing:
+    def entry_changed(self, entry): print("changed", entry.lobby.name, len(entry.open), flush=True)
+    def entry_removed(self, name): print("removed", name, flush=True)
+
+async def main():
+    ended = asyncio.Event()
+    def end(reason):
+        print("ended:", reason, flush=True)
+        ended.set()
+    await StdinSource().start(Directory(Printing()), end)
+    await ended.wait()
+
+asyncio.run(main())
+"""
+
+
+def test_each_line_on_standard_input_is_a_directory_and_its_end_the_parents() -> None:
+    lines = [
+        json.dumps({"items": [resource("a", "h:1")]}),
+        "not json",
+        '{"items": 3}',
+        "",
+        json.dumps({"items": [resource("a", "h:1", "h:2")]}),
+        json.dumps({"items": []}),
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", READER],
+        input="\n".join(lines) + "\n",
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+        env=os.environ,
+    )
+    assert done.stdout.splitlines() == ["changed a 1", "changed a 2", "removed a", "ended: parent is gone"]
+    assert done.stderr.count("is no directory") == 2
+
+
+def test_standard_input_that_is_a_file_is_refused(tmp_path: Any) -> None:
+    path = tmp_path / "directory.json"
+    path.write_text("{}\n")
+    with path.open() as file:
+        done = subprocess.run(
+            [sys.executable, "-c", READER], stdin=file, capture_output=True, text=True, timeout=30, check=False
+        )
+    assert done.returncode != 0
+    assert "standard input is a file" in done.stderr

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from lobby_gateway.core.candidates import LobbyId
+from lobby_gateway.greeter.redirect import (
+    Ticket,
+    cors_headers,
+    lobby_url,
+    location,
+    redirect_headers,
+    ticket_response,
+    wants_json,
+)
+
+TICKET = Ticket(url="ws://10.0.0.7:9000/prices?token=t", token="t", expires=1700000000)
+
+
+@pytest.mark.parametrize(
+    ("template", "address", "expected"),
+    [
+        ("ws://{ip}:{port}/", "10.0.0.7:9000", "ws://10.0.0.7:9000/prices?token=t.k"),
+        ("ws://{ip}:{port}", "[fd00::7]:9000", "ws://[fd00::7]:9000/prices?token=t.k"),
+        ("ws://{ip}:{port}/", "fd00::7:9000", "ws://[fd00::7]:9000/prices?token=t.k"),
+        ("wss://edge.example:{port}/", "10.0.0.7:9000", "wss://edge.example:9000/prices?token=t.k"),
+        ("wss://{ip}/", "10.0.0.7:9000", "wss://10.0.0.7/prices?token=t.k"),
+    ],
+)
+def test_the_address_is_filled_into_the_template(template: str, address: str, expected: str) -> None:
+    assert lobby_url(template, LobbyId("x-1", address), "/prices", "", "t.k") == expected
+
+
+def test_the_query_is_handed_on_but_no_token_of_the_clients_own() -> None:
+    url = lobby_url("ws://{ip}:{port}/", LobbyId("x", "h:1"), "/p", "resume=00-1&token=forged&x=%20y&&token", "real")
+    assert url == "ws://h:1/p?resume=00-1&x=%20y&token=real"
+
+
+@pytest.mark.parametrize("scheme", ["ws", "wss"])
+def test_the_location_has_no_scheme(scheme: str) -> None:
+    assert location(f"{scheme}://h:1/p?token=t") == "//h:1/p?token=t"
+    assert redirect_headers(TICKET) == (
+        ("Location", "//10.0.0.7:9000/prices?token=t"),
+        ("Cache-Control", "no-store"),
+    )
+
+
+def test_a_ticket_is_json_that_only_the_asking_page_may_read() -> None:
+    headers, body = ticket_response(TICKET, "https://example.com")
+    assert json.loads(body) == {"url": "ws://10.0.0.7:9000/prices?token=t", "token": "t", "expires": 1700000000}
+    assert dict(headers) == {
+        "Content-Type": "application/json",
+        "Cache-Control": "no-store",
+        "Vary": "Origin",
+        "Access-Control-Allow-Origin": "https://example.com",
+    }
+
+
+def test_without_a_page_nothing_is_allowed_across_origins() -> None:
+    assert cors_headers(None) == (("Vary", "Origin"),)
+
+
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        ("application/json", True),
+        ("text/html, Application/JSON;q=0.9", True),
+        ("application/json; q=0", False),
+        ("*/*", False),
+        ("text/html", False),
+        ("", False),
+    ],
+)
+def test_json_is_given_to_those_who_name_it(accept: str, expected: bool) -> None:
+    assert wants_json(accept) is expected

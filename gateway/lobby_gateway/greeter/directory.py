@@ -136,15 +136,21 @@ class StdinSource:
         """
 
         def line(data: bytes) -> None:
-            if not data.strip():
-                return
-            try:
-                items = json.loads(data)["items"]
-                if not isinstance(items, list):
-                    raise TypeError("items is no list")
-            except (ValueError, KeyError, TypeError) as error:
-                logger.warning("a line on standard input is no directory", extra={"problem": repr(error)[:200]})
-                return
-            directory.update(items)
+            if data.strip():
+                items = _items(data)
+                if items is not None:
+                    directory.update(items)
 
         await watch_stdin(line, lambda: ended("parent is gone"))
+
+
+def _items(line: bytes) -> list[Any] | None:
+    try:
+        items = json.loads(line)["items"]
+    except (ValueError, KeyError, TypeError) as error:
+        logger.warning("a line on standard input is no directory", extra={"problem": repr(error)[:200]})
+        return None
+    if not isinstance(items, list):
+        logger.warning("a line on standard input is no directory", extra={"problem": "items is no list"})
+        return None
+    return items

@@ -7,10 +7,10 @@ import sys
 from typing import Any
 
 import pytest
+from tests.unit.greeter.support import resource
 
 from lobby_gateway.core.candidates import LobbyId, OpenLobby
 from lobby_gateway.greeter.directory import Directory, Entry
-from tests.unit.greeter.support import resource
 
 
 class Changes:
@@ -35,9 +35,7 @@ def directory() -> tuple[Directory, Changes]:
 
 def test_a_lobby_is_found_by_its_path() -> None:
     made, changes = directory()
-    assert not made.known
     made.update([resource("prices", "10.0.0.1:4001"), resource("heads", path="/eth/heads")])
-    assert made.known
     assert changes.take() == ["+prices", "+heads"]
     entry = made.at("/prices")
     assert entry is not None
@@ -45,6 +43,13 @@ def test_a_lobby_is_found_by_its_path() -> None:
     assert made.at("/eth/heads") is not None
     assert made.at("/heads") is None
     assert made.at("/prices/") is None
+
+
+def test_it_knows_something_from_the_first_news_on() -> None:
+    assert directory()[0].known is False
+    made, _ = directory()
+    made.update([])
+    assert made.known is True
 
 
 def test_only_what_changed_is_told() -> None:

@@ -1,0 +1,207 @@
+"""Seat tokens: short-lived signed texts by which a lobby knows that a greeter sent the client, or that a greeter calls.
+
+A token is `v1.<claims>.<signature>`, both parts base64url without padding (RFC 4648 §5), so that it fits into a URL and into a
+subprotocol name. The claims are those below as JSON; the signature is HMAC-SHA256 (RFC 2104) over all that stands before
+it. Keys and tokens never appear in a text made here.
+"""
+
+from __future__ import annotations
+
+import heapq
+import hmac
+import json
+import math
+import re
+import secrets
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from lobby_gateway.errors import LobbyGatewayError, UserError
+
+MIN_KEY_BYTES: Final = 32
+"""As long as the hash (RFC 2104 §3: a shorter key weakens it)."""
+
+MAX_TOKEN_CHARACTERS: Final = 2048
+"""What is longer is refused unread: names and paths are bounded by the CRD, so no token of ours is."""
+
+_FORM: Final = re.compile(r"(?P<signed>v1\.(?P<claims>[A-Za-z0-9_-]+))\.(?P<signature>[A-Za-z0-9_-]+)")
+
+
+class Purpose(StrEnum):
+    """What a token opens. One of the one kind is no good for the other."""
+
+    SEAT = "seat"
+    TRUNK = "trunk"
+
+
+class TokenProblem(StrEnum):
+    """Why a token is refused; the value is the metrics' label."""
+
+    MALFORMED = "malformed"
+    FORGED = "forged"
+    WRONG_PURPOSE = "wrong_purpose"
+    EXPIRED = "expired"
+    WRONG_LOBBY = "wrong_lobby"
+    WRONG_PATH = "wrong_path"
+    USED = "used"
+    NO_ROOM = "no_room"
+
+
+class TokenError(LobbyGatewayError):
+    """A token that opens nothing. Its text is the reason, never the token.
+
+    Attributes:
+        problem: why.
+    """
+
+    def __init__(self, problem: TokenProblem) -> None:
+        super().__init__(f"the token is refused: {problem.replace('_', ' ')}")
+        self.problem = problem
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claims:
+    """What a token says.
+
+    Attributes:
+        purpose: what it opens.
+        lobby: name of the one lobby that it opens.
+        path: of the URL it was made for.
+        expires: unix time in seconds up to which it is good.
+        nonce: random; no two tokens have the same.
+    """
+
+    purpose: Purpose
+    lobby: str
+    path: str
+    expires: float
+    nonce: str
+
+
+def key_from_hex(text: str, source: str = "LOBBY_TOKEN_KEY") -> bytes:
+    """Reads a key.
+
+    Args:
+        text: hex digits; spaces around them are passed over.
+        source: where it came from, for the error.
+
+    Raises:
+        UserError: it is no key. The text is not shown.
+    """
+    accepted = f"accepted: at least {2 * MIN_KEY_BYTES} hex digits, as `openssl rand -hex {MIN_KEY_BYTES}` prints them"
+    text = text.strip()
+    if not text:
+        raise UserError(f"{source}: missing; {accepted}")
+    if len(text) % 2 or not re.fullmatch("[0-9A-Fa-f]+", text):
+        raise UserError(f"{source}: not an even number of hex digits ({len(text)} characters); {accepted}")
+    if len(text) < 2 * MIN_KEY_BYTES:
+        raise UserError(f"{source}: only {len(text)} hex digits; {accepted}")
+    return bytes.fromhex(text)
+
+
+def sign(key: bytes, *, purpose: Purpose, lobby: str, path: str, expires: float, nonce: str | None = None) -> str:
+    """Makes a token.
+
+    Args:
+        key: of `key_from_hex`.
+        purpose: what it is to open.
+        lobby: name of the one lobby that it is to open.
+        path: of the URL it is for.
+        expires: unix time in seconds up to which it is good.
+        nonce: for tests; otherwise random, 96 bits.
+    """
+    nonce = secrets.token_urlsafe(12) if nonce is None else nonce
+    claims = json.dumps([purpose, lobby, path, expires, nonce], separators=(",", ":"), allow_nan=False)
+    signed = f"v1.{_encode(claims.encode())}"
+    return f"{signed}.{_signature(key, signed)}"
+
+
+def verify(token: str, key: bytes, *, purpose: Purpose, lobby: str, path: str, now: float) -> Claims:
+    """Reads a token and checks that it opens this.
+
+    Args:
+        token: as it came.
+        key: that it must be signed with.
+        purpose: what is to be opened.
+        lobby: name of this lobby.
+        path: of the request.
+        now: unix time in seconds.
+
+    Raises:
+        TokenError: it does not, with the reason. Nothing it says is looked at before its signature is checked.
+    """
+    found = _FORM.fullmatch(token) if len(token) <= MAX_TOKEN_CHARACTERS else None
+    if found is None:
+        raise TokenError(TokenProblem.MALFORMED)
+    # Texts are compared, not what they decode to: so that no second text is good for the same signature.
+    if not hmac.compare_digest(_signature(key, found["signed"]), found["signature"]):
+        raise TokenError(TokenProblem.FORGED)
+    claims = _read(found["claims"])
+    if claims.purpose is not purpose:
+        raise TokenError(TokenProblem.WRONG_PURPOSE)
+    if now >= claims.expires:
+        raise TokenError(TokenProblem.EXPIRED)
+    if claims.lobby != lobby:
+        raise TokenError(TokenProblem.WRONG_LOBBY)
+    if claims.path != path:
+        raise TokenError(TokenProblem.WRONG_PATH)
+    return claims
+
+
+class UsedTokens:
+    """Remembers which tokens opened something, until they expire, so that each does so once.
+
+    It is bounded: when it is full of tokens that are still good, the next one is refused. That is the safe side, and it is
+    only reached by more than `capacity` clients within a token's lifetime, of which a lobby has but a few hundred.
+    """
+
+    __slots__ = ("_capacity", "_nonces", "_soonest")
+
+    def __init__(self, capacity: int = 65_536) -> None:
+        self._capacity = capacity
+        self._nonces: set[str] = set()
+        self._soonest: list[tuple[float, str]] = []  # a heap by expiry
+
+    def __len__(self) -> int:
+        return len(self._nonces)
+
+    def use(self, claims: Claims, now: float) -> None:
+        """Marks a verified token as used.
+
+        Args:
+            claims: of `verify`.
+            now: unix time in seconds.
+
+        Raises:
+            TokenError: it was used before, or there is no room to remember it.
+        """
+        while self._soonest and now >= self._soonest[0][0]:  # `verify` refuses those anyway
+            _, nonce = heapq.heappop(self._soonest)
+            self._nonces.remove(nonce)
+        if claims.nonce in self._nonces:
+            raise TokenError(TokenProblem.USED)
+        if len(self._nonces) >= self._capacity:
+            raise TokenError(TokenProblem.NO_ROOM)
+        self._nonces.add(claims.nonce)
+        heapq.heappush(self._soonest, (claims.expires, claims.nonce))
+
+
+def _signature(key: bytes, signed: str) -> str:
+    return _encode(hmac.digest(key, signed.encode(), "sha256"))
+
+
+def _encode(data: bytes) -> str:
+    return urlsafe_b64encode(data).decode().rstrip("=")
+
+
+def _read(claims: str) -> Claims:
+    """What stands in a token whose signature is good; another version of ours may still have made it in another way."""
+    try:
+        purpose, lobby, path, expires, nonce = json.loads(urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))
+        if not all(isinstance(each, str) for each in (lobby, path, nonce)) or not math.isfinite(expires):
+            raise TokenError(TokenProblem.MALFORMED)
+        return Claims(purpose=Purpose(purpose), lobby=lobby, path=path, expires=float(expires), nonce=nonce)
+    except (ValueError, TypeError) as error:
+        raise TokenError(TokenProblem.MALFORMED) from error

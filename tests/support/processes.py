@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import sys
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -18,8 +19,11 @@ from tests.support.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
 LOBBY = str(Path(sys.executable).parent / "lobby")
-MARK = "LOBBY_TEST_MARK"
+# By it a test finds what a process started. `lobby up` hands on to its children only what Python might read, so it has
+# the name of such a variable.
+MARK = "PYTHON_LOBBY_TEST_MARK"
 KEEP_LINES = 400
+MAX_SHOWN = 500
 TERMINATE_DEADLINE = 20.0
 # Should the test process itself be killed, the kernel takes these along. Lobbies and greeters end with their parent on
 # their own, and that is tested: they are not started by this.
@@ -180,8 +184,15 @@ class Process:
 
     def tail(self, lines: int = 40) -> str:
         """The end of both outputs, for failures."""
-        out, err = "\n".join(self.stdout.lines[-lines:]), "\n".join(self.stderr.lines[-lines:])
+        out, err = ("\n".join(line[:MAX_SHOWN] for line in each.lines[-lines:]) for each in (self.stdout, self.stderr))
         return f"{self.name} (pid {self.pid}, exit code {self.returncode})\n--- stdout\n{out}\n--- stderr\n{err}\n---"
+
+
+def free_port() -> int:
+    """A TCP port of the loopback that nobody listens on: for programs that can't be told to take any."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
 
 
 @contextlib.asynccontextmanager

@@ -1,0 +1,143 @@
+"""A real browser: Debian's Chromium without a window, driven over the DevTools protocol with `websockets`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from tests.support.processes import WITH_PARENT, running
+from websockets.asyncio.client import ClientConnection, connect
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+START_DEADLINE = 60.0
+_FLAGS = (
+    "--headless=new",
+    "--remote-debugging-port=0",
+    "--no-first-run",
+    "--no-default-browser-check",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-dev-shm-usage",
+    "--disable-extensions",
+    "--disable-gpu",
+    "--disable-sync",
+    "--metrics-recording-only",
+    "--mute-audio",
+    "--password-store=basic",
+    "--use-mock-keychain",
+)
+
+
+class PageError(AssertionError):
+    """The browser, or the script in its page, failed."""
+
+
+class Page:
+    """One open page.
+
+    Attributes:
+        console: lines that the page wrote to its console, and what it failed with.
+    """
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self._connection = connection
+        self._numbers = itertools.count(1)
+        self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._session = ""
+        self._loaded = asyncio.Event()
+        self.console: list[str] = []
+
+    async def open(self) -> None:
+        """Makes the page."""
+        target = await self.call("Target.createTarget", url="about:blank")
+        attached = await self.call("Target.attachToTarget", targetId=target["targetId"], flatten=True)
+        self._session = attached["sessionId"]
+        for domain in ("Page", "Runtime", "Log"):
+            await self.call(f"{domain}.enable")
+
+    async def goto(self, url: str) -> None:
+        """Loads an address, to the end."""
+        self._loaded.clear()
+        answer = await self.call("Page.navigate", url=url)
+        if answer.get("errorText"):
+            raise PageError(f"{url}: {answer['errorText']}")
+        await self._loaded.wait()
+
+    async def run(self, script: str) -> Any:
+        """Runs the body of an asynchronous JavaScript function in the page; returns what it returns.
+
+        Raises:
+            PageError: it threw.
+        """
+        answer = await self.call(
+            "Runtime.evaluate",
+            expression=f"(async () => {{ {script} }})()",
+            awaitPromise=True,
+            returnByValue=True,
+        )
+        failed = answer.get("exceptionDetails")
+        if failed:
+            text = failed.get("exception", {}).get("description") or failed.get("text")
+            raise PageError(f"{text}; console: {self.console[-5:]}")
+        return answer["result"].get("value")
+
+    async def call(self, method: str, **params: Any) -> dict[str, Any]:
+        """One DevTools command; returns its result."""
+        number = next(self._numbers)
+        message = {"id": number, "method": method, "params": params}
+        if self._session:
+            message["sessionId"] = self._session
+        future = asyncio.get_running_loop().create_future()
+        self._waiting[number] = future
+        await self._connection.send(json.dumps(message))
+        answer = await future
+        if "error" in answer:
+            raise PageError(f"{method}: {answer['error']}")
+        result: dict[str, Any] = answer["result"]
+        return result
+
+    async def listen(self) -> None:
+        """Takes what the browser says, until the connection ends."""
+        async for text in self._connection:
+            message = json.loads(text)
+            if "id" in message:
+                waiting = self._waiting.pop(message["id"])
+                if not waiting.done():
+                    waiting.set_result(message)
+            elif message["method"] == "Page.loadEventFired":
+                self._loaded.set()
+            elif message["method"] == "Runtime.consoleAPICalled":
+                self.console.append(" ".join(str(arg.get("value")) for arg in message["params"]["args"]))
+            elif message["method"] == "Log.entryAdded":
+                self.console.append(message["params"]["entry"]["text"])
+
+
+@contextlib.asynccontextmanager
+async def page(profile: Path) -> AsyncIterator[Page]:
+    """Starts a browser with an empty profile in a folder, and opens a page in it."""
+    assert CHROMIUM is not None
+    # Its sandbox can't be set up by root, and in most containers by nobody else either; it opens only our own pages.
+    flags = (*_FLAGS, "--no-sandbox", f"--user-data-dir={profile}")
+    env = {"HOME": str(profile), "XDG_CONFIG_HOME": str(profile), "XDG_CACHE_HOME": str(profile)}
+    async with running("chromium", *WITH_PARENT, CHROMIUM, *flags, "about:blank", env=env, ends_with=None) as browser:
+        found = await browser.logged(r"DevTools listening on (ws://\S+)", deadline=START_DEADLINE)
+        async with connect(found[1], max_size=64 * 1024 * 1024, ping_interval=None, proxy=None) as connection:
+            opened = Page(connection)
+            listening = asyncio.create_task(opened.listen())
+            try:
+                await opened.open()
+                yield opened
+            finally:
+                listening.cancel()
+                await asyncio.gather(listening, return_exceptions=True)
+
+
+def why_not() -> str:
+    """Why no browser can be started here; empty where one can."""
+    return "" if CHROMIUM else "no chromium (Debian: apt install chromium)"

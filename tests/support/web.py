@@ -1,0 +1,97 @@
+"""Plain HTTP requests of tests, by the standard library: not by the client that is part of the product."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from prometheus_client.parser import text_string_to_metric_families
+
+TIMEOUT = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """An answer.
+
+    Attributes:
+        status: HTTP status code.
+        headers: by lower-case name.
+        body: its body.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        """The body as JSON."""
+        return json.loads(self.body)
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """What a `/metrics` page says."""
+
+    samples: Mapping[tuple[str, frozenset[tuple[str, str]]], float] = field(default_factory=dict)
+
+    def __call__(self, name: str, **labels: str) -> float:
+        """Sum of the samples with this name and at least these labels.
+
+        Raises:
+            KeyError: there is none; known values start at 0, so that is a wrong name.
+        """
+        wanted = frozenset(labels.items())
+        found = [value for (each, has), value in self.samples.items() if each == name and wanted <= has]
+        if not found:
+            raise KeyError(f"{name} {labels}; there are {sorted({each for each, _ in self.samples})}")
+        return sum(found)
+
+
+def _request(method: str, url: str, headers: Mapping[str, str]) -> Answer:
+    parts = urlsplit(url)
+    assert parts.hostname is not None
+    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=TIMEOUT)
+    try:
+        connection.request(method, parts.path + (f"?{parts.query}" if parts.query else ""), headers=dict(headers))
+        response = connection.getresponse()
+        return Answer(
+            status=response.status,
+            headers={name.lower(): value for name, value in response.getheaders()},
+            body=response.read(),
+        )
+    finally:
+        connection.close()
+
+
+async def get(url: str, **headers: str) -> Answer:
+    """A GET request; `user_agent` as an argument is the header `user-agent`."""
+    return await request("GET", url, **headers)
+
+
+async def request(method: str, url: str, **headers: str) -> Answer:
+    """A request without a body.
+
+    Raises:
+        OSError: there is no connection.
+        http.client.HTTPException: the answer isn't HTTP.
+    """
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return await asyncio.to_thread(_request, method, url, named)
+
+
+async def metrics(url: str) -> Metrics:
+    """Reads a `/metrics` page."""
+    answer = await get(url)
+    assert answer.status == 200, answer
+    samples = {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(answer.body.decode())
+        for sample in family.samples
+    }
+    return Metrics(samples)

@@ -80,7 +80,7 @@ def number(least: float, most: float) -> Accepted[float]:
         _bounded(value, least, most)
         return value
 
-    return Accepted(read, f"{least:g} to {most:g}")
+    return Accepted(read, f"{least:.15g} to {most:.15g}")
 
 
 def port(*, free: bool = True) -> Accepted[int]:
@@ -160,6 +160,13 @@ class ArgumentParser(argparse.ArgumentParser):
     def __init__(self, *args: object, **kwargs: object) -> None:
         kwargs.setdefault("allow_abbrev", False)
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]  # argparse's own signature, unchanged
+
+    def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+        """Reads what is given; what nobody knows is complained of by the parser of the command it was given to."""
+        known, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return known, unknown
 
     def error(self, message: str) -> NoReturn:
         """Prints the line and exits with 2."""

@@ -134,3 +134,20 @@ def test_a_long_value_is_cut_in_the_complaint() -> None:
 )
 def test_an_address_that_can_not_be_listened_on_is_explained(number_: int, line: str) -> None:
     assert str(cannot_listen(OSError(number_, "whatever"), "10.0.0.1", 80)) == line
+
+
+@pytest.mark.parametrize("extra", ["--fast", "more"])
+def test_what_a_command_does_not_know_is_said_in_its_name(extra: str, capsys: pytest.CaptureFixture[str]) -> None:
+    lobby = ArgumentParser(prog="lobby")
+    lobby.add_subparsers(required=True, metavar="command").add_parser("up").add_argument("--port", type=port())
+    with pytest.raises(SystemExit):
+        lobby.parse_args(["up", "--port", "1", extra])
+    assert capsys.readouterr().err == f"lobby up: {extra}: is unknown; accepted: --help, --port\n"
+
+
+def test_a_missing_command_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    lobby = ArgumentParser(prog="lobby")
+    lobby.add_subparsers(required=True, metavar="command").add_parser("up")
+    with pytest.raises(SystemExit):
+        lobby.parse_args([])
+    assert capsys.readouterr().err == "lobby: command: is missing; accepted: up\n"

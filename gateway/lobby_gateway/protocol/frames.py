@@ -94,7 +94,7 @@ class Batch:
         return f"<Batch of {len(self)} messages, {len(self.data)} bytes>"
 
     @classmethod
-    def of(cls, frames: Sequence[bytes]) -> Batch:
+    def of(cls, frames: Sequence[bytes | memoryview]) -> Batch:
         """A batch of frames that are whole already."""
         ends: list[int] = []
         end = 0

@@ -140,8 +140,8 @@ class _Known:
     """What is known of one lobby."""
 
     __slots__ = (
-        "claim", "clients", "failed_at", "failures", "full_until", "id", "listed", "own", "own_then", "returning",
-        "seats", "skip_until", "tickets",
+        "claim", "clients", "failed_at", "failures", "full_until", "id", "listed", "news", "own", "own_then",
+        "returning", "seats", "skip_until", "tickets",
     )  # fmt: skip
 
     def __init__(self, lobby: LobbyId) -> None:
@@ -149,8 +149,9 @@ class _Known:
         self.listed = False
         self.clients = 0
         self.seats = 0
+        self.news: OpenLobby | None = None  # what the directory said last
         self.own = 0  # seats that we hold there
-        self.own_then = 0  # the same when `clients` was news
+        self.own_then = 0  # the same when `clients` was learned
         self.claim: Claim | None = None
         self.tickets: deque[float] = deque()  # when each of those handed out stops counting, oldest first
         self.full_until = -NEVER
@@ -261,6 +262,10 @@ class Candidates(Generic[C]):
                 self._order.append(known)
                 self._news(known, lobby)
         self._known = {key: known for key, known in self._known.items() if known.listed or not known.idle}
+
+    def observed(self, lobby: LobbyId, seats: int, free: int) -> None:
+        """A lobby said itself how many seats it has and would grant now: newer than what the directory says."""
+        self._learn(self._lobby(lobby), max(0, seats - free), seats)
 
     def held(self, lobby: LobbyId) -> int:
         """Seats held in a lobby."""
@@ -378,13 +383,17 @@ class Candidates(Generic[C]):
         return known
 
     def _news(self, known: _Known, lobby: OpenLobby) -> None:
-        if (known.clients, known.seats) == (lobby.clients, lobby.seats):
-            return
-        for _ in range(min(len(known.tickets), lobby.clients - known.clients)):
+        if known.news == lobby:
+            return  # said before; what was learned since is newer
+        known.news = lobby
+        self._learn(known, lobby.clients, lobby.seats)
+
+    def _learn(self, known: _Known, clients: int, seats: int) -> None:
+        for _ in range(min(len(known.tickets), clients - known.clients)):
             known.tickets.popleft()  # they arrived
-        if lobby.clients < lobby.seats:
+        if clients < seats:
             known.full_until = -NEVER
-        known.clients, known.seats = lobby.clients, lobby.seats
+        known.clients, known.seats = clients, seats
         known.own_then = known.own
 
     def _offers(self, now: float) -> Iterator[tuple[_Known, int]]:

@@ -274,6 +274,20 @@ def test_own_seats_are_counted_before_the_directory_shows_them() -> None:
     assert asked(made.claims(0)) == [(B, 1)]
 
 
+def test_what_a_lobby_says_itself_counts_until_the_directory_has_news() -> None:
+    made = candidates(OpenLobby(A, 0, 10), OpenLobby(B, 0, 10))
+    made.observed(A, 10, 1)
+    made.update([OpenLobby(A, 0, 10), OpenLobby(B, 0, 10)])
+    arrive(made, "abc")
+    claims = made.claims(0)
+    assert asked(claims) == [(A, 1), (B, 2)]
+    for claim in claims:
+        grant(made, claim)
+    made.update([OpenLobby(A, 8, 10), OpenLobby(B, 0, 10)])
+    arrive(made, "defg")
+    assert asked(made.claims(0)) == [(A, 2), (B, 2)]
+
+
 def test_tickets_go_to_lobbies_with_room_and_count_until_the_client_is_seen() -> None:
     made = candidates(OpenLobby(A, 0, 2), OpenLobby(B, 0, 1))
     arrive(made, "abcd")

@@ -106,12 +106,12 @@ class Handshake:
     """A connection that is no client yet.
 
     Attributes:
-        request: what was asked, once it is whole.
+        deadline: when a request that is not whole is given up, by the loop's clock.
         peer: address and port of the TCP connection.
         on_abandoned: set by a gate that answers later: the client left meanwhile.
     """
 
-    __slots__ = ("_buffer", "_listener", "_reading", "_sock", "deadline", "on_abandoned", "peer", "request")
+    __slots__ = ("_buffer", "_listener", "_reading", "_request", "_sock", "deadline", "on_abandoned", "peer")
 
     def __init__(self, listener: Listener, sock: socket.socket, peer: tuple[str, int], deadline: float) -> None:
         self._listener = listener
@@ -120,8 +120,14 @@ class Handshake:
         self._reading = False
         self.peer = peer
         self.deadline = deadline
-        self.request: Request = None  # type: ignore[assignment]  # set before any gate sees it
+        self._request: Request | None = None
         self.on_abandoned: Callable[[], None] | None = None
+
+    @property
+    def request(self) -> Request:
+        """What is asked; there from the moment when a gate sees the handshake."""
+        assert self._request is not None  # noqa: S101
+        return self._request
 
     @property
     def answered(self) -> bool:
@@ -165,9 +171,10 @@ class Handshake:
 
     def read(self) -> None:
         """Reads what is there; hands a whole request to the gate."""
-        assert self._sock is not None  # noqa: S101  # the reader is gone with the socket
+        sock = self._sock
+        assert sock is not None  # noqa: S101  # the reader is gone with the socket
         try:
-            data = self._sock.recv(self._listener.limits.max_header_bytes + 1)
+            data = sock.recv(self._listener.limits.max_header_bytes + 1)
         except (BlockingIOError, InterruptedError):
             self._watch()
             return
@@ -194,9 +201,9 @@ class Handshake:
             self._watch()
             return
         self._buffer = request.leftover
-        self.request = request
+        self._request = request
         self._listener.whole(self)
-        if self._sock is not None:  # held: only to notice that the client leaves
+        if not self.answered:  # held: only to notice that the client leaves
             self._watch()
 
     def abandon(self) -> None:

@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+
+from tests.support.sockets import receive, receive_to_end, run, tcp_pair
+
+from lobby_gateway.close_codes import NORMAL
+from lobby_gateway.net.client_connection import ClientConnection, ClientPolicy
+from lobby_gateway.net.message_bus import MessageBus
+from lobby_gateway.protocol.frames import Batch, Opcode, frame, masked_frame
+from lobby_gateway.protocol.parser import Close, Event, FrameParser
+
+
+class Owner:
+    def __init__(self) -> None:
+        self.messages: list[tuple[int, bytes]] = []
+        self.closed: list[str] = []
+        self.changed = asyncio.Event()
+
+    def client_message(self, client: ClientConnection, opcode: int, payload: bytes) -> None:
+        self.messages.append((opcode, payload))
+        self.changed.set()
+
+    def client_closed(self, client: ClientConnection, label: str) -> None:
+        self.closed.append(label)
+        self.changed.set()
+
+    async def until_closed(self) -> str:
+        while not self.closed:
+            self.changed.clear()
+            await self.changed.wait()
+        return self.closed[0]
+
+
+def connect(
+    owner: Owner, policy: ClientPolicy | None = None, *, deflate: bool = False, receive_buffer: int | None = None
+) -> tuple[ClientConnection, socket.socket]:
+    ours, theirs = tcp_pair(receive_buffer=receive_buffer)
+    loop = asyncio.get_running_loop()
+    return ClientConnection(ours, loop=loop, policy=policy or ClientPolicy(), owner=owner, deflate=deflate), theirs
+
+
+def numbered(first: int, count: int, size: int = 64) -> Batch:
+    return Batch.of([frame(Opcode.BINARY, struct.pack("!Q", n).ljust(size, b".")) for n in range(first, first + count)])
+
+
+def numbers(stream: bytes) -> list[int]:
+    batch = Batch.scan(stream)
+    return [struct.unpack("!Q", batch.payload(i)[:8])[0] for i in range(len(batch)) if batch.opcode(i) == Opcode.BINARY]
+
+
+def test_every_attached_client_gets_the_same_bytes() -> None:
+    async def main() -> None:
+        bus = MessageBus()
+        pairs = [connect(Owner()) for _ in range(5)]
+        for client, _ in pairs:
+            bus.attach(client)
+        batch = numbered(0, 3)
+        bus.publish(batch)
+        for client, sock in pairs:
+            assert await receive(sock, len(batch.data)) == batch.data
+            client.abort()
+            sock.close()
+        assert bus.stats.deliveries == 15
+        assert len(bus) == 0
+
+    run(main())
+
+
+def test_a_slow_client_gets_the_latest_messages_each_once_and_whole() -> None:
+    async def main() -> None:
+        bus = MessageBus()
+        slow, slow_sock = connect(Owner(), receive_buffer=4096)
+        fast, fast_sock = connect(Owner())
+        bus.attach(slow)
+        bus.attach(fast)
+        total = 400
+        for n in range(total):
+            bus.publish(numbered(n, 1, 16384))
+            await receive(fast_sock, 16384 + 4)
+        assert bus.behind == 1
+        assert slow.waiting_messages == 16
+        dropped = slow.dropped
+        assert bus.stats.dropped == dropped > 0
+
+        got = numbers(await receive(slow_sock, (total - dropped) * (16384 + 4)))
+        assert got == sorted(set(got))
+        assert len(got) == total - dropped
+        assert got[-16:] == list(range(total - 16, total))
+        async with asyncio.timeout(5):
+            while slow.pending:  # noqa: ASYNC110  # the loop has yet to see that there is room
+                await asyncio.sleep(0)
+        assert bus.behind == 0
+        assert bus.stats.deliveries == 2 * total - dropped
+        bus.publish(numbered(total, 1, 16384))
+        assert numbers(await receive(slow_sock, 16384 + 4)) == [total]
+        for client, sock in ((slow, slow_sock), (fast, fast_sock)):
+            client.abort()
+            sock.close()
+
+    run(main())
+
+
+def test_a_burst_that_fits_in_part_leaves_the_latest_messages_waiting() -> None:
+    async def main() -> None:
+        bus = MessageBus()
+        client, sock = connect(Owner(), receive_buffer=4096)
+        bus.attach(client)
+        count = 4000
+        bus.publish(numbered(0, count, 1024))
+        assert client.pending
+        got = numbers(await receive(sock, (count - client.dropped) * (1024 + 4)))
+        assert got[-16:] == list(range(count - 16, count))
+        assert got[:2] == [0, 1]
+        assert got == sorted(set(got))
+        client.abort()
+        sock.close()
+
+    run(main())
+
+
+def test_overflow_disconnect_closes_with_4008_behind_the_begun_message() -> None:
+    async def main() -> None:
+        bus = MessageBus()
+        owner = Owner()
+        client, sock = connect(
+            owner, ClientPolicy(disconnect_when_full=True, close_timeout_seconds=5), receive_buffer=4096
+        )
+        bus.attach(client)
+        n = 0
+        while not client.closing:
+            bus.publish(numbered(n, 1, 16384))
+            n += 1
+        assert len(bus) == 0
+        parser = FrameParser(masked=False, max_message_bytes=1 << 20)
+        events: list[Event] = []
+        while not (events and isinstance(events[-1], Close)):
+            events += parser.receive(await asyncio.get_running_loop().sock_recv(sock, 65536))
+        assert events[-1].code == 4008
+        await asyncio.get_running_loop().sock_sendall(sock, masked_frame(Opcode.CLOSE, struct.pack("!H", 4008)))
+        assert await owner.until_closed() == "too_slow"
+        sock.close()
+
+    run(main())
+
+
+def test_a_client_that_resets_is_taken_off_while_the_others_get_the_message() -> None:
+    async def main() -> None:
+        bus = MessageBus()
+        lost_owner = Owner()
+        lost, lost_sock = connect(lost_owner)
+        kept, kept_sock = connect(Owner())
+        bus.attach(lost)
+        bus.attach(kept)
+        lost_sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        lost_sock.close()
+        batch = numbered(0, 1)
+        bus.publish(batch)
+        assert await receive(kept_sock, len(batch.data)) == batch.data
+        assert await lost_owner.until_closed() == "lost"
+        assert lost.closed
+        assert len(bus) == 1
+        kept.abort()
+        kept_sock.close()
+
+    run(main())
+
+
+def test_replay_comes_before_what_is_published() -> None:
+    async def main() -> None:
+        bus = MessageBus()
+        client, sock = connect(Owner())
+        bus.attach(client, [numbered(0, 2), numbered(2, 1)])
+        bus.publish(numbered(3, 1))
+        assert numbers(await receive(sock, 4 * 66)) == [0, 1, 2, 3]
+        client.abort()
+        sock.close()
+
+    run(main())
+
+
+def test_what_waits_stays_with_a_client_that_moves_to_another_bus() -> None:
+    async def main() -> None:
+        old, new = MessageBus(), MessageBus()
+        client, sock = connect(Owner(), receive_buffer=4096)
+        old.attach(client)
+        n = 0
+        while client.waiting_messages < 8:
+            old.publish(numbered(n, 1, 16384))
+            n += 1
+        old.detach(client)
+        new.attach(client)
+        new.publish(numbered(n, 1, 16384))
+        assert numbers(await receive(sock, (n + 1) * (16384 + 4))) == list(range(n + 1))
+        client.abort()
+        sock.close()
+
+    run(main())
+
+
+def test_a_client_with_deflate_and_one_without_get_the_same_messages() -> None:
+    async def main() -> None:
+        bus = MessageBus()
+        deflated, deflated_sock = connect(Owner(), deflate=True)
+        plain, plain_sock = connect(Owner())
+        bus.attach(deflated)
+        bus.attach(plain)
+        batch = numbered(0, 2, 1024)
+        bus.publish(batch)
+        assert await receive(plain_sock, len(batch.data)) == batch.data
+        deflated.close(NORMAL)
+        await asyncio.get_running_loop().sock_sendall(
+            deflated_sock, masked_frame(Opcode.CLOSE, struct.pack("!H", 1000))
+        )
+        stream = await receive_to_end(deflated_sock)
+        assert len(stream) < 200
+        assert stream[0] & 0x40, "the first message is marked as deflated (RSV1)"
+        plain.abort()
+        for sock in (deflated_sock, plain_sock):
+            sock.close()
+
+    run(main())

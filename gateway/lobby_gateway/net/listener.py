@@ -184,18 +184,15 @@ class Handshake:
             self.abandon()
             return
         self._buffer += data
-        if (
-            self.request is not None
-        ):  # held by the gate: nothing may be sent before the 101, but browsers' HTTP/2 probes do
+        if self._request is not None:
+            # Held by the gate. What comes before the 101 belongs to the connection that it becomes.
             if len(self._buffer) > self._listener.limits.max_header_bytes:
                 self.refuse(close_codes.BAD_REQUEST)
             return
         try:
             request = parse_request(self._buffer, max_header_bytes=self._listener.limits.max_header_bytes)
         except HandshakeError as error:
-            self.refuse(
-                error.refusal, body=f"{error.refusal.explanation} {error.detail}".strip(), headers=error.headers
-            )
+            self.refuse(error.refusal, headers=error.headers, body=str(error))
             return
         if request is None:
             self._watch()

@@ -119,16 +119,16 @@ class Process:
                 raise AssertionError(f"no line matches {pattern!r}: {self.tail()}")
             return found
 
-        found = await until(look, deadline=deadline, describe=lambda: f"a line {pattern!r}; {self.tail()}")
-        assert found is not None
+        found: re.Match[str] = await until(
+            look, deadline=deadline, describe=lambda: f"a line {pattern!r}; {self.tail()}"
+        )
         return found
 
     async def logged(self, pattern: str, *, deadline: float = 20.0) -> re.Match[str]:
         """Waits for a line of standard error that matches."""
-        found = await until(
+        found: re.Match[str] = await until(
             lambda: self.stderr.find(pattern), deadline=deadline, describe=lambda: f"a log {pattern!r}; {self.tail()}"
         )
-        assert found is not None
         return found
 
     def send(self, number: signal.Signals) -> None:

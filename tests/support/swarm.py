@@ -368,6 +368,11 @@ class Swarm:
         for client in self.open:
             client.mark(now)
 
+    def begin_stream(self) -> None:
+        """Counts anew: the origin began its numbers from the start. Nothing may be on its way when this is called."""
+        for client in self.clients:
+            client.tally = Tally()
+
     def longest_silence(self) -> float:
         """The longest silence of any open client since `mark`, in seconds."""
         now = time.monotonic()

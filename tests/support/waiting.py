@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
-
-T = TypeVar("T")
+from collections.abc import Callable
+from typing import Any
 
 LOOK_EVERY = 0.02
 
@@ -18,12 +16,12 @@ class DeadlinePassedError(AssertionError):
 
 
 async def until(
-    look: Callable[[], T | Awaitable[T]],
+    look: Callable[[], Any],
     *,
     deadline: float = 10.0,
     describe: str | Callable[[], str] = "",
     every: float = LOOK_EVERY,
-) -> T:
+) -> Any:
     """Looks again and again until what it sees is true; returns that.
 
     Args:

@@ -1,0 +1,55 @@
+"""`lobby origin` as a process of its own: an origin that can be killed, stopped and started again."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from tests.support.proc import established
+from tests.support.processes import WITH_PARENT, Process, running
+
+
+@dataclass(frozen=True, slots=True)
+class TickerProcess:
+    """A running ticker.
+
+    Attributes:
+        process: its process.
+        port: where it listens.
+    """
+
+    process: Process
+    port: int
+
+    @property
+    def url(self) -> str:
+        """Its WebSocket address."""
+        return f"ws://127.0.0.1:{self.port}/"
+
+    @property
+    def connections(self) -> int:
+        """Connections that it has, by what the kernel says."""
+        return established(self.port)
+
+
+@contextlib.asynccontextmanager
+async def ticker(
+    *, rate: float = 10, burst: int = 1, size: int = 0, port: int = 0, may_be_killed: bool = False
+) -> AsyncIterator[TickerProcess]:
+    """A ticker; its numbers begin with 1.
+
+    Args:
+        rate: messages a second.
+        burst: messages sent together.
+        size: bytes of a message.
+        port: where to listen; 0: a free port.
+        may_be_killed: the test kills it.
+    """
+    options = ("--rate", str(rate), "--burst", str(burst), "--size", str(size), "--port", str(port))
+    command = (*WITH_PARENT, sys.executable, "-m", "lobby_gateway.commands.ticker", *options, "--end-with-stdin")
+    async with running("ticker", *command, ends_with=(0, -9) if may_be_killed else (0,)) as process:
+        line = await process.line(r"^\{.*\}$")
+        yield TickerProcess(process, json.loads(line[0])["port"])

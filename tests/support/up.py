@@ -1,0 +1,169 @@
+"""`lobby up` as a test sees it: its addresses, its child processes, and what it says of them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from tests.support import proc, web
+from tests.support.proc import Found
+from tests.support.processes import LOBBY, Process, running
+from tests.support.waiting import until
+
+START_DEADLINE = 30.0
+
+
+def lobby_resource(name: str, origin: str, **spec: Any) -> dict[str, Any]:
+    """A Lobby resource; `origin_` in front of a keyword puts it into `spec.origin`, `clients_` into `spec.clients`.
+
+    Args:
+        name: of the Lobby.
+        origin: URL.
+        spec: fields of the spec, in the resource's own words.
+    """
+    resource: dict[str, Any] = {
+        "apiVersion": "lobby-gateway.io/v1alpha1",
+        "kind": "Lobby",
+        "metadata": {"name": name},
+        "spec": {"origin": {"url": origin}, "clients": {}},
+    }
+    for key, value in spec.items():
+        group, _, field = key.partition("_")
+        place = resource["spec"][group] if field and group in {"origin", "clients"} else resource["spec"]
+        place[field or key] = value
+    return resource
+
+
+def write_lobbies(path: Path, *resources: Mapping[str, Any]) -> str:
+    """Writes a Lobby file; returns its name."""
+    path.write_text(yaml.safe_dump_all([dict(resource) for resource in resources], sort_keys=False))
+    return str(path)
+
+
+class LobbyUp:
+    """A running `lobby up`.
+
+    Attributes:
+        process: its process.
+        url: `ws://` address of its first Lobby.
+        admin: `http://` address of its admin port, without a slash at the end.
+    """
+
+    def __init__(self, process: Process, url: str, admin: str) -> None:
+        self.process = process
+        self.url = url
+        self.admin = admin
+
+    def at(self, path: str) -> str:
+        """Address of another path of the same greeter."""
+        return "/".join(self.url.split("/")[:3]) + path
+
+    async def lobbies(self) -> list[dict[str, Any]]:
+        """The Lobbies as `/lobbies` tells them, with status."""
+        answer = await web.get(f"{self.admin}/lobbies")
+        assert answer.status == 200, answer
+        items: list[dict[str, Any]] = answer.json()["items"]
+        return items
+
+    async def status(self, name: str | None = None) -> dict[str, Any]:
+        """Status of a Lobby; of the only one where no name is given."""
+        items = await self.lobbies()
+        chosen = [item for item in items if name in {None, item["metadata"]["name"]}]
+        assert len(chosen) == 1, items
+        status: dict[str, Any] = chosen[0].get("status") or {}
+        return status
+
+    async def metrics(self) -> web.Metrics:
+        """Metrics of the admin port."""
+        return await web.metrics(f"{self.admin}/metrics")
+
+    def lobby_processes(self) -> dict[str, Found]:
+        """The lobbies that run, by their names."""
+        found = [each for each in proc.descendants(self.process.pid) if "lobby_gateway.lobby" in each.command]
+        return {each.command[each.command.index("--name") + 1]: each for each in found if each.state != "Z"}
+
+    def greeter_processes(self) -> list[Found]:
+        """The greeters that run."""
+        found = [each for each in proc.descendants(self.process.pid) if "lobby_gateway.greeter" in each.command]
+        return [each for each in found if each.state != "Z"]
+
+    async def admin_of(self, pid: int) -> str:
+        """`http://` address of the admin port of a lobby or greeter."""
+        for port in proc.listening_ports(pid):
+            address = f"http://127.0.0.1:{port}"
+            with contextlib.suppress(OSError):
+                answer = await web.get(f"{address}/healthz")
+                if answer.status == 200 and answer.body == b"ok\n":
+                    return address
+        raise AssertionError(f"process {pid} has no admin port: {self.process.tail()}")
+
+    async def seats(self, name: str) -> dict[str, Any]:
+        """What a lobby says of itself on `/seats`."""
+        address = await self.admin_of(self.lobby_processes()[name].pid)
+        report: dict[str, Any] = (await web.get(f"{address}/seats")).json()
+        return report
+
+    async def reports(self) -> dict[str, dict[str, Any]]:
+        """`/seats` of every lobby that runs."""
+        return {name: await self.seats(name) for name in sorted(self.lobby_processes())}
+
+    async def until_clients(self, count: int, *, deadline: float = 20.0) -> dict[str, dict[str, Any]]:
+        """Waits until the lobbies together have so many seats taken; returns their reports."""
+        seen: dict[str, dict[str, Any]] = {}
+
+        async def look() -> bool:
+            nonlocal seen
+            try:
+                seen = await self.reports()
+            except (OSError, KeyError, FileNotFoundError):
+                return False  # a lobby ended while it was asked
+            taken: int = sum(report["clients"] for report in seen.values())
+            return taken == count
+
+        await until(look, deadline=deadline, every=0.1, describe=lambda: f"{count} seats taken; {summary(seen)}")
+        return seen
+
+    async def until_lobbies(self, count: int, *, deadline: float = 20.0) -> dict[str, Found]:
+        """Waits until so many lobbies run."""
+        await until(
+            lambda: len(self.lobby_processes()) == count,
+            deadline=deadline,
+            describe=lambda: f"{count} lobbies; {sorted(self.lobby_processes())}",
+        )
+        return self.lobby_processes()
+
+    def kill(self, pid: int, number: signal.Signals = signal.SIGKILL) -> None:
+        """Sends a signal to one of its processes, and to no other."""
+        assert pid in {each.pid for each in proc.descendants(self.process.pid)}, f"{pid} is not one of its processes"
+        os.kill(pid, number)
+
+
+def summary(reports: Mapping[str, Mapping[str, Any]]) -> str:
+    """Reports in one line, for failures."""
+    return ", ".join(
+        f"{name}: {each['clients']}/{each['seats']}{' draining' if each['draining'] else ''} {each['origin']['state']}"
+        for name, each in reports.items()
+    )
+
+
+@contextlib.asynccontextmanager
+async def lobby_up(
+    *arguments: str, env: Mapping[str, str] | None = None, deadline: float = START_DEADLINE
+) -> AsyncIterator[LobbyUp]:
+    """`lobby up` on free ports for the time of a block; afterwards nothing of it may be left."""
+    command = (LOBBY, "up", *arguments, "--port", "0", "--admin-port", "0")
+    async with running("lobby up", *command, env=env) as process:
+        url = await process.line(r"(ws://\S+)", deadline=deadline)
+        admin = await process.line(r"(http://[^\s/]+)", deadline=deadline)
+        up = LobbyUp(process, url[1], admin[1])
+        yield up
+        # What is looked for after the end by its mark is really marked.
+        started = {each.pid for each in proc.descendants(process.pid)}
+        marked = {each.pid for each in process.left()}
+        unmarked = [each for each in map(proc.process, started - marked) if each is not None and each.state != "Z"]
+        assert not unmarked, f"started without the mark of the test: {unmarked}"

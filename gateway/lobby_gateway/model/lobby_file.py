@@ -1,0 +1,136 @@
+"""A YAML or JSON file to plain JSON types, strictly, with errors of one line that name the place.
+
+Stricter than PyYAML where it would surprise: a key that stands twice, a key that is no text, a second document. Numbers
+and times are read as Kubernetes does, so that a file means the same here as with `kubectl apply`. No value of the file
+stands in an error: it may be a secret.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from lobby_gateway.errors import InvalidLobbyError
+
+MAX_BYTES: Final = 1_048_576
+"""More than any Lobby needs, and about what Kubernetes stores of one object (etcd takes 1.5 MiB)."""
+
+MAX_DEPTH: Final = 64
+MAX_VALUES: Final = 100_000
+"""What a file of that size can hold without aliases of aliases, which would fill the memory."""
+
+
+def read_document(path: Path) -> object:
+    """The one document of a file, as dicts with text keys, lists, texts, numbers, booleans and None.
+
+    Raises:
+        InvalidLobbyError: there is no such file, or no such document in it.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise _invalid(path, f"can't be read: {error.strerror or error}") from error
+    if len(data) > MAX_BYTES:
+        raise _invalid(path, f"is larger than {MAX_BYTES} bytes; accepted: a Lobby resource in YAML or JSON")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise _invalid(path, f"is not UTF-8 text (byte {error.start}); accepted: YAML or JSON") from error
+    return parse(text, str(path))
+
+
+def parse(text: str, source: str) -> object:
+    """The one document of a text, as `read_document`.
+
+    Raises:
+        InvalidLobbyError: the text is no such document.
+    """
+    try:
+        # _Loader is a SafeLoader: it makes nothing but plain values.
+        documents = [each for each in yaml.load_all(text, _Loader) if each is not None]
+        if len(documents) != 1:
+            holds = f"holds {len(documents)} documents" if documents else "is empty"
+            raise _invalid(source, f"{holds}; accepted: one Lobby resource")
+        return _plain(documents[0], source)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise _invalid(source, f"{where}{error.problem or error.context}; accepted: YAML or JSON") from error
+    except yaml.reader.ReaderError as error:
+        character = f"U+{ord(error.character):04X}" if isinstance(error.character, str) else f"#{error.character:02x}"
+        raise _invalid(
+            source, f"holds the character {character} at {error.position}; accepted: YAML or JSON"
+        ) from error
+    except RecursionError as error:
+        raise _invalid(source, f"is nested too deeply; accepted: at most {MAX_DEPTH} levels") from error
+
+
+def _invalid(source: object, text: str) -> InvalidLobbyError:
+    return InvalidLobbyError((f"{source}: {text}",))
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that refuses keys which stand twice or are no text."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[str] = set()
+        for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str):
+                raise yaml.constructor.ConstructorError(
+                    problem="a key that is no text (put it in quotes)", problem_mark=key_node.start_mark
+                )
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    problem=f"the key {key[:60]!r} stands twice", problem_mark=key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+# Of the scalars that YAML 1.1 knows, times stay texts (they are no JSON), 1:30 is no number, and 1e3 is one.
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":timestamp", ":int", ":float"))]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:int",
+    re.compile(r"[-+]?(?:0b[01_]+|0x[0-9a-fA-F_]+|0[0-7_]*|[1-9][0-9_]*)\Z"),
+    list("-+0123456789"),
+)
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"(?:[-+]?(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*|[0-9][0-9_]*(?=[eE]))(?:[eE][-+]?[0-9]+)?"
+               r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))\Z"),
+    list("-+.0123456789"),
+)  # fmt: skip
+
+
+class _Budget:
+    def __init__(self) -> None:
+        self.values = MAX_VALUES
+
+
+def _plain(value: object, source: str, depth: int = 0, budget: _Budget | None = None) -> object:
+    """A copy of JSON types only; what YAML knows beyond them (dates, sets, bytes, endless loops) is refused."""
+    budget = budget or _Budget()
+    budget.values -= 1
+    if depth > MAX_DEPTH or budget.values < 0:
+        raise _invalid(source, f"is nested too deeply; accepted: {MAX_DEPTH} levels and {MAX_VALUES} values")
+    if isinstance(value, dict):
+        return {key: _plain(each, source, depth + 1, budget) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_plain(each, source, depth + 1, budget) for each in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise _invalid(source, f"holds the number {value}; accepted: numbers of JSON")
+    if value is None or isinstance(value, (str, bool, int, float)):
+        return value
+    raise _invalid(source, f"holds a value of the YAML type {type(value).__name__}; accepted: the types of JSON")

@@ -116,10 +116,10 @@ class FrameParser:
         if self._need:
             if self._buffer is None:
                 return []
-            self._buffer += data
-            if len(self._buffer) < self._need:
+            if len(self._buffer) + len(data) < self._need:
+                self._buffer += data
                 return []
-            data = bytes(self._buffer)
+            data = b"".join((self._buffer, data))
             self._buffer = None
             self._need = 0
         events: list[Event] = []

@@ -1,0 +1,141 @@
+"""Every reason, with its sentence for people: of actions, of what holds a plan back, and of conditions.
+
+Logs, metrics' labels, events and Lobby.status read these tables. A sentence may have `{fields}`, which are the numbers that
+decided; the same numbers are the fields of the log line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+
+
+class Why(StrEnum):
+    """Why an action is taken. The value is the label of metrics and the reason of events."""
+
+    # create
+    BELOW_REPLICAS = "BelowReplicas"
+    CLIENTS_WAIT = "ClientsWait"
+    SPARE_SEATS_LOW = "SpareSeatsLow"
+    # drain
+    EMPTY = "Empty"
+    SPARSE = "Sparse"
+    OVER_MAXIMUM = "OverMaximum"
+    DRAIN_UNHEARD = "DrainUnheard"
+    # delete
+    ENDED = "Ended"
+    SILENT = "Silent"
+    NEVER_ANSWERED = "NeverAnswered"
+    DRAINED = "Drained"
+    DRAIN_OVERDUE = "DrainOverdue"
+    NOT_NEEDED = "NotNeeded"
+
+
+WHY: Mapping[Why, str] = MappingProxyType(
+    {
+        Why.BELOW_REPLICAS: "{running} of at least {replicas} lobbies run",
+        Why.CLIENTS_WAIT: "{waiting} clients wait for a seat, {moving} move, {free} seats are free or being made",
+        Why.SPARE_SEATS_LOW: "{free} seats are free or being made, {spare} are to be kept free, {moving} clients move",
+        Why.EMPTY: "it has no client since {seconds} s, and is not needed",
+        Why.SPARSE: "its {clients} clients fit into fuller lobbies, for {seconds} s already",
+        Why.OVER_MAXIMUM: "{running} lobbies run, {maximum} may",
+        Why.DRAIN_UNHEARD: "it was told to drain {seconds} s ago, and takes clients",
+        Why.ENDED: "its process has ended",
+        Why.SILENT: "it does not answer since {seconds} s",
+        Why.NEVER_ANSWERED: "it did not answer within {seconds} s of its creation",
+        Why.DRAINED: "its last client has left",
+        Why.DRAIN_OVERDUE: "it drains since {seconds} s, and {clients} clients are left",
+        Why.NOT_NEEDED: "it has not started yet, and {running} lobbies run where {maximum} may",
+    }
+)
+
+
+class Kind(StrEnum):
+    """The conditions of a Lobby."""
+
+    READY = "Ready"
+    ORIGIN_CONNECTED = "OriginConnected"
+    SCALING = "Scaling"
+    PATH_ACCEPTED = "PathAccepted"
+
+
+MEANING: Mapping[Kind, str] = MappingProxyType(
+    {
+        Kind.READY: "A new client gets a seat now.",
+        Kind.ORIGIN_CONNECTED: "Every lobby that wants a connection to the origin has one.",
+        Kind.SCALING: "There are as many lobbies as are needed, or they are being made; nothing holds them back.",
+        Kind.PATH_ACCEPTED: "Greeters serve this Lobby at its path.",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ConditionReason:
+    """Why a condition is what it is.
+
+    Attributes:
+        kind: the condition.
+        status: `True`, `False` or `Unknown`.
+        name: the reason, one word.
+        sentence: for people.
+    """
+
+    kind: Kind
+    status: str
+    name: str
+    sentence: str
+
+
+T, F, U = "True", "False", "Unknown"
+
+READY = ConditionReason(Kind.READY, T, "Open", "{free} seats are free in {open} lobbies")
+READY_AT_ZERO = ConditionReason(
+    Kind.READY, T, "ScaledToZero", "no lobby runs; the first client starts one and waits for it"
+)
+READY_STARTING = ConditionReason(Kind.READY, F, "Starting", "no seat is free; {starting} lobbies are starting")
+READY_FULL = ConditionReason(
+    Kind.READY, F, "Full", "all {seats} seats are taken, and no more than {maximum} lobbies may run"
+)
+READY_SILENT = ConditionReason(Kind.READY, F, "Silent", "no seat is free; {silent} lobbies do not answer")
+READY_FAILING = ConditionReason(
+    Kind.READY, F, "Failing", "no seat is free; {failures} lobbies in a row failed to start"
+)
+READY_PLANNED = ConditionReason(Kind.READY, F, "Planned", "no seat is free; lobbies are about to be made")
+READY_NO_PATH = ConditionReason(Kind.READY, F, "PathTaken", "its path is served for another Lobby")
+
+ORIGIN_CONNECTED = ConditionReason(Kind.ORIGIN_CONNECTED, T, "Connected", "{connected} connections are up")
+ORIGIN_IDLE = ConditionReason(
+    Kind.ORIGIN_CONNECTED, U, "Idle", "there is no client, so nobody connects: whether it could is not known"
+)
+ORIGIN_NO_LOBBY = ConditionReason(Kind.ORIGIN_CONNECTED, U, "NoLobby", "no lobby runs that could connect")
+ORIGIN_CONNECTING = ConditionReason(Kind.ORIGIN_CONNECTED, F, "Connecting", "{lobby} is connecting")
+ORIGIN_AWAY = ConditionReason(
+    Kind.ORIGIN_CONNECTED, F, "Away", "{count} lobbies have no connection and try again; {lobby}: {problem}"
+)
+ORIGIN_REFUSED = ConditionReason(
+    Kind.ORIGIN_CONNECTED, F, "Refused", "the origin refuses {count} lobbies; {lobby}: {problem}"
+)
+
+SCALING_STEADY = ConditionReason(Kind.SCALING, T, "AsNeeded", "{lobbies} lobbies, as many as are needed")
+SCALING_UP = ConditionReason(Kind.SCALING, T, "Growing", "{count} lobbies are being made: {because}")
+SCALING_DOWN = ConditionReason(Kind.SCALING, T, "Shrinking", "{count} lobbies drain, {clients} clients move")
+SCALING_LIMITED = ConditionReason(
+    Kind.SCALING, F, "AtMaximum", "{missing} more lobbies are needed, but no more than {maximum} may run"
+)
+SCALING_BACKOFF = ConditionReason(
+    Kind.SCALING, F, "BackingOff", "{failures} lobbies in a row failed to start; the next try waits"
+)
+
+PATH_ACCEPTED = ConditionReason(Kind.PATH_ACCEPTED, T, "Accepted", "clients reach it at {path}")
+PATH_TAKEN = ConditionReason(Kind.PATH_ACCEPTED, F, "PathTaken", "{path} is that of the older Lobby {other}")
+PATH_UNKNOWN = ConditionReason(Kind.PATH_ACCEPTED, U, "NotCompared", "the other Lobbies are not known yet")
+
+CONDITIONS: tuple[ConditionReason, ...] = (
+    *(READY, READY_AT_ZERO, READY_STARTING, READY_FULL, READY_SILENT, READY_FAILING, READY_PLANNED, READY_NO_PATH),
+    *(ORIGIN_CONNECTED, ORIGIN_IDLE, ORIGIN_NO_LOBBY, ORIGIN_CONNECTING, ORIGIN_AWAY, ORIGIN_REFUSED),
+    *(SCALING_STEADY, SCALING_UP, SCALING_DOWN, SCALING_LIMITED, SCALING_BACKOFF),
+    *(PATH_ACCEPTED, PATH_TAKEN, PATH_UNKNOWN),
+)
+"""All of them, in the order of the documentation."""

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from enum import IntEnum
 from struct import Struct
 from struct import error as struct_error
-from typing import Any, ClassVar, Final, Self
+from typing import Any, ClassVar, Final, NamedTuple, Self
 
 from lobby_gateway.errors import LobbyGatewayError
-from lobby_gateway.model.position import DIGESTS_KEPT, Position
+from lobby_gateway.model.position import DIGESTS_KEPT, NO_EPOCH, Position
 from lobby_gateway.protocol.frames import Batch, Opcode
 
 SUBPROTOCOL: Final = "lobby-trunk.v1"
@@ -60,6 +60,17 @@ class MoveReason(IntEnum):
 
     DRAINING = 1
     ENDING = 2
+
+
+class Place(NamedTuple):
+    """A place in a stream: before message `offset` of `epoch`."""
+
+    epoch: int
+    offset: int
+
+    def followed_by(self, epoch: int, offset: int) -> bool:
+        """Nothing is left out between this place and that one: it is the same, or the start of another epoch."""
+        return (offset == self.offset) if epoch == self.epoch else (offset == 0 or self.epoch == NO_EPOCH)
 
 
 class _Record:
@@ -290,31 +301,29 @@ class Granted(_Record):
 
 @dataclass(frozen=True, slots=True)
 class Resumed(_Record):
-    """The answer to RESUME, given at the place of the stream where the group joins it.
+    """The answer to RESUME, at the place of the stream where the group joins it: what it lacked came before, by REPLAY.
 
     Attributes:
         id: of the group.
-        exact: no gap, no duplicate; otherwise the group goes on with what comes now.
+        exact: no gap (but what MISSED told) and no duplicate; otherwise the group goes on with what comes now.
         reason: why not exact (a `LiveReason`; a newer lobby may have others).
         epoch: epoch of the place where it joins: all MESSAGES before this record lie before it.
         offset: offset of that place.
-        count: messages that REPLAY (and MISSED) of this group bring next, up to that place; 0 unless exact.
     """
 
     TYPE = Type.RESUMED
-    LAYOUT = Struct("!BBI?BQQQ")
+    LAYOUT = Struct("!BBI?BQQ")
 
     id: int
     exact: bool
     reason: int
     epoch: int
     offset: int
-    count: int
 
 
 @dataclass(frozen=True, slots=True)
 class Replay(_Record):
-    """Messages for one group only, between its position and the place where it joins the stream. As in `Messages`."""
+    """Messages for one group only, from its position to the place where it joins the stream; laid out as `Messages`."""
 
     TYPE = Type.REPLAY
     LAYOUT = Struct("!BBIQQI")
@@ -346,7 +355,7 @@ class Missed(_Record):
 
     Attributes:
         id: of the group that missed them, or `STREAM`.
-        count: how many.
+        count: how many; at least 1.
         from_epoch: epoch of the place before them.
         from_offset: offset of that place.
         to_epoch: epoch of the place behind them.

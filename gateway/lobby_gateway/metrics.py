@@ -51,7 +51,9 @@ def _stream(prefix: str) -> tuple[Definition, ...]:
         Definition(f"{prefix}_handshakes_total", "counter", "Handshakes answered with 101."),
         Definition(f"{prefix}_refusals_total", "counter", "Handshakes refused, by reason.", "reason"),
         Definition(f"{prefix}_abandoned_handshakes_total", "counter", "Connections that ended before an answer."),
-        Definition(f"{prefix}_client_messages_total", "counter", "Messages from clients, by what became of them.", "fate"),
+        Definition(
+            f"{prefix}_client_messages_total", "counter", "Messages from clients, by what became of them.", "fate"
+        ),
     )
 
 
@@ -63,6 +65,8 @@ LOBBY: tuple[Definition, ...] = (
     Definition("lobby_message_bytes_total", "counter", "Bytes of the frames of those messages."),
     Definition("lobby_origin_state", "gauge", "1 for the state of the origin connection, 0 for all others.", "state"),
     Definition("lobby_origin_connections_total", "counter", "Origin connections made, the first one included."),
+    Definition("lobby_origin_attempts_total", "counter", "Tries to connect to the origin."),
+    Definition("lobby_origin_failures_total", "counter", "What went wrong with the origin connection.", "failure"),
     Definition("lobby_trunks", "gauge", "Trunks of greeters."),
     Definition("lobby_trunk_missed_messages_total", "counter", "Messages that slow greeters missed."),
     Definition("lobby_ring_messages", "gauge", "Messages in the ring, for replay and resuming."),

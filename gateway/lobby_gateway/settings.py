@@ -17,7 +17,8 @@ class LobbySettings:
         sweep_seconds: between two looks for silent clients. Adds to `clients.pingSeconds`.
         stop_seconds: how long an ending lobby waits for greeters to take their clients elsewhere, and spreads the closes of
             direct clients over, so that they don't come back all at once.
-        forward_buffer_bytes: most bytes of clients' messages that wait for the origin to take them; more are undeliverable.
+        drain_spread_seconds: over how long a draining lobby spreads the closes of direct clients (at most half of the Lobby's
+            `drainSeconds`).
     """
 
     origin_linger_seconds: float = 10.0
@@ -25,7 +26,7 @@ class LobbySettings:
     ring_bytes: int = 8 << 20
     sweep_seconds: float = 2.5
     stop_seconds: float = 2.0
-    forward_buffer_bytes: int = 1 << 20
+    drain_spread_seconds: float = 10.0
 
 
 TOKEN_KEY_VARIABLE = "LOBBY_TOKEN_KEY"  # noqa: S105  # the name of the variable, not its value

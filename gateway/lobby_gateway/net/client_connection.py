@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 from lobby_gateway import close_codes
 from lobby_gateway.close_codes import Close as CloseCode
 from lobby_gateway.core.mailbox import Mailbox
+from lobby_gateway.model.spec import ClientsSpec, Overflow
 from lobby_gateway.protocol.deflate import Inflater
 from lobby_gateway.protocol.frames import Batch, Opcode, close_payload, frame
 from lobby_gateway.protocol.parser import Close, FrameParser, Message, Ping, Violation
@@ -54,6 +55,16 @@ class ClientPolicy:
     ping_seconds: float = 25.0
     ping_timeout_seconds: float = 20.0
     close_timeout_seconds: float = 5.0
+
+    @classmethod
+    def of(cls, clients: ClientsSpec) -> ClientPolicy:
+        """How a Lobby wants its clients served, wherever they are connected."""
+        return cls(
+            mailbox_messages=clients.queue.messages,
+            disconnect_when_full=clients.queue.overflow is Overflow.DISCONNECT,
+            max_message_bytes=clients.max_message_bytes,
+            ping_seconds=clients.ping_seconds,
+        )
 
 
 class ClientOwner(Protocol):

@@ -259,6 +259,7 @@ class Listener:
         self._held: dict[Handshake, None] = {}
         self._lingering: dict[socket.socket, float] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._sweep_seconds = min(1.0, self.limits.timeout_seconds)
         self._accepting = False
         self._resume: asyncio.TimerHandle | None = None
 
@@ -267,11 +268,16 @@ class Listener:
         """The port that is listened on."""
         return int(self._sock.getsockname()[1])
 
+    @property
+    def pending(self) -> int:
+        """Connections whose request is not whole yet."""
+        return len(self._pending)
+
     def start(self) -> None:
         """Begins to accept."""
         self._accepting = True
         self.loop.add_reader(self._sock.fileno(), self._acceptable)
-        self._timer = self.loop.call_later(1.0, self._sweep)
+        self._timer = self.loop.call_later(self._sweep_seconds, self._sweep)
 
     def stop_accepting(self) -> None:
         """Closes the port; handshakes that are under way go on."""
@@ -349,7 +355,7 @@ class Listener:
             if deadline > now:
                 break
             self._let_go(sock)
-        self._timer = self.loop.call_later(1.0, self._sweep)
+        self._timer = self.loop.call_later(self._sweep_seconds, self._sweep)
 
     def _discard(self, sock: socket.socket) -> None:
         with contextlib.suppress(BlockingIOError, InterruptedError):

@@ -1,0 +1,260 @@
+"""The lobby process: one origin connection, its clients and trunks, from start to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from lobby_gateway import metrics
+from lobby_gateway.core.admission import Admission
+from lobby_gateway.core.ring import MessageRing
+from lobby_gateway.core.trunk_holder import TrunkHolder
+from lobby_gateway.lobby.gate import LobbyGate
+from lobby_gateway.lobby.readings import Readings
+from lobby_gateway.model.position import Position
+from lobby_gateway.model.seats import LobbyReport, OriginState
+from lobby_gateway.model.secrets import resolve
+from lobby_gateway.model.spec import Lobby
+from lobby_gateway.net.admin import AdminRequest, AdminResponse, AdminServer, health_handlers, metrics_handler
+from lobby_gateway.net.lifecycle import Stopping, announce
+from lobby_gateway.net.listener import Handshake, Listener, listen
+from lobby_gateway.net.origin_connection import OriginConnection
+from lobby_gateway.net.trunk_holder_connection import TrunkHolderConnection
+from lobby_gateway.protocol import trunk
+from lobby_gateway.protocol.frames import Batch
+from lobby_gateway.settings import LobbySettings
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Addresses:
+    """Where a process listens; port 0 is any free one.
+
+    Attributes:
+        host: for clients.
+        port: for clients.
+        admin_host: for probes, Prometheus and the lobby host.
+        admin_port: likewise.
+    """
+
+    host: str
+    port: int
+    admin_host: str
+    admin_port: int
+
+
+class LobbyProcess:
+    """The parts of a lobby, wired together. It is what a trunk sees of its lobby (`TrunkLobby`), too.
+
+    Attributes:
+        name: of the lobby.
+        lobby: what it serves.
+    """
+
+    def __init__(
+        self, lobby: Lobby, name: str, *, key: bytes, environment: Mapping[str, str], settings: LobbySettings
+    ) -> None:
+        """Makes the parts; nothing is opened yet.
+
+        Raises:
+            UserError: a secret is missing, or something of the origin is not usable.
+        """
+        self.name = name
+        self.lobby = lobby
+        self._settings = settings
+        self._loop = asyncio.get_running_loop()
+        self._admission = Admission(lobby.spec.clients.seats)
+        self._ring = MessageRing(settings.ring_messages, settings.ring_bytes)
+        self._origin = OriginConnection(
+            lobby.spec.origin,
+            resolve(lobby.spec.origin, environment),
+            publish=self._publish,
+            begin_epoch=self._begin_epoch,
+            linger_seconds=settings.origin_linger_seconds,
+        )
+        self._gate = LobbyGate(
+            lobby,
+            name,
+            key,
+            admission=self._admission,
+            ring=self._ring,
+            forward=self._origin.send_to_origin,
+            seats_changed=self._seats_changed,
+            trunk_arrived=self._trunk_arrived,
+        )
+        self._trunks: dict[TrunkHolderConnection, None] = {}
+        self._trunks_done = asyncio.Event()
+        self._trunks_done.set()
+        self._readings = Readings(self._admission, self._ring, self._origin, self._gate, self._trunks)
+
+    async def run(self, stopping: Stopping, addresses: Addresses) -> None:
+        """Serves until told to stop, then stops in order: seats, trunks, direct clients, origin, ports.
+
+        Raises:
+            UserError: an address can't be listened on.
+        """
+        listener = Listener(listen(addresses.host, addresses.port), self._gate)
+        self._readings.listener = listener.stats
+        registry = metrics.registry(metrics.LOBBY, self._readings.read)
+        admin = AdminServer(
+            {
+                **health_handlers(lambda: "draining" if self._admission.draining else ""),
+                ("GET", "/metrics"): metrics_handler(registry),
+                ("GET", "/seats"): self._answer_seats,
+                ("POST", "/drain"): self._answer_drain,
+            }
+        )
+        try:
+            admin_port = await admin.start(addresses.admin_host, addresses.admin_port)
+            listener.start()
+            announce(port=listener.port, admin_port=admin_port)
+            logger.info("lobby is open", extra={"lobby": self.name, "port": listener.port, "seats": self.seats})
+            async with asyncio.TaskGroup() as tasks:
+                origin = tasks.create_task(self._origin.run(), name="origin")
+                sweep = tasks.create_task(self._sweep(), name="sweep")
+                lag = tasks.create_task(metrics.watch_loop_lag(registry, "lobby_event_loop_lag_seconds"), name="lag")
+                await stopping.wait()
+                logger.info("lobby stops", extra={"lobby": self.name, "reason": stopping.reason})
+                await self._leave()
+                listener.close()
+                await self._origin.close()
+                for task in (origin, sweep, lag):
+                    task.cancel()
+        finally:
+            listener.close()
+            for client in list(self._gate.clients):
+                client.abort()
+            for each in list(self._trunks):
+                each.abort()
+            await admin.close()
+
+    def report(self) -> LobbyReport:
+        """What `/seats` answers."""
+        return LobbyReport(
+            name=self.name,
+            lobby=self.lobby.name,
+            draining=self._admission.draining,
+            seats=self._admission.seats,
+            clients=self._admission.taken,
+            direct=len(self._gate.clients),
+            origin=self._origin.report(),
+            position=str(Position(self._ring.epoch, self._ring.offset)),
+            messages=self._readings.messages,
+            bytes=self._readings.bytes,
+            dropped=self._gate.bus.stats.dropped,
+        )
+
+    def drain(self, reason: trunk.MoveReason, seconds: float) -> None:
+        """Takes no new clients; greeters take theirs elsewhere, direct ones are closed over `seconds`. Twice is once."""
+        if self._admission.draining:
+            return
+        self._admission.draining = True
+        for each in list(self._trunks):
+            each.move(reason)
+        self._gate.move_clients(seconds)
+        logger.info("lobby drains", extra={"lobby": self.name, "clients": self._admission.taken})
+
+    # TrunkLobby
+
+    @property
+    def seats(self) -> int:
+        """How many seats there are."""
+        return self._admission.seats
+
+    @property
+    def free(self) -> int:
+        """Seats that would be granted now."""
+        return self._admission.free
+
+    @property
+    def draining(self) -> bool:
+        """No more seats are granted."""
+        return self._admission.draining
+
+    @property
+    def origin_connected(self) -> bool:
+        """Messages can be expected."""
+        return self._origin.report().state is OriginState.CONNECTED
+
+    def claim(self, count: int) -> int:
+        """Takes up to `count` seats; returns how many were granted."""
+        granted = self._admission.claim(count)
+        self._seats_changed()
+        return granted
+
+    def release(self, count: int) -> None:
+        """Gives seats back."""
+        self._admission.release(count)
+        self._seats_changed()
+
+    # The stream
+
+    def _begin_epoch(self) -> None:
+        self._ring.begin_epoch(secrets.randbits(63) + 1)
+
+    def _publish(self, batch: Batch) -> None:
+        self._readings.messages += len(batch)
+        self._readings.bytes += len(batch.data)
+        self._ring.append(batch)
+        self._gate.bus.publish(batch)
+        for each in list(self._trunks):
+            each.wake()
+
+    def _seats_changed(self) -> None:
+        self._origin.set_wanted(self._admission.taken > 0)
+
+    # Trunks
+
+    def _trunk_arrived(self, handshake: Handshake) -> None:
+        sock = handshake.accept(subprotocol=trunk.SUBPROTOCOL)
+        if sock is None:
+            return
+        holder = TrunkHolder(self, self._ring, now=self._loop.time())
+        connection = TrunkHolderConnection(
+            sock, self._loop, holder, forward=self._forward, on_closed=self._trunk_closed, leftover=handshake.leftover
+        )
+        self._trunks[connection] = None
+        self._trunks_done.clear()
+
+    def _forward(self, opcode: int, payload: bytes) -> None:
+        fate = "forwarded" if self._origin.send_to_origin(opcode, payload) else "undeliverable"
+        self._gate.fates[fate] += 1
+
+    def _trunk_closed(self, connection: TrunkHolderConnection) -> None:
+        self._trunks.pop(connection, None)
+        self._readings.trunk_gone(connection.holder)
+        if not self._trunks:
+            self._trunks_done.set()
+
+    # Work that goes on
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.sweep_seconds)
+            self._gate.bus.sweep(self._loop.time())
+
+    async def _leave(self) -> None:
+        seconds = self._settings.stop_seconds
+        self.drain(trunk.MoveReason.STOPPING, seconds / 2)
+        self._gate.move_clients(seconds / 2)  # those whom an earlier drain has not come to yet
+        with contextlib.suppress(TimeoutError):  # whoever is still here then is closed with the process
+            async with asyncio.timeout(seconds):
+                await self._trunks_done.wait()
+                while self._gate.clients:
+                    await asyncio.sleep(0.05)
+
+    # Admin port
+
+    async def _answer_seats(self, _request: AdminRequest) -> AdminResponse:
+        return AdminResponse.json(self.report().to_json())
+
+    async def _answer_drain(self, _request: AdminRequest) -> AdminResponse:
+        self.drain(
+            trunk.MoveReason.DRAINING, min(self._settings.drain_spread_seconds, self.lobby.spec.drain_seconds / 2)
+        )
+        return AdminResponse.json(self.report().to_json(), 202)

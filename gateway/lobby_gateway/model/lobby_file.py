@@ -61,7 +61,7 @@ def parse(text: str, source: str) -> object:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise _invalid(source, f"{where}{error.problem or error.context}; accepted: YAML or JSON") from error
+        raise _invalid(source, f"{where}{error.problem or error.context}") from error
     except yaml.reader.ReaderError as error:
         character = f"U+{ord(error.character):04X}" if isinstance(error.character, str) else f"#{error.character:02x}"
         raise _invalid(
@@ -86,11 +86,12 @@ class _Loader(yaml.SafeLoader):
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str):
                 raise yaml.constructor.ConstructorError(
-                    problem="a key that is no text (put it in quotes)", problem_mark=key_node.start_mark
+                    problem="a key that is no text; accepted: text (put it in quotes)", problem_mark=key_node.start_mark
                 )
             if key in seen:
                 raise yaml.constructor.ConstructorError(
-                    problem=f"the key {key[:60]!r} stands twice", problem_mark=key_node.start_mark
+                    problem=f"the key {key[:60]!r} stands twice; accepted: each key once",
+                    problem_mark=key_node.start_mark,
                 )
             seen.add(key)
         return super().construct_mapping(node, deep)

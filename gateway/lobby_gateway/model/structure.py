@@ -115,6 +115,8 @@ def show(value: Any, schema: Schema) -> str:
 
 def accepted(schema: Schema) -> str:
     """What a field accepts, in words: `1 to 4096`."""
+    if "title" in schema:  # the CRD puts into words there what a pattern or rule takes
+        return str(schema["title"])
     if "enum" in schema:
         *others, last = map(str, schema["enum"])
         return f"{', '.join(others)} or {last}" if others else last
@@ -127,7 +129,7 @@ def accepted(schema: Schema) -> str:
         case "boolean":
             return "true or false"
         case "string":
-            return f"text that matches {schema['pattern']}" if "pattern" in schema else "text"
+            return "text"
         case "array":
             return "a list"
         case "object" if "properties" in schema:
@@ -152,10 +154,10 @@ def _unknown_fields(root: Schema, schema: Schema, value: Any, path: Path) -> Ite
         if inner is not None:
             yield from _unknown_fields(root, inner, each, (*path, key))
         elif "properties" in schema:
-            yield Problem((*path, key), f"unknown field; {_guess(root, schema['properties'], path, key)}")
+            yield Problem((*path, key), f"unknown field; {_guess(root, schema['properties'], key)}")
 
 
-def _guess(root: Schema, known: Mapping[str, Any], path: Path, key: str) -> str:
+def _guess(root: Schema, known: Mapping[str, Any], key: str) -> str:
     """What was probably meant by an unknown field: one with almost that name, or one of that name elsewhere."""
     by_lower = {name.lower(): name for name in known}
     near = difflib.get_close_matches(key.lower(), by_lower, n=1, cutoff=0.7)
@@ -189,7 +191,7 @@ def _said(error: ValidationError) -> Iterator[Problem]:
                 if name not in value:
                     yield Problem((*path, name), f"missing; accepted: {accepted(schema['properties'][name])}")
         case "type":
-            yield Problem(path, f"{shown} is {_kind(value, schema)}{_hint(value, schema)}; {take}")
+            yield Problem(path, f"{shown} {_kind(value, schema)}{_hint(value, schema)}; {take}")
         case "minimum":
             yield Problem(path, f"{shown} is too small; {take}")
         case "maximum":
@@ -220,10 +222,12 @@ def _count(number: int, word: str) -> str:
 
 def _kind(value: Any, schema: Schema) -> str:
     if isinstance(value, (dict, list)):
-        return "not what belongs here"
+        return "does not belong here"
     if isinstance(value, float) and schema.get("type") == "integer":
-        return "no whole number"
-    return {bool: "true or false", int: "a number", float: "a number", str: "text", type(None): "empty"}[type(value)]
+        return "is no whole number"
+    return {bool: "is a boolean", int: "is a number", float: "is a number", str: "is text"}.get(
+        type(value), "is nothing"
+    )
 
 
 def _hint(value: Any, schema: Schema) -> str:

@@ -53,12 +53,13 @@ class TrunkConsumer:
         epoch: epoch of the place in the stream: that of the next message.
         offset: offset of that place.
         missed: messages of the stream that were evicted before they could be sent.
+        silent_seconds: a lobby that is silent for so long is given up.
     """
 
     __slots__ = (
         "_claims", "_digests", "_groups", "_heard", "_heartbeat", "_heartbeat_at", "_latest", "_latest_count", "_next_id",
-        "_out", "_place", "_resuming", "_silent", "free", "held", "lobby", "missed", "moving", "origin_connected", "seats",
-        "welcomed",
+        "_out", "_place", "_resuming", "free", "held", "lobby", "missed", "moving", "origin_connected", "seats",
+        "silent_seconds", "welcomed",
     )  # fmt: skip
 
     def __init__(
@@ -72,7 +73,7 @@ class TrunkConsumer:
         silent_seconds: float = SILENT_SECONDS,
     ) -> None:
         self._heartbeat = heartbeat_seconds
-        self._silent = silent_seconds
+        self.silent_seconds = silent_seconds
         self.lobby = ""
         self.welcomed = False
         self.seats = self.free = self.held = self.missed = 0
@@ -181,14 +182,14 @@ class TrunkConsumer:
 
     def heard(self, now: float) -> None:
         """Bytes came, even if they are no whole record yet."""
-        self._heard = now
+        self._heard = max(self._heard, now)
 
     # Time
 
     @property
     def wake_at(self) -> float:
         """When `wake` wants to be called."""
-        return min(self._heartbeat_at, self._heard + self._silent)
+        return min(self._heartbeat_at, self._heard + self.silent_seconds)
 
     def wake(self, now: float) -> bool:
         """Time has passed; returns whether the lobby still lives. Send `data_to_send` afterwards, or close the trunk."""
@@ -197,7 +198,7 @@ class TrunkConsumer:
         if now >= self._heartbeat_at:
             self._heartbeat_at = now + self._heartbeat
             self._out.append(Heartbeat().encode())
-        return now - self._heard < self._silent
+        return now - self._heard < self.silent_seconds
 
     # How
 

@@ -241,7 +241,7 @@ class TrunkHolder:
 
     def heard(self, now: float) -> None:
         """Bytes came, even if they are no whole record yet."""
-        self._heard = now
+        self._heard = max(self._heard, now)
 
     def close(self) -> None:
         """The trunk has ended: its seats are given back."""

@@ -59,7 +59,7 @@ class MoveReason(IntEnum):
     """Why a consumer should take seats elsewhere."""
 
     DRAINING = 1
-    ENDING = 2
+    STOPPING = 2
 
 
 class Place(NamedTuple):
@@ -397,7 +397,7 @@ class Status(_Record):
 
 @dataclass(frozen=True, slots=True)
 class Move(_Record):
-    """This lobby drains or ends: take seats elsewhere, spread over `within_ms` milliseconds.
+    """This lobby drains or stops: take seats elsewhere, spread over `within_ms` milliseconds.
 
     Attributes:
         reason: a `MoveReason`; a newer lobby may have others.

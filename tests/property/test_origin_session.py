@@ -1,0 +1,311 @@
+"""The laws of the origin session, whatever the origin, the clients and the clock do, in whatever order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from tests.support.specs import origin_spec, resolved
+
+from lobby_gateway.core.backoff import LONGEST_FLOOR_SECONDS
+from lobby_gateway.core.origin_commands import (
+    BeginClose,
+    BeginEpoch,
+    CancelConnect,
+    Connect,
+    Publish,
+    Send,
+    SendPing,
+)
+from lobby_gateway.core.origin_session import REFUSED_SECONDS, OriginSession
+from lobby_gateway.core.origin_states import State
+from lobby_gateway.core.redaction import LONGEST, Redactor
+from lobby_gateway.model.seats import OriginState
+from lobby_gateway.protocol.frames import Batch, Opcode, frame
+from lobby_gateway.protocol.parser import Close, Event, Ping, Pong, Violation
+
+SECRET = "s3cr3t/key=with&more"
+KEY = {"LOBBY_SECRET_FEED_KEY": SECRET}
+SECRETS = [{"name": "KEY", "secretKeyRef": {"name": "feed", "key": "key"}}]
+READY = '{"status": "ready"}'
+SCRIPTS: list[list[dict[str, Any]]] = [
+    [],
+    [{"send": "login $(KEY)"}],
+    [{"send": "login $(KEY)"}, {"expect": {"json": {"/status": "ready"}, "timeoutSeconds": 5}}, {"send": "subscribe"}],
+    [{"expect": {"json": {}, "timeoutSeconds": 2}}, {"expect": {"json": {"/status": "ready"}, "timeoutSeconds": 9}}],
+]
+
+texts = st.sampled_from([READY, "tick", '{"status": "no"}', SECRET, ""])
+batches = st.lists(texts, min_size=1, max_size=4).map(
+    lambda messages: Batch.of([frame(Opcode.TEXT, each.encode()) for each in messages])
+)
+reasons = st.sampled_from(["", "bad key " + SECRET, "x" * 300, "two\nlines"])
+controls: st.SearchStrategy[Event] = st.one_of(
+    st.just(Ping(b"")),
+    st.just(Pong(b"")),
+    st.builds(Close, st.sampled_from([1000, 1001, 1005, 1008, 1012, 3000, 4001]), reasons),
+    st.builds(Violation, st.sampled_from([1002, 1007, 1009]), st.just("bad")),
+)
+
+
+class OriginSessionMachine(RuleBasedStateMachine):
+    """Plays the shell, which keeps its promises, the clients and an origin that may do anything."""
+
+    @initialize(
+        script=st.sampled_from(SCRIPTS),
+        ping=st.sampled_from([0, 1, 20]),
+        stale=st.sampled_from([0, 3, 60]),
+        connect=st.sampled_from(["OnDemand", "Always"]),
+        linger=st.sampled_from([0.0, 10.0]),
+        longest=st.sampled_from([500, 30_000, 3_600_000]),
+        random=st.randoms(use_true_random=False),
+    )
+    def begin(
+        self,
+        *,
+        script: list[dict[str, Any]],
+        ping: int,
+        stale: int,
+        connect: str,
+        linger: float,
+        longest: int,
+        random: Any,
+    ) -> None:
+        spec = origin_spec(
+            secrets=SECRETS,
+            onConnect=script,
+            keepalive={"pingSeconds": ping, "timeoutSeconds": 2},
+            staleSeconds=stale,
+            connect=connect,
+            reconnect={"minMilliseconds": 500, "maxMilliseconds": longest},
+        )
+        values = resolved(spec, KEY)
+        self.longest = longest / 1000
+        self.always = connect == "Always"
+        self.expects = [step["expect"]["json"] for step in script if "expect" in step]
+        self.session = OriginSession(
+            spec,
+            steps=values.steps,
+            redactor=Redactor(values.secrets),
+            fraction=random.random,
+            linger_seconds=linger,
+        )
+        self.linger = linger
+        self.now = 0.0
+        # What the shell and the origin know.
+        self.connecting = False
+        self.open = False
+        self.closing = False  # the origin or we have begun to
+        self.streaming = False  # BeginEpoch came for this connection
+        self.awaited: list[dict[str, Any]] = []  # of `expects`, those that this connection still waits for
+        self.stream: list[bytes] = []  # what came behind them
+        self.published: list[bytes] = []
+        self.not_before = 0.0  # what the origin asked for
+        self.clients = False
+        self.left_at: float | None = None
+        self.stopped = False
+        self.session.start(self.now)
+        self.obey()
+
+    def obey(self) -> None:
+        """Does what the session asks, and checks that it may be asked."""
+        for command in self.session.commands():
+            match command:
+                case Connect():
+                    assert not self.connecting, "a second connection"
+                    assert not self.open, "a second connection"
+                    assert self.wanted, "a connection that nobody wants"
+                    assert self.now >= self.not_before, "earlier than the origin allows"
+                    self.connecting = True
+                case CancelConnect():
+                    assert self.connecting
+                    self.connecting = False
+                case Send():
+                    assert self.open
+                    assert not self.closing
+                    assert not self.streaming, "the script goes on behind its end"
+                case SendPing():
+                    assert self.open
+                    assert not self.closing
+                case BeginClose(code, reason):
+                    assert self.open
+                    assert not self.closing
+                    assert code in (1000, 1011)
+                    assert len(reason.encode()) <= 123
+                    self.closing = True
+                case BeginEpoch():
+                    assert self.open
+                    assert not self.streaming, "an epoch twice"
+                    self.streaming = True
+                case Publish(batch):
+                    assert self.streaming, "published while the script runs"
+                    assert not self.closing
+                    self.published += [bytes(batch.payload(i)) for i in range(len(batch))]
+
+    @property
+    def wanted(self) -> bool:
+        return not self.stopped and (self.always or self.clients)
+
+    # Clients and the clock
+
+    @rule(clients=st.booleans())
+    def clients_come_or_go(self, clients: bool) -> None:
+        if self.clients and not clients:
+            self.left_at = self.now
+        elif clients:
+            self.left_at = None
+        self.clients = clients
+        self.session.set_wanted(clients, self.now)
+        self.obey()
+
+    @rule(seconds=st.sampled_from([0.0, 0.01, 0.7, 3.0, 21.0, 100.0, 4000.0]))
+    def time_passes_without_a_wake(self, seconds: float) -> None:
+        """The process was stopped, or the timer is late."""
+        self.now += seconds
+        self.session.wake(self.now)
+        self.obey()
+
+    @precondition(lambda self: self.session.wake_at() is not None)
+    @rule()
+    def timer_fires(self) -> None:
+        at = self.session.wake_at()
+        assert at is not None
+        self.now = max(self.now, at)
+        self.session.wake(self.now)
+        self.obey()
+
+    @rule()
+    def wake_comes_for_nothing(self) -> None:
+        self.session.wake(self.now)
+        self.obey()
+
+    @precondition(lambda self: not self.stopped)
+    @rule(chance=st.integers(0, 9))
+    def lobby_stops(self, chance: int) -> None:
+        if chance:
+            return
+        self.stopped = True
+        self.session.stop()
+        self.obey()
+
+    # The shell's answers
+
+    @precondition(lambda self: self.connecting)
+    @rule()
+    def opened(self) -> None:
+        self.connecting = False
+        self.open, self.closing, self.streaming = True, False, False
+        self.awaited, self.stream, self.published = list(self.expects), [], []
+        self.session.opened(self.now)
+        self.obey()
+
+    @precondition(lambda self: self.connecting)
+    @rule(
+        status=st.sampled_from([301, 401, 403, 404, 429, 503]),
+        retry_after=st.none() | st.sampled_from([0.0, 5.0, 600.0, 10.0**9]),
+    )
+    def refused(self, status: int, retry_after: float | None) -> None:
+        self.connecting = False
+        self.session.refused(status, f"HTTP {status} {SECRET}", retry_after, self.now)
+        least = REFUSED_SECONDS if status in (401, 403) else 0.0
+        self.not_before = self.now + max(least, min(retry_after or 0.0, LONGEST_FLOOR_SECONDS))
+        self.obey()
+
+    @precondition(lambda self: self.connecting)
+    @rule(reason=reasons)
+    def failed(self, reason: str) -> None:
+        self.connecting = False
+        self.session.failed(reason, self.now)
+        self.obey()
+
+    @precondition(lambda self: self.open)
+    @rule(batches=st.lists(batches, max_size=2), control=st.none() | controls)
+    def receives(self, batches: list[Batch], control: Event | None) -> None:
+        events: list[Event] = [*batches, *([control] if control is not None else [])]
+        if not self.closing:
+            for batch in batches:
+                self.expect_or_stream(batch)
+        self.session.receive(events, self.now)
+        self.obey()
+        if isinstance(control, Close | Violation):
+            self.closing = True  # the connection answers by itself
+        assert self.published == self.stream, "lost, twice, or out of order"
+
+    def expect_or_stream(self, batch: Batch) -> None:
+        """The script in four lines: a message that does not end the wait is passed over, behind the last wait all count."""
+        for index in range(len(batch)):
+            message = bytes(batch.payload(index))
+            if not self.awaited:
+                self.stream.append(message)
+            elif not self.awaited[0] or message == READY.encode():
+                self.awaited.pop(0)
+
+    @precondition(lambda self: self.open)
+    @rule(reason=reasons)
+    def lost(self, reason: str) -> None:
+        self.open = self.closing = self.streaming = False
+        self.session.lost(reason, self.now)
+        self.obey()
+
+    # The laws
+
+    @invariant()
+    def wanted_means_connected_or_planned(self) -> None:
+        if self.wanted:
+            assert self.connecting or self.open or self.session.wake_at() is not None
+
+    @invariant()
+    def unwanted_means_idle_soon(self) -> None:
+        if self.wanted or self.connecting or self.open:
+            return
+        assert self.session.state is State.IDLE
+        assert self.session.wake_at() is None
+
+    @invariant()
+    def state_is_what_the_shell_sees(self) -> None:
+        state = self.session.state
+        assert (state is State.CONNECTING) == self.connecting
+        assert (state in (State.SCRIPTING, State.STREAMING, State.CLOSING)) == self.open
+        assert (state is State.CLOSING) == (self.open and self.closing)
+        assert (state is State.STREAMING) == (self.open and self.streaming and not self.closing)
+        assert self.session.stopped == (self.stopped and not self.open and not self.connecting)
+
+    @invariant()
+    def connection_that_nobody_wants_ends(self) -> None:
+        if not self.always and not self.stopped and self.left_at is not None and (self.connecting or self.open):
+            at = self.session.wake_at()
+            assert self.closing or (at is not None and at <= max(self.now, self.left_at + self.linger))
+
+    @invariant()
+    def waking_makes_progress(self) -> None:
+        """Woken when it wants to be, it does not want it again for the same moment for ever."""
+        for _ in range(10):
+            at = self.session.wake_at()
+            if at is None or at > self.now:
+                return
+            self.session.wake(self.now)
+            self.obey()
+        raise AssertionError("it wants to be woken again and again")
+
+    @invariant()
+    def wait_is_bounded(self) -> None:
+        report = self.session.report(self.now)
+        most = max(LONGEST_FLOOR_SECONDS, self.longest, REFUSED_SECONDS) + self.longest
+        assert 0 <= report.retry_in_seconds <= most
+        if report.retry_in_seconds:
+            assert report.state in (OriginState.WAITING, OriginState.REFUSED)
+
+    @invariant()
+    def report_is_one_line_without_a_secret(self) -> None:
+        reason = self.session.report(self.now).reason
+        assert SECRET not in reason
+        assert "\n" not in reason
+        assert len(reason) <= LONGEST
+        if self.session.state in (State.WAITING, State.REFUSED) and not self.session.connections:
+            assert self.session.failures
+
+
+OriginSessionMachine.TestCase.settings = settings(stateful_step_count=60)
+TestOriginSession = OriginSessionMachine.TestCase

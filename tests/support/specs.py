@@ -1,0 +1,33 @@
+"""An origin of a Lobby, for tests that need no file: the CRD's defaults, and what the test wants otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lobby_gateway.model.from_json import build
+from lobby_gateway.model.secrets import ResolvedOrigin, resolve
+from lobby_gateway.model.spec import OriginSpec
+
+
+def origin_spec(url: str = "ws://origin.example/", **fields: Any) -> OriginSpec:
+    """An origin; `fields` are those of the resource, as `staleSeconds=5`."""
+    defaults = {
+        "headers": [],
+        "query": [],
+        "subprotocols": [],
+        "tls": {"insecureSkipVerify": False},
+        "secrets": [],
+        "onConnect": [],
+        "keepalive": {"pingSeconds": 20, "timeoutSeconds": 20},
+        "staleSeconds": 0,
+        "reconnect": {"minMilliseconds": 500, "maxMilliseconds": 30000},
+        "connect": "OnDemand",
+        "maxMessageBytes": 1048576,
+    }
+    return build(OriginSpec, {**defaults, "url": url, **fields}, "spec.origin")
+
+
+def resolved(spec: OriginSpec, environment: Mapping[str, str] | None = None) -> ResolvedOrigin:
+    """Its values, with secrets from `environment`."""
+    return resolve(spec, environment or {})

@@ -9,7 +9,7 @@ import asyncio
 import collections
 import socket
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Self
 from urllib.parse import urljoin
 
@@ -55,7 +55,7 @@ class Client(asyncio.Protocol):
     def __init__(self, swarm: Swarm, number: int) -> None:
         self._swarm = swarm
         self.number = number
-        self.url = swarm.url
+        self.url = swarm.next_url()
         self.status: int | None = None
         self.headers = Headers()
         self.body = b""
@@ -250,13 +250,13 @@ class Swarm:
     """Clients of one URL, on one event loop. As an asynchronous context manager it closes them at its end.
 
     Attributes:
-        url: `ws://` address.
+        next_url: gives the `ws://` address of the next client.
         clients: all that were connected or tried, in order.
     """
 
     def __init__(
         self,
-        url: str,
+        url: str | Callable[[], str],
         *,
         sequence: Sequence = by_seq,
         headers: Mapping[str, str] | None = None,
@@ -267,7 +267,7 @@ class Swarm:
         receive_buffer: int | None = None,
         keep: int = 0,
     ) -> None:
-        self.url = url
+        self.next_url = url if callable(url) else lambda: url
         self.sequence = sequence
         self.headers = dict(headers or {})
         self.follow_redirects = follow_redirects

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 Sequence = Callable[[bytes], int | None]
 """The number of a message; None for one that has none and is not part of the stream."""
 
-_SEQ = re.compile(rb'"seq": ?(\d+)')
+_SEQ = re.compile(rb'"seq(?:uence)?": ?(\d+)')
 _HEAD = re.compile(rb'"number":"0x([0-9a-f]+)"')
 MOST_MISSING = 1_000_000
 
 
 def by_seq(payload: bytes) -> int | None:
-    """Number of a message of `lobby origin` and of the fake origins: `{"seq": 17, ...}`."""
+    """Number of a message of `lobby origin` and of the fake origins: `{"seq": 17, ...}`, `{"sequence": 17}`."""
     found = _SEQ.search(payload[:200])
     return int(found[1]) if found else None
 

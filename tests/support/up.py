@@ -39,9 +39,10 @@ def lobby_resource(name: str, origin: str, **spec: Any) -> dict[str, Any]:
     return resource
 
 
-def write_lobbies(path: Path, *resources: Mapping[str, Any]) -> str:
-    """Writes a Lobby file; returns its name."""
-    path.write_text(yaml.safe_dump_all([dict(resource) for resource in resources], sort_keys=False))
+def lobby_file(folder: Path, resource: Mapping[str, Any]) -> str:
+    """Writes a Lobby into a folder; returns the file's name."""
+    path = folder / f"{resource['metadata']['name']}.yaml"
+    path.write_text(yaml.safe_dump(dict(resource), sort_keys=False))
     return str(path)
 
 
@@ -136,6 +137,23 @@ class LobbyUp:
             describe=lambda: f"{count} lobbies; {sorted(self.lobby_processes())}",
         )
         return self.lobby_processes()
+
+    async def greeter_metrics(self) -> list[web.Metrics]:
+        """Metrics of each greeter."""
+        return [await web.metrics(f"{await self.admin_of(each.pid)}/metrics") for each in self.greeter_processes()]
+
+    async def until_waiting(self, count: int, *, deadline: float = 10.0) -> None:
+        """Waits until the greeters hold so many clients without a seat."""
+
+        async def look() -> bool:
+            waiting = [greeter("greeter_waiting_clients") for greeter in await self.greeter_metrics()]
+            return sum(waiting) == count
+
+        await until(look, deadline=deadline, describe=f"{count} clients that wait")
+
+    async def until_gone(self, pid: int, *, deadline: float = 20.0) -> None:
+        """Waits until one of its processes is gone."""
+        await until(lambda: proc.process(pid) is None, deadline=deadline, describe=f"process {pid} is still there")
 
     def kill(self, pid: int, number: signal.Signals = signal.SIGKILL) -> None:
         """Sends a signal to one of its processes, and to no other."""

@@ -1,0 +1,96 @@
+"""A real browser, proxied and redirected. Browsers follow no redirect on a WebSocket: the page asks for a ticket first."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from tests.support import browser
+from tests.support.sockets import run
+from tests.support.ticker import ticker
+from tests.support.up import lobby_file, lobby_resource, lobby_up
+
+pytestmark = pytest.mark.skipif(bool(browser.why_not()), reason=browser.why_not())
+
+# What a page's own code would be: asks where to connect, connects, and returns the first three messages.
+LISTEN = """
+    const messages = await new Promise((resolve, reject) => {
+        const socket = new WebSocket(url);
+        const got = [];
+        socket.onmessage = event => {
+            got.push(JSON.parse(event.data));
+            if (got.length === 3) { socket.close(); }
+        };
+        socket.onclose = event => got.length === 3 ? resolve(got) : reject(new Error("closed " + event.code));
+    });
+    return messages;
+"""
+
+
+@contextlib.asynccontextmanager
+async def web_page() -> AsyncIterator[str]:
+    """A page of another origin than the greeter's, as most are; gives its address."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        body = b"<!doctype html><title>page</title>"
+        head = f"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        writer.write(head.encode() + body)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+def assert_consecutive(messages: list[dict[str, int]]) -> None:
+    numbers = [message["seq"] for message in messages]
+    assert numbers == list(range(numbers[0], numbers[0] + 3))
+
+
+@pytest.mark.parametrize("compression", ["Off", "Shared"])
+def test_page_gets_messages_through_the_greeter(tmp_path: Path, compression: str) -> None:
+    async def main() -> None:
+        async with ticker() as origin, web_page() as site:
+            file = lobby_file(tmp_path, lobby_resource("prices", origin.url, clients_compression=compression))
+            async with lobby_up("-f", file) as up, browser.page(tmp_path / "profile") as page:
+                await page.goto(site)
+                assert_consecutive(await page.run(f"const url = '{up.url}'; {LISTEN}"))
+
+    run(main(), deadline=110)
+
+
+def test_page_gets_a_ticket_and_connects_to_the_lobby(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with ticker() as origin, web_page() as site:
+            resource = lobby_resource("prices", origin.url, routing={"mode": "Redirect"}, clients_allowedOrigins=[site])
+            async with lobby_up("-f", lobby_file(tmp_path, resource)) as up, browser.page(tmp_path / "profile") as page:
+                await page.goto(site)
+                address = up.url.replace("ws://", "http://")
+                ticket = (
+                    f"const answer = await fetch('{address}', {{headers: {{Accept: 'application/json'}}}});"
+                    "const url = (await answer.json()).url;"
+                )
+                assert_consecutive(await page.run(ticket + LISTEN))
+                greeter = (await up.greeter_metrics())[0]
+                assert greeter("greeter_redirects_total") == 1
+
+    run(main(), deadline=110)
+
+
+def test_page_of_another_origin_gets_nothing(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with ticker() as origin, web_page() as site:
+            resource = lobby_resource("prices", origin.url, clients_allowedOrigins=["https://example.com"])
+            async with lobby_up("-f", lobby_file(tmp_path, resource)) as up, browser.page(tmp_path / "profile") as page:
+                await page.goto(site)
+                with pytest.raises(browser.PageError, match="closed 1006"):
+                    await page.run(f"const url = '{up.url}'; {LISTEN}")
+                greeter = (await up.greeter_metrics())[0]
+                assert greeter("greeter_refusals_total", reason="origin_not_allowed") == 1
+
+    run(main(), deadline=110)

@@ -1,0 +1,88 @@
+"""What clients send: ignored, forwarded to the origin, or a reason to close."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.support import web
+from tests.support.origins import FakeOrigin
+from tests.support.sockets import run
+from tests.support.swarm import Swarm
+from tests.support.up import lobby_file, lobby_resource, lobby_up
+from tests.support.waiting import until
+
+MODES = ["Proxy", "Redirect"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_forwarded_messages_reach_the_origin_whole_and_in_order(tmp_path: Path, mode: str) -> None:
+    async def main() -> None:
+        async with FakeOrigin() as origin:
+            resource = lobby_resource("prices", origin.url, clients_messages="Forward", routing={"mode": mode})
+            async with (
+                lobby_up("-f", lobby_file(tmp_path, resource)) as up,
+                Swarm(up.url, follow_redirects=True) as swarm,
+            ):
+                first, second = await swarm.connect_all(2)
+                seen = await origin.until_open(1)
+                sent: list[str | bytes] = ["hello", b"\x00\xff", "", "€ 🦊", "x" * 60000]
+                for message in sent:
+                    first.send(message)
+                await origin.until(lambda: len(seen.messages) == len(sent))
+                assert seen.messages == sent
+                second.send("from the other")
+                await origin.until(lambda: seen.messages[-1] == "from the other")
+                await origin.send("answer")
+                await until(lambda: all(client.tally.other == 1 for client in swarm.clients), describe=swarm.summary)
+
+    run(main(), deadline=60)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_ignored_messages_go_nowhere(tmp_path: Path, mode: str) -> None:
+    async def main() -> None:
+        async with FakeOrigin() as origin:
+            file = lobby_file(tmp_path, lobby_resource("prices", origin.url, routing={"mode": mode}))
+            async with lobby_up("-f", file) as up, Swarm(up.url, follow_redirects=True) as swarm:
+                (client,) = await swarm.connect_all(1)
+                seen = await origin.until_open(1)
+                client.send("hello")
+                client.send(b"x" * 60000)
+
+                async def counted() -> bool:
+                    holders = up.lobby_processes().values() if mode == "Redirect" else up.greeter_processes()
+                    metrics = [await web.metrics(f"{await up.admin_of(each.pid)}/metrics") for each in holders]
+                    name = "lobby_client_messages_total" if mode == "Redirect" else "greeter_client_messages_total"
+                    return sum(each(name, fate="ignored") for each in metrics) == 2
+
+                await until(counted, describe="two messages counted as ignored")
+                await origin.send("after")
+                await until(lambda: client.tally.other == 1, describe=swarm.summary)
+                assert seen.messages == []
+                assert client.is_open
+
+    run(main(), deadline=60)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_rejected_message_closes_its_sender_alone(tmp_path: Path, mode: str) -> None:
+    async def main() -> None:
+        async with FakeOrigin() as origin:
+            resource = lobby_resource("prices", origin.url, clients_messages="Reject", routing={"mode": mode})
+            async with (
+                lobby_up("-f", lobby_file(tmp_path, resource)) as up,
+                Swarm(up.url, follow_redirects=True) as swarm,
+            ):
+                sender, other = await swarm.connect_all(2)
+                seen = await origin.until_open(1)
+                sender.send("hello")
+                await until(lambda: sender.close_code is not None, describe=swarm.summary)
+                assert sender.close_code == 1008
+                assert sender.close_reason
+                await up.until_clients(1)
+                await origin.send("after")
+                await until(lambda: other.tally.other == 1, describe=swarm.summary)
+                assert seen.messages == []
+
+    run(main(), deadline=60)

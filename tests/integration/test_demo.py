@@ -1,0 +1,65 @@
+"""The first thing anybody runs: `lobby up --demo`, and a client that is not ours."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from tests.support import web
+from tests.support.processes import running
+from tests.support.sockets import run
+from tests.support.swarm import Swarm
+from tests.support.up import lobby_up
+
+
+def test_demo_shows_messages_in_a_client_of_the_websockets_package() -> None:
+    async def main() -> None:
+        async with (
+            lobby_up("--demo") as up,
+            running("client", sys.executable, "-m", "websockets", up.url, ends_with=None) as client,
+        ):
+            await client.line(r'"seq": \d+')
+
+    run(main(), deadline=60)
+
+
+def test_demo_messages_carry_number_and_time_in_order() -> None:
+    async def main() -> None:
+        async with lobby_up("--demo") as up, Swarm(up.url, keep=100) as swarm:
+            clients = await swarm.connect_all(20)
+            await swarm.each_has(3)
+            assert (swarm.gaps, swarm.disorder, swarm.closes) == (0, 0, {}), swarm.summary()
+            for client in clients:
+                messages = [json.loads(payload) for _, payload in client.kept]
+                times = [message["time"] for message in messages]
+                assert times == sorted(times)
+
+    run(main(), deadline=60)
+
+
+def test_admin_port_tells_lobbies_and_metrics() -> None:
+    async def main() -> None:
+        async with lobby_up("--demo") as up, Swarm(up.url) as swarm:
+            await swarm.connect_all(3)
+            await up.until_clients(3)
+            (lobby,) = await up.lobbies()
+            assert lobby["kind"] == "Lobby"
+            assert up.url.endswith(f"/{lobby['metadata']['name']}")
+            (entry,) = lobby["status"]["open"]
+            assert entry["name"] == lobby["status"]["latest"]["name"]
+            assert list(up.lobby_processes()) == [entry["name"]]
+            page = await web.get(f"{up.admin}/metrics")
+            assert page.status == 200
+            assert "lobby_operator_" in page.body.decode()
+
+    run(main(), deadline=60)
+
+
+def test_unknown_path_is_answered_404() -> None:
+    async def main() -> None:
+        async with lobby_up("--demo") as up, Swarm(up.at("/nowhere")) as swarm:
+            (client,) = await swarm.connect(1)
+            assert client.status == 404
+            assert client.body
+
+    run(main(), deadline=60)

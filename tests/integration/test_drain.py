@@ -1,0 +1,55 @@
+"""Greeter and lobbies without a lobby host: twenty lobbies of 25 clients are drained into one, by what a directory says."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+from tests.support.lobby import greeter_process, lobby_process, new_key, with_open
+from tests.support.sockets import run
+from tests.support.swarm import Swarm
+from tests.support.ticker import ticker
+from tests.support.up import lobby_resource
+from tests.support.waiting import until
+
+LOBBIES = 20
+EACH = 25
+
+
+@pytest.mark.timeout(180)
+def test_20_lobbies_of_25_clients_drain_into_one_and_no_client_is_closed() -> None:
+    async def main() -> None:
+        key = new_key()
+        async with contextlib.AsyncExitStack() as stack:
+            origin = await stack.enter_async_context(ticker(rate=5))
+            resource = lobby_resource("prices", origin.url)
+            greeter = await stack.enter_async_context(greeter_process(key=key))
+            swarm = await stack.enter_async_context(Swarm(greeter.url("/prices")))
+            lobbies = []
+            for number in range(1, LOBBIES + 1):
+                lobbies.append(await stack.enter_async_context(lobby_process(resource, number=number, key=key)))
+                # Only the newest takes clients, so that each gets its twenty-five.
+                greeter.tell(with_open(resource, lobbies[-1]))
+                await swarm.connect_all(EACH)
+                await lobbies[-1].until_clients(EACH)
+            await swarm.each_has(3)
+            assert (swarm.gaps, swarm.disorder) == (0, 0), swarm.summary()
+            assert origin.connections == LOBBIES
+
+            last, draining = lobbies[-1], lobbies[:-1]
+            swarm.mark()
+            greeter.tell(with_open(resource, last, draining=tuple(each.name for each in draining)))
+            for each in draining:
+                await each.drain()
+            await last.until_clients(LOBBIES * EACH, deadline=30)
+            for each in draining:
+                await each.until_clients(0)
+            await swarm.each_gets(10)
+            assert len(swarm.open) == LOBBIES * EACH, swarm.summary()
+            assert swarm.longest_silence() < 3, swarm.summary()
+            metrics = await greeter.metrics()
+            assert metrics("greeter_moves_total") == (LOBBIES - 1) * EACH
+            # A drained lobby has nobody left, so it lets its origin connection go.
+            await until(lambda: origin.connections == 1, deadline=30, describe=lambda: f"{origin.connections}")
+
+    run(main(), deadline=170)

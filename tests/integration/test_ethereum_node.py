@@ -1,0 +1,62 @@
+"""An origin that nobody here wrote: an Ethereum node, whose stream begins only after it was asked for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.support import npm_tools
+from tests.support.sockets import run
+from tests.support.swarm import Client, Swarm
+from tests.support.tally import by_block
+from tests.support.up import lobby_file, lobby_resource, lobby_up, summary
+from tests.support.waiting import until
+
+CLIENTS = 1100
+SUBSCRIBE = '{"jsonrpc":"2.0","id":1,"method":"eth_subscribe","params":["newHeads"]}'
+ON_CONNECT = [{"send": SUBSCRIBE}, {"expect": {"json": {"/id": 1, "/result": "0x1"}}}]
+
+pytestmark = pytest.mark.skipif(bool(npm_tools.why_not("ganache")), reason=npm_tools.why_not("ganache"))
+
+
+def heads(client: Client) -> dict[int, dict[str, Any]]:
+    """The heads that a client got, by their number."""
+    messages = [json.loads(payload)["params"]["result"] for _, payload in client.kept if by_block(payload) is not None]
+    return {int(head["number"], 16): head for head in messages}
+
+
+@pytest.mark.timeout(240)
+def test_1100_clients_over_three_lobbies_get_every_head_of_three_connections(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with npm_tools.ethereum_node(block_seconds=1) as node:
+            file = lobby_file(tmp_path / "heads.yaml", lobby_resource("heads", node.url, origin_onConnect=ON_CONNECT))
+            async with lobby_up("-f", file) as up, Swarm(up.url, sequence=by_block, keep=64) as swarm:
+                await swarm.connect_all(CLIENTS)
+                reports = await up.until_clients(CLIENTS)
+                assert sorted(report["clients"] for report in reports.values()) == [76, 512, 512], summary(reports)
+                await until(lambda: node.connections == 3, describe=lambda: f"3 connections, not {node.connections}")
+
+                async with Swarm(node.url, sequence=by_block, keep=64) as reference:
+                    (direct,) = await reference.connect_all(1)
+                    direct.send(SUBSCRIBE)
+                    await reference.each_has(1)
+                    await swarm.each_gets(6, deadline=30)
+                    await reference.each_reaches(max(client.tally.last for client in swarm.clients))
+                    known = heads(direct)
+                await swarm.each_gets(1)
+
+                assert node.connections == 3
+                assert all(report["origin"]["connections"] == 1 for report in (await up.reports()).values())
+                assert len(swarm.open) == CLIENTS, swarm.summary()
+                assert (swarm.gaps, swarm.disorder) == (0, 0), swarm.summary()
+                for client in swarm.clients:
+                    # What the script was answered is not part of the stream.
+                    assert client.tally.other == 0, client.kept
+                    seen = heads(client)
+                    both = known.keys() & seen.keys()
+                    assert len(both) >= 5
+                    assert all(seen[number] == known[number] for number in both)
+
+    run(main(), deadline=220)

@@ -1,0 +1,67 @@
+"""A greeter dies: it is back on the same port, and the seats that its clients had are free again."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+from tests.support.sockets import run
+from tests.support.swarm import Swarm
+from tests.support.ticker import ticker
+from tests.support.up import lobby_file, lobby_resource, lobby_up
+from tests.support.waiting import until
+
+
+def test_greeter_is_back_and_seats_are_free_again(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with ticker() as origin:
+            resource = lobby_resource("prices", origin.url, clients_seats=100, maxReplicas=1, spareSeats=0)
+            async with lobby_up("-f", lobby_file(tmp_path, resource)) as up, Swarm(up.url) as swarm:
+                clients = await swarm.connect_all(100)
+                await up.until_clients(100)
+                (greeter,) = up.greeter_processes()
+                lobbies = set(up.lobby_processes())
+
+                async def serves() -> bool:
+                    async with Swarm(up.at("/nowhere")) as probe:
+                        (client,) = await probe.connect(1)
+                        return client.status == 404
+
+                up.kill(greeter.pid, signal.SIGKILL)
+                await until(lambda: not swarm.open, describe="its clients are still connected")
+                assert swarm.closes == {1006: 100}
+                await up.until_clients(0)
+
+                await until(
+                    lambda: [each.pid for each in up.greeter_processes()] not in ([], [greeter.pid]),
+                    describe="no new greeter",
+                )
+                await until(serves, describe="the port is not served")
+                again = await swarm.connect_all(100)
+                await swarm.each_has(2, of=again)
+                assert set(up.lobby_processes()) == lobbies  # the lobbies had nothing to do with it
+                assert not any(client.is_open for client in clients)
+
+    run(main(), deadline=60)
+
+
+def test_clients_of_the_other_greeter_notice_nothing(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with ticker() as origin:
+            file = lobby_file(tmp_path, lobby_resource("prices", origin.url))
+            async with lobby_up("-f", file, "--greeters", "2") as up, Swarm(up.url) as swarm:
+                # The kernel deals connections out among the two (SO_REUSEPORT): of sixty, each gets some.
+                await swarm.connect_all(60)
+                await up.until_clients(60)
+                first, second = up.greeter_processes()
+                up.kill(first.pid, signal.SIGKILL)
+                await until(lambda: len(swarm.open) < 60, describe="no client lost its greeter")
+                await swarm.each_gets(5)
+                assert swarm.closes == {1006: 60 - len(swarm.open)}
+                assert len(swarm.open) > 0
+                assert (swarm.gaps, swarm.disorder) == (0, 0), swarm.summary()
+                await up.until_clients(len(swarm.open))
+                await until(lambda: len(up.greeter_processes()) == 2, describe="one greeter")
+                assert second.pid in {each.pid for each in up.greeter_processes()}
+
+    run(main(), deadline=60)

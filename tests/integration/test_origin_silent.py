@@ -1,0 +1,86 @@
+"""An origin that accepts and then says nothing: the stale watchdog, or the ping, gives up on it and connects anew."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from tests.support.lobby import lobby_process
+from tests.support.origins import FakeOrigin, ticking
+from tests.support.sockets import run
+from tests.support.swarm import Swarm
+from tests.support.up import lobby_resource
+
+FAST = {"minMilliseconds": 50, "maxMilliseconds": 200}
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"origin_staleSeconds": 1},
+        {"origin_keepalive": {"pingSeconds": 1, "timeoutSeconds": 1}},
+    ],
+    ids=["no data", "no answer to a ping"],
+)
+def test_connection_is_made_anew_and_clients_stay(spec: dict[str, Any]) -> None:
+    async def main() -> None:
+        async with FakeOrigin() as origin:
+            resource = lobby_resource("prices", origin.url, origin_reconnect=FAST, **spec)
+            async with lobby_process(resource) as lobby, Swarm(lobby.client_url) as swarm:
+                await swarm.connect_all(20)
+                first = await origin.until_open(1)
+                async with ticking(origin, interval=0.05):
+                    await swarm.each_has(5)
+                # From here on it answers and sends nothing.
+                origin.go_silent()
+                await origin.until_seen(2)
+                swarm.begin_stream()
+                async with ticking(origin, interval=0.05):
+                    await swarm.each_has(5)
+                assert len(swarm.open) == 20, swarm.summary()
+                assert (swarm.gaps, swarm.disorder) == (0, 0), swarm.summary()
+                assert (await lobby.seats())["origin"]["connections"] >= 2
+                await lobby.until_origin("Connected")
+                origin.end_connections()
+                await origin.until_closed(first)
+
+    run(main(), deadline=60)
+
+
+def test_origin_that_sends_now_and_then_is_left_alone() -> None:
+    async def main() -> None:
+        async with FakeOrigin() as origin:
+            resource = lobby_resource("prices", origin.url, origin_reconnect=FAST, origin_staleSeconds=2)
+            async with lobby_process(resource) as lobby, Swarm(lobby.client_url) as swarm:
+                await swarm.connect_all(1)
+                await origin.until_open(1)
+                async with ticking(origin, interval=1):
+                    await swarm.each_has(5)
+                assert len(origin.seen) == 1
+
+    run(main(), deadline=60)
+
+
+def test_origin_that_never_finishes_the_handshake_is_given_up_on() -> None:
+    async def main() -> None:
+        accepted = asyncio.Event()
+        finished = asyncio.Event()
+
+        async def say_nothing(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            accepted.set()
+            await finished.wait()
+            writer.close()
+
+        server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        resource = lobby_resource("prices", f"ws://127.0.0.1:{port}/", origin_reconnect=FAST)
+        async with server, lobby_process(resource) as lobby, Swarm(lobby.client_url) as swarm:
+            await swarm.connect_all(3)
+            await accepted.wait()
+            report = await lobby.until_origin("Waiting", deadline=40)
+            assert report["reason"]
+            assert len(swarm.open) == 3
+            finished.set()
+
+    run(main(), deadline=90)

@@ -1,0 +1,178 @@
+"""One lobby, or one greeter, as a process of its own: without a lobby host, told everything by the test."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.support import web
+from tests.support.processes import Process, running
+from tests.support.waiting import until
+
+from lobby_gateway.model.schema import validate_and_default
+from lobby_gateway.model.token import Purpose, key_from_hex, sign
+
+TOKEN_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LobbyProcess:
+    """A running lobby.
+
+    Attributes:
+        process: its process.
+        name: of the lobby.
+        path: at which it takes clients.
+        key: hex of the key of its tokens.
+        port: for clients and trunks.
+        admin: `http://` address of its admin port.
+    """
+
+    process: Process
+    name: str
+    path: str
+    key: str
+    port: int
+    admin: str
+
+    def client_url(
+        self, *, lobby: str | None = None, path: str | None = None, expires_in: float = TOKEN_SECONDS
+    ) -> str:
+        """Address with a new token, for one client."""
+        token = sign(
+            key_from_hex(self.key),
+            purpose=Purpose.SEAT,
+            lobby=lobby or self.name,
+            path=path or self.path,
+            expires=time.time() + expires_in,
+        )
+        return f"ws://127.0.0.1:{self.port}{self.path}?token={token}"
+
+    async def seats(self) -> dict[str, Any]:
+        """What it says of itself."""
+        report: dict[str, Any] = (await web.get(f"{self.admin}/seats")).json()
+        return report
+
+    async def metrics(self) -> web.Metrics:
+        """Its metrics."""
+        return await web.metrics(f"{self.admin}/metrics")
+
+    async def drain(self) -> None:
+        """Tells it to drain."""
+        answer = await web.request("POST", f"{self.admin}/drain")
+        assert answer.status in {200, 202, 204}, answer
+
+    async def until_clients(self, count: int, *, deadline: float = 10.0) -> None:
+        """Waits until so many seats are taken."""
+
+        async def look() -> bool:
+            taken: int = (await self.seats())["clients"]
+            return taken == count
+
+        await until(look, deadline=deadline, describe=f"{count} seats taken")
+
+    async def until_origin(self, state: str, *, deadline: float = 10.0) -> dict[str, Any]:
+        """Waits until the origin connection is in a state; returns the report of it."""
+        seen: dict[str, Any] = {}
+
+        async def look() -> bool:
+            seen.update((await self.seats())["origin"])
+            return bool(seen["state"] == state)
+
+        await until(look, deadline=deadline, describe=lambda: f"origin {state}, not {seen}; {self.process.tail()}")
+        return seen
+
+    @property
+    def directory_entry(self) -> dict[str, Any]:
+        """How it stands in `status.open`."""
+        return {"name": self.name, "address": f"127.0.0.1:{self.port}", "clients": 0, "seats": 512}
+
+
+def new_key() -> str:
+    """A key for tokens."""
+    return secrets.token_hex(32)
+
+
+@contextlib.asynccontextmanager
+async def lobby_process(
+    resource: Mapping[str, Any], *, number: int = 1, key: str | None = None, env: Mapping[str, str] | None = None
+) -> AsyncIterator[LobbyProcess]:
+    """A lobby of a Lobby for the time of a block.
+
+    Args:
+        resource: the Lobby.
+        number: which of its lobbies it is.
+        key: of the tokens; by default one of its own.
+        env: more environment variables.
+    """
+    name = resource["metadata"]["name"]
+    path = resource["spec"].get("path", f"/{name}")
+    key = key or new_key()
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "lobby.json"
+        file.write_text(json.dumps(resource))
+        command = ("-m", "lobby_gateway.lobby", "--file", str(file), "--name", f"{name}-{number}")
+        ports = ("--port", "0", "--admin-port", "0", "--end-with-stdin")
+        async with running(
+            f"{name}-{number}", sys.executable, *command, *ports, env={**(env or {}), "LOBBY_TOKEN_KEY": key}
+        ) as process:
+            told = json.loads((await process.line(r'^\{.*"listening".*\}$'))[0])
+            yield LobbyProcess(
+                process=process,
+                name=f"{name}-{number}",
+                path=path,
+                key=key,
+                port=told["port"],
+                admin=f"http://127.0.0.1:{told['admin_port']}",
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GreeterProcess:
+    """A running greeter.
+
+    Attributes:
+        process: its process.
+        port: for clients.
+        admin: `http://` address of its admin port.
+    """
+
+    process: Process
+    port: int
+    admin: str
+
+    def tell(self, *resources: Mapping[str, Any]) -> None:
+        """Gives it the whole directory."""
+        self.process.write(json.dumps({"items": resources}) + "\n")
+
+    def url(self, path: str) -> str:
+        """Address of a path for clients."""
+        return f"ws://127.0.0.1:{self.port}{path}"
+
+    async def metrics(self) -> web.Metrics:
+        """Its metrics."""
+        return await web.metrics(f"{self.admin}/metrics")
+
+
+@contextlib.asynccontextmanager
+async def greeter_process(*, key: str, options: tuple[str, ...] = ()) -> AsyncIterator[GreeterProcess]:
+    """A greeter for the time of a block; it knows nothing until it is told."""
+    command = ("-m", "lobby_gateway.greeter", "--port", "0", "--admin-port", "0", "--directory-from-stdin", *options)
+    async with running("greeter", sys.executable, *command, env={"LOBBY_TOKEN_KEY": key}) as process:
+        told = json.loads((await process.line(r'^\{.*"listening".*\}$'))[0])
+        yield GreeterProcess(process=process, port=told["port"], admin=f"http://127.0.0.1:{told['admin_port']}")
+
+
+def with_open(resource: Mapping[str, Any], *lobbies: LobbyProcess, draining: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The Lobby with a status that names its open lobbies, in the order in which they are to be tried."""
+    entries = [lobby.directory_entry for lobby in lobbies]
+    status = {"open": entries, "draining": list(draining), **({"latest": entries[0]} if entries else {})}
+    return {**validate_and_default(dict(resource), "test"), "status": status}

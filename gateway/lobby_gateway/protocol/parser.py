@@ -11,15 +11,18 @@ does not ask for it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import TypeAlias
 
 from lobby_gateway.protocol.deflate import InflateError, Inflater
 from lobby_gateway.protocol.frames import FIN, MASKED, RSV1, Batch, Opcode, apply_mask, frame, header_size
 
-_TEXT_FRAME = FIN | Opcode.TEXT
-_BINARY_FRAME = FIN | Opcode.BINARY
-_OPCODES = frozenset(Opcode)
+# Plain integers: attributes of an enumeration cost more than all else that is done with them.
+_CONT, _TEXT, _BINARY = int(Opcode.CONT), int(Opcode.TEXT), int(Opcode.BINARY)
+_CLOSE, _PING, _PONG = int(Opcode.CLOSE), int(Opcode.PING), int(Opcode.PONG)
+_TEXT_FRAME = FIN | _TEXT
+_BINARY_FRAME = FIN | _BINARY
+_OPCODES = frozenset({_CONT, _TEXT, _BINARY, _CLOSE, _PING, _PONG})
 _RSV2_RSV3 = 0x30
 _LENGTH = 0x7F
 _SEPARATOR = 0x0A  # any ASCII byte would do
@@ -68,6 +71,7 @@ class Violation:
 
 
 Event: TypeAlias = Batch | Message | Ping | Pong | Close | Violation
+_Run: TypeAlias = tuple[bytes, list[int]]  # whole frames, and the end of each
 
 
 class _ViolationError(Exception):
@@ -136,41 +140,47 @@ class FrameParser:
 
     def _read(self, data: bytes, events: list[Event]) -> int:
         """Reads frames up to one that is not whole, and returns where that one starts."""
-        runs: list[tuple[bytes, list[int]]] = []
+        runs: list[_Run] = []
         at = 0
         size = len(data)
         try:
             while at < size and not self._need:
                 if not self._masked and self._fragments is None:
-                    ends, wide, binaries = _scan(data, at, self._limit)
-                    if ends:
-                        run = data[at : ends[-1]]
-                        if at:
-                            ends = [end - at for end in ends]
-                            wide = [start - at for start in wide]
-                        at += len(run)
-                        if len(binaries) < len(ends) and not _texts_are_utf8(run, ends, wide, binaries):
-                            good = _count_valid(run, ends)
-                            if good:
-                                runs.append((run[: ends[good - 1]], ends[:good]))
-                            raise _ViolationError(1007, "text is not UTF-8")
-                        runs.append((run, ends))
+                    at, before = self._read_run(data, at, runs), at
+                    if at > before:
                         continue
                 at = self._read_frame(data, at, events, runs)
         finally:
             _flush(runs, events)
         return at
 
-    def _read_frame(self, data: bytes, at: int, events: list[Event], runs: list[tuple[bytes, list[int]]]) -> int:
+    def _read_run(self, data: bytes, at: int, runs: list[_Run]) -> int:
+        """Takes the whole, plain data frames from `at` on as they are, and returns where they end; `at` if there are none."""
+        ends, wide, binaries = _scan(data, at, self._limit)
+        if not ends:
+            return at
+        run = data[at : ends[-1]]  # no copy if it is all of it
+        if at:
+            ends = [end - at for end in ends]
+            wide = [start - at for start in wide]
+        if len(binaries) < len(ends) and not _texts_are_utf8(run, ends, wide, binaries):
+            good = _count_valid(run, ends)
+            if good:
+                runs.append((run[: ends[good - 1]], ends[:good]))
+            raise _ViolationError(1007, "text is not UTF-8")
+        runs.append((run, ends))
+        return at + len(run)
+
+    def _read_frame(self, data: bytes, at: int, events: list[Event], runs: list[_Run]) -> int:
         """Reads the frame at `at`, of any kind, and returns where it ends; `at` if it is not whole."""
         there = len(data) - at
         if there < 2:
             self._need = 2
             return at
-        first = data[at]
+        first, second = data[at], data[at + 1]
         opcode = first & 0x0F
-        self._check_header(first, data[at + 1])
-        length = data[at + 1] & _LENGTH
+        self._check_header(first, second)
+        length = second & _LENGTH
         start = at + 2
         if length > 125:
             size = 2 if length == 126 else 8
@@ -182,7 +192,7 @@ class FrameParser:
             if length >> 63 or length < (126 if size == 2 else 1 << 16):
                 raise _ViolationError(1002, "length is not encoded in its shortest form")
         kept = len(self._fragments.data) if self._fragments is not None else 0
-        if opcode < Opcode.CLOSE and kept + length > self._limit:
+        if opcode < _CLOSE and kept + length > self._limit:
             raise _ViolationError(1009, f"message of more than {self._limit} bytes")
         if self._masked:
             start += 4
@@ -193,7 +203,7 @@ class FrameParser:
         payload = data[start:end]
         if self._masked:
             payload = apply_mask(payload, data[start - 4 : start])
-        if opcode < Opcode.CLOSE:
+        if opcode < _CLOSE:
             self._data_frame(first, payload, events, runs)
         else:
             _flush(runs, events)
@@ -208,22 +218,20 @@ class FrameParser:
         if bool(second & MASKED) != self._masked:
             raise _ViolationError(1002, "unmasked frame" if self._masked else "masked frame")
         # RSV1 marks the first frame of a deflated message and no other (RFC 7692 §6).
-        if first & _RSV2_RSV3 or (
-            first & RSV1 and (self._deflate is None or opcode not in (Opcode.TEXT, Opcode.BINARY))
-        ):
+        if first & _RSV2_RSV3 or (first & RSV1 and (self._deflate is None or opcode not in (_TEXT, _BINARY))):
             raise _ViolationError(1002, "reserved bit")
-        if opcode >= Opcode.CLOSE:
+        if opcode >= _CLOSE:
             if not first & FIN:
                 raise _ViolationError(1002, "fragmented control frame")
             if second & _LENGTH > 125:
                 raise _ViolationError(1002, "control frame of more than 125 bytes")
-        elif opcode == Opcode.CONT:
+        elif opcode == _CONT:
             if self._fragments is None:
                 raise _ViolationError(1002, "continuation of no message")
         elif self._fragments is not None:
             raise _ViolationError(1002, "message inside a fragmented message")
 
-    def _data_frame(self, first: int, payload: bytes, events: list[Event], runs: list[tuple[bytes, list[int]]]) -> None:
+    def _data_frame(self, first: int, payload: bytes, events: list[Event], runs: list[_Run]) -> None:
         opcode = first & 0x0F
         deflated = bool(first & RSV1)
         fragments = self._fragments
@@ -245,7 +253,7 @@ class FrameParser:
                 raise _ViolationError(error.code, str(error)) from error
             if len(payload) > self._limit:
                 raise _ViolationError(1009, f"message of more than {self._limit} bytes")
-        if opcode == Opcode.TEXT and not _is_utf8(payload):
+        if opcode == _TEXT and not _is_utf8(payload):
             raise _ViolationError(1007, "text is not UTF-8")
         if self._masked:
             events.append(Message(opcode, payload))
@@ -254,9 +262,9 @@ class FrameParser:
             runs.append((framed, [len(framed)]))
 
     def _control_frame(self, opcode: int, payload: bytes) -> Event:
-        if opcode == Opcode.PING:
+        if opcode == _PING:
             return Ping(payload)
-        if opcode == Opcode.PONG:
+        if opcode == _PONG:
             return Pong(payload)
         self._need = _OVER
         return _parse_close(payload)
@@ -338,12 +346,11 @@ def _texts_are_utf8(run: bytes, ends: list[int], wide: list[int], binaries: list
 
 def _count_valid(run: bytes, ends: list[int]) -> int:
     """How many messages of a run come before the first text that is not UTF-8."""
-    start = 0
-    for index, end in enumerate(ends):
-        if run[start] == _TEXT_FRAME and not _is_utf8(run[start + header_size(run, start) : end]):
-            return index
-        start = end
-    return len(ends)
+    return next(
+        index
+        for index, (start, end) in enumerate(pairwise((0, *ends)))
+        if run[start] == _TEXT_FRAME and not _is_utf8(run[start + header_size(run, start) : end])
+    )
 
 
 def _is_utf8(text: bytes | bytearray) -> bool:
@@ -356,7 +363,7 @@ def _is_utf8(text: bytes | bytearray) -> bool:
     return True
 
 
-def _flush(runs: list[tuple[bytes, list[int]]], events: list[Event]) -> None:
+def _flush(runs: list[_Run], events: list[Event]) -> None:
     """Makes one batch of the messages that came since the last one."""
     if not runs:
         return

@@ -155,7 +155,7 @@ class LobbyProcess:
             return
         self._admission.draining = True
         for each in list(self._trunks):
-            each.move(reason)
+            each.move(reason, seconds)
         self._gate.move_clients(seconds)
         logger.info("lobby drains", extra={"lobby": self.name, "clients": self._admission.taken})
 

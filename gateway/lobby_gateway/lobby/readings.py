@@ -64,7 +64,7 @@ class Readings:
             "lobby_origin_state": {state: int(state is origin.state) for state in OriginState},
             "lobby_origin_connections_total": origin.connections,
             "lobby_origin_attempts_total": self._origin.attempts,
-            "lobby_origin_failures_total": dict(self._origin.failures),
+            "lobby_origin_failures_total": {str(name): count for name, count in self._origin.failures.items()},
             "lobby_trunks": len(self._trunks),
             "lobby_trunk_missed_messages_total": self._missed_by_gone_trunks
             + sum(each.holder.missed for each in self._trunks),

@@ -211,6 +211,11 @@ class Candidates(Generic[C]):
         return len(self._queues[Rank.LOST]) + len(self._queues[Rank.NEW])
 
     @property
+    def displaced(self) -> bool:
+        """Clients wait that were in: lost or moving ones."""
+        return bool(self._queues[Rank.LOST] or self._queues[Rank.MOVING])
+
+    @property
     def claimed(self) -> int:
         """Seats that were asked for and not answered yet."""
         return self._claimed
@@ -244,6 +249,13 @@ class Candidates(Generic[C]):
                 if waiter.deadline > now:
                     break
                 gone.append(waiter)
+        for waiter in gone:
+            self.leave(waiter)
+        return gone
+
+    def clear(self) -> list[Waiter[C]]:
+        """Takes out and returns everyone."""
+        gone = list(chain.from_iterable(self._queues.values()))
         for waiter in gone:
             self.leave(waiter)
         return gone

@@ -249,6 +249,16 @@ def test_whoever_waits_too_long_is_given_up() -> None:
     assert len(made) == 1
 
 
+def test_everyone_can_be_sent_away() -> None:
+    made = candidates()
+    arrive(made, "a")
+    assert not made.displaced
+    made.wait("m", Rank.MOVING, 0, leaving=A)
+    assert made.displaced
+    assert [waiter.client for waiter in made.clear()] == ["m", "a"]
+    assert len(made) == 0
+
+
 def test_a_shorter_wait_does_not_overtake_those_who_wait_already() -> None:
     made = candidates(wait_seconds=15)
     arrive(made, "a")

@@ -1,64 +1,26 @@
-"""Lobby resources as a greeter is given them: checked and defaulted."""
+"""Lobby resources as a greeter is given them: checked and defaulted, with a status."""
 
 from __future__ import annotations
 
-from copy import deepcopy
 from typing import Any
 
-_SPEC: dict[str, Any] = {
-    "origin": {
-        "url": "ws://origin.example/",
-        "headers": [],
-        "query": [],
-        "subprotocols": [],
-        "tls": {"insecureSkipVerify": False},
-        "secrets": [],
-        "onConnect": [],
-        "keepalive": {"pingSeconds": 20, "timeoutSeconds": 20},
-        "staleSeconds": 0,
-        "reconnect": {"minMilliseconds": 500, "maxMilliseconds": 30000},
-        "connect": "OnDemand",
-        "maxMessageBytes": 1048576,
-    },
-    "clients": {
-        "seats": 512,
-        "queue": {"messages": 16, "overflow": "DropOldest"},
-        "messages": "Ignore",
-        "replay": 0,
-        "pingSeconds": 25,
-        "compression": "Off",
-        "allowedOrigins": [],
-        "maxMessageBytes": 65536,
-    },
-    "replicas": 0,
-    "maxReplicas": 100,
-    "spareSeats": 64,
-    "placement": "Packed",
-    "compaction": {"enabled": True, "stabilizationSeconds": 60},
-    "emptySeconds": 60,
-    "drainSeconds": 300,
-    "routing": {"mode": "Proxy", "redirect": {"urlTemplate": "ws://{ip}:{port}/"}},
-    "waitSeconds": 15,
-}
+from lobby_gateway.model.schema import validate_and_default
 
 
 def resource(name: str, *addresses: str, created: str | None = None, **spec: Any) -> dict[str, Any]:
-    """A Lobby with open lobbies `<name>-1`, … at the addresses; `spec` replaces fields, `clients` and `origin` in part."""
-    made = deepcopy(_SPEC)
-    for key, value in spec.items():
-        if isinstance(value, dict) and isinstance(made.get(key), dict):
-            made[key].update(value)
-        else:
-            made[key] = value
-    return {
+    """A Lobby with open lobbies `<name>-1`, … at the addresses; `spec` holds fields as in a file."""
+    spec.setdefault("origin", {"url": "ws://origin.example/"})
+    document = {
         "apiVersion": "lobby-gateway.io/v1alpha1",
         "kind": "Lobby",
         "metadata": {"name": name, **({"creationTimestamp": created} if created else {})},
-        "spec": made,
-        "status": {
-            "open": [
-                {"name": f"{name}-{number}", "address": address, "clients": 0, "seats": made["clients"]["seats"]}
-                for number, address in enumerate(addresses, 1)
-            ],
-        },
+        "spec": spec,
     }
+    made: dict[str, Any] = validate_and_default(document, "test")
+    made["status"] = {
+        "open": [
+            {"name": f"{name}-{number}", "address": address, "clients": 0, "seats": made["spec"]["clients"]["seats"]}
+            for number, address in enumerate(addresses, 1)
+        ],
+    }
+    return made

@@ -1,0 +1,433 @@
+"""One Lobby as this greeter serves it: its clients, those who wait, and its trunks.
+
+Who is seated where and when is decided by `Candidates`; here it is done. Everything happens in the callbacks of sockets and
+in one `_pump` per turn of the event loop, however many clients it is for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from lobby_gateway import close_codes
+from lobby_gateway.core.candidates import Candidates, LobbyId, Rank, Refusal, Waiter
+from lobby_gateway.greeter.directory import Entry
+from lobby_gateway.greeter.newcomer import Form, Newcomer
+from lobby_gateway.greeter.redirect import Ticket, lobby_url
+from lobby_gateway.greeter.trunks import Group, Trunk
+from lobby_gateway.metrics import FATES, VERDICTS
+from lobby_gateway.model.position import NO_EPOCH, Position
+from lobby_gateway.model.spec import ClientMessages, Lobby, RoutingMode
+from lobby_gateway.model.token import Purpose, sign
+from lobby_gateway.net.client_connection import ClientConnection, ClientPolicy
+from lobby_gateway.net.message_bus import BusStats
+
+logger = logging.getLogger(__name__)
+
+TICKET_SECONDS = 30
+LINGER_SECONDS = 5.0
+
+
+@dataclass(slots=True)
+class ServiceStats:
+    """Plain counters of one or more services, read when metrics are scraped.
+
+    Attributes:
+        closes: clients gone, by label.
+        fates: clients' messages, by what became of them.
+        moves: clients moved, by verdict.
+        redirects: clients redirected, by form.
+        trunk_losses: trunks that ended or fell silent while they had clients.
+        trunk_missed: messages that this greeter was too slow to take.
+        gone: what message buses counted whose Lobby is gone.
+    """
+
+    closes: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(close_codes.CLOSE_LABELS, 0)))
+    fates: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(FATES, 0)))
+    moves: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(VERDICTS, 0)))
+    redirects: Counter[str] = field(default_factory=lambda: Counter({Form.LOCATION: 0, Form.JSON: 0}))
+    trunk_losses: int = 0
+    trunk_missed: int = 0
+    gone: Counter[str] = field(default_factory=Counter)
+
+
+class Place:
+    """Where a client of this greeter is: the `context` of its connection.
+
+    Attributes:
+        trunk: of the lobby in which it has a seat; None while it has none.
+        waiter: its place in the queue, while it is to get a seat (elsewhere).
+        group: with which it is about to join a trunk's stream.
+        position: what it has seen, while it has no trunk.
+    """
+
+    __slots__ = ("group", "position", "trunk", "waiter")
+
+    def __init__(self, trunk: Trunk) -> None:
+        self.trunk: Trunk | None = trunk
+        self.waiter: Waiter[Newcomer | ClientConnection] | None = None
+        self.group: Group | None = None
+        self.position: Position | None = None
+
+
+def _place(client: ClientConnection) -> Place:
+    place = client.context
+    if not isinstance(place, Place):
+        raise TypeError(f"a client with {place!r} for its place")
+    return place
+
+
+class LobbyService:
+    """Serves the clients of one Lobby.
+
+    Attributes:
+        lobby: the resource, as last told.
+        removed: the Lobby is gone; its clients stay as long as its lobbies do.
+        clients: all who were let in and are not gone yet.
+        bus_stats: of all its message buses.
+        moves: clients moved, by verdict.
+        stats: counters of the process.
+    """
+
+    def __init__(self, entry: Entry, *, greeter: str, token_key: bytes, stats: ServiceStats) -> None:
+        self.lobby: Lobby = entry.lobby
+        self.removed = False
+        self.clients: dict[ClientConnection, None] = {}
+        self.bus_stats = BusStats()
+        self.moves: Counter[str] = Counter(dict.fromkeys(VERDICTS, 0))
+        self.stats = stats
+        self._loop = asyncio.get_running_loop()
+        self._greeter = greeter
+        self._token_key = token_key
+        self._candidates: Candidates[Newcomer | ClientConnection] = Candidates(
+            wait_seconds=entry.lobby.spec.wait_seconds
+        )
+        self._policy = ClientPolicy.of(entry.lobby.spec.clients)
+        self._trunks: dict[LobbyId, Trunk] = {}
+        self._pump_handle: asyncio.Handle | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._closing = False
+        self.update(entry)
+
+    def __repr__(self) -> str:
+        return f"<LobbyService {self.lobby.name}: {len(self.clients)} clients>"
+
+    # For the greeter
+
+    @property
+    def waiting(self) -> int:
+        """Clients without a seat."""
+        return self._candidates.unseated
+
+    @property
+    def trunks(self) -> Iterable[Trunk]:
+        """Its trunks."""
+        return self._trunks.values()
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is left of it."""
+        return not self.clients and not self._trunks and not len(self._candidates)
+
+    def update(self, entry: Entry) -> None:
+        """Takes news of the Lobby and its open lobbies."""
+        self.removed = False
+        self.lobby = entry.lobby
+        self._policy = ClientPolicy.of(entry.lobby.spec.clients)
+        self._candidates.wait_seconds = entry.lobby.spec.wait_seconds
+        for trunk in self._trunks.values():
+            trunk.keep(entry.lobby.spec.clients.replay)
+        self._candidates.update(entry.open)
+        self._wake()
+
+    def remove(self) -> None:
+        """The Lobby is gone: no new clients, and no lobby to go to."""
+        self.removed = True
+        self._candidates.update(())
+        self._wake()
+
+    def admit(self, newcomer: Newcomer) -> None:
+        """Queues a newcomer for a seat."""
+        waiter = self._candidates.wait(newcomer, Rank.NEW, self._loop.time())
+        newcomer.handshake.on_abandoned = lambda: self._candidates.leave(waiter)
+        self._wake()
+
+    def tick(self, now: float) -> None:
+        """Pings clients, and closes trunks that are not needed any more; called every second or two."""
+        for trunk in list(self._trunks.values()):
+            trunk.bus.sweep(now)
+            if trunk.seats or trunk.claims:
+                trunk.idle_since = None
+            elif trunk.idle_since is None:
+                trunk.idle_since = now
+            elif now - trunk.idle_since >= LINGER_SECONDS:
+                self._close_trunk(trunk)
+
+    def stop(self) -> None:
+        """Lets nobody in any more: those who wait are refused; clients stay until they are closed."""
+        self._closing = True
+        for waiter in self._candidates.clear():
+            if isinstance(waiter.client, Newcomer):
+                waiter.client.refuse(close_codes.SHUTTING_DOWN)
+
+    def close(self) -> None:
+        """Drops what is left."""
+        self._closing = True
+        for handle in (self._pump_handle, self._timer):
+            if handle is not None:
+                handle.cancel()
+        for client in list(self.clients):
+            client.abort(close_codes.GOING_AWAY.label)
+        for trunk in list(self._trunks.values()):
+            self._close_trunk(trunk)
+
+    # From clients (ClientOwner)
+
+    def client_message(self, client: ClientConnection, opcode: int, payload: bytes) -> None:
+        """A client sent a message."""
+        fates = self.stats.fates
+        match self.lobby.spec.clients.messages:
+            case ClientMessages.IGNORE:
+                fates["ignored"] += 1
+            case ClientMessages.REJECT:
+                fates["rejected"] += 1
+                client.close(close_codes.MESSAGES_REJECTED)
+            case ClientMessages.FORWARD:
+                trunk = _place(client).trunk
+                forwarded = trunk is not None and trunk.forward(opcode, payload)
+                fates["forwarded" if forwarded else "undeliverable"] += 1
+
+    def client_closed(self, client: ClientConnection, label: str) -> None:
+        """A client is gone: its seat is given back."""
+        self.clients.pop(client, None)
+        self.stats.closes[label] += 1
+        place = _place(client)
+        if place.waiter is not None:
+            self._candidates.leave(place.waiter)
+        if place.group is not None:
+            place.group.clients.pop(client, None)
+        if place.trunk is not None:
+            self._give_back(place.trunk, 1)
+
+    # From trunks (TrunkOwner)
+
+    def trunk_granted(self, trunk: Trunk, number: int, seats: int, refusal: Refusal | None) -> None:
+        """A lobby answered a claim."""
+        seated = self._candidates.granted(trunk.id, number, seats, refusal, self._loop.time())
+        trunk.release(seated.surplus)
+        movers: list[ClientConnection] = []
+        for client in seated.clients:
+            if isinstance(client, Newcomer):
+                self._let_in(client, trunk)
+            else:
+                movers.append(client)
+        if movers:
+            self._move(movers, trunk)
+        self._close_if_left(trunk)
+        self._wake()
+
+    def trunk_observed(self, trunk: Trunk, seats: int, free: int) -> None:
+        """A lobby told how many seats it has."""
+        self._candidates.observed(trunk.id, seats, free)
+        if len(self._candidates):
+            self._wake()
+
+    def trunk_moving(self, trunk: Trunk) -> None:
+        """A lobby asks its clients to move: they stay on its stream until there is a seat elsewhere."""
+        self._candidates.draining(trunk.id, self._loop.time())
+        logger.info("a lobby drains", extra={"lobby": trunk.id.name, "clients": len(trunk.bus)})
+        for client in trunk.bus:
+            self._ask_to_move(client, trunk)
+        self._close_if_left(trunk)
+        self._wake()
+
+    def trunk_joined(self, trunk: Trunk, group: Group) -> None:
+        """Moved clients are at the place of a trunk's stream where they go on."""
+        verdict = "exact" if group.exact else "live"
+        self.stats.moves[verdict] += len(group.clients)
+        self.moves[verdict] += len(group.clients)
+        logger.info(
+            "clients moved",
+            extra={"lobby": trunk.id.name, "clients": len(group.clients), "verdict": verdict, "reason": group.reason},
+        )
+        for client in list(group.clients):
+            place = _place(client)
+            place.group = None
+            place.position = None
+            trunk.bus.attach(client, replay=group.replay)
+            if trunk.moving:
+                self._ask_to_move(client, trunk)
+        self._leave_old_seats(group)
+        self._wake()
+
+    def trunk_missed(self, count: int) -> None:
+        """This greeter was too slow for so many messages."""
+        self.stats.trunk_missed += count
+
+    def trunk_lost(self, trunk: Trunk, problem: str, *, come_back: bool) -> None:
+        """A trunk ended, fell silent, or could not be opened: its clients keep their sockets and go on elsewhere."""
+        if self._trunks.get(trunk.id) is trunk:
+            del self._trunks[trunk.id]
+        now = self._loop.time()
+        self._candidates.failed(trunk.id, now, come_back=come_back)
+        clients = list(trunk.bus)
+        position = trunk.position() if clients else None
+        lost = len(clients)
+        for client in clients:
+            trunk.bus.detach(client)
+            self._lose(client, position, now)
+        for group in trunk.groups:
+            lost += len(group.clients)
+            for client in list(group.clients):
+                self._lose(client, group.position, now)
+            self._leave_old_seats(group)
+        if lost:
+            self.stats.trunk_losses += 1
+        logger.warning(
+            "a trunk is lost" if lost else "no trunk",
+            extra={"lobby": trunk.id.name, "address": trunk.id.address, "problem": problem, "clients": lost},
+        )
+        self._wake()
+
+    # How it is done
+
+    def _let_in(self, newcomer: Newcomer, trunk: Trunk) -> None:
+        """Answers a newcomer for whom there is a seat."""
+        if newcomer.form is not Form.PROXY:  # the Lobby was changed to Proxy while it waited
+            self._redirect(newcomer, trunk.id)
+            self._give_back(trunk, 1)
+            return
+        sock = newcomer.accept()
+        if sock is None:
+            self._give_back(trunk, 1)
+            return
+        client = ClientConnection(
+            sock,
+            loop=self._loop,
+            policy=self._policy,
+            owner=self,
+            deflate=newcomer.extensions is not None,
+            context=Place(trunk),
+        )
+        self.clients[client] = None
+        trunk.bus.attach(client, replay=trunk.latest())
+        if trunk.moving:
+            self._ask_to_move(client, trunk)
+        client.feed(newcomer.handshake.leftover)
+
+    def _redirect(self, newcomer: Newcomer, lobby: LobbyId) -> None:
+        """Sends a newcomer to a lobby."""
+        request = newcomer.handshake.request
+        expires = int(time.time()) + TICKET_SECONDS
+        token = sign(self._token_key, purpose=Purpose.SEAT, lobby=lobby.name, path=request.path, expires=expires)
+        template = self.lobby.spec.routing.redirect.url_template
+        url = lobby_url(template, lobby, request.path, request.query_string, token)
+        newcomer.redirect(Ticket(url=url, token=token, expires=expires))
+        self.stats.redirects[Form.JSON if newcomer.form is Form.JSON else Form.LOCATION] += 1
+
+    def _ask_to_move(self, client: ClientConnection, trunk: Trunk) -> None:
+        place = _place(client)
+        if place.waiter is None and not client.closing:
+            place.waiter = self._candidates.wait(client, Rank.MOVING, self._loop.time(), leaving=trunk.id)
+
+    def _lose(self, client: ClientConnection, position: Position | None, now: float) -> None:
+        """A client has no seat any more: it waits for one, ahead of all others."""
+        place = _place(client)
+        if place.waiter is not None:
+            self._candidates.leave(place.waiter)
+        place.trunk = place.group = None
+        place.position = position
+        place.waiter = None
+        if not client.closing and not self._closing:
+            place.waiter = self._candidates.wait(client, Rank.LOST, now)
+
+    def _move(self, clients: list[ClientConnection], trunk: Trunk) -> None:
+        """Takes clients off where they are, if they still are somewhere, and has them go on at the same place here."""
+        groups: dict[Position, Group] = {}
+        places: dict[Trunk, Position] = {}
+        for client in clients:
+            place = _place(client)
+            place.waiter = None
+            old = place.trunk
+            if old is not None:
+                old.bus.detach(client)
+                place.position = places.get(old) or places.setdefault(old, old.position())
+            position = place.position or Position(NO_EPOCH, 0)
+            group = groups.get(position) or groups.setdefault(position, Group(position))
+            if old is not None:
+                group.old_seats[old] += 1
+            group.clients[client] = None
+            place.group = group
+            place.trunk = trunk
+        for group in groups.values():
+            trunk.resume(group)
+
+    def _leave_old_seats(self, group: Group) -> None:
+        for old, seats in group.old_seats.items():
+            self._give_back(old, seats)
+        group.old_seats.clear()
+
+    def _give_back(self, trunk: Trunk, seats: int) -> None:
+        if trunk.lost:
+            return  # the seats went with it
+        trunk.release(seats)
+        self._candidates.released(trunk.id, seats)
+        self._close_if_left(trunk)
+        if len(self._candidates):
+            self._wake()
+
+    def _close_if_left(self, trunk: Trunk) -> None:
+        if trunk.moving and not trunk.seats and not trunk.claims:
+            self._close_trunk(trunk)  # the lobby waits for it
+
+    def _close_trunk(self, trunk: Trunk) -> None:
+        if self._trunks.get(trunk.id) is trunk:
+            del self._trunks[trunk.id]
+        trunk.close()
+
+    def _trunk(self, lobby: LobbyId) -> Trunk:
+        trunk = self._trunks.get(lobby)
+        if trunk is None:
+            trunk = self._trunks[lobby] = Trunk(
+                lobby,
+                self,
+                greeter=self._greeter,
+                token_key=self._token_key,
+                replay=self.lobby.spec.clients.replay,
+                stats=self.bus_stats,
+            )
+        return trunk
+
+    def _wake(self) -> None:
+        if self._pump_handle is None and not self._closing:
+            self._pump_handle = self._loop.call_soon(self._pump)
+
+    def _pump(self) -> None:
+        """Gives up those who waited too long, hands out tickets, sends claims; sets the alarm for the next time."""
+        self._pump_handle = None
+        now = self._loop.time()
+        candidates = self._candidates
+        for waiter in candidates.expired(now):
+            if isinstance(waiter.client, Newcomer):
+                waiter.client.refuse(close_codes.NO_SEAT)
+            else:
+                _place(waiter.client).waiter = None
+                waiter.client.close(close_codes.NO_SEAT_LEFT)
+        redirecting = self.lobby.spec.routing.mode is RoutingMode.REDIRECT
+        if redirecting:
+            for client, lobby in candidates.tickets(now):
+                if isinstance(client, Newcomer):
+                    self._redirect(client, lobby)
+        if not redirecting or candidates.displaced:
+            for claim in candidates.claims(now):
+                self._trunk(claim.lobby).claim(claim.number, claim.seats)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        wake_at = candidates.wake_at(now)
+        if wake_at is not None:
+            self._timer = self._loop.call_at(wake_at, self._wake)

@@ -1,0 +1,236 @@
+"""A greeter from start to stop: wires its parts, and ends them in order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import resource
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from prometheus_client import CollectorRegistry
+
+from lobby_gateway import close_codes, metrics
+from lobby_gateway.greeter import readings
+from lobby_gateway.greeter.directory import Directory, DirectorySource, Entry
+from lobby_gateway.greeter.lobby_service import LobbyService, ServiceStats
+from lobby_gateway.greeter.newcomer import Newcomer
+from lobby_gateway.greeter.router import Router
+from lobby_gateway.model.seats import GreeterReport
+from lobby_gateway.net.admin import AdminRequest, AdminResponse, AdminServer, Routes, health_handlers, metrics_handler
+from lobby_gateway.net.auth import TrustedProxies
+from lobby_gateway.net.client_connection import ClientConnection
+from lobby_gateway.net.lifecycle import Stopping, announce
+from lobby_gateway.net.listener import HandshakeLimits, Listener, listen
+
+logger = logging.getLogger(__name__)
+
+_TICK_SECONDS = 1.0
+_CLOSE_BATCHES = 20  # a whole greeter's clients that come back in one moment would be a burst elsewhere
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GreeterSettings:
+    """What a greeter process is told at its start.
+
+    Attributes:
+        host: address of the port for clients.
+        port: port for clients; 0 for a free one.
+        admin_host: address of the admin port.
+        admin_port: admin port; 0 for a free one.
+        reuse_port: several greeters share the port (SO_REUSEPORT).
+        trusted_proxies: whose X-Forwarded-For is believed.
+        token_key: signs the tokens for lobbies.
+        close_seconds: over which the clients are closed when the process ends.
+        limits: of handshakes.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    admin_host: str = "127.0.0.1"
+    admin_port: int = 0
+    reuse_port: bool = False
+    trusted_proxies: TrustedProxies = field(default_factory=TrustedProxies)
+    token_key: bytes
+    close_seconds: float = 2.0
+    limits: HandshakeLimits = field(default_factory=HandshakeLimits)
+
+
+class Greeter:
+    """All parts of a greeter.
+
+    Attributes:
+        directory: the Lobbies; fed by a source.
+        port: for clients, once started.
+        admin_port: once started.
+    """
+
+    def __init__(self, settings: GreeterSettings) -> None:
+        self.directory = Directory(self)
+        self.port = 0
+        self.admin_port = 0
+        self._settings = settings
+        self._name = f"greeter {socket.gethostname()}/{os.getpid()}"
+        self._loop = asyncio.get_running_loop()
+        self._stats = ServiceStats()
+        self._services: dict[str, LobbyService] = {}
+        self._router = Router(self.directory, self._admit, settings.trusted_proxies)
+        self._listener: Listener | None = None
+        self._admin: AdminServer | None = None
+        self._tick_timer: asyncio.TimerHandle | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    # Start and stop
+
+    async def start(self) -> None:
+        """Opens both ports.
+
+        Raises:
+            UserError: one of them can't be listened on.
+        """
+        settings = self._settings
+        sock = listen(settings.host, settings.port, reuse_port=settings.reuse_port)
+        self._listener = Listener(sock, self._router, limits=settings.limits)
+        self.port = self._listener.port
+        registry = metrics.registry(metrics.GREETER, self._read)
+        self._admin = AdminServer(self._routes(registry))
+        self.admin_port = await self._admin.start(settings.admin_host, settings.admin_port)
+        self._tasks.append(
+            asyncio.create_task(metrics.watch_loop_lag(registry, "greeter_event_loop_lag_seconds"), name="loop lag")
+        )
+        self._tick_timer = self._loop.call_later(_TICK_SECONDS, self._tick)
+        self._listener.start()
+
+    async def stop(self) -> None:
+        """Lets nobody in, closes the clients in batches, then the trunks, then the admin port."""
+        self._router.closed = True
+        if self._listener is not None:
+            self._listener.stop_accepting()
+        for service in self._services.values():
+            service.stop()
+        await self._close_clients()
+        for service in self._services.values():
+            service.close()
+        if self._listener is not None:
+            self._listener.close()
+        if self._tick_timer is not None:
+            self._tick_timer.cancel()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._admin is not None:
+            await self._admin.close()
+
+    async def _close_clients(self) -> None:
+        clients = [client for service in self._services.values() for client in service.clients]
+        if not clients:
+            return
+        logger.info("closing the clients", extra={"clients": len(clients)})
+        random.shuffle(clients)
+        size = -(-len(clients) // _CLOSE_BATCHES)
+        pause = self._settings.close_seconds / _CLOSE_BATCHES
+        for batch in _batches(clients, size):
+            for client in batch:
+                client.close(close_codes.GOING_AWAY)
+            await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311  # no secret
+        deadline = self._loop.time() + self._settings.close_seconds
+        while self._loop.time() < deadline and any(service.clients for service in self._services.values()):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)  # for those who answer slowly; each client has its own timeout, too
+
+    # From the directory
+
+    def entry_changed(self, entry: Entry) -> None:
+        """A Lobby is new, or something about it is."""
+        name = entry.lobby.name
+        service = self._services.get(name)
+        if service is not None:
+            service.update(entry)
+            return
+        logger.info("a Lobby is served", extra={"lobby": name, "path": entry.lobby.spec.path})
+        self._services[name] = LobbyService(
+            entry, greeter=self._name, token_key=self._settings.token_key, stats=self._stats
+        )
+
+    def entry_removed(self, name: str) -> None:
+        """A Lobby is gone."""
+        logger.info("a Lobby is served no more", extra={"lobby": name})
+        self._services[name].remove()
+
+    def _admit(self, entry: Entry, newcomer: Newcomer) -> None:
+        self._services[entry.lobby.name].admit(newcomer)
+
+    def _tick(self) -> None:
+        now = self._loop.time()
+        for name, service in list(self._services.items()):
+            service.tick(now)
+            if service.removed and service.idle:
+                service.close()
+                self._stats.gone.update(readings.counted(service))
+                del self._services[name]
+        self._tick_timer = self._loop.call_later(_TICK_SECONDS, self._tick)
+
+    # What it shows
+
+    def ready(self) -> str:
+        """Why clients should not be sent here; empty: they may."""
+        if self._router.closed:
+            return "ending"
+        return "" if self.directory.known else "no directory yet"
+
+    def report(self) -> GreeterReport:
+        """Clients and those who wait, by Lobby."""
+        services = self._services.items()
+        return GreeterReport(
+            clients={name: len(service.clients) for name, service in services},
+            waiting={name: service.waiting for name, service in services},
+            dropped={name: service.bus_stats.dropped for name, service in services},
+            moves_exact={name: service.moves["exact"] for name, service in services},
+            moves_live={name: service.moves["live"] for name, service in services},
+        )
+
+    def _read(self) -> metrics.Readings:
+        return readings.read(self._services, self._stats, self._listener)
+
+    def _routes(self, registry: CollectorRegistry) -> Routes:
+        async def waiting(_request: AdminRequest) -> AdminResponse:
+            return AdminResponse.json(self.report().to_json())
+
+        return {
+            **health_handlers(self.ready),
+            ("GET", "/metrics"): metrics_handler(registry),
+            ("GET", "/waiting"): waiting,
+        }
+
+
+def _batches(clients: list[ClientConnection], size: int) -> Iterator[list[ClientConnection]]:
+    for start in range(0, len(clients), size):
+        yield clients[start : start + size]
+
+
+def _raise_descriptor_limit() -> None:
+    """Each client is a descriptor; the soft limit of 1024 is kept only for programs that use select()."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+async def serve(settings: GreeterSettings, source: DirectorySource, stopping: Stopping) -> None:
+    """Runs a greeter until it is told to stop.
+
+    Raises:
+        UserError: a port can't be listened on, or the source can't be read.
+    """
+    _raise_descriptor_limit()
+    greeter = Greeter(settings)
+    await greeter.start()
+    try:
+        await source.start(greeter.directory, stopping.stop)
+        announce(port=greeter.port, admin_port=greeter.admin_port)
+        logger.info("listening", extra={"port": greeter.port, "admin_port": greeter.admin_port})
+        await stopping.wait()
+        logger.info("stopping", extra={"reason": stopping.reason})
+    finally:
+        await greeter.stop()

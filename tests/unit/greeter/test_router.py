@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from tests.support.sockets import receive_to_end, run
+from tests.unit.greeter.support import resource
+
+from lobby_gateway.greeter.directory import Directory, Entry
+from lobby_gateway.greeter.newcomer import Form, Newcomer
+from lobby_gateway.greeter.redirect import Ticket
+from lobby_gateway.greeter.router import Router
+from lobby_gateway.net.auth import TrustedProxies
+from lobby_gateway.net.listener import Listener, listen
+
+UPGRADE = {
+    "Host": "localhost",
+    "Upgrade": "websocket",
+    "Connection": "Upgrade",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+    "Sec-WebSocket-Version": "13",
+}
+PAGE = "https://page.example"
+TICKET = Ticket(url="ws://h:1/prices?token=t", token="t", expires=17)
+
+
+class Changes:
+    def entry_changed(self, entry: Entry) -> None:
+        pass
+
+    def entry_removed(self, name: str) -> None:
+        pass
+
+
+class Answer:
+    def __init__(self, data: bytes) -> None:
+        head, _, self.body = data.partition(b"\r\n\r\n")
+        status, *lines = head.decode().split("\r\n")
+        self.status = int(status.split()[1])
+        self.headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
+
+
+async def asked(
+    directory: list[dict[str, Any]] | None,
+    headers: dict[str, str],
+    *,
+    path: str = "/prices",
+    closed: bool = False,
+    proxies: str = "",
+    then: Callable[[Newcomer], object] = lambda newcomer: newcomer.accept(),
+) -> tuple[Answer, Newcomer | None]:
+    """The answer to a request, and the newcomer that it became; `then` says what becomes of that."""
+    admitted: list[Newcomer] = []
+
+    def admit(_entry: Entry, newcomer: Newcomer) -> None:
+        admitted.append(newcomer)
+        taken = then(newcomer)
+        if taken is not None:
+            taken.close()  # type: ignore[attr-defined]  # the socket of a proxied one
+
+    made = Directory(Changes())
+    if directory is not None:
+        made.update(list(directory))
+    router = Router(made, admit, TrustedProxies.parse(proxies))
+    router.closed = closed
+    listener = Listener(listen("127.0.0.1", 0), router)
+    listener.start()
+    try:
+        reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+        lines = [f"GET {path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
+        writer.write("\r\n".join(lines).encode())
+        data = await reader.read()
+        writer.close()
+        await writer.wait_closed()
+        return Answer(data), admitted[0] if admitted else None
+    finally:
+        listener.close()
+
+
+def test_a_client_reaches_the_lobby_at_its_path() -> None:
+    answer, newcomer = run(asked([resource("heads"), resource("prices")], UPGRADE))
+    assert answer.status == 101
+    assert newcomer is not None
+    assert newcomer.form is Form.PROXY
+    assert newcomer.address == "127.0.0.1"
+    assert "sec-websocket-protocol" not in answer.headers
+    assert "sec-websocket-extensions" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("directory", "headers", "path", "closed", "status"),
+    [
+        ([resource("prices")], UPGRADE, "/price", False, 404),
+        ([resource("prices")], UPGRADE, "/prices/", False, 404),
+        ([], UPGRADE, "/prices", False, 404),
+        (None, UPGRADE, "/prices", False, 503),
+        ([resource("prices")], UPGRADE, "/prices", True, 503),
+        ([resource("prices")], {"Host": "h"}, "/prices", False, 426),
+        ([resource("prices")], {"Host": "h", "Accept": "application/json"}, "/prices", False, 426),
+        ([resource("prices", routing={"mode": "Redirect"})], {"Host": "h"}, "/prices", False, 426),
+        ([resource("prices")], {**UPGRADE, "Sec-WebSocket-Version": "8"}, "/prices", False, 426),
+        ([resource("prices")], {**UPGRADE, "Sec-WebSocket-Key": "short"}, "/prices", False, 400),
+        ([resource("prices", clients={"allowedOrigins": [PAGE]})], {**UPGRADE, "Origin": "null"}, "/prices", False, 403),
+    ],
+)
+def test_what_is_not_served_is_refused(
+    directory: list[dict[str, Any]] | None, headers: dict[str, str], path: str, closed: bool, status: int
+) -> None:
+    answer, newcomer = run(asked(directory, headers, path=path, closed=closed))
+    assert answer.status == status
+    assert newcomer is None
+    assert ("retry-after" in answer.headers) == (status == 503)
+
+
+def test_an_allowed_page_is_let_in() -> None:
+    directory = [resource("prices", clients={"allowedOrigins": [PAGE]})]
+    answer, _ = run(asked(directory, {**UPGRADE, "Origin": PAGE}))
+    assert answer.status == 101
+
+
+@pytest.mark.parametrize(("offered", "chosen"), [("b, a", "b"), ("x, a", "a"), ("x", None)])
+def test_the_clients_favourite_subprotocol_of_the_origins_is_chosen(offered: str, chosen: str | None) -> None:
+    directory = [resource("prices", origin={"url": "ws://o.example/", "subprotocols": ["a", "b"]})]
+    answer, _ = run(asked(directory, {**UPGRADE, "Sec-WebSocket-Protocol": offered}))
+    assert answer.status == 101
+    assert answer.headers.get("sec-websocket-protocol") == chosen
+
+
+@pytest.mark.parametrize(("compression", "negotiated"), [("Shared", True), ("Off", False)])
+def test_compression_is_negotiated_where_the_lobby_has_it(compression: str, negotiated: bool) -> None:
+    directory = [resource("prices", clients={"compression": compression})]
+    offer = {**UPGRADE, "Sec-WebSocket-Extensions": "permessage-deflate; client_max_window_bits"}
+    answer, newcomer = run(asked(directory, offer))
+    assert answer.headers.get("sec-websocket-extensions", "").startswith("permessage-deflate") is negotiated
+    assert newcomer is not None
+    assert (newcomer.extensions is not None) is negotiated
+
+
+@pytest.mark.parametrize(("proxies", "address"), [("127.0.0.0/8", "198.51.100.7"), ("10.0.0.0/8", "127.0.0.1")])
+def test_the_address_is_believed_of_trusted_proxies_only(proxies: str, address: str) -> None:
+    forwarded = {**UPGRADE, "X-Forwarded-For": "6.6.6.6, 198.51.100.7"}
+    _, newcomer = run(asked([resource("prices")], forwarded, proxies=proxies))
+    assert newcomer is not None
+    assert newcomer.address == address
+
+
+REDIRECTING = [resource("prices", routing={"mode": "Redirect"}, clients={"allowedOrigins": [PAGE]})]
+
+
+def test_a_redirected_client_gets_a_307() -> None:
+    answer, newcomer = run(asked(REDIRECTING, UPGRADE, then=lambda newcomer: newcomer.redirect(TICKET)))
+    assert newcomer is not None
+    assert newcomer.form is Form.LOCATION
+    assert answer.status == 307
+    assert answer.headers["location"] == "//h:1/prices?token=t"
+    assert answer.headers["cache-control"] == "no-store"
+
+
+def test_a_page_gets_a_ticket_that_it_may_read() -> None:
+    asking = {"Host": "h", "Accept": "application/json", "Origin": PAGE}
+    answer, newcomer = run(asked(REDIRECTING, asking, then=lambda newcomer: newcomer.redirect(TICKET)))
+    assert newcomer is not None
+    assert newcomer.form is Form.JSON
+    assert answer.status == 200
+    assert json.loads(answer.body) == {"url": TICKET.url, "token": "t", "expires": 17}
+    assert answer.headers["access-control-allow-origin"] == PAGE
+    assert answer.headers["vary"] == "Origin"
+
+
+def test_a_page_that_is_not_allowed_gets_no_ticket() -> None:
+    asking = {"Host": "h", "Accept": "application/json", "Origin": "https://evil.example"}
+    answer, newcomer = run(asked(REDIRECTING, asking))
+    assert (answer.status, newcomer) == (403, None)
+    assert "access-control-allow-origin" not in answer.headers
+
+
+def test_a_page_may_see_why_there_is_no_ticket() -> None:
+    from lobby_gateway.close_codes import NO_SEAT
+
+    asking = {"Host": "h", "Accept": "application/json", "Origin": PAGE}
+    answer, _ = run(asked(REDIRECTING, asking, then=lambda newcomer: newcomer.refuse(NO_SEAT)))
+    assert answer.status == 503
+    assert answer.headers["access-control-allow-origin"] == PAGE
+    assert answer.headers["retry-after"] == "5"
+
+
+def test_a_client_that_leaves_while_it_waits_is_told_of() -> None:
+    async def main() -> None:
+        left = asyncio.Event()
+        held = asyncio.Event()
+
+        def admit(_entry: Entry, newcomer: Newcomer) -> None:
+            newcomer.handshake.on_abandoned = left.set
+            held.set()
+
+        made = Directory(Changes())
+        made.update([resource("prices")])
+        listener = Listener(listen("127.0.0.1", 0), Router(made, admit, TrustedProxies()))
+        listener.start()
+        reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+        lines = ["GET /prices HTTP/1.1", *(f"{name}: {value}" for name, value in UPGRADE.items()), "", ""]
+        writer.write("\r\n".join(lines).encode())
+        await held.wait()
+        writer.close()
+        await writer.wait_closed()
+        await left.wait()
+        listener.close()
+
+    run(main())

@@ -124,14 +124,24 @@ def _plain(value: object, source: str, depth: int = 0, budget: _Budget | None = 
     """A copy of JSON types only; what YAML knows beyond them (dates, sets, bytes, endless loops) is refused."""
     budget = budget or _Budget()
     budget.values -= 1
-    if depth > MAX_DEPTH or budget.values < 0:
+    if budget.values < 0 or (depth >= MAX_DEPTH and isinstance(value, (dict, list))):
         raise _invalid(source, f"is nested too deeply; accepted: {MAX_DEPTH} levels and {MAX_VALUES} values")
     if isinstance(value, dict):
-        return {key: _plain(each, source, depth + 1, budget) for key, each in value.items()}
+        return {_text(key, source): _plain(each, source, depth + 1, budget) for key, each in value.items()}
     if isinstance(value, list):
         return [_plain(each, source, depth + 1, budget) for each in value]
     if isinstance(value, float) and not math.isfinite(value):
         raise _invalid(source, f"holds the number {value}; accepted: numbers of JSON")
-    if value is None or isinstance(value, (str, bool, int, float)):
+    if isinstance(value, str):
+        return _text(value, source)
+    if value is None or isinstance(value, (bool, int, float)):
         return value
     raise _invalid(source, f"holds a value of the YAML type {type(value).__name__}; accepted: the types of JSON")
+
+
+def _text(value: str, source: str) -> str:
+    """JSON writes a character beyond U+FFFF as two escapes (RFC 8259 §7), which YAML leaves as they are."""
+    try:
+        return value if value.isascii() else value.encode("utf-16", "surrogatepass").decode("utf-16")
+    except UnicodeDecodeError as error:
+        raise _invalid(source, "holds half of a character (an escape such as \\ud800 alone); accepted: text") from error

@@ -7,7 +7,7 @@ decided; the same numbers are the fields of the log line.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 
@@ -63,7 +63,7 @@ class Kind(StrEnum):
 
 MEANING: Mapping[Kind, str] = MappingProxyType(
     {
-        Kind.READY: "A new client gets a seat now.",
+        Kind.READY: "A new client gets a seat: now, or where none is kept free, as soon as a lobby has started for it.",
         Kind.ORIGIN_CONNECTED: "Every lobby that wants a connection to the origin has one.",
         Kind.SCALING: "There are as many lobbies as are needed, or they are being made; nothing holds them back.",
         Kind.PATH_ACCEPTED: "Greeters serve this Lobby at its path.",
@@ -88,6 +88,24 @@ class ConditionReason:
     sentence: str
 
 
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A condition as it is found now.
+
+    Attributes:
+        reason: which it is.
+        fields: of its sentence.
+    """
+
+    reason: ConditionReason
+    fields: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def sentence(self) -> str:
+        """For people."""
+        return self.reason.sentence.format(**self.fields)
+
+
 T, F, U = "True", "False", "Unknown"
 
 READY = ConditionReason(Kind.READY, T, "Open", "{free} seats are free in {open} lobbies")
@@ -102,7 +120,9 @@ READY_SILENT = ConditionReason(Kind.READY, F, "Silent", "no seat is free; {silen
 READY_FAILING = ConditionReason(
     Kind.READY, F, "Failing", "no seat is free; {failures} lobbies in a row failed to start"
 )
-READY_PLANNED = ConditionReason(Kind.READY, F, "Planned", "no seat is free; lobbies are about to be made")
+READY_ON_REQUEST = ConditionReason(
+    Kind.READY, T, "OnRequest", "no seat is free and none is kept free; the next client starts a lobby and waits for it"
+)
 READY_NO_PATH = ConditionReason(Kind.READY, F, "PathTaken", "its path is served for another Lobby")
 
 ORIGIN_CONNECTED = ConditionReason(Kind.ORIGIN_CONNECTED, T, "Connected", "{connected} connections are up")
@@ -119,7 +139,7 @@ ORIGIN_REFUSED = ConditionReason(
 )
 
 SCALING_STEADY = ConditionReason(Kind.SCALING, T, "AsNeeded", "{lobbies} lobbies, as many as are needed")
-SCALING_UP = ConditionReason(Kind.SCALING, T, "Growing", "{count} lobbies are being made: {because}")
+SCALING_UP = ConditionReason(Kind.SCALING, T, "Growing", "{count} lobbies are being made")
 SCALING_DOWN = ConditionReason(Kind.SCALING, T, "Shrinking", "{count} lobbies drain, {clients} clients move")
 SCALING_LIMITED = ConditionReason(
     Kind.SCALING, F, "AtMaximum", "{missing} more lobbies are needed, but no more than {maximum} may run"
@@ -133,7 +153,7 @@ PATH_TAKEN = ConditionReason(Kind.PATH_ACCEPTED, F, "PathTaken", "{path} is that
 PATH_UNKNOWN = ConditionReason(Kind.PATH_ACCEPTED, U, "NotCompared", "the other Lobbies are not known yet")
 
 CONDITIONS: tuple[ConditionReason, ...] = (
-    *(READY, READY_AT_ZERO, READY_STARTING, READY_FULL, READY_SILENT, READY_FAILING, READY_PLANNED, READY_NO_PATH),
+    *(READY, READY_AT_ZERO, READY_STARTING, READY_FULL, READY_SILENT, READY_FAILING, READY_ON_REQUEST, READY_NO_PATH),
     *(ORIGIN_CONNECTED, ORIGIN_IDLE, ORIGIN_NO_LOBBY, ORIGIN_CONNECTING, ORIGIN_AWAY, ORIGIN_REFUSED),
     *(SCALING_STEADY, SCALING_UP, SCALING_DOWN, SCALING_LIMITED, SCALING_BACKOFF),
     *(PATH_ACCEPTED, PATH_TAKEN, PATH_UNKNOWN),

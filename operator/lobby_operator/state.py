@@ -125,6 +125,7 @@ class Observed:
             among them.
         at: when this was observed.
         generation: of the spec that it was folded with.
+        complete: every lobby was asked at least once. Before that nothing is decided.
         failures: failed starts.
         surplus: how many empty lobbies were not needed, lately.
         sparse: how many lobbies could have been spared by moving their clients, lately; empty ones included.
@@ -134,6 +135,7 @@ class Observed:
     waiting: int = 0
     at: float = 0.0
     generation: int = 0
+    complete: bool = True
     failures: Failures = field(default_factory=Failures)
     surplus: Window = ()
     sparse: Window = ()

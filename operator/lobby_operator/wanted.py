@@ -89,7 +89,6 @@ class PlannerSettings:
         max_starting: most lobbies that start at a time; more would only slow each other down.
         move_share: a batch of drains moves at most this share of all clients (or one lobby full, if that is more), so that
             greeters are not asked to move everybody at once.
-        max_open: most open lobbies that are named; keeps the status of thousands of lobbies small.
     """
 
     silent_seconds: float = 10.0
@@ -102,4 +101,3 @@ class PlannerSettings:
     max_backoff_seconds: float = 60.0
     max_starting: int = 16
     move_share: float = 0.1
-    max_open: int = 200

@@ -1,0 +1,211 @@
+"""Folds raw readings into what was observed: since when things are as they are.
+
+All memory of the planner is here, in the `Observed` of the time before. Without it (the operator was restarted) every clock
+starts anew: a silent lobby gets its patience again, a surplus one lives longer. What must not be lost, that a lobby drains,
+is told by the lobby itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from lobby_operator.compaction import spare_empty, spare_sparse
+from lobby_operator.placement import balance
+from lobby_operator.state import Failures, Observed, Phase, RawLobby, SeenLobby, lobby_index
+from lobby_operator.timers import due
+from lobby_operator.wanted import PlannerSettings, PlannerSpec
+from lobby_operator.window import add, lowered
+
+_NOTHING = Observed()
+
+
+def observe_fold(
+    before: Observed | None,
+    raw: Iterable[RawLobby],
+    *,
+    waiting: int,
+    spec: PlannerSpec,
+    now: float,
+    settings: PlannerSettings | None = None,
+) -> Observed:
+    """What is observed now.
+
+    Args:
+        before: what was observed before; None: nothing, the operator has just started.
+        raw: all lobbies of the Lobby, in any order.
+        waiting: clients that greeters hold without a seat.
+        spec: of the Lobby.
+        now: when the readings were taken.
+        settings: of the planner.
+    """
+    settings = settings or PlannerSettings()
+    before = before or _NOTHING
+    known = {lobby.name: lobby for lobby in before.lobbies}
+    # What nobody watched did not happen: after a pause of our own (a stopped process) nobody is called silent since before it.
+    paused = now - before.at > 2 * settings.silent_seconds
+    raw = list(raw)
+    fold = _Fold(spec, settings, now, paused)
+    lobbies = tuple(
+        sorted((fold.one(known.get(each.name), each) for each in raw), key=lambda lobby: (lobby.index, lobby.name))
+    )
+    seen = Observed(
+        lobbies=lobbies,
+        waiting=waiting,
+        at=now,
+        generation=spec.generation,
+        complete=not any(_unasked(each) for each in raw),
+        failures=_failures(before, lobbies, spec, settings, now),
+    )
+    return _add_windows(seen, before, spec, now)
+
+
+class _Fold:
+    """One lobby's part of `observe_fold`."""
+
+    def __init__(self, spec: PlannerSpec, settings: PlannerSettings, now: float, paused: bool) -> None:
+        self.spec = spec
+        self.settings = settings
+        self.now = now
+        self.paused = paused
+
+    def one(self, before: SeenLobby | None, raw: RawLobby) -> SeenLobby:
+        """The lobby as it is, knowing how it was."""
+        if before is None or (before.phase in (Phase.ENDING, Phase.ENDED) and not raw.ending and not raw.ended):
+            # New; or a name that was used before, or an end that did not come about.
+            index = lobby_index(raw.name)
+            before = SeenLobby(name=raw.name, index=index, phase=Phase.STARTING, created_at=raw.created_at)
+        lobby = replace(
+            before,
+            created_at=raw.created_at,
+            address=raw.address or before.address,
+            seats=before.seats or self.spec.seats,
+            expected=raw.expected,
+        )
+        if raw.draining and lobby.draining_since is None:
+            lobby = replace(lobby, draining_since=self.now)
+        if raw.ended:
+            return replace(lobby, phase=Phase.ENDED, clients=0, origin=None, empty_since=None)
+        answers = raw.report is not None and (raw.silent_since is None or raw.alive is True)
+        lobby = self._answering(before, lobby, raw) if answers else self._silent(before, lobby, raw)
+        if raw.ending:
+            return replace(lobby, phase=Phase.ENDING, clients=lobby.clients if answers else 0)
+        return lobby
+
+    def _answering(self, before: SeenLobby, lobby: SeenLobby, raw: RawLobby) -> SeenLobby:
+        report = raw.report
+        assert report is not None  # noqa: S101  # answers
+        draining_since = lobby.draining_since
+        if report.draining and draining_since is None:
+            draining_since = self.now
+        empty_since = None
+        if report.clients == 0:
+            empty_since = self.now if before.empty_since is None else before.empty_since
+        lobby = replace(
+            lobby,
+            seats=report.seats,
+            clients=report.clients,
+            origin=report.origin,
+            silent_since=None,
+            empty_since=empty_since,
+            draining_since=draining_since,
+            refusing=report.draining,
+        )
+        if not lobby.address:
+            return replace(lobby, phase=Phase.STARTING)
+        if lobby.ready_at is None:
+            lobby = replace(lobby, ready_at=self.now)
+        elif before.phase is Phase.SILENT:
+            lobby = self._returned(before, lobby)
+        if draining_since is not None:
+            return replace(lobby, phase=Phase.DRAINING)
+        settling = lobby.settled_at is not None and not due(lobby.settled_at, 0.0, self.now)
+        return replace(lobby, phase=Phase.SETTLING if settling else Phase.READY)
+
+    def _returned(self, before: SeenLobby, lobby: SeenLobby) -> SeenLobby:
+        """It answers again, and has to prove itself; longer, if this was not the first silence lately."""
+        soon = before.settled_at is not None and not due(before.settled_at, self.settings.flap_seconds, self.now)
+        silences = before.silences + 1 if soon else 1
+        seconds = backoff(self.settings.settle_seconds, self.settings.max_settle_seconds, silences)
+        return replace(lobby, silences=silences, settled_at=self.now + seconds)
+
+    def _silent(self, before: SeenLobby, lobby: SeenLobby, raw: RawLobby) -> SeenLobby:
+        lobby = replace(lobby, empty_since=None, refusing=False)
+        if lobby.ready_at is None and raw.report is None:
+            if raw.alive is True:
+                # The platform finds it well, we can't reach it: how full it is we don't know. Leave it alone.
+                return replace(lobby, phase=Phase.SETTLING, silent_since=None)
+            if before.silent_since is None and not due(raw.created_at, self.settings.start_seconds, self.now):
+                return replace(lobby, phase=Phase.STARTING)
+        since = before.silent_since
+        if since is None and raw.report is not None:
+            since = raw.silent_since
+        if since is None or self.paused:
+            since = self.now
+        return replace(lobby, phase=Phase.SILENT, silent_since=since)
+
+
+def backoff(least: float, most: float, count: int) -> float:
+    """`least` for the first time, twice as much with each that follows, `most` at most."""
+    return min(most, least * 2.0 ** min(count - 1, 60))
+
+
+def _unasked(raw: RawLobby) -> bool:
+    """Whether it could be asked but was not: after a start of the operator, before all have had their turn."""
+    return bool(raw.address) and raw.report is None and raw.silent_since is None and not (raw.ending or raw.ended)
+
+
+def _failures(
+    before: Observed, lobbies: tuple[SeenLobby, ...], spec: PlannerSpec, settings: PlannerSettings, now: float
+) -> Failures:
+    """Counts rounds of failed starts: several lobbies that fail at the same time have one cause."""
+    failures = before.failures if before.generation == spec.generation else Failures()
+    by_name = {lobby.name: lobby for lobby in lobbies}
+    known = {lobby.name for lobby in before.lobbies}
+    failed = any(_start_failed(lobby, by_name.get(lobby.name), settings, now) for lobby in before.lobbies) or any(
+        lobby.phase is Phase.ENDED
+        and lobby.name not in known
+        and not due(lobby.created_at, settings.start_seconds, now)
+        for lobby in lobbies
+    )
+    if failed:
+        return Failures(failures.count + 1, now)
+    if failures.count == 0:
+        return failures
+    lasts = any(
+        lobby.phase is Phase.READY
+        and lobby.ready_at is not None
+        and lobby.created_at >= failures.last_at
+        and due(lobby.ready_at, settings.steady_seconds, now)
+        for lobby in lobbies
+    )
+    tries = any(lobby.ready_at is None for lobby in lobbies)
+    forgotten = not tries and due(failures.last_at, 2 * settings.max_backoff_seconds, now)
+    return Failures() if lasts or forgotten else failures
+
+
+def _start_failed(before: SeenLobby, after: SeenLobby | None, settings: PlannerSettings, now: float) -> bool:
+    """Whether a lobby has just ended, or was given up, before it had lasted."""
+    if before.draining_since is not None or before.phase in (Phase.ENDING, Phase.ENDED):
+        return False  # it was meant to end
+    over = after is None or after.phase is Phase.ENDED
+    given_up = before.phase is Phase.SILENT and after is not None and after.phase is Phase.ENDING
+    if not over and not given_up:
+        return False
+    until = now if before.silent_since is None else before.silent_since
+    return before.ready_at is None or not due(before.ready_at, settings.steady_seconds, until)
+
+
+def _add_windows(seen: Observed, before: Observed, spec: PlannerSpec, now: float) -> Observed:
+    """Adds how many lobbies could be spared. Those that are drained since are no longer among them."""
+    gone = {lobby.name for lobby in seen.in_phase(Phase.DRAINING, Phase.ENDING)}
+    drained = [lobby for lobby in before.in_phase(Phase.READY) if lobby.name in gone]
+    empty = sum(lobby.clients == 0 for lobby in drained)
+    balanced = balance(spec, seen)
+    return replace(
+        seen,
+        surplus=add(lowered(before.surplus, empty), now, len(spare_empty(spec, balanced)), spec.empty_seconds),
+        sparse=add(
+            lowered(before.sparse, len(drained)), now, len(spare_sparse(spec, balanced)), spec.stabilization_seconds
+        ),
+    )

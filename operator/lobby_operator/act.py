@@ -1,0 +1,42 @@
+"""Does what was planned: one call of the runtime for each action. Nothing is decided here."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from lobby_gateway.model.spec import Lobby
+from lobby_operator.actions import Action, Create, Delete, Drain
+from lobby_operator.runtime import Runtime
+
+logger = logging.getLogger(__name__)
+
+Told = Callable[[str, str], None]
+"""Is called with the name of a lobby and a line for people about it."""
+
+
+async def act(action: Action, lobby: Lobby, runtime: Runtime, told: Told) -> None:
+    """Does one action.
+
+    Args:
+        action: what to do.
+        lobby: the Lobby.
+        runtime: that runs its lobbies.
+        told: is told what was done, and why.
+
+    Raises:
+        RuntimeFailedError: it could not be done now.
+    """
+    match action:
+        case Create():
+            await runtime.create(lobby, action.name)
+            done = "starting"
+        case Drain():
+            await runtime.drain(action.name)
+            done = "told to drain"
+        case Delete():
+            await runtime.delete(action.name)
+            done = "told to end"
+    fields = {"lobby": action.name, "why": action.reason.why.value, **action.reason.fields}
+    logger.info(done, extra=fields)
+    told(action.name, f"{done}: {action.reason.sentence}")

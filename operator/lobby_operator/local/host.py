@@ -1,0 +1,233 @@
+"""The lobby host of local mode: greeters, lobbies, and a worker for each Lobby, wired together."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from lobby_operator.local.admin import shown_spec
+from lobby_operator.local.child import LogLine
+from lobby_operator.local.greeters import Greeters
+from lobby_operator.local.runtime import LocalRuntime, LocalSettings, authority
+from lobby_operator.local.sources import Source
+from lobby_operator.local.terminal import LobbyView, Terminal, View
+from lobby_operator.local.view import Rates, events, lobby_view
+from lobby_operator.observe import Reading, waiting
+from lobby_operator.status import PathClaim, lobby_status
+from lobby_operator.worker import Worker
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostSettings:
+    """How Lobbies are served.
+
+    Attributes:
+        host: address for clients.
+        port: their port.
+        greeters: how many greeter processes.
+        token_key: signs seat tokens, in hex.
+        environment: of which children get what they need.
+        directory: private to this user.
+    """
+
+    host: str
+    port: int
+    greeters: int
+    token_key: str
+    environment: Mapping[str, str]
+    directory: Path
+
+
+class Host:
+    """Serves Lobbies on this machine.
+
+    Args:
+        sources: the Lobbies.
+        settings: how.
+        log: is called with each line that a child logs; None: they have our standard error.
+        terminal: is told what happens.
+
+    Attributes:
+        admin: URL of the admin port, once it is known.
+    """
+
+    def __init__(
+        self, sources: Sequence[Source], settings: HostSettings, *, log: LogLine | None, terminal: Terminal
+    ) -> None:
+        self.admin = ""
+        self._terminal = terminal
+        self._sources = {source.lobby.name: source for source in sources}
+        self._where = authority(settings.host, settings.port)
+        self._greeters_wanted = settings.greeters
+        self._started_at = time.monotonic()
+        self._rates = {source.lobby.name: Rates() for source in sources}
+        self._views: dict[str, LobbyView] = {}
+        self._statuses: dict[str, dict[str, Any]] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._greeters = Greeters(
+            settings.greeters,
+            host=settings.host,
+            port=settings.port,
+            token_key=settings.token_key,
+            environment=settings.environment,
+            log=log,
+            changed=self._changed,
+            event=self._told,
+        )
+        self._runtime = LocalRuntime(
+            LocalSettings(
+                host=settings.host,
+                token_key=settings.token_key,
+                environment=settings.environment,
+                directory=settings.directory,
+            ),
+            log=log,
+            changed=self._changed,
+            event=self._told,
+        )
+        self._workers = [self._worker(source) for source in sources]
+
+    @property
+    def workers(self) -> Sequence[Worker]:
+        """One for each Lobby."""
+        return self._workers
+
+    @property
+    def greeters_serving(self) -> int:
+        """Greeters that answer."""
+        return self._greeters.serving
+
+    async def start(self) -> None:
+        """Starts the greeters, and a worker for each Lobby; returns when clients can connect.
+
+        Raises:
+            ChildFailedError: a greeter does not start.
+        """
+        for source in self._sources.values():
+            self._runtime.add(source.lobby, source.resource)
+        self._tasks = [
+            asyncio.create_task(worker.run(), name=f"worker of {worker.lobby.name}") for worker in self._workers
+        ]
+        await self._greeters.start()
+
+    async def close(self, grace: float) -> None:
+        """Ends all: first greeters, which close their clients, then lobbies.
+
+        Args:
+            grace: seconds that each of the two may take; what is left then is killed.
+        """
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._greeters.close(grace)
+        await self._runtime.close(grace)
+
+    def kill(self) -> None:
+        """Ends all child processes at once."""
+        self._greeters.kill()
+        self._runtime.kill()
+
+    def addresses(self) -> list[str]:
+        """Lines for people: where to connect to."""
+        lines = []
+        for name in self._sources:
+            url = self._url(name)
+            lines.append(f"{name}: connect to {url} , for example: python -m websockets {url}")
+        return [*lines, f"admin: {self.admin}/lobbies and {self.admin}/metrics"]
+
+    def view(self, *, stopping: bool) -> View:
+        """All that is shown now."""
+        for worker in self._workers:
+            self._look(worker)
+        return View(
+            lobbies=tuple(self._views.values()),
+            admin=self.admin,
+            greeters=(self._greeters.serving, self._greeters_wanted),
+            seconds=time.monotonic() - self._started_at,
+            stopping=stopping,
+        )
+
+    def not_ready(self) -> str:
+        """Why no client can be served now; empty: it can."""
+        return "" if self._greeters.serving else "no greeter answers"
+
+    def items(self) -> list[dict[str, Any]]:
+        """Every Lobby as JSON types: the resource without what may be secret, its status, its lobbies, the greeters."""
+        greeters = {name: _told(reading) for name, reading in self._greeters.readings().items()}
+        return [
+            {
+                "metadata": source.resource["metadata"],
+                "url": self._url(name),
+                "spec": shown_spec(source.resource["spec"]),
+                "status": self._statuses.get(name, {}),
+                "lobbies": {key: _told(reading) for key, reading in self._runtime.readings(name).items()},
+                "greeters": greeters,
+            }
+            for name, source in self._sources.items()
+        ]
+
+    def _url(self, name: str) -> str:
+        return f"ws://{self._where}{self._sources[name].lobby.spec.path}"
+
+    def _worker(self, source: Source) -> Worker:
+        name = source.lobby.name
+        return Worker(
+            source.lobby,
+            self._runtime,
+            waiting=lambda: waiting(self._greeters.readings(), name),
+            told=self._told,
+            passed=self._passed,
+        )
+
+    def _changed(self) -> None:
+        for worker in self._workers:
+            worker.wake()
+
+    def _told(self, name: str, text: str) -> None:
+        self._terminal.line(f"{time.strftime('%H:%M:%S')} {name}: {text}")
+
+    def _passed(self, worker: Worker) -> None:
+        """A worker has made a pass: tells greeters and people what is new."""
+        name = worker.lobby.name
+        if worker.planned is not None and worker.planned.complete:
+            self._statuses[name] = lobby_status(
+                worker.spec,
+                worker.observed,
+                worker.planned,
+                claim=PathClaim(worker.lobby.spec.path),
+                at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+                previous=self._statuses.get(name),
+            )
+        self._greeters.publish(
+            [{**source.resource, "status": self._statuses.get(each, {})} for each, source in self._sources.items()]
+        )
+        self._runtime.hurry(name, hurried=worker.hurried)
+        self._greeters.hurry(hurried=any(each.hurried for each in self._workers))
+        self._look(worker)
+
+    def _look(self, worker: Worker) -> None:
+        name = worker.lobby.name
+        latest = self._statuses.get(name, {}).get("latest") or {}
+        view = lobby_view(
+            name,
+            self._url(name),
+            worker.observed,
+            self._runtime.readings(name),
+            self._greeters.readings(),
+            latest=latest.get("name", ""),
+            rates=self._rates[name],
+        )
+        for line in events(self._views.get(name), view):
+            self._terminal.line(f"{time.strftime('%H:%M:%S')} {line}")
+        self._views[name] = view
+
+
+def _told(reading: Reading[Any]) -> dict[str, Any]:
+    """A reading as JSON types."""
+    report = reading.report.to_json() if reading.report is not None else None
+    return {"report": report, "answers": reading.silent_since is None, "problem": reading.problem}

@@ -1,0 +1,244 @@
+"""Lobbies as child processes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lobby_gateway.model.seats import LobbyReport
+from lobby_gateway.model.secrets import secret_references
+from lobby_gateway.model.spec import Lobby, RoutingMode
+from lobby_gateway.net.http_client import HttpClient, HttpError
+from lobby_gateway.settings import TOKEN_KEY_VARIABLE
+from lobby_operator.local.child import Child, ChildFailedError, LogLine, child_environment, describe_exit
+from lobby_operator.observe import Poller, Reading
+from lobby_operator.runtime import RuntimeFailedError
+from lobby_operator.state import RawLobby
+
+logger = logging.getLogger(__name__)
+
+LISTEN_SECONDS = 20.0
+"""A lobby that does not listen by then has failed. It takes 0.2 s on an idle machine, many at once take longer."""
+
+END_SECONDS = 10.0
+"""More than a lobby takes to send its clients away one after another and to close its origin connection."""
+
+DRAIN_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalSettings:
+    """How lobbies are run.
+
+    Attributes:
+        host: address for clients; lobbies that clients are redirected to listen on it, the others on 127.0.0.1.
+        token_key: signs seat tokens, in hex.
+        environment: of the parent, from which lobbies get what they need.
+        directory: private to this user; the Lobbies' files are written there.
+        module: of the lobby process.
+    """
+
+    host: str
+    token_key: str
+    environment: Mapping[str, str]
+    directory: Path
+    module: str = "lobby_gateway.lobby"
+
+
+class _Process:
+    """A lobby's process and what is known of it."""
+
+    def __init__(self, name: str, lobby: str, host: str, created_at: float, child: Child) -> None:
+        self.name = name
+        self.host = host
+        self.lobby = lobby
+        self.created_at = created_at
+        self.child = child
+        self.address = ""
+        self.draining = False
+        self.ending = False
+        self.admin: tuple[str, int] | None = None
+        self.poller: Poller[LobbyReport] | None = None
+        self.tasks: set[asyncio.Task[Any]] = set()
+
+    @property
+    def reading(self) -> Reading[LobbyReport]:
+        return self.poller.reading if self.poller is not None else Reading()
+
+
+class LocalRuntime:
+    """Runs lobbies as child processes of this one.
+
+    Args:
+        settings: how.
+        log: is called with each line that a lobby logs; None: they have our standard error.
+        changed: is called when something about a lobby may have changed.
+        event: is called with the name of a lobby and a line for people about it.
+    """
+
+    def __init__(
+        self,
+        settings: LocalSettings,
+        *,
+        log: LogLine | None,
+        changed: Callable[[], None],
+        event: Callable[[str, str], None],
+    ) -> None:
+        self._settings = settings
+        self._log = log
+        self._changed = changed
+        self._event = event
+        self._processes: dict[str, _Process] = {}
+        self._files: dict[str, Path] = {}
+        self._clock = asyncio.get_running_loop().time
+        self._closing = False
+
+    def add(self, lobby: Lobby, resource: Mapping[str, Any]) -> None:
+        """Writes the file from which the lobbies of a Lobby read what they are.
+
+        Args:
+            lobby: the Lobby.
+            resource: the same, checked and defaulted.
+        """
+        path = self._settings.directory / f"{lobby.name}.json"
+        path.touch(mode=0o600)
+        path.write_text(json.dumps(resource))
+        self._files[lobby.name] = path
+
+    def hurry(self, lobby: str, *, hurried: bool) -> None:
+        """Asks the lobbies of a Lobby more often, or no longer so."""
+        for process in self._processes.values():
+            if process.lobby == lobby and process.poller is not None:
+                process.poller.hurried = hurried
+
+    def readings(self, lobby: str) -> dict[str, Reading[LobbyReport]]:
+        """What each lobby of a Lobby said of itself last, by name."""
+        return {process.name: process.reading for process in self._processes.values() if process.lobby == lobby}
+
+    async def list(self, lobby: str) -> Sequence[RawLobby]:
+        """See `Runtime`."""
+        return [
+            RawLobby(
+                name=process.name,
+                created_at=process.created_at,
+                address=process.address,
+                report=process.reading.report,
+                silent_since=process.reading.silent_since,
+                draining=process.draining,
+                ending=process.ending,
+            )
+            for process in self._processes.values()
+            if process.lobby == lobby
+        ]
+
+    async def create(self, lobby: Lobby, name: str) -> None:
+        """See `Runtime`."""
+        if name in self._processes or self._closing:
+            return
+        host = self._settings.host if lobby.spec.routing.mode is RoutingMode.REDIRECT else "127.0.0.1"
+        secrets = {reference.variable for reference in secret_references(lobby.spec.origin)}
+        environment = child_environment(
+            self._settings.environment, secrets, **{TOKEN_KEY_VARIABLE: self._settings.token_key}
+        )
+        arguments = [
+            *("-m", self._settings.module, "--end-with-stdin", "--validated"),
+            *("--file", str(self._files[lobby.name]), "--name", name),
+            *("--host", host, "--port", "0"),
+            *("--admin-host", "127.0.0.1", "--admin-port", "0"),
+        ]
+        try:
+            child = await Child.start(name, arguments, environment=environment, log=self._log)
+        except OSError as error:
+            raise RuntimeFailedError(f"{name} can't be started: {error.strerror or error}") from error
+        process = _Process(name, lobby.name, host, self._clock(), child)
+        self._processes[name] = process
+        self._spawn(process, self._follow(process), "follow")
+
+    async def drain(self, name: str) -> None:
+        """See `Runtime`."""
+        process = self._processes.get(name)
+        if process is None or process.ending:
+            return
+        if process.admin is None:
+            raise RuntimeFailedError(f"{name} can't be told to drain: it does not listen yet")
+        client = HttpClient(*process.admin, timeout=DRAIN_SECONDS)
+        try:
+            response = await client.post("/drain")
+        except HttpError as error:
+            raise RuntimeFailedError(f"{name} can't be told to drain: {error}") from error
+        finally:
+            client.close()
+        if response.status >= 300:
+            raise RuntimeFailedError(f"{name} does not drain: answer {response.status}")
+        process.draining = True
+        if process.poller is not None:
+            process.poller.ask_now()
+        self._changed()
+
+    async def delete(self, name: str) -> None:
+        """See `Runtime`."""
+        process = self._processes.get(name)
+        if process is None or process.ending:
+            return
+        process.ending = True
+        self._spawn(process, process.child.stop(END_SECONDS), "end")
+        self._changed()
+
+    async def read(self, name: str) -> Reading[LobbyReport] | None:
+        """See `Runtime`."""
+        process = self._processes.get(name)
+        return process.reading if process is not None else None
+
+    async def close(self, grace: float) -> None:
+        """Ends all lobbies, at once those that take longer than `grace` seconds, and waits until they are gone."""
+        self._closing = True
+        processes = list(self._processes.values())
+        for process in processes:
+            process.ending = True
+        await asyncio.gather(*(process.child.stop(grace) for process in processes))
+        await asyncio.gather(*(task for process in processes for task in process.tasks))
+
+    def kill(self) -> None:
+        """Ends all lobbies at once."""
+        for process in self._processes.values():
+            process.child.kill()
+
+    def _spawn(self, process: _Process, work: Any, name: str) -> None:  # noqa: ANN401  # any coroutine
+        task = asyncio.create_task(work, name=f"{name} {process.name}")
+        process.tasks.add(task)
+        task.add_done_callback(process.tasks.discard)
+
+    async def _follow(self, process: _Process) -> None:
+        """From the start of a lobby's process to its end."""
+        child = process.child
+        try:
+            announced = await child.listening(LISTEN_SECONDS)
+            self._listens(process, announced)
+        except (ChildFailedError, ValueError, TypeError, KeyError) as error:
+            if not process.ending:
+                logger.warning("a lobby does not start", extra={"child": process.name, "problem": str(error)})
+            await child.stop(END_SECONDS)
+        self._changed()
+        code = await child.wait()
+        if process.poller is not None:
+            await process.poller.close()
+        del self._processes[process.name]
+        self._event(process.name, "gone" if process.ending else f"gone without being told to: {describe_exit(code)}")
+        self._changed()
+
+    def _listens(self, process: _Process, announced: Mapping[str, Any]) -> None:
+        process.address = authority(process.host, int(announced["port"]))
+        process.admin = ("127.0.0.1", int(announced["admin_port"]))
+        process.poller = Poller(process.name, process.admin, "/seats", LobbyReport.from_json, self._changed)
+
+
+def authority(host: str, port: int) -> str:
+    """`host:port` by which somebody on this machine reaches what listens there."""
+    if host in {"0.0.0.0", "::"}:  # noqa: S104  # nobody listens here
+        host = "127.0.0.1"
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

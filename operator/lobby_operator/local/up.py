@@ -1,0 +1,256 @@
+"""`lobby up`: lobby host, greeters and lobbies on one machine, from the start to the last process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+import secrets
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lobby_gateway import logs
+from lobby_gateway.arguments import cannot_listen
+from lobby_gateway.errors import UserError
+from lobby_gateway.net.admin import AdminServer
+from lobby_gateway.net.lifecycle import Stopping
+from lobby_gateway.net.lifecycle import run as run_process
+from lobby_operator.local.admin import routes
+from lobby_operator.local.child import ChildFailedError, LogLine
+from lobby_operator.local.demo import DemoOrigin
+from lobby_operator.local.host import Host, HostSettings
+from lobby_operator.local.runtime import authority
+from lobby_operator.local.sources import DEFAULT_NAME, DEMO_NAME, Source, check_secrets, from_files, from_url
+from lobby_operator.local.terminal import Terminal, open_terminal
+
+logger = logging.getLogger(__name__)
+
+ADMIN_HOST = "127.0.0.1"
+GRACE_SECONDS = 5.0
+"""For greeters to close their clients, and then for lobbies; what is left after it is killed."""
+
+SHOW_SECONDS = 0.25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpSettings:
+    """What was asked for on the command line. Exactly one of `origin`, `files` and `demo` is given.
+
+    Attributes:
+        origin: URL of an origin.
+        files: names of Lobby files.
+        demo: serve a ticker of its own.
+        name: of the Lobby, with `origin` or `demo`.
+        host: address for clients.
+        port: port for clients; 0: a free one.
+        admin_port: port of `/lobbies` and `/metrics`; 0: a free one.
+        seats: of a lobby; None: as the Lobby says.
+        greeters: how many greeter processes.
+        plain: plain lines on a terminal, too.
+    """
+
+    origin: str | None = None
+    files: Sequence[str] = ()
+    demo: bool = False
+    name: str | None = None
+    host: str = "127.0.0.1"
+    port: int = 8000
+    admin_port: int = 8001
+    seats: int | None = None
+    greeters: int = 1
+    plain: bool = False
+
+
+def run(settings: UpSettings) -> int:
+    """Serves until it is told to stop; returns the exit code.
+
+    Raises:
+        UserError: something that was asked for is not accepted; one line for each.
+    """
+    if settings.name is not None and settings.files:
+        raise UserError("--name: can't be given together with --file; accepted: metadata.name in the file")
+    sources = _sources(settings)
+    check_secrets(sources, os.environ)
+
+    async def main(stopping: Stopping) -> None:
+        try:
+            await _Up(settings, stopping).run(sources)
+        except UserError as error:
+            raise UserError("\n".join(f"lobby up: {line}" for line in str(error).splitlines())) from error
+
+    return run_process(main)
+
+
+def _sources(settings: UpSettings) -> list[Source]:
+    if settings.files:
+        return from_files(settings.files, seats=settings.seats)
+    if settings.origin is not None:
+        name = settings.name or DEFAULT_NAME
+        return [from_url(settings.origin, name=name, seats=settings.seats, option="--origin")]
+    return []  # the demo's has no address yet
+
+
+class _Up:
+    """What `lobby up` has open, in the order in which it is opened."""
+
+    def __init__(self, settings: UpSettings, stopping: Stopping) -> None:
+        self._settings = settings
+        self._stopping = stopping
+        self._host: Host | None = None
+        self._demo: DemoOrigin | None = None
+        self._stops = 0
+
+    async def run(self, sources: list[Source]) -> None:
+        """Serves until it is told to stop.
+
+        Raises:
+            UserError: a port can't be listened on, or a greeter does not start.
+        """
+        settings = self._settings
+        with contextlib.ExitStack() as stack:
+            port = stack.enter_context(_held_port(settings.host, settings.port))
+            directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lobby-up-")))
+            terminal = open_terminal(plain=settings.plain, out=sys.stdout)
+            stack.callback(terminal.close)
+            routed = _route_logs(terminal, plain=settings.plain)
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                asyncio.get_running_loop().add_signal_handler(number, self._signalled, number.name)
+            if settings.demo:
+                self._demo = DemoOrigin(log=routed, environment=_environment())
+                url = await self._demo.start()
+                name = settings.name or DEMO_NAME
+                sources = [from_url(url, name=name, seats=settings.seats, option="--demo")]
+            self._host = Host(
+                sources,
+                HostSettings(
+                    host=settings.host,
+                    port=port,
+                    greeters=settings.greeters,
+                    token_key=secrets.token_hex(32),
+                    environment=_environment(),
+                    directory=directory,
+                ),
+                log=routed,
+                terminal=terminal,
+            )
+            await self._serve(self._host, terminal)
+
+    async def _serve(self, host: Host, terminal: Terminal) -> None:
+        admin = AdminServer(routes(host))
+        try:
+            admin_port = await admin.start(ADMIN_HOST, self._settings.admin_port)
+            host.admin = f"http://{authority(ADMIN_HOST, admin_port)}"
+            starting = asyncio.create_task(host.start(), name="start")
+            stopping = asyncio.create_task(self._stopping.wait(), name="stopping")
+            await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            try:
+                if starting.done():
+                    starting.result()
+                    for line in host.addresses():
+                        terminal.line(line)
+                    if self._demo is not None:
+                        terminal.line(f"the origin is a ticker at {self._demo.url}")
+                    while not self._stopping.event.is_set():
+                        terminal.show(host.view(stopping=False))
+                        await asyncio.wait({stopping}, timeout=SHOW_SECONDS)
+            except ChildFailedError as error:
+                raise UserError(f"{error}; see the lines above") from error
+            finally:
+                starting.cancel()
+                stopping.cancel()
+        finally:
+            terminal.show(host.view(stopping=True))
+            terminal.line("ending: clients are closed, then lobbies end; once more Ctrl-C ends them at once")
+            await host.close(GRACE_SECONDS)
+            terminal.show(host.view(stopping=True))
+            if self._demo is not None:
+                await self._demo.close(GRACE_SECONDS)
+            await admin.close()
+
+    def _signalled(self, name: str) -> None:
+        self._stops += 1
+        self._stopping.stop(name)
+        if self._stops > 1 and self._host is not None:
+            self._host.kill()
+
+
+def _environment() -> dict[str, str]:
+    """Ours, with children told to log as we do: text for a person, and only what needs attention (we tell the rest)."""
+    environment = dict(os.environ)
+    if sys.stderr.isatty():
+        environment.setdefault("LOBBY_LOG_STYLE", "text")
+        environment.setdefault("LOBBY_LOG_LEVEL", "warning")
+    return environment
+
+
+class _TerminalHandler(logging.Handler):
+    def __init__(self, terminal: Terminal) -> None:
+        super().__init__()
+        self._terminal = terminal
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._terminal.line(self.format(record))
+
+
+def _route_logs(terminal: Terminal, *, plain: bool) -> LogLine | None:
+    """Sets up our logs; returns where those of the children go, None for our own standard error.
+
+    With a live table on the terminal to which standard error goes, too, all logs go above the table.
+    """
+    environment = _environment()
+    logs.configure("lobby up", style=environment.get("LOBBY_LOG_STYLE"), level=environment.get("LOBBY_LOG_LEVEL"))
+    if plain or not (sys.stdout.isatty() and sys.stderr.isatty()):
+        return None
+    handler = _TerminalHandler(terminal)
+    handler.setFormatter(logging.getLogger().handlers[0].formatter)
+    logging.getLogger().handlers = [handler]
+    return terminal.line
+
+
+@contextlib.contextmanager
+def _held_port(host: str, port: int) -> Iterator[int]:
+    """Holds a port for greeters, which listen on it with SO_REUSEPORT: while one of them is started again, nobody takes it.
+
+    Yields the port: a free one where 0 was asked for.
+
+    Raises:
+        UserError: somebody has it, or the address is none of this machine.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with contextlib.ExitStack() as stack:
+        try:
+            with socket.socket(family) as probe:
+                # Without SO_REUSEPORT: greeters of another `lobby up` would share their port with ours.
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind((host, port))
+            held = _bound(family, host, port)
+        except OSError as error:
+            raise cannot_listen(error, host, port) from error
+        stack.enter_context(held)
+        yield int(held.getsockname()[1])
+
+
+def _bound(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
+    held = socket.socket(family)
+    try:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        try:
+            held.bind((host, port))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            # Connections that ended a moment ago keep a port in use, which SO_REUSEADDR passes over; without it first,
+            # since with it two of us that start at the same time would not see each other.
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            held.bind((host, port))
+    except OSError:
+        held.close()
+        raise
+    return held

@@ -1,0 +1,121 @@
+"""Raw readings: what lobbies and greeters answer when they are asked how they are.
+
+Each process is asked by a task of its own, so that one that is silent delays nobody. Nothing is concluded here, apart from
+one thing: who does not answer is silent, from the first question that stayed without an answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from lobby_gateway.model.seats import GreeterReport, LobbyReport
+from lobby_gateway.net.http_client import HttpClient, HttpError
+
+logger = logging.getLogger(__name__)
+
+R = TypeVar("R", LobbyReport, GreeterReport)
+
+POLL_TIMEOUT = 1.0
+"""Seconds for an answer. One on the same machine takes a millisecond; a process that takes longer serves nobody well."""
+
+POLL_SECONDS = 1.0
+HURRIED_POLL_SECONDS = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Reading(Generic[R]):
+    """What a process answered last.
+
+    Attributes:
+        report: its latest answer; None before the first.
+        at: when that came.
+        silent_since: when the first question was asked that stayed without an answer; None while it answers.
+        problem: why there was no answer, for a person.
+    """
+
+    report: R | None = None
+    at: float = 0.0
+    silent_since: float | None = None
+    problem: str = ""
+
+
+class Poller(Generic[R]):
+    """Asks one process how it is, again and again.
+
+    Args:
+        name: of the process, for logs.
+        address: IP address and port of its admin port.
+        path: what to ask for.
+        parse: makes a report of JSON; raises ValueError, TypeError or KeyError.
+        answered: is called after each question, with or without an answer.
+
+    Attributes:
+        reading: what it answered last.
+        hurried: something moves: ask more often.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        address: tuple[str, int],
+        path: str,
+        parse: Callable[[dict[str, Any]], R],
+        answered: Callable[[], None],
+    ) -> None:
+        self.reading: Reading[R] = Reading()
+        self.hurried = True
+        self._name = name
+        self._client = HttpClient(*address, timeout=POLL_TIMEOUT)
+        self._path = path
+        self._parse: Callable[[dict[str, Any]], R] = parse
+        self._answered = answered
+        self._now = asyncio.Event()
+        self._clock = asyncio.get_running_loop().time
+        self._task = asyncio.create_task(self._run(), name=f"poll {name}")
+
+    def ask_now(self) -> None:
+        """Asks without waiting for the next turn."""
+        self._now.set()
+
+    async def close(self) -> None:
+        """Asks no more."""
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        self._client.close()
+
+    async def _run(self) -> None:
+        while True:
+            await self._ask()
+            self._answered()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(HURRIED_POLL_SECONDS if self.hurried else POLL_SECONDS):
+                    await self._now.wait()
+            self._now.clear()
+
+    async def _ask(self) -> None:
+        asked = self._clock()
+        try:
+            # An answer that is none of 200 has no report in it, whatever it says.
+            report = self._parse((await self._client.get(self._path)).json())
+        except (HttpError, ValueError, TypeError, KeyError) as error:
+            last = self.reading
+            if last.silent_since is None:
+                logger.warning("does not answer", extra={"child": self._name, "problem": str(error)})
+            since = asked if last.silent_since is None else last.silent_since
+            self.reading = Reading(last.report, last.at, since, str(error))
+            return
+        if self.reading.silent_since is not None:
+            seconds = round(self._clock() - self.reading.silent_since, 1)
+            logger.warning("answers again", extra={"child": self._name, "seconds": seconds})
+        self.reading = Reading(report, self._clock())
+
+
+def waiting(readings: Mapping[str, Reading[GreeterReport]], lobby: str) -> int:
+    """Clients of a Lobby who wait for a seat, at all greeters that answer."""
+    reports = (reading.report for reading in readings.values() if reading.silent_since is None)
+    return sum(report.waiting.get(lobby, 0) for report in reports if report is not None)

@@ -1,0 +1,152 @@
+"""One worker for each Lobby: observe, plan, act, tell; again when something changed or the plan says so.
+
+Level based: every pass looks at all there is and forgets what it was woken for. What fails is logged and done again, later
+each time, and holds no other Lobby up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import Counter
+from collections.abc import Callable
+
+from lobby_gateway.model.spec import Lobby
+from lobby_operator.act import Told, act
+from lobby_operator.expectations import Expectations
+from lobby_operator.planner import Plan, plan
+from lobby_operator.runtime import Runtime, RuntimeFailedError
+from lobby_operator.state import Observed, Phase
+from lobby_operator.timers import earliest
+from lobby_operator.tracker import observe_fold
+from lobby_operator.wanted import PlannerSettings, PlannerSpec
+
+logger = logging.getLogger(__name__)
+
+MIN_PASS_SECONDS = 0.05
+"""Between two passes: answers of many lobbies come at the same time."""
+
+MAX_PASS_SECONDS = 5.0
+"""Without any news, a pass now and then: what was missed is found."""
+
+MIN_RETRY_SECONDS = 0.2
+MAX_RETRY_SECONDS = 10.0
+
+HURRIED_SECONDS = 3.0
+"""So long after the last movement lobbies are still asked more often."""
+
+
+class Worker:
+    """Looks after one Lobby.
+
+    Args:
+        lobby: the Lobby.
+        runtime: that runs its lobbies.
+        waiting: gives how many of its clients greeters hold without a seat.
+        told: is told of each action.
+        passed: is called after each pass.
+
+    Attributes:
+        lobby: the Lobby.
+        spec: the part of it that is planned by.
+        observed: what was observed last.
+        planned: what was planned last; None before the first pass.
+        actions: how often each was done, by what was done and why.
+        failures: passes that failed.
+    """
+
+    def __init__(
+        self,
+        lobby: Lobby,
+        runtime: Runtime,
+        *,
+        waiting: Callable[[], int],
+        told: Told,
+        passed: Callable[[Worker], None],
+    ) -> None:
+        self.lobby = lobby
+        self.spec = PlannerSpec.of(lobby)
+        self.observed = Observed()
+        self.planned: Plan | None = None
+        self.actions: Counter[tuple[str, str]] = Counter()
+        self.failures = 0
+        self._runtime = runtime
+        self._waiting = waiting
+        self._told = told
+        self._passed = passed
+        self._expected = Expectations()
+        self._settings = PlannerSettings()
+        self._changed = asyncio.Event()
+        self._clock = asyncio.get_running_loop().time
+        self._moved_at = self._clock()
+
+    @property
+    def hurried(self) -> bool:
+        """Something moves, or did a moment ago."""
+        return self._clock() < self._moved_at + HURRIED_SECONDS
+
+    def wake(self) -> None:
+        """Something may have changed."""
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Works until it is cancelled."""
+        pause = 0.0
+        while True:
+            self._changed.clear()
+            try:
+                wake_at = await self._pass()
+                pause = 0.0
+            except Exception as error:  # whatever it is: the Lobby is looked after again, and the others all the time
+                self.failures += 1
+                pause = min(max(2 * pause, MIN_RETRY_SECONDS), MAX_RETRY_SECONDS)
+                wake_at = self._clock() + pause
+                fields = {"lobby": self.lobby.name, "again_in_seconds": pause, "problem": str(error)}
+                expected = isinstance(error, RuntimeFailedError)
+                logger.warning("a pass failed", extra=fields, exc_info=None if expected else error)
+                await asyncio.sleep(pause)
+            await self._wait(wake_at)
+
+    async def _wait(self, wake_at: float | None) -> None:
+        await asyncio.sleep(MIN_PASS_SECONDS)
+        latest = self._clock() + MAX_PASS_SECONDS
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(latest if wake_at is None else min(latest, wake_at)):
+                await self._changed.wait()
+
+    async def _pass(self) -> float | None:
+        now = self._clock()
+        raw, self._expected = self._expected.lay_over(await self._runtime.list(self.lobby.name), now)
+        before = self.observed
+        self.observed = observe_fold(
+            before, raw, waiting=self._waiting(), spec=self.spec, now=now, settings=self._settings
+        )
+        self.planned = plan(self.spec, self.observed, now, self._settings)
+        if self.planned.actions or _moving(before, self.observed):
+            self._moved_at = now
+        # Clients are told where to go before lobbies drain or end.
+        self._passed(self)
+        await self._act(self.planned)
+        return earliest(self.planned.wake_at, self._expected.wake_at())
+
+    async def _act(self, planned: Plan) -> None:
+        failed: list[RuntimeFailedError] = []
+        for action in planned.actions:
+            try:
+                await act(action, self.lobby, self._runtime, self._told)
+            except RuntimeFailedError as error:  # the others are done all the same
+                failed.append(error)
+            else:
+                self._expected = self._expected.expect([action], self._clock())
+                self.actions[type(action).__name__, action.reason.why.value] += 1
+        if failed:
+            raise RuntimeFailedError("; ".join(map(str, failed)))
+
+
+def _moving(before: Observed, now: Observed) -> bool:
+    still = {(lobby.name, lobby.phase, lobby.clients) for lobby in before.lobbies}
+    phases = any(lobby.phase is not Phase.READY for lobby in now.lobbies)
+    return (
+        phases or bool(now.waiting) or any((each.name, each.phase, each.clients) not in still for each in now.lobbies)
+    )

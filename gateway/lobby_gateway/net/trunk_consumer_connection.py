@@ -13,7 +13,7 @@ from lobby_gateway.net.websocket_client import WebSocketClient, open_websocket
 from lobby_gateway.protocol.client_handshake import OriginUnreachableError
 from lobby_gateway.protocol.frames import Batch, Opcode
 from lobby_gateway.protocol.parser import Close, Event, Violation
-from lobby_gateway.protocol.trunk import PATH, SUBPROTOCOL, FromHolder, Messages, TrunkError
+from lobby_gateway.protocol.trunk import MAX_FORWARD_BYTES, PATH, SUBPROTOCOL, FromHolder, Messages, TrunkError
 
 logger = logging.getLogger(__name__)
 
@@ -23,8 +23,6 @@ MAX_RECORD_BYTES = 80 << 20
 """Largest record taken from a lobby: the largest message that a Lobby may allow, and what one read may bring beside it."""
 MAX_BUFFERED = 1 << 20
 """Bytes of clients' messages that wait for a lobby which reads slowly; what is beyond is not taken."""
-MAX_FORWARD_BYTES = (2 << 20) - 64
-"""Largest client message that a lobby takes."""
 
 
 class TrunkListener(Protocol):

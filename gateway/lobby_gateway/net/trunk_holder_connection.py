@@ -15,12 +15,12 @@ from lobby_gateway.core.trunk_holder import Parts, TrunkHolder
 from lobby_gateway.net.listener import TCP_NOTSENT_LOWAT
 from lobby_gateway.protocol.frames import Opcode, close_payload, frame, header
 from lobby_gateway.protocol.parser import Close, FrameParser, Message, Ping, Violation
-from lobby_gateway.protocol.trunk import MoveReason, TrunkError
+from lobby_gateway.protocol.trunk import MAX_FORWARD_BYTES, MoveReason, TrunkError
 
 logger = logging.getLogger(__name__)
 
-MAX_RECORD_BYTES = 2 << 20
-"""Largest record taken from a consumer: a client's message to the origin, and a little."""
+MAX_RECORD_BYTES = MAX_FORWARD_BYTES + 64
+"""Largest record taken from a consumer: a client's message to the origin, and its head."""
 CLOSE_TIMEOUT_SECONDS = 2.0
 """How long the answer to our close frame is waited for."""
 

@@ -22,6 +22,8 @@ SUBPROTOCOL: Final = "lobby-trunk.v1"
 PATH: Final = "/trunk"
 STREAM: Final = 0
 """Group of the stream itself; the groups that resume have ids from 1 on."""
+MAX_FORWARD_BYTES: Final = 16 << 20
+"""Largest client message that a trunk carries: as much as a Lobby may allow."""
 
 
 class TrunkError(LobbyGatewayError):
@@ -276,7 +278,7 @@ class Messages(_Record):
     def decode(cls, view: memoryview) -> Self:
         """Reads a record of this type."""
         epoch, offset, count = cls._fields(view)
-        return cls(epoch, offset, _decode_frames(view[cls.LAYOUT.size :], count))
+        return cls(epoch, offset, _decode_frames(view[cls.LAYOUT.size :], offset, count))
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,7 +348,7 @@ class Replay(_Record):
     def decode(cls, view: memoryview) -> Self:
         """Reads a record of this type."""
         group, epoch, offset, count = cls._fields(view)
-        return cls(group, epoch, offset, _decode_frames(view[cls.LAYOUT.size :], count))
+        return cls(group, epoch, offset, _decode_frames(view[cls.LAYOUT.size :], offset, count))
 
 
 @dataclass(frozen=True, slots=True)
@@ -470,8 +472,10 @@ def _decode_text(view: memoryview, at: int) -> tuple[str, int]:
     return str(view[at + 1 : end], "utf-8"), end
 
 
-def _decode_frames(view: memoryview, count: int) -> Batch:
+def _decode_frames(view: memoryview, offset: int, count: int) -> Batch:
     batch = Batch.scan(bytes(view))
     if len(batch) != count or not count:
         raise ValueError(f"{count} messages are said to follow, {len(batch)} do")
+    if offset + count >= 1 << 64:
+        raise ValueError(f"offset {offset} is too large for {count} messages")
     return batch

@@ -1,0 +1,45 @@
+"""Messages with a number in them, so that what is missing, twice or out of order can be seen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from lobby_gateway.core.admission import Admission
+from lobby_gateway.protocol.frames import Batch, Opcode, frame
+
+
+def numbered(numbers: Iterable[int]) -> Batch:
+    """A batch of messages whose texts are these numbers."""
+    return Batch.of([frame(Opcode.TEXT, b"%d" % number) for number in numbers])
+
+
+def numbers(batch: Batch) -> list[int]:
+    """The numbers of such a batch."""
+    return [int(bytes(batch.payload(index))) for index in range(len(batch))]
+
+
+class SeatsOnly:
+    """A lobby as a trunk sees it (`TrunkLobby`), made of nothing but seats."""
+
+    def __init__(self, seats: int = 512, name: str = "prices-1") -> None:
+        self.name = name
+        self.admission = Admission(seats)
+        self.origin_connected = True
+
+    @property
+    def seats(self) -> int:
+        return self.admission.seats
+
+    @property
+    def free(self) -> int:
+        return self.admission.free
+
+    @property
+    def draining(self) -> bool:
+        return self.admission.draining
+
+    def claim(self, count: int) -> int:
+        return self.admission.claim(count)
+
+    def release(self, count: int) -> None:
+        self.admission.release(count)

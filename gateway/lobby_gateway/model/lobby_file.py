@@ -63,16 +63,19 @@ def parse(text: str, source: str) -> object:
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         raise _invalid(source, f"{where}{error.problem or error.context}") from error
     except yaml.reader.ReaderError as error:
-        character = f"U+{ord(error.character):04X}" if isinstance(error.character, str) else f"#{error.character:02x}"
-        raise _invalid(
-            source, f"holds the character {character} at {error.position}; accepted: YAML or JSON"
-        ) from error
+        what = f"holds the character U+{_code(error):04X} at {error.position}"
+        raise _invalid(source, f"{what}; accepted: YAML or JSON") from error
     except RecursionError as error:
         raise _invalid(source, f"is nested too deeply; accepted: at most {MAX_DEPTH} levels") from error
 
 
 def _invalid(source: object, text: str) -> InvalidLobbyError:
     return InvalidLobbyError((f"{source}: {text}",))
+
+
+def _code(error: yaml.reader.ReaderError) -> int:
+    # PyYAML gives the number where it read a text, which is so here; its stubs only know of bytes.
+    return error.character if isinstance(error.character, int) else ord(error.character)
 
 
 class _Loader(yaml.SafeLoader):

@@ -203,5 +203,5 @@ def _read(claims: str) -> Claims:
         if not all(isinstance(each, str) for each in (lobby, path, nonce)) or not math.isfinite(expires):
             raise TokenError(TokenProblem.MALFORMED)
         return Claims(purpose=Purpose(purpose), lobby=lobby, path=path, expires=float(expires), nonce=nonce)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise TokenError(TokenProblem.MALFORMED) from error

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import deque
 from enum import Enum, auto
-from itertools import takewhile
 from typing import NamedTuple, Protocol
 
 from lobby_gateway.core.ring import Chunk, Exact, Live, MessageRing, Wait
@@ -144,13 +143,17 @@ class _Reader:
 
 
 def _merge(chunks: list[Chunk]) -> tuple[bytes, int, int]:
-    """Frames, count and end of the chunks that go on in the epoch of the first one."""
-    same = list(takewhile(lambda chunk: chunk.epoch == chunks[0].epoch, chunks))
-    return (
-        b"".join([chunk.batch.data for chunk in same]),
-        sum(len(chunk.batch) for chunk in same),
-        same[-1].cursor_after,
-    )
+    """Frames, count and end of the chunks that follow the first one without a gap in its epoch."""
+    epoch, offset, _, cursor = chunks[0]
+    frames: list[bytes] = []
+    count = 0
+    for chunk in chunks:
+        if (chunk.epoch, chunk.first_offset) != (epoch, offset + count):
+            break
+        frames.append(chunk.batch.data)
+        count += len(chunk.batch)
+        cursor = chunk.cursor_after
+    return b"".join(frames), count, cursor
 
 
 class TrunkHolder:

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from lobby_gateway import close_codes
-from lobby_gateway.core.candidates import Candidates, LobbyId, Rank, Refusal, Waiter
+from lobby_gateway.core.candidates import Candidates, CandidateTimes, LobbyId, Rank, Refusal, Waiter
 from lobby_gateway.greeter.directory import Entry
 from lobby_gateway.greeter.newcomer import Form, Newcomer
 from lobby_gateway.greeter.redirect import Ticket, lobby_url
@@ -29,7 +29,6 @@ from lobby_gateway.net.message_bus import BusStats
 logger = logging.getLogger(__name__)
 
 TICKET_SECONDS = 30
-LINGER_SECONDS = 5.0
 
 
 @dataclass(slots=True)
@@ -93,7 +92,16 @@ class LobbyService:
         stats: counters of the process.
     """
 
-    def __init__(self, entry: Entry, *, greeter: str, token_key: bytes, stats: ServiceStats) -> None:
+    def __init__(
+        self,
+        entry: Entry,
+        *,
+        greeter: str,
+        token_key: bytes,
+        stats: ServiceStats,
+        times: CandidateTimes,
+        linger_seconds: float,
+    ) -> None:
         self.lobby: Lobby = entry.lobby
         self.removed = False
         self.clients: dict[ClientConnection, None] = {}
@@ -103,8 +111,9 @@ class LobbyService:
         self._loop = asyncio.get_running_loop()
         self._greeter = greeter
         self._token_key = token_key
+        self._linger_seconds = linger_seconds
         self._candidates: Candidates[Newcomer | ClientConnection] = Candidates(
-            wait_seconds=entry.lobby.spec.wait_seconds
+            wait_seconds=entry.lobby.spec.wait_seconds, times=times
         )
         self._policy = ClientPolicy.of(entry.lobby.spec.clients)
         self._trunks: dict[LobbyId, Trunk] = {}
@@ -164,7 +173,7 @@ class LobbyService:
                 trunk.idle_since = None
             elif trunk.idle_since is None:
                 trunk.idle_since = now
-            elif now - trunk.idle_since >= LINGER_SECONDS:
+            elif now - trunk.idle_since >= self._linger_seconds:
                 self._close_trunk(trunk)
 
     def stop(self) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from prometheus_client import CollectorRegistry
 
 from lobby_gateway import close_codes, metrics
+from lobby_gateway.core.candidates import CandidateTimes
 from lobby_gateway.greeter import readings
 from lobby_gateway.greeter.directory import Directory, DirectorySource, Entry
 from lobby_gateway.greeter.lobby_service import LobbyService, ServiceStats
@@ -45,6 +46,8 @@ class GreeterSettings:
         trusted_proxies: whose X-Forwarded-For is believed.
         token_key: signs the tokens for lobbies.
         close_seconds: over which the clients are closed when the process ends.
+        linger_seconds: how long a trunk outlives its last client.
+        times: how long lobbies and clients are waited for.
         limits: of handshakes.
     """
 
@@ -56,6 +59,8 @@ class GreeterSettings:
     trusted_proxies: TrustedProxies = field(default_factory=TrustedProxies)
     token_key: bytes
     close_seconds: float = 2.0
+    linger_seconds: float = 5.0
+    times: CandidateTimes = field(default_factory=CandidateTimes)
     limits: HandshakeLimits = field(default_factory=HandshakeLimits)
 
 
@@ -151,7 +156,12 @@ class Greeter:
             return
         logger.info("a Lobby is served", extra={"lobby": name, "path": entry.lobby.spec.path})
         self._services[name] = LobbyService(
-            entry, greeter=self._name, token_key=self._settings.token_key, stats=self._stats
+            entry,
+            greeter=self._name,
+            token_key=self._settings.token_key,
+            stats=self._stats,
+            times=self._settings.times,
+            linger_seconds=self._settings.linger_seconds,
         )
 
     def entry_removed(self, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from lobby_gateway.model.schema import validate_and_default
@@ -16,7 +17,8 @@ def resource(name: str, *addresses: str, created: str | None = None, **spec: Any
         "metadata": {"name": name, **({"creationTimestamp": created} if created else {})},
         "spec": spec,
     }
-    made: dict[str, Any] = validate_and_default(document, "test")
+    with ThreadPoolExecutor(1) as elsewhere:  # the CRD is read from its file, which no event loop may wait for
+        made: dict[str, Any] = elsewhere.submit(validate_and_default, document, "test").result()
     made["status"] = {
         "open": [
             {"name": f"{name}-{number}", "address": address, "clients": 0, "seats": made["spec"]["clients"]["seats"]}

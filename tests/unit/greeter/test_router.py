@@ -6,9 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.support.sockets import receive_to_end, run
+from tests.support.sockets import run
 from tests.unit.greeter.support import resource
 
+from lobby_gateway.close_codes import NO_SEAT
 from lobby_gateway.greeter.directory import Directory, Entry
 from lobby_gateway.greeter.newcomer import Form, Newcomer
 from lobby_gateway.greeter.redirect import Ticket
@@ -103,7 +104,13 @@ def test_a_client_reaches_the_lobby_at_its_path() -> None:
         ([resource("prices", routing={"mode": "Redirect"})], {"Host": "h"}, "/prices", False, 426),
         ([resource("prices")], {**UPGRADE, "Sec-WebSocket-Version": "8"}, "/prices", False, 426),
         ([resource("prices")], {**UPGRADE, "Sec-WebSocket-Key": "short"}, "/prices", False, 400),
-        ([resource("prices", clients={"allowedOrigins": [PAGE]})], {**UPGRADE, "Origin": "null"}, "/prices", False, 403),
+        (
+            [resource("prices", clients={"allowedOrigins": [PAGE]})],
+            {**UPGRADE, "Origin": "null"},
+            "/prices",
+            False,
+            403,
+        ),
     ],
 )
 def test_what_is_not_served_is_refused(
@@ -178,8 +185,6 @@ def test_a_page_that_is_not_allowed_gets_no_ticket() -> None:
 
 
 def test_a_page_may_see_why_there_is_no_ticket() -> None:
-    from lobby_gateway.close_codes import NO_SEAT
-
     asking = {"Host": "h", "Accept": "application/json", "Origin": PAGE}
     answer, _ = run(asked(REDIRECTING, asking, then=lambda newcomer: newcomer.refuse(NO_SEAT)))
     assert answer.status == 503
@@ -200,7 +205,7 @@ def test_a_client_that_leaves_while_it_waits_is_told_of() -> None:
         made.update([resource("prices")])
         listener = Listener(listen("127.0.0.1", 0), Router(made, admit, TrustedProxies()))
         listener.start()
-        reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+        _, writer = await asyncio.open_connection("127.0.0.1", listener.port)
         lines = ["GET /prices HTTP/1.1", *(f"{name}: {value}" for name, value in UPGRADE.items()), "", ""]
         writer.write("\r\n".join(lines).encode())
         await held.wait()

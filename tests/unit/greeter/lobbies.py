@@ -1,0 +1,205 @@
+"""Lobbies in the test's own process: the real end of a trunk on a real socket, and everything else as the test wants it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from tests.unit.greeter.support import resource
+from websockets.asyncio.client import ClientConnection, connect
+
+from lobby_gateway.core.admission import Admission
+from lobby_gateway.core.candidates import LobbyId
+from lobby_gateway.core.ring import MessageRing
+from lobby_gateway.core.trunk_holder import TrunkHolder
+from lobby_gateway.greeter.process import Greeter, GreeterSettings
+from lobby_gateway.model.token import Purpose, key_from_hex, verify
+from lobby_gateway.net.listener import Handshake, Listener, listen
+from lobby_gateway.net.trunk_holder_connection import TrunkHolderConnection
+from lobby_gateway.protocol.frames import Batch, Opcode, frame
+from lobby_gateway.protocol.trunk import PATH, SUBPROTOCOL, MoveReason
+
+KEY = key_from_hex("ab" * 32)
+
+
+class Lobby:
+    """A lobby whose messages, seats and misfortunes are the test's.
+
+    Attributes:
+        name: of the lobby.
+        admission: its seats.
+        ring: its messages.
+        trunks: those that are open, oldest first.
+        trunks_opened: how many there were.
+        claims: seats asked for, claim by claim.
+        forwarded: messages of clients.
+        refusing: trunks are turned away.
+        silent: it reads nothing and says nothing.
+    """
+
+    origin_connected = True
+
+    def __init__(self, name: str = "prices-1", seats: int = 512) -> None:
+        self.name = name
+        self.admission = Admission(seats)
+        self.ring = MessageRing()
+        self.trunks: list[TrunkHolderConnection] = []
+        self.trunks_opened = 0
+        self.claims: list[int] = []
+        self.forwarded: list[tuple[int, bytes]] = []
+        self.refusing = False
+        self._loop = asyncio.get_running_loop()
+        self._listener = Listener(listen("127.0.0.1", 0), self)
+        self._listener.start()
+        self.address = f"127.0.0.1:{self._listener.port}"
+
+    @property
+    def id(self) -> LobbyId:
+        return LobbyId(self.name, self.address)
+
+    @property
+    def entry(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "address": self.address,
+            "clients": self.admission.taken,
+            "seats": self.admission.seats,
+        }
+
+    # TrunkLobby
+
+    @property
+    def seats(self) -> int:
+        return self.admission.seats
+
+    @property
+    def free(self) -> int:
+        return self.admission.free
+
+    @property
+    def draining(self) -> bool:
+        return self.admission.draining
+
+    def claim(self, count: int) -> int:
+        self.claims.append(count)
+        return self.admission.claim(count)
+
+    def release(self, count: int) -> None:
+        self.admission.release(count)
+
+    # Gate
+
+    def arrived(self, handshake: Handshake) -> None:
+        token = handshake.request.headers["authorization"].removeprefix("Bearer ")
+        verify(token, KEY, purpose=Purpose.TRUNK, lobby=self.name, path=PATH, now=0)
+        if self.refusing:
+            handshake.abandon()
+            return
+        sock = handshake.accept(subprotocol=SUBPROTOCOL)
+        assert sock is not None
+        self.trunks_opened += 1
+        self.trunks.append(
+            TrunkHolderConnection(
+                sock,
+                self._loop,
+                TrunkHolder(self, self.ring, now=self._loop.time()),
+                forward=lambda opcode, payload: self.forwarded.append((opcode, payload)),
+                on_closed=lambda trunk: self.trunks.remove(trunk) if trunk in self.trunks else None,
+                leftover=handshake.leftover,
+            )
+        )
+
+    # The test's hands
+
+    def publish(self, *texts: str) -> None:
+        """Messages that came in one read of the origin."""
+        if not self.ring.epoch:
+            self.ring.begin_epoch(1)
+        self.ring.append(Batch.of([frame(Opcode.TEXT, text.encode()) for text in texts]))
+        for trunk in list(self.trunks):
+            trunk.wake()
+
+    def drain(self) -> None:
+        self.admission.draining = True
+        for trunk in self.trunks:
+            trunk.move(MoveReason.DRAINING)
+
+    def break_trunks(self) -> None:
+        """The connections are gone; the lobby is not."""
+        for trunk in list(self.trunks):
+            trunk.abort()
+
+    def die(self) -> None:
+        """The process is gone."""
+        self._listener.close()
+        self.break_trunks()
+
+    close = die
+
+
+class Running:
+    """A greeter in the test's process, and what is around it."""
+
+    def __init__(self, greeter: Greeter) -> None:
+        self.greeter = greeter
+        self.lobbies: list[Lobby] = []
+        self._spec: dict[str, Any] = {}
+
+    def lobby(self, name: str, seats: int = 512) -> Lobby:
+        made = Lobby(name, seats)
+        self.lobbies.append(made)
+        return made
+
+    def tell(self, *lobbies: Lobby, **spec: Any) -> None:
+        """News of the Lobby `prices`; `spec` stays until it is told otherwise."""
+        self._spec.update(spec)
+        raw = resource("prices", **json.loads(json.dumps(self._spec)))
+        raw["status"] = {"open": [lobby.entry for lobby in lobbies]}
+        self.greeter.directory.update([raw])
+
+    def connect(self, path: str = "/prices", **options: Any) -> connect:
+        options.setdefault("compression", None)
+        options.setdefault("proxy", None)
+        options.setdefault("close_timeout", 1)
+        return connect(f"ws://127.0.0.1:{self.greeter.port}{path}", **options)
+
+    async def clients(self, count: int, **options: Any) -> list[ClientConnection]:
+        return list(await asyncio.gather(*(self.connect(**options) for _ in range(count))))
+
+
+SETTINGS = GreeterSettings(token_key=KEY, close_seconds=0.2)
+
+
+@contextlib.asynccontextmanager
+async def greeter(
+    *lobbies: str, seats: int = 512, settings: GreeterSettings = SETTINGS, **spec: Any
+) -> AsyncIterator[Running]:
+    """A greeter, and lobbies of these names for the Lobby `prices`."""
+    made = Greeter(settings)
+    await made.start()
+    running = Running(made)
+    try:
+        for name in lobbies:
+            running.lobby(name, seats)
+        running.tell(*running.lobbies, **spec)
+        yield running
+    finally:
+        await made.stop()
+        for lobby in running.lobbies:
+            lobby.close()
+
+
+async def until(condition: Callable[[], object], *, seconds: float = 10) -> None:
+    """Waits for what happens in other callbacks of this loop."""
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+
+
+async def texts(client: ClientConnection, count: int) -> list[str]:
+    """The next messages of a client."""
+    async with asyncio.timeout(10):
+        return [str(await client.recv()) for _ in range(count)]

@@ -1,0 +1,509 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import time
+from dataclasses import replace
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from tests.support.sockets import run
+from tests.unit.greeter.lobbies import KEY, SETTINGS, greeter, texts, until
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from lobby_gateway.core.candidates import CandidateTimes
+from lobby_gateway.model.token import Purpose, verify
+from lobby_gateway.protocol.frames import Opcode
+
+
+def numbered(first: int, count: int) -> list[str]:
+    return [str(number) for number in range(first, first + count)]
+
+
+def test_clients_share_one_trunk_and_give_their_seats_back() -> None:
+    async def main() -> None:
+        async with greeter("prices-1") as running:
+            [lobby] = running.lobbies
+            clients = await running.clients(3)
+            assert lobby.admission.taken == 3
+            lobby.publish("a")
+            lobby.publish("b", "ü")
+            for client in clients:
+                assert await texts(client, 3) == ["a", "b", "ü"]
+                await client.close()
+            await until(lambda: lobby.admission.taken == 0)
+            assert lobby.trunks_opened == 1
+            report = running.greeter.report()
+            assert (report.clients, report.waiting) == ({"prices": 0}, {"prices": 0})
+
+    run(main())
+
+
+def test_a_burst_fills_lobbies_in_order_with_few_claims() -> None:
+    async def main() -> None:
+        async with greeter("prices-1", "prices-2", "prices-3", seats=40) as running:
+            clients = await running.clients(100)
+            assert [lobby.admission.taken for lobby in running.lobbies] == [40, 40, 20]
+            assert sum(len(lobby.claims) for lobby in running.lobbies) < 40
+            for client in clients:
+                await client.close()
+            await until(lambda: not any(lobby.admission.taken for lobby in running.lobbies))
+
+    run(main())
+
+
+def test_a_full_lobby_is_passed_over_for_the_next() -> None:
+    async def main() -> None:
+        async with greeter("prices-1", "prices-2", seats=2) as running:
+            full, other = running.lobbies
+            full.admission.claim(2)  # by another greeter; the directory does not show it yet
+            [client] = await running.clients(1)
+            assert (full.claims, other.admission.taken) == ([1], 1)
+            await client.close()
+
+    run(main())
+
+
+def test_a_client_waits_for_a_seat_and_gets_the_one_that_becomes_free() -> None:
+    async def main() -> None:
+        async with greeter("prices-1", seats=1) as running:
+            [first] = await running.clients(1)
+            second = asyncio.ensure_future(running.connect().__aenter__())
+            await until(lambda: running.greeter.report().waiting == {"prices": 1})
+            await first.close()
+            await (await second).close()
+
+    run(main())
+
+
+def test_a_client_waits_for_a_lobby_that_starts() -> None:
+    async def main() -> None:
+        async with greeter() as running:
+            waiting = asyncio.ensure_future(running.connect().__aenter__())
+            await until(lambda: running.greeter.report().waiting == {"prices": 1})
+            running.tell(running.lobby("prices-1"))
+            await (await waiting).close()
+
+    run(main())
+
+
+def test_a_client_that_waited_too_long_is_refused() -> None:
+    async def main() -> None:
+        async with greeter(waitSeconds=1) as running:
+            with pytest.raises(InvalidStatus) as raised:
+                await running.connect()
+            assert raised.value.response.status_code == 503
+            assert raised.value.response.headers["Retry-After"] == "5"
+            assert running.greeter.report().waiting == {"prices": 0}
+
+    run(main())
+
+
+def test_a_client_that_leaves_while_it_waits_takes_no_seat() -> None:
+    async def main() -> None:
+        async with greeter() as running:
+            leaving = asyncio.ensure_future(running.connect().__aenter__())
+            await until(lambda: running.greeter.report().waiting == {"prices": 1})
+            leaving.cancel()
+            await until(lambda: running.greeter.report().waiting == {"prices": 0})
+
+    run(main())
+
+
+def test_a_lobby_that_can_not_be_reached_is_passed_over() -> None:
+    async def main() -> None:
+        async with greeter("prices-1", "prices-2") as running:
+            running.lobbies[0].die()
+            [client] = await running.clients(1)
+            assert running.lobbies[1].admission.taken == 1
+            await client.close()
+
+    run(main())
+
+
+def test_a_lobby_that_does_not_answer_holds_clients_up_for_a_second_only() -> None:
+    async def main() -> None:
+        deaf = socket.create_server(("127.0.0.1", 0))  # the kernel accepts, nobody answers
+        async with greeter("prices-1", "prices-2") as running:
+            first, second = running.lobbies
+            first.address = f"127.0.0.1:{deaf.getsockname()[1]}"
+            running.tell(first, second)
+            begin = time.monotonic()
+            [client] = await running.clients(1)
+            assert time.monotonic() - begin < 2.5
+            [other] = await running.clients(1)
+            assert second.admission.taken == 2
+            await client.close()
+            await other.close()
+        deaf.close()
+
+    run(main())
+
+
+def test_replay_gives_the_latest_messages_to_each_who_joins() -> None:
+    async def main() -> None:
+        async with greeter("prices-1", clients={"replay": 3}) as running:
+            [lobby] = running.lobbies
+            lobby.publish("a", "b")
+            lobby.publish("c", "d")
+            [first] = await running.clients(1)
+            assert await texts(first, 3) == ["b", "c", "d"]
+            lobby.publish("e")
+            assert await texts(first, 1) == ["e"]
+            [second] = await running.clients(1)
+            assert await texts(second, 3) == ["c", "d", "e"]
+            await first.close()
+            await second.close()
+
+    run(main())
+
+
+def test_after_a_broken_trunk_clients_go_on_exactly_in_the_same_lobby() -> None:
+    async def main() -> None:
+        async with greeter("prices-1", "prices-2") as running:
+            lobby = running.lobbies[0]
+            clients = await running.clients(5)
+            lobby.publish(*numbered(1, 20))
+            for client in clients:
+                await texts(client, 20)
+            lobby.break_trunks()
+            lobby.publish(*numbered(21, 5))
+            await until(lambda: lobby.trunks_opened == 2)
+            lobby.publish("26")
+            for client in clients:
+                assert await texts(client, 6) == numbered(21, 6)
+            assert running.greeter.report().moves_exact == {"prices": 5}
+            assert (lobby.admission.taken, running.lobbies[1].admission.taken) == (5, 0)
+            for client in clients:
+                await client.close()
+
+    run(main())
+
+
+def both_publish(running: Any, *texts: str) -> None:
+    for lobby in running.lobbies:
+        lobby.publish(*texts)
+
+
+def test_when_a_lobby_dies_its_clients_go_on_exactly_where_the_position_is_known() -> None:
+    async def main() -> None:
+        async with greeter("prices-1", "prices-2") as running:
+            clients = await running.clients(5)
+            both_publish(running, *numbered(1, 20))
+            for client in clients:
+                await texts(client, 20)
+            running.lobbies[0].die()
+            both_publish(running, *numbered(21, 5))
+            for client in clients:
+                assert await texts(client, 5) == numbered(21, 5)
+            report = running.greeter.report()
+            assert (report.moves_exact, report.moves_live) == ({"prices": 5}, {"prices": 0})
+            assert running.lobbies[1].admission.taken == 5
+            for client in clients:
+                await client.close()
+
+    run(main())
+
+
+def test_where_the_position_is_not_known_clients_go_on_live_and_are_counted() -> None:
+    async def main() -> None:
+        async with greeter("prices-1", "prices-2") as running:
+            first, second = running.lobbies
+            second.ring.begin_epoch(2)
+            clients = await running.clients(2)
+            first.publish("a")
+            second.publish("x", "y")
+            for client in clients:
+                await texts(client, 1)
+            first.die()
+            await until(lambda: running.greeter.report().moves_live == {"prices": 2})
+            second.publish("z")
+            for client in clients:
+                assert await texts(client, 1) == ["z"]
+                await client.close()
+
+    run(main())
+
+
+def test_a_draining_lobby_is_left_without_a_gap_and_its_seats_are_given_back_last() -> None:
+    async def main() -> None:
+        async with greeter("prices-1", seats=4) as running:
+            [old] = running.lobbies
+            clients = await running.clients(4)
+            both_publish(running, "1")
+            old.drain()
+            running.tell()
+            both_publish(running, "2")  # still served: there is no other seat
+            for client in clients:
+                assert await texts(client, 2) == ["1", "2"]
+            assert running.greeter.report().waiting == {"prices": 0}
+            small = running.lobby("prices-2", 3)
+            small.publish("1", "2")
+            running.tell(small)
+            await until(lambda: (small.admission.taken, old.admission.taken) == (3, 1))
+            both_publish(running, "3")
+            last = running.lobby("prices-3", 3)
+            last.publish("1", "2", "3")
+            running.tell(small, last)
+            await until(lambda: (last.admission.taken, old.admission.taken) == (1, 0))
+            both_publish(running, "4")
+            for client in clients:
+                assert await texts(client, 2) == ["3", "4"]
+            await until(lambda: not old.trunks)
+            assert running.greeter.report().moves_exact == {"prices": 4}
+            for client in clients:
+                await client.close()
+            await until(lambda: not any(lobby.admission.taken for lobby in running.lobbies))
+
+    run(main())
+
+
+def test_moved_clients_come_before_new_ones() -> None:
+    async def main() -> None:
+        async with greeter("prices-1", seats=2) as running:
+            [old] = running.lobbies
+            clients = await running.clients(2)
+            running.tell()
+            new = asyncio.ensure_future(running.connect().__aenter__())
+            await until(lambda: running.greeter.report().waiting == {"prices": 1})
+            old.drain()
+            small = running.lobby("prices-2", 2)
+            running.tell(small)
+            await until(lambda: old.admission.taken == 0)
+            assert small.admission.taken == 2
+            assert running.greeter.report().waiting == {"prices": 1}
+            await clients[0].close()
+            await (await new).close()
+            await clients[1].close()
+
+    run(main())
+
+
+def test_a_silent_lobby_is_given_up_and_its_clients_go_on_elsewhere() -> None:
+    async def main() -> None:
+        async with greeter("prices-1", "prices-2") as running:
+            silent, other = running.lobbies
+            [client] = await running.clients(1)
+            both_publish(running, "1")
+            await texts(client, 1)
+            for trunk in silent.trunks:
+                silence(trunk)
+            begin = time.monotonic()
+            other.publish("2")
+            assert await texts(client, 1) == ["2"]
+            assert 1.5 < time.monotonic() - begin < 3
+            assert running.greeter.report().moves_exact == {"prices": 1}
+            await client.close()
+
+    run(main())
+
+
+def silence(trunk: Any) -> None:
+    """As if its process was stopped: nothing is read, nothing is sent."""
+    trunk._timer.cancel()
+    asyncio.get_running_loop().remove_reader(trunk._fd)
+
+
+def test_a_client_that_leaves_between_two_lobbies_leaves_no_seat_taken() -> None:
+    async def main() -> None:
+        async with greeter("prices-1", seats=2) as running:
+            [old] = running.lobbies
+            staying, leaving = await running.clients(2)
+            old.die()
+            await until(lambda: running.greeter.report().waiting == {"prices": 2})
+            await leaving.close()
+            await until(lambda: running.greeter.report().waiting == {"prices": 1})
+            new = running.lobby("prices-2")
+            running.tell(new)
+            await until(lambda: new.admission.taken == 1)
+            await staying.close()
+            await until(lambda: new.admission.taken == 0)
+
+    run(main())
+
+
+def test_clients_for_whom_no_seat_is_left_are_closed_in_the_end() -> None:
+    impatient = replace(SETTINGS, times=CandidateTimes(lost=0.3))
+
+    async def main() -> None:
+        async with greeter("prices-1", settings=impatient, waitSeconds=0) as running:
+            [client] = await running.clients(1)
+            running.lobbies[0].die()
+            with pytest.raises(ConnectionClosed):
+                await client.recv()
+            assert client.close_code == 1013
+
+    run(main())
+
+
+def test_messages_of_clients_are_forwarded() -> None:
+    async def main() -> None:
+        async with greeter("prices-1", clients={"messages": "Forward"}) as running:
+            [client] = await running.clients(1)
+            await client.send("hello")
+            await client.send(b"\x00\x01")
+            await until(lambda: len(running.lobbies[0].forwarded) == 2)
+            assert running.lobbies[0].forwarded == [(Opcode.TEXT, b"hello"), (Opcode.BINARY, b"\x00\x01")]
+            await client.close()
+
+    run(main())
+
+
+def test_messages_of_clients_close_them_where_they_are_rejected() -> None:
+    async def main() -> None:
+        async with greeter("prices-1", clients={"messages": "Reject"}) as running:
+            [client] = await running.clients(1)
+            await client.send("hello")
+            with pytest.raises(ConnectionClosed):
+                await client.recv()
+            assert client.close_code == 1008
+            await until(lambda: running.lobbies[0].admission.taken == 0)
+
+    run(main())
+
+
+def test_messages_of_clients_are_ignored_by_default() -> None:
+    async def main() -> None:
+        async with greeter("prices-1") as running:
+            [client] = await running.clients(1)
+            await client.send("hello")
+            pong = await client.ping()
+            await pong
+            running.lobbies[0].publish("still here")
+            assert await texts(client, 1) == ["still here"]
+            assert running.lobbies[0].forwarded == []
+            await client.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize("compression", ["Shared", "Off"])
+def test_compressed_and_plain_clients_get_the_same(compression: str) -> None:
+    async def main() -> None:
+        async with greeter("prices-1", clients={"compression": compression}) as running:
+            [deflating] = await running.clients(1, compression="deflate")
+            [plain] = await running.clients(1)
+            assert bool(deflating.protocol.extensions) == (compression == "Shared")
+            message = json.dumps({"prices": [100.5] * 200})
+            running.lobbies[0].publish(message, "x")
+            for client in (deflating, plain):
+                assert await texts(client, 2) == [message, "x"]
+                await client.close()
+
+    run(main())
+
+
+REDIRECT: Any = {"routing": {"mode": "Redirect", "redirect": {"urlTemplate": "ws://{ip}:{port}/"}}}
+
+
+def asked_for(url: str, name: str) -> bool:
+    token = parse_qs(urlsplit(url).query)["token"][0]
+    claims = verify(token, KEY, purpose=Purpose.SEAT, lobby=name, path="/prices", now=time.time())
+    return 0 < claims.expires - time.time() <= 31
+
+
+async def http_get(port: int, **headers: str) -> tuple[int, dict[str, str], bytes]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    lines = ["GET /prices?symbol=x HTTP/1.1", "Host: h", *(f"{k}: {v}" for k, v in headers.items()), "", ""]
+    writer.write("\r\n".join(lines).encode())
+    data = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    head, _, body = data.partition(b"\r\n\r\n")
+    status, *rest = head.decode().split("\r\n")
+    return int(status.split()[1]), dict(line.lower().split(": ", 1) for line in rest), body
+
+
+UPGRADE = {
+    "Upgrade": "websocket",
+    "Connection": "Upgrade",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+    "Sec-WebSocket-Version": "13",
+}
+
+
+def test_redirected_clients_get_a_token_for_the_lobby_that_they_are_sent_to() -> None:
+    async def main() -> None:
+        async with greeter("prices-1", **REDIRECT) as running:
+            [lobby] = running.lobbies
+            status, headers, _ = await http_get(running.greeter.port, **UPGRADE)
+            assert status == 307
+            assert headers["location"].startswith(f"//{lobby.address}/prices?symbol=x&token=")
+            status, headers, body = await http_get(running.greeter.port, Accept="application/json")
+            ticket = json.loads(body)
+            assert status == 200
+            assert ticket["url"] == f"ws://{lobby.address}/prices?symbol=x&token={ticket['token']}"
+            assert asked_for(ticket["url"], "prices-1")
+            assert (lobby.trunks_opened, lobby.admission.taken) == (0, 0)
+
+    run(main())
+
+
+def test_redirected_clients_are_spread_over_lobbies_by_the_tickets_that_were_handed_out() -> None:
+    async def main() -> None:
+        async with greeter("prices-1", "prices-2", seats=2, waitSeconds=1, **REDIRECT) as running:
+            answers = [await http_get(running.greeter.port, Accept="application/json") for _ in range(4)]
+            urls = [json.loads(body)["url"] for _, _, body in answers]
+            assert [urlsplit(url).netloc for url in urls] == [
+                lobby.address for lobby in running.lobbies for _ in range(2)
+            ]
+            status, headers, _ = await http_get(
+                running.greeter.port, Accept="application/json", Origin="https://p.example"
+            )
+            assert (status, headers["retry-after"]) == (503, "5")
+
+    run(main())
+
+
+def test_a_trunk_that_nobody_needs_is_closed() -> None:
+    async def main() -> None:
+        async with greeter("prices-1", settings=replace(SETTINGS, linger_seconds=0.5)) as running:
+            [lobby] = running.lobbies
+            [client] = await running.clients(1)
+            await client.close()
+            await until(lambda: not lobby.trunks)
+            [again] = await running.clients(1)
+            assert lobby.trunks_opened == 2
+            await again.close()
+
+    run(main())
+
+
+def test_a_removed_lobby_keeps_its_clients_and_takes_no_new_ones() -> None:
+    async def main() -> None:
+        async with greeter("prices-1") as running:
+            [lobby] = running.lobbies
+            [client] = await running.clients(1)
+            running.greeter.directory.update([])
+            status, _, _ = await http_get(running.greeter.port, **UPGRADE)
+            assert status == 404
+            lobby.publish("still here")
+            assert await texts(client, 1) == ["still here"]
+            running.tell(lobby)
+            [other] = await running.clients(1)
+            assert running.greeter.report().clients == {"prices": 2}
+            await client.close()
+            await other.close()
+
+    run(main())
+
+
+def test_the_end_of_a_greeter_closes_clients_and_refuses_those_who_wait() -> None:
+    async def main() -> None:
+        async with greeter("prices-1", seats=3) as running:
+            [lobby] = running.lobbies
+            clients = await running.clients(3)
+            waiting = asyncio.ensure_future(http_get(running.greeter.port, **UPGRADE))
+            await until(lambda: running.greeter.report().waiting == {"prices": 1})
+            await running.greeter.stop()
+            status, _, _ = await waiting
+            assert status == 503
+            for client in clients:
+                with pytest.raises(ConnectionClosed):
+                    await client.recv()
+                assert client.close_code == 1001
+            await until(lambda: lobby.admission.taken == 0 and not lobby.trunks)
+
+    run(main())

@@ -217,7 +217,7 @@ class OriginSession:
         if self._linger_until is not None and now >= self._linger_until:
             self._leave()
         if self.state is State.SCRIPTING and (overdue := self._script.overdue(now)) is not None:
-            self._give_up(Failure.SCRIPT, overdue, BeginClose(1000), now)
+            self._give_up(Failure.SCRIPT, overdue, BeginClose(1000, "what onConnect expects did not come"), now)
         self._watch(now)
 
     # Wanted or not

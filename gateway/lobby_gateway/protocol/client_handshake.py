@@ -1,0 +1,213 @@
+"""Our side of an opening handshake as a client (RFC 6455 §4.1): the request, and what the answer means.
+
+`websockets` builds the request and judges a 101. No extension is offered, so that what comes behind the 101 are plain frames
+which can be passed on as they are. Any other answer is read here, leniently: its status, its `Retry-After` and where it
+redirects to are of use even if its body is endless or its HTTP version old.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from urllib.parse import urlsplit
+
+from websockets.client import ClientProtocol
+from websockets.exceptions import InvalidURI, WebSocketException
+from websockets.typing import Subprotocol
+from websockets.uri import parse_uri
+
+from lobby_gateway import __version__
+from lobby_gateway.errors import LobbyGatewayError, UserError
+
+MAX_HEAD_BYTES = 65536
+_STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9])(?: (.*))?")
+_HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")  # RFC 9110 §5.5
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token, RFC 9110 §5.6.2
+
+
+class OriginRefusedError(LobbyGatewayError):
+    """The origin answered the handshake, but not with 101.
+
+    Attributes:
+        status: HTTP status.
+        retry_after_seconds: what the origin asks for; None if it does not.
+        reason: one line for a person: "HTTP 404 Not Found".
+    """
+
+    def __init__(self, status: int, retry_after_seconds: float | None, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.retry_after_seconds = retry_after_seconds
+        self.reason = reason
+
+
+class OriginUnreachableError(LobbyGatewayError):
+    """No WebSocket connection: name, network, TLS, time, or no HTTP there.
+
+    Attributes:
+        reason: one line for a person: "connection refused".
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class ClientHandshake:
+    """One handshake.
+
+    Attributes:
+        host: to connect to.
+        port: to connect to.
+        secure: TLS is asked for (`wss`).
+        request: bytes of the request.
+        leftover: bytes that came behind the answer, once it is there.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        headers: Iterable[tuple[str, str]] = (),
+        subprotocols: Sequence[str] = (),
+    ) -> None:
+        """Builds the request.
+
+        Args:
+            url: `ws://` or `wss://`.
+            headers: added to the request; one of ours (but for `Host`) with the same name is replaced.
+            subprotocols: offered, the preferred one first.
+
+        Raises:
+            UserError: the URL or a header is not valid. The text never holds a value, which may be a secret.
+        """
+        try:
+            uri = parse_uri(url)
+        except (InvalidURI, ValueError) as error:
+            # The URL itself may hold a secret.
+            detail = error.msg if isinstance(error, InvalidURI) else "its port is no number of 1 to 65535"
+            raise UserError(f"url: {detail}; accepted: ws://host[:port]/path or wss://…") from None
+        self.host = uri.host
+        self.port = uri.port
+        self.secure = uri.secure
+        self.leftover = b""
+        self._protocol = ClientProtocol(uri, subprotocols=[Subprotocol(each) for each in subprotocols] or None)
+        request = self._protocol.connect()
+        given = list(headers)
+        for name in {"User-Agent", *(name for name, _ in given)} & set(request.headers):
+            del request.headers[name]
+        if not any(name.lower() == "user-agent" for name, _ in given):
+            request.headers["User-Agent"] = f"lobby-gateway/{__version__}"
+        for name, value in given:
+            if not _HEADER_NAME.fullmatch(name):
+                raise UserError(f"header {name!r}: no header name; accepted: letters, digits and !#$%&'*+-.^_`|~")
+            if not _HEADER_VALUE.fullmatch(value):
+                raise UserError(
+                    f"header {name}: its value holds a line break or another character that no header may hold"
+                )
+            request.headers[name] = value.strip()
+        self.request = request.serialize()
+        self._buffer = bytearray()
+
+    @property
+    def subprotocol(self) -> str | None:
+        """Chosen by the origin; None if it chose none."""
+        return self._protocol.subprotocol
+
+    def receive(self, data: bytes, unix_now: float) -> bool:
+        """Takes bytes of the answer.
+
+        Args:
+            data: as they came.
+            unix_now: seconds since 1970, for a `Retry-After` that is a date.
+
+        Returns:
+            True once the connection is open; `leftover` holds what came behind the answer.
+
+        Raises:
+            OriginRefusedError: it was refused.
+            OriginUnreachableError: what came is no answer to a WebSocket handshake.
+        """
+        self._buffer += data
+        while True:
+            end = self._buffer.find(b"\r\n\r\n") + 4
+            if end < 4:
+                if len(self._buffer) > MAX_HEAD_BYTES:
+                    raise OriginUnreachableError(f"the answer's headers are larger than {MAX_HEAD_BYTES} bytes")
+                if not b"HTTP/1.".startswith(self._buffer[:7]):
+                    raise OriginUnreachableError("the answer is no HTTP/1.1")
+                return False
+            head = bytes(self._buffer[:end])
+            del self._buffer[:end]
+            status = _check_status(head, unix_now)
+            if status == HTTPStatus.SWITCHING_PROTOCOLS:
+                break
+            # An interim response, as 103 Early Hints, comes before the answer (RFC 9110 §15.2).
+        self._protocol.receive_data(head)
+        error = self._protocol.handshake_exc
+        if error is not None:
+            raise OriginUnreachableError(f"the answer is no WebSocket handshake: {_explain(error)}")
+        self.leftover = bytes(self._buffer)
+        self._buffer.clear()
+        return True
+
+
+def retry_after_seconds(value: str, unix_now: float) -> float | None:
+    """What a `Retry-After` header asks for, in seconds (RFC 9110 §10.2.3): it is a number or a date; None if neither."""
+    value = value.strip()
+    if value.isascii() and value.isdigit():
+        return float(value[:12])
+    try:
+        date = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    return max(0.0, date.replace(tzinfo=date.tzinfo or UTC).timestamp() - unix_now)
+
+
+def _check_status(head: bytes, unix_now: float) -> int:
+    """The status of a response if it is 1xx.
+
+    Raises:
+        OriginRefusedError: it is another.
+        OriginUnreachableError: the head is no HTTP response.
+    """
+    status_line, *lines = head[:-4].split(b"\r\n")
+    match = _STATUS_LINE.fullmatch(status_line)
+    if match is None:
+        raise OriginUnreachableError("the answer is no HTTP/1.1")
+    status = int(match[1])
+    if status < 200:
+        return status
+    fields = {
+        name.strip().lower(): value.strip().decode("latin-1")
+        for name, _, value in (line.partition(b":") for line in lines)
+    }
+    try:
+        phrase = HTTPStatus(status).phrase
+    except ValueError:
+        phrase = (match[2] or b"").decode("latin-1")
+    reason = f"HTTP {status} {phrase}".rstrip()
+    if 300 <= status < 400 and b"location" in fields:
+        # Not followed: the headers, and so the credentials, would go to a host that nobody wrote into the Lobby.
+        reason += f": redirects are not followed; it points to {_without_query(fields[b'location'])}"
+    retry_after = fields.get(b"retry-after")
+    raise OriginRefusedError(
+        status, None if retry_after is None else retry_after_seconds(retry_after, unix_now), reason
+    )
+
+
+def _without_query(location: str) -> str:
+    try:
+        parts = urlsplit(location)
+    except ValueError:
+        return "an invalid URL"
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+
+
+def _explain(error: Exception) -> str:
+    """What is wrong with a 101. The cause of an InvalidMessage says it; other texts name the header."""
+    cause = error.__cause__ if isinstance(error, WebSocketException) and error.__cause__ is not None else error
+    return str(cause) or type(cause).__name__

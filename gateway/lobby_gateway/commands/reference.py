@@ -129,10 +129,8 @@ def _takes(schema: Schema) -> str:
             return f"list{_length(schema, 'Items', 'entries')}{once}{inner}"
         case "object" if "additionalProperties" in schema:
             return f"mapping{_length(schema, 'Properties', 'entries')}"
-        case "object":
-            return "mapping"
         case _:
-            return "any JSON"
+            return "mapping"
 
 
 def _length(schema: Schema, what: str, unit: str) -> str:

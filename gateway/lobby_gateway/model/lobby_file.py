@@ -79,7 +79,12 @@ def _code(error: yaml.reader.ReaderError) -> int:
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses keys which stand twice or are no text."""
+    """SafeLoader that refuses keys which stand twice or are no text, and stops early where brackets nest too deeply."""
+
+    def fetch_flow_collection_start(self, TokenClass: type[yaml.Token]) -> None:  # noqa: N803  PyYAML's name
+        if self.flow_level > MAX_DEPTH:  # the scanner's time grows with the square of the depth
+            raise RecursionError
+        super().fetch_flow_collection_start(TokenClass)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[str] = set()

@@ -185,7 +185,7 @@ def main(arguments: Sequence[str]) -> int:
     except InvalidLobbyError as error:
         sys.stderr.write("".join(f"{line}\n" for line in error.problems))
         return 2
-    json.dump(resource, sys.stdout, ensure_ascii=False, separators=(",", ":"))
+    json.dump(resource, sys.stdout, separators=(",", ":"))  # ASCII: fit for any locale
     sys.stdout.write("\n")
     return 0
 

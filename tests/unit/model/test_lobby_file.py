@@ -127,6 +127,9 @@ def test_nesting_is_bounded() -> None:
     assert parse("[" * MAX_DEPTH + "]" * MAX_DEPTH, "file") is not None
     for depth in (MAX_DEPTH + 1, 2_000, 50_000):
         assert refusal("[" * depth + "]" * depth).startswith("is nested too deeply")
+    for depth in (MAX_DEPTH + 1, 700):
+        lines = (f"{' ' * level}a:" for level in range(depth))
+        assert refusal("\n".join(lines)).startswith("is nested too deeply")
 
 
 def test_aliases_of_aliases_do_not_fill_the_memory() -> None:

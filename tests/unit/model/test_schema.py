@@ -210,6 +210,15 @@ def test_the_command_prints_problems_and_exits_with_2(capsys: pytest.CaptureFixt
     assert len(err.splitlines()) == 3
 
 
+def test_the_command_prints_ascii_whatever_the_file_holds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "lobby.json"
+    file.write_text(json.dumps(document(origin={"url": "wss://a.example", "onConnect": [{"send": "ä😀"}]})), "utf-8")
+    assert schema.main([str(file)]) == 0
+    out = capsys.readouterr().out
+    assert out.isascii()
+    assert json.loads(out)["spec"]["origin"]["onConnect"] == [{"send": "ä😀"}]
+
+
 @pytest.mark.parametrize("arguments", [[], ["a", "b"]])
 def test_the_command_wants_one_file(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert schema.main(arguments) == 2

@@ -8,6 +8,7 @@ import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any
 
 import h11
@@ -209,7 +210,10 @@ async def _write(
         "cache-control": "no-store",
         **response.headers,
     }
-    data = connection.send(h11.Response(status_code=response.status, headers=list(headers.items()))) or b""
+    reason = HTTPStatus(response.status).phrase
+    data = (
+        connection.send(h11.Response(status_code=response.status, reason=reason, headers=list(headers.items()))) or b""
+    )
     if not head:
         data += connection.send(h11.Data(data=response.body)) or b""
         data += connection.send(h11.EndOfMessage()) or b""

@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from prometheus_client import CollectorRegistry
+from tests.support.sockets import run
+
+from lobby_gateway import metrics
+from lobby_gateway.errors import UserError
+from lobby_gateway.net.admin import AdminRequest, AdminResponse, AdminServer, Routes, health_handlers, metrics_handler
+
+
+@asynccontextmanager
+async def serving(routes: Routes) -> AsyncIterator[int]:
+    server = AdminServer(routes)
+    try:
+        yield await server.start("127.0.0.1", 0)
+    finally:
+        await server.close()
+
+
+async def ask(port: int, request: bytes) -> bytes:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(request)
+    answer = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    return answer
+
+
+def get(path: str, method: str = "GET") -> bytes:
+    return f"{method} {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode()
+
+
+async def echo(request: AdminRequest) -> AdminResponse:
+    return AdminResponse.json({"method": request.method, "query": request.query, "body": request.body.decode()})
+
+
+def test_answers_json_with_its_length() -> None:
+    async def main() -> None:
+        async with serving({("GET", "/echo"): echo}) as port:
+            head, _, body = (await ask(port, get("/echo?a=1"))).partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200 ")
+            assert json.loads(body) == {"method": "GET", "query": "a=1", "body": ""}
+
+    run(main())
+
+
+def test_a_body_reaches_the_handler() -> None:
+    async def main() -> None:
+        async with serving({("POST", "/echo"): echo}) as port:
+            request = b"POST /echo HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello"
+            assert json.loads((await ask(port, request)).partition(b"\r\n\r\n")[2])["body"] == "hello"
+
+    run(main())
+
+
+def test_head_answers_without_a_body() -> None:
+    async def main() -> None:
+        async with serving({("GET", "/echo"): echo}) as port:
+            head, _, body = (await ask(port, get("/echo", "HEAD"))).partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200 ")
+            assert body == b""
+
+    run(main())
+
+
+def test_one_connection_takes_one_request_after_the_other() -> None:
+    async def main() -> None:
+        async with serving({("GET", "/echo"): echo}) as port:
+            first = get("/echo").replace(b"Connection: close\r\n", b"")
+            assert (await ask(port, first + get("/echo"))).count(b"HTTP/1.1 200 ") == 2
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status", "says"),
+    [
+        (get("/nothing"), 404, b"served: /echo"),
+        (get("/echo", "POST"), 405, b"/echo takes GET"),
+        (b"nonsense\r\n\r\n", 400, b""),
+        (
+            b"GET /echo HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 100000\r\n\r\n" + b"x" * 100000,
+            413,
+            b"too large",
+        ),
+    ],
+)
+def test_what_it_does_not_serve_gets_its_status(request_bytes: bytes, status: int, says: bytes) -> None:
+    async def main() -> None:
+        async with serving({("GET", "/echo"): echo}) as port:
+            answer = await ask(port, request_bytes)
+            assert answer.startswith(f"HTTP/1.1 {status} ".encode())
+            assert says in answer
+
+    run(main())
+
+
+def test_a_handler_that_fails_is_a_500_and_the_next_one_is_served(caplog: pytest.LogCaptureFixture) -> None:
+    async def fail(_request: AdminRequest) -> AdminResponse:
+        raise ZeroDivisionError
+
+    async def main() -> None:
+        async with serving({("GET", "/fail"): fail, ("GET", "/echo"): echo}) as port:
+            assert (await ask(port, get("/fail"))).startswith(b"HTTP/1.1 500 ")
+            assert (await ask(port, get("/echo"))).startswith(b"HTTP/1.1 200 ")
+
+    run(main())
+    assert "the answer to a request failed" in caplog.text
+
+
+def test_readiness_says_why_not() -> None:
+    async def main() -> None:
+        async with serving(health_handlers(lambda: "draining")) as port:
+            assert (await ask(port, get("/healthz"))).startswith(b"HTTP/1.1 200 ")
+            answer = await ask(port, get("/readyz"))
+            assert answer.startswith(b"HTTP/1.1 503 ")
+            assert answer.endswith(b"draining\n")
+
+    run(main())
+
+
+def test_metrics_are_what_is_read_at_the_scrape() -> None:
+    table = (metrics.Definition("some_total", "counter", "Something."),)
+    values = {"some_total": 1.0}
+
+    async def main() -> None:
+        registry = CollectorRegistry()  # without the figures of the process, which are read from files
+        registry.register(metrics.TableCollector(table, lambda: values))
+        async with serving({("GET", "/metrics"): metrics_handler(registry)}) as port:
+            assert b"\nsome_total 1.0\n" in await ask(port, get("/metrics"))
+            values["some_total"] = 5.0
+            assert b"\nsome_total 5.0\n" in await ask(port, get("/metrics"))
+
+    run(main())
+
+
+def test_a_port_in_use_is_one_line() -> None:
+    async def main() -> None:
+        async with serving({}) as port:
+            with pytest.raises(UserError, match=f"--admin-port: {port} on 127.0.0.1"):
+                await AdminServer({}).start("127.0.0.1", port)
+
+    run(main())
+
+
+def test_closing_ends_idle_connections() -> None:
+    async def main() -> None:
+        server = AdminServer({("GET", "/echo"): echo})
+        port = await server.start("127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(get("/echo").replace(b"Connection: close\r\n", b""))
+        await reader.readuntil(b"\r\n\r\n")
+        await server.close()
+        await reader.read()
+        writer.close()
+        await writer.wait_closed()
+
+    run(main())

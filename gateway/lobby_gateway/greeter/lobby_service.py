@@ -183,7 +183,7 @@ class LobbyService:
             if isinstance(waiter.client, Newcomer):
                 waiter.client.refuse(close_codes.SHUTTING_DOWN)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Drops what is left."""
         self._closing = True
         for handle in (self._pump_handle, self._timer):
@@ -191,8 +191,10 @@ class LobbyService:
                 handle.cancel()
         for client in list(self.clients):
             client.abort(close_codes.GOING_AWAY.label)
-        for trunk in list(self._trunks.values()):
+        trunks = list(self._trunks.values())
+        for trunk in trunks:
             self._close_trunk(trunk)
+        await asyncio.gather(*(trunk.wait_closed() for trunk in trunks))
 
     # From clients (ClientOwner)
 

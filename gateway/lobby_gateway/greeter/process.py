@@ -117,8 +117,7 @@ class Greeter:
         for service in self._services.values():
             service.stop()
         await self._close_clients()
-        for service in self._services.values():
-            service.close()
+        await asyncio.gather(*(service.close() for service in self._services.values()))
         if self._listener is not None:
             self._listener.close()
         if self._tick_timer is not None:
@@ -177,7 +176,6 @@ class Greeter:
         for name, service in list(self._services.items()):
             service.tick(now)
             if service.removed and service.idle:
-                service.close()
                 self._stats.gone.update(readings.counted(service))
                 del self._services[name]
         self._tick_timer = self._loop.call_later(_TICK_SECONDS, self._tick)

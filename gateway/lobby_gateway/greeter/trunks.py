@@ -218,6 +218,12 @@ class Trunk:
         if self._connection is not None:
             self._connection.close()
 
+    async def wait_closed(self) -> None:
+        """Waits until nothing is left of it, after `close`."""
+        await asyncio.wait([self._opening])
+        if self._connection is not None:
+            await self._connection.wait_closed()
+
     # From the connection (TrunkListener)
 
     def trunk_messages(self, batch: Batch) -> None:

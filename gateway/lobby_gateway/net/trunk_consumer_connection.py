@@ -163,6 +163,10 @@ class TrunkConsumerConnection:
             self._end()
             self._client.begin_close()
 
+    async def wait_closed(self) -> None:
+        """Waits until the connection is gone; after `close` that is soon, even if the lobby does not answer."""
+        await self._client.wait_lost()
+
     # From the connection (Receiver)
 
     def received(self, events: list[Event]) -> None:

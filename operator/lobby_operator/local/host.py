@@ -137,7 +137,7 @@ class Host:
         lines = []
         for name in self._sources:
             url = self._url(name)
-            lines.append(f"{name}: connect to {url} , for example: python -m websockets {url}")
+            lines += [f"{name}: clients connect to {url}", f"{name}: try it: python -m websockets {url}"]
         return [*lines, f"admin: {self.admin}/lobbies and {self.admin}/metrics"]
 
     def view(self, *, stopping: bool) -> View:

@@ -128,7 +128,9 @@ class LiveScreen:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._live = Live(console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
+        self._live = Live(
+            console=console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False
+        )
         self._live.start()
 
     def write(self, lines: Sequence[str], view: View | None) -> None:
@@ -139,7 +141,7 @@ class LiveScreen:
             self._live.update(render(view, self._console.height), refresh=True)
 
     def close(self) -> None:
-        """Leaves the last table on the terminal, and the cursor below it."""
+        """Takes the table away; the lines above it stay."""
         self._live.stop()
 
 

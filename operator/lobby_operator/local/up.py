@@ -153,10 +153,7 @@ class _Up:
             try:
                 if starting.done():
                     starting.result()
-                    for line in host.addresses():
-                        terminal.line(line)
-                    if self._demo is not None:
-                        terminal.line(f"the origin is a ticker at {self._demo.url}")
+                    self._tell_addresses(host, terminal)
                     while not self._stopping.event.is_set():
                         terminal.show(host.view(stopping=False))
                         await asyncio.wait({stopping}, timeout=SHOW_SECONDS)
@@ -169,10 +166,16 @@ class _Up:
             terminal.show(host.view(stopping=True))
             terminal.line("ending: clients are closed, then lobbies end; once more Ctrl-C ends them at once")
             await host.close(GRACE_SECONDS)
-            terminal.show(host.view(stopping=True))
             if self._demo is not None:
                 await self._demo.close(GRACE_SECONDS)
             await admin.close()
+            terminal.line("ended: no process is left")
+
+    def _tell_addresses(self, host: Host, terminal: Terminal) -> None:
+        for line in host.addresses():
+            terminal.line(line)
+        if self._demo is not None:
+            terminal.line(f"origin: a ticker at {self._demo.url}, one message a second")
 
     def _signalled(self, name: str) -> None:
         self._stops += 1

@@ -232,6 +232,13 @@ def test_an_epoch_that_was_entered_midway_is_known_from_there_on() -> None:
     assert ring.resume(Position(1, 99)) == Live(2, LiveReason.GONE)
 
 
+def test_messages_of_an_earlier_epoch_do_not_stand_in_for_those_before_the_entry() -> None:
+    ring = ring_of(3)
+    ring.begin_epoch(2, offset=100)
+    ring.append(numbered([100]))
+    assert ring.resume(Position(2, 99)) == Live(4, LiveReason.GONE)
+
+
 def test_a_position_right_before_a_gap_is_live_and_one_further_back_is_exact() -> None:
     ring = ring_of(3)
     ring.begin_epoch(1, offset=10)

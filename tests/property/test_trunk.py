@@ -1,0 +1,261 @@
+"""Both ends of a trunk joined in memory: slow consumers, evictions, lost trunks, moved clients, claims.
+
+The laws: a consumer sees every message once and in order, except those that it was told it missed, by their exact number; so
+does every group of clients that moves from one trunk to the next; and no seat is ever lost or granted twice.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from tests.support.streams import SeatsOnly, numbered, numbers
+
+from lobby_gateway.core.ring import MessageRing
+from lobby_gateway.core.trunk_consumer import TrunkConsumer
+from lobby_gateway.core.trunk_holder import TrunkHolder
+from lobby_gateway.model.position import Position
+from lobby_gateway.protocol.trunk import Granted, Messages, Missed, Replay, Resumed, Status, Welcome, decode
+
+SEATS = 10
+Seen = list[int | None]  # numbers of messages, in order; None for each one that is known to be missed
+
+
+@dataclass
+class Group:
+    """Clients that moved: what they have seen, and with which verdict they went on."""
+
+    seen: Seen
+    first: int | None  # number of the message that would be next
+    exact: bool | None = None
+
+
+@dataclass
+class Trunk:
+    """One trunk, its wires, and what its consumer saw."""
+
+    holder: TrunkHolder
+    consumer: TrunkConsumer
+    to_holder: deque[bytes] = field(default_factory=deque)
+    to_consumer: deque[bytes] = field(default_factory=deque)
+    first: int | None = None  # number of the message at which the stream starts
+    seen: Seen = field(default_factory=list)
+    groups: dict[int, Group] = field(default_factory=dict)
+    joined: list[Group] = field(default_factory=list)
+
+
+class TrunkMachine(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 1000.0
+        self.lobby = SeatsOnly(SEATS)
+        self.ring = MessageRing(max_messages=12, max_bytes=60)
+        self.places: list[tuple[int, int]] = []  # epoch and offset of message n
+        self.epoch = self.offset = 0
+        self.trunks: list[Trunk] = []
+        self.positions: list[Position] = []
+        self.origin_reconnects()
+
+    # The lobby
+
+    @rule()
+    def origin_reconnects(self) -> None:
+        self.epoch, self.offset = self.epoch + 1, 0
+        self.ring.begin_epoch(self.epoch)
+
+    @rule(count=st.integers(1, 6))
+    def origin_sends(self, count: int) -> None:
+        first = len(self.places)
+        self.places += [(self.epoch, self.offset + n) for n in range(count)]
+        self.offset += count
+        self.ring.append(numbered(range(first, first + count)))
+
+    @rule()
+    def drain(self) -> None:
+        self.lobby.admission.draining = not self.lobby.admission.draining
+
+    # Trunks
+
+    @precondition(lambda self: len(self.trunks) < 3)
+    @rule(replay=st.integers(0, 5), data=st.data())
+    def open_trunk(self, replay: int, data: st.DataObject) -> None:
+        position = data.draw(st.none() | self.some_position())
+        self.trunks.append(
+            Trunk(
+                TrunkHolder(self.lobby, self.ring, now=self.now),
+                TrunkConsumer("g", now=self.now, replay=replay, position=position),
+            )
+        )
+
+    @precondition(lambda self: self.trunks)
+    @rule(data=st.data())
+    def lose_trunk(self, data: st.DataObject) -> None:
+        """What is on its way is lost with it."""
+        trunk = self.some_trunk(data)
+        self.trunks.remove(trunk)
+        trunk.holder.close()
+
+    @precondition(lambda self: self.trunks)
+    @rule(data=st.data(), records=st.integers(1, 5))
+    def lobby_receives(self, data: st.DataObject, records: int) -> None:
+        self.lobby_reads(self.some_trunk(data), records)
+
+    @precondition(lambda self: self.trunks)
+    @rule(data=st.data(), records=st.integers(1, 3), max_bytes=st.sampled_from([1, 10, 1000]))
+    def lobby_sends(self, data: st.DataObject, records: int, max_bytes: int) -> None:
+        self.lobby_writes(self.some_trunk(data), records, max_bytes)
+
+    @precondition(lambda self: self.trunks)
+    @rule(data=st.data(), records=st.integers(1, 5))
+    def greeter_receives(self, data: st.DataObject, records: int) -> None:
+        self.greeter_reads(self.some_trunk(data), records)
+
+    @rule(seconds=st.sampled_from([0.1, 0.4, 0.5, 1.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
+        for trunk in self.trunks:
+            trunk.holder.heard(self.now)
+            trunk.consumer.heard(self.now)
+            assert trunk.holder.wake(self.now)
+            assert trunk.consumer.wake(self.now)
+
+    # Clients
+
+    @precondition(lambda self: self.trunks)
+    @rule(data=st.data(), count=st.integers(1, 6))
+    def claim(self, data: st.DataObject, count: int) -> None:
+        self.some_trunk(data).consumer.claim(count)
+
+    @precondition(lambda self: any(trunk.consumer.held for trunk in self.trunks))
+    @rule(data=st.data())
+    def release(self, data: st.DataObject) -> None:
+        consumer = data.draw(st.sampled_from([t.consumer for t in self.trunks if t.consumer.held]))
+        consumer.release(data.draw(st.integers(0, consumer.held)))
+
+    @precondition(lambda self: self.trunks)
+    @rule(data=st.data())
+    def remember_position(self, data: st.DataObject) -> None:
+        self.positions.append(self.some_trunk(data).consumer.position())
+
+    @precondition(lambda self: self.trunks and self.positions)
+    @rule(data=st.data())
+    def resume_group(self, data: st.DataObject) -> None:
+        trunk = self.some_trunk(data)
+        position = data.draw(self.some_position())
+        trunk.groups[trunk.consumer.resume(position)] = Group([], self.number_of(position))
+
+    # Laws
+
+    @invariant()
+    def seats_are_conserved(self) -> None:
+        assert self.lobby.admission.taken == sum(trunk.holder.held for trunk in self.trunks) <= SEATS
+        for trunk in self.trunks:
+            assert trunk.consumer.held <= trunk.holder.held
+
+    @invariant()
+    def nothing_is_seen_twice_out_of_order_or_left_out_untold(self) -> None:
+        for trunk in self.trunks:
+            self.check(trunk.seen, trunk.first)
+            for group in (*trunk.groups.values(), *trunk.joined):
+                self.check(group.seen, group.first)
+
+    def teardown(self) -> None:
+        """In the end, all that is on its way arrives: every consumer has everything and every question its answer."""
+        for _ in range(3):
+            self.time_passes(1.0)
+            for trunk in self.trunks:
+                self.lobby_reads(trunk, 1000)
+                while self.lobby_writes(trunk, 1, 1000):
+                    pass
+                self.greeter_reads(trunk, 1000)
+        for trunk in self.trunks:
+            consumer = trunk.consumer
+            assert consumer.position() == Position(self.epoch, self.offset, consumer.position().digests)
+            assert consumer.held == trunk.holder.held
+            assert not trunk.groups
+            assert consumer.missed == sum(each is None for each in trunk.seen)
+            for group in trunk.joined:
+                if group.exact:
+                    assert group.first is not None
+                    assert len(group.seen) == len(self.places) - group.first
+        self.seats_are_conserved()
+        self.nothing_is_seen_twice_out_of_order_or_left_out_untold()
+
+    # How
+
+    def some_trunk(self, data: st.DataObject) -> Trunk:
+        return data.draw(st.sampled_from(self.trunks))
+
+    def some_position(self) -> st.SearchStrategy[Position]:
+        """One that a consumer had, one in any message's place, one that never was."""
+        here = [Position(epoch, offset) for epoch, offset in self.places[-20:]]
+        ahead = [Position(self.epoch, self.offset + n) for n in range(4)]
+        return st.sampled_from([*self.positions, *here, *ahead, Position(10**6, 1), Position(0, 0)])
+
+    def number_of(self, position: Position) -> int | None:
+        """Number of the message behind a position of this lobby's stream; of the next epoch's first one at an end."""
+        if position.epoch == self.epoch and position.offset > self.offset:
+            return len(self.places) + position.offset - self.offset  # if the epoch lasts so long
+        place = (position.epoch, position.offset)
+        if place in self.places:
+            return self.places.index(place)
+        later = [number for number, each in enumerate(self.places) if each[0] > position.epoch]
+        return later[0] if later else len(self.places) if position.epoch else None
+
+    def lobby_writes(self, trunk: Trunk, records: int, max_bytes: int) -> bool:
+        for _ in range(records):
+            parts = trunk.holder.take(self.now, max_bytes)
+            if parts is None:
+                return False
+            trunk.to_consumer.append(b"".join(parts))
+        return True
+
+    def lobby_reads(self, trunk: Trunk, records: int) -> None:
+        trunk.to_holder += trunk.consumer.data_to_send()
+        for _ in range(min(records, len(trunk.to_holder))):
+            trunk.holder.receive(trunk.to_holder.popleft(), self.now)
+
+    def greeter_reads(self, trunk: Trunk, records: int) -> None:
+        for _ in range(min(records, len(trunk.to_consumer))):
+            data = trunk.to_consumer.popleft()
+            record = trunk.consumer.receive(data, self.now)
+            assert record is not None
+            assert type(record) is type(decode(data))
+            if isinstance(record, Welcome):
+                trunk.first = self.number_of(Position(record.epoch, record.offset))
+            elif isinstance(record, Messages):
+                self.publish(trunk, list(numbers(record.batch)))
+            elif isinstance(record, Replay):
+                trunk.groups[record.id].seen += numbers(record.batch)
+            elif isinstance(record, Missed):
+                if record.id:
+                    trunk.groups[record.id].seen += [None] * record.count
+                else:
+                    self.publish(trunk, [None] * record.count)
+            elif isinstance(record, Resumed):
+                group = trunk.groups.pop(record.id)
+                group.exact = record.exact
+                if not record.exact:
+                    assert not group.seen
+                    assert record.reason
+                    group.first = self.number_of(Position(record.epoch, record.offset))
+                trunk.joined.append(group)
+            else:
+                assert isinstance(record, Granted | Status)
+
+    @staticmethod
+    def publish(trunk: Trunk, seen: Seen) -> None:
+        trunk.seen += seen
+        for group in trunk.joined:
+            group.seen += seen
+
+    @staticmethod
+    def check(seen: Seen, first: int | None) -> None:
+        if seen:
+            assert first is not None
+            assert all(number is None or number == first + index for index, number in enumerate(seen))
+
+
+TestTrunk = TrunkMachine.TestCase

@@ -57,6 +57,7 @@ class Poller(Generic[R]):
     Attributes:
         reading: what it answered last.
         hurried: something moves: ask more often.
+        ending: it was told to end, and no answer is nothing to log.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Poller(Generic[R]):
     ) -> None:
         self.reading: Reading[R] = Reading()
         self.hurried = True
+        self.ending = False
         self._name = name
         self._client = HttpClient(*address, timeout=POLL_TIMEOUT)
         self._path = path
@@ -104,7 +106,7 @@ class Poller(Generic[R]):
             report = self._parse((await self._client.get(self._path)).json())
         except (HttpError, ValueError, TypeError, KeyError) as error:
             last = self.reading
-            if last.silent_since is None:
+            if last.silent_since is None and not self.ending:
                 logger.warning("does not answer", extra={"child": self._name, "problem": str(error)})
             since = asked if last.silent_since is None else last.silent_since
             self.reading = Reading(last.report, last.at, since, str(error))

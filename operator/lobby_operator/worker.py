@@ -45,7 +45,8 @@ class Worker:
         runtime: that runs its lobbies.
         waiting: gives how many of its clients greeters hold without a seat.
         told: is told of each action.
-        passed: is called after each pass.
+        passed: is called in each pass, when it is planned and not yet done.
+        settings: of the planner.
 
     Attributes:
         lobby: the Lobby.
@@ -64,6 +65,7 @@ class Worker:
         waiting: Callable[[], int],
         told: Told,
         passed: Callable[[Worker], None],
+        settings: PlannerSettings | None = None,
     ) -> None:
         self.lobby = lobby
         self.spec = PlannerSpec.of(lobby)
@@ -76,7 +78,7 @@ class Worker:
         self._told = told
         self._passed = passed
         self._expected = Expectations()
-        self._settings = PlannerSettings()
+        self._settings = settings or PlannerSettings()
         self._changed = asyncio.Event()
         self._clock = asyncio.get_running_loop().time
         self._moved_at = self._clock()

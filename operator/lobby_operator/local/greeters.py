@@ -125,6 +125,9 @@ class Greeters:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for greeter in self._greeters:
+            if greeter.poller is not None:
+                greeter.poller.ending = True
         await asyncio.gather(*(each.child.stop(grace) for each in self._greeters if each.child is not None))
         await asyncio.gather(*(each.poller.close() for each in self._greeters if each.poller is not None))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from lobby_operator.local.terminal import LobbyView, Terminal, View
 from lobby_operator.local.view import Rates, events, lobby_view
 from lobby_operator.observe import Reading, waiting
 from lobby_operator.status import PathClaim, lobby_status
+from lobby_operator.wanted import PlannerSettings
 from lobby_operator.worker import Worker
 
 
@@ -182,6 +184,8 @@ class Host:
             waiting=lambda: waiting(self._greeters.readings(), name),
             told=self._told,
             passed=self._passed,
+            # More processes that start at the same time than there are cores only delay each other, and the greeters.
+            settings=PlannerSettings(max_starting=2 * (os.cpu_count() or 1)),
         )
 
     def _changed(self) -> None:

@@ -66,6 +66,12 @@ class _Process:
         self.poller: Poller[LobbyReport] | None = None
         self.tasks: set[asyncio.Task[Any]] = set()
 
+    def end(self) -> None:
+        """It is about to be told to end."""
+        self.ending = True
+        if self.poller is not None:
+            self.poller.ending = True
+
     @property
     def reading(self) -> Reading[LobbyReport]:
         return self.poller.reading if self.poller is not None else Reading()
@@ -185,7 +191,7 @@ class LocalRuntime:
         process = self._processes.get(name)
         if process is None or process.ending:
             return
-        process.ending = True
+        process.end()
         self._spawn(process, process.child.stop(END_SECONDS), "end")
         self._changed()
 
@@ -199,7 +205,7 @@ class LocalRuntime:
         self._closing = True
         processes = list(self._processes.values())
         for process in processes:
-            process.ending = True
+            process.end()
         await asyncio.gather(*(process.child.stop(grace) for process in processes))
         await asyncio.gather(*(task for process in processes for task in process.tasks))
 

@@ -12,6 +12,9 @@ from lobby_gateway.model.spec import Lobby, lobby_from_resource
 
 DEFAULT_NAME = "stream"
 DEMO_NAME = "demo"
+SPARE_SHARE = 8
+"""With small lobbies from the command line an eighth of the seats of one is kept free. The default of the resource, 64, is
+that of the default of 512 seats, and would start a dozen lobbies of 5 seats before the first client comes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,9 @@ def from_url(url: str, *, name: str, seats: int | None, option: str) -> Source:
     Raises:
         InvalidLobbyError: the URL or the name is not accepted.
     """
-    spec = {} if seats is None else {"clients": {"seats": seats}}
+    spec: dict[str, Any] = {}
+    if seats is not None:
+        spec = {"clients": {"seats": seats}, "spareSeats": max(1, seats // SPARE_SHARE)}
     return _source(schema.default_lobby(name, url, source=option, spec=spec), option)
 
 

@@ -1,0 +1,375 @@
+"""Fake origins on loopback, with the faults that real ones have; every one writes down what it was made to endure.
+
+The server is `websockets`, strict and not ours. It runs in the test's own event loop, and lobbies in this process or in
+others connect to it. Messages are sent by the test (`send`, `send_raw`), or by a clock (`ticking`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import http
+import json
+import socket
+import ssl
+import struct
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import trustme
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+from websockets.frames import Opcode
+from websockets.http11 import Request, Response
+from websockets.typing import Subprotocol
+
+DEADLINE = 10.0
+
+
+@dataclass(slots=True, kw_only=True)
+class Seen:
+    """What an origin saw of one connection.
+
+    Attributes:
+        path: of the request, with the query.
+        headers: of the request, names in lower case.
+        offered: subprotocols.
+        opened_at: `time.monotonic()` of the end of the handshake.
+        messages: that came, in order.
+        pings: that came.
+        closed: it is gone.
+        close_code: in the close frame that came; None if none came.
+        close_reason: the same.
+        server: the connection itself.
+    """
+
+    path: str
+    headers: dict[str, str]
+    offered: tuple[str, ...]
+    opened_at: float
+    messages: list[str | bytes] = field(default_factory=list)
+    pings: int = 0
+    closed: bool = False
+    close_code: int | None = None
+    close_reason: str = ""
+    server: ServerConnection = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """An answer to the handshake other than 101."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...] = ()
+    body: str = "no"
+
+
+class _Connection(ServerConnection):
+    """Counts pings, which `websockets` answers without a word."""
+
+    seen: Seen | None = None
+    changed: asyncio.Event | None = None
+
+    def process_event(self, event: Any) -> None:
+        if self.seen is not None and self.changed is not None and getattr(event, "opcode", None) is Opcode.PING:
+            self.seen.pings += 1
+            self.changed.set()
+        super().process_event(event)
+
+
+Behaviour = Callable[["FakeOrigin", Seen], Awaitable[None]]
+
+
+class FakeOrigin:
+    """An origin; use it as an async context manager.
+
+    Attributes:
+        seen: connections whose handshake succeeded, in order.
+        attempts: `time.monotonic()` of each handshake that came, refused ones too.
+        most_open: most connections that were open at the same time.
+        refuse: how handshakes are answered from now on; None: they succeed.
+        on_open: is awaited with each new connection, before its messages are read.
+        on_message: text to answer a message with; None for none.
+    """
+
+    def __init__(
+        self,
+        *,
+        refuse: Refuse | None = None,
+        on_open: Behaviour | None = None,
+        on_message: Callable[[str | bytes], Iterable[str]] | None = None,
+        subprotocols: Sequence[str] = (),
+        tls: ssl.SSLContext | None = None,
+        port: int = 0,
+    ) -> None:
+        self.seen: list[Seen] = []
+        self.attempts: list[float] = []
+        self.most_open = 0
+        self.refuse = refuse
+        self.on_open = on_open
+        self.on_message = on_message
+        self._subprotocols = [Subprotocol(each) for each in subprotocols] or None
+        self._tls = tls
+        self._port = port
+        self._server: Server | None = None
+        self._changed = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        await self.start_again_on_same_port()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    @property
+    def url(self) -> str:
+        """Where it is, by name, since certificates have names."""
+        return f"{'wss' if self._tls else 'ws'}://localhost:{self.port}/"
+
+    @property
+    def port(self) -> int:
+        """Where it listens, or did before `stop`."""
+        assert self._port, "the origin was not started"
+        return self._port
+
+    @property
+    def open(self) -> list[Seen]:
+        """Connections that are open now."""
+        return [each for each in self.seen if not each.closed]
+
+    # What it does
+
+    async def send(self, *messages: str | bytes) -> None:
+        """Sends messages to every open connection."""
+        for each in self.open:
+            with contextlib.suppress(ConnectionClosed):
+                for message in messages:
+                    await each.server.send(message)
+
+    def send_raw(self, data: bytes) -> None:
+        """Sends bytes to every open connection, in one write if the socket takes them."""
+        for each in self.open:
+            each.server.transport.write(data)
+
+    async def close_connections(self, code: int = 1000, reason: str = "") -> None:
+        """Closes every open connection with a close frame."""
+        await asyncio.gather(*(each.server.close(code, reason) for each in self.open))
+
+    def kill_connections(self) -> None:
+        """Resets every open TCP connection, as a crashed machine behind a NAT does."""
+        for each in self.open:
+            reset(each.server)
+
+    def end_connections(self) -> None:
+        """Ends every open TCP connection without a close frame, as a process that crashes does."""
+        for each in self.open:
+            each.server.transport.abort()
+
+    def go_silent(self) -> None:
+        """Reads and answers nothing any more on the open connections, not even pings."""
+        for each in self.open:
+            each.server.transport.pause_reading()
+
+    async def stop(self) -> None:
+        """Ends all connections and the port: whoever connects now is refused by the kernel."""
+        if self._server is None:
+            return
+        server, self._server = self._server, None
+        server.close(close_connections=False)
+        self.end_connections()
+        await server.wait_closed()
+
+    async def start_again_on_same_port(self) -> None:
+        """Listens (again)."""
+        assert self._server is None, "the origin is running"
+        self._server = await serve(
+            self._handle,
+            "127.0.0.1",
+            self._port,
+            ssl=self._tls,
+            subprotocols=self._subprotocols,
+            process_request=self._process_request,
+            create_connection=_Connection,
+            ping_interval=None,
+            close_timeout=DEADLINE,
+            max_size=None,
+        )
+        self._port = next(iter(self._server.sockets)).getsockname()[1]
+
+    # What it saw
+
+    async def until(self, look: Callable[[], Any], *, deadline: float = DEADLINE) -> None:
+        """Waits until what happens here makes `look` true.
+
+        Raises:
+            TimeoutError: it did not within `deadline` seconds.
+        """
+        async with asyncio.timeout(deadline):
+            while not look():
+                self._changed.clear()
+                await self._changed.wait()
+
+    async def until_open(self, count: int = 1, *, deadline: float = DEADLINE) -> Seen:
+        """Waits until `count` connections are open; returns the newest."""
+        await self.until(lambda: len(self.open) == count, deadline=deadline)
+        return self.open[-1]
+
+    async def until_seen(self, count: int, *, deadline: float = DEADLINE) -> Seen:
+        """Waits until there have been `count` connections; returns that one."""
+        await self.until(lambda: len(self.seen) >= count, deadline=deadline)
+        return self.seen[count - 1]
+
+    async def until_closed(self, seen: Seen, *, deadline: float = DEADLINE) -> Seen:
+        """Waits until a connection is gone."""
+        await self.until(lambda: seen.closed, deadline=deadline)
+        return seen
+
+    async def until_attempts(self, count: int, *, deadline: float = DEADLINE) -> None:
+        """Waits until `count` handshakes came."""
+        await self.until(lambda: len(self.attempts) >= count, deadline=deadline)
+
+    def shortest_wait(self) -> float:
+        """Seconds between the two closest attempts: whether it was hammered."""
+        return min(b - a for a, b in zip(self.attempts, self.attempts[1:], strict=False))
+
+    def _process_request(self, connection: ServerConnection, _request: Request) -> Response | None:
+        self.attempts.append(time.monotonic())
+        self._changed.set()
+        if self.refuse is None:
+            return None
+        response = connection.respond(http.HTTPStatus(self.refuse.status), self.refuse.body)
+        for name, value in self.refuse.headers:
+            response.headers[name] = value
+        return response
+
+    async def _handle(self, connection: ServerConnection) -> None:
+        request = connection.request
+        assert request is not None
+        seen = Seen(
+            path=request.path,
+            headers={name.lower(): value for name, value in request.headers.raw_items()},
+            offered=tuple(
+                part.strip() for each in request.headers.get_all("Sec-WebSocket-Protocol") for part in each.split(",")
+            ),
+            opened_at=time.monotonic(),
+            server=connection,
+        )
+        assert isinstance(connection, _Connection)
+        connection.seen, connection.changed = seen, self._changed
+        self.seen.append(seen)
+        self.most_open = max(self.most_open, len(self.open))
+        self._changed.set()
+        try:
+            if self.on_open is not None:
+                await self.on_open(self, seen)
+            await self._read(seen)
+        except ConnectionClosed:
+            pass
+        finally:
+            await connection.wait_closed()
+            received = connection.protocol.close_rcvd
+            if received is not None:
+                seen.close_code, seen.close_reason = received.code, received.reason
+            seen.closed = True
+            self._changed.set()
+
+    async def _read(self, seen: Seen) -> None:
+        async for message in seen.server:
+            seen.messages.append(message)
+            for answer in self.on_message(message) if self.on_message is not None else ():
+                await seen.server.send(answer)
+            self._changed.set()
+
+
+@contextlib.asynccontextmanager
+async def ticking(origin: FakeOrigin, *, interval: float = 0.01) -> AsyncIterator[None]:
+    """Meanwhile the origin sends `{"sequence": 1}`, 2, … to whoever is connected, the same to everyone."""
+
+    async def tick() -> None:
+        sequence = 0
+        while True:
+            sequence += 1
+            await origin.send(json.dumps({"sequence": sequence}))
+            await asyncio.sleep(interval)
+
+    task = asyncio.create_task(tick())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+def reset(server: ServerConnection) -> None:
+    """Ends a TCP connection with RST."""
+    sock: socket.socket = server.transport.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    server.transport.abort()
+
+
+# Bytes of frames as a server sends them, right and wrong; `websockets` itself would not send the wrong ones.
+
+
+def raw_frame(opcode: int, payload: bytes, *, fin: bool = True) -> bytes:
+    """A frame, without a mask (RFC 6455 §5.2)."""
+    first = (0x80 if fin else 0) | opcode
+    if len(payload) < 126:
+        return bytes((first, len(payload))) + payload
+    if len(payload) < 1 << 16:
+        return struct.pack("!BBH", first, 126, len(payload)) + payload
+    return struct.pack("!BBQ", first, 127, len(payload)) + payload
+
+
+def fragmented(*parts: bytes, opcode: int = 1) -> bytes:
+    """A message in as many frames as there are parts (RFC 6455 §5.4)."""
+    last = len(parts) - 1
+    return b"".join(raw_frame(0 if i else opcode, part, fin=i == last) for i, part in enumerate(parts))
+
+
+INVALID_UTF8 = raw_frame(1, b"\xff\xfe")
+MASKED = bytes((0x81, 0x81, 0, 0, 0, 0)) + b"x"
+
+
+# Whom nobody trusts
+
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """A certificate authority of the test's own.
+
+    Attributes:
+        ca_pem: its certificate.
+        server: the context of an origin with a certificate for `localhost`.
+        certificate_pem: of a client.
+        key_pem: the key to that.
+    """
+
+    ca_pem: str
+    server: ssl.SSLContext
+    certificate_pem: str
+    key_pem: str
+
+
+def authority(*names: str, ask_client: bool = False) -> Authority:
+    """A new authority, and an origin's certificate for `names` (`localhost` if there are none).
+
+    Args:
+        names: of the origin.
+        ask_client: the origin wants a certificate of the client's.
+    """
+    ca = trustme.CA()
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca.issue_cert(*(names or ("localhost",))).configure_cert(server)
+    if ask_client:
+        server.verify_mode = ssl.CERT_REQUIRED
+        ca.configure_trust(server)
+    client = ca.issue_cert("lobby@example.com")
+    return Authority(
+        ca_pem=ca.cert_pem.bytes().decode(),
+        server=server,
+        certificate_pem="".join(each.bytes().decode() for each in client.cert_chain_pems),
+        key_pem=client.private_key_pem.bytes().decode(),
+    )

@@ -36,8 +36,8 @@ class TrunkHolderConnection:
     """
 
     __slots__ = (
-        "_answered", "_closing", "_deadline", "_fd", "_forward", "_loop", "_on_closed", "_parser", "_pong", "_rest", "_sock",
-        "_timer", "holder",
+        "_answered", "_closing", "_deadline", "_deaf", "_fd", "_forward", "_loop", "_on_closed", "_parser", "_pong", "_rest",
+        "_sock", "_timer", "holder",
     )  # fmt: skip
 
     def __init__(
@@ -74,7 +74,10 @@ class TrunkHolderConnection:
         self._rest: memoryview | None = None  # of what the socket did not take; nothing else goes out before it
         self._pong: bytes | None = None  # a whole frame that waits for room
         self._closing: bytes | None = None  # our close frame, once nothing else is to go out
-        self._answered = False  # the peer's close frame came (or will not): the socket is closed when ours is out
+        self._answered = False  # the peer's close frame came: the socket is closed when ours is out
+        self._deaf = (
+            False  # the peer broke RFC 6455, so no close frame of it will be seen: only its end of the connection
+        )
         self._deadline: asyncio.TimerHandle | None = None
         loop.add_reader(self._fd, self._readable)
         self._timer = loop.call_at(holder.wake_at, self._time_passed)
@@ -182,8 +185,16 @@ class TrunkHolderConnection:
     def _send_close(self) -> None:
         """Sends our close frame; when it is out and answered, the server closes the TCP connection first (§7.1.1)."""
         data, self._closing = self._closing, b""
-        if (not data or self._send(data, b"")) and self._answered:
+        if data and not self._send(data, b""):
+            return  # we come here again when it is out
+        if self._answered:
             self.abort()
+        elif self._deaf:
+            # Closing a socket with unread bytes would be a reset, and lose the close frame: only our half is closed.
+            try:
+                self._sock.shutdown(socket.SHUT_WR)
+            except OSError as error:
+                self._lost(error)
 
     # What comes in
 
@@ -216,6 +227,7 @@ class TrunkHolderConnection:
             elif isinstance(event, Ping):
                 self._pong = frame(Opcode.PONG, event.payload)  # of several, the latest (RFC 6455 §5.5.3)
             elif isinstance(event, Violation):
+                self._deaf = True
                 self._broken(event.code, event.reason)
                 return
         self.wake()

@@ -28,9 +28,12 @@ Headers = Iterable[tuple[str, str]]
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 §1.3
 _END = b"\r\n\r\n"
 _MAX_HEADERS = 128  # Apache's limit is 100, Tomcat's 100, Go's and nginx's are in bytes only
-_ONLY_ONCE = frozenset(
-    {"authorization", "content-length", "host", "origin", "sec-websocket-key", "sec-websocket-version"},
-)
+_ONLY_ONCE = {
+    name.lower(): name
+    for name in (
+        "Authorization", "Content-Length", "Host", "Origin", "Sec-WebSocket-Key", "Sec-WebSocket-Version",
+    )
+}  # fmt: skip
 
 # What may stand in a request head at all: tab, CR, LF, visible ASCII, space, and obs-text (RFC 9110 §5.5).
 _HEAD_BYTES = bytes((9, 10, 13, *range(32, 127), *range(128, 256)))
@@ -207,7 +210,7 @@ def _parse_headers(lines: list[str]) -> dict[str, str]:
         if name not in headers:
             headers[name] = value
         elif name in _ONLY_ONCE:
-            _bad(f"There is more than one {name.title()} header.")
+            _bad(f"There is more than one {_ONLY_ONCE[name]} header.")
         else:
             headers[name] += f"; {value}" if name == "cookie" else f", {value}"
     return headers

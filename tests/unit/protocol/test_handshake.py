@@ -242,7 +242,8 @@ def test_host_that_is_none(host: str) -> None:
     ["host: lobby.example:8000", f"sec-websocket-key: {KEY}", "Sec-WebSocket-Version: 13", "SEC-WEBSOCKET-VERSION: 8"],
 )
 def test_header_that_may_stand_only_once(line: str) -> None:
-    refused(head(line), close_codes.BAD_REQUEST, "more than one", line.partition(":")[0].title())
+    name = next(name for name in UPGRADE if name.lower() == line.partition(":")[0].lower())
+    refused(head(line), close_codes.BAD_REQUEST, f"more than one {name} header")
 
 
 @pytest.mark.parametrize("name", ["Origin", "Content-Length", "Authorization"])

@@ -12,11 +12,19 @@ from dataclasses import dataclass
 from enum import IntEnum
 from struct import Struct
 from struct import error as struct_error
-from typing import Any, ClassVar, Final, NamedTuple, Self
+from typing import Final, NamedTuple, Self
 
 from lobby_gateway.errors import LobbyGatewayError
-from lobby_gateway.model.position import DIGESTS_KEPT, NO_EPOCH, Position
+from lobby_gateway.model.position import NO_EPOCH, Position
 from lobby_gateway.protocol.frames import Batch, Opcode
+from lobby_gateway.protocol.trunk_wire import (
+    WireRecord,
+    decode_frames,
+    decode_position,
+    decode_text,
+    encode_position,
+    encode_text,
+)
 
 SUBPROTOCOL: Final = "lobby-trunk.v1"
 PATH: Final = "/trunk"
@@ -75,36 +83,11 @@ class Place(NamedTuple):
         return (offset == self.offset) if epoch == self.epoch else (offset == 0 or self.epoch == NO_EPOCH)
 
 
-class _Record:
-    """A record whose fields are all fixed in size, in the order in which they are declared."""
-
-    __slots__: tuple[str, ...] = ()
-    TYPE: ClassVar[Type]
-    LAYOUT: ClassVar[Struct]  # type and flags included
-
-    def encode(self) -> bytes:
-        """The record's bytes."""
-        return self._head(*(getattr(self, each) for each in self.__slots__))
-
-    @classmethod
-    def decode(cls, view: memoryview) -> Self:
-        """Reads a record of this type; raises what `decode` turns into `TrunkError`."""
-        return cls(*cls._fields(view))
-
-    @classmethod
-    def _head(cls, *fields: object) -> bytes:
-        return cls.LAYOUT.pack(cls.TYPE, 0, *fields)
-
-    @classmethod
-    def _fields(cls, view: memoryview) -> tuple[Any, ...]:
-        return cls.LAYOUT.unpack_from(view)[2:]
-
-
 # From the consumer
 
 
 @dataclass(frozen=True, slots=True)
-class Hello(_Record):
+class Hello(WireRecord):
     """The first record of a consumer.
 
     Attributes:
@@ -122,19 +105,19 @@ class Hello(_Record):
 
     def encode(self) -> bytes:
         """The record's bytes."""
-        position = b"" if self.position is None else _encode_position(self.position)
-        return self._head(self.replay, self.position is not None) + _encode_text(self.name) + position
+        position = b"" if self.position is None else encode_position(self.position)
+        return self._head(self.replay, self.position is not None) + encode_text(self.name) + position
 
     @classmethod
     def decode(cls, view: memoryview) -> Self:
         """Reads a record of this type."""
         replay, has_position = cls._fields(view)
-        name, end = _decode_text(view, cls.LAYOUT.size)
-        return cls(name, replay, _decode_position(view, end) if has_position else None)
+        name, end = decode_text(view, cls.LAYOUT.size)
+        return cls(name, replay, decode_position(view, end) if has_position else None)
 
 
 @dataclass(frozen=True, slots=True)
-class Claim(_Record):
+class Claim(WireRecord):
     """Seats are wanted; answered by GRANTED with the same id."""
 
     TYPE = Type.CLAIM
@@ -145,7 +128,7 @@ class Claim(_Record):
 
 
 @dataclass(frozen=True, slots=True)
-class Release(_Record):
+class Release(WireRecord):
     """Seats are given back."""
 
     TYPE = Type.RELEASE
@@ -155,7 +138,7 @@ class Release(_Record):
 
 
 @dataclass(frozen=True, slots=True)
-class Forward(_Record):
+class Forward(WireRecord):
     """A client's message to the origin. `opcode` is TEXT or BINARY."""
 
     TYPE = Type.FORWARD
@@ -178,7 +161,7 @@ class Forward(_Record):
 
 
 @dataclass(frozen=True, slots=True)
-class Resume(_Record):
+class Resume(WireRecord):
     """A group of clients joins the stream behind a position; answered by RESUMED with the same id (from 1 on)."""
 
     TYPE = Type.RESUME
@@ -189,7 +172,7 @@ class Resume(_Record):
 
     def encode(self) -> bytes:
         """The record's bytes."""
-        return self._head(self.id) + _encode_position(self.position)
+        return self._head(self.id) + encode_position(self.position)
 
     @classmethod
     def decode(cls, view: memoryview) -> Self:
@@ -197,11 +180,11 @@ class Resume(_Record):
         (group,) = cls._fields(view)
         if group == STREAM:
             raise ValueError("group 0 is the stream itself; accepted: from 1 on")
-        return cls(group, _decode_position(view, cls.LAYOUT.size))
+        return cls(group, decode_position(view, cls.LAYOUT.size))
 
 
 @dataclass(frozen=True, slots=True)
-class Heartbeat(_Record):
+class Heartbeat(WireRecord):
     """The consumer lives."""
 
     TYPE = Type.HEARTBEAT
@@ -212,7 +195,7 @@ class Heartbeat(_Record):
 
 
 @dataclass(frozen=True, slots=True)
-class Welcome(_Record):
+class Welcome(WireRecord):
     """The first record of a holder.
 
     Attributes:
@@ -241,18 +224,18 @@ class Welcome(_Record):
     def encode(self) -> bytes:
         """The record's bytes."""
         *fields, lobby = (getattr(self, name) for name in self.__slots__)
-        return self._head(*fields) + _encode_text(lobby)
+        return self._head(*fields) + encode_text(lobby)
 
     @classmethod
     def decode(cls, view: memoryview) -> Self:
         """Reads a record of this type."""
         exact, reason, origin_connected, seats, free, epoch, offset = cls._fields(view)
-        lobby, _ = _decode_text(view, cls.LAYOUT.size)
+        lobby, _ = decode_text(view, cls.LAYOUT.size)
         return cls(exact, reason, origin_connected, seats, free, epoch, offset, lobby)
 
 
 @dataclass(frozen=True, slots=True)
-class Messages(_Record):
+class Messages(WireRecord):
     """Messages of the stream: whole server frames, as they came from the origin. `offset` is that of the first.
 
     On the wire the count of messages stands before their frames.
@@ -278,11 +261,11 @@ class Messages(_Record):
     def decode(cls, view: memoryview) -> Self:
         """Reads a record of this type."""
         epoch, offset, count = cls._fields(view)
-        return cls(epoch, offset, _decode_frames(view[cls.LAYOUT.size :], offset, count))
+        return cls(epoch, offset, decode_frames(view[cls.LAYOUT.size :], offset, count))
 
 
 @dataclass(frozen=True, slots=True)
-class Granted(_Record):
+class Granted(WireRecord):
     """The answer to CLAIM.
 
     Attributes:
@@ -302,7 +285,7 @@ class Granted(_Record):
 
 
 @dataclass(frozen=True, slots=True)
-class Resumed(_Record):
+class Resumed(WireRecord):
     """The answer to RESUME, at the place of the stream where the group joins it: what it lacked came before, by REPLAY.
 
     Attributes:
@@ -324,7 +307,7 @@ class Resumed(_Record):
 
 
 @dataclass(frozen=True, slots=True)
-class Replay(_Record):
+class Replay(WireRecord):
     """Messages for one group only, from its position to the place where it joins the stream; laid out as `Messages`."""
 
     TYPE = Type.REPLAY
@@ -348,11 +331,11 @@ class Replay(_Record):
     def decode(cls, view: memoryview) -> Self:
         """Reads a record of this type."""
         group, epoch, offset, count = cls._fields(view)
-        return cls(group, epoch, offset, _decode_frames(view[cls.LAYOUT.size :], offset, count))
+        return cls(group, epoch, offset, decode_frames(view[cls.LAYOUT.size :], offset, count))
 
 
 @dataclass(frozen=True, slots=True)
-class Missed(_Record):
+class Missed(WireRecord):
     """Messages that will not come: they were evicted before they could be sent, since the consumer was slow.
 
     Attributes:
@@ -376,7 +359,7 @@ class Missed(_Record):
 
 
 @dataclass(frozen=True, slots=True)
-class Status(_Record):
+class Status(WireRecord):
     """The holder lives. Sent every half second, and at once when its origin comes or goes.
 
     Attributes:
@@ -398,7 +381,7 @@ class Status(_Record):
 
 
 @dataclass(frozen=True, slots=True)
-class Move(_Record):
+class Move(WireRecord):
     """This lobby drains or stops: take seats elsewhere, spread over `within_ms` milliseconds.
 
     Attributes:
@@ -440,42 +423,3 @@ def decode(data: bytes | memoryview) -> Record | None:
         return decoder(view)
     except (struct_error, ValueError) as error:
         raise TrunkError(f"{Type(view[0]).name}: {error}") from error
-
-
-_POSITION = Struct("!QQB")
-
-
-def _encode_position(position: Position) -> bytes:
-    digests = position.digests
-    head = _POSITION.pack(position.epoch, position.offset, len(digests))
-    return head + b"".join(each.to_bytes(8, "big") for each in digests)
-
-
-def _decode_position(view: memoryview, at: int) -> Position:
-    epoch, offset, count = _POSITION.unpack_from(view, at)
-    if count > DIGESTS_KEPT:
-        raise ValueError(f"{count} digests; accepted: at most {DIGESTS_KEPT}")
-    return Position(epoch, offset, Struct(f"!{count}Q").unpack_from(view, at + _POSITION.size))
-
-
-def _encode_text(text: str) -> bytes:
-    data = text.encode()
-    if len(data) > 255:
-        raise ValueError(f"{text[:40]!r}... is too long; accepted: at most 255 bytes of UTF-8")
-    return bytes((len(data),)) + data
-
-
-def _decode_text(view: memoryview, at: int) -> tuple[str, int]:
-    end = at + 1 + view[at] if at < len(view) else len(view) + 1
-    if end > len(view):
-        raise ValueError("the name is cut off")
-    return str(view[at + 1 : end], "utf-8"), end
-
-
-def _decode_frames(view: memoryview, offset: int, count: int) -> Batch:
-    batch = Batch.scan(bytes(view))
-    if len(batch) != count or not count:
-        raise ValueError(f"{count} messages are said to follow, {len(batch)} do")
-    if offset + count >= 1 << 64:
-        raise ValueError(f"offset {offset} is too large for {count} messages")
-    return batch

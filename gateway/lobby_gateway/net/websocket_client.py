@@ -292,4 +292,6 @@ def explain(error: OSError, host: str = "") -> str:
     numbers = re.findall(r"\[Errno (\d+)\]", str(error)) if error.errno is None else [error.errno]
     if numbers:
         return os.strerror(int(numbers[-1])).lower()
-    return "connection reset" if isinstance(error, ConnectionResetError) else str(error) or type(error).__name__
+    if isinstance(error, ConnectionResetError):  # asyncio's own, without a number
+        return "the connection was closed during the TLS handshake"
+    return str(error) or type(error).__name__

@@ -26,6 +26,7 @@ def test_forwarded_messages_reach_the_origin_whole_and_in_order(tmp_path: Path, 
             ):
                 first, second = await swarm.connect_all(2)
                 seen = await origin.until_open(1)
+                await up.until_origin("Connected")
                 sent: list[str | bytes] = ["hello", b"\x00\xff", "", "€ 🦊", "x" * 60000]
                 for message in sent:
                     first.send(message)

@@ -43,7 +43,7 @@ def test_admin_port_tells_lobbies_and_metrics() -> None:
             await swarm.connect_all(3)
             await up.until_clients(3)
             (lobby,) = await up.lobbies()
-            assert lobby["kind"] == "Lobby"
+            assert lobby["spec"]["clients"]["seats"] == 512
             assert up.url.endswith(f"/{lobby['metadata']['name']}")
             (entry,) = lobby["status"]["open"]
             assert entry["name"] == lobby["status"]["latest"]["name"]

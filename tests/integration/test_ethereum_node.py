@@ -16,7 +16,7 @@ from tests.support.waiting import until
 
 CLIENTS = 1100
 SUBSCRIBE = '{"jsonrpc":"2.0","id":1,"method":"eth_subscribe","params":["newHeads"]}'
-ON_CONNECT = [{"send": SUBSCRIBE}, {"expect": {"json": {"/id": 1, "/result": "0x1"}}}]
+ON_CONNECT = [{"send": SUBSCRIBE}, {"expect": {"json": {"/id": 1}}}]
 
 pytestmark = pytest.mark.skipif(bool(npm_tools.why_not("ganache")), reason=npm_tools.why_not("ganache"))
 
@@ -31,7 +31,7 @@ def heads(client: Client) -> dict[int, dict[str, Any]]:
 def test_1100_clients_over_three_lobbies_get_every_head_of_three_connections(tmp_path: Path) -> None:
     async def main() -> None:
         async with npm_tools.ethereum_node(block_seconds=1) as node:
-            file = lobby_file(tmp_path / "heads.yaml", lobby_resource("heads", node.url, origin_onConnect=ON_CONNECT))
+            file = lobby_file(tmp_path, lobby_resource("heads", node.url, origin_onConnect=ON_CONNECT))
             async with lobby_up("-f", file) as up, Swarm(up.url, sequence=by_block, keep=64) as swarm:
                 await swarm.connect_all(CLIENTS)
                 reports = await up.until_clients(CLIENTS)

@@ -28,6 +28,7 @@ def test_clients_go_on_elsewhere_and_new_ones_get_in(tmp_path: Path, number: sig
                 Swarm(up.url) as late,
             ):
                 await swarm.connect_all(CLIENTS)
+                await up.until_ready(3)
                 reports = await up.until_clients(CLIENTS)
                 assert sum(report["seats"] for report in reports.values()) >= CLIENTS + SEATS, summary(reports)
                 await swarm.each_has(10)

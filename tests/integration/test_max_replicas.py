@@ -14,8 +14,11 @@ from tests.support.up import lobby_file, lobby_resource, lobby_up
 def test_503_with_retry_after_then_in_again_when_a_seat_is_free(tmp_path: Path) -> None:
     async def main() -> None:
         async with ticker() as origin:
-            resource = lobby_resource("prices", origin.url, clients_seats=5, maxReplicas=2, spareSeats=0, waitSeconds=1)
+            resource = lobby_resource(
+                "prices", origin.url, clients_seats=5, replicas=2, maxReplicas=2, spareSeats=0, waitSeconds=1
+            )
             async with lobby_up("-f", lobby_file(tmp_path, resource)) as up, Swarm(up.url) as swarm:
+                await up.until_ready(2)
                 clients = await swarm.connect_all(10)
                 late = await swarm.connect(3)
                 for client in late:

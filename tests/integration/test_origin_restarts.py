@@ -9,19 +9,11 @@ import pytest
 from tests.support.sockets import run
 from tests.support.swarm import Swarm
 from tests.support.ticker import ticker
-from tests.support.up import LobbyUp, lobby_file, lobby_resource, lobby_up
+from tests.support.up import lobby_file, lobby_resource, lobby_up
 from tests.support.waiting import until
 
 CLIENTS = 600
 FAST = {"minMilliseconds": 50, "maxMilliseconds": 500}
-
-
-async def until_not_connected(up: LobbyUp) -> None:
-    async def look() -> bool:
-        reports = await up.reports()
-        return all(report["origin"]["state"] in {"Waiting", "Connecting"} for report in reports.values())
-
-    await until(look, describe="no lobby thinks that the origin is there", every=0.1)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "closed in order"])
@@ -36,7 +28,7 @@ def test_clients_stay_and_the_stream_resumes(tmp_path: Path, number: signal.Sign
                 await until(lambda: origin.connections == 2, describe=lambda: f"{origin.connections} connections")
 
                 await origin.process.stop(number)
-                await until_not_connected(up)
+                await up.until_origin("Waiting", "Connecting")
                 assert len(swarm.open) == CLIENTS, swarm.summary()
                 swarm.begin_stream()
 

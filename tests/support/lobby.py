@@ -17,10 +17,11 @@ from tests.support import web
 from tests.support.processes import Process, running
 from tests.support.waiting import until
 
-from lobby_gateway.model.schema import validate_and_default
+from lobby_gateway.model.schema import crd, validate_and_default
 from lobby_gateway.model.token import Purpose, key_from_hex, sign
 
 TOKEN_SECONDS = 60.0
+crd()  # is read from its file now, and not later on an event loop
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

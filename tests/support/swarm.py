@@ -75,7 +75,8 @@ class Client(asyncio.Protocol):
         self._protocol: ClientProtocol
         self._transport: asyncio.Transport | None = None
         self._answered: asyncio.Future[None] | None = None
-        self.ended = asyncio.Event()
+        self._lost = asyncio.Event()  # the latest of its connections
+        self.ended = asyncio.Event()  # it itself: no more redirects follow
 
     @property
     def is_open(self) -> bool:
@@ -119,6 +120,7 @@ class Client(asyncio.Protocol):
             await self._connect_once()
             if not (self.status == 307 and self._swarm.follow_redirects):
                 return
+            await self._lost.wait()
             location = urljoin(self.url.replace("ws", "http", 1), self.headers["Location"])
             self.url = location.replace("http", "ws", 1)
         raise AssertionError(f"more than {MAX_REDIRECTS} redirects, the last to {self.url}")
@@ -156,6 +158,7 @@ class Client(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         uri = parse_uri(self.url)
         self._protocol = self._swarm.protocol(self.url)
+        self._lost = asyncio.Event()
         self._answered = loop.create_future()
         self.status = None
         try:
@@ -192,6 +195,7 @@ class Client(asyncio.Protocol):
             self._answered.set_result(None)
         if self.status == 101 and self.close_code is None:
             self.close_code, self.close_reason = 1006, str(exc or "")
+        self._lost.set()
         if self.status != 307 or not self._swarm.follow_redirects:
             self.ended.set()
 

@@ -101,7 +101,7 @@ class LobbyUp:
                 answer = await web.get(f"{address}/healthz")
                 if answer.status == 200 and answer.body == b"ok\n":
                     return address
-        raise AssertionError(f"process {pid} has no admin port: {self.process.tail()}")
+        raise LookupError(f"process {pid} has no admin port (yet): {self.process.tail()}")
 
     async def seats(self, name: str) -> dict[str, Any]:
         """What a lobby says of itself on `/seats`."""
@@ -121,13 +121,24 @@ class LobbyUp:
             nonlocal seen
             try:
                 seen = await self.reports()
-            except (OSError, KeyError, FileNotFoundError):
-                return False  # a lobby ended while it was asked
+            except (OSError, LookupError):
+                return False  # a lobby ended while it was asked, or does not listen yet
             taken: int = sum(report["clients"] for report in seen.values())
             return taken == count
 
         await until(look, deadline=deadline, every=0.1, describe=lambda: f"{count} seats taken; {summary(seen)}")
         return seen
+
+    async def until_origin(self, *states: str, deadline: float = 20.0) -> None:
+        """Waits until the origin connection of each lobby is in one of these states."""
+        seen: dict[str, dict[str, Any]] = {}
+
+        async def look() -> bool:
+            nonlocal seen
+            seen = await self.reports()
+            return all(report["origin"]["state"] in states for report in seen.values())
+
+        await until(look, deadline=deadline, every=0.1, describe=lambda: f"origin {states}; {summary(seen)}")
 
     async def until_lobbies(self, count: int, *, deadline: float = 20.0) -> dict[str, Found]:
         """Waits until so many lobbies run."""
@@ -154,6 +165,15 @@ class LobbyUp:
     async def until_gone(self, pid: int, *, deadline: float = 20.0) -> None:
         """Waits until one of its processes is gone."""
         await until(lambda: proc.process(pid) is None, deadline=deadline, describe=f"process {pid} is still there")
+
+    async def until_ready(self, count: int, *, deadline: float = 20.0) -> None:
+        """Waits until so many lobbies of the only Lobby are ready, full ones too."""
+
+        async def look() -> bool:
+            ready: int = (await self.status()).get("readyReplicas", 0)
+            return ready == count
+
+        await until(look, deadline=deadline, describe=lambda: f"{count} ready lobbies; {self.process.tail()}")
 
     def kill(self, pid: int, number: signal.Signals = signal.SIGKILL) -> None:
         """Sends a signal to one of its processes, and to no other."""

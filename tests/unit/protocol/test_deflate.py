@@ -101,6 +101,7 @@ def test_message_is_deflated(size: int, opcode: Opcode) -> None:
     assert batch.data[0] == 0x80 | 0x40 | opcode
     assert len(batch.data) < size
     assert inflated(batch.payload(0)) == JSON[:size]
+    assert not bytes(batch.payload(0)).endswith(TAIL)
 
 
 def test_each_message_stands_alone() -> None:
@@ -138,6 +139,9 @@ def test_repetition_over_the_whole_window_is_found() -> None:
         deflated = deflate_batch(Batch.of([frame(Opcode.BINARY, part + part)]))
         assert len(deflated.data) < size + size // 8 + 40
         assert inflated(deflated.payload(0)) == part + part
+    part = os.urandom(200)  # and zlib looks back by its window less 262 bytes
+    deflated = deflate_batch(Batch.of([frame(Opcode.BINARY, part + os.urandom(620) + part)]))
+    assert len(deflated.data) < 900
 
 
 def test_message_larger_than_the_window_is_deflated() -> None:

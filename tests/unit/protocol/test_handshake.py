@@ -112,8 +112,11 @@ def test_lines_of_one_name_are_joined() -> None:
 
 
 def test_header_value_may_be_any_text() -> None:
-    request = parsed(head("X-Latin: grün", "X-Colons: a:b:c", "X-Empty:", "!#$%&'*+-.^_`|~9: token"))
+    request = parsed(
+        head("X-Spaces: \xa0a\x85\t", "X-Latin: grün", "X-Colons: a:b:c", "X-Empty:", "!#$%&'*+-.^_`|~9: token")
+    )
     assert request.headers["x-latin"] == "grün"
+    assert request.headers["x-spaces"] == "\xa0a\x85"  # white space of Unicode, not of HTTP
     assert request.headers["x-colons"] == "a:b:c"
     assert request.headers["x-empty"] == ""
     assert request.headers["!#$%&'*+-.^_`|~9"] == "token"

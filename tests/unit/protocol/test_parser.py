@@ -208,6 +208,15 @@ def test_message_that_is_not_utf8_ends_the_batch_before_it() -> None:
     assert len(events[0].ends) == 4
 
 
+@pytest.mark.parametrize("cut", [1, 2, 3, 5])
+@pytest.mark.parametrize("last", [raw_frame(FIN | BINARY, b"\xff" * 200), raw_frame(FIN | TEXT, b"\xc3\xa9" * 100)])
+def test_texts_are_checked_without_the_frame_that_is_not_whole(last: bytes, cut: int) -> None:
+    whole = raw_frame(FIN | TEXT, b"one") + raw_frame(FIN | BINARY, b"\xff") + raw_frame(FIN | TEXT, b"x" * 300)
+    parser = client_side()
+    assert only_batch(parser.receive(whole + last[:cut])).data == whole
+    assert only_batch(parser.receive(last[cut:])).data == last
+
+
 def test_binary_messages_are_not_looked_into() -> None:
     data = raw_frame(FIN | BINARY, b"\xff" * 200) + raw_frame(FIN | TEXT, b"text") + raw_frame(FIN | BINARY, b"\xc3")
     assert only_batch(client_side().receive(data)).data == data
@@ -243,6 +252,8 @@ def test_too_large_message_is_refused_by_its_header(masked: bool, length: int) -
     data = sent(masked, FIN | BINARY, length=length)
     header = data[: -4 if masked else None]
     assert broken(parser_for(masked, 1000).receive(header), 1009, "more than 1000 bytes") == []
+    byte_by_byte = [bytes((byte,)) for byte in header]
+    assert broken(feed(parser_for(masked, 1000), byte_by_byte), 1009, "more than 1000 bytes") == []
 
 
 def test_fragments_are_summed_up(masked: bool) -> None:

@@ -37,8 +37,8 @@ def _load_client_certificate(context: ssl.SSLContext, certificate_pem: str, key_
     """Python's `ssl` reads a private key from a path only: this one leads into memory, and is gone at once."""
     descriptor = os.memfd_create("client-certificate", os.MFD_CLOEXEC)
     try:
-        with os.fdopen(descriptor, "w", closefd=False) as file:
-            file.write(f"{certificate_pem}\n{key_pem}\n")
+        os.set_blocking(descriptor, False)
+        os.write(descriptor, f"{certificate_pem}\n{key_pem}\n".encode())
         # An encrypted key would make OpenSSL ask for its password on the terminal.
         context.load_cert_chain(f"/proc/self/fd/{descriptor}", password="")
     except (ssl.SSLError, ValueError) as error:

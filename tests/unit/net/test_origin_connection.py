@@ -1,0 +1,530 @@
+"""The origin session on real sockets, against origins with faults."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+from tests.support.origins import INVALID_UTF8, FakeOrigin, Refuse, authority, fragmented, raw_frame, ticking
+from tests.support.sockets import run
+from tests.support.specs import origin_spec, resolved
+from tests.support.waiting import stays, until
+
+from lobby_gateway.core.origin_commands import Failure
+from lobby_gateway.errors import UserError
+from lobby_gateway.model.seats import OriginState
+from lobby_gateway.net.origin_connection import MAX_BUFFERED_TO_ORIGIN, OriginConnection
+from lobby_gateway.protocol.frames import Batch, Opcode
+
+QUICK = {"minMilliseconds": 10, "maxMilliseconds": 50}
+KEY = {"LOBBY_SECRET_FEED_KEY": "hunter22"}
+SECRETS = [{"name": "KEY", "secretKeyRef": {"name": "feed", "key": "key"}}]
+
+
+class Lobby:
+    """What a lobby does with an origin connection: it takes the stream."""
+
+    def __init__(self, url: str, environment: dict[str, str] | None = None, **fields: Any) -> None:
+        self.epochs: list[list[bytes]] = []
+        self.changed = asyncio.Event()
+        options = {name: fields.pop(name) for name in ("linger_seconds", "open_timeout", "fraction") if name in fields}
+        spec = origin_spec(url, **{"reconnect": QUICK, **fields})
+        self.origin = OriginConnection(
+            spec, resolved(spec, environment), publish=self.publish, begin_epoch=self.begin_epoch, **options
+        )
+
+    def begin_epoch(self) -> None:
+        self.epochs.append([])
+        self.changed.set()
+
+    def publish(self, batch: Batch) -> None:
+        self.epochs[-1] += [bytes(batch.payload(i)) for i in range(len(batch))]
+        self.changed.set()
+
+    @property
+    def messages(self) -> list[bytes]:
+        return [message for epoch in self.epochs for message in epoch]
+
+    @property
+    def state(self) -> OriginState:
+        return self.origin.report().state
+
+    async def until(self, look: Callable[[], Any]) -> None:
+        while not look():
+            self.changed.clear()
+            await self.changed.wait()
+
+    async def until_state(self, state: OriginState) -> None:
+        await until(lambda: self.state is state, describe=lambda: str(self.origin.report()), every=0.002)
+
+    async def until_failure(self, failure: Failure) -> None:
+        await until(lambda: self.origin.failures.get(failure), describe=lambda: str(self.origin.failures), every=0.002)
+
+
+@contextlib.asynccontextmanager
+async def running(url: str, *, wanted: bool = True, **fields: Any) -> AsyncIterator[Lobby]:
+    lobby = Lobby(url, **fields)
+    task = asyncio.create_task(lobby.origin.run())
+    await asyncio.sleep(0)
+    if wanted:
+        lobby.origin.set_wanted(True)
+    try:
+        yield lobby
+    finally:
+        await lobby.origin.close()
+        await task
+
+
+# The plain way
+
+
+def test_stream_arrives_whole_and_in_order() -> None:
+    async def main() -> None:
+        async with FakeOrigin() as origin, running(origin.url) as lobby:
+            await origin.until_open()
+            await origin.send("héllo", b"\x00\xff", "")
+            origin.send_raw(fragmented("ça".encode()[:2], "ça".encode()[2:]) + raw_frame(2, b"x" * (1 << 20)))
+            await lobby.until(lambda: len(lobby.messages) == 5)
+            assert lobby.epochs == [["héllo".encode(), b"\x00\xff", b"", "ça".encode(), b"x" * (1 << 20)]]
+            assert lobby.origin.report().connections == 1
+
+    run(main())
+
+
+def test_on_demand_connects_with_the_first_client_and_closes_cleanly_behind_the_last() -> None:
+    async def main() -> None:
+        async with FakeOrigin() as origin, running(origin.url, wanted=False, linger_seconds=0.05) as lobby:
+            assert lobby.state is OriginState.IDLE
+            lobby.origin.set_wanted(True)
+            seen = await origin.until_open()
+            lobby.origin.set_wanted(False)
+            await origin.until_closed(seen)
+            assert seen.close_code == 1000
+            await lobby.until_state(OriginState.IDLE)
+            assert len(origin.attempts) == 1
+            lobby.origin.set_wanted(True)
+            await origin.until_seen(2)
+            assert origin.most_open == 1
+
+    run(main())
+
+
+def test_always_connects_without_clients() -> None:
+    async def main() -> None:
+        async with FakeOrigin() as origin, running(origin.url, wanted=False, connect="Always"):
+            await origin.until_open()
+
+    run(main())
+
+
+def test_close_ends_the_connection_with_1000() -> None:
+    async def main() -> None:
+        async with FakeOrigin() as origin:
+            async with running(origin.url) as lobby:
+                seen = await origin.until_open()
+                await lobby.until_state(OriginState.CONNECTED)
+            await origin.until_closed(seen)
+            assert seen.close_code == 1000
+            assert lobby.state is OriginState.IDLE
+            lobby.origin.set_wanted(True)
+            assert lobby.state is OriginState.IDLE
+
+    run(main())
+
+
+def test_close_before_anything_happened() -> None:
+    async def main() -> None:
+        async with running("ws://127.0.0.1:1/", wanted=False):
+            pass
+
+    run(main())
+
+
+def test_close_while_it_connects() -> None:
+    async def main() -> None:
+        async with FakeOrigin() as origin:
+            async with running(origin.url):
+                pass
+            await until(lambda: not origin.open)
+
+    run(main())
+
+
+def test_cancelled_run_leaves_no_connection() -> None:
+    async def main() -> None:
+        async with FakeOrigin() as origin:
+            lobby = Lobby(origin.url, connect="Always")
+            task = asyncio.create_task(lobby.origin.run())
+            seen = await origin.until_open()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            await origin.until_closed(seen)
+            await lobby.origin.close()
+            assert len(origin.attempts) == 1
+
+    run(main())
+
+
+def test_handshake_carries_headers_query_and_subprotocols() -> None:
+    async def main() -> None:
+        async with FakeOrigin(subprotocols=["v1"]) as origin:
+            key = {"secretKeyRef": {"name": "feed", "key": "key"}}
+            fields: dict[str, Any] = {
+                "headers": [{"name": "X-Key", "valueFrom": key}, {"name": "X-Plain", "value": "a"}],
+                "query": [{"name": "key", "valueFrom": key}],
+                "subprotocols": ["v1"],
+            }
+            async with running(origin.url, environment=KEY, **fields):
+                seen = await origin.until_open()
+                assert (seen.headers["x-key"], seen.headers["x-plain"]) == ("hunter22", "a")
+                assert (seen.path, seen.offered) == ("/?key=hunter22", ("v1",))
+
+    run(main())
+
+
+# The script
+
+
+def test_script_logs_in_and_subscribes_and_only_the_stream_is_published() -> None:
+    def answer(message: str | bytes) -> list[str]:
+        match message:
+            case '{"op": "auth", "key": "hunter22"}':
+                return ["welcome", '{"status": "authenticated"}']
+            case "subscribe":
+                return ['{"subscribed": true}', "first", "second"]
+        return ["what?"]
+
+    steps = [
+        {"expect": {"json": {}, "timeoutSeconds": 5}},
+        {"send": '{"op": "auth", "key": "$(KEY)"}'},
+        {"expect": {"json": {"/status": "authenticated"}, "timeoutSeconds": 5}},
+        {"send": "subscribe"},
+        {"expect": {"json": {"/subscribed": True}, "timeoutSeconds": 5}},
+    ]
+
+    async def greet(origin: FakeOrigin, _: object) -> None:
+        await origin.send("hello, who are you?")
+
+    async def main() -> None:
+        async with (
+            FakeOrigin(on_open=greet, on_message=answer) as origin,
+            running(origin.url, environment=KEY, secrets=SECRETS, onConnect=steps) as lobby,
+        ):
+            await lobby.until(lambda: len(lobby.messages) == 2)
+            assert lobby.epochs == [[b"first", b"second"]]
+            origin.end_connections()
+            await lobby.until(lambda: len(lobby.messages) == 4)
+            assert lobby.epochs == [[b"first", b"second"]] * 2
+            assert [each.messages[-1] for each in origin.seen] == ["subscribe", "subscribe"]
+
+    run(main())
+
+
+def test_answer_and_first_messages_in_one_write_are_parted_rightly() -> None:
+    steps = [{"expect": {"json": {"/ready": True}, "timeoutSeconds": 5}}]
+
+    async def main() -> None:
+        async with FakeOrigin() as origin, running(origin.url, onConnect=steps) as lobby:
+            await origin.until_open()
+            origin.send_raw(b"".join(raw_frame(1, each) for each in (b"noise", b'{"ready": true}', b"one", b"two")))
+            await lobby.until(lambda: len(lobby.messages) == 2)
+            assert lobby.messages == [b"one", b"two"]
+
+    run(main())
+
+
+def test_origin_that_does_not_know_us_is_left_and_no_secret_is_shown(caplog: pytest.LogCaptureFixture) -> None:
+    steps = [{"send": "login $(KEY)"}, {"expect": {"json": {"/ok": True}, "timeoutSeconds": 300}}]
+
+    async def main() -> None:
+        async with FakeOrigin(on_message=lambda _: ["denied"]) as origin:
+            reconnect = {"minMilliseconds": 60_000, "maxMilliseconds": 60_000}
+            fields: dict[str, Any] = {"secrets": SECRETS, "onConnect": steps, "reconnect": reconnect}
+            async with running(origin.url, environment=KEY, fraction=lambda: 1.0, **fields) as lobby:
+                seen = await origin.until_open()
+                await origin.until(lambda: seen.messages == ["login hunter22"])
+                await origin.close_connections(4001, "no such key: hunter22")
+                await lobby.until_state(OriginState.WAITING)
+                report = lobby.origin.report()
+                assert report.reason == "onConnect[1]: the origin closed the connection: 4001 (no such key: ***)"
+                assert lobby.epochs == []
+
+    with caplog.at_level(logging.DEBUG):
+        run(main())
+    assert "origin: onConnect[1]: the origin closed" in caplog.text
+    assert "hunter22" not in "".join(
+        each.getMessage() for each in caplog.records if each.name.startswith("lobby_gateway")
+    )
+
+
+# Origins with faults
+
+
+def test_origin_that_restarts_is_found_again_by_itself() -> None:
+    async def main() -> None:
+        async with FakeOrigin() as origin, running(origin.url) as lobby, ticking(origin, interval=0.001):
+            await lobby.until(lambda: len(lobby.messages) >= 10)
+            await origin.stop()
+            await lobby.until_failure(Failure.UNREACHABLE)
+            assert lobby.origin.report().reason == "connection refused"
+            await origin.start_again_on_same_port()
+            await lobby.until(lambda: len(lobby.epochs) == 2 and len(lobby.epochs[1]) >= 10)
+            assert lobby.origin.report().reason == ""
+            assert origin.most_open == 1
+
+    run(main())
+
+
+@pytest.mark.parametrize("how", ["kill_connections", "end_connections"])
+def test_lost_connection_is_made_anew(how: str) -> None:
+    async def main() -> None:
+        async with FakeOrigin() as origin, running(origin.url) as lobby:
+            for count in range(1, 4):
+                await origin.until_seen(count)
+                await lobby.until(lambda count=count: len(lobby.epochs) == count)  # type: ignore[misc]
+                getattr(origin, how)()
+            await origin.until_seen(4)
+            assert origin.most_open == 1
+            assert lobby.origin.failures == {Failure.LOST: 3}
+
+    run(main())
+
+
+@pytest.mark.parametrize("code", [1000, 1001, 1011, 1012])
+def test_origin_that_closes_is_answered_and_tried_again(code: int) -> None:
+    async def main() -> None:
+        async with FakeOrigin() as origin, running(origin.url) as lobby:
+            first = await origin.until_open()
+            await origin.close_connections(code)
+            assert first.server.protocol.close_rcvd is not None
+            assert first.server.protocol.close_rcvd.code == code
+            await origin.until_seen(2)
+            assert lobby.origin.failures == {Failure.CLOSED: 1}
+
+    run(main())
+
+
+def test_origin_that_goes_silent_is_noticed_by_pings() -> None:
+    async def main() -> None:
+        pings = {"pingSeconds": 1, "timeoutSeconds": 1}
+        async with FakeOrigin() as origin, running(origin.url, keepalive=pings) as lobby:
+            first = await origin.until_open()
+            await origin.until(lambda: first.pings == 1)
+            origin.go_silent()
+            await origin.until_seen(2)
+            assert lobby.origin.failures == {Failure.PING_TIMEOUT: 1}
+
+    run(main())
+
+
+def test_stream_that_dries_up_is_noticed() -> None:
+    async def main() -> None:
+        async with FakeOrigin() as origin, running(origin.url, staleSeconds=1) as lobby:
+            first = await origin.until_open()
+            await origin.until_seen(2)
+            assert lobby.origin.failures == {Failure.STALE: 1}
+            assert (first.close_code, first.close_reason) == (1000, "no message for 1 s")
+
+    run(main())
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_origin_that_forbids_is_asked_once_and_the_state_says_so(status: int) -> None:
+    async def main() -> None:
+        async with FakeOrigin(refuse=Refuse(status)) as origin, running(origin.url) as lobby:
+            await lobby.until_state(OriginState.REFUSED)
+            report = lobby.origin.report()
+            assert report.reason.startswith(f"HTTP {status} ")
+            assert report.retry_in_seconds > 59
+            for _ in range(20):  # clients that come and go change nothing
+                lobby.origin.set_wanted(False)
+                lobby.origin.set_wanted(True)
+            await stays(lambda: len(origin.attempts) == 1, seconds=0.3)
+
+    run(main())
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_retry_after_is_waited_for(status: int) -> None:
+    async def main() -> None:
+        async with FakeOrigin(refuse=Refuse(status, (("Retry-After", "1"),))) as origin, running(origin.url) as lobby:
+            await lobby.until_state(OriginState.WAITING)
+            assert 0.9 < lobby.origin.report().retry_in_seconds < 1.1
+            origin.refuse = None
+            await origin.until_open()
+            assert origin.shortest_wait() >= 1
+
+    run(main())
+
+
+def test_long_retry_after_is_shown() -> None:
+    async def main() -> None:
+        async with FakeOrigin(refuse=Refuse(429, (("Retry-After", "600"),))) as origin, running(origin.url) as lobby:
+            await lobby.until_state(OriginState.WAITING)
+            report = lobby.origin.report()
+            assert report.reason == "HTTP 429 Too Many Requests"
+            assert 590 < report.retry_in_seconds <= 601
+
+    run(main())
+
+
+def test_untrusted_certificate_is_shown_and_tried_again() -> None:
+    async def main() -> None:
+        async with FakeOrigin(tls=authority().server) as origin, running(origin.url) as lobby:
+            await until(lambda: lobby.origin.failures.get(Failure.UNREACHABLE, 0) >= 2)
+            assert lobby.origin.report().reason.startswith("TLS: certificate is not trusted (")
+            assert origin.attempts == []
+
+    run(main())
+
+
+def test_own_authority_and_server_name() -> None:
+    async def main() -> None:
+        theirs = authority("feed.example")
+        async with FakeOrigin(tls=theirs.server) as origin:
+            tls = {
+                "caSecretRef": {"name": "ca", "key": "crt"},
+                "serverName": "feed.example",
+                "insecureSkipVerify": False,
+            }
+            async with running(origin.url, environment={"LOBBY_SECRET_CA_CRT": theirs.ca_pem}, tls=tls) as lobby:
+                await origin.until_open()
+                await origin.send("hello")
+                await lobby.until(lambda: lobby.messages == [b"hello"])
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("bad", "code", "failure"),
+    [
+        (INVALID_UTF8, 1007, Failure.INVALID_DATA),
+        (raw_frame(1, b"x" * 1025), 1009, Failure.TOO_BIG),
+        (raw_frame(3, b""), 1002, Failure.PROTOCOL_ERROR),
+    ],
+)
+def test_bad_message_closes_with_its_code_and_the_stream_goes_on(bad: bytes, code: int, failure: Failure) -> None:
+    async def main() -> None:
+        async with FakeOrigin() as origin, running(origin.url, maxMessageBytes=1024) as lobby:
+            first = await origin.until_open()
+            await lobby.until_state(OriginState.CONNECTED)
+            origin.send_raw(raw_frame(1, b"x" * 1024) + bad)
+            await origin.until_closed(first)
+            assert first.close_code == code
+            await origin.until_seen(2)
+            await origin.send("on it goes")
+            await lobby.until(lambda: len(lobby.messages) == 2)
+            assert lobby.epochs == [[b"x" * 1024], [b"on it goes"]]
+            assert lobby.origin.failures == {failure: 1}
+
+    run(main())
+
+
+def test_origin_that_accepts_and_drops_is_tried_less_and_less_often() -> None:
+    async def drop(origin: FakeOrigin, _: object) -> None:
+        origin.end_connections()
+
+    async def main() -> None:
+        async with FakeOrigin(on_open=drop) as origin:
+            reconnect = {"minMilliseconds": 20, "maxMilliseconds": 60_000}
+            async with running(origin.url, reconnect=reconnect, fraction=lambda: 1.0) as lobby:
+                await origin.until_attempts(5)
+                waits = [b - a for a, b in zip(origin.attempts, origin.attempts[1:], strict=False)]
+                assert [wait >= least for wait, least in zip(waits, (0.02, 0.04, 0.08, 0.16), strict=True)] == [
+                    True
+                ] * 4
+                assert origin.most_open == 1
+                await until(lambda: lobby.origin.report().retry_in_seconds > 0.25)
+
+    run(main())
+
+
+def test_origin_that_never_answers_the_handshake() -> None:
+    async def main() -> None:
+        async def never(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read()
+            await reader.read()
+            writer.close()
+
+        server = await asyncio.start_server(never, "127.0.0.1", 0)
+        try:
+            url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+            async with running(url, open_timeout=0.05) as lobby:
+                await lobby.until_failure(Failure.UNREACHABLE)
+                assert lobby.origin.report().reason == "timeout: no answer to the handshake within 0.05 s"
+        finally:
+            server.close()
+            await server.wait_closed()
+
+    run(main())
+
+
+# Messages from clients
+
+
+def test_clients_messages_reach_the_origin_while_the_stream_is_up() -> None:
+    async def main() -> None:
+        async with FakeOrigin() as origin, running(origin.url) as lobby:
+            assert not lobby.origin.send_to_origin(Opcode.TEXT, b"too early")
+            seen = await origin.until_open()
+            await lobby.until_state(OriginState.CONNECTED)
+            assert lobby.origin.send_to_origin(Opcode.TEXT, "ü".encode())
+            assert lobby.origin.send_to_origin(Opcode.BINARY, b"\xff")
+            await origin.until(lambda: len(seen.messages) == 2)
+            assert seen.messages == ["ü", b"\xff"]
+
+    run(main())
+
+
+def test_origin_that_does_not_read_bounds_what_is_kept_for_it() -> None:
+    async def main() -> None:
+        async with FakeOrigin() as origin, running(origin.url) as lobby:
+            await origin.until_open()
+            await lobby.until_state(OriginState.CONNECTED)
+            origin.go_silent()
+            message = bytes(65536)
+            taken = 0
+            while lobby.origin.send_to_origin(Opcode.BINARY, message):
+                taken += 1
+                assert taken < 1000
+            assert lobby.origin._websocket is not None
+            assert lobby.origin._websocket.buffered <= MAX_BUFFERED_TO_ORIGIN + len(message)
+            origin.kill_connections()
+
+    run(main(), deadline=30)
+
+
+# What goes wrong in here
+
+
+def test_what_can_not_be_used_is_told_before_anything_runs() -> None:
+    async def main() -> None:
+        with pytest.raises(UserError, match="caSecretRef"):
+            Lobby(
+                "wss://localhost/",
+                {"LOBBY_SECRET_CA_CRT": "no pem"},
+                tls={"caSecretRef": {"name": "ca", "key": "crt"}, "insecureSkipVerify": False},
+            )
+        with pytest.raises(UserError, match="url"):
+            Lobby("ws://localhost:99999/")
+
+    run(main())
+
+
+def test_failure_of_our_own_ends_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(*_: object, **__: object) -> None:
+        raise LookupError("a bug")
+
+    monkeypatch.setattr("lobby_gateway.net.origin_connection.open_websocket", broken)
+
+    async def main() -> None:
+        lobby = Lobby("ws://localhost:1/", connect="Always")
+        with pytest.raises(LookupError, match="a bug"):
+            await lobby.origin.run()
+
+    run(main())

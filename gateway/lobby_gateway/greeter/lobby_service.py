@@ -58,15 +58,17 @@ class Place:
     """Where a client of this greeter is: the `context` of its connection.
 
     Attributes:
+        address: of the client, as far as proxies are trusted.
         trunk: of the lobby in which it has a seat; None while it has none.
         waiter: its place in the queue, while it is to get a seat (elsewhere).
         group: with which it is about to join a trunk's stream.
         position: what it has seen, while it has no trunk.
     """
 
-    __slots__ = ("group", "position", "trunk", "waiter")
+    __slots__ = ("address", "group", "position", "trunk", "waiter")
 
-    def __init__(self, trunk: Trunk) -> None:
+    def __init__(self, address: str, trunk: Trunk) -> None:
+        self.address = address
         self.trunk: Trunk | None = trunk
         self.waiter: Waiter[Newcomer | ClientConnection] | None = None
         self.group: Group | None = None
@@ -166,7 +168,7 @@ class LobbyService:
         self._wake()
 
     def tick(self, now: float) -> None:
-        """Pings clients, and closes trunks that are not needed any more; called every second or two."""
+        """Pings clients, and closes trunks that are not needed any more; called now and then."""
         for trunk in list(self._trunks.values()):
             trunk.bus.sweep(now)
             if trunk.seats or trunk.claims:
@@ -217,6 +219,7 @@ class LobbyService:
         self.clients.pop(client, None)
         self.stats.closes[label] += 1
         place = _place(client)
+        logger.debug("a client is gone", extra={"address": place.address, "reason": label, "dropped": client.dropped})
         if place.waiter is not None:
             self._candidates.leave(place.waiter)
         if place.group is not None:
@@ -322,12 +325,13 @@ class LobbyService:
             policy=self._policy,
             owner=self,
             deflate=newcomer.extensions is not None,
-            context=Place(trunk),
+            context=Place(newcomer.address, trunk),
         )
         self.clients[client] = None
         trunk.bus.attach(client, replay=trunk.latest())
         if trunk.moving:
             self._ask_to_move(client, trunk)
+        logger.debug("a client is in", extra={"address": newcomer.address, "lobby": trunk.id.name})
         client.feed(newcomer.handshake.leftover)
 
     def _redirect(self, newcomer: Newcomer, lobby: LobbyId) -> None:

@@ -29,7 +29,6 @@ from lobby_gateway.net.listener import HandshakeLimits, Listener, listen
 
 logger = logging.getLogger(__name__)
 
-_TICK_SECONDS = 1.0
 _CLOSE_BATCHES = 20  # a whole greeter's clients that come back in one moment would be a burst elsewhere
 
 
@@ -47,6 +46,7 @@ class GreeterSettings:
         token_key: signs the tokens for lobbies.
         close_seconds: over which the clients are closed when the process ends.
         linger_seconds: how long a trunk outlives its last client.
+        tick_seconds: between two looks for silent clients and trunks that nobody needs. Adds to `clients.pingSeconds`.
         times: how long lobbies and clients are waited for.
         limits: of handshakes.
     """
@@ -60,6 +60,7 @@ class GreeterSettings:
     token_key: bytes
     close_seconds: float = 2.0
     linger_seconds: float = 5.0
+    tick_seconds: float = 2.5
     times: CandidateTimes = field(default_factory=CandidateTimes)
     limits: HandshakeLimits = field(default_factory=HandshakeLimits)
 
@@ -106,7 +107,7 @@ class Greeter:
         self._tasks.append(
             asyncio.create_task(metrics.watch_loop_lag(registry, "greeter_event_loop_lag_seconds"), name="loop lag")
         )
-        self._tick_timer = self._loop.call_later(_TICK_SECONDS, self._tick)
+        self._tick_timer = self._loop.call_later(self._settings.tick_seconds, self._tick)
         self._listener.start()
 
     async def stop(self) -> None:
@@ -178,7 +179,7 @@ class Greeter:
             if service.removed and service.idle:
                 self._stats.gone.update(readings.counted(service))
                 del self._services[name]
-        self._tick_timer = self._loop.call_later(_TICK_SECONDS, self._tick)
+        self._tick_timer = self._loop.call_later(self._settings.tick_seconds, self._tick)
 
     # What it shows
 

@@ -170,7 +170,7 @@ class Running:
         return list(await asyncio.gather(*(self.connect(**options) for _ in range(count))))
 
 
-SETTINGS = GreeterSettings(token_key=KEY, close_seconds=0.2)
+SETTINGS = GreeterSettings(token_key=KEY, close_seconds=0.2, tick_seconds=0.1)
 
 
 @contextlib.asynccontextmanager

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import asyncio
+import signal
+from dataclasses import replace
+
+import pytest
+from tests.support import web
+from tests.support.lobby import greeter_process, new_key
+from tests.support.sockets import run
+from tests.unit.greeter.lobbies import SETTINGS, greeter, texts, until
+from tests.unit.greeter.support import resource
+from websockets.exceptions import InvalidStatus
+
+from lobby_gateway import metrics
+from lobby_gateway.errors import UserError
+from lobby_gateway.greeter.process import Greeter
+from lobby_gateway.model.seats import GreeterReport
+
+
+def test_it_is_ready_once_it_knows_something() -> None:
+    async def main() -> None:
+        made = Greeter(SETTINGS)
+        await made.start()
+        admin = f"http://127.0.0.1:{made.admin_port}"
+        assert (await web.get(f"{admin}/healthz")).status == 200
+        assert (await web.get(f"{admin}/readyz")).status == 503
+        made.directory.update([])
+        assert (await web.get(f"{admin}/readyz")).status == 200
+        await made.stop()
+        assert made.ready() == "ending"
+
+    run(main())
+
+
+def test_it_tells_who_waits_and_who_was_moved() -> None:
+    async def main() -> None:
+        async with greeter("prices-1", seats=1) as made:
+            [client] = await made.clients(1)
+            waiting = asyncio.ensure_future(made.connect().__aenter__())
+            await until(lambda: made.greeter.report().waiting["prices"])
+            answer = await web.get(f"http://127.0.0.1:{made.greeter.admin_port}/waiting")
+            assert GreeterReport.from_json(answer.json()) == GreeterReport(
+                clients={"prices": 1}, waiting={"prices": 1}, dropped={"prices": 0},
+                moves_exact={"prices": 0}, moves_live={"prices": 0},
+            )  # fmt: skip
+            await client.close()
+            await (await waiting).close()
+
+    run(main())
+
+
+def test_every_metric_of_the_table_is_there() -> None:
+    async def main() -> None:
+        async with greeter("prices-1") as made:
+            [client] = await made.clients(1)
+            made.lobbies[0].publish("abc", "de")
+            await texts(client, 2)
+            with pytest.raises(InvalidStatus):
+                await made.connect("/nowhere")
+            found = await web.metrics(f"http://127.0.0.1:{made.greeter.admin_port}/metrics")
+            for definition in metrics.GREETER:
+                assert any(name == definition.name for name, _ in found.samples), definition.name
+            assert found("greeter_clients", lobby="prices") == 1
+            assert found("greeter_trunks") == 1
+            assert found("greeter_messages_total") == 2
+            assert found("greeter_deliveries_total") == 2
+            assert found("greeter_message_bytes_total") == len("abcde") + 4
+            assert found("greeter_handshakes_total") == 1
+            assert found("greeter_refusals_total", reason="no_such_path") == 1
+            await client.close()
+
+    run(main())
+
+
+def test_counters_outlive_the_lobby_that_they_counted() -> None:
+    async def main() -> None:
+        async with greeter("prices-1", settings=replace(SETTINGS, linger_seconds=0)) as made:
+            [client] = await made.clients(1)
+            made.lobbies[0].publish("abc")
+            await texts(client, 1)
+            await client.close()
+            made.greeter.directory.update([])
+            await until(lambda: made.greeter.report().clients == {})
+            found = await web.metrics(f"http://127.0.0.1:{made.greeter.admin_port}/metrics")
+            assert found("greeter_deliveries_total") == 1
+
+    run(main())
+
+
+def test_a_port_in_use_is_said() -> None:
+    async def main() -> None:
+        first = Greeter(SETTINGS)
+        await first.start()
+        second = Greeter(replace(SETTINGS, port=first.port))
+        with pytest.raises(UserError, match=f"--port: {first.port} is in use"):
+            await second.start()
+        third = Greeter(replace(SETTINGS, admin_port=first.admin_port))
+        with pytest.raises(UserError, match=f"--admin-port: {first.admin_port}"):
+            await third.start()
+        for each in (first, second, third):
+            await each.stop()
+
+    run(main())
+
+
+def test_two_greeters_share_a_port() -> None:
+    async def main() -> None:
+        first = Greeter(replace(SETTINGS, reuse_port=True))
+        await first.start()
+        second = Greeter(replace(SETTINGS, reuse_port=True, port=first.port))
+        await second.start()
+        await first.stop()
+        await second.stop()
+
+    run(main())
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_process_ends_in_order_when_it_is_told_to(number: signal.Signals) -> None:
+    async def main() -> None:
+        async with greeter_process(key=new_key()) as made:
+            made.tell(resource("prices"))
+            await until_ready(made.admin)
+            assert await made.process.stop(number) == 0
+
+    run(main())
+
+
+def test_the_process_ends_when_its_parent_is_gone() -> None:
+    async def main() -> None:
+        async with greeter_process(key=new_key()) as made:
+            made.process.close_stdin()
+            assert await made.process.exited() == 0
+
+    run(main())
+
+
+async def until_ready(admin: str) -> None:
+    async with asyncio.timeout(10):
+        while (await web.get(f"{admin}/readyz")).status != 200:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)

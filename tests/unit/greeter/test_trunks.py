@@ -1,0 +1,246 @@
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+from tests.support.sockets import run
+from tests.unit.greeter.lobbies import KEY, Lobby, until
+
+from lobby_gateway.core.candidates import LobbyId, Refusal
+from lobby_gateway.greeter.trunks import Group, Recent, Trunk
+from lobby_gateway.model.position import NO_EPOCH, Position
+from lobby_gateway.net.message_bus import BusStats
+from lobby_gateway.protocol.frames import Batch, Opcode, frame
+
+
+def batch(*texts: str) -> Batch:
+    return Batch.of([frame(Opcode.TEXT, text.encode()) for text in texts])
+
+
+def payloads(batches: object) -> list[str]:
+    assert isinstance(batches, list)
+    return [str(each.payload(index), "utf-8") for each in batches for index in range(len(each))]
+
+
+def test_the_latest_messages_are_kept_and_no_more() -> None:
+    recent = Recent(3)
+    assert payloads(recent.latest()) == []
+    recent.append(batch("a", "b"))
+    assert payloads(recent.latest()) == ["a", "b"]
+    recent.append(batch("c", "d"))
+    assert payloads(recent.latest()) == ["b", "c", "d"]
+    recent.append(batch("e", "f", "g", "h"))
+    assert payloads(recent.latest()) == ["f", "g", "h"]
+
+
+def test_none_is_kept_where_none_is_replayed() -> None:
+    recent = Recent(0)
+    recent.append(batch("a"))
+    assert payloads(recent.latest()) == []
+
+
+def test_what_is_kept_is_bounded_in_bytes_but_for_the_newest() -> None:
+    recent = Recent(1000)
+    for _ in range(3):
+        recent.append(batch("x" * (5 << 20)))
+    assert len(recent.latest()) == 1
+
+
+class Owner:
+    def __init__(self) -> None:
+        self.granted: list[tuple[int, int, Refusal | None]] = []
+        self.observed: list[tuple[int, int]] = []
+        self.joined: list[Group] = []
+        self.moving = 0
+        self.missed = 0
+        self.lost: list[tuple[str, bool]] = []
+
+    def trunk_granted(self, trunk: Trunk, number: int, seats: int, refusal: Refusal | None) -> None:
+        assert trunk.seats >= seats
+        self.granted.append((number, seats, refusal))
+
+    def trunk_observed(self, trunk: Trunk, seats: int, free: int) -> None:
+        assert not trunk.lost
+        self.observed.append((seats, free))
+
+    def trunk_moving(self, trunk: Trunk) -> None:
+        assert trunk.moving
+        self.moving += 1
+
+    def trunk_joined(self, trunk: Trunk, group: Group) -> None:
+        assert group not in trunk.groups
+        self.joined.append(group)
+
+    def trunk_missed(self, count: int) -> None:
+        self.missed += count
+
+    def trunk_lost(self, trunk: Trunk, problem: str, *, come_back: bool) -> None:
+        assert trunk.lost
+        self.lost.append((problem, come_back))
+
+
+def trunk_to(lobby: LobbyId, owner: Owner, *, replay: int = 0) -> Trunk:
+    return Trunk(lobby, owner, greeter="test", token_key=KEY, replay=replay, stats=BusStats())
+
+
+def test_claims_made_before_it_is_open_are_sent_then() -> None:
+    async def main() -> None:
+        lobby, owner = Lobby(seats=5), Owner()
+        trunk = trunk_to(lobby.id, owner)
+        trunk.claim(11, 3)
+        trunk.claim(12, 4)
+        assert trunk.claims == 2
+        assert trunk.position() == Position(NO_EPOCH, 0)
+        await until(lambda: len(owner.granted) == 2)
+        assert owner.granted == [(11, 3, None), (12, 2, Refusal.FULL)]
+        assert owner.observed[-1] == (5, 0)
+        assert (trunk.claims, trunk.seats) == (0, 5)
+        trunk.release(1)
+        trunk.release(2)
+        assert trunk.seats == 2
+        await until(lambda: lobby.admission.taken == 2)
+        trunk.close()
+        await trunk.wait_closed()
+        await until(lambda: lobby.admission.taken == 0)
+        assert owner.lost == []
+        lobby.close()
+
+    run(main())
+
+
+def test_a_draining_lobby_says_so() -> None:
+    async def main() -> None:
+        lobby, owner = Lobby(), Owner()
+        trunk = trunk_to(lobby.id, owner)
+        trunk.claim(1, 1)
+        await until(lambda: owner.granted)
+        lobby.drain()
+        trunk.claim(2, 1)
+        await until(lambda: len(owner.granted) == 2)
+        assert owner.granted[1] == (2, 0, Refusal.DRAINING)
+        assert owner.moving == 1
+        lobby.break_trunks()
+        await until(lambda: owner.lost)
+        assert owner.lost[0][1] is False, "nobody comes back to a lobby that drains"
+        lobby.close()
+
+    run(main())
+
+
+def test_a_trunk_that_breaks_may_be_opened_again_at_once() -> None:
+    async def main() -> None:
+        lobby, owner = Lobby(), Owner()
+        trunk = trunk_to(lobby.id, owner)
+        trunk.claim(1, 1)
+        await until(lambda: owner.granted)
+        lobby.break_trunks()
+        await until(lambda: owner.lost)
+        assert owner.lost[0][1] is True
+        lobby.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize("how", ["refused", "nobody listens"])
+def test_a_trunk_that_can_not_be_opened_is_lost_at_once(how: str) -> None:
+    async def main() -> None:
+        lobby, owner = Lobby(), Owner()
+        lobby.refusing = True
+        if how == "nobody listens":
+            lobby.close()
+        trunk = trunk_to(lobby.id, owner)
+        trunk.claim(1, 1)
+        await until(lambda: owner.lost)
+        assert owner.lost[0][1] is False
+        assert len(owner.lost) == 1
+        assert not trunk.forward(Opcode.TEXT, b"x")
+        lobby.close()
+
+    run(main())
+
+
+def test_a_trunk_can_be_closed_while_it_is_opened() -> None:
+    async def main() -> None:
+        lobby, owner = Lobby(), Owner()
+        trunk = trunk_to(lobby.id, owner)
+        trunk.close()
+        await trunk.wait_closed()
+        assert owner.lost == []
+        lobby.close()
+
+    run(main())
+
+
+def test_a_group_gets_what_it_missed_before_it_joins() -> None:
+    async def main() -> None:
+        lobby, owner = Lobby(), Owner()
+        lobby.publish("1", "2")
+        lobby.publish("3")
+        trunk = trunk_to(lobby.id, owner)
+        trunk.claim(1, 2)
+        await until(lambda: owner.granted)
+        known, unknown = Group(Position(1, 1)), Group(Position(77, 1))
+        trunk.resume(known)
+        trunk.resume(unknown)
+        assert set(trunk.groups) == {known, unknown}
+        await until(lambda: len(owner.joined) == 2)
+        assert owner.joined == [known, unknown]
+        assert (known.exact, payloads(known.replay)) == (True, ["2", "3"])
+        assert (unknown.exact, unknown.reason, unknown.replay) == (False, "unknown_epoch", [])
+        assert (trunk.position().epoch, trunk.position().offset) == (1, 3)
+        trunk.close()
+        await trunk.wait_closed()
+        lobby.close()
+
+    run(main())
+
+
+def test_nobody_joins_a_trunk_that_is_not_open() -> None:
+    async def main() -> None:
+        lobby = Lobby()
+        trunk = trunk_to(lobby.id, Owner())
+        with pytest.raises(ValueError, match="before the trunk is open"):
+            trunk.resume(Group(Position(1, 1)))
+        trunk.close()
+        await trunk.wait_closed()
+        lobby.close()
+
+    run(main())
+
+
+def test_a_greeter_that_stood_still_is_told_what_it_missed() -> None:
+    async def main() -> None:
+        lobby, owner = Lobby(), Owner()
+        lobby.ring.max_bytes = 1 << 20
+        trunk = trunk_to(lobby.id, owner)
+        trunk.claim(1, 1)
+        await until(lambda: owner.granted)
+        for _ in range(400):  # much more than all buffers between them hold, while the loop does not come to reading
+            lobby.publish("x" * 65536)
+        begin = time.monotonic()
+        await until(lambda: owner.missed)
+        assert time.monotonic() - begin < 5
+        await until(lambda: trunk.position().offset == 400)
+        assert trunk.bus.stats.messages + owner.missed == 400
+        trunk.close()
+        await trunk.wait_closed()
+        lobby.close()
+
+    run(main())
+
+
+def test_the_loop_is_free_while_a_trunk_is_opened() -> None:
+    async def main() -> None:
+        server = await asyncio.start_server(lambda _reader, _writer: None, "127.0.0.1", 0)
+        address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        owner = Owner()
+        begin = time.monotonic()
+        trunk = trunk_to(LobbyId("deaf", address), owner)
+        assert time.monotonic() - begin < 0.5
+        trunk.close()
+        await trunk.wait_closed()
+        assert owner.lost == []
+        server.close()
+
+    run(main())

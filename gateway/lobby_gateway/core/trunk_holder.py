@@ -113,7 +113,7 @@ class _Reader:
         self.place = place  # of the cursor, as the consumer knows it
         self.missed = 0
 
-    def take(self, ring: MessageRing, max_bytes: int, until: int | None) -> Parts | None:
+    def take(self, ring: MessageRing, max_bytes: int, until: int | None = None) -> Parts | None:
         """The next record: messages before `until`, or what is missing before them."""
         if self.cursor < ring.oldest:
             return self.skip(ring.oldest - self.cursor, Place(*ring.locate(ring.oldest)))
@@ -267,17 +267,16 @@ class TrunkHolder:
         if self._replay is not None:
             return self._catch_up(self._replay, max_bytes)
         ring, stream = self._ring, self._stream
-        until = None
         if stream.cursor >= ring.oldest:  # otherwise that is told first
             if self._resumes:
-                answer, until = self._answer_resume(now, max_bytes)
+                answer = self._answer_resume(now, max_bytes)
                 if answer is not None:
                     return answer
             if self._status_due:
                 return self._status()
         if stream.cursor == ring.cursor:
             return None
-        return stream.take(ring, max_bytes, until)
+        return stream.take(ring, max_bytes)
 
     def move(self, reason: MoveReason, within_seconds: float) -> None:
         """Asks the consumer to take seats elsewhere, spread over some seconds. Call `take` afterwards."""
@@ -351,23 +350,18 @@ class TrunkHolder:
         welcome = Welcome(exact, reason, lobby.origin_connected, lobby.seats, lobby.free, *place, lobby.name)
         return welcome.encode(), b""
 
-    def _answer_resume(self, now: float, max_bytes: int) -> tuple[Parts | None, int | None]:
-        """The answer that is due at this place of the stream; or the cursor of the next place where one is."""
-        until: int | None = None
+    def _answer_resume(self, now: float, max_bytes: int) -> Parts | None:
         for pending in self._resumes:
             outcome = _resolve(self._ring, pending.position, timed_out=now >= pending.deadline)
-            if isinstance(outcome, Wait):
-                continue
-            if isinstance(outcome, Exact) and outcome.cursor > self._stream.cursor:
-                until = outcome.cursor if until is None else min(until, outcome.cursor)
-                continue
+            if isinstance(outcome, Wait) or (isinstance(outcome, Exact) and outcome.cursor > self._stream.cursor):
+                continue  # the stream gets there
             self._resumes.remove(pending)
             if isinstance(outcome, Live):
-                return self._joined(pending.id, outcome.reason), None
+                return self._joined(pending.id, outcome.reason)
             start = Place(pending.position.epoch, pending.position.offset)
             self._replay = _Reader(pending.id, outcome.cursor, start)
-            return self._catch_up(self._replay, max_bytes), None
-        return None, until
+            return self._catch_up(self._replay, max_bytes)
+        return None
 
     def _catch_up(self, group: _Reader, max_bytes: int) -> Parts:
         """The next record of a group on its way to the place of the stream, which waits for it."""

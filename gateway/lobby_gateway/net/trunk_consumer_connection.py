@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl as tls
 from typing import Protocol
 
 from lobby_gateway.core.trunk_consumer import SILENT_SECONDS, TrunkConsumer
@@ -46,7 +45,6 @@ async def connect_trunk(
     listener: TrunkListener,
     replay: int = 0,
     position: Position | None = None,
-    ssl: tls.SSLContext | None = None,
     open_timeout: float = OPEN_TIMEOUT_SECONDS,
     silent_seconds: float = SILENT_SECONDS,
 ) -> TrunkConsumerConnection:
@@ -61,8 +59,7 @@ async def connect_trunk(
         listener: is told what comes.
         replay: messages from before that the stream is to start with.
         position: where the stream is to go on instead, if the lobby knows it.
-        ssl: for a lobby behind TLS.
-        open_timeout: seconds for TCP, TLS and handshake.
+        open_timeout: seconds for TCP and handshake.
         silent_seconds: a lobby that is silent for so long is given up.
 
     Raises:
@@ -71,11 +68,10 @@ async def connect_trunk(
     """
     connection = TrunkConsumerConnection(listener)
     client = await open_websocket(
-        f"{'ws' if ssl is None else 'wss'}://{address}{PATH}",
+        f"ws://{address}{PATH}",
         receiver=connection,
         headers=[("Authorization", f"Bearer {token}")],
         subprotocols=[SUBPROTOCOL],
-        ssl=ssl,
         open_timeout=open_timeout,
         max_message_bytes=MAX_RECORD_BYTES,
     )

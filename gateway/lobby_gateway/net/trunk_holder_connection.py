@@ -220,8 +220,8 @@ class TrunkHolderConnection:
             if isinstance(event, Close):
                 self._close_received(event)
                 return
-            if self._closing is not None:
-                continue  # what comes behind our close frame is not acted on
+            if self._closing is not None or self._fd < 0:
+                continue  # what comes behind our close is not acted on
             if isinstance(event, Message):
                 self._record_received(event, now)
             elif isinstance(event, Ping):

@@ -411,6 +411,32 @@ def test_a_reset_is_noticed_when_something_is_sent() -> None:
     run(main())
 
 
+def test_a_reset_in_the_middle_of_a_record_ends_the_trunk() -> None:
+    async def main() -> None:
+        greeter = Greeter.join(receive_buffer=4096)
+        await greeter.welcome()
+        greeter.publish(Batch.of([frame(Opcode.BINARY, bytes(1_500_000))]))
+        assert greeter.connection._rest is not None
+        greeter.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        greeter.sock.close()
+        await greeter.over()
+        assert greeter.connection._rest is None
+
+    run(main())
+
+
+def test_nothing_is_acted_on_any_more_once_the_owner_has_ended_it() -> None:
+    async def main() -> None:
+        greeter = Greeter.join()
+        await greeter.welcome()
+        greeter.connection._forward = lambda opcode, payload: greeter.connection.abort()
+        await greeter.send(Forward(Opcode.TEXT, b"last"), Claim(1, 1))
+        await greeter.over()
+        assert greeter.lobby.admission.taken == 0
+
+    run(main())
+
+
 def test_a_greeter_that_is_silent_is_given_up() -> None:
     async def main() -> None:
         greeter = Greeter.join(heartbeat_seconds=0.02, silent_seconds=0.1)

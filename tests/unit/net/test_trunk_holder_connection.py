@@ -429,7 +429,7 @@ def test_nothing_is_acted_on_any_more_once_the_owner_has_ended_it() -> None:
     async def main() -> None:
         greeter = Greeter.join()
         await greeter.welcome()
-        greeter.connection._forward = lambda opcode, payload: greeter.connection.abort()
+        greeter.connection._forward = lambda *_: greeter.connection.abort()
         await greeter.send(Forward(Opcode.TEXT, b"last"), Claim(1, 1))
         await greeter.over()
         assert greeter.lobby.admission.taken == 0

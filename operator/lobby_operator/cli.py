@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -18,6 +19,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         return int(arguments.run(arguments))
+    except KeyboardInterrupt:  # before there was anything to end in order
+        return 128 + signal.SIGINT
     except UserError as error:
         for line in str(error).splitlines():
             print(f"lobby {arguments.command}: {line}", file=sys.stderr)  # noqa: T201

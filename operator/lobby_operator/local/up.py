@@ -116,6 +116,7 @@ class _Up:
         settings = self._settings
         with contextlib.ExitStack() as stack:
             port = stack.enter_context(_held_port(settings.host, settings.port))
+            _check_free(ADMIN_HOST, settings.admin_port, "--admin-port")  # before anything is started
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lobby-up-")))
             terminal = open_terminal(plain=settings.plain, out=sys.stdout)
             stack.callback(terminal.close)
@@ -144,32 +145,24 @@ class _Up:
 
     async def _serve(self, host: Host, terminal: Terminal) -> None:
         admin = AdminServer(routes(host))
+        stopping = asyncio.create_task(self._stopping.wait(), name="stopping")
         try:
             admin_port = await admin.start(ADMIN_HOST, self._settings.admin_port)
             host.admin = f"http://{authority(ADMIN_HOST, admin_port)}"
-            starting = asyncio.create_task(host.start(), name="start")
-            stopping = asyncio.create_task(self._stopping.wait(), name="stopping")
-            await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            try:
-                if starting.done():
-                    starting.result()
-                    self._tell_addresses(host, terminal)
-                    while not self._stopping.event.is_set():
-                        terminal.show(host.view(stopping=False))
-                        await asyncio.wait({stopping}, timeout=SHOW_SECONDS)
-            except ChildFailedError as error:
-                raise UserError(f"{error}; see the lines above") from error
-            finally:
-                starting.cancel()
-                stopping.cancel()
-        finally:
+            if await _started(host, stopping):
+                self._tell_addresses(host, terminal)
+                while not stopping.done():
+                    terminal.show(host.view(stopping=False))
+                    await asyncio.wait({stopping}, timeout=SHOW_SECONDS)
             terminal.show(host.view(stopping=True))
-            terminal.line("ending: clients are closed, then lobbies end; once more Ctrl-C ends them at once")
+            terminal.line("ending: clients are closed, then lobbies end; Ctrl-C once more ends them at once")
+        finally:
+            stopping.cancel()
             await host.close(GRACE_SECONDS)
             if self._demo is not None:
                 await self._demo.close(GRACE_SECONDS)
             await admin.close()
-            terminal.line("ended: no process is left")
+        terminal.line("ended: no process is left")
 
     def _tell_addresses(self, host: Host, terminal: Terminal) -> None:
         for line in host.addresses():
@@ -182,6 +175,26 @@ class _Up:
         self._stopping.stop(name)
         if self._stops > 1 and self._host is not None:
             self._host.kill()
+
+
+async def _started(host: Host, stopping: asyncio.Task[None]) -> bool:
+    """Starts the lobby host; returns whether it was started before it is to end again.
+
+    Raises:
+        UserError: a greeter does not start.
+    """
+    starting = asyncio.create_task(host.start(), name="start")
+    try:
+        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            return False
+        starting.result()
+    except ChildFailedError as error:
+        raise UserError(f"{error}; what it said itself stands above") from error
+    finally:
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+    return True
 
 
 def _environment() -> dict[str, str]:
@@ -226,22 +239,31 @@ def _held_port(host: str, port: int) -> Iterator[int]:
     Raises:
         UserError: somebody has it, or the address is none of this machine.
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with contextlib.ExitStack() as stack:
-        try:
-            with socket.socket(family) as probe:
-                # Without SO_REUSEPORT: greeters of another `lobby up` would share their port with ours.
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind((host, port))
-            held = _bound(family, host, port)
-        except OSError as error:
-            raise cannot_listen(error, host, port) from error
-        stack.enter_context(held)
+    # Without SO_REUSEPORT first: greeters of another `lobby up` would share their port with ours.
+    _check_free(host, port, "--port")
+    try:
+        held = _bound(host, port)
+    except OSError as error:
+        raise cannot_listen(error, host, port) from error
+    with held:
         yield int(held.getsockname()[1])
 
 
-def _bound(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
-    held = socket.socket(family)
+def _check_free(host: str, port: int, option: str) -> None:
+    with socket.socket(_family(host)) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise cannot_listen(error, host, port, option) from error
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    held = socket.socket(_family(host))
     try:
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         try:

@@ -249,12 +249,17 @@ def test_whoever_waits_too_long_is_given_up() -> None:
     assert len(made) == 1
 
 
+@pytest.mark.parametrize(("rank", "displaced"), [(Rank.LOST, True), (Rank.MOVING, True), (Rank.NEW, False)])
+def test_those_who_were_in_are_told_from_new_ones(rank: Rank, displaced: bool) -> None:
+    made = candidates()
+    made.wait("x", rank, 0)
+    assert made.displaced is displaced
+
+
 def test_everyone_can_be_sent_away() -> None:
     made = candidates()
     arrive(made, "a")
-    assert not made.displaced
     made.wait("m", Rank.MOVING, 0, leaving=A)
-    assert made.displaced
     assert [waiter.client for waiter in made.clear()] == ["m", "a"]
     assert len(made) == 0
 

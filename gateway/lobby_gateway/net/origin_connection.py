@@ -96,6 +96,7 @@ class OriginConnection:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
         self._acting = False
+        self._act_again = False  # while a command was performed, the lobby told us something
         self._shown = State.IDLE
 
     # For the lobby
@@ -157,8 +158,9 @@ class OriginConnection:
         session.receive(events, self._loop.time())
         if before is State.STREAMING is session.state:
             self._perform_all()  # the hot path: messages move no deadline to an earlier time
-        else:
-            self._act()
+            if not self._act_again:
+                return
+        self._act()
 
     def lost(self, error: Exception | None) -> None:
         """The connection is gone (see `websocket_client.Receiver`)."""
@@ -173,7 +175,9 @@ class OriginConnection:
         """Does what the session says, and sees that it is woken when it wants to be."""
         self._perform_all()
         if self._acting:
-            return  # called from inside a command; the outer call goes on
+            self._act_again = True
+            return
+        self._act_again = False
         self._show()
         at = self._session.wake_at()
         if at != self._timer_at:

@@ -78,7 +78,7 @@ class ClientHandshake:
 
         Args:
             url: `ws://` or `wss://`.
-            headers: added to the request; one of ours (but for `Host`) with the same name is replaced.
+            headers: added to the request; one of ours with the same name is replaced.
             subprotocols: offered, the preferred one first.
 
         Raises:
@@ -96,11 +96,10 @@ class ClientHandshake:
         self.leftover = b""
         self._protocol = ClientProtocol(uri, subprotocols=[Subprotocol(each) for each in subprotocols] or None)
         request = self._protocol.connect()
+        request.headers["User-Agent"] = f"lobby-gateway/{__version__}"
         given = list(headers)
-        for name in {"User-Agent", *(name for name, _ in given)} & set(request.headers):
+        for name in {name.lower() for name, _ in given} & set(request.headers):
             del request.headers[name]
-        if not any(name.lower() == "user-agent" for name, _ in given):
-            request.headers["User-Agent"] = f"lobby-gateway/{__version__}"
         for name, value in given:
             if not _HEADER_NAME.fullmatch(name):
                 raise UserError(f"header {name!r}: no header name; accepted: letters, digits and !#$%&'*+-.^_`|~")

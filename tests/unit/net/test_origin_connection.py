@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -160,6 +161,7 @@ def test_cancelled_run_leaves_no_connection() -> None:
             lobby = Lobby(origin.url, connect="Always")
             task = asyncio.create_task(lobby.origin.run())
             seen = await origin.until_open()
+            await lobby.until_state(OriginState.CONNECTED)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
@@ -444,22 +446,96 @@ def test_origin_that_accepts_and_drops_is_tried_less_and_less_often() -> None:
     run(main())
 
 
+@contextlib.asynccontextmanager
+async def speechless() -> AsyncIterator[tuple[str, list[str]]]:
+    """A server that reads requests and never answers; what it saw, in order."""
+    log: list[str] = []
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.add(task)
+        log.append("came")
+        await reader.read()
+        while await reader.read():
+            pass
+        log.append("left")
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/", log
+    finally:
+        server.close()
+        await server.wait_closed()
+        await asyncio.gather(*tasks)
+
+
 def test_origin_that_never_answers_the_handshake() -> None:
     async def main() -> None:
-        async def never(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await reader.read()
-            await reader.read()
-            writer.close()
+        async with speechless() as (url, _), running(url, open_timeout=0.05) as lobby:
+            await lobby.until_failure(Failure.UNREACHABLE)
+            assert lobby.origin.report().reason == "timeout: no answer to the handshake within 0.05 s"
 
-        server = await asyncio.start_server(never, "127.0.0.1", 0)
+    run(main())
+
+
+def test_try_that_nobody_wants_any_more_ends_before_the_next_begins() -> None:
+    async def main() -> None:
+        async with speechless() as (url, log), running(url, linger_seconds=0.01) as lobby:
+            await until(lambda: log == ["came"])
+            lobby.origin.set_wanted(False)
+            asyncio.get_running_loop().call_later(0.011, lobby.origin.set_wanted, True)
+            time.sleep(0.02)  # noqa: ASYNC251  both are due now: no longer wanted, and wanted, in one turn of the loop
+            await until(lambda: len(log) == 3)
+            assert log == ["came", "left", "came"]
+            assert lobby.origin.attempts == 2
+            assert lobby.origin.failures == {}
+
+    run(main())
+
+
+def test_next_try_waits_for_a_cancelled_one_that_takes_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    log: list[str] = []
+
+    async def slow_to_leave(*_: object, **__: object) -> None:
+        log.append("came")
         try:
-            url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
-            async with running(url, open_timeout=0.05) as lobby:
-                await lobby.until_failure(Failure.UNREACHABLE)
-                assert lobby.origin.report().reason == "timeout: no answer to the handshake within 0.05 s"
+            await asyncio.Event().wait()
         finally:
-            server.close()
-            await server.wait_closed()
+            for _ in range(10):
+                await asyncio.sleep(0.002)
+            log.append("left")
+
+    monkeypatch.setattr("lobby_gateway.net.origin_connection.open_websocket", slow_to_leave)
+
+    async def main() -> None:
+        async with running("ws://localhost:1/", linger_seconds=0.0) as lobby:
+            await until(lambda: log == ["came"])
+            lobby.origin.set_wanted(False)
+            await lobby.until_state(OriginState.IDLE)
+            lobby.origin.set_wanted(True)
+            await until(lambda: len(log) == 3)
+        assert log == ["came", "left", "came"]
+
+    run(main())
+
+
+def test_client_that_leaves_while_it_is_served_disturbs_nothing() -> None:
+    async def main() -> None:
+        async with FakeOrigin() as origin, running(origin.url, linger_seconds=0.0) as lobby:
+            plain = lobby.publish
+
+            def publish(batch: Batch) -> None:
+                plain(batch)
+                lobby.origin.set_wanted(False)
+
+            lobby.origin._publish = publish
+            seen = await origin.until_open()
+            await origin.send("last")
+            await origin.until_closed(seen)
+            assert (lobby.messages, seen.close_code) == ([b"last"], 1000)
 
     run(main())
 

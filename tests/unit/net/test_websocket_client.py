@@ -14,7 +14,7 @@ from websockets.utils import accept_key
 
 from lobby_gateway.net import websocket_client
 from lobby_gateway.net.websocket_client import WebSocketClient, explain, open_websocket
-from lobby_gateway.protocol.client_handshake import OriginRefusedError, OriginUnreachableError
+from lobby_gateway.protocol.client_handshake import ClientHandshake, OriginRefusedError, OriginUnreachableError
 from lobby_gateway.protocol.frames import Batch, Opcode
 from lobby_gateway.protocol.parser import Close, Event, Ping, Pong, Violation
 
@@ -65,6 +65,11 @@ async def connected(origin: FakeOrigin, **options: Any) -> AsyncIterator[tuple[W
         await client.wait_lost()
 
 
+def acceptance(key: str) -> bytes:
+    head = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    return f"{head}Sec-WebSocket-Accept: {accept_key(key)}\r\n\r\n".encode()
+
+
 @contextlib.asynccontextmanager
 async def raw_server(
     handle: Callable[[asyncio.StreamReader, asyncio.StreamWriter, bytes], Awaitable[None]],
@@ -79,8 +84,7 @@ async def raw_server(
         request = (await reader.readuntil(b"\r\n\r\n")).decode()
         key = request.lower().split("sec-websocket-key: ")[1].split("\r\n")[0]
         at = request.lower().index(key)
-        head = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        accept = f"{head}Sec-WebSocket-Accept: {accept_key(request[at : at + len(key)])}\r\n\r\n".encode()
+        accept = acceptance(request[at : at + len(key)])
         try:
             await handle(reader, writer, accept)
         finally:
@@ -170,6 +174,40 @@ def test_origin_that_accepts_speaks_and_ends_at_once_is_heard_to_its_end() -> No
             await recorder.until_lost()
             assert recorder.messages == [b"last words"]
             assert not client.open
+
+    run(main())
+
+
+class Wire(asyncio.Transport):
+    """A transport without a socket."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written += data
+
+    def pause_reading(self) -> None:
+        """What comes is given by the test."""
+
+
+def test_what_arrives_before_the_owner_has_the_connection_is_kept_in_order_with_its_end() -> None:
+    async def main() -> None:
+        recorder, wire = Recorder(), Wire()
+        client = WebSocketClient(ClientHandshake("ws://origin.example"), recorder, 1024)
+        client.connection_made(wire)
+        key = wire.written.decode().split("Sec-WebSocket-Key: ")[1].split("\r\n")[0]
+        client.data_received(acceptance(key) + raw_frame(1, b"one"))
+        client.data_received(raw_frame(1, b"two"))  # TLS had decrypted more
+        error = ConnectionResetError(104, "reset")
+        client.connection_lost(error)
+        await client.wait_open()
+        assert recorder.reads == []
+        client.begin()
+        assert recorder.messages == [b"one", b"two"]
+        assert recorder.lost_with == [error]
+        assert not client.send_text("too late")
 
     run(main())
 

@@ -101,6 +101,13 @@ def test_bad_header_name_is_a_user_error() -> None:
         ClientHandshake("ws://origin.example", headers=[("X Key", "value")])
 
 
+def test_credentials_in_the_url_give_way_to_a_header() -> None:
+    url = "ws://user:pw@origin.example"
+    assert headers_of(ClientHandshake(url).request)["authorization"] == "Basic dXNlcjpwdw=="
+    request = ClientHandshake(url, headers=[("Authorization", "Bearer x")]).request
+    assert headers_of(request)["authorization"] == "Bearer x"
+
+
 # The answer
 
 
@@ -170,6 +177,11 @@ def test_redirect_is_refused_and_says_where_it_points_without_the_query() -> Non
     with pytest.raises(OriginRefusedError) as caught:
         answer(b"HTTP/1.1 302 Found\r\nLocation: wss://user:pw@other.example/path?token=hunter22#x\r\n\r\n")
     assert caught.value.reason == ("HTTP 302 Found: redirects are not followed; it points to wss://other.example/path")
+
+
+def test_redirect_to_nowhere_is_refused_too() -> None:
+    with pytest.raises(OriginRefusedError, match="points to an invalid URL"):
+        answer(b"HTTP/1.1 302 Found\r\nLocation: wss://[hunter22/\r\n\r\n")
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ class Delete(_Action):
     """Ends a lobby, in order if it still can, and takes away what is left of it."""
 
     ACCEPTS: ClassVar[frozenset[Why]] = frozenset(
-        {Why.ENDED, Why.SILENT, Why.NEVER_ANSWERED, Why.DRAINED, Why.DRAIN_OVERDUE, Why.NOT_NEEDED}
+        {Why.ENDED, Why.SILENT, Why.NEVER_ANSWERED, Why.DRAINED, Why.DRAIN_OVERDUE}
     )
 
 

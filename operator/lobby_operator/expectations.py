@@ -78,8 +78,6 @@ class Expectations:
                 lobbies[name] = RawLobby(name=name, created_at=item.at, expected=True)
             elif isinstance(item.action, Drain):
                 lobbies[name] = replace(lobby, draining=True, expected=True)
-            elif lobby.ended:
-                del lobbies[name]  # only its remains are to go
             else:
                 lobbies[name] = replace(lobby, ending=True, expected=True)
         return tuple(lobbies.values()), Expectations(tuple(kept))

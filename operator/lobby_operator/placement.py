@@ -3,9 +3,9 @@
 Packed: the fullest first. New clients fill one lobby after the other, sparse ones run empty by themselves.
 
 Latest: of the lobbies that have clients only the newest takes new ones, then the empty ones that are newer still, oldest
-first; those before it are served out. So clients always meet in one lobby, and a burst that needs several fills one after the other.
-The order of the lobbies alone decides, no memory of which one was the latest before. Where none of these has a seat and no
-further lobby can be had at once, a seat in an older one is better than none: then those are open, newest first.
+first; those before it are served out. So clients always meet in one lobby, and a burst that needs several fills one after
+the other. The order of the lobbies alone decides, no memory of which one was the latest before. Where none of these has a
+seat and no further lobby can be had at once, a seat in an older one is better than none: then those are open, newest first.
 """
 
 from __future__ import annotations

@@ -8,7 +8,8 @@ The passes run in order, each a small function that adds actions to the draft:
 3. `_keep_maximum`: with `maxReplicas` lowered, the sparsest lobbies go.
 4. `_make`: as many as `replicas` asks for, and as the free seats fall short of those who wait, those who move, and
    `spareSeats`. Seats of lobbies that start count as free. In small batches, and with back-off while starts fail.
-5. `end_empty`, `compact` (`compaction.py`): what is not needed goes; each only in a pass in which those before it change nothing.
+5. `end_empty`, `compact` (`compaction.py`): what is not needed goes; each only where the passes before
+   it changed nothing.
 
 Scale to zero: with `replicas` 0 and `spareSeats` above 0 a lobby stays, so that no client ever waits for one to start. With
 `spareSeats` 0 the last lobby goes when it was empty for `emptySeconds`, and the first client waits.
@@ -35,7 +36,7 @@ from lobby_operator.reasons import (
 )
 from lobby_operator.state import Observed, Phase, SeenLobby, lobby_name
 from lobby_operator.timers import due
-from lobby_operator.tracker import backoff
+from lobby_operator.tracker import backoff, failures_over_at
 from lobby_operator.wanted import PlannerSettings, PlannerSpec
 
 
@@ -92,7 +93,7 @@ def plan(spec: PlannerSpec, seen: Observed, now: float, settings: PlannerSetting
 
 def _take_away_lost(draft: Draft) -> None:
     for lobby in draft.seen.lobbies:
-        if lobby.phase is Phase.ENDED:
+        if lobby.phase is Phase.ENDED and not lobby.told_to_end:
             draft.act(Delete(lobby.name, Reason(Why.ENDED)))
         elif lobby.phase is Phase.SILENT:
             since = draft.now if lobby.silent_since is None else lobby.silent_since
@@ -122,18 +123,18 @@ def _finish_drains(draft: Draft) -> None:
 
 
 def _keep_maximum(draft: Draft) -> None:
-    """Those that start go first, then the sparsest. Silent ones are left out: they return or are given up soon."""
-    running = draft.seen.in_phase(Phase.STARTING, Phase.READY, Phase.SETTLING)
+    """The sparsest lobbies go.
+
+    Those that start or are silent are left alone, we can't tell whether somebody is in there. When they answer they are
+    counted, and the emptiest go then; otherwise they are given up soon.
+    """
+    running = draft.seen.in_phase(Phase.READY, Phase.SETTLING)
     excess = len(running) - draft.spec.max_replicas
-    if excess <= 0:
-        return
-    numbers = {"running": len(running), "maximum": draft.spec.max_replicas}
-    running.sort(key=lambda lobby: (lobby.phase is not Phase.STARTING, lobby.clients, -lobby.index))
-    for lobby in running[:excess]:
-        if lobby.phase is Phase.STARTING:
-            draft.act(Delete(lobby.name, Reason(Why.NOT_NEEDED, **numbers)))
-        else:
-            draft.act(Drain(lobby.name, Reason(Why.OVER_MAXIMUM, **numbers)))
+    if excess > 0:
+        running.sort(key=lambda lobby: (lobby.clients, -lobby.index))
+        reason = Reason(Why.OVER_MAXIMUM, running=len(running), maximum=draft.spec.max_replicas)
+        for lobby in running[:excess]:
+            draft.act(Drain(lobby.name, reason))
 
 
 def _make(draft: Draft) -> None:
@@ -170,8 +171,11 @@ def _may_start(draft: Draft) -> int:
     failures = draft.seen.failures
     if failures.count == 0:
         return max(0, draft.settings.max_starting - draft.balance.starting)
-    seconds = backoff(draft.settings.min_backoff_seconds, draft.settings.max_backoff_seconds, failures.count)
+    # Once is chance (somebody kills a lobby), and clients may wait: the second try is at once.
+    least, most = draft.settings.min_backoff_seconds, draft.settings.max_backoff_seconds
+    seconds = backoff(least, most, failures.count - 1) if failures.count > 1 else 0.0
     if draft.balance.starting:
+        draft.wake(failures_over_at(failures, draft.seen.lobbies, draft.settings))
         return 0
     if not due(failures.last_at, seconds, draft.now):
         draft.backing_off = True

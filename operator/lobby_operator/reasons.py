@@ -30,7 +30,6 @@ class Why(StrEnum):
     NEVER_ANSWERED = "NeverAnswered"
     DRAINED = "Drained"
     DRAIN_OVERDUE = "DrainOverdue"
-    NOT_NEEDED = "NotNeeded"
 
 
 WHY: Mapping[Why, str] = MappingProxyType(
@@ -47,7 +46,6 @@ WHY: Mapping[Why, str] = MappingProxyType(
         Why.NEVER_ANSWERED: "it did not answer within {seconds} s of its creation",
         Why.DRAINED: "its last client has left",
         Why.DRAIN_OVERDUE: "it drains since {seconds} s, and {clients} clients are left",
-        Why.NOT_NEEDED: "it has not started yet, and {running} lobbies run where {maximum} may",
     }
 )
 

@@ -76,6 +76,7 @@ class SeenLobby:
         empty_since: since when it has no client; None: it has, or does not answer.
         draining_since: since when it drains.
         refusing: it said itself that it drains: it certainly takes no client any more.
+        told_to_end: it was told to end; of an ended one nothing remains to be done.
         expected: not, or not so, observed: own actions that do not show yet. No more are taken until they do.
     """
 
@@ -94,6 +95,7 @@ class SeenLobby:
     empty_since: float | None = None
     draining_since: float | None = None
     refusing: bool = False
+    told_to_end: bool = False
     expected: bool = False
 
     @property

@@ -13,7 +13,7 @@ from dataclasses import replace
 from lobby_operator.compaction import spare_empty, spare_sparse
 from lobby_operator.placement import balance
 from lobby_operator.state import Failures, Observed, Phase, RawLobby, SeenLobby, lobby_index
-from lobby_operator.timers import due
+from lobby_operator.timers import due, earliest
 from lobby_operator.wanted import PlannerSettings, PlannerSpec
 from lobby_operator.window import add, lowered
 
@@ -80,6 +80,7 @@ class _Fold:
             created_at=raw.created_at,
             address=raw.address or before.address,
             seats=before.seats or self.spec.seats,
+            told_to_end=raw.ending,
             expected=raw.expected,
         )
         if raw.draining and lobby.draining_since is None:
@@ -172,16 +173,22 @@ def _failures(
         return Failures(failures.count + 1, now)
     if failures.count == 0:
         return failures
-    lasts = any(
-        lobby.phase is Phase.READY
-        and lobby.ready_at is not None
-        and lobby.created_at >= failures.last_at
-        and due(lobby.ready_at, settings.steady_seconds, now)
-        for lobby in lobbies
-    )
+    over_at = failures_over_at(failures, lobbies, settings)
+    lasts = over_at is not None and over_at <= now
     tries = any(lobby.ready_at is None for lobby in lobbies)
     forgotten = not tries and due(failures.last_at, 2 * settings.max_backoff_seconds, now)
     return Failures() if lasts or forgotten else failures
+
+
+def failures_over_at(failures: Failures, lobbies: Iterable[SeenLobby], settings: PlannerSettings) -> float | None:
+    """When a lobby that was made after the last failure will have lasted; None if there is none yet."""
+    return earliest(
+        *(
+            lobby.ready_at + settings.steady_seconds
+            for lobby in lobbies
+            if lobby.phase is Phase.READY and lobby.ready_at is not None and lobby.created_at >= failures.last_at
+        )
+    )
 
 
 def _start_failed(before: SeenLobby, after: SeenLobby | None, settings: PlannerSettings, now: float) -> bool:

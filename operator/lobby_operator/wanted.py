@@ -84,7 +84,7 @@ class PlannerSettings:
         max_settle_seconds: the most of that.
         flap_seconds: a silence within so long after the one before counts as following soon.
         steady_seconds: a lobby that ends sooner after its first answer has failed to start.
-        min_backoff_seconds: after a failed start the next waits so long; twice as long with each failure in a row.
+        min_backoff_seconds: after the second failed start in a row the next waits so long; twice as long with each more.
         max_backoff_seconds: the most of that.
         max_starting: most lobbies that start at a time; more would only slow each other down.
         move_share: a batch of drains moves at most this share of all clients (or one lobby full, if that is more), so that
@@ -96,7 +96,7 @@ class PlannerSettings:
     settle_seconds: float = 2.0
     max_settle_seconds: float = 60.0
     flap_seconds: float = 120.0
-    steady_seconds: float = 10.0
+    steady_seconds: float = 5.0
     min_backoff_seconds: float = 1.0
     max_backoff_seconds: float = 60.0
     max_starting: int = 16

@@ -1,0 +1,35 @@
+"""What the planner is tried with."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+from lobby_gateway.model.spec import Placement
+from lobby_operator.wanted import PlannerSettings, PlannerSpec
+
+SEATS = st.sampled_from([1, 2, 5, 10])
+
+
+@st.composite
+def specs(draw: st.DrawFn, seats: st.SearchStrategy[int] = SEATS) -> PlannerSpec:
+    """Small lobbies, so that a few clients make a difference."""
+    most = draw(st.integers(1, 12))
+    return PlannerSpec(
+        lobby="prices",
+        generation=draw(st.integers(1, 3)),
+        seats=draw(seats),
+        replicas=draw(st.integers(0, min(3, most))),
+        max_replicas=most,
+        spare_seats=draw(st.sampled_from([0, 0, 1, 3, 12])),
+        placement=draw(st.sampled_from(Placement)),
+        compaction=draw(st.sampled_from([True, True, False])),
+        stabilization_seconds=draw(st.sampled_from([0.0, 5.0, 60.0])),
+        empty_seconds=draw(st.sampled_from([0.0, 5.0, 60.0])),
+        drain_seconds=draw(st.sampled_from([0.0, 10.0, 300.0])),
+    )
+
+
+PLANNER_SETTINGS = st.sampled_from([PlannerSettings(), PlannerSettings(max_starting=2, move_share=0.5)])
+
+PAUSES = st.sampled_from([0.05, 0.3, 1.0, 1.7, 4.0, 11.0, 70.0])
+"""Seconds between two looks."""

@@ -1,0 +1,110 @@
+"""The laws of the planner, in a world in which everything that can happen does."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from tests.property import invariants
+from tests.property.strategies import PAUSES, PLANNER_SETTINGS, specs
+from tests.property.world import World
+
+from lobby_operator.wanted import PlannerSettings, PlannerSpec
+
+
+class PlannerMachine(RuleBasedStateMachine):
+    """Clients, fate and people act on the world in any order; then there is peace, and everything must settle."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = World(PlannerSpec(lobby="prices"))
+        self.rng = random.Random(1)
+
+    @initialize(spec=specs(), planner=PLANNER_SETTINGS, remains=st.booleans(), direct=st.sampled_from([0.0, 0.5]))
+    def begin(self, spec: PlannerSpec, planner: PlannerSettings, remains: bool, direct: float) -> None:
+        self.world = World(spec, planner, keeps_remains=remains, direct_share=direct, laws=list(invariants.STEP_LAWS))
+        self.world.step()
+
+    @rule(seconds=PAUSES)
+    def time_passes(self, seconds: float) -> None:
+        self.world.advance(seconds)
+        self.world.step()
+
+    @rule(seconds=PAUSES, looks=st.integers(2, 8))
+    def more_time_passes(self, seconds: float, looks: int) -> None:
+        for _ in range(looks):
+            self.time_passes(seconds)
+
+    # Clients
+
+    @rule(count=st.sampled_from([1, 1, 2, 7, 40]))
+    def clients_come(self, count: int) -> None:
+        self.world.join(count)
+
+    @rule(count=st.sampled_from([1, 1, 3, 20]), seed=st.integers(0, 5))
+    def clients_leave(self, count: int, seed: int) -> None:
+        self.world.leave(count, random.Random(seed))
+
+    # Fate
+
+    @precondition(lambda self: self.world.lobbies)
+    @rule(data=st.data())
+    def a_lobby_dies(self, data: st.DataObject) -> None:
+        self.world.kill(data.draw(st.sampled_from(sorted(self.world.lobbies))))
+
+    @precondition(lambda self: self.world.lobbies)
+    @rule(data=st.data())
+    def a_lobby_falls_silent(self, data: st.DataObject) -> None:
+        self.world.lobbies[data.draw(st.sampled_from(sorted(self.world.lobbies)))].stopped = True
+
+    @rule()
+    def silent_lobbies_answer_again(self) -> None:
+        for lobby in self.world.lobbies.values():
+            lobby.stopped = False
+
+    @rule(fails=st.booleans(), seconds=st.sampled_from([0.0, 0.7, 5.0, 100.0]))
+    def starting_becomes_different(self, fails: bool, seconds: float) -> None:
+        self.world.start_fails = fails
+        self.world.start_seconds = seconds
+
+    @rule(seconds=st.sampled_from([0.0, 0.0, 0.4, 6.0]))
+    def the_watch_lags(self, seconds: float) -> None:
+        self.world.lag = seconds
+
+    @rule()
+    def the_operator_is_restarted(self) -> None:
+        self.world.restart_operator()
+
+    # People
+
+    @rule(spec=specs())
+    def the_spec_is_changed(self, spec: PlannerSpec) -> None:
+        self.world.spec = replace(spec, generation=self.world.spec.generation + 1)
+
+    # Peace
+
+    def teardown(self) -> None:
+        world = self.world
+        world.calm()
+        world.settle()
+        invariants.those_who_wait_are_served_or_nothing_more_can_be_done(world)
+        invariants.there_are_as_many_lobbies_as_are_needed(world)
+        invariants.the_end_is_the_end(world)
+        self.after_a_quiet_burst()
+
+    def after_a_quiet_burst(self) -> None:
+        """From a settled state, more clients: whom it makes it keeps, and nobody is moved."""
+        world = self.world
+        done, moved = len(world.history), world.moved
+        world.join(self.rng.choice((1, 5, 30)))
+        world.settle()
+        invariants.nothing_is_made_and_unmade(world, done)
+        invariants.those_who_wait_are_served_or_nothing_more_can_be_done(world)
+        assert world.moved == moved
+
+
+TestPlanner = PlannerMachine.TestCase
+TestPlanner.settings = settings(parent=settings(), stateful_step_count=40)

@@ -1,0 +1,277 @@
+"""A simulated world for the planner: lobbies, greeters and clients as they are, and a lobby host that sees them late.
+
+The truth is in `World.lobbies`; the planner only gets `World.raw()`. Time is a number.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from lobby_gateway.model.seats import LobbyReport, OriginReport, OriginState
+from lobby_operator.actions import Action, Create, Delete, Drain
+from lobby_operator.expectations import Expectations
+from lobby_operator.planner import Plan, plan
+from lobby_operator.reasons import Why
+from lobby_operator.state import Observed, Phase, RawLobby, SeenLobby
+from lobby_operator.timers import due, earliest
+from lobby_operator.tracker import observe_fold
+from lobby_operator.wanted import PlannerSettings, PlannerSpec
+
+START = 1000.0
+STOP_SECONDS = 2.0
+REACHABLE = 0.0
+
+
+@dataclass
+class SimLobby:
+    """A lobby as it is."""
+
+    name: str
+    created_at: float
+    answers_at: float  # when it will listen; inf: it never will
+    seats: int
+    seen_at: float  # when the runtime's list will show it
+    clients: int = 0
+    direct: int = 0  # of them, those that only leave when the lobby ends
+    draining: bool = False
+    stopped: bool = False  # SIGSTOP, a cut network
+    silent_since: float | None = None
+    gone_at: float | None = None  # it was told to end and will be gone then
+    dead: bool = False
+    unlisted_at: float | None = None  # when the list will no longer show it
+
+    def answers(self, now: float) -> bool:
+        return not self.dead and not self.stopped and self.answers_at <= now
+
+
+@dataclass
+class Step:
+    """One pass of the lobby host, for the laws."""
+
+    spec: PlannerSpec
+    settings: PlannerSettings
+    before: Observed | None
+    raw: tuple[RawLobby, ...]
+    seen: Observed
+    plan: Plan
+    now: float
+    world: World  # the truth
+
+
+@dataclass
+class World:
+    """Everything. `law` is called with each step before the actions are done."""
+
+    spec: PlannerSpec
+    settings: PlannerSettings = field(default_factory=PlannerSettings)
+    now: float = START
+    lobbies: dict[str, SimLobby] = field(default_factory=dict)
+    waiting: int = 0
+    start_seconds: float = 1.0
+    start_fails: bool = False
+    keeps_remains: bool = False  # ended lobbies stay listed until they are deleted, like pods
+    lag: float = 0.0
+    direct_share: float = 0.0
+    observed: Observed | None = None
+    expected: Expectations = field(default_factory=Expectations)
+    planned: Plan | None = None
+    moved: int = 0
+    history: list[tuple[float, Action]] = field(default_factory=list)
+    laws: list[Callable[[Step], None]] = field(default_factory=list)
+
+    # What clients and fate do
+
+    def join(self, count: int) -> None:
+        self.waiting += count
+        self._seat()
+
+    def leave(self, count: int, rng: random.Random) -> None:
+        for _ in range(count):
+            occupied = [lobby for lobby in self.lobbies.values() if lobby.clients and not lobby.dead]
+            if not occupied:
+                self.waiting = max(0, self.waiting - 1)
+                return
+            lobby = rng.choice(occupied)
+            lobby.clients -= 1
+            lobby.direct = min(lobby.direct, lobby.clients)
+
+    def kill(self, name: str) -> None:
+        lobby = self.lobbies[name]
+        lobby.dead = True
+        self.waiting += lobby.clients
+        lobby.clients = lobby.direct = 0
+        if not self.keeps_remains:
+            lobby.unlisted_at = self.now + self.lag
+
+    def restart_operator(self) -> None:
+        self.observed = None
+        self.expected = Expectations()
+        # Its list is fresh: what was written is seen at once.
+        for lobby in self.lobbies.values():
+            lobby.seen_at = min(lobby.seen_at, self.now)
+            lobby.silent_since = None
+
+    # What happens by itself
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+        for name, lobby in list(self.lobbies.items()):
+            if lobby.gone_at is not None and lobby.gone_at <= self.now and not lobby.dead:
+                self.kill(name)
+                lobby.unlisted_at = self.now + self.lag
+            if lobby.answers_at == float("inf") and not lobby.dead and lobby.created_at + 0.5 <= self.now:
+                self.kill(name)
+            if lobby.unlisted_at is not None and lobby.unlisted_at <= self.now:
+                del self.lobbies[name]
+        self._move()
+        self._seat()
+
+    def _move(self) -> None:
+        """Greeters take the clients of draining and stopped lobbies elsewhere, as far as there are seats."""
+        for lobby in self.lobbies.values():
+            if lobby.stopped and lobby.clients:  # heartbeats are missing
+                self.waiting += lobby.clients
+                lobby.clients = lobby.direct = 0
+            elif (lobby.draining or lobby.gone_at is not None) and lobby.answers(self.now):
+                moving = lobby.clients - lobby.direct
+                seated = self._claim(moving)
+                lobby.clients -= seated
+                self.moved += seated
+
+    def _seat(self) -> None:
+        self.waiting -= self._claim(self.waiting)
+
+    def _claim(self, count: int) -> int:
+        left = count
+        for each in self.planned.open if self.planned is not None else ():
+            lobby = self.lobbies.get(each.name)
+            if lobby is not None and lobby.answers(self.now) and not lobby.draining and lobby.gone_at is None:
+                taken = min(left, max(0, lobby.seats - lobby.clients))
+                lobby.clients += taken
+                lobby.direct += int(taken * self.direct_share)
+                left -= taken
+        return count - left
+
+    # The lobby host
+
+    def raw(self) -> tuple[RawLobby, ...]:
+        return tuple(self._read(lobby) for lobby in self.lobbies.values() if lobby.seen_at <= self.now)
+
+    def _read(self, lobby: SimLobby) -> RawLobby:
+        report = None
+        asked = lobby.created_at + REACHABLE <= self.now
+        if lobby.answers(self.now):
+            lobby.silent_since = None
+        elif asked and lobby.silent_since is None:
+            lobby.silent_since = self.now
+        if lobby.answers_at <= self.now and (lobby.silent_since is None or self._knew(lobby.name)):
+            state = OriginState.CONNECTED if lobby.clients else OriginState.IDLE
+            report = LobbyReport(
+                name=lobby.name,
+                lobby=self.spec.lobby,
+                draining=lobby.draining,
+                seats=lobby.seats,
+                clients=lobby.clients,
+                direct=lobby.direct,
+                origin=OriginReport(state=state),
+            )
+        return RawLobby(
+            name=lobby.name,
+            created_at=lobby.created_at,
+            address=f"127.0.0.1:{40000 + hash(lobby.name) % 1000}" if lobby.answers_at <= self.now else "",
+            report=report,
+            silent_since=lobby.silent_since,
+            ending=lobby.gone_at is not None,
+            ended=lobby.dead and self.keeps_remains,
+        )
+
+    def _knew(self, name: str) -> bool:
+        return self.observed is not None and any(
+            each.name == name and each.ready_at is not None for each in self.observed.lobbies
+        )
+
+    def step(self) -> Plan:
+        """Observes, plans, acts; greeters hear of it."""
+        raw, self.expected = self.expected.lay_over(self.raw(), self.now)
+        before = self.observed
+        seen = observe_fold(before, raw, waiting=self.waiting, spec=self.spec, now=self.now, settings=self.settings)
+        self.observed = seen
+        planned = plan(self.spec, seen, self.now, self.settings)
+        step = Step(self.spec, self.settings, before, raw, seen, planned, self.now, self)
+        for law in self.laws:
+            law(step)
+        self.planned = planned
+        for action in planned.actions:
+            self._do(action)
+            self.history.append((self.now, action))
+        self.expected = self.expected.expect(planned.actions, self.now)
+        self._move()
+        self._seat()
+        return planned
+
+    def _do(self, action: Action) -> None:
+        lobby = self.lobbies.get(action.name)
+        match action:
+            case Create():
+                if lobby is None:  # otherwise: it is there already, as the API server would say
+                    answers_at = float("inf") if self.start_fails else self.now + self.start_seconds
+                    self.lobbies[action.name] = SimLobby(
+                        action.name, self.now, answers_at, self.spec.seats, self.now + self.lag
+                    )
+            case Drain():
+                if lobby is not None and lobby.answers(self.now):
+                    lobby.draining = True
+            case Delete():
+                if lobby is not None and lobby.dead:
+                    assert lobby.unlisted_at is None or not self.keeps_remains or self.lag, "deleted twice"
+                    lobby.unlisted_at = earliest(lobby.unlisted_at, self.now + self.lag)
+                    lobby.gone_at = self.now
+                elif lobby is not None and lobby.gone_at is None:
+                    lobby.gone_at = self.now + STOP_SECONDS
+
+    # Peace
+
+    def calm(self) -> None:
+        """Nothing goes wrong any more, and nobody comes or leaves."""
+        self.start_fails = False
+        self.start_seconds = min(self.start_seconds, 5.0)
+        for lobby in self.lobbies.values():
+            lobby.stopped = False
+
+    def settle(self, most_steps: int = 3000) -> int:
+        """Runs until nothing is left to be done; returns how many steps that took."""
+        for count in range(most_steps):
+            planned = self.step()
+            pending = [
+                *(lobby.answers_at for lobby in self.lobbies.values() if not lobby.dead),
+                *(lobby.seen_at for lobby in self.lobbies.values()),
+                *(lobby.gone_at for lobby in self.lobbies.values() if not lobby.dead),
+                *(lobby.unlisted_at for lobby in self.lobbies.values()),
+                self.expected.wake_at(),
+                planned.wake_at,
+            ]
+            times = [at for at in pending if at is not None and at > self.now]
+            if planned.actions or any(lobby.draining or lobby.dead for lobby in self.lobbies.values()):
+                times.append(self.now + 1.0)
+            soonest = earliest(*times)
+            if soonest is None:
+                return count
+            self.advance(soonest - self.now)
+        raise AssertionError(f"not settled after {most_steps} steps: {self.history[-20:]}")
+
+    # For laws
+
+    def running(self) -> list[SimLobby]:
+        return [lobby for lobby in self.lobbies.values() if not lobby.dead]
+
+    def clients(self) -> int:
+        return self.waiting + sum(lobby.clients for lobby in self.lobbies.values())
+
+
+def seen_by_name(seen: Observed) -> dict[str, SeenLobby]:
+    return {lobby.name: lobby for lobby in seen.lobbies}
+
+
+__all__ = ["Phase", "SimLobby", "Step", "Why", "World", "due", "seen_by_name"]

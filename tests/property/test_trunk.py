@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from tests.support.streams import SeatsOnly, numbered, numbers
@@ -259,3 +260,4 @@ class TrunkMachine(RuleBasedStateMachine):
 
 
 TestTrunk = TrunkMachine.TestCase
+TestTrunk.settings = settings(max_examples=3 * settings().max_examples, stateful_step_count=60)

@@ -269,8 +269,8 @@ class TrunkConsumer:
     def _resumed(self, record: Resumed) -> None:
         place = self._group(record)
         del self._groups[record.id]
-        if self._place != (record.epoch, record.offset):
-            raise TrunkError("RESUMED: the group joins at a place that is not the current one")
+        self._check(self._place, record)
+        self._place = Place(record.epoch, record.offset)
         if record.exact and not place.followed_by(record.epoch, record.offset):
             raise TrunkError("RESUMED: something is missing before the place where the group joins")
 
@@ -281,6 +281,6 @@ class TrunkConsumer:
         return place
 
     @staticmethod
-    def _check(place: Place, record: Messages | Replay | Status) -> None:
+    def _check(place: Place, record: Messages | Replay | Resumed | Status) -> None:
         if not place.followed_by(record.epoch, record.offset):
             raise TrunkError(f"{record.TYPE.name}: something is missing, or repeated, before its place")

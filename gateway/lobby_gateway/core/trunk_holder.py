@@ -132,6 +132,14 @@ class _Reader:
             return Messages.head(epoch, offset, count), data
         return Replay.head(self.group, epoch, offset, count), data
 
+    def arrive(self, ring: MessageRing) -> Parts | None:
+        """Goes on to the epoch and offset of the next message, which may be a new epoch's; or tells what is missing before."""
+        place = Place(*ring.locate(self.cursor))
+        if not self.place.followed_by(*place):
+            return self.skip(0, place)
+        self.place = place
+        return None
+
     def skip(self, evicted: int, to: Place) -> Parts:
         """Goes on behind messages that are not kept: `evicted` of the ring, or more that it never had."""
         at = self.place
@@ -267,13 +275,14 @@ class TrunkHolder:
         if self._replay is not None:
             return self._catch_up(self._replay, max_bytes)
         ring, stream = self._ring, self._stream
-        if stream.cursor >= ring.oldest:  # otherwise that is told first
-            if self._resumes:
+        if (self._resumes or self._status_due) and stream.cursor >= ring.oldest:  # otherwise that is told first
+            answer = stream.arrive(ring)
+            if answer is None and self._resumes:
                 answer = self._answer_resume(now, max_bytes)
-                if answer is not None:
-                    return answer
-            if self._status_due:
-                return self._status()
+            if answer is None and self._status_due:
+                answer = self._status()
+            if answer is not None:
+                return answer
         if stream.cursor == ring.cursor:
             return None
         return stream.take(ring, max_bytes)
@@ -369,6 +378,8 @@ class TrunkHolder:
         if group.cursor < end:
             record = group.take(ring, max_bytes, end) if ring.oldest < end else None
             return record or group.skip(end - group.cursor, self._stream.place)  # all of it is evicted
+        if not group.place.followed_by(*self._stream.place):
+            return group.skip(0, self._stream.place)
         self._replay = None
         self._missed_by_groups += group.missed
         return self._joined(group.group, LiveReason.NONE)
@@ -377,13 +388,9 @@ class TrunkHolder:
         return Resumed(group, reason == LiveReason.NONE, reason, *self._stream.place).encode(), b""
 
     def _status(self) -> Parts:
-        stream, lobby = self._stream, self._lobby
-        place = Place(*self._ring.locate(stream.cursor))
-        if not stream.place.followed_by(*place):
-            return stream.skip(0, place)
-        stream.place = place
         self._status_due = False
-        return Status(lobby.origin_connected, lobby.seats, lobby.free, *place).encode(), b""
+        lobby = self._lobby
+        return Status(lobby.origin_connected, lobby.seats, lobby.free, *self._stream.place).encode(), b""
 
 
 def _resolve(ring: MessageRing, position: Position, *, timed_out: bool) -> Exact | Live | Wait:

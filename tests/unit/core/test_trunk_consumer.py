@@ -260,6 +260,12 @@ def test_a_group_at_the_end_of_an_epoch_joins_at_the_start_of_the_next() -> None
     receive(consumer, Resumed(consumer.resume(Position(1, 5)), True, 0, 2, 0))
 
 
+def test_a_group_that_joins_may_move_the_stream_on_to_a_new_epoch() -> None:
+    consumer = welcomed(1, 9)
+    receive(consumer, Resumed(consumer.resume(Position(2, 0)), True, 0, 2, 0))
+    assert consumer.position() == Position(2, 0)
+
+
 def test_refuses_a_gap_in_what_a_group_gets() -> None:
     consumer = welcomed(1, 9)
     group = consumer.resume(Position(1, 5))
@@ -272,7 +278,7 @@ def test_refuses_a_gap_in_what_a_group_gets() -> None:
 def test_refuses_a_group_that_joins_elsewhere() -> None:
     consumer = welcomed(1, 9)
     group = consumer.resume(Position(1, 5))
-    refused(consumer, Resumed(group, False, 2, 1, 8), "RESUMED: the group joins at a place that is not the current one")
+    refused(consumer, Resumed(group, False, 2, 1, 8), "RESUMED: something is missing, or repeated, before")
 
 
 @pytest.mark.parametrize(

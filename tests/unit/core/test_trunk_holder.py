@@ -377,6 +377,29 @@ def test_a_group_may_be_in_the_middle_of_a_batch() -> None:
     assert shown(lobby.rest()) == [[0, 1, 2, 3, 4, 5], (3, [4, 5]), Resumed(3, True, 0, 1, 6)]
 
 
+def test_a_group_at_the_start_of_a_new_epoch_takes_the_stream_there() -> None:
+    lobby = Lobby(2)
+    lobby.join()
+    lobby.ring.begin_epoch(7)
+    lobby.receive(Resume(3, Position(7, 0)), Resume(4, Position(1, 2)), Resume(5, Position(1, 1)))
+    records = lobby.rest()
+    assert shown(records) == [Resumed(3, True, 0, 7, 0), Resumed(4, True, 0, 7, 0), (5, [1]), Resumed(5, True, 0, 7, 0)]
+
+
+def test_a_gap_in_the_ring_is_told_before_a_group_joins_behind_it() -> None:
+    lobby = Lobby(2)
+    lobby.join()
+    lobby.ring.begin_epoch(1, offset=5)
+    lobby.receive(Resume(3, Position(1, 5)), Resume(4, Position(1, 1)))
+    assert shown(lobby.rest()) == [
+        Missed(0, 3, 1, 2, 1, 5),
+        Resumed(3, True, 0, 1, 5),
+        (4, [1]),
+        Missed(4, 3, 1, 2, 1, 5),
+        Resumed(4, True, 0, 1, 5),
+    ]
+
+
 def test_a_group_whose_position_is_not_known_joins_live() -> None:
     lobby = Lobby(5)
     lobby.join()
@@ -417,7 +440,7 @@ def test_groups_are_waited_for_in_an_epoch_only_as_long_as_it_goes_on() -> None:
     lobby.receive(Resume(3, Position(1, 7)))
     assert lobby.rest() == []
     lobby.ring.begin_epoch(2)
-    assert lobby.rest() == [Resumed(3, False, LiveReason.AHEAD, 1, 5)]
+    assert lobby.rest() == [Resumed(3, False, LiveReason.AHEAD, 2, 0)]
 
 
 def test_the_stream_waits_for_a_group_that_catches_up() -> None:

@@ -112,15 +112,21 @@ def websocket_url() -> Accepted[str]:
     return Accepted(_websocket_url, "ws://host[:port]/path or wss://host[:port]/path")
 
 
-def _name(text: str) -> str:
-    if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", text):
-        raise ValueError("is no name")
-    return text
+def name(longest: int = 63) -> Accepted[str]:
+    """A name that is a DNS label, as Kubernetes takes it (RFC 1123).
 
+    Args:
+        longest: characters that it may have.
+    """
 
-def name() -> Accepted[str]:
-    """The name of a Lobby: a DNS label, as Kubernetes takes it (RFC 1123)."""
-    return Accepted(_name, "1 to 63 of a-z, 0-9 and -, first and last no -")
+    def read(text: str) -> str:
+        if not re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", text):
+            raise ValueError("is no name")
+        if len(text) > longest:
+            raise ValueError("is too long")
+        return text
+
+    return Accepted(read, f"1 to {longest} of a-z, 0-9 and -, first and last no -")
 
 
 def _address(text: str) -> str:

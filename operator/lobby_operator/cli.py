@@ -11,6 +11,9 @@ from importlib.metadata import version
 from lobby_gateway.arguments import Accepted, ArgumentParser, address, name, port, websocket_url, whole
 from lobby_gateway.errors import UserError
 
+MAX_NAME = 50
+"""Of a Lobby: its lobbies and their pods have longer ones (`crds/lobbies.yaml`)."""
+
 _DESCRIPTION = "One WebSocket connection to an origin, shared by any number of clients."
 
 
@@ -55,7 +58,7 @@ def _add_up(commands: argparse._SubParsersAction[ArgumentParser]) -> None:
         help="serve the Lobby of a YAML file; may be given several times",
     )
     source.add_argument("--demo", action="store_true", help="share a small ticker, started for it")
-    up.add_argument("--name", type=name(), help="name of the Lobby with --origin or --demo; its path is /NAME")
+    up.add_argument("--name", type=name(MAX_NAME), help="name of the Lobby with --origin or --demo; its path is /NAME")
     up.add_argument("--host", type=address(), default="127.0.0.1", help="address for clients (%(default)s)")
     up.add_argument("--port", type=port(), default=8000, help="port for clients; 0: a free one (%(default)s)")
     up.add_argument(

@@ -102,9 +102,9 @@ class Poller(Generic[R]):
     async def _ask(self) -> None:
         asked = self._clock()
         try:
-            # An answer that is none of 200 has no report in it, whatever it says.
+            # What is no report, whatever its status and type, is as good as no answer.
             report = self._parse((await self._client.get(self._path)).json())
-        except (HttpError, ValueError, TypeError, KeyError) as error:
+        except (HttpError, ValueError, TypeError, KeyError, AttributeError) as error:
             last = self.reading
             if last.silent_since is None and not self.ending:
                 logger.warning("does not answer", extra={"child": self._name, "problem": str(error)})

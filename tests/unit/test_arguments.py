@@ -49,6 +49,10 @@ def parser() -> ArgumentParser:
         ("--demo --port 65536", "--port: 65536 is too large; accepted: 0 to 65535 (0: a free one)"),
         ("--demo --name Prices", "--name: Prices is no name; accepted: 1 to 63 of a-z, 0-9 and -, first and last no -"),
         (
+            f"--demo --name {'a' * 64}",
+            f"--name: {'a' * 64} is too long; accepted: 1 to 63 of a-z, 0-9 and -, first and last no -",
+        ),
+        (
             "--demo --host here",
             "--host: here is no IP address; accepted: an IP address of this machine, such as 127.0.0.1, 0.0.0.0 or ::",
         ),

@@ -111,7 +111,7 @@ class Host:
             ChildFailedError: a greeter does not start.
         """
         for source in self._sources.values():
-            self._runtime.add(source.lobby, source.resource)
+            await self._runtime.add(source.lobby, source.resource)
         self._tasks = [
             asyncio.create_task(worker.run(), name=f"worker of {worker.lobby.name}") for worker in self._workers
         ]

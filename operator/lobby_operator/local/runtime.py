@@ -104,7 +104,7 @@ class LocalRuntime:
         self._clock = asyncio.get_running_loop().time
         self._closing = False
 
-    def add(self, lobby: Lobby, resource: Mapping[str, Any]) -> None:
+    async def add(self, lobby: Lobby, resource: Mapping[str, Any]) -> None:
         """Writes the file from which the lobbies of a Lobby read what they are.
 
         Args:
@@ -112,8 +112,12 @@ class LocalRuntime:
             resource: the same, checked and defaulted.
         """
         path = self._settings.directory / f"{lobby.name}.json"
-        path.touch(mode=0o600)
-        path.write_text(json.dumps(resource))
+
+        def write() -> None:
+            path.touch(mode=0o600)
+            path.write_text(json.dumps(resource))
+
+        await asyncio.to_thread(write)
         self._files[lobby.name] = path
 
     def hurry(self, lobby: str, *, hurried: bool) -> None:

@@ -127,7 +127,8 @@ class _Up:
                 self._demo = DemoOrigin(log=routed, environment=_environment())
                 url = await self._demo.start()
                 name = settings.name or DEMO_NAME
-                sources = [from_url(url, name=name, seats=settings.seats, option="--demo")]
+                option = "--demo"
+                sources = [await asyncio.to_thread(from_url, url, name=name, seats=settings.seats, option=option)]
             self._host = Host(
                 sources,
                 HostSettings(

@@ -1,0 +1,84 @@
+"""A stand-in for a lobby or greeter process: it answers on its admin port, and misbehaves in the way that its name says.
+
+Run as `python -m tests.support.scripted_lobby` with the command line of a lobby or a greeter; what it is called decides:
+`quits` ends with exit code 3 before it listens, `mute` never listens, `garbled` announces no port, `stubborn` passes over
+SIGTERM, `broken` answers 500. All others behave: they report a client for each time `/drain` was not yet asked for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import sys
+
+from lobby_gateway.model.seats import GreeterReport, LobbyReport, OriginReport, OriginState
+from lobby_gateway.net.admin import AdminRequest, AdminResponse, AdminServer
+from lobby_gateway.net.lifecycle import announce, watch_stdin
+
+
+class _Scripted:
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.draining = False
+        self.directories: list[int] = []
+
+    async def seats(self, _request: AdminRequest) -> AdminResponse:
+        report = LobbyReport(
+            name=self.name,
+            lobby=self.name.rpartition("-")[0],
+            draining=self.draining,
+            seats=5,
+            clients=0 if self.draining else 1,
+            origin=OriginReport(state=OriginState.CONNECTED, connections=1),
+        )
+        return AdminResponse.json(report.to_json())
+
+    async def drain(self, _request: AdminRequest) -> AdminResponse:
+        if self.name.startswith("broken"):
+            return AdminResponse.text("can't", 500)
+        self.draining = True
+        return AdminResponse.text("draining")
+
+    async def waiting(self, _request: AdminRequest) -> AdminResponse:
+        return AdminResponse.json(GreeterReport(waiting={"prices": len(self.directories)}).to_json())
+
+    async def environment(self, _request: AdminRequest) -> AdminResponse:
+        return AdminResponse.json({"environment": dict(os.environ), "arguments": sys.argv, "told": self.directories})
+
+    def told(self, line: bytes) -> None:
+        self.directories.append(len(json.loads(line)["items"]))
+
+
+async def main(name: str) -> None:
+    """Serves until it is told to end, or its parent has ended."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, (lambda: None) if name.startswith("stubborn") else stop.set)
+    scripted = _Scripted(name)
+    await watch_stdin(scripted.told, stop.set)
+    routes = {
+        ("GET", "/seats"): scripted.seats,
+        ("GET", "/waiting"): scripted.waiting,
+        ("POST", "/drain"): scripted.drain,
+        ("GET", "/environment"): scripted.environment,
+    }
+    admin = AdminServer(routes)
+    port = await admin.start("127.0.0.1", 0)
+    if name.startswith("garbled"):
+        announce(port="none")
+    elif not name.startswith("mute"):
+        announce(port=4321, admin_port=port)
+    await stop.wait()
+    await admin.close()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--name", default="greeter")
+    given = parser.parse_known_args()[0].name
+    if given.startswith("quits"):
+        sys.exit(3)
+    asyncio.run(main(given))

@@ -1,0 +1,101 @@
+"""What `lobby up` is to serve, checked before anything is started."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lobby_gateway.errors import InvalidLobbyError, UserError
+from lobby_operator.local.sources import check_secrets, from_files, from_url
+
+
+def write(file: Path, name: str, **spec: Any) -> str:
+    resource = {
+        "apiVersion": "lobby-gateway.io/v1alpha1",
+        "kind": "Lobby",
+        "metadata": {"name": name},
+        "spec": {"origin": {"url": "ws://127.0.0.1:9/"}, **spec},
+    }
+    file.write_text(yaml.safe_dump(resource))
+    return str(file)
+
+
+def test_a_lobby_of_a_url_has_the_defaults_of_the_resource() -> None:
+    source = from_url("wss://feed.example.com/x", name="prices", seats=None, option="--origin")
+    assert source.lobby.name == "prices"
+    assert source.lobby.spec.path == "/prices"
+    assert source.resource["spec"]["path"] == "/prices"
+    assert source.lobby.spec.origin.url == "wss://feed.example.com/x"
+    assert (source.lobby.spec.clients.seats, source.lobby.spec.spare_seats) == (512, 64)
+
+
+@pytest.mark.parametrize(("seats", "spare"), [(1, 1), (3, 1), (16, 2), (512, 64), (4096, 512)])
+def test_seats_of_the_command_line_keep_an_eighth_spare(seats: int, spare: int) -> None:
+    source = from_url("ws://h/", name="prices", seats=seats, option="--origin")
+    assert (source.lobby.spec.clients.seats, source.lobby.spec.spare_seats) == (seats, spare)
+
+
+def test_a_url_that_the_resource_does_not_accept_is_said_with_its_option() -> None:
+    with pytest.raises(InvalidLobbyError) as refused:
+        from_url("http://feed.example.com", name="prices", seats=None, option="--origin")
+    assert all(line.startswith("--origin: spec.origin.url: ") for line in refused.value.problems)
+
+
+def test_files_are_read_and_seats_of_the_command_line_go_before_theirs(tmp_path: Path) -> None:
+    paths = [
+        write(tmp_path / "a.yaml", "a", clients={"seats": 7}, spareSeats=3),
+        write(tmp_path / "b.yaml", "b", path="/bees", clients={"seats": 8}),
+    ]
+    a, b = from_files(paths, seats=None)
+    assert (a.lobby.spec.clients.seats, b.lobby.spec.clients.seats) == (7, 8)
+    assert (a.lobby.spec.path, b.lobby.spec.path) == ("/a", "/bees")
+    a, b = from_files(paths, seats=5)
+    assert (a.lobby.spec.clients.seats, b.resource["spec"]["clients"]["seats"]) == (5, 5)
+    assert a.lobby.spec.spare_seats == 3  # what the file says
+
+
+def test_every_problem_of_every_file_is_told_at_once(tmp_path: Path) -> None:
+    paths = [
+        write(tmp_path / "a.yaml", "a", clients={"seats": 0}),
+        write(tmp_path / "b.yaml", "b", replicas=-1),
+        str(tmp_path / "nowhere.yaml"),
+    ]
+    with pytest.raises(InvalidLobbyError) as refused:
+        from_files(paths, seats=None)
+    text = "\n".join(refused.value.problems)
+    for named in ("a.yaml: spec.clients.seats: ", "b.yaml: spec.replicas: ", "nowhere.yaml: "):
+        assert named in text
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "line"),
+    [
+        ({"name": "a"}, {"name": "a", "path": "/b"}, "metadata.name: a is the name in {first}, too"),
+        ({"name": "a", "path": "/x"}, {"name": "b", "path": "/x"}, "spec.path: /x is the path in {first}, too"),
+        ({"name": "a"}, {"name": "b", "path": "/a"}, "spec.path: /a is the path in {first}, too"),
+    ],
+)
+def test_two_lobbies_of_one_name_or_path_are_one_line(
+    tmp_path: Path, first: dict[str, Any], second: dict[str, Any], line: str
+) -> None:
+    paths = [write(tmp_path / "1.yaml", **first), write(tmp_path / "2.yaml", **second)]
+    with pytest.raises(InvalidLobbyError) as refused:
+        from_files(paths, seats=None)
+    wanted = f"{paths[1]}: {line.format(first=paths[0])}; accepted: one of its own"
+    assert refused.value.problems == (wanted,)
+
+
+def test_missing_secrets_of_all_lobbies_are_told_with_file_field_and_variable(tmp_path: Path) -> None:
+    headers = [{"name": "X", "valueFrom": {"secretKeyRef": {"name": "feed", "key": "api-key"}}}]
+    origin = {"url": "ws://127.0.0.1:9/", "headers": headers}
+    paths = [write(tmp_path / "a.yaml", "a", origin=origin), write(tmp_path / "b.yaml", "b", origin=origin)]
+    sources = from_files(paths, seats=None)
+    with pytest.raises(UserError) as missing:
+        check_secrets(sources, {})
+    lines = str(missing.value).splitlines()
+    assert [line.split(": ")[0] for line in lines] == paths
+    assert all("spec.origin.headers[0]" in line and "LOBBY_SECRET_FEED_API_KEY" in line for line in lines)
+    check_secrets(sources, {"LOBBY_SECRET_FEED_API_KEY": "k"})

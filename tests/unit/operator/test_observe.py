@@ -1,0 +1,157 @@
+"""What lobbies and greeters answer when they are asked, against real admin ports."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from tests.support.waiting import until
+
+from lobby_gateway.model.seats import GreeterReport, LobbyReport
+from lobby_gateway.net.admin import AdminRequest, AdminResponse, AdminServer
+from lobby_operator import observe
+from lobby_operator.observe import Poller, Reading, waiting
+
+
+class Asked:
+    """An admin port that answers what it is told to, once it may."""
+
+    def __init__(self) -> None:
+        self.answer = AdminResponse.json(LobbyReport(name="a-1", lobby="a", clients=3).to_json())
+        self.may = asyncio.Event()
+        self.may.set()
+        self.questions = 0
+
+    async def seats(self, _request: AdminRequest) -> AdminResponse:
+        self.questions += 1
+        await self.may.wait()
+        return self.answer
+
+
+@asynccontextmanager
+async def polled() -> AsyncIterator[tuple[Asked, Poller[LobbyReport], list[Reading[LobbyReport]]]]:
+    asked = Asked()
+    admin = AdminServer({("GET", "/seats"): asked.seats})
+    port = await admin.start("127.0.0.1", 0)
+    readings: list[Reading[LobbyReport]] = []
+    poller = Poller(
+        "a-1", ("127.0.0.1", port), "/seats", LobbyReport.from_json, lambda: readings.append(poller.reading)
+    )
+    try:
+        yield asked, poller, readings
+    finally:
+        asked.may.set()
+        await poller.close()
+        await admin.close()
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(main)
+
+
+def test_an_answer_is_a_reading_with_its_time() -> None:
+    async def main() -> None:
+        async with polled() as (_, poller, readings):
+            await until(lambda: readings)
+            assert poller.reading.report == LobbyReport(name="a-1", lobby="a", clients=3)
+            assert poller.reading.silent_since is None
+            assert 0 <= asyncio.get_running_loop().time() - poller.reading.at < 20
+
+    run(main())
+
+
+def test_who_does_not_answer_is_silent_since_the_question_and_keeps_the_last_report(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(observe, "POLL_TIMEOUT", 0.05)
+    monkeypatch.setattr(observe, "HURRIED_POLL_SECONDS", 0.01)
+
+    async def main() -> None:
+        async with polled() as (asked, poller, readings):
+            await until(lambda: readings)
+            answered = poller.reading
+            asked.may.clear()
+            await until(lambda: poller.reading.silent_since is not None)
+            first = poller.reading
+            assert first.report == answered.report
+            assert first.silent_since is not None
+            assert "no answer within 0.05 s" in first.problem
+            count = len(readings)
+            await until(lambda: len(readings) > count + 2)
+            assert poller.reading.silent_since == first.silent_since  # not later with each question
+            asked.may.set()
+            await until(lambda: poller.reading.silent_since is None)
+
+    with caplog.at_level(logging.WARNING):
+        run(main())
+    said = [record.getMessage() for record in caplog.records]
+    assert said == ["does not answer", "answers again"]  # once each, however often it was asked
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        AdminResponse.text("internal error, see the log", 500),
+        AdminResponse.json({"name": "a-1"}),
+        AdminResponse.json([]),
+        AdminResponse.json({"name": "a-1", "lobby": "a", "origin": {"state": "Lost"}}),
+    ],
+)
+def test_an_answer_that_is_no_report_is_none(answer: AdminResponse) -> None:
+    async def main() -> None:
+        async with polled() as (asked, poller, _):
+            asked.answer = answer
+            poller.ask_now()
+            await until(lambda: poller.reading.silent_since is not None)
+            assert poller.reading.problem
+
+    run(main())
+
+
+def test_it_is_asked_often_while_something_moves_and_at_once_when_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(observe, "HURRIED_POLL_SECONDS", 0.01)
+    monkeypatch.setattr(observe, "POLL_SECONDS", 1000.0)
+
+    async def main() -> None:
+        async with polled() as (asked, poller, _):
+            await until(lambda: asked.questions > 5)
+            poller.hurried = False
+            await until(lambda: poller._task.done() or _waits_long())
+            before = asked.questions
+            poller.ask_now()
+            await until(lambda: asked.questions == before + 1)
+
+    def _waits_long() -> bool:
+        loop = asyncio.get_running_loop()
+        timers: list[asyncio.TimerHandle] = loop._scheduled  # type: ignore[attr-defined]
+        return any(timer.when() > loop.time() + 500 for timer in timers)
+
+    run(main())
+
+
+def test_who_is_ending_may_be_silent_without_a_word(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        poller = Poller("a-1", ("127.0.0.1", 9), "/seats", LobbyReport.from_json, lambda: None)
+        poller.ending = True
+        await until(lambda: poller.reading.silent_since is not None)
+        await poller.close()
+
+    with caplog.at_level(logging.WARNING):
+        run(main())
+    assert caplog.records == []
+
+
+def test_those_who_wait_are_counted_at_all_greeters_that_answer() -> None:
+    report = GreeterReport(waiting={"prices": 3, "books": 4})
+    readings: dict[str, Reading[GreeterReport]] = {
+        "greeter-1": Reading(report, 1.0),
+        "greeter-2": Reading(report, 1.0),
+        "greeter-3": Reading(report, 1.0, silent_since=2.0),
+        "greeter-4": Reading(),
+    }
+    assert waiting(readings, "prices") == 6
+    assert waiting(readings, "others") == 0

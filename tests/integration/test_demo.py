@@ -6,6 +6,7 @@ import json
 import sys
 
 from tests.support import web
+from tests.support.proc import descendants
 from tests.support.processes import running
 from tests.support.sockets import run
 from tests.support.swarm import Swarm
@@ -63,3 +64,20 @@ def test_unknown_path_is_answered_404() -> None:
             assert client.body
 
     run(main(), deadline=60)
+
+
+def test_demo_origin_that_is_killed_is_replaced() -> None:
+    async def main() -> None:
+        async with lobby_up("--demo") as up, Swarm(up.url) as swarm:
+            await swarm.connect_all(5)
+            await swarm.each_has(1)
+            (origin,) = [
+                each for each in descendants(up.process.pid) if "lobby_gateway.commands.ticker" in each.command
+            ]
+            up.kill(origin.pid)
+            await up.until_gone(origin.pid)
+            swarm.begin_stream()
+            await swarm.each_has(2, deadline=40)
+            assert len(swarm.open) == 5, swarm.summary()
+
+    run(main(), deadline=90)

@@ -1,0 +1,60 @@
+"""What a greeter makes of a handshake: subprotocols, browsers' Origin, plain HTTP."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.support import web
+from tests.support.origins import FakeOrigin
+from tests.support.sockets import run
+from tests.support.swarm import Swarm
+from tests.support.up import lobby_file, lobby_resource, lobby_up
+
+MODES = ["Proxy", "Redirect"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_subprotocol_of_the_origin_is_agreed_with_the_client(tmp_path: Path, mode: str) -> None:
+    async def main() -> None:
+        async with FakeOrigin(subprotocols=["feed.v2"]) as origin:
+            resource = lobby_resource("prices", origin.url, origin_subprotocols=["feed.v2"], routing={"mode": mode})
+            async with lobby_up("-f", lobby_file(tmp_path, resource)) as up:
+                for offered, chosen in ((("feed.v1", "feed.v2"), "feed.v2"), ((), None)):
+                    async with Swarm(up.url, subprotocols=offered, follow_redirects=True) as swarm:
+                        (client,) = await swarm.connect_all(1)
+                        assert client.subprotocol == chosen
+                seen = await origin.until_seen(1)
+                assert seen.offered == ("feed.v2",)
+
+    run(main(), deadline=60)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_only_pages_of_allowed_origins_get_in(tmp_path: Path, mode: str) -> None:
+    async def main() -> None:
+        async with FakeOrigin() as origin:
+            resource = lobby_resource(
+                "prices", origin.url, clients_allowedOrigins=["https://example.com"], routing={"mode": mode}
+            )
+            async with lobby_up("-f", lobby_file(tmp_path, resource)) as up:
+                for page, status in (("https://example.com", 101), ("https://example.net", 403), ("null", 403)):
+                    async with Swarm(up.url, origin=page, follow_redirects=True) as swarm:
+                        (client,) = await swarm.connect(1)
+                        assert client.status == status, page
+
+    run(main(), deadline=60)
+
+
+def test_plain_http_is_told_that_this_is_a_websocket(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with FakeOrigin() as origin:
+            file = lobby_file(tmp_path, lobby_resource("prices", origin.url))
+            async with lobby_up("-f", file) as up:
+                answer = await web.get(up.url.replace("ws://", "http://"))
+                assert answer.status == 426, answer
+                assert answer.headers["upgrade"].lower() == "websocket"
+                answer = await web.request("POST", up.url.replace("ws://", "http://"))
+                assert answer.status == 405, answer
+
+    run(main(), deadline=60)

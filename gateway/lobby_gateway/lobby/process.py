@@ -90,6 +90,8 @@ class LobbyProcess:
         self._trunks: dict[TrunkHolderConnection, None] = {}
         self._trunks_done = asyncio.Event()
         self._trunks_done.set()
+        self._clients_done = asyncio.Event()
+        self._clients_done.set()
         self._readings = Readings(self._admission, self._ring, self._origin, self._gate, self._trunks)
 
     async def run(self, stopping: Stopping, addresses: Addresses) -> None:
@@ -207,6 +209,10 @@ class LobbyProcess:
 
     def _seats_changed(self) -> None:
         self._origin.set_wanted(self._admission.taken > 0)
+        if self._gate.clients:
+            self._clients_done.clear()
+        else:
+            self._clients_done.set()
 
     # Trunks
 
@@ -245,8 +251,7 @@ class LobbyProcess:
         with contextlib.suppress(TimeoutError):  # whoever is still here then is closed with the process
             async with asyncio.timeout(seconds):
                 await self._trunks_done.wait()
-                while self._gate.clients:
-                    await asyncio.sleep(0.05)
+                await self._clients_done.wait()
 
     # Admin port
 

@@ -85,11 +85,11 @@ class Greeters:
         Raises:
             ChildFailedError: one of them does not.
         """
-        try:
-            await asyncio.gather(*(self._start(greeter) for greeter in self._greeters))
-        except ChildFailedError:
-            await self.close(0.0)
-            raise
+        started = await asyncio.gather(*(self._start(each) for each in self._greeters), return_exceptions=True)
+        failed = [each for each in started if isinstance(each, BaseException)]
+        if failed:
+            await self.close(END_SECONDS)
+            raise failed[0]
         self._tasks = [
             asyncio.create_task(self._keep(greeter), name=f"keep {greeter.name}") for greeter in self._greeters
         ]

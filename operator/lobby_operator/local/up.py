@@ -114,21 +114,20 @@ class _Up:
             UserError: a port can't be listened on, or a greeter does not start.
         """
         settings = self._settings
-        with contextlib.ExitStack() as stack:
+        async with contextlib.AsyncExitStack() as stack:
             port = stack.enter_context(_held_port(settings.host, settings.port))
             _check_free(ADMIN_HOST, settings.admin_port, "--admin-port")  # before anything is started
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lobby-up-")))
             terminal = open_terminal(plain=settings.plain, out=sys.stdout)
             stack.callback(terminal.close)
+            stack.callback(self._tell_end, terminal)
             routed = _route_logs(terminal, plain=settings.plain)
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 asyncio.get_running_loop().add_signal_handler(number, self._signalled, number.name)
             if settings.demo:
                 self._demo = DemoOrigin(log=routed, environment=_environment())
-                url = await self._demo.start()
-                name = settings.name or DEMO_NAME
-                option = "--demo"
-                sources = [await asyncio.to_thread(from_url, url, name=name, seats=settings.seats, option=option)]
+                stack.push_async_callback(self._demo.close, GRACE_SECONDS)
+                sources = [await self._demo_source(self._demo)]
             self._host = Host(
                 sources,
                 HostSettings(
@@ -143,6 +142,14 @@ class _Up:
                 terminal=terminal,
             )
             await self._serve(self._host, terminal)
+
+    async def _demo_source(self, demo: DemoOrigin) -> Source:
+        try:
+            url = await demo.start()
+        except ChildFailedError as error:
+            raise UserError(f"--demo: {error}; what it said itself stands above") from error
+        name = self._settings.name or DEMO_NAME
+        return await asyncio.to_thread(from_url, url, name=name, seats=self._settings.seats, option="--demo")
 
     async def _serve(self, host: Host, terminal: Terminal) -> None:
         admin = AdminServer(routes(host))
@@ -160,10 +167,11 @@ class _Up:
         finally:
             stopping.cancel()
             await host.close(GRACE_SECONDS)
-            if self._demo is not None:
-                await self._demo.close(GRACE_SECONDS)
             await admin.close()
-        terminal.line("ended: no process is left")
+
+    def _tell_end(self, terminal: Terminal) -> None:
+        if self._stopping.event.is_set():
+            terminal.line("ended: no process is left")
 
     def _tell_addresses(self, host: Host, terminal: Terminal) -> None:
         for line in host.addresses():

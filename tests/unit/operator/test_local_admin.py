@@ -1,0 +1,118 @@
+"""The admin port of `lobby up`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import generate_latest
+
+from lobby_gateway.net.admin import AdminRequest, AdminResponse
+from lobby_operator.local.admin import HostCollector, routes, shown_spec
+from lobby_operator.local.sources import from_url
+from lobby_operator.state import Observed, Phase, SeenLobby
+from lobby_operator.worker import Worker
+
+
+class Served:
+    """A lobby host that stands still."""
+
+    def __init__(self, workers: Sequence[Worker] = ()) -> None:
+        self.workers = workers
+        self.greeters_serving = 2
+        self.problem = ""
+
+    def items(self) -> list[dict[str, Any]]:
+        return [{"metadata": {"name": "prices"}}]
+
+    def not_ready(self) -> str:
+        return self.problem
+
+
+def ask(served: Served, path: str) -> AdminResponse:
+    async def answer() -> AdminResponse:
+        request = AdminRequest(method="GET", path=path, query="", headers={})
+        return await routes(served)["GET", path](request)
+
+    return asyncio.run(answer())
+
+
+def test_lobbies_are_a_list_as_json() -> None:
+    answer = ask(Served(), "/lobbies")
+    assert (answer.status, answer.content_type) == (200, "application/json")
+    assert answer.body == b'{"items": [{"metadata": {"name": "prices"}}]}\n'
+
+
+def test_health_and_readiness() -> None:
+    served = Served()
+    assert ask(served, "/healthz").status == 200
+    assert ask(served, "/readyz").status == 200
+    served.problem = "no greeter answers"
+    assert ask(served, "/healthz").status == 200
+    assert (ask(served, "/readyz").status, ask(served, "/readyz").body) == (503, b"no greeter answers\n")
+
+
+def worker(name: str) -> Worker:
+    lobby = from_url("ws://h/", name=name, seats=None, option="test").lobby
+
+    async def make() -> Worker:
+        return Worker(lobby, None, waiting=int, told=print, passed=print)  # type: ignore[arg-type]
+
+    return asyncio.run(make())
+
+
+def test_metrics_tell_lobbies_by_phase_seats_clients_and_actions() -> None:
+    prices, books = worker("prices"), worker("books")
+    prices.observed = Observed(
+        lobbies=(
+            SeenLobby(name="prices-1", index=1, phase=Phase.READY, created_at=0.0, seats=512, clients=500),
+            SeenLobby(name="prices-2", index=2, phase=Phase.DRAINING, created_at=0.0, seats=512, clients=7),
+        ),
+        waiting=3,
+    )
+    prices.actions["Create", "ClientsWait"] = 2
+    prices.failures = 1
+    registry = CollectorRegistry()
+    registry.register(HostCollector(Served([prices, books])))
+    lines = generate_latest(registry).decode().splitlines()
+    for line in (
+        'lobby_operator_lobbies{lobby="prices",phase="Ready"} 1.0',
+        'lobby_operator_lobbies{lobby="prices",phase="Draining"} 1.0',
+        'lobby_operator_lobbies{lobby="prices",phase="Silent"} 0.0',
+        'lobby_operator_lobbies{lobby="books",phase="Ready"} 0.0',
+        'lobby_operator_clients{lobby="prices"} 507.0',
+        'lobby_operator_seats{lobby="prices"} 512.0',
+        'lobby_operator_waiting_clients{lobby="prices"} 3.0',
+        'lobby_operator_actions_total{action="Create",lobby="prices",reason="ClientsWait"} 2.0',
+        'lobby_operator_failed_passes_total{lobby="prices"} 1.0',
+        'lobby_operator_failed_passes_total{lobby="books"} 0.0',
+        "lobby_operator_greeters 2.0",
+    ):
+        assert line in lines
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("wss://feed.example.com/stream", "wss://feed.example.com/stream"),
+        ("wss://user:s3cret@feed.example.com:8443/x?key=s3cret", "wss://feed.example.com:8443/x"),
+        ("ws://[::1]:9000/?s3cret", "ws://[::1]:9000/"),
+    ],
+)
+def test_what_may_be_secret_is_not_shown(url: str, shown: str) -> None:
+    source = from_url("ws://h/", name="prices", seats=5, option="test")
+    spec = source.resource["spec"]
+    origin = {
+        **spec["origin"],
+        "url": url,
+        "headers": [{"name": "X", "value": "s3cret"}],
+        "query": [{"name": "q", "value": "s3cret"}],
+        "onConnect": [{"send": "s3cret"}],
+    }
+    made = shown_spec({**spec, "origin": origin})
+    assert "s3cret" not in str(made)
+    assert made["origin"]["url"] == shown
+    assert made["clients"]["seats"] == 5

@@ -11,42 +11,15 @@ So a client that leaves meanwhile costs nothing but a seat given back, and k cli
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from enum import Enum, IntEnum
+from enum import IntEnum
 from itertools import chain
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, TypeVar
+
+from lobby_gateway.core.known_lobby import NEVER, CandidateTimes, Claim, KnownLobby, LobbyId, OpenLobby, Refusal
 
 C = TypeVar("C")
-NEVER = float("inf")
-
-
-class LobbyId(NamedTuple):
-    """One running lobby. A replaced lobby may have its name again, but at another address.
-
-    Attributes:
-        name: unique among the lobbies of its Lobby.
-        address: `host:port` of its client port.
-    """
-
-    name: str
-    address: str
-
-
-@dataclass(frozen=True, slots=True)
-class OpenLobby:
-    """A lobby that takes new clients, as the directory shows it.
-
-    Attributes:
-        id: name and address.
-        clients: seats taken, as last observed.
-        seats: how many there are.
-    """
-
-    id: LobbyId
-    clients: int
-    seats: int
 
 
 class Rank(IntEnum):
@@ -55,36 +28,6 @@ class Rank(IntEnum):
     LOST = 0  # was in, and its lobby is gone
     MOVING = 1  # is in a lobby that drains, and still served there
     NEW = 2
-
-
-class Refusal(Enum):
-    """Why a lobby granted less than was claimed."""
-
-    FULL = "full"
-    DRAINING = "draining"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CandidateTimes:
-    """How long things are believed, in seconds.
-
-    Attributes:
-        claim: a claim without an answer for so long counts as failed; covers opening the trunk.
-        full: a lobby that said it is full is not asked again for so long, unless there are news of it.
-        draining: the same for one that drains; by then it has left the directory.
-        suspect_min: the same for one that failed; doubled with each failure in a row.
-        suspect_max: the most of that. A lobby that failed comes after all others for so long after it failed.
-        ticket: a redirected client that is not seen in the directory counts for so long.
-        lost: the least that a client whose lobby is gone waits for a new seat.
-    """
-
-    claim: float = 1.0
-    full: float = 1.0
-    draining: float = 10.0
-    suspect_min: float = 1.0
-    suspect_max: float = 15.0
-    ticket: float = 10.0
-    lost: float = 30.0
 
 
 class Waiter(Generic[C]):
@@ -107,23 +50,6 @@ class Waiter(Generic[C]):
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
-    """Seats to ask a lobby for.
-
-    Attributes:
-        number: unique in this greeter and Lobby; comes back with the answer.
-        lobby: who is asked.
-        seats: how many.
-        deadline: when it counts as failed.
-    """
-
-    number: int
-    lobby: LobbyId
-    seats: int
-    deadline: float
-
-
-@dataclass(frozen=True, slots=True)
 class Seated(Generic[C]):
     """Who got the seats that a lobby granted.
 
@@ -134,47 +60,6 @@ class Seated(Generic[C]):
 
     clients: tuple[C, ...]
     surplus: int
-
-
-class _Known:
-    """What is known of one lobby."""
-
-    __slots__ = (
-        "claim", "clients", "failed_at", "failures", "full_until", "id", "listed", "news", "own", "own_then",
-        "returning", "seats", "skip_until", "tickets",
-    )  # fmt: skip
-
-    def __init__(self, lobby: LobbyId) -> None:
-        self.id = lobby
-        self.listed = False
-        self.clients = 0
-        self.seats = 0
-        self.news: OpenLobby | None = None  # what the directory said last
-        self.own = 0  # seats that we hold there
-        self.own_then = 0  # the same when `clients` was learned
-        self.claim: Claim | None = None
-        self.tickets: deque[float] = deque()  # when each of those handed out stops counting, oldest first
-        self.full_until = -NEVER
-        self.skip_until = -NEVER
-        self.failures = 0  # in a row
-        self.failed_at = -NEVER
-        self.returning = False  # its trunk broke a moment ago: asked first, since only there can clients go on exactly
-
-    def room(self, now: float) -> int:
-        """Free seats, as far as known, without those claimed and those that tickets stand for."""
-        while self.tickets and self.tickets[0] <= now:
-            self.tickets.popleft()
-        taken = max(self.clients + self.own - self.own_then, self.own)
-        return self.seats - taken - len(self.tickets) - (self.claim.seats if self.claim is not None else 0)
-
-    def may_be_asked(self, now: float) -> bool:
-        """It did not refuse or fail a moment ago."""
-        return self.skip_until <= now and self.full_until <= now
-
-    @property
-    def idle(self) -> bool:
-        """Nothing is to be remembered of it once the directory has dropped it."""
-        return self.own == 0 and self.claim is None
 
 
 class Candidates(Generic[C]):
@@ -191,8 +76,8 @@ class Candidates(Generic[C]):
     def __init__(self, *, wait_seconds: float, times: CandidateTimes | None = None) -> None:
         self.wait_seconds = wait_seconds
         self.times = times or CandidateTimes()
-        self._known: dict[LobbyId, _Known] = {}
-        self._order: list[_Known] = []
+        self._known: dict[LobbyId, KnownLobby] = {}
+        self._order: list[KnownLobby] = []
         # Dictionaries as ordered sets: whoever leaves the middle of the queue does so in constant time.
         self._queues: dict[Rank, dict[Waiter[C], None]] = {rank: {} for rank in Rank}
         self._last_deadline = dict.fromkeys(Rank, 0.0)
@@ -277,7 +162,7 @@ class Candidates(Generic[C]):
 
     def observed(self, lobby: LobbyId, seats: int, free: int) -> None:
         """A lobby said itself how many seats it has and would grant now: newer than what the directory says."""
-        self._learn(self._lobby(lobby), max(0, seats - free), seats)
+        self._lobby(lobby).learn(max(0, seats - free), seats)
 
     def held(self, lobby: LobbyId) -> int:
         """Seats held in a lobby."""
@@ -308,13 +193,7 @@ class Candidates(Generic[C]):
             if seats < known.claim.seats and refusal is None:
                 refusal = Refusal.FULL
             self._settle(known)
-        known.failures = 0
-        known.skip_until = known.full_until = -NEVER
-        known.returning = False
-        if refusal is Refusal.FULL:
-            known.full_until = now + self.times.full
-        elif refusal is Refusal.DRAINING:
-            known.skip_until = now + self.times.draining
+        known.answered(refusal, now, self.times)
         seated: list[Waiter[C]] = []
         for waiter in chain.from_iterable(self._queues.values()):
             if len(seated) == seats:
@@ -388,27 +267,19 @@ class Candidates(Generic[C]):
 
     # How it is done
 
-    def _lobby(self, lobby: LobbyId) -> _Known:
+    def _lobby(self, lobby: LobbyId) -> KnownLobby:
         known = self._known.get(lobby)
         if known is None:
-            known = self._known[lobby] = _Known(lobby)
+            known = self._known[lobby] = KnownLobby(lobby)
         return known
 
-    def _news(self, known: _Known, lobby: OpenLobby) -> None:
+    def _news(self, known: KnownLobby, lobby: OpenLobby) -> None:
         if known.news == lobby:
             return  # said before; what was learned since is newer
         known.news = lobby
-        self._learn(known, lobby.clients, lobby.seats)
+        known.learn(lobby.clients, lobby.seats)
 
-    def _learn(self, known: _Known, clients: int, seats: int) -> None:
-        for _ in range(min(len(known.tickets), clients - known.clients)):
-            known.tickets.popleft()  # they arrived
-        if clients < seats:
-            known.full_until = -NEVER
-        known.clients, known.seats = clients, seats
-        known.own_then = known.own
-
-    def _offers(self, now: float) -> Iterator[tuple[_Known, int]]:
+    def _offers(self, now: float) -> Iterator[tuple[KnownLobby, int]]:
         """Lobbies to ask, best first, with how many seats; where a claim is under way, how many more may come of it."""
         asked = [known for known in self._order if known.may_be_asked(now)]
         for known in asked:
@@ -416,7 +287,7 @@ class Candidates(Generic[C]):
                 yield known, max(1, len(self._queues[Rank.LOST]))
         for known in asked:
             room = known.room(now)
-            if room > 0 and not known.returning and not self._suspect(known, now):
+            if room > 0 and not known.returning and not known.suspect(now, self.times):
                 if known.failures:  # one client tries it; the others need not wait for the answer
                     room = 1 if known.claim is None else 0
                 yield known, room
@@ -428,27 +299,20 @@ class Candidates(Generic[C]):
                 elif known.room(now) < 0:
                     return  # this very question is under way
         for known in asked:
-            if self._suspect(known, now) and known.claim is None:
+            if known.suspect(now, self.times) and known.claim is None:
                 yield known, 1
 
-    def _suspect(self, known: _Known, now: float) -> bool:
-        return known.failures > 0 and now - known.failed_at < self.times.suspect_max
-
-    def _claim(self, known: _Known, seats: int, now: float) -> Claim:
+    def _claim(self, known: KnownLobby, seats: int, now: float) -> Claim:
         self._number += 1
         claim = known.claim = Claim(self._number, known.id, seats, now + self.times.claim)
         self._claimed += seats
         return claim
 
-    def _settle(self, known: _Known) -> None:
+    def _settle(self, known: KnownLobby) -> None:
         if known.claim is not None:
             self._claimed -= known.claim.seats
             known.claim = None
 
-    def _failed(self, known: _Known, now: float) -> None:
+    def _failed(self, known: KnownLobby, now: float) -> None:
         self._settle(known)
-        known.returning = False
-        pause = min(self.times.suspect_min * 2**known.failures, self.times.suspect_max)
-        known.failures += 1
-        known.failed_at = now
-        known.skip_until = now + pause
+        known.failed(now, self.times)

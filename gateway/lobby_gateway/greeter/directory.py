@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from lobby_gateway.core.candidates import LobbyId, OpenLobby
+from lobby_gateway.core.known_lobby import LobbyId, OpenLobby
 from lobby_gateway.errors import InvalidLobbyError
 from lobby_gateway.model.spec import Lobby, lobby_from_resource
 from lobby_gateway.net.lifecycle import watch_stdin

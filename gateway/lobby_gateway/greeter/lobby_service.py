@@ -11,15 +11,17 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 
 from lobby_gateway import close_codes
-from lobby_gateway.core.candidates import Candidates, CandidateTimes, LobbyId, Rank, Refusal, Waiter
+from lobby_gateway.core.candidates import Candidates, Rank
+from lobby_gateway.core.known_lobby import CandidateTimes, LobbyId, Refusal
 from lobby_gateway.greeter.directory import Entry
 from lobby_gateway.greeter.newcomer import Form, Newcomer
+from lobby_gateway.greeter.place import Place, place_of
 from lobby_gateway.greeter.redirect import Ticket, lobby_url
+from lobby_gateway.greeter.stats import ServiceStats
 from lobby_gateway.greeter.trunks import Group, Trunk
-from lobby_gateway.metrics import FATES, VERDICTS
+from lobby_gateway.metrics import VERDICTS
 from lobby_gateway.model.position import NO_EPOCH, Position
 from lobby_gateway.model.spec import ClientMessages, Lobby, RoutingMode
 from lobby_gateway.model.token import Purpose, sign
@@ -29,57 +31,6 @@ from lobby_gateway.net.message_bus import BusStats
 logger = logging.getLogger(__name__)
 
 TICKET_SECONDS = 30
-
-
-@dataclass(slots=True)
-class ServiceStats:
-    """Plain counters of one or more services, read when metrics are scraped.
-
-    Attributes:
-        closes: clients gone, by label.
-        fates: clients' messages, by what became of them.
-        moves: clients moved, by verdict.
-        redirects: clients redirected, by form.
-        trunk_losses: trunks that ended or fell silent while they had clients.
-        trunk_missed: messages that this greeter was too slow to take.
-        gone: what message buses counted whose Lobby is gone.
-    """
-
-    closes: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(close_codes.CLOSE_LABELS, 0)))
-    fates: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(FATES, 0)))
-    moves: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(VERDICTS, 0)))
-    redirects: Counter[str] = field(default_factory=lambda: Counter({Form.LOCATION: 0, Form.JSON: 0}))
-    trunk_losses: int = 0
-    trunk_missed: int = 0
-    gone: Counter[str] = field(default_factory=Counter)
-
-
-class Place:
-    """Where a client of this greeter is: the `context` of its connection.
-
-    Attributes:
-        address: of the client, as far as proxies are trusted.
-        trunk: of the lobby in which it has a seat; None while it has none.
-        waiter: its place in the queue, while it is to get a seat (elsewhere).
-        group: with which it is about to join a trunk's stream.
-        position: what it has seen, while it has no trunk.
-    """
-
-    __slots__ = ("address", "group", "position", "trunk", "waiter")
-
-    def __init__(self, address: str, trunk: Trunk) -> None:
-        self.address = address
-        self.trunk: Trunk | None = trunk
-        self.waiter: Waiter[Newcomer | ClientConnection] | None = None
-        self.group: Group | None = None
-        self.position: Position | None = None
-
-
-def _place(client: ClientConnection) -> Place:
-    place = client.context
-    if not isinstance(place, Place):
-        raise TypeError(f"a client with {place!r} for its place")
-    return place
 
 
 class LobbyService:
@@ -210,7 +161,7 @@ class LobbyService:
                 fates["rejected"] += 1
                 client.close(close_codes.MESSAGES_REJECTED)
             case ClientMessages.FORWARD:
-                trunk = _place(client).trunk
+                trunk = place_of(client).trunk
                 forwarded = trunk is not None and trunk.forward(opcode, payload)
                 fates["forwarded" if forwarded else "undeliverable"] += 1
 
@@ -218,7 +169,7 @@ class LobbyService:
         """A client is gone: its seat is given back."""
         self.clients.pop(client, None)
         self.stats.closes[label] += 1
-        place = _place(client)
+        place = place_of(client)
         logger.debug("a client is gone", extra={"address": place.address, "reason": label, "dropped": client.dropped})
         if place.waiter is not None:
             self._candidates.leave(place.waiter)
@@ -269,7 +220,7 @@ class LobbyService:
             extra={"lobby": trunk.id.name, "clients": len(group.clients), "verdict": verdict, "reason": group.reason},
         )
         for client in list(group.clients):
-            place = _place(client)
+            place = place_of(client)
             place.group = None
             place.position = None
             trunk.bus.attach(client, replay=group.replay)
@@ -345,13 +296,13 @@ class LobbyService:
         self.stats.redirects[Form.JSON if newcomer.form is Form.JSON else Form.LOCATION] += 1
 
     def _ask_to_move(self, client: ClientConnection, trunk: Trunk) -> None:
-        place = _place(client)
+        place = place_of(client)
         if place.waiter is None and not client.closing:
             place.waiter = self._candidates.wait(client, Rank.MOVING, self._loop.time(), leaving=trunk.id)
 
     def _lose(self, client: ClientConnection, position: Position | None, now: float) -> None:
         """A client has no seat any more: it waits for one, ahead of all others."""
-        place = _place(client)
+        place = place_of(client)
         if place.waiter is not None:
             self._candidates.leave(place.waiter)
         place.trunk = place.group = None
@@ -365,7 +316,7 @@ class LobbyService:
         groups: dict[Position, Group] = {}
         places: dict[Trunk, Position] = {}
         for client in clients:
-            place = _place(client)
+            place = place_of(client)
             place.waiter = None
             old = place.trunk
             if old is not None:
@@ -430,7 +381,7 @@ class LobbyService:
             if isinstance(waiter.client, Newcomer):
                 waiter.client.refuse(close_codes.NO_SEAT)
             else:
-                _place(waiter.client).waiter = None
+                place_of(waiter.client).waiter = None
                 waiter.client.close(close_codes.NO_SEAT_LEFT)
         redirecting = self.lobby.spec.routing.mode is RoutingMode.REDIRECT
         if redirecting:

@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 from prometheus_client import CollectorRegistry
 
 from lobby_gateway import close_codes, metrics
-from lobby_gateway.core.candidates import CandidateTimes
+from lobby_gateway.core.known_lobby import CandidateTimes
 from lobby_gateway.greeter import readings
 from lobby_gateway.greeter.directory import Directory, DirectorySource, Entry
-from lobby_gateway.greeter.lobby_service import LobbyService, ServiceStats
+from lobby_gateway.greeter.lobby_service import LobbyService
 from lobby_gateway.greeter.newcomer import Newcomer
 from lobby_gateway.greeter.router import Router
+from lobby_gateway.greeter.stats import ServiceStats
 from lobby_gateway.model.seats import GreeterReport
 from lobby_gateway.net.admin import AdminRequest, AdminResponse, AdminServer, Routes, health_handlers, metrics_handler
 from lobby_gateway.net.auth import TrustedProxies

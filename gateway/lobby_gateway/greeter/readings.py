@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Mapping
 
 from lobby_gateway import metrics
-from lobby_gateway.greeter.lobby_service import LobbyService, ServiceStats
+from lobby_gateway.greeter.lobby_service import LobbyService
+from lobby_gateway.greeter.stats import ServiceStats
 from lobby_gateway.net.listener import Listener, ListenerStats
 from lobby_gateway.net.message_bus import BusStats
 from lobby_gateway.net.readings import bus_readings, listener_readings

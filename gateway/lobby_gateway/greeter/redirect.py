@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from lobby_gateway.core.candidates import LobbyId
+from lobby_gateway.core.known_lobby import LobbyId
 
 Headers = tuple[tuple[str, str], ...]
 

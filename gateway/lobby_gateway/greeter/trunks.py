@@ -12,7 +12,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from lobby_gateway.core.candidates import LobbyId, Refusal
+from lobby_gateway.core.known_lobby import LobbyId, Refusal
 from lobby_gateway.errors import LobbyGatewayError
 from lobby_gateway.model.position import NO_EPOCH, LiveReason, Position
 from lobby_gateway.model.token import Purpose, sign

@@ -12,7 +12,7 @@ from tests.unit.greeter.support import resource
 from websockets.asyncio.client import ClientConnection, connect
 
 from lobby_gateway.core.admission import Admission
-from lobby_gateway.core.candidates import LobbyId
+from lobby_gateway.core.known_lobby import LobbyId
 from lobby_gateway.core.ring import MessageRing
 from lobby_gateway.core.trunk_holder import TrunkHolder
 from lobby_gateway.greeter.process import Greeter, GreeterSettings

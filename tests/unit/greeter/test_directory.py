@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tests.unit.greeter.support import resource
 
-from lobby_gateway.core.candidates import LobbyId, OpenLobby
+from lobby_gateway.core.known_lobby import LobbyId, OpenLobby
 from lobby_gateway.greeter.directory import Directory, Entry
 
 

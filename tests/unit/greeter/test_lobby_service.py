@@ -13,7 +13,7 @@ from tests.support.sockets import run
 from tests.unit.greeter.lobbies import KEY, SETTINGS, greeter, texts, until
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from lobby_gateway.core.candidates import CandidateTimes
+from lobby_gateway.core.known_lobby import CandidateTimes
 from lobby_gateway.model.token import Purpose, verify
 from lobby_gateway.protocol.frames import Opcode
 

@@ -7,7 +7,7 @@ import pytest
 from tests.support.sockets import run
 from tests.unit.greeter.lobbies import KEY, Lobby, until
 
-from lobby_gateway.core.candidates import LobbyId, Refusal
+from lobby_gateway.core.known_lobby import LobbyId, Refusal
 from lobby_gateway.greeter.trunks import Group, Recent, Trunk
 from lobby_gateway.model.position import NO_EPOCH, Position
 from lobby_gateway.net.message_bus import BusStats

@@ -1,0 +1,38 @@
+"""Where a client of a greeter is: in a lobby, in the queue, or between the two."""
+
+from __future__ import annotations
+
+from lobby_gateway.core.candidates import Waiter
+from lobby_gateway.greeter.newcomer import Newcomer
+from lobby_gateway.greeter.trunks import Group, Trunk
+from lobby_gateway.model.position import Position
+from lobby_gateway.net.client_connection import ClientConnection
+
+
+class Place:
+    """Where a client of this greeter is: the `context` of its connection.
+
+    Attributes:
+        address: of the client, as far as proxies are trusted.
+        trunk: of the lobby in which it has a seat; None while it has none.
+        waiter: its place in the queue, while it is to get a seat (elsewhere).
+        group: with which it is about to join a trunk's stream.
+        position: what it has seen, while it has no trunk.
+    """
+
+    __slots__ = ("address", "group", "position", "trunk", "waiter")
+
+    def __init__(self, address: str, trunk: Trunk) -> None:
+        self.address = address
+        self.trunk: Trunk | None = trunk
+        self.waiter: Waiter[Newcomer | ClientConnection] | None = None
+        self.group: Group | None = None
+        self.position: Position | None = None
+
+
+def place_of(client: ClientConnection) -> Place:
+    """The place of a client; every client of a greeter has one."""
+    place = client.context
+    if not isinstance(place, Place):
+        raise TypeError(f"a client with {place!r} for its place")
+    return place

@@ -65,11 +65,9 @@ def test_pauses_after_failures_grow_and_are_bounded(failures: int, pause: float)
     assert not made.suspect(101, TIMES)
 
 
-def test_it_is_forgotten_only_when_nothing_of_ours_is_there() -> None:
+@pytest.mark.parametrize(("own", "claimed", "idle"), [(0, False, True), (1, False, False), (0, True, False)])
+def test_it_is_forgotten_only_when_nothing_of_ours_is_there(own: int, claimed: bool, idle: bool) -> None:
     made = known()
-    assert made.idle
-    made.own = 1
-    assert not made.idle
-    made.own = 0
-    made.claim = Claim(1, made.id, 1, 1.0)
-    assert not made.idle
+    made.own = own
+    made.claim = Claim(1, made.id, 1, 1.0) if claimed else None
+    assert made.idle is idle

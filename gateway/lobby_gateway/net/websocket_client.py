@@ -9,20 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import socket
 import ssl as tls
 import time
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
+from lobby_gateway.net.dial import dial
 from lobby_gateway.protocol.client_handshake import ClientHandshake, OriginRefusedError, OriginUnreachableError
 from lobby_gateway.protocol.frames import Batch, Opcode, close_payload, masked_frame
 from lobby_gateway.protocol.parser import Close, Event, FrameParser, Ping, Violation
 
 OPEN_TIMEOUT_SECONDS = 10.0
 CLOSE_TIMEOUT_SECONDS = 2.0
-_HAPPY_EYEBALLS_SECONDS = 0.25  # RFC 8305 §8
 _MAX_BUFFERED_FOR_PONG = 65536  # a peer that pings and never reads gets no more pongs
 
 
@@ -73,14 +72,11 @@ async def open_websocket(
     client = WebSocketClient(handshake, receiver, max_message_bytes)
     try:
         async with asyncio.timeout(open_timeout):
-            await loop.create_connection(
-                lambda: client,
-                handshake.host,
-                handshake.port,
-                ssl=context,
-                server_hostname=(server_hostname or handshake.host) if context is not None else None,
-                happy_eyeballs_delay=_HAPPY_EYEBALLS_SECONDS,
-            )
+            sock = await dial(handshake.host, handshake.port)
+            if context is None:
+                await loop.create_connection(lambda: client, sock=sock)
+            else:
+                await _connect_tls(client, sock, context, server_hostname or handshake.host)
             await client.wait_open()
     except TimeoutError as error:
         client.abort()
@@ -93,6 +89,16 @@ async def open_websocket(
         raise
     loop.call_soon(client.begin)
     return client
+
+
+async def _connect_tls(client: WebSocketClient, sock: socket.socket, context: tls.SSLContext, name: str) -> None:
+    """TLS in a step of its own: `create_connection` leaves the socket behind if it is cancelled at the wrong moment."""
+    loop = asyncio.get_running_loop()
+    plain, _ = await loop.create_connection(asyncio.Protocol, sock=sock)
+    secured = await loop.start_tls(plain, client, context, server_hostname=name)
+    if secured is None:
+        raise ConnectionResetError
+    client.connection_made(secured)
 
 
 class WebSocketClient(asyncio.Protocol):
@@ -117,6 +123,7 @@ class WebSocketClient(asyncio.Protocol):
         self._begun = False
         self._leftover = b""
         self._close_sent = False
+        self._aborted = False
         self._deadline: asyncio.TimerHandle | None = None
         self._gone = asyncio.Event()
         self._error: Exception | None = None
@@ -171,6 +178,7 @@ class WebSocketClient(asyncio.Protocol):
 
     def abort(self) -> None:
         """Drops the connection at once; `lost` follows."""
+        self._aborted = True
         if self._transport is not None:
             self._transport.abort()
 
@@ -203,6 +211,9 @@ class WebSocketClient(asyncio.Protocol):
         assert self._handshake is not None  # noqa: S101  it is let go when it is done
         self._transport = transport
         self.connected = True
+        if self._aborted:  # asyncio may call this behind a cancelled `create_connection`
+            transport.abort()
+            return
         transport.write(self._handshake.request)
 
     def data_received(self, data: bytes) -> None:
@@ -234,13 +245,14 @@ class WebSocketClient(asyncio.Protocol):
             self._receiver.lost(exc)
 
     def _handshake_received(self, handshake: ClientHandshake, data: bytes) -> None:
-        assert self._transport is not None  # noqa: S101  data came from it
         try:
+            if self._transport is None:
+                raise OriginUnreachableError("the origin spoke before it was asked")  # noqa: TRY301
             if not handshake.receive(data, time.time()):
                 return
         except (OriginRefusedError, OriginUnreachableError) as error:
             self._open.set_exception(error)
-            self._transport.abort()
+            self.abort()
             return
         self.subprotocol = handshake.subprotocol
         self._leftover = handshake.leftover
@@ -288,10 +300,8 @@ def explain(error: OSError, host: str = "") -> str:
         return f"TLS: {(error.reason or str(error)).replace('_', ' ').lower()}"
     if isinstance(error, socket.gaierror):
         return f"DNS: no address for {host} ({error.strerror})"
-    # asyncio folds the errors of several addresses into the text of one without a number.
-    numbers = re.findall(r"\[Errno (\d+)\]", str(error)) if error.errno is None else [error.errno]
-    if numbers:
-        return os.strerror(int(numbers[-1])).lower()
+    if error.errno is not None:
+        return os.strerror(error.errno).lower()
     if isinstance(error, ConnectionResetError):  # asyncio's own, without a number
         return "the connection was closed during the TLS handshake"
     return str(error) or type(error).__name__

@@ -4,54 +4,19 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from tests.support.origins import INVALID_UTF8, MASKED, FakeOrigin, Refuse, authority, fragmented, raw_frame
+from tests.support.origins import INVALID_UTF8, MASKED, FakeOrigin, authority, fragmented, raw_frame
+from tests.support.peers import Recorder, acceptance, raw_server
 from tests.support.sockets import run
-from websockets.utils import accept_key
 
 from lobby_gateway.net import websocket_client
 from lobby_gateway.net.websocket_client import WebSocketClient, explain, open_websocket
-from lobby_gateway.protocol.client_handshake import ClientHandshake, OriginRefusedError, OriginUnreachableError
+from lobby_gateway.protocol.client_handshake import ClientHandshake
 from lobby_gateway.protocol.frames import Batch, Opcode
-from lobby_gateway.protocol.parser import Close, Event, Ping, Pong, Violation
-
-
-class Recorder:
-    """A receiver that writes down what it is told, and can be waited on."""
-
-    def __init__(self) -> None:
-        self.reads: list[list[Event]] = []
-        self.lost_with: list[Exception | None] = []
-        self._changed = asyncio.Event()
-
-    def received(self, events: list[Event]) -> None:
-        assert not self.lost_with, "an event after the end"
-        self.reads.append(events)
-        self._changed.set()
-
-    def lost(self, error: Exception | None) -> None:
-        self.lost_with.append(error)
-        self._changed.set()
-
-    @property
-    def events(self) -> list[Event]:
-        return [event for read in self.reads for event in read]
-
-    @property
-    def messages(self) -> list[bytes]:
-        batches = [event for event in self.events if isinstance(event, Batch)]
-        return [bytes(batch.payload(i)) for batch in batches for i in range(len(batch))]
-
-    async def until(self, look: Callable[[], Any]) -> None:
-        while not look():
-            self._changed.clear()
-            await self._changed.wait()
-
-    async def until_lost(self) -> None:
-        await self.until(lambda: self.lost_with)
+from lobby_gateway.protocol.parser import Close, Ping, Pong, Violation
 
 
 @contextlib.asynccontextmanager
@@ -63,41 +28,6 @@ async def connected(origin: FakeOrigin, **options: Any) -> AsyncIterator[tuple[W
     finally:
         client.abort()
         await client.wait_lost()
-
-
-def acceptance(key: str) -> bytes:
-    head = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    return f"{head}Sec-WebSocket-Accept: {accept_key(key)}\r\n\r\n".encode()
-
-
-@contextlib.asynccontextmanager
-async def raw_server(
-    handle: Callable[[asyncio.StreamReader, asyncio.StreamWriter, bytes], Awaitable[None]],
-) -> AsyncIterator[str]:
-    """A server that reads a request and then does as the test says, with the bytes of an acceptance at hand."""
-    done: set[asyncio.Task[None]] = set()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        done.add(task)
-        request = (await reader.readuntil(b"\r\n\r\n")).decode()
-        key = request.lower().split("sec-websocket-key: ")[1].split("\r\n")[0]
-        at = request.lower().index(key)
-        accept = acceptance(request[at : at + len(key)])
-        try:
-            await handle(reader, writer, accept)
-        finally:
-            writer.transport.abort()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    try:
-        yield f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
-    finally:
-        server.close()
-        await server.wait_closed()
-        if done:
-            await asyncio.wait(done)
 
 
 # Opening
@@ -218,204 +148,6 @@ def test_small_messages_leave_at_once() -> None:
             assert client._transport is not None
             sock = client._transport.get_extra_info("socket")
             assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
-
-    run(main())
-
-
-# Not opening
-
-
-async def refusal(origin: FakeOrigin) -> OriginRefusedError:
-    recorder = Recorder()
-    with pytest.raises(OriginRefusedError) as caught:
-        await open_websocket(origin.url, receiver=recorder)
-    assert not recorder.reads
-    assert not recorder.lost_with
-    return caught.value
-
-
-@pytest.mark.parametrize(
-    ("refuse", "reason", "retry_after"),
-    [
-        (Refuse(401), "HTTP 401 Unauthorized", None),
-        (Refuse(403), "HTTP 403 Forbidden", None),
-        (Refuse(404), "HTTP 404 Not Found", None),
-        (Refuse(429, (("Retry-After", "7"),)), "HTTP 429 Too Many Requests", 7),
-        (Refuse(503, (("Retry-After", "120"),), "x" * 100_000), "HTTP 503 Service Unavailable", 120),
-        (
-            Refuse(301, (("Location", "/new"),)),
-            "HTTP 301 Moved Permanently: redirects are not followed; it points to /new",
-            None,
-        ),
-    ],
-)
-def test_refusal_says_why_and_when_to_come_back(refuse: Refuse, reason: str, retry_after: float | None) -> None:
-    async def main() -> None:
-        async with FakeOrigin(refuse=refuse) as origin:
-            error = await refusal(origin)
-            assert (error.status, error.reason, error.retry_after_seconds) == (refuse.status, reason, retry_after)
-            assert origin.seen == []
-
-    run(main())
-
-
-async def unreachable(url: str, **options: Any) -> str:
-    recorder = Recorder()
-    with pytest.raises(OriginUnreachableError) as caught:
-        await open_websocket(url, receiver=recorder, **options)
-    assert not recorder.reads
-    assert not recorder.lost_with
-    assert "\n" not in caught.value.reason
-    return caught.value.reason
-
-
-def test_port_without_a_listener() -> None:
-    async def main() -> None:
-        async with FakeOrigin() as origin:
-            url = origin.url
-        assert await unreachable(url) == "connection refused"
-        assert await unreachable(url.replace("localhost", "127.0.0.1")) == "connection refused"
-
-    run(main())
-
-
-def test_name_without_an_address() -> None:
-    async def main() -> None:
-        reason = await unreachable("ws://no-such-host.invalid/")
-        assert reason.startswith("DNS: no address for no-such-host.invalid (")
-
-    run(main())
-
-
-def test_untrusted_certificate() -> None:
-    async def main() -> None:
-        async with FakeOrigin(tls=authority().server) as origin:
-            reason = await unreachable(origin.url)
-            assert reason.startswith("TLS: certificate is not trusted (")
-            assert origin.attempts == []
-
-    run(main())
-
-
-def test_certificate_of_another_name() -> None:
-    async def main() -> None:
-        theirs = authority("other.example")
-        async with FakeOrigin(tls=theirs.server) as origin:
-            trusting = ssl.create_default_context(cadata=theirs.ca_pem)
-            reason = await unreachable(origin.url, ssl=trusting)
-            assert reason.startswith("TLS: certificate is not trusted (Hostname mismatch")
-            client = await open_websocket(
-                origin.url, receiver=Recorder(), ssl=trusting, server_hostname="other.example"
-            )
-            await client.close()
-
-    run(main())
-
-
-def test_tls_asked_of_a_port_without() -> None:
-    async def main() -> None:
-        async with FakeOrigin() as origin:  # takes the hello for a request, and hangs up
-            url = origin.url.replace("ws://", "wss://")
-            assert await unreachable(url) == "the connection was closed during the TLS handshake"
-
-    run(main())
-
-
-async def blocking_server(serve: Callable[[socket.socket], None], **options: Any) -> str:
-    """Why a client can't connect to a server that speaks plain sockets, in a thread."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def accept() -> None:
-            with server.accept()[0] as sock:
-                serve(sock)
-
-        thread = asyncio.get_running_loop().run_in_executor(None, accept)
-        reason = await unreachable(f"wss://localhost:{server.getsockname()[1]}/", **options)
-        await thread
-        return reason
-
-
-def test_tls_answered_in_plain_text() -> None:
-    def serve(sock: socket.socket) -> None:
-        sock.recv(65536)
-        sock.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-
-    assert run(blocking_server(serve)) == "TLS: the origin does not speak TLS on this port"
-
-
-def test_origin_that_wants_a_client_certificate_and_gets_none() -> None:
-    theirs = authority(ask_client=True)
-
-    def serve(sock: socket.socket) -> None:
-        with pytest.raises(ssl.SSLError):  # its alert comes when our side takes the handshake for done (TLS 1.3)
-            theirs.server.wrap_socket(sock, server_side=True)
-
-    reason = run(blocking_server(serve, ssl=ssl.create_default_context(cadata=theirs.ca_pem)))
-    assert reason == "TLS: tlsv13 alert certificate required"
-
-
-def test_origin_that_never_answers() -> None:
-    async def handle(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter, _accept: bytes) -> None:
-        assert await reader.read() == b""  # the client hangs up
-
-    async def main() -> None:
-        async with raw_server(handle) as url:
-            assert await unreachable(url, open_timeout=0.1) == "timeout: no answer to the handshake within 0.1 s"
-
-    run(main())
-
-
-def test_origin_that_does_not_finish_the_tls_handshake() -> None:
-    async def main() -> None:
-        server = socket.create_server(("127.0.0.1", 0))  # the kernel accepts, nobody speaks
-        try:
-            url = f"wss://127.0.0.1:{server.getsockname()[1]}/"
-            assert await unreachable(url, open_timeout=0.1) == "timeout: no connection within 0.1 s"
-        finally:
-            server.close()
-
-    run(main())
-
-
-@pytest.mark.parametrize(
-    ("said", "reason"),
-    [
-        (b"", "the connection was closed during the handshake"),
-        (b"HTTP/1.1 101 Swi", "the connection was closed during the handshake"),
-        (b"220 mail.example ESMTP\r\n", "the answer is no HTTP/1.1"),
-    ],
-)
-def test_origin_that_is_none(said: bytes, reason: str) -> None:
-    async def handle(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _accept: bytes) -> None:
-        writer.write(said)
-        await writer.drain()
-        writer.close()
-        await writer.wait_closed()
-
-    async def main() -> None:
-        async with raw_server(handle) as url:
-            assert await unreachable(url) == reason
-
-    run(main())
-
-
-def test_cancelled_opening_leaves_no_connection() -> None:
-    closed = asyncio.Event()
-    asked = asyncio.Event()
-
-    async def handle(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter, _accept: bytes) -> None:
-        asked.set()
-        assert await reader.read() == b""
-        closed.set()
-
-    async def main() -> None:
-        async with raw_server(handle) as url:
-            task = asyncio.create_task(open_websocket(url, receiver=Recorder()))
-            await asked.wait()
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
-            await closed.wait()
 
     run(main())
 
@@ -674,19 +406,3 @@ def test_buffered_tells_what_the_peer_has_not_taken() -> None:
             assert client.buffered == 0
 
     run(main())
-
-
-@pytest.mark.parametrize(
-    ("error", "reason"),
-    [
-        (ConnectionRefusedError(111, "Connect call failed ('127.0.0.1', 1)"), "connection refused"),
-        (OSError("Multiple exceptions: [Errno 111] Connect call failed, [Errno 101] x"), "network is unreachable"),
-        (ConnectionResetError(), "the connection was closed during the TLS handshake"),
-        (TimeoutError(110, "x"), "connection timed out"),
-        (socket.gaierror(-2, "Name or service not known"), "DNS: no address for h (Name or service not known)"),
-        (OSError("odd"), "odd"),
-        (ConnectionAbortedError(), "ConnectionAbortedError"),
-    ],
-)
-def test_errors_are_explained_in_one_line(error: OSError, reason: str) -> None:
-    assert explain(error, "h") == reason

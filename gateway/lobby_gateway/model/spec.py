@@ -238,6 +238,19 @@ class QueueSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LimitsSpec:
+    """What one address may do.
+
+    Attributes:
+        connections_per_address: most connections from it at a time; 0: no limit.
+        connects_per_second: new ones a second, on average; 0: no limit.
+    """
+
+    connections_per_address: int
+    connects_per_second: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClientsSpec:
     """How clients are served.
 
@@ -250,6 +263,7 @@ class ClientsSpec:
         compression: of messages to clients.
         allowed_origins: accepted `Origin` headers; empty: all.
         max_message_bytes: largest message taken from a client.
+        limits: for one address.
     """
 
     seats: int
@@ -260,6 +274,7 @@ class ClientsSpec:
     compression: Compression
     allowed_origins: tuple[str, ...]
     max_message_bytes: int
+    limits: LimitsSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

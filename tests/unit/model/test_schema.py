@@ -90,6 +90,7 @@ def test_defaults_reach_every_leaf() -> None:
             "compression": "Off",
             "allowedOrigins": [],
             "maxMessageBytes": 65536,
+            "limits": {"connectionsPerAddress": 0, "connectsPerSecond": 0},
         },
         "replicas": 0,
         "maxReplicas": 100,

@@ -12,6 +12,7 @@ from lobby_gateway.model.spec import (
     Compression,
     Connect,
     ExpectSpec,
+    LimitsSpec,
     Lobby,
     NamedValue,
     OnConnectStep,
@@ -76,6 +77,7 @@ def test_every_field_arrives() -> None:
     assert (clients.messages, clients.replay, clients.ping_seconds) == (ClientMessages.FORWARD, 5, 0)
     assert (clients.compression, clients.max_message_bytes) == (Compression.SHARED, 1024)
     assert clients.allowed_origins == ("https://example.com", "http://localhost:3000")
+    assert clients.limits == LimitsSpec(connections_per_address=20, connects_per_second=5)
 
 
 def test_without_a_path_it_is_the_name() -> None:

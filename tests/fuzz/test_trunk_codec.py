@@ -12,7 +12,8 @@ from tests.unit.protocol.test_trunk import EXAMPLES
 from lobby_gateway.core.ring import MessageRing
 from lobby_gateway.core.trunk_consumer import TrunkConsumer
 from lobby_gateway.core.trunk_holder import TrunkHolder
-from lobby_gateway.protocol.trunk import Hello, Record, TrunkError, Type, Welcome, decode
+from lobby_gateway.protocol.trunk import Hello, Record, Welcome, decode
+from lobby_gateway.protocol.trunk_types import TrunkError, Type
 
 TYPES = st.sampled_from([*Type, 0x00, 0x07, 0x7F, 0xFF])
 NOISE = st.builds(lambda kind, rest: bytes((kind, 0)) + rest, TYPES, st.binary(max_size=200)) | st.binary(max_size=40)

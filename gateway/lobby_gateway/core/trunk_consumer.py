@@ -12,7 +12,6 @@ from lobby_gateway.core.ring import newest_first
 from lobby_gateway.model.position import DIGESTS_KEPT, NO_EPOCH, Position, digests_of
 from lobby_gateway.protocol.frames import Batch
 from lobby_gateway.protocol.trunk import (
-    STREAM,
     Claim,
     Forward,
     FromHolder,
@@ -22,16 +21,15 @@ from lobby_gateway.protocol.trunk import (
     Messages,
     Missed,
     Move,
-    Place,
     Release,
     Replay,
     Resume,
     Resumed,
     Status,
-    TrunkError,
     Welcome,
     decode,
 )
+from lobby_gateway.protocol.trunk_types import STREAM, Place, TrunkError
 
 HEARTBEAT_SECONDS = 0.5
 """A HEARTBEAT so often."""

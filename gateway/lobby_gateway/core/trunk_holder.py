@@ -14,27 +14,23 @@ from typing import NamedTuple, Protocol
 from lobby_gateway.core.ring import Chunk, Exact, Live, MessageRing, Wait
 from lobby_gateway.model.position import LiveReason, Position
 from lobby_gateway.protocol.trunk import (
-    STREAM,
     Claim,
     Forward,
     Granted,
-    GrantReason,
     Heartbeat,
     Hello,
     Messages,
     Missed,
     Move,
-    MoveReason,
-    Place,
     Release,
     Replay,
     Resume,
     Resumed,
     Status,
-    TrunkError,
     Welcome,
     decode,
 )
+from lobby_gateway.protocol.trunk_types import STREAM, GrantReason, MoveReason, Place, TrunkError
 
 HEARTBEAT_SECONDS = 0.5
 """A STATUS record so often."""

@@ -20,19 +20,8 @@ from lobby_gateway.net.client_connection import ClientConnection
 from lobby_gateway.net.message_bus import BusStats, MessageBus
 from lobby_gateway.net.trunk_consumer_connection import TrunkConsumerConnection, connect_trunk
 from lobby_gateway.protocol.frames import Batch
-from lobby_gateway.protocol.trunk import (
-    PATH,
-    STREAM,
-    FromHolder,
-    Granted,
-    GrantReason,
-    Missed,
-    Move,
-    Replay,
-    Resumed,
-    Status,
-    Welcome,
-)
+from lobby_gateway.protocol.trunk import FromHolder, Granted, Missed, Move, Replay, Resumed, Status, Welcome
+from lobby_gateway.protocol.trunk_types import PATH, STREAM, GrantReason
 
 TOKEN_SECONDS = 30
 

@@ -19,7 +19,7 @@ from lobby_gateway.model.token import Purpose, TokenError, UsedTokens, verify
 from lobby_gateway.net.client_connection import ClientConnection, ClientPolicy
 from lobby_gateway.net.listener import Handshake
 from lobby_gateway.net.message_bus import MessageBus
-from lobby_gateway.protocol import trunk
+from lobby_gateway.protocol import trunk_types as trunk
 from lobby_gateway.protocol.deflate import negotiate
 from lobby_gateway.protocol.frames import Batch
 from lobby_gateway.protocol.handshake import HandshakeError, Request, choose_subprotocol, offered_subprotocols, upgrade

@@ -24,7 +24,7 @@ from lobby_gateway.net.lifecycle import Stopping, announce
 from lobby_gateway.net.listener import Handshake, Listener, listen
 from lobby_gateway.net.origin_connection import OriginConnection
 from lobby_gateway.net.trunk_holder_connection import TrunkHolderConnection
-from lobby_gateway.protocol import trunk
+from lobby_gateway.protocol import trunk_types as trunk
 from lobby_gateway.protocol.frames import Batch
 from lobby_gateway.settings import LobbySettings
 

@@ -12,7 +12,8 @@ from lobby_gateway.net.websocket_client import WebSocketClient, open_websocket
 from lobby_gateway.protocol.client_handshake import OriginUnreachableError
 from lobby_gateway.protocol.frames import Batch, Opcode
 from lobby_gateway.protocol.parser import Close, Event, Violation
-from lobby_gateway.protocol.trunk import MAX_FORWARD_BYTES, PATH, SUBPROTOCOL, FromHolder, Messages, TrunkError
+from lobby_gateway.protocol.trunk import FromHolder, Messages
+from lobby_gateway.protocol.trunk_types import MAX_FORWARD_BYTES, PATH, SUBPROTOCOL, TrunkError
 
 logger = logging.getLogger(__name__)
 

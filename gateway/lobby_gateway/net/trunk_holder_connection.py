@@ -15,7 +15,7 @@ from lobby_gateway.core.trunk_holder import Parts, TrunkHolder
 from lobby_gateway.net.listener import TCP_NOTSENT_LOWAT
 from lobby_gateway.protocol.frames import Opcode, close_payload, frame, header
 from lobby_gateway.protocol.parser import Close, FrameParser, Message, Ping, Violation
-from lobby_gateway.protocol.trunk import MAX_FORWARD_BYTES, MoveReason, TrunkError
+from lobby_gateway.protocol.trunk_types import MAX_FORWARD_BYTES, MoveReason, TrunkError
 
 logger = logging.getLogger(__name__)
 

@@ -21,10 +21,10 @@ from lobby_gateway.protocol.trunk import (
     Resume,
     Resumed,
     Status,
-    TrunkError,
     Welcome,
     decode,
 )
+from lobby_gateway.protocol.trunk_types import TrunkError
 
 NOW = 1000.0
 

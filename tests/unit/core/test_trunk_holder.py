@@ -11,23 +11,21 @@ from lobby_gateway.protocol.trunk import (
     Claim,
     Forward,
     Granted,
-    GrantReason,
     Heartbeat,
     Hello,
     Messages,
     Missed,
     Move,
-    MoveReason,
     Record,
     Release,
     Replay,
     Resume,
     Resumed,
     Status,
-    TrunkError,
     Welcome,
     decode,
 )
+from lobby_gateway.protocol.trunk_types import GrantReason, MoveReason, TrunkError
 
 
 class Lobby(SeatsOnly):

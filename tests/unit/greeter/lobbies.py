@@ -20,7 +20,7 @@ from lobby_gateway.model.token import Purpose, key_from_hex, verify
 from lobby_gateway.net.listener import Handshake, Listener, listen
 from lobby_gateway.net.trunk_holder_connection import TrunkHolderConnection
 from lobby_gateway.protocol.frames import Batch, Opcode, frame
-from lobby_gateway.protocol.trunk import PATH, SUBPROTOCOL, MoveReason
+from lobby_gateway.protocol.trunk_types import PATH, SUBPROTOCOL, MoveReason
 
 KEY = key_from_hex("ab" * 32)
 

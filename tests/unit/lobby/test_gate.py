@@ -20,7 +20,7 @@ from lobby_gateway.model.schema import validate_and_default
 from lobby_gateway.model.spec import Lobby, lobby_from_resource
 from lobby_gateway.model.token import Purpose, sign
 from lobby_gateway.net.listener import Handshake, Listener, listen
-from lobby_gateway.protocol import trunk
+from lobby_gateway.protocol import trunk_types as trunk
 from lobby_gateway.protocol.frames import Batch, Opcode, frame
 
 KEY = b"k" * 32

@@ -17,20 +17,8 @@ from lobby_gateway.net.trunk_consumer_connection import TrunkConsumerConnection,
 from lobby_gateway.net.trunk_holder_connection import TrunkHolderConnection
 from lobby_gateway.protocol.client_handshake import OriginRefusedError, OriginUnreachableError
 from lobby_gateway.protocol.frames import Batch, Opcode, close_payload, frame
-from lobby_gateway.protocol.trunk import (
-    MAX_FORWARD_BYTES,
-    PATH,
-    SUBPROTOCOL,
-    FromHolder,
-    Granted,
-    Messages,
-    Move,
-    MoveReason,
-    Replay,
-    Resumed,
-    Status,
-    Welcome,
-)
+from lobby_gateway.protocol.trunk import FromHolder, Granted, Messages, Move, Replay, Resumed, Status, Welcome
+from lobby_gateway.protocol.trunk_types import MAX_FORWARD_BYTES, PATH, SUBPROTOCOL, MoveReason
 
 
 class Listening:

@@ -23,7 +23,6 @@ from lobby_gateway.protocol.trunk import (
     Messages,
     Missed,
     Move,
-    MoveReason,
     Record,
     Replay,
     Resume,
@@ -32,6 +31,7 @@ from lobby_gateway.protocol.trunk import (
     Welcome,
     decode,
 )
+from lobby_gateway.protocol.trunk_types import MoveReason
 
 TIMES_UP = 60.0  # no heartbeat comes between
 

@@ -14,18 +14,16 @@ from lobby_gateway.protocol.trunk import (
     Messages,
     Missed,
     Move,
-    Place,
     Record,
     Release,
     Replay,
     Resume,
     Resumed,
     Status,
-    TrunkError,
-    Type,
     Welcome,
     decode,
 )
+from lobby_gateway.protocol.trunk_types import Place, TrunkError, Type
 
 FRAMES = frame(Opcode.TEXT, b"hi") + frame(Opcode.BINARY, b"")
 E, AT = "0102030405060708", "00000000000000ff"

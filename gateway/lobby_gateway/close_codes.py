@@ -62,13 +62,14 @@ LOBBY_FULL = Refusal(503, "lobby_full", "All seats of this lobby are taken.", "a
 LOBBY_DRAINING = Refusal(503, "lobby_draining", "This lobby takes no new clients.", "ask the greeter again", 1)
 NO_SEAT = Refusal(503, "no_seat", "No seat became free in time.", _RETRY, 5)
 GREETER_FULL = Refusal(503, "greeter_full", "This greeter holds as many clients as it may.", _RETRY, 5)
+NO_MEMORY = Refusal(503, "no_memory", "This process uses as much memory as it may.", _RETRY, 5)
 SHUTTING_DOWN = Refusal(503, "shutting_down", "This process is ending.", _RETRY, 1)
 HTTP_VERSION = Refusal(505, "http_version", "HTTP/1.1 is needed.", _FIX)
 
 REFUSALS: tuple[Refusal, ...] = (
     BAD_REQUEST, BAD_TOKEN, ORIGIN_NOT_ALLOWED, NO_SUCH_PATH, METHOD_NOT_ALLOWED, HANDSHAKE_TIMEOUT, UPGRADE_REQUIRED,
-    WRONG_VERSION, TOO_MANY, HEADERS_TOO_LARGE, LOBBY_FULL, LOBBY_DRAINING, NO_SEAT, GREETER_FULL, SHUTTING_DOWN,
-    HTTP_VERSION,
+    WRONG_VERSION, TOO_MANY, HEADERS_TOO_LARGE, LOBBY_FULL, LOBBY_DRAINING, NO_SEAT, GREETER_FULL, NO_MEMORY,
+    SHUTTING_DOWN, HTTP_VERSION,
 )  # fmt: skip
 
 _RECONNECT = "reconnect"
@@ -79,6 +80,7 @@ GOING_AWAY = Close(1001, "going_away", "the server is shutting down", _RECONNECT
 PROTOCOL_ERROR = Close(1002, "protocol_error", "protocol error", _MEND)
 INVALID_DATA = Close(1007, "invalid_data", "text is not UTF-8", _MEND)
 MESSAGES_REJECTED = Close(1008, "messages_rejected", "this Lobby takes no messages from clients", _MEND)
+FLOODED = Close(1008, "flooded", "too many frames, or too many bytes, in too short a time", _MEND)
 TOO_BIG = Close(1009, "too_big", "the message is larger than this Lobby accepts", _MEND)
 PING_TIMEOUT = Close(1011, "ping_timeout", "no answer to a ping", _RECONNECT)
 MOVED = Close(1012, "moved", "", "reconnect, with ?resume= and the position from the reason")
@@ -86,8 +88,8 @@ NO_SEAT_LEFT = Close(1013, "no_seat_left", "no seat became free in time", "recon
 TOO_SLOW = Close(4008, "too_slow", "more messages were waiting than this Lobby keeps for a client", _RECONNECT)
 
 CLOSES: tuple[Close, ...] = (
-    NORMAL, GOING_AWAY, PROTOCOL_ERROR, INVALID_DATA, MESSAGES_REJECTED, TOO_BIG, PING_TIMEOUT, MOVED, NO_SEAT_LEFT,
-    TOO_SLOW,
+    NORMAL, GOING_AWAY, PROTOCOL_ERROR, INVALID_DATA, MESSAGES_REJECTED, FLOODED, TOO_BIG, PING_TIMEOUT, MOVED,
+    NO_SEAT_LEFT, TOO_SLOW,
 )  # fmt: skip
 
 # What the other side does; labels of the metric beside those above.

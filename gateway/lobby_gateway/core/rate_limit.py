@@ -176,3 +176,6 @@ class FloodLimit:
         if not self.bytes_per_second:
             return self.burst_seconds
         return self.burst_seconds + max_message_bytes / self.bytes_per_second
+
+
+FLOOD_LIMIT = FloodLimit()

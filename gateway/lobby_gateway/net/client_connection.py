@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 from lobby_gateway import close_codes
 from lobby_gateway.close_codes import Close as CloseCode
 from lobby_gateway.core.mailbox import Mailbox
+from lobby_gateway.core.rate_limit import FLOOD_LIMIT, FloodLimit
 from lobby_gateway.model.spec import ClientsSpec, Overflow
 from lobby_gateway.protocol.deflate import Inflater
 from lobby_gateway.protocol.frames import Batch, Opcode, close_payload, frame
@@ -47,6 +48,7 @@ class ClientPolicy:
         ping_seconds: a client that was silent for so long is pinged; 0: never.
         ping_timeout_seconds: a pinged client that stays silent for so long is closed.
         close_timeout_seconds: how long the answer to our close frame is waited for.
+        flood: how fast a client may send.
     """
 
     mailbox_messages: int = 16
@@ -55,15 +57,17 @@ class ClientPolicy:
     ping_seconds: float = 25.0
     ping_timeout_seconds: float = 20.0
     close_timeout_seconds: float = 5.0
+    flood: FloodLimit = FLOOD_LIMIT
 
     @classmethod
-    def of(cls, clients: ClientsSpec) -> ClientPolicy:
+    def of(cls, clients: ClientsSpec, flood: FloodLimit = FLOOD_LIMIT) -> ClientPolicy:
         """How a Lobby wants its clients served, wherever they are connected."""
         return cls(
             mailbox_messages=clients.queue.messages,
             disconnect_when_full=clients.queue.overflow is Overflow.DISCONNECT,
             max_message_bytes=clients.max_message_bytes,
             ping_seconds=clients.ping_seconds,
+            flood=flood,
         )
 
 
@@ -92,7 +96,7 @@ class ClientConnection:
 
     __slots__ = (
         "_closing", "_control", "_deadline", "_fd", "_heard", "_label", "_loop", "_mailbox", "_parser", "_pinged", "_policy",
-        "_rest", "_sock", "_writing", "bus", "context", "deflate", "dropped", "owner", "pending", "send",
+        "_rest", "_sock", "_spent_until", "_writing", "bus", "context", "deflate", "dropped", "owner", "pending", "send",
     )  # fmt: skip
 
     def __init__(
@@ -123,6 +127,7 @@ class ClientConnection:
         self._writing = False
         self._heard = loop.time()
         self._pinged = 0.0
+        self._spent_until = 0.0  # when what it sent so far is forgotten (see `FloodLimit`)
         self.send: Callable[[bytes], int] = sock.send
         self.pending = False
         self.deflate = deflate
@@ -328,10 +333,16 @@ class ClientConnection:
         self._received(data)
 
     def _received(self, data: bytes) -> None:
-        self._heard = self._loop.time()
+        self._heard = now = self._loop.time()
         self._pinged = 0.0
         pong: bytes | None = None
-        for event in self._parser.receive(data):
+        events = self._parser.receive(data)
+        flood = self._policy.flood
+        self._spent_until = max(self._spent_until, now) + flood.cost(self._parser.frames, len(data))
+        if self._spent_until - now > flood.bucket(self._policy.max_message_bytes) and not self._closing:
+            self._flooded()
+            return
+        for event in events:
             if isinstance(event, Message):
                 if not self._closing:
                     self.owner.client_message(self, event.opcode, event.payload)
@@ -358,6 +369,12 @@ class ClientConnection:
             return
         payload = b"" if event.code == 1005 else close_payload(event.code)
         self._begin_close(_ANSWERED, frame(Opcode.CLOSE, payload), close_codes.BY_CLIENT)
+
+    def _flooded(self) -> None:
+        """The client sends faster than it may: it is told, and what else it sends is not even read."""
+        close = close_codes.FLOODED
+        self._loop.remove_reader(self._fd)
+        self._begin_close(_VIOLATED, frame(Opcode.CLOSE, close_payload(close.code, close.reason)), close.label)
 
     def _violated(self, event: Violation) -> None:
         if self._closing:

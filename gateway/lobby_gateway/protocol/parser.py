@@ -103,9 +103,12 @@ class FrameParser:
         max_message_bytes: largest payload of a message, fragments summed up, before and after inflating. It is enforced
             when a header announces more, before the payload is kept.
         deflate: set if permessage-deflate was negotiated. It has no state, so connections may share it.
+
+    Attributes:
+        frames: frames of a client that the latest `receive` ended or began, fragments too, which are no events.
     """
 
-    __slots__ = ("_buffer", "_deflate", "_fragments", "_limit", "_masked", "_need")
+    __slots__ = ("_buffer", "_deflate", "_fragments", "_limit", "_masked", "_need", "frames")
 
     def __init__(self, *, masked: bool, max_message_bytes: int, deflate: Inflater | None = None) -> None:
         self._masked = masked
@@ -114,9 +117,11 @@ class FrameParser:
         self._buffer: bytearray | None = None  # a frame that is not whole
         self._need = 0  # bytes of it to look again; `_OVER` after a close frame or a violation
         self._fragments: _Fragments | None = None
+        self.frames = 0
 
     def receive(self, data: bytes) -> list[Event]:
         """The events that `data` completes, in order. After a `Close` or a `Violation` there are no more."""
+        self.frames = 0
         if self._need:
             if self._buffer is None:
                 return []
@@ -141,16 +146,18 @@ class FrameParser:
     def _read(self, data: bytes, events: list[Event]) -> int:
         """Reads frames up to one that is not whole, and returns where that one starts."""
         runs: list[_Run] = []
-        at = 0
+        at = frames = 0
         size = len(data)
         try:
             while at < size and not self._need:
+                frames += 1
                 if not self._masked and self._fragments is None:
                     at, before = self._read_run(data, at, runs), at
                     if at > before:
                         continue
                 at = self._read_frame(data, at, events, runs)
         finally:
+            self.frames = frames
             _flush(runs, events)
         return at
 

@@ -6,9 +6,11 @@ import struct
 
 import pytest
 from tests.support.sockets import receive, receive_to_end, run
+from tests.support.wire import CONT, MASK, TEXT, raw_frame
 from tests.unit.net.test_message_bus import Owner, connect
 
 from lobby_gateway import close_codes
+from lobby_gateway.core.rate_limit import FloodLimit
 from lobby_gateway.net.client_connection import ClientConnection, ClientPolicy
 from lobby_gateway.net.message_bus import MessageBus
 from lobby_gateway.protocol.frames import Batch, Opcode, close_payload, frame, masked_frame
@@ -237,6 +239,65 @@ def test_owner_may_close_a_client_while_it_reads() -> None:
         assert struct.unpack("!H", answer[2:4])[0] == 1008
         assert await owner.until_closed() == "messages_rejected"
         assert owner.messages == [(Opcode.TEXT, b"1")]
+        sock.close()
+
+    run(main())
+
+
+FLOODS = {
+    "pings": masked_frame(Opcode.PING, b"") * 100,
+    "messages": masked_frame(Opcode.TEXT, b"m") * 100,
+    "fragments that are no message yet": raw_frame(TEXT, mask=MASK) + raw_frame(CONT, mask=MASK) * 100,
+    "bytes": masked_frame(Opcode.BINARY, b"." * 15_000) * 3,
+}
+
+
+@pytest.mark.parametrize("what", FLOODS)
+def test_a_flood_is_told_and_not_read_any_further(what: str) -> None:
+    async def main() -> None:
+        owner = Owner()
+        limit = FloodLimit(frames_per_second=20, bytes_per_second=10_000, burst_seconds=1)
+        client, sock = connect(owner, ClientPolicy(flood=limit, max_message_bytes=20_000))
+        await send(sock, FLOODS[what])
+        answer = await receive_to_end(sock)
+        close_frame = answer[answer.index(b"\x88") :]
+        assert struct.unpack("!H", close_frame[2:4])[0] == 1008
+        assert close_frame[4:] == b"too many frames, or too many bytes, in too short a time"
+        assert client.closing
+        await send(sock, masked_frame(Opcode.TEXT, b"more"))
+        client.abort()
+        assert owner.closed == ["flooded"]
+        assert (Opcode.TEXT, b"more") not in owner.messages
+        sock.close()
+
+    run(main())
+
+
+def test_as_much_as_the_limits_allow_is_no_flood() -> None:
+    async def main() -> None:
+        owner = Owner()
+        limit = FloodLimit(frames_per_second=20, bytes_per_second=10_000, burst_seconds=1)
+        client, sock = connect(owner, ClientPolicy(flood=limit, max_message_bytes=20_000))
+        for _ in range(19):
+            await send(sock, masked_frame(Opcode.TEXT, b"m"))
+        await send(sock, masked_frame(Opcode.BINARY, b"." * 19_000))
+        await until(owner, 20)
+        assert not client.closing
+        client.abort()
+        sock.close()
+
+    run(main())
+
+
+def test_without_limits_nothing_is_a_flood() -> None:
+    async def main() -> None:
+        owner = Owner()
+        limit = FloodLimit(frames_per_second=0, bytes_per_second=0, burst_seconds=0.001)
+        client, sock = connect(owner, ClientPolicy(flood=limit))
+        await send(sock, masked_frame(Opcode.TEXT, b"m") * 5000)
+        await until(owner, 5000)
+        assert not client.closing
+        client.abort()
         sock.close()
 
     run(main())

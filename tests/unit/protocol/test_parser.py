@@ -452,3 +452,13 @@ def test_frame_is_kept_only_as_far_as_it_came() -> None:
     parser.receive(raw_frame(FIN | BINARY, length=1 << 30, mask=MASK))
     assert parser._buffer is not None
     assert len(parser._buffer) == 14
+
+
+def test_it_counts_the_frames_of_the_latest_read_fragments_too() -> None:
+    parser = server_side()
+    parser.receive(sent(True, TEXT) + sent(True, CONT) * 3 + sent(True, PING))
+    assert parser.frames == 5
+    parser.receive(sent(True, CONT, b"abc")[:-1])
+    assert parser.frames == 1
+    parser.receive(b"")
+    assert parser.frames == 0

@@ -456,7 +456,7 @@ def test_frame_is_kept_only_as_far_as_it_came() -> None:
 
 def test_it_counts_the_frames_of_the_latest_read_fragments_too() -> None:
     parser = server_side()
-    parser.receive(sent(True, TEXT) + sent(True, CONT) * 3 + sent(True, PING))
+    parser.receive(sent(True, TEXT) + sent(True, CONT) * 3 + sent(True, FIN | PING))
     assert parser.frames == 5
     parser.receive(sent(True, CONT, b"abc")[:-1])
     assert parser.frames == 1

@@ -235,9 +235,10 @@ async def serve(settings: GreeterSettings, source: DirectorySource, stopping: St
     """
     _raise_descriptor_limit()
     greeter = Greeter(settings)
-    await greeter.start()
     try:
+        # The source first: a greeter that is started again is connected to at once, and by then knows the way.
         await source.start(greeter.directory, stopping.stop)
+        await greeter.start()
         announce(port=greeter.port, admin_port=greeter.admin_port)
         logger.info("listening", extra={"port": greeter.port, "admin_port": greeter.admin_port})
         await stopping.wait()

@@ -85,15 +85,15 @@ class Greeters:
         Raises:
             ChildFailedError: one of them does not.
         """
+        self._tasks = [asyncio.create_task(self._publish(), name="publish")]
         started = await asyncio.gather(*(self._start(each) for each in self._greeters), return_exceptions=True)
         failed = [each for each in started if isinstance(each, BaseException)]
         if failed:
             await self.close(END_SECONDS)
             raise failed[0]
-        self._tasks = [
+        self._tasks += [
             asyncio.create_task(self._keep(greeter), name=f"keep {greeter.name}") for greeter in self._greeters
         ]
-        self._tasks.append(asyncio.create_task(self._publish(), name="publish"))
 
     @property
     def serving(self) -> int:
@@ -111,7 +111,7 @@ class Greeters:
                 greeter.poller.hurried = hurried
 
     def publish(self, items: Sequence[Mapping[str, Any]]) -> None:
-        """Tells all of them what there is.
+        """Tells all of them what there is; told before they are started, they know it when they listen.
 
         Args:
             items: every Lobby, as a resource with status.
@@ -130,6 +130,8 @@ class Greeters:
                 greeter.poller.ending = True
         await asyncio.gather(*(each.child.stop(grace) for each in self._greeters if each.child is not None))
         await asyncio.gather(*(each.poller.close() for each in self._greeters if each.poller is not None))
+        for greeter in self._greeters:
+            greeter.poller = None
 
     def kill(self) -> None:
         """Ends them at once."""

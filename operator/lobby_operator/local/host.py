@@ -115,6 +115,7 @@ class Host:
         self._tasks = [
             asyncio.create_task(worker.run(), name=f"worker of {worker.lobby.name}") for worker in self._workers
         ]
+        self._publish()
         await self._greeters.start()
 
     async def close(self, grace: float) -> None:
@@ -207,12 +208,15 @@ class Host:
                 at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
                 previous=self._statuses.get(name),
             )
-        self._greeters.publish(
-            [{**source.resource, "status": self._statuses.get(each, {})} for each, source in self._sources.items()]
-        )
+        self._publish()
         self._runtime.hurry(name, hurried=worker.hurried)
         self._greeters.hurry(hurried=any(each.hurried for each in self._workers))
         self._look(worker)
+
+    def _publish(self) -> None:
+        self._greeters.publish(
+            [{**source.resource, "status": self._statuses.get(each, {})} for each, source in self._sources.items()]
+        )
 
     def _look(self, worker: Worker) -> None:
         name = worker.lobby.name

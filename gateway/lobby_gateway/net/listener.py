@@ -29,7 +29,6 @@ logger = logging.getLogger(__name__)
 BACKLOG = 4096
 _ACCEPTS_PER_TURN = 64
 _PAUSE_WITHOUT_DESCRIPTORS = 0.2
-_MAX_LINGERING = 1024
 _LINGER_SECONDS = 2.0
 TCP_NOTSENT_LOWAT = 25  # linux/tcp.h; Python's socket module names it only from 3.12 on
 Headers = Iterable[tuple[str, str]]
@@ -43,11 +42,13 @@ class HandshakeLimits:
         timeout_seconds: from the TCP connection to the last byte of the request.
         max_header_bytes: of the request line and all headers.
         max_pending: connections whose request is not whole yet, at once; the oldest makes room.
+        max_lingering: refused connections that are kept until the client has read why; more are closed at once.
     """
 
     timeout_seconds: float = 10.0
     max_header_bytes: int = 16384
     max_pending: int = 4096
+    max_lingering: int = 1024
 
 
 class ListenerStats:
@@ -108,7 +109,7 @@ class Handshake:
     Attributes:
         deadline: when a request that is not whole is given up, by the loop's clock.
         peer: address and port of the TCP connection.
-        on_abandoned: set by a gate that answers later: the client left meanwhile.
+        on_abandoned: set by a gate that answers later: the client left meanwhile, or was turned away by the listener.
     """
 
     __slots__ = ("_buffer", "_listener", "_reading", "_request", "_sock", "deadline", "on_abandoned", "peer")
@@ -161,7 +162,9 @@ class Handshake:
     def refuse(
         self, refusal: Refusal, *, retry_after: int | None = None, headers: Headers = (), body: str | None = None
     ) -> None:
-        """Answers with a refusal and closes."""
+        """Answers with a refusal and closes; nothing happens when the client is gone."""
+        if self._sock is None:
+            return
         self._listener.stats.refused[refusal.label] += 1
         self._finish(refusal_response(refusal, retry_after=retry_after, headers=headers, body=body))
 
@@ -188,6 +191,7 @@ class Handshake:
             # Held by the gate. What comes before the 101 belongs to the connection that it becomes.
             if len(self._buffer) > self._listener.limits.max_header_bytes:
                 self.refuse(close_codes.BAD_REQUEST)
+                self._tell_gate()
             return
         try:
             request = parse_request(self._buffer, max_header_bytes=self._listener.limits.max_header_bytes)
@@ -209,8 +213,11 @@ class Handshake:
         if sock is not None:
             self._listener.stats.abandoned += 1
             sock.close()
-            if self.on_abandoned is not None:
-                self.on_abandoned()
+            self._tell_gate()
+
+    def _tell_gate(self) -> None:
+        if self.on_abandoned is not None:
+            self.on_abandoned()
 
     def _watch(self) -> None:
         if not self._reading and self._sock is not None:
@@ -315,7 +322,7 @@ class Listener:
 
     def linger(self, sock: socket.socket) -> None:
         """Waits shortly for the peer to read a refusal: closing with unread bytes would reset the connection and lose it."""
-        if len(self._lingering) >= _MAX_LINGERING:
+        if len(self._lingering) >= self.limits.max_lingering:
             sock.close()
             return
         self._lingering[sock] = self.loop.time() + _LINGER_SECONDS

@@ -183,6 +183,38 @@ def test_bytes_that_come_while_a_client_is_held_belong_to_its_connection() -> No
     run(main())
 
 
+def test_a_held_client_that_sends_too_much_is_turned_away_and_the_gate_is_told() -> None:
+    async def main() -> None:
+        left: list[Handshake] = []
+
+        def hold(handshake: Handshake) -> None:
+            handshake.on_abandoned = lambda: left.append(handshake)
+
+        gate = Gate(hold)
+        async with Served(gate, HandshakeLimits(max_header_bytes=1024)) as served:
+            sock = await served.connect(REQUEST)
+            await gate.came.wait()
+            await asyncio.get_running_loop().sock_sendall(sock, b"." * 2000)
+            answer = await receive_to_end(sock)
+            assert answer.startswith(b"HTTP/1.1 400 ")
+            assert left == gate.handshakes
+            left[0].refuse(close_codes.NO_SEAT)
+            assert served.listener.stats.refused["no_seat"] == 0, "it has its answer"
+
+    run(main())
+
+
+def test_a_refused_client_beyond_those_that_linger_is_closed_at_once() -> None:
+    async def main() -> None:
+        gate = Gate(lambda handshake: handshake.refuse(close_codes.LOBBY_FULL))
+        async with Served(gate, HandshakeLimits(max_lingering=1)) as served:
+            socks = [await served.connect(REQUEST) for _ in range(3)]
+            answers = [await receive_to_end(sock) for sock in socks]
+            assert all(answer.startswith(b"HTTP/1.1 503 ") for answer in answers)
+
+    run(main())
+
+
 def test_closing_refuses_held_clients_and_lets_the_port_go() -> None:
     async def main() -> None:
         gate = Gate()

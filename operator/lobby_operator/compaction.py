@@ -25,12 +25,13 @@ from lobby_operator.window import least, rises_at
 
 def spare_empty(spec: PlannerSpec, balanced: Balance) -> list[SeenLobby]:
     """Empty lobbies that are not needed, the first to go first. Any part of the list can be spared, too."""
-    return _spare(spec, balanced, [lobby for lobby in _first_to_go(spec, balanced) if lobby.clients == 0])
+    empty = (lobby for lobby in _first_to_go(spec, balanced) if lobby.clients == 0)
+    return _spare(spec, balanced, empty, all_empty=True)
 
 
 def spare_sparse(spec: PlannerSpec, balanced: Balance) -> list[SeenLobby]:
     """Lobbies that are not needed if clients move, empty ones among them, the first to go first."""
-    return _spare(spec, balanced, _first_to_go(spec, balanced))
+    return _spare(spec, balanced, _first_to_go(spec, balanced), all_empty=False)
 
 
 def _first_to_go(spec: PlannerSpec, balanced: Balance) -> Iterable[SeenLobby]:
@@ -42,7 +43,9 @@ def _first_to_go(spec: PlannerSpec, balanced: Balance) -> Iterable[SeenLobby]:
     return (*older, *(lobby for lobby in reversed(balanced.taking) if lobby.clients == 0))
 
 
-def _spare(spec: PlannerSpec, balanced: Balance, candidates: Iterable[SeenLobby]) -> list[SeenLobby]:
+def _spare(
+    spec: PlannerSpec, balanced: Balance, candidates: Iterable[SeenLobby], *, all_empty: bool
+) -> list[SeenLobby]:
     spared: list[SeenLobby] = []
     free, needed = balanced.free, balanced.needed
     takes = {lobby.name for lobby in balanced.taking} if balanced.served_out else None
@@ -52,9 +55,9 @@ def _spare(spec: PlannerSpec, balanced: Balance, candidates: Iterable[SeenLobby]
             break
         lost = lobby.free if takes is None or lobby.name in takes else 0
         if free - lost < needed + lobby.clients:
-            if lobby.clients:
-                break  # a fuller one in its place would move its clients into this one
-            continue
+            if all_empty:
+                continue  # it is larger than others
+            break  # a fuller one in its place would move its clients into this one
         free -= lost
         needed += lobby.clients
         left -= 1

@@ -181,6 +181,15 @@ def nothing_is_made_and_unmade(world: World, since: int) -> None:
     assert not made & unmade
 
 
+def nobody_is_moved_again_and_again(world: World, before: int) -> None:
+    """New clients alone move nobody where lobbies are of one size and packed; elsewhere everybody once at the most."""
+    sizes = {lobby.seats for lobby in world.running()} | {world.spec.seats}
+    moved = world.moved - before
+    assert moved <= world.clients()
+    if world.spec.placement is Placement.PACKED and len(sizes) == 1:
+        assert moved == 0
+
+
 def the_end_is_the_end(world: World) -> None:
     """Nothing happens in the hours after, though the lobby host looks again and again."""
     done = len(world.history)

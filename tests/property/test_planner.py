@@ -50,15 +50,17 @@ class PlannerMachine(RuleBasedStateMachine):
 
     # Fate
 
-    @precondition(lambda self: self.world.lobbies)
+    @precondition(lambda self: self.world.running())
     @rule(data=st.data())
     def a_lobby_dies(self, data: st.DataObject) -> None:
-        self.world.kill(data.draw(st.sampled_from(sorted(self.world.lobbies))))
+        self.world.kill(data.draw(st.sampled_from(sorted(lobby.name for lobby in self.world.running()))))
 
-    @precondition(lambda self: self.world.lobbies)
+    @precondition(lambda self: self.world.running())
     @rule(data=st.data())
     def a_lobby_falls_silent(self, data: st.DataObject) -> None:
-        self.world.lobbies[data.draw(st.sampled_from(sorted(self.world.lobbies)))].stopped = True
+        self.world.lobbies[
+            data.draw(st.sampled_from(sorted(lobby.name for lobby in self.world.running())))
+        ].stopped = True
 
     @rule()
     def silent_lobbies_answer_again(self) -> None:
@@ -89,21 +91,23 @@ class PlannerMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         world = self.world
         world.calm()
+        moved = world.moved
         world.settle()
+        assert world.moved - moved <= 2 * world.clients()
         invariants.those_who_wait_are_served_or_nothing_more_can_be_done(world)
         invariants.there_are_as_many_lobbies_as_are_needed(world)
         invariants.the_end_is_the_end(world)
         self.after_a_quiet_burst()
 
     def after_a_quiet_burst(self) -> None:
-        """From a settled state, more clients: whom it makes it keeps, and nobody is moved."""
+        """From a settled state, more clients: what is made for them stays."""
         world = self.world
         done, moved = len(world.history), world.moved
         world.join(self.rng.choice((1, 5, 30)))
         world.settle()
         invariants.nothing_is_made_and_unmade(world, done)
         invariants.those_who_wait_are_served_or_nothing_more_can_be_done(world)
-        assert world.moved == moved
+        invariants.nobody_is_moved_again_and_again(world, moved)
 
 
 TestPlanner = PlannerMachine.TestCase

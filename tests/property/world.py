@@ -118,8 +118,9 @@ class World:
     def advance(self, seconds: float) -> None:
         self.now += seconds
         for name, lobby in list(self.lobbies.items()):
-            if lobby.gone_at is not None and lobby.gone_at <= self.now and not lobby.dead:
-                self.kill(name)
+            if lobby.gone_at is not None and lobby.gone_at <= self.now and lobby.unlisted_at is None:
+                if not lobby.dead:
+                    self.kill(name)
                 lobby.unlisted_at = self.now + self.lag
             if lobby.answers_at == float("inf") and not lobby.dead and lobby.created_at + 0.5 <= self.now:
                 self.kill(name)
@@ -243,6 +244,7 @@ class World:
     def settle(self, most_steps: int = 3000) -> int:
         """Runs until nothing is left to be done; returns how many steps that took."""
         for count in range(most_steps):
+            observed = self._figures()
             planned = self.step()
             pending = [
                 *(lobby.answers_at for lobby in self.lobbies.values() if not lobby.dead),
@@ -253,13 +255,17 @@ class World:
                 planned.wake_at,
             ]
             times = [at for at in pending if at is not None and at > self.now]
-            if planned.actions or any(lobby.draining or lobby.dead for lobby in self.lobbies.values()):
+            unquiet = any(lobby.draining or lobby.dead for lobby in self.lobbies.values())
+            if planned.actions or unquiet or self._figures() != observed:
                 times.append(self.now + 1.0)
             soonest = earliest(*times)
             if soonest is None:
                 return count
             self.advance(soonest - self.now)
         raise AssertionError(f"not settled after {most_steps} steps: {self.history[-20:]}")
+
+    def _figures(self) -> list[object]:
+        return [self.waiting, *((lobby.name, lobby.clients) for lobby in self.lobbies.values())]
 
     # For laws
 

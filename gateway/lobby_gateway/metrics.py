@@ -1,25 +1,63 @@
 """Every metric of lobby and greeter: one table, read by the code and the docs.
 
-The hot path keeps plain integers; they are read when Prometheus scrapes. No label without a bound: the values of every label
-are listed in a table of the code, and known values start at 0.
+The hot path keeps plain integers; they are read when Prometheus scrapes. No label without a bound: its values stand in a table
+of the code, and start at 0, or they are names of Lobbies, of which there are as many as somebody made.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Literal
 
-from prometheus_client import CollectorRegistry, Histogram, ProcessCollector
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
-Value = float | Mapping[str, float]
-"""A figure, or one for each value of the metric's label."""
+from lobby_gateway import close_codes
+from lobby_gateway.core.origin_commands import Failure
+from lobby_gateway.model.seats import OriginState
+
+
+@dataclass(frozen=True, slots=True)
+class Distribution:
+    """What a histogram has counted.
+
+    Attributes:
+        bounds: upper bounds of the buckets, but for the last one, which has none.
+        counts: of each bucket; not cumulative.
+        total: sum of what was observed.
+    """
+
+    bounds: Sequence[float]
+    counts: Sequence[int]
+    total: float
+
+
+Value = float | Mapping[str, float] | Mapping[tuple[str, ...], float] | Distribution
+"""A figure; or one for each value of the metric's label (of several labels: a tuple); or that of a histogram."""
 
 Readings = Mapping[str, Value]
 """Figures by the metric's name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A label of a metric, and what bounds its values.
+
+    Attributes:
+        name: as Prometheus sees it.
+        values: all that there can be; empty where they are no constants.
+        bound: what they are then, and what bounds their number.
+    """
+
+    name: str
+    values: tuple[str, ...] = ()
+    bound: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,70 +66,126 @@ class Definition:
 
     Attributes:
         name: as Prometheus sees it; a counter's ends in `_total`.
-        kind: `counter` or `gauge`.
+        kind: what Prometheus may do with it.
         text: what it counts, with its unit.
-        label: name of its label, if it has one.
+        labels: its labels, if it has any.
     """
 
     name: str
-    kind: Literal["counter", "gauge"]
+    kind: Literal["counter", "gauge", "histogram"]
     text: str
-    label: str = ""
+    labels: tuple[Label, ...] = ()
 
-
-def _stream(prefix: str) -> tuple[Definition, ...]:
-    """What a process that holds clients counts: the same in a lobby and in a greeter."""
-    return (
-        Definition(f"{prefix}_deliveries_total", "counter", "Messages handed to clients' sockets."),
-        Definition(f"{prefix}_delivered_bytes_total", "counter", "Bytes handed to sockets of clients that keep up."),
-        Definition(f"{prefix}_dropped_messages_total", "counter", "Messages dropped from mailboxes of slow clients."),
-        Definition(f"{prefix}_mailbox_high_water_messages", "gauge", "Most messages that ever waited for one client."),
-        Definition(f"{prefix}_clients_behind", "gauge", "Clients whose socket is full now."),
-        Definition(f"{prefix}_closes_total", "counter", "Clients gone, by what ended them.", "reason"),
-        Definition(f"{prefix}_handshakes_total", "counter", "Handshakes answered with 101."),
-        Definition(f"{prefix}_refusals_total", "counter", "Handshakes refused, by reason.", "reason"),
-        Definition(f"{prefix}_abandoned_handshakes_total", "counter", "Connections that ended before an answer."),
-        Definition(
-            f"{prefix}_client_messages_total", "counter", "Messages from clients, by what became of them.", "fate"
-        ),
-    )
-
-
-LOBBY: tuple[Definition, ...] = (
-    Definition("lobby_seats", "gauge", "Seats of this lobby."),
-    Definition("lobby_clients", "gauge", "Seats taken, directly or through a greeter's trunk.", "via"),
-    Definition("lobby_draining", "gauge", "1 while this lobby takes no new clients."),
-    Definition("lobby_messages_total", "counter", "Messages received from the origin."),
-    Definition("lobby_message_bytes_total", "counter", "Bytes of the frames of those messages."),
-    Definition("lobby_origin_state", "gauge", "1 for the state of the origin connection, 0 for all others.", "state"),
-    Definition("lobby_origin_connections_total", "counter", "Origin connections made, the first one included."),
-    Definition("lobby_origin_attempts_total", "counter", "Tries to connect to the origin."),
-    Definition("lobby_origin_failures_total", "counter", "What went wrong with the origin connection.", "failure"),
-    Definition("lobby_trunks", "gauge", "Trunks of greeters."),
-    Definition("lobby_trunk_missed_messages_total", "counter", "Messages that slow greeters missed."),
-    Definition("lobby_ring_messages", "gauge", "Messages in the ring, for replay and resuming."),
-    Definition("lobby_ring_bytes", "gauge", "Bytes in the ring."),
-    Definition("lobby_resumes_total", "counter", "Consumers that went on after a position, by verdict.", "verdict"),
-    *_stream("lobby"),
-)
-
-GREETER: tuple[Definition, ...] = (
-    Definition("greeter_clients", "gauge", "Clients of this greeter, by name of the Lobby.", "lobby"),
-    Definition("greeter_waiting_clients", "gauge", "Clients without a seat, by name of the Lobby.", "lobby"),
-    Definition("greeter_trunks", "gauge", "Open trunks to lobbies."),
-    Definition("greeter_trunk_losses_total", "counter", "Trunks that ended or fell silent while they had clients."),
-    Definition("greeter_trunk_missed_messages_total", "counter", "Messages that this greeter was too slow to take."),
-    Definition("greeter_moves_total", "counter", "Clients moved to another lobby or trunk, by verdict.", "verdict"),
-    Definition("greeter_messages_total", "counter", "Messages received over trunks."),
-    Definition("greeter_message_bytes_total", "counter", "Bytes of the frames of those messages."),
-    Definition("greeter_redirects_total", "counter", "Clients redirected, by form of the answer.", "form"),
-    *_stream("greeter"),
-)
 
 FATES: tuple[str, ...] = ("ignored", "forwarded", "rejected", "undeliverable")
 """What becomes of a client's message; undeliverable: the origin was not connected, or did not take it."""
 
 VERDICTS: tuple[str, ...] = ("exact", "live")
+"""How a consumer goes on elsewhere: exact without a gap or a duplicate, live with the next message."""
+
+FORMS: tuple[str, ...] = ("location", "json")
+"""How a client is redirected: 307 with a Location, or 200 with a ticket as JSON."""
+
+SIDES: tuple[str, ...] = ("direct", "trunk")
+"""Through what a client has its seat in a lobby."""
+
+NAME_OF_A_LOBBY = Label("lobby", bound="name of a Lobby, as many as there are Lobbies")
+
+LAG_BUCKETS: tuple[float, ...] = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+"""Seconds."""
+
+
+def loop_lag(prefix: str) -> Definition:
+    """How busy a process is, as its clients feel it."""
+    return Definition(
+        f"{prefix}_event_loop_lag_seconds",
+        "histogram",
+        "How late the event loop runs what is due, measured twice a second.",
+    )
+
+
+def _stream(prefix: str) -> tuple[Definition, ...]:
+    """What a process that holds clients counts: the same in a lobby and in a greeter."""
+    closes = (Label("reason", close_codes.CLOSE_LABELS),)
+    refusals = (Label("reason", tuple(refusal.label for refusal in close_codes.REFUSALS)),)
+    fates = (Label("fate", FATES),)
+    return (
+        Definition(f"{prefix}_deliveries_total", "counter", "Messages handed to clients' sockets."),
+        Definition(f"{prefix}_delivered_bytes_total", "counter", "Bytes of messages handed to clients' sockets."),
+        Definition(f"{prefix}_dropped_messages_total", "counter", "Messages dropped from mailboxes of slow clients."),
+        Definition(f"{prefix}_mailbox_high_water_messages", "gauge", "Most messages that ever waited for one client."),
+        Definition(f"{prefix}_clients_behind", "gauge", "Clients whose socket is full now."),
+        Definition(f"{prefix}_closes_total", "counter", "Clients gone, by what ended them.", closes),
+        Definition(f"{prefix}_handshakes_total", "counter", "Handshakes answered with 101."),
+        Definition(f"{prefix}_refusals_total", "counter", "Handshakes refused, by reason.", refusals),
+        Definition(f"{prefix}_abandoned_handshakes_total", "counter", "Connections that ended before an answer."),
+        Definition(
+            f"{prefix}_client_messages_total", "counter", "Messages from clients, by what became of them.", fates
+        ),
+        Definition(f"{prefix}_client_message_bytes_total", "counter", "Bytes of the payloads of those messages."),
+        loop_lag(prefix),
+    )
+
+
+_STATE = Label("state", tuple(state.value for state in OriginState))
+_FAILURE = Label("failure", tuple(failure.value for failure in Failure))
+_VERDICT = Label("verdict", VERDICTS)
+
+LOBBY: tuple[Definition, ...] = (
+    Definition("lobby_seats", "gauge", "Seats of this lobby."),
+    Definition("lobby_clients", "gauge", "Seats taken, directly or through a greeter's trunk.", (Label("via", SIDES),)),
+    Definition("lobby_draining", "gauge", "1 while this lobby takes no new clients."),
+    Definition("lobby_messages_total", "counter", "Messages received from the origin."),
+    Definition("lobby_message_bytes_total", "counter", "Bytes of the frames of those messages."),
+    Definition(
+        "lobby_stream_offset", "gauge", "Offset of the stream's position: messages of this origin connection so far."
+    ),
+    Definition("lobby_origin_state", "gauge", "1 for the state of the origin connection, 0 for all others.", (_STATE,)),
+    Definition("lobby_origin_connections_total", "counter", "Origin connections made; all but the first reconnect."),
+    Definition("lobby_origin_attempts_total", "counter", "Tries to connect to the origin."),
+    Definition("lobby_origin_failures_total", "counter", "What went wrong with the origin connection.", (_FAILURE,)),
+    Definition("lobby_trunks", "gauge", "Trunks of greeters."),
+    Definition("lobby_trunk_behind_messages", "gauge", "Messages that the trunk furthest behind was not sent yet."),
+    Definition("lobby_trunk_missed_messages_total", "counter", "Messages that slow greeters missed."),
+    Definition("lobby_ring_messages", "gauge", "Messages in the ring, for replay and resuming."),
+    Definition("lobby_ring_bytes", "gauge", "Bytes in the ring."),
+    Definition("lobby_resumes_total", "counter", "Direct clients that came with a position, by verdict.", (_VERDICT,)),
+    *_stream("lobby"),
+)
+
+_BY_LOBBY = (NAME_OF_A_LOBBY,)
+
+GREETER: tuple[Definition, ...] = (
+    Definition("greeter_clients", "gauge", "Clients of this greeter, by name of the Lobby.", _BY_LOBBY),
+    Definition("greeter_waiting_clients", "gauge", "Clients without a seat, by name of the Lobby.", _BY_LOBBY),
+    Definition("greeter_trunks", "gauge", "Trunks to lobbies, opening ones included."),
+    Definition(
+        "greeter_stream_offset",
+        "gauge",
+        "Offset of the position of the Lobby's trunk that is furthest; 0 without a trunk.",
+        _BY_LOBBY,
+    ),
+    Definition("greeter_trunk_losses_total", "counter", "Trunks that ended or fell silent while they had clients."),
+    Definition("greeter_trunk_missed_messages_total", "counter", "Messages that this greeter was too slow to take."),
+    Definition("greeter_moves_total", "counter", "Clients moved to another lobby or trunk, by verdict.", (_VERDICT,)),
+    Definition("greeter_moving_clients", "gauge", "Clients between two lobbies: seated, and not yet in the stream."),
+    Definition("greeter_messages_total", "counter", "Messages received over trunks."),
+    Definition("greeter_message_bytes_total", "counter", "Bytes of the frames of those messages."),
+    Definition(
+        "greeter_redirects_total", "counter", "Clients redirected, by form of the answer.", (Label("form", FORMS),)
+    ),
+    *_stream("greeter"),
+)
+
+PROCESS: tuple[Definition, ...] = (
+    Definition("process_cpu_seconds_total", "counter", "User and system CPU time, in seconds."),
+    Definition("process_resident_memory_bytes", "gauge", "Resident memory."),
+    Definition("process_virtual_memory_bytes", "gauge", "Virtual memory."),
+    Definition("process_start_time_seconds", "gauge", "When the process started, as Unix time."),
+    Definition("process_open_fds", "gauge", "Open file descriptors: one for each client, and some more."),
+    Definition("process_max_fds", "gauge", "Most file descriptors that may be open."),
+)
+"""Of every process; prometheus-client reads them from the kernel."""
 
 
 class TableCollector(Collector):
@@ -111,13 +205,24 @@ class TableCollector(Collector):
         if unknown:
             raise KeyError(f"no definition for {', '.join(sorted(unknown))}")
         for definition in self._table:
-            family = CounterMetricFamily if definition.kind == "counter" else GaugeMetricFamily
-            labels = [definition.label] if definition.label else []
-            metric = family(definition.name, definition.text, labels=labels)
-            value = readings[definition.name]
-            for label, number in value.items() if isinstance(value, Mapping) else (("", value),):
-                metric.add_metric([label] if labels else [], number)
-            yield metric
+            yield _family(definition, readings[definition.name])
+
+
+def _family(definition: Definition, value: Value) -> Metric:
+    labels = [label.name for label in definition.labels]
+    if isinstance(value, Distribution):
+        histogram = HistogramMetricFamily(definition.name, definition.text, labels=labels)
+        bounds = [*map(floatToGoString, value.bounds), "+Inf"]
+        histogram.add_metric([], list(zip(bounds, accumulate(value.counts), strict=True)), value.total)
+        return histogram
+    family = CounterMetricFamily if definition.kind == "counter" else GaugeMetricFamily
+    metric = family(definition.name, definition.text, labels=labels)
+    if isinstance(value, Mapping):
+        for key, number in value.items():
+            metric.add_metric([key] if isinstance(key, str) else list(key), number)
+    else:
+        metric.add_metric([], value)
+    return metric
 
 
 def registry(table: tuple[Definition, ...], read: Callable[[], Readings]) -> CollectorRegistry:
@@ -128,15 +233,29 @@ def registry(table: tuple[Definition, ...], read: Callable[[], Readings]) -> Col
     return made
 
 
-LAG_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 _LAG_INTERVAL = 0.5
 
 
-async def watch_loop_lag(made: CollectorRegistry, name: str) -> None:
-    """Measures, twice a second and until cancelled, how late the event loop calls what is due."""
-    lag = Histogram(name, "How late the event loop runs what is due, in seconds.", registry=made, buckets=LAG_BUCKETS)
-    loop = asyncio.get_running_loop()
-    while True:
-        due = loop.time() + _LAG_INTERVAL
-        await asyncio.sleep(_LAG_INTERVAL)
-        lag.observe(max(0.0, loop.time() - due))
+class LoopLag:
+    """How late the event loop runs what is due."""
+
+    def __init__(self) -> None:
+        self._counts = [0] * (len(LAG_BUCKETS) + 1)
+        self._total = 0.0
+
+    def reading(self) -> Distribution:
+        """What was measured so far."""
+        return Distribution(LAG_BUCKETS, tuple(self._counts), self._total)
+
+    def observe(self, seconds: float) -> None:
+        """Something ran so much too late."""
+        self._counts[bisect_left(LAG_BUCKETS, seconds)] += 1
+        self._total += seconds
+
+    async def watch(self) -> None:
+        """Measures, twice a second and until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + _LAG_INTERVAL
+            await asyncio.sleep(_LAG_INTERVAL)
+            self.observe(max(0.0, loop.time() - due))

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import asyncio
 import re
+import time
+from bisect import bisect_left
 
 import pytest
 from prometheus_client import generate_latest
+from tests.support.waiting import until
 
 from lobby_gateway import metrics
 
@@ -17,7 +21,9 @@ def test_names_follow_the_conventions_of_prometheus(prefix: str) -> None:
     for definition in TABLES[prefix]:
         assert re.fullmatch(rf"{prefix}_[a-z_]+[a-z]", definition.name)
         assert definition.name.endswith("_total") == (definition.kind == "counter")
+        assert definition.name.endswith("_seconds") or definition.kind != "histogram"
         assert definition.text.endswith(".")
+        assert all(bool(label.values) != bool(label.bound) for label in definition.labels)
 
 
 def test_a_reading_without_a_definition_is_an_error() -> None:
@@ -33,7 +39,42 @@ def test_a_definition_without_a_reading_is_an_error() -> None:
 
 
 def test_each_value_of_a_label_is_a_line() -> None:
-    table = (metrics.Definition("closes_total", "counter", "Closes.", "reason"),)
+    reason = metrics.Label("reason", ("lost", "normal"))
+    table = (metrics.Definition("closes_total", "counter", "Closes.", (reason,)),)
     text = generate_latest(metrics.registry(table, lambda: {"closes_total": {"lost": 2, "normal": 0}})).decode()
     assert 'closes_total{reason="lost"} 2.0' in text
     assert 'closes_total{reason="normal"} 0.0' in text
+
+
+def test_of_several_labels_each_combination_is_a_line() -> None:
+    labels = (metrics.Label("lobby", bound="Lobbies"), metrics.Label("phase", ("up", "down")))
+    table = (metrics.Definition("lobbies", "gauge", "Lobbies.", labels),)
+    text = generate_latest(metrics.registry(table, lambda: {"lobbies": {("prices", "up"): 3}})).decode()
+    assert 'lobbies{lobby="prices",phase="up"} 3.0' in text
+
+
+def test_lag_falls_into_buckets_that_add_up() -> None:
+    lag = metrics.LoopLag()
+    for seconds in (0.0, 0.001, 0.0011, 0.3, 99.0):
+        lag.observe(seconds)
+    text = generate_latest(
+        metrics.registry((metrics.loop_lag("a"),), lambda: {"a_event_loop_lag_seconds": lag.reading()})
+    )
+    lines = text.decode().splitlines()
+    for bound, count in (("0.001", 2), ("0.0025", 3), ("0.25", 3), ("0.5", 4), ("2.5", 4), ("+Inf", 5)):
+        assert f'a_event_loop_lag_seconds_bucket{{le="{bound}"}} {count}.0' in lines
+    assert "a_event_loop_lag_seconds_count 5.0" in lines
+    assert "a_event_loop_lag_seconds_sum 99.3021" in lines
+
+
+def test_a_blocked_loop_is_late() -> None:
+    async def main() -> list[int]:
+        lag = metrics.LoopLag()
+        watching = asyncio.create_task(lag.watch())
+        await asyncio.sleep(0)
+        time.sleep(0.6)  # noqa: ASYNC251  # it is due after half a second
+        await until(lambda: sum(lag.reading().counts))
+        watching.cancel()
+        return list(lag.reading().counts)
+
+    assert sum(asyncio.run(main())[bisect_left(metrics.LAG_BUCKETS, 0.09) :]) == 1

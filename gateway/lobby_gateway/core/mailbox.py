@@ -15,16 +15,14 @@ class Mailbox:
 
     Attributes:
         capacity: most messages that wait for this client.
-        high_water: most messages that ever waited at once.
     """
 
-    __slots__ = ("_frames", "capacity", "high_water")
+    __slots__ = ("_frames", "capacity")
 
     def __init__(self, capacity: int) -> None:
         if capacity < 1:
             raise ValueError(f"capacity: {capacity} is too small; accepted: at least 1")
         self.capacity = capacity
-        self.high_water = 0
         self._frames: deque[bytes] = deque(maxlen=capacity)
 
     def __len__(self) -> int:
@@ -34,7 +32,6 @@ class Mailbox:
         """Adds frames, newest last, and returns how many of the oldest (waiting or new) were dropped for them."""
         dropped = max(0, len(self._frames) + len(frames) - self.capacity)
         self._frames.extend(frames)
-        self.high_water = max(self.high_water, len(self._frames))
         return dropped
 
     def take(self) -> bytes:

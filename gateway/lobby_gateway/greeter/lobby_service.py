@@ -154,6 +154,7 @@ class LobbyService:
     def client_message(self, client: ClientConnection, opcode: int, payload: bytes) -> None:
         """A client sent a message."""
         fates = self.stats.fates
+        self.stats.client_bytes += len(payload)
         match self.lobby.spec.clients.messages:
             case ClientMessages.IGNORE:
                 fates["ignored"] += 1

@@ -83,6 +83,7 @@ class Greeter:
         self._name = f"greeter {socket.gethostname()}/{os.getpid()}"
         self._loop = asyncio.get_running_loop()
         self._stats = ServiceStats()
+        self._lag = metrics.LoopLag()
         self._services: dict[str, LobbyService] = {}
         self._router = Router(self.directory, self._admit, settings.trusted_proxies)
         self._listener: Listener | None = None
@@ -105,9 +106,7 @@ class Greeter:
         registry = metrics.registry(metrics.GREETER, self._read)
         self._admin = AdminServer(self._routes(registry))
         self.admin_port = await self._admin.start(settings.admin_host, settings.admin_port)
-        self._tasks.append(
-            asyncio.create_task(metrics.watch_loop_lag(registry, "greeter_event_loop_lag_seconds"), name="loop lag")
-        )
+        self._tasks.append(asyncio.create_task(self._lag.watch(), name="loop lag"))
         self._tick_timer = self._loop.call_later(self._settings.tick_seconds, self._tick)
         self._listener.start()
 
@@ -179,6 +178,7 @@ class Greeter:
             service.tick(now)
             if service.removed and service.idle:
                 self._stats.gone.update(readings.counted(service))
+                self._stats.gone_high_water = max(self._stats.gone_high_water, service.bus_stats.high_water)
                 del self._services[name]
         self._tick_timer = self._loop.call_later(self._settings.tick_seconds, self._tick)
 
@@ -202,7 +202,7 @@ class Greeter:
         )
 
     def _read(self) -> metrics.Readings:
-        return readings.read(self._services, self._stats, self._listener)
+        return readings.read(self._services, self._stats, self._listener, self._lag)
 
     def _routes(self, registry: CollectorRegistry) -> Routes:
         async def waiting(_request: AdminRequest) -> AdminResponse:

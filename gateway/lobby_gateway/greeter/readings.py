@@ -19,26 +19,34 @@ def counted(service: LobbyService) -> Counter[str]:
     return Counter({name: getattr(stats, name) for name in BusStats.__slots__ if name != "high_water"})
 
 
-def read(services: Mapping[str, LobbyService], stats: ServiceStats, listener: Listener | None) -> metrics.Readings:
+def read(
+    services: Mapping[str, LobbyService], stats: ServiceStats, listener: Listener | None, lag: metrics.LoopLag
+) -> metrics.Readings:
     """Everything in the table `metrics.GREETER`."""
     total = BusStats()
     for counts in (stats.gone, *map(counted, services.values())):
         for name, count in counts.items():
             setattr(total, name, getattr(total, name) + count)
-    total.high_water = max((service.bus_stats.high_water for service in services.values()), default=0)
     trunks = [trunk for service in services.values() for trunk in service.trunks]
+    total.high_water = max([stats.gone_high_water, *(each.bus_stats.high_water for each in services.values())])
     return {
         "greeter_clients": {name: len(service.clients) for name, service in services.items()},
         "greeter_waiting_clients": {name: service.waiting for name, service in services.items()},
         "greeter_trunks": len(trunks),
+        "greeter_stream_offset": {
+            name: max((trunk.offset for trunk in service.trunks), default=0) for name, service in services.items()
+        },
         "greeter_trunk_losses_total": stats.trunk_losses,
         "greeter_trunk_missed_messages_total": stats.trunk_missed,
         "greeter_moves_total": dict(stats.moves),
+        "greeter_moving_clients": sum(len(group.clients) for trunk in trunks for group in trunk.groups),
         "greeter_messages_total": total.messages,
         "greeter_message_bytes_total": total.bytes,
         "greeter_redirects_total": dict(stats.redirects),
         "greeter_closes_total": dict(stats.closes),
         "greeter_client_messages_total": dict(stats.fates),
+        "greeter_client_message_bytes_total": stats.client_bytes,
+        "greeter_event_loop_lag_seconds": lag.reading(),
         **bus_readings("greeter", total, sum(trunk.bus.behind for trunk in trunks)),
         **listener_readings("greeter", listener.stats if listener is not None else ListenerStats()),
     }

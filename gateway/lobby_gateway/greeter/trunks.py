@@ -159,6 +159,11 @@ class Trunk:
         return len(self._claims) + len(self._early_claims)
 
     @property
+    def offset(self) -> int:
+        """Offset of its place in the stream."""
+        return self._connection.core.offset if self._connection is not None else 0
+
+    @property
     def groups(self) -> Iterable[Group]:
         """Groups that wait to join."""
         return tuple(self._groups.values())

@@ -37,6 +37,7 @@ class LobbyGate:
         bus: hands messages to the direct clients.
         closes: clients gone, by label.
         fates: clients' messages, by what became of them.
+        client_bytes: bytes of their payloads.
         resumes: direct clients that came with a position, by verdict.
     """
 
@@ -67,6 +68,7 @@ class LobbyGate:
         self.clients: dict[ClientConnection, None] = {}
         self.closes: Counter[str] = Counter(dict.fromkeys(close_codes.CLOSE_LABELS, 0))
         self.fates: Counter[str] = Counter(dict.fromkeys(FATES, 0))
+        self.client_bytes = 0
         self.resumes: Counter[str] = Counter(dict.fromkeys(VERDICTS, 0))
 
     def arrived(self, handshake: Handshake) -> None:
@@ -104,6 +106,7 @@ class LobbyGate:
     def client_message(self, client: ClientConnection, opcode: int, payload: bytes) -> None:
         """A client sent a message: what is done with it stands in the Lobby."""
         mode = self._lobby.spec.clients.messages
+        self.client_bytes += len(payload)
         if mode is ClientMessages.FORWARD:
             self.fates["forwarded" if self._forward(opcode, payload) else "undeliverable"] += 1
         elif mode is ClientMessages.REJECT:

@@ -119,7 +119,7 @@ class LobbyProcess:
             async with asyncio.TaskGroup() as tasks:
                 origin = tasks.create_task(self._origin.run(), name="origin")
                 sweep = tasks.create_task(self._sweep(), name="sweep")
-                lag = tasks.create_task(metrics.watch_loop_lag(registry, "lobby_event_loop_lag_seconds"), name="lag")
+                lag = tasks.create_task(self._readings.lag.watch(), name="loop lag")
                 await stopping.wait()
                 logger.info("lobby stops", extra={"lobby": self.name, "reason": stopping.reason})
                 await self._leave()
@@ -230,6 +230,7 @@ class LobbyProcess:
     def _forward(self, opcode: int, payload: bytes) -> None:
         fate = "forwarded" if self._origin.send_to_origin(opcode, payload) else "undeliverable"
         self._gate.fates[fate] += 1
+        self._gate.client_bytes += len(payload)
 
     def _trunk_closed(self, connection: TrunkHolderConnection) -> None:
         self._trunks.pop(connection, None)

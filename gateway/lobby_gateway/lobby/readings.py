@@ -26,6 +26,7 @@ class Readings:
         messages: messages from the origin.
         bytes: bytes of their frames.
         listener: counters of the client port, once it is open.
+        lag: of the event loop.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class Readings:
         self.messages = 0
         self.bytes = 0
         self.listener = ListenerStats()
+        self.lag = metrics.LoopLag()
         self._admission = admission
         self._ring = ring
         self._origin = origin
@@ -61,11 +63,13 @@ class Readings:
             "lobby_draining": int(admission.draining),
             "lobby_messages_total": self.messages,
             "lobby_message_bytes_total": self.bytes,
-            "lobby_origin_state": {state: int(state is origin.state) for state in OriginState},
+            "lobby_stream_offset": self._ring.offset,
+            "lobby_origin_state": {str(state): int(state is origin.state) for state in OriginState},
             "lobby_origin_connections_total": origin.connections,
             "lobby_origin_attempts_total": self._origin.attempts,
             "lobby_origin_failures_total": {str(name): count for name, count in self._origin.failures.items()},
             "lobby_trunks": len(self._trunks),
+            "lobby_trunk_behind_messages": max((each.holder.behind for each in self._trunks), default=0),
             "lobby_trunk_missed_messages_total": self._missed_by_gone_trunks
             + sum(each.holder.missed for each in self._trunks),
             "lobby_ring_messages": len(self._ring),
@@ -75,4 +79,6 @@ class Readings:
             "lobby_closes_total": dict(gate.closes),
             **listener_readings("lobby", stats),
             "lobby_client_messages_total": dict(gate.fates),
+            "lobby_client_message_bytes_total": gate.client_bytes,
+            "lobby_event_loop_lag_seconds": self.lag.reading(),
         }

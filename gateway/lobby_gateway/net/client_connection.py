@@ -175,6 +175,7 @@ class ClientConnection:
             index += 1
         if self.bus is not None:
             self.bus.stats.deliveries += index
+            self.bus.stats.delivered_bytes += batch.ends[index - 1] if index else 0
         self._wait_for_room()
         return self.wait(batch.frames[index:])
 
@@ -185,6 +186,8 @@ class ClientConnection:
         if self._mailbox is None:
             self._mailbox = Mailbox(self._policy.mailbox_messages)
         dropped = self._mailbox.put(frames)
+        if self.bus is not None and len(self._mailbox) > self.bus.stats.high_water:
+            self.bus.stats.high_water = len(self._mailbox)
         if dropped:
             self.dropped += dropped
             if self._policy.disconnect_when_full:
@@ -281,7 +284,7 @@ class ClientConnection:
         self._loop.add_writer(self._fd, self._writable)
 
     def _writable(self) -> None:
-        delivered = 0
+        delivered = delivered_bytes = 0
         try:
             while True:
                 if self._rest is not None:
@@ -296,6 +299,7 @@ class ClientConnection:
                 elif self._mailbox:
                     data = self._mailbox.take()
                     delivered += 1
+                    delivered_bytes += len(data)
                 else:
                     self._caught_up()
                     break
@@ -306,13 +310,14 @@ class ClientConnection:
             self._lost()
         if delivered and self.bus is not None:
             self.bus.stats.deliveries += delivered
+            self.bus.stats.delivered_bytes += delivered_bytes
 
     def _caught_up(self) -> None:
         self.pending = False
         self._writing = False
         self._loop.remove_writer(self._fd)
         if self.bus is not None:
-            self.bus.caught_up(self, self._mailbox.high_water if self._mailbox is not None else 0)
+            self.bus.caught_up(self)
         self._mailbox = None
         if self._closing:
             self._close_is_out()

@@ -22,9 +22,9 @@ class BusStats:
         messages: messages published.
         bytes: bytes of their frames.
         deliveries: messages handed to clients' sockets, whole or to their end.
-        delivered_bytes: bytes of the fast path's deliveries.
+        delivered_bytes: bytes of those.
         dropped: messages dropped from mailboxes.
-        high_water: most messages that ever waited for one client.
+        high_water: most messages that ever waited for one client; the clients count it themselves.
     """
 
     __slots__ = ("bytes", "delivered_bytes", "deliveries", "dropped", "high_water", "messages")
@@ -83,10 +83,8 @@ class MessageBus:
         self._ready_deflated.pop(client, None)
         self._behind.pop(client, None)
 
-    def caught_up(self, client: ClientConnection, high_water: int) -> None:
+    def caught_up(self, client: ClientConnection) -> None:
         """A client that was behind has nothing pending any more."""
-        stats = self.stats
-        stats.high_water = max(stats.high_water, high_water)
         self._behind.pop(client, None)
         self._place(client)
 
@@ -141,6 +139,7 @@ class MessageBus:
             self._fall_behind(client)
         elif not client.pending:
             self.stats.deliveries += len(batch)
+            self.stats.delivered_bytes += len(batch.data)
 
     def _keep(self, client: ClientConnection, batch: Batch, sent: int) -> None:
         self._fall_behind(client)

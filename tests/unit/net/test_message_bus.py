@@ -84,6 +84,7 @@ def test_a_slow_client_gets_the_latest_messages_each_once_and_whole() -> None:
         assert slow.waiting_messages == 16
         dropped = slow.dropped
         assert bus.stats.dropped == dropped > 0
+        assert bus.stats.high_water == 16  # while it is behind, not only once it has caught up
 
         got = numbers(await receive(slow_sock, (total - dropped) * (16384 + 4)))
         assert got == sorted(set(got))
@@ -94,6 +95,7 @@ def test_a_slow_client_gets_the_latest_messages_each_once_and_whole() -> None:
                 await asyncio.sleep(0)
         assert bus.behind == 0
         assert bus.stats.deliveries == 2 * total - dropped
+        assert bus.stats.delivered_bytes == (2 * total - dropped) * (16384 + 4)
         bus.publish(numbered(total, 1, 16384))
         assert numbers(await receive(slow_sock, 16384 + 4)) == [total]
         for client, sock in ((slow, slow_sock), (fast, fast_sock)):

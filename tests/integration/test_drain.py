@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
+from functools import partial
 
 import pytest
-from tests.support.lobby import greeter_process, lobby_process, new_key, with_open
+from tests.support.lobby import greeter_process, lobby_processes, new_key, with_open
 from tests.support.sockets import run
 from tests.support.swarm import Swarm
 from tests.support.ticker import ticker
@@ -20,18 +20,19 @@ EACH = 25
 def test_20_lobbies_of_25_clients_drain_into_one_and_no_client_is_closed() -> None:
     async def main() -> None:
         key = new_key()
-        async with contextlib.AsyncExitStack() as stack:
-            origin = await stack.enter_async_context(ticker(rate=5))
-            resource = lobby_resource("prices", origin.url)
-            greeter = await stack.enter_async_context(greeter_process(key=key))
-            swarm = await stack.enter_async_context(Swarm(greeter.url("/prices")))
-            lobbies = []
-            for number in range(1, LOBBIES + 1):
-                lobbies.append(await stack.enter_async_context(lobby_process(resource, number=number, key=key)))
-                # Only the newest takes clients, so that each gets its twenty-five.
-                greeter.tell(with_open(resource, lobbies[-1]))
+        resource_of = partial(lobby_resource, "prices")
+        async with (
+            ticker(rate=5) as origin,
+            lobby_processes(resource_of(origin.url), LOBBIES, key=key) as lobbies,
+            greeter_process(key=key) as greeter,
+            Swarm(greeter.url("/prices")) as swarm,
+        ):
+            resource = resource_of(origin.url)
+            for lobby in lobbies:
+                # Only one at a time takes clients, so that each gets its twenty-five.
+                greeter.tell(with_open(resource, lobby))
                 await swarm.connect_all(EACH)
-                await lobbies[-1].until_clients(EACH)
+                await lobby.until_clients(EACH)
             await swarm.each_has(3)
             assert (swarm.gaps, swarm.disorder) == (0, 0), swarm.summary()
             assert origin.connections == LOBBIES

@@ -1,4 +1,4 @@
-"""An origin that nobody here wrote: an Ethereum node, whose stream begins only after it was asked for."""
+"""An origin that nobody here wrote: an Ethereum node, by the Lobby that the README shows for it."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 from tests.support import npm_tools
+from tests.support.examples import readme_lobby
 from tests.support.sockets import run
 from tests.support.swarm import Client, Swarm
 from tests.support.tally import by_block
-from tests.support.up import lobby_file, lobby_resource, lobby_up, summary
+from tests.support.up import lobby_file, lobby_up, summary
 from tests.support.waiting import until
 
 CLIENTS = 1100
 SUBSCRIBE = '{"jsonrpc":"2.0","id":1,"method":"eth_subscribe","params":["newHeads"]}'
-ON_CONNECT = [{"send": SUBSCRIBE}, {"expect": {"json": {"/id": 1}}}]
 
 pytestmark = pytest.mark.skipif(bool(npm_tools.why_not("ganache")), reason=npm_tools.why_not("ganache"))
 
@@ -31,7 +31,9 @@ def heads(client: Client) -> dict[int, dict[str, Any]]:
 def test_1100_clients_over_three_lobbies_get_every_head_of_three_connections(tmp_path: Path) -> None:
     async def main() -> None:
         async with npm_tools.ethereum_node(block_seconds=1) as node:
-            file = lobby_file(tmp_path, lobby_resource("heads", node.url, origin_onConnect=ON_CONNECT))
+            resource = readme_lobby("heads")
+            resource["spec"]["origin"]["url"] = node.url
+            file = lobby_file(tmp_path, resource)
             async with lobby_up("-f", file) as up, Swarm(up.url, sequence=by_block, keep=64) as swarm:
                 await swarm.connect_all(CLIENTS)
                 reports = await up.until_clients(CLIENTS)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import pytest
-from tests.support.lobby import lobby_process
+from tests.support.lobby import LobbyProcess, lobby_process
 from tests.support.origins import FakeOrigin, ticking
 from tests.support.sockets import run
 from tests.support.swarm import Swarm
 from tests.support.up import lobby_resource
+from tests.support.waiting import until
 
 FAST = {"minMilliseconds": 50, "maxMilliseconds": 200}
 
@@ -62,6 +64,10 @@ def test_origin_that_sends_now_and_then_is_left_alone() -> None:
     run(main(), deadline=60)
 
 
+async def has_reason(lobby: LobbyProcess) -> bool:
+    return bool((await lobby.seats())["origin"]["reason"])
+
+
 def test_origin_that_never_finishes_the_handshake_is_given_up_on() -> None:
     async def main() -> None:
         accepted = asyncio.Event()
@@ -78,8 +84,7 @@ def test_origin_that_never_finishes_the_handshake_is_given_up_on() -> None:
         async with server, lobby_process(resource) as lobby, Swarm(lobby.client_url) as swarm:
             await swarm.connect_all(3)
             await accepted.wait()
-            report = await lobby.until_origin("Waiting", deadline=40)
-            assert report["reason"]
+            await until(partial(has_reason, lobby), deadline=40, describe="it still waits for the handshake")
             assert len(swarm.open) == 3
             finished.set()
 

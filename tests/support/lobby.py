@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import secrets
+import signal
 import sys
 import tempfile
 import time
@@ -104,7 +105,12 @@ def new_key() -> str:
 
 @contextlib.asynccontextmanager
 async def lobby_process(
-    resource: Mapping[str, Any], *, number: int = 1, key: str | None = None, env: Mapping[str, str] | None = None
+    resource: Mapping[str, Any],
+    *,
+    number: int = 1,
+    key: str | None = None,
+    env: Mapping[str, str] | None = None,
+    validated: bool = False,
 ) -> AsyncIterator[LobbyProcess]:
     """A lobby of a Lobby for the time of a block.
 
@@ -113,15 +119,16 @@ async def lobby_process(
         number: which of its lobbies it is.
         key: of the tokens; by default one of its own.
         env: more environment variables.
+        validated: the file is checked and defaulted here, as the lobby host does it; otherwise the lobby does it itself.
     """
     name = resource["metadata"]["name"]
     path = resource["spec"].get("path", f"/{name}")
     key = key or new_key()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "lobby.json"
-        file.write_text(json.dumps(resource))
+        file.write_text(json.dumps(validate_and_default(dict(resource), "test") if validated else resource))
         command = ("-m", "lobby_gateway.lobby", "--file", str(file), "--name", f"{name}-{number}")
-        ports = ("--port", "0", "--admin-port", "0", "--end-with-stdin")
+        ports = ("--port", "0", "--admin-port", "0", "--end-with-stdin", *(["--validated"] if validated else []))
         async with running(
             f"{name}-{number}", sys.executable, *command, *ports, env={**(env or {}), "LOBBY_TOKEN_KEY": key}
         ) as process:
@@ -134,6 +141,22 @@ async def lobby_process(
                 port=told["port"],
                 admin=f"http://127.0.0.1:{told['admin_port']}",
             )
+
+
+@contextlib.asynccontextmanager
+async def lobby_processes(
+    resource: Mapping[str, Any], count: int, *, key: str | None = None
+) -> AsyncIterator[list[LobbyProcess]]:
+    """Lobbies of one Lobby, numbered from 1; they end at the same time."""
+    key = key or new_key()
+    async with contextlib.AsyncExitStack() as stack:
+        lobbies = [
+            await stack.enter_async_context(lobby_process(resource, number=number, key=key, validated=True))
+            for number in range(1, count + 1)
+        ]
+        yield lobbies
+        for lobby in lobbies:
+            lobby.process.send(signal.SIGTERM)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,8 +10,10 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from tests.support import examples
 
 import lobby_gateway
+from lobby_gateway.model.schema import validate_and_default
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted([*(ROOT / "gateway").rglob("*.py"), *(ROOT / "operator").rglob("*.py")])
@@ -102,3 +104,13 @@ def test_lock_file_fits_the_project() -> None:
     assert locked["lobby-gateway"]["version"] == project["version"]
     wanted = {re.split(r"[^A-Za-z0-9-]", text)[0] for text in project["dependencies"]}
     assert wanted <= {dependency["name"] for dependency in locked["lobby-gateway"]["dependencies"]}
+
+
+@pytest.mark.parametrize("page", examples.pages(), ids=name)
+def test_lobbies_in_the_documentation_are_accepted(page: Path) -> None:
+    for lobby in examples.lobbies(page):
+        assert validate_and_default(lobby, name(page))["metadata"]["name"] == lobby["metadata"]["name"]
+
+
+def test_readme_shows_a_lobby() -> None:
+    assert examples.lobbies(ROOT / "README.md")

@@ -15,8 +15,9 @@ from lobby_operator.state import Observed, Phase, SeenLobby
 from lobby_operator.wanted import PlannerSpec
 
 MAX_NAMED = 200
-"""Most open, and most draining, lobbies that are named. Thousands would not fit: a status is kept below 64 KiB, since it
-is sent to every greeter at each change. In order, so those that are left out are those that would be tried last."""
+"""Most lobbies that are named, and most of the open, and of the draining ones. Thousands would not fit: a status is kept
+below 64 KiB, since it is sent to every greeter at each change. The open ones stand in order, so those that are left out are
+those that would be tried last."""
 
 _MAX_PROBLEM = 200  # characters of an origin's problem
 _ANSWERING = (Phase.READY, Phase.SETTLING, Phase.DRAINING, Phase.ENDING)
@@ -70,6 +71,7 @@ def lobby_status(
         "seats": sum(lobby.seats for lobby in ready),
         "open": [_open(lobby) for lobby in planned.open[:MAX_NAMED]],
         "draining": [lobby.name for lobby in draining[:MAX_NAMED]],
+        "lobbies": [_lobby(lobby) for lobby in seen.in_phase(*_EXISTING, Phase.ENDING)[:MAX_NAMED]],
         "origin": {
             "connected": origin.reason.status == reasons.T,
             "connections": sum(
@@ -89,6 +91,12 @@ def lobby_status(
 
 def _open(lobby: SeenLobby) -> dict[str, Any]:
     return {"name": lobby.name, "address": lobby.address, "clients": lobby.clients, "seats": lobby.seats}
+
+
+def _lobby(lobby: SeenLobby) -> dict[str, Any]:
+    shown: dict[str, Any] = {"name": lobby.name, "phase": lobby.phase.value}
+    shown |= {"clients": lobby.clients, "seats": lobby.seats}
+    return shown if lobby.origin is None else {**shown, "origin": lobby.origin.state.value}
 
 
 def _ready(spec: PlannerSpec, seen: Observed, planned: Plan, claim: PathClaim) -> Finding:

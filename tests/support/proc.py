@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,6 +72,11 @@ def marked(mark: str) -> list[Found]:
         if mark.encode() in environment and found.state != "Z":
             result.append(found)
     return result
+
+
+def own_pid() -> int:
+    """Id of the process of the test."""
+    return os.getpid()
 
 
 def resident_bytes(pid: int) -> int:

@@ -11,6 +11,7 @@ from lobby_gateway.errors import UserError
 from lobby_gateway.greeter.directory import StdinSource
 from lobby_gateway.greeter.process import GreeterSettings, serve
 from lobby_gateway.model.token import key_from_hex
+from lobby_gateway.net import limits
 from lobby_gateway.net.auth import TrustedProxies
 from lobby_gateway.net.lifecycle import Stopping, run
 from lobby_gateway.settings import TOKEN_KEY_VARIABLE
@@ -24,9 +25,8 @@ def parser() -> arguments.ArgumentParser:
     made.add_argument("--admin-host", type=arguments.address(), default="127.0.0.1", help="for /waiting, /metrics")
     made.add_argument("--admin-port", type=arguments.port(), default=0, help="for /waiting, /metrics; 0: a free one")
     made.add_argument("--reuse-port", action="store_true", help="share the port with other greeters (SO_REUSEPORT)")
-    made.add_argument(
-        "--trusted-proxies", default="", metavar="CIDR,CIDR", help="whose X-Forwarded-For is believed; else nobody's"
-    )
+    limits.add_arguments(made)
+    limits.add_max_clients(made)
     made.add_argument(
         "--directory-from-stdin",
         action="store_true",
@@ -49,6 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             reuse_port=given.reuse_port,
             trusted_proxies=TrustedProxies.parse(given.trusted_proxies),
             token_key=key_from_hex(os.environ.get(TOKEN_KEY_VARIABLE, ""), TOKEN_KEY_VARIABLE),
+            limits=limits.from_arguments(given, limits.raise_descriptor_limit()),
         )
     except UserError as error:
         print(error, file=sys.stderr)  # noqa: T201

@@ -14,23 +14,23 @@ from collections.abc import Iterable
 
 from lobby_gateway import close_codes
 from lobby_gateway.core.candidates import Candidates, Rank
+from lobby_gateway.core.door import Door
 from lobby_gateway.core.known_lobby import CandidateTimes, LobbyId, Refusal
+from lobby_gateway.core.rate_limit import FloodLimit
 from lobby_gateway.greeter.directory import Entry
 from lobby_gateway.greeter.newcomer import Form, Newcomer
-from lobby_gateway.greeter.place import Place, place_of
-from lobby_gateway.greeter.redirect import Ticket, lobby_url
+from lobby_gateway.greeter.place import Place, place_of, regroup
+from lobby_gateway.greeter.redirect import new_ticket
 from lobby_gateway.greeter.stats import ServiceStats
 from lobby_gateway.greeter.trunks import Group, Trunk
+from lobby_gateway.greeter.turnstile import Turnstile
 from lobby_gateway.metrics import VERDICTS
-from lobby_gateway.model.position import NO_EPOCH, Position
+from lobby_gateway.model.position import Position
 from lobby_gateway.model.spec import ClientMessages, Lobby, RoutingMode
-from lobby_gateway.model.token import Purpose, sign
 from lobby_gateway.net.client_connection import ClientConnection, ClientPolicy
 from lobby_gateway.net.message_bus import BusStats
 
 logger = logging.getLogger(__name__)
-
-TICKET_SECONDS = 30
 
 
 class LobbyService:
@@ -54,6 +54,8 @@ class LobbyService:
         stats: ServiceStats,
         times: CandidateTimes,
         linger_seconds: float,
+        door: Door,
+        flood: FloodLimit,
     ) -> None:
         self.lobby: Lobby = entry.lobby
         self.removed = False
@@ -68,7 +70,9 @@ class LobbyService:
         self._candidates: Candidates[Newcomer | ClientConnection] = Candidates(
             wait_seconds=entry.lobby.spec.wait_seconds, times=times
         )
-        self._policy = ClientPolicy.of(entry.lobby.spec.clients)
+        self._flood = flood
+        self._turnstile = Turnstile(entry.lobby.spec.clients.limits, door)
+        self._policy = ClientPolicy.of(entry.lobby.spec.clients, flood)
         self._trunks: dict[LobbyId, Trunk] = {}
         self._pump_handle: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -99,7 +103,8 @@ class LobbyService:
         """Takes news of the Lobby and its open lobbies."""
         self.removed = False
         self.lobby = entry.lobby
-        self._policy = ClientPolicy.of(entry.lobby.spec.clients)
+        self._turnstile.update(entry.lobby.spec.clients.limits)
+        self._policy = ClientPolicy.of(entry.lobby.spec.clients, self._flood)
         self._candidates.wait_seconds = entry.lobby.spec.wait_seconds
         for trunk in self._trunks.values():
             trunk.keep(entry.lobby.spec.clients.replay)
@@ -113,9 +118,17 @@ class LobbyService:
         self._wake()
 
     def admit(self, newcomer: Newcomer) -> None:
-        """Queues a newcomer for a seat."""
-        waiter = self._candidates.wait(newcomer, Rank.NEW, self._loop.time())
-        newcomer.handshake.on_abandoned = lambda: self._candidates.leave(waiter)
+        """Queues a newcomer for a seat, unless too many come from where it does."""
+        now = self._loop.time()
+        if not self._turnstile.enter(newcomer, now):
+            return
+        waiter = self._candidates.wait(newcomer, Rank.NEW, now)
+
+        def abandoned() -> None:
+            self._candidates.leave(waiter)
+            newcomer.left()
+
+        newcomer.handshake.on_abandoned = abandoned
         self._wake()
 
     def tick(self, now: float) -> None:
@@ -178,6 +191,7 @@ class LobbyService:
             place.group.clients.pop(client, None)
         if place.trunk is not None:
             self._give_back(place.trunk, 1)
+        self._turnstile.leave(place.address)
 
     # From trunks (TrunkOwner)
 
@@ -191,8 +205,8 @@ class LobbyService:
                 self._let_in(client, trunk)
             else:
                 movers.append(client)
-        if movers:
-            self._move(movers, trunk)
+        for group in regroup(movers, trunk):
+            trunk.resume(group)
         self._close_if_left(trunk)
         self._wake()
 
@@ -288,12 +302,8 @@ class LobbyService:
 
     def _redirect(self, newcomer: Newcomer, lobby: LobbyId) -> None:
         """Sends a newcomer to a lobby."""
-        request = newcomer.handshake.request
-        expires = int(time.time()) + TICKET_SECONDS
-        token = sign(self._token_key, purpose=Purpose.SEAT, lobby=lobby.name, path=request.path, expires=expires)
         template = self.lobby.spec.routing.redirect.url_template
-        url = lobby_url(template, lobby, request.path, request.query_string, token)
-        newcomer.redirect(Ticket(url=url, token=token, expires=expires))
+        newcomer.redirect(new_ticket(template, lobby, newcomer.handshake.request, self._token_key, time.time()))
         self.stats.redirects[Form.JSON if newcomer.form is Form.JSON else Form.LOCATION] += 1
 
     def _ask_to_move(self, client: ClientConnection, trunk: Trunk) -> None:
@@ -311,27 +321,6 @@ class LobbyService:
         place.waiter = None
         if not client.closing and not self._closing:
             place.waiter = self._candidates.wait(client, Rank.LOST, now)
-
-    def _move(self, clients: list[ClientConnection], trunk: Trunk) -> None:
-        """Takes clients off where they are, if they still are somewhere, and has them go on at the same place here."""
-        groups: dict[Position, Group] = {}
-        places: dict[Trunk, Position] = {}
-        for client in clients:
-            place = place_of(client)
-            place.waiter = None
-            old = place.trunk
-            if old is not None:
-                old.bus.detach(client)
-                place.position = places.get(old) or places.setdefault(old, old.position())
-            position = place.position or Position(NO_EPOCH, 0)
-            group = groups.get(position) or groups.setdefault(position, Group(position))
-            if old is not None:
-                group.old_seats[old] += 1
-            group.clients[client] = None
-            place.group = group
-            place.trunk = trunk
-        for group in groups.values():
-            trunk.resume(group)
 
     def _leave_old_seats(self, group: Group) -> None:
         for old, seats in group.old_seats.items():

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from enum import StrEnum
 
 from lobby_gateway.close_codes import Refusal
-from lobby_gateway.core.candidates import Waiter
 from lobby_gateway.greeter.redirect import Ticket, cors_headers, redirect_headers, ticket_response
 from lobby_gateway.net.listener import Handshake
 
@@ -28,10 +28,10 @@ class Newcomer:
         address: of the client, as far as proxies are trusted.
         subprotocol: chosen for it.
         extensions: the answer to its extensions; with one, its messages are deflated.
-        waiter: its place in the queue.
+        on_left: is called with its address, once, when it ends as anything but a client.
     """
 
-    __slots__ = ("address", "extensions", "form", "handshake", "subprotocol", "waiter")
+    __slots__ = ("address", "extensions", "form", "handshake", "on_left", "subprotocol")
 
     def __init__(
         self,
@@ -47,11 +47,14 @@ class Newcomer:
         self.address = address
         self.subprotocol = subprotocol
         self.extensions = extensions
-        self.waiter: Waiter[object] | None = None
+        self.on_left: Callable[[str], None] | None = None
 
     def accept(self) -> socket.socket | None:
         """Answers 101; None if the client is gone."""
-        return self.handshake.accept(subprotocol=self.subprotocol, extensions=self.extensions)
+        sock = self.handshake.accept(subprotocol=self.subprotocol, extensions=self.extensions)
+        if sock is None:
+            self.left()
+        return sock
 
     def redirect(self, ticket: Ticket) -> None:
         """Answers with a ticket in the form that was asked for."""
@@ -60,9 +63,17 @@ class Newcomer:
             self.handshake.respond(200, headers, body)
         else:
             self.handshake.respond(307, redirect_headers(ticket), b"")
+        self.left()
 
-    def refuse(self, refusal: Refusal) -> None:
+    def refuse(self, refusal: Refusal, *, retry_after: int | None = None) -> None:
         """Turns it away."""
         # A page may see why its `fetch` failed.
         headers = cors_headers(self.handshake.request.headers.get("origin")) if self.form is Form.JSON else ()
-        self.handshake.refuse(refusal, headers=headers)
+        self.handshake.refuse(refusal, retry_after=retry_after, headers=headers)
+        self.left()
+
+    def left(self) -> None:
+        """It is here no more; to be called when it left by itself."""
+        on_left, self.on_left = self.on_left, None
+        if on_left is not None:
+            on_left(self.address)

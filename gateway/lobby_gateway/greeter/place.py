@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from lobby_gateway.core.candidates import Waiter
 from lobby_gateway.greeter.newcomer import Newcomer
 from lobby_gateway.greeter.trunks import Group, Trunk
-from lobby_gateway.model.position import Position
+from lobby_gateway.model.position import NO_EPOCH, Position
 from lobby_gateway.net.client_connection import ClientConnection
 
 
@@ -36,3 +38,32 @@ def place_of(client: ClientConnection) -> Place:
     if not isinstance(place, Place):
         raise TypeError(f"a client with {place!r} for its place")
     return place
+
+
+def regroup(clients: Iterable[ClientConnection], trunk: Trunk) -> list[Group]:
+    """Takes clients off where they are, if they still are somewhere; they are to go on at the same place of a trunk.
+
+    Args:
+        clients: that have a seat there.
+        trunk: where they go on.
+
+    Returns:
+        They, grouped by the position that they are at.
+    """
+    groups: dict[Position, Group] = {}
+    places: dict[Trunk, Position] = {}
+    for client in clients:
+        place = place_of(client)
+        place.waiter = None
+        old = place.trunk
+        if old is not None:
+            old.bus.detach(client)
+            place.position = places.get(old) or places.setdefault(old, old.position())
+        position = place.position or Position(NO_EPOCH, 0)
+        group = groups.get(position) or groups.setdefault(position, Group(position))
+        if old is not None:
+            group.old_seats[old] += 1
+        group.clients[client] = None
+        place.group = group
+        place.trunk = trunk
+    return list(groups.values())

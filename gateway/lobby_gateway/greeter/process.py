@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 import random
-import resource
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from dataclasses import dataclass, field
 from prometheus_client import CollectorRegistry
 
 from lobby_gateway import close_codes, metrics
+from lobby_gateway.core.door import Door
 from lobby_gateway.core.known_lobby import CandidateTimes
 from lobby_gateway.greeter import readings
 from lobby_gateway.greeter.directory import Directory, DirectorySource, Entry
@@ -26,7 +26,9 @@ from lobby_gateway.net.admin import AdminRequest, AdminResponse, AdminServer, Ro
 from lobby_gateway.net.auth import TrustedProxies
 from lobby_gateway.net.client_connection import ClientConnection
 from lobby_gateway.net.lifecycle import Stopping, announce
-from lobby_gateway.net.listener import HandshakeLimits, Listener, listen
+from lobby_gateway.net.limits import ProcessLimits
+from lobby_gateway.net.listener import Listener, listen
+from lobby_gateway.net.memory import MemoryWatch
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +51,7 @@ class GreeterSettings:
         linger_seconds: how long a trunk outlives its last client.
         tick_seconds: between two looks for silent clients and trunks that nobody needs. Adds to `clients.pingSeconds`.
         times: how long lobbies and clients are waited for.
-        limits: of handshakes.
+        limits: what it takes from clients.
     """
 
     host: str = "127.0.0.1"
@@ -63,7 +65,7 @@ class GreeterSettings:
     linger_seconds: float = 5.0
     tick_seconds: float = 2.5
     times: CandidateTimes = field(default_factory=CandidateTimes)
-    limits: HandshakeLimits = field(default_factory=HandshakeLimits)
+    limits: ProcessLimits = field(default_factory=ProcessLimits)
 
 
 class Greeter:
@@ -85,7 +87,9 @@ class Greeter:
         self._stats = ServiceStats()
         self._lag = metrics.LoopLag()
         self._services: dict[str, LobbyService] = {}
-        self._router = Router(self.directory, self._admit, settings.trusted_proxies)
+        self._door = Door(settings.limits.max_clients, settings.limits.max_memory)
+        self._memory = MemoryWatch(self._door.see)
+        self._router = Router(self.directory, self._admit, settings.trusted_proxies, self._door)
         self._listener: Listener | None = None
         self._admin: AdminServer | None = None
         self._tick_timer: asyncio.TimerHandle | None = None
@@ -101,13 +105,15 @@ class Greeter:
         """
         settings = self._settings
         sock = listen(settings.host, settings.port, reuse_port=settings.reuse_port)
-        self._listener = Listener(sock, self._router, limits=settings.limits)
+        self._listener = Listener(sock, self._router, limits=settings.limits.handshakes)
         self.port = self._listener.port
         registry = metrics.registry(metrics.GREETER, self._read)
         self._admin = AdminServer(self._routes(registry))
         self.admin_port = await self._admin.start(settings.admin_host, settings.admin_port)
         self._tasks.append(asyncio.create_task(self._lag.watch(), name="loop lag"))
         self._tick_timer = self._loop.call_later(self._settings.tick_seconds, self._tick)
+        if self._door.max_memory:
+            self._memory.start()
         self._listener.start()
 
     async def stop(self) -> None:
@@ -121,6 +127,7 @@ class Greeter:
         await asyncio.gather(*(service.close() for service in self._services.values()))
         if self._listener is not None:
             self._listener.close()
+        self._memory.close()
         if self._tick_timer is not None:
             self._tick_timer.cancel()
         for task in self._tasks:
@@ -162,6 +169,8 @@ class Greeter:
             stats=self._stats,
             times=self._settings.times,
             linger_seconds=self._settings.linger_seconds,
+            door=self._door,
+            flood=self._settings.limits.flood,
         )
 
     def entry_removed(self, name: str) -> None:
@@ -220,20 +229,12 @@ def _batches(clients: list[ClientConnection], size: int) -> Iterator[list[Client
         yield clients[start : start + size]
 
 
-def _raise_descriptor_limit() -> None:
-    """Each client is a descriptor; the soft limit of 1024 is kept only for programs that use select()."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
 async def serve(settings: GreeterSettings, source: DirectorySource, stopping: Stopping) -> None:
     """Runs a greeter until it is told to stop.
 
     Raises:
         UserError: a port can't be listened on, or the source can't be read.
     """
-    _raise_descriptor_limit()
     greeter = Greeter(settings)
     try:
         # The source first: a greeter that is started again is connected to at once, and by then knows the way.

@@ -10,7 +10,10 @@ import json
 from dataclasses import dataclass
 
 from lobby_gateway.core.known_lobby import LobbyId
+from lobby_gateway.model.token import Purpose, sign
+from lobby_gateway.protocol.handshake import Request
 
+TICKET_SECONDS = 30
 Headers = tuple[tuple[str, str], ...]
 
 _NO_STORE = ("Cache-Control", "no-store")  # a ticket is for one client, for a short time
@@ -29,6 +32,22 @@ class Ticket:
     url: str
     token: str
     expires: int
+
+
+def new_ticket(template: str, lobby: LobbyId, request: Request, key: bytes, now: float) -> Ticket:
+    """A ticket for the client that made a request.
+
+    Args:
+        template: see `lobby_url`.
+        lobby: in which it is to get a seat.
+        request: what it asked for.
+        key: signs the token.
+        now: unix time in seconds.
+    """
+    expires = int(now) + TICKET_SECONDS
+    token = sign(key, purpose=Purpose.SEAT, lobby=lobby.name, path=request.path, expires=expires)
+    url = lobby_url(template, lobby, request.path, request.query_string, token)
+    return Ticket(url=url, token=token, expires=expires)
 
 
 def lobby_url(template: str, lobby: LobbyId, path: str, query: str, token: str) -> str:

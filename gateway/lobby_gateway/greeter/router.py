@@ -6,14 +6,15 @@ from collections.abc import Callable
 from typing import Protocol
 
 from lobby_gateway import close_codes
+from lobby_gateway.core.door import Door
 from lobby_gateway.greeter.directory import Entry
 from lobby_gateway.greeter.newcomer import Form, Newcomer
 from lobby_gateway.greeter.redirect import wants_json
 from lobby_gateway.model.spec import Compression, LobbySpec, RoutingMode
-from lobby_gateway.net.auth import TrustedProxies, origin_allowed
+from lobby_gateway.net.auth import TrustedProxies, forwarded_for, origin_allowed
 from lobby_gateway.net.listener import Handshake
 from lobby_gateway.protocol.deflate import negotiate
-from lobby_gateway.protocol.handshake import HandshakeError, Request, choose_subprotocol, upgrade
+from lobby_gateway.protocol.handshake import HandshakeError, choose_subprotocol, upgrade
 
 
 class Paths(Protocol):
@@ -34,17 +35,24 @@ class Router:
         closed: no one is let in any more.
     """
 
-    def __init__(self, paths: Paths, admit: Callable[[Entry, Newcomer], None], proxies: TrustedProxies) -> None:
+    def __init__(
+        self, paths: Paths, admit: Callable[[Entry, Newcomer], None], proxies: TrustedProxies, door: Door
+    ) -> None:
         self.closed = False
         self._paths = paths
         self._admit = admit
         self._proxies = proxies
+        self._door = door
 
     def arrived(self, handshake: Handshake) -> None:
         """A whole request is there (called by the listener)."""
         request = handshake.request
         if self.closed:
             handshake.refuse(close_codes.SHUTTING_DOWN)
+            return
+        refusal = self._door.refusal()
+        if refusal is not None:
+            handshake.refuse(refusal)
             return
         entry = self._paths.at(request.path)
         if entry is None:
@@ -54,7 +62,7 @@ class Router:
         if not origin_allowed(request.headers.get("origin"), spec.clients.allowed_origins):
             handshake.refuse(close_codes.ORIGIN_NOT_ALLOWED)
             return
-        address = self._proxies.client_address(handshake.peer[0], _forwarded_for(request))
+        address = self._proxies.client_address(handshake.peer[0], forwarded_for(request))
         try:
             newcomer = _newcomer(handshake, spec, address)
         except HandshakeError as error:
@@ -84,8 +92,3 @@ def _newcomer(handshake: Handshake, spec: LobbySpec, address: str) -> Newcomer:
         subprotocol=choose_subprotocol(asked.subprotocols, spec.origin.subprotocols),
         extensions=negotiate(asked.extensions) if spec.clients.compression is Compression.SHARED else None,
     )
-
-
-def _forwarded_for(request: Request) -> tuple[str, ...]:
-    value = request.headers.get("x-forwarded-for")
-    return (value,) if value is not None else ()

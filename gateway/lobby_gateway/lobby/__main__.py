@@ -15,6 +15,8 @@ from lobby_gateway.errors import UserError
 from lobby_gateway.lobby.process import Addresses, LobbyProcess
 from lobby_gateway.model.spec import Lobby, lobby_from_resource
 from lobby_gateway.model.token import key_from_hex
+from lobby_gateway.net import limits
+from lobby_gateway.net.auth import TrustedProxies
 from lobby_gateway.net.lifecycle import Stopping, run
 from lobby_gateway.settings import TOKEN_KEY_VARIABLE, LobbySettings
 
@@ -31,6 +33,7 @@ def parser() -> arguments.ArgumentParser:
         "--admin-host", type=arguments.address(), default="127.0.0.1", help="for /seats, /metrics, /drain"
     )
     made.add_argument("--admin-port", type=arguments.port(), default=0, help="for /seats, /metrics, /drain")
+    limits.add_arguments(made)
     made.add_argument("--end-with-stdin", action="store_true", help="stop when standard input ends: the parent is gone")
     return made
 
@@ -64,10 +67,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     addresses = Addresses(host=given.host, port=given.port, admin_host=given.admin_host, admin_port=given.admin_port)
 
     async def serve(stopping: Stopping) -> None:
-        process = LobbyProcess(lobby, given.name, key=key, environment=environment, settings=LobbySettings())
+        process = LobbyProcess(
+            lobby,
+            given.name,
+            key=key,
+            environment=environment,
+            settings=LobbySettings(),
+            limits=limits.from_arguments(given, limits.raise_descriptor_limit()),
+            proxies=proxies,
+        )
         await process.run(stopping, addresses)
 
     try:
+        proxies = TrustedProxies.parse(given.trusted_proxies)
         lobby = load(Path(given.file), validated=given.validated)
         key = key_from_hex(os.environ.get(TOKEN_KEY_VARIABLE, ""), TOKEN_KEY_VARIABLE)
     except UserError as error:

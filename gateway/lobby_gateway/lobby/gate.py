@@ -11,18 +11,28 @@ from collections.abc import Callable
 from lobby_gateway import close_codes
 from lobby_gateway.close_codes import Refusal
 from lobby_gateway.core.admission import Admission
+from lobby_gateway.core.door import Door
+from lobby_gateway.core.rate_limit import FLOOD_LIMIT, AddressLimits, FloodLimit, retry_after
 from lobby_gateway.core.ring import Exact, MessageRing, Wait
 from lobby_gateway.metrics import FATES, VERDICTS
 from lobby_gateway.model.position import Position
 from lobby_gateway.model.spec import ClientMessages, Compression, Lobby
 from lobby_gateway.model.token import Purpose, TokenError, UsedTokens, verify
+from lobby_gateway.net.auth import TrustedProxies, forwarded_for, origin_allowed
 from lobby_gateway.net.client_connection import ClientConnection, ClientPolicy
 from lobby_gateway.net.listener import Handshake
 from lobby_gateway.net.message_bus import MessageBus
 from lobby_gateway.protocol import trunk_types as trunk
 from lobby_gateway.protocol.deflate import negotiate
 from lobby_gateway.protocol.frames import Batch
-from lobby_gateway.protocol.handshake import HandshakeError, Request, choose_subprotocol, offered_subprotocols, upgrade
+from lobby_gateway.protocol.handshake import (
+    HandshakeError,
+    Request,
+    Upgrade,
+    choose_subprotocol,
+    offered_subprotocols,
+    upgrade,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +62,9 @@ class LobbyGate:
         forward: Forward,
         seats_changed: Callable[[], None],
         trunk_arrived: Callable[[Handshake], None],
+        door: Door,
+        proxies: TrustedProxies,
+        flood: FloodLimit = FLOOD_LIMIT,
     ) -> None:
         self._lobby = lobby
         self._name = name
@@ -61,7 +74,10 @@ class LobbyGate:
         self._forward = forward
         self._seats_changed = seats_changed
         self._trunk_arrived = trunk_arrived
-        self._policy = ClientPolicy.of(lobby.spec.clients)
+        self._door = door
+        self._proxies = proxies
+        self._addresses = AddressLimits(lobby.spec.clients.limits)
+        self._policy = ClientPolicy.of(lobby.spec.clients, flood)
         self._used = UsedTokens()
         self._loop = asyncio.get_running_loop()
         self.bus = MessageBus()
@@ -120,6 +136,8 @@ class LobbyGate:
         del self.clients[client]
         self.closes[label] += 1
         self._admission.release()
+        self._addresses.leave(str(client.context))
+        self._door.leave()
         self._seats_changed()
 
     def _trunk(self, handshake: Handshake) -> None:
@@ -130,27 +148,56 @@ class LobbyGate:
     def _client(self, handshake: Handshake) -> None:
         request = handshake.request
         asked = upgrade(request)
-        token = request.query_value("token") or _bearer(request)
-        self._verify(token, Purpose.SEAT, request.path)
-        resume = _resume(request)
-        refusal = self._claim()
+        if not origin_allowed(request.headers.get("origin"), self._lobby.spec.clients.allowed_origins):
+            handshake.refuse(close_codes.ORIGIN_NOT_ALLOWED)
+            return
+        refusal = self._door.refusal()
         if refusal is not None:
             handshake.refuse(refusal)
             return
+        address = self._proxies.client_address(handshake.peer[0], forwarded_for(request))
+        wait = self._addresses.enter(address, self._loop.time())
+        if wait:  # before the token is looked at: it is good for one try
+            handshake.refuse(close_codes.TOO_MANY, retry_after=retry_after(wait))
+            return
+        client = None
+        try:
+            client = self._seat(handshake, asked, address)
+        finally:
+            if client is None:
+                self._addresses.leave(address)
+
+    def _seat(self, handshake: Handshake, asked: Upgrade, address: str) -> ClientConnection | None:
+        """Lets a client in that has a token, if there is a seat.
+
+        Raises:
+            HandshakeError: its `resume` is no position.
+            TokenError: its token opens nothing.
+        """
+        request = handshake.request
+        resume = _resume(request)
+        self._verify(request.query_value("token") or _bearer(request), Purpose.SEAT, request.path)
+        refusal = self._claim()
+        if refusal is not None:
+            handshake.refuse(refusal)
+            return None
         spec = self._lobby.spec
         extensions = negotiate(asked.extensions) if spec.clients.compression is Compression.SHARED else None
         subprotocol = choose_subprotocol(asked.subprotocols, spec.origin.subprotocols)
         sock = handshake.accept(subprotocol=subprotocol, extensions=extensions)
         if sock is None:
             self._admission.release()
-            return
+            return None
+        deflate = extensions is not None
         client = ClientConnection(
-            sock, loop=self._loop, policy=self._policy, owner=self, deflate=extensions is not None
+            sock, loop=self._loop, policy=self._policy, owner=self, deflate=deflate, context=address
         )
         self.clients[client] = None
+        self._door.enter()
         self._seats_changed()
         self.bus.attach(client, self._replay(resume))
         client.feed(handshake.leftover)
+        return client
 
     def _verify(self, token: str, purpose: Purpose, path: str) -> None:
         now = time.time()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from lobby_gateway import metrics
 from lobby_gateway.core.admission import Admission
+from lobby_gateway.core.door import Door
 from lobby_gateway.core.ring import MessageRing
 from lobby_gateway.core.trunk_holder import TrunkHolder
 from lobby_gateway.lobby.gate import LobbyGate
@@ -20,8 +21,11 @@ from lobby_gateway.model.seats import LobbyReport, OriginState
 from lobby_gateway.model.secrets import resolve
 from lobby_gateway.model.spec import Lobby
 from lobby_gateway.net.admin import AdminRequest, AdminResponse, AdminServer, health_handlers, metrics_handler
+from lobby_gateway.net.auth import TrustedProxies
 from lobby_gateway.net.lifecycle import Stopping, announce
+from lobby_gateway.net.limits import ProcessLimits
 from lobby_gateway.net.listener import Handshake, Listener, listen
+from lobby_gateway.net.memory import MemoryWatch
 from lobby_gateway.net.origin_connection import OriginConnection
 from lobby_gateway.net.trunk_holder_connection import TrunkHolderConnection
 from lobby_gateway.protocol import trunk_types as trunk
@@ -57,7 +61,15 @@ class LobbyProcess:
     """
 
     def __init__(
-        self, lobby: Lobby, name: str, *, key: bytes, environment: Mapping[str, str], settings: LobbySettings
+        self,
+        lobby: Lobby,
+        name: str,
+        *,
+        key: bytes,
+        environment: Mapping[str, str],
+        settings: LobbySettings,
+        limits: ProcessLimits,
+        proxies: TrustedProxies,
     ) -> None:
         """Makes the parts; nothing is opened yet.
 
@@ -77,6 +89,8 @@ class LobbyProcess:
             begin_epoch=self._begin_epoch,
             linger_seconds=settings.origin_linger_seconds,
         )
+        self._limits = limits
+        self._door = Door(limits.max_clients, limits.max_memory)
         self._gate = LobbyGate(
             lobby,
             name,
@@ -86,6 +100,9 @@ class LobbyProcess:
             forward=self._origin.send_to_origin,
             seats_changed=self._seats_changed,
             trunk_arrived=self._trunk_arrived,
+            door=self._door,
+            proxies=proxies,
+            flood=limits.flood,
         )
         self._trunks: dict[TrunkHolderConnection, None] = {}
         self._trunks_done = asyncio.Event()
@@ -100,7 +117,8 @@ class LobbyProcess:
         Raises:
             UserError: an address can't be listened on.
         """
-        listener = Listener(listen(addresses.host, addresses.port), self._gate)
+        listener = Listener(listen(addresses.host, addresses.port), self._gate, limits=self._limits.handshakes)
+        memory = MemoryWatch(self._door.see)
         self._readings.listener = listener.stats
         registry = metrics.registry(metrics.LOBBY, self._readings.read)
         admin = AdminServer(
@@ -113,6 +131,8 @@ class LobbyProcess:
         )
         try:
             admin_port = await admin.start(addresses.admin_host, addresses.admin_port)
+            if self._door.max_memory:
+                memory.start()
             listener.start()
             announce(port=listener.port, admin_port=admin_port)
             logger.info("lobby is open", extra={"lobby": self.name, "port": listener.port, "seats": self.seats})
@@ -128,6 +148,7 @@ class LobbyProcess:
                 for task in (origin, sweep, lag):
                     task.cancel()
         finally:
+            memory.close()
             listener.close()
             for client in list(self._gate.clients):
                 client.abort()

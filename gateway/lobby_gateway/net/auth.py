@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from lobby_gateway.errors import UserError
+from lobby_gateway.protocol.handshake import Request
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -87,6 +88,12 @@ class TrustedProxies:
 
     def _trusted(self, address: Address) -> bool:
         return any(address.version == network.version and address in network for network in self.networks)
+
+
+def forwarded_for(request: Request) -> tuple[str, ...]:
+    """The values of a request's `X-Forwarded-For` headers; the handshake's parser has joined them by commas."""
+    value = request.headers.get("x-forwarded-for")
+    return (value,) if value is not None else ()
 
 
 def _address(text: str) -> Address | None:

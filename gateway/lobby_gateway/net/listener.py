@@ -190,8 +190,10 @@ class Handshake:
         if self._request is not None:
             # Held by the gate. What comes before the 101 belongs to the connection that it becomes.
             if len(self._buffer) > self._listener.limits.max_header_bytes:
+                on_abandoned = self.on_abandoned
                 self.refuse(close_codes.BAD_REQUEST)
-                self._tell_gate()
+                if on_abandoned is not None:
+                    on_abandoned()
             return
         try:
             request = parse_request(self._buffer, max_header_bytes=self._listener.limits.max_header_bytes)
@@ -209,15 +211,13 @@ class Handshake:
 
     def abandon(self) -> None:
         """The client left, or the listener closes: no answer."""
+        on_abandoned = self.on_abandoned
         sock = self._release()
         if sock is not None:
             self._listener.stats.abandoned += 1
             sock.close()
-            self._tell_gate()
-
-    def _tell_gate(self) -> None:
-        if self.on_abandoned is not None:
-            self.on_abandoned()
+            if on_abandoned is not None:
+                on_abandoned()
 
     def _watch(self) -> None:
         if not self._reading and self._sock is not None:
@@ -226,6 +226,7 @@ class Handshake:
 
     def _release(self) -> socket.socket | None:
         sock, self._sock = self._sock, None
+        self.on_abandoned = None  # it refers to whom it was asked for, which refers to this: a cycle
         if sock is not None:
             self._listener.forget(self)
             if self._reading:

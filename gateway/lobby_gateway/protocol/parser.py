@@ -105,7 +105,7 @@ class FrameParser:
         deflate: set if permessage-deflate was negotiated. It has no state, so connections may share it.
 
     Attributes:
-        frames: frames of a client that the latest `receive` ended or began, fragments too, which are no events.
+        frames: of a client, that the latest `receive` ended or began; fragments too, which are no events.
     """
 
     __slots__ = ("_buffer", "_deflate", "_fragments", "_limit", "_masked", "_need", "frames")
@@ -146,8 +146,7 @@ class FrameParser:
     def _read(self, data: bytes, events: list[Event]) -> int:
         """Reads frames up to one that is not whole, and returns where that one starts."""
         runs: list[_Run] = []
-        at = frames = 0
-        size = len(data)
+        at, frames, size = 0, 0, len(data)
         try:
             while at < size and not self._need:
                 frames += 1

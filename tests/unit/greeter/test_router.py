@@ -10,6 +10,7 @@ from tests.support.sockets import run
 from tests.unit.greeter.support import resource
 
 from lobby_gateway.close_codes import NO_SEAT
+from lobby_gateway.core.door import Door
 from lobby_gateway.greeter.directory import Directory, Entry
 from lobby_gateway.greeter.newcomer import Form, Newcomer
 from lobby_gateway.greeter.redirect import Ticket
@@ -51,6 +52,7 @@ async def asked(
     path: str = "/prices",
     closed: bool = False,
     proxies: str = "",
+    door: Door | None = None,
     then: Callable[[Newcomer], object] = lambda newcomer: newcomer.accept(),
 ) -> tuple[Answer, Newcomer | None]:
     """The answer to a request, and the newcomer that it became; `then` says what becomes of that."""
@@ -65,7 +67,7 @@ async def asked(
     made = Directory(Changes())
     if directory is not None:
         made.update(list(directory))
-    router = Router(made, admit, TrustedProxies.parse(proxies))
+    router = Router(made, admit, TrustedProxies.parse(proxies), door or Door())
     router.closed = closed
     listener = Listener(listen("127.0.0.1", 0), router)
     listener.start()
@@ -203,7 +205,7 @@ def test_a_client_that_leaves_while_it_waits_is_told_of() -> None:
 
         made = Directory(Changes())
         made.update([resource("prices")])
-        listener = Listener(listen("127.0.0.1", 0), Router(made, admit, TrustedProxies()))
+        listener = Listener(listen("127.0.0.1", 0), Router(made, admit, TrustedProxies(), Door()))
         listener.start()
         _, writer = await asyncio.open_connection("127.0.0.1", listener.port)
         lines = ["GET /prices HTTP/1.1", *(f"{name}: {value}" for name, value in UPGRADE.items()), "", ""]
@@ -215,3 +217,12 @@ def test_a_client_that_leaves_while_it_waits_is_told_of() -> None:
         listener.close()
 
     run(main())
+
+
+def test_a_full_greeter_says_so_before_anything_else() -> None:
+    door = Door(max_clients=1)
+    door.enter()
+    answer, newcomer = run(asked([resource("prices")], UPGRADE, path="/nowhere", door=door))
+    assert (answer.status, newcomer) == (503, None)
+    assert answer.headers["retry-after"] == "5"
+    assert b"as many clients as it may" in answer.body

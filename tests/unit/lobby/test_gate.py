@@ -14,11 +14,13 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from lobby_gateway.core.admission import Admission
+from lobby_gateway.core.door import Door
 from lobby_gateway.core.ring import MessageRing
 from lobby_gateway.lobby.gate import LobbyGate
 from lobby_gateway.model.schema import validate_and_default
 from lobby_gateway.model.spec import Lobby, lobby_from_resource
 from lobby_gateway.model.token import Purpose, sign
+from lobby_gateway.net.auth import TrustedProxies
 from lobby_gateway.net.listener import Handshake, Listener, listen
 from lobby_gateway.protocol import trunk_types as trunk
 from lobby_gateway.protocol.frames import Batch, Opcode, frame
@@ -40,8 +42,9 @@ def lobby_of(clients: dict[str, Any]) -> Lobby:
 class Served:
     """A gate behind a listener, with a ring that the test fills."""
 
-    def __init__(self, lobby: Lobby) -> None:
+    def __init__(self, lobby: Lobby, proxies: str) -> None:
         self.lobby = lobby
+        self.door = Door(max_memory=1000)
         self.admission = Admission(self.lobby.spec.clients.seats)
         self.ring = MessageRing()
         self.ring.begin_epoch(EPOCH)
@@ -57,6 +60,8 @@ class Served:
             forward=self._forward,
             seats_changed=lambda: None,
             trunk_arrived=self._trunk_arrived,
+            door=self.door,
+            proxies=TrustedProxies.parse(proxies),
         )
         self.listener = Listener(listen("127.0.0.1", 0), self.gate)
 
@@ -79,8 +84,8 @@ class Served:
 
 
 @asynccontextmanager
-async def served(**clients: Any) -> AsyncIterator[Served]:
-    made = Served(await asyncio.to_thread(lobby_of, clients))  # reading the CRD blocks
+async def served(*, proxies: str = "", **clients: Any) -> AsyncIterator[Served]:
+    made = Served(await asyncio.to_thread(lobby_of, clients), proxies)  # reading the CRD blocks
     made.listener.start()
     try:
         yield made
@@ -297,5 +302,89 @@ def test_a_client_that_leaves_during_its_handshake_keeps_no_seat() -> None:
             await writer.wait_closed()
             await until(lambda: lobby.admission.taken == 0)
             assert lobby.gate.closes["lost"] == 1
+
+    run(main())
+
+
+def test_one_address_gets_so_many_connections_and_each_that_ends_makes_room() -> None:
+    async def main() -> None:
+        async with served(limits={"connectionsPerAddress": 1}) as lobby:
+            async with connect(lobby.url()):
+                url = lobby.url()
+                with pytest.raises(InvalidStatus) as caught:
+                    await connect(url)
+                assert caught.value.response.status_code == 429
+                assert caught.value.response.headers["Retry-After"] == "5"
+            await until(lambda: lobby.admission.taken == 0)
+            async with connect(url):  # its token was not used up by the refusal
+                pass
+            assert lobby.listener.stats.refused["too_many"] == 1
+
+    run(main())
+
+
+def test_one_address_may_connect_so_often() -> None:
+    async def main() -> None:
+        async with served(limits={"connectsPerSecond": 1}) as lobby:
+            for _ in range(5):
+                async with connect(lobby.url()):
+                    pass
+            with pytest.raises(InvalidStatus) as caught:
+                await connect(lobby.url())
+            assert caught.value.response.status_code == 429
+            assert caught.value.response.headers["Retry-After"] == "1"
+
+    run(main())
+
+
+def test_who_is_refused_for_another_reason_is_not_counted() -> None:
+    async def main() -> None:
+        async with served(limits={"connectionsPerAddress": 1}, seats=1) as lobby:
+            assert await refused(lobby.url(lobby="prices-2")) == 401
+            assert await refused(lobby.url(query="&resume=x")) == 400
+            async with connect(lobby.url()):
+                pass
+
+    run(main())
+
+
+def test_behind_a_trusted_proxy_the_client_is_counted_and_behind_any_other_the_peer() -> None:
+    async def main() -> None:
+        for proxies, status in (("127.0.0.0/8", 101), ("", 429)):
+            async with (
+                served(proxies=proxies, limits={"connectionsPerAddress": 1}) as lobby,
+                connect(lobby.url(), additional_headers={"X-Forwarded-For": "192.0.2.1"}),
+            ):
+                other = {"X-Forwarded-For": "192.0.2.2"}
+                if status == 101:
+                    async with connect(lobby.url(), additional_headers=other):
+                        pass
+                else:
+                    assert await refused(lobby.url(), additional_headers=other) == status
+
+    run(main())
+
+
+def test_a_lobby_without_memory_takes_nobody_but_keeps_those_it_has() -> None:
+    async def main() -> None:
+        async with served() as lobby, connect(lobby.url()) as client:
+            lobby.door.see(1000)
+            assert await refused(lobby.url()) == 503
+            assert lobby.listener.stats.refused["no_memory"] == 1
+            lobby.publish("still here")
+            assert await client.recv() == "still here"
+            lobby.door.see(999)
+            async with connect(lobby.url()):
+                pass
+
+    run(main())
+
+
+def test_a_page_of_another_origin_gets_in_nowhere() -> None:
+    async def main() -> None:
+        async with served(allowedOrigins=["https://page.example"]) as lobby:
+            assert await refused(lobby.url(), origin="https://evil.example") == 403
+            async with connect(lobby.url(), origin="https://page.example"):  # type: ignore[arg-type]  # a NewType
+                pass
 
     run(main())

@@ -1,0 +1,41 @@
+"""Counts the clients of one Lobby at this greeter, those who wait included, and turns away who is too many."""
+
+from __future__ import annotations
+
+from lobby_gateway import close_codes
+from lobby_gateway.core.door import Door
+from lobby_gateway.core.rate_limit import AddressLimits, retry_after
+from lobby_gateway.greeter.newcomer import Newcomer
+from lobby_gateway.model.spec import LimitsSpec
+
+
+class Turnstile:
+    """The limits of one Lobby, and the door of the process behind them."""
+
+    __slots__ = ("_addresses", "_door")
+
+    def __init__(self, limits: LimitsSpec, door: Door) -> None:
+        self._addresses = AddressLimits(limits)
+        self._door = door
+
+    def update(self, limits: LimitsSpec) -> None:
+        """The Lobby was changed; who is in stays in."""
+        self._addresses.limits = limits
+
+    def enter(self, newcomer: Newcomer, now: float) -> bool:
+        """Counts a newcomer until it ends as anything but a client, or, with False, turns it away.
+
+        As a client it is counted until `leave`.
+        """
+        wait = self._addresses.enter(newcomer.address, now)
+        if wait:
+            newcomer.refuse(close_codes.TOO_MANY, retry_after=retry_after(wait))
+            return False
+        self._door.enter()
+        newcomer.on_left = self.leave
+        return True
+
+    def leave(self, address: str) -> None:
+        """One is gone who came from this address."""
+        self._addresses.leave(address)
+        self._door.leave()

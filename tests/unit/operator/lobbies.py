@@ -1,0 +1,51 @@
+"""Lobbies to plan with, in one line each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lobby_gateway.model.seats import LobbyReport, OriginReport, OriginState
+from lobby_operator.state import Observed, Phase, RawLobby, SeenLobby
+from lobby_operator.wanted import PlannerSpec
+
+NOW = 1000.0
+SPEC = PlannerSpec(lobby="prices")
+
+
+def seen(index: int, clients: int = 0, phase: Phase = Phase.READY, **fields: Any) -> SeenLobby:
+    """A lobby that has been up, and as it is, for a long time."""
+    values: dict[str, Any] = {
+        "name": f"prices-{index}",
+        "index": index,
+        "phase": phase,
+        "created_at": 0.0,
+        "address": f"10.0.0.{index}:8000",
+        "seats": 512,
+        "clients": clients,
+        "origin": OriginReport(state=OriginState.CONNECTED if clients else OriginState.IDLE),
+        "ready_at": None if phase is Phase.STARTING else 1.0,
+        "silent_since": NOW if phase is Phase.SILENT else None,
+        "empty_since": None if clients else 1.0,
+        "draining_since": NOW if phase is Phase.DRAINING else None,
+        "refusing": phase is Phase.DRAINING,
+    }
+    return SeenLobby(**{**values, **fields})
+
+
+def observed(*lobbies: SeenLobby, **fields: Any) -> Observed:
+    return Observed(lobbies=lobbies, at=NOW, **fields)
+
+
+def report(clients: int = 0, *, draining: bool = False, seats: int = 512) -> LobbyReport:
+    return LobbyReport(name="prices-1", lobby="prices", clients=clients, seats=seats, draining=draining)
+
+
+def raw(index: int = 1, clients: int | None = 0, **fields: Any) -> RawLobby:
+    """A lobby that answers; with `clients` None one that never did."""
+    values: dict[str, Any] = {
+        "name": f"prices-{index}",
+        "created_at": 0.0,
+        "address": f"10.0.0.{index}:8000",
+        "report": None if clients is None else report(clients),
+    }
+    return RawLobby(**{**values, **fields})

@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import re
+from string import Formatter
+
+import pytest
+
+from lobby_operator import reasons
+from lobby_operator.reasons import CONDITIONS, MEANING, WHY, ConditionReason, Finding, Kind, Why
+
+ONE_WORD = re.compile(r"[A-Z][A-Za-z]+")
+
+
+def test_every_reason_of_an_action_has_a_sentence_and_one_word() -> None:
+    assert WHY.keys() == set(Why)
+    assert all(ONE_WORD.fullmatch(why.value) for why in Why)
+    assert all(WHY.values())
+
+
+def test_every_condition_says_what_it_means_and_has_reasons_for_true_and_false() -> None:
+    assert MEANING.keys() == set(Kind)
+    for kind in Kind:
+        assert {"True", "False"} <= {reason.status for reason in CONDITIONS if reason.kind is kind}
+
+
+def test_the_table_of_conditions_is_complete() -> None:
+    defined = [value for value in vars(reasons).values() if isinstance(value, ConditionReason)]
+    assert sorted(map(id, CONDITIONS)) == sorted(map(id, defined))
+    names = [(reason.kind, reason.name) for reason in CONDITIONS]
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("reason", CONDITIONS, ids=lambda reason: f"{reason.kind}-{reason.name}")
+def test_a_finding_is_the_sentence_with_what_was_found(reason: ConditionReason) -> None:
+    assert reason.status in {"True", "False", "Unknown"}
+    assert ONE_WORD.fullmatch(reason.name)
+    fields = {name: "7" for _, name, _, _ in Formatter().parse(reason.sentence) if name}
+    assert "{" not in Finding(reason, fields).sentence

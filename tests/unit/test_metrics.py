@@ -49,7 +49,8 @@ def test_each_value_of_a_label_is_a_line() -> None:
 def test_of_several_labels_each_combination_is_a_line() -> None:
     labels = (metrics.Label("lobby", bound="Lobbies"), metrics.Label("phase", ("up", "down")))
     table = (metrics.Definition("lobbies", "gauge", "Lobbies.", labels),)
-    text = generate_latest(metrics.registry(table, lambda: {"lobbies": {("prices", "up"): 3}})).decode()
+    counted: dict[tuple[str, ...], float] = {("prices", "up"): 3}
+    text = generate_latest(metrics.registry(table, lambda: {"lobbies": counted})).decode()
     assert 'lobbies{lobby="prices",phase="up"} 3.0' in text
 
 

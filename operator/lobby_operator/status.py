@@ -14,7 +14,7 @@ from lobby_operator.reasons import ConditionReason, Finding
 from lobby_operator.state import Observed, Phase, SeenLobby
 from lobby_operator.wanted import PlannerSpec
 
-MAX_NAMED = 200
+MAX_NAMED = 150
 """Most lobbies that are named, and most of the open, and of the draining ones. Thousands would not fit: a status is kept
 below 64 KiB, since it is sent to every greeter at each change. The open ones stand in order, so those that are left out are
 those that would be tried last."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from lobby_gateway import metrics
 from lobby_gateway.core.admission import Admission
+from lobby_gateway.core.origin_commands import Failure
 from lobby_gateway.core.ring import MessageRing
 from lobby_gateway.core.trunk_holder import TrunkHolder
 from lobby_gateway.model.seats import OriginState
@@ -67,7 +68,7 @@ class Readings:
             "lobby_origin_state": {str(state): int(state is origin.state) for state in OriginState},
             "lobby_origin_connections_total": origin.connections,
             "lobby_origin_attempts_total": self._origin.attempts,
-            "lobby_origin_failures_total": {str(name): count for name, count in self._origin.failures.items()},
+            "lobby_origin_failures_total": {str(failure): self._origin.failures.get(failure, 0) for failure in Failure},
             "lobby_trunks": len(self._trunks),
             "lobby_trunk_behind_messages": max((each.holder.behind for each in self._trunks), default=0),
             "lobby_trunk_missed_messages_total": self._missed_by_gone_trunks

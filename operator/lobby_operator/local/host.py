@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from lobby_gateway.metrics import LoopLag
 from lobby_operator.local.admin import shown_spec
 from lobby_operator.local.child import LogLine
 from lobby_operator.local.greeters import Greeters
@@ -56,12 +57,14 @@ class Host:
 
     Attributes:
         admin: URL of the admin port, once it is known.
+        lag: how late its event loop is.
     """
 
     def __init__(
         self, sources: Sequence[Source], settings: HostSettings, *, log: LogLine | None, terminal: Terminal
     ) -> None:
         self.admin = ""
+        self.lag = LoopLag()
         self._terminal = terminal
         self._sources = {source.lobby.name: source for source in sources}
         self._where = authority(settings.host, settings.port)
@@ -115,6 +118,7 @@ class Host:
         self._tasks = [
             asyncio.create_task(worker.run(), name=f"worker of {worker.lobby.name}") for worker in self._workers
         ]
+        self._tasks.append(asyncio.create_task(self.lag.watch(), name="loop lag"))
         self._publish()
         await self._greeters.start()
 

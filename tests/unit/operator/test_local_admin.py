@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import generate_latest
 
+from lobby_gateway.metrics import LoopLag
 from lobby_gateway.net.admin import AdminRequest, AdminResponse
-from lobby_operator.local.admin import HostCollector, routes, shown_spec
+from lobby_operator.local.admin import routes, shown_spec
 from lobby_operator.local.sources import from_url
 from lobby_operator.state import Observed, Phase, SeenLobby
 from lobby_operator.worker import Worker
@@ -23,6 +22,7 @@ class Served:
     def __init__(self, workers: Sequence[Worker] = ()) -> None:
         self.workers = workers
         self.greeters_serving = 2
+        self.lag = LoopLag()
         self.problem = ""
 
     def items(self) -> list[dict[str, Any]]:
@@ -75,9 +75,7 @@ def test_metrics_tell_lobbies_by_phase_seats_clients_and_actions() -> None:
     )
     prices.actions["Create", "ClientsWait"] = 2
     prices.failures = 1
-    registry = CollectorRegistry()
-    registry.register(HostCollector(Served([prices, books])))
-    lines = generate_latest(registry).decode().splitlines()
+    lines = ask(Served([prices, books]), "/metrics").body.decode().splitlines()
     for line in (
         'lobby_operator_lobbies{lobby="prices",phase="Ready"} 1.0',
         'lobby_operator_lobbies{lobby="prices",phase="Draining"} 1.0',
@@ -87,6 +85,7 @@ def test_metrics_tell_lobbies_by_phase_seats_clients_and_actions() -> None:
         'lobby_operator_seats{lobby="prices"} 512.0',
         'lobby_operator_waiting_clients{lobby="prices"} 3.0',
         'lobby_operator_actions_total{action="Create",lobby="prices",reason="ClientsWait"} 2.0',
+        'lobby_operator_actions_total{action="Drain",lobby="books",reason="Sparse"} 0.0',
         'lobby_operator_failed_passes_total{lobby="prices"} 1.0',
         'lobby_operator_failed_passes_total{lobby="books"} 0.0',
         "lobby_operator_greeters 2.0",

@@ -1,0 +1,100 @@
+"""The metrics of the lobby host, and the page on all metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from pathlib import Path
+
+from prometheus_client import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from lobby_gateway.metrics import GREETER, LOBBY, PROCESS, LoopLag, registry
+from lobby_operator.local.sources import from_url
+from lobby_operator.metrics import LOBBY_HOST, read
+from lobby_operator.metrics_reference import render
+from lobby_operator.reasons import Why
+from lobby_operator.state import Failures, Observed, Phase
+from lobby_operator.worker import Worker
+
+PAGE = Path(__file__).parents[3] / "docs" / "metrics.md"
+
+
+def worker(name: str) -> Worker:
+    lobby = from_url("ws://h/", name=name, seats=None, option="test").lobby
+
+    async def make() -> Worker:
+        return Worker(lobby, None, waiting=int, told=print, passed=print)  # type: ignore[arg-type]
+
+    return asyncio.run(make())
+
+
+def test_every_definition_has_its_figure_and_every_figure_its_definition() -> None:
+    workers = [worker("prices"), worker("books")]
+    text = generate_latest(registry(LOBBY_HOST, lambda: read(workers, 1, LoopLag()))).decode()
+    found = {family.name: family for family in text_string_to_metric_families(text)}
+    for definition in LOBBY_HOST:
+        family = found[definition.name.removesuffix("_total")]
+        assert family.type == definition.kind
+        samples = [sample for sample in family.samples if not sample.name.endswith(("_bucket", "_sum"))]
+        for label in definition.labels:
+            seen = {sample.labels[label.name] for sample in samples}
+            assert seen == ({"prices", "books"} if label.bound else set(label.values))
+
+
+def test_each_action_is_there_with_the_reasons_that_it_may_have() -> None:
+    figures = read([worker("prices")], 1, LoopLag())["lobby_operator_actions_total"]
+    assert isinstance(figures, dict)
+    assert ("prices", "Create", "ClientsWait") in figures
+    assert ("prices", "Create", "Drained") not in figures
+    assert {why for _, _, why in figures} == {why.value for why in Why}
+
+
+def test_failed_starts_are_those_in_a_row() -> None:
+    failing = worker("prices")
+    failing.observed = Observed(failures=Failures(3, 1.0))
+    assert read([failing], 1, LoopLag())["lobby_operator_failed_starts"] == {"prices": 3}
+
+
+def test_lobbies_are_counted_in_every_phase() -> None:
+    figures = read([worker("prices")], 1, LoopLag())["lobby_operator_lobbies"]
+    assert figures == {("prices", phase.value): 0 for phase in Phase}
+
+
+def test_the_page_is_what_the_code_says() -> None:
+    assert PAGE.read_text(encoding="utf-8") == render(), (
+        "run: python -m lobby_operator.metrics_reference > docs/metrics.md"
+    )
+
+
+def test_every_metric_and_every_value_of_a_label_is_on_the_page() -> None:
+    page = render()
+    for definition in (*LOBBY, *GREETER, *LOBBY_HOST, *PROCESS):
+        assert f"| `{definition.name}` | {definition.kind} |" in page
+        for label in definition.labels:
+            assert all(f"`{value}`" in page for value in label.values)
+            assert label.bound in page
+
+
+def test_expressions_name_metrics_that_exist() -> None:
+    page = render()
+    section = page[page.index("## How to read them") :]
+    used = set(re.findall(r"\b(?:lobby|greeter)_\w+", section))
+    known = {
+        f"{definition.name}{suffix}"
+        for definition in (*LOBBY, *GREETER, *LOBBY_HOST)
+        for suffix in (("_bucket",) if definition.kind == "histogram" else ("",))
+    }
+    assert used
+    assert used <= known
+
+
+def test_every_table_row_has_as_many_cells_as_its_head() -> None:
+    cells = 0
+    for line in render().splitlines():
+        if not line.startswith("|"):
+            cells = 0
+            continue
+        count = len(re.findall(r"(?<!\\)\|", line))
+        assert cells in {0, count}, line
+        cells = count

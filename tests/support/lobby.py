@@ -111,6 +111,8 @@ async def lobby_process(
     key: str | None = None,
     env: Mapping[str, str] | None = None,
     validated: bool = False,
+    options: tuple[str, ...] = (),
+    prefix: tuple[str, ...] = (),
 ) -> AsyncIterator[LobbyProcess]:
     """A lobby of a Lobby for the time of a block.
 
@@ -120,6 +122,8 @@ async def lobby_process(
         key: of the tokens; by default one of its own.
         env: more environment variables.
         validated: the file is checked and defaulted here, as the lobby host does it; otherwise the lobby does it itself.
+        options: more of the command line.
+        prefix: a command that runs it.
     """
     name = resource["metadata"]["name"]
     path = resource["spec"].get("path", f"/{name}")
@@ -129,8 +133,9 @@ async def lobby_process(
         file.write_text(json.dumps(validate_and_default(dict(resource), "test") if validated else resource))
         command = ("-m", "lobby_gateway.lobby", "--file", str(file), "--name", f"{name}-{number}")
         ports = ("--port", "0", "--admin-port", "0", "--end-with-stdin", *(["--validated"] if validated else []))
+        environment = {**(env or {}), "LOBBY_TOKEN_KEY": key}
         async with running(
-            f"{name}-{number}", sys.executable, *command, *ports, env={**(env or {}), "LOBBY_TOKEN_KEY": key}
+            f"{name}-{number}", *prefix, sys.executable, *command, *ports, *options, env=environment
         ) as process:
             told = json.loads((await process.line(r'^\{.*"listening".*\}$'))[0])
             yield LobbyProcess(
@@ -187,10 +192,12 @@ class GreeterProcess:
 
 
 @contextlib.asynccontextmanager
-async def greeter_process(*, key: str, options: tuple[str, ...] = ()) -> AsyncIterator[GreeterProcess]:
+async def greeter_process(
+    *, key: str, options: tuple[str, ...] = (), prefix: tuple[str, ...] = ()
+) -> AsyncIterator[GreeterProcess]:
     """A greeter for the time of a block; it knows nothing until it is told."""
     command = ("-m", "lobby_gateway.greeter", "--port", "0", "--admin-port", "0", "--directory-from-stdin", *options)
-    async with running("greeter", sys.executable, *command, env={"LOBBY_TOKEN_KEY": key}) as process:
+    async with running("greeter", *prefix, sys.executable, *command, env={"LOBBY_TOKEN_KEY": key}) as process:
         told = json.loads((await process.line(r'^\{.*"listening".*\}$'))[0])
         yield GreeterProcess(process=process, port=told["port"], admin=f"http://127.0.0.1:{told['admin_port']}")
 

@@ -1,0 +1,191 @@
+"""Requests that are none, or are malformed: each gets its status, whole or in pieces, and nobody else notices."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable
+
+import pytest
+from tests.support.raw import Answer, RawClient
+from tests.support.scene import BOTH, BYSTANDERS, Scene, scene
+from tests.support.sockets import run
+
+KEY = "dGhlIHNhbXBsZSBub25jZQ=="
+Make = Callable[[Scene], bytes]
+
+
+def with_headers(**headers: str | None) -> Make:
+    return lambda place: place.request({name.replace("_", "-"): value for name, value in headers.items()})
+
+
+def with_line(line: str) -> Make:
+    return lambda place: place.request(line=line.replace("PATH", place.path))
+
+
+def with_more(more: bytes) -> Make:
+    return lambda place: place.request(more=more)
+
+
+def replaced(old: bytes, new: bytes) -> Make:
+    return lambda place: place.request().replace(old, new)
+
+
+CASES: dict[str, tuple[Make, int, str]] = {
+    # RFC 9112 §3: the request line
+    "HTTP/1.0": (with_line("GET PATH HTTP/1.0"), 505, "http_version"),
+    "HTTP/2.0": (with_line("GET PATH HTTP/2.0"), 505, "http_version"),
+    "POST": (with_line("POST PATH HTTP/1.1"), 405, "method_not_allowed"),
+    "CONNECT": (with_line("CONNECT PATH HTTP/1.1"), 405, "method_not_allowed"),
+    "lower-case method": (with_line("get PATH HTTP/1.1"), 405, "method_not_allowed"),
+    "no version": (with_line("GET PATH"), 400, "bad_request"),
+    "absolute target": (with_line("GET http://localhostPATH HTTP/1.1"), 400, "bad_request"),
+    "fragment in the target": (with_line("GET PATH#top HTTP/1.1"), 400, "bad_request"),
+    "space in the target": (with_line("GET PATH x HTTP/1.1"), 400, "bad_request"),
+    "backslash in the target": (with_line("GET \\prices HTTP/1.1"), 400, "bad_request"),
+    "two spaces": (with_line("GET  PATH HTTP/1.1"), 400, "bad_request"),
+    "a line in front": (lambda place: b"\r\n" + place.request(), 400, "bad_request"),
+    # RFC 9112 §5, §6: headers, body
+    "no Host": (with_headers(Host=None), 400, "bad_request"),
+    "two Hosts": (with_more(b"Host: other\r\n"), 400, "bad_request"),
+    "Host with a path": (with_headers(Host="localhost/prices"), 400, "bad_request"),
+    "folded header": (with_more(b"X-Long: one\r\n two\r\n"), 400, "bad_request"),
+    "space before the colon": (replaced(b"Host:", b"Host :"), 400, "bad_request"),
+    "header without a colon": (with_more(b"X-Nothing\r\n"), 400, "bad_request"),
+    "header without a name": (with_more(b": x\r\n"), 400, "bad_request"),
+    "NUL in a header": (with_more(b"X-Nul: a\0b\r\n"), 400, "bad_request"),
+    "bare line feed": (replaced(b"\r\nHost", b"\nHost"), 400, "bad_request"),
+    "bare carriage return": (with_more(b"X-Cr: a\rb\r\n"), 400, "bad_request"),
+    "a body": (with_headers(Content_Length="5"), 400, "bad_request"),
+    "chunks": (with_headers(Transfer_Encoding="chunked"), 400, "bad_request"),
+    "64 KiB of headers": (with_more(b"X-Long: " + b"x" * 65536 + b"\r\n"), 431, "headers_too_large"),
+    "200 headers": (with_more(b"".join(b"X-%d: x\r\n" % n for n in range(200))), 431, "headers_too_large"),
+    # RFC 6455 §4.2.1: the upgrade
+    "no upgrade": (with_headers(Upgrade=None), 426, "upgrade_required"),
+    "another upgrade": (with_headers(Upgrade="h2c"), 426, "upgrade_required"),
+    "no connection option": (with_headers(Connection="keep-alive"), 426, "upgrade_required"),
+    "version 8": (with_headers(Sec_WebSocket_Version="8"), 426, "wrong_version"),
+    "no version header": (with_headers(Sec_WebSocket_Version=None), 426, "wrong_version"),
+    "two versions": (with_headers(Sec_WebSocket_Version="13, 8"), 426, "wrong_version"),
+    "no key": (with_headers(Sec_WebSocket_Key=None), 400, "bad_request"),
+    "short key": (with_headers(Sec_WebSocket_Key="c2hvcnQ="), 400, "bad_request"),
+    "key that is no base64": (with_headers(Sec_WebSocket_Key="!" * 24), 400, "bad_request"),
+    "two keys": (with_more(f"Sec-WebSocket-Key: {KEY}\r\n".encode()), 400, "bad_request"),
+    "empty subprotocol": (with_headers(Sec_WebSocket_Protocol=","), 400, "bad_request"),
+    "subprotocol twice": (with_headers(Sec_WebSocket_Protocol="a, a"), 400, "bad_request"),
+    # Who does not speak HTTP at all
+    "HTTP/2 without asking": (lambda _: b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505, "http_version"),
+    "SSH": (lambda _: b"SSH-2.0-OpenSSH_9.2p1\r\n", 400, "bad_request"),
+    "a proxy's header": (lambda _: b"PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n", 400, "bad_request"),
+    "noise": (lambda _: bytes(range(256)) * 8, 400, "bad_request"),
+    "zeros": (lambda _: bytes(4096), 400, "bad_request"),
+    # Where it is
+    "another path": (lambda place: place.request(line="GET /nowhere HTTP/1.1"), 404, "no_such_path"),
+    "the path in other words": (lambda place: place.request(line="GET /%70rices HTTP/1.1"), 404, "no_such_path"),
+    "the path with a slash": (lambda place: place.request(line="GET /prices/ HTTP/1.1"), 404, "no_such_path"),
+    "dots": (lambda place: place.request(line="GET /x/../prices HTTP/1.1"), 404, "no_such_path"),
+    # Browsers say whose page it is (RFC 6454 §7)
+    "another page": (with_headers(Origin="https://evil.example"), 403, "origin_not_allowed"),
+    "no page": (with_headers(Origin="null"), 403, "origin_not_allowed"),
+    "a page whose name begins alike": (
+        with_headers(Origin="https://page.example.evil.example"), 403, "origin_not_allowed",
+    ),
+    "the page in plain text": (with_headers(Origin="http://page.example"), 403, "origin_not_allowed"),
+}  # fmt: skip
+ALLOWED = ["https://page.example"]
+
+
+async def asked(place: Scene, pieces: list[bytes]) -> Answer:
+    async with await place.connect() as client:
+        for piece in pieces:
+            await client.send(piece)
+            await asyncio.sleep(0)
+        return await client.answer()
+
+
+def pieces(data: bytes, size: int) -> list[bytes]:
+    return [data[at : at + size] for at in range(0, len(data), size)]
+
+
+@BOTH
+def test_each_gets_its_status_however_its_bytes_are_cut(kind: str) -> None:
+    async def main() -> None:
+        async with scene(kind, clients_allowedOrigins=ALLOWED) as place:
+            wrong = {}
+            for name, (make, status, _) in CASES.items():
+                data = make(place)
+                cuts = [[data], pieces(data, 7 if len(data) < 1000 else 8000), [data[:-1], data[-1:]]]
+                answers = await asyncio.gather(*(asked(place, cut) for cut in cuts))
+                got = [answer.status for answer in answers]
+                if got != [status] * len(cuts):
+                    wrong[name] = (status, got)
+                for answer in answers:
+                    assert answer.headers["connection"].endswith("close")
+                    assert answer.body.endswith(b"\n"), "a person is told what is wrong"
+                    if status == 426:
+                        assert answer.headers["sec-websocket-version"] == "13"
+                        assert answer.headers["upgrade"] == "websocket"
+            assert not wrong
+            for label in {label for _, _, label in CASES.values()}:
+                cases = sum(1 for _, _, each in CASES.values() if each == label)
+                assert await place.count("refusals_total", reason=label) == 3 * cases, label
+            assert await place.count("handshakes_total") >= (BYSTANDERS if kind == "lobby" else 0)
+
+    run(main(), deadline=60)
+
+
+@BOTH
+def test_a_good_request_is_let_in_however_its_bytes_are_cut(kind: str) -> None:
+    async def main() -> None:
+        async with scene(kind, clients_allowedOrigins=ALLOWED) as place:
+            for size in (1, 2, 100, 10_000):
+                async with await place.connect() as client:
+                    for piece in pieces(place.request({"Origin": "https://PAGE.example:443"}), size):
+                        await client.send(piece)
+                        await asyncio.sleep(0)
+                    assert (await client.head()).status == 101
+                    frame = await client.frame()
+                    assert frame is not None
+                    assert b'"seq"' in frame.payload
+
+    run(main(), deadline=60)
+
+
+@BOTH
+def test_tls_on_the_plain_port_is_answered_and_ends(kind: str) -> None:
+    async def main() -> None:
+        async with scene(kind) as place:
+            incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+            context = ssl.create_default_context()
+            tls = context.wrap_bio(incoming, outgoing, server_hostname="localhost")
+            try:
+                tls.do_handshake()
+            except ssl.SSLWantReadError:
+                hello = outgoing.read()
+            async with await place.connect(hello) as client:
+                answer = await client.answer()
+                assert answer.status == 400
+                assert b"does not speak TLS" in answer.body
+            with pytest.raises(ssl.SSLError):  # what a real client makes of it
+                await asyncio.open_connection("127.0.0.1", place.port, ssl=context, server_hostname="localhost")
+
+    run(main(), deadline=60)
+
+
+@BOTH
+def test_who_says_nothing_or_leaves_before_the_answer_is_forgotten(kind: str) -> None:
+    async def main() -> None:
+        async with scene(kind) as place:
+            request = place.request()
+            clients: list[RawClient] = []
+            for data in (b"", b"G", request[:60], request[:-1]):
+                for leave in (RawClient.close, RawClient.reset):
+                    client = await place.connect(data)
+                    leave(client)
+                clients.append(await place.connect(data))
+            for client in clients:
+                client.half_close()
+                assert (await client.answer()).status == 0
+                client.close()
+
+    run(main(), deadline=60)

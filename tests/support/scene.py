@@ -1,0 +1,142 @@
+"""What is attacked: a lobby, or a greeter in front of one, with clients on it that must not notice."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from tests.support import proc, raw
+from tests.support.lobby import GreeterProcess, LobbyProcess, greeter_process, lobby_process, new_key, with_open
+from tests.support.raw import RawClient
+from tests.support.swarm import Swarm
+from tests.support.ticker import ticker
+from tests.support.up import lobby_resource
+from tests.support.waiting import until
+
+BYSTANDERS = 10
+BOTH = pytest.mark.parametrize("kind", ["greeter", "lobby"])
+FAILURE = r'Traceback|"level": "(error|critical)"|ERROR'
+
+
+@dataclass(slots=True, kw_only=True)
+class Scene:
+    """A running process to attack.
+
+    Attributes:
+        kind: `greeter` or `lobby`: what is attacked.
+        lobby: the lobby.
+        greeter: the greeter, if there is one.
+        bystanders: clients that were there before, and read.
+        files: descriptors that the attacked process had open then.
+    """
+
+    kind: str
+    lobby: LobbyProcess
+    greeter: GreeterProcess | None
+    bystanders: Swarm
+    files: int = 0
+
+    @property
+    def target(self) -> LobbyProcess | GreeterProcess:
+        """The attacked process."""
+        return self.greeter or self.lobby
+
+    @property
+    def port(self) -> int:
+        """Of the attacked process, for clients."""
+        return self.target.port
+
+    @property
+    def pid(self) -> int:
+        """Of the attacked process."""
+        return self.target.process.pid
+
+    @property
+    def path(self) -> str:
+        """Path of a client, at a lobby with a new token in its query."""
+        return self.lobby.path if self.greeter else "/" + self.lobby.client_url().split("/", 3)[3]
+
+    def request(self, headers: Mapping[str, str | None] | None = None, **options: Any) -> bytes:
+        """A request that would be let in, but for what is said (see `raw.request`)."""
+        return raw.request(self.path, headers, **options)
+
+    async def connect(self, data: bytes = b"", **options: Any) -> RawClient:
+        """A TCP connection, on which something was sent."""
+        return await RawClient.connect(self.port, data, **options)
+
+    async def client(self, headers: Mapping[str, str | None] | None = None, **options: Any) -> RawClient:
+        """A client that is in."""
+        return await RawClient.upgraded(self.port, self.request(headers), **options)
+
+    async def count(self, metric: str, **labels: str) -> float:
+        """A metric of the attacked process; its name without the prefix."""
+        metrics = await self.target.metrics()
+        return metrics(f"{self.kind}_{metric}", **labels)
+
+    def resident(self) -> int:
+        """Resident bytes of the attacked process."""
+        return proc.resident_bytes(self.pid)
+
+    async def undisturbed(self) -> None:
+        """The bystanders missed nothing, and of all others nothing is left: no seat, no descriptor, no exception.
+
+        To be called when all others have left.
+        """
+        swarm = self.bystanders
+        await swarm.each_gets(3)
+        assert len(swarm.open) == BYSTANDERS, swarm.summary()
+        assert (swarm.gaps, swarm.disorder) == (0, 0), swarm.summary()
+        await self.lobby.until_clients(BYSTANDERS)
+        await until(
+            lambda: proc.open_files(self.pid) <= self.files,
+            describe=lambda: f"{proc.open_files(self.pid)} descriptors, {self.files} before",
+        )
+        for each in {self.lobby.process, self.target.process}:
+            assert each.stderr.find(FAILURE) is None, each.tail()
+
+
+@contextlib.asynccontextmanager
+async def scene(
+    kind: str,
+    *,
+    rate: float = 50,
+    options: tuple[str, ...] = (),
+    prefix: tuple[str, ...] = (),
+    compression: bool = False,
+    **spec: Any,
+) -> AsyncIterator[Scene]:
+    """A scene for the time of a block, at whose end the bystanders must be undisturbed.
+
+    Args:
+        kind: `greeter` or `lobby`.
+        rate: messages a second.
+        options: of the attacked process.
+        prefix: command in front of that of the attacked process.
+        compression: the Lobby compresses, and so do the bystanders.
+        spec: of the Lobby (see `lobby_resource`).
+    """
+    key = new_key()
+    if compression:
+        spec["clients_compression"] = "Shared"
+    async with contextlib.AsyncExitStack() as stack:
+        origin = await stack.enter_async_context(ticker(rate=rate))
+        resource = lobby_resource("prices", origin.url, **spec)
+        own = (options, prefix) if kind == "lobby" else ((), ())
+        lobby = await stack.enter_async_context(
+            lobby_process(resource, key=key, validated=True, options=own[0], prefix=own[1])
+        )
+        greeter = None
+        if kind == "greeter":
+            greeter = await stack.enter_async_context(greeter_process(key=key, options=options, prefix=prefix))
+            greeter.tell(with_open(resource, lobby))
+        url = greeter.url("/prices") if greeter else lobby.client_url
+        swarm = await stack.enter_async_context(Swarm(url, compression=compression))
+        made = Scene(kind=kind, lobby=lobby, greeter=greeter, bystanders=swarm)
+        await swarm.connect_all(BYSTANDERS)
+        await swarm.each_has(1)
+        made.files = proc.open_files(made.pid)
+        yield made
+        await made.undisturbed()

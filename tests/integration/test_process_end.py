@@ -71,7 +71,10 @@ def test_killed_parent_takes_its_children_along(tmp_path: Path, *, stopped: bool
                     await swarm.connect_all(30)
                     await swarm.each_has(1)
                     if stopped:
-                        up.kill(next(iter(up.lobby_processes().values())).pid, signal.SIGSTOP)
+                        name, lobby = next(iter(up.lobby_processes().items()))
+                        up.kill(lobby.pid, signal.SIGSTOP)
+                        # The kernel wakes those that stand still when they are orphaned, not those about to stop.
+                        await until(lambda: up.lobby_processes()[name].state == "T", describe=f"{name} runs")
                     await up.process.stop(signal.SIGKILL)
                     await up.process.nothing_left(deadline=15)
                     await until(lambda: not swarm.open, describe=swarm.summary)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import json
 import logging
@@ -97,5 +98,6 @@ async def watch_stdin(line: Callable[[bytes], None], end: Callable[[], None]) ->
 
 
 def announce(**fields: object) -> None:
-    """Prints the one line on standard output by which a parent learns the ports."""
-    os.write(1, (json.dumps({"event": "listening", **fields}) + "\n").encode())
+    """Prints the one line on standard output by which a parent learns the ports; one that is gone need not know."""
+    with contextlib.suppress(BrokenPipeError):
+        os.write(1, (json.dumps({"event": "listening", **fields}) + "\n").encode())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -56,3 +57,15 @@ def test_bad_input_is_one_line_and_exit_code_2() -> None:
     with start("bad") as process:
         _, err = process.communicate(timeout=20)
     assert (err, process.returncode) == ("--port: 1 is in use\n", 2)
+
+
+def test_a_parent_that_is_gone_before_it_was_told_the_ports_is_no_error() -> None:
+    program = PROGRAM.replace("print(stopping.reason)", "pass")
+    read, write = os.pipe()
+    os.close(read)
+    with subprocess.Popen(
+        [sys.executable, "-c", program, "stdin"], stdin=subprocess.PIPE, stdout=write, stderr=subprocess.PIPE, text=True
+    ) as process:
+        os.close(write)
+        _, err = process.communicate(timeout=20)
+    assert (err, process.returncode) == ("", 0)

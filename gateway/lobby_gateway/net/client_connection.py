@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from lobby_gateway.net.message_bus import MessageBus
 
 READ_BYTES = 65536
+_FLOODED_SECONDS = 1.0  # for a close frame to be read by one whose own frames, and end, are not looked at any more
 _PING = frame(Opcode.PING, b"")
 
 # What the closing handshake waits for once our close frame is out.
@@ -237,13 +238,13 @@ class ClientConnection:
             self._pinged = now
             self._send_control(_PING)
 
-    def _begin_close(self, closing: int, close_frame: bytes, label: str) -> None:
+    def _begin_close(self, closing: int, close_frame: bytes, label: str, *, seconds: float | None = None) -> None:
         self._closing = closing
         self._label = self._label or label
         self._mailbox = None
         if self.bus is not None:
             self.bus.detach(self)
-        self._deadline = self._loop.call_later(self._policy.close_timeout_seconds, self.abort)
+        self._deadline = self._loop.call_later(seconds or self._policy.close_timeout_seconds, self.abort)
         self._send_control(close_frame)
         if not self.pending:
             self._close_is_out()
@@ -379,7 +380,8 @@ class ClientConnection:
         """The client sends faster than it may: it is told, and what else it sends is not even read."""
         close = close_codes.FLOODED
         self._loop.remove_reader(self._fd)
-        self._begin_close(_VIOLATED, frame(Opcode.CLOSE, close_payload(close.code, close.reason)), close.label)
+        told = frame(Opcode.CLOSE, close_payload(close.code, close.reason))
+        self._begin_close(_VIOLATED, told, close.label, seconds=_FLOODED_SECONDS)
 
     def _violated(self, event: Violation) -> None:
         if self._closing:

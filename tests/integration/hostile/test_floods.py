@@ -1,0 +1,117 @@
+"""Clients that send as much as they can: each is closed with 1008 before it costs the others anything."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+
+import pytest
+from tests.support.raw import RawClient, masked
+from tests.support.scene import BOTH, BYSTANDERS, Scene, scene
+from tests.support.sockets import run
+from tests.support.waiting import until
+from tests.support.wire import BINARY, CONT, FIN, PING, PONG, TEXT
+
+MIB = 1 << 20
+# What is sent again and again, 64 KiB at a time.
+FLOODS = {
+    "pings": masked(FIN | PING, b"x" * 8) * 4681,
+    "empty pings": masked(FIN | PING) * 10922,
+    "pongs": masked(FIN | PONG) * 10922,
+    "empty messages": masked(FIN | TEXT) * 10922,
+    "small messages": masked(FIN | TEXT, b"hello") * 5957,
+    "large messages": masked(FIN | BINARY, bytes(65536)),
+    "fragments that never end": masked(CONT) * 10922,
+}
+
+
+async def flood(place: Scene, what: str, *, reading: bool) -> int:
+    """Sends until it is told to stop; returns the close code."""
+    async with await place.client(receive_buffer=4096) as client:
+        sending = asyncio.create_task(send_on(client, what))
+        try:
+            if reading:
+                return await client.closed_with()
+            await sending  # the connection is cut off under it
+            return await client.closed_with()
+        finally:
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
+
+
+async def send_on(client: RawClient, what: str) -> None:
+    if "fragments" in what:
+        await client.send(masked(TEXT))
+    loop = asyncio.get_running_loop()
+    try:
+        for _ in itertools.count():
+            await loop.sock_sendall(client.sock, FLOODS[what])
+    except (BrokenPipeError, ConnectionResetError):
+        return
+
+
+async def until_flooded(place: Scene, count: int) -> None:
+    async def look() -> bool:
+        return await place.count("closes_total", reason="flooded") == count
+
+    await until(look, describe=f"{count} clients closed for flooding")
+
+
+@BOTH
+def test_a_flood_is_closed_with_1008(kind: str) -> None:
+    async def main() -> None:
+        async with scene(kind) as place:
+            for what in FLOODS:
+                assert await flood(place, what, reading=True) == 1008, what
+            await until_flooded(place, len(FLOODS))
+
+    run(main(), deadline=90)
+
+
+@BOTH
+def test_many_that_flood_and_never_read_cost_neither_memory_nor_the_others(kind: str) -> None:
+    async def main() -> None:
+        async with scene(kind) as place:
+            await flood(place, "pings", reading=False)
+            before = place.resident()
+            codes = await asyncio.gather(*(flood(place, what, reading=False) for what in FLOODS for _ in range(5)))
+            # Who is cut off while it sends may lose the close frame that it has not read.
+            assert set(codes) <= {1008, 1006}, codes
+            await until_flooded(place, len(codes) + 1)
+            assert place.resident() - before < 4 * MIB
+
+    run(main(), deadline=90)
+
+
+@BOTH
+def test_what_a_busy_client_sends_is_no_flood(kind: str) -> None:
+    async def main() -> None:
+        async with scene(kind, clients_maxMessageBytes=4 * MIB) as place, await place.client() as client:
+            for _ in range(1000):  # five seconds' worth of messages at once
+                await client.send(masked(FIN | TEXT, b"an order"))
+            for _ in range(2):
+                await client.send(masked(FIN | BINARY, bytes(4 * MIB)))
+            await client.send(masked(FIN | PING, b"still here"))
+            pong = await client.control()
+            assert pong is not None
+            assert pong.payload == b"still here"
+            assert len(place.bystanders.open) == BYSTANDERS
+
+    run(main(), deadline=60)
+
+
+@pytest.mark.parametrize(("option", "what"), [("--client-frames", "pings"), ("--client-bytes", "large messages")])
+def test_the_limits_are_options_and_0_is_none(option: str, what: str) -> None:
+    async def main() -> None:
+        other = "--client-bytes" if option == "--client-frames" else "--client-frames"
+        async with scene("lobby", options=(option, "10", other, "0")) as place:
+            assert await flood(place, what, reading=True) == 1008
+        async with scene("lobby", options=(option, "0", other, "0")) as place, await place.client() as client:
+            for _ in range(30):
+                await client.send(FLOODS[what])
+            await client.send(masked(FIN | PING, b"still here"))
+            while (frame := await client.control()) is not None and frame.payload != b"still here":
+                assert frame.opcode == PONG
+            assert frame is not None
+
+    run(main(), deadline=60)

@@ -168,8 +168,7 @@ def there_are_as_many_lobbies_as_are_needed(world: World) -> None:
     if len(running) < spec.max_replicas and spec.placement is Placement.PACKED:
         free = sum(max(0, lobby.seats - lobby.clients) for lobby in running)
         assert free >= spec.spare
-    sizes = {lobby.seats for lobby in running} | {spec.seats}
-    if spec.placement is Placement.PACKED and spec.compaction and len(sizes) == 1:
+    if spec.placement is Placement.PACKED and spec.compaction and world.uniform():
         fewest = -(-(world.clients() + spec.spare) // spec.seats)
         assert len(running) == min(spec.max_replicas, max(spec.floor, fewest))
 
@@ -181,12 +180,10 @@ def nothing_is_made_and_unmade(world: World, since: int) -> None:
     assert not made & unmade
 
 
-def nobody_is_moved_again_and_again(world: World, before: int) -> None:
-    """New clients alone move nobody where lobbies are of one size and packed; elsewhere everybody once at the most."""
-    sizes = {lobby.seats for lobby in world.running()} | {world.spec.seats}
-    moved = world.moved - before
+def new_clients_alone_move_nobody(world: World, moved: int, *, uniform: bool) -> None:
+    """Where lobbies were of one size, and packed; elsewhere everybody is moved once at the most."""
     assert moved <= world.clients()
-    if world.spec.placement is Placement.PACKED and len(sizes) == 1:
+    if world.spec.placement is Placement.PACKED and uniform:
         assert moved == 0
 
 

@@ -23,9 +23,18 @@ class PlannerMachine(RuleBasedStateMachine):
         self.world = World(PlannerSpec(lobby="prices"))
         self.rng = random.Random(1)
 
-    @initialize(spec=specs(), planner=PLANNER_SETTINGS, remains=st.booleans(), direct=st.sampled_from([0.0, 0.5]))
-    def begin(self, spec: PlannerSpec, planner: PlannerSettings, remains: bool, direct: float) -> None:
+    @initialize(
+        spec=specs(),
+        clients=st.lists(st.integers(0, 10), max_size=12),
+        planner=PLANNER_SETTINGS,
+        remains=st.booleans(),
+        direct=st.sampled_from([0.0, 0.5]),
+    )
+    def begin(
+        self, spec: PlannerSpec, clients: list[int], planner: PlannerSettings, remains: bool, direct: float
+    ) -> None:
         self.world = World(spec, planner, keeps_remains=remains, direct_share=direct, laws=list(invariants.STEP_LAWS))
+        self.world.populate(min(count, spec.seats) for count in clients[: spec.max_replicas])
         self.world.step()
 
     @rule(seconds=PAUSES)
@@ -43,6 +52,11 @@ class PlannerMachine(RuleBasedStateMachine):
     @rule(count=st.sampled_from([1, 1, 2, 7, 40]))
     def clients_come(self, count: int) -> None:
         self.world.join(count)
+
+    @rule(count=st.sampled_from([1, 7]))
+    def clients_come_while_the_lobby_host_thinks(self, count: int) -> None:
+        self.world.on_their_way = count
+        self.world.step()
 
     @rule(count=st.sampled_from([1, 1, 3, 20]), seed=st.integers(0, 5))
     def clients_leave(self, count: int, seed: int) -> None:
@@ -71,6 +85,10 @@ class PlannerMachine(RuleBasedStateMachine):
     def starting_becomes_different(self, fails: bool, seconds: float) -> None:
         self.world.start_fails = fails
         self.world.start_seconds = seconds
+
+    @rule(fail=st.booleans())
+    def drains_are_not_heard(self, fail: bool) -> None:
+        self.world.drains_fail = fail
 
     @rule(seconds=st.sampled_from([0.0, 0.0, 0.4, 6.0]))
     def the_watch_lags(self, seconds: float) -> None:
@@ -102,12 +120,12 @@ class PlannerMachine(RuleBasedStateMachine):
     def after_a_quiet_burst(self) -> None:
         """From a settled state, more clients: what is made for them stays."""
         world = self.world
-        done, moved = len(world.history), world.moved
+        done, moved, uniform = len(world.history), world.moved, world.uniform()
         world.join(self.rng.choice((1, 5, 30)))
         world.settle()
         invariants.nothing_is_made_and_unmade(world, done)
         invariants.those_who_wait_are_served_or_nothing_more_can_be_done(world)
-        invariants.nobody_is_moved_again_and_again(world, moved)
+        invariants.new_clients_alone_move_nobody(world, world.moved - moved, uniform=uniform)
 
 
 TestPlanner = PlannerMachine.TestCase

@@ -6,7 +6,7 @@ The truth is in `World.lobbies`; the planner only gets `World.raw()`. Time is a 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from lobby_gateway.model.seats import LobbyReport, OriginReport, OriginState
@@ -74,12 +74,20 @@ class World:
     keeps_remains: bool = False  # ended lobbies stay listed until they are deleted, like pods
     lag: float = 0.0
     direct_share: float = 0.0
+    drains_fail: bool = False  # what is told to drain does not hear it
+    on_their_way: int = 0  # clients who come between the look and the deed
     observed: Observed | None = None
     expected: Expectations = field(default_factory=Expectations)
     planned: Plan | None = None
     moved: int = 0
     history: list[tuple[float, Action]] = field(default_factory=list)
     laws: list[Callable[[Step], None]] = field(default_factory=list)
+
+    def populate(self, clients: Iterable[int]) -> None:
+        """Lobbies that are there already, with so many clients each."""
+        for index, count in enumerate(clients, 1):
+            name, since = f"{self.spec.lobby}-{index}", self.now - 500.0
+            self.lobbies[name] = SimLobby(name, since, since, self.spec.seats, since, count)
 
     # What clients and fate do
 
@@ -203,6 +211,8 @@ class World:
         step = Step(self.spec, self.settings, before, raw, seen, planned, self.now, self)
         for law in self.laws:
             law(step)
+        self.join(self.on_their_way)  # they know the open lobbies of before
+        self.on_their_way = 0
         self.planned = planned
         for action in planned.actions:
             self._do(action)
@@ -222,7 +232,7 @@ class World:
                         action.name, self.now, answers_at, self.spec.seats, self.now + self.lag
                     )
             case Drain():
-                if lobby is not None and lobby.answers(self.now):
+                if lobby is not None and lobby.answers(self.now) and not self.drains_fail:
                     lobby.draining = True
             case Delete():
                 if lobby is not None and lobby.dead:
@@ -236,7 +246,7 @@ class World:
 
     def calm(self) -> None:
         """Nothing goes wrong any more, and nobody comes or leaves."""
-        self.start_fails = False
+        self.start_fails = self.drains_fail = False
         self.start_seconds = min(self.start_seconds, 5.0)
         for lobby in self.lobbies.values():
             lobby.stopped = False
@@ -271,6 +281,10 @@ class World:
 
     def running(self) -> list[SimLobby]:
         return [lobby for lobby in self.lobbies.values() if not lobby.dead]
+
+    def uniform(self) -> bool:
+        """Whether all lobbies, and those that would be made, have as many seats."""
+        return {lobby.seats for lobby in self.running()} <= {self.spec.seats}
 
     def clients(self) -> int:
         return self.waiting + sum(lobby.clients for lobby in self.lobbies.values())

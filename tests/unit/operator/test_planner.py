@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from tests.property.invariants import STEP_LAWS
-from tests.property.world import SimLobby, World
+from tests.property.world import World
 from tests.unit.operator.lobbies import NOW, SPEC, observed, seen
 
 from lobby_gateway.model.spec import Placement
@@ -257,9 +257,7 @@ def test_scaling_says_what_is_going_on() -> None:
 def world(spec: PlannerSpec = SPEC, *clients: int, **fields: Any) -> World:
     """Lobbies with so many clients each, which have been there for a while."""
     made = World(spec, laws=list(STEP_LAWS), **fields)
-    for index, count in enumerate(clients, 1):
-        name = f"prices-{index}"
-        made.lobbies[name] = SimLobby(name, made.now - 500.0, made.now - 499.0, spec.seats, made.now - 500.0, count)
+    made.populate(clients)
     made.step()
     made.history.clear()
     return made

@@ -11,8 +11,10 @@ import sys
 import time
 
 import pytest
+from tests.support.waiting import until
 from websockets.asyncio.client import connect
 
+from lobby_gateway.commands import ticker as ticker_module
 from lobby_gateway.commands.ticker import Ticker, TickerSettings, message
 
 
@@ -67,6 +69,26 @@ def test_numbers_go_on_while_nobody_is_connected() -> None:
             assert json.loads(await two.recv())["seq"] > before
         ticking.cancel()
         await ticker.close()
+
+    asyncio.run(run())
+
+
+def test_a_connection_that_does_not_read_is_dropped_and_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ticker_module, "MAX_PENDING_BYTES", 1 << 20)
+
+    async def run() -> None:
+        ticker = Ticker(TickerSettings(port=0, rate=200, size=1 << 18))
+        port = await ticker.start()
+        ticking = asyncio.create_task(ticker.tick())
+        async with connect(f"ws://127.0.0.1:{port}", max_size=None) as reading:
+            held = await connect(f"ws://127.0.0.1:{port}", max_size=None)
+            held.transport.pause_reading()
+            await until(lambda: len(ticker._connections) == 1)
+            before = len(await reading.recv())
+            assert len(await reading.recv()) == before
+            held.transport.abort()
+            ticking.cancel()
+            await ticker.close()
 
     asyncio.run(run())
 

@@ -86,7 +86,8 @@ def test_a_connection_that_does_not_read_is_dropped_and_others_go_on(monkeypatch
             await until(lambda: len(ticker._connections) == 1)
             before = len(await reading.recv())
             assert len(await reading.recv()) == before
-            held.transport.abort()
+            for client in (held, reading):
+                client.transport.abort()
             ticking.cancel()
             await ticker.close()
 

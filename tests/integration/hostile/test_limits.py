@@ -1,0 +1,140 @@
+"""Limits of addresses and of processes: who is too many is told so, and comes in later."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+from tests.support import proc
+from tests.support.raw import Answer, RawClient, masked
+from tests.support.scene import BOTH, BYSTANDERS, Scene, scene
+from tests.support.sockets import run
+from tests.support.waiting import until
+from tests.support.wire import CLOSE, FIN
+
+MIB = 1 << 20
+
+
+async def answer(place: Scene, forwarded: str | None = None) -> Answer:
+    """What a request gets; who is let in leaves again."""
+    async with await place.connect(place.request({"X-Forwarded-For": forwarded})) as client:
+        head = await client.head()
+        if head.status == 101:
+            await client.send(masked(FIN | CLOSE))
+            assert await client.closed_with() == 1005
+            return head
+        await client.end()
+        return head
+
+
+@BOTH
+def test_connections_of_an_address_are_limited(kind: str) -> None:
+    async def main() -> None:
+        async with scene(kind, clients_limits={"connectionsPerAddress": BYSTANDERS + 2}) as place:
+            async with contextlib.AsyncExitStack() as stack:
+                first, _ = [await stack.enter_async_context(await place.client()) for _ in range(2)]
+                refused = await answer(place)
+                assert (refused.status, refused.headers["retry-after"]) == (429, "5")
+                first.close()
+                await place.lobby.until_clients(BYSTANDERS + 1)
+                assert (await answer(place)).status == 101
+            await place.lobby.until_clients(BYSTANDERS)
+            assert await place.count("refusals_total", reason="too_many") == 1
+
+    run(main(), deadline=60)
+
+
+@BOTH
+def test_new_connections_of_an_address_are_limited(kind: str) -> None:
+    async def main() -> None:
+        async with scene(kind, clients_limits={"connectsPerSecond": 4}) as place:
+            answers = [await answer(place) for _ in range(60)]
+            refused = [each for each in answers if each.status == 429]
+            assert {each.status for each in answers} == {101, 429}
+            assert len(refused) > 30
+            assert {each.headers["retry-after"] for each in refused} == {"1"}
+            assert await place.count("refusals_total", reason="too_many") == len(refused)
+
+            async def in_again() -> bool:
+                return (await answer(place)).status == 101
+
+            await until(in_again, every=0.25, describe="a token is back")
+
+    run(main(), deadline=60)
+
+
+@BOTH
+@pytest.mark.parametrize("trusted", [True, False])
+def test_only_a_trusted_proxy_says_where_a_client_comes_from(kind: str, trusted: bool) -> None:
+    async def main() -> None:
+        options = ("--trusted-proxies", "127.0.0.0/8" if trusted else "192.0.2.0/24,2001:db8::/32")
+        limits = {"connectionsPerAddress": BYSTANDERS}
+        async with scene(kind, options=options, clients_limits=limits) as place:
+            # The bystanders' address has all that it may have, and whoever believed the header would let these in.
+            status = 101 if trusted else 429
+            for forwarded in ("192.0.2.7", "192.0.2.8:4711", "evil, 192.0.2.9", "2001:db8::1", "[2001:db8::2]:80"):
+                assert (await answer(place, forwarded)).status == status, forwarded
+            # No address, or one that only the client itself wrote: it is the proxy's own.
+            for nobody in (None, "", "unknown", "192.0.2.1, _hidden"):
+                assert (await answer(place, nobody)).status == 429, nobody
+            # One proxy behind another: the first address that is none of theirs.
+            assert (await answer(place, "198.51.100.1, 192.0.2.1, 127.0.0.2")).status == status
+
+    run(main(), deadline=60)
+
+
+def test_a_greeter_takes_so_many_clients() -> None:
+    async def main() -> None:
+        async with scene("greeter", options=("--max-clients", str(BYSTANDERS + 5))) as place:
+            clients = [await place.client() for _ in range(5)]
+            refused = await answer(place)
+            assert (refused.status, refused.headers["retry-after"]) == (503, "5")
+            for client in clients:
+                client.reset()
+            await place.lobby.until_clients(BYSTANDERS)
+            assert (await answer(place)).status == 101
+            assert await place.count("refusals_total", reason="greeter_full") == 1
+
+    run(main(), deadline=60)
+
+
+def test_a_greeter_knows_how_many_clients_it_has_descriptors_for() -> None:
+    async def main() -> None:
+        async with scene("greeter", prefix=("prlimit", "--nofile=256")) as place:
+            clients: list[RawClient] = []
+            statuses = []
+            for _ in range(400):
+                client = await place.connect(place.request())
+                statuses.append((await client.head()).status)
+                clients.append(client)
+            assert statuses.count(101) == 256 - 64 - BYSTANDERS
+            assert statuses.count(503) == 400 - statuses.count(101)
+            assert proc.open_files(place.pid) < 256 - 8, "trunks and the admin port have no room"
+            assert await place.count("refusals_total", reason="greeter_full") == statuses.count(503)
+            for client in clients:
+                client.close()
+
+    run(main(), deadline=60)
+
+
+@BOTH
+def test_a_process_without_memory_takes_nobody_and_keeps_those_it_has(kind: str) -> None:
+    async def main() -> None:
+        async with scene(kind) as place:  # what it takes by itself
+            size = place.resident() // MIB
+        async with scene(kind, options=("--max-memory", str(size + 2)), clients_seats=4096) as place:
+            clients: list[RawClient] = []
+            refused = 0
+            while not refused:
+                batch = [await place.connect(place.request()) for _ in range(100)]
+                clients += batch
+                refused = [(await client.head()).status for client in batch].count(503)
+                assert len(clients) < 4000, f"{place.resident()} bytes, and all were let in"
+            assert await place.count("refusals_total", reason="no_memory") == refused
+            await place.bystanders.each_gets(5)
+            for client in clients:
+                client.close()
+            await place.lobby.until_clients(BYSTANDERS)
+            assert (await answer(place)).status == 101, "there is room in what they left behind"
+
+    run(main(), deadline=90)

@@ -1,0 +1,95 @@
+"""Thousands that never finish their request (slow-loris): others get in meanwhile, and each is let go in time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter
+
+from tests.support import proc
+from tests.support.raw import RawClient
+from tests.support.scene import BOTH, Scene, scene
+from tests.support.sockets import run
+from tests.support.swarm import Swarm
+from tests.support.waiting import until
+
+MANY = 3000
+MIB = 1 << 20
+
+
+async def loris(place: Scene, pace: float) -> int:
+    """Sends a request byte by byte; returns the status that it gets."""
+    client = None
+    try:
+        client = await place.connect()
+        answer = asyncio.ensure_future(client.answer())
+        try:
+            for byte in place.request():
+                if answer.done():
+                    break
+                await client.send(bytes([byte]))
+                await asyncio.wait([answer], timeout=pace)
+            return (await answer).status
+        finally:
+            answer.cancel()
+            await asyncio.gather(answer, return_exceptions=True)
+    finally:
+        if client is not None:
+            client.close()
+
+
+@BOTH
+def test_slow_requests_get_408_and_nobody_else_waits(kind: str) -> None:
+    async def main() -> None:
+        async with scene(kind, options=("--handshake-seconds", "2")) as place:
+            before = place.resident()
+            slow = [asyncio.ensure_future(loris(place, pace=0.5)) for _ in range(MANY)]
+            await until(lambda: proc.open_files(place.pid) > place.files + 1000, describe="a thousand slow ones")
+            url = place.greeter.url("/prices") if place.greeter else place.lobby.client_url
+            async with Swarm(url) as swarm:
+                await swarm.connect_all(20)
+                await swarm.each_gets(3)
+                statuses = Counter(await asyncio.gather(*slow))
+                # Those for whom there was no room to wait until the answer was read may have missed it.
+                assert set(statuses) <= {408, 0}, statuses
+                assert statuses[408] >= MANY / 2, statuses
+                assert (swarm.gaps, swarm.disorder, swarm.closes) == (0, 0, {}), swarm.summary()
+            assert await place.count("refusals_total", reason="handshake_timeout") == MANY
+            assert place.resident() - before < 8 * MIB
+
+    run(main(), deadline=60)
+
+
+@BOTH
+def test_more_than_there_is_room_for_lose_the_oldest(kind: str) -> None:
+    async def main() -> None:
+        # With 400 descriptors 100 are kept for what is no client, of which half are for requests that are not whole.
+        async with scene(kind, prefix=("prlimit", "--nofile=400")) as place, contextlib.AsyncExitStack() as stack:
+            slow = [await stack.enter_async_context(await place.connect(b"GET /")) for _ in range(300)]
+            for client in slow[:200]:
+                assert (await client.answer()).status in {408, 0}
+            assert proc.open_files(place.pid) < 250
+            for _ in range(3):
+                async with await place.client() as client:
+                    assert await client.frame() is not None
+            assert await place.count("refusals_total", reason="handshake_timeout") >= 250
+
+    run(main(), deadline=60)
+
+
+@BOTH
+def test_a_huge_request_in_drops_is_cut_off_at_its_limit(kind: str) -> None:
+    async def main() -> None:
+        async with scene(kind) as place, await place.connect(place.request()[:-2]) as client:
+            sending = asyncio.create_task(drops(client))
+            assert (await client.answer()).status == 431
+            await sending
+
+    run(main(), deadline=60)
+
+
+async def drops(client: RawClient) -> None:
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        for number in range(2000):
+            await asyncio.get_running_loop().sock_sendall(client.sock, b"X-%d: x\r\n" % number)
+            await asyncio.sleep(0)

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from lobby_gateway.core.known_lobby import LobbyId, OpenLobby
 from lobby_gateway.errors import InvalidLobbyError
 from lobby_gateway.model.spec import Lobby, lobby_from_resource
+from lobby_gateway.model.status import LobbyStatus
 from lobby_gateway.net.lifecycle import watch_stdin
 
 logger = logging.getLogger(__name__)
@@ -26,10 +27,12 @@ class Entry:
     Attributes:
         lobby: the resource's checked part.
         open: its open lobbies, in the order in which they are to be tried.
+        status: all that is told of it, for people.
     """
 
     lobby: Lobby
     open: tuple[OpenLobby, ...]
+    status: LobbyStatus = LobbyStatus()  # noqa: RUF009  # it is frozen
 
 
 class Listener(Protocol):
@@ -60,6 +63,11 @@ class Directory:
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    def status(self, name: str) -> LobbyStatus | None:
+        """What is told of a Lobby; None of one that is gone."""
+        entry = self._entries.get(name)
+        return entry.status if entry is not None else None
 
     def at(self, path: str) -> Entry | None:
         """The Lobby that is served at a path."""
@@ -97,7 +105,9 @@ class Directory:
                 lobby = known.lobby
             else:
                 lobby = lobby_from_resource(resource)
-            entry = Entry(lobby, _open_lobbies(resource.get("status") or {}, lobby.spec.clients.seats))
+            status = resource.get("status") or {}
+            open_lobbies = _open_lobbies(status, lobby.spec.clients.seats)
+            entry = Entry(lobby, open_lobbies, LobbyStatus.from_json(status))
         except (InvalidLobbyError, KeyError, TypeError, ValueError, AttributeError) as error:
             logger.warning("a Lobby can't be read: it stays as it was", extra={"lobby": name, "problem": str(error)})
             return self._entries.get(name)

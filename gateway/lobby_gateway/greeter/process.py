@@ -15,12 +15,14 @@ from prometheus_client import CollectorRegistry
 from lobby_gateway import close_codes, metrics
 from lobby_gateway.core.door import Door
 from lobby_gateway.core.known_lobby import CandidateTimes
-from lobby_gateway.greeter import readings
+from lobby_gateway.greeter import readings, status_page
 from lobby_gateway.greeter.directory import Directory, DirectorySource, Entry
 from lobby_gateway.greeter.lobby_service import LobbyService
 from lobby_gateway.greeter.newcomer import Newcomer
+from lobby_gateway.greeter.overview import overview
 from lobby_gateway.greeter.router import Router
 from lobby_gateway.greeter.stats import ServiceStats
+from lobby_gateway.model.overview import Overview
 from lobby_gateway.model.seats import GreeterReport
 from lobby_gateway.net.admin import AdminRequest, AdminResponse, AdminServer, Routes, health_handlers, metrics_handler
 from lobby_gateway.net.auth import TrustedProxies
@@ -84,6 +86,7 @@ class Greeter:
         self._settings = settings
         self._name = f"greeter {socket.gethostname()}/{os.getpid()}"
         self._loop = asyncio.get_running_loop()
+        self._started_at = self._loop.time()
         self._stats = ServiceStats()
         self._lag = metrics.LoopLag()
         self._services: dict[str, LobbyService] = {}
@@ -206,12 +209,23 @@ class Greeter:
             clients={name: len(service.clients) for name, service in services},
             waiting={name: service.waiting for name, service in services},
             dropped={name: service.bus_stats.dropped for name, service in services},
+            deliveries={name: service.bus_stats.deliveries for name, service in services},
             moves_exact={name: service.moves["exact"] for name, service in services},
             moves_live={name: service.moves["live"] for name, service in services},
         )
 
     def _read(self) -> metrics.Readings:
         return readings.read(self._services, self._stats, self._listener, self._lag)
+
+    def _overview(self) -> Overview:
+        return overview(
+            self._name,
+            self.directory,
+            self._services,
+            problem=self.ready(),
+            started_at=self._started_at,
+            now=self._loop.time(),
+        )
 
     def _routes(self, registry: CollectorRegistry) -> Routes:
         async def waiting(_request: AdminRequest) -> AdminResponse:
@@ -221,6 +235,7 @@ class Greeter:
             **health_handlers(self.ready),
             ("GET", "/metrics"): metrics_handler(registry),
             ("GET", "/waiting"): waiting,
+            **status_page.routes(self._overview),
         }
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from lobby_gateway.core.known_lobby import LobbyId, Refusal
+from lobby_gateway.core.trunk_consumer import TrunkConsumer
 from lobby_gateway.errors import LobbyGatewayError
 from lobby_gateway.model.position import NO_EPOCH, LiveReason, Position
 from lobby_gateway.model.token import Purpose, sign
@@ -125,6 +126,7 @@ class Trunk:
         seats: held there.
         moving: the lobby asked for its seats back.
         lost: it is over, and the seats with it.
+        messages: that came over it.
         idle_since: since when nobody sits there and nothing is claimed; for the owner.
     """
 
@@ -136,6 +138,7 @@ class Trunk:
         self.seats = 0
         self.moving = False
         self.lost = False
+        self.messages = 0
         self.idle_since: float | None = None
         self._owner = owner
         self._greeter = greeter
@@ -157,6 +160,12 @@ class Trunk:
     def claims(self) -> int:
         """Claims without an answer."""
         return len(self._claims) + len(self._early_claims)
+
+    @property
+    def lobby(self) -> TrunkConsumer | None:
+        """What is known of the lobby; None before it has said anything."""
+        core = self._connection.core if self._connection is not None else None
+        return core if core is not None and core.welcomed else None
 
     @property
     def offset(self) -> int:
@@ -223,6 +232,7 @@ class Trunk:
     def trunk_messages(self, batch: Batch) -> None:
         """The next messages of the stream."""
         self._heard_at = self._loop.time()
+        self.messages += len(batch)
         self.bus.publish(batch)
         self._recent.append(batch)
 

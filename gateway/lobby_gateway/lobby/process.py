@@ -170,6 +170,7 @@ class LobbyProcess:
             messages=self._readings.messages,
             bytes=self._readings.bytes,
             dropped=self._gate.bus.stats.dropped,
+            deliveries=self._gate.bus.stats.deliveries,
         )
 
     def drain(self, reason: trunk.MoveReason, seconds: float) -> None:

@@ -51,6 +51,7 @@ class LobbyReport:
         messages: origin messages received.
         bytes: payload bytes of those.
         dropped: messages dropped from the mailboxes of direct clients.
+        deliveries: messages handed to direct clients.
     """
 
     name: str
@@ -64,6 +65,7 @@ class LobbyReport:
     messages: int = 0
     bytes: int = 0
     dropped: int = 0
+    deliveries: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """The report as JSON types."""
@@ -90,6 +92,7 @@ class GreeterReport:
         clients: clients it holds.
         waiting: clients for whom it has no seat yet.
         dropped: messages dropped from mailboxes since the start.
+        deliveries: messages handed to clients since the start.
         moves_exact: clients moved without a gap or duplicate since the start.
         moves_live: clients moved to the live end of another lobby's stream since the start.
     """
@@ -97,6 +100,7 @@ class GreeterReport:
     clients: dict[str, int] = field(default_factory=dict)
     waiting: dict[str, int] = field(default_factory=dict)
     dropped: dict[str, int] = field(default_factory=dict)
+    deliveries: dict[str, int] = field(default_factory=dict)
     moves_exact: dict[str, int] = field(default_factory=dict)
     moves_live: dict[str, int] = field(default_factory=dict)
 

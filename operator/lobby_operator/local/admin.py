@@ -1,12 +1,13 @@
-"""The admin port of `lobby up`: what there is as JSON, and the lobby host's own metrics."""
+"""The admin port of `lobby up`: the status page, what there is as JSON, and the lobby host's own metrics."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 
+from lobby_gateway.greeter import status_page
 from lobby_gateway.metrics import LoopLag, Readings, registry
+from lobby_gateway.model.overview import Overview, shown_url
 from lobby_gateway.net.admin import AdminRequest, AdminResponse, Routes, health_handlers, metrics_handler
 from lobby_operator import metrics
 from lobby_operator.worker import Worker
@@ -27,6 +28,9 @@ class Served(Protocol):
     def greeters_serving(self) -> int:
         """Greeters that answer."""
 
+    def overview(self) -> Overview:
+        """All that the status page shows."""
+
     def items(self) -> list[dict[str, Any]]:
         """Every Lobby as JSON types."""
 
@@ -44,6 +48,7 @@ def routes(served: Served) -> Routes:
         return metrics.read(served.workers, served.greeters_serving, served.lag)
 
     return {
+        **status_page.routes(served.overview),
         ("GET", "/lobbies"): lobbies,
         ("GET", "/metrics"): metrics_handler(registry(metrics.LOBBY_HOST, read)),
         **health_handlers(served.not_ready),
@@ -53,10 +58,6 @@ def routes(served: Served) -> Routes:
 def shown_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
     """A spec without what may be secret: headers, query, texts sent, and what stands in the URL beside host and path."""
     origin = spec["origin"]
-    url = urlsplit(origin["url"])
-    host = url.hostname or ""
-    host = f"[{host}]" if ":" in host else host
-    netloc = host if url.port is None else f"{host}:{url.port}"
     hidden = {"headers", "query", "onConnect", "secrets", "tls"}
     kept = {key: value for key, value in origin.items() if key not in hidden}
-    return {**spec, "origin": {**kept, "url": url._replace(netloc=netloc, query="").geturl()}}
+    return {**spec, "origin": {**kept, "url": shown_url(origin["url"])}}

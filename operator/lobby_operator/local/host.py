@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,10 +12,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from lobby_gateway import __version__
 from lobby_gateway.metrics import LoopLag
+from lobby_gateway.model.overview import Overview
 from lobby_operator.local.admin import shown_spec
 from lobby_operator.local.child import LogLine
 from lobby_operator.local.greeters import Greeters
+from lobby_operator.local.overview import shown_item
 from lobby_operator.local.runtime import LocalRuntime, LocalSettings, authority
 from lobby_operator.local.sources import Source
 from lobby_operator.local.terminal import LobbyView, Terminal, View
@@ -145,7 +149,7 @@ class Host:
         for name in self._sources:
             url = self._url(name)
             lines += [f"{name}: clients connect to {url}", f"{name}: try it: python -m websockets {url}"]
-        return [*lines, f"admin: {self.admin}/lobbies and {self.admin}/metrics"]
+        return [*lines, f"status page: {self.admin}/", f"admin: {self.admin}/lobbies and {self.admin}/metrics"]
 
     def view(self, *, stopping: bool) -> View:
         """All that is shown now."""
@@ -177,6 +181,30 @@ class Host:
             }
             for name, source in self._sources.items()
         ]
+
+    def overview(self) -> Overview:
+        """All that the status page shows."""
+        now = time.monotonic()
+        items = (
+            shown_item(
+                source.lobby,
+                self._statuses.get(name, {}),
+                self._runtime.readings(name),
+                self._greeters.readings().values(),
+                address=self._url(name),
+                now=now,
+            )
+            for name, source in sorted(self._sources.items())
+        )
+        return Overview(
+            kind="lobby host",
+            name=f"lobby host {socket.gethostname()}/{os.getpid()}",
+            version=__version__,
+            seconds=now - self._started_at,
+            problem=self.not_ready(),
+            greeters=(self._greeters.serving, self._greeters_wanted),
+            items=tuple(items),
+        )
 
     def _url(self, name: str) -> str:
         return f"ws://{self._where}{self._sources[name].lobby.spec.path}"

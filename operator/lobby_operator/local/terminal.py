@@ -289,4 +289,4 @@ def _foot(view: View) -> RenderableType:
     text = Text(" " + ", ".join(totals))
     if serving < wanted:
         text.append(f", {serving} of {wanted} greeters serve", style="bold red")
-    return Group(text, Text(f" {view.admin}/lobbies  {view.admin}/metrics", style="dim"))
+    return Group(text, Text(f" status page: {view.admin}/", style="dim"))

@@ -41,7 +41,7 @@ def test_it_tells_who_waits_and_who_was_moved() -> None:
             await until(lambda: made.greeter.report().waiting["prices"])
             answer = await web.get(f"http://127.0.0.1:{made.greeter.admin_port}/waiting")
             assert GreeterReport.from_json(answer.json()) == GreeterReport(
-                clients={"prices": 1}, waiting={"prices": 1}, dropped={"prices": 0},
+                clients={"prices": 1}, waiting={"prices": 1}, dropped={"prices": 0}, deliveries={"prices": 0},
                 moves_exact={"prices": 0}, moves_live={"prices": 0},
             )  # fmt: skip
             await client.close()

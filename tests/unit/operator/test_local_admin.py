@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from lobby_gateway.metrics import LoopLag
+from lobby_gateway.model.overview import Overview
 from lobby_gateway.net.admin import AdminRequest, AdminResponse
 from lobby_operator.local.admin import routes, shown_spec
 from lobby_operator.local.sources import from_url
@@ -24,6 +26,9 @@ class Served:
         self.greeters_serving = 2
         self.lag = LoopLag()
         self.problem = ""
+
+    def overview(self) -> Overview:
+        return Overview(kind="lobby host", name="lobby host test/1", version="0", seconds=1.5)
 
     def items(self) -> list[dict[str, Any]]:
         return [{"metadata": {"name": "prices"}}]
@@ -44,6 +49,12 @@ def test_lobbies_are_a_list_as_json() -> None:
     answer = ask(Served(), "/lobbies")
     assert (answer.status, answer.content_type) == (200, "application/json")
     assert answer.body == b'{"items": [{"metadata": {"name": "prices"}}]}\n'
+
+
+def test_the_status_page_and_what_it_shows_are_served() -> None:
+    page = ask(Served(), "/")
+    assert (page.status, page.content_type) == (200, "text/html; charset=utf-8")
+    assert json.loads(ask(Served(), "/status").body)["name"] == "lobby host test/1"
 
 
 def test_health_and_readiness() -> None:

@@ -40,7 +40,7 @@ def test_says_where_to_connect_and_how_to_try_it() -> None:
     text = "\n".join(shown(view(row())))
     assert "ws://127.0.0.1:8000/prices" in text
     assert "python -m websockets ws://127.0.0.1:8000/prices" in text
-    assert "http://127.0.0.1:8001/lobbies" in text
+    assert "status page: http://127.0.0.1:8001/" in text
 
 
 def test_each_lobby_has_phase_seats_origin_and_rate_and_the_latest_is_marked() -> None:

@@ -37,10 +37,11 @@ demo: $(VENV)/.runtime  ## a demo origin shared among clients: install, then `lo
 	@exec $(BIN)/lobby up --demo $(DEMO_FLAGS)
 
 test: lint  ## lint, and every test that this machine can run; ends with what was left out and why
+	@! command -v npm > /dev/null || $(MAKE) tools || echo "make test: goes on without the programs from npm" >&2
 	@$(BIN)/pytest $(PYTEST_FLAGS)
 
 check: lint  ## lint, and the tests that start no process (seconds)
-	@$(BIN)/pytest tests/unit tests/property $(PYTEST_FLAGS)
+	@$(BIN)/pytest tests/unit tests/property tests/fuzz $(PYTEST_FLAGS)
 
 lint: $(VENV)/.dev  ## ruff, mypy --strict, import-linter
 	@$(BIN)/ruff check --quiet
@@ -54,6 +55,7 @@ format: $(VENV)/.dev  ## lay the code out as the lint wants it
 	@$(BIN)/ruff format --quiet
 
 tools: .cache/npm/.installed  ## programs from npm that some tests run: an Ethereum node, a WebSocket client
+	@:
 
 clean:  ## take away what the targets above made: environment, caches
 	@rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist

@@ -21,12 +21,13 @@ def test_none_of_2000_is_refused(tmp_path: Path) -> None:
             async with lobby_up("-f", file) as up, Swarm(up.url) as swarm:
                 await swarm.connect_all(CLIENTS, concurrency=CLIENTS)
                 reports = await up.until_clients(CLIENTS)
-                # Four hold 2,000, and a fifth may be there for the spare seats: not one for each client that waited.
-                full = [report for report in reports.values() if report["clients"]]
-                assert len(full) == 4, summary(reports)
+                # Four hold 2,000, and a fifth is there for the spare seats: not one for each client that waited. It has
+                # some of them if it was open before one of the four.
+                taken = [report for report in reports.values() if report["clients"]]
+                assert len(taken) in {4, 5}, summary(reports)
                 assert len(reports) <= 5, summary(reports)
                 await swarm.each_has(3, deadline=30)
                 assert (swarm.gaps, swarm.disorder, swarm.closes) == (0, 0, {}), swarm.summary()
-                assert origin.connections == 4
+                assert origin.connections == len(taken)
 
     run(main(), deadline=170)

@@ -117,7 +117,21 @@ class Poller(Generic[R]):
         self.reading = Reading(report, self._clock())
 
 
-def waiting(readings: Mapping[str, Reading[GreeterReport]], lobby: str) -> int:
-    """Clients of a Lobby who wait for a seat, at all greeters that answer."""
-    reports = (reading.report for reading in readings.values() if reading.silent_since is None)
-    return sum(report.waiting.get(lobby, 0) for report in reports if report is not None)
+def waiting(readings: Mapping[str, Reading[GreeterReport]], lobby: str, taken: int) -> int:
+    """Clients of a Lobby who wait for a seat, at all greeters that answer.
+
+    Greeters and lobbies are asked at different moments: in a burst, who waited a moment ago has a seat by now, and would be
+    counted twice, as one who waits and as a seat that is taken. What a greeter says of one moment fits together, though: so
+    no more can wait than it has clients of either kind beyond the seats that are taken.
+
+    Args:
+        readings: of the greeters.
+        lobby: name of the Lobby.
+        taken: seats that its lobbies say are taken by greeters.
+    """
+    answering = [reading.report for reading in readings.values() if reading.silent_since is None]
+    reports = [report for report in answering if report is not None]
+    said = sum(report.waiting.get(lobby, 0) for report in reports)
+    if len(reports) < len(readings):
+        return said  # the seats of a greeter that does not answer are among those taken
+    return min(said, max(0, sum(report.clients.get(lobby, 0) for report in reports) + said - taken))

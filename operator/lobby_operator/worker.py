@@ -43,7 +43,7 @@ class Worker:
     Args:
         lobby: the Lobby.
         runtime: that runs its lobbies.
-        waiting: gives how many of its clients greeters hold without a seat.
+        waiting: gives how many of its clients greeters hold without a seat; is told how many seats greeters have taken.
         told: is told of each action.
         passed: is called in each pass, when it is planned and not yet done.
         settings: of the planner.
@@ -62,7 +62,7 @@ class Worker:
         lobby: Lobby,
         runtime: Runtime,
         *,
-        waiting: Callable[[], int],
+        waiting: Callable[[int], int],
         told: Told,
         passed: Callable[[Worker], None],
         settings: PlannerSettings | None = None,
@@ -120,9 +120,11 @@ class Worker:
     async def _pass(self) -> float | None:
         now = self._clock()
         raw, self._expected = self._expected.lay_over(await self._runtime.list(self.lobby.name), now)
+        reports = [lobby.report for lobby in raw if lobby.report is not None and lobby.silent_since is None]
+        taken = sum(report.clients - report.direct for report in reports)
         before = self.observed
         self.observed = observe_fold(
-            before, raw, waiting=self._waiting(), spec=self.spec, now=now, settings=self._settings
+            before, raw, waiting=self._waiting(taken), spec=self.spec, now=now, settings=self._settings
         )
         self.planned = plan(self.spec, self.observed, now, self._settings)
         if self.planned.actions or _moving(before, self.observed):

@@ -214,7 +214,7 @@ class Host:
         return Worker(
             source.lobby,
             self._runtime,
-            waiting=lambda: waiting(self._greeters.readings(), name),
+            waiting=lambda taken: waiting(self._greeters.readings(), name, taken),
             told=self._told,
             passed=self._passed,
             # More processes that start at the same time than there are cores only delay each other, and the greeters.

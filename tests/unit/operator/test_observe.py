@@ -153,5 +153,21 @@ def test_those_who_wait_are_counted_at_all_greeters_that_answer() -> None:
         "greeter-3": Reading(report, 1.0, silent_since=2.0),
         "greeter-4": Reading(),
     }
-    assert waiting(readings, "prices") == 6
-    assert waiting(readings, "others") == 0
+    assert waiting(readings, "prices", 0) == 6
+    assert waiting(readings, "others", 0) == 0
+
+
+def test_who_got_a_seat_since_the_greeter_was_asked_does_not_wait() -> None:
+    readings = {"greeter-1": Reading(GreeterReport(clients={"prices": 1024}, waiting={"prices": 976}), 1.0)}
+    assert waiting(readings, "prices", 1024) == 976
+    assert waiting(readings, "prices", 1536) == 464
+    assert waiting(readings, "prices", 2000) == 0
+    assert waiting(readings, "prices", 2100) == 0
+
+
+def test_seats_of_a_greeter_that_does_not_answer_hide_nobody_who_waits() -> None:
+    readings: dict[str, Reading[GreeterReport]] = {
+        "greeter-1": Reading(GreeterReport(clients={"prices": 10}, waiting={"prices": 5}), 1.0),
+        "greeter-2": Reading(GreeterReport(clients={"prices": 500}), 1.0, silent_since=2.0),
+    }
+    assert waiting(readings, "prices", 510) == 5

@@ -75,7 +75,7 @@ class Worked:
         self.worker = Worker(
             LOBBY,
             self.runtime,
-            waiting=lambda: self.waiting,
+            waiting=lambda _taken: self.waiting,
             told=lambda *each: self.told.append(each),
             passed=self._passed,
             settings=PlannerSettings(min_backoff_seconds=0.01, silent_seconds=0.1),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import itertools
 import json
@@ -16,6 +17,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 START_DEADLINE = 60.0
+PHONE_WIDTH = 600
 _FLAGS = (
     "--headless=new",
     "--remote-debugging-port=0",
@@ -87,6 +89,26 @@ class Page:
             raise PageError(f"{text}; console: {self.console[-5:]}")
         return answer["result"].get("value")
 
+    async def look(self, width: int, height: int, *, dark: bool = False, scale: float = 1) -> None:
+        """Gives the page another size, in CSS pixels, and a preference for light or dark colours."""
+        await self.call("Emulation.setScrollbarsHidden", hidden=True)
+        await self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=scale,
+            mobile=width < PHONE_WIDTH,
+        )
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        await self.call("Emulation.setEmulatedMedia", features=[scheme])
+
+    async def screenshot(self, path: Path, *, height: int | None = None) -> None:
+        """Writes a PNG of the whole page, or of so many CSS pixels from its top."""
+        size = (await self.call("Page.getLayoutMetrics"))["cssContentSize"]
+        clip = {"x": 0, "y": 0, "width": size["width"], "height": height or size["height"], "scale": 1}
+        answer = await self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True, clip=clip)
+        await asyncio.to_thread(path.write_bytes, base64.b64decode(answer["data"]))
+
     async def call(self, method: str, **params: Any) -> dict[str, Any]:
         """One DevTools command; returns its result."""
         number = next(self._numbers)
@@ -116,6 +138,9 @@ class Page:
                 self.console.append(" ".join(str(arg.get("value")) for arg in message["params"]["args"]))
             elif message["method"] == "Log.entryAdded":
                 self.console.append(message["params"]["entry"]["text"])
+            elif message["method"] == "Runtime.exceptionThrown":
+                details = message["params"]["exceptionDetails"]
+                self.console.append(details.get("exception", {}).get("description") or details["text"])
 
 
 @contextlib.asynccontextmanager

@@ -90,6 +90,8 @@ def _seen(told: LobbyShown | None, trunk: Trunk, now: float) -> LobbyShown:
     elif shown.origin == connected:
         shown = replace(shown, origin=AWAY)
     shown = replace(shown, messages=trunk.messages, at=now)
-    if lobby.moving or shown.phase == "draining":  # what it would grant says nothing of its clients then
-        return replace(shown, phase="draining", seats=lobby.seats)
+    if lobby.moving or shown.phase == "draining":
+        # What it would grant says nothing of its clients then: ours are known, those of others as they were told since.
+        others = shown.clients if shown.phase == "draining" else 0
+        return replace(shown, phase="draining", clients=max(trunk.seats, others), seats=lobby.seats)
     return with_seats(shown, lobby.seats - lobby.free, lobby.seats)

@@ -1,0 +1,406 @@
+"""The status page in a real browser: what it shows of real processes, how it changes, and how it looks."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.support import browser
+from tests.support.browser import Page
+from tests.support.lobby import GreeterProcess, greeter_process, lobby_process, new_key, with_open
+from tests.support.sockets import run
+from tests.support.swarm import Swarm
+from tests.support.ticker import ticker
+from tests.support.up import lobby_file, lobby_resource, lobby_up
+from tests.support.waiting import until
+
+pytestmark = pytest.mark.skipif(bool(browser.why_not()), reason=browser.why_not())
+
+# What a person, or a screen reader, finds on the page.
+READ = """
+    const text = (element, selector) => element.querySelector(selector)?.textContent ?? "";
+    const number = (element, selector) => Number(text(element, selector).replaceAll(",", ""));
+    const shown = element => element !== null && element.checkVisibility();
+    return {
+        live: text(document, "#live"),
+        alert: shown(document.querySelector("#trouble")) ? text(document, "#alert") : "",
+        about: text(document, "#about"),
+        empty: shown(document.querySelector("#empty")),
+        items: [...document.querySelectorAll(".item")].map(item => ({
+            name: text(item, "h2"),
+            ready: text(item, ".ready"),
+            origin: text(item, ".origin-state"),
+            clients: number(item, ".clients"),
+            waiting: number(item, ".waiting"),
+            rate: number(item, ".rate"),
+            deliveries: number(item, ".deliveries"),
+            dropped: number(item, ".dropped"),
+            moved: [number(item, ".exact"), number(item, ".moved-live")],
+            counted: shown(item.querySelector(".of-clients")),
+            problems: [...item.querySelectorAll(".problems > li")].map(each => each.textContent),
+            lobbies: [...item.querySelectorAll(".lobby")].map(lobby => ({
+                name: text(lobby, ".name"),
+                phase: text(lobby, ".phase"),
+                latest: shown(lobby.querySelector(".latest")),
+                taken: text(lobby, ".taken"),
+                told: lobby.querySelector("[role=meter]").getAttribute("aria-valuetext"),
+                filled: lobby.querySelector(".fill").offsetWidth / lobby.querySelector(".bar").offsetWidth,
+            })),
+        })),
+    };
+"""
+
+# Texts whose contrast to what is behind them is below 4.5 (WCAG 2.2, 1.4.3), as "ratio text".
+UNREADABLE = """
+    const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+    const colour = text => {
+        canvas.clearRect(0, 0, 1, 1);
+        canvas.fillStyle = text;
+        canvas.fillRect(0, 0, 1, 1);
+        return [...canvas.getImageData(0, 0, 1, 1).data];
+    };
+    const behind = element => {
+        for (let each = element; each; each = each.parentElement) {
+            const back = colour(getComputedStyle(each).backgroundColor);
+            if (back[3] === 255) { return back; }
+        }
+        throw new Error("nothing is behind it");
+    };
+    const light = ([red, green, blue]) => {
+        const part = value => value / 255 <= 0.04045 ? value / 255 / 12.92 : ((value / 255 + 0.055) / 1.055) ** 2.4;
+        return 0.2126 * part(red) + 0.7152 * part(green) + 0.0722 * part(blue);
+    };
+    const found = [];
+    const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+    let seen = 0;
+    while (walker.nextNode()) {
+        const element = walker.currentNode.parentElement;
+        if (!walker.currentNode.textContent.trim() || !element.checkVisibility()) { continue; }
+        seen += 1;
+        const pair = [light(colour(getComputedStyle(element).color)), light(behind(element))].sort((a, b) => b - a);
+        const ratio = (pair[0] + 0.05) / (pair[1] + 0.05);
+        if (ratio < 4.5) { found.push(`${ratio.toFixed(2)} ${walker.currentNode.textContent.trim()}`); }
+    }
+    if (seen < 20) { throw new Error(`only ${seen} texts`); }
+    return found;
+"""
+
+
+class Seen:
+    """A page, read again and again."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.last: dict[str, Any] = {}
+
+    async def read(self) -> dict[str, Any]:
+        self.last = await self.page.run(READ)
+        return self.last
+
+    async def item(self, name: str = "prices") -> Mapping[str, Any]:
+        """What it shows of a Lobby; nothing of one that is not there."""
+        return next((item for item in (await self.read())["items"] if item["name"] == name), {})
+
+    async def lobbies(self) -> dict[str, Mapping[str, Any]]:
+        return {lobby["name"]: lobby for lobby in (await self.item()).get("lobbies", ())}
+
+    async def until(self, look: Any, *, deadline: float = 15.0) -> Any:
+        return await until(look, deadline=deadline, every=0.1, describe=lambda: f"{self.last}; {self.page.console}")
+
+
+@contextlib.asynccontextmanager
+async def opened(url: str, folder: Path) -> AsyncIterator[Seen]:
+    async with browser.page(folder / "profile") as page:
+        await page.goto(url)
+        yield Seen(page)
+
+
+def test_page_of_a_greeter_shows_lobbies_filling_and_emptying(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with ticker(rate=50) as origin:
+            resource = lobby_resource("prices", origin.url, clients_seats=8, spareSeats=4, emptySeconds=1)
+            async with lobby_up("-f", lobby_file(tmp_path, resource)) as up, Swarm(up.url) as swarm:
+                admin = await up.admin_of(up.greeter_processes()[0].pid)
+                async with opened(f"{admin}/", tmp_path) as seen:
+
+                    async def holds(clients: int) -> bool:
+                        item = await seen.item()
+                        return bool(item and item["clients"] == clients and item["ready"] == "Open")
+
+                    await seen.until(lambda: holds(0))
+                    assert {each["taken"] for each in (await seen.lobbies()).values()} == {"0 of 8"}
+
+                    await swarm.connect_all(4)
+                    await seen.until(lambda: holds(4))
+                    half = [each for each in (await seen.lobbies()).values() if each["taken"] == "4 of 8"]
+                    assert [each["told"] for each in half] == ["4 of 8 seats taken, open"]
+
+                    await swarm.connect_all(8)
+                    await seen.until(lambda: holds(12))
+                    lobbies = (await seen.lobbies()).values()
+                    assert len(lobbies) >= 2
+                    assert sum(each["latest"] for each in lobbies) == 1
+
+                    async def drawn() -> bool:  # the bars glide to where they should be
+                        bars = [(each["taken"], round(each["filled"], 1)) for each in (await seen.lobbies()).values()]
+                        return ("8 of 8", 1.0) in bars and ("4 of 8", 0.5) in bars
+
+                    await seen.until(drawn)
+                    assert "full" in {each["phase"] for each in (await seen.lobbies()).values()}
+
+                    async def streams() -> bool:
+                        item = await seen.item()
+                        return bool(
+                            item["origin"] == "Connected" and item["rate"] > 25 and item["deliveries"] > 12 * 25
+                        )
+
+                    await seen.until(streams)
+
+                    for client in swarm.open:
+                        client.close()
+                    await seen.until(lambda: holds(0))
+
+                    async def surplus_is_gone() -> bool:
+                        return len(await seen.lobbies()) == 1
+
+                    await seen.until(surplus_is_gone, deadline=30)
+                    assert seen.page.console == []
+
+    run(main(), deadline=110)
+
+
+def test_a_drain_is_seen_and_where_the_clients_went(tmp_path: Path) -> None:
+    async def main() -> None:
+        key = new_key()
+        async with contextlib.AsyncExitStack() as stack:
+            origin = await stack.enter_async_context(ticker(rate=50))
+            resource = lobby_resource("prices", origin.url)
+            one = await stack.enter_async_context(lobby_process(resource, number=1, key=key))
+            two = await stack.enter_async_context(lobby_process(resource, number=2, key=key))
+            greeter = await stack.enter_async_context(greeter_process(key=key))
+            seen = await stack.enter_async_context(opened(f"{greeter.admin}/", tmp_path))
+
+            async def nothing() -> bool:
+                told = await seen.read()
+                return bool(told["empty"] and told["alert"] == "no directory yet")
+
+            await seen.until(nothing)
+            greeter.tell(with_open(resource, one))
+            swarm = await stack.enter_async_context(Swarm(greeter.url("/prices")))
+            await swarm.connect_all(5)
+
+            async def shown(**wanted: str) -> bool:
+                return {name: f"{each['phase']} {each['taken']}" for name, each in (await seen.lobbies()).items()} == {
+                    name.replace("_", "-"): told for name, told in wanted.items()
+                }
+
+            await seen.until(lambda: shown(prices_1="open 5 of 512"))
+            # There is no other lobby: its clients stay until there is one, and new ones wait.
+            await one.drain()
+            await seen.until(lambda: shown(prices_1="draining 5 of 512"))
+            waiting = asyncio.create_task(swarm.connect_all(1))
+
+            async def waits() -> bool:
+                return bool((await seen.item())["waiting"] == 1)
+
+            await seen.until(waits)
+            greeter.tell(with_open(resource, two, draining=("prices-1",)))
+            await waiting
+
+            async def moved() -> bool:
+                item = await seen.item()
+                return bool(item["moved"] == [0, 5] and item["waiting"] == 0 and item["clients"] >= 6)
+
+            await seen.until(moved)
+            greeter.tell(with_open(resource, two))
+            await seen.until(lambda: shown(prices_2="open 6 of 512"))
+            greeter.tell()
+
+            async def removed() -> bool:
+                return bool((await seen.item())["ready"] == "removed")
+
+            await seen.until(removed)
+            assert seen.page.console == []
+
+    run(main(), deadline=110)
+
+
+def test_page_says_when_its_greeter_is_gone_and_goes_on_when_it_is_back(tmp_path: Path) -> None:
+    async def main() -> None:
+        key = new_key()
+        resource = with_open(lobby_resource("prices", "ws://127.0.0.1:1/"))
+        async with contextlib.AsyncExitStack() as stack:
+            async with greeter_process(key=key) as greeter:
+                greeter.tell(resource)
+                seen = await stack.enter_async_context(opened(f"{greeter.admin}/", tmp_path))
+                await seen.until(seen.item)
+                assert seen.last["live"] == "live"
+                assert seen.page.console == []
+
+                greeter.process.send(signal.SIGSTOP)
+
+                async def says(trouble: str) -> bool:
+                    return trouble in (await seen.read())["alert"]
+
+                await seen.until(lambda: says("The greeter does not answer (silent for 4 seconds)"))
+                assert seen.last["live"] == "no answer"
+                assert seen.last["items"], "what was known last is still shown"
+                greeter.process.send(signal.SIGCONT)
+
+                async def lives() -> bool:
+                    return (await seen.read())["live"] == "live" and not seen.last["alert"]
+
+                await seen.until(lives)
+            await seen.until(lambda: says("The greeter does not answer (no connection)"))
+            again = ("--admin-port", greeter.admin.rpartition(":")[2])
+            async with greeter_process(key=key, options=again) as greeter:
+                greeter.tell(resource)
+                await seen.until(lives)
+
+    run(main(), deadline=110)
+
+
+HOSTILE = "<img src=x onerror=\"document.title='hit'\"> & <script>document.title='hit'</script>"
+
+
+def directory() -> list[dict[str, Any]]:
+    """Three Lobbies as a lobby host could tell them: one that is well, one with trouble and long names, one redirected."""
+    well = with_open(lobby_resource("prices", "wss://feed.example.com/stream?key=s3cret"))
+    well["status"] = status(
+        [("prices-1", "Ready", 512, 512), ("prices-2", "Ready", 200, 512), ("prices-3", "Starting", 0, 512)]
+    )
+    troubled = with_open(lobby_resource("n" * 50, "wss://" + "long-host-name." * 12 + "example/" + "path/" * 20))
+    phases = ("Ready", "Draining", "Silent", "Settling", "Ending", "Starting")
+    troubled["status"] = status(
+        [(f"{'n' * 50}-{number}", phases[number % len(phases)], number * 8, 512) for number in range(1, 61)],
+        message=HOSTILE,
+    )
+    redirected = with_open(lobby_resource("books", "ws://h/", routing={"mode": "Redirect"}))
+    redirected["status"] = status([("books-1", "Ready", 3, 512)])
+    return [well, troubled, redirected]
+
+
+def status(lobbies: list[tuple[str, str, int, int]], message: str = "") -> dict[str, Any]:
+    ready = [each for each in lobbies if each[1] == "Ready" and each[2] < each[3]]
+    named = [
+        {
+            "name": name,
+            "phase": phase,
+            "clients": clients,
+            "seats": seats,
+            "origin": "Waiting" if message else "Connected",
+        }
+        for name, phase, clients, seats in lobbies
+    ]
+    condition = {
+        "status": "False" if message else "True",
+        "reason": "Refused" if message else "Fine",
+        "message": message,
+    }
+    return {
+        "open": [{"name": each[0], "address": "127.0.0.1:1", "clients": each[2], "seats": each[3]} for each in ready],
+        "latest": {"name": ready[0][0], "address": "127.0.0.1:1"},
+        "lobbies": named,
+        "conditions": [{"type": each, **condition} for each in ("Ready", "OriginConnected", "Scaling")],
+    }
+
+
+@contextlib.asynccontextmanager
+async def told(folder: Path, resources: list[dict[str, Any]]) -> AsyncIterator[tuple[GreeterProcess, Seen]]:
+    async with greeter_process(key=new_key()) as greeter:
+        greeter.tell(*resources)
+        async with opened(f"{greeter.admin}/", folder) as seen:
+            await seen.until(seen.item)
+            yield greeter, seen
+
+
+def test_what_is_told_is_shown_as_text_and_never_as_html(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with told(tmp_path, directory()) as (_, seen):
+            item = await seen.item("n" * 50)
+            assert item["problems"] == [HOSTILE] * 3
+            assert item["origin"] == "Refused"
+            assert len(item["lobbies"]) == 60
+            phases = {lobby["phase"] for lobby in item["lobbies"]}
+            assert phases == {"open", "draining", "silent", "settling", "ending", "starting"}
+            page = await seen.page.run("return [document.title, document.images.length, document.scripts.length]")
+            assert page == ["Lobby Gateway", 0, 1]
+            assert "s3cret" not in await seen.page.run("return document.documentElement.outerHTML")
+            # A greeter that only redirects counts nothing of these clients, and says nothing instead of 0.
+            assert (await seen.item("books"))["counted"] is False
+            assert (await seen.item("prices"))["counted"] is True
+            # It has asked nobody but its greeter, and may ask nobody else.
+            asked = await seen.page.run("return performance.getEntriesByType('resource').map(each => each.name)")
+            assert {name.rpartition("/")[2] for name in asked} == {"status"}
+            refused = "try { await fetch('http://127.0.0.1:1/'); return ''; } catch (error) { return error.message; }"
+            assert seen.page.console == []
+            assert await seen.page.run(refused) == "Failed to fetch"
+            await seen.until(lambda: any("Content Security Policy" in line for line in seen.page.console))
+
+    run(main(), deadline=110)
+
+
+def test_page_is_readable_on_a_desk_and_on_a_phone_in_light_and_dark(tmp_path: Path) -> None:
+    async def main() -> None:
+        backs = set()
+        async with told(tmp_path, directory()) as (_, seen):
+            page = seen.page
+            await page.run("document.querySelector('details').open = true;")
+            for width, height in ((1280, 800), (360, 740)):
+                for dark in (False, True):
+                    await page.look(width, height, dark=dark)
+                    overflow = "return document.documentElement.scrollWidth - document.documentElement.clientWidth;"
+                    assert await page.run(overflow) == 0, (width, dark)
+                    assert await page.run(UNREADABLE) == [], (width, dark)
+                    backs.add((dark, await page.run("return getComputedStyle(document.body).backgroundColor;")))
+                    picture = tmp_path / f"{width}-{'dark' if dark else 'light'}.png"
+                    await page.screenshot(picture)
+                    data = picture.read_bytes()
+                    assert data.startswith(b"\x89PNG")
+                    assert int.from_bytes(data[16:20]) == width
+            assert len(backs) == 2, backs
+            # The bars say in words what they show, and each Lobby has a name by which it is found.
+            names = "return [...document.querySelectorAll('section')].map(each => each.getAttribute('aria-label'));"
+            assert await page.run(names) == ["Lobby books", f"Lobby {'n' * 50}", "Lobby prices"]
+
+    run(main(), deadline=110)
+
+
+def test_lobby_up_says_where_its_page_is_and_shows_all_that_it_knows(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with ticker(rate=50) as origin:
+            prices = lobby_resource("prices", origin.url, clients_seats=8, spareSeats=4)
+            away = lobby_resource("away", "ws://127.0.0.1:1/", origin_connect="Always")
+            files = [argument for each in (prices, away) for argument in ("-f", lobby_file(tmp_path, each))]
+            async with lobby_up(*files) as up, Swarm(up.at("/prices")) as swarm:
+                address = (await up.process.line(r"status page: (http://\S+/)"))[1]
+                async with opened(address, tmp_path) as seen:
+                    await swarm.connect_all(5)
+
+                    async def all_is_shown() -> bool:
+                        item, other = await seen.item(), await seen.item("away")
+                        return bool(
+                            item.get("clients") == 5
+                            and item["rate"] > 25
+                            and item["deliveries"] > 5 * 25
+                            and "connection refused" in " ".join(other["problems"])
+                        )
+
+                    await seen.until(all_is_shown)
+                    assert "1 of 1 greeter answer" in seen.last["about"]
+                    assert seen.last["alert"] == ""
+                    assert seen.page.console == []
+                    up.kill(up.greeter_processes()[0].pid, signal.SIGSTOP)
+
+                    async def greeter_is_missed() -> bool:
+                        return bool((await seen.read())["alert"] == "no greeter answers")
+
+                    await seen.until(greeter_is_missed)
+                    up.kill(up.greeter_processes()[0].pid, signal.SIGCONT)
+
+    run(main(), deadline=110)

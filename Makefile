@@ -28,7 +28,9 @@ CHECKED_PYTHON = $(if $(filter !%,$(FOUND_PYTHON)),$(error $(patsubst !%,%,$(FOU
 DEMO_FLAGS ?=
 PYTEST_FLAGS ?=
 
-.PHONY: help demo test check lint format tools clean
+BENCH_FLAGS ?=
+
+.PHONY: help bench demo test check lint format tools clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -53,6 +55,9 @@ lint: $(VENV)/.dev  ## ruff, mypy --strict, import-linter
 format: $(VENV)/.dev  ## lay the code out as the lint wants it
 	@$(BIN)/ruff check --quiet --fix-only
 	@$(BIN)/ruff format --quiet
+
+bench: $(VENV)/.dev tools  ## speed beside a C loop and other servers; writes docs/performance.md (some minutes, needs gcc)
+	@PYTHONPATH=. $(BIN)/python -m tests.benchmarks.run --write $(BENCH_FLAGS)
 
 tools: .cache/npm/.installed  ## programs from npm that some tests run: an Ethereum node, a WebSocket client
 	@:

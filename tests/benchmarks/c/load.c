@@ -325,8 +325,8 @@ int main(int argc, char **argv) {
     for (int i = 0; i < client_count; i++)
         if (!clients[i].stalled) clients[i].buffer = strcmp(mode, "rate") ? NULL : malloc(1 << 20);
 
-    size_t capacity = 1 << 20, head = size < 126 ? 2 : size < 65536 ? 4 : 10, frame_size = head + size;
-    size_t in_block = !strcmp(mode, "burst") ? capacity / frame_size : 1;
+    size_t capacity = value < (1 << 20) ? value : 1 << 20, head = size < 126 ? 2 : size < 65536 ? 4 : 10, frame_size = head + size;
+    size_t in_block = !strcmp(mode, "burst") && capacity > frame_size ? capacity / frame_size : 1;
     uint8_t *block = malloc(in_block * frame_size + 64);
     uint64_t sequence = 1;
     for (size_t i = 0; i < in_block; i++) make_frame(block + i * frame_size, size, sequence++);

@@ -75,7 +75,8 @@ class World:
     lag: float = 0.0
     direct_share: float = 0.0
     drains_fail: bool = False  # what is told to drain does not hear it
-    on_their_way: int = 0  # clients who come between the look and the deed
+    on_their_way: int = 0  # clients who come between the look and the deed, to a greeter that was told nothing lately
+    stale: Plan | None = None  # what that greeter knows
     observed: Observed | None = None
     expected: Expectations = field(default_factory=Expectations)
     planned: Plan | None = None
@@ -209,10 +210,11 @@ class World:
         self.observed = seen
         planned = plan(self.spec, seen, self.now, self.settings)
         step = Step(self.spec, self.settings, before, raw, seen, planned, self.now, self)
+        latest, self.planned = self.planned, self.stale
+        self.join(self.on_their_way)
+        self.on_their_way, self.stale = 0, latest
         for law in self.laws:
             law(step)
-        self.join(self.on_their_way)  # they know the open lobbies of before
-        self.on_their_way = 0
         self.planned = planned
         for action in planned.actions:
             self._do(action)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.support import web
+from tests.support import proc, web
 from tests.support.processes import Process, running
 from tests.support.waiting import until
 
@@ -57,6 +57,10 @@ class LobbyProcess:
             expires=time.time() + expires_in,
         )
         return f"ws://127.0.0.1:{self.port}{self.path}?token={token}"
+
+    def resident(self) -> int:
+        """Its resident bytes."""
+        return proc.resident_bytes(self.process.pid)
 
     async def seats(self) -> dict[str, Any]:
         """What it says of itself."""

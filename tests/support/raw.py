@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import fcntl
 import os
 import socket
 import struct
+import sys
+import termios
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
+from tests.support.waiting import until
 from tests.support.wire import BINARY, CLOSE, CONT, FIN, PING, PONG, TEXT, raw_frame
 
 DEADLINE = 20.0
@@ -186,6 +190,10 @@ class RawClient:
             assert frame.opcode in {PING, PONG}
         return 1006
 
+    async def until_unread(self, size: int) -> None:
+        """Waits, without reading, until so many bytes are there to be read."""
+        await until(lambda: self._unread() >= size, describe=lambda: f"{size} bytes to be read, not {self._unread()}")
+
     async def end(self) -> None:
         """Reads to the end of the connection."""
         while await self._more():
@@ -203,6 +211,9 @@ class RawClient:
     def close(self) -> None:
         """Closes the socket."""
         self.sock.close()
+
+    def _unread(self) -> int:
+        return int.from_bytes(fcntl.ioctl(self.sock, termios.FIONREAD, bytes(4)), sys.byteorder)
 
     async def _more(self) -> bool:
         try:

@@ -31,6 +31,7 @@ class Scene:
         greeter: the greeter, if there is one.
         bystanders: clients that were there before, and read.
         files: descriptors that the attacked process had open then.
+        token_seconds: for which the tokens in `path` are good.
     """
 
     kind: str
@@ -38,6 +39,7 @@ class Scene:
     greeter: GreeterProcess | None
     bystanders: Swarm
     files: int = 0
+    token_seconds: float = 60.0
 
     @property
     def target(self) -> LobbyProcess | GreeterProcess:
@@ -57,7 +59,9 @@ class Scene:
     @property
     def path(self) -> str:
         """Path of a client, at a lobby with a new token in its query."""
-        return self.lobby.path if self.greeter else "/" + self.lobby.client_url().split("/", 3)[3]
+        if self.greeter:
+            return self.lobby.path
+        return "/" + self.lobby.client_url(expires_in=self.token_seconds).split("/", 3)[3]
 
     def request(self, headers: Mapping[str, str | None] | None = None, **options: Any) -> bytes:
         """A request that would be let in, but for what is said (see `raw.request`)."""
@@ -103,6 +107,7 @@ async def scene(
     kind: str,
     *,
     rate: float = 50,
+    size: int = 0,
     options: tuple[str, ...] = (),
     prefix: tuple[str, ...] = (),
     compression: bool = False,
@@ -113,6 +118,7 @@ async def scene(
     Args:
         kind: `greeter` or `lobby`.
         rate: messages a second.
+        size: bytes of a message; 0: as few as do.
         options: of the attacked process.
         prefix: command in front of that of the attacked process.
         compression: the Lobby compresses, and so do the bystanders.
@@ -122,7 +128,7 @@ async def scene(
     if compression:
         spec["clients_compression"] = "Shared"
     async with contextlib.AsyncExitStack() as stack:
-        origin = await stack.enter_async_context(ticker(rate=rate))
+        origin = await stack.enter_async_context(ticker(rate=rate, size=size))
         resource = lobby_resource("prices", origin.url, **spec)
         own = (options, prefix) if kind == "lobby" else ((), ())
         lobby = await stack.enter_async_context(

@@ -155,17 +155,21 @@ class UsedTokens:
 
     It is bounded: when it is full of tokens that are still good, the next one is refused. That is the safe side, and it is
     only reached by more than `capacity` clients within a token's lifetime, of which a lobby has but a few hundred.
+
+    A token is kept as the hash of its nonce, and forgotten together with all others of the second in which it expires: 80
+    bytes instead of 200. Two of 64 thousand have the same hash once in a billion times; the later one is refused.
     """
 
-    __slots__ = ("_capacity", "_nonces", "_soonest")
+    __slots__ = ("_capacity", "_hashes", "_of_second", "_seconds")
 
     def __init__(self, capacity: int = 65_536) -> None:
         self._capacity = capacity
-        self._nonces: set[str] = set()
-        self._soonest: list[tuple[float, str]] = []  # a heap by expiry
+        self._hashes: set[int] = set()
+        self._of_second: dict[int, list[int]] = {}
+        self._seconds: list[int] = []  # a heap
 
     def __len__(self) -> int:
-        return len(self._nonces)
+        return len(self._hashes)
 
     def use(self, claims: Claims, now: float) -> None:
         """Marks a verified token as used.
@@ -177,15 +181,19 @@ class UsedTokens:
         Raises:
             TokenError: it was used before, or there is no room to remember it.
         """
-        while self._soonest and now >= self._soonest[0][0]:  # `verify` refuses those anyway
-            _, nonce = heapq.heappop(self._soonest)
-            self._nonces.remove(nonce)
-        if claims.nonce in self._nonces:
+        while self._seconds and now >= self._seconds[0]:  # `verify` refuses those anyway
+            self._hashes.difference_update(self._of_second.pop(heapq.heappop(self._seconds)))
+        used = hash(claims.nonce)
+        if used in self._hashes:
             raise TokenError(TokenProblem.USED)
-        if len(self._nonces) >= self._capacity:
+        if len(self._hashes) >= self._capacity:
             raise TokenError(TokenProblem.NO_ROOM)
-        self._nonces.add(claims.nonce)
-        heapq.heappush(self._soonest, (claims.expires, claims.nonce))
+        second = math.ceil(claims.expires)
+        if second not in self._of_second:
+            self._of_second[second] = []
+            heapq.heappush(self._seconds, second)
+        self._of_second[second].append(used)
+        self._hashes.add(used)
 
 
 def _signature(key: bytes, signed: str) -> str:

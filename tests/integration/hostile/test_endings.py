@@ -1,0 +1,188 @@
+"""Clients that end in every way there is, at every moment: each seat and descriptor comes back, and nobody else notices."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from tests.support.origins import FakeOrigin
+from tests.support.raw import RawClient, masked, request
+from tests.support.scene import BOTH, BYSTANDERS, Scene, scene
+from tests.support.sockets import run
+from tests.support.swarm import Swarm
+from tests.support.up import lobby_file, lobby_resource, lobby_up
+from tests.support.waiting import until
+from tests.support.wire import BINARY, CLOSE, FIN, PING, TEXT
+
+Ending = Callable[[RawClient], None]
+
+
+def half_close(client: RawClient) -> None:
+    client.half_close()
+
+
+def close(client: RawClient) -> None:
+    client.close()
+
+
+def reset(client: RawClient) -> None:
+    client.reset()
+
+
+async def at_once(place: Scene) -> RawClient:
+    return await place.connect()
+
+
+async def in_the_request(place: Scene) -> RawClient:
+    return await place.connect(place.request()[:70])
+
+
+async def behind_the_request(place: Scene) -> RawClient:
+    return await place.connect(place.request())
+
+
+async def when_it_is_in(place: Scene) -> RawClient:
+    return await place.client()
+
+
+async def in_a_frame(place: Scene) -> RawClient:
+    client = await place.client()
+    await client.send(masked(FIN | BINARY, bytes(60_000))[:30_000])
+    return client
+
+
+async def in_a_message(place: Scene) -> RawClient:
+    client = await place.client()
+    await client.send(masked(TEXT, b"to be continued"))
+    return client
+
+
+async def behind_a_ping(place: Scene) -> RawClient:
+    client = await place.client()
+    await client.send(masked(FIN | PING, b"x") * 10)
+    return client
+
+
+async def behind_a_close(place: Scene) -> RawClient:
+    client = await place.client()
+    await client.send(masked(FIN | CLOSE))
+    return client
+
+
+async def behind_a_violation(place: Scene) -> RawClient:
+    client = await place.client()
+    await client.send(masked(FIN | TEXT, b"\xff"))
+    return client
+
+
+async def when_refused(place: Scene) -> RawClient:
+    return await place.connect(request("/nowhere"))
+
+
+async def with_a_full_socket(place: Scene) -> RawClient:
+    client = await place.client(receive_buffer=2048)
+    await client.until_unread(1000)  # of a message of 16 KiB, which does not fit
+    return client
+
+
+MOMENTS: tuple[Callable[[Scene], Awaitable[RawClient]], ...] = (
+    at_once, in_the_request, behind_the_request, when_it_is_in, in_a_frame, in_a_message, behind_a_ping, behind_a_close,
+    behind_a_violation, when_refused, with_a_full_socket,
+)  # fmt: skip
+ENDINGS: tuple[Ending, ...] = (half_close, close, reset)
+TIMES = 4
+
+
+@BOTH
+def test_every_ending_at_every_moment_gives_everything_back(kind: str) -> None:
+    async def main() -> None:
+        async with scene(kind, size=16_384) as place:
+
+            async def one(moment: Callable[[Scene], Awaitable[RawClient]], ending: Ending) -> None:
+                client = await moment(place)
+                ending(client)
+                if ending is half_close:
+                    await client.end()  # a WebSocket has no half: the other side ends, too
+                    client.close()
+
+            await asyncio.gather(*(one(moment, each) for moment in MOMENTS for each in ENDINGS for _ in range(TIMES)))
+            await place.undisturbed()
+            in_by_then = 7 * len(ENDINGS) * TIMES  # some of those who left right behind the request were in, too
+            assert await place.count("handshakes_total") >= in_by_then + BYSTANDERS
+            assert await place.count("closes_total", reason="lost") >= 4 * len(ENDINGS) * TIMES
+            assert await place.count("closes_total", reason="invalid_data") <= len(ENDINGS) * TIMES
+
+    run(main(), deadline=60)
+
+
+def test_those_who_leave_while_they_wait_for_a_seat_take_none(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with FakeOrigin() as origin:
+            resource = lobby_resource(
+                "prices", origin.url, clients_seats=2, maxReplicas=1, spareSeats=0, waitSeconds=60
+            )
+            async with lobby_up("-f", lobby_file(tmp_path, resource)) as up, Swarm(up.url) as swarm:
+                first, second = await swarm.connect_all(2)
+                port = int(up.url.split(":")[2].split("/")[0])
+                waiting = [await RawClient.connect(port, request("/prices")) for _ in range(30)]
+                await up.until_waiting(30)
+                for number, client in enumerate(waiting[:27]):
+                    if number % 3 == 2:
+                        client.half_close()
+                        assert (await client.answer()).status == 0
+                    ENDINGS[number % 3](client)
+                # Bytes ahead of the 101 are kept, up to the size of a request, and no further.
+                await waiting[27].send(bytes(100_000))
+                assert (await waiting[27].answer()).status == 400
+                await up.until_waiting(2)
+                await swarm.close([first, second])
+                for client in waiting[28:]:
+                    assert (await client.head()).status == 101
+                await up.until_clients(2)
+                for client in waiting:
+                    client.close()
+                await up.until_clients(0)
+
+    run(main(), deadline=60)
+
+
+@BOTH
+def test_a_client_that_never_reads_holds_its_seat_and_little_else(kind: str) -> None:
+    async def main() -> None:
+        async with scene(kind, rate=100, size=65_536) as place:
+            before = place.resident()
+            stalled = [await place.client(receive_buffer=4096) for _ in range(20)]
+
+            async def behind() -> bool:
+                return await place.count("clients_behind") == 20
+
+            await until(behind, describe="twenty clients that do not read")
+            await place.bystanders.each_gets(100)
+            # Each keeps the latest 16 messages, which all of them share.
+            assert place.resident() - before < 16 << 20
+            for client in stalled:
+                client.reset()
+
+    run(main(), deadline=60)
+
+
+def test_messages_of_a_client_that_leaves_at_once_still_reach_the_origin(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with FakeOrigin() as origin:
+            resource = lobby_resource("prices", origin.url, clients_messages="Forward")
+            async with lobby_up("-f", lobby_file(tmp_path, resource)) as up, Swarm(up.url) as swarm:
+                await swarm.connect_all(1)
+                seen = await origin.until_open(1)
+                await up.until_origin("Connected")
+                port = int(up.url.split(":")[2].split("/")[0])
+                for number in range(20):
+                    client = await RawClient.upgraded(port, request("/prices"))
+                    await client.send(masked(FIN | TEXT, json.dumps(number).encode()) + masked(FIN | CLOSE))
+                    client.close()
+                await origin.until(lambda: len(seen.messages) == 20)
+                assert sorted(map(int, seen.messages)) == list(range(20))
+                await up.until_clients(1)
+
+    run(main(), deadline=60)

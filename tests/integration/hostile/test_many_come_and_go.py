@@ -1,0 +1,65 @@
+"""Ten thousand clients connect and leave, in every way: nothing of them stays, and those who were there notice nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+
+from tests.support.raw import RawClient, masked
+from tests.support.scene import BOTH, BYSTANDERS, Scene, scene
+from tests.support.sockets import run
+from tests.support.wire import CLOSE, FIN
+
+WARM_UP = 2000
+MANY = 10_000
+AT_A_TIME = 50
+MIB = 1 << 20
+
+
+async def come_and_go(place: Scene, number: int) -> None:
+    """Every fifth does not wait for the answer; of the others half say goodbye, and half are just gone."""
+    if number % 5 == 4:
+        client = await place.connect(place.request())
+        (RawClient.close if number % 10 == 4 else RawClient.reset)(client)
+        return
+    client = await place.client()
+    match number % 4:
+        case 0 | 1:
+            await client.send(masked(FIN | CLOSE))
+            assert await client.closed_with() == 1005
+            client.close()
+        case 2:
+            client.close()
+        case 3:
+            client.reset()
+
+
+async def all_come_and_go(place: Scene, count: int) -> None:
+    numbers = itertools.count()
+
+    async def several() -> None:
+        while (number := next(numbers)) < count:
+            await come_and_go(place, number)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(AT_A_TIME):
+            group.create_task(several())
+    await place.lobby.until_clients(BYSTANDERS)
+
+
+@BOTH
+def test_nothing_stays_of_ten_thousand_clients(kind: str) -> None:
+    async def main() -> None:
+        async with scene(kind, rate=20) as place:
+            place.token_seconds = 5  # a lobby remembers a used token for as long as it is good
+            await all_come_and_go(place, WARM_UP)
+            before, in_lobby = place.resident(), place.lobby.resident()
+            await all_come_and_go(place, MANY)
+            grown, grown_in_lobby = place.resident() - before, place.lobby.resident() - in_lobby
+            # Were anything kept of each client, its connection object alone would be 5 MB. A lobby remembers thousands of
+            # tokens at this pace, 80 bytes each.
+            assert grown < 2 * MIB, f"{grown} bytes more in the {kind}"
+            assert grown_in_lobby < 2 * MIB, f"{grown_in_lobby} bytes more in the lobby"
+            assert await place.count("handshakes_total") >= (WARM_UP + MANY) * 0.8
+
+    run(main(), deadline=100)

@@ -1,0 +1,157 @@
+"""Tokens that open nothing: forged, expired, replayed, or for something else. None costs a seat, or says why in detail."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from pathlib import Path
+
+from tests.support import raw, web
+from tests.support.lobby import new_key
+from tests.support.raw import RawClient
+from tests.support.scene import BYSTANDERS, Scene, scene
+from tests.support.sockets import run
+from tests.support.swarm import Swarm
+from tests.support.ticker import ticker
+from tests.support.up import lobby_file, lobby_resource, lobby_up
+
+from lobby_gateway.model.token import Purpose, key_from_hex, sign
+from lobby_gateway.protocol.trunk_types import PATH, SUBPROTOCOL
+
+
+def token(place: Scene, *, key: str | None = None, purpose: Purpose = Purpose.SEAT, **claims: object) -> str:
+    """A good token, but for what is said."""
+    good = {"lobby": place.lobby.name, "path": place.lobby.path, "expires": time.time() + 30, **claims}
+    return sign(key_from_hex(key or place.lobby.key), purpose=purpose, **good)  # type: ignore[arg-type]
+
+
+def rewritten(good: str, index: int, value: object) -> str:
+    """A token one of whose claims was changed, with its signature as it was."""
+    version, claims, signature = good.split(".")
+    read = json.loads(urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))
+    read[index] = value
+    changed = urlsafe_b64encode(json.dumps(read).encode()).decode().rstrip("=")
+    assert changed != claims
+    return f"{version}.{changed}.{signature}"
+
+
+def bad_tokens(place: Scene) -> dict[str, str]:
+    good = token(place)
+    version, claims, signature = good.split(".")
+    return {
+        "none": "",
+        "no token": "hello",
+        "dots": "...",
+        "signed with another key": token(place, key=new_key()),
+        "a bit changed": good[:-2] + ("A" if good[-2] != "A" else "B") + good[-1],
+        "no signature": f"{version}.{claims}.",
+        "half a signature": f"{version}.{claims}.{signature[:20]}",
+        "another version": f"v0.{claims}.{signature}",
+        "a longer life": rewritten(good, 3, time.time() + 10_000),
+        "another lobby, rewritten": rewritten(token(place, lobby="prices-2"), 1, place.lobby.name),
+        "expired": token(place, expires=time.time() - 1),
+        "expired long ago": token(place, expires=0),
+        "for another lobby": token(place, lobby="prices-2"),
+        "for another path": token(place, path="/other"),
+        "for a trunk": token(place, purpose=Purpose.TRUNK, path=PATH),
+        "for a trunk, at this path": token(place, purpose=Purpose.TRUNK),
+        "very long": "v1." + "a" * 12_000 + ".b",
+    }
+
+
+async def status(place: Scene, request: bytes) -> int:
+    async with await RawClient.connect(place.port, request) as client:
+        head = await client.head()
+        assert head.status != 401 or head.headers["www-authenticate"] == "Bearer"
+        return head.status
+
+
+def asking(place: Scene, given: str, *, in_header: bool) -> bytes:
+    if in_header:
+        return raw.request(place.lobby.path, {"Authorization": f"Bearer {given}"})
+    return raw.request(f"{place.lobby.path}?token={given}")
+
+
+def test_bad_tokens_open_no_seat() -> None:
+    async def main() -> None:
+        async with scene("lobby") as place:
+            bad = bad_tokens(place)
+            for name, given in bad.items():
+                for in_header in (False, True):
+                    assert await status(place, asking(place, given, in_header=in_header)) == 401, name
+            assert await status(place, raw.request(place.lobby.path)) == 401
+            good = token(place)
+            for in_header in (False, True):
+                assert await status(place, asking(place, token(place), in_header=in_header)) == 101
+                # Two of them: the one in the query counts, and the other is not tried in its stead.
+                both = raw.request(f"{place.lobby.path}?token=bad&token={good}", {"Authorization": f"Bearer {good}"})
+                assert await status(place, both) == 401
+            assert await place.count("refusals_total", reason="bad_token") == 2 * len(bad) + 1 + 2
+            logs = place.lobby.process.stderr.text
+            assert good not in logs
+            assert not any(given in logs for given in bad.values() if len(given) > 20), "a token stands in the logs"
+
+    run(main(), deadline=60)
+
+
+def test_of_many_who_come_with_the_same_token_one_gets_in() -> None:
+    async def main() -> None:
+        async with scene("lobby") as place:
+            for _ in range(5):
+                request = asking(place, token(place), in_header=False)
+                statuses = await asyncio.gather(*(status(place, request) for _ in range(20)))
+                assert sorted(statuses) == [101] + [401] * 19
+            await place.lobby.until_clients(BYSTANDERS)
+            assert await status(place, request) == 401, "its client is gone; the token stays used"
+
+    run(main(), deadline=60)
+
+
+def test_nobody_but_a_greeter_opens_a_trunk() -> None:
+    async def main() -> None:
+        async with scene("lobby") as place:
+            trunk = {"Sec-WebSocket-Protocol": SUBPROTOCOL}
+            for name, given in bad_tokens(place).items():
+                if name == "for a trunk":
+                    continue
+                headers = {**trunk, "Authorization": f"Bearer {given}"}
+                assert await status(place, raw.request(PATH, headers)) == 401, name
+            seat = {**trunk, "Authorization": f"Bearer {token(place)}"}
+            assert await status(place, raw.request(PATH, seat)) == 401
+            right = token(place, purpose=Purpose.TRUNK, path=PATH)
+            # In the query a token would stand in logs of proxies; greeters send it in a header.
+            assert await status(place, raw.request(f"{PATH}?token={right}", trunk)) == 401
+            assert await status(place, raw.request(PATH, {"Authorization": f"Bearer {right}"})) == 404
+            assert await place.count("trunks") == 0
+
+    run(main(), deadline=60)
+
+
+def test_a_redirected_clients_token_is_good_for_one_seat_and_one_lobby(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with ticker() as origin:
+            resource = lobby_resource(
+                "prices", origin.url, routing={"mode": "Redirect"}, replicas=2, placement="Latest"
+            )
+            async with lobby_up("-f", lobby_file(tmp_path, resource)) as up:
+                await up.until_ready(2)
+                # What a client says of tokens is not handed on.
+                url = up.url.replace("ws://", "http://") + "?token=mine&x=1"
+                ticket = (await web.get(url, accept="application/json")).json()
+                assert ticket["url"].count("token=") == 1
+                assert "x=1" in ticket["url"]
+                async with Swarm(ticket["url"]) as swarm:
+                    await swarm.connect_all(1)
+                    (again,) = await swarm.connect(1)
+                    assert again.status == 401
+                other = (await web.get(url, accept="application/json")).json()
+                ports = [each["address"].rpartition(":")[2] for each in (await up.status())["open"]]
+                own = other["url"].split("/")[2].rpartition(":")[2]
+                (elsewhere,) = [port for port in ports if port != own]
+                async with Swarm(other["url"].replace(own, elsewhere, 1)) as swarm:
+                    (client,) = await swarm.connect(1)
+                    assert client.status == 401
+
+    run(main(), deadline=60)

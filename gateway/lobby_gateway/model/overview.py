@@ -76,7 +76,7 @@ class Item:
         removed: the Lobby is gone, and only its clients are left.
         latest: the lobby that new clients are sent to; empty where there is none.
         clients: seats taken.
-        seats: of lobbies that take clients, or would if they were not full.
+        free: seats that new clients can have now.
         unnamed: how many lobbies there are beside those that are named.
         conditions: why it is as it is.
         counts: of its clients.
@@ -90,7 +90,7 @@ class Item:
     removed: bool = False
     latest: str = ""
     clients: int = 0
-    seats: int = 0
+    free: int = 0
     unnamed: int = 0
     conditions: tuple[Condition, ...] = ()
     counts: LobbyCounts
@@ -164,7 +164,7 @@ def item(
         removed: it is gone.
     """
     unnamed = max(0, status.replicas - len(lobbies))
-    taking = [each for each in lobbies if each.phase in _TAKING]
+    free = sum(each.seats - each.clients for each in lobbies if each.phase == "open")
     return Item(
         name=lobby.name,
         address=address,
@@ -173,7 +173,7 @@ def item(
         removed=removed,
         latest=status.latest,
         clients=status.clients if unnamed else sum(each.clients for each in lobbies),
-        seats=status.seats if unnamed else sum(each.seats for each in taking),
+        free=max(0, status.seats - status.clients) if unnamed else free,
         unnamed=unnamed,
         conditions=status.conditions,
         counts=counts,
@@ -196,9 +196,6 @@ def shown_url(url: str) -> str:
     host = f"[{host}]" if ":" in host else host
     netloc = host if parts.port is None else f"{host}:{parts.port}"
     return parts._replace(netloc=netloc, query="", fragment="").geturl()
-
-
-_TAKING = frozenset({"open", "full", "served out"})
 
 
 def _phase(told: ToldLobby, *, is_open: bool) -> str:

@@ -67,7 +67,7 @@ def test_seats_of_a_trunk_are_newer_than_what_was_told() -> None:
             assert item["lobbies"][0]["messages"] == 2
             assert item["counts"]["clients"] == 3
             assert item["counts"]["deliveries"] == 6
-            assert (item["clients"], item["seats"]) == (3, 3)
+            assert (item["clients"], item["free"]) == (3, 0)
             for each in (client, *others):
                 await each.close()
 

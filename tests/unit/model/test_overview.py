@@ -69,20 +69,20 @@ def test_newer_numbers_fill_and_free_a_lobby_but_do_not_open_one_that_is_closed(
     assert (shown.phase, shown.clients, shown.seats) == (after, clients, 8)
 
 
-def test_totals_are_those_of_the_lobbies_and_seats_those_that_can_be_had() -> None:
+def test_totals_are_those_of_the_lobbies_and_only_open_ones_have_seats() -> None:
     shown = made(
         LobbyStatus(replicas=3, clients=1, seats=1),
         LobbyShown(name="p-1", phase="full", clients=512, seats=512),
         LobbyShown(name="p-2", phase="draining", clients=10, seats=512),
         LobbyShown(name="p-3", phase="open", clients=20, seats=512),
     )
-    assert (shown.clients, shown.seats, shown.unnamed) == (542, 1024, 0)
+    assert (shown.clients, shown.free, shown.unnamed) == (542, 492, 0)
 
 
 def test_totals_are_told_where_there_are_more_lobbies_than_are_named() -> None:
     status = LobbyStatus(replicas=300, clients=100_000, seats=150_000)
     shown = made(status, LobbyShown(name="p-1", phase="full", clients=512, seats=512))
-    assert (shown.clients, shown.seats, shown.unnamed) == (100_000, 150_000, 299)
+    assert (shown.clients, shown.free, shown.unnamed) == (100_000, 50_000, 299)
 
 
 def test_item_says_how_it_is_reached_and_nothing_secret() -> None:

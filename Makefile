@@ -30,6 +30,9 @@ PYTEST_FLAGS ?=
 
 BENCH_FLAGS ?=
 
+# Those of the tools that can be made here.
+THERE = $(if $(shell command -v npm),.cache/npm/.installed) $(if $(shell command -v go),.cache/go/listen)
+
 .PHONY: help bench demo test check lint format tools clean
 
 help:  ## this list
@@ -39,7 +42,7 @@ demo: $(VENV)/.runtime  ## a demo origin shared among clients: install, then `lo
 	@exec $(BIN)/lobby up --demo $(DEMO_FLAGS)
 
 test: lint  ## lint, and every test that this machine can run; ends with what was left out and why
-	@! command -v npm > /dev/null || $(MAKE) tools || echo "make test: goes on without the programs from npm" >&2
+	@$(if $(THERE),$(MAKE) --keep-going $(THERE),:) || echo "make test: goes on without what could not be installed" >&2
 	@$(BIN)/pytest $(PYTEST_FLAGS)
 
 check: lint  ## lint, and the tests that start no process (seconds)
@@ -56,10 +59,10 @@ format: $(VENV)/.dev  ## lay the code out as the lint wants it
 	@$(BIN)/ruff check --quiet --fix-only
 	@$(BIN)/ruff format --quiet
 
-bench: $(VENV)/.dev tools  ## speed beside a C loop and other servers; writes docs/performance.md (some minutes, needs gcc)
+bench: $(VENV)/.dev .cache/npm/.installed  ## speed beside a C loop and other servers; writes docs/performance.md (some minutes, needs gcc)
 	@PYTHONPATH=. $(BIN)/python -m tests.benchmarks.run --write $(BENCH_FLAGS)
 
-tools: .cache/npm/.installed  ## programs from npm that some tests run: an Ethereum node, a WebSocket client
+tools: .cache/npm/.installed .cache/go/listen  ## programs that some tests run: an Ethereum node, WebSocket clients
 	@:
 
 clean:  ## take away what the targets above made: environment, caches
@@ -96,3 +99,8 @@ $(VENV)/.dev: $(BIN)/uv pyproject.toml uv.lock
 	@cp tests/support/npm/package.json tests/support/npm/package-lock.json .cache/npm/
 	@cd .cache/npm && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
+
+.cache/go/listen: tests/support/go/main.go tests/support/go/go.mod tests/support/go/go.sum
+	@command -v go > /dev/null || { echo "make tools: go is not installed; accepted: Go 1.19 or newer" >&2; exit 1; }
+	@mkdir -p .cache/go
+	@cd tests/support/go && go build -o ../../../$@ .

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -30,23 +27,6 @@ LISTEN = """
 """
 
 
-@contextlib.asynccontextmanager
-async def web_page() -> AsyncIterator[str]:
-    """A page of another origin than the greeter's, as most are; gives its address."""
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        body = b"<!doctype html><title>page</title>"
-        head = f"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-        writer.write(head.encode() + body)
-        await writer.drain()
-        writer.close()
-
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    async with server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-
-
 def assert_consecutive(messages: list[dict[str, int]]) -> None:
     numbers = [message["seq"] for message in messages]
     assert numbers == list(range(numbers[0], numbers[0] + 3))
@@ -55,7 +35,7 @@ def assert_consecutive(messages: list[dict[str, int]]) -> None:
 @pytest.mark.parametrize("compression", ["Off", "Shared"])
 def test_page_gets_messages_through_the_greeter(tmp_path: Path, compression: str) -> None:
     async def main() -> None:
-        async with ticker() as origin, web_page() as site:
+        async with ticker() as origin, browser.web_page() as site:
             file = lobby_file(tmp_path, lobby_resource("prices", origin.url, clients_compression=compression))
             async with lobby_up("-f", file) as up, browser.page(tmp_path / "profile") as page:
                 await page.goto(site)
@@ -66,7 +46,7 @@ def test_page_gets_messages_through_the_greeter(tmp_path: Path, compression: str
 
 def test_page_gets_a_ticket_and_connects_to_the_lobby(tmp_path: Path) -> None:
     async def main() -> None:
-        async with ticker() as origin, web_page() as site:
+        async with ticker() as origin, browser.web_page() as site:
             resource = lobby_resource("prices", origin.url, routing={"mode": "Redirect"}, clients_allowedOrigins=[site])
             async with lobby_up("-f", lobby_file(tmp_path, resource)) as up, browser.page(tmp_path / "profile") as page:
                 await page.goto(site)
@@ -84,7 +64,7 @@ def test_page_gets_a_ticket_and_connects_to_the_lobby(tmp_path: Path) -> None:
 
 def test_page_of_another_origin_gets_nothing(tmp_path: Path) -> None:
     async def main() -> None:
-        async with ticker() as origin, web_page() as site:
+        async with ticker() as origin, browser.web_page() as site:
             resource = lobby_resource("prices", origin.url, clients_allowedOrigins=["https://example.com"])
             async with lobby_up("-f", lobby_file(tmp_path, resource)) as up, browser.page(tmp_path / "profile") as page:
                 await page.goto(site)

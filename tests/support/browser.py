@@ -163,6 +163,23 @@ async def page(profile: Path) -> AsyncIterator[Page]:
                 await asyncio.gather(listening, return_exceptions=True)
 
 
+@contextlib.asynccontextmanager
+async def web_page() -> AsyncIterator[str]:
+    """A page of another origin than the greeter's, as most are; gives its address."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        body = b"<!doctype html><title>page</title>"
+        head = f"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        writer.write(head.encode() + body)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
 def why_not() -> str:
     """Why no browser can be started here; empty where one can."""
     return "" if CHROMIUM else "no chromium (Debian: apt install chromium)"

@@ -1,0 +1,94 @@
+"""Clients that nobody here wrote, all on one lobby, proxied and redirected, with and without compression."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import random
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.support import foreign
+from tests.support.foreign import ECHOED, NAMES, Foreign, listening
+from tests.support.origins import FakeOrigin
+from tests.support.sockets import run
+from tests.support.up import lobby_file, lobby_resource, lobby_up
+from tests.support.waiting import until
+
+MIB = 1 << 20
+NOISE = random.Random(0)  # what can't be compressed
+BOUNDARIES = (1, 125, 126, 127, 65_535, 65_536)  # of the lengths in a frame's header
+MESSAGES: list[str | bytes] = [
+    "hello", "", b"", b"\x00\xff", "€ \N{FOX FACE} \N{FAMILY}\N{ZERO WIDTH JOINER}", "\x00",
+    *("t" * size for size in BOUNDARIES), *(NOISE.randbytes(size) for size in BOUNDARIES),
+    "\N{FOX FACE}" * (MIB // 4), "x" * MIB, b"y" * MIB, NOISE.randbytes(MIB),
+]  # fmt: skip
+BURST = [f"message {number}" for number in range(300)]
+
+
+def told(message: str | bytes) -> list[Any]:
+    """What a client says of a message."""
+    data = message.encode() if isinstance(message, str) else message
+    return ["text" if isinstance(message, str) else "binary", len(data), hashlib.sha256(data).hexdigest()]
+
+
+def size(message: str | bytes) -> int:
+    return len(message.encode() if isinstance(message, str) else message)
+
+
+async def until_told(clients: list[Foreign], lines: int) -> None:
+    def behind() -> list[str]:
+        return [client.tail() for client in clients if len(client.said) < lines]
+
+    await until(lambda: not behind(), deadline=30, describe=lambda: "\n".join(behind()))
+
+
+@pytest.mark.parametrize("compression", ["Off", "Shared"])
+@pytest.mark.parametrize("mode", ["Proxy", "Redirect"])
+def test_messages_arrive_intact_both_ways(tmp_path: Path, mode: str, compression: str) -> None:
+    left_out = [f"{name}: {foreign.why_not(name)}" for name in NAMES if foreign.why_not(name)]
+    names = [name for name in NAMES if not foreign.why_not(name)]
+
+    async def main() -> None:
+        async with FakeOrigin(subprotocols=["v2.json"]) as origin, contextlib.AsyncExitStack() as stack:
+            resource = lobby_resource(
+                "prices", origin.url, routing={"mode": mode}, clients_compression=compression,
+                clients_messages="Forward", clients_maxMessageBytes=MIB, origin_subprotocols=["v2.json"],
+            )  # fmt: skip
+            up = await stack.enter_async_context(lobby_up("-f", lobby_file(tmp_path, resource)))
+            how = {"compress": compression == "Shared", "redirect": mode == "Redirect"}
+            clients = [
+                await stack.enter_async_context(
+                    listening(name, up.url, tmp_path, subprotocols=("v1.json", "v2.json"), **how)
+                )
+                for name in names
+            ]
+            seen = await origin.until_open(1, deadline=30)
+            await up.until_origin("Connected")
+            await until_told(clients, 1)
+            for client in clients:
+                opened, subprotocol, extensions = client.said[0]
+                assert (opened, subprotocol) == ("open", "v2.json"), client.name
+                assert extensions.startswith("permessage-deflate") is (compression == "Shared"), client.name
+
+            expected = [["text", len(each), told(each)[2]] for each in BURST]
+            await origin.send(*BURST)
+            await until_told(clients, 1 + len(BURST))
+            for message in MESSAGES:
+                await origin.send(message)
+                expected.append(told(message))
+                await until_told(clients, 1 + len(expected))
+            for client in clients:
+                assert client.said[1:] == expected, client.name
+
+            # Each sent back what is not too large: masked, and perhaps compressed, by its own library.
+            back = [*BURST, *(each for each in MESSAGES if size(each) <= ECHOED)]
+            await origin.until(lambda: len(seen.messages) == len(clients) * len(back), deadline=30)
+            assert Counter(seen.messages) == Counter({each: len(clients) * back.count(each) for each in back})
+            assert len(await up.until_clients(len(clients))) >= 1
+
+    run(main(), deadline=110)
+    if left_out:
+        pytest.skip(f"passed, but without {'; '.join(left_out)}")

@@ -1,0 +1,86 @@
+"""WebSocket clients that nobody here wrote, each a small program around a library, or a page in a browser.
+
+Each tells, a line of JSON each, `["open", subprotocol, extensions]`, then `["text" or "binary", bytes, SHA-256]` for every
+message, and `["closed", code]`; and it sends messages back that are not larger than `ECHOED`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+from tests.support import browser, npm_tools
+from tests.support.processes import ROOT, WITH_PARENT, running
+
+ECHOED = 100_000
+CLIENTS = ROOT / "tests" / "support" / "clients"
+GO = ROOT / ".cache" / "go" / "listen"
+
+COMMANDS: dict[str, tuple[str, ...]] = {
+    "Python's websockets": (sys.executable, str(CLIENTS / "listen_websockets.py")),
+    "aiohttp": (sys.executable, str(CLIENTS / "listen_aiohttp.py")),
+    "npm's ws": (npm_tools.NODE or "node", str(CLIENTS / "listen.js")),
+    "Go's coder/websocket": (str(GO),),
+}
+BROWSER = "Chromium"
+NAMES = (*COMMANDS, BROWSER)
+
+
+def why_not(name: str) -> str:
+    """Why a client can't be run here; empty where it can."""
+    if name == "npm's ws":
+        return npm_tools.why_not("ws")
+    if name == "Go's coder/websocket":
+        return "" if GO.exists() else "the client in Go is not built (make tools; Go 1.19 or newer)"
+    return browser.why_not() if name == BROWSER else ""
+
+
+class Foreign:
+    """A running client.
+
+    Attributes:
+        name: one of `NAMES`.
+        tail: says how it is, for failures.
+    """
+
+    def __init__(self, name: str, lines: Callable[[], list[str]], tail: Callable[[], str]) -> None:
+        self.name = name
+        self.tail = tail
+        self._lines = lines
+
+    @property
+    def said(self) -> list[list[Any]]:
+        """What it told so far."""
+        return [json.loads(line) for line in self._lines()]
+
+
+@contextlib.asynccontextmanager
+async def listening(
+    name: str, url: str, folder: Path, *, compress: bool, redirect: bool, subprotocols: tuple[str, ...] = ()
+) -> AsyncIterator[Foreign]:
+    """A client for the time of a block; it connects as soon as it can.
+
+    Args:
+        name: which one.
+        url: `ws://` address of a greeter's path.
+        folder: for a browser's profile.
+        compress: it offers permessage-deflate; a browser always does.
+        redirect: the greeter redirects; a browser then asks for a ticket, the others follow.
+        subprotocols: that it offers.
+    """
+    if name == BROWSER:
+        async with browser.web_page() as site, browser.page(folder / "profile") as page:
+            await page.goto(site)
+            given = {"url": url, "subprotocols": list(subprotocols), "redirect": redirect}
+            constants = "".join(f"const {key} = {json.dumps(value)};\n" for key, value in given.items())
+            await page.run(constants + (CLIENTS / "listen_page.js").read_text())
+            yield Foreign(name, lambda: page.console, lambda: str(page.console[-5:]))
+        return
+    command = (*WITH_PARENT, *COMMANDS[name], url, "compress" if compress else "plain", *subprotocols)
+    env = {"NODE_MODULES": str(npm_tools.MODULES)}
+    async with running(name, *command, env=env, ends_with=None) as process:
+        yield Foreign(name, lambda: process.stdout.lines, process.tail)

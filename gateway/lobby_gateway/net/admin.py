@@ -173,6 +173,9 @@ class AdminServer:
                 return AdminResponse.text(f"{request.path} takes {', '.join(methods)}", 405)
             paths = ", ".join(sorted({path for _, path in self._routes}))
             return AdminResponse.text(f"{request.path[:100]} is not served here; served: {paths}", 404)
+        if request.method == "POST" and "origin" in request.headers:
+            # Whatever page a browser shows on this machine may send a POST here; no program says Origin.
+            return AdminResponse.text("POST is not for web pages", 403)
         try:
             return await handler(request)
         except Exception:  # one broken answer must not end the process; it is logged with its traceback

@@ -62,7 +62,9 @@ def test_a_body_reaches_the_handler() -> None:
 def test_a_post_from_a_web_page_is_refused() -> None:
     async def main() -> None:
         async with serving({("POST", "/echo"): echo}) as port:
-            request = b"POST /echo HTTP/1.1\r\nHost: a\r\nOrigin: http://x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+            request = (
+                b"POST /echo HTTP/1.1\r\nHost: a\r\nOrigin: http://x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+            )
             assert (await ask(port, request)).startswith(b"HTTP/1.1 403 ")
 
     run(main())

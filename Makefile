@@ -33,7 +33,7 @@ BENCH_FLAGS ?=
 # Those of the tools that can be made here.
 THERE = $(if $(shell command -v npm),.cache/npm/.installed) $(if $(shell command -v go),.cache/go/listen)
 
-.PHONY: help bench demo test check lint format tools clean
+.PHONY: help bench demo test check soak lint format tools clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -47,6 +47,9 @@ test: lint  ## lint, and every test that this machine can run; ends with what wa
 
 check: lint  ## lint, and the tests that start no process (seconds)
 	@$(BIN)/pytest tests/unit tests/property tests/fuzz $(PYTEST_FLAGS)
+
+soak: $(VENV)/.dev  ## ten minutes of everything at once: memory and descriptors must stay flat (SOAK_SECONDS=600)
+	@SOAK_SECONDS=$${SOAK_SECONDS:-600} $(BIN)/pytest tests/integration/test_soak.py $(PYTEST_FLAGS)
 
 lint: $(VENV)/.dev  ## ruff, mypy --strict, import-linter
 	@$(BIN)/ruff check --quiet

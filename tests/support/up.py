@@ -135,7 +135,10 @@ class LobbyUp:
 
         async def look() -> bool:
             nonlocal seen
-            seen = await self.reports()
+            try:
+                seen = await self.reports()
+            except (OSError, LookupError):
+                return False  # a lobby ended while it was asked, or does not listen yet
             return all(report["origin"]["state"] in states for report in seen.values())
 
         await until(look, deadline=deadline, every=0.1, describe=lambda: f"origin {states}; {summary(seen)}")

@@ -1,0 +1,200 @@
+"""A long time of everything at once: clients come and go, lobbies are killed, the origin flaps. Nothing may grow.
+
+It takes a minute; `make soak` gives it ten, or SOAK_SECONDS as many seconds as one likes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import random
+import signal
+import statistics
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from tests.support import proc, web
+from tests.support.origins import FakeOrigin, ticking
+from tests.support.sockets import run
+from tests.support.swarm import Swarm
+from tests.support.up import LobbyUp, lobby_file, lobby_resource, lobby_up
+from tests.support.waiting import until
+
+from lobby_operator.wanted import PlannerSettings
+
+SECONDS = float(os.environ.get("SOAK_SECONDS", "60"))
+WARM_UP = min(0.25 * SECONDS, 30.0)
+STEADY = 40
+PASSING = 40
+SEATS = 24
+MIB = 1 << 20
+LASTING = PlannerSettings().steady_seconds + 2.0
+CHANCE = random.Random(1)
+
+Step = Callable[[], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class Sample:
+    """What a process had at a moment."""
+
+    at: float
+    resident: int
+    files: int
+
+
+@dataclass(slots=True)
+class Soak:
+    """What goes on, and what was seen of it.
+
+    Attributes:
+        up: the whole of local mode.
+        origin: of the Lobby.
+        kept: a lobby that is not killed, so that it can be watched for as long as the others last.
+        steady: clients that stay.
+        samples: by process.
+        statuses: of those who came and went.
+        reordered: messages that came to them after later ones.
+        since: when each lobby was seen first.
+        kills: lobbies killed.
+        flaps: times that the origin went.
+    """
+
+    up: LobbyUp
+    origin: FakeOrigin
+    kept: int
+    steady: Swarm
+    samples: dict[int, list[Sample]] = field(default_factory=lambda: defaultdict(list))
+    statuses: list[int | None] = field(default_factory=list)
+    reordered: int = 0
+    since: dict[int, float] = field(default_factory=dict)
+    kills: int = 0
+    flaps: int = 0
+
+    async def sample(self) -> None:
+        """Looks at the processes that live from the begin to the end."""
+        now = asyncio.get_running_loop().time()
+        for pid in (self.up.process.pid, self.kept, *(each.pid for each in self.up.greeter_processes())):
+            self.samples[pid].append(Sample(now, proc.resident_bytes(pid), proc.open_files(pid)))
+        await asyncio.sleep(0.5)
+
+    async def come_and_go(self) -> None:
+        """A crowd comes, gets messages for a moment, and goes: politely, or not."""
+        async with Swarm(self.up.url) as swarm:
+            new = await swarm.connect(PASSING, concurrency=8)
+            self.statuses += [client.status for client in new]
+            await asyncio.sleep(CHANCE.uniform(0.2, 1.0))
+            for client in CHANCE.sample(new, PASSING // 2):
+                client.abort()
+        self.reordered += sum(client.tally.reordered for client in swarm.clients)
+
+    async def kill_a_lobby(self) -> None:
+        """One that has lasted: those that end soon after their start are made anew with more and more hesitation."""
+        now = asyncio.get_running_loop().time()
+        pids = {each.pid for each in self.up.lobby_processes().values()}
+        self.since = {pid: self.since.get(pid, now) for pid in pids}
+        others = [pid for pid in pids if pid != self.kept and now - self.since[pid] > LASTING]
+        if others:
+            victim = CHANCE.choice(others)
+            self.up.kill(victim, CHANCE.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP]))
+            await asyncio.sleep(CHANCE.uniform(0.5, 3.0))
+            if proc.process(victim) is not None:  # it was stopped, and is not replaced yet
+                self.up.kill(victim)
+            self.kills += 1
+        await asyncio.sleep(CHANCE.uniform(0.5, 2.0))
+
+    async def flap(self) -> None:
+        """The origin goes, in one of the ways in which origins go, and comes back."""
+        await asyncio.sleep(CHANCE.uniform(2.0, 5.0))
+        self.flaps += 1
+        match self.flaps % 3:
+            case 0:
+                await self.origin.close_connections(1012)
+            case 1:
+                self.origin.kill_connections()
+            case 2:
+                await self.origin.stop()
+                await asyncio.sleep(CHANCE.uniform(0.1, 1.5))
+                await self.origin.start_again_on_same_port()
+
+    def growth(self, pid: int, what: Callable[[Sample], float]) -> float:
+        """Median of the last part of the time less that of the first after warming up."""
+        samples = self.samples[pid]
+        begin, end = samples[0].at + WARM_UP, samples[-1].at
+        part = (end - begin) / 4
+        first = [what(each) for each in samples if begin <= each.at <= begin + part]
+        last = [what(each) for each in samples if each.at >= end - part]
+        return statistics.median(last) - statistics.median(first)
+
+
+async def until_then(end: float, step: Step) -> None:
+    """Takes steps until the time is over; the last one is finished."""
+    while asyncio.get_running_loop().time() < end:
+        await step()
+
+
+async def ring_messages(up: LobbyUp, pid: int) -> float:
+    return (await web.metrics(f"{await up.admin_of(pid)}/metrics"))("lobby_ring_messages")
+
+
+@pytest.mark.timeout(SECONDS + 120)
+def test_nothing_grows_and_nobody_gets_messages_out_of_order(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with FakeOrigin() as origin, ticking(origin, interval=0.02):
+            resource = lobby_resource(
+                "prices", origin.url, clients_seats=SEATS, spareSeats=SEATS,
+                compaction={"enabled": False}, emptySeconds=3600,  # nobody but this test ends a lobby
+                origin_reconnect={"minMilliseconds": 50, "maxMilliseconds": 500},
+            )  # fmt: skip
+            async with lobby_up("-f", lobby_file(tmp_path, resource)) as up, Swarm(up.url) as steady:
+                await steady.connect_all(STEADY)
+                await up.until_clients(STEADY)
+                kept = min(up.lobby_processes().items(), key=lambda item: int(item[0].rpartition("-")[2]))[1].pid
+                soak = Soak(up, origin, kept, steady)
+                await steady.each_has(1)
+                ring = await ring_messages(up, kept)
+                end = asyncio.get_running_loop().time() + SECONDS
+                async with asyncio.TaskGroup() as group:
+                    for step in (soak.sample, soak.come_and_go, soak.kill_a_lobby, soak.flap):
+                        group.create_task(until_then(end, step))
+
+                await up.until_clients(STEADY)
+                await up.until_origin("Connected", "Idle")
+                await steady.each_gets(3)
+                check(soak, ring=await ring_messages(up, kept) - ring)
+                await until(
+                    lambda: not [client for client in steady.clients if not client.is_open], describe=steady.summary
+                )
+
+    run(main(), deadline=SECONDS + 100)
+
+
+def check(soak: Soak, *, ring: float) -> None:
+    """Nobody was sent away, nothing came out of order, and no process has more of anything."""
+    steady = soak.steady
+    assert soak.kills >= SECONDS / 15
+    assert soak.flaps >= SECONDS / 10
+    assert len(soak.statuses) >= PASSING * SECONDS / 10
+    assert set(soak.statuses) == {101}, {status: soak.statuses.count(status) for status in set(soak.statuses)}
+    assert len(steady.open) == STEADY, steady.summary()
+    assert soak.reordered + sum(client.tally.reordered for client in steady.clients) == 0, steady.summary()
+    for pid in soak.samples:
+        # A lobby's ring fills up to its bound; that is what it is for.
+        allowed = 2 * MIB + (400 * ring if pid == soak.kept else 0)
+        grown = soak.growth(pid, lambda each: each.resident)
+        found = proc.process(pid)
+        assert grown < allowed, f"{found} has {grown} bytes more, and {allowed} are allowed"
+        # Its clients come and go while it is looked at.
+        assert abs(soak.growth(pid, lambda each: each.files)) <= PASSING, found
+
+
+def test_medians_see_a_leak_and_not_a_peak() -> None:
+    flat = itertools.cycle([100, 120, 90, 5000, 100])
+    samples = [Sample(float(at), next(flat), at) for at in range(100)]
+    soak = Soak(None, None, 0, None, {1: samples})  # type: ignore[arg-type]  # only figures are looked at
+    assert soak.growth(1, lambda each: each.resident) == 0
+    assert soak.growth(1, lambda each: each.files) > 40

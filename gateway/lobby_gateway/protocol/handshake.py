@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from hashlib import sha1
 from http import HTTPStatus
 from typing import NoReturn
-from urllib.parse import parse_qsl
+from urllib.parse import unquote_plus
 
 from lobby_gateway import close_codes
 from lobby_gateway.close_codes import Refusal
@@ -98,14 +98,16 @@ class Request:
     def __repr__(self) -> str:
         return f"<Request {self.method} {self.path}>"  # the query may hold a token
 
-    @property
-    def query(self) -> list[tuple[str, str]]:
-        """Names and values of the query, percent-decoded, in order; parsed at each call."""
-        return parse_qsl(self.query_string, keep_blank_values=True) if self.query_string else []
-
     def query_value(self, name: str) -> str | None:
-        """The first value of one name in the query, or None."""
-        return next((value for key, value in self.query if key == name), None)
+        """The first value of one name in the query, or None.
+
+        Nothing else is decoded: to decode thousands of names and values would let one request cost as much as a thousand.
+        """
+        for part in self.query_string.split("&"):
+            key, _, value = part.partition("=")
+            if part and (unquote_plus(key) if "%" in key or "+" in key else key) == name:
+                return unquote_plus(value)
+        return None
 
     @property
     def wants_upgrade(self) -> bool:

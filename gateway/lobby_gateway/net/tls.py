@@ -25,6 +25,7 @@ def origin_context(origin: OriginSpec, resolved: ResolvedOrigin) -> ssl.SSLConte
         context = ssl.create_default_context(cadata=resolved.ca_pem)
     except (ssl.SSLError, ValueError) as error:
         raise UserError(f"{_CA_FIELD}: {_problem(error)}; accepted: certificates as PEM") from error
+    context.minimum_version = ssl.TLSVersion.TLSv1_2  # not every build of Python has that by itself (RFC 8996)
     if origin.tls.insecure_skip_verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

@@ -168,7 +168,11 @@ async def web_page() -> AsyncIterator[str]:
     """A page of another origin than the greeter's, as most are; gives its address."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
+        try:
+            await reader.readuntil(b"\r\n\r\n")
+        except asyncio.IncompleteReadError:  # browsers open connections that they may need, and close them unused
+            writer.close()
+            return
         body = b"<!doctype html><title>page</title>"
         head = f"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
         writer.write(head.encode() + body)

@@ -31,6 +31,7 @@ WARM_UP = min(0.25 * SECONDS, 30.0)
 STEADY = 40
 PASSING = 40
 SEATS = 24
+FEW_FILES = 12  # medians of a crowd that comes and goes
 MIB = 1 << 20
 LASTING = PlannerSettings().steady_seconds + 2.0
 CHANCE = random.Random(1)
@@ -176,9 +177,9 @@ def test_nothing_grows_and_nobody_gets_messages_out_of_order(tmp_path: Path) -> 
 def check(soak: Soak, *, ring: float) -> None:
     """Nobody was sent away, nothing came out of order, and no process has more of anything."""
     steady = soak.steady
-    assert soak.kills >= SECONDS / 15
-    assert soak.flaps >= SECONDS / 10
-    assert len(soak.statuses) >= PASSING * SECONDS / 10
+    assert soak.kills >= SECONDS / 30
+    assert soak.flaps >= SECONDS / 30
+    assert len(soak.statuses) >= PASSING * SECONDS / 20
     assert set(soak.statuses) == {101}, {status: soak.statuses.count(status) for status in set(soak.statuses)}
     assert len(steady.open) == STEADY, steady.summary()
     assert soak.reordered + sum(client.tally.reordered for client in steady.clients) == 0, steady.summary()
@@ -188,8 +189,9 @@ def check(soak: Soak, *, ring: float) -> None:
         grown = soak.growth(pid, lambda each: each.resident)
         found = proc.process(pid)
         assert grown < allowed, f"{found} has {grown} bytes more, and {allowed} are allowed"
-        # Its clients come and go while it is looked at.
-        assert abs(soak.growth(pid, lambda each: each.files)) <= PASSING, found
+        # A descriptor for each client, kill or flap that came and went would be dozens.
+        files = soak.growth(pid, lambda each: each.files)
+        assert abs(files) <= FEW_FILES, f"{found} has {files} descriptors more"
 
 
 def test_medians_see_a_leak_and_not_a_peak() -> None:

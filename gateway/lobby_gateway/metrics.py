@@ -89,7 +89,7 @@ FORMS: tuple[str, ...] = ("location", "json")
 SIDES: tuple[str, ...] = ("direct", "trunk")
 """Through what a client has its seat in a lobby."""
 
-NAME_OF_A_LOBBY = Label("lobby", bound="name of a Lobby, as many as there are Lobbies")
+NAME_OF_A_LOBBY = Label("lobby", bound="key of a Lobby, as many as there are Lobbies")
 
 LAG_BUCKETS: tuple[float, ...] = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 """Seconds."""
@@ -156,8 +156,8 @@ LOBBY: tuple[Definition, ...] = (
 _BY_LOBBY = (NAME_OF_A_LOBBY,)
 
 GREETER: tuple[Definition, ...] = (
-    Definition("greeter_clients", "gauge", "Clients of this greeter, by name of the Lobby.", _BY_LOBBY),
-    Definition("greeter_waiting_clients", "gauge", "Clients without a seat, by name of the Lobby.", _BY_LOBBY),
+    Definition("greeter_clients", "gauge", "Clients of this greeter, by Lobby.", _BY_LOBBY),
+    Definition("greeter_waiting_clients", "gauge", "Clients without a seat, by Lobby.", _BY_LOBBY),
     Definition("greeter_trunks", "gauge", "Trunks to lobbies, opening ones included."),
     Definition(
         "greeter_stream_offset",

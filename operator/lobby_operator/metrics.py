@@ -51,13 +51,13 @@ def read(workers: Sequence[Worker], greeters: int, lag: LoopLag) -> Readings:
     """
 
     def each(figure: Callable[[Worker], float]) -> dict[str, float]:
-        return {worker.lobby.name: figure(worker) for worker in workers}
+        return {worker.lobby.key: figure(worker) for worker in workers}
 
     lobbies: dict[tuple[str, ...], float] = {
-        (worker.lobby.name, phase.value): len(worker.observed.in_phase(phase)) for worker in workers for phase in Phase
+        (worker.lobby.key, phase.value): len(worker.observed.in_phase(phase)) for worker in workers for phase in Phase
     }
     actions: dict[tuple[str, ...], float] = {
-        (worker.lobby.name, *done): worker.actions[done] for worker in workers for done in _REASONS
+        (worker.lobby.key, *done): worker.actions[done] for worker in workers for done in _REASONS
     }
     return {
         "lobby_operator_lobbies": lobbies,

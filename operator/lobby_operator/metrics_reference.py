@@ -18,8 +18,9 @@ _INTRODUCTION = """\
 Every process answers on its admin port at `/metrics`, in the format that Prometheus asks for (text or OpenMetrics).
 [operations.md](operations.md) says which process has which port. Counters count from the start of the process.
 
-No label is without a bound. Its values are listed below, and those that are known start at 0; a label `lobby` holds names of
-Lobbies, of which there are as many as somebody made: no client, address or lobby's name ever becomes a label.
+No label is without a bound. Its values are listed below, and those that are known start at 0; a label `lobby` holds keys of
+Lobbies (`namespace/name`, in local mode the name), of which there are as many as somebody made: no client, address or lobby's
+name ever becomes a label.
 """
 
 _PARTS: tuple[tuple[str, str, tuple[Definition, ...]], ...] = (

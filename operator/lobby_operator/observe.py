@@ -126,7 +126,7 @@ def waiting(readings: Mapping[str, Reading[GreeterReport]], lobby: str, taken: i
 
     Args:
         readings: of the greeters.
-        lobby: name of the Lobby.
+        lobby: key of the Lobby.
         taken: seats that its lobbies say are taken by greeters.
     """
     answering = [reading.report for reading in readings.values() if reading.silent_since is None]

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from lobby_gateway.core.known_lobby import LobbyId, OpenLobby
 from lobby_gateway.errors import InvalidLobbyError
-from lobby_gateway.model.spec import Lobby, lobby_from_resource
+from lobby_gateway.model.spec import Lobby, lobby_from_resource, lobby_key
 from lobby_gateway.model.status import LobbyStatus
 from lobby_gateway.net.lifecycle import watch_stdin
 
@@ -41,12 +41,12 @@ class Listener(Protocol):
     def entry_changed(self, entry: Entry) -> None:
         """A Lobby is new, or something about it is."""
 
-    def entry_removed(self, name: str) -> None:
+    def entry_removed(self, key: str) -> None:
         """A Lobby is gone."""
 
 
 class Directory:
-    """All Lobbies by name and by path.
+    """All Lobbies by key (`Lobby.key`) and by path.
 
     Where two Lobbies have the same path, the older one keeps it; without times, the one that is listed first.
 
@@ -64,15 +64,15 @@ class Directory:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def status(self, name: str) -> LobbyStatus | None:
+    def status(self, key: str) -> LobbyStatus | None:
         """What is told of a Lobby; None of one that is gone."""
-        entry = self._entries.get(name)
+        entry = self._entries.get(key)
         return entry.status if entry is not None else None
 
     def at(self, path: str) -> Entry | None:
         """The Lobby that is served at a path."""
-        name = self._paths.get(path)
-        return self._entries[name] if name is not None else None
+        key = self._paths.get(path)
+        return self._entries[key] if key is not None else None
 
     def update(self, resources: list[Mapping[str, Any]]) -> None:
         """Takes the whole list of Lobby resources. One that can't be read is logged, and stays as it was."""
@@ -80,25 +80,26 @@ class Directory:
         for resource in resources:
             entry = self._read(resource)
             if entry is not None:
-                entries.setdefault(entry.lobby.name, entry)
+                entries.setdefault(entry.lobby.key, entry)
         before, self._entries = self._entries, entries
-        self._resources = {name: kept for name, kept in self._resources.items() if name in entries}
+        self._resources = {key: kept for key, kept in self._resources.items() if key in entries}
         self._paths = {}
         for entry in sorted(entries.values(), key=self._age):
-            self._paths.setdefault(entry.lobby.spec.path, entry.lobby.name)
+            self._paths.setdefault(entry.lobby.spec.path, entry.lobby.key)
         self.known = True
-        for name in before.keys() - entries.keys():
-            self._listener.entry_removed(name)
-        for name, entry in entries.items():
-            if before.get(name) is not entry:
+        for key in before.keys() - entries.keys():
+            self._listener.entry_removed(key)
+        for key, entry in entries.items():
+            if before.get(key) is not entry:
                 self._listener.entry_changed(entry)
 
     def _read(self, resource: Mapping[str, Any]) -> Entry | None:
-        name = ""
+        key = ""
         try:
-            name = str(resource["metadata"]["name"])
-            before = self._resources.get(name)
-            known = self._entries.get(name)
+            metadata = resource["metadata"]
+            key = lobby_key(str(metadata.get("namespace", "")), str(metadata["name"]))
+            before = self._resources.get(key)
+            known = self._entries.get(key)
             if known is not None and before == resource:
                 return known
             if known is not None and before is not None and before["spec"] == resource["spec"]:
@@ -109,14 +110,14 @@ class Directory:
             open_lobbies = _open_lobbies(status, lobby.spec.clients.seats)
             entry = Entry(lobby, open_lobbies, LobbyStatus.from_json(status))
         except (InvalidLobbyError, KeyError, TypeError, ValueError, AttributeError) as error:
-            logger.warning("a Lobby can't be read: it stays as it was", extra={"lobby": name, "problem": str(error)})
-            return self._entries.get(name)
-        self._resources[name] = resource
+            logger.warning("a Lobby can't be read: it stays as it was", extra={"lobby": key, "problem": str(error)})
+            return self._entries.get(key)
+        self._resources[key] = resource
         return entry
 
     def _age(self, entry: Entry) -> str:
         # RFC 3339 in UTC, as Kubernetes writes it: the order of the texts is that of the times.
-        return str(self._resources[entry.lobby.name]["metadata"].get("creationTimestamp") or "")
+        return str(self._resources[entry.lobby.key]["metadata"].get("creationTimestamp") or "")
 
 
 def _open_lobbies(status: Mapping[str, Any], seats: int) -> tuple[OpenLobby, ...]:

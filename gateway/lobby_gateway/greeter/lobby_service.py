@@ -80,7 +80,7 @@ class LobbyService:
         self.update(entry)
 
     def __repr__(self) -> str:
-        return f"<LobbyService {self.lobby.name}: {len(self.clients)} clients>"
+        return f"<LobbyService {self.lobby.key}: {len(self.clients)} clients>"
 
     # For the greeter
 

@@ -50,7 +50,7 @@ def overview(
         version=__version__,
         seconds=now - started_at,
         problem=problem,
-        items=tuple(_item(service, directory.status(name), now) for name, service in sorted(services.items())),
+        items=tuple(_item(service, directory.status(key), now) for key, service in sorted(services.items())),
     )
 
 

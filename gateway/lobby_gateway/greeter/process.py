@@ -159,13 +159,13 @@ class Greeter:
 
     def entry_changed(self, entry: Entry) -> None:
         """A Lobby is new, or something about it is."""
-        name = entry.lobby.name
-        service = self._services.get(name)
+        key = entry.lobby.key
+        service = self._services.get(key)
         if service is not None:
             service.update(entry)
             return
-        logger.info("a Lobby is served", extra={"lobby": name, "path": entry.lobby.spec.path})
-        self._services[name] = LobbyService(
+        logger.info("a Lobby is served", extra={"lobby": key, "path": entry.lobby.spec.path})
+        self._services[key] = LobbyService(
             entry,
             greeter=self._name,
             token_key=self._settings.token_key,
@@ -176,22 +176,22 @@ class Greeter:
             flood=self._settings.limits.flood,
         )
 
-    def entry_removed(self, name: str) -> None:
+    def entry_removed(self, key: str) -> None:
         """A Lobby is gone."""
-        logger.info("a Lobby is served no more", extra={"lobby": name})
-        self._services[name].remove()
+        logger.info("a Lobby is served no more", extra={"lobby": key})
+        self._services[key].remove()
 
     def _admit(self, entry: Entry, newcomer: Newcomer) -> None:
-        self._services[entry.lobby.name].admit(newcomer)
+        self._services[entry.lobby.key].admit(newcomer)
 
     def _tick(self) -> None:
         now = self._loop.time()
-        for name, service in list(self._services.items()):
+        for key, service in list(self._services.items()):
             service.tick(now)
             if service.removed and service.idle:
                 self._stats.gone.update(readings.counted(service))
                 self._stats.gone_high_water = max(self._stats.gone_high_water, service.bus_stats.high_water)
-                del self._services[name]
+                del self._services[key]
         self._tick_timer = self._loop.call_later(self._settings.tick_seconds, self._tick)
 
     # What it shows
@@ -203,15 +203,15 @@ class Greeter:
         return "" if self.directory.known else "no directory yet"
 
     def report(self) -> GreeterReport:
-        """Clients and those who wait, by Lobby."""
+        """Clients and those who wait, by key of the Lobby."""
         services = self._services.items()
         return GreeterReport(
-            clients={name: len(service.clients) for name, service in services},
-            waiting={name: service.waiting for name, service in services},
-            dropped={name: service.bus_stats.dropped for name, service in services},
-            deliveries={name: service.bus_stats.deliveries for name, service in services},
-            moves_exact={name: service.moves["exact"] for name, service in services},
-            moves_live={name: service.moves["live"] for name, service in services},
+            clients={key: len(service.clients) for key, service in services},
+            waiting={key: service.waiting for key, service in services},
+            dropped={key: service.bus_stats.dropped for key, service in services},
+            deliveries={key: service.bus_stats.deliveries for key, service in services},
+            moves_exact={key: service.moves["exact"] for key, service in services},
+            moves_live={key: service.moves["live"] for key, service in services},
         )
 
     def _read(self) -> metrics.Readings:

@@ -30,11 +30,11 @@ def read(
     trunks = [trunk for service in services.values() for trunk in service.trunks]
     total.high_water = max([stats.gone_high_water, *(each.bus_stats.high_water for each in services.values())])
     return {
-        "greeter_clients": {name: len(service.clients) for name, service in services.items()},
-        "greeter_waiting_clients": {name: service.waiting for name, service in services.items()},
+        "greeter_clients": {key: len(service.clients) for key, service in services.items()},
+        "greeter_waiting_clients": {key: service.waiting for key, service in services.items()},
         "greeter_trunks": len(trunks),
         "greeter_stream_offset": {
-            name: max((trunk.offset for trunk in service.trunks), default=0) for name, service in services.items()
+            key: max((trunk.offset for trunk in service.trunks), default=0) for key, service in services.items()
         },
         "greeter_trunk_losses_total": stats.trunk_losses,
         "greeter_trunk_missed_messages_total": stats.trunk_missed,

@@ -69,7 +69,7 @@ class Item:
     """A Lobby.
 
     Attributes:
-        name: of the Lobby.
+        name: of the Lobby, with its namespace if it has one (`Lobby.key`).
         address: where its clients connect: a URL, or the path where nobody here knows more.
         origin: URL of its origin, without what may be secret.
         redirected: its clients are connected to lobbies, not to greeters.
@@ -166,7 +166,7 @@ def item(
     unnamed = max(0, status.replicas - len(lobbies))
     free = sum(each.seats - each.clients for each in lobbies if each.phase == "open")
     return Item(
-        name=lobby.name,
+        name=lobby.key,
         address=address,
         origin=shown_url(lobby.spec.origin.url),
         redirected=lobby.spec.routing.mode is RoutingMode.REDIRECT,

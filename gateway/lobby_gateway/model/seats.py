@@ -86,7 +86,7 @@ class LobbyReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GreeterReport:
-    """A greeter's answer on `/waiting`, each by name of the Lobby.
+    """A greeter's answer on `/waiting`, each by key of the Lobby (`Lobby.key`).
 
     Attributes:
         clients: clients it holds.

@@ -365,6 +365,16 @@ class Lobby:
     generation: int
     spec: LobbySpec
 
+    @property
+    def key(self) -> str:
+        """What tells it from all others: `namespace/name`, or its name in local mode."""
+        return lobby_key(self.namespace, self.name)
+
+
+def lobby_key(namespace: str, name: str) -> str:
+    """`Lobby.key` of a name in a namespace, which is empty in local mode."""
+    return f"{namespace}/{name}" if namespace else name
+
 
 def lobby_from_resource(resource: Mapping[str, Any]) -> Lobby:
     """A `Lobby` from a checked and defaulted resource; `status` and unknown fields are passed over.

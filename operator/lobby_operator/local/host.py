@@ -210,11 +210,10 @@ class Host:
         return f"ws://{self._where}{self._sources[name].lobby.spec.path}"
 
     def _worker(self, source: Source) -> Worker:
-        name = source.lobby.name
         return Worker(
             source.lobby,
             self._runtime,
-            waiting=lambda taken: waiting(self._greeters.readings(), name, taken),
+            waiting=lambda taken: waiting(self._greeters.readings(), source.lobby.key, taken),
             told=self._told,
             passed=self._passed,
             # More processes that start at the same time than there are cores only delay each other, and the greeters.

@@ -44,13 +44,13 @@ def shown_item(
         tuple(lobbies),
         address=address,
         counts=LobbyCounts(
-            clients=direct + sum(report.clients.get(lobby.name, 0) for report in reports),
-            waiting=sum(report.waiting.get(lobby.name, 0) for report in reports),
+            clients=direct + sum(report.clients.get(lobby.key, 0) for report in reports),
+            waiting=sum(report.waiting.get(lobby.key, 0) for report in reports),
             deliveries=sum(each.deliveries for each in own)
-            + sum(report.deliveries.get(lobby.name, 0) for report in reports),
-            dropped=sum(each.dropped for each in own) + sum(report.dropped.get(lobby.name, 0) for report in reports),
-            moves_exact=sum(report.moves_exact.get(lobby.name, 0) for report in reports),
-            moves_live=sum(report.moves_live.get(lobby.name, 0) for report in reports),
+            + sum(report.deliveries.get(lobby.key, 0) for report in reports),
+            dropped=sum(each.dropped for each in own) + sum(report.dropped.get(lobby.key, 0) for report in reports),
+            moves_exact=sum(report.moves_exact.get(lobby.key, 0) for report in reports),
+            moves_live=sum(report.moves_live.get(lobby.key, 0) for report in reports),
             at=max([*(each.at for each in readings.values()), *(each.at for each in greeters)], default=now),
         ),
     )

@@ -23,7 +23,7 @@ class Source:
 
     Attributes:
         lobby: the Lobby.
-        resource: the same, checked and defaulted, with its path.
+        resource: the same, checked and defaulted, with its path, without a namespace: there are none here.
         origin: where it came from, for complaints: `--origin`, or the name of a file.
     """
 
@@ -87,6 +87,8 @@ def check_secrets(sources: Sequence[Source], environment: Mapping[str, str]) -> 
 
 
 def _source(resource: dict[str, Any], origin: str) -> Source:
+    metadata = {key: value for key, value in resource["metadata"].items() if key != "namespace"}
+    resource = {**resource, "metadata": metadata}
     lobby = lobby_from_resource(resource)
     return Source(lobby, {**resource, "spec": {**resource["spec"], "path": lobby.spec.path}}, origin)
 

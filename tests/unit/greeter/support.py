@@ -8,13 +8,15 @@ from typing import Any
 from lobby_gateway.model.schema import validate_and_default
 
 
-def resource(name: str, *addresses: str, created: str | None = None, **spec: Any) -> dict[str, Any]:
+def resource(
+    name: str, *addresses: str, created: str | None = None, namespace: str | None = None, **spec: Any
+) -> dict[str, Any]:
     """A Lobby with open lobbies `<name>-1`, … at the addresses; `spec` holds fields as in a file."""
     spec.setdefault("origin", {"url": "ws://origin.example/"})
     document = {
         "apiVersion": "lobby-gateway.io/v1alpha1",
         "kind": "Lobby",
-        "metadata": {"name": name, **({"creationTimestamp": created} if created else {})},
+        "metadata": {"name": name, "creationTimestamp": created, "namespace": namespace},
         "spec": spec,
     }
     with ThreadPoolExecutor(1) as elsewhere:  # the CRD is read from its file, which no event loop may wait for

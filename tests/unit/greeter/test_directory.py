@@ -18,10 +18,10 @@ class Changes:
         self.seen: list[str] = []
 
     def entry_changed(self, entry: Entry) -> None:
-        self.seen.append(f"+{entry.lobby.name}")
+        self.seen.append(f"+{entry.lobby.key}")
 
-    def entry_removed(self, name: str) -> None:
-        self.seen.append(f"-{name}")
+    def entry_removed(self, key: str) -> None:
+        self.seen.append(f"-{key}")
 
     def take(self) -> list[str]:
         seen, self.seen = self.seen, []
@@ -43,6 +43,19 @@ def test_a_lobby_is_found_by_its_path() -> None:
     assert made.at("/eth/heads") is not None
     assert made.at("/heads") is None
     assert made.at("/prices/") is None
+
+
+def test_lobbies_of_one_name_in_two_namespaces_are_two() -> None:
+    made, changes = directory()
+    made.update([resource("a", namespace="north", path="/n"), resource("a", namespace="south", path="/s")])
+    assert changes.take() == ["+north/a", "+south/a"]
+    north = made.at("/n")
+    assert north is not None
+    assert north.lobby.key == "north/a"
+    assert made.status("south/a") is not None
+    assert made.status("a") is None
+    made.update([resource("a", namespace="south", path="/s")])
+    assert changes.take() == ["-north/a"]
 
 
 def test_it_knows_something_from_the_first_news_on() -> None:

@@ -84,9 +84,14 @@ def test_without_a_path_it_is_the_name() -> None:
     assert lobby("minimal").spec.path == "/prices"
 
 
+def test_without_a_namespace_its_key_is_its_name() -> None:
+    assert lobby("minimal").key == "prices"
+
+
 def test_what_kubernetes_adds_is_read() -> None:
     made = lobby("read_back")
     assert (made.namespace, made.generation) == ("default", 3)
+    assert made.key == f"default/{made.name}"
     assert made.uid == "0c2f1f5e-7d0e-4a37-8f2c-3c5c1b9f6b1e"
 
 

@@ -12,11 +12,11 @@ from lobby_gateway.errors import InvalidLobbyError, UserError
 from lobby_operator.local.sources import check_secrets, from_files, from_url
 
 
-def write(file: Path, name: str, **spec: Any) -> str:
+def write(file: Path, name: str, *, namespace: str | None = None, **spec: Any) -> str:
     resource = {
         "apiVersion": "lobby-gateway.io/v1alpha1",
         "kind": "Lobby",
-        "metadata": {"name": name},
+        "metadata": {"name": name, "namespace": namespace},
         "spec": {"origin": {"url": "ws://127.0.0.1:9/"}, **spec},
     }
     file.write_text(yaml.safe_dump(resource))
@@ -55,6 +55,12 @@ def test_files_are_read_and_seats_of_the_command_line_go_before_theirs(tmp_path:
     a, b = from_files(paths, seats=5)
     assert (a.lobby.spec.clients.seats, b.resource["spec"]["clients"]["seats"]) == (5, 5)
     assert a.lobby.spec.spare_seats == 3  # what the file says
+
+
+def test_a_namespace_in_a_file_is_passed_over(tmp_path: Path) -> None:
+    (source,) = from_files([write(tmp_path / "a.yaml", "a", namespace="markets")], seats=None)
+    assert source.lobby.key == "a"
+    assert "namespace" not in source.resource["metadata"]
 
 
 def test_every_problem_of_every_file_is_told_at_once(tmp_path: Path) -> None:

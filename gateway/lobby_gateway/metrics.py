@@ -123,6 +123,9 @@ def _stream(prefix: str) -> tuple[Definition, ...]:
             f"{prefix}_client_messages_total", "counter", "Messages from clients, by what became of them.", fates
         ),
         Definition(f"{prefix}_client_message_bytes_total", "counter", "Bytes of the payloads of those messages."),
+        Definition(
+            f"{prefix}_max_memory_bytes", "gauge", "Resident bytes above which no new client is let in; 0: no limit."
+        ),
         loop_lag(prefix),
     )
 
@@ -158,6 +161,7 @@ _BY_LOBBY = (NAME_OF_A_LOBBY,)
 GREETER: tuple[Definition, ...] = (
     Definition("greeter_clients", "gauge", "Clients of this greeter, by Lobby.", _BY_LOBBY),
     Definition("greeter_waiting_clients", "gauge", "Clients without a seat, by Lobby.", _BY_LOBBY),
+    Definition("greeter_max_clients", "gauge", "Most clients, those who wait included; 0: no limit."),
     Definition("greeter_trunks", "gauge", "Trunks to lobbies, opening ones included."),
     Definition(
         "greeter_stream_offset",

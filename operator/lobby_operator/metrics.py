@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from lobby_gateway.metrics import NAME_OF_A_LOBBY, Definition, Label, LoopLag, Readings, loop_lag
 from lobby_operator.actions import Create, Delete, Drain
-from lobby_operator.reasons import Why
+from lobby_operator.reasons import CONDITIONS, Kind, Why
 from lobby_operator.state import Phase
 from lobby_operator.worker import Worker
 
 _ACTIONS = (Create, Drain, Delete)
 _REASONS = tuple((action.__name__, why.value) for action in _ACTIONS for why in Why if why in action.ACCEPTS)
+
+_CONDITIONS = tuple((found.kind.value, found.name) for found in CONDITIONS)
 
 _BY_LOBBY = (NAME_OF_A_LOBBY,)
 _BY_PHASE = (NAME_OF_A_LOBBY, Label("phase", tuple(phase.value for phase in Phase)))
@@ -20,16 +23,29 @@ _BY_ACTION = (
     Label("action", tuple(action.__name__ for action in _ACTIONS)),
     Label("reason", tuple(dict.fromkeys(why for _, why in _REASONS))),
 )
+_BY_CONDITION = (
+    NAME_OF_A_LOBBY,
+    Label("condition", tuple(kind.value for kind in Kind)),
+    Label("reason", tuple(dict.fromkeys(name for _, name in _CONDITIONS))),
+)
 
 LOBBY_HOST: tuple[Definition, ...] = (
     Definition("lobby_operator_lobbies", "gauge", "Lobbies, by Lobby and phase.", _BY_PHASE),
     Definition("lobby_operator_actions_total", "counter", "Lobbies created, drained, deleted, and why.", _BY_ACTION),
+    Definition("lobby_operator_max_replicas", "gauge", "Most lobbies that may run.", _BY_LOBBY),
+    Definition(
+        "lobby_operator_condition",
+        "gauge",
+        "1 for the reason that a condition of a Lobby has in its status, 0 for all others.",
+        _BY_CONDITION,
+    ),
     Definition("lobby_operator_clients", "gauge", "Seats taken, as lobbies said last.", _BY_LOBBY),
     Definition("lobby_operator_seats", "gauge", "Seats of lobbies that take clients.", _BY_LOBBY),
     Definition("lobby_operator_waiting_clients", "gauge", "Clients without a seat.", _BY_LOBBY),
     Definition(
         "lobby_operator_failed_starts", "gauge", "Lobbies in a row that did not start; 0 once one did.", _BY_LOBBY
     ),
+    Definition("lobby_operator_passes_total", "counter", "Passes over a Lobby: observe, plan, act.", _BY_LOBBY),
     Definition(
         "lobby_operator_failed_passes_total",
         "counter",
@@ -41,13 +57,14 @@ LOBBY_HOST: tuple[Definition, ...] = (
 )
 
 
-def read(workers: Sequence[Worker], greeters: int, lag: LoopLag) -> Readings:
+def read(workers: Sequence[Worker], greeters: int, lag: LoopLag, statuses: Mapping[str, Mapping[str, Any]]) -> Readings:
     """Everything in the table.
 
     Args:
         workers: one for each Lobby.
         greeters: how many answer.
         lag: of the event loop.
+        statuses: of the Lobbies, by key, as far as there are any yet.
     """
 
     def each(figure: Callable[[Worker], float]) -> dict[str, float]:
@@ -59,16 +76,27 @@ def read(workers: Sequence[Worker], greeters: int, lag: LoopLag) -> Readings:
     actions: dict[tuple[str, ...], float] = {
         (worker.lobby.key, *done): worker.actions[done] for worker in workers for done in _REASONS
     }
+    held = {worker.lobby.key: _held(statuses.get(worker.lobby.key, {})) for worker in workers}
+    conditions: dict[tuple[str, ...], float] = {
+        (key, *condition): int(condition in found) for key, found in held.items() for condition in _CONDITIONS
+    }
     return {
         "lobby_operator_lobbies": lobbies,
         "lobby_operator_actions_total": actions,
+        "lobby_operator_max_replicas": each(lambda worker: worker.spec.max_replicas),
+        "lobby_operator_condition": conditions,
         "lobby_operator_clients": each(lambda worker: sum(lobby.clients for lobby in worker.observed.lobbies)),
         "lobby_operator_seats": each(
             lambda worker: sum(lobby.seats for lobby in worker.observed.in_phase(Phase.READY))
         ),
         "lobby_operator_waiting_clients": each(lambda worker: worker.observed.waiting),
         "lobby_operator_failed_starts": each(lambda worker: worker.observed.failures.count),
+        "lobby_operator_passes_total": each(lambda worker: worker.passes),
         "lobby_operator_failed_passes_total": each(lambda worker: worker.failures),
         "lobby_operator_greeters": greeters,
         "lobby_operator_event_loop_lag_seconds": lag.reading(),
     }
+
+
+def _held(status: Mapping[str, Any]) -> set[tuple[str, str]]:
+    return {(condition["type"], condition["reason"]) for condition in status.get("conditions", ())}

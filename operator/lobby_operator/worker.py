@@ -54,6 +54,7 @@ class Worker:
         observed: what was observed last.
         planned: what was planned last; None before the first pass.
         actions: how often each was done, by what was done and why.
+        passes: passes that were begun.
         failures: passes that failed.
     """
 
@@ -72,6 +73,7 @@ class Worker:
         self.observed = Observed()
         self.planned: Plan | None = None
         self.actions: Counter[tuple[str, str]] = Counter()
+        self.passes = 0
         self.failures = 0
         self._runtime = runtime
         self._waiting = waiting
@@ -118,6 +120,7 @@ class Worker:
                 await self._changed.wait()
 
     async def _pass(self) -> float | None:
+        self.passes += 1
         now = self._clock()
         raw, self._expected = self._expected.lay_over(await self._runtime.list(self.lobby.name), now)
         reports = [lobby.report for lobby in raw if lobby.report is not None and lobby.silent_since is None]

@@ -215,7 +215,7 @@ class Greeter:
         )
 
     def _read(self) -> metrics.Readings:
-        return readings.read(self._services, self._stats, self._listener, self._lag)
+        return readings.read(self._services, self._stats, self._listener, self._door, self._lag)
 
     def _overview(self) -> Overview:
         return overview(

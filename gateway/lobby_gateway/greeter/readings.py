@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from lobby_gateway import metrics
+from lobby_gateway.core.door import Door
 from lobby_gateway.greeter.lobby_service import LobbyService
 from lobby_gateway.greeter.stats import ServiceStats
 from lobby_gateway.net.listener import Listener, ListenerStats
@@ -20,7 +21,11 @@ def counted(service: LobbyService) -> Counter[str]:
 
 
 def read(
-    services: Mapping[str, LobbyService], stats: ServiceStats, listener: Listener | None, lag: metrics.LoopLag
+    services: Mapping[str, LobbyService],
+    stats: ServiceStats,
+    listener: Listener | None,
+    door: Door,
+    lag: metrics.LoopLag,
 ) -> metrics.Readings:
     """Everything in the table `metrics.GREETER`."""
     total = BusStats()
@@ -32,6 +37,7 @@ def read(
     return {
         "greeter_clients": {key: len(service.clients) for key, service in services.items()},
         "greeter_waiting_clients": {key: service.waiting for key, service in services.items()},
+        "greeter_max_clients": door.max_clients,
         "greeter_trunks": len(trunks),
         "greeter_stream_offset": {
             key: max((trunk.offset for trunk in service.trunks), default=0) for key, service in services.items()
@@ -48,5 +54,5 @@ def read(
         "greeter_client_message_bytes_total": stats.client_bytes,
         "greeter_event_loop_lag_seconds": lag.reading(),
         **bus_readings("greeter", total, sum(trunk.bus.behind for trunk in trunks)),
-        **listener_readings("greeter", listener.stats if listener is not None else ListenerStats()),
+        **listener_readings("greeter", listener.stats if listener is not None else ListenerStats(), door),
     }

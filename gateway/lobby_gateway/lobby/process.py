@@ -109,7 +109,9 @@ class LobbyProcess:
         self._trunks_done.set()
         self._clients_done = asyncio.Event()
         self._clients_done.set()
-        self._readings = Readings(self._admission, self._ring, self._origin, self._gate, self._trunks)
+        self._readings = Readings(
+            self._admission, self._ring, self._origin, self._gate, trunks=self._trunks, door=self._door
+        )
 
     async def run(self, stopping: Stopping, addresses: Addresses) -> None:
         """Serves until told to stop, then stops in order: seats, trunks, direct clients, origin, ports.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from lobby_gateway import metrics
 from lobby_gateway.core.admission import Admission
+from lobby_gateway.core.door import Door
 from lobby_gateway.core.origin_commands import Failure
 from lobby_gateway.core.ring import MessageRing
 from lobby_gateway.core.trunk_holder import TrunkHolder
@@ -36,7 +37,9 @@ class Readings:
         ring: MessageRing,
         origin: OriginConnection,
         gate: LobbyGate,
+        *,
         trunks: Collection[TrunkHolderConnection],
+        door: Door,
     ) -> None:
         self.messages = 0
         self.bytes = 0
@@ -47,6 +50,7 @@ class Readings:
         self._origin = origin
         self._gate = gate
         self._trunks = trunks
+        self._door = door
         self._missed_by_gone_trunks = 0
 
     def trunk_gone(self, holder: TrunkHolder) -> None:
@@ -78,7 +82,7 @@ class Readings:
             "lobby_resumes_total": dict(gate.resumes),
             **bus_readings("lobby", gate.bus.stats, gate.bus.behind),
             "lobby_closes_total": dict(gate.closes),
-            **listener_readings("lobby", stats),
+            **listener_readings("lobby", stats, self._door),
             "lobby_client_messages_total": dict(gate.fates),
             "lobby_client_message_bytes_total": gate.client_bytes,
             "lobby_event_loop_lag_seconds": self.lag.reading(),

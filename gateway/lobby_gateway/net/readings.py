@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lobby_gateway.core.door import Door
 from lobby_gateway.metrics import Value
 from lobby_gateway.net.listener import ListenerStats
 from lobby_gateway.net.message_bus import BusStats
@@ -18,10 +19,11 @@ def bus_readings(prefix: str, stats: BusStats, behind: int) -> dict[str, Value]:
     }
 
 
-def listener_readings(prefix: str, stats: ListenerStats) -> dict[str, Value]:
-    """Figures of a client port."""
+def listener_readings(prefix: str, stats: ListenerStats, door: Door) -> dict[str, Value]:
+    """Figures of a client port, and of the door behind it."""
     return {
         f"{prefix}_handshakes_total": stats.accepted,
         f"{prefix}_refusals_total": dict(stats.refused),
         f"{prefix}_abandoned_handshakes_total": stats.abandoned,
+        f"{prefix}_max_memory_bytes": door.max_memory,
     }

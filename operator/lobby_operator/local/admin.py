@@ -25,6 +25,10 @@ class Served(Protocol):
         """One for each Lobby."""
 
     @property
+    def statuses(self) -> Mapping[str, Mapping[str, Any]]:
+        """Status of each Lobby that has one."""
+
+    @property
     def greeters_serving(self) -> int:
         """Greeters that answer."""
 
@@ -45,7 +49,7 @@ def routes(served: Served) -> Routes:
         return AdminResponse.json({"items": served.items()})
 
     def read() -> Readings:
-        return metrics.read(served.workers, served.greeters_serving, served.lag)
+        return metrics.read(served.workers, served.greeters_serving, served.lag, served.statuses)
 
     return {
         **status_page.routes(served.overview),

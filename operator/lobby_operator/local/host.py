@@ -107,6 +107,11 @@ class Host:
         return self._workers
 
     @property
+    def statuses(self) -> Mapping[str, Mapping[str, Any]]:
+        """Status of each Lobby that has one."""
+        return self._statuses
+
+    @property
     def greeters_serving(self) -> int:
         """Greeters that answer."""
         return self._greeters.serving

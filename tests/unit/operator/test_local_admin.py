@@ -24,6 +24,7 @@ class Served:
     def __init__(self, workers: Sequence[Worker] = ()) -> None:
         self.workers = workers
         self.greeters_serving = 2
+        self.statuses: dict[str, dict[str, Any]] = {}
         self.lag = LoopLag()
         self.problem = ""
 

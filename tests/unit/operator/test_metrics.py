@@ -31,7 +31,7 @@ def worker(name: str) -> Worker:
 
 def test_every_definition_has_its_figure_and_every_figure_its_definition() -> None:
     workers = [worker("prices"), worker("books")]
-    text = generate_latest(registry(LOBBY_HOST, lambda: read(workers, 1, LoopLag()))).decode()
+    text = generate_latest(registry(LOBBY_HOST, lambda: read(workers, 1, LoopLag(), {}))).decode()
     found = {family.name: family for family in text_string_to_metric_families(text)}
     for definition in LOBBY_HOST:
         family = found[definition.name.removesuffix("_total")]
@@ -43,7 +43,7 @@ def test_every_definition_has_its_figure_and_every_figure_its_definition() -> No
 
 
 def test_each_action_is_there_with_the_reasons_that_it_may_have() -> None:
-    figures = read([worker("prices")], 1, LoopLag())["lobby_operator_actions_total"]
+    figures = read([worker("prices")], 1, LoopLag(), {})["lobby_operator_actions_total"]
     assert isinstance(figures, dict)
     assert ("prices", "Create", "ClientsWait") in figures
     assert ("prices", "Create", "Drained") not in figures
@@ -53,12 +53,34 @@ def test_each_action_is_there_with_the_reasons_that_it_may_have() -> None:
 def test_failed_starts_are_those_in_a_row() -> None:
     failing = worker("prices")
     failing.observed = Observed(failures=Failures(3, 1.0))
-    assert read([failing], 1, LoopLag())["lobby_operator_failed_starts"] == {"prices": 3}
+    assert read([failing], 1, LoopLag(), {})["lobby_operator_failed_starts"] == {"prices": 3}
 
 
 def test_lobbies_are_counted_in_every_phase() -> None:
-    figures = read([worker("prices")], 1, LoopLag())["lobby_operator_lobbies"]
+    figures = read([worker("prices")], 1, LoopLag(), {})["lobby_operator_lobbies"]
     assert figures == {("prices", phase.value): 0 for phase in Phase}
+
+
+def test_a_condition_has_one_reason_and_a_lobby_without_a_status_has_none() -> None:
+    conditions = [{"type": "Ready", "reason": "Starting"}, {"type": "PathAccepted", "reason": "Accepted"}]
+    statuses = {"prices": {"conditions": conditions}, "gone": {"conditions": conditions}}
+    figures = read([worker("prices"), worker("books")], 1, LoopLag(), statuses)["lobby_operator_condition"]
+    assert isinstance(figures, dict)
+    assert {key for key, value in figures.items() if value} == {
+        ("prices", "Ready", "Starting"),
+        ("prices", "PathAccepted", "Accepted"),
+    }
+    assert ("books", "Ready", "PathTaken") in figures
+    assert ("books", "Ready", "Idle") not in figures
+
+
+def test_passes_and_the_most_lobbies_are_those_of_the_worker() -> None:
+    busy = worker("prices")
+    busy.passes, busy.failures = 7, 2
+    figures = read([busy], 1, LoopLag(), {})
+    assert figures["lobby_operator_passes_total"] == {"prices": 7}
+    assert figures["lobby_operator_failed_passes_total"] == {"prices": 2}
+    assert figures["lobby_operator_max_replicas"] == {"prices": 100}
 
 
 def test_the_page_is_what_the_code_says() -> None:

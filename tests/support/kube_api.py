@@ -1,0 +1,222 @@
+"""A small Kubernetes API server on a real socket: objects in memory, with the real one's answers to conflicts and mistakes.
+
+It knows nothing of the kinds: any path is an object or a list of them. Of the real one's rules it keeps those that our code
+leans on: uids and resourceVersions, 404, both kinds of 409, preconditions, merge patches (RFC 7396), apply as create or merge,
+pods that end before they are gone, and dry runs. What it refuses beyond that, and admission, only a real cluster shows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import copy
+import itertools
+import json
+import uuid
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+from aiohttp import web
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request that was made.
+
+    Attributes:
+        method: of HTTP.
+        path: without the query.
+        query: by name.
+        body: as JSON; None: there was none.
+        content_type: of the body.
+        headers: of the request.
+    """
+
+    method: str
+    path: str
+    query: dict[str, str]
+    body: Any
+    content_type: str
+    headers: dict[str, str]
+
+
+Answer = Callable[[Asked], web.StreamResponse | None]
+"""What to answer instead; None: as usual."""
+
+
+class FakeKubeApi:
+    """The server.
+
+    Attributes:
+        url: where it is.
+        objects: by path.
+        asked: every request so far.
+        instead: decides what is answered instead of what would be; an exception of it breaks the connection.
+        mute: no answer while it is set.
+    """
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.objects: dict[str, Object] = {}
+        self.asked: list[Asked] = []
+        self.instead: Answer = lambda _asked: None
+        self.mute = asyncio.Event()
+        self._versions = itertools.count(1)
+        self._runner: web.AppRunner | None = None
+
+    async def start(self) -> None:
+        """Listens on a free port of 127.0.0.1."""
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", self._handle)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        await site.start()
+        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+
+    async def close(self) -> None:
+        """Listens no longer."""
+        assert self._runner is not None
+        await self._runner.cleanup()
+
+    def write_kubeconfig(self, path: Path, token: str = "secret-of-the-operator") -> str:
+        """Writes a kubeconfig that leads here; returns its path."""
+        content = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "here",
+            "clusters": [{"name": "here", "cluster": {"server": self.url}}],
+            "users": [{"name": "me", "user": {"token": token}}],
+            "contexts": [{"name": "here", "context": {"cluster": "here", "user": "me"}}],
+        }
+        path.write_text(yaml.safe_dump(content))
+        return str(path)
+
+    def put(self, path: str, body: Object) -> Object:
+        """Puts an object there, as if somebody had made or changed it."""
+        made = copy.deepcopy(body)
+        metadata = made.setdefault("metadata", {})
+        metadata["name"] = path.rpartition("/")[2]
+        before = self.objects.get(path, {}).get("metadata", {})
+        metadata["uid"] = before.get("uid") or metadata.get("uid") or str(uuid.uuid4())
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        metadata["creationTimestamp"] = before.get("creationTimestamp") or metadata.get("creationTimestamp") or now
+        metadata["resourceVersion"] = str(next(self._versions))
+        self.objects[path] = made
+        return made
+
+    def requests(self, method: str, path: str = "") -> list[Asked]:
+        """Those of a method, whose path holds a text."""
+        return [asked for asked in self.asked if asked.method == method and path in asked.path]
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        text = await request.text()
+        asked = Asked(
+            request.method,
+            request.path,
+            dict(request.query),
+            json.loads(text) if text else None,
+            request.content_type,
+            {name.lower(): value for name, value in request.headers.items()},
+        )
+        self.asked.append(asked)
+        if self.mute.is_set():
+            await asyncio.Event().wait()
+        try:
+            instead = self.instead(asked)
+        except Exception:  # a connection that breaks, whatever it was
+            assert request.transport is not None
+            request.transport.abort()
+            raise
+        return instead or self._answer(asked)
+
+    def _answer(self, asked: Asked) -> web.Response:
+        path = asked.path.removesuffix("/status")
+        there = self.objects.get(path)
+        match asked.method:
+            case "GET" if there is None and path.count("/") % 2 == (1 if path.startswith("/api/") else 0):
+                return self._list(path, asked.query.get("labelSelector", ""))
+            case "POST":
+                path = f"{path}/{asked.body['metadata']['name']}"
+                if path in self.objects:
+                    return status(409, "AlreadyExists", f'"{path.rpartition("/")[2]}" already exists')
+                if asked.query.get("dryRun") == "All":
+                    return web.json_response(asked.body, status=201)
+                return web.json_response(self.put(path, asked.body), status=201)
+            case "PATCH" if there is None and asked.content_type == "application/apply-patch+yaml":
+                return web.json_response(self.put(path, asked.body), status=201)
+            case _ if there is None:
+                return status(404, "NotFound", f'"{path.rpartition("/")[2]}" not found')
+            case "GET":
+                return web.json_response(there)
+            case "PUT" | "PATCH":
+                return self._change(path, there, asked)
+            case "DELETE":
+                return self._delete(path, there, asked.body or {})
+        return status(405, "MethodNotAllowed", asked.method)
+
+    def _list(self, path: str, selector: str) -> web.Response:
+        wanted = dict(each.split("=", 1) for each in selector.split(",") if each)
+        items = [
+            item
+            for key, item in self.objects.items()
+            if key.rpartition("/")[0] == path and wanted.items() <= item["metadata"].get("labels", {}).items()
+        ]
+        return web.json_response({"items": items, "metadata": {"resourceVersion": str(next(self._versions))}})
+
+    def _change(self, path: str, there: Object, asked: Asked) -> web.Response:
+        meant = asked.body.get("metadata", {})
+        for each in ("resourceVersion", "uid"):
+            if each in meant and meant[each] != there["metadata"][each]:
+                return status(409, "Conflict", f"the object has been modified: {each}")
+        changed = merge(there, asked.body) if asked.method == "PATCH" else asked.body
+        return web.json_response(self.put(path, changed))
+
+    def _delete(self, path: str, there: Object, options: Object) -> web.Response:
+        uid = options.get("preconditions", {}).get("uid", there["metadata"]["uid"])
+        if uid != there["metadata"]["uid"]:
+            return status(409, "Conflict", "the UID in the precondition is not the UID in record")
+        over = there.get("status", {}).get("phase") in {"Succeeded", "Failed"}
+        if "/pods/" not in path or over or options.get("gracePeriodSeconds") == 0:
+            del self.objects[path]
+            return web.json_response({"kind": "Status", "status": "Success"})
+        there["metadata"]["deletionTimestamp"] = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return web.json_response(self.put(path, there))
+
+
+def status(code: int, reason: str, message: str, **headers: str) -> web.Response:
+    """A failure as the API server tells it."""
+    body = {"kind": "Status", "status": "Failure", "code": code, "reason": reason, "message": message}
+    return web.json_response(
+        body, status=code, headers={name.replace("_", "-"): text for name, text in headers.items()}
+    )
+
+
+def merge(into: Any, patch: Any) -> Any:
+    """A JSON merge patch (RFC 7396)."""
+    if not isinstance(patch, dict):
+        return patch
+    merged = dict(into) if isinstance(into, dict) else {}
+    for name, value in patch.items():
+        if value is None:
+            merged.pop(name, None)
+        else:
+            merged[name] = merge(merged.get(name), value)
+    return merged
+
+
+@contextlib.asynccontextmanager
+async def fake_kube_api() -> AsyncIterator[FakeKubeApi]:
+    """Runs the server."""
+    api = FakeKubeApi()
+    await api.start()
+    try:
+        yield api
+    finally:
+        await api.close()

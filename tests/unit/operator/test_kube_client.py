@@ -1,0 +1,324 @@
+"""Calls of the Kubernetes API, against a server on a real socket."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from kubernetes.aio.client import ApiClient, Configuration
+from tests.support.kube_api import FakeKubeApi, fake_kube_api, status
+from tests.support.waiting import until
+
+from lobby_gateway.errors import UserError
+from lobby_operator.kube import client
+from lobby_operator.kube.client import KubeApi, connect
+from lobby_operator.kube.errors import (
+    AlreadyExistsError,
+    ApiError,
+    BusyError,
+    ConflictError,
+    ForbiddenError,
+    GoneError,
+    InvalidError,
+    NotFoundError,
+    UnreachableError,
+)
+from lobby_operator.kube.resources import CONFIG_MAPS, LOBBIES, PODS, Resource
+
+POD: dict[str, Any] = {"metadata": {"name": "prices-1", "labels": {"a": "b"}}, "spec": {"x": [1]}}
+
+
+@asynccontextmanager
+async def called(**settings: Any) -> AsyncIterator[tuple[FakeKubeApi, KubeApi]]:
+    async with fake_kube_api() as server:
+        configuration = Configuration(host=server.url)
+        api = KubeApi(ApiClient(configuration), **settings)
+        try:
+            yield server, api
+        finally:
+            await api.close()
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(main)
+
+
+def test_an_object_that_was_made_is_read_as_it_came() -> None:
+    async def main() -> None:
+        async with called() as (server, api):
+            made = await api.create(PODS, "shop", POD)
+            assert made["metadata"]["uid"]
+            server.objects["/api/v1/namespaces/shop/pods/prices-1"]["spec"]["unknownToThisVersion"] = {"y": None}
+            read = await api.get(PODS, "shop", "prices-1")
+            assert read["spec"] == {"x": [1], "unknownToThisVersion": {"y": None}}
+
+    run(main())
+
+
+def test_a_list_is_of_one_namespace_or_of_all_and_by_labels() -> None:
+    async def main() -> None:
+        async with called() as (server, api):
+            server.put("/api/v1/namespaces/shop/pods/a-1", {"metadata": {"labels": {"a": "b", "c": "d"}}})
+            server.put("/api/v1/namespaces/shop/pods/a-2", {"metadata": {"labels": {"a": "b"}}})
+            listed = await api.list(PODS, "shop", labels="a=b,c=d")
+            assert [item["metadata"]["name"] for item in listed["items"]] == ["a-1"]
+            assert listed["metadata"]["resourceVersion"]
+            assert (await api.list(LOBBIES))["items"] == []
+            assert server.asked[-1].path == "/apis/lobby-gateway.io/v1alpha1/lobbies"
+            assert server.asked[-1].query == {}
+
+    run(main())
+
+
+def test_a_second_object_of_a_name_already_exists() -> None:
+    async def main() -> None:
+        async with called() as (_, api):
+            await api.create(PODS, "shop", POD)
+            with pytest.raises(AlreadyExistsError, match=r"create pods shop: .* already exists"):
+                await api.create(PODS, "shop", POD)
+
+    run(main())
+
+
+def test_a_dry_run_makes_nothing() -> None:
+    async def main() -> None:
+        async with called() as (server, api):
+            await api.create(PODS, "shop", POD, dry_run=True)
+            assert not server.objects
+
+    run(main())
+
+
+def test_a_merge_patch_changes_only_what_it_names() -> None:
+    async def main() -> None:
+        async with called() as (server, api):
+            await api.create(PODS, "shop", POD)
+            patched = await api.patch(PODS, "shop", "prices-1", {"metadata": {"labels": {"a": None, "c": "d"}}})
+            assert patched["metadata"]["labels"] == {"c": "d"}
+            assert patched["spec"] == {"x": [1]}
+            assert server.asked[-1].content_type == "application/merge-patch+json"
+
+    run(main())
+
+
+def test_a_patch_of_a_part_goes_to_that_part() -> None:
+    async def main() -> None:
+        async with called() as (server, api):
+            await api.create(LOBBIES, "shop", {"metadata": {"name": "prices"}})
+            await api.patch(LOBBIES, "shop", "prices", {"status": {"clients": 1}}, subresource="status")
+            assert server.asked[-1].path == "/apis/lobby-gateway.io/v1alpha1/namespaces/shop/lobbies/prices/status"
+            assert api.calls["patch", "lobbies/status", "ok"] == 1
+
+    run(main())
+
+
+def test_what_was_changed_in_the_meantime_is_a_conflict() -> None:
+    async def main() -> None:
+        async with called() as (_, api):
+            made = await api.create(PODS, "shop", POD)
+            await api.patch(PODS, "shop", "prices-1", {"metadata": {"labels": {"a": "c"}}})
+            with pytest.raises(ConflictError):
+                await api.replace(PODS, "shop", "prices-1", made)
+            guarded = {"metadata": {"resourceVersion": made["metadata"]["resourceVersion"]}}
+            with pytest.raises(ConflictError):
+                await api.patch(PODS, "shop", "prices-1", guarded)
+
+    run(main())
+
+
+def test_a_replaced_object_is_returned_as_it_is_now() -> None:
+    async def main() -> None:
+        async with called() as (_, api):
+            made = await api.create(PODS, "shop", POD)
+            replaced = await api.replace(PODS, "shop", "prices-1", {**made, "spec": {}})
+            assert replaced["spec"] == {}
+            assert replaced["metadata"]["resourceVersion"] != made["metadata"]["resourceVersion"]
+
+    run(main())
+
+
+def test_apply_makes_what_is_not_there() -> None:
+    async def main() -> None:
+        async with called() as (server, api):
+            body = {"metadata": {"name": "prices-lobby"}, "data": {"lobby.json": "{}"}}
+            await api.apply(CONFIG_MAPS, "shop", "prices-lobby", body)
+            await api.apply(CONFIG_MAPS, "shop", "prices-lobby", {**body, "data": {"lobby.json": "[]"}})
+            (kept,) = server.objects.values()
+            assert kept["data"] == {"lobby.json": "[]"}
+            assert server.asked[-1].content_type == "application/apply-patch+yaml"
+            assert server.asked[-1].query == {"fieldManager": "lobby-operator", "force": "true"}
+
+    run(main())
+
+
+def test_only_the_object_that_is_meant_is_deleted() -> None:
+    async def main() -> None:
+        async with called() as (server, api):
+            made = await api.create(CONFIG_MAPS, "shop", POD)
+            with pytest.raises(ConflictError):
+                await api.delete(CONFIG_MAPS, "shop", "prices-1", uid="another")
+            await api.delete(CONFIG_MAPS, "shop", "prices-1", uid=made["metadata"]["uid"], grace_seconds=3)
+            assert server.asked[-1].body["gracePeriodSeconds"] == 3
+            with pytest.raises(NotFoundError):
+                await api.delete(CONFIG_MAPS, "shop", "prices-1")
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "kind"),
+    [
+        (400, "BadRequest", InvalidError),
+        (401, "Unauthorized", ForbiddenError),
+        (403, "Forbidden", ForbiddenError),
+        (404, "NotFound", NotFoundError),
+        (409, "AlreadyExists", AlreadyExistsError),
+        (409, "Conflict", ConflictError),
+        (410, "Expired", GoneError),
+        (422, "Invalid", InvalidError),
+        (418, "Teapot", ApiError),
+        (500, "InternalError", UnreachableError),
+        (503, "ServiceUnavailable", UnreachableError),
+    ],
+)
+def test_a_failure_is_an_exception_of_ours_with_what_the_server_said(
+    code: int, reason: str, kind: type[ApiError]
+) -> None:
+    async def main() -> None:
+        async with called() as (server, api):
+            server.instead = lambda _asked: status(code, reason, "spec.path: must begin with '/'")
+            with pytest.raises(ApiError) as raised:
+                await api.get(LOBBIES, "shop", "prices")
+            assert type(raised.value) is kind
+            assert str(raised.value) == "get lobbies shop/prices: spec.path: must begin with '/'"
+            assert (raised.value.status, raised.value.reason) == (code, reason)
+            assert api.calls == {("get", "lobbies", kind.__name__.removesuffix("Error")): 1}
+
+    run(main())
+
+
+def test_a_busy_server_says_when_to_come_back() -> None:
+    async def main() -> None:
+        async with called() as (server, api):
+            server.instead = lambda _asked: status(429, "TooManyRequests", "later", Retry_After="7")
+            with pytest.raises(BusyError) as raised:
+                await api.get(PODS, "shop", "prices-1")
+            assert raised.value.retry_after == 7
+            server.instead = lambda _asked: status(429, "TooManyRequests", "later")
+            with pytest.raises(BusyError) as raised:
+                await api.get(PODS, "shop", "prices-1")
+            assert raised.value.retry_after is None
+
+    run(main())
+
+
+def test_a_failure_that_is_no_status_object_is_told_by_its_number() -> None:
+    async def main() -> None:
+        async with called() as (server, api):
+            server.instead = lambda _asked: web.Response(status=502, text="<html>bad gateway</html>")
+            with pytest.raises(UnreachableError, match="get pods shop/prices-1: answer 502"):
+                await api.get(PODS, "shop", "prices-1")
+            server.instead = lambda _asked: web.json_response(["bad gateway"], status=502)
+            with pytest.raises(UnreachableError, match="answer 502"):
+                await api.get(PODS, "shop", "prices-1")
+            server.instead = lambda _asked: web.Response(text="<html>welcome</html>")
+            with pytest.raises(UnreachableError, match="no JSON"):
+                await api.get(PODS, "shop", "prices-1")
+
+    run(main())
+
+
+def test_a_server_that_does_not_answer_is_unreachable() -> None:
+    async def main() -> None:
+        async with called(timeout=0.1) as (server, api):
+            server.mute.set()
+            with pytest.raises(UnreachableError, match=r"no answer within 0\.1 s"):
+                await api.get(PODS, "shop", "prices-1")
+            assert api.calls["get", "pods", "Unreachable"] == 1
+            assert api.seconds["get", "pods"] >= 0.1
+
+    run(main())
+
+
+def test_a_broken_connection_is_unreachable() -> None:
+    async def main() -> None:
+        async with called() as (server, api):
+
+            def broken(_asked: Any) -> None:
+                raise ConnectionResetError
+
+            server.instead = broken
+            with pytest.raises(UnreachableError, match="no answer: "):
+                await api.create(PODS, "shop", POD)
+            await server.close()
+            with pytest.raises(UnreachableError, match="no answer: "):
+                await api.get(PODS, "shop", "prices-1")
+            await server.start()
+
+    run(main())
+
+
+def test_a_call_that_is_given_up_is_counted() -> None:
+    async def main() -> None:
+        async with called() as (server, api):
+            server.mute.set()
+            task = asyncio.create_task(api.get(PODS, "shop", "prices-1"))
+            await until(lambda: server.asked)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            assert api.calls == {("get", "pods", "Cancelled"): 1}
+
+    run(main())
+
+
+def test_before_each_call_it_is_said_which() -> None:
+    async def main() -> None:
+        said: list[tuple[str, Resource]] = []
+        async with called(before=lambda verb, resource: said.append((verb, resource))) as (_, api):
+            await api.create(PODS, "shop", POD)
+            await api.get(PODS, "shop", "prices-1")
+        assert said == [("create", PODS), ("get", PODS)]
+
+    run(main())
+
+
+def test_credentials_come_from_a_kubeconfig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async with fake_kube_api() as server:
+            path = server.write_kubeconfig(tmp_path / "config")
+            written = (tmp_path / "config").read_bytes()
+            monkeypatch.setenv("KUBECONFIG", path)
+            for api in (await connect(path), await connect()):
+                await api.list(PODS)
+                await api.close()
+                assert server.asked[-1].headers["authorization"] == "Bearer secret-of-the-operator"
+                assert server.asked[-1].headers["user-agent"].startswith("lobby-operator/")
+            assert (tmp_path / "config").read_bytes() == written
+
+    run(main())
+
+
+@pytest.mark.parametrize("content", [None, "{", "a: b", "[]"])
+def test_a_kubeconfig_that_can_not_be_used_is_the_users_mistake(tmp_path: Path, content: str | None) -> None:
+    path = tmp_path / "config"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(UserError, match=r"KUBECONFIG: .*config.*; accepted: ") as raised:
+        asyncio.run(connect(str(path)))
+    assert "\n" not in str(raised.value)
+
+
+def test_outside_of_a_pod_and_without_a_kubeconfig_nothing_can_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    with pytest.raises(UserError, match="KUBECONFIG: is not set, and this is no pod"):
+        asyncio.run(connect())
+
+
+def test_a_call_has_its_deadline_before_the_clients_own() -> None:
+    assert client.REQUEST_SECONDS < 5 * 60

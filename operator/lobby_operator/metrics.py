@@ -52,12 +52,20 @@ LOBBY_HOST: tuple[Definition, ...] = (
         "Passes over a Lobby that failed and were done again.",
         _BY_LOBBY,
     ),
+    Definition("lobby_operator_leader", "gauge", "1 while this process is the one that acts, 0 while it stands by."),
     Definition("lobby_operator_greeters", "gauge", "Greeters that answer."),
     loop_lag("lobby_operator"),
 )
 
 
-def read(workers: Sequence[Worker], greeters: int, lag: LoopLag, statuses: Mapping[str, Mapping[str, Any]]) -> Readings:
+def read(
+    workers: Sequence[Worker],
+    greeters: int,
+    lag: LoopLag,
+    statuses: Mapping[str, Mapping[str, Any]],
+    *,
+    leader: bool = True,
+) -> Readings:
     """Everything in the table.
 
     Args:
@@ -65,6 +73,7 @@ def read(workers: Sequence[Worker], greeters: int, lag: LoopLag, statuses: Mappi
         greeters: how many answer.
         lag: of the event loop.
         statuses: of the Lobbies, by key, as far as there are any yet.
+        leader: it is this process that acts.
     """
 
     def each(figure: Callable[[Worker], float]) -> dict[str, float]:
@@ -93,6 +102,7 @@ def read(workers: Sequence[Worker], greeters: int, lag: LoopLag, statuses: Mappi
         "lobby_operator_failed_starts": each(lambda worker: worker.observed.failures.count),
         "lobby_operator_passes_total": each(lambda worker: worker.passes),
         "lobby_operator_failed_passes_total": each(lambda worker: worker.failures),
+        "lobby_operator_leader": int(leader),
         "lobby_operator_greeters": greeters,
         "lobby_operator_event_loop_lag_seconds": lag.reading(),
     }

@@ -18,6 +18,16 @@ _INTRODUCTION = """\
 Every process answers on its admin port at `/metrics`, in the format that Prometheus asks for (text or OpenMetrics).
 [operations.md](operations.md) says which process has which port. Counters count from the start of the process.
 
+What the processes of `lobby up` are and where, its admin port tells Prometheus (`/targets`), with the labels that the chart's
+PodMonitor gives to pods: `job` (`operator`, `greeter`, `lobby`), `pod`, and `lobby` for the Lobby of a lobby:
+
+```yaml
+scrape_configs:
+- job_name: lobby-gateway
+  http_sd_configs:
+  - {url: "http://127.0.0.1:8001/targets", refresh_interval: 10s}
+```
+
 No label is without a bound. Its values are listed below, and those that are known start at 0; a label `lobby` holds keys of
 Lobbies (`namespace/name`, in local mode the name), of which there are as many as somebody made: no client, address or lobby's
 name ever becomes a label.

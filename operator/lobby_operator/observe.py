@@ -55,6 +55,7 @@ class Poller(Generic[R]):
         answered: is called after each question, with or without an answer.
 
     Attributes:
+        address: where it is asked.
         reading: what it answered last.
         hurried: something moves: ask more often.
         ending: it was told to end, and no answer is nothing to log.
@@ -68,6 +69,7 @@ class Poller(Generic[R]):
         parse: Callable[[dict[str, Any]], R],
         answered: Callable[[], None],
     ) -> None:
+        self.address = address
         self.reading: Reading[R] = Reading()
         self.hurried = True
         self.ending = False

@@ -1,8 +1,9 @@
-"""The admin port of `lobby up`: the status page, what there is as JSON, and the lobby host's own metrics."""
+"""The admin port of `lobby up`: the status page, what there is as JSON, its own metrics, and where those of all others are."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from lobby_gateway.greeter import status_page
@@ -11,6 +12,30 @@ from lobby_gateway.model.overview import Overview, shown_url
 from lobby_gateway.net.admin import AdminRequest, AdminResponse, Routes, health_handlers, metrics_handler
 from lobby_operator import metrics
 from lobby_operator.worker import Worker
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A process that Prometheus can scrape.
+
+    Attributes:
+        address: IP address and port of its admin port.
+        job: what it is: `lobby`, `greeter` or `operator`.
+        name: of the process.
+        lobby: the Lobby of a lobby; empty for all others.
+    """
+
+    address: str
+    job: str
+    name: str
+    lobby: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """As Prometheus' HTTP service discovery reads it, with the labels that the chart's PodMonitor gives to pods."""
+        labels = {"job": self.job, "pod": self.name}
+        if self.lobby:
+            labels["lobby"] = self.lobby
+        return {"targets": [self.address], "labels": labels}
 
 
 class Served(Protocol):
@@ -35,6 +60,9 @@ class Served(Protocol):
     def overview(self) -> Overview:
         """All that the status page shows."""
 
+    def targets(self) -> list[Target]:
+        """Every process that answers on `/metrics`."""
+
     def items(self) -> list[dict[str, Any]]:
         """Every Lobby as JSON types."""
 
@@ -48,12 +76,16 @@ def routes(served: Served) -> Routes:
     async def lobbies(_request: AdminRequest) -> AdminResponse:
         return AdminResponse.json({"items": served.items()})
 
+    async def targets(_request: AdminRequest) -> AdminResponse:
+        return AdminResponse.json([target.to_json() for target in served.targets()])
+
     def read() -> Readings:
         return metrics.read(served.workers, served.greeters_serving, served.lag, served.statuses)
 
     return {
         **status_page.routes(served.overview),
         ("GET", "/lobbies"): lobbies,
+        ("GET", "/targets"): targets,
         ("GET", "/metrics"): metrics_handler(registry(metrics.LOBBY_HOST, read)),
         **health_handlers(served.not_ready),
     }

@@ -104,6 +104,10 @@ class Greeters:
         """What each said of itself last, by its name."""
         return {each.name: each.poller.reading for each in self._greeters if each.poller is not None}
 
+    def admin_addresses(self) -> dict[str, tuple[str, int]]:
+        """Where each is asked, by its name."""
+        return {each.name: each.poller.address for each in self._greeters if each.poller is not None}
+
     def hurry(self, *, hurried: bool) -> None:
         """Asks them more often, or no longer so."""
         for greeter in self._greeters:

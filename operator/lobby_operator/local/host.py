@@ -15,7 +15,7 @@ from typing import Any
 from lobby_gateway import __version__
 from lobby_gateway.metrics import LoopLag
 from lobby_gateway.model.overview import Overview
-from lobby_operator.local.admin import shown_spec
+from lobby_operator.local.admin import Target, shown_spec
 from lobby_operator.local.child import LogLine
 from lobby_operator.local.greeters import Greeters
 from lobby_operator.local.overview import shown_item
@@ -186,6 +186,20 @@ class Host:
             }
             for name, source in self._sources.items()
         ]
+
+    def targets(self) -> list[Target]:
+        """Every process that answers on `/metrics`: this one, the greeters, the lobbies."""
+        found = [Target(self.admin.removeprefix("http://"), "operator", "lobby-host")]
+        found += [
+            Target(authority(*address), "greeter", name)
+            for name, address in sorted(self._greeters.admin_addresses().items())
+        ]
+        found += [
+            Target(authority(*address), "lobby", name, lobby)
+            for lobby in sorted(self._sources)
+            for name, address in sorted(self._runtime.admin_addresses(lobby).items())
+        ]
+        return found
 
     def overview(self) -> Overview:
         """All that the status page shows."""

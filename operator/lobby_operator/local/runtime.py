@@ -130,6 +130,10 @@ class LocalRuntime:
         """What each lobby of a Lobby said of itself last, by name."""
         return {process.name: process.reading for process in self._processes.values() if process.lobby == lobby}
 
+    def admin_addresses(self, lobby: str) -> dict[str, tuple[str, int]]:
+        """Where each lobby of a Lobby is asked, by name, as soon as it listens."""
+        return {each.name: each.admin for each in self._processes.values() if each.lobby == lobby and each.admin}
+
     async def list(self, lobby: str) -> Sequence[RawLobby]:
         """See `Runtime`."""
         return [

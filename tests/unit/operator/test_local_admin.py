@@ -12,7 +12,7 @@ import pytest
 from lobby_gateway.metrics import LoopLag
 from lobby_gateway.model.overview import Overview
 from lobby_gateway.net.admin import AdminRequest, AdminResponse
-from lobby_operator.local.admin import routes, shown_spec
+from lobby_operator.local.admin import Target, routes, shown_spec
 from lobby_operator.local.sources import from_url
 from lobby_operator.state import Observed, Phase, SeenLobby
 from lobby_operator.worker import Worker
@@ -30,6 +30,9 @@ class Served:
 
     def overview(self) -> Overview:
         return Overview(kind="lobby host", name="lobby host test/1", version="0", seconds=1.5)
+
+    def targets(self) -> list[Target]:
+        return [Target("127.0.0.1:1", "greeter", "greeter-1"), Target("127.0.0.1:2", "lobby", "prices-1", "prices")]
 
     def items(self) -> list[dict[str, Any]]:
         return [{"metadata": {"name": "prices"}}]
@@ -50,6 +53,15 @@ def test_lobbies_are_a_list_as_json() -> None:
     answer = ask(Served(), "/lobbies")
     assert (answer.status, answer.content_type) == (200, "application/json")
     assert answer.body == b'{"items": [{"metadata": {"name": "prices"}}]}\n'
+
+
+def test_prometheus_is_told_where_to_look() -> None:
+    answer = ask(Served(), "/targets")
+    assert (answer.status, answer.content_type) == (200, "application/json")
+    assert json.loads(answer.body) == [
+        {"targets": ["127.0.0.1:1"], "labels": {"job": "greeter", "pod": "greeter-1"}},
+        {"targets": ["127.0.0.1:2"], "labels": {"job": "lobby", "pod": "prices-1", "lobby": "prices"}},
+    ]
 
 
 def test_the_status_page_and_what_it_shows_are_served() -> None:

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.support import web
 from tests.support.waiting import until
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
@@ -92,6 +93,16 @@ def test_clients_of_each_lobby_are_served_counted_and_shown(tmp_path: Path) -> N
                 assert item["spec"]["clients"]["seats"] == 4
                 assert item["lobbies"]["prices-1"]["report"]["clients"] == 1
                 assert {each["type"]: each["status"] for each in item["status"]["conditions"]}["Ready"] == "True"
+                targets = host.targets()
+                assert [(each.job, each.name, each.lobby) for each in targets] == [
+                    ("operator", "lobby-host", ""),
+                    ("greeter", "greeter-1", ""),
+                    ("lobby", "books-1", "books"),
+                    ("lobby", "prices-1", "prices"),
+                ]
+                for target in targets[1:]:
+                    figures = await web.metrics(f"http://{target.address}/metrics")
+                    assert figures("process_open_fds") > 0
                 for client in (one, two):
                     client.transport.abort()  # a close would wait for messages that nobody reads
             assert host.not_ready() == ""

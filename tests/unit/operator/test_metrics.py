@@ -83,6 +83,11 @@ def test_passes_and_the_most_lobbies_are_those_of_the_worker() -> None:
     assert figures["lobby_operator_max_replicas"] == {"prices": 100}
 
 
+def test_whoever_stands_by_says_so() -> None:
+    assert read([], 0, LoopLag(), {})["lobby_operator_leader"] == 1
+    assert read([], 0, LoopLag(), {}, leader=False)["lobby_operator_leader"] == 0
+
+
 def test_the_page_is_what_the_code_says() -> None:
     assert PAGE.read_text(encoding="utf-8") == render(), (
         "run: python -m lobby_operator.metrics_reference > docs/metrics.md"

@@ -1,8 +1,8 @@
 """One client's socket: what it sends us, and what it could not take yet.
 
-The fast path does not come here: the message bus calls `send` of a client that has nothing pending, directly. Only when
-the socket takes less than all, the rest of the frame and a mailbox of whole frames are kept, and the event loop tells
-when there is room. RFC 6455 is spoken on a plain non-blocking socket, since a transport per client costs more memory than
+The fast path does not come here: the message bus sends to the socket of a client that has nothing pending. Only when the
+socket takes less than all, the begun frame and a mailbox of what comes behind it are kept, and the event loop tells when
+there is room. RFC 6455 is spoken on a plain non-blocking socket, since a transport per client costs more memory than
 all the rest of a client, and a tenth of the speed.
 """
 
@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from bisect import bisect_right
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -86,7 +84,7 @@ class ClientConnection:
     """A client after its handshake. Its socket is owned, and closed, here.
 
     Attributes:
-        send: the socket's own `send`, for the message bus only, and only while `pending` is false.
+        sock: for the message bus only, which sends by itself as long as `pending` is false.
         pending: something waits for room in the socket.
         deflate: permessage-deflate was negotiated.
         bus: the message bus it is attached to, if any.
@@ -97,7 +95,7 @@ class ClientConnection:
 
     __slots__ = (
         "_closing", "_control", "_deadline", "_fd", "_heard", "_label", "_loop", "_mailbox", "_parser", "_pinged", "_policy",
-        "_rest", "_sock", "_spent_until", "_writing", "bus", "context", "deflate", "dropped", "owner", "pending", "send",
+        "_rest", "_spent_until", "_writing", "bus", "context", "deflate", "dropped", "owner", "pending", "sock",
     )  # fmt: skip
 
     def __init__(
@@ -110,7 +108,7 @@ class ClientConnection:
         deflate: bool = False,
         context: object = None,
     ) -> None:
-        self._sock = sock
+        self.sock = sock
         self._fd = sock.fileno()
         self._loop = loop
         self._policy = policy
@@ -129,7 +127,6 @@ class ClientConnection:
         self._heard = loop.time()
         self._pinged = 0.0
         self._spent_until = 0.0  # when what it sent so far is forgotten (see `FloodLimit`)
-        self.send: Callable[[bytes], int] = sock.send
         self.pending = False
         self.deflate = deflate
         self.bus: MessageBus | None = None
@@ -150,8 +147,8 @@ class ClientConnection:
 
     @property
     def waiting_messages(self) -> int:
-        """Messages in the mailbox."""
-        return len(self._mailbox) if self._mailbox is not None else 0
+        """Messages of which nothing is out yet."""
+        return len(self._mailbox or ())
 
     # What goes out
 
@@ -160,25 +157,25 @@ class ClientConnection:
         if self.pending:
             return self.wait(batch.frames)
         try:
-            sent = self.send(batch.data)
+            sent = self.sock.send(batch.data)
         except BlockingIOError:
             sent = 0
         except OSError:
             self._lost()
             return 0
-        return self.kept(batch, sent) if sent != len(batch.data) else 0
+        if sent != len(batch.data):
+            self.keep(batch, sent)
+        return 0
 
-    def kept(self, batch: Batch, sent: int) -> int:
-        """Keeps what is left of a batch of which the socket took `sent` bytes; returns how many messages were dropped."""
-        index = bisect_right(batch.ends, sent)  # the first message that is not out whole
-        if sent > (batch.ends[index - 1] if index else 0):
-            self._rest = memoryview(batch.data)[sent : batch.ends[index]]
-            index += 1
+    def keep(self, batch: Batch, sent: int) -> None:
+        """Keeps all that is left of a batch of which the socket took `sent` bytes."""
+        self._mailbox = Mailbox(self._policy.mailbox_messages)
+        index, self._rest = self._mailbox.begin(batch, sent)
         if self.bus is not None:
             self.bus.stats.deliveries += index
             self.bus.stats.delivered_bytes += batch.ends[index - 1] if index else 0
         self._wait_for_room()
-        return self.wait(batch.frames[index:])
+        self._note_waiting()
 
     def wait(self, frames: tuple[bytes, ...]) -> int:
         """Puts frames into the mailbox; returns how many messages were dropped for them."""
@@ -187,13 +184,16 @@ class ClientConnection:
         if self._mailbox is None:
             self._mailbox = Mailbox(self._policy.mailbox_messages)
         dropped = self._mailbox.put(frames)
-        if self.bus is not None and len(self._mailbox) > self.bus.stats.high_water:
-            self.bus.stats.high_water = len(self._mailbox)
+        self._note_waiting()
         if dropped:
             self.dropped += dropped
             if self._policy.disconnect_when_full:
                 self.close(close_codes.TOO_SLOW)
         return dropped
+
+    def _note_waiting(self) -> None:
+        if self.bus is not None and self.waiting_messages > self.bus.stats.high_water:
+            self.bus.stats.high_water = self.waiting_messages
 
     def feed(self, leftover: bytes) -> None:
         """Takes bytes that came in the same read as the handshake."""
@@ -201,7 +201,7 @@ class ClientConnection:
             self._received(leftover)
 
     def close(self, close: CloseCode, reason: str | None = None) -> None:
-        """Begins the closing handshake (RFC 6455 §7.1.2): what waits in the mailbox is let go, a begun frame is finished."""
+        """Begins the closing handshake (RFC 6455 §7.1.2): whole messages that wait are let go, a begun frame is finished."""
         if self.closing:
             return
         text = close.reason if reason is None else reason
@@ -219,7 +219,7 @@ class ClientConnection:
         loop.remove_reader(fd)
         if self._writing:
             loop.remove_writer(fd)
-        self._sock.close()
+        self.sock.close()
         self._mailbox = self._rest = None
         self._control = b""
         if self.bus is not None:
@@ -257,7 +257,7 @@ class ClientConnection:
         elif self._closing == _VIOLATED:
             # Closing a socket with unread bytes would be a reset, and lose the close frame: only our half is closed.
             try:
-                self._sock.shutdown(socket.SHUT_WR)
+                self.sock.shutdown(socket.SHUT_WR)
             except OSError:
                 self._lost()
 
@@ -266,7 +266,7 @@ class ClientConnection:
             self._control += data
             return
         try:
-            sent = self.send(data)
+            sent = self.sock.send(data)
         except BlockingIOError:
             sent = 0
         except OSError:
@@ -289,22 +289,24 @@ class ClientConnection:
         try:
             while True:
                 if self._rest is not None:
-                    sent = self.send(self._rest)  # type: ignore[arg-type]
+                    sent = self.sock.send(self._rest)
                     if sent != len(self._rest):
                         self._rest = self._rest[sent:]
                         break
                     self._rest = None
                 if self._control:
-                    data: bytes = self._control
+                    self._rest = memoryview(self._control)  # until it is out, it is the begun frame
                     self._control = b""
                 elif self._mailbox:
-                    data = self._mailbox.take()
-                    delivered += 1
-                    delivered_bytes += len(data)
+                    sent = self.sock.send(self._mailbox.next())
+                    count, self._rest = self._mailbox.took(sent)
+                    delivered += count
+                    delivered_bytes += sent + len(self._rest or b"")
+                    if self._rest is not None:
+                        break
                 else:
                     self._caught_up()
                     break
-                self._rest = memoryview(data)  # until it is out, it is the begun frame
         except BlockingIOError:
             pass  # the socket is full again; we are called when it has room
         except OSError:
@@ -327,7 +329,7 @@ class ClientConnection:
 
     def _readable(self) -> None:
         try:
-            data = self._sock.recv(READ_BYTES)
+            data = self.sock.recv(READ_BYTES)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:

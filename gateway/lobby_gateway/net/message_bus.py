@@ -7,12 +7,15 @@ others there, and they must not get the batch twice.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator, Sequence
-from itertools import chain
+from itertools import repeat
 
 from lobby_gateway.net.client_connection import ClientConnection
 from lobby_gateway.protocol.deflate import deflate_batch
 from lobby_gateway.protocol.frames import Batch
+
+_send = socket.socket.send  # called on sockets, so that no client has to have a bound method of its own
 
 
 class BusStats:
@@ -47,16 +50,17 @@ class MessageBus:
 
     def __init__(self, stats: BusStats | None = None) -> None:
         self.stats = stats or BusStats()
-        # Dictionaries as ordered sets: a client joins, leaves and falls behind in constant time.
-        self._ready: dict[ClientConnection, None] = {}
-        self._ready_deflated: dict[ClientConnection, None] = {}
+        # Dictionaries as ordered sets: a client joins, leaves and falls behind in constant time. Those that are ready are
+        # found by their sockets, which is all that the loop over them has to touch.
+        self._ready: dict[socket.socket, ClientConnection] = {}
+        self._ready_deflated: dict[socket.socket, ClientConnection] = {}
         self._behind: dict[ClientConnection, None] = {}
 
     def __len__(self) -> int:
         return len(self._ready) + len(self._ready_deflated) + len(self._behind)
 
     def __iter__(self) -> Iterator[ClientConnection]:
-        return iter(list(chain(self._ready, self._ready_deflated, self._behind)))
+        return iter([*self._ready.values(), *self._ready_deflated.values(), *self._behind])
 
     @property
     def behind(self) -> int:
@@ -79,8 +83,8 @@ class MessageBus:
     def detach(self, client: ClientConnection) -> None:
         """Takes a client off; what waits in its mailbox stays with it."""
         client.bus = None
-        self._ready.pop(client, None)
-        self._ready_deflated.pop(client, None)
+        self._ready.pop(client.sock, None)
+        self._ready_deflated.pop(client.sock, None)
         self._behind.pop(client, None)
 
     def caught_up(self, client: ClientConnection) -> None:
@@ -107,28 +111,33 @@ class MessageBus:
         for client in self:
             client.check(now)
 
-    def _send(self, ready: dict[ClientConnection, None], batch: Batch) -> None:
+    def _send(self, ready: dict[socket.socket, ClientConnection], batch: Batch) -> None:
+        """One system call for each client that is ready.
+
+        The loop over them runs inside `list.extend`, not in Python's own: measured, that is a third of what Python adds to a
+        call. Where a socket is full or broken the loop stops with an exception, behind the results that it had, and goes on.
+        """
         data = batch.data
         size = len(data)
-        short: list[tuple[ClientConnection, int]] = []
-        for client in ready:
+        sent: list[int] = []
+        sends = map(_send, ready, repeat(data))
+        while len(sent) < len(ready):
             try:
-                sent = client.send(data)
+                sent.extend(sends)
             except BlockingIOError:
-                sent = 0
+                sent.append(0)
             except OSError:
-                sent = -1
-            if sent != size:
-                short.append((client, sent))
+                sent.append(-1)
         stats = self.stats
-        whole = len(ready) - len(short)
+        whole = sent.count(size)
         stats.deliveries += whole * len(batch)
         stats.delivered_bytes += whole * size
-        for client, sent in short:
-            if sent < 0:
-                client.abort()
-            else:
-                self._keep(client, batch, sent)
+        if whole != len(sent):
+            for client, bytes_sent in [each for each in zip(ready.values(), sent, strict=True) if each[1] != size]:
+                if bytes_sent < 0:
+                    client.abort()
+                elif client.bus is self:  # what another one's end led to may have taken it off
+                    self._keep(client, batch, bytes_sent)
 
     def _deliver(self, client: ClientConnection, batch: Batch) -> None:
         if client.deflate:
@@ -143,20 +152,20 @@ class MessageBus:
 
     def _keep(self, client: ClientConnection, batch: Batch, sent: int) -> None:
         self._fall_behind(client)
-        self.stats.dropped += client.kept(batch, sent)
+        client.keep(batch, sent)
 
     def _fall_behind(self, client: ClientConnection) -> None:
-        self._ready.pop(client, None)
-        self._ready_deflated.pop(client, None)
+        self._ready.pop(client.sock, None)
+        self._ready_deflated.pop(client.sock, None)
         self._behind[client] = None
 
     def _place(self, client: ClientConnection) -> None:
         if client.pending:
             self._behind[client] = None
         elif client.deflate:
-            self._ready_deflated[client] = None
+            self._ready_deflated[client.sock] = client
         else:
-            self._ready[client] = None
+            self._ready[client.sock] = client
 
     def _any_behind_deflated(self) -> bool:
         return any(client.deflate for client in self._behind)

@@ -20,8 +20,7 @@ from lobby_gateway.protocol.frames import FIN, MASKED, RSV1, Batch, Opcode, appl
 # Plain integers: attributes of an enumeration cost more than all else that is done with them.
 _CONT, _TEXT, _BINARY = int(Opcode.CONT), int(Opcode.TEXT), int(Opcode.BINARY)
 _CLOSE, _PING, _PONG = int(Opcode.CLOSE), int(Opcode.PING), int(Opcode.PONG)
-_TEXT_FRAME = FIN | _TEXT
-_BINARY_FRAME = FIN | _BINARY
+_TEXT_FRAME, _BINARY_FRAME = FIN | _TEXT, FIN | _BINARY
 _OPCODES = frozenset({_CONT, _TEXT, _BINARY, _CLOSE, _PING, _PONG})
 _RSV2_RSV3 = 0x30
 _LENGTH = 0x7F
@@ -118,6 +117,11 @@ class FrameParser:
         self._need = 0  # bytes of it to look again; `_OVER` after a close frame or a violation
         self._fragments: _Fragments | None = None
         self.frames = 0
+
+    @property
+    def idle(self) -> bool:
+        """It holds nothing: neither part of a frame nor fragments of a message, and the connection is not over."""
+        return not self._need and self._fragments is None
 
     def receive(self, data: bytes) -> list[Event]:
         """The events that `data` completes, in order. After a `Close` or a `Violation` there are no more."""
@@ -268,10 +272,8 @@ class FrameParser:
             runs.append((framed, [len(framed)]))
 
     def _control_frame(self, opcode: int, payload: bytes) -> Event:
-        if opcode == _PING:
-            return Ping(payload)
-        if opcode == _PONG:
-            return Pong(payload)
+        if opcode != _CLOSE:
+            return Ping(payload) if opcode == _PING else Pong(payload)
         self._need = _OVER
         return _parse_close(payload)
 
@@ -373,11 +375,9 @@ def _is_utf8(text: bytes | bytearray) -> bool:
 
 def _flush(runs: list[_Run], events: list[Event]) -> None:
     """Makes one batch of the messages that came since the last one."""
-    if not runs:
-        return
     if len(runs) == 1:
         events.append(Batch(*runs[0]))
-    else:
+    elif runs:
         starts = accumulate((len(data) for data, _ in runs), initial=0)
         ends = [start + end for start, (_, ends) in zip(starts, runs, strict=False) for end in ends]
         events.append(Batch(b"".join(data for data, _ in runs), ends))

@@ -10,7 +10,7 @@ from lobby_gateway.close_codes import NORMAL
 from lobby_gateway.net.client_connection import ClientConnection, ClientPolicy
 from lobby_gateway.net.message_bus import MessageBus
 from lobby_gateway.protocol.frames import Batch, Opcode, frame, masked_frame
-from lobby_gateway.protocol.parser import Close, Event, FrameParser
+from lobby_gateway.protocol.parser import Close, Event, FrameParser, Pong
 
 
 class Owner:
@@ -105,18 +105,78 @@ def test_a_slow_client_gets_the_latest_messages_each_once_and_whole() -> None:
     run(main())
 
 
-def test_a_burst_that_fits_in_part_leaves_the_latest_messages_waiting() -> None:
+def test_a_burst_that_fits_in_part_reaches_a_client_that_was_not_behind_whole() -> None:
+    async def main() -> None:
+        bus = MessageBus()
+        client, sock = connect(Owner(), ClientPolicy(disconnect_when_full=True), receive_buffer=4096)
+        bus.attach(client)
+        count = 4000
+        bus.publish(numbered(0, count, 1024))
+        assert bus.behind == 1
+        assert client.waiting_messages == bus.stats.high_water > 16
+        assert numbers(await receive(sock, count * (1024 + 4))) == list(range(count))
+        async with asyncio.timeout(5):
+            while client.pending:  # noqa: ASYNC110  # the loop has yet to see that there is room
+                await asyncio.sleep(0)
+        assert (bus.stats.deliveries, bus.stats.delivered_bytes) == (count, count * (1024 + 4))
+        assert (bus.behind, bus.stats.dropped, len(bus)) == (0, 0, 1)
+        client.abort()
+        sock.close()
+
+    run(main())
+
+
+def test_of_the_bursts_behind_one_that_fits_in_part_the_latest_messages_come() -> None:
     async def main() -> None:
         bus = MessageBus()
         client, sock = connect(Owner(), receive_buffer=4096)
         bus.attach(client)
-        count = 4000
-        bus.publish(numbered(0, count, 1024))
-        assert client.pending
-        got = numbers(await receive(sock, (count - client.dropped) * (1024 + 4)))
-        assert got[-16:] == list(range(count - 16, count))
-        assert got[:2] == [0, 1]
-        assert got == sorted(set(got))
+        for first in (0, 4000, 8000):
+            bus.publish(numbered(first, 4000, 1024))
+        assert client.dropped == 8000 - 16
+        got = numbers(await receive(sock, (4000 + 16) * (1024 + 4)))
+        assert got == [*range(4000), *range(12000 - 16, 12000)]
+        client.abort()
+        sock.close()
+
+    run(main())
+
+
+def test_a_pong_does_not_wait_for_the_end_of_a_burst() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        bus = MessageBus()
+        client, sock = connect(Owner(), receive_buffer=4096)
+        bus.attach(client)
+        bus.publish(numbered(0, 4000, 1024))
+        client.feed(masked_frame(Opcode.PING, b"are you there?"))
+        parser = FrameParser(masked=False, max_message_bytes=1 << 20)
+        before = 0
+        while True:
+            events = parser.receive(await loop.sock_recv(sock, 65536))
+            before += sum(len(event) for event in events if isinstance(event, Batch))
+            if any(isinstance(event, Pong) for event in events):
+                break
+        assert before < 4000
+        client.abort()
+        sock.close()
+
+    run(main())
+
+
+def test_a_close_lets_the_rest_of_a_burst_go() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        bus = MessageBus()
+        client, sock = connect(Owner(), receive_buffer=4096)
+        bus.attach(client)
+        bus.publish(numbered(0, 4000, 1024))
+        client.close(NORMAL)
+        parser = FrameParser(masked=False, max_message_bytes=1 << 20)
+        events: list[Event] = []
+        while not (events and isinstance(events[-1], Close)):
+            events += parser.receive(await loop.sock_recv(sock, 65536))
+        assert sum(len(event) for event in events if isinstance(event, Batch)) < 4000
         client.abort()
         sock.close()
 
@@ -166,6 +226,64 @@ def test_a_client_that_resets_is_taken_off_while_the_others_get_the_message() ->
         assert len(bus) == 1
         kept.abort()
         kept_sock.close()
+
+    run(main())
+
+
+def test_full_and_broken_sockets_are_told_from_the_others_wherever_they_stand() -> None:
+    async def main() -> None:
+        bus = MessageBus()
+        full = [connect(Owner(), receive_buffer=4096) for _ in range(2)]
+        for client, _ in full:
+            bus.attach(client)
+        filler = numbered(0, 1, 1 << 20)
+        bus.publish(filler)  # both behind
+        for client, _ in full:
+            assert client.pending
+            bus.detach(client)
+        owners = [Owner() for _ in range(6)]
+        pairs = [connect(owner) for owner in owners]
+        for client, _ in pairs:
+            bus.attach(client)
+        for index in (0, 3, 5):
+            pairs[index][0].sock.shutdown(socket.SHUT_WR)  # EPIPE from now on
+        batch = numbered(7, 2)
+        bus.publish(batch)
+        assert [owner.closed for owner in owners] == [["lost"], [], [], ["lost"], [], ["lost"]]
+        for index in (1, 2, 4):
+            assert await receive(pairs[index][1], len(batch.data)) == batch.data
+        assert bus.stats.deliveries == 1 * 2 + 3 * 2  # the begun fillers among them
+        assert len(bus) == 3
+        for client, sock in (*full, *pairs):
+            client.abort()
+            sock.close()
+
+    run(main())
+
+
+def test_a_client_that_leaves_because_another_one_is_lost_is_not_kept() -> None:
+    class Leaving(Owner):
+        other: ClientConnection | None = None
+
+        def client_closed(self, client: ClientConnection, label: str) -> None:
+            super().client_closed(client, label)
+            if self.other is not None:
+                self.other.abort()
+
+    async def main() -> None:
+        bus = MessageBus()
+        owner = Leaving()
+        lost, lost_sock = connect(owner)
+        full, full_sock = connect(Owner(), receive_buffer=4096)
+        owner.other = full
+        bus.attach(lost)
+        bus.attach(full)
+        lost.sock.shutdown(socket.SHUT_WR)
+        bus.publish(numbered(0, 1, 1 << 20))
+        assert full.closed
+        assert (len(bus), bus.behind) == (0, 0)
+        for sock in (lost_sock, full_sock):
+            sock.close()
 
     run(main())
 

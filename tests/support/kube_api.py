@@ -2,7 +2,8 @@
 
 It knows nothing of the kinds: any path is an object or a list of them. Of the real one's rules it keeps those that our code
 leans on: uids and resourceVersions, 404, both kinds of 409, preconditions, merge patches (RFC 7396), apply as create or merge,
-pods that end before they are gone, and dry runs. What it refuses beyond that, and admission, only a real cluster shows.
+pods that end before they are gone, dry runs, lists in parts, and watches. What it refuses beyond that, and admission, only a
+real cluster shows.
 """
 
 from __future__ import annotations
@@ -59,6 +60,8 @@ class FakeKubeApi:
         asked: every request so far.
         instead: decides what is answered instead of what would be; an exception of it breaks the connection.
         mute: no answer while it is set.
+        oldest: the oldest version from which can be watched; an older one is 410.
+        watches: that are open.
     """
 
     def __init__(self) -> None:
@@ -67,14 +70,20 @@ class FakeKubeApi:
         self.asked: list[Asked] = []
         self.instead: Answer = lambda _asked: None
         self.mute = asyncio.Event()
+        self.oldest = 0
+        self.watches = 0
         self._versions = itertools.count(1)
+        self._version = 0
+        self._events: list[Object] = []
+        self._waiters: list[asyncio.Event] = []
+        self._watch_end = 0
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> None:
         """Listens on a free port of 127.0.0.1."""
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", self._handle)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
         await site.start()
@@ -107,9 +116,34 @@ class FakeKubeApi:
         metadata["uid"] = before.get("uid") or metadata.get("uid") or str(uuid.uuid4())
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         metadata["creationTimestamp"] = before.get("creationTimestamp") or metadata.get("creationTimestamp") or now
-        metadata["resourceVersion"] = str(next(self._versions))
+        self._happens("MODIFIED" if path in self.objects else "ADDED", path, made)
         self.objects[path] = made
         return made
+
+    def remove(self, path: str) -> None:
+        """Takes an object away, as if somebody had deleted it."""
+        self._happens("DELETED", path, self.objects.pop(path))
+
+    def tell(self, event: Object) -> None:
+        """Sends an event to all who watch now."""
+        self._events.append({"path": "", "version": -1, "event": event})
+        self._wake()
+
+    def end_watches(self) -> None:
+        """Ends all watches, as the real one does every few minutes."""
+        self._watch_end += 1
+        self._wake()
+
+    def _happens(self, kind: str, path: str, changed: Object) -> None:
+        self._version = next(self._versions)
+        changed["metadata"]["resourceVersion"] = str(self._version)
+        event = {"type": kind, "object": copy.deepcopy(changed)}
+        self._events.append({"path": path, "version": self._version, "event": event})
+        self._wake()
+
+    def _wake(self) -> None:
+        for waiter in self._waiters:
+            waiter.set()
 
     def requests(self, method: str, path: str = "") -> list[Asked]:
         """Those of a method, whose path holds a text."""
@@ -134,14 +168,55 @@ class FakeKubeApi:
             assert request.transport is not None
             request.transport.abort()
             raise
+        if instead is None and asked.query.get("watch") == "true":
+            return await self._watch(request, asked)
         return instead or self._answer(asked)
+
+    async def _watch(self, request: web.Request, asked: Asked) -> web.StreamResponse:
+        since = int(asked.query["resourceVersion"])
+        if since < self.oldest:
+            return status(410, "Expired", f"too old resource version: {since} ({self.oldest})")
+        response = web.StreamResponse()
+        await response.prepare(request)
+        news, end, sent, begun = asyncio.Event(), self._watch_end, 0, len(self._events)
+        self._waiters.append(news)
+        self.watches += 1
+        try:
+            while end == self._watch_end:
+                for index, each in enumerate(self._events[sent:], sent):
+                    if each["path"]:
+                        wanted = each["version"] > since and self._is_in(each["path"], asked.path)
+                        wanted = wanted and self._fits(each["event"]["object"], asked)
+                    else:
+                        wanted = index >= begun
+                    if wanted:
+                        await response.write(json.dumps(each["event"]).encode() + b"\n")
+                sent = len(self._events)
+                await news.wait()
+                news.clear()
+        finally:
+            self._waiters.remove(news)
+            self.watches -= 1
+        return response
+
+    @staticmethod
+    def _is_in(path: str, collection: str) -> bool:
+        """Whether an object is in a list: of its namespace, or of all."""
+        here = path.rpartition("/")[0]
+        root, _, namespaced = here.partition("/namespaces/")
+        return collection == here or (bool(namespaced) and collection == f"{root}/{namespaced.partition('/')[2]}")
+
+    @staticmethod
+    def _fits(item: Object, asked: Asked) -> bool:
+        wanted = dict(each.split("=", 1) for each in asked.query.get("labelSelector", "").split(",") if each)
+        return bool(wanted.items() <= item.get("metadata", {}).get("labels", {}).items())
 
     def _answer(self, asked: Asked) -> web.Response:
         path = asked.path.removesuffix("/status")
         there = self.objects.get(path)
         match asked.method:
             case "GET" if there is None and path.count("/") % 2 == (1 if path.startswith("/api/") else 0):
-                return self._list(path, asked.query.get("labelSelector", ""))
+                return self._list(path, asked)
             case "POST":
                 path = f"{path}/{asked.body['metadata']['name']}"
                 if path in self.objects:
@@ -161,14 +236,13 @@ class FakeKubeApi:
                 return self._delete(path, there, asked.body or {})
         return status(405, "MethodNotAllowed", asked.method)
 
-    def _list(self, path: str, selector: str) -> web.Response:
-        wanted = dict(each.split("=", 1) for each in selector.split(",") if each)
-        items = [
-            item
-            for key, item in self.objects.items()
-            if key.rpartition("/")[0] == path and wanted.items() <= item["metadata"].get("labels", {}).items()
-        ]
-        return web.json_response({"items": items, "metadata": {"resourceVersion": str(next(self._versions))}})
+    def _list(self, path: str, asked: Asked) -> web.Response:
+        items = [item for key, item in self.objects.items() if self._is_in(key, path) and self._fits(item, asked)]
+        after, limit = int(asked.query.get("continue", 0)), int(asked.query.get("limit", 0)) or len(items)
+        metadata = {"resourceVersion": str(self._version)}
+        if after + limit < len(items):
+            metadata["continue"] = str(after + limit)
+        return web.json_response({"items": items[after : after + limit], "metadata": metadata})
 
     def _change(self, path: str, there: Object, asked: Asked) -> web.Response:
         meant = asked.body.get("metadata", {})
@@ -184,7 +258,7 @@ class FakeKubeApi:
             return status(409, "Conflict", "the UID in the precondition is not the UID in record")
         over = there.get("status", {}).get("phase") in {"Succeeded", "Failed"}
         if "/pods/" not in path or over or options.get("gracePeriodSeconds") == 0:
-            del self.objects[path]
+            self.remove(path)
             return web.json_response({"kind": "Status", "status": "Success"})
         there["metadata"]["deletionTimestamp"] = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         return web.json_response(self.put(path, there))

@@ -99,6 +99,23 @@ def validate_and_default(document: object, source: str) -> dict[str, Any]:
     return resource
 
 
+def default_stored(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Fills in the defaults of a resource that an API server has checked, and checks what no API server can.
+
+    It may be stored by a definition that is older or newer than this one: fields that are unknown here are passed over, those
+    that are missing get their defaults. `status` is left out.
+
+    Raises:
+        InvalidLobbyError: one line for each thing that is not accepted.
+    """
+    resource: dict[str, Any] = structure.defaulted(
+        open_api_schema(), {key: value for key, value in document.items() if key != "status"}
+    )
+    if found := tuple(map(str, _beyond_the_crd(resource))):
+        raise InvalidLobbyError(found)
+    return resource
+
+
 def load_file(path: str | Path) -> dict[str, Any]:
     """Reads, checks and defaults a YAML or JSON file with one Lobby.
 

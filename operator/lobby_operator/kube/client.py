@@ -7,10 +7,11 @@ object that the server gave is passed on as it came, with fields that this versi
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -128,15 +129,56 @@ class KubeApi:
         """
         return await self._call(_Call("get", "GET", resource, namespace, name))
 
-    async def list(self, resource: Resource, namespace: str = "", *, labels: str = "") -> Object:
+    async def list(
+        self, resource: Resource, namespace: str = "", *, labels: str = "", limit: int = 0, after: str = ""
+    ) -> Object:
         """Reads many objects, of one namespace or of all: `items`, and `metadata` with the `resourceVersion`.
 
         Args:
             resource: which kind.
             namespace: empty: all.
             labels: only those that this label selector fits.
+            limit: so many at a time; the rest comes with `metadata.continue` as `after`. 0: all.
+            after: see `limit`.
+
+        Raises:
+            GoneError: the first part of the list is too long ago.
         """
-        return await self._call(_Call("list", "GET", resource, namespace, query={"labelSelector": labels}))
+        query = {"labelSelector": labels, "limit": str(limit or ""), "continue": after}
+        return await self._call(_Call("list", "GET", resource, namespace, query=query))
+
+    @contextlib.asynccontextmanager
+    async def watch(
+        self, resource: Resource, namespace: str, version: str, *, labels: str = "", seconds: float, idle: float
+    ) -> AsyncIterator[AsyncIterator[Object]]:
+        """The events behind a version, bookmarks among them, until the server ends the watch.
+
+        Args:
+            resource: which kind.
+            namespace: empty: all.
+            version: `resourceVersion` of what is known.
+            labels: only those that this label selector fits.
+            seconds: how long the server is to go on.
+            idle: a connection on which nothing comes for so long is lost.
+
+        Raises:
+            GoneError: the server no longer knows that version.
+            ApiError: as all of the calls here, when the connection breaks, too.
+        """
+        query = {"watch": "true", "allowWatchBookmarks": "true", "resourceVersion": version, "labelSelector": labels}
+        call = _Call("watch", "GET", resource, namespace, query={**query, "timeoutSeconds": f"{seconds:.0f}"})
+        limits = aiohttp.ClientTimeout(total=seconds + idle, sock_connect=self._timeout, sock_read=idle)
+        with self._counted(call):
+            try:
+                response = await self._open(call, limits)
+                data = await response.read() if response.status >= 300 else b"{}"
+            except (aiohttp.ClientError, OSError) as error:
+                raise _no_answer(call, error) from error
+            _answer(call, response.status, data, response.headers.get("Retry-After", ""))
+        try:
+            yield _events(call, response)
+        finally:
+            response.close()
 
     async def create(
         self, resource: Resource, namespace: str, body: Mapping[str, Any], *, dry_run: bool = False
@@ -213,12 +255,25 @@ class KubeApi:
         return await self._call(_Call("delete", "DELETE", resource, namespace, name, body=options))
 
     async def _call(self, call: _Call) -> Object:
+        with self._counted(call):
+            try:
+                async with asyncio.timeout(self._timeout):
+                    response = await self._open(call, aiohttp.ClientTimeout(total=_NEVER_FIRST * self._timeout))
+                    data: bytes = await response.read()
+            except TimeoutError as error:
+                raise UnreachableError(str(call), message=f"no answer within {self._timeout:g} s") from error
+            except (aiohttp.ClientError, OSError) as error:
+                raise _no_answer(call, error) from error
+            return _answer(call, response.status, data, response.headers.get("Retry-After", ""))
+
+    @contextlib.contextmanager
+    def _counted(self, call: _Call) -> Iterator[None]:
         if self._before is not None:
             self._before(call.verb, call.resource)
         started = self._clock()
         outcome = "Cancelled"
         try:
-            answer = await self._request(call)
+            yield
             outcome = "ok"
         except ApiError as error:
             outcome = type(error).__name__.removesuffix("Error")
@@ -226,29 +281,32 @@ class KubeApi:
         finally:
             self.calls[call.verb, call.plural, outcome] += 1
             self.seconds[call.verb, call.plural] += self._clock() - started
-        return answer
 
-    async def _request(self, call: _Call) -> Object:
-        try:
-            async with asyncio.timeout(self._timeout):
-                method, url, headers, body, _ = await self._client.param_serialize(
-                    call.method,
-                    call.resource.path(call.namespace, call.name, call.subresource),
-                    query_params=[(name, value) for name, value in call.query.items() if value],
-                    header_params={"Accept": _JSON, "Content-Type": call.content},
-                    body=dict(call.body) if call.body is not None else None,
-                    auth_settings=["BearerToken"],
-                )
-                response = await self._client.call_api(
-                    method, url, headers, body, _request_timeout=_NEVER_FIRST * self._timeout
-                )
-                data: bytes = await response.read()
-        except TimeoutError as error:
-            raise UnreachableError(str(call), message=f"no answer within {self._timeout:g} s") from error
-        except (aiohttp.ClientError, OSError) as error:
-            problem = str(error) or type(error).__name__
-            raise UnreachableError(str(call), message=f"no answer: {problem}") from error
-        return _answer(call, response.status, data, response.headers.get("Retry-After", ""))
+    async def _open(self, call: _Call, limits: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
+        method, url, headers, body, _ = await self._client.param_serialize(
+            call.method,
+            call.resource.path(call.namespace, call.name, call.subresource),
+            query_params=[(name, value) for name, value in call.query.items() if value],
+            header_params={"Accept": _JSON, "Content-Type": call.content},
+            body=dict(call.body) if call.body is not None else None,
+            auth_settings=["BearerToken"],
+        )
+        response = await self._client.call_api(method, url, headers, body, _request_timeout=limits)
+        opened: aiohttp.ClientResponse = response.response
+        return opened
+
+
+async def _events(call: _Call, response: aiohttp.ClientResponse) -> AsyncIterator[Object]:
+    try:
+        while line := await response.content.readline():
+            yield json.loads(line)
+    except (aiohttp.ClientError, OSError, ValueError) as error:
+        problem = str(error) or type(error).__name__
+        raise UnreachableError(str(call), message=f"broken off: {problem}") from error
+
+
+def _no_answer(call: _Call, error: Exception) -> UnreachableError:
+    return UnreachableError(str(call), message=f"no answer: {str(error) or type(error).__name__}")
 
 
 def _answer(call: _Call, status: int, data: bytes, retry_after: str) -> Object:

@@ -171,6 +171,28 @@ def test_default_lobby_takes_a_url_and_further_fields() -> None:
     assert (lobby.spec.origin.url, lobby.spec.origin.connect) == ("ws://127.0.0.1:9/", "Always")
 
 
+def test_what_an_api_server_stored_by_another_definition_is_read_with_its_gaps_filled() -> None:
+    stored = schema.default_lobby("prices", "ws://h/")
+    del stored["spec"]["clients"]["queue"]
+    stored["spec"]["clients"]["addedLater"] = 5
+    stored["status"] = {"replicas": 1}
+    read = schema.default_stored(stored)
+    assert read["spec"]["clients"]["queue"] == {"messages": 16, "overflow": "DropOldest"}
+    assert "status" not in read
+    assert lobby_from_resource(read).spec.clients.seats == 512
+
+
+def test_what_no_api_server_can_check_is_refused_with_its_field() -> None:
+    stored = schema.default_lobby("prices", "ws://h/")
+    stored["spec"]["origin"]["onConnect"] = [{"send": "$(NOT_THERE)"}, {"expect": {"json": {"status": 1}}}]
+    with pytest.raises(InvalidLobbyError) as raised:
+        schema.default_stored(stored)
+    assert [line.partition(":")[0] for line in raised.value.problems] == [
+        "spec.origin.onConnect[0].send",
+        "spec.origin.onConnect[1].expect.json.status",
+    ]
+
+
 def test_default_lobby_names_the_source_in_errors() -> None:
     with pytest.raises(InvalidLobbyError) as caught:
         schema.default_lobby("demo", "http://127.0.0.1:9/", source="--origin")

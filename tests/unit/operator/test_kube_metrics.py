@@ -1,0 +1,46 @@
+"""The figures on calls of the API."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from prometheus_client import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from lobby_gateway.metrics import registry
+from lobby_operator.kube import errors
+from lobby_operator.kube.metrics import API_CALLS, OUTCOMES, read_calls
+
+CALLS = Counter({("get", "pods", "ok"): 2, ("patch", "lobbies/status", "Conflict"): 1})
+SECONDS = {("get", "pods"): 0.5, ("patch", "lobbies/status"): 0.25}
+
+
+def test_what_was_called_has_a_figure_for_each_outcome() -> None:
+    figures = read_calls(CALLS, SECONDS)["lobby_operator_api_calls_total"]
+    assert isinstance(figures, dict)
+    assert {key for key, value in figures.items() if value} == set(CALLS)
+    assert figures["get", "pods", "ok"] == 2
+    assert figures["get", "pods", "Forbidden"] == 0
+    assert len(figures) == 2 * len(OUTCOMES)
+
+
+def test_every_error_is_an_outcome() -> None:
+    found = {
+        name.removesuffix("Error")
+        for name, value in vars(errors).items()
+        if isinstance(value, type) and issubclass(value, errors.ApiError)
+    }
+    assert found == set(OUTCOMES) - {"ok", "Cancelled"}
+
+
+def test_every_definition_has_its_figure() -> None:
+    text = generate_latest(registry(API_CALLS, lambda: read_calls(CALLS, SECONDS))).decode()
+    families = {family.name: family for family in text_string_to_metric_families(text)}
+    for definition in API_CALLS:
+        family = families[definition.name.removesuffix("_total")]
+        assert family.type == definition.kind
+        assert {*family.samples[0].labels} == {label.name for label in definition.labels}
+
+
+def test_before_the_first_call_there_is_none() -> None:
+    assert read_calls({}, {}) == {"lobby_operator_api_calls_total": {}, "lobby_operator_api_call_seconds_total": {}}

@@ -33,10 +33,10 @@ BENCH_FLAGS ?=
 # Those of the tools that can be made here.
 THERE = $(if $(shell command -v npm),.cache/npm/.installed) $(if $(shell command -v go),.cache/go/listen)
 
-.PHONY: help bench demo test check soak lint format tools clean
+.PHONY: help bench demo test test-cluster test-cluster-all check soak lint format tools clean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
 
 demo: $(VENV)/.runtime  ## a demo origin shared among clients: install, then `lobby up --demo`
 	@exec $(BIN)/lobby up --demo $(DEMO_FLAGS)
@@ -47,6 +47,12 @@ test: lint  ## lint, and every test that this machine can run; ends with what wa
 
 check: lint  ## lint, and the tests that start no process (seconds)
 	@$(BIN)/pytest tests/unit tests/property tests/fuzz $(PYTEST_FLAGS)
+
+test-cluster: $(VENV)/.dev  ## the tests in a real cluster (LOBBY_TEST_KUBECONFIG=..., see tests/cluster/support/environment.py)
+	@$(BIN)/pytest tests/cluster -m 'not slow' $(PYTEST_FLAGS)
+
+test-cluster-all: $(VENV)/.dev  ## those, and the slow ones: thousands of pods on nodes that only seem to be
+	@$(BIN)/pytest tests/cluster $(PYTEST_FLAGS)
 
 soak: $(VENV)/.dev  ## ten minutes of everything at once: memory and descriptors must stay flat (SOAK_SECONDS=600)
 	@SOAK_SECONDS=$${SOAK_SECONDS:-600} $(BIN)/pytest tests/integration/test_soak.py $(PYTEST_FLAGS)

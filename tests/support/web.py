@@ -89,9 +89,14 @@ async def metrics(url: str) -> Metrics:
     """Reads a `/metrics` page."""
     answer = await get(url)
     assert answer.status == 200, answer
+    return parse_metrics(answer.body.decode())
+
+
+def parse_metrics(text: str) -> Metrics:
+    """Reads the text of a `/metrics` page."""
     samples = {
         (sample.name, frozenset(sample.labels.items())): sample.value
-        for family in text_string_to_metric_families(answer.body.decode())
+        for family in text_string_to_metric_families(text)
         for sample in family.samples
     }
     return Metrics(samples)

@@ -1,0 +1,91 @@
+"""What the tests in a cluster share: the installed release, an origin, and two thousand clients for the failures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from tests.cluster.support.api import Api
+from tests.cluster.support.cluster import Cluster
+from tests.cluster.support.commands import CommandFailedError, kubectl
+from tests.cluster.support.environment import ENVIRONMENT
+from tests.cluster.support.figures import FIGURES, HEAD
+from tests.cluster.support.images import Images
+from tests.cluster.support.release import NAMESPACE, Release, release
+from tests.cluster.support.resources import origin_url, ticker
+
+RATE = 4  # messages a second of the shared origin: a quarter of a second is how exactly a silence is measured
+TIMEOUT = 420
+TICKER = "ticker"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leaves the tests out where there is no cluster; failures come last, with their clients."""
+    here = [item for item in items if "tests/cluster/" in item.nodeid]
+    for item in here:
+        if why_not := ENVIRONMENT.why_not():
+            item.add_marker(pytest.mark.skip(reason=why_not))
+        if not any(item.iter_markers("timeout")):
+            item.add_marker(pytest.mark.timeout(TIMEOUT))
+    items.sort(key=lambda item: "tests/cluster/failures/" in item.nodeid)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+    """Adds what the cluster says to a failure."""
+    report = yield
+    if call.when == "call" and report.failed and "cluster" in getattr(item, "fixturenames", ()):
+        cluster: Cluster = item.funcargs["cluster"]  # type: ignore[attr-defined]
+        try:
+            report.sections.append(("cluster", cluster.diagnosis()))
+        except (CommandFailedError, OSError) as error:
+            report.sections.append(("cluster", str(error)))
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tells what was measured."""
+    if FIGURES.rows or FIGURES.notes:
+        terminalreporter.section("figures")
+        for line in (HEAD, *FIGURES.rows) if FIGURES.rows else ():
+            terminalreporter.write_line(line)
+        for line in FIGURES.notes:
+            terminalreporter.write_line(line)
+
+
+@pytest.fixture(scope="session")
+def api() -> Iterator[Api]:
+    """The API server."""
+    with Api() as api:
+        yield api
+
+
+@pytest.fixture(scope="session")
+def images() -> Images:
+    """The project's images, on every node."""
+    images = Images(tag="test")
+    images.build()
+    return images
+
+
+@pytest.fixture(scope="session")
+def installed(api: Api, images: Images) -> Iterator[Release]:
+    """The chart, installed."""
+    with release(api, images) as installed:
+        yield installed
+
+
+@pytest.fixture(scope="session")
+def cluster(installed: Release) -> Cluster:
+    """The namespace of the release."""
+    return installed.cluster
+
+
+@pytest.fixture(scope="session")
+def origin(installed: Release) -> str:
+    """URL of an origin in the cluster that sends numbered messages."""
+    cluster = installed.cluster
+    cluster.apply(*ticker(TICKER, installed.images.lobby, cluster.kept_node(), rate=RATE))
+    kubectl("wait", "--for=condition=Ready", f"pod/{TICKER}", "-n", NAMESPACE, "--timeout=60s", deadline=70)
+    return origin_url(TICKER, NAMESPACE)

@@ -1,0 +1,130 @@
+"""Two thousand clients of one Lobby, through all failures; what each failure did to them is counted, told and bounded."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+from tests.cluster.support.api import Api
+from tests.cluster.support.cluster import LOBBY_PODS, OF_LOBBY, Cluster, Pod, name_of
+from tests.cluster.support.crowd import Crowd, Newcomers, Seen
+from tests.cluster.support.environment import ENVIRONMENT
+from tests.cluster.support.figures import FIGURES
+from tests.cluster.support.pod_watch import PodWatch
+from tests.cluster.support.release import NAMESPACE, Release
+from tests.cluster.support.resources import lobby
+from tests.cluster.support.waiting import eventually
+
+LOAD = "load"
+CLIENTS = 2000
+LOBBIES = 5  # four for the clients, and one more for the spare seats
+
+
+@dataclass(slots=True)
+class Ordeal:
+    """What a failure did.
+
+    Attributes:
+        newcomers: clients that came meanwhile.
+        seen: what the clients saw, once it is over.
+        made: names of the lobbies that were made, once it is over.
+    """
+
+    newcomers: Newcomers
+    seen: Seen | None = None
+    made: tuple[str, ...] = ()
+
+
+class Load:
+    """The Lobby under load.
+
+    Attributes:
+        release: the installed chart.
+        cluster: its namespace.
+        crowd: the clients.
+        name: of the Lobby.
+    """
+
+    def __init__(self, release: Release, crowd: Crowd, watch: PodWatch) -> None:
+        self.release = release
+        self.cluster = release.cluster
+        self.crowd = crowd
+        self.name = LOAD
+        self._watch = watch
+
+    def pods(self) -> list[Pod]:
+        """Its pods."""
+        return self.cluster.pods(self.name)
+
+    def fullest(self) -> str:
+        """The lobby with the most clients."""
+        reports = self.cluster.reports(self.name)
+        return max(reports, key=lambda name: int(reports[name]["clients"]))
+
+    def until_settled(self, *, deadline: float = 120.0) -> None:
+        """Waits until exactly the lobbies run that are needed, and the release is whole."""
+        self.release.until_whole(deadline=deadline)
+        self.cluster.until_ready(self.name, LOBBIES, deadline=deadline)
+
+    @contextlib.contextmanager
+    def ordeal(
+        self, failure: str, *, made: Callable[[int], bool], lost: int = 0, refused: bool = False, settle: float = 120.0
+    ) -> Iterator[Ordeal]:
+        """Something fails in this block; at its end the cluster must settle, and the clients must have come through.
+
+        Args:
+            failure: what it is, for the table.
+            made: whether it is right that so many lobbies were made.
+            lost: most clients that may be closed or mute: those whose greeter goes.
+            refused: new clients may be refused: those who come to a greeter or node that is gone.
+            settle: seconds until all must be as it was.
+        """
+        self.crowd.mark()
+        before = self._watch.mark()
+        with self.crowd.newcomers() as newcomers:
+            ordeal = Ordeal(newcomers)
+            yield ordeal
+            self.until_settled(deadline=settle)
+            self.crowd.each_gets(2) if not lost else None
+            ordeal.seen = seen = self.crowd.seen()
+        ordeal.made = tuple(self._watch.made_since(before))
+        FIGURES.row(failure, seen, newcomers, len(ordeal.made))
+        told = f"{seen}; {newcomers}; made {ordeal.made}; {self.crowd.summary()}"
+        assert seen.clients - seen.open <= lost, told
+        assert seen.duplicates == 0, told
+        assert refused or not newcomers.refused, told
+        assert newcomers.came > sum(newcomers.refused.values()), told
+        assert made(len(ordeal.made)), told
+        names = [name_of(pod) for pod in self.pods()]
+        assert len(names) == len(set(names)) == LOBBIES, told
+
+
+@pytest.fixture(scope="session")
+def crowd_of_load(installed: Release, origin: str, api: Api) -> Iterator[Load]:
+    """The Lobby, its clients and the watch of its pods."""
+    cluster = installed.cluster
+    # No compaction: what a test sees then comes from its failure alone.
+    resource = lobby(LOAD, origin, compaction={"enabled": False})
+    labels = f"{LOBBY_PODS},{OF_LOBBY}={LOAD}"
+    with (
+        cluster.lobby(resource),
+        PodWatch(api, NAMESPACE, labels=labels) as watch,
+        Crowd(installed.url(f"/{LOAD}")) as crowd,
+    ):
+        cluster.until_condition(LOAD, "Ready", "True")
+        yield Load(installed, crowd, watch)
+
+
+@pytest.fixture
+def load(crowd_of_load: Load, cluster: Cluster) -> Load:
+    """Two thousand connected clients, and everything as it should be."""
+    crowd_of_load.release.until_whole()
+    eventually(crowd_of_load.pods, what=lambda: f"a lobby of {LOAD}; {cluster.describe(LOAD)}", deadline=60)
+    crowd_of_load.crowd.fill(CLIENTS)
+    crowd_of_load.until_settled()
+    return crowd_of_load
+
+
+needs_faults = pytest.mark.skipif(bool(ENVIRONMENT.why_no_faults()), reason=ENVIRONMENT.why_no_faults())

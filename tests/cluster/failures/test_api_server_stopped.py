@@ -1,0 +1,23 @@
+"""There is no API server for two minutes."""
+
+from __future__ import annotations
+
+import time
+
+from tests.cluster.failures.conftest import Load, needs_faults
+from tests.cluster.support.faults import api_server_stopped
+from tests.cluster.support.waiting import eventually
+
+SECONDS = 120
+
+
+@needs_faults
+def test_greeters_and_lobbies_go_on_without_it(load: Load) -> None:
+    with load.ordeal("no API server for two minutes", made=lambda count: count == 0):
+        with api_server_stopped():
+            end = time.monotonic() + SECONDS
+            while time.monotonic() < end:
+                load.crowd.each_gets(8, deadline=20)
+        eventually(
+            lambda: load.cluster.status(load.name).get("clients", 0) >= 2000, deadline=60, what="status tells the truth"
+        )

@@ -1,0 +1,23 @@
+"""`helm upgrade` to new images: every operator, greeter and lobby is replaced."""
+
+from __future__ import annotations
+
+from tests.cluster.failures.conftest import CLIENTS, LOBBIES, Load
+from tests.cluster.support.images import Images
+from tests.cluster.support.waiting import eventually
+
+
+def test_every_lobby_is_replaced_and_newcomers_always_get_in(load: Load) -> None:
+    cluster = load.cluster
+    new = Images(tag="test-2")
+    new.build()
+    # The greeters are replaced, too: their clients come again, and are counted as closed.
+    with load.ordeal(
+        "helm upgrade to new images", made=lambda count: LOBBIES <= count <= 2 * LOBBIES, lost=CLIENTS, settle=240
+    ):
+        load.release.upgrade(new)
+        eventually(
+            lambda: {pod["spec"]["containers"][0]["image"] for pod in load.pods()} == {new.lobby},
+            deadline=240,
+            what=lambda: f"every lobby has the new image; {cluster.describe(load.name)}",
+        )

@@ -1,0 +1,68 @@
+"""Commands of people, as the tests run them: kubectl, helm, and what builds images. Each has a deadline."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+from typing import Any
+
+from tests.cluster.support.environment import ENVIRONMENT, ROOT
+
+DEADLINE = 60.0
+BUILD_DEADLINE = 600.0
+
+
+class CommandFailedError(AssertionError):
+    """A command ended with another exit code than 0.
+
+    Attributes:
+        output: what it said, on standard error and output.
+    """
+
+    def __init__(self, command: str, output: str) -> None:
+        super().__init__(f"{command}: {output}")
+        self.output = output
+
+
+def run(*command: str, stdin: str = "", deadline: float = DEADLINE) -> str:
+    """Runs a command to its end; returns its standard output.
+
+    Raises:
+        CommandFailedError: it failed, or did not end in time.
+    """
+    shown = shlex.join(command)[:300]
+    env = {**os.environ, "KUBECONFIG": ENVIRONMENT.kubeconfig}
+    try:
+        done = subprocess.run(
+            command, input=stdin, capture_output=True, text=True, timeout=deadline, check=False, cwd=ROOT, env=env
+        )
+    except subprocess.TimeoutExpired as error:
+        raise CommandFailedError(shown, f"did not end within {deadline:g} s") from error
+    if done.returncode:
+        raise CommandFailedError(shown, f"exit code {done.returncode}\n{done.stderr[-3000:]}\n{done.stdout[-1000:]}")
+    return done.stdout
+
+
+def kubectl(*arguments: str, stdin: str = "", deadline: float = DEADLINE) -> str:
+    """`kubectl` with these arguments; returns what it prints."""
+    return run("kubectl", *arguments, stdin=stdin, deadline=deadline)
+
+
+def apply(*resources: dict[str, Any], namespace: str) -> str:
+    """`kubectl apply` of resources."""
+    manifest = json.dumps({"apiVersion": "v1", "kind": "List", "items": list(resources)})
+    return kubectl("apply", "-n", namespace, "-f", "-", stdin=manifest)
+
+
+def helm(*arguments: str, deadline: float = 180.0) -> str:
+    """`helm` with these arguments; returns what it prints."""
+    return run("helm", *arguments, deadline=deadline)
+
+
+def build_and_load(tag: str, *, file: str, stage: str = "") -> None:
+    """Builds an image from one of the project's Dockerfiles and brings it to the nodes."""
+    target = f"--target={stage}" if stage else ""
+    for template in (ENVIRONMENT.build, ENVIRONMENT.load):
+        run(*shlex.split(template.format(tag=tag, file=file, target=target)), deadline=BUILD_DEADLINE)

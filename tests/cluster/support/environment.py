@@ -1,0 +1,80 @@
+"""What the tests are told of the cluster they run on, by environment variables: any cluster and any image loader will do.
+
+| variable | what | without it |
+| --- | --- | --- |
+| `LOBBY_TEST_KUBECONFIG` | kubeconfig of a cluster that may be disturbed | tests are left out |
+| `LOBBY_TEST_BUILD` | builds `{tag}` from `{file}`; `{target}` is `--target=STAGE` or nothing | `docker build` |
+| `LOBBY_TEST_LOAD` | command that brings the image `{tag}` to the nodes | `kind load docker-image` |
+| `LOBBY_TEST_FAULTS` | command that makes components and nodes fail (`faults.py`) | those are left out |
+| `LOBBY_TEST_ADDRESS` | address on this machine that leads to the node port | `127.0.0.1:8000` |
+| `LOBBY_TEST_NODE_PORT` | that node port | `30080` |
+| `LOBBY_TEST_KEPT_NODE` | node that the address leads to: never disturbed | the first worker by name |
+| `LOBBY_TEST_KEEP` | the release stays installed after the session, and is taken over by the next one | it is uninstalled |
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+ROOT = Path(__file__).resolve().parents[3]
+DOCKER_BUILD = "docker build --quiet --tag {tag} --file {file} {target} ."
+KIND_LOAD = "kind load docker-image --name lobby-gateway {tag}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Environment:
+    """What the variables say.
+
+    Attributes:
+        kubeconfig: path of the kubeconfig.
+        build: template of the command that builds an image.
+        load: template of the command that brings it to the nodes.
+        faults: the command for faults, empty where there is none.
+        address: host and port for clients.
+        node_port: the greeters' node port.
+        kept_node: node that must not be disturbed; empty: the first worker.
+        keep: leave the release installed.
+    """
+
+    kubeconfig: str
+    build: str
+    load: str
+    faults: tuple[str, ...]
+    address: str
+    node_port: int
+    kept_node: str
+    keep: bool
+
+    @classmethod
+    def read(cls) -> Self:
+        """Reads the variables."""
+        get = os.environ.get
+        return cls(
+            kubeconfig=get("LOBBY_TEST_KUBECONFIG", ""),
+            build=get("LOBBY_TEST_BUILD", DOCKER_BUILD),
+            load=get("LOBBY_TEST_LOAD", KIND_LOAD),
+            faults=tuple(shlex.split(get("LOBBY_TEST_FAULTS", ""))),
+            address=get("LOBBY_TEST_ADDRESS", "127.0.0.1:8000"),
+            node_port=int(get("LOBBY_TEST_NODE_PORT", "30080")),
+            kept_node=get("LOBBY_TEST_KEPT_NODE", ""),
+            keep=bool(get("LOBBY_TEST_KEEP", "")),
+        )
+
+    def why_not(self) -> str:
+        """Why no test can run here; empty where they can."""
+        if not self.kubeconfig:
+            return "no cluster (LOBBY_TEST_KUBECONFIG is not set; see CONTRIBUTING.md)"
+        missing = [name for name in ("kubectl", "helm") if shutil.which(name) is None]
+        return f"no {' and no '.join(missing)}" if missing else ""
+
+    def why_no_faults(self) -> str:
+        """Why nodes and components can't be disturbed here; empty where they can."""
+        return "" if self.faults else "LOBBY_TEST_FAULTS is not set: nothing here makes nodes fail"
+
+
+ENVIRONMENT = Environment.read()

@@ -1,0 +1,81 @@
+"""Faults of the cluster itself, by the command that the environment names. Each is undone at the end of its block.
+
+The command takes what `LOBBY_TEST_FAULTS` says in front, then: `stop apiserver`, `start apiserver`, `crash NODE`, `boot NODE`,
+`cut NODE`, `mend NODE` (its network), and `exec -- COMMAND` (a process of this machine, inside the cluster's network).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.cluster.support.commands import run
+from tests.cluster.support.environment import ENVIRONMENT
+from tests.cluster.support.waiting import eventually
+
+
+def fault(*arguments: str) -> None:
+    """Runs the command for faults."""
+    run(*ENVIRONMENT.faults, *arguments, deadline=120)
+
+
+@contextlib.contextmanager
+def api_server_stopped() -> Iterator[None]:
+    """There is no API server for the time of the block."""
+    fault("stop", "apiserver")
+    try:
+        yield
+    finally:
+        fault("start", "apiserver")
+
+
+@contextlib.contextmanager
+def node_crashed(node: str) -> Iterator[None]:
+    """A node has no power for the time of the block."""
+    fault("crash", node)
+    try:
+        yield
+    finally:
+        fault("boot", node)
+
+
+@contextlib.contextmanager
+def node_cut(node: str) -> Iterator[None]:
+    """A node has no network for the time of the block."""
+    fault("cut", node)
+    try:
+        yield
+    finally:
+        fault("mend", node)
+
+
+def inside(*command: str) -> tuple[str, ...]:
+    """The command that runs another one inside the cluster's network."""
+    return (*ENVIRONMENT.faults, "exec", "--", *command)
+
+
+def pid_of_pod(pod: str, module: str) -> int:
+    """The process of a pod that runs a Python module, where the nodes are on this machine.
+
+    Raises:
+        LookupError: it is not to be seen from here.
+    """
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        with contextlib.suppress(OSError):
+            command = (entry / "cmdline").read_bytes().split(b"\0")
+            environment = (entry / "environ").read_bytes().split(b"\0")
+            if module.encode() in command and f"HOSTNAME={pod}".encode() in environment:
+                return int(entry.name)
+    raise LookupError(f"no process of pod {pod} on this machine runs {module}")
+
+
+def kill_process(pod: str, module: str) -> None:
+    """SIGKILL for the process of a pod that runs a module; waits until it is gone."""
+    pid = pid_of_pod(pod, module)
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: not Path(f"/proc/{pid}/cmdline").exists(), what=f"process {pid} of {pod} is gone")

@@ -1,0 +1,42 @@
+"""The images of the project, built from its Dockerfiles once per session and brought to the nodes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tests.cluster.support.commands import build_and_load
+
+OPERATOR = ("lobby-gateway-operator", "operator/Dockerfile", "")
+LOBBY = ("lobby-gateway-lobby", "gateway/Dockerfile", "lobby")
+GREETER = ("lobby-gateway-greeter", "gateway/Dockerfile", "greeter")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Images:
+    """Names of built images, all with one tag.
+
+    Attributes:
+        tag: their tag.
+    """
+
+    tag: str
+
+    @property
+    def operator(self) -> str:
+        """The operator's image."""
+        return f"{OPERATOR[0]}:{self.tag}"
+
+    @property
+    def lobby(self) -> str:
+        """A lobby's image; it has the ticker, too."""
+        return f"{LOBBY[0]}:{self.tag}"
+
+    @property
+    def greeter(self) -> str:
+        """The greeter's image."""
+        return f"{GREETER[0]}:{self.tag}"
+
+    def build(self) -> None:
+        """Builds and loads them."""
+        for name, file, stage in (OPERATOR, LOBBY, GREETER):
+            build_and_load(f"{name}:{self.tag}", file=file, stage=stage)

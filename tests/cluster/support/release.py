@@ -1,0 +1,122 @@
+"""The chart, installed once for all tests: in a namespace of its own that enforces Pod Security's "restricted"."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from tests.cluster.support.api import Api, ApiError
+from tests.cluster.support.cluster import GREETER_PODS, OPERATOR_PODS, Cluster, is_ready
+from tests.cluster.support.commands import helm, kubectl
+from tests.cluster.support.environment import ENVIRONMENT
+from tests.cluster.support.images import Images
+from tests.cluster.support.waiting import eventually
+
+CHART = "charts/lobby-gateway"
+RELEASE = "lobby-gateway"
+NAMESPACE = "lobby-gateway-test"
+GREETER_DEPLOYMENT = f"deployment/{RELEASE}-greeter"
+OPERATORS = 2
+GREETERS = 2
+
+
+def namespace_resource(name: str) -> dict[str, Any]:
+    """A namespace whose pods must be as restricted as Kubernetes can ask for."""
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+
+
+@contextlib.contextmanager
+def namespace(name: str) -> Iterator[str]:
+    """A namespace for the time of a block."""
+    kubectl("apply", "-f", "-", stdin=json.dumps(namespace_resource(name)))
+    try:
+        yield name
+    finally:
+        kubectl("delete", "namespace", name, "--wait=true", deadline=180)
+
+
+def values(images: Images) -> dict[str, Any]:
+    """Values of the release under test."""
+    return {
+        "fullnameOverride": RELEASE,
+        "operator": {"image": {"tag": images.tag}, "replicas": OPERATORS},
+        "greeter": {
+            "image": {"tag": images.tag},
+            "replicas": GREETERS,
+            "service": {"type": "NodePort", "nodePort": ENVIRONMENT.node_port},
+        },
+        "lobby": {"image": {"tag": images.tag}},
+    }
+
+
+class Release:
+    """The installed chart.
+
+    Attributes:
+        cluster: the namespace it is in.
+        images: what it runs.
+        address: host and port for clients.
+    """
+
+    def __init__(self, cluster: Cluster, images: Images) -> None:
+        self.cluster = cluster
+        self.images = images
+        self.address = ENVIRONMENT.address
+
+    def url(self, path: str) -> str:
+        """`ws://` address of a path at the greeters."""
+        return f"ws://{self.address}{path}"
+
+    def install(self) -> None:
+        """`helm upgrade --install`; waits until all is ready."""
+        self.upgrade(self.images)
+
+    def upgrade(self, images: Images) -> None:
+        """`helm upgrade` to images; waits until operators and greeters are replaced."""
+        arguments = [f"--set-json={key}={json.dumps(value)}" for key, value in values(images).items()]
+        helm(
+            *("upgrade", "--install", RELEASE, CHART, "--namespace", self.cluster.namespace),
+            *("--wait", "--timeout=150s", *arguments),
+        )
+        self.images = images
+        self.until_whole()
+
+    def uninstall(self) -> None:
+        """`helm uninstall`."""
+        helm("uninstall", RELEASE, "--namespace", self.cluster.namespace, "--wait", "--timeout=120s")
+
+    def until_whole(self, *, deadline: float = 120.0) -> None:
+        """Waits until every node is Ready, and as many operators and greeters as there are to be."""
+
+        def look() -> bool:
+            ready = [
+                sum(map(is_ready, self.cluster.labelled(labels))) == count
+                for labels, count in ((OPERATOR_PODS, OPERATORS), (GREETER_PODS, GREETERS))
+            ]
+            return all(ready) and all(self.cluster.nodes().values())
+
+        eventually(look, deadline=deadline, what=lambda: f"the release is whole; {self.cluster.diagnosis()}")
+
+
+@contextlib.contextmanager
+def release(api: Api, images: Images) -> Iterator[Release]:
+    """The chart installed in its namespace; afterwards neither is there."""
+    cluster = Cluster(api, NAMESPACE)
+    installed = Release(cluster, images)
+    with namespace(NAMESPACE) if not ENVIRONMENT.keep else contextlib.nullcontext():
+        if ENVIRONMENT.keep:
+            kubectl("apply", "-f", "-", stdin=json.dumps(namespace_resource(NAMESPACE)))
+        try:
+            installed.install()
+            yield installed
+        except Exception as error:
+            with contextlib.suppress(ApiError, OSError):
+                error.add_note(cluster.diagnosis())
+            raise
+        finally:
+            if not ENVIRONMENT.keep:
+                kubectl("delete", "lobbies", "--all", "-n", NAMESPACE, "--wait=true", deadline=120)
+                installed.uninstall()

@@ -1,0 +1,23 @@
+"""`kubectl explain` reads well: every field says what it is for."""
+
+from __future__ import annotations
+
+import pytest
+from tests.cluster.support.commands import kubectl
+
+FIELDS = ["lobby", "lobby.spec", "lobby.spec.origin", "lobby.spec.clients", "lobby.spec.template", "lobby.status"]
+
+
+@pytest.mark.usefixtures("cluster")
+@pytest.mark.parametrize("field", FIELDS)
+def test_every_field_is_described(field: str) -> None:
+    assert "<empty>" not in kubectl("explain", field)
+
+
+@pytest.mark.usefixtures("cluster")
+def test_defaults_and_limits_are_told() -> None:
+    text = kubectl("explain", "lobby.spec.clients.seats")
+    assert "seats" in text.lower()
+    recursive = kubectl("explain", "lobby.spec", "--recursive")
+    assert "spareSeats" in recursive
+    assert "default: 64" in recursive

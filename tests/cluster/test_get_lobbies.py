@@ -1,0 +1,70 @@
+"""`kubectl get lobbies` answers "is it up, how full, where do new clients go", and is right within two seconds of a change."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from tests.cluster.support.cluster import Cluster
+from tests.cluster.support.commands import kubectl
+from tests.cluster.support.crowd import Crowd
+from tests.cluster.support.figures import FIGURES
+from tests.cluster.support.release import Release
+from tests.cluster.support.resources import lobby
+from tests.cluster.support.waiting import eventually
+
+SECONDS = 2.0
+PRINTING = 1.0  # what kubectl itself may take on a busy machine
+
+
+def row(cluster: Cluster, name: str, *options: str) -> dict[str, str]:
+    """What `kubectl get lobby` prints, by column."""
+    table = kubectl("get", "lobby", name, "-n", cluster.namespace, *options).splitlines()
+    heads, fields = table[0].split(), table[1].split()
+    return dict(zip(heads, fields, strict=False))
+
+
+def test_it_is_right_within_two_seconds(installed: Release, cluster: Cluster, origin: str) -> None:
+    slowest = 0.0
+
+    def comes(what: str, right: Callable[[dict[str, str]], bool]) -> None:
+        nonlocal slowest
+        begun = time.monotonic()
+        eventually(
+            lambda: right(row(cluster, "table")),
+            deadline=SECONDS + PRINTING,
+            every=0.05,
+            what=lambda: f"{what}: {row(cluster, 'table')}",
+        )
+        slowest = max(slowest, time.monotonic() - begun)
+
+    resource = lobby("table", origin, clients_seats=20, spareSeats=5)
+    with cluster.lobby(resource) as name, Crowd(installed.url("/table")) as crowd:
+        cluster.until_condition(name, "Ready", "True")
+        seen = row(cluster, name)
+        assert seen["ORIGIN"] == origin
+        assert seen["LATEST"].startswith("table-")
+        assert (seen["LOBBIES"], seen["SERVING"], seen["CLIENTS"], seen["SEATS"]) == ("1", "1", "0", "20"), seen
+
+        crowd.connect(10)
+        comes("ten clients came", lambda now: now["CLIENTS"] == "10")
+        crowd.leave(4)
+        comes("four clients left", lambda now: now["CLIENTS"] == "6")
+        crowd.connect(12)
+        cluster.until_ready(name, 2)
+        comes("a second lobby is there", lambda now: (now["SERVING"], now["SEATS"]) == ("2", "40"))
+        kubectl("delete", "pod", row(cluster, name)["LATEST"], "-n", cluster.namespace, "--force", "--grace-period=0")
+        eventually(lambda: len(cluster.ready_pods(name)) == 2, what="the deleted lobby is replaced", deadline=60)
+        comes("a deleted lobby was replaced", lambda now: (now["SERVING"], now["CLIENTS"]) == ("2", "18"))
+    FIGURES.note(
+        f"kubectl get lobbies was right {slowest:.1f} s after a change, at the latest (kubectl's own time included)"
+    )
+
+
+def test_wide_output_and_short_name_and_category(cluster: Cluster, origin: str) -> None:
+    with cluster.lobby(lobby("wide", origin)) as name:
+        cluster.until_condition(name, "Ready", "True")
+        seen = row(cluster, name, "-o", "wide")
+        assert {"CONNECTIONS", "PATH", "MAX", "REASON"} <= seen.keys()
+        assert "lobby.lobby-gateway.io/wide" in kubectl("get", "lob", "-n", cluster.namespace, "-o", "name")
+        assert "wide" in kubectl("get", "lobby-gateway", "-n", cluster.namespace)

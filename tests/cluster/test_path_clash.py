@@ -1,0 +1,27 @@
+"""Two Lobbies want one path: the older one keeps it, the later one has a condition that says so."""
+
+from __future__ import annotations
+
+from tests.cluster.support.cluster import Cluster, condition
+from tests.cluster.support.crowd import Crowd
+from tests.cluster.support.release import Release
+from tests.cluster.support.resources import lobby
+
+
+def test_the_later_one_is_told(installed: Release, cluster: Cluster, origin: str) -> None:
+    with cluster.lobby(lobby("older", origin, path="/shared")) as older:
+        cluster.until_condition(older, "Ready", "True")
+        with cluster.lobby(lobby("newer", origin, path="/shared")) as newer:
+            refused = cluster.until_condition(newer, "PathAccepted", "False")
+            assert refused["reason"] == "PathTaken"
+            assert "/shared" in refused["message"]
+            assert "older" in refused["message"]
+            assert condition(cluster.get(newer), "Ready")["status"] == "False"
+            assert condition(cluster.get(older), "PathAccepted")["status"] == "True"
+            with Crowd(installed.url("/shared")) as crowd:
+                crowd.connect(3)
+                crowd.each_gets(2)
+                assert sum(report["clients"] for report in cluster.reports(older).values()) == 3
+            cluster.merge(newer, path="/its-own")
+            cluster.until_condition(newer, "PathAccepted", "True")
+            cluster.until_condition(newer, "Ready", "True")

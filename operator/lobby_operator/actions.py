@@ -76,7 +76,9 @@ class Create(_Action):
 class Drain(_Action):
     """Tells a lobby to take no more clients and to send those that it has elsewhere. It can't be taken back."""
 
-    ACCEPTS: ClassVar[frozenset[Why]] = frozenset({Why.EMPTY, Why.SPARSE, Why.OVER_MAXIMUM, Why.DRAIN_UNHEARD})
+    ACCEPTS: ClassVar[frozenset[Why]] = frozenset(
+        {Why.EMPTY, Why.SPARSE, Why.OVER_MAXIMUM, Why.OUTDATED, Why.DRAIN_UNHEARD}
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,10 @@ class Delete(_Action):
     """Ends a lobby, in order if it still can, and takes away what is left of it."""
 
     ACCEPTS: ClassVar[frozenset[Why]] = frozenset(
-        {Why.ENDED, Why.SILENT, Why.NEVER_ANSWERED, Why.DRAINED, Why.DRAIN_OVERDUE}
+        {
+            *(Why.ENDED, Why.SILENT, Why.NEVER_ANSWERED, Why.NEVER_NEEDED),
+            *(Why.DRAINED, Why.DRAIN_OVERDUE, Why.DRAIN_POINTLESS),
+        }
     )
 
 

@@ -46,6 +46,8 @@ def _first_to_go(spec: PlannerSpec, balanced: Balance) -> Iterable[SeenLobby]:
 def _spare(
     spec: PlannerSpec, balanced: Balance, candidates: Iterable[SeenLobby], *, all_empty: bool
 ) -> list[SeenLobby]:
+    if balanced.outdated:
+        return []  # first all are of one revision, and then it is seen how many are needed
     spared: list[SeenLobby] = []
     free, needed = balanced.free, balanced.needed
     takes = {lobby.name for lobby in balanced.taking} if balanced.served_out else None

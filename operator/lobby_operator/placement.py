@@ -24,8 +24,9 @@ class Balance:
     Attributes:
         taking: the lobbies that take new clients, full ones too, in the order in which they are filled.
         served_out: ready lobbies that take none, sparsest first; only with the placement Latest.
+        outdated: ready lobbies of an older revision, sparsest first. They take clients only where no other has a seat.
         free: free seats of those that take clients.
-        starting: lobbies that start.
+        starting: lobbies that start, of the revision that is wanted.
         waiting: clients without a seat.
         moving: clients in lobbies that drain or end. They will need a seat elsewhere.
         needed: seats that are to be free: for those who wait, those who move, and to spare.
@@ -33,6 +34,7 @@ class Balance:
 
     taking: tuple[SeenLobby, ...]
     served_out: tuple[SeenLobby, ...]
+    outdated: tuple[SeenLobby, ...]
     free: int
     starting: int
     waiting: int
@@ -43,18 +45,20 @@ class Balance:
 def balance(spec: PlannerSpec, seen: Observed) -> Balance:
     """Counts seats and clients."""
     ready: list[SeenLobby] = []
+    outdated: list[SeenLobby] = []
     starting = moving = 0
     for lobby in seen.lobbies:
         if lobby.phase is Phase.READY:
-            ready.append(lobby)
+            (outdated if lobby.outdated else ready).append(lobby)
         elif lobby.phase is Phase.STARTING:
-            starting += 1
+            starting += not lobby.outdated
         elif lobby.phase in (Phase.DRAINING, Phase.ENDING):
             moving += lobby.clients
     taking, served_out = _divide(spec, ready)
     return Balance(
         taking=taking,
         served_out=served_out,
+        outdated=tuple(sorted(outdated, key=_fullest, reverse=True)),
         free=sum(lobby.free for lobby in taking),
         starting=starting,
         waiting=seen.waiting,
@@ -74,7 +78,10 @@ def open_lobbies(balanced: Balance, leaving: frozenset[str] = frozenset()) -> tu
     if taking:
         return taking
     older = [lobby for lobby in balanced.served_out if lobby.free and lobby.name not in leaving]
-    return tuple(sorted(older, key=_age, reverse=True))
+    if older:
+        return tuple(sorted(older, key=_age, reverse=True))
+    # Fullest first, so that the next one to go gets the fewest.
+    return tuple(lobby for lobby in reversed(balanced.outdated) if lobby.free and lobby.name not in leaving)
 
 
 def _divide(spec: PlannerSpec, ready: list[SeenLobby]) -> tuple[tuple[SeenLobby, ...], tuple[SeenLobby, ...]]:

@@ -8,7 +8,8 @@ The passes run in order, each a small function that adds actions to the draft:
 3. `_keep_maximum`: with `maxReplicas` lowered, the sparsest lobbies go.
 4. `_make`: as many as `replicas` asks for, and as the free seats fall short of those who wait, those who move, and
    `spareSeats`. Seats of lobbies that start count as free. In small batches, and with back-off while starts fail.
-5. `end_empty`, `compact` (`compaction.py`): what is not needed goes; each only where the passes before
+5. `roll_out` (`rollout.py`): lobbies of an older revision go once their clients have seats elsewhere.
+6. `end_empty`, `compact` (`compaction.py`): what is not needed goes; each only where the passes before
    it changed nothing.
 
 Scale to zero: with `replicas` 0 and `spareSeats` above 0 a lobby stays, so that no client ever waits for one to start. With
@@ -29,11 +30,13 @@ from lobby_operator.reasons import (
     SCALING_BACKOFF,
     SCALING_DOWN,
     SCALING_LIMITED,
+    SCALING_ROLLING,
     SCALING_STEADY,
     SCALING_UP,
     Finding,
     Why,
 )
+from lobby_operator.rollout import drain_is_pointless, next_batch, roll_out
 from lobby_operator.state import Observed, Phase, SeenLobby, lobby_name
 from lobby_operator.timers import due
 from lobby_operator.tracker import backoff, failures_over_at
@@ -80,6 +83,7 @@ def plan(spec: PlannerSpec, seen: Observed, now: float, settings: PlannerSetting
     _finish_drains(draft)
     _keep_maximum(draft)
     _make(draft)
+    roll_out(draft)
     end_empty(draft)
     compact(draft)
     _wake_for_phases(draft)
@@ -95,6 +99,8 @@ def _take_away_lost(draft: Draft) -> None:
     for lobby in draft.seen.lobbies:
         if lobby.phase is Phase.ENDED and not lobby.told_to_end:
             draft.act(Delete(lobby.name, Reason(Why.ENDED)))
+        elif lobby.phase is Phase.STARTING and lobby.outdated:
+            draft.act(Delete(lobby.name, Reason(Why.NEVER_NEEDED)))
         elif lobby.phase is Phase.SILENT:
             since = draft.now if lobby.silent_since is None else lobby.silent_since
             if not due(since, draft.settings.silent_seconds, draft.now):
@@ -116,6 +122,9 @@ def _finish_drains(draft: Draft) -> None:
             draft.act(Delete(lobby.name, Reason(Why.DRAINED)))
         elif due(since, draft.spec.drain_seconds, draft.now):
             draft.act(Delete(lobby.name, Reason(Why.DRAIN_OVERDUE, seconds=seconds, clients=lobby.clients)))
+        elif drain_is_pointless(draft, lobby):
+            maximum = draft.spec.max_replicas
+            draft.act(Delete(lobby.name, Reason(Why.DRAIN_POINTLESS, clients=lobby.clients, maximum=maximum)))
         else:
             draft.wake(since + draft.spec.drain_seconds)
             if lobby.phase is Phase.DRAINING and not lobby.refusing and not lobby.expected:
@@ -131,7 +140,7 @@ def _keep_maximum(draft: Draft) -> None:
     running = draft.seen.in_phase(Phase.READY, Phase.SETTLING)
     excess = len(running) - draft.spec.max_replicas
     if excess > 0:
-        running.sort(key=lambda lobby: (lobby.clients, -lobby.index))
+        running.sort(key=lambda lobby: (not lobby.outdated, lobby.clients, -lobby.index))
         reason = Reason(Why.OVER_MAXIMUM, running=len(running), maximum=draft.spec.max_replicas)
         for lobby in running[:excess]:
             draft.act(Drain(lobby.name, reason))
@@ -143,9 +152,11 @@ def _make(draft: Draft) -> None:
         lobby.phase in (Phase.STARTING, Phase.READY, Phase.SETTLING, Phase.SILENT) and lobby.name not in draft.leaving
         for lobby in seen.lobbies
     )
+    replaced = next_batch(draft)
+    rolling = sum(lobby.clients for lobby in replaced)
     free = seats.free + seats.starting * spec.seats
-    for_floor = max(0, spec.floor - running)
-    for_seats = max(0, -((free - seats.needed) // spec.seats))
+    for_floor = max(0, spec.floor - (running - len(replaced)))
+    for_seats = max(0, -((free - seats.needed - rolling) // spec.seats))
     wanted = max(for_floor, for_seats)
     if wanted == 0:
         return
@@ -154,11 +165,11 @@ def _make(draft: Draft) -> None:
     draft.missing = max(0, wanted - room)
     count = min(wanted, room, _may_start(draft))
     if for_seats and seats.waiting:
-        reason = Reason(Why.CLIENTS_WAIT, waiting=seats.waiting, moving=seats.moving, free=free)
+        reason = Reason(Why.CLIENTS_WAIT, waiting=seats.waiting, moving=seats.moving + rolling, free=free)
     elif for_seats:
-        reason = Reason(Why.SPARE_SEATS_LOW, free=free, spare=spec.spare, moving=seats.moving)
+        reason = Reason(Why.SPARE_SEATS_LOW, free=free, spare=spec.spare, moving=seats.moving + rolling)
     else:
-        reason = Reason(Why.BELOW_REPLICAS, running=running, replicas=spec.floor)
+        reason = Reason(Why.BELOW_REPLICAS, running=running - len(replaced), replicas=spec.floor)
     # The next index after those that exist: a second operator, or this one after a restart, comes to the same names, and
     # what was made once can't be made twice.
     first = max((lobby.index for lobby in seen.lobbies), default=0) + 1
@@ -169,12 +180,13 @@ def _make(draft: Draft) -> None:
 def _may_start(draft: Draft) -> int:
     """How many lobbies may be made now. After a failed start, one at a time until one lasts."""
     failures = draft.seen.failures
+    starting = len(draft.seen.in_phase(Phase.STARTING))
     if failures.count == 0:
-        return max(0, draft.settings.max_starting - draft.balance.starting)
+        return max(0, draft.settings.max_starting - starting)
     # Once is chance (somebody kills a lobby), and clients may wait: the second try is at once.
     least, most = draft.settings.min_backoff_seconds, draft.settings.max_backoff_seconds
     seconds = backoff(least, most, failures.count - 1) if failures.count > 1 else 0.0
-    if draft.balance.starting:
+    if starting:
         draft.wake(failures_over_at(failures, draft.seen.lobbies, draft.settings))
         return 0
     if not due(failures.last_at, seconds, draft.now):
@@ -202,6 +214,9 @@ def _scaling(draft: Draft) -> Finding:
         return Finding(SCALING_BACKOFF, {"failures": seen.failures.count})
     if draft.missing:
         return Finding(SCALING_LIMITED, {"missing": draft.missing, "maximum": draft.spec.max_replicas})
+    outdated = sum(lobby.outdated for lobby in seen.in_phase(Phase.READY, Phase.SETTLING, Phase.SILENT, Phase.DRAINING))
+    if outdated:
+        return Finding(SCALING_ROLLING, {"count": outdated})
     if created or draft.balance.starting:
         return Finding(SCALING_UP, {"count": created + draft.balance.starting})
     if draining or leaving:

@@ -23,6 +23,7 @@ class Why(StrEnum):
     EMPTY = "Empty"
     SPARSE = "Sparse"
     OVER_MAXIMUM = "OverMaximum"
+    OUTDATED = "Outdated"
     DRAIN_UNHEARD = "DrainUnheard"
     # delete
     ENDED = "Ended"
@@ -30,6 +31,8 @@ class Why(StrEnum):
     NEVER_ANSWERED = "NeverAnswered"
     DRAINED = "Drained"
     DRAIN_OVERDUE = "DrainOverdue"
+    DRAIN_POINTLESS = "DrainPointless"
+    NEVER_NEEDED = "NeverNeeded"
 
 
 WHY: Mapping[Why, str] = MappingProxyType(
@@ -41,11 +44,14 @@ WHY: Mapping[Why, str] = MappingProxyType(
         Why.SPARSE: "its {clients} clients fit into fuller lobbies, for {seconds} s already",
         Why.OVER_MAXIMUM: "{running} lobbies run, {maximum} may",
         Why.DRAIN_UNHEARD: "it was told to drain {seconds} s ago, and takes clients",
+        Why.OUTDATED: "it is one of {outdated} lobbies that were made from an older revision",
         Why.ENDED: "its process has ended",
         Why.SILENT: "it does not answer since {seconds} s",
         Why.NEVER_ANSWERED: "it did not answer within {seconds} s of its creation",
         Why.DRAINED: "its last client has left",
         Why.DRAIN_OVERDUE: "it drains since {seconds} s, and {clients} clients are left",
+        Why.DRAIN_POINTLESS: "its {clients} clients find no seat before it is gone: no more than {maximum} lobbies may run",
+        Why.NEVER_NEEDED: "it has not started yet, from a revision that is outdated already",
     }
 )
 
@@ -138,6 +144,7 @@ ORIGIN_REFUSED = ConditionReason(
 
 SCALING_STEADY = ConditionReason(Kind.SCALING, T, "AsNeeded", "{lobbies} lobbies, as many as are needed")
 SCALING_UP = ConditionReason(Kind.SCALING, T, "Growing", "{count} lobbies are being made")
+SCALING_ROLLING = ConditionReason(Kind.SCALING, T, "RollingOut", "{count} lobbies of an older revision are left")
 SCALING_DOWN = ConditionReason(Kind.SCALING, T, "Shrinking", "{count} lobbies drain, {clients} clients move")
 SCALING_LIMITED = ConditionReason(
     Kind.SCALING, F, "AtMaximum", "{missing} more lobbies are needed, but no more than {maximum} may run"
@@ -153,7 +160,7 @@ PATH_UNKNOWN = ConditionReason(Kind.PATH_ACCEPTED, U, "NotCompared", "the other 
 CONDITIONS: tuple[ConditionReason, ...] = (
     *(READY, READY_AT_ZERO, READY_STARTING, READY_FULL, READY_SILENT, READY_FAILING, READY_ON_REQUEST, READY_NO_PATH),
     *(ORIGIN_CONNECTED, ORIGIN_IDLE, ORIGIN_NO_LOBBY, ORIGIN_CONNECTING, ORIGIN_AWAY, ORIGIN_REFUSED),
-    *(SCALING_STEADY, SCALING_UP, SCALING_DOWN, SCALING_LIMITED, SCALING_BACKOFF),
+    *(SCALING_STEADY, SCALING_UP, SCALING_ROLLING, SCALING_DOWN, SCALING_LIMITED, SCALING_BACKOFF),
     *(PATH_ACCEPTED, PATH_TAKEN, PATH_UNKNOWN),
 )
 """All of them, in the order of the documentation."""

@@ -42,6 +42,7 @@ class RawLobby:
         ending: it was told to end.
         ended: its process is over. A runtime whose lobbies disappear when they end never says so, and need not.
         expected: not observed but expected, or not yet observed as it is expected to be; see `expectations.py`.
+        revision: what it was made from; empty where nobody compares (local mode).
     """
 
     name: str
@@ -54,6 +55,7 @@ class RawLobby:
     ending: bool = False
     ended: bool = False
     expected: bool = False
+    revision: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +80,7 @@ class SeenLobby:
         refusing: it said itself that it drains: it certainly takes no client any more.
         told_to_end: it was told to end; of an ended one nothing remains to be done.
         expected: not, or not so, observed: own actions that do not show yet. No more are taken until they do.
+        outdated: it was made from something else than a lobby that is made now.
     """
 
     name: str
@@ -97,6 +100,7 @@ class SeenLobby:
     refusing: bool = False
     told_to_end: bool = False
     expected: bool = False
+    outdated: bool = False
 
     @property
     def free(self) -> int:
@@ -127,6 +131,7 @@ class Observed:
             among them.
         at: when this was observed.
         generation: of the spec that it was folded with.
+        revision: likewise.
         complete: every lobby was asked at least once. Before that nothing is decided.
         failures: failed starts.
         surplus: how many empty lobbies were not needed, lately.
@@ -137,6 +142,7 @@ class Observed:
     waiting: int = 0
     at: float = 0.0
     generation: int = 0
+    revision: str = ""
     complete: bool = True
     failures: Failures = field(default_factory=Failures)
     surplus: Window = ()

@@ -55,6 +55,7 @@ def observe_fold(
         waiting=waiting,
         at=now,
         generation=spec.generation,
+        revision=spec.revision,
         complete=not any(_unasked(each) for each in raw),
         failures=_failures(before, lobbies, spec, settings, now),
     )
@@ -82,7 +83,9 @@ class _Fold:
 
     def one(self, before: SeenLobby | None, raw: RawLobby) -> SeenLobby:
         """The lobby as it is, knowing how it was."""
-        if before is not None and _still_the_same(before, raw):
+        not_seen_yet = raw.expected and not raw.revision  # just made
+        outdated = bool(self.spec.revision) and raw.revision != self.spec.revision and not not_seen_yet
+        if before is not None and before.outdated is outdated and _still_the_same(before, raw):
             return before
         if before is None or (before.phase in (Phase.ENDING, Phase.ENDED) and not raw.ending and not raw.ended):
             # New; or a name that was used before, or an end that did not come about.
@@ -120,6 +123,7 @@ class _Fold:
             refusing=report is not None and report.draining,
             told_to_end=raw.ending,
             expected=raw.expected,
+            outdated=outdated,
         )
 
     def _answering(self, before: SeenLobby, reachable: bool, draining: bool) -> _Life:
@@ -186,7 +190,8 @@ def _failures(
     before: Observed, lobbies: tuple[SeenLobby, ...], spec: PlannerSpec, settings: PlannerSettings, now: float
 ) -> Failures:
     """Counts rounds of failed starts: several lobbies that fail at the same time have one cause."""
-    failures = before.failures if before.generation == spec.generation else Failures()
+    same = (before.generation, before.revision) == (spec.generation, spec.revision)
+    failures = before.failures if same else Failures()
     by_name = {lobby.name: lobby for lobby in lobbies}
     known = {lobby.name for lobby in before.lobbies}
     failed = any(_start_failed(lobby, by_name.get(lobby.name), settings, now) for lobby in before.lobbies) or any(

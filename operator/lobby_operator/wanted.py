@@ -14,6 +14,7 @@ class PlannerSpec:
     Attributes:
         lobby: name of the Lobby; its lobbies are called `<lobby>-<n>`.
         generation: of the spec. A new one forgives failed starts: it may be their cure.
+        revision: what a lobby is made from now; those of another one are replaced. Empty: nobody compares.
         seats: of a new lobby. One that runs is believed what it says of itself.
         replicas: fewest lobbies.
         max_replicas: most lobbies, of whatever phase: a starting, draining or ending one is a process, too, and may
@@ -28,6 +29,7 @@ class PlannerSpec:
 
     lobby: str
     generation: int = 0
+    revision: str = ""
     seats: int = 512
     replicas: int = 0
     max_replicas: int = 100
@@ -39,12 +41,13 @@ class PlannerSpec:
     drain_seconds: float = 300.0
 
     @classmethod
-    def of(cls, lobby: Lobby) -> PlannerSpec:
-        """The planner's part of a Lobby."""
+    def of(cls, lobby: Lobby, revision: str = "") -> PlannerSpec:
+        """The planner's part of a Lobby, and the revision of lobbies that are made from it now."""
         spec = lobby.spec
         return cls(
             lobby=lobby.name,
             generation=lobby.generation,
+            revision=revision,
             seats=spec.clients.seats,
             replicas=spec.replicas,
             max_replicas=spec.max_replicas,

@@ -47,6 +47,7 @@ class Worker:
         told: is told of each action.
         passed: is called in each pass, when it is planned and not yet done.
         settings: of the planner.
+        revision: what its lobbies are made from now.
 
     Attributes:
         lobby: the Lobby.
@@ -67,9 +68,10 @@ class Worker:
         told: Told,
         passed: Callable[[Worker], None],
         settings: PlannerSettings | None = None,
+        revision: str = "",
     ) -> None:
         self.lobby = lobby
-        self.spec = PlannerSpec.of(lobby)
+        self.spec = PlannerSpec.of(lobby, revision)
         self.observed = Observed()
         self.planned: Plan | None = None
         self.actions: Counter[tuple[str, str]] = Counter()
@@ -89,6 +91,12 @@ class Worker:
     def hurried(self) -> bool:
         """Something moves, or did a moment ago."""
         return self._clock() < self._moved_at + HURRIED_SECONDS
+
+    def update(self, lobby: Lobby, revision: str = "") -> None:
+        """The Lobby has another spec, or its lobbies are made from something else."""
+        self.lobby = lobby
+        self.spec = PlannerSpec.of(lobby, revision)
+        self.wake()
 
     def wake(self) -> None:
         """Something may have changed."""

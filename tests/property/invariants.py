@@ -35,7 +35,16 @@ def clients_are_never_cut_off_before_their_drain_ended(step: Step) -> None:
             continue
         since = seen[action.name].draining_since
         overdue = since is not None and due(since, step.spec.drain_seconds, step.now)
-        assert overdue or (lobby.draining and lobby.clients == 0)
+        pointless = action.reason.why is Why.DRAIN_POINTLESS and nobody_finds_another_seat(step)
+        assert overdue or pointless or (lobby.draining and lobby.clients == 0)
+
+
+def nobody_finds_another_seat(step: Step) -> bool:
+    """There are as many lobbies as may be, and none of them has a free seat, or could have one soon."""
+    there = [lobby for lobby in step.seen.lobbies if lobby.phase is not Phase.ENDED]
+    free = any(lobby.phase is Phase.READY and lobby.free for lobby in there)
+    waits = all(lobby.phase in (Phase.READY, Phase.DRAINING) for lobby in there)
+    return len(there) >= step.spec.max_replicas and waits and not free
 
 
 def nobody_is_sent_where_no_seat_is(step: Step) -> None:
@@ -55,7 +64,9 @@ def nobody_is_sent_where_no_seat_is(step: Step) -> None:
 def open_lobbies_are_in_the_order_of_their_placement(step: Step) -> None:
     """Packed: fullest first. Latest: at most the first has clients, unless only older ones have seats."""
     clients = [lobby.clients for lobby in step.plan.open]
-    if step.spec.placement is Placement.PACKED:
+    outdated = [lobby.outdated for lobby in step.plan.open]
+    assert all(outdated) or not any(outdated)
+    if any(outdated) or step.spec.placement is Placement.PACKED:
         assert clients == sorted(clients, reverse=True)
     elif step.plan.open and not any(clients[1:]):
         return
@@ -171,6 +182,12 @@ def there_are_as_many_lobbies_as_are_needed(world: World) -> None:
     if spec.placement is Placement.PACKED and spec.compaction and world.uniform():
         fewest = -(-(world.clients() + spec.spare) // spec.seats)
         assert len(running) == min(spec.max_replicas, max(spec.floor, fewest))
+
+
+def every_lobby_is_of_the_revision_that_is_wanted(world: World) -> None:
+    """A rollout reaches everybody, with or without room for a surge."""
+    if world.spec.revision:
+        assert {lobby.revision for lobby in world.running()} <= {world.spec.revision}
 
 
 def nothing_is_made_and_unmade(world: World, since: int) -> None:

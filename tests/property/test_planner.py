@@ -22,6 +22,7 @@ def settle(world: World) -> None:
     assert world.moved - moved <= 2 * world.clients()
     invariants.those_who_wait_are_served_or_nothing_more_can_be_done(world)
     invariants.there_are_as_many_lobbies_as_are_needed(world)
+    invariants.every_lobby_is_of_the_revision_that_is_wanted(world)
     invariants.the_end_is_the_end(world)
 
 
@@ -120,6 +121,10 @@ class PlannerMachine(RuleBasedStateMachine):
         changed = replace(before, generation=before.generation + 1, **{name: getattr(spec, name)})
         self.world.spec = replace(changed, replicas=min(changed.replicas, changed.max_replicas))
 
+    @rule(revision=st.sampled_from(["a", "b"]))
+    def the_revision_becomes_different(self, revision: str) -> None:
+        self.world.spec = replace(self.world.spec, revision=revision)
+
     # Peace
 
     def teardown(self) -> None:
@@ -154,6 +159,24 @@ def test_from_any_population_it_settles_and_again_when_most_have_left(
     world.join(join)
     settle(world)
     world.leave(world.clients() * 2 // 3, random.Random(seed))
+    settle(world)
+
+
+@given(
+    spec=specs(),
+    planner=PLANNER_SETTINGS,
+    clients=CLIENTS,
+    join=st.sampled_from([0, 0, 1, 30]),
+    direct=st.sampled_from([0.0, 0.5]),
+)
+def test_from_any_population_it_rolls_out_another_revision(
+    spec: PlannerSpec, planner: PlannerSettings, clients: list[int], join: int, direct: float
+) -> None:
+    world = World(replace(spec, revision="old"), planner, direct_share=direct, laws=list(invariants.STEP_LAWS))
+    world.populate(min(count, spec.seats) for count in clients[: spec.max_replicas])
+    world.join(join)
+    settle(world)
+    world.spec = replace(spec, revision="new")
     settle(world)
 
 

@@ -34,6 +34,7 @@ class SimLobby:
     seats: int
     seen_at: float  # when the runtime's list will show it
     clients: int = 0
+    revision: str = ""
     direct: int = 0  # of them, those that only leave when the lobby ends
     draining: bool = False
     stopped: bool = False  # SIGSTOP, a cut network
@@ -88,7 +89,7 @@ class World:
         """Lobbies that are there already, with so many clients each."""
         for index, count in enumerate(clients, 1):
             name, since = f"{self.spec.lobby}-{index}", self.now - 500.0
-            self.lobbies[name] = SimLobby(name, since, since, self.spec.seats, since, count)
+            self.lobbies[name] = SimLobby(name, since, since, self.spec.seats, since, count, self.spec.revision)
 
     # What clients and fate do
 
@@ -195,6 +196,7 @@ class World:
             silent_since=lobby.silent_since,
             ending=lobby.gone_at is not None,
             ended=lobby.dead and self.keeps_remains,
+            revision=lobby.revision,
         )
 
     def _knew(self, name: str) -> bool:
@@ -231,7 +233,7 @@ class World:
                 if lobby is None:  # otherwise: it is there already, as the API server would say
                     answers_at = float("inf") if self.start_fails else self.now + self.start_seconds
                     self.lobbies[action.name] = SimLobby(
-                        action.name, self.now, answers_at, self.spec.seats, self.now + self.lag
+                        action.name, self.now, answers_at, self.spec.seats, self.now + self.lag, 0, self.spec.revision
                     )
             case Drain():
                 if lobby is not None and lobby.answers(self.now) and not self.drains_fail:

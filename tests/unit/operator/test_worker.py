@@ -31,6 +31,7 @@ class MemoryRuntime:
     def __init__(self) -> None:
         self.lobbies: dict[str, RawLobby] = {}
         self.created: list[str] = []
+        self.revision = ""
         self.problem: Exception | None = None
         self.list_problem: Exception | None = None
 
@@ -47,7 +48,9 @@ class MemoryRuntime:
             raise self.problem
         report = LobbyReport(name=name, lobby=lobby.name, seats=lobby.spec.clients.seats)
         now = asyncio.get_running_loop().time()
-        self.lobbies[name] = RawLobby(name=name, created_at=now, address="127.0.0.1:1", report=report)
+        self.lobbies[name] = RawLobby(
+            name=name, created_at=now, address="127.0.0.1:1", report=report, revision=self.revision
+        )
         self.created.append(name)
 
     async def drain(self, name: str) -> None:
@@ -136,6 +139,20 @@ def test_what_it_is_woken_for_it_sees_at_once(monkeypatch: pytest.MonkeyPatch) -
             made.runtime.change("prices-1", clients=8)
             made.worker.wake()
             await until(lambda: made.runtime.created == ["prices-1", "prices-2"])
+
+    run(main())
+
+
+def test_another_revision_replaces_its_lobbies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_module, "MAX_PASS_SECONDS", 0.05)
+
+    async def main() -> None:
+        async with working() as made:
+            await until(lambda: made.worker.observed.in_phase(Phase.READY))
+            made.runtime.revision = "new"
+            made.worker.update(LOBBY, "new")
+            await until(lambda: list(made.runtime.lobbies) == ["prices-2"])
+            assert {action for action, _ in made.worker.actions} == {"Create", "Drain", "Delete"}
 
     run(main())
 

@@ -1,13 +1,13 @@
 """Replacing lobbies that were made from an older revision: another image, origin or template.
 
-Surge, drain, delete, in batches: seats for the clients of the next few outdated lobbies are made first (`planner._make`), then
-those lobbies drain, and greeters take their clients over. New clients go to lobbies of the wanted revision as soon as one has a
-seat. The sparsest goes first: it needs the fewest seats elsewhere.
+Surge, drain, delete, in batches: seats for the clients of the next few outdated lobbies are made first
+(`planner._make`), then those lobbies drain, and greeters take their clients over. New clients go to lobbies of the
+wanted revision as soon as one has a seat. The sparsest goes first: it needs the fewest seats elsewhere.
 
-Where `maxReplicas` leaves no room for a surge, one lobby drains all the same, the sparsest: its clients go to free seats
-elsewhere. Those who find none can't find one before it is gone, since its place is what is missing. So it is deleted at
-once (`drain_is_pointless`), and their greeters hold them until its successor is up. Otherwise a Lobby with one lobby at
-the most could never be changed.
+Where `maxReplicas` leaves no room for a surge, one lobby drains all the same, the sparsest: its clients go to free
+seats elsewhere. Those who find none can't find one before it is gone, since its place is what is missing. So it is
+deleted at once (`drain_is_pointless`), and their greeters hold them until its successor is up. Otherwise a Lobby with
+one lobby at the most could never be changed.
 """
 
 from __future__ import annotations

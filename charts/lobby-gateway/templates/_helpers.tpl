@@ -1,0 +1,102 @@
+{{/* What the names of all objects begin with. Room is left for the longest ending. */}}
+{{- define "lobby-gateway.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
+{{- else if contains .Chart.Name .Release.Name -}}
+{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name .Chart.Name | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{/* What a component is selected by, and all that its pods carry: a label with a version would end every client's connection for a
+new version of the chart alone. Arguments: the root, the component. */}}
+{{- define "lobby-gateway.selector" -}}
+{{- $root := index . 0 -}}
+app.kubernetes.io/name: {{ $root.Chart.Name }}
+app.kubernetes.io/instance: {{ $root.Release.Name }}
+app.kubernetes.io/component: {{ index . 1 }}
+{{- end -}}
+
+{{/* All labels of an object. Arguments: the root, the component. */}}
+{{- define "lobby-gateway.labels" -}}
+{{- $root := index . 0 -}}
+{{ include "lobby-gateway.selector" . }}
+app.kubernetes.io/version: {{ $root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ $root.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" }}
+{{- end -}}
+
+{{/* What the pods of lobbies are selected by: the operator makes them, whatever the release is called. */}}
+{{- define "lobby-gateway.lobbyPods" -}}
+app.kubernetes.io/name: lobby-gateway
+app.kubernetes.io/component: lobby
+{{- end -}}
+
+{{/* The name of an image. Arguments: the root, a section with `image`. */}}
+{{- define "lobby-gateway.image" -}}
+{{- $root := index . 0 -}}
+{{- $image := (index . 1).image -}}
+{{- if $image.digest -}}
+{{- printf "%s@%s" $image.repository $image.digest -}}
+{{- else -}}
+{{- printf "%s:%s" $image.repository ($image.tag | default $root.Chart.AppVersion) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The Secret with the token key. */}}
+{{- define "lobby-gateway.tokenSecret" -}}
+{{- .Values.tokenKey.existingSecret | default (printf "%s-token-key" (include "lobby-gateway.fullname" .)) -}}
+{{- end -}}
+
+{{/* Where there may be Lobbies, and so lobbies: namespaces as a JSON list. */}}
+{{- define "lobby-gateway.lobbyNamespaces" -}}
+{{- if .Values.watch.allNamespaces -}}
+{{- append .Values.watch.lobbyNamespaces .Release.Namespace | uniq | toJson -}}
+{{- else -}}
+{{- list .Release.Namespace | toJson -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Pod Security "restricted", for a pod; the images' own user is no root. */}}
+{{- define "lobby-gateway.podSecurity" -}}
+runAsNonRoot: true
+seccompProfile:
+  type: RuntimeDefault
+{{- end -}}
+
+{{/* Pod Security "restricted", for a container. */}}
+{{- define "lobby-gateway.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
+{{- end -}}
+
+{{/* Where the pods of a component may run. Argument: its section of the values. */}}
+{{- define "lobby-gateway.scheduling" -}}
+{{- with .priorityClassName -}}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with .nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{- define "lobby-gateway.imagePullSecrets" -}}
+{{- with .Values.imagePullSecrets -}}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end }}
+{{- end -}}

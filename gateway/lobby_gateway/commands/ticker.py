@@ -3,7 +3,7 @@
     {"seq": 1, "time": 1767225600.123456}
 
 `seq` counts from 1 for as long as the process runs, `time` is the Unix time in seconds at which the message was made;
-`pad`, where a size is asked for, fills the message up to it.
+`pad`, where a size is asked for, fills the message up to it. `GET /healthz` is answered with 200, for probes.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 
 from websockets.asyncio.server import Server, ServerConnection, broadcast, serve
 from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
 
 from lobby_gateway import logs
 from lobby_gateway.arguments import ArgumentParser, address, cannot_listen, number, port, whole
@@ -87,7 +89,13 @@ class Ticker:
         host, wanted = self._settings.host, self._settings.port
         try:
             self._server = await serve(
-                self._connected, host, wanted, compression=None, close_timeout=CLOSE_TIMEOUT, server_header=None
+                self._connected,
+                host,
+                wanted,
+                compression=None,
+                close_timeout=CLOSE_TIMEOUT,
+                server_header=None,
+                process_request=_healthz,
             )
         except OSError as error:
             raise cannot_listen(error, host, wanted) from error
@@ -132,6 +140,10 @@ class Ticker:
         finally:
             self._connections.discard(connection)
             logger.info("disconnected", extra={"peer": _peer(connection), "connections": len(self._connections)})
+
+
+def _healthz(connection: ServerConnection, request: Request) -> Response | None:
+    return connection.respond(HTTPStatus.OK, "ok\n") if request.path == "/healthz" else None
 
 
 def _peer(connection: ServerConnection) -> str:

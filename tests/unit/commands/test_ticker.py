@@ -58,6 +58,19 @@ def test_every_connection_gets_the_same_messages_in_order_in_bursts() -> None:
     asyncio.run(run())
 
 
+def test_a_probe_is_answered_without_a_websocket() -> None:
+    async def run() -> None:
+        ticker = Ticker(TickerSettings(port=0))
+        port = await ticker.start()
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: origin\r\n\r\n")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+        writer.close()
+        await ticker.close()
+
+    asyncio.run(run())
+
+
 def test_numbers_go_on_while_nobody_is_connected() -> None:
     async def run() -> None:
         ticker = Ticker(TickerSettings(port=0, rate=1000))

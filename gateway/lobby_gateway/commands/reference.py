@@ -129,6 +129,8 @@ def _takes(schema: Schema) -> str:
             return f"list{_length(schema, 'Items', 'entries')}{once}{inner}"
         case "object" if "additionalProperties" in schema:
             return f"mapping{_length(schema, 'Properties', 'entries')}"
+        case None:  # a number or a text
+            return str(schema.get("title", "any JSON"))
         case _:
             return "mapping"
 

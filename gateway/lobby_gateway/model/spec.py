@@ -331,6 +331,7 @@ class LobbySpec:
         drain_seconds: that a draining lobby may take.
         routing: how clients get to a lobby.
         wait_seconds: that a greeter holds a client for whom there is no seat yet.
+        template: what is added to the pods of lobbies, as it stands in the resource: only the operator reads it.
     """
 
     path: str
@@ -345,6 +346,7 @@ class LobbySpec:
     drain_seconds: int
     routing: RoutingSpec
     wait_seconds: int
+    template: Mapping[str, Any] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -192,6 +192,9 @@ def _said(error: ValidationError) -> Iterator[Problem]:
                     yield Problem((*path, name), f"missing; accepted: {accepted(schema['properties'][name])}")
         case "type":
             yield Problem(path, f"{shown} {_kind(value, schema)}{_hint(value, schema)}; {take}")
+        case "anyOf":  # a number or a text, the only alternatives that a CRD may have
+            quotes = " (put it in quotes)" if isinstance(value, float) else ""
+            yield Problem(path, f"{shown} does not fit{quotes}; {take}")
         case "minimum":
             yield Problem(path, f"{shown} is too small; {take}")
         case "maximum":

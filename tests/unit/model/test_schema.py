@@ -101,6 +101,7 @@ def test_defaults_reach_every_leaf() -> None:
         "drainSeconds": 300,
         "routing": {"mode": "Proxy", "redirect": {"urlTemplate": "ws://{ip}:{port}/"}},
         "waitSeconds": 15,
+        "template": {},
     }
 
 

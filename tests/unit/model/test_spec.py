@@ -78,6 +78,7 @@ def test_every_field_arrives() -> None:
     assert (clients.compression, clients.max_message_bytes) == (Compression.SHARED, 1024)
     assert clients.allowed_origins == ("https://example.com", "http://localhost:3000")
     assert clients.limits == LimitsSpec(connections_per_address=20, connects_per_second=5)
+    assert spec.template == schema.load_file(VALID / "everything.yaml")["spec"]["template"]
 
 
 def test_without_a_path_it_is_the_name() -> None:
@@ -100,6 +101,7 @@ def test_a_repr_holds_no_value_that_may_be_secret() -> None:
     assert "lobby gateway" not in text
     assert '"op":"auth"' not in text
     assert "X-Client" in text
+    assert "SSL_CERT_FILE" not in text
 
 
 def test_it_can_not_be_changed() -> None:

@@ -30,6 +30,14 @@ PYTEST_FLAGS ?=
 
 BENCH_FLAGS ?=
 
+# Images: `make images BUILDER="docker build" TAG=1.2.3`; the builder takes --tag, --file, --target and a folder.
+BUILDER ?= $(if $(shell command -v docker),docker build,$(if $(shell command -v podman),podman build))
+PYTHON_IMAGE ?= python:3.13-slim
+TAG ?= dev
+IMAGES := lobby-gateway-operator lobby-gateway-greeter lobby-gateway-lobby
+KIND_CLUSTER := lobby-gateway
+KIND_FLAGS ?=
+
 # Those of the tools that can be made here.
 THERE = $(if $(shell command -v npm),.cache/npm/.installed) $(if $(shell command -v go),.cache/go/listen)
 
@@ -57,12 +65,13 @@ test-cluster-all: $(VENV)/.dev  ## those, and the slow ones: thousands of pods o
 soak: $(VENV)/.dev  ## ten minutes of everything at once: memory and descriptors must stay flat (SOAK_SECONDS=600)
 	@SOAK_SECONDS=$${SOAK_SECONDS:-600} $(BIN)/pytest tests/integration/test_soak.py $(PYTEST_FLAGS)
 
-lint: $(VENV)/.dev  ## ruff, mypy --strict, import-linter
+lint: $(VENV)/.dev  ## ruff, mypy --strict, import-linter; helm lint where it is there
 	@$(BIN)/ruff check --quiet
 	@$(BIN)/ruff format --check --quiet || { echo "make lint: 'make format' mends the files above" >&2; exit 1; }
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/lint-imports --no-logo > $(VENV)/lint-imports.log || { cat $(VENV)/lint-imports.log >&2; exit 1; }
-	@echo "lint: ruff, mypy and import-linter have nothing to say"
+	@! command -v helm > /dev/null || helm lint --strict --quiet charts/lobby-gateway
+	@echo "lint: ruff, mypy and import-linter$$(! command -v helm > /dev/null || echo ' (and helm)') have nothing to say"
 
 format: $(VENV)/.dev  ## lay the code out as the lint wants it
 	@$(BIN)/ruff check --quiet --fix-only
@@ -70,6 +79,23 @@ format: $(VENV)/.dev  ## lay the code out as the lint wants it
 
 bench: $(VENV)/.dev .cache/npm/.installed  ## speed beside a C loop and other servers; writes docs/performance.md (some minutes, needs gcc)
 	@PYTHONPATH=. $(BIN)/python -m tests.benchmarks.run --write $(BENCH_FLAGS)
+
+images:  ## images of operator, greeter and lobby, by docker or podman (BUILDER, TAG, PYTHON_IMAGE)
+	@test -n "$(BUILDER)" || { echo "make images: there is no docker and no podman; accepted: make images BUILDER='... build'" >&2; exit 1; }
+	@$(BUILDER) --build-arg PYTHON_IMAGE=$(PYTHON_IMAGE) --tag lobby-gateway-operator:$(TAG) --file operator/Dockerfile .
+	@$(BUILDER) --build-arg PYTHON_IMAGE=$(PYTHON_IMAGE) --tag lobby-gateway-greeter:$(TAG) --file gateway/Dockerfile --target greeter .
+	@$(BUILDER) --build-arg PYTHON_IMAGE=$(PYTHON_IMAGE) --tag lobby-gateway-lobby:$(TAG) --file gateway/Dockerfile --target lobby .
+
+kind:  ## a kind cluster with the chart and its demo: ws://127.0.0.1:8000/demo (KIND_FLAGS are helm's)
+	@for each in docker kind helm kubectl; do command -v $$each > /dev/null || { echo "make kind: $$each is not installed" >&2; exit 1; }; done
+	@kind get clusters 2>/dev/null | grep -qx $(KIND_CLUSTER) || kind create cluster --config kind-config.yaml
+	@$(MAKE) images BUILDER='docker build'
+	@for each in $(IMAGES); do kind load docker-image --name $(KIND_CLUSTER) $$each:$(TAG); done
+	@kubectl config use-context kind-$(KIND_CLUSTER)
+	@helm upgrade --install lobby-gateway charts/lobby-gateway --kube-context kind-$(KIND_CLUSTER) --namespace lobby-gateway --create-namespace \
+		--set operator.image.tag=$(TAG),greeter.image.tag=$(TAG),lobby.image.tag=$(TAG) --set demo.enabled=true \
+		--set greeter.service.type=NodePort,greeter.service.nodePort=30080 --wait --timeout 5m $(KIND_FLAGS)
+	@echo "connect: $(BIN)/python -m websockets ws://127.0.0.1:8000/demo; take it down: kind delete cluster --name $(KIND_CLUSTER)"
 
 tools: .cache/npm/.installed .cache/go/listen  ## programs that some tests run: an Ethereum node, WebSocket clients
 	@:

@@ -1,0 +1,170 @@
+"""The chart's values: each explained, each used, and what is unknown refused."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import yaml
+from tests.chart import helm
+
+_SAMPLES: Mapping[str, Any] = {
+    "fullnameOverride": "other",
+    "imagePullSecrets": ["registry"],
+    "logLevel": "debug",
+    "watch.lobbyNamespaces": ["feeds"],
+    "tokenKey.existingSecret": "mine",
+    "greeter.trustedProxies": ["10.0.0.0/8"],
+    "greeter.service.type": "ClusterIP",
+    "greeter.service.loadBalancerSourceRanges": ["10.0.0.0/8"],
+    "greeter.service.externalTrafficPolicy": "Local",
+    "ingress.tls": [{"secretName": "tls", "hosts": ["a.example.com"]}],
+    "httpRoute.timeouts": {"request": "0s"},
+    "httpRoute.parentRefs": [{"name": "other"}],
+    "lobbies": {"other": {"origin": {"url": "wss://other.example.com/"}}},
+    "metrics.podMonitor.interval": "7s",
+}
+"""A value other than the default, where one can't be had by its type and last name."""
+
+_BY_LAST_NAME: Mapping[str, Any] = {
+    "digest": f"sha256:{64 * 'a'}",
+    "pullPolicy": "Always",
+    "tolerations": [{"operator": "Exists"}],
+    "affinity": {"nodeAffinity": {}},
+    "topologySpreadConstraints": [{"maxSkew": 2}],
+    "resources": {"requests": {"cpu": "7m"}},
+}
+
+_NEEDS: Mapping[str, Any] = {
+    "greeter.replicas": {"greeter": {"autoscaling": {"enabled": False}}},
+    "watch.lobbyNamespaces": {"watch": {"allNamespaces": True}},
+}
+"""What else has to be set for a value to be of use."""
+
+_WHOLE = ("resources", "matchLabels", "lobbies")
+"""Values that have defaults inside, and are taken as a whole."""
+
+
+def leaves(mapping: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in mapping.items():
+        path = f"{above}{key}"
+        if isinstance(value, Mapping) and value and key not in _WHOLE and key != "labels":
+            yield from leaves(value, f"{path}.")
+        else:
+            yield path, value
+
+
+def nested(path: str, value: Any) -> dict[str, Any]:
+    first, _, rest = path.partition(".")
+    return {first: nested(rest, value) if rest else value}
+
+
+def other_than(path: str, value: Any) -> Any:
+    last = path.rpartition(".")[2]
+    if path in _SAMPLES:
+        return _SAMPLES[path]
+    if last in _BY_LAST_NAME:
+        return _BY_LAST_NAME[last]
+    match value:
+        case bool():
+            return not value
+        case int():
+            return value + 1
+        case str():
+            return "other"
+        case list():
+            return ["--other=1"]
+        case _:
+            return {"other": "text"}
+
+
+def comparable(text: str) -> str:
+    return re.sub(r"\n  key: .*", "", text)  # the token key is a new one each time
+
+
+def test_every_value_is_used() -> None:
+    everything = helm.merged(helm.values(), helm.EVERYTHING)
+    paths = [path for path, _ in leaves(helm.values()) if not path.startswith("metrics.")]
+
+    def unused(path: str) -> str:
+        base = helm.merged(helm.EVERYTHING, _NEEDS.get(path, {}))
+        default = dict(leaves(everything)).get(path, dict(leaves(helm.values()))[path])
+        changed = helm.merged(base, nested(path, other_than(path, default)))
+        return "" if comparable(helm.text(base)) != comparable(helm.text(changed)) else path
+
+    helm.text(helm.EVERYTHING)
+    with ThreadPoolExecutor(4) as pool:
+        assert not [path for path in pool.map(unused, paths) if path]
+
+
+def test_every_value_is_explained() -> None:
+    lines = (helm.CHART / "values.yaml").read_text().splitlines()
+    above: list[tuple[int, str]] = []
+    explained: dict[str, bool] = {}
+    for before, line in zip(["", *lines], lines, strict=False):
+        if found := re.match(r"( *)([A-Za-z]+):", line):
+            above = [each for each in above if each[0] < len(found[1])]
+            path = ".".join([*(name for _, name in above), found[2]])
+            above.append((len(found[1]), found[2]))
+            # Where it stands, or as a whole with its section; those of all pods in the first place.
+            section = path.rpartition(".")[0]
+            explained[path] = before.lstrip().startswith("#") or (section.count(".") > 0 and explained[section])
+    names = {path.rpartition(".")[2] for path, done in explained.items() if done} | {"enabled"}
+    missing = [path for path, done in explained.items() if not done and path.rpartition(".")[2] not in names]
+    assert not [path for path in missing if not any(other.startswith(f"{path}.") for other in explained)]
+
+
+def schema() -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads((helm.CHART / "values.schema.json").read_text())
+    return loaded
+
+
+def test_the_schema_knows_exactly_the_values() -> None:
+    whole = schema()
+
+    def compare(path: str, part: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+        part = whole["$defs"][part["$ref"].rpartition("/")[2]] if "$ref" in part else part
+        if "properties" not in part:
+            return
+        assert part["additionalProperties"] is False, path
+        optional = {"claims", "matchExpressions", "request", "backendRequest", "global"}
+        assert set(given) <= set(part["properties"]) <= {*given, *optional}, path
+        for key, below in part["properties"].items():
+            if isinstance(given.get(key), Mapping):
+                compare(f"{path}.{key}", below, given[key])
+
+    compare("", whole, helm.values())
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        ({"replicas": 3}, "additional properties 'replicas' not allowed"),
+        ({"greeter": {"replica": 3}}, "at '/greeter': additional properties 'replica' not allowed"),
+        ({"greeter": {"service": {"typ": "NodePort"}}}, "at '/greeter/service': additional properties 'typ' not allowed"),
+        ({"greeter": {"replicas": "three"}}, "at '/greeter/replicas': got string, want integer"),
+        ({"greeter": {"service": {"type": "Ingress"}}}, "at '/greeter/service/type': value must be one of"),
+        ({"operator": {"image": {"digest": "latest"}}}, "at '/operator/image/digest': 'latest' does not match pattern"),
+        ({"lobbies": {"Prices": {"origin": {}}}}, "invalid propertyName 'Prices'"),
+        ({"lobbies": {"prices": {}}}, "at '/lobbies/prices': missing property 'origin'"),
+        ({"logLevel": "loud"}, "at '/logLevel': value must be one of"),
+        ({"httpRoute": {"enabled": True}}, "httpRoute.parentRefs: which Gateway? accepted: [{name: my-gateway}]"),
+        ({"demo": {"enabled": True}, "lobbies": {"demo": {"origin": {}}}}, "lobbies.demo: there is one with demo.enabled"),
+    ],
+)  # fmt: skip
+def test_a_wrong_value_is_refused_by_a_line_that_names_it(given: dict[str, Any], line: str) -> None:
+    done = helm.template(given)
+    assert done.returncode != 0
+    assert line in done.stderr
+
+
+def test_values_of_a_chart_above_are_borne() -> None:
+    assert helm.template({"global": {"of": "others"}}).returncode == 0
+
+
+def test_values_are_plain_yaml() -> None:
+    assert yaml.safe_load((helm.CHART / "values.yaml").read_text())["lobbies"] == {}

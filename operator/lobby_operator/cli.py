@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 from lobby_gateway.arguments import Accepted, ArgumentParser, address, name, port, websocket_url, whole
+from lobby_gateway.commands import bench
 from lobby_gateway.errors import UserError
 
 MAX_NAME = 50
@@ -36,6 +37,7 @@ def _parser() -> ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="command", required=True)
     _add_up(commands)
     _add_origin(commands)
+    _add_bench(commands)
     shown = commands.add_parser("version", help="show the version", description="Shows the version.")
     shown.set_defaults(run=_version)
     return parser
@@ -81,6 +83,16 @@ def _add_origin(commands: argparse._SubParsersAction[ArgumentParser]) -> None:
     )
     ticker.add_arguments(origin)
     origin.set_defaults(run=ticker.main)
+
+
+def _add_bench(commands: argparse._SubParsersAction[ArgumentParser]) -> None:
+    made = commands.add_parser(
+        "bench",
+        help="open many clients, and measure what they receive",
+        description="Opens clients of a WebSocket server; says what they receive, how late, and what is missing.",
+    )
+    bench.add_arguments(made)
+    made.set_defaults(run=bench.main)
 
 
 def _up(arguments: argparse.Namespace) -> int:

@@ -43,6 +43,11 @@ def lines_of(*arguments: str, env: dict[str, str] | None = None) -> list[str]:
         (["up", "--demo", "--colour", "red"], ["--colour"]),
         (["up", "-f", "/nowhere/lobby.yaml"], ["/nowhere/lobby.yaml"]),
         (["origin", "--rate", "0"], ["--rate", "0"]),
+        (["bench"], ["URL"]),
+        (["bench", "http://example.com"], ["URL", "http://example.com", "ws://"]),
+        (["bench", "ws://example.com", "--clients", "many"], ["--clients", "many"]),
+        (["bench", "ws://example.com", "--clients", "1000000"], ["--clients", "1000000", "100000"]),
+        (["bench", "ws://example.com", "--seconds", "-1"], ["--seconds", "-1"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )

@@ -1,0 +1,79 @@
+"""`lobby bench` beside the whole: what it says of clients is what greeter and lobbies say of them, too."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+from tests.support.processes import LOBBY, finished, running
+from tests.support.sockets import run
+from tests.support.ticker import ticker
+from tests.support.up import lobby_file, lobby_resource, lobby_up
+from tests.support.waiting import until
+
+PERFECT = {"refused": {}, "failed": {}, "gaps": 0, "duplicates": 0, "reorderings": 0, "restarts": 0, "disconnects": {}}
+
+
+async def benched(*arguments: str) -> dict[str, Any]:
+    code, out, err = await finished(LOBBY, "bench", *arguments, "--json")
+    assert (code, err) == (0, "")
+    told: dict[str, Any] = json.loads(out)
+    return told
+
+
+def test_clients_behind_a_greeter_receive_everything(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with ticker(rate=50) as origin:
+            file = lobby_file(tmp_path, lobby_resource("prices", origin.url))
+            async with lobby_up("-f", file) as up:
+                bench = asyncio.create_task(benched(up.url, "--clients", "200", "--ramp", "0.5", "--seconds", "4"))
+                await up.until_clients(200)
+                told = await bench
+                await up.until_clients(0)
+        assert told.items() >= PERFECT.items()
+        assert (told["clients"], told["connected"], told["silent"]) == (200, 200, 0)
+        assert told["stamped"] == told["deliveries"] > 200 * 50
+        assert 0 < told["latency_ms"]["p50"] <= told["latency_ms"]["p99"] <= told["latency_ms"]["p99.9"]
+
+    run(main(), deadline=90)
+
+
+def test_redirected_clients_are_counted(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with ticker(rate=50) as origin:
+            file = lobby_file(tmp_path, lobby_resource("prices", origin.url, routing={"mode": "Redirect"}))
+            async with lobby_up("-f", file) as up:
+                told = await benched(up.url, "--clients", "20", "--seconds", "1")
+        assert told.items() >= PERFECT.items()
+        assert (told["connected"], told["redirects"]) == (20, 20)
+        assert told["deliveries"] > 0
+
+    run(main(), deadline=90)
+
+
+def test_clients_that_find_no_seat_are_refusals(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with ticker(rate=50) as origin:
+            resource = lobby_resource("prices", origin.url, clients_seats=10, maxReplicas=1, waitSeconds=0)
+            async with lobby_up("-f", lobby_file(tmp_path, resource)) as up:
+                told = await benched(up.url, "--clients", "15", "--ramp", "0", "--seconds", "1")
+        assert (told["connected"], told["refused"]) == (10, {"503": 5})
+        assert (told["gaps"], told["duplicates"]) == (0, 0)
+
+    run(main(), deadline=90)
+
+
+def test_ctrl_c_shows_what_there_is_and_ends_with_130() -> None:
+    async def main() -> None:
+        async with ticker(rate=50) as origin:
+            command = (LOBBY, "bench", origin.url, "--clients", "5", "--ramp", "0", "--seconds", "600", "--json")
+            async with running("bench", *command, ends_with=(130,)) as bench:
+                await until(lambda: origin.connections == 5, describe=lambda: f"5 clients: {bench.tail()}")
+                bench.send(signal.SIGINT)
+                told = json.loads((await bench.line(r"^\{.*\}$"))[0])
+                assert told["connected"] == 5
+
+    run(main(), deadline=60)

@@ -128,6 +128,7 @@ READY_ON_REQUEST = ConditionReason(
     Kind.READY, T, "OnRequest", "no seat is free and none is kept free; the next client starts a lobby and waits for it"
 )
 READY_NO_PATH = ConditionReason(Kind.READY, F, "PathTaken", "its path is served for another Lobby")
+READY_INVALID = ConditionReason(Kind.READY, F, "InvalidSpec", "its spec can't be used, see Scaling")
 
 ORIGIN_CONNECTED = ConditionReason(Kind.ORIGIN_CONNECTED, T, "Connected", "{connected} connections are up")
 ORIGIN_IDLE = ConditionReason(
@@ -152,6 +153,8 @@ SCALING_LIMITED = ConditionReason(
 SCALING_BACKOFF = ConditionReason(
     Kind.SCALING, F, "BackingOff", "{failures} lobbies in a row failed to start; the next try waits"
 )
+SCALING_FAILING = ConditionReason(Kind.SCALING, F, "Failing", "{problem}; it is tried again")
+SCALING_INVALID = ConditionReason(Kind.SCALING, F, "InvalidSpec", "the spec is not used: {problem}")
 
 PATH_ACCEPTED = ConditionReason(Kind.PATH_ACCEPTED, T, "Accepted", "clients reach it at {path}")
 PATH_TAKEN = ConditionReason(Kind.PATH_ACCEPTED, F, "PathTaken", "{path} is that of the older Lobby {other}")
@@ -159,8 +162,10 @@ PATH_UNKNOWN = ConditionReason(Kind.PATH_ACCEPTED, U, "NotCompared", "the other 
 
 CONDITIONS: tuple[ConditionReason, ...] = (
     *(READY, READY_AT_ZERO, READY_STARTING, READY_FULL, READY_SILENT, READY_FAILING, READY_ON_REQUEST, READY_NO_PATH),
+    READY_INVALID,
     *(ORIGIN_CONNECTED, ORIGIN_IDLE, ORIGIN_NO_LOBBY, ORIGIN_CONNECTING, ORIGIN_AWAY, ORIGIN_REFUSED),
     *(SCALING_STEADY, SCALING_UP, SCALING_ROLLING, SCALING_DOWN, SCALING_LIMITED, SCALING_BACKOFF),
+    *(SCALING_FAILING, SCALING_INVALID),
     *(PATH_ACCEPTED, PATH_TAKEN, PATH_UNKNOWN),
 )
 """All of them, in the order of the documentation."""

@@ -20,6 +20,7 @@ below 64 KiB, since it is sent to every greeter at each change. The open ones st
 those that would be tried last."""
 
 _MAX_PROBLEM = 200  # characters of an origin's problem
+_MAX_FAILURE = 1000  # of what the platform says when it refuses something: it names fields and quotas
 _ANSWERING = (Phase.READY, Phase.SETTLING, Phase.DRAINING, Phase.ENDING)
 _EXISTING = (Phase.STARTING, Phase.READY, Phase.SETTLING, Phase.SILENT, Phase.DRAINING)
 
@@ -48,6 +49,8 @@ def lobby_status(
     at: str,
     previous: Mapping[str, Any] | None = None,
     selector: str = "",
+    problem: str = "",
+    invalid: str = "",
 ) -> dict[str, Any]:
     """The whole status. A field that does not apply now is left out: who patches has to take it away.
 
@@ -59,7 +62,14 @@ def lobby_status(
         at: now, in RFC 3339 and UTC, as Kubernetes writes it.
         previous: the status as it is; a condition that stays as it was keeps its time.
         selector: of its pods; empty: there are none.
+        problem: what was planned could not be done, and why; empty: it could.
+        invalid: what is wrong with the spec that is stored, and why another one is followed; empty: it is followed.
     """
+    scaling = planned.scaling
+    if problem:
+        scaling = Finding(reasons.SCALING_FAILING, {"problem": problem[:_MAX_FAILURE]})
+    if invalid:
+        scaling = Finding(reasons.SCALING_INVALID, {"problem": invalid[:_MAX_FAILURE]})
     draining = seen.in_phase(Phase.DRAINING)
     ready = seen.in_phase(Phase.READY)
     origin = _origin(seen)
@@ -79,7 +89,7 @@ def lobby_status(
             ),
         },
         "conditions": _conditions(
-            (_ready(spec, seen, planned, claim), origin, planned.scaling, _path(claim)), spec, previous, at
+            (_ready(spec, seen, planned, claim), origin, scaling, _path(claim)), spec.generation, previous, at
         ),
     }
     if planned.latest is not None:
@@ -87,6 +97,27 @@ def lobby_status(
     if selector:
         status["selector"] = selector
     return status
+
+
+def unread_status(generation: int, invalid: str, *, at: str, previous: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The status of a Lobby whose spec never could be read: nothing is done to its lobbies, if it has any.
+
+    Args:
+        generation: of the spec.
+        invalid: what is wrong with it.
+        at: as in `lobby_status`.
+        previous: the status as it is. Its lobbies go on serving, and greeters go on sending clients to them.
+    """
+    previous = previous or {}
+    found = [Finding(reasons.SCALING_INVALID, {"problem": invalid[:_MAX_FAILURE]})]
+    if not previous.get("open"):
+        found.insert(0, Finding(reasons.READY_INVALID))
+    told = {finding.reason.kind.value for finding in found}
+    others = [each for each in previous.get("conditions") or () if each["type"] not in told]
+    conditions = [*_conditions(found, generation, previous, at), *others]
+    order = {kind.value: number for number, kind in enumerate(reasons.Kind)}
+    conditions.sort(key=lambda condition: order.get(condition["type"], len(order)))
+    return {**previous, "observedGeneration": generation, "conditions": conditions}
 
 
 def _open(lobby: SeenLobby) -> dict[str, Any]:
@@ -159,7 +190,7 @@ def _path(claim: PathClaim) -> Finding:
 
 
 def _conditions(
-    found: Iterable[Finding], spec: PlannerSpec, previous: Mapping[str, Any] | None, at: str
+    found: Iterable[Finding], generation: int, previous: Mapping[str, Any] | None, at: str
 ) -> list[dict[str, Any]]:
     before = {condition["type"]: condition for condition in (previous or {}).get("conditions") or ()}
     conditions: list[dict[str, Any]] = []
@@ -171,7 +202,7 @@ def _conditions(
             {
                 "type": reason.kind.value,
                 "status": reason.status,
-                "observedGeneration": spec.generation,
+                "observedGeneration": generation,
                 "lastTransitionTime": last["lastTransitionTime"] if last is not None and same else at,
                 "reason": reason.name,
                 "message": finding.sentence,

@@ -14,7 +14,7 @@ from lobby_operator import reasons
 from lobby_operator.planner import plan
 from lobby_operator.reasons import ConditionReason, Kind
 from lobby_operator.state import Failures, Observed, Phase, SeenLobby
-from lobby_operator.status import MAX_NAMED, PathClaim, lobby_status
+from lobby_operator.status import MAX_NAMED, PathClaim, lobby_status, unread_status
 from lobby_operator.wanted import PlannerSpec
 
 THEN, LATER = "2026-08-01T10:00:00Z", "2026-08-01T10:00:09Z"
@@ -202,3 +202,35 @@ def test_the_same_observation_gives_the_same_status() -> None:
 def test_a_condition_speaks_of_the_generation_that_was_planned() -> None:
     made = status(observed(), replace(SPEC, generation=7), previous={"conditions": None})
     assert {each["observedGeneration"] for each in made["conditions"]} == {7}
+
+
+def test_what_could_not_be_done_is_said_with_its_reason() -> None:
+    made = status(observed(seen(1)), problem="create pods shop/prices-2: exceeded quota: pods")
+    assert expect(made, reasons.SCALING_FAILING).startswith(
+        "create pods shop/prices-2: exceeded quota: pods; it is tried"
+    )
+    assert condition(made, Kind.SCALING)["status"] == "False"
+
+
+def test_a_spec_that_is_not_followed_is_said_to_be_so_while_the_one_before_is() -> None:
+    made = status(observed(seen(1, 3)), invalid="spec.origin.onConnect[0].send: $(A) is unknown")
+    assert "onConnect[0].send" in expect(made, reasons.SCALING_INVALID)
+    assert expect(made, reasons.READY)
+
+
+def test_a_lobby_that_never_could_be_read_is_not_ready() -> None:
+    made = unread_status(3, "spec.path: is bad", at=THEN, previous=None)
+    jsonschema.validate(made, open_api_schema()["properties"]["status"])
+    assert made["observedGeneration"] == 3
+    assert expect(made, reasons.READY_INVALID)
+    assert "spec.path" in expect(made, reasons.SCALING_INVALID)
+
+
+def test_lobbies_of_one_that_can_no_longer_be_read_go_on_taking_clients() -> None:
+    before = status(observed(seen(1, 3)))
+    made = unread_status(9, "spec.path: is bad", at=LATER, previous=before)
+    assert made["open"] == before["open"]
+    assert [each["type"] for each in made["conditions"]] == ["Ready", "OriginConnected", "Scaling", "PathAccepted"]
+    assert condition(made, Kind.READY) == condition(before, Kind.READY)
+    assert condition(made, Kind.SCALING)["lastTransitionTime"] == LATER
+    assert unread_status(9, "spec.path: is bad", at="later still", previous=made) == made

@@ -54,7 +54,7 @@ retries = st.none() | st.sampled_from([0.0, 5.0, 600.0, 10.0**9])
 network = st.tuples(st.one_of(received, received, received, reasons), statuses, retries)
 times = st.sampled_from([0.0, 0.01, 0.7, 3.0, 21.0, 4000.0])
 rare = st.integers(0, 99).map(
-    lambda number: "stop" if number == 13 else "timer"
+    lambda number: "stop" if number == 13 else "renew" if number % 10 == 1 else "timer"
 )  # behind a stop nothing happens any more
 actions = st.one_of(network, network, network, times, rare, st.booleans())
 
@@ -114,6 +114,7 @@ class OriginSessionMachine(RuleBasedStateMachine):
         self.stream: list[bytes] = []  # what came behind them
         self.published: list[bytes] = []
         self.not_before = 0.0  # what the origin asked for
+        self.outdated = False  # a secret was replaced while a try was under way
         self.clients = False
         self.left_at: float | None = None
         self.stopped = False
@@ -133,6 +134,7 @@ class OriginSessionMachine(RuleBasedStateMachine):
                     assert self.wanted, "a connection that nobody wants"
                     assert self.now >= self.not_before, "earlier than the origin allows"
                     self.connecting = True
+                    self.outdated = False
                 case CancelConnect():
                     assert self.connecting
                     self.connecting = False
@@ -171,6 +173,8 @@ class OriginSessionMachine(RuleBasedStateMachine):
                 self.clients_come_or_go(action)
             case "stop":
                 self.lobby_stops()
+            case "renew":
+                self.secret_is_replaced()
             case "timer":
                 self.time_passes(None)
             case float():
@@ -186,6 +190,17 @@ class OriginSessionMachine(RuleBasedStateMachine):
         self.clients = clients
         self.session.set_wanted(clients, self.now)
         self.obey()
+
+    def secret_is_replaced(self) -> None:
+        """What the origin said of the old one does not hold for the new one."""
+        if self.connecting or (self.open and (self.closing or not self.streaming)):
+            self.outdated = True
+        elif not self.open:
+            self.not_before = self.now
+        was_open = self.open
+        self.session.renewed(self.now)
+        self.obey()
+        assert self.connecting == (self.wanted and not was_open), "tried at once, and only where there is no connection"
 
     def time_passes(self, seconds: float | None) -> None:
         """The timer is on time (None), early, or late, since the process was stopped."""
@@ -227,7 +242,8 @@ class OriginSessionMachine(RuleBasedStateMachine):
         self.connecting = False
         self.session.refused(status, f"HTTP {status} {SECRET}", retry_after, self.now)
         least = REFUSED_SECONDS if status in (401, 403) else 0.0
-        self.not_before = self.now + max(least, min(retry_after or 0.0, LONGEST_FLOOR_SECONDS))
+        if not self.outdated:
+            self.not_before = self.now + max(least, min(retry_after or 0.0, LONGEST_FLOOR_SECONDS))
         self.obey()
 
     def failed(self, reason: str) -> None:

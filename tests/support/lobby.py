@@ -115,6 +115,7 @@ async def lobby_process(
     key: str | None = None,
     env: Mapping[str, str] | None = None,
     validated: bool = False,
+    file: Path | None = None,
     options: tuple[str, ...] = (),
     prefix: tuple[str, ...] = (),
 ) -> AsyncIterator[LobbyProcess]:
@@ -126,17 +127,27 @@ async def lobby_process(
         key: of the tokens; by default one of its own.
         env: more environment variables.
         validated: the file is checked and defaulted here, as the lobby host does it; otherwise the lobby does it itself.
+        file: where it is checked and defaulted already; by default it is written for this lobby.
         options: more of the command line.
         prefix: a command that runs it.
     """
     name = resource["metadata"]["name"]
     path = resource["spec"].get("path", f"/{name}")
     key = key or new_key()
+    given = file is not None
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "lobby.json"
-        file.write_text(json.dumps(validate_and_default(dict(resource), "test") if validated else resource))
+        if file is None:
+            file = Path(folder) / "lobby.json"
+            file.write_text(json.dumps(validate_and_default(dict(resource), "test") if validated else resource))
         command = ("-m", "lobby_gateway.lobby", "--file", str(file), "--name", f"{name}-{number}")
-        ports = ("--port", "0", "--admin-port", "0", "--end-with-stdin", *(["--validated"] if validated else []))
+        ports = (
+            "--port",
+            "0",
+            "--admin-port",
+            "0",
+            "--end-with-stdin",
+            *(["--validated"] if validated or given else []),
+        )
         environment = {**(env or {}), "LOBBY_TOKEN_KEY": key}
         async with running(
             f"{name}-{number}", *prefix, sys.executable, *command, *ports, *options, env=environment

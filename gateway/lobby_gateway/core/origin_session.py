@@ -2,7 +2,8 @@
 
 Its laws, which tests/property/test_origin_session.py checks: there is no second connection before the first is gone; while
 the stream is wanted there is a connection, one is being made, or a try is planned; an origin is never tried earlier than its
-last answer allows, even if all clients leave and come back meanwhile; nothing that is said of it holds a secret.
+last answer allows, even if all clients leave and come back meanwhile, unless a secret was replaced; nothing that is said of it
+holds a secret.
 
 The time comes with every call; `commands` says what to do, `wake_at` when to call `wake` (the shape of aioquic's core).
 """
@@ -94,6 +95,7 @@ class OriginSession:
         self._forbidden = False  # by the last answer
         self._reason = ""  # what went wrong last; empty once a stream began
         self._doomed = False  # CLOSING because something went wrong, which is counted already
+        self._renewed = False  # what the try under way was made with is not what would be sent now
         self._script = OriginScript(())
         self._keepalive: Keepalive | None = None
         self._streaming_since: float | None = None
@@ -150,6 +152,25 @@ class OriginSession:
             self._move(Signal.UNWANTED)
         elif self.state in (State.CONNECTING, State.SCRIPTING, State.STREAMING) and self._linger_until is None:
             self._linger_until = now + self._linger_seconds
+
+    def put_in(self, steps: Sequence[Step], redactor: Redactor) -> None:
+        """From the next connection on these are the steps of `onConnect`."""
+        self._steps = tuple(steps)
+        self._redactor = redactor
+
+    def renewed(self, now: float) -> None:
+        """A secret was replaced: whoever waits for the origin tries again now, an open stream goes on.
+
+        What the origin answered it answered to the old one, so it allows nothing and forbids nothing to the new one.
+        """
+        if self.state in (State.CONNECTING, State.SCRIPTING, State.CLOSING):
+            self._renewed = True  # if it comes to nothing, it may be for the old secret
+            return
+        if self.state is State.STREAMING:
+            return
+        self._allow(now)
+        if self.state in (State.WAITING, State.REFUSED):
+            self._try(now)
 
     def stop(self) -> None:
         """The lobby ends: no connection is made any more, and an open one is closed cleanly."""
@@ -229,9 +250,16 @@ class OriginSession:
             self._move(Signal.FORBIDDEN if self._forbidden and now < self._next_try else Signal.WANTED)
             self._try(now)
 
+    def _allow(self, now: float) -> None:
+        self._renewed = False
+        self._forbidden = False
+        self._backoff.reset()
+        self._next_try = now
+
     def _try(self, now: float) -> None:
         if now >= self._next_try:
             self._move(Signal.DUE)
+            self._renewed = False
             self.attempts += 1
             self._commands.append(Connect())
 
@@ -270,6 +298,7 @@ class OriginSession:
         assert self._keepalive is not None  # noqa: S101  while open
         self._move(Signal.SCRIPT_DONE)
         self._reason = ""
+        self._renewed = False
         self._streaming_since = now
         self._keepalive.stream_begins(now)
         self._commands.append(BeginEpoch())
@@ -333,6 +362,8 @@ class OriginSession:
         self._streaming_since = None
         self._linger_until = None
         self._script = OriginScript(())
+        if self._renewed:
+            self._allow(now)
         if not self._wanted:
             self._move(Signal.GONE)
             return

@@ -10,11 +10,9 @@ from lobby_gateway import arguments, logs
 from lobby_gateway.errors import UserError
 from lobby_gateway.greeter.directory import StdinSource
 from lobby_gateway.greeter.process import GreeterSettings, serve
-from lobby_gateway.model.token import key_from_hex
-from lobby_gateway.net import limits
+from lobby_gateway.net import limits, token_key_file
 from lobby_gateway.net.auth import TrustedProxies
 from lobby_gateway.net.lifecycle import Stopping, run
-from lobby_gateway.settings import TOKEN_KEY_VARIABLE
 
 
 def parser() -> arguments.ArgumentParser:
@@ -25,6 +23,7 @@ def parser() -> arguments.ArgumentParser:
     made.add_argument("--admin-host", type=arguments.address(), default="127.0.0.1", help="for /waiting, /metrics")
     made.add_argument("--admin-port", type=arguments.port(), default=0, help="for /waiting, /metrics; 0: a free one")
     made.add_argument("--reuse-port", action="store_true", help="share the port with other greeters (SO_REUSEPORT)")
+    token_key_file.add_argument(made)
     limits.add_arguments(made)
     limits.add_max_clients(made)
     made.add_argument(
@@ -48,7 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             admin_port=given.admin_port,
             reuse_port=given.reuse_port,
             trusted_proxies=TrustedProxies.parse(given.trusted_proxies),
-            token_key=key_from_hex(os.environ.get(TOKEN_KEY_VARIABLE, ""), TOKEN_KEY_VARIABLE),
+            token_keys=token_key_file.token_keys(given.token_key_file, os.environ),
+            token_key_file=given.token_key_file,
             limits=limits.from_arguments(given, limits.raise_descriptor_limit()),
         )
     except UserError as error:

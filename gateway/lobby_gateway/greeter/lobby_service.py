@@ -27,6 +27,7 @@ from lobby_gateway.greeter.turnstile import Turnstile
 from lobby_gateway.metrics import VERDICTS
 from lobby_gateway.model.position import Position
 from lobby_gateway.model.spec import ClientMessages, Lobby, RoutingMode
+from lobby_gateway.model.token_keys import TokenKeys
 from lobby_gateway.net.client_connection import ClientConnection, ClientPolicy
 from lobby_gateway.net.message_bus import BusStats
 
@@ -50,7 +51,7 @@ class LobbyService:
         entry: Entry,
         *,
         greeter: str,
-        token_key: bytes,
+        token_keys: TokenKeys,
         stats: ServiceStats,
         times: CandidateTimes,
         linger_seconds: float,
@@ -65,14 +66,15 @@ class LobbyService:
         self.stats = stats
         self._loop = asyncio.get_running_loop()
         self._greeter = greeter
-        self._token_key = token_key
+        self._token_keys = token_keys
         self._linger_seconds = linger_seconds
         self._candidates: Candidates[Newcomer | ClientConnection] = Candidates(
             wait_seconds=entry.lobby.spec.wait_seconds, times=times
         )
         self._flood = flood
         self._turnstile = Turnstile(entry.lobby.spec.clients.limits, door)
-        self._policy = ClientPolicy.of(entry.lobby.spec.clients, flood)
+        self._clients_spec = entry.lobby.spec.clients
+        self._policy = ClientPolicy.of(self._clients_spec, flood)
         self._trunks: dict[LobbyId, Trunk] = {}
         self._pump_handle: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -104,7 +106,11 @@ class LobbyService:
         self.removed = False
         self.lobby = entry.lobby
         self._turnstile.update(entry.lobby.spec.clients.limits)
-        self._policy = ClientPolicy.of(entry.lobby.spec.clients, self._flood)
+        if entry.lobby.spec.clients != self._clients_spec:
+            self._clients_spec = entry.lobby.spec.clients
+            self._policy = ClientPolicy.of(self._clients_spec, self._flood)
+            for client in self.clients:
+                client.policy = self._policy
         self._candidates.wait_seconds = entry.lobby.spec.wait_seconds
         for trunk in self._trunks.values():
             trunk.keep(entry.lobby.spec.clients.replay)
@@ -303,7 +309,9 @@ class LobbyService:
     def _redirect(self, newcomer: Newcomer, lobby: LobbyId) -> None:
         """Sends a newcomer to a lobby."""
         template = self.lobby.spec.routing.redirect.url_template
-        newcomer.redirect(new_ticket(template, lobby, newcomer.handshake.request, self._token_key, time.time()))
+        key = self._token_keys.signing(time.monotonic())
+        request, namespace = newcomer.handshake.request, self.lobby.namespace
+        newcomer.redirect(new_ticket(template, lobby, request, key, time.time(), namespace=namespace))
         self.stats.redirects[Form.JSON if newcomer.form is Form.JSON else Form.LOCATION] += 1
 
     def _ask_to_move(self, client: ClientConnection, trunk: Trunk) -> None:
@@ -352,7 +360,8 @@ class LobbyService:
                 lobby,
                 self,
                 greeter=self._greeter,
-                token_key=self._token_key,
+                token_keys=self._token_keys,
+                namespace=self.lobby.namespace,
                 replay=self.lobby.spec.clients.replay,
                 stats=self.bus_stats,
             )

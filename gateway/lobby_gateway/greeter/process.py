@@ -9,6 +9,7 @@ import random
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
@@ -24,6 +25,7 @@ from lobby_gateway.greeter.router import Router
 from lobby_gateway.greeter.stats import ServiceStats
 from lobby_gateway.model.overview import Overview
 from lobby_gateway.model.seats import GreeterReport
+from lobby_gateway.model.token_keys import TokenKeys
 from lobby_gateway.net.admin import AdminRequest, AdminResponse, AdminServer, Routes, health_handlers, metrics_handler
 from lobby_gateway.net.auth import TrustedProxies
 from lobby_gateway.net.client_connection import ClientConnection
@@ -31,6 +33,7 @@ from lobby_gateway.net.lifecycle import Stopping, announce
 from lobby_gateway.net.limits import ProcessLimits
 from lobby_gateway.net.listener import Listener, listen
 from lobby_gateway.net.memory import MemoryWatch
+from lobby_gateway.net.token_key_file import follow_keys
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +51,8 @@ class GreeterSettings:
         admin_port: admin port; 0 for a free one.
         reuse_port: several greeters share the port (SO_REUSEPORT).
         trusted_proxies: whose X-Forwarded-For is believed.
-        token_key: signs the tokens for lobbies.
+        token_keys: sign the tokens for lobbies.
+        token_key_file: where others of them may come from while it runs.
         close_seconds: over which the clients are closed when the process ends.
         linger_seconds: how long a trunk outlives its last client.
         tick_seconds: between two looks for silent clients and trunks that nobody needs. Adds to `clients.pingSeconds`.
@@ -62,7 +66,8 @@ class GreeterSettings:
     admin_port: int = 0
     reuse_port: bool = False
     trusted_proxies: TrustedProxies = field(default_factory=TrustedProxies)
-    token_key: bytes
+    token_keys: TokenKeys
+    token_key_file: Path | None = None
     close_seconds: float = 2.0
     linger_seconds: float = 5.0
     tick_seconds: float = 2.5
@@ -168,7 +173,7 @@ class Greeter:
         self._services[key] = LobbyService(
             entry,
             greeter=self._name,
-            token_key=self._settings.token_key,
+            token_keys=self._settings.token_keys,
             stats=self._stats,
             times=self._settings.times,
             linger_seconds=self._settings.linger_seconds,
@@ -257,7 +262,14 @@ async def serve(settings: GreeterSettings, source: DirectorySource, stopping: St
         await greeter.start()
         announce(port=greeter.port, admin_port=greeter.admin_port)
         logger.info("listening", extra={"port": greeter.port, "admin_port": greeter.admin_port})
-        await stopping.wait()
-        logger.info("stopping", extra={"reason": stopping.reason})
+        async with asyncio.TaskGroup() as tasks:
+            follower = None
+            if settings.token_key_file is not None:
+                keys = follow_keys(settings.token_key_file, settings.token_keys)
+                follower = tasks.create_task(keys, name="follow token keys")
+            await stopping.wait()
+            logger.info("stopping", extra={"reason": stopping.reason})
+            if follower is not None:
+                follower.cancel()
     finally:
         await greeter.stop()

@@ -10,6 +10,7 @@ import json
 from dataclasses import dataclass
 
 from lobby_gateway.core.known_lobby import LobbyId
+from lobby_gateway.model.spec import lobby_key
 from lobby_gateway.model.token import Purpose, sign
 from lobby_gateway.protocol.handshake import Request
 
@@ -34,7 +35,9 @@ class Ticket:
     expires: int
 
 
-def new_ticket(template: str, lobby: LobbyId, request: Request, key: bytes, now: float) -> Ticket:
+def new_ticket(
+    template: str, lobby: LobbyId, request: Request, key: bytes, now: float, *, namespace: str = ""
+) -> Ticket:
     """A ticket for the client that made a request.
 
     Args:
@@ -43,9 +46,10 @@ def new_ticket(template: str, lobby: LobbyId, request: Request, key: bytes, now:
         request: what it asked for.
         key: signs the token.
         now: unix time in seconds.
+        namespace: of its Lobby.
     """
     expires = int(now) + TICKET_SECONDS
-    token = sign(key, purpose=Purpose.SEAT, lobby=lobby.name, path=request.path, expires=expires)
+    token = sign(key, purpose=Purpose.SEAT, lobby=lobby_key(namespace, lobby.name), path=request.path, expires=expires)
     url = lobby_url(template, lobby, request.path, request.query_string, token)
     return Ticket(url=url, token=token, expires=expires)
 

@@ -16,7 +16,9 @@ from lobby_gateway.core.known_lobby import LobbyId, Refusal
 from lobby_gateway.core.trunk_consumer import TrunkConsumer
 from lobby_gateway.errors import LobbyGatewayError
 from lobby_gateway.model.position import NO_EPOCH, LiveReason, Position
+from lobby_gateway.model.spec import lobby_key
 from lobby_gateway.model.token import Purpose, sign
+from lobby_gateway.model.token_keys import TokenKeys
 from lobby_gateway.net.client_connection import ClientConnection
 from lobby_gateway.net.message_bus import BusStats, MessageBus
 from lobby_gateway.net.trunk_consumer_connection import TrunkConsumerConnection, connect_trunk
@@ -131,7 +133,15 @@ class Trunk:
     """
 
     def __init__(
-        self, lobby: LobbyId, owner: TrunkOwner, *, greeter: str, token_key: bytes, replay: int, stats: BusStats
+        self,
+        lobby: LobbyId,
+        owner: TrunkOwner,
+        *,
+        greeter: str,
+        token_keys: TokenKeys,
+        replay: int,
+        stats: BusStats,
+        namespace: str = "",
     ) -> None:
         self.id = lobby
         self.bus = MessageBus(stats)
@@ -151,7 +161,9 @@ class Trunk:
         self._to_release = 0
         self._observed = (0, 0)
         self._heard_at = 0.0
-        self._opening = self._loop.create_task(self._open(token_key), name=f"trunk to {lobby.name}")
+        self._opening = self._loop.create_task(
+            self._open(token_keys, lobby_key(namespace, lobby.name)), name=f"trunk to {lobby.name}"
+        )
 
     def __repr__(self) -> str:
         return f"<Trunk to {self.id.name} at {self.id.address}: {self.seats} seats>"
@@ -270,9 +282,10 @@ class Trunk:
 
     # How
 
-    async def _open(self, token_key: bytes) -> None:
+    async def _open(self, token_keys: TokenKeys, lobby: str) -> None:
         expires = time.time() + TOKEN_SECONDS
-        token = sign(token_key, purpose=Purpose.TRUNK, lobby=self.id.name, path=PATH, expires=expires)
+        key = token_keys.signing(time.monotonic())
+        token = sign(key, purpose=Purpose.TRUNK, lobby=lobby, path=PATH, expires=expires)
         try:
             connection = await connect_trunk(
                 self.id.address, token=token, name=self._greeter, listener=self, replay=self._recent.messages

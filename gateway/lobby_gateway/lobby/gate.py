@@ -16,8 +16,9 @@ from lobby_gateway.core.rate_limit import FLOOD_LIMIT, AddressLimits, FloodLimit
 from lobby_gateway.core.ring import Exact, MessageRing, Wait
 from lobby_gateway.metrics import FATES, VERDICTS
 from lobby_gateway.model.position import Position
-from lobby_gateway.model.spec import ClientMessages, Compression, Lobby
+from lobby_gateway.model.spec import ClientMessages, Compression, Lobby, lobby_key
 from lobby_gateway.model.token import Purpose, TokenError, UsedTokens, verify
+from lobby_gateway.model.token_keys import TokenKeys
 from lobby_gateway.net.auth import TrustedProxies, forwarded_for, origin_allowed
 from lobby_gateway.net.client_connection import ClientConnection, ClientPolicy
 from lobby_gateway.net.listener import Handshake
@@ -55,7 +56,7 @@ class LobbyGate:
         self,
         lobby: Lobby,
         name: str,
-        key: bytes,
+        keys: TokenKeys,
         *,
         admission: Admission,
         ring: MessageRing,
@@ -67,8 +68,8 @@ class LobbyGate:
         flood: FloodLimit = FLOOD_LIMIT,
     ) -> None:
         self._lobby = lobby
-        self._name = name
-        self._key = key
+        self._name = lobby_key(lobby.namespace, name)  # as tokens have it
+        self._keys = keys
         self._admission = admission
         self._ring = ring
         self._forward = forward
@@ -77,6 +78,7 @@ class LobbyGate:
         self._door = door
         self._proxies = proxies
         self._addresses = AddressLimits(lobby.spec.clients.limits)
+        self._flood = flood
         self._policy = ClientPolicy.of(lobby.spec.clients, flood)
         self._used = UsedTokens()
         self._loop = asyncio.get_running_loop()
@@ -102,6 +104,14 @@ class LobbyGate:
         except TokenError as error:
             logger.info("refused a token", extra={"problem": error.problem, "peer": handshake.peer[0]})
             handshake.refuse(close_codes.BAD_TOKEN, body=str(error))
+
+    def update(self, lobby: Lobby) -> None:
+        """The Lobby was changed: it holds for those who are in, too, but for what was settled in their handshakes."""
+        self._lobby = lobby
+        self._addresses.limits = lobby.spec.clients.limits
+        self._policy = ClientPolicy.of(lobby.spec.clients, self._flood)
+        for client in self.clients:
+            client.policy = self._policy
 
     def move_clients(self, seconds: float) -> None:
         """Closes the direct clients, one after the other over `seconds`, so that they do not all come back at once.
@@ -201,7 +211,8 @@ class LobbyGate:
 
     def _verify(self, token: str, purpose: Purpose, path: str) -> None:
         now = time.time()
-        claims = verify(token, self._key, purpose=purpose, lobby=self._name, path=path, now=now)
+        keys = self._keys.good(self._loop.time())
+        claims = verify(token, keys, purpose=purpose, lobby=self._name, path=path, now=now)
         self._used.use(claims, now)
 
     def _claim(self) -> Refusal | None:

@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NoReturn
 
 from lobby_gateway import metrics
 from lobby_gateway.core.admission import Admission
@@ -15,11 +16,13 @@ from lobby_gateway.core.door import Door
 from lobby_gateway.core.ring import MessageRing
 from lobby_gateway.core.trunk_holder import TrunkHolder
 from lobby_gateway.lobby.gate import LobbyGate
+from lobby_gateway.lobby.origin_values import OriginValues
 from lobby_gateway.lobby.readings import Readings
 from lobby_gateway.model.position import Position
 from lobby_gateway.model.seats import LobbyReport, OriginState
-from lobby_gateway.model.secrets import resolve
-from lobby_gateway.model.spec import Lobby
+from lobby_gateway.model.secrets import ResolvedOrigin
+from lobby_gateway.model.spec import Lobby, OriginSpec
+from lobby_gateway.model.token_keys import TokenKeys
 from lobby_gateway.net.admin import AdminRequest, AdminResponse, AdminServer, health_handlers, metrics_handler
 from lobby_gateway.net.auth import TrustedProxies
 from lobby_gateway.net.lifecycle import Stopping, announce
@@ -52,6 +55,10 @@ class Addresses:
     admin_port: int
 
 
+Follower = Callable[[], Coroutine[Any, Any, NoReturn]]
+"""Follows files until it is cancelled."""
+
+
 class LobbyProcess:
     """The parts of a lobby, wired together. It is what a trunk sees of its lobby (`TrunkLobby`), too.
 
@@ -65,16 +72,27 @@ class LobbyProcess:
         lobby: Lobby,
         name: str,
         *,
-        key: bytes,
-        environment: Mapping[str, str],
+        keys: TokenKeys,
+        values: OriginValues,
+        resolved: ResolvedOrigin,
         settings: LobbySettings,
         limits: ProcessLimits,
         proxies: TrustedProxies,
     ) -> None:
         """Makes the parts; nothing is opened yet.
 
+        Args:
+            lobby: what it serves.
+            name: of the lobby.
+            keys: of tokens.
+            values: of the origin's secrets; read anew for each connection, if they may change.
+            resolved: the same, as they are now.
+            settings: of a lobby process.
+            limits: of this process.
+            proxies: whose X-Forwarded-For is believed.
+
         Raises:
-            UserError: a secret is missing, or something of the origin is not usable.
+            UserError: something of the origin is not usable.
         """
         self.name = name
         self.lobby = lobby
@@ -84,9 +102,10 @@ class LobbyProcess:
         self._ring = MessageRing(settings.ring_messages, settings.ring_bytes)
         self._origin = OriginConnection(
             lobby.spec.origin,
-            resolve(lobby.spec.origin, environment),
+            resolved,
             publish=self._publish,
             begin_epoch=self._begin_epoch,
+            read_anew=(lambda: values.resolve(lobby.spec.origin)) if values.files(lobby.spec.origin) else None,
             linger_seconds=settings.origin_linger_seconds,
         )
         self._limits = limits
@@ -94,7 +113,7 @@ class LobbyProcess:
         self._gate = LobbyGate(
             lobby,
             name,
-            key,
+            keys,
             admission=self._admission,
             ring=self._ring,
             forward=self._origin.send_to_origin,
@@ -109,12 +128,18 @@ class LobbyProcess:
         self._trunks_done.set()
         self._clients_done = asyncio.Event()
         self._clients_done.set()
+        self._origin_not_taken: OriginSpec | None = None
         self._readings = Readings(
             self._admission, self._ring, self._origin, self._gate, trunks=self._trunks, door=self._door
         )
 
-    async def run(self, stopping: Stopping, addresses: Addresses) -> None:
+    async def run(self, stopping: Stopping, addresses: Addresses, follow: Sequence[Follower] = ()) -> None:
         """Serves until told to stop, then stops in order: seats, trunks, direct clients, origin, ports.
+
+        Args:
+            stopping: tells when.
+            addresses: where it listens.
+            follow: see to the files that may change, from its start to its stop.
 
         Raises:
             UserError: an address can't be listened on.
@@ -142,12 +167,13 @@ class LobbyProcess:
                 origin = tasks.create_task(self._origin.run(), name="origin")
                 sweep = tasks.create_task(self._sweep(), name="sweep")
                 lag = tasks.create_task(self._readings.lag.watch(), name="loop lag")
+                followers = [tasks.create_task(each(), name=f"follow {at}") for at, each in enumerate(follow, 1)]
                 await stopping.wait()
                 logger.info("lobby stops", extra={"lobby": self.name, "reason": stopping.reason})
                 await self._leave()
                 listener.close()
                 await self._origin.close()
-                for task in (origin, sweep, lag):
+                for task in (origin, sweep, lag, *followers):
                     task.cancel()
         finally:
             memory.close()
@@ -157,6 +183,27 @@ class LobbyProcess:
             for each in list(self._trunks):
                 each.abort()
             await admin.close()
+
+    def update(self, lobby: Lobby) -> None:
+        """The Lobby was changed. Another origin is for new lobbies: this one keeps the one that it was started with."""
+        origin, seats = self.lobby.spec.origin, lobby.spec.clients.seats
+        if lobby.spec.origin not in (origin, self._origin_not_taken):
+            self._origin_not_taken = lobby.spec.origin
+            logger.warning("spec.origin was changed: that is for new lobbies", extra={"lobby": self.name})
+        lobby = replace(lobby, spec=replace(lobby.spec, origin=origin))
+        if lobby == self.lobby:
+            return
+        logger.info("the Lobby was changed", extra={"lobby": self.name, "seats": seats})
+        self.lobby = lobby
+        self._gate.update(lobby)
+        if seats != self._admission.seats:
+            self._admission.seats = seats
+            for each in list(self._trunks):
+                each.tell_status()
+
+    def values_seen(self, values: ResolvedOrigin) -> None:
+        """The origin's secrets were read; they may be others than before."""
+        self._origin.values_seen(values)
 
     def report(self) -> LobbyReport:
         """What `/seats` answers."""

@@ -1,7 +1,7 @@
 """Secrets of an origin: which ones a Lobby refers to, and their values put in where they belong.
 
-A value comes from an environment variable, whose name is made of the Secret's name and key: local mode passes its own
-environment on, in Kubernetes the operator fills the same variables in a pod. No text made here holds a value.
+A value has the name of a variable, made of the Secret's name and key: local mode passes its own environment on, in Kubernetes
+it is a file of that name, mounted into the pod, which changes with the Secret. No text made here holds a value.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ from lobby_gateway.model.spec import ExpectSpec, NamedValue, OriginSpec
 TLS_CERTIFICATE_KEY = "tls.crt"
 TLS_PRIVATE_KEY_KEY = "tls.key"
 """Keys of a Secret of type kubernetes.io/tls."""
+
+ENVIRONMENT = "the environment variable {}"
+"""Where a value is in local mode."""
 
 _REFERENCE = re.compile(r"\$\$\(|\$\(([^()\s]{0,64}\))?")
 """`$$(`, or `$(` with what is named behind it, if it is closed."""
@@ -128,20 +131,21 @@ class ResolvedOrigin:
         return f"<ResolvedOrigin with headers {names}, {len(self.steps)} steps, {len(self.secrets)} secrets>"
 
 
-def resolve(origin: OriginSpec, environment: Mapping[str, str]) -> ResolvedOrigin:
+def resolve(origin: OriginSpec, environment: Mapping[str, str], *, place: str = ENVIRONMENT) -> ResolvedOrigin:
     """Puts the secrets in.
 
     Args:
         origin: of a checked Lobby.
-        environment: variables by name, as `os.environ`.
+        environment: values by variable, as `os.environ`.
+        place: where a value belongs, for people; `{}` is its variable.
 
     Raises:
-        MissingSecretError: variables are not set or empty: one line each, with the field and the variable.
+        MissingSecretError: values are missing or empty: one line each, with the field and the place.
         UserError: a value does not fit where it is used, or a `send` text names a secret that is not there.
     """
     references = secret_references(origin)
     if missing := [each for each in references if not environment.get(each.variable)]:
-        raise MissingSecretError("\n".join(dict.fromkeys(map(_missing, missing))))
+        raise MissingSecretError("\n".join(dict.fromkeys(_missing(each, place) for each in missing)))
     if wrong := problems(origin):
         raise UserError("\n".join(f"{field}: {text}" for field, text in wrong))
     by_name = {
@@ -168,10 +172,10 @@ def resolve(origin: OriginSpec, environment: Mapping[str, str]) -> ResolvedOrigi
     )
 
 
-def _missing(reference: SecretReference) -> str:
+def _missing(reference: SecretReference, place: str) -> str:
     return (
         f"{reference.field}: key {reference.key} of Secret {reference.name} is not there; "
-        f"accepted: a value in the environment variable {reference.variable}"
+        f"accepted: a value in {place.format(reference.variable)}"
     )
 
 

@@ -14,6 +14,7 @@ import math
 import re
 import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -118,12 +119,12 @@ def sign(key: bytes, *, purpose: Purpose, lobby: str, path: str, expires: float,
     return f"{signed}.{_signature(key, signed)}"
 
 
-def verify(token: str, key: bytes, *, purpose: Purpose, lobby: str, path: str, now: float) -> Claims:
+def verify(token: str, keys: Sequence[bytes], *, purpose: Purpose, lobby: str, path: str, now: float) -> Claims:
     """Reads a token and checks that it opens this.
 
     Args:
         token: as it came.
-        key: that it must be signed with.
+        keys: that it may be signed with.
         purpose: what is to be opened.
         lobby: name of this lobby.
         path: of the request.
@@ -136,7 +137,7 @@ def verify(token: str, key: bytes, *, purpose: Purpose, lobby: str, path: str, n
     if found is None:
         raise TokenError(TokenProblem.MALFORMED)
     # Texts are compared, not what they decode to: so that no second text is good for the same signature.
-    if not hmac.compare_digest(_signature(key, found["signed"]), found["signature"]):
+    if not any(hmac.compare_digest(_signature(key, found["signed"]), found["signature"]) for key in keys):
         raise TokenError(TokenProblem.FORGED)
     claims = _read(found["claims"])
     if claims.purpose is not purpose:

@@ -2,8 +2,7 @@
 
 The fast path does not come here: the message bus sends to the socket of a client that has nothing pending. Only when the
 socket takes less than all, the begun frame and a mailbox of what comes behind it are kept, and the event loop tells when
-there is room. RFC 6455 is spoken on a plain non-blocking socket, since a transport per client costs more memory than
-all the rest of a client, and a tenth of the speed.
+there is room. RFC 6455 is spoken on a plain socket: a transport each costs more memory than all else and a tenth in speed.
 """
 
 from __future__ import annotations
@@ -89,13 +88,14 @@ class ClientConnection:
         deflate: permessage-deflate was negotiated.
         bus: the message bus it is attached to, if any.
         owner: is told what happens to it.
+        policy: how it is served; may be replaced. `max_message_bytes` counts as it was at the start.
         dropped: messages of this client that were dropped.
         context: for the owner.
     """
 
     __slots__ = (
-        "_closing", "_control", "_deadline", "_fd", "_heard", "_label", "_loop", "_mailbox", "_parser", "_pinged", "_policy",
-        "_rest", "_spent_until", "_writing", "bus", "context", "deflate", "dropped", "owner", "pending", "sock",
+        "_closing", "_control", "_deadline", "_fd", "_heard", "_label", "_loop", "_mailbox", "_parser", "_pinged",
+        "_rest", "_spent_until", "_writing", "bus", "context", "deflate", "dropped", "owner", "pending", "policy", "sock",
     )  # fmt: skip
 
     def __init__(
@@ -111,7 +111,7 @@ class ClientConnection:
         self.sock = sock
         self._fd = sock.fileno()
         self._loop = loop
-        self._policy = policy
+        self.policy = policy
         self._parser = FrameParser(
             masked=True,
             max_message_bytes=policy.max_message_bytes,
@@ -169,7 +169,7 @@ class ClientConnection:
 
     def keep(self, batch: Batch, sent: int) -> None:
         """Keeps all that is left of a batch of which the socket took `sent` bytes."""
-        self._mailbox = Mailbox(self._policy.mailbox_messages)
+        self._mailbox = Mailbox(self.policy.mailbox_messages)
         index, self._rest = self._mailbox.begin(batch, sent)
         if self.bus is not None:
             self.bus.stats.deliveries += index
@@ -182,12 +182,12 @@ class ClientConnection:
         if self._closing or not frames:
             return 0
         if self._mailbox is None:
-            self._mailbox = Mailbox(self._policy.mailbox_messages)
+            self._mailbox = Mailbox(self.policy.mailbox_messages)
         dropped = self._mailbox.put(frames)
         self._note_waiting()
         if dropped:
             self.dropped += dropped
-            if self._policy.disconnect_when_full:
+            if self.policy.disconnect_when_full:
                 self.close(close_codes.TOO_SLOW)
         return dropped
 
@@ -228,7 +228,7 @@ class ClientConnection:
 
     def check(self, now: float) -> None:
         """Pings a client that was silent for long, and gives one up that does not answer (called now and then)."""
-        policy = self._policy
+        policy = self.policy
         if self.closing or not policy.ping_seconds:
             return
         if self._pinged:
@@ -244,7 +244,7 @@ class ClientConnection:
         self._mailbox = None
         if self.bus is not None:
             self.bus.detach(self)
-        self._deadline = self._loop.call_later(seconds or self._policy.close_timeout_seconds, self.abort)
+        self._deadline = self._loop.call_later(seconds or self.policy.close_timeout_seconds, self.abort)
         self._send_control(close_frame)
         if not self.pending:
             self._close_is_out()
@@ -345,9 +345,9 @@ class ClientConnection:
         self._pinged = 0.0
         pong: bytes | None = None
         events = self._parser.receive(data)
-        flood = self._policy.flood
+        flood = self.policy.flood
         self._spent_until = max(self._spent_until, now) + flood.cost(self._parser.frames, len(data))
-        if self._spent_until - now > flood.bucket(self._policy.max_message_bytes) and not self._closing:
+        if self._spent_until - now > flood.bucket(self.policy.max_message_bytes) and not self._closing:
             self._flooded()
             return
         for event in events:

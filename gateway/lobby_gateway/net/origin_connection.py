@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import ssl
 from collections.abc import Callable, Mapping
 
 from lobby_gateway.core.origin_commands import (
@@ -21,6 +22,7 @@ from lobby_gateway.core.origin_commands import (
 from lobby_gateway.core.origin_session import LINGER_SECONDS, OriginSession
 from lobby_gateway.core.origin_states import State
 from lobby_gateway.core.redaction import Redactor
+from lobby_gateway.errors import UserError
 from lobby_gateway.model.seats import OriginReport
 from lobby_gateway.model.secrets import ResolvedOrigin
 from lobby_gateway.model.spec import OriginSpec
@@ -58,6 +60,7 @@ class OriginConnection:
         publish: Callable[[Batch], None],
         begin_epoch: Callable[[], None],
         fraction: Callable[[], float] = random.random,
+        read_anew: Callable[[], ResolvedOrigin] | None = None,
         linger_seconds: float = LINGER_SECONDS,
         open_timeout: float = OPEN_TIMEOUT_SECONDS,
     ) -> None:
@@ -69,6 +72,7 @@ class OriginConnection:
             publish: gets every batch of the stream.
             begin_epoch: is called before the first batch of each origin connection.
             fraction: random numbers of 0 to 1, for the jitter.
+            read_anew: reads the values before each try, in a thread; None: they never change.
             linger_seconds: how long an OnDemand connection outlives the last client.
             open_timeout: seconds that connecting may take.
 
@@ -77,6 +81,7 @@ class OriginConnection:
         """
         self._spec = spec
         self._resolved = resolved
+        self._read_anew = read_anew
         self._publish = publish
         self._begin_epoch = begin_epoch
         self._open_timeout = open_timeout
@@ -124,6 +129,15 @@ class OriginConnection:
         """Whether there are clients."""
         self._session.set_wanted(wanted, self._loop.time())
         self._act()
+
+    def values_seen(self, resolved: ResolvedOrigin) -> None:
+        """The values as they are now: if the latest try was made with others, the next one need not wait.
+
+        An open stream is kept.
+        """
+        if resolved != self._resolved:
+            self._session.renewed(self._loop.time())
+            self._act()
 
     def send_to_origin(self, opcode: int, payload: bytes) -> bool:
         """Sends a client's message; False if there is no stream now, or the origin reads too slowly to take more."""
@@ -232,6 +246,7 @@ class OriginConnection:
         if cancelled is not None and not cancelled.done():
             await asyncio.wait([cancelled])  # its socket goes first: never two connections
         try:
+            await self._see_values()
             self._websocket = await open_websocket(
                 self._resolved.url,
                 receiver=self,
@@ -246,9 +261,33 @@ class OriginConnection:
             self._session.refused(error.status, error.reason, error.retry_after_seconds, self._loop.time())
         except OriginUnreachableError as error:
             self._session.failed(error.reason, self._loop.time())
+        except UserError as error:  # a secret is gone, or was replaced by something that is not usable
+            self._session.failed(str(error), self._loop.time())
         else:
             self._session.opened(self._loop.time())
         self._act()
+
+    async def _see_values(self) -> None:
+        """Takes the values that the secrets have now, if they are others.
+
+        Raises:
+            UserError: they are not usable.
+        """
+        read = self._read_anew
+        if read is None:
+            return
+        before = self._resolved
+
+        def look() -> tuple[ResolvedOrigin, ssl.SSLContext | None]:
+            resolved = read()
+            return resolved, self._tls if resolved == before else origin_context(self._spec, resolved)
+
+        resolved, self._tls = await asyncio.to_thread(look)
+        if resolved != before:
+            self._resolved = resolved
+            # The origin may still speak of what it was sent before.
+            self._session.put_in(resolved.steps, Redactor(resolved.secrets | before.secrets))
+            logger.info("origin: secrets were replaced")
 
     def _connect_done(self, task: asyncio.Task[None]) -> None:
         if self._connecting is task:

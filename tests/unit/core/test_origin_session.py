@@ -30,6 +30,11 @@ NO_PINGS = {"pingSeconds": 0, "timeoutSeconds": 1}
 LOGIN = [{"send": "login"}, {"expect": {"json": {"/ok": True}, "timeoutSeconds": 5}}]
 
 
+def renewed(shell: Shell) -> list[Command]:
+    shell.session.renewed(shell.now)
+    return shell.took()
+
+
 def json_batch(*messages: str) -> Batch:
     return Batch.of([frame(Opcode.TEXT, each.encode()) for each in messages])
 
@@ -512,3 +517,55 @@ def test_every_state_can_be_reached_and_left() -> None:
 def test_repr_of_commands_shows_no_secret() -> None:
     assert "hunter22" not in repr(Send("hunter22"))
     assert "hunter22" not in repr(Redactor(["hunter22"]))
+
+
+# Secrets that are replaced
+
+
+@pytest.mark.parametrize("status", [401, 429, 503])
+def test_a_new_secret_is_tried_at_once_whatever_was_answered_to_the_old_one(status: int) -> None:
+    shell = Shell()
+    shell.wanted()
+    assert shell.refused(status, 600.0) == []
+    assert renewed(shell) == [Connect()]
+    assert shell.state is State.CONNECTING
+
+
+def test_a_new_secret_does_not_touch_an_open_stream() -> None:
+    shell = Shell().streaming()
+    assert renewed(shell) == []
+    assert shell.report.connections == 1
+    assert shell.lost() == []
+    assert shell.report.state is OriginState.WAITING  # as after any loss
+
+
+@pytest.mark.parametrize("opened", [False, True])
+def test_a_secret_replaced_during_a_try_is_tried_when_that_has_failed(opened: bool) -> None:
+    shell = Shell(onConnect=LOGIN)
+    shell.wanted()
+    if opened:
+        shell.opened()
+    assert renewed(shell) == []
+    assert shell.lost() == [Connect()] if opened else shell.refused(401) == [Connect()]
+    assert shell.refused(401) == []
+    assert shell.state is State.REFUSED
+
+
+def test_a_secret_replaced_while_nobody_wants_the_stream_connects_nobody() -> None:
+    shell = Shell()
+    shell.wanted()
+    shell.refused(403)
+    shell.wanted(False)
+    assert renewed(shell) == []
+    assert shell.state is State.IDLE
+    assert shell.wanted() == [Connect()]
+
+
+def test_new_steps_hold_from_the_next_connection_on_and_old_secrets_stay_hidden() -> None:
+    shell = Shell(secrets=("old-secret",)).streaming()
+    shell.session.put_in(["login new"], Redactor(("old-secret", "new-secret")))
+    shell.lost()
+    shell.later(30.0)
+    assert Send("login new") in shell.opened()
+    shell.lost("old-secret and new-secret are bad")
+    assert shell.report.reason == "*** and *** are bad"

@@ -17,6 +17,7 @@ from lobby_gateway.core.ring import MessageRing
 from lobby_gateway.core.trunk_holder import TrunkHolder
 from lobby_gateway.greeter.process import Greeter, GreeterSettings
 from lobby_gateway.model.token import Purpose, key_from_hex, verify
+from lobby_gateway.model.token_keys import TokenKeys
 from lobby_gateway.net.listener import Handshake, Listener, listen
 from lobby_gateway.net.trunk_holder_connection import TrunkHolderConnection
 from lobby_gateway.protocol.frames import Batch, Opcode, frame
@@ -94,7 +95,7 @@ class Lobby:
 
     def arrived(self, handshake: Handshake) -> None:
         token = handshake.request.headers["authorization"].removeprefix("Bearer ")
-        verify(token, KEY, purpose=Purpose.TRUNK, lobby=self.name, path=PATH, now=0)
+        verify(token, [KEY], purpose=Purpose.TRUNK, lobby=self.name, path=PATH, now=0)
         if self.refusing:
             handshake.abandon()
             return
@@ -170,7 +171,7 @@ class Running:
         return list(await asyncio.gather(*(self.connect(**options) for _ in range(count))))
 
 
-SETTINGS = GreeterSettings(token_key=KEY, close_seconds=0.2, tick_seconds=0.1)
+SETTINGS = GreeterSettings(token_keys=TokenKeys([KEY]), close_seconds=0.2, tick_seconds=0.1)
 
 
 @contextlib.asynccontextmanager

@@ -400,7 +400,7 @@ REDIRECT: Any = {"routing": {"mode": "Redirect", "redirect": {"urlTemplate": "ws
 
 def asked_for(url: str, name: str) -> bool:
     token = parse_qs(urlsplit(url).query)["token"][0]
-    claims = verify(token, KEY, purpose=Purpose.SEAT, lobby=name, path="/prices", now=time.time())
+    claims = verify(token, [KEY], purpose=Purpose.SEAT, lobby=name, path="/prices", now=time.time())
     return 0 < claims.expires - time.time() <= 31
 
 
@@ -505,5 +505,31 @@ def test_the_end_of_a_greeter_closes_clients_and_refuses_those_who_wait() -> Non
                     await client.recv()
                 assert client.close_code == 1001
             await until(lambda: lobby.admission.taken == 0 and not lobby.trunks)
+
+    run(main())
+
+
+def test_a_changed_lobby_holds_for_the_clients_who_are_in() -> None:
+    async def main() -> None:
+        async with greeter("prices-1") as running:
+            [lobby] = running.lobbies
+            [client] = await running.clients(1)
+            running.tell(lobby, clients={"queue": {"messages": 3}, "messages": "Reject", "replay": 1})
+            (service,) = running.greeter._services.values()
+            assert [each.policy.mailbox_messages for each in service.clients] == [3]
+            lobby.publish("a", "b")
+            assert await texts(client, 2) == ["a", "b"]
+            [late] = await running.clients(1)
+            assert await texts(late, 1) == ["b"]
+            running.tell(lobby, path="/elsewhere")
+            assert (await http_get(running.greeter.port, **UPGRADE))[0] == 404
+            async with running.connect("/elsewhere"):
+                lobby.publish("c")
+                assert await texts(late, 1) == ["c"]
+            await client.send("hello")
+            assert await texts(client, 1) == ["c"]
+            with pytest.raises(ConnectionClosed):
+                await client.recv()
+            assert client.close_code == 1008
 
     run(main())

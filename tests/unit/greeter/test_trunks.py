@@ -10,6 +10,7 @@ from tests.unit.greeter.lobbies import KEY, Lobby, until
 from lobby_gateway.core.known_lobby import LobbyId, Refusal
 from lobby_gateway.greeter.trunks import Group, Recent, Trunk
 from lobby_gateway.model.position import NO_EPOCH, Position
+from lobby_gateway.model.token_keys import TokenKeys
 from lobby_gateway.net.message_bus import BusStats
 from lobby_gateway.protocol.frames import Batch, Opcode, frame
 
@@ -81,7 +82,7 @@ class Owner:
 
 
 def trunk_to(lobby: LobbyId, owner: Owner, *, replay: int = 0) -> Trunk:
-    return Trunk(lobby, owner, greeter="test", token_key=KEY, replay=replay, stats=BusStats())
+    return Trunk(lobby, owner, greeter="test", token_keys=TokenKeys([KEY]), replay=replay, stats=BusStats())
 
 
 def test_claims_made_before_it_is_open_are_sent_then() -> None:

@@ -12,6 +12,7 @@ from tests.support.waiting import until
 from websockets.asyncio.client import ClientConnection as WebSocket
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.typing import Origin
 
 from lobby_gateway.core.admission import Admission
 from lobby_gateway.core.door import Door
@@ -20,6 +21,7 @@ from lobby_gateway.lobby.gate import LobbyGate
 from lobby_gateway.model.schema import validate_and_default
 from lobby_gateway.model.spec import Lobby, lobby_from_resource
 from lobby_gateway.model.token import Purpose, sign
+from lobby_gateway.model.token_keys import TokenKeys
 from lobby_gateway.net.auth import TrustedProxies
 from lobby_gateway.net.listener import Handshake, Listener, listen
 from lobby_gateway.protocol import trunk_types as trunk
@@ -44,6 +46,8 @@ class Served:
 
     def __init__(self, lobby: Lobby, proxies: str) -> None:
         self.lobby = lobby
+        self.key = KEY
+        self.keys = TokenKeys([KEY])
         self.door = Door(max_memory=1000)
         self.admission = Admission(self.lobby.spec.clients.seats)
         self.ring = MessageRing()
@@ -54,7 +58,7 @@ class Served:
         self.gate = LobbyGate(
             self.lobby,
             "prices-1",
-            KEY,
+            self.keys,
             admission=self.admission,
             ring=self.ring,
             forward=self._forward,
@@ -79,7 +83,7 @@ class Served:
         self.gate.bus.publish(batch)
 
     def url(self, *, query: str = "", lobby: str = "prices-1", path: str = "/prices", expires_in: float = 30) -> str:
-        token = sign(KEY, purpose=Purpose.SEAT, lobby=lobby, path=path, expires=time.time() + expires_in)
+        token = sign(self.key, purpose=Purpose.SEAT, lobby=lobby, path=path, expires=time.time() + expires_in)
         return f"ws://127.0.0.1:{self.listener.port}/prices?token={token}{query}"
 
 
@@ -385,6 +389,58 @@ def test_a_page_of_another_origin_gets_in_nowhere() -> None:
         async with served(allowedOrigins=["https://page.example"]) as lobby:
             assert await refused(lobby.url(), origin="https://evil.example") == 403
             async with connect(lobby.url(), origin="https://page.example"):  # type: ignore[arg-type]  # a NewType
+                pass
+
+    run(main())
+
+
+# A Lobby that is changed
+
+
+def test_a_changed_lobby_holds_for_those_who_come_and_for_those_who_are_in() -> None:
+    async def main() -> None:
+        async with served() as lobby, connect(lobby.url(), compression="deflate") as first:
+            changed = await asyncio.to_thread(
+                lobby_of,
+                {"queue": {"messages": 3}, "messages": "Reject", "replay": 1, "limits": {"connectionsPerAddress": 2}},
+            )
+            lobby.gate.update(changed)
+            (client,) = lobby.gate.clients
+            assert client.policy.mailbox_messages == 3
+            lobby.publish("a", "b")
+            async with connect(lobby.url()) as second:
+                assert await second.recv() == "b"
+                assert await refused(lobby.url()) == 429
+            await first.send("hello")
+            assert (await closed(first))[0] == 1008
+
+    run(main())
+
+
+def test_compression_and_allowed_origins_are_changed_for_those_who_come() -> None:
+    async def main() -> None:
+        async with served() as lobby, connect(lobby.url()) as first:
+            page = "https://example.com"
+            changed = await asyncio.to_thread(lobby_of, {"compression": "Shared", "allowedOrigins": [page]})
+            lobby.gate.update(changed)
+            async with connect(lobby.url(), origin=Origin(page)) as second:
+                assert await refused(lobby.url(), origin=Origin("https://example.net")) == 403
+                lobby.publish("a")
+                assert [await first.recv(), await second.recv()] == ["a", "a"]
+                assert (first.protocol.extensions, len(second.protocol.extensions)) == ([], 1)
+
+    run(main())
+
+
+def test_keys_that_take_over_from_each_other_are_good_together() -> None:
+    async def main() -> None:
+        async with served() as lobby:
+            old = lobby.url()
+            lobby.keys.replace([b"n" * 32], asyncio.get_running_loop().time())
+            async with connect(old):
+                pass
+            lobby.key = b"n" * 32
+            async with connect(lobby.url()):
                 pass
 
     run(main())

@@ -35,7 +35,7 @@ def token(**changed: Any) -> str:
 
 
 def check(text: str, **changed: Any) -> Claims:
-    wanted = {"key": KEY, "purpose": Purpose.SEAT, "lobby": "prices-3", "path": "/prices", "now": NOW, **changed}
+    wanted = {"keys": [KEY], "purpose": Purpose.SEAT, "lobby": "prices-3", "path": "/prices", "now": NOW, **changed}
     return verify(text, **wanted)
 
 
@@ -55,7 +55,7 @@ def problem(text: str, **changed: Any) -> TokenProblem:
 )
 def test_what_was_signed_is_read_back(key: bytes, purpose: Purpose, lobby: str, path: str, expires: float) -> None:
     text = sign(key, purpose=purpose, lobby=lobby, path=path, expires=expires)
-    claims = verify(text, key, purpose=purpose, lobby=lobby, path=path, now=0.0)
+    claims = verify(text, [key], purpose=purpose, lobby=lobby, path=path, now=0.0)
     assert (claims.purpose, claims.lobby, claims.path, claims.expires) == (purpose, lobby, path, expires)
     assert set(text) <= set(string.ascii_letters + string.digits + "-_.")
 
@@ -87,7 +87,7 @@ def test_what_has_not_the_form_of_a_token_is_malformed(text: str) -> None:
 
 
 def test_a_token_signed_with_another_key_is_forged() -> None:
-    assert problem(token(), key=bytes(32)) is TokenProblem.FORGED
+    assert problem(token(), keys=[bytes(32)]) is TokenProblem.FORGED
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
-from tests.support.origins import FakeOrigin, fragmented, raw_frame
+from tests.support.origins import FakeOrigin, Refuse, authority, fragmented, raw_frame
 from tests.support.sockets import run
 from tests.support.specs import origin_spec, resolved
 from tests.support.waiting import until
@@ -33,10 +33,19 @@ class Lobby:
         self.epochs: list[list[bytes]] = []
         self.changed = asyncio.Event()
         options = {name: fields.pop(name) for name in ("linger_seconds", "open_timeout", "fraction") if name in fields}
-        spec = origin_spec(url, **{"reconnect": QUICK, **fields})
+        self.environment = environment or {}
+        self.spec = spec = origin_spec(url, **{"reconnect": QUICK, **fields})
         self.origin = OriginConnection(
-            spec, resolved(spec, environment), publish=self.publish, begin_epoch=self.begin_epoch, **options
+            spec,
+            resolved(spec, environment),
+            publish=self.publish,
+            begin_epoch=self.begin_epoch,
+            read_anew=lambda: resolved(spec, self.environment),
+            **options,
         )
+
+    def look_at_secrets(self) -> None:
+        self.origin.values_seen(resolved(self.spec, self.environment))
 
     def begin_epoch(self) -> None:
         self.epochs.append([])
@@ -394,6 +403,90 @@ def test_origin_that_does_not_read_bounds_what_is_kept_for_it() -> None:
             origin.kill_connections()
 
     run(main(), deadline=30)
+
+
+# Secrets that are replaced
+
+KEY_HEADER = [{"name": "X-Key", "valueFrom": {"secretKeyRef": {"name": "feed", "key": "key"}}}]
+SLOW = {"minMilliseconds": 60000, "maxMilliseconds": 60000}
+
+
+def test_a_replaced_secret_is_tried_at_once_where_the_old_one_was_refused() -> None:
+    async def main() -> None:
+        async with (
+            FakeOrigin(refuse=Refuse(401)) as origin,
+            running(origin.url, environment=dict(KEY), headers=KEY_HEADER, reconnect=SLOW) as lobby,
+        ):
+            await lobby.until_state(OriginState.REFUSED)
+            lobby.look_at_secrets()
+            assert lobby.state is OriginState.REFUSED  # it is the same
+            origin.refuse = None
+            lobby.environment = {"LOBBY_SECRET_FEED_KEY": "another"}
+            lobby.look_at_secrets()
+            seen = await origin.until_open()
+            assert seen.headers["x-key"] == "another"
+
+    run(main())
+
+
+def test_a_replaced_secret_leaves_the_stream_alone_and_is_used_the_next_time() -> None:
+    async def main() -> None:
+        steps = [{"send": "key $(KEY)"}]
+        async with (
+            FakeOrigin() as origin,
+            running(origin.url, environment=dict(KEY), secrets=SECRETS, onConnect=steps) as lobby,
+        ):
+            await origin.until(lambda: origin.seen and origin.seen[0].messages == ["key hunter22"])
+            lobby.environment = {"LOBBY_SECRET_FEED_KEY": "another"}
+            lobby.look_at_secrets()
+            await origin.send("still here")
+            await lobby.until(lambda: lobby.messages == [b"still here"])
+            assert len(origin.seen) == 1
+            origin.kill_connections()
+            await origin.until(lambda: len(origin.seen) == 2 and origin.seen[1].messages == ["key another"])
+
+    run(main())
+
+
+def test_certificates_are_replaced_like_other_secrets() -> None:
+    good, other = authority(ask_client=True), authority()
+    tls = {
+        "caSecretRef": {"name": "ca", "key": "crt"},
+        "clientCertSecretRef": {"name": "client"},
+        "insecureSkipVerify": False,
+    }
+    right = {
+        "LOBBY_SECRET_CA_CRT": good.ca_pem,
+        "LOBBY_SECRET_CLIENT_TLS_CRT": good.certificate_pem,
+        "LOBBY_SECRET_CLIENT_TLS_KEY": good.key_pem,
+    }
+
+    async def main() -> None:
+        async with FakeOrigin(tls=good.server) as origin:
+            wrong = {**right, "LOBBY_SECRET_CA_CRT": other.ca_pem}
+            async with running(origin.url, environment=wrong, tls=tls, reconnect=SLOW) as lobby:
+                await lobby.until_state(OriginState.WAITING)
+                lobby.environment = right
+                lobby.look_at_secrets()
+                await origin.until_open()
+
+    run(main())
+
+
+@pytest.mark.parametrize("environment", [{}, {"LOBBY_SECRET_FEED_KEY": "line\nbreak"}])
+def test_a_secret_that_is_gone_or_not_usable_is_a_failed_try(environment: dict[str, str]) -> None:
+    async def main() -> None:
+        async with FakeOrigin() as origin, running(origin.url, environment=dict(KEY), headers=KEY_HEADER) as lobby:
+            await origin.until_open()
+            await lobby.until_state(OriginState.CONNECTED)
+            lobby.environment = environment
+            origin.kill_connections()
+            await lobby.until_failure(Failure.UNREACHABLE)
+            await lobby.until(lambda: "spec.origin.headers[0]" in lobby.origin.report().reason)
+            lobby.environment = dict(KEY)
+            await origin.until_seen(2)
+
+    run(main())
 
 
 # What goes wrong in here

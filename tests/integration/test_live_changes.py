@@ -1,0 +1,144 @@
+"""What changes while a lobby serves, as in a pod: its Lobby, the origin's secrets, the keys of tokens. No client is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.support.lobby import greeter_process, lobby_process, new_key, with_open
+from tests.support.mounted import Mounted
+from tests.support.origins import FakeOrigin, Refuse, ticking
+from tests.support.processes import finished
+from tests.support.sockets import run
+from tests.support.swarm import Swarm
+from tests.support.up import lobby_resource
+from tests.support.waiting import until
+
+from lobby_gateway.model.schema import validate_and_default
+
+VARIABLE = "LOBBY_SECRET_FEED_KEY"
+KEY_HEADER = [{"name": "X-Key", "valueFrom": {"secretKeyRef": {"name": "feed", "key": "key"}}}]
+
+
+class Pod:
+    """The folders that a lobby's pod has mounted."""
+
+    def __init__(self, folder: Path, resource: dict[str, Any], key: str, secret: str) -> None:
+        self.config = Mounted(folder / "config", lobby__json=json.dumps(validate_and_default(resource, "test")))
+        self.token = Mounted(folder / "token", key=key)
+        self.secrets = Mounted(folder / "secrets", **{VARIABLE: secret})
+        self.options = (
+            "--follow-file",
+            *("--token-key-file", str(self.token / "key")),
+            *("--secrets-directory", str(self.secrets.path)),
+        )
+
+    def change(self, resource: dict[str, Any]) -> None:
+        self.config.replace(lobby__json=json.dumps(validate_and_default(resource, "test")))
+
+
+def test_seats_are_added_and_taken_away_under_the_clients_of_a_greeter(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with FakeOrigin() as origin, ticking(origin, interval=0.02):
+            small, large = (
+                lobby_resource("prices", origin.url, clients_seats=seats, waitSeconds=30) for seats in (3, 8)
+            )
+            key = new_key()
+            pod = Pod(tmp_path, small, key, "unused")
+            async with (
+                lobby_process(small, key=key, file=pod.config / "lobby.json", options=pod.options) as lobby,
+                greeter_process(key=key) as greeter,
+                Swarm(greeter.url("/prices")) as swarm,
+            ):
+                greeter.tell(with_open(small, lobby))
+                await swarm.connect_all(3)
+                more = asyncio.create_task(swarm.connect_all(5))
+                await until(lambda: len(swarm.clients) == 8)
+                await asyncio.to_thread(pod.change, large)
+                await more  # the trunk told of the seats: the greeter was told of nothing
+                await asyncio.to_thread(pod.change, small)
+                await until(lambda: seats_are(lobby.seats, 3))
+                await swarm.each_has(20)
+                assert (len(swarm.open), swarm.gaps, swarm.disorder) == (8, 0, 0), swarm.summary()
+                assert len(origin.seen) == 1
+
+    async def seats_are(seats: Any, count: int) -> bool:
+        return bool((await seats())["seats"] == count)
+
+    run(main(), deadline=60)
+
+
+def test_a_rotated_secret_ends_the_refusal_and_loses_no_client(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with FakeOrigin() as origin:
+            resource = lobby_resource("prices", origin.url, origin_headers=KEY_HEADER)
+            key = new_key()
+            pod = Pod(tmp_path, resource, key, "first\n")
+            async with (
+                lobby_process(resource, key=key, file=pod.config / "lobby.json", options=pod.options) as lobby,
+                Swarm(lobby.client_url) as swarm,
+            ):
+                await swarm.connect_all(5)
+                async with ticking(origin, interval=0.05):
+                    await swarm.each_has(3)
+                    await asyncio.to_thread(pod.secrets.replace, **{VARIABLE: "second\n"})
+                    await swarm.each_gets(60)  # three seconds, in which it is seen
+                    assert len(origin.seen) == 1, "the stream was not kept"
+                origin.refuse = Refuse(401)
+                origin.kill_connections()
+                await lobby.until_origin("Refused")
+                origin.refuse = None
+                await asyncio.to_thread(pod.secrets.replace, **{VARIABLE: "third\n"})
+                await lobby.until_origin("Connected", deadline=10)
+                async with ticking(origin, interval=0.05):
+                    await swarm.each_gets(3)
+                assert [each.headers["x-key"] for each in origin.seen] == ["first", "third"]
+                assert len(swarm.open) == 5, swarm.summary()
+                assert all(value not in lobby.process.tail(1000) for value in ("first", "second", "third"))
+
+    run(main(), deadline=60)
+
+
+def test_token_keys_are_replaced_while_clients_come(tmp_path: Path) -> None:
+    old, new = new_key(), new_key()
+
+    async def main() -> None:
+        async with FakeOrigin() as origin:
+            resource = lobby_resource("prices", origin.url)
+            pod = Pod(tmp_path, resource, old, "unused")
+            keys = ("--token-key-file", str(pod.token / "key"))
+            file = pod.config / "lobby.json"
+            async with (
+                lobby_process(resource, file=file, options=pod.options) as lobby,  # the file goes before the variable
+                greeter_process(key=new_key(), options=keys) as greeter,
+                Swarm(greeter.url("/prices")) as swarm,
+            ):
+                greeter.tell(with_open(resource, lobby))
+                await swarm.connect_all(2)
+                await asyncio.to_thread(pod.token.replace, key=f"{new}\n")
+                await lobby.process.logged("keys of tokens were replaced")
+                await greeter.process.logged("keys of tokens were replaced")
+                await swarm.close(swarm.open)
+                greeter.tell({**validate_and_default(resource, "test"), "status": {}})
+                await lobby.until_clients(0)
+                greeter.tell(with_open(resource, lobby))
+                await swarm.connect_all(2)
+                async with ticking(origin, interval=0.05):
+                    await swarm.each_has(3, of=swarm.open)
+
+    run(main(), deadline=60)
+
+
+def test_a_missing_secret_is_told_with_its_file(tmp_path: Path) -> None:
+    resource = lobby_resource("prices", "ws://127.0.0.1:9/", origin_headers=KEY_HEADER)
+    pod = Pod(tmp_path, resource, new_key(), "unused")
+    pod.secrets.replace(SOMETHING="else")
+    arguments = ("--file", str(pod.config / "lobby.json"), "--validated", "--name", "prices-1", *pod.options)
+    code, _, err = run(finished(sys.executable, "-m", "lobby_gateway.lobby", *arguments), deadline=40)
+    assert code == 2
+    (line,) = err.splitlines()
+    assert line.startswith("spec.origin.headers[0].valueFrom.secretKeyRef: ")
+    assert line.endswith(f"a value in the file {pod.secrets.path}/{VARIABLE}")

@@ -1,0 +1,387 @@
+"""For each alert rule: series at which it must fire, and with which words, and series at which it must not.
+
+Values are written as promtool reads them: `0x60` is 0 for 61 samples, `0+2x60` grows by 2 with each. A sample is 30 s long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+Series = Mapping[str, str]
+"""Values by series."""
+
+PRICES = 'namespace="shop", lobby="shop/prices"'
+_OF_PRICES = {"namespace": "shop", "lobby": "shop/prices"}
+_POD = f'{PRICES}, job="lobby", pod="prices-1"'
+_OTHER_POD = f'{PRICES}, job="lobby", pod="prices-2"'
+_GREETER = 'namespace="shop", job="greeter", pod="greeter-1"'
+_OTHER_GREETER = 'namespace="shop", job="greeter", pod="greeter-2"'
+_OPERATOR = 'namespace="shop", job="operator", pod="operator-1"'
+_STANDBY = 'namespace="shop", job="operator", pod="operator-2"'
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """Of one alert.
+
+    Attributes:
+        fires: series at which it fires.
+        labels: that it has then, without alertname and severity.
+        summary: that it has then.
+        description: that it has then; empty: as in the rules, where it has no fields.
+        at: when it fires.
+        not_yet: when it does not fire yet at the same series; empty: not tried.
+        quiet: series at which it never fires.
+    """
+
+    fires: Series
+    labels: Mapping[str, str] = field(default_factory=lambda: _OF_PRICES)
+    summary: str
+    description: str = ""
+    at: str = "30m"
+    not_yet: str = ""
+    quiet: tuple[Series, ...]
+
+
+def _lag(of: str, metric: str, slow: int) -> dict[str, str]:
+    """A histogram of 60 measurements a sample, of which so many take between 0.25 and 0.5 s."""
+    return {
+        f'{metric}_bucket{{{of}, le="0.25"}}': f"0+{60 - slow}x120",
+        f'{metric}_bucket{{{of}, le="0.5"}}': "0+60x120",
+        f'{metric}_bucket{{{of}, le="+Inf"}}': "0+60x120",
+    }
+
+
+def _condition(condition: str, reason: str, values: str, lobby: str = PRICES) -> dict[str, str]:
+    of = f'{lobby}, job="operator", pod="operator-1"'
+    return {f'lobby_operator_condition{{{of}, condition="{condition}", reason="{reason}"}}': values}
+
+
+ORIGINS: Mapping[str, Case] = {
+    "LobbyOriginAway": Case(
+        fires={
+            f'lobby_origin_state{{{_POD}, state="Waiting"}}': "1 1 0 1 0 1x120",
+            f'lobby_origin_state{{{_POD}, state="Connecting"}}': "0 0 1 0 1 0x120",
+            f'lobby_origin_state{{{_POD}, state="Connected"}}': "0x120",
+        },
+        summary="No lobby of shop/prices has a connection to its origin.",
+        at="3m",
+        not_yet="1m",
+        quiet=(
+            {
+                f'lobby_origin_state{{{_POD}, state="Waiting"}}': "1x120",
+                f'lobby_origin_state{{{_POD}, state="Connected"}}': "0x120",
+                f'lobby_origin_state{{{_OTHER_POD}, state="Connected"}}': "1x120",
+            },
+            {
+                f'lobby_origin_state{{{_POD}, state="Idle"}}': "1x120",
+                f'lobby_origin_state{{{_POD}, state="Waiting"}}': "0x120",
+            },
+        ),
+    ),
+    "LobbyOriginPartlyAway": Case(
+        fires={
+            f'lobby_origin_state{{{_POD}, state="Waiting"}}': "1x120",
+            f'lobby_origin_state{{{_OTHER_POD}, state="Waiting"}}': "0x120",
+            f'lobby_origin_state{{{_OTHER_POD}, state="Connected"}}': "1x120",
+        },
+        summary="1 lobbies of shop/prices have no connection to their origin, while others do.",
+        at="6m",
+        not_yet="4m",
+        quiet=(
+            {  # a lobby that starts connects for a moment
+                f'lobby_origin_state{{{_POD}, state="Connecting"}}': "1x4 0x120",
+                f'lobby_origin_state{{{_OTHER_POD}, state="Connected"}}': "1x120",
+            },
+            {
+                f'lobby_origin_state{{{_POD}, state="Waiting"}}': "1x120",
+                f'lobby_origin_state{{{_POD}, state="Connected"}}': "0x120",
+            },
+        ),
+    ),
+    "LobbyOriginRefused": Case(
+        fires={f'lobby_origin_state{{{_POD}, state="Refused"}}': "1x120"},
+        summary="The origin of shop/prices answers 401 or 403.",
+        at="2m",
+        not_yet="30s",
+        quiet=({f'lobby_origin_state{{{_POD}, state="Refused"}}': "0x120"},),
+    ),
+    "LobbyOriginUnsteady": Case(
+        fires={
+            f'lobby_origin_failures_total{{{_POD}, failure="closed"}}': "0+0.1x120",
+            f'lobby_origin_failures_total{{{_POD}, failure="stale"}}': "0+0.1x120",
+        },
+        summary="A lobby of shop/prices has lost its origin 12 times in half an hour.",
+        at="40m",
+        quiet=(
+            {  # each of many lobbies lost it once
+                f'lobby_origin_failures_total{{{PRICES}, pod="prices-{number}", failure="lost"}}': "0x10 1x110"
+                for number in range(10)
+            },
+            {f'lobby_origin_failures_total{{{_POD}, failure="unreachable"}}': "0+1x120"},
+        ),
+    ),
+}
+
+SEATS: Mapping[str, Case] = {
+    "LobbyClientsRefused": Case(
+        fires={
+            f'greeter_refusals_total{{{_GREETER}, reason="no_seat"}}': "0+1x120",
+            f'greeter_refusals_total{{{_OTHER_GREETER}, reason="no_seat"}}': "0+1x120",
+        },
+        labels={"namespace": "shop", "reason": "no_seat"},
+        summary="Greeters turn clients away: no_seat, 20 times in five minutes.",
+        quiet=(
+            {f'greeter_refusals_total{{{_GREETER}, reason="no_such_path"}}': "0+100x120"},
+            {f'greeter_refusals_total{{{_GREETER}, reason="no_seat"}}': "0x20 1x100"},
+        ),
+    ),
+    "LobbyClientsWait": Case(
+        fires={
+            f'greeter_waiting_clients{{{_GREETER}, lobby="shop/prices"}}': "1 0 1 0 1 0 1x120",
+            f'greeter_waiting_clients{{{_OTHER_GREETER}, lobby="shop/prices"}}': "0 1 0 1 0 1 2x120",
+        },
+        summary="3 clients of shop/prices wait for a seat, and somebody has waited all of the last minute.",
+        at="5m",
+        not_yet="30s",
+        quiet=({f'greeter_waiting_clients{{{_GREETER}, lobby="shop/prices"}}': "900 0 900 0 900 0x120"},),
+    ),
+    "LobbyNotReady": Case(
+        fires=_condition("Ready", "Starting", "1x4 0x120") | _condition("Ready", "Failing", "0x4 1x120"),
+        summary="shop/prices has no seat for a new client for three minutes.",
+        at="4m",
+        not_yet="2m",
+        quiet=(
+            _condition("Ready", "Starting", "1x3 0x120"),
+            _condition("Ready", "PathTaken", "1x120"),
+            _condition("Ready", "Open", "1x120"),
+            _condition("Scaling", "Full", "1x120"),
+        ),
+    ),
+    "LobbyAtMaximum": Case(
+        fires=_condition("Scaling", "AtMaximum", "1x120"),
+        summary="shop/prices needs more lobbies than `maxReplicas` allows.",
+        at="6m",
+        not_yet="4m",
+        quiet=(_condition("Scaling", "AsNeeded", "1x120") | _condition("Scaling", "AtMaximum", "0x120"),),
+    ),
+    "LobbyPathTaken": Case(
+        fires=_condition("PathAccepted", "PathTaken", "1x120"),
+        summary="The path of shop/prices belongs to an older Lobby.",
+        at="6m",
+        not_yet="4m",
+        quiet=(_condition("PathAccepted", "Accepted", "1x120"),),
+    ),
+}
+
+LOBBIES: Mapping[str, Case] = {
+    "LobbyStartsFail": Case(
+        fires={f"lobby_operator_failed_starts{{{PRICES}}}": "0 1 2 3x120"},
+        summary="3 lobbies of shop/prices in a row did not start.",
+        at="4m",
+        not_yet="2m",
+        quiet=({f"lobby_operator_failed_starts{{{PRICES}}}": "2x120"},),
+    ),
+    "LobbyLobbiesDie": Case(
+        fires={
+            f'lobby_operator_actions_total{{{PRICES}, action="Delete", reason="Ended"}}': "0x20 3x100",
+            f'lobby_operator_actions_total{{{PRICES}, action="Delete", reason="Silent"}}': "0x20 3x100",
+        },
+        summary="6 lobbies of shop/prices died or fell silent within an hour.",
+        at="60m",
+        quiet=(
+            {f'lobby_operator_actions_total{{{PRICES}, action="Delete", reason="Drained"}}': "0+1x120"},
+            {f'lobby_operator_actions_total{{{PRICES}, action="Delete", reason="Ended"}}': "0x20 3x100"},
+        ),
+    ),
+}
+
+MESSAGES: Mapping[str, Case] = {
+    "LobbyMessagesDropped": Case(
+        fires={
+            f"greeter_dropped_messages_total{{{_GREETER}}}": "0+10x120",
+            f"greeter_deliveries_total{{{_GREETER}}}": "0+70x120",
+            f"greeter_dropped_messages_total{{{_OTHER_GREETER}}}": "0+10x120",
+            f"greeter_deliveries_total{{{_OTHER_GREETER}}}": "0+110x120",
+        },
+        labels={"namespace": "shop", "job": "greeter"},
+        summary="10% of the messages for clients are dropped (greeter ).",
+        quiet=(
+            {
+                f"lobby_dropped_messages_total{{{_POD}}}": "0+4x120",
+                f"lobby_deliveries_total{{{_POD}}}": "0+96x120",
+            },
+            {f"lobby_dropped_messages_total{{{_POD}}}": "0x120", f"lobby_deliveries_total{{{_POD}}}": "0x120"},
+        ),
+    ),
+    "LobbyGreeterTooSlow": Case(
+        fires={f"greeter_trunk_missed_messages_total{{{_GREETER}}}": "0x20 5x100"},
+        labels={"namespace": "shop", "pod": "greeter-1"},
+        summary="The greeter greeter-1 is too slow for its lobbies, and missed messages.",
+        at="15m",
+        quiet=({f"greeter_trunk_missed_messages_total{{{_GREETER}}}": "5x120"},),
+    ),
+    "LobbyMovesWithGaps": Case(
+        fires={
+            f'greeter_moves_total{{{_GREETER}, verdict="live"}}': "0+1x180",
+            f'greeter_clients{{{_GREETER}, lobby="shop/prices"}}': "30x180",
+            f'greeter_clients{{{_GREETER}, lobby="shop/books"}}': "30x180",
+        },
+        labels={"namespace": "shop"},
+        summary="120 times in an hour a client was moved to another lobby and may have missed messages.",
+        at="80m",
+        quiet=(
+            {
+                f'greeter_moves_total{{{_GREETER}, verdict="live"}}': "0+1x180",
+                f'greeter_clients{{{_GREETER}, lobby="shop/prices"}}': "121x180",
+            },
+            {
+                f'greeter_moves_total{{{_GREETER}, verdict="live"}}': "0x20 9x160",
+                f'greeter_clients{{{_GREETER}, lobby="shop/prices"}}': "1x180",
+            },
+            {
+                f'greeter_moves_total{{{_GREETER}, verdict="exact"}}': "0+9x180",
+                f'greeter_clients{{{_GREETER}, lobby="shop/prices"}}': "1x180",
+            },
+        ),
+    ),
+}
+
+PROCESSES: Mapping[str, Case] = {
+    "LobbyGreeterNearlyFull": Case(
+        fires={
+            f'greeter_clients{{{_GREETER}, lobby="shop/prices"}}': "500x120",
+            f'greeter_clients{{{_GREETER}, lobby="shop/books"}}': "300x120",
+            f'greeter_waiting_clients{{{_GREETER}, lobby="shop/prices"}}': "0x120",
+            f'greeter_waiting_clients{{{_GREETER}, lobby="shop/books"}}': "100x120",
+            f"greeter_max_clients{{{_GREETER}}}": "1000x120",
+        },
+        labels={"namespace": "shop", "job": "greeter", "pod": "greeter-1"},
+        summary="The greeter greeter-1 holds 90% of the clients that it may.",
+        at="6m",
+        not_yet="4m",
+        quiet=(
+            {
+                f'greeter_clients{{{_GREETER}, lobby="shop/prices"}}': "800x120",
+                f'greeter_waiting_clients{{{_GREETER}, lobby="shop/prices"}}': "0x120",
+                f"greeter_max_clients{{{_GREETER}}}": "1000x120",
+            },
+            {
+                f'greeter_clients{{{_GREETER}, lobby="shop/prices"}}': "800x120",
+                f'greeter_waiting_clients{{{_GREETER}, lobby="shop/prices"}}': "0x120",
+                f"greeter_max_clients{{{_GREETER}}}": "0x120",
+            },
+        ),
+    ),
+    "LobbyMemoryNearLimit": Case(
+        fires={
+            f"process_resident_memory_bytes{{{_GREETER}}}": "95x120",
+            f"greeter_max_memory_bytes{{{_GREETER}}}": "100x120",
+            f"process_resident_memory_bytes{{{_POD}}}": "80x120",
+            f"lobby_max_memory_bytes{{{_POD}}}": "100x120",
+        },
+        labels={"namespace": "shop", "job": "greeter", "pod": "greeter-1"},
+        summary="greeter-1 uses 95% of the memory that it may.",
+        at="6m",
+        not_yet="4m",
+        quiet=(
+            {f"process_resident_memory_bytes{{{_POD}}}": "95x120", f"lobby_max_memory_bytes{{{_POD}}}": "0x120"},
+            {f"process_resident_memory_bytes{{{_OPERATOR}}}": "95x120"},
+        ),
+    ),
+    "LobbyEventLoopLag": Case(
+        fires=_lag(_POD, "lobby_event_loop_lag_seconds", 60),
+        labels={"namespace": "shop", "job": "lobby", "pod": "prices-1"},
+        summary="prices-1 (lobby) is 497.5ms late with what is due.",
+        quiet=(
+            _lag(_GREETER, "greeter_event_loop_lag_seconds", 0),
+            _lag(_OPERATOR, "lobby_operator_event_loop_lag_seconds", 0),
+        ),
+    ),
+    "LobbyNoGreeter": Case(
+        fires={
+            f"lobby_operator_greeters{{{_OPERATOR}}}": "0x120",
+            f"lobby_operator_greeters{{{_STANDBY}}}": "0x120",
+        },
+        labels={"namespace": "shop"},
+        summary="No greeter answers the operator in shop.",
+        at="2m",
+        not_yet="30s",
+        quiet=(
+            {
+                f"lobby_operator_greeters{{{_OPERATOR}}}": "2x120",
+                f"lobby_operator_greeters{{{_STANDBY}}}": "0x120",
+            },
+        ),
+    ),
+}
+
+OPERATOR: Mapping[str, Case] = {
+    "LobbyNoLeader": Case(
+        fires={f"lobby_operator_leader{{{_OPERATOR}}}": "0x120", f"lobby_operator_leader{{{_STANDBY}}}": "0x120"},
+        labels={"namespace": "shop"},
+        summary="No operator acts.",
+        at="3m",
+        not_yet="1m",
+        quiet=(
+            {f"lobby_operator_leader{{{_OPERATOR}}}": "1x60 0x60", f"lobby_operator_leader{{{_STANDBY}}}": "0x60 1x60"},
+        ),
+    ),
+    "LobbyPassesStopped": Case(
+        fires={
+            f"lobby_operator_passes_total{{{PRICES}}}": "500x120",
+            f"lobby_operator_leader{{{_OPERATOR}}}": "1x120",
+        },
+        summary="The operator does not look after shop/prices any more.",
+        quiet=(
+            {
+                f"lobby_operator_passes_total{{{PRICES}}}": "0+6x120",
+                f"lobby_operator_leader{{{_OPERATOR}}}": "1x120",
+            },
+            {
+                f"lobby_operator_passes_total{{{PRICES}}}": "500x120",
+                f"lobby_operator_leader{{{_OPERATOR}}}": "0x120",
+            },
+            {  # it was the leader once
+                f'lobby_operator_passes_total{{{PRICES}, pod="operator-2"}}': "500x120",
+                f'lobby_operator_passes_total{{{PRICES}, pod="operator-1"}}': "0+6x120",
+                f"lobby_operator_leader{{{_OPERATOR}}}": "1x120",
+            },
+        ),
+    ),
+    "LobbyPassesFail": Case(
+        fires={f"lobby_operator_failed_passes_total{{{PRICES}}}": "0+3x120"},
+        summary="What the operator wants to do for shop/prices fails, again and again.",
+        description="60 times in ten minutes. It tries again, at most 10 s later.",
+        quiet=({f"lobby_operator_failed_passes_total{{{PRICES}}}": "0x20 4x100"},),
+    ),
+    "LobbyApiForbidden": Case(
+        fires={
+            f'lobby_operator_api_calls_total{{{_OPERATOR}, verb="create", resource="pods", outcome="Forbidden"}}': "0+1x120"
+        },
+        labels={"namespace": "shop", "verb": "create", "resource": "pods"},
+        summary="The operator may not create pods.",
+        quiet=(
+            {f'lobby_operator_api_calls_total{{{_OPERATOR}, verb="get", resource="pods", outcome="ok"}}': "0+9x120"},
+        ),
+    ),
+    "LobbyApiCallsFail": Case(
+        fires={
+            f'lobby_operator_api_calls_total{{{_OPERATOR}, verb="create", resource="pods", outcome="Unreachable"}}': "0+1x120",
+            f'lobby_operator_api_calls_total{{{_OPERATOR}, verb="create", resource="pods", outcome="Busy"}}': "0+1x120",
+            f'lobby_operator_api_calls_total{{{_OPERATOR}, verb="get", resource="pods", outcome="ok"}}': "0+8x120",
+        },
+        labels={"namespace": "shop"},
+        summary="20% of the calls of the operator to the API server fail.",
+        quiet=(
+            {
+                f'lobby_operator_api_calls_total{{{_OPERATOR}, verb="get", resource="pods", outcome="Conflict"}}': "0+5x120",
+                f'lobby_operator_api_calls_total{{{_OPERATOR}, verb="get", resource="pods", outcome="Busy"}}': "0+1x120",
+                f'lobby_operator_api_calls_total{{{_OPERATOR}, verb="get", resource="pods", outcome="ok"}}': "0+20x120",
+            },
+        ),
+    ),
+}
+
+CASES: Mapping[str, Case] = {**ORIGINS, **SEATS, **LOBBIES, **MESSAGES, **PROCESSES, **OPERATOR}

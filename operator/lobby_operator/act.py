@@ -11,8 +11,8 @@ from lobby_operator.runtime import Runtime
 
 logger = logging.getLogger(__name__)
 
-Told = Callable[[str, str], None]
-"""Is called with the name of a lobby and a line for people about it."""
+Told = Callable[[Action, str], None]
+"""Is called with what was done, and with a line for people about it."""
 
 
 async def act(action: Action, lobby: Lobby, runtime: Runtime, told: Told) -> None:
@@ -37,6 +37,7 @@ async def act(action: Action, lobby: Lobby, runtime: Runtime, told: Told) -> Non
         case Delete():
             await runtime.delete(action.name)
             done = "told to end"
-    fields = {"lobby": action.name, "why": action.reason.why.value, **action.reason.fields}
+    where = {"namespace": lobby.namespace} if lobby.namespace else {}
+    fields = {"lobby": action.name, **where, "why": action.reason.why.value, **action.reason.fields}
     logger.info(done, extra=fields)
-    told(action.name, f"{done}: {action.reason.sentence}")
+    told(action, f"{done}: {action.reason.sentence}")

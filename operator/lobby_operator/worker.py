@@ -57,6 +57,7 @@ class Worker:
         actions: how often each was done, by what was done and why.
         passes: passes that were begun.
         failures: passes that failed.
+        problem: why the latest pass failed, for a person; empty: it did not.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Worker:
         self.actions: Counter[tuple[str, str]] = Counter()
         self.passes = 0
         self.failures = 0
+        self.problem = ""
         self._runtime = runtime
         self._waiting = waiting
         self._told = told
@@ -110,15 +112,22 @@ class Worker:
             try:
                 wake_at = await self._pass()
                 pause = 0.0
+                self._fares("")
             except Exception as error:  # whatever it is: the Lobby is looked after again, and the others all the time
                 self.failures += 1
                 pause = min(max(2 * pause, MIN_RETRY_SECONDS), MAX_RETRY_SECONDS)
                 wake_at = self._clock() + pause
-                fields = {"lobby": self.lobby.name, "again_in_seconds": pause, "problem": str(error)}
+                fields = {"lobby": self.lobby.key, "again_in_seconds": pause, "problem": str(error)}
                 expected = isinstance(error, RuntimeFailedError)
+                self._fares(str(error) if expected else "a fault of the operator, see its log")
                 logger.warning("a pass failed", extra=fields, exc_info=None if expected else error)
                 await asyncio.sleep(pause)
             await self._wait(wake_at)
+
+    def _fares(self, problem: str) -> None:
+        if problem != self.problem:
+            self.problem = problem
+            self.wake()  # whoever is told of passes is told of it in the next
 
     async def _wait(self, wake_at: float | None) -> None:
         await asyncio.sleep(MIN_PASS_SECONDS)

@@ -233,7 +233,7 @@ class Host:
             source.lobby,
             self._runtime,
             waiting=lambda taken: waiting(self._greeters.readings(), source.lobby.key, taken),
-            told=self._told,
+            told=lambda action, text: self._told(action.name, text),
             passed=self._passed,
             # More processes that start at the same time than there are cores only delay each other, and the greeters.
             settings=PlannerSettings(max_starting=2 * (os.cpu_count() or 1)),

@@ -59,15 +59,15 @@ ACTIONS = [
 @pytest.mark.parametrize(("action", "call", "said"), ACTIONS)
 def test_an_action_is_one_call_and_is_told_with_its_reason(action: Action, call: str, said: str) -> None:
     runtime = RecordingRuntime()
-    told: list[tuple[str, str]] = []
+    told: list[tuple[Action, str]] = []
     asyncio.run(act(action, LOBBY, runtime, lambda *each: told.append(each)))
     assert runtime.calls == [(call, action.name)]
-    assert told == [(action.name, f"{said}: {action.reason.sentence}")]
+    assert told == [(action, f"{said}: {action.reason.sentence}")]
 
 
 @pytest.mark.parametrize("action", [each[0] for each in ACTIONS])
 def test_what_could_not_be_done_is_not_told_as_done(action: Action) -> None:
-    told: list[tuple[str, str]] = []
+    told: list[tuple[Action, str]] = []
     with pytest.raises(RuntimeFailedError):
         asyncio.run(act(action, LOBBY, RecordingRuntime(fails=True), lambda *each: told.append(each)))
     assert told == []

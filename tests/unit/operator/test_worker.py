@@ -15,6 +15,7 @@ from tests.support.waiting import until
 from lobby_gateway.model.seats import LobbyReport
 from lobby_gateway.model.spec import Lobby
 from lobby_operator import worker as worker_module
+from lobby_operator.actions import Action
 from lobby_operator.local.sources import from_url
 from lobby_operator.observe import Reading
 from lobby_operator.runtime import RuntimeFailedError
@@ -73,7 +74,7 @@ class Worked:
     def __init__(self, waiting: int = 0) -> None:
         self.runtime = MemoryRuntime()
         self.waiting = waiting
-        self.told: list[tuple[str, str]] = []
+        self.told: list[tuple[Action, str]] = []
         self.passes = 0
         self.worker = Worker(
             LOBBY,
@@ -120,7 +121,7 @@ def test_it_makes_a_lobby_and_says_so_and_then_rests() -> None:
             passes = made.passes
             await until(lambda: made.passes > passes + 3)
             assert made.runtime.created == ["prices-1"]
-            assert [name for name, _ in made.told] == ["prices-1"]
+            assert [action.name for action, _ in made.told] == ["prices-1"]
             assert made.worker.actions == {("Create", "SpareSeatsLow"): 1}
             assert made.worker.failures == 0
             assert made.worker.passes == made.passes
@@ -194,8 +195,9 @@ def test_what_fails_is_logged_counted_and_done_again_until_it_succeeds(caplog: p
             made.runtime.problem = RuntimeFailedError("no more processes")
             await until(lambda: made.worker.failures >= 3)
             assert made.worker.actions == {}
+            assert made.worker.problem == "no more processes"
             made.runtime.problem = None
-            await until(lambda: made.worker.observed.in_phase(Phase.READY))
+            await until(lambda: made.worker.observed.in_phase(Phase.READY) and not made.worker.problem)
 
     with caplog.at_level(logging.WARNING):
         run(main())
@@ -212,6 +214,7 @@ def test_a_fault_of_ours_is_logged_with_its_traceback_and_ends_nothing(caplog: p
         async with working() as made:
             made.runtime.list_problem = ZeroDivisionError("ours")
             await until(lambda: made.worker.failures >= 2)
+            assert made.worker.problem == "a fault of the operator, see its log"
             made.runtime.list_problem = None
             await until(lambda: made.worker.observed.in_phase(Phase.READY))
 

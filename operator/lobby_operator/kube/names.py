@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from lobby_gateway.model.spec import Lobby
+from lobby_operator.kube.resources import LOBBIES
+
 GROUP = "lobby-gateway.io"
 
 APP = "lobby-gateway"
@@ -49,3 +54,21 @@ def selector(labels: dict[str, str]) -> str:
 def config_map_name(lobby: str) -> str:
     """Of the ConfigMap with the live configuration of a Lobby, and of its PodDisruptionBudget."""
     return f"{lobby}-lobby"
+
+
+def owned_metadata(lobby: Lobby, name: str) -> dict[str, Any]:
+    """Metadata of an object that belongs to a Lobby, and goes with it."""
+    owner = {
+        "apiVersion": LOBBIES.api_version,
+        "kind": LOBBIES.kind,
+        "name": lobby.name,
+        "uid": lobby.uid,
+        "controller": True,
+        "blockOwnerDeletion": False,  # would need the right to change finalizers of Lobbies
+    }
+    return {
+        "name": name,
+        "namespace": lobby.namespace,
+        "labels": {**lobby_labels(lobby.name), MANAGED_BY_LABEL: MANAGER},
+        "ownerReferences": [owner],
+    }

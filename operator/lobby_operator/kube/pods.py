@@ -1,0 +1,192 @@
+"""The pod of a lobby, from a Lobby to a manifest. Satisfies the Pod Security standard "restricted".
+
+Nothing here does I/O. What a pod becomes is read in `seen_pods.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from lobby_gateway.model.secrets import secret_references
+from lobby_gateway.model.spec import Lobby
+from lobby_operator.kube import names
+from lobby_operator.kube.revision import pod_revision
+
+Object = dict[str, Any]
+
+GRACE_SECONDS = 20
+"""From SIGTERM to SIGKILL. A lobby takes 2 s to send its clients away (`LobbySettings.stop_seconds`), and up to 10 s to close
+its origin connection in order; the rest is for a busy node."""
+
+_SPREAD_OVER = ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodSettings:
+    """What pods of lobbies have in common, whatever the Lobby.
+
+    Attributes:
+        image: of the lobby process.
+        token_secret: name of the Secret with the key that signs seat tokens, in the namespace of the Lobby.
+        image_pull_policy: `IfNotPresent`, `Always` or `Never`; empty: as the cluster has it.
+        image_pull_secrets: names of Secrets.
+        service_account: name of one without rights, whose token no pod gets; empty: the namespace's `default`.
+        requests: quantities by resource. A full lobby with 512 clients that read as fast as they get takes about 45 MiB.
+        limits: likewise. None on CPU: it would only make all clients of a lobby wait. 256 MiB bears an origin with large
+            messages and slow clients; the lobby itself turns clients away before it comes near.
+    """
+
+    image: str
+    token_secret: str
+    image_pull_policy: str = "IfNotPresent"
+    image_pull_secrets: tuple[str, ...] = ()
+    service_account: str = ""
+    requests: Mapping[str, str] = field(default_factory=lambda: {"cpu": "100m", "memory": "64Mi"})
+    limits: Mapping[str, str] = field(default_factory=lambda: {"memory": "256Mi"})
+
+
+def revision(lobby: Lobby, settings: PodSettings) -> str:
+    """Of pods that are made now, see `revision.pod_revision`."""
+    return pod_revision(lobby, pod_template(lobby, settings))
+
+
+def pod_manifest(lobby: Lobby, name: str, settings: PodSettings, *, config: str) -> Object:
+    """The pod of a lobby.
+
+    Args:
+        lobby: the Lobby.
+        name: of the lobby.
+        settings: of all lobbies.
+        config: digest of the live configuration.
+    """
+    pod = pod_template(lobby, settings)
+    digest = pod_revision(lobby, pod)
+    metadata = pod["metadata"]
+    metadata["name"] = name
+    metadata["labels"][names.REVISION_LABEL] = digest
+    metadata["annotations"] |= {names.CONFIG_ANNOTATION: config, names.SAFE_TO_EVICT_ANNOTATION: "true"}
+    (container,) = pod["spec"]["containers"]
+    container["args"] += ["--name", name]
+    return pod
+
+
+def pod_template(lobby: Lobby, settings: PodSettings) -> Object:
+    """What all pods of a Lobby that are made now have in common."""
+    template = lobby.spec.template
+    metadata = names.owned_metadata(lobby, "")
+    metadata["labels"] = {**template.get("labels", {}), **metadata["labels"]}
+    metadata["annotations"] = dict(template.get("annotations", {}))
+    volumes = _volumes(lobby, settings)
+    spec: Object = {
+        "containers": [_container(lobby, settings, [volume["name"] for volume in volumes])],
+        "volumes": volumes,
+        # A lobby that ended is replaced by another, which may be elsewhere; its name tells its clients and greeters apart.
+        "restartPolicy": "Never",
+        "terminationGracePeriodSeconds": GRACE_SECONDS,
+        # It never calls the API, and needs no Service but by DNS.
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+        "topologySpreadConstraints": _spread(lobby),
+    }
+    if settings.service_account:
+        spec["serviceAccountName"] = settings.service_account
+    for key in ("nodeSelector", "tolerations", "affinity", "priorityClassName"):
+        if template.get(key):
+            spec[key] = template[key]
+    named = [*settings.image_pull_secrets, *(each["name"] for each in template.get("imagePullSecrets", ()))]
+    if named:
+        spec["imagePullSecrets"] = [{"name": each} for each in dict.fromkeys(named)]
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+
+
+def _container(lobby: Lobby, settings: PodSettings, volumes: Sequence[str]) -> Object:
+    directories = {
+        "config": names.CONFIG_DIRECTORY,
+        "token": names.TOKEN_DIRECTORY,
+        "secrets": names.SECRETS_DIRECTORY,
+    }
+    container: Object = {
+        "name": "lobby",
+        "image": settings.image,
+        "command": ["python", "-m", "lobby_gateway.lobby"],
+        "args": _arguments(with_secrets="secrets" in volumes),
+        "env": [{"name": each["name"], "value": each["value"]} for each in lobby.spec.template.get("env", ())],
+        "ports": [
+            {"name": "clients", "containerPort": names.CLIENTS_PORT, "protocol": "TCP"},
+            {"name": "admin", "containerPort": names.ADMIN_PORT, "protocol": "TCP"},
+        ],
+        "resources": _resources(lobby.spec.template.get("resources", {}), settings),
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": [{"name": name, "mountPath": directories[name], "readOnly": True} for name in volumes],
+        **_probes(),
+    }
+    if settings.image_pull_policy:
+        container["imagePullPolicy"] = settings.image_pull_policy
+    return container
+
+
+def _arguments(*, with_secrets: bool) -> list[str]:
+    return [
+        *("--file", f"{names.CONFIG_DIRECTORY}/{names.CONFIG_KEY}", "--validated", "--follow-file"),
+        *("--token-key-file", f"{names.TOKEN_DIRECTORY}/{names.TOKEN_KEY}"),
+        *(("--secrets-directory", names.SECRETS_DIRECTORY) if with_secrets else ()),
+        *("--host", "0.0.0.0", "--port", str(names.CLIENTS_PORT)),  # noqa: S104  # a pod has an address of its own
+        *("--admin-host", "0.0.0.0", "--admin-port", str(names.ADMIN_PORT)),  # noqa: S104
+    ]
+
+
+def _probes() -> Object:
+    """The operator asks lobbies itself; these tell it what the kubelet finds, and end a lobby whose loop hangs for 30 s."""
+    healthz = {"httpGet": {"path": "/healthz", "port": "admin"}, "timeoutSeconds": 2}
+    readyz = {"httpGet": {"path": "/readyz", "port": "admin"}, "timeoutSeconds": 2}
+    return {
+        "startupProbe": {**healthz, "periodSeconds": 1, "failureThreshold": 60},
+        "livenessProbe": {**healthz, "periodSeconds": 10, "failureThreshold": 3},
+        "readinessProbe": {**readyz, "periodSeconds": 5, "failureThreshold": 2},
+    }
+
+
+def _resources(wanted: Mapping[str, Mapping[str, Any]], settings: PodSettings) -> Object:
+    limits = {**settings.limits, **wanted.get("limits", {})}
+    return {
+        "requests": {**settings.requests, **wanted.get("requests", {})},
+        "limits": {name: quantity for name, quantity in limits.items() if str(quantity) != "0"},
+    }
+
+
+def _spread(lobby: Lobby) -> list[Object]:
+    pods = {"matchLabels": names.lobby_labels(lobby.name)}
+    given: list[Object] | None = lobby.spec.template.get("topologySpreadConstraints")
+    if given is None:
+        given = [{"maxSkew": 1, "topologyKey": key, "whenUnsatisfiable": "ScheduleAnyway"} for key in _SPREAD_OVER]
+    return [{"labelSelector": pods, **each} for each in given]  # without a selector Kubernetes counts no pod at all
+
+
+def _volumes(lobby: Lobby, settings: PodSettings) -> list[Object]:
+    """Directories, never single files (`subPath`): the kubelet keeps only those up to date.
+
+    The files can be read by everybody in the pod, who is the lobby alone. With less, the pod would have to name a group, which
+    some clusters assign themselves.
+    """
+    token = {"secretName": settings.token_secret, "items": [{"key": names.TOKEN_KEY, "path": names.TOKEN_KEY}]}
+    volumes: list[Object] = [
+        {"name": "config", "configMap": {"name": names.config_map_name(lobby.name)}},
+        {"name": "token", "secret": token},
+    ]
+    sources: dict[str, dict[str, Object]] = {}
+    for each in secret_references(lobby.spec.origin):
+        sources.setdefault(each.name, {})[each.variable] = {"key": each.key, "path": each.variable}
+    if sources:
+        projected = [
+            {"secret": {"name": name, "items": [items[variable] for variable in sorted(items)]}}
+            for name, items in sorted(sources.items())
+        ]
+        volumes.append({"name": "secrets", "projected": {"sources": projected}})
+    return volumes

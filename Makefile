@@ -41,7 +41,7 @@ KIND_FLAGS ?=
 # Those of the tools that can be made here.
 THERE = $(if $(shell command -v npm),.cache/npm/.installed) $(if $(shell command -v go),.cache/go/listen)
 
-.PHONY: help bench demo test test-cluster test-cluster-all check soak lint format tools clean
+.PHONY: help bench demo test test-cluster test-cluster-all check soak lint format images kind tools clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile

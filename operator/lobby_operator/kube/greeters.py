@@ -1,0 +1,99 @@
+"""The greeters, as pods: each that runs is asked how many of its clients wait, and for which Lobby."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from lobby_gateway.core.list_watch import Change
+from lobby_gateway.model.seats import GreeterReport
+from lobby_operator.kube.names import ADMIN_PORT
+from lobby_operator.observe import Poller, Reading
+
+
+class Greeters:
+    """Asks greeters.
+
+    Args:
+        changed: is called with the keys of Lobbies for which something changed; empty: for any of them.
+        port: of their admin ports.
+    """
+
+    def __init__(self, changed: Callable[[frozenset[str]], None], *, port: int = ADMIN_PORT) -> None:
+        self._changed = changed
+        self._port = port
+        self._pollers: dict[str, tuple[str, Poller[GreeterReport]]] = {}  # by key of the pod, with its address
+        self._closing: set[asyncio.Task[None]] = set()
+        self._hurried = False
+
+    @property
+    def serving(self) -> int:
+        """How many answer."""
+        return sum(
+            poller.reading.report is not None and poller.reading.silent_since is None
+            for _, poller in self._pollers.values()
+        )
+
+    def readings(self) -> dict[str, Reading[GreeterReport]]:
+        """What each said of itself last, by key of its pod. One that never could be asked is none yet."""
+        return {key: poller.reading for key, (_, poller) in self._pollers.items() if poller.reading.report is not None}
+
+    def seen(self, change: Change) -> None:
+        """A pod of a greeter came, changed or went."""
+        address = _address(change.object) if change.object is not None else ""
+        known = self._pollers.get(change.key)
+        if known is not None and known[0] == address:
+            known[1].ending = _ending(change.object)
+            return
+        if known is not None:
+            del self._pollers[change.key]
+            task = asyncio.create_task(known[1].close(), name=f"close {change.key}")
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+            self._changed(frozenset())
+        if address:
+            self._pollers[change.key] = (address, self._poller(change.key, address))
+
+    def hurry(self, *, hurried: bool) -> None:
+        """Asks them more often, or no longer so."""
+        self._hurried = hurried
+        for _, poller in self._pollers.values():
+            poller.hurried = hurried
+
+    async def close(self) -> None:
+        """Asks no more."""
+        pollers, self._pollers = self._pollers, {}
+        await asyncio.gather(*(poller.close() for _, poller in pollers.values()), *self._closing)
+
+    def _poller(self, key: str, address: str) -> Poller[GreeterReport]:
+        told: dict[str, dict[str, int]] = {"waiting": {}, "clients": {}}
+
+        def answered() -> None:
+            report = poller.reading.report
+            if report is None or poller.reading.silent_since is not None:
+                return
+            before, now = told.copy(), {"waiting": report.waiting, "clients": report.clients}
+            told.update(now)
+            different = {
+                lobby
+                for which in now
+                for lobby in before[which].keys() | now[which].keys()
+                if before[which].get(lobby, 0) != now[which].get(lobby, 0)
+            }
+            if different:
+                self._changed(frozenset(different))
+
+        poller = Poller(key, (address, self._port), "/waiting", GreeterReport.from_json, answered)
+        poller.hurried = self._hurried
+        return poller
+
+
+def _address(pod: Mapping[str, Any]) -> str:
+    """Where a pod is reached; empty: it does not run, or not yet."""
+    status = pod.get("status") or {}
+    return str(status.get("podIP") or "") if status.get("phase") == "Running" else ""
+
+
+def _ending(pod: Mapping[str, Any] | None) -> bool:
+    return pod is None or bool(pod["metadata"].get("deletionTimestamp"))

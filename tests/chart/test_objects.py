@@ -215,3 +215,20 @@ def test_helm_test_asks_for_the_declared_lobbies() -> None:
     assert arguments({}) == []
     assert arguments({"demo": {"enabled": True}}) == ["/demo"]
     assert arguments({"lobbies": {"a": {"origin": origin}, "b": {"origin": origin, "path": "/c"}}}) == ["/a", "/c"]
+
+
+def test_every_right_is_explained_in_the_docs() -> None:
+    table = re.findall(
+        r"^\| [^|]*\| ([a-z, ;]+) \| ([^|]+) \|", (helm.ROOT / "docs" / "kubernetes.md").read_text(), re.M
+    )
+    told = {
+        (verb, what)
+        for verbs, whats in table
+        for verb in re.findall(r"[a-z]+", verbs)
+        for what in re.findall(r"`([^`]+)`", whats)
+    }
+    for each in objects():
+        for rule in each.get("rules", []):
+            for resource in rule["resources"]:
+                name = "customresourcedefinition" if resource == "customresourcedefinitions" else resource
+                assert {(verb, name) for verb in rule["verbs"]} <= told, each["metadata"]["name"]

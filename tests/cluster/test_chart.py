@@ -1,0 +1,87 @@
+"""The chart in a real cluster: its optional objects, the definition's upgrade, `helm test`, and what is left when it goes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from tests.chart import helm as chart
+from tests.cluster.support.api import Api
+from tests.cluster.support.cluster import Cluster
+from tests.cluster.support.commands import helm, kubectl
+from tests.cluster.support.images import Images
+from tests.cluster.support.release import CHART, NAMESPACE, RELEASE, Release, namespace
+from tests.cluster.support.waiting import eventually
+
+DEFINITION = "crd/lobbies.lobby-gateway.io"
+ITS_OWN = "lobby-gateway-chart"
+KINDS = "all,configmaps,secrets,serviceaccounts,roles,rolebindings,networkpolicies,pdb,leases,ingresses,lobbies"
+
+
+@pytest.fixture(scope="module")
+def own() -> Iterator[str]:
+    """A namespace for a release of one's own."""
+    with namespace(ITS_OWN) as name:
+        yield name
+
+
+def names(kinds: str, *where: str) -> set[str]:
+    return set(kubectl("get", kinds, *where, "-o", "name").split())
+
+
+@pytest.mark.usefixtures("installed")
+def test_every_optional_object_is_accepted_by_the_server(own: str) -> None:
+    groups = kubectl("api-versions").split()
+    given = dict(chart.EVERYTHING)
+    for group, value in (("gateway.networking.k8s.io/v1", "httpRoute"), ("monitoring.coreos.com/v1", "metrics")):
+        if group not in groups:
+            pytest.skip(f"the cluster has no {group}, which {value} needs")
+    manifests = [each for each in chart.objects(given) if each["metadata"].get("namespace", own) != "feeds"]
+    for each in manifests:
+        each["metadata"].pop("namespace", None)
+    listed = json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests})
+    accepted = kubectl("apply", "--dry-run=server", "-n", own, "-f", "-", stdin=listed).splitlines()
+    assert len(accepted) == len(manifests)
+
+
+def test_an_upgrade_brings_the_new_definition_and_keeps_the_token_key(installed: Release) -> None:
+    def token_key() -> str:
+        return kubectl("get", "secret", f"{RELEASE}-token-key", "-n", NAMESPACE, "-o", "jsonpath={.data.key}")
+
+    key = token_key()
+    older = [
+        {
+            "op": "add",
+            "path": "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/dropped",
+            "value": {"type": "string"},
+        },
+        {
+            "op": "remove",
+            "path": "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/drainSeconds",
+        },
+    ]
+    kubectl("patch", DEFINITION, "--type=json", "-p", json.dumps(older))
+    installed.upgrade(installed.images)
+    fields = json.loads(kubectl("get", DEFINITION, "-o", "json"))["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    assert "dropped" not in fields["properties"]["spec"]["properties"]
+    assert "drainSeconds" in fields["properties"]["spec"]["properties"]
+    assert token_key() == key
+    assert not [each for each in names("clusterroles,clusterrolebindings") if each.endswith(f"{RELEASE}-crd")]
+
+
+@pytest.mark.usefixtures("installed")
+def test_helm_test_gets_messages_of_the_demo_and_uninstall_leaves_nothing(api: Api, images: Images, own: str) -> None:
+    before = names(KINDS, "-n", own)
+    sets = [f"--set={each}.image.tag={images.tag}" for each in ("operator", "greeter", "lobby")]
+    helm("install", "own", CHART, "-n", own, "--wait", "--timeout=150s", "--set=demo.enabled=true", *sets)
+    assert "3 messages, the last {" in helm("test", "own", "-n", own, "--logs", "--timeout=90s")
+    assert Cluster(api, own).pods("demo")
+
+    helm("uninstall", "own", "-n", own, "--wait", "--timeout=120s")
+    eventually(
+        lambda: names(KINDS, "-n", own) <= before,
+        what=lambda: f"nothing is left; there is {names(KINDS, '-n', own) - before}",
+    )
+    assert not [each for each in names("clusterroles,clusterrolebindings") if "own-lobby-gateway" in each]
+    assert names(DEFINITION)

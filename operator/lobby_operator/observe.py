@@ -26,6 +26,9 @@ POLL_TIMEOUT = 1.0
 POLL_SECONDS = 1.0
 HURRIED_POLL_SECONDS = 0.2
 
+MAX_POLLS_PER_SECOND = 400.0
+"""Of all pollers of this process together: about a fifth of a core. With thousands of lobbies each is asked less often."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reading(Generic[R]):
@@ -61,6 +64,9 @@ class Poller(Generic[R]):
         ending: it was told to end, and no answer is nothing to log.
     """
 
+    running = 0
+    """How many pollers there are in this process."""
+
     def __init__(
         self,
         name: str,
@@ -81,6 +87,13 @@ class Poller(Generic[R]):
         self._now = asyncio.Event()
         self._clock = asyncio.get_running_loop().time
         self._task = asyncio.create_task(self._run(), name=f"poll {name}")
+        Poller.running += 1
+        self._task.add_done_callback(_stopped)
+
+    @property
+    def pause(self) -> float:
+        """Seconds between two questions."""
+        return max(HURRIED_POLL_SECONDS if self.hurried else POLL_SECONDS, Poller.running / MAX_POLLS_PER_SECOND)
 
     def ask_now(self) -> None:
         """Asks without waiting for the next turn."""
@@ -97,7 +110,7 @@ class Poller(Generic[R]):
             await self._ask()
             self._answered()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(HURRIED_POLL_SECONDS if self.hurried else POLL_SECONDS):
+                async with asyncio.timeout(self.pause):
                     await self._now.wait()
             self._now.clear()
 
@@ -117,6 +130,10 @@ class Poller(Generic[R]):
             seconds = round(self._clock() - self.reading.silent_since, 1)
             logger.warning("answers again", extra={"child": self._name, "seconds": seconds})
         self.reading = Reading(report, self._clock())
+
+
+def _stopped(_task: asyncio.Task[None]) -> None:
+    Poller.running -= 1
 
 
 def waiting(readings: Mapping[str, Reading[GreeterReport]], lobby: str, taken: int) -> int:

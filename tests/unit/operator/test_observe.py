@@ -171,3 +171,18 @@ def test_seats_of_a_greeter_that_does_not_answer_hide_nobody_who_waits() -> None
         "greeter-2": Reading(GreeterReport(clients={"prices": 500}), 1.0, silent_since=2.0),
     }
     assert waiting(readings, "prices", 510) == 5
+
+
+def test_many_are_asked_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        before = Poller.running
+        async with polled() as (_, poller, _readings):
+            assert Poller.running == before + 1
+            assert poller.pause == observe.HURRIED_POLL_SECONDS
+            poller.hurried = False
+            assert poller.pause == observe.POLL_SECONDS
+            monkeypatch.setattr(observe, "MAX_POLLS_PER_SECOND", (before + 1) / 7)
+            assert poller.pause == pytest.approx(7)
+        assert Poller.running == before
+
+    run(main())

@@ -1,0 +1,294 @@
+"""Lobbies as pods, of one Lobby.
+
+What there is comes from an informer outside (`seen`, `gone`), and from the lobbies' own admin ports. Whatever is done is one
+call of the API for one object, and may be done again: an operator that is killed between any two calls is followed by one that
+does the rest. The ConfigMap is written before a pod is made of it. Upkeep, which may wait, is in `upkeep.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from lobby_gateway.model.seats import LobbyReport
+from lobby_gateway.model.spec import Lobby
+from lobby_gateway.net.http_client import HttpClient, HttpError
+from lobby_operator.kube import names, pods
+from lobby_operator.kube.client import KubeApi
+from lobby_operator.kube.config_map import config_map
+from lobby_operator.kube.errors import AlreadyExistsError, ApiError, ConflictError, NotFoundError
+from lobby_operator.kube.pods import PodSettings
+from lobby_operator.kube.resources import CONFIG_MAPS, PODS
+from lobby_operator.kube.revision import live_digest
+from lobby_operator.kube.seen_pods import SeenPod, owner_of, raw_lobby, seen_pod
+from lobby_operator.kube.upkeep import Upkeep
+from lobby_operator.observe import Poller, Reading
+from lobby_operator.runtime import RuntimeFailedError
+from lobby_operator.state import RawLobby
+
+logger = logging.getLogger(__name__)
+
+DRAIN_SECONDS = 2.0
+"""For a lobby to answer that it drains."""
+
+APPLY_AGAIN_SECONDS = 300.0
+"""So often the ConfigMap is written though nothing changed: somebody may have changed or deleted it."""
+
+
+class _Pod:
+    """A pod, and what its lobby says."""
+
+    def __init__(self, seen: SeenPod, created_at: float) -> None:
+        self.seen = seen
+        self.created_at = created_at
+        self.poller: Poller[LobbyReport] | None = None
+        self.told: tuple[object, ...] = ()
+
+    @property
+    def reading(self) -> Reading[LobbyReport]:
+        return self.poller.reading if self.poller is not None else Reading()
+
+
+class KubeRuntime:
+    """Runs the lobbies of one Lobby as pods; see `lobby_operator.runtime.Runtime`.
+
+    Args:
+        api: access to the API.
+        settings: of pods.
+        lobby: the Lobby.
+        resource: the same as JSON, checked and defaulted.
+        changed: is called when something about a lobby may have changed.
+        admin_port: of lobbies.
+    """
+
+    def __init__(
+        self,
+        api: KubeApi,
+        settings: PodSettings,
+        lobby: Lobby,
+        resource: Mapping[str, Any],
+        *,
+        changed: Callable[[], None],
+        admin_port: int = names.ADMIN_PORT,
+    ) -> None:
+        self._api = api
+        self._settings = settings
+        self._lobby = lobby
+        self._resource = resource
+        self._changed = changed
+        self._admin_port = admin_port
+        self._clock = asyncio.get_running_loop().time
+        self._pods: dict[str, _Pod] = {}
+        self._hurried = True
+        self._written: Mapping[str, Any] | None = None
+        self._written_at = 0.0
+        self._writing = asyncio.Lock()
+        self._closing: set[asyncio.Task[None]] = set()
+        self._upkeep = Upkeep(api, lobby, self._readings_of_pods)
+
+    @property
+    def revision(self) -> str:
+        """What pods are made from now."""
+        return pods.revision(self._lobby, self._settings)
+
+    # What there is
+
+    def seen(self, pod: Mapping[str, Any]) -> None:
+        """A pod with the labels of this Lobby's lobbies is there, or has changed."""
+        seen = seen_pod(pod)
+        if seen.owner != self._lobby.uid:  # left over from an earlier Lobby of that name: Kubernetes takes it away
+            self.gone(seen.name)
+            return
+        known = self._pods.get(seen.name)
+        if known is None or known.seen.uid != seen.uid:
+            self._forget(known)
+            # The clocks of two machines may differ; nothing was made in the future.
+            age = max(0.0, time.time() - seen.created)
+            known = self._pods[seen.name] = _Pod(seen, self._clock() - age)
+        elif known.seen == seen:
+            return
+        self._update(known, seen)
+        self._upkeep.wake()
+        self._changed()
+
+    def gone(self, name: str) -> None:
+        """A pod is no longer there."""
+        known = self._pods.pop(name, None)
+        if known is not None:
+            self._forget(known)
+            self._upkeep.wake()
+            self._changed()
+
+    def _update(self, known: _Pod, seen: SeenPod) -> None:
+        known.seen = seen
+        if known.poller is not None and seen.ended:
+            self._forget(known)
+        elif known.poller is None and seen.ip and not seen.ended:
+            known.poller = Poller(
+                seen.name,
+                (seen.ip, self._admin_port),
+                "/seats",
+                LobbyReport.from_json,
+                lambda: self._answered(known),
+            )
+            known.poller.hurried = self._hurried
+        if known.poller is not None:
+            # While it starts it is no news that it does not answer.
+            starts = known.reading.report is None and not seen.ready
+            known.poller.ending = seen.ending or starts
+
+    def _answered(self, known: _Pod) -> None:
+        """Most answers tell nothing new, apart from counts that nobody decides by."""
+        reading = known.reading
+        report = reading.report
+        said = (report.draining, report.seats, report.clients, report.direct, report.origin) if report else ()
+        told = (*said, reading.silent_since)
+        if told != known.told:
+            known.told = told
+            self._upkeep.wake()
+            self._changed()
+
+    def _forget(self, known: _Pod | None) -> None:
+        if known is not None and known.poller is not None:
+            task = asyncio.create_task(known.poller.close(), name=f"close {known.seen.name}")
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+            known.poller = None
+
+    def _readings_of_pods(self) -> list[tuple[SeenPod, LobbyReport | None]]:
+        return [(pod.seen, pod.reading.report) for pod in self._pods.values()]
+
+    def hurry(self, *, hurried: bool) -> None:
+        """Asks the lobbies more often, or no longer so."""
+        self._hurried = hurried
+        for pod in self._pods.values():
+            if pod.poller is not None:
+                pod.poller.hurried = hurried
+
+    def readings(self) -> dict[str, Reading[LobbyReport]]:
+        """What each lobby said of itself last, by name."""
+        return {name: pod.reading for name, pod in self._pods.items()}
+
+    def problems(self) -> dict[str, str]:
+        """Why pods do not run, by name, in a line for a person each; those of which nothing is known are left out."""
+        return {name: pod.seen.problem for name, pod in self._pods.items() if pod.seen.problem}
+
+    async def list(self, lobby: str) -> Sequence[RawLobby]:
+        """See `Runtime`. Is not to be asked before all pods that there are were `seen`."""
+        self._upkeep.start()
+        return [raw_lobby(pod.seen, pod.reading, pod.created_at) for pod in self._pods.values()]
+
+    async def read(self, name: str) -> Reading[LobbyReport] | None:
+        """See `Runtime`."""
+        pod = self._pods.get(name)
+        return pod.reading if pod is not None else None
+
+    # What is done
+
+    async def apply(self, lobby: Lobby, resource: Mapping[str, Any]) -> None:
+        """Takes on a Lobby as it is now; the ConfigMap becomes what it should be, if it is not.
+
+        Args:
+            lobby: the Lobby; the same, with another spec.
+            resource: the same as JSON, checked and defaulted.
+
+        Raises:
+            RuntimeFailedError: it can't be done now. Pods are not made until it is; it is to be asked again.
+        """
+        self._lobby, self._resource = lobby, resource
+        await self._write_config()
+
+    async def _write_config(self) -> None:
+        async with self._writing:
+            manifest = config_map(self._lobby, self._resource)
+            config = live_digest(self._resource)
+            recently = self._clock() - self._written_at < APPLY_AGAIN_SECONDS
+            if self._written == manifest and recently:
+                return
+            name = manifest["metadata"]["name"]
+            try:
+                await self._api.apply(CONFIG_MAPS, self._lobby.namespace, name, manifest)
+            except ApiError as error:
+                raise RuntimeFailedError(f"the configuration of lobbies can't be written: {error}") from error
+            self._written, self._written_at = manifest, self._clock()
+            self._upkeep.configured(config)
+
+    async def create(self, lobby: Lobby, name: str) -> None:
+        """See `Runtime`. Of the Lobby as it was applied last: so that a pod and its ConfigMap fit together."""
+        await self._write_config()
+        manifest = pods.pod_manifest(self._lobby, name, self._settings, config=live_digest(self._resource))
+        try:
+            await self._api.create(PODS, self._lobby.namespace, manifest)
+        except AlreadyExistsError as error:
+            await self._check_owner(name, error)
+        except ApiError as error:
+            raise RuntimeFailedError(f"{name} can't be made: {error}") from error
+
+    async def _check_owner(self, name: str, error: AlreadyExistsError) -> None:
+        """A pod of that name is what was asked for, if it is this Lobby's: the informer does not show it yet."""
+        try:
+            there = await self._api.get(PODS, self._lobby.namespace, name)
+        except ApiError as second:
+            raise RuntimeFailedError(f"{name} can't be made: {second}") from second
+        if owner_of(there["metadata"]) != self._lobby.uid:
+            raise RuntimeFailedError(f"{name} can't be made: a pod of that name belongs to somebody else") from error
+
+    async def drain(self, name: str) -> None:
+        """See `Runtime`. The mark comes first: it lasts when the operator is killed, and the lobby is told again."""
+        pod = self._pods.get(name)
+        if pod is None or pod.seen.ending or pod.seen.ended:
+            return
+        if not pod.seen.draining:
+            await self._mark_draining(pod.seen)
+        if pod.poller is None:
+            raise RuntimeFailedError(f"{name} can't be told to drain: it has no address yet")
+        client = HttpClient(pod.seen.ip, self._admin_port, timeout=DRAIN_SECONDS)
+        try:
+            response = await client.post("/drain")
+        except HttpError as error:
+            raise RuntimeFailedError(f"{name} can't be told to drain: {error}") from error
+        finally:
+            client.close()
+        if response.status >= 300:
+            raise RuntimeFailedError(f"{name} does not drain: answer {response.status}")
+        if pod.poller is not None:
+            pod.poller.ask_now()
+
+    async def _mark_draining(self, seen: SeenPod) -> None:
+        now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        body = {"metadata": {"uid": seen.uid, "annotations": {names.DRAINING_ANNOTATION: now}}}
+        try:
+            self.seen(await self._api.patch(PODS, self._lobby.namespace, seen.name, body))
+        except (NotFoundError, ConflictError):
+            return  # it is gone already
+        except ApiError as error:
+            raise RuntimeFailedError(f"{seen.name} can't be marked as draining: {error}") from error
+
+    async def delete(self, name: str) -> None:
+        """See `Runtime`.
+
+        Raises:
+            RuntimeFailedError: it can't be deleted now.
+        """
+        pod = self._pods.get(name)
+        if pod is None or pod.seen.ending:
+            return
+        if pod.poller is not None:
+            pod.poller.ending = True
+        try:
+            await self._api.delete(PODS, self._lobby.namespace, name, uid=pod.seen.uid)
+        except (NotFoundError, ConflictError):
+            return  # it is gone already; the name may be another's by now
+        except ApiError as error:
+            raise RuntimeFailedError(f"{name} can't be deleted: {error}") from error
+
+    async def close(self) -> None:
+        """Asks and writes no more. The lobbies go on."""
+        await self._upkeep.close()
+        for pod in self._pods.values():
+            self._forget(pod)
+        await asyncio.gather(*self._closing)

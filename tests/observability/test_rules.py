@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 from tests.observability.alert_cases import CASES, Case, Series
-from tests.observability.promql import check
 from tests.support.processes import ROOT
+from tests.support.promql import check
 
 RULES = ROOT / "charts" / "lobby-gateway" / "rules" / "lobby-gateway.yaml"
 QUIET = range(1, 60, 3)  # minutes

@@ -10,7 +10,7 @@ from lobby_gateway.metrics import GREETER, LOBBY, PROCESS, Definition
 from lobby_operator.kube.metrics import API_CALLS
 from lobby_operator.metrics import LOBBY_HOST
 
-TARGET_LABELS = frozenset({"namespace", "pod", "job", "lobby"})
+TARGET_LABELS = frozenset({"namespace", "pod", "job", "lobby", "instance"})
 """Given by Prometheus to all that it scrapes; `lobby` to the lobbies."""
 
 _OF_HISTOGRAMS = ("_bucket", "_sum", "_count")

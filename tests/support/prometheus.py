@@ -1,0 +1,96 @@
+"""Prometheus itself (Debian's), for the time of a test: it scrapes what it is told of, and answers queries."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import yaml
+from tests.support import web
+from tests.support.processes import WITH_PARENT, Process, free_port, running
+from tests.support.waiting import until
+
+START_DEADLINE = 20.0
+SCRAPE_SECONDS = 1
+
+
+def why_not() -> str:
+    """Why it can't be run here; empty: it can."""
+    missing = [name for name in ("prometheus", "promtool") if shutil.which(name) is None]
+    return f"{' and '.join(missing)} not installed (Debian's package prometheus)" if missing else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Prometheus:
+    """A running Prometheus.
+
+    Attributes:
+        process: its process.
+        url: of its API, without a slash at the end.
+    """
+
+    process: Process
+    url: str
+
+    async def ask(self, path: str, **parameters: str) -> Any:
+        """The data of an answer of its API."""
+        answer = await web.get(f"{self.url}/api/v1/{path}{'?' if parameters else ''}{urlencode(parameters)}")
+        assert answer.status == 200, (parameters, answer)
+        return answer.json()["data"]
+
+    async def query(self, expression: str) -> list[tuple[Mapping[str, str], float]]:
+        """The labels and the value now of each series."""
+        found = await self.ask("query", query=expression)
+        assert found["resultType"] == "vector", (expression, found)
+        return [(each["metric"], float(each["value"][1])) for each in found["result"]]
+
+    async def targets(self) -> dict[str, str]:
+        """Of each address that is scraped, how it is: `up`, `down`, or `unknown` before the first time."""
+        found = await self.ask("targets", state="active")
+        return {each["labels"]["instance"]: each["health"] for each in found["activeTargets"]}
+
+    async def rules(self) -> list[dict[str, Any]]:
+        """All alert rules, each with its `state` and `health`."""
+        return [rule for group in (await self.ask("rules"))["groups"] for rule in group["rules"]]
+
+
+@contextlib.asynccontextmanager
+async def prometheus(
+    folder: Path, scrapes: Sequence[Mapping[str, Any]], *, rules: Path, prefix: Sequence[str] = ()
+) -> AsyncIterator[Prometheus]:
+    """A Prometheus on the loopback, its data in a folder of the test.
+
+    Args:
+        folder: for its configuration and data.
+        scrapes: as in `scrape_configs`.
+        rules: a rule file.
+        prefix: put in front of the command, to run it in a network of its own.
+    """
+    interval = f"{SCRAPE_SECONDS}s"
+    configuration = {
+        "global": {"scrape_interval": interval, "scrape_timeout": interval, "evaluation_interval": interval},
+        "rule_files": [str(rules)],
+        "scrape_configs": list(map(dict, scrapes)),
+    }
+    path = folder / "prometheus.yaml"
+    path.write_text(yaml.safe_dump(configuration))
+    address = f"127.0.0.1:{free_port()}"
+    options = (
+        *("--config.file", str(path), "--storage.tsdb.path", str(folder / "data")),
+        *("--web.listen-address", address, "--log.level", "warn"),
+    )
+    async with running("prometheus", *WITH_PARENT, *prefix, "prometheus", *options) as process:
+        server = Prometheus(process, f"http://{address}")
+
+        async def ready() -> bool:
+            with contextlib.suppress(OSError):
+                return (await web.get(f"{server.url}/-/ready")).status == 200
+            return False
+
+        await until(ready, deadline=START_DEADLINE, describe=process.tail)
+        yield server

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import json
 import sys
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from tests.cluster.support.background import background
 from tests.cluster.support.cluster import Cluster
 from tests.cluster.support.commands import run
 from tests.cluster.support.crowd import Crowd
@@ -19,14 +17,16 @@ from tests.cluster.support.release import Release
 from tests.cluster.support.resources import SMALL
 from tests.support import npm_tools
 from tests.support.examples import readme_lobby
-from tests.support.processes import running
-from tests.support.sockets import run as run_async
 from tests.support.swarm import Client
 from tests.support.tally import by_block
 from tests.support.up import summary
 
 CLIENTS = 1100
 PORT = 18545
+OPTIONS = (
+    *("--server.host", "0.0.0.0", "--server.port", str(PORT), "--miner.blockTime", "1"),
+    *("--wallet.totalAccounts", "1", "--logging.quiet"),
+)
 WHY_NOT = npm_tools.why_not("ganache") or ENVIRONMENT.why_no_faults()
 # What the cluster's network calls this machine's processes in it: the address that leads to a node.
 OWN_ADDRESS = (
@@ -54,44 +54,25 @@ def hash_of_block(address: str, number: int) -> str:
     return str(json.loads(answer)["result"]["hash"])
 
 
-@contextlib.asynccontextmanager
-async def ethereum_node() -> AsyncIterator[None]:
-    """A node that makes a block a second, for the cluster's network."""
-    assert npm_tools.NODE is not None
-    command = (
-        *(npm_tools.NODE, str(npm_tools.GANACHE), "--server.host", "0.0.0.0", "--server.port", str(PORT)),
-        *("--miner.blockTime", "1", "--wallet.totalAccounts", "1", "--logging.quiet"),
-    )
-    async with running("ganache", *inside(*command), ends_with=None) as process:
-        await process.line("RPC Listening", deadline=npm_tools.START_DEADLINE)
-        yield
-
-
 def test_1100_clients_get_every_head_of_three_connections(installed: Release, cluster: Cluster) -> None:
     node_address = run(*inside(sys.executable, "-c", OWN_ADDRESS, cluster.node_address(cluster.kept_node()))).strip()
     resource: dict[str, Any] = readme_lobby("heads")
     resource["spec"]["origin"]["url"] = f"ws://{node_address}:{PORT}/"
     resource["spec"]["template"] = SMALL
-
-    def body() -> None:
-        with (
-            cluster.lobby(resource) as name,
-            Crowd(installed.url("/heads"), sequence=by_block, keep=64) as crowd,
-        ):
-            cluster.until_condition(name, "Ready", "True")
-            crowd.connect(CLIENTS)
-            cluster.until_ready(name, 3)
-            crowd.each_gets(6, deadline=40)
-            reports = cluster.reports(name)
-            assert sorted(report["clients"] for report in reports.values()) == [76, 512, 512], summary(reports)
-            assert all(report["origin"]["connections"] == 1 for report in reports.values()), summary(reports)
-            checked(crowd, node_address)
-
-    async def main() -> None:
-        async with ethereum_node():
-            await asyncio.to_thread(body)
-
-    run_async(main(), deadline=300)
+    with (
+        background(*inside(str(npm_tools.NODE), str(npm_tools.GANACHE), *OPTIONS)) as node,
+        cluster.lobby(resource) as name,
+        Crowd(installed.url("/heads"), sequence=by_block, keep=64) as crowd,
+    ):
+        node.until_line("RPC Listening", deadline=npm_tools.START_DEADLINE)
+        cluster.until_condition(name, "Ready", "True")
+        crowd.connect(CLIENTS)
+        cluster.until_ready(name, 3)
+        crowd.each_gets(6, deadline=40)
+        reports = cluster.reports(name)
+        assert sorted(report["clients"] for report in reports.values()) == [76, 512, 512], summary(reports)
+        assert all(report["origin"]["connections"] == 1 for report in reports.values()), summary(reports)
+        checked(crowd, node_address)
 
 
 def checked(crowd: Crowd, node_address: str) -> None:

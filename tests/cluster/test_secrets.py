@@ -1,0 +1,136 @@
+"""An origin's credentials come from a Secret: used by the lobbies, rotated under their clients, seen by nobody else."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import secrets
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from tests.cluster.support import vault
+from tests.cluster.support.cluster import NAME, Cluster, name_of
+from tests.cluster.support.commands import kubectl
+from tests.cluster.support.crowd import Crowd
+from tests.cluster.support.figures import FIGURES
+from tests.cluster.support.release import Release
+from tests.cluster.support.resources import ORIGIN_PORT, lobby, origin_pod, origin_url, service
+from tests.cluster.support.waiting import eventually
+
+CLIENTS = 20
+VAULT = "vault"
+SECRET = "vault-credentials"
+TOKEN_KEY = "lobby-gateway-token-key"
+
+
+def digest(secret: str) -> str:
+    """How the origin tells which one came."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def secret_resource(value: str) -> dict[str, Any]:
+    """The Secret of the origin's credentials."""
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": SECRET}, "stringData": {"authorization": value}}
+
+
+def lobby_with_secret(name: str, cluster: Cluster, **spec: Any) -> dict[str, Any]:
+    """A Lobby whose origin wants the secret, in a header and in the query."""
+    reference = {"valueFrom": {"secretKeyRef": {"name": SECRET, "key": "authorization"}}}
+    return lobby(
+        name,
+        origin_url(VAULT, cluster.namespace),
+        origin_headers=[{"name": "Authorization", **reference}],
+        origin_query=[{"name": "key", **reference}],
+        **spec,
+    )
+
+
+def start_vault(cluster: Cluster, image: str, *accepted: str) -> None:
+    """The origin, as a pod."""
+    source = Path(vault.__file__).read_text()
+    config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": VAULT}, "data": {"vault.py": source}}
+    env = [{"name": "VAULT_ACCEPTS", "value": ",".join(digest(each) for each in accepted)}]
+    pod = origin_pod(VAULT, image, cluster.kept_node(), ["python", "/files/vault.py"], files=VAULT, env=env)
+    cluster.apply(config, pod, service(VAULT))
+    kubectl("wait", "--for=condition=Ready", f"pod/{VAULT}", "-n", cluster.namespace, "--timeout=60s", deadline=70)
+
+
+def everything_told(cluster: Cluster) -> dict[str, str]:
+    """All that anybody but the lobbies may see, by what it is."""
+    namespace = cluster.namespace
+    told = {
+        kind: kubectl("get", kind, "-n", namespace, "-o", "json", "--show-managed-fields")
+        for kind in ("lobbies", "pods", "configmaps", "events", "poddisruptionbudgets", "leases.coordination.k8s.io")
+    }
+    for pod in cluster.labelled(NAME):
+        name = name_of(pod)
+        told[f"log of {name}"] = kubectl("logs", name, "-n", namespace)
+        component = pod["metadata"]["labels"]["app.kubernetes.io/component"]
+        paths = {
+            "lobby": ["/metrics", "/seats"],
+            "greeter": ["/metrics", "/waiting"],
+            "operator": ["/metrics", "/lobbies"],
+        }
+        for path in paths.get(component, []):
+            told[f"{path} of {name}"] = cluster.api.from_pod(namespace, name, path).decode()
+    return told
+
+
+def disguises(secret: str) -> list[str]:
+    """How a secret may look in a text."""
+    encoded = base64.b64encode(secret.encode()).decode().rstrip("=")
+    return [secret, encoded, quote(secret), json.dumps(secret)[1:-1], secret.encode().hex()]
+
+
+def test_nobody_but_the_lobby_sees_it_and_it_is_rotated_under_the_clients(installed: Release, cluster: Cluster) -> None:
+    old, new, wrong = (f"Bearer {kind}/{secrets.token_hex(16)}" for kind in ("old", "new", "wrong"))
+    start_vault(cluster, installed.images.lobby, old, new)
+
+    def seen_by_origin() -> dict[str, int]:
+        counts: dict[str, int] = json.loads(cluster.api.from_pod(cluster.namespace, VAULT, "/seen", port=ORIGIN_PORT))
+        return counts
+
+    try:
+        cluster.apply(secret_resource(old))
+        with (
+            cluster.lobby(lobby_with_secret("secret", cluster)) as name,
+            Crowd(installed.url("/secret")) as crowd,
+        ):
+            cluster.until_condition(name, "Ready", "True")
+            crowd.connect(CLIENTS)
+            crowd.each_gets(4)
+            assert seen_by_origin().keys() == {digest(old)}
+            (pod,) = cluster.ready_pods(name)
+
+            crowd.mark()
+            cluster.apply(secret_resource(new))
+            eventually(lambda: seen_by_origin().get(digest(new)), deadline=150, what="the new secret is used")
+            crowd.each_gets(4)
+            after = crowd.seen()
+            assert after.open == CLIENTS, after
+            assert [each["metadata"]["uid"] for each in cluster.ready_pods(name)] == [pod["metadata"]["uid"]]
+            FIGURES.note(
+                f"rotation of an origin's secret: {CLIENTS} clients, none closed, {after.missing} messages missing, "
+                f"longest silence {after.longest_silence:.1f} s"
+            )
+
+            # An origin that refuses is told of everywhere: without what it refused.
+            cluster.apply(secret_resource(wrong))
+            eventually(lambda: seen_by_origin().get(digest(wrong)), deadline=150, what="the wrong secret is used")
+            cluster.until_condition(name, "OriginConnected", "False")
+            key = (
+                base64.b64decode(
+                    cluster.api.get(f"/api/v1/namespaces/{cluster.namespace}/secrets/{TOKEN_KEY}")["data"]["key"]
+                )
+                .decode()
+                .strip()
+            )
+            for what, text in everything_told(cluster).items():
+                for secret in (old, new, wrong, key):
+                    for disguise in disguises(secret):
+                        assert disguise not in text, f"{what} has a secret: {disguise}"
+    finally:
+        cluster.delete("pod,service,configmap", VAULT)
+        cluster.delete("secret", SECRET)

@@ -18,6 +18,7 @@ CHART = "charts/lobby-gateway"
 RELEASE = "lobby-gateway"
 NAMESPACE = "lobby-gateway-test"
 GREETER_DEPLOYMENT = f"deployment/{RELEASE}-greeter"
+OPERATOR_DEPLOYMENT = f"deployment/{RELEASE}-operator"
 OPERATORS = 2
 GREETERS = 2
 

@@ -1,0 +1,236 @@
+"""The operator is killed after every single write, from an empty namespace to the end: it comes to the same state.
+
+The same run, with an operator that is spared, tells what that state is. Both run with the operator's own rights, and with the
+same options as its pod; so the calls written down also tell which rights are used, and which are missing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.cluster.support.api import Api
+from tests.cluster.support.background import Background, background
+from tests.cluster.support.cluster import LOBBY_PODS, OF_LOBBY, Cluster
+from tests.cluster.support.commands import kubectl
+from tests.cluster.support.environment import ENVIRONMENT
+from tests.cluster.support.faults import inside
+from tests.cluster.support.figures import FIGURES
+from tests.cluster.support.pod_watch import PodWatch
+from tests.cluster.support.release import NAMESPACE, OPERATOR_DEPLOYMENT, OPERATORS, RELEASE, Release
+from tests.cluster.support.resources import SMALL, lobby
+from tests.cluster.support.rights import Right, calls, rights_of
+from tests.cluster.support.waiting import eventually
+
+NAME = "chaos"
+ACCOUNT = f"{RELEASE}-operator"
+QUIET_SECONDS = 8.0
+# Rights that one run from nothing to nothing need not use, and what they are for.
+SELDOM: dict[Right, str] = {
+    ("get", "", "pods"): "a pod's name was taken already: whose is it",
+    ("get", "lobby-gateway.io", "lobbies"): "the status was changed by somebody else",
+    ("patch", "events.k8s.io", "events"): "the same happens again",
+}
+
+pytestmark = [
+    pytest.mark.skipif(bool(ENVIRONMENT.why_no_faults()), reason=ENVIRONMENT.why_no_faults()),
+    pytest.mark.timeout(600),
+]
+
+
+class Run:
+    """One run of the operator through the saboteur.
+
+    Attributes:
+        states: what there was after each step.
+        made: how many pods were made.
+        calls: its calls.
+        kills: how often it was killed.
+        seconds: how long it took.
+    """
+
+    def __init__(self) -> None:
+        self.states: list[dict[str, Any]] = []
+        self.made = 0
+        self.calls: dict[Right, set[int]] = {}
+        self.kills = 0
+        self.seconds = 0.0
+
+
+@contextlib.contextmanager
+def operators_away(cluster: Cluster) -> Iterator[None]:
+    """The release has no operator of its own for the time of the block."""
+    kubectl("scale", OPERATOR_DEPLOYMENT, "--replicas=0", "-n", NAMESPACE)
+    kubectl("rollout", "status", OPERATOR_DEPLOYMENT, "-n", NAMESPACE, "--timeout=60s", deadline=70)
+    try:
+        eventually(lambda: not cluster.labelled("app.kubernetes.io/component=operator"), what="no operator runs")
+        yield
+    finally:
+        kubectl("scale", OPERATOR_DEPLOYMENT, f"--replicas={OPERATORS}", "-n", NAMESPACE)
+
+
+def command(api: Api, folder: str, file: Path, *, spare: bool) -> tuple[str, ...]:
+    """The saboteur with the operator, as its Deployment starts it."""
+    deployment = api.get(f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/{RELEASE}-operator")
+    container = deployment["spec"]["template"]["spec"]["containers"][0]
+    service = api.get("/api/v1/namespaces/default/services/kubernetes")["spec"]
+    authority = Path(folder) / "ca.crt"
+    authority.write_text(api.get(f"/api/v1/namespaces/{NAMESPACE}/configmaps/kube-root-ca.crt")["data"]["ca.crt"])
+    token = kubectl("create", "token", ACCOUNT, "-n", NAMESPACE, "--duration=1h").strip()
+    environment = [f"{each['name']}={each['value']}" for each in container.get("env", []) if "value" in each]
+    return inside(
+        *(sys.executable, "-m", "tests.cluster.support.saboteur", "--calls", str(file), "--ca", str(authority)),
+        *("--server", f"https://{service['clusterIP']}:{service['ports'][0]['port']}", "--token", token),
+        *(("--spare",) if spare else ()),
+        *("--", "env", *environment, "POD_NAMESPACE=" + NAMESPACE, sys.executable, "-m", "lobby_operator.kube"),
+        *container.get("args", []),
+    )
+
+
+def state(cluster: Cluster, origin: str) -> dict[str, Any]:
+    """All that the operator made, without names, addresses and times."""
+    status = cluster.status(NAME)
+    pods = [
+        {
+            "labels": pod["metadata"]["labels"],
+            "annotations": sorted(pod["metadata"].get("annotations", {})),
+            "owners": [owner["kind"] for owner in pod["metadata"]["ownerReferences"]],
+            "image": pod["spec"]["containers"][0]["image"],
+            "env": pod["spec"]["containers"][0].get("env"),
+        }
+        for pod in cluster.ready_pods(NAME)
+    ]
+    config = cluster.api.get(f"/api/v1/namespaces/{NAMESPACE}/configmaps/{NAME}-lobby")["data"]
+    budget = cluster.api.get(f"/apis/policy/v1/namespaces/{NAMESPACE}/poddisruptionbudgets?limit=500")["items"]
+    return {
+        "pods": pods,
+        "config": json.loads(config["lobby.json"])["spec"],
+        "budgets": [
+            each["spec"] for each in budget if any(o["name"] == NAME for o in each["metadata"]["ownerReferences"])
+        ],
+        "counts": {
+            key: status.get(key) for key in ("replicas", "readyReplicas", "clients", "seats", "observedGeneration")
+        },
+        "conditions": sorted((each["type"], each["status"], each["reason"]) for each in status["conditions"]),
+        "open": len(status["open"]),
+        "origin": origin,
+    }
+
+
+def quiet(file: Path, running: Background, *, deadline: float = 180.0) -> None:
+    """Waits until the operator has not written anything for a while."""
+
+    def writes() -> int:
+        lines = file.read_text().splitlines() if file.exists() else []
+        return sum(not line.startswith("GET ") and "/leases" not in line for line in lines)
+
+    count, since = writes(), time.monotonic()
+
+    def look() -> bool:
+        nonlocal count, since
+        assert running.process.poll() is None, running.text[-3000:]
+        if (now := writes()) != count:
+            count, since = now, time.monotonic()
+        return time.monotonic() - since > QUIET_SECONDS
+
+    eventually(look, deadline=deadline, what=lambda: f"nothing more is written; {running.text[-2000:]}")
+
+
+def run(cluster: Cluster, origin: str, *, spare: bool) -> Run:
+    """From an empty namespace: two lobbies, then a new template, then one lobby, then none."""
+    done = Run()
+    begun = time.monotonic()
+    resource = lobby(NAME, origin, replicas=2, emptySeconds=1)
+    labels = f"{LOBBY_PODS},{OF_LOBBY}={NAME}"
+    with tempfile.TemporaryDirectory() as folder, PodWatch(cluster.api, NAMESPACE, labels=labels) as watch:
+        file = Path(folder) / "calls"
+        before = watch.mark()
+        with background(*command(cluster.api, folder, file, spare=spare)) as running, cluster.lobby(resource):
+
+            def settled(count: int) -> None:
+                cluster.until_ready(NAME, count, deadline=180)
+                cluster.until_condition(NAME, "Ready", "True", deadline=60)
+                quiet(file, running)
+                cluster.until_ready(NAME, count, deadline=60)
+                done.states.append(state(cluster, origin))
+
+            settled(2)
+            old = {pod["metadata"]["uid"] for pod in cluster.pods(NAME)}
+            cluster.merge(NAME, template={**SMALL, "labels": {"round": "2"}})
+            eventually(
+                lambda: not old & {pod["metadata"]["uid"] for pod in cluster.pods(NAME)},
+                deadline=180,
+                what=lambda: f"both are replaced; {cluster.describe(NAME)}; {running.text[-2000:]}",
+            )
+            settled(2)
+            cluster.merge(NAME, replicas=1)
+            settled(1)
+            done.made = len(watch.made_since(before))
+            done.kills = running.text.count("saboteur: the operator ended with -9")
+        done.calls = calls(file)
+    done.seconds = time.monotonic() - begun
+    return done
+
+
+@pytest.fixture(scope="module")
+def runs(installed: Release, cluster: Cluster, origin: str) -> tuple[Run, Run]:
+    """One run in which the operator is spared, and one in which it is killed after each write."""
+    with operators_away(cluster):
+        both = run(cluster, origin, spare=True), run(cluster, origin, spare=False)
+    installed.until_whole()
+    return both
+
+
+def test_it_comes_to_the_same_state(runs: tuple[Run, Run]) -> None:
+    spared, killed = runs
+    assert spared.kills == 0
+    assert killed.kills >= 8
+    for wanted, found in zip(spared.states, killed.states, strict=True):
+        assert found == wanted
+    FIGURES.note(
+        f"operator killed between every two writes: {killed.kills} kills, same state in {killed.seconds:.0f} s "
+        f"({spared.seconds:.0f} s without)"
+    )
+
+
+def test_no_pod_is_made_twice(runs: tuple[Run, Run]) -> None:
+    spared, killed = runs
+    assert killed.made == spared.made
+
+
+def test_no_call_is_forbidden(runs: tuple[Run, Run]) -> None:
+    for each in runs:
+        assert not {right: statuses for right, statuses in each.calls.items() if statuses & {401, 403}}
+
+
+def test_no_right_is_never_used(runs: tuple[Run, Run], api: Api) -> None:
+    used = {right for each in runs for right in each.calls}
+    unused = rights_of(api, NAMESPACE, ACCOUNT) - used
+    FIGURES.note(f"rights of the operator that no call used: {sorted(unused) or 'none'}")
+    assert unused <= SELDOM.keys(), sorted(unused - SELDOM.keys())
+
+
+def test_secrets_are_out_of_reach(api: Api, cluster: Cluster) -> None:
+    assert cluster.namespace == NAMESPACE
+    for account in ("operator", "greeter"):
+        assert not [
+            right for right in rights_of(api, NAMESPACE, f"{RELEASE}-{account}") if right[2].startswith("secrets")
+        ]
+        subject = f"--as=system:serviceaccount:{NAMESPACE}:{RELEASE}-{account}"
+        review = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SubjectAccessReview",
+            "spec": {
+                "user": subject.removeprefix("--as="),
+                "resourceAttributes": {"namespace": NAMESPACE, "verb": "get", "resource": "secrets"},
+            },
+        }
+        answer = json.loads(api.request("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", review))
+        assert not answer["status"]["allowed"], answer

@@ -1,0 +1,139 @@
+"""Two thousand lobbies of one Lobby, and two hundred Lobbies: on nodes that only seem to be, one process answers for all."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from tests.cluster.support.api import LOBBIES, Api
+from tests.cluster.support.background import background
+from tests.cluster.support.cluster import OPERATOR_PODS, Cluster, name_of
+from tests.cluster.support.commands import kubectl
+from tests.cluster.support.environment import ENVIRONMENT
+from tests.cluster.support.faults import fault, inside
+from tests.cluster.support.figures import FIGURES
+from tests.cluster.support.release import NAMESPACE, Release
+from tests.cluster.support.resources import SMALL, lobby
+from tests.cluster.support.waiting import eventually
+
+PODS = 2000
+MANY_LOBBIES = 200
+PODS_OF_A_NODE = 240
+STATUS_BYTES = 64 * 1024
+ORIGIN = "ws://origin.invalid/"
+FAKE = {
+    **SMALL,
+    "nodeSelector": {"type": "fake"},
+    "tolerations": [{"key": "fake", "operator": "Exists", "effect": "NoSchedule"}],
+}
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(1500),
+    pytest.mark.skipif(bool(ENVIRONMENT.why_no_faults()), reason=ENVIRONMENT.why_no_faults()),
+]
+
+
+class Meter:
+    """What the acting operator did since this was made."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._begun = time.monotonic()
+        self._calls, _ = self._read()
+
+    def _read(self) -> tuple[float, float]:
+        for pod in self._cluster.labelled(OPERATOR_PODS):
+            metrics = self._cluster.metrics(name_of(pod))
+            if metrics("lobby_operator_leader"):
+                return metrics("lobby_operator_api_calls_total"), metrics("process_resident_memory_bytes")
+        raise LookupError("no operator acts")
+
+    def told(self) -> str:
+        """Calls a second, and memory."""
+        calls, memory = self._read()
+        seconds = time.monotonic() - self._begun
+        return (
+            f"{seconds:.0f} s, {calls - self._calls:.0f} API calls ({(calls - self._calls) / seconds:.0f}/s), "
+            f"operator {memory / 2**20:.0f} MiB"
+        )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def fake_nodes(installed: Release) -> Iterator[None]:
+    """Nodes for all of them, and one process that answers."""
+    installed.until_whole()
+    fault("fake-nodes", str(PODS // PODS_OF_A_NODE + 1))
+    try:
+        with background(
+            *inside(sys.executable, "-m", "tests.cluster.support.fake_lobbies", "--port", "8001")
+        ) as answers:
+            answers.until_line("listening")
+            yield
+    finally:
+        kubectl("delete", "nodes", "-l", "type=fake", "--wait=false", deadline=120)
+
+
+def ready(cluster: Cluster, name: str) -> int:
+    """Ready lobbies, as the status says."""
+    return int(cluster.status(name).get("readyReplicas", 0))
+
+
+def test_two_thousand_lobbies_of_one_lobby(cluster: Cluster, api: Api) -> None:
+    meter = Meter(cluster)
+    resource = lobby("vast", ORIGIN, replicas=PODS, maxReplicas=PODS + 10, template=FAKE)
+    with cluster.lobby(resource) as name:
+        eventually(
+            lambda: ready(cluster, name) == PODS,
+            deadline=900,
+            every=1,
+            what=lambda: f"{ready(cluster, name)} are ready",
+        )
+        FIGURES.note(f"{PODS} lobbies of one Lobby ready: {meter.told()}")
+
+        meter = Meter(cluster)
+        time.sleep(20)
+        FIGURES.note(f"{PODS} lobbies, nothing to do: {meter.told()}")
+
+        times = []
+        for pod in cluster.pods(name)[:3]:
+            begun = time.monotonic()
+            api.request("DELETE", f"/api/v1/namespaces/{NAMESPACE}/pods/{name_of(pod)}?gracePeriodSeconds=0")
+            uid = pod["metadata"]["uid"]
+            eventually(lambda: ready(cluster, name) < PODS, deadline=60, every=0.05, what="one is missing")
+            eventually(lambda: ready(cluster, name) == PODS, deadline=60, every=0.05, what=f"{uid} is replaced")
+            times.append(time.monotonic() - begun)
+        FIGURES.note(f"one of {PODS} lobbies deleted to replaced and ready: {statistics.median(times):.1f} s")
+        size = len(json.dumps(cluster.status(name)))
+        FIGURES.note(f"status of a Lobby with {PODS} lobbies: {size / 1024:.1f} KiB")
+        assert size < STATUS_BYTES
+
+
+def test_two_hundred_lobbies(cluster: Cluster, api: Api) -> None:
+    resources = [lobby(f"many-{number}", ORIGIN, template=FAKE) for number in range(MANY_LOBBIES)]
+
+    def all_ready(value: str) -> bool:
+        items: list[dict[str, Any]] = api.get(LOBBIES.format(namespace=NAMESPACE))["items"]
+        conditions = [
+            each
+            for item in items
+            if item["metadata"]["name"].startswith("many-")
+            for each in item.get("status", {}).get("conditions", [])
+        ]
+        return len([each for each in conditions if (each["type"], each["status"]) == ("Ready", value)]) == MANY_LOBBIES
+
+    try:
+        meter = Meter(cluster)
+        cluster.apply(*resources)
+        eventually(lambda: all_ready("True"), deadline=300, every=0.5, what=f"{MANY_LOBBIES} Lobbies are Ready")
+        FIGURES.note(f"{MANY_LOBBIES} Lobbies ready: {meter.told()}")
+        meter = Meter(cluster)
+        time.sleep(20)
+        FIGURES.note(f"{MANY_LOBBIES} Lobbies, nothing to do: {meter.told()}")
+    finally:
+        kubectl("delete", "lobbies", *(each["metadata"]["name"] for each in resources), "-n", NAMESPACE, deadline=180)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -89,6 +90,17 @@ class Release:
         """`helm uninstall`."""
         helm("uninstall", RELEASE, "--namespace", self.cluster.namespace, "--wait", "--timeout=120s")
 
+    def answers(self) -> bool:
+        """Whether a greeter answers at the clients' address."""
+        connection = http.client.HTTPConnection(self.address, timeout=5)
+        try:
+            connection.request("GET", "/")
+            return connection.getresponse().status > 0
+        except http.client.HTTPException as error:
+            raise ConnectionError(f"no answer at {self.address}: {error!r}") from error
+        finally:
+            connection.close()
+
     def until_whole(self, *, deadline: float = 120.0) -> None:
         """Waits until every node is Ready, and as many operators and greeters as there are to be."""
 
@@ -97,7 +109,7 @@ class Release:
                 sum(map(is_ready, self.cluster.labelled(labels))) == count
                 for labels, count in ((OPERATOR_PODS, OPERATORS), (GREETER_PODS, GREETERS))
             ]
-            return all(ready) and all(self.cluster.nodes().values())
+            return all(ready) and all(self.cluster.nodes().values()) and self.answers()
 
         eventually(look, deadline=deadline, what=lambda: f"the release is whole; {self.cluster.diagnosis()}")
 

@@ -162,6 +162,9 @@ GREETER: tuple[Definition, ...] = (
     Definition("greeter_clients", "gauge", "Clients of this greeter, by Lobby.", _BY_LOBBY),
     Definition("greeter_waiting_clients", "gauge", "Clients without a seat, by Lobby.", _BY_LOBBY),
     Definition("greeter_max_clients", "gauge", "Most clients, those who wait included; 0: no limit."),
+    Definition(
+        "greeter_directory_current", "gauge", "0 while no news of Lobbies can come: it goes on with what it knows."
+    ),
     Definition("greeter_trunks", "gauge", "Trunks to lobbies, opening ones included."),
     Definition(
         "greeter_stream_offset",

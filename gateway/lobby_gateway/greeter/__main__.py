@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from lobby_gateway import arguments, logs
 from lobby_gateway.errors import UserError
-from lobby_gateway.greeter.directory import StdinSource
+from lobby_gateway.greeter.directory import DirectorySource, StdinSource
 from lobby_gateway.greeter.process import GreeterSettings, serve
+from lobby_gateway.greeter.watch import KubernetesSource
 from lobby_gateway.net import limits, token_key_file
+from lobby_gateway.net.api_server import ApiServer
 from lobby_gateway.net.auth import TrustedProxies
 from lobby_gateway.net.lifecycle import Stopping, run
 
@@ -22,17 +25,57 @@ def parser() -> arguments.ArgumentParser:
     made.add_argument("--port", type=arguments.port(), default=0, help="for clients; 0: a free one")
     made.add_argument("--admin-host", type=arguments.address(), default="127.0.0.1", help="for /waiting, /metrics")
     made.add_argument("--admin-port", type=arguments.port(), default=0, help="for /waiting, /metrics; 0: a free one")
+    made.add_argument(
+        "--stop-delay",
+        type=arguments.number(0, 3600),
+        default=0.0,
+        metavar="SECONDS",
+        help="how long clients are still taken when it is told to stop and is not ready any more (%(default)g)",
+    )
     made.add_argument("--reuse-port", action="store_true", help="share the port with other greeters (SO_REUSEPORT)")
     token_key_file.add_argument(made)
     limits.add_arguments(made)
     limits.add_max_clients(made)
-    made.add_argument(
+    source = made.add_mutually_exclusive_group(required=True)
+    source.add_argument(
         "--directory-from-stdin",
         action="store_true",
-        required=True,
         help='each line on standard input is {"items": [...]}: all Lobbies, with status; its end ends the greeter',
     )
+    source.add_argument(
+        "--directory-from-kubernetes",
+        action="store_true",
+        help="Lobbies are watched, by the service account of this pod",
+    )
+    scope = made.add_mutually_exclusive_group()
+    scope.add_argument("--namespace", type=arguments.name(), help="whose Lobbies are watched")
+    scope.add_argument("--all-namespaces", action="store_true", help="all of them are watched")
+    made.add_argument(
+        "--api-server", metavar="URL", help="instead of the pod's: of a kubectl proxy, without credentials"
+    )
     return made
+
+
+def directory_source(given: argparse.Namespace, environment: Mapping[str, str]) -> DirectorySource:
+    """Where the Lobbies come from.
+
+    Raises:
+        UserError: the options do not fit each other, or this is no pod.
+    """
+    scoped = given.namespace is not None or given.all_namespaces
+    if given.directory_from_stdin:
+        if scoped or given.api_server is not None:
+            raise UserError(
+                "--directory-from-stdin: takes no --namespace, --all-namespaces, --api-server; "
+                "accepted: those with --directory-from-kubernetes"
+            )
+        return StdinSource()
+    if not scoped:
+        raise UserError(
+            "--directory-from-kubernetes: of which namespace; accepted: --namespace NAME or --all-namespaces"
+        )
+    server = ApiServer.of_url(given.api_server) if given.api_server is not None else ApiServer.of_pod(environment)
+    return KubernetesSource(server, given.namespace or "")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,12 +83,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = parser().parse_args(argv)
     logs.configure("greeter")
     try:
+        source = directory_source(given, os.environ)
         settings = GreeterSettings(
             host=given.host,
             port=given.port,
             admin_host=given.admin_host,
             admin_port=given.admin_port,
             reuse_port=given.reuse_port,
+            stop_seconds=given.stop_delay,
             trusted_proxies=TrustedProxies.parse(given.trusted_proxies),
             token_keys=token_key_file.token_keys(given.token_key_file, os.environ),
             token_key_file=given.token_key_file,
@@ -56,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
 
     async def greet(stopping: Stopping) -> None:
-        await serve(settings, StdinSource(), stopping)
+        await serve(settings, source, stopping)
 
     return run(greet)
 

@@ -27,12 +27,10 @@ class Entry:
     Attributes:
         lobby: the resource's checked part.
         open: its open lobbies, in the order in which they are to be tried.
-        status: all that is told of it, for people.
     """
 
     lobby: Lobby
     open: tuple[OpenLobby, ...]
-    status: LobbyStatus = LobbyStatus()  # noqa: RUF009  # it is frozen
 
 
 class Listener(Protocol):
@@ -48,14 +46,18 @@ class Listener(Protocol):
 class Directory:
     """All Lobbies by key (`Lobby.key`) and by path.
 
-    Where two Lobbies have the same path, the older one keeps it; without times, the one that is listed first.
+    Where two Lobbies have the same path, the older one keeps it (of two of the same second the one that comes first by
+    namespace and name, as the lobby host has it); without times, the one that is listed first.
 
     Attributes:
         known: there was news at least once.
+        problem: why no news can come now; empty: they can.
     """
 
     def __init__(self, listener: Listener) -> None:
         self.known = False
+        self.problem = ""
+        self._unreadable: dict[str, str] = {}  # what is wrong, so that it is said once
         self._listener = listener
         self._entries: dict[str, Entry] = {}
         self._resources: dict[str, Mapping[str, Any]] = {}  # as last read, so that what is the same is not read again
@@ -65,9 +67,13 @@ class Directory:
         return len(self._entries)
 
     def status(self, key: str) -> LobbyStatus | None:
-        """What is told of a Lobby; None of one that is gone."""
-        entry = self._entries.get(key)
-        return entry.status if entry is not None else None
+        """All that is told of a Lobby, for people; None of one that is gone."""
+        if key not in self._entries:
+            return None
+        try:  # read when somebody asks, and not for each change
+            return LobbyStatus.from_json(self._resources[key].get("status") or {})
+        except (KeyError, TypeError, ValueError, AttributeError):
+            return LobbyStatus()
 
     def at(self, path: str) -> Entry | None:
         """The Lobby that is served at a path."""
@@ -83,15 +89,39 @@ class Directory:
                 entries.setdefault(entry.lobby.key, entry)
         before, self._entries = self._entries, entries
         self._resources = {key: kept for key, kept in self._resources.items() if key in entries}
-        self._paths = {}
-        for entry in sorted(entries.values(), key=self._age):
-            self._paths.setdefault(entry.lobby.spec.path, entry.lobby.key)
+        self._settle_paths()
         self.known = True
         for key in before.keys() - entries.keys():
             self._listener.entry_removed(key)
         for key, entry in entries.items():
             if before.get(key) is not entry:
                 self._listener.entry_changed(entry)
+
+    def put(self, resource: Mapping[str, Any]) -> None:
+        """One Lobby is new, or changed. One that can't be read is logged, and stays as it was."""
+        entry = self._read(resource)
+        if entry is None:
+            return
+        before = self._entries.get(entry.lobby.key)
+        if entry is before:
+            return
+        self._entries[entry.lobby.key] = entry
+        if before is None or before.lobby.spec.path != entry.lobby.spec.path:
+            self._settle_paths()  # not for each change of a status, of which there may be hundreds a second
+        self._listener.entry_changed(entry)
+
+    def remove(self, key: str) -> None:
+        """One Lobby is gone, if it was known."""
+        self._unreadable.pop(key, None)
+        if self._entries.pop(key, None) is not None:
+            del self._resources[key]
+            self._settle_paths()
+            self._listener.entry_removed(key)
+
+    def _settle_paths(self) -> None:
+        self._paths = {}
+        for entry in sorted(self._entries.values(), key=self._age):
+            self._paths.setdefault(entry.lobby.spec.path, entry.lobby.key)
 
     def _read(self, resource: Mapping[str, Any]) -> Entry | None:
         key = ""
@@ -108,16 +138,21 @@ class Directory:
                 lobby = lobby_from_resource(resource)
             status = resource.get("status") or {}
             open_lobbies = _open_lobbies(status, lobby.spec.clients.seats)
-            entry = Entry(lobby, open_lobbies, LobbyStatus.from_json(status))
+            entry = Entry(lobby, open_lobbies)
         except (InvalidLobbyError, KeyError, TypeError, ValueError, AttributeError) as error:
-            logger.warning("a Lobby can't be read: it stays as it was", extra={"lobby": key, "problem": str(error)})
+            if self._unreadable.get(key) != str(error):
+                self._unreadable[key] = str(error)
+                logger.warning("a Lobby can't be read: it stays as it was", extra={"lobby": key, "problem": str(error)})
             return self._entries.get(key)
+        self._unreadable.pop(key, None)
         self._resources[key] = resource
         return entry
 
-    def _age(self, entry: Entry) -> str:
+    def _age(self, entry: Entry) -> tuple[str, str, str]:
         # RFC 3339 in UTC, as Kubernetes writes it: the order of the texts is that of the times.
-        return str(self._resources[entry.lobby.key]["metadata"].get("creationTimestamp") or "")
+        lobby = entry.lobby
+        created = str(self._resources[lobby.key]["metadata"].get("creationTimestamp") or "")
+        return (created, lobby.namespace, lobby.name) if created else ("", "", "")
 
 
 def _open_lobbies(status: Mapping[str, Any], seats: int) -> tuple[OpenLobby, ...]:
@@ -130,14 +165,23 @@ def _open_lobbies(status: Mapping[str, Any], seats: int) -> tuple[OpenLobby, ...
 
 
 class DirectorySource(Protocol):
-    """Where the news come from: standard input in local mode, a watch in Kubernetes."""
+    """Where the news come from: standard input in local mode, a watch in Kubernetes.
+
+    While it has none it leaves the directory as it is, and says why in `Directory.problem`.
+    """
 
     async def start(self, directory: Directory, ended: Callable[[str], None]) -> None:
-        """Begins to call `directory.update`; calls `ended` with a reason if the process is to end with the source."""
+        """Begins to change the directory; calls `ended` with a reason if the process is to end with the source."""
+
+    async def close(self) -> None:
+        """Changes it no more."""
 
 
 class StdinSource:
     """Each line on standard input is the whole directory: `{"items": [<Lobby resource with status>, ...]}`."""
+
+    async def close(self) -> None:
+        """Nothing is left to do: standard input ends with the process."""
 
     async def start(self, directory: Directory, ended: Callable[[str], None]) -> None:
         """Begins to read; when standard input is closed, the parent is gone.

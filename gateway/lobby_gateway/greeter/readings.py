@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from lobby_gateway import metrics
 from lobby_gateway.core.door import Door
+from lobby_gateway.greeter.directory import Directory
 from lobby_gateway.greeter.lobby_service import LobbyService
 from lobby_gateway.greeter.stats import ServiceStats
 from lobby_gateway.net.listener import Listener, ListenerStats
@@ -23,8 +24,10 @@ def counted(service: LobbyService) -> Counter[str]:
 def read(
     services: Mapping[str, LobbyService],
     stats: ServiceStats,
+    *,
     listener: Listener | None,
     door: Door,
+    directory: Directory,
     lag: metrics.LoopLag,
 ) -> metrics.Readings:
     """Everything in the table `metrics.GREETER`."""
@@ -38,6 +41,7 @@ def read(
         "greeter_clients": {key: len(service.clients) for key, service in services.items()},
         "greeter_waiting_clients": {key: service.waiting for key, service in services.items()},
         "greeter_max_clients": door.max_clients,
+        "greeter_directory_current": int(directory.known and not directory.problem),
         "greeter_trunks": len(trunks),
         "greeter_stream_offset": {
             key: max((trunk.offset for trunk in service.trunks), default=0) for key, service in services.items()

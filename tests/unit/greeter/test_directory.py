@@ -58,6 +58,58 @@ def test_lobbies_of_one_name_in_two_namespaces_are_two() -> None:
     assert changes.take() == ["-north/a"]
 
 
+def test_one_lobby_is_put_changed_and_removed_without_the_others() -> None:
+    made, changes = directory()
+    made.put(resource("a", "h:1"))
+    made.put(resource("b"))
+    assert made.known is False  # its source says when it has told all
+    assert changes.take() == ["+a", "+b"]
+    made.put(resource("a", "h:1"))
+    assert changes.take() == []
+    made.put(resource("a", "h:2"))
+    entry = made.at("/a")
+    assert entry is not None
+    assert entry.open[0].id.address == "h:2"
+    made.put(resource("a", path="/c"))
+    assert (made.at("/a"), made.at("/c") is not None) == (None, True)
+    made.remove("a")
+    made.remove("a")
+    assert changes.take() == ["+a", "+a", "-a"]
+    assert made.at("/c") is None
+    assert len(made) == 1
+
+
+def test_a_path_goes_to_the_next_when_its_lobby_is_gone_or_takes_another() -> None:
+    made, _ = directory()
+    second = "2026-01-01T00:00:01Z"
+    made.put(resource("b", path="/x", created=second, namespace="n"))
+    made.put(resource("a", path="/x", created=second, namespace="n"))
+    made.put(resource("c", path="/x", created="2026-01-01T00:00:02Z", namespace="m"))
+
+    def holder() -> str:
+        entry = made.at("/x")
+        return entry.lobby.key if entry is not None else ""
+
+    assert holder() == "n/a"  # of the same second: by namespace and name
+    made.put(resource("a", path="/y", created=second, namespace="n"))
+    assert holder() == "n/b"
+    made.remove("n/b")
+    assert holder() == "m/c"
+
+
+def test_what_can_not_be_read_is_said_once_for_each_problem(caplog: pytest.LogCaptureFixture) -> None:
+    made, _ = directory()
+    made.put(resource("a"))
+    broken = {**resource("a"), "spec": {"path": 5}}
+    for number in range(3):
+        made.put({**broken, "status": {"clients": number}})
+    made.put({**broken, "spec": {}})
+    made.put(resource("a", "h:1"))
+    made.put(broken)
+    assert len(caplog.records) == 3
+    assert made.at("/a") is not None
+
+
 def test_it_knows_something_from_the_first_news_on() -> None:
     assert directory()[0].known is False
     made, _ = directory()

@@ -10,7 +10,11 @@ KEY = "ab" * 32
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        ([], ["--directory-from-stdin"]),
+        ([], ["--directory-from-stdin", "--directory-from-kubernetes"]),
+        (["--directory-from-stdin", "--directory-from-kubernetes"], ["--directory-from-kubernetes", "together"]),
+        (["--directory-from-kubernetes", "--namespace", "A_b"], ["--namespace", "A_b"]),
+        (["--directory-from-kubernetes", "--namespace", "a", "--all-namespaces"], ["--all-namespaces", "together"]),
+        (["--directory-from-stdin", "--stop-delay", "-1"], ["--stop-delay", "-1", "3600"]),
         (["--directory-from-stdin", "--port", "70000"], ["--port", "70000", "65535"]),
         (["--directory-from-stdin", "--host", "greeter.example"], ["--host", "greeter.example", "IP address"]),
         (["--directory-from-stdin", "--admin-port", "x"], ["--admin-port", "x"]),
@@ -44,3 +48,23 @@ def test_what_is_wrong_with_a_value_is_said_in_one_line(
     [line] = capsys.readouterr().err.splitlines()
     assert all(each in line for each in named)
     assert key == "" or key not in line
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--directory-from-kubernetes"], ["--namespace NAME", "--all-namespaces"]),
+        (["--directory-from-kubernetes", "--all-namespaces"], ["KUBERNETES_SERVICE_HOST", "--api-server"]),
+        (["--directory-from-kubernetes", "--namespace", "a", "--api-server", "https://h"], ["--api-server", "http://"]),
+        (["--directory-from-stdin", "--namespace", "a"], ["--directory-from-stdin", "--namespace"]),
+        (["--directory-from-stdin", "--token-key-file", "/nowhere/key"], ["--token-key-file", "/nowhere/key"]),
+    ],
+)
+def test_options_that_do_not_fit_each_other_or_the_place_are_told(
+    options: list[str], named: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOBBY_TOKEN_KEY", KEY)
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    assert main(options) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert all(each in line for each in named)

@@ -19,16 +19,6 @@ _INTRODUCTION = """\
 Every process answers on its admin port at `/metrics`, in the format that Prometheus asks for (text or OpenMetrics).
 [operations.md](operations.md) says which process has which port. Counters count from the start of the process.
 
-What the processes of `lobby up` are and where, its admin port tells Prometheus (`/targets`), with the labels that the chart's
-PodMonitor gives to pods: `job` (`operator`, `greeter`, `lobby`), `pod`, and `lobby` for the Lobby of a lobby:
-
-```yaml
-scrape_configs:
-- job_name: lobby-gateway
-  http_sd_configs:
-  - {url: "http://127.0.0.1:8001/targets", refresh_interval: 10s}
-```
-
 No label is without a bound. Its values are listed below, and those that are known start at 0; a label `lobby` holds keys of
 Lobbies (`namespace/name`, in local mode the name), of which there are as many as somebody made: no client, address or lobby's
 name ever becomes a label.
@@ -57,6 +47,42 @@ _READ = """\
 | How often did origins have to be connected again? | `increase(lobby_origin_connections_total[1h])` |
 | Did clients miss messages when they moved? | `increase(greeter_moves_total{verdict="live"}[1h])` |
 | Is a process too busy? | `histogram_quantile(0.99, rate(greeter_event_loop_lag_seconds_bucket[5m])) > 0.05` |
+
+The alert rules and the dashboard of the chart ask more: [alerts.md](alerts.md), `charts/lobby-gateway/dashboards`.
+
+## How Prometheus finds the processes
+
+Rules and dashboard count on these labels: `job` (`operator`, `greeter` or `lobby`), `pod` (name of the process), `namespace`
+in a cluster, and for a lobby its `lobby`: namespace/name of the Lobby, in local mode its name.
+
+In a cluster with the Prometheus operator the chart's PodMonitor sees to it (`metrics.podMonitor.enabled`). Without it:
+
+```yaml
+scrape_configs:
+- job_name: lobby-gateway
+  kubernetes_sd_configs:
+  - role: pod
+  relabel_configs:
+  - {source_labels: [__meta_kubernetes_pod_label_app_kubernetes_io_name], regex: lobby-gateway, action: keep}
+  - {source_labels: [__meta_kubernetes_pod_container_port_name], regex: admin, action: keep}
+  - {source_labels: [__meta_kubernetes_pod_phase], regex: Running, action: keep}
+  - {source_labels: [__meta_kubernetes_pod_label_app_kubernetes_io_component], target_label: job}
+  - {source_labels: [__meta_kubernetes_namespace], target_label: namespace}
+  - {source_labels: [__meta_kubernetes_pod_name], target_label: pod}
+  - source_labels: [__meta_kubernetes_namespace, __meta_kubernetes_pod_label_lobby_gateway_io_lobby]
+    separator: /
+    regex: (.+/.+)
+    target_label: lobby
+```
+
+`lobby up` tells where its processes are, and these labels, on its admin port (`/targets`):
+
+```yaml
+scrape_configs:
+- job_name: lobby-gateway
+  http_sd_configs:
+  - {url: "http://127.0.0.1:8001/targets", refresh_interval: 10s}
+```
 """
 
 

@@ -25,13 +25,6 @@ def parser() -> arguments.ArgumentParser:
     made.add_argument("--port", type=arguments.port(), default=0, help="for clients; 0: a free one")
     made.add_argument("--admin-host", type=arguments.address(), default="127.0.0.1", help="for /waiting, /metrics")
     made.add_argument("--admin-port", type=arguments.port(), default=0, help="for /waiting, /metrics; 0: a free one")
-    made.add_argument(
-        "--stop-delay",
-        type=arguments.number(0, 3600),
-        default=0.0,
-        metavar="SECONDS",
-        help="how long clients are still taken when it is told to stop and is not ready any more (%(default)g)",
-    )
     made.add_argument("--reuse-port", action="store_true", help="share the port with other greeters (SO_REUSEPORT)")
     token_key_file.add_argument(made)
     limits.add_arguments(made)
@@ -90,7 +83,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             admin_host=given.admin_host,
             admin_port=given.admin_port,
             reuse_port=given.reuse_port,
-            stop_seconds=given.stop_delay,
             trusted_proxies=TrustedProxies.parse(given.trusted_proxies),
             token_keys=token_key_file.token_keys(given.token_key_file, os.environ),
             token_key_file=given.token_key_file,

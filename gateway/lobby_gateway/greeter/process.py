@@ -53,8 +53,6 @@ class GreeterSettings:
         trusted_proxies: whose X-Forwarded-For is believed.
         token_keys: sign the tokens for lobbies.
         token_key_file: where others of them may come from while it runs.
-        stop_seconds: between being told to stop, from when on it is not ready, and taking no more clients: for those who send
-            clients here to learn of it.
         close_seconds: over which the clients are closed when the process ends.
         linger_seconds: how long a trunk outlives its last client.
         tick_seconds: between two looks for silent clients and trunks that nobody needs. Adds to `clients.pingSeconds`.
@@ -70,7 +68,6 @@ class GreeterSettings:
     trusted_proxies: TrustedProxies = field(default_factory=TrustedProxies)
     token_keys: TokenKeys
     token_key_file: Path | None = None
-    stop_seconds: float = 0.0
     close_seconds: float = 2.0
     linger_seconds: float = 5.0
     tick_seconds: float = 2.5
@@ -91,7 +88,6 @@ class Greeter:
         self.directory = Directory(self)
         self.port = 0
         self.admin_port = 0
-        self._leaving = False
         self._settings = settings
         self._name = f"greeter {socket.gethostname()}/{os.getpid()}"
         self._loop = asyncio.get_running_loop()
@@ -128,14 +124,9 @@ class Greeter:
             self._memory.start()
         self._listener.start()
 
-    async def leave(self) -> None:
-        """It is to stop: not ready from now on, it takes clients for a while still."""
-        self._leaving = True
-        await asyncio.sleep(self._settings.stop_seconds)
-
     async def stop(self) -> None:
         """Lets nobody in, closes the clients in batches, then the trunks, then the admin port."""
-        self._leaving = self._router.closed = True
+        self._router.closed = True
         if self._listener is not None:
             self._listener.stop_accepting()
         for service in self._services.values():
@@ -212,7 +203,7 @@ class Greeter:
 
     def ready(self) -> str:
         """Why clients should not be sent here; empty: they may."""
-        if self._leaving:
+        if self._router.closed:
             return "ending"
         return "" if self.directory.known else "no directory yet"
 
@@ -285,7 +276,6 @@ async def serve(settings: GreeterSettings, source: DirectorySource, stopping: St
                 follower = tasks.create_task(keys, name="follow token keys")
             await stopping.wait()
             logger.info("stopping", extra={"reason": stopping.reason})
-            await greeter.leave()
             if follower is not None:
                 follower.cancel()
     finally:

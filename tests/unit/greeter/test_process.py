@@ -128,21 +128,6 @@ def test_the_process_ends_in_order_when_it_is_told_to(number: signal.Signals) ->
     run(main())
 
 
-def test_told_to_stop_it_is_not_ready_and_takes_clients_for_a_while_still() -> None:
-    async def main() -> None:
-        async with greeter("prices-1", settings=replace(SETTINGS, stop_seconds=0.3)) as made:
-            leaving = asyncio.create_task(made.greeter.leave())
-            await until(lambda: made.greeter.ready() == "ending")
-            assert (await web.get(f"http://127.0.0.1:{made.greeter.admin_port}/readyz")).status == 503
-            [client] = await made.clients(1)
-            made.lobbies[0].publish("abc")
-            assert await texts(client, 1) == ["abc"]
-            await client.close()
-            await leaving
-
-    run(main())
-
-
 def test_the_process_ends_when_its_parent_is_gone() -> None:
     async def main() -> None:
         async with greeter_process(key=new_key()) as made:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import ssl
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,16 @@ def test_credentials_of_a_pod_are_read_anew_for_each_request(tmp_path: Path) -> 
 
     run(main())
     assert tokens == ["Bearer one", "Bearer two"]
+
+
+def test_a_clusters_own_ca_need_not_have_every_extension(tmp_path: Path) -> None:
+    (tmp_path / "ca.crt").write_text(authority().ca_pem)
+    (tmp_path / "token").write_text("one")
+    where = {"KUBERNETES_SERVICE_HOST": "localhost", "KUBERNETES_SERVICE_PORT": "443"}
+    context, _ = ApiServer.of_pod(where, tmp_path)._credentials()
+    assert context is not None
+    assert not context.verify_flags & ssl.VERIFY_X509_STRICT  # which Python sets by itself since 3.13
+    assert context.verify_mode == ssl.CERT_REQUIRED
 
 
 def test_outside_of_a_pod_it_says_so() -> None:

@@ -21,7 +21,7 @@ from lobby_operator.local.greeters import Greeters
 from lobby_operator.local.overview import shown_item
 from lobby_operator.local.runtime import LocalRuntime, LocalSettings, authority
 from lobby_operator.local.sources import Source
-from lobby_operator.local.terminal import LobbyView, Terminal, View
+from lobby_operator.local.terminal import TRY, LobbyView, Terminal, View
 from lobby_operator.local.view import Rates, events, lobby_view
 from lobby_operator.observe import Reading, waiting
 from lobby_operator.status import PathClaim, lobby_status
@@ -153,7 +153,7 @@ class Host:
         lines = []
         for name in self._sources:
             url = self._url(name)
-            lines += [f"{name}: clients connect to {url}", f"{name}: try it: python -m websockets {url}"]
+            lines += [f"{name}: clients connect to {url}", f"{name}: try it: {TRY} {url}"]
         return [*lines, f"status page: {self.admin}/", f"admin: {self.admin}/lobbies and {self.admin}/metrics"]
 
     def view(self, *, stopping: bool) -> View:

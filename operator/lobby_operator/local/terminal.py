@@ -12,6 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, TextIO
 
 from rich import box
@@ -23,6 +24,16 @@ from rich.text import Text
 MAX_PENDING_LINES = 1000
 CLOSE_TIMEOUT = 2.0
 _BAR_CELLS = 12
+
+
+def _python() -> str:
+    """The Python that runs this, as somebody would type it here: it has `websockets`, which another may not have."""
+    ours, here = Path(sys.executable), Path.cwd()
+    return str(ours.relative_to(here) if ours.is_relative_to(here) else ours)
+
+
+TRY = f"{_python()} -m websockets"
+"""A client to try things with; a URL follows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -246,7 +257,7 @@ def _head(view: View) -> RenderableType:
 def _where(lobby: LobbyView) -> RenderableType:
     return Text.assemble(
         (" connect to ", "dim"), (lobby.url, "bold cyan"), "\n",
-        (" try        ", "dim"), f"python -m websockets {lobby.url}",
+        (" try        ", "dim"), f"{TRY} {lobby.url}",
         overflow="fold",
     )  # fmt: skip
 

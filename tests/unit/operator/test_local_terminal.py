@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pty
+import subprocess
 import threading
 from collections.abc import Sequence
 
@@ -12,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from lobby_operator.local import terminal
-from lobby_operator.local.terminal import LobbyRow, LobbyView, Terminal, View, open_terminal, render
+from lobby_operator.local.terminal import TRY, LobbyRow, LobbyView, Terminal, View, open_terminal, render
 
 
 def view(*rows: LobbyRow, **fields: object) -> View:
@@ -39,8 +40,13 @@ def line_with(text: str, lines: list[str]) -> str:
 def test_says_where_to_connect_and_how_to_try_it() -> None:
     text = "\n".join(shown(view(row())))
     assert "ws://127.0.0.1:8000/prices" in text
-    assert "python -m websockets ws://127.0.0.1:8000/prices" in text
+    assert f"{TRY} ws://127.0.0.1:8000/prices" in text
     assert "status page: http://127.0.0.1:8001/" in text
+
+
+def test_the_client_to_try_it_with_is_one_that_there_is() -> None:
+    done = subprocess.run([*TRY.split(), "--version"], capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout.startswith("websockets ")
 
 
 def test_each_lobby_has_phase_seats_origin_and_rate_and_the_latest_is_marked() -> None:

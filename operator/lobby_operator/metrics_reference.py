@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from lobby_gateway import close_codes
 from lobby_gateway.metrics import GREETER, LAG_BUCKETS, LOBBY, PROCESS, Definition, Label
-from lobby_operator.kube.metrics import API_CALLS
+from lobby_operator.kube.metrics import API_CALLS, OPERATOR
 from lobby_operator.metrics import LOBBY_HOST
 from lobby_operator.reasons import WHY
 
@@ -28,7 +28,7 @@ _PARTS: tuple[tuple[str, str, tuple[Definition, ...]], ...] = (
     ("A lobby", "What it has from its origin, and what it hands to its direct clients and to greeters.", LOBBY),
     ("A greeter", "What it has from lobbies over trunks, and what it hands to its clients.", GREETER),
     ("The lobby host", "In local mode it is `lobby up` that answers.", LOBBY_HOST),
-    ("The operator's calls of the API", "Of the lobby host on Kubernetes only.", API_CALLS),
+    ("The operator", "Of the lobby host on Kubernetes only.", (*API_CALLS, *OPERATOR)),
     ("Every process", "", PROCESS),
 )
 

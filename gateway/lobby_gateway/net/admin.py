@@ -84,11 +84,17 @@ def metrics_handler(registry: CollectorRegistry) -> Handler:
     return metrics
 
 
-def health_handlers(ready: Callable[[], str]) -> dict[tuple[str, str], Handler]:
-    """Handlers for `/healthz` (the loop runs) and `/readyz` (`ready` gives the reason why not; empty: ready)."""
+def health_handlers(ready: Callable[[], str], alive: Callable[[], str] = lambda: "") -> dict[tuple[str, str], Handler]:
+    """Handlers for `/healthz` and `/readyz`.
+
+    Args:
+        ready: gives the reason why it is not; empty: it is.
+        alive: likewise; that the event loop runs, the answer itself shows.
+    """
 
     async def healthz(_request: AdminRequest) -> AdminResponse:
-        return AdminResponse.text("ok")
+        why_not = alive()
+        return AdminResponse.text(why_not or "ok", 503 if why_not else 200)
 
     async def readyz(_request: AdminRequest) -> AdminResponse:
         why_not = ready()

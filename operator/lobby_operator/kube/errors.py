@@ -57,3 +57,7 @@ class BusyError(ApiError):
 
 class UnreachableError(ApiError):
     """No answer in time, or the server says that it can't answer now. Whether the call was done is not known."""
+
+
+class NotHolderError(ApiError):
+    """This process does not hold the Lease, so that it may write nothing. The call was not made."""

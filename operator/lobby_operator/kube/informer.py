@@ -55,7 +55,6 @@ class Informer:
         settings: times.
 
     Attributes:
-        synced: it was listed at least once: what is known is all there is, or was a moment ago.
         heard_at: when the server last said something.
         problem: why it can't be listed or watched now; empty: it can.
     """
@@ -71,7 +70,7 @@ class Informer:
         listed: Callable[[], None] = lambda: None,
         settings: InformerSettings | None = None,
     ) -> None:
-        self.synced = False
+        self._synced = asyncio.Event()
         self.problem = ""
         self._api = api
         self._resource = resource
@@ -87,6 +86,15 @@ class Informer:
 
     def __len__(self) -> int:
         return len(self._objects)
+
+    @property
+    def synced(self) -> bool:
+        """It was listed at least once: what is known is all there is, or was a moment ago."""
+        return self._synced.is_set()
+
+    async def wait_synced(self) -> None:
+        """Waits until it was listed."""
+        await self._synced.wait()
 
     def stuck(self) -> str:
         """Why it no longer works, although it should by its own times: a fault of ours. Empty: it works.
@@ -133,7 +141,7 @@ class Informer:
         self._heard()
         for change in self._objects.listed(items, part["metadata"]["resourceVersion"]):
             self._tell(change)
-        self.synced = True
+        self._synced.set()
         self._listed()
 
     async def _watch(self) -> None:

@@ -1,10 +1,10 @@
-"""The metrics that only the operator in a cluster has: its calls of the API. The rest is what every lobby host has."""
+"""The metrics that only the operator in a cluster has: its calls of the API, what it writes and what it knows of."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lobby_gateway.metrics import Definition, Label, Readings
+from lobby_gateway.metrics import NAME_OF_A_LOBBY, Definition, Label, Readings
 from lobby_operator.kube import errors
 
 OUTCOMES: tuple[str, ...] = (
@@ -60,4 +60,42 @@ def read_calls(calls: Mapping[tuple[str, str, str], int], seconds: Mapping[tuple
     return {
         "lobby_operator_api_calls_total": counted | dict(calls),
         "lobby_operator_api_call_seconds_total": taken,
+    }
+
+
+KNOWN: tuple[str, ...] = ("lobbies", "pods", "greeters")
+
+OPERATOR: tuple[Definition, ...] = (
+    Definition(
+        "lobby_operator_status_writes_total",
+        "counter",
+        "Writes of a Lobby's status since this process acts: at most one a second.",
+        (NAME_OF_A_LOBBY,),
+    ),
+    Definition(
+        "lobby_operator_dropped_events_total",
+        "counter",
+        "Events that were one too many for their Lobby, and not written.",
+    ),
+    Definition(
+        "lobby_operator_known_objects",
+        "gauge",
+        "Objects that the operator follows: Lobbies, pods of lobbies, pods of greeters.",
+        (Label("resource", KNOWN),),
+    ),
+)
+
+
+def read_operator(writes: Mapping[str, int], dropped_events: int, known: Mapping[str, int]) -> Readings:
+    """Everything in the table.
+
+    Args:
+        writes: of each status, by key of the Lobby.
+        dropped_events: that were not written.
+        known: how many of each kind there are.
+    """
+    return {
+        "lobby_operator_status_writes_total": dict(writes),
+        "lobby_operator_dropped_events_total": dropped_events,
+        "lobby_operator_known_objects": {name: known[name] for name in KNOWN},
     }

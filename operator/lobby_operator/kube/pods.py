@@ -147,7 +147,7 @@ def _probes() -> Object:
     healthz = {"httpGet": {"path": "/healthz", "port": "admin"}, "timeoutSeconds": 2}
     readyz = {"httpGet": {"path": "/readyz", "port": "admin"}, "timeoutSeconds": 2}
     return {
-        "startupProbe": {**healthz, "periodSeconds": 1, "failureThreshold": 60},
+        "startupProbe": {**healthz, "initialDelaySeconds": 1, "periodSeconds": 1, "failureThreshold": 60},
         "livenessProbe": {**healthz, "periodSeconds": 10, "failureThreshold": 3},
         "readinessProbe": {**readyz, "periodSeconds": 5, "failureThreshold": 2},
     }

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from lobby_gateway.greeter import status_page
 from lobby_gateway.metrics import LoopLag, Readings, registry
-from lobby_gateway.model.overview import Overview, shown_url
+from lobby_gateway.model.overview import Overview
 from lobby_gateway.net.admin import AdminRequest, AdminResponse, Routes, health_handlers, metrics_handler
 from lobby_operator import metrics
 from lobby_operator.worker import Worker
@@ -89,11 +89,3 @@ def routes(served: Served) -> Routes:
         ("GET", "/metrics"): metrics_handler(registry(metrics.LOBBY_HOST, read)),
         **health_handlers(served.not_ready),
     }
-
-
-def shown_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """A spec without what may be secret: headers, query, texts sent, and what stands in the URL beside host and path."""
-    origin = spec["origin"]
-    hidden = {"headers", "query", "onConnect", "secrets", "tls"}
-    kept = {key: value for key, value in origin.items() if key not in hidden}
-    return {**spec, "origin": {**kept, "url": shown_url(origin["url"])}}

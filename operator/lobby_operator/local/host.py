@@ -15,7 +15,7 @@ from typing import Any
 from lobby_gateway import __version__
 from lobby_gateway.metrics import LoopLag
 from lobby_gateway.model.overview import Overview
-from lobby_operator.local.admin import Target, shown_spec
+from lobby_operator.local.admin import Target
 from lobby_operator.local.child import LogLine
 from lobby_operator.local.greeters import Greeters
 from lobby_operator.local.overview import shown_item
@@ -23,7 +23,8 @@ from lobby_operator.local.runtime import LocalRuntime, LocalSettings, authority
 from lobby_operator.local.sources import Source
 from lobby_operator.local.terminal import TRY, LobbyView, Terminal, View
 from lobby_operator.local.view import Rates, events, lobby_view
-from lobby_operator.observe import Reading, waiting
+from lobby_operator.observe import waiting
+from lobby_operator.shown import shown_reading, shown_spec
 from lobby_operator.status import PathClaim, lobby_status
 from lobby_operator.wanted import PlannerSettings
 from lobby_operator.worker import Worker
@@ -174,14 +175,14 @@ class Host:
 
     def items(self) -> list[dict[str, Any]]:
         """Every Lobby as JSON types: the resource without what may be secret, its status, its lobbies, the greeters."""
-        greeters = {name: _told(reading) for name, reading in self._greeters.readings().items()}
+        greeters = {name: shown_reading(reading) for name, reading in self._greeters.readings().items()}
         return [
             {
                 "metadata": source.resource["metadata"],
                 "url": self._url(name),
                 "spec": shown_spec(source.resource["spec"]),
                 "status": self._statuses.get(name, {}),
-                "lobbies": {key: _told(reading) for key, reading in self._runtime.readings(name).items()},
+                "lobbies": {key: shown_reading(reading) for key, reading in self._runtime.readings(name).items()},
                 "greeters": greeters,
             }
             for name, source in self._sources.items()
@@ -283,9 +284,3 @@ class Host:
         for line in events(self._views.get(name), view):
             self._terminal.line(f"{time.strftime('%H:%M:%S')} {line}")
         self._views[name] = view
-
-
-def _told(reading: Reading[Any]) -> dict[str, Any]:
-    """A reading as JSON types."""
-    report = reading.report.to_json() if reading.report is not None else None
-    return {"report": report, "answers": reading.silent_since is None, "problem": reading.problem}

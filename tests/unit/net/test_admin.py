@@ -136,6 +136,16 @@ def test_readiness_says_why_not() -> None:
     run(main())
 
 
+def test_a_process_that_runs_and_is_stuck_all_the_same_says_so() -> None:
+    async def main() -> None:
+        async with serving(health_handlers(lambda: "", lambda: "pods were not looked at for 600 s")) as port:
+            answer = await ask(port, get("/healthz"))
+            assert answer.startswith(b"HTTP/1.1 503 ")
+            assert answer.endswith(b"pods were not looked at for 600 s\n")
+
+    run(main())
+
+
 def test_metrics_are_what_is_read_at_the_scrape() -> None:
     table = (metrics.Definition("some_total", "counter", "Something."),)
     values = {"some_total": 1.0}

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from tests.unit.operator.kube_lobbies import SETTINGS, UID, lobby
 
+from lobby_gateway.lobby.__main__ import parser
 from lobby_gateway.settings import LobbySettings
 from lobby_operator.kube import pods
 from lobby_operator.kube.pods import PodSettings, pod_manifest
@@ -223,3 +224,10 @@ def test_the_cluster_may_choose_when_the_image_is_pulled() -> None:
 def test_the_service_account_is_the_one_for_lobbies() -> None:
     assert "serviceAccountName" not in made()["spec"]
     assert made(replace(SETTINGS, service_account="lobbies"))["spec"]["serviceAccountName"] == "lobbies"
+
+
+def test_a_lobby_of_this_version_understands_its_command() -> None:
+    key = {"secretKeyRef": {"name": "feed", "key": "api-key"}}
+    args = container(made(origin={"secrets": [{"name": "KEY", **key}]}))["args"]
+    known = {option for action in parser()._actions for option in action.option_strings}
+    assert {each for each in args if each.startswith("--")} <= known

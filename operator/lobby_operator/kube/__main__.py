@@ -1,0 +1,147 @@
+"""`python -m lobby_operator.kube`: looks after the Lobbies of a Kubernetes cluster."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import re
+import secrets
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from lobby_gateway import arguments, logs
+from lobby_gateway.arguments import Accepted
+from lobby_gateway.model.schema import crd
+from lobby_gateway.net.lifecycle import Stopping, run
+from lobby_operator.kube.app import serve
+from lobby_operator.kube.lease import LeaseLostError
+from lobby_operator.kube.pods import PodSettings
+from lobby_operator.kube.resources import Resource
+from lobby_operator.settings import GREETER_SELECTOR, LEASE_NAME, TOKEN_SECRET, OperatorSettings
+
+logger = logging.getLogger(__name__)
+
+NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+"""In each pod that may call the API."""
+
+LOST = 3
+"""Exit code of a process that lost the Lease: whoever started it starts it again."""
+
+
+def _text(pattern: str, wrong: str, accepted: str) -> Accepted[str]:
+    def read(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(wrong)
+        return text
+
+    return Accepted(read, accepted)
+
+
+def _file(text: str) -> Path:
+    path = Path(text)
+    if not path.is_file():
+        raise ValueError("is no file")
+    return path
+
+
+def parser() -> arguments.ArgumentParser:
+    """The command line."""
+    name = arguments.name
+    image = _text(r"[^\s\x00-\x1f]+", "is no name of an image", "a name such as registry/lobby:1.0")
+    pair = r"[A-Za-z0-9]([A-Za-z0-9._/-]*[A-Za-z0-9])?=[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?"
+    labels = _text(rf"{pair}(,{pair})*", "is no label selector", "name=value, several with commas between them")
+    identity = _text(r"[!-~]{1,128}", "is no name", "up to 128 characters without a space")
+    made = arguments.ArgumentParser(prog="python -m lobby_operator.kube", description=__doc__)
+    where = made.add_mutually_exclusive_group()
+    where.add_argument("--namespace", type=name(), help="whose Lobbies to look after (this pod's own)")
+    where.add_argument("--all-namespaces", action="store_true", help="look after the Lobbies of all namespaces")
+    made.add_argument("--own-namespace", type=name(), help="of the Lease and the greeters (this pod's own)")
+    made.add_argument("--lobby-image", type=image, required=True, help="of lobbies")
+    made.add_argument(
+        "--lobby-image-pull-policy", choices=("Always", "IfNotPresent", "Never"), default="IfNotPresent", help="of it"
+    )
+    made.add_argument(
+        "--lobby-image-pull-secret",
+        type=name(253),
+        action="append",
+        default=[],
+        help="a Secret; may be given several times",
+    )
+    made.add_argument("--lobby-service-account", type=name(253), help="of lobbies' pods; its token is not mounted")
+    made.add_argument(
+        "--token-secret", type=name(253), default=TOKEN_SECRET, help="Secret with the key of seat tokens (%(default)s)"
+    )
+    made.add_argument(
+        "--token-key-file",
+        type=Accepted(_file, "a file with at least 32 bytes in hex"),
+        help="with --all-namespaces: makes that Secret, with this file's content, in each namespace that has a Lobby",
+    )
+    made.add_argument("--greeter-selector", type=labels, default=GREETER_SELECTOR, help="labels of greeters' pods")
+    made.add_argument("--lease-name", type=name(253), default=LEASE_NAME, help="of the Lease (%(default)s)")
+    made.add_argument(
+        "--identity", type=identity, help="of this operator among all that run: the pod's name (a random one)"
+    )
+    made.add_argument("--admin-host", type=arguments.address(), default="0.0.0.0", help="(%(default)s)")  # noqa: S104
+    made.add_argument(
+        "--admin-port", type=arguments.port(), default=8001, help="for probes, /metrics, /lobbies (%(default)s)"
+    )
+    return made
+
+
+def settings_of(given: argparse.Namespace) -> OperatorSettings:
+    """The settings that a command line asks for."""
+    here = _own_namespace()
+    own = given.own_namespace or here or given.namespace or "default"
+    return OperatorSettings(
+        pods=PodSettings(
+            image=given.lobby_image,
+            token_secret=given.token_secret,
+            image_pull_policy=given.lobby_image_pull_policy,
+            image_pull_secrets=tuple(given.lobby_image_pull_secret),
+            service_account=given.lobby_service_account or "",
+        ),
+        namespace="" if given.all_namespaces else given.namespace or own,
+        own_namespace=own,
+        identity=given.identity or f"{socket.gethostname()}-{secrets.token_hex(4)}",
+        greeter_selector=given.greeter_selector,
+        token_key_file=given.token_key_file if given.all_namespaces else None,
+        admin_host=given.admin_host,
+        admin_port=given.admin_port,
+        lease_name=given.lease_name,
+    )
+
+
+def _own_namespace() -> str:
+    try:
+        return NAMESPACE_FILE.read_text(encoding="ascii").strip()
+    except OSError:
+        return os.environ.get("POD_NAMESPACE", "")
+
+
+def main(argv: Sequence[str] | None = None, *, before: Callable[[str, Resource], None] = lambda *_: None) -> int:
+    """Runs an operator to its end; returns the exit code.
+
+    Args:
+        argv: the command line.
+        before: see `app.serve`.
+    """
+    given = parser().parse_args(argv)
+    logs.configure("operator")
+    crd()  # is read from its file here: there is no event loop yet that would wait for it
+    settings = settings_of(given)
+
+    async def operate(stopping: Stopping) -> None:
+        await serve(settings, stopping, before=before)
+
+    try:
+        return run(operate)
+    except LeaseLostError as error:
+        logger.error("ends: it may not act any more", extra={"problem": str(error)})  # noqa: TRY400  # no fault of ours
+        return LOST
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,42 @@
+"""The admin port of the operator: whether it works, what it knows, and its metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from lobby_gateway.metrics import Readings, registry
+from lobby_gateway.net.admin import AdminRequest, AdminResponse, Routes, health_handlers, metrics_handler
+from lobby_operator import metrics
+from lobby_operator.kube.client import KubeApi
+from lobby_operator.kube.host import Host
+from lobby_operator.kube.lease import Lease
+from lobby_operator.kube.metrics import API_CALLS, OPERATOR, read_calls, read_operator
+
+
+def routes(host: Host, lease: Lease, api: KubeApi, *, ready: Callable[[], str], alive: Callable[[], str]) -> Routes:
+    """The routes.
+
+    Args:
+        host: what it does.
+        lease: whether it may.
+        api: access to the API.
+        ready: why it could not act now; empty: it could.
+        alive: why it is to be started again; empty: it need not be.
+    """
+
+    async def lobbies(_request: AdminRequest) -> AdminResponse:
+        told = {"acts": host.acts, "holder": lease.holder, "greeters": host.greeters(), "items": host.items()}
+        return AdminResponse.json(told)
+
+    def read() -> Readings:
+        return {
+            **metrics.read(host.workers, host.greeters_serving, host.lag, host.statuses, leader=lease.holds()),
+            **read_calls(api.calls, api.seconds),
+            **read_operator(host.status_writes, host.recorder.gathering.dropped, host.known),
+        }
+
+    return {
+        ("GET", "/lobbies"): lobbies,
+        ("GET", "/metrics"): metrics_handler(registry((*metrics.LOBBY_HOST, *API_CALLS, *OPERATOR), read)),
+        **health_handlers(ready, alive),
+    }

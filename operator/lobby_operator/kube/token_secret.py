@@ -1,0 +1,86 @@
+"""The key that signs seat tokens, where lobbies need it: a Secret in each namespace that has a Lobby.
+
+Only for an operator that looks after all namespaces; in a single one the chart's Secret is used as it is. The value comes from
+a file of this process, which is read again each time: a new key gets to all namespaces. No Secret is ever read from the API.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+from pathlib import Path
+
+from lobby_gateway.errors import UserError
+from lobby_gateway.model.token import key_from_hex
+from lobby_operator.kube import names
+from lobby_operator.kube.client import KubeApi
+from lobby_operator.kube.errors import ApiError
+from lobby_operator.kube.resources import SECRETS
+from lobby_operator.runtime import RuntimeFailedError
+
+AGAIN_SECONDS = 280.0
+"""So often it is written though nothing changed: somebody may have changed or deleted it."""
+
+
+class TokenSecret:
+    """Keeps the Secret.
+
+    Args:
+        api: access to the API.
+        name: of the Secret.
+        file: with the key, in hex.
+        own_namespace: in which the Secret belongs to somebody else.
+    """
+
+    def __init__(self, api: KubeApi, name: str, file: Path, own_namespace: str) -> None:
+        self._api = api
+        self._name = name
+        self._file = file
+        self._own_namespace = own_namespace
+        self._written: dict[str, tuple[str, float]] = {}
+        self._clock = asyncio.get_running_loop().time
+
+    async def ensure(self, namespace: str) -> None:
+        """Makes the Secret as it should be, if that was not done lately.
+
+        Raises:
+            RuntimeFailedError: it can't be made now.
+        """
+        if namespace == self._own_namespace:
+            return
+        text = await read_key(self._file)
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        before, at = self._written.get(namespace, ("", 0.0))
+        if before == digest and self._clock() < at + AGAIN_SECONDS:
+            return
+        secret = {
+            "apiVersion": SECRETS.api_version,
+            "kind": SECRETS.kind,
+            "metadata": {
+                "name": self._name,
+                "namespace": namespace,
+                "labels": {names.NAME_LABEL: names.APP, names.MANAGED_BY_LABEL: names.MANAGER},
+            },
+            "type": "Opaque",
+            "data": {names.TOKEN_KEY: base64.b64encode(text.encode()).decode()},
+        }
+        try:
+            await self._api.apply(SECRETS, namespace, self._name, secret)
+        except ApiError as error:
+            raise RuntimeFailedError(f"the Secret {self._name} can't be written: {error}") from error
+        self._written[namespace] = (digest, self._clock())
+
+
+async def read_key(file: Path) -> str:
+    """The key in a file, in hex.
+
+    Raises:
+        RuntimeFailedError: there is none.
+    """
+    try:
+        text = (await asyncio.to_thread(file.read_text, encoding="ascii")).strip()
+        key_from_hex(text, str(file))
+    except (OSError, ValueError, UserError) as error:
+        raise RuntimeFailedError(f"{file} holds no key: {error}") from error
+    return text

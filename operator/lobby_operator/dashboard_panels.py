@@ -264,6 +264,13 @@ _OPERATOR = Row(
             Query(f"sum by (verb) (rate(lobby_operator_api_call_seconds_total{{{INSTALLED}}}{RATE}))"
                 f" / sum by (verb) (rate(lobby_operator_api_calls_total{{{INSTALLED}}}{RATE}))", "{{verb}}"),
         ), "s"),
+        Panel("Status writes", "A second, by Lobby: at most one. And Events that were one too many. On Kubernetes only.", (
+            Query(f"sum by (lobby) (rate(lobby_operator_status_writes_total{{{BOTH}}}{RATE}))", "{{lobby}}"),
+            Query(f"sum(rate(lobby_operator_dropped_events_total{{{INSTALLED}}}{RATE}))", "events dropped"),
+        )),
+        Panel("Objects", "That the operator follows. On Kubernetes only.", (
+            Query(f"max by (resource) (lobby_operator_known_objects{{{INSTALLED}}})", "{{resource}}"),
+        )),
     ),
 )  # fmt: skip
 

@@ -16,12 +16,12 @@ from tests.support.up import LobbyUp, lobby_file, lobby_resource, lobby_up
 from tests.support.waiting import until
 
 from lobby_operator.dashboard_panels import ROWS, Query
-from lobby_operator.kube.metrics import API_CALLS
+from lobby_operator.kube.metrics import API_CALLS, OPERATOR
 
 pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not())
 
 RULES = ROOT / "charts" / "lobby-gateway" / "rules" / "lobby-gateway.yaml"
-IN_CLUSTERS = {definition.name for definition in API_CALLS}
+IN_CLUSTERS = {definition.name for definition in (*API_CALLS, *OPERATOR)}
 WINDOW = "5s"
 PRICES, BOOKS, SEATS, RATE = 40, 10, 16, 20
 

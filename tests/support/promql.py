@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from lobby_gateway.metrics import GREETER, LOBBY, PROCESS, Definition
-from lobby_operator.kube.metrics import API_CALLS
+from lobby_operator.kube.metrics import API_CALLS, OPERATOR
 from lobby_operator.metrics import LOBBY_HOST
 
 TARGET_LABELS = frozenset({"namespace", "pod", "job", "lobby", "instance"})
@@ -36,7 +36,7 @@ class Selector:
 
 def known() -> dict[str, Definition]:
     """Every metric by the name of its series."""
-    tables = (*LOBBY, *GREETER, *LOBBY_HOST, *API_CALLS, *PROCESS)
+    tables = (*LOBBY, *GREETER, *LOBBY_HOST, *API_CALLS, *OPERATOR, *PROCESS)
     return {
         f"{definition.name}{suffix}": definition
         for definition in tables

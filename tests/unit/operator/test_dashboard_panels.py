@@ -9,7 +9,7 @@ from tests.support.promql import check, metrics_named
 
 from lobby_gateway.metrics import GREETER, LOBBY
 from lobby_operator.dashboard_panels import ROWS, Kind, Panel
-from lobby_operator.kube.metrics import API_CALLS
+from lobby_operator.kube.metrics import API_CALLS, OPERATOR
 from lobby_operator.metrics import LOBBY_HOST
 
 PANELS = [panel for row in ROWS for panel in row.panels]
@@ -64,6 +64,6 @@ def test_a_number_is_one_query(panel: Panel) -> None:
 
 def test_every_metric_is_on_the_dashboard_or_left_out_on_purpose() -> None:
     shown = {name for panel in PANELS for query in panel.queries for name in metrics_named(query.expression)}
-    tables = (*LOBBY, *GREETER, *LOBBY_HOST, *API_CALLS)
+    tables = (*LOBBY, *GREETER, *LOBBY_HOST, *API_CALLS, *OPERATOR)
     metrics = {f"{each.name}{'_bucket' if each.kind == 'histogram' else ''}" for each in tables}
     assert metrics - shown == NOT_SHOWN

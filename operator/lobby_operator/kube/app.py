@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from lobby_gateway.net.admin import AdminServer
-from lobby_gateway.net.lifecycle import Stopping, announce
+from lobby_gateway.net.lifecycle import Stopping
 from lobby_operator.kube import names
 from lobby_operator.kube.admin import routes
 from lobby_operator.kube.client import KubeApi, connect
@@ -114,7 +114,6 @@ class Operator:
         """Runs until it is to stop, or may not act any more."""
         settings = self._settings
         port = await self._admin.start(settings.admin_host, settings.admin_port)
-        announce(admin_port=port)
         logger.info(
             "started", extra={"identity": settings.identity, "namespace": settings.namespace or "all", "admin": port}
         )
@@ -146,9 +145,10 @@ class Operator:
         await self.lease.acquired.wait()
         for informer in self._informers:
             await informer.wait_synced()
-        self.host.begin()
-        logger.info("acts", extra=dict(self.host.known))
-        await asyncio.Event().wait()
+        host = self.host
+        host.begin()
+        logger.info("acts", extra=dict(host.known))
+        await host.fault()
 
     async def _stop(self, tasks: list[asyncio.Task[None]]) -> None:
         """Acts no more, then gives the Lease up, then ends the rest."""
@@ -161,4 +161,5 @@ class Operator:
                 await self.lease.release()
         except TimeoutError:
             logger.warning("an orderly stop takes too long", extra={"seconds": self._settings.stop_seconds})
-        await self._admin.close()
+        finally:
+            await self._admin.close()

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -50,6 +50,9 @@ class Around(Protocol):
 
     def hurried(self, key: str, *, hurried: bool) -> None:
         """Something of a Lobby moves, or nothing does."""
+
+    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        """Makes a task that never ends by itself; that it does is a fault which ends the process."""
 
     async def prepare(self, namespace: str) -> None:
         """Makes what lobbies need in their namespace.
@@ -101,7 +104,7 @@ class Care:
         self._wanted: KnownLobby | None = None
         self._new = asyncio.Event()
         self._problem = ""
-        self._tasks = [asyncio.create_task(self.writer.run(), name=f"status of {self.key}")]
+        self._tasks = [around.spawn(self.writer.run(), f"status of {self.key}")]
         self.update(known)
 
     def update(self, known: KnownLobby) -> None:
@@ -142,8 +145,8 @@ class Care:
             revision=self.runtime.revision,
         )
         self._tasks += [
-            asyncio.create_task(self._apply(self.runtime, self.worker), name=f"configuration of {self.key}"),
-            asyncio.create_task(self.worker.run(), name=f"worker of {self.key}"),
+            self._around.spawn(self._apply(self.runtime, self.worker), f"configuration of {self.key}"),
+            self._around.spawn(self.worker.run(), f"worker of {self.key}"),
         ]
 
     async def _apply(self, runtime: KubeRuntime, worker: Worker) -> None:
@@ -160,11 +163,14 @@ class Care:
                     worker.update(known.lobby, runtime.revision)
                 self._problem = ""
                 backoff.reset()
-            except RuntimeFailedError as error:
+            except Exception as error:  # whatever it is: it is done again, and the other Lobbies are looked after
                 wait = backoff.next(floor=0.2)
                 fields = {"lobby": self.key, "problem": str(error), "again_in_seconds": round(wait, 1)}
-                logger.warning("a Lobby's configuration can't be written", extra=fields)
-                self._problem = str(error)
+                expected = isinstance(error, RuntimeFailedError)
+                logger.warning(
+                    "a Lobby's configuration can't be written", extra=fields, exc_info=None if expected else error
+                )
+                self._problem = str(error) if expected else "a fault of the operator, see its log"
                 self.wake()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait):

@@ -6,7 +6,7 @@ Until `begin`, what is told is only kept: a standby knows all that there is, and
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from lobby_gateway.core.list_watch import Change
@@ -75,6 +75,7 @@ class Host:
         self._cares: dict[str, Care] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._parts = Parts(self._runtime, self._writer)
+        self._fault: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     # What the informers tell
 
@@ -134,6 +135,10 @@ class Host:
         for known in list(self.lobbies):
             self._look_after(known.key)
 
+    async def fault(self) -> None:
+        """Waits until one of its tasks ends that should not, and raises what it ended by."""
+        await asyncio.shield(self._fault)
+
     async def close(self) -> None:
         """Looks after nothing any more. Lobbies and greeters go on."""
         self.acts = False
@@ -186,6 +191,18 @@ class Host:
             self._hurried.discard(key)
         if self._greeters is not None and before != bool(self._hurried):
             self._greeters.hurry(hurried=bool(self._hurried))
+
+    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        """Makes a task that never ends by itself."""
+        task = asyncio.create_task(work, name=name)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not self._fault.done():
+            self._fault.set_exception(error)
+            self._fault.exception()  # nobody may be waiting any more
 
     async def prepare(self, namespace: str) -> None:
         """Makes what lobbies need in their namespace."""

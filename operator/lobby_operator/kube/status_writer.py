@@ -91,10 +91,11 @@ class StatusWriter:
                     async with asyncio.timeout(CONFLICT_SECONDS):
                         await self._changed.wait()
                 self._changed.set()
-            except ApiError as error:
+            except Exception as error:  # whatever it is: it is written later, and the others are written all the time
                 pause = backoff.next(floor=MIN_RETRY_SECONDS)
                 fields = {"lobby": self._key, "problem": str(error), "again_in_seconds": round(pause, 1)}
-                logger.warning("a status can't be written", extra=fields)
+                expected = isinstance(error, ApiError)
+                logger.warning("a status can't be written", extra=fields, exc_info=None if expected else error)
                 await asyncio.sleep(pause)
                 self._changed.set()
             await asyncio.sleep(max(0.0, started + MIN_SECONDS - self._clock()))

@@ -1,0 +1,121 @@
+"""What runs pods beside `kube_api.FakeKubeApi`: each pod of a lobby gets an address and answers on its admin port.
+
+And what takes away what belongs to a Lobby that is gone, as Kubernetes' garbage collector does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+from tests.support.kube_api import FakeKubeApi
+
+from lobby_gateway.model.seats import LobbyReport, OriginReport, OriginState
+from lobby_gateway.net.admin import AdminRequest, AdminResponse, AdminServer
+
+LOOK_SECONDS = 0.005
+
+
+class RunningLobby:
+    """A pod's process.
+
+    Attributes:
+        name: of the pod.
+        clients: seats taken.
+        draining: it was told to.
+        origin: state of its connection.
+    """
+
+    def __init__(self, name: str, address: str) -> None:
+        self.name = name
+        self.address = address
+        self.clients = 0
+        self.draining = False
+        self.origin = OriginReport(state=OriginState.CONNECTED)
+        self.server = AdminServer({("GET", "/seats"): self._seats, ("POST", "/drain"): self._drain})
+
+    async def _seats(self, _request: AdminRequest) -> AdminResponse:
+        report = LobbyReport(
+            name=self.name,
+            lobby=self.name.rpartition("-")[0],
+            seats=512,
+            clients=self.clients,
+            draining=self.draining,
+            origin=self.origin,
+        )
+        return AdminResponse.json(report.to_json())
+
+    async def _drain(self, _request: AdminRequest) -> AdminResponse:
+        self.draining = True
+        return AdminResponse.json({}, 202)
+
+
+class FakeKubelet:
+    """Runs pods.
+
+    Attributes:
+        port: of all admin ports.
+        lobbies: that run, by name.
+        started: how often a pod of each name was started.
+    """
+
+    def __init__(self, api: FakeKubeApi) -> None:
+        self.port = 0
+        self.lobbies: dict[str, RunningLobby] = {}
+        self.started: Counter[str] = Counter()
+        self._api = api
+        self._uids: set[str] = set()
+
+    async def run(self) -> None:
+        """Runs them until it is cancelled."""
+        try:
+            while True:
+                for path, item in list(self._api.objects.items()):
+                    if self._is_orphan(item):
+                        await self._end(path, item)
+                    elif "/pods/" in path:
+                        await self._look(path, item)
+                there = {path.rpartition("/")[2] for path in self._api.objects if "/pods/" in path}
+                for name in self.lobbies.keys() - there:
+                    await self.lobbies.pop(name).server.close()
+                await asyncio.sleep(LOOK_SECONDS)
+        finally:
+            await asyncio.gather(*(lobby.server.close() for lobby in self.lobbies.values()))
+
+    def _is_orphan(self, item: dict[str, Any]) -> bool:
+        owners = item["metadata"].get("ownerReferences") or ()
+        there = {each["metadata"]["uid"] for each in self._api.objects.values()}
+        return any(owner["uid"] not in there for owner in owners)
+
+    async def _look(self, path: str, pod: dict[str, Any]) -> None:
+        if pod["metadata"].get("deletionTimestamp"):
+            await self._end(path, pod)
+        elif pod["metadata"]["uid"] not in self._uids:
+            self._uids.add(pod["metadata"]["uid"])
+            await self._start(path, pod)
+
+    async def _start(self, path: str, pod: dict[str, Any]) -> None:
+        name = pod["metadata"]["name"]
+        self.started[name] += 1
+        lobby = RunningLobby(name, f"127.0.1.{len(self._uids)}")
+        self.lobbies[name] = lobby
+        self.port = await lobby.server.start(lobby.address, self.port)
+        ready = {"type": "Ready", "status": "True"}
+        status = {"phase": "Running", "podIP": lobby.address, "conditions": [ready]}
+        self._api.put(path, {**self._api.objects[path], "status": status})
+
+    async def _end(self, path: str, item: dict[str, Any]) -> None:
+        lobby = self.lobbies.pop(item["metadata"]["name"], None) if "/pods/" in path else None
+        if lobby is not None:
+            await lobby.server.close()
+        self._api.remove(path)
+
+
+async def free_port(api: FakeKubeApi) -> FakeKubelet:
+    """A kubelet whose port is known before the first pod runs."""
+    kubelet = FakeKubelet(api)
+    probe = AdminServer({})
+    kubelet.port = await probe.start("127.0.1.0", 0)
+    await probe.close()
+    return kubelet

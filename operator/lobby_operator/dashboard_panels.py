@@ -213,6 +213,9 @@ _CONNECTIONS = Row(
         Panel("Trunks", "Streams from lobbies to greeters.", (
             Query(f"sum by (pod) (greeter_trunks{{{INSTALLED}}})", "{{pod}}"),
         )),
+        Panel("Greeters that hear the news", "0: none of Lobbies comes; it goes on with what it knows.", (
+            Query(f"min by (pod) (greeter_directory_current{{{INSTALLED}}})", "{{pod}}"),
+        )),
         Panel("How full greeters are", "Clients, and those who wait, of those that each may have.", (
             Query(f"(sum by (pod) (greeter_clients{{{INSTALLED}}}) + sum by (pod) (greeter_waiting_clients{{{INSTALLED}}}))"
                 f" / (sum by (pod) (greeter_max_clients{{{INSTALLED}}}) > 0)", "{{pod}}"),

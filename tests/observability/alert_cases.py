@@ -299,6 +299,14 @@ PROCESSES: Mapping[str, Case] = {
             _lag(_OPERATOR, "lobby_operator_event_loop_lag_seconds", 0),
         ),
     ),
+    "LobbyNoNews": Case(
+        fires={f"greeter_directory_current{{{_GREETER}}}": "0x120"},
+        labels={"namespace": "shop", "pod": "greeter-1"},
+        summary="The greeter greeter-1 hears nothing of Lobbies.",
+        at="3m",
+        not_yet="1m",
+        quiet=({f"greeter_directory_current{{{_GREETER}}}": "0 0 1 0 0 1x120"},),
+    ),
     "LobbyNoGreeter": Case(
         fires={
             f"lobby_operator_greeters{{{_OPERATOR}}}": "0x120",

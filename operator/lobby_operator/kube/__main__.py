@@ -82,7 +82,9 @@ def parser() -> arguments.ArgumentParser:
     made.add_argument("--greeter-selector", type=labels, default=GREETER_SELECTOR, help="labels of greeters' pods")
     made.add_argument("--lease-name", type=name(253), default=LEASE_NAME, help="of the Lease (%(default)s)")
     made.add_argument(
-        "--identity", type=identity, help="of this operator among all that run: the pod's name (a random one)"
+        "--identity",
+        type=identity,
+        help="of this operator among all that run: a pod's name, otherwise a random one",
     )
     made.add_argument("--admin-host", type=arguments.address(), default="0.0.0.0", help="(%(default)s)")  # noqa: S104
     made.add_argument(
@@ -105,13 +107,18 @@ def settings_of(given: argparse.Namespace) -> OperatorSettings:
         ),
         namespace="" if given.all_namespaces else given.namespace or own,
         own_namespace=own,
-        identity=given.identity or f"{socket.gethostname()}-{secrets.token_hex(4)}",
+        identity=given.identity or _identity(in_pod=bool(here)),
         greeter_selector=given.greeter_selector,
         token_key_file=given.token_key_file if given.all_namespaces else None,
         admin_host=given.admin_host,
         admin_port=given.admin_port,
         lease_name=given.lease_name,
     )
+
+
+def _identity(*, in_pod: bool) -> str:
+    """A pod's name is its host's name. On a machine there may be several operators."""
+    return socket.gethostname() if in_pod else f"{socket.gethostname()}-{secrets.token_hex(4)}"
 
 
 def _own_namespace() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -75,7 +76,9 @@ def test_in_one_namespace_the_charts_secret_is_used_as_it_is(tmp_path: Path) -> 
     assert settings("--token-key-file", str(key)).token_key_file is None
 
 
-def test_two_without_a_name_have_different_ones() -> None:
+def test_a_pod_that_is_started_again_is_the_same_and_two_on_a_machine_are_not(own: Path) -> None:
+    assert settings().identity == settings().identity == socket.gethostname()
+    own.unlink()
     assert settings().identity != settings().identity
 
 

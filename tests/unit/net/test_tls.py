@@ -58,6 +58,12 @@ def test_system_certificates_are_the_default_and_names_are_checked() -> None:
     assert made.minimum_version >= ssl.TLSVersion.TLSv1_2
 
 
+def test_a_private_authority_need_not_have_every_extension() -> None:
+    made = context(ca=authority().ca_pem)
+    assert made is not None
+    assert not made.verify_flags & ssl.VERIFY_X509_STRICT  # which Python sets by itself since 3.13
+
+
 def test_own_authority_is_trusted_and_no_other() -> None:
     async def main() -> None:
         ours, theirs = authority(), authority()

@@ -88,7 +88,7 @@ class Lease:
                 await self._read()  # a renewal may have been done whose answer we did not wait for
                 spec = self._election.gives_up(_now())
                 if spec is not None:
-                    await self._replace(spec)
+                    await self._change(spec)
                     logger.info("gave the Lease up", extra={"lease": self._name})
 
     async def _turn(self, *, read: bool) -> None:
@@ -99,7 +99,7 @@ class Lease:
         if spec is None:
             return
         try:
-            written = await (self._create(spec) if self._election.seen is None else self._replace(spec))
+            written = await (self._create(spec) if self._election.seen is None else self._change(spec))
         except (ConflictError, AlreadyExistsError):
             await self._read()  # another was quicker; or our own write was done, though nobody told us
             return
@@ -113,21 +113,19 @@ class Lease:
         self._election.observe(seen, self._clock())
 
     async def _create(self, spec: Mapping[str, Any]) -> Object:
-        return await self._api.create(LEASES, self._namespace, self._object(spec))
-
-    async def _replace(self, spec: Mapping[str, Any]) -> Object:
-        seen = self._election.seen
-        version = {"resourceVersion": seen.version} if seen is not None else {}
-        return await self._api.replace(LEASES, self._namespace, self._name, self._object(spec, **version))
-
-    def _object(self, spec: Mapping[str, Any], **metadata: str) -> Object:
-        named = {"name": self._name, "namespace": self._namespace}
-        return {
+        manifest = {
             "apiVersion": LEASES.api_version,
             "kind": LEASES.kind,
-            "metadata": {**named, **metadata},
+            "metadata": {"name": self._name, "namespace": self._namespace},
             "spec": dict(spec),
         }
+        return await self._api.create(LEASES, self._namespace, manifest)
+
+    async def _change(self, spec: Mapping[str, Any]) -> Object:
+        """Writes the `spec` into the Lease as it was seen. Its metadata stays: by it Helm knows a Lease as its own."""
+        seen = self._election.seen
+        version = {"resourceVersion": seen.version} if seen is not None else {}
+        return await self._api.patch(LEASES, self._namespace, self._name, {"metadata": version, "spec": dict(spec)})
 
     def _well(self) -> None:
         if self.problem:

@@ -50,7 +50,7 @@ def test_the_first_makes_the_lease_and_renews_it_with_one_call_each() -> None:
             made = server.objects[PATH]["spec"]
             assert made["holderIdentity"] == one.holder == "one"
             assert made["acquireTime"].endswith("Z")
-            await until(lambda: len(server.requests("PUT")) >= 3)
+            await until(lambda: len(server.requests("PATCH")) >= 3)
             assert len(server.requests("GET")) == 1
             assert server.objects[PATH]["spec"]["acquireTime"] == made["acquireTime"]
             assert one.holds()
@@ -65,7 +65,7 @@ def test_another_waits_while_it_is_renewed_and_writes_nothing() -> None:
             async with running(two.run()):
                 await stays(lambda: not two.acquired.is_set(), seconds=1.5)
                 assert two.holder == "one"
-            assert all(asked.body["spec"]["holderIdentity"] == "one" for asked in server.requests("PUT"))
+            assert all(asked.body["spec"]["holderIdentity"] == "one" for asked in server.requests("PATCH"))
 
     run(main())
 
@@ -144,9 +144,23 @@ def test_an_answer_that_got_lost_costs_nothing() -> None:
             server.put(PATH, {"spec": server.objects[PATH]["spec"]})
             calls = len(server.requests("GET"))
             await until(lambda: len(server.requests("GET")) > calls)
-            puts = len(server.requests("PUT"))
-            await until(lambda: len(server.requests("PUT")) > puts + 2)
+            puts = len(server.requests("PATCH"))
+            await until(lambda: len(server.requests("PATCH")) > puts + 2)
             assert one.holds()
             assert not task.done()
+
+    run(main())
+
+
+def test_a_lease_that_nobody_holds_is_taken_at_once_and_stays_whose_it_is() -> None:
+    async def main() -> None:
+        async with called() as (server, api):
+            owner = {"meta.helm.sh/release-name": "trial"}
+            server.put(PATH, {"metadata": {"annotations": owner}})  # as the chart makes it: without a spec
+            one = candidate(api, "one")
+            async with running(one.run()):
+                await until(one.acquired.is_set)
+            assert server.objects[PATH]["spec"]["holderIdentity"] == "one"
+            assert server.objects[PATH]["metadata"]["annotations"] == owner
 
     run(main())

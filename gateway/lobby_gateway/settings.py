@@ -15,8 +15,10 @@ class LobbySettings:
         ring_messages: most messages kept for replay, resuming and slow greeters.
         ring_bytes: most bytes of them: what a lobby's memory grows by at most, however fast the origin is.
         sweep_seconds: between two looks for silent clients. Adds to `clients.pingSeconds`.
-        stop_seconds: how long an ending lobby waits for greeters to take their clients elsewhere, and spreads the closes of
-            direct clients over, so that they don't come back all at once.
+        stop_seconds: how long an ending lobby waits at most for greeters to take their clients elsewhere, which go on getting
+            the stream meanwhile. In a pod it is longer: there, another lobby may have to be started first.
+        stop_spread_seconds: over how long it spreads the closes of direct clients (at most half of `stop_seconds`), so that
+            they don't come back all at once.
         drain_spread_seconds: over how long a draining lobby spreads the closes of direct clients (at most half of the Lobby's
             `drainSeconds`).
     """
@@ -26,6 +28,7 @@ class LobbySettings:
     ring_bytes: int = 8 << 20
     sweep_seconds: float = 2.5
     stop_seconds: float = 2.0
+    stop_spread_seconds: float = 5.0
     drain_spread_seconds: float = 10.0
 
 

@@ -25,6 +25,10 @@ def parser() -> arguments.ArgumentParser:
     made.add_argument("--port", type=arguments.port(), default=0, help="for clients; 0: a free one")
     made.add_argument("--admin-host", type=arguments.address(), default="127.0.0.1", help="for /waiting, /metrics")
     made.add_argument("--admin-port", type=arguments.port(), default=0, help="for /waiting, /metrics; 0: a free one")
+    made.add_argument(
+        "--stop-seconds", type=arguments.number(0.1, 3600), default=2.0, metavar="SECONDS",
+        help="when it is to end: over how long it closes its clients (%(default)g)",
+    )  # fmt: skip
     made.add_argument("--reuse-port", action="store_true", help="share the port with other greeters (SO_REUSEPORT)")
     token_key_file.add_argument(made)
     limits.add_arguments(made)
@@ -83,6 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             admin_host=given.admin_host,
             admin_port=given.admin_port,
             reuse_port=given.reuse_port,
+            close_seconds=given.stop_seconds,
             trusted_proxies=TrustedProxies.parse(given.trusted_proxies),
             token_keys=token_key_file.token_keys(given.token_key_file, os.environ),
             token_key_file=given.token_key_file,

@@ -37,6 +37,7 @@ from lobby_gateway.net.token_key_file import follow_keys
 
 logger = logging.getLogger(__name__)
 
+_ANSWER_SECONDS = 2.0  # for the answers to the last close frames
 _CLOSE_BATCHES = 20  # a whole greeter's clients that come back in one moment would be a burst elsewhere
 
 
@@ -156,7 +157,7 @@ class Greeter:
             for client in batch:
                 client.close(close_codes.GOING_AWAY)
             await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311  # no secret
-        deadline = self._loop.time() + self._settings.close_seconds
+        deadline = self._loop.time() + min(self._settings.close_seconds, _ANSWER_SECONDS)
         while self._loop.time() < deadline and any(service.clients for service in self._services.values()):  # noqa: ASYNC110
             await asyncio.sleep(0.02)  # for those who answer slowly; each client has its own timeout, too
 

@@ -12,6 +12,7 @@ import contextlib
 import json
 import logging
 import random
+import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -93,6 +94,7 @@ class KubernetesSource:
         times = self._times
         backoff = Backoff(base=times.min_backoff, cap=times.max_backoff, fraction=random.random)
         while True:
+            tried_at = time.monotonic()
             try:
                 if not self._objects.version:
                     await self._list(directory)
@@ -101,10 +103,16 @@ class KubernetesSource:
                     async for event in events:
                         for change in self._objects.event(event):
                             _take(directory, change)
-            except (ApiServerError, WatchEndedError) as error:
-                if isinstance(error, ApiServerError) and error.gone:
-                    self._objects.expired()
-                _failed(directory, str(error))
+            except ApiServerError as error:
+                if error.gone:
+                    self._expired(error)
+                else:
+                    _failed(directory, str(error))
+            except WatchEndedError as error:
+                if self._objects.version:
+                    _failed(directory, str(error))
+                else:
+                    self._expired(error)
             except _NO_EVENT as error:
                 self._objects.expired()
                 _failed(directory, f"what came is no event: {error!r}"[:200])
@@ -113,7 +121,13 @@ class KubernetesSource:
                 # A server that ends each watch at once is not to be asked without a pause.
                 await asyncio.sleep(times.min_backoff * random.random())  # noqa: S311  # no secret
                 continue
+            if time.monotonic() - tried_at > times.max_backoff:
+                backoff.reset()  # it went well for a while
             await asyncio.sleep(backoff.next())
+
+    def _expired(self, error: Exception) -> None:
+        self._objects.expired()
+        logger.info("Lobbies are listed anew", extra={"reason": str(error)})
 
     async def _list(self, directory: Directory) -> None:
         items: list[Mapping[str, Any]] = []

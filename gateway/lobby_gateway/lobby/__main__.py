@@ -42,6 +42,10 @@ def parser() -> arguments.ArgumentParser:
     )
     token_key_file.add_argument(made)
     limits.add_arguments(made)
+    made.add_argument(
+        "--stop-seconds", type=arguments.number(0.1, 3600), default=LobbySettings().stop_seconds, metavar="SECONDS",
+        help="when it is to end: how long it waits at most for clients to go elsewhere (%(default)g)",
+    )  # fmt: skip
     made.add_argument("--end-with-stdin", action="store_true", help="stop when standard input ends: the parent is gone")
     return made
 
@@ -59,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             keys=keys,
             values=values,
             resolved=resolved,
-            settings=LobbySettings(),
+            settings=LobbySettings(stop_seconds=given.stop_seconds),
             limits=limits.from_arguments(given, limits.raise_descriptor_limit()),
             proxies=proxies,
         )

@@ -318,8 +318,9 @@ class LobbyProcess:
 
     async def _leave(self) -> None:
         seconds = self._settings.stop_seconds
-        self.drain(trunk.MoveReason.STOPPING, seconds / 2)
-        self._gate.move_clients(seconds / 2)  # those whom an earlier drain has not come to yet
+        spread = min(self._settings.stop_spread_seconds, seconds / 2)
+        self.drain(trunk.MoveReason.STOPPING, spread)
+        self._gate.move_clients(spread)  # those whom an earlier drain has not come to yet
         with contextlib.suppress(TimeoutError):  # whoever is still here then is closed with the process
             async with asyncio.timeout(seconds):
                 await self._trunks_done.wait()

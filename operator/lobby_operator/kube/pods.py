@@ -16,9 +16,13 @@ from lobby_operator.kube.revision import pod_revision
 
 Object = dict[str, Any]
 
-GRACE_SECONDS = 20
-"""From SIGTERM to SIGKILL. A lobby takes 2 s to send its clients away (`LobbySettings.stop_seconds`), and up to 10 s to close
-its origin connection in order; the rest is for a busy node."""
+STOP_SECONDS = 15
+"""That a lobby which is to end serves its clients at most, while greeters look for seats elsewhere. Mostly they are gone at
+once; where it was the only one, its successor has to start first (3 s on an idle node)."""
+
+GRACE_SECONDS = STOP_SECONDS + 15
+"""From SIGTERM to SIGKILL. Behind `STOP_SECONDS` it takes up to 10 s to close its origin connection in order; the rest is for
+a busy node."""
 
 _SPREAD_OVER = ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
 
@@ -139,6 +143,7 @@ def _arguments(*, with_secrets: bool) -> list[str]:
         *(("--secrets-directory", names.SECRETS_DIRECTORY) if with_secrets else ()),
         *("--host", "0.0.0.0", "--port", str(names.CLIENTS_PORT)),  # noqa: S104  # a pod has an address of its own
         *("--admin-host", "0.0.0.0", "--admin-port", str(names.ADMIN_PORT)),  # noqa: S104
+        *("--stop-seconds", str(STOP_SECONDS)),
     ]
 
 

@@ -14,6 +14,7 @@ KEY = "ab" * 32
         (["--directory-from-stdin", "--directory-from-kubernetes"], ["--directory-from-kubernetes", "together"]),
         (["--directory-from-kubernetes", "--namespace", "A_b"], ["--namespace", "A_b"]),
         (["--directory-from-kubernetes", "--namespace", "a", "--all-namespaces"], ["--all-namespaces", "together"]),
+        (["--directory-from-stdin", "--stop-seconds", "0"], ["--stop-seconds", "0.1", "3600"]),
         (["--directory-from-stdin", "--port", "70000"], ["--port", "70000", "65535"]),
         (["--directory-from-stdin", "--host", "greeter.example"], ["--host", "greeter.example", "IP address"]),
         (["--directory-from-stdin", "--admin-port", "x"], ["--admin-port", "x"]),

@@ -79,7 +79,10 @@ def test_a_dead_lobby_is_replaced_and_never_restarted() -> None:
 
 
 def test_a_lobby_has_time_to_stop() -> None:
-    assert made()["spec"]["terminationGracePeriodSeconds"] > LobbySettings().stop_seconds + 10
+    args = container(made())["args"]
+    stop = int(args[args.index("--stop-seconds") + 1])
+    assert LobbySettings().stop_seconds < stop
+    assert made()["spec"]["terminationGracePeriodSeconds"] > stop + 10
 
 
 def test_the_command_says_where_everything_is() -> None:

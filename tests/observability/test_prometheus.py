@@ -6,16 +6,15 @@ import math
 from pathlib import Path
 
 import pytest
+from tests.support.panels import number, panels, without_data
 from tests.support.processes import ROOT
 from tests.support.prometheus import Prometheus, prometheus, why_not
-from tests.support.promql import metrics_named
 from tests.support.sockets import run
 from tests.support.swarm import Swarm
 from tests.support.ticker import ticker
 from tests.support.up import LobbyUp, lobby_file, lobby_resource, lobby_up
 from tests.support.waiting import until
 
-from lobby_operator.dashboard_panels import ROWS, Query
 from lobby_operator.kube.metrics import API_CALLS, OPERATOR
 
 pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not())
@@ -26,41 +25,13 @@ WINDOW = "5s"
 PRICES, BOOKS, SEATS, RATE = 40, 10, 16, 20
 
 
-def panels() -> list[tuple[str, Query]]:
-    """Every query of the dashboard by title of its panel, as far as local mode has what it asks for."""
-    found = [(panel.title, query) for row in ROWS for panel in row.panels for query in panel.queries]
-    return [(title, query) for title, query in found if not metrics_named(query.expression) & IN_CLUSTERS]
-
-
-def filled(expression: str) -> str:
-    """A query as Grafana asks it when all installations and Lobbies are chosen."""
-    return expression.replace("$__rate_interval", WINDOW).replace("$namespace", ".*").replace("$lobby", ".*")
-
-
-async def without_data(server: Prometheus) -> list[str]:
-    """Panels that show nothing now."""
-    empty = []
-    for title, query in panels():
-        series = await server.query(filled(query.expression))
-        if not series or any(math.isnan(value) for _, value in series):
-            empty.append(f"{title}: {query.expression} -> {series}")
-    return empty
-
-
-async def number(server: Prometheus, title: str) -> float:
-    """What a panel with one number shows."""
-    (query,) = [query for panel, query in panels() if panel == title]
-    ((_, value),) = await server.query(filled(query.expression))
-    return value
-
-
 async def shows(server: Prometheus, title: str, least: float, most: float) -> None:
     """Waits until a panel with one number shows one within bounds."""
     seen = math.nan
 
     async def look() -> bool:
         nonlocal seen
-        seen = await number(server, title)
+        seen = await number(server, title, window=WINDOW)
         return least <= seen <= most
 
     await until(look, deadline=20, every=0.5, describe=lambda: f"{title}: {seen}, not {least} to {most}")
@@ -105,7 +76,7 @@ def test_every_panel_has_data_and_every_rule_is_evaluated(tmp_path: Path) -> Non
                     empty: list[str] = []
 
                     async def all_show_data() -> bool:
-                        empty[:] = await without_data(server)
+                        empty[:] = await without_data(server, panels(without=IN_CLUSTERS), window=WINDOW)
                         return not empty
 
                     await until(all_show_data, deadline=20, every=1, describe=lambda: "\n".join(empty))

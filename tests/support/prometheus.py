@@ -16,7 +16,6 @@ from tests.support.processes import WITH_PARENT, Process, free_port, running
 from tests.support.waiting import until
 
 START_DEADLINE = 20.0
-SCRAPE_SECONDS = 1
 
 
 def why_not() -> str:
@@ -61,7 +60,7 @@ class Prometheus:
 
 @contextlib.asynccontextmanager
 async def prometheus(
-    folder: Path, scrapes: Sequence[Mapping[str, Any]], *, rules: Path, prefix: Sequence[str] = ()
+    folder: Path, scrapes: Sequence[Mapping[str, Any]], *, rules: Path, seconds: int = 1
 ) -> AsyncIterator[Prometheus]:
     """A Prometheus on the loopback, its data in a folder of the test.
 
@@ -69,9 +68,9 @@ async def prometheus(
         folder: for its configuration and data.
         scrapes: as in `scrape_configs`.
         rules: a rule file.
-        prefix: put in front of the command, to run it in a network of its own.
+        seconds: from one scrape, and one look at the rules, to the next.
     """
-    interval = f"{SCRAPE_SECONDS}s"
+    interval = f"{seconds}s"
     configuration = {
         "global": {"scrape_interval": interval, "scrape_timeout": interval, "evaluation_interval": interval},
         "rule_files": [str(rules)],
@@ -84,7 +83,7 @@ async def prometheus(
         *("--config.file", str(path), "--storage.tsdb.path", str(folder / "data")),
         *("--web.listen-address", address, "--log.level", "warn"),
     )
-    async with running("prometheus", *WITH_PARENT, *prefix, "prometheus", *options) as process:
+    async with running("prometheus", *WITH_PARENT, "prometheus", *options) as process:
         server = Prometheus(process, f"http://{address}")
 
         async def ready() -> bool:

@@ -62,6 +62,11 @@ class Api:
         assert self._process.stdout is not None
         self._process.stdout.close()
 
+    @property
+    def address(self) -> str:
+        """Host and port of the proxy, for programs that read through it, too."""
+        return f"127.0.0.1:{self._port}"
+
     def request(self, method: str, path: str, body: Any = None, *, content_type: str = "application/json") -> bytes:
         """A request; returns the body of the answer.
 

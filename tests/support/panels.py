@@ -1,0 +1,39 @@
+"""The dashboard as a running Prometheus answers it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+
+from tests.support.prometheus import Prometheus
+from tests.support.promql import metrics_named
+
+from lobby_operator.dashboard_panels import ROWS, Query
+
+
+def panels(*, without: Collection[str] = ()) -> list[tuple[str, Query]]:
+    """Every query of the dashboard by title of its panel, but those for some metrics."""
+    found = [(panel.title, query) for row in ROWS for panel in row.panels for query in panel.queries]
+    return [(title, query) for title, query in found if not metrics_named(query.expression) & set(without)]
+
+
+def filled(expression: str, *, window: str) -> str:
+    """A query as Grafana asks it when all installations and Lobbies are chosen; `window` is that of rates."""
+    return expression.replace("$__rate_interval", window).replace("$namespace", ".*").replace("$lobby", ".*")
+
+
+async def without_data(server: Prometheus, queries: Collection[tuple[str, Query]], *, window: str) -> list[str]:
+    """Panels that show nothing now, each with what was asked and what was answered."""
+    empty = []
+    for title, query in queries:
+        series = await server.query(filled(query.expression, window=window))
+        if not any(math.isfinite(value) for _, value in series):
+            empty.append(f"{title}: {query.expression} -> {series}")
+    return empty
+
+
+async def number(server: Prometheus, title: str, *, window: str) -> float:
+    """What a panel with one number shows."""
+    (query,) = [query for panel, query in panels() if panel == title]
+    ((_, value),) = await server.query(filled(query.expression, window=window))
+    return value

@@ -9,7 +9,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -118,6 +118,7 @@ async def lobby_process(
     file: Path | None = None,
     options: tuple[str, ...] = (),
     prefix: tuple[str, ...] = (),
+    ends_with: Sequence[int] | None = (0,),
 ) -> AsyncIterator[LobbyProcess]:
     """A lobby of a Lobby for the time of a block.
 
@@ -130,6 +131,7 @@ async def lobby_process(
         file: where it is checked and defaulted already; by default it is written for this lobby.
         options: more of the command line.
         prefix: a command that runs it.
+        ends_with: exit codes that are right; None: any.
     """
     name = resource["metadata"]["name"]
     path = resource["spec"].get("path", f"/{name}")
@@ -150,7 +152,10 @@ async def lobby_process(
         )
         environment = {**(env or {}), "LOBBY_TOKEN_KEY": key}
         async with running(
-            f"{name}-{number}", *prefix, sys.executable, *command, *ports, *options, env=environment
+            f"{name}-{number}",
+            *(*prefix, sys.executable, *command, *ports, *options),
+            env=environment,
+            ends_with=ends_with,
         ) as process:
             told = json.loads((await process.line(r'^\{.*"listening".*\}$'))[0])
             yield LobbyProcess(

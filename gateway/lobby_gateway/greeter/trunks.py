@@ -12,6 +12,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
+from lobby_gateway import close_codes
 from lobby_gateway.core.known_lobby import LobbyId, Refusal
 from lobby_gateway.core.trunk_consumer import TrunkConsumer
 from lobby_gateway.errors import LobbyGatewayError
@@ -22,6 +23,7 @@ from lobby_gateway.model.token_keys import TokenKeys
 from lobby_gateway.net.client_connection import ClientConnection
 from lobby_gateway.net.message_bus import BusStats, MessageBus
 from lobby_gateway.net.trunk_consumer_connection import TrunkConsumerConnection, connect_trunk
+from lobby_gateway.protocol.client_handshake import OriginRefusedError
 from lobby_gateway.protocol.frames import Batch
 from lobby_gateway.protocol.trunk import FromHolder, Granted, Missed, Move, Replay, Resumed, Status, Welcome
 from lobby_gateway.protocol.trunk_types import PATH, STREAM, GrantReason
@@ -283,13 +285,8 @@ class Trunk:
     # How
 
     async def _open(self, token_keys: TokenKeys, lobby: str) -> None:
-        expires = time.time() + TOKEN_SECONDS
-        key = token_keys.signing(time.monotonic())
-        token = sign(key, purpose=Purpose.TRUNK, lobby=lobby, path=PATH, expires=expires)
         try:
-            connection = await connect_trunk(
-                self.id.address, token=token, name=self._greeter, listener=self, replay=self._recent.messages
-            )
+            connection = await self._connect(token_keys.to_try(time.monotonic()), lobby)
         except LobbyGatewayError as error:
             self._lose(str(error), come_back=False)
             return
@@ -301,6 +298,19 @@ class Trunk:
         claims, self._early_claims = self._early_claims, []
         for number, seats in claims:
             self.claim(number, seats)
+
+    async def _connect(self, keys: Sequence[bytes], lobby: str) -> TrunkConsumerConnection:
+        for number, key in enumerate(keys, 1):
+            expires = time.time() + TOKEN_SECONDS
+            token = sign(key, purpose=Purpose.TRUNK, lobby=lobby, path=PATH, expires=expires)
+            try:
+                return await connect_trunk(
+                    self.id.address, token=token, name=self._greeter, listener=self, replay=self._recent.messages
+                )
+            except OriginRefusedError as error:
+                if error.status != close_codes.BAD_TOKEN.status or number == len(keys):
+                    raise
+        raise ValueError("no key")
 
     def _granted(self, record: Granted) -> None:
         number = self._claims.pop(record.id)

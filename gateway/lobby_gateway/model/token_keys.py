@@ -67,6 +67,14 @@ class TokenKeys:
             self._former = {key: until for key, until in self._former.items() if now < until}
         return (*self._keys, *self._former)
 
+    def to_try(self, now: float) -> tuple[bytes, ...]:
+        """The keys to sign with, one after the other, for one who may not know the first.
+
+        A process that started after a change knows the new key alone, while others sign with the old one still.
+        """
+        first = self.signing(now)
+        return (first, *(key for key in self.good(now) if key != first))
+
     def replace(self, keys: Sequence[bytes], now: float) -> bool:
         """The keys are others now; returns whether that is news.
 

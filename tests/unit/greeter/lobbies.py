@@ -11,12 +11,13 @@ from typing import Any
 from tests.unit.greeter.support import resource
 from websockets.asyncio.client import ClientConnection, connect
 
+from lobby_gateway import close_codes
 from lobby_gateway.core.admission import Admission
 from lobby_gateway.core.known_lobby import LobbyId
 from lobby_gateway.core.ring import MessageRing
 from lobby_gateway.core.trunk_holder import TrunkHolder
 from lobby_gateway.greeter.process import Greeter, GreeterSettings
-from lobby_gateway.model.token import Purpose, key_from_hex, verify
+from lobby_gateway.model.token import Purpose, TokenError, key_from_hex, verify
 from lobby_gateway.model.token_keys import TokenKeys
 from lobby_gateway.net.listener import Handshake, Listener, listen
 from lobby_gateway.net.trunk_holder_connection import TrunkHolderConnection
@@ -38,6 +39,7 @@ class Lobby:
         claims: seats asked for, claim by claim.
         forwarded: messages of clients.
         refusing: trunks are turned away.
+        keys: that it takes tokens of.
         silent: it reads nothing and says nothing.
     """
 
@@ -52,6 +54,7 @@ class Lobby:
         self.claims: list[int] = []
         self.forwarded: list[tuple[int, bytes]] = []
         self.refusing = False
+        self.keys = [KEY]
         self._loop = asyncio.get_running_loop()
         self._listener = Listener(listen("127.0.0.1", 0), self)
         self._listener.start()
@@ -95,7 +98,11 @@ class Lobby:
 
     def arrived(self, handshake: Handshake) -> None:
         token = handshake.request.headers["authorization"].removeprefix("Bearer ")
-        verify(token, [KEY], purpose=Purpose.TRUNK, lobby=self.name, path=PATH, now=0)
+        try:
+            verify(token, self.keys, purpose=Purpose.TRUNK, lobby=self.name, path=PATH, now=0)
+        except TokenError:
+            handshake.refuse(close_codes.BAD_TOKEN)
+            return
         if self.refusing:
             handshake.abandon()
             return

@@ -81,8 +81,9 @@ class Owner:
         self.lost.append((problem, come_back))
 
 
-def trunk_to(lobby: LobbyId, owner: Owner, *, replay: int = 0) -> Trunk:
-    return Trunk(lobby, owner, greeter="test", token_keys=TokenKeys([KEY]), replay=replay, stats=BusStats())
+def trunk_to(lobby: LobbyId, owner: Owner, *, replay: int = 0, keys: TokenKeys | None = None) -> Trunk:
+    keys = keys or TokenKeys([KEY])
+    return Trunk(lobby, owner, greeter="test", token_keys=keys, replay=replay, stats=BusStats())
 
 
 def test_claims_made_before_it_is_open_are_sent_then() -> None:
@@ -138,6 +139,39 @@ def test_a_trunk_that_breaks_may_be_opened_again_at_once() -> None:
         lobby.break_trunks()
         await until(lambda: owner.lost)
         assert owner.lost[0][1] is True
+        lobby.close()
+
+    run(main())
+
+
+NEW, OTHER = b"n" * 32, b"o" * 32
+
+
+@pytest.mark.parametrize("known", [KEY, NEW])
+def test_while_keys_change_a_lobby_is_reached_that_knows_only_one_of_them(known: bytes) -> None:
+    async def main() -> None:
+        lobby, owner = Lobby(), Owner()
+        lobby.keys = [known]
+        keys = TokenKeys([KEY])
+        keys.replace([NEW], time.monotonic())
+        trunk = trunk_to(lobby.id, owner, keys=keys)
+        trunk.claim(1, 1)
+        await until(lambda: owner.granted)
+        assert not owner.lost
+        trunk.close()
+        await trunk.wait_closed()
+        lobby.close()
+
+    run(main())
+
+
+def test_a_lobby_that_knows_none_of_the_keys_is_given_up() -> None:
+    async def main() -> None:
+        lobby, owner = Lobby(), Owner()
+        trunk = trunk_to(lobby.id, owner, keys=TokenKeys([NEW, OTHER]))
+        trunk.claim(1, 1)
+        await until(lambda: owner.lost)
+        assert "401" in owner.lost[0][0]
         lobby.close()
 
     run(main())

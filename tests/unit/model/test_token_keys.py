@@ -69,6 +69,14 @@ def test_a_key_that_is_taken_away_stays_good_while_somebody_may_sign_with_it() -
     assert repr(keys) == "<TokenKeys: 1, and 0 former ones>"
 
 
+def test_who_may_not_know_the_first_key_is_tried_with_the_others() -> None:
+    keys = TokenKeys([A, B])
+    assert keys.to_try(0.0) == (A, B)
+    keys.replace([C], 0.0)
+    assert keys.to_try(0.0) == (A, C, B)
+    assert keys.to_try(SETTLE_SECONDS) == (C, A, B)
+
+
 def test_the_same_again_is_no_news() -> None:
     keys = TokenKeys([A])
     assert not keys.replace([A], 1.0)

@@ -7,7 +7,8 @@ import json
 import signal
 import threading
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 from tests.support.processes import free_port
@@ -66,7 +67,9 @@ def test_more_clients_than_there_are_descriptors_are_refused(monkeypatch: pytest
         bench.main(asked("ws://127.0.0.1:1/", "--clients", "69"))
 
 
-def test_ctrl_c_ends_it_with_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+def test_ctrl_c_ends_it_with_what_there_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     url = ""
     ready, done = threading.Event(), threading.Event()
 
@@ -79,12 +82,21 @@ def test_ctrl_c_ends_it_with_what_there_is(capsys: pytest.CaptureFixture[str]) -
     thread = threading.Thread(target=asyncio.run, args=(serving(),))
     thread.start()
     ready.wait(10)
-    timer = threading.Timer(0.5, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT))
-    timer.start()
+
+    @contextmanager
+    def progress() -> Iterator[bench.Show]:
+        """Where a person would see a bar: Ctrl-C comes when it has measured for a moment."""
+
+        def show(what: str, done: float, _of: float) -> None:
+            if what == "measuring" and done > 0.1:
+                signal.raise_signal(signal.SIGINT)
+
+        yield show
+
+    monkeypatch.setattr(bench, "_progress", progress)
     try:
         code = bench.main(asked(url, "--clients", "2", "--ramp", "0", "--seconds", "60", "--json"))
     finally:
-        timer.join()
         done.set()
         thread.join(10)
     told = json.loads(capsys.readouterr().out)

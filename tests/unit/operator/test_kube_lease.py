@@ -17,7 +17,8 @@ from lobby_operator.kube.election import Election, LeaseSettings
 from lobby_operator.kube.lease import Lease, LeaseLostError
 
 PATH = "/apis/coordination.k8s.io/v1/namespaces/system/leases/lobby-operator"
-QUICK = LeaseSettings(duration_seconds=1, deadline_seconds=0.5, renew_seconds=0.05)
+QUICK = LeaseSettings(duration_seconds=2, deadline_seconds=1.5, renew_seconds=0.2)
+STEADY = LeaseSettings(duration_seconds=1000, deadline_seconds=500, renew_seconds=0.5)
 
 
 def candidate(api: KubeApi, identity: str, settings: LeaseSettings = QUICK) -> Lease:
@@ -46,7 +47,7 @@ def run(main: Coroutine[Any, Any, None]) -> None:
 
 def test_the_first_makes_the_lease_and_renews_it_with_one_call_each() -> None:
     async def main() -> None:
-        async with holding() as (server, _, one, _task):
+        async with holding(STEADY) as (server, _, one, _task):
             made = server.objects[PATH]["spec"]
             assert made["holderIdentity"] == one.holder == "one"
             assert made["acquireTime"].endswith("Z")
@@ -63,7 +64,7 @@ def test_another_waits_while_it_is_renewed_and_writes_nothing() -> None:
         async with holding() as (server, api, _, _task):
             two = candidate(api, "two")
             async with running(two.run()):
-                await stays(lambda: not two.acquired.is_set(), seconds=1.5)
+                await stays(lambda: not two.acquired.is_set(), seconds=QUICK.duration_seconds + 0.5)
                 assert two.holder == "one"
             assert all(asked.body["spec"]["holderIdentity"] == "one" for asked in server.requests("PATCH"))
 
@@ -85,15 +86,14 @@ def test_another_takes_it_some_time_after_the_holder_was_killed() -> None:
 
 def test_another_takes_it_at_once_when_the_holder_gives_it_up() -> None:
     async def main() -> None:
-        slow = LeaseSettings(duration_seconds=1000, deadline_seconds=500, renew_seconds=0.05)
-        async with holding(slow) as (_, api, one, task):
-            two = candidate(api, "two", slow)
+        async with holding(STEADY) as (_, api, one, task):
+            two = candidate(api, "two", STEADY)
             async with running(two.run()):
                 await until(lambda: two.holder == "one")
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
                 await one.release()
-                await until(two.acquired.is_set, deadline=2)
+                await until(two.acquired.is_set)
             await one.release()  # what is not ours stays as it is
             assert two.holds()
 

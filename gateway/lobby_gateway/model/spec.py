@@ -389,12 +389,13 @@ def lobby_from_resource(resource: Mapping[str, Any]) -> Lobby:
         name = str(metadata["name"])
         spec = resource["spec"]
         spec = {"path": f"/{name}", **spec}
-    except (KeyError, TypeError) as error:
+        generation = int(metadata.get("generation", 0))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InvalidLobbyError(("Lobby: metadata.name and spec are needed",)) from error
     return Lobby(
         name=name,
         namespace=str(metadata.get("namespace", "")),
         uid=str(metadata.get("uid", "")),
-        generation=int(metadata.get("generation", 0)),
+        generation=generation,
         spec=build(LobbySpec, spec, "spec"),
     )

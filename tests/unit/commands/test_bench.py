@@ -67,9 +67,7 @@ def test_more_clients_than_there_are_descriptors_are_refused(monkeypatch: pytest
         bench.main(asked("ws://127.0.0.1:1/", "--clients", "69"))
 
 
-def test_ctrl_c_ends_it_with_what_there_is(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ctrl_c_ends_it_with_what_there_is(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     url = ""
     ready, done = threading.Event(), threading.Event()
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from string import Formatter
 from typing import ClassVar, NoReturn
 
-from lobby_operator.reasons import WHY, Why
+from lobby_operator.reasons import WHY, Why, speak
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -37,7 +37,7 @@ class Reason:
     @property
     def sentence(self) -> str:
         """For people."""
-        return WHY[self.why].format(**{name: f"{value:.10g}" for name, value in self.numbers})
+        return speak(WHY[self.why], self.fields)
 
 
 @dataclass(frozen=True, slots=True)

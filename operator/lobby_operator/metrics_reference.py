@@ -9,7 +9,7 @@ from lobby_gateway import close_codes
 from lobby_gateway.metrics import GREETER, LAG_BUCKETS, LOBBY, PROCESS, Definition, Label
 from lobby_operator.kube.metrics import API_CALLS, OPERATOR
 from lobby_operator.metrics import LOBBY_HOST
-from lobby_operator.reasons import WHY
+from lobby_operator.reasons import WHY, placeholders
 
 _INTRODUCTION = """\
 # Metrics
@@ -130,7 +130,9 @@ def _values() -> Iterator[str]:
         ),
     )
     yield "### Why the lobby host acts\n"
-    yield from _table(("reason", "what is logged"), ((why.value, sentence) for why, sentence in WHY.items()))
+    yield from _table(
+        ("reason", "what is logged"), ((why.value, placeholders(sentence)) for why, sentence in WHY.items())
+    )
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> Iterator[str]:

@@ -1,7 +1,8 @@
 """Every reason, with its sentence for people: of actions, of what holds a plan back, and of conditions.
 
 Logs, metrics' labels, events and Lobby.status read these tables. A sentence may have `{fields}`, which are the numbers that
-decided; the same numbers are the fields of the log line.
+decided; the same numbers are the fields of the log line. `{n:# lobby runs|# lobbies run}` is the first form for 1 and the second
+for any other n (`speak`).
 """
 
 from __future__ import annotations
@@ -9,7 +10,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from string import Formatter
 from types import MappingProxyType
+from typing import Any
+
+
+class _Forms(Formatter):
+    def format_field(self, value: Any, format_spec: str) -> Any:  # noqa: ANN401  # as its base has it
+        text = f"{value:.10g}" if isinstance(value, int | float) else str(value)
+        one, _, many = format_spec.partition("|")
+        return (one if value == 1 else many).replace("#", text) if format_spec else text
+
+
+def speak(sentence: str, fields: Mapping[str, object]) -> str:
+    """A sentence of these tables, with its fields put in."""
+    return _Forms().vformat(sentence, (), fields)
+
+
+def placeholders(sentence: str) -> str:
+    """A sentence as the documentation shows it, with names where the numbers go: `{n} lobbies run`."""
+    names = [name for _, name, _, _ in Formatter().parse(sentence) if name is not None]
+    return speak(sentence, {name: f"{{{name}}}" for name in names})
 
 
 class Why(StrEnum):
@@ -37,20 +58,23 @@ class Why(StrEnum):
 
 WHY: Mapping[Why, str] = MappingProxyType(
     {
-        Why.BELOW_REPLICAS: "{running} of at least {replicas} lobbies run",
-        Why.CLIENTS_WAIT: "{waiting} clients wait for a seat, {moving} move, {free} seats are free or being made",
-        Why.SPARE_SEATS_LOW: "{free} seats are free or being made, {spare} are to be kept free, {moving} clients move",
+        Why.BELOW_REPLICAS: "{running} of at least {replicas:# lobby runs|# lobbies run}",
+        Why.CLIENTS_WAIT: "{waiting:# client waits|# clients wait} for a seat, {moving:# moves|# move}, {free:# seat is|# seats are} free or being made",
+        Why.SPARE_SEATS_LOW: "{free:# seat is|# seats are} free or being made, {spare:# is|# are} to be kept free, {moving:# client moves|# clients move}",
         Why.EMPTY: "it has no client since {seconds} s, and is not needed",
-        Why.SPARSE: "its {clients} clients fit into fuller lobbies, for {seconds} s already",
-        Why.OVER_MAXIMUM: "{running} lobbies run, {maximum} may",
+        Why.SPARSE: "its {clients:# client fits|# clients fit} into fuller lobbies, for {seconds} s already",
+        Why.OVER_MAXIMUM: "{running:# lobby runs|# lobbies run}, {maximum} may",
         Why.DRAIN_UNHEARD: "it was told to drain {seconds} s ago, and takes clients",
-        Why.OUTDATED: "it is one of {outdated} lobbies that were made from an older revision",
+        Why.OUTDATED: "it is {outdated:the last one that was|one of # that were} made from an older revision",
         Why.ENDED: "its process has ended",
         Why.SILENT: "it does not answer since {seconds} s",
         Why.NEVER_ANSWERED: "it did not answer within {seconds} s of its creation",
         Why.DRAINED: "its last client has left",
-        Why.DRAIN_OVERDUE: "it drains since {seconds} s, and {clients} clients are left",
-        Why.DRAIN_POINTLESS: "its {clients} clients find no seat before it is gone: no more than {maximum} lobbies may run",
+        Why.DRAIN_OVERDUE: "it drains since {seconds} s, and {clients:# client is|# clients are} left",
+        Why.DRAIN_POINTLESS: (
+            "its {clients:# client finds|# clients find} no seat before it is gone: "
+            "no more than {maximum:# lobby|# lobbies} may run"
+        ),
         Why.NEVER_NEEDED: "it has not started yet, from a revision that is outdated already",
     }
 )
@@ -107,22 +131,29 @@ class Finding:
     @property
     def sentence(self) -> str:
         """For people."""
-        return self.reason.sentence.format(**self.fields)
+        return speak(self.reason.sentence, self.fields)
 
 
 T, F, U = "True", "False", "Unknown"
 
-READY = ConditionReason(Kind.READY, T, "Open", "{free} seats are free in {open} lobbies")
+READY = ConditionReason(Kind.READY, T, "Open", "{free:# seat is|# seats are} free in {open:# lobby|# lobbies}")
 READY_AT_ZERO = ConditionReason(
     Kind.READY, T, "ScaledToZero", "no lobby runs; the first client starts one and waits for it"
 )
-READY_STARTING = ConditionReason(Kind.READY, F, "Starting", "no seat is free; {starting} lobbies are starting")
-READY_FULL = ConditionReason(
-    Kind.READY, F, "Full", "all {seats} seats are taken, and no more than {maximum} lobbies may run"
+READY_STARTING = ConditionReason(
+    Kind.READY, F, "Starting", "no seat is free; {starting:# lobby is|# lobbies are} starting"
 )
-READY_SILENT = ConditionReason(Kind.READY, F, "Silent", "no seat is free; {silent} lobbies do not answer")
+READY_FULL = ConditionReason(
+    Kind.READY,
+    F,
+    "Full",
+    "{seats:its only seat is|all # seats are} taken, and no more than {maximum:# lobby|# lobbies} may run",
+)
+READY_SILENT = ConditionReason(
+    Kind.READY, F, "Silent", "no seat is free; {silent:# lobby does|# lobbies do} not answer"
+)
 READY_FAILING = ConditionReason(
-    Kind.READY, F, "Failing", "no seat is free; {failures} lobbies in a row failed to start"
+    Kind.READY, F, "Failing", "no seat is free; {failures:# lobby|# lobbies in a row} failed to start"
 )
 READY_ON_REQUEST = ConditionReason(
     Kind.READY, T, "OnRequest", "no seat is free and none is kept free; the next client starts a lobby and waits for it"
@@ -130,28 +161,40 @@ READY_ON_REQUEST = ConditionReason(
 READY_NO_PATH = ConditionReason(Kind.READY, F, "PathTaken", "its path is served for another Lobby")
 READY_INVALID = ConditionReason(Kind.READY, F, "InvalidSpec", "its spec can't be used, see Scaling")
 
-ORIGIN_CONNECTED = ConditionReason(Kind.ORIGIN_CONNECTED, T, "Connected", "{connected} connections are up")
+ORIGIN_CONNECTED = ConditionReason(
+    Kind.ORIGIN_CONNECTED, T, "Connected", "{connected:# connection is|# connections are} up"
+)
 ORIGIN_IDLE = ConditionReason(
     Kind.ORIGIN_CONNECTED, U, "Idle", "there is no client, so nobody connects: whether it could is not known"
 )
 ORIGIN_NO_LOBBY = ConditionReason(Kind.ORIGIN_CONNECTED, U, "NoLobby", "no lobby runs that could connect")
 ORIGIN_CONNECTING = ConditionReason(Kind.ORIGIN_CONNECTED, F, "Connecting", "{lobby} is connecting")
 ORIGIN_AWAY = ConditionReason(
-    Kind.ORIGIN_CONNECTED, F, "Away", "{count} lobbies have no connection and try again; {lobby}: {problem}"
+    Kind.ORIGIN_CONNECTED,
+    F,
+    "Away",
+    "{count:# lobby has no connection and tries|# lobbies have no connection and try} again; {lobby}: {problem}",
 )
 ORIGIN_REFUSED = ConditionReason(
-    Kind.ORIGIN_CONNECTED, F, "Refused", "the origin refuses {count} lobbies; {lobby}: {problem}"
+    Kind.ORIGIN_CONNECTED, F, "Refused", "the origin refuses {count:# lobby|# lobbies}; {lobby}: {problem}"
 )
 
-SCALING_STEADY = ConditionReason(Kind.SCALING, T, "AsNeeded", "{lobbies} lobbies, as many as are needed")
-SCALING_UP = ConditionReason(Kind.SCALING, T, "Growing", "{count} lobbies are being made")
-SCALING_ROLLING = ConditionReason(Kind.SCALING, T, "RollingOut", "{count} lobbies of an older revision are left")
-SCALING_DOWN = ConditionReason(Kind.SCALING, T, "Shrinking", "{count} lobbies drain, {clients} clients move")
+SCALING_STEADY = ConditionReason(Kind.SCALING, T, "AsNeeded", "{lobbies:# lobby|# lobbies}, as many as are needed")
+SCALING_UP = ConditionReason(Kind.SCALING, T, "Growing", "{count:# lobby is|# lobbies are} being made")
+SCALING_ROLLING = ConditionReason(
+    Kind.SCALING, T, "RollingOut", "{count:# lobby of an older revision is|# lobbies of an older revision are} left"
+)
+SCALING_DOWN = ConditionReason(
+    Kind.SCALING, T, "Shrinking", "{count:# lobby drains|# lobbies drain}, {clients:# client moves|# clients move}"
+)
 SCALING_LIMITED = ConditionReason(
-    Kind.SCALING, F, "AtMaximum", "{missing} more lobbies are needed, but no more than {maximum} may run"
+    Kind.SCALING,
+    F,
+    "AtMaximum",
+    "{missing:# more lobby is|# more lobbies are} needed, but no more than {maximum} may run",
 )
 SCALING_BACKOFF = ConditionReason(
-    Kind.SCALING, F, "BackingOff", "{failures} lobbies in a row failed to start; the next try waits"
+    Kind.SCALING, F, "BackingOff", "{failures:# lobby|# lobbies in a row} failed to start; the next try waits"
 )
 SCALING_FAILING = ConditionReason(Kind.SCALING, F, "Failing", "{problem}; it is tried again")
 SCALING_INVALID = ConditionReason(Kind.SCALING, F, "InvalidSpec", "the spec is not used: {problem}")

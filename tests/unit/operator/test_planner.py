@@ -243,12 +243,12 @@ def test_nothing_is_decided_before_all_were_asked() -> None:
 
 
 def test_scaling_says_what_is_going_on() -> None:
-    assert planned(observed(seen(1, 5))).scaling.sentence == "1 lobbies, as many as are needed"
-    assert planned(observed(seen(1, 512))).scaling.sentence == "1 lobbies are being made"
+    assert planned(observed(seen(1, 5))).scaling.sentence == "1 lobby, as many as are needed"
+    assert planned(observed(seen(1, 512))).scaling.sentence == "1 lobby is being made"
     draining = planned(observed(seen(1, 5), seen(2, 3, Phase.DRAINING)))
-    assert draining.scaling.sentence == "1 lobbies drain, 3 clients move"
+    assert draining.scaling.sentence == "1 lobby drains, 3 clients move"
     sparse = planned(observed(seen(1, 9), seen(2, 4), sparse=(Sample(NOW, 1),)))
-    assert sparse.scaling.sentence == "1 lobbies drain, 4 clients move"
+    assert sparse.scaling.sentence == "1 lobby drains, 4 clients move"
 
 
 # Stories

@@ -6,7 +6,17 @@ from string import Formatter
 import pytest
 
 from lobby_operator import reasons
-from lobby_operator.reasons import CONDITIONS, MEANING, WHY, ConditionReason, Finding, Kind, Why
+from lobby_operator.reasons import (
+    CONDITIONS,
+    MEANING,
+    WHY,
+    ConditionReason,
+    Finding,
+    Kind,
+    Why,
+    placeholders,
+    speak,
+)
 
 ONE_WORD = re.compile(r"[A-Z][A-Za-z]+")
 
@@ -36,3 +46,15 @@ def test_a_finding_is_the_sentence_with_what_was_found(reason: ConditionReason) 
     assert ONE_WORD.fullmatch(reason.name)
     fields = {name: "7" for _, name, _, _ in Formatter().parse(reason.sentence) if name}
     assert "{" not in Finding(reason, fields).sentence
+
+
+def test_a_sentence_speaks_of_one_and_of_many() -> None:
+    sentence = "{n:# lobby runs|# lobbies run}, {most} may"
+    assert speak(sentence, {"n": 1, "most": 3}) == "1 lobby runs, 3 may"
+    assert speak(sentence, {"n": 0, "most": 1}) == "0 lobbies run, 1 may"
+    assert speak(sentence, {"n": 1000000.0, "most": 60.04}) == "1000000 lobbies run, 60.04 may"
+
+
+def test_the_documentation_shows_names_where_the_numbers_go() -> None:
+    assert placeholders("{n:# lobby runs|# lobbies run} at {path}") == "{n} lobbies run at {path}"
+    assert all("#" not in placeholders(sentence) for sentence in WHY.values())

@@ -116,7 +116,7 @@ def test_ready_when_the_first_client_would_start_a_lobby() -> None:
 
 
 def test_not_ready_while_lobbies_start() -> None:
-    assert "1 lobbies are starting" in expect(status(observed()), reasons.READY_STARTING)
+    assert "1 lobby is starting" in expect(status(observed()), reasons.READY_STARTING)
     expect(status(observed(seen(1, 0, Phase.STARTING))), reasons.READY_STARTING)
 
 
@@ -133,7 +133,7 @@ def test_not_ready_while_lobbies_are_silent() -> None:
 
 def test_not_ready_when_the_maximum_is_full() -> None:
     made = status(observed(seen(1, 512), waiting=3), replace(SPEC, max_replicas=1))
-    assert expect(made, reasons.READY_FULL) == "all 512 seats are taken, and no more than 1 lobbies may run"
+    assert expect(made, reasons.READY_FULL) == "all 512 seats are taken, and no more than 1 lobby may run"
     assert "2 more" not in expect(made, reasons.SCALING_LIMITED)
 
 

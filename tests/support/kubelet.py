@@ -56,16 +56,20 @@ class FakeKubelet:
 
     Attributes:
         port: of all admin ports.
-        lobbies: that run, by name.
         started: how often a pod of each name was started.
     """
 
     def __init__(self, api: FakeKubeApi) -> None:
         self.port = 0
-        self.lobbies: dict[str, RunningLobby] = {}
+        self._running: dict[str, RunningLobby] = {}  # by path of the pod
         self.started: Counter[str] = Counter()
         self._api = api
         self._uids: set[str] = set()
+
+    @property
+    def lobbies(self) -> dict[str, RunningLobby]:
+        """Those that run, by name."""
+        return {lobby.name: lobby for lobby in self._running.values()}
 
     async def run(self) -> None:
         """Runs them until it is cancelled."""
@@ -73,15 +77,14 @@ class FakeKubelet:
             while True:
                 for path, item in list(self._api.objects.items()):
                     if self._is_orphan(item):
-                        await self._end(path, item)
+                        await self._end(path)
                     elif "/pods/" in path:
                         await self._look(path, item)
-                there = {path.rpartition("/")[2] for path in self._api.objects if "/pods/" in path}
-                for name in self.lobbies.keys() - there:
-                    await self.lobbies.pop(name).server.close()
+                for path in self._running.keys() - self._api.objects.keys():
+                    await self._running.pop(path).server.close()
                 await asyncio.sleep(LOOK_SECONDS)
         finally:
-            await asyncio.gather(*(lobby.server.close() for lobby in self.lobbies.values()))
+            await asyncio.gather(*(lobby.server.close() for lobby in self._running.values()))
 
     def _is_orphan(self, item: dict[str, Any]) -> bool:
         owners = item["metadata"].get("ownerReferences") or ()
@@ -90,7 +93,7 @@ class FakeKubelet:
 
     async def _look(self, path: str, pod: dict[str, Any]) -> None:
         if pod["metadata"].get("deletionTimestamp"):
-            await self._end(path, pod)
+            await self._end(path)
         elif pod["metadata"]["uid"] not in self._uids:
             self._uids.add(pod["metadata"]["uid"])
             await self._start(path, pod)
@@ -99,14 +102,14 @@ class FakeKubelet:
         name = pod["metadata"]["name"]
         self.started[name] += 1
         lobby = RunningLobby(name, f"127.0.1.{len(self._uids)}")
-        self.lobbies[name] = lobby
+        self._running[path] = lobby
         self.port = await lobby.server.start(lobby.address, self.port)
         ready = {"type": "Ready", "status": "True"}
         status = {"phase": "Running", "podIP": lobby.address, "conditions": [ready]}
         self._api.put(path, {**self._api.objects[path], "status": status})
 
-    async def _end(self, path: str, item: dict[str, Any]) -> None:
-        lobby = self.lobbies.pop(item["metadata"]["name"], None) if "/pods/" in path else None
+    async def _end(self, path: str) -> None:
+        lobby = self._running.pop(path, None)
         if lobby is not None:
             await lobby.server.close()
         self._api.remove(path)

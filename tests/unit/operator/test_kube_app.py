@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -48,7 +49,7 @@ class Cluster:
 
     @asynccontextmanager
     async def operator(
-        self, identity: str = "one", *, last_call: int | None = None, lease: LeaseSettings = QUICK
+        self, identity: str = "one", *, last_call: int | None = None, lease: LeaseSettings = QUICK, **fields: Any
     ) -> AsyncIterator[tuple[Operator, asyncio.Task[None], Stopping]]:
         """A process; with `last_call` it is killed at the call behind that."""
         self.calls = 0
@@ -66,9 +67,10 @@ class Cluster:
             api,
             OperatorSettings(
                 pods=PodSettings(image="lobby:1", token_secret="token"),
-                namespace="shop",
+                namespace=fields.get("namespace", "shop"),
                 own_namespace="system",
                 identity=identity,
+                token_key_file=fields.get("token_key_file"),
                 admin_host="127.0.0.1",
                 admin_port=0,
                 lease=lease,
@@ -357,5 +359,26 @@ def test_a_server_that_is_away_for_longer_than_the_lease_ends_it_and_the_next_go
             await until(lambda: made.host.acts)
             await until(it.well)
             assert it.kubelet.started == {"prices-1": 1}
+
+    run(main)
+
+
+def test_in_all_namespaces_each_lobby_gets_what_it_needs_in_its_own(tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_text("ab" * 32)
+
+    async def main(it: Cluster) -> None:
+        lab = f"{LOBBIES_PATH.format('lab')}/prices"
+        it.server.put(PRICES, lobby_resource(created="2026-11-25T10:00:00Z"))
+        it.server.put(lab, lobby_resource(namespace="lab", created="2026-11-25T10:00:01Z"))
+        async with it.operator(namespace="", token_key_file=key) as (made, _, _stopping):
+            await until(lambda: {worker.lobby.key for worker in made.host.workers} == {"shop/prices", "lab/prices"})
+            await until(it.well)
+            await until(lambda: it.condition("PathAccepted", lab).get("reason") == "PathTaken")
+            assert "shop/prices" in it.condition("PathAccepted", lab)["message"]
+            await until(lambda: (it.server.objects[lab].get("status") or {}).get("readyReplicas") == 1)
+            secrets = {path for path in it.server.objects if "/secrets/" in path}
+            assert secrets == {f"/api/v1/namespaces/{name}/secrets/token" for name in ("shop", "lab")}
+            assert it.server.requests("GET", "/secrets") == []
 
     run(main)

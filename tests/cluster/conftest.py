@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -64,7 +65,8 @@ def api() -> Iterator[Api]:
 @pytest.fixture(scope="session")
 def images() -> Images:
     """The project's images, on every node."""
-    images = Images(tag="test")
+    # A release that is taken over gets its new images by a new tag.
+    images = Images(tag=f"test-{time.time():.0f}" if ENVIRONMENT.keep else "test")
     images.build()
     return images
 

@@ -9,7 +9,7 @@ from tests.cluster.support.waiting import eventually
 
 def test_every_lobby_is_replaced_and_newcomers_always_get_in(load: Load) -> None:
     cluster = load.cluster
-    new = Images(tag="test-2")
+    new = Images(tag=f"{load.release.images.tag}-2")
     new.build()
     # The greeters are replaced, too: their clients come again, and are counted as closed.
     with load.ordeal(

@@ -66,8 +66,9 @@ def api() -> Iterator[Api]:
 def images() -> Images:
     """The project's images, on every node."""
     # A release that is taken over gets its new images by a new tag.
-    images = Images(tag=f"test-{time.time():.0f}" if ENVIRONMENT.keep else "test")
-    images.build()
+    images = Images(tag=ENVIRONMENT.tag or (f"test-{time.time():.0f}" if ENVIRONMENT.keep else "test"))
+    if not ENVIRONMENT.tag:
+        images.build()
     return images
 
 

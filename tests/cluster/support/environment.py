@@ -9,6 +9,7 @@
 | `LOBBY_TEST_ADDRESS` | address on this machine that leads to the node port | `127.0.0.1:8000` |
 | `LOBBY_TEST_NODE_PORT` | that node port | `30080` |
 | `LOBBY_TEST_KEPT_NODE` | node that the address leads to: never disturbed | the first worker by name |
+| `LOBBY_TEST_TAG` | images with this tag are on the nodes already | they are built and loaded |
 | `LOBBY_TEST_KEEP` | the release stays installed after the session, and is taken over by the next one | it is uninstalled |
 """
 
@@ -38,6 +39,7 @@ class Environment:
         address: host and port for clients.
         node_port: the greeters' node port.
         kept_node: node that must not be disturbed; empty: the first worker.
+        tag: of images that are there already.
         keep: leave the release installed.
     """
 
@@ -48,6 +50,7 @@ class Environment:
     address: str
     node_port: int
     kept_node: str
+    tag: str
     keep: bool
 
     @classmethod
@@ -62,6 +65,7 @@ class Environment:
             address=get("LOBBY_TEST_ADDRESS", "127.0.0.1:8000"),
             node_port=int(get("LOBBY_TEST_NODE_PORT", "30080")),
             kept_node=get("LOBBY_TEST_KEPT_NODE", ""),
+            tag=get("LOBBY_TEST_TAG", ""),
             keep=bool(get("LOBBY_TEST_KEEP", "")),
         )
 

@@ -17,7 +17,7 @@ from http import HTTPStatus
 from websockets.asyncio.server import ServerConnection, broadcast, serve
 from websockets.http11 import Request, Response
 
-ACCEPTED = set(os.environ["VAULT_ACCEPTS"].split(","))
+ACCEPTED = set(os.environ.get("VAULT_ACCEPTS", "").split(","))
 SECONDS = 0.25
 seen: collections.Counter[str] = collections.Counter()
 connections: set[ServerConnection] = set()

@@ -1,7 +1,8 @@
 """Faults of the cluster itself, by the command that the environment names. Each is undone at the end of its block.
 
-The command takes what `LOBBY_TEST_FAULTS` says in front, then: `stop apiserver`, `start apiserver`, `crash NODE`, `boot NODE`,
-`cut NODE`, `mend NODE` (its network), and `exec -- COMMAND` (a process of this machine, inside the cluster's network).
+The command takes what `LOBBY_TEST_FAULTS` says in front, then: `stop apiserver`, `start apiserver` (`controllers`, `scheduler`),
+`crash NODE`, `boot NODE`, `cut NODE`, `mend NODE` (its network), and `exec -- COMMAND`: a process of this machine, inside the
+cluster's network.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ def api_server_stopped() -> Iterator[None]:
     try:
         yield
     finally:
-        fault("start", "apiserver")
+        # Those who elect a leader end without it. Where each is a pod, they come back by themselves.
+        for component in ("apiserver", "controllers", "scheduler"):
+            fault("start", component)
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from tests.cluster.support.resources import lobby
 ORIGIN = "ws://origin.invalid/"
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "unknown": ({"spareSeat": 3}, "spareSeat"),
-    "in a group": ({"clients_seat": 3}, "clients.seat"),
+    "in a group": ({"clients_seat": 3}, "spec.clients"),
     "type": ({"spareSeats": "many"}, "spec.spareSeats"),
     "limit": ({"clients_seats": 0}, "spec.clients.seats"),
     "value": ({"placement": "Somewhere"}, "spec.placement"),
@@ -29,3 +29,5 @@ def test_the_message_names_the_field(cluster: Cluster, case: str) -> None:
     with pytest.raises(CommandFailedError) as failed:
         cluster.apply(lobby("bad", ORIGIN, **spec))
     assert field in failed.value.output, failed.value.output
+    for name in spec:
+        assert name.rpartition("_")[2] in failed.value.output, failed.value.output

@@ -15,9 +15,7 @@ def test_every_field_is_described(field: str) -> None:
 
 
 @pytest.mark.usefixtures("cluster")
-def test_defaults_and_limits_are_told() -> None:
+def test_what_a_seat_is_and_all_fields_are_told() -> None:
     text = kubectl("explain", "lobby.spec.clients.seats")
     assert "seats" in text.lower()
-    recursive = kubectl("explain", "lobby.spec", "--recursive")
-    assert "spareSeats" in recursive
-    assert "default: 64" in recursive
+    assert "spareSeats" in kubectl("explain", "lobby.spec", "--recursive")

@@ -16,10 +16,10 @@ def test_seats_change_under_the_clients(installed: Release, cluster: Cluster, or
         Crowd(installed.url("/live")) as crowd,
     ):
         cluster.until_condition(name, "Ready", "True")
+        cluster.until_ready(name, 1)
         crowd.connect(10)
         before = [pod["metadata"]["uid"] for pod in cluster.ready_pods(name)]
         crowd.mark()
-        crowd.look(lambda: None)
         cluster.merge(name, clients={"seats": 40, "queue": {"messages": 8}})
         eventually(lambda: cluster.status(name)["seats"] == 40, deadline=90, what=lambda: cluster.describe(name))
         crowd.connect(25)

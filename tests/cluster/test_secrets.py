@@ -22,6 +22,8 @@ from tests.cluster.support.waiting import eventually
 CLIENTS = 20
 VAULT = "vault"
 SECRET = "vault-credentials"
+WRONG = "wrong-credentials"
+MOUNTED = "/etc/lobby/secrets/LOBBY_SECRET_VAULT_CREDENTIALS_AUTHORIZATION"
 TOKEN_KEY = "lobby-gateway-token-key"
 
 
@@ -30,14 +32,14 @@ def digest(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-def secret_resource(value: str) -> dict[str, Any]:
+def secret_resource(name: str, value: str) -> dict[str, Any]:
     """The Secret of the origin's credentials."""
-    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": SECRET}, "stringData": {"authorization": value}}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": {"authorization": value}}
 
 
-def lobby_with_secret(name: str, cluster: Cluster, **spec: Any) -> dict[str, Any]:
+def lobby_with_secret(name: str, secret: str, cluster: Cluster, **spec: Any) -> dict[str, Any]:
     """A Lobby whose origin wants the secret, in a header and in the query."""
-    reference = {"valueFrom": {"secretKeyRef": {"name": SECRET, "key": "authorization"}}}
+    reference = {"valueFrom": {"secretKeyRef": {"name": secret, "key": "authorization"}}}
     return lobby(
         name,
         origin_url(VAULT, cluster.namespace),
@@ -84,29 +86,51 @@ def disguises(secret: str) -> list[str]:
     return [secret, encoded, quote(secret), json.dumps(secret)[1:-1], secret.encode().hex()]
 
 
-def test_nobody_but_the_lobby_sees_it_and_it_is_rotated_under_the_clients(installed: Release, cluster: Cluster) -> None:
+def mounted(cluster: Cluster, pod: str) -> str:
+    """Digest of the credentials that are mounted in a lobby now."""
+    code = f"import pathlib; print(pathlib.Path('{MOUNTED}').read_text(), end='')"
+    return digest(kubectl("exec", pod, "-n", cluster.namespace, "--", "python", "-c", code))
+
+
+def key_of_tokens(cluster: Cluster) -> str:
+    """The key that greeters sign with."""
+    secret = cluster.api.get(f"/api/v1/namespaces/{cluster.namespace}/secrets/{TOKEN_KEY}")
+    return base64.b64decode(secret["data"]["key"]).decode().strip()
+
+
+def test_it_is_rotated_under_the_clients_and_seen_by_nobody_else(installed: Release, cluster: Cluster) -> None:
     old, new, wrong = (f"Bearer {kind}/{secrets.token_hex(16)}" for kind in ("old", "new", "wrong"))
     start_vault(cluster, installed.images.lobby, old, new)
 
+    def vault_says(path: str) -> bytes:
+        return cluster.api.from_pod(cluster.namespace, VAULT, path, port=ORIGIN_PORT)
+
     def seen_by_origin() -> dict[str, int]:
-        counts: dict[str, int] = json.loads(cluster.api.from_pod(cluster.namespace, VAULT, "/seen", port=ORIGIN_PORT))
+        counts: dict[str, int] = json.loads(vault_says("/seen"))
         return counts
 
     try:
-        cluster.apply(secret_resource(old))
+        cluster.apply(secret_resource(SECRET, old), secret_resource(WRONG, wrong))
         with (
-            cluster.lobby(lobby_with_secret("secret", cluster)) as name,
+            cluster.lobby(lobby_with_secret("secret", SECRET, cluster)) as name,
+            cluster.lobby(lobby_with_secret("refused", WRONG, cluster, replicas=1, origin_connect="Always")) as refused,
             Crowd(installed.url("/secret")) as crowd,
         ):
-            cluster.until_condition(name, "Ready", "True")
+            cluster.until_ready(name, 1)
             crowd.connect(CLIENTS)
             crowd.each_gets(4)
-            assert seen_by_origin().keys() == {digest(old)}
+            assert seen_by_origin().get(digest(old)) == 1
             (pod,) = cluster.ready_pods(name)
 
+            # The kubelet brings a changed Secret within a minute or so, and at once where something of the Lobby changes, too.
             crowd.mark()
-            cluster.apply(secret_resource(new))
-            eventually(lambda: seen_by_origin().get(digest(new)), deadline=150, what="the new secret is used")
+            cluster.apply(secret_resource(SECRET, new))
+            cluster.merge(name, spareSeats=65)
+            eventually(
+                lambda: mounted(cluster, name_of(pod)) == digest(new), deadline=120, every=1, what="it is mounted"
+            )
+            vault_says(f"/revoke/{digest(old)}")
+            eventually(lambda: seen_by_origin().get(digest(new)), deadline=30, what=f"{seen_by_origin()}")
             crowd.each_gets(4)
             after = crowd.seen()
             assert after.open == CLIENTS, after
@@ -117,20 +141,12 @@ def test_nobody_but_the_lobby_sees_it_and_it_is_rotated_under_the_clients(instal
             )
 
             # An origin that refuses is told of everywhere: without what it refused.
-            cluster.apply(secret_resource(wrong))
-            eventually(lambda: seen_by_origin().get(digest(wrong)), deadline=150, what="the wrong secret is used")
-            cluster.until_condition(name, "OriginConnected", "False")
-            key = (
-                base64.b64decode(
-                    cluster.api.get(f"/api/v1/namespaces/{cluster.namespace}/secrets/{TOKEN_KEY}")["data"]["key"]
-                )
-                .decode()
-                .strip()
-            )
+            eventually(lambda: seen_by_origin().get(digest(wrong)), deadline=30, what="the wrong secret is used")
+            cluster.until_condition(refused, "OriginConnected", "False")
             for what, text in everything_told(cluster).items():
-                for secret in (old, new, wrong, key):
+                for secret in (old, new, wrong, key_of_tokens(cluster)):
                     for disguise in disguises(secret):
                         assert disguise not in text, f"{what} has a secret: {disguise}"
     finally:
         cluster.delete("pod,service,configmap", VAULT)
-        cluster.delete("secret", SECRET)
+        cluster.delete("secret", SECRET, WRONG)

@@ -1,8 +1,8 @@
 """Faults of the cluster itself, by the command that the environment names. Each is undone at the end of its block.
 
-The command takes what `LOBBY_TEST_FAULTS` says in front, then: `stop apiserver`, `start apiserver` (`controllers`, `scheduler`),
-`crash NODE`, `boot NODE`, `cut NODE`, `mend NODE` (its network), and `exec -- COMMAND`: a process of this machine, inside the
-cluster's network.
+The command takes what `LOBBY_TEST_FAULTS` says in front, then: `stop apiserver`, `start apiserver` (`controllers`,
+`scheduler`), `crash NODE`, `boot NODE`, `cut NODE`, `mend NODE` (its network), and `exec -- COMMAND`: a process of this
+machine, inside the cluster's network.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """An origin that lets only those in who know a secret; runs in a pod, from a ConfigMap, with nothing but `websockets`.
 
 `VAULT_ACCEPTS` has the SHA-256 of each `Authorization` header that is right. `GET /seen` tells how often each came, as JSON;
-every connection gets the same numbered messages.
+`GET /revoke/<digest>` takes one back and closes all connections. Every connection gets the same numbered messages.
 """
 
 from __future__ import annotations
@@ -24,7 +24,12 @@ connections: set[ServerConnection] = set()
 
 
 def check(connection: ServerConnection, request: Request) -> Response | None:
-    """Answers `/seen`, and turns those away who don't know the secret."""
+    """Answers `/seen` and `/revoke`, and turns those away who don't know the secret."""
+    if request.path.startswith("/revoke/"):
+        ACCEPTED.discard(request.path.rpartition("/")[2])
+        for each in connections:
+            each.transport.close()
+        return connection.respond(HTTPStatus.OK, "revoked\n")
     if request.path == "/seen":
         return connection.respond(HTTPStatus.OK, json.dumps(seen))
     digest = hashlib.sha256(request.headers.get("Authorization", "").encode()).hexdigest()

@@ -1,8 +1,8 @@
 """Every reason, with its sentence for people: of actions, of what holds a plan back, and of conditions.
 
 Logs, metrics' labels, events and Lobby.status read these tables. A sentence may have `{fields}`, which are the numbers that
-decided; the same numbers are the fields of the log line. `{n:# lobby runs|# lobbies run}` is the first form for 1 and the second
-for any other n (`speak`).
+decided; the same numbers are the fields of the log line. `{n:# lobby runs|# lobbies run}` is the first form for 1 and the
+second for any other n (`speak`).
 """
 
 from __future__ import annotations
@@ -59,8 +59,14 @@ class Why(StrEnum):
 WHY: Mapping[Why, str] = MappingProxyType(
     {
         Why.BELOW_REPLICAS: "{running} of at least {replicas:# lobby runs|# lobbies run}",
-        Why.CLIENTS_WAIT: "{waiting:# client waits|# clients wait} for a seat, {moving:# moves|# move}, {free:# seat is|# seats are} free or being made",
-        Why.SPARE_SEATS_LOW: "{free:# seat is|# seats are} free or being made, {spare:# is|# are} to be kept free, {moving:# client moves|# clients move}",
+        Why.CLIENTS_WAIT: (
+            "{waiting:# client waits|# clients wait} for a seat, {moving:# moves|# move}, "
+            "{free:# seat is|# seats are} free or being made"
+        ),
+        Why.SPARE_SEATS_LOW: (
+            "{free:# seat is|# seats are} free or being made, {spare:# is|# are} to be kept free, "
+            "{moving:# client moves|# clients move}"
+        ),
         Why.EMPTY: "it has no client since {seconds} s, and is not needed",
         Why.SPARSE: "its {clients:# client fits|# clients fit} into fuller lobbies, for {seconds} s already",
         Why.OVER_MAXIMUM: "{running:# lobby runs|# lobbies run}, {maximum} may",

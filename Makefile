@@ -77,8 +77,8 @@ format: $(VENV)/.dev  ## lay the code out as the lint wants it
 	@$(BIN)/ruff check --quiet --fix-only
 	@$(BIN)/ruff format --quiet
 
-bench: $(VENV)/.dev .cache/npm/.installed  ## speed beside a C loop and other servers; writes docs/performance.md (some minutes, needs gcc)
-	@PYTHONPATH=. $(BIN)/python -m tests.benchmarks.run --write $(BENCH_FLAGS)
+bench: $(VENV)/.bench $(THERE)  ## speed beside a C loop and other servers; writes docs/performance.md (12 minutes, needs gcc)
+	@PYTHONPATH=. $(BIN)/python -m tests.benchmarks.run $(BENCH_FLAGS)
 
 images:  ## images of operator, greeter and lobby, by docker or podman (BUILDER, TAG, PYTHON_IMAGE)
 	@test -n "$(BUILDER)" || { echo "make images: there is no docker and no podman; accepted: make images BUILDER='... build'" >&2; exit 1; }
@@ -125,8 +125,12 @@ $(VENV)/.runtime: $(BIN)/uv pyproject.toml uv.lock
 	@touch $@
 
 $(VENV)/.dev: $(BIN)/uv pyproject.toml uv.lock
-	@$(SYNC) --all-extras --all-groups
+	@$(SYNC) --all-extras --group dev
 	@touch $@ $(VENV)/.runtime
+
+$(VENV)/.bench: $(VENV)/.dev
+	@$(SYNC) --all-extras --group dev --group bench
+	@touch $@
 
 .cache/npm/.installed: tests/support/npm/package.json tests/support/npm/package-lock.json
 	@command -v npm > /dev/null || { echo "make tools: npm is not installed; accepted: Node.js 18 or newer with npm" >&2; exit 1; }

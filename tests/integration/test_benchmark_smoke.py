@@ -1,35 +1,86 @@
-"""The benchmark runs: a moment of each kind. How fast it is is nobody's business here."""
+"""The benchmarks run: a moment of each kind, with few clients. How fast anything is is nobody's business here."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
-import sys
+from pathlib import Path
 
 import pytest
-from tests.benchmarks.run import LATENCY, SERVERS, THROUGHPUT, Case, measure
-from tests.benchmarks.servers import available, build
+from tests.benchmarks import build, run
+from tests.benchmarks.contestants import C_LOOP, DIRECT, NCHAN_CONTESTANT, PROXIED, WEBSOCKETS, WS, Contestant
+from tests.benchmarks.load import Case, Outcome, measure
+from tests.benchmarks.plan import SHARED, TWO_GREETERS, sections, trades
+from tests.benchmarks.results import Results
 
 CLIENTS = 8
+EVERYBODY = (C_LOOP, DIRECT, PROXIED, WEBSOCKETS, WS, NCHAN_CONTESTANT)
+ONE = Case(mode="one", clients=CLIENTS, seconds=0.2, warm_up=0.1)
+RATE = Case(mode="rate", value=100, clients=CLIENTS, seconds=0.3, warm_up=0.1)
 
 pytestmark = pytest.mark.skipif(
-    shutil.which("gcc") is None or shutil.which("taskset") is None or os.cpu_count() == 1,
+    bool(build.why_not()) or shutil.which("taskset") is None or os.cpu_count() == 1,
     reason="benchmarks need gcc, taskset and two cores",
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _built() -> None:
-    build()
+def measured(contestant: Contestant, case: Case) -> Outcome:
+    if contestant.missing:
+        pytest.skip(contestant.missing)
+    outcome = measure(contestant, case)
+    assert outcome.load["clients"] == case.clients
+    assert outcome.load["deliveries"] > 0
+    assert [outcome.load[what] for what in ("gaps", "duplicates", "lost", "refused")] == [0, 0, 0, 0]
+    assert outcome.holder_cpu > 0
+    return outcome
 
 
-@pytest.mark.parametrize("name", SERVERS)
-@pytest.mark.parametrize("case", [THROUGHPUT[0], THROUGHPUT[-1], LATENCY], ids=lambda case: str(case.mode))
-def test_every_server_delivers_every_message(name: str, case: Case) -> None:
-    if name in available():
-        pytest.skip(available()[name])
-    result = measure(name, case, CLIENTS, 0.3, sys.executable)
-    assert result["clients"] == CLIENTS
-    assert result["deliveries"] > 0
-    assert (result["gaps"], result["duplicates"], result["lost_clients"]) == (0, 0, 0)
-    assert result["cpu_seconds"] >= 0
+@pytest.mark.parametrize("contestant", EVERYBODY, ids=lambda each: str(each.name))
+@pytest.mark.parametrize(
+    "case", [ONE, dataclasses.replace(ONE, mode="burst", value=10_000), RATE], ids=lambda case: str(case.mode)
+)
+def test_everybody_delivers_every_message(contestant: Contestant, case: Case) -> None:
+    measured(contestant, case)
+
+
+def test_two_greeters_share_the_clients() -> None:
+    outcome = measured(TWO_GREETERS, dataclasses.replace(RATE, clients=64))
+    assert len(outcome.resident) == 2
+    assert outcome.load["deliveries"] >= 64
+
+
+def test_clients_that_ask_for_compression_get_less() -> None:
+    outcome = measured(SHARED, dataclasses.replace(RATE, size=1024, text=trades(), deflate=True))
+    assert 0 < outcome.load["bytes"] < 1024 * outcome.load["deliveries"] * 0.8
+
+
+def test_a_stalled_client_is_behind_by_its_mailbox_and_gets_the_newest_message() -> None:
+    outcome = measured(DIRECT, dataclasses.replace(RATE, value=500, size=16384, stalled=4, seconds=1.0))
+    assert outcome.load["stalled"] == outcome.load["stalled_at_newest"] == 4
+    assert outcome.load["stalled_receive_buffer"] > 0
+
+
+@pytest.mark.parametrize("contestant", [C_LOOP, DIRECT, PROXIED], ids=lambda each: str(each.name))
+def test_clients_come_and_go(contestant: Contestant) -> None:
+    measured(contestant, Case(mode="shake", value=4, clients=CLIENTS, seconds=0.3, warm_up=0.1))
+
+
+def test_a_page_with_every_figure_is_made(tmp_path: Path) -> None:
+    outcome = measure(DIRECT, RATE)
+    results = Results()
+    for section in sections(2, 0.1):
+        for case in section.cases:
+            for contestant, rounds in section.turns:
+                for _ in range(rounds):
+                    results.add(section.name, case, contestant.name, outcome)
+    results.missing["nobody"] = "it was never there"
+    results.save(tmp_path / "results.json")
+    about = run.about(2, 0.1, 60.0)
+    run.write(Results.load(tmp_path / "results.json"), about, tmp_path)
+    page = (tmp_path / "performance.md").read_text()
+    assert "not measured" not in page
+    assert "nobody: it was never there" in page
+    names = {contestant.name for section in sections(2, 0.1) for contestant, _ in section.turns}
+    assert not [name for name in names - {TWO_GREETERS.name} if name not in page]
+    assert "Two greeters" in page

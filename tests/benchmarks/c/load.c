@@ -1,404 +1,277 @@
 /* The other side of a benchmark: the origin, and all the clients, in one epoll loop on a core of its own.
  *
- *   load CLIENTS SIZE MODE VALUE SECONDS [STALLED]
+ *   load --mode MODE --value V [--clients N] [--size BYTES] [--seconds S] [--warm-up S] [--stalled N] [--at-once N]
+ *        [--text FILE] [--deflate]
  *
- * Prints "origin PORT"; reads a line "SERVER_PORT PATH_FILE" from standard input once the server runs (the server
- * connects to the origin, the clients to the server, each at the next of the paths in the file); connects CLIENTS clients, of which the first STALLED never read after the handshake;
- * runs for SECONDS and prints one JSON object.
+ * Prints "origin PORT"; reads a line "PORT SERVERS PATHS [PUBLISH_PATH]" once the server under test runs: where clients
+ * connect, how many connections come to the origin, a file with the clients' paths, and where messages are published to
+ * if the server takes them so. Prints "counting" and "counted" around the time that counts, then one JSON object, and ends
+ * with its standard input. Of the clients the first --stalled never read.
  *
- *   MODE one   VALUE messages are under way at once: the next is sent when every client has the one VALUE before it
- *   MODE burst VALUE bytes are under way at once: the origin writes as much as that beyond what the slowest client has
- *   MODE rate  VALUE messages a second, each with its time: latencies
- *   MODE idle  nothing is sent
- *   MODE shake VALUE connections at once: each client shakes hands and leaves, again and again
+ *   one    V messages are under way at once. 1: the next is sent when every client has the one before it. 1.5: when half of
+ *          them have it, so that the server always finds one waiting, and never two
+ *   burst  V bytes are under way at once: the origin writes as much as that beyond what the slowest client has
+ *   rate   V messages a second, each with its time: latencies, gaps, what a stalled client is behind by
+ *   idle   nothing is sent
+ *   shake  V connections at once: each client shakes hands and leaves, again and again
  *
- * In `one` and `burst` the clients throw away what they receive inside the kernel (MSG_TRUNC), so that they are cheaper than
- * what they measure; a message is its bytes there. In `rate` every message is read and looked at: sequence and time.
+ * In `one` and `burst` clients throw away what they receive inside the kernel (MSG_TRUNC), so that they are cheaper than what
+ * they measure; a message is its bytes there. In `rate` every message is read and looked at.
  */
 #define _GNU_SOURCE
-#include <arpa/inet.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
+#include "clients.h"
+#include "net.h"
+#include "origin.h"
+
+#include <getopt.h>
 #include <poll.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <sys/socket.h>
-#include <time.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
-#define MAX_CLIENTS 20000
-#define SAMPLES (1 << 22)
-#define WARM_UP 0.5 /* seconds before anything is counted */
+#define MAX_SIZE (1 << 20)
+#define MAX_BLOCK (MAX_SIZE + 64)
+#define QUIET 0.3 /* seconds without anything: a stalled client has read all that there was for it */
 
-struct client {
-    int fd, stalled;
-    uint64_t bytes;  /* of frames received */
-    uint64_t next;   /* sequence expected */
-    size_t partial;  /* bytes of a frame that is not whole yet */
-    uint8_t *buffer;
-};
+static struct {
+    const char *mode;
+    double value, seconds, warm_up;
+    size_t size;
+    int at_once, deflate;
+    const char *text;
+} want = {.mode = "one", .value = 1, .seconds = 2, .warm_up = 0.5, .size = 64, .at_once = 64};
 
-static struct client clients[MAX_CLIENTS];
-static int client_count, stalled_count, poll_fd, origin_fd = -1;
-static char **paths; /* one for each client in turn, since a seat token opens one seat */
-static size_t path_count;
-static int server_port;
-static double *samples;
-static size_t sample_count;
-static uint64_t gaps, duplicates, lost_clients, refused;
+static struct {
+    double start, end, connect_seconds;
+    uint64_t received, received_before; /* bytes of all clients that read, now and when counting began */
+    uint64_t sent;                      /* messages of the origin */
+    int reading, counting;
+} run;
 
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec + t.tv_nsec / 1e9;
-}
+static struct {
+    double receive_buffer; /* bytes, the most of any stalled client */
+    double beyond;         /* messages held for it beyond those, likewise */
+    int at_newest;         /* stalled clients whose last message was the newest one */
+} stalled;
 
-static void die(const char *what) {
-    perror(what);
-    exit(1);
-}
+static uint8_t text[2 * MAX_SIZE], block[MAX_BLOCK]; /* messages are pieces of the text, one behind the other */
+static size_t text_size = sizeof text, text_at, block_size, delivered_size;
+static uint64_t sequence = 1;
 
-static void watch(int fd, uint32_t events, int tag) {
-    struct epoll_event event = {.events = events, .data.u32 = tag};
-    if (epoll_ctl(poll_fd, EPOLL_CTL_ADD, fd, &event) < 0) die("epoll_ctl");
-}
-
-static size_t make_frame(uint8_t *frame, size_t size, uint64_t sequence) {
-    size_t head = 2;
-    frame[0] = 0x82;
-    if (size < 126) frame[1] = size;
-    else if (size < 65536) {
-        frame[1] = 126;
-        frame[2] = size >> 8;
-        frame[3] = size;
-        head = 4;
-    } else {
-        frame[1] = 127;
-        for (int i = 0; i < 8; i++) frame[2 + i] = (uint64_t)size >> (56 - 8 * i);
-        head = 10;
-    }
+/* Puts the next message into the block behind `at`. */
+static size_t add_message(size_t at) {
     double time = now();
-    memset(frame + head, '.', size);
-    memcpy(frame + head, &sequence, 8);
-    memcpy(frame + head + 8, &time, 8);
-    return head + size;
+    if (text_at + want.size > text_size) text_at = 0;
+    uint8_t *payload = text + text_at;
+    text_at += want.size;
+    memcpy(payload, &sequence, 8);
+    memcpy(payload + 8, &time, 8);
+    sequence++;
+    return at + make_frame(block + at, payload, want.size, origin_masks());
 }
 
-static int dial(void) {
-    int fd = socket(AF_INET, SOCK_STREAM, 0), one = 1;
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(server_port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    if (fd < 0) die("socket");
-    if (connect(fd, (struct sockaddr *)&address, sizeof address) < 0) die("connect to the server");
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    static size_t turn;
-    char request[8192];
-    int length = snprintf(request, sizeof request,
-                          "GET %s HTTP/1.1\r\nHost: localhost:%d\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                          "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
-                          paths[turn++ % path_count], server_port);
-    if (write(fd, request, length) != length) die("write");
-    return fd;
+static void read_text(void) {
+    memset(text, '.', sizeof text);
+    if (!want.text) return;
+    FILE *file = fopen(want.text, "r");
+    text_size = file ? fread(text, 1, sizeof text, file) : 0;
+    if (text_size < want.size) die(want.text);
+    fclose(file);
 }
 
-static void read_paths(const char *file) {
-    FILE *lines = fopen(file, "r");
-    char *line = NULL;
-    size_t room = 0;
-    ssize_t length;
-    if (!lines) die(file);
-    while ((length = getline(&line, &room, lines)) > 0) {
-        paths = realloc(paths, (path_count + 1) * sizeof *paths);
-        if (line[length - 1] == '\n') line[length - 1] = 0;
-        paths[path_count++] = strdup(line);
+/* Some servers connect to the origin before they listen, some only when a client is there. */
+static int wait_for_server(int *servers, char *publish_path) {
+    struct pollfd sources[2] = {{.fd = 0, .events = POLLIN}, {.fd = origin_listener(), .events = POLLIN}};
+    char line[8192], paths[4096];
+    int port;
+    do {
+        if (poll(sources, 2, -1) < 0) die("poll");
+        if (sources[1].revents) origin_accept();
+    } while (!sources[0].revents);
+    if (!fgets(line, sizeof line, stdin) || sscanf(line, "%d %d %4000s %200s", &port, servers, paths, publish_path) < 3) {
+        fprintf(stderr, "load: PORT SERVERS PATHS [PUBLISH_PATH] is needed\n");
+        exit(2);
     }
-    fclose(lines);
-    if (!path_count) die("no path");
+    clients_read_paths(paths);
+    return port;
 }
 
-/* Reads an answer's head; returns whether it is a 101. */
-static int answered(int fd, char *head, size_t size) {
-    size_t got = 0;
-    while (got < 4 || memcmp(head + got - 4, "\r\n\r\n", 4)) {
-        if (got + 1 >= size || read(fd, head + got, 1) != 1) return 0;
-        got++;
+static void say(const char *line) {
+    puts(line);
+    fflush(stdout);
+}
+
+static void push_one(void) {
+    static int sending;
+    double all = (double)delivered_size * run.reading;
+    while (sending || (double)run.sent <= (double)run.received / all + want.value - 1) {
+        if (!sending) block_size = add_message(0);
+        sending = !origin_push(block, block_size);
+        if (sending) return;
+        run.sent++;
     }
-    head[got] = 0;
-    return !strncmp(head, "HTTP/1.1 101", 12);
 }
 
-static void connect_clients(void) {
-    char head[8192];
-    for (int i = 0; i < client_count; i++) {
-        clients[i].fd = dial();
-        clients[i].stalled = i < stalled_count;
-        if (!answered(clients[i].fd, head, sizeof head)) {
-            fprintf(stderr, "client %d was refused: %.200s\n", i, head);
-            exit(1);
+static void push_burst(void) {
+    static uint64_t sent;
+    static double share = 1; /* of what is sent that clients get: all but masks */
+    uint64_t slowest = UINT64_MAX;
+    if (!block_size) {
+        size_t messages = 0;
+        do block_size = add_message(block_size), messages++;
+        while ((double)block_size + (double)delivered_size <= want.value && block_size + delivered_size <= MAX_SIZE);
+        share = (double)(messages * delivered_size) / (double)block_size;
+    }
+    for (int i = stalled_count; i < client_count; i++)
+        if (clients[i].fd >= 0 && clients[i].bytes < slowest) slowest = clients[i].bytes;
+    while ((double)sent * share < (double)slowest + want.value) {
+        size_t before = origin_pushed();
+        int done = origin_push(block, block_size);
+        sent += (done ? block_size : origin_pushed()) - before;
+        if (!done) return;
+    }
+}
+
+/* Returns seconds until the next message is due. */
+static double push_rate(void) {
+    static double next;
+    static int sending;
+    if (!next) next = now();
+    while (sending || now() >= next) {
+        if (!sending) block_size = add_message(0);
+        sending = !origin_push(block, block_size);
+        if (sending) break;
+        run.sent++;
+        next += 1 / want.value;
+    }
+    return next - now();
+}
+
+static void measure(void) {
+    int one = !strcmp(want.mode, "one"), burst = !strcmp(want.mode, "burst"), rate = !strcmp(want.mode, "rate");
+    int ready[MAX_EVENTS];
+    double begin = now() + want.warm_up;
+    for (run.end = begin + want.seconds;;) {
+        double time = now(), wait = 0.05;
+        if (!run.counting && time >= begin) {
+            run.counting = 1;
+            run.start = time;
+            run.received_before = run.received;
+            counts.messages = 0;
+            say("counting");
         }
-        fcntl(clients[i].fd, F_SETFL, O_NONBLOCK);
-        if (!clients[i].stalled) watch(clients[i].fd, EPOLLIN, i);
-    }
-}
-
-static void accept_origin(int listener) {
-    char head[8192];
-    int one = 1;
-    origin_fd = accept(listener, NULL, NULL);
-    if (origin_fd < 0) die("accept");
-    size_t got = 0;
-    while (got < 4 || memcmp(head + got - 4, "\r\n\r\n", 4)) {
-        if (got + 1 >= sizeof head || read(origin_fd, head + got, 1) != 1) die("the server's handshake with the origin");
-        got++;
-    }
-    head[got] = 0;
-    /* The accept key needs SHA-1 and base64; python3's are borrowed, once. */
-    char *key = strcasestr(head, "sec-websocket-key:"), command[512], accept_key[64] = "";
-    if (!key) die("no key");
-    char value[64];
-    sscanf(key + 18, " %60[A-Za-z0-9+/=]", value);
-    snprintf(command, sizeof command,
-             "python3 -c \"import hashlib,base64;print(base64.b64encode(hashlib.sha1(b'%s258EAFA5-E914-47DA-95CA-C5AB0DC85B11').digest()).decode())\"",
-             value);
-    FILE *pipe = popen(command, "r");
-    if (!pipe || fscanf(pipe, "%60s", accept_key) != 1) die("python3");
-    pclose(pipe);
-    char answer[512];
-    int length = snprintf(answer, sizeof answer,
-                          "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n\r\n",
-                          accept_key);
-    if (write(origin_fd, answer, length) != length) die("write");
-    setsockopt(origin_fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    fcntl(origin_fd, F_SETFL, O_NONBLOCK);
-}
-
-static void lose(struct client *client) {
-    lost_clients++;
-    close(client->fd);
-    client->fd = -1;
-}
-
-static uint64_t skip(struct client *client) {
-    uint64_t total = 0;
-    ssize_t got = recv(client->fd, NULL, 1 << 30, MSG_TRUNC | MSG_DONTWAIT);
-    if (got == 0 || (got < 0 && errno != EAGAIN)) lose(client);
-    if (got > 0) total = got;
-    client->bytes += total;
-    return total;
-}
-
-/* Reads frames of one known size and checks sequence and time of each. */
-static uint64_t look(struct client *client, size_t frame_size, size_t head, int count_latency) {
-    uint64_t whole = 0;
-    for (;;) {
-        size_t room = 1 << 20;
-        ssize_t got = recv(client->fd, client->buffer + client->partial, room - client->partial, MSG_DONTWAIT);
-        if (got == 0 || (got < 0 && errno != EAGAIN)) {
-            lose(client);
-            return whole;
-        }
-        if (got < 0) return whole;
-        size_t have = client->partial + got, at = 0;
-        double time = now();
-        while (have - at >= 2) {
-            uint8_t *frame = client->buffer + at;
-            if (frame[0] != 0x82) { /* a ping, empty */
-                at += 2 + frame[1];
-                continue;
-            }
-            if (have - at < frame_size) break;
-            uint64_t sequence;
-            double sent;
-            memcpy(&sequence, frame + head, 8);
-            memcpy(&sent, frame + head + 8, 8);
-            if (client->next && sequence > client->next) gaps += sequence - client->next;
-            if (client->next && sequence < client->next) duplicates++;
-            client->next = sequence + 1;
-            if (count_latency && sample_count < SAMPLES) samples[sample_count++] = time - sent;
-            whole++;
-            at += frame_size;
-        }
-        memmove(client->buffer, client->buffer + at, have - at);
-        client->partial = have - at;
-        client->bytes += got;
-    }
-}
-
-static int compare(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? -1 : x > y;
-}
-
-static double percentile(double p) {
-    if (!sample_count) return 0;
-    size_t i = p * (sample_count - 1);
-    return samples[i];
-}
-
-static int write_all(const uint8_t *data, size_t size, size_t *sent) {
-    while (*sent < size) {
-        ssize_t n = send(origin_fd, data + *sent, size - *sent, MSG_NOSIGNAL | MSG_DONTWAIT);
-        if (n < 0) {
-            if (errno == EAGAIN) return 0;
-            die("the server left the origin");
-        }
-        *sent += n;
-    }
-    return 1;
-}
-
-static void shake(int at_once, double seconds) {
-    struct epoll_event events[256];
-    uint64_t done = 0;
-    double start = now(), end = start + seconds;
-    for (int i = 0; i < at_once; i++) {
-        clients[i].fd = dial();
-        watch(clients[i].fd, EPOLLIN, i);
-    }
-    while (now() < end) {
-        int count = epoll_wait(poll_fd, events, 256, 100);
+        if (time >= run.end) break;
+        if (one) push_one();
+        if (burst) push_burst(), wait = 0.001;
+        if (rate) wait = push_rate();
+        int count = clients_wait(ready, wait);
         for (int i = 0; i < count; i++) {
-            struct client *client = &clients[events[i].data.u32];
-            char head[4096];
-            ssize_t got = recv(client->fd, head, sizeof head, MSG_DONTWAIT);
-            if (got > 12 && !strncmp(head, "HTTP/1.1 101", 12)) done++;
-            else refused++;
-            struct linger linger = {1, 0};
-            setsockopt(client->fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger); /* no TIME_WAIT */
-            close(client->fd);
-            client->fd = dial();
-            watch(client->fd, EPOLLIN, client - clients);
+            struct client *client = &clients[ready[i]];
+            if (client->fd < 0) continue;
+            uint64_t before = client->bytes;
+            if (rate) client_look(client, run.counting);
+            else client_skip(client);
+            run.received += client->bytes - before;
         }
+        origin_discard();
     }
-    printf("{\"handshakes\": %llu, \"refused\": %llu, \"seconds\": %.3f}\n", (unsigned long long)done, (unsigned long long)refused, now() - start);
+    run.end = now();
+    say("counted");
+}
+
+/* What was there for stalled clients when the origin fell silent: in their own receive buffers, and beyond those. */
+static void read_stalled(void) {
+    int *in_buffer = calloc((size_t)stalled_count + 1, sizeof *in_buffer);
+    for (int i = 0; i < stalled_count; i++) {
+        ioctl(clients[i].fd, FIONREAD, &in_buffer[i]);
+        if (in_buffer[i] > stalled.receive_buffer) stalled.receive_buffer = in_buffer[i];
+    }
+    for (double last = now(); now() - last < QUIET;)
+        for (int i = 0; i < stalled_count; i++)
+            if (clients[i].fd >= 0 && client_look(&clients[i], 0)) last = now();
+    for (int i = 0; i < stalled_count; i++) {
+        double beyond = ((double)clients[i].bytes - in_buffer[i]) / (double)delivered_size;
+        if (beyond > stalled.beyond) stalled.beyond = beyond;
+        stalled.at_newest += clients[i].next == sequence;
+    }
+    free(in_buffer);
+}
+
+static void report(void) {
+    double took = run.end - run.start;
+    uint64_t bytes = run.received - run.received_before;
+    uint64_t deliveries = counts.messages ? counts.messages : bytes / delivered_size;
+    struct counts seen = counts; /* without what reading the stalled ones adds */
+    if (stalled_count) read_stalled();
+    printf("{\"clients\": %d, \"size\": %zu, \"mode\": \"%s\", \"value\": %g, \"seconds\": %.3f, \"connect_seconds\": %.4f, "
+           "\"sent\": %llu, \"deliveries\": %llu, \"bytes\": %llu, \"per_second\": %.1f, ",
+           client_count, want.size, want.mode, want.value, took, run.connect_seconds, (unsigned long long)run.sent,
+           (unsigned long long)deliveries, (unsigned long long)bytes, (double)deliveries / took);
+    printf("\"p50\": %.7f, \"p99\": %.7f, \"p999\": %.7f, \"gaps\": %llu, \"duplicates\": %llu, \"lost\": %llu, "
+           "\"refused\": %llu, ",
+           clients_latency(0.5), clients_latency(0.99), clients_latency(0.999), (unsigned long long)seen.gaps,
+           (unsigned long long)seen.duplicates, (unsigned long long)seen.lost, (unsigned long long)seen.refused);
+    printf("\"stalled\": %d, \"stalled_receive_buffer\": %.0f, \"stalled_beyond\": %.2f, \"stalled_at_newest\": %d}\n",
+           stalled_count, stalled.receive_buffer, stalled.beyond, stalled.at_newest);
+    fflush(stdout);
+}
+
+static void read_options(int argc, char **argv) {
+    static const struct option options[] = {
+        {"mode", 1, NULL, 'm'},    {"value", 1, NULL, 'v'},   {"clients", 1, NULL, 'c'}, {"size", 1, NULL, 'b'},
+        {"seconds", 1, NULL, 's'}, {"warm-up", 1, NULL, 'w'}, {"stalled", 1, NULL, 't'}, {"at-once", 1, NULL, 'a'},
+        {"text", 1, NULL, 'x'}, {"deflate", 0, NULL, 'd'}, {0}};
+    for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
+        if (option == 'm') want.mode = optarg;
+        else if (option == 'v') want.value = atof(optarg);
+        else if (option == 'c') client_count = atoi(optarg);
+        else if (option == 'b') want.size = (size_t)atol(optarg);
+        else if (option == 's') want.seconds = atof(optarg);
+        else if (option == 'w') want.warm_up = atof(optarg);
+        else if (option == 't') stalled_count = atoi(optarg);
+        else if (option == 'a') want.at_once = atoi(optarg);
+        else if (option == 'x') want.text = optarg;
+        else if (option == 'd') want.deflate = 1;
+        else exit(2);
+    }
+    if (client_count > MAX_CLIENTS || want.at_once > MAX_CLIENTS || want.size < 16 || want.size > MAX_SIZE) {
+        fprintf(stderr, "load: at most %d clients, messages of 16 to %d bytes\n", MAX_CLIENTS, MAX_SIZE);
+        exit(2);
+    }
 }
 
 int main(int argc, char **argv) {
-    if (argc < 6) {
-        fprintf(stderr, "usage: load CLIENTS SIZE one|burst|rate|idle|shake VALUE SECONDS [STALLED]\n");
-        return 2;
-    }
-    client_count = atoi(argv[1]);
-    size_t size = atol(argv[2]);
-    const char *mode = argv[3];
-    double value = atof(argv[4]), seconds = atof(argv[5]);
-    stalled_count = argc > 6 ? atoi(argv[6]) : 0;
-    if (client_count > MAX_CLIENTS || size < 16 || size > 900000) {
-        fprintf(stderr, "load: at most %d clients, messages of 16 to 900000 bytes\n", MAX_CLIENTS);
-        return 2;
-    }
-    int listener = socket(AF_INET, SOCK_STREAM, 0);
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t length = sizeof address;
-    if (bind(listener, (struct sockaddr *)&address, length) < 0 || listen(listener, 16) < 0) die("listen");
-    getsockname(listener, (struct sockaddr *)&address, &length);
-    printf("origin %d\n", ntohs(address.sin_port));
+    char publish_path[256] = "", rest[256];
+    int servers;
+    client_count = 512;
+    read_options(argc, argv);
+    read_text();
+    delivered_size = header_size(want.size) + want.size;
+    printf("origin %d\n", origin_listen());
     fflush(stdout);
+    int port = wait_for_server(&servers, publish_path);
+    if (publish_path[0]) origin_publish(port, publish_path);
 
-    poll_fd = epoll_create1(0);
-    samples = malloc(SAMPLES * sizeof *samples);
-    /* Some servers connect to the origin before they listen, some only when a client is there. */
-    struct pollfd sources[2] = {{.fd = 0, .events = POLLIN}, {.fd = listener, .events = POLLIN}};
-    char line[8192] = "";
-    while (!line[0]) {
-        if (poll(sources, 2, -1) < 0) die("poll");
-        if (sources[1].revents && origin_fd < 0) accept_origin(listener);
-        if (origin_fd >= 0) sources[1].fd = -1;
-        if (sources[0].revents && !fgets(line, sizeof line, stdin)) die("SERVER_PORT PATH_FILE is needed");
+    if (!strcmp(want.mode, "shake")) {
+        clients_shake(port, want.at_once, want.warm_up);
+        say("counting");
+        run.start = now();
+        counts.refused = 0;
+        uint64_t done = clients_shake(port, want.at_once, want.seconds);
+        run.end = now();
+        say("counted");
+        counts.messages = done;
+    } else {
+        double begin = now();
+        clients_connect(port, want.deflate ? "Sec-WebSocket-Extensions: permessage-deflate\r\n" : "", want.at_once);
+        run.connect_seconds = now() - begin;
+        while (origin_count() < servers) origin_accept();
+        run.reading = client_count - stalled_count;
+        measure();
     }
-    char file[4096];
-    if (sscanf(line, "%d %4000s", &server_port, file) != 2) {
-        fprintf(stderr, "load: SERVER_PORT PATH_FILE is needed, not %.100s\n", line);
-        return 2;
-    }
-    read_paths(file);
-    if (!strcmp(mode, "shake")) {
-        shake((int)value, seconds);
-        return 0;
-    }
-    connect_clients();
-    if (origin_fd < 0) accept_origin(listener);
-    for (int i = 0; i < client_count; i++)
-        if (!clients[i].stalled) clients[i].buffer = strcmp(mode, "rate") ? NULL : malloc(1 << 20);
-
-    size_t capacity = value < (1 << 20) ? value : 1 << 20, head = size < 126 ? 2 : size < 65536 ? 4 : 10, frame_size = head + size;
-    size_t in_block = !strcmp(mode, "burst") && capacity > frame_size ? capacity / frame_size : 1;
-    uint8_t *block = malloc(in_block * frame_size + 64);
-    uint64_t sequence = 1;
-    for (size_t i = 0; i < in_block; i++) make_frame(block + i * frame_size, size, sequence++);
-    int reading = client_count - stalled_count;
-    double begin = now(), start = begin + WARM_UP, end = start + seconds, next = begin;
-    uint64_t sent_bytes = 0, sent_messages = 0, counted_from = 0, received = 0, delivered = 0;
-    size_t sent = 0;
-    int counting = 0, sending = 0;
-    struct epoll_event events[1024];
-    int one = !strcmp(mode, "one"), burst = !strcmp(mode, "burst"), rate = !strcmp(mode, "rate");
-    uint64_t slowest = 0;
-    for (;;) {
-        double time = now();
-        if (!counting && time >= start) {
-            counting = 1;
-            counted_from = received;
-            delivered = 0;
-            start = time;
-        }
-        if (time >= end) break;
-        if (one) {
-            while (sending || sent_messages * frame_size * reading <= received + (uint64_t)((value - 1) * frame_size * reading)) {
-                if (!sending) {
-                    make_frame(block, size, sequence++);
-                    sent = 0;
-                    sending = 1;
-                }
-                if (!write_all(block, frame_size, &sent)) break;
-                sending = 0;
-                sent_messages++;
-            }
-        } else if (burst) {
-            slowest = UINT64_MAX;
-            for (int i = stalled_count; i < client_count; i++)
-                if (clients[i].fd >= 0 && clients[i].bytes < slowest) slowest = clients[i].bytes;
-            while (sent_bytes < slowest + (uint64_t)value) {
-                size_t before = sent;
-                int done = write_all(block, in_block * frame_size, &sent);
-                sent_bytes += sent - before;
-                if (!done) break;
-                sent = 0;
-            }
-        } else if (rate) {
-            while (now() >= next) {
-                if (!sending) {
-                    make_frame(block, size, sequence++);
-                    sent = 0;
-                    sending = 1;
-                }
-                if (!write_all(block, frame_size, &sent)) break;
-                sending = 0;
-                sent_messages++;
-                next += 1 / value;
-            }
-        }
-        int wait = rate ? (int)((next - now()) * 1000) : burst ? 1 : 50;
-        int count = epoll_wait(poll_fd, events, 1024, wait < 0 ? 0 : wait);
-        for (int i = 0; i < count; i++) {
-            struct client *client = &clients[events[i].data.u32];
-            if (client->fd < 0) continue;
-            if (rate) delivered += look(client, frame_size, head, counting);
-            else received += skip(client);
-        }
-    }
-    double took = now() - start;
-    uint64_t deliveries = rate ? delivered : (received - counted_from) / frame_size;
-    qsort(samples, sample_count, sizeof *samples, compare);
-    printf("{\"clients\": %d, \"stalled\": %d, \"size\": %zu, \"mode\": \"%s\", \"seconds\": %.3f, \"deliveries\": %llu, "
-           "\"deliveries_per_second\": %.0f, \"p50_ms\": %.3f, \"p99_ms\": %.3f, \"p999_ms\": %.3f, \"gaps\": %llu, "
-           "\"duplicates\": %llu, \"lost_clients\": %llu}\n",
-           client_count, stalled_count, size, mode, took, (unsigned long long)deliveries, deliveries / took, percentile(0.5) * 1e3,
-           percentile(0.99) * 1e3, percentile(0.999) * 1e3, (unsigned long long)gaps, (unsigned long long)duplicates,
-           (unsigned long long)lost_clients);
+    report();
+    while (fgets(rest, sizeof rest, stdin)) continue; /* clients stay until whoever started this says so */
     return 0;
 }

@@ -1,0 +1,268 @@
+"""Who is measured: each takes an origin's port, and serves clients for the time of a block."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import sys
+import sysconfig
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.benchmarks import build
+from tests.benchmarks.children import Child, child
+from tests.benchmarks.machine import LOAD_CORE, SERVER_CORE
+from tests.support.npm_tools import MODULES, NODE
+from tests.support.npm_tools import why_not as no_package
+from tests.support.processes import ROOT, free_port
+
+from lobby_gateway.model.schema import validate_and_default
+from lobby_gateway.model.token import Purpose, sign
+
+PEERS = Path(__file__).parent / "peers"
+NGINX = Path("/usr/sbin/nginx")
+NCHAN = Path("/usr/lib/nginx/modules/ngx_nchan_module.so")
+TOKEN_SECONDS = 600
+SEATS = 512
+_NAME = "prices"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """A server that takes clients.
+
+    Attributes:
+        port: for clients.
+        paths: that clients connect with, in turn.
+        holders: processes that hold the clients.
+        helpers: other processes that a message passes.
+        servers: connections that come to the origin.
+        publish_path: where messages are published to, instead.
+    """
+
+    port: int
+    paths: Sequence[str]
+    holders: Sequence[int]
+    helpers: Sequence[int] = ()
+    servers: int = 1
+    publish_path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Interpreter:
+    """A Python that lobbies and greeters run with.
+
+    Attributes:
+        name: short, for tables.
+        path: of the executable.
+        env: by which it finds the installed packages, where it is not the environment's own.
+    """
+
+    name: str
+    path: str
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+OWN = Interpreter(f"Python {sys.version.split()[0]}", sys.executable)
+
+
+def other_interpreter(path: str, name: str) -> Interpreter:
+    """An interpreter of the same version elsewhere, which uses the packages of this environment."""
+    folders = [str(ROOT / "gateway"), str(ROOT / "operator"), sysconfig.get_paths()["purelib"]]
+    return Interpreter(name, path, {"PYTHONPATH": os.pathsep.join(folders)})
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What a server has to be ready for.
+
+    Attributes:
+        clients: at the same time.
+        handshakes: in all.
+    """
+
+    clients: int
+    handshakes: int
+
+
+Serve = Callable[[int, Demand], AbstractContextManager[Serving]]
+
+
+@dataclass(frozen=True, slots=True)
+class Contestant:
+    """One way to share an origin.
+
+    Attributes:
+        name: in tables.
+        serve: starts it, given the origin's port and the number of clients.
+        missing: why it can't run here; empty where it can.
+    """
+
+    name: str
+    serve: Serve
+    missing: str = ""
+
+
+@contextlib.contextmanager
+def c_loop(origin_port: int, _demand: Demand) -> Iterator[Serving]:
+    """The limit: an epoll loop in C."""
+    with child("c-loop", str(build.program("fan_out")), str(origin_port), core=SERVER_CORE) as process:
+        yield Serving(port=int(process.line()), paths=["/"], holders=[process.pid])
+
+
+@contextlib.contextmanager
+def websockets_broadcast(origin_port: int, _demand: Demand, *options: str) -> Iterator[Serving]:
+    """Python's `websockets`."""
+    script = str(PEERS / "websockets_broadcast.py")
+    with child("websockets", sys.executable, script, str(origin_port), *options, core=SERVER_CORE) as process:
+        yield Serving(port=int(process.line()), paths=["/"], holders=[process.pid])
+
+
+@contextlib.contextmanager
+def npm_ws(origin_port: int, _demand: Demand, *options: str) -> Iterator[Serving]:
+    """npm's `ws`."""
+    assert NODE is not None
+    script = str(PEERS / "ws_broadcast.js")
+    env = {"NODE_PATH": str(MODULES)}
+    with child("npm-ws", NODE, script, str(origin_port), *options, core=SERVER_CORE, env=env) as process:
+        yield Serving(port=int(process.line()), paths=["/"], holders=[process.pid])
+
+
+@contextlib.contextmanager
+def nchan(_origin_port: int, _demand: Demand) -> Iterator[Serving]:
+    """nginx with nchan, one worker."""
+    with tempfile.TemporaryDirectory() as folder:
+        port = free_port()
+        user = "user root;" if os.geteuid() == 0 else ""
+        config = Path(folder) / "nginx.conf"
+        config.write_text((PEERS / "nchan.conf").read_text() % {"folder": folder, "port": port, "user": user})
+        with child("nchan", str(NGINX), "-c", str(config), "-e", "stderr", core=SERVER_CORE) as process:
+            _until_answered(f"http://127.0.0.1:{port}/")
+            yield Serving(port=port, paths=["/subscribe"], holders=[process.pid], publish_path="/publish")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gateway:
+    """Lobby Gateway: lobbies by themselves, or behind greeters.
+
+    Attributes:
+        greeters: processes, each on a core of its own as far as there are cores; 0: clients connect to the one lobby.
+        interpreter: that runs them.
+        clients_spec: more of `spec.clients`.
+        seats: of a lobby; there are as many lobbies as clients need.
+        lobby_core: where the lobbies run if there is a greeter.
+    """
+
+    greeters: int = 0
+    interpreter: Interpreter = OWN
+    clients_spec: Mapping[str, Any] = field(default_factory=dict)
+    seats: int = SEATS
+    lobby_core: int = LOAD_CORE
+
+    @contextlib.contextmanager
+    def serve(self, origin_port: int, demand: Demand) -> Iterator[Serving]:
+        """Starts the lobbies, then the greeters."""
+        seats = self.seats if self.greeters else max(self.seats, demand.clients)
+        resource = validate_and_default(_resource(origin_port, {"seats": seats, **self.clients_spec}), "benchmark")
+        key = secrets.token_hex(32)
+        env = {**self.interpreter.env, "LOBBY_TOKEN_KEY": key, "LOBBY_LOG_LEVEL": "warning"}
+        with contextlib.ExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            (folder / "lobby.json").write_text(json.dumps(resource))
+            count = -(-demand.clients // seats) if self.greeters else 1
+            lobbies = [self._lobby(stack, folder / "lobby.json", number, env) for number in range(1, count + 1)]
+            ports = [json.loads(lobby.line())["port"] for lobby in lobbies]
+            pids = [lobby.pid for lobby in lobbies]
+            if not self.greeters:
+                yield Serving(port=ports[0], paths=_seat_paths(key, demand.handshakes), holders=pids)
+                return
+            entries = [
+                {"name": f"{_NAME}-{number}", "address": f"127.0.0.1:{port}", "clients": 0, "seats": seats}
+                for number, port in enumerate(ports, start=1)
+            ]
+            directory = json.dumps({"items": [{**resource, "status": {"open": entries, "latest": entries[0]}}]})
+            greeters, port = self._greeters(stack, directory, env)
+            yield Serving(port=port, paths=[f"/{_NAME}"], holders=greeters, helpers=pids, servers=count)
+
+    def _lobby(self, stack: contextlib.ExitStack, file: Path, number: int, env: Mapping[str, str]) -> Child:
+        core = self.lobby_core if self.greeters else SERVER_CORE
+        name = f"{_NAME}-{number}"
+        options = ("--file", str(file), "--validated", "--name", name, "--end-with-stdin")
+        command = (self.interpreter.path, "-m", "lobby_gateway.lobby", *options)
+        return stack.enter_context(child(name, *command, core=core, env=env))
+
+    def _greeters(self, stack: contextlib.ExitStack, directory: str, env: Mapping[str, str]) -> tuple[list[int], int]:
+        cores = [SERVER_CORE, LOAD_CORE]
+        pids: list[int] = []
+        port = 0
+        for number in range(self.greeters):
+            options = ("--port", str(port), "--reuse-port", "--directory-from-stdin")
+            command = (self.interpreter.path, "-m", "lobby_gateway.greeter", *options)
+            core = cores[number % len(cores)]
+            greeter = stack.enter_context(child(f"greeter-{number + 1}", *command, core=core, env=env))
+            told = json.loads(greeter.line())
+            greeter.write(directory)
+            _until_answered(f"http://127.0.0.1:{told['admin_port']}/readyz", 200)
+            port = told["port"]
+            pids.append(greeter.pid)
+        return pids, port
+
+
+def _resource(origin_port: int, clients: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "apiVersion": "lobby-gateway.io/v1alpha1",
+        "kind": "Lobby",
+        "metadata": {"name": _NAME},
+        "spec": {"origin": {"url": f"ws://127.0.0.1:{origin_port}/"}, "clients": dict(clients)},
+    }
+
+
+def _seat_paths(key: str, count: int) -> list[str]:
+    """Paths with tokens, each of which opens one seat once."""
+    expires = time.time() + TOKEN_SECONDS
+    return [
+        f"/{_NAME}?token="
+        + sign(bytes.fromhex(key), purpose=Purpose.SEAT, lobby=f"{_NAME}-1", path=f"/{_NAME}", expires=expires)
+        for _ in range(count)
+    ]
+
+
+def _until_answered(url: str, status: int = 0, seconds: float = 20.0) -> None:
+    """Waits until a URL is answered, with this status if one is given."""
+    end = time.monotonic() + seconds
+    while True:
+        found = 0
+        try:
+            with urllib.request.urlopen(url, timeout=5) as answer:
+                found = answer.status
+        except urllib.error.HTTPError as error:
+            found = error.code
+        except OSError:
+            pass
+        if found and status in {0, found}:
+            return
+        if time.monotonic() > end:
+            raise RuntimeError(f"{url} does not answer")
+        time.sleep(0.02)
+
+
+C_LOOP = Contestant("C epoll loop", c_loop)
+DIRECT = Contestant("Lobby Gateway, direct", Gateway().serve)
+PROXIED = Contestant("Lobby Gateway, proxied", Gateway(greeters=1).serve)
+WEBSOCKETS = Contestant("websockets.broadcast", websockets_broadcast)
+WS = Contestant("npm ws", npm_ws, no_package("ws"))
+NCHAN_CONTESTANT = Contestant(
+    "nchan",
+    nchan,
+    "" if NGINX.exists() and NCHAN.exists() else "nginx with nchan is not installed (libnginx-mod-nchan)",
+)
+PEERS_ALL = (WEBSOCKETS, WS, NCHAN_CONTESTANT)

@@ -1,0 +1,86 @@
+"""The machine a benchmark runs on: what it is, its cores, and what the kernel counts of processes and sockets."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tests.support.proc import descendants
+
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+CORES = sorted(os.sched_getaffinity(0))
+SERVER_CORE = CORES[0]
+"""Of the process that holds the clients."""
+LOAD_CORE = CORES[min(1, len(CORES) - 1)]
+"""Of origin and clients, and of everything else."""
+
+
+def pinned(core: int, *command: str) -> tuple[str, ...]:
+    """A command that runs on one core."""
+    return ("taskset", "--cpu-list", str(core), *command) if shutil.which("taskset") else command
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time of a process, of all its threads and of all its children, to the nanosecond."""
+    total = 0
+    for each in (pid, *(found.pid for found in descendants(pid))):
+        for task in Path(f"/proc/{each}/task").glob("*/schedstat"):
+            total += int(task.read_text().split()[0])
+    return total / 1e9
+
+
+def resident_bytes(pid: int) -> int:
+    """Resident bytes of a process and its children."""
+    return sum(_resident(each) for each in (pid, *(found.pid for found in descendants(pid))))
+
+
+def _resident(pid: int) -> int:
+    found = re.search(r"^VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return int(found[1]) * 1024 if found else 0
+
+
+def tcp_bytes() -> int:
+    """What all TCP sockets of this machine hold."""
+    found = re.search(r"^TCP: .* mem (\d+)", Path("/proc/net/sockstat").read_text(), re.MULTILINE)
+    return int(found[1]) * _PAGE if found else 0
+
+
+def describe(interpreters: Iterable[str]) -> dict[str, str]:
+    """What a reader has to know of the machine; the interpreters are given by their paths."""
+    model = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    memory = re.search(r"^MemTotal:\s+(\d+)", Path("/proc/meminfo").read_text(), re.MULTILINE)
+    return {
+        "date": datetime.now(tz=UTC).strftime("%Y-%m-%d"),
+        "processor": f"{len(CORES)} x {model[1] if model else platform.machine()}",
+        "memory": f"{int(memory[1]) / 1024**2:.0f} GiB" if memory else "",
+        "kernel": f"{platform.system()} {platform.release()}",
+        "interpreters": "; ".join(map(interpreter, interpreters)),
+        "compiler": _first_line("gcc", "--version"),
+        "node": _first_line("node", "--version"),
+        "nginx": _first_line("nginx", "-v"),
+    }
+
+
+def interpreter(path: str) -> str:
+    """Version of a Python, and how it was built: that may be a tenth of its speed."""
+    script = (
+        "import platform, sysconfig; found = sysconfig.get_config_var('CONFIG_ARGS') or ''; "
+        "print(platform.python_version(), '--enable-optimizations' in found)"
+    )
+    version, optimised = _first_line(path, "-c", script).split()
+    if path.startswith("/usr/bin/"):
+        return f"CPython {version} as the distribution builds it"
+    return f"CPython {version}, built with{'' if optimised == 'True' else 'out'} --enable-optimizations"
+
+
+def _first_line(*command: str) -> str:
+    if not shutil.which(command[0]):
+        return ""
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    return done.stdout.splitlines()[0] if done.stdout else ""

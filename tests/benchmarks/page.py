@@ -1,0 +1,372 @@
+"""`docs/performance.md`, made of what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from tests.benchmarks import plan
+from tests.benchmarks.cost import GIB, GIB_HOUR, HOURS, PRICE_LIST, VCPU_HOUR, need
+from tests.benchmarks.load import Outcome
+from tests.benchmarks.plan import C_LOOP, DIRECT, PROXIED, TWO_GREETERS
+from tests.benchmarks.results import Figure, Results
+
+LIMIT, OURS, HOP = C_LOOP.name, DIRECT.name, PROXIED.name
+SIZES = ("64 B", "1 KiB", "16 KiB")
+BURSTS = "bursts of 64 B"
+KIB, MIB = 1024, 1024**2
+NOTHING = "–"  # noqa: RUF001
+
+
+def per_second(outcome: Outcome) -> float:
+    """Deliveries a second."""
+    return outcome.per_second
+
+
+def total_us(outcome: Outcome) -> float:
+    """Processor microseconds a delivery, of all processes that a message passes."""
+    return outcome.total_us
+
+
+def latency(share: str) -> Figure:
+    """Milliseconds that a share of the messages does not exceed: `p50`, `p99`, `p999`."""
+    return lambda outcome: float(outcome.load[share]) * 1e3
+
+
+def bytes_a_client(outcome: Outcome) -> float:
+    """What the holders grew by, for each client."""
+    return (sum(outcome.resident) - sum(outcome.resident_before)) / float(outcome.load["clients"])
+
+
+def show(value: float | None, form: str = ",.2f") -> str:
+    """A figure for people."""
+    return NOTHING if value is None else f"{value:{form}}"
+
+
+def spread(values: Sequence[float], form: str = ".2f") -> str:
+    """The median's rounds: from the least to the most."""
+    return f"{min(values):{form}} to {max(values):{form}}" if values else NOTHING
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """A table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return ["", *(f"| {' | '.join(line)} |" for line in lines), ""]
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """A goal of the project and what was measured.
+
+    Attributes:
+        text: what is to be shown.
+        values: of each round.
+        met: whether a value is good enough.
+        form: of the value.
+    """
+
+    text: str
+    values: Sequence[float]
+    met: Callable[[float], bool]
+    form: str = ".2f"
+
+    def row(self) -> list[str]:
+        """Its row."""
+        if not self.values:
+            return [self.text, NOTHING, NOTHING, "not measured"]
+        middle = median(self.values)
+        verdict = "met" if self.met(middle) else "**missed**"
+        return [self.text, f"{middle:{self.form}}", spread(self.values, self.form), verdict]
+
+
+def goals(results: Results) -> list[Goal]:
+    """All goals, in the order of the text."""
+
+    def ratios(case: str, who: str) -> list[float]:
+        return results.ratios("throughput", case, who, LIMIT, per_second)
+
+    def hop(case: str) -> list[float]:
+        return [ratio - 1 for ratio in results.ratios("throughput", case, HOP, OURS, total_us)]
+
+    found: list[Goal] = []
+    for who in (OURS, HOP):
+        name = who.removeprefix("Lobby Gateway, ")
+        found += [
+            Goal(f"deliveries/s at {size}, {name}: ≥ 0.90 of the C loop", ratios(size, who), lambda x: x >= 0.90)
+            for size in SIZES
+        ]
+        found.append(
+            Goal(f"deliveries/s in bursts, {name}: ≥ 0.80 of the C loop", ratios(BURSTS, who), lambda x: x >= 0.80)
+        )
+    found += [
+        Goal(f"CPU that the greeter's hop adds to a delivery of {size}: ≤ 20 %", hop(size), lambda x: x <= 0.20, ".0%")
+        for size in SIZES
+    ]
+    for who in (OURS, HOP):
+        name = who.removeprefix("Lobby Gateway, ")
+        values = results.ratios("latency", "100/s", who, LIMIT, latency("p99"))
+        found.append(Goal(f"p99 at 100 messages/s, {name}: ≤ 1.3 of the C loop's", values, lambda x: x <= 1.3))
+    for who in (OURS, HOP):
+        name = who.removeprefix("Lobby Gateway, ")
+        stalled = results.all("stalled", "256", who, latency("p99"))
+        none = results.all("stalled", "none", who, latency("p99"))
+        values = [a / b for a, b in zip(stalled, none, strict=False)]
+        found.append(Goal(f"p99 beside 256 stalled clients, {name}: ≤ 1.3 of without", values, lambda x: x <= 1.3))
+    tcp = results.all("stalled", "256", OURS, lambda outcome: outcome.tcp / 1e6)
+    tcp += results.all("stalled", "256", HOP, lambda outcome: outcome.tcp / 1e6)
+    behind = results.all("stalled", "256", OURS, lambda outcome: float(outcome.load["stalled_beyond"]))
+    behind += results.all("stalled", "256", HOP, lambda outcome: float(outcome.load["stalled_beyond"]))
+    idle = results.all("idle", f"{plan.IDLE_CLIENTS:,}", HOP, lambda outcome: bytes_a_client(outcome) / KIB)
+    lobby = results.all("idle lobby", "512", OURS, lambda outcome: sum(outcome.resident) / MIB)
+    shakes = [results.all("handshakes", "64 at once", who, per_second) for who in (OURS, HOP)]
+    return [
+        *found,
+        Goal("TCP memory of the machine beside 256 stalled clients, MB: < 100", tcp, lambda x: x < 100, ".1f"),
+        Goal(
+            "messages that a stalled client is behind beyond its receive buffer: ≤ 16", behind, lambda x: x <= 16, ".1f"
+        ),
+        Goal("KiB resident for an idle client, greeter with 5,000: ≤ 6", idle, lambda x: x <= 6),
+        Goal("MiB resident of a lobby with 512 idle clients: < 45", lobby, lambda x: x < 45, ".1f"),
+        Goal("handshakes/s, direct: ≥ 7,000", shakes[0], lambda x: x >= 7000, ",.0f"),
+        Goal("handshakes/s, proxied: ≥ 7,000", shakes[1], lambda x: x >= 7000, ",.0f"),
+    ]
+
+
+def throughput(results: Results) -> list[str]:
+    """Deliveries a second and CPU, of everybody."""
+    cases = results.cases("throughput")
+    rows, costs = [], []
+    for who in results.contestants("throughput"):
+        rates = [results.value("throughput", case, who, per_second) for case in cases]
+        ratios = [results.ratio("throughput", case, who, LIMIT, per_second) for case in cases]
+        rows.append([who, *(f"{show(a)} ({show(b, ',.0f')})" for a, b in zip(ratios, rates, strict=True))])
+        costs.append([who, *(show(results.value("throughput", case, who, total_us), ".3g") for case in cases)])
+    return [
+        *table(["of the C loop (deliveries/s)", *cases], rows),
+        "Processor microseconds a delivery, which is processor seconds a million deliveries, of all processes that a message passes:",
+        *table(["", *cases], costs),
+    ]
+
+
+def latencies(results: Results) -> list[str]:
+    """At 100 messages a second."""
+    shares = ("p50", "p99", "p999")
+    rows = []
+    for who in results.contestants("latency"):
+        values = [results.value("latency", "100/s", who, latency(share)) for share in shares]
+        worst = spread(results.all("latency", "100/s", who, latency("p99")))
+        rows.append(
+            [who, *(show(value) for value in values), worst, show(results.value("latency", "100/s", who, total_us))]
+        )
+    return table(["ms", "p50", "p99", "p99.9", "p99 of the rounds", "CPU us a delivery"], rows)
+
+
+def stalled(results: Results) -> list[str]:
+    """256 clients that never read."""
+    rows = []
+    for who in results.contestants("stalled"):
+        p99 = [show(results.value("stalled", case, who, latency("p99"))) for case in ("none", "256")]
+        tcp = [
+            show(results.value("stalled", case, who, lambda outcome: outcome.tcp / 1e6), ".1f")
+            for case in ("none", "256")
+        ]
+        beyond = results.value("stalled", "256", who, lambda outcome: float(outcome.load["stalled_beyond"]))
+        buffer = results.value(
+            "stalled", "256", who, lambda outcome: float(outcome.load["stalled_receive_buffer"]) / KIB
+        )
+        rows.append([who, *p99, *tcp, show(buffer, ",.0f"), show(beyond, ".1f")])
+    head = [
+        "",
+        "p99 without, ms",
+        "p99 with, ms",
+        "TCP memory without, MB",
+        "with, MB",
+        "receive buffer, KiB",
+        "behind beyond it",
+    ]
+    return table(head, rows)
+
+
+def idle(results: Results) -> list[str]:
+    """Memory and handshakes."""
+    case = f"{plan.IDLE_CLIENTS:,}"
+    rows = []
+    for who in results.contestants("handshakes"):
+        alone = results.value("idle", case, who, lambda outcome: sum(outcome.resident_before) / MIB)
+        each = results.value("idle", case, who, lambda outcome: bytes_a_client(outcome) / KIB)
+        rate = results.value("handshakes", "64 at once", who, per_second)
+        cpu = results.value("handshakes", "64 at once", who, total_us)
+        rows.append([who, show(alone, ".1f"), show(each), show(rate, ",.0f"), show(cpu, ".0f")])
+    return table(["", "MiB without clients", "KiB for an idle client", "handshakes/s", "CPU us a handshake"], rows)
+
+
+def growth(results: Results) -> list[str]:
+    """One greeter, and two."""
+    rows = []
+    for case in results.cases("growth"):
+        row = [case]
+        for who in (HOP, LIMIT):
+            row.append(show(results.value("growth", case, who, per_second), ",.0f"))
+            row.append(show(results.value("growth of latency", case, who, latency("p99"))))
+        row.append(show(results.value("growth", case, HOP, bytes_a_client), ",.0f"))
+        rows.append(row)
+    head = [
+        "clients",
+        "greeter, deliveries/s",
+        f"p99 at {plan.RATE}/s, ms",
+        "C loop, deliveries/s",
+        f"p99 at {plan.RATE}/s, ms",
+    ]
+    two = [results.value("two greeters", "2,048", TWO_GREETERS.name, figure) for figure in (per_second, total_us)]
+    one = [results.value("growth", "2,048", HOP, figure) for figure in (per_second, total_us)]
+    return [
+        *table([*head, "bytes a client of the greeter, after 64 B messages"], rows),
+        f"Two greeters on two cores, 2,048 clients: {show(two[0], ',.0f')} deliveries/s and {show(two[1])} us of CPU a delivery; one greeter:",
+        f"{show(one[0], ',.0f')} and {show(one[1])}. The second greeter's core is also that of the lobbies, the origin and all clients, so the rate",
+        "says little here; that a delivery costs two greeters no more processor time than one says more.",
+    ]
+
+
+def compression(results: Results) -> list[str]:
+    """Shared, off, and one deflate for each client."""
+    rows = []
+    for section in ("compression", "compressed"):
+        for who in results.contestants(section):
+            row = [who if section == "compressed" else f"{who}, Off"]
+            for case in results.cases(section):
+                row.append(show(results.value(section, case, who, total_us), ".1f"))
+                row.append(show(results.value(section, case, who, _bytes_a_delivery), ",.0f"))
+            rows.append(row)
+    head = [""]
+    for case in results.cases("compression"):
+        head += [f"{case}: CPU us", "bytes"]
+    return table(head, rows)
+
+
+def _bytes_a_delivery(outcome: Outcome) -> float:
+    return float(outcome.load["bytes"]) / max(1, int(outcome.load["deliveries"]))
+
+
+def costs(results: Results) -> list[str]:
+    """Money a month, of 10,000 clients and of 30."""
+    rows = []
+    clients, case = 10_000, f"{plan.IDLE_CLIENTS:,}"
+    for who in (HOP, *(name for name in results.contestants("idle") if name != HOP)):
+        us = results.value("latency", "100/s", who, total_us)
+        each = results.value("idle", case, who, bytes_a_client)
+        alone = results.value("idle", case, who, lambda outcome: float(sum(outcome.resident_before)))
+        helpers = results.value("idle", case, who, lambda outcome: float(outcome.helpers_resident))
+        if us is None or each is None or alone is None or helpers is None:
+            continue
+        memory = alone + each * clients + helpers * clients / plan.IDLE_CLIENTS
+        price = need(us, clients * plan.RATE, memory)
+        rows.append(
+            [
+                who,
+                show(us),
+                f"{each * 1000 / MIB:.1f}",
+                f"{price.vcpus:.2f}",
+                f"{memory / GIB:.2f}",
+                f"{price.dollars_a_month:.2f}",
+            ]
+        )
+    head = ["", "CPU s a million deliveries", "MiB a thousand clients", "vCPU", "GiB", "US$ a month"]
+    lines = table(head, rows)
+    few = results.outcomes.get(("few clients", "30", HOP))
+    if few:
+        seconds = float(few[0].load["seconds"])
+        small = need(
+            (few[0].holder_cpu + few[0].helper_cpu) / seconds * 1e6, 1, sum(few[0].resident) + few[0].helpers_resident
+        )
+        lines += [
+            f"{plan.SMALL_CLIENTS} clients at {plan.RATE} messages/s behind one greeter and one lobby, measured: {small.vcpus:.3f} vCPU and",
+            f"{small.bytes / MIB:.0f} MiB, {small.dollars_a_month:.2f} US$ a month. (The smallest that can be ordered there is 0.25 vCPU and 0.5 GiB:",
+            f"{HOURS * (0.25 * VCPU_HOUR + 0.5 * GIB_HOUR):.2f} US$.)",
+        ]
+    return lines
+
+
+def page(results: Results, about: Mapping[str, object], drawn: Sequence[str]) -> str:
+    """The whole page."""
+    plots = {name: f"![{name}](performance-{name}.svg)" for name in drawn}
+
+    def plot(name: str) -> list[str]:
+        return ["", plots[name], ""] if name in plots else []
+
+    debians = [name for name in results.contestants("throughput") if name.startswith(f"{OURS}, ")]
+    lines = [
+        "# Performance",
+        "",
+        "<!-- Made by `make bench` (tests/benchmarks); do not edit. -->",
+        "",
+        f"Measured {about['date']} by `make bench` on {about['processor']}, {about['memory']}, {about['kernel']}, on loopback; where that is",
+        f"a virtual machine, its speed drifts. {about['rounds']} rounds of {about['seconds']} s each, peers half as many, {about['minutes']:.0f} minutes in all.",
+        f"Python: {about['interpreters']}. C: {about['compiler']}. Node.js {about['node']}. {about['nginx']}.",
+        "",
+        "The process that holds the clients has one core to itself; the origin and all clients, one C program (`load.c`), have the",
+        "other; for *proxied* the greeter holds the clients, and the lobby shares the other core. Contestants take turns within a round, and are",
+        "compared within it; what is shown is the median of the rounds. The limit that all are compared with is a C epoll loop",
+        "(`fan_out.c`) that does the least that can be done: no checks, no bounds, no mailboxes. 512 clients, if nothing else is said.",
+        "",
+        "## Goals",
+        *table(["goal", "measured", "of the rounds", ""], [goal.row() for goal in goals(results)]),
+        "## Throughput",
+        "",
+        "One message at a time: the next one is sent when every client has the one before. Bursts: the origin keeps 30 kB of 64 B",
+        "messages under way, and everybody sends on what one read brought.",
+        *plot("throughput"),
+        *throughput(results),
+    ]
+    if debians:
+        lines += [
+            "Rows without an interpreter's name are of the first one above; the other one was built by Debian, with optimisations.",
+            "",
+        ]
+    lines += [
+        "## Latency",
+        "",
+        "100 messages of 64 B a second, from the origin's send to the client's read. Nobody is faster than the kernel: 512 sends take",
+        "the time that the last client waits.",
+        *plot("latency"),
+        *latencies(results),
+        "## Clients that never read",
+        "",
+        "256 clients read 50 messages of 16 KiB a second, without and with 256 others that never read. TCP memory is that of the whole",
+        "machine, of both ends of all connections (`/proc/net/sockstat`). The last columns: the fullest receive buffer of a stalled",
+        "client, and how many messages more it got when it read at last: 16 from its mailbox, the one that was begun, and what the kernel",
+        "had accepted and not sent, which `TCP_NOTSENT_LOWAT` keeps to one packet of at most 64 KiB.",
+        *stalled(results),
+        "## Idle clients and handshakes",
+        "",
+        f"Resident memory that the process which holds {plan.IDLE_CLIENTS:,} idle clients grew by. Handshakes: 64 at once, each client leaves as",
+        "soon as it is in.",
+        *idle(results),
+        "## Growth",
+        "",
+        "One greeter, and as many lobbies of 512 seats as its clients need. One message of 64 B at a time; latency at ten a second.",
+        *plot("growth"),
+        *growth(results),
+        "",
+        "## Compression",
+        "",
+        "20 messages of JSON a second. *Shared* deflates a message once for all; the others deflate it for each client. Bytes are those of",
+        "the frames that a client gets.",
+        *compression(results),
+        "## Cost",
+        "",
+        f"10,000 clients at {plan.RATE} messages a second. Processor time is that of a delivery at 100 messages/s and 512 clients, memory that of",
+        f"{plan.IDLE_CLIENTS:,} idle ones; for *proxied* greeter and lobbies together. Prices: {VCPU_HOUR} US$ for a vCPU-hour and {GIB_HOUR} US$ for a GiB-hour",
+        f"({PRICE_LIST}), {HOURS} hours a month, of what is used. Traffic is not in it, though it may cost more than all this.",
+        *costs(results),
+        "## Not measured",
+        "",
+        "- A network: everything is loopback, so neither a network card nor round trips are in it. TLS: it belongs in front of a greeter.",
+        "- More than two cores. The load shares one of them with the lobbies, so *proxied* and *two greeters* are held back by it.",
+        "- Messages that come one by one faster than clients get them are the same as bursts; bursts above 30 kB are not compared, since",
+        "  the C loop forgets what a socket does not take.",
+        *(f"- {name}: {why}." for name, why in results.missing.items()),
+        *(f"- Failed: {what}" for what in results.failed),
+        "",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,21 @@
+// A peer: what one writes with npm's `ws`, the broadcast of its own README between an origin and the clients.
+//
+//     ws_broadcast.js ORIGIN_PORT [deflate]
+//
+// Prints its port once the origin is connected; ends with the origin.
+"use strict";
+
+const { WebSocket, WebSocketServer } = require("ws");
+
+const deflate = process.argv[3] === "deflate";
+const server = new WebSocketServer({ host: "127.0.0.1", port: 0, backlog: 4096, perMessageDeflate: deflate }, () => {
+  const origin = new WebSocket(`ws://127.0.0.1:${process.argv[2]}`, { perMessageDeflate: false });
+  origin.on("open", () => console.log(server.address().port));
+  origin.on("message", (data, binary) => {
+    for (const client of server.clients) {
+      if (client.readyState === WebSocket.OPEN) client.send(data, { binary });
+    }
+  });
+  origin.on("close", () => process.exit(0));
+});
+server.on("connection", (client) => client.on("error", () => {}));

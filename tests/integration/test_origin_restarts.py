@@ -6,7 +6,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from tests.support.sockets import run
+from tests.support.sockets import hold_port, run
 from tests.support.swarm import Swarm
 from tests.support.ticker import ticker
 from tests.support.up import lobby_file, lobby_resource, lobby_up
@@ -19,7 +19,11 @@ FAST = {"minMilliseconds": 50, "maxMilliseconds": 500}
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "closed in order"])
 def test_clients_stay_and_the_stream_resumes(tmp_path: Path, number: signal.Signals) -> None:
     async def main() -> None:
-        async with ticker(rate=10, may_be_killed=True) as origin:
+        with hold_port() as held:
+            await restarted(held.getsockname()[1])
+
+    async def restarted(port: int) -> None:
+        async with ticker(rate=10, port=port, may_be_killed=True) as origin:
             resource = lobby_resource("prices", origin.url, clients_seats=400, origin_reconnect=FAST)
             async with lobby_up("-f", lobby_file(tmp_path, resource)) as up, Swarm(up.url) as swarm:
                 await swarm.connect_all(CLIENTS)
@@ -29,6 +33,7 @@ def test_clients_stay_and_the_stream_resumes(tmp_path: Path, number: signal.Sign
 
                 await origin.process.stop(number)
                 await up.until_origin("Waiting", "Connecting")
+                await up.delivered()
                 assert len(swarm.open) == CLIENTS, swarm.summary()
                 swarm.begin_stream()
 
@@ -45,7 +50,11 @@ def test_clients_stay_and_the_stream_resumes(tmp_path: Path, number: signal.Sign
 
 def test_clients_join_while_the_origin_is_away(tmp_path: Path) -> None:
     async def main() -> None:
-        async with ticker(rate=10, may_be_killed=True) as origin:
+        with hold_port() as held:
+            await restarted(held.getsockname()[1])
+
+    async def restarted(port: int) -> None:
+        async with ticker(rate=10, port=port, may_be_killed=True) as origin:
             resource = lobby_resource("prices", origin.url, origin_reconnect=FAST)
             async with lobby_up("-f", lobby_file(tmp_path, resource)) as up, Swarm(up.url) as swarm:
                 await swarm.connect_all(1)

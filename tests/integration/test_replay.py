@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+from tests.support.origins import FakeOrigin, ticking
 from tests.support.sockets import run
 from tests.support.swarm import Swarm
 from tests.support.ticker import ticker
@@ -16,23 +18,28 @@ REPLAY = 10
 @pytest.mark.parametrize("mode", ["Proxy", "Redirect"])
 def test_who_joins_gets_the_last_messages_first(tmp_path: Path, mode: str) -> None:
     async def main() -> None:
-        async with ticker(rate=20) as origin:
+        async with FakeOrigin() as origin:
             resource = lobby_resource("prices", origin.url, clients_replay=REPLAY, routing={"mode": mode})
             async with (
                 lobby_up("-f", lobby_file(tmp_path, resource)) as up,
                 Swarm(up.url, follow_redirects=True) as swarm,
             ):
-                (first,) = await swarm.connect_all(1)
-                await swarm.each_has(REPLAY * 2)
-                seen = first.tally.last
-                late = await swarm.connect_all(30, concurrency=3)
-                await swarm.each_has(REPLAY * 2, of=late)
+                await swarm.connect_all(1)
+                await origin.until_open(1)
+                await origin.send(*(json.dumps({"seq": number}) for number in range(1, 2 * REPLAY + 1)))
+                await swarm.each_has(2 * REPLAY)
+
+                # While nothing comes, they have exactly those.
+                late = await swarm.connect_all(30)
+                await swarm.each_has(REPLAY, of=late)
+                assert {(client.tally.first, client.tally.last) for client in late} == {(REPLAY + 1, 2 * REPLAY)}
+
+                # And while the stream goes on, it has no gap between them and what follows.
+                async with ticking(origin, interval=0.02, first=2 * REPLAY + 1):
+                    later = await swarm.connect_all(30, concurrency=3)
+                    await swarm.each_has(3 * REPLAY, of=later)
                 assert (swarm.gaps, swarm.disorder) == (0, 0), swarm.summary()
-                for client in late:
-                    assert client.tally.first is not None
-                    assert seen - REPLAY < client.tally.first
-                # The very first of them got what had been sent before it came.
-                assert min(client.tally.first or 0 for client in late) <= seen - REPLAY + 5
+                assert all((client.tally.first or 0) > REPLAY for client in later)
 
     run(main(), deadline=60)
 

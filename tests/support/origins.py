@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import http
+import itertools
 import json
 import socket
 import ssl
@@ -19,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 import trustme
+from tests.support.sockets import hold_port
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import Opcode
@@ -114,14 +116,20 @@ class FakeOrigin:
         self._tls = tls
         self._port = port
         self._server: Server | None = None
+        self._held: socket.socket | None = None
         self._changed = asyncio.Event()
 
     async def __aenter__(self) -> Self:
+        if not self._port:
+            self._held = hold_port()
+            self._port = self._held.getsockname()[1]
         await self.start_again_on_same_port()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.stop()
+        if self._held is not None:
+            self._held.close()
 
     @property
     def url(self) -> str:
@@ -196,7 +204,6 @@ class FakeOrigin:
             close_timeout=DEADLINE,
             max_size=None,
         )
-        self._port = next(iter(self._server.sockets)).getsockname()[1]
 
     # What it saw
 
@@ -284,13 +291,11 @@ class FakeOrigin:
 
 
 @contextlib.asynccontextmanager
-async def ticking(origin: FakeOrigin, *, interval: float = 0.01) -> AsyncIterator[None]:
+async def ticking(origin: FakeOrigin, *, interval: float = 0.01, first: int = 1) -> AsyncIterator[None]:
     """Meanwhile the origin sends `{"sequence": 1}`, 2, … to whoever is connected, the same to everyone."""
 
     async def tick() -> None:
-        sequence = 0
-        while True:
-            sequence += 1
+        for sequence in itertools.count(first):
             await origin.send(json.dumps({"sequence": sequence}))
             await asyncio.sleep(interval)
 

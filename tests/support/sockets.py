@@ -22,6 +22,17 @@ def run(main: Coroutine[Any, Any, T], *, deadline: float = 20.0) -> T:
     return asyncio.run(bounded())
 
 
+def hold_port() -> socket.socket:
+    """A port of the loopback that is given to nobody else while the socket is open, and a server may come and go on it.
+
+    The server sets `SO_REUSEADDR`, as servers do. While there is none, whoever connects is refused.
+    """
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind(("127.0.0.1", 0))
+    return sock
+
+
 def tcp_pair(*, receive_buffer: int | None = None) -> tuple[socket.socket, socket.socket]:
     """Our end, with the options that `listen` gives every client's socket, and the client's end; both non-blocking."""
     server = listen("127.0.0.1", 0)

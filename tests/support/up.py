@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -142,6 +143,16 @@ class LobbyUp:
             return all(report["origin"]["state"] in states for report in seen.values())
 
         await until(look, deadline=deadline, every=0.1, describe=lambda: f"origin {states}; {summary(seen)}")
+
+    async def delivered(self) -> None:
+        """What the lobbies have sent until now is with the clients.
+
+        Each process is asked after the one before it: by the time of its answer it has handed on what came earlier.
+        """
+        for each in (*self.lobby_processes().values(), *self.greeter_processes() * 2):
+            await web.get(f"{await self.admin_of(each.pid)}/healthz")
+        for _ in range(2):
+            await asyncio.sleep(0)  # the clients are on this loop: it reads what is there
 
     async def until_lobbies(self, count: int, *, deadline: float = 20.0) -> dict[str, Found]:
         """Waits until so many lobbies run."""

@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
+from weakref import WeakKeyDictionary
 
 from lobby_gateway.model.seats import GreeterReport, LobbyReport
 from lobby_gateway.net.http_client import HttpClient, HttpError
@@ -28,6 +29,12 @@ HURRIED_POLL_SECONDS = 0.2
 
 MAX_POLLS_PER_SECOND = 400.0
 """Of all pollers of this process together: about a fifth of a core. With thousands of lobbies each is asked less often."""
+
+MAX_FIRST_POLLS_PER_SECOND = 200.0
+"""Of those who never answered yet, beside the others: with thousands of lobbies, too, a new one is noticed at once."""
+
+MAX_QUESTIONS = 256
+"""Under way at a time. An operator that begins has thousands to ask, and none of them is silent because we are busy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +74,9 @@ class Poller(Generic[R]):
     running = 0
     """How many pollers there are in this process."""
 
+    unanswered = 0
+    """How many of them never had an answer."""
+
     def __init__(
         self,
         name: str,
@@ -86,13 +96,17 @@ class Poller(Generic[R]):
         self._answered = answered
         self._now = asyncio.Event()
         self._clock = asyncio.get_running_loop().time
+        self._logged = False
         self._task = asyncio.create_task(self._run(), name=f"poll {name}")
         Poller.running += 1
-        self._task.add_done_callback(_stopped)
+        Poller.unanswered += 1
+        self._task.add_done_callback(self._stopped)
 
     @property
     def pause(self) -> float:
         """Seconds between two questions."""
+        if self.reading.report is None:
+            return max(HURRIED_POLL_SECONDS, Poller.unanswered / MAX_FIRST_POLLS_PER_SECOND)
         return max(HURRIED_POLL_SECONDS if self.hurried else POLL_SECONDS, Poller.running / MAX_POLLS_PER_SECOND)
 
     def ask_now(self) -> None:
@@ -107,7 +121,8 @@ class Poller(Generic[R]):
 
     async def _run(self) -> None:
         while True:
-            await self._ask()
+            async with _room():
+                await self._ask()
             self._answered()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self.pause):
@@ -123,17 +138,28 @@ class Poller(Generic[R]):
             last = self.reading
             if last.silent_since is None and not self.ending:
                 logger.warning("does not answer", extra={"child": self._name, "problem": str(error)})
+                self._logged = True
             since = asked if last.silent_since is None else last.silent_since
             self.reading = Reading(last.report, last.at, since, str(error))
             return
-        if self.reading.silent_since is not None:
+        if self.reading.silent_since is not None and self._logged:
             seconds = round(self._clock() - self.reading.silent_since, 1)
             logger.warning("answers again", extra={"child": self._name, "seconds": seconds})
+            self._logged = False
+        Poller.unanswered -= self.reading.report is None
         self.reading = Reading(report, self._clock())
 
+    def _stopped(self, _task: asyncio.Task[None]) -> None:
+        Poller.running -= 1
+        Poller.unanswered -= self.reading.report is None
 
-def _stopped(_task: asyncio.Task[None]) -> None:
-    Poller.running -= 1
+
+_rooms: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
+
+
+def _room() -> asyncio.Semaphore:
+    """Of the running loop: a semaphore belongs to one."""
+    return _rooms.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(MAX_QUESTIONS))
 
 
 def waiting(readings: Mapping[str, Reading[GreeterReport]], lobby: str, taken: int) -> int:

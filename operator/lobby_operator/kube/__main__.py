@@ -16,6 +16,7 @@ from lobby_gateway import arguments, logs
 from lobby_gateway.arguments import Accepted
 from lobby_gateway.model.schema import crd
 from lobby_gateway.net.lifecycle import Stopping, run
+from lobby_gateway.net.limits import raise_descriptor_limit
 from lobby_operator.kube.app import serve
 from lobby_operator.kube.lease import LeaseLostError
 from lobby_operator.kube.pods import PodSettings
@@ -137,6 +138,7 @@ def main(argv: Sequence[str] | None = None, *, before: Callable[[str, Resource],
     """
     given = parser().parse_args(argv)
     logs.configure("operator")
+    raise_descriptor_limit()  # a connection to each lobby
     crd()  # is read from its file here: there is no event loop yet that would wait for it
     settings = settings_of(given)
 

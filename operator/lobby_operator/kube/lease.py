@@ -75,7 +75,9 @@ class Lease:
                 self._fails(str(error) or "no answer in time")
                 read = True
             if self._election.lost(self._clock()):
-                raise LeaseLostError(f"the Lease {self._namespace}/{self._name} is lost to {self.holder or 'nobody'}")
+                mine = self.holder == self._election.identity
+                how = "could not be renewed in time" if mine else f"is lost to {self.holder or 'nobody'}"
+                raise LeaseLostError(f"the Lease {self._namespace}/{self._name} {how}")
             if self.holds() and not self.acquired.is_set():
                 logger.info("holds the Lease: acts from now on", extra={"lease": self._name})
                 self.acquired.set()

@@ -106,7 +106,7 @@ def test_the_holder_ends_when_it_cannot_renew_before_another_could_take_over() -
             server.mute.set()
             await until(task.done)
             assert not one.holds()
-            with pytest.raises(LeaseLostError, match="lobby-operator is lost"):
+            with pytest.raises(LeaseLostError, match="lobby-operator could not be renewed in time"):
                 await task
 
     run(main())

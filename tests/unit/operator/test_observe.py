@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from tests.support.waiting import until
+from tests.support.waiting import stays, until
 
 from lobby_gateway.model.seats import GreeterReport, LobbyReport
 from lobby_gateway.net.admin import AdminRequest, AdminResponse, AdminServer
@@ -148,6 +148,54 @@ def test_who_is_ending_may_be_silent_without_a_word(caplog: pytest.LogCaptureFix
     assert caplog.records == []
 
 
+def test_who_answers_after_a_silence_that_was_no_news_is_none_either(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with polled() as (asked, poller, _):
+            await until(lambda: poller.reading.report is not None)
+            poller.ending = True
+            asked.answer = AdminResponse.text("not yet", 503)
+            await until(lambda: poller.reading.silent_since is not None)
+            asked.answer = AdminResponse.json(LobbyReport(name="a-1", lobby="a").to_json())
+            await until(lambda: poller.reading.silent_since is None)
+
+    with caplog.at_level(logging.WARNING):
+        run(main())
+    assert caplog.records == []
+
+
+def test_among_many_one_that_never_answered_is_asked_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(observe, "MAX_POLLS_PER_SECOND", 0.001)
+
+    async def main() -> None:
+        before = Poller.unanswered
+        async with polled() as (_, poller, _readings):
+            assert Poller.unanswered == before + 1
+            assert poller.pause == observe.HURRIED_POLL_SECONDS
+            await until(lambda: poller.reading.report is not None)
+            assert Poller.unanswered == before
+            assert poller.pause >= 1000
+        assert Poller.unanswered == before
+
+    run(main())
+
+
+def test_no_more_questions_are_under_way_than_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(observe, "MAX_QUESTIONS", 2)
+
+    async def main() -> None:
+        async with polled() as (asked, poller, _):
+            asked.may.clear()
+            address = poller.address
+            more = [Poller(f"a-{n}", address, "/seats", LobbyReport.from_json, lambda: None) for n in range(5)]
+            await until(lambda: asked.questions == 2)
+            await stays(lambda: asked.questions == 2, seconds=0.1)
+            asked.may.set()
+            await until(lambda: all(each.reading.report is not None for each in more))
+            await asyncio.gather(*(each.close() for each in more))
+
+    run(main())
+
+
 def test_those_who_wait_are_counted_at_all_greeters_that_answer() -> None:
     report = GreeterReport(waiting={"prices": 3, "books": 4})
     readings: dict[str, Reading[GreeterReport]] = {
@@ -181,6 +229,7 @@ def test_many_are_asked_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
         before = Poller.running
         async with polled() as (_, poller, _readings):
             assert Poller.running == before + 1
+            await until(lambda: poller.reading.report is not None)
             assert poller.pause == observe.HURRIED_POLL_SECONDS
             poller.hurried = False
             assert poller.pause == observe.POLL_SECONDS

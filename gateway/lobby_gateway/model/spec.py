@@ -1,8 +1,8 @@
 """A Lobby as frozen dataclasses: what every part of the product reads.
 
 The fields are those of `crds/lobbies.yaml` in snake case; what each does, its limits and its default stand there and in
-`docs/reference.md`. There are no defaults here: a `Lobby` is made from a resource that `schema.py` has checked and
-defaulted. Checking lives next door so that a lobby process, which is given a checked file, stays small.
+`docs/reference.md`. There are no defaults here: a resource was checked and defaulted by `schema.py` before. That lives next
+door so that a lobby process, which is given a checked file, stays small.
 """
 
 from __future__ import annotations

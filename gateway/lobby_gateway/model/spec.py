@@ -1,8 +1,7 @@
 """A Lobby as frozen dataclasses: what every part of the product reads.
 
-The fields are those of `crds/lobbies.yaml` in snake case; what each does, its limits and its default stand there and in
-`docs/reference.md`. There are no defaults here: a resource was checked and defaulted by `schema.py` before. That lives next
-door so that a lobby process, which is given a checked file, stays small.
+The fields are those of `crds/lobbies.yaml` in snake case; `docs/reference.md` says what each does. None has a default here:
+`schema.py` has checked and defaulted the resource. It is apart, so that a lobby, whose file is checked, stays small.
 """
 
 from __future__ import annotations

@@ -118,8 +118,8 @@ class WebSocketClient(asyncio.BufferedProtocol):
         self._loop = asyncio.get_running_loop()
         self.heard_at = self._loop.time()
         self._receiver = receiver
-        # What asyncio would do instead, a new buffer of this size for each read, takes longer than all else that is done with a
-        # small message. Pages of a map take memory once something was read into them.
+        # What asyncio would do instead, a new buffer of this size for each read, takes longer than all else that is done with
+        # a small message. Pages of a map take memory once something was read into them.
         self._buffer = memoryview(mmap.mmap(-1, READ_BYTES))
         self._parser = FrameParser(masked=False, max_message_bytes=max_message_bytes)
         self._handshake: ClientHandshake | None = handshake

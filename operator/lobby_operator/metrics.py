@@ -47,6 +47,12 @@ LOBBY_HOST: tuple[Definition, ...] = (
     ),
     Definition("lobby_operator_passes_total", "counter", "Passes over a Lobby: observe, plan, act.", _BY_LOBBY),
     Definition(
+        "lobby_operator_pass_seconds_total",
+        "counter",
+        "How long those passes took together, calls included.",
+        _BY_LOBBY,
+    ),
+    Definition(
         "lobby_operator_failed_passes_total",
         "counter",
         "Passes over a Lobby that failed and were done again.",
@@ -101,6 +107,7 @@ def read(
         "lobby_operator_waiting_clients": each(lambda worker: worker.observed.waiting),
         "lobby_operator_failed_starts": each(lambda worker: worker.observed.failures.count),
         "lobby_operator_passes_total": each(lambda worker: worker.passes),
+        "lobby_operator_pass_seconds_total": each(lambda worker: worker.seconds),
         "lobby_operator_failed_passes_total": each(lambda worker: worker.failures),
         "lobby_operator_leader": int(leader),
         "lobby_operator_greeters": greeters,

@@ -56,6 +56,7 @@ class Worker:
         planned: what was planned last; None before the first pass.
         actions: how often each was done, by what was done and why.
         passes: passes that were begun.
+        seconds: that they took together, calls of the platform included.
         failures: passes that failed.
         problem: why the latest pass failed, for a person; empty: it did not.
     """
@@ -77,6 +78,7 @@ class Worker:
         self.planned: Plan | None = None
         self.actions: Counter[tuple[str, str]] = Counter()
         self.passes = 0
+        self.seconds = 0.0
         self.failures = 0
         self.problem = ""
         self._runtime = runtime
@@ -109,22 +111,24 @@ class Worker:
         pause = 0.0
         while True:
             self._changed.clear()
+            begun = self._clock()
             try:
                 wake_at = await self._pass()
                 pause = 0.0
-                self._fares("")
+                self._fares("", begun)
             except Exception as error:  # whatever it is: the Lobby is looked after again, and the others all the time
                 self.failures += 1
                 pause = min(max(2 * pause, MIN_RETRY_SECONDS), MAX_RETRY_SECONDS)
                 wake_at = self._clock() + pause
                 fields = {"lobby": self.lobby.key, "again_in_seconds": pause, "problem": str(error)}
                 expected = isinstance(error, RuntimeFailedError)
-                self._fares(str(error) if expected else "a fault of the operator, see its log")
+                self._fares(str(error) if expected else "a fault of the operator, see its log", begun)
                 logger.warning("a pass failed", extra=fields, exc_info=None if expected else error)
                 await asyncio.sleep(pause)
             await self._wait(wake_at)
 
-    def _fares(self, problem: str) -> None:
+    def _fares(self, problem: str, begun: float) -> None:
+        self.seconds += self._clock() - begun
         if problem != self.problem:
             self.problem = problem
             self.wake()  # whoever is told of passes is told of it in the next

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 
 from lobby_gateway.metrics import Readings, registry
 from lobby_gateway.net.admin import AdminRequest, AdminResponse, Routes, health_handlers, metrics_handler
@@ -13,13 +14,15 @@ from lobby_operator.kube.lease import Lease
 from lobby_operator.kube.metrics import API_CALLS, OPERATOR, read_calls, read_operator
 
 
-def routes(host: Host, lease: Lease, api: KubeApi, *, ready: Callable[[], str], alive: Callable[[], str]) -> Routes:
+def routes(
+    host: Host, lease: Lease, apis: Sequence[KubeApi], *, ready: Callable[[], str], alive: Callable[[], str]
+) -> Routes:
     """The routes.
 
     Args:
         host: what it does.
         lease: whether it may.
-        api: access to the API.
+        apis: all that calls the API.
         ready: why it could not act now; empty: it could.
         alive: why it is to be started again; empty: it need not be.
     """
@@ -29,9 +32,14 @@ def routes(host: Host, lease: Lease, api: KubeApi, *, ready: Callable[[], str], 
         return AdminResponse.json(told)
 
     def read() -> Readings:
+        calls: Counter[tuple[str, str, str]] = Counter()
+        seconds: Counter[tuple[str, str]] = Counter()
+        for api in apis:
+            calls.update(api.calls)
+            seconds.update(api.seconds)
         return {
             **metrics.read(host.workers, host.greeters_serving, host.lag, host.statuses, leader=lease.holds()),
-            **read_calls(api.calls, api.seconds),
+            **read_calls(calls, seconds),
             **read_operator(host.status_writes, host.recorder.gathering.dropped, host.known),
         }
 

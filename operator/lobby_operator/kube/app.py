@@ -17,7 +17,7 @@ from lobby_operator.kube.errors import NotHolderError
 from lobby_operator.kube.host import Host
 from lobby_operator.kube.informer import Informer
 from lobby_operator.kube.lease import Lease
-from lobby_operator.kube.resources import LEASES, LOBBIES, PODS, Resource
+from lobby_operator.kube.resources import LOBBIES, PODS, Resource
 from lobby_operator.kube.token_secret import TokenSecret
 from lobby_operator.settings import OperatorSettings
 
@@ -43,11 +43,14 @@ async def serve(
         LeaseLostError: it may not act any more. Its process is to end, and may be started again.
     """
     api = await connect(before=lambda verb, resource: operator.before(verb, resource, before))
-    operator = Operator(api, settings)
+    # Connections of its own: however many calls wait for one, a renewal does not.
+    lease_api = await connect(before=before)
+    operator = Operator(api, settings, lease_api)
     try:
         await operator.run(stopping)
     finally:
         await api.close()
+        await lease_api.close()
 
 
 class Operator:
@@ -56,12 +59,13 @@ class Operator:
     Args:
         api: access to the API.
         settings: of it.
+        lease_api: the same for the Lease alone.
     """
 
-    def __init__(self, api: KubeApi, settings: OperatorSettings) -> None:
+    def __init__(self, api: KubeApi, settings: OperatorSettings, lease_api: KubeApi) -> None:
         self._settings = settings
         election = Election(settings.identity, settings.lease)
-        self.lease = Lease(api, election, namespace=settings.own_namespace, name=settings.lease_name)
+        self.lease = Lease(lease_api, election, namespace=settings.own_namespace, name=settings.lease_name)
         token_secret = None
         if settings.token_key_file is not None:
             name, own = settings.pods.token_secret, settings.own_namespace
@@ -87,7 +91,7 @@ class Operator:
                 settings=times,
             ),
         )
-        self._admin = AdminServer(routes(host, self.lease, api, ready=self.ready, alive=self.alive))
+        self._admin = AdminServer(routes(host, self.lease, (api, lease_api), ready=self.ready, alive=self.alive))
 
     def before(self, verb: str, resource: Resource, then: Callable[[str, Resource], None]) -> None:
         """Keeps whoever does not hold the Lease from writing, also where a task has not heard of that yet.
@@ -95,7 +99,7 @@ class Operator:
         Raises:
             NotHolderError: it does not hold it.
         """
-        if verb not in _READING and resource != LEASES and not self.lease.holds():
+        if verb not in _READING and not self.lease.holds():
             raise NotHolderError(f"{verb} {resource.plural}", message="this process does not hold the Lease")
         then(verb, resource)
 

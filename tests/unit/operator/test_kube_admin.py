@@ -48,7 +48,7 @@ async def asked(port: Port, path: str, *, begin: bool = False) -> AdminResponse:
         host.lobby_changed(Change("shop/prices", resource))
         if begin:
             host.begin()
-        port.routes = routes(host, lease, api, ready=lambda: port.ready, alive=lambda: port.alive)
+        port.routes = routes(host, lease, [api, api], ready=lambda: port.ready, alive=lambda: port.alive)
         try:
             return await port.get(path)
         finally:

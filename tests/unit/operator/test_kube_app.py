@@ -63,6 +63,7 @@ class Cluster:
                 raise Killed
 
         api = KubeApi(ApiClient(Configuration(host=self.server.url)), before=before, timeout=2.0)
+        lease_api = KubeApi(ApiClient(Configuration(host=self.server.url)), before=counted, timeout=2.0)
         made = Operator(
             api,
             OperatorSettings(
@@ -77,6 +78,7 @@ class Cluster:
                 informer=InformerSettings(min_backoff_seconds=0.01, max_backoff_seconds=0.05),
                 lobby_admin_port=self.kubelet.port,
             ),
+            lease_api,
         )
         stopping = Stopping()
         task = asyncio.create_task(made.run(stopping))
@@ -86,6 +88,7 @@ class Cluster:
             stopping.stop("the test is over")
             await asyncio.gather(task, return_exceptions=True)
             await api.close()
+            await lease_api.close()
 
     @property
     def status(self) -> dict[str, Any]:

@@ -124,6 +124,7 @@ def test_it_makes_a_lobby_and_says_so_and_then_rests() -> None:
             assert [action.name for action, _ in made.told] == ["prices-1"]
             assert made.worker.actions == {("Create", "SpareSeatsLow"): 1}
             assert made.worker.failures == 0
+            assert 0 < made.worker.seconds < 10
             assert made.worker.passes == made.passes
 
     run(main())

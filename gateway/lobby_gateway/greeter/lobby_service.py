@@ -351,6 +351,8 @@ class LobbyService:
     def _close_trunk(self, trunk: Trunk) -> None:
         if self._trunks.get(trunk.id) is trunk:
             del self._trunks[trunk.id]
+        for group in trunk.groups:  # all of whose clients left on the way
+            self._leave_old_seats(group)
         trunk.close()
 
     def _trunk(self, lobby: LobbyId) -> Trunk:

@@ -66,7 +66,7 @@ class Recent:
     """The latest messages of a stream, for clients that join.
 
     Attributes:
-        messages: how many are kept.
+        messages: how many are kept (see `keep`).
     """
 
     __slots__ = ("_batches", "_bytes", "_count", "messages")
@@ -81,10 +81,22 @@ class Recent:
         """Adds the newest messages."""
         if not self.messages:
             return
-        batches = self._batches
-        batches.append(batch)
+        self._batches.append(batch)
         self._count += len(batch)
         self._bytes += len(batch.data)
+        self._trim()
+
+    def keep(self, messages: int) -> None:
+        """From now on so many are kept; what is too much goes now."""
+        self.messages = messages
+        if messages:
+            self._trim()
+        else:
+            self._batches.clear()
+            self._count = self._bytes = 0
+
+    def _trim(self) -> None:
+        batches = self._batches
         while len(batches) > 1 and (self._count - len(batches[0]) >= self.messages or self._bytes > _REPLAY_BYTES):
             oldest = batches.popleft()
             self._count -= len(oldest)
@@ -226,7 +238,7 @@ class Trunk:
 
     def keep(self, messages: int) -> None:
         """From now on so many messages are kept for clients that join."""
-        self._recent.messages = messages
+        self._recent.keep(messages)
 
     def close(self) -> None:
         """Ends it; the owner is told nothing any more."""

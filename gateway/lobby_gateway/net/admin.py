@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
@@ -143,15 +142,16 @@ class AdminServer:
         try:
             if len(self._tasks) <= MAX_CONNECTIONS:
                 await self._serve(reader, writer)
+            writer.close()
+            async with asyncio.timeout(REQUEST_TIMEOUT):
+                await writer.wait_closed()
         except (ConnectionError, TimeoutError):
-            pass  # the peer left, or said nothing for long
+            pass  # the peer left, said nothing for long, or reads no answer
         except asyncio.CancelledError:
             pass  # close() ends the connections; there is nobody to tell
         finally:
             self._tasks.discard(task)
-            writer.close()
-            with contextlib.suppress(ConnectionError):
-                await writer.wait_closed()
+            writer.transport.abort()  # not what is closed already; what is left of an answer is waited for no longer
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = h11.Connection(h11.SERVER)
@@ -165,7 +165,8 @@ class AdminServer:
             if request is None:
                 return
             response = await self._answer(request)
-            await _write(connection, writer, response, head=request.method == "HEAD")
+            async with asyncio.timeout(REQUEST_TIMEOUT):
+                await _write(connection, writer, response, head=request.method == "HEAD")
             if connection.our_state is not h11.DONE or connection.their_state is not h11.DONE:
                 return
             connection.start_next_cycle()

@@ -197,7 +197,7 @@ class ClientConnection:
 
     def feed(self, leftover: bytes) -> None:
         """Takes bytes that came in the same read as the handshake."""
-        if leftover:
+        if leftover and not self.closed:
             self._received(leftover)
 
     def close(self, close: CloseCode, reason: str | None = None) -> None:
@@ -280,9 +280,10 @@ class ClientConnection:
             self._wait_for_room()
 
     def _wait_for_room(self) -> None:
-        self.pending = True
-        self._writing = True
+        self.pending = self._writing = True
         self._loop.add_writer(self._fd, self._writable)
+        if self.bus is not None:
+            self.bus.fell_behind(self)  # what it sent by itself could come in the middle of a control frame
 
     def _writable(self) -> None:
         delivered = delivered_bytes = 0
@@ -333,8 +334,7 @@ class ClientConnection:
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
-            self._lost()
-            return
+            data = b""
         if not data:
             self._lost()
             return

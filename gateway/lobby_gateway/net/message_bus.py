@@ -87,6 +87,12 @@ class MessageBus:
         self._ready_deflated.pop(client.sock, None)
         self._behind.pop(client, None)
 
+    def fell_behind(self, client: ClientConnection) -> None:
+        """Something waits for room in a client's socket: from now on its messages wait, too."""
+        self._ready.pop(client.sock, None)
+        self._ready_deflated.pop(client.sock, None)
+        self._behind[client] = None
+
     def caught_up(self, client: ClientConnection) -> None:
         """A client that was behind has nothing pending any more."""
         self._behind.pop(client, None)
@@ -137,27 +143,15 @@ class MessageBus:
                 if bytes_sent < 0:
                     client.abort()
                 elif client.bus is self:  # what another one's end led to may have taken it off
-                    self._keep(client, batch, bytes_sent)
+                    client.keep(batch, bytes_sent)
 
     def _deliver(self, client: ClientConnection, batch: Batch) -> None:
         if client.deflate:
             batch = deflate_batch(batch)
-        was_pending = client.pending
         self.stats.dropped += client.deliver(batch)
-        if client.pending and not was_pending and client.bus is self:
-            self._fall_behind(client)
-        elif not client.pending:
+        if not client.pending:
             self.stats.deliveries += len(batch)
             self.stats.delivered_bytes += len(batch.data)
-
-    def _keep(self, client: ClientConnection, batch: Batch, sent: int) -> None:
-        self._fall_behind(client)
-        client.keep(batch, sent)
-
-    def _fall_behind(self, client: ClientConnection) -> None:
-        self._ready.pop(client.sock, None)
-        self._ready_deflated.pop(client.sock, None)
-        self._behind[client] = None
 
     def _place(self, client: ClientConnection) -> None:
         if client.pending:

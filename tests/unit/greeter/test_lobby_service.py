@@ -326,6 +326,28 @@ def test_a_client_that_leaves_between_two_lobbies_leaves_no_seat_taken() -> None
     run(main())
 
 
+def test_clients_that_leave_on_their_way_into_a_lobby_that_drains_leave_no_seat_taken_in_the_one_before() -> None:
+    async def main() -> None:
+        async with greeter("prices-1", seats=2) as running:
+            [old] = running.lobbies
+            clients = await running.clients(2)
+            old.publish("1", "2")
+            for client in clients:
+                await texts(client, 2)
+            old.drain()
+            new = running.lobby("prices-2")
+            new.publish("1")  # the clients are ahead of it: it waits for what they have before it takes them
+            running.tell(new)
+            await until(lambda: new.admission.taken == 2)
+            new.drain()
+            for client in clients:
+                await client.close()
+            await until(lambda: new.admission.taken == 0)
+            await until(lambda: old.admission.taken == 0)
+
+    run(main())
+
+
 def test_clients_for_whom_no_seat_is_left_are_closed_in_the_end() -> None:
     impatient = replace(SETTINGS, times=CandidateTimes(lost=0.3))
 

@@ -41,6 +41,30 @@ def test_none_is_kept_where_none_is_replayed() -> None:
     assert payloads(recent.latest()) == []
 
 
+def test_fewer_are_kept_at_once_and_more_only_from_now_on() -> None:
+    recent = Recent(4)
+    for text in "abcd":
+        recent.append(batch(text))
+    recent.keep(2)
+    assert payloads(recent.latest()) == ["c", "d"]
+    recent.keep(4)
+    assert payloads(recent.latest()) == ["c", "d"]
+    recent.append(batch("e"))
+    assert payloads(recent.latest()) == ["c", "d", "e"]
+
+
+def test_what_came_while_none_was_kept_is_no_hole_in_what_is_replayed_later() -> None:
+    recent = Recent(4)
+    recent.append(batch("a", "b"))
+    recent.keep(0)
+    assert payloads(recent.latest()) == []
+    recent.append(batch("c"))
+    recent.keep(4)
+    assert payloads(recent.latest()) == []
+    recent.append(batch("d"))
+    assert payloads(recent.latest()) == ["d"]
+
+
 def test_what_is_kept_is_bounded_in_bytes_but_for_the_newest() -> None:
     recent = Recent(1000)
     for _ in range(3):

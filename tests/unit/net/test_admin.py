@@ -8,9 +8,11 @@ from contextlib import asynccontextmanager
 import pytest
 from prometheus_client import CollectorRegistry
 from tests.support.sockets import run
+from tests.support.waiting import until
 
 from lobby_gateway import metrics
 from lobby_gateway.errors import UserError
+from lobby_gateway.net import admin
 from lobby_gateway.net.admin import AdminRequest, AdminResponse, AdminServer, Routes, health_handlers, metrics_handler
 
 
@@ -181,5 +183,44 @@ def test_closing_ends_idle_connections() -> None:
         await reader.read()
         writer.close()
         await writer.wait_closed()
+
+    run(main())
+
+
+UNREAD = 64 << 20  # more than the kernel takes for a peer that reads nothing
+
+
+async def unread(port: int, path: str) -> asyncio.StreamWriter:
+    """Asks for more than it reads."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
+    writer.write(get(path))
+    assert await reader.readexactly(9) == b"HTTP/1.1 "
+    return writer
+
+
+async def much(_request: AdminRequest) -> AdminResponse:
+    return AdminResponse(body=bytes(UNREAD))
+
+
+def test_a_peer_that_reads_no_answer_does_not_hold_up_the_end() -> None:
+    async def main() -> None:
+        server = AdminServer({("GET", "/much"): much})
+        writer = await unread(await server.start("127.0.0.1", 0), "/much")
+        async with asyncio.timeout(5):
+            await server.close()
+        writer.transport.abort()
+
+    run(main())
+
+
+def test_a_peer_that_reads_no_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admin, "REQUEST_TIMEOUT", 0.1)
+
+    async def main() -> None:
+        server = AdminServer({("GET", "/much"): much})
+        writer = await unread(await server.start("127.0.0.1", 0), "/much")
+        await until(lambda: not server._tasks, deadline=5)
+        writer.transport.abort()
+        await server.close()
 
     run(main())

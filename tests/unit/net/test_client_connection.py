@@ -301,3 +301,16 @@ def test_without_limits_nothing_is_a_flood() -> None:
         sock.close()
 
     run(main())
+
+
+def test_what_came_with_the_handshake_of_a_client_that_is_lost_already_is_not_looked_at() -> None:
+    async def main() -> None:
+        owner = Owner()
+        client, sock = connect(owner)
+        client.abort()  # the replay could not be sent, say
+        client.feed(masked_frame(Opcode.TEXT, b"hello") + 2500 * masked_frame(Opcode.PING, b""))
+        assert owner.messages == []
+        assert owner.closed == ["lost"]
+        sock.close()
+
+    run(main())

@@ -10,7 +10,7 @@ from lobby_gateway.close_codes import NORMAL
 from lobby_gateway.net.client_connection import ClientConnection, ClientPolicy
 from lobby_gateway.net.message_bus import MessageBus
 from lobby_gateway.protocol.frames import Batch, Opcode, frame, masked_frame
-from lobby_gateway.protocol.parser import Close, Event, FrameParser, Pong
+from lobby_gateway.protocol.parser import Close, Event, FrameParser, Pong, Violation
 
 
 class Owner:
@@ -340,5 +340,45 @@ def test_a_client_with_deflate_and_one_without_get_the_same_messages() -> None:
         plain.abort()
         for sock in (deflated_sock, plain_sock):
             sock.close()
+
+    run(main())
+
+
+FILLER = 1000
+
+
+def room_of_a_socket() -> int:
+    """Bytes that the kernel takes for a client that reads nothing."""
+    ours, theirs = tcp_pair(receive_buffer=4096)
+    taken, sent = 0, FILLER
+    with ours, theirs:
+        while sent == FILLER:
+            sent = ours.send(bytes(FILLER))
+            taken += sent
+    return taken
+
+
+def test_a_pong_that_went_out_in_part_is_finished_before_the_next_message() -> None:
+    async def main() -> None:
+        bus = MessageBus()
+        client, sock = connect(Owner(), receive_buffer=4096)
+        bus.attach(client)
+        many, last = divmod(room_of_a_socket() - 50, FILLER)  # the kernel takes all of it, and 50 bytes more
+        for size in [*[FILLER] * (many - 1), FILLER + last]:
+            bus.publish(Batch.of([frame(Opcode.TEXT, bytes(size - 4))]))
+        assert bus.behind == 0
+        client.feed(masked_frame(Opcode.PING, bytes(125)))
+        assert bus.behind == 1
+        bus.publish(numbered(7, 1))
+
+        parser = FrameParser(masked=False, max_message_bytes=1 << 20)
+        events: list[Event] = []
+        while not (events and isinstance(events[-1], Batch) and numbers(events[-1].data)):
+            events += parser.receive(await asyncio.get_running_loop().sock_recv(sock, 65536))
+            assert not any(isinstance(event, Violation) for event in events), events
+        assert [type(event) for event in events[-2:]] == [Pong, Batch]
+        assert numbers(events[-1].data) == [7]
+        client.abort()
+        sock.close()
 
     run(main())

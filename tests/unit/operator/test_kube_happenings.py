@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -79,3 +80,9 @@ def test_every_trouble_is_a_reason_of_a_condition_and_has_an_end() -> None:
     known: set[tuple[str, str]] = {(each.kind.value, each.name) for each in reasons.CONDITIONS}
     assert set(happenings._TROUBLE) <= known
     assert {kind for kind, _ in happenings._TROUBLE} == set(happenings._OVER) <= set(Kind)
+
+
+def test_every_event_is_on_the_page_for_who_runs_it() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "kubernetes.md").read_text(encoding="utf-8")
+    reasons_of_events = {*(why.value for why in Why), *happenings._TROUBLE.values(), *happenings._OVER.values()}
+    assert {each for each in reasons_of_events if f"`{each}`" not in page} == set()

@@ -148,7 +148,7 @@ class ClientConnection:
     @property
     def waiting_messages(self) -> int:
         """Messages of which nothing is out yet."""
-        return len(self._mailbox or ())
+        return len(self._mailbox) if self._mailbox is not None else 0
 
     # What goes out
 
@@ -175,7 +175,7 @@ class ClientConnection:
             self.bus.stats.deliveries += index
             self.bus.stats.delivered_bytes += batch.ends[index - 1] if index else 0
         self._wait_for_room()
-        self._note_waiting()
+        self._note_waiting(len(self._mailbox))
 
     def wait(self, frames: tuple[bytes, ...]) -> int:
         """Puts frames into the mailbox; returns how many messages were dropped for them."""
@@ -184,16 +184,16 @@ class ClientConnection:
         if self._mailbox is None:
             self._mailbox = Mailbox(self.policy.mailbox_messages)
         dropped = self._mailbox.put(frames)
-        self._note_waiting()
+        self._note_waiting(len(self._mailbox))
         if dropped:
             self.dropped += dropped
             if self.policy.disconnect_when_full:
                 self.close(close_codes.TOO_SLOW)
         return dropped
 
-    def _note_waiting(self) -> None:
-        if self.bus is not None and self.waiting_messages > self.bus.stats.high_water:
-            self.bus.stats.high_water = self.waiting_messages
+    def _note_waiting(self, messages: int) -> None:
+        if self.bus is not None and messages > self.bus.stats.high_water:
+            self.bus.stats.high_water = messages
 
     def feed(self, leftover: bytes) -> None:
         """Takes bytes that came in the same read as the handshake."""

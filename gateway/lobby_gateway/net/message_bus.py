@@ -1,8 +1,8 @@
 """One message to all clients: the hot path, the same in a lobby and in a greeter.
 
 A batch is framed once; a client with nothing pending gets it by one direct non-blocking `send`. There is no task, queue or
-callback per client and message. A client that is behind has its mailbox filled before the fast loop runs: the loop may move
-others there, and they must not get the batch twice.
+callback per client and message. The mailboxes of clients that are behind are filled afterwards, so that nobody waits for them;
+who they are is looked at before, since the fast loop may move others there, and these must not get the batch twice.
 """
 
 from __future__ import annotations
@@ -104,13 +104,14 @@ class MessageBus:
         stats.messages += len(batch)
         stats.bytes += len(batch.data)
         deflated = deflate_batch(batch) if self._ready_deflated or self._any_behind_deflated() else batch
-        if self._behind:
-            for client in list(self._behind):
-                stats.dropped += client.wait((deflated if client.deflate else batch).frames)
+        behind = list(self._behind)
         if self._ready:
             self._send(self._ready, batch)
         if self._ready_deflated:
             self._send(self._ready_deflated, deflated)
+        for client in behind:
+            if client.bus is self:  # what another one's end led to may have taken it off
+                stats.dropped += client.wait((deflated if client.deflate else batch).frames)
 
     def sweep(self, now: float) -> None:
         """Pings silent clients and gives up dead ones; to be called every few seconds."""
@@ -142,7 +143,7 @@ class MessageBus:
             for client, bytes_sent in [each for each in zip(ready.values(), sent, strict=True) if each[1] != size]:
                 if bytes_sent < 0:
                     client.abort()
-                elif client.bus is self:  # what another one's end led to may have taken it off
+                elif client.bus is self:  # as above
                     client.keep(batch, bytes_sent)
 
     def _deliver(self, client: ClientConnection, batch: Batch) -> None:

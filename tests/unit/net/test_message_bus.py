@@ -288,6 +288,28 @@ def test_a_client_that_leaves_because_another_one_is_lost_is_not_kept() -> None:
     run(main())
 
 
+def test_a_client_that_falls_behind_with_a_message_has_it_once() -> None:
+    async def main() -> None:
+        bus = MessageBus()
+        pairs = [connect(Owner(), receive_buffer=4096) for _ in range(3)]
+        bus.attach(pairs[0][0])
+        bus.publish(numbered(0, 1, 1 << 20))  # the first one is behind before the others
+        for client, _ in pairs[1:]:
+            bus.attach(client)
+        bus.publish(numbered(1, 1, 1 << 20))
+        bus.publish(numbered(2, 1, 64))
+        assert bus.behind == 3
+        for (_, sock), sizes in zip(pairs, ([1 << 20, 1 << 20, 64], [1 << 20, 64], [1 << 20, 64]), strict=True):
+            size = sum(each + (10 if each > 65535 else 2) for each in sizes)
+            assert numbers(await receive(sock, size)) == list(range(3 - len(sizes), 3))
+        for client, sock in pairs:
+            assert client.waiting_messages == 0
+            client.abort()
+            sock.close()
+
+    run(main())
+
+
 def test_replay_comes_before_what_is_published() -> None:
     async def main() -> None:
         bus = MessageBus()

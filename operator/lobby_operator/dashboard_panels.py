@@ -253,6 +253,10 @@ _OPERATOR = Row(
             Query(f"sum by (lobby) (rate(lobby_operator_passes_total{{{BOTH}}}{RATE}))", "{{lobby}}"),
             Query(f"sum by (lobby) (rate(lobby_operator_failed_passes_total{{{BOTH}}}{RATE}))", "{{lobby}} failed"),
         )),
+        Panel("Time of a pass", "On average, by Lobby, calls of the API included.", (
+            Query(f"sum by (lobby) (rate(lobby_operator_pass_seconds_total{{{BOTH}}}{RATE}))"
+                f" / (sum by (lobby) (rate(lobby_operator_passes_total{{{BOTH}}}{RATE})) > 0)", "{{lobby}}"),
+        ), "s"),
         Panel("Greeters", "That answer the operator.", (
             Query(f"max by (namespace) (lobby_operator_greeters{{{INSTALLED}}})", "{{namespace}}"),
         )),

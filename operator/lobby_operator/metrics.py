@@ -91,7 +91,9 @@ def read(
     actions: dict[tuple[str, ...], float] = {
         (worker.lobby.key, *done): worker.actions[done] for worker in workers for done in _REASONS
     }
-    held = {worker.lobby.key: _held(statuses.get(worker.lobby.key, {})) for worker in workers}
+    # One whose spec never could be read has a status and no worker.
+    keys = dict.fromkeys([*(worker.lobby.key for worker in workers), *statuses])
+    held = {key: _held(statuses.get(key, {})) for key in keys}
     conditions: dict[tuple[str, ...], float] = {
         (key, *condition): int(condition in found) for key, found in held.items() for condition in _CONDITIONS
     }

@@ -166,6 +166,13 @@ SEATS: Mapping[str, Case] = {
         not_yet="4m",
         quiet=(_condition("Scaling", "AsNeeded", "1x120") | _condition("Scaling", "AtMaximum", "0x120"),),
     ),
+    "LobbyInvalid": Case(
+        fires=_condition("Scaling", "InvalidSpec", "1x120"),
+        summary="The spec of shop/prices can't be used.",
+        at="6m",
+        not_yet="4m",
+        quiet=(_condition("Scaling", "Growing", "1x120"),),
+    ),
     "LobbyPathTaken": Case(
         fires=_condition("PathAccepted", "PathTaken", "1x120"),
         summary="The path of shop/prices belongs to an older Lobby.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from dataclasses import replace
@@ -13,6 +14,8 @@ import yaml
 from tests.observability.alert_cases import CASES, Case, Series
 from tests.support.processes import ROOT
 from tests.support.promql import check
+
+from lobby_operator.reasons import CONDITIONS, Kind
 
 RULES = ROOT / "charts" / "lobby-gateway" / "rules" / "lobby-gateway.yaml"
 QUIET = range(1, 60, 3)  # minutes
@@ -103,6 +106,12 @@ def test_an_alert_says_how_bad_it_is_and_what_to_do(name: str) -> None:
     assert rule["annotations"].keys() == {"summary", "description", "action"}
     assert all(text.endswith((".", "?")) for text in rule["annotations"].values())
     assert rule["for"]
+
+
+def test_there_is_an_alert_for_each_reason_why_nobody_gets_a_seat() -> None:
+    found = {reason.name for reason in CONDITIONS if reason.kind is Kind.READY and reason.status == "False"}
+    named = " ".join(rule["expr"] for rule in ALERTS.values() if "lobby_operator_condition" in rule["expr"])
+    assert found <= set(re.findall(r"\w+", named))
 
 
 @pytest.mark.parametrize("name", ALERTS)

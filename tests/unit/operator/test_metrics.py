@@ -61,14 +61,18 @@ def test_lobbies_are_counted_in_every_phase() -> None:
     assert figures == {("prices", phase.value): 0 for phase in Phase}
 
 
-def test_a_condition_has_one_reason_and_a_lobby_without_a_status_has_none() -> None:
+def test_a_condition_has_one_reason_and_a_lobby_without_a_status_or_worker_is_there_too() -> None:
     conditions = [{"type": "Ready", "reason": "Starting"}, {"type": "PathAccepted", "reason": "Accepted"}]
-    statuses = {"prices": {"conditions": conditions}, "gone": {"conditions": conditions}}
+    statuses = {
+        "prices": {"conditions": conditions},
+        "invalid": {"conditions": [{"type": "Scaling", "reason": "InvalidSpec"}]},
+    }
     figures = read([worker("prices"), worker("books")], 1, LoopLag(), statuses)["lobby_operator_condition"]
     assert isinstance(figures, dict)
     assert {key for key, value in figures.items() if value} == {
         ("prices", "Ready", "Starting"),
         ("prices", "PathAccepted", "Accepted"),
+        ("invalid", "Scaling", "InvalidSpec"),
     }
     assert ("books", "Ready", "PathTaken") in figures
     assert ("books", "Ready", "Idle") not in figures

@@ -55,7 +55,7 @@ LOBBY_HOST: tuple[Definition, ...] = (
     Definition(
         "lobby_operator_failed_passes_total",
         "counter",
-        "Passes over a Lobby that failed and were done again.",
+        "Passes over a Lobby that failed, in whole or in part, and were done again.",
         _BY_LOBBY,
     ),
     Definition("lobby_operator_leader", "gauge", "1 while this process is the one that acts, 0 while it stands by."),

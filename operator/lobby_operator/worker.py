@@ -10,12 +10,15 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import groupby
 
 from lobby_gateway.model.spec import Lobby
 from lobby_operator.act import Told, act
+from lobby_operator.actions import Action
 from lobby_operator.expectations import Expectations
 from lobby_operator.planner import Plan, plan
+from lobby_operator.retries import Retries
 from lobby_operator.runtime import Runtime, RuntimeFailedError
 from lobby_operator.state import Observed, Phase
 from lobby_operator.timers import earliest
@@ -32,6 +35,9 @@ MAX_PASS_SECONDS = 5.0
 
 MIN_RETRY_SECONDS = 0.2
 MAX_RETRY_SECONDS = 10.0
+
+MAX_TOGETHER = 16
+"""Actions at a time. One that tells a lobby something may wait for its answer for seconds."""
 
 HURRIED_SECONDS = 3.0
 """So long after the last movement lobbies are still asked more often."""
@@ -57,8 +63,8 @@ class Worker:
         actions: how often each was done, by what was done and why.
         passes: passes that were begun.
         seconds: that they took together, calls of the platform included.
-        failures: passes that failed.
-        problem: why the latest pass failed, for a person; empty: it did not.
+        failures: passes that failed, in whole or in part.
+        problem: why something that is to be done could not be done, for a person; empty: all was done.
     """
 
     def __init__(
@@ -86,6 +92,7 @@ class Worker:
         self._told = told
         self._passed = passed
         self._expected = Expectations()
+        self._retries = Retries(MIN_RETRY_SECONDS, MAX_RETRY_SECONDS)
         self._settings = settings or PlannerSettings()
         self._changed = asyncio.Event()
         self._clock = asyncio.get_running_loop().time
@@ -115,7 +122,7 @@ class Worker:
             try:
                 wake_at = await self._pass()
                 pause = 0.0
-                self._fares("", begun)
+                self._fares(self._retries.problem, begun)
             except Exception as error:  # whatever it is: the Lobby is looked after again, and the others all the time
                 self.failures += 1
                 pause = min(max(2 * pause, MIN_RETRY_SECONDS), MAX_RETRY_SECONDS)
@@ -155,21 +162,36 @@ class Worker:
             self._moved_at = now
         # Clients are told where to go before lobbies drain or end.
         self._passed(self)
-        await self._act(self.planned)
-        return earliest(self.planned.wake_at, self._expected.wake_at())
+        await self._act(self.planned.actions)
+        return earliest(self.planned.wake_at, self._expected.wake_at(), self._retries.wake_at())
 
-    async def _act(self, planned: Plan) -> None:
-        failed: list[RuntimeFailedError] = []
-        for action in planned.actions:
-            try:
-                await act(action, self.lobby, self._runtime, self._told)
-            except RuntimeFailedError as error:  # the others are done all the same
-                failed.append(error)
-            else:
-                self._expected = self._expected.expect([action], self._clock())
-                self.actions[type(action).__name__, action.reason.why.value] += 1
-        if failed:
-            raise RuntimeFailedError("; ".join(map(str, failed)))
+    async def _act(self, actions: Iterable[Action]) -> None:
+        """Does what is due: one kind after the other, those of one kind together, so that one that hangs delays few."""
+        due = self._retries.due(actions, self._clock())
+        failed = False
+        for _, alike in groupby(due, key=type):
+            together = list(alike)
+            for first in range(0, len(together), MAX_TOGETHER):
+                some = together[first : first + MAX_TOGETHER]
+                for done in await asyncio.gather(*map(self._try, some), return_exceptions=True):
+                    if isinstance(done, BaseException):
+                        raise done
+                    failed = failed or not done
+        self.failures += failed
+
+    async def _try(self, action: Action) -> bool:
+        try:
+            await act(action, self.lobby, self._runtime, self._told)
+        except RuntimeFailedError as error:  # the others are done all the same
+            again = self._retries.failed(action, str(error), self._clock())
+            what = f"{type(action).__name__} {action.name}"
+            fields = {"lobby": self.lobby.key, "action": what, "again_in_seconds": again, "problem": str(error)}
+            logger.warning("an action failed", extra=fields)
+            return False
+        self._retries.done(action)
+        self._expected = self._expected.expect([action], self._clock())
+        self.actions[type(action).__name__, action.reason.why.value] += 1
+        return True
 
 
 def _moving(before: Observed, now: Observed) -> bool:

@@ -203,7 +203,7 @@ def test_what_fails_is_logged_counted_and_done_again_until_it_succeeds(caplog: p
     with caplog.at_level(logging.WARNING):
         run(main())
     record = caplog.records[0]
-    assert record.getMessage() == "a pass failed"
+    assert record.getMessage() == "an action failed"
     assert vars(record)["problem"] == "no more processes"
     assert record.exc_info is None  # nothing of ours is broken: no traceback
     pauses = [vars(each)["again_in_seconds"] for each in caplog.records[:3]]
@@ -236,6 +236,30 @@ def test_one_action_that_fails_does_not_keep_others_from_being_done() -> None:
             made.runtime.__class__ = OneFails
             await until(lambda: len(made.runtime.created) >= 2)
             assert made.worker.failures >= 1
+
+    run(main())
+
+
+def test_what_failed_waits_for_its_next_try_and_nothing_else_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_module, "MIN_RETRY_SECONDS", 1000.0)
+    monkeypatch.setattr(worker_module, "MAX_RETRY_SECONDS", 1000.0)
+
+    class Unreachable(MemoryRuntime):
+        async def delete(self, name: str) -> None:
+            raise RuntimeFailedError("no answer")
+
+    async def main() -> None:
+        async with working() as made:
+            await until(lambda: made.worker.observed.in_phase(Phase.READY))
+            made.runtime.__class__ = Unreachable
+            silent = replace(made.runtime.lobbies["prices-1"], silent_since=asyncio.get_running_loop().time())
+            made.runtime.lobbies["prices-1"] = silent
+            await until(lambda: made.worker.problem == "no answer")
+            made.waiting = 20
+            await until(lambda: len(made.runtime.created) >= 3)
+            made.waiting = 40
+            await until(lambda: len(made.runtime.created) >= 5)
+            assert made.worker.failures == 1
 
     run(main())
 

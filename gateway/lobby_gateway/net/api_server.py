@@ -68,7 +68,7 @@ class ApiServer:
     ca_file: Path | None = None
     token_file: Path | None = None
     connect_seconds: float = 5.0
-    answer_seconds: float = 20.0
+    answer_seconds: float = 10.0
 
     @classmethod
     def of_pod(cls, environment: Mapping[str, str], folder: Path = SERVICE_ACCOUNT) -> ApiServer:

@@ -103,6 +103,7 @@ class KubernetesSource:
                     async for event in events:
                         for change in self._objects.event(event):
                             _take(directory, change)
+                        backoff.reset()
             except ApiServerError as error:
                 if error.gone:
                     self._expired(error)

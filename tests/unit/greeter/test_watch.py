@@ -234,6 +234,24 @@ def test_a_silent_watch_is_begun_anew() -> None:
     run(main())
 
 
+def test_a_watch_that_lasted_a_while_is_soon_begun_anew_however_often_others_broke_before() -> None:
+    times = WatchTimes(idle=5.0, min_backoff=0.01, max_backoff=1000.0)
+
+    async def main() -> None:
+        async with world() as it, it.followed(times=times):
+            for number in range(100, 115):
+
+                def seen(number: int = number) -> bool:
+                    it.api.tell({"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": str(number)}}})
+                    return it.version == str(number)
+
+                await until(seen)
+                it.api.tell({"type": "ERROR", "object": {"code": 500, "message": "the connection was lost"}})
+                await until(lambda: bool(it.directory.problem))
+
+    run(main(), deadline=60)
+
+
 @pytest.mark.parametrize("event", [{"type": "ADDED"}, {"no": "type"}, [], {"type": "ADDED", "object": {"metadata": 1}}])
 def test_what_is_no_event_is_answered_by_listing_anew(event: Any) -> None:
     async def main() -> None:

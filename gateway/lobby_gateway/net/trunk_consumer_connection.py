@@ -167,18 +167,22 @@ class TrunkConsumerConnection:
     # From the connection (Receiver)
 
     def received(self, events: list[Event]) -> None:
-        """Records came."""
+        """Records came. The messages of one read are handed on together: one system call for each client, not one a record."""
         now = self._loop.time()
+        together: list[Batch] = []
         for event in events:
             if isinstance(event, Batch):
                 for index in range(len(event)):
                     if self._over:
                         return
-                    self._record_received(event, index, now)
+                    self._record_received(event, index, now, together)
             elif isinstance(event, Close):
+                self._hand_on(together)
                 self._fail(f"closed by the lobby: {event.code} {event.reason}".rstrip())
             elif isinstance(event, Violation):
+                self._hand_on(together)
                 self._fail(f"broken: {event.reason}")
+        self._hand_on(together)
         if not self._over:
             self._send()
 
@@ -188,19 +192,28 @@ class TrunkConsumerConnection:
 
     # How
 
-    def _record_received(self, batch: Batch, index: int, now: float) -> None:
+    def _record_received(self, batch: Batch, index: int, now: float, together: list[Batch]) -> None:
+        problem, record = "", None
         if batch.opcode(index) != Opcode.BINARY:
-            self._break("a text message; accepted: binary ones")
-            return
-        try:
-            record = self.core.receive(batch.payload(index), now)
-        except TrunkError as error:
-            self._break(str(error))
-            return
+            problem = "a text message; accepted: binary ones"
+        else:
+            try:
+                record = self.core.receive(batch.payload(index), now)
+            except TrunkError as error:
+                problem = str(error)
         if isinstance(record, Messages):
-            self._listener.trunk_messages(record.batch)
-        elif record is not None:
+            together.append(record.batch)
+            return
+        self._hand_on(together)
+        if problem and not self._over:
+            self._break(problem)
+        elif record is not None and not self._over:
             self._listener.trunk_record(record)
+
+    def _hand_on(self, together: list[Batch]) -> None:
+        if together and not self._over:
+            self._listener.trunk_messages(Batch.join(together))
+        together.clear()
 
     def _break(self, problem: str) -> None:
         self._client.begin_close(1002, problem)

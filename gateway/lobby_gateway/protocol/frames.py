@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from enum import IntEnum
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from struct import Struct
 
 try:  # the compiled form is optional in websockets, too
@@ -128,6 +128,15 @@ class Batch:
         if at != size:
             raise ValueError(f"{size} bytes of frames do not end where a frame ends")
         return cls(data, ends)
+
+    @classmethod
+    def join(cls, batches: Sequence[Batch]) -> Batch:
+        """The messages of several batches, at least one, as one; of a single batch itself."""
+        if len(batches) == 1:
+            return batches[0]
+        starts = accumulate((len(batch.data) for batch in batches), initial=0)
+        ends = [start + end for start, batch in zip(starts, batches, strict=False) for end in batch.ends]
+        return cls(b"".join(batch.data for batch in batches), ends)
 
     @property
     def frames(self) -> tuple[bytes, ...]:

@@ -11,7 +11,7 @@ does not ask for it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from typing import TypeAlias
 
 from lobby_gateway.protocol.deflate import InflateError, Inflater
@@ -375,12 +375,8 @@ def _is_utf8(text: bytes | bytearray) -> bool:
 
 def _flush(runs: list[_Run], events: list[Event]) -> None:
     """Makes one batch of the messages that came since the last one."""
-    if len(runs) == 1:
-        events.append(Batch(*runs[0]))
-    elif runs:
-        starts = accumulate((len(data) for data, _ in runs), initial=0)
-        ends = [start + end for start, (_, ends) in zip(starts, runs, strict=False) for end in ends]
-        events.append(Batch(b"".join(data for data, _ in runs), ends))
+    if runs:
+        events.append(Batch.join([Batch(*run) for run in runs]))
     runs.clear()
 
 

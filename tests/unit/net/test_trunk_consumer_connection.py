@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import cast
 
 import pytest
 from tests.support.sockets import run
@@ -110,6 +111,7 @@ def test_the_stream_comes_in_order_behind_the_welcome() -> None:
         assert listening.told == []
         await listening.until(2)
         lobby.publish(numbered([3]))
+        await listening.until(3)
         lobby.publish(numbered([4, 5]))
         assert await listening.until(4) == [Welcome(False, 1, True, 4, 4, 1, 1, "prices-1"), [1, 2], [3], [4, 5]]
         assert trunk.position() == Position(1, 6, lobby.ring.position().digests[1:])  # message 0 never came
@@ -248,7 +250,41 @@ def test_the_listener_may_close_the_trunk_while_it_is_told_something() -> None:
         for number in range(3):  # three records, most likely in one read
             lobby.publish(numbered([number]))
         await until(lambda: not lobby.trunks)
-        assert listening.told[1:] == [[0]]
+        assert len(listening.told) == 2, "nothing comes once it is closed"
+        assert listening.told[1] == list(range(len(cast(list[int], listening.told[1]))))
+
+    with_lobby(main)
+
+
+def test_messages_of_one_read_are_handed_on_together_but_in_order_with_other_records() -> None:
+    async def main(lobby: Lobby, listening: Listening) -> None:
+        trunk = await connect(lobby, listening)
+        await listening.until(1)
+        status = Status(True, 4, 4, 1, 3)
+        records = [
+            Messages(1, 0, numbered([0])),
+            Messages(1, 1, numbered([1, 2])),
+            status,
+            Messages(1, 3, numbered([3])),
+            Messages(1, 4, numbered([4])),
+        ]
+        lobby.trunks[0]._sock.send(b"".join(frame(Opcode.BINARY, record.encode()) for record in records))
+        assert (await listening.until(4))[1:] == [[0, 1, 2], status, [3, 4]]
+        trunk.close()
+
+    with_lobby(main)
+
+
+def test_messages_before_a_broken_record_are_handed_on() -> None:
+    async def main(lobby: Lobby, listening: Listening) -> None:
+        trunk = await connect(lobby, listening)
+        await listening.until(1)
+        records = [Messages(1, 0, numbered([0])), Messages(1, 1, numbered([1])), Messages(1, 9, numbered([9]))]
+        lobby.trunks[0]._sock.send(b"".join(frame(Opcode.BINARY, record.encode()) for record in records))
+        told = await listening.until(3)
+        assert told[1] == [0, 1]
+        assert str(told[2]).startswith("broken: MESSAGES: something is missing")
+        assert trunk.position().offset == 2
 
     with_lobby(main)
 

@@ -110,6 +110,14 @@ def test_scan_finds_the_ends_again(lengths: list[int]) -> None:
     assert (again.data, list(again.ends)) == (batch.data, list(batch.ends))
 
 
+def test_joined_batches_have_all_messages_in_order() -> None:
+    batches = [Batch.of([b"a", b"bb"]), Batch.of([b"ccc"]), Batch.of([b"d"])]
+    joined = Batch.join(batches)
+    assert joined.frames == (b"a", b"bb", b"ccc", b"d")
+    assert joined.data == b"abbcccd"
+    assert Batch.join(batches[:1]) is batches[0]
+
+
 @pytest.mark.parametrize("length", [1, 126, 65536])
 def test_scan_refuses_data_that_ends_within_a_frame(length: int) -> None:
     data = raw_frame(FIN | Opcode.TEXT, b"ok") + raw_frame(FIN | Opcode.TEXT, b"x" * length)

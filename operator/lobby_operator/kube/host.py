@@ -94,25 +94,28 @@ class Host:
 
     def pod_changed(self, change: Change) -> None:
         """A pod of a lobby came, changed or went."""
-        name = change.key.rpartition("/")[2]
-        if change.object is None:
-            lobby = self._lobby_of.pop(change.key, "")
-            pods = self._pods.get(lobby, {})
-            pods.pop(name, None)
-            if not pods:
-                self._pods.pop(lobby, None)
-        else:
-            metadata = change.object["metadata"]
-            lobby = f"{metadata['namespace']}/{metadata['labels'][names.LOBBY_LABEL]}"
-            pod = _trimmed(change.object)
-            self._pods.setdefault(lobby, {})[name] = pod
-            self._lobby_of[change.key] = lobby
+        lobby = _lobby_of(change.object) if change.object is not None else ""
+        before = self._lobby_of.get(change.key, "")
+        if before and before != lobby:
+            self._pod_gone(change.key, before)
+        if change.object is None or not lobby:
+            return
+        name, pod = change.key.rpartition("/")[2], _trimmed(change.object)
+        self._pods.setdefault(lobby, {})[name] = pod
+        self._lobby_of[change.key] = lobby
         care = self._cares.get(lobby)
         if care is not None and care.runtime is not None:
-            if change.object is None:
-                care.runtime.gone(name)
-            else:
-                care.runtime.seen(pod)
+            care.runtime.seen(pod)
+
+    def _pod_gone(self, key: str, lobby: str) -> None:
+        name = key.rpartition("/")[2]
+        del self._lobby_of[key]
+        del self._pods[lobby][name]
+        if not self._pods[lobby]:
+            del self._pods[lobby]
+        care = self._cares.get(lobby)
+        if care is not None and care.runtime is not None:
+            care.runtime.gone(name)
 
     def greeter_changed(self, change: Change) -> None:
         """A greeter's pod came, changed or went."""
@@ -262,6 +265,13 @@ class Host:
     def _readings(self, key: str) -> Mapping[str, Any]:
         care = self._cares.get(key)
         return care.runtime.readings() if care is not None and care.runtime is not None else {}
+
+
+def _lobby_of(pod: Mapping[str, Any]) -> str:
+    """Key of the Lobby that a pod says it is of; empty: it says nothing, and is none that we made."""
+    metadata = pod["metadata"]
+    name = (metadata.get("labels") or {}).get(names.LOBBY_LABEL, "")
+    return f"{metadata['namespace']}/{name}" if name else ""
 
 
 def _trimmed(pod: Mapping[str, Any]) -> dict[str, Any]:

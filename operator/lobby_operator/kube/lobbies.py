@@ -95,13 +95,13 @@ class Lobbies:
         if metadata.get("deletionTimestamp"):
             # What depends on it is being deleted: whatever was made for it now would hold that up.
             return self.gone(key)
+        changed = {key}
         before = self._known.get(key)
         if before is not None and before.uid != str(metadata["uid"]):
-            self.gone(key)
+            changed |= self.gone(key)
             before = None
         known = _read(key, resource, before)
         self._known[key] = known
-        changed = {key}
         paths = _path(before), _path(known)
         if paths[0] != paths[1]:
             changed |= self._leave(key, paths[0]) | self._claim(known, paths[1])

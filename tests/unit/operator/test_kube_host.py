@@ -88,6 +88,23 @@ def test_when_it_begins_a_lobbys_worker_knows_the_pods_that_there_were() -> None
     run(main())
 
 
+def test_a_pod_is_of_the_lobby_that_it_names_now() -> None:
+    async def main() -> None:
+        async with hosting() as (server, host):
+            seen(server, host, spareSeats=0)
+            host.lobbies_listed()
+            host.pod_changed(pod("prices-1"))
+            host.begin()
+            (worker,) = host.workers
+            await until(lambda: worker.observed.lobbies)
+            host.pod_changed(pod("prices-1", "books"))
+            await until(lambda: not worker.observed.lobbies)
+            host.pod_changed(pod("stranger", ""))
+            assert host.known["pods"] == 1
+
+    run(main())
+
+
 def test_of_pods_only_what_is_read_is_kept() -> None:
     async def main() -> None:
         async with hosting() as (_, host):

@@ -149,6 +149,15 @@ def test_one_made_anew_under_the_same_name_has_nothing_of_the_one_before() -> No
     assert known(lobbies).uid == "another"
 
 
+def test_one_made_anew_with_another_path_leaves_the_one_it_had() -> None:
+    lobbies = Lobbies()
+    lobbies.seen(lobby_resource("old", created=EARLY, path="/p"))
+    lobbies.seen(lobby_resource("new", created=LATE, path="/p"))
+    made_anew = lobby_resource("old", created=LATE, path="/q", uid="another", version=9)
+    assert lobbies.seen(made_anew) == {"shop/old", "shop/new"}
+    assert lobbies.claim("shop/new").older == ""
+
+
 def test_the_answer_to_a_write_counts_until_something_newer_comes() -> None:
     lobbies = Lobbies()
     lobbies.seen(lobby_resource(version=5))

@@ -246,8 +246,9 @@ def test_a_watch_that_lasted_a_while_is_soon_begun_anew_however_often_others_bro
                     return it.version == str(number)
 
                 await until(seen)
+                before = len(it.api.asked)
                 it.api.tell({"type": "ERROR", "object": {"code": 500, "message": "the connection was lost"}})
-                await until(lambda: bool(it.directory.problem))
+                await until(lambda before=before: len(it.api.asked) > before)  # type: ignore[misc]
 
     run(main(), deadline=60)
 

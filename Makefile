@@ -27,6 +27,9 @@ CHECKED_PYTHON = $(if $(filter !%,$(FOUND_PYTHON)),$(error $(patsubst !%,%,$(FOU
 
 DEMO_FLAGS ?=
 PYTEST_FLAGS ?=
+# Tests wait more than they compute: so many files of them at a time. 0: one after the other, in one process.
+WORKERS ?= 2
+PYTEST := $(BIN)/pytest -n $(WORKERS) --dist loadfile
 
 BENCH_FLAGS ?=
 
@@ -51,10 +54,10 @@ demo: $(VENV)/.runtime  ## a demo origin shared among clients: install, then `lo
 
 test: lint  ## lint, and every test that this machine can run; ends with what was left out and why
 	@$(if $(THERE),$(MAKE) --keep-going $(THERE),:) || echo "make test: goes on without what could not be installed" >&2
-	@$(BIN)/pytest $(PYTEST_FLAGS)
+	@$(PYTEST) $(PYTEST_FLAGS)
 
 check: lint  ## lint, and the tests that start no process (seconds)
-	@$(BIN)/pytest tests/unit tests/property tests/fuzz $(PYTEST_FLAGS)
+	@$(PYTEST) tests/unit tests/property tests/fuzz $(PYTEST_FLAGS)
 
 test-cluster: $(VENV)/.dev  ## the tests in a real cluster (LOBBY_TEST_KUBECONFIG=..., see tests/cluster/support/environment.py)
 	@$(BIN)/pytest tests/cluster -m 'not slow' $(PYTEST_FLAGS)

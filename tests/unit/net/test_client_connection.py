@@ -121,6 +121,7 @@ def test_a_client_that_never_answers_our_close_is_cut_off() -> None:
         (masked_frame(Opcode.TEXT, b"\xff"), 1007, "invalid_data"),
         (masked_frame(Opcode.TEXT, b"x" * 70000), 1009, "too_big"),
     ],
+    ids=["no mask", "no UTF-8", "too large"],
 )
 def test_a_violation_gets_its_close_code_and_then_the_end_of_the_stream(data: bytes, code: int, label: str) -> None:
     async def main() -> None:

@@ -33,6 +33,9 @@ MAX_POLLS_PER_SECOND = 400.0
 MAX_FIRST_POLLS_PER_SECOND = 200.0
 """Of those who never answered yet, beside the others: with thousands of lobbies, too, a new one is noticed at once."""
 
+UNHEARD_SECONDS = 30.0
+"""A greeter that does not answer counts for so long with what it said last."""
+
 MAX_QUESTIONS = 256
 """Under way at a time. An operator that begins has thousands to ask, and none of them is silent because we are busy."""
 
@@ -162,21 +165,37 @@ def _room() -> asyncio.Semaphore:
     return _rooms.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(MAX_QUESTIONS))
 
 
-def waiting(readings: Mapping[str, Reading[GreeterReport]], lobby: str, taken: int) -> int:
-    """Clients of a Lobby who wait for a seat, at all greeters that answer.
+def waiting(readings: Mapping[str, Reading[GreeterReport]], lobby: str, taken: int, now: float) -> int:
+    """Clients of a Lobby who wait for a seat, at all greeters.
 
     Greeters and lobbies are asked at different moments: in a burst, who waited a moment ago has a seat by now, and would be
     counted twice, as one who waits and as a seat that is taken. What a greeter says of one moment fits together, though: so
     no more can wait than it has clients of either kind beyond the seats that are taken.
 
+    A greeter that does not answer for a moment (it is busy: just then a lobby may have ended) still has the clients it had.
+    Those who have no seat any more wait; or they are gone with the greeter, and come back through another.
+
     Args:
         readings: of the greeters.
         lobby: key of the Lobby.
         taken: seats that its lobbies say are taken by greeters.
+        now: the time, on the clock of the readings.
     """
-    answering = [reading.report for reading in readings.values() if reading.silent_since is None]
-    reports = [report for report in answering if report is not None]
-    said = sum(report.waiting.get(lobby, 0) for report in reports)
-    if len(reports) < len(readings):
-        return said  # the seats of a greeter that does not answer are among those taken
-    return min(said, max(0, sum(report.clients.get(lobby, 0) for report in reports) + said - taken))
+    said = have = unheard = 0
+    for reading in readings.values():
+        report, silent = reading.report, reading.silent_since
+        if report is None or (silent is not None and now >= silent + UNHEARD_SECONDS):
+            continue
+        clients, waits = report.clients.get(lobby, 0), report.waiting.get(lobby, 0)
+        have += clients + waits
+        if silent is None:
+            said += waits
+        else:
+            unheard += clients + waits
+    without = max(0, have - taken)
+    unknown = any(
+        reading.report is None or (reading.silent_since is not None and now >= reading.silent_since + UNHEARD_SECONDS)
+        for reading in readings.values()
+    )
+    # Seats of a greeter of which nothing is known are among those taken: they must hide nobody who says that he waits.
+    return max(said if unknown else 0, min(said + unheard, without))

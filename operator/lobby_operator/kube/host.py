@@ -74,6 +74,7 @@ class Host:
         self._hurried: set[str] = set()
         self._cares: dict[str, Care] = {}
         self._closing: set[asyncio.Task[None]] = set()
+        self._clock = asyncio.get_running_loop().time
         self._parts = Parts(self._runtime, self._writer)
         self._fault: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -183,7 +184,8 @@ class Host:
 
     def waiting(self, key: str, taken: int) -> int:
         """Clients of a Lobby without a seat."""
-        return waiting(self._greeters.readings() if self._greeters is not None else {}, key, taken)
+        readings = self._greeters.readings() if self._greeters is not None else {}
+        return waiting(readings, key, taken, self._clock())
 
     def hurried(self, key: str, *, hurried: bool) -> None:
         """Something of a Lobby moves: greeters are asked more often."""

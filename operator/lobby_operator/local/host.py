@@ -75,6 +75,7 @@ class Host:
         self._where = authority(settings.host, settings.port)
         self._greeters_wanted = settings.greeters
         self._started_at = time.monotonic()
+        self._clock = asyncio.get_running_loop().time
         self._rates = {source.lobby.name: Rates() for source in sources}
         self._views: dict[str, LobbyView] = {}
         self._statuses: dict[str, dict[str, Any]] = {}
@@ -233,7 +234,7 @@ class Host:
         return Worker(
             source.lobby,
             self._runtime,
-            waiting=lambda taken: waiting(self._greeters.readings(), source.lobby.key, taken),
+            waiting=lambda taken: waiting(self._greeters.readings(), source.lobby.key, taken, self._clock()),
             told=lambda action, text: self._told(action.name, text),
             passed=self._passed,
             # More processes that start at the same time than there are cores only delay each other, and the greeters.

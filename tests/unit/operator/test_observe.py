@@ -17,6 +17,8 @@ from lobby_gateway.net.admin import AdminRequest, AdminResponse, AdminServer
 from lobby_operator import observe
 from lobby_operator.observe import Poller, Reading, waiting
 
+NOW = 10.0
+
 
 class Asked:
     """An admin port that answers what it is told to, once it may."""
@@ -196,7 +198,7 @@ def test_no_more_questions_are_under_way_than_may_be(monkeypatch: pytest.MonkeyP
     run(main())
 
 
-def test_those_who_wait_are_counted_at_all_greeters_that_answer() -> None:
+def test_those_who_wait_are_counted_at_all_greeters_that_answer_or_did_a_moment_ago() -> None:
     report = GreeterReport(waiting={"prices": 3, "books": 4})
     readings: dict[str, Reading[GreeterReport]] = {
         "greeter-1": Reading(report, 1.0),
@@ -204,16 +206,17 @@ def test_those_who_wait_are_counted_at_all_greeters_that_answer() -> None:
         "greeter-3": Reading(report, 1.0, silent_since=2.0),
         "greeter-4": Reading(),
     }
-    assert waiting(readings, "prices", 0) == 6
-    assert waiting(readings, "others", 0) == 0
+    assert waiting(readings, "prices", 0, NOW) == 9
+    assert waiting(readings, "prices", 0, 2.0 + observe.UNHEARD_SECONDS) == 6
+    assert waiting(readings, "others", 0, NOW) == 0
 
 
 def test_who_got_a_seat_since_the_greeter_was_asked_does_not_wait() -> None:
     readings = {"greeter-1": Reading(GreeterReport(clients={"prices": 1024}, waiting={"prices": 976}), 1.0)}
-    assert waiting(readings, "prices", 1024) == 976
-    assert waiting(readings, "prices", 1536) == 464
-    assert waiting(readings, "prices", 2000) == 0
-    assert waiting(readings, "prices", 2100) == 0
+    assert waiting(readings, "prices", 1024, NOW) == 976
+    assert waiting(readings, "prices", 1536, NOW) == 464
+    assert waiting(readings, "prices", 2000, NOW) == 0
+    assert waiting(readings, "prices", 2100, NOW) == 0
 
 
 def test_seats_of_a_greeter_that_does_not_answer_hide_nobody_who_waits() -> None:
@@ -221,7 +224,18 @@ def test_seats_of_a_greeter_that_does_not_answer_hide_nobody_who_waits() -> None
         "greeter-1": Reading(GreeterReport(clients={"prices": 10}, waiting={"prices": 5}), 1.0),
         "greeter-2": Reading(GreeterReport(clients={"prices": 500}), 1.0, silent_since=2.0),
     }
-    assert waiting(readings, "prices", 510) == 5
+    for now in (NOW, 2.0 + observe.UNHEARD_SECONDS):
+        assert waiting(readings, "prices", 510, now) == 5
+
+
+def test_clients_of_a_busy_greeter_who_lost_their_seats_wait_though_it_says_nothing() -> None:
+    readings: dict[str, Reading[GreeterReport]] = {
+        "greeter-1": Reading(GreeterReport(clients={"prices": 1000}), 1.0),
+        "greeter-2": Reading(GreeterReport(clients={"prices": 1000}), 1.0, silent_since=2.0),
+    }
+    assert waiting(readings, "prices", 2000, NOW) == 0
+    assert waiting(readings, "prices", 1750, NOW) == 250
+    assert waiting(readings, "prices", 1750, 2.0 + observe.UNHEARD_SECONDS) == 0
 
 
 def test_many_are_asked_less_often(monkeypatch: pytest.MonkeyPatch) -> None:

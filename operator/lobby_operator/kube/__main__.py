@@ -12,6 +12,14 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+try:
+    import kubernetes.aio  # noqa: F401  # what follows needs it, `lobby up` does not
+except ModuleNotFoundError as missing:
+    sys.exit(
+        f"python -m lobby_operator.kube: {missing.name} is not installed; "
+        "accepted: lobby-gateway with its extra [operator] (in a checkout: make .venv/.dev)"
+    )
+
 from lobby_gateway import arguments, logs
 from lobby_gateway.arguments import Accepted
 from lobby_gateway.model.schema import crd

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -118,3 +120,12 @@ def test_a_cluster_that_is_nowhere_is_one_line_and_exit_code_2(
     monkeypatch.setenv("KUBECONFIG", "/not/there")
     assert main(IMAGE) == 2
     assert "KUBECONFIG: /not/there" in capsys.readouterr().err
+
+
+def test_without_the_kubernetes_client_it_says_what_to_install() -> None:
+    hidden = "import runpy, sys; sys.modules['kubernetes.aio'] = None"
+    code = f"{hidden}; runpy.run_module('lobby_operator.kube', run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("python -m lobby_operator.kube: kubernetes.aio is not installed; accepted: ")
+    assert done.stderr.count("\n") == 1

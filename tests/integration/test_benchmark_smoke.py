@@ -16,7 +16,7 @@ from tests.benchmarks.results import Results
 
 CLIENTS = 8
 EVERYBODY = (C_LOOP, DIRECT, PROXIED, WEBSOCKETS, WS, NCHAN_CONTESTANT)
-ONE = Case(mode="one", clients=CLIENTS, seconds=0.2, warm_up=0.1)
+ONE = Case(mode="one", clients=CLIENTS, seconds=0.5, warm_up=0.1)
 RATE = Case(mode="rate", value=100, clients=CLIENTS, seconds=0.3, warm_up=0.1)
 
 pytestmark = pytest.mark.skipif(

@@ -192,17 +192,6 @@ class KubeApi:
         query = {"fieldManager": FIELD_MANAGER, "dryRun": "All" if dry_run else ""}
         return await self._call(_Call("create", "POST", resource, namespace, query=query, body=body))
 
-    async def replace(
-        self, resource: Resource, namespace: str, name: str, body: Mapping[str, Any], *, subresource: str = ""
-    ) -> Object:
-        """Puts an object in the place of the one with the same `resourceVersion`; returns it as it is now.
-
-        Raises:
-            ConflictError: it was changed in the meantime.
-        """
-        query = {"fieldManager": FIELD_MANAGER}
-        return await self._call(_Call("update", "PUT", resource, namespace, name, subresource, query, body))
-
     async def patch(
         self, resource: Resource, namespace: str, name: str, body: Mapping[str, Any], *, subresource: str = ""
     ) -> Object:

@@ -122,22 +122,9 @@ def test_what_was_changed_in_the_meantime_is_a_conflict() -> None:
         async with called() as (_, api):
             made = await api.create(PODS, "shop", POD)
             await api.patch(PODS, "shop", "prices-1", {"metadata": {"labels": {"a": "c"}}})
-            with pytest.raises(ConflictError):
-                await api.replace(PODS, "shop", "prices-1", made)
             guarded = {"metadata": {"resourceVersion": made["metadata"]["resourceVersion"]}}
             with pytest.raises(ConflictError):
                 await api.patch(PODS, "shop", "prices-1", guarded)
-
-    run(main())
-
-
-def test_a_replaced_object_is_returned_as_it_is_now() -> None:
-    async def main() -> None:
-        async with called() as (_, api):
-            made = await api.create(PODS, "shop", POD)
-            replaced = await api.replace(PODS, "shop", "prices-1", {**made, "spec": {}})
-            assert replaced["spec"] == {}
-            assert replaced["metadata"]["resourceVersion"] != made["metadata"]["resourceVersion"]
 
     run(main())
 

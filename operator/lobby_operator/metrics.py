@@ -36,7 +36,7 @@ LOBBY_HOST: tuple[Definition, ...] = (
     Definition(
         "lobby_operator_condition",
         "gauge",
-        "1 for the reason that a condition of a Lobby has in its status, 0 for all others.",
+        "1: a condition of a Lobby has this reason in its status. The reasons that it has not are not there.",
         _BY_CONDITION,
     ),
     Definition("lobby_operator_clients", "gauge", "Seats taken, as lobbies said last.", _BY_LOBBY),
@@ -95,7 +95,7 @@ def read(
     keys = dict.fromkeys([*(worker.lobby.key for worker in workers), *statuses])
     held = {key: _held(statuses.get(key, {})) for key in keys}
     conditions: dict[tuple[str, ...], float] = {
-        (key, *condition): int(condition in found) for key, found in held.items() for condition in _CONDITIONS
+        (key, *condition): 1 for key, found in held.items() for condition in _CONDITIONS if condition in found
     }
     return {
         "lobby_operator_lobbies": lobbies,

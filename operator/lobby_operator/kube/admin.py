@@ -45,6 +45,6 @@ def routes(
 
     return {
         ("GET", "/lobbies"): lobbies,
-        ("GET", "/metrics"): metrics_handler(registry((*metrics.LOBBY_HOST, *API_CALLS, *OPERATOR), read)),
+        ("GET", "/metrics"): metrics_handler(registry((*metrics.LOBBY_HOST, *API_CALLS, *OPERATOR), read), large=True),
         **health_handlers(ready, alive),
     }

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -183,6 +184,31 @@ def test_closing_ends_idle_connections() -> None:
         await reader.read()
         writer.close()
         await writer.wait_closed()
+
+    run(main())
+
+
+def test_a_large_page_is_made_in_a_thread_of_what_was_read_before() -> None:
+    threads: list[threading.Thread] = []
+
+    def read() -> metrics.Readings:
+        threads.append(threading.current_thread())
+        return {"lobby_seats": 7}
+
+    registry = metrics.registry((metrics.Definition("lobby_seats", "gauge", "Seats."),), read)
+
+    async def main() -> None:
+        routes = {
+            ("GET", "/small"): metrics_handler(registry),
+            ("GET", "/large"): metrics_handler(registry, large=True),
+        }
+        async with serving(routes) as port:
+            small, large = [await ask(port, get(path)) for path in ("/small", "/large")]
+            for answer in (small, large):
+                assert b"content-type: text/plain; version=" in answer
+                assert b"\nlobby_seats 7.0\n" in answer
+                assert b"\nprocess_open_fds " in answer
+            assert set(threads) == {threading.main_thread()}
 
     run(main())
 

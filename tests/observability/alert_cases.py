@@ -148,12 +148,12 @@ SEATS: Mapping[str, Case] = {
         quiet=({f'greeter_waiting_clients{{{_GREETER}, lobby="shop/prices"}}': "900 0 900 0 900 0x120"},),
     ),
     "LobbyNotReady": Case(
-        fires=_condition("Ready", "Starting", "1x4 0x120") | _condition("Ready", "Failing", "0x4 1x120"),
+        fires=_condition("Ready", "Starting", "1x4 stale") | _condition("Ready", "Failing", "_x4 1x120"),
         summary="shop/prices has no seat for a new client for three minutes.",
         at="4m",
         not_yet="2m",
         quiet=(
-            _condition("Ready", "Starting", "1x3 0x120"),
+            _condition("Ready", "Starting", "1x3 stale"),
             _condition("Ready", "PathTaken", "1x120"),
             _condition("Ready", "Open", "1x120"),
             _condition("Scaling", "Full", "1x120"),
@@ -164,7 +164,7 @@ SEATS: Mapping[str, Case] = {
         summary="shop/prices needs more lobbies than `maxReplicas` allows.",
         at="6m",
         not_yet="4m",
-        quiet=(_condition("Scaling", "AsNeeded", "1x120") | _condition("Scaling", "AtMaximum", "0x120"),),
+        quiet=(_condition("Scaling", "AsNeeded", "_x4 1x120") | _condition("Scaling", "AtMaximum", "1x4 stale"),),
     ),
     "LobbyInvalid": Case(
         fires=_condition("Scaling", "InvalidSpec", "1x120"),

@@ -302,6 +302,7 @@ def page(results: Results, about: Mapping[str, object], drawn: Sequence[str]) ->
         "",
         f"Measured {about['date']} by `make bench` on {about['processor']}, {about['memory']}, {about['kernel']}, on loopback; where that is",
         f"a virtual machine, its speed drifts. {about['rounds']} rounds of {about['seconds']} s each, peers half as many, {about['minutes']:.0f} minutes in all.",
+        f"Load average of the machine before it began: {about['load']:.1f}; above 0.5 others were at work on it, and the figures are hints.",
         f"Python: {about['interpreters']}. C: {about['compiler']}. Node.js {about['node']}. {about['nginx']}.",
         "",
         "The process that holds the clients has one core to itself; the origin and all clients, one C program (`load.c`), have the",

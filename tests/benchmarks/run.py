@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -64,22 +65,22 @@ def main() -> int:
             print(f"make bench: {NEEDED_DESCRIPTORS} descriptors are needed (`ulimit -n`)", file=sys.stderr)
             return 2
         results = Results()
-        begun = time.monotonic()
+        begun, load = time.monotonic(), os.getloadavg()[0]
         for section in sections(given.rounds, given.seconds):
             if not given.only or section.name in given.only.split(","):
                 run(section, results)
         if given.only:
             return 0
         results.save(kept)
-        told.write_text(json.dumps(about(given.rounds, given.seconds, time.monotonic() - begun)))
+        told.write_text(json.dumps(about(given.rounds, given.seconds, time.monotonic() - begun, load)))
     write(Results.load(kept), json.loads(told.read_text()), DOCS)
     return 0
 
 
-def about(rounds: int, seconds: float, took: float) -> dict[str, object]:
-    """What a reader has to know of a run that took so many seconds."""
+def about(rounds: int, seconds: float, took: float, load: float) -> dict[str, object]:
+    """What a reader has to know of a run that took so many seconds, on a machine with this load average before it."""
     pythons = [OWN.path, *(str(DEBIANS) for _ in debians_python())]
-    return {**machine.describe(pythons), "rounds": rounds, "seconds": seconds, "minutes": took / 60}
+    return {**machine.describe(pythons), "rounds": rounds, "seconds": seconds, "minutes": took / 60, "load": load}
 
 
 def write(results: Results, about: dict[str, object], folder: Path) -> None:

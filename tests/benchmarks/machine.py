@@ -45,6 +45,25 @@ def _resident(pid: int) -> int:
     return int(found[1]) * 1024 if found else 0
 
 
+class Others:
+    """How much of all cores' time others took since this was made: other processes, and other guests of a virtual machine's host."""
+
+    def __init__(self) -> None:
+        self._before = self._now()
+
+    def shares(self) -> tuple[float, float]:
+        """Of other processes, and of other guests."""
+        busy, stolen, total, ours = (now - before for now, before in zip(self._now(), self._before, strict=True))
+        return max(0.0, busy - ours) / total, stolen / total
+
+    @staticmethod
+    def _now() -> tuple[float, float, float, float]:
+        ticks = [int(each) for each in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+        user, nice, system, idle, waiting, irq, soft_irq, stolen = (each / os.sysconf("SC_CLK_TCK") for each in ticks)
+        busy = user + nice + system + irq + soft_irq
+        return busy, stolen, busy + idle + waiting + stolen, sum(os.times()[:4])
+
+
 def tcp_bytes() -> int:
     """What all TCP sockets of this machine hold."""
     found = re.search(r"^TCP: .* mem (\d+)", Path("/proc/net/sockstat").read_text(), re.MULTILINE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import cast
 
 from tests.benchmarks import plan
 from tests.benchmarks.cost import GIB, GIB_HOUR, HOURS, PRICE_LIST, VCPU_HOUR, need
@@ -294,6 +295,7 @@ def page(results: Results, about: Mapping[str, object], drawn: Sequence[str]) ->
     def plot(name: str) -> list[str]:
         return ["", plots[name], ""] if name in plots else []
 
+    processes, guests = cast("tuple[float, float]", about["others"])
     debians = [name for name in results.contestants("throughput") if name.startswith(f"{OURS}, ")]
     lines = [
         "# Performance",
@@ -302,7 +304,8 @@ def page(results: Results, about: Mapping[str, object], drawn: Sequence[str]) ->
         "",
         f"Measured {about['date']} by `make bench` on {about['processor']}, {about['memory']}, {about['kernel']}, on loopback; where that is",
         f"a virtual machine, its speed drifts. {about['rounds']} rounds of {about['seconds']} s each, peers half as many, {about['minutes']:.0f} minutes in all.",
-        f"Load average of the machine before it began: {about['load']:.1f}; above 0.5 others were at work on it, and the figures are hints.",
+        f"Meanwhile other processes took {processes:.1%} of all cores' time, and other guests of the host {guests:.1%}: above a few",
+        "per cent the figures are hints.",
         f"Python: {about['interpreters']}. C: {about['compiler']}. Node.js {about['node']}. {about['nginx']}.",
         "",
         "The process that holds the clients has one core to itself; the origin and all clients, one C program (`load.c`), have the",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import time
 from pathlib import Path
@@ -65,22 +64,22 @@ def main() -> int:
             print(f"make bench: {NEEDED_DESCRIPTORS} descriptors are needed (`ulimit -n`)", file=sys.stderr)
             return 2
         results = Results()
-        begun, load = time.monotonic(), os.getloadavg()[0]
+        begun, others = time.monotonic(), machine.Others()
         for section in sections(given.rounds, given.seconds):
             if not given.only or section.name in given.only.split(","):
                 run(section, results)
         if given.only:
             return 0
         results.save(kept)
-        told.write_text(json.dumps(about(given.rounds, given.seconds, time.monotonic() - begun, load)))
+        told.write_text(json.dumps(about(given.rounds, given.seconds, time.monotonic() - begun, others.shares())))
     write(Results.load(kept), json.loads(told.read_text()), DOCS)
     return 0
 
 
-def about(rounds: int, seconds: float, took: float, load: float) -> dict[str, object]:
-    """What a reader has to know of a run that took so many seconds, on a machine with this load average before it."""
+def about(rounds: int, seconds: float, took: float, others: tuple[float, float]) -> dict[str, object]:
+    """What a reader has to know of a run that took so many seconds, while others took such shares of the machine."""
     pythons = [OWN.path, *(str(DEBIANS) for _ in debians_python())]
-    return {**machine.describe(pythons), "rounds": rounds, "seconds": seconds, "minutes": took / 60, "load": load}
+    return {**machine.describe(pythons), "rounds": rounds, "seconds": seconds, "minutes": took / 60, "others": others}
 
 
 def write(results: Results, about: dict[str, object], folder: Path) -> None:

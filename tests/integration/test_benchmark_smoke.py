@@ -76,7 +76,7 @@ def test_a_page_with_every_figure_is_made(tmp_path: Path) -> None:
                     results.add(section.name, case, contestant.name, outcome)
     results.missing["nobody"] = "it was never there"
     results.save(tmp_path / "results.json")
-    about = run.about(2, 0.1, 60.0, 0.0)
+    about = run.about(2, 0.1, 60.0, (0.01, 0.02))
     run.write(Results.load(tmp_path / "results.json"), about, tmp_path)
     page = (tmp_path / "performance.md").read_text()
     assert "not measured" not in page

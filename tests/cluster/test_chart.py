@@ -12,17 +12,19 @@ from tests.cluster.support.cluster import Cluster
 from tests.cluster.support.commands import helm, kubectl
 from tests.cluster.support.images import Images
 from tests.cluster.support.release import CHART, NAMESPACE, RELEASE, Release, namespace
+from tests.cluster.support.resources import lobby
 from tests.cluster.support.waiting import eventually
 
 DEFINITION = "crd/lobbies.lobby-gateway.io"
 ITS_OWN = "lobby-gateway-chart"
+FEEDS = "lobby-gateway-feeds"
 KINDS = "all,configmaps,secrets,serviceaccounts,roles,rolebindings,networkpolicies,pdb,leases,ingresses,lobbies"
 
 
 @pytest.fixture(scope="module")
 def own() -> Iterator[str]:
-    """A namespace for a release of one's own."""
-    with namespace(ITS_OWN) as name:
+    """A namespace for a release of one's own; and there is one for Lobbies beside it."""
+    with namespace(ITS_OWN) as name, namespace(FEEDS):
         yield name
 
 
@@ -71,17 +73,33 @@ def test_an_upgrade_brings_the_new_definition_and_keeps_the_token_key(installed:
 
 
 @pytest.mark.usefixtures("installed")
-def test_helm_test_gets_messages_of_the_demo_and_uninstall_leaves_nothing(api: Api, images: Images, own: str) -> None:
-    before = names(KINDS, "-n", own)
+def test_a_release_serves_all_namespaces_and_leaves_nothing_when_it_goes(api: Api, images: Images, own: str) -> None:
+    def there() -> set[str]:
+        return {f"{where}/{name}" for where in (own, FEEDS) for name in names(KINDS, "-n", where)}
+
+    before = there()
     sets = [f"--set={each}.image.tag={images.tag}" for each in ("operator", "greeter", "lobby")]
-    helm("install", "own", CHART, "-n", own, "--wait", "--timeout=150s", "--set=demo.enabled=true", *sets)
-    assert "3 messages, the last {" in helm("test", "own", "-n", own, "--logs", "--timeout=90s")
+    sets += ["--set=demo.enabled=true", "--set=watch.allNamespaces=true", f"--set=watch.lobbyNamespaces={{{FEEDS}}}"]
+    helm("install", "own", CHART, "-n", own, "--wait", "--timeout=150s", *sets)
+    assert "Phase:          Succeeded" in helm("test", "own", "-n", own, "--timeout=90s")
     assert Cluster(api, own).pods("demo")
 
-    helm("uninstall", "own", "-n", own, "--wait", "--timeout=120s")
-    eventually(
-        lambda: names(KINDS, "-n", own) <= before,
-        what=lambda: f"nothing is left; there is {names(KINDS, '-n', own) - before}",
+    cluster = Cluster(api, FEEDS)
+    cluster.apply(lobby("far", f"ws://own-lobby-gateway-demo-origin.{own}.svc:9000/"))
+    cluster.until_condition("far", "Ready", "True")
+    greeter = "deployment/own-lobby-gateway-greeter"
+    trip = (
+        "python",
+        "-m",
+        "lobby_gateway.commands.round_trip",
+        "--greeter=ws://127.0.0.1:8000",
+        "--messages=2",
+        "/far",
     )
+    assert "2 messages" in kubectl("exec", "-n", own, greeter, "--", *trip)
+    cluster.delete("lobby", "far")
+
+    helm("uninstall", "own", "-n", own, "--wait", "--timeout=120s")
+    eventually(lambda: there() <= before, what=lambda: f"nothing is left; there is {there() - before}")
     assert not [each for each in names("clusterroles,clusterrolebindings") if "own-lobby-gateway" in each]
     assert names(DEFINITION)

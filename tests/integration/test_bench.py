@@ -75,5 +75,6 @@ def test_ctrl_c_shows_what_there_is_and_ends_with_130() -> None:
                 bench.send(signal.SIGINT)
                 told = json.loads((await bench.line(r"^\{.*\}$"))[0])
                 assert told["connected"] == 5
+                assert await bench.exited() == 130
 
     run(main(), deadline=60)

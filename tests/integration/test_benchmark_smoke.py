@@ -16,8 +16,8 @@ from tests.benchmarks.results import Results
 
 CLIENTS = 8
 EVERYBODY = (C_LOOP, DIRECT, PROXIED, WEBSOCKETS, WS, NCHAN_CONTESTANT)
-ONE = Case(mode="one", clients=CLIENTS, seconds=0.5, warm_up=0.1)
-RATE = Case(mode="rate", value=100, clients=CLIENTS, seconds=0.3, warm_up=0.1)
+ONE = Case(mode="one", clients=CLIENTS, seconds=1.0, warm_up=0.1)
+RATE = Case(mode="rate", value=100, clients=CLIENTS, seconds=1.0, warm_up=0.1)
 
 pytestmark = pytest.mark.skipif(
     bool(build.why_not()) or shutil.which("taskset") is None or os.cpu_count() == 1,

@@ -90,15 +90,24 @@ def test_a_connection_that_does_not_read_is_dropped_and_others_go_on(monkeypatch
     monkeypatch.setattr(ticker_module, "MAX_PENDING_BYTES", 1 << 20)
 
     async def run() -> None:
-        ticker = Ticker(TickerSettings(port=0, rate=200, size=1 << 18))
+        ticker = Ticker(TickerSettings(port=0, rate=200, size=1 << 16))
         port = await ticker.start()
         ticking = asyncio.create_task(ticker.tick())
         async with connect(f"ws://127.0.0.1:{port}", max_size=None) as reading:
             held = await connect(f"ws://127.0.0.1:{port}", max_size=None)
             held.transport.pause_reading()
+            sizes: list[int] = []
+
+            async def read() -> None:
+                while True:
+                    sizes.append(len(await reading.recv()))
+
+            read_on = asyncio.create_task(read())
             await until(lambda: len(ticker._connections) == 1)
-            before = len(await reading.recv())
-            assert len(await reading.recv()) == before
+            count = len(sizes)
+            await until(lambda: len(sizes) > count + 1)
+            assert len(set(sizes)) == 1
+            read_on.cancel()
             for client in (held, reading):
                 client.transport.abort()
             ticking.cancel()

@@ -89,7 +89,7 @@ def test_a_name_for_a_file_is_one_line(tmp_path: Path) -> None:
 def test_a_port_in_use_ends_it_with_one_line_and_exit_code_2(capfd: pytest.CaptureFixture[str]) -> None:
     with listening() as taken:
         port = taken.getsockname()[1]
-        assert run(UpSettings(origin="ws://127.0.0.1:9/", port=port)) == 2
+        assert run(UpSettings(origin="ws://127.0.0.1:9/", port=port, admin_port=0)) == 2
         assert run(UpSettings(origin="ws://127.0.0.1:9/", port=0, admin_port=port)) == 2
     out, err = capfd.readouterr()
     assert out == ""

@@ -77,21 +77,21 @@ class Load:
         Args:
             failure: what it is, for the table.
             made: whether it is right that so many lobbies were made.
-            lost: most clients that may be closed or mute: those whose greeter goes.
+            lost: most clients that may be closed or hear nothing: those whose greeter goes. They come back at once.
             refused: new clients may be refused: those who come to a greeter or node that is gone.
             settle: seconds until all must be as it was.
         """
         self.crowd.mark()
         before = self._watch.mark()
-        with self.crowd.newcomers() as newcomers:
+        with self.crowd.coming_back() as back, self.crowd.newcomers() as newcomers:
             ordeal = Ordeal(newcomers)
             yield ordeal
             self.until_settled(deadline=settle)
-            self.crowd.each_gets(2) if not lost else None
+            self.crowd.each_gets(2)
             ordeal.seen = seen = self.crowd.seen()
         ordeal.made = tuple(self._watch.made_since(before))
-        FIGURES.row(failure, seen, newcomers, len(ordeal.made))
-        told = f"{seen}; {newcomers}; made {ordeal.made}; {self.crowd.summary()}"
+        FIGURES.row(failure, seen, newcomers, back, len(ordeal.made))
+        told = f"{seen}; {newcomers}; {back}; made {ordeal.made}; {self.crowd.summary()}"
         assert seen.clients - seen.open <= lost, told
         assert seen.duplicates == 0, told
         assert refused or not newcomers.refused, told

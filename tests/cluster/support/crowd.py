@@ -6,6 +6,7 @@ Tests are plain functions that run commands and wait; meanwhile the crowd reads,
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import statistics
 import threading
@@ -20,6 +21,8 @@ from tests.support.tally import Sequence, Tally, by_seq
 
 T = TypeVar("T")
 NEWCOMER_EVERY = 0.5
+COME_BACK_EVERY = 0.2
+MUTE_SECONDS = 5.0  # a client that hears nothing for so long gives up, and comes back
 NEWCOMER_DEADLINE = 20.0  # a greeter lets nobody wait longer for a seat
 
 
@@ -195,15 +198,27 @@ class Crowd:
 
     @contextlib.contextmanager
     def newcomers(self, url: str = "") -> Iterator[Newcomers]:
-        """For the time of the block a new client comes every half second, gets its first message, and leaves."""
+        """For the time of the block a new client comes every half second, and leaves; at least one at its end."""
         found = Newcomers(came=0, refused={}, longest_wait=0.0, first="")
-        task = asyncio.run_coroutine_threadsafe(self._let_come(url or self.url, found), self._loop)
-        try:
+        with self._meanwhile(self._let_come(url or self.url, found)) as task:
             yield found
             before = found.came
             eventually(
                 lambda: found.came > before + 1 or task.done(), deadline=3 * NEWCOMER_DEADLINE, what="one more newcomer"
             )
+
+    @contextlib.contextmanager
+    def coming_back(self) -> Iterator[Newcomers]:
+        """For the time of the block whoever is closed, or hears nothing for long, comes back at once, as clients do."""
+        found = Newcomers(came=0, refused={}, longest_wait=0.0, first="")
+        with self._meanwhile(self._come_back(found)):
+            yield found
+
+    @contextlib.contextmanager
+    def _meanwhile(self, work: Coroutine[Any, Any, None]) -> Iterator[concurrent.futures.Future[None]]:
+        task = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            yield task
         finally:
             task.cancel()
         if task.done() and not task.cancelled() and (error := task.exception()) is not None:
@@ -213,15 +228,7 @@ class Crowd:
         swarm = Swarm(url, sequence=self._sequence)
         try:
             while True:
-                begun = time.monotonic()
-                with contextlib.suppress(TimeoutError):
-                    await swarm.connect(1, deadline=NEWCOMER_DEADLINE)
-                (client,) = swarm.clients
-                found.came += 1
-                found.longest_wait = max(found.longest_wait, time.monotonic() - begun)
-                if client.status != 101:
-                    found.refused[client.status] = found.refused.get(client.status, 0) + 1
-                    found.first = found.first or describe(client)
+                await self._one_more(swarm, found)
                 with contextlib.suppress(TimeoutError):
                     await swarm.close(deadline=1)
                 swarm.clients.clear()
@@ -229,3 +236,32 @@ class Crowd:
         finally:
             for client in swarm.clients:
                 client.abort()
+
+    async def _come_back(self, found: Newcomers) -> None:
+        gate = asyncio.Semaphore(32)
+
+        async def one() -> None:
+            async with gate:
+                await self._one_more(self.swarm, found)
+
+        while True:
+            now = time.monotonic()
+            for client in self.swarm.clients:
+                if client.is_open and now - client.last_at > MUTE_SECONDS:
+                    client.abort()
+            gone = [client for client in self.swarm.clients if client.close_code is not None or client.status != 101]
+            self.swarm.clients = [client for client in self.swarm.clients if client not in set(gone)]
+            await asyncio.gather(*(one() for _ in gone))
+            await asyncio.sleep(COME_BACK_EVERY)
+
+    async def _one_more(self, swarm: Swarm, found: Newcomers) -> None:
+        begun = time.monotonic()
+        status, refusal = None, "no answer in time"
+        with contextlib.suppress(TimeoutError):
+            (client,) = await swarm.connect(1, deadline=NEWCOMER_DEADLINE)
+            status, refusal = client.status, describe(client)
+        found.came += 1
+        found.longest_wait = max(found.longest_wait, time.monotonic() - begun)
+        if status != 101:
+            found.refused[status] = found.refused.get(status, 0) + 1
+            found.first = found.first or refusal

@@ -8,7 +8,7 @@ from tests.cluster.support.crowd import Newcomers, Seen
 
 HEAD = (
     "failure | clients | closed | missing (most of one) | twice | longest silence s (median) | "
-    "new clients (refused, longest wait s) | pods made"
+    "new clients (refused, longest wait s) | came back (refused, longest wait s) | pods made"
 )
 
 
@@ -28,16 +28,19 @@ class Figures:
         """Keeps a sentence for the end of the session."""
         self.notes.append(text)
 
-    def row(self, failure: str, seen: Seen, newcomers: Newcomers, pods_made: int) -> None:
+    def row(self, failure: str, seen: Seen, newcomers: Newcomers, back: Newcomers, pods_made: int) -> None:
         """Keeps a line of the table."""
         closed = seen.clients - seen.open
         how = ", ".join(f"{count} x {code}" for code, count in sorted(seen.closed.items()))
         how += f"{', ' if how else ''}{seen.mute} mute" if seen.mute else ""
-        refused = sum(newcomers.refused.values())
+        came = [
+            f"{each.came} ({sum(each.refused.values())}, {each.longest_wait:.1f})" if each.came else "0"
+            for each in (newcomers, back)
+        ]
         self.rows.append(
             f"{failure} | {seen.clients} | {closed}{f' ({how})' if how else ''} | {seen.missing} ({seen.most_missing}) | "
             f"{seen.duplicates} | {seen.longest_silence:.1f} ({seen.median_silence:.1f}) | "
-            f"{newcomers.came} ({refused}, {newcomers.longest_wait:.1f}) | {pods_made}"
+            f"{' | '.join(came)} | {pods_made}"
         )
 
 

@@ -113,7 +113,9 @@ def state(cluster: Cluster, origin: str) -> dict[str, Any]:
         "pods": pods,
         "config": json.loads(config["lobby.json"])["spec"],
         "budgets": [
-            each["spec"] for each in budget if any(o["name"] == NAME for o in each["metadata"]["ownerReferences"])
+            each["spec"]
+            for each in budget
+            if any(o["name"] == NAME for o in each["metadata"].get("ownerReferences", []))
         ],
         "counts": {
             key: status.get(key) for key in ("replicas", "readyReplicas", "clients", "seats", "observedGeneration")

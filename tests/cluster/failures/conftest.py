@@ -58,6 +58,12 @@ class Load:
         """Its pods."""
         return self.cluster.pods(self.name)
 
+    def is_balanced(self) -> bool:
+        """Whether both nodes have at least a lobby, and each greeter a quarter of the clients."""
+        nodes = {pod["spec"]["nodeName"] for pod in self.pods()}
+        clients = self.cluster.clients_of_greeters()
+        return len(nodes) > 1 and min(clients.values()) >= CLIENTS // 4
+
     def fullest(self) -> str:
         """The lobby with the most clients."""
         reports = self.cluster.reports(self.name)
@@ -119,11 +125,16 @@ def crowd_of_load(installed: Release, origin: str, api: Api) -> Iterator[Load]:
 
 @pytest.fixture
 def load(crowd_of_load: Load, cluster: Cluster) -> Load:
-    """Two thousand connected clients, and everything as it should be."""
+    """Two thousand connected clients, and everything as it should be; on both nodes, as far as it is for them to have some."""
     crowd_of_load.release.until_whole()
     eventually(crowd_of_load.pods, what=lambda: f"a lobby of {LOAD}; {cluster.describe(LOAD)}", deadline=60)
     crowd_of_load.crowd.fill(CLIENTS)
     crowd_of_load.until_settled()
+    if not crowd_of_load.is_balanced():
+        crowd_of_load.crowd.fill(0)
+        cluster.until_ready(LOAD, 1)
+        crowd_of_load.crowd.fill(CLIENTS)
+        crowd_of_load.until_settled()
     return crowd_of_load
 
 

@@ -130,7 +130,8 @@ class Crowd:
         missing = count - self.look(lambda: len(self.swarm.open))
         if missing > 0:
             self.connect(missing)
-        self.each_gets(2)
+        if count:
+            self.each_gets(2)
 
     def leave(self, count: int) -> None:
         """Lets the `count` clients that came last leave."""

@@ -37,9 +37,10 @@ class Figures:
             f"{each.came} ({sum(each.refused.values())}, {each.longest_wait:.1f})" if each.came else "0"
             for each in (newcomers, back)
         ]
+        silence = f"{seen.longest_silence:.1f} ({seen.median_silence:.1f})" if seen.open else "-"
         self.rows.append(
             f"{failure} | {seen.clients} | {closed}{f' ({how})' if how else ''} | {seen.missing} ({seen.most_missing}) | "
-            f"{seen.duplicates} | {seen.longest_silence:.1f} ({seen.median_silence:.1f}) | "
+            f"{seen.duplicates} | {silence} | "
             f"{' | '.join(came)} | {pods_made}"
         )
 

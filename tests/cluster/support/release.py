@@ -105,11 +105,11 @@ class Release:
         """Waits until every node is Ready, and as many operators and greeters as there are to be."""
 
         def look() -> bool:
-            ready = [
-                sum(map(is_ready, self.cluster.labelled(labels))) == count
-                for labels, count in ((OPERATOR_PODS, OPERATORS), (GREETER_PODS, GREETERS))
-            ]
-            return all(ready) and all(self.cluster.nodes().values()) and self.answers()
+            for labels, count in ((OPERATOR_PODS, OPERATORS), (GREETER_PODS, GREETERS)):
+                pods = self.cluster.labelled(labels)
+                if len(pods) != count or not all(map(is_ready, pods)):  # those that end are counted, too
+                    return False
+            return all(self.cluster.nodes().values()) and self.answers()
 
         eventually(look, deadline=deadline, what=lambda: f"the release is whole; {self.cluster.diagnosis()}")
 

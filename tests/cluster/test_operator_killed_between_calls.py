@@ -1,4 +1,4 @@
-"""The operator is killed after every single write, from an empty namespace to the end: it comes to the same state.
+"""The operator is killed after its first write, the next one after its second, and so on: it comes to the same state.
 
 The same run, with an operator that is spared, tells what that state is. Both run with the operator's own rights, and with the
 same options as its pod; so the calls written down also tell which rights are used, and which are missing.
@@ -183,7 +183,7 @@ def run(cluster: Cluster, origin: str, *, spare: bool) -> Run:
 
 @pytest.fixture(scope="module")
 def runs(installed: Release, cluster: Cluster, origin: str) -> tuple[Run, Run]:
-    """One run in which the operator is spared, and one in which it is killed after each write."""
+    """One run in which the operator is spared, and one in which it is killed again and again."""
     with operators_away(cluster):
         both = run(cluster, origin, spare=True), run(cluster, origin, spare=False)
     installed.until_whole()
@@ -197,7 +197,7 @@ def test_it_comes_to_the_same_state(runs: tuple[Run, Run]) -> None:
     for wanted, found in zip(spared.states, killed.states, strict=True):
         assert found == wanted
     FIGURES.note(
-        f"operator killed between every two writes: {killed.kills} kills, same state in {killed.seconds:.0f} s "
+        f"operator killed after its n-th write, n = 1 to 6 again and again: {killed.kills} kills, same state in {killed.seconds:.0f} s "
         f"({spared.seconds:.0f} s without)"
     )
 

@@ -17,7 +17,8 @@ def test_lobbies_are_made_elsewhere_and_clients_of_the_other_greeter_stay(load: 
     with (
         load.ordeal(
             f"node crashed ({len(there)} lobbies, {len(greeters)} greeters)",
-            made=lambda count: count <= len(there) + 1,
+            # The scheduler takes the node for a good one for 20 s: what it puts there has to be made again.
+            made=lambda count: count <= 2 * len(there) + 1,
             lost=lost,
             refused=bool(greeters),
         ),

@@ -1,11 +1,12 @@
-"""Runs an operator and kills it between every two calls that it makes to the API, again and again.
+"""Runs an operator and kills it between two calls that it makes to the API, again and again.
 
     python -m tests.cluster.support.saboteur --server URL --ca FILE --token TOKEN --calls FILE [--spare] -- COMMAND ...
 
-It stands between the operator and the API server. Once a write of the operator went through (not of its Lease: that says only
-that it lives), the operator is killed before it has the answer, and started anew: no process of it ever makes two writes. With
-`--spare` it is never killed. Every call goes to the file, a line each: method, path, status of the answer. All calls are made
-with the token given: the operator's own rights.
+It stands between the operator and the API server. The first operator is killed once its first write went through, before it has
+the answer; the second after its second write, and so on up to `MOST_WRITES`, then from one again. (After the first write alone
+none would come further: each begins by applying what should be there anyway.) Writes of its Lease don't count: they only say that
+it lives. With `--spare` it is never killed. Every call goes to the file, a line each: method, path, status of the answer. All
+calls are made with the token given: the operator's own rights.
 
 That a Lease runs out takes its time; here the dead operator's is taken away at once.
 """
@@ -28,6 +29,7 @@ from aiohttp import web
 
 WRITES = {"POST", "PUT", "PATCH", "DELETE"}
 LEASES = "/leases"
+MOST_WRITES = 6
 HOP = {
     "host",
     "connection",
@@ -53,6 +55,7 @@ class Saboteur:
         self._leases: set[str] = set()
         self._dead = asyncio.Event()
         self.kills = 0
+        self._writes = 0
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Passes a call on."""
@@ -66,7 +69,7 @@ class Saboteur:
             if LEASES in request.path:
                 self._leases.add(request.path)
             elif request.method in WRITES and answer.status < 300 and not self._spare:
-                self._kill()
+                self._wrote()
             response = web.StreamResponse(status=answer.status)
             response.headers["Content-Type"] = answer.headers.get("Content-Type", "application/json")
             with contextlib.suppress(ConnectionError):  # the one who asked is dead
@@ -76,8 +79,10 @@ class Saboteur:
                 await response.write_eof()
             return response
 
-    def _kill(self) -> None:
-        if self._operator is not None and self._operator.returncode is None:
+    def _wrote(self) -> None:
+        self._writes += 1
+        if self._writes > self.kills % MOST_WRITES and self._operator is not None and self._operator.returncode is None:
+            self._writes = 0
             self.kills += 1
             with contextlib.suppress(ProcessLookupError):
                 self._operator.send_signal(signal.SIGKILL)
@@ -89,6 +94,7 @@ class Saboteur:
                 *self._command, env={**os.environ, "KUBECONFIG": kubeconfig}, stdin=asyncio.subprocess.DEVNULL
             )
             code = await self._operator.wait()
+            self._writes = 0
             sys.stderr.write(f"saboteur: the operator ended with {code}, kill {self.kills}\n")
             if code != -signal.SIGKILL:
                 return

@@ -197,7 +197,7 @@ def test_it_comes_to_the_same_state(runs: tuple[Run, Run]) -> None:
     for wanted, found in zip(spared.states, killed.states, strict=True):
         assert found == wanted
     FIGURES.note(
-        f"operator killed after its n-th write, n = 1 to 6 again and again: {killed.kills} kills, same state in {killed.seconds:.0f} s "
+        f"operator killed after its n-th write, n = 1 to 6: {killed.kills} kills, same state in {killed.seconds:.0f} s "
         f"({spared.seconds:.0f} s without)"
     )
 

@@ -2,11 +2,11 @@
 
     python -m tests.cluster.support.saboteur --server URL --ca FILE --token TOKEN --calls FILE [--spare] -- COMMAND ...
 
-It stands between the operator and the API server. The first operator is killed once its first write went through, before it has
-the answer; the second after its second write, and so on up to `MOST_WRITES`, then from one again. (After the first write alone
-none would come further: each begins by applying what should be there anyway.) Writes of its Lease don't count: they only say that
-it lives. With `--spare` it is never killed. Every call goes to the file, a line each: method, path, status of the answer. All
-calls are made with the token given: the operator's own rights.
+It stands between the operator and the API server. The first operator is killed once its first write went through, before it
+has the answer; the second after its second write, and so on up to `MOST_WRITES`, then from one again. (After the first write
+alone none would come further: each begins by applying what should be there anyway.) Writes of its Lease don't count: they only
+say that it lives. With `--spare` it is never killed. Every call goes to the file, a line each: method, path, status of the
+answer. All calls are made with the token given: the operator's own rights.
 
 That a Lease runs out takes its time; here the dead operator's is taken away at once.
 """

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.page import BURSTS, HOP, LIMIT, SIZES, latency, per_second
+from tests.benchmarks.page import BURSTS, HOP, LIMIT, SIZES, as_ratio, latency, per_second
 from tests.benchmarks.results import Results
 
 _OURS, _LIMIT, _PEER = "#1f77b4", "#555555", "#d9a441"
@@ -46,7 +46,7 @@ def _throughput(results: Results, figure: Any) -> None:
         axes = figure.add_subplot(1, 4, place + 1)
         values = [results.ratio("throughput", case, who, LIMIT, per_second) or 0.0 for who in names]
         bars = axes.barh(names, values, color=[_colour(who) for who in names])
-        axes.bar_label(bars, [f"{value:.2f}" for value in values], padding=2, fontsize=7)
+        axes.bar_label(bars, [as_ratio(value) for value in values], padding=2, fontsize=7)
         axes.axvline(1.0, color=_LIMIT, linewidth=0.8, linestyle=":")
         axes.set_title(case, fontsize=9)
         axes.set_xlim(0, max(1.3, *values))
@@ -62,10 +62,10 @@ def _latency(results: Results, figure: Any) -> None:
         axes.scatter(
             values, names, marker=marker, c=[_colour(who) for who in names], label=share.replace("p999", "p99.9")
         )
-    axes.set_xscale("log")
+    axes.set_xlim(left=0)
     axes.set_xlabel("ms, 100 messages/s to 512 clients")
     axes.grid(axis="x", alpha=0.3)
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="lower left")
 
 
 def _growth(results: Results, figure: Any) -> None:

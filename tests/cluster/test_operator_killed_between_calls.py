@@ -7,6 +7,7 @@ same options as its pod; so the calls written down also tell which rights are us
 from __future__ import annotations
 
 import contextlib
+import difflib
 import json
 import sys
 import tempfile
@@ -190,12 +191,18 @@ def runs(installed: Release, cluster: Cluster, origin: str) -> tuple[Run, Run]:
     return both
 
 
+def difference(wanted: dict[str, Any], found: dict[str, Any]) -> str:
+    """What two states differ in, for people."""
+    spared, killed = (json.dumps(each, indent=1, sort_keys=True).splitlines() for each in (wanted, found))
+    return "\n".join(difflib.unified_diff(spared, killed, "spared", "killed", n=2, lineterm=""))
+
+
 def test_it_comes_to_the_same_state(runs: tuple[Run, Run]) -> None:
     spared, killed = runs
     assert spared.kills == 0
     assert killed.kills >= 8
     for wanted, found in zip(spared.states, killed.states, strict=True):
-        assert found == wanted
+        assert found == wanted, difference(wanted, found)
     FIGURES.note(
         f"operator killed after its n-th write, n = 1 to 6: {killed.kills} kills, same state in {killed.seconds:.0f} s "
         f"({spared.seconds:.0f} s without)"

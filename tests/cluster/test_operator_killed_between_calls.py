@@ -32,6 +32,7 @@ from tests.cluster.support.waiting import eventually
 
 NAME = "chaos"
 ACCOUNT = f"{RELEASE}-operator"
+REVISION = "lobby-gateway.io/revision"
 QUIET_SECONDS = 8.0
 # Rights that one run from nothing to nothing need not use, and what they are for.
 SELDOM: dict[Right, str] = {
@@ -100,7 +101,8 @@ def state(cluster: Cluster, origin: str) -> dict[str, Any]:
     status = cluster.status(NAME)
     pods = [
         {
-            "labels": pod["metadata"]["labels"],
+            # A revision is that of one Lobby: it has its uid in it.
+            "labels": {name: value for name, value in pod["metadata"]["labels"].items() if name != REVISION},
             "annotations": sorted(pod["metadata"].get("annotations", {})),
             "owners": [owner["kind"] for owner in pod["metadata"]["ownerReferences"]],
             "image": pod["spec"]["containers"][0]["image"],
@@ -112,6 +114,7 @@ def state(cluster: Cluster, origin: str) -> dict[str, Any]:
     budget = cluster.api.get(f"/apis/policy/v1/namespaces/{NAMESPACE}/poddisruptionbudgets?limit=500")["items"]
     return {
         "pods": pods,
+        "revisions": len({pod["metadata"]["labels"][REVISION] for pod in cluster.ready_pods(NAME)}),
         "config": json.loads(config["lobby.json"])["spec"],
         "budgets": [
             each["spec"]

@@ -37,6 +37,9 @@ QUIET_SECONDS = 8.0
 # Rights that one run from nothing to nothing need not use, and what they are for.
 SELDOM: dict[Right, str] = {
     ("get", "", "pods"): "a pod's name was taken already: whose is it",
+    ("create", "", "configmaps"): "applied by a patch, which may create only with this right",
+    ("create", "policy", "poddisruptionbudgets"): "applied by a patch, which may create only with this right",
+    ("create", "coordination.k8s.io", "leases"): "somebody deleted the chart's Lease",
     ("get", "lobby-gateway.io", "lobbies"): "the status was changed by somebody else",
     ("patch", "events.k8s.io", "events"): "the same happens again",
 }
@@ -111,16 +114,11 @@ def state(cluster: Cluster, origin: str) -> dict[str, Any]:
         for pod in cluster.ready_pods(NAME)
     ]
     config = cluster.api.get(f"/api/v1/namespaces/{NAMESPACE}/configmaps/{NAME}-lobby")["data"]
-    budget = cluster.api.get(f"/apis/policy/v1/namespaces/{NAMESPACE}/poddisruptionbudgets?limit=500")["items"]
     return {
         "pods": pods,
         "revisions": len({pod["metadata"]["labels"][REVISION] for pod in cluster.ready_pods(NAME)}),
         "config": json.loads(config["lobby.json"])["spec"],
-        "budgets": [
-            each["spec"]
-            for each in budget
-            if any(o["name"] == NAME for o in each["metadata"].get("ownerReferences", []))
-        ],
+        "budgets": budgets(cluster),
         "counts": {
             key: status.get(key) for key in ("replicas", "readyReplicas", "clients", "seats", "observedGeneration")
         },
@@ -128,6 +126,14 @@ def state(cluster: Cluster, origin: str) -> dict[str, Any]:
         "open": len(status["open"]),
         "origin": origin,
     }
+
+
+def budgets(cluster: Cluster) -> list[dict[str, Any]]:
+    """What the disruption budgets of the Lobby say."""
+    there = cluster.api.get(f"/apis/policy/v1/namespaces/{NAMESPACE}/poddisruptionbudgets?limit=500")["items"]
+    return [
+        each["spec"] for each in there if any(o["name"] == NAME for o in each["metadata"].get("ownerReferences", []))
+    ]
 
 
 def quiet(file: Path, running: Background, *, deadline: float = 180.0) -> None:
@@ -164,6 +170,12 @@ def run(cluster: Cluster, origin: str, *, spare: bool) -> Run:
                 cluster.until_ready(NAME, count, deadline=180)
                 cluster.until_condition(NAME, "Ready", "True", deadline=60)
                 quiet(file, running)
+                # It is lowered half a minute after lobbies became fewer, and a rollout has more for a moment.
+                eventually(
+                    lambda: [each["minAvailable"] for each in budgets(cluster)] == [count - 1],
+                    deadline=90,
+                    what="the budget is that of the lobbies",
+                )
                 cluster.until_ready(NAME, count, deadline=60)
                 done.states.append(state(cluster, origin))
 

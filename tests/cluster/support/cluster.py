@@ -61,7 +61,7 @@ class Cluster:
         kubectl("delete", kind, *names, "-n", self.namespace, "--ignore-not-found", "--wait=true", deadline=deadline)
 
     @contextlib.contextmanager
-    def lobby(self, resource: dict[str, Any]) -> Iterator[str]:
+    def lobby(self, resource: dict[str, Any], *, deadline: float = 90.0) -> Iterator[str]:
         """A Lobby for the time of a block; afterwards neither it nor a pod of it is there. Yields its name."""
         name = str(resource["metadata"]["name"])
         self.apply(resource)
@@ -71,7 +71,7 @@ class Cluster:
             self.delete("lobby", name)
             eventually(
                 lambda: not self.pods(name),
-                deadline=90,
+                deadline=deadline,
                 what=lambda: f"no pod of the deleted Lobby {name} is left; {self.describe(name)}",
             )
 

@@ -77,6 +77,7 @@ def fake_nodes(installed: Release) -> Iterator[None]:
             yield
     finally:
         kubectl("delete", "nodes", "-l", "type=fake", "--wait=false", deadline=120)
+        fault("stop", "kwok")
 
 
 def ready(cluster: Cluster, name: str) -> int:

@@ -12,11 +12,11 @@ import logging
 import random
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from lobby_gateway.core.backoff import Backoff
 from lobby_gateway.model.spec import Lobby
+from lobby_operator import wall_clock
 from lobby_operator.actions import Action
 from lobby_operator.kube import happenings, names
 from lobby_operator.kube.events import Recorder, Regarding
@@ -111,7 +111,7 @@ class Care:
         """The Lobby is like this now."""
         self.writer.wake()
         if known.lobby is None:
-            self._say(unread_status(known.generation, known.problem, at=_now(), previous=known.status))
+            self._say(unread_status(known.generation, known.problem, at=wall_clock.now(), previous=known.status))
             return
         if self.runtime is None:
             self._begin(known, known.lobby)
@@ -196,7 +196,7 @@ class Care:
                 worker.observed,
                 worker.planned,
                 claim=self._around.lobbies.claim(self.key),
-                at=_now(),
+                at=wall_clock.now(),
                 previous=self.status or known.status,
                 selector=names.selector(names.lobby_labels(known.name)),
                 problem=worker.problem or self._problem or self._trouble(worker),
@@ -219,8 +219,3 @@ class Care:
             self._around.recorder.tell(self._regarding, happening)
         self.status = status
         self.writer.want(status)
-
-
-def _now() -> str:
-    """Time of the API."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -12,9 +12,9 @@ import logging
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from typing import Any
 
+from lobby_operator import wall_clock
 from lobby_operator.kube.client import KubeApi, Object
 from lobby_operator.kube.errors import ApiError, NotFoundError
 from lobby_operator.kube.happenings import Happening
@@ -169,7 +169,7 @@ class Recorder:
         namespace = entry.regarding.namespace
         try:
             if entry.written:
-                series = {"count": entry.count, "lastObservedTime": _now()}
+                series = {"count": entry.count, "lastObservedTime": wall_clock.now_micro()}
                 try:
                     await self._api.patch(EVENTS, namespace, entry.name, {"series": series})
                 except NotFoundError:
@@ -186,7 +186,7 @@ class Recorder:
             "apiVersion": EVENTS.api_version,
             "kind": EVENTS.kind,
             "metadata": {"name": entry.name, "namespace": regarding.namespace},
-            "eventTime": _now(),
+            "eventTime": wall_clock.now_micro(),
             "reportingController": CONTROLLER,
             "reportingInstance": self._instance,
             "type": happening.kind,
@@ -204,8 +204,3 @@ class Recorder:
         if entry.count > 1:
             made["series"] = {"count": entry.count, "lastObservedTime": made["eventTime"]}
         return made
-
-
-def _now() -> str:
-    """MicroTime of the API."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -6,10 +6,10 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 from lobby_gateway.errors import LobbyGatewayError
+from lobby_operator import wall_clock
 from lobby_operator.kube.client import KubeApi, Object
 from lobby_operator.kube.election import Election, SeenLease
 from lobby_operator.kube.errors import AlreadyExistsError, ApiError, ConflictError, NotFoundError
@@ -88,7 +88,7 @@ class Lease:
         with contextlib.suppress(ApiError, TimeoutError):  # then another waits until it has run out
             async with asyncio.timeout(self._seconds):
                 await self._read()  # a renewal may have been done whose answer we did not wait for
-                spec = self._election.gives_up(_now())
+                spec = self._election.gives_up(wall_clock.now_micro())
                 if spec is not None:
                     await self._change(spec)
                     logger.info("gave the Lease up", extra={"lease": self._name})
@@ -97,7 +97,7 @@ class Lease:
         if read:
             await self._read()
         started = self._clock()
-        spec = self._election.wants(started, _now())
+        spec = self._election.wants(started, wall_clock.now_micro())
         if spec is None:
             return
         try:
@@ -138,8 +138,3 @@ class Lease:
         if not self.problem:
             logger.warning("the Lease can't be read or written", extra={"lease": self._name, "problem": problem})
         self.problem = problem
-
-
-def _now() -> str:
-    """MicroTime of the API."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

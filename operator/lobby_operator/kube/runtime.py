@@ -11,12 +11,12 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from lobby_gateway.model.seats import LobbyReport
 from lobby_gateway.model.spec import Lobby
 from lobby_gateway.net.http_client import HttpClient, HttpError
+from lobby_operator import wall_clock
 from lobby_operator.kube import names, pods
 from lobby_operator.kube.client import KubeApi
 from lobby_operator.kube.config_map import config_map
@@ -259,7 +259,7 @@ class KubeRuntime:
             pod.poller.ask_now()
 
     async def _mark_draining(self, seen: SeenPod) -> None:
-        now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        now = wall_clock.now()
         body = {"metadata": {"uid": seen.uid, "annotations": {names.DRAINING_ANNOTATION: now}}}
         try:
             self.seen(await self._api.patch(PODS, self._lobby.namespace, seen.name, body))

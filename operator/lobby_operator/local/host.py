@@ -8,13 +8,13 @@ import socket
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from lobby_gateway import __version__
 from lobby_gateway.metrics import LoopLag
 from lobby_gateway.model.overview import Overview
+from lobby_operator import wall_clock
 from lobby_operator.local.admin import Target
 from lobby_operator.local.child import LogLine
 from lobby_operator.local.greeters import Greeters
@@ -257,7 +257,7 @@ class Host:
                 worker.observed,
                 worker.planned,
                 claim=PathClaim(worker.lobby.spec.path),
-                at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+                at=wall_clock.now(),
                 previous=self._statuses.get(name),
             )
         self._publish()

@@ -123,11 +123,14 @@ $(BIN)/uv: Makefile
 	@echo "$(CURDIR)" > $(VENV)/.place
 	@touch $@
 
-$(VENV)/.runtime: $(BIN)/uv pyproject.toml uv.lock
+# With the compiled send loop, where there is a C compiler.
+SEND_LOOP := gateway/build_hook.py gateway/lobby_gateway/net/_send_all.c
+
+$(VENV)/.runtime: $(BIN)/uv pyproject.toml uv.lock $(SEND_LOOP)
 	@$(SYNC) --no-dev
 	@touch $@
 
-$(VENV)/.dev: $(BIN)/uv pyproject.toml uv.lock
+$(VENV)/.dev: $(BIN)/uv pyproject.toml uv.lock $(SEND_LOOP)
 	@$(SYNC) --all-extras --group dev
 	@touch $@ $(VENV)/.runtime
 

@@ -29,6 +29,7 @@ from lobby_gateway.model.token_keys import TokenKeys
 from lobby_gateway.net.admin import AdminRequest, AdminResponse, AdminServer, Routes, health_handlers, metrics_handler
 from lobby_gateway.net.auth import TrustedProxies
 from lobby_gateway.net.client_connection import ClientConnection
+from lobby_gateway.net.fan_out import SEND_LOOP
 from lobby_gateway.net.lifecycle import Stopping, announce
 from lobby_gateway.net.limits import ProcessLimits
 from lobby_gateway.net.listener import Listener, listen
@@ -269,7 +270,8 @@ async def serve(settings: GreeterSettings, source: DirectorySource, stopping: St
         await source.start(greeter.directory, stopping.stop)
         await greeter.start()
         announce(port=greeter.port, admin_port=greeter.admin_port)
-        logger.info("listening", extra={"port": greeter.port, "admin_port": greeter.admin_port})
+        extra = {"port": greeter.port, "admin_port": greeter.admin_port, "send_loop": SEND_LOOP}
+        logger.info("listening", extra=extra)
         async with asyncio.TaskGroup() as tasks:
             follower = None
             if settings.token_key_file is not None:

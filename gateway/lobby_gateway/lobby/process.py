@@ -25,6 +25,7 @@ from lobby_gateway.model.spec import Lobby, OriginSpec
 from lobby_gateway.model.token_keys import TokenKeys
 from lobby_gateway.net.admin import AdminRequest, AdminResponse, AdminServer, health_handlers, metrics_handler
 from lobby_gateway.net.auth import TrustedProxies
+from lobby_gateway.net.fan_out import SEND_LOOP
 from lobby_gateway.net.lifecycle import Stopping, announce
 from lobby_gateway.net.limits import ProcessLimits
 from lobby_gateway.net.listener import Handshake, Listener, listen
@@ -162,7 +163,8 @@ class LobbyProcess:
                 memory.start()
             listener.start()
             announce(port=listener.port, admin_port=admin_port)
-            logger.info("lobby is open", extra={"lobby": self.name, "port": listener.port, "seats": self.seats})
+            extra = {"lobby": self.name, "port": listener.port, "seats": self.seats, "send_loop": SEND_LOOP}
+            logger.info("lobby is open", extra=extra)
             async with asyncio.TaskGroup() as tasks:
                 origin = tasks.create_task(self._origin.run(), name="origin")
                 sweep = tasks.create_task(self._sweep(), name="sweep")
@@ -274,9 +276,9 @@ class LobbyProcess:
         self._readings.messages += len(batch)
         self._readings.bytes += len(batch.data)
         self._ring.append(batch)
-        self._gate.bus.publish(batch)
         for each in list(self._trunks):
-            each.wake()
+            each.wake()  # first: behind one send of these there may be hundreds of clients
+        self._gate.bus.publish(batch)
 
     def _seats_changed(self) -> None:
         self._origin.set_wanted(self._admission.taken > 0)

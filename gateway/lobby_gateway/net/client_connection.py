@@ -17,6 +17,7 @@ from lobby_gateway.close_codes import Close as CloseCode
 from lobby_gateway.core.mailbox import Mailbox
 from lobby_gateway.core.rate_limit import FLOOD_LIMIT, FloodLimit
 from lobby_gateway.model.spec import ClientsSpec, Overflow
+from lobby_gateway.net.fan_out import SEND_FLAGS
 from lobby_gateway.protocol.deflate import Inflater
 from lobby_gateway.protocol.frames import Batch, Opcode, close_payload, frame
 from lobby_gateway.protocol.parser import Close, FrameParser, Message, Ping, Violation
@@ -84,6 +85,7 @@ class ClientConnection:
 
     Attributes:
         sock: for the message bus only, which sends by itself as long as `pending` is false.
+        fd: its descriptor; -1 once it is closed.
         pending: something waits for room in the socket.
         deflate: permessage-deflate was negotiated.
         bus: the message bus it is attached to, if any.
@@ -94,8 +96,8 @@ class ClientConnection:
     """
 
     __slots__ = (
-        "_closing", "_control", "_deadline", "_fd", "_heard", "_label", "_loop", "_mailbox", "_parser", "_pinged",
-        "_rest", "_spent_until", "_writing", "bus", "context", "deflate", "dropped", "owner", "pending", "policy", "sock",
+        "_closing", "_control", "_deadline", "_heard", "_label", "_loop", "_mailbox", "_parser", "_pinged", "_rest",
+        "_spent_until", "bus", "context", "deflate", "dropped", "fd", "owner", "pending", "policy", "sock",
     )  # fmt: skip
 
     def __init__(
@@ -109,7 +111,7 @@ class ClientConnection:
         context: object = None,
     ) -> None:
         self.sock = sock
-        self._fd = sock.fileno()
+        self.fd = sock.fileno()
         self._loop = loop
         self.policy = policy
         self._parser = FrameParser(
@@ -123,7 +125,6 @@ class ClientConnection:
         self._closing = _OPEN  # otherwise a close frame is out, or on its way: no data frame may follow
         self._deadline: asyncio.TimerHandle | None = None
         self._label = ""
-        self._writing = False
         self._heard = loop.time()
         self._pinged = 0.0
         self._spent_until = 0.0  # when what it sent so far is forgotten (see `FloodLimit`)
@@ -133,17 +134,17 @@ class ClientConnection:
         self.owner = owner
         self.dropped = 0
         self.context = context
-        loop.add_reader(self._fd, self._readable)
+        loop.add_reader(self.fd, self._readable)
 
     @property
     def closed(self) -> bool:
         """The socket is closed."""
-        return self._fd < 0
+        return self.fd < 0
 
     @property
     def closing(self) -> bool:
         """The closing handshake has begun, or the socket is closed."""
-        return self._closing != _OPEN or self._fd < 0
+        return self._closing != _OPEN or self.fd < 0
 
     @property
     def waiting_messages(self) -> int:
@@ -157,7 +158,7 @@ class ClientConnection:
         if self.pending:
             return self.wait(batch.frames)
         try:
-            sent = self.sock.send(batch.data)
+            sent = self.sock.send(batch.data, SEND_FLAGS)
         except BlockingIOError:
             sent = 0
         except OSError:
@@ -209,21 +210,21 @@ class ClientConnection:
 
     def abort(self, label: str = close_codes.LOST) -> None:
         """Closes the socket at once."""
-        if self._fd < 0:
+        if self.fd < 0:
             return
-        loop, fd = self._loop, self._fd
-        self._fd = -1
+        if self.bus is not None:
+            self.bus.detach(self)  # before the descriptor is another one's
+        loop, fd = self._loop, self.fd
+        self.fd = -1
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
         loop.remove_reader(fd)
-        if self._writing:
+        if self.pending:
             loop.remove_writer(fd)
         self.sock.close()
         self._mailbox = self._rest = None
         self._control = b""
-        if self.bus is not None:
-            self.bus.detach(self)
         self.owner.client_closed(self, self._label or label)
 
     def check(self, now: float) -> None:
@@ -250,7 +251,7 @@ class ClientConnection:
             self._close_is_out()
 
     def _close_is_out(self) -> None:
-        if self._fd < 0:
+        if self.fd < 0:
             return
         if self._closing == _ANSWERED:  # the server closes the TCP connection first (RFC 6455 §7.1.1)
             self.abort()
@@ -266,7 +267,7 @@ class ClientConnection:
             self._control += data
             return
         try:
-            sent = self.sock.send(data)
+            sent = self.sock.send(data, SEND_FLAGS)
         except BlockingIOError:
             sent = 0
         except OSError:
@@ -280,8 +281,8 @@ class ClientConnection:
             self._wait_for_room()
 
     def _wait_for_room(self) -> None:
-        self.pending = self._writing = True
-        self._loop.add_writer(self._fd, self._writable)
+        self.pending = True
+        self._loop.add_writer(self.fd, self._writable)
         if self.bus is not None:
             self.bus.fell_behind(self)  # what it sent by itself could come in the middle of a control frame
 
@@ -290,7 +291,7 @@ class ClientConnection:
         try:
             while True:
                 if self._rest is not None:
-                    sent = self.sock.send(self._rest)
+                    sent = self.sock.send(self._rest, SEND_FLAGS)
                     if sent != len(self._rest):
                         self._rest = self._rest[sent:]
                         break
@@ -299,7 +300,7 @@ class ClientConnection:
                     self._rest = memoryview(self._control)  # until it is out, it is the begun frame
                     self._control = b""
                 elif self._mailbox:
-                    sent = self.sock.send(self._mailbox.next())
+                    sent = self.sock.send(self._mailbox.next(), SEND_FLAGS)
                     count, self._rest = self._mailbox.took(sent)
                     delivered += count
                     delivered_bytes += sent + len(self._rest or b"")
@@ -318,8 +319,7 @@ class ClientConnection:
 
     def _caught_up(self) -> None:
         self.pending = False
-        self._writing = False
-        self._loop.remove_writer(self._fd)
+        self._loop.remove_writer(self.fd)
         if self.bus is not None:
             self.bus.caught_up(self)
         self._mailbox = None
@@ -381,7 +381,7 @@ class ClientConnection:
     def _flooded(self) -> None:
         """The client sends faster than it may: it is told, and what else it sends is not even read."""
         close = close_codes.FLOODED
-        self._loop.remove_reader(self._fd)
+        self._loop.remove_reader(self.fd)
         told = frame(Opcode.CLOSE, close_payload(close.code, close.reason))
         self._begin_close(_VIOLATED, told, close.label, seconds=_FLOODED_SECONDS)
 

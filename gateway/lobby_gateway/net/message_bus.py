@@ -7,15 +7,12 @@ who they are is looked at before, since the fast loop may move others there, and
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator, Sequence
-from itertools import repeat
 
 from lobby_gateway.net.client_connection import ClientConnection
+from lobby_gateway.net.fan_out import send_all
 from lobby_gateway.protocol.deflate import deflate_batch
 from lobby_gateway.protocol.frames import Batch
-
-_send = socket.socket.send  # called on sockets, so that no client has to have a bound method of its own
 
 
 class BusStats:
@@ -51,9 +48,9 @@ class MessageBus:
     def __init__(self, stats: BusStats | None = None) -> None:
         self.stats = stats or BusStats()
         # Dictionaries as ordered sets: a client joins, leaves and falls behind in constant time. Those that are ready are
-        # found by their sockets, which is all that the loop over them has to touch.
-        self._ready: dict[socket.socket, ClientConnection] = {}
-        self._ready_deflated: dict[socket.socket, ClientConnection] = {}
+        # found by the descriptors of their sockets, which is all that the loop over them has to touch.
+        self._ready: dict[int, ClientConnection] = {}
+        self._ready_deflated: dict[int, ClientConnection] = {}
         self._behind: dict[ClientConnection, None] = {}
 
     def __len__(self) -> int:
@@ -81,16 +78,16 @@ class MessageBus:
             self._deliver(client, batch)
 
     def detach(self, client: ClientConnection) -> None:
-        """Takes a client off; what waits in its mailbox stays with it."""
+        """Takes a client off, whose socket is still open; what waits in its mailbox stays with it."""
         client.bus = None
-        self._ready.pop(client.sock, None)
-        self._ready_deflated.pop(client.sock, None)
+        self._ready.pop(client.fd, None)
+        self._ready_deflated.pop(client.fd, None)
         self._behind.pop(client, None)
 
     def fell_behind(self, client: ClientConnection) -> None:
         """Something waits for room in a client's socket: from now on its messages wait, too."""
-        self._ready.pop(client.sock, None)
-        self._ready_deflated.pop(client.sock, None)
+        self._ready.pop(client.fd, None)
+        self._ready_deflated.pop(client.fd, None)
         self._behind[client] = None
 
     def caught_up(self, client: ClientConnection) -> None:
@@ -118,33 +115,18 @@ class MessageBus:
         for client in self:
             client.check(now)
 
-    def _send(self, ready: dict[socket.socket, ClientConnection], batch: Batch) -> None:
-        """One system call for each client that is ready.
-
-        The loop over them runs inside `list.extend`, not in Python's own: measured, that is a third of what Python adds to a
-        call. Where a socket is full or broken the loop stops with an exception, behind the results that it had, and goes on.
-        """
-        data = batch.data
-        size = len(data)
-        sent: list[int] = []
-        sends = map(_send, ready, repeat(data))
-        while len(sent) < len(ready):
-            try:
-                sent.extend(sends)
-            except BlockingIOError:
-                sent.append(0)
-            except OSError:
-                sent.append(-1)
+    def _send(self, ready: dict[int, ClientConnection], batch: Batch) -> None:
+        """One system call for each client that is ready."""
+        less = send_all(ready, batch.data)
         stats = self.stats
-        whole = sent.count(size)
+        whole = len(ready) - len(less)
         stats.deliveries += whole * len(batch)
-        stats.delivered_bytes += whole * size
-        if whole != len(sent):
-            for client, bytes_sent in [each for each in zip(ready.values(), sent, strict=True) if each[1] != size]:
-                if bytes_sent < 0:
-                    client.abort()
-                elif client.bus is self:  # as above
-                    client.keep(batch, bytes_sent)
+        stats.delivered_bytes += whole * len(batch.data)
+        for client, sent in [(ready[fd], sent) for fd, sent in less]:  # they leave `ready`
+            if sent < 0:
+                client.abort()
+            elif client.bus is self:  # as above
+                client.keep(batch, sent)
 
     def _deliver(self, client: ClientConnection, batch: Batch) -> None:
         if client.deflate:
@@ -158,9 +140,9 @@ class MessageBus:
         if client.pending:
             self._behind[client] = None
         elif client.deflate:
-            self._ready_deflated[client.sock] = client
+            self._ready_deflated[client.fd] = client
         else:
-            self._ready[client.sock] = client
+            self._ready[client.fd] = client
 
     def _any_behind_deflated(self) -> bool:
         return any(client.deflate for client in self._behind)

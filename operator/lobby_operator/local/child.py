@@ -28,7 +28,7 @@ _KEPT = frozenset(
     {
         *("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR"),
         *("SSL_CERT_FILE", "SSL_CERT_DIR"),
-        *("LOBBY_LOG_STYLE", "LOBBY_LOG_LEVEL"),
+        *("LOBBY_LOG_STYLE", "LOBBY_LOG_LEVEL", "LOBBY_PURE_PYTHON"),
     }
 )
 

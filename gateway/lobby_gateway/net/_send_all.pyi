@@ -1,0 +1,3 @@
+from typing import Any
+
+def send_all(clients: dict[int, Any], data: bytes) -> list[tuple[int, int]]: ...

@@ -1,0 +1,47 @@
+"""What a wheel has, with a C compiler and without."""
+
+from __future__ import annotations
+
+import shutil
+import zipfile
+from pathlib import Path
+
+import pytest
+from hatchling.builders.wheel import WheelBuilder
+
+from build_hook import COMPILED, compile_into
+
+ROOT = Path(__file__).resolve().parents[2]
+MEMBER = f"lobby_gateway/net/{COMPILED}"
+
+
+def wheel(folder: Path) -> Path:
+    [path] = WheelBuilder(str(ROOT)).build(directory=str(folder), versions=["standard"])
+    return Path(path)
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="compiling the send loop takes gcc")
+def test_a_wheel_has_the_send_loop_for_all_later_pythons(tmp_path: Path) -> None:
+    built = wheel(tmp_path)
+    assert "-cp311-abi3-linux_" in built.name
+    with zipfile.ZipFile(built) as archive:
+        assert MEMBER in archive.namelist()
+
+
+def test_without_a_compiler_a_wheel_is_pure_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CC", "/nowhere/cc")
+    built = wheel(tmp_path)
+    assert built.name.endswith("-py3-none-any.whl")
+    with zipfile.ZipFile(built) as archive:
+        names = archive.namelist()
+    assert "lobby_gateway/net/fan_out.py" in names
+    assert not [name for name in names if name.endswith(".so")]  # of an editable installation
+
+
+def test_what_can_not_be_compiled_any_more_is_not_left_from_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CC", "/nowhere/cc")
+    (tmp_path / COMPILED).write_bytes(b"old")
+    assert compile_into(tmp_path, ROOT / "gateway/lobby_gateway/net") is None
+    assert not (tmp_path / COMPILED).exists()

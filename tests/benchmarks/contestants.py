@@ -157,6 +157,7 @@ class Gateway:
     Attributes:
         greeters: processes, each on a core of its own as far as there are cores; 0: clients connect to the one lobby.
         interpreter: that runs them.
+        compiled: they send by the compiled loop, which has to be there.
         clients_spec: more of `spec.clients`.
         seats: of a lobby; there are as many lobbies as clients need.
         lobby_core: where the lobbies run if there is a greeter.
@@ -164,6 +165,7 @@ class Gateway:
 
     greeters: int = 0
     interpreter: Interpreter = OWN
+    compiled: bool = True
     clients_spec: Mapping[str, Any] = field(default_factory=dict)
     seats: int = SEATS
     lobby_core: int = LOAD_CORE
@@ -175,6 +177,8 @@ class Gateway:
         resource = validate_and_default(_resource(origin_port, {"seats": seats, **self.clients_spec}), "benchmark")
         key = secrets.token_hex(32)
         env = {**self.interpreter.env, "LOBBY_TOKEN_KEY": key, "LOBBY_LOG_LEVEL": "warning"}
+        if not self.compiled:
+            env["LOBBY_PURE_PYTHON"] = "1"
         with contextlib.ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             (folder / "lobby.json").write_text(json.dumps(resource))
@@ -258,6 +262,7 @@ def _until_answered(url: str, status: int = 0, seconds: float = 20.0) -> None:
 C_LOOP = Contestant("C epoll loop", c_loop)
 DIRECT = Contestant("Lobby Gateway, direct", Gateway().serve)
 PROXIED = Contestant("Lobby Gateway, proxied", Gateway(greeters=1).serve)
+DIRECT_IN_PYTHON = Contestant("Lobby Gateway, direct, pure Python", Gateway(compiled=False).serve)
 WEBSOCKETS = Contestant("websockets.broadcast", websockets_broadcast)
 WS = Contestant("npm ws", npm_ws, no_package("ws"))
 NCHAN_CONTESTANT = Contestant(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 VCPU_HOUR = 0.04048
 GIB_HOUR = 0.004445
-PRICE_LIST = "AWS Fargate, Linux on x86, on demand, US East (N. Virginia), as of 2025"
+PRICE_LIST = "AWS Fargate, Linux on x86, on demand, US East (N. Virginia), as of June 2026"
 HOURS = 730
 """Of a month."""
 GIB = 1024**3

@@ -21,6 +21,7 @@ from tests.benchmarks.load import Case
 
 CLIENTS: Final = 512
 IDLE_CLIENTS: Final = 5000
+SIZES: Final = {"64 B": 64, "1 KiB": 1024, "16 KiB": 16384}
 GROWTH: Final = (64, 512, 2048, 8192)
 SMALL_CLIENTS: Final = 30
 RATE: Final = 10
@@ -74,8 +75,9 @@ def sections(rounds: int, seconds: float) -> list[Section]:
     """
     few = max(1, rounds // 2)
     ours = [(C_LOOP, rounds), (DIRECT, rounds), (PROXIED, rounds)]
+    in_python = [(who.DIRECT_IN_PYTHON, few), *((each, few) for each in debians_python())]
     peers = [(peer, few) for peer in who.PEERS_ALL]
-    one = Case(mode="one", value=1, seconds=seconds, warm_up=seconds / 4)
+    one = Case(mode="one", value=1.5, seconds=seconds, warm_up=seconds / 4)
     rate = Case(mode="rate", value=100, seconds=2 * seconds, warm_up=seconds / 2)
     slow = replace(rate, value=RATE)
     half = CLIENTS // 2
@@ -83,12 +85,15 @@ def sections(rounds: int, seconds: float) -> list[Section]:
         Section(
             name="throughput",
             cases={
-                "64 B": replace(one, size=64),
-                "1 KiB": replace(one, size=1024),
-                "16 KiB": replace(one, size=16384),
+                **{name: replace(one, size=size) for name, size in SIZES.items()},
                 "bursts of 64 B": replace(one, mode="burst", value=BURST_BYTES),
             },
-            turns=[*ours, *((each, few) for each in debians_python()), *peers],
+            turns=[*ours, *in_python, *peers],
+        ),
+        Section(
+            name="in turn",
+            cases={name: replace(one, value=1, size=size) for name, size in SIZES.items()},
+            turns=ours,
         ),
         Section(name="latency", cases={"100/s": rate}, turns=[*ours, *peers]),
         Section(
@@ -97,7 +102,7 @@ def sections(rounds: int, seconds: float) -> list[Section]:
                 "none": replace(rate, value=50, size=16384, clients=half),
                 "256": replace(rate, value=50, size=16384, stalled=half, seconds=3 * seconds),
             },
-            turns=[(DIRECT, few), (PROXIED, few)],
+            turns=[(DIRECT, rounds), (PROXIED, rounds)],
         ),
         Section(
             name="handshakes",

@@ -16,6 +16,7 @@ from tests.benchmarks.plan import DEBIANS, Section, debians_python, sections
 from tests.benchmarks.results import Results
 from tests.support.processes import ROOT
 
+from lobby_gateway.net.fan_out import send_all_compiled
 from lobby_gateway.net.limits import raise_descriptor_limit
 
 DOCS = ROOT / "docs"
@@ -57,6 +58,9 @@ def main() -> int:
     given = parser.parse_args()
     if why_not():
         print(f"make bench: {why_not()}", file=sys.stderr)
+        return 2
+    if send_all_compiled is None:
+        print("make bench: the send loop is not compiled (gateway/build_hook.py)", file=sys.stderr)
         return 2
     kept, told = CACHE / "results.json", CACHE / "machine.json"
     if not given.page_only:

@@ -9,13 +9,22 @@ from pathlib import Path
 
 import pytest
 from tests.benchmarks import build, run
-from tests.benchmarks.contestants import C_LOOP, DIRECT, NCHAN_CONTESTANT, PROXIED, WEBSOCKETS, WS, Contestant
+from tests.benchmarks.contestants import (
+    C_LOOP,
+    DIRECT,
+    DIRECT_IN_PYTHON,
+    NCHAN_CONTESTANT,
+    PROXIED,
+    WEBSOCKETS,
+    WS,
+    Contestant,
+)
 from tests.benchmarks.load import Case, Outcome, measure
 from tests.benchmarks.plan import SHARED, TWO_GREETERS, sections, trades
 from tests.benchmarks.results import Results
 
 CLIENTS = 8
-EVERYBODY = (C_LOOP, DIRECT, PROXIED, WEBSOCKETS, WS, NCHAN_CONTESTANT)
+EVERYBODY = (C_LOOP, DIRECT, DIRECT_IN_PYTHON, PROXIED, WEBSOCKETS, WS, NCHAN_CONTESTANT)
 ONE = Case(mode="one", clients=CLIENTS, seconds=1.0, warm_up=0.1)
 RATE = Case(mode="rate", value=100, clients=CLIENTS, seconds=1.0, warm_up=0.1)
 
@@ -59,6 +68,7 @@ def test_a_stalled_client_is_behind_by_its_mailbox_and_gets_the_newest_message()
     outcome = measured(DIRECT, dataclasses.replace(RATE, value=500, size=16384, stalled=4, seconds=1.0))
     assert outcome.load["stalled"] == outcome.load["stalled_at_newest"] == 4
     assert outcome.load["stalled_receive_buffer"] > 0
+    assert outcome.load["stalled_beyond"] <= 16
 
 
 @pytest.mark.parametrize("contestant", [C_LOOP, DIRECT, PROXIED], ids=lambda each: str(each.name))

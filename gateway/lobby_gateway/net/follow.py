@@ -68,7 +68,7 @@ def read_folder(folder: Path, names: Iterable[str]) -> Mapping[str, str]:
     """
     data = folder / "..data"
     names = tuple(names)
-    for _ in range(3):  # the folder behind the link may be replaced, and deleted, while it is read
+    for _ in range(10):  # the folder behind the link may be replaced, and deleted, while it is read
         place = data.resolve() if data.is_symlink() else folder
         texts = {name: text for name in names if (text := _text(place / name)) is not None}
         if place == folder or place == data.resolve():

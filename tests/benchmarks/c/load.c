@@ -52,7 +52,7 @@ static struct {
 
 static struct {
     double receive_buffer; /* bytes, the most of any stalled client */
-    double beyond;         /* messages held for it beyond those, likewise */
+    double beyond;         /* whole messages held for it of which it had no byte, likewise */
     int at_newest;         /* stalled clients whose last message was the newest one */
 } stalled;
 
@@ -192,7 +192,7 @@ static void read_stalled(void) {
         for (int i = 0; i < stalled_count; i++)
             if (clients[i].fd >= 0 && client_look(&clients[i], 0)) last = now();
     for (int i = 0; i < stalled_count; i++) {
-        double beyond = ((double)clients[i].bytes - in_buffer[i]) / (double)delivered_size;
+        double beyond = (double)((clients[i].bytes - (uint64_t)in_buffer[i]) / delivered_size);
         if (beyond > stalled.beyond) stalled.beyond = beyond;
         stalled.at_newest += clients[i].next == sequence;
     }
@@ -213,7 +213,7 @@ static void report(void) {
            "\"refused\": %llu, ",
            clients_latency(0.5), clients_latency(0.99), clients_latency(0.999), (unsigned long long)seen.gaps,
            (unsigned long long)seen.duplicates, (unsigned long long)seen.lost, (unsigned long long)seen.refused);
-    printf("\"stalled\": %d, \"stalled_receive_buffer\": %.0f, \"stalled_beyond\": %.2f, \"stalled_at_newest\": %d}\n",
+    printf("\"stalled\": %d, \"stalled_receive_buffer\": %.0f, \"stalled_beyond\": %.0f, \"stalled_at_newest\": %d}\n",
            stalled_count, stalled.receive_buffer, stalled.beyond, stalled.at_newest);
     fflush(stdout);
 }

@@ -70,10 +70,10 @@ def sections(rounds: int, seconds: float) -> list[Section]:
     """Everything, in the order in which it is measured.
 
     Args:
-        rounds: of what is compared closely; the peers take part in half of them.
+        rounds: of what is compared closely; the peers take part in a quarter of them.
         seconds: that count in a run of throughput; others follow from it.
     """
-    few = max(1, rounds // 2)
+    few = max(1, rounds // 4)
     ours = [(C_LOOP, rounds), (DIRECT, rounds), (PROXIED, rounds)]
     in_python = [(who.DIRECT_IN_PYTHON, few), *((each, few) for each in debians_python())]
     peers = [(peer, few) for peer in who.PEERS_ALL]

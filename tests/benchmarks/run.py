@@ -31,7 +31,8 @@ def run(section: Section, results: Results) -> None:
     present = [(contestant, rounds) for contestant, rounds in section.turns if not contestant.missing]
     for number in range(max(rounds for _, rounds in present)):
         for name, case in section.cases.items():
-            for contestant in (contestant for contestant, rounds in present if number < rounds):
+            turns = [contestant for contestant, rounds in present if number < rounds]
+            for contestant in turns if number % 2 else reversed(turns):  # the machine may become slower, or faster
                 try:
                     outcome = measure(contestant, case)
                 except RuntimeError as error:
@@ -49,8 +50,8 @@ def run(section: Section, results: Results) -> None:
 def main() -> int:
     """Runs everything that is asked for."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=4, help="of what is compared closely (%(default)s)")
-    parser.add_argument("--seconds", type=float, default=1.5, help="that count in a run (%(default)g)")
+    parser.add_argument("--rounds", type=int, default=8, help="of what is compared closely (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=1.0, help="that count in a run (%(default)g)")
     parser.add_argument(
         "--only", default="", metavar="NAMES", help="sections, with commas between them; no page is written"
     )

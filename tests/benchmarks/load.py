@@ -68,8 +68,6 @@ class Outcome:
         resident_before: bytes of each holder without a client.
         resident: bytes of each holder at the end.
         helpers_resident: bytes of all helpers at the end.
-        tcp_before: bytes held by all TCP sockets of the machine before anything connected.
-        tcp: likewise at the end.
     """
 
     load: dict[str, Any]
@@ -78,8 +76,6 @@ class Outcome:
     resident_before: list[int]
     resident: list[int]
     helpers_resident: int
-    tcp_before: int
-    tcp: int
 
     @property
     def per_second(self) -> float:
@@ -103,7 +99,6 @@ def measure(contestant: Contestant, case: Case) -> Outcome:
     Raises:
         RuntimeError: a process failed.
     """
-    tcp_before = machine.tcp_bytes()
     handshakes = case.clients if case.mode != "shake" else int((case.seconds + case.warm_up) * SHAKES_A_SECOND)
     with child("load", str(build.program("load")), *case.options(), core=LOAD_CORE) as load:
         origin_port = int(load.line().split()[1])
@@ -124,8 +119,6 @@ def measure(contestant: Contestant, case: Case) -> Outcome:
                 resident_before=before,
                 resident=[machine.resident_bytes(pid) for pid in serving.holders],
                 helpers_resident=sum(machine.resident_bytes(pid) for pid in serving.helpers),
-                tcp_before=tcp_before,
-                tcp=machine.tcp_bytes(),
                 load=json.loads(load.line()),
             )
             load.end()

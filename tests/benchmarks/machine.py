@@ -64,12 +64,6 @@ class Others:
         return busy, stolen, busy + idle + waiting + stolen, sum(os.times()[:4])
 
 
-def tcp_bytes() -> int:
-    """What all TCP sockets of this machine hold."""
-    found = re.search(r"^TCP: .* mem (\d+)", Path("/proc/net/sockstat").read_text(), re.MULTILINE)
-    return int(found[1]) * _PAGE if found else 0
-
-
 def describe(interpreters: Iterable[str]) -> dict[str, str]:
     """What a reader has to know of the machine; the interpreters are given by their paths."""
     model = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)

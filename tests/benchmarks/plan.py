@@ -73,7 +73,7 @@ def sections(rounds: int, seconds: float) -> list[Section]:
         rounds: of what is compared closely; the peers take part in a quarter of them.
         seconds: that count in a run of throughput; others follow from it.
     """
-    few = max(1, rounds // 4)
+    few, some = max(1, rounds // 4), max(1, rounds // 2)
     ours = [(C_LOOP, rounds), (DIRECT, rounds), (PROXIED, rounds)]
     in_python = [(who.DIRECT_IN_PYTHON, few), *((each, few) for each in debians_python())]
     peers = [(peer, few) for peer in who.PEERS_ALL]
@@ -81,6 +81,8 @@ def sections(rounds: int, seconds: float) -> list[Section]:
     rate = Case(mode="rate", value=100, seconds=2 * seconds, warm_up=seconds / 2)
     slow = replace(rate, value=RATE)
     half = CLIENTS // 2
+    # Hundreds of messages, since one in a hundred is what is looked for.
+    beside = replace(rate, value=50, size=16384, seconds=8 * seconds)
     return [
         Section(
             name="throughput",
@@ -99,10 +101,10 @@ def sections(rounds: int, seconds: float) -> list[Section]:
         Section(
             name="stalled",
             cases={
-                "none": replace(rate, value=50, size=16384, clients=half),
-                "256": replace(rate, value=50, size=16384, stalled=half, seconds=3 * seconds),
+                "none": replace(beside, clients=half),
+                "256": replace(beside, stalled=half),
             },
-            turns=[(DIRECT, rounds), (PROXIED, rounds)],
+            turns=[(C_LOOP, some), (DIRECT, some), (PROXIED, some)],
         ),
         Section(
             name="handshakes",

@@ -32,7 +32,7 @@ def run(section: Section, results: Results) -> None:
     for number in range(max(rounds for _, rounds in present)):
         for name, case in section.cases.items():
             turns = [contestant for contestant, rounds in present if number < rounds]
-            for contestant in turns if number % 2 else reversed(turns):  # the machine may become slower, or faster
+            for contestant in reversed(turns) if number % 2 else turns:  # the machine may become slower, or faster
                 try:
                     outcome = measure(contestant, case)
                 except RuntimeError as error:

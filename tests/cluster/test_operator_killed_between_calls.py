@@ -21,8 +21,7 @@ from tests.cluster.support.api import Api
 from tests.cluster.support.background import Background, background
 from tests.cluster.support.cluster import LOBBY_PODS, OF_LOBBY, Cluster
 from tests.cluster.support.commands import kubectl
-from tests.cluster.support.environment import ENVIRONMENT
-from tests.cluster.support.faults import inside
+from tests.cluster.support.faults import inside, needs_faults
 from tests.cluster.support.figures import FIGURES
 from tests.cluster.support.pod_watch import PodWatch
 from tests.cluster.support.release import NAMESPACE, OPERATOR_DEPLOYMENT, OPERATORS, RELEASE, Release
@@ -45,7 +44,7 @@ SELDOM: dict[Right, str] = {
 }
 
 pytestmark = [
-    pytest.mark.skipif(bool(ENVIRONMENT.why_no_faults()), reason=ENVIRONMENT.why_no_faults()),
+    needs_faults,
     pytest.mark.timeout(600),
 ]
 

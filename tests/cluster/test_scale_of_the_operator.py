@@ -14,8 +14,7 @@ from tests.cluster.support.api import LOBBIES, Api
 from tests.cluster.support.background import background
 from tests.cluster.support.cluster import OPERATOR_PODS, Cluster, name_of
 from tests.cluster.support.commands import kubectl
-from tests.cluster.support.environment import ENVIRONMENT
-from tests.cluster.support.faults import fault, inside
+from tests.cluster.support.faults import fault, inside, needs_faults
 from tests.cluster.support.figures import FIGURES
 from tests.cluster.support.release import NAMESPACE, Release
 from tests.cluster.support.resources import SMALL, lobby
@@ -35,7 +34,7 @@ FAKE = {
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(1500),
-    pytest.mark.skipif(bool(ENVIRONMENT.why_no_faults()), reason=ENVIRONMENT.why_no_faults()),
+    needs_faults,
 ]
 
 

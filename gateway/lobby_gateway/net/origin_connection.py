@@ -100,6 +100,7 @@ class OriginConnection:
         self._connecting: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
+        self._wanted = False
         self._acting = False
         self._act_again = False  # while a command was performed, the lobby told us something
         self._shown = State.IDLE
@@ -126,7 +127,10 @@ class OriginConnection:
         await asyncio.shield(self._finished)
 
     def set_wanted(self, wanted: bool) -> None:
-        """Whether there are clients."""
+        """Whether there are clients; told as often as they come and go, so that nothing is done where it is as before."""
+        if wanted == self._wanted:
+            return
+        self._wanted = wanted
         self._session.set_wanted(wanted, self._loop.time())
         self._act()
 

@@ -21,7 +21,7 @@ from lobby_operator.actions import Action
 from lobby_operator.kube import happenings, names
 from lobby_operator.kube.events import Recorder, Regarding
 from lobby_operator.kube.lobbies import KnownLobby, Lobbies
-from lobby_operator.kube.runtime import KubeRuntime
+from lobby_operator.kube.runtime import APPLY_AGAIN_SECONDS, KubeRuntime
 from lobby_operator.kube.status_writer import StatusWriter
 from lobby_operator.runtime import RuntimeFailedError
 from lobby_operator.state import Phase
@@ -29,9 +29,6 @@ from lobby_operator.status import lobby_status, unread_status
 from lobby_operator.worker import Worker
 
 logger = logging.getLogger(__name__)
-
-APPLY_AGAIN_SECONDS = 300.0
-"""What belongs to a Lobby beside its pods is made as it should be now and then: somebody may have changed or deleted it."""
 
 
 class Around(Protocol):

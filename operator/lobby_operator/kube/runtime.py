@@ -36,7 +36,7 @@ DRAIN_SECONDS = 2.0
 """For a lobby to answer that it drains."""
 
 APPLY_AGAIN_SECONDS = 300.0
-"""So often the ConfigMap is written though nothing changed: somebody may have changed or deleted it."""
+"""So often what belongs to a Lobby beside its pods is written anew: somebody may have changed or deleted it."""
 
 
 class _Pod:

@@ -49,6 +49,7 @@ static struct {
     double start, end, connect_seconds;
     uint64_t received, received_before; /* bytes of all clients that read, now and when counting began */
     uint64_t sent;                      /* messages of the origin */
+    long long tcp_bytes;                /* held by all TCP sockets of the machine at the end of what counts */
     int reading, counting;
 } run;
 
@@ -98,6 +99,17 @@ static int wait_for_server(int *servers, char *publish_path) {
     }
     clients_read_paths(paths);
     return port;
+}
+
+/* Of both ends of all connections, as the kernel accounts for them. */
+static long long tcp_bytes(void) {
+    char line[256];
+    long long pages = 0;
+    FILE *file = fopen("/proc/net/sockstat", "r");
+    while (file && fgets(line, sizeof line, file))
+        if (sscanf(line, "TCP: inuse %*d orphan %*d tw %*d alloc %*d mem %lld", &pages) == 1) break;
+    if (file) fclose(file);
+    return pages * sysconf(_SC_PAGESIZE);
 }
 
 static void say(const char *line) {
@@ -179,6 +191,7 @@ static void measure(void) {
         origin_discard();
     }
     run.end = now();
+    run.tcp_bytes = tcp_bytes(); /* before those that are stalled read */
     say("counted");
 }
 
@@ -214,8 +227,9 @@ static void report(void) {
            "\"refused\": %llu, ",
            clients_latency(0.5), clients_latency(0.99), clients_latency(0.999), (unsigned long long)seen.gaps,
            (unsigned long long)seen.duplicates, (unsigned long long)seen.lost, (unsigned long long)seen.refused);
-    printf("\"stalled\": %d, \"stalled_receive_buffer\": %.0f, \"stalled_beyond\": %.0f, \"stalled_at_newest\": %d}\n",
-           stalled_count, stalled.receive_buffer, stalled.beyond, stalled.at_newest);
+    printf("\"stalled\": %d, \"stalled_receive_buffer\": %.0f, \"stalled_beyond\": %.0f, \"stalled_at_newest\": %d, "
+           "\"tcp_bytes\": %lld}\n",
+           stalled_count, stalled.receive_buffer, stalled.beyond, stalled.at_newest, run.tcp_bytes);
     fflush(stdout);
 }
 

@@ -10,7 +10,6 @@ import pytest
 from tests.cluster.support.api import Api
 from tests.cluster.support.cluster import LOBBY_PODS, OF_LOBBY, Cluster, Pod, name_of
 from tests.cluster.support.crowd import Crowd, Newcomers, Seen
-from tests.cluster.support.environment import ENVIRONMENT
 from tests.cluster.support.figures import FIGURES
 from tests.cluster.support.pod_watch import PodWatch
 from tests.cluster.support.release import NAMESPACE, Release
@@ -136,6 +135,3 @@ def load(crowd_of_load: Load, cluster: Cluster) -> Load:
         crowd_of_load.crowd.fill(CLIENTS)
         crowd_of_load.until_settled()
     return crowd_of_load
-
-
-needs_faults = pytest.mark.skipif(bool(ENVIRONMENT.why_no_faults()), reason=ENVIRONMENT.why_no_faults())

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from tests.cluster.failures.conftest import Load, needs_faults
-from tests.cluster.support.faults import api_server_stopped
+from tests.cluster.failures.conftest import Load
+from tests.cluster.support.faults import api_server_stopped, needs_faults
 from tests.cluster.support.waiting import eventually
 
 SECONDS = 120

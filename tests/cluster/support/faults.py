@@ -13,9 +13,12 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from tests.cluster.support.commands import run
 from tests.cluster.support.environment import ENVIRONMENT
 from tests.cluster.support.waiting import eventually
+
+needs_faults = pytest.mark.skipif(bool(ENVIRONMENT.why_no_faults()), reason=ENVIRONMENT.why_no_faults())
 
 
 def fault(*arguments: str) -> None:

@@ -1,0 +1,39 @@
+"""What a lost node is to lobbies and clients, however it is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+from tests.cluster.failures.conftest import LOBBIES, Load
+from tests.cluster.support.cluster import GREETER_PODS, name_of
+from tests.cluster.support.waiting import eventually
+
+
+def lose_a_node(load: Load, what: str, lost: Callable[[str], AbstractContextManager[None]]) -> None:
+    """Its lobbies are made elsewhere, and clients of the other greeter stay.
+
+    Args:
+        load: of the cluster.
+        what: happens to the node, for the table of figures.
+        lost: a block in which the node is lost.
+    """
+    cluster, node = load.cluster, load.cluster.other_node()
+    there = {name_of(pod) for pod in load.pods() if pod["spec"]["nodeName"] == node}
+    greeters = [name_of(pod) for pod in cluster.labelled(GREETER_PODS) if pod["spec"]["nodeName"] == node]
+    with (
+        load.ordeal(
+            f"{what} ({len(there)} lobbies, {len(greeters)} greeters)",
+            # The scheduler takes the node for a good one for 20 s: what it puts there has to be made again.
+            made=lambda count: count <= 2 * len(there) + 1,
+            lost=sum(cluster.clients_of_greeters()[name] for name in greeters),
+            refused=bool(greeters),
+        ),
+        lost(node),
+    ):
+        eventually(lambda: not cluster.nodes()[node], deadline=60, what=f"{node} is not Ready")
+        eventually(
+            lambda: len([pod for pod in cluster.ready_pods(load.name) if pod["spec"]["nodeName"] != node]) >= LOBBIES,
+            deadline=120,
+            what=lambda: f"the lobbies of {node} are made elsewhere; {cluster.describe(load.name)}",
+        )

@@ -80,7 +80,7 @@ format: $(VENV)/.dev  ## lay the code out as the lint wants it
 	@$(BIN)/ruff check --quiet --fix-only
 	@$(BIN)/ruff format --quiet
 
-bench: $(VENV)/.bench $(THERE)  ## speed beside a C loop and other servers; writes docs/performance.md (12 minutes, needs gcc)
+bench: $(VENV)/.bench $(THERE)  ## speed beside a C loop and other servers; writes docs/performance.md (13 minutes, needs gcc)
 	@PYTHONPATH=. $(BIN)/python -m tests.benchmarks.run $(BENCH_FLAGS)
 
 images:  ## images of operator, greeter and lobby, by docker or podman (BUILDER, TAG, PYTHON_IMAGE)

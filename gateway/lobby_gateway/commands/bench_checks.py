@@ -37,7 +37,7 @@ class Stamps:
     """Reads stamps. All clients get the same messages, so each is read once, and then only looked up.
 
     Attributes:
-        known: stamps by the first `KEY_BYTES` of a message, where those tell it from all others; for the hot path.
+        known: stamps by the first `KEY_BYTES` of a message, where those tell it from all others.
     """
 
     __slots__ = ("_others", "known")

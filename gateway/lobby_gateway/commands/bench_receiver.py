@@ -16,14 +16,14 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final
 
-from lobby_gateway.commands.bench_checks import KEY_BYTES, Latencies, Order, OrderCounts, Stamp, Stamps
-from lobby_gateway.protocol.frames import Batch, Opcode, close_payload, header_size, masked_frame
+from lobby_gateway.commands.bench_checks import Latencies, Order, OrderCounts, Stamp, Stamps
+from lobby_gateway.protocol.frames import Batch, Opcode, close_payload, masked_frame
 from lobby_gateway.protocol.parser import Close, Event, FrameParser, Ping, Violation
 
 READ_BYTES: Final = 65536
 MAX_MESSAGE_BYTES: Final = 64 * 1024 * 1024
 LOST: Final = "lost"
-_SHORT: Final = 10 + KEY_BYTES  # the longest header, and what tells a message from others
+_KEY_BYTES: Final = 96  # by which what came is looked for, before all of it is compared: that is faster than to hash it
 _MAX_RUNS: Final = 64
 _MAX_ARRIVALS: Final = 4096
 _TIMES: Final = 8
@@ -78,6 +78,7 @@ class Run:
     """What came in one read, of whole messages: the same for all clients that got the same bytes.
 
     Attributes:
+        data: the bytes.
         stamps: of each message.
         bytes: of their frames.
         first: number of the first one, if the others follow it one by one; otherwise `_MIXED`.
@@ -87,13 +88,14 @@ class Run:
         others: how many other clients got it, likewise.
     """
 
-    __slots__ = ("arrivals", "bytes", "first", "newest", "next", "others", "stamps")
+    __slots__ = ("arrivals", "bytes", "data", "first", "newest", "next", "others", "stamps")
 
-    def __init__(self, stamps: list[Stamp | None], size: int) -> None:
+    def __init__(self, stamps: list[Stamp | None], data: bytes) -> None:
         found = [stamp for stamp in stamps if stamp is not None]
         follows = len(found) == len(stamps) and all(b.seq == a.seq + 1 for a, b in pairwise(found))
+        self.data = data
         self.stamps = stamps
-        self.bytes = size
+        self.bytes = len(data)
         self.first = found[0].seq if follows else _MIXED
         self.next = found[-1].seq + 1 if found else 0
         self.newest = max((stamp.time for stamp in found), default=0.0)
@@ -129,7 +131,7 @@ class Receiver:
         self.most = 0
         self._received = Received()
         self._stamps = Stamps()
-        self._runs: dict[bytes, Run] = {}  # by all bytes; or by the first ones, see `_key`
+        self._runs: dict[tuple[int, bytes], Run] = {}  # by how many bytes it is, and the first of them
 
     @property
     def received(self) -> Received:
@@ -160,8 +162,8 @@ class Receiver:
                 size = len(data)
                 if size > most:  # noqa: PLR1730  # half the time of a call
                     most = size
-                run = find(data if size <= _SHORT else _key(data))
-                if run is not None:
+                run = find((size, data[:_KEY_BYTES]))
+                if run is not None and run.data == data:
                     order = stream.order
                     if run.first == order.next:
                         order.next = run.next
@@ -211,12 +213,10 @@ class Receiver:
         events = parser.receive(data)
         for event in events:
             if isinstance(event, Batch):
-                run = Run(
-                    [self._stamps.read(bytes(event.payload(index))) for index in range(len(event))], len(event.data)
-                )
+                run = Run([self._stamps.read(bytes(event.payload(index))) for index in range(len(event))], event.data)
                 self._count(stream, run, timed=timed)
                 if whole and event.data == data:
-                    self._keep(run, data)
+                    self._keep(run)
                 else:
                     run.add_up(self._received)
             else:
@@ -225,14 +225,13 @@ class Receiver:
             stream.parser = None
         stream.special = stream.parser is not None or isinstance(stream.sock, ssl.SSLSocket)
 
-    def _keep(self, run: Run, data: bytes) -> None:
-        key = _key(data)
-        start = header_size(key, 0)
-        if len(key) < len(data) and key[start : start + KEY_BYTES] not in self._stamps.known:
-            run.add_up(self._received)  # its stamp stands elsewhere: its beginning does not tell it from others
-            return
-        if len(self._runs) >= _MAX_RUNS:
-            self._runs.pop(next(iter(self._runs))).add_up(self._received)
+    def _keep(self, run: Run) -> None:
+        key = (run.bytes, run.data[:_KEY_BYTES])
+        gone = self._runs.pop(key, None)  # one that begins alike
+        if gone is None and len(self._runs) >= _MAX_RUNS:
+            gone = self._runs.pop(next(iter(self._runs)))
+        if gone is not None:
+            gone.add_up(self._received)
         self._runs[key] = run
 
     def _count(self, stream: Stream, run: Run, *, timed: bool) -> None:
@@ -258,15 +257,3 @@ class Receiver:
         if answer:
             with contextlib.suppress(OSError):  # who does not take it reads nothing
                 stream.sock.send(answer)
-
-
-def _key(data: bytes) -> bytes:
-    """What a read is known by: all of it, or, of one message, the beginning."""
-    if len(data) <= _SHORT:
-        return data
-    length = data[1]
-    if length == 126:
-        length = (data[2] << 8 | data[3]) + 2
-    elif length == 127:
-        length = int.from_bytes(data[2:10], "big") + 8
-    return data[:_SHORT] if length + 2 == len(data) else data

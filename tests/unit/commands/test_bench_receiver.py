@@ -153,6 +153,14 @@ def test_long_messages_that_begin_alike_are_not_taken_for_each_other(bench: Benc
     assert (bench.received.stamped, wrong(bench.received)) == (9, (3, 0, 0, 0))
 
 
+def test_reads_that_begin_alike_are_compared_to_their_end(bench: Bench) -> None:
+    filler = frame(Opcode.TEXT, b"x" * 300)
+    for number in (1, 2, 4):
+        bench.sent(filler + frame(Opcode.TEXT, b'{"seq": %d}' % number))
+    assert (bench.received.deliveries, bench.received.stamped) == (18, 9)
+    assert wrong(bench.received) == (3, 0, 0, 0)
+
+
 def test_a_ping_is_answered(bench: Bench) -> None:
     bench.sent(frame(Opcode.PING, b"you?") + texts(1))
     for pair in bench.pairs:

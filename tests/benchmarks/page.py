@@ -144,34 +144,31 @@ def goals(results: Results) -> list[Goal]:
     ]
 
 
+def rates(results: Results, section: str) -> list[str]:
+    """Deliveries a second of everybody in a section, beside the C loop's."""
+    cases = results.cases(section)
+    rows = []
+    for who in results.contestants(section):
+        each = [results.value(section, case, who, per_second) for case in cases]
+        ratios = [results.ratio(section, case, who, LIMIT, per_second) for case in cases]
+        rows.append([who, *(f"{as_ratio(a)} ({show(b, ',.0f')})" for a, b in zip(ratios, each, strict=True))])
+    return table(["of the C loop (deliveries/s)", *cases], rows)
+
+
 def throughput(results: Results) -> list[str]:
     """Deliveries a second and CPU, of everybody."""
     cases = results.cases("throughput")
-    rows, costs = [], []
-    for who in results.contestants("throughput"):
-        rates = [results.value("throughput", case, who, per_second) for case in cases]
-        ratios = [results.ratio("throughput", case, who, LIMIT, per_second) for case in cases]
-        rows.append([who, *(f"{as_ratio(a)} ({show(b, ',.0f')})" for a, b in zip(ratios, rates, strict=True))])
-        costs.append([who, *(show(results.value("throughput", case, who, total_us), ".3g") for case in cases)])
+    costs = [
+        [who, *(show(results.value("throughput", case, who, total_us), ".3g") for case in cases)]
+        for who in results.contestants("throughput")
+    ]
     return [
-        *table(["of the C loop (deliveries/s)", *cases], rows),
+        *rates(results, "throughput"),
         "Processor microseconds a delivery, which is processor seconds a million deliveries, of all processes that a message passes:",
         *table(["", *cases], costs),
-    ]
-
-
-def in_turn(results: Results) -> list[str]:
-    """The whole chain, in which nobody works ahead."""
-    cases = results.cases("in turn")
-    rows = []
-    for who in results.contestants("in turn"):
-        rates = [results.value("in turn", case, who, per_second) for case in cases]
-        ratios = [results.ratio("in turn", case, who, LIMIT, per_second) for case in cases]
-        rows.append([who, *(f"{as_ratio(a)} ({show(b, ',.0f')})" for a, b in zip(ratios, rates, strict=True))])
-    return [
         "Strictly in turn: the origin sends the next message when every client has the one before, so that what the origin, the lobby and",
         "the greeter take before the first send, and waking each up, is waited for with each message:",
-        *table(["of the C loop (deliveries/s)", *cases], rows),
+        *rates(results, "in turn"),
     ]
 
 
@@ -346,7 +343,6 @@ def page(results: Results, about: Mapping[str, object], drawn: Sequence[str]) ->
         *plot("throughput"),
         *throughput(results),
     ]
-    lines += in_turn(results)
     if debians:
         lines += [
             "Rows without an interpreter's name are of the first one above.",

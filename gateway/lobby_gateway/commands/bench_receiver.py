@@ -78,9 +78,8 @@ class Run:
     """What came in one read, of whole messages: the same for all clients that got the same bytes.
 
     Attributes:
-        data: the bytes.
+        data: the bytes of their frames.
         stamps: of each message.
-        bytes: of their frames.
         first: number of the first one, if the others follow it one by one; otherwise `_MIXED`.
         next: number behind the last one.
         newest: time of the newest one.
@@ -88,14 +87,13 @@ class Run:
         others: how many other clients got it, likewise.
     """
 
-    __slots__ = ("arrivals", "bytes", "data", "first", "newest", "next", "others", "stamps")
+    __slots__ = ("arrivals", "data", "first", "newest", "next", "others", "stamps")
 
     def __init__(self, stamps: list[Stamp | None], data: bytes) -> None:
         found = [stamp for stamp in stamps if stamp is not None]
         follows = len(found) == len(stamps) and all(b.seq == a.seq + 1 for a, b in pairwise(found))
         self.data = data
         self.stamps = stamps
-        self.bytes = len(data)
         self.first = found[0].seq if follows else _MIXED
         self.next = found[-1].seq + 1 if found else 0
         self.newest = max((stamp.time for stamp in found), default=0.0)
@@ -108,7 +106,7 @@ class Run:
         clients = len(arrivals) + self.others
         self.others = 0
         received.deliveries += clients * len(self.stamps)
-        received.bytes += clients * self.bytes
+        received.bytes += clients * len(self.data)
         found = [stamp for stamp in self.stamps if stamp is not None]
         received.stamped += clients * len(found)
         times = [stamp.time for stamp in found if stamp.time]
@@ -226,7 +224,7 @@ class Receiver:
         stream.special = stream.parser is not None or isinstance(stream.sock, ssl.SSLSocket)
 
     def _keep(self, run: Run) -> None:
-        key = (run.bytes, run.data[:_KEY_BYTES])
+        key = (len(run.data), run.data[:_KEY_BYTES])
         gone = self._runs.pop(key, None)  # one that begins alike
         if gone is None and len(self._runs) >= _MAX_RUNS:
             gone = self._runs.pop(next(iter(self._runs)))

@@ -26,6 +26,8 @@ class Balance:
         served_out: ready lobbies that take none, sparsest first; only with the placement Latest.
         outdated: ready lobbies of an older revision, sparsest first. They take clients only where no other has a seat.
         free: free seats of those that take clients.
+        unheard: how many of them are in lobbies that do not answer us. To those who wait they are of no use: greeters reach
+            these lobbies no better, or nobody would wait.
         starting: lobbies that start, of the revision that is wanted.
         waiting: clients without a seat.
         moving: clients in lobbies that drain or end. They will need a seat elsewhere.
@@ -36,6 +38,7 @@ class Balance:
     served_out: tuple[SeenLobby, ...]
     outdated: tuple[SeenLobby, ...]
     free: int
+    unheard: int
     starting: int
     waiting: int
     moving: int
@@ -60,6 +63,7 @@ def balance(spec: PlannerSpec, seen: Observed) -> Balance:
         served_out=served_out,
         outdated=tuple(sorted(outdated, key=_fullest, reverse=True)),
         free=sum(lobby.free for lobby in taking),
+        unheard=sum(lobby.free for lobby in taking if lobby.unheard),
         starting=starting,
         waiting=seen.waiting,
         moving=moving,

@@ -38,6 +38,7 @@ class RawLobby:
         silent_since: since when it does not answer; None: it does, or was not asked yet.
         alive: what the platform says of a lobby that does not answer us (the readiness that a kubelet found). True: the
             fault is on our side, the latest report is believed. False or None (nobody says): the lobby is silent.
+        was_up: it had started, says the platform, before this process knew it. One that never answered us starts no more then.
         draining: it is marked as draining, whatever it says itself; lasts over a restart of the operator.
         ending: it was told to end.
         ended: its process is over. A runtime whose lobbies disappear when they end never says so, and need not.
@@ -51,6 +52,7 @@ class RawLobby:
     report: LobbyReport | None = None
     silent_since: float | None = None
     alive: bool | None = None
+    was_up: bool = False
     draining: bool = False
     ending: bool = False
     ended: bool = False
@@ -71,9 +73,10 @@ class SeenLobby:
         seats: that it says it has; those of the spec until it says something.
         clients: seats taken; of a silent lobby, as it said last.
         origin: its origin connection; None until it says something.
-        ready_at: its first answer; None: it never gave one.
+        ready_at: its first answer (of one that was up before us: when it was created); None: it never gave one.
         silent_since: since when it does not answer; None: it does, or never did and has time left.
         settled_at: when it takes, or took, clients again after its latest silence.
+        unheard: it does not answer; that it serves is what the platform says, and how full it is what it said last.
         silences: how many there were, each soon after the one before.
         empty_since: since when it has no client; None: it has, or does not answer.
         draining_since: since when it drains.
@@ -94,6 +97,7 @@ class SeenLobby:
     ready_at: float | None = None
     silent_since: float | None = None
     settled_at: float | None = None
+    unheard: bool = False
     silences: int = 0
     empty_since: float | None = None
     draining_since: float | None = None

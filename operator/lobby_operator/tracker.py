@@ -117,6 +117,7 @@ class _Fold:
             ready_at=life.ready_at,
             silent_since=life.silent_since,
             settled_at=life.settled_at,
+            unheard=report is not None and raw.silent_since is not None,
             silences=life.silences,
             empty_since=empty_since,
             draining_since=draining_since,
@@ -146,18 +147,21 @@ class _Fold:
         return _Life(phase, ready_at, None, settled_at, silences)
 
     def _silent(self, before: SeenLobby, raw: RawLobby) -> _Life:
-        since = before.silent_since
-        if before.ready_at is None and raw.report is None:
+        since, ready_at = before.silent_since, before.ready_at
+        if raw.report is None:
+            if ready_at is None and raw.was_up and raw.silent_since is not None:
+                ready_at = raw.created_at  # it did not fail to start, it was lost later
             if raw.alive is True:
                 # The platform finds it well, we can't reach it: how full it is we don't know. Leave it alone.
-                return _Life(Phase.SETTLING, None, None, before.settled_at, before.silences)
-            if since is None and not due(raw.created_at, self.settings.start_seconds, self.now):
+                return _Life(Phase.SETTLING, ready_at, None, before.settled_at, before.silences)
+            late = since is not None or due(raw.created_at, self.settings.start_seconds, self.now)
+            if ready_at is None and not late:
                 return _Life(Phase.STARTING, None, None, before.settled_at, before.silences)
         if since is None and raw.report is not None:
             since = raw.silent_since
         if since is None or self.paused:
             since = self.now
-        return _Life(Phase.SILENT, before.ready_at, since, before.settled_at, before.silences)
+        return _Life(Phase.SILENT, ready_at, since, before.settled_at, before.silences)
 
 
 def _still_the_same(before: SeenLobby, raw: RawLobby) -> bool:
@@ -167,7 +171,8 @@ def _still_the_same(before: SeenLobby, raw: RawLobby) -> bool:
         before.phase is Phase.READY
         and report is not None
         and raw.silent_since is None
-        and not (raw.draining or report.draining or raw.ending or raw.ended or raw.expected or before.expected)
+        and not (raw.draining or report.draining or raw.ending or raw.ended or raw.expected)
+        and not (before.expected or before.unheard)
         and report.clients == before.clients
         and report.seats == before.seats
         and report.origin == before.origin

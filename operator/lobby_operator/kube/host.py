@@ -30,6 +30,7 @@ _METADATA = (
     *("name", "namespace", "uid", "labels", "annotations", "ownerReferences"),
     *("creationTimestamp", "deletionTimestamp"),
 )
+_SPEC = ("nodeName",)
 _STATUS = ("phase", "reason", "message", "podIP", "conditions", "containerStatuses")
 
 
@@ -278,8 +279,9 @@ def _lobby_of(pod: Mapping[str, Any]) -> str:
 
 def _trimmed(pod: Mapping[str, Any]) -> dict[str, Any]:
     """What is read of a pod, by anybody. There may be thousands, and each is 10 KiB."""
-    metadata, status = pod["metadata"], pod.get("status") or {}
+    metadata, spec, status = pod["metadata"], pod.get("spec") or {}, pod.get("status") or {}
     return {
         "metadata": {name: metadata[name] for name in _METADATA if name in metadata},
+        "spec": {name: spec[name] for name in _SPEC if name in spec},
         "status": {name: status[name] for name in _STATUS if name in status},
     }

@@ -24,6 +24,11 @@ GRACE_SECONDS = STOP_SECONDS + 15
 """From SIGTERM to SIGKILL. Behind `STOP_SECONDS` it takes up to 10 s to close its origin connection in order; the rest is for
 a busy node."""
 
+_PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
+
+_MAX_AVOIDED = 32
+"""Most nodes that a pod names, so that it stays small whatever happens."""
+
 _SPREAD_OVER = ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
 
 
@@ -56,7 +61,7 @@ def revision(lobby: Lobby, settings: PodSettings) -> str:
     return pod_revision(lobby, pod_template(lobby, settings))
 
 
-def pod_manifest(lobby: Lobby, name: str, settings: PodSettings, *, config: str) -> Object:
+def pod_manifest(lobby: Lobby, name: str, settings: PodSettings, *, config: str, avoid: Sequence[str] = ()) -> Object:
     """The pod of a lobby.
 
     Args:
@@ -64,6 +69,7 @@ def pod_manifest(lobby: Lobby, name: str, settings: PodSettings, *, config: str)
         name: of the lobby.
         settings: of all lobbies.
         config: digest of the live configuration.
+        avoid: nodes where it is not to be put if it can be elsewhere. No part of the revision.
     """
     pod = pod_template(lobby, settings)
     digest = pod_revision(lobby, pod)
@@ -73,6 +79,8 @@ def pod_manifest(lobby: Lobby, name: str, settings: PodSettings, *, config: str)
     metadata["annotations"] |= {names.CONFIG_ANNOTATION: config, names.SAFE_TO_EVICT_ANNOTATION: "true"}
     (container,) = pod["spec"]["containers"]
     container["args"] += ["--name", name]
+    if avoid:
+        pod["spec"]["affinity"] = _avoiding(pod["spec"].get("affinity", {}), avoid)
     return pod
 
 
@@ -172,6 +180,14 @@ def _spread(lobby: Lobby) -> list[Object]:
     if given is None:
         given = [{"maxSkew": 1, "topologyKey": key, "whenUnsatisfiable": "ScheduleAnyway"} for key in _SPREAD_OVER]
     return [{"labelSelector": pods, **each} for each in given]  # without a selector Kubernetes counts no pod at all
+
+
+def _avoiding(affinity: Mapping[str, Any], nodes: Sequence[str]) -> Object:
+    """An affinity that also prefers all other nodes: only prefers, since the operator may be wrong about these."""
+    elsewhere = [{"key": "metadata.name", "operator": "NotIn", "values": [node]} for node in nodes[:_MAX_AVOIDED]]
+    of_nodes = affinity.get("nodeAffinity", {})
+    preferred = [*of_nodes.get(_PREFERRED, ()), {"weight": 100, "preference": {"matchFields": elsewhere}}]
+    return {**affinity, "nodeAffinity": {**of_nodes, _PREFERRED: preferred}}
 
 
 def _volumes(lobby: Lobby, settings: PodSettings) -> list[Object]:

@@ -45,6 +45,7 @@ class _Pod:
     def __init__(self, seen: SeenPod, created_at: float) -> None:
         self.seen = seen
         self.created_at = created_at
+        self.was_up = seen.started
         self.poller: Poller[LobbyReport] | None = None
         self.told: tuple[object, ...] = ()
 
@@ -180,7 +181,7 @@ class KubeRuntime:
     async def list(self, lobby: str) -> Sequence[RawLobby]:
         """See `Runtime`. Is not to be asked before all pods that there are were `seen`."""
         self._upkeep.start()
-        return [raw_lobby(pod.seen, pod.reading, pod.created_at) for pod in self._pods.values()]
+        return [raw_lobby(pod.seen, pod.reading, pod.created_at, was_up=pod.was_up) for pod in self._pods.values()]
 
     async def read(self, name: str) -> Reading[LobbyReport] | None:
         """See `Runtime`."""
@@ -220,13 +221,26 @@ class KubeRuntime:
     async def create(self, lobby: Lobby, name: str) -> None:
         """See `Runtime`. Of the Lobby as it was applied last: so that a pod and its ConfigMap fit together."""
         await self._write_config()
-        manifest = pods.pod_manifest(self._lobby, name, self._settings, config=live_digest(self._resource))
+        config, avoid = live_digest(self._resource), self._silent_nodes()
+        manifest = pods.pod_manifest(self._lobby, name, self._settings, config=config, avoid=avoid)
         try:
             await self._api.create(PODS, self._lobby.namespace, manifest)
         except AlreadyExistsError as error:
             await self._check_owner(name, error)
         except ApiError as error:
             raise RuntimeFailedError(f"{name} can't be made: {error}") from error
+
+    def _silent_nodes(self) -> Sequence[str]:
+        """Nodes of lobbies that answered once and do not now, and no other does there: they may be lost.
+
+        Kubernetes takes a lost node for a good one for another 20 to 50 s, and would put new lobbies there.
+        """
+        silent, heard = set[str](), set[str]()
+        for pod in self._pods.values():
+            was_heard = pod.was_up or pod.reading.report is not None
+            if pod.seen.node and was_heard and not (pod.seen.ending or pod.seen.ended):
+                (heard if pod.reading.silent_since is None else silent).add(pod.seen.node)
+        return sorted(silent - heard)
 
     async def _check_owner(self, name: str, error: AlreadyExistsError) -> None:
         """A pod of that name is what was asked for, if it is this Lobby's: the informer does not show it yet."""

@@ -24,7 +24,9 @@ class SeenPod:
         uid: of the pod.
         owner: uid of the Lobby that it belongs to; empty: of none.
         created: when it was made, in seconds since 1970.
+        node: where it was put; empty until it is known.
         ip: its address; empty until it has one.
+        started: its kubelet says that its process has answered.
         ready: what its kubelet (or, of a lost node, Kubernetes) found; None: nothing yet.
         draining: it is marked as draining.
         ending: it was deleted and is still there.
@@ -39,7 +41,9 @@ class SeenPod:
     uid: str
     owner: str = ""
     created: float = 0.0
+    node: str = ""
     ip: str = ""
+    started: bool = False
     ready: bool | None = None
     draining: bool = False
     ending: bool = False
@@ -71,7 +75,9 @@ def seen_pod(pod: Mapping[str, Any]) -> SeenPod:
         uid=str(metadata["uid"]),
         owner=owner_of(metadata),
         created=datetime.fromisoformat(metadata["creationTimestamp"].replace("Z", "+00:00")).timestamp(),
+        node=str((pod.get("spec") or {}).get("nodeName") or ""),
         ip=str(status.get("podIP") or ""),
+        started=any(container.get("started") for container in status.get("containerStatuses") or ()),
         ready=_ready(status),
         draining=bool(annotations.get(names.DRAINING_ANNOTATION)),
         ending=bool(metadata.get("deletionTimestamp")),
@@ -89,13 +95,14 @@ def owner_of(metadata: Mapping[str, Any]) -> str:
     return next((str(owner["uid"]) for owner in owners if owner.get("controller")), "")
 
 
-def raw_lobby(pod: SeenPod, reading: Reading[LobbyReport], created_at: float) -> RawLobby:
+def raw_lobby(pod: SeenPod, reading: Reading[LobbyReport], created_at: float, *, was_up: bool = False) -> RawLobby:
     """What is known of a lobby.
 
     Args:
         pod: its pod.
         reading: what it said of itself last.
         created_at: when it was made, on the clock of the lobby host.
+        was_up: it had started when the lobby host saw it first.
     """
     return RawLobby(
         name=pod.name,
@@ -104,6 +111,7 @@ def raw_lobby(pod: SeenPod, reading: Reading[LobbyReport], created_at: float) ->
         report=reading.report,
         silent_since=reading.silent_since,
         alive=pod.ready,
+        was_up=was_up,
         draining=pod.draining,
         ending=pod.ending,
         ended=pod.ended,

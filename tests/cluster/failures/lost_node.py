@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
-from tests.cluster.failures.conftest import LOBBIES, Load
+from tests.cluster.failures.conftest import CLIENTS, LOBBIES, Load
 from tests.cluster.support.cluster import GREETER_PODS, name_of
 from tests.cluster.support.waiting import eventually
 
@@ -21,12 +21,14 @@ def lose_a_node(load: Load, what: str, lost: Callable[[str], AbstractContextMana
     cluster, node = load.cluster, load.cluster.other_node()
     there = {name_of(pod) for pod in load.pods() if pod["spec"]["nodeName"] == node}
     greeters = [name_of(pod) for pod in cluster.labelled(GREETER_PODS) if pod["spec"]["nodeName"] == node]
+    eventually(lambda: sum(cluster.clients_of_greeters().values()) == CLIENTS, what="greeters have the clients alone")
+    gone = sum(cluster.clients_of_greeters()[name] for name in greeters)
     with (
         load.ordeal(
             f"{what} ({len(there)} lobbies, {len(greeters)} greeters)",
             # The scheduler takes the node for a good one for 20 s: what it puts there has to be made again.
             made=lambda count: count <= 2 * len(there) + 1,
-            lost=sum(cluster.clients_of_greeters()[name] for name in greeters),
+            lost=gone,
             refused=bool(greeters),
         ),
         lost(node),
@@ -36,4 +38,10 @@ def lose_a_node(load: Load, what: str, lost: Callable[[str], AbstractContextMana
             lambda: len([pod for pod in cluster.ready_pods(load.name) if pod["spec"]["nodeName"] != node]) >= LOBBIES,
             deadline=120,
             what=lambda: f"the lobbies of {node} are made elsewhere; {cluster.describe(load.name)}",
+        )
+        # Not before: some would hear again from their old greeter, and it would not be known who had lost it.
+        eventually(
+            lambda: sum(load.crowd.seen().closed.values()) >= gone,
+            deadline=120,
+            what=lambda: f"the {gone} clients of {greeters} give up; {load.crowd.seen()}",
         )

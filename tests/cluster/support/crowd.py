@@ -22,7 +22,9 @@ from tests.support.tally import Sequence, Tally, by_seq
 T = TypeVar("T")
 NEWCOMER_EVERY = 0.5
 COME_BACK_EVERY = 0.2
-MUTE_SECONDS = 5.0  # a client that hears nothing for so long gives up, and comes back
+MUTE_SECONDS = 35.0
+"""A client that hears nothing for so long gives up, and comes back. Longer than a greeter lets one wait whose lobby is lost
+(30 s): who gives up has lost its greeter; the others hear again, or are closed by a greeter that should not."""
 NEWCOMER_DEADLINE = 20.0  # a greeter lets nobody wait longer for a seat
 
 

@@ -34,10 +34,14 @@ def lobby(name: str = "prices", uid: str = UID, **spec: Any) -> Lobby:
     return lobby_from_resource(resource(name, uid, **spec))
 
 
-def running(pod: dict[str, Any], *, ip: str = "10.1.2.3", ready: bool = True) -> dict[str, Any]:
+def running(
+    pod: dict[str, Any], *, ip: str = "10.1.2.3", ready: bool = True, started: bool = True, node: str = "node-1"
+) -> dict[str, Any]:
     """The pod, once its container runs."""
     conditions = [
         {"type": "PodScheduled", "status": "True"},
         {"type": "Ready", "status": "True" if ready else "False"},
     ]
-    return {**pod, "status": {"phase": "Running", "podIP": ip, "conditions": conditions}}
+    containers = [{"name": "lobby", "started": started}]
+    status = {"phase": "Running", "podIP": ip, "conditions": conditions, "containerStatuses": containers}
+    return {**pod, "spec": {**pod["spec"], "nodeName": node}, "status": status}

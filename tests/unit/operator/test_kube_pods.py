@@ -201,6 +201,23 @@ def test_the_template_is_merged_in() -> None:
     assert spec["imagePullSecrets"] == [{"name": "mine"}, {"name": "both"}, {"name": "theirs"}]
 
 
+def test_nodes_that_are_to_be_avoided_are_so_beside_what_the_lobby_asks_for() -> None:
+    kind, other = "preferredDuringSchedulingIgnoredDuringExecution", "requiredDuringSchedulingIgnoredDuringExecution"
+    near = {"weight": 3, "preference": {"matchExpressions": [{"key": "disk", "operator": "Exists"}]}}
+    must: dict[str, Any] = {"nodeSelectorTerms": []}
+    given = {"nodeAffinity": {kind: [near], other: must}, "podAffinity": {}}
+    wanted = lobby(template={"affinity": given})
+    pod = pod_manifest(wanted, "prices-1", SETTINGS, config="0", avoid=["node-1", "node-2"])
+    away = [{"key": "metadata.name", "operator": "NotIn", "values": [node]} for node in ("node-1", "node-2")]
+    assert pod["spec"]["affinity"] == {
+        "nodeAffinity": {kind: [near, {"weight": 100, "preference": {"matchFields": away}}], other: must},
+        "podAffinity": {},
+    }
+    plain = pod_manifest(wanted, "prices-1", SETTINGS, config="0")
+    assert plain["spec"]["affinity"] == given
+    assert plain["metadata"] == pod["metadata"]  # it is made from the same
+
+
 def test_lobbies_are_spread_over_zones_and_nodes() -> None:
     constraints = made()["spec"]["topologySpreadConstraints"]
     assert [each["topologyKey"] for each in constraints] == ["topology.kubernetes.io/zone", "kubernetes.io/hostname"]

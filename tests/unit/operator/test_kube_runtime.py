@@ -26,6 +26,8 @@ from lobby_operator.runtime import Runtime, RuntimeFailedError
 PODS = "/api/v1/namespaces/shop/pods"
 CONFIG = "/api/v1/namespaces/shop/configmaps/prices-lobby"
 HOST = "127.0.0.9"
+DEAD = "127.0.0.99"
+"""Nobody answers there."""
 
 LOBBY = kube_lobbies.lobby()
 RESOURCE = kube_lobbies.resource()
@@ -95,10 +97,10 @@ class Scene:
             if f"{PODS}/{name}" not in there:
                 runtime.gone(name)
 
-    def starts(self, name: str, *, host: str = HOST) -> None:
+    def starts(self, name: str, *, host: str = HOST, **fields: Any) -> None:
         """The kubelet has started a pod."""
         path = f"{PODS}/{name}"
-        self.server.put(path, kube_lobbies.running(self.server.objects[path], ip=host))
+        self.server.put(path, kube_lobbies.running(self.server.objects[path], ip=host, **fields))
 
     def pod(self, name: str) -> dict[str, Any]:
         """As the server has it."""
@@ -253,6 +255,44 @@ def test_a_lobby_that_runs_is_asked_how_it_is() -> None:
     run(main())
 
 
+def test_what_had_started_before_it_was_seen_is_known_to_have_been_up() -> None:
+    async def main() -> None:
+        async with scene() as here:
+            runtime = here.runtime()
+            await runtime.create(LOBBY, "prices-1")
+            here.feed(runtime)
+            here.starts("prices-1")
+            here.feed(runtime)
+            assert [raw.was_up for raw in await runtime.list("prices")] == [False]
+            assert [raw.was_up for raw in await here.runtime().list("prices")] == [True]
+            here.starts("prices-1", started=False)
+            assert [raw.was_up for raw in await here.runtime().list("prices")] == [False]
+
+    run(main())
+
+
+def test_a_lobby_is_put_elsewhere_than_where_all_that_answered_fell_silent() -> None:
+    async def main() -> None:
+        async with scene() as here:
+            first = here.runtime()
+            for name in ("prices-1", "prices-2", "prices-3", "prices-4", "prices-5"):
+                await first.create(LOBBY, name)
+            assert "affinity" not in here.pod("prices-5")["spec"]
+            here.starts("prices-1", node="good")
+            here.starts("prices-2", node="good", host=DEAD)
+            here.starts("prices-3", node="lost", host=DEAD)
+            here.starts("prices-4", node="slow", host=DEAD, started=False)
+            here.starts("prices-5", node="left", host=DEAD)
+            here.pod("prices-5")["metadata"]["deletionTimestamp"] = "2026-11-25T14:13:00Z"
+            runtime = here.runtime()
+            await until(lambda: all(each.report or each.silent_since for each in runtime.readings().values()))
+            await runtime.create(LOBBY, "prices-6")
+            ((preferred,),) = here.pod("prices-6")["spec"]["affinity"]["nodeAffinity"].values()
+            assert [each["values"] for each in preferred["preference"]["matchFields"]] == [["lost"]]
+
+    run(main())
+
+
 def test_a_lobby_is_as_old_as_its_pod() -> None:
     async def main() -> None:
         async with scene() as here:
@@ -361,7 +401,7 @@ def test_a_lobby_that_does_not_answer_is_marked_all_the_same() -> None:
             runtime = here.runtime()
             for name in ("prices-1", "prices-2", "prices-3"):
                 await runtime.create(LOBBY, name)
-            here.starts("prices-1", host="127.0.0.99")
+            here.starts("prices-1", host=DEAD)
             here.starts("prices-3")
             here.admin.broken = True
             here.feed(runtime)

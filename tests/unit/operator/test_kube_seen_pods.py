@@ -37,8 +37,10 @@ def test_a_pod_that_was_just_made_is_read_back() -> None:
 
 def test_a_running_pod_has_an_address_and_a_readiness() -> None:
     seen = seen_pod(running(pod()))
-    assert (seen.ip, seen.ready, seen.ended, seen.ending, seen.serves) == ("10.1.2.3", True, False, False, True)
+    assert (seen.node, seen.ip, seen.started, seen.ready) == ("node-1", "10.1.2.3", True, True)
+    assert (seen.ended, seen.ending, seen.serves) == (False, False, True)
     assert seen_pod(running(pod(), ready=False)).ready is False
+    assert not seen_pod(running(pod(), started=False)).started
     assert status(phase="Pending").ready is None
 
 
@@ -77,9 +79,9 @@ def test_what_is_no_pod_is_refused(broken: dict[str, Any]) -> None:
 
 def test_a_lobby_is_what_its_pod_and_its_answer_say() -> None:
     report = LobbyReport(name="prices-1", lobby="prices", clients=3)
-    raw = raw_lobby(seen_pod(running(pod())), Reading(report, 5.0, 7.0, "timeout"), 2.5)
+    raw = raw_lobby(seen_pod(running(pod())), Reading(report, 5.0, 7.0, "timeout"), 2.5, was_up=True)
     assert (raw.name, raw.created_at, raw.address) == ("prices-1", 2.5, "10.1.2.3:8000")
-    assert (raw.report, raw.silent_since, raw.alive) == (report, 7.0, True)
+    assert (raw.report, raw.silent_since, raw.alive, raw.was_up) == (report, 7.0, True, True)
     assert (raw.draining, raw.ending, raw.ended) == (False, False, False)
     assert raw.revision == revision(lobby(), SETTINGS)
 

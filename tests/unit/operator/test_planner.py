@@ -77,6 +77,16 @@ def test_as_many_as_a_burst_needs_are_made_at_once() -> None:
     assert made.actions[0].reason.sentence == "2000 clients wait for a seat, 0 move, 412 seats are free or being made"
 
 
+def test_who_waits_has_no_use_for_the_seats_of_a_lobby_that_does_not_answer() -> None:
+    believed = seen(1, 100, unheard=True)
+    made = planned(observed(believed, waiting=300))
+    assert said(made) == ["Create prices-2 ClientsWait"]
+    assert made.actions[0].reason.sentence == "300 clients wait for a seat, 0 move, 0 seats are free or being made"
+    assert said(planned(observed(believed, seen(2, phase=Phase.STARTING), waiting=300))) == []
+    assert said(planned(observed(believed, seen(2, 200), waiting=300))) == []
+    assert said(planned(observed(believed))) == []  # nobody waits: it may be we alone who do not hear it
+
+
 def test_clients_of_draining_lobbies_need_seats() -> None:
     assert said(planned(observed(seen(1, 400), seen(2, 500, Phase.DRAINING)))) == ["Create prices-3 SpareSeatsLow"]
     assert said(planned(observed(seen(1, 400), seen(2, 500, Phase.ENDING)))) == ["Create prices-3 SpareSeatsLow"]

@@ -182,6 +182,31 @@ def test_what_the_platform_finds_well_and_we_never_reached_is_left_alone() -> No
     assert (lobby.phase, lobby.settled_at) == (Phase.SETTLING, None)
 
 
+def test_what_the_platform_alone_believes_in_is_told() -> None:
+    track = Track()
+    assert not track.one(NOW, clients=5).unheard
+    assert track.one(NOW + 1, alive=True, **silent(NOW + 1)).unheard
+    assert not track.one(NOW + 2, clients=5).unheard
+
+
+def test_what_was_up_before_us_and_does_not_answer_is_lost_and_does_not_start() -> None:
+    track = Track()
+    lost = {"clients": None, "was_up": True}
+    assert track.one(NOW + 21, alive=True, silent_since=NOW + 21, **lost).phase is Phase.SETTLING
+    assert track.one(NOW + 22, alive=True, silent_since=NOW + 21, **lost).phase is Phase.SETTLING
+    lobby = track.one(NOW + 23, alive=False, silent_since=NOW + 21, **lost)
+    assert (lobby.phase, lobby.silent_since, lobby.ready_at) == (Phase.SILENT, NOW + 23, NOW)
+    assert track.see(NOW + 33, raw(1, created_at=NOW, ending=True, **lost)).failures == Failures()
+    assert Track().one(NOW + 1, silent_since=NOW + 1, **lost).phase is Phase.SILENT
+
+
+def test_what_was_up_before_us_is_open_with_its_first_answer() -> None:
+    track = Track()
+    assert track.one(NOW, clients=None, was_up=True).phase is Phase.STARTING  # not asked yet
+    first = track.one(NOW + 1, clients=5, was_up=True)
+    assert (first.phase, first.ready_at) == (Phase.READY, NOW + 1)
+
+
 def test_what_nobody_watched_is_no_silence() -> None:
     track = Track()
     track.one(NOW, clients=5)

@@ -39,6 +39,8 @@ class SimLobby:
     draining: bool = False
     stopped: bool = False  # SIGSTOP, a cut network
     silent_since: float | None = None
+    heard: bool = False  # by the lobby host that runs now
+    was_up: bool = False  # when that began
     gone_at: float | None = None  # it was told to end and will be gone then
     dead: bool = False
     unlisted_at: float | None = None  # when the list will no longer show it
@@ -121,7 +123,8 @@ class World:
         # Its list is fresh: what was written is seen at once.
         for lobby in self.lobbies.values():
             lobby.seen_at = min(lobby.seen_at, self.now)
-            lobby.silent_since = None
+            lobby.silent_since, lobby.heard = None, False
+            lobby.was_up = lobby.answers_at <= self.now
 
     # What happens by itself
 
@@ -174,10 +177,10 @@ class World:
         report = None
         asked = lobby.created_at + REACHABLE <= self.now
         if lobby.answers(self.now):
-            lobby.silent_since = None
+            lobby.silent_since, lobby.heard = None, True
         elif asked and lobby.silent_since is None:
             lobby.silent_since = self.now
-        if lobby.answers_at <= self.now and (lobby.silent_since is None or self._knew(lobby.name)):
+        if lobby.answers_at <= self.now and lobby.heard:
             state = OriginState.CONNECTED if lobby.clients else OriginState.IDLE
             report = LobbyReport(
                 name=lobby.name,
@@ -194,14 +197,10 @@ class World:
             address=f"127.0.0.1:{40000 + hash(lobby.name) % 1000}" if lobby.answers_at <= self.now else "",
             report=report,
             silent_since=lobby.silent_since,
+            was_up=lobby.was_up,
             ending=lobby.gone_at is not None,
             ended=lobby.dead and self.keeps_remains,
             revision=lobby.revision,
-        )
-
-    def _knew(self, name: str) -> bool:
-        return self.observed is not None and any(
-            each.name == name and each.ready_at is not None for each in self.observed.lobbies
         )
 
     def step(self) -> Plan:

@@ -432,6 +432,22 @@ def test_a_restarted_operator_delays_but_does_not_harm() -> None:
     assert [lobby.clients for lobby in story.running()] == [500]
 
 
+def test_who_lost_a_seat_together_with_the_operator_waits_for_the_next_operator_alone() -> None:
+    story = world(SPEC, 0)
+    story.join(2000)
+    live(story, 20.0)
+    story.history.clear()
+    full = [lobby for lobby in story.lobbies.values() if not lobby.seats - lobby.clients]
+    for lobby in full:
+        lobby.stopped = True
+    story.advance(1.0)  # greeters notice, and no operator is there
+    assert story.waiting
+    story.restart_operator()
+    live(story, 5.0)
+    assert story.waiting == 0
+    assert len(done(story, Create)) == len(full) == 3
+
+
 def test_direct_clients_are_closed_when_the_drain_is_over_and_not_before() -> None:
     story = world(replace(SPEC, drain_seconds=100.0), 200, 50)
     story.lobbies["prices-2"].direct = 50

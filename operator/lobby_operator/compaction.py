@@ -55,7 +55,7 @@ def _spare(
     for lobby in candidates:
         if left <= spec.floor:
             break
-        lost = lobby.free if takes is None or lobby.name in takes else 0
+        lost = balanced.free_in(lobby) if takes is None or lobby.name in takes else 0
         if free - lost < needed + lobby.clients:
             if all_empty:
                 continue  # it is larger than others

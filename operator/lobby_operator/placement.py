@@ -25,9 +25,7 @@ class Balance:
         taking: the lobbies that take new clients, full ones too, in the order in which they are filled.
         served_out: ready lobbies that take none, sparsest first; only with the placement Latest.
         outdated: ready lobbies of an older revision, sparsest first. They take clients only where no other has a seat.
-        free: free seats of those that take clients.
-        unheard: how many of them are in lobbies that do not answer us. To those who wait they are of no use: greeters reach
-            these lobbies no better, or nobody would wait.
+        free: free seats of those that take clients, see `free_in`.
         starting: lobbies that start, of the revision that is wanted.
         waiting: clients without a seat.
         moving: clients in lobbies that drain or end. They will need a seat elsewhere.
@@ -38,11 +36,17 @@ class Balance:
     served_out: tuple[SeenLobby, ...]
     outdated: tuple[SeenLobby, ...]
     free: int
-    unheard: int
     starting: int
     waiting: int
     moving: int
     needed: int
+
+    def free_in(self, lobby: SeenLobby) -> int:
+        """Free seats of a lobby that count.
+
+        While clients wait, none of one that does not answer us: greeters reach it no better, or nobody would wait.
+        """
+        return _free(lobby, self.waiting)
 
 
 def balance(spec: PlannerSpec, seen: Observed) -> Balance:
@@ -62,8 +66,7 @@ def balance(spec: PlannerSpec, seen: Observed) -> Balance:
         taking=taking,
         served_out=served_out,
         outdated=tuple(sorted(outdated, key=_fullest, reverse=True)),
-        free=sum(lobby.free for lobby in taking),
-        unheard=sum(lobby.free for lobby in taking if lobby.unheard),
+        free=sum(_free(lobby, seen.waiting) for lobby in taking),
         starting=starting,
         waiting=seen.waiting,
         moving=moving,
@@ -86,6 +89,10 @@ def open_lobbies(balanced: Balance, leaving: frozenset[str] = frozenset()) -> tu
         return tuple(sorted(older, key=_age, reverse=True))
     # Fullest first, so that the next one to go gets the fewest.
     return tuple(lobby for lobby in reversed(balanced.outdated) if lobby.free and lobby.name not in leaving)
+
+
+def _free(lobby: SeenLobby, waiting: int) -> int:
+    return 0 if lobby.unheard and waiting else lobby.free
 
 
 def _divide(spec: PlannerSpec, ready: list[SeenLobby]) -> tuple[tuple[SeenLobby, ...], tuple[SeenLobby, ...]]:

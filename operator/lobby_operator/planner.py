@@ -7,8 +7,7 @@ The passes run in order, each a small function that adds actions to the draft:
    clients is drained first, an empty one too, since a client may be on its way.
 3. `_keep_maximum`: with `maxReplicas` lowered, the sparsest lobbies go.
 4. `_make`: as many as `replicas` asks for, and as the free seats fall short of those who wait, those who move, and
-   `spareSeats`. Seats of lobbies that start count as free; for those who wait, none of a lobby that only the platform
-   believes in. In small batches, and with back-off while starts fail.
+   `spareSeats`. Seats of lobbies that start count as free. In small batches, and with back-off while starts fail.
 5. `roll_out` (`rollout.py`): lobbies of an older revision go once their clients have seats elsewhere.
 6. `end_empty`, `compact` (`compaction.py`): what is not needed goes; each only where the passes before
    it changed nothing.
@@ -157,8 +156,7 @@ def _make(draft: Draft) -> None:
     rolling = sum(lobby.clients for lobby in replaced)
     free = seats.free + seats.starting * spec.seats
     for_floor = max(0, spec.floor - (running - len(replaced)))
-    reachable = free - seats.unheard
-    for_seats = max(0, _lobbies(seats.needed + rolling - free, spec), _lobbies(seats.waiting - reachable, spec))
+    for_seats = max(0, -((free - seats.needed - rolling) // spec.seats))
     wanted = max(for_floor, for_seats)
     if wanted == 0:
         return
@@ -167,7 +165,7 @@ def _make(draft: Draft) -> None:
     draft.missing = max(0, wanted - room)
     count = min(wanted, room, _may_start(draft))
     if for_seats and seats.waiting:
-        reason = Reason(Why.CLIENTS_WAIT, waiting=seats.waiting, moving=seats.moving + rolling, free=reachable)
+        reason = Reason(Why.CLIENTS_WAIT, waiting=seats.waiting, moving=seats.moving + rolling, free=free)
     elif for_seats:
         reason = Reason(Why.SPARE_SEATS_LOW, free=free, spare=spec.spare, moving=seats.moving + rolling)
     else:
@@ -177,11 +175,6 @@ def _make(draft: Draft) -> None:
     first = max((lobby.index for lobby in seen.lobbies), default=0) + 1
     for index in range(first, first + count):
         draft.act(Create(lobby_name(spec.lobby, index), reason))
-
-
-def _lobbies(seats: int, spec: PlannerSpec) -> int:
-    """How many lobbies have so many seats."""
-    return -(-seats // spec.seats)
 
 
 def _may_start(draft: Draft) -> int:

@@ -18,6 +18,7 @@ from tests.cluster.support.waiting import eventually
 
 LOAD = "load"
 CLIENTS = 2000
+SEATS = 512
 LOBBIES = 5  # four for the clients, and one more for the spare seats
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
-from tests.cluster.failures.conftest import CLIENTS, LOBBIES, Load
+from tests.cluster.failures.conftest import CLIENTS, LOBBIES, SEATS, Load
 from tests.cluster.support.cluster import GREETER_PODS, name_of
 from tests.cluster.support.waiting import eventually
 
@@ -26,8 +26,9 @@ def lose_a_node(load: Load, what: str, lost: Callable[[str], AbstractContextMana
     with (
         load.ordeal(
             f"{what} ({len(there)} lobbies, {len(greeters)} greeters)",
-            # The scheduler takes the node for a good one for 20 s: what it puts there has to be made again.
-            made=lambda count: count <= 2 * len(there) + 1,
+            # The scheduler takes the node for a good one for 20 s: what it puts there has to be made again. Lobbies for the
+            # clients of its greeter go when these are not back after 30 s, and are made again when they come.
+            made=lambda count: count <= 2 * len(there) + 1 + -(-gone // SEATS),
             lost=gone,
             refused=bool(greeters),
         ),

@@ -231,16 +231,19 @@ class KubeRuntime:
             raise RuntimeFailedError(f"{name} can't be made: {error}") from error
 
     def _silent_nodes(self) -> Sequence[str]:
-        """Nodes of lobbies that answered once and do not now, and no other does there: they may be lost.
+        """Nodes of lobbies that answered once and do not now, where no other answered since: they may be lost.
 
         Kubernetes takes a lost node for a good one for another 20 to 50 s, and would put new lobbies there.
         """
-        silent, heard = set[str](), set[str]()
+        silent: dict[str, float] = {}
+        answered: dict[str, float] = {}
         for pod in self._pods.values():
-            was_heard = pod.was_up or pod.reading.report is not None
-            if pod.seen.node and was_heard and not (pod.seen.ending or pod.seen.ended):
-                (heard if pod.reading.silent_since is None else silent).add(pod.seen.node)
-        return sorted(silent - heard)
+            node, reading = pod.seen.node, pod.reading
+            if reading.silent_since is None:
+                answered[node] = max(reading.at, answered.get(node, 0.0))
+            elif (pod.was_up or reading.report is not None) and not pod.seen.ending:
+                silent[node] = min(reading.silent_since, silent.get(node, reading.silent_since))
+        return sorted(node for node, since in silent.items() if node and answered.get(node, 0.0) < since)
 
     async def _check_owner(self, name: str, error: AlreadyExistsError) -> None:
         """A pod of that name is what was asked for, if it is this Lobby's: the informer does not show it yet."""

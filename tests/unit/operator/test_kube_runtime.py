@@ -285,7 +285,9 @@ def test_a_lobby_is_put_elsewhere_than_where_all_that_answered_fell_silent() -> 
             here.starts("prices-5", node="left", host=DEAD)
             here.pod("prices-5")["metadata"]["deletionTimestamp"] = "2026-11-25T14:13:00Z"
             runtime = here.runtime()
-            await until(lambda: all(each.report or each.silent_since for each in runtime.readings().values()))
+            said = runtime.readings
+            await until(lambda: all(each.report or each.silent_since for each in said().values()))
+            await until(lambda: said()["prices-1"].at > (said()["prices-2"].silent_since or 0))
             await runtime.create(LOBBY, "prices-6")
             ((preferred,),) = here.pod("prices-6")["spec"]["affinity"]["nodeAffinity"].values()
             assert [each["values"] for each in preferred["preference"]["matchFields"]] == [["lost"]]

@@ -14,7 +14,11 @@ from dataclasses import dataclass
 
 from lobby_gateway.model.spec import Placement
 from lobby_operator.state import Observed, Phase, SeenLobby
+from lobby_operator.timers import due
 from lobby_operator.wanted import PlannerSpec
+
+UNHEARD_SECONDS = 2.0
+"""More than one answer is missing. A greeter takes as long to notice that a lobby is gone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +29,9 @@ class Balance:
         taking: the lobbies that take new clients, full ones too, in the order in which they are filled.
         served_out: ready lobbies that take none, sparsest first; only with the placement Latest.
         outdated: ready lobbies of an older revision, sparsest first. They take clients only where no other has a seat.
-        free: free seats of those that take clients, see `free_in`.
+        free: free seats of those that take clients, without `useless` ones.
+        useless: names of lobbies whose free seats do not count while clients wait, since they have not answered us for
+            `UNHEARD_SECONDS`: greeters reach them no better, or nobody would wait.
         starting: lobbies that start, of the revision that is wanted.
         waiting: clients without a seat.
         moving: clients in lobbies that drain or end. They will need a seat elsewhere.
@@ -36,17 +42,15 @@ class Balance:
     served_out: tuple[SeenLobby, ...]
     outdated: tuple[SeenLobby, ...]
     free: int
+    useless: frozenset[str]
     starting: int
     waiting: int
     moving: int
     needed: int
 
     def free_in(self, lobby: SeenLobby) -> int:
-        """Free seats of a lobby that count.
-
-        While clients wait, none of one that does not answer us: greeters reach it no better, or nobody would wait.
-        """
-        return _free(lobby, self.waiting)
+        """Free seats of a lobby that count."""
+        return 0 if lobby.name in self.useless else lobby.free
 
 
 def balance(spec: PlannerSpec, seen: Observed) -> Balance:
@@ -62,11 +66,13 @@ def balance(spec: PlannerSpec, seen: Observed) -> Balance:
         elif lobby.phase in (Phase.DRAINING, Phase.ENDING):
             moving += lobby.clients
     taking, served_out = _divide(spec, ready)
+    useless = frozenset(lobby.name for lobby in seen.lobbies if seen.waiting and _is_long_unheard(lobby, seen.at))
     return Balance(
         taking=taking,
         served_out=served_out,
         outdated=tuple(sorted(outdated, key=_fullest, reverse=True)),
-        free=sum(_free(lobby, seen.waiting) for lobby in taking),
+        free=sum(lobby.free for lobby in taking if lobby.name not in useless),
+        useless=useless,
         starting=starting,
         waiting=seen.waiting,
         moving=moving,
@@ -91,8 +97,8 @@ def open_lobbies(balanced: Balance, leaving: frozenset[str] = frozenset()) -> tu
     return tuple(lobby for lobby in reversed(balanced.outdated) if lobby.free and lobby.name not in leaving)
 
 
-def _free(lobby: SeenLobby, waiting: int) -> int:
-    return 0 if lobby.unheard and waiting else lobby.free
+def _is_long_unheard(lobby: SeenLobby, now: float) -> bool:
+    return lobby.unheard_since is not None and due(lobby.unheard_since, UNHEARD_SECONDS, now)
 
 
 def _divide(spec: PlannerSpec, ready: list[SeenLobby]) -> tuple[tuple[SeenLobby, ...], tuple[SeenLobby, ...]]:

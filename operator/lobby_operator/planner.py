@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from lobby_operator.actions import Action, Create, Delete, Drain, Reason
 from lobby_operator.compaction import compact, end_empty
 from lobby_operator.draft import Draft
-from lobby_operator.placement import balance, open_lobbies
+from lobby_operator.placement import UNHEARD_SECONDS, balance, open_lobbies
 from lobby_operator.reasons import (
     SCALING_BACKOFF,
     SCALING_DOWN,
@@ -197,12 +197,14 @@ def _may_start(draft: Draft) -> int:
 
 
 def _wake_for_phases(draft: Draft) -> None:
-    """Phases that the clock alone changes when readings are folded again."""
+    """Phases, and seats that count, which the clock alone changes when readings are folded again."""
     for lobby in draft.seen.lobbies:
         if lobby.phase is Phase.STARTING:
             draft.wake(lobby.created_at + draft.settings.start_seconds)
         elif lobby.phase is Phase.SETTLING:
             draft.wake(lobby.settled_at)
+        elif draft.seen.waiting and lobby.unheard_since is not None and lobby.name not in draft.balance.useless:
+            draft.wake(lobby.unheard_since + UNHEARD_SECONDS)
 
 
 def _scaling(draft: Draft) -> Finding:

@@ -76,7 +76,8 @@ class SeenLobby:
         ready_at: its first answer (of one that was up before us: when it was created); None: it never gave one.
         silent_since: since when it does not answer; None: it does, or never did and has time left.
         settled_at: when it takes, or took, clients again after its latest silence.
-        unheard: it does not answer; that it serves is what the platform says, and how full it is what it said last.
+        unheard_since: since when it does not answer, though the platform says that it serves; how full it is is what it
+            said last. None: it answers, or is silent.
         silences: how many there were, each soon after the one before.
         empty_since: since when it has no client; None: it has, or does not answer.
         draining_since: since when it drains.
@@ -97,7 +98,7 @@ class SeenLobby:
     ready_at: float | None = None
     silent_since: float | None = None
     settled_at: float | None = None
-    unheard: bool = False
+    unheard_since: float | None = None
     silences: int = 0
     empty_since: float | None = None
     draining_since: float | None = None

@@ -117,7 +117,7 @@ class _Fold:
             ready_at=life.ready_at,
             silent_since=life.silent_since,
             settled_at=life.settled_at,
-            unheard=report is not None and raw.silent_since is not None,
+            unheard_since=raw.silent_since if report is not None else None,
             silences=life.silences,
             empty_since=empty_since,
             draining_since=draining_since,
@@ -172,7 +172,8 @@ def _still_the_same(before: SeenLobby, raw: RawLobby) -> bool:
         and report is not None
         and raw.silent_since is None
         and not (raw.draining or report.draining or raw.ending or raw.ended or raw.expected)
-        and not (before.expected or before.unheard)
+        and before.unheard_since is None
+        and not before.expected
         and report.clients == before.clients
         and report.seats == before.seats
         and report.origin == before.origin

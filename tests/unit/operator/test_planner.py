@@ -78,18 +78,23 @@ def test_as_many_as_a_burst_needs_are_made_at_once() -> None:
 
 
 def test_who_waits_has_no_use_for_the_seats_of_a_lobby_that_does_not_answer() -> None:
-    believed = seen(1, 100, unheard=True)
-    made = planned(observed(believed, waiting=300))
+    gone = seen(1, 100, unheard_since=NOW - 2.0)
+    made = planned(observed(gone, waiting=300))
     assert said(made) == ["Create prices-2 ClientsWait"]
     assert made.actions[0].reason.sentence == "300 clients wait for a seat, 0 move, 0 seats are free or being made"
-    assert said(planned(observed(believed, seen(2, phase=Phase.STARTING), waiting=300))) == []
-    assert said(planned(observed(believed, seen(2, 100), waiting=300))) == []
-    assert said(planned(observed(believed))) == []  # nobody waits: it may be we alone who do not hear it
+    assert said(planned(observed(gone, seen(2, phase=Phase.STARTING), waiting=300))) == []
+    assert said(planned(observed(gone, seen(2, 100), waiting=300))) == []
+    assert said(planned(observed(gone))) == []  # nobody waits: it may be we alone who do not hear it
+
+
+def test_one_answer_that_is_missing_changes_nothing_yet() -> None:
+    late = planned(observed(seen(1, 100, unheard_since=NOW - 1.9), waiting=300))
+    assert (said(late), late.wake_at) == ([], NOW + 0.1)
 
 
 def test_nor_does_it_make_those_superfluous_that_were_made_instead() -> None:
     long_ago = (Sample(0.0, 1),)
-    lobbies = (seen(1, 100, unheard=True), seen(2, 0))
+    lobbies = (seen(1, 100, unheard_since=NOW - 2.0), seen(2, 0))
     assert said(planned(observed(*lobbies, waiting=300, surplus=long_ago))) == []
     assert said(planned(observed(*lobbies, surplus=long_ago))) == ["Drain prices-2 Empty"]
 

@@ -184,9 +184,10 @@ def test_what_the_platform_finds_well_and_we_never_reached_is_left_alone() -> No
 
 def test_what_the_platform_alone_believes_in_is_told() -> None:
     track = Track()
-    assert not track.one(NOW, clients=5).unheard
-    assert track.one(NOW + 1, alive=True, **silent(NOW + 1)).unheard
-    assert not track.one(NOW + 2, clients=5).unheard
+    assert track.one(NOW, clients=5).unheard_since is None
+    assert track.one(NOW + 3, alive=True, **silent(NOW + 1)).unheard_since == NOW + 1
+    assert track.one(NOW + 4, alive=False, **silent(NOW + 1)).unheard_since is None  # it is silent
+    assert track.one(NOW + 5, clients=5).unheard_since is None
 
 
 def test_what_was_up_before_us_and_does_not_answer_is_lost_and_does_not_start() -> None:

@@ -309,9 +309,10 @@ async def ticking(origin: FakeOrigin, *, interval: float = 0.01, first: int = 1)
 
 
 def reset(server: ServerConnection) -> None:
-    """Ends a TCP connection with RST."""
+    """Ends a TCP connection with RST, if it has not ended this very moment."""
     sock: socket.socket = server.transport.get_extra_info("socket")
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    if sock.fileno() != -1:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     server.transport.abort()
 
 

@@ -124,7 +124,7 @@ $(BIN)/uv: Makefile
 	@touch $@
 
 # With the compiled send loop, where there is a C compiler.
-SEND_LOOP := gateway/build_hook.py gateway/lobby_gateway/net/_send_all.c
+SEND_LOOP := gateway/build_hook.py gateway/lobby_gateway/clients/_send_all.c
 
 $(VENV)/.runtime: $(BIN)/uv pyproject.toml uv.lock $(SEND_LOOP)
 	@$(SYNC) --no-dev

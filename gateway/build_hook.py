@@ -1,4 +1,4 @@
-"""Hatchling's build hook: compiles the send loop (`lobby_gateway/net/_send_all.c`) where there is a C compiler.
+"""Hatchling's build hook: compiles the send loop (`lobby_gateway/clients/_send_all.c`) where there is a C compiler.
 
 It is optional: without a compiler, or without Python's headers, what is built is pure Python, and as complete. An editable
 installation gets the compiled module into the source tree, where git ignores it.
@@ -15,7 +15,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 from setuptools import Distribution, Extension
 from setuptools.command.build_ext import build_ext
 
-PACKAGE = "lobby_gateway/net"
+PACKAGE = "lobby_gateway/clients"
 MODULE = "_send_all"
 COMPILED = f"{MODULE}.abi3.so"
 TAG = "cp311-abi3"  # the stable ABI that the C file asks for

@@ -19,8 +19,8 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from lobby_gateway import close_codes
-from lobby_gateway.core.origin_commands import Failure
-from lobby_gateway.model.seats import OriginState
+from lobby_gateway.origin.states import Failure
+from lobby_gateway.process.reports import OriginState
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,9 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from lobby_gateway.arguments import Accepted, ArgumentParser, address, name, port, websocket_url, whole
-from lobby_gateway.commands import bench
+from lobby_gateway.commands.bench import command as bench
 from lobby_gateway.errors import UserError
+from lobby_gateway.process.arguments import Accepted, ArgumentParser, address, name, port, websocket_url, whole
 
 MAX_NAME = 50
 """Of a Lobby: its lobbies and their pods have longer ones (`crds/lobbies.yaml`)."""
@@ -73,16 +73,16 @@ def _add_up(commands: argparse._SubParsersAction[ArgumentParser]) -> None:
 
 
 def _add_origin(commands: argparse._SubParsersAction[ArgumentParser]) -> None:
-    # The ticker is a command of its own, too (`python -m lobby_gateway.commands.ticker`); both have the same options.
-    from lobby_gateway.commands import ticker  # noqa: PLC0415  # it brings the WebSocket server along
+    # The ticker is a command of its own, too (`python -m lobby_gateway.commands.origin`); both have the same options.
+    from lobby_gateway.commands import origin as origin_command  # noqa: PLC0415  only this command needs it
 
     origin = commands.add_parser(
         "origin",
         help="run a small origin to try things with",
         description="A small origin: every connection gets the same messages, with a number and a time.",
     )
-    ticker.add_arguments(origin)
-    origin.set_defaults(run=ticker.main)
+    origin_command.add_arguments(origin)
+    origin.set_defaults(run=origin_command.main)
 
 
 def _add_bench(commands: argparse._SubParsersAction[ArgumentParser]) -> None:

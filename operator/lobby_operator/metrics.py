@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lobby_gateway.metrics import NAME_OF_A_LOBBY, Definition, Label, LoopLag, Readings, loop_lag
-from lobby_operator.actions import Create, Delete, Drain
-from lobby_operator.reasons import CONDITIONS, Kind, Why
-from lobby_operator.state import Phase
-from lobby_operator.worker import Worker
+from lobby_operator.planner.actions import Create, Delete, Drain
+from lobby_operator.planner.reasons import CONDITIONS, Kind, Why
+from lobby_operator.planner.state import Phase
+from lobby_operator.reconcile.reconciler import Worker
 
 _ACTIONS = (Create, Drain, Delete)
 _REASONS = tuple((action.__name__, why.value) for action in _ACTIONS for why in Why if why in action.ACCEPTS)

@@ -25,8 +25,8 @@ from tests.support.npm_tools import MODULES, NODE
 from tests.support.npm_tools import why_not as no_package
 from tests.support.processes import ROOT, free_port
 
-from lobby_gateway.model.schema import validate_and_default
-from lobby_gateway.model.token import Purpose, sign
+from lobby_gateway.clients.tokens import Purpose, sign
+from lobby_gateway.resource.schema import validate_and_default
 
 PEERS = Path(__file__).parent / "peers"
 NGINX = Path("/usr/sbin/nginx")

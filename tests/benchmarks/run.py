@@ -16,8 +16,8 @@ from tests.benchmarks.plan import DEBIANS, Section, debians_python, sections
 from tests.benchmarks.results import Results
 from tests.support.processes import ROOT
 
-from lobby_gateway.net.fan_out import send_all_compiled
-from lobby_gateway.net.limits import raise_descriptor_limit
+from lobby_gateway.clients.fan_out import send_all_compiled
+from lobby_gateway.process.limits import raise_descriptor_limit
 
 DOCS = ROOT / "docs"
 NEEDED_DESCRIPTORS = 10_000

@@ -9,8 +9,8 @@ from tests.cluster.support.resources import SMALL
 from tests.cluster.support.waiting import eventually
 from tests.support.up import lobby_resource
 
-from lobby_gateway.model.schema import validate_and_default
-from lobby_gateway.model.spec import lobby_from_resource
+from lobby_gateway.resource.schema import validate_and_default
+from lobby_gateway.resource.spec import lobby_from_resource
 from lobby_operator.kube.pods import PodSettings, pod_manifest
 
 AWAY = "lobby-gateway-away"

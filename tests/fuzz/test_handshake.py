@@ -9,8 +9,8 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 from tests.support.wire_strategies import any_heads, field_values, tokens
 
-from lobby_gateway.protocol.deflate import negotiate
-from lobby_gateway.protocol.handshake import (
+from lobby_gateway.websocket.deflate import negotiate
+from lobby_gateway.websocket.server_handshake import (
     HandshakeError,
     Request,
     accept_response,

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from tests.support.wire import MASK, TEXT, raw_frame
 from tests.support.wire_strategies import any_streams
 
-from lobby_gateway.protocol.deflate import Inflater
-from lobby_gateway.protocol.frames import Batch
-from lobby_gateway.protocol.parser import Close, FrameParser, Message, Ping, Pong, Violation
+from lobby_gateway.websocket.deflate import Inflater
+from lobby_gateway.websocket.frames import Batch
+from lobby_gateway.websocket.parser import Close, FrameParser, Message, Ping, Pong, Violation
 
 MAX_HEADER = 14
 CODES = (1002, 1007, 1009)

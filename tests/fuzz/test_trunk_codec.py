@@ -7,13 +7,12 @@ import contextlib
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.streams import SeatsOnly, numbered
-from tests.unit.protocol.test_trunk import EXAMPLES
+from tests.unit.trunk.test_records import EXAMPLES
 
-from lobby_gateway.core.ring import MessageRing
-from lobby_gateway.core.trunk_consumer import TrunkConsumer
-from lobby_gateway.core.trunk_holder import TrunkHolder
-from lobby_gateway.protocol.trunk import Hello, Record, Welcome, decode
-from lobby_gateway.protocol.trunk_types import TrunkError, Type
+from lobby_gateway.trunk.consumer import TrunkConsumer
+from lobby_gateway.trunk.records import Hello, Record, TrunkError, Type, Welcome, decode
+from lobby_gateway.trunk.ring import MessageRing
+from lobby_gateway.trunk.server import TrunkHolder
 
 TYPES = st.sampled_from([*Type, 0x00, 0x07, 0x7F, 0xFF])
 NOISE = st.builds(lambda kind, rest: bytes((kind, 0)) + rest, TYPES, st.binary(max_size=200)) | st.binary(max_size=40)

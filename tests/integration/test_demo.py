@@ -72,7 +72,7 @@ def test_demo_origin_that_is_killed_is_replaced() -> None:
             await swarm.connect_all(5)
             await swarm.each_has(1)
             (origin,) = [
-                each for each in descendants(up.process.pid) if "lobby_gateway.commands.ticker" in each.command
+                each for each in descendants(up.process.pid) if "lobby_gateway.commands.origin" in each.command
             ]
             up.kill(origin.pid)
             await up.until_gone(origin.pid)

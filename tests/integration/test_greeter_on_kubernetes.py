@@ -19,7 +19,7 @@ from tests.support.swarm import Swarm
 from tests.support.up import lobby_resource
 from tests.support.waiting import until
 
-from lobby_gateway.model.schema import validate_and_default
+from lobby_gateway.resource.schema import validate_and_default
 
 PATH = "/apis/lobby-gateway.io/v1alpha1/namespaces/markets/lobbies/prices"
 

@@ -17,7 +17,7 @@ from tests.support.swarm import Swarm
 from tests.support.up import lobby_resource
 from tests.support.waiting import until
 
-from lobby_gateway.model.schema import validate_and_default
+from lobby_gateway.resource.schema import validate_and_default
 
 VARIABLE = "LOBBY_SECRET_FEED_KEY"
 KEY_HEADER = [{"name": "X-Key", "valueFrom": {"secretKeyRef": {"name": "feed", "key": "key"}}}]

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-
-from lobby_operator.dashboard_panels import ROWS
+from tools.dashboard_panels import ROWS
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed (Debian's package prometheus)")

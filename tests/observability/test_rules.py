@@ -15,7 +15,7 @@ from tests.observability.alert_cases import CASES, Case, Series
 from tests.support.processes import ROOT
 from tests.support.promql import check
 
-from lobby_operator.reasons import CONDITIONS, Kind
+from lobby_operator.planner.reasons import CONDITIONS, Kind
 
 RULES = ROOT / "charts" / "lobby-gateway" / "rules" / "lobby-gateway.yaml"
 QUIET = range(1, 60, 3)  # minutes

@@ -6,13 +6,13 @@ import random
 
 from tests.property.world import START, Step, World, seen_by_name
 
-from lobby_gateway.model.spec import Placement
-from lobby_operator.actions import Create, Delete, Drain
-from lobby_operator.planner import plan
-from lobby_operator.reasons import WHY, Why
-from lobby_operator.state import Phase
-from lobby_operator.timers import due
-from lobby_operator.tracker import observe_fold
+from lobby_gateway.resource.spec import Placement
+from lobby_operator.planner.actions import Create, Delete, Drain
+from lobby_operator.planner.history import observe_fold
+from lobby_operator.planner.plan import plan
+from lobby_operator.planner.reasons import WHY, Why
+from lobby_operator.planner.state import Phase
+from lobby_operator.planner.timers import due
 
 
 def never_more_than_the_maximum(step: Step) -> None:

@@ -6,8 +6,8 @@ import random
 
 from hypothesis import strategies as st
 
-from lobby_gateway.model.spec import Placement
-from lobby_operator.wanted import PlannerSettings, PlannerSpec
+from lobby_gateway.resource.spec import Placement
+from lobby_operator.planner.spec import PlannerSettings, PlannerSpec
 
 SEATS = st.sampled_from([1, 2, 5, 10])
 

@@ -9,8 +9,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from lobby_gateway.core.candidates import Candidates, Rank, Waiter
-from lobby_gateway.core.known_lobby import NEVER, CandidateTimes, Claim, LobbyId, OpenLobby, Refusal
+from lobby_gateway.greeter.lobby_view import NEVER, CandidateTimes, Claim, LobbyId, OpenLobby, Refusal
+from lobby_gateway.greeter.seat_queue import Candidates, Rank, Waiter
 
 TIMES = CandidateTimes()
 WAIT = 15.0

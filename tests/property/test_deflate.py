@@ -14,10 +14,10 @@ from websockets.frames import Frame
 from websockets.protocol import OPEN
 from websockets.uri import parse_uri
 
-from lobby_gateway.protocol.deflate import InflateError, Inflater, deflate_batch, negotiate
-from lobby_gateway.protocol.frames import Batch, frame
-from lobby_gateway.protocol.handshake import accept_response, parse_request, upgrade
-from lobby_gateway.protocol.parser import FrameParser, Message
+from lobby_gateway.websocket.deflate import InflateError, Inflater, deflate_batch, negotiate
+from lobby_gateway.websocket.frames import Batch, frame
+from lobby_gateway.websocket.parser import FrameParser, Message
+from lobby_gateway.websocket.server_handshake import accept_response, parse_request, upgrade
 
 LIMIT = 1 << 18
 payloads = st.one_of(

@@ -17,8 +17,8 @@ from websockets.typing import Subprotocol
 from websockets.uri import parse_uri
 
 from lobby_gateway import close_codes
-from lobby_gateway.protocol.deflate import negotiate
-from lobby_gateway.protocol.handshake import (
+from lobby_gateway.websocket.deflate import negotiate
+from lobby_gateway.websocket.server_handshake import (
     HandshakeError,
     Request,
     accept_response,

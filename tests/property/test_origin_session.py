@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from tests.support.specs import origin_spec, resolved
 
-from lobby_gateway.core.backoff import LONGEST_FLOOR_SECONDS
-from lobby_gateway.core.origin_commands import (
+from lobby_gateway.origin.secrets import LONGEST, Redactor
+from lobby_gateway.origin.session import REFUSED_SECONDS, OriginSession
+from lobby_gateway.origin.states import (
     BeginClose,
     BeginEpoch,
     CancelConnect,
@@ -18,13 +19,12 @@ from lobby_gateway.core.origin_commands import (
     Publish,
     Send,
     SendPing,
+    State,
 )
-from lobby_gateway.core.origin_session import REFUSED_SECONDS, OriginSession
-from lobby_gateway.core.origin_states import State
-from lobby_gateway.core.redaction import LONGEST, Redactor
-from lobby_gateway.model.seats import OriginState
-from lobby_gateway.protocol.frames import Batch, Opcode, frame
-from lobby_gateway.protocol.parser import Close, Event, Ping, Pong, Violation
+from lobby_gateway.process.backoff import LONGEST_FLOOR_SECONDS
+from lobby_gateway.process.reports import OriginState
+from lobby_gateway.websocket.frames import Batch, Opcode, frame
+from lobby_gateway.websocket.parser import Close, Event, Ping, Pong, Violation
 
 SECRET = "s3cr3t/key=with&more"
 KEY = {"LOBBY_SECRET_FEED_KEY": SECRET}

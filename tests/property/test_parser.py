@@ -28,9 +28,9 @@ from websockets.frames import Close as TheirClose
 from websockets.frames import Frame
 from websockets.protocol import CLIENT, SERVER, Protocol
 
-from lobby_gateway.protocol.deflate import Inflater
-from lobby_gateway.protocol.frames import Batch
-from lobby_gateway.protocol.parser import Close, Event, FrameParser, Message, Ping, Pong, Violation
+from lobby_gateway.websocket.deflate import Inflater
+from lobby_gateway.websocket.frames import Batch
+from lobby_gateway.websocket.parser import Close, Event, FrameParser, Message, Ping, Pong, Violation
 
 LIMIT = 1 << 16
 

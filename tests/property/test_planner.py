@@ -12,7 +12,7 @@ from tests.property import invariants
 from tests.property.strategies import CLIENTS, PAUSES, PLANNER_SETTINGS, SPEC_FIELDS, specs
 from tests.property.world import World
 
-from lobby_operator.wanted import PlannerSettings, PlannerSpec
+from lobby_operator.planner.spec import PlannerSettings, PlannerSpec
 
 
 def settle(world: World) -> None:

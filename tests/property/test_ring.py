@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from tests.support.streams import numbered, numbers
 
-from lobby_gateway.core.ring import Exact, Live, MessageRing, Wait
-from lobby_gateway.model.position import LiveReason, Position, digest
+from lobby_gateway.trunk.position import LiveReason, Position, digest
+from lobby_gateway.trunk.ring import Exact, Live, MessageRing, Wait
 
 MAX_MESSAGES, MAX_BYTES = 12, 48
 

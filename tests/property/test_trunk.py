@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from tests.support.streams import SeatsOnly, numbered, numbers
 
-from lobby_gateway.core.ring import MessageRing
-from lobby_gateway.core.trunk_consumer import TrunkConsumer
-from lobby_gateway.core.trunk_holder import TrunkHolder
-from lobby_gateway.model.position import Position
-from lobby_gateway.protocol.trunk import Granted, Messages, Missed, Replay, Resumed, Status, Welcome, decode
+from lobby_gateway.trunk.consumer import TrunkConsumer
+from lobby_gateway.trunk.position import Position
+from lobby_gateway.trunk.records import Granted, Messages, Missed, Replay, Resumed, Status, Welcome, decode
+from lobby_gateway.trunk.ring import MessageRing
+from lobby_gateway.trunk.server import TrunkHolder
 
 SEATS = 10
 Seen = list[int | None]  # numbers of messages, in order; None for each one that is known to be missed

@@ -9,15 +9,15 @@ import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from lobby_gateway.model.seats import LobbyReport, OriginReport, OriginState
-from lobby_operator.actions import Action, Create, Delete, Drain
-from lobby_operator.expectations import Expectations
-from lobby_operator.planner import Plan, plan
-from lobby_operator.reasons import Why
-from lobby_operator.state import Observed, Phase, RawLobby, SeenLobby
-from lobby_operator.timers import due, earliest
-from lobby_operator.tracker import observe_fold
-from lobby_operator.wanted import PlannerSettings, PlannerSpec
+from lobby_gateway.process.reports import LobbyReport, OriginReport, OriginState
+from lobby_operator.planner.actions import Action, Create, Delete, Drain
+from lobby_operator.planner.expectations import Expectations
+from lobby_operator.planner.history import observe_fold
+from lobby_operator.planner.plan import Plan, plan
+from lobby_operator.planner.reasons import Why
+from lobby_operator.planner.spec import PlannerSettings, PlannerSpec
+from lobby_operator.planner.state import Observed, Phase, RawLobby, SeenLobby
+from lobby_operator.planner.timers import due, earliest
 
 START = 1000.0
 STOP_SECONDS = 2.0

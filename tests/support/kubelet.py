@@ -11,8 +11,8 @@ from typing import Any
 
 from tests.support.kube_api import FakeKubeApi
 
-from lobby_gateway.model.seats import LobbyReport, OriginReport, OriginState
-from lobby_gateway.net.admin import AdminRequest, AdminResponse, AdminServer
+from lobby_gateway.http.admin import AdminRequest, AdminResponse, AdminServer
+from lobby_gateway.process.reports import LobbyReport, OriginReport, OriginState
 
 LOOK_SECONDS = 0.005
 

@@ -18,8 +18,8 @@ from tests.support import proc, web
 from tests.support.processes import Process, running
 from tests.support.waiting import until
 
-from lobby_gateway.model.schema import crd, validate_and_default
-from lobby_gateway.model.token import Purpose, key_from_hex, sign
+from lobby_gateway.clients.tokens import Purpose, key_from_hex, sign
+from lobby_gateway.resource.schema import crd, validate_and_default
 
 TOKEN_SECONDS = 60.0
 crd()  # is read from its file now, and not later on an event loop

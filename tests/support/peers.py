@@ -9,8 +9,8 @@ from typing import Any
 
 from websockets.utils import accept_key
 
-from lobby_gateway.protocol.frames import Batch
-from lobby_gateway.protocol.parser import Event
+from lobby_gateway.websocket.frames import Batch
+from lobby_gateway.websocket.parser import Event
 
 
 class Recorder:

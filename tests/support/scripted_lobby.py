@@ -14,9 +14,9 @@ import os
 import signal
 import sys
 
-from lobby_gateway.model.seats import GreeterReport, LobbyReport, OriginReport, OriginState
-from lobby_gateway.net.admin import AdminRequest, AdminResponse, AdminServer
-from lobby_gateway.net.lifecycle import announce, watch_stdin
+from lobby_gateway.http.admin import AdminRequest, AdminResponse, AdminServer
+from lobby_gateway.process.lifecycle import announce, watch_stdin
+from lobby_gateway.process.reports import GreeterReport, LobbyReport, OriginReport, OriginState
 
 
 class _Scripted:

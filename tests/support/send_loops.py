@@ -6,7 +6,7 @@ from typing import Final
 
 import pytest
 
-from lobby_gateway.net.fan_out import send_all_compiled, send_all_in_python
+from lobby_gateway.clients.fan_out import send_all_compiled, send_all_in_python
 
 LOOPS: Final = (
     pytest.param(send_all_in_python, id="python"),

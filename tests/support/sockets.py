@@ -7,7 +7,7 @@ import socket
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from lobby_gateway.net.listener import listen
+from lobby_gateway.websocket.listener import listen
 
 T = TypeVar("T")
 

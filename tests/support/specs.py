@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lobby_gateway.model.from_json import build
-from lobby_gateway.model.secrets import ResolvedOrigin, resolve
-from lobby_gateway.model.spec import OriginSpec
+from lobby_gateway.origin.secrets import ResolvedOrigin, resolve
+from lobby_gateway.resource.from_json import build
+from lobby_gateway.resource.spec import OriginSpec
 
 
 def origin_spec(url: str = "ws://origin.example/", **fields: Any) -> OriginSpec:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from lobby_gateway.core.admission import Admission
-from lobby_gateway.protocol.frames import Batch, Opcode, frame
+from lobby_gateway.clients.admission import Admission
+from lobby_gateway.websocket.frames import Batch, Opcode, frame
 
 
 def numbered(numbers: Iterable[int]) -> Batch:

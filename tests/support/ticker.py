@@ -49,7 +49,7 @@ async def ticker(
         may_be_killed: the test kills it.
     """
     options = ("--rate", str(rate), "--burst", str(burst), "--size", str(size), "--port", str(port))
-    command = (*WITH_PARENT, sys.executable, "-m", "lobby_gateway.commands.ticker", *options, "--end-with-stdin")
+    command = (*WITH_PARENT, sys.executable, "-m", "lobby_gateway.commands.origin", *options, "--end-with-stdin")
     async with running("ticker", *command, ends_with=(0, -9) if may_be_killed else (0,)) as process:
         line = await process.line(r"^\{.*\}$")
         yield TickerProcess(process, json.loads(line[0])["port"])

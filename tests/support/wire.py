@@ -6,8 +6,8 @@ import struct
 from collections.abc import Iterable
 from itertools import pairwise
 
-from lobby_gateway.protocol.frames import Batch
-from lobby_gateway.protocol.parser import Event, FrameParser, Message
+from lobby_gateway.websocket.frames import Batch
+from lobby_gateway.websocket.parser import Event, FrameParser, Message
 
 CONT, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 FIN, RSV1, RSV2, RSV3 = 0x80, 0x40, 0x20, 0x10

@@ -12,7 +12,7 @@ from hatchling.builders.wheel import WheelBuilder
 from build_hook import COMPILED, compile_into
 
 ROOT = Path(__file__).resolve().parents[2]
-MEMBER = f"lobby_gateway/net/{COMPILED}"
+MEMBER = f"lobby_gateway/clients/{COMPILED}"
 
 
 def wheel(folder: Path) -> Path:
@@ -34,7 +34,7 @@ def test_without_a_compiler_a_wheel_is_pure_python(tmp_path: Path, monkeypatch: 
     assert built.name.endswith("-py3-none-any.whl")
     with zipfile.ZipFile(built) as archive:
         names = archive.namelist()
-    assert "lobby_gateway/net/fan_out.py" in names
+    assert "lobby_gateway/clients/fan_out.py" in names
     assert not [name for name in names if name.endswith(".so")]  # of an editable installation
 
 
@@ -43,5 +43,5 @@ def test_what_can_not_be_compiled_any_more_is_not_left_from_before(
 ) -> None:
     monkeypatch.setenv("CC", "/nowhere/cc")
     (tmp_path / COMPILED).write_bytes(b"old")
-    assert compile_into(tmp_path, ROOT / "gateway/lobby_gateway/net") is None
+    assert compile_into(tmp_path, ROOT / "gateway/lobby_gateway/clients") is None
     assert not (tmp_path / COMPILED).exists()

@@ -13,7 +13,7 @@ import pytest
 from tests.support import examples
 
 import lobby_gateway
-from lobby_gateway.model.schema import validate_and_default
+from lobby_gateway.resource.schema import validate_and_default
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted([*(ROOT / "gateway").rglob("*.py"), *(ROOT / "operator").rglob("*.py")])

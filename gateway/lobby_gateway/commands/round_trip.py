@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
-from lobby_gateway.arguments import Accepted, ArgumentParser, number, websocket_url, whole
 from lobby_gateway.errors import LobbyGatewayError
+from lobby_gateway.process.arguments import Accepted, ArgumentParser, number, websocket_url, whole
 
 NO_LOBBY = "/lobby-gateway-round-trip"
 """A path that is no Lobby's."""

@@ -7,15 +7,15 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 
-from lobby_gateway import arguments, logs
+from lobby_gateway.clients import token_key_file
+from lobby_gateway.clients.auth import TrustedProxies
 from lobby_gateway.errors import UserError
 from lobby_gateway.greeter.directory import DirectorySource, StdinSource
 from lobby_gateway.greeter.process import GreeterSettings, serve
 from lobby_gateway.greeter.watch import KubernetesSource
-from lobby_gateway.net import limits, token_key_file
-from lobby_gateway.net.api_server import ApiServer
-from lobby_gateway.net.auth import TrustedProxies
-from lobby_gateway.net.lifecycle import Stopping, run
+from lobby_gateway.http.api_server import ApiServer
+from lobby_gateway.process import arguments, limits, logs
+from lobby_gateway.process.lifecycle import Stopping, run
 
 
 def parser() -> arguments.ArgumentParser:

@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from lobby_gateway.core.known_lobby import LobbyId, OpenLobby
 from lobby_gateway.errors import InvalidLobbyError
-from lobby_gateway.model.spec import Lobby, lobby_from_resource, lobby_key
-from lobby_gateway.model.status import LobbyStatus
-from lobby_gateway.net.lifecycle import watch_stdin
+from lobby_gateway.greeter.lobby_view import LobbyId, OpenLobby
+from lobby_gateway.process.lifecycle import watch_stdin
+from lobby_gateway.resource.spec import Lobby, lobby_from_resource, lobby_key
+from lobby_gateway.resource.status import LobbyStatus
 
 logger = logging.getLogger(__name__)
 

@@ -13,23 +13,23 @@ from collections import Counter
 from collections.abc import Iterable
 
 from lobby_gateway import close_codes
-from lobby_gateway.core.candidates import Candidates, Rank
-from lobby_gateway.core.door import Door
-from lobby_gateway.core.known_lobby import CandidateTimes, LobbyId, Refusal
-from lobby_gateway.core.rate_limit import FloodLimit
+from lobby_gateway.clients.connection import ClientConnection, ClientPolicy
+from lobby_gateway.clients.door import Door
+from lobby_gateway.clients.message_bus import BusStats
+from lobby_gateway.clients.rate_limit import FloodLimit
+from lobby_gateway.clients.tokens import TokenKeys
+from lobby_gateway.greeter.client_seat import Place, place_of, regroup
+from lobby_gateway.greeter.collectors import ServiceStats
 from lobby_gateway.greeter.directory import Entry
-from lobby_gateway.greeter.newcomer import Form, Newcomer
-from lobby_gateway.greeter.place import Place, place_of, regroup
+from lobby_gateway.greeter.lobby_view import CandidateTimes, LobbyId, Refusal
+from lobby_gateway.greeter.pending_client import Form, Newcomer
 from lobby_gateway.greeter.redirect import new_ticket
-from lobby_gateway.greeter.stats import ServiceStats
+from lobby_gateway.greeter.seat_queue import Candidates, Rank
 from lobby_gateway.greeter.trunks import Group, Trunk
 from lobby_gateway.greeter.turnstile import Turnstile
 from lobby_gateway.metrics import VERDICTS
-from lobby_gateway.model.position import Position
-from lobby_gateway.model.spec import ClientMessages, Lobby, RoutingMode
-from lobby_gateway.model.token_keys import TokenKeys
-from lobby_gateway.net.client_connection import ClientConnection, ClientPolicy
-from lobby_gateway.net.message_bus import BusStats
+from lobby_gateway.resource.spec import ClientMessages, Lobby, RoutingMode
+from lobby_gateway.trunk.position import Position
 
 logger = logging.getLogger(__name__)
 

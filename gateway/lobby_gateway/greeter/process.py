@@ -14,27 +14,28 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 
 from lobby_gateway import close_codes, metrics
-from lobby_gateway.core.door import Door
-from lobby_gateway.core.known_lobby import CandidateTimes
-from lobby_gateway.greeter import readings, status_page
+from lobby_gateway.clients.auth import TrustedProxies
+from lobby_gateway.clients.connection import ClientConnection
+from lobby_gateway.clients.door import Door
+from lobby_gateway.clients.fan_out import SEND_LOOP
+from lobby_gateway.clients.token_key_file import follow_keys
+from lobby_gateway.clients.tokens import TokenKeys
+from lobby_gateway.greeter import collectors
+from lobby_gateway.greeter.collectors import ServiceStats
 from lobby_gateway.greeter.directory import Directory, DirectorySource, Entry
 from lobby_gateway.greeter.lobby_service import LobbyService
-from lobby_gateway.greeter.newcomer import Newcomer
-from lobby_gateway.greeter.overview import overview
+from lobby_gateway.greeter.lobby_view import CandidateTimes
+from lobby_gateway.greeter.pending_client import Newcomer
 from lobby_gateway.greeter.router import Router
-from lobby_gateway.greeter.stats import ServiceStats
-from lobby_gateway.model.overview import Overview
-from lobby_gateway.model.seats import GreeterReport
-from lobby_gateway.model.token_keys import TokenKeys
-from lobby_gateway.net.admin import AdminRequest, AdminResponse, AdminServer, Routes, health_handlers, metrics_handler
-from lobby_gateway.net.auth import TrustedProxies
-from lobby_gateway.net.client_connection import ClientConnection
-from lobby_gateway.net.fan_out import SEND_LOOP
-from lobby_gateway.net.lifecycle import Stopping, announce
-from lobby_gateway.net.limits import ProcessLimits
-from lobby_gateway.net.listener import Listener, listen
-from lobby_gateway.net.memory import MemoryWatch
-from lobby_gateway.net.token_key_file import follow_keys
+from lobby_gateway.greeter.status_page import overview
+from lobby_gateway.http import status_page
+from lobby_gateway.http.admin import AdminRequest, AdminResponse, AdminServer, Routes, health_handlers, metrics_handler
+from lobby_gateway.process.lifecycle import Stopping, announce
+from lobby_gateway.process.limits import ProcessLimits
+from lobby_gateway.process.memory import MemoryWatch
+from lobby_gateway.process.reports import GreeterReport
+from lobby_gateway.resource.overview import Overview
+from lobby_gateway.websocket.listener import Listener, listen
 
 logger = logging.getLogger(__name__)
 
@@ -196,7 +197,7 @@ class Greeter:
         for key, service in list(self._services.items()):
             service.tick(now)
             if service.removed and service.idle:
-                self._stats.gone.update(readings.counted(service))
+                self._stats.gone.update(collectors.counted(service))
                 self._stats.gone_high_water = max(self._stats.gone_high_water, service.bus_stats.high_water)
                 del self._services[key]
         self._tick_timer = self._loop.call_later(self._settings.tick_seconds, self._tick)
@@ -222,7 +223,7 @@ class Greeter:
         )
 
     def _read(self) -> metrics.Readings:
-        return readings.read(
+        return collectors.read(
             self._services,
             self._stats,
             listener=self._listener,

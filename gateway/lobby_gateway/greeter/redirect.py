@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from lobby_gateway.core.known_lobby import LobbyId
-from lobby_gateway.model.spec import lobby_key
-from lobby_gateway.model.token import Purpose, sign
-from lobby_gateway.protocol.handshake import Request
+from lobby_gateway.clients.tokens import Purpose, sign
+from lobby_gateway.greeter.lobby_view import LobbyId
+from lobby_gateway.resource.spec import lobby_key
+from lobby_gateway.websocket.server_handshake import Request
 
 TICKET_SECONDS = 30
 Headers = tuple[tuple[str, str], ...]

@@ -6,15 +6,15 @@ from collections.abc import Callable
 from typing import Protocol
 
 from lobby_gateway import close_codes
-from lobby_gateway.core.door import Door
+from lobby_gateway.clients.auth import TrustedProxies, forwarded_for, origin_allowed
+from lobby_gateway.clients.door import Door
 from lobby_gateway.greeter.directory import Entry
-from lobby_gateway.greeter.newcomer import Form, Newcomer
+from lobby_gateway.greeter.pending_client import Form, Newcomer
 from lobby_gateway.greeter.redirect import wants_json
-from lobby_gateway.model.spec import Compression, LobbySpec, RoutingMode
-from lobby_gateway.net.auth import TrustedProxies, forwarded_for, origin_allowed
-from lobby_gateway.net.listener import Handshake
-from lobby_gateway.protocol.deflate import negotiate
-from lobby_gateway.protocol.handshake import HandshakeError, choose_subprotocol, upgrade
+from lobby_gateway.resource.spec import Compression, LobbySpec, RoutingMode
+from lobby_gateway.websocket.deflate import negotiate
+from lobby_gateway.websocket.listener import Handshake
+from lobby_gateway.websocket.server_handshake import HandshakeError, choose_subprotocol, upgrade
 
 
 class Paths(Protocol):

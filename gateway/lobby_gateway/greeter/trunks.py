@@ -13,20 +13,30 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from lobby_gateway import close_codes
-from lobby_gateway.core.known_lobby import LobbyId, Refusal
-from lobby_gateway.core.trunk_consumer import TrunkConsumer
+from lobby_gateway.clients.connection import ClientConnection
+from lobby_gateway.clients.message_bus import BusStats, MessageBus
+from lobby_gateway.clients.tokens import Purpose, TokenKeys, sign
 from lobby_gateway.errors import LobbyGatewayError
-from lobby_gateway.model.position import NO_EPOCH, LiveReason, Position
-from lobby_gateway.model.spec import lobby_key
-from lobby_gateway.model.token import Purpose, sign
-from lobby_gateway.model.token_keys import TokenKeys
-from lobby_gateway.net.client_connection import ClientConnection
-from lobby_gateway.net.message_bus import BusStats, MessageBus
-from lobby_gateway.net.trunk_consumer_connection import TrunkConsumerConnection, connect_trunk
-from lobby_gateway.protocol.client_handshake import OriginRefusedError
-from lobby_gateway.protocol.frames import Batch
-from lobby_gateway.protocol.trunk import FromHolder, Granted, Missed, Move, Replay, Resumed, Status, Welcome
-from lobby_gateway.protocol.trunk_types import PATH, STREAM, GrantReason
+from lobby_gateway.greeter.lobby_view import LobbyId, Refusal
+from lobby_gateway.resource.spec import lobby_key
+from lobby_gateway.trunk.consumer import TrunkConsumer
+from lobby_gateway.trunk.consumer_connection import TrunkConsumerConnection, connect_trunk
+from lobby_gateway.trunk.position import NO_EPOCH, LiveReason, Position
+from lobby_gateway.trunk.records import (
+    PATH,
+    STREAM,
+    FromHolder,
+    Granted,
+    GrantReason,
+    Missed,
+    Move,
+    Replay,
+    Resumed,
+    Status,
+    Welcome,
+)
+from lobby_gateway.websocket.client_handshake import OriginRefusedError
+from lobby_gateway.websocket.frames import Batch
 
 TOKEN_SECONDS = 30
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from lobby_gateway import close_codes
-from lobby_gateway.core.door import Door
-from lobby_gateway.core.rate_limit import AddressLimits, retry_after
-from lobby_gateway.greeter.newcomer import Newcomer
-from lobby_gateway.model.spec import LimitsSpec
+from lobby_gateway.clients.door import Door
+from lobby_gateway.clients.rate_limit import AddressLimits, retry_after
+from lobby_gateway.greeter.pending_client import Newcomer
+from lobby_gateway.resource.spec import LimitsSpec
 
 
 class Turnstile:

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from lobby_gateway.core.backoff import Backoff
-from lobby_gateway.core.list_watch import Change, ListWatch, WatchEndedError
 from lobby_gateway.greeter.directory import Directory
-from lobby_gateway.net.api_server import ApiServer, ApiServerError
+from lobby_gateway.http.api_server import ApiServer, ApiServerError
+from lobby_gateway.process.backoff import Backoff
+from lobby_gateway.resource.list_watch import Change, ListWatch, WatchEndedError
 
 logger = logging.getLogger(__name__)
 

@@ -7,15 +7,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lobby_gateway import arguments, logs
+from lobby_gateway.clients import token_key_file
+from lobby_gateway.clients.auth import TrustedProxies
 from lobby_gateway.errors import UserError
-from lobby_gateway.lobby.following import followers
-from lobby_gateway.lobby.loading import load
-from lobby_gateway.lobby.origin_values import EnvironmentValues, FolderValues, OriginValues
+from lobby_gateway.lobby.files import EnvironmentValues, FolderValues, OriginValues, followers, load
 from lobby_gateway.lobby.process import Addresses, LobbyProcess
-from lobby_gateway.net import limits, token_key_file
-from lobby_gateway.net.auth import TrustedProxies
-from lobby_gateway.net.lifecycle import Stopping, run
+from lobby_gateway.process import arguments, limits, logs
+from lobby_gateway.process.lifecycle import Stopping, run
 from lobby_gateway.settings import LobbySettings
 
 

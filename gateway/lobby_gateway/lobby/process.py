@@ -11,30 +11,30 @@ from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 from lobby_gateway import metrics
-from lobby_gateway.core.admission import Admission
-from lobby_gateway.core.door import Door
-from lobby_gateway.core.ring import MessageRing
-from lobby_gateway.core.trunk_holder import TrunkHolder
-from lobby_gateway.lobby.gate import LobbyGate
-from lobby_gateway.lobby.origin_values import OriginValues
-from lobby_gateway.lobby.readings import Readings
-from lobby_gateway.model.position import Position
-from lobby_gateway.model.seats import LobbyReport, OriginState
-from lobby_gateway.model.secrets import ResolvedOrigin
-from lobby_gateway.model.spec import Lobby, OriginSpec
-from lobby_gateway.model.token_keys import TokenKeys
-from lobby_gateway.net.admin import AdminRequest, AdminResponse, AdminServer, health_handlers, metrics_handler
-from lobby_gateway.net.auth import TrustedProxies
-from lobby_gateway.net.fan_out import SEND_LOOP
-from lobby_gateway.net.lifecycle import Stopping, announce
-from lobby_gateway.net.limits import ProcessLimits
-from lobby_gateway.net.listener import Handshake, Listener, listen
-from lobby_gateway.net.memory import MemoryWatch
-from lobby_gateway.net.origin_connection import OriginConnection
-from lobby_gateway.net.trunk_holder_connection import TrunkHolderConnection
-from lobby_gateway.protocol import trunk_types as trunk
-from lobby_gateway.protocol.frames import Batch
+from lobby_gateway.clients.admission import Admission
+from lobby_gateway.clients.auth import TrustedProxies
+from lobby_gateway.clients.door import Door
+from lobby_gateway.clients.fan_out import SEND_LOOP
+from lobby_gateway.clients.tokens import TokenKeys
+from lobby_gateway.http.admin import AdminRequest, AdminResponse, AdminServer, health_handlers, metrics_handler
+from lobby_gateway.lobby.collectors import Readings
+from lobby_gateway.lobby.files import OriginValues
+from lobby_gateway.lobby.handshakes import LobbyGate
+from lobby_gateway.origin.connection import OriginConnection
+from lobby_gateway.origin.secrets import ResolvedOrigin
+from lobby_gateway.process.lifecycle import Stopping, announce
+from lobby_gateway.process.limits import ProcessLimits
+from lobby_gateway.process.memory import MemoryWatch
+from lobby_gateway.process.reports import LobbyReport, OriginState
+from lobby_gateway.resource.spec import Lobby, OriginSpec
 from lobby_gateway.settings import LobbySettings
+from lobby_gateway.trunk import records as trunk
+from lobby_gateway.trunk.position import Position
+from lobby_gateway.trunk.ring import MessageRing
+from lobby_gateway.trunk.server import TrunkHolder
+from lobby_gateway.trunk.server_connection import TrunkHolderConnection
+from lobby_gateway.websocket.frames import Batch
+from lobby_gateway.websocket.listener import Handshake, Listener, listen
 
 logger = logging.getLogger(__name__)
 

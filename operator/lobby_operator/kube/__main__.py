@@ -20,14 +20,14 @@ except ModuleNotFoundError as missing:
         "accepted: lobby-gateway with its extra [operator] (in a checkout: make .venv/.dev)"
     )
 
-from lobby_gateway import arguments, logs
-from lobby_gateway.arguments import Accepted
-from lobby_gateway.model.schema import crd
-from lobby_gateway.net.lifecycle import Stopping, run
-from lobby_gateway.net.limits import raise_descriptor_limit
-from lobby_operator.kube.app import serve
+from lobby_gateway.process import arguments, logs
+from lobby_gateway.process.arguments import Accepted
+from lobby_gateway.process.lifecycle import Stopping, run
+from lobby_gateway.process.limits import raise_descriptor_limit
+from lobby_gateway.resource.schema import crd
 from lobby_operator.kube.lease import LeaseLostError
 from lobby_operator.kube.pods import PodSettings
+from lobby_operator.kube.process import serve
 from lobby_operator.kube.resources import Resource
 from lobby_operator.settings import GREETER_SELECTOR, LEASE_NAME, TOKEN_SECRET, OperatorSettings
 

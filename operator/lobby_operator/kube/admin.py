@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+from lobby_gateway.http.admin import AdminRequest, AdminResponse, Routes, health_handlers, metrics_handler
 from lobby_gateway.metrics import Readings, registry
-from lobby_gateway.net.admin import AdminRequest, AdminResponse, Routes, health_handlers, metrics_handler
 from lobby_operator import metrics
 from lobby_operator.kube.client import KubeApi
-from lobby_operator.kube.host import Host
 from lobby_operator.kube.lease import Lease
+from lobby_operator.kube.manager import Host
 from lobby_operator.kube.metrics import API_CALLS, OPERATOR, read_calls, read_operator
 
 

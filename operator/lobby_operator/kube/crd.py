@@ -12,10 +12,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from lobby_gateway import logs
-from lobby_gateway.arguments import ArgumentParser
 from lobby_gateway.errors import UserError
-from lobby_gateway.model.schema import crd
+from lobby_gateway.process import logs
+from lobby_gateway.process.arguments import ArgumentParser
+from lobby_gateway.resource.schema import crd
 from lobby_operator.kube.client import KubeApi, connect
 from lobby_operator.kube.errors import ApiError, NotFoundError
 from lobby_operator.kube.resources import Resource

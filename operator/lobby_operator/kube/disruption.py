@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lobby_gateway.model.spec import Lobby
+from lobby_gateway.resource.spec import Lobby
 from lobby_operator.kube import names
 from lobby_operator.kube.resources import DISRUPTION_BUDGETS
 

@@ -17,7 +17,7 @@ from typing import Any
 from lobby_operator import wall_clock
 from lobby_operator.kube.client import KubeApi, Object
 from lobby_operator.kube.errors import ApiError, NotFoundError
-from lobby_operator.kube.happenings import Happening
+from lobby_operator.kube.event_reasons import Happening
 from lobby_operator.kube.resources import EVENTS, LOBBIES
 
 logger = logging.getLogger(__name__)

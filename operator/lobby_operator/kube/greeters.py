@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from lobby_gateway.core.list_watch import Change
-from lobby_gateway.model.seats import GreeterReport
+from lobby_gateway.process.reports import GreeterReport
+from lobby_gateway.resource.list_watch import Change
 from lobby_operator.kube.names import ADMIN_PORT
-from lobby_operator.observe import Poller, Reading
+from lobby_operator.reconcile.poller import Poller, Reading
 
 
 class Greeters:

@@ -13,8 +13,8 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from lobby_gateway.core.backoff import Backoff
-from lobby_gateway.core.list_watch import Change, ListWatch, WatchEndedError
+from lobby_gateway.process.backoff import Backoff
+from lobby_gateway.resource.list_watch import Change, ListWatch, WatchEndedError
 from lobby_operator.kube.client import KubeApi, Object
 from lobby_operator.kube.errors import ApiError, GoneError
 from lobby_operator.kube.resources import Resource

@@ -10,11 +10,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from lobby_gateway.core.list_watch import object_key
 from lobby_gateway.errors import InvalidLobbyError
-from lobby_gateway.model.schema import default_stored
-from lobby_gateway.model.spec import Lobby, lobby_from_resource
-from lobby_operator.status import PathClaim
+from lobby_gateway.resource.list_watch import object_key
+from lobby_gateway.resource.schema import default_stored
+from lobby_gateway.resource.spec import Lobby, lobby_from_resource
+from lobby_operator.planner.status import PathClaim
 
 _MAX_PROBLEM = 1000
 """Characters of what is shown of a problem. A condition's message may have 32 KiB, but it is read by people."""

@@ -5,14 +5,15 @@ Nothing here does I/O. What a pod becomes is read in `seen_pods.py`.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from lobby_gateway.model.secrets import secret_references
-from lobby_gateway.model.spec import Lobby
+from lobby_gateway.origin.secrets import secret_references
+from lobby_gateway.resource.spec import Lobby
 from lobby_operator.kube import names
-from lobby_operator.kube.revision import pod_revision
 
 Object = dict[str, Any]
 
@@ -211,3 +212,36 @@ def _volumes(lobby: Lobby, settings: PodSettings) -> list[Object]:
         ]
         volumes.append({"name": "secrets", "projected": {"sources": projected}})
     return volumes
+
+
+_LIVE = ("path", "clients", "routing", "drainSeconds")
+"""Fields of the spec that a running lobby takes on, and reads at all. Of the others it needs no news: with thousands of
+lobbies, each `kubectl scale` would be thousands of writes."""
+
+_DIGITS = 10
+"""Of a digest: two of one Lobby's revisions are the same by chance once in 10^12."""
+
+
+def pod_revision(lobby: Lobby, manifest: Mapping[str, Any]) -> str:
+    """Digest of what a lobby's pod is made from; where it is another, the lobby is to be replaced.
+
+    Args:
+        lobby: the Lobby.
+        manifest: of a pod without a name, a revision and a live configuration (`pods.pod_template`): what is added to it by a
+            newer operator or by its settings is a reason for a new pod, too.
+    """
+    return _digest([asdict(lobby.spec.origin), manifest])
+
+
+def live_digest(resource: Mapping[str, Any]) -> str:
+    """Digest of the part of a Lobby (as JSON, defaulted) that running lobbies take on.
+
+    Args:
+        resource: the Lobby.
+    """
+    return _digest([resource["spec"].get(name) for name in _LIVE])
+
+
+def _digest(value: object) -> str:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]

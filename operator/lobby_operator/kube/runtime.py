@@ -13,22 +13,21 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from lobby_gateway.model.seats import LobbyReport
-from lobby_gateway.model.spec import Lobby
-from lobby_gateway.net.http_client import HttpClient, HttpError
+from lobby_gateway.http.client import HttpClient, HttpError
+from lobby_gateway.process.reports import LobbyReport
+from lobby_gateway.resource.spec import Lobby
 from lobby_operator import wall_clock
 from lobby_operator.kube import names, pods
 from lobby_operator.kube.client import KubeApi
 from lobby_operator.kube.config_map import config_map
 from lobby_operator.kube.errors import AlreadyExistsError, ApiError, ConflictError, NotFoundError
-from lobby_operator.kube.pods import PodSettings
+from lobby_operator.kube.pod_maintenance import Upkeep
+from lobby_operator.kube.pod_state import SeenPod, owner_of, raw_lobby, seen_pod
+from lobby_operator.kube.pods import PodSettings, live_digest
 from lobby_operator.kube.resources import CONFIG_MAPS, PODS
-from lobby_operator.kube.revision import live_digest
-from lobby_operator.kube.seen_pods import SeenPod, owner_of, raw_lobby, seen_pod
-from lobby_operator.kube.upkeep import Upkeep
-from lobby_operator.observe import Poller, Reading
-from lobby_operator.runtime import RuntimeFailedError
-from lobby_operator.state import RawLobby
+from lobby_operator.planner.state import RawLobby
+from lobby_operator.reconcile.poller import Poller, Reading
+from lobby_operator.reconcile.runtime import RuntimeFailedError
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +54,7 @@ class _Pod:
 
 
 class KubeRuntime:
-    """Runs the lobbies of one Lobby as pods; see `lobby_operator.runtime.Runtime`.
+    """Runs the lobbies of one Lobby as pods; see `lobby_operator.reconcile.runtime.Runtime`.
 
     Args:
         api: access to the API.

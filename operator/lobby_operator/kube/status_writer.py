@@ -9,7 +9,7 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
-from lobby_gateway.core.backoff import Backoff
+from lobby_gateway.process.backoff import Backoff
 from lobby_operator.kube.client import KubeApi, Object
 from lobby_operator.kube.errors import ApiError, ConflictError, NotFoundError
 from lobby_operator.kube.lobbies import Lobbies

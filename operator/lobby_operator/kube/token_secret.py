@@ -11,13 +11,13 @@ import base64
 import hashlib
 from pathlib import Path
 
+from lobby_gateway.clients.tokens import key_from_hex
 from lobby_gateway.errors import UserError
-from lobby_gateway.model.token import key_from_hex
 from lobby_operator.kube import names
 from lobby_operator.kube.client import KubeApi
 from lobby_operator.kube.errors import ApiError
 from lobby_operator.kube.resources import SECRETS
-from lobby_operator.runtime import RuntimeFailedError
+from lobby_operator.reconcile.runtime import RuntimeFailedError
 
 AGAIN_SECONDS = 280.0
 """So often it is written though nothing changed: somebody may have changed or deleted it."""

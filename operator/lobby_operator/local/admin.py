@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from lobby_gateway.greeter import status_page
+from lobby_gateway.http import status_page
+from lobby_gateway.http.admin import AdminRequest, AdminResponse, Routes, health_handlers, metrics_handler
 from lobby_gateway.metrics import LoopLag, Readings, registry
-from lobby_gateway.model.overview import Overview
-from lobby_gateway.net.admin import AdminRequest, AdminResponse, Routes, health_handlers, metrics_handler
+from lobby_gateway.resource.overview import Overview
 from lobby_operator import metrics
-from lobby_operator.worker import Worker
+from lobby_operator.reconcile.reconciler import Worker
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,7 @@ class DemoOrigin:
             await self._child.stop(grace)
 
     async def _start(self) -> None:
-        arguments = ["-m", "lobby_gateway.commands.ticker", "--end-with-stdin", "--port", str(self._port)]
+        arguments = ["-m", "lobby_gateway.commands.origin", "--end-with-stdin", "--port", str(self._port)]
         self._child = await Child.start("origin", arguments, environment=self._environment, log=self._log)
         try:
             self._port = int((await self._child.listening(LISTEN_SECONDS))["port"])

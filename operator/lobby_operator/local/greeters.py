@@ -8,10 +8,10 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from lobby_gateway.model.seats import GreeterReport
+from lobby_gateway.process.reports import GreeterReport
 from lobby_gateway.settings import TOKEN_KEY_VARIABLE
 from lobby_operator.local.child import Child, ChildFailedError, LogLine, child_environment, describe_exit
-from lobby_operator.observe import Poller, Reading
+from lobby_operator.reconcile.poller import Poller, Reading
 
 logger = logging.getLogger(__name__)
 

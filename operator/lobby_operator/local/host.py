@@ -13,7 +13,7 @@ from typing import Any
 
 from lobby_gateway import __version__
 from lobby_gateway.metrics import LoopLag
-from lobby_gateway.model.overview import Overview
+from lobby_gateway.resource.overview import Overview
 from lobby_operator import wall_clock
 from lobby_operator.local.admin import Target
 from lobby_operator.local.child import LogLine
@@ -23,11 +23,11 @@ from lobby_operator.local.runtime import LocalRuntime, LocalSettings, authority
 from lobby_operator.local.sources import Source
 from lobby_operator.local.terminal import TRY, LobbyView, Terminal, View
 from lobby_operator.local.view import Rates, events, lobby_view
-from lobby_operator.observe import waiting
-from lobby_operator.shown import shown_reading, shown_spec
-from lobby_operator.status import PathClaim, lobby_status
-from lobby_operator.wanted import PlannerSettings
-from lobby_operator.worker import Worker
+from lobby_operator.planner.spec import PlannerSettings
+from lobby_operator.planner.status import PathClaim, lobby_status
+from lobby_operator.reconcile.poller import waiting
+from lobby_operator.reconcile.reconciler import Worker
+from lobby_operator.reconcile.shown import shown_reading, shown_spec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from lobby_gateway.model.overview import Item, LobbyCounts, LobbyShown, item, told_lobbies, with_seats
-from lobby_gateway.model.seats import GreeterReport, LobbyReport
-from lobby_gateway.model.spec import Lobby
-from lobby_gateway.model.status import LobbyStatus
-from lobby_operator.observe import Reading
+from lobby_gateway.process.reports import GreeterReport, LobbyReport
+from lobby_gateway.resource.overview import Item, LobbyCounts, LobbyShown, item, told_lobbies, with_seats
+from lobby_gateway.resource.spec import Lobby
+from lobby_gateway.resource.status import LobbyStatus
+from lobby_operator.reconcile.poller import Reading
 
 
 def shown_item(

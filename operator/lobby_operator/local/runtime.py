@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lobby_gateway.model.seats import LobbyReport
-from lobby_gateway.model.secrets import secret_references
-from lobby_gateway.model.spec import Lobby, RoutingMode
-from lobby_gateway.net.http_client import HttpClient, HttpError
+from lobby_gateway.http.client import HttpClient, HttpError
+from lobby_gateway.origin.secrets import secret_references
+from lobby_gateway.process.reports import LobbyReport
+from lobby_gateway.resource.spec import Lobby, RoutingMode
 from lobby_gateway.settings import TOKEN_KEY_VARIABLE
 from lobby_operator.local.child import Child, ChildFailedError, LogLine, child_environment, describe_exit
-from lobby_operator.observe import Poller, Reading
-from lobby_operator.runtime import RuntimeFailedError
-from lobby_operator.state import RawLobby
+from lobby_operator.planner.state import RawLobby
+from lobby_operator.reconcile.poller import Poller, Reading
+from lobby_operator.reconcile.runtime import RuntimeFailedError
 
 logger = logging.getLogger(__name__)
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from lobby_gateway.errors import InvalidLobbyError, UserError
-from lobby_gateway.model import schema, secrets
-from lobby_gateway.model.spec import Lobby, lobby_from_resource
+from lobby_gateway.origin import secrets
+from lobby_gateway.resource import schema
+from lobby_gateway.resource.spec import Lobby, lobby_from_resource
 
 DEFAULT_NAME = "stream"
 DEMO_NAME = "demo"

@@ -16,12 +16,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lobby_gateway import logs
-from lobby_gateway.arguments import cannot_listen
 from lobby_gateway.errors import UserError
-from lobby_gateway.net.admin import AdminServer
-from lobby_gateway.net.lifecycle import Stopping
-from lobby_gateway.net.lifecycle import run as run_process
+from lobby_gateway.http.admin import AdminServer
+from lobby_gateway.process import logs
+from lobby_gateway.process.arguments import cannot_listen
+from lobby_gateway.process.lifecycle import Stopping
+from lobby_gateway.process.lifecycle import run as run_process
 from lobby_operator.local.admin import routes
 from lobby_operator.local.child import ChildFailedError, LogLine
 from lobby_operator.local.demo import DemoOrigin

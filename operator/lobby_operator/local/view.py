@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 
-from lobby_gateway.model.seats import GreeterReport, LobbyReport, OriginState
+from lobby_gateway.process.reports import GreeterReport, LobbyReport, OriginState
 from lobby_operator.local.terminal import LobbyRow, LobbyView
-from lobby_operator.observe import Reading
-from lobby_operator.state import Observed, Phase, SeenLobby
+from lobby_operator.planner.state import Observed, Phase, SeenLobby
+from lobby_operator.reconcile.poller import Reading
 
 RATE_SECONDS = 5.0
 """A rate is that of so many seconds: less would flicker with an origin that sends once a second."""

@@ -79,5 +79,5 @@ def origin_pod(
 def ticker(name: str, image: str, node: str, *, rate: float) -> list[dict[str, Any]]:
     """An origin that sends numbered messages, the same to every connection."""
     options = ["--host", "0.0.0.0", "--port", str(ORIGIN_PORT), "--rate", str(rate)]
-    command = ["python", "-m", "lobby_gateway.commands.ticker", *options]
+    command = ["python", "-m", "lobby_gateway.commands.origin", *options]
     return [origin_pod(name, image, node, command), service(name)]

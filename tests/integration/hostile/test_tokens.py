@@ -17,8 +17,8 @@ from tests.support.swarm import Swarm
 from tests.support.ticker import ticker
 from tests.support.up import lobby_file, lobby_resource, lobby_up
 
-from lobby_gateway.model.token import Purpose, key_from_hex, sign
-from lobby_gateway.protocol.trunk_types import PATH, SUBPROTOCOL
+from lobby_gateway.clients.tokens import Purpose, key_from_hex, sign
+from lobby_gateway.trunk.records import PATH, SUBPROTOCOL
 
 
 def token(place: Scene, *, key: str | None = None, purpose: Purpose = Purpose.SEAT, **claims: object) -> str:

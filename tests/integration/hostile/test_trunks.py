@@ -12,8 +12,8 @@ from tests.support.scene import BYSTANDERS, Scene, scene
 from tests.support.sockets import run
 from tests.support.wire import BINARY, CLOSE, FIN, TEXT
 
-from lobby_gateway.model.token import Purpose, key_from_hex, sign
-from lobby_gateway.protocol.trunk_types import PATH, SUBPROTOCOL
+from lobby_gateway.clients.tokens import Purpose, key_from_hex, sign
+from lobby_gateway.trunk.records import PATH, SUBPROTOCOL
 
 HELLO = bytes.fromhex("01 00 00000000 00 02 6731")
 CLAIM_ALL = bytes.fromhex("02 00 00000001 ffffffff")

@@ -12,17 +12,16 @@ from tests.unit.greeter.support import resource
 from websockets.asyncio.client import ClientConnection, connect
 
 from lobby_gateway import close_codes
-from lobby_gateway.core.admission import Admission
-from lobby_gateway.core.known_lobby import LobbyId
-from lobby_gateway.core.ring import MessageRing
-from lobby_gateway.core.trunk_holder import TrunkHolder
+from lobby_gateway.clients.admission import Admission
+from lobby_gateway.clients.tokens import Purpose, TokenError, TokenKeys, key_from_hex, verify
+from lobby_gateway.greeter.lobby_view import LobbyId
 from lobby_gateway.greeter.process import Greeter, GreeterSettings
-from lobby_gateway.model.token import Purpose, TokenError, key_from_hex, verify
-from lobby_gateway.model.token_keys import TokenKeys
-from lobby_gateway.net.listener import Handshake, Listener, listen
-from lobby_gateway.net.trunk_holder_connection import TrunkHolderConnection
-from lobby_gateway.protocol.frames import Batch, Opcode, frame
-from lobby_gateway.protocol.trunk_types import PATH, SUBPROTOCOL, MoveReason
+from lobby_gateway.trunk.records import PATH, SUBPROTOCOL, MoveReason
+from lobby_gateway.trunk.ring import MessageRing
+from lobby_gateway.trunk.server import TrunkHolder
+from lobby_gateway.trunk.server_connection import TrunkHolderConnection
+from lobby_gateway.websocket.frames import Batch, Opcode, frame
+from lobby_gateway.websocket.listener import Handshake, Listener, listen
 
 KEY = key_from_hex("ab" * 32)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from lobby_gateway.model.schema import validate_and_default
+from lobby_gateway.resource.schema import validate_and_default
 
 
 def resource(

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from tests.unit.greeter.support import resource
 
-from lobby_gateway.core.known_lobby import LobbyId, OpenLobby
 from lobby_gateway.greeter.directory import Directory, Entry
+from lobby_gateway.greeter.lobby_view import LobbyId, OpenLobby
 
 
 class Changes:

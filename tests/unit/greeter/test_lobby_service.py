@@ -13,9 +13,9 @@ from tests.support.sockets import run
 from tests.unit.greeter.lobbies import KEY, SETTINGS, greeter, texts, until
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from lobby_gateway.core.known_lobby import CandidateTimes
-from lobby_gateway.model.token import Purpose, verify
-from lobby_gateway.protocol.frames import Opcode
+from lobby_gateway.clients.tokens import Purpose, verify
+from lobby_gateway.greeter.lobby_view import CandidateTimes
+from lobby_gateway.websocket.frames import Opcode
 
 WAIT_SECONDS = 15  # for which a client waits for a seat, by default; a loaded machine is quicker than half of it
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from lobby_gateway.core.known_lobby import LobbyId
+from lobby_gateway.greeter.lobby_view import LobbyId
 from lobby_gateway.greeter.redirect import (
     Ticket,
     cors_headers,

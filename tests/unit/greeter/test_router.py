@@ -9,14 +9,14 @@ import pytest
 from tests.support.sockets import run
 from tests.unit.greeter.support import resource
 
+from lobby_gateway.clients.auth import TrustedProxies
+from lobby_gateway.clients.door import Door
 from lobby_gateway.close_codes import NO_SEAT
-from lobby_gateway.core.door import Door
 from lobby_gateway.greeter.directory import Directory, Entry
-from lobby_gateway.greeter.newcomer import Form, Newcomer
+from lobby_gateway.greeter.pending_client import Form, Newcomer
 from lobby_gateway.greeter.redirect import Ticket
 from lobby_gateway.greeter.router import Router
-from lobby_gateway.net.auth import TrustedProxies
-from lobby_gateway.net.listener import Listener, listen
+from lobby_gateway.websocket.listener import Listener, listen
 
 UPGRADE = {
     "Host": "localhost",

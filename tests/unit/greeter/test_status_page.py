@@ -1,110 +1,182 @@
+"""What a greeter shows: news of its own trunks over what it was told."""
+
 from __future__ import annotations
 
-import base64
-import hashlib
-import html.parser
-import json
-import re
+import asyncio
+from typing import Any
 
 from tests.support import web
 from tests.support.sockets import run
-from tests.unit.greeter.lobbies import greeter
-
-from lobby_gateway import __version__
-from lobby_gateway.greeter import status_page
-from lobby_gateway.model.overview import Overview
-from lobby_gateway.net.admin import AdminRequest, AdminResponse
-
-OVERVIEW = Overview(kind="greeter", name="greeter test/1", version="0", seconds=1.5)
+from tests.support.waiting import until
+from tests.unit.greeter.lobbies import Lobby, Running, greeter, texts
+from tests.unit.greeter.support import resource
 
 
-async def answer(path: str) -> AdminResponse:
-    request = AdminRequest(method="GET", path=path, query="", headers={})
-    return await status_page.routes(lambda: OVERVIEW)["GET", path](request)
+async def items(made: Running) -> dict[str, dict[str, Any]]:
+    told = (await web.get(f"http://127.0.0.1:{made.greeter.admin_port}/status")).json()
+    return {item["name"]: item for item in told["items"]}
 
 
-class Elements(html.parser.HTMLParser):
-    """Tags with their attributes, and what stands in scripts and styles."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.texts: dict[str, str] = {}
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        if self.tags[-1:] and self.tags[-1][0] in {"script", "style"}:
-            self.texts.setdefault(self.tags[-1][0], data)
+async def lobbies(made: Running) -> dict[str, dict[str, Any]]:
+    return {each["name"]: each for each in (await items(made))["prices"]["lobbies"]}
 
 
-def parsed(page: AdminResponse) -> Elements:
-    elements = Elements()
-    elements.feed(page.body.decode())
-    return elements
+def tell(made: Running, *open_: Lobby, **status: Any) -> None:
+    """News with more than open lobbies."""
+    raw = resource("prices")
+    raw["status"] = {"open": [each.entry for each in open_], **status}
+    made.greeter.directory.update([raw])
 
 
-def test_page_is_all_that_is_needed() -> None:
-    async def main() -> None:
-        page = await answer("/")
-        assert page.content_type == "text/html; charset=utf-8"
-        assert len(page.body) < 40_000
-        for tag, attributes in parsed(page).tags:
-            for name in ("src", "href"):
-                assert (attributes.get(name) or "data:").startswith(("data:", "status")), (tag, attributes)
-            # Inline styles and handlers would be refused by the policy.
-            assert not any(name == "style" or name.startswith("on") for name in attributes), (tag, attributes)
-
-    run(main())
+def told(name: str, phase: str, clients: int = 0, origin: str = "Connected") -> dict[str, Any]:
+    return {"name": name, "phase": phase, "clients": clients, "seats": 512, "origin": origin}
 
 
-def test_policy_allows_the_own_script_and_style_and_nothing_else() -> None:
-    async def main() -> None:
-        page = await answer("/")
-        policy = dict(part.split(" ", 1) for part in page.headers["content-security-policy"].split("; "))
-        assert policy["default-src"] == "'none'"
-        assert policy["connect-src"] == "'self'"
-        assert policy["frame-ancestors"] == "'none'"
-        for kind, text in parsed(page).texts.items():
-            digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-            assert policy[f"{kind}-src"] == f"'sha256-{digest}'"
-        assert "unsafe" not in str(policy)
-        assert page.headers["x-content-type-options"] == "nosniff"
-
-    run(main())
-
-
-def test_script_never_makes_html_of_what_it_is_told() -> None:
-    async def main() -> None:
-        script = parsed(await answer("/")).texts["script"]
-        assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|new Function", script)
-        assert "textContent" in script
-
-    run(main())
-
-
-def test_status_is_what_is_known_now_as_json() -> None:
-    async def main() -> None:
-        status = await answer("/status")
-        assert status.content_type == "application/json"
-        assert json.loads(status.body) == json.loads(json.dumps(OVERVIEW.to_json()))
-
-    run(main())
-
-
-def test_greeter_serves_both_on_its_admin_port() -> None:
+def test_without_a_trunk_it_shows_what_it_was_told() -> None:
     async def main() -> None:
         async with greeter("prices-1") as made:
-            admin = f"http://127.0.0.1:{made.greeter.admin_port}"
-            page = await web.get(f"{admin}/")
-            assert page.status == 200
-            assert page.body == (await answer("/")).body
-            assert page.headers["content-security-policy"].startswith("default-src 'none'")
-            assert page.headers["cache-control"] == "no-store"
-            told = (await web.get(f"{admin}/status")).json()
-            assert (told["kind"], told["version"], told["problem"]) == ("greeter", __version__, "")
-            assert [item["name"] for item in told["items"]] == ["prices"]
-            assert (await web.request("POST", f"{admin}/status")).status == 405
+            tell(
+                made,
+                made.lobbies[0],
+                lobbies=[told("prices-1", "Ready", 7), told("prices-2", "Silent", 9, "Waiting")],
+                conditions=[{"type": "Ready", "status": "True", "reason": "Open", "message": "fine"}],
+                latest={"name": "prices-1", "address": "h:1"},
+            )
+            item = (await items(made))["prices"]
+            assert (item["address"], item["origin"], item["latest"]) == ("/prices", "ws://origin.example/", "prices-1")
+            assert item["conditions"] == [{"type": "Ready", "status": "True", "reason": "Open", "message": "fine"}]
+            one, two = item["lobbies"]
+            assert (one["phase"], one["clients"], one["messages"]) == ("open", 7, None)
+            assert (two["phase"], two["clients"], two["origin"]) == ("silent", 9, "Waiting")
+
+    run(main())
+
+
+def test_seats_of_a_trunk_are_newer_than_what_was_told() -> None:
+    async def main() -> None:
+        async with greeter("prices-1", seats=3) as made:
+            [client] = await made.clients(1)
+            shown = (await lobbies(made))["prices-1"]
+            assert (shown["phase"], shown["clients"], shown["seats"]) == ("open", 1, 3)
+            others = await made.clients(2)
+            shown = (await lobbies(made))["prices-1"]
+            assert (shown["phase"], shown["clients"], shown["origin"]) == ("full", 3, "Connected")
+            made.lobbies[0].publish("abc", "de")
+            await texts(client, 2)
+            item = (await items(made))["prices"]
+            assert item["lobbies"][0]["messages"] == 2
+            assert item["counts"]["clients"] == 3
+            assert item["counts"]["deliveries"] == 6
+            assert (item["clients"], item["free"]) == (3, 0)
+            for each in (client, *others):
+                await each.close()
+
+    run(main())
+
+
+def test_a_lobby_that_asks_for_its_seats_back_drains_whatever_was_told() -> None:
+    async def main() -> None:
+        async with greeter("prices-1") as made:
+            clients = await made.clients(2)
+            made.lobbies[0].drain()
+
+            async def shown() -> dict[str, Any]:
+                return (await lobbies(made))["prices-1"]
+
+            async def drains() -> bool:
+                return bool((await shown())["phase"] == "draining")
+
+            await until(drains)
+            assert (await shown())["clients"] == 2
+            # What was told since counts the clients of other greeters, too.
+            tell(made, lobbies=[told("prices-1", "Draining", 5)], draining=["prices-1"])
+            assert (await shown())["clients"] == 5
+            tell(made, draining=["prices-1"])
+            assert (await shown())["clients"] == 2
+            for client in clients:
+                await client.close()
+
+    run(main())
+
+
+def test_an_origin_that_is_lost_since_it_was_told_is_away() -> None:
+    async def main() -> None:
+        async with greeter("prices-1") as made:
+            [client] = await made.clients(1)
+            made.lobbies[0].origin_connected = False
+            tell(made, made.lobbies[0], lobbies=[told("prices-1", "Ready")])
+
+            async def away() -> bool:
+                return bool((await lobbies(made))["prices-1"]["origin"] == "Away")
+
+            await until(away)
+            tell(made, made.lobbies[0], lobbies=[told("prices-1", "Ready", origin="Refused")])
+            assert (await lobbies(made))["prices-1"]["origin"] == "Refused"
+            await client.close()
+
+    run(main())
+
+
+def test_a_trunk_to_a_lobby_that_nobody_told_of_is_shown() -> None:
+    async def main() -> None:
+        async with greeter("prices-1") as made:
+            [client] = await made.clients(1)
+            tell(made)
+            assert (await lobbies(made))["prices-1"]["clients"] == 1
+            await client.close()
+
+    run(main())
+
+
+def test_a_lobby_that_does_not_answer_yet_is_shown_as_it_was_told() -> None:
+    async def main() -> None:
+        async with greeter("prices-1") as made:
+            made.lobbies[0].refusing = True
+            tell(made, made.lobbies[0], lobbies=[told("prices-1", "Ready", 7)])
+            waiting = asyncio.ensure_future(made.clients(1, open_timeout=30))
+            await until(lambda: made.greeter.report().waiting["prices"])
+            shown = (await lobbies(made))["prices-1"]
+            assert (shown["phase"], shown["clients"], shown["messages"]) == ("open", 7, None)
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+
+    run(main())
+
+
+def test_clients_that_wait_and_clients_that_were_moved_are_counted() -> None:
+    async def main() -> None:
+        async with greeter("prices-1") as made:
+            clients = await made.clients(2)
+            two = made.lobby("prices-2")
+            made.tell(two)
+            made.lobbies[0].drain()
+            await until(lambda: two.admission.taken == 2 and made.greeter.report().moves_live["prices"] == 2)
+            counts = (await items(made))["prices"]["counts"]
+            assert (counts["moves_exact"], counts["moves_live"], counts["waiting"]) == (0, 2, 0)
+            for client in clients:
+                await client.close()
+
+    run(main())
+
+
+def test_a_lobby_that_is_gone_is_marked_until_its_clients_are() -> None:
+    async def main() -> None:
+        async with greeter("prices-1") as made:
+            [client] = await made.clients(1)
+            made.greeter.directory.update([])
+            item = (await items(made))["prices"]
+            assert item["removed"]
+            assert item["counts"]["clients"] == 1
+            await client.close()
+
+    run(main())
+
+
+def test_a_greeter_without_news_says_so() -> None:
+    async def main() -> None:
+        async with greeter() as made:
+            made.greeter.directory.known = False
+            told_ = (await web.get(f"http://127.0.0.1:{made.greeter.admin_port}/status")).json()
+            assert told_["problem"] == "no directory yet"
 
     run(main())

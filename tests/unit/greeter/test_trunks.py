@@ -7,12 +7,12 @@ import pytest
 from tests.support.sockets import run
 from tests.unit.greeter.lobbies import KEY, Lobby, until
 
-from lobby_gateway.core.known_lobby import LobbyId, Refusal
+from lobby_gateway.clients.message_bus import BusStats
+from lobby_gateway.clients.tokens import TokenKeys
+from lobby_gateway.greeter.lobby_view import LobbyId, Refusal
 from lobby_gateway.greeter.trunks import Group, Recent, Trunk
-from lobby_gateway.model.position import NO_EPOCH, Position
-from lobby_gateway.model.token_keys import TokenKeys
-from lobby_gateway.net.message_bus import BusStats
-from lobby_gateway.protocol.frames import Batch, Opcode, frame
+from lobby_gateway.trunk.position import NO_EPOCH, Position
+from lobby_gateway.websocket.frames import Batch, Opcode, frame
 
 
 def batch(*texts: str) -> Batch:

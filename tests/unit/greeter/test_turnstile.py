@@ -13,9 +13,9 @@ from tests.unit.greeter.lobbies import SETTINGS, Running, greeter, until
 from websockets.exceptions import InvalidStatus
 from websockets.http11 import Response
 
-from lobby_gateway.core.rate_limit import FloodLimit
-from lobby_gateway.net.auth import TrustedProxies
-from lobby_gateway.net.limits import ProcessLimits
+from lobby_gateway.clients.auth import TrustedProxies
+from lobby_gateway.clients.rate_limit import FloodLimit
+from lobby_gateway.process.limits import ProcessLimits
 
 
 async def refused(made: Running, **options: Any) -> Response:

@@ -16,7 +16,7 @@ from tests.unit.greeter.support import resource
 
 from lobby_gateway.greeter.directory import Directory, Entry
 from lobby_gateway.greeter.watch import KubernetesSource, WatchTimes
-from lobby_gateway.net.api_server import ApiServer
+from lobby_gateway.http.api_server import ApiServer
 
 ROOT = "/apis/lobby-gateway.io/v1alpha1"
 TIMES = WatchTimes(first=5.0, watch=100.0, idle=5.0, min_backoff=0.01, max_backoff=0.05)

@@ -17,16 +17,14 @@ from tests.support.sockets import run
 from tests.support.up import lobby_resource
 from tests.support.waiting import until
 
-from lobby_gateway.lobby.following import followers
-from lobby_gateway.lobby.loading import load
-from lobby_gateway.lobby.origin_values import FolderValues
+from lobby_gateway.clients.auth import TrustedProxies
+from lobby_gateway.clients.tokens import TokenKeys
+from lobby_gateway.lobby.files import FolderValues, followers, load
 from lobby_gateway.lobby.process import Addresses, LobbyProcess
-from lobby_gateway.model.schema import validate_and_default
-from lobby_gateway.model.seats import OriginState
-from lobby_gateway.model.token_keys import TokenKeys
-from lobby_gateway.net.auth import TrustedProxies
-from lobby_gateway.net.lifecycle import Stopping
-from lobby_gateway.net.limits import ProcessLimits
+from lobby_gateway.process.lifecycle import Stopping
+from lobby_gateway.process.limits import ProcessLimits
+from lobby_gateway.process.reports import OriginState
+from lobby_gateway.resource.schema import validate_and_default
 from lobby_gateway.settings import LobbySettings
 
 ANY = Addresses(host="127.0.0.1", port=0, admin_host="127.0.0.1", admin_port=0)

@@ -7,7 +7,7 @@ from tests.support.mounted import Mounted
 from tests.support.specs import origin_spec
 
 from lobby_gateway.errors import MissingSecretError
-from lobby_gateway.lobby.origin_values import EnvironmentValues, FolderValues
+from lobby_gateway.lobby.files import EnvironmentValues, FolderValues
 
 ORIGIN = origin_spec(headers=[{"name": "X-Key", "valueFrom": {"secretKeyRef": {"name": "feed", "key": "key"}}}])
 VARIABLE = "LOBBY_SECRET_FEED_KEY"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from lobby_gateway.model.seats import LobbyReport, OriginReport, OriginState
-from lobby_operator.state import Observed, Phase, RawLobby, SeenLobby
-from lobby_operator.wanted import PlannerSpec
+from lobby_gateway.process.reports import LobbyReport, OriginReport, OriginState
+from lobby_operator.planner.spec import PlannerSpec
+from lobby_operator.planner.state import Observed, Phase, RawLobby, SeenLobby
 
 NOW = 1000.0
 SPEC = PlannerSpec(lobby="prices")

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
+from tools.metrics_reference import render
 
 from lobby_gateway.metrics import GREETER, LOBBY, PROCESS, LoopLag, registry
 from lobby_operator.local.sources import from_url
 from lobby_operator.metrics import LOBBY_HOST, read
-from lobby_operator.metrics_reference import render
-from lobby_operator.reasons import Why
-from lobby_operator.state import Failures, Observed, Phase
-from lobby_operator.worker import Worker
+from lobby_operator.planner.reasons import Why
+from lobby_operator.planner.state import Failures, Observed, Phase
+from lobby_operator.reconcile.reconciler import Worker
 
 PAGE = Path(__file__).parents[3] / "docs" / "metrics.md"
 
@@ -91,9 +91,7 @@ def test_whoever_stands_by_says_so() -> None:
 
 
 def test_the_page_is_what_the_code_says() -> None:
-    assert PAGE.read_text(encoding="utf-8") == render(), (
-        "run: python -m lobby_operator.metrics_reference > docs/metrics.md"
-    )
+    assert PAGE.read_text(encoding="utf-8") == render(), "run: python -m tools.metrics_reference > docs/metrics.md"
 
 
 def test_every_metric_and_every_value_of_a_label_is_on_the_page() -> None:

@@ -1,0 +1,92 @@
+"""What waits for one client whose socket is full: the rest of one batch, and the latest messages behind it.
+
+A client that keeps up has no mailbox at all: it is made when the first message has to wait, and let go when the last one
+has left. It holds references to what all clients share, so its size is that of 16 pointers.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Sequence
+
+from lobby_gateway.websocket.frames import Batch
+
+
+class Mailbox:
+    """At most `capacity` frames; the oldest ones make room for the newest. Before them, what was left of one batch.
+
+    That batch is the one that filled the socket of a client that had everything before it. What an origin sends in one burst
+    may be more than a client's TCP window holds, of one that reads as fast as it can, too: of that nothing is dropped. It is
+    bounded by what one read of the origin brings, and is no more memory than its begun message keeps anyhow.
+
+    Attributes:
+        capacity: most messages that wait for this client, without those of that batch.
+    """
+
+    __slots__ = ("_batch", "_frames", "_index", "capacity")
+
+    def __init__(self, capacity: int) -> None:
+        if capacity < 1:
+            raise ValueError(f"capacity: {capacity} is too small; accepted: at least 1")
+        self.capacity = capacity
+        self._frames: deque[bytes] = deque(maxlen=capacity)
+        self._batch: Batch | None = None
+        self._index = 0  # messages of it that are out, or begun
+
+    def __len__(self) -> int:
+        return len(self._frames) + (0 if self._batch is None else len(self._batch) - self._index)
+
+    def begin(self, batch: Batch, sent: int) -> tuple[int, memoryview | None]:
+        """Takes a batch of which the socket took `sent` bytes; the mailbox is empty before.
+
+        Returns:
+            How many of its messages are out or begun, and what is still to be sent of the begun one.
+        """
+        self._batch, self._index = batch, 0
+        index, rest = self.took(sent)
+        if len(batch) - index <= self.capacity:  # so few that later ones may push them out
+            self._frames.extend(batch.frames[index:])
+            self._batch = None
+        return index, rest
+
+    def put(self, frames: Sequence[bytes]) -> int:
+        """Adds frames, newest last, and returns how many of the oldest (waiting or new) were dropped for them."""
+        dropped = max(0, len(self._frames) + len(frames) - self.capacity)
+        self._frames.extend(frames[-self.capacity :])
+        return dropped
+
+    def next(self) -> bytes | memoryview:
+        """The bytes to send next: of that batch all, otherwise the oldest frame.
+
+        Raises:
+            IndexError: the mailbox is empty.
+        """
+        if self._batch is not None:
+            return memoryview(self._batch.data)[self._start :]
+        return self._frames[0]
+
+    def took(self, sent: int) -> tuple[int, memoryview | None]:
+        """The socket took so many bytes of `next`, at least one: what is out, or begun, waits no longer.
+
+        Returns:
+            How many messages that were, and what is still to be sent of the begun one.
+        """
+        batch = self._batch
+        if batch is None:
+            rest = memoryview(self._frames.popleft())[sent:]
+            return 1, rest if len(rest) else None
+        before, at = self._index, self._start + sent
+        self._index = bisect_right(batch.ends, at)
+        begun = None
+        if at > self._start:
+            begun = memoryview(batch.data)[at : batch.ends[self._index]]
+            self._index += 1
+        count = self._index - before
+        if self._index == len(batch):
+            self._batch = None
+        return count, begun
+
+    @property
+    def _start(self) -> int:
+        return self._batch.ends[self._index - 1] if self._batch is not None and self._index else 0

@@ -1,0 +1,1 @@
+"""`lobby bench`: opens clients, checks what they receive, and reports how fast it arrives."""

@@ -1,0 +1,361 @@
+"""The clients of `lobby bench`: plain non-blocking sockets on one epoll, so that it is cheaper than what it measures.
+
+A client has no task, no transport and no queue; what it receives is looked at by `Receiver`.
+
+Reading is a system call, as sending is: a bench that read each message of each client at once would need as much processor
+time as the server, or more. So only every n-th client, `TIMED_CLIENTS` in all, is waited for and timed. The others are read
+now and then, several messages at once; all their messages are counted and checked like those of the timed
+ones. They are never left alone for so long that their receive buffers fill, for then the server would see slow clients.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import socket
+import ssl
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from typing import Final, NamedTuple, TypeAlias
+from urllib.parse import urlsplit
+
+from lobby_gateway.commands.bench.handshake import AnswerError, Target, parse_answer, redirected, target_of
+from lobby_gateway.commands.bench.receiver import Receiver, Stream
+from lobby_gateway.websocket.client import explain
+from lobby_gateway.websocket.frames import Opcode, close_payload, masked_frame
+
+TIMED_CLIENTS: Final = 64
+MAX_CONNECTING: Final = 256
+HANDSHAKE_SECONDS: Final = 10.0
+MAX_REDIRECTS: Final = 5
+_TURN_SECONDS: Final = 0.1  # so often somebody looks how it goes
+_MAX_EVENTS: Final = 1024
+_LONGEST_PAUSE: Final = 0.25  # between two looks at the clients that are not timed
+_SHORTEST_PAUSE: Final = 0.001
+_MUCH: Final = 8192  # bytes that wait for such a client; receive buffers hold at least 64 KiB
+_READ: Final = select.EPOLLIN
+_WRITE: Final = select.EPOLLOUT
+
+
+_Address: TypeAlias = tuple[int, tuple[str, int]]
+"""Family, and what `connect` takes."""
+
+
+class _Attempt(NamedTuple):
+    """Where a client is to connect.
+
+    Attributes:
+        url: this time.
+        redirects: that brought it here.
+    """
+
+    url: str
+    redirects: int
+
+
+class _Dial:
+    """A client on its way in: TCP, TLS, the handshake.
+
+    Attributes:
+        sock: its socket.
+        attempt: what it tries.
+        target: of its URL.
+        address: of the target's host.
+        deadline: when it is given up, by the monotonic clock.
+        connected: the TCP connection is there.
+        asked: the request is out.
+        buffer: of the answer, so far.
+    """
+
+    __slots__ = ("address", "asked", "attempt", "buffer", "connected", "deadline", "sock", "target")
+
+    def __init__(self, sock: socket.socket, attempt: _Attempt, target: Target, address: _Address) -> None:
+        self.sock = sock
+        self.attempt = attempt
+        self.target = target
+        self.address = address
+        self.deadline = time.monotonic() + HANDSHAKE_SECONDS
+        self.connected = False
+        self.asked = False
+        self.buffer = b""
+
+
+class Swarm:
+    """All clients.
+
+    Attributes:
+        receiver: what they received.
+        connected: clients that got in.
+        redirects: that were followed.
+        refused: clients that were turned away, by HTTP status.
+        failed: clients that did not get in for another reason, by reason.
+        disconnects: clients that were in and are not any more, by close code, or `lost` without one.
+    """
+
+    def __init__(self, url: str, context: ssl.SSLContext | None = None) -> None:
+        self.receiver = Receiver()
+        self.connected = 0
+        self.redirects = 0
+        self.refused: Counter[str] = Counter()
+        self.failed: Counter[str] = Counter()
+        self.disconnects: Counter[str] = Counter()
+        self._url = url
+        self._context = context
+        self._first_target: Target | None = None
+        self._addresses: dict[tuple[str, int], deque[_Address]] = {}
+        self._epoll = select.epoll()  # of timed clients, and of those on their way in
+        self._others = select.epoll()  # of the others; never waited for
+        self._every = 1  # so many clients, one is timed
+        self._pause = _SHORTEST_PAUSE
+        self._sweep_at = 0.0
+        self._streams: dict[int, Stream] = {}
+        self._dials: dict[int, _Dial] = {}  # the oldest first
+        self._again: deque[_Attempt] = deque()
+        self._heard = 0
+
+    @property
+    def decided(self) -> int:
+        """Clients of which it is known whether they got in."""
+        return self.connected + self.refused.total() + self.failed.total()
+
+    @property
+    def timed(self) -> int:
+        """Clients whose latencies are measured."""
+        return -(-self.connected // self._every)
+
+    @property
+    def silent(self) -> int:
+        """Clients that got in and received nothing."""
+        return self.connected - self._heard - sum(1 for stream in self._streams.values() if stream.heard)
+
+    def open(self, count: int, ramp: float, look: Callable[[], None]) -> float:
+        """Opens clients, evenly over `ramp` seconds or as fast as they get in; returns the seconds that it took.
+
+        Args:
+            count: how many.
+            ramp: seconds.
+            look: called ten times a second.
+        """
+        self._every = -(-count // TIMED_CLIENTS)
+        start = now = time.monotonic()
+        begun = 0
+        looked = 0.0
+        while self.decided < count:
+            due = count if now - start >= ramp else int(count * (now - start) / ramp) + 1
+            while len(self._dials) < MAX_CONNECTING and (self._again or begun < due):
+                if not self._again:
+                    begun += 1
+                self._dial(self._again.popleft() if self._again else _Attempt(self._url, 0))
+            until_next = (begun + 1) / count * ramp + start - now if begun < count else _TURN_SECONDS
+            self._turn(min(max(until_next, 0.0), _TURN_SECONDS))
+            now = time.monotonic()
+            self._give_up(now)
+            if now - looked >= _TURN_SECONDS:
+                looked = now
+                look()
+        return time.monotonic() - start
+
+    def measure(self, seconds: float, look: Callable[[], None]) -> float:
+        """Counts for so many seconds, or until no client is left; returns how long it was."""
+        self._sweep()
+        self.receiver.counting = True
+        start = now = time.monotonic()
+        looked = 0.0
+        while now - start < seconds and self._streams:
+            self._turn(min(_TURN_SECONDS, max(0.0, start + seconds - now)))
+            now = time.monotonic()
+            if now - looked >= _TURN_SECONDS:
+                looked = now
+                look()
+        self._sweep()
+        self.receiver.counting = False
+        return time.monotonic() - start
+
+    def close(self) -> None:
+        """Says goodbye for all clients, and closes their sockets."""
+        goodbye = masked_frame(Opcode.CLOSE, close_payload(1000))
+        for stream in self._streams.values():
+            with contextlib.suppress(OSError):
+                stream.sock.send(goodbye)
+            stream.sock.close()
+        for dial in self._dials.values():
+            dial.sock.close()
+        self._epoll.close()
+        self._others.close()
+
+    # One turn
+
+    def _turn(self, timeout: float) -> None:
+        events = self._epoll.poll(min(timeout, max(0.0, self._sweep_at - time.monotonic())), _MAX_EVENTS)
+        if self._dials:
+            for fd in [fd for fd, _ in events if fd in self._dials]:
+                self._go_on(self._dials[fd])
+        self._receive(events, timed=True)
+        if time.monotonic() >= self._sweep_at:
+            self._sweep()
+
+    def _sweep(self) -> None:
+        """Reads what has come for the clients that are not timed; the more it was, the sooner the next time."""
+        self.receiver.most = 0
+        self._receive(self._others.poll(0, max(1, len(self._streams))), timed=False)
+        more = 0.5 if self.receiver.most > _MUCH else 2
+        self._pause = min(max(self._pause * more, _SHORTEST_PAUSE), _LONGEST_PAUSE)
+        self._sweep_at = time.monotonic() + self._pause
+
+    def _receive(self, events: list[tuple[int, int]], *, timed: bool) -> None:
+        streams = self._streams
+        ready = [stream for fd, _ in events if (stream := streams.get(fd)) is not None]
+        for stream in self.receiver.receive(ready, timed=timed):
+            self._end(stream)
+
+    def _end(self, stream: Stream) -> None:
+        del self._streams[stream.sock.fileno()]
+        stream.sock.close()
+        self.disconnects[stream.ended] += 1
+        self._heard += stream.heard
+
+    # On the way in
+
+    def _dial(self, attempt: _Attempt) -> None:
+        try:
+            target = self._target(attempt)
+            address = self._resolve(target)[0]
+            sock = socket.socket(address[0], socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        except OSError as error:
+            self.failed[explain(error, urlsplit(attempt.url).hostname or "")] += 1
+            return
+        dial = _Dial(sock, attempt, target, address)
+        self._dials[sock.fileno()] = dial
+        self._epoll.register(sock.fileno(), _WRITE)
+        problem = sock.connect_ex(address[1])
+        if problem not in (0, errno.EINPROGRESS):
+            self._unreachable(dial, problem)
+
+    def _target(self, attempt: _Attempt) -> Target:
+        if attempt.redirects:
+            return target_of(attempt.url)  # with a token of its own
+        if self._first_target is None:
+            self._first_target = target_of(attempt.url)
+        return self._first_target
+
+    def _resolve(self, target: Target) -> deque[_Address]:
+        key = target.host, target.port
+        found = self._addresses.get(key)
+        if found is None:
+            infos = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
+            found = self._addresses[key] = deque((info[0], info[4]) for info in infos)  # type: ignore[misc]
+        return found
+
+    def _go_on(self, dial: _Dial) -> None:
+        """The socket of a client on its way in can be written to or read from."""
+        try:
+            data = self._advance(dial)
+        except ssl.SSLWantReadError:
+            self._epoll.modify(dial.sock.fileno(), _READ)
+        except ssl.SSLWantWriteError:
+            self._epoll.modify(dial.sock.fileno(), _WRITE)
+        except (BlockingIOError, InterruptedError):
+            pass
+        except OSError as error:
+            self._fail(dial, explain(error, dial.target.host))
+        else:
+            if data is not None:
+                self._received(dial, data)
+
+    def _advance(self, dial: _Dial) -> bytes | None:
+        """The next step; returns what was read, if it was one to read.
+
+        Raises:
+            OSError: it was not possible, or not yet.
+        """
+        if not dial.connected:
+            problem = dial.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if problem:
+                self._unreachable(dial, problem)
+                return None
+            dial.connected = True
+            if dial.target.secure:
+                context = self._context = self._context or ssl.create_default_context()
+                dial.sock = context.wrap_socket(
+                    dial.sock, server_hostname=dial.target.host, do_handshake_on_connect=False
+                )
+        if dial.asked:
+            return dial.sock.recv(65536)
+        if isinstance(dial.sock, ssl.SSLSocket):
+            dial.sock.do_handshake()
+        dial.sock.send(dial.target.request)  # a new socket has room for it
+        dial.asked = True
+        self._epoll.modify(dial.sock.fileno(), _READ)
+        return None
+
+    def _received(self, dial: _Dial, data: bytes) -> None:
+        if not data:
+            self._fail(dial, "the connection was closed during the handshake")
+            return
+        dial.buffer += data
+        try:
+            answer = parse_answer(dial.buffer)
+        except AnswerError as error:
+            self._fail(dial, str(error))
+            return
+        if answer is None:
+            return
+        if answer.status == 101:
+            del self._dials[dial.sock.fileno()]
+            stream = self._streams[dial.sock.fileno()] = Stream(dial.sock)
+            if self.connected % self._every:
+                self._epoll.unregister(dial.sock.fileno())
+                self._others.register(dial.sock.fileno(), _READ)
+            self.connected += 1
+            self.receiver.begin(stream, answer.leftover)
+            if stream.ended:
+                self._end(stream)
+        elif answer.location:
+            self._redirect(dial, answer.location)
+        else:
+            self._drop(dial)
+            self.refused[str(answer.status)] += 1
+
+    def _redirect(self, dial: _Dial, location: str) -> None:
+        url, redirects = dial.attempt
+        if redirects == MAX_REDIRECTS:
+            self._fail(dial, f"more than {MAX_REDIRECTS} redirects")
+            return
+        try:
+            to = redirected(url, location)
+        except ValueError:
+            self._fail(dial, "redirected to what is no WebSocket")
+            return
+        self._drop(dial)
+        self.redirects += 1
+        self._again.append(_Attempt(to, redirects + 1))
+
+    def _unreachable(self, dial: _Dial, problem: int) -> None:
+        """An address does not answer. Where the host has others, they are tried, and this one is not any more."""
+        addresses = self._resolve(dial.target)
+        if dial.address == addresses[0] and len(addresses) > 1:
+            addresses.popleft()
+        if dial.address == addresses[0]:
+            self._fail(dial, os.strerror(problem).lower())
+        else:
+            self._drop(dial)
+            self._again.append(dial.attempt)
+
+    def _give_up(self, now: float) -> None:
+        while self._dials:
+            dial = next(iter(self._dials.values()))
+            if dial.deadline > now:
+                return
+            what = "no answer to the handshake" if dial.connected else "no connection"
+            self._fail(dial, f"{what} within {HANDSHAKE_SECONDS:g} s")
+
+    def _fail(self, dial: _Dial, reason: str) -> None:
+        self._drop(dial)
+        self.failed[reason] += 1
+
+    def _drop(self, dial: _Dial) -> None:
+        del self._dials[dial.sock.fileno()]
+        dial.sock.close()

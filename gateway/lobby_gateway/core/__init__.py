@@ -1,1 +1,0 @@
-"""What decides: plain code with no I/O and no clock; the time is an argument."""

@@ -1,0 +1,1 @@
+"""HTTP beside the WebSockets: the admin server and the client."""

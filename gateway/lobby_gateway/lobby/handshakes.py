@@ -1,0 +1,245 @@
+"""Who gets into a lobby: clients with a seat token, greeters with a trunk token. Nobody else."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable
+
+from lobby_gateway import close_codes
+from lobby_gateway.clients.admission import Admission
+from lobby_gateway.clients.auth import TrustedProxies, forwarded_for, origin_allowed
+from lobby_gateway.clients.connection import ClientConnection, ClientPolicy
+from lobby_gateway.clients.door import Door
+from lobby_gateway.clients.message_bus import MessageBus
+from lobby_gateway.clients.rate_limit import FLOOD_LIMIT, AddressLimits, FloodLimit, retry_after
+from lobby_gateway.clients.tokens import Purpose, TokenError, TokenKeys, UsedTokens, verify
+from lobby_gateway.close_codes import Refusal
+from lobby_gateway.metrics import FATES, VERDICTS
+from lobby_gateway.resource.spec import ClientMessages, Compression, Lobby, lobby_key
+from lobby_gateway.trunk import records as trunk
+from lobby_gateway.trunk.position import Position
+from lobby_gateway.trunk.ring import Exact, MessageRing, Wait
+from lobby_gateway.websocket.deflate import negotiate
+from lobby_gateway.websocket.frames import Batch
+from lobby_gateway.websocket.listener import Handshake
+from lobby_gateway.websocket.server_handshake import (
+    HandshakeError,
+    Request,
+    Upgrade,
+    choose_subprotocol,
+    offered_subprotocols,
+    upgrade,
+)
+
+logger = logging.getLogger(__name__)
+
+_REPLAY_BYTES = 8 << 20
+Forward = Callable[[int, bytes], bool]
+
+
+class LobbyGate:
+    """Takes clients and trunks, and owns the clients.
+
+    Attributes:
+        bus: hands messages to the direct clients.
+        closes: clients gone, by label.
+        fates: clients' messages, by what became of them.
+        client_bytes: bytes of their payloads.
+        resumes: direct clients that came with a position, by verdict.
+    """
+
+    def __init__(
+        self,
+        lobby: Lobby,
+        name: str,
+        keys: TokenKeys,
+        *,
+        admission: Admission,
+        ring: MessageRing,
+        forward: Forward,
+        seats_changed: Callable[[], None],
+        trunk_arrived: Callable[[Handshake], None],
+        door: Door,
+        proxies: TrustedProxies,
+        flood: FloodLimit = FLOOD_LIMIT,
+    ) -> None:
+        self._lobby = lobby
+        self._name = lobby_key(lobby.namespace, name)  # as tokens have it
+        self._keys = keys
+        self._admission = admission
+        self._ring = ring
+        self._forward = forward
+        self._seats_changed = seats_changed
+        self._trunk_arrived = trunk_arrived
+        self._door = door
+        self._proxies = proxies
+        self._addresses = AddressLimits(lobby.spec.clients.limits)
+        self._flood = flood
+        self._policy = ClientPolicy.of(lobby.spec.clients, flood)
+        self._used = UsedTokens()
+        self._loop = asyncio.get_running_loop()
+        self.bus = MessageBus()
+        self.clients: dict[ClientConnection, None] = {}
+        self.closes: Counter[str] = Counter(dict.fromkeys(close_codes.CLOSE_LABELS, 0))
+        self.fates: Counter[str] = Counter(dict.fromkeys(FATES, 0))
+        self.client_bytes = 0
+        self.resumes: Counter[str] = Counter(dict.fromkeys(VERDICTS, 0))
+
+    def arrived(self, handshake: Handshake) -> None:
+        """Decides on a handshake (see `Gate`)."""
+        request = handshake.request
+        try:
+            if request.path == trunk.PATH and trunk.SUBPROTOCOL in offered_subprotocols(request):
+                self._trunk(handshake)
+            elif request.path == self._lobby.spec.path:
+                self._client(handshake)
+            else:
+                handshake.refuse(close_codes.NO_SUCH_PATH)
+        except HandshakeError as error:
+            handshake.refuse(error.refusal, headers=error.headers, body=str(error))
+        except TokenError as error:
+            logger.info("refused a token", extra={"problem": error.problem, "peer": handshake.peer[0]})
+            handshake.refuse(close_codes.BAD_TOKEN, body=str(error))
+
+    def update(self, lobby: Lobby) -> None:
+        """The Lobby was changed: it holds for those who are in, too, but for what was settled in their handshakes."""
+        self._lobby = lobby
+        self._addresses.limits = lobby.spec.clients.limits
+        self._policy = ClientPolicy.of(lobby.spec.clients, self._flood)
+        for client in self.clients:
+            client.policy = self._policy
+
+    def move_clients(self, seconds: float) -> None:
+        """Closes the direct clients, one after the other over `seconds`, so that they do not all come back at once.
+
+        Each is told its position: a client that comes back with `?resume=` and what it was given goes on from there.
+        """
+        clients = list(self.clients)
+        for index, client in enumerate(clients):
+            self._loop.call_later(seconds * index / len(clients), self._move, client)
+
+    def _move(self, client: ClientConnection) -> None:
+        seen = self._ring.cursor - client.waiting_messages
+        place = Position(*self._ring.locate(max(seen, self._ring.oldest)))
+        client.close(close_codes.MOVED, f"resume={place}")
+
+    # ClientOwner
+
+    def client_message(self, client: ClientConnection, opcode: int, payload: bytes) -> None:
+        """A client sent a message: what is done with it stands in the Lobby."""
+        mode = self._lobby.spec.clients.messages
+        self.client_bytes += len(payload)
+        if mode is ClientMessages.FORWARD:
+            self.fates["forwarded" if self._forward(opcode, payload) else "undeliverable"] += 1
+        elif mode is ClientMessages.REJECT:
+            self.fates["rejected"] += 1
+            client.close(close_codes.MESSAGES_REJECTED)
+        else:
+            self.fates["ignored"] += 1
+
+    def client_closed(self, client: ClientConnection, label: str) -> None:
+        """A client is gone: its seat is free."""
+        del self.clients[client]
+        self.closes[label] += 1
+        self._admission.release()
+        self._addresses.leave(str(client.context))
+        self._door.leave()
+        self._seats_changed()
+
+    def _trunk(self, handshake: Handshake) -> None:
+        upgrade(handshake.request)
+        self._verify(_bearer(handshake.request), Purpose.TRUNK, trunk.PATH)
+        self._trunk_arrived(handshake)
+
+    def _client(self, handshake: Handshake) -> None:
+        request = handshake.request
+        asked = upgrade(request)
+        if not origin_allowed(request.headers.get("origin"), self._lobby.spec.clients.allowed_origins):
+            handshake.refuse(close_codes.ORIGIN_NOT_ALLOWED)
+            return
+        refusal = self._door.refusal()
+        if refusal is not None:
+            handshake.refuse(refusal)
+            return
+        address = self._proxies.client_address(handshake.peer[0], forwarded_for(request))
+        wait = self._addresses.enter(address, self._loop.time())
+        if wait:  # before the token is looked at: it is good for one try
+            handshake.refuse(close_codes.TOO_MANY, retry_after=retry_after(wait))
+            return
+        client = None
+        try:
+            client = self._seat(handshake, asked, address)
+        finally:
+            if client is None:
+                self._addresses.leave(address)
+
+    def _seat(self, handshake: Handshake, asked: Upgrade, address: str) -> ClientConnection | None:
+        """Lets a client in that has a token, if there is a seat.
+
+        Raises:
+            HandshakeError: its `resume` is no position.
+            TokenError: its token opens nothing.
+        """
+        request = handshake.request
+        resume = _resume(request)
+        self._verify(request.query_value("token") or _bearer(request), Purpose.SEAT, request.path)
+        refusal = self._claim()
+        if refusal is not None:
+            handshake.refuse(refusal)
+            return None
+        spec = self._lobby.spec
+        extensions = negotiate(asked.extensions) if spec.clients.compression is Compression.SHARED else None
+        subprotocol = choose_subprotocol(asked.subprotocols, spec.origin.subprotocols)
+        sock = handshake.accept(subprotocol=subprotocol, extensions=extensions)
+        if sock is None:
+            self._admission.release()
+            return None
+        deflate = extensions is not None
+        client = ClientConnection(
+            sock, loop=self._loop, policy=self._policy, owner=self, deflate=deflate, context=address
+        )
+        self.clients[client] = None
+        self._door.enter()
+        self._seats_changed()
+        self.bus.attach(client, self._replay(resume))
+        client.feed(handshake.leftover)
+        return client
+
+    def _verify(self, token: str, purpose: Purpose, path: str) -> None:
+        now = time.time()
+        keys = self._keys.good(self._loop.time())
+        claims = verify(token, keys, purpose=purpose, lobby=self._name, path=path, now=now)
+        self._used.use(claims, now)
+
+    def _claim(self) -> Refusal | None:
+        return None if self._admission.claim() else self._admission.refusal
+
+    def _replay(self, resume: Position | None) -> list[Batch]:
+        cursor = self._ring.latest(self._lobby.spec.clients.replay)
+        if resume is not None:
+            found = self._ring.resume(resume)
+            exact = isinstance(found, Exact)
+            self.resumes["exact" if exact else "live"] += 1
+            if isinstance(found, Exact):
+                cursor = found.cursor
+            elif isinstance(found, Wait):  # ahead of us in our own epoch: there is nothing it has not seen
+                cursor = self._ring.cursor
+        return [chunk.batch for chunk in self._ring.since(cursor, _REPLAY_BYTES)]
+
+
+def _bearer(request: Request) -> str:
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
+def _resume(request: Request) -> Position | None:
+    text = request.query_value("resume")
+    if text is None:
+        return None
+    try:
+        return Position.parse(text)
+    except ValueError as error:
+        raise HandshakeError(close_codes.BAD_REQUEST, f"resume: {error}.") from error

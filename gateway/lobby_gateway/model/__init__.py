@@ -1,1 +1,0 @@
-"""What travels between processes, as frozen dataclasses: Lobby, position, seats, token."""

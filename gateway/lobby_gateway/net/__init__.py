@@ -1,1 +1,0 @@
-"""Sockets, tasks and timers around the core. Decides nothing."""

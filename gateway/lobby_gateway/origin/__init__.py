@@ -1,0 +1,1 @@
+"""The one connection of a lobby to its origin."""

@@ -1,0 +1,320 @@
+"""The shell around the origin session: its one socket, its one timer, its one task. Decides nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import ssl
+from collections.abc import Callable, Mapping
+
+from lobby_gateway.errors import UserError
+from lobby_gateway.origin.secrets import Redactor, ResolvedOrigin
+from lobby_gateway.origin.session import LINGER_SECONDS, OriginSession
+from lobby_gateway.origin.states import (
+    BeginClose,
+    BeginEpoch,
+    CancelConnect,
+    Command,
+    Connect,
+    Failure,
+    Publish,
+    Send,
+    SendPing,
+    State,
+)
+from lobby_gateway.origin.tls import origin_context
+from lobby_gateway.process.reports import OriginReport
+from lobby_gateway.resource.spec import OriginSpec
+from lobby_gateway.websocket.client import (
+    CLOSE_TIMEOUT_SECONDS,
+    OPEN_TIMEOUT_SECONDS,
+    WebSocketClient,
+    explain,
+    open_websocket,
+)
+from lobby_gateway.websocket.client_handshake import ClientHandshake, OriginRefusedError, OriginUnreachableError
+from lobby_gateway.websocket.frames import Batch
+from lobby_gateway.websocket.parser import Event
+
+logger = logging.getLogger(__name__)
+
+MAX_BUFFERED_TO_ORIGIN = 1 << 20
+"""Bytes of clients' messages that wait for an origin which reads slowly; what is beyond is not taken."""
+
+_GONE_TIMEOUT_SECONDS = 0.5  # for the answer of an origin that most likely is not there any more
+
+
+class OriginConnection:
+    """A lobby's connection to its origin.
+
+    Nothing happens before `run`; it ends after `close`.
+    """
+
+    def __init__(
+        self,
+        spec: OriginSpec,
+        resolved: ResolvedOrigin,
+        *,
+        publish: Callable[[Batch], None],
+        begin_epoch: Callable[[], None],
+        fraction: Callable[[], float] = random.random,
+        read_anew: Callable[[], ResolvedOrigin] | None = None,
+        linger_seconds: float = LINGER_SECONDS,
+        open_timeout: float = OPEN_TIMEOUT_SECONDS,
+    ) -> None:
+        """Prepares the connection.
+
+        Args:
+            spec: the origin of a checked Lobby.
+            resolved: its values with the secrets put in.
+            publish: gets every batch of the stream.
+            begin_epoch: is called before the first batch of each origin connection.
+            fraction: random numbers of 0 to 1, for the jitter.
+            read_anew: reads the values before each try, in a thread; None: they never change.
+            linger_seconds: how long an OnDemand connection outlives the last client.
+            open_timeout: seconds that connecting may take.
+
+        Raises:
+            UserError: the URL, a header or a certificate is not usable.
+        """
+        self._spec = spec
+        self._resolved = resolved
+        self._read_anew = read_anew
+        self._publish = publish
+        self._begin_epoch = begin_epoch
+        self._open_timeout = open_timeout
+        self._tls = origin_context(spec, resolved)
+        ClientHandshake(resolved.url, headers=resolved.headers, subprotocols=spec.subprotocols)  # bad input shows now
+        self._session = OriginSession(
+            spec,
+            steps=resolved.steps,
+            redactor=Redactor(resolved.secrets),
+            fraction=fraction,
+            linger_seconds=linger_seconds,
+        )
+        self._loop = asyncio.get_running_loop()
+        self._finished: asyncio.Future[None] = self._loop.create_future()
+        self._websocket: WebSocketClient | None = None
+        self._connecting: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at: float | None = None
+        self._wanted = False
+        self._acting = False
+        self._act_again = False  # while a command was performed, the lobby told us something
+        self._shown = State.IDLE
+
+    # For the lobby
+
+    async def run(self) -> None:
+        """Keeps the connection as the session decides, until `close`.
+
+        Raises:
+            Exception: whatever went wrong in here; not what the origin does.
+        """
+        self._session.start(self._loop.time())
+        self._act()
+        try:
+            await asyncio.shield(self._finished)
+        finally:
+            self._drop()
+
+    async def close(self) -> None:
+        """Closes the connection cleanly (1000) and for good; returns when it is gone, after some seconds at most."""
+        self._session.stop()
+        self._act()
+        await asyncio.shield(self._finished)
+
+    def set_wanted(self, wanted: bool) -> None:
+        """Whether there are clients; told as often as they come and go, so that nothing is done where it is as before."""
+        if wanted == self._wanted:
+            return
+        self._wanted = wanted
+        self._session.set_wanted(wanted, self._loop.time())
+        self._act()
+
+    def values_seen(self, resolved: ResolvedOrigin) -> None:
+        """The values as they are now: if the latest try was made with others, the next one need not wait.
+
+        An open stream is kept.
+        """
+        if resolved != self._resolved:
+            self._session.renewed(self._loop.time())
+            self._act()
+
+    def send_to_origin(self, opcode: int, payload: bytes) -> bool:
+        """Sends a client's message; False if there is no stream now, or the origin reads too slowly to take more."""
+        websocket = self._websocket
+        if websocket is None or self._session.state is not State.STREAMING:
+            return False
+        waiting = websocket.buffered
+        if waiting and waiting + len(payload) > MAX_BUFFERED_TO_ORIGIN:
+            return False
+        return websocket.send(opcode, payload)
+
+    def report(self) -> OriginReport:
+        """What `/seats` says of the origin."""
+        return self._session.report(self._loop.time())
+
+    @property
+    def failures(self) -> Mapping[Failure, int]:
+        """How often each thing went wrong since the start, for metrics."""
+        return self._session.failures
+
+    @property
+    def attempts(self) -> int:
+        """Tries to connect since the start, for metrics."""
+        return self._session.attempts
+
+    # For the connection
+
+    def received(self, events: list[Event]) -> None:
+        """Events of one read (see `websocket_client.Receiver`)."""
+        session = self._session
+        before = session.state
+        session.receive(events, self._loop.time())
+        if before is State.STREAMING is session.state:
+            self._perform_all()  # the hot path: messages move no deadline to an earlier time
+            if not self._act_again:
+                return
+        self._act()
+
+    def lost(self, error: Exception | None) -> None:
+        """The connection is gone (see `websocket_client.Receiver`)."""
+        self._websocket = None
+        reason = explain(error) if isinstance(error, OSError) else "the connection ended without a close frame"
+        self._session.lost(reason, self._loop.time())
+        self._act()
+
+    # What the session says
+
+    def _act(self) -> None:
+        """Does what the session says, and sees that it is woken when it wants to be."""
+        self._perform_all()
+        if self._acting:
+            self._act_again = True
+            return
+        self._act_again = False
+        self._show()
+        at = self._session.wake_at()
+        if at != self._timer_at:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer_at = at
+            self._timer = None if at is None else self._loop.call_at(at, self._wake)
+        if self._session.stopped and not self._finished.done():
+            self._finished.set_result(None)
+
+    def _wake(self) -> None:
+        self._timer = self._timer_at = None
+        self._session.wake(self._loop.time())
+        self._act()
+
+    def _perform_all(self) -> None:
+        if self._acting:
+            return
+        self._acting = True
+        try:
+            while commands := self._session.commands():
+                for command in commands:
+                    self._perform(command)
+        finally:
+            self._acting = False
+
+    def _perform(self, command: Command) -> None:
+        match command:
+            case Publish(batch):
+                self._publish(batch)
+            case BeginEpoch():
+                self._begin_epoch()
+            case Connect():
+                task = self._loop.create_task(self._connect(self._connecting), name="origin connect")
+                task.add_done_callback(self._connect_done)
+                self._connecting = task
+            case CancelConnect():
+                if self._connecting is not None:
+                    self._connecting.cancel()
+            case Send(text):
+                if self._websocket is not None:
+                    self._websocket.send_text(text)
+            case SendPing():
+                if self._websocket is not None:
+                    self._websocket.send_ping()
+            case BeginClose(code, reason, gone):
+                if self._websocket is not None:
+                    timeout = _GONE_TIMEOUT_SECONDS if gone else CLOSE_TIMEOUT_SECONDS
+                    self._websocket.begin_close(code, reason, timeout=timeout)
+
+    async def _connect(self, cancelled: asyncio.Task[None] | None) -> None:
+        if cancelled is not None and not cancelled.done():
+            await asyncio.wait([cancelled])  # its socket goes first: never two connections
+        try:
+            await self._see_values()
+            self._websocket = await open_websocket(
+                self._resolved.url,
+                receiver=self,
+                headers=self._resolved.headers,
+                subprotocols=self._spec.subprotocols,
+                ssl=self._tls,
+                server_hostname=self._spec.tls.server_name,
+                open_timeout=self._open_timeout,
+                max_message_bytes=self._spec.max_message_bytes,
+            )
+        except OriginRefusedError as error:
+            self._session.refused(error.status, error.reason, error.retry_after_seconds, self._loop.time())
+        except OriginUnreachableError as error:
+            self._session.failed(error.reason, self._loop.time())
+        except UserError as error:  # a secret is gone, or was replaced by something that is not usable
+            self._session.failed(str(error), self._loop.time())
+        else:
+            self._session.opened(self._loop.time())
+        self._act()
+
+    async def _see_values(self) -> None:
+        """Takes the values that the secrets have now, if they are others.
+
+        Raises:
+            UserError: they are not usable.
+        """
+        read = self._read_anew
+        if read is None:
+            return
+        before = self._resolved
+
+        def look() -> tuple[ResolvedOrigin, ssl.SSLContext | None]:
+            resolved = read()
+            return resolved, self._tls if resolved == before else origin_context(self._spec, resolved)
+
+        resolved, self._tls = await asyncio.to_thread(look)
+        if resolved != before:
+            self._resolved = resolved
+            # The origin may still speak of what it was sent before.
+            self._session.put_in(resolved.steps, Redactor(resolved.secrets | before.secrets))
+            logger.info("origin: secrets were replaced")
+
+    def _connect_done(self, task: asyncio.Task[None]) -> None:
+        if self._connecting is task:
+            self._connecting = None
+        if not task.cancelled() and (error := task.exception()) is not None and not self._finished.done():
+            self._finished.set_exception(error)
+
+    def _drop(self) -> None:
+        """Leaves nothing behind, even if `run` was cancelled or something went wrong."""
+        self._session.stop()
+        self._act()
+        if self._websocket is not None:
+            self._websocket.abort()
+
+    def _show(self) -> None:
+        """One log line when a stream begins, one when it ends or a try fails; none per message."""
+        state = self._session.state
+        if state is self._shown:
+            return
+        report = self.report()
+        if state is State.STREAMING:
+            logger.info("origin connected, connection %d", report.connections)
+        elif state in (State.WAITING, State.REFUSED):
+            logger.warning("origin: %s; next try in %.1f s", report.reason, report.retry_in_seconds)
+        elif state is State.IDLE:
+            logger.info("origin connection closed: not wanted any more")
+        self._shown = state

@@ -1,0 +1,143 @@
+"""The `onConnect` steps of a new origin connection: what to send, what to wait for, and where the stream begins.
+
+Messages that arrive before the last step is done are the origin's answers to us (a login, a subscription), so they are not
+forwarded. The first message behind the one that ended the script is the first of the stream, even if both came in the same
+read. No text made here holds what was sent, or what was waited for: those may be secrets.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lobby_gateway.resource.spec import ExpectSpec
+from lobby_gateway.websocket.frames import Batch, Opcode
+
+Step = str | ExpectSpec
+"""A text to send (secrets put in), or a message to wait for."""
+
+_ABSENT = object()
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a step forward brought.
+
+    Attributes:
+        sends: texts to send now, in this order.
+        stream: messages behind the end of the script; None while it is not done, or when there are none.
+    """
+
+    sends: tuple[str, ...] = ()
+    stream: Batch | None = None
+
+
+class OriginScript:
+    """One run of the steps, on one connection.
+
+    Attributes:
+        deadline: when the awaited message must have come; None when none is awaited.
+    """
+
+    __slots__ = ("_at", "_steps", "deadline")
+
+    def __init__(self, steps: Sequence[Step]) -> None:
+        self._steps = tuple(steps)
+        self._at = 0
+        self.deadline: float | None = None
+
+    @property
+    def done(self) -> bool:
+        """All steps are done: the stream has begun."""
+        return self._at == len(self._steps)
+
+    def start(self, now: float) -> Progress:
+        """The connection is open; to be called once, before `receive`."""
+        return Progress(self._go_on(now))
+
+    def receive(self, batch: Batch, now: float) -> Progress:
+        """Messages arrived; to be called until the script is done."""
+        sends: list[str] = []
+        for index in range(len(batch)):
+            if self.done:
+                return Progress(tuple(sends), batch.after(index))
+            step = self._steps[self._at]
+            if isinstance(step, ExpectSpec) and _fits(step, batch, index):
+                self._at += 1
+                sends.extend(self._go_on(now))
+        return Progress(tuple(sends))
+
+    def overdue(self, now: float) -> str | None:
+        """If what is awaited did not come in time: one line on it, for a person."""
+        if self.deadline is None or now < self.deadline:
+            return None
+        step = self._steps[self._at]
+        assert isinstance(step, ExpectSpec)  # noqa: S101  only those have a deadline
+        what = f"no message that fits {', '.join(sorted(step.json))}" if step.json else "no message"
+        return f"onConnect[{self._at}]: {what} within {step.timeout_seconds} s"
+
+    @property
+    def where(self) -> str:
+        """The step that is under way, for a person."""
+        return f"onConnect[{self._at}]"
+
+    def _go_on(self, now: float) -> tuple[str, ...]:
+        """Does `send` steps up to the next `expect`, which is then awaited."""
+        sends = []
+        self.deadline = None
+        while not self.done:
+            step = self._steps[self._at]
+            if isinstance(step, ExpectSpec):
+                self.deadline = now + step.timeout_seconds
+                break
+            sends.append(step)
+            self._at += 1
+        return tuple(sends)
+
+
+def _fits(expect: ExpectSpec, batch: Batch, index: int) -> bool:
+    if not expect.json:
+        return True
+    if batch.opcode(index) != Opcode.TEXT:
+        return False
+    try:
+        document = json.loads(bytes(batch.payload(index)))
+    except (ValueError, RecursionError):  # no JSON, or nested so deeply that it is an attack
+        return False
+    return all(equal(resolve(document, pointer), value) for pointer, value in expect.json.items())
+
+
+def resolve(document: Any, pointer: str) -> Any:  # noqa: ANN401  any JSON
+    """What stands at a JSON pointer (RFC 6901 §4); something that equals no JSON value where nothing does."""
+    if pointer == "":
+        return document
+    if not pointer.startswith("/"):
+        return _ABSENT
+    at = document
+    for token in pointer[1:].split("/"):
+        key = token.replace("~1", "/").replace("~0", "~")  # in this order: "~01" is "~1" (RFC 6901 §4)
+        if isinstance(at, Mapping) and key in at:
+            at = at[key]
+        elif isinstance(at, list) and _is_index(key) and int(key) < len(at):
+            at = at[int(key)]
+        else:
+            return _ABSENT
+    return at
+
+
+def equal(a: Any, b: Any) -> bool:  # noqa: ANN401  any JSON
+    """Whether two JSON values are the same. 1 is 1.0, as in JSON, but never true, as in Python."""
+    if isinstance(a, bool) or isinstance(b, bool):
+        return a is b
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(equal(value, b[key]) for key, value in a.items())
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(map(equal, a, b))
+    return bool(a == b)
+
+
+def _is_index(key: str) -> bool:
+    """Digits without leading zeros (RFC 6901 §4); few enough to be turned into a number."""
+    return key.isascii() and key.isdigit() and len(key) < 16 and (key == "0" or key[0] != "0")

@@ -1,0 +1,241 @@
+"""Secrets of an origin: which ones a Lobby refers to, and their values put in where they belong.
+
+A value has the name of a variable, made of the Secret's name and key: local mode passes its own environment on, in Kubernetes
+it is a file of that name, mounted into the pod, which changes with the Secret. No text made here holds a value.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from urllib.parse import quote, quote_plus
+
+from lobby_gateway.errors import MissingSecretError, UserError
+from lobby_gateway.resource.spec import ExpectSpec, NamedValue, OriginSpec
+
+TLS_CERTIFICATE_KEY = "tls.crt"
+TLS_PRIVATE_KEY_KEY = "tls.key"
+"""Keys of a Secret of type kubernetes.io/tls."""
+
+ENVIRONMENT = "the environment variable {}"
+"""Where a value is in local mode."""
+
+_REFERENCE = re.compile(r"\$\$\(|\$\(([^()\s]{0,64}\))?")
+"""`$$(`, or `$(` with what is named behind it, if it is closed."""
+
+_HEADER_VALUE = re.compile(r"[\t -~\x80-\xff]*")
+"""What a field value may hold (RFC 9110 §5.5): above all, no line break."""
+
+
+def secret_variable(name: str, key: str) -> str:
+    """The environment variable that holds key `key` of the Secret `name`: `LOBBY_SECRET_FEED_API_KEY`."""
+    return "LOBBY_SECRET_" + re.sub("[^A-Z0-9]", "_", f"{name}_{key}".upper())
+
+
+@dataclass(frozen=True, slots=True)
+class SecretReference:
+    """A place in a Lobby that refers to a key of a Secret.
+
+    Attributes:
+        field: the place: `spec.origin.headers[0].valueFrom.secretKeyRef`.
+        name: of the Secret.
+        key: in the Secret.
+    """
+
+    field: str
+    name: str
+    key: str
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that holds the value."""
+        return secret_variable(self.name, self.key)
+
+
+def secret_references(origin: OriginSpec) -> tuple[SecretReference, ...]:
+    """Every reference to a Secret, in the order of the fields; one that stands twice comes twice."""
+    return tuple(_references(origin))
+
+
+def _references(origin: OriginSpec) -> Iterator[SecretReference]:
+    named = {"headers": origin.headers, "query": origin.query}
+    for which, values in named.items():
+        for index, each in enumerate(values):
+            if each.value_from is not None:
+                ref = each.value_from.secret_key_ref
+                yield SecretReference(f"spec.origin.{which}[{index}].valueFrom.secretKeyRef", ref.name, ref.key)
+    for index, secret in enumerate(origin.secrets):
+        ref = secret.secret_key_ref
+        yield SecretReference(f"spec.origin.secrets[{index}].secretKeyRef", ref.name, ref.key)
+    if (ca := origin.tls.ca_secret_ref) is not None:
+        yield SecretReference("spec.origin.tls.caSecretRef", ca.name, ca.key)
+    if (client := origin.tls.client_cert_secret_ref) is not None:
+        for key in (TLS_CERTIFICATE_KEY, TLS_PRIVATE_KEY_KEY):
+            yield SecretReference("spec.origin.tls.clientCertSecretRef", client.name, key)
+
+
+def problems(origin: OriginSpec) -> tuple[tuple[str, str], ...]:
+    """What is wrong with the references themselves, as (field, one line); what the CRD's rules can't say."""
+    return (*_unknown_names(origin), *_shared_variables(origin))
+
+
+def _unknown_names(origin: OriginSpec) -> Iterator[tuple[str, str]]:
+    known = sorted(secret.name for secret in origin.secrets)
+    accepted = f"the names of spec.origin.secrets ({', '.join(known) or 'there are none'}), or $$( for $( itself"
+    for index, step in enumerate(origin.on_connect):
+        for found in _REFERENCE.finditer(step.send or ""):
+            if found[0] == "$$(":
+                continue
+            named = found[1]
+            if named is None:
+                yield f"spec.origin.onConnect[{index}].send", f"$( without a name and ')'; accepted: {accepted}"
+            elif named[:-1] not in known:
+                yield f"spec.origin.onConnect[{index}].send", f"$({named} is unknown; accepted: {accepted}"
+
+
+def _shared_variables(origin: OriginSpec) -> Iterator[tuple[str, str]]:
+    """Two keys whose names differ only in what becomes `_` would silently have the same value."""
+    seen: dict[str, SecretReference] = {}
+    for each in secret_references(origin):
+        other = seen.setdefault(each.variable, each)
+        if (other.name, other.key) != (each.name, each.key):
+            same = f"has the same variable, {each.variable}, as {other.name}/{other.key} of {other.field}"
+            yield each.field, f"{each.name}/{each.key} {same}; accepted: names that differ in letters or digits"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResolvedOrigin:
+    """An origin's values with its secrets put in. Its `repr` shows none of them.
+
+    Attributes:
+        url: with the query parameters.
+        headers: name and value, in the order of the Lobby.
+        steps: of `onConnect`: a text to send, or what to wait for.
+        ca_pem: certificates to verify the origin by; None for the system's.
+        client_certificate_pem: our certificate; None for no client certificate.
+        client_key_pem: the key to it.
+        secrets: every value that must never be shown: what came from Secrets, and the values of headers and query.
+    """
+
+    url: str
+    headers: tuple[tuple[str, str], ...]
+    steps: tuple[str | ExpectSpec, ...]
+    ca_pem: str | None
+    client_certificate_pem: str | None
+    client_key_pem: str | None
+    secrets: frozenset[str]
+
+    def __repr__(self) -> str:
+        names = [name for name, _ in self.headers]
+        return f"<ResolvedOrigin with headers {names}, {len(self.steps)} steps, {len(self.secrets)} secrets>"
+
+
+def resolve(origin: OriginSpec, environment: Mapping[str, str], *, place: str = ENVIRONMENT) -> ResolvedOrigin:
+    """Puts the secrets in.
+
+    Args:
+        origin: of a checked Lobby.
+        environment: values by variable, as `os.environ`.
+        place: where a value belongs, for people; `{}` is its variable.
+
+    Raises:
+        MissingSecretError: values are missing or empty: one line each, with the field and the place.
+        UserError: a value does not fit where it is used, or a `send` text names a secret that is not there.
+    """
+    references = secret_references(origin)
+    if missing := [each for each in references if not environment.get(each.variable)]:
+        raise MissingSecretError("\n".join(dict.fromkeys(_missing(each, place) for each in missing)))
+    if wrong := problems(origin):
+        raise UserError("\n".join(f"{field}: {text}" for field, text in wrong))
+    by_name = {
+        each.name: environment[secret_variable(each.secret_key_ref.name, each.secret_key_ref.key)]
+        for each in origin.secrets
+    }
+    headers = _named_values(origin.headers, environment)
+    query = _named_values(origin.query, environment)
+    for index, (name, value) in enumerate(headers):
+        if not _HEADER_VALUE.fullmatch(value) or value != value.strip():
+            where = f"spec.origin.headers[{index}]: the value of {name}"
+            raise UserError(f"{where} has a line break, a control character or a space at an end; accepted: one line")
+    tls = origin.tls
+    ca, client = tls.ca_secret_ref, tls.client_cert_secret_ref
+    values = {environment[each.variable] for each in references}
+    return ResolvedOrigin(
+        url=_with_query(origin.url, query),
+        headers=headers,
+        steps=tuple(_expand(s.send, by_name) if s.send is not None else _expected(s.expect) for s in origin.on_connect),
+        ca_pem=environment[secret_variable(ca.name, ca.key)] if ca else None,
+        client_certificate_pem=environment[secret_variable(client.name, TLS_CERTIFICATE_KEY)] if client else None,
+        client_key_pem=environment[secret_variable(client.name, TLS_PRIVATE_KEY_KEY)] if client else None,
+        secrets=frozenset(values | {value for _, value in (*headers, *query) if value}),
+    )
+
+
+def _missing(reference: SecretReference, place: str) -> str:
+    return (
+        f"{reference.field}: key {reference.key} of Secret {reference.name} is not there; "
+        f"accepted: a value in {place.format(reference.variable)}"
+    )
+
+
+def _named_values(values: tuple[NamedValue, ...], environment: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    made = []
+    for each in values:
+        if each.value_from is not None:
+            ref = each.value_from.secret_key_ref
+            made.append((each.name, environment[secret_variable(ref.name, ref.key)]))
+        else:
+            made.append((each.name, each.value or ""))
+    return tuple(made)
+
+
+def _with_query(url: str, query: tuple[tuple[str, str], ...]) -> str:
+    """Adds parameters behind those that the URL has, percent-encoded (RFC 3986 §2.1; a space is `%20`, not `+`)."""
+    if not query:
+        return url
+    added = "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in query)
+    if "?" not in url:
+        return f"{url}?{added}"
+    return url + added if url.endswith(("?", "&")) else f"{url}&{added}"
+
+
+def _expand(text: str, values: Mapping[str, str]) -> str:
+    # In one pass, so that a value which itself holds "$(" is not looked into.
+    return _REFERENCE.sub(lambda found: "$(" if found[0] == "$$(" else values[found[1][:-1]], text)
+
+
+def _expected(expect: ExpectSpec | None) -> ExpectSpec:
+    assert expect is not None  # noqa: S101  a step has one of the two
+    return expect
+
+
+LONGEST = 200
+_SHORTEST_SECRET = 4  # what is shorter can't be secret, and would make holes in words
+_HIDDEN = "***"
+
+
+class Redactor:
+    """Knows the secrets that an origin was sent, and so may send back."""
+
+    __slots__ = ("_secrets",)
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        # An origin may name a part ("abc123" of "Bearer abc123"), or a value as it stood in the URL.
+        parts = {part for each in secrets for part in (each, *each.split())}
+        forms = {form for part in parts for form in (part, quote(part, safe=""), quote_plus(part))}
+        # The longest first: one secret may stand inside another.
+        self._secrets = tuple(sorted((each for each in forms if len(each) >= _SHORTEST_SECRET), key=len, reverse=True))
+
+    def __repr__(self) -> str:
+        return f"<Redactor of {len(self._secrets)} texts>"
+
+    def line(self, text: str) -> str:
+        """`text` as one line of at most `LONGEST` printable characters, with each secret replaced."""
+        for each in self._secrets:
+            text = text.replace(each, _HIDDEN)
+        text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+        # Once more: taking out what can't be printed may have put a secret together.
+        for each in self._secrets:
+            text = text.replace(each, _HIDDEN)
+        return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"

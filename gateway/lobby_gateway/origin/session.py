@@ -1,0 +1,380 @@
+"""The life of a lobby's one connection to its origin, over all its reconnects, without I/O. The states: origin_states.py.
+
+Its laws, which tests/property/test_origin_session.py checks: there is no second connection before the first is gone; while
+the stream is wanted there is a connection, one is being made, or a try is planned; an origin is never tried earlier than its
+last answer allows, even if all clients leave and come back meanwhile, unless a secret was replaced; nothing that is said of it
+holds a secret.
+
+The time comes with every call; `commands` says what to do, `wake_at` when to call `wake` (the shape of aioquic's core).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+
+from lobby_gateway.origin.keepalive import Due, Keepalive
+from lobby_gateway.origin.script import OriginScript, Progress, Step
+from lobby_gateway.origin.secrets import Redactor
+from lobby_gateway.origin.states import (
+    TRANSITIONS,
+    BeginClose,
+    BeginEpoch,
+    CancelConnect,
+    Command,
+    Connect,
+    Failure,
+    ImpossibleSignalError,
+    Publish,
+    Send,
+    SendPing,
+    Signal,
+    State,
+)
+from lobby_gateway.process.backoff import Backoff
+from lobby_gateway.process.reports import OriginReport, OriginState
+from lobby_gateway.resource.spec import Connect as ConnectWhen
+from lobby_gateway.resource.spec import OriginSpec
+from lobby_gateway.websocket.frames import Batch
+from lobby_gateway.websocket.parser import Close, Event, Violation
+
+LINGER_SECONDS = 10.0
+"""How long an OnDemand connection outlives the last client: a page that is loaded anew costs no reconnect."""
+
+STEADY_SECONDS = 10.0
+"""A connection that streamed for so long was a good one: the next wait is a first one. An origin that accepts and drops is
+not hammered, since its connections don't last."""
+
+REFUSED_SECONDS = 60.0
+"""After 401 or 403 at least so long: only a person can mend it, and many origins ban whoever knocks too often."""
+
+_FORBIDDEN_STATUS = frozenset({401, 403})
+_FORBIDDEN_CODES = frozenset({3000, 3003})  # Unauthorized and Forbidden in IANA's registry of close codes
+_CODE_NAMES = {
+    1000: "normal closure", 1001: "going away", 1002: "protocol error", 1003: "unsupported data", 1005: "no code",
+    1007: "invalid data", 1008: "policy violation", 1009: "message too big", 1011: "internal error",
+    1012: "service restart", 1013: "try again later", 1014: "bad gateway", 3000: "unauthorized", 3003: "forbidden",
+}  # fmt: skip
+_FAILURE_OF_VIOLATION = {1007: Failure.INVALID_DATA, 1009: Failure.TOO_BIG}
+
+
+class OriginSession:
+    """One lobby's origin connection, as a state machine.
+
+    Attributes:
+        state: where it is.
+        failures: how often each thing went wrong since the start.
+        attempts: tries since the start.
+        connections: connections since the start that came to be open.
+    """
+
+    def __init__(
+        self,
+        spec: OriginSpec,
+        *,
+        steps: Sequence[Step] = (),
+        redactor: Redactor | None = None,
+        fraction: Callable[[], float],
+        linger_seconds: float = LINGER_SECONDS,
+    ) -> None:
+        """`steps` are the `onConnect` steps with their secrets put in; `fraction` gives random numbers of 0 to 1."""
+        self.state = State.IDLE
+        self.failures: Counter[Failure] = Counter()
+        self.attempts = 0
+        self.connections = 0
+        self._spec = spec
+        self._steps = tuple(steps)
+        self._redactor = redactor or Redactor()
+        self._always = spec.connect is ConnectWhen.ALWAYS
+        self._linger_seconds = linger_seconds
+        self._backoff = Backoff(
+            base=spec.reconnect.min_milliseconds / 1000, cap=spec.reconnect.max_milliseconds / 1000, fraction=fraction
+        )
+        self._commands: list[Command] = []
+        self._wanted = False
+        self._stopped = False
+        self._linger_until: float | None = None  # set while nobody wants an open connection any more
+        self._next_try = 0.0  # no try before this
+        self._forbidden = False  # by the last answer
+        self._reason = ""  # what went wrong last; empty once a stream began
+        self._doomed = False  # CLOSING because something went wrong, which is counted already
+        self._renewed = False  # what the try under way was made with is not what would be sent now
+        self._script = OriginScript(())
+        self._keepalive: Keepalive | None = None
+        self._streaming_since: float | None = None
+
+    # What the shell asks
+
+    @property
+    def stopped(self) -> bool:
+        """`stop` was called, and nothing is left of the last connection."""
+        return self._stopped and self.state is State.IDLE
+
+    def commands(self) -> list[Command]:
+        """What to do now, in this order; each command is given once."""
+        commands, self._commands = self._commands, []
+        return commands
+
+    def wake_at(self) -> float | None:
+        """When `wake` is to be called; calling it earlier or later does no harm."""
+        times: list[float | None] = [self._linger_until]
+        if self.state in (State.WAITING, State.REFUSED):
+            times = [self._next_try]
+        elif self._keepalive is not None and self.state in (State.SCRIPTING, State.STREAMING):
+            times += [self._script.deadline, self._keepalive.wake_at()]
+        elif self.state is not State.CONNECTING:
+            return None
+        return min((each for each in times if each is not None), default=None)
+
+    def report(self, now: float) -> OriginReport:
+        """What people and the lobby host are told."""
+        planned = self.state in (State.WAITING, State.REFUSED)
+        return OriginReport(
+            state=OriginState.CONNECTING if self.state is State.SCRIPTING else OriginState(self.state.value),
+            reason="" if self.state is State.IDLE else self._reason,
+            connections=self.connections,
+            retry_in_seconds=max(0.0, self._next_try - now) if planned else 0.0,
+        )
+
+    # What the shell tells
+
+    def start(self, now: float) -> None:
+        """The lobby starts; connects if it is to be connected always."""
+        if self._always:
+            self._want(now)
+
+    def set_wanted(self, wanted: bool, now: float) -> None:
+        """Whether there are clients; of no meaning to a connection that is kept always."""
+        if self._stopped or self._always:
+            return
+        if wanted:
+            self._want(now)
+            return
+        self._wanted = False
+        if self.state in (State.WAITING, State.REFUSED):
+            self._move(Signal.UNWANTED)
+        elif self.state in (State.CONNECTING, State.SCRIPTING, State.STREAMING) and self._linger_until is None:
+            self._linger_until = now + self._linger_seconds
+
+    def put_in(self, steps: Sequence[Step], redactor: Redactor) -> None:
+        """From the next connection on these are the steps of `onConnect`."""
+        self._steps = tuple(steps)
+        self._redactor = redactor
+
+    def renewed(self, now: float) -> None:
+        """A secret was replaced: whoever waits for the origin tries again now, an open stream goes on.
+
+        What the origin answered it answered to the old one, so it allows nothing and forbids nothing to the new one.
+        """
+        if self.state in (State.CONNECTING, State.SCRIPTING, State.CLOSING):
+            self._renewed = True  # if it comes to nothing, it may be for the old secret
+            return
+        if self.state is State.STREAMING:
+            return
+        self._allow(now)
+        if self.state in (State.WAITING, State.REFUSED):
+            self._try(now)
+
+    def stop(self) -> None:
+        """The lobby ends: no connection is made any more, and an open one is closed cleanly."""
+        self._stopped = True
+        self._wanted = False
+        self._leave()
+
+    def opened(self, now: float) -> None:
+        """The handshake is done."""
+        self._move(Signal.OPENED)
+        self.connections += 1
+        self._forbidden = False
+        self._keepalive = Keepalive(
+            ping_seconds=self._spec.keepalive.ping_seconds,
+            timeout_seconds=self._spec.keepalive.timeout_seconds,
+            stale_seconds=self._spec.stale_seconds,
+            now=now,
+        )
+        self._script = OriginScript(self._steps)
+        self._go_on(self._script.start(now), now)
+
+    def refused(self, status: int, reason: str, retry_after: float | None, now: float) -> None:
+        """The origin answered the handshake with another status than 101.
+
+        Args:
+            status: HTTP status.
+            reason: the status for a person: "HTTP 404 Not Found".
+            retry_after: seconds; None without such a header.
+            now: the time.
+        """
+        forbidden = status in _FORBIDDEN_STATUS
+        self._fail(Failure.REFUSED if forbidden else Failure.TURNED_AWAY, reason, now, retry_after or 0.0)
+        self._rest(now)
+
+    def failed(self, reason: str, now: float) -> None:
+        """There is no connection: name, network, TLS, time. `reason` is for a person."""
+        self._fail(Failure.UNREACHABLE, reason, now)
+        self._rest(now)
+
+    def lost(self, reason: str, now: float) -> None:
+        """The connection is gone, after a closing handshake or without one."""
+        if self.state is not State.CLOSING:
+            self._fail(Failure.LOST, reason, now)
+        elif not self._doomed and self._lasted(now):
+            self._backoff.reset()
+        self._rest(now)
+
+    def receive(self, events: Iterable[Event], now: float) -> None:
+        """Messages and control frames arrived."""
+        for event in events:
+            if self.state is State.STREAMING:
+                if isinstance(event, Batch):
+                    assert self._keepalive is not None  # noqa: S101  while streaming
+                    self._keepalive.message(now)
+                    self._commands.append(Publish(event))
+                    continue
+            elif self.state is not State.SCRIPTING:
+                return  # closing: it is over
+            self._receive(event, now)
+
+    def wake(self, now: float) -> None:
+        """Does what is due."""
+        if self.state in (State.WAITING, State.REFUSED):
+            self._try(now)
+        if self._linger_until is not None and now >= self._linger_until:
+            self._leave()
+        if self.state is State.SCRIPTING and (overdue := self._script.overdue(now)) is not None:
+            self._give_up(Failure.SCRIPT, overdue, BeginClose(1000, "what onConnect expects did not come"), now)
+        self._watch(now)
+
+    # Wanted or not
+
+    def _want(self, now: float) -> None:
+        self._wanted = True
+        self._linger_until = None
+        if self.state is State.IDLE:
+            self._move(Signal.FORBIDDEN if self._forbidden and now < self._next_try else Signal.WANTED)
+            self._try(now)
+
+    def _allow(self, now: float) -> None:
+        self._renewed = False
+        self._forbidden = False
+        self._backoff.reset()
+        self._next_try = now
+
+    def _try(self, now: float) -> None:
+        if now >= self._next_try:
+            self._move(Signal.DUE)
+            self._renewed = False
+            self.attempts += 1
+            self._commands.append(Connect())
+
+    def _leave(self) -> None:
+        self._linger_until = None
+        if self.state in (State.WAITING, State.REFUSED):
+            self._move(Signal.UNWANTED)
+        elif self.state is State.CONNECTING:
+            self._move(Signal.UNWANTED)
+            self._commands.append(CancelConnect())
+        elif self.state in (State.SCRIPTING, State.STREAMING):
+            self._close(BeginClose(1000))
+
+    # The open connection
+
+    def _receive(self, event: Event, now: float) -> None:
+        assert self._keepalive is not None  # noqa: S101  while open
+        self._keepalive.heard(now)
+        if isinstance(event, Batch):
+            self._go_on(self._script.receive(event, now), now)
+        elif isinstance(event, Close):
+            self._closed_by_origin(event, now)
+        elif isinstance(event, Violation):
+            # The connection itself answers a violation with this code, as it answers pings and close frames (RFC 6455 §7.1.7).
+            self._give_up(
+                _FAILURE_OF_VIOLATION.get(event.code, Failure.PROTOCOL_ERROR),
+                f"the origin broke the protocol ({event.code}): {event.reason}",
+                None,
+                now,
+            )
+
+    def _go_on(self, progress: Progress, now: float) -> None:
+        self._commands.extend(Send(text) for text in progress.sends)
+        if not self._script.done:
+            return
+        assert self._keepalive is not None  # noqa: S101  while open
+        self._move(Signal.SCRIPT_DONE)
+        self._reason = ""
+        self._renewed = False
+        self._streaming_since = now
+        self._keepalive.stream_begins(now)
+        self._commands.append(BeginEpoch())
+        if progress.stream is not None:
+            self._commands.append(Publish(progress.stream))
+
+    def _closed_by_origin(self, close: Close, now: float) -> None:
+        name = _CODE_NAMES.get(close.code, "")
+        said = f"{name}: {close.reason}" if name and close.reason else name or close.reason
+        reason = f"the origin closed the connection: {close.code}{f' ({said})' if said else ''}"
+        self._give_up(Failure.REFUSED if close.code in _FORBIDDEN_CODES else Failure.CLOSED, reason, None, now)
+
+    def _watch(self, now: float) -> None:
+        while self._keepalive is not None and self.state in (State.SCRIPTING, State.STREAMING):
+            due = self._keepalive.wake(now)
+            if due is Due.NOTHING:
+                return
+            if due is Due.PING:
+                self._commands.append(SendPing())
+            elif due is Due.NO_PONG:
+                reason = f"no answer to a ping within {self._spec.keepalive.timeout_seconds} s"
+                self._give_up(Failure.PING_TIMEOUT, reason, BeginClose(1011, "no answer to a ping", gone=True), now)
+            else:
+                reason = f"no message for {self._spec.stale_seconds} s"
+                self._give_up(Failure.STALE, reason, BeginClose(1000, reason), now)
+
+    def _give_up(self, failure: Failure, reason: str, close: BeginClose | None, now: float) -> None:
+        """Ends the open connection for `reason`; `close` is None where the connection closes by itself."""
+        where = f"{self._script.where}: " if self.state is State.SCRIPTING and failure is not Failure.SCRIPT else ""
+        self._fail(failure, where + reason, now)
+        self._close(close, doomed=True)
+
+    def _close(self, close: BeginClose | None, *, doomed: bool = False) -> None:
+        self._move(Signal.CLOSE)
+        self._doomed = doomed
+        if close is not None:
+            self._commands.append(close)
+
+    # What went wrong, and when to try again
+
+    def _fail(self, failure: Failure, reason: str, now: float, floor: float = 0.0) -> None:
+        self.failures[failure] += 1
+        self._reason = self._redactor.line(reason)
+        self._forbidden = failure is Failure.REFUSED
+        if self._forbidden:
+            floor = max(floor, REFUSED_SECONDS, self._backoff.cap)
+        silent = failure in (Failure.STALE, Failure.PING_TIMEOUT)
+        if self._lasted(now, silent=silent):
+            self._backoff.reset()
+        self._next_try = now + self._backoff.next(floor)
+
+    def _lasted(self, now: float, *, silent: bool = False) -> bool:
+        """Whether the stream was a good one for a while; if it ended in silence, that doesn't count."""
+        if self._streaming_since is None or self._keepalive is None:
+            return False
+        return (self._keepalive.last_message if silent else now) - self._streaming_since >= STEADY_SECONDS
+
+    def _rest(self, now: float) -> None:
+        """Nothing is left of the connection or the try."""
+        self._keepalive = None
+        self._streaming_since = None
+        self._linger_until = None
+        self._script = OriginScript(())
+        if self._renewed:
+            self._allow(now)
+        if not self._wanted:
+            self._move(Signal.GONE)
+            return
+        self._move(Signal.FORBIDDEN if self._forbidden else Signal.FAILED)
+        self._try(now)
+
+    def _move(self, signal: Signal) -> None:
+        try:
+            self.state = TRANSITIONS[self.state][signal]
+        except KeyError:
+            raise ImpossibleSignalError(f"{signal.name} in {self.state.name}") from None

@@ -1,0 +1,57 @@
+"""The TLS settings of an origin as an `ssl.SSLContext`, made from PEM texts that never become files."""
+
+from __future__ import annotations
+
+import os
+import ssl
+
+from lobby_gateway.errors import UserError
+from lobby_gateway.origin.secrets import ResolvedOrigin
+from lobby_gateway.resource.spec import OriginSpec
+
+_CA_FIELD = "spec.origin.tls.caSecretRef"
+_CLIENT_FIELD = "spec.origin.tls.clientCertSecretRef"
+
+
+def origin_context(origin: OriginSpec, resolved: ResolvedOrigin) -> ssl.SSLContext | None:
+    """The context of a `wss://` origin; None for `ws://`.
+
+    Raises:
+        UserError: a PEM text is not usable; the line names the field and nothing of the text.
+    """
+    if not origin.url.startswith("wss://"):
+        return None
+    try:
+        context = ssl.create_default_context(cadata=resolved.ca_pem)
+    except (ssl.SSLError, ValueError) as error:
+        raise UserError(f"{_CA_FIELD}: {_problem(error)}; accepted: certificates as PEM") from error
+    context.minimum_version = ssl.TLSVersion.TLSv1_2  # not every build of Python has that by itself (RFC 8996)
+    # Python 3.13 began to ask for extensions that private CAs often lack; other clients don't.
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    if origin.tls.insecure_skip_verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if resolved.client_certificate_pem is not None and resolved.client_key_pem is not None:
+        _load_client_certificate(context, resolved.client_certificate_pem, resolved.client_key_pem)
+    return context
+
+
+def _load_client_certificate(context: ssl.SSLContext, certificate_pem: str, key_pem: str) -> None:
+    """Python's `ssl` reads a private key from a path only: this one leads into memory, and is gone at once."""
+    descriptor = os.memfd_create("client-certificate", os.MFD_CLOEXEC)
+    try:
+        os.set_blocking(descriptor, False)
+        os.write(descriptor, f"{certificate_pem}\n{key_pem}\n".encode())
+        # An encrypted key would make OpenSSL ask for its password on the terminal.
+        context.load_cert_chain(f"/proc/self/fd/{descriptor}", password="")
+    except (ssl.SSLError, ValueError) as error:
+        accepted = "tls.crt with certificates and tls.key with the unencrypted key of the first one, both as PEM"
+        raise UserError(f"{_CLIENT_FIELD}: {_problem(error)}; accepted: {accepted}") from error
+    finally:
+        os.close(descriptor)
+
+
+def _problem(error: Exception) -> str:
+    """OpenSSL's reason in words; its own text names source files."""
+    reason = error.reason if isinstance(error, ssl.SSLError) else None
+    return f"not usable ({reason.replace('_', ' ').lower()})" if reason else "not usable: it holds no such PEM block"

@@ -1,0 +1,1 @@
+"""What every process has: life cycle, logs, limits, arguments."""

@@ -1,1 +1,0 @@
-"""Bytes to events and back: frames, handshakes, compression, trunk. No I/O."""

@@ -1,0 +1,1 @@
+"""The Lobby resource: its spec, schema, status and YAML files."""

@@ -1,0 +1,69 @@
+"""The CRD's rules (`x-kubernetes-validations`, in CEL) evaluated on a defaulted value, as the API server does.
+
+A rule sees only what the schema declares, and is not asked about a part whose structure is wrong already. Rules on changes
+(`oldSelf`) need an older value, which a file has not: they are passed over, as on creation in Kubernetes.
+"""
+
+# JSON values are what `Any` is for.
+# ruff: noqa: ANN401
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from functools import cache
+from typing import Any
+
+import cel
+
+from lobby_gateway.resource.structure import Path, Problem, Schema, child, show
+
+
+def violations(schema: Schema, value: Any, broken: Collection[Path], path: Path = ()) -> Iterator[Problem]:
+    """The rules that do not hold, the outer ones first.
+
+    Args:
+        schema: of the value.
+        value: checked and defaulted.
+        broken: fields whose structure is wrong: no rule that could see them is evaluated.
+        path: where the value stands.
+    """
+    if schema.get("x-kubernetes-validations") and not any(each[: len(path)] == path for each in broken):
+        yield from _checked(schema, value, path)
+    items: list[tuple[str | int, Any]] = []
+    if isinstance(value, dict):
+        items = list(value.items())
+    elif isinstance(value, list):
+        items = list(enumerate(value))
+    for key, each in items:
+        inner = child(schema, key)
+        if inner is not None:
+            yield from violations(inner, each, broken, (*path, key))
+
+
+def _checked(schema: Schema, value: Any, path: Path) -> Iterator[Problem]:
+    variables = {"self": _visible(schema, value)}
+    for rule in schema["x-kubernetes-validations"]:
+        if "oldSelf" in rule["rule"]:
+            continue
+        if _compiled(rule["rule"]).execute(variables) is True:
+            continue
+        at, found, found_schema = path, value, schema
+        for name in rule.get("fieldPath", "").split(".")[1:]:
+            at, found, found_schema = (*at, name), found.get(name), child(found_schema, name) or {}
+        shown = "" if isinstance(found, (dict, list)) else f"{show(found, found_schema)} "
+        yield Problem(at, f"{shown}{rule['message']}")
+
+
+@cache
+def _compiled(expression: str) -> cel.cel.Program:
+    return cel.compile(expression)
+
+
+def _visible(schema: Schema, value: Any) -> Any:
+    """The parts of a value that have a declared type: free-form JSON is hidden from rules, as in Kubernetes."""
+    if isinstance(value, dict):
+        inner = ((key, each, child(schema, key)) for key, each in value.items())
+        return {key: _visible(found, each) for key, each, found in inner if found is not None and "type" in found}
+    if isinstance(value, list):
+        return [_visible(schema.get("items", {}), each) for each in value]
+    return value

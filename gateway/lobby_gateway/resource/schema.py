@@ -1,0 +1,212 @@
+"""Checks and defaults a Lobby resource by the CRD itself: `lobby up -f` accepts what `kubectl apply` accepts.
+
+`python -m lobby_gateway.resource.schema FILE` prints the defaulted resource as JSON, for processes that are to stay small:
+what this module imports takes 40 MiB. Nothing that a lobby or greeter imports may import it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from lobby_gateway.errors import InvalidLobbyError
+from lobby_gateway.origin import secrets
+from lobby_gateway.resource import rules, structure, yaml_file
+from lobby_gateway.resource.spec import LobbySpec, lobby_from_resource
+from lobby_gateway.resource.structure import Problem
+
+_HERE: Final = Path(__file__).resolve()
+
+# In a wheel it lies beside this module, in a checkout at its top.
+_CRD_FILES: Final = (_HERE.with_name("lobbies.yaml"), *(up / "crds" / "lobbies.yaml" for up in _HERE.parents[3:4]))
+
+_POINTER: Final = re.compile("(/([^~/]|~[01])*)*")
+"""RFC 6901 §3."""
+
+_METADATA: Final = (
+    "annotations", "creationTimestamp", "deletionGracePeriodSeconds", "deletionTimestamp", "finalizers", "generateName",
+    "generation", "labels", "managedFields", "name", "namespace", "ownerReferences", "resourceVersion", "selfLink", "uid",
+)  # fmt: skip
+"""Fields of ObjectMeta: the API server knows them, a CRD does not list them."""
+
+
+@cache
+def crd() -> Mapping[str, Any]:
+    """The CustomResourceDefinition `lobbies.lobby-gateway.io`; not to be changed by the caller.
+
+    Raises:
+        FileNotFoundError: the package is incomplete.
+    """
+    file = next((each for each in _CRD_FILES if each.is_file()), None)
+    if file is None:
+        raise FileNotFoundError(f"lobbies.yaml is not in the package; looked at {', '.join(map(str, _CRD_FILES))}")
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    loaded: Mapping[str, Any] = yaml.load(file.read_text(encoding="utf-8"), loader)  # noqa: S506  both are safe
+    return loaded
+
+
+def open_api_schema() -> Mapping[str, Any]:
+    """The schema of a Lobby, as the CRD has it."""
+    (version,) = crd()["spec"]["versions"]
+    schema: Mapping[str, Any] = version["schema"]["openAPIV3Schema"]
+    return schema
+
+
+def api_version() -> str:
+    """`lobby-gateway.io/v1alpha1`."""
+    (version,) = crd()["spec"]["versions"]
+    return f"{crd()['spec']['group']}/{version['name']}"
+
+
+def validate_and_default(document: object, source: str) -> dict[str, Any]:
+    """Checks a whole resource and fills in the defaults. `status` is left out, as the API server does it.
+
+    Args:
+        document: JSON types.
+        source: where it came from; every line of an error begins with it.
+
+    Raises:
+        InvalidLobbyError: one line for each thing that is not accepted.
+    """
+    if not isinstance(document, dict):
+        raise InvalidLobbyError((f"{source}: is no mapping; accepted: a Lobby resource",))
+    found = list(_identity_problems(document))
+    if found:  # another kind of resource: its fields would all be unknown
+        raise _invalid(source, found)
+    schema = open_api_schema()
+    resource: dict[str, Any] = structure.defaulted(
+        schema, {key: value for key, value in document.items() if key != "status"}
+    )
+    metadata = resource.get("metadata", {})
+    checked = resource
+    if isinstance(metadata, dict):
+        resource["metadata"] = metadata = {key: value for key, value in metadata.items() if value is not None}
+        found += _metadata_problems(metadata)
+        # What the API server alone knows of metadata is checked above.
+        checked = {**resource, "metadata": {key: metadata[key] for key in ("name",) if key in metadata}}
+    found += structure.problems(schema, checked)
+    found += rules.violations(schema, checked, [problem.path for problem in found])
+    if not found:
+        found += _beyond_the_crd(resource)
+    if found:
+        raise _invalid(source, found)
+    return resource
+
+
+def default_stored(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Fills in the defaults of a resource that an API server has checked, and checks what no API server can.
+
+    It may be stored by a definition that is older or newer than this one: fields that are unknown here are passed over, those
+    that are missing get their defaults. `status` is left out.
+
+    Raises:
+        InvalidLobbyError: one line for each thing that is not accepted.
+    """
+    resource: dict[str, Any] = structure.defaulted(
+        open_api_schema(), {key: value for key, value in document.items() if key != "status"}
+    )
+    if found := tuple(map(str, _beyond_the_crd(resource))):
+        raise InvalidLobbyError(found)
+    return resource
+
+
+def load_file(path: str | Path) -> dict[str, Any]:
+    """Reads, checks and defaults a YAML or JSON file with one Lobby.
+
+    Raises:
+        InvalidLobbyError: one line for each thing that is not accepted, each beginning with the path.
+    """
+    path = Path(path)
+    return validate_and_default(yaml_file.read_document(path), str(path))
+
+
+def default_lobby(
+    name: str, origin_url: str, *, source: str = "command line", spec: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """A checked and defaulted Lobby made of a name and a URL, for `lobby up --origin`.
+
+    Args:
+        name: of the Lobby.
+        origin_url: of its origin.
+        source: what errors begin with.
+        spec: further fields, as in a file: `{"clients": {"seats": 5}}`.
+
+    Raises:
+        InvalidLobbyError: as `validate_and_default`.
+    """
+    wanted = {**(spec or {})}
+    wanted["origin"] = {**wanted.get("origin", {}), "url": origin_url}
+    document = {"apiVersion": api_version(), "kind": "Lobby", "metadata": {"name": name}, "spec": wanted}
+    return validate_and_default(document, source)
+
+
+def _invalid(source: str, problems: Sequence[Problem]) -> InvalidLobbyError:
+    return InvalidLobbyError(tuple(dict.fromkeys(f"{source}: {problem}" for problem in problems)))
+
+
+def _identity_problems(document: Mapping[str, Any]) -> Iterator[Problem]:
+    for field, wanted in (("apiVersion", api_version()), ("kind", "Lobby")):
+        given = document.get(field)
+        if given is None:
+            yield Problem((field,), f"missing; accepted: {wanted}")
+        elif given != wanted:
+            yield Problem((field,), f"{structure.show(given, {})} is something else; accepted: {wanted}")
+
+
+def _metadata_problems(metadata: Mapping[str, Any]) -> Iterator[Problem]:
+    for key in metadata:
+        if key not in _METADATA:
+            yield Problem(("metadata", key), f"unknown field; accepted: {', '.join(_METADATA)}")
+    if "name" not in metadata:
+        name = open_api_schema()["properties"]["metadata"]["properties"]["name"]
+        yield Problem(("metadata", "name"), f"missing; accepted: {structure.accepted(name)}")
+    for key in ("labels", "annotations"):
+        values = metadata.get(key, {})
+        if not isinstance(values, dict) or not all(isinstance(value, str) for value in values.values()):
+            yield Problem(("metadata", key), "is no mapping of texts; accepted: texts (put numbers in quotes)")
+
+
+def _beyond_the_crd(resource: Mapping[str, Any]) -> Iterator[Problem]:
+    """What neither a schema nor CEL can say: names in texts, and JSON pointers as keys."""
+    spec: LobbySpec = lobby_from_resource(resource).spec
+    for field, text in secrets.problems(spec.origin):
+        yield Problem((), f"{field}: {text}")
+    for index, step in enumerate(spec.origin.on_connect):
+        for pointer in step.expect.json if step.expect else ():
+            if not _POINTER.fullmatch(pointer):
+                path = ("spec", "origin", "onConnect", index, "expect", "json", pointer)
+                yield Problem(
+                    path, "is no JSON pointer; accepted: /name/0/name (~1 for '/', ~0 for '~'), or '' for all"
+                )
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Prints the defaulted JSON of a file; problems go to stderr, one line each.
+
+    Returns:
+        The exit code: 2 for bad input.
+    """
+    if len(arguments) != 1:
+        sys.stderr.write(
+            "python -m lobby_gateway.resource.schema: one argument is needed; accepted: a file with a Lobby\n"
+        )
+        return 2
+    try:
+        resource = load_file(arguments[0])
+    except InvalidLobbyError as error:
+        sys.stderr.write("".join(f"{line}\n" for line in error.problems))
+        return 2
+    json.dump(resource, sys.stdout, separators=(",", ":"))  # ASCII: fit for any locale
+    sys.stdout.write("\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

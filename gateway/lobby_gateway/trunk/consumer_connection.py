@@ -1,0 +1,242 @@
+"""The connection of a trunk at the greeter's end. What goes over it is decided by `TrunkConsumer`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Protocol
+
+from lobby_gateway.trunk.consumer import SILENT_SECONDS, TrunkConsumer
+from lobby_gateway.trunk.position import Position
+from lobby_gateway.trunk.records import MAX_FORWARD_BYTES, PATH, SUBPROTOCOL, FromHolder, Messages, TrunkError
+from lobby_gateway.websocket.client import WebSocketClient, open_websocket
+from lobby_gateway.websocket.client_handshake import OriginUnreachableError
+from lobby_gateway.websocket.frames import Batch, Opcode
+from lobby_gateway.websocket.parser import Close, Event, Violation
+
+logger = logging.getLogger(__name__)
+
+OPEN_TIMEOUT_SECONDS = 3.0
+"""For TCP and the handshake: a lobby is near."""
+MAX_RECORD_BYTES = 80 << 20
+"""Largest record taken from a lobby: the largest message that a Lobby may allow, and what one read may bring beside it."""
+MAX_BUFFERED = 1 << 20
+"""Bytes of clients' messages that wait for a lobby which reads slowly; what is beyond is not taken."""
+
+
+class TrunkListener(Protocol):
+    """Who uses a trunk. All is called in the order in which the lobby sent it, in the callback of the socket's read."""
+
+    def trunk_messages(self, batch: Batch) -> None:
+        """The next messages of the stream, without a gap but for what `Missed` tells."""
+
+    def trunk_record(self, record: FromHolder) -> None:
+        """Any other record: `Welcome` first; `Granted`, `Replay`, `Resumed`, `Missed`, `Status`, `Move`."""
+
+    def trunk_lost(self, problem: str) -> None:
+        """The trunk is gone, broken, or silent: one line on why. Called once and last, but not after `close`."""
+
+
+async def connect_trunk(
+    address: str,
+    *,
+    token: str,
+    name: str,
+    listener: TrunkListener,
+    replay: int = 0,
+    position: Position | None = None,
+    open_timeout: float = OPEN_TIMEOUT_SECONDS,
+    silent_seconds: float = SILENT_SECONDS,
+) -> TrunkConsumerConnection:
+    """Opens a trunk to a lobby. It can be used at once; `Welcome` is the first thing that the listener is told.
+
+    The listener is first called in a later turn of the event loop than the one in which this returns.
+
+    Args:
+        address: `host:port` of the lobby.
+        token: for this lobby's trunks (`Purpose.TRUNK`).
+        name: who asks, for the lobby's logs; not twice at the same time.
+        listener: is told what comes.
+        replay: messages from before that the stream is to start with.
+        position: where the stream is to go on instead, if the lobby knows it.
+        open_timeout: seconds for TCP and handshake.
+        silent_seconds: a lobby that is silent for so long is given up.
+
+    Raises:
+        OriginRefusedError: the lobby answered, but did not accept.
+        OriginUnreachableError: it did not answer, or is no lobby.
+    """
+    connection = TrunkConsumerConnection(listener)
+    client = await open_websocket(
+        f"ws://{address}{PATH}",
+        receiver=connection,
+        headers=[("Authorization", f"Bearer {token}")],
+        subprotocols=[SUBPROTOCOL],
+        open_timeout=open_timeout,
+        max_message_bytes=MAX_RECORD_BYTES,
+    )
+    if client.subprotocol != SUBPROTOCOL:
+        client.abort()
+        raise OriginUnreachableError(f"no trunk is served there (no subprotocol {SUBPROTOCOL})")
+    now = asyncio.get_running_loop().time()
+    core = TrunkConsumer(name, now=now, replay=replay, position=position, silent_seconds=silent_seconds)
+    connection.begin(client, core)
+    return connection
+
+
+class TrunkConsumerConnection:
+    """One trunk of a greeter, made by `connect_trunk`.
+
+    Attributes:
+        core: what is known of the lobby: `held`, `free`, `seats`, `origin_connected`, `moving`, `missed`.
+    """
+
+    core: TrunkConsumer
+    _client: WebSocketClient
+    _timer: asyncio.TimerHandle
+
+    def __init__(self, listener: TrunkListener) -> None:
+        self._listener = listener
+        self._loop = asyncio.get_running_loop()
+        self._over = True  # until it has begun
+
+    def __repr__(self) -> str:
+        return f"<TrunkConsumerConnection to {self.core.lobby or '?'}: {self.core.held} seats>"
+
+    def begin(self, client: WebSocketClient, core: TrunkConsumer) -> None:
+        """Starts to speak (called by `connect_trunk`)."""
+        self.core = core
+        self._client = client
+        self._over = False
+        self._timer = self._loop.call_at(core.wake_at, self._time_passed)
+        self._send()
+
+    @property
+    def open(self) -> bool:
+        """It is neither lost nor closed."""
+        return not self._over
+
+    def position(self) -> Position:
+        """Where a consumer is that has seen all messages so far; known after the loss of the trunk, too."""
+        return self.core.position()
+
+    def claim(self, count: int) -> int:
+        """Asks for seats; the listener gets a `Granted` with the id that is returned, if the trunk is not lost before."""
+        claim = self.core.claim(count)
+        self._send()
+        return claim
+
+    def release(self, count: int) -> None:
+        """Gives seats back.
+
+        Raises:
+            ValueError: more than are held.
+        """
+        self.core.release(count)
+        self._send()
+
+    def forward(self, opcode: int, payload: bytes) -> bool:
+        """Sends a client's message to the origin; False when it can't: the lobby reads too slowly, or it is too large."""
+        if self._over or self._client.buffered > MAX_BUFFERED or len(payload) > MAX_FORWARD_BYTES:
+            return False
+        self.core.forward(opcode, payload)
+        self._send()
+        return True
+
+    def resume(self, position: Position) -> int:
+        """Asks that a group of clients goes on behind a position.
+
+        The listener gets, with the id that is returned: `Replay` (and `Missed`) for this group alone, then `Resumed`, from
+        where on the group belongs to the stream: the next `trunk_messages` is for it, too.
+        """
+        group = self.core.resume(position)
+        self._send()
+        return group
+
+    def close(self) -> None:
+        """Closes the trunk; the lobby takes its seats back. The listener is told nothing any more."""
+        if not self._over:
+            self._end()
+            self._client.begin_close()
+
+    async def wait_closed(self) -> None:
+        """Waits until the connection is gone; after `close` that is soon, even if the lobby does not answer."""
+        await self._client.wait_lost()
+
+    # From the connection (Receiver)
+
+    def received(self, events: list[Event]) -> None:
+        """Records came. The messages of one read are handed on together: one system call for each client, not one a record."""
+        now = self._loop.time()
+        together: list[Batch] = []
+        for event in events:
+            if isinstance(event, Batch):
+                for index in range(len(event)):
+                    if self._over:
+                        return
+                    self._record_received(event, index, now, together)
+            elif isinstance(event, Close):
+                self._hand_on(together)
+                self._fail(f"closed by the lobby: {event.code} {event.reason}".rstrip())
+            elif isinstance(event, Violation):
+                self._hand_on(together)
+                self._fail(f"broken: {event.reason}")
+        self._hand_on(together)
+        if not self._over:
+            self._send()
+
+    def lost(self, error: Exception | None) -> None:
+        """The connection is gone."""
+        self._fail("the connection ended" if error is None else str(error) or type(error).__name__)
+
+    # How
+
+    def _record_received(self, batch: Batch, index: int, now: float, together: list[Batch]) -> None:
+        problem, record = "", None
+        if batch.opcode(index) != Opcode.BINARY:
+            problem = "a text message; accepted: binary ones"
+        else:
+            try:
+                record = self.core.receive(batch.payload(index), now)
+            except TrunkError as error:
+                problem = str(error)
+        if isinstance(record, Messages):
+            together.append(record.batch)
+            return
+        self._hand_on(together)
+        if problem and not self._over:
+            self._break(problem)
+        elif record is not None and not self._over:
+            self._listener.trunk_record(record)
+
+    def _hand_on(self, together: list[Batch]) -> None:
+        if together and not self._over:
+            self._listener.trunk_messages(Batch.join(together))
+        together.clear()
+
+    def _break(self, problem: str) -> None:
+        self._client.begin_close(1002, problem)
+        self._fail(f"broken: {problem}")
+
+    def _send(self) -> None:
+        for record in self.core.data_to_send():
+            self._client.send_binary(record)
+
+    def _time_passed(self) -> None:
+        core = self.core
+        core.heard(self._client.heard_at)
+        if core.wake(self._loop.time()):
+            self._timer = self._loop.call_at(core.wake_at, self._time_passed)
+            self._send()
+        else:
+            self._client.abort()
+            self._fail(f"silent for {core.silent_seconds:g} s")
+
+    def _fail(self, problem: str) -> None:
+        if not self._over:
+            self._end()
+            self._listener.trunk_lost(problem)
+
+    def _end(self) -> None:
+        self._over = True
+        self._timer.cancel()

@@ -1,0 +1,486 @@
+"""Records of the trunk (`lobby-trunk.v1`) to bytes and back: the wire format of docs/trunk.md, no state, no I/O.
+
+A record is the payload of one binary WebSocket message: a byte that is its type, a byte of flags (none yet), then its fields
+in the order of its class, big-endian. A reader ignores types and flags that it does not know, and bytes behind the end of a
+record that it knows: a newer peer may send them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+from struct import Struct
+from struct import error as struct_error
+from typing import Any, ClassVar, Final, NamedTuple, Self
+
+from lobby_gateway.errors import LobbyGatewayError
+from lobby_gateway.trunk.position import DIGESTS_KEPT, NO_EPOCH, Position
+from lobby_gateway.websocket.frames import Batch, Opcode
+
+SUBPROTOCOL: Final = "lobby-trunk.v1"
+PATH: Final = "/trunk"
+STREAM: Final = 0
+"""Group of the stream itself; the groups that resume have ids from 1 on."""
+MAX_FORWARD_BYTES: Final = 16 << 20
+"""Largest client message that a trunk carries: as much as a Lobby may allow."""
+
+
+class TrunkError(LobbyGatewayError):
+    """The peer of a trunk broke its protocol; the trunk is closed with 1002."""
+
+
+class Type(IntEnum):
+    """First byte of a record: below 0x80 from the consumer (a greeter), from there on from the holder (a lobby)."""
+
+    HELLO = 0x01
+    CLAIM = 0x02
+    RELEASE = 0x03
+    FORWARD = 0x04
+    RESUME = 0x05
+    HEARTBEAT = 0x06
+    WELCOME = 0x81
+    MESSAGES = 0x82
+    GRANTED = 0x83
+    RESUMED = 0x84
+    REPLAY = 0x85
+    MISSED = 0x86
+    STATUS = 0x87
+    MOVE = 0x88
+
+
+class GrantReason(IntEnum):
+    """Why fewer seats were granted than claimed."""
+
+    NONE = 0
+    FULL = 1
+    DRAINING = 2
+
+
+class MoveReason(IntEnum):
+    """Why a consumer should take seats elsewhere."""
+
+    DRAINING = 1
+    STOPPING = 2
+
+
+class Place(NamedTuple):
+    """A place in a stream: before message `offset` of `epoch`."""
+
+    epoch: int
+    offset: int
+
+    def followed_by(self, epoch: int, offset: int) -> bool:
+        """Nothing is left out between this place and that one: it is the same, or the start of another epoch."""
+        return (offset == self.offset) if epoch == self.epoch else (offset == 0 or self.epoch == NO_EPOCH)
+
+
+# From the consumer
+
+
+class WireRecord:
+    """A record whose fields are all fixed in size, in the order in which they are declared."""
+
+    __slots__: tuple[str, ...] = ()
+    TYPE: ClassVar[int]
+    LAYOUT: ClassVar[Struct]  # type and flags included
+
+    def encode(self) -> bytes:
+        """The record's bytes."""
+        return self._head(*(getattr(self, each) for each in self.__slots__))
+
+    @classmethod
+    def decode(cls, view: memoryview) -> Self:
+        """Reads a record of this type; raises what `decode` turns into `TrunkError`."""
+        return cls(*cls._fields(view))
+
+    @classmethod
+    def _head(cls, *fields: object) -> bytes:
+        return cls.LAYOUT.pack(cls.TYPE, 0, *fields)
+
+    @classmethod
+    def _fields(cls, view: memoryview) -> tuple[Any, ...]:
+        return cls.LAYOUT.unpack_from(view)[2:]
+
+
+_POSITION = Struct("!QQB")
+
+
+def encode_position(position: Position) -> bytes:
+    """Epoch, offset, how many digests, the digests."""
+    digests = position.digests
+    head = _POSITION.pack(position.epoch, position.offset, len(digests))
+    return head + b"".join(each.to_bytes(8, "big") for each in digests)
+
+
+def decode_position(view: memoryview, at: int) -> Position:
+    """Reads what `encode_position` wrote."""
+    epoch, offset, count = _POSITION.unpack_from(view, at)
+    if count > DIGESTS_KEPT:
+        raise ValueError(f"{count} digests; accepted: at most {DIGESTS_KEPT}")
+    return Position(epoch, offset, Struct(f"!{count}Q").unpack_from(view, at + _POSITION.size))
+
+
+def encode_text(text: str) -> bytes:
+    """One byte of length, then UTF-8."""
+    data = text.encode()
+    if len(data) > 255:
+        raise ValueError(f"{text[:40]!r}... is too long; accepted: at most 255 bytes of UTF-8")
+    return bytes((len(data),)) + data
+
+
+def decode_text(view: memoryview, at: int) -> tuple[str, int]:
+    """Reads what `encode_text` wrote; returns where it ends, too."""
+    end = at + 1 + view[at] if at < len(view) else len(view) + 1
+    if end > len(view):
+        raise ValueError("the name is cut off")
+    return str(view[at + 1 : end], "utf-8"), end
+
+
+def decode_frames(view: memoryview, offset: int, count: int) -> Batch:
+    """Reads the frames of `count` messages, of which the first has this offset."""
+    batch = Batch.scan(bytes(view))
+    if len(batch) != count or not count:
+        raise ValueError(f"{count} messages are said to follow, {len(batch)} do")
+    if offset + count >= 1 << 64:
+        raise ValueError(f"offset {offset} is too large for {count} messages")
+    return batch
+
+
+@dataclass(frozen=True, slots=True)
+class Hello(WireRecord):
+    """The first record of a consumer.
+
+    Attributes:
+        name: who it is, for logs; at most 255 bytes of UTF-8.
+        replay: where there is no exact place to go on, how many messages back the stream starts.
+        position: the stream goes on behind it, if it can.
+    """
+
+    TYPE = Type.HELLO
+    LAYOUT = Struct("!BBI?")
+
+    name: str
+    replay: int = 0
+    position: Position | None = None
+
+    def encode(self) -> bytes:
+        """The record's bytes."""
+        position = b"" if self.position is None else encode_position(self.position)
+        return self._head(self.replay, self.position is not None) + encode_text(self.name) + position
+
+    @classmethod
+    def decode(cls, view: memoryview) -> Self:
+        """Reads a record of this type."""
+        replay, has_position = cls._fields(view)
+        name, end = decode_text(view, cls.LAYOUT.size)
+        return cls(name, replay, decode_position(view, end) if has_position else None)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim(WireRecord):
+    """Seats are wanted; answered by GRANTED with the same id."""
+
+    TYPE = Type.CLAIM
+    LAYOUT = Struct("!BBII")
+
+    id: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Release(WireRecord):
+    """Seats are given back."""
+
+    TYPE = Type.RELEASE
+    LAYOUT = Struct("!BBI")
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Forward(WireRecord):
+    """A client's message to the origin. `opcode` is TEXT or BINARY."""
+
+    TYPE = Type.FORWARD
+    LAYOUT = Struct("!BBB")
+
+    opcode: int
+    payload: bytes
+
+    def encode(self) -> bytes:
+        """The record's bytes."""
+        return self._head(self.opcode) + self.payload
+
+    @classmethod
+    def decode(cls, view: memoryview) -> Self:
+        """Reads a record of this type."""
+        (opcode,) = cls._fields(view)
+        if opcode not in {Opcode.TEXT, Opcode.BINARY}:
+            raise ValueError(f"opcode {opcode} is not a message's; accepted: 1, 2")
+        return cls(opcode, bytes(view[cls.LAYOUT.size :]))
+
+
+@dataclass(frozen=True, slots=True)
+class Resume(WireRecord):
+    """A group of clients joins the stream behind a position; answered by RESUMED with the same id (from 1 on)."""
+
+    TYPE = Type.RESUME
+    LAYOUT = Struct("!BBI")
+
+    id: int
+    position: Position
+
+    def encode(self) -> bytes:
+        """The record's bytes."""
+        return self._head(self.id) + encode_position(self.position)
+
+    @classmethod
+    def decode(cls, view: memoryview) -> Self:
+        """Reads a record of this type."""
+        (group,) = cls._fields(view)
+        if group == STREAM:
+            raise ValueError("group 0 is the stream itself; accepted: from 1 on")
+        return cls(group, decode_position(view, cls.LAYOUT.size))
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat(WireRecord):
+    """The consumer lives."""
+
+    TYPE = Type.HEARTBEAT
+    LAYOUT = Struct("!BB")
+
+
+# From the holder
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome(WireRecord):
+    """The first record of a holder.
+
+    Attributes:
+        exact: the stream goes on behind the position of HELLO.
+        reason: why not (a `LiveReason`; a newer lobby may have others).
+        origin_connected: messages can be expected.
+        seats: seats of the lobby.
+        free: seats that would be granted now.
+        epoch: epoch of the place where the stream starts; `NO_EPOCH` before the first origin session.
+        offset: offset of that place.
+        lobby: its name; at most 255 bytes of UTF-8.
+    """
+
+    TYPE = Type.WELCOME
+    LAYOUT = Struct("!BB?B?IIQQ")
+
+    exact: bool
+    reason: int
+    origin_connected: bool
+    seats: int
+    free: int
+    epoch: int
+    offset: int
+    lobby: str
+
+    def encode(self) -> bytes:
+        """The record's bytes."""
+        *fields, lobby = (getattr(self, name) for name in self.__slots__)
+        return self._head(*fields) + encode_text(lobby)
+
+    @classmethod
+    def decode(cls, view: memoryview) -> Self:
+        """Reads a record of this type."""
+        exact, reason, origin_connected, seats, free, epoch, offset = cls._fields(view)
+        lobby, _ = decode_text(view, cls.LAYOUT.size)
+        return cls(exact, reason, origin_connected, seats, free, epoch, offset, lobby)
+
+
+@dataclass(frozen=True, slots=True)
+class Messages(WireRecord):
+    """Messages of the stream: whole server frames, as they came from the origin. `offset` is that of the first.
+
+    On the wire the count of messages stands before their frames.
+    """
+
+    TYPE = Type.MESSAGES
+    LAYOUT = Struct("!BBQQI")
+
+    epoch: int
+    offset: int
+    batch: Batch
+
+    def encode(self) -> bytes:
+        """The record's bytes."""
+        return self.head(self.epoch, self.offset, len(self.batch)) + self.batch.data
+
+    @classmethod
+    def head(cls, epoch: int, offset: int, count: int) -> bytes:
+        """What stands before the frames of `count` messages: they need not be copied to be sent."""
+        return cls.LAYOUT.pack(cls.TYPE, 0, epoch, offset, count)
+
+    @classmethod
+    def decode(cls, view: memoryview) -> Self:
+        """Reads a record of this type."""
+        epoch, offset, count = cls._fields(view)
+        return cls(epoch, offset, decode_frames(view[cls.LAYOUT.size :], offset, count))
+
+
+@dataclass(frozen=True, slots=True)
+class Granted(WireRecord):
+    """The answer to CLAIM.
+
+    Attributes:
+        id: of the claim.
+        granted: seats that are now the consumer's, from none to all that it claimed.
+        free: seats that would be granted now.
+        reason: why fewer (a `GrantReason`; a newer lobby may have others).
+    """
+
+    TYPE = Type.GRANTED
+    LAYOUT = Struct("!BBIIIB")
+
+    id: int
+    granted: int
+    free: int
+    reason: int
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed(WireRecord):
+    """The answer to RESUME, at the place of the stream where the group joins it: what it lacked came before, by REPLAY.
+
+    Attributes:
+        id: of the group.
+        exact: no gap (but what MISSED told) and no duplicate; otherwise the group goes on with what comes now.
+        reason: why not exact (a `LiveReason`; a newer lobby may have others).
+        epoch: epoch of the place where it joins: all MESSAGES before this record lie before it.
+        offset: offset of that place.
+    """
+
+    TYPE = Type.RESUMED
+    LAYOUT = Struct("!BBI?BQQ")
+
+    id: int
+    exact: bool
+    reason: int
+    epoch: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Replay(WireRecord):
+    """Messages for one group only, from its position to the place where it joins the stream; laid out as `Messages`."""
+
+    TYPE = Type.REPLAY
+    LAYOUT = Struct("!BBIQQI")
+
+    id: int
+    epoch: int
+    offset: int
+    batch: Batch
+
+    def encode(self) -> bytes:
+        """The record's bytes."""
+        return self.head(self.id, self.epoch, self.offset, len(self.batch)) + self.batch.data
+
+    @classmethod
+    def head(cls, group: int, epoch: int, offset: int, count: int) -> bytes:
+        """What stands before the frames of `count` messages."""
+        return cls.LAYOUT.pack(cls.TYPE, 0, group, epoch, offset, count)
+
+    @classmethod
+    def decode(cls, view: memoryview) -> Self:
+        """Reads a record of this type."""
+        group, epoch, offset, count = cls._fields(view)
+        return cls(group, epoch, offset, decode_frames(view[cls.LAYOUT.size :], offset, count))
+
+
+@dataclass(frozen=True, slots=True)
+class Missed(WireRecord):
+    """Messages that will not come: they were evicted before they could be sent, since the consumer was slow.
+
+    Attributes:
+        id: of the group that missed them, or `STREAM`.
+        count: how many; at least 1.
+        from_epoch: epoch of the place before them.
+        from_offset: offset of that place.
+        to_epoch: epoch of the place behind them.
+        to_offset: offset of that place.
+    """
+
+    TYPE = Type.MISSED
+    LAYOUT = Struct("!BBIQQQQQ")
+
+    id: int
+    count: int
+    from_epoch: int
+    from_offset: int
+    to_epoch: int
+    to_offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Status(WireRecord):
+    """The holder lives. Sent every half second, and at once when its origin comes or goes.
+
+    Attributes:
+        origin_connected: messages can be expected.
+        seats: seats of the lobby.
+        free: seats that would be granted now.
+        epoch: epoch of the place of the stream where this record stands: that of the next message.
+        offset: offset of that place.
+    """
+
+    TYPE = Type.STATUS
+    LAYOUT = Struct("!BB?IIQQ")
+
+    origin_connected: bool
+    seats: int
+    free: int
+    epoch: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Move(WireRecord):
+    """This lobby drains or stops: take seats elsewhere, spread over `within_ms` milliseconds.
+
+    Attributes:
+        reason: a `MoveReason`; a newer lobby may have others.
+        within_ms: time to spread the moves over; the stream goes on meanwhile.
+    """
+
+    TYPE = Type.MOVE
+    LAYOUT = Struct("!BBBI")
+
+    reason: int
+    within_ms: int
+
+
+FromConsumer = Hello | Claim | Release | Forward | Resume | Heartbeat
+FromHolder = Welcome | Messages | Granted | Resumed | Replay | Missed | Status | Move
+Record = FromConsumer | FromHolder
+
+RECORDS: Final[tuple[type[Record], ...]] = (
+    Hello, Claim, Release, Forward, Resume, Heartbeat,
+    Welcome, Messages, Granted, Resumed, Replay, Missed, Status, Move,
+)  # fmt: skip
+_DECODERS: Final[dict[int, Callable[[memoryview], Record]]] = {each.TYPE: each.decode for each in RECORDS}
+
+
+def decode(data: bytes | memoryview) -> Record | None:
+    """One record; None for a type that this version does not know.
+
+    Raises:
+        TrunkError: the record is shorter than its type demands, or says what can't be.
+    """
+    view = memoryview(data)
+    if len(view) < 2:
+        raise TrunkError(f"a record of {len(view)} bytes")
+    decoder = _DECODERS.get(view[0])
+    if decoder is None:
+        return None
+    try:
+        return decoder(view)
+    except (struct_error, ValueError) as error:
+        raise TrunkError(f"{Type(view[0]).name}: {error}") from error

@@ -1,0 +1,96 @@
+"""What can be done to a Lobby's lobbies. An action without a reason, or with one that is not its own, can't be built."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from string import Formatter
+from typing import ClassVar, NoReturn
+
+from lobby_operator.planner.reasons import WHY, Why, speak
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Reason:
+    """Why, and the numbers that decided.
+
+    Attributes:
+        why: the reason, one of a table.
+        numbers: the fields of its sentence, as (name, value).
+    """
+
+    why: Why
+    numbers: tuple[tuple[str, float], ...]
+
+    def __init__(self, why: Why, **numbers: float) -> None:
+        wanted = {name for _, name, _, _ in Formatter().parse(WHY[why]) if name is not None}
+        if wanted != numbers.keys():
+            raise ValueError(f"{why} has the numbers {sorted(wanted)}, not {sorted(numbers)}")
+        object.__setattr__(self, "why", why)
+        object.__setattr__(self, "numbers", tuple(numbers.items()))
+
+    @property
+    def fields(self) -> Mapping[str, float]:
+        """The numbers by name, for logs."""
+        return dict(self.numbers)
+
+    @property
+    def sentence(self) -> str:
+        """For people."""
+        return speak(WHY[self.why], self.fields)
+
+
+@dataclass(frozen=True, slots=True)
+class _Action:
+    """Something to be done to one lobby.
+
+    Attributes:
+        name: of the lobby.
+        reason: why.
+    """
+
+    name: str
+    reason: Reason
+
+    ACCEPTS: ClassVar[frozenset[Why]] = frozenset()
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            _refuse(self, "needs the name of a lobby")
+        if getattr(self.reason, "why", None) not in self.ACCEPTS:  # None, too: not every caller is checked by mypy
+            _refuse(self, f"needs a reason of {sorted(self.ACCEPTS)}, not {self.reason!r}")
+
+
+def _refuse(action: _Action, problem: str) -> NoReturn:
+    raise ValueError(f"{type(action).__name__} {problem}")
+
+
+@dataclass(frozen=True, slots=True)
+class Create(_Action):
+    """Starts a lobby."""
+
+    ACCEPTS: ClassVar[frozenset[Why]] = frozenset({Why.BELOW_REPLICAS, Why.CLIENTS_WAIT, Why.SPARE_SEATS_LOW})
+
+
+@dataclass(frozen=True, slots=True)
+class Drain(_Action):
+    """Tells a lobby to take no more clients and to send those that it has elsewhere. It can't be taken back."""
+
+    ACCEPTS: ClassVar[frozenset[Why]] = frozenset(
+        {Why.EMPTY, Why.SPARSE, Why.OVER_MAXIMUM, Why.OUTDATED, Why.DRAIN_UNHEARD}
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Delete(_Action):
+    """Ends a lobby, in order if it still can, and takes away what is left of it."""
+
+    ACCEPTS: ClassVar[frozenset[Why]] = frozenset(
+        {
+            *(Why.ENDED, Why.SILENT, Why.NEVER_ANSWERED, Why.NEVER_NEEDED),
+            *(Why.DRAINED, Why.DRAIN_OVERDUE, Why.DRAIN_POINTLESS),
+        }
+    )
+
+
+Action = Create | Drain | Delete

@@ -1,0 +1,211 @@
+"""Observed and planned to Lobby.status, as `crds/lobbies.yaml` has it. Pure: time and the status before are arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lobby_gateway.process.reports import OriginState
+from lobby_operator.planner import reasons
+from lobby_operator.planner.actions import Create
+from lobby_operator.planner.plan import Plan
+from lobby_operator.planner.reasons import ConditionReason, Finding
+from lobby_operator.planner.spec import PlannerSpec
+from lobby_operator.planner.state import Observed, Phase, SeenLobby
+
+MAX_NAMED = 150
+"""Most lobbies that are named, and most of the open, and of the draining ones. Thousands would not fit: a status is kept
+below 64 KiB, since it is sent to every greeter at each change. The open ones stand in order, so those that are left out are
+those that would be tried last."""
+
+_MAX_PROBLEM = 200  # characters of an origin's problem
+_MAX_FAILURE = 1000  # of what the platform says when it refuses something: it names fields and quotas
+_ANSWERING = (Phase.READY, Phase.SETTLING, Phase.DRAINING, Phase.ENDING)
+_EXISTING = (Phase.STARTING, Phase.READY, Phase.SETTLING, Phase.SILENT, Phase.DRAINING)
+
+
+@dataclass(frozen=True, slots=True)
+class PathClaim:
+    """Where a Lobby is served.
+
+    Attributes:
+        path: what it asks for.
+        older: name of the Lobby that has this path already; empty: none.
+        compared: the other Lobbies are known.
+    """
+
+    path: str
+    older: str = ""
+    compared: bool = True
+
+
+def lobby_status(
+    spec: PlannerSpec,
+    seen: Observed,
+    planned: Plan,
+    *,
+    claim: PathClaim,
+    at: str,
+    previous: Mapping[str, Any] | None = None,
+    selector: str = "",
+    problem: str = "",
+    invalid: str = "",
+) -> dict[str, Any]:
+    """The whole status. A field that does not apply now is left out: who patches has to take it away.
+
+    Args:
+        spec: what is wanted.
+        seen: what was observed.
+        planned: what was planned from it.
+        claim: its path.
+        at: now, in RFC 3339 and UTC, as Kubernetes writes it.
+        previous: the status as it is; a condition that stays as it was keeps its time.
+        selector: of its pods; empty: there are none.
+        problem: what was planned could not be done, and why; empty: it could.
+        invalid: what is wrong with the spec that is stored, and why another one is followed; empty: it is followed.
+    """
+    scaling = planned.scaling
+    if problem:
+        scaling = Finding(reasons.SCALING_FAILING, {"problem": problem[:_MAX_FAILURE]})
+    if invalid:
+        scaling = Finding(reasons.SCALING_INVALID, {"problem": invalid[:_MAX_FAILURE]})
+    draining = seen.in_phase(Phase.DRAINING)
+    ready = seen.in_phase(Phase.READY)
+    origin = _origin(seen)
+    status: dict[str, Any] = {
+        "observedGeneration": spec.generation,
+        "replicas": len(seen.in_phase(*_EXISTING)),
+        "readyReplicas": len(ready),
+        "clients": sum(lobby.clients for lobby in seen.in_phase(*_ANSWERING)),
+        "seats": sum(lobby.seats for lobby in ready),
+        "open": [_open(lobby) for lobby in planned.open[:MAX_NAMED]],
+        "draining": [lobby.name for lobby in draining[:MAX_NAMED]],
+        "lobbies": [_lobby(lobby) for lobby in seen.in_phase(*_EXISTING, Phase.ENDING)[:MAX_NAMED]],
+        "origin": {
+            "connected": origin.reason.status == reasons.T,
+            "connections": sum(
+                lobby.origin is not None and lobby.origin.state is OriginState.CONNECTED for lobby in _asked(seen)
+            ),
+        },
+        "conditions": _conditions(
+            (_ready(spec, seen, planned, claim), origin, scaling, _path(claim)), spec.generation, previous, at
+        ),
+    }
+    if planned.latest is not None:
+        status["latest"] = _open(planned.latest)
+    if selector:
+        status["selector"] = selector
+    return status
+
+
+def unread_status(generation: int, invalid: str, *, at: str, previous: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The status of a Lobby whose spec never could be read: nothing is done to its lobbies, if it has any.
+
+    Args:
+        generation: of the spec.
+        invalid: what is wrong with it.
+        at: as in `lobby_status`.
+        previous: the status as it is. Its lobbies go on serving, and greeters go on sending clients to them.
+    """
+    previous = previous or {}
+    found = [Finding(reasons.SCALING_INVALID, {"problem": invalid[:_MAX_FAILURE]})]
+    if not previous.get("open"):
+        found.insert(0, Finding(reasons.READY_INVALID))
+    told = {finding.reason.kind.value for finding in found}
+    others = [each for each in previous.get("conditions") or () if each["type"] not in told]
+    conditions = [*_conditions(found, generation, previous, at), *others]
+    order = {kind.value: number for number, kind in enumerate(reasons.Kind)}
+    conditions.sort(key=lambda condition: order.get(condition["type"], len(order)))
+    return {**previous, "observedGeneration": generation, "conditions": conditions}
+
+
+def _open(lobby: SeenLobby) -> dict[str, Any]:
+    return {"name": lobby.name, "address": lobby.address, "clients": lobby.clients, "seats": lobby.seats}
+
+
+def _lobby(lobby: SeenLobby) -> dict[str, Any]:
+    shown: dict[str, Any] = {"name": lobby.name, "phase": lobby.phase.value}
+    shown |= {"clients": lobby.clients, "seats": lobby.seats}
+    return shown if lobby.origin is None else {**shown, "origin": lobby.origin.state.value}
+
+
+def _ready(spec: PlannerSpec, seen: Observed, planned: Plan, claim: PathClaim) -> Finding:
+    if claim.older:
+        return Finding(reasons.READY_NO_PATH)
+    if planned.open:
+        free = sum(lobby.free for lobby in planned.open)
+        return Finding(reasons.READY, {"free": free, "open": len(planned.open)})
+    starting = len(seen.in_phase(Phase.STARTING)) + sum(isinstance(action, Create) for action in planned.actions)
+    if seen.failures.count:
+        return Finding(reasons.READY_FAILING, {"failures": seen.failures.count})
+    if starting:
+        return Finding(reasons.READY_STARTING, {"starting": starting})
+    silent = len(seen.in_phase(Phase.SILENT, Phase.SETTLING))
+    if silent:
+        return Finding(reasons.READY_SILENT, {"silent": silent})
+    existing = seen.in_phase(*_EXISTING, Phase.ENDING)
+    if len(existing) >= spec.max_replicas:
+        seats = sum(lobby.seats for lobby in existing)
+        return Finding(reasons.READY_FULL, {"seats": seats, "maximum": spec.max_replicas})
+    return Finding(reasons.READY_ON_REQUEST if existing else reasons.READY_AT_ZERO)
+
+
+def _asked(seen: Observed) -> list[SeenLobby]:
+    """Lobbies whose origin connection is to be judged."""
+    return [lobby for lobby in seen.in_phase(*_ANSWERING) if lobby.origin is not None]
+
+
+def _origin(seen: Observed) -> Finding:
+    asked = _asked(seen)
+    if not asked:
+        return Finding(reasons.ORIGIN_NO_LOBBY)
+    by_state: dict[OriginState, list[SeenLobby]] = {}
+    for lobby in asked:
+        if lobby.origin is not None:
+            by_state.setdefault(lobby.origin.state, []).append(lobby)
+    for state, reason in ((OriginState.REFUSED, reasons.ORIGIN_REFUSED), (OriginState.WAITING, reasons.ORIGIN_AWAY)):
+        if state in by_state:
+            return _away(reason, by_state[state])
+    if OriginState.CONNECTED in by_state:
+        # Others may be connecting: a new lobby does for a moment, and that is nothing to wake a person for.
+        return Finding(reasons.ORIGIN_CONNECTED, {"connected": len(by_state[OriginState.CONNECTED])})
+    if OriginState.CONNECTING in by_state:
+        return Finding(reasons.ORIGIN_CONNECTING, {"lobby": by_state[OriginState.CONNECTING][0].name})
+    return Finding(reasons.ORIGIN_IDLE)
+
+
+def _away(reason: ConditionReason, lobbies: list[SeenLobby]) -> Finding:
+    first = lobbies[0]
+    problem = (first.origin.reason if first.origin is not None else "") or "no reason is known"
+    return Finding(reason, {"count": len(lobbies), "lobby": first.name, "problem": problem[:_MAX_PROBLEM]})
+
+
+def _path(claim: PathClaim) -> Finding:
+    if not claim.compared:
+        return Finding(reasons.PATH_UNKNOWN)
+    if claim.older:
+        return Finding(reasons.PATH_TAKEN, {"path": claim.path, "other": claim.older})
+    return Finding(reasons.PATH_ACCEPTED, {"path": claim.path})
+
+
+def _conditions(
+    found: Iterable[Finding], generation: int, previous: Mapping[str, Any] | None, at: str
+) -> list[dict[str, Any]]:
+    before = {condition["type"]: condition for condition in (previous or {}).get("conditions") or ()}
+    conditions: list[dict[str, Any]] = []
+    for finding in found:
+        reason = finding.reason
+        last = before.get(reason.kind.value)
+        same = last is not None and last["status"] == reason.status
+        conditions.append(
+            {
+                "type": reason.kind.value,
+                "status": reason.status,
+                "observedGeneration": generation,
+                "lastTransitionTime": last["lastTransitionTime"] if last is not None and same else at,
+                "reason": reason.name,
+                "message": finding.sentence,
+            }
+        )
+    return conditions

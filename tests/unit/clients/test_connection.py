@@ -1,0 +1,317 @@
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+
+import pytest
+from tests.support.sockets import receive, receive_to_end, run
+from tests.support.wire import CONT, MASK, TEXT, raw_frame
+from tests.unit.clients.test_message_bus import Owner, connect
+
+from lobby_gateway import close_codes
+from lobby_gateway.clients.connection import ClientConnection, ClientPolicy
+from lobby_gateway.clients.message_bus import MessageBus
+from lobby_gateway.clients.rate_limit import FloodLimit
+from lobby_gateway.websocket.frames import Batch, Opcode, close_payload, frame, masked_frame
+
+
+async def send(sock: socket.socket, data: bytes) -> None:
+    await asyncio.get_running_loop().sock_sendall(sock, data)
+
+
+async def until(owner: Owner, count: int) -> None:
+    while len(owner.messages) < count:
+        owner.changed.clear()
+        await owner.changed.wait()
+
+
+def test_messages_reach_the_owner_in_order() -> None:
+    async def main() -> None:
+        owner = Owner()
+        client, sock = connect(owner)
+        await send(sock, masked_frame(Opcode.TEXT, "ünï".encode()) + masked_frame(Opcode.BINARY, b"\0\1"))
+        await until(owner, 2)
+        assert owner.messages == [(Opcode.TEXT, "ünï".encode()), (Opcode.BINARY, b"\0\1")]
+        client.abort()
+        sock.close()
+
+    run(main())
+
+
+def test_bytes_behind_the_handshake_are_read() -> None:
+    async def main() -> None:
+        owner = Owner()
+        client, sock = connect(owner)
+        client.feed(masked_frame(Opcode.TEXT, b"early"))
+        assert owner.messages == [(Opcode.TEXT, b"early")]
+        client.abort()
+        sock.close()
+
+    run(main())
+
+
+def test_answers_only_the_latest_of_many_pings() -> None:
+    async def main() -> None:
+        client, sock = connect(Owner())
+        await send(sock, b"".join(masked_frame(Opcode.PING, str(n).encode()) for n in range(100)))
+        assert await receive(sock, 4) == frame(Opcode.PONG, b"99")
+        client.abort()
+        sock.close()
+
+    run(main())
+
+
+def test_answers_a_close_with_the_same_code_and_closes_the_connection() -> None:
+    async def main() -> None:
+        owner = Owner()
+        _, sock = connect(owner)
+        await send(sock, masked_frame(Opcode.CLOSE, close_payload(1001, "bye")))
+        assert await receive_to_end(sock) == frame(Opcode.CLOSE, close_payload(1001))
+        assert await owner.until_closed() == "by_client"
+        sock.close()
+
+    run(main())
+
+
+def test_a_close_without_a_code_is_answered_without_one() -> None:
+    async def main() -> None:
+        owner = Owner()
+        _, sock = connect(owner)
+        await send(sock, masked_frame(Opcode.CLOSE, b""))
+        assert await receive_to_end(sock) == frame(Opcode.CLOSE, b"")
+        assert await owner.until_closed() == "by_client"
+        sock.close()
+
+    run(main())
+
+
+def test_our_close_waits_for_the_answer() -> None:
+    async def main() -> None:
+        owner = Owner()
+        client, sock = connect(owner)
+        client.close(close_codes.MOVED, "resume=0")
+        assert await receive(sock, 12) == frame(Opcode.CLOSE, close_payload(1012, "resume=0"))
+        assert not client.closed
+        assert client.closing
+        await send(sock, masked_frame(Opcode.CLOSE, close_payload(1012)))
+        assert await receive_to_end(sock) == b""
+        assert await owner.until_closed() == "moved"
+        sock.close()
+
+    run(main())
+
+
+def test_a_client_that_never_answers_our_close_is_cut_off() -> None:
+    async def main() -> None:
+        owner = Owner()
+        client, sock = connect(owner, ClientPolicy(close_timeout_seconds=0.01))
+        client.close(close_codes.GOING_AWAY)
+        assert await owner.until_closed() == "going_away"
+        assert client.closed
+        sock.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("data", "code", "label"),
+    [
+        (frame(Opcode.TEXT, b"not masked"), 1002, "protocol_error"),
+        (masked_frame(Opcode.TEXT, b"\xff"), 1007, "invalid_data"),
+        (masked_frame(Opcode.TEXT, b"x" * 70000), 1009, "too_big"),
+    ],
+    ids=["no mask", "no UTF-8", "too large"],
+)
+def test_a_violation_gets_its_close_code_and_then_the_end_of_the_stream(data: bytes, code: int, label: str) -> None:
+    async def main() -> None:
+        owner = Owner()
+        _, sock = connect(owner)
+        await send(sock, data)
+        answer = await receive_to_end(sock)
+        assert answer[0] == 0x88
+        assert struct.unpack("!H", answer[2:4])[0] == code
+        sock.close()
+        assert await owner.until_closed() == label
+
+    run(main())
+
+
+def test_the_end_of_the_stream_without_a_close_is_lost() -> None:
+    async def main() -> None:
+        owner = Owner()
+        client, sock = connect(owner)
+        sock.close()
+        assert await owner.until_closed() == "lost"
+        assert client.closed
+
+    run(main())
+
+
+def test_a_silent_client_is_pinged_and_given_up_when_it_does_not_answer() -> None:
+    async def main() -> None:
+        owner = Owner()
+        client, sock = connect(
+            owner, ClientPolicy(ping_seconds=25, ping_timeout_seconds=20, close_timeout_seconds=0.01)
+        )
+        now = asyncio.get_running_loop().time()
+        client.check(now + 24)
+        client.check(now + 26)
+        assert await receive(sock, 2) == frame(Opcode.PING, b"")
+        client.check(now + 45)
+        assert not client.closing
+        client.check(now + 47)
+        assert await owner.until_closed() == "ping_timeout"
+        sock.close()
+
+    run(main())
+
+
+def test_a_pong_keeps_a_client() -> None:
+    async def main() -> None:
+        owner = Owner()
+        client, sock = connect(owner, ClientPolicy(ping_seconds=25, ping_timeout_seconds=20))
+        now = asyncio.get_running_loop().time()
+        client.check(now + 26)
+        await send(sock, masked_frame(Opcode.PONG, b"") + masked_frame(Opcode.TEXT, b"marker"))
+        await until(owner, 1)
+        client.check(now + 47)
+        assert not client.closing
+        client.abort()
+        sock.close()
+
+    run(main())
+
+
+def test_control_frames_to_a_full_socket_wait_for_the_end_of_the_begun_message() -> None:
+    async def main() -> None:
+        bus = MessageBus()
+        owner = Owner()
+        client, sock = connect(owner, receive_buffer=4096)
+        bus.attach(client)
+        message = Batch.of([frame(Opcode.BINARY, b"." * 300_000)])
+        while not client.pending:
+            bus.publish(message)
+        for n in range(50):
+            await send(sock, masked_frame(Opcode.PING, b"%02d" % n))
+        await send(sock, masked_frame(Opcode.TEXT, b"marker"))
+        await until(owner, 1)
+        client.close(close_codes.NORMAL)
+        data = await receive(sock, len(message.data))
+        rest = b""
+        while not rest.endswith(frame(Opcode.CLOSE, close_payload(1000))):
+            rest += await receive(sock, 1)
+        assert data == message.data
+        stream = (data + rest)[: -len(frame(Opcode.CLOSE, close_payload(1000)))]
+        tail = Batch.scan(stream)
+        kinds = [tail.opcode(i) for i in range(len(tail))]
+        assert kinds.count(Opcode.PONG) <= 2, "a flood of pings leaves one answer waiting"
+        client.abort()
+        sock.close()
+
+    run(main())
+
+
+def test_a_client_can_be_aborted_twice_and_tells_its_owner_once() -> None:
+    async def main() -> None:
+        owner = Owner()
+        client, sock = connect(owner)
+        client.abort()
+        client.abort()
+        client.close(close_codes.NORMAL)
+        assert owner.closed == ["lost"]
+        sock.close()
+
+    run(main())
+
+
+def test_owner_may_close_a_client_while_it_reads() -> None:
+    class Rejecting(Owner):
+        def client_message(self, client: ClientConnection, opcode: int, payload: bytes) -> None:
+            super().client_message(client, opcode, payload)
+            client.close(close_codes.MESSAGES_REJECTED)
+
+    async def main() -> None:
+        owner = Rejecting()
+        _, sock = connect(owner)
+        await send(sock, masked_frame(Opcode.TEXT, b"1") + masked_frame(Opcode.TEXT, b"2"))
+        await send(sock, masked_frame(Opcode.CLOSE, close_payload(1008)))
+        answer = await receive_to_end(sock)
+        assert struct.unpack("!H", answer[2:4])[0] == 1008
+        assert await owner.until_closed() == "messages_rejected"
+        assert owner.messages == [(Opcode.TEXT, b"1")]
+        sock.close()
+
+    run(main())
+
+
+FLOODS = {
+    "pings": masked_frame(Opcode.PING, b"") * 100,
+    "messages": masked_frame(Opcode.TEXT, b"m") * 100,
+    "fragments that are no message yet": raw_frame(TEXT, mask=MASK) + raw_frame(CONT, mask=MASK) * 100,
+    "bytes": masked_frame(Opcode.BINARY, b"." * 15_000) * 3,
+}
+
+
+@pytest.mark.parametrize("what", FLOODS)
+def test_a_flood_is_told_and_not_read_any_further(what: str) -> None:
+    async def main() -> None:
+        owner = Owner()
+        limit = FloodLimit(frames_per_second=20, bytes_per_second=10_000, burst_seconds=1)
+        client, sock = connect(owner, ClientPolicy(flood=limit, max_message_bytes=20_000))
+        await send(sock, FLOODS[what])
+        answer = await receive_to_end(sock)
+        close_frame = answer[answer.index(b"\x88") :]
+        assert struct.unpack("!H", close_frame[2:4])[0] == 1008
+        assert close_frame[4:] == b"too many frames, or too many bytes, in too short a time"
+        assert client.closing
+        await send(sock, masked_frame(Opcode.TEXT, b"more"))
+        client.abort()
+        assert owner.closed == ["flooded"]
+        assert (Opcode.TEXT, b"more") not in owner.messages
+        sock.close()
+
+    run(main())
+
+
+def test_as_much_as_the_limits_allow_is_no_flood() -> None:
+    async def main() -> None:
+        owner = Owner()
+        limit = FloodLimit(frames_per_second=20, bytes_per_second=10_000, burst_seconds=1)
+        client, sock = connect(owner, ClientPolicy(flood=limit, max_message_bytes=20_000))
+        for _ in range(19):
+            await send(sock, masked_frame(Opcode.TEXT, b"m"))
+        await send(sock, masked_frame(Opcode.BINARY, b"." * 19_000))
+        await until(owner, 20)
+        assert not client.closing
+        client.abort()
+        sock.close()
+
+    run(main())
+
+
+def test_without_limits_nothing_is_a_flood() -> None:
+    async def main() -> None:
+        owner = Owner()
+        limit = FloodLimit(frames_per_second=0, bytes_per_second=0, burst_seconds=0.001)
+        client, sock = connect(owner, ClientPolicy(flood=limit))
+        await send(sock, masked_frame(Opcode.TEXT, b"m") * 5000)
+        await until(owner, 5000)
+        assert not client.closing
+        client.abort()
+        sock.close()
+
+    run(main())
+
+
+def test_what_came_with_the_handshake_of_a_client_that_is_lost_already_is_not_looked_at() -> None:
+    async def main() -> None:
+        owner = Owner()
+        client, sock = connect(owner)
+        client.abort()  # the replay could not be sent, say
+        client.feed(masked_frame(Opcode.TEXT, b"hello") + 2500 * masked_frame(Opcode.PING, b""))
+        assert owner.messages == []
+        assert owner.closed == ["lost"]
+        sock.close()
+
+    run(main())

@@ -1,0 +1,358 @@
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+
+from lobby_gateway.greeter.lobby_view import CandidateTimes, Claim, LobbyId, OpenLobby, Refusal
+from lobby_gateway.greeter.seat_queue import Candidates, Rank
+
+A, B, D = (LobbyId(f"prices-{n}", f"127.0.0.1:{4000 + n}") for n in (1, 2, 3))
+TIMES = CandidateTimes(claim=1, full=1, draining=10, suspect_min=1, suspect_max=16, ticket=10, lost=30)
+
+
+def candidates(*lobbies: OpenLobby, wait_seconds: float = 15) -> Candidates[str]:
+    made: Candidates[str] = Candidates(wait_seconds=wait_seconds, times=TIMES)
+    made.update(lobbies)
+    return made
+
+
+def arrive(made: Candidates[str], names: Iterable[str], now: float = 0.0) -> None:
+    for name in names:
+        made.wait(name, Rank.NEW, now)
+
+
+def asked(claims: list[Claim]) -> list[tuple[LobbyId, int]]:
+    return [(claim.lobby, claim.seats) for claim in claims]
+
+
+def grant(made: Candidates[str], claim: Claim, seats: int | None = None, now: float = 0.0) -> list[str]:
+    return list(made.granted(claim.lobby, claim.number, claim.seats if seats is None else seats, None, now).clients)
+
+
+def test_many_waiting_clients_cost_one_claim() -> None:
+    made = candidates(OpenLobby(A, 0, 512))
+    arrive(made, "abc")
+    [claim] = made.claims(0)
+    assert (claim.lobby, claim.seats) == (A, 3)
+    assert made.claims(0) == []
+    assert grant(made, claim) == ["a", "b", "c"]
+    assert (len(made), made.held(A)) == (0, 3)
+
+
+def test_lobbies_are_filled_in_the_order_of_the_directory() -> None:
+    made = candidates(OpenLobby(A, 510, 512), OpenLobby(B, 500, 512), OpenLobby(D, 0, 512))
+    arrive(made, map(str, range(20)))
+    assert asked(made.claims(0)) == [(A, 2), (B, 12), (D, 6)]
+
+
+def test_later_clients_wait_for_the_answer_of_the_lobby_that_has_room_for_them() -> None:
+    made = candidates(OpenLobby(A, 0, 10), OpenLobby(B, 0, 10))
+    arrive(made, "a")
+    [first] = made.claims(0)
+    arrive(made, "bc")
+    assert made.claims(0) == []
+    assert grant(made, first) == ["a"]
+    assert asked(made.claims(0)) == [(A, 2)]
+
+
+def test_later_clients_do_not_wait_when_the_claim_takes_all_the_room() -> None:
+    made = candidates(OpenLobby(A, 0, 1), OpenLobby(B, 0, 10))
+    arrive(made, "a")
+    assert asked(made.claims(0)) == [(A, 1)]
+    arrive(made, "b")
+    assert asked(made.claims(0)) == [(B, 1)]
+
+
+def test_a_refusal_leads_to_the_next_lobby_and_the_first_is_left_alone_for_a_while() -> None:
+    made = candidates(OpenLobby(A, 0, 10), OpenLobby(B, 0, 10))
+    arrive(made, "ab")
+    [claim] = made.claims(0)
+    assert made.granted(A, claim.number, 0, Refusal.FULL, 0).clients == ()
+    assert asked(made.claims(0)) == [(B, 2)]
+    assert made.claims(0.9) == []
+    assert asked(made.claims(1.1)) == [(A, 2)], "B did not answer in time; it is a while ago that A was full"
+
+
+def test_a_partial_grant_counts_as_full() -> None:
+    made = candidates(OpenLobby(A, 0, 10), OpenLobby(B, 0, 10))
+    arrive(made, "abc")
+    [claim] = made.claims(0)
+    assert grant(made, claim, 2) == ["a", "b"]
+    assert asked(made.claims(0)) == [(B, 1)]
+
+
+def test_a_full_lobby_is_asked_again_at_once_when_the_directory_shows_a_free_seat() -> None:
+    made = candidates(OpenLobby(A, 0, 10))
+    arrive(made, "ab")
+    [claim] = made.claims(0)
+    made.granted(A, claim.number, 0, Refusal.FULL, 0)
+    made.update([OpenLobby(A, 10, 10)])
+    assert made.claims(0.1) == []
+    made.update([OpenLobby(A, 9, 10)])
+    assert asked(made.claims(0.2)) == [(A, 1)]
+
+
+def test_a_seat_given_back_is_known_to_be_free() -> None:
+    made = candidates(OpenLobby(A, 0, 1))
+    arrive(made, "a")
+    [claim] = made.claims(0)
+    grant(made, claim)
+    made.update([OpenLobby(A, 1, 1)])
+    arrive(made, "b")
+    [probe] = made.claims(0)  # the directory shows none free: the lobby itself is asked
+    made.granted(A, probe.number, 0, Refusal.FULL, 0)
+    made.released(A, 1)
+    assert asked(made.claims(0.1)) == [(A, 1)]
+
+
+def test_without_room_in_the_directory_one_lobby_after_the_other_is_asked_itself() -> None:
+    made = candidates(OpenLobby(A, 5, 5), OpenLobby(B, 5, 5))
+    arrive(made, "ab")
+    [first] = made.claims(0)
+    assert asked([first]) == [(A, 2)]
+    arrive(made, "c")
+    assert made.claims(0) == [], "the question is under way"
+    assert grant(made, first, 1) == ["a"]
+    assert asked(made.claims(0)) == [(B, 2)]
+
+
+def test_a_silent_lobby_costs_one_claim_and_then_comes_last() -> None:
+    made = candidates(OpenLobby(A, 0, 10), OpenLobby(B, 0, 1))
+    arrive(made, "ab")
+    [to_a] = made.claims(0)
+    assert made.wake_at(0) == to_a.deadline == 1
+    [to_b] = made.claims(1)
+    assert asked([to_b]) == [(B, 1)]
+    grant(made, to_b, now=1)
+    # B is full; A failed lately and is tried with a single client, once its pause is over and B has refused.
+    [probe_b] = made.claims(2.5)
+    made.granted(B, probe_b.number, 0, Refusal.FULL, 2.5)
+    assert asked(made.claims(2.5)) == [(A, 1)]
+
+
+def test_a_late_answer_still_seats_clients_and_ends_the_suspicion() -> None:
+    made = candidates(OpenLobby(A, 0, 10))
+    arrive(made, "ab")
+    [claim] = made.claims(0)
+    assert made.claims(1) == []
+    assert grant(made, claim, now=1.5) == ["a", "b"]
+    arrive(made, "c", 1.5)
+    assert asked(made.claims(1.5)) == [(A, 1)]
+
+
+def test_surplus_is_given_back() -> None:
+    made = candidates(OpenLobby(A, 0, 10))
+    first = made.wait("a", Rank.NEW, 0)
+    made.wait("b", Rank.NEW, 0)
+    [claim] = made.claims(0)
+    made.leave(first)
+    seated = made.granted(A, claim.number, 2, None, 0)
+    assert (seated.clients, seated.surplus) == (("b",), 1)
+    assert made.held(A) == 1
+
+
+def test_failures_in_a_row_double_the_pause() -> None:
+    made = candidates(OpenLobby(A, 0, 10), wait_seconds=1e6)
+    arrive(made, "a")
+    pauses = []
+    now = 0.0
+    for _ in range(1100):
+        [_claim] = made.claims(now)
+        made.failed(A, now)
+        wake = made.wake_at(now)
+        assert wake is not None
+        pauses.append(wake - now)
+        assert made.claims(wake - 0.01) == []
+        now = wake
+    assert pauses[:6] == [1, 2, 4, 8, 16, 16]
+    assert set(pauses[6:]) == {16}
+
+
+def test_a_lobby_that_failed_long_ago_is_tried_by_one_client_while_others_go_on() -> None:
+    made = candidates(OpenLobby(A, 0, 10), OpenLobby(B, 0, 10))
+    arrive(made, "a")
+    made.claims(0)
+    made.failed(A, 0)
+    arrive(made, "bc", 17)
+    assert asked(made.claims(17)) == [(A, 1), (B, 2)]
+
+
+def test_clients_whose_trunk_broke_ask_their_own_lobby_first() -> None:
+    made = candidates(OpenLobby(B, 0, 10), OpenLobby(A, 10, 10))
+    made.failed(A, 0, come_back=True)
+    for name in "ab":
+        made.wait(name, Rank.LOST, 0)
+    arrive(made, "n")
+    [back, new] = made.claims(0)
+    assert asked([back, new]) == [(A, 2), (B, 1)]
+    made.failed(A, 0)
+    assert asked(made.claims(0)) == [], "B is answering; it has room for all"
+    assert grant(made, new) == ["a"]
+    assert asked(made.claims(0)) == [(B, 2)]
+
+
+def test_lost_clients_go_first_then_moving_ones_then_new_ones() -> None:
+    made = candidates(OpenLobby(A, 0, 10))
+    arrive(made, "n")
+    made.wait("m", Rank.MOVING, 0, leaving=B)
+    made.wait("l", Rank.LOST, 0)
+    [claim] = made.claims(0)
+    assert grant(made, claim) == ["l", "m", "n"]
+
+
+def test_a_moving_client_is_never_seated_in_the_lobby_that_it_leaves() -> None:
+    made = candidates(OpenLobby(A, 0, 10))
+    arrive(made, "n")
+    [claim] = made.claims(0)
+    made.draining(A, 0)
+    made.wait("m", Rank.MOVING, 0, leaving=A)
+    assert grant(made, claim) == ["n"]
+    assert (len(made), made.unseated) == (1, 0)
+
+
+def test_a_draining_lobby_is_not_asked() -> None:
+    made = candidates(OpenLobby(A, 0, 10), OpenLobby(B, 0, 10))
+    made.draining(A, 0)
+    arrive(made, "a")
+    assert asked(made.claims(0)) == [(B, 1)]
+    made.granted(B, 1, 0, Refusal.DRAINING, 0)
+    assert made.claims(5) == []
+
+
+def test_a_lobby_with_the_same_name_at_another_address_is_another_one() -> None:
+    made = candidates(OpenLobby(A, 0, 10))
+    arrive(made, "a")
+    made.claims(0)
+    made.failed(A, 0)
+    replaced = LobbyId(A.name, "127.0.0.1:4999")
+    made.update([OpenLobby(replaced, 0, 10)])
+    assert asked(made.claims(0)) == [(replaced, 1)]
+
+
+def test_whoever_waits_too_long_is_given_up() -> None:
+    made = candidates(wait_seconds=15)
+    arrive(made, "a")
+    made.wait("l", Rank.LOST, 1)
+    made.wait("m", Rank.MOVING, 0, leaving=A)
+    assert made.wake_at(0) == 15
+    assert [waiter.client for waiter in made.expired(14.9)] == []
+    assert [waiter.client for waiter in made.expired(15)] == ["a"]
+    assert [waiter.client for waiter in made.expired(31)] == ["l"]
+    assert made.expired(1e9) == []
+    assert len(made) == 1
+
+
+@pytest.mark.parametrize(("rank", "displaced"), [(Rank.LOST, True), (Rank.MOVING, True), (Rank.NEW, False)])
+def test_those_who_were_in_are_told_from_new_ones(rank: Rank, displaced: bool) -> None:
+    made = candidates()
+    made.wait("x", rank, 0)
+    assert made.displaced is displaced
+
+
+def test_everyone_can_be_sent_away() -> None:
+    made = candidates()
+    arrive(made, "a")
+    made.wait("m", Rank.MOVING, 0, leaving=A)
+    assert [waiter.client for waiter in made.clear()] == ["m", "a"]
+    assert len(made) == 0
+
+
+def test_a_shorter_wait_does_not_overtake_those_who_wait_already() -> None:
+    made = candidates(wait_seconds=15)
+    arrive(made, "a")
+    made.wait_seconds = 2
+    arrive(made, "b", 1)
+    assert made.expired(14) == []
+    assert [waiter.client for waiter in made.expired(15)] == ["a", "b"]
+
+
+def test_a_client_is_held_at_least_until_a_lobby_can_have_answered() -> None:
+    made = candidates(OpenLobby(A, 0, 10), wait_seconds=0)
+    arrive(made, "a")
+    assert made.expired(0.9) == []
+    assert [waiter.client for waiter in made.expired(1)] == ["a"]
+
+
+def test_own_seats_are_counted_before_the_directory_shows_them() -> None:
+    made = candidates(OpenLobby(A, 0, 3), OpenLobby(B, 0, 3))
+    arrive(made, "abc")
+    [claim] = made.claims(0)
+    grant(made, claim)
+    arrive(made, "d")
+    assert asked(made.claims(0)) == [(B, 1)]
+
+
+def test_what_a_lobby_says_itself_counts_until_the_directory_has_news() -> None:
+    made = candidates(OpenLobby(A, 0, 10), OpenLobby(B, 0, 10))
+    made.observed(A, 10, 1)
+    made.update([OpenLobby(A, 0, 10), OpenLobby(B, 0, 10)])
+    arrive(made, "abc")
+    claims = made.claims(0)
+    assert asked(claims) == [(A, 1), (B, 2)]
+    for claim in claims:
+        grant(made, claim)
+    made.update([OpenLobby(A, 8, 10), OpenLobby(B, 0, 10)])
+    arrive(made, "defg")
+    assert asked(made.claims(0)) == [(A, 2), (B, 2)]
+
+
+def test_tickets_go_to_lobbies_with_room_and_count_until_the_client_is_seen() -> None:
+    made = candidates(OpenLobby(A, 0, 2), OpenLobby(B, 0, 1))
+    arrive(made, "abcd")
+    assert made.tickets(0) == [("a", A), ("b", A), ("c", B)]
+    assert made.tickets(0) == []
+    made.update([OpenLobby(A, 2, 2), OpenLobby(B, 0, 1)])
+    assert made.tickets(1) == []
+    made.update([OpenLobby(A, 1, 2), OpenLobby(B, 0, 1)])
+    assert made.tickets(2) == [("d", A)]
+
+
+def test_a_ticket_that_is_never_used_counts_for_a_bounded_time() -> None:
+    made = candidates(OpenLobby(A, 0, 1))
+    arrive(made, "ab")
+    assert made.tickets(0) == [("a", A)]
+    assert made.wake_at(1) == 10
+    assert made.tickets(10) == [("b", A)]
+
+
+def test_nothing_to_do_needs_no_waking() -> None:
+    assert candidates(OpenLobby(A, 0, 1)).wake_at(0) is None
+
+
+def test_a_burst_over_twenty_lobbies_asks_each_once() -> None:
+    lobbies = [OpenLobby(LobbyId(f"x-{n}", f"h:{n}"), 0, 25) for n in range(20)]
+    made = candidates(*lobbies)
+    arrive(made, map(str, range(2000)))
+    claims = made.claims(0)
+    assert asked(claims) == [(lobby.id, 25) for lobby in lobbies]
+    for claim in claims:
+        grant(made, claim)
+    assert len(made) == 1500
+    # Every lobby is full as far as known; they are asked themselves, one after the other, and then left alone.
+    for _ in lobbies:
+        [probe] = made.claims(0)
+        made.granted(probe.lobby, probe.number, 0, Refusal.FULL, 0)
+    assert made.claims(0) == []
+    made.update([*lobbies, *(OpenLobby(LobbyId(f"y-{n}", f"i:{n}"), 0, 512) for n in range(3))])
+    assert [claim.seats for claim in made.claims(0.5)] == [512, 512, 476]
+
+
+def test_a_lobby_is_forgotten_once_it_has_left_the_directory_and_holds_none_of_our_clients() -> None:
+    made = candidates(OpenLobby(A, 0, 10))
+    arrive(made, "a")
+    [claim] = made.claims(0)
+    grant(made, claim)
+    made.update([])
+    assert made.held(A) == 1
+    made.released(A, 1)
+    made.update([])
+    assert made.held(A) == 0
+
+
+@pytest.mark.parametrize("seats", [0, 3])
+def test_an_answer_nobody_asked_for_is_given_back(seats: int) -> None:
+    made = candidates(OpenLobby(A, 0, 10))
+    seated = made.granted(A, 77, seats, None, 0)
+    assert (seated.clients, seated.surplus) == ((), seats)
+    assert made.held(A) == 0

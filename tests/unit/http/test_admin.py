@@ -1,0 +1,252 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from prometheus_client import CollectorRegistry
+from tests.support.sockets import run
+from tests.support.waiting import until
+
+from lobby_gateway import metrics
+from lobby_gateway.errors import UserError
+from lobby_gateway.http import admin
+from lobby_gateway.http.admin import AdminRequest, AdminResponse, AdminServer, Routes, health_handlers, metrics_handler
+
+
+@asynccontextmanager
+async def serving(routes: Routes) -> AsyncIterator[int]:
+    server = AdminServer(routes)
+    try:
+        yield await server.start("127.0.0.1", 0)
+    finally:
+        await server.close()
+
+
+async def ask(port: int, request: bytes) -> bytes:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(request)
+    answer = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    return answer
+
+
+def get(path: str, method: str = "GET") -> bytes:
+    return f"{method} {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode()
+
+
+async def echo(request: AdminRequest) -> AdminResponse:
+    return AdminResponse.json({"method": request.method, "query": request.query, "body": request.body.decode()})
+
+
+def test_answers_json_with_its_length() -> None:
+    async def main() -> None:
+        async with serving({("GET", "/echo"): echo}) as port:
+            head, _, body = (await ask(port, get("/echo?a=1"))).partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200 ")
+            assert json.loads(body) == {"method": "GET", "query": "a=1", "body": ""}
+
+    run(main())
+
+
+def test_a_body_reaches_the_handler() -> None:
+    async def main() -> None:
+        async with serving({("POST", "/echo"): echo}) as port:
+            request = b"POST /echo HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello"
+            assert json.loads((await ask(port, request)).partition(b"\r\n\r\n")[2])["body"] == "hello"
+
+    run(main())
+
+
+def test_a_post_from_a_web_page_is_refused() -> None:
+    async def main() -> None:
+        async with serving({("POST", "/echo"): echo}) as port:
+            request = (
+                b"POST /echo HTTP/1.1\r\nHost: a\r\nOrigin: http://x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+            )
+            assert (await ask(port, request)).startswith(b"HTTP/1.1 403 ")
+
+    run(main())
+
+
+def test_head_answers_without_a_body() -> None:
+    async def main() -> None:
+        async with serving({("GET", "/echo"): echo}) as port:
+            head, _, body = (await ask(port, get("/echo", "HEAD"))).partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200 ")
+            assert body == b""
+
+    run(main())
+
+
+def test_one_connection_takes_one_request_after_the_other() -> None:
+    async def main() -> None:
+        async with serving({("GET", "/echo"): echo}) as port:
+            first = get("/echo").replace(b"Connection: close\r\n", b"")
+            assert (await ask(port, first + get("/echo"))).count(b"HTTP/1.1 200 ") == 2
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status", "says"),
+    [
+        (get("/nothing"), 404, b"served: /echo"),
+        (get("/echo", "POST"), 405, b"/echo takes GET"),
+        (b"nonsense\r\n\r\n", 400, b""),
+        (
+            b"GET /echo HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 100000\r\n\r\n" + b"x" * 100000,
+            413,
+            b"too large",
+        ),
+    ],
+)
+def test_what_it_does_not_serve_gets_its_status(request_bytes: bytes, status: int, says: bytes) -> None:
+    async def main() -> None:
+        async with serving({("GET", "/echo"): echo}) as port:
+            answer = await ask(port, request_bytes)
+            assert answer.startswith(f"HTTP/1.1 {status} ".encode())
+            assert says in answer
+
+    run(main())
+
+
+def test_a_handler_that_fails_is_a_500_and_the_next_one_is_served(caplog: pytest.LogCaptureFixture) -> None:
+    async def fail(_request: AdminRequest) -> AdminResponse:
+        raise ZeroDivisionError
+
+    async def main() -> None:
+        async with serving({("GET", "/fail"): fail, ("GET", "/echo"): echo}) as port:
+            assert (await ask(port, get("/fail"))).startswith(b"HTTP/1.1 500 ")
+            assert (await ask(port, get("/echo"))).startswith(b"HTTP/1.1 200 ")
+
+    run(main())
+    assert "the answer to a request failed" in caplog.text
+
+
+def test_readiness_says_why_not() -> None:
+    async def main() -> None:
+        async with serving(health_handlers(lambda: "draining")) as port:
+            assert (await ask(port, get("/healthz"))).startswith(b"HTTP/1.1 200 ")
+            answer = await ask(port, get("/readyz"))
+            assert answer.startswith(b"HTTP/1.1 503 ")
+            assert answer.endswith(b"draining\n")
+
+    run(main())
+
+
+def test_a_process_that_runs_and_is_stuck_all_the_same_says_so() -> None:
+    async def main() -> None:
+        async with serving(health_handlers(lambda: "", lambda: "pods were not looked at for 600 s")) as port:
+            answer = await ask(port, get("/healthz"))
+            assert answer.startswith(b"HTTP/1.1 503 ")
+            assert answer.endswith(b"pods were not looked at for 600 s\n")
+
+    run(main())
+
+
+def test_metrics_are_what_is_read_at_the_scrape() -> None:
+    table = (metrics.Definition("some_total", "counter", "Something."),)
+    values = {"some_total": 1.0}
+
+    async def main() -> None:
+        registry = CollectorRegistry()  # without the figures of the process, which are read from files
+        registry.register(metrics.TableCollector(table, lambda: values))
+        async with serving({("GET", "/metrics"): metrics_handler(registry)}) as port:
+            assert b"\nsome_total 1.0\n" in await ask(port, get("/metrics"))
+            values["some_total"] = 5.0
+            assert b"\nsome_total 5.0\n" in await ask(port, get("/metrics"))
+
+    run(main())
+
+
+def test_a_port_in_use_is_one_line() -> None:
+    async def main() -> None:
+        async with serving({}) as port:
+            with pytest.raises(UserError, match=f"--admin-port: {port} on 127.0.0.1"):
+                await AdminServer({}).start("127.0.0.1", port)
+
+    run(main())
+
+
+def test_closing_ends_idle_connections() -> None:
+    async def main() -> None:
+        server = AdminServer({("GET", "/echo"): echo})
+        port = await server.start("127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(get("/echo").replace(b"Connection: close\r\n", b""))
+        await reader.readuntil(b"\r\n\r\n")
+        await server.close()
+        await reader.read()
+        writer.close()
+        await writer.wait_closed()
+
+    run(main())
+
+
+def test_a_large_page_is_made_in_a_thread_of_what_was_read_before() -> None:
+    threads: list[threading.Thread] = []
+
+    def read() -> metrics.Readings:
+        threads.append(threading.current_thread())
+        return {"lobby_seats": 7}
+
+    registry = metrics.registry((metrics.Definition("lobby_seats", "gauge", "Seats."),), read)
+
+    async def main() -> None:
+        routes = {
+            ("GET", "/small"): metrics_handler(registry),
+            ("GET", "/large"): metrics_handler(registry, large=True),
+        }
+        async with serving(routes) as port:
+            small, large = [await ask(port, get(path)) for path in ("/small", "/large")]
+            for answer in (small, large):
+                assert b"content-type: text/plain; version=" in answer
+                assert b"\nlobby_seats 7.0\n" in answer
+                assert b"\nprocess_open_fds " in answer
+            assert set(threads) == {threading.main_thread()}
+
+    run(main())
+
+
+UNREAD = 64 << 20  # more than the kernel takes for a peer that reads nothing
+
+
+async def unread(port: int, path: str) -> asyncio.StreamWriter:
+    """Asks for more than it reads."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
+    writer.write(get(path))
+    assert await reader.readexactly(9) == b"HTTP/1.1 "
+    return writer
+
+
+async def much(_request: AdminRequest) -> AdminResponse:
+    return AdminResponse(body=bytes(UNREAD))
+
+
+def test_a_peer_that_reads_no_answer_does_not_hold_up_the_end() -> None:
+    async def main() -> None:
+        server = AdminServer({("GET", "/much"): much})
+        writer = await unread(await server.start("127.0.0.1", 0), "/much")
+        async with asyncio.timeout(5):
+            await server.close()
+        writer.transport.abort()
+
+    run(main())
+
+
+def test_a_peer_that_reads_no_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admin, "REQUEST_TIMEOUT", 0.1)
+
+    async def main() -> None:
+        server = AdminServer({("GET", "/much"): much})
+        writer = await unread(await server.start("127.0.0.1", 0), "/much")
+        await until(lambda: not server._tasks, deadline=5)
+        writer.transport.abort()
+        await server.close()
+
+    run(main())

@@ -1,0 +1,445 @@
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from tests.support.sockets import run
+from tests.support.waiting import until
+from websockets.asyncio.client import ClientConnection as WebSocket
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.typing import Origin
+
+from lobby_gateway.clients.admission import Admission
+from lobby_gateway.clients.auth import TrustedProxies
+from lobby_gateway.clients.door import Door
+from lobby_gateway.clients.tokens import Purpose, TokenKeys, sign
+from lobby_gateway.lobby.handshakes import LobbyGate
+from lobby_gateway.resource.schema import validate_and_default
+from lobby_gateway.resource.spec import Lobby, lobby_from_resource
+from lobby_gateway.trunk import records as trunk
+from lobby_gateway.trunk.ring import MessageRing
+from lobby_gateway.websocket.frames import Batch, Opcode, frame
+from lobby_gateway.websocket.listener import Handshake, Listener, listen
+
+KEY = b"k" * 32
+EPOCH = 7
+
+
+def lobby_of(clients: dict[str, Any]) -> Lobby:
+    resource = {
+        "apiVersion": "lobby-gateway.io/v1alpha1",
+        "kind": "Lobby",
+        "metadata": {"name": "prices"},
+        "spec": {"origin": {"url": "ws://origin.example/"}, "clients": clients},
+    }
+    return lobby_from_resource(validate_and_default(resource, "test"))
+
+
+class Served:
+    """A gate behind a listener, with a ring that the test fills."""
+
+    def __init__(self, lobby: Lobby, proxies: str) -> None:
+        self.lobby = lobby
+        self.key = KEY
+        self.keys = TokenKeys([KEY])
+        self.door = Door(max_memory=1000)
+        self.admission = Admission(self.lobby.spec.clients.seats)
+        self.ring = MessageRing()
+        self.ring.begin_epoch(EPOCH)
+        self.forwarded: list[tuple[int, bytes]] = []
+        self.origin_takes = True
+        self.trunks: list[Handshake] = []
+        self.gate = LobbyGate(
+            self.lobby,
+            "prices-1",
+            self.keys,
+            admission=self.admission,
+            ring=self.ring,
+            forward=self._forward,
+            seats_changed=lambda: None,
+            trunk_arrived=self._trunk_arrived,
+            door=self.door,
+            proxies=TrustedProxies.parse(proxies),
+        )
+        self.listener = Listener(listen("127.0.0.1", 0), self.gate)
+
+    def _forward(self, opcode: int, payload: bytes) -> bool:
+        self.forwarded.append((opcode, payload))
+        return self.origin_takes
+
+    def _trunk_arrived(self, handshake: Handshake) -> None:
+        self.trunks.append(handshake)
+        handshake.respond(200, (), b"")
+
+    def publish(self, *texts: str) -> None:
+        batch = Batch.of([frame(Opcode.TEXT, text.encode()) for text in texts])
+        self.ring.append(batch)
+        self.gate.bus.publish(batch)
+
+    def url(self, *, query: str = "", lobby: str = "prices-1", path: str = "/prices", expires_in: float = 30) -> str:
+        token = sign(self.key, purpose=Purpose.SEAT, lobby=lobby, path=path, expires=time.time() + expires_in)
+        return f"ws://127.0.0.1:{self.listener.port}/prices?token={token}{query}"
+
+
+@asynccontextmanager
+async def served(*, proxies: str = "", **clients: Any) -> AsyncIterator[Served]:
+    made = Served(await asyncio.to_thread(lobby_of, clients), proxies)  # reading the CRD blocks
+    made.listener.start()
+    try:
+        yield made
+    finally:
+        made.listener.close()
+        for client in list(made.gate.clients):
+            client.abort()
+
+
+async def refused(url: str, **options: Any) -> int:
+    with pytest.raises(InvalidStatus) as caught:
+        await connect(url, **options)
+    return caught.value.response.status_code
+
+
+async def closed(websocket: WebSocket) -> tuple[int, str]:
+    try:
+        while True:
+            await websocket.recv()
+    except ConnectionClosed as error:
+        assert error.rcvd is not None  # noqa: PT017  # the messages before it are read away
+        return error.rcvd.code, error.rcvd.reason
+
+
+def test_a_client_with_a_token_gets_what_is_published() -> None:
+    async def main() -> None:
+        async with served() as lobby, connect(lobby.url()) as client:
+            lobby.publish("a", "b")
+            assert [await client.recv(), await client.recv()] == ["a", "b"]
+            assert lobby.admission.taken == 1
+            await client.close()
+            await until(lambda: lobby.admission.taken == 0)
+            assert lobby.gate.closes["by_client"] == 1
+
+    run(main())
+
+
+@pytest.mark.parametrize("wrong", [{"lobby": "prices-2"}, {"path": "/other"}, {"expires_in": -1}])
+def test_a_token_for_something_else_or_too_old_is_refused(wrong: dict[str, Any]) -> None:
+    async def main() -> None:
+        async with served() as lobby:
+            assert await refused(lobby.url(**wrong)) == 401
+            assert lobby.admission.taken == 0
+
+    run(main())
+
+
+def test_no_token_a_forged_one_and_a_used_one_are_refused() -> None:
+    async def main() -> None:
+        async with served() as lobby:
+            url = lobby.url()
+            assert await refused(url.partition("?")[0]) == 401
+            assert await refused(url[:-2] + ("AA" if not url.endswith("AA") else "BB")) == 401
+            async with connect(url):
+                assert await refused(url) == 401
+
+    run(main())
+
+
+def test_another_path_is_not_found() -> None:
+    async def main() -> None:
+        async with served() as lobby:
+            assert await refused(lobby.url().replace("/prices?", "/other?")) == 404
+
+    run(main())
+
+
+def test_a_client_beyond_the_seats_is_refused_and_in_again_when_one_is_free() -> None:
+    async def main() -> None:
+        async with served(seats=2) as lobby:
+            first, second = await connect(lobby.url()), await connect(lobby.url())
+            assert await refused(lobby.url()) == 503
+            await first.close()
+            await until(lambda: lobby.admission.free == 1)
+            async with connect(lobby.url()):
+                assert lobby.admission.taken == 2
+            await second.close()
+
+    run(main())
+
+
+def test_replay_gives_the_last_messages_to_one_that_joins() -> None:
+    async def main() -> None:
+        async with served(replay=2) as lobby:
+            lobby.publish("a", "b", "c")
+            async with connect(lobby.url()) as client:
+                lobby.publish("d")
+                assert [await client.recv() for _ in range(3)] == ["b", "c", "d"]
+
+    run(main())
+
+
+def test_a_client_that_is_moved_comes_back_where_it_was() -> None:
+    async def main() -> None:
+        async with served(seats=2) as lobby:
+            client = await connect(lobby.url())
+            lobby.publish("a", "b")
+            assert [await client.recv(), await client.recv()] == ["a", "b"]
+            lobby.gate.move_clients(0)
+            code, reason = await closed(client)
+            assert (code, reason) == (1012, f"resume={EPOCH:016x}-2")
+            lobby.publish("c", "d")
+            async with connect(lobby.url(query=f"&{reason}")) as again:
+                lobby.publish("e")
+                assert [await again.recv() for _ in range(3)] == ["c", "d", "e"]
+            assert lobby.gate.resumes["exact"] == 1
+
+    run(main())
+
+
+def test_an_unknown_position_goes_on_live_and_is_counted() -> None:
+    async def main() -> None:
+        async with served() as lobby:
+            lobby.publish("a")
+            async with connect(lobby.url(query="&resume=00000000000000ff-3")) as client:
+                lobby.publish("b")
+                assert await client.recv() == "b"
+            assert lobby.gate.resumes["live"] == 1
+
+    run(main())
+
+
+def test_a_malformed_position_is_refused_with_what_is_accepted() -> None:
+    async def main() -> None:
+        async with served() as lobby:
+            with pytest.raises(InvalidStatus) as caught:
+                await connect(lobby.url(query="&resume=here"))
+            assert caught.value.response.status_code == 400
+            assert b"'here' is not a position" in caught.value.response.body
+            assert lobby.admission.taken == 0
+
+    run(main())
+
+
+@pytest.mark.parametrize(("mode", "fate"), [("Ignore", "ignored"), ("Forward", "forwarded"), ("Reject", "rejected")])
+def test_what_is_done_with_messages_of_clients(mode: str, fate: str) -> None:
+    async def main() -> None:
+        async with served(messages=mode) as lobby, connect(lobby.url()) as client:
+            await client.send("hello")
+            await until(lambda: lobby.gate.fates[fate] == 1)
+            assert lobby.forwarded == ([(Opcode.TEXT, b"hello")] if mode == "Forward" else [])
+            if mode == "Reject":
+                assert (await closed(client))[0] == 1008
+
+    run(main())
+
+
+def test_a_message_that_the_origin_does_not_take_is_counted() -> None:
+    async def main() -> None:
+        async with served(messages="Forward") as lobby, connect(lobby.url()) as client:
+            lobby.origin_takes = False
+            await client.send(b"\0")
+            await until(lambda: lobby.gate.fates["undeliverable"] == 1)
+
+    run(main())
+
+
+def test_a_draining_lobby_refuses_and_says_when_to_come_back() -> None:
+    async def main() -> None:
+        async with served() as lobby:
+            lobby.admission.draining = True
+            with pytest.raises(InvalidStatus) as caught:
+                await connect(lobby.url())
+            assert caught.value.response.status_code == 503
+            assert caught.value.response.headers["Retry-After"] == "1"
+
+    run(main())
+
+
+def test_shared_compression_is_only_for_those_who_negotiated_it() -> None:
+    async def main() -> None:
+        async with (
+            served(compression="Shared") as lobby,
+            connect(lobby.url()) as deflated,
+            connect(lobby.url(), compression=None) as plain,
+        ):
+            assert deflated.response is not None
+            assert plain.response is not None
+            assert "permessage-deflate" in deflated.response.headers["Sec-WebSocket-Extensions"]
+            assert "Sec-WebSocket-Extensions" not in plain.response.headers
+            lobby.publish("x" * 2000, "ü")
+            for client in (deflated, plain):
+                assert [await client.recv(), await client.recv()] == ["x" * 2000, "ü"]
+
+    run(main())
+
+
+def test_a_trunk_needs_a_trunk_token() -> None:
+    async def main() -> None:
+        async with served() as lobby:
+            url = f"ws://127.0.0.1:{lobby.listener.port}{trunk.PATH}"
+            token = sign(KEY, purpose=Purpose.SEAT, lobby="prices-1", path=trunk.PATH, expires=time.time() + 30)
+            options = {"subprotocols": [trunk.SUBPROTOCOL], "additional_headers": {"Authorization": f"Bearer {token}"}}
+            assert await refused(url, **options) == 401
+            token = sign(KEY, purpose=Purpose.TRUNK, lobby="prices-1", path=trunk.PATH, expires=time.time() + 30)
+            options["additional_headers"] = {"Authorization": f"Bearer {token}"}
+            assert await refused(url, **options) == 200
+            assert len(lobby.trunks) == 1
+
+    run(main())
+
+
+def test_a_client_that_leaves_during_its_handshake_keeps_no_seat() -> None:
+    async def main() -> None:
+        async with served() as lobby:
+            reader, writer = await asyncio.open_connection("127.0.0.1", lobby.listener.port)
+            target = lobby.url().partition("127.0.0.1")[2].partition("/")[2]
+            writer.write(
+                f"GET /{target} HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+            )
+            await reader.readuntil(b"\r\n\r\n")
+            writer.close()
+            await writer.wait_closed()
+            await until(lambda: lobby.admission.taken == 0)
+            assert lobby.gate.closes["lost"] == 1
+
+    run(main())
+
+
+def test_one_address_gets_so_many_connections_and_each_that_ends_makes_room() -> None:
+    async def main() -> None:
+        async with served(limits={"connectionsPerAddress": 1}) as lobby:
+            async with connect(lobby.url()):
+                url = lobby.url()
+                with pytest.raises(InvalidStatus) as caught:
+                    await connect(url)
+                assert caught.value.response.status_code == 429
+                assert caught.value.response.headers["Retry-After"] == "5"
+            await until(lambda: lobby.admission.taken == 0)
+            async with connect(url):  # its token was not used up by the refusal
+                pass
+            assert lobby.listener.stats.refused["too_many"] == 1
+
+    run(main())
+
+
+def test_one_address_may_connect_so_often() -> None:
+    async def main() -> None:
+        async with served(limits={"connectsPerSecond": 1}) as lobby:
+            for _ in range(5):
+                async with connect(lobby.url()):
+                    pass
+            with pytest.raises(InvalidStatus) as caught:
+                await connect(lobby.url())
+            assert caught.value.response.status_code == 429
+            assert caught.value.response.headers["Retry-After"] == "1"
+
+    run(main())
+
+
+def test_who_is_refused_for_another_reason_is_not_counted() -> None:
+    async def main() -> None:
+        async with served(limits={"connectionsPerAddress": 1}, seats=1) as lobby:
+            assert await refused(lobby.url(lobby="prices-2")) == 401
+            assert await refused(lobby.url(query="&resume=x")) == 400
+            async with connect(lobby.url()):
+                pass
+
+    run(main())
+
+
+def test_behind_a_trusted_proxy_the_client_is_counted_and_behind_any_other_the_peer() -> None:
+    async def main() -> None:
+        for proxies, status in (("127.0.0.0/8", 101), ("", 429)):
+            async with (
+                served(proxies=proxies, limits={"connectionsPerAddress": 1}) as lobby,
+                connect(lobby.url(), additional_headers={"X-Forwarded-For": "192.0.2.1"}),
+            ):
+                other = {"X-Forwarded-For": "192.0.2.2"}
+                if status == 101:
+                    async with connect(lobby.url(), additional_headers=other):
+                        pass
+                else:
+                    assert await refused(lobby.url(), additional_headers=other) == status
+
+    run(main())
+
+
+def test_a_lobby_without_memory_takes_nobody_but_keeps_those_it_has() -> None:
+    async def main() -> None:
+        async with served() as lobby, connect(lobby.url()) as client:
+            lobby.door.see(1000)
+            assert await refused(lobby.url()) == 503
+            assert lobby.listener.stats.refused["no_memory"] == 1
+            lobby.publish("still here")
+            assert await client.recv() == "still here"
+            lobby.door.see(999)
+            async with connect(lobby.url()):
+                pass
+
+    run(main())
+
+
+def test_a_page_of_another_origin_gets_in_nowhere() -> None:
+    async def main() -> None:
+        async with served(allowedOrigins=["https://page.example"]) as lobby:
+            assert await refused(lobby.url(), origin="https://evil.example") == 403
+            async with connect(lobby.url(), origin="https://page.example"):  # type: ignore[arg-type]  # a NewType
+                pass
+
+    run(main())
+
+
+# A Lobby that is changed
+
+
+def test_a_changed_lobby_holds_for_those_who_come_and_for_those_who_are_in() -> None:
+    async def main() -> None:
+        async with served() as lobby, connect(lobby.url(), compression="deflate") as first:
+            changed = await asyncio.to_thread(
+                lobby_of,
+                {"queue": {"messages": 3}, "messages": "Reject", "replay": 1, "limits": {"connectionsPerAddress": 2}},
+            )
+            lobby.gate.update(changed)
+            (client,) = lobby.gate.clients
+            assert client.policy.mailbox_messages == 3
+            lobby.publish("a", "b")
+            async with connect(lobby.url()) as second:
+                assert await second.recv() == "b"
+                assert await refused(lobby.url()) == 429
+            await first.send("hello")
+            assert (await closed(first))[0] == 1008
+
+    run(main())
+
+
+def test_compression_and_allowed_origins_are_changed_for_those_who_come() -> None:
+    async def main() -> None:
+        async with served() as lobby, connect(lobby.url()) as first:
+            page = "https://example.com"
+            changed = await asyncio.to_thread(lobby_of, {"compression": "Shared", "allowedOrigins": [page]})
+            lobby.gate.update(changed)
+            async with connect(lobby.url(), origin=Origin(page)) as second:
+                assert await refused(lobby.url(), origin=Origin("https://example.net")) == 403
+                lobby.publish("a")
+                assert [await first.recv(), await second.recv()] == ["a", "a"]
+                assert (first.protocol.extensions, len(second.protocol.extensions)) == ([], 1)
+
+    run(main())
+
+
+def test_keys_that_take_over_from_each_other_are_good_together() -> None:
+    async def main() -> None:
+        async with served() as lobby:
+            old = lobby.url()
+            lobby.keys.replace([b"n" * 32], asyncio.get_running_loop().time())
+            async with connect(old):
+                pass
+            lobby.key = b"n" * 32
+            async with connect(lobby.url()):
+                pass
+
+    run(main())

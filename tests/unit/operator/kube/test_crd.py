@@ -1,0 +1,78 @@
+"""The definition of Lobby is upgraded, against a server on a real socket."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.support.kube_api import FakeKubeApi, fake_kube_api, status
+
+from lobby_gateway.resource.schema import crd
+from lobby_operator.kube.crd import main
+
+PATH = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/lobbies.lobby-gateway.io"
+OURS = crd()
+
+
+def there() -> dict[str, Any]:
+    return copy.deepcopy({"metadata": dict(OURS["metadata"]), "spec": dict(OURS["spec"])})
+
+
+def run(prepare: Callable[[FakeKubeApi], object], folder: Path) -> tuple[int, FakeKubeApi]:
+    async def serve() -> tuple[int, FakeKubeApi]:
+        async with fake_kube_api() as server:
+            prepare(server)
+            file = server.write_kubeconfig(folder / "config")
+            return await asyncio.to_thread(main, ["--kubeconfig", file]), server
+
+    return asyncio.run(serve())
+
+
+def test_an_older_definition_becomes_ours(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def older(server: FakeKubeApi) -> None:
+        old = there()
+        old["metadata"]["annotations"] = {"of": "somebody"}
+        old["spec"]["conversion"] = {"strategy": "None"}
+        (version,) = old["spec"]["versions"]
+        version["schema"]["openAPIV3Schema"]["properties"]["dropped"] = {"type": "string"}
+        server.put(PATH, old)
+
+    code, server = run(older, tmp_path)
+    assert code == 0
+    now = server.objects[PATH]
+    assert now["spec"]["versions"] == OURS["spec"]["versions"]  # what a version dropped is gone
+    assert now["spec"]["conversion"] == {"strategy": "None"}
+    assert now["metadata"]["annotations"] == {"of": "somebody"}
+    assert "is upgraded" in capsys.readouterr().err
+
+
+def test_ours_stays_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, server = run(lambda server: server.put(PATH, there()), tmp_path)
+    assert code == 0
+    assert server.objects[PATH]["spec"] == OURS["spec"]
+    assert "as it should be" in capsys.readouterr().err
+
+
+def test_without_a_definition_it_says_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _ = run(lambda _server: None, tmp_path)
+    assert code == 2
+    assert "kubectl create -f crds/lobbies.yaml" in capsys.readouterr().err
+
+
+def test_a_server_that_says_no_is_one_line_and_exit_code_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def forbidding(server: FakeKubeApi) -> None:
+        server.put(PATH, there())
+        server.instead = lambda asked: status(403, "Forbidden", "not you") if asked.method == "PATCH" else None
+
+    code, _ = run(forbidding, tmp_path)
+    assert code == 1
+    assert capsys.readouterr().err.splitlines() == ["patch customresourcedefinitions lobbies.lobby-gateway.io: not you"]
+
+
+def test_no_cluster_is_one_line_and_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--kubeconfig", str(tmp_path / "missing")]) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith("KUBECONFIG: ")

@@ -1,0 +1,135 @@
+"""Greeters as pods tell of them, each with a real admin port on an address of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+from tests.support.waiting import stays, until
+
+from lobby_gateway.http.admin import AdminRequest, AdminResponse, AdminServer
+from lobby_gateway.process.reports import GreeterReport
+from lobby_gateway.resource.list_watch import Change
+from lobby_operator.kube.greeters import Greeters
+
+
+class Greeter:
+    """The admin port of one."""
+
+    def __init__(self) -> None:
+        self.report = GreeterReport()
+        self.questions = 0
+        self.server = AdminServer({("GET", "/waiting"): self._waiting})
+
+    async def _waiting(self, _request: AdminRequest) -> AdminResponse:
+        self.questions += 1
+        return AdminResponse.json(self.report.to_json())
+
+
+class Asked:
+    """Greeters that are asked, and what is told of them."""
+
+    def __init__(self, one: Greeter, two: Greeter, port: int) -> None:
+        self.one = one
+        self.two = two
+        self.told: list[frozenset[str]] = []
+        self.greeters = Greeters(self.told.append, port=port)
+
+    def pod(self, name: str, address: str, **fields: Any) -> None:
+        status = {"phase": fields.pop("phase", "Running"), "podIP": address}
+        self.greeters.seen(Change(f"system/{name}", {"metadata": {"name": name, **fields}, "status": status}))
+
+
+@asynccontextmanager
+async def asked() -> AsyncIterator[Asked]:
+    one, two = Greeter(), Greeter()
+    port = await one.server.start("127.0.0.1", 0)
+    await two.server.start("127.0.0.2", port)
+    made = Asked(one, two, port)
+    made.greeters.hurry(hurried=True)
+    try:
+        yield made
+    finally:
+        await made.greeters.close()
+        await one.server.close()
+        await two.server.close()
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(main)
+
+
+def test_each_that_runs_is_asked_how_many_wait() -> None:
+    async def main() -> None:
+        async with asked() as it:
+            it.one.report = GreeterReport(waiting={"shop/prices": 3})
+            it.pod("g-1", "127.0.0.1")
+            it.pod("g-2", "127.0.0.2")
+            it.pod("g-3", "", phase="Pending")
+            await until(lambda: it.greeters.serving == 2)
+            reports = {key: reading.report for key, reading in it.greeters.readings().items()}
+            assert reports == {"system/g-1": it.one.report, "system/g-2": GreeterReport()}
+
+    run(main())
+
+
+def test_who_is_concerned_is_told_and_only_when_something_changed() -> None:
+    async def main() -> None:
+        async with asked() as it:
+            it.pod("g-1", "127.0.0.1")
+            await until(lambda: it.greeters.serving)
+            assert it.told == []
+            it.one.report = GreeterReport(waiting={"shop/prices": 3}, clients={"shop/books": 1})
+            await until(lambda: it.told)
+            assert it.told == [frozenset({"shop/prices", "shop/books"})]
+            questions = it.one.questions
+            await until(lambda: it.one.questions > questions + 1)
+            assert len(it.told) == 1
+            it.one.report = GreeterReport(clients={"shop/books": 1})
+            await until(lambda: it.told[1:] == [frozenset({"shop/prices"})])
+
+    run(main())
+
+
+def test_one_that_is_gone_is_asked_no_more() -> None:
+    async def main() -> None:
+        async with asked() as it:
+            it.pod("g-1", "127.0.0.1")
+            await until(lambda: it.greeters.serving)
+            it.greeters.seen(Change("system/g-1", None))
+            assert it.greeters.readings() == {}
+            assert it.told == [frozenset()]
+            questions = it.one.questions
+            await stays(lambda: it.one.questions <= questions + 1, seconds=0.5)
+            it.greeters.seen(Change("system/g-1", None))
+
+    run(main())
+
+
+def test_one_that_was_started_again_elsewhere_is_asked_there() -> None:
+    async def main() -> None:
+        async with asked() as it:
+            it.pod("g-1", "127.0.0.1")
+            await until(lambda: it.greeters.serving)
+            it.pod("g-1", "127.0.0.1", labels={"a": "b"})
+            it.two.report = GreeterReport(waiting={"shop/prices": 1})
+            it.pod("g-1", "127.0.0.2")
+            await until(lambda: it.two.questions)
+            await until(lambda: it.greeters.readings()["system/g-1"].report == it.two.report)
+
+    run(main())
+
+
+def test_one_that_does_not_answer_does_not_count_as_serving() -> None:
+    async def main() -> None:
+        async with asked() as it:
+            it.pod("g-1", "127.0.0.1")
+            await until(lambda: it.greeters.serving == 1)
+            it.pod("g-1", "127.0.0.1", deletionTimestamp="2026-11-25T10:00:00Z")
+            await it.one.server.close()
+            await until(lambda: it.greeters.serving == 0)
+            assert it.greeters.readings()["system/g-1"].silent_since is not None
+
+    run(main())

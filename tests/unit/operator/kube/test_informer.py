@@ -1,0 +1,238 @@
+"""An informer against a server on a real socket: it knows what there is, whatever happens to lists and watches."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from aiohttp import web
+from tests.support.kube_api import Asked, FakeKubeApi, status
+from tests.support.waiting import stays, until
+from tests.unit.operator.kube.cluster import PODS_PATH, called, running
+
+from lobby_gateway.resource.list_watch import Change
+from lobby_operator.kube.informer import Informer, InformerSettings
+from lobby_operator.kube.resources import PODS
+
+SHOP = PODS_PATH.format("shop")
+QUICK = InformerSettings(min_backoff_seconds=0.001, max_backoff_seconds=0.01)
+
+
+class Followed:
+    """What an informer told."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, Any] = {}
+        self.changes: list[str] = []
+        self.lists = 0
+        self.refuse = ""
+
+    def changed(self, change: Change) -> None:
+        if change.key == self.refuse:
+            raise ValueError("not this one")
+        self.changes.append(change.key)
+        if change.object is None:
+            del self.objects[change.key]
+        else:
+            self.objects[change.key] = change.object
+
+    def listed(self) -> None:
+        self.lists += 1
+
+
+@asynccontextmanager
+async def following(
+    settings: InformerSettings = QUICK, **fields: Any
+) -> AsyncIterator[tuple[FakeKubeApi, Followed, Informer]]:
+    async with called(timeout=1.0) as (server, api):
+        seen = Followed()
+        informer = Informer(api, PODS, seen.changed, listed=seen.listed, settings=settings, **fields)
+        async with running(informer.run()):
+            yield server, seen, informer
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(main)
+
+
+def pod(**labels: str) -> dict[str, Any]:
+    return {"metadata": {"labels": labels, "namespace": "shop"}}
+
+
+def test_it_tells_what_is_there_and_what_comes_and_goes() -> None:
+    async def main() -> None:
+        async with following(namespace="shop") as (server, seen, informer):
+            await until(lambda: server.watches == 1)
+            assert informer.synced
+            server.put(f"{SHOP}/a-1", pod())
+            await until(lambda: "shop/a-1" in seen.objects)
+            server.put(f"{SHOP}/a-1", pod(a="b"))
+            await until(lambda: seen.objects["shop/a-1"]["metadata"]["labels"] == {"a": "b"})
+            server.remove(f"{SHOP}/a-1")
+            await until(lambda: not seen.objects)
+            assert len(informer) == 0
+            assert seen.lists == 1
+
+    run(main())
+
+
+def test_only_objects_with_the_labels_come_and_of_all_namespaces_if_none_is_named() -> None:
+    async def main() -> None:
+        async with following(labels="app=lobby") as (server, seen, _):
+            await until(lambda: server.watches == 1)
+            server.put(f"{SHOP}/a-1", pod(app="other"))
+            server.put(f"{SHOP}/a-2", pod(app="lobby"))
+            server.put(f"{PODS_PATH.format('lab')}/a-3", {"metadata": {"labels": {"app": "lobby"}, "namespace": "lab"}})
+            await until(lambda: seen.objects.keys() == {"shop/a-2", "lab/a-3"})
+            assert all(asked.query["labelSelector"] == "app=lobby" for asked in server.asked)
+
+    run(main())
+
+
+def test_a_long_list_comes_in_parts() -> None:
+    async def main() -> None:
+        async with called() as (server, api):
+            for number in range(25):
+                server.put(f"{SHOP}/a-{number}", pod())
+            seen = Followed()
+            settings = InformerSettings(page=10)
+            async with running(Informer(api, PODS, seen.changed, namespace="shop", settings=settings).run()):
+                await until(lambda: len(seen.objects) == 25)
+            assert [asked.query.get("continue") for asked in server.asked[:3]] == [None, "10", "20"]
+
+    run(main())
+
+
+def test_a_watch_that_the_server_ends_goes_on_where_it_was() -> None:
+    async def main() -> None:
+        async with following(namespace="shop") as (server, seen, _):
+            await until(lambda: server.watches == 1)
+            server.put(f"{SHOP}/a-1", pod())
+            await until(lambda: seen.objects)
+            for _ in range(3):
+                server.asked.clear()
+                server.end_watches()
+                await until(lambda: server.asked and server.watches == 1)
+            server.put(f"{SHOP}/a-2", pod())
+            await until(lambda: len(seen.objects) == 2)
+            assert seen.lists == 1
+            assert seen.changes == ["shop/a-1", "shop/a-2"]
+
+    run(main())
+
+
+@pytest.mark.parametrize("how", ["answer", "event"])
+def test_what_is_deleted_while_the_server_forgets_the_version_is_found_gone(how: str) -> None:
+    async def main() -> None:
+        async with following(namespace="shop") as (server, seen, _):
+            server.put(f"{SHOP}/a-1", pod())
+            server.put(f"{SHOP}/a-2", pod())
+            await until(lambda: len(seen.objects) == 2 and server.watches == 1)
+            del server.objects[f"{SHOP}/a-1"]  # and nobody is told
+            if how == "answer":
+                server.oldest = 1000
+                server.end_watches()
+                await until(lambda: seen.lists >= 2)
+                server.oldest = 0
+            else:
+                server.tell({"type": "ERROR", "object": {"code": 410, "reason": "Expired", "message": "too old"}})
+            await until(lambda: seen.objects.keys() == {"shop/a-2"})
+            await until(lambda: server.watches == 1)
+
+    run(main())
+
+
+def test_a_server_that_is_away_is_tried_again_and_what_is_known_stays(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with following(namespace="shop") as (server, seen, informer):
+            server.put(f"{SHOP}/a-1", pod())
+            await until(lambda: seen.objects and server.watches == 1)
+            server.instead = lambda _asked: status(503, "ServiceUnavailable", "not yet")
+            server.end_watches()
+            await until(lambda: len(server.requests("GET")) > 8)
+            assert "not yet" in informer.problem
+            assert seen.objects.keys() == {"shop/a-1"}
+            server.instead = lambda _asked: None
+            await until(lambda: not informer.problem)
+            assert informer.stuck() == ""
+
+    with caplog.at_level(logging.WARNING):
+        run(main())
+    assert [record.getMessage() for record in caplog.records] == [
+        "can't follow the API: what is known stays as it is",
+        "the API server answers again",
+    ]
+
+
+def test_a_watch_on_which_nothing_comes_is_begun_again() -> None:
+    async def main() -> None:
+        settings = InformerSettings(idle_seconds=0.05, min_backoff_seconds=0.001, max_backoff_seconds=0.01)
+        async with following(settings, namespace="shop") as (server, seen, _):
+            await until(lambda: sum(asked.query.get("watch") == "true" for asked in server.asked) > 3)
+            server.put(f"{SHOP}/a-1", pod())
+            await until(lambda: seen.objects)
+            assert seen.lists == 1
+
+    run(main())
+
+
+def test_an_object_that_cannot_be_taken_keeps_no_other_from_being_told(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with following(namespace="shop") as (server, seen, _):
+            seen.refuse = "shop/a-1"
+            server.put(f"{SHOP}/a-1", pod())
+            server.put(f"{SHOP}/a-2", pod())
+            await until(lambda: seen.objects.keys() == {"shop/a-2"})
+
+    run(main())
+    assert [record.getMessage() for record in caplog.records] == ["an object can't be taken"]
+
+
+def test_a_connection_that_breaks_in_the_middle_of_an_event_is_begun_again() -> None:
+    async def main() -> None:
+        broken: list[Asked] = []
+
+        def half(asked: Asked) -> web.StreamResponse | None:
+            if asked.query.get("watch") == "true" and not broken:
+                broken.append(asked)
+                return web.Response(text='{"type": "ADDED", "object"')
+            return None
+
+        async with called() as (server, api):
+            server.instead = half
+            seen = Followed()
+            async with running(Informer(api, PODS, seen.changed, settings=QUICK).run()):
+                await until(lambda: server.watches == 1)
+                assert broken
+
+    run(main())
+
+
+def test_it_is_stuck_only_when_it_should_have_looked_long_ago() -> None:
+    async def main() -> None:
+        async with called() as (_, api):
+            settings = InformerSettings(watch_seconds=0.02, idle_seconds=0.01)
+            informer = Informer(api, PODS, lambda _change: None, settings=settings)
+            assert informer.stuck() == ""
+            await until(informer.stuck)
+            assert informer.stuck().startswith("pods were not looked at for")
+
+    run(main())
+
+
+def test_what_the_server_sends_and_is_no_event_does_not_end_it(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with following(namespace="shop") as (server, seen, _):
+            await until(lambda: server.watches == 1)
+            server.tell({"type": "ERROR", "object": {"code": 500, "message": "etcd is away"}})
+            server.put(f"{SHOP}/a-1", pod())
+            await until(lambda: seen.objects)
+            await stays(lambda: seen.lists == 1, seconds=0.05)
+
+    with caplog.at_level(logging.INFO):
+        run(main())
+    assert "etcd is away" in {vars(record).get("problem") for record in caplog.records}

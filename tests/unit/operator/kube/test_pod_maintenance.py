@@ -1,0 +1,272 @@
+"""Annotations and the budget, kept as they should be; against a server of the API on a real socket."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from tests.support.kube_api import FakeKubeApi, status
+from tests.support.waiting import stays, until
+from tests.unit.operator.kube.cluster import called
+from tests.unit.operator.kube.lobbies import SETTINGS, lobby, running
+
+from lobby_gateway.process.reports import LobbyReport
+from lobby_operator.kube import disruption, pod_maintenance
+from lobby_operator.kube.pod_maintenance import Upkeep
+from lobby_operator.kube.pod_state import SeenPod, seen_pod
+from lobby_operator.kube.pods import pod_manifest
+
+PODS = "/api/v1/namespaces/shop/pods"
+BUDGET = "/apis/policy/v1/namespaces/shop/poddisruptionbudgets/prices-lobby"
+SAFE = "cluster-autoscaler.kubernetes.io/safe-to-evict"
+CONFIG = "lobby-gateway.io/config"
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pod_maintenance, "ROUND_SECONDS", 0.02)
+    monkeypatch.setattr(pod_maintenance, "IDLE_SECONDS", 0.02)
+    monkeypatch.setattr(pod_maintenance, "RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(pod_maintenance, "EMPTY_SECONDS", 0.0)
+
+
+class Pods:
+    """What the informer shows, and what lobbies said."""
+
+    def __init__(self, server: FakeKubeApi) -> None:
+        self.server = server
+        self.reports: dict[str, LobbyReport | None] = {}
+        self.shown: dict[str, SeenPod] = {}
+        self.stuck = False
+
+    def make(self, count: int, *, clients: int = 0) -> None:
+        for index in range(1, count + 1):
+            name = f"prices-{index}"
+            made = pod_manifest(lobby(), name, SETTINGS, config="old")
+            self.server.put(f"{PODS}/{name}", running(made))
+            self.says(name, clients)
+
+    def says(self, name: str, clients: int) -> None:
+        self.reports[name] = LobbyReport(name=name, lobby="prices", clients=clients)
+
+    def of(self, name: str) -> dict[str, str]:
+        found = self.server.objects[f"{PODS}/{name}"]["metadata"]["annotations"]
+        assert isinstance(found, dict)
+        return found
+
+    def __call__(self) -> list[tuple[SeenPod, LobbyReport | None]]:
+        if not self.stuck:
+            there = [each for path, each in self.server.objects.items() if path.startswith(PODS)]
+            self.shown = {each["metadata"]["name"]: seen_pod(each) for each in there}
+        return [(pod, self.reports.get(name)) for name, pod in self.shown.items()]
+
+
+@asynccontextmanager
+async def kept() -> AsyncIterator[tuple[FakeKubeApi, Pods, Upkeep]]:
+    async with called() as (server, api):
+        pods = Pods(server)
+        keeper = Upkeep(api, lobby(), pods)
+        try:
+            yield server, pods, keeper
+        finally:
+            await keeper.close()
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(main)
+
+
+def available(server: FakeKubeApi) -> int | None:
+    return server.objects[BUDGET]["spec"]["minAvailable"] if BUDGET in server.objects else None
+
+
+def test_nothing_is_done_before_it_is_started() -> None:
+    async def main() -> None:
+        async with kept() as (server, pods, keeper):
+            pods.make(2, clients=1)
+            keeper.configured("new")
+            await stays(lambda: not server.asked, seconds=0.1)
+
+    run(main())
+
+
+def test_an_occupied_lobby_is_not_safe_to_evict_until_it_is_empty_again() -> None:
+    async def main() -> None:
+        async with kept() as (_, pods, keeper):
+            pods.make(1)
+            keeper.start()
+            pods.says("prices-1", 3)
+            await until(lambda: pods.of("prices-1")[SAFE] == "false")
+            pods.says("prices-1", 0)
+            await until(lambda: pods.of("prices-1")[SAFE] == "true")
+
+    run(main())
+
+
+def test_a_lobby_that_is_empty_for_a_moment_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pod_maintenance, "EMPTY_SECONDS", 3600)
+
+    async def main() -> None:
+        async with kept() as (_, pods, keeper):
+            pods.make(1, clients=1)
+            keeper.start()
+            await until(lambda: pods.of("prices-1")[SAFE] == "false")
+            pods.says("prices-1", 0)
+            await stays(lambda: pods.of("prices-1")[SAFE] == "false", seconds=0.2)
+
+    run(main())
+
+
+def test_of_a_lobby_that_said_nothing_nothing_is_said() -> None:
+    async def main() -> None:
+        async with kept() as (server, pods, keeper):
+            pods.make(1)
+            pods.reports.clear()
+            keeper.start()
+            await until(lambda: BUDGET in server.objects)
+            await stays(lambda: not server.requests("PATCH", "pods"), seconds=0.1)
+
+    run(main())
+
+
+def test_a_new_configuration_is_told_to_every_lobby_that_lives() -> None:
+    async def main() -> None:
+        async with kept() as (server, pods, keeper):
+            pods.make(3)
+            ended = server.objects[f"{PODS}/prices-3"]
+            server.put(f"{PODS}/prices-3", {**ended, "status": {"phase": "Failed"}})
+            keeper.start()
+            keeper.configured("new")
+            await until(lambda: [pods.of(f"prices-{n}")[CONFIG] for n in (1, 2)] == ["new", "new"])
+            await stays(lambda: pods.of("prices-3")[CONFIG] == "old", seconds=0.1)
+            assert len(server.requests("PATCH", f"{PODS}/")) == 2
+
+    run(main())
+
+
+def test_what_the_informer_does_not_show_yet_is_not_written_again() -> None:
+    async def main() -> None:
+        async with kept() as (server, pods, keeper):
+            pods.make(1)
+            pods()
+            pods.stuck = True
+            keeper.start()
+            keeper.configured("new")
+            await until(lambda: pods.of("prices-1")[CONFIG] == "new")
+            await stays(lambda: len(server.requests("PATCH", f"{PODS}/")) == 1, seconds=0.2)
+
+    run(main())
+
+
+def test_a_lost_write_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pod_maintenance, "SHOWS_SECONDS", 0.1)
+
+    async def main() -> None:
+        async with kept() as (server, pods, keeper):
+            pods.make(1)
+            pods()
+            pods.stuck = True
+            keeper.start()
+            keeper.configured("new")
+            await until(lambda: len(server.requests("PATCH", f"{PODS}/")) > 1)
+
+    run(main())
+
+
+def test_a_pod_that_is_gone_holds_nothing_up() -> None:
+    async def main() -> None:
+        async with kept() as (server, pods, keeper):
+            pods.make(2)
+            pods()
+            pods.stuck = True
+            server.remove(f"{PODS}/prices-1")
+            keeper.start()
+            keeper.configured("new")
+            await until(lambda: pods.of("prices-2")[CONFIG] == "new")
+
+    run(main())
+
+
+def test_only_some_writes_are_made_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pod_maintenance, "MAX_WRITES", 2)
+    monkeypatch.setattr(pod_maintenance, "IDLE_SECONDS", 3600)
+
+    async def main() -> None:
+        async with kept() as (_, pods, keeper):
+            pods.make(5)
+            keeper.start()
+            keeper.configured("new")
+            await until(lambda: all(pods.of(f"prices-{n}")[CONFIG] == "new" for n in range(1, 6)))
+
+    run(main())
+
+
+def test_the_budget_follows_the_lobbies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(disruption, "LOWER_SECONDS", 0.3)
+
+    async def main() -> None:
+        async with kept() as (server, pods, keeper):
+            keeper.start()
+            await until(lambda: available(server) == 0)
+            pods.make(3)
+            await until(lambda: available(server) == 2)
+            server.remove(f"{PODS}/prices-3")
+            await until(lambda: available(server) == 1)
+
+    run(main())
+
+
+def test_a_budget_that_was_there_is_not_lowered_by_a_restart() -> None:
+    async def main() -> None:
+        async with kept() as (server, pods, keeper):
+            pods.make(3)
+            server.put(BUDGET, {"spec": {"minAvailable": 7}})
+            keeper.start()
+            await until(lambda: server.requests("GET", BUDGET))
+            await stays(lambda: available(server) == 7, seconds=0.2)
+            pods.make(10)
+            await until(lambda: available(server) == 9)
+
+    run(main())
+
+
+def test_a_budget_that_is_not_as_we_make_it_is_made_so() -> None:
+    async def main() -> None:
+        async with kept() as (server, _, keeper):
+            server.put(BUDGET, {"spec": {"minAvailable": "50%"}})
+            keeper.start()
+            await until(lambda: available(server) == 0)
+
+    run(main())
+
+
+def test_what_fails_is_told_and_done_later(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with kept() as (server, pods, keeper):
+            pods.make(2)
+            server.instead = lambda _asked: status(503, "ServiceUnavailable", "later")
+            keeper.start()
+            await until(lambda: "upkeep failed" in caplog.text)
+            server.instead = lambda _asked: None
+            await until(lambda: available(server) == 1)
+
+    with caplog.at_level(logging.WARNING):
+        run(main())
+
+
+def test_a_mistake_of_ours_does_not_end_it(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with kept() as (server, pods, keeper):
+            pods.make(2)
+            server.put(BUDGET, {"spec": None})
+            keeper.start()
+            await until(lambda: "upkeep failed" in caplog.text)
+            server.put(BUDGET, {"spec": {"minAvailable": 0}})
+            await until(lambda: available(server) == 1)
+
+    with caplog.at_level(logging.ERROR):
+        run(main())

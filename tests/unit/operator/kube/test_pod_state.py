@@ -1,0 +1,139 @@
+"""Pods as the API gives them, and what they say of a lobby."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.unit.operator.kube.lobbies import SETTINGS, UID, lobby, running
+
+from lobby_gateway.process.reports import LobbyReport
+from lobby_operator.kube.pod_state import SeenPod, raw_lobby, seen_pod
+from lobby_operator.kube.pods import pod_manifest, revision
+from lobby_operator.reconcile.poller import Reading
+
+
+def pod(**metadata: Any) -> dict[str, Any]:
+    made = pod_manifest(lobby(), "prices-1", SETTINGS, config="0123456789")
+    made["metadata"] |= {"uid": "u1", "creationTimestamp": "2026-11-25T14:12:00Z", **metadata}
+    return made
+
+
+def status(**status: Any) -> SeenPod:
+    return seen_pod({**pod(), "status": status})
+
+
+def test_a_pod_that_was_just_made_is_read_back() -> None:
+    assert seen_pod(pod()) == SeenPod(
+        name="prices-1",
+        uid="u1",
+        owner=UID,
+        created=1795615920.0,
+        revision=revision(lobby(), SETTINGS),
+        config="0123456789",
+        safe_to_evict=True,
+    )
+
+
+def test_a_running_pod_has_an_address_and_a_readiness() -> None:
+    seen = seen_pod(running(pod()))
+    assert (seen.node, seen.ip, seen.started, seen.ready) == ("node-1", "10.1.2.3", True, True)
+    assert (seen.ended, seen.ending, seen.serves) == (False, False, True)
+    assert seen_pod(running(pod(), ready=False)).ready is False
+    assert not seen_pod(running(pod(), started=False)).started
+    assert status(phase="Pending").ready is None
+
+
+@pytest.mark.parametrize("phase", ["Failed", "Succeeded"])
+def test_a_finished_pod_has_ended(phase: str) -> None:
+    assert status(phase=phase).ended
+    assert not status(phase=phase).serves
+
+
+def test_a_deleted_pod_is_ending() -> None:
+    seen = seen_pod(running(pod(deletionTimestamp="2026-11-25T14:13:00Z")))
+    assert seen.ending
+    assert not seen.serves
+
+
+def test_a_mark_says_that_it_drains() -> None:
+    seen = seen_pod(running(pod(annotations={"lobby-gateway.io/draining": "2026-11-25T14:13:00Z"})))
+    assert seen.draining
+    assert not seen.serves
+    assert seen.safe_to_evict is None
+
+
+def test_a_pod_of_somebody_else_has_another_owner_or_none() -> None:
+    assert seen_pod(pod(ownerReferences=[{"uid": "x", "controller": True}])).owner == "x"
+    assert seen_pod(pod(ownerReferences=[{"uid": "x"}])).owner == ""
+    assert seen_pod({"metadata": {"name": "a", "uid": "u", "creationTimestamp": "2026-11-25T14:12:00Z"}}).owner == ""
+
+
+@pytest.mark.parametrize("broken", [{}, {"metadata": {"name": "a"}}, {"metadata": {**pod()["metadata"], "uid": None}}])
+def test_what_is_no_pod_is_refused(broken: dict[str, Any]) -> None:
+    if broken.get("metadata", {}).get("uid", "") is None:
+        broken["metadata"].pop("uid")
+    with pytest.raises(KeyError):
+        seen_pod(broken)
+
+
+def test_a_lobby_is_what_its_pod_and_its_answer_say() -> None:
+    report = LobbyReport(name="prices-1", lobby="prices", clients=3)
+    raw = raw_lobby(seen_pod(running(pod())), Reading(report, 5.0, 7.0, "timeout"), 2.5, was_up=True)
+    assert (raw.name, raw.created_at, raw.address) == ("prices-1", 2.5, "10.1.2.3:8000")
+    assert (raw.report, raw.silent_since, raw.alive, raw.was_up) == (report, 7.0, True, True)
+    assert (raw.draining, raw.ending, raw.ended) == (False, False, False)
+    assert raw.revision == revision(lobby(), SETTINGS)
+
+
+def test_an_ipv6_address_stands_in_brackets() -> None:
+    assert raw_lobby(seen_pod(running(pod(), ip="fd00::7")), Reading(), 0.0).address == "[fd00::7]:8000"
+
+
+def test_a_pod_without_an_address_is_not_asked() -> None:
+    assert raw_lobby(seen_pod(pod()), Reading(), 0.0).address == ""
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({"phase": "Running"}, ""),
+        (
+            {
+                "conditions": [
+                    {
+                        "type": "PodScheduled",
+                        "status": "False",
+                        "reason": "Unschedulable",
+                        "message": "0/2 nodes are available:\n2 Insufficient cpu.",
+                    }
+                ]
+            },
+            "Unschedulable: 0/2 nodes are available: 2 Insufficient cpu.",
+        ),
+        ({"conditions": [{"type": "PodScheduled", "status": "False"}]}, "not scheduled"),
+        (
+            {"containerStatuses": [{"state": {"waiting": {"reason": "ImagePullBackOff", "message": "Back-off"}}}]},
+            "ImagePullBackOff: Back-off",
+        ),
+        ({"containerStatuses": [{"state": {"waiting": {"reason": "ContainerCreating"}}}]}, ""),
+        ({"containerStatuses": [{"state": {"running": {}}}]}, ""),
+        (
+            {"phase": "Failed", "containerStatuses": [{"state": {"terminated": {"exitCode": 2, "reason": "Error"}}}]},
+            "Error (exit code 2)",
+        ),
+        ({"containerStatuses": [{"state": {"terminated": {"signal": 9}}}]}, "ended (signal 9)"),
+        (
+            {"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: memory."},
+            "Evicted: The node was low on resource: memory.",
+        ),
+    ],
+)
+def test_why_it_does_not_run_is_said_in_a_line(given: dict[str, Any], problem: str) -> None:
+    assert status(**given).problem == problem
+
+
+def test_a_long_reason_is_cut() -> None:
+    said = status(phase="Failed", reason="Evicted", message="x" * 1000).problem
+    assert len(said) == 300
+    assert said.endswith("...")

@@ -1,0 +1,253 @@
+"""The pod of a lobby, as it is asked for. That the API server takes it is seen in a real cluster."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from tests.unit.operator.kube.lobbies import SETTINGS, UID, lobby
+
+from lobby_gateway.lobby.__main__ import parser
+from lobby_gateway.settings import LobbySettings
+from lobby_operator.kube import pods
+from lobby_operator.kube.pods import PodSettings, pod_manifest
+
+
+def made(settings: PodSettings = SETTINGS, **spec: Any) -> dict[str, Any]:
+    return pod_manifest(lobby(**spec), "prices-1", settings, config="0123456789")
+
+
+def container(pod: dict[str, Any]) -> dict[str, Any]:
+    (only,) = pod["spec"]["containers"]
+    assert isinstance(only, dict)
+    return only
+
+
+def secret_files(pod: dict[str, Any]) -> dict[tuple[str, str], str]:
+    (volume,) = [each for each in pod["spec"]["volumes"] if each["name"] == "secrets"]
+    return {
+        (source["secret"]["name"], item["key"]): item["path"]
+        for source in volume["projected"]["sources"]
+        for item in source["secret"]["items"]
+    }
+
+
+def test_a_pod_is_found_by_its_labels_and_goes_with_its_lobby() -> None:
+    metadata = made()["metadata"]
+    assert (metadata["name"], metadata["namespace"]) == ("prices-1", "shop")
+    revision = pods.revision(lobby(), SETTINGS)
+    assert metadata["labels"] == {
+        "app.kubernetes.io/name": "lobby-gateway",
+        "app.kubernetes.io/component": "lobby",
+        "app.kubernetes.io/managed-by": "lobby-operator",
+        "lobby-gateway.io/lobby": "prices",
+        "lobby-gateway.io/revision": revision,
+    }
+    assert metadata["annotations"] == {
+        "lobby-gateway.io/config": "0123456789",
+        "cluster-autoscaler.kubernetes.io/safe-to-evict": "true",
+    }
+    (owner,) = metadata["ownerReferences"]
+    assert owner == {
+        "apiVersion": "lobby-gateway.io/v1alpha1",
+        "kind": "Lobby",
+        "name": "prices",
+        "uid": UID,
+        "controller": True,
+        "blockOwnerDeletion": False,
+    }
+
+
+def test_a_pod_satisfies_the_restricted_standard() -> None:
+    pod = made()
+    assert pod["spec"]["securityContext"] == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+    assert container(pod)["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert pod["spec"]["automountServiceAccountToken"] is False
+    assert pod["spec"]["enableServiceLinks"] is False
+    kinds = {kind for volume in pod["spec"]["volumes"] for kind in volume if kind != "name"}
+    assert kinds <= {"configMap", "secret", "projected"}
+
+
+def test_a_dead_lobby_is_replaced_and_never_restarted() -> None:
+    assert made()["spec"]["restartPolicy"] == "Never"
+
+
+def test_a_lobby_has_time_to_stop() -> None:
+    args = container(made())["args"]
+    stop = int(args[args.index("--stop-seconds") + 1])
+    assert LobbySettings().stop_seconds < stop
+    assert made()["spec"]["terminationGracePeriodSeconds"] > stop + 10
+
+
+def test_the_command_says_where_everything_is() -> None:
+    args = container(made())["args"]
+    given = dict(itertools.pairwise(args))
+    assert args[-2:] == ["--name", "prices-1"]
+    assert given["--file"] == "/etc/lobby/config/lobby.json"
+    assert given["--token-key-file"] == "/etc/lobby/token/key"
+    assert (given["--host"], given["--port"]) == ("0.0.0.0", "8000")
+    assert (given["--admin-host"], given["--admin-port"]) == ("0.0.0.0", "8001")
+    assert {"--validated", "--follow-file"} <= set(args)
+    assert container(made())["command"] == ["python", "-m", "lobby_gateway.lobby"]
+
+
+def test_the_ports_are_those_that_it_listens_on() -> None:
+    ports = {port["name"]: port["containerPort"] for port in container(made())["ports"]}
+    assert ports == {"clients": 8000, "admin": 8001}
+
+
+def test_the_kubelet_asks_the_admin_port() -> None:
+    pod = container(made())
+    paths = {probe: pod[probe]["httpGet"] for probe in ("startupProbe", "livenessProbe", "readinessProbe")}
+    assert {probe: asked["path"] for probe, asked in paths.items()} == {
+        "startupProbe": "/healthz",
+        "livenessProbe": "/healthz",
+        "readinessProbe": "/readyz",
+    }
+    assert {asked["port"] for asked in paths.values()} == {"admin"}
+
+
+def test_files_are_mounted_as_directories_that_the_kubelet_keeps_up_to_date() -> None:
+    pod = made()
+    mounts = {mount["name"]: mount for mount in container(pod)["volumeMounts"]}
+    assert {name: mount["mountPath"] for name, mount in mounts.items()} == {
+        "config": "/etc/lobby/config",
+        "token": "/etc/lobby/token",
+    }
+    assert all(mount["readOnly"] and "subPath" not in mount for mount in mounts.values())
+    volumes = {volume["name"]: volume for volume in pod["spec"]["volumes"]}
+    assert volumes["config"]["configMap"] == {"name": "prices-lobby"}
+    assert volumes["token"]["secret"] == {"secretName": "token", "items": [{"key": "key", "path": "key"}]}
+
+
+def test_each_key_of_a_secret_is_a_file_named_by_its_variable() -> None:
+    key = {"secretKeyRef": {"name": "feed", "key": "api-key"}}
+    pod = made(
+        origin={
+            "headers": [{"name": "Authorization", "valueFrom": key}],
+            "secrets": [
+                {"name": "KEY", **key},
+                {"name": "OTHER", "secretKeyRef": {"name": "feed", "key": "other"}},
+            ],
+            "tls": {"caSecretRef": {"name": "ca"}, "clientCertSecretRef": {"name": "client"}},
+        }
+    )
+    assert secret_files(pod) == {
+        ("feed", "api-key"): "LOBBY_SECRET_FEED_API_KEY",
+        ("feed", "other"): "LOBBY_SECRET_FEED_OTHER",
+        ("ca", "ca.crt"): "LOBBY_SECRET_CA_CA_CRT",
+        ("client", "tls.crt"): "LOBBY_SECRET_CLIENT_TLS_CRT",
+        ("client", "tls.key"): "LOBBY_SECRET_CLIENT_TLS_KEY",
+    }
+    args = container(pod)["args"]
+    assert args[args.index("--secrets-directory") + 1] == "/etc/lobby/secrets"
+    assert container(pod)["volumeMounts"][-1]["mountPath"] == "/etc/lobby/secrets"
+
+
+def test_without_secrets_there_is_no_directory_for_them() -> None:
+    assert "--secrets-directory" not in container(made())["args"]
+
+
+def test_resources_have_defaults_and_no_limit_on_cpu() -> None:
+    resources = container(made())["resources"]
+    assert resources == {"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}}
+
+
+def test_resources_of_the_lobby_take_the_place_of_the_defaults_one_by_one() -> None:
+    wanted = {"requests": {"memory": "128Mi"}, "limits": {"cpu": 2, "ephemeral-storage": "1Gi"}}
+    assert container(made(template={"resources": wanted}))["resources"] == {
+        "requests": {"cpu": "100m", "memory": "128Mi"},
+        "limits": {"memory": "256Mi", "cpu": 2, "ephemeral-storage": "1Gi"},
+    }
+
+
+@pytest.mark.parametrize("none", [0, "0"])
+def test_a_limit_of_0_takes_the_limit_away(none: Any) -> None:
+    assert container(made(template={"resources": {"limits": {"memory": none}}}))["resources"]["limits"] == {}
+
+
+def test_the_template_is_merged_in() -> None:
+    toleration = {"key": "dedicated", "operator": "Exists"}
+    affinity: dict[str, Any] = {
+        "nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": []}}
+    }
+    pod = made(
+        replace(SETTINGS, image_pull_secrets=("mine", "both")),
+        template={
+            "labels": {"team": "feeds"},
+            "annotations": {"example.com/note": "x"},
+            "env": [{"name": "LOBBY_LOG_LEVEL", "value": "debug"}],
+            "nodeSelector": {"disk": "ssd"},
+            "tolerations": [toleration],
+            "affinity": affinity,
+            "priorityClassName": "feeds",
+            "imagePullSecrets": [{"name": "both"}, {"name": "theirs"}],
+        },
+    )
+    assert pod["metadata"]["labels"]["team"] == "feeds"
+    assert pod["metadata"]["labels"]["app.kubernetes.io/component"] == "lobby"
+    assert pod["metadata"]["annotations"]["example.com/note"] == "x"
+    assert pod["metadata"]["annotations"]["cluster-autoscaler.kubernetes.io/safe-to-evict"] == "true"
+    assert container(pod)["env"] == [{"name": "LOBBY_LOG_LEVEL", "value": "debug"}]
+    spec = pod["spec"]
+    assert (spec["nodeSelector"], spec["tolerations"]) == ({"disk": "ssd"}, [toleration])
+    assert (spec["affinity"], spec["priorityClassName"]) == (affinity, "feeds")
+    assert spec["imagePullSecrets"] == [{"name": "mine"}, {"name": "both"}, {"name": "theirs"}]
+
+
+def test_nodes_that_are_to_be_avoided_are_so_beside_what_the_lobby_asks_for() -> None:
+    kind, other = "preferredDuringSchedulingIgnoredDuringExecution", "requiredDuringSchedulingIgnoredDuringExecution"
+    near = {"weight": 3, "preference": {"matchExpressions": [{"key": "disk", "operator": "Exists"}]}}
+    must: dict[str, Any] = {"nodeSelectorTerms": []}
+    given = {"nodeAffinity": {kind: [near], other: must}, "podAffinity": {}}
+    wanted = lobby(template={"affinity": given})
+    pod = pod_manifest(wanted, "prices-1", SETTINGS, config="0", avoid=["node-1", "node-2"])
+    away = [{"key": "metadata.name", "operator": "NotIn", "values": [node]} for node in ("node-1", "node-2")]
+    assert pod["spec"]["affinity"] == {
+        "nodeAffinity": {kind: [near, {"weight": 100, "preference": {"matchFields": away}}], other: must},
+        "podAffinity": {},
+    }
+    plain = pod_manifest(wanted, "prices-1", SETTINGS, config="0")
+    assert plain["spec"]["affinity"] == given
+    assert plain["metadata"] == pod["metadata"]  # it is made from the same
+
+
+def test_lobbies_are_spread_over_zones_and_nodes() -> None:
+    constraints = made()["spec"]["topologySpreadConstraints"]
+    assert [each["topologyKey"] for each in constraints] == ["topology.kubernetes.io/zone", "kubernetes.io/hostname"]
+    assert {each["whenUnsatisfiable"] for each in constraints} == {"ScheduleAnyway"}
+    assert constraints[0]["labelSelector"]["matchLabels"]["lobby-gateway.io/lobby"] == "prices"
+
+
+def test_a_spread_of_the_lobby_takes_the_place_of_the_default() -> None:
+    given = {"maxSkew": 3, "topologyKey": "rack", "whenUnsatisfiable": "DoNotSchedule"}
+    (constraint,) = made(template={"topologySpreadConstraints": [given]})["spec"]["topologySpreadConstraints"]
+    assert constraint.items() >= given.items()
+    assert constraint["labelSelector"]["matchLabels"]["lobby-gateway.io/lobby"] == "prices"
+    own = {**given, "labelSelector": {"matchLabels": {"a": "b"}}}
+    (constraint,) = made(template={"topologySpreadConstraints": [own]})["spec"]["topologySpreadConstraints"]
+    assert constraint == own
+    assert made(template={"topologySpreadConstraints": []})["spec"]["topologySpreadConstraints"] == []
+
+
+def test_the_cluster_may_choose_when_the_image_is_pulled() -> None:
+    assert container(made())["imagePullPolicy"] == "IfNotPresent"
+    assert "imagePullPolicy" not in container(made(replace(SETTINGS, image_pull_policy="")))
+
+
+def test_the_service_account_is_the_one_for_lobbies() -> None:
+    assert "serviceAccountName" not in made()["spec"]
+    assert made(replace(SETTINGS, service_account="lobbies"))["spec"]["serviceAccountName"] == "lobbies"
+
+
+def test_a_lobby_of_this_version_understands_its_command() -> None:
+    key = {"secretKeyRef": {"name": "feed", "key": "api-key"}}
+    args = container(made(origin={"secrets": [{"name": "KEY", **key}]}))["args"]
+    known = {option for action in parser()._actions for option in action.option_strings}
+    assert {each for each in args if each.startswith("--")} <= known

@@ -1,0 +1,387 @@
+"""A whole operator against a server of the API, with lobbies that answer: what it makes, and what it leaves when it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kubernetes.aio.client import ApiClient, Configuration
+from tests.support.kube_api import Asked, FakeKubeApi, fake_kube_api, status
+from tests.support.kubelet import FakeKubelet, free_port
+from tests.support.waiting import stays, until
+from tests.unit.operator.kube.cluster import LOBBIES_PATH, PODS_PATH, running
+from tests.unit.operator.kube.objects import lobby_resource
+
+from lobby_gateway.process.lifecycle import Stopping
+from lobby_gateway.process.reports import OriginReport, OriginState
+from lobby_operator.kube import events, status_writer
+from lobby_operator.kube.client import KubeApi
+from lobby_operator.kube.election import LeaseSettings
+from lobby_operator.kube.informer import InformerSettings
+from lobby_operator.kube.lease import LeaseLostError
+from lobby_operator.kube.pods import PodSettings
+from lobby_operator.kube.process import Operator
+from lobby_operator.kube.resources import Resource
+from lobby_operator.reconcile import reconciler
+from lobby_operator.settings import OperatorSettings
+
+PRICES = f"{LOBBIES_PATH.format('shop')}/prices"
+PODS = PODS_PATH.format("shop")
+QUICK = LeaseSettings(duration_seconds=1, deadline_seconds=0.8, renew_seconds=0.05)
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+class Cluster:
+    """A server of the API, what runs pods, and operators."""
+
+    def __init__(self, server: FakeKubeApi, kubelet: FakeKubelet) -> None:
+        self.server = server
+        self.kubelet = kubelet
+        self.calls = 0
+
+    @asynccontextmanager
+    async def operator(
+        self, identity: str = "one", *, last_call: int | None = None, lease: LeaseSettings = QUICK, **fields: Any
+    ) -> AsyncIterator[tuple[Operator, asyncio.Task[None], Stopping]]:
+        """A process; with `last_call` it is killed at the call behind that."""
+        self.calls = 0
+
+        def before(verb: str, resource: Resource) -> None:
+            made.before(verb, resource, counted)
+
+        def counted(_verb: str, _resource: Resource) -> None:
+            self.calls += 1
+            if last_call is not None and self.calls > last_call:
+                raise Killed
+
+        api = KubeApi(ApiClient(Configuration(host=self.server.url)), before=before, timeout=2.0)
+        lease_api = KubeApi(ApiClient(Configuration(host=self.server.url)), before=counted, timeout=2.0)
+        made = Operator(
+            api,
+            OperatorSettings(
+                pods=PodSettings(image="lobby:1", token_secret="token"),
+                namespace=fields.get("namespace", "shop"),
+                own_namespace="system",
+                identity=identity,
+                token_key_file=fields.get("token_key_file"),
+                admin_host="127.0.0.1",
+                admin_port=0,
+                lease=lease,
+                informer=InformerSettings(min_backoff_seconds=0.01, max_backoff_seconds=0.05),
+                lobby_admin_port=self.kubelet.port,
+            ),
+            lease_api,
+        )
+        stopping = Stopping()
+        task = asyncio.create_task(made.run(stopping))
+        try:
+            yield made, task, stopping
+        finally:
+            stopping.stop("the test is over")
+            await asyncio.gather(task, return_exceptions=True)
+            await api.close()
+            await lease_api.close()
+
+    @property
+    def status(self) -> dict[str, Any]:
+        stored: dict[str, Any] = self.server.objects[PRICES].get("status") or {}
+        return stored
+
+    def condition(self, kind: str, of: str = PRICES) -> dict[str, Any]:
+        conditions = (self.server.objects[of].get("status") or {}).get("conditions") or ()
+        return next((each for each in conditions if each["type"] == kind), {})
+
+    def reasons(self) -> set[str]:
+        return {each["reason"] for path, each in self.server.objects.items() if "/events/" in path}
+
+    def pods(self) -> set[str]:
+        return {path.rpartition("/")[2] for path in self.server.objects if path.startswith(f"{PODS}/")}
+
+    def writes(self, start: int = 0) -> list[Asked]:
+        """Without those of the Lease."""
+        return [each for each in self.server.asked[start:] if each.method != "GET" and "/leases" not in each.path]
+
+    def well(self) -> bool:
+        """One lobby is ready, and the status says so."""
+        return self.status.get("readyReplicas") == 1 and self.condition("Ready").get("status") == "True"
+
+
+@asynccontextmanager
+async def cluster() -> AsyncIterator[Cluster]:
+    async with fake_kube_api() as server:
+        kubelet = await free_port(server)
+        async with running(kubelet.run()):
+            yield Cluster(server, kubelet)
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reconciler, "MIN_PASS_SECONDS", 0.005)
+    monkeypatch.setattr(reconciler, "MIN_RETRY_SECONDS", 0.02)
+    monkeypatch.setattr(status_writer, "MIN_SECONDS", 0.02)
+    monkeypatch.setattr(events, "GATHER_SECONDS", 0.01)
+
+
+def run(main: Callable[[Cluster], Coroutine[Any, Any, None]]) -> None:
+    async def all_of_it() -> None:
+        async with cluster() as it:
+            await main(it)
+
+    asyncio.run(all_of_it())
+
+
+def test_a_lobby_that_is_applied_gets_a_pod_a_status_and_events() -> None:
+    async def main(it: Cluster) -> None:
+        async with it.operator() as (made, _, _stopping):
+            await until(lambda: made.host.acts)
+            it.server.put(PRICES, lobby_resource(spareSeats=8))
+            await until(it.well)
+            assert it.pods() == {"prices-1"}
+            assert it.status["latest"]["address"] == f"{it.kubelet.lobbies['prices-1'].address}:8000"
+            assert it.status["selector"].endswith("lobby-gateway.io/lobby=prices")
+            assert it.condition("PathAccepted")["status"] == "True"
+            await until(lambda: it.reasons() == {"SpareSeatsLow"})
+            await until(lambda: any("/poddisruptionbudgets/" in path for path in it.server.objects))
+            assert any("/configmaps/prices-lobby" in path for path in it.server.objects)
+            assert made.ready() == made.alive() == ""
+
+    run(main)
+
+
+def test_when_nothing_changes_nothing_is_written_and_nothing_is_read() -> None:
+    async def main(it: Cluster) -> None:
+        it.server.put(PRICES, lobby_resource())
+        async with it.operator() as (made, _, _stopping):
+            await until(it.well)
+            await until(lambda: made.host.workers and not made.host.workers[0].hurried, deadline=6)
+            start = len(it.server.asked)
+            passes = made.host.workers[0].passes
+            await until(lambda: made.host.workers[0].passes > passes, deadline=8)
+            assert it.writes(start) == []
+            assert [each for each in it.server.asked[start:] if each.method == "GET"] == []
+
+    run(main)
+
+
+def test_a_standby_knows_all_and_writes_nothing_and_goes_on_at_once_when_the_other_stops() -> None:
+    async def main(it: Cluster) -> None:
+        it.server.put(PRICES, lobby_resource())
+        async with it.operator("one") as (_, first, stopping):
+            await until(it.well)
+            start = len(it.server.asked)
+            async with it.operator("two") as (second, _, _stopping):
+                await until(lambda: second.ready() == "" and second.host.known["pods"] == 1)
+                assert not second.host.acts
+                user_agents = {each.path for each in it.writes(start)}
+                assert all("/leases" in path or "/events" in path for path in user_agents)
+                stopping.stop("the test says so")
+                await until(lambda: second.host.acts, deadline=3)
+                assert first.done()
+                await until(it.well)
+                assert it.kubelet.started == {"prices-1": 1}
+
+    run(main)
+
+
+def test_who_lost_the_lease_ends_and_writes_nothing_any_more() -> None:
+    async def main(it: Cluster) -> None:
+        it.server.put(PRICES, lobby_resource())
+        async with it.operator() as (made, task, _):
+            await until(it.well)
+            lease = next(path for path in it.server.objects if "/leases/" in path)
+            it.server.put(lease, {"spec": {"holderIdentity": "another", "leaseDurationSeconds": 15}})
+            await until(task.done)
+            start = len(it.server.asked)
+            with pytest.raises(LeaseLostError, match="lost to another"):
+                await task
+            assert not made.host.acts
+            await stays(lambda: it.writes(start) == [], seconds=0.1)
+        assert it.server.objects[lease]["spec"]["holderIdentity"] == "another"
+
+    run(main)
+
+
+async def converges(it: Cluster, killed_at: int) -> bool:
+    """An operator is killed behind so many calls, another does the rest; returns whether it made no more calls."""
+    it.server.objects.clear()
+    it.server.put(PRICES, lobby_resource(spareSeats=600, uid=f"uid-{killed_at}"))
+    it.kubelet.started.clear()
+    describe = f"killed at call {killed_at}"
+    async with it.operator(last_call=killed_at) as (_, task, _stopping):
+        await until(lambda: task.done() or it.status.get("readyReplicas") == 2, describe=describe)
+        finished = not task.done()
+    async with it.operator():
+        await until(
+            lambda: it.status.get("readyReplicas") == 2 and it.condition("Scaling").get("reason") == "AsNeeded",
+            describe=lambda: f"{describe}: {it.status}",
+        )
+    assert it.pods() == {"prices-1", "prices-2"}, describe
+    assert it.kubelet.started == {"prices-1": 1, "prices-2": 1}, describe
+    return finished
+
+
+def test_killed_between_any_two_calls_it_comes_to_the_same_and_makes_no_pod_twice() -> None:
+    async def main(it: Cluster) -> None:
+        killed_at = 0
+        while not await converges(it, killed_at):
+            killed_at += 1
+        assert killed_at > 10
+
+    run(main)
+
+
+def test_a_lobby_with_bad_content_says_so_and_holds_nobody_up(caplog: pytest.LogCaptureFixture) -> None:
+    async def main(it: Cluster) -> None:
+        bad = f"{LOBBIES_PATH.format('shop')}/bad"
+        origin = {"url": "ws://feed/", "onConnect": [{"send": "$(NOT_THERE)"}]}
+        it.server.put(bad, lobby_resource("bad", origin=origin))
+        it.server.put(f"{LOBBIES_PATH.format('shop')}/worse", {**lobby_resource("worse"), "spec": 5})
+        it.server.put(PRICES, lobby_resource())
+        async with it.operator():
+            await until(it.well)
+            await until(lambda: it.condition("Scaling", bad).get("reason") == "InvalidSpec")
+            assert "spec.origin.onConnect[0].send" in it.condition("Scaling", bad)["message"]
+            assert it.condition("Ready", bad)["status"] == "False"
+            await until(lambda: "InvalidSpec" in it.reasons())
+            assert it.pods() == {"prices-1"}
+            it.server.put(bad, lobby_resource("bad", generation=2))
+            await until(lambda: it.condition("Ready", bad).get("status") == "True")
+
+    with caplog.at_level(logging.ERROR):
+        run(main)
+    assert caplog.records == []
+
+
+def test_a_spec_that_turns_bad_leaves_the_lobbies_as_they_were() -> None:
+    async def main(it: Cluster) -> None:
+        it.server.put(PRICES, lobby_resource())
+        async with it.operator():
+            await until(it.well)
+            origin = {"url": "ws://feed/", "onConnect": [{"send": "$(NOT_THERE)"}]}
+            it.server.put(PRICES, {**it.server.objects[PRICES], **_spec(2, replicas=3, origin=origin)})
+            await until(lambda: it.condition("Scaling").get("reason") == "InvalidSpec")
+            assert it.status["observedGeneration"] == 2
+            assert it.well()
+            it.server.put(PRICES, {**it.server.objects[PRICES], **_spec(3, replicas=2)})
+            await until(lambda: it.status.get("readyReplicas") == 2)
+            assert it.condition("Scaling")["status"] == "True"
+
+    run(main)
+
+
+def _spec(generation: int, **fields: Any) -> dict[str, Any]:
+    made = lobby_resource(generation=generation, **fields)
+    return {"metadata": {**made["metadata"], "uid": "ignored"}, "spec": made["spec"]}
+
+
+def test_of_two_with_one_path_the_later_says_that_it_has_none() -> None:
+    async def main(it: Cluster) -> None:
+        later = f"{LOBBIES_PATH.format('shop')}/later"
+        it.server.put(PRICES, lobby_resource(created="2026-11-25T10:00:00Z", path="/p"))
+        it.server.put(later, lobby_resource("later", created="2026-11-25T10:00:01Z", path="/p"))
+        async with it.operator():
+            await until(lambda: it.condition("PathAccepted", later).get("reason") == "PathTaken")
+            assert "prices" in it.condition("PathAccepted", later)["message"]
+            await until(lambda: "PathTaken" in it.reasons())
+            it.server.remove(PRICES)
+            await until(lambda: it.condition("PathAccepted", later).get("reason") == "Accepted")
+
+    run(main)
+
+
+def test_what_the_server_refuses_is_a_condition_and_an_event_until_it_is_done() -> None:
+    async def main(it: Cluster) -> None:
+        def refuse(asked: Asked) -> Any:
+            if asked.method == "POST" and asked.path == PODS:
+                return status(403, "Forbidden", 'pods "prices-1" is forbidden: exceeded quota: few')
+            return None
+
+        it.server.instead = refuse
+        it.server.put(PRICES, lobby_resource())
+        async with it.operator():
+            await until(lambda: it.condition("Scaling").get("reason") == "Failing")
+            assert "exceeded quota: few" in it.condition("Scaling")["message"]
+            await until(lambda: "ActionFailed" in it.reasons())
+            it.server.instead = lambda _asked: None
+            await until(it.well)
+            await until(lambda: it.condition("Scaling")["status"] == "True")
+            await until(lambda: "ScalingAgain" in it.reasons())
+
+    run(main)
+
+
+def test_a_lobby_that_is_deleted_is_forgotten_and_one_of_its_name_begins_anew() -> None:
+    async def main(it: Cluster) -> None:
+        it.server.put(PRICES, lobby_resource())
+        async with it.operator() as (made, _, _stopping):
+            await until(it.well)
+            it.server.remove(PRICES)
+            await until(lambda: not made.host.workers and not it.pods())
+            it.server.put(PRICES, lobby_resource(uid="another"))
+            await until(it.well)
+            assert it.kubelet.started == {"prices-1": 2}
+
+    run(main)
+
+
+def test_an_origin_that_is_lost_and_back_again_is_told() -> None:
+    async def main(it: Cluster) -> None:
+        it.server.put(PRICES, lobby_resource())
+        async with it.operator():
+            await until(it.well)
+            lobby = it.kubelet.lobbies["prices-1"]
+            lobby.origin = OriginReport(state=OriginState.WAITING, reason="no route to it")
+            await until(lambda: "OriginLost" in it.reasons())
+            assert "no route to it" in it.condition("OriginConnected")["message"]
+            lobby.origin = OriginReport(state=OriginState.CONNECTED)
+            await until(lambda: "OriginBack" in it.reasons())
+
+    run(main)
+
+
+def test_a_server_that_is_away_for_longer_than_the_lease_ends_it_and_the_next_goes_on() -> None:
+    async def main(it: Cluster) -> None:
+        it.server.put(PRICES, lobby_resource())
+        async with it.operator() as (_, task, _stopping):
+            await until(it.well)
+            it.server.instead = lambda _asked: status(503, "ServiceUnavailable", "not now")
+            await until(task.done)
+            with pytest.raises(LeaseLostError):
+                await task
+        async with it.operator("next") as (made, task, _stopping):
+            await stays(lambda: made.ready() != "" and not task.done(), seconds=0.2)
+            it.server.instead = lambda _asked: None
+            await until(lambda: made.host.acts)
+            await until(it.well)
+            assert it.kubelet.started == {"prices-1": 1}
+
+    run(main)
+
+
+def test_in_all_namespaces_each_lobby_gets_what_it_needs_in_its_own(tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_text("ab" * 32)
+
+    async def main(it: Cluster) -> None:
+        lab = f"{LOBBIES_PATH.format('lab')}/prices"
+        it.server.put(PRICES, lobby_resource(created="2026-11-25T10:00:00Z"))
+        it.server.put(lab, lobby_resource(namespace="lab", created="2026-11-25T10:00:01Z"))
+        async with it.operator(namespace="", token_key_file=key) as (made, _, _stopping):
+            await until(lambda: {worker.lobby.key for worker in made.host.workers} == {"shop/prices", "lab/prices"})
+            await until(it.well)
+            await until(lambda: it.condition("PathAccepted", lab).get("reason") == "PathTaken")
+            assert "shop/prices" in it.condition("PathAccepted", lab)["message"]
+            await until(lambda: (it.server.objects[lab].get("status") or {}).get("readyReplicas") == 1)
+            secrets = {path for path in it.server.objects if "/secrets/" in path}
+            assert secrets == {f"/api/v1/namespaces/{name}/secrets/token" for name in ("shop", "lab")}
+            assert it.server.requests("GET", "/secrets") == []
+
+    run(main)

@@ -1,0 +1,166 @@
+"""The status of a Lobby gets to the server: whole, seldom, and never over what was not seen."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.support.kube_api import FakeKubeApi, merge, status
+from tests.support.waiting import stays, until
+from tests.unit.operator.kube.cluster import LOBBIES_PATH, called, running
+from tests.unit.operator.kube.objects import lobby_resource
+
+from lobby_operator.kube import status_writer
+from lobby_operator.kube.lobbies import Lobbies
+from lobby_operator.kube.status_writer import StatusWriter, merge_patch
+
+PATH = f"{LOBBIES_PATH.format('shop')}/prices"
+
+JSON = st.recursive(
+    st.integers() | st.booleans() | st.text(max_size=3), lambda each: st.lists(each, max_size=2), max_leaves=3
+)
+STATUS = st.dictionaries(st.sampled_from("abcd"), JSON | st.dictionaries(st.sampled_from("xyz"), JSON), max_size=4)
+
+
+class Written:
+    """A writer, its server, and the Lobbies as they are known."""
+
+    def __init__(self, server: FakeKubeApi, lobbies: Lobbies, writer: StatusWriter) -> None:
+        self.server = server
+        self.lobbies = lobbies
+        self.writer = writer
+
+    @property
+    def stored(self) -> dict[str, Any]:
+        stored: dict[str, Any] = self.server.objects[PATH].get("status", {})
+        return stored
+
+    def see(self) -> None:
+        """The watch tells what is stored."""
+        self.lobbies.seen(self.server.objects[PATH])
+        self.writer.wake()
+
+
+@asynccontextmanager
+async def writing() -> AsyncIterator[Written]:
+    async with called() as (server, api):
+        server.put(PATH, lobby_resource())
+        lobbies = Lobbies()
+        lobbies.seen(server.objects[PATH])
+        writer = StatusWriter(api, "shop/prices", lobbies)
+        async with running(writer.run()):
+            yield Written(server, lobbies, writer)
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(status_writer, "MIN_SECONDS", 0.01)
+    monkeypatch.setattr(status_writer, "MIN_RETRY_SECONDS", 0.001)
+    monkeypatch.setattr(status_writer, "MAX_RETRY_SECONDS", 0.01)
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(main)
+
+
+@given(STATUS, STATUS)
+def test_a_patch_makes_one_status_into_the_other_and_none_is_needed_for_the_same(
+    before: dict[str, Any], after: dict[str, Any]
+) -> None:
+    assert merge(before, merge_patch(before, after)) == after
+    assert merge_patch(after, after) == {}
+
+
+def test_only_what_changed_is_written_and_what_no_longer_applies_is_taken_away() -> None:
+    async def main() -> None:
+        async with writing() as it:
+            it.writer.want({"clients": 1, "latest": {"name": "prices-1", "clients": 1}, "open": [1]})
+            await until(lambda: it.stored.get("clients") == 1)
+            it.writer.want({"clients": 1, "open": [2]})
+            await until(lambda: it.stored == {"clients": 1, "open": [2]})
+            patch = it.server.requests("PATCH")[-1]
+            assert patch.path == f"{PATH}/status"
+            assert patch.body["status"] == {"latest": None, "open": [2]}
+            assert patch.body["metadata"]["resourceVersion"]
+            assert it.writer.writes == 2
+
+    run(main())
+
+
+def test_what_is_so_already_is_not_written() -> None:
+    async def main() -> None:
+        async with writing() as it:
+            it.writer.want({"clients": 1})
+            await until(lambda: it.stored)
+            it.writer.want({"clients": 1})
+            it.writer.want({"clients": 2})
+            it.writer.want({"clients": 1})
+            it.see()
+            await stays(lambda: it.writer.writes == 1, seconds=0.05)
+
+    run(main())
+
+
+def test_many_changes_are_few_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(status_writer, "MIN_SECONDS", 0.2)
+
+    async def main() -> None:
+        async with writing() as it:
+            started = asyncio.get_running_loop().time()
+            for clients in range(1, 50):
+                it.writer.want({"clients": clients})
+                await asyncio.sleep(0.005)
+            await until(lambda: it.stored == {"clients": 49})
+            seconds = asyncio.get_running_loop().time() - started
+            assert it.writer.writes <= seconds / 0.2 + 1
+
+    run(main())
+
+
+def test_what_somebody_changed_unseen_is_not_written_over_before_it_is_seen() -> None:
+    async def main() -> None:
+        async with writing() as it:
+            it.server.put(PATH, lobby_resource(status={"clients": 5, "notOurs": True}))
+            it.writer.want({"clients": 1})
+            await until(lambda: it.server.requests("PATCH"))
+            assert it.stored == {"clients": 5, "notOurs": True}
+            assert it.writer.writes == 0
+            it.see()
+            await until(lambda: it.stored == {"clients": 1})
+            assert it.server.requests("GET") == []
+
+    run(main())
+
+
+def test_while_the_server_refuses_the_latest_status_is_kept_and_written_later(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with writing() as it:
+            it.server.instead = lambda _asked: status(503, "ServiceUnavailable", "not now")
+            it.writer.want({"clients": 1})
+            await until(lambda: len(it.server.requests("PATCH")) > 2)
+            it.writer.want({"clients": 2})
+            it.server.instead = lambda _asked: None
+            await until(lambda: it.stored == {"clients": 2})
+
+    with caplog.at_level(logging.WARNING):
+        run(main())
+    assert "not now" in vars(caplog.records[0])["problem"]
+
+
+def test_one_that_is_gone_is_not_written_and_ends_nothing() -> None:
+    async def main() -> None:
+        async with writing() as it:
+            it.server.remove(PATH)
+            it.writer.want({"clients": 1})
+            await until(lambda: it.server.requests("PATCH"))
+            it.lobbies.gone("shop/prices")
+            it.writer.want({"clients": 2})
+            await stays(lambda: len(it.server.requests("PATCH")) == 1, seconds=0.05)
+
+    run(main())

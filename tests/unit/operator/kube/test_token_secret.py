@@ -1,0 +1,101 @@
+"""The key of seat tokens gets to where lobbies need it, and is read from nowhere but the file."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.support.kube_api import status
+from tests.unit.operator.kube.cluster import called
+
+from lobby_operator.kube import token_secret
+from lobby_operator.kube.token_secret import TokenSecret
+from lobby_operator.reconcile.runtime import RuntimeFailedError
+
+PATH = "/api/v1/namespaces/shop/secrets/token"
+KEY, OTHER = "ab" * 32, "cd" * 32
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(main)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "key"
+    path.write_text(f"{KEY}\n")
+    return path
+
+
+def test_it_is_applied_once_with_the_files_content_and_never_read(file: Path) -> None:
+    async def main() -> None:
+        async with called() as (server, api):
+            secret = TokenSecret(api, "token", file, "system")
+            for _ in range(3):
+                await secret.ensure("shop")
+            (asked,) = server.asked
+            assert (asked.method, asked.content_type, asked.path) == ("PATCH", "application/apply-patch+yaml", PATH)
+            assert base64.b64decode(server.objects[PATH]["data"]["key"]).decode() == KEY
+
+    run(main())
+
+
+def test_a_new_key_gets_there_and_so_it_does_after_a_while_in_any_case(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with called() as (server, api):
+            secret = TokenSecret(api, "token", file, "system")
+            await secret.ensure("shop")
+            await asyncio.to_thread(file.write_text, OTHER)
+            await secret.ensure("shop")
+            assert base64.b64decode(server.objects[PATH]["data"]["key"]).decode() == OTHER
+            monkeypatch.setattr(token_secret, "AGAIN_SECONDS", 0.0)
+            server.remove(PATH)
+            await secret.ensure("shop")
+            assert PATH in server.objects
+
+    run(main())
+
+
+def test_the_secret_in_the_own_namespace_is_somebody_elses(file: Path) -> None:
+    async def main() -> None:
+        async with called() as (server, api):
+            await TokenSecret(api, "token", file, "system").ensure("system")
+            assert server.asked == []
+
+    run(main())
+
+
+@pytest.mark.parametrize("content", ["", "abc", "s3cret-but-no-hex", None])
+def test_a_file_without_a_key_is_named_and_what_is_in_it_is_not(tmp_path: Path, content: str | None) -> None:
+    path = tmp_path / "key"
+    if content is not None:
+        path.write_text(content)
+
+    async def main() -> None:
+        async with called() as (server, api):
+            with pytest.raises(RuntimeFailedError, match=r"key holds no key") as raised:
+                await TokenSecret(api, "token", path, "system").ensure("shop")
+            assert "s3cret" not in str(raised.value)
+            assert server.asked == []
+
+    run(main())
+
+
+def test_what_the_server_refuses_is_said_and_done_again(file: Path) -> None:
+    async def main() -> None:
+        async with called() as (server, api):
+            secret = TokenSecret(api, "token", file, "system")
+            server.instead = lambda _asked: status(403, "Forbidden", "not you")
+            with pytest.raises(RuntimeFailedError, match=r"the Secret token can't be written: .*not you"):
+                await secret.ensure("shop")
+            server.instead = lambda _asked: None
+            await secret.ensure("shop")
+            assert PATH in server.objects
+
+    run(main())

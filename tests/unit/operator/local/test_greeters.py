@@ -1,0 +1,191 @@
+"""Greeters as child processes: told what there is, asked how they are, started again."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from tests.support.waiting import until
+
+from lobby_gateway.http.client import HttpClient
+from lobby_operator.local import greeters as greeters_module
+from lobby_operator.local.child import ChildFailedError
+from lobby_operator.local.greeters import Greeters
+
+MODULE = "tests.support.scripted_lobby"
+
+
+class Running:
+    """Greeters, and what was said of them."""
+
+    def __init__(self, count: int, module: str) -> None:
+        self.events: list[tuple[str, str]] = []
+        self.greeters = Greeters(
+            count,
+            host="127.0.0.1",
+            port=4321,
+            token_key="ab" * 32,
+            environment={**os.environ, "LOBBY_SECRET_A": "s3cret"},
+            log=lambda _line: None,
+            changed=lambda: None,
+            event=lambda *event: self.events.append(event),
+            module=module,
+        )
+
+    def waiting(self) -> list[int]:
+        """How many directories each greeter was told, by its own account."""
+        reports = [reading.report for reading in self.greeters.readings().values()]
+        return [report.waiting["prices"] if report else -1 for report in reports]
+
+    def pid(self, number: int) -> int:
+        child = self.greeters._greeters[number].child
+        assert child is not None
+        return child.pid
+
+    async def environment(self, number: int) -> dict[str, Any]:
+        poller = self.greeters._greeters[number].poller
+        assert poller is not None
+        client = HttpClient(poller._client.host, poller._client.port, timeout=20)
+        given: dict[str, Any] = (await client.get("/environment")).json()
+        client.close()
+        return given
+
+
+@asynccontextmanager
+async def running(count: int, module: str = MODULE) -> AsyncIterator[Running]:
+    made = Running(count, module)
+    await made.greeters.start()
+    made.greeters.hurry(hurried=True)
+    try:
+        yield made
+    finally:
+        await made.greeters.close(20)
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(main)
+
+
+ITEMS = [{"metadata": {"name": "prices"}}]
+
+
+def test_all_greeters_are_told_each_new_directory_and_none_twice() -> None:
+    async def main() -> None:
+        async with running(2) as made:
+            made.greeters.publish(ITEMS)
+            await until(lambda: made.waiting() == [1, 1])
+            made.greeters.publish(list(ITEMS))  # nothing new in it
+            made.greeters.publish([*ITEMS, *ITEMS])
+            await until(lambda: made.waiting() == [2, 2])
+            assert (await made.environment(0))["told"] == [1, 2]
+            assert made.greeters.serving == 2
+
+    run(main())
+
+
+def test_they_are_given_the_port_and_only_the_environment_that_they_need() -> None:
+    async def main() -> None:
+        async with running(1) as made:
+            given = await made.environment(0)
+            line = " ".join(given["arguments"][1:])
+            assert line == (
+                "--directory-from-stdin --reuse-port --host 127.0.0.1 --port 4321 --admin-host 127.0.0.1 --admin-port 0"
+            )
+            assert given["environment"]["LOBBY_TOKEN_KEY"] == "ab" * 32
+            assert "LOBBY_SECRET_A" not in given["environment"]
+
+    run(main())
+
+
+def test_a_killed_greeter_is_started_again_and_told_what_there_is() -> None:
+    async def main() -> None:
+        async with running(2) as made:
+            made.greeters.publish(ITEMS)
+            await until(lambda: made.waiting() == [1, 1])
+            pids = {made.pid(0), made.pid(1)}
+            os.kill(made.pid(0), signal.SIGKILL)
+            await until(lambda: ("greeter-1", "serves again") in made.events)
+            await until(lambda: made.waiting() == [1, 1])
+            assert made.events[0] == ("greeter-1", "gone without being told to: SIGKILL (Killed)")
+            assert made.pid(0) not in pids
+            assert made.pid(1) in pids
+
+    run(main())
+
+
+def test_one_that_keeps_on_ending_is_started_less_and_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(greeters_module, "MIN_RESTART_SECONDS", 0.01)
+    monkeypatch.setattr(greeters_module, "MAX_RESTART_SECONDS", 0.04)
+    pauses: list[float] = []
+    sleep = asyncio.sleep
+
+    async def noted(seconds: float) -> None:
+        task = asyncio.current_task()
+        if task is not None and task.get_name().startswith("keep "):
+            pauses.append(seconds)
+        await sleep(seconds)
+
+    async def main() -> None:
+        async with running(1) as made:
+            monkeypatch.setattr(asyncio, "sleep", noted)
+            made.greeters._arguments[1] = "tests.support.no_such_module"
+            os.kill(made.pid(0), signal.SIGKILL)
+            await until(lambda: len(pauses) >= 4)
+            assert pauses[:4] == [0.01, 0.02, 0.04, 0.04]
+            assert made.greeters.serving == 0
+            made.greeters._arguments[1] = MODULE
+            await until(lambda: made.greeters.serving == 1)
+
+    run(main())
+
+
+def test_a_stopped_greeter_holds_nobody_and_gets_the_latest_directory_afterwards() -> None:
+    async def main() -> None:
+        async with running(2) as made:
+            made.greeters.publish(ITEMS)
+            await until(lambda: made.waiting() == [1, 1])
+            os.kill(made.pid(0), signal.SIGSTOP)
+            big = {"metadata": {"name": "x" * 200_000}}
+            for count in range(2, 6):
+                made.greeters.publish([big] * count)
+                await until(lambda count=count: made.waiting()[1] == count)  # type: ignore[misc]
+            os.kill(made.pid(0), signal.SIGCONT)
+
+            async def told() -> bool:
+                try:
+                    return bool((await made.environment(0))["told"][-1] == 5)
+                except OSError:
+                    return False
+
+            await until(told)
+            assert len((await made.environment(0))["told"]) <= 4  # not each of those that it missed
+
+    run(main())
+
+
+def test_a_greeter_that_does_not_start_is_an_error_and_none_is_left() -> None:
+    async def main() -> None:
+        made = Running(2, "tests.support.no_such_module")
+        with pytest.raises(ChildFailedError, match=r"greeter-[12] ended with exit code 1"):
+            await made.greeters.start()
+        children = [each.child for each in made.greeters._greeters]
+        assert [child.returncode for child in children if child is not None] == [1, 1]
+        assert made.greeters.readings() == {}
+
+    run(main())
+
+
+def test_killing_ends_all_at_once() -> None:
+    async def main() -> None:
+        async with running(2) as made:
+            children = [each.child for each in made.greeters._greeters]
+            made.greeters.kill()
+            codes = [await child.wait() for child in children if child is not None]
+            assert codes == [-signal.SIGKILL, -signal.SIGKILL]
+
+    run(main())

@@ -1,0 +1,139 @@
+"""What a person is shown of Lobbies, from what is known of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from lobby_gateway.process.reports import GreeterReport, LobbyReport, OriginReport, OriginState
+from lobby_operator.local.terminal import LobbyRow, LobbyView
+from lobby_operator.local.view import RATE_SECONDS, Rates, events, lobby_view, phase
+from lobby_operator.planner.state import Observed, Phase, SeenLobby
+from lobby_operator.reconcile.poller import Reading
+
+
+def seen(number: int = 1, **fields: Any) -> SeenLobby:
+    given = {"phase": Phase.READY, "created_at": 0.0, "seats": 512, "clients": 3, **fields}
+    return SeenLobby(name=f"prices-{number}", index=number, **given)
+
+
+def test_a_rate_needs_two_counts_and_is_that_of_the_last_seconds() -> None:
+    rates = Rates()
+    assert rates.rate("a", 100.0, 1000) == 0.0
+    assert rates.rate("a", 101.0, 1010) == 10.0
+    assert rates.rate("a", 101.0, 1010) == 10.0  # nothing new
+    for second in range(102, 120):
+        last = rates.rate("a", float(second), 1010 + (second - 101) * 500)
+    assert last == 500.0
+
+
+def test_a_rate_falls_to_zero_within_the_window_once_nothing_comes_any_more() -> None:
+    rates = Rates()
+    rates.rate("a", 0.0, 0)
+    rates.rate("a", 1.0, 1000)
+    for step in range(1, 7):
+        last = rates.rate("a", 1.0 + step, 1000)
+    assert last == 0.0
+    assert RATE_SECONDS <= 6
+
+
+def test_a_count_that_begins_anew_is_no_negative_rate() -> None:
+    rates = Rates()
+    rates.rate("a", 0.0, 1000)
+    rates.rate("a", 1.0, 2000)
+    assert rates.rate("a", 2.0, 5) == 0.0
+    assert rates.rate("a", 3.0, 10) == 5.0
+
+
+def test_rates_of_what_is_gone_are_forgotten() -> None:
+    rates = Rates()
+    rates.rate("a", 0.0, 0)
+    rates.keep(set())
+    assert rates.rate("a", 1.0, 100) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("lobby", "word"),
+    [
+        (seen(phase=Phase.STARTING), "starting"),
+        (seen(), "open"),
+        (seen(clients=512), "full"),
+        (seen(phase=Phase.DRAINING), "draining"),
+        (seen(phase=Phase.SILENT), "silent"),
+        (seen(phase=Phase.ENDING), "ending"),
+    ],
+)
+def test_the_state_of_a_lobby_is_one_word(lobby: SeenLobby, word: str) -> None:
+    assert phase(lobby) == word
+
+
+def test_a_lobby_is_shown_with_what_lobbies_and_greeters_say() -> None:
+    origin = OriginReport(state=OriginState.WAITING, reason="connection refused", retry_in_seconds=12.4)
+    report = LobbyReport(name="prices-1", lobby="prices", dropped=2, messages=100)
+    view = lobby_view(
+        "prices",
+        "ws://127.0.0.1:8000/prices",
+        Observed(lobbies=(seen(1, origin=origin), seen(2, phase=Phase.STARTING, clients=0)), waiting=7),
+        {"prices-1": Reading(report, 1.0), "prices-2": Reading()},
+        {
+            "greeter-1": Reading(GreeterReport(dropped={"prices": 5, "other": 100}), 1.0),
+            "greeter-2": Reading(),
+        },
+        latest="prices-1",
+        rates=Rates(),
+    )
+    assert view.waiting == 7
+    assert view.dropped == 7
+    assert view.problem == "origin of prices-1: connection refused"
+    assert view.lobbies == (
+        LobbyRow(
+            name="prices-1",
+            phase="open",
+            latest=True,
+            clients=3,
+            seats=512,
+            origin="Waiting 12 s",
+            problem="connection refused",
+        ),
+        LobbyRow(name="prices-2", phase="starting", seats=512),
+    )
+
+
+def shown(*rows: LobbyRow) -> LobbyView:
+    return LobbyView(name="prices", url="ws://h/prices", lobbies=rows)
+
+
+def row(phase_: str = "open", origin: str = "", problem: str = "", **fields: Any) -> LobbyRow:
+    given = {"seats": 512, **fields}
+    return LobbyRow(name="prices-1", phase=phase_, origin=origin, problem=problem, **given)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "lines"),
+    [
+        (None, row("starting"), []),
+        (row("starting"), row("open"), ["open, with 512 seats"]),
+        (None, row("open"), ["open, with 512 seats"]),
+        (row("open"), row("open", clients=5), []),
+        (row("open"), row("full", clients=512), []),
+        (row("full", clients=512), row("open", clients=511), []),
+        (row("open"), row("silent"), ["silent: it does not answer"]),
+        (row("silent"), row("settling"), []),
+        (row("silent"), row("open"), ["answers again"]),
+        (row("settling"), row("open"), ["answers again"]),
+        (row("open"), row("draining", clients=25), ["draining, with 25 clients"]),
+        (row("open", "Idle"), row("open", "Connecting"), []),
+        (row("open", "Connecting"), row("open", "Connected"), ["origin connected"]),
+        (row("open", "Connected"), row("open", "Waiting", "it closed"), ["origin lost: it closed"]),
+        (row("open", "Connected"), row("open", "Connecting"), []),
+        (row("open", "Waiting 2 s", "refused"), row("open", "Waiting 1 s", "refused"), []),
+        (row("open", "Waiting 2 s", "refused"), row("open", "Connecting"), []),
+        (row("open", "Connecting"), row("open", "Refused 60 s", "401"), ["origin lost: 401"]),
+        (row("open", "Connecting", "refused"), row("open", "Waiting 4 s", "refused"), []),
+        (row("open", "Connected"), row("open", "Waiting"), ["origin lost: no reason is known"]),
+        (row("open", "Connected"), row("open", "Idle"), []),
+    ],
+)
+def test_what_has_changed_is_said_in_one_line(before: LobbyRow | None, now: LobbyRow, lines: list[str]) -> None:
+    assert events(shown(before) if before else None, shown(now)) == [f"prices-1: {line}" for line in lines]

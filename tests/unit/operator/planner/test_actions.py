@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import pytest
+
+from lobby_operator.planner.actions import Action, Create, Delete, Drain, Reason
+from lobby_operator.planner.reasons import Why
+
+REASONS = {
+    Why.BELOW_REPLICAS: Reason(Why.BELOW_REPLICAS, running=0, replicas=2),
+    Why.EMPTY: Reason(Why.EMPTY, seconds=60.04),
+    Why.DRAINED: Reason(Why.DRAINED),
+}
+
+
+@pytest.mark.parametrize(("action", "why"), [(Create, Why.BELOW_REPLICAS), (Drain, Why.EMPTY), (Delete, Why.DRAINED)])
+def test_an_action_is_built_with_a_reason_of_its_own_and_no_other(action: type[Action], why: Why) -> None:
+    assert action("prices-1", REASONS[why]).reason.why is why
+    for other in REASONS.keys() - {why}:
+        with pytest.raises(ValueError, match=f"^{action.__name__} needs a reason of"):
+            action("prices-1", REASONS[other])
+
+
+@pytest.mark.parametrize("action", [Create, Drain, Delete])
+@pytest.mark.parametrize("nothing", [None, "because"])
+def test_an_action_without_a_reason_can_not_be_built(action: type[Action], nothing: object) -> None:
+    with pytest.raises(ValueError, match="needs a reason of"):
+        action("prices-1", nothing)  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        action("prices-1")  # type: ignore[call-arg]
+
+
+def test_an_action_needs_a_name() -> None:
+    with pytest.raises(ValueError, match="Delete needs the name of a lobby"):
+        Delete("", REASONS[Why.DRAINED])
+
+
+def test_every_reason_belongs_to_exactly_one_action() -> None:
+    accepted = [why for action in (Create, Drain, Delete) for why in action.ACCEPTS]
+    assert sorted(accepted) == sorted(Why)
+
+
+def test_a_reason_needs_exactly_the_numbers_of_its_sentence() -> None:
+    with pytest.raises(ValueError, match=r"Empty has the numbers \['seconds'\], not \[\]"):
+        Reason(Why.EMPTY)
+    with pytest.raises(ValueError, match=r"not \['clients'\]"):
+        Reason(Why.DRAINED, clients=3)
+
+
+def test_a_reason_is_a_sentence_for_people_and_fields_for_logs() -> None:
+    reason = REASONS[Why.EMPTY]
+    assert reason.sentence == "it has no client since 60.04 s, and is not needed"
+    assert reason.fields == {"seconds": 60.04}
+    assert Reason(Why.CLIENTS_WAIT, waiting=1000000, moving=0, free=0).sentence.startswith("1000000 clients wait")

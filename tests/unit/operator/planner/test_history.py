@@ -1,0 +1,380 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from tests.unit.operator.lobbies import NOW, SPEC, raw, report
+
+from lobby_operator.planner.history import backoff, observe_fold
+from lobby_operator.planner.spec import PlannerSettings
+from lobby_operator.planner.stabilization_window import least
+from lobby_operator.planner.state import Failures, Observed, Phase, RawLobby, SeenLobby
+
+TIMES = PlannerSettings()
+
+
+class Track:
+    """Folds one reading after the other."""
+
+    def __init__(self, before: Observed | None = None) -> None:
+        self.seen = before
+        self.spec = SPEC
+
+    def see(self, at: float, *lobbies: RawLobby, waiting: int = 0) -> Observed:
+        self.seen = observe_fold(self.seen, lobbies, waiting=waiting, spec=self.spec, now=at, settings=TIMES)
+        return self.seen
+
+    def one(self, at: float, **fields: Any) -> SeenLobby:
+        """Of a single lobby, made at NOW."""
+        return self.see(at, raw(1, **{"created_at": NOW, **fields})).lobbies[0]
+
+
+def silent(since: float, clients: int | None = 5) -> dict[str, Any]:
+    return {"clients": clients, "silent_since": since}
+
+
+# A lobby's life
+
+
+def test_a_lobby_starts_until_it_answers_and_is_open_at_once() -> None:
+    track = Track()
+    assert track.one(NOW, clients=None, address="").phase is Phase.STARTING
+    assert track.one(NOW + 1, clients=None, silent_since=NOW + 1).phase is Phase.STARTING
+    ready = track.one(NOW + 2, clients=0)
+    assert (ready.phase, ready.ready_at, ready.empty_since, ready.seats) == (Phase.READY, NOW + 2, NOW + 2, 512)
+
+
+def test_a_lobby_whose_address_is_not_known_yet_is_still_starting() -> None:
+    assert Track().one(NOW, clients=0, address="").phase is Phase.STARTING
+
+
+def test_a_lobby_has_the_seats_it_says_and_those_of_the_spec_before() -> None:
+    track = Track()
+    track.spec = replace(SPEC, seats=20)
+    assert track.one(NOW, clients=None, address="").seats == 20
+    assert track.one(NOW + 1, report=report(1, seats=512)).seats == 512
+    assert track.one(NOW + 2, report=report(1, seats=20)).seats == 20
+
+
+def test_it_is_empty_since_its_last_client_left() -> None:
+    track = Track()
+    assert track.one(NOW, clients=1).empty_since is None
+    assert track.one(NOW + 1, clients=0).empty_since == NOW + 1
+    assert track.one(NOW + 9, clients=0).empty_since == NOW + 1
+    assert track.one(NOW + 10, clients=1).empty_since is None
+
+
+def test_it_drains_since_it_said_so_or_was_marked() -> None:
+    assert Track().one(NOW, report=report(3)).draining_since is None
+    said = Track()
+    drains = said.one(NOW, report=report(3, draining=True))
+    assert (drains.phase, drains.draining_since, drains.refusing) == (Phase.DRAINING, NOW, True)
+    assert said.one(NOW + 5, report=report(3, draining=True)).draining_since == NOW
+    marked = Track().one(NOW, clients=3, draining=True)
+    assert (marked.phase, marked.draining_since, marked.refusing) == (Phase.DRAINING, NOW, False)
+
+
+def test_a_drain_can_not_be_taken_back() -> None:
+    track = Track()
+    track.one(NOW, report=report(3, draining=True))
+    again = track.one(NOW + 1, report=report(3))  # its process was started anew and has forgotten
+    assert (again.phase, again.draining_since, again.refusing) == (Phase.DRAINING, NOW, False)
+
+
+def test_it_is_ending_when_it_was_told_so_and_its_clients_count_while_it_answers() -> None:
+    track = Track()
+    track.one(NOW, clients=3)
+    ending = track.one(NOW + 1, clients=2, ending=True)
+    assert (ending.phase, ending.clients, ending.told_to_end) == (Phase.ENDING, 2, True)
+    assert track.one(NOW + 2, ending=True, **silent(NOW + 2)).clients == 0
+
+
+def test_it_has_ended_whether_it_was_told_or_not() -> None:
+    assert Track().one(NOW, ended=True).phase is Phase.ENDED
+    told = Track().one(NOW, ended=True, ending=True)
+    assert (told.phase, told.told_to_end, told.clients) == (Phase.ENDED, True, 0)
+
+
+def test_a_name_that_is_used_again_is_a_new_lobby() -> None:
+    track = Track()
+    track.one(NOW, report=report(0, draining=True))
+    track.one(NOW + 1, clients=0, ending=True)
+    new = track.one(NOW + 2, clients=0, created_at=NOW + 2)
+    assert (new.phase, new.draining_since, new.ready_at) == (Phase.READY, None, NOW + 2)
+
+
+def test_the_order_of_readings_does_not_matter() -> None:
+    lobbies = [raw(index, index) for index in (1, 2, 9, 10, 11)]
+    seen = Track().see(NOW, *lobbies)
+    assert [lobby.index for lobby in seen.lobbies] == [1, 2, 9, 10, 11]
+    assert seen == Track().see(NOW, *reversed(lobbies))
+
+
+def test_a_lobby_that_stays_as_it_is_is_the_same_object() -> None:
+    track = Track()
+    before = track.one(NOW, clients=3)
+    assert track.one(NOW + 1, clients=3) is before
+    assert track.one(NOW + 2, clients=4) is not before
+
+
+# Silence
+
+
+def test_silent_from_the_first_missed_answer_on() -> None:
+    track = Track()
+    track.one(NOW, clients=5)
+    lobby = track.one(NOW + 1, **silent(NOW + 0.4))
+    assert (lobby.phase, lobby.silent_since, lobby.clients) == (Phase.SILENT, NOW + 0.4, 5)
+    assert track.one(NOW + 2, **silent(NOW + 0.4)).silent_since == NOW + 0.4
+
+
+def test_an_observer_that_does_not_say_since_when_means_now() -> None:
+    track = Track()
+    track.one(NOW, clients=5)
+    assert track.one(NOW + 1, clients=None, silent_since=NOW).silent_since == NOW + 1
+
+
+def test_after_a_silence_it_must_prove_itself_longer_each_time() -> None:
+    track = Track()
+    track.one(NOW, clients=5)
+    now = NOW
+    for count, seconds in ((1, 2.0), (2, 4.0), (3, 8.0)):
+        track.one(now + 1, **silent(now + 1))
+        back = track.one(now + 2, clients=5)
+        assert (back.phase, back.silences, back.settled_at) == (Phase.SETTLING, count, now + 2 + seconds)
+        assert track.one(now + 2 + seconds - 0.01, clients=5).phase is Phase.SETTLING
+        assert track.one(now + 2 + seconds, clients=5).phase is Phase.READY
+        now += 20
+    now += 1000
+    track.one(now, **silent(now))
+    assert track.one(now + 1, clients=5).silences == 1
+
+
+def test_a_draining_lobby_that_returns_goes_on_draining() -> None:
+    track = Track()
+    track.one(NOW, report=report(3, draining=True))
+    assert track.one(NOW + 1, report=report(3, draining=True), silent_since=NOW + 1).phase is Phase.SILENT
+    back = track.one(NOW + 2, report=report(3, draining=True))
+    assert (back.phase, back.draining_since) == (Phase.DRAINING, NOW)
+
+
+def test_a_lobby_that_never_answered_is_silent_when_its_time_is_over() -> None:
+    track = Track()
+    track.one(NOW, clients=None, address="")
+    over = NOW + TIMES.start_seconds
+    assert track.one(over - 0.01, clients=None, silent_since=NOW).phase is Phase.STARTING
+    lobby = track.one(over, clients=None, silent_since=NOW)
+    assert (lobby.phase, lobby.silent_since, lobby.ready_at) == (Phase.SILENT, over, None)
+    first = track.one(over + 1, clients=0)  # late, but here: it has not been silent, it is new
+    assert (first.phase, first.ready_at) == (Phase.READY, over + 1)
+
+
+def test_what_the_platform_finds_well_is_not_silent() -> None:
+    track = Track()
+    track.one(NOW, clients=5)
+    assert track.one(NOW + 1, alive=True, **silent(NOW + 1)).phase is Phase.READY
+    assert track.one(NOW + 2, alive=False, **silent(NOW + 1)).phase is Phase.SILENT
+
+
+def test_what_the_platform_finds_well_and_we_never_reached_is_left_alone() -> None:
+    lobby = Track().one(NOW + 1000, clients=None, silent_since=NOW + 1000, alive=True)
+    assert (lobby.phase, lobby.settled_at) == (Phase.SETTLING, None)
+
+
+def test_what_the_platform_alone_believes_in_is_told() -> None:
+    track = Track()
+    assert track.one(NOW, clients=5).unheard_since is None
+    assert track.one(NOW + 3, alive=True, **silent(NOW + 1)).unheard_since == NOW + 1
+    assert track.one(NOW + 4, alive=False, **silent(NOW + 1)).unheard_since is None  # it is silent
+    assert track.one(NOW + 5, clients=5).unheard_since is None
+
+
+def test_what_was_up_before_us_and_does_not_answer_is_lost_and_does_not_start() -> None:
+    track = Track()
+    lost = {"clients": None, "was_up": True}
+    assert track.one(NOW + 21, alive=True, silent_since=NOW + 21, **lost).phase is Phase.SETTLING
+    assert track.one(NOW + 22, alive=True, silent_since=NOW + 21, **lost).phase is Phase.SETTLING
+    lobby = track.one(NOW + 23, alive=False, silent_since=NOW + 21, **lost)
+    assert (lobby.phase, lobby.silent_since, lobby.ready_at) == (Phase.SILENT, NOW + 23, NOW)
+    assert track.see(NOW + 33, raw(1, created_at=NOW, ending=True, **lost)).failures == Failures()
+    assert Track().one(NOW + 1, silent_since=NOW + 1, **lost).phase is Phase.SILENT
+
+
+def test_what_was_up_before_us_is_open_with_its_first_answer() -> None:
+    track = Track()
+    assert track.one(NOW, clients=None, was_up=True).phase is Phase.STARTING  # not asked yet
+    first = track.one(NOW + 1, clients=5, was_up=True)
+    assert (first.phase, first.ready_at) == (Phase.READY, NOW + 1)
+
+
+def test_what_nobody_watched_is_no_silence() -> None:
+    track = Track()
+    track.one(NOW, clients=5)
+    late = NOW + 2 * TIMES.silent_seconds + 0.1  # the operator was stopped, and goes on with an old reading
+    assert track.one(late, **silent(NOW + 1)).silent_since == late
+    assert track.one(late + 100, **silent(NOW + 1)).silent_since == late + 100
+    assert track.one(late + 101, **silent(NOW + 1)).silent_since == late + 100
+
+
+def test_without_memory_a_silent_lobby_gets_its_patience_again() -> None:
+    assert Track().one(NOW + 500, **silent(NOW)).silent_since == NOW + 500
+
+
+# Complete
+
+
+@pytest.mark.parametrize(
+    ("fields", "complete"),
+    [
+        ({"clients": 0}, True),
+        ({"clients": None}, False),
+        ({"clients": None, "address": ""}, True),
+        ({"clients": None, "silent_since": NOW}, True),
+        ({"clients": None, "ending": True}, True),
+        ({"clients": None, "ended": True}, True),
+    ],
+)
+def test_complete_when_every_lobby_was_asked(fields: dict[str, Any], complete: bool) -> None:
+    assert Track().see(NOW, raw(1), raw(2, **fields)).complete is complete
+
+
+# Failed starts
+
+
+def starting(track: Track, at: float, index: int = 1) -> None:
+    track.see(at, raw(index, None, address="", created_at=at))
+
+
+def test_a_lobby_that_disappears_before_it_answered_has_failed() -> None:
+    track = Track()
+    starting(track, NOW)
+    assert track.see(NOW + 1).failures == Failures(1, NOW + 1)
+    assert track.see(NOW + 2).failures == Failures(1, NOW + 1)
+
+
+def test_several_that_fail_at_the_same_time_are_one_failure() -> None:
+    track = Track()
+    track.see(NOW, raw(1, None, address=""), raw(2, None, address=""))
+    assert track.see(NOW + 1).failures.count == 1
+
+
+@pytest.mark.parametrize(
+    ("lived", "count"), [(TIMES.steady_seconds - 0.1, 1), (TIMES.steady_seconds, 0)], ids=["soon", "later"]
+)
+@pytest.mark.parametrize("remains", [True, False], ids=["remains", "disappears"])
+def test_a_lobby_that_ends_soon_after_its_first_answer_has_failed(lived: float, count: int, remains: bool) -> None:
+    track = Track()
+    track.one(NOW, clients=0)
+    over = [raw(1, created_at=NOW, ended=True)] if remains else []
+    assert track.see(NOW + lived, *over).failures.count == count
+    assert track.see(NOW + lived + 1).failures.count == count
+
+
+def test_what_was_found_ended_counts_while_it_is_new() -> None:
+    assert Track().see(NOW, raw(1, created_at=NOW - 1, ended=True)).failures.count == 1
+    assert Track().see(NOW, raw(1, created_at=NOW - 100, ended=True)).failures.count == 0
+
+
+def test_what_was_meant_to_end_has_not_failed() -> None:
+    ending = Track()
+    ending.one(NOW, clients=0)
+    ending.one(NOW + 1, clients=0, ending=True)
+    assert ending.see(NOW + 2).failures.count == 0
+    draining = Track()
+    draining.one(NOW, report=report(0, draining=True))
+    assert draining.see(NOW + 1).failures.count == 0
+
+
+@pytest.mark.parametrize(("answered", "count"), [(None, 1), (1.0, 1), (100.0, 0)])
+def test_a_lobby_that_is_given_up_has_failed_if_it_did_not_last(answered: float | None, count: int) -> None:
+    """With the time for which it answered before it fell silent."""
+    track = Track()
+    if answered is None:
+        track.one(NOW, clients=None, silent_since=NOW)
+        now = NOW + TIMES.start_seconds
+        track.one(now, clients=None, silent_since=NOW)
+        track.one(now + 10, clients=None, silent_since=NOW, ending=True)
+    else:
+        track.one(NOW, clients=5)
+        now = NOW + answered
+        track.one(now - 0.5, clients=5)
+        track.one(now, **silent(now))
+        track.one(now + 10, ending=True, **silent(now))
+    assert track.seen is not None
+    assert track.seen.failures.count == count
+
+
+def test_failures_are_forgiven_when_a_later_lobby_lasts() -> None:
+    track = Track()
+    starting(track, NOW)
+    older = raw(2, created_at=NOW)
+    track.see(NOW + 1, older)
+    steady = TIMES.steady_seconds
+    assert track.see(NOW + 1 + steady, older).failures.count == 1  # it was made before
+    newer = raw(3, created_at=NOW + 2)
+    track.see(NOW + 10, newer)
+    assert track.see(NOW + 10 + steady - 0.1, newer).failures.count == 1
+    assert track.see(NOW + 10 + steady, newer).failures.count == 0
+
+
+def test_failures_are_forgotten_when_nobody_tries_any_more() -> None:
+    track = Track()
+    starting(track, NOW)
+    track.see(NOW + 1)
+    forgotten = NOW + 1 + 2 * TIMES.max_backoff_seconds
+    assert track.see(forgotten - 0.1).failures.count == 1
+    assert track.see(forgotten, raw(1, None, address="", created_at=forgotten)).failures.count == 1
+    assert track.see(forgotten + 1, raw(1, created_at=forgotten)).failures.count == 0
+
+
+def test_a_new_spec_forgives_failures() -> None:
+    track = Track()
+    starting(track, NOW)
+    assert track.see(NOW + 1).failures.count == 1
+    track.spec = replace(SPEC, generation=2)
+    assert track.see(NOW + 2).failures.count == 0
+
+
+def test_backoff_doubles_up_to_its_most() -> None:
+    assert [backoff(1.0, 60.0, count) for count in (1, 2, 3, 6, 7, 8, 5000)] == [1.0, 2.0, 4.0, 32.0, 60.0, 60.0, 60.0]
+
+
+# What could be spared
+
+
+def surplus(seen: Observed) -> int:
+    return least(seen.surplus, seen.at, SPEC.empty_seconds)
+
+
+def sparse(seen: Observed) -> int:
+    return least(seen.sparse, seen.at, SPEC.stabilization_seconds)
+
+
+def test_it_remembers_how_many_lobbies_were_not_needed() -> None:
+    track = Track()
+    lobbies = [raw(1, 5), raw(2, 5), raw(3, 0), raw(4, 0)]
+    seen = track.see(NOW, *lobbies)
+    assert (surplus(seen), sparse(seen)) == (0, 0)
+    seen = track.see(NOW + 60, *lobbies)
+    assert (surplus(seen), sparse(seen)) == (2, 3)
+
+
+def test_lobbies_that_were_drained_are_no_longer_counted() -> None:
+    track = Track()
+    lobbies = [raw(1, 5), raw(2, 5), raw(3, 0), raw(4, 0)]
+    track.see(NOW, *lobbies)
+    track.see(NOW + 60, *lobbies)
+    seen = track.see(NOW + 61, raw(1, 5), raw(2, 5), raw(3, 0), raw(4, 0, draining=True))
+    assert (surplus(seen), sparse(seen)) == (1, 2)
+    seen = track.see(NOW + 62, raw(1, 5), raw(2, 5, draining=True), raw(3, 0), raw(4, 0, draining=True))
+    assert (surplus(seen), sparse(seen)) == (1, 1)
+
+
+def test_what_was_needed_for_a_moment_is_counted_from_then_on() -> None:
+    track = Track()
+    lobbies = [raw(1, 5), raw(2, 0)]
+    track.see(NOW, *lobbies)
+    track.see(NOW + 30, *lobbies, waiting=500)
+    assert surplus(track.see(NOW + 89, *lobbies)) == 0
+    assert surplus(track.see(NOW + 90, *lobbies)) == 1

@@ -1,0 +1,471 @@
+"""Single plans first; then stories in a simulated world, told as in the issue they come from."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from tests.property.invariants import STEP_LAWS
+from tests.property.world import World
+from tests.unit.operator.lobbies import NOW, SPEC, observed, seen
+
+from lobby_gateway.resource.spec import Placement
+from lobby_operator.planner import reasons
+from lobby_operator.planner.actions import Action, Create, Delete, Drain
+from lobby_operator.planner.plan import Plan, plan
+from lobby_operator.planner.reasons import Why
+from lobby_operator.planner.spec import PlannerSettings, PlannerSpec
+from lobby_operator.planner.stabilization_window import Sample
+from lobby_operator.planner.state import Failures, Observed, Phase
+
+NO_SPARE = replace(SPEC, spare_seats=0)
+LATEST = replace(SPEC, placement=Placement.LATEST)
+
+
+def planned(seen_: Observed, spec: PlannerSpec = SPEC, now: float = NOW, **settings: Any) -> Plan:
+    return plan(spec, seen_, now, PlannerSettings(**settings))
+
+
+def said(made: Plan) -> list[str]:
+    """The actions, as `Create prices-1 BelowReplicas`."""
+    return [f"{type(action).__name__} {action.name} {action.reason.why}" for action in made.actions]
+
+
+# Making lobbies
+
+
+def test_a_lobby_is_kept_for_the_spare_seats_though_nobody_is_there() -> None:
+    assert said(planned(observed())) == ["Create prices-1 SpareSeatsLow"]
+    assert said(planned(observed(seen(1)))) == []
+
+
+def test_without_spare_seats_nothing_runs_until_the_first_client_waits() -> None:
+    assert said(planned(observed(), NO_SPARE)) == []
+    assert said(planned(observed(waiting=1), NO_SPARE)) == ["Create prices-1 ClientsWait"]
+
+
+def test_the_floor_runs_in_any_case() -> None:
+    assert said(planned(observed(), replace(NO_SPARE, replicas=2))) == [
+        "Create prices-1 BelowReplicas",
+        "Create prices-2 BelowReplicas",
+    ]
+
+
+@pytest.mark.parametrize("phase", [Phase.STARTING, Phase.SETTLING, Phase.SILENT])
+def test_lobbies_that_start_or_may_come_back_count_for_the_floor(phase: Phase) -> None:
+    assert said(planned(observed(seen(1, 0, phase)), replace(NO_SPARE, replicas=1))) == []
+
+
+@pytest.mark.parametrize("phase", [Phase.DRAINING, Phase.ENDING, Phase.ENDED])
+def test_lobbies_that_go_do_not_count_for_the_floor(phase: Phase) -> None:
+    spec = replace(NO_SPARE, replicas=1)
+    assert "Create prices-2 BelowReplicas" in said(planned(observed(seen(1, 0, phase)), spec))
+
+
+def test_a_lobby_is_made_before_the_seats_run_out() -> None:
+    assert said(planned(observed(seen(1, 448)))) == []
+    assert said(planned(observed(seen(1, 449)))) == ["Create prices-2 SpareSeatsLow"]
+    assert said(planned(observed(seen(1, 449), seen(2, phase=Phase.STARTING)))) == []
+
+
+def test_as_many_as_a_burst_needs_are_made_at_once() -> None:
+    made = planned(observed(seen(1, 100), waiting=2000))  # 412 seats are free, 1,652 more are needed
+    assert said(made) == [f"Create prices-{index} ClientsWait" for index in (2, 3, 4, 5)]
+    assert made.actions[0].reason.sentence == "2000 clients wait for a seat, 0 move, 412 seats are free or being made"
+
+
+def test_who_waits_has_no_use_for_the_seats_of_a_lobby_that_does_not_answer() -> None:
+    gone = seen(1, 100, unheard_since=NOW - 2.0)
+    made = planned(observed(gone, waiting=300))
+    assert said(made) == ["Create prices-2 ClientsWait"]
+    assert made.actions[0].reason.sentence == "300 clients wait for a seat, 0 move, 0 seats are free or being made"
+    assert said(planned(observed(gone, seen(2, phase=Phase.STARTING), waiting=300))) == []
+    assert said(planned(observed(gone, seen(2, 100), waiting=300))) == []
+    assert said(planned(observed(gone))) == []  # nobody waits: it may be we alone who do not hear it
+
+
+def test_one_answer_that_is_missing_changes_nothing_yet() -> None:
+    late = planned(observed(seen(1, 100, unheard_since=NOW - 1.9), waiting=300))
+    assert (said(late), late.wake_at) == ([], NOW + 0.1)
+
+
+def test_nor_does_it_make_those_superfluous_that_were_made_instead() -> None:
+    long_ago = (Sample(0.0, 1),)
+    lobbies = (seen(1, 100, unheard_since=NOW - 2.0), seen(2, 0))
+    assert said(planned(observed(*lobbies, waiting=300, surplus=long_ago))) == []
+    assert said(planned(observed(*lobbies, surplus=long_ago))) == ["Drain prices-2 Empty"]
+
+
+def test_clients_of_draining_lobbies_need_seats() -> None:
+    assert said(planned(observed(seen(1, 400), seen(2, 500, Phase.DRAINING)))) == ["Create prices-3 SpareSeatsLow"]
+    assert said(planned(observed(seen(1, 400), seen(2, 500, Phase.ENDING)))) == ["Create prices-3 SpareSeatsLow"]
+
+
+def test_not_too_many_start_at_a_time() -> None:
+    assert len(planned(observed(waiting=9000), max_starting=5).actions) == 5
+    starting = [seen(index, phase=Phase.STARTING) for index in range(1, 5)]
+    assert len(planned(observed(*starting, waiting=9000), max_starting=5).actions) == 1
+    assert len(planned(observed(*starting, waiting=9000), max_starting=2).actions) == 0
+
+
+def test_never_more_than_the_maximum_whatever_the_lobbies_do() -> None:
+    spec = replace(SPEC, max_replicas=3)
+    lobbies = [seen(1, 512), seen(2, 0, Phase.ENDING)]
+    made = planned(observed(*lobbies, waiting=2000), spec)
+    assert said(made) == ["Create prices-3 ClientsWait"]
+    assert made.scaling.reason is reasons.SCALING_LIMITED
+    assert made.scaling.fields == {"missing": 4, "maximum": 3}
+    lobbies = [seen(1, 512, Phase.DRAINING), seen(2, 9, Phase.SILENT), seen(3, 512)]
+    assert [a for a in planned(observed(*lobbies, waiting=9), spec).actions if isinstance(a, Create)] == []
+
+
+def test_what_has_ended_does_not_count_for_the_maximum() -> None:
+    made = planned(observed(seen(1, 0, Phase.ENDED)), replace(SPEC, max_replicas=1))
+    assert said(made) == ["Delete prices-1 Ended", "Create prices-2 SpareSeatsLow"]
+
+
+def test_names_go_on_from_the_highest_that_exists() -> None:
+    lobbies = [seen(3, 512), seen(7, 512, Phase.ENDING)]
+    assert said(planned(observed(*lobbies)))[0] == "Create prices-8 SpareSeatsLow"
+
+
+def test_latest_makes_a_lobby_though_older_ones_have_seats() -> None:
+    lobbies = [seen(1, 10), seen(2, 500)]
+    assert said(planned(observed(*lobbies))) == []
+    assert said(planned(observed(*lobbies), LATEST)) == ["Create prices-3 SpareSeatsLow"]
+
+
+# Failed starts
+
+
+def failing(count: int, since: float, *lobbies: Any) -> Plan:
+    return planned(observed(*lobbies, waiting=2000, failures=Failures(count, NOW - since)))
+
+
+def test_after_one_failed_start_the_next_try_is_at_once_and_alone() -> None:
+    assert len(failing(1, 0.0).actions) == 1
+
+
+@pytest.mark.parametrize(("count", "seconds"), [(2, 1.0), (3, 2.0), (5, 8.0), (9, 60.0), (100, 60.0)])
+def test_further_tries_wait_longer_and_longer(count: int, seconds: float) -> None:
+    early = failing(count, seconds - 0.5)
+    assert (early.actions, early.wake_at) == ((), NOW + 0.5)
+    assert early.scaling.reason is reasons.SCALING_BACKOFF
+    assert len(failing(count, seconds).actions) == 1
+
+
+def test_while_one_is_tried_no_other_is() -> None:
+    made = failing(3, 50.0, seen(1, phase=Phase.STARTING, created_at=NOW - 1.0))
+    assert (made.actions, made.wake_at) == ((), NOW + 59.0)
+
+
+def test_it_is_looked_at_again_when_a_lobby_has_lasted() -> None:
+    lasting = seen(1, created_at=NOW - 3.0, ready_at=NOW - 2.0)
+    made = failing(3, 50.0, lasting, seen(2, phase=Phase.STARTING, created_at=NOW))
+    assert (made.actions, made.wake_at) == ((), NOW + 3.0)
+
+
+# What is lost
+
+
+def test_an_ended_lobby_is_taken_away_once() -> None:
+    assert said(planned(observed(seen(1, 0, Phase.ENDED)), NO_SPARE)) == ["Delete prices-1 Ended"]
+    assert said(planned(observed(seen(1, 0, Phase.ENDED, told_to_end=True)), NO_SPARE)) == []
+
+
+def test_a_silent_lobby_is_given_up_when_its_patience_is_over() -> None:
+    silent = observed(seen(1, 9, Phase.SILENT), seen(2, 5))
+    assert (said(planned(silent)), planned(silent).wake_at) == ([], NOW + 10.0)
+    assert said(planned(silent, now=NOW + 10.0)) == ["Delete prices-1 Silent"]
+
+
+def test_a_lobby_that_never_answered_says_so_when_it_is_given_up() -> None:
+    silent = observed(seen(1, 0, Phase.SILENT, ready_at=None), seen(2, 5))
+    (action,) = planned(silent, now=NOW + 10.0).actions
+    assert action.reason.sentence == "it did not answer within 1010 s of its creation"
+
+
+def test_the_need_of_a_silent_lobby_is_planned_anew_at_once() -> None:
+    assert said(planned(observed(seen(1, 9, Phase.SILENT)))) == ["Create prices-2 SpareSeatsLow"]
+
+
+def test_a_silent_lobby_without_a_time_gets_all_its_patience() -> None:
+    made = planned(observed(seen(1, 9, Phase.SILENT, silent_since=None), seen(2)))
+    assert (said(made), made.wake_at) == ([], NOW + 10.0)
+
+
+# Drains
+
+
+def test_a_draining_lobby_goes_when_it_refuses_clients_and_has_none() -> None:
+    assert said(planned(observed(seen(1), seen(2, 0, Phase.DRAINING)))) == ["Delete prices-2 Drained"]
+    told = observed(seen(1), seen(2, 0, Phase.DRAINING, refusing=False, expected=True))
+    assert (said(planned(told)), planned(told).wake_at) == ([], NOW + 300.0)
+    assert said(planned(observed(seen(1), seen(2, 3, Phase.DRAINING)))) == []
+
+
+def test_a_drain_that_was_not_heard_is_told_again() -> None:
+    unheard = observed(seen(1), seen(2, 0, Phase.DRAINING, refusing=False, draining_since=NOW - 6.0))
+    (action,) = planned(unheard).actions
+    assert isinstance(action, Drain)
+    assert action.reason.sentence == "it was told to drain 6 s ago, and takes clients"
+
+
+@pytest.mark.parametrize("phase", [Phase.DRAINING, Phase.SILENT])
+def test_an_overdue_drain_ends_with_the_clients_that_are_left(phase: Phase) -> None:
+    lobby = seen(2, 3, phase, draining_since=NOW - 300.0)
+    (action,) = planned(observed(seen(1), lobby)).actions
+    assert isinstance(action, Delete)
+    assert action.reason.sentence == "it drains since 300 s, and 3 clients are left"
+
+
+def test_a_silent_draining_lobby_is_deleted_once() -> None:
+    lobby = seen(2, 3, Phase.SILENT, draining_since=NOW - 400.0, silent_since=NOW - 20.0)
+    assert said(planned(observed(seen(1), lobby))) == ["Delete prices-2 Silent"]
+
+
+def test_when_the_maximum_was_lowered_the_sparsest_drain() -> None:
+    lobbies = [seen(1, 300), seen(2, 10), seen(3, 200), seen(4, 10, Phase.SETTLING), seen(5, 0, Phase.STARTING)]
+    made = planned(observed(*lobbies), replace(SPEC, max_replicas=2))
+    assert said(made) == ["Drain prices-4 OverMaximum", "Drain prices-2 OverMaximum"]
+    assert [lobby.index for lobby in made.open] == [1, 3]
+
+
+# Where clients go, and when to look again
+
+
+def test_who_is_about_to_be_drained_is_not_open_any_more() -> None:
+    seen_ = observed(seen(1, 9), seen(2), surplus=(Sample(0.0, 1),))
+    made = planned(seen_)
+    assert said(made) == ["Drain prices-2 Empty"]
+    assert [lobby.index for lobby in made.open] == [1]
+    assert made.latest is not None
+    assert made.latest.name == "prices-1"
+
+
+def test_there_is_no_latest_where_nobody_is_open() -> None:
+    assert planned(observed()).latest is None
+
+
+def test_phases_that_time_changes_are_looked_at_in_time() -> None:
+    starting = seen(2, phase=Phase.STARTING, created_at=NOW - 20.0)
+    assert planned(observed(seen(1), starting)).wake_at == NOW + 40.0
+    settling = seen(2, 5, Phase.SETTLING, settled_at=NOW + 1.5)
+    assert planned(observed(seen(1), settling)).wake_at == NOW + 1.5
+    assert planned(observed(seen(1), seen(2, 5, Phase.SETTLING))).wake_at is None
+
+
+def test_nothing_is_decided_before_all_were_asked() -> None:
+    made = planned(observed(seen(1, 9), seen(2, phase=Phase.ENDED), waiting=5000, complete=False))
+    assert (made.complete, made.actions) == (False, ())
+    assert [lobby.index for lobby in made.open] == [1]
+
+
+def test_scaling_says_what_is_going_on() -> None:
+    assert planned(observed(seen(1, 5))).scaling.sentence == "1 lobby, as many as are needed"
+    assert planned(observed(seen(1, 512))).scaling.sentence == "1 lobby is being made"
+    draining = planned(observed(seen(1, 5), seen(2, 3, Phase.DRAINING)))
+    assert draining.scaling.sentence == "1 lobby drains, 3 clients move"
+    sparse = planned(observed(seen(1, 9), seen(2, 4), sparse=(Sample(NOW, 1),)))
+    assert sparse.scaling.sentence == "1 lobby drains, 4 clients move"
+
+
+# Stories
+
+
+def world(spec: PlannerSpec = SPEC, *clients: int, **fields: Any) -> World:
+    """Lobbies with so many clients each, which have been there for a while."""
+    made = World(spec, laws=list(STEP_LAWS), **fields)
+    made.populate(clients)
+    made.step()
+    made.history.clear()
+    return made
+
+
+def done(story: World, kind: type[Action]) -> list[str]:
+    return [action.name for _, action in story.history if isinstance(action, kind)]
+
+
+def live(story: World, seconds: float, step: float = 0.5) -> None:
+    """Time passes; the lobby host looks at it."""
+    until = story.now + seconds
+    while story.now < until:
+        story.advance(step)
+        story.step()
+
+
+def test_runaway_lobbies_drain_into_one_and_no_client_is_closed() -> None:
+    story = world(replace(SPEC, spare_seats=12), *[25] * 20)
+    live(story, 59.0)
+    assert story.history == []
+    live(story, 30.0)
+    assert [lobby.clients for lobby in story.running()] == [500]
+    assert len(done(story, Drain)) == len(done(story, Delete)) == 19
+    assert done(story, Create) == []
+    assert story.moved == 475
+    assert story.waiting == 0
+
+
+def test_runaway_lobbies_leave_what_the_spare_seats_need() -> None:
+    story = world(SPEC, *[25] * 20)  # 500 clients and 64 seats are more than one lobby has
+    story.settle()
+    assert sorted(lobby.clients for lobby in story.running()) == [25, 475]
+    assert done(story, Create) == []
+
+
+def test_a_burst_of_two_thousand_is_seated_and_spare_seats_stay() -> None:
+    story = world(SPEC, 0)
+    story.join(2000)
+    live(story, 3.0)
+    assert story.waiting == 0
+    assert len(story.running()) == 5  # 2,064 seats; 2,560 are there
+    assert done(story, Create) == [f"prices-{index}" for index in (2, 3, 4, 5)]
+    story.settle()
+    assert len(story.running()) == 5
+
+
+def test_a_burst_is_seated_by_latest_without_making_more_than_it_needs() -> None:
+    story = world(LATEST, 0)
+    story.join(2000)
+    story.settle()
+    assert story.waiting == 0
+    assert len(story.running()) == 5
+
+
+def test_a_second_of_silence_costs_a_lobby_its_place_for_some_seconds_and_no_more() -> None:
+    story = world(SPEC, 300, 0)
+    silent = story.lobbies["prices-1"]
+    silent.silent_since = story.now
+    silent.stopped, clients = True, silent.clients
+    assert [lobby.name for lobby in story.step().open] == ["prices-2"]
+    silent.stopped = False
+    silent.clients = clients
+    live(story, 1.5)
+    assert [lobby.name for lobby in story.step().open] == ["prices-2"]
+    live(story, 1.0)
+    assert [lobby.name for lobby in story.step().open] == ["prices-1", "prices-2"]
+    assert story.history == []
+
+
+def test_ten_seconds_of_silence_end_a_lobby() -> None:
+    story = world(SPEC, 300, 0)
+    story.lobbies["prices-1"].stopped = True
+    live(story, 3.0)
+    assert story.waiting == 0  # they are in the other one
+    assert done(story, Delete) == []
+    live(story, 9.0)
+    assert done(story, Delete) == ["prices-1"]
+    assert done(story, Create) == []
+
+
+def test_a_silent_lobby_alone_is_replaced_before_anybody_is_sure_that_it_is_dead() -> None:
+    story = world(SPEC, 300)
+    story.lobbies["prices-1"].stopped = True
+    live(story, 2.0)
+    assert done(story, Create) == ["prices-2"]
+    assert story.waiting == 0
+    assert story.lobbies["prices-2"].clients == 300
+
+
+def test_a_lobby_that_fails_at_each_start_is_tried_less_and_less() -> None:
+    story = world(SPEC, start_fails=True)
+    story.step()
+    live(story, 600.0)
+    tries = [at for at, action in story.history if isinstance(action, Create)]
+    pauses = [later - earlier for earlier, later in pairwise(tries)]
+    assert pauses == sorted(pauses)
+    assert pauses[-1] >= 60.0
+    assert len(tries) < 20
+    story.start_fails = False
+    live(story, 70.0)
+    assert len(story.running()) == 1
+
+
+def test_a_flapping_lobby_is_waited_out() -> None:
+    """It answers every other second, for five minutes: one lobby takes its place, and stays."""
+    story = world(SPEC, 100)
+    for _ in range(150):
+        story.lobbies["prices-1"].stopped ^= True
+        live(story, 1.0)
+    assert done(story, Create) == ["prices-2"]
+    assert done(story, Delete) == []
+    story.lobbies["prices-1"].stopped = False
+    story.settle()
+    assert len(story.running()) == 1
+
+
+def test_with_the_maximum_reached_clients_wait_until_a_seat_is_free() -> None:
+    story = world(replace(SPEC, max_replicas=2), 512, 512)
+    story.join(5)
+    live(story, 10.0)
+    assert (story.waiting, story.history) == (5, [])
+    assert story.planned is not None
+    assert story.planned.scaling.reason is reasons.SCALING_LIMITED
+    story.leave(5, random.Random(1))
+    live(story, 2.0)
+    assert (story.waiting, story.history) == (0, [])
+
+
+def test_empty_lobbies_go_and_the_last_one_where_nothing_is_to_spare() -> None:
+    story = world(NO_SPARE, 3, 0, 0)
+    live(story, 59.0)
+    assert story.history == []
+    live(story, 10.0)
+    assert len(story.running()) == 1
+    story.leave(3, random.Random(1))
+    live(story, 70.0)
+    assert story.running() == []
+    story.join(1)
+    live(story, 2.0)
+    assert (story.waiting, len(story.running())) == (0, 1)
+
+
+def test_one_client_more_and_less_makes_and_ends_no_lobbies() -> None:
+    story = world(SPEC, 448)
+    for _ in range(100):
+        story.join(1)
+        live(story, 3.0)
+        story.leave(1, random.Random(1))
+        live(story, 3.0)
+    assert len(story.history) == 1
+    assert done(story, Create) == ["prices-2"]
+
+
+def test_a_restarted_operator_delays_but_does_not_harm() -> None:
+    story = world(replace(SPEC, spare_seats=12), *[25] * 20)
+    live(story, 50.0)
+    story.restart_operator()
+    live(story, 50.0)
+    assert story.history == []
+    live(story, 40.0)
+    assert [lobby.clients for lobby in story.running()] == [500]
+
+
+def test_who_lost_a_seat_together_with_the_operator_waits_for_the_next_operator_alone() -> None:
+    story = world(SPEC, 0)
+    story.join(2000)
+    live(story, 20.0)
+    story.history.clear()
+    full = [lobby for lobby in story.lobbies.values() if not lobby.seats - lobby.clients]
+    for lobby in full:
+        lobby.stopped = True
+    story.advance(1.0)  # greeters notice, and no operator is there
+    assert story.waiting
+    story.restart_operator()
+    live(story, 5.0)
+    assert story.waiting == 0
+    assert len(done(story, Create)) == len(full) == 3
+
+
+def test_direct_clients_are_closed_when_the_drain_is_over_and_not_before() -> None:
+    story = world(replace(SPEC, drain_seconds=100.0), 200, 50)
+    story.lobbies["prices-2"].direct = 50
+    live(story, 150.0)
+    assert [why.reason.why for _, why in story.history] == [Why.SPARSE]
+    assert story.lobbies["prices-2"].clients == 50
+    live(story, 20.0)
+    assert [action.reason.why for _, action in story.history] == [Why.SPARSE, Why.DRAIN_OVERDUE]
+    assert [lobby.clients for lobby in story.running()] == [250]

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from tests.unit.operator.lobbies import NOW, SPEC, observed
+
+from lobby_operator.planner.actions import Action, Create, Delete, Drain, Reason
+from lobby_operator.planner.placement import balance
+from lobby_operator.planner.plan_builder import Draft
+from lobby_operator.planner.reasons import Why
+from lobby_operator.planner.spec import PlannerSettings
+
+CREATE = Create("prices-1", Reason(Why.BELOW_REPLICAS, running=0, replicas=1))
+DRAIN = Drain("prices-2", Reason(Why.EMPTY, seconds=1))
+TOLD_AGAIN = Drain("prices-3", Reason(Why.DRAIN_UNHEARD, seconds=1))
+DELETE = Delete("prices-4", Reason(Why.ENDED))
+
+
+def draft(*actions: Action) -> Draft:
+    made = Draft(SPEC, PlannerSettings(), observed(), balance(SPEC, observed()), NOW)
+    for action in actions:
+        made.act(action)
+    return made
+
+
+def test_keeps_actions_in_order_and_knows_who_leaves() -> None:
+    made = draft(DELETE, CREATE, DRAIN)
+    assert made.actions == [DELETE, CREATE, DRAIN]
+    assert made.leaving == {"prices-2", "prices-4"}
+
+
+def test_resizes_when_lobbies_are_made_or_drained() -> None:
+    assert draft(CREATE).resizes
+    assert draft(DRAIN).resizes
+    assert not draft(DELETE, TOLD_AGAIN).resizes
+
+
+def test_wakes_at_the_earliest_time_asked_for() -> None:
+    made = draft()
+    made.wake(None)
+    assert made.wake_at is None
+    for at in (30.0, 10.0, None, 20.0):
+        made.wake(at)
+    assert made.wake_at == 10.0

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import re
+from string import Formatter
+
+import pytest
+
+from lobby_operator.planner import reasons
+from lobby_operator.planner.reasons import (
+    CONDITIONS,
+    MEANING,
+    WHY,
+    ConditionReason,
+    Finding,
+    Kind,
+    Why,
+    placeholders,
+    speak,
+)
+
+ONE_WORD = re.compile(r"[A-Z][A-Za-z]+")
+
+
+def test_every_reason_of_an_action_has_a_sentence_and_one_word() -> None:
+    assert WHY.keys() == set(Why)
+    assert all(ONE_WORD.fullmatch(why.value) for why in Why)
+    assert all(WHY.values())
+
+
+def test_every_condition_says_what_it_means_and_has_reasons_for_true_and_false() -> None:
+    assert MEANING.keys() == set(Kind)
+    for kind in Kind:
+        assert {"True", "False"} <= {reason.status for reason in CONDITIONS if reason.kind is kind}
+
+
+def test_the_table_of_conditions_is_complete() -> None:
+    defined = [value for value in vars(reasons).values() if isinstance(value, ConditionReason)]
+    assert sorted(map(id, CONDITIONS)) == sorted(map(id, defined))
+    names = [(reason.kind, reason.name) for reason in CONDITIONS]
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("reason", CONDITIONS, ids=lambda reason: f"{reason.kind}-{reason.name}")
+def test_a_finding_is_the_sentence_with_what_was_found(reason: ConditionReason) -> None:
+    assert reason.status in {"True", "False", "Unknown"}
+    assert ONE_WORD.fullmatch(reason.name)
+    fields = {name: "7" for _, name, _, _ in Formatter().parse(reason.sentence) if name}
+    assert "{" not in Finding(reason, fields).sentence
+
+
+def test_a_sentence_speaks_of_one_and_of_many() -> None:
+    sentence = "{n:# lobby runs|# lobbies run}, {most} may"
+    assert speak(sentence, {"n": 1, "most": 3}) == "1 lobby runs, 3 may"
+    assert speak(sentence, {"n": 0, "most": 1}) == "0 lobbies run, 1 may"
+    assert speak(sentence, {"n": 1000000.0, "most": 60.04}) == "1000000 lobbies run, 60.04 may"
+
+
+def test_the_documentation_shows_names_where_the_numbers_go() -> None:
+    assert placeholders("{n:# lobby runs|# lobbies run} at {path}") == "{n} lobbies run at {path}"
+    assert all("#" not in placeholders(sentence) for sentence in WHY.values())

@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from tests.property.invariants import STEP_LAWS
+from tests.property.world import World
+from tests.unit.operator.lobbies import NOW, SPEC, observed, raw, seen
+
+from lobby_operator.planner import reasons
+from lobby_operator.planner.history import observe_fold
+from lobby_operator.planner.placement import balance, open_lobbies
+from lobby_operator.planner.plan import Plan, plan
+from lobby_operator.planner.plan_builder import Draft
+from lobby_operator.planner.rollout import next_batch
+from lobby_operator.planner.spec import PlannerSettings, PlannerSpec
+from lobby_operator.planner.state import Observed, Phase, SeenLobby
+
+NEW = replace(SPEC, revision="new")
+NO_SPARE = replace(NEW, spare_seats=0)
+
+
+def old(index: int, clients: int = 0, phase: Phase = Phase.READY, **fields: Any) -> SeenLobby:
+    return seen(index, clients, phase, outdated=True, **fields)
+
+
+def planned(*lobbies: SeenLobby, spec: PlannerSpec = NEW, waiting: int = 0) -> Plan:
+    return plan(spec, observed(*lobbies, waiting=waiting), NOW)
+
+
+def said(*lobbies: SeenLobby, spec: PlannerSpec = NEW, waiting: int = 0) -> list[str]:
+    actions = planned(*lobbies, spec=spec, waiting=waiting).actions
+    return [f"{type(action).__name__} {action.name} {action.reason.why}" for action in actions]
+
+
+def batch(*lobbies: SeenLobby, **settings: Any) -> list[int]:
+    made = observed(*lobbies)
+    draft = Draft(NEW, PlannerSettings(**settings), made, balance(NEW, made), NOW)
+    return [lobby.index for lobby in next_batch(draft)]
+
+
+def names(lobbies: Iterable[SeenLobby]) -> list[str]:
+    return [lobby.name for lobby in lobbies]
+
+
+# What is outdated
+
+
+def folded(spec: PlannerSpec, revision: str, before: Observed | None = None, **fields: Any) -> Observed:
+    return observe_fold(before, [raw(1, revision=revision, **fields)], waiting=0, spec=spec, now=NOW)
+
+
+def test_a_lobby_of_another_revision_is_outdated_from_the_moment_the_spec_changes() -> None:
+    before = folded(replace(SPEC, revision="old"), "old")
+    assert not before.lobbies[0].outdated
+    assert folded(NEW, "old", before).lobbies[0].outdated
+    assert not folded(NEW, "new").lobbies[0].outdated
+
+
+def test_where_nobody_compares_nothing_is_outdated() -> None:
+    assert not folded(SPEC, "whatever").lobbies[0].outdated
+
+
+def test_a_lobby_that_was_just_made_and_is_not_seen_yet_is_not_outdated() -> None:
+    assert not folded(NEW, "", expected=True).lobbies[0].outdated
+    assert folded(NEW, "").lobbies[0].outdated
+
+
+# Surge, drain
+
+
+def test_seats_for_the_next_batch_are_made_before_it_drains() -> None:
+    assert said(old(1, 300)) == ["Create prices-2 SpareSeatsLow"]
+    assert said(old(1, 300), seen(2, phase=Phase.STARTING)) == []
+    assert said(old(1, 300), seen(2)) == ["Drain prices-1 Outdated"]
+
+
+def test_as_many_are_made_as_the_clients_of_the_batch_and_the_spare_seats_need() -> None:
+    assert said(old(1, 512), old(2, 512)) == ["Create prices-3 SpareSeatsLow", "Create prices-4 SpareSeatsLow"]
+    assert said(old(1, 512), old(2, 512), seen(3), seen(4)) == ["Drain prices-2 Outdated"]
+
+
+def test_the_sparsest_goes_first() -> None:
+    assert said(old(1, 300), old(2, 20), seen(3)) == ["Drain prices-2 Outdated"]
+
+
+def test_who_waits_is_served_before_anybody_moves() -> None:
+    assert said(old(1, 300), seen(2, 400), waiting=100) == ["Create prices-3 ClientsWait"]
+
+
+def test_a_batch_moves_a_tenth_of_the_clients_or_one_lobby_full() -> None:
+    assert batch(*(old(index, 512) for index in range(1, 11))) == [10]
+    assert batch(*(old(index, 50) for index in range(1, 31))) == [30, 29, 28]
+    assert batch(*(old(index, 500) for index in range(1, 31))) == [30, 29, 28]
+    assert batch(old(1, 512), old(2, 400, Phase.DRAINING)) == []
+
+
+def test_empty_lobbies_go_without_a_replacement_where_none_is_kept() -> None:
+    assert said(old(1), spec=NO_SPARE) == ["Drain prices-1 Outdated"]
+
+
+def test_the_floor_stands_while_lobbies_are_replaced() -> None:
+    floor = replace(NO_SPARE, replicas=2)
+    assert said(old(1), old(2), spec=floor) == ["Create prices-3 BelowReplicas"]
+    assert said(old(1), old(2), seen(3), spec=floor) == ["Drain prices-2 Outdated"]
+
+
+def test_one_that_has_not_started_yet_is_not_waited_for() -> None:
+    assert said(old(1, phase=Phase.STARTING), seen(2)) == ["Delete prices-1 NeverNeeded"]
+
+
+def test_nothing_is_compacted_before_all_are_of_one_revision() -> None:
+    spec = replace(NEW, empty_seconds=0.0, max_replicas=4)
+    assert said(old(1, 512), seen(2, 400), seen(3), seen(4), spec=spec) == ["Drain prices-1 Outdated"]
+
+
+# Where new clients go
+
+
+def test_new_clients_go_to_the_wanted_revision_as_soon_as_it_has_a_seat() -> None:
+    def opened(*lobbies: SeenLobby) -> list[str]:
+        return names(open_lobbies(balance(NEW, observed(*lobbies))))
+
+    assert opened(old(1, 300), seen(2, 10)) == ["prices-2"]
+    assert opened(old(1, 300), old(2, 20), seen(3, 512)) == ["prices-1", "prices-2"]
+    assert opened(old(1, 300)) == ["prices-1"]
+
+
+def test_it_is_shown_how_many_are_left() -> None:
+    finding = planned(old(1, 300), old(2, 300, Phase.DRAINING), seen(3)).scaling
+    assert finding.reason is reasons.SCALING_ROLLING
+    assert finding.sentence == "2 lobbies of an older revision are left"
+
+
+# No room for a surge
+
+
+def test_at_the_maximum_one_drains_all_the_same() -> None:
+    assert said(old(1, 500), old(2, 400), spec=replace(NEW, max_replicas=2)) == ["Drain prices-2 Outdated"]
+    assert said(old(1, 500), old(2, 9, Phase.DRAINING), spec=replace(NEW, max_replicas=2)) == []
+
+
+@pytest.mark.parametrize(
+    ("others", "deleted"),
+    [
+        ([], True),
+        ([seen(2, 512)], True),
+        ([seen(2, 500)], False),  # there is a seat
+        ([seen(2, phase=Phase.STARTING)], False),  # there will be one
+        ([old(2, 300)], False),
+        ([old(2, 300, Phase.ENDING)], False),  # its place is free soon
+    ],
+)
+def test_a_drain_that_nobody_can_leave_ends_at_once(others: list[SeenLobby], deleted: bool) -> None:
+    spec = replace(NEW, max_replicas=1 + len(others))
+    assert ("Delete prices-1 DrainPointless" in said(old(1, 300, Phase.DRAINING), *others, spec=spec)) is deleted
+
+
+def test_only_a_rollout_ends_a_drain_early() -> None:
+    assert said(seen(1, 300, Phase.DRAINING), spec=replace(NEW, max_replicas=1)) == []
+
+
+# Stories
+
+
+def rolled_out(clients: list[int], **fields: Any) -> World:
+    spec = replace(SPEC, revision="old", **fields)
+    world = World(spec, laws=list(STEP_LAWS))
+    world.populate(clients)
+    world.settle()
+    world.spec = replace(spec, revision="new")
+    world.settle()
+    assert {lobby.revision for lobby in world.running()} == {"new"}
+    assert world.waiting == 0
+    assert world.clients() == sum(clients)
+    return world
+
+
+def test_a_thousand_clients_move_once_each() -> None:
+    assert rolled_out([500, 500]).moved == 1000
+
+
+def test_a_lobby_with_one_lobby_at_the_most_gets_its_new_one() -> None:
+    world = rolled_out([300], max_replicas=1)
+    assert len(world.running()) == 1
+
+
+def test_a_revision_that_does_not_start_leaves_the_old_lobbies_serving() -> None:
+    spec = replace(SPEC, revision="old")
+    world = World(spec, laws=list(STEP_LAWS))
+    world.populate([300])
+    world.settle()
+    world.spec, world.start_fails = replace(spec, revision="bad"), True
+    for _ in range(200):
+        world.step()
+        world.advance(1.0)
+    assert world.lobbies["prices-1"].clients == 300
+    assert world.planned is not None
+    assert names(world.planned.open) == ["prices-1"]
+    world.spec, world.start_fails = replace(spec, revision="good"), False
+    world.settle()
+    assert {lobby.revision for lobby in world.running()} == {"good"}

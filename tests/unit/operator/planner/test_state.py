@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import pytest
+from tests.unit.operator.lobbies import observed, seen
+
+from lobby_operator.planner.state import Phase, lobby_index, lobby_name
+
+
+@pytest.mark.parametrize(("lobby", "index"), [("prices", 1), ("prices", 104), ("a-1", 2), ("a", 12)])
+def test_the_index_is_read_back_from_the_name(lobby: str, index: int) -> None:
+    assert lobby_index(lobby_name(lobby, index)) == index
+
+
+@pytest.mark.parametrize("name", ["prices", "prices-", "prices-x", "prices-٣", "prices-²", ""])
+def test_a_name_that_is_none_of_ours_has_index_zero(name: str) -> None:
+    assert lobby_index(name) == 0
+
+
+def test_free_seats_are_never_less_than_none() -> None:
+    assert seen(1, 500).free == 12
+    assert seen(1, 500, seats=64).free == 0
+
+
+def test_lobbies_are_picked_by_phase_in_order() -> None:
+    lobbies = observed(seen(1), seen(2, phase=Phase.SILENT), seen(3, phase=Phase.STARTING), seen(4))
+    assert [lobby.index for lobby in lobbies.in_phase(Phase.READY, Phase.STARTING)] == [1, 3, 4]

@@ -1,0 +1,236 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import jsonschema
+import pytest
+from tests.unit.operator.lobbies import NOW, SPEC, observed, seen
+
+from lobby_gateway.process.reports import OriginReport, OriginState
+from lobby_gateway.resource.schema import open_api_schema
+from lobby_operator.planner import reasons
+from lobby_operator.planner.plan import plan
+from lobby_operator.planner.reasons import ConditionReason, Kind
+from lobby_operator.planner.spec import PlannerSpec
+from lobby_operator.planner.state import Failures, Observed, Phase, SeenLobby
+from lobby_operator.planner.status import MAX_NAMED, PathClaim, lobby_status, unread_status
+
+THEN, LATER = "2026-08-01T10:00:00Z", "2026-08-01T10:00:09Z"
+CLAIM = PathClaim("/prices")
+
+
+def status(seen_: Observed, spec: PlannerSpec = SPEC, at: str = THEN, **fields: Any) -> dict[str, Any]:
+    """The status, checked by the schema of the resource."""
+    made = lobby_status(spec, seen_, plan(spec, seen_, NOW), at=at, **{"claim": CLAIM, **fields})
+    jsonschema.validate(json.loads(json.dumps(made)), open_api_schema()["properties"]["status"])
+    assert made.keys() <= open_api_schema()["properties"]["status"]["properties"].keys()
+    return made
+
+
+def condition(made: dict[str, Any], kind: Kind) -> dict[str, Any]:
+    (found,) = [each for each in made["conditions"] if each["type"] == kind.value]
+    assert isinstance(found, dict)
+    return found
+
+
+def expect(made: dict[str, Any], reason: ConditionReason) -> str:
+    """That a condition has this reason; returns its message."""
+    found = condition(made, reason.kind)
+    assert (found["status"], found["reason"]) == (reason.status, reason.name)
+    return str(found["message"])
+
+
+def with_origin(index: int, state: OriginState, problem: str = "", **fields: Any) -> SeenLobby:
+    return seen(index, 3, origin=OriginReport(state=state, reason=problem), **fields)
+
+
+def test_counts_lobbies_seats_and_clients_and_says_where_clients_go() -> None:
+    lobbies = [
+        seen(1, 500),
+        seen(2, 512),
+        seen(3, 20, Phase.DRAINING),
+        seen(4, 0, Phase.STARTING, origin=None, address=""),
+        seen(5, 7, Phase.SILENT),
+        seen(6, 1, Phase.ENDING),
+        seen(7, 0, Phase.ENDED, origin=None),
+        seen(8, 2, Phase.SETTLING),
+    ]
+    made = status(observed(*lobbies), replace(SPEC, generation=4), selector="lobby-gateway.io/lobby=prices")
+    assert made["observedGeneration"] == 4
+    assert (made["replicas"], made["readyReplicas"]) == (6, 2)
+    assert (made["clients"], made["seats"]) == (500 + 512 + 20 + 1 + 2, 1024)
+    assert made["open"] == [{"name": "prices-1", "address": "10.0.0.1:8000", "clients": 500, "seats": 512}]
+    assert made["latest"] == made["open"][0]
+    assert made["draining"] == ["prices-3"]
+    assert made["origin"] == {"connected": True, "connections": 5}
+    assert [(each["name"], each["phase"]) for each in made["lobbies"]] == [
+        *(("prices-1", "Ready"), ("prices-2", "Ready"), ("prices-3", "Draining"), ("prices-4", "Starting")),
+        *(("prices-5", "Silent"), ("prices-6", "Ending"), ("prices-8", "Settling")),
+    ]
+    first = {"name": "prices-1", "phase": "Ready", "clients": 500, "seats": 512, "origin": "Connected"}
+    assert made["lobbies"][0] == first
+    assert "origin" not in made["lobbies"][3]
+    assert made["selector"] == "lobby-gateway.io/lobby=prices"
+    assert [each["type"] for each in made["conditions"]] == ["Ready", "OriginConnected", "Scaling", "PathAccepted"]
+
+
+def test_what_does_not_apply_is_left_out() -> None:
+    made = status(observed())
+    assert "latest" not in made
+    assert "selector" not in made
+    assert (made["open"], made["draining"]) == ([], [])
+
+
+def test_thousands_of_lobbies_are_not_all_named() -> None:
+    name = "p" * 50
+    lobbies = [
+        seen(
+            index,
+            25,
+            Phase.DRAINING if index % 2 else Phase.READY,
+            name=f"{name}-{index}",
+            address="10.100.100.100:40000",
+        )
+        for index in range(1, 4001)
+    ]
+    made = status(observed(*lobbies), replace(SPEC, max_replicas=10000))
+    assert len(made["open"]) == len(made["draining"]) == len(made["lobbies"]) == MAX_NAMED
+    assert made["readyReplicas"] == 2000
+    assert len(json.dumps(made)) < 64 * 1024
+
+
+# Ready
+
+
+def test_ready_when_a_seat_is_free() -> None:
+    made = status(observed(seen(1, 500), seen(2, 300), seen(3, 0, Phase.STARTING)))
+    assert expect(made, reasons.READY) == "224 seats are free in 2 lobbies"
+
+
+def test_ready_when_the_first_client_would_start_a_lobby() -> None:
+    spec = replace(SPEC, spare_seats=0)
+    expect(status(observed(), spec), reasons.READY_AT_ZERO)
+    expect(status(observed(seen(1, 512)), spec), reasons.READY_ON_REQUEST)
+
+
+def test_not_ready_while_lobbies_start() -> None:
+    assert "1 lobby is starting" in expect(status(observed()), reasons.READY_STARTING)
+    expect(status(observed(seen(1, 0, Phase.STARTING))), reasons.READY_STARTING)
+
+
+def test_not_ready_while_starts_fail() -> None:
+    made = status(observed(failures=Failures(3, NOW)))
+    assert "3 lobbies in a row failed" in expect(made, reasons.READY_FAILING)
+
+
+def test_not_ready_while_lobbies_are_silent() -> None:
+    spec = replace(SPEC, spare_seats=0)
+    expect(status(observed(seen(1, 5, Phase.SILENT)), spec), reasons.READY_SILENT)
+    expect(status(observed(seen(1, 5, Phase.SETTLING)), spec), reasons.READY_SILENT)
+
+
+def test_not_ready_when_the_maximum_is_full() -> None:
+    made = status(observed(seen(1, 512), waiting=3), replace(SPEC, max_replicas=1))
+    assert expect(made, reasons.READY_FULL) == "all 512 seats are taken, and no more than 1 lobby may run"
+    assert "2 more" not in expect(made, reasons.SCALING_LIMITED)
+
+
+def test_not_ready_when_another_lobby_has_the_path() -> None:
+    made = status(observed(seen(1)), claim=PathClaim("/prices", older="first"))
+    expect(made, reasons.READY_NO_PATH)
+    assert expect(made, reasons.PATH_TAKEN) == "/prices is that of the older Lobby first"
+
+
+def test_the_path_is_accepted_or_not_compared() -> None:
+    assert expect(status(observed()), reasons.PATH_ACCEPTED) == "clients reach it at /prices"
+    expect(status(observed(), claim=PathClaim("/prices", compared=False)), reasons.PATH_UNKNOWN)
+
+
+# OriginConnected
+
+
+@pytest.mark.parametrize(
+    ("states", "reason"),
+    [
+        ([], reasons.ORIGIN_NO_LOBBY),
+        ([OriginState.IDLE, OriginState.CLOSING], reasons.ORIGIN_IDLE),
+        ([OriginState.IDLE, OriginState.CONNECTING], reasons.ORIGIN_CONNECTING),
+        ([OriginState.IDLE, OriginState.CONNECTING, OriginState.CONNECTED], reasons.ORIGIN_CONNECTED),
+        ([OriginState.CONNECTED, OriginState.WAITING], reasons.ORIGIN_AWAY),
+        ([OriginState.CONNECTED, OriginState.WAITING, OriginState.REFUSED], reasons.ORIGIN_REFUSED),
+    ],
+)
+def test_the_worst_origin_connection_decides(states: list[OriginState], reason: ConditionReason) -> None:
+    made = status(observed(*(with_origin(index, state, "no answer") for index, state in enumerate(states, 1))))
+    expect(made, reason)
+    assert made["origin"]["connected"] is (reason is reasons.ORIGIN_CONNECTED)
+    assert made["origin"]["connections"] == states.count(OriginState.CONNECTED)
+
+
+def test_the_problem_of_the_first_lobby_is_told_and_kept_short() -> None:
+    lobbies = [with_origin(1, OriginState.REFUSED, "401 " + "x" * 999), with_origin(2, OriginState.REFUSED, "403")]
+    message = expect(status(observed(*lobbies)), reasons.ORIGIN_REFUSED)
+    assert message.startswith("the origin refuses 2 lobbies; prices-1: 401 xxx")
+    assert len(message) < 300
+    nothing = status(observed(with_origin(1, OriginState.WAITING)))
+    assert expect(nothing, reasons.ORIGIN_AWAY).endswith("prices-1: no reason is known")
+
+
+def test_origins_of_silent_and_starting_lobbies_are_not_judged() -> None:
+    made = status(observed(with_origin(1, OriginState.REFUSED, phase=Phase.SILENT), seen(2, origin=None)))
+    expect(made, reasons.ORIGIN_NO_LOBBY)
+
+
+# Conditions over time
+
+
+def test_a_condition_keeps_its_time_until_its_status_changes() -> None:
+    first = status(observed(seen(1, 5)))
+    assert {each["lastTransitionTime"] for each in first["conditions"]} == {THEN}
+    second = status(observed(seen(1, 6, origin=OriginReport(state=OriginState.WAITING))), at=LATER, previous=first)
+    times = {each["type"]: each["lastTransitionTime"] for each in second["conditions"]}
+    assert times == {"Ready": THEN, "OriginConnected": LATER, "Scaling": THEN, "PathAccepted": THEN}
+
+
+def test_the_same_observation_gives_the_same_status() -> None:
+    first = status(observed(seen(1, 5)))
+    assert status(observed(seen(1, 5)), at=LATER, previous=first) == first
+
+
+def test_a_condition_speaks_of_the_generation_that_was_planned() -> None:
+    made = status(observed(), replace(SPEC, generation=7), previous={"conditions": None})
+    assert {each["observedGeneration"] for each in made["conditions"]} == {7}
+
+
+def test_what_could_not_be_done_is_said_with_its_reason() -> None:
+    made = status(observed(seen(1)), problem="create pods shop/prices-2: exceeded quota: pods")
+    assert expect(made, reasons.SCALING_FAILING).startswith(
+        "create pods shop/prices-2: exceeded quota: pods; it is tried"
+    )
+    assert condition(made, Kind.SCALING)["status"] == "False"
+
+
+def test_a_spec_that_is_not_followed_is_said_to_be_so_while_the_one_before_is() -> None:
+    made = status(observed(seen(1, 3)), invalid="spec.origin.onConnect[0].send: $(A) is unknown")
+    assert "onConnect[0].send" in expect(made, reasons.SCALING_INVALID)
+    assert expect(made, reasons.READY)
+
+
+def test_a_lobby_that_never_could_be_read_is_not_ready() -> None:
+    made = unread_status(3, "spec.path: is bad", at=THEN, previous=None)
+    jsonschema.validate(made, open_api_schema()["properties"]["status"])
+    assert made["observedGeneration"] == 3
+    assert expect(made, reasons.READY_INVALID)
+    assert "spec.path" in expect(made, reasons.SCALING_INVALID)
+
+
+def test_lobbies_of_one_that_can_no_longer_be_read_go_on_taking_clients() -> None:
+    before = status(observed(seen(1, 3)))
+    made = unread_status(9, "spec.path: is bad", at=LATER, previous=before)
+    assert made["open"] == before["open"]
+    assert [each["type"] for each in made["conditions"]] == ["Ready", "OriginConnected", "Scaling", "PathAccepted"]
+    assert condition(made, Kind.READY) == condition(before, Kind.READY)
+    assert condition(made, Kind.SCALING)["lastTransitionTime"] == LATER
+    assert unread_status(9, "spec.path: is bad", at="later still", previous=made) == made

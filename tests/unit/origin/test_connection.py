@@ -1,0 +1,520 @@
+"""The origin session on real sockets, against origins with faults."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+from tests.support.origins import FakeOrigin, Refuse, authority, fragmented, raw_frame
+from tests.support.sockets import run
+from tests.support.specs import origin_spec, resolved
+from tests.support.waiting import until
+
+from lobby_gateway.errors import UserError
+from lobby_gateway.origin.connection import MAX_BUFFERED_TO_ORIGIN, OriginConnection
+from lobby_gateway.origin.states import Failure
+from lobby_gateway.process.reports import OriginState
+from lobby_gateway.websocket.frames import Batch, Opcode
+
+QUICK = {"minMilliseconds": 10, "maxMilliseconds": 50}
+KEY = {"LOBBY_SECRET_FEED_KEY": "hunter22"}
+SECRETS = [{"name": "KEY", "secretKeyRef": {"name": "feed", "key": "key"}}]
+
+
+class Lobby:
+    """What a lobby does with an origin connection: it takes the stream."""
+
+    def __init__(self, url: str, environment: dict[str, str] | None = None, **fields: Any) -> None:
+        self.epochs: list[list[bytes]] = []
+        self.changed = asyncio.Event()
+        options = {name: fields.pop(name) for name in ("linger_seconds", "open_timeout", "fraction") if name in fields}
+        self.environment = environment or {}
+        self.spec = spec = origin_spec(url, **{"reconnect": QUICK, **fields})
+        self.origin = OriginConnection(
+            spec,
+            resolved(spec, environment),
+            publish=self.publish,
+            begin_epoch=self.begin_epoch,
+            read_anew=lambda: resolved(spec, self.environment),
+            **options,
+        )
+
+    def look_at_secrets(self) -> None:
+        self.origin.values_seen(resolved(self.spec, self.environment))
+
+    def begin_epoch(self) -> None:
+        self.epochs.append([])
+        self.changed.set()
+
+    def publish(self, batch: Batch) -> None:
+        self.epochs[-1] += [bytes(batch.payload(i)) for i in range(len(batch))]
+        self.changed.set()
+
+    @property
+    def messages(self) -> list[bytes]:
+        return [message for epoch in self.epochs for message in epoch]
+
+    @property
+    def state(self) -> OriginState:
+        return self.origin.report().state
+
+    async def until(self, look: Callable[[], Any]) -> None:
+        while not look():
+            self.changed.clear()
+            await self.changed.wait()
+
+    async def until_state(self, state: OriginState) -> None:
+        await until(lambda: self.state is state, describe=lambda: str(self.origin.report()), every=0.002)
+
+    async def until_failure(self, failure: Failure) -> None:
+        await until(lambda: self.origin.failures.get(failure), describe=lambda: str(self.origin.failures), every=0.002)
+
+
+@contextlib.asynccontextmanager
+async def running(url: str, *, wanted: bool = True, **fields: Any) -> AsyncIterator[Lobby]:
+    lobby = Lobby(url, **fields)
+    task = asyncio.create_task(lobby.origin.run())
+    await asyncio.sleep(0)
+    if wanted:
+        lobby.origin.set_wanted(True)
+    try:
+        yield lobby
+    finally:
+        await lobby.origin.close()
+        await task
+
+
+# The plain way
+
+
+def test_stream_arrives_whole_and_in_order() -> None:
+    async def main() -> None:
+        async with FakeOrigin() as origin, running(origin.url) as lobby:
+            await origin.until_open()
+            await origin.send("héllo", b"\x00\xff", "")
+            origin.send_raw(fragmented("ça".encode()[:2], "ça".encode()[2:]) + raw_frame(2, b"x" * (1 << 20)))
+            await lobby.until(lambda: len(lobby.messages) == 5)
+            assert lobby.epochs == [["héllo".encode(), b"\x00\xff", b"", "ça".encode(), b"x" * (1 << 20)]]
+            assert lobby.origin.report().connections == 1
+
+    run(main())
+
+
+def test_on_demand_connects_with_the_first_client_and_closes_cleanly_behind_the_last() -> None:
+    async def main() -> None:
+        async with FakeOrigin() as origin, running(origin.url, wanted=False, linger_seconds=0.05) as lobby:
+            assert lobby.state is OriginState.IDLE
+            lobby.origin.set_wanted(True)
+            seen = await origin.until_open()
+            lobby.origin.set_wanted(False)
+            await origin.until_closed(seen)
+            assert seen.close_code == 1000
+            await lobby.until_state(OriginState.IDLE)
+            assert len(origin.attempts) == 1
+            lobby.origin.set_wanted(True)
+            await origin.until_seen(2)
+            assert origin.most_open == 1
+
+    run(main())
+
+
+def test_always_connects_without_clients() -> None:
+    async def main() -> None:
+        async with FakeOrigin() as origin, running(origin.url, wanted=False, connect="Always"):
+            await origin.until_open()
+
+    run(main())
+
+
+def test_close_ends_the_connection_with_1000() -> None:
+    async def main() -> None:
+        async with FakeOrigin() as origin:
+            async with running(origin.url) as lobby:
+                seen = await origin.until_open()
+                await lobby.until_state(OriginState.CONNECTED)
+            await origin.until_closed(seen)
+            assert seen.close_code == 1000
+            assert lobby.state is OriginState.IDLE
+            lobby.origin.set_wanted(True)
+            assert lobby.state is OriginState.IDLE
+
+    run(main())
+
+
+def test_close_before_anything_happened() -> None:
+    async def main() -> None:
+        async with running("ws://127.0.0.1:1/", wanted=False):
+            pass
+
+    run(main())
+
+
+def test_close_while_it_connects() -> None:
+    async def main() -> None:
+        async with FakeOrigin() as origin:
+            async with running(origin.url):
+                pass
+            await until(lambda: not origin.open)
+
+    run(main())
+
+
+def test_cancelled_run_leaves_no_connection() -> None:
+    async def main() -> None:
+        async with FakeOrigin() as origin:
+            lobby = Lobby(origin.url, connect="Always")
+            task = asyncio.create_task(lobby.origin.run())
+            seen = await origin.until_open()
+            await lobby.until_state(OriginState.CONNECTED)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            await origin.until_closed(seen)
+            await lobby.origin.close()
+            assert len(origin.attempts) == 1
+
+    run(main())
+
+
+def test_handshake_carries_headers_query_and_subprotocols() -> None:
+    async def main() -> None:
+        async with FakeOrigin(subprotocols=["v1"]) as origin:
+            key = {"secretKeyRef": {"name": "feed", "key": "key"}}
+            fields: dict[str, Any] = {
+                "headers": [{"name": "X-Key", "valueFrom": key}, {"name": "X-Plain", "value": "a"}],
+                "query": [{"name": "key", "valueFrom": key}],
+                "subprotocols": ["v1"],
+            }
+            async with running(origin.url, environment=KEY, **fields):
+                seen = await origin.until_open()
+                assert (seen.headers["x-key"], seen.headers["x-plain"]) == ("hunter22", "a")
+                assert (seen.path, seen.offered) == ("/?key=hunter22", ("v1",))
+
+    run(main())
+
+
+# The script
+
+
+def test_script_logs_in_and_subscribes_and_only_the_stream_is_published() -> None:
+    def answer(message: str | bytes) -> list[str]:
+        match message:
+            case '{"op": "auth", "key": "hunter22"}':
+                return ["welcome", '{"status": "authenticated"}']
+            case "subscribe":
+                return ['{"subscribed": true}', "first", "second"]
+        return ["what?"]
+
+    steps = [
+        {"expect": {"json": {}, "timeoutSeconds": 5}},
+        {"send": '{"op": "auth", "key": "$(KEY)"}'},
+        {"expect": {"json": {"/status": "authenticated"}, "timeoutSeconds": 5}},
+        {"send": "subscribe"},
+        {"expect": {"json": {"/subscribed": True}, "timeoutSeconds": 5}},
+    ]
+
+    async def greet(origin: FakeOrigin, _: object) -> None:
+        await origin.send("hello, who are you?")
+
+    async def main() -> None:
+        async with (
+            FakeOrigin(on_open=greet, on_message=answer) as origin,
+            running(origin.url, environment=KEY, secrets=SECRETS, onConnect=steps) as lobby,
+        ):
+            await lobby.until(lambda: len(lobby.messages) == 2)
+            assert lobby.epochs == [[b"first", b"second"]]
+            origin.end_connections()
+            await lobby.until(lambda: len(lobby.messages) == 4)
+            assert lobby.epochs == [[b"first", b"second"]] * 2
+            assert [each.messages[-1] for each in origin.seen] == ["subscribe", "subscribe"]
+
+    run(main())
+
+
+def test_answer_and_first_messages_in_one_write_are_parted_rightly() -> None:
+    steps = [{"expect": {"json": {"/ready": True}, "timeoutSeconds": 5}}]
+
+    async def main() -> None:
+        async with FakeOrigin() as origin, running(origin.url, onConnect=steps) as lobby:
+            await origin.until_open()
+            origin.send_raw(b"".join(raw_frame(1, each) for each in (b"noise", b'{"ready": true}', b"one", b"two")))
+            await lobby.until(lambda: len(lobby.messages) == 2)
+            assert lobby.messages == [b"one", b"two"]
+
+    run(main())
+
+
+def test_origin_that_does_not_know_us_is_left_and_no_secret_is_shown(caplog: pytest.LogCaptureFixture) -> None:
+    steps = [{"send": "login $(KEY)"}, {"expect": {"json": {"/ok": True}, "timeoutSeconds": 300}}]
+
+    async def main() -> None:
+        async with FakeOrigin(on_message=lambda _: ["denied"]) as origin:
+            reconnect = {"minMilliseconds": 60_000, "maxMilliseconds": 60_000}
+            fields: dict[str, Any] = {"secrets": SECRETS, "onConnect": steps, "reconnect": reconnect}
+            async with running(origin.url, environment=KEY, fraction=lambda: 1.0, **fields) as lobby:
+                seen = await origin.until_open()
+                await origin.until(lambda: seen.messages == ["login hunter22"])
+                await origin.close_connections(4001, "no such key: hunter22")
+                await lobby.until_state(OriginState.WAITING)
+                report = lobby.origin.report()
+                assert report.reason == "onConnect[1]: the origin closed the connection: 4001 (no such key: ***)"
+                assert lobby.epochs == []
+
+    with caplog.at_level(logging.DEBUG):
+        run(main())
+    assert "origin: onConnect[1]: the origin closed" in caplog.text
+    assert "hunter22" not in "".join(
+        each.getMessage() for each in caplog.records if each.name.startswith("lobby_gateway")
+    )
+
+
+# Tries that end
+
+
+@contextlib.asynccontextmanager
+async def speechless() -> AsyncIterator[tuple[str, list[str]]]:
+    """A server that reads requests and never answers; what it saw, in order."""
+    log: list[str] = []
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.add(task)
+        log.append("came")
+        await reader.read()
+        while await reader.read():
+            pass
+        log.append("left")
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/", log
+    finally:
+        server.close()
+        await server.wait_closed()
+        await asyncio.gather(*tasks)
+
+
+def test_origin_that_never_answers_the_handshake() -> None:
+    async def main() -> None:
+        async with speechless() as (url, _), running(url, open_timeout=0.05) as lobby:
+            await lobby.until_failure(Failure.UNREACHABLE)
+            assert lobby.origin.report().reason == "timeout: no answer to the handshake within 0.05 s"
+
+    run(main())
+
+
+def test_try_that_nobody_wants_any_more_ends_before_the_next_begins() -> None:
+    async def main() -> None:
+        async with speechless() as (url, log), running(url, linger_seconds=0.01) as lobby:
+            await until(lambda: log == ["came"])
+            lobby.origin.set_wanted(False)
+            asyncio.get_running_loop().call_later(0.011, lobby.origin.set_wanted, True)
+            time.sleep(0.02)  # noqa: ASYNC251  both are due now: no longer wanted, and wanted, in one turn of the loop
+            await until(lambda: len(log) == 3)
+            assert log == ["came", "left", "came"]
+            assert lobby.origin.attempts == 2
+            assert lobby.origin.failures == {}
+
+    run(main())
+
+
+def test_next_try_waits_for_a_cancelled_one_that_takes_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    log: list[str] = []
+
+    async def slow_to_leave(*_args: object, **_options: object) -> None:
+        log.append("came")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            for _ in range(10):
+                await asyncio.sleep(0.002)
+            log.append("left")
+
+    monkeypatch.setattr("lobby_gateway.origin.connection.open_websocket", slow_to_leave)
+
+    async def main() -> None:
+        async with running("ws://localhost:1/", linger_seconds=0.0) as lobby:
+            await until(lambda: log == ["came"])
+            lobby.origin.set_wanted(False)
+            await lobby.until_state(OriginState.IDLE)
+            lobby.origin.set_wanted(True)
+            await until(lambda: len(log) == 3)
+        assert log == ["came", "left", "came"]
+
+    run(main())
+
+
+def test_client_that_leaves_while_it_is_served_disturbs_nothing() -> None:
+    async def main() -> None:
+        async with FakeOrigin() as origin, running(origin.url, linger_seconds=0.0) as lobby:
+            plain = lobby.publish
+
+            def publish(batch: Batch) -> None:
+                plain(batch)
+                lobby.origin.set_wanted(False)
+
+            lobby.origin._publish = publish
+            seen = await origin.until_open()
+            await origin.send("last")
+            await origin.until_closed(seen)
+            assert (lobby.messages, seen.close_code) == ([b"last"], 1000)
+
+    run(main())
+
+
+# Messages from clients
+
+
+def test_clients_messages_reach_the_origin_while_the_stream_is_up() -> None:
+    async def main() -> None:
+        async with FakeOrigin() as origin, running(origin.url) as lobby:
+            assert not lobby.origin.send_to_origin(Opcode.TEXT, b"too early")
+            seen = await origin.until_open()
+            await lobby.until_state(OriginState.CONNECTED)
+            assert lobby.origin.send_to_origin(Opcode.TEXT, "ü".encode())
+            assert lobby.origin.send_to_origin(Opcode.BINARY, b"\xff")
+            await origin.until(lambda: len(seen.messages) == 2)
+            assert seen.messages == ["ü", b"\xff"]
+
+    run(main())
+
+
+def test_origin_that_does_not_read_bounds_what_is_kept_for_it() -> None:
+    async def main() -> None:
+        async with FakeOrigin() as origin, running(origin.url) as lobby:
+            await origin.until_open()
+            await lobby.until_state(OriginState.CONNECTED)
+            origin.go_silent()
+            message = bytes(65536)
+            taken = 0
+            while lobby.origin.send_to_origin(Opcode.BINARY, message):
+                taken += 1
+                assert taken < 1000
+            assert lobby.origin._websocket is not None
+            assert lobby.origin._websocket.buffered <= MAX_BUFFERED_TO_ORIGIN + len(message)
+            origin.kill_connections()
+
+    run(main(), deadline=30)
+
+
+# Secrets that are replaced
+
+KEY_HEADER = [{"name": "X-Key", "valueFrom": {"secretKeyRef": {"name": "feed", "key": "key"}}}]
+SLOW = {"minMilliseconds": 60000, "maxMilliseconds": 60000}
+
+
+def test_a_replaced_secret_is_tried_at_once_where_the_old_one_was_refused() -> None:
+    async def main() -> None:
+        async with (
+            FakeOrigin(refuse=Refuse(401)) as origin,
+            running(origin.url, environment=dict(KEY), headers=KEY_HEADER, reconnect=SLOW) as lobby,
+        ):
+            await lobby.until_state(OriginState.REFUSED)
+            lobby.look_at_secrets()
+            assert lobby.state is OriginState.REFUSED  # it is the same
+            origin.refuse = None
+            lobby.environment = {"LOBBY_SECRET_FEED_KEY": "another"}
+            lobby.look_at_secrets()
+            seen = await origin.until_open()
+            assert seen.headers["x-key"] == "another"
+
+    run(main())
+
+
+def test_a_replaced_secret_leaves_the_stream_alone_and_is_used_the_next_time() -> None:
+    async def main() -> None:
+        steps = [{"send": "key $(KEY)"}]
+        async with (
+            FakeOrigin() as origin,
+            running(origin.url, environment=dict(KEY), secrets=SECRETS, onConnect=steps) as lobby,
+        ):
+            await origin.until(lambda: origin.seen and origin.seen[0].messages == ["key hunter22"])
+            lobby.environment = {"LOBBY_SECRET_FEED_KEY": "another"}
+            lobby.look_at_secrets()
+            await origin.send("still here")
+            await lobby.until(lambda: lobby.messages == [b"still here"])
+            assert len(origin.seen) == 1
+            origin.kill_connections()
+            await origin.until(lambda: len(origin.seen) == 2 and origin.seen[1].messages == ["key another"])
+
+    run(main())
+
+
+def test_certificates_are_replaced_like_other_secrets() -> None:
+    good, other = authority(ask_client=True), authority()
+    tls = {
+        "caSecretRef": {"name": "ca", "key": "crt"},
+        "clientCertSecretRef": {"name": "client"},
+        "insecureSkipVerify": False,
+    }
+    right = {
+        "LOBBY_SECRET_CA_CRT": good.ca_pem,
+        "LOBBY_SECRET_CLIENT_TLS_CRT": good.certificate_pem,
+        "LOBBY_SECRET_CLIENT_TLS_KEY": good.key_pem,
+    }
+
+    async def main() -> None:
+        async with FakeOrigin(tls=good.server) as origin:
+            wrong = {**right, "LOBBY_SECRET_CA_CRT": other.ca_pem}
+            async with running(origin.url, environment=wrong, tls=tls, reconnect=SLOW) as lobby:
+                await lobby.until_state(OriginState.WAITING)
+                lobby.environment = right
+                lobby.look_at_secrets()
+                await origin.until_open()
+
+    run(main())
+
+
+@pytest.mark.parametrize("environment", [{}, {"LOBBY_SECRET_FEED_KEY": "line\nbreak"}])
+def test_a_secret_that_is_gone_or_not_usable_is_a_failed_try(environment: dict[str, str]) -> None:
+    async def main() -> None:
+        async with FakeOrigin() as origin, running(origin.url, environment=dict(KEY), headers=KEY_HEADER) as lobby:
+            await origin.until_open()
+            await lobby.until_state(OriginState.CONNECTED)
+            lobby.environment = environment
+            origin.kill_connections()
+            await lobby.until_failure(Failure.UNREACHABLE)
+            await lobby.until(lambda: "spec.origin.headers[0]" in lobby.origin.report().reason)
+            lobby.environment = dict(KEY)
+            await origin.until_seen(2)
+
+    run(main())
+
+
+# What goes wrong in here
+
+
+def test_what_can_not_be_used_is_told_before_anything_runs() -> None:
+    async def main() -> None:
+        with pytest.raises(UserError, match="caSecretRef"):
+            Lobby(
+                "wss://localhost/",
+                {"LOBBY_SECRET_CA_CRT": "no pem"},
+                tls={"caSecretRef": {"name": "ca", "key": "crt"}, "insecureSkipVerify": False},
+            )
+        with pytest.raises(UserError, match="url"):
+            Lobby("ws://localhost:99999/")
+
+    run(main())
+
+
+def test_failure_of_our_own_ends_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(*_: object, **__: object) -> None:
+        raise LookupError("a bug")
+
+    monkeypatch.setattr("lobby_gateway.origin.connection.open_websocket", broken)
+
+    async def main() -> None:
+        lobby = Lobby("ws://localhost:1/", connect="Always")
+        with pytest.raises(LookupError, match="a bug"):
+            await lobby.origin.run()
+
+    run(main())

@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from lobby_gateway.origin.script import OriginScript, Progress, Step, equal, resolve
+from lobby_gateway.resource.spec import ExpectSpec
+from lobby_gateway.websocket.frames import Batch, Opcode, frame
+
+
+def expect(json: dict[str, Any] | None = None, seconds: int = 5) -> ExpectSpec:
+    return ExpectSpec(json=json or {}, timeout_seconds=seconds)
+
+
+def texts(*messages: str) -> Batch:
+    return Batch.of([frame(Opcode.TEXT, each.encode()) for each in messages])
+
+
+def payloads(batch: Batch | None) -> list[str]:
+    return [] if batch is None else [bytes(batch.payload(i)).decode() for i in range(len(batch))]
+
+
+OK = '{"status": "ok"}'
+
+
+def test_script_without_steps_is_done_at_once() -> None:
+    script = OriginScript([])
+    assert script.start(0) == Progress()
+    assert script.done
+
+
+def test_sends_alone_are_sent_together_and_the_stream_begins() -> None:
+    script = OriginScript(["login", "subscribe"])
+    assert script.start(0).sends == ("login", "subscribe")
+    assert script.done
+    assert script.deadline is None
+
+
+def test_send_behind_an_expect_waits_for_it() -> None:
+    script = OriginScript(["login", expect({"/status": "ok"}), "subscribe", expect({"/subscribed": True}, 7)])
+    assert script.start(10).sends == ("login",)
+    assert script.deadline == 15
+    assert script.receive(texts('{"status": "wait"}'), 11) == Progress()
+    assert script.receive(texts(OK), 12).sends == ("subscribe",)
+    assert script.deadline == 19
+    assert script.receive(texts('{"subscribed": true}'), 13) == Progress()
+    assert script.done
+    assert script.deadline is None
+
+
+def test_messages_behind_the_awaited_one_in_the_same_read_are_the_stream() -> None:
+    script = OriginScript([expect({"/status": "ok"})])
+    script.start(0)
+    progress = script.receive(texts("noise", OK, "first", "second"), 1)
+    assert payloads(progress.stream) == ["first", "second"]
+
+
+def test_one_read_may_take_several_steps() -> None:
+    script = OriginScript([expect({"/a": 1}), "next", expect({"/b": 2}), "last"])
+    script.start(0)
+    progress = script.receive(texts('{"a":1}', "noise", '{"b":2}', "first"), 1)
+    assert progress.sends == ("next", "last")
+    assert payloads(progress.stream) == ["first"]
+
+
+def test_one_message_fulfils_one_step_only() -> None:
+    script = OriginScript([expect({"/status": "ok"}), expect({"/status": "ok"})])
+    script.start(0)
+    assert script.receive(texts(OK), 1).stream is None
+    assert payloads(script.receive(texts(OK, "first"), 1).stream) == ["first"]
+
+
+@pytest.mark.parametrize(
+    "message",
+    ["", "no json", '{"status": "ok"', '{"status": "OK"}', '{"other": "ok"}', '["ok"]', "null", "[" * 100_000],
+)
+def test_what_does_not_fit_is_passed_over(message: str) -> None:
+    script = OriginScript([expect({"/status": "ok"})])
+    script.start(0)
+    assert script.receive(texts(message), 1) == Progress()
+    assert not script.done
+
+
+def test_binary_message_does_not_fit_even_if_it_is_json() -> None:
+    script = OriginScript([expect({"/status": "ok"})])
+    script.start(0)
+    script.receive(Batch.of([frame(Opcode.BINARY, OK.encode())]), 1)
+    assert not script.done
+
+
+def test_any_message_fits_when_nothing_is_asked_of_it() -> None:
+    for opcode in (Opcode.TEXT, Opcode.BINARY):
+        script = OriginScript([expect()])
+        script.start(0)
+        script.receive(Batch.of([frame(opcode, b"\x01 hello")]), 1)
+        assert script.done
+
+
+def test_all_pointers_must_fit() -> None:
+    script = OriginScript([expect({"/a": 1, "/b/0/c": None})])
+    script.start(0)
+    short_of = texts('{"a": 1}', '{"b": [{"c": null}]}', '{"a": 2, "b": [{"c": null}]}')
+    assert script.receive(short_of, 1).stream is None
+    progress = script.receive(texts('{"a": 1, "b": [{"c": null}]}', "first"), 1)
+    assert payloads(progress.stream) == ["first"]
+
+
+def test_overdue_names_the_step_and_the_pointers_but_no_value() -> None:
+    steps: list[Step] = ["key=hunter22", expect({"/token": "hunter22", "/status": "ok"})]
+    script = OriginScript(steps)
+    script.start(0)
+    assert script.overdue(4.9) is None
+    assert script.overdue(5) == "onConnect[1]: no message that fits /status, /token within 5 s"
+    assert script.where == "onConnect[1]"
+
+
+def test_overdue_without_pointers_says_that_nothing_came() -> None:
+    script = OriginScript([expect(seconds=2)])
+    script.start(0)
+    assert script.overdue(2) == "onConnect[0]: no message within 2 s"
+
+
+# The examples of RFC 6901 §5.
+DOCUMENT = json.loads(
+    r"""{"foo": ["bar", "baz"], "": 0, "a/b": 1, "c%d": 2, "e^f": 3, "g|h": 4, "i\\j": 5, "k\"l": 6, " ": 7, "m~n": 8}"""
+)
+
+
+@pytest.mark.parametrize(
+    ("pointer", "value"),
+    [
+        ("", DOCUMENT), ("/foo", ["bar", "baz"]), ("/foo/0", "bar"), ("/", 0), ("/a~1b", 1), ("/c%d", 2), ("/e^f", 3),
+        ("/g|h", 4), ("/i\\j", 5), ('/k"l', 6), ("/ ", 7), ("/m~0n", 8),
+    ],
+)  # fmt: skip
+def test_json_pointers_of_the_rfc(pointer: str, value: object) -> None:
+    assert equal(resolve(DOCUMENT, pointer), value)
+
+
+def test_tilde_escapes_are_undone_in_the_order_of_the_rfc() -> None:
+    assert resolve({"~1": "here", "/": "not here"}, "/~01") == "here"
+
+
+NO_VALUES: tuple[object, ...] = (None, False, 0, "", [], {})
+
+
+@pytest.mark.parametrize(
+    "pointer", ["foo", "/foo/2", "/foo/-", "/foo/01", "/foo/+1", "/foo/bar", "/foo/0/x", "/nope", "/foo/" + "9" * 5000]
+)
+def test_pointer_to_nothing_equals_no_value(pointer: str) -> None:
+    found = resolve(DOCUMENT, pointer)
+    assert not any(equal(found, value) for value in NO_VALUES)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "same"),
+    [
+        (1, 1.0, True), (1, True, False), (0, False, False), (True, True, True), (None, None, True), (None, False, False),
+        ("1", 1, False), ([1, [True]], [1, [True]], True), ([1], [True], False), ([1], [1, 1], False),
+        ({"a": 1}, {"a": 1.0}, True), ({"a": 1}, {"a": True}, False), ({"a": 1}, {"b": 1}, False), ({}, [], False),
+    ],
+)  # fmt: skip
+def test_values_are_compared_as_json(a: object, b: object, same: bool) -> None:
+    assert equal(a, b) is same
+    assert equal(b, a) is same

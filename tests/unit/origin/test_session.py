@@ -1,0 +1,574 @@
+"""The life of an origin connection in virtual time: the test is the shell."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.support.specs import origin_spec, resolved
+
+from lobby_gateway.origin.secrets import Redactor
+from lobby_gateway.origin.session import REFUSED_SECONDS, OriginSession
+from lobby_gateway.origin.states import (
+    TRANSITIONS,
+    BeginClose,
+    BeginEpoch,
+    CancelConnect,
+    Command,
+    Connect,
+    Failure,
+    ImpossibleSignalError,
+    Publish,
+    Send,
+    SendPing,
+    Signal,
+    State,
+)
+from lobby_gateway.process.reports import OriginReport, OriginState
+from lobby_gateway.websocket.frames import Batch, Opcode, frame
+from lobby_gateway.websocket.parser import Close, Ping, Pong, Violation
+
+HELLO = Batch.of([frame(Opcode.TEXT, b"hello")])
+NO_PINGS = {"pingSeconds": 0, "timeoutSeconds": 1}
+LOGIN = [{"send": "login"}, {"expect": {"json": {"/ok": True}, "timeoutSeconds": 5}}]
+
+
+def renewed(shell: Shell) -> list[Command]:
+    shell.session.renewed(shell.now)
+    return shell.took()
+
+
+def json_batch(*messages: str) -> Batch:
+    return Batch.of([frame(Opcode.TEXT, each.encode()) for each in messages])
+
+
+class Shell:
+    """Gives the session its inputs, and collects what it asks for."""
+
+    def __init__(
+        self, *, fraction: float = 1.0, linger: float = 10.0, secrets: tuple[str, ...] = (), **fields: Any
+    ) -> None:
+        spec = origin_spec(**fields)
+        self.session = OriginSession(
+            spec,
+            steps=resolved(spec).steps,
+            redactor=Redactor(secrets),
+            fraction=lambda: fraction,
+            linger_seconds=linger,
+        )
+        self.now = 1000.0
+        self.session.start(self.now)
+
+    @property
+    def state(self) -> State:
+        return self.session.state
+
+    @property
+    def report(self) -> OriginReport:
+        return self.session.report(self.now)
+
+    def took(self) -> list[Command]:
+        return self.session.commands()
+
+    def wanted(self, wanted: bool = True) -> list[Command]:
+        self.session.set_wanted(wanted, self.now)
+        return self.took()
+
+    def opened(self) -> list[Command]:
+        self.session.opened(self.now)
+        return self.took()
+
+    def receive(self, *events: Any) -> list[Command]:
+        self.session.receive(events, self.now)
+        return self.took()
+
+    def lost(self, reason: str = "gone") -> list[Command]:
+        self.session.lost(reason, self.now)
+        return self.took()
+
+    def failed(self, reason: str = "connection refused") -> list[Command]:
+        self.session.failed(reason, self.now)
+        return self.took()
+
+    def refused(self, status: int, retry_after: float | None = None) -> list[Command]:
+        self.session.refused(status, f"HTTP {status}", retry_after, self.now)
+        return self.took()
+
+    def later(self, seconds: float) -> list[Command]:
+        """Time passes; the session is woken when it wants to be, and at the end."""
+        end = self.now + seconds
+        commands: list[Command] = []
+        for _ in range(1000):
+            at = self.session.wake_at()
+            if at is None or at > end:
+                break
+            self.now = max(self.now, at)
+            self.session.wake(self.now)
+            commands += self.took()
+        else:
+            pytest.fail("it wants to be woken again and again")
+        self.now = end
+        self.session.wake(end)
+        return commands + self.took()
+
+    def streaming(self) -> Shell:
+        self.wanted()
+        self.opened()
+        assert self.session.state is State.STREAMING
+        return self
+
+
+# Wanted
+
+
+def test_on_demand_does_nothing_before_the_first_client() -> None:
+    shell = Shell()
+    assert (shell.took(), shell.later(10**6)) == ([], [])
+    assert shell.report == OriginReport()
+
+
+def test_first_client_connects_at_once_and_the_stream_begins() -> None:
+    shell = Shell()
+    assert shell.wanted() == [Connect()]
+    assert shell.report.state is OriginState.CONNECTING
+    assert shell.opened() == [BeginEpoch()]
+    assert shell.receive(HELLO) == [Publish(HELLO)]
+    assert shell.report == OriginReport(state=OriginState.CONNECTED, connections=1)
+
+
+def test_always_connects_at_the_start_and_stays_without_clients() -> None:
+    shell = Shell(connect="Always", keepalive=NO_PINGS)
+    assert shell.took() == [Connect()]
+    shell.opened()
+    assert shell.wanted(False) == []
+    assert shell.later(3600) == []
+    assert shell.state is State.STREAMING
+
+
+def test_connection_outlives_the_last_client_by_the_linger_time() -> None:
+    shell = Shell(linger=10, keepalive=NO_PINGS).streaming()
+    assert shell.wanted(False) == []
+    assert shell.later(9.9) == []
+    assert shell.later(0.1) == [BeginClose(1000)]
+    assert shell.report.state is OriginState.CLOSING
+    assert shell.lost() == []
+    assert shell.report == OriginReport(connections=1)
+    assert shell.session.failures == {}
+
+
+def test_client_that_comes_back_in_time_keeps_the_connection() -> None:
+    shell = Shell(linger=10, keepalive=NO_PINGS).streaming()
+    for _ in range(5):
+        shell.wanted(False)
+        assert shell.later(9) == []
+        assert shell.wanted() == []
+    assert shell.later(100) == []
+
+
+def test_client_that_comes_back_while_it_closes_gets_a_new_connection_when_the_old_one_is_gone() -> None:
+    shell = Shell().streaming()
+    shell.wanted(False)
+    shell.later(10)
+    assert shell.wanted() == []
+    assert shell.lost() == [Connect()]
+
+
+def test_nobody_wants_it_any_more_while_it_connects() -> None:
+    shell = Shell(linger=10)
+    shell.wanted()
+    shell.wanted(False)
+    assert shell.later(10) == [CancelConnect()]
+    assert shell.state is State.IDLE
+    assert shell.wanted() == [Connect()]
+
+
+def test_connection_lost_while_nobody_wants_it_is_not_made_anew() -> None:
+    shell = Shell().streaming()
+    shell.wanted(False)
+    assert shell.lost() == []
+    assert shell.state is State.IDLE
+    assert shell.later(100) == []
+
+
+def test_stop_closes_cleanly_at_once_and_for_good() -> None:
+    shell = Shell(connect="Always")
+    shell.took()
+    shell.opened()
+    shell.session.stop()
+    assert shell.took() == [BeginClose(1000)]
+    assert shell.state is State.CLOSING
+    shell.lost()
+    assert shell.session.stopped
+    shell.wanted()
+    assert shell.later(1000) == []
+
+
+@pytest.mark.parametrize("before", ["idle", "connecting", "waiting"])
+def test_stop_in_other_states(before: str) -> None:
+    shell = Shell()
+    if before != "idle":
+        shell.wanted()
+    if before == "waiting":
+        shell.failed()
+    shell.session.stop()
+    assert shell.took() == ([CancelConnect()] if before == "connecting" else [])
+    assert shell.session.stopped
+
+
+# Tries that fail
+
+
+def test_failed_tries_wait_longer_and_longer_and_say_why() -> None:
+    shell = Shell()
+    shell.wanted()
+    for wait in (0.5, 1, 2, 4, 8, 16, 30, 30):
+        assert shell.failed("DNS: no address for origin.example") == []
+        assert shell.report.state is OriginState.WAITING
+        assert shell.report.reason == "DNS: no address for origin.example"
+        assert shell.report.retry_in_seconds == pytest.approx(wait)
+        assert shell.later(wait * 0.99) == []
+        assert shell.later(wait * 0.01 + 1e-6) == [Connect()]
+    assert shell.session.failures == {Failure.UNREACHABLE: 8}
+    assert shell.session.attempts == 9
+    assert shell.report.connections == 0
+
+
+def test_reason_stays_while_it_tries_again_and_goes_when_the_stream_begins() -> None:
+    shell = Shell()
+    shell.wanted()
+    shell.failed("connection refused")
+    shell.later(1)
+    assert shell.report == OriginReport(state=OriginState.CONNECTING, reason="connection refused")
+    shell.opened()
+    assert shell.report == OriginReport(state=OriginState.CONNECTED, connections=1)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_forbidden_is_shown_as_refused_and_tried_again_rarely(status: int) -> None:
+    shell = Shell(fraction=0.0)
+    shell.wanted()
+    for _ in range(3):
+        shell.refused(status)
+        assert shell.report.state is OriginState.REFUSED
+        assert shell.report.reason == f"HTTP {status}"
+        assert shell.later(REFUSED_SECONDS - 0.1) == []
+        assert shell.later(0.2) == [Connect()]
+    assert shell.session.failures == {Failure.REFUSED: 3}
+
+
+def test_forbidden_waits_at_least_the_longest_wait() -> None:
+    shell = Shell(fraction=0.0, reconnect={"minMilliseconds": 500, "maxMilliseconds": 600_000})
+    shell.wanted()
+    shell.refused(401)
+    assert shell.report.retry_in_seconds == 600
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_retry_after_is_honoured(status: int) -> None:
+    shell = Shell(fraction=0.5)
+    shell.wanted()
+    shell.refused(status, 120)
+    assert shell.report.state is OriginState.WAITING
+    assert shell.later(119.9) == []
+    assert shell.later(0.4) == [Connect()]
+    assert shell.session.failures == {Failure.TURNED_AWAY: 1}
+
+
+def test_other_statuses_wait_as_any_failure() -> None:
+    shell = Shell()
+    shell.wanted()
+    shell.refused(404)
+    assert (shell.report.state, shell.report.retry_in_seconds) == (OriginState.WAITING, 0.5)
+
+
+@pytest.mark.parametrize(("status", "state"), [(401, OriginState.REFUSED), (429, OriginState.WAITING)])
+def test_clients_that_leave_and_come_back_do_not_shorten_the_wait(status: int, state: OriginState) -> None:
+    shell = Shell()
+    shell.wanted()
+    shell.refused(status, 100)
+    for _ in range(9):
+        assert shell.wanted(False) == []
+        assert shell.report.state is OriginState.IDLE
+        assert shell.later(10) == []
+        assert shell.wanted() == []
+        assert shell.report.state is state
+        assert shell.report.reason == f"HTTP {status}"
+    assert shell.later(60) == [Connect()]
+
+
+def test_client_that_comes_back_after_the_wait_connects_at_once() -> None:
+    shell = Shell()
+    shell.wanted()
+    shell.refused(401)
+    shell.wanted(False)
+    assert shell.later(200) == []
+    assert shell.wanted() == [Connect()]
+
+
+# The script
+
+
+def test_nothing_is_published_before_the_script_is_done() -> None:
+    shell = Shell(onConnect=LOGIN)
+    shell.wanted()
+    assert shell.opened() == [Send("login")]
+    assert shell.report.state is OriginState.CONNECTING
+    assert shell.receive(HELLO) == []
+    answer = json_batch('{"ok": false}', '{"ok": true}', "first")
+    began, publish = shell.receive(answer)
+    assert began == BeginEpoch()
+    assert isinstance(publish, Publish)
+    assert publish.batch.frames == json_batch("first").frames
+    assert shell.receive(HELLO) == [Publish(HELLO)]
+
+
+def test_script_that_gets_no_answer_closes_and_tries_again() -> None:
+    shell = Shell(onConnect=LOGIN)
+    shell.wanted()
+    shell.opened()
+    assert shell.later(5) == [BeginClose(1000, "what onConnect expects did not come")]
+    assert shell.receive(json_batch('{"ok": true}')) == []  # too late
+    shell.lost()
+    assert shell.report.reason == "onConnect[1]: no message that fits /ok within 5 s"
+    assert shell.session.failures == {Failure.SCRIPT: 1}
+    assert shell.later(0.5) == [Connect()]
+    assert shell.opened() == [Send("login")]
+
+
+def test_origin_that_closes_during_the_script_is_told_by_its_step() -> None:
+    shell = Shell(onConnect=LOGIN)
+    shell.wanted()
+    shell.opened()
+    assert shell.receive(Close(4001, "bad login")) == []
+    shell.lost()
+    assert shell.report.reason == "onConnect[1]: the origin closed the connection: 4001 (bad login)"
+    assert shell.report.state is OriginState.WAITING
+
+
+@pytest.mark.parametrize("code", [3000, 3003])
+def test_origin_that_forbids_by_close_code_is_tried_again_rarely(code: int) -> None:
+    shell = Shell(onConnect=LOGIN, fraction=0.0)
+    shell.wanted()
+    shell.opened()
+    shell.receive(Close(code, ""))
+    shell.lost()
+    assert shell.report.state is OriginState.REFUSED
+    assert shell.report.retry_in_seconds == REFUSED_SECONDS
+
+
+def test_no_secret_is_reported_even_if_the_origin_says_it() -> None:
+    shell = Shell(secrets=("hunter22", "a b&c=d"))
+    shell.wanted()
+    shell.session.refused(400, "HTTP 400 no key hunter22", None, shell.now)
+    assert shell.report.reason == "HTTP 400 no key ***"
+    shell.later(1)
+    shell.opened()
+    shell.receive(Close(4000, "key=a%20b%26c%3Dd\nis\x00 wrong"))
+    assert shell.report.reason == "the origin closed the connection: 4000 (key=*** is wrong)"
+
+
+# The end of a stream
+
+
+@pytest.mark.parametrize(
+    ("close", "said"),
+    [
+        (Close(1000, ""), "1000 (normal closure)"),
+        (Close(1001, ""), "1001 (going away)"),
+        (Close(1012, "deploy"), "1012 (service restart: deploy)"),
+        (Close(1005, ""), "1005 (no code)"),
+        (Close(4321, ""), "4321"),
+    ],
+)
+def test_origin_that_closes_is_tried_again(close: Close, said: str) -> None:
+    shell = Shell().streaming()
+    assert shell.receive(HELLO, close) == [Publish(HELLO)]
+    assert shell.report.state is OriginState.CLOSING
+    assert shell.lost() == []
+    assert shell.report.reason == f"the origin closed the connection: {said}"
+    assert shell.session.failures == {Failure.CLOSED: 1}
+    assert shell.later(0.5) == [Connect()]
+
+
+def test_lost_connection_is_tried_again() -> None:
+    shell = Shell().streaming()
+    assert shell.lost("connection reset") == []
+    assert (shell.report.state, shell.report.reason) == (OriginState.WAITING, "connection reset")
+    assert shell.session.failures == {Failure.LOST: 1}
+    assert shell.later(0.5) == [Connect()]
+
+
+@pytest.mark.parametrize(
+    ("code", "failure"),
+    [(1002, Failure.PROTOCOL_ERROR), (1007, Failure.INVALID_DATA), (1009, Failure.TOO_BIG)],
+)
+def test_violation_is_counted_and_what_came_before_it_is_published(code: int, failure: Failure) -> None:
+    shell = Shell().streaming()
+    assert shell.receive(HELLO, Violation(code, "bad")) == [Publish(HELLO)]
+    assert shell.state is State.CLOSING
+    shell.lost()
+    assert shell.report.reason == f"the origin broke the protocol ({code}): bad"
+    assert shell.session.failures == {failure: 1}
+
+
+def test_origin_that_accepts_and_drops_is_not_hammered() -> None:
+    shell = Shell()
+    shell.wanted()
+    for wait in (0.5, 1, 2, 4, 8, 16, 30):
+        shell.opened()
+        shell.receive(HELLO)
+        shell.later(0.1)
+        shell.lost()
+        assert shell.report.retry_in_seconds == pytest.approx(wait)
+        assert shell.later(wait + 1e-6) == [Connect()]
+
+
+def test_connection_that_lasted_makes_the_next_wait_short_again() -> None:
+    shell = Shell(keepalive=NO_PINGS)
+    shell.wanted()
+    for _ in range(5):
+        shell.failed()
+        shell.later(30)
+    shell.opened()
+    shell.later(10)
+    shell.lost()
+    assert shell.report.retry_in_seconds == 0.5
+
+
+def test_connection_that_lasted_and_was_left_makes_the_next_wait_short_again() -> None:
+    shell = Shell(keepalive=NO_PINGS)
+    shell.wanted()
+    for _ in range(5):
+        shell.failed()
+        shell.later(30)
+    shell.opened()
+    shell.wanted(False)
+    assert shell.later(10) == [BeginClose(1000)]
+    shell.lost()
+    assert shell.wanted() == [Connect()]
+    shell.failed()
+    assert shell.report.retry_in_seconds == 0.5
+
+
+# Watchdogs
+
+
+def test_pings_are_sent_and_pongs_keep_the_connection() -> None:
+    shell = Shell().streaming()
+    for _ in range(5):
+        assert shell.later(20) == [SendPing()]
+        shell.now += 0.1
+        assert shell.receive(Pong(b"")) == []
+    assert shell.receive(Ping(b"")) == []
+    assert shell.state is State.STREAMING
+
+
+def test_origin_that_answers_no_ping_is_given_up() -> None:
+    shell = Shell(keepalive={"pingSeconds": 20, "timeoutSeconds": 5}).streaming()
+    assert shell.later(24.9) == [SendPing()]
+    assert shell.later(0.1) == [BeginClose(1011, "no answer to a ping", gone=True)]
+    shell.lost()
+    assert shell.report.reason == "no answer to a ping within 5 s"
+    assert shell.session.failures == {Failure.PING_TIMEOUT: 1}
+
+
+def test_pings_go_out_during_the_script_too() -> None:
+    patient = [{"expect": {"json": {"/ok": True}, "timeoutSeconds": 300}}]
+    shell = Shell(onConnect=patient, keepalive={"pingSeconds": 20, "timeoutSeconds": 5})
+    shell.wanted()
+    shell.opened()
+    assert shell.later(20) == [SendPing()]
+    assert shell.later(5) == [BeginClose(1011, "no answer to a ping", gone=True)]
+
+
+def test_stream_without_a_message_for_too_long_is_given_up() -> None:
+    shell = Shell(staleSeconds=30, keepalive=NO_PINGS).streaming()
+    shell.later(29)
+    shell.receive(HELLO)
+    assert shell.later(29.9) == []
+    assert shell.later(0.1) == [BeginClose(1000, "no message for 30 s")]
+    shell.lost()
+    assert shell.report.reason == "no message for 30 s"
+    assert shell.session.failures == {Failure.STALE: 1}
+
+
+def test_origin_that_accepts_and_goes_silent_again_and_again_is_not_hammered() -> None:
+    shell = Shell(staleSeconds=30, keepalive=NO_PINGS)
+    shell.wanted()
+    for wait in (0.5, 1, 2, 4):
+        shell.opened()
+        shell.later(30)
+        shell.lost()
+        assert shell.report.retry_in_seconds == pytest.approx(wait)
+        assert shell.later(wait + 1e-6) == [Connect()]
+
+
+# The table
+
+
+def test_impossible_signals_are_loud() -> None:
+    with pytest.raises(ImpossibleSignalError, match="OPENED in IDLE"):
+        Shell().session.opened(0)
+
+
+def test_every_state_can_be_reached_and_left() -> None:
+    reached = {target for moves in TRANSITIONS.values() for target in moves.values()}
+    assert reached == set(State) == set(TRANSITIONS)
+    assert {signal for moves in TRANSITIONS.values() for signal in moves} == set(Signal)
+
+
+def test_repr_of_commands_shows_no_secret() -> None:
+    assert "hunter22" not in repr(Send("hunter22"))
+    assert "hunter22" not in repr(Redactor(["hunter22"]))
+
+
+# Secrets that are replaced
+
+
+@pytest.mark.parametrize("status", [401, 429, 503])
+def test_a_new_secret_is_tried_at_once_whatever_was_answered_to_the_old_one(status: int) -> None:
+    shell = Shell()
+    shell.wanted()
+    assert shell.refused(status, 600.0) == []
+    assert renewed(shell) == [Connect()]
+    assert shell.state is State.CONNECTING
+
+
+def test_a_new_secret_does_not_touch_an_open_stream() -> None:
+    shell = Shell().streaming()
+    assert renewed(shell) == []
+    assert shell.report.connections == 1
+    assert shell.lost() == []
+    assert shell.report.state is OriginState.WAITING  # as after any loss
+
+
+@pytest.mark.parametrize("opened", [False, True])
+def test_a_secret_replaced_during_a_try_is_tried_when_that_has_failed(opened: bool) -> None:
+    shell = Shell(onConnect=LOGIN)
+    shell.wanted()
+    if opened:
+        shell.opened()
+    assert renewed(shell) == []
+    assert shell.lost() == [Connect()] if opened else shell.refused(401) == [Connect()]
+    assert shell.refused(401) == []
+    assert shell.state is State.REFUSED
+
+
+def test_a_secret_replaced_while_nobody_wants_the_stream_connects_nobody() -> None:
+    shell = Shell()
+    shell.wanted()
+    shell.refused(403)
+    shell.wanted(False)
+    assert renewed(shell) == []
+    assert shell.state is State.IDLE
+    assert shell.wanted() == [Connect()]
+
+
+def test_new_steps_hold_from_the_next_connection_on_and_old_secrets_stay_hidden() -> None:
+    shell = Shell(secrets=("old-secret",)).streaming()
+    shell.session.put_in(["login new"], Redactor(("old-secret", "new-secret")))
+    shell.lost()
+    shell.later(30.0)
+    assert Send("login new") in shell.opened()
+    shell.lost("old-secret and new-secret are bad")
+    assert shell.report.reason == "*** and *** are bad"

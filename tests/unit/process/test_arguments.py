@@ -1,0 +1,157 @@
+"""Command lines: one line for each mistake, with the option, the value and what is accepted."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+
+import pytest
+
+from lobby_gateway.process.arguments import (
+    ArgumentParser,
+    address,
+    cannot_listen,
+    name,
+    number,
+    port,
+    websocket_url,
+    whole,
+)
+
+
+def parser() -> ArgumentParser:
+    result = ArgumentParser(prog="lobby up")
+    result.add_argument("--seats", type=whole(1, 4096))
+    result.add_argument("--rate", type=number(0.5, 10))
+    result.add_argument("--host", type=address())
+    result.add_argument("--port", type=port())
+    result.add_argument("--name", type=name())
+    result.add_argument("--style", choices=["text", "json"])
+    result.add_argument("--hidden", help=argparse.SUPPRESS)
+    result.add_argument("--plain", action="store_true")
+    source = result.add_mutually_exclusive_group(required=True)
+    source.add_argument("-o", "--origin", type=websocket_url())
+    source.add_argument("--demo", action="store_true")
+    return result
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("--demo --seats 0", "--seats: 0 is too small; accepted: 1 to 4096"),
+        ("--demo --seats 4097", "--seats: 4097 is too large; accepted: 1 to 4096"),
+        ("--demo --seats many", "--seats: many is no whole number; accepted: 1 to 4096"),
+        ("--demo --seats 1.5", "--seats: 1.5 is no whole number; accepted: 1 to 4096"),
+        ("--demo --seats=", "--seats: the empty text is no whole number; accepted: 1 to 4096"),
+        ("--demo --seats", "--seats: a value is missing; accepted: 1 to 4096"),
+        ("--demo --rate nan", "--rate: nan is no number; accepted: 0.5 to 10"),
+        ("--demo --rate inf", "--rate: inf is too large; accepted: 0.5 to 10"),
+        ("--demo --port 65536", "--port: 65536 is too large; accepted: 0 to 65535 (0: a free one)"),
+        ("--demo --name Prices", "--name: Prices is no name; accepted: 1 to 63 of a-z, 0-9 and -, first and last no -"),
+        (
+            f"--demo --name {'a' * 64}",
+            f"--name: {'a' * 64} is too long; accepted: 1 to 63 of a-z, 0-9 and -, first and last no -",
+        ),
+        (
+            "--demo --host here",
+            "--host: here is no IP address; accepted: an IP address of this machine, such as 127.0.0.1, 0.0.0.0 or ::",
+        ),
+        ("--demo --style x", "--style: x is unknown; accepted: text, json"),
+        ("--demo --plain=yes", "--plain: takes no value; accepted: --plain alone"),
+        ("--demo --origin ws://a", "--origin: can't be given together with --demo; accepted: one of the two"),
+        ("", "nothing says where the stream comes from; accepted: one of --origin, --demo"),
+        (
+            "--demo --sea 1",
+            (
+                "--sea 1: is unknown; accepted: "
+                "--help, --seats, --rate, --host, --port, --name, --style, --plain, --origin, --demo"
+            ),
+        ),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(line: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parser().parse_args(line.split())
+    assert ended.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == f"lobby up: {message}\n"
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("http://feed.example.com/", "has the scheme http"),
+        ("feed.example.com", "has no scheme"),
+        ("feed.example.com:9000", "has no scheme"),
+        ("wss://", "has no host"),
+        ("wss:///stream", "has no host"),
+        ("ws://host:port/", "is no URL"),
+        ("ws://host:70000/", "is no URL"),
+        ("ws://[::1/", "is no URL"),
+        ("ws://host/a b", "has a space or control character in it"),
+        ("ws://host/\x1b[31m", "has a space or control character in it"),
+        ("ws://host/#top", "has a fragment"),
+        ("", "has no scheme"),
+    ],
+)
+def test_a_url_that_is_none_of_a_websocket_server_is_refused(url: str, problem: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError) as refused:
+        websocket_url()(url)
+    line = str(refused.value)
+    assert problem in line
+    assert line.endswith("; accepted: ws://host[:port]/path or wss://host[:port]/path")
+    assert line.isprintable()
+
+
+@pytest.mark.parametrize("url", ["ws://a", "wss://feed.example.com/stream?x=1", "WS://[::1]:9000/", "ws://user@h:1/"])
+def test_a_url_of_a_websocket_server_is_taken_as_it_is(url: str) -> None:
+    assert websocket_url()(url) == url
+
+
+def test_values_are_read() -> None:
+    got = parser().parse_args(
+        ["--demo", "--seats", "+7", "--rate=1e0", "--host", "localhost", "--port", "0", "--name", "a-1"]
+    )
+    assert (got.seats, got.rate, got.host, got.port, got.name) == (7, 1.0, "127.0.0.1", 0, "a-1")
+
+
+def test_a_long_value_is_cut_in_the_complaint() -> None:
+    with pytest.raises(argparse.ArgumentTypeError) as refused:
+        whole(1, 2)("9" * 5000)
+    assert len(str(refused.value)) < 200
+
+
+@pytest.mark.parametrize(
+    ("number_", "line"),
+    [
+        (errno.EADDRINUSE, "--port: 80 is in use on 10.0.0.1; accepted: a free port"),
+        (
+            errno.EADDRNOTAVAIL,
+            (
+                "--host: 10.0.0.1 is no address of this machine; "
+                "accepted: an IP address of this machine, such as 127.0.0.1, 0.0.0.0 or ::"
+            ),
+        ),
+        (errno.EACCES, "--port: 80 on 10.0.0.1 can't be listened on (Permission denied); accepted: a free port"),
+    ],
+)
+def test_an_address_that_can_not_be_listened_on_is_explained(number_: int, line: str) -> None:
+    assert str(cannot_listen(OSError(number_, "whatever"), "10.0.0.1", 80)) == line
+
+
+@pytest.mark.parametrize("extra", ["--fast", "more"])
+def test_what_a_command_does_not_know_is_said_in_its_name(extra: str, capsys: pytest.CaptureFixture[str]) -> None:
+    lobby = ArgumentParser(prog="lobby")
+    lobby.add_subparsers(required=True, metavar="command").add_parser("up").add_argument("--port", type=port())
+    with pytest.raises(SystemExit):
+        lobby.parse_args(["up", "--port", "1", extra])
+    assert capsys.readouterr().err == f"lobby up: {extra}: is unknown; accepted: --help, --port\n"
+
+
+def test_a_missing_command_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    lobby = ArgumentParser(prog="lobby")
+    lobby.add_subparsers(required=True, metavar="command").add_parser("up")
+    with pytest.raises(SystemExit):
+        lobby.parse_args([])
+    assert capsys.readouterr().err == "lobby: command: is missing; accepted: up\n"

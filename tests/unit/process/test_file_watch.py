@@ -1,0 +1,110 @@
+"""Files that are replaced while they are followed, as a kubelet does it and otherwise."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+from tests.support.mounted import Mounted
+from tests.support.sockets import run
+from tests.support.waiting import until
+
+from lobby_gateway.errors import UserError
+from lobby_gateway.process.file_watch import follow, read_folder
+
+
+@contextlib.asynccontextmanager
+async def following(files: list[Path], read: Callable[[], str]) -> AsyncIterator[list[str]]:
+    taken: list[str] = []
+    task = asyncio.create_task(follow("a file", files, read, taken.append, look_seconds=0.01))
+    try:
+        yield taken
+    finally:
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
+def test_it_is_read_at_first_and_whenever_it_was_replaced(tmp_path: Path) -> None:
+    folder = Mounted(tmp_path / "mounted", a="1")
+
+    async def main() -> None:
+        async with following([folder / "a"], (folder / "a").read_text) as taken:
+            await until(lambda: taken == ["1"])
+            await asyncio.to_thread(folder.replace, a="2")
+            await until(lambda: taken == ["1", "2"])
+
+    run(main())
+
+
+def test_what_is_written_in_place_is_seen_too(tmp_path: Path) -> None:
+    file = tmp_path / "a"
+
+    async def main() -> None:
+        async with following([file], lambda: file.read_text() if file.exists() else "none") as taken:
+            await until(lambda: taken == ["none"])
+            await asyncio.to_thread(file.write_text, "longer than before")
+            await until(lambda: taken[-1:] == ["longer than before"])
+
+    run(main())
+
+
+def test_what_cannot_be_used_is_logged_once_and_not_taken(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = Mounted(tmp_path / "mounted", a="good")
+    reads = 0
+
+    def read() -> str:
+        nonlocal reads
+        reads += 1
+        text = (folder / "a").read_text()
+        if text.startswith("bad"):
+            raise UserError("a: it is bad")
+        return text
+
+    async def main() -> None:
+        async with following([folder / "a"], read) as taken:
+            await until(lambda: taken == ["good"])
+            await asyncio.to_thread(folder.replace, a="bad 1")
+            await until(lambda: reads == 2)
+            await asyncio.to_thread(folder.replace, a="bad 2")
+            await until(lambda: reads == 3)
+            await asyncio.to_thread(folder.replace, a="better")
+            await until(lambda: taken == ["good", "better"])
+
+    with caplog.at_level(logging.WARNING):
+        run(main())
+    (record,) = caplog.records
+    assert record.getMessage() == "a file can't be used: it stays as it was"
+    assert record.problem == "a: it is bad"  # type: ignore[attr-defined]
+
+
+def test_a_mounted_folder_is_read_without_the_line_break_at_the_end(tmp_path: Path) -> None:
+    folder = Mounted(tmp_path / "mounted", A="one\n", B="two\n\n", C="", D="not asked for")
+    assert read_folder(folder.path, ["A", "B", "C", "E"]) == {"A": "one", "B": "two\n", "C": ""}
+
+
+def test_a_plain_folder_is_read_too(tmp_path: Path) -> None:
+    (tmp_path / "A").write_bytes(b"\xff\n")
+    assert read_folder(tmp_path, ["A"])["A"].encode(errors="surrogateescape") == b"\xff"
+
+
+def test_what_is_read_together_is_of_one_moment(tmp_path: Path) -> None:
+    folder = Mounted(tmp_path / "mounted", A="0", B="0")
+
+    async def main() -> None:
+        def replace() -> None:
+            for number in range(1, 200):
+                folder.replace(A=str(number), B=str(number))
+
+        writing = asyncio.create_task(asyncio.to_thread(replace))
+        while not writing.done():
+            texts = await asyncio.to_thread(read_folder, folder.path, ["A", "B"])
+            assert texts.get("A") == texts.get("B")
+        await writing
+
+    run(main())
+    assert read_folder(folder.path, ["A", "B"]) == {"A": "199", "B": "199"}

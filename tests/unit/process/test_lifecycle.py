@@ -1,0 +1,71 @@
+"""The life cycle is that of a process, so each test runs one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import sys
+from lobby_gateway.errors import UserError
+from lobby_gateway.process.lifecycle import announce, run
+
+async def main(stopping):
+    announce(port=1)
+    if "bad" in sys.argv:
+        raise UserError("--port: 1 is in use")
+    await stopping.wait()
+    print(stopping.reason)
+
+sys.exit(run(main, end_with_stdin="stdin" in sys.argv))
+"""
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_it_in_order(number: signal.Signals) -> None:
+    with start() as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == '{"event": "listening", "port": 1}\n'
+        process.send_signal(number)
+        out, err = process.communicate(timeout=20)
+    assert (out, err, process.returncode) == (f"{number.name}\n", "", 0)
+
+
+def test_the_end_of_standard_input_stops_it_where_that_is_asked_for() -> None:
+    with start("stdin") as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        out, err = process.communicate(timeout=20)
+    assert (out, err, process.returncode) == ("parent is gone\n", "", 0)
+
+
+def test_bad_input_is_one_line_and_exit_code_2() -> None:
+    with start("bad") as process:
+        _, err = process.communicate(timeout=20)
+    assert (err, process.returncode) == ("--port: 1 is in use\n", 2)
+
+
+def test_a_parent_that_is_gone_before_it_was_told_the_ports_is_no_error() -> None:
+    program = PROGRAM.replace("print(stopping.reason)", "pass")
+    read, write = os.pipe()
+    os.close(read)
+    with subprocess.Popen(
+        [sys.executable, "-c", program, "stdin"], stdin=subprocess.PIPE, stdout=write, stderr=subprocess.PIPE, text=True
+    ) as process:
+        os.close(write)
+        _, err = process.communicate(timeout=20)
+    assert (err, process.returncode) == ("", 0)

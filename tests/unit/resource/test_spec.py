@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lobby_gateway.errors import InvalidLobbyError
+from lobby_gateway.resource import schema
+from lobby_gateway.resource.spec import (
+    ClientMessages,
+    Compression,
+    Connect,
+    ExpectSpec,
+    LimitsSpec,
+    Lobby,
+    NamedValue,
+    OnConnectStep,
+    Overflow,
+    Placement,
+    RoutingMode,
+    SecretKeyRef,
+    SecretRef,
+    SecretVariable,
+    TlsSpec,
+    ValueFrom,
+    lobby_from_resource,
+)
+
+VALID = Path(__file__).parents[2] / "data" / "valid"
+
+
+def lobby(name: str) -> Lobby:
+    return lobby_from_resource(schema.load_file(VALID / f"{name}.yaml"))
+
+
+def test_every_field_arrives() -> None:
+    made = lobby("everything")
+    spec, origin, clients = made.spec, made.spec.origin, made.spec.clients
+    assert (made.name, made.namespace, made.uid, made.generation) == ("prices", "markets", "", 0)
+    assert (spec.path, spec.replicas, spec.max_replicas, spec.spare_seats) == ("/v1/prices", 2, 10, 10)
+    assert (spec.placement, spec.empty_seconds, spec.drain_seconds, spec.wait_seconds) == (Placement.LATEST, 30, 60, 5)
+    assert (spec.compaction.enabled, spec.compaction.stabilization_seconds) == (False, 10)
+    assert (spec.routing.mode, spec.routing.redirect.url_template) == (
+        RoutingMode.REDIRECT,
+        "wss://lobbies.example.com:{port}/",
+    )
+    assert origin.url == "wss://feed.example.com:8443/stream?channel=all"
+    key = SecretKeyRef(name="feed", key="api-key")
+    assert origin.query == (
+        NamedValue(name="format", value="json", value_from=None),
+        NamedValue(name="key", value=None, value_from=ValueFrom(secret_key_ref=key)),
+    )
+    assert [header.name for header in origin.headers] == ["X-Client", "Authorization"]
+    assert origin.subprotocols == ("v2.json", "v1.json")
+    assert origin.tls == TlsSpec(
+        server_name="feed.internal",
+        ca_secret_ref=SecretKeyRef(name="feed-ca", key="root.pem"),
+        client_cert_secret_ref=SecretRef(name="feed-client"),
+        insecure_skip_verify=False,
+    )
+    assert origin.secrets == (SecretVariable(name="API_KEY", secret_key_ref=key),)
+    assert origin.on_connect[1:] == (
+        OnConnectStep(
+            send=None,
+            expect=ExpectSpec(
+                json={"/status": "authenticated", "/error": None, "/limits/0": {"max": 5, "tags": ["a", None]}},
+                timeout_seconds=10,
+            ),
+        ),
+        OnConnectStep(send=None, expect=ExpectSpec(json={}, timeout_seconds=5)),
+    )
+    assert (origin.keepalive.ping_seconds, origin.keepalive.timeout_seconds, origin.stale_seconds) == (0, 30, 60)
+    assert (origin.reconnect.min_milliseconds, origin.reconnect.max_milliseconds) == (100, 60000)
+    assert (origin.connect, origin.max_message_bytes) == (Connect.ALWAYS, 2097152)
+    assert (clients.seats, clients.queue.messages, clients.queue.overflow) == (100, 64, Overflow.DISCONNECT)
+    assert (clients.messages, clients.replay, clients.ping_seconds) == (ClientMessages.FORWARD, 5, 0)
+    assert (clients.compression, clients.max_message_bytes) == (Compression.SHARED, 1024)
+    assert clients.allowed_origins == ("https://example.com", "http://localhost:3000")
+    assert clients.limits == LimitsSpec(connections_per_address=20, connects_per_second=5)
+    assert spec.template == schema.load_file(VALID / "everything.yaml")["spec"]["template"]
+
+
+def test_without_a_path_it_is_the_name() -> None:
+    assert lobby("minimal").spec.path == "/prices"
+
+
+def test_without_a_namespace_its_key_is_its_name() -> None:
+    assert lobby("minimal").key == "prices"
+
+
+def test_what_kubernetes_adds_is_read() -> None:
+    made = lobby("read_back")
+    assert (made.namespace, made.generation) == ("default", 3)
+    assert made.key == f"default/{made.name}"
+    assert made.uid == "0c2f1f5e-7d0e-4a37-8f2c-3c5c1b9f6b1e"
+
+
+def test_a_repr_holds_no_value_that_may_be_secret() -> None:
+    text = repr(lobby("everything"))
+    assert "lobby gateway" not in text
+    assert '"op":"auth"' not in text
+    assert "X-Client" in text
+    assert "SSL_CERT_FILE" not in text
+
+
+def test_it_can_not_be_changed() -> None:
+    made = lobby("minimal")
+    with pytest.raises(AttributeError):
+        made.spec.replicas = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("resource", [{}, {"metadata": {"name": "a"}}, {"spec": {}}, {"metadata": None, "spec": {}}])
+def test_what_is_no_resource_is_refused(resource: dict[str, Any]) -> None:
+    with pytest.raises(InvalidLobbyError, match=r"^Lobby: metadata\.name and spec are needed$"):
+        lobby_from_resource(resource)
+
+
+def test_a_resource_that_was_not_defaulted_is_refused() -> None:
+    resource = {"metadata": {"name": "a"}, "spec": {"origin": {"url": "ws://a"}}}
+    with pytest.raises(InvalidLobbyError, match=r"^Lobby: spec\.origin\.headers: missing"):
+        lobby_from_resource(resource)

@@ -1,0 +1,293 @@
+from __future__ import annotations
+
+import pytest
+from tests.support.streams import numbered, numbers
+
+from lobby_gateway.trunk.position import LiveReason, Position, digest
+from lobby_gateway.trunk.ring import MAX_EPOCHS, Exact, Live, MessageRing, Wait, newest_first
+from lobby_gateway.websocket.frames import Batch, Opcode, frame
+
+EVERYTHING = 1 << 30
+
+
+def ring_of(*sizes: int, max_messages: int = 100, max_bytes: int = EVERYTHING) -> MessageRing:
+    """One epoch (1), one batch per size, messages numbered from 0."""
+    ring = MessageRing(max_messages, max_bytes)
+    ring.begin_epoch(1)
+    for size in sizes:
+        ring.append(numbered(range(ring.cursor, ring.cursor + size)))
+    return ring
+
+
+def read(ring: MessageRing, cursor: int, until: int | None = None) -> list[int]:
+    return [number for chunk in ring.since(cursor, EVERYTHING, until) for number in numbers(chunk.batch)]
+
+
+def test_an_empty_ring_is_at_no_epoch() -> None:
+    ring = MessageRing()
+    assert (ring.epoch, ring.offset, ring.cursor, ring.oldest, len(ring)) == (0, 0, 0, 0, 0)
+    assert ring.since(0, EVERYTHING) == []
+    assert ring.locate(0) == (0, 0)
+    assert ring.position() == Position(0, 0)
+
+
+def test_refuses_a_message_before_the_first_epoch() -> None:
+    with pytest.raises(ValueError, match="before the first epoch"):
+        MessageRing().append(numbered([1]))
+
+
+def test_an_empty_batch_is_nothing() -> None:
+    ring = ring_of(2)
+    ring.append(Batch(b"", ()))
+    assert (ring.cursor, read(ring, 0)) == (2, [0, 1])
+
+
+def test_gives_what_came_since_a_cursor() -> None:
+    ring = ring_of(1, 3, 2)
+    assert read(ring, 0) == [0, 1, 2, 3, 4, 5]
+    assert read(ring, 2) == [2, 3, 4, 5]
+    assert read(ring, 5) == [5]
+    assert read(ring, 6) == []
+
+
+def test_gives_nothing_behind_the_end_asked_for() -> None:
+    ring = ring_of(1, 3, 2)
+    assert read(ring, 1, until=3) == [1, 2]
+    assert read(ring, 1, until=4) == [1, 2, 3]
+    assert read(ring, 4, until=4) == []
+    assert read(ring, 4, until=99) == [4, 5]
+
+
+def test_gives_a_whole_batch_as_it_came() -> None:
+    ring = ring_of()
+    batch = numbered([1, 2, 3])
+    ring.append(batch)
+    (chunk,) = ring.since(0, EVERYTHING)
+    assert chunk.batch is batch
+
+
+def test_stops_before_the_batch_that_would_be_too_much_but_gives_at_least_one() -> None:
+    ring = ring_of(1, 1, 1)  # of 3 bytes each
+    assert [len(ring.since(0, limit)) for limit in (0, 3, 5, 6, 9)] == [1, 1, 1, 2, 3]
+
+
+def test_chunks_say_where_they_are() -> None:
+    ring = ring_of(2)
+    ring.begin_epoch(7)
+    ring.append(numbered([2, 3, 4]))
+    chunks = ring.since(1, EVERYTHING)
+    assert [(c.epoch, c.first_offset, c.cursor_after, numbers(c.batch)) for c in chunks] == [
+        (1, 1, 2, [1]),
+        (7, 0, 5, [2, 3, 4]),
+    ]
+
+
+def test_evicts_whole_batches_over_the_limit_of_messages() -> None:
+    ring = ring_of(3, 3, 3, max_messages=6)
+    assert (ring.oldest, len(ring)) == (3, 6)
+    ring.append(numbered([9]))
+    assert (ring.oldest, len(ring), read(ring, 6)) == (6, 4, [6, 7, 8, 9])
+
+
+def test_evicts_over_the_limit_of_bytes() -> None:
+    ring = ring_of(1, 1, 1, 1, max_bytes=9)  # of 3 bytes each
+    assert (ring.oldest, ring.bytes) == (1, 9)
+
+
+def test_keeps_the_newest_batch_however_large() -> None:
+    ring = ring_of(1, 50, max_messages=10, max_bytes=10)
+    assert (ring.oldest, len(ring)) == (1, 50)
+    ring.append(numbered([51]))
+    assert (ring.oldest, len(ring), ring.bytes) == (51, 1, 4)
+
+
+def test_a_long_life_leaves_no_more_than_the_limits_behind() -> None:
+    ring = MessageRing(max_messages=10)
+    ring.begin_epoch(1)
+    for number in range(10_000):
+        ring.append(numbered([number]))
+    assert read(ring, ring.oldest) == list(range(9990, 10_000))
+    assert len(ring._batches) < 2_100
+    assert len(ring._starts) == len(ring._batches)
+
+
+def test_refuses_a_cursor_that_is_evicted() -> None:
+    ring = ring_of(3, 3, max_messages=3)
+    with pytest.raises(ValueError, match="cursor: 2 is evicted; accepted: from 3 on"):
+        ring.since(2, EVERYTHING)
+    for cursor in (2, 7):
+        with pytest.raises(ValueError, match=f"cursor: {cursor} is not kept; accepted: 3 to 6"):
+            ring.locate(cursor)
+        with pytest.raises(ValueError, match="is not kept"):
+            ring.position(cursor)
+
+
+def test_latest_goes_back_as_far_as_there_are_messages() -> None:
+    ring = ring_of(3, 3, max_messages=3)
+    assert [ring.latest(count) for count in (0, 1, 3, 4, 100)] == [6, 5, 3, 3, 3]
+
+
+def test_a_new_epoch_starts_at_offset_0() -> None:
+    ring = ring_of(3)
+    assert ring.locate(3) == (1, 3)
+    ring.begin_epoch(2)
+    assert (ring.epoch, ring.offset, ring.cursor) == (2, 0, 3)
+    assert ring.locate(3) == (2, 0)
+    assert ring.locate(2) == (1, 2)
+
+
+def test_an_epoch_may_go_on_behind_a_gap() -> None:
+    ring = ring_of(3)
+    ring.begin_epoch(1, offset=10)
+    ring.append(numbered([10, 11]))
+    assert [(c.first_offset, numbers(c.batch)) for c in ring.since(1, EVERYTHING)] == [(1, [1, 2]), (10, [10, 11])]
+    assert ring.offset == 12
+
+
+def test_the_epoch_that_goes_on_may_begin_again_where_it_is() -> None:
+    ring = ring_of(3)
+    ring.begin_epoch(1, offset=3)
+    ring.append(numbered([3]))
+    assert ring.resume(Position(1, 3)) == Exact(3)
+    with pytest.raises(ValueError, match="offset: 3 of epoch 0000000000000001 is here already; accepted: from 4 on"):
+        ring.begin_epoch(1, offset=3)
+
+
+@pytest.mark.parametrize("epoch", [-1, 0, 2**64])
+def test_refuses_what_is_no_epoch(epoch: int) -> None:
+    with pytest.raises(ValueError, match="is no epoch"):
+        MessageRing().begin_epoch(epoch)
+
+
+# Resuming
+
+
+def test_resumes_behind_any_message_that_is_kept() -> None:
+    ring = ring_of(2, 2, 2, max_messages=4)
+    assert [ring.resume(Position(1, offset)) for offset in (2, 3, 6)] == [Exact(2), Exact(3), Exact(6)]
+
+
+def test_a_position_whose_next_message_is_evicted_is_live() -> None:
+    ring = ring_of(2, 2, 2, max_messages=4)
+    assert ring.resume(Position(1, 1)) == Live(6, LiveReason.GONE)
+
+
+def test_a_position_ahead_in_the_epoch_that_goes_on_waits() -> None:
+    ring = ring_of(2)
+    assert ring.resume(Position(1, 3)) == Wait()
+    ring.append(numbered([2]))
+    assert ring.resume(Position(1, 3)) == Exact(3)
+
+
+def test_a_position_ahead_in_an_epoch_that_ended_is_live() -> None:
+    ring = ring_of(2)
+    ring.begin_epoch(2)
+    assert ring.resume(Position(1, 3)) == Live(2, LiveReason.AHEAD)
+
+
+def test_a_position_of_another_origin_session_is_live() -> None:
+    ring = ring_of(2)
+    assert ring.resume(Position(9, 1)) == Live(2, LiveReason.UNKNOWN_EPOCH)
+
+
+def test_a_position_without_an_epoch_is_never_found() -> None:
+    assert MessageRing().resume(Position(0, 0)) == Live(0, LiveReason.UNKNOWN_EPOCH)
+    assert ring_of(2).resume(Position(0, 0)) == Live(2, LiveReason.UNKNOWN_EPOCH)
+
+
+def test_resumes_in_an_epoch_that_ended_and_goes_on_with_the_next() -> None:
+    ring = ring_of(3)
+    ring.begin_epoch(2)
+    ring.append(numbered([3, 4]))
+    assert ring.resume(Position(1, 2)) == Exact(2)
+    assert ring.resume(Position(1, 3)) == Exact(3)
+    assert ring.resume(Position(2, 0)) == Exact(3)
+    assert ring.resume(Position(2, 1)) == Exact(4)
+
+
+def test_the_start_of_an_epoch_without_a_message_is_a_position() -> None:
+    ring = ring_of(3)
+    ring.begin_epoch(2)
+    assert ring.position() == Position(2, 0, tuple(digest(b"%d" % number) for number in range(3)))
+    ring.begin_epoch(3)
+    ring.append(numbered([3]))
+    assert ring.resume(Position(2, 0)) == Exact(3)
+    assert ring.resume(Position(3, 0)) == Exact(3)
+
+
+def test_the_end_of_an_epoch_counts_as_long_as_what_follows_is_kept() -> None:
+    ring = ring_of(3, max_messages=3)
+    ring.begin_epoch(2)
+    ring.append(numbered([3, 4, 5]))
+    assert ring.resume(Position(1, 3)) == Exact(3)
+    ring.append(numbered([6]))
+    assert ring.resume(Position(1, 3)) == Live(7, LiveReason.UNKNOWN_EPOCH)
+
+
+def test_an_epoch_that_was_entered_midway_is_known_from_there_on() -> None:
+    ring = MessageRing()
+    ring.begin_epoch(1, offset=100)
+    ring.append(numbered([100, 101]))
+    assert ring.resume(Position(1, 100)) == Exact(0)
+    assert ring.resume(Position(1, 99)) == Live(2, LiveReason.GONE)
+
+
+def test_messages_of_an_earlier_epoch_do_not_stand_in_for_those_before_the_entry() -> None:
+    ring = ring_of(3)
+    ring.begin_epoch(2, offset=100)
+    ring.append(numbered([100]))
+    assert ring.resume(Position(2, 99)) == Live(4, LiveReason.GONE)
+
+
+def test_a_position_right_before_a_gap_is_live_and_one_further_back_is_exact() -> None:
+    ring = ring_of(3)
+    ring.begin_epoch(1, offset=10)
+    ring.append(numbered([10]))
+    assert ring.resume(Position(1, 2)) == Exact(2)
+    assert ring.resume(Position(1, 3)) == Live(4, LiveReason.GONE)
+    assert ring.resume(Position(1, 5)) == Live(4, LiveReason.GONE)
+    assert ring.resume(Position(1, 10)) == Exact(3)
+
+
+def test_an_origin_that_flaps_without_messages_costs_no_memory() -> None:
+    ring = ring_of(2)
+    for epoch in range(2, 10_000):
+        ring.begin_epoch(epoch)
+    assert len(ring._spans) == MAX_EPOCHS
+    assert ring.resume(Position(1, 1)) == Exact(1)
+    assert ring.resume(Position(9_999, 0)) == Exact(2)
+    assert ring.locate(1) == (1, 1)
+
+
+def test_each_of_many_short_epochs_is_known_while_its_messages_are_kept() -> None:
+    ring = MessageRing()
+    for epoch in range(1, 200):
+        ring.begin_epoch(epoch)
+        ring.append(numbered([epoch]))
+    assert ring.resume(Position(1, 0)) == Exact(0)
+    assert [ring.locate(epoch - 1) for epoch in (1, 50, 199)] == [(1, 0), (50, 0), (199, 0)]
+
+
+# Positions
+
+
+def test_a_position_has_the_digests_of_the_sixteen_messages_before_it() -> None:
+    ring = ring_of(5, 10, 10)
+    assert ring.position() == Position(1, 25, tuple(digest(b"%d" % number) for number in range(9, 25)))
+    assert ring.position(20).digests == tuple(digest(b"%d" % number) for number in range(4, 20))
+    assert ring.position(3).digests == tuple(digest(b"%d" % number) for number in range(3))
+    assert ring.position(0) == Position(1, 0)
+
+
+def test_a_position_has_digests_of_what_is_kept_only() -> None:
+    ring = ring_of(10, 3, max_messages=5)
+    assert ring.position().digests == tuple(digest(b"%d" % number) for number in range(10, 13))
+    assert ring.position(10).digests == ()
+
+
+def test_payloads_come_newest_first_without_their_headers() -> None:
+    batches = [
+        Batch.of([frame(Opcode.BINARY, b"x" * 300)]),
+        Batch.of([frame(Opcode.TEXT, b""), frame(Opcode.TEXT, b"z")]),
+    ]
+    assert [bytes(each) for each in newest_first(reversed(batches))] == [b"z", b"", b"x" * 300]

@@ -1,0 +1,587 @@
+from __future__ import annotations
+
+import pytest
+from tests.support.streams import SeatsOnly, numbered, numbers
+
+from lobby_gateway.trunk.position import LiveReason, Position
+from lobby_gateway.trunk.records import (
+    Claim,
+    Forward,
+    Granted,
+    GrantReason,
+    Heartbeat,
+    Hello,
+    Messages,
+    Missed,
+    Move,
+    MoveReason,
+    Record,
+    Release,
+    Replay,
+    Resume,
+    Resumed,
+    Status,
+    TrunkError,
+    Welcome,
+    decode,
+)
+from lobby_gateway.trunk.ring import MessageRing
+from lobby_gateway.trunk.server import HolderState, TrunkHolder
+from lobby_gateway.websocket.frames import Opcode
+
+
+class Lobby(SeatsOnly):
+    """A lobby with a ring of 8 messages in epoch 1 and one trunk."""
+
+    def __init__(self, messages: int = 0, seats: int = 4) -> None:
+        super().__init__(seats)
+        self.now = 1000.0
+        self.ring = MessageRing(max_messages=8)
+        self.ring.begin_epoch(1)
+        self.publish(messages)
+        self.holder = TrunkHolder(self, self.ring, now=self.now)
+
+    def publish(self, count: int) -> None:
+        """Messages one by one, numbered through."""
+        for number in range(self.ring.cursor, self.ring.cursor + count):
+            self.ring.append(numbered([number]))
+
+    def receive(self, *records: Record) -> None:
+        for record in records:
+            assert self.holder.receive(record.encode(), self.now) is None
+
+    def take(self, max_bytes: int = 1 << 20) -> Record | None:
+        """The next record that goes out."""
+        parts = self.holder.take(self.now, max_bytes)
+        return None if parts is None else decode(b"".join(parts))
+
+    def rest(self) -> list[Record]:
+        """All that goes out now."""
+        records = []
+        while (record := self.take()) is not None:
+            records.append(record)
+        return records
+
+    def join(self, hello: Hello | None = None) -> Welcome:
+        self.receive(hello or Hello("g"))
+        welcome = self.take()
+        assert isinstance(welcome, Welcome)
+        return welcome
+
+
+def shown(records: list[Record]) -> list[object]:
+    """Messages as their numbers, groups' messages as pairs of group and numbers, all else as it is."""
+    return [
+        numbers(r.batch) if isinstance(r, Messages) else (r.id, numbers(r.batch)) if isinstance(r, Replay) else r
+        for r in records
+    ]
+
+
+# Beginning
+
+
+def test_says_nothing_before_hello() -> None:
+    lobby = Lobby(3)
+    lobby.holder.tell_status()
+    lobby.holder.move(MoveReason.DRAINING, 1)
+    assert lobby.take() is None
+    assert lobby.holder.state is HolderState.AWAITING_HELLO
+
+
+@pytest.mark.parametrize("record", [Claim(1, 1), Release(0), Forward(1, b""), Resume(1, Position(1, 1)), Heartbeat()])
+def test_refuses_any_other_record_before_hello(record: Record) -> None:
+    with pytest.raises(TrunkError, match=f"{record.TYPE.name} came before HELLO"):
+        Lobby().holder.receive(record.encode(), 0.0)
+
+
+def test_refuses_a_second_hello() -> None:
+    lobby = Lobby()
+    lobby.join()
+    with pytest.raises(TrunkError, match="HELLO came twice"):
+        lobby.receive(Hello("g"))
+
+
+def test_refuses_a_record_of_its_own_side() -> None:
+    lobby = Lobby()
+    lobby.join()
+    with pytest.raises(TrunkError, match="MOVE is not a consumer's record"):
+        lobby.receive(Move(1, 0))
+
+
+def test_ignores_a_record_of_a_newer_version() -> None:
+    lobby = Lobby()
+    lobby.join()
+    assert lobby.holder.receive(b"\x33\0whatever", 0.0) is None
+    assert lobby.rest() == []
+
+
+def test_welcome_tells_of_the_lobby_and_where_the_stream_starts() -> None:
+    lobby = Lobby(5)
+    lobby.claim(1)
+    assert lobby.join() == Welcome(False, LiveReason.NO_POSITION, True, 4, 3, 1, 5, "prices-1")
+    assert lobby.holder.consumer == "g"
+    assert lobby.holder.state is HolderState.STREAMING
+    lobby.publish(1)
+    assert shown(lobby.rest()) == [[5]]
+
+
+def test_welcome_before_the_first_origin_session() -> None:
+    lobby = SeatsOnly()
+    lobby.origin_connected = False
+    ring = MessageRing()
+    holder = TrunkHolder(lobby, ring, now=0.0)
+    holder.receive(Hello("g").encode(), 0.0)
+    assert decode(b"".join(holder.take(0.0) or ())) == Welcome(False, 1, False, 512, 512, 0, 0, "prices-1")
+    ring.begin_epoch(9)
+    ring.append(numbered([0]))
+    messages = decode(b"".join(holder.take(0.0) or ()))
+    assert isinstance(messages, Messages)
+    assert (messages.epoch, messages.offset) == (9, 0)
+
+
+def test_replay_starts_the_stream_so_many_messages_back() -> None:
+    lobby = Lobby(5)
+    assert lobby.join(Hello("g", replay=2)).offset == 3
+    assert shown(lobby.rest()) == [[3, 4]]
+
+
+def test_a_position_that_is_known_is_gone_on_from() -> None:
+    lobby = Lobby(5)
+    welcome = lobby.join(Hello("g", 1, Position(1, 2)))
+    assert (welcome.exact, welcome.reason, welcome.epoch, welcome.offset) == (True, 0, 1, 2)
+    assert shown(lobby.rest()) == [[2, 3, 4]]
+
+
+def test_the_end_of_an_epoch_that_ended_is_gone_on_from_in_the_next() -> None:
+    lobby = Lobby(2)
+    lobby.ring.begin_epoch(7)
+    lobby.publish(1)
+    welcome = lobby.join(Hello("g", 0, Position(1, 2)))
+    assert (welcome.exact, welcome.epoch, welcome.offset) == (True, 1, 2)
+    (messages,) = lobby.rest()
+    assert isinstance(messages, Messages)
+    assert (messages.epoch, messages.offset, numbers(messages.batch)) == (7, 0, [2])
+
+
+def test_a_position_that_is_not_known_is_live_with_the_replay() -> None:
+    lobby = Lobby(5)
+    welcome = lobby.join(Hello("g", 1, Position(9, 2)))
+    assert (welcome.exact, welcome.reason, welcome.offset) == (False, LiveReason.UNKNOWN_EPOCH, 4)
+    assert shown(lobby.rest()) == [[4]]
+
+
+def test_a_position_ahead_holds_welcome_back_until_it_is_reached() -> None:
+    lobby = Lobby(5)
+    lobby.receive(Hello("g", 0, Position(1, 7)), Claim(1, 1))
+    assert lobby.take() is None
+    assert lobby.holder.state is HolderState.AWAITING_PLACE
+    lobby.publish(3)
+    assert shown(lobby.rest()) == [Welcome(True, 0, True, 4, 3, 1, 7, "prices-1"), Granted(1, 1, 3, 0), [7]]
+
+
+def test_a_position_ahead_is_live_after_a_second() -> None:
+    lobby = Lobby(5)
+    lobby.receive(Hello("g", 0, Position(1, 7)))
+    lobby.publish(1)
+    for lobby.now in (1000.5, 1000.99):
+        assert lobby.take() is None
+    assert lobby.holder.wake_at == 1000.5
+    lobby.now = 1001.0
+    assert lobby.take() == Welcome(False, LiveReason.AHEAD, True, 4, 4, 1, 6, "prices-1")
+
+
+# Seats
+
+
+def test_grants_what_there_is_and_says_why_it_is_less() -> None:
+    lobby = Lobby()
+    lobby.join()
+    lobby.receive(Claim(1, 3), Claim(2, 3), Claim(3, 1))
+    assert lobby.rest() == [
+        Granted(1, 3, 1, GrantReason.NONE),
+        Granted(2, 1, 0, GrantReason.FULL),
+        Granted(3, 0, 0, GrantReason.FULL),
+    ]
+    assert lobby.holder.held == lobby.admission.taken == 4
+
+
+def test_grants_nothing_while_draining() -> None:
+    lobby = Lobby()
+    lobby.admission.draining = True
+    lobby.join()
+    lobby.receive(Claim(1, 2))
+    assert lobby.rest() == [Granted(1, 0, 0, GrantReason.DRAINING)]
+
+
+def test_released_seats_are_free_again() -> None:
+    lobby = Lobby()
+    lobby.join()
+    lobby.receive(Claim(1, 4), Release(3))
+    assert (lobby.holder.held, lobby.admission.taken) == (1, 1)
+
+
+def test_refuses_to_take_back_seats_that_another_holds() -> None:
+    lobby = Lobby()
+    lobby.claim(2)
+    lobby.join()
+    lobby.receive(Claim(1, 1))
+    with pytest.raises(TrunkError, match="RELEASE: 2 seats are given back, 1 are held"):
+        lobby.receive(Release(2))
+    assert lobby.admission.taken == 3
+
+
+def test_the_end_of_the_trunk_gives_its_seats_back_once() -> None:
+    lobby = Lobby()
+    lobby.claim(1)
+    lobby.join()
+    lobby.receive(Claim(1, 3))
+    lobby.holder.close()
+    lobby.holder.close()
+    assert (lobby.holder.held, lobby.admission.taken) == (0, 1)
+    assert lobby.holder.state is HolderState.CLOSED
+    assert lobby.take() is None
+
+
+def test_refuses_a_consumer_that_asks_and_never_reads() -> None:
+    lobby = Lobby()
+    lobby.join()
+    lobby.receive(*(Claim(n, 0) for n in range(4096)))
+    with pytest.raises(TrunkError, match="CLAIM: too many"):
+        lobby.receive(Claim(1, 0))
+    lobby.receive(*(Resume(n + 1, Position(1, 1)) for n in range(4096)))
+    with pytest.raises(TrunkError, match="RESUME: too many"):
+        lobby.receive(Resume(1, Position(1, 1)))
+
+
+def test_a_clients_message_is_handed_on() -> None:
+    lobby = Lobby()
+    lobby.join()
+    forward = Forward(Opcode.BINARY, b"\0\1")
+    assert lobby.holder.receive(forward.encode(), lobby.now) == forward
+
+
+# The stream
+
+
+def test_one_read_of_the_origin_is_one_record_whose_frames_are_not_copied() -> None:
+    lobby = Lobby()
+    lobby.join()
+    batch = numbered(range(8))
+    lobby.ring.append(batch)
+    parts = lobby.holder.take(lobby.now)
+    assert parts is not None
+    assert parts[1] is batch.data
+    assert lobby.take() is None
+
+
+def test_a_consumer_that_is_behind_gets_batches_merged_up_to_the_size_asked_for() -> None:
+    lobby = Lobby()
+    lobby.join()
+    lobby.publish(7)  # of 3 bytes each
+    assert lobby.holder.behind == 7
+    assert shown([lobby.take(9), lobby.take(1), lobby.take(99)]) == [[0, 1, 2], [3], [4, 5, 6]]  # type: ignore[list-item]
+    assert lobby.holder.behind == 0
+    assert lobby.holder.missed == 0
+
+
+def test_messages_of_two_epochs_are_two_records() -> None:
+    lobby = Lobby()
+    lobby.join()
+    lobby.publish(2)
+    lobby.ring.begin_epoch(7)
+    lobby.publish(2)
+    records = lobby.rest()
+    assert [(r.epoch, r.offset, numbers(r.batch)) for r in records if isinstance(r, Messages)] == [
+        (1, 0, [0, 1]),
+        (7, 0, [2, 3]),
+    ]
+
+
+def test_what_was_evicted_is_told_with_its_number_and_places() -> None:
+    lobby = Lobby()
+    lobby.join()
+    lobby.publish(1)
+    lobby.rest()
+    lobby.publish(12)
+    assert shown(lobby.rest()) == [Missed(0, 4, 1, 1, 1, 5), [5, 6, 7, 8, 9, 10, 11, 12]]
+    assert lobby.holder.missed == 4
+
+
+def test_what_was_evicted_over_epochs_is_counted_through() -> None:
+    lobby = Lobby()
+    lobby.join()
+    lobby.publish(3)
+    lobby.ring.begin_epoch(7)
+    lobby.publish(10)
+    assert shown(lobby.rest())[0] == Missed(0, 5, 1, 0, 7, 2)
+
+
+def test_a_gap_in_the_ring_itself_is_told_too() -> None:
+    lobby = Lobby(2)
+    lobby.join(Hello("g", replay=2))
+    lobby.ring.begin_epoch(1, offset=5)
+    lobby.publish(1)
+    first, second, third = lobby.rest()
+    assert numbers(first.batch) == [0, 1]  # type: ignore[union-attr]
+    assert second == Missed(0, 3, 1, 2, 1, 5)
+    assert (third.offset, numbers(third.batch)) == (5, [2])  # type: ignore[union-attr]
+    assert lobby.holder.missed == 3
+
+
+def test_an_epoch_that_is_entered_midway_is_a_gap() -> None:
+    lobby = Lobby(2)
+    lobby.join()
+    lobby.ring.begin_epoch(7, offset=5)
+    lobby.holder.tell_status()
+    assert lobby.rest() == [Missed(0, 5, 1, 2, 7, 5), Status(True, 4, 4, 7, 5)]
+
+
+# Groups that resume
+
+
+def test_a_group_gets_what_it_lacks_and_then_joins_the_stream() -> None:
+    lobby = Lobby(5)
+    lobby.join()
+    lobby.receive(Resume(3, Position(1, 2)))
+    lobby.publish(1)
+    assert shown(lobby.rest()) == [(3, [2, 3, 4]), Resumed(3, True, 0, 1, 5), [5]]
+
+
+def test_a_group_at_the_place_of_the_stream_joins_at_once() -> None:
+    lobby = Lobby(5)
+    lobby.join()
+    lobby.receive(Resume(3, Position(1, 5)))
+    assert lobby.rest() == [Resumed(3, True, 0, 1, 5)]
+
+
+def test_a_group_ahead_of_a_slow_stream_is_answered_when_the_stream_has_passed_it() -> None:
+    lobby = Lobby(2)
+    lobby.join()
+    lobby.publish(6)
+    lobby.receive(Resume(3, Position(1, 8)), Resume(4, Position(1, 4)))
+    records = [lobby.take(9), *lobby.rest()]
+    assert shown(records) == [  # type: ignore[arg-type]
+        [2, 3, 4],
+        (4, [4]),
+        Resumed(4, True, 0, 1, 5),
+        [5, 6, 7],
+        Resumed(3, True, 0, 1, 8),
+    ]
+
+
+def test_a_group_may_be_in_the_middle_of_a_batch() -> None:
+    lobby = Lobby()
+    lobby.join()
+    lobby.ring.append(numbered(range(6)))
+    lobby.receive(Resume(3, Position(1, 4)))
+    assert shown(lobby.rest()) == [[0, 1, 2, 3, 4, 5], (3, [4, 5]), Resumed(3, True, 0, 1, 6)]
+
+
+def test_a_group_at_the_start_of_a_new_epoch_takes_the_stream_there() -> None:
+    lobby = Lobby(2)
+    lobby.join()
+    lobby.ring.begin_epoch(7)
+    lobby.receive(Resume(3, Position(7, 0)), Resume(4, Position(1, 2)), Resume(5, Position(1, 1)))
+    records = lobby.rest()
+    assert shown(records) == [Resumed(3, True, 0, 7, 0), Resumed(4, True, 0, 7, 0), (5, [1]), Resumed(5, True, 0, 7, 0)]
+
+
+def test_a_gap_in_the_ring_is_told_before_a_group_joins_behind_it() -> None:
+    lobby = Lobby(2)
+    lobby.join()
+    lobby.ring.begin_epoch(1, offset=5)
+    lobby.receive(Resume(3, Position(1, 5)), Resume(4, Position(1, 1)))
+    assert shown(lobby.rest()) == [
+        Missed(0, 3, 1, 2, 1, 5),
+        Resumed(3, True, 0, 1, 5),
+        (4, [1]),
+        Missed(4, 3, 1, 2, 1, 5),
+        Resumed(4, True, 0, 1, 5),
+    ]
+
+
+def test_a_group_whose_position_is_not_known_joins_live() -> None:
+    lobby = Lobby(5)
+    lobby.join()
+    lobby.receive(Resume(3, Position(9, 2)))
+    lobby.publish(1)
+    assert shown(lobby.rest()) == [Resumed(3, False, LiveReason.UNKNOWN_EPOCH, 1, 5), [5]]
+
+
+def test_a_group_ahead_of_the_ring_is_waited_for() -> None:
+    lobby = Lobby(5)
+    lobby.join()
+    lobby.receive(Resume(3, Position(1, 7)))
+    lobby.publish(1)
+    assert shown(lobby.rest()) == [[5]]
+    lobby.publish(2)
+    assert shown(lobby.rest()) == [[6, 7], (3, [7]), Resumed(3, True, 0, 1, 8)]
+
+
+def test_a_group_ahead_of_the_ring_joins_live_after_a_second() -> None:
+    lobby = Lobby(5)
+    lobby.join()
+    lobby.now = 1000.2
+    lobby.receive(Resume(3, Position(1, 7)))
+    assert lobby.holder.wake_at == 1000.5
+    lobby.now = 1000.9
+    assert lobby.holder.wake(lobby.now)
+    assert [type(record) for record in lobby.rest()] == [Status]
+    assert lobby.holder.wake_at == 1001.2
+    lobby.now = 1001.2
+    assert lobby.holder.wake(lobby.now)
+    assert lobby.holder.wake_at == pytest.approx(1001.4)  # the answer waits for `take`, not for more time
+    assert lobby.rest() == [Resumed(3, False, LiveReason.AHEAD, 1, 5)]
+
+
+def test_groups_are_waited_for_in_an_epoch_only_as_long_as_it_goes_on() -> None:
+    lobby = Lobby(5)
+    lobby.join()
+    lobby.receive(Resume(3, Position(1, 7)))
+    assert lobby.rest() == []
+    lobby.ring.begin_epoch(2)
+    assert lobby.rest() == [Resumed(3, False, LiveReason.AHEAD, 2, 0)]
+
+
+def test_the_stream_waits_for_a_group_that_catches_up() -> None:
+    lobby = Lobby(8)
+    lobby.join()
+    lobby.receive(Resume(3, Position(1, 1)))
+    assert shown([lobby.take(9)]) == [(3, [1, 2, 3])]  # type: ignore[list-item]
+    lobby.holder.tell_status()
+    assert shown([lobby.take(9)]) == [(3, [4, 5, 6])]  # type: ignore[list-item]
+    assert shown(lobby.rest()) == [(3, [7]), Resumed(3, True, 0, 1, 8), Status(True, 4, 4, 1, 8)]
+
+
+def test_answers_to_claims_do_not_wait_for_a_group_that_catches_up() -> None:
+    lobby = Lobby(8)
+    lobby.join()
+    lobby.receive(Resume(3, Position(1, 1)))
+    lobby.take(3)
+    lobby.receive(Claim(1, 1))
+    assert lobby.take() == Granted(1, 1, 3, 0)
+
+
+def test_a_group_is_told_what_was_evicted_while_it_caught_up() -> None:
+    lobby = Lobby(8)
+    lobby.join()
+    lobby.receive(Resume(3, Position(1, 1)))
+    lobby.take(3)
+    lobby.publish(3)
+    assert shown(lobby.rest()) == [
+        Missed(3, 1, 1, 2, 1, 3),
+        (3, [3, 4, 5, 6, 7]),
+        Resumed(3, True, 0, 1, 8),
+        [8, 9, 10],
+    ]
+    assert lobby.holder.missed == 1
+
+
+def test_a_group_and_the_stream_are_told_when_all_of_it_was_evicted() -> None:
+    lobby = Lobby(8)
+    lobby.join()
+    lobby.receive(Resume(3, Position(1, 1)))
+    lobby.take(3)
+    lobby.publish(10)
+    assert shown(lobby.rest()) == [
+        Missed(3, 6, 1, 2, 1, 8),
+        Resumed(3, True, 0, 1, 8),
+        Missed(0, 2, 1, 8, 1, 10),
+        [10, 11, 12, 13, 14, 15, 16, 17],
+    ]
+    assert lobby.holder.missed == 8
+
+
+def test_a_group_that_waits_for_a_place_that_was_evicted_joins_live() -> None:
+    lobby = Lobby()
+    lobby.join()
+    lobby.publish(6)
+    lobby.receive(Resume(3, Position(1, 2)))
+    lobby.publish(6)
+    assert shown(lobby.rest()) == [
+        Missed(0, 4, 1, 0, 1, 4),
+        Resumed(3, False, LiveReason.GONE, 1, 4),
+        [4, 5, 6, 7, 8, 9, 10, 11],
+    ]
+
+
+# Status and time
+
+
+def test_tells_its_status_every_half_second() -> None:
+    lobby = Lobby(1)
+    lobby.join()
+    assert lobby.holder.wake_at == 1000.5
+    assert lobby.rest() == []
+    lobby.now = 1000.5
+    assert lobby.holder.wake(lobby.now)
+    assert lobby.rest() == [Status(True, 4, 4, 1, 1)]
+    assert lobby.holder.wake_at == 1001.0
+
+
+def test_tells_its_status_at_once_when_asked() -> None:
+    lobby = Lobby(1)
+    lobby.join()
+    lobby.origin_connected = False
+    lobby.claim(1)
+    lobby.holder.tell_status()
+    assert lobby.rest() == [Status(False, 4, 3, 1, 1)]
+
+
+def test_status_names_the_place_of_the_stream_where_it_stands() -> None:
+    lobby = Lobby(1)
+    lobby.join()
+    lobby.publish(3)
+    lobby.holder.tell_status()
+    assert shown(lobby.rest()) == [Status(True, 4, 4, 1, 1), [1, 2, 3]]
+
+
+def test_status_names_a_new_epoch_before_its_first_message() -> None:
+    lobby = Lobby(1)
+    lobby.join()
+    lobby.ring.begin_epoch(7)
+    lobby.holder.tell_status()
+    assert lobby.rest() == [Status(True, 4, 4, 7, 0)]
+
+
+def test_move_is_asked_for_with_a_time_in_milliseconds() -> None:
+    lobby = Lobby()
+    lobby.join()
+    lobby.holder.move(MoveReason.STOPPING, 2.5)
+    lobby.holder.move(MoveReason.DRAINING, 1e12)
+    assert lobby.rest() == [Move(MoveReason.STOPPING, 2500), Move(MoveReason.DRAINING, 0xFFFFFFFF)]
+
+
+def pass_time(lobby: Lobby, until: float) -> bool:
+    """Wakes the holder each time it wants to be; returns whether the consumer lives."""
+    while lobby.holder.wake_at <= until:
+        lobby.now = lobby.holder.wake_at
+        if not lobby.holder.wake(lobby.now):
+            return False
+    return True
+
+
+def test_a_consumer_that_is_silent_for_five_seconds_is_dead() -> None:
+    lobby = Lobby()
+    lobby.join()
+    lobby.now = 1000.2
+    lobby.receive(Heartbeat())
+    assert pass_time(lobby, 1005.19)
+    lobby.holder.heard(1005.19)
+    assert pass_time(lobby, 1010.18)
+    assert not pass_time(lobby, 1010.19)
+
+
+def test_a_consumer_that_never_says_hello_is_dead_after_five_seconds() -> None:
+    lobby = Lobby()
+    assert pass_time(lobby, 1004.9)
+    assert not pass_time(lobby, 1005.0)
+
+
+def test_after_a_stop_of_our_own_the_consumer_gets_its_time_again() -> None:
+    lobby = Lobby()
+    lobby.join()
+    lobby.now = 1060.0
+    assert lobby.holder.wake(lobby.now)
+    assert pass_time(lobby, 1064.9)
+    assert not pass_time(lobby, 1065.0)

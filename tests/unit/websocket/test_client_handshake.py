@@ -1,0 +1,216 @@
+from __future__ import annotations
+
+import contextlib
+from email.utils import formatdate
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from websockets.utils import accept_key
+
+from lobby_gateway.errors import UserError
+from lobby_gateway.websocket.client_handshake import (
+    MAX_HEAD_BYTES,
+    ClientHandshake,
+    OriginRefusedError,
+    OriginUnreachableError,
+    retry_after_seconds,
+)
+
+NOW = 1_700_000_000.0
+
+
+def headers_of(request: bytes) -> dict[str, str]:
+    lines = request.decode("latin-1").split("\r\n")
+    assert lines[-2:] == ["", ""]
+    pairs = [line.split(": ", 1) for line in lines[1:-2]]
+    names = [name.lower() for name, _ in pairs]
+    assert len(names) == len(set(names))
+    return dict(zip(names, (value for _, value in pairs), strict=True))
+
+
+def accepted(handshake: ClientHandshake, extra: str = "", *, key: str | None = None) -> bytes:
+    key = accept_key(headers_of(handshake.request)["sec-websocket-key"]) if key is None else key
+    head = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    return f"{head}Sec-WebSocket-Accept: {key}\r\n{extra}\r\n".encode()
+
+
+def answer(response: bytes) -> None:
+    ClientHandshake("ws://origin.example/").receive(response, NOW)
+
+
+# The request
+
+
+def test_request_asks_for_what_the_url_says() -> None:
+    handshake = ClientHandshake("wss://origin.example:8443/stream/a?x=1&key=%20")
+    assert (handshake.host, handshake.port, handshake.secure) == ("origin.example", 8443, True)
+    assert handshake.request.startswith(b"GET /stream/a?x=1&key=%20 HTTP/1.1\r\n")
+    headers = headers_of(handshake.request)
+    assert headers["host"] == "origin.example:8443"
+    assert headers["sec-websocket-version"] == "13"
+    assert headers["user-agent"].startswith("lobby-gateway/")
+
+
+def test_request_offers_no_extension_so_that_frames_can_be_passed_on() -> None:
+    assert "sec-websocket-extensions" not in headers_of(ClientHandshake("ws://origin.example").request)
+
+
+def test_request_holds_headers_and_subprotocols() -> None:
+    handshake = ClientHandshake(
+        "ws://origin.example",
+        headers=[("Authorization", "Bearer x"), ("Origin", "https://site.example"), ("X-Name", " caf\xe9 ")],
+        subprotocols=["v2", "v1"],
+    )
+    headers = headers_of(handshake.request)
+    assert headers["authorization"] == "Bearer x"
+    assert headers["origin"] == "https://site.example"
+    assert headers["x-name"] == "caf\xe9"
+    assert headers["sec-websocket-protocol"] == "v2, v1"
+
+
+def test_given_user_agent_replaces_ours() -> None:
+    request = ClientHandshake("ws://origin.example", headers=[("user-agent", "mine")]).request
+    assert headers_of(request)["user-agent"] == "mine"
+
+
+def test_every_handshake_has_a_key_of_its_own() -> None:
+    keys = {headers_of(ClientHandshake("ws://origin.example").request)["sec-websocket-key"] for _ in range(10)}
+    assert len(keys) == 10
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "http://origin.example", "ws://", "ws://origin.example:99999/", "ws://origin.example/#secret", "ws://[::1/"],
+)
+def test_bad_url_is_a_user_error_that_does_not_repeat_it(url: str) -> None:
+    with pytest.raises(UserError, match=r"^url: .*accepted: ws://") as caught:
+        ClientHandshake(url)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["hunter22\r\nX-Evil: 1", "hunter22\n", "hunter22\x00", "hunter22\u20ac"])
+def test_bad_header_value_is_a_user_error_that_does_not_repeat_it(value: str) -> None:
+    with pytest.raises(UserError, match=r"^header X-Key: ") as caught:
+        ClientHandshake("ws://origin.example", headers=[("X-Key", value)])
+    assert "hunter22" not in str(caught.value)
+
+
+def test_bad_header_name_is_a_user_error() -> None:
+    with pytest.raises(UserError, match="no header name"):
+        ClientHandshake("ws://origin.example", headers=[("X Key", "value")])
+
+
+def test_credentials_in_the_url_give_way_to_a_header() -> None:
+    url = "ws://user:pw@origin.example"
+    assert headers_of(ClientHandshake(url).request)["authorization"] == "Basic dXNlcjpwdw=="
+    request = ClientHandshake(url, headers=[("Authorization", "Bearer x")]).request
+    assert headers_of(request)["authorization"] == "Bearer x"
+
+
+# The answer
+
+
+def test_accepted_in_one_piece() -> None:
+    handshake = ClientHandshake("ws://origin.example")
+    assert handshake.receive(accepted(handshake), NOW)
+    assert (handshake.leftover, handshake.subprotocol) == (b"", None)
+
+
+def test_accepted_byte_by_byte_with_bytes_behind() -> None:
+    handshake = ClientHandshake("ws://origin.example", subprotocols=["v2", "v1"])
+    response = accepted(handshake, "Sec-WebSocket-Protocol: v1\r\n")
+    for index in range(len(response) - 1):
+        assert not handshake.receive(response[index : index + 1], NOW)
+    assert handshake.receive(response[-1:] + b"\x81\x02hi", NOW)
+    assert (handshake.leftover, handshake.subprotocol) == (b"\x81\x02hi", "v1")
+
+
+def test_interim_responses_are_passed_over() -> None:
+    handshake = ClientHandshake("ws://origin.example")
+    early = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
+    assert handshake.receive(early + early + accepted(handshake) + b"rest", NOW)
+    assert handshake.leftover == b"rest"
+
+
+@pytest.mark.parametrize(
+    ("extra", "key", "said"),
+    [
+        ("", "wrong", "Sec-WebSocket-Accept"),
+        ("Sec-WebSocket-Extensions: permessage-deflate\r\n", None, "extensions"),
+        ("Sec-WebSocket-Protocol: v3\r\n", None, "subprotocols"),
+        ("no header\r\n", None, "invalid HTTP header line"),
+    ],
+)
+def test_wrong_101_is_no_connection(extra: str, key: str | None, said: str) -> None:
+    handshake = ClientHandshake("ws://origin.example")
+    with pytest.raises(OriginUnreachableError, match=f"no WebSocket handshake.*{said}"):
+        handshake.receive(accepted(handshake, extra, key=key), NOW)
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("HTTP/1.1 404 Not Found", "HTTP 404 Not Found"),
+        ("HTTP/1.1 404 Nope", "HTTP 404 Not Found"),
+        ("HTTP/1.0 503 Service Unavailable", "HTTP 503 Service Unavailable"),
+        ("HTTP/1.1 401", "HTTP 401 Unauthorized"),
+        ("HTTP/1.1 520 Web server\xe9", "HTTP 520 Web server\xe9"),
+        ("HTTP/1.1 200 OK", "HTTP 200 OK"),
+    ],
+)
+def test_other_status_is_a_refusal_however_its_body_goes_on(line: str, reason: str) -> None:
+    with pytest.raises(OriginRefusedError) as caught:
+        answer(f"{line}\r\nContent-Length: 99999999999\r\n\r\n".encode("latin-1"))
+    assert caught.value.reason == reason
+    assert caught.value.status == int(reason.split()[1])
+    assert caught.value.retry_after_seconds is None
+
+
+def test_refusal_says_when_to_come_back() -> None:
+    with pytest.raises(OriginRefusedError) as caught:
+        answer(b"HTTP/1.1 429 Too Many Requests\r\nretry-AFTER:  17 \r\n\r\n")
+    assert caught.value.retry_after_seconds == 17
+
+
+def test_redirect_is_refused_and_says_where_it_points_without_the_query() -> None:
+    with pytest.raises(OriginRefusedError) as caught:
+        answer(b"HTTP/1.1 302 Found\r\nLocation: wss://user:pw@other.example/path?token=hunter22#x\r\n\r\n")
+    assert caught.value.reason == ("HTTP 302 Found: redirects are not followed; it points to wss://other.example/path")
+
+
+def test_redirect_to_nowhere_is_refused_too() -> None:
+    with pytest.raises(OriginRefusedError, match="points to an invalid URL"):
+        answer(b"HTTP/1.1 302 Found\r\nLocation: wss://[hunter22/\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    "data", [b"SSH-2.0-OpenSSH_9", b"\x15\x03\x01\x00\x02\x02\x46", b"HTTP/2 200\r\n\r\n", b"HTTP/1.1 x\r\n\r\n"]
+)
+def test_what_is_no_http_is_told_at_once(data: bytes) -> None:
+    with pytest.raises(OriginUnreachableError, match=r"^the answer is no HTTP/1.1$"):
+        answer(data)
+
+
+def test_endless_headers_are_given_up() -> None:
+    with pytest.raises(OriginUnreachableError, match="larger than"):
+        answer(b"HTTP/1.1 101 Switching Protocols\r\n" + b"X-Fill: x\r\n" * (MAX_HEAD_BYTES // 10))
+
+
+@given(st.binary(max_size=200), st.sampled_from([b"", b"HTTP/1.1 101 \r\n", b"HTTP/1.1 301 \r\nlocation:"]))
+def test_any_bytes_are_judged_or_waited_on(data: bytes, prefix: bytes) -> None:
+    # Nothing that an origin sends raises anything else, and none of these opens the connection.
+    with contextlib.suppress(OriginRefusedError, OriginUnreachableError):
+        assert not ClientHandshake("ws://origin.example").receive(prefix + data + b"\r\n\r\n", NOW)
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("0", 0), ("120", 120), (" 7 ", 7), ("-5", None), ("1.5", None), ("soon", None), ("", None), ("\u0663", None),
+        ("9" * 5000, float("9" * 12)), (formatdate(NOW + 90, usegmt=True), 90), (formatdate(NOW - 90, usegmt=True), 0),
+        ("Tue, 14 Nov 2023 22:14:20", 60),
+    ],
+)  # fmt: skip
+def test_retry_after_is_seconds_or_a_date(value: str, seconds: float | None) -> None:
+    assert retry_after_seconds(value, NOW) == seconds

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from tools.dashboard_panels import ROWS, Kind, Panel, Query, Row
+from tools.dashboard_panels import ROWS, Panel, PanelType, Query, Row
 
 SCHEMA_VERSION = 41
 """Of Grafana 12. Older ones, from 10 on, read it, too; newer ones bring it up to date as they load it."""
@@ -15,7 +15,7 @@ SCHEMA_VERSION = 41
 _UID = "lobby-gateway"
 _WIDTH = 24  # of Grafana's grid
 _SOURCE = {"type": "prometheus", "uid": "${datasource}"}
-_SIZES = {Kind.NUMBER: (4, 4), Kind.LINES: (8, 8), Kind.TABLE: (8, 8)}
+_SIZES = {PanelType.NUMBER: (4, 4), PanelType.LINES: (8, 8), PanelType.TABLE: (8, 8)}
 
 
 def render() -> str:
@@ -97,12 +97,12 @@ def _panel(number: int, panel: Panel, grid: dict[str, int]) -> dict[str, Any]:
         "targets": [_target(index, query, panel.kind) for index, query in enumerate(panel.queries)],
         "fieldConfig": {"defaults": {"unit": panel.unit, "min": 0}, "overrides": []},
     }
-    if panel.kind is Kind.NUMBER:
+    if panel.kind is PanelType.NUMBER:
         made["options"] = {
             "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
             "graphMode": "area",
         }
-    elif panel.kind is Kind.TABLE:
+    elif panel.kind is PanelType.TABLE:
         hidden = {"Time": True, "Value": True}
         made["transformations"] = [{"id": "organize", "options": {"excludeByName": hidden}}]
         made["fieldConfig"] = {"defaults": {}, "overrides": []}
@@ -122,16 +122,16 @@ def _panel(number: int, panel: Panel, grid: dict[str, int]) -> dict[str, Any]:
     return made
 
 
-def _target(index: int, query: Query, kind: Kind) -> dict[str, Any]:
+def _target(index: int, query: Query, kind: PanelType) -> dict[str, Any]:
     target: dict[str, Any] = {
         "refId": chr(ord("A") + index),
         "datasource": _SOURCE,
         "expr": query.expression,
         "legendFormat": query.legend or "__auto",
-        "range": kind is not Kind.TABLE,
-        "instant": kind is Kind.TABLE,
+        "range": kind is not PanelType.TABLE,
+        "instant": kind is PanelType.TABLE,
     }
-    return {**target, "format": "table"} if kind is Kind.TABLE else target
+    return {**target, "format": "table"} if kind is PanelType.TABLE else target
 
 
 if __name__ == "__main__":

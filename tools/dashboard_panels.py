@@ -15,7 +15,7 @@ BOTH = f"{INSTALLED}, {LOBBY}"
 RATE = "[$__rate_interval]"
 
 
-class Kind(StrEnum):
+class PanelType(StrEnum):
     """How a panel shows its figures; the value is Grafana's word."""
 
     LINES = "timeseries"
@@ -53,7 +53,7 @@ class Panel:
     text: str
     queries: tuple[Query, ...]
     unit: str = "short"
-    kind: Kind = Kind.LINES
+    kind: PanelType = PanelType.LINES
     stacked: bool = False
 
 
@@ -66,7 +66,7 @@ class Row:
 
 
 def _number(title: str, expression: str, text: str, unit: str = "short") -> Panel:
-    return Panel(title, text, (Query(expression),), unit, Kind.NUMBER)
+    return Panel(title, text, (Query(expression),), unit, PanelType.NUMBER)
 
 
 def _of_processes(expression: str) -> tuple[Query, ...]:
@@ -132,7 +132,7 @@ _SEATS = Row(
         )),
         Panel("Conditions", "What the status of each Lobby says.", (
             Query(f"max by (lobby, condition, reason) (lobby_operator_condition{{{BOTH}}}) == 1"),
-        ), kind=Kind.TABLE),
+        ), kind=PanelType.TABLE),
     ),
 )  # fmt: skip
 

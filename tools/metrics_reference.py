@@ -9,7 +9,7 @@ from lobby_gateway import close_codes
 from lobby_gateway.metrics import GREETER, LAG_BUCKETS, LOBBY, PROCESS, Definition, Label
 from lobby_operator.kube.metrics import API_CALLS, OPERATOR
 from lobby_operator.metrics import LOBBY_HOST
-from lobby_operator.planner.reasons import WHY, placeholders
+from lobby_operator.planner.reasons import ACTION_REASONS, placeholders
 
 _INTRODUCTION = """\
 # Metrics
@@ -131,7 +131,7 @@ def _values() -> Iterator[str]:
     )
     yield "### Why the lobby host acts\n"
     yield from _table(
-        ("reason", "what is logged"), ((why.value, placeholders(sentence)) for why, sentence in WHY.items())
+        ("reason", "what is logged"), ((why.value, placeholders(sentence)) for why, sentence in ACTION_REASONS.items())
     )
 
 

@@ -1,6 +1,6 @@
 """Every way a client can be turned away or closed: one table, read by the code, the metrics and the docs.
 
-Before the upgrade a refusal is an HTTP response (`Refusal`); after it, a WebSocket close code (`Close`, RFC 6455 §7.4).
+Before the upgrade a refusal is an HTTP response (`Refusal`); after it, a WebSocket close code (`CloseCode`, RFC 6455 §7.4).
 The `label` of each is the value of the metrics' `reason` label, so the labels are bounded by this file.
 """
 
@@ -29,7 +29,7 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
-class Close:
+class CloseCode:
     """A close that we begin.
 
     Attributes:
@@ -75,19 +75,19 @@ REFUSALS: tuple[Refusal, ...] = (
 _RECONNECT = "reconnect"
 _MEND = "not reconnect before it is mended"
 
-NORMAL = Close(1000, "normal", "", "nothing")
-GOING_AWAY = Close(1001, "going_away", "the server is shutting down", _RECONNECT)
-PROTOCOL_ERROR = Close(1002, "protocol_error", "protocol error", _MEND)
-INVALID_DATA = Close(1007, "invalid_data", "text is not UTF-8", _MEND)
-MESSAGES_REJECTED = Close(1008, "messages_rejected", "this Lobby takes no messages from clients", _MEND)
-FLOODED = Close(1008, "flooded", "too many frames, or too many bytes, in too short a time", _MEND)
-TOO_BIG = Close(1009, "too_big", "the message is larger than this Lobby accepts", _MEND)
-PING_TIMEOUT = Close(1011, "ping_timeout", "no answer to a ping", _RECONNECT)
-MOVED = Close(1012, "moved", "", "reconnect, with ?resume= and the position from the reason")
-NO_SEAT_LEFT = Close(1013, "no_seat_left", "no seat became free in time", "reconnect after some seconds")
-TOO_SLOW = Close(4008, "too_slow", "more messages were waiting than this Lobby keeps for a client", _RECONNECT)
+NORMAL = CloseCode(1000, "normal", "", "nothing")
+GOING_AWAY = CloseCode(1001, "going_away", "the server is shutting down", _RECONNECT)
+PROTOCOL_ERROR = CloseCode(1002, "protocol_error", "protocol error", _MEND)
+INVALID_DATA = CloseCode(1007, "invalid_data", "text is not UTF-8", _MEND)
+MESSAGES_REJECTED = CloseCode(1008, "messages_rejected", "this Lobby takes no messages from clients", _MEND)
+FLOODED = CloseCode(1008, "flooded", "too many frames, or too many bytes, in too short a time", _MEND)
+TOO_BIG = CloseCode(1009, "too_big", "the message is larger than this Lobby accepts", _MEND)
+PING_TIMEOUT = CloseCode(1011, "ping_timeout", "no answer to a ping", _RECONNECT)
+MOVED = CloseCode(1012, "moved", "", "reconnect, with ?resume= and the position from the reason")
+NO_SEAT_LEFT = CloseCode(1013, "no_seat_left", "no seat became free in time", "reconnect after some seconds")
+TOO_SLOW = CloseCode(4008, "too_slow", "more messages were waiting than this Lobby keeps for a client", _RECONNECT)
 
-CLOSES: tuple[Close, ...] = (
+CLOSES: tuple[CloseCode, ...] = (
     NORMAL, GOING_AWAY, PROTOCOL_ERROR, INVALID_DATA, MESSAGES_REJECTED, FLOODED, TOO_BIG, PING_TIMEOUT, MOVED,
     NO_SEAT_LEFT, TOO_SLOW,
 )  # fmt: skip

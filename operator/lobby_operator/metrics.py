@@ -7,12 +7,12 @@ from typing import Any
 
 from lobby_gateway.metrics import NAME_OF_A_LOBBY, Definition, Label, LoopLag, Readings, loop_lag
 from lobby_operator.planner.actions import Create, Delete, Drain
-from lobby_operator.planner.reasons import CONDITIONS, Kind, Why
+from lobby_operator.planner.reasons import CONDITIONS, ActionReason, ConditionType
 from lobby_operator.planner.state import Phase
-from lobby_operator.reconcile.reconciler import Worker
+from lobby_operator.reconcile.reconciler import Reconciler
 
 _ACTIONS = (Create, Drain, Delete)
-_REASONS = tuple((action.__name__, why.value) for action in _ACTIONS for why in Why if why in action.ACCEPTS)
+_REASONS = tuple((action.__name__, why.value) for action in _ACTIONS for why in ActionReason if why in action.ACCEPTS)
 
 _CONDITIONS = tuple((found.kind.value, found.name) for found in CONDITIONS)
 
@@ -25,7 +25,7 @@ _BY_ACTION = (
 )
 _BY_CONDITION = (
     NAME_OF_A_LOBBY,
-    Label("condition", tuple(kind.value for kind in Kind)),
+    Label("condition", tuple(kind.value for kind in ConditionType)),
     Label("reason", tuple(dict.fromkeys(name for _, name in _CONDITIONS))),
 )
 
@@ -65,7 +65,7 @@ LOBBY_HOST: tuple[Definition, ...] = (
 
 
 def read(
-    workers: Sequence[Worker],
+    workers: Sequence[Reconciler],
     greeters: int,
     lag: LoopLag,
     statuses: Mapping[str, Mapping[str, Any]],
@@ -82,7 +82,7 @@ def read(
         leader: it is this process that acts.
     """
 
-    def each(figure: Callable[[Worker], float]) -> dict[str, float]:
+    def each(figure: Callable[[Reconciler], float]) -> dict[str, float]:
         return {worker.lobby.key: figure(worker) for worker in workers}
 
     lobbies: dict[tuple[str, ...], float] = {

@@ -12,7 +12,7 @@ from tests.unit.trunk.test_records import EXAMPLES
 from lobby_gateway.trunk.consumer import TrunkConsumer
 from lobby_gateway.trunk.records import Hello, Record, TrunkError, Type, Welcome, decode
 from lobby_gateway.trunk.ring import MessageRing
-from lobby_gateway.trunk.server import TrunkHolder
+from lobby_gateway.trunk.server import TrunkServer
 
 TYPES = st.sampled_from([*Type, 0x00, 0x07, 0x7F, 0xFF])
 NOISE = st.builds(lambda kind, rest: bytes((kind, 0)) + rest, TYPES, st.binary(max_size=200)) | st.binary(max_size=40)
@@ -52,7 +52,7 @@ def test_a_holder_takes_or_refuses_any_records_and_loses_no_seat(records: list[b
     lobby, ring = SeatsOnly(8), MessageRing(16)
     ring.begin_epoch(0x0102030405060708)
     ring.append(numbered(range(20)))
-    holder = TrunkHolder(lobby, ring, now=0.0)
+    holder = TrunkServer(lobby, ring, now=0.0)
     holder.receive(Hello("g").encode(), 0.0)
     with contextlib.suppress(TrunkError):
         for data in records:

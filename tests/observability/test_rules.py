@@ -15,7 +15,7 @@ from tests.observability.alert_cases import CASES, Case, Series
 from tests.support.processes import ROOT
 from tests.support.promql import check
 
-from lobby_operator.planner.reasons import CONDITIONS, Kind
+from lobby_operator.planner.reasons import CONDITIONS, ConditionType
 
 RULES = ROOT / "charts" / "lobby-gateway" / "rules" / "lobby-gateway.yaml"
 QUIET = range(1, 60, 3)  # minutes
@@ -109,7 +109,7 @@ def test_an_alert_says_how_bad_it_is_and_what_to_do(name: str) -> None:
 
 
 def test_there_is_an_alert_for_each_reason_why_nobody_gets_a_seat() -> None:
-    found = {reason.name for reason in CONDITIONS if reason.kind is Kind.READY and reason.status == "False"}
+    found = {reason.name for reason in CONDITIONS if reason.kind is ConditionType.READY and reason.status == "False"}
     named = " ".join(rule["expr"] for rule in ALERTS.values() if "lobby_operator_condition" in rule["expr"])
     assert found <= set(re.findall(r"\w+", named))
 

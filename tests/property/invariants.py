@@ -10,7 +10,7 @@ from lobby_gateway.resource.spec import Placement
 from lobby_operator.planner.actions import Create, Delete, Drain
 from lobby_operator.planner.history import observe_fold
 from lobby_operator.planner.plan import plan
-from lobby_operator.planner.reasons import WHY, Why
+from lobby_operator.planner.reasons import ACTION_REASONS, ActionReason
 from lobby_operator.planner.state import Phase
 from lobby_operator.planner.timers import due
 
@@ -35,7 +35,7 @@ def clients_are_never_cut_off_before_their_drain_ended(step: Step) -> None:
             continue
         since = seen[action.name].draining_since
         overdue = since is not None and due(since, step.spec.drain_seconds, step.now)
-        pointless = action.reason.why is Why.DRAIN_POINTLESS and nobody_finds_another_seat(step)
+        pointless = action.reason.why is ActionReason.DRAIN_POINTLESS and nobody_finds_another_seat(step)
         assert overdue or pointless or (lobby.draining and lobby.clients == 0)
 
 
@@ -54,7 +54,7 @@ def nobody_is_sent_where_no_seat_is(step: Step) -> None:
     raw = {each.name: each for each in step.raw}
     for lobby in step.plan.open:
         assert lobby.name not in leaving
-        assert raw[lobby.name].silent_since is None
+        assert raw[lobby.name].unresponsive_since is None
         assert seen[lobby.name].phase is Phase.READY
         assert lobby.free > 0
         assert lobby.address
@@ -79,7 +79,7 @@ def every_action_has_its_reason(step: Step) -> None:
     """A sentence with numbers, and at most one action for a lobby, which exists, or does not for those that are made."""
     names = {lobby.name for lobby in step.seen.lobbies}
     for action in step.plan.actions:
-        assert action.reason.why in WHY
+        assert action.reason.why in ACTION_REASONS
         assert action.reason.sentence
         assert "{" not in action.reason.sentence
         assert (action.name in names) is not isinstance(action, Create)
@@ -97,11 +97,11 @@ def creations_are_bounded(step: Step) -> None:
 
 def moved_clients_fit_into_fuller_lobbies(step: Step) -> None:
     """Compaction leaves seats for all whom it moves, for those who wait or move already, and to spare."""
-    drained = {action.name for action in step.plan.actions if action.reason.why is Why.SPARSE}
+    drained = {action.name for action in step.plan.actions if action.reason.why is ActionReason.SPARSE}
     if not drained:
         return
     assert step.seen.waiting == 0
-    assert not step.seen.in_phase(Phase.STARTING, Phase.SILENT)
+    assert not step.seen.in_phase(Phase.STARTING, Phase.UNRESPONSIVE)
     ready = step.seen.in_phase(Phase.READY)
     leaving = [lobby for lobby in ready if lobby.name in drained]
     staying = [lobby for lobby in ready if lobby.name not in drained]

@@ -9,10 +9,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from lobby_gateway.greeter.lobby_view import NEVER, CandidateTimes, Claim, LobbyId, OpenLobby, Refusal
-from lobby_gateway.greeter.seat_queue import Candidates, Rank, Waiter
+from lobby_gateway.greeter.lobby_view import NEVER, ClaimRefusal, LobbyId, OpenLobby, SeatClaim, SeatQueueTimes
+from lobby_gateway.greeter.seat_queue import Rank, SeatQueue, Waiter
 
-TIMES = CandidateTimes()
+TIMES = SeatQueueTimes()
 WAIT = 15.0
 DELAYS = st.sampled_from([0.0, 0.001, 0.3, 1.0, 2.5, 20.0])
 
@@ -25,7 +25,7 @@ class Lobby:
     seats: int
     taken: int = 0
     draining: bool = False
-    unanswered: list[Claim] = field(default_factory=list)
+    unanswered: list[SeatClaim] = field(default_factory=list)
     occupants: set[int] = field(default_factory=set)  # our clients
 
 
@@ -33,7 +33,7 @@ class CandidatesMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now = 100.0
-        self.queue: Candidates[int] = Candidates(wait_seconds=WAIT, times=TIMES)
+        self.queue: SeatQueue[int] = SeatQueue(wait_seconds=WAIT, times=TIMES)
         self.lobbies: dict[LobbyId, Lobby] = {}
         self.waiting: dict[int, Waiter[int]] = {}  # in the order in which they came
         self.since: dict[int, float] = {}
@@ -167,7 +167,7 @@ class CandidatesMachine(RuleBasedStateMachine):
         claim = lobby.unanswered.pop(0)
         free = 0 if lobby.draining else max(0, lobby.seats - lobby.taken)
         seats = min(claim.seats, free, most)
-        refusal = None if seats == claim.seats else Refusal.DRAINING if lobby.draining else Refusal.FULL
+        refusal = None if seats == claim.seats else ClaimRefusal.DRAINING if lobby.draining else ClaimRefusal.FULL
         lobby.taken += seats
         seated = self.queue.granted(lobby.id, claim.number, seats, refusal, self.now)
         assert len(seated.clients) + seated.surplus == seats

@@ -18,7 +18,7 @@ from lobby_gateway.trunk.consumer import TrunkConsumer
 from lobby_gateway.trunk.position import Position
 from lobby_gateway.trunk.records import Granted, Messages, Missed, Replay, Resumed, Status, Welcome, decode
 from lobby_gateway.trunk.ring import MessageRing
-from lobby_gateway.trunk.server import TrunkHolder
+from lobby_gateway.trunk.server import TrunkServer
 
 SEATS = 10
 Seen = list[int | None]  # numbers of messages, in order; None for each one that is known to be missed
@@ -37,7 +37,7 @@ class Group:
 class Trunk:
     """One trunk, its wires, and what its consumer saw."""
 
-    holder: TrunkHolder
+    holder: TrunkServer
     consumer: TrunkConsumer
     to_holder: deque[bytes] = field(default_factory=deque)
     to_consumer: deque[bytes] = field(default_factory=deque)
@@ -85,7 +85,7 @@ class TrunkMachine(RuleBasedStateMachine):
         position = data.draw(st.none() | self.some_position())
         self.trunks.append(
             Trunk(
-                TrunkHolder(self.lobby, self.ring, now=self.now),
+                TrunkServer(self.lobby, self.ring, now=self.now),
                 TrunkConsumer("g", now=self.now, replay=replay, position=position),
             )
         )

@@ -14,9 +14,8 @@ from lobby_operator.planner.actions import Action, Create, Delete, Drain
 from lobby_operator.planner.expectations import Expectations
 from lobby_operator.planner.history import observe_fold
 from lobby_operator.planner.plan import Plan, plan
-from lobby_operator.planner.reasons import Why
 from lobby_operator.planner.spec import PlannerSettings, PlannerSpec
-from lobby_operator.planner.state import Observed, Phase, RawLobby, SeenLobby
+from lobby_operator.planner.state import LobbyReading, LobbyState, Observed, Phase
 from lobby_operator.planner.timers import due, earliest
 
 START = 1000.0
@@ -38,7 +37,7 @@ class SimLobby:
     direct: int = 0  # of them, those that only leave when the lobby ends
     draining: bool = False
     stopped: bool = False  # SIGSTOP, a cut network
-    silent_since: float | None = None
+    unresponsive_since: float | None = None
     heard: bool = False  # by the lobby host that runs now
     was_up: bool = False  # when that began
     gone_at: float | None = None  # it was told to end and will be gone then
@@ -56,7 +55,7 @@ class Step:
     spec: PlannerSpec
     settings: PlannerSettings
     before: Observed | None
-    raw: tuple[RawLobby, ...]
+    raw: tuple[LobbyReading, ...]
     seen: Observed
     plan: Plan
     now: float
@@ -123,7 +122,7 @@ class World:
         # Its list is fresh: what was written is seen at once.
         for lobby in self.lobbies.values():
             lobby.seen_at = min(lobby.seen_at, self.now)
-            lobby.silent_since, lobby.heard = None, False
+            lobby.unresponsive_since, lobby.heard = None, False
             lobby.was_up = lobby.answers_at <= self.now
 
     # What happens by itself
@@ -170,16 +169,16 @@ class World:
 
     # The lobby host
 
-    def raw(self) -> tuple[RawLobby, ...]:
+    def raw(self) -> tuple[LobbyReading, ...]:
         return tuple(self._read(lobby) for lobby in self.lobbies.values() if lobby.seen_at <= self.now)
 
-    def _read(self, lobby: SimLobby) -> RawLobby:
+    def _read(self, lobby: SimLobby) -> LobbyReading:
         report = None
         asked = lobby.created_at + REACHABLE <= self.now
         if lobby.answers(self.now):
-            lobby.silent_since, lobby.heard = None, True
-        elif asked and lobby.silent_since is None:
-            lobby.silent_since = self.now
+            lobby.unresponsive_since, lobby.heard = None, True
+        elif asked and lobby.unresponsive_since is None:
+            lobby.unresponsive_since = self.now
         if lobby.answers_at <= self.now and lobby.heard:
             state = OriginState.CONNECTED if lobby.clients else OriginState.IDLE
             report = LobbyReport(
@@ -191,12 +190,12 @@ class World:
                 direct=lobby.direct,
                 origin=OriginReport(state=state),
             )
-        return RawLobby(
+        return LobbyReading(
             name=lobby.name,
             created_at=lobby.created_at,
             address=f"127.0.0.1:{40000 + hash(lobby.name) % 1000}" if lobby.answers_at <= self.now else "",
             report=report,
-            silent_since=lobby.silent_since,
+            unresponsive_since=lobby.unresponsive_since,
             was_up=lobby.was_up,
             ending=lobby.gone_at is not None,
             ended=lobby.dead and self.keeps_remains,
@@ -293,8 +292,8 @@ class World:
         return self.waiting + sum(lobby.clients for lobby in self.lobbies.values())
 
 
-def seen_by_name(seen: Observed) -> dict[str, SeenLobby]:
+def seen_by_name(seen: Observed) -> dict[str, LobbyState]:
     return {lobby.name: lobby for lobby in seen.lobbies}
 
 
-__all__ = ["Phase", "SimLobby", "Step", "Why", "World", "due", "seen_by_name"]
+__all__ = ["Phase", "SimLobby", "Step", "World", "due", "seen_by_name"]

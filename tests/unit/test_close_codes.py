@@ -35,7 +35,9 @@ def test_operations_md_has_every_close_code_once_and_no_other() -> None:
 
 
 def test_tables_name_everything_that_is_defined() -> None:
-    defined = [each for each in vars(close_codes).values() if isinstance(each, close_codes.Refusal | close_codes.Close)]
+    defined = [
+        each for each in vars(close_codes).values() if isinstance(each, close_codes.Refusal | close_codes.CloseCode)
+    ]
     assert len(defined) == len(close_codes.REFUSALS) + len(close_codes.CLOSES)
     assert set(defined) == {*close_codes.REFUSALS, *close_codes.CLOSES}
 
@@ -46,7 +48,7 @@ def test_labels_are_unique() -> None:
 
 
 @pytest.mark.parametrize("close", close_codes.CLOSES, ids=lambda close: close.label)
-def test_close_codes_may_go_on_the_wire(close: close_codes.Close) -> None:
+def test_close_codes_may_go_on_the_wire(close: close_codes.CloseCode) -> None:
     # RFC 6455 §7.4: 1004 to 1006 and 1015 are never sent, and a reason fits into 123 bytes.
     assert 1000 <= close.code <= 1003 or 1007 <= close.code <= 1014 or 3000 <= close.code <= 4999
     assert len(close.reason.encode()) <= 123

@@ -16,7 +16,7 @@ from lobby_gateway import close_codes
 from lobby_gateway.clients.fan_out import SEND_FLAGS
 from lobby_gateway.clients.mailbox import Mailbox
 from lobby_gateway.clients.rate_limit import FLOOD_LIMIT, FloodLimit
-from lobby_gateway.close_codes import Close as CloseCode
+from lobby_gateway.close_codes import CloseCode
 from lobby_gateway.resource.spec import ClientsSpec, Overflow
 from lobby_gateway.websocket.deflate import Inflater
 from lobby_gateway.websocket.frames import Batch, Opcode, close_payload, frame

@@ -27,7 +27,7 @@ from websockets.http11 import Request, Response
 from lobby_gateway.errors import UserError
 from lobby_gateway.process import logs
 from lobby_gateway.process.arguments import ArgumentParser, address, cannot_listen, number, port, whole
-from lobby_gateway.process.lifecycle import Stopping, announce, run
+from lobby_gateway.process.lifecycle import Shutdown, announce, run
 
 logger = logging.getLogger("lobby_gateway.commands.origin")  # it may run as __main__
 
@@ -171,7 +171,7 @@ def main(arguments: argparse.Namespace) -> int:
         host=arguments.host, port=arguments.port, rate=arguments.rate, burst=arguments.burst, size=arguments.size
     )
 
-    async def serve_until_stopped(stopping: Stopping) -> None:
+    async def serve_until_stopped(stopping: Shutdown) -> None:
         ticker = Ticker(settings)
         try:
             bound = await ticker.start()

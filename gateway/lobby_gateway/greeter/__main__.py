@@ -15,7 +15,7 @@ from lobby_gateway.greeter.process import GreeterSettings, serve
 from lobby_gateway.greeter.watch import KubernetesSource
 from lobby_gateway.http.api_server import ApiServer
 from lobby_gateway.process import arguments, limits, logs
-from lobby_gateway.process.lifecycle import Stopping, run
+from lobby_gateway.process.lifecycle import Shutdown, run
 
 
 def parser() -> arguments.ArgumentParser:
@@ -97,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)  # noqa: T201
         return 2
 
-    async def greet(stopping: Stopping) -> None:
+    async def greet(stopping: Shutdown) -> None:
         await serve(settings, source, stopping)
 
     return run(greet)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from lobby_gateway.clients.connection import ClientConnection
-from lobby_gateway.greeter.pending_client import Newcomer
+from lobby_gateway.greeter.pending_client import PendingClient
 from lobby_gateway.greeter.seat_queue import Waiter
 from lobby_gateway.greeter.trunks import Group, Trunk
 from lobby_gateway.trunk.position import NO_EPOCH, Position
 
 
-class Place:
+class ClientSeat:
     """Where a client of this greeter is: the `context` of its connection.
 
     Attributes:
@@ -27,15 +27,15 @@ class Place:
     def __init__(self, address: str, trunk: Trunk) -> None:
         self.address = address
         self.trunk: Trunk | None = trunk
-        self.waiter: Waiter[Newcomer | ClientConnection] | None = None
+        self.waiter: Waiter[PendingClient | ClientConnection] | None = None
         self.group: Group | None = None
         self.position: Position | None = None
 
 
-def place_of(client: ClientConnection) -> Place:
+def seat_of(client: ClientConnection) -> ClientSeat:
     """The place of a client; every client of a greeter has one."""
     place = client.context
-    if not isinstance(place, Place):
+    if not isinstance(place, ClientSeat):
         raise TypeError(f"a client with {place!r} for its place")
     return place
 
@@ -53,7 +53,7 @@ def regroup(clients: Iterable[ClientConnection], trunk: Trunk) -> list[Group]:
     groups: dict[Position, Group] = {}
     places: dict[Trunk, Position] = {}
     for client in clients:
-        place = place_of(client)
+        place = seat_of(client)
         place.waiter = None
         old = place.trunk
         if old is not None:

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class DirectoryEntry:
     """A Lobby and where its clients can go.
 
     Attributes:
@@ -33,10 +33,10 @@ class Entry:
     open: tuple[OpenLobby, ...]
 
 
-class Listener(Protocol):
+class DirectoryListener(Protocol):
     """Is told what changed in a directory."""
 
-    def entry_changed(self, entry: Entry) -> None:
+    def entry_changed(self, entry: DirectoryEntry) -> None:
         """A Lobby is new, or something about it is."""
 
     def entry_removed(self, key: str) -> None:
@@ -54,12 +54,12 @@ class Directory:
         problem: why no news can come now; empty: they can.
     """
 
-    def __init__(self, listener: Listener) -> None:
+    def __init__(self, listener: DirectoryListener) -> None:
         self.known = False
         self.problem = ""
         self._unreadable: dict[str, str] = {}  # what is wrong, so that it is said once
         self._listener = listener
-        self._entries: dict[str, Entry] = {}
+        self._entries: dict[str, DirectoryEntry] = {}
         self._resources: dict[str, Mapping[str, Any]] = {}  # as last read, so that what is the same is not read again
         self._paths: dict[str, str] = {}
 
@@ -75,14 +75,14 @@ class Directory:
         except (KeyError, TypeError, ValueError, AttributeError):
             return LobbyStatus()
 
-    def at(self, path: str) -> Entry | None:
+    def at(self, path: str) -> DirectoryEntry | None:
         """The Lobby that is served at a path."""
         key = self._paths.get(path)
         return self._entries[key] if key is not None else None
 
     def update(self, resources: list[Mapping[str, Any]]) -> None:
         """Takes the whole list of Lobby resources. One that can't be read is logged, and stays as it was."""
-        entries: dict[str, Entry] = {}
+        entries: dict[str, DirectoryEntry] = {}
         for resource in resources:
             entry = self._read(resource)
             if entry is not None:
@@ -123,7 +123,7 @@ class Directory:
         for entry in sorted(self._entries.values(), key=self._age):
             self._paths.setdefault(entry.lobby.spec.path, entry.lobby.key)
 
-    def _read(self, resource: Mapping[str, Any]) -> Entry | None:
+    def _read(self, resource: Mapping[str, Any]) -> DirectoryEntry | None:
         key = ""
         try:
             metadata = resource["metadata"]
@@ -138,7 +138,7 @@ class Directory:
                 lobby = lobby_from_resource(resource)
             status = resource.get("status") or {}
             open_lobbies = _open_lobbies(status, lobby.spec.clients.seats)
-            entry = Entry(lobby, open_lobbies)
+            entry = DirectoryEntry(lobby, open_lobbies)
         except (InvalidLobbyError, KeyError, TypeError, ValueError, AttributeError) as error:
             if self._unreadable.get(key) != str(error):
                 self._unreadable[key] = str(error)
@@ -148,7 +148,7 @@ class Directory:
         self._resources[key] = resource
         return entry
 
-    def _age(self, entry: Entry) -> tuple[str, str, str]:
+    def _age(self, entry: DirectoryEntry) -> tuple[str, str, str]:
         # RFC 3339 in UTC, as Kubernetes writes it: the order of the texts is that of the times.
         lobby = entry.lobby
         created = str(self._resources[lobby.key]["metadata"].get("creationTimestamp") or "")

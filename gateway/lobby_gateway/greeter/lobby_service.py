@@ -1,6 +1,6 @@
 """One Lobby as this greeter serves it: its clients, those who wait, and its trunks.
 
-Who is seated where and when is decided by `Candidates`; here it is done. Everything happens in the callbacks of sockets and
+Who is seated where and when is decided by `SeatQueue`; here it is done. Everything happens in the callbacks of sockets and
 in one `_pump` per turn of the event loop, however many clients it is for.
 """
 
@@ -18,13 +18,13 @@ from lobby_gateway.clients.door import Door
 from lobby_gateway.clients.message_bus import BusStats
 from lobby_gateway.clients.rate_limit import FloodLimit
 from lobby_gateway.clients.tokens import TokenKeys
-from lobby_gateway.greeter.client_seat import Place, place_of, regroup
+from lobby_gateway.greeter.client_seat import ClientSeat, regroup, seat_of
 from lobby_gateway.greeter.collectors import ServiceStats
-from lobby_gateway.greeter.directory import Entry
-from lobby_gateway.greeter.lobby_view import CandidateTimes, LobbyId, Refusal
-from lobby_gateway.greeter.pending_client import Form, Newcomer
+from lobby_gateway.greeter.directory import DirectoryEntry
+from lobby_gateway.greeter.lobby_view import ClaimRefusal, LobbyId, SeatQueueTimes
+from lobby_gateway.greeter.pending_client import Form, PendingClient
 from lobby_gateway.greeter.redirect import new_ticket
-from lobby_gateway.greeter.seat_queue import Candidates, Rank
+from lobby_gateway.greeter.seat_queue import Rank, SeatQueue
 from lobby_gateway.greeter.trunks import Group, Trunk
 from lobby_gateway.greeter.turnstile import Turnstile
 from lobby_gateway.metrics import VERDICTS
@@ -48,12 +48,12 @@ class LobbyService:
 
     def __init__(
         self,
-        entry: Entry,
+        entry: DirectoryEntry,
         *,
         greeter: str,
         token_keys: TokenKeys,
         stats: ServiceStats,
-        times: CandidateTimes,
+        times: SeatQueueTimes,
         linger_seconds: float,
         door: Door,
         flood: FloodLimit,
@@ -68,7 +68,7 @@ class LobbyService:
         self._greeter = greeter
         self._token_keys = token_keys
         self._linger_seconds = linger_seconds
-        self._candidates: Candidates[Newcomer | ClientConnection] = Candidates(
+        self._candidates: SeatQueue[PendingClient | ClientConnection] = SeatQueue(
             wait_seconds=entry.lobby.spec.wait_seconds, times=times
         )
         self._flood = flood
@@ -101,7 +101,7 @@ class LobbyService:
         """Nothing is left of it."""
         return not self.clients and not self._trunks and not len(self._candidates)
 
-    def update(self, entry: Entry) -> None:
+    def update(self, entry: DirectoryEntry) -> None:
         """Takes news of the Lobby and its open lobbies."""
         self.removed = False
         self.lobby = entry.lobby
@@ -123,18 +123,18 @@ class LobbyService:
         self._candidates.update(())
         self._wake()
 
-    def admit(self, newcomer: Newcomer) -> None:
+    def admit(self, pending: PendingClient) -> None:
         """Queues a newcomer for a seat, unless too many come from where it does."""
         now = self._loop.time()
-        if not self._turnstile.enter(newcomer, now):
+        if not self._turnstile.enter(pending, now):
             return
-        waiter = self._candidates.wait(newcomer, Rank.NEW, now)
+        waiter = self._candidates.wait(pending, Rank.NEW, now)
 
         def abandoned() -> None:
             self._candidates.leave(waiter)
-            newcomer.left()
+            pending.left()
 
-        newcomer.handshake.on_abandoned = abandoned
+        pending.handshake.on_abandoned = abandoned
         self._wake()
 
     def tick(self, now: float) -> None:
@@ -152,7 +152,7 @@ class LobbyService:
         """Lets nobody in any more: those who wait are refused; clients stay until they are closed."""
         self._closing = True
         for waiter in self._candidates.clear():
-            if isinstance(waiter.client, Newcomer):
+            if isinstance(waiter.client, PendingClient):
                 waiter.client.refuse(close_codes.SHUTTING_DOWN)
 
     async def close(self) -> None:
@@ -181,7 +181,7 @@ class LobbyService:
                 fates["rejected"] += 1
                 client.close(close_codes.MESSAGES_REJECTED)
             case ClientMessages.FORWARD:
-                trunk = place_of(client).trunk
+                trunk = seat_of(client).trunk
                 forwarded = trunk is not None and trunk.forward(opcode, payload)
                 fates["forwarded" if forwarded else "undeliverable"] += 1
 
@@ -189,7 +189,7 @@ class LobbyService:
         """A client is gone: its seat is given back."""
         self.clients.pop(client, None)
         self.stats.closes[label] += 1
-        place = place_of(client)
+        place = seat_of(client)
         logger.debug("a client is gone", extra={"address": place.address, "reason": label, "dropped": client.dropped})
         if place.waiter is not None:
             self._candidates.leave(place.waiter)
@@ -201,13 +201,13 @@ class LobbyService:
 
     # From trunks (TrunkOwner)
 
-    def trunk_granted(self, trunk: Trunk, number: int, seats: int, refusal: Refusal | None) -> None:
+    def trunk_granted(self, trunk: Trunk, number: int, seats: int, refusal: ClaimRefusal | None) -> None:
         """A lobby answered a claim."""
         seated = self._candidates.granted(trunk.id, number, seats, refusal, self._loop.time())
         trunk.release(seated.surplus)
         movers: list[ClientConnection] = []
         for client in seated.clients:
-            if isinstance(client, Newcomer):
+            if isinstance(client, PendingClient):
                 self._let_in(client, trunk)
             else:
                 movers.append(client)
@@ -241,7 +241,7 @@ class LobbyService:
             extra={"lobby": trunk.id.name, "clients": len(group.clients), "verdict": verdict, "reason": group.reason},
         )
         for client in list(group.clients):
-            place = place_of(client)
+            place = seat_of(client)
             place.group = None
             place.position = None
             trunk.bus.attach(client, replay=group.replay)
@@ -281,13 +281,13 @@ class LobbyService:
 
     # How it is done
 
-    def _let_in(self, newcomer: Newcomer, trunk: Trunk) -> None:
+    def _let_in(self, pending: PendingClient, trunk: Trunk) -> None:
         """Answers a newcomer for whom there is a seat."""
-        if newcomer.form is not Form.PROXY:  # the Lobby was changed to Proxy while it waited
-            self._redirect(newcomer, trunk.id)
+        if pending.form is not Form.PROXY:  # the Lobby was changed to Proxy while it waited
+            self._redirect(pending, trunk.id)
             self._give_back(trunk, 1)
             return
-        sock = newcomer.accept()
+        sock = pending.accept()
         if sock is None:
             self._give_back(trunk, 1)
             return
@@ -296,32 +296,32 @@ class LobbyService:
             loop=self._loop,
             policy=self._policy,
             owner=self,
-            deflate=newcomer.extensions is not None,
-            context=Place(newcomer.address, trunk),
+            deflate=pending.extensions is not None,
+            context=ClientSeat(pending.address, trunk),
         )
         self.clients[client] = None
         trunk.bus.attach(client, replay=trunk.latest())
         if trunk.moving:
             self._ask_to_move(client, trunk)
-        logger.debug("a client is in", extra={"address": newcomer.address, "lobby": trunk.id.name})
-        client.feed(newcomer.handshake.leftover)
+        logger.debug("a client is in", extra={"address": pending.address, "lobby": trunk.id.name})
+        client.feed(pending.handshake.leftover)
 
-    def _redirect(self, newcomer: Newcomer, lobby: LobbyId) -> None:
+    def _redirect(self, pending: PendingClient, lobby: LobbyId) -> None:
         """Sends a newcomer to a lobby."""
         template = self.lobby.spec.routing.redirect.url_template
         key = self._token_keys.signing(time.monotonic())
-        request, namespace = newcomer.handshake.request, self.lobby.namespace
-        newcomer.redirect(new_ticket(template, lobby, request, key, time.time(), namespace=namespace))
-        self.stats.redirects[Form.JSON if newcomer.form is Form.JSON else Form.LOCATION] += 1
+        request, namespace = pending.handshake.request, self.lobby.namespace
+        pending.redirect(new_ticket(template, lobby, request, key, time.time(), namespace=namespace))
+        self.stats.redirects[Form.JSON if pending.form is Form.JSON else Form.LOCATION] += 1
 
     def _ask_to_move(self, client: ClientConnection, trunk: Trunk) -> None:
-        place = place_of(client)
+        place = seat_of(client)
         if place.waiter is None and not client.closing:
             place.waiter = self._candidates.wait(client, Rank.MOVING, self._loop.time(), leaving=trunk.id)
 
     def _lose(self, client: ClientConnection, position: Position | None, now: float) -> None:
         """A client has no seat any more: it waits for one, ahead of all others."""
-        place = place_of(client)
+        place = seat_of(client)
         if place.waiter is not None:
             self._candidates.leave(place.waiter)
         place.trunk = place.group = None
@@ -379,15 +379,15 @@ class LobbyService:
         now = self._loop.time()
         candidates = self._candidates
         for waiter in candidates.expired(now):
-            if isinstance(waiter.client, Newcomer):
+            if isinstance(waiter.client, PendingClient):
                 waiter.client.refuse(close_codes.NO_SEAT)
             else:
-                place_of(waiter.client).waiter = None
+                seat_of(waiter.client).waiter = None
                 waiter.client.close(close_codes.NO_SEAT_LEFT)
         redirecting = self.lobby.spec.routing.mode is RoutingMode.REDIRECT
         if redirecting:
             for client, lobby in candidates.tickets(now):
-                if isinstance(client, Newcomer):
+                if isinstance(client, PendingClient):
                     self._redirect(client, lobby)
         if not redirecting or candidates.displaced:
             for claim in candidates.claims(now):

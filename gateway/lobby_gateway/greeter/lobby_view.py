@@ -38,7 +38,7 @@ class OpenLobby:
     seats: int
 
 
-class Refusal(Enum):
+class ClaimRefusal(Enum):
     """Why a lobby granted less than was claimed."""
 
     FULL = "full"
@@ -46,7 +46,7 @@ class Refusal(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CandidateTimes:
+class SeatQueueTimes:
     """How long things are believed, in seconds.
 
     Attributes:
@@ -69,7 +69,7 @@ class CandidateTimes:
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class SeatClaim:
     """Seats to ask a lobby for.
 
     Attributes:
@@ -85,7 +85,7 @@ class Claim:
     deadline: float
 
 
-class KnownLobby:
+class LobbyView:
     """What is known of one lobby."""
 
     __slots__ = (
@@ -101,7 +101,7 @@ class KnownLobby:
         self.news: OpenLobby | None = None  # what the directory said last
         self.own = 0  # seats that we hold there
         self.own_then = 0  # the same when `clients` was learned
-        self.claim: Claim | None = None
+        self.claim: SeatClaim | None = None
         self.tickets: deque[float] = deque()  # when each of those handed out stops counting, oldest first
         self.full_until = -NEVER
         self.skip_until = -NEVER
@@ -120,7 +120,7 @@ class KnownLobby:
         """It did not refuse or fail a moment ago."""
         return self.skip_until <= now and self.full_until <= now
 
-    def suspect(self, now: float, times: CandidateTimes) -> bool:
+    def suspect(self, now: float, times: SeatQueueTimes) -> bool:
         """It failed lately, and has not answered since."""
         return self.failures > 0 and now - self.failed_at < times.suspect_max
 
@@ -133,17 +133,17 @@ class KnownLobby:
         self.clients, self.seats = clients, seats
         self.own_then = self.own
 
-    def answered(self, refusal: Refusal | None, now: float, times: CandidateTimes) -> None:
+    def answered(self, refusal: ClaimRefusal | None, now: float, times: SeatQueueTimes) -> None:
         """It answered a claim: what was held against it is over."""
         self.failures = 0
         self.skip_until = self.full_until = -NEVER
         self.returning = False
-        if refusal is Refusal.FULL:
+        if refusal is ClaimRefusal.FULL:
             self.full_until = now + times.full
-        elif refusal is Refusal.DRAINING:
+        elif refusal is ClaimRefusal.DRAINING:
             self.skip_until = now + times.draining
 
-    def failed(self, now: float, times: CandidateTimes) -> None:
+    def failed(self, now: float, times: SeatQueueTimes) -> None:
         """It did not answer, or can't be reached."""
         self.returning = False
         doublings = min(self.failures, _MOST_DOUBLINGS)

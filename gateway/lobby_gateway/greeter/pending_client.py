@@ -19,7 +19,7 @@ class Form(StrEnum):
     JSON = "json"  # 200 with a ticket
 
 
-class Newcomer:
+class PendingClient:
     """A handshake that was found to be right.
 
     Attributes:

@@ -22,15 +22,15 @@ from lobby_gateway.clients.token_key_file import follow_keys
 from lobby_gateway.clients.tokens import TokenKeys
 from lobby_gateway.greeter import collectors
 from lobby_gateway.greeter.collectors import ServiceStats
-from lobby_gateway.greeter.directory import Directory, DirectorySource, Entry
+from lobby_gateway.greeter.directory import Directory, DirectoryEntry, DirectorySource
 from lobby_gateway.greeter.lobby_service import LobbyService
-from lobby_gateway.greeter.lobby_view import CandidateTimes
-from lobby_gateway.greeter.pending_client import Newcomer
+from lobby_gateway.greeter.lobby_view import SeatQueueTimes
+from lobby_gateway.greeter.pending_client import PendingClient
 from lobby_gateway.greeter.router import Router
 from lobby_gateway.greeter.status_page import overview
 from lobby_gateway.http import status_page
 from lobby_gateway.http.admin import AdminRequest, AdminResponse, AdminServer, Routes, health_handlers, metrics_handler
-from lobby_gateway.process.lifecycle import Stopping, announce
+from lobby_gateway.process.lifecycle import Shutdown, announce
 from lobby_gateway.process.limits import ProcessLimits
 from lobby_gateway.process.memory import MemoryWatch
 from lobby_gateway.process.reports import GreeterReport
@@ -74,7 +74,7 @@ class GreeterSettings:
     close_seconds: float = 2.0
     linger_seconds: float = 5.0
     tick_seconds: float = 2.5
-    times: CandidateTimes = field(default_factory=CandidateTimes)
+    times: SeatQueueTimes = field(default_factory=SeatQueueTimes)
     limits: ProcessLimits = field(default_factory=ProcessLimits)
 
 
@@ -165,7 +165,7 @@ class Greeter:
 
     # From the directory
 
-    def entry_changed(self, entry: Entry) -> None:
+    def entry_changed(self, entry: DirectoryEntry) -> None:
         """A Lobby is new, or something about it is."""
         key = entry.lobby.key
         service = self._services.get(key)
@@ -189,8 +189,8 @@ class Greeter:
         logger.info("a Lobby is served no more", extra={"lobby": key})
         self._services[key].remove()
 
-    def _admit(self, entry: Entry, newcomer: Newcomer) -> None:
-        self._services[entry.lobby.key].admit(newcomer)
+    def _admit(self, entry: DirectoryEntry, pending: PendingClient) -> None:
+        self._services[entry.lobby.key].admit(pending)
 
     def _tick(self) -> None:
         now = self._loop.time()
@@ -259,7 +259,7 @@ def _batches(clients: list[ClientConnection], size: int) -> Iterator[list[Client
         yield clients[start : start + size]
 
 
-async def serve(settings: GreeterSettings, source: DirectorySource, stopping: Stopping) -> None:
+async def serve(settings: GreeterSettings, source: DirectorySource, stopping: Shutdown) -> None:
     """Runs a greeter until it is told to stop.
 
     Raises:

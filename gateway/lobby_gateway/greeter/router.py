@@ -8,8 +8,8 @@ from typing import Protocol
 from lobby_gateway import close_codes
 from lobby_gateway.clients.auth import TrustedProxies, forwarded_for, origin_allowed
 from lobby_gateway.clients.door import Door
-from lobby_gateway.greeter.directory import Entry
-from lobby_gateway.greeter.pending_client import Form, Newcomer
+from lobby_gateway.greeter.directory import DirectoryEntry
+from lobby_gateway.greeter.pending_client import Form, PendingClient
 from lobby_gateway.greeter.redirect import wants_json
 from lobby_gateway.resource.spec import Compression, LobbySpec, RoutingMode
 from lobby_gateway.websocket.deflate import negotiate
@@ -24,7 +24,7 @@ class Paths(Protocol):
     def known(self) -> bool:
         """There was news at least once."""
 
-    def at(self, path: str) -> Entry | None:
+    def at(self, path: str) -> DirectoryEntry | None:
         """The Lobby that is served at a path."""
 
 
@@ -36,7 +36,7 @@ class Router:
     """
 
     def __init__(
-        self, paths: Paths, admit: Callable[[Entry, Newcomer], None], proxies: TrustedProxies, door: Door
+        self, paths: Paths, admit: Callable[[DirectoryEntry, PendingClient], None], proxies: TrustedProxies, door: Door
     ) -> None:
         self.closed = False
         self._paths = paths
@@ -64,15 +64,15 @@ class Router:
             return
         address = self._proxies.client_address(handshake.peer[0], forwarded_for(request))
         try:
-            newcomer = _newcomer(handshake, spec, address)
+            pending = _newcomer(handshake, spec, address)
         except HandshakeError as error:
             body = f"{error.refusal.explanation} {error.detail}".strip()
             handshake.refuse(error.refusal, headers=error.headers, body=body)
             return
-        self._admit(entry, newcomer)
+        self._admit(entry, pending)
 
 
-def _newcomer(handshake: Handshake, spec: LobbySpec, address: str) -> Newcomer:
+def _newcomer(handshake: Handshake, spec: LobbySpec, address: str) -> PendingClient:
     """What is to become of a request.
 
     Raises:
@@ -81,11 +81,11 @@ def _newcomer(handshake: Handshake, spec: LobbySpec, address: str) -> Newcomer:
     request = handshake.request
     redirecting = spec.routing.mode is RoutingMode.REDIRECT
     if redirecting and not request.wants_upgrade and wants_json(request.headers.get("accept", "")):
-        return Newcomer(handshake, Form.JSON, address)
+        return PendingClient(handshake, Form.JSON, address)
     asked = upgrade(request)
     if redirecting:
-        return Newcomer(handshake, Form.LOCATION, address)
-    return Newcomer(
+        return PendingClient(handshake, Form.LOCATION, address)
+    return PendingClient(
         handshake,
         Form.PROXY,
         address,

@@ -17,7 +17,15 @@ from enum import IntEnum
 from itertools import chain
 from typing import Generic, TypeVar
 
-from lobby_gateway.greeter.lobby_view import NEVER, CandidateTimes, Claim, KnownLobby, LobbyId, OpenLobby, Refusal
+from lobby_gateway.greeter.lobby_view import (
+    NEVER,
+    ClaimRefusal,
+    LobbyId,
+    LobbyView,
+    OpenLobby,
+    SeatClaim,
+    SeatQueueTimes,
+)
 
 C = TypeVar("C")
 
@@ -62,7 +70,7 @@ class Seated(Generic[C]):
     surplus: int
 
 
-class Candidates(Generic[C]):
+class SeatQueue(Generic[C]):
     """The queue of one Lobby's clients that need a seat, and the lobbies that may have one.
 
     Every method that changes something may change what `claims` and `wake_at` say next.
@@ -70,14 +78,14 @@ class Candidates(Generic[C]):
     Attributes:
         wait_seconds: how long a new client is held, but at least until a lobby can have answered; may be changed at any
             time, for those who come later.
-        times: see `CandidateTimes`.
+        times: see `SeatQueueTimes`.
     """
 
-    def __init__(self, *, wait_seconds: float, times: CandidateTimes | None = None) -> None:
+    def __init__(self, *, wait_seconds: float, times: SeatQueueTimes | None = None) -> None:
         self.wait_seconds = wait_seconds
-        self.times = times or CandidateTimes()
-        self._known: dict[LobbyId, KnownLobby] = {}
-        self._order: list[KnownLobby] = []
+        self.times = times or SeatQueueTimes()
+        self._known: dict[LobbyId, LobbyView] = {}
+        self._order: list[LobbyView] = []
         # Dictionaries as ordered sets: whoever leaves the middle of the queue does so in constant time.
         self._queues: dict[Rank, dict[Waiter[C], None]] = {rank: {} for rank in Rank}
         self._last_deadline = dict.fromkeys(Rank, 0.0)
@@ -169,13 +177,13 @@ class Candidates(Generic[C]):
         known = self._known.get(lobby)
         return known.own if known is not None else 0
 
-    def claims(self, now: float) -> list[Claim]:
+    def claims(self, now: float) -> list[SeatClaim]:
         """Claims to be sent now: at most one under way per lobby, never more seats than clients that wait."""
         for known in self._known.values():
             if known.claim is not None and known.claim.deadline <= now:
                 self._failed(known, now)
         wanted = len(self) - self._claimed
-        claims: list[Claim] = []
+        claims: list[SeatClaim] = []
         if wanted > 0:
             for known, room in self._offers(now):
                 seats = min(wanted, room)
@@ -186,12 +194,12 @@ class Candidates(Generic[C]):
                     break
         return claims
 
-    def granted(self, lobby: LobbyId, number: int, seats: int, refusal: Refusal | None, now: float) -> Seated[C]:
+    def granted(self, lobby: LobbyId, number: int, seats: int, refusal: ClaimRefusal | None, now: float) -> Seated[C]:
         """A lobby's answer to a claim, also a late one: says who gets the seats."""
         known = self._lobby(lobby)
         if known.claim is not None and known.claim.number == number:
             if seats < known.claim.seats and refusal is None:
-                refusal = Refusal.FULL
+                refusal = ClaimRefusal.FULL
             self._settle(known)
         known.answered(refusal, now, self.times)
         seated: list[Waiter[C]] = []
@@ -267,19 +275,19 @@ class Candidates(Generic[C]):
 
     # How it is done
 
-    def _lobby(self, lobby: LobbyId) -> KnownLobby:
+    def _lobby(self, lobby: LobbyId) -> LobbyView:
         known = self._known.get(lobby)
         if known is None:
-            known = self._known[lobby] = KnownLobby(lobby)
+            known = self._known[lobby] = LobbyView(lobby)
         return known
 
-    def _news(self, known: KnownLobby, lobby: OpenLobby) -> None:
+    def _news(self, known: LobbyView, lobby: OpenLobby) -> None:
         if known.news == lobby:
             return  # said before; what was learned since is newer
         known.news = lobby
         known.learn(lobby.clients, lobby.seats)
 
-    def _offers(self, now: float) -> Iterator[tuple[KnownLobby, int]]:
+    def _offers(self, now: float) -> Iterator[tuple[LobbyView, int]]:
         """Lobbies to ask, best first, with how many seats; where a claim is under way, how many more may come of it."""
         asked = [known for known in self._order if known.may_be_asked(now)]
         for known in asked:
@@ -302,17 +310,17 @@ class Candidates(Generic[C]):
             if known.suspect(now, self.times) and known.claim is None:
                 yield known, 1
 
-    def _claim(self, known: KnownLobby, seats: int, now: float) -> Claim:
+    def _claim(self, known: LobbyView, seats: int, now: float) -> SeatClaim:
         self._number += 1
-        claim = known.claim = Claim(self._number, known.id, seats, now + self.times.claim)
+        claim = known.claim = SeatClaim(self._number, known.id, seats, now + self.times.claim)
         self._claimed += seats
         return claim
 
-    def _settle(self, known: KnownLobby) -> None:
+    def _settle(self, known: LobbyView) -> None:
         if known.claim is not None:
             self._claimed -= known.claim.seats
             known.claim = None
 
-    def _failed(self, known: KnownLobby, now: float) -> None:
+    def _failed(self, known: LobbyView, now: float) -> None:
         self._settle(known)
         known.failed(now, self.times)

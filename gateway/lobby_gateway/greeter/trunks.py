@@ -17,7 +17,7 @@ from lobby_gateway.clients.connection import ClientConnection
 from lobby_gateway.clients.message_bus import BusStats, MessageBus
 from lobby_gateway.clients.tokens import Purpose, TokenKeys, sign
 from lobby_gateway.errors import LobbyGatewayError
-from lobby_gateway.greeter.lobby_view import LobbyId, Refusal
+from lobby_gateway.greeter.lobby_view import ClaimRefusal, LobbyId
 from lobby_gateway.resource.spec import lobby_key
 from lobby_gateway.trunk.consumer import TrunkConsumer
 from lobby_gateway.trunk.consumer_connection import TrunkConsumerConnection, connect_trunk
@@ -25,7 +25,7 @@ from lobby_gateway.trunk.position import NO_EPOCH, LiveReason, Position
 from lobby_gateway.trunk.records import (
     PATH,
     STREAM,
-    FromHolder,
+    FromServer,
     Granted,
     GrantReason,
     Missed,
@@ -46,7 +46,7 @@ _REPLAY_BYTES = 8 << 20
 _ANSWERED_SECONDS = 1.0
 """A lobby says something every half second; one that did so lately was no silent one."""
 
-_REFUSALS: dict[int, Refusal] = {GrantReason.FULL: Refusal.FULL, GrantReason.DRAINING: Refusal.DRAINING}
+_REFUSALS: dict[int, ClaimRefusal] = {GrantReason.FULL: ClaimRefusal.FULL, GrantReason.DRAINING: ClaimRefusal.DRAINING}
 
 
 class Group:
@@ -124,7 +124,7 @@ class Recent:
 class TrunkOwner(Protocol):
     """Whoever serves the clients of the Lobby."""
 
-    def trunk_granted(self, trunk: Trunk, number: int, seats: int, refusal: Refusal | None) -> None:
+    def trunk_granted(self, trunk: Trunk, number: int, seats: int, refusal: ClaimRefusal | None) -> None:
         """The lobby answered a claim."""
 
     def trunk_observed(self, trunk: Trunk, seats: int, free: int) -> None:
@@ -272,7 +272,7 @@ class Trunk:
         self.bus.publish(batch)
         self._recent.append(batch)
 
-    def trunk_record(self, record: FromHolder) -> None:
+    def trunk_record(self, record: FromServer) -> None:
         """Anything else."""
         self._heard_at = self._loop.time()
         match record:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from lobby_gateway import close_codes
 from lobby_gateway.clients.door import Door
 from lobby_gateway.clients.rate_limit import AddressLimits, retry_after
-from lobby_gateway.greeter.pending_client import Newcomer
+from lobby_gateway.greeter.pending_client import PendingClient
 from lobby_gateway.resource.spec import LimitsSpec
 
 
@@ -22,17 +22,17 @@ class Turnstile:
         """The Lobby was changed; who is in stays in."""
         self._addresses.limits = limits
 
-    def enter(self, newcomer: Newcomer, now: float) -> bool:
+    def enter(self, pending: PendingClient, now: float) -> bool:
         """Counts a newcomer until it ends as anything but a client, or, with False, turns it away.
 
         As a client it is counted until `leave`.
         """
-        wait = self._addresses.enter(newcomer.address, now)
+        wait = self._addresses.enter(pending.address, now)
         if wait:
-            newcomer.refuse(close_codes.TOO_MANY, retry_after=retry_after(wait))
+            pending.refuse(close_codes.TOO_MANY, retry_after=retry_after(wait))
             return False
         self._door.enter()
-        newcomer.on_left = self.leave
+        pending.on_left = self.leave
         return True
 
     def leave(self, address: str) -> None:

@@ -13,7 +13,7 @@ from lobby_gateway.errors import UserError
 from lobby_gateway.lobby.files import EnvironmentValues, FolderValues, OriginValues, followers, load
 from lobby_gateway.lobby.process import Addresses, LobbyProcess
 from lobby_gateway.process import arguments, limits, logs
-from lobby_gateway.process.lifecycle import Stopping, run
+from lobby_gateway.process.lifecycle import Shutdown, run
 from lobby_gateway.settings import LobbySettings
 
 
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logs.configure(given.name)
     addresses = Addresses(host=given.host, port=given.port, admin_host=given.admin_host, admin_port=given.admin_port)
 
-    async def serve(stopping: Stopping) -> None:
+    async def serve(stopping: Shutdown) -> None:
         process = LobbyProcess(
             lobby,
             given.name,

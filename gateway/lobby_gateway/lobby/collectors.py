@@ -13,12 +13,12 @@ from lobby_gateway.origin.connection import OriginConnection
 from lobby_gateway.origin.states import Failure
 from lobby_gateway.process.reports import OriginState
 from lobby_gateway.trunk.ring import MessageRing
-from lobby_gateway.trunk.server import TrunkHolder
-from lobby_gateway.trunk.server_connection import TrunkHolderConnection
+from lobby_gateway.trunk.server import TrunkServer
+from lobby_gateway.trunk.server_connection import TrunkServerConnection
 from lobby_gateway.websocket.listener import ListenerStats
 
 if TYPE_CHECKING:
-    from lobby_gateway.lobby.handshakes import LobbyGate
+    from lobby_gateway.lobby.handshakes import LobbyHandshakes
 
 
 class Readings:
@@ -36,9 +36,9 @@ class Readings:
         admission: Admission,
         ring: MessageRing,
         origin: OriginConnection,
-        gate: LobbyGate,
+        gate: LobbyHandshakes,
         *,
-        trunks: Collection[TrunkHolderConnection],
+        trunks: Collection[TrunkServerConnection],
         door: Door,
     ) -> None:
         self.messages = 0
@@ -53,7 +53,7 @@ class Readings:
         self._door = door
         self._missed_by_gone_trunks = 0
 
-    def trunk_gone(self, holder: TrunkHolder) -> None:
+    def trunk_gone(self, holder: TrunkServer) -> None:
         """Keeps what a trunk counted."""
         self._missed_by_gone_trunks += holder.missed
 

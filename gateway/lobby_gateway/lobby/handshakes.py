@@ -40,7 +40,7 @@ _REPLAY_BYTES = 8 << 20
 Forward = Callable[[int, bytes], bool]
 
 
-class LobbyGate:
+class LobbyHandshakes:
     """Takes clients and trunks, and owns the clients.
 
     Attributes:

@@ -19,10 +19,10 @@ from lobby_gateway.clients.tokens import TokenKeys
 from lobby_gateway.http.admin import AdminRequest, AdminResponse, AdminServer, health_handlers, metrics_handler
 from lobby_gateway.lobby.collectors import Readings
 from lobby_gateway.lobby.files import OriginValues
-from lobby_gateway.lobby.handshakes import LobbyGate
+from lobby_gateway.lobby.handshakes import LobbyHandshakes
 from lobby_gateway.origin.connection import OriginConnection
 from lobby_gateway.origin.secrets import ResolvedOrigin
-from lobby_gateway.process.lifecycle import Stopping, announce
+from lobby_gateway.process.lifecycle import Shutdown, announce
 from lobby_gateway.process.limits import ProcessLimits
 from lobby_gateway.process.memory import MemoryWatch
 from lobby_gateway.process.reports import LobbyReport, OriginState
@@ -31,8 +31,8 @@ from lobby_gateway.settings import LobbySettings
 from lobby_gateway.trunk import records as trunk
 from lobby_gateway.trunk.position import Position
 from lobby_gateway.trunk.ring import MessageRing
-from lobby_gateway.trunk.server import TrunkHolder
-from lobby_gateway.trunk.server_connection import TrunkHolderConnection
+from lobby_gateway.trunk.server import TrunkServer
+from lobby_gateway.trunk.server_connection import TrunkServerConnection
 from lobby_gateway.websocket.frames import Batch
 from lobby_gateway.websocket.listener import Handshake, Listener, listen
 
@@ -111,7 +111,7 @@ class LobbyProcess:
         )
         self._limits = limits
         self._door = Door(limits.max_clients, limits.max_memory)
-        self._gate = LobbyGate(
+        self._gate = LobbyHandshakes(
             lobby,
             name,
             keys,
@@ -124,7 +124,7 @@ class LobbyProcess:
             proxies=proxies,
             flood=limits.flood,
         )
-        self._trunks: dict[TrunkHolderConnection, None] = {}
+        self._trunks: dict[TrunkServerConnection, None] = {}
         self._trunks_done = asyncio.Event()
         self._trunks_done.set()
         self._clients_done = asyncio.Event()
@@ -134,7 +134,7 @@ class LobbyProcess:
             self._admission, self._ring, self._origin, self._gate, trunks=self._trunks, door=self._door
         )
 
-    async def run(self, stopping: Stopping, addresses: Addresses, follow: Sequence[Follower] = ()) -> None:
+    async def run(self, stopping: Shutdown, addresses: Addresses, follow: Sequence[Follower] = ()) -> None:
         """Serves until told to stop, then stops in order: seats, trunks, direct clients, origin, ports.
 
         Args:
@@ -293,8 +293,8 @@ class LobbyProcess:
         sock = handshake.accept(subprotocol=trunk.SUBPROTOCOL)
         if sock is None:
             return
-        holder = TrunkHolder(self, self._ring, now=self._loop.time())
-        connection = TrunkHolderConnection(
+        holder = TrunkServer(self, self._ring, now=self._loop.time())
+        connection = TrunkServerConnection(
             sock, self._loop, holder, forward=self._forward, on_closed=self._trunk_closed, leftover=handshake.leftover
         )
         self._trunks[connection] = None
@@ -305,7 +305,7 @@ class LobbyProcess:
         self._gate.fates[fate] += 1
         self._gate.client_bytes += len(payload)
 
-    def _trunk_closed(self, connection: TrunkHolderConnection) -> None:
+    def _trunk_closed(self, connection: TrunkServerConnection) -> None:
         self._trunks.pop(connection, None)
         self._readings.trunk_gone(connection.holder)
         if not self._trunks:

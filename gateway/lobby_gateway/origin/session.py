@@ -33,8 +33,7 @@ from lobby_gateway.origin.states import (
 )
 from lobby_gateway.process.backoff import Backoff
 from lobby_gateway.process.reports import OriginReport, OriginState
-from lobby_gateway.resource.spec import Connect as ConnectWhen
-from lobby_gateway.resource.spec import OriginSpec
+from lobby_gateway.resource.spec import ConnectMode, OriginSpec
 from lobby_gateway.websocket.frames import Batch
 from lobby_gateway.websocket.parser import Close, Event, Violation
 
@@ -85,7 +84,7 @@ class OriginSession:
         self._spec = spec
         self._steps = tuple(steps)
         self._redactor = redactor or Redactor()
-        self._always = spec.connect is ConnectWhen.ALWAYS
+        self._always = spec.connect is ConnectMode.ALWAYS
         self._linger_seconds = linger_seconds
         self._backoff = Backoff(
             base=spec.reconnect.min_milliseconds / 1000, cap=spec.reconnect.max_milliseconds / 1000, fraction=fraction

@@ -18,7 +18,7 @@ from lobby_gateway.errors import UserError
 logger = logging.getLogger(__name__)
 
 
-class Stopping:
+class Shutdown:
     """Why and when a process is to end.
 
     Attributes:
@@ -41,7 +41,7 @@ class Stopping:
         await self.event.wait()
 
 
-def run(main: Callable[[Stopping], Coroutine[Any, Any, None]], *, end_with_stdin: bool = False) -> int:
+def run(main: Callable[[Shutdown], Coroutine[Any, Any, None]], *, end_with_stdin: bool = False) -> int:
     """Runs a process until SIGTERM, SIGINT, the end of its work, or (if asked) the end of standard input.
 
     Returns:
@@ -58,9 +58,9 @@ def run(main: Callable[[Stopping], Coroutine[Any, Any, None]], *, end_with_stdin
     return 0
 
 
-async def _main(main: Callable[[Stopping], Awaitable[None]], *, end_with_stdin: bool) -> None:
+async def _main(main: Callable[[Shutdown], Awaitable[None]], *, end_with_stdin: bool) -> None:
     loop = asyncio.get_running_loop()
-    stopping = Stopping()
+    stopping = Shutdown()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.stop, signal.Signals(number).name)
     if end_with_stdin:

@@ -15,7 +15,7 @@ from lobby_gateway.errors import InvalidLobbyError
 from lobby_gateway.resource.from_json import build
 
 
-class Connect(StrEnum):
+class ConnectMode(StrEnum):
     """When a lobby connects to the origin."""
 
     ON_DEMAND = "OnDemand"
@@ -219,7 +219,7 @@ class OriginSpec:
     keepalive: KeepaliveSpec
     stale_seconds: int
     reconnect: ReconnectSpec
-    connect: Connect
+    connect: ConnectMode
     max_message_bytes: int
 
 

@@ -13,19 +13,19 @@ from lobby_gateway.trunk.records import (
     STREAM,
     Claim,
     Forward,
-    FromHolder,
+    FromServer,
     Granted,
     Heartbeat,
     Hello,
     Messages,
     Missed,
     Move,
-    Place,
     Release,
     Replay,
     Resume,
     Resumed,
     Status,
+    StreamOffset,
     TrunkError,
     Welcome,
     decode,
@@ -78,13 +78,13 @@ class TrunkConsumer:
         self.welcomed = False
         self.seats = self.free = self.held = self.missed = 0
         self.origin_connected = self.moving = False
-        self._place = Place(NO_EPOCH, 0)
+        self._place = StreamOffset(NO_EPOCH, 0)
         self._resuming = position
         self._digests: tuple[int, ...] = ()  # of messages before those in `_latest`
         self._latest: deque[Batch] = deque()  # the fewest batches that hold the messages a position needs
         self._latest_count = 0
         self._claims: dict[int, int] = {}  # seats asked for, by id of the claim
-        self._groups: dict[int, Place] = {}  # how far each group is that was not answered yet
+        self._groups: dict[int, StreamOffset] = {}  # how far each group is that was not answered yet
         self._next_id = 1
         self._heard = now
         self._heartbeat_at = now + heartbeat_seconds
@@ -140,13 +140,13 @@ class TrunkConsumer:
     def resume(self, position: Position) -> int:
         """A group of clients that is at a position wants to join; returns the id of its `Replay`, `Missed` and `Resumed`."""
         group = self._new_id()
-        self._groups[group] = Place(position.epoch, position.offset)
+        self._groups[group] = StreamOffset(position.epoch, position.offset)
         self._out.append(Resume(group, position).encode())
         return group
 
     # What comes in
 
-    def receive(self, data: bytes | memoryview, now: float) -> FromHolder | None:
+    def receive(self, data: bytes | memoryview, now: float) -> FromServer | None:
         """Takes one record of the lobby; returns it for the owner to act on, None for one of a newer version.
 
         Raises:
@@ -171,7 +171,7 @@ class TrunkConsumer:
         elif isinstance(record, Replay):
             place = self._group(record)
             self._check(place, record)
-            self._groups[record.id] = Place(record.epoch, record.offset + len(record.batch))
+            self._groups[record.id] = StreamOffset(record.epoch, record.offset + len(record.batch))
         elif isinstance(record, Resumed):
             self._resumed(record)
         elif isinstance(record, Move):
@@ -211,7 +211,7 @@ class TrunkConsumer:
         if self.welcomed:
             raise TrunkError("WELCOME came twice")
         position = self._resuming
-        place = Place(welcome.epoch, welcome.offset)
+        place = StreamOffset(welcome.epoch, welcome.offset)
         if welcome.exact:
             if position is None or place != (position.epoch, position.offset):
                 raise TrunkError("WELCOME: the stream does not go on at the position that was asked for")
@@ -233,7 +233,7 @@ class TrunkConsumer:
         self._check(self._place, record)
         batch = record.batch
         count = len(batch)
-        self._place = Place(record.epoch, record.offset + count)
+        self._place = StreamOffset(record.epoch, record.offset + count)
         latest = self._latest
         latest.append(batch)
         self._latest_count += count
@@ -242,7 +242,7 @@ class TrunkConsumer:
 
     def _status(self, record: Status) -> None:
         self._check(self._place, record)
-        self._place = Place(record.epoch, record.offset)
+        self._place = StreamOffset(record.epoch, record.offset)
         self._lobby_is(record)
 
     def _granted(self, record: Granted) -> None:
@@ -256,7 +256,7 @@ class TrunkConsumer:
         place = self._place if record.id == STREAM else self._group(record)
         if place != (record.from_epoch, record.from_offset) or not record.count:
             raise TrunkError(f"MISSED: {record.count} messages from a place that is not the current one")
-        place = Place(record.to_epoch, record.to_offset)
+        place = StreamOffset(record.to_epoch, record.to_offset)
         if record.id == STREAM:
             self._place = place
             self.missed += record.count
@@ -270,17 +270,17 @@ class TrunkConsumer:
         place = self._group(record)
         del self._groups[record.id]
         self._check(self._place, record)
-        self._place = Place(record.epoch, record.offset)
+        self._place = StreamOffset(record.epoch, record.offset)
         if record.exact and not place.followed_by(record.epoch, record.offset):
             raise TrunkError("RESUMED: something is missing before the place where the group joins")
 
-    def _group(self, record: Replay | Missed | Resumed) -> Place:
+    def _group(self, record: Replay | Missed | Resumed) -> StreamOffset:
         place = self._groups.get(record.id)
         if place is None:
             raise TrunkError(f"{record.TYPE.name}: no group {record.id} waits")
         return place
 
     @staticmethod
-    def _check(place: Place, record: Messages | Replay | Resumed | Status) -> None:
+    def _check(place: StreamOffset, record: Messages | Replay | Resumed | Status) -> None:
         if not place.followed_by(record.epoch, record.offset):
             raise TrunkError(f"{record.TYPE.name}: something is missing, or repeated, before its place")

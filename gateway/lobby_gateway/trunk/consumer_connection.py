@@ -8,7 +8,7 @@ from typing import Protocol
 
 from lobby_gateway.trunk.consumer import SILENT_SECONDS, TrunkConsumer
 from lobby_gateway.trunk.position import Position
-from lobby_gateway.trunk.records import MAX_FORWARD_BYTES, PATH, SUBPROTOCOL, FromHolder, Messages, TrunkError
+from lobby_gateway.trunk.records import MAX_FORWARD_BYTES, PATH, SUBPROTOCOL, FromServer, Messages, TrunkError
 from lobby_gateway.websocket.client import WebSocketClient, open_websocket
 from lobby_gateway.websocket.client_handshake import OriginUnreachableError
 from lobby_gateway.websocket.frames import Batch, Opcode
@@ -30,7 +30,7 @@ class TrunkListener(Protocol):
     def trunk_messages(self, batch: Batch) -> None:
         """The next messages of the stream, without a gap but for what `Missed` tells."""
 
-    def trunk_record(self, record: FromHolder) -> None:
+    def trunk_record(self, record: FromServer) -> None:
         """Any other record: `Welcome` first; `Granted`, `Replay`, `Resumed`, `Missed`, `Status`, `Move`."""
 
     def trunk_lost(self, problem: str) -> None:

@@ -64,7 +64,7 @@ class MoveReason(IntEnum):
     STOPPING = 2
 
 
-class Place(NamedTuple):
+class StreamOffset(NamedTuple):
     """A place in a stream: before message `offset` of `epoch`."""
 
     epoch: int
@@ -458,8 +458,8 @@ class Move(WireRecord):
 
 
 FromConsumer = Hello | Claim | Release | Forward | Resume | Heartbeat
-FromHolder = Welcome | Messages | Granted | Resumed | Replay | Missed | Status | Move
-Record = FromConsumer | FromHolder
+FromServer = Welcome | Messages | Granted | Resumed | Replay | Missed | Status | Move
+Record = FromConsumer | FromServer
 
 RECORDS: Final[tuple[type[Record], ...]] = (
     Hello, Claim, Release, Forward, Resume, Heartbeat,

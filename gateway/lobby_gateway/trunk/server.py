@@ -24,12 +24,12 @@ from lobby_gateway.trunk.records import (
     Missed,
     Move,
     MoveReason,
-    Place,
     Release,
     Replay,
     Resume,
     Resumed,
     Status,
+    StreamOffset,
     TrunkError,
     Welcome,
     decode,
@@ -77,7 +77,7 @@ class TrunkLobby(Protocol):
         """Gives seats back."""
 
 
-class HolderState(Enum):
+class TrunkServerState(Enum):
     """What a holder does; it goes from one to the next, never back."""
 
     AWAITING_HELLO = auto()
@@ -107,7 +107,7 @@ class _Reader:
 
     __slots__ = ("cursor", "group", "missed", "place")
 
-    def __init__(self, group: int, cursor: int, place: Place) -> None:
+    def __init__(self, group: int, cursor: int, place: StreamOffset) -> None:
         self.group = group
         self.cursor = cursor
         self.place = place  # of the cursor, as the consumer knows it
@@ -116,31 +116,31 @@ class _Reader:
     def take(self, ring: MessageRing, max_bytes: int, until: int | None = None) -> Parts | None:
         """The next record: messages before `until`, or what is missing before them."""
         if self.cursor < ring.oldest:
-            return self.skip(ring.oldest - self.cursor, Place(*ring.locate(ring.oldest)))
+            return self.skip(ring.oldest - self.cursor, StreamOffset(*ring.locate(ring.oldest)))
         chunks = ring.since(self.cursor, max_bytes, until)
         if not chunks:
             return None
         epoch, offset, batch, cursor = chunks[0]
         if not self.place.followed_by(epoch, offset):
-            return self.skip(0, Place(epoch, offset))
+            return self.skip(0, StreamOffset(epoch, offset))
         data, count = batch.data, len(batch)
         if len(chunks) > 1:
             data, count, cursor = _merge(chunks)
         self.cursor = cursor
-        self.place = Place(epoch, offset + count)
+        self.place = StreamOffset(epoch, offset + count)
         if self.group == STREAM:
             return Messages.head(epoch, offset, count), data
         return Replay.head(self.group, epoch, offset, count), data
 
     def arrive(self, ring: MessageRing) -> Parts | None:
         """Goes on to the epoch and offset of the next message, which may be a new epoch's; or tells what is missing before."""
-        place = Place(*ring.locate(self.cursor))
+        place = StreamOffset(*ring.locate(self.cursor))
         if not self.place.followed_by(*place):
             return self.skip(0, place)
         self.place = place
         return None
 
-    def skip(self, evicted: int, to: Place) -> Parts:
+    def skip(self, evicted: int, to: StreamOffset) -> Parts:
         """Goes on behind messages that are not kept: `evicted` of the ring, or more that it never had."""
         at = self.place
         count = max(evicted, to.offset - at.offset) if to.epoch == at.epoch else evicted or to.offset
@@ -164,11 +164,11 @@ def _merge(chunks: list[Chunk]) -> tuple[bytes, int, int]:
     return b"".join(frames), count, cursor
 
 
-class TrunkHolder:
+class TrunkServer:
     """One trunk, seen from the lobby.
 
     Attributes:
-        state: see `HolderState`.
+        state: see `TrunkServerState`.
         consumer: the name that the consumer gave itself in HELLO.
         held: seats that were granted to the consumer and not given back.
     """
@@ -193,10 +193,10 @@ class TrunkHolder:
         self._heartbeat = heartbeat_seconds
         self._silent = silent_seconds
         self._resume_wait = resume_wait_seconds
-        self.state = HolderState.AWAITING_HELLO
+        self.state = TrunkServerState.AWAITING_HELLO
         self.consumer = ""
         self.held = 0
-        self._stream = _Reader(STREAM, ring.cursor, Place(*ring.locate(ring.cursor)))
+        self._stream = _Reader(STREAM, ring.cursor, StreamOffset(*ring.locate(ring.cursor)))
         self._missed_by_groups = 0
         self._hello: tuple[Hello, float] | None = None  # until WELCOME, and until when its position is waited for
         self._answers: deque[bytes] = deque()
@@ -231,7 +231,7 @@ class TrunkHolder:
             return None
         if isinstance(record, Hello):
             self._begin(record, now)
-        elif self.state is not HolderState.AWAITING_PLACE and self.state is not HolderState.STREAMING:
+        elif self.state is not TrunkServerState.AWAITING_PLACE and self.state is not TrunkServerState.STREAMING:
             raise TrunkError(f"{record.TYPE.name} came before HELLO")
         elif isinstance(record, Forward):
             return record
@@ -256,8 +256,8 @@ class TrunkHolder:
 
     def close(self) -> None:
         """The trunk has ended: its seats are given back."""
-        if self.state is not HolderState.CLOSED:
-            self.state = HolderState.CLOSED
+        if self.state is not TrunkServerState.CLOSED:
+            self.state = TrunkServerState.CLOSED
             self._lobby.release(self.held)
             self.held = 0
 
@@ -268,7 +268,7 @@ class TrunkHolder:
 
         What it returns counts as sent. `max_bytes` is passed only by a single batch that is larger.
         """
-        if self.state is not HolderState.STREAMING:
+        if self.state is not TrunkServerState.STREAMING:
             return self._welcome(now)
         if self._answers:
             return self._answers.popleft(), b""
@@ -320,9 +320,9 @@ class TrunkHolder:
     # How
 
     def _begin(self, hello: Hello, now: float) -> None:
-        if self.state is not HolderState.AWAITING_HELLO:
+        if self.state is not TrunkServerState.AWAITING_HELLO:
             raise TrunkError("HELLO came twice")
-        self.state = HolderState.AWAITING_PLACE
+        self.state = TrunkServerState.AWAITING_PLACE
         self.consumer = hello.name
         self._hello = hello, now + self._resume_wait
 
@@ -341,7 +341,7 @@ class TrunkHolder:
             return None
         (hello, deadline), ring, lobby = self._hello, self._ring, self._lobby
         cursor = ring.latest(hello.replay)
-        place = Place(*ring.locate(cursor))
+        place = StreamOffset(*ring.locate(cursor))
         reason = LiveReason.NO_POSITION
         if hello.position is not None:
             outcome = _resolve(ring, hello.position, timed_out=now >= deadline)
@@ -349,11 +349,11 @@ class TrunkHolder:
                 return None
             if isinstance(outcome, Exact):
                 reason = LiveReason.NONE
-                cursor, place = outcome.cursor, Place(hello.position.epoch, hello.position.offset)
+                cursor, place = outcome.cursor, StreamOffset(hello.position.epoch, hello.position.offset)
             else:
                 reason = outcome.reason
         self._hello = None
-        self.state = HolderState.STREAMING
+        self.state = TrunkServerState.STREAMING
         self._stream = _Reader(STREAM, cursor, place)
         exact = reason == LiveReason.NONE
         welcome = Welcome(exact, reason, lobby.origin_connected, lobby.seats, lobby.free, *place, lobby.name)
@@ -367,7 +367,7 @@ class TrunkHolder:
             self._resumes.remove(pending)
             if isinstance(outcome, Live):
                 return self._joined(pending.id, outcome.reason)
-            start = Place(pending.position.epoch, pending.position.offset)
+            start = StreamOffset(pending.position.epoch, pending.position.offset)
             self._replay = _Reader(pending.id, outcome.cursor, start)
             return self._catch_up(self._replay, max_bytes)
         return None

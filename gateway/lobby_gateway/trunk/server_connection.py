@@ -1,4 +1,4 @@
-"""The socket of a trunk at the lobby's end. What goes over it is decided by `TrunkHolder`.
+"""The socket of a trunk at the lobby's end. What goes over it is decided by `TrunkServer`.
 
 It sits on a plain non-blocking socket: a message of the origin goes from the ring to the socket by one `sendmsg`, in the very
 callback that published it. When the socket is full nothing is queued but the rest of one record; the holder's cursor stays.
@@ -12,7 +12,7 @@ import socket
 from collections.abc import Callable
 
 from lobby_gateway.trunk.records import MAX_FORWARD_BYTES, MoveReason, TrunkError
-from lobby_gateway.trunk.server import Parts, TrunkHolder
+from lobby_gateway.trunk.server import Parts, TrunkServer
 from lobby_gateway.websocket.frames import Opcode, close_payload, frame, header
 from lobby_gateway.websocket.listener import TCP_NOTSENT_LOWAT
 from lobby_gateway.websocket.parser import Close, FrameParser, Message, Ping, Violation
@@ -28,7 +28,7 @@ _READ_BYTES = 65536
 _UNSENT_BYTES = 256 << 10  # in the kernel: enough to keep the network busy, and little to be behind by
 
 
-class TrunkHolderConnection:
+class TrunkServerConnection:
     """One trunk of a lobby, after its handshake. The socket is owned, and closed, here.
 
     Attributes:
@@ -44,10 +44,10 @@ class TrunkHolderConnection:
         self,
         sock: socket.socket,
         loop: asyncio.AbstractEventLoop,
-        holder: TrunkHolder,
+        holder: TrunkServer,
         *,
         forward: Callable[[int, bytes], None],
-        on_closed: Callable[[TrunkHolderConnection], None],
+        on_closed: Callable[[TrunkServerConnection], None],
         leftover: bytes = b"",
         max_record_bytes: int = MAX_RECORD_BYTES,
     ) -> None:

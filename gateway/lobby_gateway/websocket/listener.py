@@ -66,7 +66,7 @@ class ListenerStats:
         self.abandoned = 0
 
 
-class Gate(Protocol):
+class HandshakeHandler(Protocol):
     """Decides on handshakes."""
 
     def arrived(self, handshake: Handshake) -> None:
@@ -255,7 +255,7 @@ class Listener:
         stats: counters.
     """
 
-    def __init__(self, sock: socket.socket, gate: Gate, *, limits: HandshakeLimits | None = None) -> None:
+    def __init__(self, sock: socket.socket, gate: HandshakeHandler, *, limits: HandshakeLimits | None = None) -> None:
         self.loop = asyncio.get_running_loop()
         self.limits = limits or HandshakeLimits()
         self.stats = ListenerStats()

@@ -22,7 +22,7 @@ except ModuleNotFoundError as missing:
 
 from lobby_gateway.process import arguments, logs
 from lobby_gateway.process.arguments import Accepted
-from lobby_gateway.process.lifecycle import Stopping, run
+from lobby_gateway.process.lifecycle import Shutdown, run
 from lobby_gateway.process.limits import raise_descriptor_limit
 from lobby_gateway.resource.schema import crd
 from lobby_operator.kube.lease import LeaseLostError
@@ -150,7 +150,7 @@ def main(argv: Sequence[str] | None = None, *, before: Callable[[str, Resource],
     crd()  # is read from its file here: there is no event loop yet that would wait for it
     settings = settings_of(given)
 
-    async def operate(stopping: Stopping) -> None:
+    async def operate(stopping: Shutdown) -> None:
         await serve(settings, stopping, before=before)
 
     try:

@@ -10,12 +10,17 @@ from lobby_gateway.metrics import Readings, registry
 from lobby_operator import metrics
 from lobby_operator.kube.client import KubeApi
 from lobby_operator.kube.lease import Lease
-from lobby_operator.kube.manager import Host
+from lobby_operator.kube.manager import ControllerManager
 from lobby_operator.kube.metrics import API_CALLS, OPERATOR, read_calls, read_operator
 
 
 def routes(
-    host: Host, lease: Lease, apis: Sequence[KubeApi], *, ready: Callable[[], str], alive: Callable[[], str]
+    host: ControllerManager,
+    lease: Lease,
+    apis: Sequence[KubeApi],
+    *,
+    ready: Callable[[], str],
+    alive: Callable[[], str],
 ) -> Routes:
     """The routes.
 

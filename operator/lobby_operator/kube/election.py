@@ -29,7 +29,7 @@ class LeaseSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SeenLease:
+class ObservedLease:
     """A Lease as the server has it.
 
     Attributes:
@@ -47,7 +47,7 @@ class SeenLease:
     version: str = ""
 
     @classmethod
-    def of(cls, lease: Mapping[str, Any]) -> SeenLease:
+    def of(cls, lease: Mapping[str, Any]) -> ObservedLease:
         """Reads an object of the API."""
         spec = lease.get("spec") or {}
         return cls(
@@ -70,12 +70,12 @@ class Election:
     def __init__(self, identity: str, settings: LeaseSettings | None = None) -> None:
         self.identity = identity
         self.settings = settings or LeaseSettings()
-        self._seen: SeenLease | None = None
+        self._seen: ObservedLease | None = None
         self._changed_at = 0.0
         self._held_since: float | None = None  # start of the latest successful renewal
 
     @property
-    def seen(self) -> SeenLease | None:
+    def seen(self) -> ObservedLease | None:
         """The Lease as it was seen last; None: there is none, or it was never seen."""
         return self._seen
 
@@ -87,7 +87,7 @@ class Election:
         """Whether it held the Lease and does so no more."""
         return self._held_since is not None and not self.holds(now)
 
-    def observe(self, lease: SeenLease | None, now: float) -> None:
+    def observe(self, lease: ObservedLease | None, now: float) -> None:
         """The Lease was read; None: there is none."""
         if lease is None or self._seen is None or lease.version != self._seen.version:
             self._changed_at = now
@@ -114,7 +114,7 @@ class Election:
             "leaseTransitions": 0 if lease is None else lease.transitions + (not mine),
         }
 
-    def wrote(self, lease: SeenLease, started: float, now: float) -> None:
+    def wrote(self, lease: ObservedLease, started: float, now: float) -> None:
         """What `wants` gave was written.
 
         Args:

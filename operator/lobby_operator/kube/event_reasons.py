@@ -7,28 +7,30 @@ from dataclasses import dataclass
 from typing import Any
 
 from lobby_operator.planner.actions import Action
-from lobby_operator.planner.reasons import Kind, Why
+from lobby_operator.planner.reasons import ActionReason, ConditionType
 
 NORMAL, WARNING = "Normal", "Warning"
 
-_UNWANTED = frozenset({Why.ENDED, Why.SILENT, Why.NEVER_ANSWERED, Why.DRAIN_OVERDUE})
+_UNWANTED = frozenset(
+    {ActionReason.ENDED, ActionReason.UNRESPONSIVE, ActionReason.NEVER_ANSWERED, ActionReason.DRAIN_OVERDUE}
+)
 """Of the reasons of actions: nobody wants these."""
 
 _TROUBLE: Mapping[tuple[str, str], str] = {
-    (Kind.ORIGIN_CONNECTED, "Away"): "OriginLost",
-    (Kind.ORIGIN_CONNECTED, "Refused"): "OriginRefused",
-    (Kind.SCALING, "AtMaximum"): "AtMaximum",
-    (Kind.SCALING, "BackingOff"): "LobbiesFailToStart",
-    (Kind.SCALING, "Failing"): "ActionFailed",
-    (Kind.SCALING, "InvalidSpec"): "InvalidSpec",
-    (Kind.PATH_ACCEPTED, "PathTaken"): "PathTaken",
+    (ConditionType.ORIGIN_CONNECTED, "Away"): "OriginLost",
+    (ConditionType.ORIGIN_CONNECTED, "Refused"): "OriginRefused",
+    (ConditionType.SCALING, "AtMaximum"): "AtMaximum",
+    (ConditionType.SCALING, "BackingOff"): "LobbiesFailToStart",
+    (ConditionType.SCALING, "Failing"): "ActionFailed",
+    (ConditionType.SCALING, "InvalidSpec"): "InvalidSpec",
+    (ConditionType.PATH_ACCEPTED, "PathTaken"): "PathTaken",
 }
 """Reasons of conditions that a person should know of, and what the event is called."""
 
 _OVER: Mapping[str, str] = {
-    Kind.ORIGIN_CONNECTED: "OriginBack",
-    Kind.SCALING: "ScalingAgain",
-    Kind.PATH_ACCEPTED: "PathAccepted",
+    ConditionType.ORIGIN_CONNECTED: "OriginBack",
+    ConditionType.SCALING: "ScalingAgain",
+    ConditionType.PATH_ACCEPTED: "PathAccepted",
 }
 """What the event is called when a condition with such a reason is True again."""
 
@@ -79,6 +81,6 @@ def between(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Hap
 def _said_anew(kind: str, was: Mapping[str, Any], condition: Mapping[str, Any]) -> bool:
     """Whether the same reason has another message that is news: what failed or is invalid; counts are not."""
     return (kind, condition["reason"]) in {
-        (Kind.SCALING, "Failing"),
-        (Kind.SCALING, "InvalidSpec"),
+        (ConditionType.SCALING, "Failing"),
+        (ConditionType.SCALING, "InvalidSpec"),
     } and was.get("message") != condition["message"]

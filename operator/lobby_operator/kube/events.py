@@ -55,7 +55,7 @@ class Regarding:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class PendingEvent:
     """An Event to be written.
 
     Attributes:
@@ -79,7 +79,7 @@ class Entry:
 class _OfLobby:
     tokens: float = BURST
     at: float = 0.0
-    young: dict[tuple[str, str, str], Entry] = field(default_factory=dict)
+    young: dict[tuple[str, str, str], PendingEvent] = field(default_factory=dict)
 
 
 class Gathering:
@@ -102,7 +102,7 @@ class Gathering:
         what = (happening.kind, happening.reason, happening.action)
         self._new.setdefault((regarding, what), []).append(happening)
 
-    def take(self, now: float) -> Iterator[Entry]:
+    def take(self, now: float) -> Iterator[PendingEvent]:
         """What is to be written now, of all that was added since the last time."""
         new, self._new = self._new, {}
         for (regarding, what), happenings in new.items():
@@ -121,7 +121,7 @@ class Gathering:
                 if more:
                     first = replace(first, note=f"{first.note[: _MAX_NOTE - 30]} (and {more} more like it)")
                 name = f"{regarding.name}.{uuid.uuid4().hex[:16]}"
-                entry = Entry(regarding, replace(first, note=first.note[:_MAX_NOTE]), name, now, len(happenings))
+                entry = PendingEvent(regarding, replace(first, note=first.note[:_MAX_NOTE]), name, now, len(happenings))
             of_lobby.young[what] = entry
             yield entry
 
@@ -165,7 +165,7 @@ class Recorder:
                 await self._write(entry)
             self.gathering.forget(self._clock())
 
-    async def _write(self, entry: Entry) -> None:
+    async def _write(self, entry: PendingEvent) -> None:
         namespace = entry.regarding.namespace
         try:
             if entry.written:
@@ -180,7 +180,7 @@ class Recorder:
             fields = {"lobby": entry.regarding.name, "reason": entry.happening.reason, "problem": str(error)}
             logger.info("an Event is lost", extra=fields)
 
-    def _event(self, entry: Entry) -> Object:
+    def _event(self, entry: PendingEvent) -> Object:
         happening, regarding = entry.happening, entry.regarding
         made: dict[str, Any] = {
             "apiVersion": EVENTS.api_version,

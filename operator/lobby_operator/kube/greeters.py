@@ -9,10 +9,10 @@ from typing import Any
 from lobby_gateway.process.reports import GreeterReport
 from lobby_gateway.resource.list_watch import Change
 from lobby_operator.kube.names import ADMIN_PORT
-from lobby_operator.reconcile.poller import Poller, Reading
+from lobby_operator.reconcile.poller import Poller, PollResult
 
 
-class Greeters:
+class GreeterPods:
     """Asks greeters.
 
     Args:
@@ -31,11 +31,11 @@ class Greeters:
     def serving(self) -> int:
         """How many answer."""
         return sum(
-            poller.reading.report is not None and poller.reading.silent_since is None
+            poller.reading.report is not None and poller.reading.unresponsive_since is None
             for _, poller in self._pollers.values()
         )
 
-    def readings(self) -> dict[str, Reading[GreeterReport]]:
+    def readings(self) -> dict[str, PollResult[GreeterReport]]:
         """What each said of itself last, by key of its pod. One that never could be asked is none yet."""
         return {key: poller.reading for key, (_, poller) in self._pollers.items() if poller.reading.report is not None}
 
@@ -71,7 +71,7 @@ class Greeters:
 
         def answered() -> None:
             report = poller.reading.report
-            if report is None or poller.reading.silent_since is not None:
+            if report is None or poller.reading.unresponsive_since is not None:
                 return
             before, now = told.copy(), {"waiting": report.waiting, "clients": report.clients}
             told.update(now)

@@ -11,7 +11,7 @@ from typing import Any
 from lobby_gateway.errors import LobbyGatewayError
 from lobby_operator import wall_clock
 from lobby_operator.kube.client import KubeApi, Object
-from lobby_operator.kube.election import Election, SeenLease
+from lobby_operator.kube.election import Election, ObservedLease
 from lobby_operator.kube.errors import AlreadyExistsError, ApiError, ConflictError, NotFoundError
 from lobby_operator.kube.resources import LEASES
 
@@ -105,11 +105,11 @@ class Lease:
         except (ConflictError, AlreadyExistsError):
             await self._read()  # another was quicker; or our own write was done, though nobody told us
             return
-        self._election.wrote(SeenLease.of(written), started, self._clock())
+        self._election.wrote(ObservedLease.of(written), started, self._clock())
 
     async def _read(self) -> None:
         try:
-            seen = SeenLease.of(await self._api.get(LEASES, self._namespace, self._name))
+            seen = ObservedLease.of(await self._api.get(LEASES, self._namespace, self._name))
         except NotFoundError:
             seen = None
         self._election.observe(seen, self._clock())

@@ -21,7 +21,7 @@ _MAX_PROBLEM = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KnownLobby:
+class LobbyRecord:
     """A Lobby as it is on the server.
 
     Attributes:
@@ -71,16 +71,16 @@ class Lobbies:
 
     def __init__(self) -> None:
         self.compared = False
-        self._known: dict[str, KnownLobby] = {}
+        self._known: dict[str, LobbyRecord] = {}
         self._paths: dict[str, list[str]] = {}  # keys of those that want it, the oldest first
 
-    def __iter__(self) -> Iterator[KnownLobby]:
+    def __iter__(self) -> Iterator[LobbyRecord]:
         return iter(self._known.values())
 
     def __len__(self) -> int:
         return len(self._known)
 
-    def get(self, key: str) -> KnownLobby | None:
+    def get(self, key: str) -> LobbyRecord | None:
         """One of them."""
         return self._known.get(key)
 
@@ -141,7 +141,7 @@ class Lobbies:
             self._paths[path] = rest
         return set(rest)
 
-    def _claim(self, known: KnownLobby, path: str) -> set[str]:
+    def _claim(self, known: LobbyRecord, path: str) -> set[str]:
         if not path:
             return set()
         claims = {*self._paths.get(path, []), known.key}
@@ -158,13 +158,13 @@ def newer(version: str, than: str) -> bool:
     return int(version) > int(than) if version.isdigit() and than.isdigit() else version != than
 
 
-def _path(known: KnownLobby | None) -> str:
+def _path(known: LobbyRecord | None) -> str:
     return known.lobby.spec.path if known is not None and known.lobby is not None else ""
 
 
-def _read(key: str, resource: Mapping[str, Any], before: KnownLobby | None) -> KnownLobby:
+def _read(key: str, resource: Mapping[str, Any], before: LobbyRecord | None) -> LobbyRecord:
     metadata = resource["metadata"]
-    known = KnownLobby(
+    known = LobbyRecord(
         key=key,
         uid=str(metadata["uid"]),
         version=str(metadata["resourceVersion"]),

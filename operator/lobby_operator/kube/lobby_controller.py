@@ -19,13 +19,13 @@ from lobby_gateway.resource.spec import Lobby
 from lobby_operator import wall_clock
 from lobby_operator.kube import event_reasons, names
 from lobby_operator.kube.events import Recorder, Regarding
-from lobby_operator.kube.lobbies import KnownLobby, Lobbies
+from lobby_operator.kube.lobbies import Lobbies, LobbyRecord
 from lobby_operator.kube.runtime import APPLY_AGAIN_SECONDS, KubeRuntime
 from lobby_operator.kube.status_writer import StatusWriter
 from lobby_operator.planner.actions import Action
 from lobby_operator.planner.state import Phase
 from lobby_operator.planner.status import lobby_status, unread_status
-from lobby_operator.reconcile.reconciler import Worker
+from lobby_operator.reconcile.reconciler import Reconciler
 from lobby_operator.reconcile.runtime import RuntimeFailedError
 
 logger = logging.getLogger(__name__)
@@ -68,11 +68,11 @@ class Parts:
         writer: of its status.
     """
 
-    runtime: Callable[[KnownLobby, Lobby, Callable[[], None]], KubeRuntime]
+    runtime: Callable[[LobbyRecord, Lobby, Callable[[], None]], KubeRuntime]
     writer: Callable[[str], StatusWriter]
 
 
-class Care:
+class LobbyController:
     """Looks after one Lobby.
 
     Args:
@@ -88,23 +88,23 @@ class Care:
         writer: of its status.
     """
 
-    def __init__(self, known: KnownLobby, around: Around, parts: Parts) -> None:
+    def __init__(self, known: LobbyRecord, around: Around, parts: Parts) -> None:
         self.key = known.key
         self.uid = known.uid
-        self.worker: Worker | None = None
+        self.worker: Reconciler | None = None
         self.status: Mapping[str, Any] = {}
         self.writer = parts.writer(known.key)
         self.runtime: KubeRuntime | None = None
         self._around = around
         self._parts = parts
         self._regarding = Regarding(known.namespace, known.name, known.uid)
-        self._wanted: KnownLobby | None = None
+        self._wanted: LobbyRecord | None = None
         self._new = asyncio.Event()
         self._problem = ""
         self._tasks = [around.spawn(self.writer.run(), f"status of {self.key}")]
         self.update(known)
 
-    def update(self, known: KnownLobby) -> None:
+    def update(self, known: LobbyRecord) -> None:
         """The Lobby is like this now."""
         self.writer.wake()
         if known.lobby is None:
@@ -131,9 +131,9 @@ class Care:
             await self.runtime.close()
         self._around.hurried(self.key, hurried=False)
 
-    def _begin(self, known: KnownLobby, lobby: Lobby) -> None:
+    def _begin(self, known: LobbyRecord, lobby: Lobby) -> None:
         self.runtime = self._parts.runtime(known, lobby, self.wake)
-        self.worker = Worker(
+        self.worker = Reconciler(
             lobby,
             self.runtime,
             waiting=lambda taken: self._around.waiting(self.key, taken),
@@ -146,7 +146,7 @@ class Care:
             self._around.spawn(self.worker.run(), f"worker of {self.key}"),
         ]
 
-    async def _apply(self, runtime: KubeRuntime, worker: Worker) -> None:
+    async def _apply(self, runtime: KubeRuntime, worker: Reconciler) -> None:
         """Makes what belongs to the Lobby as it should be: when it changed, when it failed, and now and then."""
         backoff = Backoff(base=0.2, cap=10.0, fraction=random.random)
         while True:
@@ -176,7 +176,7 @@ class Care:
     def _told(self, action: Action, text: str) -> None:
         self._around.recorder.tell(self._regarding, event_reasons.of_action(action, text))
 
-    def _passed(self, worker: Worker) -> None:
+    def _passed(self, worker: Reconciler) -> None:
         """The worker has made a pass: tells greeters and people what is new."""
         hurried = worker.hurried
         if self.runtime is not None:
@@ -201,11 +201,11 @@ class Care:
             )
         )
 
-    def _trouble(self, worker: Worker) -> str:
+    def _trouble(self, worker: Reconciler) -> str:
         """Why a lobby that should start does not."""
         problems = self.runtime.problems() if self.runtime is not None else {}
         starting = (
-            lobby.name for lobby in worker.observed.in_phase(Phase.STARTING, Phase.SILENT) if not lobby.ready_at
+            lobby.name for lobby in worker.observed.in_phase(Phase.STARTING, Phase.UNRESPONSIVE) if not lobby.ready_at
         )
         return next((f"{name}: {problems[name]}" for name in starting if name in problems), "")
 

@@ -15,15 +15,15 @@ from lobby_gateway.resource.spec import Lobby
 from lobby_operator.kube import names
 from lobby_operator.kube.client import KubeApi
 from lobby_operator.kube.events import Recorder
-from lobby_operator.kube.greeters import Greeters
-from lobby_operator.kube.lobbies import KnownLobby, Lobbies
-from lobby_operator.kube.lobby_controller import Care, Parts
+from lobby_operator.kube.greeters import GreeterPods
+from lobby_operator.kube.lobbies import Lobbies, LobbyRecord
+from lobby_operator.kube.lobby_controller import LobbyController, Parts
 from lobby_operator.kube.pods import PodSettings
 from lobby_operator.kube.runtime import KubeRuntime
 from lobby_operator.kube.status_writer import StatusWriter
 from lobby_operator.kube.token_secret import TokenSecret
 from lobby_operator.reconcile.poller import waiting
-from lobby_operator.reconcile.reconciler import Worker
+from lobby_operator.reconcile.reconciler import Reconciler
 from lobby_operator.reconcile.shown import shown_reading, shown_spec
 
 _METADATA = (
@@ -34,7 +34,7 @@ _SPEC = ("nodeName",)
 _STATUS = ("phase", "reason", "message", "podIP", "conditions", "containerStatuses")
 
 
-class Host:
+class ControllerManager:
     """Looks after the Lobbies of a cluster, or of one namespace.
 
     Args:
@@ -71,9 +71,9 @@ class Host:
         self._pods: dict[str, dict[str, Mapping[str, Any]]] = {}  # by key of the Lobby, then by name
         self._lobby_of: dict[str, str] = {}  # key of the Lobby by that of the pod
         self._greeter_pods: dict[str, Change] = {}
-        self._greeters: Greeters | None = None
+        self._greeters: GreeterPods | None = None
         self._hurried: set[str] = set()
-        self._cares: dict[str, Care] = {}
+        self._cares: dict[str, LobbyController] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._clock = asyncio.get_running_loop().time
         self._parts = Parts(self._runtime, self._writer)
@@ -134,7 +134,7 @@ class Host:
     def begin(self) -> None:
         """Looks after them from now on. All that there is was told."""
         self.acts = True
-        self._greeters = Greeters(self._greeters_changed, port=self._admin_port)
+        self._greeters = GreeterPods(self._greeters_changed, port=self._admin_port)
         for change in self._greeter_pods.values():
             self._greeters.seen(change)
         for known in list(self.lobbies):
@@ -166,11 +166,11 @@ class Host:
         if known is None:
             return
         if care is None:
-            self._cares[key] = Care(known, self, self._parts)
+            self._cares[key] = LobbyController(known, self, self._parts)
         else:
             care.update(known)
 
-    def _runtime(self, known: KnownLobby, lobby: Lobby, changed: Callable[[], None]) -> KubeRuntime:
+    def _runtime(self, known: LobbyRecord, lobby: Lobby, changed: Callable[[], None]) -> KubeRuntime:
         runtime = KubeRuntime(
             self._api, self._settings, lobby, known.resource, changed=changed, admin_port=self._admin_port
         )
@@ -223,7 +223,7 @@ class Host:
     # What is shown
 
     @property
-    def workers(self) -> Sequence[Worker]:
+    def workers(self) -> Sequence[Reconciler]:
         """One for each Lobby that is looked after."""
         return [care.worker for care in self._cares.values() if care.worker is not None]
 

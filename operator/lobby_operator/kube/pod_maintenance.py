@@ -18,7 +18,7 @@ from lobby_operator.kube import names
 from lobby_operator.kube.client import KubeApi
 from lobby_operator.kube.disruption import Budget, disruption_budget
 from lobby_operator.kube.errors import ApiError, ConflictError, NotFoundError
-from lobby_operator.kube.pod_state import SeenPod
+from lobby_operator.kube.pod_state import PodState
 from lobby_operator.kube.resources import DISRUPTION_BUDGETS, PODS
 
 logger = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ SHOWS_SECONDS = 30.0
 """What was written shows within that time, or is written again."""
 
 
-class Upkeep:
+class PodMaintenance:
     """Looks after the pods of one Lobby.
 
     Args:
@@ -51,7 +51,7 @@ class Upkeep:
     """
 
     def __init__(
-        self, api: KubeApi, lobby: Lobby, pods: Callable[[], Sequence[tuple[SeenPod, LobbyReport | None]]]
+        self, api: KubeApi, lobby: Lobby, pods: Callable[[], Sequence[tuple[PodState, LobbyReport | None]]]
     ) -> None:
         self._api = api
         self._lobby = lobby
@@ -144,7 +144,7 @@ class Upkeep:
                 await self._api.patch(PODS, self._lobby.namespace, pod.name, body)
             self._written[pod.uid] = (annotations, now)
 
-    def _wanted(self, pod: SeenPod, report: LobbyReport | None, now: float) -> Iterator[tuple[str, str]]:
+    def _wanted(self, pod: PodState, report: LobbyReport | None, now: float) -> Iterator[tuple[str, str]]:
         """The annotations that are not as they should be."""
         if pod.ending or pod.ended:
             return

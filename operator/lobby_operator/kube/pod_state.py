@@ -9,14 +9,14 @@ from typing import Any
 
 from lobby_gateway.process.reports import LobbyReport
 from lobby_operator.kube import names
-from lobby_operator.planner.state import RawLobby
-from lobby_operator.reconcile.poller import Reading
+from lobby_operator.planner.state import LobbyReading
+from lobby_operator.reconcile.poller import PollResult
 
 _OVER = ("Succeeded", "Failed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SeenPod:
+class PodState:
     """What matters of a lobby's pod. A whole pod is 10 KiB as JSON, and there may be thousands.
 
     Attributes:
@@ -59,7 +59,7 @@ class SeenPod:
         return not (self.draining or self.ending or self.ended)
 
 
-def seen_pod(pod: Mapping[str, Any]) -> SeenPod:
+def pod_state(pod: Mapping[str, Any]) -> PodState:
     """Reads a pod as the API gives it.
 
     Raises:
@@ -70,7 +70,7 @@ def seen_pod(pod: Mapping[str, Any]) -> SeenPod:
     annotations = metadata.get("annotations") or {}
     safe = annotations.get(names.SAFE_TO_EVICT_ANNOTATION)
     ended = status.get("phase") in _OVER
-    return SeenPod(
+    return PodState(
         name=str(metadata["name"]),
         uid=str(metadata["uid"]),
         owner=owner_of(metadata),
@@ -95,7 +95,9 @@ def owner_of(metadata: Mapping[str, Any]) -> str:
     return next((str(owner["uid"]) for owner in owners if owner.get("controller")), "")
 
 
-def raw_lobby(pod: SeenPod, reading: Reading[LobbyReport], created_at: float, *, was_up: bool = False) -> RawLobby:
+def lobby_reading(
+    pod: PodState, reading: PollResult[LobbyReport], created_at: float, *, was_up: bool = False
+) -> LobbyReading:
     """What is known of a lobby.
 
     Args:
@@ -104,12 +106,12 @@ def raw_lobby(pod: SeenPod, reading: Reading[LobbyReport], created_at: float, *,
         created_at: when it was made, on the clock of the lobby host.
         was_up: it had started when the lobby host saw it first.
     """
-    return RawLobby(
+    return LobbyReading(
         name=pod.name,
         created_at=created_at,
         address=authority(pod.ip, names.CLIENTS_PORT) if pod.ip else "",
         report=reading.report,
-        silent_since=reading.silent_since,
+        unresponsive_since=reading.unresponsive_since,
         alive=pod.ready,
         was_up=was_up,
         draining=pod.draining,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from lobby_gateway.http.admin import AdminServer
-from lobby_gateway.process.lifecycle import Stopping
+from lobby_gateway.process.lifecycle import Shutdown
 from lobby_operator.kube import names
 from lobby_operator.kube.admin import routes
 from lobby_operator.kube.client import KubeApi, connect
@@ -16,7 +16,7 @@ from lobby_operator.kube.election import Election
 from lobby_operator.kube.errors import NotHolderError
 from lobby_operator.kube.informer import Informer
 from lobby_operator.kube.lease import Lease
-from lobby_operator.kube.manager import Host
+from lobby_operator.kube.manager import ControllerManager
 from lobby_operator.kube.resources import LOBBIES, PODS, Resource
 from lobby_operator.kube.token_secret import TokenSecret
 from lobby_operator.settings import OperatorSettings
@@ -29,7 +29,7 @@ LOBBY_SELECTOR = names.selector({names.NAME_LABEL: names.APP, names.COMPONENT_LA
 
 
 async def serve(
-    settings: OperatorSettings, stopping: Stopping, *, before: Callable[[str, Resource], None] = lambda *_: None
+    settings: OperatorSettings, stopping: Shutdown, *, before: Callable[[str, Resource], None] = lambda *_: None
 ) -> None:
     """Runs an operator until it is to stop.
 
@@ -70,7 +70,7 @@ class Operator:
         if settings.token_key_file is not None:
             name, own = settings.pods.token_secret, settings.own_namespace
             token_secret = TokenSecret(api, name, settings.token_key_file, own)
-        self.host = Host(
+        self.host = ControllerManager(
             api,
             settings.pods,
             settings.identity,
@@ -114,7 +114,7 @@ class Operator:
         """Why the process is to be started again; empty: it need not be."""
         return next((stuck for informer in self._informers if (stuck := informer.stuck())), "")
 
-    async def run(self, stopping: Stopping) -> None:
+    async def run(self, stopping: Shutdown) -> None:
         """Runs until it is to stop, or may not act any more."""
         settings = self._settings
         port = await self._admin.start(settings.admin_host, settings.admin_port)

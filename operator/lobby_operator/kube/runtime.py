@@ -21,12 +21,12 @@ from lobby_operator.kube import names, pods
 from lobby_operator.kube.client import KubeApi
 from lobby_operator.kube.config_map import config_map
 from lobby_operator.kube.errors import AlreadyExistsError, ApiError, ConflictError, NotFoundError
-from lobby_operator.kube.pod_maintenance import Upkeep
-from lobby_operator.kube.pod_state import SeenPod, owner_of, raw_lobby, seen_pod
+from lobby_operator.kube.pod_maintenance import PodMaintenance
+from lobby_operator.kube.pod_state import PodState, lobby_reading, owner_of, pod_state
 from lobby_operator.kube.pods import PodSettings, live_digest
 from lobby_operator.kube.resources import CONFIG_MAPS, PODS
-from lobby_operator.planner.state import RawLobby
-from lobby_operator.reconcile.poller import Poller, Reading
+from lobby_operator.planner.state import LobbyReading
+from lobby_operator.reconcile.poller import Poller, PollResult
 from lobby_operator.reconcile.runtime import RuntimeFailedError
 
 logger = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ APPLY_AGAIN_SECONDS = 300.0
 class _Pod:
     """A pod, and what its lobby says."""
 
-    def __init__(self, seen: SeenPod, created_at: float) -> None:
+    def __init__(self, seen: PodState, created_at: float) -> None:
         self.seen = seen
         self.created_at = created_at
         self.was_up = seen.started
@@ -49,8 +49,8 @@ class _Pod:
         self.told: tuple[object, ...] = ()
 
     @property
-    def reading(self) -> Reading[LobbyReport]:
-        return self.poller.reading if self.poller is not None else Reading()
+    def reading(self) -> PollResult[LobbyReport]:
+        return self.poller.reading if self.poller is not None else PollResult()
 
 
 class KubeRuntime:
@@ -88,7 +88,7 @@ class KubeRuntime:
         self._written_at = 0.0
         self._writing = asyncio.Lock()
         self._closing: set[asyncio.Task[None]] = set()
-        self._upkeep = Upkeep(api, lobby, self._readings_of_pods)
+        self._upkeep = PodMaintenance(api, lobby, self._readings_of_pods)
 
     @property
     def revision(self) -> str:
@@ -99,7 +99,7 @@ class KubeRuntime:
 
     def seen(self, pod: Mapping[str, Any]) -> None:
         """A pod with the labels of this Lobby's lobbies is there, or has changed."""
-        seen = seen_pod(pod)
+        seen = pod_state(pod)
         if seen.owner != self._lobby.uid:  # left over from an earlier Lobby of that name: Kubernetes takes it away
             self.gone(seen.name)
             return
@@ -123,7 +123,7 @@ class KubeRuntime:
             self._upkeep.wake()
             self._changed()
 
-    def _update(self, known: _Pod, seen: SeenPod) -> None:
+    def _update(self, known: _Pod, seen: PodState) -> None:
         known.seen = seen
         if known.poller is not None and seen.ended:
             self._forget(known)
@@ -146,7 +146,7 @@ class KubeRuntime:
         reading = known.reading
         report = reading.report
         said = (report.draining, report.seats, report.clients, report.direct, report.origin) if report else ()
-        told = (*said, reading.silent_since)
+        told = (*said, reading.unresponsive_since)
         if told != known.told:
             known.told = told
             self._upkeep.wake()
@@ -159,7 +159,7 @@ class KubeRuntime:
             task.add_done_callback(self._closing.discard)
             known.poller = None
 
-    def _readings_of_pods(self) -> list[tuple[SeenPod, LobbyReport | None]]:
+    def _readings_of_pods(self) -> list[tuple[PodState, LobbyReport | None]]:
         return [(pod.seen, pod.reading.report) for pod in self._pods.values()]
 
     def hurry(self, *, hurried: bool) -> None:
@@ -169,7 +169,7 @@ class KubeRuntime:
             if pod.poller is not None:
                 pod.poller.hurried = hurried
 
-    def readings(self) -> dict[str, Reading[LobbyReport]]:
+    def readings(self) -> dict[str, PollResult[LobbyReport]]:
         """What each lobby said of itself last, by name."""
         return {name: pod.reading for name, pod in self._pods.items()}
 
@@ -177,12 +177,12 @@ class KubeRuntime:
         """Why pods do not run, by name, in a line for a person each; those of which nothing is known are left out."""
         return {name: pod.seen.problem for name, pod in self._pods.items() if pod.seen.problem}
 
-    async def list(self, lobby: str) -> Sequence[RawLobby]:
+    async def list(self, lobby: str) -> Sequence[LobbyReading]:
         """See `Runtime`. Is not to be asked before all pods that there are were `seen`."""
         self._upkeep.start()
-        return [raw_lobby(pod.seen, pod.reading, pod.created_at, was_up=pod.was_up) for pod in self._pods.values()]
+        return [lobby_reading(pod.seen, pod.reading, pod.created_at, was_up=pod.was_up) for pod in self._pods.values()]
 
-    async def read(self, name: str) -> Reading[LobbyReport] | None:
+    async def read(self, name: str) -> PollResult[LobbyReport] | None:
         """See `Runtime`."""
         pod = self._pods.get(name)
         return pod.reading if pod is not None else None
@@ -238,10 +238,10 @@ class KubeRuntime:
         answered: dict[str, float] = {}
         for pod in self._pods.values():
             node, reading = pod.seen.node, pod.reading
-            if reading.silent_since is None:
+            if reading.unresponsive_since is None:
                 answered[node] = max(reading.at, answered.get(node, 0.0))
             elif (pod.was_up or reading.report is not None) and not pod.seen.ending:
-                silent[node] = min(reading.silent_since, silent.get(node, reading.silent_since))
+                silent[node] = min(reading.unresponsive_since, silent.get(node, reading.unresponsive_since))
         return sorted(node for node, since in silent.items() if node and answered.get(node, 0.0) < since)
 
     async def _check_owner(self, name: str, error: AlreadyExistsError) -> None:
@@ -274,7 +274,7 @@ class KubeRuntime:
         if pod.poller is not None:
             pod.poller.ask_now()
 
-    async def _mark_draining(self, seen: SeenPod) -> None:
+    async def _mark_draining(self, seen: PodState) -> None:
         now = wall_clock.now()
         body = {"metadata": {"uid": seen.uid, "annotations": {names.DRAINING_ANNOTATION: now}}}
         try:

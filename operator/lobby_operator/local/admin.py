@@ -11,11 +11,11 @@ from lobby_gateway.http.admin import AdminRequest, AdminResponse, Routes, health
 from lobby_gateway.metrics import LoopLag, Readings, registry
 from lobby_gateway.resource.overview import Overview
 from lobby_operator import metrics
-from lobby_operator.reconcile.reconciler import Worker
+from lobby_operator.reconcile.reconciler import Reconciler
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class ScrapeTarget:
     """A process that Prometheus can scrape.
 
     Attributes:
@@ -46,7 +46,7 @@ class Served(Protocol):
         """How late its event loop is."""
 
     @property
-    def workers(self) -> Sequence[Worker]:
+    def workers(self) -> Sequence[Reconciler]:
         """One for each Lobby."""
 
     @property
@@ -60,7 +60,7 @@ class Served(Protocol):
     def overview(self) -> Overview:
         """All that the status page shows."""
 
-    def targets(self) -> list[Target]:
+    def targets(self) -> list[ScrapeTarget]:
         """Every process that answers on `/metrics`."""
 
     def items(self) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from typing import Any
 from lobby_gateway.process.reports import GreeterReport
 from lobby_gateway.settings import TOKEN_KEY_VARIABLE
 from lobby_operator.local.child import Child, ChildFailedError, LogLine, child_environment, describe_exit
-from lobby_operator.reconcile.poller import Poller, Reading
+from lobby_operator.reconcile.poller import Poller, PollResult
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class _Greeter:
         self.poller: Poller[GreeterReport] | None = None
 
 
-class Greeters:
+class GreeterProcesses:
     """Keeps a number of greeters running.
 
     Args:
@@ -98,9 +98,11 @@ class Greeters:
     @property
     def serving(self) -> int:
         """How many listen and answer."""
-        return sum(each.poller is not None and each.poller.reading.silent_since is None for each in self._greeters)
+        return sum(
+            each.poller is not None and each.poller.reading.unresponsive_since is None for each in self._greeters
+        )
 
-    def readings(self) -> dict[str, Reading[GreeterReport]]:
+    def readings(self) -> dict[str, PollResult[GreeterReport]]:
         """What each said of itself last, by its name."""
         return {each.name: each.poller.reading for each in self._greeters if each.poller is not None}
 

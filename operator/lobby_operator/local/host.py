@@ -15,23 +15,23 @@ from lobby_gateway import __version__
 from lobby_gateway.metrics import LoopLag
 from lobby_gateway.resource.overview import Overview
 from lobby_operator import wall_clock
-from lobby_operator.local.admin import Target
+from lobby_operator.local.admin import ScrapeTarget
 from lobby_operator.local.child import LogLine
-from lobby_operator.local.greeters import Greeters
+from lobby_operator.local.greeters import GreeterProcesses
 from lobby_operator.local.overview import shown_item
 from lobby_operator.local.runtime import LocalRuntime, LocalSettings, authority
 from lobby_operator.local.sources import Source
-from lobby_operator.local.terminal import TRY, LobbyView, Terminal, View
+from lobby_operator.local.terminal import TRY, LobbyPanel, Terminal, View
 from lobby_operator.local.view import Rates, events, lobby_view
 from lobby_operator.planner.spec import PlannerSettings
 from lobby_operator.planner.status import PathClaim, lobby_status
 from lobby_operator.reconcile.poller import waiting
-from lobby_operator.reconcile.reconciler import Worker
+from lobby_operator.reconcile.reconciler import Reconciler
 from lobby_operator.reconcile.shown import shown_reading, shown_spec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HostSettings:
+class LobbyHostSettings:
     """How Lobbies are served.
 
     Attributes:
@@ -51,7 +51,7 @@ class HostSettings:
     directory: Path
 
 
-class Host:
+class LobbyHost:
     """Serves Lobbies on this machine.
 
     Args:
@@ -66,7 +66,7 @@ class Host:
     """
 
     def __init__(
-        self, sources: Sequence[Source], settings: HostSettings, *, log: LogLine | None, terminal: Terminal
+        self, sources: Sequence[Source], settings: LobbyHostSettings, *, log: LogLine | None, terminal: Terminal
     ) -> None:
         self.admin = ""
         self.lag = LoopLag()
@@ -77,10 +77,10 @@ class Host:
         self._started_at = time.monotonic()
         self._clock = asyncio.get_running_loop().time
         self._rates = {source.lobby.name: Rates() for source in sources}
-        self._views: dict[str, LobbyView] = {}
+        self._views: dict[str, LobbyPanel] = {}
         self._statuses: dict[str, dict[str, Any]] = {}
         self._tasks: list[asyncio.Task[None]] = []
-        self._greeters = Greeters(
+        self._greeters = GreeterProcesses(
             settings.greeters,
             host=settings.host,
             port=settings.port,
@@ -104,7 +104,7 @@ class Host:
         self._workers = [self._worker(source) for source in sources]
 
     @property
-    def workers(self) -> Sequence[Worker]:
+    def workers(self) -> Sequence[Reconciler]:
         """One for each Lobby."""
         return self._workers
 
@@ -189,15 +189,15 @@ class Host:
             for name, source in self._sources.items()
         ]
 
-    def targets(self) -> list[Target]:
+    def targets(self) -> list[ScrapeTarget]:
         """Every process that answers on `/metrics`: this one, the greeters, the lobbies."""
-        found = [Target(self.admin.removeprefix("http://"), "operator", "lobby-host")]
+        found = [ScrapeTarget(self.admin.removeprefix("http://"), "operator", "lobby-host")]
         found += [
-            Target(authority(*address), "greeter", name)
+            ScrapeTarget(authority(*address), "greeter", name)
             for name, address in sorted(self._greeters.admin_addresses().items())
         ]
         found += [
-            Target(authority(*address), "lobby", name, lobby)
+            ScrapeTarget(authority(*address), "lobby", name, lobby)
             for lobby in sorted(self._sources)
             for name, address in sorted(self._runtime.admin_addresses(lobby).items())
         ]
@@ -230,8 +230,8 @@ class Host:
     def _url(self, name: str) -> str:
         return f"ws://{self._where}{self._sources[name].lobby.spec.path}"
 
-    def _worker(self, source: Source) -> Worker:
-        return Worker(
+    def _worker(self, source: Source) -> Reconciler:
+        return Reconciler(
             source.lobby,
             self._runtime,
             waiting=lambda taken: waiting(self._greeters.readings(), source.lobby.key, taken, self._clock()),
@@ -248,7 +248,7 @@ class Host:
     def _told(self, name: str, text: str) -> None:
         self._terminal.line(f"{time.strftime('%H:%M:%S')} {name}: {text}")
 
-    def _passed(self, worker: Worker) -> None:
+    def _passed(self, worker: Reconciler) -> None:
         """A worker has made a pass: tells greeters and people what is new."""
         name = worker.lobby.name
         if worker.planned is not None and worker.planned.complete:
@@ -270,7 +270,7 @@ class Host:
             [{**source.resource, "status": self._statuses.get(each, {})} for each, source in self._sources.items()]
         )
 
-    def _look(self, worker: Worker) -> None:
+    def _look(self, worker: Reconciler) -> None:
         name = worker.lobby.name
         latest = self._statuses.get(name, {}).get("latest") or {}
         view = lobby_view(

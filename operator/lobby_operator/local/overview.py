@@ -10,14 +10,14 @@ from lobby_gateway.process.reports import GreeterReport, LobbyReport
 from lobby_gateway.resource.overview import Item, LobbyCounts, LobbyShown, item, told_lobbies, with_seats
 from lobby_gateway.resource.spec import Lobby
 from lobby_gateway.resource.status import LobbyStatus
-from lobby_operator.reconcile.poller import Reading
+from lobby_operator.reconcile.poller import PollResult
 
 
 def shown_item(
     lobby: Lobby,
     status: Mapping[str, Any],
-    readings: Mapping[str, Reading[LobbyReport]],
-    greeters: Iterable[Reading[GreeterReport]],
+    readings: Mapping[str, PollResult[LobbyReport]],
+    greeters: Iterable[PollResult[GreeterReport]],
     *,
     address: str,
     now: float,
@@ -56,7 +56,7 @@ def shown_item(
     )
 
 
-def _seen(shown: LobbyShown, reading: Reading[LobbyReport] | None, now: float) -> LobbyShown:
+def _seen(shown: LobbyShown, reading: PollResult[LobbyReport] | None, now: float) -> LobbyShown:
     if reading is None or reading.report is None:
         return shown
     report = reading.report

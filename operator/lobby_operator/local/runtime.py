@@ -16,8 +16,8 @@ from lobby_gateway.process.reports import LobbyReport
 from lobby_gateway.resource.spec import Lobby, RoutingMode
 from lobby_gateway.settings import TOKEN_KEY_VARIABLE
 from lobby_operator.local.child import Child, ChildFailedError, LogLine, child_environment, describe_exit
-from lobby_operator.planner.state import RawLobby
-from lobby_operator.reconcile.poller import Poller, Reading
+from lobby_operator.planner.state import LobbyReading
+from lobby_operator.reconcile.poller import Poller, PollResult
 from lobby_operator.reconcile.runtime import RuntimeFailedError
 
 logger = logging.getLogger(__name__)
@@ -73,8 +73,8 @@ class _Process:
             self.poller.ending = True
 
     @property
-    def reading(self) -> Reading[LobbyReport]:
-        return self.poller.reading if self.poller is not None else Reading()
+    def reading(self) -> PollResult[LobbyReport]:
+        return self.poller.reading if self.poller is not None else PollResult()
 
 
 class LocalRuntime:
@@ -126,7 +126,7 @@ class LocalRuntime:
             if process.lobby == lobby and process.poller is not None:
                 process.poller.hurried = hurried
 
-    def readings(self, lobby: str) -> dict[str, Reading[LobbyReport]]:
+    def readings(self, lobby: str) -> dict[str, PollResult[LobbyReport]]:
         """What each lobby of a Lobby said of itself last, by name."""
         return {process.name: process.reading for process in self._processes.values() if process.lobby == lobby}
 
@@ -134,15 +134,15 @@ class LocalRuntime:
         """Where each lobby of a Lobby is asked, by name, as soon as it listens."""
         return {each.name: each.admin for each in self._processes.values() if each.lobby == lobby and each.admin}
 
-    async def list(self, lobby: str) -> Sequence[RawLobby]:
+    async def list(self, lobby: str) -> Sequence[LobbyReading]:
         """See `Runtime`."""
         return [
-            RawLobby(
+            LobbyReading(
                 name=process.name,
                 created_at=process.created_at,
                 address=process.address,
                 report=process.reading.report,
-                silent_since=process.reading.silent_since,
+                unresponsive_since=process.reading.unresponsive_since,
                 draining=process.draining,
                 ending=process.ending,
             )
@@ -203,7 +203,7 @@ class LocalRuntime:
         self._spawn(process, process.child.stop(END_SECONDS), "end")
         self._changed()
 
-    async def read(self, name: str) -> Reading[LobbyReport] | None:
+    async def read(self, name: str) -> PollResult[LobbyReport] | None:
         """See `Runtime`."""
         process = self._processes.get(name)
         return process.reading if process is not None else None

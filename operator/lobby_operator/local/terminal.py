@@ -62,7 +62,7 @@ class LobbyRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LobbyView:
+class LobbyPanel:
     """A Lobby, as shown.
 
     Attributes:
@@ -94,7 +94,7 @@ class View:
         stopping: it is about to end.
     """
 
-    lobbies: tuple[LobbyView, ...]
+    lobbies: tuple[LobbyPanel, ...]
     admin: str
     greeters: tuple[int, int] = (0, 0)
     seconds: float = 0.0
@@ -254,7 +254,7 @@ def _head(view: View) -> RenderableType:
     return line
 
 
-def _where(lobby: LobbyView) -> RenderableType:
+def _where(lobby: LobbyPanel) -> RenderableType:
     return Text.assemble(
         (" connect to ", "dim"), (lobby.url, "bold cyan"), "\n",
         (" try        ", "dim"), f"{TRY} {lobby.url}",

@@ -20,12 +20,12 @@ from lobby_gateway.errors import UserError
 from lobby_gateway.http.admin import AdminServer
 from lobby_gateway.process import logs
 from lobby_gateway.process.arguments import cannot_listen
-from lobby_gateway.process.lifecycle import Stopping
+from lobby_gateway.process.lifecycle import Shutdown
 from lobby_gateway.process.lifecycle import run as run_process
 from lobby_operator.local.admin import routes
 from lobby_operator.local.child import ChildFailedError, LogLine
 from lobby_operator.local.demo import DemoOrigin
-from lobby_operator.local.host import Host, HostSettings
+from lobby_operator.local.host import LobbyHost, LobbyHostSettings
 from lobby_operator.local.runtime import authority
 from lobby_operator.local.sources import DEFAULT_NAME, DEMO_NAME, Source, check_secrets, from_files, from_url
 from lobby_operator.local.terminal import Terminal, open_terminal
@@ -79,7 +79,7 @@ def run(settings: UpSettings) -> int:
     sources = _sources(settings)
     check_secrets(sources, os.environ)
 
-    async def main(stopping: Stopping) -> None:
+    async def main(stopping: Shutdown) -> None:
         try:
             await _Up(settings, stopping).run(sources)
         except UserError as error:
@@ -100,10 +100,10 @@ def _sources(settings: UpSettings) -> list[Source]:
 class _Up:
     """What `lobby up` has open, in the order in which it is opened."""
 
-    def __init__(self, settings: UpSettings, stopping: Stopping) -> None:
+    def __init__(self, settings: UpSettings, stopping: Shutdown) -> None:
         self._settings = settings
         self._stopping = stopping
-        self._host: Host | None = None
+        self._host: LobbyHost | None = None
         self._demo: DemoOrigin | None = None
         self._stops = 0
 
@@ -128,9 +128,9 @@ class _Up:
                 self._demo = DemoOrigin(log=routed, environment=_environment())
                 stack.push_async_callback(self._demo.close, GRACE_SECONDS)
                 sources = [await self._demo_source(self._demo)]
-            self._host = Host(
+            self._host = LobbyHost(
                 sources,
-                HostSettings(
+                LobbyHostSettings(
                     host=settings.host,
                     port=port,
                     greeters=settings.greeters,
@@ -151,7 +151,7 @@ class _Up:
         name = self._settings.name or DEMO_NAME
         return await asyncio.to_thread(from_url, url, name=name, seats=self._settings.seats, option="--demo")
 
-    async def _serve(self, host: Host, terminal: Terminal) -> None:
+    async def _serve(self, host: LobbyHost, terminal: Terminal) -> None:
         admin = AdminServer(routes(host))
         stopping = asyncio.create_task(self._stopping.wait(), name="stopping")
         try:
@@ -173,7 +173,7 @@ class _Up:
         if self._stopping.event.is_set():
             terminal.line("ended: no process is left")
 
-    def _tell_addresses(self, host: Host, terminal: Terminal) -> None:
+    def _tell_addresses(self, host: LobbyHost, terminal: Terminal) -> None:
         for line in host.addresses():
             terminal.line(line)
         if self._demo is not None:
@@ -186,7 +186,7 @@ class _Up:
             self._host.kill()
 
 
-async def _started(host: Host, stopping: asyncio.Task[None]) -> bool:
+async def _started(host: LobbyHost, stopping: asyncio.Task[None]) -> bool:
     """Starts the lobby host; returns whether it was started before it is to end again.
 
     Raises:

@@ -6,9 +6,9 @@ from collections import deque
 from collections.abc import Mapping
 
 from lobby_gateway.process.reports import GreeterReport, LobbyReport, OriginState
-from lobby_operator.local.terminal import LobbyRow, LobbyView
-from lobby_operator.planner.state import Observed, Phase, SeenLobby
-from lobby_operator.reconcile.poller import Reading
+from lobby_operator.local.terminal import LobbyPanel, LobbyRow
+from lobby_operator.planner.state import LobbyState, Observed, Phase
+from lobby_operator.reconcile.poller import PollResult
 
 RATE_SECONDS = 5.0
 """A rate is that of so many seconds: less would flicker with an origin that sends once a second."""
@@ -44,7 +44,7 @@ class Rates:
             del self._samples[name]
 
 
-def phase(lobby: SeenLobby) -> str:
+def phase(lobby: LobbyState) -> str:
     """The state of a lobby in a word."""
     if lobby.phase is Phase.READY:
         return "open" if lobby.free else "full"
@@ -55,12 +55,12 @@ def lobby_view(
     name: str,
     url: str,
     observed: Observed,
-    readings: Mapping[str, Reading[LobbyReport]],
-    greeters: Mapping[str, Reading[GreeterReport]],
+    readings: Mapping[str, PollResult[LobbyReport]],
+    greeters: Mapping[str, PollResult[GreeterReport]],
     *,
     latest: str,
     rates: Rates,
-) -> LobbyView:
+) -> LobbyPanel:
     """A Lobby, as shown.
 
     Args:
@@ -77,7 +77,7 @@ def lobby_view(
     rows = tuple(_row(lobby, readings.get(lobby.name), latest, rates) for lobby in observed.lobbies)
     dropped = sum(reading.report.dropped for reading in readings.values() if reading.report is not None)
     troubled = [row for row in rows if row.problem]
-    return LobbyView(
+    return LobbyPanel(
         name=name,
         url=url,
         lobbies=rows,
@@ -87,7 +87,7 @@ def lobby_view(
     )
 
 
-def _row(lobby: SeenLobby, reading: Reading[LobbyReport] | None, latest: str, rates: Rates) -> LobbyRow:
+def _row(lobby: LobbyState, reading: PollResult[LobbyReport] | None, latest: str, rates: Rates) -> LobbyRow:
     report = reading.report if reading is not None else None
     rate = rates.rate(lobby.name, reading.at, report.messages) if reading is not None and report is not None else 0.0
     origin = lobby.origin
@@ -107,7 +107,7 @@ def _row(lobby: SeenLobby, reading: Reading[LobbyReport] | None, latest: str, ra
 _SPOKEN_OF = frozenset({"open", "draining", "silent"})
 
 
-def events(before: LobbyView | None, now: LobbyView) -> list[str]:
+def events(before: LobbyPanel | None, now: LobbyPanel) -> list[str]:
     """Lines for people on what has changed in a Lobby. That a lobby starts or is gone, its runtime says, with the reason.
 
     Args:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from string import Formatter
 from typing import ClassVar, NoReturn
 
-from lobby_operator.planner.reasons import WHY, Why, speak
+from lobby_operator.planner.reasons import ACTION_REASONS, ActionReason, speak
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -19,11 +19,11 @@ class Reason:
         numbers: the fields of its sentence, as (name, value).
     """
 
-    why: Why
+    why: ActionReason
     numbers: tuple[tuple[str, float], ...]
 
-    def __init__(self, why: Why, **numbers: float) -> None:
-        wanted = {name for _, name, _, _ in Formatter().parse(WHY[why]) if name is not None}
+    def __init__(self, why: ActionReason, **numbers: float) -> None:
+        wanted = {name for _, name, _, _ in Formatter().parse(ACTION_REASONS[why]) if name is not None}
         if wanted != numbers.keys():
             raise ValueError(f"{why} has the numbers {sorted(wanted)}, not {sorted(numbers)}")
         object.__setattr__(self, "why", why)
@@ -37,7 +37,7 @@ class Reason:
     @property
     def sentence(self) -> str:
         """For people."""
-        return speak(WHY[self.why], self.fields)
+        return speak(ACTION_REASONS[self.why], self.fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class _Action:
     name: str
     reason: Reason
 
-    ACCEPTS: ClassVar[frozenset[Why]] = frozenset()
+    ACCEPTS: ClassVar[frozenset[ActionReason]] = frozenset()
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -69,15 +69,23 @@ def _refuse(action: _Action, problem: str) -> NoReturn:
 class Create(_Action):
     """Starts a lobby."""
 
-    ACCEPTS: ClassVar[frozenset[Why]] = frozenset({Why.BELOW_REPLICAS, Why.CLIENTS_WAIT, Why.SPARE_SEATS_LOW})
+    ACCEPTS: ClassVar[frozenset[ActionReason]] = frozenset(
+        {ActionReason.BELOW_REPLICAS, ActionReason.CLIENTS_WAIT, ActionReason.SPARE_SEATS_LOW}
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Drain(_Action):
     """Tells a lobby to take no more clients and to send those that it has elsewhere. It can't be taken back."""
 
-    ACCEPTS: ClassVar[frozenset[Why]] = frozenset(
-        {Why.EMPTY, Why.SPARSE, Why.OVER_MAXIMUM, Why.OUTDATED, Why.DRAIN_UNHEARD}
+    ACCEPTS: ClassVar[frozenset[ActionReason]] = frozenset(
+        {
+            ActionReason.EMPTY,
+            ActionReason.SPARSE,
+            ActionReason.OVER_MAXIMUM,
+            ActionReason.OUTDATED,
+            ActionReason.DRAIN_UNHEARD,
+        }
     )
 
 
@@ -85,10 +93,10 @@ class Drain(_Action):
 class Delete(_Action):
     """Ends a lobby, in order if it still can, and takes away what is left of it."""
 
-    ACCEPTS: ClassVar[frozenset[Why]] = frozenset(
+    ACCEPTS: ClassVar[frozenset[ActionReason]] = frozenset(
         {
-            *(Why.ENDED, Why.SILENT, Why.NEVER_ANSWERED, Why.NEVER_NEEDED),
-            *(Why.DRAINED, Why.DRAIN_OVERDUE, Why.DRAIN_POINTLESS),
+            *(ActionReason.ENDED, ActionReason.UNRESPONSIVE, ActionReason.NEVER_ANSWERED, ActionReason.NEVER_NEEDED),
+            *(ActionReason.DRAINED, ActionReason.DRAIN_OVERDUE, ActionReason.DRAIN_POINTLESS),
         }
     )
 

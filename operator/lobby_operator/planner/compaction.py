@@ -15,26 +15,26 @@ from collections.abc import Iterable
 from lobby_gateway.resource.spec import Placement
 from lobby_operator.planner.actions import Drain, Reason
 from lobby_operator.planner.placement import Balance
-from lobby_operator.planner.plan_builder import Draft
-from lobby_operator.planner.reasons import Why
+from lobby_operator.planner.plan_builder import PlanBuilder
+from lobby_operator.planner.reasons import ActionReason
 from lobby_operator.planner.spec import PlannerSpec
 from lobby_operator.planner.stabilization_window import least, rises_at
-from lobby_operator.planner.state import Phase, SeenLobby
+from lobby_operator.planner.state import LobbyState, Phase
 from lobby_operator.planner.timers import due
 
 
-def spare_empty(spec: PlannerSpec, balanced: Balance) -> list[SeenLobby]:
+def spare_empty(spec: PlannerSpec, balanced: Balance) -> list[LobbyState]:
     """Empty lobbies that are not needed, the first to go first. Any part of the list can be spared, too."""
     empty = (lobby for lobby in _first_to_go(spec, balanced) if lobby.clients == 0)
     return _spare(spec, balanced, empty, all_empty=True)
 
 
-def spare_sparse(spec: PlannerSpec, balanced: Balance) -> list[SeenLobby]:
+def spare_sparse(spec: PlannerSpec, balanced: Balance) -> list[LobbyState]:
     """Lobbies that are not needed if clients move, empty ones among them, the first to go first."""
     return _spare(spec, balanced, _first_to_go(spec, balanced), all_empty=False)
 
 
-def _first_to_go(spec: PlannerSpec, balanced: Balance) -> Iterable[SeenLobby]:
+def _first_to_go(spec: PlannerSpec, balanced: Balance) -> Iterable[LobbyState]:
     if spec.placement is Placement.PACKED:
         return reversed(balanced.taking)
     # Only into a fuller lobby here, too, or a client could be moved each time that a new lobby becomes the latest.
@@ -44,11 +44,11 @@ def _first_to_go(spec: PlannerSpec, balanced: Balance) -> Iterable[SeenLobby]:
 
 
 def _spare(
-    spec: PlannerSpec, balanced: Balance, candidates: Iterable[SeenLobby], *, all_empty: bool
-) -> list[SeenLobby]:
+    spec: PlannerSpec, balanced: Balance, candidates: Iterable[LobbyState], *, all_empty: bool
+) -> list[LobbyState]:
     if balanced.outdated:
         return []  # first all are of one revision, and then it is seen how many are needed
-    spared: list[SeenLobby] = []
+    spared: list[LobbyState] = []
     free, needed = balanced.free, balanced.needed
     takes = {lobby.name for lobby in balanced.taking} if balanced.served_out else None
     left = len(balanced.taking) + len(balanced.served_out)
@@ -67,7 +67,7 @@ def _spare(
     return spared
 
 
-def end_empty(draft: Draft) -> None:
+def end_empty(draft: PlanBuilder) -> None:
     """Drains empty lobbies that were not needed for `emptySeconds`.
 
     They are drained first, though nobody is in them: a client may be on its way, and a lobby that drains is the only one
@@ -87,13 +87,13 @@ def end_empty(draft: Draft) -> None:
             draft.wake(since + spec.empty_seconds)
         elif count > 0:
             count -= 1
-            draft.act(Drain(lobby.name, Reason(Why.EMPTY, seconds=round(now - since, 1))))
+            draft.act(Drain(lobby.name, Reason(ActionReason.EMPTY, seconds=round(now - since, 1))))
 
 
-def compact(draft: Draft) -> None:
+def compact(draft: PlanBuilder) -> None:
     """Drains sparse lobbies into fuller ones when that was possible for `stabilizationSeconds`."""
     spec, seen, now = draft.spec, draft.seen, draft.now
-    if not spec.compaction or draft.resizes or seen.waiting or seen.in_phase(Phase.STARTING, Phase.SILENT):
+    if not spec.compaction or draft.resizes or seen.waiting or seen.in_phase(Phase.STARTING, Phase.UNRESPONSIVE):
         return
     candidates = spare_sparse(spec, draft.balance)
     if not any(lobby.clients for lobby in candidates):
@@ -109,5 +109,5 @@ def compact(draft: Draft) -> None:
         budget -= lobby.clients
         if budget < 0:
             break  # further ones when these are through
-        reason = Reason(Why.SPARSE, clients=lobby.clients, seconds=spec.stabilization_seconds)
+        reason = Reason(ActionReason.SPARSE, clients=lobby.clients, seconds=spec.stabilization_seconds)
         draft.act(Drain(lobby.name, reason))

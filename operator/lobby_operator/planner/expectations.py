@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from lobby_operator.planner.actions import Action, Create, Delete, Drain
-from lobby_operator.planner.state import RawLobby
+from lobby_operator.planner.state import LobbyReading
 from lobby_operator.planner.timers import due, earliest
 
 EXPECTED_SECONDS: Mapping[type[Action], float] = {
@@ -64,7 +64,7 @@ class Expectations:
         """When the first expectation ends, if it is not met before."""
         return earliest(*(item.until for item in self.items))
 
-    def lay_over(self, raw: Iterable[RawLobby], now: float) -> tuple[tuple[RawLobby, ...], Expectations]:
+    def lay_over(self, raw: Iterable[LobbyReading], now: float) -> tuple[tuple[LobbyReading, ...], Expectations]:
         """What is seen as it should be, and what remains to be expected."""
         lobbies = {lobby.name: lobby for lobby in raw}
         kept: list[Expected] = []
@@ -75,7 +75,7 @@ class Expectations:
                 continue
             kept.append(item)
             if lobby is None:
-                lobbies[name] = RawLobby(name=name, created_at=item.at, expected=True)
+                lobbies[name] = LobbyReading(name=name, created_at=item.at, expected=True)
             elif isinstance(item.action, Drain):
                 lobbies[name] = replace(lobby, draining=True, expected=True)
             else:
@@ -83,7 +83,7 @@ class Expectations:
         return tuple(lobbies.values()), Expectations(tuple(kept))
 
 
-def _shows(action: Action, lobby: RawLobby | None) -> bool:
+def _shows(action: Action, lobby: LobbyReading | None) -> bool:
     if isinstance(action, Create):
         return lobby is not None
     if lobby is None:

@@ -15,7 +15,7 @@ from lobby_operator.planner.compaction import spare_empty, spare_sparse
 from lobby_operator.planner.placement import balance
 from lobby_operator.planner.spec import PlannerSettings, PlannerSpec
 from lobby_operator.planner.stabilization_window import add, lowered
-from lobby_operator.planner.state import Failures, Observed, Phase, RawLobby, SeenLobby, lobby_index
+from lobby_operator.planner.state import Failures, LobbyReading, LobbyState, Observed, Phase, lobby_index
 from lobby_operator.planner.timers import due, earliest
 
 _NOTHING = Observed()
@@ -23,7 +23,7 @@ _NOTHING = Observed()
 
 def observe_fold(
     before: Observed | None,
-    raw: Iterable[RawLobby],
+    raw: Iterable[LobbyReading],
     *,
     waiting: int,
     spec: PlannerSpec,
@@ -67,8 +67,8 @@ class _Life(NamedTuple):
 
     phase: Phase
     ready_at: float | None
-    silent_since: float | None
-    settled_at: float | None
+    unresponsive_since: float | None
+    recovered_at: float | None
     silences: int
 
 
@@ -81,7 +81,7 @@ class _Fold:
         self.now = now
         self.paused = paused
 
-    def one(self, before: SeenLobby | None, raw: RawLobby) -> SeenLobby:
+    def one(self, before: LobbyState | None, raw: LobbyReading) -> LobbyState:
         """The lobby as it is, knowing how it was."""
         not_seen_yet = raw.expected and not raw.revision  # just made
         outdated = bool(self.spec.revision) and raw.revision != self.spec.revision and not not_seen_yet
@@ -90,8 +90,8 @@ class _Fold:
         if before is None or (before.phase in (Phase.ENDING, Phase.ENDED) and not raw.ending and not raw.ended):
             # New; or a name that was used before, or an end that did not come about.
             index = lobby_index(raw.name)
-            before = SeenLobby(name=raw.name, index=index, phase=Phase.STARTING, created_at=raw.created_at)
-        answers = raw.report is not None and (raw.silent_since is None or raw.alive is True)
+            before = LobbyState(name=raw.name, index=index, phase=Phase.STARTING, created_at=raw.created_at)
+        answers = raw.report is not None and (raw.unresponsive_since is None or raw.alive is True)
         report = raw.report if answers and not raw.ended else None
         draining_since = before.draining_since
         if draining_since is None and (raw.draining or (report is not None and report.draining)):
@@ -105,7 +105,7 @@ class _Fold:
         else:
             life = self._answering(before, bool(address), draining_since is not None)
         told = Phase.ENDED if raw.ended else Phase.ENDING if raw.ending else None
-        return SeenLobby(
+        return LobbyState(
             name=raw.name,
             index=before.index,
             phase=told or life.phase,
@@ -115,9 +115,9 @@ class _Fold:
             clients=report.clients if report is not None else 0 if told else before.clients,
             origin=report.origin if report is not None else None if told else before.origin,
             ready_at=life.ready_at,
-            silent_since=life.silent_since,
-            settled_at=life.settled_at,
-            unheard_since=raw.silent_since if report is not None else None,
+            unresponsive_since=life.unresponsive_since,
+            recovered_at=life.recovered_at,
+            unheard_since=raw.unresponsive_since if report is not None else None,
             silences=life.silences,
             empty_since=empty_since,
             draining_since=draining_since,
@@ -127,50 +127,50 @@ class _Fold:
             outdated=outdated,
         )
 
-    def _answering(self, before: SeenLobby, reachable: bool, draining: bool) -> _Life:
-        settled_at, silences = before.settled_at, before.silences
+    def _answering(self, before: LobbyState, reachable: bool, draining: bool) -> _Life:
+        recovered_at, silences = before.recovered_at, before.silences
         if not reachable:  # nobody could be sent there
-            return _Life(Phase.STARTING, before.ready_at, None, settled_at, silences)
-        if before.ready_at is not None and before.phase is Phase.SILENT:
+            return _Life(Phase.STARTING, before.ready_at, None, recovered_at, silences)
+        if before.ready_at is not None and before.phase is Phase.UNRESPONSIVE:
             # It has to prove itself; longer, if this was not the first silence lately.
-            soon = settled_at is not None and not due(settled_at, self.settings.flap_seconds, self.now)
+            soon = recovered_at is not None and not due(recovered_at, self.settings.flap_seconds, self.now)
             silences = silences + 1 if soon else 1
             seconds = backoff(self.settings.settle_seconds, self.settings.max_settle_seconds, silences)
-            settled_at = self.now + seconds
+            recovered_at = self.now + seconds
         ready_at = self.now if before.ready_at is None else before.ready_at
         if draining:
             phase = Phase.DRAINING
-        elif settled_at is not None and not due(settled_at, 0.0, self.now):
-            phase = Phase.SETTLING
+        elif recovered_at is not None and not due(recovered_at, 0.0, self.now):
+            phase = Phase.RECOVERING
         else:
             phase = Phase.READY
-        return _Life(phase, ready_at, None, settled_at, silences)
+        return _Life(phase, ready_at, None, recovered_at, silences)
 
-    def _silent(self, before: SeenLobby, raw: RawLobby) -> _Life:
-        since, ready_at = before.silent_since, before.ready_at
+    def _silent(self, before: LobbyState, raw: LobbyReading) -> _Life:
+        since, ready_at = before.unresponsive_since, before.ready_at
         if raw.report is None:
-            if ready_at is None and raw.was_up and raw.silent_since is not None:
+            if ready_at is None and raw.was_up and raw.unresponsive_since is not None:
                 ready_at = raw.created_at  # it did not fail to start, it was lost later
             if raw.alive is True:
                 # The platform finds it well, we can't reach it: how full it is we don't know. Leave it alone.
-                return _Life(Phase.SETTLING, ready_at, None, before.settled_at, before.silences)
+                return _Life(Phase.RECOVERING, ready_at, None, before.recovered_at, before.silences)
             late = since is not None or due(raw.created_at, self.settings.start_seconds, self.now)
             if ready_at is None and not late:
-                return _Life(Phase.STARTING, None, None, before.settled_at, before.silences)
+                return _Life(Phase.STARTING, None, None, before.recovered_at, before.silences)
         if since is None and raw.report is not None:
-            since = raw.silent_since
+            since = raw.unresponsive_since
         if since is None or self.paused:
             since = self.now
-        return _Life(Phase.SILENT, ready_at, since, before.settled_at, before.silences)
+        return _Life(Phase.UNRESPONSIVE, ready_at, since, before.recovered_at, before.silences)
 
 
-def _still_the_same(before: SeenLobby, raw: RawLobby) -> bool:
+def _still_the_same(before: LobbyState, raw: LobbyReading) -> bool:
     """Whether a lobby that takes clients does so unchanged. Of thousands nearly all do in nearly every pass."""
     report = raw.report
     return (
         before.phase is Phase.READY
         and report is not None
-        and raw.silent_since is None
+        and raw.unresponsive_since is None
         and not (raw.draining or report.draining or raw.ending or raw.ended or raw.expected)
         and before.unheard_since is None
         and not before.expected
@@ -187,13 +187,13 @@ def backoff(least: float, most: float, count: int) -> float:
     return min(most, least * 2.0 ** min(count - 1, 60))
 
 
-def _unasked(raw: RawLobby) -> bool:
+def _unasked(raw: LobbyReading) -> bool:
     """Whether it could be asked but was not: after a start of the operator, before all have had their turn."""
-    return bool(raw.address) and raw.report is None and raw.silent_since is None and not (raw.ending or raw.ended)
+    return bool(raw.address) and raw.report is None and raw.unresponsive_since is None and not (raw.ending or raw.ended)
 
 
 def _failures(
-    before: Observed, lobbies: tuple[SeenLobby, ...], spec: PlannerSpec, settings: PlannerSettings, now: float
+    before: Observed, lobbies: tuple[LobbyState, ...], spec: PlannerSpec, settings: PlannerSettings, now: float
 ) -> Failures:
     """Counts rounds of failed starts: several lobbies that fail at the same time have one cause."""
     same = (before.generation, before.revision) == (spec.generation, spec.revision)
@@ -217,7 +217,7 @@ def _failures(
     return Failures() if lasts or forgotten else failures
 
 
-def failures_over_at(failures: Failures, lobbies: Iterable[SeenLobby], settings: PlannerSettings) -> float | None:
+def failures_over_at(failures: Failures, lobbies: Iterable[LobbyState], settings: PlannerSettings) -> float | None:
     """When a lobby that was made after the last failure will have lasted; None if there is none yet."""
     return earliest(
         *(
@@ -228,15 +228,15 @@ def failures_over_at(failures: Failures, lobbies: Iterable[SeenLobby], settings:
     )
 
 
-def _start_failed(before: SeenLobby, after: SeenLobby | None, settings: PlannerSettings, now: float) -> bool:
+def _start_failed(before: LobbyState, after: LobbyState | None, settings: PlannerSettings, now: float) -> bool:
     """Whether a lobby has just ended, or was given up, before it had lasted."""
     if before.draining_since is not None or before.phase in (Phase.ENDING, Phase.ENDED):
         return False  # it was meant to end
     over = after is None or after.phase is Phase.ENDED
-    given_up = before.phase is Phase.SILENT and after is not None and after.phase is Phase.ENDING
+    given_up = before.phase is Phase.UNRESPONSIVE and after is not None and after.phase is Phase.ENDING
     if not over and not given_up:
         return False
-    until = now if before.silent_since is None else before.silent_since
+    until = now if before.unresponsive_since is None else before.unresponsive_since
     return before.ready_at is None or not due(before.ready_at, settings.steady_seconds, until)
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from lobby_gateway.resource.spec import Placement
 from lobby_operator.planner.spec import PlannerSpec
-from lobby_operator.planner.state import Observed, Phase, SeenLobby
+from lobby_operator.planner.state import LobbyState, Observed, Phase
 from lobby_operator.planner.timers import due
 
 UNHEARD_SECONDS = 2.0
@@ -38,9 +38,9 @@ class Balance:
         needed: seats that are to be free: for those who wait, those who move, and to spare.
     """
 
-    taking: tuple[SeenLobby, ...]
-    served_out: tuple[SeenLobby, ...]
-    outdated: tuple[SeenLobby, ...]
+    taking: tuple[LobbyState, ...]
+    served_out: tuple[LobbyState, ...]
+    outdated: tuple[LobbyState, ...]
     free: int
     useless: frozenset[str]
     starting: int
@@ -48,15 +48,15 @@ class Balance:
     moving: int
     needed: int
 
-    def free_in(self, lobby: SeenLobby) -> int:
+    def free_in(self, lobby: LobbyState) -> int:
         """Free seats of a lobby that count."""
         return 0 if lobby.name in self.useless else lobby.free
 
 
 def balance(spec: PlannerSpec, seen: Observed) -> Balance:
     """Counts seats and clients."""
-    ready: list[SeenLobby] = []
-    outdated: list[SeenLobby] = []
+    ready: list[LobbyState] = []
+    outdated: list[LobbyState] = []
     starting = moving = 0
     for lobby in seen.lobbies:
         if lobby.phase is Phase.READY:
@@ -80,7 +80,7 @@ def balance(spec: PlannerSpec, seen: Observed) -> Balance:
     )
 
 
-def open_lobbies(balanced: Balance, leaving: frozenset[str] = frozenset()) -> tuple[SeenLobby, ...]:
+def open_lobbies(balanced: Balance, leaving: frozenset[str] = frozenset()) -> tuple[LobbyState, ...]:
     """The lobbies with a free seat, in the order in which clients are to try them.
 
     Args:
@@ -97,11 +97,11 @@ def open_lobbies(balanced: Balance, leaving: frozenset[str] = frozenset()) -> tu
     return tuple(lobby for lobby in reversed(balanced.outdated) if lobby.free and lobby.name not in leaving)
 
 
-def _is_long_unheard(lobby: SeenLobby, now: float) -> bool:
+def _is_long_unheard(lobby: LobbyState, now: float) -> bool:
     return lobby.unheard_since is not None and due(lobby.unheard_since, UNHEARD_SECONDS, now)
 
 
-def _divide(spec: PlannerSpec, ready: list[SeenLobby]) -> tuple[tuple[SeenLobby, ...], tuple[SeenLobby, ...]]:
+def _divide(spec: PlannerSpec, ready: list[LobbyState]) -> tuple[tuple[LobbyState, ...], tuple[LobbyState, ...]]:
     """Those that take clients and those that are served out."""
     if spec.placement is Placement.PACKED:
         return tuple(sorted(ready, key=_fullest)), ()
@@ -110,12 +110,12 @@ def _divide(spec: PlannerSpec, ready: list[SeenLobby]) -> tuple[tuple[SeenLobby,
     return tuple(by_age[front:]), tuple(sorted(by_age[:front], key=_fullest, reverse=True))
 
 
-def _fullest(lobby: SeenLobby) -> tuple[int, int]:
+def _fullest(lobby: LobbyState) -> tuple[int, int]:
     """Fullest first; of equals the oldest, so that the order of equals does not change."""
     return -lobby.clients, lobby.index
 
 
-def _age(lobby: SeenLobby) -> tuple[float, int]:
+def _age(lobby: LobbyState) -> tuple[float, int]:
     """Oldest first, by when they could take clients: of several that were made for a burst, the first that was up.
 
     The index decides among those that were up already when the operator started.

@@ -26,7 +26,7 @@ from lobby_operator.planner.actions import Action, Create, Delete, Drain, Reason
 from lobby_operator.planner.compaction import compact, end_empty
 from lobby_operator.planner.history import backoff, failures_over_at
 from lobby_operator.planner.placement import UNHEARD_SECONDS, balance, open_lobbies
-from lobby_operator.planner.plan_builder import Draft
+from lobby_operator.planner.plan_builder import PlanBuilder
 from lobby_operator.planner.reasons import (
     SCALING_BACKOFF,
     SCALING_DOWN,
@@ -34,12 +34,12 @@ from lobby_operator.planner.reasons import (
     SCALING_ROLLING,
     SCALING_STEADY,
     SCALING_UP,
+    ActionReason,
     Finding,
-    Why,
 )
 from lobby_operator.planner.rollout import drain_is_pointless, next_batch, roll_out
 from lobby_operator.planner.spec import PlannerSettings, PlannerSpec
-from lobby_operator.planner.state import Observed, Phase, SeenLobby, lobby_name
+from lobby_operator.planner.state import LobbyState, Observed, Phase, lobby_name
 from lobby_operator.planner.timers import due
 
 
@@ -56,13 +56,13 @@ class Plan:
     """
 
     actions: tuple[Action, ...] = ()
-    open: tuple[SeenLobby, ...] = ()
+    open: tuple[LobbyState, ...] = ()
     wake_at: float | None = None
     scaling: Finding
     complete: bool = True
 
     @property
-    def latest(self) -> SeenLobby | None:
+    def latest(self) -> LobbyState | None:
         """The lobby that new clients are sent to now."""
         return self.open[0] if self.open else None
 
@@ -76,7 +76,7 @@ def plan(spec: PlannerSpec, seen: Observed, now: float, settings: PlannerSetting
         now: the time, on the clock of `seen`.
         settings: the planner's own times and limits.
     """
-    draft = Draft(spec, settings or PlannerSettings(), seen, balance(spec, seen), now)
+    draft = PlanBuilder(spec, settings or PlannerSettings(), seen, balance(spec, seen), now)
     if not seen.complete:
         return Plan(open=open_lobbies(draft.balance), scaling=_scaling(draft), complete=False)
     _take_away_lost(draft)
@@ -95,61 +95,62 @@ def plan(spec: PlannerSpec, seen: Observed, now: float, settings: PlannerSetting
     )
 
 
-def _take_away_lost(draft: Draft) -> None:
+def _take_away_lost(draft: PlanBuilder) -> None:
     for lobby in draft.seen.lobbies:
         if lobby.phase is Phase.ENDED and not lobby.told_to_end:
-            draft.act(Delete(lobby.name, Reason(Why.ENDED)))
+            draft.act(Delete(lobby.name, Reason(ActionReason.ENDED)))
         elif lobby.phase is Phase.STARTING and lobby.outdated:
-            draft.act(Delete(lobby.name, Reason(Why.NEVER_NEEDED)))
-        elif lobby.phase is Phase.SILENT:
-            since = draft.now if lobby.silent_since is None else lobby.silent_since
+            draft.act(Delete(lobby.name, Reason(ActionReason.NEVER_NEEDED)))
+        elif lobby.phase is Phase.UNRESPONSIVE:
+            since = draft.now if lobby.unresponsive_since is None else lobby.unresponsive_since
             if not due(since, draft.settings.silent_seconds, draft.now):
                 draft.wake(since + draft.settings.silent_seconds)
             elif lobby.ready_at is None:
-                reason = Reason(Why.NEVER_ANSWERED, seconds=round(draft.now - lobby.created_at, 1))
+                reason = Reason(ActionReason.NEVER_ANSWERED, seconds=round(draft.now - lobby.created_at, 1))
                 draft.act(Delete(lobby.name, reason))
             else:
-                draft.act(Delete(lobby.name, Reason(Why.SILENT, seconds=round(draft.now - since, 1))))
+                draft.act(Delete(lobby.name, Reason(ActionReason.UNRESPONSIVE, seconds=round(draft.now - since, 1))))
 
 
-def _finish_drains(draft: Draft) -> None:
+def _finish_drains(draft: PlanBuilder) -> None:
     for lobby in draft.seen.lobbies:
         since = lobby.draining_since
-        if since is None or lobby.phase not in (Phase.DRAINING, Phase.SILENT) or lobby.name in draft.leaving:
+        if since is None or lobby.phase not in (Phase.DRAINING, Phase.UNRESPONSIVE) or lobby.name in draft.leaving:
             continue
         seconds = round(draft.now - since, 1)
         if lobby.phase is Phase.DRAINING and lobby.refusing and lobby.clients == 0:
-            draft.act(Delete(lobby.name, Reason(Why.DRAINED)))
+            draft.act(Delete(lobby.name, Reason(ActionReason.DRAINED)))
         elif due(since, draft.spec.drain_seconds, draft.now):
-            draft.act(Delete(lobby.name, Reason(Why.DRAIN_OVERDUE, seconds=seconds, clients=lobby.clients)))
+            draft.act(Delete(lobby.name, Reason(ActionReason.DRAIN_OVERDUE, seconds=seconds, clients=lobby.clients)))
         elif drain_is_pointless(draft, lobby):
             maximum = draft.spec.max_replicas
-            draft.act(Delete(lobby.name, Reason(Why.DRAIN_POINTLESS, clients=lobby.clients, maximum=maximum)))
+            draft.act(Delete(lobby.name, Reason(ActionReason.DRAIN_POINTLESS, clients=lobby.clients, maximum=maximum)))
         else:
             draft.wake(since + draft.spec.drain_seconds)
             if lobby.phase is Phase.DRAINING and not lobby.refusing and not lobby.expected:
-                draft.act(Drain(lobby.name, Reason(Why.DRAIN_UNHEARD, seconds=seconds)))
+                draft.act(Drain(lobby.name, Reason(ActionReason.DRAIN_UNHEARD, seconds=seconds)))
 
 
-def _keep_maximum(draft: Draft) -> None:
+def _keep_maximum(draft: PlanBuilder) -> None:
     """The sparsest lobbies go.
 
     Those that start or are silent are left alone, we can't tell whether somebody is in there. When they answer they are
     counted, and the emptiest go then; otherwise they are given up soon.
     """
-    running = draft.seen.in_phase(Phase.READY, Phase.SETTLING)
+    running = draft.seen.in_phase(Phase.READY, Phase.RECOVERING)
     excess = len(running) - draft.spec.max_replicas
     if excess > 0:
         running.sort(key=lambda lobby: (not lobby.outdated, lobby.clients, -lobby.index))
-        reason = Reason(Why.OVER_MAXIMUM, running=len(running), maximum=draft.spec.max_replicas)
+        reason = Reason(ActionReason.OVER_MAXIMUM, running=len(running), maximum=draft.spec.max_replicas)
         for lobby in running[:excess]:
             draft.act(Drain(lobby.name, reason))
 
 
-def _make(draft: Draft) -> None:
+def _make(draft: PlanBuilder) -> None:
     spec, seen, seats = draft.spec, draft.seen, draft.balance
     running = sum(
-        lobby.phase in (Phase.STARTING, Phase.READY, Phase.SETTLING, Phase.SILENT) and lobby.name not in draft.leaving
+        lobby.phase in (Phase.STARTING, Phase.READY, Phase.RECOVERING, Phase.UNRESPONSIVE)
+        and lobby.name not in draft.leaving
         for lobby in seen.lobbies
     )
     replaced = next_batch(draft)
@@ -165,11 +166,11 @@ def _make(draft: Draft) -> None:
     draft.missing = max(0, wanted - room)
     count = min(wanted, room, _may_start(draft))
     if for_seats and seats.waiting:
-        reason = Reason(Why.CLIENTS_WAIT, waiting=seats.waiting, moving=seats.moving + rolling, free=free)
+        reason = Reason(ActionReason.CLIENTS_WAIT, waiting=seats.waiting, moving=seats.moving + rolling, free=free)
     elif for_seats:
-        reason = Reason(Why.SPARE_SEATS_LOW, free=free, spare=spec.spare, moving=seats.moving + rolling)
+        reason = Reason(ActionReason.SPARE_SEATS_LOW, free=free, spare=spec.spare, moving=seats.moving + rolling)
     else:
-        reason = Reason(Why.BELOW_REPLICAS, running=running - len(replaced), replicas=spec.floor)
+        reason = Reason(ActionReason.BELOW_REPLICAS, running=running - len(replaced), replicas=spec.floor)
     # The next index after those that exist: a second operator, or this one after a restart, comes to the same names, and
     # what was made once can't be made twice.
     first = max((lobby.index for lobby in seen.lobbies), default=0) + 1
@@ -177,7 +178,7 @@ def _make(draft: Draft) -> None:
         draft.act(Create(lobby_name(spec.lobby, index), reason))
 
 
-def _may_start(draft: Draft) -> int:
+def _may_start(draft: PlanBuilder) -> int:
     """How many lobbies may be made now. After a failed start, one at a time until one lasts."""
     failures = draft.seen.failures
     starting = len(draft.seen.in_phase(Phase.STARTING))
@@ -196,18 +197,18 @@ def _may_start(draft: Draft) -> int:
     return 1
 
 
-def _wake_for_phases(draft: Draft) -> None:
+def _wake_for_phases(draft: PlanBuilder) -> None:
     """Phases, and seats that count, which the clock alone changes when readings are folded again."""
     for lobby in draft.seen.lobbies:
         if lobby.phase is Phase.STARTING:
             draft.wake(lobby.created_at + draft.settings.start_seconds)
-        elif lobby.phase is Phase.SETTLING:
-            draft.wake(lobby.settled_at)
+        elif lobby.phase is Phase.RECOVERING:
+            draft.wake(lobby.recovered_at)
         elif draft.seen.waiting and lobby.unheard_since is not None and lobby.name not in draft.balance.useless:
             draft.wake(lobby.unheard_since + UNHEARD_SECONDS)
 
 
-def _scaling(draft: Draft) -> Finding:
+def _scaling(draft: PlanBuilder) -> Finding:
     seen = draft.seen
     created = sum(isinstance(action, Create) for action in draft.actions)
     draining = seen.in_phase(Phase.DRAINING)
@@ -216,7 +217,9 @@ def _scaling(draft: Draft) -> Finding:
         return Finding(SCALING_BACKOFF, {"failures": seen.failures.count})
     if draft.missing:
         return Finding(SCALING_LIMITED, {"missing": draft.missing, "maximum": draft.spec.max_replicas})
-    outdated = sum(lobby.outdated for lobby in seen.in_phase(Phase.READY, Phase.SETTLING, Phase.SILENT, Phase.DRAINING))
+    outdated = sum(
+        lobby.outdated for lobby in seen.in_phase(Phase.READY, Phase.RECOVERING, Phase.UNRESPONSIVE, Phase.DRAINING)
+    )
     if outdated:
         return Finding(SCALING_ROLLING, {"count": outdated})
     if created or draft.balance.starting:
@@ -225,5 +228,5 @@ def _scaling(draft: Draft) -> Finding:
         drained = [*draining, *leaving]
         clients = sum(lobby.clients for lobby in drained)
         return Finding(SCALING_DOWN, {"count": len(drained), "clients": clients})
-    running = len(seen.in_phase(Phase.READY, Phase.SETTLING, Phase.SILENT))
+    running = len(seen.in_phase(Phase.READY, Phase.RECOVERING, Phase.UNRESPONSIVE))
     return Finding(SCALING_STEADY, {"lobbies": running})

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from lobby_operator.planner.actions import Action, Create, Drain
 from lobby_operator.planner.placement import Balance
-from lobby_operator.planner.reasons import Why
+from lobby_operator.planner.reasons import ActionReason
 from lobby_operator.planner.spec import PlannerSettings, PlannerSpec
 from lobby_operator.planner.state import Observed
 from lobby_operator.planner.timers import earliest
 
 
-class Draft:
+class PlanBuilder:
     """What is wanted and observed, and what was decided so far.
 
     Attributes:
@@ -50,7 +50,8 @@ class Draft:
     def resizes(self) -> bool:
         """Whether it was decided that there will be more or fewer lobbies that take clients: `balance` no longer holds."""
         return any(
-            isinstance(action, Create) or (isinstance(action, Drain) and action.reason.why is not Why.DRAIN_UNHEARD)
+            isinstance(action, Create)
+            or (isinstance(action, Drain) and action.reason.why is not ActionReason.DRAIN_UNHEARD)
             for action in self.actions
         )
 

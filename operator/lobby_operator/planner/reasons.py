@@ -33,7 +33,7 @@ def placeholders(sentence: str) -> str:
     return speak(sentence, {name: f"{{{name}}}" for name in names})
 
 
-class Why(StrEnum):
+class ActionReason(StrEnum):
     """Why an action is taken. The value is the label of metrics and the reason of events."""
 
     # create
@@ -48,7 +48,7 @@ class Why(StrEnum):
     DRAIN_UNHEARD = "DrainUnheard"
     # delete
     ENDED = "Ended"
-    SILENT = "Silent"
+    UNRESPONSIVE = "Silent"
     NEVER_ANSWERED = "NeverAnswered"
     DRAINED = "Drained"
     DRAIN_OVERDUE = "DrainOverdue"
@@ -56,37 +56,37 @@ class Why(StrEnum):
     NEVER_NEEDED = "NeverNeeded"
 
 
-WHY: Mapping[Why, str] = MappingProxyType(
+ACTION_REASONS: Mapping[ActionReason, str] = MappingProxyType(
     {
-        Why.BELOW_REPLICAS: "{running} of at least {replicas:# lobby runs|# lobbies run}",
-        Why.CLIENTS_WAIT: (
+        ActionReason.BELOW_REPLICAS: "{running} of at least {replicas:# lobby runs|# lobbies run}",
+        ActionReason.CLIENTS_WAIT: (
             "{waiting:# client waits|# clients wait} for a seat, {moving:# moves|# move}, "
             "{free:# seat is|# seats are} free or being made"
         ),
-        Why.SPARE_SEATS_LOW: (
+        ActionReason.SPARE_SEATS_LOW: (
             "{free:# seat is|# seats are} free or being made, {spare:# is|# are} to be kept free, "
             "{moving:# client moves|# clients move}"
         ),
-        Why.EMPTY: "it has no client since {seconds} s, and is not needed",
-        Why.SPARSE: "its {clients:# client fits|# clients fit} into fuller lobbies, for {seconds} s already",
-        Why.OVER_MAXIMUM: "{running:# lobby runs|# lobbies run}, {maximum} may",
-        Why.DRAIN_UNHEARD: "it was told to drain {seconds} s ago, and takes clients",
-        Why.OUTDATED: "it is {outdated:the last one that was|one of # that were} made from an older revision",
-        Why.ENDED: "its process has ended",
-        Why.SILENT: "it does not answer since {seconds} s",
-        Why.NEVER_ANSWERED: "it did not answer within {seconds} s of its creation",
-        Why.DRAINED: "its last client has left",
-        Why.DRAIN_OVERDUE: "it drains since {seconds} s, and {clients:# client is|# clients are} left",
-        Why.DRAIN_POINTLESS: (
+        ActionReason.EMPTY: "it has no client since {seconds} s, and is not needed",
+        ActionReason.SPARSE: "its {clients:# client fits|# clients fit} into fuller lobbies, for {seconds} s already",
+        ActionReason.OVER_MAXIMUM: "{running:# lobby runs|# lobbies run}, {maximum} may",
+        ActionReason.DRAIN_UNHEARD: "it was told to drain {seconds} s ago, and takes clients",
+        ActionReason.OUTDATED: "it is {outdated:the last one that was|one of # that were} made from an older revision",
+        ActionReason.ENDED: "its process has ended",
+        ActionReason.UNRESPONSIVE: "it does not answer since {seconds} s",
+        ActionReason.NEVER_ANSWERED: "it did not answer within {seconds} s of its creation",
+        ActionReason.DRAINED: "its last client has left",
+        ActionReason.DRAIN_OVERDUE: "it drains since {seconds} s, and {clients:# client is|# clients are} left",
+        ActionReason.DRAIN_POINTLESS: (
             "its {clients:# client finds|# clients find} no seat before it is gone: "
             "no more than {maximum:# lobby|# lobbies} may run"
         ),
-        Why.NEVER_NEEDED: "it has not started yet, from a revision that is outdated already",
+        ActionReason.NEVER_NEEDED: "it has not started yet, from a revision that is outdated already",
     }
 )
 
 
-class Kind(StrEnum):
+class ConditionType(StrEnum):
     """The conditions of a Lobby."""
 
     READY = "Ready"
@@ -95,12 +95,14 @@ class Kind(StrEnum):
     PATH_ACCEPTED = "PathAccepted"
 
 
-MEANING: Mapping[Kind, str] = MappingProxyType(
+MEANING: Mapping[ConditionType, str] = MappingProxyType(
     {
-        Kind.READY: "A new client gets a seat: now, or where none is kept free, as soon as a lobby has started for it.",
-        Kind.ORIGIN_CONNECTED: "Every lobby that wants a connection to the origin has one.",
-        Kind.SCALING: "There are as many lobbies as are needed, or they are being made; nothing holds them back.",
-        Kind.PATH_ACCEPTED: "Greeters serve this Lobby at its path.",
+        ConditionType.READY: (
+            "A new client gets a seat: now, or where none is kept free, as soon as a lobby has started for it."
+        ),
+        ConditionType.ORIGIN_CONNECTED: "Every lobby that wants a connection to the origin has one.",
+        ConditionType.SCALING: "There are as many lobbies as are needed, or they are being made; nothing holds them back.",
+        ConditionType.PATH_ACCEPTED: "Greeters serve this Lobby at its path.",
     }
 )
 
@@ -116,7 +118,7 @@ class ConditionReason:
         sentence: for people.
     """
 
-    kind: Kind
+    kind: ConditionType
     status: str
     name: str
     sentence: str
@@ -142,72 +144,83 @@ class Finding:
 
 T, F, U = "True", "False", "Unknown"
 
-READY = ConditionReason(Kind.READY, T, "Open", "{free:# seat is|# seats are} free in {open:# lobby|# lobbies}")
+READY = ConditionReason(ConditionType.READY, T, "Open", "{free:# seat is|# seats are} free in {open:# lobby|# lobbies}")
 READY_AT_ZERO = ConditionReason(
-    Kind.READY, T, "ScaledToZero", "no lobby runs; the first client starts one and waits for it"
+    ConditionType.READY, T, "ScaledToZero", "no lobby runs; the first client starts one and waits for it"
 )
 READY_STARTING = ConditionReason(
-    Kind.READY, F, "Starting", "no seat is free; {starting:# lobby is|# lobbies are} starting"
+    ConditionType.READY, F, "Starting", "no seat is free; {starting:# lobby is|# lobbies are} starting"
 )
 READY_FULL = ConditionReason(
-    Kind.READY,
+    ConditionType.READY,
     F,
     "Full",
     "{seats:its only seat is|all # seats are} taken, and no more than {maximum:# lobby|# lobbies} may run",
 )
 READY_SILENT = ConditionReason(
-    Kind.READY, F, "Silent", "no seat is free; {silent:# lobby does|# lobbies do} not answer"
+    ConditionType.READY, F, "Silent", "no seat is free; {silent:# lobby does|# lobbies do} not answer"
 )
 READY_FAILING = ConditionReason(
-    Kind.READY, F, "Failing", "no seat is free; {failures:# lobby|# lobbies in a row} failed to start"
+    ConditionType.READY, F, "Failing", "no seat is free; {failures:# lobby|# lobbies in a row} failed to start"
 )
 READY_ON_REQUEST = ConditionReason(
-    Kind.READY, T, "OnRequest", "no seat is free and none is kept free; the next client starts a lobby and waits for it"
+    ConditionType.READY,
+    T,
+    "OnRequest",
+    "no seat is free and none is kept free; the next client starts a lobby and waits for it",
 )
-READY_NO_PATH = ConditionReason(Kind.READY, F, "PathTaken", "its path is served for another Lobby")
-READY_INVALID = ConditionReason(Kind.READY, F, "InvalidSpec", "its spec can't be used, see Scaling")
+READY_NO_PATH = ConditionReason(ConditionType.READY, F, "PathTaken", "its path is served for another Lobby")
+READY_INVALID = ConditionReason(ConditionType.READY, F, "InvalidSpec", "its spec can't be used, see Scaling")
 
 ORIGIN_CONNECTED = ConditionReason(
-    Kind.ORIGIN_CONNECTED, T, "Connected", "{connected:# connection is|# connections are} up"
+    ConditionType.ORIGIN_CONNECTED, T, "Connected", "{connected:# connection is|# connections are} up"
 )
 ORIGIN_IDLE = ConditionReason(
-    Kind.ORIGIN_CONNECTED, U, "Idle", "there is no client, so nobody connects: whether it could is not known"
+    ConditionType.ORIGIN_CONNECTED, U, "Idle", "there is no client, so nobody connects: whether it could is not known"
 )
-ORIGIN_NO_LOBBY = ConditionReason(Kind.ORIGIN_CONNECTED, U, "NoLobby", "no lobby runs that could connect")
-ORIGIN_CONNECTING = ConditionReason(Kind.ORIGIN_CONNECTED, F, "Connecting", "{lobby} is connecting")
+ORIGIN_NO_LOBBY = ConditionReason(ConditionType.ORIGIN_CONNECTED, U, "NoLobby", "no lobby runs that could connect")
+ORIGIN_CONNECTING = ConditionReason(ConditionType.ORIGIN_CONNECTED, F, "Connecting", "{lobby} is connecting")
 ORIGIN_AWAY = ConditionReason(
-    Kind.ORIGIN_CONNECTED,
+    ConditionType.ORIGIN_CONNECTED,
     F,
     "Away",
     "{count:# lobby has no connection and tries|# lobbies have no connection and try} again; {lobby}: {problem}",
 )
 ORIGIN_REFUSED = ConditionReason(
-    Kind.ORIGIN_CONNECTED, F, "Refused", "the origin refuses {count:# lobby|# lobbies}; {lobby}: {problem}"
+    ConditionType.ORIGIN_CONNECTED, F, "Refused", "the origin refuses {count:# lobby|# lobbies}; {lobby}: {problem}"
 )
 
-SCALING_STEADY = ConditionReason(Kind.SCALING, T, "AsNeeded", "{lobbies:# lobby|# lobbies}, as many as are needed")
-SCALING_UP = ConditionReason(Kind.SCALING, T, "Growing", "{count:# lobby is|# lobbies are} being made")
+SCALING_STEADY = ConditionReason(
+    ConditionType.SCALING, T, "AsNeeded", "{lobbies:# lobby|# lobbies}, as many as are needed"
+)
+SCALING_UP = ConditionReason(ConditionType.SCALING, T, "Growing", "{count:# lobby is|# lobbies are} being made")
 SCALING_ROLLING = ConditionReason(
-    Kind.SCALING, T, "RollingOut", "{count:# lobby of an older revision is|# lobbies of an older revision are} left"
+    ConditionType.SCALING,
+    T,
+    "RollingOut",
+    "{count:# lobby of an older revision is|# lobbies of an older revision are} left",
 )
 SCALING_DOWN = ConditionReason(
-    Kind.SCALING, T, "Shrinking", "{count:# lobby drains|# lobbies drain}, {clients:# client moves|# clients move}"
+    ConditionType.SCALING,
+    T,
+    "Shrinking",
+    "{count:# lobby drains|# lobbies drain}, {clients:# client moves|# clients move}",
 )
 SCALING_LIMITED = ConditionReason(
-    Kind.SCALING,
+    ConditionType.SCALING,
     F,
     "AtMaximum",
     "{missing:# more lobby is|# more lobbies are} needed, but no more than {maximum} may run",
 )
 SCALING_BACKOFF = ConditionReason(
-    Kind.SCALING, F, "BackingOff", "{failures:# lobby|# lobbies in a row} failed to start; the next try waits"
+    ConditionType.SCALING, F, "BackingOff", "{failures:# lobby|# lobbies in a row} failed to start; the next try waits"
 )
-SCALING_FAILING = ConditionReason(Kind.SCALING, F, "Failing", "{problem}; it is tried again")
-SCALING_INVALID = ConditionReason(Kind.SCALING, F, "InvalidSpec", "the spec is not used: {problem}")
+SCALING_FAILING = ConditionReason(ConditionType.SCALING, F, "Failing", "{problem}; it is tried again")
+SCALING_INVALID = ConditionReason(ConditionType.SCALING, F, "InvalidSpec", "the spec is not used: {problem}")
 
-PATH_ACCEPTED = ConditionReason(Kind.PATH_ACCEPTED, T, "Accepted", "clients reach it at {path}")
-PATH_TAKEN = ConditionReason(Kind.PATH_ACCEPTED, F, "PathTaken", "{path} is that of the older Lobby {other}")
-PATH_UNKNOWN = ConditionReason(Kind.PATH_ACCEPTED, U, "NotCompared", "the other Lobbies are not known yet")
+PATH_ACCEPTED = ConditionReason(ConditionType.PATH_ACCEPTED, T, "Accepted", "clients reach it at {path}")
+PATH_TAKEN = ConditionReason(ConditionType.PATH_ACCEPTED, F, "PathTaken", "{path} is that of the older Lobby {other}")
+PATH_UNKNOWN = ConditionReason(ConditionType.PATH_ACCEPTED, U, "NotCompared", "the other Lobbies are not known yet")
 
 CONDITIONS: tuple[ConditionReason, ...] = (
     *(READY, READY_AT_ZERO, READY_STARTING, READY_FULL, READY_SILENT, READY_FAILING, READY_ON_REQUEST, READY_NO_PATH),

@@ -16,12 +16,12 @@ from math import ceil
 
 from lobby_operator.planner.actions import Drain, Reason
 from lobby_operator.planner.placement import open_lobbies
-from lobby_operator.planner.plan_builder import Draft
-from lobby_operator.planner.reasons import Why
-from lobby_operator.planner.state import Phase, SeenLobby
+from lobby_operator.planner.plan_builder import PlanBuilder
+from lobby_operator.planner.reasons import ActionReason
+from lobby_operator.planner.state import LobbyState, Phase
 
 
-def next_batch(draft: Draft) -> tuple[SeenLobby, ...]:
+def next_batch(draft: PlanBuilder) -> tuple[LobbyState, ...]:
     """The outdated lobbies that are to be replaced next; at least one, once those before are through."""
     balanced, share = draft.balance, draft.settings.move_share
     outdated = balanced.outdated
@@ -30,7 +30,7 @@ def next_batch(draft: Draft) -> tuple[SeenLobby, ...]:
     ready = (*balanced.taking, *balanced.served_out, *outdated)
     clients = sum(lobby.clients for lobby in ready)
     budget = max(share * clients, *(lobby.seats for lobby in outdated)) - balanced.moving
-    batch: list[SeenLobby] = []
+    batch: list[LobbyState] = []
     for lobby in outdated[: max(1, ceil(share * len(ready)))]:
         budget -= lobby.clients
         if budget < 0:
@@ -39,12 +39,12 @@ def next_batch(draft: Draft) -> tuple[SeenLobby, ...]:
     return tuple(batch)
 
 
-def roll_out(draft: Draft) -> None:
+def roll_out(draft: PlanBuilder) -> None:
     """Drains outdated lobbies whose clients have seats in others by now."""
     balanced = draft.balance
     if any(isinstance(action, Drain) for action in draft.actions):
         return  # `balance` no longer holds
-    reason = Reason(Why.OUTDATED, outdated=len(balanced.outdated))
+    reason = Reason(ActionReason.OUTDATED, outdated=len(balanced.outdated))
     free = balanced.free - balanced.needed
     left = len(balanced.taking) + len(balanced.served_out) + len(balanced.outdated)
     for lobby in next_batch(draft):
@@ -57,7 +57,7 @@ def roll_out(draft: Draft) -> None:
         draft.act(Drain(balanced.outdated[0].name, reason))
 
 
-def drain_is_pointless(draft: Draft, lobby: SeenLobby) -> bool:
+def drain_is_pointless(draft: PlanBuilder, lobby: LobbyState) -> bool:
     """Whether the clients that a draining outdated lobby has left can't have a seat before it is gone."""
     return (
         lobby.outdated
@@ -70,10 +70,10 @@ def drain_is_pointless(draft: Draft, lobby: SeenLobby) -> bool:
     )
 
 
-def _stuck(draft: Draft) -> bool:
+def _stuck(draft: PlanBuilder) -> bool:
     """Whether nothing will give a further lobby room: there are as many as may be, and all are ready."""
     return _at_maximum(draft) and all(each.phase in (Phase.READY, Phase.ENDED) for each in draft.seen.lobbies)
 
 
-def _at_maximum(draft: Draft) -> bool:
+def _at_maximum(draft: PlanBuilder) -> bool:
     return sum(each.phase is not Phase.ENDED for each in draft.seen.lobbies) >= draft.spec.max_replicas

@@ -1,6 +1,6 @@
 """What was observed of a Lobby, as frozen dataclasses.
 
-`RawLobby` is what a runtime (child processes, pods) knows at one moment. `tracker.observe_fold` folds raw readings into
+`LobbyReading` is what a runtime (child processes, pods) knows at one moment. `tracker.observe_fold` folds raw readings into
 `Observed`, which also knows since when things are as they are. Only `Observed` is planned from; it is lost when the
 operator ends, and then all clocks start anew, which delays but does not harm.
 """
@@ -19,15 +19,15 @@ class Phase(StrEnum):
 
     STARTING = "Starting"  # has not answered yet
     READY = "Ready"  # answers and takes clients
-    SILENT = "Silent"  # does not answer; takes no new clients
-    SETTLING = "Settling"  # answers again after a silence; takes clients when it goes on to do so
+    UNRESPONSIVE = "Silent"  # does not answer; takes no new clients
+    RECOVERING = "Settling"  # answers again after a silence; takes clients when it goes on to do so
     DRAINING = "Draining"  # takes no clients, its own go elsewhere
     ENDING = "Ending"  # was told to end
     ENDED = "Ended"  # its process is over, its remains (a finished pod) are still there
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RawLobby:
+class LobbyReading:
     """A lobby at one moment, as its runtime knows it. That it is listed means that it exists.
 
     Attributes:
@@ -50,7 +50,7 @@ class RawLobby:
     created_at: float
     address: str = ""
     report: LobbyReport | None = None
-    silent_since: float | None = None
+    unresponsive_since: float | None = None
     alive: bool | None = None
     was_up: bool = False
     draining: bool = False
@@ -61,7 +61,7 @@ class RawLobby:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SeenLobby:
+class LobbyState:
     """A lobby, and since when it is as it is. Times are seconds of the monotonic clock.
 
     Attributes:
@@ -96,8 +96,8 @@ class SeenLobby:
     clients: int = 0
     origin: OriginReport | None = None
     ready_at: float | None = None
-    silent_since: float | None = None
-    settled_at: float | None = None
+    unresponsive_since: float | None = None
+    recovered_at: float | None = None
     unheard_since: float | None = None
     silences: int = 0
     empty_since: float | None = None
@@ -143,7 +143,7 @@ class Observed:
         sparse: how many lobbies could have been spared by moving their clients, lately; empty ones included.
     """
 
-    lobbies: tuple[SeenLobby, ...] = ()
+    lobbies: tuple[LobbyState, ...] = ()
     waiting: int = 0
     at: float = 0.0
     generation: int = 0
@@ -153,7 +153,7 @@ class Observed:
     surplus: Window = ()
     sparse: Window = ()
 
-    def in_phase(self, *phases: Phase) -> list[SeenLobby]:
+    def in_phase(self, *phases: Phase) -> list[LobbyState]:
         """The lobbies in any of these phases, in order."""
         return [lobby for lobby in self.lobbies if lobby.phase in phases]
 

@@ -12,7 +12,7 @@ from lobby_operator.planner.actions import Create
 from lobby_operator.planner.plan import Plan
 from lobby_operator.planner.reasons import ConditionReason, Finding
 from lobby_operator.planner.spec import PlannerSpec
-from lobby_operator.planner.state import Observed, Phase, SeenLobby
+from lobby_operator.planner.state import LobbyState, Observed, Phase
 
 MAX_NAMED = 150
 """Most lobbies that are named, and most of the open, and of the draining ones. Thousands would not fit: a status is kept
@@ -21,8 +21,8 @@ those that would be tried last."""
 
 _MAX_PROBLEM = 200  # characters of an origin's problem
 _MAX_FAILURE = 1000  # of what the platform says when it refuses something: it names fields and quotas
-_ANSWERING = (Phase.READY, Phase.SETTLING, Phase.DRAINING, Phase.ENDING)
-_EXISTING = (Phase.STARTING, Phase.READY, Phase.SETTLING, Phase.SILENT, Phase.DRAINING)
+_ANSWERING = (Phase.READY, Phase.RECOVERING, Phase.DRAINING, Phase.ENDING)
+_EXISTING = (Phase.STARTING, Phase.READY, Phase.RECOVERING, Phase.UNRESPONSIVE, Phase.DRAINING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,16 +115,16 @@ def unread_status(generation: int, invalid: str, *, at: str, previous: Mapping[s
     told = {finding.reason.kind.value for finding in found}
     others = [each for each in previous.get("conditions") or () if each["type"] not in told]
     conditions = [*_conditions(found, generation, previous, at), *others]
-    order = {kind.value: number for number, kind in enumerate(reasons.Kind)}
+    order = {kind.value: number for number, kind in enumerate(reasons.ConditionType)}
     conditions.sort(key=lambda condition: order.get(condition["type"], len(order)))
     return {**previous, "observedGeneration": generation, "conditions": conditions}
 
 
-def _open(lobby: SeenLobby) -> dict[str, Any]:
+def _open(lobby: LobbyState) -> dict[str, Any]:
     return {"name": lobby.name, "address": lobby.address, "clients": lobby.clients, "seats": lobby.seats}
 
 
-def _lobby(lobby: SeenLobby) -> dict[str, Any]:
+def _lobby(lobby: LobbyState) -> dict[str, Any]:
     shown: dict[str, Any] = {"name": lobby.name, "phase": lobby.phase.value}
     shown |= {"clients": lobby.clients, "seats": lobby.seats}
     return shown if lobby.origin is None else {**shown, "origin": lobby.origin.state.value}
@@ -141,7 +141,7 @@ def _ready(spec: PlannerSpec, seen: Observed, planned: Plan, claim: PathClaim) -
         return Finding(reasons.READY_FAILING, {"failures": seen.failures.count})
     if starting:
         return Finding(reasons.READY_STARTING, {"starting": starting})
-    silent = len(seen.in_phase(Phase.SILENT, Phase.SETTLING))
+    silent = len(seen.in_phase(Phase.UNRESPONSIVE, Phase.RECOVERING))
     if silent:
         return Finding(reasons.READY_SILENT, {"silent": silent})
     existing = seen.in_phase(*_EXISTING, Phase.ENDING)
@@ -151,7 +151,7 @@ def _ready(spec: PlannerSpec, seen: Observed, planned: Plan, claim: PathClaim) -
     return Finding(reasons.READY_ON_REQUEST if existing else reasons.READY_AT_ZERO)
 
 
-def _asked(seen: Observed) -> list[SeenLobby]:
+def _asked(seen: Observed) -> list[LobbyState]:
     """Lobbies whose origin connection is to be judged."""
     return [lobby for lobby in seen.in_phase(*_ANSWERING) if lobby.origin is not None]
 
@@ -160,7 +160,7 @@ def _origin(seen: Observed) -> Finding:
     asked = _asked(seen)
     if not asked:
         return Finding(reasons.ORIGIN_NO_LOBBY)
-    by_state: dict[OriginState, list[SeenLobby]] = {}
+    by_state: dict[OriginState, list[LobbyState]] = {}
     for lobby in asked:
         if lobby.origin is not None:
             by_state.setdefault(lobby.origin.state, []).append(lobby)
@@ -175,7 +175,7 @@ def _origin(seen: Observed) -> Finding:
     return Finding(reasons.ORIGIN_IDLE)
 
 
-def _away(reason: ConditionReason, lobbies: list[SeenLobby]) -> Finding:
+def _away(reason: ConditionReason, lobbies: list[LobbyState]) -> Finding:
     first = lobbies[0]
     problem = (first.origin.reason if first.origin is not None else "") or "no reason is known"
     return Finding(reason, {"count": len(lobbies), "lobby": first.name, "problem": problem[:_MAX_PROBLEM]})

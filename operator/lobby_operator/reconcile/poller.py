@@ -41,7 +41,7 @@ MAX_QUESTIONS = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Reading(Generic[R]):
+class PollResult(Generic[R]):
     """What a process answered last.
 
     Attributes:
@@ -53,7 +53,7 @@ class Reading(Generic[R]):
 
     report: R | None = None
     at: float = 0.0
-    silent_since: float | None = None
+    unresponsive_since: float | None = None
     problem: str = ""
 
 
@@ -89,7 +89,7 @@ class Poller(Generic[R]):
         answered: Callable[[], None],
     ) -> None:
         self.address = address
-        self.reading: Reading[R] = Reading()
+        self.reading: PollResult[R] = PollResult()
         self.hurried = True
         self.ending = False
         self._name = name
@@ -139,18 +139,18 @@ class Poller(Generic[R]):
             report = self._parse((await self._client.get(self._path)).json())
         except (HttpError, ValueError, TypeError, KeyError, AttributeError) as error:
             last = self.reading
-            if last.silent_since is None and not self.ending:
+            if last.unresponsive_since is None and not self.ending:
                 logger.warning("does not answer", extra={"child": self._name, "problem": str(error)})
                 self._logged = True
-            since = asked if last.silent_since is None else last.silent_since
-            self.reading = Reading(last.report, last.at, since, str(error))
+            since = asked if last.unresponsive_since is None else last.unresponsive_since
+            self.reading = PollResult(last.report, last.at, since, str(error))
             return
-        if self.reading.silent_since is not None and self._logged:
-            seconds = round(self._clock() - self.reading.silent_since, 1)
+        if self.reading.unresponsive_since is not None and self._logged:
+            seconds = round(self._clock() - self.reading.unresponsive_since, 1)
             logger.warning("answers again", extra={"child": self._name, "seconds": seconds})
             self._logged = False
         Poller.unanswered -= self.reading.report is None
-        self.reading = Reading(report, self._clock())
+        self.reading = PollResult(report, self._clock())
 
     def _stopped(self, _task: asyncio.Task[None]) -> None:
         Poller.running -= 1
@@ -165,7 +165,7 @@ def _room() -> asyncio.Semaphore:
     return _rooms.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(MAX_QUESTIONS))
 
 
-def waiting(readings: Mapping[str, Reading[GreeterReport]], lobby: str, taken: int, now: float) -> int:
+def waiting(readings: Mapping[str, PollResult[GreeterReport]], lobby: str, taken: int, now: float) -> int:
     """Clients of a Lobby who wait for a seat, at all greeters.
 
     Greeters and lobbies are asked at different moments: in a burst, who waited a moment ago has a seat by now, and would be
@@ -183,7 +183,7 @@ def waiting(readings: Mapping[str, Reading[GreeterReport]], lobby: str, taken: i
     """
     said = have = unheard = 0
     for reading in readings.values():
-        report, silent = reading.report, reading.silent_since
+        report, silent = reading.report, reading.unresponsive_since
         if report is None or (silent is not None and now >= silent + UNHEARD_SECONDS):
             continue
         clients, waits = report.clients.get(lobby, 0), report.waiting.get(lobby, 0)
@@ -194,7 +194,8 @@ def waiting(readings: Mapping[str, Reading[GreeterReport]], lobby: str, taken: i
             unheard += clients + waits
     without = max(0, have - taken)
     unknown = any(
-        reading.report is None or (reading.silent_since is not None and now >= reading.silent_since + UNHEARD_SECONDS)
+        reading.report is None
+        or (reading.unresponsive_since is not None and now >= reading.unresponsive_since + UNHEARD_SECONDS)
         for reading in readings.values()
     )
     # Seats of a greeter of which nothing is known are among those taken: they must hide nobody who says that he waits.

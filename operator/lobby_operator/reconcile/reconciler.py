@@ -43,7 +43,7 @@ HURRIED_SECONDS = 3.0
 """So long after the last movement lobbies are still asked more often."""
 
 
-class Worker:
+class Reconciler:
     """Looks after one Lobby.
 
     Args:
@@ -74,7 +74,7 @@ class Worker:
         *,
         waiting: Callable[[int], int],
         told: Told,
-        passed: Callable[[Worker], None],
+        passed: Callable[[Reconciler], None],
         settings: PlannerSettings | None = None,
         revision: str = "",
     ) -> None:
@@ -151,7 +151,7 @@ class Worker:
         self.passes += 1
         now = self._clock()
         raw, self._expected = self._expected.lay_over(await self._runtime.list(self.lobby.name), now)
-        reports = [lobby.report for lobby in raw if lobby.report is not None and lobby.silent_since is None]
+        reports = [lobby.report for lobby in raw if lobby.report is not None and lobby.unresponsive_since is None]
         taken = sum(report.clients - report.direct for report in reports)
         before = self.observed
         self.observed = observe_fold(

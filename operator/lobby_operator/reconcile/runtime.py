@@ -8,8 +8,8 @@ from typing import Protocol
 from lobby_gateway.errors import LobbyGatewayError
 from lobby_gateway.process.reports import LobbyReport
 from lobby_gateway.resource.spec import Lobby
-from lobby_operator.planner.state import RawLobby
-from lobby_operator.reconcile.poller import Reading
+from lobby_operator.planner.state import LobbyReading
+from lobby_operator.reconcile.poller import PollResult
 
 
 class RuntimeFailedError(LobbyGatewayError):
@@ -19,7 +19,7 @@ class RuntimeFailedError(LobbyGatewayError):
 class Runtime(Protocol):
     """Runs lobbies. All of it may be asked again at any time: what is done already is done."""
 
-    async def list(self, lobby: str) -> Sequence[RawLobby]:
+    async def list(self, lobby: str) -> Sequence[LobbyReading]:
         """The lobbies of a Lobby that run, start or end, with what each said of itself last."""
 
     async def create(self, lobby: Lobby, name: str) -> None:
@@ -39,5 +39,5 @@ class Runtime(Protocol):
     async def delete(self, name: str) -> None:
         """Ends a lobby, in order if it still can; returns before it is gone."""
 
-    async def read(self, name: str) -> Reading[LobbyReport] | None:
+    async def read(self, name: str) -> PollResult[LobbyReport] | None:
         """What a lobby said of itself last; None if there is no such lobby."""

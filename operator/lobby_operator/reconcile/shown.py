@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lobby_gateway.resource.overview import shown_url
-from lobby_operator.reconcile.poller import Reading
+from lobby_operator.reconcile.poller import PollResult
 
 
 def shown_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -18,7 +18,7 @@ def shown_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
     return {**spec, "origin": {**kept, "url": shown_url(origin["url"])}, "template": template}
 
 
-def shown_reading(reading: Reading[Any]) -> dict[str, Any]:
+def shown_reading(reading: PollResult[Any]) -> dict[str, Any]:
     """What a process said of itself last."""
     report = reading.report.to_json() if reading.report is not None else None
-    return {"report": report, "answers": reading.silent_since is None, "problem": reading.problem}
+    return {"report": report, "answers": reading.unresponsive_since is None, "problem": reading.problem}

@@ -18,8 +18,8 @@ from lobby_gateway.greeter.lobby_view import LobbyId
 from lobby_gateway.greeter.process import Greeter, GreeterSettings
 from lobby_gateway.trunk.records import PATH, SUBPROTOCOL, MoveReason
 from lobby_gateway.trunk.ring import MessageRing
-from lobby_gateway.trunk.server import TrunkHolder
-from lobby_gateway.trunk.server_connection import TrunkHolderConnection
+from lobby_gateway.trunk.server import TrunkServer
+from lobby_gateway.trunk.server_connection import TrunkServerConnection
 from lobby_gateway.websocket.frames import Batch, Opcode, frame
 from lobby_gateway.websocket.listener import Handshake, Listener, listen
 
@@ -48,7 +48,7 @@ class Lobby:
         self.name = name
         self.admission = Admission(seats)
         self.ring = MessageRing()
-        self.trunks: list[TrunkHolderConnection] = []
+        self.trunks: list[TrunkServerConnection] = []
         self.trunks_opened = 0
         self.claims: list[int] = []
         self.forwarded: list[tuple[int, bytes]] = []
@@ -109,10 +109,10 @@ class Lobby:
         assert sock is not None
         self.trunks_opened += 1
         self.trunks.append(
-            TrunkHolderConnection(
+            TrunkServerConnection(
                 sock,
                 self._loop,
-                TrunkHolder(self, self.ring, now=self._loop.time()),
+                TrunkServer(self, self.ring, now=self._loop.time()),
                 forward=lambda opcode, payload: self.forwarded.append((opcode, payload)),
                 on_closed=lambda trunk: self.trunks.remove(trunk) if trunk in self.trunks else None,
                 leftover=handshake.leftover,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tests.unit.greeter.support import resource
 
-from lobby_gateway.greeter.directory import Directory, Entry
+from lobby_gateway.greeter.directory import Directory, DirectoryEntry
 from lobby_gateway.greeter.lobby_view import LobbyId, OpenLobby
 
 
@@ -17,7 +17,7 @@ class Changes:
     def __init__(self) -> None:
         self.seen: list[str] = []
 
-    def entry_changed(self, entry: Entry) -> None:
+    def entry_changed(self, entry: DirectoryEntry) -> None:
         self.seen.append(f"+{entry.lobby.key}")
 
     def entry_removed(self, key: str) -> None:

@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import pytest
 
-from lobby_gateway.greeter.lobby_view import CandidateTimes, Claim, KnownLobby, LobbyId, Refusal
+from lobby_gateway.greeter.lobby_view import ClaimRefusal, LobbyId, LobbyView, SeatClaim, SeatQueueTimes
 
-TIMES = CandidateTimes(full=1, draining=10, suspect_min=1, suspect_max=8)
+TIMES = SeatQueueTimes(full=1, draining=10, suspect_min=1, suspect_max=8)
 
 
-def known(*, clients: int = 0, seats: int = 10) -> KnownLobby:
-    made = KnownLobby(LobbyId("prices-1", "h:1"))
+def known(*, clients: int = 0, seats: int = 10) -> LobbyView:
+    made = LobbyView(LobbyId("prices-1", "h:1"))
     made.learn(clients, seats)
     return made
 
@@ -32,7 +32,7 @@ def test_own_seats_are_taken_whatever_the_news_say() -> None:
 
 def test_claims_and_tickets_take_room() -> None:
     made = known()
-    made.claim = Claim(1, made.id, 3, 1.0)
+    made.claim = SeatClaim(1, made.id, 3, 1.0)
     made.tickets.extend([5.0, 7.0])
     assert made.room(4) == 5
     assert made.room(5) == 6
@@ -42,10 +42,10 @@ def test_claims_and_tickets_take_room() -> None:
 
 def test_a_refusal_is_believed_for_a_while() -> None:
     made = known()
-    made.answered(Refusal.FULL, 0, TIMES)
+    made.answered(ClaimRefusal.FULL, 0, TIMES)
     assert not made.may_be_asked(0.9)
     assert made.may_be_asked(1)
-    made.answered(Refusal.DRAINING, 0, TIMES)
+    made.answered(ClaimRefusal.DRAINING, 0, TIMES)
     made.learn(0, 10)  # free seats of a lobby that drains mean nothing
     assert not made.may_be_asked(9)
     made.answered(None, 9, TIMES)
@@ -69,5 +69,5 @@ def test_pauses_after_failures_grow_and_are_bounded(failures: int, pause: float)
 def test_it_is_forgotten_only_when_nothing_of_ours_is_there(own: int, claimed: bool, idle: bool) -> None:
     made = known()
     made.own = own
-    made.claim = Claim(1, made.id, 1, 1.0) if claimed else None
+    made.claim = SeatClaim(1, made.id, 1, 1.0) if claimed else None
     assert made.idle is idle

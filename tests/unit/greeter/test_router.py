@@ -12,8 +12,8 @@ from tests.unit.greeter.support import resource
 from lobby_gateway.clients.auth import TrustedProxies
 from lobby_gateway.clients.door import Door
 from lobby_gateway.close_codes import NO_SEAT
-from lobby_gateway.greeter.directory import Directory, Entry
-from lobby_gateway.greeter.pending_client import Form, Newcomer
+from lobby_gateway.greeter.directory import Directory, DirectoryEntry
+from lobby_gateway.greeter.pending_client import Form, PendingClient
 from lobby_gateway.greeter.redirect import Ticket
 from lobby_gateway.greeter.router import Router
 from lobby_gateway.websocket.listener import Listener, listen
@@ -30,7 +30,7 @@ TICKET = Ticket(url="ws://h:1/prices?token=t", token="t", expires=17)
 
 
 class Changes:
-    def entry_changed(self, entry: Entry) -> None:
+    def entry_changed(self, entry: DirectoryEntry) -> None:
         pass
 
     def entry_removed(self, name: str) -> None:
@@ -53,14 +53,14 @@ async def asked(
     closed: bool = False,
     proxies: str = "",
     door: Door | None = None,
-    then: Callable[[Newcomer], object] = lambda newcomer: newcomer.accept(),
-) -> tuple[Answer, Newcomer | None]:
+    then: Callable[[PendingClient], object] = lambda pending: pending.accept(),
+) -> tuple[Answer, PendingClient | None]:
     """The answer to a request, and the newcomer that it became; `then` says what becomes of that."""
-    admitted: list[Newcomer] = []
+    admitted: list[PendingClient] = []
 
-    def admit(_entry: Entry, newcomer: Newcomer) -> None:
-        admitted.append(newcomer)
-        taken = then(newcomer)
+    def admit(_entry: DirectoryEntry, pending: PendingClient) -> None:
+        admitted.append(pending)
+        taken = then(pending)
         if taken is not None:
             taken.close()  # type: ignore[attr-defined]  # the socket of a proxied one
 
@@ -84,11 +84,11 @@ async def asked(
 
 
 def test_a_client_reaches_the_lobby_at_its_path() -> None:
-    answer, newcomer = run(asked([resource("heads"), resource("prices")], UPGRADE))
+    answer, pending = run(asked([resource("heads"), resource("prices")], UPGRADE))
     assert answer.status == 101
-    assert newcomer is not None
-    assert newcomer.form is Form.PROXY
-    assert newcomer.address == "127.0.0.1"
+    assert pending is not None
+    assert pending.form is Form.PROXY
+    assert pending.address == "127.0.0.1"
     assert "sec-websocket-protocol" not in answer.headers
     assert "sec-websocket-extensions" not in answer.headers
 
@@ -118,9 +118,9 @@ def test_a_client_reaches_the_lobby_at_its_path() -> None:
 def test_what_is_not_served_is_refused(
     directory: list[dict[str, Any]] | None, headers: dict[str, str], path: str, closed: bool, status: int
 ) -> None:
-    answer, newcomer = run(asked(directory, headers, path=path, closed=closed))
+    answer, pending = run(asked(directory, headers, path=path, closed=closed))
     assert answer.status == status
-    assert newcomer is None
+    assert pending is None
     assert ("retry-after" in answer.headers) == (status == 503)
 
 
@@ -142,27 +142,27 @@ def test_the_clients_favourite_subprotocol_of_the_origins_is_chosen(offered: str
 def test_compression_is_negotiated_where_the_lobby_has_it(compression: str, negotiated: bool) -> None:
     directory = [resource("prices", clients={"compression": compression})]
     offer = {**UPGRADE, "Sec-WebSocket-Extensions": "permessage-deflate; client_max_window_bits"}
-    answer, newcomer = run(asked(directory, offer))
+    answer, pending = run(asked(directory, offer))
     assert answer.headers.get("sec-websocket-extensions", "").startswith("permessage-deflate") is negotiated
-    assert newcomer is not None
-    assert (newcomer.extensions is not None) is negotiated
+    assert pending is not None
+    assert (pending.extensions is not None) is negotiated
 
 
 @pytest.mark.parametrize(("proxies", "address"), [("127.0.0.0/8", "198.51.100.7"), ("10.0.0.0/8", "127.0.0.1")])
 def test_the_address_is_believed_of_trusted_proxies_only(proxies: str, address: str) -> None:
     forwarded = {**UPGRADE, "X-Forwarded-For": "6.6.6.6, 198.51.100.7"}
-    _, newcomer = run(asked([resource("prices")], forwarded, proxies=proxies))
-    assert newcomer is not None
-    assert newcomer.address == address
+    _, pending = run(asked([resource("prices")], forwarded, proxies=proxies))
+    assert pending is not None
+    assert pending.address == address
 
 
 REDIRECTING = [resource("prices", routing={"mode": "Redirect"}, clients={"allowedOrigins": [PAGE]})]
 
 
 def test_a_redirected_client_gets_a_307() -> None:
-    answer, newcomer = run(asked(REDIRECTING, UPGRADE, then=lambda newcomer: newcomer.redirect(TICKET)))
-    assert newcomer is not None
-    assert newcomer.form is Form.LOCATION
+    answer, pending = run(asked(REDIRECTING, UPGRADE, then=lambda pending: pending.redirect(TICKET)))
+    assert pending is not None
+    assert pending.form is Form.LOCATION
     assert answer.status == 307
     assert answer.headers["location"] == "//h:1/prices?token=t"
     assert answer.headers["cache-control"] == "no-store"
@@ -170,9 +170,9 @@ def test_a_redirected_client_gets_a_307() -> None:
 
 def test_a_page_gets_a_ticket_that_it_may_read() -> None:
     asking = {"Host": "h", "Accept": "application/json", "Origin": PAGE}
-    answer, newcomer = run(asked(REDIRECTING, asking, then=lambda newcomer: newcomer.redirect(TICKET)))
-    assert newcomer is not None
-    assert newcomer.form is Form.JSON
+    answer, pending = run(asked(REDIRECTING, asking, then=lambda pending: pending.redirect(TICKET)))
+    assert pending is not None
+    assert pending.form is Form.JSON
     assert answer.status == 200
     assert json.loads(answer.body) == {"url": TICKET.url, "token": "t", "expires": 17}
     assert answer.headers["access-control-allow-origin"] == PAGE
@@ -181,14 +181,14 @@ def test_a_page_gets_a_ticket_that_it_may_read() -> None:
 
 def test_a_page_that_is_not_allowed_gets_no_ticket() -> None:
     asking = {"Host": "h", "Accept": "application/json", "Origin": "https://evil.example"}
-    answer, newcomer = run(asked(REDIRECTING, asking))
-    assert (answer.status, newcomer) == (403, None)
+    answer, pending = run(asked(REDIRECTING, asking))
+    assert (answer.status, pending) == (403, None)
     assert "access-control-allow-origin" not in answer.headers
 
 
 def test_a_page_may_see_why_there_is_no_ticket() -> None:
     asking = {"Host": "h", "Accept": "application/json", "Origin": PAGE}
-    answer, _ = run(asked(REDIRECTING, asking, then=lambda newcomer: newcomer.refuse(NO_SEAT)))
+    answer, _ = run(asked(REDIRECTING, asking, then=lambda pending: pending.refuse(NO_SEAT)))
     assert answer.status == 503
     assert answer.headers["access-control-allow-origin"] == PAGE
     assert answer.headers["retry-after"] == "5"
@@ -199,8 +199,8 @@ def test_a_client_that_leaves_while_it_waits_is_told_of() -> None:
         left = asyncio.Event()
         held = asyncio.Event()
 
-        def admit(_entry: Entry, newcomer: Newcomer) -> None:
-            newcomer.handshake.on_abandoned = left.set
+        def admit(_entry: DirectoryEntry, pending: PendingClient) -> None:
+            pending.handshake.on_abandoned = left.set
             held.set()
 
         made = Directory(Changes())
@@ -222,7 +222,7 @@ def test_a_client_that_leaves_while_it_waits_is_told_of() -> None:
 def test_a_full_greeter_says_so_before_anything_else() -> None:
     door = Door(max_clients=1)
     door.enter()
-    answer, newcomer = run(asked([resource("prices")], UPGRADE, path="/nowhere", door=door))
-    assert (answer.status, newcomer) == (503, None)
+    answer, pending = run(asked([resource("prices")], UPGRADE, path="/nowhere", door=door))
+    assert (answer.status, pending) == (503, None)
     assert answer.headers["retry-after"] == "5"
     assert b"as many clients as it may" in answer.body

@@ -4,29 +4,29 @@ from collections.abc import Iterable
 
 import pytest
 
-from lobby_gateway.greeter.lobby_view import CandidateTimes, Claim, LobbyId, OpenLobby, Refusal
-from lobby_gateway.greeter.seat_queue import Candidates, Rank
+from lobby_gateway.greeter.lobby_view import ClaimRefusal, LobbyId, OpenLobby, SeatClaim, SeatQueueTimes
+from lobby_gateway.greeter.seat_queue import Rank, SeatQueue
 
 A, B, D = (LobbyId(f"prices-{n}", f"127.0.0.1:{4000 + n}") for n in (1, 2, 3))
-TIMES = CandidateTimes(claim=1, full=1, draining=10, suspect_min=1, suspect_max=16, ticket=10, lost=30)
+TIMES = SeatQueueTimes(claim=1, full=1, draining=10, suspect_min=1, suspect_max=16, ticket=10, lost=30)
 
 
-def candidates(*lobbies: OpenLobby, wait_seconds: float = 15) -> Candidates[str]:
-    made: Candidates[str] = Candidates(wait_seconds=wait_seconds, times=TIMES)
+def candidates(*lobbies: OpenLobby, wait_seconds: float = 15) -> SeatQueue[str]:
+    made: SeatQueue[str] = SeatQueue(wait_seconds=wait_seconds, times=TIMES)
     made.update(lobbies)
     return made
 
 
-def arrive(made: Candidates[str], names: Iterable[str], now: float = 0.0) -> None:
+def arrive(made: SeatQueue[str], names: Iterable[str], now: float = 0.0) -> None:
     for name in names:
         made.wait(name, Rank.NEW, now)
 
 
-def asked(claims: list[Claim]) -> list[tuple[LobbyId, int]]:
+def asked(claims: list[SeatClaim]) -> list[tuple[LobbyId, int]]:
     return [(claim.lobby, claim.seats) for claim in claims]
 
 
-def grant(made: Candidates[str], claim: Claim, seats: int | None = None, now: float = 0.0) -> list[str]:
+def grant(made: SeatQueue[str], claim: SeatClaim, seats: int | None = None, now: float = 0.0) -> list[str]:
     return list(made.granted(claim.lobby, claim.number, claim.seats if seats is None else seats, None, now).clients)
 
 
@@ -68,7 +68,7 @@ def test_a_refusal_leads_to_the_next_lobby_and_the_first_is_left_alone_for_a_whi
     made = candidates(OpenLobby(A, 0, 10), OpenLobby(B, 0, 10))
     arrive(made, "ab")
     [claim] = made.claims(0)
-    assert made.granted(A, claim.number, 0, Refusal.FULL, 0).clients == ()
+    assert made.granted(A, claim.number, 0, ClaimRefusal.FULL, 0).clients == ()
     assert asked(made.claims(0)) == [(B, 2)]
     assert made.claims(0.9) == []
     assert asked(made.claims(1.1)) == [(A, 2)], "B did not answer in time; it is a while ago that A was full"
@@ -86,7 +86,7 @@ def test_a_full_lobby_is_asked_again_at_once_when_the_directory_shows_a_free_sea
     made = candidates(OpenLobby(A, 0, 10))
     arrive(made, "ab")
     [claim] = made.claims(0)
-    made.granted(A, claim.number, 0, Refusal.FULL, 0)
+    made.granted(A, claim.number, 0, ClaimRefusal.FULL, 0)
     made.update([OpenLobby(A, 10, 10)])
     assert made.claims(0.1) == []
     made.update([OpenLobby(A, 9, 10)])
@@ -101,7 +101,7 @@ def test_a_seat_given_back_is_known_to_be_free() -> None:
     made.update([OpenLobby(A, 1, 1)])
     arrive(made, "b")
     [probe] = made.claims(0)  # the directory shows none free: the lobby itself is asked
-    made.granted(A, probe.number, 0, Refusal.FULL, 0)
+    made.granted(A, probe.number, 0, ClaimRefusal.FULL, 0)
     made.released(A, 1)
     assert asked(made.claims(0.1)) == [(A, 1)]
 
@@ -127,7 +127,7 @@ def test_a_silent_lobby_costs_one_claim_and_then_comes_last() -> None:
     grant(made, to_b, now=1)
     # B is full; A failed lately and is tried with a single client, once its pause is over and B has refused.
     [probe_b] = made.claims(2.5)
-    made.granted(B, probe_b.number, 0, Refusal.FULL, 2.5)
+    made.granted(B, probe_b.number, 0, ClaimRefusal.FULL, 2.5)
     assert asked(made.claims(2.5)) == [(A, 1)]
 
 
@@ -216,7 +216,7 @@ def test_a_draining_lobby_is_not_asked() -> None:
     made.draining(A, 0)
     arrive(made, "a")
     assert asked(made.claims(0)) == [(B, 1)]
-    made.granted(B, 1, 0, Refusal.DRAINING, 0)
+    made.granted(B, 1, 0, ClaimRefusal.DRAINING, 0)
     assert made.claims(5) == []
 
 
@@ -332,7 +332,7 @@ def test_a_burst_over_twenty_lobbies_asks_each_once() -> None:
     # Every lobby is full as far as known; they are asked themselves, one after the other, and then left alone.
     for _ in lobbies:
         [probe] = made.claims(0)
-        made.granted(probe.lobby, probe.number, 0, Refusal.FULL, 0)
+        made.granted(probe.lobby, probe.number, 0, ClaimRefusal.FULL, 0)
     assert made.claims(0) == []
     made.update([*lobbies, *(OpenLobby(LobbyId(f"y-{n}", f"i:{n}"), 0, 512) for n in range(3))])
     assert [claim.seats for claim in made.claims(0.5)] == [512, 512, 476]

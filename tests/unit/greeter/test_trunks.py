@@ -9,7 +9,7 @@ from tests.unit.greeter.lobbies import KEY, Lobby, until
 
 from lobby_gateway.clients.message_bus import BusStats
 from lobby_gateway.clients.tokens import TokenKeys
-from lobby_gateway.greeter.lobby_view import LobbyId, Refusal
+from lobby_gateway.greeter.lobby_view import ClaimRefusal, LobbyId
 from lobby_gateway.greeter.trunks import Group, Recent, Trunk
 from lobby_gateway.trunk.position import NO_EPOCH, Position
 from lobby_gateway.websocket.frames import Batch, Opcode, frame
@@ -74,14 +74,14 @@ def test_what_is_kept_is_bounded_in_bytes_but_for_the_newest() -> None:
 
 class Owner:
     def __init__(self) -> None:
-        self.granted: list[tuple[int, int, Refusal | None]] = []
+        self.granted: list[tuple[int, int, ClaimRefusal | None]] = []
         self.observed: list[tuple[int, int]] = []
         self.joined: list[Group] = []
         self.moving = 0
         self.missed = 0
         self.lost: list[tuple[str, bool]] = []
 
-    def trunk_granted(self, trunk: Trunk, number: int, seats: int, refusal: Refusal | None) -> None:
+    def trunk_granted(self, trunk: Trunk, number: int, seats: int, refusal: ClaimRefusal | None) -> None:
         assert trunk.seats >= seats
         self.granted.append((number, seats, refusal))
 
@@ -119,7 +119,7 @@ def test_claims_made_before_it_is_open_are_sent_then() -> None:
         assert trunk.claims == 2
         assert trunk.position() == Position(NO_EPOCH, 0)
         await until(lambda: len(owner.granted) == 2)
-        assert owner.granted == [(11, 3, None), (12, 2, Refusal.FULL)]
+        assert owner.granted == [(11, 3, None), (12, 2, ClaimRefusal.FULL)]
         assert owner.observed[-1] == (5, 0)
         assert (trunk.claims, trunk.seats) == (0, 5)
         trunk.release(1)
@@ -144,7 +144,7 @@ def test_a_draining_lobby_says_so() -> None:
         lobby.drain()
         trunk.claim(2, 1)
         await until(lambda: len(owner.granted) == 2)
-        assert owner.granted[1] == (2, 0, Refusal.DRAINING)
+        assert owner.granted[1] == (2, 0, ClaimRefusal.DRAINING)
         assert owner.moving == 1
         lobby.break_trunks()
         await until(lambda: owner.lost)

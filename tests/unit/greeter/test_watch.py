@@ -14,7 +14,7 @@ from tests.support.sockets import run
 from tests.support.waiting import stays, until
 from tests.unit.greeter.support import resource
 
-from lobby_gateway.greeter.directory import Directory, Entry
+from lobby_gateway.greeter.directory import Directory, DirectoryEntry
 from lobby_gateway.greeter.watch import KubernetesSource, WatchTimes
 from lobby_gateway.http.api_server import ApiServer
 
@@ -33,7 +33,7 @@ class World:
         self.server = ApiServer.of_url(api.url)
         self.source: KubernetesSource | None = None
 
-    def entry_changed(self, entry: Entry) -> None:
+    def entry_changed(self, entry: DirectoryEntry) -> None:
         self.changes.append(f"+{entry.lobby.key}")
 
     def entry_removed(self, key: str) -> None:
@@ -320,7 +320,7 @@ def test_a_fault_of_our_own_ends_the_process(caplog: pytest.LogCaptureFixture) -
         async with world() as it:
             it.put("n/a")
 
-            def broken(_entry: Entry) -> None:
+            def broken(_entry: DirectoryEntry) -> None:
                 raise RuntimeError("a bug")
 
             it.entry_changed = broken  # type: ignore[assignment, method-assign]

@@ -21,7 +21,7 @@ from lobby_gateway.clients.auth import TrustedProxies
 from lobby_gateway.clients.tokens import TokenKeys
 from lobby_gateway.lobby.files import FolderValues, followers, load
 from lobby_gateway.lobby.process import Addresses, LobbyProcess
-from lobby_gateway.process.lifecycle import Stopping
+from lobby_gateway.process.lifecycle import Shutdown
 from lobby_gateway.process.limits import ProcessLimits
 from lobby_gateway.process.reports import OriginState
 from lobby_gateway.resource.schema import validate_and_default
@@ -61,7 +61,7 @@ async def followed(tmp_path: Path, text: str, secret: str = "") -> AsyncIterator
         proxies=TrustedProxies(),
     )
     follow = followers(process, file=file, validated=True, values=values, keys=keys, key_file=None, look_seconds=0.01)
-    stopping = Stopping()
+    stopping = Shutdown()
     task = asyncio.create_task(process.run(stopping, ANY, follow))
     try:
         yield process, config, secrets

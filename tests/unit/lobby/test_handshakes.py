@@ -18,7 +18,7 @@ from lobby_gateway.clients.admission import Admission
 from lobby_gateway.clients.auth import TrustedProxies
 from lobby_gateway.clients.door import Door
 from lobby_gateway.clients.tokens import Purpose, TokenKeys, sign
-from lobby_gateway.lobby.handshakes import LobbyGate
+from lobby_gateway.lobby.handshakes import LobbyHandshakes
 from lobby_gateway.resource.schema import validate_and_default
 from lobby_gateway.resource.spec import Lobby, lobby_from_resource
 from lobby_gateway.trunk import records as trunk
@@ -54,7 +54,7 @@ class Served:
         self.forwarded: list[tuple[int, bytes]] = []
         self.origin_takes = True
         self.trunks: list[Handshake] = []
-        self.gate = LobbyGate(
+        self.gate = LobbyHandshakes(
             self.lobby,
             "prices-1",
             self.keys,

@@ -6,13 +6,13 @@ from typing import Any
 
 from lobby_gateway.process.reports import LobbyReport, OriginReport, OriginState
 from lobby_operator.planner.spec import PlannerSpec
-from lobby_operator.planner.state import Observed, Phase, RawLobby, SeenLobby
+from lobby_operator.planner.state import LobbyReading, LobbyState, Observed, Phase
 
 NOW = 1000.0
 SPEC = PlannerSpec(lobby="prices")
 
 
-def seen(index: int, clients: int = 0, phase: Phase = Phase.READY, **fields: Any) -> SeenLobby:
+def seen(index: int, clients: int = 0, phase: Phase = Phase.READY, **fields: Any) -> LobbyState:
     """A lobby that has been up, and as it is, for a long time."""
     values: dict[str, Any] = {
         "name": f"prices-{index}",
@@ -24,15 +24,15 @@ def seen(index: int, clients: int = 0, phase: Phase = Phase.READY, **fields: Any
         "clients": clients,
         "origin": OriginReport(state=OriginState.CONNECTED if clients else OriginState.IDLE),
         "ready_at": None if phase is Phase.STARTING else 1.0,
-        "silent_since": NOW if phase is Phase.SILENT else None,
+        "silent_since": NOW if phase is Phase.UNRESPONSIVE else None,
         "empty_since": None if clients else 1.0,
         "draining_since": NOW if phase is Phase.DRAINING else None,
         "refusing": phase is Phase.DRAINING,
     }
-    return SeenLobby(**{**values, **fields})
+    return LobbyState(**{**values, **fields})
 
 
-def observed(*lobbies: SeenLobby, **fields: Any) -> Observed:
+def observed(*lobbies: LobbyState, **fields: Any) -> Observed:
     return Observed(lobbies=lobbies, at=NOW, **fields)
 
 
@@ -40,7 +40,7 @@ def report(clients: int = 0, *, draining: bool = False, seats: int = 512) -> Lob
     return LobbyReport(name="prices-1", lobby="prices", clients=clients, seats=seats, draining=draining)
 
 
-def raw(index: int = 1, clients: int | None = 0, **fields: Any) -> RawLobby:
+def raw(index: int = 1, clients: int | None = 0, **fields: Any) -> LobbyReading:
     """A lobby that answers; with `clients` None one that never did."""
     values: dict[str, Any] = {
         "name": f"prices-{index}",
@@ -48,4 +48,4 @@ def raw(index: int = 1, clients: int | None = 0, **fields: Any) -> RawLobby:
         "address": f"10.0.0.{index}:8000",
         "report": None if clients is None else report(clients),
     }
-    return RawLobby(**{**values, **fields})
+    return LobbyReading(**{**values, **fields})

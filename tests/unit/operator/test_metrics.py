@@ -13,18 +13,18 @@ from tools.metrics_reference import render
 from lobby_gateway.metrics import GREETER, LOBBY, PROCESS, LoopLag, registry
 from lobby_operator.local.sources import from_url
 from lobby_operator.metrics import LOBBY_HOST, read
-from lobby_operator.planner.reasons import Why
+from lobby_operator.planner.reasons import ActionReason
 from lobby_operator.planner.state import Failures, Observed, Phase
-from lobby_operator.reconcile.reconciler import Worker
+from lobby_operator.reconcile.reconciler import Reconciler
 
 PAGE = Path(__file__).parents[3] / "docs" / "metrics.md"
 
 
-def worker(name: str) -> Worker:
+def worker(name: str) -> Reconciler:
     lobby = from_url("ws://h/", name=name, seats=None, option="test").lobby
 
-    async def make() -> Worker:
-        return Worker(lobby, None, waiting=int, told=print, passed=print)  # type: ignore[arg-type]
+    async def make() -> Reconciler:
+        return Reconciler(lobby, None, waiting=int, told=print, passed=print)  # type: ignore[arg-type]
 
     return asyncio.run(make())
 
@@ -47,7 +47,7 @@ def test_each_action_is_there_with_the_reasons_that_it_may_have() -> None:
     assert isinstance(figures, dict)
     assert ("prices", "Create", "ClientsWait") in figures
     assert ("prices", "Create", "Drained") not in figures
-    assert {why for _, _, why in figures} == {why.value for why in Why}
+    assert {why for _, _, why in figures} == {why.value for why in ActionReason}
 
 
 def test_failed_starts_are_those_in_a_row() -> None:

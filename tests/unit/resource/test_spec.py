@@ -10,7 +10,7 @@ from lobby_gateway.resource import schema
 from lobby_gateway.resource.spec import (
     ClientMessages,
     Compression,
-    Connect,
+    ConnectMode,
     ExpectSpec,
     LimitsSpec,
     Lobby,
@@ -72,7 +72,7 @@ def test_every_field_arrives() -> None:
     )
     assert (origin.keepalive.ping_seconds, origin.keepalive.timeout_seconds, origin.stale_seconds) == (0, 30, 60)
     assert (origin.reconnect.min_milliseconds, origin.reconnect.max_milliseconds) == (100, 60000)
-    assert (origin.connect, origin.max_message_bytes) == (Connect.ALWAYS, 2097152)
+    assert (origin.connect, origin.max_message_bytes) == (ConnectMode.ALWAYS, 2097152)
     assert (clients.seats, clients.queue.messages, clients.queue.overflow) == (100, 64, Overflow.DISCONNECT)
     assert (clients.messages, clients.replay, clients.ping_seconds) == (ClientMessages.FORWARD, 5, 0)
     assert (clients.compression, clients.max_message_bytes) == (Compression.SHARED, 1024)

@@ -6,7 +6,7 @@ import re
 
 import pytest
 from tests.support.promql import check, metrics_named
-from tools.dashboard_panels import ROWS, Kind, Panel
+from tools.dashboard_panels import ROWS, Panel, PanelType
 
 from lobby_gateway.metrics import GREETER, LOBBY
 from lobby_operator.kube.metrics import API_CALLS, OPERATOR
@@ -56,7 +56,7 @@ def test_a_legend_names_labels_that_the_query_keeps(panel: Panel) -> None:
         assert used <= kept or "by (" not in query.expression, query
 
 
-@pytest.mark.parametrize("panel", [panel for panel in PANELS if panel.kind is Kind.NUMBER], ids=title)
+@pytest.mark.parametrize("panel", [panel for panel in PANELS if panel.kind is PanelType.NUMBER], ids=title)
 def test_a_number_is_one_query(panel: Panel) -> None:
     assert len(panel.queries) == 1
     assert not panel.queries[0].legend

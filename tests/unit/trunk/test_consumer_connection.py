@@ -16,7 +16,7 @@ from lobby_gateway.trunk.records import (
     MAX_FORWARD_BYTES,
     PATH,
     SUBPROTOCOL,
-    FromHolder,
+    FromServer,
     Granted,
     Messages,
     Move,
@@ -27,8 +27,8 @@ from lobby_gateway.trunk.records import (
     Welcome,
 )
 from lobby_gateway.trunk.ring import MessageRing
-from lobby_gateway.trunk.server import TrunkHolder
-from lobby_gateway.trunk.server_connection import TrunkHolderConnection
+from lobby_gateway.trunk.server import TrunkServer
+from lobby_gateway.trunk.server_connection import TrunkServerConnection
 from lobby_gateway.websocket.client_handshake import OriginRefusedError, OriginUnreachableError
 from lobby_gateway.websocket.frames import Batch, Opcode, close_payload, frame
 from lobby_gateway.websocket.listener import Handshake, Listener, listen
@@ -43,7 +43,7 @@ class Listening:
     def trunk_messages(self, batch: Batch) -> None:
         self.told.append(numbers(batch))
 
-    def trunk_record(self, record: FromHolder) -> None:
+    def trunk_record(self, record: FromServer) -> None:
         self.told.append((record.id, numbers(record.batch)) if isinstance(record, Replay) else record)
 
     def trunk_lost(self, problem: str) -> None:
@@ -63,7 +63,7 @@ class Lobby(SeatsOnly):
         self.ring.begin_epoch(1)
         self.listener = Listener(listen("127.0.0.1", 0), self)
         self.listener.start()
-        self.trunks: list[TrunkHolderConnection] = []
+        self.trunks: list[TrunkServerConnection] = []
         self.forwarded: list[tuple[int, bytes]] = []
 
     @property
@@ -78,9 +78,9 @@ class Lobby(SeatsOnly):
         loop = asyncio.get_running_loop()
         sock = handshake.accept(subprotocol=SUBPROTOCOL)
         assert sock is not None
-        holder = TrunkHolder(self, self.ring, now=loop.time(), heartbeat_seconds=60, silent_seconds=60)
+        holder = TrunkServer(self, self.ring, now=loop.time(), heartbeat_seconds=60, silent_seconds=60)
         self.trunks.append(
-            TrunkHolderConnection(
+            TrunkServerConnection(
                 sock,
                 loop,
                 holder,

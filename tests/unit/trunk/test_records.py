@@ -13,13 +13,13 @@ from lobby_gateway.trunk.records import (
     Messages,
     Missed,
     Move,
-    Place,
     Record,
     Release,
     Replay,
     Resume,
     Resumed,
     Status,
+    StreamOffset,
     TrunkError,
     Type,
     Welcome,
@@ -141,17 +141,17 @@ def test_messages_keep_their_bytes() -> None:
 @pytest.mark.parametrize(
     ("place", "following", "follows"),
     [
-        (Place(1, 5), (1, 5), True),
-        (Place(1, 5), (1, 6), False),
-        (Place(1, 5), (1, 4), False),
-        (Place(1, 5), (2, 0), True),
-        (Place(1, 5), (2, 1), False),
-        (Place(0, 0), (2, 1), True),
-        (Place(0, 0), (0, 0), True),
+        (StreamOffset(1, 5), (1, 5), True),
+        (StreamOffset(1, 5), (1, 6), False),
+        (StreamOffset(1, 5), (1, 4), False),
+        (StreamOffset(1, 5), (2, 0), True),
+        (StreamOffset(1, 5), (2, 1), False),
+        (StreamOffset(0, 0), (2, 1), True),
+        (StreamOffset(0, 0), (0, 0), True),
     ],
 )
 def test_a_place_is_followed_by_itself_or_the_start_of_another_epoch(
-    place: Place, following: tuple[int, int], follows: bool
+    place: StreamOffset, following: tuple[int, int], follows: bool
 ) -> None:
     assert place.followed_by(*following) is follows
 

@@ -26,7 +26,7 @@ from lobby_gateway.trunk.records import (
     decode,
 )
 from lobby_gateway.trunk.ring import MessageRing
-from lobby_gateway.trunk.server import HolderState, TrunkHolder
+from lobby_gateway.trunk.server import TrunkServer, TrunkServerState
 from lobby_gateway.websocket.frames import Opcode
 
 
@@ -39,7 +39,7 @@ class Lobby(SeatsOnly):
         self.ring = MessageRing(max_messages=8)
         self.ring.begin_epoch(1)
         self.publish(messages)
-        self.holder = TrunkHolder(self, self.ring, now=self.now)
+        self.holder = TrunkServer(self, self.ring, now=self.now)
 
     def publish(self, count: int) -> None:
         """Messages one by one, numbered through."""
@@ -85,7 +85,7 @@ def test_says_nothing_before_hello() -> None:
     lobby.holder.tell_status()
     lobby.holder.move(MoveReason.DRAINING, 1)
     assert lobby.take() is None
-    assert lobby.holder.state is HolderState.AWAITING_HELLO
+    assert lobby.holder.state is TrunkServerState.AWAITING_HELLO
 
 
 @pytest.mark.parametrize("record", [Claim(1, 1), Release(0), Forward(1, b""), Resume(1, Position(1, 1)), Heartbeat()])
@@ -120,7 +120,7 @@ def test_welcome_tells_of_the_lobby_and_where_the_stream_starts() -> None:
     lobby.claim(1)
     assert lobby.join() == Welcome(False, LiveReason.NO_POSITION, True, 4, 3, 1, 5, "prices-1")
     assert lobby.holder.consumer == "g"
-    assert lobby.holder.state is HolderState.STREAMING
+    assert lobby.holder.state is TrunkServerState.STREAMING
     lobby.publish(1)
     assert shown(lobby.rest()) == [[5]]
 
@@ -129,7 +129,7 @@ def test_welcome_before_the_first_origin_session() -> None:
     lobby = SeatsOnly()
     lobby.origin_connected = False
     ring = MessageRing()
-    holder = TrunkHolder(lobby, ring, now=0.0)
+    holder = TrunkServer(lobby, ring, now=0.0)
     holder.receive(Hello("g").encode(), 0.0)
     assert decode(b"".join(holder.take(0.0) or ())) == Welcome(False, 1, False, 512, 512, 0, 0, "prices-1")
     ring.begin_epoch(9)
@@ -174,7 +174,7 @@ def test_a_position_ahead_holds_welcome_back_until_it_is_reached() -> None:
     lobby = Lobby(5)
     lobby.receive(Hello("g", 0, Position(1, 7)), Claim(1, 1))
     assert lobby.take() is None
-    assert lobby.holder.state is HolderState.AWAITING_PLACE
+    assert lobby.holder.state is TrunkServerState.AWAITING_PLACE
     lobby.publish(3)
     assert shown(lobby.rest()) == [Welcome(True, 0, True, 4, 3, 1, 7, "prices-1"), Granted(1, 1, 3, 0), [7]]
 
@@ -238,7 +238,7 @@ def test_the_end_of_the_trunk_gives_its_seats_back_once() -> None:
     lobby.holder.close()
     lobby.holder.close()
     assert (lobby.holder.held, lobby.admission.taken) == (0, 1)
-    assert lobby.holder.state is HolderState.CLOSED
+    assert lobby.holder.state is TrunkServerState.CLOSED
     assert lobby.take() is None
 
 

@@ -29,8 +29,8 @@ from lobby_gateway.trunk.records import (
     decode,
 )
 from lobby_gateway.trunk.ring import MessageRing
-from lobby_gateway.trunk.server import TrunkHolder
-from lobby_gateway.trunk.server_connection import TrunkHolderConnection
+from lobby_gateway.trunk.server import TrunkServer
+from lobby_gateway.trunk.server_connection import TrunkServerConnection
 from lobby_gateway.websocket.frames import Batch, Opcode, close_payload, frame, masked_frame
 
 TIMES_UP = 60.0  # no heartbeat comes between
@@ -41,7 +41,7 @@ class Greeter:
     """A lobby with a ring of 100 messages, and the bare socket of a greeter at the other end of its trunk."""
 
     sock: socket.socket
-    connection: TrunkHolderConnection
+    connection: TrunkServerConnection
     lobby: SeatsOnly
     ring: MessageRing
     forwarded: list[tuple[int, bytes]] = field(default_factory=list)
@@ -62,10 +62,10 @@ class Greeter:
         ours, theirs = tcp_pair(receive_buffer=receive_buffer)
         lobby, ring = SeatsOnly(4), MessageRing(100, ring_bytes)
         ring.begin_epoch(1)
-        holder = TrunkHolder(
+        holder = TrunkServer(
             lobby, ring, now=loop.time(), heartbeat_seconds=heartbeat_seconds, silent_seconds=silent_seconds
         )
-        connection = TrunkHolderConnection(
+        connection = TrunkServerConnection(
             ours,
             loop,
             holder,

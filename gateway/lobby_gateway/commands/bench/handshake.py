@@ -24,7 +24,7 @@ class AnswerError(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
+class Endpoint:
     """Where a client connects.
 
     Attributes:
@@ -40,7 +40,7 @@ class Target:
     request: bytes
 
 
-def target_of(url: str) -> Target:
+def target_of(url: str) -> Endpoint:
     """Where a `ws://` or `wss://` URL leads.
 
     Raises:
@@ -64,7 +64,7 @@ def target_of(url: str) -> Target:
         credentials = b64encode(f"{parts.username}:{parts.password or ''}".encode()).decode()
         lines.append(f"Authorization: Basic {credentials}")
     request = "\r\n".join([*lines, "", ""]).encode("latin-1", "replace")
-    return Target(host=parts.hostname, port=parts.port or (443 if secure else 80), secure=secure, request=request)
+    return Endpoint(host=parts.hostname, port=parts.port or (443 if secure else 80), secure=secure, request=request)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -116,7 +116,7 @@ class Run:
             received.latencies.add(arrivals, group[len(group) // 2], len(group))
 
 
-class Receiver:
+class ClientReader:
     """Reads for all clients.
 
     Attributes:

@@ -1,6 +1,6 @@
 """The clients of `lobby bench`: plain non-blocking sockets on one epoll, so that it is cheaper than what it measures.
 
-A client has no task, no transport and no queue; what it receives is looked at by `Receiver`.
+A client has no task, no transport and no queue; what it receives is looked at by `ClientReader`.
 
 Reading is a system call, as sending is: a bench that read each message of each client at once would need as much processor
 time as the server, or more. So only every n-th client, `TIMED_CLIENTS` in all, is waited for and timed. The others are read
@@ -22,8 +22,8 @@ from collections.abc import Callable
 from typing import Final, NamedTuple, TypeAlias
 from urllib.parse import urlsplit
 
-from lobby_gateway.commands.bench.handshake import AnswerError, Target, parse_answer, redirected, target_of
-from lobby_gateway.commands.bench.receiver import Receiver, Stream
+from lobby_gateway.commands.bench.handshake import AnswerError, Endpoint, parse_answer, redirected, target_of
+from lobby_gateway.commands.bench.receiver import ClientReader, Stream
 from lobby_gateway.websocket.client import explain
 from lobby_gateway.websocket.frames import Opcode, close_payload, masked_frame
 
@@ -72,7 +72,7 @@ class _Dial:
 
     __slots__ = ("address", "asked", "attempt", "buffer", "connected", "deadline", "sock", "target")
 
-    def __init__(self, sock: socket.socket, attempt: _Attempt, target: Target, address: _Address) -> None:
+    def __init__(self, sock: socket.socket, attempt: _Attempt, target: Endpoint, address: _Address) -> None:
         self.sock = sock
         self.attempt = attempt
         self.target = target
@@ -96,7 +96,7 @@ class Swarm:
     """
 
     def __init__(self, url: str, context: ssl.SSLContext | None = None) -> None:
-        self.receiver = Receiver()
+        self.receiver = ClientReader()
         self.connected = 0
         self.redirects = 0
         self.refused: Counter[str] = Counter()
@@ -104,7 +104,7 @@ class Swarm:
         self.disconnects: Counter[str] = Counter()
         self._url = url
         self._context = context
-        self._first_target: Target | None = None
+        self._first_target: Endpoint | None = None
         self._addresses: dict[tuple[str, int], deque[_Address]] = {}
         self._epoll = select.epoll()  # of timed clients, and of those on their way in
         self._others = select.epoll()  # of the others; never waited for
@@ -234,14 +234,14 @@ class Swarm:
         if problem not in (0, errno.EINPROGRESS):
             self._unreachable(dial, problem)
 
-    def _target(self, attempt: _Attempt) -> Target:
+    def _target(self, attempt: _Attempt) -> Endpoint:
         if attempt.redirects:
             return target_of(attempt.url)  # with a token of its own
         if self._first_target is None:
             self._first_target = target_of(attempt.url)
         return self._first_target
 
-    def _resolve(self, target: Target) -> deque[_Address]:
+    def _resolve(self, target: Endpoint) -> deque[_Address]:
         key = target.host, target.port
         found = self._addresses.get(key)
         if found is None:

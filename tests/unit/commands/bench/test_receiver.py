@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from lobby_gateway.commands.bench.receiver import LOST, Received, Receiver, Stream
+from lobby_gateway.commands.bench.receiver import LOST, ClientReader, Received, Stream
 from lobby_gateway.commands.origin import message
 from lobby_gateway.websocket.frames import Opcode, close_payload, frame, header
 from lobby_gateway.websocket.parser import Close, FrameParser, Pong
@@ -29,7 +29,7 @@ class Bench:
     """A receiver, its streams, and the sockets of the server that they are connected to."""
 
     def __init__(self, clients: int) -> None:
-        self.receiver = Receiver()
+        self.receiver = ClientReader()
         self.receiver.counting = True
         self.pairs: list[Pair] = []
         for _ in range(clients):

@@ -17,7 +17,7 @@ from lobby_operator import metrics
 from lobby_operator.kube.admin import routes
 from lobby_operator.kube.election import Election
 from lobby_operator.kube.lease import Lease
-from lobby_operator.kube.manager import Host
+from lobby_operator.kube.manager import ControllerManager
 from lobby_operator.kube.metrics import API_CALLS, OPERATOR
 from lobby_operator.kube.pods import PodSettings
 
@@ -42,7 +42,7 @@ def run(main: Coroutine[Any, Any, None]) -> None:
 
 async def asked(port: Port, path: str, *, begin: bool = False) -> AdminResponse:
     async with called() as (server, api):
-        host = Host(api, PodSettings(image="lobby", token_secret="token"), "one")
+        host = ControllerManager(api, PodSettings(image="lobby", token_secret="token"), "one")
         lease = Lease(api, Election("one"), namespace="system", name="lobby-operator")
         resource = server.put("/apis/lobby-gateway.io/v1alpha1/namespaces/shop/lobbies/prices", lobby_resource())
         host.lobby_changed(Change("shop/prices", resource))

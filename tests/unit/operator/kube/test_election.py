@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lobby_operator.kube.election import Election, LeaseSettings, SeenLease
+from lobby_operator.kube.election import Election, LeaseSettings, ObservedLease
 
 WALL = "2026-11-25T14:00:00.000000Z"
 LATER = "2026-11-25T14:00:02.000000Z"
@@ -21,12 +21,12 @@ class Server:
         self.spec: dict[str, Any] | None = None
         self.version = 0
 
-    def read(self) -> SeenLease | None:
+    def read(self) -> ObservedLease | None:
         if self.spec is None:
             return None
-        return SeenLease.of({"metadata": {"resourceVersion": str(self.version)}, "spec": self.spec})
+        return ObservedLease.of({"metadata": {"resourceVersion": str(self.version)}, "spec": self.spec})
 
-    def write(self, spec: dict[str, Any], version: str) -> SeenLease | None:
+    def write(self, spec: dict[str, Any], version: str) -> ObservedLease | None:
         if version != (str(self.version) if self.spec is not None else ""):
             return None
         self.spec = spec
@@ -148,7 +148,7 @@ def test_the_same_candidate_started_again_goes_on_at_once() -> None:
 @pytest.mark.parametrize("spec", [{}, {"holderIdentity": None, "leaseDurationSeconds": None, "acquireTime": None}])
 def test_a_lease_that_nobody_filled_in_is_free(spec: dict[str, Any]) -> None:
     one = Election("one")
-    one.observe(SeenLease.of({"metadata": {"resourceVersion": "1"}, "spec": spec}), 100.0)
+    one.observe(ObservedLease.of({"metadata": {"resourceVersion": "1"}, "spec": spec}), 100.0)
     assert one.wants(100.0, WALL) is not None
 
 

@@ -11,7 +11,7 @@ from lobby_operator.kube import event_reasons
 from lobby_operator.kube.event_reasons import Happening, between, of_action
 from lobby_operator.planner import reasons
 from lobby_operator.planner.actions import Create, Delete, Reason
-from lobby_operator.planner.reasons import Finding, Kind, Why
+from lobby_operator.planner.reasons import ActionReason, ConditionType, Finding
 
 
 def status(*found: Finding) -> dict[str, Any]:
@@ -34,15 +34,15 @@ IDLE = Finding(reasons.ORIGIN_IDLE)
 
 
 def test_an_action_is_told_with_lobby_and_reason() -> None:
-    action = Create("prices-2", Reason(Why.BELOW_REPLICAS, running=1, replicas=2))
+    action = Create("prices-2", Reason(ActionReason.BELOW_REPLICAS, running=1, replicas=2))
     text = f"starting: {action.reason.sentence}"
     note = "prices-2: starting: 1 of at least 2 lobbies run"
     assert of_action(action, text) == Happening("Normal", "BelowReplicas", "Create", note)
 
 
 def test_an_action_that_nobody_wants_is_a_warning() -> None:
-    assert of_action(Delete("prices-2", Reason(Why.SILENT, seconds=10)), "told to end").kind == "Warning"
-    assert of_action(Delete("prices-2", Reason(Why.DRAINED)), "told to end").kind == "Normal"
+    assert of_action(Delete("prices-2", Reason(ActionReason.UNRESPONSIVE, seconds=10)), "told to end").kind == "Warning"
+    assert of_action(Delete("prices-2", Reason(ActionReason.DRAINED)), "told to end").kind == "Normal"
 
 
 def test_an_origin_that_is_lost_and_comes_back_is_told_once_each() -> None:
@@ -79,10 +79,14 @@ def test_a_path_that_is_taken_is_a_warning_until_it_is_free() -> None:
 def test_every_trouble_is_a_reason_of_a_condition_and_has_an_end() -> None:
     known: set[tuple[str, str]] = {(each.kind.value, each.name) for each in reasons.CONDITIONS}
     assert set(event_reasons._TROUBLE) <= known
-    assert {kind for kind, _ in event_reasons._TROUBLE} == set(event_reasons._OVER) <= set(Kind)
+    assert {kind for kind, _ in event_reasons._TROUBLE} == set(event_reasons._OVER) <= set(ConditionType)
 
 
 def test_every_event_is_on_the_page_for_who_runs_it() -> None:
     page = (Path(__file__).parents[3] / "docs" / "kubernetes.md").read_text(encoding="utf-8")
-    reasons_of_events = {*(why.value for why in Why), *event_reasons._TROUBLE.values(), *event_reasons._OVER.values()}
+    reasons_of_events = {
+        *(why.value for why in ActionReason),
+        *event_reasons._TROUBLE.values(),
+        *event_reasons._OVER.values(),
+    }
     assert {each for each in reasons_of_events if f"`{each}`" not in page} == set()

@@ -15,7 +15,15 @@ from tests.unit.operator.kube.cluster import called, running
 
 from lobby_operator.kube import events
 from lobby_operator.kube.event_reasons import Happening
-from lobby_operator.kube.events import BURST, REFILL_SECONDS, SERIES_SECONDS, Entry, Gathering, Recorder, Regarding
+from lobby_operator.kube.events import (
+    BURST,
+    REFILL_SECONDS,
+    SERIES_SECONDS,
+    Gathering,
+    PendingEvent,
+    Recorder,
+    Regarding,
+)
 
 PRICES = Regarding("shop", "prices", "uid-1")
 BOOKS = Regarding("shop", "books", "uid-2")
@@ -26,7 +34,7 @@ def happening(reason: str = "SpareSeatsLow", note: str = "prices-1: starting", k
     return Happening(kind, reason, "Create", note)
 
 
-def taken(gathering: Gathering, now: float) -> list[Entry]:
+def taken(gathering: Gathering, now: float) -> list[PendingEvent]:
     return list(gathering.take(now))
 
 

@@ -12,7 +12,7 @@ from tests.support.waiting import stays, until
 from lobby_gateway.http.admin import AdminRequest, AdminResponse, AdminServer
 from lobby_gateway.process.reports import GreeterReport
 from lobby_gateway.resource.list_watch import Change
-from lobby_operator.kube.greeters import Greeters
+from lobby_operator.kube.greeters import GreeterPods
 
 
 class Greeter:
@@ -35,7 +35,7 @@ class Asked:
         self.one = one
         self.two = two
         self.told: list[frozenset[str]] = []
-        self.greeters = Greeters(self.told.append, port=port)
+        self.greeters = GreeterPods(self.told.append, port=port)
 
     def pod(self, name: str, address: str, **fields: Any) -> None:
         status = {"phase": fields.pop("phase", "Running"), "podIP": address}
@@ -130,6 +130,6 @@ def test_one_that_does_not_answer_does_not_count_as_serving() -> None:
             it.pod("g-1", "127.0.0.1", deletionTimestamp="2026-11-25T10:00:00Z")
             await it.one.server.close()
             await until(lambda: it.greeters.serving == 0)
-            assert it.greeters.readings()["system/g-1"].silent_since is not None
+            assert it.greeters.readings()["system/g-1"].unresponsive_since is not None
 
     run(main())

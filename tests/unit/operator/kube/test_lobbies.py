@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.operator.kube.objects import lobby_resource
 
-from lobby_operator.kube.lobbies import KnownLobby, Lobbies, newer
+from lobby_operator.kube.lobbies import Lobbies, LobbyRecord, newer
 from lobby_operator.planner.status import PathClaim
 
 EARLY, LATE = "2026-11-25T10:00:00Z", "2026-11-25T10:00:01Z"
 BAD: dict[str, Any] = {"origin": {"url": "ws://feed/", "onConnect": [{"send": "$(NOT_THERE)"}]}}
 
 
-def known(lobbies: Lobbies, key: str = "shop/prices") -> KnownLobby:
+def known(lobbies: Lobbies, key: str = "shop/prices") -> LobbyRecord:
     found = lobbies.get(key)
     assert found is not None
     return found

@@ -14,7 +14,7 @@ from tests.unit.operator.kube.cluster import LOBBIES_PATH, called
 from tests.unit.operator.kube.objects import lobby_resource
 
 from lobby_gateway.resource.list_watch import Change
-from lobby_operator.kube.manager import Host
+from lobby_operator.kube.manager import ControllerManager
 from lobby_operator.kube.pods import PodSettings
 
 PRICES = f"{LOBBIES_PATH.format('shop')}/prices"
@@ -34,16 +34,16 @@ def pod(name: str, lobby: str = "prices", *, owner: str = "uid-of-shop-prices", 
 
 
 @asynccontextmanager
-async def hosting() -> AsyncIterator[tuple[FakeKubeApi, Host]]:
+async def hosting() -> AsyncIterator[tuple[FakeKubeApi, ControllerManager]]:
     async with called() as (server, api):
-        host = Host(api, PodSettings(image="lobby", token_secret="token"), "one")
+        host = ControllerManager(api, PodSettings(image="lobby", token_secret="token"), "one")
         try:
             yield server, host
         finally:
             await host.close()
 
 
-def seen(server: FakeKubeApi, host: Host, **fields: Any) -> None:
+def seen(server: FakeKubeApi, host: ControllerManager, **fields: Any) -> None:
     """A Lobby is there, on the server and for the host."""
     resource = lobby_resource(**fields)
     path = f"{LOBBIES_PATH.format('shop')}/{resource['metadata']['name']}"

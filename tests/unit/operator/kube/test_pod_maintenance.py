@@ -16,8 +16,8 @@ from tests.unit.operator.kube.lobbies import SETTINGS, lobby, running
 
 from lobby_gateway.process.reports import LobbyReport
 from lobby_operator.kube import disruption, pod_maintenance
-from lobby_operator.kube.pod_maintenance import Upkeep
-from lobby_operator.kube.pod_state import SeenPod, seen_pod
+from lobby_operator.kube.pod_maintenance import PodMaintenance
+from lobby_operator.kube.pod_state import PodState, pod_state
 from lobby_operator.kube.pods import pod_manifest
 
 PODS = "/api/v1/namespaces/shop/pods"
@@ -40,7 +40,7 @@ class Pods:
     def __init__(self, server: FakeKubeApi) -> None:
         self.server = server
         self.reports: dict[str, LobbyReport | None] = {}
-        self.shown: dict[str, SeenPod] = {}
+        self.shown: dict[str, PodState] = {}
         self.stuck = False
 
     def make(self, count: int, *, clients: int = 0) -> None:
@@ -58,18 +58,18 @@ class Pods:
         assert isinstance(found, dict)
         return found
 
-    def __call__(self) -> list[tuple[SeenPod, LobbyReport | None]]:
+    def __call__(self) -> list[tuple[PodState, LobbyReport | None]]:
         if not self.stuck:
             there = [each for path, each in self.server.objects.items() if path.startswith(PODS)]
-            self.shown = {each["metadata"]["name"]: seen_pod(each) for each in there}
+            self.shown = {each["metadata"]["name"]: pod_state(each) for each in there}
         return [(pod, self.reports.get(name)) for name, pod in self.shown.items()]
 
 
 @asynccontextmanager
-async def kept() -> AsyncIterator[tuple[FakeKubeApi, Pods, Upkeep]]:
+async def kept() -> AsyncIterator[tuple[FakeKubeApi, Pods, PodMaintenance]]:
     async with called() as (server, api):
         pods = Pods(server)
-        keeper = Upkeep(api, lobby(), pods)
+        keeper = PodMaintenance(api, lobby(), pods)
         try:
             yield server, pods, keeper
         finally:

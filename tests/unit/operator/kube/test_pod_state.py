@@ -8,9 +8,9 @@ import pytest
 from tests.unit.operator.kube.lobbies import SETTINGS, UID, lobby, running
 
 from lobby_gateway.process.reports import LobbyReport
-from lobby_operator.kube.pod_state import SeenPod, raw_lobby, seen_pod
+from lobby_operator.kube.pod_state import PodState, lobby_reading, pod_state
 from lobby_operator.kube.pods import pod_manifest, revision
-from lobby_operator.reconcile.poller import Reading
+from lobby_operator.reconcile.poller import PollResult
 
 
 def pod(**metadata: Any) -> dict[str, Any]:
@@ -19,12 +19,12 @@ def pod(**metadata: Any) -> dict[str, Any]:
     return made
 
 
-def status(**status: Any) -> SeenPod:
-    return seen_pod({**pod(), "status": status})
+def status(**status: Any) -> PodState:
+    return pod_state({**pod(), "status": status})
 
 
 def test_a_pod_that_was_just_made_is_read_back() -> None:
-    assert seen_pod(pod()) == SeenPod(
+    assert pod_state(pod()) == PodState(
         name="prices-1",
         uid="u1",
         owner=UID,
@@ -36,11 +36,11 @@ def test_a_pod_that_was_just_made_is_read_back() -> None:
 
 
 def test_a_running_pod_has_an_address_and_a_readiness() -> None:
-    seen = seen_pod(running(pod()))
+    seen = pod_state(running(pod()))
     assert (seen.node, seen.ip, seen.started, seen.ready) == ("node-1", "10.1.2.3", True, True)
     assert (seen.ended, seen.ending, seen.serves) == (False, False, True)
-    assert seen_pod(running(pod(), ready=False)).ready is False
-    assert not seen_pod(running(pod(), started=False)).started
+    assert pod_state(running(pod(), ready=False)).ready is False
+    assert not pod_state(running(pod(), started=False)).started
     assert status(phase="Pending").ready is None
 
 
@@ -51,22 +51,22 @@ def test_a_finished_pod_has_ended(phase: str) -> None:
 
 
 def test_a_deleted_pod_is_ending() -> None:
-    seen = seen_pod(running(pod(deletionTimestamp="2026-11-25T14:13:00Z")))
+    seen = pod_state(running(pod(deletionTimestamp="2026-11-25T14:13:00Z")))
     assert seen.ending
     assert not seen.serves
 
 
 def test_a_mark_says_that_it_drains() -> None:
-    seen = seen_pod(running(pod(annotations={"lobby-gateway.io/draining": "2026-11-25T14:13:00Z"})))
+    seen = pod_state(running(pod(annotations={"lobby-gateway.io/draining": "2026-11-25T14:13:00Z"})))
     assert seen.draining
     assert not seen.serves
     assert seen.safe_to_evict is None
 
 
 def test_a_pod_of_somebody_else_has_another_owner_or_none() -> None:
-    assert seen_pod(pod(ownerReferences=[{"uid": "x", "controller": True}])).owner == "x"
-    assert seen_pod(pod(ownerReferences=[{"uid": "x"}])).owner == ""
-    assert seen_pod({"metadata": {"name": "a", "uid": "u", "creationTimestamp": "2026-11-25T14:12:00Z"}}).owner == ""
+    assert pod_state(pod(ownerReferences=[{"uid": "x", "controller": True}])).owner == "x"
+    assert pod_state(pod(ownerReferences=[{"uid": "x"}])).owner == ""
+    assert pod_state({"metadata": {"name": "a", "uid": "u", "creationTimestamp": "2026-11-25T14:12:00Z"}}).owner == ""
 
 
 @pytest.mark.parametrize("broken", [{}, {"metadata": {"name": "a"}}, {"metadata": {**pod()["metadata"], "uid": None}}])
@@ -74,24 +74,24 @@ def test_what_is_no_pod_is_refused(broken: dict[str, Any]) -> None:
     if broken.get("metadata", {}).get("uid", "") is None:
         broken["metadata"].pop("uid")
     with pytest.raises(KeyError):
-        seen_pod(broken)
+        pod_state(broken)
 
 
 def test_a_lobby_is_what_its_pod_and_its_answer_say() -> None:
     report = LobbyReport(name="prices-1", lobby="prices", clients=3)
-    raw = raw_lobby(seen_pod(running(pod())), Reading(report, 5.0, 7.0, "timeout"), 2.5, was_up=True)
+    raw = lobby_reading(pod_state(running(pod())), PollResult(report, 5.0, 7.0, "timeout"), 2.5, was_up=True)
     assert (raw.name, raw.created_at, raw.address) == ("prices-1", 2.5, "10.1.2.3:8000")
-    assert (raw.report, raw.silent_since, raw.alive, raw.was_up) == (report, 7.0, True, True)
+    assert (raw.report, raw.unresponsive_since, raw.alive, raw.was_up) == (report, 7.0, True, True)
     assert (raw.draining, raw.ending, raw.ended) == (False, False, False)
     assert raw.revision == revision(lobby(), SETTINGS)
 
 
 def test_an_ipv6_address_stands_in_brackets() -> None:
-    assert raw_lobby(seen_pod(running(pod(), ip="fd00::7")), Reading(), 0.0).address == "[fd00::7]:8000"
+    assert lobby_reading(pod_state(running(pod(), ip="fd00::7")), PollResult(), 0.0).address == "[fd00::7]:8000"
 
 
 def test_a_pod_without_an_address_is_not_asked() -> None:
-    assert raw_lobby(seen_pod(pod()), Reading(), 0.0).address == ""
+    assert lobby_reading(pod_state(pod()), PollResult(), 0.0).address == ""
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from tests.support.waiting import stays, until
 from tests.unit.operator.kube.cluster import LOBBIES_PATH, PODS_PATH, running
 from tests.unit.operator.kube.objects import lobby_resource
 
-from lobby_gateway.process.lifecycle import Stopping
+from lobby_gateway.process.lifecycle import Shutdown
 from lobby_gateway.process.reports import OriginReport, OriginState
 from lobby_operator.kube import events, status_writer
 from lobby_operator.kube.client import KubeApi
@@ -50,7 +50,7 @@ class Cluster:
     @asynccontextmanager
     async def operator(
         self, identity: str = "one", *, last_call: int | None = None, lease: LeaseSettings = QUICK, **fields: Any
-    ) -> AsyncIterator[tuple[Operator, asyncio.Task[None], Stopping]]:
+    ) -> AsyncIterator[tuple[Operator, asyncio.Task[None], Shutdown]]:
         """A process; with `last_call` it is killed at the call behind that."""
         self.calls = 0
 
@@ -80,7 +80,7 @@ class Cluster:
             ),
             lease_api,
         )
-        stopping = Stopping()
+        stopping = Shutdown()
         task = asyncio.create_task(made.run(stopping))
         try:
             yield made, task, stopping

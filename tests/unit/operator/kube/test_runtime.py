@@ -286,8 +286,8 @@ def test_a_lobby_is_put_elsewhere_than_where_all_that_answered_fell_silent() -> 
             here.pod("prices-5")["metadata"]["deletionTimestamp"] = "2026-11-25T14:13:00Z"
             runtime = here.runtime()
             said = runtime.readings
-            await until(lambda: all(each.report or each.silent_since for each in said().values()))
-            await until(lambda: said()["prices-1"].at > (said()["prices-2"].silent_since or 0))
+            await until(lambda: all(each.report or each.unresponsive_since for each in said().values()))
+            await until(lambda: said()["prices-1"].at > (said()["prices-2"].unresponsive_since or 0))
             await runtime.create(LOBBY, "prices-6")
             ((preferred,),) = here.pod("prices-6")["spec"]["affinity"]["nodeAffinity"].values()
             assert [each["values"] for each in preferred["preference"]["matchFields"]] == [["lost"]]

@@ -10,16 +10,16 @@ from typing import Any
 from lobby_gateway.http.admin import AdminRequest, AdminResponse
 from lobby_gateway.metrics import LoopLag
 from lobby_gateway.resource.overview import Overview
-from lobby_operator.local.admin import Target, routes
+from lobby_operator.local.admin import ScrapeTarget, routes
 from lobby_operator.local.sources import from_url
-from lobby_operator.planner.state import Observed, Phase, SeenLobby
-from lobby_operator.reconcile.reconciler import Worker
+from lobby_operator.planner.state import LobbyState, Observed, Phase
+from lobby_operator.reconcile.reconciler import Reconciler
 
 
 class Served:
     """A lobby host that stands still."""
 
-    def __init__(self, workers: Sequence[Worker] = ()) -> None:
+    def __init__(self, workers: Sequence[Reconciler] = ()) -> None:
         self.workers = workers
         self.greeters_serving = 2
         self.statuses: dict[str, dict[str, Any]] = {}
@@ -29,8 +29,11 @@ class Served:
     def overview(self) -> Overview:
         return Overview(kind="lobby host", name="lobby host test/1", version="0", seconds=1.5)
 
-    def targets(self) -> list[Target]:
-        return [Target("127.0.0.1:1", "greeter", "greeter-1"), Target("127.0.0.1:2", "lobby", "prices-1", "prices")]
+    def targets(self) -> list[ScrapeTarget]:
+        return [
+            ScrapeTarget("127.0.0.1:1", "greeter", "greeter-1"),
+            ScrapeTarget("127.0.0.1:2", "lobby", "prices-1", "prices"),
+        ]
 
     def items(self) -> list[dict[str, Any]]:
         return [{"metadata": {"name": "prices"}}]
@@ -77,11 +80,11 @@ def test_health_and_readiness() -> None:
     assert (ask(served, "/readyz").status, ask(served, "/readyz").body) == (503, b"no greeter answers\n")
 
 
-def worker(name: str) -> Worker:
+def worker(name: str) -> Reconciler:
     lobby = from_url("ws://h/", name=name, seats=None, option="test").lobby
 
-    async def make() -> Worker:
-        return Worker(lobby, None, waiting=int, told=print, passed=print)  # type: ignore[arg-type]
+    async def make() -> Reconciler:
+        return Reconciler(lobby, None, waiting=int, told=print, passed=print)  # type: ignore[arg-type]
 
     return asyncio.run(make())
 
@@ -90,8 +93,8 @@ def test_metrics_tell_lobbies_by_phase_seats_clients_and_actions() -> None:
     prices, books = worker("prices"), worker("books")
     prices.observed = Observed(
         lobbies=(
-            SeenLobby(name="prices-1", index=1, phase=Phase.READY, created_at=0.0, seats=512, clients=500),
-            SeenLobby(name="prices-2", index=2, phase=Phase.DRAINING, created_at=0.0, seats=512, clients=7),
+            LobbyState(name="prices-1", index=1, phase=Phase.READY, created_at=0.0, seats=512, clients=500),
+            LobbyState(name="prices-2", index=2, phase=Phase.DRAINING, created_at=0.0, seats=512, clients=7),
         ),
         waiting=3,
     )

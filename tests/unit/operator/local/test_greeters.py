@@ -15,7 +15,7 @@ from tests.support.waiting import until
 from lobby_gateway.http.client import HttpClient
 from lobby_operator.local import greeters as greeters_module
 from lobby_operator.local.child import ChildFailedError
-from lobby_operator.local.greeters import Greeters
+from lobby_operator.local.greeters import GreeterProcesses
 
 MODULE = "tests.support.scripted_lobby"
 
@@ -25,7 +25,7 @@ class Running:
 
     def __init__(self, count: int, module: str) -> None:
         self.events: list[tuple[str, str]] = []
-        self.greeters = Greeters(
+        self.greeters = GreeterProcesses(
             count,
             host="127.0.0.1",
             port=4321,

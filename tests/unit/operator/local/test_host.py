@@ -15,7 +15,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from lobby_gateway.commands.origin import Ticker, TickerSettings
-from lobby_operator.local.host import Host, HostSettings
+from lobby_operator.local.host import LobbyHost, LobbyHostSettings
 from lobby_operator.local.sources import from_url
 from lobby_operator.local.terminal import Terminal, View
 from lobby_operator.local.up import _held_port
@@ -35,7 +35,7 @@ class Lines:
 
 
 @asynccontextmanager
-async def hosting(directory: Path, *names: str) -> AsyncIterator[tuple[Host, str, Lines]]:
+async def hosting(directory: Path, *names: str) -> AsyncIterator[tuple[LobbyHost, str, Lines]]:
     ticker = Ticker(TickerSettings(port=0, rate=100))
     origin = f"ws://127.0.0.1:{await ticker.start()}/"
     ticking = asyncio.create_task(ticker.tick())
@@ -43,7 +43,7 @@ async def hosting(directory: Path, *names: str) -> AsyncIterator[tuple[Host, str
     screen = Lines()
     terminal = Terminal(lambda: screen)
     with _held_port("127.0.0.1", 0) as port:
-        settings = HostSettings(
+        settings = LobbyHostSettings(
             host="127.0.0.1",
             port=port,
             greeters=1,
@@ -51,7 +51,7 @@ async def hosting(directory: Path, *names: str) -> AsyncIterator[tuple[Host, str
             environment=os.environ,
             directory=directory,
         )
-        host = Host(sources, settings, log=lambda _line: None, terminal=terminal)
+        host = LobbyHost(sources, settings, log=lambda _line: None, terminal=terminal)
         try:
             await host.start()
             yield host, f"ws://127.0.0.1:{port}", screen
@@ -66,7 +66,7 @@ def run(main: Coroutine[Any, Any, None]) -> None:
     asyncio.run(main)
 
 
-def greeted(host: Host) -> Any:
+def greeted(host: LobbyHost) -> Any:
     """Clients of the greeter by Lobby, as it says itself."""
     report = host.items()[0]["greeters"]["greeter-1"]["report"]
     return report and report["clients"]

@@ -19,7 +19,7 @@ from lobby_gateway.resource.spec import lobby_from_resource
 from lobby_operator.local import runtime as runtime_module
 from lobby_operator.local.runtime import LocalRuntime, LocalSettings, authority
 from lobby_operator.local.sources import Source, from_url
-from lobby_operator.planner.state import RawLobby
+from lobby_operator.planner.state import LobbyReading
 from lobby_operator.reconcile.runtime import RuntimeFailedError
 
 MODULE = "tests.support.scripted_lobby"
@@ -53,10 +53,10 @@ class Running:
     def _changed(self) -> None:
         self.changes += 1
 
-    async def one(self, lobby: str, name: str) -> RawLobby | None:
+    async def one(self, lobby: str, name: str) -> LobbyReading | None:
         return next((each for each in await self.runtime.list(lobby) if each.name == name), None)
 
-    async def until(self, lobby: str, name: str, holds: Callable[[Any], Any]) -> RawLobby:
+    async def until(self, lobby: str, name: str, holds: Callable[[Any], Any]) -> LobbyReading:
         async def look() -> bool:
             return bool(holds(await self.one(lobby, name)))
 
@@ -88,7 +88,7 @@ def test_a_lobby_from_its_start_over_its_drain_to_its_end(tmp_path: Path) -> Non
             await made.runtime.create(prices.lobby, "prices-1")
             started = await made.one("prices", "prices-1")
             assert started is not None
-            assert (started.address, started.report, started.silent_since) == ("", None, None)
+            assert (started.address, started.report, started.unresponsive_since) == ("", None, None)
             await made.runtime.create(prices.lobby, "prices-1")  # once more does nothing
             assert len(await made.runtime.list("prices")) == 1
             assert await made.runtime.list("others") == []
@@ -178,10 +178,10 @@ def test_a_lobby_that_is_stopped_is_silent_and_keeps_its_last_report(
             up = await made.until("prices", "prices-1", lambda lobby: lobby.report)
             pid = made.runtime._processes["prices-1"].child.pid
             os.kill(pid, signal.SIGSTOP)
-            silent = await made.until("prices", "prices-1", lambda lobby: lobby.silent_since is not None)
+            silent = await made.until("prices", "prices-1", lambda lobby: lobby.unresponsive_since is not None)
             assert silent.report == up.report
             os.kill(pid, signal.SIGCONT)
-            await made.until("prices", "prices-1", lambda lobby: lobby.silent_since is None)
+            await made.until("prices", "prices-1", lambda lobby: lobby.unresponsive_since is None)
 
     run(main())
 

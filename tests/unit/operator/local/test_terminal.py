@@ -13,11 +13,11 @@ import pytest
 from rich.console import Console
 
 from lobby_operator.local import terminal
-from lobby_operator.local.terminal import TRY, LobbyRow, LobbyView, Terminal, View, open_terminal, render
+from lobby_operator.local.terminal import TRY, LobbyPanel, LobbyRow, Terminal, View, open_terminal, render
 
 
 def view(*rows: LobbyRow, **fields: object) -> View:
-    lobby = LobbyView(name="prices", url="ws://127.0.0.1:8000/prices", lobbies=rows, waiting=3, dropped=12345)
+    lobby = LobbyPanel(name="prices", url="ws://127.0.0.1:8000/prices", lobbies=rows, waiting=3, dropped=12345)
     return View(lobbies=(lobby,), admin="http://127.0.0.1:8001", **{"greeters": (1, 1), **fields})  # type: ignore[arg-type]
 
 

@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 
 from lobby_gateway.process.reports import GreeterReport, LobbyReport, OriginReport, OriginState
-from lobby_operator.local.terminal import LobbyRow, LobbyView
+from lobby_operator.local.terminal import LobbyPanel, LobbyRow
 from lobby_operator.local.view import RATE_SECONDS, Rates, events, lobby_view, phase
-from lobby_operator.planner.state import Observed, Phase, SeenLobby
-from lobby_operator.reconcile.poller import Reading
+from lobby_operator.planner.state import LobbyState, Observed, Phase
+from lobby_operator.reconcile.poller import PollResult
 
 
-def seen(number: int = 1, **fields: Any) -> SeenLobby:
+def seen(number: int = 1, **fields: Any) -> LobbyState:
     given = {"phase": Phase.READY, "created_at": 0.0, "seats": 512, "clients": 3, **fields}
-    return SeenLobby(name=f"prices-{number}", index=number, **given)
+    return LobbyState(name=f"prices-{number}", index=number, **given)
 
 
 def test_a_rate_needs_two_counts_and_is_that_of_the_last_seconds() -> None:
@@ -60,11 +60,11 @@ def test_rates_of_what_is_gone_are_forgotten() -> None:
         (seen(), "open"),
         (seen(clients=512), "full"),
         (seen(phase=Phase.DRAINING), "draining"),
-        (seen(phase=Phase.SILENT), "silent"),
+        (seen(phase=Phase.UNRESPONSIVE), "silent"),
         (seen(phase=Phase.ENDING), "ending"),
     ],
 )
-def test_the_state_of_a_lobby_is_one_word(lobby: SeenLobby, word: str) -> None:
+def test_the_state_of_a_lobby_is_one_word(lobby: LobbyState, word: str) -> None:
     assert phase(lobby) == word
 
 
@@ -75,10 +75,10 @@ def test_a_lobby_is_shown_with_what_lobbies_and_greeters_say() -> None:
         "prices",
         "ws://127.0.0.1:8000/prices",
         Observed(lobbies=(seen(1, origin=origin), seen(2, phase=Phase.STARTING, clients=0)), waiting=7),
-        {"prices-1": Reading(report, 1.0), "prices-2": Reading()},
+        {"prices-1": PollResult(report, 1.0), "prices-2": PollResult()},
         {
-            "greeter-1": Reading(GreeterReport(dropped={"prices": 5, "other": 100}), 1.0),
-            "greeter-2": Reading(),
+            "greeter-1": PollResult(GreeterReport(dropped={"prices": 5, "other": 100}), 1.0),
+            "greeter-2": PollResult(),
         },
         latest="prices-1",
         rates=Rates(),
@@ -100,8 +100,8 @@ def test_a_lobby_is_shown_with_what_lobbies_and_greeters_say() -> None:
     )
 
 
-def shown(*rows: LobbyRow) -> LobbyView:
-    return LobbyView(name="prices", url="ws://h/prices", lobbies=rows)
+def shown(*rows: LobbyRow) -> LobbyPanel:
+    return LobbyPanel(name="prices", url="ws://h/prices", lobbies=rows)
 
 
 def row(phase_: str = "open", origin: str = "", problem: str = "", **fields: Any) -> LobbyRow:

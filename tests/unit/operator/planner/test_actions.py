@@ -3,17 +3,20 @@ from __future__ import annotations
 import pytest
 
 from lobby_operator.planner.actions import Action, Create, Delete, Drain, Reason
-from lobby_operator.planner.reasons import Why
+from lobby_operator.planner.reasons import ActionReason
 
 REASONS = {
-    Why.BELOW_REPLICAS: Reason(Why.BELOW_REPLICAS, running=0, replicas=2),
-    Why.EMPTY: Reason(Why.EMPTY, seconds=60.04),
-    Why.DRAINED: Reason(Why.DRAINED),
+    ActionReason.BELOW_REPLICAS: Reason(ActionReason.BELOW_REPLICAS, running=0, replicas=2),
+    ActionReason.EMPTY: Reason(ActionReason.EMPTY, seconds=60.04),
+    ActionReason.DRAINED: Reason(ActionReason.DRAINED),
 }
 
 
-@pytest.mark.parametrize(("action", "why"), [(Create, Why.BELOW_REPLICAS), (Drain, Why.EMPTY), (Delete, Why.DRAINED)])
-def test_an_action_is_built_with_a_reason_of_its_own_and_no_other(action: type[Action], why: Why) -> None:
+@pytest.mark.parametrize(
+    ("action", "why"),
+    [(Create, ActionReason.BELOW_REPLICAS), (Drain, ActionReason.EMPTY), (Delete, ActionReason.DRAINED)],
+)
+def test_an_action_is_built_with_a_reason_of_its_own_and_no_other(action: type[Action], why: ActionReason) -> None:
     assert action("prices-1", REASONS[why]).reason.why is why
     for other in REASONS.keys() - {why}:
         with pytest.raises(ValueError, match=f"^{action.__name__} needs a reason of"):
@@ -31,23 +34,25 @@ def test_an_action_without_a_reason_can_not_be_built(action: type[Action], nothi
 
 def test_an_action_needs_a_name() -> None:
     with pytest.raises(ValueError, match="Delete needs the name of a lobby"):
-        Delete("", REASONS[Why.DRAINED])
+        Delete("", REASONS[ActionReason.DRAINED])
 
 
 def test_every_reason_belongs_to_exactly_one_action() -> None:
     accepted = [why for action in (Create, Drain, Delete) for why in action.ACCEPTS]
-    assert sorted(accepted) == sorted(Why)
+    assert sorted(accepted) == sorted(ActionReason)
 
 
 def test_a_reason_needs_exactly_the_numbers_of_its_sentence() -> None:
     with pytest.raises(ValueError, match=r"Empty has the numbers \['seconds'\], not \[\]"):
-        Reason(Why.EMPTY)
+        Reason(ActionReason.EMPTY)
     with pytest.raises(ValueError, match=r"not \['clients'\]"):
-        Reason(Why.DRAINED, clients=3)
+        Reason(ActionReason.DRAINED, clients=3)
 
 
 def test_a_reason_is_a_sentence_for_people_and_fields_for_logs() -> None:
-    reason = REASONS[Why.EMPTY]
+    reason = REASONS[ActionReason.EMPTY]
     assert reason.sentence == "it has no client since 60.04 s, and is not needed"
     assert reason.fields == {"seconds": 60.04}
-    assert Reason(Why.CLIENTS_WAIT, waiting=1000000, moving=0, free=0).sentence.startswith("1000000 clients wait")
+    assert Reason(ActionReason.CLIENTS_WAIT, waiting=1000000, moving=0, free=0).sentence.startswith(
+        "1000000 clients wait"
+    )

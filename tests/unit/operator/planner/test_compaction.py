@@ -10,25 +10,25 @@ from lobby_gateway.resource.spec import Placement
 from lobby_operator.planner.actions import Create, Reason
 from lobby_operator.planner.compaction import compact, end_empty, spare_empty, spare_sparse
 from lobby_operator.planner.placement import balance
-from lobby_operator.planner.plan_builder import Draft
-from lobby_operator.planner.reasons import Why
+from lobby_operator.planner.plan_builder import PlanBuilder
+from lobby_operator.planner.reasons import ActionReason
 from lobby_operator.planner.spec import PlannerSettings, PlannerSpec
 from lobby_operator.planner.stabilization_window import Sample
-from lobby_operator.planner.state import Observed, Phase, SeenLobby
+from lobby_operator.planner.state import LobbyState, Observed, Phase
 
 LATEST = replace(SPEC, placement=Placement.LATEST)
 LONG_AGO = NOW - 1000.0
 
 
-def indexes(lobbies: Iterable[SeenLobby]) -> list[int]:
+def indexes(lobbies: Iterable[LobbyState]) -> list[int]:
     return [lobby.index for lobby in lobbies]
 
 
-def empty(spec: PlannerSpec, *lobbies: SeenLobby) -> list[int]:
+def empty(spec: PlannerSpec, *lobbies: LobbyState) -> list[int]:
     return indexes(spare_empty(spec, balance(spec, observed(*lobbies))))
 
 
-def sparse(spec: PlannerSpec, *lobbies: SeenLobby, waiting: int = 0) -> list[int]:
+def sparse(spec: PlannerSpec, *lobbies: LobbyState, waiting: int = 0) -> list[int]:
     return indexes(spare_sparse(spec, balance(spec, observed(*lobbies, waiting=waiting))))
 
 
@@ -36,7 +36,7 @@ def drained(
     seen_: Observed, spec: PlannerSpec = SPEC, settings: PlannerSettings | None = None
 ) -> tuple[list[str], float | None]:
     """Names that the two passes drain, and when they are to be asked again."""
-    draft = Draft(spec, settings or PlannerSettings(), seen_, balance(spec, seen_), NOW)
+    draft = PlanBuilder(spec, settings or PlannerSettings(), seen_, balance(spec, seen_), NOW)
     end_empty(draft)
     compact(draft)
     return [f"{action.reason.why} {action.name}" for action in draft.actions], draft.wake_at
@@ -151,7 +151,7 @@ def test_what_could_go_is_looked_at_again_when_it_goes() -> None:
     assert drained(observed(seen(1, 500), seen(2, 440), seen(3, 430), sparse=window))[0] == []
 
 
-@pytest.mark.parametrize("phase", [Phase.STARTING, Phase.SILENT])
+@pytest.mark.parametrize("phase", [Phase.STARTING, Phase.UNRESPONSIVE])
 def test_nobody_is_moved_while_it_is_not_settled_which_lobbies_there_are(phase: Phase) -> None:
     lobbies = [seen(1, 30), seen(2, 20), seen(3, 0, phase)]
     assert drained(observed(*lobbies, sparse=(Sample(NOW, 1),))) == ([], None)
@@ -183,8 +183,8 @@ def test_a_batch_moves_a_tenth_of_all_clients_or_one_lobby_full() -> None:
 
 def test_nothing_is_spared_in_a_pass_that_makes_lobbies() -> None:
     seen_ = observed(seen(1, 30), seen(2, 20), seen(3), sparse=(Sample(NOW, 2),), surplus=(Sample(LONG_AGO, 1),))
-    draft = Draft(SPEC, PlannerSettings(), seen_, balance(SPEC, seen_), NOW)
-    draft.act(Create("prices-4", Reason(Why.BELOW_REPLICAS, running=3, replicas=4)))
+    draft = PlanBuilder(SPEC, PlannerSettings(), seen_, balance(SPEC, seen_), NOW)
+    draft.act(Create("prices-4", Reason(ActionReason.BELOW_REPLICAS, running=3, replicas=4)))
     end_empty(draft)
     compact(draft)
     assert len(draft.actions) == 1

@@ -4,18 +4,18 @@ from tests.unit.operator.lobbies import NOW, raw, report
 
 from lobby_operator.planner.actions import Create, Delete, Drain, Reason
 from lobby_operator.planner.expectations import EXPECTED_SECONDS, Expectations
-from lobby_operator.planner.reasons import Why
-from lobby_operator.planner.state import RawLobby
+from lobby_operator.planner.reasons import ActionReason
+from lobby_operator.planner.state import LobbyReading
 
-CREATE = Create("prices-2", Reason(Why.BELOW_REPLICAS, running=1, replicas=2))
-DRAIN = Drain("prices-1", Reason(Why.EMPTY, seconds=60))
-DELETE = Delete("prices-1", Reason(Why.DRAINED))
+CREATE = Create("prices-2", Reason(ActionReason.BELOW_REPLICAS, running=1, replicas=2))
+DRAIN = Drain("prices-1", Reason(ActionReason.EMPTY, seconds=60))
+DELETE = Delete("prices-1", Reason(ActionReason.DRAINED))
 
 
 def test_a_lobby_that_was_made_is_there_before_it_shows() -> None:
     expected = Expectations().expect([CREATE], NOW)
     laid, expected = expected.lay_over([raw(1)], NOW + 1.0)
-    assert laid == (raw(1), RawLobby(name="prices-2", created_at=NOW, expected=True))
+    assert laid == (raw(1), LobbyReading(name="prices-2", created_at=NOW, expected=True))
     laid, expected = expected.lay_over([raw(1), raw(2)], NOW + 2.0)
     assert laid == (raw(1), raw(2))
     assert expected == Expectations()

@@ -9,7 +9,7 @@ from tests.unit.operator.lobbies import NOW, SPEC, raw, report
 from lobby_operator.planner.history import backoff, observe_fold
 from lobby_operator.planner.spec import PlannerSettings
 from lobby_operator.planner.stabilization_window import least
-from lobby_operator.planner.state import Failures, Observed, Phase, RawLobby, SeenLobby
+from lobby_operator.planner.state import Failures, LobbyReading, LobbyState, Observed, Phase
 
 TIMES = PlannerSettings()
 
@@ -21,11 +21,11 @@ class Track:
         self.seen = before
         self.spec = SPEC
 
-    def see(self, at: float, *lobbies: RawLobby, waiting: int = 0) -> Observed:
+    def see(self, at: float, *lobbies: LobbyReading, waiting: int = 0) -> Observed:
         self.seen = observe_fold(self.seen, lobbies, waiting=waiting, spec=self.spec, now=at, settings=TIMES)
         return self.seen
 
-    def one(self, at: float, **fields: Any) -> SeenLobby:
+    def one(self, at: float, **fields: Any) -> LobbyState:
         """Of a single lobby, made at NOW."""
         return self.see(at, raw(1, **{"created_at": NOW, **fields})).lobbies[0]
 
@@ -40,7 +40,7 @@ def silent(since: float, clients: int | None = 5) -> dict[str, Any]:
 def test_a_lobby_starts_until_it_answers_and_is_open_at_once() -> None:
     track = Track()
     assert track.one(NOW, clients=None, address="").phase is Phase.STARTING
-    assert track.one(NOW + 1, clients=None, silent_since=NOW + 1).phase is Phase.STARTING
+    assert track.one(NOW + 1, clients=None, unresponsive_since=NOW + 1).phase is Phase.STARTING
     ready = track.one(NOW + 2, clients=0)
     assert (ready.phase, ready.ready_at, ready.empty_since, ready.seats) == (Phase.READY, NOW + 2, NOW + 2, 512)
 
@@ -125,14 +125,14 @@ def test_silent_from_the_first_missed_answer_on() -> None:
     track = Track()
     track.one(NOW, clients=5)
     lobby = track.one(NOW + 1, **silent(NOW + 0.4))
-    assert (lobby.phase, lobby.silent_since, lobby.clients) == (Phase.SILENT, NOW + 0.4, 5)
-    assert track.one(NOW + 2, **silent(NOW + 0.4)).silent_since == NOW + 0.4
+    assert (lobby.phase, lobby.unresponsive_since, lobby.clients) == (Phase.UNRESPONSIVE, NOW + 0.4, 5)
+    assert track.one(NOW + 2, **silent(NOW + 0.4)).unresponsive_since == NOW + 0.4
 
 
 def test_an_observer_that_does_not_say_since_when_means_now() -> None:
     track = Track()
     track.one(NOW, clients=5)
-    assert track.one(NOW + 1, clients=None, silent_since=NOW).silent_since == NOW + 1
+    assert track.one(NOW + 1, clients=None, unresponsive_since=NOW).unresponsive_since == NOW + 1
 
 
 def test_after_a_silence_it_must_prove_itself_longer_each_time() -> None:
@@ -142,8 +142,8 @@ def test_after_a_silence_it_must_prove_itself_longer_each_time() -> None:
     for count, seconds in ((1, 2.0), (2, 4.0), (3, 8.0)):
         track.one(now + 1, **silent(now + 1))
         back = track.one(now + 2, clients=5)
-        assert (back.phase, back.silences, back.settled_at) == (Phase.SETTLING, count, now + 2 + seconds)
-        assert track.one(now + 2 + seconds - 0.01, clients=5).phase is Phase.SETTLING
+        assert (back.phase, back.silences, back.recovered_at) == (Phase.RECOVERING, count, now + 2 + seconds)
+        assert track.one(now + 2 + seconds - 0.01, clients=5).phase is Phase.RECOVERING
         assert track.one(now + 2 + seconds, clients=5).phase is Phase.READY
         now += 20
     now += 1000
@@ -154,7 +154,7 @@ def test_after_a_silence_it_must_prove_itself_longer_each_time() -> None:
 def test_a_draining_lobby_that_returns_goes_on_draining() -> None:
     track = Track()
     track.one(NOW, report=report(3, draining=True))
-    assert track.one(NOW + 1, report=report(3, draining=True), silent_since=NOW + 1).phase is Phase.SILENT
+    assert track.one(NOW + 1, report=report(3, draining=True), unresponsive_since=NOW + 1).phase is Phase.UNRESPONSIVE
     back = track.one(NOW + 2, report=report(3, draining=True))
     assert (back.phase, back.draining_since) == (Phase.DRAINING, NOW)
 
@@ -163,9 +163,9 @@ def test_a_lobby_that_never_answered_is_silent_when_its_time_is_over() -> None:
     track = Track()
     track.one(NOW, clients=None, address="")
     over = NOW + TIMES.start_seconds
-    assert track.one(over - 0.01, clients=None, silent_since=NOW).phase is Phase.STARTING
-    lobby = track.one(over, clients=None, silent_since=NOW)
-    assert (lobby.phase, lobby.silent_since, lobby.ready_at) == (Phase.SILENT, over, None)
+    assert track.one(over - 0.01, clients=None, unresponsive_since=NOW).phase is Phase.STARTING
+    lobby = track.one(over, clients=None, unresponsive_since=NOW)
+    assert (lobby.phase, lobby.unresponsive_since, lobby.ready_at) == (Phase.UNRESPONSIVE, over, None)
     first = track.one(over + 1, clients=0)  # late, but here: it has not been silent, it is new
     assert (first.phase, first.ready_at) == (Phase.READY, over + 1)
 
@@ -174,12 +174,12 @@ def test_what_the_platform_finds_well_is_not_silent() -> None:
     track = Track()
     track.one(NOW, clients=5)
     assert track.one(NOW + 1, alive=True, **silent(NOW + 1)).phase is Phase.READY
-    assert track.one(NOW + 2, alive=False, **silent(NOW + 1)).phase is Phase.SILENT
+    assert track.one(NOW + 2, alive=False, **silent(NOW + 1)).phase is Phase.UNRESPONSIVE
 
 
 def test_what_the_platform_finds_well_and_we_never_reached_is_left_alone() -> None:
-    lobby = Track().one(NOW + 1000, clients=None, silent_since=NOW + 1000, alive=True)
-    assert (lobby.phase, lobby.settled_at) == (Phase.SETTLING, None)
+    lobby = Track().one(NOW + 1000, clients=None, unresponsive_since=NOW + 1000, alive=True)
+    assert (lobby.phase, lobby.recovered_at) == (Phase.RECOVERING, None)
 
 
 def test_what_the_platform_alone_believes_in_is_told() -> None:
@@ -193,12 +193,12 @@ def test_what_the_platform_alone_believes_in_is_told() -> None:
 def test_what_was_up_before_us_and_does_not_answer_is_lost_and_does_not_start() -> None:
     track = Track()
     lost = {"clients": None, "was_up": True}
-    assert track.one(NOW + 21, alive=True, silent_since=NOW + 21, **lost).phase is Phase.SETTLING
-    assert track.one(NOW + 22, alive=True, silent_since=NOW + 21, **lost).phase is Phase.SETTLING
-    lobby = track.one(NOW + 23, alive=False, silent_since=NOW + 21, **lost)
-    assert (lobby.phase, lobby.silent_since, lobby.ready_at) == (Phase.SILENT, NOW + 23, NOW)
+    assert track.one(NOW + 21, alive=True, unresponsive_since=NOW + 21, **lost).phase is Phase.RECOVERING
+    assert track.one(NOW + 22, alive=True, unresponsive_since=NOW + 21, **lost).phase is Phase.RECOVERING
+    lobby = track.one(NOW + 23, alive=False, unresponsive_since=NOW + 21, **lost)
+    assert (lobby.phase, lobby.unresponsive_since, lobby.ready_at) == (Phase.UNRESPONSIVE, NOW + 23, NOW)
     assert track.see(NOW + 33, raw(1, created_at=NOW, ending=True, **lost)).failures == Failures()
-    assert Track().one(NOW + 1, silent_since=NOW + 1, **lost).phase is Phase.SILENT
+    assert Track().one(NOW + 1, unresponsive_since=NOW + 1, **lost).phase is Phase.UNRESPONSIVE
 
 
 def test_what_was_up_before_us_is_open_with_its_first_answer() -> None:
@@ -212,13 +212,13 @@ def test_what_nobody_watched_is_no_silence() -> None:
     track = Track()
     track.one(NOW, clients=5)
     late = NOW + 2 * TIMES.silent_seconds + 0.1  # the operator was stopped, and goes on with an old reading
-    assert track.one(late, **silent(NOW + 1)).silent_since == late
-    assert track.one(late + 100, **silent(NOW + 1)).silent_since == late + 100
-    assert track.one(late + 101, **silent(NOW + 1)).silent_since == late + 100
+    assert track.one(late, **silent(NOW + 1)).unresponsive_since == late
+    assert track.one(late + 100, **silent(NOW + 1)).unresponsive_since == late + 100
+    assert track.one(late + 101, **silent(NOW + 1)).unresponsive_since == late + 100
 
 
 def test_without_memory_a_silent_lobby_gets_its_patience_again() -> None:
-    assert Track().one(NOW + 500, **silent(NOW)).silent_since == NOW + 500
+    assert Track().one(NOW + 500, **silent(NOW)).unresponsive_since == NOW + 500
 
 
 # Complete
@@ -291,10 +291,10 @@ def test_a_lobby_that_is_given_up_has_failed_if_it_did_not_last(answered: float 
     """With the time for which it answered before it fell silent."""
     track = Track()
     if answered is None:
-        track.one(NOW, clients=None, silent_since=NOW)
+        track.one(NOW, clients=None, unresponsive_since=NOW)
         now = NOW + TIMES.start_seconds
-        track.one(now, clients=None, silent_since=NOW)
-        track.one(now + 10, clients=None, silent_since=NOW, ending=True)
+        track.one(now, clients=None, unresponsive_since=NOW)
+        track.one(now + 10, clients=None, unresponsive_since=NOW, ending=True)
     else:
         track.one(NOW, clients=5)
         now = NOW + answered

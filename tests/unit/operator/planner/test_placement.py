@@ -7,12 +7,12 @@ from tests.unit.operator.lobbies import SPEC, observed, seen
 
 from lobby_gateway.resource.spec import Placement
 from lobby_operator.planner.placement import balance, open_lobbies
-from lobby_operator.planner.state import Phase, SeenLobby
+from lobby_operator.planner.state import LobbyState, Phase
 
 LATEST = replace(SPEC, placement=Placement.LATEST)
 
 
-def indexes(lobbies: Iterable[SeenLobby]) -> list[int]:
+def indexes(lobbies: Iterable[LobbyState]) -> list[int]:
     return [lobby.index for lobby in lobbies]
 
 
@@ -65,9 +65,9 @@ def test_seats_are_needed_for_those_who_wait_and_move_and_to_spare() -> None:
         seen(1, 500),
         seen(2, 25, Phase.DRAINING),
         seen(3, 7, Phase.ENDING),
-        seen(4, 99, Phase.SILENT),
+        seen(4, 99, Phase.UNRESPONSIVE),
         seen(5, 0, Phase.STARTING),
-        seen(6, 50, Phase.SETTLING),
+        seen(6, 50, Phase.RECOVERING),
     ]
     balanced = balance(SPEC, observed(*lobbies, waiting=3))
     assert (balanced.waiting, balanced.moving, balanced.starting) == (3, 32, 1)

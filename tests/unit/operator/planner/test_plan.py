@@ -16,7 +16,7 @@ from lobby_gateway.resource.spec import Placement
 from lobby_operator.planner import reasons
 from lobby_operator.planner.actions import Action, Create, Delete, Drain
 from lobby_operator.planner.plan import Plan, plan
-from lobby_operator.planner.reasons import Why
+from lobby_operator.planner.reasons import ActionReason
 from lobby_operator.planner.spec import PlannerSettings, PlannerSpec
 from lobby_operator.planner.stabilization_window import Sample
 from lobby_operator.planner.state import Failures, Observed, Phase
@@ -54,7 +54,7 @@ def test_the_floor_runs_in_any_case() -> None:
     ]
 
 
-@pytest.mark.parametrize("phase", [Phase.STARTING, Phase.SETTLING, Phase.SILENT])
+@pytest.mark.parametrize("phase", [Phase.STARTING, Phase.RECOVERING, Phase.UNRESPONSIVE])
 def test_lobbies_that_start_or_may_come_back_count_for_the_floor(phase: Phase) -> None:
     assert said(planned(observed(seen(1, 0, phase)), replace(NO_SPARE, replicas=1))) == []
 
@@ -118,7 +118,7 @@ def test_never_more_than_the_maximum_whatever_the_lobbies_do() -> None:
     assert said(made) == ["Create prices-3 ClientsWait"]
     assert made.scaling.reason is reasons.SCALING_LIMITED
     assert made.scaling.fields == {"missing": 4, "maximum": 3}
-    lobbies = [seen(1, 512, Phase.DRAINING), seen(2, 9, Phase.SILENT), seen(3, 512)]
+    lobbies = [seen(1, 512, Phase.DRAINING), seen(2, 9, Phase.UNRESPONSIVE), seen(3, 512)]
     assert [a for a in planned(observed(*lobbies, waiting=9), spec).actions if isinstance(a, Create)] == []
 
 
@@ -177,23 +177,23 @@ def test_an_ended_lobby_is_taken_away_once() -> None:
 
 
 def test_a_silent_lobby_is_given_up_when_its_patience_is_over() -> None:
-    silent = observed(seen(1, 9, Phase.SILENT), seen(2, 5))
+    silent = observed(seen(1, 9, Phase.UNRESPONSIVE), seen(2, 5))
     assert (said(planned(silent)), planned(silent).wake_at) == ([], NOW + 10.0)
     assert said(planned(silent, now=NOW + 10.0)) == ["Delete prices-1 Silent"]
 
 
 def test_a_lobby_that_never_answered_says_so_when_it_is_given_up() -> None:
-    silent = observed(seen(1, 0, Phase.SILENT, ready_at=None), seen(2, 5))
+    silent = observed(seen(1, 0, Phase.UNRESPONSIVE, ready_at=None), seen(2, 5))
     (action,) = planned(silent, now=NOW + 10.0).actions
     assert action.reason.sentence == "it did not answer within 1010 s of its creation"
 
 
 def test_the_need_of_a_silent_lobby_is_planned_anew_at_once() -> None:
-    assert said(planned(observed(seen(1, 9, Phase.SILENT)))) == ["Create prices-2 SpareSeatsLow"]
+    assert said(planned(observed(seen(1, 9, Phase.UNRESPONSIVE)))) == ["Create prices-2 SpareSeatsLow"]
 
 
 def test_a_silent_lobby_without_a_time_gets_all_its_patience() -> None:
-    made = planned(observed(seen(1, 9, Phase.SILENT, silent_since=None), seen(2)))
+    made = planned(observed(seen(1, 9, Phase.UNRESPONSIVE, unresponsive_since=None), seen(2)))
     assert (said(made), made.wake_at) == ([], NOW + 10.0)
 
 
@@ -214,7 +214,7 @@ def test_a_drain_that_was_not_heard_is_told_again() -> None:
     assert action.reason.sentence == "it was told to drain 6 s ago, and takes clients"
 
 
-@pytest.mark.parametrize("phase", [Phase.DRAINING, Phase.SILENT])
+@pytest.mark.parametrize("phase", [Phase.DRAINING, Phase.UNRESPONSIVE])
 def test_an_overdue_drain_ends_with_the_clients_that_are_left(phase: Phase) -> None:
     lobby = seen(2, 3, phase, draining_since=NOW - 300.0)
     (action,) = planned(observed(seen(1), lobby)).actions
@@ -223,12 +223,12 @@ def test_an_overdue_drain_ends_with_the_clients_that_are_left(phase: Phase) -> N
 
 
 def test_a_silent_draining_lobby_is_deleted_once() -> None:
-    lobby = seen(2, 3, Phase.SILENT, draining_since=NOW - 400.0, silent_since=NOW - 20.0)
+    lobby = seen(2, 3, Phase.UNRESPONSIVE, draining_since=NOW - 400.0, unresponsive_since=NOW - 20.0)
     assert said(planned(observed(seen(1), lobby))) == ["Delete prices-2 Silent"]
 
 
 def test_when_the_maximum_was_lowered_the_sparsest_drain() -> None:
-    lobbies = [seen(1, 300), seen(2, 10), seen(3, 200), seen(4, 10, Phase.SETTLING), seen(5, 0, Phase.STARTING)]
+    lobbies = [seen(1, 300), seen(2, 10), seen(3, 200), seen(4, 10, Phase.RECOVERING), seen(5, 0, Phase.STARTING)]
     made = planned(observed(*lobbies), replace(SPEC, max_replicas=2))
     assert said(made) == ["Drain prices-4 OverMaximum", "Drain prices-2 OverMaximum"]
     assert [lobby.index for lobby in made.open] == [1, 3]
@@ -253,9 +253,9 @@ def test_there_is_no_latest_where_nobody_is_open() -> None:
 def test_phases_that_time_changes_are_looked_at_in_time() -> None:
     starting = seen(2, phase=Phase.STARTING, created_at=NOW - 20.0)
     assert planned(observed(seen(1), starting)).wake_at == NOW + 40.0
-    settling = seen(2, 5, Phase.SETTLING, settled_at=NOW + 1.5)
+    settling = seen(2, 5, Phase.RECOVERING, recovered_at=NOW + 1.5)
     assert planned(observed(seen(1), settling)).wake_at == NOW + 1.5
-    assert planned(observed(seen(1), seen(2, 5, Phase.SETTLING))).wake_at is None
+    assert planned(observed(seen(1), seen(2, 5, Phase.RECOVERING))).wake_at is None
 
 
 def test_nothing_is_decided_before_all_were_asked() -> None:
@@ -338,7 +338,7 @@ def test_a_burst_is_seated_by_latest_without_making_more_than_it_needs() -> None
 def test_a_second_of_silence_costs_a_lobby_its_place_for_some_seconds_and_no_more() -> None:
     story = world(SPEC, 300, 0)
     silent = story.lobbies["prices-1"]
-    silent.silent_since = story.now
+    silent.unresponsive_since = story.now
     silent.stopped, clients = True, silent.clients
     assert [lobby.name for lobby in story.step().open] == ["prices-2"]
     silent.stopped = False
@@ -464,8 +464,8 @@ def test_direct_clients_are_closed_when_the_drain_is_over_and_not_before() -> No
     story = world(replace(SPEC, drain_seconds=100.0), 200, 50)
     story.lobbies["prices-2"].direct = 50
     live(story, 150.0)
-    assert [why.reason.why for _, why in story.history] == [Why.SPARSE]
+    assert [why.reason.why for _, why in story.history] == [ActionReason.SPARSE]
     assert story.lobbies["prices-2"].clients == 50
     live(story, 20.0)
-    assert [action.reason.why for _, action in story.history] == [Why.SPARSE, Why.DRAIN_OVERDUE]
+    assert [action.reason.why for _, action in story.history] == [ActionReason.SPARSE, ActionReason.DRAIN_OVERDUE]
     assert [lobby.clients for lobby in story.running()] == [250]

@@ -4,18 +4,18 @@ from tests.unit.operator.lobbies import NOW, SPEC, observed
 
 from lobby_operator.planner.actions import Action, Create, Delete, Drain, Reason
 from lobby_operator.planner.placement import balance
-from lobby_operator.planner.plan_builder import Draft
-from lobby_operator.planner.reasons import Why
+from lobby_operator.planner.plan_builder import PlanBuilder
+from lobby_operator.planner.reasons import ActionReason
 from lobby_operator.planner.spec import PlannerSettings
 
-CREATE = Create("prices-1", Reason(Why.BELOW_REPLICAS, running=0, replicas=1))
-DRAIN = Drain("prices-2", Reason(Why.EMPTY, seconds=1))
-TOLD_AGAIN = Drain("prices-3", Reason(Why.DRAIN_UNHEARD, seconds=1))
-DELETE = Delete("prices-4", Reason(Why.ENDED))
+CREATE = Create("prices-1", Reason(ActionReason.BELOW_REPLICAS, running=0, replicas=1))
+DRAIN = Drain("prices-2", Reason(ActionReason.EMPTY, seconds=1))
+TOLD_AGAIN = Drain("prices-3", Reason(ActionReason.DRAIN_UNHEARD, seconds=1))
+DELETE = Delete("prices-4", Reason(ActionReason.ENDED))
 
 
-def draft(*actions: Action) -> Draft:
-    made = Draft(SPEC, PlannerSettings(), observed(), balance(SPEC, observed()), NOW)
+def draft(*actions: Action) -> PlanBuilder:
+    made = PlanBuilder(SPEC, PlannerSettings(), observed(), balance(SPEC, observed()), NOW)
     for action in actions:
         made.act(action)
     return made

@@ -7,13 +7,13 @@ import pytest
 
 from lobby_operator.planner import reasons
 from lobby_operator.planner.reasons import (
+    ACTION_REASONS,
     CONDITIONS,
     MEANING,
-    WHY,
+    ActionReason,
     ConditionReason,
+    ConditionType,
     Finding,
-    Kind,
-    Why,
     placeholders,
     speak,
 )
@@ -22,14 +22,14 @@ ONE_WORD = re.compile(r"[A-Z][A-Za-z]+")
 
 
 def test_every_reason_of_an_action_has_a_sentence_and_one_word() -> None:
-    assert WHY.keys() == set(Why)
-    assert all(ONE_WORD.fullmatch(why.value) for why in Why)
-    assert all(WHY.values())
+    assert ACTION_REASONS.keys() == set(ActionReason)
+    assert all(ONE_WORD.fullmatch(why.value) for why in ActionReason)
+    assert all(ACTION_REASONS.values())
 
 
 def test_every_condition_says_what_it_means_and_has_reasons_for_true_and_false() -> None:
-    assert MEANING.keys() == set(Kind)
-    for kind in Kind:
+    assert MEANING.keys() == set(ConditionType)
+    for kind in ConditionType:
         assert {"True", "False"} <= {reason.status for reason in CONDITIONS if reason.kind is kind}
 
 
@@ -57,4 +57,4 @@ def test_a_sentence_speaks_of_one_and_of_many() -> None:
 
 def test_the_documentation_shows_names_where_the_numbers_go() -> None:
     assert placeholders("{n:# lobby runs|# lobbies run} at {path}") == "{n} lobbies run at {path}"
-    assert all("#" not in placeholders(sentence) for sentence in WHY.values())
+    assert all("#" not in placeholders(sentence) for sentence in ACTION_REASONS.values())

@@ -13,35 +13,35 @@ from lobby_operator.planner import reasons
 from lobby_operator.planner.history import observe_fold
 from lobby_operator.planner.placement import balance, open_lobbies
 from lobby_operator.planner.plan import Plan, plan
-from lobby_operator.planner.plan_builder import Draft
+from lobby_operator.planner.plan_builder import PlanBuilder
 from lobby_operator.planner.rollout import next_batch
 from lobby_operator.planner.spec import PlannerSettings, PlannerSpec
-from lobby_operator.planner.state import Observed, Phase, SeenLobby
+from lobby_operator.planner.state import LobbyState, Observed, Phase
 
 NEW = replace(SPEC, revision="new")
 NO_SPARE = replace(NEW, spare_seats=0)
 
 
-def old(index: int, clients: int = 0, phase: Phase = Phase.READY, **fields: Any) -> SeenLobby:
+def old(index: int, clients: int = 0, phase: Phase = Phase.READY, **fields: Any) -> LobbyState:
     return seen(index, clients, phase, outdated=True, **fields)
 
 
-def planned(*lobbies: SeenLobby, spec: PlannerSpec = NEW, waiting: int = 0) -> Plan:
+def planned(*lobbies: LobbyState, spec: PlannerSpec = NEW, waiting: int = 0) -> Plan:
     return plan(spec, observed(*lobbies, waiting=waiting), NOW)
 
 
-def said(*lobbies: SeenLobby, spec: PlannerSpec = NEW, waiting: int = 0) -> list[str]:
+def said(*lobbies: LobbyState, spec: PlannerSpec = NEW, waiting: int = 0) -> list[str]:
     actions = planned(*lobbies, spec=spec, waiting=waiting).actions
     return [f"{type(action).__name__} {action.name} {action.reason.why}" for action in actions]
 
 
-def batch(*lobbies: SeenLobby, **settings: Any) -> list[int]:
+def batch(*lobbies: LobbyState, **settings: Any) -> list[int]:
     made = observed(*lobbies)
-    draft = Draft(NEW, PlannerSettings(**settings), made, balance(NEW, made), NOW)
+    draft = PlanBuilder(NEW, PlannerSettings(**settings), made, balance(NEW, made), NOW)
     return [lobby.index for lobby in next_batch(draft)]
 
 
-def names(lobbies: Iterable[SeenLobby]) -> list[str]:
+def names(lobbies: Iterable[LobbyState]) -> list[str]:
     return [lobby.name for lobby in lobbies]
 
 
@@ -120,7 +120,7 @@ def test_nothing_is_compacted_before_all_are_of_one_revision() -> None:
 
 
 def test_new_clients_go_to_the_wanted_revision_as_soon_as_it_has_a_seat() -> None:
-    def opened(*lobbies: SeenLobby) -> list[str]:
+    def opened(*lobbies: LobbyState) -> list[str]:
         return names(open_lobbies(balance(NEW, observed(*lobbies))))
 
     assert opened(old(1, 300), seen(2, 10)) == ["prices-2"]
@@ -153,7 +153,7 @@ def test_at_the_maximum_one_drains_all_the_same() -> None:
         ([old(2, 300, Phase.ENDING)], False),  # its place is free soon
     ],
 )
-def test_a_drain_that_nobody_can_leave_ends_at_once(others: list[SeenLobby], deleted: bool) -> None:
+def test_a_drain_that_nobody_can_leave_ends_at_once(others: list[LobbyState], deleted: bool) -> None:
     spec = replace(NEW, max_replicas=1 + len(others))
     assert ("Delete prices-1 DrainPointless" in said(old(1, 300, Phase.DRAINING), *others, spec=spec)) is deleted
 

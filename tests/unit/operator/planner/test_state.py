@@ -22,5 +22,5 @@ def test_free_seats_are_never_less_than_none() -> None:
 
 
 def test_lobbies_are_picked_by_phase_in_order() -> None:
-    lobbies = observed(seen(1), seen(2, phase=Phase.SILENT), seen(3, phase=Phase.STARTING), seen(4))
+    lobbies = observed(seen(1), seen(2, phase=Phase.UNRESPONSIVE), seen(3, phase=Phase.STARTING), seen(4))
     assert [lobby.index for lobby in lobbies.in_phase(Phase.READY, Phase.STARTING)] == [1, 3, 4]

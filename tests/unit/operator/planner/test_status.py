@@ -12,9 +12,9 @@ from lobby_gateway.process.reports import OriginReport, OriginState
 from lobby_gateway.resource.schema import open_api_schema
 from lobby_operator.planner import reasons
 from lobby_operator.planner.plan import plan
-from lobby_operator.planner.reasons import ConditionReason, Kind
+from lobby_operator.planner.reasons import ConditionReason, ConditionType
 from lobby_operator.planner.spec import PlannerSpec
-from lobby_operator.planner.state import Failures, Observed, Phase, SeenLobby
+from lobby_operator.planner.state import Failures, LobbyState, Observed, Phase
 from lobby_operator.planner.status import MAX_NAMED, PathClaim, lobby_status, unread_status
 
 THEN, LATER = "2026-08-01T10:00:00Z", "2026-08-01T10:00:09Z"
@@ -29,7 +29,7 @@ def status(seen_: Observed, spec: PlannerSpec = SPEC, at: str = THEN, **fields: 
     return made
 
 
-def condition(made: dict[str, Any], kind: Kind) -> dict[str, Any]:
+def condition(made: dict[str, Any], kind: ConditionType) -> dict[str, Any]:
     (found,) = [each for each in made["conditions"] if each["type"] == kind.value]
     assert isinstance(found, dict)
     return found
@@ -42,7 +42,7 @@ def expect(made: dict[str, Any], reason: ConditionReason) -> str:
     return str(found["message"])
 
 
-def with_origin(index: int, state: OriginState, problem: str = "", **fields: Any) -> SeenLobby:
+def with_origin(index: int, state: OriginState, problem: str = "", **fields: Any) -> LobbyState:
     return seen(index, 3, origin=OriginReport(state=state, reason=problem), **fields)
 
 
@@ -52,10 +52,10 @@ def test_counts_lobbies_seats_and_clients_and_says_where_clients_go() -> None:
         seen(2, 512),
         seen(3, 20, Phase.DRAINING),
         seen(4, 0, Phase.STARTING, origin=None, address=""),
-        seen(5, 7, Phase.SILENT),
+        seen(5, 7, Phase.UNRESPONSIVE),
         seen(6, 1, Phase.ENDING),
         seen(7, 0, Phase.ENDED, origin=None),
-        seen(8, 2, Phase.SETTLING),
+        seen(8, 2, Phase.RECOVERING),
     ]
     made = status(observed(*lobbies), replace(SPEC, generation=4), selector="lobby-gateway.io/lobby=prices")
     assert made["observedGeneration"] == 4
@@ -127,8 +127,8 @@ def test_not_ready_while_starts_fail() -> None:
 
 def test_not_ready_while_lobbies_are_silent() -> None:
     spec = replace(SPEC, spare_seats=0)
-    expect(status(observed(seen(1, 5, Phase.SILENT)), spec), reasons.READY_SILENT)
-    expect(status(observed(seen(1, 5, Phase.SETTLING)), spec), reasons.READY_SILENT)
+    expect(status(observed(seen(1, 5, Phase.UNRESPONSIVE)), spec), reasons.READY_SILENT)
+    expect(status(observed(seen(1, 5, Phase.RECOVERING)), spec), reasons.READY_SILENT)
 
 
 def test_not_ready_when_the_maximum_is_full() -> None:
@@ -179,7 +179,7 @@ def test_the_problem_of_the_first_lobby_is_told_and_kept_short() -> None:
 
 
 def test_origins_of_silent_and_starting_lobbies_are_not_judged() -> None:
-    made = status(observed(with_origin(1, OriginState.REFUSED, phase=Phase.SILENT), seen(2, origin=None)))
+    made = status(observed(with_origin(1, OriginState.REFUSED, phase=Phase.UNRESPONSIVE), seen(2, origin=None)))
     expect(made, reasons.ORIGIN_NO_LOBBY)
 
 
@@ -209,7 +209,7 @@ def test_what_could_not_be_done_is_said_with_its_reason() -> None:
     assert expect(made, reasons.SCALING_FAILING).startswith(
         "create pods shop/prices-2: exceeded quota: pods; it is tried"
     )
-    assert condition(made, Kind.SCALING)["status"] == "False"
+    assert condition(made, ConditionType.SCALING)["status"] == "False"
 
 
 def test_a_spec_that_is_not_followed_is_said_to_be_so_while_the_one_before_is() -> None:
@@ -231,6 +231,6 @@ def test_lobbies_of_one_that_can_no_longer_be_read_go_on_taking_clients() -> Non
     made = unread_status(9, "spec.path: is bad", at=LATER, previous=before)
     assert made["open"] == before["open"]
     assert [each["type"] for each in made["conditions"]] == ["Ready", "OriginConnected", "Scaling", "PathAccepted"]
-    assert condition(made, Kind.READY) == condition(before, Kind.READY)
-    assert condition(made, Kind.SCALING)["lastTransitionTime"] == LATER
+    assert condition(made, ConditionType.READY) == condition(before, ConditionType.READY)
+    assert condition(made, ConditionType.SCALING)["lastTransitionTime"] == LATER
     assert unread_status(9, "spec.path: is bad", at="later still", previous=made) == made

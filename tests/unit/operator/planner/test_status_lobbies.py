@@ -9,14 +9,14 @@ from lobby_gateway.resource.schema import open_api_schema
 from lobby_operator.planner.plan import Plan
 from lobby_operator.planner.reasons import SCALING_STEADY, Finding
 from lobby_operator.planner.spec import PlannerSpec
-from lobby_operator.planner.state import Observed, Phase, SeenLobby, lobby_name
+from lobby_operator.planner.state import LobbyState, Observed, Phase, lobby_name
 from lobby_operator.planner.status import MAX_NAMED, PathClaim, lobby_status
 
 LONGEST = "n" * 50
 
 
-def lobby(index: int, phase: Phase = Phase.READY, state: OriginState | None = OriginState.CONNECTED) -> SeenLobby:
-    return SeenLobby(
+def lobby(index: int, phase: Phase = Phase.READY, state: OriginState | None = OriginState.CONNECTED) -> LobbyState:
+    return LobbyState(
         name=lobby_name(LONGEST, index),
         index=index,
         phase=phase,
@@ -28,7 +28,7 @@ def lobby(index: int, phase: Phase = Phase.READY, state: OriginState | None = Or
     )
 
 
-def status(*lobbies: SeenLobby) -> dict[str, object]:
+def status(*lobbies: LobbyState) -> dict[str, object]:
     planned = Plan(
         open=tuple(each for each in lobbies if each.phase is Phase.READY),
         scaling=Finding(SCALING_STEADY, {"lobbies": len(lobbies)}),

@@ -11,10 +11,10 @@ from lobby_gateway.process.reports import LobbyReport
 from lobby_gateway.resource.spec import Lobby
 from lobby_operator.local.sources import from_url
 from lobby_operator.planner.actions import Action, Create, Delete, Drain, Reason
-from lobby_operator.planner.reasons import Why
-from lobby_operator.planner.state import RawLobby
+from lobby_operator.planner.reasons import ActionReason
+from lobby_operator.planner.state import LobbyReading
 from lobby_operator.reconcile.act import act
-from lobby_operator.reconcile.poller import Reading
+from lobby_operator.reconcile.poller import PollResult
 from lobby_operator.reconcile.runtime import RuntimeFailedError
 
 LOBBY = from_url("ws://h/", name="prices", seats=None, option="test").lobby
@@ -32,10 +32,10 @@ class RecordingRuntime:
             raise RuntimeFailedError("no more processes")
         self.calls.append((what, name))
 
-    async def list(self, lobby: str) -> Sequence[RawLobby]:
+    async def list(self, lobby: str) -> Sequence[LobbyReading]:
         raise AssertionError("acting observes nothing")
 
-    async def read(self, name: str) -> Reading[LobbyReport] | None:
+    async def read(self, name: str) -> PollResult[LobbyReport] | None:
         raise AssertionError("acting observes nothing")
 
     async def create(self, lobby: Lobby, name: str) -> None:
@@ -50,9 +50,9 @@ class RecordingRuntime:
 
 
 ACTIONS = [
-    (Create("prices-1", Reason(Why.BELOW_REPLICAS, running=1, replicas=2)), "create", "starting"),
-    (Drain("prices-2", Reason(Why.EMPTY, seconds=60)), "drain", "told to drain"),
-    (Delete("prices-3", Reason(Why.DRAINED)), "delete", "told to end"),
+    (Create("prices-1", Reason(ActionReason.BELOW_REPLICAS, running=1, replicas=2)), "create", "starting"),
+    (Drain("prices-2", Reason(ActionReason.EMPTY, seconds=60)), "drain", "told to drain"),
+    (Delete("prices-3", Reason(ActionReason.DRAINED)), "delete", "told to end"),
 ]
 
 

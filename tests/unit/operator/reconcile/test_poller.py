@@ -15,7 +15,7 @@ from tests.support.waiting import stays, until
 from lobby_gateway.http.admin import AdminRequest, AdminResponse, AdminServer
 from lobby_gateway.process.reports import GreeterReport, LobbyReport
 from lobby_operator.reconcile import poller as poller_module
-from lobby_operator.reconcile.poller import Poller, Reading, waiting
+from lobby_operator.reconcile.poller import Poller, PollResult, waiting
 
 NOW = 10.0
 
@@ -36,11 +36,11 @@ class Asked:
 
 
 @asynccontextmanager
-async def polled() -> AsyncIterator[tuple[Asked, Poller[LobbyReport], list[Reading[LobbyReport]]]]:
+async def polled() -> AsyncIterator[tuple[Asked, Poller[LobbyReport], list[PollResult[LobbyReport]]]]:
     asked = Asked()
     admin = AdminServer({("GET", "/seats"): asked.seats})
     port = await admin.start("127.0.0.1", 0)
-    readings: list[Reading[LobbyReport]] = []
+    readings: list[PollResult[LobbyReport]] = []
     poller = Poller(
         "a-1", ("127.0.0.1", port), "/seats", LobbyReport.from_json, lambda: readings.append(poller.reading)
     )
@@ -61,7 +61,7 @@ def test_an_answer_is_a_reading_with_its_time() -> None:
         async with polled() as (_, poller, readings):
             await until(lambda: readings)
             assert poller.reading.report == LobbyReport(name="a-1", lobby="a", clients=3)
-            assert poller.reading.silent_since is None
+            assert poller.reading.unresponsive_since is None
             assert 0 <= asyncio.get_running_loop().time() - poller.reading.at < 20
 
     run(main())
@@ -75,19 +75,19 @@ def test_who_does_not_answer_is_silent_since_the_question_and_keeps_the_last_rep
 
     async def main() -> None:
         async with polled() as (asked, poller, readings):
-            await until(lambda: poller.reading.report is not None and poller.reading.silent_since is None)
+            await until(lambda: poller.reading.report is not None and poller.reading.unresponsive_since is None)
             answered = poller.reading
             asked.may.clear()
-            await until(lambda: poller.reading.silent_since is not None)
+            await until(lambda: poller.reading.unresponsive_since is not None)
             first = poller.reading
             assert first.report == answered.report
-            assert first.silent_since is not None
+            assert first.unresponsive_since is not None
             assert "no answer within 0.05 s" in first.problem
             count = len(readings)
             await until(lambda: len(readings) > count + 2)
-            assert poller.reading.silent_since == first.silent_since  # not later with each question
+            assert poller.reading.unresponsive_since == first.unresponsive_since  # not later with each question
             asked.may.set()
-            await until(lambda: poller.reading.silent_since is None)
+            await until(lambda: poller.reading.unresponsive_since is None)
 
     with caplog.at_level(logging.WARNING):
         run(main())
@@ -111,7 +111,7 @@ def test_an_answer_that_is_no_report_is_none(answer: AdminResponse) -> None:
         async with polled() as (asked, poller, _):
             asked.answer = answer
             poller.ask_now()
-            await until(lambda: poller.reading.silent_since is not None)
+            await until(lambda: poller.reading.unresponsive_since is not None)
             assert poller.reading.problem
 
     run(main())
@@ -142,7 +142,7 @@ def test_who_is_ending_may_be_silent_without_a_word(caplog: pytest.LogCaptureFix
     async def main() -> None:
         poller = Poller("a-1", ("127.0.0.1", 9), "/seats", LobbyReport.from_json, lambda: None)
         poller.ending = True
-        await until(lambda: poller.reading.silent_since is not None)
+        await until(lambda: poller.reading.unresponsive_since is not None)
         await poller.close()
 
     with caplog.at_level(logging.WARNING):
@@ -156,9 +156,9 @@ def test_who_answers_after_a_silence_that_was_no_news_is_none_either(caplog: pyt
             await until(lambda: poller.reading.report is not None)
             poller.ending = True
             asked.answer = AdminResponse.text("not yet", 503)
-            await until(lambda: poller.reading.silent_since is not None)
+            await until(lambda: poller.reading.unresponsive_since is not None)
             asked.answer = AdminResponse.json(LobbyReport(name="a-1", lobby="a").to_json())
-            await until(lambda: poller.reading.silent_since is None)
+            await until(lambda: poller.reading.unresponsive_since is None)
 
     with caplog.at_level(logging.WARNING):
         run(main())
@@ -200,11 +200,11 @@ def test_no_more_questions_are_under_way_than_may_be(monkeypatch: pytest.MonkeyP
 
 def test_those_who_wait_are_counted_at_all_greeters_that_answer_or_did_a_moment_ago() -> None:
     report = GreeterReport(waiting={"prices": 3, "books": 4})
-    readings: dict[str, Reading[GreeterReport]] = {
-        "greeter-1": Reading(report, 1.0),
-        "greeter-2": Reading(report, 1.0),
-        "greeter-3": Reading(report, 1.0, silent_since=2.0),
-        "greeter-4": Reading(),
+    readings: dict[str, PollResult[GreeterReport]] = {
+        "greeter-1": PollResult(report, 1.0),
+        "greeter-2": PollResult(report, 1.0),
+        "greeter-3": PollResult(report, 1.0, unresponsive_since=2.0),
+        "greeter-4": PollResult(),
     }
     assert waiting(readings, "prices", 0, NOW) == 9
     assert waiting(readings, "prices", 0, 2.0 + poller_module.UNHEARD_SECONDS) == 6
@@ -212,7 +212,7 @@ def test_those_who_wait_are_counted_at_all_greeters_that_answer_or_did_a_moment_
 
 
 def test_who_got_a_seat_since_the_greeter_was_asked_does_not_wait() -> None:
-    readings = {"greeter-1": Reading(GreeterReport(clients={"prices": 1024}, waiting={"prices": 976}), 1.0)}
+    readings = {"greeter-1": PollResult(GreeterReport(clients={"prices": 1024}, waiting={"prices": 976}), 1.0)}
     assert waiting(readings, "prices", 1024, NOW) == 976
     assert waiting(readings, "prices", 1536, NOW) == 464
     assert waiting(readings, "prices", 2000, NOW) == 0
@@ -220,18 +220,18 @@ def test_who_got_a_seat_since_the_greeter_was_asked_does_not_wait() -> None:
 
 
 def test_seats_of_a_greeter_that_does_not_answer_hide_nobody_who_waits() -> None:
-    readings: dict[str, Reading[GreeterReport]] = {
-        "greeter-1": Reading(GreeterReport(clients={"prices": 10}, waiting={"prices": 5}), 1.0),
-        "greeter-2": Reading(GreeterReport(clients={"prices": 500}), 1.0, silent_since=2.0),
+    readings: dict[str, PollResult[GreeterReport]] = {
+        "greeter-1": PollResult(GreeterReport(clients={"prices": 10}, waiting={"prices": 5}), 1.0),
+        "greeter-2": PollResult(GreeterReport(clients={"prices": 500}), 1.0, unresponsive_since=2.0),
     }
     for now in (NOW, 2.0 + poller_module.UNHEARD_SECONDS):
         assert waiting(readings, "prices", 510, now) == 5
 
 
 def test_clients_of_a_busy_greeter_who_lost_their_seats_wait_though_it_says_nothing() -> None:
-    readings: dict[str, Reading[GreeterReport]] = {
-        "greeter-1": Reading(GreeterReport(clients={"prices": 1000}), 1.0),
-        "greeter-2": Reading(GreeterReport(clients={"prices": 1000}), 1.0, silent_since=2.0),
+    readings: dict[str, PollResult[GreeterReport]] = {
+        "greeter-1": PollResult(GreeterReport(clients={"prices": 1000}), 1.0),
+        "greeter-2": PollResult(GreeterReport(clients={"prices": 1000}), 1.0, unresponsive_since=2.0),
     }
     assert waiting(readings, "prices", 2000, NOW) == 0
     assert waiting(readings, "prices", 1750, NOW) == 250

@@ -17,10 +17,10 @@ from lobby_gateway.resource.spec import Lobby
 from lobby_operator.local.sources import from_url
 from lobby_operator.planner.actions import Action
 from lobby_operator.planner.spec import PlannerSettings
-from lobby_operator.planner.state import Phase, RawLobby
+from lobby_operator.planner.state import LobbyReading, Phase
 from lobby_operator.reconcile import reconciler as worker_module
-from lobby_operator.reconcile.poller import Reading
-from lobby_operator.reconcile.reconciler import Worker
+from lobby_operator.reconcile.poller import PollResult
+from lobby_operator.reconcile.reconciler import Reconciler
 from lobby_operator.reconcile.runtime import RuntimeFailedError
 
 LOBBY = from_url("ws://h/", name="prices", seats=8, option="test").lobby
@@ -30,18 +30,18 @@ class MemoryRuntime:
     """Lobbies as entries of a dict: what it is told to do is done at once, unless it is told to fail."""
 
     def __init__(self) -> None:
-        self.lobbies: dict[str, RawLobby] = {}
+        self.lobbies: dict[str, LobbyReading] = {}
         self.created: list[str] = []
         self.revision = ""
         self.problem: Exception | None = None
         self.list_problem: Exception | None = None
 
-    async def list(self, lobby: str) -> Sequence[RawLobby]:
+    async def list(self, lobby: str) -> Sequence[LobbyReading]:
         if self.list_problem is not None:
             raise self.list_problem
         return list(self.lobbies.values())
 
-    async def read(self, name: str) -> Reading[LobbyReport] | None:
+    async def read(self, name: str) -> PollResult[LobbyReport] | None:
         return None
 
     async def create(self, lobby: Lobby, name: str) -> None:
@@ -49,7 +49,7 @@ class MemoryRuntime:
             raise self.problem
         report = LobbyReport(name=name, lobby=lobby.name, seats=lobby.spec.clients.seats)
         now = asyncio.get_running_loop().time()
-        self.lobbies[name] = RawLobby(
+        self.lobbies[name] = LobbyReading(
             name=name, created_at=now, address="127.0.0.1:1", report=report, revision=self.revision
         )
         self.created.append(name)
@@ -76,7 +76,7 @@ class Worked:
         self.waiting = waiting
         self.told: list[tuple[Action, str]] = []
         self.passes = 0
-        self.worker = Worker(
+        self.worker = Reconciler(
             LOBBY,
             self.runtime,
             waiting=lambda _taken: self.waiting,
@@ -85,7 +85,7 @@ class Worked:
             settings=PlannerSettings(min_backoff_seconds=0.01, silent_seconds=0.1),
         )
 
-    def _passed(self, worker: Worker) -> None:
+    def _passed(self, worker: Reconciler) -> None:
         assert worker is self.worker
         assert worker.planned is not None
         self.passes += 1
@@ -183,7 +183,7 @@ def test_a_lobby_that_stays_silent_is_ended_and_replaced() -> None:
     async def main() -> None:
         async with working() as made:
             await until(lambda: made.worker.observed.in_phase(Phase.READY))
-            silent = replace(made.runtime.lobbies["prices-1"], silent_since=asyncio.get_running_loop().time())
+            silent = replace(made.runtime.lobbies["prices-1"], unresponsive_since=asyncio.get_running_loop().time())
             made.runtime.lobbies["prices-1"] = silent
             await until(lambda: "prices-1" not in made.runtime.lobbies and "prices-2" in made.runtime.lobbies)
 
@@ -252,7 +252,7 @@ def test_what_failed_waits_for_its_next_try_and_nothing_else_does(monkeypatch: p
         async with working() as made:
             await until(lambda: made.worker.observed.in_phase(Phase.READY))
             made.runtime.__class__ = Unreachable
-            silent = replace(made.runtime.lobbies["prices-1"], silent_since=asyncio.get_running_loop().time())
+            silent = replace(made.runtime.lobbies["prices-1"], unresponsive_since=asyncio.get_running_loop().time())
             made.runtime.lobbies["prices-1"] = silent
             await until(lambda: made.worker.problem == "no answer")
             made.waiting = 20

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from lobby_operator.planner.actions import Action, Create, Delete, Reason
-from lobby_operator.planner.reasons import Why
+from lobby_operator.planner.reasons import ActionReason
 from lobby_operator.reconcile.retries import Retries
 
-ONE: Action = Delete("prices-1", Reason(Why.DRAINED))
-TWO: Action = Delete("prices-2", Reason(Why.DRAINED))
+ONE: Action = Delete("prices-1", Reason(ActionReason.DRAINED))
+TWO: Action = Delete("prices-2", Reason(ActionReason.DRAINED))
 
 
 def test_what_did_not_fail_is_due() -> None:
@@ -44,5 +44,5 @@ def test_what_was_done_or_is_no_longer_to_be_done_is_forgotten() -> None:
 def test_another_action_on_the_same_lobby_does_not_wait() -> None:
     retries = Retries(1.0, 10.0)
     retries.failed(ONE, "no", 100.0)
-    create = Create("prices-1", Reason(Why.BELOW_REPLICAS, running=0, replicas=1))
+    create = Create("prices-1", Reason(ActionReason.BELOW_REPLICAS, running=0, replicas=1))
     assert retries.due([create], 100.0) == [create]

@@ -6,7 +6,7 @@ import pytest
 
 from lobby_gateway.process.reports import GreeterReport
 from lobby_operator.local.sources import from_url
-from lobby_operator.reconcile.poller import Reading
+from lobby_operator.reconcile.poller import PollResult
 from lobby_operator.reconcile.shown import shown_reading, shown_spec
 
 
@@ -38,6 +38,6 @@ def test_what_may_be_secret_is_not_shown(url: str, shown: str) -> None:
 
 def test_a_reading_is_shown_with_what_was_said_last_and_why_nothing_is_said_now() -> None:
     report = GreeterReport(waiting={"prices": 2})
-    silent = Reading(report, 1.0, 2.0, "no answer")
+    silent = PollResult(report, 1.0, 2.0, "no answer")
     assert shown_reading(silent) == {"report": report.to_json(), "answers": False, "problem": "no answer"}
-    assert shown_reading(Reading()) == {"report": None, "answers": True, "problem": ""}
+    assert shown_reading(PollResult()) == {"report": None, "answers": True, "problem": ""}

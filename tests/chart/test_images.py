@@ -46,7 +46,7 @@ def test_the_group_asks_for_what_the_project_asks_for() -> None:
     assert set(whole["dependency-groups"]["gateway"]) <= set(whole["project"]["dependencies"])
 
 
-@pytest.mark.parametrize("process", ["lobby.__main__", "greeter.__main__", "commands.ticker", "commands.round_trip"])
+@pytest.mark.parametrize("process", ["lobby.__main__", "greeter.__main__", "commands.origin", "commands.round_trip"])
 def test_a_process_imports_nothing_that_its_image_lacks(process: str) -> None:
     missing = ["kopf", "kubernetes", "aiohttp", "yaml", "jsonschema", "rich", "cel", "rpds", "lobby_operator"]
     code = f"import sys; sys.modules.update(dict.fromkeys({missing!r})); import lobby_gateway.{process}"

@@ -17,20 +17,10 @@ from lobby_gateway.resource.schema import validate_and_default
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted([*(ROOT / "gateway").rglob("*.py"), *(ROOT / "operator").rglob("*.py")])
-TESTS = sorted((ROOT / "tests").rglob("*.py"))
-MAX_LINES = 400
-MAX_TEST_LINES = 600
-MAX_FUNCTION_LINES = 60
 
 
 def name(path: Path) -> str:
     return str(path.relative_to(ROOT))
-
-
-def statements(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
-    """Lines of a function without its docstring and decorators."""
-    body = function.body[1:] if ast.get_docstring(function) is not None else function.body
-    return (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
 
 
 def test_operator_folder_is_no_package() -> None:
@@ -56,34 +46,14 @@ def test_layers_import_only_what_they_may() -> None:
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=name)
-def test_module_is_of_one_concept(path: Path) -> None:
-    assert len(path.read_text().splitlines()) <= MAX_LINES
+def test_every_module_has_a_docstring() -> None:
+    assert not [name(path) for path in SOURCES if not ast.get_docstring(ast.parse(path.read_text()))]
 
 
-@pytest.mark.parametrize("path", TESTS, ids=name)
-def test_test_module_is_of_one_concept(path: Path) -> None:
-    assert len(path.read_text().splitlines()) <= MAX_TEST_LINES
-
-
-@pytest.mark.parametrize("path", SOURCES, ids=name)
-def test_functions_fit_on_a_screen(path: Path) -> None:
-    long = {
-        node.name: statements(node)
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and statements(node) > MAX_FUNCTION_LINES
-    }
-    assert not long
-
-
-@pytest.mark.parametrize("path", SOURCES, ids=name)
-def test_module_says_what_it_is_for(path: Path) -> None:
-    assert ast.get_docstring(ast.parse(path.read_text()))
-
-
-@pytest.mark.parametrize("path", [*SOURCES, ROOT / "crds" / "lobbies.yaml", ROOT / "Makefile"], ids=name)
-def test_nothing_is_put_off(path: Path) -> None:
-    assert not re.findall(r"\b(TODO|FIXME|XXX|HACK)\b", path.read_text())
+def test_nothing_is_left_to_do() -> None:
+    marker = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
+    files = [*SOURCES, ROOT / "crds" / "lobbies.yaml", ROOT / "Makefile"]
+    assert not [name(path) for path in files if marker.search(path.read_text())]
 
 
 def test_version_in_code_is_that_of_the_distribution() -> None:

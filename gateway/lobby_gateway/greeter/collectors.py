@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from lobby_gateway import close_codes, metrics
 from lobby_gateway.clients.collectors import bus_readings, listener_readings
 from lobby_gateway.clients.door import Door
 from lobby_gateway.clients.message_bus import BusStats
 from lobby_gateway.greeter.directory import Directory
-from lobby_gateway.greeter.lobby_service import LobbyService
 from lobby_gateway.greeter.pending_client import Form
 from lobby_gateway.metrics import FATES, VERDICTS
 from lobby_gateway.websocket.listener import Listener, ListenerStats
+
+if TYPE_CHECKING:  # it counts into `ServiceStats`
+    from lobby_gateway.greeter.lobby_service import LobbyService
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""Where the values of an origin's secrets come from: the environment, or a mounted folder that changes with them."""
+"""The files of a lobby process: its Lobby, its origin's secrets and the token keys, read at start and then watched."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from lobby_gateway.clients.token_key_file import follow_keys
 from lobby_gateway.clients.tokens import TokenKeys
 from lobby_gateway.errors import UserError
-from lobby_gateway.lobby.process import Follower, LobbyProcess
 from lobby_gateway.origin.secrets import ResolvedOrigin, resolve, secret_references
 from lobby_gateway.process.file_watch import LOOK_SECONDS, follow, read_folder
 from lobby_gateway.resource.spec import Lobby, OriginSpec, lobby_from_resource
+
+if TYPE_CHECKING:  # the process itself reads secrets through this module
+    from lobby_gateway.lobby.process import Follower, LobbyProcess
 
 
 def load(file: Path, *, validated: bool) -> Lobby:

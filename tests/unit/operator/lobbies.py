@@ -24,7 +24,7 @@ def seen(index: int, clients: int = 0, phase: Phase = Phase.READY, **fields: Any
         "clients": clients,
         "origin": OriginReport(state=OriginState.CONNECTED if clients else OriginState.IDLE),
         "ready_at": None if phase is Phase.STARTING else 1.0,
-        "silent_since": NOW if phase is Phase.UNRESPONSIVE else None,
+        "unresponsive_since": NOW if phase is Phase.UNRESPONSIVE else None,
         "empty_since": None if clients else 1.0,
         "draining_since": NOW if phase is Phase.DRAINING else None,
         "refusing": phase is Phase.DRAINING,

@@ -83,7 +83,7 @@ def test_every_trouble_is_a_reason_of_a_condition_and_has_an_end() -> None:
 
 
 def test_every_event_is_on_the_page_for_who_runs_it() -> None:
-    page = (Path(__file__).parents[3] / "docs" / "kubernetes.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[4] / "docs" / "kubernetes.md").read_text(encoding="utf-8")
     reasons_of_events = {
         *(why.value for why in ActionReason),
         *event_reasons._TROUBLE.values(),

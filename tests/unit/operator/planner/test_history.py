@@ -31,7 +31,7 @@ class Track:
 
 
 def silent(since: float, clients: int | None = 5) -> dict[str, Any]:
-    return {"clients": clients, "silent_since": since}
+    return {"clients": clients, "unresponsive_since": since}
 
 
 # A lobby's life
@@ -230,7 +230,7 @@ def test_without_memory_a_silent_lobby_gets_its_patience_again() -> None:
         ({"clients": 0}, True),
         ({"clients": None}, False),
         ({"clients": None, "address": ""}, True),
-        ({"clients": None, "silent_since": NOW}, True),
+        ({"clients": None, "unresponsive_since": NOW}, True),
         ({"clients": None, "ending": True}, True),
         ({"clients": None, "ended": True}, True),
     ],

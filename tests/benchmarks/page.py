@@ -111,7 +111,7 @@ def goals(results: Results) -> list[Goal]:
             Goal(f"deliveries/s in bursts, {name}: ≥ 0.80 of the C loop", ratios(BURSTS, who), lambda x: x >= 0.80)
         )
     found += [
-        Goal(f"CPU that the greeter's hop adds to a delivery of {size}: ≤ 20 %", hop(size), lambda x: x <= 0.20, ".0%")
+        Goal(f"CPU added by the greeter's hop to a delivery of {size}: ≤ 20 %", hop(size), lambda x: x <= 0.20, ".0%")
         for size in SIZES
     ]
     for who in (OURS, HOP):
@@ -123,7 +123,11 @@ def goals(results: Results) -> list[Goal]:
         stalled = results.all("stalled", "256", who, latency("p99"))
         none = results.all("stalled", "none", who, latency("p99"))
         values = [a / b for a, b in zip(stalled, none, strict=False)]
-        found.append(Goal(f"p99 beside 256 stalled clients, {name}: ≤ 1.3 of without", values, lambda x: x <= 1.3))
+        found.append(
+            Goal(
+                f"p99 next to 256 stalled clients, {name}: ≤ 1.3 of the value without them", values, lambda x: x <= 1.3
+            )
+        )
     tcp = results.all("stalled", "256", OURS, tcp_megabytes)
     tcp += results.all("stalled", "256", HOP, tcp_megabytes)
     behind = results.all("stalled", "256", OURS, lambda outcome: float(outcome.load["stalled_beyond"]))
@@ -133,12 +137,10 @@ def goals(results: Results) -> list[Goal]:
     shakes = [results.all("handshakes", "64 at once", who, per_second) for who in (OURS, HOP)]
     return [
         *found,
-        Goal("TCP memory of the machine beside 256 stalled clients, MB: < 100", tcp, lambda x: x < 100, ".1f"),
-        Goal(
-            "messages that a stalled client is behind beyond its receive buffer: ≤ 16", behind, lambda x: x <= 16, ".0f"
-        ),
-        Goal("KiB resident for an idle client, greeter with 5,000: ≤ 6", idle, lambda x: x <= 6),
-        Goal("MiB resident of a lobby with 512 idle clients: < 45", lobby, lambda x: x < 45, ".1f"),
+        Goal("the machine's TCP memory with 256 stalled clients, MB: < 100", tcp, lambda x: x < 100, ".1f"),
+        Goal("messages a stalled client lags beyond its receive buffer: ≤ 16", behind, lambda x: x <= 16, ".0f"),
+        Goal("resident KiB per idle client of a greeter with 5,000: ≤ 6", idle, lambda x: x <= 6),
+        Goal("resident MiB of a lobby with 512 idle clients: < 45", lobby, lambda x: x < 45, ".1f"),
         Goal("handshakes/s, direct: ≥ 7,000", shakes[0], lambda x: x >= 7000, ",.0f"),
         Goal("handshakes/s, proxied: ≥ 7,000", shakes[1], lambda x: x >= 7000, ",.0f"),
     ]
@@ -152,7 +154,7 @@ def rates(results: Results, section: str) -> list[str]:
         each = [results.value(section, case, who, per_second) for case in cases]
         ratios = [results.ratio(section, case, who, LIMIT, per_second) for case in cases]
         rows.append([who, *(f"{as_ratio(a)} ({show(b, ',.0f')})" for a, b in zip(ratios, each, strict=True))])
-    return table(["of the C loop (deliveries/s)", *cases], rows)
+    return table(["ratio to the C loop (deliveries/s)", *cases], rows)
 
 
 def throughput(results: Results) -> list[str]:
@@ -164,10 +166,10 @@ def throughput(results: Results) -> list[str]:
     ]
     return [
         *rates(results, "throughput"),
-        "Processor microseconds a delivery, which is processor seconds a million deliveries, of all processes that a message passes:",
+        "CPU microseconds per delivery (equal to CPU seconds per million deliveries), summed over all processes a message passes through:",
         *table(["", *cases], costs),
-        "Strictly in turn: the origin sends the next message when every client has the one before, so that what the origin, the lobby and",
-        "the greeter take before the first send, and waking each up, is waited for with each message:",
+        "Strictly in turn: the origin sends the next message when every client has the previous one, so each message pays for the time that",
+        "origin, lobby and greeter need before their first send, and for waking each of them up:",
         *rates(results, "in turn"),
     ]
 
@@ -182,7 +184,7 @@ def latencies(results: Results) -> list[str]:
         rows.append(
             [who, *(show(value) for value in values), worst, show(results.value("latency", "100/s", who, total_us))]
         )
-    return table(["ms", "p50", "p99", "p99.9", "p99 of the rounds", "CPU us a delivery"], rows)
+    return table(["ms", "p50", "p99", "p99.9", "p99 range over rounds", "CPU µs per delivery"], rows)
 
 
 def stalled(results: Results) -> list[str]:
@@ -203,7 +205,7 @@ def stalled(results: Results) -> list[str]:
         "TCP memory without, MB",
         "with, MB",
         "receive buffer, KiB",
-        "behind beyond it",
+        "lag beyond it",
     ]
     return table(head, rows)
 
@@ -218,7 +220,7 @@ def idle(results: Results) -> list[str]:
         rate = results.value("handshakes", "64 at once", who, per_second)
         cpu = results.value("handshakes", "64 at once", who, total_us)
         rows.append([who, show(alone, ".1f"), show(each), show(rate, ",.0f"), show(cpu, ".0f")])
-    return table(["", "MiB without clients", "KiB for an idle client", "handshakes/s", "CPU us a handshake"], rows)
+    return table(["", "MiB without clients", "KiB per idle client", "handshakes/s", "CPU µs per handshake"], rows)
 
 
 def growth(results: Results) -> list[str]:
@@ -241,10 +243,10 @@ def growth(results: Results) -> list[str]:
     two = [results.value("two greeters", "2,048", TWO_GREETERS.name, figure) for figure in (per_second, total_us)]
     one = [results.value("growth", "2,048", HOP, figure) for figure in (per_second, total_us)]
     return [
-        *table([*head, "bytes a client of the greeter, after 64 B messages"], rows),
-        f"Two greeters on two cores, 2,048 clients: {show(two[0], ',.0f')} deliveries/s and {show(two[1])} us of CPU a delivery; one greeter:",
-        f"{show(one[0], ',.0f')} and {show(one[1])}. The second greeter's core is also that of the lobbies, the origin and all clients, and the",
-        "two disturb each other: what two greeters do on cores of their own can't be seen on two cores.",
+        *table([*head, "greeter's bytes per client, after 64 B messages"], rows),
+        f"Two greeters on two cores, 2,048 clients: {show(two[0], ',.0f')} deliveries/s and {show(two[1])} µs of CPU per delivery; one greeter:",
+        f"{show(one[0], ',.0f')} and {show(one[1])}. The second greeter shares its core with the lobbies, the origin and all clients, and they",
+        "disturb each other: two cores cannot show what two greeters do on cores of their own.",
     ]
 
 
@@ -260,7 +262,7 @@ def compression(results: Results) -> list[str]:
             rows.append(row)
     head = [""]
     for case in results.cases("compression"):
-        head += [f"{case}: CPU us", "bytes"]
+        head += [f"{case}: CPU µs", "bytes"]
     return table(head, rows)
 
 
@@ -291,7 +293,7 @@ def costs(results: Results) -> list[str]:
                 f"{price.dollars_a_month:.2f}",
             ]
         )
-    head = ["", "CPU s a million deliveries", "MiB a thousand clients", "vCPU", "GiB", "US$ a month"]
+    head = ["", "CPU s per million deliveries", "MiB per thousand clients", "vCPU", "GiB", "US$ per month"]
     lines = table(head, rows)
     few = results.outcomes.get(("few clients", "30", HOP))
     if few:
@@ -301,8 +303,9 @@ def costs(results: Results) -> list[str]:
         )
         lines += [
             f"{plan.SMALL_CLIENTS} clients at {plan.RATE} messages/s behind one greeter and one lobby, measured: {small.vcpus:.3f} vCPU and",
-            f"{small.bytes / MIB:.0f} MiB, {small.dollars_a_month:.2f} US$ a month. (The smallest that can be ordered there is 0.25 vCPU and 0.5 GiB:",
-            f"{HOURS * (0.25 * VCPU_HOUR + 0.5 * GIB_HOUR):.2f} US$.)",
+            f"{small.bytes / MIB:.0f} MiB, US$ {small.dollars_a_month:.2f} per month. (The smallest size offered there is 0.25 vCPU and 0.5 GiB:",
+            f"US$ {HOURS * (0.25 * VCPU_HOUR + 0.5 * GIB_HOUR):.2f}.)",
+            "",
         ]
     return lines
 
@@ -321,75 +324,75 @@ def page(results: Results, about: Mapping[str, object], drawn: Sequence[str]) ->
         "",
         "<!-- Made by `make bench` (tests/benchmarks); do not edit. -->",
         "",
-        f"Measured {about['date']} by `make bench` on {about['processor']}, {about['memory']}, {about['kernel']}, on loopback; where that is",
-        f"a virtual machine, its speed drifts. {about['rounds']} rounds of {about['seconds']} s each, peers a quarter as many, {about['minutes']:.0f} minutes in all.",
-        f"Meanwhile other processes, and interrupts (those of this traffic, too), took {processes:.1%} of all cores' time, and other guests of",
-        f"the host {guests:.1%}.",
+        f"Measured on {about['date']} by `make bench` on {about['processor']}, {about['memory']}, {about['kernel']}, over loopback. On a virtual",
+        f"machine the speed drifts. {about['rounds']} rounds of {about['seconds']} s each, a quarter as many for peers, {about['minutes']:.0f} minutes in total.",
+        f"During the run, other processes and interrupts (including those of this traffic) used {processes:.1%} of all cores' time, and other",
+        f"guests of the host {guests:.1%}.",
         f"Python: {about['interpreters']}. C: {about['compiler']}. Node.js {about['node']}. {about['nginx']}.",
         "",
-        "The process that holds the clients has one core to itself; the origin and all clients, one C program (`load.c`), have the",
-        "other; for *proxied* the greeter holds the clients, and the lobby shares the other core. Contestants take turns within a round, and are",
-        "compared within it; what is shown is the median of the rounds. The limit that all are compared with is a C epoll loop",
-        "(`fan_out.c`) that does the least that can be done: no checks, no bounds, no mailboxes. 512 clients, if nothing else is said. They",
-        "never sleep: on loopback it is the sender who pays for waking a receiver, as much as for sending; over a network nobody does.",
+        "The process that holds the clients has one core to itself. The origin and all clients, one C program (`load.c`), share the other core;",
+        "for *proxied* the greeter holds the clients and the lobby runs on the other core, too. Contestants take turns within a round and are",
+        "compared within it; the figures are medians over the rounds. All are compared with a C epoll loop (`fan_out.c`) that does the bare",
+        "minimum: no checks, no limits, no mailboxes. Unless noted otherwise there are 512 clients. The clients never sleep: on loopback the",
+        "sender pays for waking a receiver, as much as for sending; over a network it does not.",
         "",
         "## Goals",
-        *table(["goal", "measured", "of the rounds", ""], [goal.row() for goal in goals(results)]),
+        *table(["goal", "measured", "range over rounds", ""], [goal.row() for goal in goals(results)]),
         "## Throughput",
         "",
-        "One message at a time: the origin sends the next one when half of the clients have the one before, so that the process that holds",
-        "them is never without work, and never finds two. Bursts: the origin keeps 30 kB of 64 B messages under way, and everybody sends on",
-        "what one read brought. *Pure Python*: without the compiled send loop.",
+        "One message at a time: the origin sends the next message when half of the clients have the previous one, so the process that holds the",
+        "clients always has work but never two messages at once. Bursts: the origin keeps 30 kB of 64 B messages in flight, and every contestant",
+        "forwards what one read returned. *Pure Python*: without the compiled send loop.",
         *plot("throughput"),
         *throughput(results),
     ]
     if debians:
         lines += [
-            "Rows without an interpreter's name are of the first one above.",
+            "Rows that name no interpreter used the first one above.",
             "",
         ]
     lines += [
         "## Latency",
         "",
-        "100 messages of 64 B a second, from the origin's send to the client's read. Nobody is faster than the kernel: 512 sends take",
-        "the time that the last client waits.",
+        "100 messages of 64 B per second, from the origin's send to the client's read. The kernel sets the lower bound: the last client waits for",
+        "512 sends.",
         *plot("latency"),
         *latencies(results),
         "## Clients that never read",
         "",
-        "256 clients read 50 messages of 16 KiB a second, without and with 256 others that never read. TCP memory is that of the whole",
-        "machine, of both ends of all connections (`/proc/net/sockstat`). The last columns: the fullest receive buffer of a stalled",
-        "client, and how many whole messages more it got when it read at last, those of which it had no byte before. What the C loop can't",
-        "send it forgets: its figures show what 256 connections whose window is closed cost in the kernel, which asks each now and then.",
+        "256 clients read 50 messages of 16 KiB per second, without and with 256 others that never read. TCP memory covers the whole machine,",
+        "both ends of all connections (`/proc/net/sockstat`). The last columns show the fullest receive buffer of a stalled client, and how many",
+        "whole messages it got beyond that buffer when it finally read. The C loop discards what it cannot send; its figures show what 256",
+        "connections with a closed window cost in the kernel, which probes each of them now and then.",
         *stalled(results),
         "## Idle clients and handshakes",
         "",
-        f"Resident memory that the process which holds {plan.IDLE_CLIENTS:,} idle clients grew by. Handshakes: 64 at once, each client leaves as",
-        "soon as it is in.",
+        f"Growth in resident memory of the process that holds {plan.IDLE_CLIENTS:,} idle clients. Handshakes: 64 at once; each client leaves as soon",
+        "as it is in.",
         *idle(results),
         "## Growth",
         "",
-        "One greeter, and as many lobbies of 512 seats as its clients need. One message of 64 B at a time; latency at ten a second.",
+        "One greeter, and as many lobbies of 512 seats as its clients need. One message of 64 B at a time; latency at ten messages per second.",
         *plot("growth"),
         *growth(results),
         "",
         "## Compression",
         "",
-        "20 messages of JSON a second. *Shared* deflates a message once for all; the others deflate it for each client. Bytes are those of",
-        "the frames that a client gets.",
+        "20 JSON messages per second. *Shared* compresses a message once for all clients; the others compress it for each client. Bytes are those",
+        "of the frames a client receives.",
         *compression(results),
         "## Cost",
         "",
-        f"10,000 clients at {plan.RATE} messages a second. Processor time is that of a delivery at 100 messages/s and 512 clients, memory that of",
-        f"{plan.IDLE_CLIENTS:,} idle ones; for *proxied* greeter and lobbies together. Prices: {VCPU_HOUR} US$ for a vCPU-hour and {GIB_HOUR} US$ for a GiB-hour",
-        f"({PRICE_LIST}), {HOURS} hours a month, of what is used. Traffic is not in it, though it may cost more than all this.",
+        f"10,000 clients at {plan.RATE} messages per second. CPU time is that of a delivery at 100 messages/s and 512 clients, memory that of",
+        f"{plan.IDLE_CLIENTS:,} idle clients; for *proxied*, greeter and lobbies together. Prices: US$ {VCPU_HOUR} per vCPU-hour and US$ {GIB_HOUR} per GiB-hour",
+        f"({PRICE_LIST}), {HOURS} hours per month, for what is used. Traffic is not included, although it may cost more than all of this.",
         *costs(results),
         "## Not measured",
         "",
-        "- A network: everything is loopback, so neither a network card nor round trips are in it. TLS: it belongs in front of a greeter.",
-        "- More than two cores. The load shares one of them with the lobbies, so *proxied* and *two greeters* are held back by it.",
-        "- Messages that come one by one faster than clients get them are the same as bursts; bursts above 30 kB are not compared, since",
-        "  the C loop forgets what a socket does not take.",
+        "- A network: everything runs over loopback, so network cards and round trips are not included. TLS belongs in front of a greeter.",
+        "- More than two cores. The load shares one of them with the lobbies, which holds *proxied* and *two greeters* back.",
+        "- Single messages that arrive faster than clients receive them, which is the same as bursts. Bursts above 30 kB are not compared, because",
+        "  the C loop discards what a socket does not accept.",
         *(f"- {name}: {why}." for name, why in results.missing.items()),
         *(f"- Failed: {what}" for what in results.failed),
         "",

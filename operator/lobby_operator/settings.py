@@ -1,20 +1,108 @@
-"""Settings of the operator that no Lobby sets: each field with unit, default and why. Of pods: `kube/pods.py`."""
+"""Settings of the operator that no Lobby sets: each field with its unit, its default and the reason for it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lobby_operator.kube.election import LeaseSettings
-from lobby_operator.kube.informer import InformerSettings
-from lobby_operator.kube.names import APP, COMPONENT_LABEL, GREETER_COMPONENT, NAME_LABEL
-from lobby_operator.kube.pods import PodSettings
-
 LEASE_NAME = "lobby-operator"
 
-TOKEN_SECRET = "lobby-gateway-token-key"  # noqa: S105  # its name, not what is in it
+TOKEN_SECRET = "lobby-gateway-token-key"  # noqa: S105  # its name, not its content
 
-GREETER_SELECTOR = f"{NAME_LABEL}={APP},{COMPONENT_LABEL}={GREETER_COMPONENT}"
+GREETER_SELECTOR = "app.kubernetes.io/name=lobby-gateway,app.kubernetes.io/component=greeter"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannerSettings:
+    """Times (seconds) and limits of the planner that no Lobby sets.
+
+    Attributes:
+        silent_seconds: a lobby that does not answer for so long is given up. It takes no new clients from the first
+            missed answer on, so this may be patient: a machine under load, a stopped and continued process.
+        start_seconds: a lobby that has not answered so long after its creation is silent. Pulling an image takes time.
+        settle_seconds: a lobby that answers again after a silence must do so for so long before it takes clients; twice
+            as long with each silence that follows soon.
+        max_settle_seconds: the most of that.
+        flap_seconds: a silence within so long after the one before counts as following soon.
+        steady_seconds: a lobby that ends sooner after its first answer has failed to start.
+        min_backoff_seconds: after the second failed start in a row the next waits so long; twice as long with each more.
+        max_backoff_seconds: the most of that.
+        max_starting: most lobbies that start at a time; more would only slow each other down.
+        move_share: a batch of drains moves at most this share of all clients (or one lobby full, if that is more), so that
+            greeters are not asked to move everybody at once.
+    """
+
+    silent_seconds: float = 10.0
+    start_seconds: float = 60.0
+    settle_seconds: float = 2.0
+    max_settle_seconds: float = 60.0
+    flap_seconds: float = 120.0
+    steady_seconds: float = 5.0
+    min_backoff_seconds: float = 1.0
+    max_backoff_seconds: float = 60.0
+    max_starting: int = 16
+    move_share: float = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodSettings:
+    """What pods of lobbies have in common, whatever the Lobby.
+
+    Attributes:
+        image: of the lobby process.
+        token_secret: name of the Secret with the key that signs seat tokens, in the namespace of the Lobby.
+        image_pull_policy: `IfNotPresent`, `Always` or `Never`; empty: as the cluster has it.
+        image_pull_secrets: names of Secrets.
+        service_account: name of one without rights, whose token no pod gets; empty: the namespace's `default`.
+        requests: quantities by resource. A full lobby with 512 clients that read as fast as they get takes about 45 MiB.
+        limits: likewise. None on CPU: it would only make all clients of a lobby wait. 256 MiB bears an origin with large
+            messages and slow clients; the lobby itself turns clients away before it comes near.
+    """
+
+    image: str
+    token_secret: str
+    image_pull_policy: str = "IfNotPresent"
+    image_pull_secrets: tuple[str, ...] = ()
+    service_account: str = ""
+    requests: Mapping[str, str] = field(default_factory=lambda: {"cpu": "100m", "memory": "64Mi"})
+    limits: Mapping[str, str] = field(default_factory=lambda: {"memory": "256Mi"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseSettings:
+    """Times of the election.
+
+    Attributes:
+        duration_seconds: without a renewal for so long, another takes the Lease.
+        deadline_seconds: without a renewal for so long, the holder acts no more. What is left of the duration is for calls
+            that are under way.
+        renew_seconds: between two renewals, and between two looks of those who wait.
+    """
+
+    duration_seconds: int = 15
+    deadline_seconds: float = 10.0
+    renew_seconds: float = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InformerSettings:
+    """Times of an informer.
+
+    Attributes:
+        watch_seconds: after so long a watch is begun anew. A tenth of it is random, so that not all do so at once.
+        idle_seconds: a watch on which nothing comes for so long is lost. A server sends a bookmark about once a minute.
+        page: objects that are listed at a time: it bounds the memory that an answer takes.
+        min_backoff_seconds: the first wait for a server that does not answer is at most so long, each further one twice as
+            long.
+        max_backoff_seconds: the longest wait.
+    """
+
+    watch_seconds: float = 300.0
+    idle_seconds: float = 90.0
+    page: int = 500
+    min_backoff_seconds: float = 0.2
+    max_backoff_seconds: float = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,8 @@ from tests.support.up import lobby_resource
 
 from lobby_gateway.resource.schema import validate_and_default
 from lobby_gateway.resource.spec import lobby_from_resource
-from lobby_operator.kube.pods import PodSettings, pod_manifest
+from lobby_operator.kube.pods import pod_manifest
+from lobby_operator.settings import PodSettings
 
 AWAY = "lobby-gateway-away"
 SETTINGS = PodSettings(image="no-such-image", token_secret="none")  # where it is put is seen before it runs

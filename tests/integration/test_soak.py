@@ -24,7 +24,7 @@ from tests.support.swarm import Swarm
 from tests.support.up import LobbyUp, lobby_file, lobby_resource, lobby_up
 from tests.support.waiting import until
 
-from lobby_operator.planner.spec import PlannerSettings
+from lobby_operator.settings import PlannerSettings
 
 SECONDS = float(os.environ.get("SOAK_SECONDS", "60"))
 WARM_UP = min(0.25 * SECONDS, 30.0)

@@ -7,7 +7,8 @@ import random
 from hypothesis import strategies as st
 
 from lobby_gateway.resource.spec import Placement
-from lobby_operator.planner.spec import PlannerSettings, PlannerSpec
+from lobby_operator.planner.spec import PlannerSpec
+from lobby_operator.settings import PlannerSettings
 
 SEATS = st.sampled_from([1, 2, 5, 10])
 

@@ -12,7 +12,8 @@ from tests.property import invariants
 from tests.property.strategies import CLIENTS, PAUSES, PLANNER_SETTINGS, SPEC_FIELDS, specs
 from tests.property.world import World
 
-from lobby_operator.planner.spec import PlannerSettings, PlannerSpec
+from lobby_operator.planner.spec import PlannerSpec
+from lobby_operator.settings import PlannerSettings
 
 
 def settle(world: World) -> None:

@@ -14,9 +14,10 @@ from lobby_operator.planner.actions import Action, Create, Delete, Drain
 from lobby_operator.planner.expectations import Expectations
 from lobby_operator.planner.history import observe_fold
 from lobby_operator.planner.plan import Plan, plan
-from lobby_operator.planner.spec import PlannerSettings, PlannerSpec
+from lobby_operator.planner.spec import PlannerSpec
 from lobby_operator.planner.state import LobbyReading, LobbyState, Observed, Phase
 from lobby_operator.planner.timers import due, earliest
+from lobby_operator.settings import PlannerSettings
 
 START = 1000.0
 STOP_SECONDS = 2.0

@@ -26,10 +26,9 @@ from lobby_gateway.process.lifecycle import Shutdown, run
 from lobby_gateway.process.limits import raise_descriptor_limit
 from lobby_gateway.resource.schema import crd
 from lobby_operator.kube.lease import LeaseLostError
-from lobby_operator.kube.pods import PodSettings
 from lobby_operator.kube.process import serve
 from lobby_operator.kube.resources import Resource
-from lobby_operator.settings import GREETER_SELECTOR, LEASE_NAME, TOKEN_SECRET, OperatorSettings
+from lobby_operator.settings import GREETER_SELECTOR, LEASE_NAME, TOKEN_SECRET, OperatorSettings, PodSettings
 
 logger = logging.getLogger(__name__)
 

@@ -11,21 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LeaseSettings:
-    """Times of the election.
-
-    Attributes:
-        duration_seconds: without a renewal for so long, another takes the Lease.
-        deadline_seconds: without a renewal for so long, the holder acts no more. What is left of the duration is for calls
-            that are under way.
-        renew_seconds: between two renewals, and between two looks of those who wait.
-    """
-
-    duration_seconds: int = 15
-    deadline_seconds: float = 10.0
-    renew_seconds: float = 2.0
+from lobby_operator.settings import LeaseSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,35 +11,15 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from lobby_gateway.process.backoff import Backoff
 from lobby_gateway.resource.list_watch import Change, ListWatch, WatchEndedError
 from lobby_operator.kube.client import KubeApi, Object
 from lobby_operator.kube.errors import ApiError, GoneError
 from lobby_operator.kube.resources import Resource
+from lobby_operator.settings import InformerSettings
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InformerSettings:
-    """Times of an informer.
-
-    Attributes:
-        watch_seconds: after so long a watch is begun anew. A tenth of it is random, so that not all do so at once.
-        idle_seconds: a watch on which nothing comes for so long is lost. A server sends a bookmark about once a minute.
-        page: objects that are listed at a time: it bounds the memory that an answer takes.
-        min_backoff_seconds: the first wait for a server that does not answer is at most so long, each further one twice as
-            long.
-        max_backoff_seconds: the longest wait.
-    """
-
-    watch_seconds: float = 300.0
-    idle_seconds: float = 90.0
-    page: int = 500
-    min_backoff_seconds: float = 0.2
-    max_backoff_seconds: float = 5.0
 
 
 class Informer:

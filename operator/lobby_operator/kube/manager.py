@@ -18,13 +18,13 @@ from lobby_operator.kube.events import Recorder
 from lobby_operator.kube.greeters import GreeterPods
 from lobby_operator.kube.lobbies import Lobbies, LobbyRecord
 from lobby_operator.kube.lobby_controller import LobbyController, Parts
-from lobby_operator.kube.pods import PodSettings
 from lobby_operator.kube.runtime import KubeRuntime
 from lobby_operator.kube.status_writer import StatusWriter
 from lobby_operator.kube.token_secret import TokenSecret
 from lobby_operator.reconcile.poller import waiting
 from lobby_operator.reconcile.reconciler import Reconciler
 from lobby_operator.reconcile.shown import shown_reading, shown_spec
+from lobby_operator.settings import PodSettings
 
 _METADATA = (
     *("name", "namespace", "uid", "labels", "annotations", "ownerReferences"),

@@ -8,12 +8,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Any
 
 from lobby_gateway.origin.secrets import secret_references
 from lobby_gateway.resource.spec import Lobby
 from lobby_operator.kube import names
+from lobby_operator.settings import PodSettings
 
 Object = dict[str, Any]
 
@@ -31,30 +32,6 @@ _MAX_AVOIDED = 32
 """Most nodes that a pod names, so that it stays small whatever happens."""
 
 _SPREAD_OVER = ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PodSettings:
-    """What pods of lobbies have in common, whatever the Lobby.
-
-    Attributes:
-        image: of the lobby process.
-        token_secret: name of the Secret with the key that signs seat tokens, in the namespace of the Lobby.
-        image_pull_policy: `IfNotPresent`, `Always` or `Never`; empty: as the cluster has it.
-        image_pull_secrets: names of Secrets.
-        service_account: name of one without rights, whose token no pod gets; empty: the namespace's `default`.
-        requests: quantities by resource. A full lobby with 512 clients that read as fast as they get takes about 45 MiB.
-        limits: likewise. None on CPU: it would only make all clients of a lobby wait. 256 MiB bears an origin with large
-            messages and slow clients; the lobby itself turns clients away before it comes near.
-    """
-
-    image: str
-    token_secret: str
-    image_pull_policy: str = "IfNotPresent"
-    image_pull_secrets: tuple[str, ...] = ()
-    service_account: str = ""
-    requests: Mapping[str, str] = field(default_factory=lambda: {"cpu": "100m", "memory": "64Mi"})
-    limits: Mapping[str, str] = field(default_factory=lambda: {"memory": "256Mi"})
 
 
 def revision(lobby: Lobby, settings: PodSettings) -> str:

@@ -23,11 +23,12 @@ from lobby_operator.kube.config_map import config_map
 from lobby_operator.kube.errors import AlreadyExistsError, ApiError, ConflictError, NotFoundError
 from lobby_operator.kube.pod_maintenance import PodMaintenance
 from lobby_operator.kube.pod_state import PodState, lobby_reading, owner_of, pod_state
-from lobby_operator.kube.pods import PodSettings, live_digest
+from lobby_operator.kube.pods import live_digest
 from lobby_operator.kube.resources import CONFIG_MAPS, PODS
 from lobby_operator.planner.state import LobbyReading
 from lobby_operator.reconcile.poller import Poller, PollResult
 from lobby_operator.reconcile.runtime import RuntimeFailedError
+from lobby_operator.settings import PodSettings
 
 logger = logging.getLogger(__name__)
 

@@ -23,11 +23,11 @@ from lobby_operator.local.runtime import LocalRuntime, LocalSettings, authority
 from lobby_operator.local.sources import Source
 from lobby_operator.local.terminal import TRY, LobbyPanel, Terminal, View
 from lobby_operator.local.view import Rates, events, lobby_view
-from lobby_operator.planner.spec import PlannerSettings
 from lobby_operator.planner.status import PathClaim, lobby_status
 from lobby_operator.reconcile.poller import waiting
 from lobby_operator.reconcile.reconciler import Reconciler
 from lobby_operator.reconcile.shown import shown_reading, shown_spec
+from lobby_operator.settings import PlannerSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

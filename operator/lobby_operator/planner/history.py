@@ -13,10 +13,11 @@ from typing import NamedTuple
 
 from lobby_operator.planner.compaction import spare_empty, spare_sparse
 from lobby_operator.planner.placement import balance
-from lobby_operator.planner.spec import PlannerSettings, PlannerSpec
+from lobby_operator.planner.spec import PlannerSpec
 from lobby_operator.planner.stabilization_window import add, lowered
 from lobby_operator.planner.state import Failures, LobbyReading, LobbyState, Observed, Phase, lobby_index
 from lobby_operator.planner.timers import due, earliest
+from lobby_operator.settings import PlannerSettings
 
 _NOTHING = Observed()
 

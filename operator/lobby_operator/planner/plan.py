@@ -38,9 +38,10 @@ from lobby_operator.planner.reasons import (
     Finding,
 )
 from lobby_operator.planner.rollout import drain_is_pointless, next_batch, roll_out
-from lobby_operator.planner.spec import PlannerSettings, PlannerSpec
+from lobby_operator.planner.spec import PlannerSpec
 from lobby_operator.planner.state import LobbyState, Observed, Phase, lobby_name
 from lobby_operator.planner.timers import due
+from lobby_operator.settings import PlannerSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from lobby_operator.planner.actions import Action, Create, Drain
 from lobby_operator.planner.placement import Balance
 from lobby_operator.planner.reasons import ActionReason
-from lobby_operator.planner.spec import PlannerSettings, PlannerSpec
+from lobby_operator.planner.spec import PlannerSpec
 from lobby_operator.planner.state import Observed
 from lobby_operator.planner.timers import earliest
+from lobby_operator.settings import PlannerSettings
 
 
 class PlanBuilder:

@@ -72,35 +72,3 @@ class PlannerSpec:
         to open the next lobby before this one is half full, and to leave nearly empty ones behind: there it is the most.
         """
         return self.spare_seats if self.placement is Placement.PACKED else min(self.spare_seats, self.seats // 2)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlannerSettings:
-    """Times (seconds) and limits of the planner that no Lobby sets.
-
-    Attributes:
-        silent_seconds: a lobby that does not answer for so long is given up. It takes no new clients from the first
-            missed answer on, so this may be patient: a machine under load, a stopped and continued process.
-        start_seconds: a lobby that has not answered so long after its creation is silent. Pulling an image takes time.
-        settle_seconds: a lobby that answers again after a silence must do so for so long before it takes clients; twice
-            as long with each silence that follows soon.
-        max_settle_seconds: the most of that.
-        flap_seconds: a silence within so long after the one before counts as following soon.
-        steady_seconds: a lobby that ends sooner after its first answer has failed to start.
-        min_backoff_seconds: after the second failed start in a row the next waits so long; twice as long with each more.
-        max_backoff_seconds: the most of that.
-        max_starting: most lobbies that start at a time; more would only slow each other down.
-        move_share: a batch of drains moves at most this share of all clients (or one lobby full, if that is more), so that
-            greeters are not asked to move everybody at once.
-    """
-
-    silent_seconds: float = 10.0
-    start_seconds: float = 60.0
-    settle_seconds: float = 2.0
-    max_settle_seconds: float = 60.0
-    flap_seconds: float = 120.0
-    steady_seconds: float = 5.0
-    min_backoff_seconds: float = 1.0
-    max_backoff_seconds: float = 60.0
-    max_starting: int = 16
-    move_share: float = 0.1

@@ -18,12 +18,13 @@ from lobby_operator.planner.actions import Action
 from lobby_operator.planner.expectations import Expectations
 from lobby_operator.planner.history import observe_fold
 from lobby_operator.planner.plan import Plan, plan
-from lobby_operator.planner.spec import PlannerSettings, PlannerSpec
+from lobby_operator.planner.spec import PlannerSpec
 from lobby_operator.planner.state import Observed, Phase
 from lobby_operator.planner.timers import earliest
 from lobby_operator.reconcile.act import Told, act
 from lobby_operator.reconcile.retries import Retries
 from lobby_operator.reconcile.runtime import Runtime, RuntimeFailedError
+from lobby_operator.settings import PlannerSettings
 
 logger = logging.getLogger(__name__)
 

@@ -8,13 +8,10 @@ import re
 
 import pytest
 
-from lobby_operator.kube.election import LeaseSettings
-from lobby_operator.kube.informer import InformerSettings
-from lobby_operator.kube.pods import PodSettings
-from lobby_operator.settings import OperatorSettings
+from lobby_operator.settings import InformerSettings, LeaseSettings, OperatorSettings, PlannerSettings, PodSettings
 
 
-@pytest.mark.parametrize("settings", [OperatorSettings, LeaseSettings, InformerSettings, PodSettings])
+@pytest.mark.parametrize("settings", [OperatorSettings, LeaseSettings, InformerSettings, PodSettings, PlannerSettings])
 def test_every_field_is_explained(settings: type) -> None:
     explained = set(re.findall(r"^    (\w+): \S", inspect.cleandoc(settings.__doc__ or ""), re.MULTILINE))
     assert {field.name for field in dataclasses.fields(settings)} == explained

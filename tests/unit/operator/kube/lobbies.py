@@ -6,7 +6,7 @@ from typing import Any
 
 from lobby_gateway.resource import schema
 from lobby_gateway.resource.spec import Lobby, lobby_from_resource
-from lobby_operator.kube.pods import PodSettings
+from lobby_operator.settings import PodSettings
 
 UID = "0c2f1f5e-7d0e-4a37-8f2c-3c5c1b9f6b1e"
 SETTINGS = PodSettings(image="registry.example/lobby:1", token_secret="token")

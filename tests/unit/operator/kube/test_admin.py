@@ -19,7 +19,7 @@ from lobby_operator.kube.election import Election
 from lobby_operator.kube.lease import Lease
 from lobby_operator.kube.manager import ControllerManager
 from lobby_operator.kube.metrics import API_CALLS, OPERATOR
-from lobby_operator.kube.pods import PodSettings
+from lobby_operator.settings import PodSettings
 
 
 class Port:

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lobby_operator.kube.election import Election, LeaseSettings, ObservedLease
+from lobby_operator.kube.election import Election, ObservedLease
+from lobby_operator.settings import LeaseSettings
 
 WALL = "2026-11-25T14:00:00.000000Z"
 LATER = "2026-11-25T14:00:02.000000Z"

@@ -15,8 +15,9 @@ from tests.support.waiting import stays, until
 from tests.unit.operator.kube.cluster import PODS_PATH, called, running
 
 from lobby_gateway.resource.list_watch import Change
-from lobby_operator.kube.informer import Informer, InformerSettings
+from lobby_operator.kube.informer import Informer
 from lobby_operator.kube.resources import PODS
+from lobby_operator.settings import InformerSettings
 
 SHOP = PODS_PATH.format("shop")
 QUICK = InformerSettings(min_backoff_seconds=0.001, max_backoff_seconds=0.01)

@@ -13,8 +13,9 @@ from tests.support.waiting import stays, until
 from tests.unit.operator.kube.cluster import called, running
 
 from lobby_operator.kube.client import KubeApi
-from lobby_operator.kube.election import Election, LeaseSettings
+from lobby_operator.kube.election import Election
 from lobby_operator.kube.lease import Lease, LeaseLostError
+from lobby_operator.settings import LeaseSettings
 
 PATH = "/apis/coordination.k8s.io/v1/namespaces/system/leases/lobby-operator"
 QUICK = LeaseSettings(duration_seconds=2, deadline_seconds=1.5, renew_seconds=0.2)

@@ -15,7 +15,7 @@ from tests.unit.operator.kube.objects import lobby_resource
 
 from lobby_gateway.resource.list_watch import Change
 from lobby_operator.kube.manager import ControllerManager
-from lobby_operator.kube.pods import PodSettings
+from lobby_operator.settings import PodSettings
 
 PRICES = f"{LOBBIES_PATH.format('shop')}/prices"
 

@@ -12,7 +12,8 @@ from tests.unit.operator.kube.lobbies import SETTINGS, UID, lobby
 from lobby_gateway.lobby.__main__ import parser
 from lobby_gateway.settings import LobbySettings
 from lobby_operator.kube import pods
-from lobby_operator.kube.pods import PodSettings, pod_manifest
+from lobby_operator.kube.pods import pod_manifest
+from lobby_operator.settings import PodSettings
 
 
 def made(settings: PodSettings = SETTINGS, **spec: Any) -> dict[str, Any]:

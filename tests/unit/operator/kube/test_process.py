@@ -21,14 +21,11 @@ from lobby_gateway.process.lifecycle import Shutdown
 from lobby_gateway.process.reports import OriginReport, OriginState
 from lobby_operator.kube import events, status_writer
 from lobby_operator.kube.client import KubeApi
-from lobby_operator.kube.election import LeaseSettings
-from lobby_operator.kube.informer import InformerSettings
 from lobby_operator.kube.lease import LeaseLostError
-from lobby_operator.kube.pods import PodSettings
 from lobby_operator.kube.process import Operator
 from lobby_operator.kube.resources import Resource
 from lobby_operator.reconcile import reconciler
-from lobby_operator.settings import OperatorSettings
+from lobby_operator.settings import InformerSettings, LeaseSettings, OperatorSettings, PodSettings
 
 PRICES = f"{LOBBIES_PATH.format('shop')}/prices"
 PODS = PODS_PATH.format("shop")

@@ -12,9 +12,10 @@ from lobby_operator.planner.compaction import compact, end_empty, spare_empty, s
 from lobby_operator.planner.placement import balance
 from lobby_operator.planner.plan_builder import PlanBuilder
 from lobby_operator.planner.reasons import ActionReason
-from lobby_operator.planner.spec import PlannerSettings, PlannerSpec
+from lobby_operator.planner.spec import PlannerSpec
 from lobby_operator.planner.stabilization_window import Sample
 from lobby_operator.planner.state import LobbyState, Observed, Phase
+from lobby_operator.settings import PlannerSettings
 
 LATEST = replace(SPEC, placement=Placement.LATEST)
 LONG_AGO = NOW - 1000.0

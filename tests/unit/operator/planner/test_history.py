@@ -7,9 +7,9 @@ import pytest
 from tests.unit.operator.lobbies import NOW, SPEC, raw, report
 
 from lobby_operator.planner.history import backoff, observe_fold
-from lobby_operator.planner.spec import PlannerSettings
 from lobby_operator.planner.stabilization_window import least
 from lobby_operator.planner.state import Failures, LobbyReading, LobbyState, Observed, Phase
+from lobby_operator.settings import PlannerSettings
 
 TIMES = PlannerSettings()
 

@@ -17,9 +17,10 @@ from lobby_operator.planner import reasons
 from lobby_operator.planner.actions import Action, Create, Delete, Drain
 from lobby_operator.planner.plan import Plan, plan
 from lobby_operator.planner.reasons import ActionReason
-from lobby_operator.planner.spec import PlannerSettings, PlannerSpec
+from lobby_operator.planner.spec import PlannerSpec
 from lobby_operator.planner.stabilization_window import Sample
 from lobby_operator.planner.state import Failures, Observed, Phase
+from lobby_operator.settings import PlannerSettings
 
 NO_SPARE = replace(SPEC, spare_seats=0)
 LATEST = replace(SPEC, placement=Placement.LATEST)

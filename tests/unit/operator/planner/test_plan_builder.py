@@ -6,7 +6,7 @@ from lobby_operator.planner.actions import Action, Create, Delete, Drain, Reason
 from lobby_operator.planner.placement import balance
 from lobby_operator.planner.plan_builder import PlanBuilder
 from lobby_operator.planner.reasons import ActionReason
-from lobby_operator.planner.spec import PlannerSettings
+from lobby_operator.settings import PlannerSettings
 
 CREATE = Create("prices-1", Reason(ActionReason.BELOW_REPLICAS, running=0, replicas=1))
 DRAIN = Drain("prices-2", Reason(ActionReason.EMPTY, seconds=1))

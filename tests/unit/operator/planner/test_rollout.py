@@ -15,8 +15,9 @@ from lobby_operator.planner.placement import balance, open_lobbies
 from lobby_operator.planner.plan import Plan, plan
 from lobby_operator.planner.plan_builder import PlanBuilder
 from lobby_operator.planner.rollout import next_batch
-from lobby_operator.planner.spec import PlannerSettings, PlannerSpec
+from lobby_operator.planner.spec import PlannerSpec
 from lobby_operator.planner.state import LobbyState, Observed, Phase
+from lobby_operator.settings import PlannerSettings
 
 NEW = replace(SPEC, revision="new")
 NO_SPARE = replace(NEW, spare_seats=0)

@@ -16,12 +16,12 @@ from lobby_gateway.process.reports import LobbyReport
 from lobby_gateway.resource.spec import Lobby
 from lobby_operator.local.sources import from_url
 from lobby_operator.planner.actions import Action
-from lobby_operator.planner.spec import PlannerSettings
 from lobby_operator.planner.state import LobbyReading, Phase
 from lobby_operator.reconcile import reconciler as worker_module
 from lobby_operator.reconcile.poller import PollResult
 from lobby_operator.reconcile.reconciler import Reconciler
 from lobby_operator.reconcile.runtime import RuntimeFailedError
+from lobby_operator.settings import PlannerSettings
 
 LOBBY = from_url("ws://h/", name="prices", seats=8, option="test").lobby
 

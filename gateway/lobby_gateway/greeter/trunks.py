@@ -35,7 +35,7 @@ from lobby_gateway.trunk.records import (
     Status,
     Welcome,
 )
-from lobby_gateway.websocket.client_handshake import OriginRefusedError
+from lobby_gateway.websocket.client_handshake import HandshakeRefusedError
 from lobby_gateway.websocket.frames import Batch
 
 TOKEN_SECONDS = 30
@@ -329,7 +329,7 @@ class Trunk:
                 return await connect_trunk(
                     self.id.address, token=token, name=self._greeter, listener=self, replay=self._recent.messages
                 )
-            except OriginRefusedError as error:
+            except HandshakeRefusedError as error:
                 if error.status != close_codes.BAD_TOKEN.status or number == len(keys):
                     raise
         raise ValueError("no key")

@@ -33,7 +33,7 @@ from lobby_gateway.websocket.client import (
     explain,
     open_websocket,
 )
-from lobby_gateway.websocket.client_handshake import ClientHandshake, OriginRefusedError, OriginUnreachableError
+from lobby_gateway.websocket.client_handshake import ClientHandshake, ConnectFailedError, HandshakeRefusedError
 from lobby_gateway.websocket.frames import Batch
 from lobby_gateway.websocket.parser import Event
 
@@ -260,9 +260,9 @@ class OriginConnection:
                 open_timeout=self._open_timeout,
                 max_message_bytes=self._spec.max_message_bytes,
             )
-        except OriginRefusedError as error:
+        except HandshakeRefusedError as error:
             self._session.refused(error.status, error.reason, error.retry_after_seconds, self._loop.time())
-        except OriginUnreachableError as error:
+        except ConnectFailedError as error:
             self._session.failed(error.reason, self._loop.time())
         except UserError as error:  # a secret is gone, or was replaced by something that is not usable
             self._session.failed(str(error), self._loop.time())

@@ -10,7 +10,7 @@ from lobby_gateway.trunk.consumer import SILENT_SECONDS, TrunkConsumer
 from lobby_gateway.trunk.position import Position
 from lobby_gateway.trunk.records import MAX_FORWARD_BYTES, PATH, SUBPROTOCOL, FromServer, Messages, TrunkError
 from lobby_gateway.websocket.client import WebSocketClient, open_websocket
-from lobby_gateway.websocket.client_handshake import OriginUnreachableError
+from lobby_gateway.websocket.client_handshake import ConnectFailedError
 from lobby_gateway.websocket.frames import Batch, Opcode
 from lobby_gateway.websocket.parser import Close, Event, Violation
 
@@ -63,8 +63,8 @@ async def connect_trunk(
         silent_seconds: a lobby that is silent for so long is given up.
 
     Raises:
-        OriginRefusedError: the lobby answered, but did not accept.
-        OriginUnreachableError: it did not answer, or is no lobby.
+        HandshakeRefusedError: the lobby answered, but did not accept.
+        ConnectFailedError: it did not answer, or is no lobby.
     """
     connection = TrunkConsumerConnection(listener)
     client = await open_websocket(
@@ -77,7 +77,7 @@ async def connect_trunk(
     )
     if client.subprotocol != SUBPROTOCOL:
         client.abort()
-        raise OriginUnreachableError(f"no trunk is served there (no subprotocol {SUBPROTOCOL})")
+        raise ConnectFailedError(f"no trunk is served there (no subprotocol {SUBPROTOCOL})")
     now = asyncio.get_running_loop().time()
     core = TrunkConsumer(name, now=now, replay=replay, position=position, silent_seconds=silent_seconds)
     connection.begin(client, core)

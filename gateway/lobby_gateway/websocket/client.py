@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from lobby_gateway.websocket.client_handshake import ClientHandshake, OriginRefusedError, OriginUnreachableError
+from lobby_gateway.websocket.client_handshake import ClientHandshake, ConnectFailedError, HandshakeRefusedError
 from lobby_gateway.websocket.dial import dial
 from lobby_gateway.websocket.frames import Batch, Opcode, close_payload, masked_frame
 from lobby_gateway.websocket.parser import Close, Event, FrameParser, Ping, Violation
@@ -64,8 +64,8 @@ async def open_websocket(
         max_message_bytes: largest message accepted; a larger one fails the connection with 1009.
 
     Raises:
-        OriginRefusedError: an HTTP answer other than 101.
-        OriginUnreachableError: anything else that the other side or the network does.
+        HandshakeRefusedError: an HTTP answer other than 101.
+        ConnectFailedError: anything else that the other side or the network does.
         UserError: the URL or a header is not valid.
     """
     handshake = ClientHandshake(url, headers=headers, subprotocols=subprotocols)
@@ -83,9 +83,9 @@ async def open_websocket(
     except TimeoutError as error:
         client.abort()
         what = "no answer to the handshake" if client.connected else "no connection"
-        raise OriginUnreachableError(f"timeout: {what} within {open_timeout:g} s") from error
+        raise ConnectFailedError(f"timeout: {what} within {open_timeout:g} s") from error
     except OSError as error:
-        raise OriginUnreachableError(explain(error, handshake.host)) from error
+        raise ConnectFailedError(explain(error, handshake.host)) from error
     except BaseException:
         client.abort()
         raise
@@ -193,7 +193,7 @@ class WebSocketClient(asyncio.BufferedProtocol):
         """Waits for the end of the handshake.
 
         Raises:
-            OriginRefusedError, OriginUnreachableError, OSError: it came to nothing.
+            HandshakeRefusedError, ConnectFailedError, OSError: it came to nothing.
         """
         await self._open
 
@@ -252,7 +252,7 @@ class WebSocketClient(asyncio.BufferedProtocol):
             self._deadline = None
         self._gone.set()
         if not self._open.done():
-            self._open.set_exception(exc or OriginUnreachableError("the connection was closed during the handshake"))
+            self._open.set_exception(exc or ConnectFailedError("the connection was closed during the handshake"))
             self._open.exception()  # nobody may be waiting any more
         elif self._begun:
             self._receiver.lost(exc)
@@ -260,10 +260,10 @@ class WebSocketClient(asyncio.BufferedProtocol):
     def _handshake_received(self, handshake: ClientHandshake, data: bytes) -> None:
         try:
             if self._transport is None:
-                raise OriginUnreachableError("the origin spoke before it was asked")  # noqa: TRY301
+                raise ConnectFailedError("the origin spoke before it was asked")  # noqa: TRY301
             if not handshake.receive(data, time.time()):
                 return
-        except (OriginRefusedError, OriginUnreachableError) as error:
+        except (HandshakeRefusedError, ConnectFailedError) as error:
             self._open.set_exception(error)
             self.abort()
             return

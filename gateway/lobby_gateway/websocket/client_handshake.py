@@ -28,12 +28,12 @@ _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")  # RFC 9110 §5.5
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token, RFC 9110 §5.6.2
 
 
-class OriginRefusedError(LobbyGatewayError):
-    """The origin answered the handshake, but not with 101.
+class HandshakeRefusedError(LobbyGatewayError):
+    """The server answered the handshake with a status other than 101.
 
     Attributes:
         status: HTTP status.
-        retry_after_seconds: what the origin asks for; None if it does not.
+        retry_after_seconds: what the server asks for in `Retry-After`; None without one.
         reason: one line for a person: "HTTP 404 Not Found".
     """
 
@@ -44,7 +44,7 @@ class OriginRefusedError(LobbyGatewayError):
         self.reason = reason
 
 
-class OriginUnreachableError(LobbyGatewayError):
+class ConnectFailedError(LobbyGatewayError):
     """No WebSocket connection: name, network, TLS, time, or no HTTP there.
 
     Attributes:
@@ -127,17 +127,17 @@ class ClientHandshake:
             True once the connection is open; `leftover` holds what came behind the answer.
 
         Raises:
-            OriginRefusedError: it was refused.
-            OriginUnreachableError: what came is no answer to a WebSocket handshake.
+            HandshakeRefusedError: it was refused.
+            ConnectFailedError: what came is no answer to a WebSocket handshake.
         """
         self._buffer += data
         while True:
             end = self._buffer.find(b"\r\n\r\n") + 4
             if end < 4:
                 if len(self._buffer) > MAX_HEAD_BYTES:
-                    raise OriginUnreachableError(f"the answer's headers are larger than {MAX_HEAD_BYTES} bytes")
+                    raise ConnectFailedError(f"the answer's headers are larger than {MAX_HEAD_BYTES} bytes")
                 if not b"HTTP/1.".startswith(self._buffer[:7]):
-                    raise OriginUnreachableError("the answer is no HTTP/1.1")
+                    raise ConnectFailedError("the answer is no HTTP/1.1")
                 return False
             head = bytes(self._buffer[:end])
             del self._buffer[:end]
@@ -148,7 +148,7 @@ class ClientHandshake:
         self._protocol.receive_data(head)
         error = self._protocol.handshake_exc
         if error is not None:
-            raise OriginUnreachableError(f"the answer is no WebSocket handshake: {_explain(error)}")
+            raise ConnectFailedError(f"the answer is no WebSocket handshake: {_explain(error)}")
         self.leftover = bytes(self._buffer)
         self._buffer.clear()
         return True
@@ -170,13 +170,13 @@ def _check_status(head: bytes, unix_now: float) -> int:
     """The status of a response if it is 1xx.
 
     Raises:
-        OriginRefusedError: it is another.
-        OriginUnreachableError: the head is no HTTP response.
+        HandshakeRefusedError: it is another.
+        ConnectFailedError: the head is no HTTP response.
     """
     status_line, *lines = head[:-4].split(b"\r\n")
     match = _STATUS_LINE.fullmatch(status_line)
     if match is None:
-        raise OriginUnreachableError("the answer is no HTTP/1.1")
+        raise ConnectFailedError("the answer is no HTTP/1.1")
     status = int(match[1])
     if status < 200:
         return status
@@ -193,7 +193,7 @@ def _check_status(head: bytes, unix_now: float) -> int:
         # Not followed: the headers, and so the credentials, would go to a host that nobody wrote into the Lobby.
         reason += f": redirects are not followed; it points to {_without_query(fields[b'location'])}"
     retry_after = fields.get(b"retry-after")
-    raise OriginRefusedError(
+    raise HandshakeRefusedError(
         status, None if retry_after is None else retry_after_seconds(retry_after, unix_now), reason
     )
 

@@ -12,7 +12,7 @@ from tests.support.specs import origin_spec, resolved
 from lobby_gateway.errors import UserError
 from lobby_gateway.origin.tls import origin_context
 from lobby_gateway.websocket.client import WebSocketClient, open_websocket
-from lobby_gateway.websocket.client_handshake import OriginUnreachableError
+from lobby_gateway.websocket.client_handshake import ConnectFailedError
 from lobby_gateway.websocket.parser import Event
 
 
@@ -73,7 +73,7 @@ def test_own_authority_is_trusted_and_no_other() -> None:
         async with FakeOrigin(tls=ours.server) as origin:
             await (await connect(origin, trusting)).close()
         async with FakeOrigin(tls=theirs.server) as origin:
-            with pytest.raises(OriginUnreachableError, match="certificate is not trusted"):
+            with pytest.raises(ConnectFailedError, match="certificate is not trusted"):
                 await connect(origin, trusting)
 
     run(main())

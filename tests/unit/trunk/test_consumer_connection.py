@@ -29,7 +29,7 @@ from lobby_gateway.trunk.records import (
 from lobby_gateway.trunk.ring import MessageRing
 from lobby_gateway.trunk.server import TrunkServer
 from lobby_gateway.trunk.server_connection import TrunkServerConnection
-from lobby_gateway.websocket.client_handshake import OriginRefusedError, OriginUnreachableError
+from lobby_gateway.websocket.client_handshake import ConnectFailedError, HandshakeRefusedError
 from lobby_gateway.websocket.frames import Batch, Opcode, close_payload, frame
 from lobby_gateway.websocket.listener import Handshake, Listener, listen
 
@@ -384,7 +384,7 @@ def test_part_of_a_record_is_a_sign_of_life() -> None:
 
 def test_a_wrong_token_is_refused() -> None:
     async def main(lobby: Lobby, listening: Listening) -> None:
-        with pytest.raises(OriginRefusedError, match="HTTP 401"):
+        with pytest.raises(HandshakeRefusedError, match="HTTP 401"):
             await connect_trunk(lobby.address, token="bad", name="g", listener=listening)
         assert listening.told == []
 
@@ -395,7 +395,7 @@ def test_nobody_there_is_an_error() -> None:
     async def main(lobby: Lobby, listening: Listening) -> None:
         address = lobby.address
         lobby.listener.stop_accepting()
-        with pytest.raises(OriginUnreachableError, match="connection refused"):
+        with pytest.raises(ConnectFailedError, match="connection refused"):
             await connect_trunk(address, token="good", name="g", listener=listening)
 
     with_lobby(main)
@@ -405,7 +405,7 @@ def test_a_lobby_that_never_answers_is_given_up() -> None:
     async def main(lobby: Lobby, listening: Listening) -> None:
         held: list[Handshake] = []
         lobby.arrived = held.append  # type: ignore[assignment, method-assign]
-        with pytest.raises(OriginUnreachableError, match=r"no answer to the handshake within 0\.05 s"):
+        with pytest.raises(ConnectFailedError, match=r"no answer to the handshake within 0\.05 s"):
             await connect_trunk(lobby.address, token="good", name="g", listener=listening, open_timeout=0.05)
         assert listening.told == []
 
@@ -420,7 +420,7 @@ def test_a_server_that_speaks_no_trunk_is_not_used() -> None:
             socks.append(handshake.accept())
 
         lobby.arrived = without  # type: ignore[method-assign]
-        with pytest.raises(OriginUnreachableError, match="no trunk is served there"):
+        with pytest.raises(ConnectFailedError, match="no trunk is served there"):
             await connect(lobby, listening)
         assert listening.told == []
         for sock in socks:

@@ -12,8 +12,8 @@ from lobby_gateway.errors import UserError
 from lobby_gateway.websocket.client_handshake import (
     MAX_HEAD_BYTES,
     ClientHandshake,
-    OriginRefusedError,
-    OriginUnreachableError,
+    ConnectFailedError,
+    HandshakeRefusedError,
     retry_after_seconds,
 )
 
@@ -144,7 +144,7 @@ def test_interim_responses_are_passed_over() -> None:
 )
 def test_wrong_101_is_no_connection(extra: str, key: str | None, said: str) -> None:
     handshake = ClientHandshake("ws://origin.example")
-    with pytest.raises(OriginUnreachableError, match=f"no WebSocket handshake.*{said}"):
+    with pytest.raises(ConnectFailedError, match=f"no WebSocket handshake.*{said}"):
         handshake.receive(accepted(handshake, extra, key=key), NOW)
 
 
@@ -160,7 +160,7 @@ def test_wrong_101_is_no_connection(extra: str, key: str | None, said: str) -> N
     ],
 )
 def test_other_status_is_a_refusal_however_its_body_goes_on(line: str, reason: str) -> None:
-    with pytest.raises(OriginRefusedError) as caught:
+    with pytest.raises(HandshakeRefusedError) as caught:
         answer(f"{line}\r\nContent-Length: 99999999999\r\n\r\n".encode("latin-1"))
     assert caught.value.reason == reason
     assert caught.value.status == int(reason.split()[1])
@@ -168,19 +168,19 @@ def test_other_status_is_a_refusal_however_its_body_goes_on(line: str, reason: s
 
 
 def test_refusal_says_when_to_come_back() -> None:
-    with pytest.raises(OriginRefusedError) as caught:
+    with pytest.raises(HandshakeRefusedError) as caught:
         answer(b"HTTP/1.1 429 Too Many Requests\r\nretry-AFTER:  17 \r\n\r\n")
     assert caught.value.retry_after_seconds == 17
 
 
 def test_redirect_is_refused_and_says_where_it_points_without_the_query() -> None:
-    with pytest.raises(OriginRefusedError) as caught:
+    with pytest.raises(HandshakeRefusedError) as caught:
         answer(b"HTTP/1.1 302 Found\r\nLocation: wss://user:pw@other.example/path?token=hunter22#x\r\n\r\n")
     assert caught.value.reason == ("HTTP 302 Found: redirects are not followed; it points to wss://other.example/path")
 
 
 def test_redirect_to_nowhere_is_refused_too() -> None:
-    with pytest.raises(OriginRefusedError, match="points to an invalid URL"):
+    with pytest.raises(HandshakeRefusedError, match="points to an invalid URL"):
         answer(b"HTTP/1.1 302 Found\r\nLocation: wss://[hunter22/\r\n\r\n")
 
 
@@ -188,19 +188,19 @@ def test_redirect_to_nowhere_is_refused_too() -> None:
     "data", [b"SSH-2.0-OpenSSH_9", b"\x15\x03\x01\x00\x02\x02\x46", b"HTTP/2 200\r\n\r\n", b"HTTP/1.1 x\r\n\r\n"]
 )
 def test_what_is_no_http_is_told_at_once(data: bytes) -> None:
-    with pytest.raises(OriginUnreachableError, match=r"^the answer is no HTTP/1.1$"):
+    with pytest.raises(ConnectFailedError, match=r"^the answer is no HTTP/1.1$"):
         answer(data)
 
 
 def test_endless_headers_are_given_up() -> None:
-    with pytest.raises(OriginUnreachableError, match="larger than"):
+    with pytest.raises(ConnectFailedError, match="larger than"):
         answer(b"HTTP/1.1 101 Switching Protocols\r\n" + b"X-Fill: x\r\n" * (MAX_HEAD_BYTES // 10))
 
 
 @given(st.binary(max_size=200), st.sampled_from([b"", b"HTTP/1.1 101 \r\n", b"HTTP/1.1 301 \r\nlocation:"]))
 def test_any_bytes_are_judged_or_waited_on(data: bytes, prefix: bytes) -> None:
     # Nothing that an origin sends raises anything else, and none of these opens the connection.
-    with contextlib.suppress(OriginRefusedError, OriginUnreachableError):
+    with contextlib.suppress(HandshakeRefusedError, ConnectFailedError):
         assert not ClientHandshake("ws://origin.example").receive(prefix + data + b"\r\n\r\n", NOW)
 
 

@@ -16,12 +16,12 @@ from tests.support.peers import Recorder, raw_server
 from tests.support.sockets import run
 
 from lobby_gateway.websocket.client import explain, open_websocket
-from lobby_gateway.websocket.client_handshake import OriginRefusedError, OriginUnreachableError
+from lobby_gateway.websocket.client_handshake import ConnectFailedError, HandshakeRefusedError
 
 
-async def refusal(origin: FakeOrigin) -> OriginRefusedError:
+async def refusal(origin: FakeOrigin) -> HandshakeRefusedError:
     recorder = Recorder()
-    with pytest.raises(OriginRefusedError) as caught:
+    with pytest.raises(HandshakeRefusedError) as caught:
         await open_websocket(origin.url, receiver=recorder)
     assert not recorder.reads
     assert not recorder.lost_with
@@ -55,7 +55,7 @@ def test_refusal_says_why_and_when_to_come_back(refuse: Refuse, reason: str, ret
 
 async def unreachable(url: str, **options: Any) -> str:
     recorder = Recorder()
-    with pytest.raises(OriginUnreachableError) as caught:
+    with pytest.raises(ConnectFailedError) as caught:
         await open_websocket(url, receiver=recorder, **options)
     assert not recorder.reads
     assert not recorder.lost_with

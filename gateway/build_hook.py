@@ -1,7 +1,7 @@
-"""Hatchling's build hook: compiles the send loop (`lobby_gateway/clients/_send_all.c`) where there is a C compiler.
+"""Hatchling build hook: compiles the send loop (`lobby_gateway/clients/_send_all.c`) if there is a C compiler.
 
-It is optional: without a compiler, or without Python's headers, what is built is pure Python, and as complete. An editable
-installation gets the compiled module into the source tree, where git ignores it.
+Compiling is optional: without a compiler or Python's headers, the build is pure Python and just as complete. An editable
+installation puts the compiled module into the source tree, where git ignores it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from setuptools.command.build_ext import build_ext
 PACKAGE = "lobby_gateway/clients"
 MODULE = "_send_all"
 COMPILED = f"{MODULE}.abi3.so"
-TAG = "cp311-abi3"  # the stable ABI that the C file asks for
+TAG = "cp311-abi3"  # the stable ABI the C file requests
 
 
 class SendLoopHook(BuildHookInterface[Any]):
@@ -29,7 +29,7 @@ class SendLoopHook(BuildHookInterface[Any]):
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Called before each build; `version` is "standard" or "editable"."""
         if self.target_name != "wheel":
-            return  # a source distribution has the C file
+            return  # a source distribution contains the C file
         package = Path(self.root) / "gateway" / PACKAGE
         if version == "editable":
             compile_into(package, package)
@@ -49,9 +49,9 @@ class SendLoopHook(BuildHookInterface[Any]):
 
 
 def compile_into(folder: Path, package: Path) -> Path | None:
-    """Compiles the module of a package; returns where it is, None if it can't be compiled here (setuptools says why)."""
+    """Compiles a package's module; returns its path, or None if it cannot be compiled here (setuptools says why)."""
     compiled = folder / COMPILED
-    compiled.unlink(missing_ok=True)  # an earlier one would be used if this comes to nothing
+    compiled.unlink(missing_ok=True)  # otherwise a stale one would be used if compiling fails
     extension = Extension(MODULE, [str(package / f"{MODULE}.c")], py_limited_api=True, optional=True)
     with TemporaryDirectory() as temporary:
         command = build_ext(Distribution({"ext_modules": [extension]}))

@@ -52,15 +52,15 @@ def test_a_holder_takes_or_refuses_any_records_and_loses_no_seat(records: list[b
     lobby, ring = SeatsOnly(8), MessageRing(16)
     ring.begin_epoch(0x0102030405060708)
     ring.append(numbered(range(20)))
-    holder = TrunkServer(lobby, ring, now=0.0)
-    holder.receive(Hello("g").encode(), 0.0)
+    server = TrunkServer(lobby, ring, now=0.0)
+    server.receive(Hello("g").encode(), 0.0)
     with contextlib.suppress(TrunkError):
         for data in records:
-            holder.receive(data, 0.0)
-            while holder.take(0.0) is not None:
+            server.receive(data, 0.0)
+            while server.take(0.0) is not None:
                 pass
-    assert holder.held == lobby.admission.taken <= 8
-    holder.close()
+    assert server.held == lobby.admission.taken <= 8
+    server.close()
     assert lobby.admission.taken == 0
 
 

@@ -37,9 +37,9 @@ class Group:
 class Trunk:
     """One trunk, its wires, and what its consumer saw."""
 
-    holder: TrunkServer
+    server: TrunkServer
     consumer: TrunkConsumer
-    to_holder: deque[bytes] = field(default_factory=deque)
+    to_server: deque[bytes] = field(default_factory=deque)
     to_consumer: deque[bytes] = field(default_factory=deque)
     first: int | None = None  # number of the message at which the stream starts
     seen: Seen = field(default_factory=list)
@@ -96,7 +96,7 @@ class TrunkMachine(RuleBasedStateMachine):
         """What is on its way is lost with it."""
         trunk = self.some_trunk(data)
         self.trunks.remove(trunk)
-        trunk.holder.close()
+        trunk.server.close()
 
     @precondition(lambda self: self.trunks)
     @rule(data=st.data(), records=st.integers(1, 5))
@@ -117,9 +117,9 @@ class TrunkMachine(RuleBasedStateMachine):
     def time_passes(self, seconds: float) -> None:
         self.now += seconds
         for trunk in self.trunks:
-            trunk.holder.heard(self.now)
+            trunk.server.heard(self.now)
             trunk.consumer.heard(self.now)
-            assert trunk.holder.wake(self.now)
+            assert trunk.server.wake(self.now)
             assert trunk.consumer.wake(self.now)
 
     # Clients
@@ -151,9 +151,9 @@ class TrunkMachine(RuleBasedStateMachine):
 
     @invariant()
     def seats_are_conserved(self) -> None:
-        assert self.lobby.admission.taken == sum(trunk.holder.held for trunk in self.trunks) <= SEATS
+        assert self.lobby.admission.taken == sum(trunk.server.held for trunk in self.trunks) <= SEATS
         for trunk in self.trunks:
-            assert trunk.consumer.held <= trunk.holder.held
+            assert trunk.consumer.held <= trunk.server.held
 
     @invariant()
     def nothing_is_seen_twice_out_of_order_or_left_out_untold(self) -> None:
@@ -174,7 +174,7 @@ class TrunkMachine(RuleBasedStateMachine):
         for trunk in self.trunks:
             consumer = trunk.consumer
             assert consumer.position() == Position(self.epoch, self.offset, consumer.position().digests)
-            assert consumer.held == trunk.holder.held
+            assert consumer.held == trunk.server.held
             assert not trunk.groups
             assert consumer.missed == sum(each is None for each in trunk.seen)
             for group in trunk.joined:
@@ -207,16 +207,16 @@ class TrunkMachine(RuleBasedStateMachine):
 
     def lobby_writes(self, trunk: Trunk, records: int, max_bytes: int) -> bool:
         for _ in range(records):
-            parts = trunk.holder.take(self.now, max_bytes)
+            parts = trunk.server.take(self.now, max_bytes)
             if parts is None:
                 return False
             trunk.to_consumer.append(b"".join(parts))
         return True
 
     def lobby_reads(self, trunk: Trunk, records: int) -> None:
-        trunk.to_holder += trunk.consumer.data_to_send()
-        for _ in range(min(records, len(trunk.to_holder))):
-            trunk.holder.receive(trunk.to_holder.popleft(), self.now)
+        trunk.to_server += trunk.consumer.data_to_send()
+        for _ in range(min(records, len(trunk.to_server))):
+            trunk.server.receive(trunk.to_server.popleft(), self.now)
 
     def greeter_reads(self, trunk: Trunk, records: int) -> None:
         for _ in range(min(records, len(trunk.to_consumer))):

@@ -53,9 +53,9 @@ class Readings:
         self._door = door
         self._missed_by_gone_trunks = 0
 
-    def trunk_gone(self, holder: TrunkServer) -> None:
+    def trunk_gone(self, server: TrunkServer) -> None:
         """Keeps what a trunk counted."""
-        self._missed_by_gone_trunks += holder.missed
+        self._missed_by_gone_trunks += server.missed
 
     def read(self) -> metrics.Readings:
         """Everything in the table `metrics.LOBBY`."""
@@ -74,9 +74,9 @@ class Readings:
             "lobby_origin_attempts_total": self._origin.attempts,
             "lobby_origin_failures_total": {str(failure): self._origin.failures.get(failure, 0) for failure in Failure},
             "lobby_trunks": len(self._trunks),
-            "lobby_trunk_behind_messages": max((each.holder.behind for each in self._trunks), default=0),
+            "lobby_trunk_behind_messages": max((each.server.behind for each in self._trunks), default=0),
             "lobby_trunk_missed_messages_total": self._missed_by_gone_trunks
-            + sum(each.holder.missed for each in self._trunks),
+            + sum(each.server.missed for each in self._trunks),
             "lobby_ring_messages": len(self._ring),
             "lobby_ring_bytes": self._ring.bytes,
             "lobby_resumes_total": dict(gate.resumes),

@@ -293,9 +293,9 @@ class LobbyProcess:
         sock = handshake.accept(subprotocol=trunk.SUBPROTOCOL)
         if sock is None:
             return
-        holder = TrunkServer(self, self._ring, now=self._loop.time())
+        server = TrunkServer(self, self._ring, now=self._loop.time())
         connection = TrunkServerConnection(
-            sock, self._loop, holder, forward=self._forward, on_closed=self._trunk_closed, leftover=handshake.leftover
+            sock, self._loop, server, forward=self._forward, on_closed=self._trunk_closed, leftover=handshake.leftover
         )
         self._trunks[connection] = None
         self._trunks_done.clear()
@@ -307,7 +307,7 @@ class LobbyProcess:
 
     def _trunk_closed(self, connection: TrunkServerConnection) -> None:
         self._trunks.pop(connection, None)
-        self._readings.trunk_gone(connection.holder)
+        self._readings.trunk_gone(connection.server)
         if not self._trunks:
             self._trunks_done.set()
 

@@ -177,7 +177,7 @@ class TrunkConsumer:
         elif isinstance(record, Move):
             self.moving = True
         else:
-            raise TrunkError(f"{record.TYPE.name} is not a holder's record")
+            raise TrunkError(f"{record.TYPE.name} is not a server record")
         return record
 
     def heard(self, now: float) -> None:

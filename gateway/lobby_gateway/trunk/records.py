@@ -31,7 +31,7 @@ class TrunkError(LobbyGatewayError):
 
 
 class Type(IntEnum):
-    """First byte of a record: below 0x80 from the consumer (a greeter), from there on from the holder (a lobby)."""
+    """First byte of a record: below 0x80 from the consumer (a greeter), from there on from the server (a lobby)."""
 
     HELLO = 0x01
     CLAIM = 0x02
@@ -252,12 +252,12 @@ class Heartbeat(WireRecord):
     LAYOUT = Struct("!BB")
 
 
-# From the holder
+# From the server
 
 
 @dataclass(frozen=True, slots=True)
 class Welcome(WireRecord):
-    """The first record of a holder.
+    """The first record of a server.
 
     Attributes:
         exact: the stream goes on behind the position of HELLO.
@@ -421,7 +421,7 @@ class Missed(WireRecord):
 
 @dataclass(frozen=True, slots=True)
 class Status(WireRecord):
-    """The holder lives. Sent every half second, and at once when its origin comes or goes.
+    """The server lives. Sent every half second, and at once when its origin comes or goes.
 
     Attributes:
         origin_connected: messages can be expected.

@@ -1,6 +1,6 @@
 """The lobby's end of one trunk: grants seats, and sends the stream from the ring at the pace of its consumer.
 
-There is no queue of messages: the holder keeps a cursor into the lobby's ring, so a consumer that is slow costs no memory, and
+There is no queue of messages: the server keeps a cursor into the lobby's ring, so a consumer that is slow costs no memory, and
 is told what it missed when the ring has gone on without it. Records go out when the owner asks for one (`take`), which it
 does as long as the socket has room. What the records mean, and in which order they come: docs/trunk.md.
 """
@@ -78,7 +78,7 @@ class TrunkLobby(Protocol):
 
 
 class TrunkServerState(Enum):
-    """What a holder does; it goes from one to the next, never back."""
+    """What a server does; it goes from one to the next, never back."""
 
     AWAITING_HELLO = auto()
     """Nothing may come but HELLO; nothing is sent."""
@@ -247,7 +247,7 @@ class TrunkServer:
                 raise TrunkError("RESUME: too many wait for an answer")
             self._resumes.append(_Pending(record.id, record.position, now + self._resume_wait))
         elif not isinstance(record, Heartbeat):
-            raise TrunkError(f"{record.TYPE.name} is not a consumer's record")
+            raise TrunkError(f"{record.TYPE.name} is not a consumer record")
         return None
 
     def heard(self, now: float) -> None:

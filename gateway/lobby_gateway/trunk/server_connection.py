@@ -1,7 +1,7 @@
 """The socket of a trunk at the lobby's end. What goes over it is decided by `TrunkServer`.
 
 It sits on a plain non-blocking socket: a message of the origin goes from the ring to the socket by one `sendmsg`, in the very
-callback that published it. When the socket is full nothing is queued but the rest of one record; the holder's cursor stays.
+callback that published it. When the socket is full nothing is queued but the rest of one record; the server's cursor stays.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ class TrunkServerConnection:
     """One trunk of a lobby, after its handshake. The socket is owned, and closed, here.
 
     Attributes:
-        holder: the lobby's end of the trunk.
+        server: the lobby's end of the trunk.
     """
 
     __slots__ = (
         "_answered", "_closing", "_deadline", "_deaf", "_fd", "_forward", "_loop", "_on_closed", "_parser", "_pong", "_rest",
-        "_sock", "_timer", "holder",
+        "_sock", "_timer", "server",
     )  # fmt: skip
 
     def __init__(
         self,
         sock: socket.socket,
         loop: asyncio.AbstractEventLoop,
-        holder: TrunkServer,
+        server: TrunkServer,
         *,
         forward: Callable[[int, bytes], None],
         on_closed: Callable[[TrunkServerConnection], None],
@@ -56,7 +56,7 @@ class TrunkServerConnection:
         Args:
             sock: connected, non-blocking, behind the 101 that chose `trunk.SUBPROTOCOL`.
             loop: the running event loop.
-            holder: made for this trunk alone.
+            server: made for this trunk alone.
             forward: gets opcode and payload of clients' messages for the origin.
             on_closed: called once, when the socket is closed; the seats are given back by then.
             leftover: bytes that came in the same read as the handshake.
@@ -64,7 +64,7 @@ class TrunkServerConnection:
         """
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
-        self.holder = holder
+        self.server = server
         self._sock = sock
         self._fd = sock.fileno()
         self._loop = loop
@@ -80,12 +80,12 @@ class TrunkServerConnection:
         )
         self._deadline: asyncio.TimerHandle | None = None
         loop.add_reader(self._fd, self._readable)
-        self._timer = loop.call_at(holder.wake_at, self._time_passed)
+        self._timer = loop.call_at(server.wake_at, self._time_passed)
         if leftover:
             loop.call_soon(self._received, leftover)
 
     def __repr__(self) -> str:
-        return f"<TrunkHolderConnection of {self.holder.consumer or '?'}: {self.holder.held} seats>"
+        return f"<TrunkServerConnection of {self.server.consumer or '?'}: {self.server.held} seats>"
 
     @property
     def closed(self) -> bool:
@@ -99,18 +99,18 @@ class TrunkServerConnection:
 
     def move(self, reason: MoveReason, within_seconds: float = 0.0) -> None:
         """Asks the consumer to take its seats elsewhere, spread over so many seconds. The stream goes on meanwhile."""
-        self.holder.move(reason, within_seconds)
+        self.server.move(reason, within_seconds)
         self.wake()
 
     def tell_status(self) -> None:
         """Tells the consumer now that the origin came or went, or how many seats there are; else it is told soon."""
-        self.holder.tell_status()
+        self.server.tell_status()
         self.wake()
 
     def close(self, code: int = 1000, reason: str = "") -> None:
         """Begins the closing handshake (RFC 6455 §7.1.2), once a begun record is out. The seats are given back now."""
         if self._closing is None and self._fd >= 0:
-            self.holder.close()
+            self.server.close()
             self._deadline = self._loop.call_later(CLOSE_TIMEOUT_SECONDS, self.abort)
             self._closing = frame(Opcode.CLOSE, close_payload(code, reason))
             if self._rest is None:
@@ -129,14 +129,14 @@ class TrunkServerConnection:
             self._rest = None
             self._loop.remove_writer(fd)
         self._sock.close()
-        self.holder.close()
+        self.server.close()
         self._on_closed(self)
 
     # What goes out
 
     def _send_records(self) -> None:
         now = self._loop.time()
-        take = self.holder.take
+        take = self.server.take
         while True:
             if self._pong is not None:
                 pong, self._pong = self._pong, None
@@ -215,7 +215,7 @@ class TrunkServerConnection:
         if self._fd < 0:  # closed before the bytes behind the handshake were looked at
             return
         now = self._loop.time()
-        self.holder.heard(now)
+        self.server.heard(now)
         for event in self._parser.receive(data):
             if isinstance(event, Close):
                 self._close_received(event)
@@ -237,7 +237,7 @@ class TrunkServerConnection:
             self._broken(1002, "a text message; accepted: binary ones")
             return
         try:
-            forward = self.holder.receive(message.payload, now)
+            forward = self.server.receive(message.payload, now)
         except TrunkError as error:
             self._broken(1002, str(error))
             return
@@ -252,13 +252,13 @@ class TrunkServerConnection:
             self.abort()
 
     def _broken(self, code: int, reason: str) -> None:
-        logger.warning("a trunk is broken", extra={"consumer": self.holder.consumer, "problem": reason})
+        logger.warning("a trunk is broken", extra={"consumer": self.server.consumer, "problem": reason})
         self.close(code, reason)
 
     def _lost(self, error: OSError | None) -> None:
         if self._closing is None:
             problem = "closed without a close frame" if error is None else str(error)
-            logger.info("a trunk is lost", extra={"consumer": self.holder.consumer, "problem": problem})
+            logger.info("a trunk is lost", extra={"consumer": self.server.consumer, "problem": problem})
         self.abort()
 
     # Time
@@ -266,10 +266,10 @@ class TrunkServerConnection:
     def _time_passed(self) -> None:
         if self._closing is not None:
             return  # `_deadline` sees to the rest
-        if not self.holder.wake(self._loop.time()):
-            extra = {"consumer": self.holder.consumer, "seats": self.holder.held}
+        if not self.server.wake(self._loop.time()):
+            extra = {"consumer": self.server.consumer, "seats": self.server.held}
             logger.warning("a trunk is silent: its seats are free again", extra=extra)
             self.abort()
             return
-        self._timer = self._loop.call_at(self.holder.wake_at, self._time_passed)
+        self._timer = self._loop.call_at(self.server.wake_at, self._time_passed)
         self.wake()

@@ -97,7 +97,7 @@ def test_refuses_a_second_welcome() -> None:
 
 
 def test_refuses_a_record_of_its_own_side() -> None:
-    refused(welcomed(), Heartbeat(), "HEARTBEAT is not a holder's record")
+    refused(welcomed(), Heartbeat(), "HEARTBEAT is not a server record")
 
 
 def test_ignores_a_record_of_a_newer_version() -> None:

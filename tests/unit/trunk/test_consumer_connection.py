@@ -78,12 +78,12 @@ class Lobby(SeatsOnly):
         loop = asyncio.get_running_loop()
         sock = handshake.accept(subprotocol=SUBPROTOCOL)
         assert sock is not None
-        holder = TrunkServer(self, self.ring, now=loop.time(), heartbeat_seconds=60, silent_seconds=60)
+        server = TrunkServer(self, self.ring, now=loop.time(), heartbeat_seconds=60, silent_seconds=60)
         self.trunks.append(
             TrunkServerConnection(
                 sock,
                 loop,
-                holder,
+                server,
                 forward=lambda opcode, payload: self.forwarded.append((opcode, payload)),
                 on_closed=self.trunks.remove,
                 leftover=handshake.leftover,

@@ -39,7 +39,7 @@ class Lobby(SeatsOnly):
         self.ring = MessageRing(max_messages=8)
         self.ring.begin_epoch(1)
         self.publish(messages)
-        self.holder = TrunkServer(self, self.ring, now=self.now)
+        self.server = TrunkServer(self, self.ring, now=self.now)
 
     def publish(self, count: int) -> None:
         """Messages one by one, numbered through."""
@@ -48,11 +48,11 @@ class Lobby(SeatsOnly):
 
     def receive(self, *records: Record) -> None:
         for record in records:
-            assert self.holder.receive(record.encode(), self.now) is None
+            assert self.server.receive(record.encode(), self.now) is None
 
     def take(self, max_bytes: int = 1 << 20) -> Record | None:
         """The next record that goes out."""
-        parts = self.holder.take(self.now, max_bytes)
+        parts = self.server.take(self.now, max_bytes)
         return None if parts is None else decode(b"".join(parts))
 
     def rest(self) -> list[Record]:
@@ -82,16 +82,16 @@ def shown(records: list[Record]) -> list[object]:
 
 def test_says_nothing_before_hello() -> None:
     lobby = Lobby(3)
-    lobby.holder.tell_status()
-    lobby.holder.move(MoveReason.DRAINING, 1)
+    lobby.server.tell_status()
+    lobby.server.move(MoveReason.DRAINING, 1)
     assert lobby.take() is None
-    assert lobby.holder.state is TrunkServerState.AWAITING_HELLO
+    assert lobby.server.state is TrunkServerState.AWAITING_HELLO
 
 
 @pytest.mark.parametrize("record", [Claim(1, 1), Release(0), Forward(1, b""), Resume(1, Position(1, 1)), Heartbeat()])
 def test_refuses_any_other_record_before_hello(record: Record) -> None:
     with pytest.raises(TrunkError, match=f"{record.TYPE.name} came before HELLO"):
-        Lobby().holder.receive(record.encode(), 0.0)
+        Lobby().server.receive(record.encode(), 0.0)
 
 
 def test_refuses_a_second_hello() -> None:
@@ -104,14 +104,14 @@ def test_refuses_a_second_hello() -> None:
 def test_refuses_a_record_of_its_own_side() -> None:
     lobby = Lobby()
     lobby.join()
-    with pytest.raises(TrunkError, match="MOVE is not a consumer's record"):
+    with pytest.raises(TrunkError, match="MOVE is not a consumer record"):
         lobby.receive(Move(1, 0))
 
 
 def test_ignores_a_record_of_a_newer_version() -> None:
     lobby = Lobby()
     lobby.join()
-    assert lobby.holder.receive(b"\x33\0whatever", 0.0) is None
+    assert lobby.server.receive(b"\x33\0whatever", 0.0) is None
     assert lobby.rest() == []
 
 
@@ -119,8 +119,8 @@ def test_welcome_tells_of_the_lobby_and_where_the_stream_starts() -> None:
     lobby = Lobby(5)
     lobby.claim(1)
     assert lobby.join() == Welcome(False, LiveReason.NO_POSITION, True, 4, 3, 1, 5, "prices-1")
-    assert lobby.holder.consumer == "g"
-    assert lobby.holder.state is TrunkServerState.STREAMING
+    assert lobby.server.consumer == "g"
+    assert lobby.server.state is TrunkServerState.STREAMING
     lobby.publish(1)
     assert shown(lobby.rest()) == [[5]]
 
@@ -129,12 +129,12 @@ def test_welcome_before_the_first_origin_session() -> None:
     lobby = SeatsOnly()
     lobby.origin_connected = False
     ring = MessageRing()
-    holder = TrunkServer(lobby, ring, now=0.0)
-    holder.receive(Hello("g").encode(), 0.0)
-    assert decode(b"".join(holder.take(0.0) or ())) == Welcome(False, 1, False, 512, 512, 0, 0, "prices-1")
+    server = TrunkServer(lobby, ring, now=0.0)
+    server.receive(Hello("g").encode(), 0.0)
+    assert decode(b"".join(server.take(0.0) or ())) == Welcome(False, 1, False, 512, 512, 0, 0, "prices-1")
     ring.begin_epoch(9)
     ring.append(numbered([0]))
-    messages = decode(b"".join(holder.take(0.0) or ()))
+    messages = decode(b"".join(server.take(0.0) or ()))
     assert isinstance(messages, Messages)
     assert (messages.epoch, messages.offset) == (9, 0)
 
@@ -174,7 +174,7 @@ def test_a_position_ahead_holds_welcome_back_until_it_is_reached() -> None:
     lobby = Lobby(5)
     lobby.receive(Hello("g", 0, Position(1, 7)), Claim(1, 1))
     assert lobby.take() is None
-    assert lobby.holder.state is TrunkServerState.AWAITING_PLACE
+    assert lobby.server.state is TrunkServerState.AWAITING_PLACE
     lobby.publish(3)
     assert shown(lobby.rest()) == [Welcome(True, 0, True, 4, 3, 1, 7, "prices-1"), Granted(1, 1, 3, 0), [7]]
 
@@ -185,7 +185,7 @@ def test_a_position_ahead_is_live_after_a_second() -> None:
     lobby.publish(1)
     for lobby.now in (1000.5, 1000.99):
         assert lobby.take() is None
-    assert lobby.holder.wake_at == 1000.5
+    assert lobby.server.wake_at == 1000.5
     lobby.now = 1001.0
     assert lobby.take() == Welcome(False, LiveReason.AHEAD, True, 4, 4, 1, 6, "prices-1")
 
@@ -202,7 +202,7 @@ def test_grants_what_there_is_and_says_why_it_is_less() -> None:
         Granted(2, 1, 0, GrantReason.FULL),
         Granted(3, 0, 0, GrantReason.FULL),
     ]
-    assert lobby.holder.held == lobby.admission.taken == 4
+    assert lobby.server.held == lobby.admission.taken == 4
 
 
 def test_grants_nothing_while_draining() -> None:
@@ -217,7 +217,7 @@ def test_released_seats_are_free_again() -> None:
     lobby = Lobby()
     lobby.join()
     lobby.receive(Claim(1, 4), Release(3))
-    assert (lobby.holder.held, lobby.admission.taken) == (1, 1)
+    assert (lobby.server.held, lobby.admission.taken) == (1, 1)
 
 
 def test_refuses_to_take_back_seats_that_another_holds() -> None:
@@ -235,10 +235,10 @@ def test_the_end_of_the_trunk_gives_its_seats_back_once() -> None:
     lobby.claim(1)
     lobby.join()
     lobby.receive(Claim(1, 3))
-    lobby.holder.close()
-    lobby.holder.close()
-    assert (lobby.holder.held, lobby.admission.taken) == (0, 1)
-    assert lobby.holder.state is TrunkServerState.CLOSED
+    lobby.server.close()
+    lobby.server.close()
+    assert (lobby.server.held, lobby.admission.taken) == (0, 1)
+    assert lobby.server.state is TrunkServerState.CLOSED
     assert lobby.take() is None
 
 
@@ -257,7 +257,7 @@ def test_a_clients_message_is_handed_on() -> None:
     lobby = Lobby()
     lobby.join()
     forward = Forward(Opcode.BINARY, b"\0\1")
-    assert lobby.holder.receive(forward.encode(), lobby.now) == forward
+    assert lobby.server.receive(forward.encode(), lobby.now) == forward
 
 
 # The stream
@@ -268,7 +268,7 @@ def test_one_read_of_the_origin_is_one_record_whose_frames_are_not_copied() -> N
     lobby.join()
     batch = numbered(range(8))
     lobby.ring.append(batch)
-    parts = lobby.holder.take(lobby.now)
+    parts = lobby.server.take(lobby.now)
     assert parts is not None
     assert parts[1] is batch.data
     assert lobby.take() is None
@@ -278,10 +278,10 @@ def test_a_consumer_that_is_behind_gets_batches_merged_up_to_the_size_asked_for(
     lobby = Lobby()
     lobby.join()
     lobby.publish(7)  # of 3 bytes each
-    assert lobby.holder.behind == 7
+    assert lobby.server.behind == 7
     assert shown([lobby.take(9), lobby.take(1), lobby.take(99)]) == [[0, 1, 2], [3], [4, 5, 6]]  # type: ignore[list-item]
-    assert lobby.holder.behind == 0
-    assert lobby.holder.missed == 0
+    assert lobby.server.behind == 0
+    assert lobby.server.missed == 0
 
 
 def test_messages_of_two_epochs_are_two_records() -> None:
@@ -304,7 +304,7 @@ def test_what_was_evicted_is_told_with_its_number_and_places() -> None:
     lobby.rest()
     lobby.publish(12)
     assert shown(lobby.rest()) == [Missed(0, 4, 1, 1, 1, 5), [5, 6, 7, 8, 9, 10, 11, 12]]
-    assert lobby.holder.missed == 4
+    assert lobby.server.missed == 4
 
 
 def test_what_was_evicted_over_epochs_is_counted_through() -> None:
@@ -325,14 +325,14 @@ def test_a_gap_in_the_ring_itself_is_told_too() -> None:
     assert numbers(first.batch) == [0, 1]  # type: ignore[union-attr]
     assert second == Missed(0, 3, 1, 2, 1, 5)
     assert (third.offset, numbers(third.batch)) == (5, [2])  # type: ignore[union-attr]
-    assert lobby.holder.missed == 3
+    assert lobby.server.missed == 3
 
 
 def test_an_epoch_that_is_entered_midway_is_a_gap() -> None:
     lobby = Lobby(2)
     lobby.join()
     lobby.ring.begin_epoch(7, offset=5)
-    lobby.holder.tell_status()
+    lobby.server.tell_status()
     assert lobby.rest() == [Missed(0, 5, 1, 2, 7, 5), Status(True, 4, 4, 7, 5)]
 
 
@@ -423,14 +423,14 @@ def test_a_group_ahead_of_the_ring_joins_live_after_a_second() -> None:
     lobby.join()
     lobby.now = 1000.2
     lobby.receive(Resume(3, Position(1, 7)))
-    assert lobby.holder.wake_at == 1000.5
+    assert lobby.server.wake_at == 1000.5
     lobby.now = 1000.9
-    assert lobby.holder.wake(lobby.now)
+    assert lobby.server.wake(lobby.now)
     assert [type(record) for record in lobby.rest()] == [Status]
-    assert lobby.holder.wake_at == 1001.2
+    assert lobby.server.wake_at == 1001.2
     lobby.now = 1001.2
-    assert lobby.holder.wake(lobby.now)
-    assert lobby.holder.wake_at == pytest.approx(1001.4)  # the answer waits for `take`, not for more time
+    assert lobby.server.wake(lobby.now)
+    assert lobby.server.wake_at == pytest.approx(1001.4)  # the answer waits for `take`, not for more time
     assert lobby.rest() == [Resumed(3, False, LiveReason.AHEAD, 1, 5)]
 
 
@@ -448,7 +448,7 @@ def test_the_stream_waits_for_a_group_that_catches_up() -> None:
     lobby.join()
     lobby.receive(Resume(3, Position(1, 1)))
     assert shown([lobby.take(9)]) == [(3, [1, 2, 3])]  # type: ignore[list-item]
-    lobby.holder.tell_status()
+    lobby.server.tell_status()
     assert shown([lobby.take(9)]) == [(3, [4, 5, 6])]  # type: ignore[list-item]
     assert shown(lobby.rest()) == [(3, [7]), Resumed(3, True, 0, 1, 8), Status(True, 4, 4, 1, 8)]
 
@@ -474,7 +474,7 @@ def test_a_group_is_told_what_was_evicted_while_it_caught_up() -> None:
         Resumed(3, True, 0, 1, 8),
         [8, 9, 10],
     ]
-    assert lobby.holder.missed == 1
+    assert lobby.server.missed == 1
 
 
 def test_a_group_and_the_stream_are_told_when_all_of_it_was_evicted() -> None:
@@ -489,7 +489,7 @@ def test_a_group_and_the_stream_are_told_when_all_of_it_was_evicted() -> None:
         Missed(0, 2, 1, 8, 1, 10),
         [10, 11, 12, 13, 14, 15, 16, 17],
     ]
-    assert lobby.holder.missed == 8
+    assert lobby.server.missed == 8
 
 
 def test_a_group_that_waits_for_a_place_that_was_evicted_joins_live() -> None:
@@ -511,12 +511,12 @@ def test_a_group_that_waits_for_a_place_that_was_evicted_joins_live() -> None:
 def test_tells_its_status_every_half_second() -> None:
     lobby = Lobby(1)
     lobby.join()
-    assert lobby.holder.wake_at == 1000.5
+    assert lobby.server.wake_at == 1000.5
     assert lobby.rest() == []
     lobby.now = 1000.5
-    assert lobby.holder.wake(lobby.now)
+    assert lobby.server.wake(lobby.now)
     assert lobby.rest() == [Status(True, 4, 4, 1, 1)]
-    assert lobby.holder.wake_at == 1001.0
+    assert lobby.server.wake_at == 1001.0
 
 
 def test_tells_its_status_at_once_when_asked() -> None:
@@ -524,7 +524,7 @@ def test_tells_its_status_at_once_when_asked() -> None:
     lobby.join()
     lobby.origin_connected = False
     lobby.claim(1)
-    lobby.holder.tell_status()
+    lobby.server.tell_status()
     assert lobby.rest() == [Status(False, 4, 3, 1, 1)]
 
 
@@ -532,7 +532,7 @@ def test_status_names_the_place_of_the_stream_where_it_stands() -> None:
     lobby = Lobby(1)
     lobby.join()
     lobby.publish(3)
-    lobby.holder.tell_status()
+    lobby.server.tell_status()
     assert shown(lobby.rest()) == [Status(True, 4, 4, 1, 1), [1, 2, 3]]
 
 
@@ -540,23 +540,23 @@ def test_status_names_a_new_epoch_before_its_first_message() -> None:
     lobby = Lobby(1)
     lobby.join()
     lobby.ring.begin_epoch(7)
-    lobby.holder.tell_status()
+    lobby.server.tell_status()
     assert lobby.rest() == [Status(True, 4, 4, 7, 0)]
 
 
 def test_move_is_asked_for_with_a_time_in_milliseconds() -> None:
     lobby = Lobby()
     lobby.join()
-    lobby.holder.move(MoveReason.STOPPING, 2.5)
-    lobby.holder.move(MoveReason.DRAINING, 1e12)
+    lobby.server.move(MoveReason.STOPPING, 2.5)
+    lobby.server.move(MoveReason.DRAINING, 1e12)
     assert lobby.rest() == [Move(MoveReason.STOPPING, 2500), Move(MoveReason.DRAINING, 0xFFFFFFFF)]
 
 
 def pass_time(lobby: Lobby, until: float) -> bool:
-    """Wakes the holder each time it wants to be; returns whether the consumer lives."""
-    while lobby.holder.wake_at <= until:
-        lobby.now = lobby.holder.wake_at
-        if not lobby.holder.wake(lobby.now):
+    """Wakes the server each time it wants to be; returns whether the consumer lives."""
+    while lobby.server.wake_at <= until:
+        lobby.now = lobby.server.wake_at
+        if not lobby.server.wake(lobby.now):
             return False
     return True
 
@@ -567,7 +567,7 @@ def test_a_consumer_that_is_silent_for_five_seconds_is_dead() -> None:
     lobby.now = 1000.2
     lobby.receive(Heartbeat())
     assert pass_time(lobby, 1005.19)
-    lobby.holder.heard(1005.19)
+    lobby.server.heard(1005.19)
     assert pass_time(lobby, 1010.18)
     assert not pass_time(lobby, 1010.19)
 
@@ -582,6 +582,6 @@ def test_after_a_stop_of_our_own_the_consumer_gets_its_time_again() -> None:
     lobby = Lobby()
     lobby.join()
     lobby.now = 1060.0
-    assert lobby.holder.wake(lobby.now)
+    assert lobby.server.wake(lobby.now)
     assert pass_time(lobby, 1064.9)
     assert not pass_time(lobby, 1065.0)

@@ -62,13 +62,13 @@ class Greeter:
         ours, theirs = tcp_pair(receive_buffer=receive_buffer)
         lobby, ring = SeatsOnly(4), MessageRing(100, ring_bytes)
         ring.begin_epoch(1)
-        holder = TrunkServer(
+        server = TrunkServer(
             lobby, ring, now=loop.time(), heartbeat_seconds=heartbeat_seconds, silent_seconds=silent_seconds
         )
         connection = TrunkServerConnection(
             ours,
             loop,
-            holder,
+            server,
             forward=lambda opcode, payload: greeter.forwarded.append((opcode, payload)),
             on_closed=lambda _: greeter.on_closed(),
             leftover=leftover,
@@ -141,7 +141,7 @@ def test_bytes_behind_the_handshake_are_read() -> None:
     async def main() -> None:
         greeter = Greeter.join(leftover=masked_frame(Opcode.BINARY, Hello("early").encode()))
         assert isinstance(await greeter.record(), Welcome)
-        assert repr(greeter.connection) == "<TrunkHolderConnection of early: 0 seats>"
+        assert repr(greeter.connection) == "<TrunkServerConnection of early: 0 seats>"
         greeter.end()
 
     run(main())
@@ -152,7 +152,7 @@ def test_bytes_behind_the_handshake_of_a_connection_that_is_closed_at_once_are_n
         greeter = Greeter.join(leftover=masked_frame(Opcode.BINARY, b"broken"))
         greeter.end()
         await asyncio.sleep(0)
-        assert greeter.connection.holder.consumer == ""
+        assert greeter.connection.server.consumer == ""
 
     run(main())
 
@@ -233,14 +233,14 @@ def test_a_slow_greeter_costs_one_record_and_then_gets_what_it_was_behind_by() -
         rest = greeter.connection._rest
         assert rest is not None
         assert len(rest) < 600_000
-        assert greeter.connection.holder.behind > 10
+        assert greeter.connection.server.behind > 10
         count = 0
         while count < 40:
             record = await greeter.record()
             assert isinstance(record, Messages)
             assert record.offset == count
             count += len(record.batch)
-        assert greeter.connection.holder.missed == 0
+        assert greeter.connection.server.missed == 0
         greeter.publish(numbered([40]))
         last = await greeter.record()
         assert isinstance(last, Messages)
@@ -267,7 +267,7 @@ def test_a_greeter_that_is_too_slow_is_told_what_it_missed() -> None:
                 assert isinstance(record, Messages)
                 assert record.offset == count + missed
                 count += len(record.batch)
-        assert missed == greeter.connection.holder.missed > 0
+        assert missed == greeter.connection.server.missed > 0
         greeter.end()
 
     run(main())
@@ -305,7 +305,7 @@ def test_a_greeter_that_breaks_the_protocol_is_closed(data: bytes, code: int) ->
         assert await receive_to_end(greeter.sock) == b""
         greeter.sock.close()
         await greeter.over()
-        assert greeter.connection.holder.consumer == ""
+        assert greeter.connection.server.consumer == ""
 
     run(main())
 

@@ -1,4 +1,4 @@
-"""The C side, compiled into `.cache/benchmarks`."""
+"""Compiles the C programs into `.cache/benchmarks`."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _FLAGS = ("-O2", "-Wall", "-Wextra", "-Werror")
 
 
 def why_not() -> str:
-    """Why nothing can be measured here; empty where it can."""
+    """Why nothing can be measured here; empty if it can."""
     return "" if shutil.which("gcc") else "gcc is not installed"
 
 
 def program(name: str) -> Path:
-    """A program, compiled anew when a source is newer.
+    """A compiled program; rebuilt if a source is newer.
 
     Raises:
-        subprocess.CalledProcessError: it does not compile.
+        subprocess.CalledProcessError: compiling failed.
     """
     target = CACHE / name
     newest = max(source.stat().st_mtime for source in SOURCES.iterdir())

@@ -1,4 +1,4 @@
-"""Processes of a benchmark: started on a core, read line by line, ended by their id."""
+"""Child processes of a benchmark: pinned to a core, read line by line, ended by pid."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Child:
     """A running process.
 
     Attributes:
-        name: for failures.
-        pid: its id.
+        name: for error messages.
+        pid: its process id.
     """
 
     def __init__(self, name: str, process: subprocess.Popen[bytes], log: Path) -> None:
@@ -43,7 +43,7 @@ class Child:
         """The next line of its standard output.
 
         Raises:
-            RuntimeError: it ended, or said nothing for so long.
+            RuntimeError: it ended, or wrote nothing for that long.
         """
         assert self._process.stdout is not None
         fd = self._process.stdout.fileno()
@@ -52,14 +52,14 @@ class Child:
             ready, _, _ = select.select([fd], [], [], max(0.0, end - time.monotonic()))
             data = os.read(fd, 65536) if ready else b""
             if not data:
-                what = "ended" if ready else f"said nothing for {seconds:g} s"
+                what = "ended" if ready else f"wrote nothing for {seconds:g} s"
                 raise RuntimeError(f"{self.name} {what}: {self._log.read_text()[-2000:]}")
             self._rest += data
         line, _, self._rest = self._rest.partition(b"\n")
         return line.decode()
 
     def end(self) -> None:
-        """Closes its standard input and ends it."""
+        """Closes its standard input and terminates it."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.close()
@@ -75,13 +75,13 @@ class Child:
 
 @contextlib.contextmanager
 def child(name: str, *command: str, core: int, env: Mapping[str, str] | None = None) -> Iterator[Child]:
-    """A process for the time of a block; it ends with it, and with this process.
+    """A process for the duration of a block; it also ends with this process.
 
     Args:
-        name: for failures, and of its log.
+        name: for error messages and its log file.
         command: what to run.
-        core: where.
-        env: more environment variables.
+        core: to run on.
+        env: additional environment variables.
     """
     CACHE.mkdir(parents=True, exist_ok=True)
     log = CACHE / f"{name}.log"

@@ -1,4 +1,4 @@
-"""Who is measured: each takes an origin's port, and serves clients for the time of a block."""
+"""The contestants: each takes an origin's port and serves clients for the duration of a block."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ _NAME = "prices"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Serving:
-    """A server that takes clients.
+    """A running server.
 
     Attributes:
         port: for clients.
-        paths: that clients connect with, in turn.
+        paths: clients use them in turn.
         holders: processes that hold the clients.
-        helpers: other processes that a message passes.
-        servers: connections that come to the origin.
-        publish_path: where messages are published to, instead.
+        helpers: other processes a message passes through.
+        servers: how many connections the origin will get.
+        publish_path: where messages are published, for servers that do not connect to the origin.
     """
 
     port: int
@@ -59,12 +59,12 @@ class Serving:
 
 @dataclass(frozen=True, slots=True)
 class Interpreter:
-    """A Python that lobbies and greeters run with.
+    """A Python interpreter that runs lobbies and greeters.
 
     Attributes:
         name: short, for tables.
         path: of the executable.
-        env: by which it finds the installed packages, where it is not the environment's own.
+        env: lets it find the installed packages if it is not the environment's own.
     """
 
     name: str
@@ -76,18 +76,18 @@ OWN = Interpreter(f"Python {sys.version.split()[0]}", sys.executable)
 
 
 def other_interpreter(path: str, name: str) -> Interpreter:
-    """An interpreter of the same version elsewhere, which uses the packages of this environment."""
+    """Another interpreter of the same version that uses the packages of this environment."""
     folders = [str(ROOT / "gateway"), str(ROOT / "operator"), sysconfig.get_paths()["purelib"]]
     return Interpreter(name, path, {"PYTHONPATH": os.pathsep.join(folders)})
 
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What a server has to be ready for.
+    """The load a server must be ready for.
 
     Attributes:
-        clients: at the same time.
-        handshakes: in all.
+        clients: connected at once.
+        handshakes: in total.
     """
 
     clients: int
@@ -104,7 +104,7 @@ class Contestant:
     Attributes:
         name: in tables.
         serve: starts it, given the origin's port and the number of clients.
-        missing: why it can't run here; empty where it can.
+        missing: why it can't run here; empty if it can.
     """
 
     name: str
@@ -114,7 +114,7 @@ class Contestant:
 
 @contextlib.contextmanager
 def c_loop(origin_port: int, _demand: Demand) -> Iterator[Serving]:
-    """The limit: an epoll loop in C."""
+    """The reference: an epoll loop in C."""
     with child("c-loop", str(build.program("fan_out")), str(origin_port), core=SERVER_CORE) as process:
         yield Serving(port=int(process.line()), paths=["/"], holders=[process.pid])
 
@@ -152,15 +152,15 @@ def nchan(_origin_port: int, _demand: Demand) -> Iterator[Serving]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gateway:
-    """Lobby Gateway: lobbies by themselves, or behind greeters.
+    """Lobby Gateway: lobbies alone, or behind greeters.
 
     Attributes:
-        greeters: processes, each on a core of its own as far as there are cores; 0: clients connect to the one lobby.
-        interpreter: that runs them.
-        compiled: they send by the compiled loop, which has to be there.
-        clients_spec: more of `spec.clients`.
-        seats: of a lobby; there are as many lobbies as clients need.
-        lobby_core: where the lobbies run if there is a greeter.
+        greeters: number of processes, each on its own core as far as possible; 0: clients connect to the only lobby.
+        interpreter: runs them.
+        compiled: they must use the compiled send loop.
+        clients_spec: additional fields of `spec.clients`.
+        seats: per lobby; there are as many lobbies as the clients need.
+        lobby_core: the core of the lobbies if there is a greeter.
     """
 
     greeters: int = 0
@@ -231,7 +231,7 @@ def _resource(origin_port: int, clients: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _seat_paths(key: str, count: int) -> list[str]:
-    """Paths with tokens, each of which opens one seat once."""
+    """Paths with single-use seat tokens."""
     expires = time.time() + TOKEN_SECONDS
     return [
         f"/{_NAME}?token="
@@ -241,7 +241,7 @@ def _seat_paths(key: str, count: int) -> list[str]:
 
 
 def _until_answered(url: str, status: int = 0, seconds: float = 20.0) -> None:
-    """Waits until a URL is answered, with this status if one is given."""
+    """Waits until a URL answers, with this status if given."""
     end = time.monotonic() + seconds
     while True:
         found = 0
@@ -255,7 +255,7 @@ def _until_answered(url: str, status: int = 0, seconds: float = 20.0) -> None:
         if found and status in {0, found}:
             return
         if time.monotonic() > end:
-            raise RuntimeError(f"{url} does not answer")
+            raise RuntimeError(f"{url} does not respond")
         time.sleep(0.02)
 
 

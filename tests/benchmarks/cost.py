@@ -1,4 +1,4 @@
-"""Processor time and memory as money."""
+"""CPU time and memory in money."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ VCPU_HOUR = 0.04048
 GIB_HOUR = 0.004445
 PRICE_LIST = "AWS Fargate, Linux on x86, on demand, US East (N. Virginia), as of June 2026"
 HOURS = 730
-"""Of a month."""
+"""Per month."""
 GIB = 1024**3
 
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What something takes.
+    """The resources something uses.
 
     Attributes:
-        vcpus: processors, all the time; a part of one, too.
+        vcpus: CPUs used continuously; may be a fraction.
         bytes: of memory.
     """
 
@@ -26,10 +26,10 @@ class Need:
 
     @property
     def dollars_a_month(self) -> float:
-        """Its price: of what it takes, not of what must be ordered at least."""
+        """The price of what is used, not of the smallest size on offer."""
         return HOURS * (self.vcpus * VCPU_HOUR + self.bytes / GIB * GIB_HOUR)
 
 
 def need(us_a_delivery: float, deliveries_a_second: float, memory: float) -> Need:
-    """What a server takes that needs so many processor microseconds for a delivery."""
+    """The resources of a server that needs that many CPU microseconds per delivery."""
     return Need(us_a_delivery * deliveries_a_second / 1e6, memory)

@@ -1,4 +1,4 @@
-"""One run: a contestant and the load, and what the kernel counted meanwhile."""
+"""One run: a contestant, the load, and what the kernel counted."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from tests.benchmarks.children import child
 from tests.benchmarks.contestants import Contestant, Demand
 from tests.benchmarks.machine import LOAD_CORE
 
-SHAKES_A_SECOND = 30_000  # more tokens are not needed
+SHAKES_A_SECOND = 30_000  # enough tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """What the load does (see `c/load.c`).
+    """What the load generator does (see `c/load.c`).
 
     Attributes:
         mode: `one`, `burst`, `rate`, `idle` or `shake`.
-        value: of the mode.
+        value: the mode's parameter.
         clients: how many.
         size: bytes of a message.
-        seconds: that count.
-        warm_up: seconds before those.
+        seconds: measured.
+        warm_up: seconds before measuring.
         stalled: clients that never read.
-        at_once: handshakes under way at once.
-        text: file that messages are pieces of, one behind the other.
+        at_once: concurrent handshakes.
+        text: file whose consecutive pieces become messages.
         deflate: clients ask for compression.
     """
 
@@ -46,7 +46,7 @@ class Case:
     deflate: bool = False
 
     def options(self) -> list[str]:
-        """Options of the program."""
+        """Command-line options."""
         given: dict[str, object] = {
             "mode": self.mode, "value": self.value, "clients": self.clients, "size": self.size, "seconds": self.seconds,
             "warm-up": self.warm_up, "stalled": self.stalled, "at-once": self.at_once,
@@ -59,13 +59,13 @@ class Case:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What came of a run.
+    """The result of a run.
 
     Attributes:
         load: what the load counted (see `c/load.c`).
-        holder_cpu: processor seconds, in the time that counts, of the processes that hold the clients.
-        helper_cpu: likewise of the other processes that a message passes.
-        resident_before: bytes of each holder without a client.
+        holder_cpu: CPU seconds of the processes that hold the clients, while measuring.
+        helper_cpu: the same for the other processes a message passes through.
+        resident_before: bytes of each holder without clients.
         resident: bytes of each holder at the end.
         helpers_resident: bytes of all helpers at the end.
     """
@@ -79,17 +79,17 @@ class Outcome:
 
     @property
     def per_second(self) -> float:
-        """Deliveries (in mode `shake`: handshakes) a second."""
+        """Deliveries per second (in mode `shake`: handshakes)."""
         return float(self.load["per_second"])
 
     @property
     def holder_us(self) -> float:
-        """Processor microseconds of the holders for a delivery."""
+        """CPU microseconds per delivery, holders only."""
         return self.holder_cpu / max(1, int(self.load["deliveries"])) * 1e6
 
     @property
     def total_us(self) -> float:
-        """Processor microseconds of all processes of the server for a delivery."""
+        """CPU microseconds per delivery, all processes of the server."""
         return (self.holder_cpu + self.helper_cpu) / max(1, int(self.load["deliveries"])) * 1e6
 
 

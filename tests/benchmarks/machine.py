@@ -1,4 +1,4 @@
-"""The machine a benchmark runs on: what it is, its cores, and what the kernel counts of processes and sockets."""
+"""The machine a benchmark runs on: its hardware, its cores, and what the kernel counts for processes and sockets."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from tests.support.proc import descendants
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 CORES = sorted(os.sched_getaffinity(0))
 SERVER_CORE = CORES[0]
-"""Of the process that holds the clients."""
+"""For the process that holds the clients."""
 LOAD_CORE = CORES[min(1, len(CORES) - 1)]
-"""Of origin and clients, and of everything else."""
+"""For origin, clients and everything else."""
 
 
 def pinned(core: int, *command: str) -> tuple[str, ...]:
-    """A command that runs on one core."""
+    """A command pinned to one core."""
     return ("taskset", "--cpu-list", str(core), *command) if shutil.which("taskset") else command
 
 
 def cpu_seconds(pid: int) -> float:
-    """Processor time of a process, of all its threads and of all its children, to the nanosecond."""
+    """CPU time of a process with all its threads and children, in nanosecond resolution."""
     total = 0
     for each in (pid, *(found.pid for found in descendants(pid))):
         for task in Path(f"/proc/{each}/task").glob("*/schedstat"):
@@ -46,13 +46,13 @@ def _resident(pid: int) -> int:
 
 
 class Others:
-    """How much of all cores' time others took since this was made: other processes, and other guests of a virtual machine's host."""
+    """The share of all cores' time used by others since this object was created: other processes, and other guests of the host."""
 
     def __init__(self) -> None:
         self._before = self._now()
 
     def shares(self) -> tuple[float, float]:
-        """Of other processes, and of other guests."""
+        """For other processes, and for other guests."""
         busy, stolen, total, ours = (now - before for now, before in zip(self._now(), self._before, strict=True))
         return max(0.0, busy - ours) / total, stolen / total
 
@@ -65,7 +65,7 @@ class Others:
 
 
 def describe(interpreters: Iterable[str]) -> dict[str, str]:
-    """What a reader has to know of the machine; the interpreters are given by their paths."""
+    """What a reader needs to know about the machine; interpreters are given by path."""
     model = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     memory = re.search(r"^MemTotal:\s+(\d+)", Path("/proc/meminfo").read_text(), re.MULTILINE)
     return {
@@ -81,14 +81,14 @@ def describe(interpreters: Iterable[str]) -> dict[str, str]:
 
 
 def interpreter(path: str) -> str:
-    """Version of a Python, and how it was built: that may be a tenth of its speed."""
+    """The version of a Python and how it was built, which may make a tenth of its speed."""
     script = (
         "import platform, sysconfig; found = sysconfig.get_config_var('CONFIG_ARGS') or ''; "
         "print(platform.python_version(), '--enable-optimizations' in found)"
     )
     version, optimised = _first_line(path, "-c", script).split()
     if path.startswith("/usr/bin/"):
-        return f"CPython {version} as the distribution builds it"
+        return f"CPython {version} as built by the distribution"
     return f"CPython {version}, built with{'' if optimised == 'True' else 'out'} --enable-optimizations"
 
 

@@ -1,4 +1,4 @@
-"""`docs/performance.md`, made of what was measured."""
+"""`docs/performance.md`, generated from the results."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ NOTHING = "–"  # noqa: RUF001
 
 
 def per_second(outcome: Outcome) -> float:
-    """Deliveries a second."""
+    """Deliveries per second."""
     return outcome.per_second
 
 
 def total_us(outcome: Outcome) -> float:
-    """Processor microseconds a delivery, of all processes that a message passes."""
+    """CPU microseconds per delivery, for all processes a message passes through."""
     return outcome.total_us
 
 
 def latency(share: str) -> Figure:
-    """Milliseconds that a share of the messages does not exceed: `p50`, `p99`, `p999`."""
+    """Milliseconds not exceeded by a share of the messages: `p50`, `p99`, `p999`."""
     return lambda outcome: float(outcome.load[share]) * 1e3
 
 
 def tcp_megabytes(outcome: Outcome) -> float:
-    """Megabytes that all TCP sockets of the machine held at the end."""
+    """Megabytes held by all TCP sockets of the machine at the end."""
     return float(outcome.load["tcp_bytes"]) / 1e6
 
 
 def bytes_a_client(outcome: Outcome) -> float:
-    """What the holders grew by, for each client."""
+    """Growth of the holders per client, in bytes."""
     return (sum(outcome.resident) - sum(outcome.resident_before)) / float(outcome.load["clients"])
 
 
@@ -51,12 +51,12 @@ def show(value: float | None, form: str = ",.2f") -> str:
 
 
 def as_ratio(value: float | None) -> str:
-    """Two decimals, or one digit of what is too small for them."""
+    """Two decimals, or one digit if the value is too small for them."""
     return NOTHING if value is None else f"{value:.2f}" if value >= 0.05 else f"{value:.1g}"
 
 
 def spread(values: Sequence[float], form: str = ".2f") -> str:
-    """The median's rounds: from the least to the most."""
+    """The range over the rounds."""
     return f"{min(values):{form}} to {max(values):{form}}" if values else NOTHING
 
 
@@ -68,13 +68,13 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """A goal of the project and what was measured.
+    """A goal of the project and the measured values.
 
     Attributes:
-        text: what is to be shown.
-        values: of each round.
-        met: whether a value is good enough.
-        form: of the value.
+        text: the goal.
+        values: one per round.
+        met: whether a value meets the goal.
+        form: the value's format.
     """
 
     text: str
@@ -147,7 +147,7 @@ def goals(results: Results) -> list[Goal]:
 
 
 def rates(results: Results, section: str) -> list[str]:
-    """Deliveries a second of everybody in a section, beside the C loop's."""
+    """Deliveries per second of every contestant in a section, next to the C loop's."""
     cases = results.cases(section)
     rows = []
     for who in results.contestants(section):
@@ -158,7 +158,7 @@ def rates(results: Results, section: str) -> list[str]:
 
 
 def throughput(results: Results) -> list[str]:
-    """Deliveries a second and CPU, of everybody."""
+    """Deliveries per second and CPU time of every contestant."""
     cases = results.cases("throughput")
     costs = [
         [who, *(show(results.value("throughput", case, who, total_us), ".3g") for case in cases)]
@@ -175,7 +175,7 @@ def throughput(results: Results) -> list[str]:
 
 
 def latencies(results: Results) -> list[str]:
-    """At 100 messages a second."""
+    """At 100 messages per second."""
     shares = ("p50", "p99", "p999")
     rows = []
     for who in results.contestants("latency"):
@@ -251,7 +251,7 @@ def growth(results: Results) -> list[str]:
 
 
 def compression(results: Results) -> list[str]:
-    """Shared, off, and one deflate for each client."""
+    """Shared, off, and compressed for each client."""
     rows = []
     for section in ("compression", "compressed"):
         for who in results.contestants(section):
@@ -271,7 +271,7 @@ def _bytes_a_delivery(outcome: Outcome) -> float:
 
 
 def costs(results: Results) -> list[str]:
-    """Money a month, of 10,000 clients and of 30."""
+    """Monthly cost of 10,000 clients, and of 30."""
     rows = []
     clients, case = 10_000, f"{plan.IDLE_CLIENTS:,}"
     for who in (HOP, *(name for name in results.contestants("idle") if name != HOP)):

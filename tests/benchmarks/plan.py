@@ -1,7 +1,7 @@
-"""What is measured: sections, each of which lets contestants take turns at the same cases.
+"""What is measured: in each section, contestants take turns at the same cases.
 
-Within a round the contestants alternate, so that a machine that becomes slower does so for all; what is compared is always of
-the same round. Figures are medians over the rounds.
+Contestants alternate within a round, so a machine that slows down does so for all of them, and only results of the same round are
+compared. Figures are medians over the rounds.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ SIZES: Final = {"64 B": 64, "1 KiB": 1024, "16 KiB": 16384}
 GROWTH: Final = (64, 512, 2048, 8192)
 SMALL_CLIENTS: Final = 30
 RATE: Final = 10
-"""Messages a second of everything that is turned into money."""
-BURST_BYTES: Final = 30_000  # fits the TCP window of every client, so that the C loop, which forgets the rest, keeps up
+"""Messages per second for everything priced."""
+BURST_BYTES: Final = 30_000  # fits every client's TCP window, so the C loop, which discards the rest, keeps up
 
 C_LOOP: Final = who.C_LOOP
 DIRECT: Final = who.DIRECT
@@ -43,7 +43,7 @@ DEBIANS: Final = Path("/usr/bin/python3")
 
 
 def debians_python() -> list[Contestant]:
-    """The lobby by Debian's own interpreter, where there is one that can use the packages of this environment."""
+    """The lobby run by Debian's interpreter, if there is one that can use the packages of this environment."""
     minor = f"python{sys.version_info.major}.{sys.version_info.minor}"
     if DEBIANS.resolve().name != minor or DEBIANS.resolve() == Path(sys.executable).resolve():
         return []
@@ -58,7 +58,7 @@ class Section:
     Attributes:
         name: short, for the record.
         cases: by name.
-        turns: who takes part, and in how many of the rounds.
+        turns: who takes part, and in how many rounds.
     """
 
     name: str
@@ -67,11 +67,11 @@ class Section:
 
 
 def sections(rounds: int, seconds: float) -> list[Section]:
-    """Everything, in the order in which it is measured.
+    """Everything, in the order of measurement.
 
     Args:
-        rounds: of what is compared closely; the peers take part in a quarter of them.
-        seconds: that count in a run of throughput; others follow from it.
+        rounds: for close comparisons; peers take part in a quarter of them.
+        seconds: measured in a throughput run; the others derive from it.
     """
     few, some = max(1, rounds // 4), max(1, rounds // 2)
     ours = [(C_LOOP, rounds), (DIRECT, rounds), (PROXIED, rounds)]
@@ -81,7 +81,7 @@ def sections(rounds: int, seconds: float) -> list[Section]:
     rate = Case(mode="rate", value=100, seconds=2 * seconds, warm_up=seconds / 2)
     slow = replace(rate, value=RATE)
     half = CLIENTS // 2
-    # Hundreds of messages, since one in a hundred is what is looked for.
+    # Hundreds of messages, because p99 is one in a hundred.
     beside = replace(rate, value=50, size=16384, seconds=8 * seconds)
     return [
         Section(
@@ -153,7 +153,7 @@ def sections(rounds: int, seconds: float) -> list[Section]:
 
 
 def trades() -> Path:
-    """A file of JSON, like what a market sends; no two pieces of it are the same."""
+    """A file of JSON like market data; no two pieces are the same."""
     path = CACHE / "trades.json"
     if not path.exists():
         chance = random.Random(1)

@@ -1,4 +1,4 @@
-"""The plots of `docs/performance.md`, if matplotlib is there: small SVG files."""
+"""The plots of `docs/performance.md` as small SVG files, if matplotlib is installed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _OURS, _LIMIT, _PEER = "#1f77b4", "#555555", "#d9a441"
 
 
 def draw(results: Results, folder: Path) -> list[str]:
-    """Draws what there is figures for; returns the names of the plots, none without matplotlib."""
+    """Draws a plot for each available result; returns their names, none without matplotlib."""
     try:
         import matplotlib as mpl  # noqa: PLC0415
         from matplotlib.figure import Figure  # noqa: PLC0415
@@ -51,7 +51,7 @@ def _throughput(results: Results, figure: Any) -> None:
         axes.set_title(case, fontsize=9)
         axes.set_xlim(0, max(1.3, *values))
         axes.tick_params(labelleft=place == 0)
-    figure.suptitle("deliveries a second, of the C loop's", fontsize=9)
+    figure.suptitle("deliveries per second, relative to the C loop", fontsize=9)
 
 
 def _latency(results: Results, figure: Any) -> None:

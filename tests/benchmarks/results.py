@@ -1,4 +1,4 @@
-"""What came out: outcomes by section, case and contestant, one for each round; kept as JSON."""
+"""Results: outcomes by section, case and contestant, one per round; stored as JSON."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Results:
     """All outcomes.
 
     Attributes:
-        outcomes: by section, case and contestant; one for each round in which it took part.
-        missing: who could not take part, and why.
-        failed: runs that ended with an error, and with which.
+        outcomes: by section, case and contestant; one per round it took part in.
+        missing: contestants that could not take part, and why.
+        failed: runs that failed, with their errors.
     """
 
     outcomes: dict[_Key, list[Outcome]] = field(default_factory=dict)
@@ -33,7 +33,7 @@ class Results:
         self.outcomes.setdefault((section, case, contestant), []).append(outcome)
 
     def contestants(self, section: str) -> list[str]:
-        """Who took part in a section, in order."""
+        """The contestants of a section, in order."""
         return list(dict.fromkeys(name for found, _, name in self.outcomes if found == section))
 
     def cases(self, section: str) -> list[str]:
@@ -41,7 +41,7 @@ class Results:
         return list(dict.fromkeys(case for found, case, _ in self.outcomes if found == section))
 
     def all(self, section: str, case: str, contestant: str, figure: Figure) -> list[float]:
-        """A figure of each round; empty where there was none."""
+        """A figure for each round; empty if there is none."""
         return [figure(outcome) for outcome in self.outcomes.get((section, case, contestant), [])]
 
     def value(self, section: str, case: str, contestant: str, figure: Figure) -> float | None:
@@ -50,17 +50,17 @@ class Results:
         return median(found) if found else None
 
     def ratios(self, section: str, case: str, contestant: str, other: str, figure: Figure) -> list[float]:
-        """A figure in relation to another contestant's of the same round."""
+        """A figure relative to another contestant's in the same round."""
         mine, others = self.all(section, case, contestant, figure), self.all(section, case, other, figure)
         return [a / b for a, b in zip(mine, others, strict=False) if b]
 
     def ratio(self, section: str, case: str, contestant: str, other: str, figure: Figure) -> float | None:
-        """The median of these."""
+        """The median of these ratios."""
         found = self.ratios(section, case, contestant, other, figure)
         return median(found) if found else None
 
     def save(self, path: Path) -> None:
-        """Writes everything."""
+        """Writes all outcomes."""
         rows = [[*key, [asdict(outcome) for outcome in outcomes]] for key, outcomes in self.outcomes.items()]
         path.write_text(json.dumps({"rows": rows, "missing": self.missing, "failed": self.failed}))
 

@@ -1,4 +1,4 @@
-"""`make bench`: measures everything, and writes `docs/performance.md` and its plots."""
+"""`make bench`: measures everything and writes `docs/performance.md` with its plots."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NEEDED_DESCRIPTORS = 10_000
 
 
 def run(section: Section, results: Results) -> None:
-    """Runs a section; a run that fails is written down, and the others go on."""
+    """Runs a section; a failed run is recorded and the others continue."""
     for contestant, _ in section.turns:
         if contestant.missing:
             results.missing[contestant.name] = contestant.missing
@@ -32,7 +32,7 @@ def run(section: Section, results: Results) -> None:
     for number in range(max(rounds for _, rounds in present)):
         for name, case in section.cases.items():
             turns = [contestant for contestant, rounds in present if number < rounds]
-            for contestant in reversed(turns) if number % 2 else turns:  # the machine may become slower, or faster
+            for contestant in reversed(turns) if number % 2 else turns:  # the machine may speed up or slow down
                 try:
                     outcome = measure(contestant, case)
                 except RuntimeError as error:
@@ -48,14 +48,12 @@ def run(section: Section, results: Results) -> None:
 
 
 def main() -> int:
-    """Runs everything that is asked for."""
+    """Runs the requested sections."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=8, help="of what is compared closely (%(default)s)")
-    parser.add_argument("--seconds", type=float, default=1.0, help="that count in a run (%(default)g)")
-    parser.add_argument(
-        "--only", default="", metavar="NAMES", help="sections, with commas between them; no page is written"
-    )
-    parser.add_argument("--page-only", action="store_true", help="write the page anew, of what was measured last")
+    parser.add_argument("--rounds", type=int, default=8, help="number of rounds for close comparisons (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=1.0, help="measured seconds per run (%(default)g)")
+    parser.add_argument("--only", default="", metavar="NAMES", help="comma-separated sections; no page is written")
+    parser.add_argument("--page-only", action="store_true", help="rewrite the page from the last results")
     given = parser.parse_args()
     if why_not():
         print(f"make bench: {why_not()}", file=sys.stderr)
@@ -66,7 +64,7 @@ def main() -> int:
     kept, told = CACHE / "results.json", CACHE / "machine.json"
     if not given.page_only:
         if raise_descriptor_limit() < NEEDED_DESCRIPTORS:
-            print(f"make bench: {NEEDED_DESCRIPTORS} descriptors are needed (`ulimit -n`)", file=sys.stderr)
+            print(f"make bench: {NEEDED_DESCRIPTORS} file descriptors are needed (`ulimit -n`)", file=sys.stderr)
             return 2
         results = Results()
         begun, others = time.monotonic(), machine.Others()
@@ -82,13 +80,13 @@ def main() -> int:
 
 
 def about(rounds: int, seconds: float, took: float, others: tuple[float, float]) -> dict[str, object]:
-    """What a reader has to know of a run that took so many seconds, while others took such shares of the machine."""
+    """What a reader needs to know about a run that took that many seconds while others used these shares of the machine."""
     pythons = [OWN.path, *(str(DEBIANS) for _ in debians_python())]
     return {**machine.describe(pythons), "rounds": rounds, "seconds": seconds, "minutes": took / 60, "others": others}
 
 
 def write(results: Results, about: dict[str, object], folder: Path) -> None:
-    """Writes the page and its plots into a folder."""
+    """Writes the page and its plots to a folder."""
     drawn = plots.draw(results, folder)
     (folder / "performance.md").write_text(page.page(results, about, drawn))
     print(f"wrote {folder / 'performance.md'}{'' if drawn else ', without plots: matplotlib is not installed'}")

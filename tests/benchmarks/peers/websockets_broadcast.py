@@ -1,8 +1,8 @@
-"""A peer: what one writes with Python's `websockets`, its own `broadcast` between an origin and the clients.
+"""A peer: the obvious program with Python's `websockets`, using its own `broadcast` between origin and clients.
 
     websockets_broadcast.py ORIGIN_PORT [deflate]
 
-Prints its port once the origin is connected; ends with the origin.
+Prints its port once the origin is connected, and exits with the origin.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from websockets.asyncio.server import ServerConnection, broadcast, serve
 
 
 async def main(origin_port: int, compression: str | None) -> None:
-    """Serves until the origin is gone."""
+    """Serves until the origin disconnects."""
     clients: set[ServerConnection] = set()
 
     async def handler(client: ServerConnection) -> None:

@@ -108,12 +108,12 @@ class MessageBus:
             self._send(self._ready_deflated, deflated)
         for client in behind:
             if client.bus is self:  # what another one's end led to may have taken it off
-                stats.dropped += client.wait((deflated if client.deflate else batch).frames)
+                stats.dropped += client.enqueue((deflated if client.deflate else batch).frames)
 
     def sweep(self, now: float) -> None:
         """Pings silent clients and gives up dead ones; to be called every few seconds."""
         for client in self:
-            client.check(now)
+            client.check_liveness(now)
 
     def _send(self, ready: dict[int, ClientConnection], batch: Batch) -> None:
         """One system call for each client that is ready."""
@@ -126,7 +126,7 @@ class MessageBus:
             if sent < 0:
                 client.abort()
             elif client.bus is self:  # as above
-                client.keep(batch, sent)
+                client.enqueue_rest(batch, sent)
 
     def _deliver(self, client: ClientConnection, batch: Batch) -> None:
         if client.deflate:

@@ -13,6 +13,7 @@ from lobby_gateway import close_codes
 from lobby_gateway.clients.connection import ClientConnection, ClientPolicy
 from lobby_gateway.clients.message_bus import MessageBus
 from lobby_gateway.clients.rate_limit import FloodLimit
+from lobby_gateway.settings import ClientSettings
 from lobby_gateway.websocket.frames import Batch, Opcode, close_payload, frame, masked_frame
 
 
@@ -105,7 +106,7 @@ def test_our_close_waits_for_the_answer() -> None:
 def test_a_client_that_never_answers_our_close_is_cut_off() -> None:
     async def main() -> None:
         owner = Owner()
-        client, sock = connect(owner, ClientPolicy(close_timeout_seconds=0.01))
+        client, sock = connect(owner, ClientPolicy(settings=ClientSettings(close_timeout_seconds=0.01)))
         client.close(close_codes.GOING_AWAY)
         assert await owner.until_closed() == "going_away"
         assert client.closed
@@ -152,15 +153,16 @@ def test_a_silent_client_is_pinged_and_given_up_when_it_does_not_answer() -> Non
     async def main() -> None:
         owner = Owner()
         client, sock = connect(
-            owner, ClientPolicy(ping_seconds=25, ping_timeout_seconds=20, close_timeout_seconds=0.01)
+            owner,
+            ClientPolicy(ping_seconds=25, settings=ClientSettings(ping_timeout_seconds=20, close_timeout_seconds=0.01)),
         )
         now = asyncio.get_running_loop().time()
-        client.check(now + 24)
-        client.check(now + 26)
+        client.check_liveness(now + 24)
+        client.check_liveness(now + 26)
         assert await receive(sock, 2) == frame(Opcode.PING, b"")
-        client.check(now + 45)
+        client.check_liveness(now + 45)
         assert not client.closing
-        client.check(now + 47)
+        client.check_liveness(now + 47)
         assert await owner.until_closed() == "ping_timeout"
         sock.close()
 
@@ -170,12 +172,12 @@ def test_a_silent_client_is_pinged_and_given_up_when_it_does_not_answer() -> Non
 def test_a_pong_keeps_a_client() -> None:
     async def main() -> None:
         owner = Owner()
-        client, sock = connect(owner, ClientPolicy(ping_seconds=25, ping_timeout_seconds=20))
+        client, sock = connect(owner, ClientPolicy(ping_seconds=25, settings=ClientSettings(ping_timeout_seconds=20)))
         now = asyncio.get_running_loop().time()
-        client.check(now + 26)
+        client.check_liveness(now + 26)
         await send(sock, masked_frame(Opcode.PONG, b"") + masked_frame(Opcode.TEXT, b"marker"))
         await until(owner, 1)
-        client.check(now + 47)
+        client.check_liveness(now + 47)
         assert not client.closing
         client.abort()
         sock.close()

@@ -222,9 +222,7 @@ def test_overflow_disconnect_closes_with_4008_behind_the_begun_message() -> None
     async def main() -> None:
         bus = MessageBus()
         owner = Owner()
-        client, sock = connect(
-            owner, ClientPolicy(disconnect_when_full=True, close_timeout_seconds=5), receive_buffer=4096
-        )
+        client, sock = connect(owner, ClientPolicy(disconnect_when_full=True), receive_buffer=4096)
         bus.attach(client)
         n = 0
         while not client.closing:

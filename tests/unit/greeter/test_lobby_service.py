@@ -305,7 +305,7 @@ def test_a_silent_lobby_is_given_up_and_its_clients_go_on_elsewhere() -> None:
 def silence(trunk: Any) -> None:
     """As if its process was stopped: nothing is read, nothing is sent."""
     trunk._timer.cancel()
-    asyncio.get_running_loop().remove_reader(trunk._fd)
+    asyncio.get_running_loop().remove_reader(trunk.fd)
 
 
 def test_a_client_that_leaves_between_two_lobbies_leaves_no_seat_taken() -> None:

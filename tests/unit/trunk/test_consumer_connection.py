@@ -280,7 +280,7 @@ def test_messages_of_one_read_are_handed_on_together_but_in_order_with_other_rec
             Messages(1, 3, numbered([3])),
             Messages(1, 4, numbered([4])),
         ]
-        lobby.trunks[0]._sock.send(b"".join(frame(Opcode.BINARY, record.encode()) for record in records))
+        lobby.trunks[0].sock.send(b"".join(frame(Opcode.BINARY, record.encode()) for record in records))
         assert (await listening.until(4))[1:] == [[0, 1, 2], status, [3, 4]]
         trunk.close()
 
@@ -292,7 +292,7 @@ def test_messages_before_a_broken_record_are_handed_on() -> None:
         trunk = await connect(lobby, listening)
         await listening.until(1)
         records = [Messages(1, 0, numbered([0])), Messages(1, 1, numbered([1])), Messages(1, 9, numbered([9]))]
-        lobby.trunks[0]._sock.send(b"".join(frame(Opcode.BINARY, record.encode()) for record in records))
+        lobby.trunks[0].sock.send(b"".join(frame(Opcode.BINARY, record.encode()) for record in records))
         told = await listening.until(3)
         assert told[1] == [0, 1]
         assert str(told[2]).startswith("broken: MESSAGES: something is missing")
@@ -342,7 +342,7 @@ def test_a_lobby_that_breaks_the_protocol_is_left(data: bytes, problem: str) -> 
     async def main(lobby: Lobby, listening: Listening) -> None:
         trunk = await connect(lobby, listening)
         await listening.until(1)
-        lobby.trunks[0]._sock.send(data)
+        lobby.trunks[0].sock.send(data)
         told = (await listening.until(2))[1]
         assert isinstance(told, str)
         assert told.startswith(problem)
@@ -370,12 +370,12 @@ def test_part_of_a_record_is_a_sign_of_life() -> None:
         await listening.until(1)
         before = trunk._client.heard_at
         data = frame(Opcode.BINARY, Status(True, 4, 4, 1, 0).encode())
-        lobby.trunks[0]._sock.send(data[:10])
+        lobby.trunks[0].sock.send(data[:10])
         await until(lambda: trunk._client.heard_at > before)
         trunk._timer.cancel()
         trunk._time_passed()
         assert trunk.core._heard == trunk._client.heard_at
-        lobby.trunks[0]._sock.send(data[10:])
+        lobby.trunks[0].sock.send(data[10:])
         assert (await listening.until(2))[1:] == [Status(True, 4, 4, 1, 0)]
         trunk.close()
 

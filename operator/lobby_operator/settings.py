@@ -140,3 +140,52 @@ class OperatorSettings:
     informer: InformerSettings = field(default_factory=InformerSettings)
     stop_seconds: float = 10.0
     lobby_admin_port: int = 8001
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalModeSettings:
+    """Local mode (`lobby up`).
+
+    Attributes:
+        listen_seconds: time for a child process to announce its ports; then its start has failed. It takes 0.2 s on an idle
+            machine, and longer when many start at once.
+        lobby_kill_seconds: time from SIGTERM to SIGKILL for a lobby: more than it needs to close its clients in turn and then
+            its origin connection.
+        greeter_kill_seconds: the same for a greeter whose sibling failed to start; no client is connected yet.
+        exit_seconds: time for greeters to close their clients when `lobby up` ends, and again for lobbies; what is left is
+            killed. A person is waiting.
+        drain_timeout_seconds: time for a lobby to answer a drain request. On one machine an answer takes a millisecond.
+        min_restart_seconds: pause before a greeter that exited is restarted; doubles with each further failure.
+        max_restart_seconds: the longest such pause, so that clients get in soon after the cause is gone.
+        greeter_stable_seconds: a greeter that ran this long starts over with the shortest pause.
+        demo_restart_seconds: pause before the demo's origin is restarted. A ticker has no reason to exit; a person killed it.
+        directory_seconds: least time between two directories sent to greeters. The counts of many lobbies change together.
+        refresh_seconds: time between two updates of the live table: fluent for a reader, and cheap.
+        rate_window_seconds: period over which message rates are averaged. A shorter one flickers with an origin that sends
+            once a second.
+        max_pending_lines: most lines kept for a terminal that is not being read; the oldest are dropped.
+        terminal_close_seconds: time for the terminal to show the last lines. A terminal that is held (Ctrl-S) must not keep
+            the process alive.
+        seats_per_spare_seat: with `--seats`, one seat in this many is kept free. The resource's default of 64 spare seats
+            suits 512 seats; it would start a dozen lobbies of 5 seats before the first client connects.
+    """
+
+    listen_seconds: float = 20.0
+    lobby_kill_seconds: float = 10.0
+    greeter_kill_seconds: float = 5.0
+    exit_seconds: float = 5.0
+    drain_timeout_seconds: float = 2.0
+    min_restart_seconds: float = 0.1
+    max_restart_seconds: float = 5.0
+    greeter_stable_seconds: float = 10.0
+    demo_restart_seconds: float = 1.0
+    directory_seconds: float = 0.05
+    refresh_seconds: float = 0.25
+    rate_window_seconds: float = 5.0
+    max_pending_lines: int = 1000
+    terminal_close_seconds: float = 2.0
+    seats_per_spare_seat: int = 8
+
+
+LOCAL_MODE = LocalModeSettings()
+"""The defaults, for arguments."""

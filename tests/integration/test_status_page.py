@@ -398,7 +398,7 @@ def test_lobby_up_says_where_its_page_is_and_shows_all_that_it_knows(tmp_path: P
                     up.kill(up.greeter_processes()[0].pid, signal.SIGSTOP)
 
                     async def greeter_is_missed() -> bool:
-                        return bool((await seen.read())["alert"] == "no greeter answers")
+                        return bool((await seen.read())["alert"] == "no greeter responds")
 
                     await seen.until(greeter_is_missed)
                     up.kill(up.greeter_processes()[0].pid, signal.SIGCONT)

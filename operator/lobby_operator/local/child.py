@@ -1,9 +1,9 @@
-"""One child process: start it, learn its ports, tell it things on standard input, end it.
+"""One child process: start it, read its ports, write to its standard input, stop it.
 
-A child is in a process group of its own, so that Ctrl-C in a terminal reaches the parent alone, which then ends the
-children in order. Its standard input is a pipe that only the parent holds: however the parent ends, the child reads the
-end of it and ends, too. A child that is stopped at that moment can't read; its group is then orphaned, and the kernel
-wakes it and hangs it up (POSIX, "orphaned process group": SIGHUP, SIGCONT).
+A child has its own process group, so that Ctrl-C in a terminal reaches only the parent, which then stops its children in
+order. Its standard input is a pipe that only the parent holds: however the parent ends, the child reads end-of-file and exits,
+too. A child that is stopped (SIGSTOP) at that moment can't read; its process group is then orphaned, and the kernel sends it
+SIGHUP and SIGCONT (POSIX, "orphaned process group").
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 LogLine = Callable[[str], None]
 
 MAX_LINE_BYTES = 65536
-_KEPT = frozenset(
+_PASSED_VARIABLES = frozenset(
     {
         *("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR"),
         *("SSL_CERT_FILE", "SSL_CERT_DIR"),
@@ -34,19 +34,19 @@ _KEPT = frozenset(
 
 
 class ChildFailedError(LobbyGatewayError):
-    """A child ended, or said nothing, before it listened."""
+    """A child exited, or announced nothing, before it listened."""
 
 
 def child_environment(environment: Mapping[str, str], names: Iterable[str] = (), **added: str) -> dict[str, str]:
-    """The few variables that a child needs: what Python itself reads, and those asked for by name.
+    """The few variables that a child needs: those Python itself reads, and those named here.
 
     Args:
-        environment: of the parent.
-        names: further variables to hand on, where they are set.
+        environment: the parent's.
+        names: further variables to pass on, if they are set.
         added: variables to set.
     """
-    wanted = _KEPT | set(names)
-    kept = {key: value for key, value in environment.items() if key in wanted or key.startswith("PYTHON")}
+    passed = _PASSED_VARIABLES | set(names)
+    kept = {key: value for key, value in environment.items() if key in passed or key.startswith("PYTHON")}
     return {**kept, **added}
 
 
@@ -54,8 +54,8 @@ class Child:
     """A running child process; made by `start`.
 
     Attributes:
-        name: for people, and in front of its log lines.
-        pid: its process id.
+        name: name for people, also put before its log lines.
+        pid: its process ID.
     """
 
     def __init__(self, name: str, process: asyncio.subprocess.Process) -> None:
@@ -75,10 +75,10 @@ class Child:
         """Starts `python <arguments>`.
 
         Args:
-            name: for people.
-            arguments: behind the interpreter.
-            environment: all of its environment.
-            log: is called with each line of its standard error; None: it has the parent's standard error.
+            name: name for people.
+            arguments: arguments of the interpreter.
+            environment: its whole environment.
+            log: is called with each line of its standard error; None: it inherits the parent's standard error.
         """
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -102,17 +102,17 @@ class Child:
 
     @property
     def returncode(self) -> int | None:
-        """Its exit code, minus the number of the signal that ended it, or None while it runs."""
+        """Its exit code, or minus the number of the signal that killed it; None while it runs."""
         return self._process.returncode
 
     async def listening(self, within: float) -> dict[str, Any]:
-        """Waits for the line by which it tells its ports.
+        """Waits for the line that announces its ports.
 
         Args:
-            within: seconds.
+            within: timeout in seconds.
 
         Raises:
-            ChildFailedError: it ended first, or took longer.
+            ChildFailedError: it exited first, or took longer.
         """
         try:
             async with asyncio.timeout(within):
@@ -121,44 +121,48 @@ class Child:
             raise ChildFailedError(f"{self.name} does not listen after {within:g} s") from None
 
     def send_latest(self, line: bytes) -> None:
-        """Writes a line to its standard input as soon as it reads; of several that wait only the last one is written."""
+        """Writes a line to its standard input as soon as it reads; of several pending lines, only the last is written."""
         self._latest = line
         self._changed.set()
 
     def terminate(self) -> None:
-        """Asks it to end in order (SIGTERM)."""
+        """Asks it to exit (SIGTERM)."""
         if self.returncode is None:
             self._process.terminate()
 
     def kill(self) -> None:
-        """Ends it at once (SIGKILL), stopped or not."""
+        """Kills it (SIGKILL)."""
         if self.returncode is None:
             self._process.kill()
 
     async def wait(self) -> int:
-        """Waits until it has ended; returns its exit code."""
+        """Waits until it has exited; returns its exit code."""
         assert self._exited is not None  # noqa: S101  # start() made it
         return await asyncio.shield(self._exited)
 
     async def stop(self, grace: float) -> int:
-        """Asks it to end, and ends it when it takes longer than `grace` seconds; returns its exit code."""
+        """Asks it to exit, and kills it after `grace` seconds; returns its exit code."""
         self.terminate()
         try:
             async with asyncio.timeout(grace):
                 return await self.wait()
         except TimeoutError:
-            logger.warning("does not end: killed", extra={"child": self.name, "pid": self.pid, "seconds": grace})
+            logger.warning(
+                "did not exit in time: killed", extra={"child": self.name, "pid": self.pid, "seconds": grace}
+            )
             self.kill()
             return await self.wait()
 
     async def _wait(self) -> int:
         code = await self._process.wait()
-        for task in self._tasks[1:2]:  # nobody reads its input any more; what it still said is read to its end
+        for task in self._tasks[1:2]:  # nobody reads its input now; its output is read to the end
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if not self._announced.done():
-            self._announced.set_exception(ChildFailedError(f"{self.name} ended with {describe_exit(code)}"))
-            self._announced.exception()  # whether or not anybody waits for it
+            self._announced.set_exception(
+                ChildFailedError(f"{self.name} exited before it listened: {describe_exit(code)}")
+            )
+            self._announced.exception()  # marks it as retrieved, in case nobody awaits it
         return code
 
     async def _read_output(self) -> None:
@@ -179,7 +183,7 @@ class Child:
     async def _write_input(self) -> None:
         stdin = self._process.stdin
         assert stdin is not None  # noqa: S101  # a pipe was asked for
-        # One line is in the pipe or on its way there, one waits: a child that does not read costs no more than that.
+        # At most one line is in the pipe and one is pending, even if the child never reads.
         while True:
             await self._changed.wait()
             self._changed.clear()
@@ -189,11 +193,11 @@ class Child:
                     stdin.write(line)
                     await stdin.drain()
                 except ConnectionError:
-                    return  # it has ended; _wait tells
+                    return  # it exited; _wait reports that
 
 
 async def _lines(reader: asyncio.StreamReader) -> AsyncIterator[str]:
-    """Lines of a pipe until its end; what is longer than a line may be comes in pieces."""
+    """Lines of a pipe until its end; a line over the limit comes in pieces."""
     while True:
         try:
             line = await reader.readuntil(b"\n")
@@ -207,5 +211,5 @@ async def _lines(reader: asyncio.StreamReader) -> AsyncIterator[str]:
 
 
 def describe_exit(code: int) -> str:
-    """An exit code, as asyncio gives it, for people."""
+    """An exit code as asyncio returns it, for people."""
     return f"exit code {code}" if code >= 0 else f"{signal.Signals(-code).name} ({signal.strsignal(-code)})"

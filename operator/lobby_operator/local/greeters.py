@@ -1,4 +1,4 @@
-"""Greeters as child processes, all on one port, each told what there is on its standard input."""
+"""Greeters as child processes, all on one port; each reads the directory of Lobbies from its standard input."""
 
 from __future__ import annotations
 
@@ -12,22 +12,13 @@ from lobby_gateway.process.reports import GreeterReport
 from lobby_gateway.settings import TOKEN_KEY_VARIABLE
 from lobby_operator.local.child import Child, ChildFailedError, LogLine, child_environment, describe_exit
 from lobby_operator.reconcile.poller import Poller, PollResult
+from lobby_operator.settings import LOCAL_MODE, LocalModeSettings
 
 logger = logging.getLogger(__name__)
 
-LISTEN_SECONDS = 20.0
-END_SECONDS = 5.0
-MIN_RESTART_SECONDS = 0.1
-MAX_RESTART_SECONDS = 5.0
-STEADY_SECONDS = 10.0
-"""A greeter that served so long did not fail because it was started again."""
-
-PUBLISH_SECONDS = 0.05
-"""Between two directories for the greeters: figures of many lobbies change at the same time."""
-
 
 class _Greeter:
-    """One of the greeters: whoever has its number now."""
+    """One of the greeters: the current process with its number."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -39,15 +30,16 @@ class GreeterProcesses:
     """Keeps a number of greeters running.
 
     Args:
-        count: how many.
+        count: number of greeters.
         host: address for clients.
-        port: their port; whoever starts them holds it, so that a greeter that is started again finds it free.
-        token_key: signs seat tokens, in hex.
-        environment: of the parent.
-        log: is called with each line that a greeter logs; None: they have our standard error.
-        changed: is called when a greeter was asked how it is, came or went.
+        port: port for clients; the caller reserves it, so that it is free when a greeter is restarted.
+        token_key: key that signs seat tokens, in hex.
+        environment: the parent's.
+        log: is called with each line that a greeter logs; None: greeters inherit our standard error.
+        changed: is called after each poll of a greeter, and when one starts or exits.
         event: is called with the name of a greeter and a line for people about it.
-        module: of the greeter process.
+        module: module of the greeter process.
+        settings: times of local mode.
     """
 
     def __init__(
@@ -62,7 +54,9 @@ class GreeterProcesses:
         changed: Callable[[], None],
         event: Callable[[str, str], None],
         module: str = "lobby_gateway.greeter",
+        settings: LocalModeSettings = LOCAL_MODE,
     ) -> None:
+        self._settings = settings
         self._arguments = [
             *("-m", module, "--directory-from-stdin", "--reuse-port"),
             *("--host", host, "--port", str(port), "--admin-host", "127.0.0.1", "--admin-port", "0"),
@@ -77,47 +71,46 @@ class GreeterProcesses:
         self._line = b""
         self._new_directory = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
-        self._ending = False
 
     async def start(self) -> None:
         """Starts them; returns when all of them listen.
 
         Raises:
-            ChildFailedError: one of them does not.
+            ChildFailedError: one of them failed to start.
         """
-        self._tasks = [asyncio.create_task(self._publish(), name="publish")]
+        self._tasks = [asyncio.create_task(self._send_directories(), name="send directories")]
         started = await asyncio.gather(*(self._start(each) for each in self._greeters), return_exceptions=True)
         failed = [each for each in started if isinstance(each, BaseException)]
         if failed:
-            await self.close(END_SECONDS)
+            await self.close(self._settings.greeter_kill_seconds)
             raise failed[0]
         self._tasks += [
-            asyncio.create_task(self._keep(greeter), name=f"keep {greeter.name}") for greeter in self._greeters
+            asyncio.create_task(self._restart(greeter), name=f"restart {greeter.name}") for greeter in self._greeters
         ]
 
     @property
     def serving(self) -> int:
-        """How many listen and answer."""
+        """Number of greeters that listen and respond."""
         return sum(
             each.poller is not None and each.poller.reading.unresponsive_since is None for each in self._greeters
         )
 
-    def readings(self) -> dict[str, PollResult[GreeterReport]]:
-        """What each said of itself last, by its name."""
+    def poll_results(self) -> dict[str, PollResult[GreeterReport]]:
+        """Latest poll result of each greeter, by name."""
         return {each.name: each.poller.reading for each in self._greeters if each.poller is not None}
 
     def admin_addresses(self) -> dict[str, tuple[str, int]]:
-        """Where each is asked, by its name."""
+        """Admin address of each greeter, by name."""
         return {each.name: each.poller.address for each in self._greeters if each.poller is not None}
 
     def hurry(self, *, hurried: bool) -> None:
-        """Asks them more often, or no longer so."""
+        """Polls them more often, or at the usual rate again."""
         for greeter in self._greeters:
             if greeter.poller is not None:
                 greeter.poller.hurried = hurried
 
     def publish(self, items: Sequence[Mapping[str, Any]]) -> None:
-        """Tells all of them what there is; told before they are started, they know it when they listen.
+        """Sends a directory to all of them. Called before `start`, they have it when they listen.
 
         Args:
             items: every Lobby, as a resource with status.
@@ -126,8 +119,7 @@ class GreeterProcesses:
         self._new_directory.set()
 
     async def close(self, grace: float) -> None:
-        """Ends them, at once those that take longer than `grace` seconds, and waits until they are gone."""
-        self._ending = True
+        """Stops them, kills those that take longer than `grace` seconds, and waits until all have exited."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -140,7 +132,7 @@ class GreeterProcesses:
             greeter.poller = None
 
     def kill(self) -> None:
-        """Ends them at once."""
+        """Kills them."""
         for greeter in self._greeters:
             if greeter.child is not None:
                 greeter.child.kill()
@@ -151,37 +143,41 @@ class GreeterProcesses:
         greeter.child = child
         if self._line:
             child.send_latest(self._line)
-        announced = await child.listening(LISTEN_SECONDS)
+        announced = await child.listening(self._settings.listen_seconds)
         port = int(announced["admin_port"])
         greeter.poller = Poller(greeter.name, ("127.0.0.1", port), "/waiting", GreeterReport.from_json, self._changed)
 
-    async def _keep(self, greeter: _Greeter) -> None:
-        """Starts a greeter again whenever it has ended, soon at first, later if it keeps on ending."""
-        pause = MIN_RESTART_SECONDS
+    async def _restart(self, greeter: _Greeter) -> None:
+        """Restarts a greeter whenever it exits: at once at first, with growing pauses if it keeps exiting."""
+        pause = self._settings.min_restart_seconds
         started = self._clock()
         while True:
             if greeter.child is not None:
                 code = await greeter.child.wait()
-                self._event(greeter.name, f"gone without being told to: {describe_exit(code)}")
+                self._event(greeter.name, f"exited unexpectedly: {describe_exit(code)}")
             if greeter.poller is not None:
                 await greeter.poller.close()
                 greeter.poller = None
             self._changed()
-            pause = MIN_RESTART_SECONDS if self._clock() - started > STEADY_SECONDS else pause
+            pause = (
+                self._settings.min_restart_seconds
+                if self._clock() - started > self._settings.greeter_stable_seconds
+                else pause
+            )
             await asyncio.sleep(pause)
-            pause = min(2 * pause, MAX_RESTART_SECONDS)
+            pause = min(2 * pause, self._settings.max_restart_seconds)
             started = self._clock()
             try:
                 await self._start(greeter)
             except (ChildFailedError, OSError, ValueError, TypeError, KeyError) as error:
-                logger.warning("a greeter does not start", extra={"child": greeter.name, "problem": str(error)})
+                logger.warning("a greeter failed to start", extra={"child": greeter.name, "problem": str(error)})
                 if greeter.child is not None:
                     greeter.child.kill()
             else:
-                self._event(greeter.name, "serves again")
+                self._event(greeter.name, "serving again")
                 self._changed()
 
-    async def _publish(self) -> None:
+    async def _send_directories(self) -> None:
         while True:
             await self._new_directory.wait()
             self._new_directory.clear()
@@ -191,4 +187,4 @@ class GreeterProcesses:
                 for greeter in self._greeters:
                     if greeter.child is not None:
                         greeter.child.send_latest(line)
-            await asyncio.sleep(PUBLISH_SECONDS)
+            await asyncio.sleep(self._settings.directory_seconds)

@@ -1,4 +1,4 @@
-"""The lobby host of local mode: greeters, lobbies, and a worker for each Lobby, wired together."""
+"""The lobby host of local mode: wires together greeters, lobbies, and a reconciler for each Lobby."""
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ from lobby_gateway import __version__
 from lobby_gateway.metrics import LoopLag
 from lobby_gateway.resource.overview import Overview
 from lobby_operator import wall_clock
-from lobby_operator.local.admin import ScrapeTarget
+from lobby_operator.local.admin import ScrapeTarget, overview_item
 from lobby_operator.local.child import LogLine
 from lobby_operator.local.greeters import GreeterProcesses
-from lobby_operator.local.overview import shown_item
-from lobby_operator.local.runtime import LocalRuntime, LocalSettings, authority
+from lobby_operator.local.runtime import LobbyProcessSettings, LocalRuntime, authority
 from lobby_operator.local.sources import Source
-from lobby_operator.local.terminal import TRY, LobbyPanel, Terminal, View
-from lobby_operator.local.view import Rates, events, lobby_view
+from lobby_operator.local.terminal import TRY_COMMAND, Terminal
+from lobby_operator.local.view import LobbySummary, Rates, TerminalView, changes, lobby_summary
 from lobby_operator.planner.status import PathClaim, lobby_status
 from lobby_operator.reconcile.poller import waiting
 from lobby_operator.reconcile.reconciler import Reconciler
@@ -32,15 +31,15 @@ from lobby_operator.settings import PlannerSettings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LobbyHostSettings:
-    """How Lobbies are served.
+    """How to serve Lobbies.
 
     Attributes:
         host: address for clients.
-        port: their port.
-        greeters: how many greeter processes.
-        token_key: signs seat tokens, in hex.
-        environment: of which children get what they need.
-        directory: private to this user.
+        port: port for clients.
+        greeters: number of greeter processes.
+        token_key: key that signs seat tokens, in hex.
+        environment: our environment; children get the variables that they need.
+        directory: folder for files, private to this user.
     """
 
     host: str
@@ -56,12 +55,12 @@ class LobbyHost:
 
     Args:
         sources: the Lobbies.
-        settings: how.
-        log: is called with each line that a child logs; None: they have our standard error.
-        terminal: is told what happens.
+        settings: how to serve them.
+        log: is called with each line that a child logs; None: children inherit our standard error.
+        terminal: gets a line for each event.
 
     Attributes:
-        admin: URL of the admin port, once it is known.
+        admin: URL of the admin port, once known.
         lag: how late its event loop is.
     """
 
@@ -72,12 +71,12 @@ class LobbyHost:
         self.lag = LoopLag()
         self._terminal = terminal
         self._sources = {source.lobby.name: source for source in sources}
-        self._where = authority(settings.host, settings.port)
-        self._greeters_wanted = settings.greeters
+        self._authority = authority(settings.host, settings.port)
+        self._greeter_count = settings.greeters
         self._started_at = time.monotonic()
         self._clock = asyncio.get_running_loop().time
         self._rates = {source.lobby.name: Rates() for source in sources}
-        self._views: dict[str, LobbyPanel] = {}
+        self._summaries: dict[str, LobbySummary] = {}
         self._statuses: dict[str, dict[str, Any]] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._greeters = GreeterProcesses(
@@ -88,10 +87,10 @@ class LobbyHost:
             environment=settings.environment,
             log=log,
             changed=self._changed,
-            event=self._told,
+            event=self._print_event,
         )
         self._runtime = LocalRuntime(
-            LocalSettings(
+            LobbyProcessSettings(
                 host=settings.host,
                 token_key=settings.token_key,
                 environment=settings.environment,
@@ -99,14 +98,14 @@ class LobbyHost:
             ),
             log=log,
             changed=self._changed,
-            event=self._told,
+            event=self._print_event,
         )
-        self._workers = [self._worker(source) for source in sources]
+        self._reconcilers = [self._reconciler(source) for source in sources]
 
     @property
-    def workers(self) -> Sequence[Reconciler]:
+    def reconcilers(self) -> Sequence[Reconciler]:
         """One for each Lobby."""
-        return self._workers
+        return self._reconcilers
 
     @property
     def statuses(self) -> Mapping[str, Mapping[str, Any]]:
@@ -115,29 +114,29 @@ class LobbyHost:
 
     @property
     def greeters_serving(self) -> int:
-        """Greeters that answer."""
+        """Number of greeters that respond."""
         return self._greeters.serving
 
     async def start(self) -> None:
-        """Starts the greeters, and a worker for each Lobby; returns when clients can connect.
+        """Starts the greeters and a reconciler for each Lobby; returns when clients can connect.
 
         Raises:
-            ChildFailedError: a greeter does not start.
+            ChildFailedError: a greeter failed to start.
         """
         for source in self._sources.values():
             await self._runtime.add(source.lobby, source.resource)
         self._tasks = [
-            asyncio.create_task(worker.run(), name=f"worker of {worker.lobby.name}") for worker in self._workers
+            asyncio.create_task(each.run(), name=f"reconcile {each.lobby.name}") for each in self._reconcilers
         ]
         self._tasks.append(asyncio.create_task(self.lag.watch(), name="loop lag"))
         self._publish()
         await self._greeters.start()
 
     async def close(self, grace: float) -> None:
-        """Ends all: first greeters, which close their clients, then lobbies.
+        """Stops greeters, which close their clients, and then lobbies.
 
         Args:
-            grace: seconds that each of the two may take; what is left then is killed.
+            grace: time in seconds for each of the two; then the rest is killed.
         """
         for task in self._tasks:
             task.cancel()
@@ -146,51 +145,51 @@ class LobbyHost:
         await self._runtime.close(grace)
 
     def kill(self) -> None:
-        """Ends all child processes at once."""
+        """Kills all child processes."""
         self._greeters.kill()
         self._runtime.kill()
 
     def addresses(self) -> list[str]:
-        """Lines for people: where to connect to."""
+        """Lines for people: where to connect."""
         lines = []
         for name in self._sources:
             url = self._url(name)
-            lines += [f"{name}: clients connect to {url}", f"{name}: try it: {TRY} {url}"]
+            lines += [f"{name}: clients connect to {url}", f"{name}: try it: {TRY_COMMAND} {url}"]
         return [*lines, f"status page: {self.admin}/", f"admin: {self.admin}/lobbies and {self.admin}/metrics"]
 
-    def view(self, *, stopping: bool) -> View:
-        """All that is shown now."""
-        for worker in self._workers:
-            self._look(worker)
-        return View(
-            lobbies=tuple(self._views.values()),
+    def view(self, *, stopping: bool) -> TerminalView:
+        """Everything on the terminal now."""
+        for reconciler in self._reconcilers:
+            self._update_summary(reconciler)
+        return TerminalView(
+            lobbies=tuple(self._summaries.values()),
             admin=self.admin,
-            greeters=(self._greeters.serving, self._greeters_wanted),
+            greeters=(self._greeters.serving, self._greeter_count),
             seconds=time.monotonic() - self._started_at,
             stopping=stopping,
         )
 
     def not_ready(self) -> str:
-        """Why no client can be served now; empty: it can."""
-        return "" if self._greeters.serving else "no greeter answers"
+        """Why no client can be served now; empty if clients can be served."""
+        return "" if self._greeters.serving else "no greeter responds"
 
     def items(self) -> list[dict[str, Any]]:
-        """Every Lobby as JSON types: the resource without what may be secret, its status, its lobbies, the greeters."""
-        greeters = {name: shown_reading(reading) for name, reading in self._greeters.readings().items()}
+        """Every Lobby as JSON types: the resource without possible secrets, its status, its lobbies, the greeters."""
+        greeters = {name: shown_reading(result) for name, result in self._greeters.poll_results().items()}
         return [
             {
                 "metadata": source.resource["metadata"],
                 "url": self._url(name),
                 "spec": shown_spec(source.resource["spec"]),
                 "status": self._statuses.get(name, {}),
-                "lobbies": {key: shown_reading(reading) for key, reading in self._runtime.readings(name).items()},
+                "lobbies": {key: shown_reading(result) for key, result in self._runtime.poll_results(name).items()},
                 "greeters": greeters,
             }
             for name, source in self._sources.items()
         ]
 
     def targets(self) -> list[ScrapeTarget]:
-        """Every process that answers on `/metrics`: this one, the greeters, the lobbies."""
+        """Every process that serves `/metrics`: this one, the greeters, the lobbies."""
         found = [ScrapeTarget(self.admin.removeprefix("http://"), "operator", "lobby-host")]
         found += [
             ScrapeTarget(authority(*address), "greeter", name)
@@ -204,14 +203,14 @@ class LobbyHost:
         return found
 
     def overview(self) -> Overview:
-        """All that the status page shows."""
+        """Everything on the status page."""
         now = time.monotonic()
         items = (
-            shown_item(
+            overview_item(
                 source.lobby,
                 self._statuses.get(name, {}),
-                self._runtime.readings(name),
-                self._greeters.readings().values(),
+                self._runtime.poll_results(name),
+                self._greeters.poll_results().values(),
                 address=self._url(name),
                 now=now,
             )
@@ -223,65 +222,65 @@ class LobbyHost:
             version=__version__,
             seconds=now - self._started_at,
             problem=self.not_ready(),
-            greeters=(self._greeters.serving, self._greeters_wanted),
+            greeters=(self._greeters.serving, self._greeter_count),
             items=tuple(items),
         )
 
     def _url(self, name: str) -> str:
-        return f"ws://{self._where}{self._sources[name].lobby.spec.path}"
+        return f"ws://{self._authority}{self._sources[name].lobby.spec.path}"
 
-    def _worker(self, source: Source) -> Reconciler:
+    def _reconciler(self, source: Source) -> Reconciler:
         return Reconciler(
             source.lobby,
             self._runtime,
-            waiting=lambda taken: waiting(self._greeters.readings(), source.lobby.key, taken, self._clock()),
-            told=lambda action, text: self._told(action.name, text),
-            passed=self._passed,
-            # More processes that start at the same time than there are cores only delay each other, and the greeters.
+            waiting=lambda taken: waiting(self._greeters.poll_results(), source.lobby.key, taken, self._clock()),
+            told=lambda action, text: self._print_event(action.name, text),
+            passed=self._on_pass,
+            # Starting many more processes at a time than there are cores delays all of them, and the greeters.
             settings=PlannerSettings(max_starting=2 * (os.cpu_count() or 1)),
         )
 
     def _changed(self) -> None:
-        for worker in self._workers:
-            worker.wake()
+        for each in self._reconcilers:
+            each.wake()
 
-    def _told(self, name: str, text: str) -> None:
+    def _print_event(self, name: str, text: str) -> None:
         self._terminal.line(f"{time.strftime('%H:%M:%S')} {name}: {text}")
 
-    def _passed(self, worker: Reconciler) -> None:
-        """A worker has made a pass: tells greeters and people what is new."""
-        name = worker.lobby.name
-        if worker.planned is not None and worker.planned.complete:
+    def _on_pass(self, reconciler: Reconciler) -> None:
+        """Publishes the result of a reconciler's pass to greeters and people."""
+        name = reconciler.lobby.name
+        if reconciler.planned is not None and reconciler.planned.complete:
             self._statuses[name] = lobby_status(
-                worker.spec,
-                worker.observed,
-                worker.planned,
-                claim=PathClaim(worker.lobby.spec.path),
+                reconciler.spec,
+                reconciler.observed,
+                reconciler.planned,
+                claim=PathClaim(reconciler.lobby.spec.path),
                 at=wall_clock.now(),
                 previous=self._statuses.get(name),
             )
         self._publish()
-        self._runtime.hurry(name, hurried=worker.hurried)
-        self._greeters.hurry(hurried=any(each.hurried for each in self._workers))
-        self._look(worker)
+        self._runtime.hurry(name, hurried=reconciler.hurried)
+        self._greeters.hurry(hurried=any(each.hurried for each in self._reconcilers))
+        self._update_summary(reconciler)
 
     def _publish(self) -> None:
         self._greeters.publish(
             [{**source.resource, "status": self._statuses.get(each, {})} for each, source in self._sources.items()]
         )
 
-    def _look(self, worker: Reconciler) -> None:
-        name = worker.lobby.name
+    def _update_summary(self, reconciler: Reconciler) -> None:
+        name = reconciler.lobby.name
         latest = self._statuses.get(name, {}).get("latest") or {}
-        view = lobby_view(
+        summary = lobby_summary(
             name,
             self._url(name),
-            worker.observed,
-            self._runtime.readings(name),
-            self._greeters.readings(),
+            reconciler.observed,
+            self._runtime.poll_results(name),
+            self._greeters.poll_results(),
             latest=latest.get("name", ""),
             rates=self._rates[name],
         )
-        for line in events(self._views.get(name), view):
+        for line in changes(self._summaries.get(name), summary):
             self._terminal.line(f"{time.strftime('%H:%M:%S')} {line}")
-        self._views[name] = view
+        self._summaries[name] = summary

@@ -19,28 +19,22 @@ from lobby_operator.local.child import Child, ChildFailedError, LogLine, child_e
 from lobby_operator.planner.state import LobbyReading
 from lobby_operator.reconcile.poller import Poller, PollResult
 from lobby_operator.reconcile.runtime import RuntimeFailedError
+from lobby_operator.settings import LOCAL_MODE, LocalModeSettings
 
 logger = logging.getLogger(__name__)
 
-LISTEN_SECONDS = 20.0
-"""A lobby that does not listen by then has failed. It takes 0.2 s on an idle machine, many at once take longer."""
-
-END_SECONDS = 10.0
-"""More than a lobby takes to send its clients away one after another and to close its origin connection."""
-
-DRAIN_SECONDS = 2.0
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LocalSettings:
-    """How lobbies are run.
+class LobbyProcessSettings:
+    """How to run lobbies.
 
     Attributes:
-        host: address for clients; lobbies that clients are redirected to listen on it, the others on 127.0.0.1.
-        token_key: signs seat tokens, in hex.
-        environment: of the parent, from which lobbies get what they need.
-        directory: private to this user; the Lobbies' files are written there.
-        module: of the lobby process.
+        host: address for clients. Lobbies that clients are redirected to listen on it, the others on 127.0.0.1.
+        token_key: key that signs seat tokens, in hex.
+        environment: the parent's; lobbies get the variables that they need.
+        directory: folder for the Lobbies' files, private to this user.
+        module: module of the lobby process.
+        times: times of local mode.
     """
 
     host: str
@@ -48,10 +42,11 @@ class LocalSettings:
     environment: Mapping[str, str]
     directory: Path
     module: str = "lobby_gateway.lobby"
+    times: LocalModeSettings = LOCAL_MODE
 
 
-class _Process:
-    """A lobby's process and what is known of it."""
+class _LobbyProcess:
+    """A lobby's process and its state."""
 
     def __init__(self, name: str, lobby: str, host: str, created_at: float, child: Child) -> None:
         self.name = name
@@ -66,14 +61,14 @@ class _Process:
         self.poller: Poller[LobbyReport] | None = None
         self.tasks: set[asyncio.Task[Any]] = set()
 
-    def end(self) -> None:
-        """It is about to be told to end."""
+    def expect_end(self) -> None:
+        """Marks it as ending, just before it is stopped."""
         self.ending = True
         if self.poller is not None:
             self.poller.ending = True
 
     @property
-    def reading(self) -> PollResult[LobbyReport]:
+    def poll_result(self) -> PollResult[LobbyReport]:
         return self.poller.reading if self.poller is not None else PollResult()
 
 
@@ -81,15 +76,15 @@ class LocalRuntime:
     """Runs lobbies as child processes of this one.
 
     Args:
-        settings: how.
-        log: is called with each line that a lobby logs; None: they have our standard error.
-        changed: is called when something about a lobby may have changed.
+        settings: how to run them.
+        log: is called with each line that a lobby logs; None: lobbies inherit our standard error.
+        changed: is called when a lobby may have changed.
         event: is called with the name of a lobby and a line for people about it.
     """
 
     def __init__(
         self,
-        settings: LocalSettings,
+        settings: LobbyProcessSettings,
         *,
         log: LogLine | None,
         changed: Callable[[], None],
@@ -99,17 +94,17 @@ class LocalRuntime:
         self._log = log
         self._changed = changed
         self._event = event
-        self._processes: dict[str, _Process] = {}
+        self._processes: dict[str, _LobbyProcess] = {}
         self._files: dict[str, Path] = {}
         self._clock = asyncio.get_running_loop().time
         self._closing = False
 
     async def add(self, lobby: Lobby, resource: Mapping[str, Any]) -> None:
-        """Writes the file from which the lobbies of a Lobby read what they are.
+        """Writes the file that the lobbies of a Lobby read.
 
         Args:
             lobby: the Lobby.
-            resource: the same, checked and defaulted.
+            resource: the same, validated and defaulted.
         """
         path = self._settings.directory / f"{lobby.name}.json"
 
@@ -121,17 +116,17 @@ class LocalRuntime:
         self._files[lobby.name] = path
 
     def hurry(self, lobby: str, *, hurried: bool) -> None:
-        """Asks the lobbies of a Lobby more often, or no longer so."""
+        """Polls the lobbies of a Lobby more often, or at the usual rate again."""
         for process in self._processes.values():
             if process.lobby == lobby and process.poller is not None:
                 process.poller.hurried = hurried
 
-    def readings(self, lobby: str) -> dict[str, PollResult[LobbyReport]]:
-        """What each lobby of a Lobby said of itself last, by name."""
-        return {process.name: process.reading for process in self._processes.values() if process.lobby == lobby}
+    def poll_results(self, lobby: str) -> dict[str, PollResult[LobbyReport]]:
+        """Latest poll result of each lobby of a Lobby, by name."""
+        return {process.name: process.poll_result for process in self._processes.values() if process.lobby == lobby}
 
     def admin_addresses(self, lobby: str) -> dict[str, tuple[str, int]]:
-        """Where each lobby of a Lobby is asked, by name, as soon as it listens."""
+        """Admin address of each lobby of a Lobby that listens, by name."""
         return {each.name: each.admin for each in self._processes.values() if each.lobby == lobby and each.admin}
 
     async def list(self, lobby: str) -> Sequence[LobbyReading]:
@@ -141,8 +136,8 @@ class LocalRuntime:
                 name=process.name,
                 created_at=process.created_at,
                 address=process.address,
-                report=process.reading.report,
-                unresponsive_since=process.reading.unresponsive_since,
+                report=process.poll_result.report,
+                unresponsive_since=process.poll_result.unresponsive_since,
                 draining=process.draining,
                 ending=process.ending,
             )
@@ -168,10 +163,10 @@ class LocalRuntime:
         try:
             child = await Child.start(name, arguments, environment=environment, log=self._log)
         except OSError as error:
-            raise RuntimeFailedError(f"{name} can't be started: {error.strerror or error}") from error
-        process = _Process(name, lobby.name, host, self._clock(), child)
+            raise RuntimeFailedError(f"can't start {name}: {error.strerror or error}") from error
+        process = _LobbyProcess(name, lobby.name, host, self._clock(), child)
         self._processes[name] = process
-        self._spawn(process, self._follow(process), "follow")
+        self._spawn(process, self._supervise(process), "supervise")
 
     async def drain(self, name: str) -> None:
         """See `Runtime`."""
@@ -179,16 +174,16 @@ class LocalRuntime:
         if process is None or process.ending:
             return
         if process.admin is None:
-            raise RuntimeFailedError(f"{name} can't be told to drain: it does not listen yet")
-        client = HttpClient(*process.admin, timeout=DRAIN_SECONDS)
+            raise RuntimeFailedError(f"can't drain {name}: it does not listen yet")
+        client = HttpClient(*process.admin, timeout=self._settings.times.drain_timeout_seconds)
         try:
             response = await client.post("/drain")
         except HttpError as error:
-            raise RuntimeFailedError(f"{name} can't be told to drain: {error}") from error
+            raise RuntimeFailedError(f"can't drain {name}: {error}") from error
         finally:
             client.close()
         if response.status >= 300:
-            raise RuntimeFailedError(f"{name} does not drain: answer {response.status}")
+            raise RuntimeFailedError(f"can't drain {name}: status {response.status}")
         process.draining = True
         if process.poller is not None:
             process.poller.ask_now()
@@ -199,60 +194,60 @@ class LocalRuntime:
         process = self._processes.get(name)
         if process is None or process.ending:
             return
-        process.end()
-        self._spawn(process, process.child.stop(END_SECONDS), "end")
+        process.expect_end()
+        self._spawn(process, process.child.stop(self._settings.times.lobby_kill_seconds), "stop")
         self._changed()
 
     async def read(self, name: str) -> PollResult[LobbyReport] | None:
         """See `Runtime`."""
         process = self._processes.get(name)
-        return process.reading if process is not None else None
+        return process.poll_result if process is not None else None
 
     async def close(self, grace: float) -> None:
-        """Ends all lobbies, at once those that take longer than `grace` seconds, and waits until they are gone."""
+        """Stops all lobbies, kills those that take longer than `grace` seconds, and waits until all have exited."""
         self._closing = True
         processes = list(self._processes.values())
         for process in processes:
-            process.end()
+            process.expect_end()
         await asyncio.gather(*(process.child.stop(grace) for process in processes))
         await asyncio.gather(*(task for process in processes for task in process.tasks))
 
     def kill(self) -> None:
-        """Ends all lobbies at once."""
+        """Kills all lobbies."""
         for process in self._processes.values():
             process.child.kill()
 
-    def _spawn(self, process: _Process, work: Any, name: str) -> None:  # noqa: ANN401  # any coroutine
+    def _spawn(self, process: _LobbyProcess, work: Any, name: str) -> None:  # noqa: ANN401  # any coroutine
         task = asyncio.create_task(work, name=f"{name} {process.name}")
         process.tasks.add(task)
         task.add_done_callback(process.tasks.discard)
 
-    async def _follow(self, process: _Process) -> None:
-        """From the start of a lobby's process to its end."""
+    async def _supervise(self, process: _LobbyProcess) -> None:
+        """Waits for a lobby to listen, polls it, and removes it when its process exits."""
         child = process.child
         try:
-            announced = await child.listening(LISTEN_SECONDS)
-            self._listens(process, announced)
+            announced = await child.listening(self._settings.times.listen_seconds)
+            self._start_polling(process, announced)
         except (ChildFailedError, ValueError, TypeError, KeyError) as error:
             if not process.ending:
-                logger.warning("a lobby does not start", extra={"child": process.name, "problem": str(error)})
-            await child.stop(END_SECONDS)
+                logger.warning("a lobby failed to start", extra={"child": process.name, "problem": str(error)})
+            await child.stop(self._settings.times.lobby_kill_seconds)
         self._changed()
         code = await child.wait()
         if process.poller is not None:
             await process.poller.close()
         del self._processes[process.name]
-        self._event(process.name, "gone" if process.ending else f"gone without being told to: {describe_exit(code)}")
+        self._event(process.name, "stopped" if process.ending else f"exited unexpectedly: {describe_exit(code)}")
         self._changed()
 
-    def _listens(self, process: _Process, announced: Mapping[str, Any]) -> None:
+    def _start_polling(self, process: _LobbyProcess, announced: Mapping[str, Any]) -> None:
         process.address = authority(process.host, int(announced["port"]))
         process.admin = ("127.0.0.1", int(announced["admin_port"]))
         process.poller = Poller(process.name, process.admin, "/seats", LobbyReport.from_json, self._changed)
 
 
 def authority(host: str, port: int) -> str:
-    """`host:port` by which somebody on this machine reaches what listens there."""
-    if host in {"0.0.0.0", "::"}:  # noqa: S104  # nobody listens here
+    """`host:port` that reaches a listener on this machine."""
+    if host in {"0.0.0.0", "::"}:  # noqa: S104  # a comparison, not a bind
         host = "127.0.0.1"
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,7 +1,9 @@
-"""What `lobby up` is to serve: Lobbies from the command line or from files, checked before anything is started."""
+"""What `lobby up` serves: Lobbies from the command line, from files, or the demo; checked before anything starts."""
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,12 +12,13 @@ from lobby_gateway.errors import InvalidLobbyError, UserError
 from lobby_gateway.origin import secrets
 from lobby_gateway.resource import schema
 from lobby_gateway.resource.spec import Lobby, lobby_from_resource
+from lobby_operator.local.child import Child, ChildFailedError, LogLine, child_environment, describe_exit
+from lobby_operator.settings import LOCAL_MODE, LocalModeSettings
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_NAME = "stream"
 DEMO_NAME = "demo"
-SPARE_SHARE = 8
-"""With small lobbies from the command line an eighth of the seats of one is kept free. The default of the resource, 64, is
-that of the default of 512 seats, and would start a dozen lobbies of 5 seats before the first client comes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +27,8 @@ class Source:
 
     Attributes:
         lobby: the Lobby.
-        resource: the same, checked and defaulted, with its path, without a namespace: there are none here.
-        origin: where it came from, for complaints: `--origin`, or the name of a file.
+        resource: the same, validated and defaulted, with its path and without a namespace, which local mode does not have.
+        origin: where it comes from, for error messages: `--origin`, or the name of a file.
     """
 
     lobby: Lobby
@@ -33,27 +36,29 @@ class Source:
     origin: str
 
 
-def from_url(url: str, *, name: str, seats: int | None, option: str) -> Source:
-    """A Lobby of an origin's URL, all else by default.
+def from_url(
+    url: str, *, name: str, seats: int | None, option: str, settings: LocalModeSettings = LOCAL_MODE
+) -> Source:
+    """Returns a Lobby for the URL of an origin, with defaults for everything else.
 
     Raises:
-        InvalidLobbyError: the URL or the name is not accepted.
+        InvalidLobbyError: the URL or the name is invalid.
     """
     spec: dict[str, Any] = {}
     if seats is not None:
-        spec = {"clients": {"seats": seats}, "spareSeats": max(1, seats // SPARE_SHARE)}
+        spec = {"clients": {"seats": seats}, "spareSeats": max(1, seats // settings.seats_per_spare_seat)}
     return _source(schema.default_lobby(name, url, source=option, spec=spec), option)
 
 
 def from_files(paths: Sequence[str], *, seats: int | None) -> list[Source]:
-    """The Lobbies of files.
+    """Returns the Lobbies in some files.
 
     Args:
-        paths: of the files, each with one Lobby.
-        seats: of a lobby, whatever the files say; None: as they say.
+        paths: the files, each with one Lobby.
+        seats: seats of a lobby, overriding the files; None: as the files say.
 
     Raises:
-        InvalidLobbyError: one line for each thing in the files that is not accepted.
+        InvalidLobbyError: one line per problem in the files.
     """
     sources: list[Source] = []
     problems: list[str] = []
@@ -72,10 +77,10 @@ def from_files(paths: Sequence[str], *, seats: int | None) -> list[Source]:
 
 
 def check_secrets(sources: Sequence[Source], environment: Mapping[str, str]) -> None:
-    """Checks that all secrets are there, so that a person is told at once and not by a lobby that does not start.
+    """Checks that all secrets are set, so that a person learns it at once rather than from a lobby that fails to start.
 
     Raises:
-        UserError: one line for each that is missing or does not fit.
+        UserError: one line per secret that is missing or invalid.
     """
     problems: list[str] = []
     for source in sources:
@@ -102,12 +107,76 @@ def _clashes(sources: Sequence[Source]) -> list[str]:
         name, path = source.lobby.name, source.lobby.spec.path
         if name in names:
             problems.append(
-                f"{source.origin}: metadata.name: {name} is the name in {names[name]}, too; accepted: one of its own"
+                f"{source.origin}: metadata.name: {name} is already the name in {names[name]}; accepted: a unique name"
             )
         elif path in paths:
             problems.append(
-                f"{source.origin}: spec.path: {path} is the path in {paths[path]}, too; accepted: one of its own"
+                f"{source.origin}: spec.path: {path} is already the path in {paths[path]}; accepted: a unique path"
             )
         names.setdefault(name, source.origin)
         paths.setdefault(path, source.origin)
     return problems
+
+
+class DemoOrigin:
+    """The origin of `lobby up --demo`: a ticker in a child process.
+
+    When it is killed it is restarted at the same address, so that lobbies reconnect to it.
+
+    Args:
+        log: is called with each line that it logs; None: it inherits our standard error.
+        environment: the parent's.
+        settings: times of local mode.
+
+    Attributes:
+        url: its `ws://` address; empty until it has started.
+    """
+
+    def __init__(
+        self, *, log: LogLine | None, environment: Mapping[str, str], settings: LocalModeSettings = LOCAL_MODE
+    ) -> None:
+        self.url = ""
+        self._log = log
+        self._environment = child_environment(environment)
+        self._settings = settings
+        self._port = 0
+        self._child: Child | None = None
+        self._restarter: asyncio.Task[None] | None = None
+
+    async def start(self) -> str:
+        """Starts it and returns its URL.
+
+        Raises:
+            ChildFailedError: it does not start.
+        """
+        await self._start()
+        self.url = f"ws://127.0.0.1:{self._port}/"
+        self._restarter = asyncio.create_task(self._restart(), name="restart the demo's origin")
+        return self.url
+
+    async def close(self, grace: float) -> None:
+        """Stops it, and kills it after `grace` seconds."""
+        if self._restarter is not None:
+            self._restarter.cancel()
+            await asyncio.gather(self._restarter, return_exceptions=True)
+        if self._child is not None:
+            await self._child.stop(grace)
+
+    async def _start(self) -> None:
+        arguments = ["-m", "lobby_gateway.commands.origin", "--end-with-stdin", "--port", str(self._port)]
+        self._child = await Child.start("origin", arguments, environment=self._environment, log=self._log)
+        try:
+            self._port = int((await self._child.listening(self._settings.listen_seconds))["port"])
+        except BaseException:
+            self._child.kill()
+            raise
+
+    async def _restart(self) -> None:
+        while self._child is not None:
+            code = await self._child.wait()
+            logger.warning("the demo's origin exited", extra={"ended_with": describe_exit(code)})
+            await asyncio.sleep(self._settings.demo_restart_seconds)
+            try:
+                await self._start()
+            except ChildFailedError as error:
+                logger.warning("the demo's origin failed to start", extra={"problem": str(error)})

@@ -1,4 +1,4 @@
-"""`lobby up`: lobby host, greeters and lobbies on one machine, from the start to the last process."""
+"""`lobby up`: runs lobby host, greeters and lobbies on one machine, until the last process has exited."""
 
 from __future__ import annotations
 
@@ -24,36 +24,40 @@ from lobby_gateway.process.lifecycle import Shutdown
 from lobby_gateway.process.lifecycle import run as run_process
 from lobby_operator.local.admin import routes
 from lobby_operator.local.child import ChildFailedError, LogLine
-from lobby_operator.local.demo import DemoOrigin
 from lobby_operator.local.host import LobbyHost, LobbyHostSettings
 from lobby_operator.local.runtime import authority
-from lobby_operator.local.sources import DEFAULT_NAME, DEMO_NAME, Source, check_secrets, from_files, from_url
+from lobby_operator.local.sources import (
+    DEFAULT_NAME,
+    DEMO_NAME,
+    DemoOrigin,
+    Source,
+    check_secrets,
+    from_files,
+    from_url,
+)
 from lobby_operator.local.terminal import Terminal, open_terminal
+from lobby_operator.settings import LOCAL_MODE
 
 logger = logging.getLogger(__name__)
 
 ADMIN_HOST = "127.0.0.1"
-GRACE_SECONDS = 5.0
-"""For greeters to close their clients, and then for lobbies; what is left after it is killed."""
-
-SHOW_SECONDS = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpSettings:
-    """What was asked for on the command line. Exactly one of `origin`, `files` and `demo` is given.
+    """The command line. Exactly one of `origin`, `files` and `demo` is given.
 
     Attributes:
         origin: URL of an origin.
         files: names of Lobby files.
-        demo: serve a ticker of its own.
-        name: of the Lobby, with `origin` or `demo`.
+        demo: serve a built-in ticker.
+        name: name of the Lobby, with `origin` or `demo`.
         host: address for clients.
-        port: port for clients; 0: a free one.
-        admin_port: port of `/lobbies` and `/metrics`; 0: a free one.
-        seats: of a lobby; None: as the Lobby says.
-        greeters: how many greeter processes.
-        plain: plain lines on a terminal, too.
+        port: port for clients; 0: any free port.
+        admin_port: port of the status page, `/lobbies` and `/metrics`; 0: any free port.
+        seats: seats of a lobby; None: as the Lobby says.
+        greeters: number of greeter processes.
+        plain: print plain lines on a terminal, too.
     """
 
     origin: str | None = None
@@ -69,13 +73,13 @@ class UpSettings:
 
 
 def run(settings: UpSettings) -> int:
-    """Serves until it is told to stop; returns the exit code.
+    """Serves until stopped; returns the exit code.
 
     Raises:
-        UserError: something that was asked for is not accepted; one line for each.
+        UserError: the command line or a file is invalid; one line per problem.
     """
     if settings.name is not None and settings.files:
-        raise UserError("--name: can't be given together with --file; accepted: metadata.name in the file")
+        raise UserError("--name: can't be combined with --file; accepted: metadata.name in the file")
     sources = _sources(settings)
     check_secrets(sources, os.environ)
 
@@ -94,39 +98,39 @@ def _sources(settings: UpSettings) -> list[Source]:
     if settings.origin is not None:
         name = settings.name or DEFAULT_NAME
         return [from_url(settings.origin, name=name, seats=settings.seats, option="--origin")]
-    return []  # the demo's has no address yet
+    return []  # the demo's origin has no address yet
 
 
 class _Up:
-    """What `lobby up` has open, in the order in which it is opened."""
+    """A running `lobby up`: opens everything in order, and closes it in reverse."""
 
     def __init__(self, settings: UpSettings, stopping: Shutdown) -> None:
         self._settings = settings
         self._stopping = stopping
         self._host: LobbyHost | None = None
         self._demo: DemoOrigin | None = None
-        self._stops = 0
+        self._signals = 0
 
     async def run(self, sources: list[Source]) -> None:
-        """Serves until it is told to stop.
+        """Serves until stopped.
 
         Raises:
-            UserError: a port can't be listened on, or a greeter does not start.
+            UserError: can't listen on a port, or a greeter failed to start.
         """
         settings = self._settings
         async with contextlib.AsyncExitStack() as stack:
-            port = stack.enter_context(_held_port(settings.host, settings.port))
-            _check_free(ADMIN_HOST, settings.admin_port, "--admin-port")  # before anything is started
+            port = stack.enter_context(_reserved_port(settings.host, settings.port))
+            _check_free(ADMIN_HOST, settings.admin_port, "--admin-port")  # before anything starts
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lobby-up-")))
             terminal = open_terminal(plain=settings.plain, out=sys.stdout)
             stack.callback(terminal.close)
-            stack.callback(self._tell_end, terminal)
+            stack.callback(self._announce_end, terminal)
             routed = _route_logs(terminal, plain=settings.plain)
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 asyncio.get_running_loop().add_signal_handler(number, self._signalled, number.name)
             if settings.demo:
                 self._demo = DemoOrigin(log=routed, environment=_environment())
-                stack.push_async_callback(self._demo.close, GRACE_SECONDS)
+                stack.push_async_callback(self._demo.close, LOCAL_MODE.exit_seconds)
                 sources = [await self._demo_source(self._demo)]
             self._host = LobbyHost(
                 sources,
@@ -147,7 +151,7 @@ class _Up:
         try:
             url = await demo.start()
         except ChildFailedError as error:
-            raise UserError(f"--demo: {error}; what it said itself stands above") from error
+            raise UserError(f"--demo: {error}; see its output above") from error
         name = self._settings.name or DEMO_NAME
         return await asyncio.to_thread(from_url, url, name=name, seats=self._settings.seats, option="--demo")
 
@@ -158,39 +162,39 @@ class _Up:
             admin_port = await admin.start(ADMIN_HOST, self._settings.admin_port)
             host.admin = f"http://{authority(ADMIN_HOST, admin_port)}"
             if await _started(host, stopping):
-                self._tell_addresses(host, terminal)
+                self._announce_addresses(host, terminal)
                 while not stopping.done():
                     terminal.show(host.view(stopping=False))
-                    await asyncio.wait({stopping}, timeout=SHOW_SECONDS)
+                    await asyncio.wait({stopping}, timeout=LOCAL_MODE.refresh_seconds)
             terminal.show(host.view(stopping=True))
-            terminal.line("ending: clients are closed, then lobbies end; Ctrl-C once more ends them at once")
+            terminal.line("stopping: closing clients, then lobbies; press Ctrl-C again to kill them")
         finally:
             stopping.cancel()
-            await host.close(GRACE_SECONDS)
+            await host.close(LOCAL_MODE.exit_seconds)
             await admin.close()
 
-    def _tell_end(self, terminal: Terminal) -> None:
+    def _announce_end(self, terminal: Terminal) -> None:
         if self._stopping.event.is_set():
-            terminal.line("ended: no process is left")
+            terminal.line("stopped: all processes have exited")
 
-    def _tell_addresses(self, host: LobbyHost, terminal: Terminal) -> None:
+    def _announce_addresses(self, host: LobbyHost, terminal: Terminal) -> None:
         for line in host.addresses():
             terminal.line(line)
         if self._demo is not None:
-            terminal.line(f"origin: a ticker at {self._demo.url}, one message a second")
+            terminal.line(f"origin: a ticker at {self._demo.url}, one message per second")
 
     def _signalled(self, name: str) -> None:
-        self._stops += 1
+        self._signals += 1
         self._stopping.stop(name)
-        if self._stops > 1 and self._host is not None:
+        if self._signals > 1 and self._host is not None:
             self._host.kill()
 
 
 async def _started(host: LobbyHost, stopping: asyncio.Task[None]) -> bool:
-    """Starts the lobby host; returns whether it was started before it is to end again.
+    """Starts the lobby host; returns whether it started before it was told to stop.
 
     Raises:
-        UserError: a greeter does not start.
+        UserError: a greeter failed to start.
     """
     starting = asyncio.create_task(host.start(), name="start")
     try:
@@ -199,7 +203,7 @@ async def _started(host: LobbyHost, stopping: asyncio.Task[None]) -> bool:
             return False
         starting.result()
     except ChildFailedError as error:
-        raise UserError(f"{error}; what it said itself stands above") from error
+        raise UserError(f"{error}; see its output above") from error
     finally:
         starting.cancel()
         await asyncio.gather(starting, return_exceptions=True)
@@ -207,7 +211,7 @@ async def _started(host: LobbyHost, stopping: asyncio.Task[None]) -> bool:
 
 
 def _environment() -> dict[str, str]:
-    """Ours, with children told to log as we do: text for a person, and only what needs attention (we tell the rest)."""
+    """Our environment, with log settings for children: on a terminal text, and only warnings (we report the rest)."""
     environment = dict(os.environ)
     if sys.stderr.isatty():
         environment.setdefault("LOBBY_LOG_STYLE", "text")
@@ -225,9 +229,9 @@ class _TerminalHandler(logging.Handler):
 
 
 def _route_logs(terminal: Terminal, *, plain: bool) -> LogLine | None:
-    """Sets up our logs; returns where those of the children go, None for our own standard error.
+    """Sets up our logs; returns where logs of children go, None for our standard error.
 
-    With a live table on the terminal to which standard error goes, too, all logs go above the table.
+    If standard error is the terminal with the live table, all logs go above the table.
     """
     environment = _environment()
     logs.configure("lobby up", style=environment.get("LOBBY_LOG_STYLE"), level=environment.get("LOBBY_LOG_LEVEL"))
@@ -240,15 +244,15 @@ def _route_logs(terminal: Terminal, *, plain: bool) -> LogLine | None:
 
 
 @contextlib.contextmanager
-def _held_port(host: str, port: int) -> Iterator[int]:
-    """Holds a port for greeters, which listen on it with SO_REUSEPORT: while one of them is started again, nobody takes it.
+def _reserved_port(host: str, port: int) -> Iterator[int]:
+    """Reserves a port for greeters, which listen on it with SO_REUSEPORT, so that it stays ours while a greeter restarts.
 
-    Yields the port: a free one where 0 was asked for.
+    Yields the port; for port 0, a free one.
 
     Raises:
-        UserError: somebody has it, or the address is none of this machine.
+        UserError: the port is in use, or the address is not one of this machine.
     """
-    # Without SO_REUSEPORT first: greeters of another `lobby up` would share their port with ours.
+    # First without SO_REUSEPORT: otherwise we would share the port with the greeters of another `lobby up`.
     _check_free(host, port, "--port")
     try:
         held = _bound(host, port)
@@ -280,8 +284,8 @@ def _bound(host: str, port: int) -> socket.socket:
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 raise
-            # Connections that ended a moment ago keep a port in use, which SO_REUSEADDR passes over; without it first,
-            # since with it two of us that start at the same time would not see each other.
+            # Connections in TIME_WAIT keep a port in use, which SO_REUSEADDR ignores. Only as a second try: with it, two
+            # processes that start at the same time would not notice each other.
             held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             held.bind((host, port))
     except OSError:

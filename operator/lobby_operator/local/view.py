@@ -1,95 +1,169 @@
-"""From what is known of Lobbies and lobbies to what a person is shown of them. No I/O; the time is an argument."""
+"""What the terminal of `lobby up` shows, made from the state of its Lobbies. No I/O; the time is an argument."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from lobby_gateway.process.reports import GreeterReport, LobbyReport, OriginState
-from lobby_operator.local.terminal import LobbyPanel, LobbyRow
 from lobby_operator.planner.state import LobbyState, Observed, Phase
 from lobby_operator.reconcile.poller import PollResult
+from lobby_operator.settings import LOCAL_MODE
 
-RATE_SECONDS = 5.0
-"""A rate is that of so many seconds: less would flicker with an origin that sends once a second."""
+_PHASE_WORDS = {Phase.UNRESPONSIVE: "unresponsive", Phase.RECOVERING: "recovering"}
+"""Words for phases whose values in status and metrics, `Silent` and `Settling`, are part of the API."""
+
+_ANNOUNCED_PHASES = frozenset({"open", "draining", "unresponsive"})
+"""Phases that get a line when a lobby enters them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LobbyRow:
+    """One lobby in the table.
+
+    Attributes:
+        name: name of the lobby.
+        phase: `starting`, `open`, `full`, `unresponsive`, `recovering`, `draining` or `ending`.
+        latest: whether new clients are sent to it.
+        clients: seats taken.
+        seats: seats it has.
+        origin: state of its origin connection, in a word.
+        problem: why the origin is not connected; empty if it is.
+        rate: origin messages per second.
+    """
+
+    name: str
+    phase: str
+    latest: bool = False
+    clients: int = 0
+    seats: int = 0
+    origin: str = ""
+    problem: str = ""
+    rate: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LobbySummary:
+    """One Lobby.
+
+    Attributes:
+        name: name of the Lobby.
+        url: where its clients connect.
+        lobbies: its lobbies.
+        waiting: clients without a seat.
+        dropped: messages dropped from mailboxes of slow clients.
+        problem: what is wrong, for a person; empty if nothing is.
+    """
+
+    name: str
+    url: str
+    lobbies: tuple[LobbyRow, ...] = ()
+    waiting: int = 0
+    dropped: int = 0
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TerminalView:
+    """Everything on the terminal.
+
+    Attributes:
+        lobbies: the Lobbies.
+        admin: URL of the admin port.
+        greeters: number of greeters that respond, and how many there should be.
+        seconds: time since the start.
+        stopping: whether `lobby up` is ending.
+    """
+
+    lobbies: tuple[LobbySummary, ...]
+    admin: str
+    greeters: tuple[int, int] = (0, 0)
+    seconds: float = 0.0
+    stopping: bool = False
 
 
 class Rates:
-    """Messages a second, from counts that come now and then."""
+    """Messages per second, from counts taken now and then.
 
-    def __init__(self) -> None:
+    Args:
+        window: period over which a rate is averaged, in seconds.
+    """
+
+    def __init__(self, window: float = LOCAL_MODE.rate_window_seconds) -> None:
+        self._window = window
         self._samples: dict[str, deque[tuple[float, int]]] = {}
 
     def rate(self, name: str, at: float, count: int) -> float:
-        """Takes a count and gives the rate.
+        """Records a count and returns the rate.
 
         Args:
-            name: of what is counted.
+            name: what is counted.
             at: when it was counted, in seconds.
-            count: since the start of what is counted.
+            count: total since the counted process started.
         """
         samples = self._samples.setdefault(name, deque())
         if samples and count < samples[-1][1]:
-            samples.clear()  # it began anew
+            samples.clear()  # the process was restarted
         if not samples or at > samples[-1][0]:
             samples.append((at, count))
-        while len(samples) > 2 and samples[1][0] <= at - RATE_SECONDS:
+        while len(samples) > 2 and samples[1][0] <= at - self._window:
             samples.popleft()
         seconds = samples[-1][0] - samples[0][0]
         return (samples[-1][1] - samples[0][1]) / seconds if seconds > 0 else 0.0
 
     def keep(self, names: set[str]) -> None:
-        """Forgets all others."""
+        """Forgets all other names."""
         for name in self._samples.keys() - names:
             del self._samples[name]
 
 
 def phase(lobby: LobbyState) -> str:
-    """The state of a lobby in a word."""
+    """The state of a lobby in one word."""
     if lobby.phase is Phase.READY:
         return "open" if lobby.free else "full"
-    return lobby.phase.value.lower()
+    return _PHASE_WORDS.get(lobby.phase, lobby.phase.value.lower())
 
 
-def lobby_view(
+def lobby_summary(
     name: str,
     url: str,
     observed: Observed,
-    readings: Mapping[str, PollResult[LobbyReport]],
-    greeters: Mapping[str, PollResult[GreeterReport]],
+    lobby_polls: Mapping[str, PollResult[LobbyReport]],
+    greeter_polls: Mapping[str, PollResult[GreeterReport]],
     *,
     latest: str,
     rates: Rates,
-) -> LobbyPanel:
-    """A Lobby, as shown.
+) -> LobbySummary:
+    """Summarizes a Lobby.
 
     Args:
-        name: of the Lobby.
+        name: name of the Lobby.
         url: where its clients connect.
         observed: its lobbies.
-        readings: what each of them said of itself last.
-        greeters: what the greeters said of themselves last.
+        lobby_polls: latest poll result of each lobby.
+        greeter_polls: latest poll result of each greeter.
         latest: name of the lobby that new clients are sent to.
-        rates: of the lobbies' origin messages; is told the counts.
+        rates: rates of the lobbies' origin messages; gets the new counts.
     """
     rates.keep({lobby.name for lobby in observed.lobbies})
-    reports = [reading.report for reading in greeters.values() if reading.report is not None]
-    rows = tuple(_row(lobby, readings.get(lobby.name), latest, rates) for lobby in observed.lobbies)
-    dropped = sum(reading.report.dropped for reading in readings.values() if reading.report is not None)
-    troubled = [row for row in rows if row.problem]
-    return LobbyPanel(
+    rows = tuple(_row(lobby, lobby_polls.get(lobby.name), latest, rates) for lobby in observed.lobbies)
+    dropped = sum(result.report.dropped for result in lobby_polls.values() if result.report is not None)
+    dropped += sum(result.report.dropped.get(name, 0) for result in greeter_polls.values() if result.report is not None)
+    failing = [row for row in rows if row.problem]
+    return LobbySummary(
         name=name,
         url=url,
         lobbies=rows,
         waiting=observed.waiting,
-        dropped=dropped + sum(report.dropped.get(name, 0) for report in reports),
-        problem=f"origin of {troubled[0].name}: {troubled[0].problem}" if troubled else "",
+        dropped=dropped,
+        problem=f"origin of {failing[0].name}: {failing[0].problem}" if failing else "",
     )
 
 
-def _row(lobby: LobbyState, reading: PollResult[LobbyReport] | None, latest: str, rates: Rates) -> LobbyRow:
-    report = reading.report if reading is not None else None
-    rate = rates.rate(lobby.name, reading.at, report.messages) if reading is not None and report is not None else 0.0
+def _row(lobby: LobbyState, result: PollResult[LobbyReport] | None, latest: str, rates: Rates) -> LobbyRow:
+    report = result.report if result is not None else None
+    rate = rates.rate(lobby.name, result.at, report.messages) if result is not None and report is not None else 0.0
     origin = lobby.origin
     wait = f" {origin.retry_in_seconds:.0f} s" if origin is not None and origin.retry_in_seconds >= 1 else ""
     return LobbyRow(
@@ -104,45 +178,44 @@ def _row(lobby: LobbyState, reading: PollResult[LobbyReport] | None, latest: str
     )
 
 
-_SPOKEN_OF = frozenset({"open", "draining", "silent"})
-
-
-def events(before: LobbyPanel | None, now: LobbyPanel) -> list[str]:
-    """Lines for people on what has changed in a Lobby. That a lobby starts or is gone, its runtime says, with the reason.
+def changes(before: LobbySummary | None, now: LobbySummary) -> list[str]:
+    """Lines for a person about what changed in a Lobby. Starts and exits of lobbies are reported by the runtime.
 
     Args:
-        before: as it was shown last.
-        now: as it is.
+        before: the previous summary; None: there was none.
+        now: the current summary.
     """
     was = {row.name: row for row in before.lobbies} if before is not None else {}
     lines = []
     for row in now.lobbies:
         old = was.get(row.name)
         old_phase = old.phase if old is not None else "starting"
-        if row.phase != old_phase and row.phase in _SPOKEN_OF and not (row.phase == "open" and old_phase == "full"):
-            lines.append(f"{row.name}: {_spoken(row, old_phase)}")
-        lines += _origin_events(old, row)
+        if row.phase != old_phase and row.phase in _ANNOUNCED_PHASES and (old_phase, row.phase) != ("full", "open"):
+            lines.append(f"{row.name}: {_phase_change(old_phase, row)}")
+        lines += _origin_changes(old, row)
     return lines
 
 
-def _spoken(row: LobbyRow, old_phase: str) -> str:
-    if row.phase == "silent":
-        return "silent: it does not answer"
+def _phase_change(old_phase: str, row: LobbyRow) -> str:
+    if row.phase == "unresponsive":
+        return "unresponsive"
     if row.phase == "draining":
-        return f"draining, with {row.clients} clients"
-    return "answers again" if old_phase in {"silent", "settling"} else f"open, with {row.seats} seats"
+        return f"draining {row.clients} {'client' if row.clients == 1 else 'clients'}"
+    if old_phase in _PHASE_WORDS.values():
+        return "responds again"
+    return f"open, with {row.seats} {'seat' if row.seats == 1 else 'seats'}"
 
 
 _CONNECTED = OriginState.CONNECTED.value
 _LOST = tuple(state.value for state in (OriginState.WAITING, OriginState.REFUSED))
 
 
-def _origin_events(old: LobbyRow | None, row: LobbyRow) -> list[str]:
-    """Words on the origin: one that is tried again and again is lost only once, until the reason changes."""
+def _origin_changes(old: LobbyRow | None, row: LobbyRow) -> list[str]:
+    """Lines about the origin. An origin that is retried counts as lost only once, until the reason changes."""
     was = old.origin if old is not None else ""
-    news = old is None or was == _CONNECTED or old.problem != row.problem
-    if row.origin.startswith(_LOST) and (news or not was):
-        return [f"{row.name}: origin lost: {row.problem or 'no reason is known'}"]
+    is_new = old is None or was == _CONNECTED or old.problem != row.problem
+    if row.origin.startswith(_LOST) and (is_new or not was):
+        return [f"{row.name}: origin lost: {row.problem or 'no reason given'}"]
     if row.origin == _CONNECTED and was != _CONNECTED:
         return [f"{row.name}: origin connected"]
     return []

@@ -41,7 +41,9 @@ def test_shows_the_version(arguments: list[str], capsys: pytest.CaptureFixture[s
         ("origin --rate 0", "lobby origin: --rate: 0 is too small; accepted: 0.001 to 1000000"),
     ],
 )
-def test_a_mistake_is_one_line_and_exit_code_2(line: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_argument_is_one_line_and_exit_code_2(
+    line: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as ended:
         cli.main(line.split())
     assert ended.value.code == 2
@@ -65,7 +67,7 @@ def test_up_has_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     assert asked_for(["--demo"], monkeypatch) == UpSettings(demo=True)
 
 
-def test_up_hands_on_what_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_up_passes_on_its_options(monkeypatch: pytest.MonkeyPatch) -> None:
     line = "-f a.yaml --file b.yaml --host 0.0.0.0 --port 1 --admin-port 0 --seats 5 --greeters 2 --plain"
     assert asked_for(line.split(), monkeypatch) == UpSettings(
         files=("a.yaml", "b.yaml"), host="0.0.0.0", port=1, admin_port=0, seats=5, greeters=2, plain=True
@@ -75,7 +77,7 @@ def test_up_hands_on_what_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-def test_each_problem_that_a_command_finds_has_a_line(
+def test_each_problem_of_a_command_is_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def run(_settings: UpSettings) -> int:
@@ -86,7 +88,7 @@ def test_each_problem_that_a_command_finds_has_a_line(
     assert capsys.readouterr().err == "lobby up: a.yaml: is empty\nlobby up: b.yaml: is empty\n"
 
 
-def test_ctrl_c_before_there_is_anything_to_end_is_no_traceback(
+def test_ctrl_c_during_startup_prints_no_traceback(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def run(_settings: UpSettings) -> int:
@@ -97,7 +99,7 @@ def test_ctrl_c_before_there_is_anything_to_end_is_no_traceback(
     assert capsys.readouterr().err == ""
 
 
-def test_asking_for_the_version_loads_nothing_that_takes_long() -> None:
+def test_version_imports_nothing_slow() -> None:
     script = (
         "import sys; from lobby_operator import cli; cli.main(['version']); "
         "print([name for name in ('jsonschema', 'cel', 'yaml', 'rich', 'prometheus_client') if name in sys.modules])"

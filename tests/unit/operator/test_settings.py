@@ -8,10 +8,13 @@ import re
 
 import pytest
 
-from lobby_operator.settings import InformerSettings, LeaseSettings, OperatorSettings, PlannerSettings, PodSettings
+from lobby_operator import settings as settings_module
+from lobby_operator.settings import LeaseSettings, OperatorSettings, PodSettings
+
+ALL = [each for each in vars(settings_module).values() if isinstance(each, type) and dataclasses.is_dataclass(each)]
 
 
-@pytest.mark.parametrize("settings", [OperatorSettings, LeaseSettings, InformerSettings, PodSettings, PlannerSettings])
+@pytest.mark.parametrize("settings", ALL)
 def test_every_field_is_explained(settings: type) -> None:
     explained = set(re.findall(r"^    (\w+): \S", inspect.cleandoc(settings.__doc__ or ""), re.MULTILINE))
     assert {field.name for field in dataclasses.fields(settings)} == explained

@@ -29,7 +29,7 @@ async def start(script: str, **options: Any) -> Child:
     return await Child.start("child", ["-c", script], environment=child_environment(os.environ), **options)
 
 
-def test_tells_the_ports_that_the_child_announces_whatever_else_it_prints() -> None:
+def test_ports_are_read_from_the_announcement_among_other_output() -> None:
     async def main() -> None:
         child = await start("print('no JSON'); print('[1]'); print('{}'); " + LISTENING + "print('more');" + UNTIL_EOF)
         assert await child.listening(20) == {"event": "listening", "port": 7}
@@ -38,17 +38,17 @@ def test_tells_the_ports_that_the_child_announces_whatever_else_it_prints() -> N
     run(main())
 
 
-def test_a_child_that_ends_before_it_listens_is_an_error_with_its_exit_code() -> None:
+def test_child_that_exits_before_it_listens_is_an_error_with_its_exit_code() -> None:
     async def main() -> None:
         child = await start("raise SystemExit(3)")
-        with pytest.raises(ChildFailedError, match="child ended with exit code 3"):
+        with pytest.raises(ChildFailedError, match="child exited before it listened: exit code 3"):
             await child.listening(20)
         assert child.returncode == 3
 
     run(main())
 
 
-def test_a_child_that_does_not_listen_in_time_is_an_error() -> None:
+def test_child_that_does_not_listen_in_time_is_an_error() -> None:
     async def main() -> None:
         child = await start("import sys; " + UNTIL_EOF)
         with pytest.raises(ChildFailedError, match=r"does not listen after 0\.01 s"):
@@ -58,7 +58,7 @@ def test_a_child_that_does_not_listen_in_time_is_an_error() -> None:
     run(main())
 
 
-def test_standard_input_takes_the_latest_line_and_never_waits_for_the_child() -> None:
+def test_writing_the_latest_line_to_standard_input_never_waits_for_the_child() -> None:
     async def main() -> None:
         lines: list[str] = []
         enough = asyncio.Event()
@@ -88,7 +88,7 @@ def test_standard_input_takes_the_latest_line_and_never_waits_for_the_child() ->
     run(main())
 
 
-def test_standard_input_of_a_child_that_ended_is_no_error() -> None:
+def test_writing_to_a_child_that_exited_is_not_an_error() -> None:
     async def main() -> None:
         child = await start("pass")
         await child.wait()
@@ -100,7 +100,7 @@ def test_standard_input_of_a_child_that_ended_is_no_error() -> None:
     run(main())
 
 
-def test_a_child_that_ignores_sigterm_is_killed_after_the_grace_time() -> None:
+def test_child_that_ignores_sigterm_is_killed_after_the_grace_period() -> None:
     async def main() -> None:
         child = await start("import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " + LISTENING + UNTIL_EOF)
         await child.listening(20)
@@ -109,7 +109,7 @@ def test_a_child_that_ignores_sigterm_is_killed_after_the_grace_time() -> None:
     run(main())
 
 
-def test_a_stopped_child_is_killed_after_the_grace_time() -> None:
+def test_stopped_child_is_killed_after_the_grace_period() -> None:
     async def main() -> None:
         child = await start("import signal; signal.signal(signal.SIGTERM, print); " + LISTENING + UNTIL_EOF)
         await child.listening(20)
@@ -119,7 +119,7 @@ def test_a_stopped_child_is_killed_after_the_grace_time() -> None:
     run(main())
 
 
-def test_log_lines_come_whole_and_overlong_ones_in_pieces() -> None:
+def test_log_lines_arrive_whole_and_overlong_ones_in_pieces() -> None:
     async def main() -> None:
         lines: list[str] = []
         child = await start("import sys; sys.stderr.write('one\\n' + 'x' * 100_000 + '\\nlast')", log=lines.append)
@@ -131,7 +131,7 @@ def test_log_lines_come_whole_and_overlong_ones_in_pieces() -> None:
     run(main())
 
 
-def test_the_child_is_in_a_process_group_of_its_own_in_our_session() -> None:
+def test_child_has_its_own_process_group_in_our_session() -> None:
     async def main() -> None:
         child = await start(LISTENING + UNTIL_EOF)
         assert os.getpgid(child.pid) == child.pid
@@ -141,7 +141,7 @@ def test_the_child_is_in_a_process_group_of_its_own_in_our_session() -> None:
     run(main())
 
 
-def test_the_environment_of_a_child_is_only_what_it_needs() -> None:
+def test_child_gets_only_the_variables_it_needs() -> None:
     parent = {
         "PATH": "/bin",
         "HOME": "/root",
@@ -159,7 +159,7 @@ def test_the_environment_of_a_child_is_only_what_it_needs() -> None:
 
 
 @pytest.mark.parametrize(("code", "text"), [(0, "exit code 0"), (2, "exit code 2"), (-9, "SIGKILL (Killed)")])
-def test_an_exit_code_is_described_for_people(code: int, text: str) -> None:
+def test_exit_code_is_described_for_people(code: int, text: str) -> None:
     assert describe_exit(code) == text
 
 
@@ -185,7 +185,7 @@ def state(pid: int) -> str:
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes in /proc")
-def test_children_end_with_a_killed_parent_and_a_stopped_one_does_too() -> None:
+def test_children_exit_when_the_parent_is_killed_even_if_stopped() -> None:
     with subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE) as parent:
         assert parent.stdout is not None
         pids = json.loads(parent.stdout.readline())

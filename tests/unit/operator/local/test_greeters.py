@@ -1,4 +1,4 @@
-"""Greeters as child processes: told what there is, asked how they are, started again."""
+"""Greeters as child processes: directories, polling, restarts."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ import pytest
 from tests.support.waiting import until
 
 from lobby_gateway.http.client import HttpClient
-from lobby_operator.local import greeters as greeters_module
 from lobby_operator.local.child import ChildFailedError
 from lobby_operator.local.greeters import GreeterProcesses
+from lobby_operator.settings import LOCAL_MODE, LocalModeSettings
 
 MODULE = "tests.support.scripted_lobby"
 
 
 class Running:
-    """Greeters, and what was said of them."""
+    """Greeters and their events."""
 
-    def __init__(self, count: int, module: str) -> None:
+    def __init__(self, count: int, module: str, settings: LocalModeSettings = LOCAL_MODE) -> None:
         self.events: list[tuple[str, str]] = []
         self.greeters = GreeterProcesses(
             count,
@@ -35,11 +35,12 @@ class Running:
             changed=lambda: None,
             event=lambda *event: self.events.append(event),
             module=module,
+            settings=settings,
         )
 
     def waiting(self) -> list[int]:
         """How many directories each greeter was told, by its own account."""
-        reports = [reading.report for reading in self.greeters.readings().values()]
+        reports = [reading.report for reading in self.greeters.poll_results().values()]
         return [report.waiting["prices"] if report else -1 for report in reports]
 
     def pid(self, number: int) -> int:
@@ -57,8 +58,8 @@ class Running:
 
 
 @asynccontextmanager
-async def running(count: int, module: str = MODULE) -> AsyncIterator[Running]:
-    made = Running(count, module)
+async def running(count: int, settings: LocalModeSettings = LOCAL_MODE) -> AsyncIterator[Running]:
+    made = Running(count, MODULE, settings)
     await made.greeters.start()
     made.greeters.hurry(hurried=True)
     try:
@@ -74,7 +75,7 @@ def run(main: Coroutine[Any, Any, None]) -> None:
 ITEMS = [{"metadata": {"name": "prices"}}]
 
 
-def test_all_greeters_are_told_each_new_directory_and_none_twice() -> None:
+def test_every_greeter_gets_each_new_directory_once() -> None:
     async def main() -> None:
         async with running(2) as made:
             made.greeters.publish(ITEMS)
@@ -88,7 +89,7 @@ def test_all_greeters_are_told_each_new_directory_and_none_twice() -> None:
     run(main())
 
 
-def test_they_are_given_the_port_and_only_the_environment_that_they_need() -> None:
+def test_greeters_get_the_port_and_only_the_variables_they_need() -> None:
     async def main() -> None:
         async with running(1) as made:
             given = await made.environment(0)
@@ -102,36 +103,35 @@ def test_they_are_given_the_port_and_only_the_environment_that_they_need() -> No
     run(main())
 
 
-def test_a_killed_greeter_is_started_again_and_told_what_there_is() -> None:
+def test_killed_greeter_is_restarted_and_gets_the_directory() -> None:
     async def main() -> None:
         async with running(2) as made:
             made.greeters.publish(ITEMS)
             await until(lambda: made.waiting() == [1, 1])
             pids = {made.pid(0), made.pid(1)}
             os.kill(made.pid(0), signal.SIGKILL)
-            await until(lambda: ("greeter-1", "serves again") in made.events)
+            await until(lambda: ("greeter-1", "serving again") in made.events)
             await until(lambda: made.waiting() == [1, 1])
-            assert made.events[0] == ("greeter-1", "gone without being told to: SIGKILL (Killed)")
+            assert made.events[0] == ("greeter-1", "exited unexpectedly: SIGKILL (Killed)")
             assert made.pid(0) not in pids
             assert made.pid(1) in pids
 
     run(main())
 
 
-def test_one_that_keeps_on_ending_is_started_less_and_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(greeters_module, "MIN_RESTART_SECONDS", 0.01)
-    monkeypatch.setattr(greeters_module, "MAX_RESTART_SECONDS", 0.04)
+def test_greeter_that_keeps_exiting_is_restarted_with_growing_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = LocalModeSettings(min_restart_seconds=0.01, max_restart_seconds=0.04)
     pauses: list[float] = []
     sleep = asyncio.sleep
 
     async def noted(seconds: float) -> None:
         task = asyncio.current_task()
-        if task is not None and task.get_name().startswith("keep "):
+        if task is not None and task.get_name().startswith("restart "):
             pauses.append(seconds)
         await sleep(seconds)
 
     async def main() -> None:
-        async with running(1) as made:
+        async with running(1, settings) as made:
             monkeypatch.setattr(asyncio, "sleep", noted)
             made.greeters._arguments[1] = "tests.support.no_such_module"
             os.kill(made.pid(0), signal.SIGKILL)
@@ -144,7 +144,7 @@ def test_one_that_keeps_on_ending_is_started_less_and_less_often(monkeypatch: py
     run(main())
 
 
-def test_a_stopped_greeter_holds_nobody_and_gets_the_latest_directory_afterwards() -> None:
+def test_stopped_greeter_blocks_nobody_and_gets_the_latest_directory_later() -> None:
     async def main() -> None:
         async with running(2) as made:
             made.greeters.publish(ITEMS)
@@ -168,14 +168,14 @@ def test_a_stopped_greeter_holds_nobody_and_gets_the_latest_directory_afterwards
     run(main())
 
 
-def test_a_greeter_that_does_not_start_is_an_error_and_none_is_left() -> None:
+def test_greeter_that_fails_to_start_is_an_error_and_none_is_left() -> None:
     async def main() -> None:
         made = Running(2, "tests.support.no_such_module")
-        with pytest.raises(ChildFailedError, match=r"greeter-[12] ended with exit code 1"):
+        with pytest.raises(ChildFailedError, match=r"greeter-[12] exited before it listened: exit code 1"):
             await made.greeters.start()
         children = [each.child for each in made.greeters._greeters]
         assert [child.returncode for child in children if child is not None] == [1, 1]
-        assert made.greeters.readings() == {}
+        assert made.greeters.poll_results() == {}
 
     run(main())
 

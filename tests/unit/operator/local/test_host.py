@@ -17,8 +17,9 @@ from websockets.exceptions import ConnectionClosed
 from lobby_gateway.commands.origin import Ticker, TickerSettings
 from lobby_operator.local.host import LobbyHost, LobbyHostSettings
 from lobby_operator.local.sources import from_url
-from lobby_operator.local.terminal import Terminal, View
-from lobby_operator.local.up import _held_port
+from lobby_operator.local.terminal import Terminal
+from lobby_operator.local.up import _reserved_port
+from lobby_operator.local.view import TerminalView
 
 
 class Lines:
@@ -27,7 +28,7 @@ class Lines:
     def __init__(self) -> None:
         self.lines: list[str] = []
 
-    def write(self, lines: Sequence[str], view: View | None) -> None:
+    def write(self, lines: Sequence[str], view: TerminalView | None) -> None:
         self.lines += lines
 
     def close(self) -> None:
@@ -42,7 +43,7 @@ async def hosting(directory: Path, *names: str) -> AsyncIterator[tuple[LobbyHost
     sources = [await asyncio.to_thread(from_url, origin, name=name, seats=4, option="test") for name in names]
     screen = Lines()
     terminal = Terminal(lambda: screen)
-    with _held_port("127.0.0.1", 0) as port:
+    with _reserved_port("127.0.0.1", 0) as port:
         settings = LobbyHostSettings(
             host="127.0.0.1",
             port=port,
@@ -112,7 +113,7 @@ def test_clients_of_each_lobby_are_served_counted_and_shown(tmp_path: Path) -> N
     run(main())
 
 
-def test_more_clients_than_a_lobby_has_seats_get_more_lobbies(tmp_path: Path) -> None:
+def test_lobbies_are_added_for_more_clients_than_seats(tmp_path: Path) -> None:
     async def main() -> None:
         async with hosting(tmp_path, "prices") as (host, url, _):
             clients = await asyncio.gather(*(connect(f"{url}/prices", open_timeout=20) for _ in range(10)))
@@ -126,7 +127,7 @@ def test_more_clients_than_a_lobby_has_seats_get_more_lobbies(tmp_path: Path) ->
     run(main())
 
 
-def test_at_the_end_clients_are_closed_and_nothing_is_left(tmp_path: Path) -> None:
+def test_closing_closes_clients_and_leaves_no_process(tmp_path: Path) -> None:
     async def main() -> None:
         async with hosting(tmp_path, "prices") as (host, url, screen):
             async with connect(f"{url}/prices") as client:
@@ -138,14 +139,14 @@ def test_at_the_end_clients_are_closed_and_nothing_is_left(tmp_path: Path) -> No
                 except ConnectionClosed:
                     assert client.close_code == 1001
                 await closing
-            assert host.not_ready() == "no greeter answers"
+            assert host.not_ready() == "no greeter responds"
             assert host.items()[0]["lobbies"] == {}
-        assert screen.lines[-1].endswith("prices-1: gone")
+        assert screen.lines[-1].endswith("prices-1: stopped")
 
     run(main())
 
 
-def test_killing_ends_all_at_once(tmp_path: Path) -> None:
+def test_killing_ends_all_processes_at_once(tmp_path: Path) -> None:
     async def main() -> None:
         async with hosting(tmp_path, "prices") as (host, _, __):
             await until(lambda: host.items()[0]["lobbies"], deadline=20)

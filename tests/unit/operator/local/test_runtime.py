@@ -1,4 +1,4 @@
-"""Lobbies as child processes: their life from `create` to the end, with real processes."""
+"""Lobbies as child processes, from `create` to their exit, with real processes."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from tests.support.waiting import until
 
 from lobby_gateway.http.client import HttpClient
 from lobby_gateway.resource.spec import lobby_from_resource
-from lobby_operator.local import runtime as runtime_module
-from lobby_operator.local.runtime import LocalRuntime, LocalSettings, authority
+from lobby_operator.local.runtime import LobbyProcessSettings, LocalRuntime, authority
 from lobby_operator.local.sources import Source, from_url
 from lobby_operator.planner.state import LobbyReading
 from lobby_operator.reconcile.runtime import RuntimeFailedError
+from lobby_operator.settings import LOCAL_MODE, LocalModeSettings
 
 MODULE = "tests.support.scripted_lobby"
 
@@ -34,17 +34,18 @@ def source(name: str, **spec: Any) -> Source:
 
 
 class Running:
-    """A runtime, and what it said."""
+    """A runtime and its events."""
 
-    def __init__(self, directory: Path, host: str) -> None:
+    def __init__(self, directory: Path, host: str, times: LocalModeSettings) -> None:
         self.events: list[tuple[str, str]] = []
         self.changes = 0
-        settings = LocalSettings(
+        settings = LobbyProcessSettings(
             host=host,
             token_key="ab" * 32,
             environment={**os.environ, "LOBBY_SECRET_FEED_KEY": "s3cret", "OTHER": "x"},
             directory=directory,
             module=MODULE,
+            times=times,
         )
         self.runtime = LocalRuntime(
             settings, log=lambda _line: None, changed=self._changed, event=lambda *event: self.events.append(event)
@@ -65,8 +66,10 @@ class Running:
 
 
 @asynccontextmanager
-async def running(directory: Path, *sources: Source, host: str = "127.0.0.1") -> AsyncIterator[Running]:
-    made = Running(directory, host)
+async def running(
+    directory: Path, *sources: Source, host: str = "127.0.0.1", times: LocalModeSettings = LOCAL_MODE
+) -> AsyncIterator[Running]:
+    made = Running(directory, host, times)
     for each in sources:
         await made.runtime.add(each.lobby, each.resource)
     try:
@@ -80,7 +83,7 @@ def run(main: Coroutine[Any, Any, None]) -> None:
     asyncio.run(main)
 
 
-def test_a_lobby_from_its_start_over_its_drain_to_its_end(tmp_path: Path) -> None:
+def test_a_lobby_starts_drains_and_is_deleted(tmp_path: Path) -> None:
     prices = source("prices")
 
     async def main() -> None:
@@ -114,13 +117,13 @@ def test_a_lobby_from_its_start_over_its_drain_to_its_end(tmp_path: Path) -> Non
             assert ending is None or ending.ending
             await made.until("prices", "prices-1", lambda lobby: lobby is None)
             assert made.changes > changes
-            assert made.events == [("prices-1", "gone")]
+            assert made.events == [("prices-1", "stopped")]
             assert await made.runtime.read("prices-1") is None
 
     run(main())
 
 
-def test_a_lobby_is_given_its_file_and_only_the_environment_that_it_needs(tmp_path: Path) -> None:
+def test_a_lobby_gets_its_file_and_only_the_variables_it_needs(tmp_path: Path) -> None:
     headers = [{"name": "X", "valueFrom": {"secretKeyRef": {"name": "feed", "key": "key"}}}]
     plain = source("plain")
     secret = source("secret", origin={**plain.resource["spec"]["origin"], "headers": headers})
@@ -152,7 +155,7 @@ def test_a_lobby_is_given_its_file_and_only_the_environment_that_it_needs(tmp_pa
     run(main())
 
 
-def test_a_lobby_that_is_killed_is_gone_and_said_to_be(tmp_path: Path) -> None:
+def test_a_killed_lobby_is_removed_and_reported(tmp_path: Path) -> None:
     prices = source("prices")
 
     async def main() -> None:
@@ -161,12 +164,12 @@ def test_a_lobby_that_is_killed_is_gone_and_said_to_be(tmp_path: Path) -> None:
             await made.until("prices", "prices-1", lambda lobby: lobby.report)
             os.kill(made.runtime._processes["prices-1"].child.pid, signal.SIGKILL)
             await made.until("prices", "prices-1", lambda lobby: lobby is None)
-            assert made.events == [("prices-1", "gone without being told to: SIGKILL (Killed)")]
+            assert made.events == [("prices-1", "exited unexpectedly: SIGKILL (Killed)")]
 
     run(main())
 
 
-def test_a_lobby_that_is_stopped_is_silent_and_keeps_its_last_report(
+def test_a_stopped_lobby_is_unresponsive_and_keeps_its_last_report(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lobby_operator.reconcile.poller.POLL_TIMEOUT", 0.1)
@@ -187,25 +190,25 @@ def test_a_lobby_that_is_stopped_is_silent_and_keeps_its_last_report(
 
 
 @pytest.mark.parametrize("name", ["quits", "mute", "garbled"])
-def test_a_lobby_that_does_not_start_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setattr(runtime_module, "LISTEN_SECONDS", 0.5 if name == "mute" else 20.0)
+def test_lobby_that_does_not_start_is_removed(tmp_path: Path, name: str) -> None:
+    times = LocalModeSettings(listen_seconds=0.5 if name == "mute" else 20.0)
     lobby = source(name)
 
     async def main() -> None:
-        async with running(tmp_path, lobby) as made:
+        async with running(tmp_path, lobby, times=times) as made:
             await made.runtime.create(lobby.lobby, f"{name}-1")
             await made.until(name, f"{name}-1", lambda each: each is None)
-            assert made.events[0][1].startswith("gone without being told to: ")
+            assert made.events[0][1].startswith("exited unexpectedly: ")
 
     run(main())
 
 
-def test_a_lobby_that_does_not_end_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtime_module, "END_SECONDS", 0.05)
+def test_lobby_that_does_not_exit_in_time_is_killed(tmp_path: Path) -> None:
+    times = LocalModeSettings(lobby_kill_seconds=0.05)
     stubborn = source("stubborn")
 
     async def main() -> None:
-        async with running(tmp_path, stubborn) as made:
+        async with running(tmp_path, stubborn, times=times) as made:
             await made.runtime.create(stubborn.lobby, "stubborn-1")
             await made.until("stubborn", "stubborn-1", lambda lobby: lobby.report)
             await made.runtime.delete("stubborn-1")
@@ -214,27 +217,27 @@ def test_a_lobby_that_does_not_end_is_killed(tmp_path: Path, monkeypatch: pytest
     run(main())
 
 
-def test_a_drain_that_can_not_be_told_is_an_error(tmp_path: Path) -> None:
+def test_a_drain_request_that_fails_is_an_error(tmp_path: Path) -> None:
     mute, broken = source("mute"), source("broken")
 
     async def main() -> None:
         async with running(tmp_path, mute, broken) as made:
             await made.runtime.create(mute.lobby, "mute-1")
-            with pytest.raises(RuntimeFailedError, match="mute-1 can't be told to drain: it does not listen yet"):
+            with pytest.raises(RuntimeFailedError, match="can't drain mute-1: it does not listen yet"):
                 await made.runtime.drain("mute-1")
             await made.runtime.create(broken.lobby, "broken-1")
             await made.until("broken", "broken-1", lambda lobby: lobby.report)
-            with pytest.raises(RuntimeFailedError, match="broken-1 does not drain: answer 500"):
+            with pytest.raises(RuntimeFailedError, match="can't drain broken-1: status 500"):
                 await made.runtime.drain("broken-1")
             assert not (await made.one("broken", "broken-1")).draining  # type: ignore[union-attr]
             os.kill(made.runtime._processes["broken-1"].child.pid, signal.SIGKILL)
             await made.runtime._processes["broken-1"].child.wait()
-            await made.runtime.drain("nobody-1")  # who is gone needs no drain
+            await made.runtime.drain("nobody-1")  # a lobby that exited needs no drain
 
     run(main())
 
 
-def test_closing_ends_all_lobbies_in_order_and_starts_none(tmp_path: Path) -> None:
+def test_closing_stops_all_lobbies_and_starts_none(tmp_path: Path) -> None:
     prices, stubborn = source("prices"), source("stubborn")
 
     async def main() -> None:
@@ -245,7 +248,7 @@ def test_closing_ends_all_lobbies_in_order_and_starts_none(tmp_path: Path) -> No
             await made.until("stubborn", "stubborn-1", lambda lobby: lobby.report)
             await made.runtime.close(0.5)
             assert [*await made.runtime.list("prices"), *await made.runtime.list("stubborn")] == []
-            assert {event for _, event in made.events} == {"gone"}
+            assert {event for _, event in made.events} == {"stopped"}
             await made.runtime.create(prices.lobby, "prices-9")
             assert await made.runtime.list("prices") == []
 
@@ -260,7 +263,7 @@ def test_closing_ends_all_lobbies_in_order_and_starts_none(tmp_path: Path) -> No
         ("Redirect", "::1", "::1", "[::1]:4321"),
     ],
 )
-def test_only_lobbies_to_which_clients_come_listen_on_the_address_for_clients(
+def test_only_lobbies_with_direct_clients_listen_on_the_client_address(
     tmp_path: Path, mode: str, host: str, listens: str, address: str
 ) -> None:
     routing = {"mode": mode, "redirect": {"urlTemplate": "ws://{ip}:{port}/"}}
@@ -280,5 +283,5 @@ def test_only_lobbies_to_which_clients_come_listen_on_the_address_for_clients(
     ("host", "text"),
     [("127.0.0.1", "127.0.0.1:80"), ("0.0.0.0", "127.0.0.1:80"), ("::", "127.0.0.1:80"), ("::1", "[::1]:80")],
 )
-def test_an_address_is_one_that_somebody_here_can_connect_to(host: str, text: str) -> None:
+def test_authority_is_reachable_from_this_machine(host: str, text: str) -> None:
     assert authority(host, 80) == text

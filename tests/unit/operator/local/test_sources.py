@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from tests.support.waiting import until
+from websockets.asyncio.client import connect
 
 from lobby_gateway.errors import InvalidLobbyError, UserError
-from lobby_operator.local.sources import check_secrets, from_files, from_url
+from lobby_operator.local.sources import DemoOrigin, check_secrets, from_files, from_url
+from lobby_operator.settings import LocalModeSettings
 
 
 def write(file: Path, name: str, *, namespace: str | None = None, **spec: Any) -> str:
@@ -23,7 +29,7 @@ def write(file: Path, name: str, *, namespace: str | None = None, **spec: Any) -
     return str(file)
 
 
-def test_a_lobby_of_a_url_has_the_defaults_of_the_resource() -> None:
+def test_lobby_for_a_url_has_the_defaults_of_the_resource() -> None:
     source = from_url("wss://feed.example.com/x", name="prices", seats=None, option="--origin")
     assert source.lobby.name == "prices"
     assert source.lobby.spec.path == "/prices"
@@ -33,18 +39,18 @@ def test_a_lobby_of_a_url_has_the_defaults_of_the_resource() -> None:
 
 
 @pytest.mark.parametrize(("seats", "spare"), [(1, 1), (3, 1), (16, 2), (512, 64), (4096, 512)])
-def test_seats_of_the_command_line_keep_an_eighth_spare(seats: int, spare: int) -> None:
+def test_seats_option_keeps_an_eighth_spare(seats: int, spare: int) -> None:
     source = from_url("ws://h/", name="prices", seats=seats, option="--origin")
     assert (source.lobby.spec.clients.seats, source.lobby.spec.spare_seats) == (seats, spare)
 
 
-def test_a_url_that_the_resource_does_not_accept_is_said_with_its_option() -> None:
+def test_invalid_url_is_reported_with_its_option() -> None:
     with pytest.raises(InvalidLobbyError) as refused:
         from_url("http://feed.example.com", name="prices", seats=None, option="--origin")
     assert all(line.startswith("--origin: spec.origin.url: ") for line in refused.value.problems)
 
 
-def test_files_are_read_and_seats_of_the_command_line_go_before_theirs(tmp_path: Path) -> None:
+def test_seats_option_overrides_files(tmp_path: Path) -> None:
     paths = [
         write(tmp_path / "a.yaml", "a", clients={"seats": 7}, spareSeats=3),
         write(tmp_path / "b.yaml", "b", path="/bees", clients={"seats": 8}),
@@ -57,13 +63,13 @@ def test_files_are_read_and_seats_of_the_command_line_go_before_theirs(tmp_path:
     assert a.lobby.spec.spare_seats == 3  # what the file says
 
 
-def test_a_namespace_in_a_file_is_passed_over(tmp_path: Path) -> None:
+def test_namespace_in_a_file_is_ignored(tmp_path: Path) -> None:
     (source,) = from_files([write(tmp_path / "a.yaml", "a", namespace="markets")], seats=None)
     assert source.lobby.key == "a"
     assert "namespace" not in source.resource["metadata"]
 
 
-def test_every_problem_of_every_file_is_told_at_once(tmp_path: Path) -> None:
+def test_all_problems_of_all_files_are_reported_at_once(tmp_path: Path) -> None:
     paths = [
         write(tmp_path / "a.yaml", "a", clients={"seats": 0}),
         write(tmp_path / "b.yaml", "b", replicas=-1),
@@ -79,22 +85,35 @@ def test_every_problem_of_every_file_is_told_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("first", "second", "line"),
     [
-        ({"name": "a"}, {"name": "a", "path": "/b"}, "metadata.name: a is the name in {first}, too"),
-        ({"name": "a", "path": "/x"}, {"name": "b", "path": "/x"}, "spec.path: /x is the path in {first}, too"),
-        ({"name": "a"}, {"name": "b", "path": "/a"}, "spec.path: /a is the path in {first}, too"),
+        (
+            {"name": "a"},
+            {"name": "a", "path": "/b"},
+            "metadata.name: a is already the {}; accepted: a unique name",
+        ),
+        (
+            {"name": "a", "path": "/x"},
+            {"name": "b", "path": "/x"},
+            "spec.path: /x is already the {}; accepted: a unique path",
+        ),
+        (
+            {"name": "a"},
+            {"name": "b", "path": "/a"},
+            "spec.path: /a is already the {}; accepted: a unique path",
+        ),
     ],
 )
-def test_two_lobbies_of_one_name_or_path_are_one_line(
+def test_two_lobbies_with_one_name_or_path_are_one_line(
     tmp_path: Path, first: dict[str, Any], second: dict[str, Any], line: str
 ) -> None:
     paths = [write(tmp_path / "1.yaml", **first), write(tmp_path / "2.yaml", **second)]
     with pytest.raises(InvalidLobbyError) as refused:
         from_files(paths, seats=None)
-    wanted = f"{paths[1]}: {line.format(first=paths[0])}; accepted: one of its own"
-    assert refused.value.problems == (wanted,)
+    what = "name" if "metadata" in line else "path"
+    expected = f"{paths[1]}: {line.format(f'{what} in {paths[0]}')}"
+    assert refused.value.problems == (expected,)
 
 
-def test_missing_secrets_of_all_lobbies_are_told_with_file_field_and_variable(tmp_path: Path) -> None:
+def test_missing_secrets_of_all_lobbies_are_reported_with_file_field_and_variable(tmp_path: Path) -> None:
     headers = [{"name": "X", "valueFrom": {"secretKeyRef": {"name": "feed", "key": "api-key"}}}]
     origin = {"url": "ws://127.0.0.1:9/", "headers": headers}
     paths = [write(tmp_path / "a.yaml", "a", origin=origin), write(tmp_path / "b.yaml", "b", origin=origin)]
@@ -105,3 +124,40 @@ def test_missing_secrets_of_all_lobbies_are_told_with_file_field_and_variable(tm
     assert [line.split(": ")[0] for line in lines] == paths
     assert all("spec.origin.headers[0]" in line and "LOBBY_SECRET_FEED_API_KEY" in line for line in lines)
     check_secrets(sources, {"LOBBY_SECRET_FEED_API_KEY": "k"})
+
+
+def test_demo_ticks_and_is_restarted_at_the_same_address_when_killed() -> None:
+    async def main() -> None:
+        origin = DemoOrigin(
+            log=lambda _line: None, environment=os.environ, settings=LocalModeSettings(demo_restart_seconds=0.01)
+        )
+        assert origin.url == ""
+        url = await origin.start()
+        assert url == origin.url
+        async with connect(url) as client:
+            assert b'"seq": ' in await client.recv(decode=False)
+        child = origin._child
+        assert child is not None
+        os.kill(child.pid, signal.SIGKILL)
+
+        async def back() -> bool:
+            try:
+                async with connect(url):
+                    return True
+            except OSError:
+                return False
+
+        await until(lambda: origin._child is not child)
+        await until(back, deadline=20)
+        await origin.close(20)
+        assert origin._child is not None
+        assert origin._child.returncode == 0
+
+    asyncio.run(main())
+
+
+def test_closing_a_demo_that_was_never_started_does_nothing() -> None:
+    async def main() -> None:
+        await DemoOrigin(log=None, environment={}).close(1)
+
+    asyncio.run(main())

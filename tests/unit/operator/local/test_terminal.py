@@ -12,13 +12,14 @@ from collections.abc import Sequence
 import pytest
 from rich.console import Console
 
-from lobby_operator.local import terminal
-from lobby_operator.local.terminal import TRY, LobbyPanel, LobbyRow, Terminal, View, open_terminal, render
+from lobby_operator.local.terminal import TRY_COMMAND, Terminal, open_terminal, render
+from lobby_operator.local.view import LobbyRow, LobbySummary, TerminalView
+from lobby_operator.settings import LocalModeSettings
 
 
-def view(*rows: LobbyRow, **fields: object) -> View:
-    lobby = LobbyPanel(name="prices", url="ws://127.0.0.1:8000/prices", lobbies=rows, waiting=3, dropped=12345)
-    return View(lobbies=(lobby,), admin="http://127.0.0.1:8001", **{"greeters": (1, 1), **fields})  # type: ignore[arg-type]
+def view(*rows: LobbyRow, **fields: object) -> TerminalView:
+    lobby = LobbySummary(name="prices", url="ws://127.0.0.1:8000/prices", lobbies=rows, waiting=3, dropped=12345)
+    return TerminalView(lobbies=(lobby,), admin="http://127.0.0.1:8001", **{"greeters": (1, 1), **fields})  # type: ignore[arg-type]
 
 
 def row(number: int = 1, **fields: object) -> LobbyRow:
@@ -26,7 +27,7 @@ def row(number: int = 1, **fields: object) -> LobbyRow:
     return LobbyRow(name=f"prices-{number}", **given)  # type: ignore[arg-type]
 
 
-def shown(what: View, width: int = 80, height: int = 24) -> list[str]:
+def shown(what: TerminalView, width: int = 80, height: int = 24) -> list[str]:
     console = Console(file=io.StringIO(), width=width, height=height)
     with console.capture() as capture:
         console.print(render(what, height))
@@ -37,19 +38,19 @@ def line_with(text: str, lines: list[str]) -> str:
     return next(line for line in lines if text in line)
 
 
-def test_says_where_to_connect_and_how_to_try_it() -> None:
+def test_shows_where_to_connect_and_how_to_try_it() -> None:
     text = "\n".join(shown(view(row())))
     assert "ws://127.0.0.1:8000/prices" in text
-    assert f"{TRY} ws://127.0.0.1:8000/prices" in text
+    assert f"{TRY_COMMAND} ws://127.0.0.1:8000/prices" in text
     assert "status page: http://127.0.0.1:8001/" in text
 
 
-def test_the_client_to_try_it_with_is_one_that_there_is() -> None:
-    done = subprocess.run([*TRY.split(), "--version"], capture_output=True, text=True, timeout=30, check=True)
+def test_suggested_client_exists() -> None:
+    done = subprocess.run([*TRY_COMMAND.split(), "--version"], capture_output=True, text=True, timeout=30, check=True)
     assert done.stdout.startswith("websockets ")
 
 
-def test_each_lobby_has_phase_seats_origin_and_rate_and_the_latest_is_marked() -> None:
+def test_each_row_has_phase_seats_origin_and_rate_and_the_latest_is_marked() -> None:
     lines = shown(view(row(1), row(2, phase="draining", origin="Waiting", latest=True)))
     assert "100/512" in line_with("prices-1", lines)
     assert "1,000.5" in line_with("prices-1", lines)
@@ -59,7 +60,7 @@ def test_each_lobby_has_phase_seats_origin_and_rate_and_the_latest_is_marked() -
     assert "200 of 1,024 seats in 2 lobbies, 3 waiting, 12,345 dropped" in line_with("waiting,", lines)
 
 
-def test_fits_80_columns_and_24_lines_whatever_there_is_to_show() -> None:
+def test_always_fits_80_columns_and_24_lines() -> None:
     rows = [row(n, phase="draining", latest=True, clients=4096, seats=4096, origin="Connecting") for n in range(1000)]
     lines = shown(view(*rows, seconds=360000.0))
     assert max(map(len, lines)) <= 80
@@ -68,7 +69,7 @@ def test_fits_80_columns_and_24_lines_whatever_there_is_to_show() -> None:
     assert "4,096,000 of 4,096,000 seats in 1000 lobbies" in "\n".join(lines)
 
 
-def test_a_bar_shows_one_client_and_one_free_seat() -> None:
+def test_bar_shows_a_single_client_and_a_single_free_seat() -> None:
     assert "█" in line_with("1/512", shown(view(row(clients=1))))
     assert "░" in line_with("511/512", shown(view(row(clients=511))))
     assert "░" not in line_with("512/512", shown(view(row(clients=512))))
@@ -76,20 +77,20 @@ def test_a_bar_shows_one_client_and_one_free_seat() -> None:
     assert "0/0" in line_with("prices-1", shown(view(row(clients=0, seats=0))))
 
 
-def test_says_that_it_is_ending_and_that_greeters_are_missing() -> None:
+def test_shows_that_it_is_stopping_and_that_greeters_are_missing() -> None:
     lines = shown(view(row(), stopping=True, greeters=(1, 2)))
-    assert "ending" in lines[0]
-    assert "1 of 2 greeters" in "\n".join(lines)
+    assert "stopping" in lines[0]
+    assert "1 of 2 greeters respond" in "\n".join(lines)
 
 
 class RecordingScreen:
     def __init__(self) -> None:
-        self.written: list[tuple[list[str], View | None]] = []
+        self.written: list[tuple[list[str], TerminalView | None]] = []
         self.gate = threading.Event()
         self.entered = threading.Event()
         self.closed = False
 
-    def write(self, lines: Sequence[str], view: View | None) -> None:
+    def write(self, lines: Sequence[str], view: TerminalView | None) -> None:
         self.entered.set()
         assert self.gate.wait(20)
         self.written.append((list(lines), view))
@@ -98,10 +99,9 @@ class RecordingScreen:
         self.closed = True
 
 
-def test_a_held_screen_holds_nobody_and_gets_the_latest_once_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(terminal, "MAX_PENDING_LINES", 10)
+def test_blocked_screen_blocks_nobody_and_gets_the_latest_when_it_continues() -> None:
     screen = RecordingScreen()
-    out = Terminal(lambda: screen)
+    out = Terminal(lambda: screen, LocalModeSettings(max_pending_lines=10))
     out.line("first")
     assert screen.entered.wait(20)
     for count in range(25):
@@ -111,23 +111,25 @@ def test_a_held_screen_holds_nobody_and_gets_the_latest_once_it_goes_on(monkeypa
     out.close()
     assert screen.written[0] == (["first"], None)
     lines, latest = screen.written[1]
-    assert lines == ["(15 lines are left out: nobody read them in time)", *(f"line {n}" for n in range(15, 25))]
+    assert lines == [
+        "(15 lines were dropped: the terminal was not read in time)",
+        *(f"line {n}" for n in range(15, 25)),
+    ]
     assert latest is not None
     assert latest.seconds == 24.0
     assert screen.closed
 
 
-def test_closing_gives_up_on_a_screen_that_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(terminal, "CLOSE_TIMEOUT", 0.01)
+def test_closing_gives_up_on_a_blocked_screen() -> None:
     screen = RecordingScreen()
-    out = Terminal(lambda: screen)
+    out = Terminal(lambda: screen, LocalModeSettings(terminal_close_seconds=0.01))
     out.line("first")
     out.close()
     assert not screen.closed
     screen.gate.set()
 
 
-def test_plain_lines_where_there_is_no_terminal() -> None:
+def test_prints_plain_lines_without_a_terminal() -> None:
     out = io.StringIO()
     screen = open_terminal(plain=False, out=out)
     screen.line("one")
@@ -137,7 +139,7 @@ def test_plain_lines_where_there_is_no_terminal() -> None:
     assert out.getvalue() == "one\ntwo\n"
 
 
-def test_a_pipe_whose_reader_left_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_closed_pipe_is_reported_once(capsys: pytest.CaptureFixture[str]) -> None:
     read, write = os.pipe()
     os.close(read)
     with os.fdopen(write, "w") as out:
@@ -145,10 +147,10 @@ def test_a_pipe_whose_reader_left_is_said_once(capsys: pytest.CaptureFixture[str
         screen.line("one")
         screen.close()
         screen.line("two")
-    assert capsys.readouterr().err == "lobby up: nothing more is shown: Broken pipe\n"
+    assert capsys.readouterr().err == "lobby up: output stopped: Broken pipe\n"
 
 
-def test_a_terminal_gets_the_table_and_lines_above_it_and_its_cursor_back() -> None:
+def test_terminal_gets_table_and_lines_and_its_cursor_back() -> None:
     ours, theirs = pty.openpty()
     read = bytearray()
 

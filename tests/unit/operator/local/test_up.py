@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from lobby_gateway.errors import UserError
-from lobby_operator.local.up import UpSettings, _check_free, _environment, _held_port, run
+from lobby_operator.local.up import UpSettings, _check_free, _environment, _reserved_port, run
 
 
 def listening(*options: int) -> socket.socket:
@@ -24,8 +24,8 @@ def listening(*options: int) -> socket.socket:
     return sock
 
 
-def test_a_free_port_is_held_so_that_greeters_alone_can_listen_on_it() -> None:
-    with _held_port("127.0.0.1", 0) as port:
+def test_reserved_port_can_be_used_only_by_greeters() -> None:
+    with _reserved_port("127.0.0.1", 0) as port:
         assert port > 0
         with socket.socket() as stranger, pytest.raises(OSError, match="in use") as refused:
             stranger.bind(("127.0.0.1", port))
@@ -41,52 +41,52 @@ def test_a_free_port_is_held_so_that_greeters_alone_can_listen_on_it() -> None:
 
 
 @pytest.mark.parametrize("options", [(), (socket.SO_REUSEPORT,), (socket.SO_REUSEADDR, socket.SO_REUSEPORT)])
-def test_a_port_that_somebody_has_is_one_line_even_if_it_could_be_shared(options: tuple[int, ...]) -> None:
+def test_port_in_use_is_one_line_even_if_it_could_be_shared(options: tuple[int, ...]) -> None:
     with listening(*options) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(UserError) as refused, _held_port("127.0.0.1", port):
+        with pytest.raises(UserError) as refused, _reserved_port("127.0.0.1", port):
             pass
         assert str(refused.value) == f"--port: {port} is in use on 127.0.0.1; accepted: a free port"
         with pytest.raises(UserError, match=f"--admin-port: {port} is in use"):
             _check_free("127.0.0.1", port, "--admin-port")
 
 
-def test_the_port_of_another_that_is_about_to_start_is_in_use() -> None:
-    with _held_port("127.0.0.1", 0) as port, pytest.raises(UserError), _held_port("127.0.0.1", port):
+def test_port_reserved_by_another_process_is_in_use() -> None:
+    with _reserved_port("127.0.0.1", 0) as port, pytest.raises(UserError), _reserved_port("127.0.0.1", port):
         pass
 
 
 @pytest.mark.parametrize("options", [(socket.SO_REUSEADDR,), (socket.SO_REUSEADDR, socket.SO_REUSEPORT)])
-def test_a_port_whose_connections_have_just_ended_can_be_held(options: tuple[int, ...]) -> None:
+def test_port_with_connections_in_time_wait_can_be_reserved(options: tuple[int, ...]) -> None:
     with listening(*options) as server:
         port = server.getsockname()[1]
         with socket.create_connection(("127.0.0.1", port)) as client:
             accepted, _ = server.accept()
             accepted.close()  # who closes first is left in TIME_WAIT
             assert client.recv(1) == b""
-    with _held_port("127.0.0.1", port) as held:
+    with _reserved_port("127.0.0.1", port) as held:
         assert held == port
 
 
-def test_an_address_of_another_machine_is_one_line() -> None:
+def test_address_of_another_machine_is_one_line() -> None:
     with (
         pytest.raises(UserError, match=r"--host: 192\.0\.2\.1 is no address of this machine"),
-        _held_port("192.0.2.1", 0),
+        _reserved_port("192.0.2.1", 0),
     ):
         pass
 
 
-def test_ipv6_addresses_can_be_held() -> None:
-    with _held_port("::1", 0) as port:
+def test_ipv6_port_can_be_reserved() -> None:
+    with _reserved_port("::1", 0) as port:
         assert port > 0
 
 
-def test_a_name_for_a_file_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="--name: can't be given together with --file"):
+def test_name_with_a_file_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--name: can't be combined with --file"):
         run(UpSettings(files=(str(tmp_path / "a.yaml"),), name="prices"))
 
 
-def test_a_port_in_use_ends_it_with_one_line_and_exit_code_2(capfd: pytest.CaptureFixture[str]) -> None:
+def test_port_in_use_exits_with_one_line_and_code_2(capfd: pytest.CaptureFixture[str]) -> None:
     with listening() as taken:
         port = taken.getsockname()[1]
         assert run(UpSettings(origin="ws://127.0.0.1:9/", port=port, admin_port=0)) == 2
@@ -109,7 +109,7 @@ class Stderr:
         return self._terminal
 
 
-def test_children_log_for_a_person_only_where_one_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_children_log_text_only_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "environ", {"PATH": "/bin"})
     monkeypatch.setattr(sys, "stderr", Stderr(terminal=False))
     assert _environment() == {"PATH": "/bin"}

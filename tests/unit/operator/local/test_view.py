@@ -1,4 +1,4 @@
-"""What a person is shown of Lobbies, from what is known of them."""
+"""Rows, summaries and change lines of the terminal."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import Any
 import pytest
 
 from lobby_gateway.process.reports import GreeterReport, LobbyReport, OriginReport, OriginState
-from lobby_operator.local.terminal import LobbyPanel, LobbyRow
-from lobby_operator.local.view import RATE_SECONDS, Rates, events, lobby_view, phase
+from lobby_operator.local.view import LobbyRow, LobbySummary, Rates, changes, lobby_summary, phase
 from lobby_operator.planner.state import LobbyState, Observed, Phase
 from lobby_operator.reconcile.poller import PollResult
+from lobby_operator.settings import LOCAL_MODE
 
 
-def seen(number: int = 1, **fields: Any) -> LobbyState:
+def lobby(number: int = 1, **fields: Any) -> LobbyState:
     given = {"phase": Phase.READY, "created_at": 0.0, "seats": 512, "clients": 3, **fields}
     return LobbyState(name=f"prices-{number}", index=number, **given)
 
 
-def test_a_rate_needs_two_counts_and_is_that_of_the_last_seconds() -> None:
+def test_rate_is_zero_until_there_are_two_counts_then_averages_the_last_seconds() -> None:
     rates = Rates()
     assert rates.rate("a", 100.0, 1000) == 0.0
     assert rates.rate("a", 101.0, 1010) == 10.0
@@ -28,17 +28,17 @@ def test_a_rate_needs_two_counts_and_is_that_of_the_last_seconds() -> None:
     assert last == 500.0
 
 
-def test_a_rate_falls_to_zero_within_the_window_once_nothing_comes_any_more() -> None:
+def test_rate_falls_to_zero_within_the_window_when_messages_stop() -> None:
     rates = Rates()
     rates.rate("a", 0.0, 0)
     rates.rate("a", 1.0, 1000)
     for step in range(1, 7):
         last = rates.rate("a", 1.0 + step, 1000)
     assert last == 0.0
-    assert RATE_SECONDS <= 6
+    assert LOCAL_MODE.rate_window_seconds <= 6
 
 
-def test_a_count_that_begins_anew_is_no_negative_rate() -> None:
+def test_count_that_restarts_gives_no_negative_rate() -> None:
     rates = Rates()
     rates.rate("a", 0.0, 1000)
     rates.rate("a", 1.0, 2000)
@@ -46,7 +46,7 @@ def test_a_count_that_begins_anew_is_no_negative_rate() -> None:
     assert rates.rate("a", 3.0, 10) == 5.0
 
 
-def test_rates_of_what_is_gone_are_forgotten() -> None:
+def test_rates_of_removed_lobbies_are_forgotten() -> None:
     rates = Rates()
     rates.rate("a", 0.0, 0)
     rates.keep(set())
@@ -54,27 +54,28 @@ def test_rates_of_what_is_gone_are_forgotten() -> None:
 
 
 @pytest.mark.parametrize(
-    ("lobby", "word"),
+    ("state", "word"),
     [
-        (seen(phase=Phase.STARTING), "starting"),
-        (seen(), "open"),
-        (seen(clients=512), "full"),
-        (seen(phase=Phase.DRAINING), "draining"),
-        (seen(phase=Phase.UNRESPONSIVE), "silent"),
-        (seen(phase=Phase.ENDING), "ending"),
+        (lobby(phase=Phase.STARTING), "starting"),
+        (lobby(), "open"),
+        (lobby(clients=512), "full"),
+        (lobby(phase=Phase.DRAINING), "draining"),
+        (lobby(phase=Phase.UNRESPONSIVE), "unresponsive"),
+        (lobby(phase=Phase.RECOVERING), "recovering"),
+        (lobby(phase=Phase.ENDING), "ending"),
     ],
 )
-def test_the_state_of_a_lobby_is_one_word(lobby: LobbyState, word: str) -> None:
-    assert phase(lobby) == word
+def test_state_of_a_lobby_is_one_word(state: LobbyState, word: str) -> None:
+    assert phase(state) == word
 
 
-def test_a_lobby_is_shown_with_what_lobbies_and_greeters_say() -> None:
+def test_summary_combines_reports_of_lobbies_and_greeters() -> None:
     origin = OriginReport(state=OriginState.WAITING, reason="connection refused", retry_in_seconds=12.4)
     report = LobbyReport(name="prices-1", lobby="prices", dropped=2, messages=100)
-    view = lobby_view(
+    summary = lobby_summary(
         "prices",
         "ws://127.0.0.1:8000/prices",
-        Observed(lobbies=(seen(1, origin=origin), seen(2, phase=Phase.STARTING, clients=0)), waiting=7),
+        Observed(lobbies=(lobby(1, origin=origin), lobby(2, phase=Phase.STARTING, clients=0)), waiting=7),
         {"prices-1": PollResult(report, 1.0), "prices-2": PollResult()},
         {
             "greeter-1": PollResult(GreeterReport(dropped={"prices": 5, "other": 100}), 1.0),
@@ -83,10 +84,10 @@ def test_a_lobby_is_shown_with_what_lobbies_and_greeters_say() -> None:
         latest="prices-1",
         rates=Rates(),
     )
-    assert view.waiting == 7
-    assert view.dropped == 7
-    assert view.problem == "origin of prices-1: connection refused"
-    assert view.lobbies == (
+    assert summary.waiting == 7
+    assert summary.dropped == 7
+    assert summary.problem == "origin of prices-1: connection refused"
+    assert summary.lobbies == (
         LobbyRow(
             name="prices-1",
             phase="open",
@@ -100,8 +101,8 @@ def test_a_lobby_is_shown_with_what_lobbies_and_greeters_say() -> None:
     )
 
 
-def shown(*rows: LobbyRow) -> LobbyPanel:
-    return LobbyPanel(name="prices", url="ws://h/prices", lobbies=rows)
+def summary_of(*rows: LobbyRow) -> LobbySummary:
+    return LobbySummary(name="prices", url="ws://h/prices", lobbies=rows)
 
 
 def row(phase_: str = "open", origin: str = "", problem: str = "", **fields: Any) -> LobbyRow:
@@ -118,11 +119,11 @@ def row(phase_: str = "open", origin: str = "", problem: str = "", **fields: Any
         (row("open"), row("open", clients=5), []),
         (row("open"), row("full", clients=512), []),
         (row("full", clients=512), row("open", clients=511), []),
-        (row("open"), row("silent"), ["silent: it does not answer"]),
-        (row("silent"), row("settling"), []),
-        (row("silent"), row("open"), ["answers again"]),
-        (row("settling"), row("open"), ["answers again"]),
-        (row("open"), row("draining", clients=25), ["draining, with 25 clients"]),
+        (row("open"), row("unresponsive"), ["unresponsive"]),
+        (row("unresponsive"), row("recovering"), []),
+        (row("unresponsive"), row("open"), ["responds again"]),
+        (row("recovering"), row("open"), ["responds again"]),
+        (row("open"), row("draining", clients=25), ["draining 25 clients"]),
         (row("open", "Idle"), row("open", "Connecting"), []),
         (row("open", "Connecting"), row("open", "Connected"), ["origin connected"]),
         (row("open", "Connected"), row("open", "Waiting", "it closed"), ["origin lost: it closed"]),
@@ -131,9 +132,9 @@ def row(phase_: str = "open", origin: str = "", problem: str = "", **fields: Any
         (row("open", "Waiting 2 s", "refused"), row("open", "Connecting"), []),
         (row("open", "Connecting"), row("open", "Refused 60 s", "401"), ["origin lost: 401"]),
         (row("open", "Connecting", "refused"), row("open", "Waiting 4 s", "refused"), []),
-        (row("open", "Connected"), row("open", "Waiting"), ["origin lost: no reason is known"]),
+        (row("open", "Connected"), row("open", "Waiting"), ["origin lost: no reason given"]),
         (row("open", "Connected"), row("open", "Idle"), []),
     ],
 )
-def test_what_has_changed_is_said_in_one_line(before: LobbyRow | None, now: LobbyRow, lines: list[str]) -> None:
-    assert events(shown(before) if before else None, shown(now)) == [f"prices-1: {line}" for line in lines]
+def test_each_change_is_one_line(before: LobbyRow | None, now: LobbyRow, lines: list[str]) -> None:
+    assert changes(summary_of(before) if before else None, summary_of(now)) == [f"prices-1: {line}" for line in lines]

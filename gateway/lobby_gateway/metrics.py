@@ -41,7 +41,7 @@ class Distribution:
 Value = float | Mapping[str, float] | Mapping[tuple[str, ...], float] | Distribution
 """A figure; or one for each value of the metric's label (of several labels: a tuple); or that of a histogram."""
 
-Readings = Mapping[str, Value]
+Samples = Mapping[str, Value]
 """Figures by the metric's name."""
 
 
@@ -201,7 +201,7 @@ class TableCollector(Collector):
     A reading without a definition, or a definition without a reading, is a `KeyError`: the table is complete.
     """
 
-    def __init__(self, table: tuple[Definition, ...], read: Callable[[], Readings]) -> None:
+    def __init__(self, table: tuple[Definition, ...], read: Callable[[], Samples]) -> None:
         self._table = table
         self._read = read
 
@@ -232,7 +232,7 @@ def _family(definition: Definition, value: Value) -> Metric:
     return metric
 
 
-def registry(table: tuple[Definition, ...], read: Callable[[], Readings]) -> CollectorRegistry:
+def registry(table: tuple[Definition, ...], read: Callable[[], Samples]) -> CollectorRegistry:
     """A registry with a table's metrics and those of the process (CPU, memory, descriptors)."""
     made = CollectorRegistry()
     ProcessCollector(registry=made)

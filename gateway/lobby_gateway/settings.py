@@ -68,5 +68,25 @@ class TrunkSocketSettings:
     unsent_bytes: int = 256 << 10
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdmissionSettings:
+    """Limits on new clients, in lobbies and greeters.
+
+    Attributes:
+        refill_ratio: above its memory limit, a process admits clients while it has fewer than this share of those that it had
+            when it reached the limit. Below 1, so that a full process doesn't hover at the limit.
+        connect_burst_seconds: how many seconds' worth of `connectsPerSecond` an address may use at once after a pause: a page
+            with several streams, or a team behind one NAT that reconnects after a greeter restarted.
+        full_retry_seconds: Retry-After for an address with `connectionsPerAddress` connections. Nobody knows when one of them
+            ends; clients that retry every 5 s cost almost nothing.
+        max_addresses: most addresses whose connection rate is tracked; bounds the memory to about 10 MiB per Lobby.
+    """
+
+    refill_ratio: float = 0.9
+    connect_burst_seconds: float = 5.0
+    full_retry_seconds: float = 5.0
+    max_addresses: int = 65_536
+
+
 TOKEN_KEY_VARIABLE = "LOBBY_TOKEN_KEY"  # noqa: S105  # the name of the variable, not its value
 """Environment variable with the key that signs seat tokens: at least 32 bytes in hex."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from lobby_gateway.metrics import NAME_OF_A_LOBBY, Definition, Label, LoopLag, Readings, loop_lag
+from lobby_gateway.metrics import NAME_OF_A_LOBBY, Definition, Label, LoopLag, Samples, loop_lag
 from lobby_operator.planner.actions import Create, Delete, Drain
 from lobby_operator.planner.reasons import CONDITIONS, ActionReason, ConditionType
 from lobby_operator.planner.state import Phase
@@ -71,7 +71,7 @@ def read(
     statuses: Mapping[str, Mapping[str, Any]],
     *,
     leader: bool = True,
-) -> Readings:
+) -> Samples:
     """Everything in the table.
 
     Args:

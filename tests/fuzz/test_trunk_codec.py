@@ -59,9 +59,9 @@ def test_a_holder_takes_or_refuses_any_records_and_loses_no_seat(records: list[b
             server.receive(data, 0.0)
             while server.take(0.0) is not None:
                 pass
-    assert server.held == lobby.admission.taken <= 8
+    assert server.held == lobby.seat_count.taken <= 8
     server.close()
-    assert lobby.admission.taken == 0
+    assert lobby.seat_count.taken == 0
 
 
 @given(st.lists(RECORDS, max_size=10))

@@ -75,7 +75,7 @@ class TrunkMachine(RuleBasedStateMachine):
 
     @rule()
     def drain(self) -> None:
-        self.lobby.admission.draining = not self.lobby.admission.draining
+        self.lobby.seat_count.draining = not self.lobby.seat_count.draining
 
     # Trunks
 
@@ -151,7 +151,7 @@ class TrunkMachine(RuleBasedStateMachine):
 
     @invariant()
     def seats_are_conserved(self) -> None:
-        assert self.lobby.admission.taken == sum(trunk.server.held for trunk in self.trunks) <= SEATS
+        assert self.lobby.seat_count.taken == sum(trunk.server.held for trunk in self.trunks) <= SEATS
         for trunk in self.trunks:
             assert trunk.consumer.held <= trunk.server.held
 

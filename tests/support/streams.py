@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from lobby_gateway.clients.admission import Admission
+from lobby_gateway.clients.admission import SeatCount
 from lobby_gateway.websocket.frames import Batch, Opcode, frame
 
 
@@ -23,23 +23,23 @@ class SeatsOnly:
 
     def __init__(self, seats: int = 512, name: str = "prices-1") -> None:
         self.name = name
-        self.admission = Admission(seats)
+        self.seat_count = SeatCount(seats)
         self.origin_connected = True
 
     @property
     def seats(self) -> int:
-        return self.admission.seats
+        return self.seat_count.total
 
     @property
     def free(self) -> int:
-        return self.admission.free
+        return self.seat_count.free
 
     @property
     def draining(self) -> bool:
-        return self.admission.draining
+        return self.seat_count.draining
 
     def claim(self, count: int) -> int:
-        return self.admission.claim(count)
+        return self.seat_count.claim(count)
 
     def release(self, count: int) -> None:
-        self.admission.release(count)
+        self.seat_count.release(count)

@@ -1,15 +1,15 @@
-"""Figures of what a lobby and a greeter have in common: the client port and the message bus."""
+"""Samples of what lobbies and greeters have in common: the client port and the message bus."""
 
 from __future__ import annotations
 
-from lobby_gateway.clients.door import Door
+from lobby_gateway.clients.admission import ProcessCapacity
 from lobby_gateway.clients.message_bus import BusStats
 from lobby_gateway.metrics import Value
 from lobby_gateway.websocket.listener import ListenerStats
 
 
-def bus_readings(prefix: str, stats: BusStats, behind: int) -> dict[str, Value]:
-    """Figures of message buses; `behind`: clients whose socket is full now."""
+def message_bus_samples(prefix: str, stats: BusStats, behind: int) -> dict[str, Value]:
+    """Samples of message buses; `behind`: clients whose socket is full now."""
     return {
         f"{prefix}_deliveries_total": stats.deliveries,
         f"{prefix}_delivered_bytes_total": stats.delivered_bytes,
@@ -19,11 +19,11 @@ def bus_readings(prefix: str, stats: BusStats, behind: int) -> dict[str, Value]:
     }
 
 
-def listener_readings(prefix: str, stats: ListenerStats, door: Door) -> dict[str, Value]:
-    """Figures of a client port, and of the door behind it."""
+def client_port_samples(prefix: str, stats: ListenerStats, capacity: ProcessCapacity) -> dict[str, Value]:
+    """Samples of a client port and of the capacity behind it."""
     return {
         f"{prefix}_handshakes_total": stats.accepted,
         f"{prefix}_refusals_total": dict(stats.refused),
         f"{prefix}_abandoned_handshakes_total": stats.abandoned,
-        f"{prefix}_max_memory_bytes": door.max_memory,
+        f"{prefix}_max_memory_bytes": capacity.max_memory,
     }

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from lobby_gateway.clients.tokens import TokenKeys, key_from_hex, keys_from_text
 from lobby_gateway.errors import UserError
-from lobby_gateway.process.file_watch import LOOK_SECONDS, follow
+from lobby_gateway.process.file_watch import LOOK_SECONDS, watch_files
 from lobby_gateway.settings import TOKEN_KEY_VARIABLE
 
 logger = logging.getLogger(__name__)
@@ -58,11 +58,11 @@ def token_keys(file: Path | None, environment: Mapping[str, str]) -> TokenKeys:
     return TokenKeys((key_from_hex(environment.get(TOKEN_KEY_VARIABLE, ""), TOKEN_KEY_VARIABLE),))
 
 
-async def follow_keys(file: Path, keys: TokenKeys, *, look_seconds: float = LOOK_SECONDS) -> NoReturn:
+async def watch_keys(file: Path, keys: TokenKeys, *, look_seconds: float = LOOK_SECONDS) -> NoReturn:
     """Takes new keys as they come, until it is cancelled."""
 
     def take(read: tuple[bytes, ...]) -> None:
         if keys.replace(read, time.monotonic()):
             logger.info("the keys of tokens were replaced", extra={"keys": len(read)})
 
-    await follow("the file of token keys", [file], lambda: read_keys(file), take, look_seconds=look_seconds)
+    await watch_files("the file of token keys", [file], lambda: read_keys(file), take, look_seconds=look_seconds)

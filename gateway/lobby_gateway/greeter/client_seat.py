@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from lobby_gateway.clients.admission import Permit
 from lobby_gateway.clients.connection import ClientConnection
-from lobby_gateway.greeter.pending_client import PendingClient
+from lobby_gateway.greeter.router import PendingClient
 from lobby_gateway.greeter.seat_queue import Waiter
 from lobby_gateway.greeter.trunks import Group, Trunk
 from lobby_gateway.trunk.position import NO_EPOCH, Position
@@ -15,17 +16,17 @@ class ClientSeat:
     """Where a client of this greeter is: the `context` of its connection.
 
     Attributes:
-        address: of the client, as far as proxies are trusted.
+        permit: counts the client; its address is that of the client.
         trunk: of the lobby in which it has a seat; None while it has none.
         waiter: its place in the queue, while it is to get a seat (elsewhere).
         group: with which it is about to join a trunk's stream.
         position: what it has seen, while it has no trunk.
     """
 
-    __slots__ = ("address", "group", "position", "trunk", "waiter")
+    __slots__ = ("group", "permit", "position", "trunk", "waiter")
 
-    def __init__(self, address: str, trunk: Trunk) -> None:
-        self.address = address
+    def __init__(self, permit: Permit, trunk: Trunk) -> None:
+        self.permit = permit
         self.trunk: Trunk | None = trunk
         self.waiter: Waiter[PendingClient | ClientConnection] | None = None
         self.group: Group | None = None

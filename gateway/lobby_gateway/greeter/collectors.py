@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lobby_gateway import close_codes, metrics
-from lobby_gateway.clients.collectors import bus_readings, listener_readings
-from lobby_gateway.clients.door import Door
+from lobby_gateway.clients.admission import ProcessCapacity
+from lobby_gateway.clients.collectors import client_port_samples, message_bus_samples
 from lobby_gateway.clients.message_bus import BusStats
 from lobby_gateway.greeter.directory import Directory
-from lobby_gateway.greeter.pending_client import Form
+from lobby_gateway.greeter.router import ResponseForm
 from lobby_gateway.metrics import FATES, VERDICTS
 from lobby_gateway.websocket.listener import Listener, ListenerStats
 
@@ -40,7 +40,7 @@ class ServiceStats:
     fates: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(FATES, 0)))
     client_bytes: int = 0
     moves: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(VERDICTS, 0)))
-    redirects: Counter[str] = field(default_factory=lambda: Counter({Form.LOCATION: 0, Form.JSON: 0}))
+    redirects: Counter[str] = field(default_factory=lambda: Counter({ResponseForm.LOCATION: 0, ResponseForm.JSON: 0}))
     trunk_losses: int = 0
     trunk_missed: int = 0
     gone: Counter[str] = field(default_factory=Counter)
@@ -53,15 +53,15 @@ def counted(service: LobbyService) -> Counter[str]:
     return Counter({name: getattr(stats, name) for name in BusStats.__slots__ if name != "high_water"})
 
 
-def read(
+def samples(
     services: Mapping[str, LobbyService],
     stats: ServiceStats,
     *,
     listener: Listener | None,
-    door: Door,
+    capacity: ProcessCapacity,
     directory: Directory,
     lag: metrics.LoopLag,
-) -> metrics.Readings:
+) -> metrics.Samples:
     """Everything in the table `metrics.GREETER`."""
     total = BusStats()
     for counts in (stats.gone, *map(counted, services.values())):
@@ -72,7 +72,7 @@ def read(
     return {
         "greeter_clients": {key: len(service.clients) for key, service in services.items()},
         "greeter_waiting_clients": {key: service.waiting for key, service in services.items()},
-        "greeter_max_clients": door.max_clients,
+        "greeter_max_clients": capacity.max_clients,
         "greeter_directory_current": int(directory.known and not directory.problem),
         "greeter_trunks": len(trunks),
         "greeter_stream_offset": {
@@ -89,6 +89,6 @@ def read(
         "greeter_client_messages_total": dict(stats.fates),
         "greeter_client_message_bytes_total": stats.client_bytes,
         "greeter_event_loop_lag_seconds": lag.reading(),
-        **bus_readings("greeter", total, sum(trunk.bus.behind for trunk in trunks)),
-        **listener_readings("greeter", listener.stats if listener is not None else ListenerStats(), door),
+        **message_bus_samples("greeter", total, sum(trunk.bus.behind for trunk in trunks)),
+        **client_port_samples("greeter", listener.stats if listener is not None else ListenerStats(), capacity),
     }

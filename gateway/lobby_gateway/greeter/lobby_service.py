@@ -13,8 +13,8 @@ from collections import Counter
 from collections.abc import Iterable
 
 from lobby_gateway import close_codes
+from lobby_gateway.clients.admission import Admission, ProcessCapacity
 from lobby_gateway.clients.connection import ClientConnection, ClientPolicy
-from lobby_gateway.clients.door import Door
 from lobby_gateway.clients.message_bus import BusStats
 from lobby_gateway.clients.rate_limit import FloodLimit
 from lobby_gateway.clients.tokens import TokenKeys
@@ -22,11 +22,10 @@ from lobby_gateway.greeter.client_seat import ClientSeat, regroup, seat_of
 from lobby_gateway.greeter.collectors import ServiceStats
 from lobby_gateway.greeter.directory import DirectoryEntry
 from lobby_gateway.greeter.lobby_view import ClaimRefusal, LobbyId, SeatQueueTimes
-from lobby_gateway.greeter.pending_client import Form, PendingClient
 from lobby_gateway.greeter.redirect import new_ticket
+from lobby_gateway.greeter.router import PendingClient, ResponseForm
 from lobby_gateway.greeter.seat_queue import Rank, SeatQueue
 from lobby_gateway.greeter.trunks import Group, Trunk
-from lobby_gateway.greeter.turnstile import Turnstile
 from lobby_gateway.metrics import VERDICTS
 from lobby_gateway.resource.spec import ClientMessages, Lobby, RoutingMode
 from lobby_gateway.trunk.position import Position
@@ -39,6 +38,7 @@ class LobbyService:
 
     Attributes:
         lobby: the resource, as last told.
+        admission: admits its clients.
         removed: the Lobby is gone; its clients stay as long as its lobbies do.
         clients: all who were let in and are not gone yet.
         bus_stats: of all its message buses.
@@ -55,10 +55,11 @@ class LobbyService:
         stats: ServiceStats,
         times: SeatQueueTimes,
         linger_seconds: float,
-        door: Door,
+        capacity: ProcessCapacity,
         flood: FloodLimit,
     ) -> None:
         self.lobby: Lobby = entry.lobby
+        self.admission = Admission(entry.lobby.spec.clients.limits, capacity)
         self.removed = False
         self.clients: dict[ClientConnection, None] = {}
         self.bus_stats = BusStats()
@@ -72,7 +73,6 @@ class LobbyService:
             wait_seconds=entry.lobby.spec.wait_seconds, times=times
         )
         self._flood = flood
-        self._turnstile = Turnstile(entry.lobby.spec.clients.limits, door)
         self._clients_spec = entry.lobby.spec.clients
         self._policy = ClientPolicy.of(self._clients_spec, flood)
         self._trunks: dict[LobbyId, Trunk] = {}
@@ -105,7 +105,7 @@ class LobbyService:
         """Takes news of the Lobby and its open lobbies."""
         self.removed = False
         self.lobby = entry.lobby
-        self._turnstile.update(entry.lobby.spec.clients.limits)
+        self.admission.update(entry.lobby.spec.clients.limits)
         if entry.lobby.spec.clients != self._clients_spec:
             self._clients_spec = entry.lobby.spec.clients
             self._policy = ClientPolicy.of(self._clients_spec, self._flood)
@@ -123,16 +123,13 @@ class LobbyService:
         self._candidates.update(())
         self._wake()
 
-    def admit(self, pending: PendingClient) -> None:
-        """Queues a newcomer for a seat, unless too many come from where it does."""
-        now = self._loop.time()
-        if not self._turnstile.enter(pending, now):
-            return
-        waiter = self._candidates.wait(pending, Rank.NEW, now)
+    def enqueue(self, pending: PendingClient) -> None:
+        """Queues an admitted client for a seat."""
+        waiter = self._candidates.wait(pending, Rank.NEW, self._loop.time())
 
         def abandoned() -> None:
             self._candidates.leave(waiter)
-            pending.left()
+            pending.permit.release()
 
         pending.handshake.on_abandoned = abandoned
         self._wake()
@@ -190,14 +187,16 @@ class LobbyService:
         self.clients.pop(client, None)
         self.stats.closes[label] += 1
         place = seat_of(client)
-        logger.debug("a client is gone", extra={"address": place.address, "reason": label, "dropped": client.dropped})
+        logger.debug(
+            "a client is gone", extra={"address": place.permit.address, "reason": label, "dropped": client.dropped}
+        )
         if place.waiter is not None:
             self._candidates.leave(place.waiter)
         if place.group is not None:
             place.group.clients.pop(client, None)
         if place.trunk is not None:
             self._give_back(place.trunk, 1)
-        self._turnstile.leave(place.address)
+        place.permit.release()
 
     # From trunks (TrunkOwner)
 
@@ -283,7 +282,7 @@ class LobbyService:
 
     def _let_in(self, pending: PendingClient, trunk: Trunk) -> None:
         """Answers a newcomer for whom there is a seat."""
-        if pending.form is not Form.PROXY:  # the Lobby was changed to Proxy while it waited
+        if pending.response.form is not ResponseForm.PROXY:  # the Lobby was changed to Proxy while it waited
             self._redirect(pending, trunk.id)
             self._give_back(trunk, 1)
             return
@@ -296,14 +295,14 @@ class LobbyService:
             loop=self._loop,
             policy=self._policy,
             owner=self,
-            deflate=pending.extensions is not None,
-            context=ClientSeat(pending.address, trunk),
+            deflate=pending.response.extensions is not None,
+            context=ClientSeat(pending.permit, trunk),
         )
         self.clients[client] = None
         trunk.bus.attach(client, replay=trunk.latest())
         if trunk.moving:
             self._ask_to_move(client, trunk)
-        logger.debug("a client is in", extra={"address": pending.address, "lobby": trunk.id.name})
+        logger.debug("a client is in", extra={"address": pending.permit.address, "lobby": trunk.id.name})
         client.feed(pending.handshake.leftover)
 
     def _redirect(self, pending: PendingClient, lobby: LobbyId) -> None:
@@ -312,7 +311,8 @@ class LobbyService:
         key = self._token_keys.signing(time.monotonic())
         request, namespace = pending.handshake.request, self.lobby.namespace
         pending.redirect(new_ticket(template, lobby, request, key, time.time(), namespace=namespace))
-        self.stats.redirects[Form.JSON if pending.form is Form.JSON else Form.LOCATION] += 1
+        form = pending.response.form
+        self.stats.redirects[ResponseForm.JSON if form is ResponseForm.JSON else ResponseForm.LOCATION] += 1
 
     def _ask_to_move(self, client: ClientConnection, trunk: Trunk) -> None:
         place = seat_of(client)

@@ -14,18 +14,17 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 
 from lobby_gateway import close_codes, metrics
+from lobby_gateway.clients.admission import ProcessCapacity
 from lobby_gateway.clients.auth import TrustedProxies
 from lobby_gateway.clients.connection import ClientConnection
-from lobby_gateway.clients.door import Door
 from lobby_gateway.clients.fan_out import SEND_LOOP
-from lobby_gateway.clients.token_key_file import follow_keys
+from lobby_gateway.clients.token_key_file import watch_keys
 from lobby_gateway.clients.tokens import TokenKeys
 from lobby_gateway.greeter import collectors
 from lobby_gateway.greeter.collectors import ServiceStats
 from lobby_gateway.greeter.directory import Directory, DirectoryEntry, DirectorySource
 from lobby_gateway.greeter.lobby_service import LobbyService
 from lobby_gateway.greeter.lobby_view import SeatQueueTimes
-from lobby_gateway.greeter.pending_client import PendingClient
 from lobby_gateway.greeter.router import Router
 from lobby_gateway.greeter.status_page import overview
 from lobby_gateway.http import status_page
@@ -98,9 +97,9 @@ class Greeter:
         self._stats = ServiceStats()
         self._lag = metrics.LoopLag()
         self._services: dict[str, LobbyService] = {}
-        self._door = Door(settings.limits.max_clients, settings.limits.max_memory)
-        self._memory = MemoryWatch(self._door.see)
-        self._router = Router(self.directory, self._admit, settings.trusted_proxies, self._door)
+        self._capacity = ProcessCapacity(settings.limits.max_clients, settings.limits.max_memory)
+        self._memory = MemoryWatch(self._capacity.observe_memory)
+        self._router = Router(self.directory, self._queue_of, settings.trusted_proxies, self._capacity)
         self._listener: Listener | None = None
         self._admin: AdminServer | None = None
         self._tick_timer: asyncio.TimerHandle | None = None
@@ -118,12 +117,12 @@ class Greeter:
         sock = listen(settings.host, settings.port, reuse_port=settings.reuse_port)
         self._listener = Listener(sock, self._router, limits=settings.limits.handshakes)
         self.port = self._listener.port
-        registry = metrics.registry(metrics.GREETER, self._read)
+        registry = metrics.registry(metrics.GREETER, self._samples)
         self._admin = AdminServer(self._routes(registry))
         self.admin_port = await self._admin.start(settings.admin_host, settings.admin_port)
         self._tasks.append(asyncio.create_task(self._lag.watch(), name="loop lag"))
         self._tick_timer = self._loop.call_later(self._settings.tick_seconds, self._tick)
-        if self._door.max_memory:
+        if self._capacity.max_memory:
             self._memory.start()
         self._listener.start()
 
@@ -180,7 +179,7 @@ class Greeter:
             stats=self._stats,
             times=self._settings.times,
             linger_seconds=self._settings.linger_seconds,
-            door=self._door,
+            capacity=self._capacity,
             flood=self._settings.limits.flood,
         )
 
@@ -189,8 +188,8 @@ class Greeter:
         logger.info("a Lobby is served no more", extra={"lobby": key})
         self._services[key].remove()
 
-    def _admit(self, entry: DirectoryEntry, pending: PendingClient) -> None:
-        self._services[entry.lobby.key].admit(pending)
+    def _queue_of(self, entry: DirectoryEntry) -> LobbyService:
+        return self._services[entry.lobby.key]
 
     def _tick(self) -> None:
         now = self._loop.time()
@@ -222,12 +221,12 @@ class Greeter:
             moves_live={key: service.moves["live"] for key, service in services},
         )
 
-    def _read(self) -> metrics.Readings:
-        return collectors.read(
+    def _samples(self) -> metrics.Samples:
+        return collectors.samples(
             self._services,
             self._stats,
             listener=self._listener,
-            door=self._door,
+            capacity=self._capacity,
             directory=self.directory,
             lag=self._lag,
         )
@@ -276,7 +275,7 @@ async def serve(settings: GreeterSettings, source: DirectorySource, stopping: Sh
         async with asyncio.TaskGroup() as tasks:
             follower = None
             if settings.token_key_file is not None:
-                keys = follow_keys(settings.token_key_file, settings.token_keys)
+                keys = watch_keys(settings.token_key_file, settings.token_keys)
                 follower = tasks.create_task(keys, name="follow token keys")
             await stopping.wait()
             logger.info("stopping", extra={"reason": stopping.reason})

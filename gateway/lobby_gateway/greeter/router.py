@@ -1,56 +1,138 @@
-"""The greeter's gate: from a request to the Lobby that is served at its path, or to a refusal."""
+"""Routes requests by path: from a request to a client that waits for a seat in a Lobby, or to a refusal."""
 
 from __future__ import annotations
 
+import asyncio
+import socket
 from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol
 
 from lobby_gateway import close_codes
+from lobby_gateway.clients.admission import Admission, Permit, ProcessCapacity
 from lobby_gateway.clients.auth import TrustedProxies, forwarded_for, origin_allowed
-from lobby_gateway.clients.door import Door
+from lobby_gateway.close_codes import Refusal
 from lobby_gateway.greeter.directory import DirectoryEntry
-from lobby_gateway.greeter.pending_client import Form, PendingClient
-from lobby_gateway.greeter.redirect import wants_json
+from lobby_gateway.greeter.redirect import Ticket, cors_headers, redirect_headers, ticket_response, wants_json
 from lobby_gateway.resource.spec import Compression, LobbySpec, RoutingMode
 from lobby_gateway.websocket.deflate import negotiate
 from lobby_gateway.websocket.listener import Handshake
 from lobby_gateway.websocket.server_handshake import HandshakeError, choose_subprotocol, upgrade
 
 
+class ResponseForm(StrEnum):
+    """How a client is answered once there is a seat. For redirects, the value is the metric's label."""
+
+    PROXY = "proxy"  # 101
+    LOCATION = "location"  # 307
+    JSON = "json"  # 200 with a ticket
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeatResponse:
+    """The answer to a request, once there is a seat.
+
+    Attributes:
+        form: of the answer.
+        subprotocol: chosen for a proxied client.
+        extensions: answer to the extensions of a proxied client; if there is one, its messages are deflated.
+    """
+
+    form: ResponseForm
+    subprotocol: str | None = None
+    extensions: str | None = None
+
+
+class PendingClient:
+    """An admitted client that has no seat yet. It ends with `accept`, `redirect`, `refuse`, or when it disconnects.
+
+    Attributes:
+        handshake: its connection.
+        response: to send once there is a seat.
+        permit: counts the client. Released here, unless the client is accepted or disconnects.
+    """
+
+    __slots__ = ("handshake", "permit", "response")
+
+    def __init__(self, handshake: Handshake, response: SeatResponse, permit: Permit) -> None:
+        self.handshake = handshake
+        self.response = response
+        self.permit = permit
+
+    def accept(self) -> socket.socket | None:
+        """Answers 101; returns None if the client has disconnected."""
+        response = self.response
+        sock = self.handshake.accept(subprotocol=response.subprotocol, extensions=response.extensions)
+        if sock is None:
+            self.permit.release()
+        return sock
+
+    def redirect(self, ticket: Ticket) -> None:
+        """Answers with a ticket, in the form that the client asked for."""
+        if self.response.form is ResponseForm.JSON:
+            headers, body = ticket_response(ticket, self.handshake.request.headers.get("origin"))
+            self.handshake.respond(200, headers, body)
+        else:
+            self.handshake.respond(307, redirect_headers(ticket), b"")
+        self.permit.release()
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Answers with a refusal."""
+        _refuse(self.handshake, refusal, self.response.form)
+        self.permit.release()
+
+
 class Paths(Protocol):
-    """What is served where."""
+    """Which Lobby is served at which path."""
 
     @property
     def known(self) -> bool:
-        """There was news at least once."""
+        """Whether the Lobbies have been received at least once."""
 
     def at(self, path: str) -> DirectoryEntry | None:
         """The Lobby that is served at a path."""
 
 
+class ClientQueue(Protocol):
+    """Where the clients of one Lobby wait for a seat."""
+
+    @property
+    def admission(self) -> Admission:
+        """Admits its clients."""
+
+    def enqueue(self, pending: PendingClient) -> None:
+        """Queues an admitted client for a seat."""
+
+
 class Router:
-    """Decides on each request whether it may wait for a seat, and for which.
+    """Decides for each request whether it may wait for a seat, and in which Lobby.
 
     Attributes:
-        closed: no one is let in any more.
+        closed: no request is accepted any more.
     """
 
     def __init__(
-        self, paths: Paths, admit: Callable[[DirectoryEntry, PendingClient], None], proxies: TrustedProxies, door: Door
+        self,
+        paths: Paths,
+        queue_of: Callable[[DirectoryEntry], ClientQueue],
+        proxies: TrustedProxies,
+        capacity: ProcessCapacity,
     ) -> None:
         self.closed = False
         self._paths = paths
-        self._admit = admit
+        self._queue_of = queue_of
         self._proxies = proxies
-        self._door = door
+        self._capacity = capacity
+        self._loop = asyncio.get_running_loop()
 
     def arrived(self, handshake: Handshake) -> None:
-        """A whole request is there (called by the listener)."""
+        """Takes a complete request (called by the listener)."""
         request = handshake.request
         if self.closed:
             handshake.refuse(close_codes.SHUTTING_DOWN)
             return
-        refusal = self._door.refusal()
+        refusal = self._capacity.refusal()  # before all else: a full process does no more work for a request
         if refusal is not None:
             handshake.refuse(refusal)
             return
@@ -62,18 +144,23 @@ class Router:
         if not origin_allowed(request.headers.get("origin"), spec.clients.allowed_origins):
             handshake.refuse(close_codes.ORIGIN_NOT_ALLOWED)
             return
-        address = self._proxies.client_address(handshake.peer[0], forwarded_for(request))
         try:
-            pending = _newcomer(handshake, spec, address)
+            response = _response(handshake, spec)
         except HandshakeError as error:
             body = f"{error.refusal.explanation} {error.detail}".strip()
             handshake.refuse(error.refusal, headers=error.headers, body=body)
             return
-        self._admit(entry, pending)
+        queue = self._queue_of(entry)
+        address = self._proxies.client_address(handshake.peer[0], forwarded_for(request))
+        permit = queue.admission.admit(address, self._loop.time())
+        if isinstance(permit, Refusal):
+            _refuse(handshake, permit, response.form)
+            return
+        queue.enqueue(PendingClient(handshake, response, permit))
 
 
-def _newcomer(handshake: Handshake, spec: LobbySpec, address: str) -> PendingClient:
-    """What is to become of a request.
+def _response(handshake: Handshake, spec: LobbySpec) -> SeatResponse:
+    """The answer to a request, once there is a seat.
 
     Raises:
         HandshakeError: it asks for nothing that is served at this path.
@@ -81,14 +168,18 @@ def _newcomer(handshake: Handshake, spec: LobbySpec, address: str) -> PendingCli
     request = handshake.request
     redirecting = spec.routing.mode is RoutingMode.REDIRECT
     if redirecting and not request.wants_upgrade and wants_json(request.headers.get("accept", "")):
-        return PendingClient(handshake, Form.JSON, address)
+        return SeatResponse(form=ResponseForm.JSON)
     asked = upgrade(request)
     if redirecting:
-        return PendingClient(handshake, Form.LOCATION, address)
-    return PendingClient(
-        handshake,
-        Form.PROXY,
-        address,
+        return SeatResponse(form=ResponseForm.LOCATION)
+    return SeatResponse(
+        form=ResponseForm.PROXY,
         subprotocol=choose_subprotocol(asked.subprotocols, spec.origin.subprotocols),
         extensions=negotiate(asked.extensions) if spec.clients.compression is Compression.SHARED else None,
     )
+
+
+def _refuse(handshake: Handshake, refusal: Refusal, form: ResponseForm) -> None:
+    """Answers with a refusal that a page can read if it asked for a ticket."""
+    headers = cors_headers(handshake.request.headers.get("origin")) if form is ResponseForm.JSON else ()
+    handshake.refuse(refusal, headers=headers)

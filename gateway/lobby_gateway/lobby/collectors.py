@@ -1,89 +1,74 @@
-"""A lobby's figures, read when Prometheus scrapes."""
+"""A lobby's metrics, read when Prometheus scrapes."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 from lobby_gateway import metrics
-from lobby_gateway.clients.admission import Admission
-from lobby_gateway.clients.collectors import bus_readings, listener_readings
-from lobby_gateway.clients.door import Door
+from lobby_gateway.clients.admission import ProcessCapacity, SeatCount
+from lobby_gateway.clients.collectors import client_port_samples, message_bus_samples
+from lobby_gateway.lobby.handshakes import LobbyHandshakes
 from lobby_gateway.origin.connection import OriginConnection
 from lobby_gateway.origin.states import Failure
 from lobby_gateway.process.reports import OriginState
 from lobby_gateway.trunk.ring import MessageRing
-from lobby_gateway.trunk.server import TrunkServer
 from lobby_gateway.trunk.server_connection import TrunkServerConnection
 from lobby_gateway.websocket.listener import ListenerStats
 
-if TYPE_CHECKING:
-    from lobby_gateway.lobby.handshakes import LobbyHandshakes
 
-
-class Readings:
-    """Counts what no part counts for itself, and reads the rest.
+@dataclass(slots=True)
+class LobbyStats:
+    """Plain counters of a lobby, read when metrics are scraped.
 
     Attributes:
         messages: messages from the origin.
         bytes: bytes of their frames.
-        listener: counters of the client port, once it is open.
-        lag: of the event loop.
+        missed_by_closed_trunks: messages that greeters were too slow to take, on trunks that are closed.
     """
 
-    def __init__(
-        self,
-        admission: Admission,
-        ring: MessageRing,
-        origin: OriginConnection,
-        gate: LobbyHandshakes,
-        *,
-        trunks: Collection[TrunkServerConnection],
-        door: Door,
-    ) -> None:
-        self.messages = 0
-        self.bytes = 0
-        self.listener = ListenerStats()
-        self.lag = metrics.LoopLag()
-        self._admission = admission
-        self._ring = ring
-        self._origin = origin
-        self._gate = gate
-        self._trunks = trunks
-        self._door = door
-        self._missed_by_gone_trunks = 0
+    messages: int = 0
+    bytes: int = 0
+    missed_by_closed_trunks: int = 0
 
-    def trunk_gone(self, server: TrunkServer) -> None:
-        """Keeps what a trunk counted."""
-        self._missed_by_gone_trunks += server.missed
 
-    def read(self) -> metrics.Readings:
-        """Everything in the table `metrics.LOBBY`."""
-        admission, gate, stats = self._admission, self._gate, self.listener
-        direct = len(gate.clients)
-        origin = self._origin.report()
-        return {
-            "lobby_seats": admission.seats,
-            "lobby_clients": {"direct": direct, "trunk": admission.taken - direct},
-            "lobby_draining": int(admission.draining),
-            "lobby_messages_total": self.messages,
-            "lobby_message_bytes_total": self.bytes,
-            "lobby_stream_offset": self._ring.offset,
-            "lobby_origin_state": {str(state): int(state is origin.state) for state in OriginState},
-            "lobby_origin_connections_total": origin.connections,
-            "lobby_origin_attempts_total": self._origin.attempts,
-            "lobby_origin_failures_total": {str(failure): self._origin.failures.get(failure, 0) for failure in Failure},
-            "lobby_trunks": len(self._trunks),
-            "lobby_trunk_behind_messages": max((each.server.behind for each in self._trunks), default=0),
-            "lobby_trunk_missed_messages_total": self._missed_by_gone_trunks
-            + sum(each.server.missed for each in self._trunks),
-            "lobby_ring_messages": len(self._ring),
-            "lobby_ring_bytes": self._ring.bytes,
-            "lobby_resumes_total": dict(gate.resumes),
-            **bus_readings("lobby", gate.bus.stats, gate.bus.behind),
-            "lobby_closes_total": dict(gate.closes),
-            **listener_readings("lobby", stats, self._door),
-            "lobby_client_messages_total": dict(gate.fates),
-            "lobby_client_message_bytes_total": gate.client_bytes,
-            "lobby_event_loop_lag_seconds": self.lag.reading(),
-        }
+def samples(
+    stats: LobbyStats,
+    *,
+    seat_count: SeatCount,
+    capacity: ProcessCapacity,
+    ring: MessageRing,
+    origin: OriginConnection,
+    handshakes: LobbyHandshakes,
+    trunks: Collection[TrunkServerConnection],
+    listener: ListenerStats,
+    lag: metrics.LoopLag,
+) -> metrics.Samples:
+    """Everything in the table `metrics.LOBBY`."""
+    direct = len(handshakes.clients)
+    report = origin.report()
+    return {
+        "lobby_seats": seat_count.total,
+        "lobby_clients": {"direct": direct, "trunk": seat_count.taken - direct},
+        "lobby_draining": int(seat_count.draining),
+        "lobby_messages_total": stats.messages,
+        "lobby_message_bytes_total": stats.bytes,
+        "lobby_stream_offset": ring.offset,
+        "lobby_origin_state": {str(state): int(state is report.state) for state in OriginState},
+        "lobby_origin_connections_total": report.connections,
+        "lobby_origin_attempts_total": origin.attempts,
+        "lobby_origin_failures_total": {str(failure): origin.failures.get(failure, 0) for failure in Failure},
+        "lobby_trunks": len(trunks),
+        "lobby_trunk_behind_messages": max((trunk.server.behind for trunk in trunks), default=0),
+        "lobby_trunk_missed_messages_total": stats.missed_by_closed_trunks
+        + sum(trunk.server.missed for trunk in trunks),
+        "lobby_ring_messages": len(ring),
+        "lobby_ring_bytes": ring.bytes,
+        "lobby_resumes_total": dict(handshakes.resumes),
+        **message_bus_samples("lobby", handshakes.bus.stats, handshakes.bus.behind),
+        "lobby_closes_total": dict(handshakes.closes),
+        **client_port_samples("lobby", listener, capacity),
+        "lobby_client_messages_total": dict(handshakes.fates),
+        "lobby_client_message_bytes_total": handshakes.client_bytes,
+        "lobby_event_loop_lag_seconds": lag.reading(),
+    }

@@ -11,11 +11,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from lobby_gateway.clients.token_key_file import follow_keys
+from lobby_gateway.clients.token_key_file import watch_keys
 from lobby_gateway.clients.tokens import TokenKeys
 from lobby_gateway.errors import UserError
 from lobby_gateway.origin.secrets import ResolvedOrigin, resolve, secret_references
-from lobby_gateway.process.file_watch import LOOK_SECONDS, follow, read_folder
+from lobby_gateway.process.file_watch import LOOK_SECONDS, read_folder, watch_files
 from lobby_gateway.resource.spec import Lobby, OriginSpec, lobby_from_resource
 
 if TYPE_CHECKING:  # the process itself reads secrets through this module
@@ -121,11 +121,11 @@ def followers(
     made: list[Follower] = []
     if file is not None:
         read = partial(load, file, validated=validated)
-        made.append(partial(follow, "the Lobby's file", [file], read, process.update, look_seconds=look_seconds))
+        made.append(partial(watch_files, "the Lobby's file", [file], read, process.update, look_seconds=look_seconds))
     origin = process.lobby.spec.origin
     if files := values.files(origin):
         secrets = partial(values.resolve, origin)
-        made.append(partial(follow, "a secret", files, secrets, process.values_seen, look_seconds=look_seconds))
+        made.append(partial(watch_files, "a secret", files, secrets, process.values_seen, look_seconds=look_seconds))
     if key_file is not None:
-        made.append(partial(follow_keys, key_file, keys, look_seconds=look_seconds))
+        made.append(partial(watch_keys, key_file, keys, look_seconds=look_seconds))
     return made

@@ -1,4 +1,4 @@
-"""Who gets into a lobby: clients with a seat token, greeters with a trunk token. Nobody else."""
+"""A lobby's answers to handshakes: clients need a seat token, greeters a trunk token."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from collections import Counter
 from collections.abc import Callable
 
 from lobby_gateway import close_codes
-from lobby_gateway.clients.admission import Admission
+from lobby_gateway.clients.admission import Admission, Permit, ProcessCapacity, SeatCount
 from lobby_gateway.clients.auth import TrustedProxies, forwarded_for, origin_allowed
 from lobby_gateway.clients.connection import ClientConnection, ClientPolicy
-from lobby_gateway.clients.door import Door
 from lobby_gateway.clients.message_bus import MessageBus
-from lobby_gateway.clients.rate_limit import FLOOD_LIMIT, AddressLimits, FloodLimit, retry_after
+from lobby_gateway.clients.rate_limit import FLOOD_LIMIT, FloodLimit
 from lobby_gateway.clients.tokens import Purpose, TokenError, TokenKeys, UsedTokens, verify
 from lobby_gateway.close_codes import Refusal
 from lobby_gateway.metrics import FATES, VERDICTS
@@ -57,26 +56,25 @@ class LobbyHandshakes:
         name: str,
         keys: TokenKeys,
         *,
-        admission: Admission,
+        seat_count: SeatCount,
+        capacity: ProcessCapacity,
         ring: MessageRing,
         forward: Forward,
         seats_changed: Callable[[], None],
         trunk_arrived: Callable[[Handshake], None],
-        door: Door,
         proxies: TrustedProxies,
         flood: FloodLimit = FLOOD_LIMIT,
     ) -> None:
         self._lobby = lobby
         self._name = lobby_key(lobby.namespace, name)  # as tokens have it
         self._keys = keys
-        self._admission = admission
+        self._seat_count = seat_count
         self._ring = ring
         self._forward = forward
         self._seats_changed = seats_changed
         self._trunk_arrived = trunk_arrived
-        self._door = door
         self._proxies = proxies
-        self._addresses = AddressLimits(lobby.spec.clients.limits)
+        self._admission = Admission(lobby.spec.clients.limits, capacity)
         self._flood = flood
         self._policy = ClientPolicy.of(lobby.spec.clients, flood)
         self._used = UsedTokens()
@@ -107,7 +105,7 @@ class LobbyHandshakes:
     def update(self, lobby: Lobby) -> None:
         """The Lobby was changed: it holds for those who are in, too, but for what was settled in their handshakes."""
         self._lobby = lobby
-        self._addresses.limits = lobby.spec.clients.limits
+        self._admission.update(lobby.spec.clients.limits)
         self._policy = ClientPolicy.of(lobby.spec.clients, self._flood)
         for client in self.clients:
             client.policy = self._policy
@@ -144,9 +142,10 @@ class LobbyHandshakes:
         """A client is gone: its seat is free."""
         del self.clients[client]
         self.closes[label] += 1
-        self._admission.release()
-        self._addresses.leave(str(client.context))
-        self._door.leave()
+        self._seat_count.release()
+        permit = client.context
+        assert isinstance(permit, Permit)  # noqa: S101  # made by `_seat`
+        permit.release()
         self._seats_changed()
 
     def _trunk(self, handshake: Handshake) -> None:
@@ -160,23 +159,19 @@ class LobbyHandshakes:
         if not origin_allowed(request.headers.get("origin"), self._lobby.spec.clients.allowed_origins):
             handshake.refuse(close_codes.ORIGIN_NOT_ALLOWED)
             return
-        refusal = self._door.refusal()
-        if refusal is not None:
-            handshake.refuse(refusal)
-            return
         address = self._proxies.client_address(handshake.peer[0], forwarded_for(request))
-        wait = self._addresses.enter(address, self._loop.time())
-        if wait:  # before the token is looked at: it is good for one try
-            handshake.refuse(close_codes.TOO_MANY, retry_after=retry_after(wait))
+        permit = self._admission.admit(address, self._loop.time())  # before the token is verified: it is single-use
+        if isinstance(permit, Refusal):
+            handshake.refuse(permit)
             return
         client = None
         try:
-            client = self._seat(handshake, asked, address)
+            client = self._seat(handshake, asked, permit)
         finally:
             if client is None:
-                self._addresses.leave(address)
+                permit.release()
 
-    def _seat(self, handshake: Handshake, asked: Upgrade, address: str) -> ClientConnection | None:
+    def _seat(self, handshake: Handshake, asked: Upgrade, permit: Permit) -> ClientConnection | None:
         """Lets a client in that has a token, if there is a seat.
 
         Raises:
@@ -186,23 +181,21 @@ class LobbyHandshakes:
         request = handshake.request
         resume = _resume(request)
         self._verify(request.query_value("token") or _bearer(request), Purpose.SEAT, request.path)
-        refusal = self._claim()
-        if refusal is not None:
-            handshake.refuse(refusal)
+        if not self._seat_count.claim():
+            handshake.refuse(self._seat_count.refusal)
             return None
         spec = self._lobby.spec
         extensions = negotiate(asked.extensions) if spec.clients.compression is Compression.SHARED else None
         subprotocol = choose_subprotocol(asked.subprotocols, spec.origin.subprotocols)
         sock = handshake.accept(subprotocol=subprotocol, extensions=extensions)
         if sock is None:
-            self._admission.release()
+            self._seat_count.release()
             return None
         deflate = extensions is not None
         client = ClientConnection(
-            sock, loop=self._loop, policy=self._policy, owner=self, deflate=deflate, context=address
+            sock, loop=self._loop, policy=self._policy, owner=self, deflate=deflate, context=permit
         )
         self.clients[client] = None
-        self._door.enter()
         self._seats_changed()
         self.bus.attach(client, self._replay(resume))
         client.feed(handshake.leftover)
@@ -213,9 +206,6 @@ class LobbyHandshakes:
         keys = self._keys.good(self._loop.time())
         claims = verify(token, keys, purpose=purpose, lobby=self._name, path=path, now=now)
         self._used.use(claims, now)
-
-    def _claim(self) -> Refusal | None:
-        return None if self._admission.claim() else self._admission.refusal
 
     def _replay(self, resume: Position | None) -> list[Batch]:
         cursor = self._ring.latest(self._lobby.spec.clients.replay)

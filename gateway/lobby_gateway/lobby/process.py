@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 from lobby_gateway import metrics
-from lobby_gateway.clients.admission import Admission
+from lobby_gateway.clients.admission import ProcessCapacity, SeatCount
 from lobby_gateway.clients.auth import TrustedProxies
-from lobby_gateway.clients.door import Door
 from lobby_gateway.clients.fan_out import SEND_LOOP
 from lobby_gateway.clients.tokens import TokenKeys
 from lobby_gateway.http.admin import AdminRequest, AdminResponse, AdminServer, health_handlers, metrics_handler
-from lobby_gateway.lobby.collectors import Readings
+from lobby_gateway.lobby import collectors
+from lobby_gateway.lobby.collectors import LobbyStats
 from lobby_gateway.lobby.files import OriginValues
 from lobby_gateway.lobby.handshakes import LobbyHandshakes
 from lobby_gateway.origin.connection import OriginConnection
@@ -34,7 +34,7 @@ from lobby_gateway.trunk.ring import MessageRing
 from lobby_gateway.trunk.server import TrunkServer
 from lobby_gateway.trunk.server_connection import TrunkServerConnection
 from lobby_gateway.websocket.frames import Batch
-from lobby_gateway.websocket.listener import Handshake, Listener, listen
+from lobby_gateway.websocket.listener import Handshake, Listener, ListenerStats, listen
 
 logger = logging.getLogger(__name__)
 
@@ -99,7 +99,7 @@ class LobbyProcess:
         self.lobby = lobby
         self._settings = settings
         self._loop = asyncio.get_running_loop()
-        self._admission = Admission(lobby.spec.clients.seats)
+        self._seat_count = SeatCount(lobby.spec.clients.seats)
         self._ring = MessageRing(settings.ring_messages, settings.ring_bytes)
         self._origin = OriginConnection(
             lobby.spec.origin,
@@ -110,17 +110,17 @@ class LobbyProcess:
             linger_seconds=settings.origin_linger_seconds,
         )
         self._limits = limits
-        self._door = Door(limits.max_clients, limits.max_memory)
-        self._gate = LobbyHandshakes(
+        self._capacity = ProcessCapacity(limits.max_clients, limits.max_memory)
+        self._handshakes = LobbyHandshakes(
             lobby,
             name,
             keys,
-            admission=self._admission,
+            seat_count=self._seat_count,
+            capacity=self._capacity,
             ring=self._ring,
             forward=self._origin.send_to_origin,
             seats_changed=self._seats_changed,
             trunk_arrived=self._trunk_arrived,
-            door=self._door,
             proxies=proxies,
             flood=limits.flood,
         )
@@ -130,9 +130,8 @@ class LobbyProcess:
         self._clients_done = asyncio.Event()
         self._clients_done.set()
         self._origin_not_taken: OriginSpec | None = None
-        self._readings = Readings(
-            self._admission, self._ring, self._origin, self._gate, trunks=self._trunks, door=self._door
-        )
+        self._stats = LobbyStats()
+        self._lag = metrics.LoopLag()
 
     async def run(self, stopping: Shutdown, addresses: Addresses, follow: Sequence[Follower] = ()) -> None:
         """Serves until told to stop, then stops in order: seats, trunks, direct clients, origin, ports.
@@ -145,13 +144,12 @@ class LobbyProcess:
         Raises:
             UserError: an address can't be listened on.
         """
-        listener = Listener(listen(addresses.host, addresses.port), self._gate, limits=self._limits.handshakes)
-        memory = MemoryWatch(self._door.see)
-        self._readings.listener = listener.stats
-        registry = metrics.registry(metrics.LOBBY, self._readings.read)
+        listener = Listener(listen(addresses.host, addresses.port), self._handshakes, limits=self._limits.handshakes)
+        memory = MemoryWatch(self._capacity.observe_memory)
+        registry = metrics.registry(metrics.LOBBY, lambda: self._samples(listener.stats))
         admin = AdminServer(
             {
-                **health_handlers(lambda: "draining" if self._admission.draining else ""),
+                **health_handlers(lambda: "draining" if self._seat_count.draining else ""),
                 ("GET", "/metrics"): metrics_handler(registry),
                 ("GET", "/seats"): self._answer_seats,
                 ("POST", "/drain"): self._answer_drain,
@@ -159,7 +157,7 @@ class LobbyProcess:
         )
         try:
             admin_port = await admin.start(addresses.admin_host, addresses.admin_port)
-            if self._door.max_memory:
+            if self._capacity.max_memory:
                 memory.start()
             listener.start()
             announce(port=listener.port, admin_port=admin_port)
@@ -168,7 +166,7 @@ class LobbyProcess:
             async with asyncio.TaskGroup() as tasks:
                 origin = tasks.create_task(self._origin.run(), name="origin")
                 sweep = tasks.create_task(self._sweep(), name="sweep")
-                lag = tasks.create_task(self._readings.lag.watch(), name="loop lag")
+                lag = tasks.create_task(self._lag.watch(), name="loop lag")
                 followers = [tasks.create_task(each(), name=f"follow {at}") for at, each in enumerate(follow, 1)]
                 await stopping.wait()
                 logger.info("lobby stops", extra={"lobby": self.name, "reason": stopping.reason})
@@ -180,7 +178,7 @@ class LobbyProcess:
         finally:
             memory.close()
             listener.close()
-            for client in list(self._gate.clients):
+            for client in list(self._handshakes.clients):
                 client.abort()
             for each in list(self._trunks):
                 each.abort()
@@ -197,9 +195,9 @@ class LobbyProcess:
             return
         logger.info("the Lobby was changed", extra={"lobby": self.name, "seats": seats})
         self.lobby = lobby
-        self._gate.update(lobby)
-        if seats != self._admission.seats:
-            self._admission.seats = seats
+        self._handshakes.update(lobby)
+        if seats != self._seat_count.total:
+            self._seat_count.total = seats
             for each in list(self._trunks):
                 each.tell_status()
 
@@ -212,44 +210,44 @@ class LobbyProcess:
         return LobbyReport(
             name=self.name,
             lobby=self.lobby.name,
-            draining=self._admission.draining,
-            seats=self._admission.seats,
-            clients=self._admission.taken,
-            direct=len(self._gate.clients),
+            draining=self._seat_count.draining,
+            seats=self._seat_count.total,
+            clients=self._seat_count.taken,
+            direct=len(self._handshakes.clients),
             origin=self._origin.report(),
             position=str(Position(self._ring.epoch, self._ring.offset)),
-            messages=self._readings.messages,
-            bytes=self._readings.bytes,
-            dropped=self._gate.bus.stats.dropped,
-            deliveries=self._gate.bus.stats.deliveries,
+            messages=self._stats.messages,
+            bytes=self._stats.bytes,
+            dropped=self._handshakes.bus.stats.dropped,
+            deliveries=self._handshakes.bus.stats.deliveries,
         )
 
     def drain(self, reason: trunk.MoveReason, seconds: float) -> None:
         """Takes no new clients; greeters take theirs elsewhere, direct ones are closed over `seconds`. Twice is once."""
-        if self._admission.draining:
+        if self._seat_count.draining:
             return
-        self._admission.draining = True
+        self._seat_count.draining = True
         for each in list(self._trunks):
             each.move(reason, seconds)
-        self._gate.move_clients(seconds)
-        logger.info("lobby drains", extra={"lobby": self.name, "clients": self._admission.taken})
+        self._handshakes.move_clients(seconds)
+        logger.info("lobby drains", extra={"lobby": self.name, "clients": self._seat_count.taken})
 
     # TrunkLobby
 
     @property
     def seats(self) -> int:
         """How many seats there are."""
-        return self._admission.seats
+        return self._seat_count.total
 
     @property
     def free(self) -> int:
         """Seats that would be granted now."""
-        return self._admission.free
+        return self._seat_count.free
 
     @property
     def draining(self) -> bool:
         """No more seats are granted."""
-        return self._admission.draining
+        return self._seat_count.draining
 
     @property
     def origin_connected(self) -> bool:
@@ -258,13 +256,13 @@ class LobbyProcess:
 
     def claim(self, count: int) -> int:
         """Takes up to `count` seats; returns how many were granted."""
-        granted = self._admission.claim(count)
+        granted = self._seat_count.claim(count)
         self._seats_changed()
         return granted
 
     def release(self, count: int) -> None:
         """Gives seats back."""
-        self._admission.release(count)
+        self._seat_count.release(count)
         self._seats_changed()
 
     # The stream
@@ -273,16 +271,16 @@ class LobbyProcess:
         self._ring.begin_epoch(secrets.randbits(63) + 1)
 
     def _publish(self, batch: Batch) -> None:
-        self._readings.messages += len(batch)
-        self._readings.bytes += len(batch.data)
+        self._stats.messages += len(batch)
+        self._stats.bytes += len(batch.data)
         self._ring.append(batch)
         for each in list(self._trunks):
             each.wake()  # first: behind one send of these there may be hundreds of clients
-        self._gate.bus.publish(batch)
+        self._handshakes.bus.publish(batch)
 
     def _seats_changed(self) -> None:
-        self._origin.set_wanted(self._admission.taken > 0)
-        if self._gate.clients:
+        self._origin.set_wanted(self._seat_count.taken > 0)
+        if self._handshakes.clients:
             self._clients_done.clear()
         else:
             self._clients_done.set()
@@ -302,33 +300,46 @@ class LobbyProcess:
 
     def _forward(self, opcode: int, payload: bytes) -> None:
         fate = "forwarded" if self._origin.send_to_origin(opcode, payload) else "undeliverable"
-        self._gate.fates[fate] += 1
-        self._gate.client_bytes += len(payload)
+        self._handshakes.fates[fate] += 1
+        self._handshakes.client_bytes += len(payload)
 
     def _trunk_closed(self, connection: TrunkServerConnection) -> None:
         self._trunks.pop(connection, None)
-        self._readings.trunk_gone(connection.server)
+        self._stats.missed_by_closed_trunks += connection.server.missed
         if not self._trunks:
             self._trunks_done.set()
 
-    # Work that goes on
+    # Background tasks
 
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(self._settings.sweep_seconds)
-            self._gate.bus.sweep(self._loop.time())
+            self._handshakes.bus.sweep(self._loop.time())
 
     async def _leave(self) -> None:
         seconds = self._settings.stop_seconds
         spread = min(self._settings.stop_spread_seconds, seconds / 2)
         self.drain(trunk.MoveReason.STOPPING, spread)
-        self._gate.move_clients(spread)  # those whom an earlier drain has not come to yet
+        self._handshakes.move_clients(spread)  # those whom an earlier drain has not come to yet
         with contextlib.suppress(TimeoutError):  # whoever is still here then is closed with the process
             async with asyncio.timeout(seconds):
                 await self._trunks_done.wait()
                 await self._clients_done.wait()
 
     # Admin port
+
+    def _samples(self, listener: ListenerStats) -> metrics.Samples:
+        return collectors.samples(
+            self._stats,
+            seat_count=self._seat_count,
+            capacity=self._capacity,
+            ring=self._ring,
+            origin=self._origin,
+            handshakes=self._handshakes,
+            trunks=self._trunks,
+            listener=listener,
+            lag=self._lag,
+        )
 
     async def _answer_seats(self, _request: AdminRequest) -> AdminResponse:
         return AdminResponse.json(self.report().to_json())

@@ -24,7 +24,7 @@ LOOK_SECONDS = 1.0
 Stamp = tuple[int, int, int, int] | None
 
 
-async def follow(
+async def watch_files(
     what: str,
     files: Iterable[Path],
     read: Callable[[], T],

@@ -1,6 +1,6 @@
 """How much memory this process uses, and how much it may: Linux's `/proc` and control groups.
 
-A process that reaches its bound takes no new clients and serves those that it has (see `core/door.py`); otherwise the
+A process that reaches its bound takes no new clients and serves those that it has (see `clients/admission.py`); otherwise the
 kernel would end it, and all its clients with it.
 """
 

@@ -159,14 +159,12 @@ class Handshake:
         self._listener.stats.accepted += 1
         return sock
 
-    def refuse(
-        self, refusal: Refusal, *, retry_after: int | None = None, headers: Headers = (), body: str | None = None
-    ) -> None:
+    def refuse(self, refusal: Refusal, *, headers: Headers = (), body: str | None = None) -> None:
         """Answers with a refusal and closes; nothing happens when the client is gone."""
         if self._sock is None:
             return
         self._listener.stats.refused[refusal.label] += 1
-        self._finish(refusal_response(refusal, retry_after=retry_after, headers=headers, body=body))
+        self._finish(refusal_response(refusal, headers=headers, body=body))
 
     def respond(self, status: int, headers: Headers, body: bytes) -> None:
         """Answers with plain HTTP and closes."""

@@ -292,25 +292,20 @@ def accept_response(
     return b"%b\r\n%b\r\n" % (head, _encode_headers(more))
 
 
-def refusal_response(
-    refusal: Refusal, *, retry_after: int | None = None, headers: Headers = (), body: str | None = None
-) -> bytes:
+def refusal_response(refusal: Refusal, *, headers: Headers = (), body: str | None = None) -> bytes:
     """The answer to a request that is turned away.
 
     Args:
-        refusal: status, and the text unless `body` is given.
-        retry_after: seconds; None for the refusal's own.
+        refusal: status, Retry-After, and the text unless `body` is given.
         headers: besides those that belong to the status.
         body: a text for a person.
 
     Raises:
         ValueError: a header can't be sent.
     """
-    if retry_after is None:
-        retry_after = refusal.retry_after
     more = [("Content-Type", "text/plain; charset=utf-8"), *headers]
-    if retry_after is not None:
-        more.append(("Retry-After", str(retry_after)))
+    if refusal.retry_after is not None:
+        more.append(("Retry-After", str(refusal.retry_after)))
     text = refusal.explanation if body is None else body
     return http_response(refusal.status, more, f"{text}\n".encode())
 

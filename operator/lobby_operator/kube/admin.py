@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from lobby_gateway.http.admin import AdminRequest, AdminResponse, Routes, health_handlers, metrics_handler
-from lobby_gateway.metrics import Readings, registry
+from lobby_gateway.metrics import Samples, registry
 from lobby_operator import metrics
 from lobby_operator.kube.client import KubeApi
 from lobby_operator.kube.lease import Lease
@@ -36,7 +36,7 @@ def routes(
         told = {"acts": host.acts, "holder": lease.holder, "greeters": host.greeters(), "items": host.items()}
         return AdminResponse.json(told)
 
-    def read() -> Readings:
+    def read() -> Samples:
         calls: Counter[tuple[str, str, str]] = Counter()
         seconds: Counter[tuple[str, str]] = Counter()
         for api in apis:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lobby_gateway.metrics import NAME_OF_A_LOBBY, Definition, Label, Readings
+from lobby_gateway.metrics import NAME_OF_A_LOBBY, Definition, Label, Samples
 from lobby_operator.kube import errors
 
 OUTCOMES: tuple[str, ...] = (
@@ -46,7 +46,7 @@ API_CALLS: tuple[Definition, ...] = (
 )
 
 
-def read_calls(calls: Mapping[tuple[str, str, str], int], seconds: Mapping[tuple[str, str], float]) -> Readings:
+def read_calls(calls: Mapping[tuple[str, str, str], int], seconds: Mapping[tuple[str, str], float]) -> Samples:
     """Everything in the table; what was called once has a figure for each outcome.
 
     Args:
@@ -86,7 +86,7 @@ OPERATOR: tuple[Definition, ...] = (
 )
 
 
-def read_operator(writes: Mapping[str, int], dropped_events: int, known: Mapping[str, int]) -> Readings:
+def read_operator(writes: Mapping[str, int], dropped_events: int, known: Mapping[str, int]) -> Samples:
     """Everything in the table.
 
     Args:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from lobby_gateway.http import status_page
 from lobby_gateway.http.admin import AdminRequest, AdminResponse, Routes, health_handlers, metrics_handler
-from lobby_gateway.metrics import LoopLag, Readings, registry
+from lobby_gateway.metrics import LoopLag, Samples, registry
 from lobby_gateway.process.reports import GreeterReport, LobbyReport
 from lobby_gateway.resource.overview import Item, LobbyCounts, LobbyShown, Overview, item, told_lobbies, with_seats
 from lobby_gateway.resource.spec import Lobby
@@ -83,7 +83,7 @@ def routes(state: AdminState) -> Routes:
     async def targets(_request: AdminRequest) -> AdminResponse:
         return AdminResponse.json([target.to_json() for target in state.targets()])
 
-    def read() -> Readings:
+    def read() -> Samples:
         return metrics.read(state.reconcilers, state.greeters_serving, state.lag, state.statuses)
 
     return {

@@ -10,7 +10,7 @@ from tests.support.mounted import Mounted
 from tests.support.sockets import run
 from tests.support.waiting import until
 
-from lobby_gateway.clients.token_key_file import add_argument, follow_keys, read_keys, token_keys
+from lobby_gateway.clients.token_key_file import add_argument, read_keys, token_keys, watch_keys
 from lobby_gateway.errors import UserError
 
 A, B = "ab" * 32, "cd" * 32
@@ -45,7 +45,7 @@ def test_keys_are_taken_as_the_file_changes(tmp_path: Path) -> None:
     keys = token_keys(folder / "key", {})
 
     async def main() -> None:
-        task = asyncio.create_task(follow_keys(folder / "key", keys, look_seconds=0.01))
+        task = asyncio.create_task(watch_keys(folder / "key", keys, look_seconds=0.01))
         await asyncio.to_thread(folder.replace, key=f"{B}\n{A}")
         await until(lambda: keys.good(time.monotonic()) == (bytes.fromhex(B), bytes.fromhex(A)))
         assert keys.signing(time.monotonic()) == bytes.fromhex(A)

@@ -12,7 +12,7 @@ from tests.unit.greeter.support import resource
 from websockets.asyncio.client import ClientConnection, connect
 
 from lobby_gateway import close_codes
-from lobby_gateway.clients.admission import Admission
+from lobby_gateway.clients.admission import SeatCount
 from lobby_gateway.clients.tokens import Purpose, TokenError, TokenKeys, key_from_hex, verify
 from lobby_gateway.greeter.lobby_view import LobbyId
 from lobby_gateway.greeter.process import Greeter, GreeterSettings
@@ -46,7 +46,7 @@ class Lobby:
 
     def __init__(self, name: str = "prices-1", seats: int = 512) -> None:
         self.name = name
-        self.admission = Admission(seats)
+        self.seat_count = SeatCount(seats)
         self.ring = MessageRing()
         self.trunks: list[TrunkServerConnection] = []
         self.trunks_opened = 0
@@ -68,30 +68,30 @@ class Lobby:
         return {
             "name": self.name,
             "address": self.address,
-            "clients": self.admission.taken,
-            "seats": self.admission.seats,
+            "clients": self.seat_count.taken,
+            "seats": self.seat_count.total,
         }
 
     # TrunkLobby
 
     @property
     def seats(self) -> int:
-        return self.admission.seats
+        return self.seat_count.total
 
     @property
     def free(self) -> int:
-        return self.admission.free
+        return self.seat_count.free
 
     @property
     def draining(self) -> bool:
-        return self.admission.draining
+        return self.seat_count.draining
 
     def claim(self, count: int) -> int:
         self.claims.append(count)
-        return self.admission.claim(count)
+        return self.seat_count.claim(count)
 
     def release(self, count: int) -> None:
-        self.admission.release(count)
+        self.seat_count.release(count)
 
     # Gate
 
@@ -130,7 +130,7 @@ class Lobby:
             trunk.wake()
 
     def drain(self) -> None:
-        self.admission.draining = True
+        self.seat_count.draining = True
         for trunk in self.trunks:
             trunk.move(MoveReason.DRAINING)
 

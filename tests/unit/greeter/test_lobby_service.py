@@ -29,13 +29,13 @@ def test_clients_share_one_trunk_and_give_their_seats_back() -> None:
         async with greeter("prices-1") as running:
             [lobby] = running.lobbies
             clients = await running.clients(3)
-            assert lobby.admission.taken == 3
+            assert lobby.seat_count.taken == 3
             lobby.publish("a")
             lobby.publish("b", "ü")
             for client in clients:
                 assert await texts(client, 3) == ["a", "b", "ü"]
                 await client.close()
-            await until(lambda: lobby.admission.taken == 0)
+            await until(lambda: lobby.seat_count.taken == 0)
             assert lobby.trunks_opened == 1
             report = running.greeter.report()
             assert (report.clients, report.waiting) == ({"prices": 0}, {"prices": 0})
@@ -47,11 +47,11 @@ def test_a_burst_fills_lobbies_in_order_with_few_claims() -> None:
     async def main() -> None:
         async with greeter("prices-1", "prices-2", "prices-3", seats=40) as running:
             clients = await running.clients(100)
-            assert [lobby.admission.taken for lobby in running.lobbies] == [40, 40, 20]
+            assert [lobby.seat_count.taken for lobby in running.lobbies] == [40, 40, 20]
             assert sum(len(lobby.claims) for lobby in running.lobbies) < 40
             for client in clients:
                 await client.close()
-            await until(lambda: not any(lobby.admission.taken for lobby in running.lobbies))
+            await until(lambda: not any(lobby.seat_count.taken for lobby in running.lobbies))
 
     run(main())
 
@@ -60,9 +60,9 @@ def test_a_full_lobby_is_passed_over_for_the_next() -> None:
     async def main() -> None:
         async with greeter("prices-1", "prices-2", seats=2) as running:
             full, other = running.lobbies
-            full.admission.claim(2)  # by another greeter; the directory does not show it yet
+            full.seat_count.claim(2)  # by another greeter; the directory does not show it yet
             [client] = await running.clients(1)
-            assert (full.claims, other.admission.taken) == ([1], 1)
+            assert (full.claims, other.seat_count.taken) == ([1], 1)
             await client.close()
 
     run(main())
@@ -119,7 +119,7 @@ def test_a_lobby_that_can_not_be_reached_is_passed_over() -> None:
         async with greeter("prices-1", "prices-2") as running:
             running.lobbies[0].die()
             [client] = await running.clients(1)
-            assert running.lobbies[1].admission.taken == 1
+            assert running.lobbies[1].seat_count.taken == 1
             await client.close()
 
     run(main())
@@ -136,7 +136,7 @@ def test_a_lobby_that_does_not_answer_holds_clients_up_for_a_second_only() -> No
             [client] = await running.clients(1)
             assert time.monotonic() - begin < WAIT_SECONDS / 2, "not for as long as a client would wait"
             [other] = await running.clients(1)
-            assert second.admission.taken == 2
+            assert second.seat_count.taken == 2
             await client.close()
             await other.close()
         deaf.close()
@@ -177,7 +177,7 @@ def test_after_a_broken_trunk_clients_go_on_exactly_in_the_same_lobby() -> None:
             for client in clients:
                 assert await texts(client, 6) == numbered(21, 6)
             assert running.greeter.report().moves_exact == {"prices": 5}
-            assert (lobby.admission.taken, running.lobbies[1].admission.taken) == (5, 0)
+            assert (lobby.seat_count.taken, running.lobbies[1].seat_count.taken) == (5, 0)
             for client in clients:
                 await client.close()
 
@@ -202,7 +202,7 @@ def test_when_a_lobby_dies_its_clients_go_on_exactly_where_the_position_is_known
                 assert await texts(client, 5) == numbered(21, 5)
             report = running.greeter.report()
             assert (report.moves_exact, report.moves_live) == ({"prices": 5}, {"prices": 0})
-            assert running.lobbies[1].admission.taken == 5
+            assert running.lobbies[1].seat_count.taken == 5
             for client in clients:
                 await client.close()
 
@@ -244,12 +244,12 @@ def test_a_draining_lobby_is_left_without_a_gap_and_its_seats_are_given_back_las
             small = running.lobby("prices-2", 3)
             small.publish("1", "2")
             running.tell(small)
-            await until(lambda: (small.admission.taken, old.admission.taken) == (3, 1))
+            await until(lambda: (small.seat_count.taken, old.seat_count.taken) == (3, 1))
             both_publish(running, "3")
             last = running.lobby("prices-3", 3)
             last.publish("1", "2", "3")
             running.tell(small, last)
-            await until(lambda: (last.admission.taken, old.admission.taken) == (1, 0))
+            await until(lambda: (last.seat_count.taken, old.seat_count.taken) == (1, 0))
             both_publish(running, "4")
             for client in clients:
                 assert await texts(client, 2) == ["3", "4"]
@@ -257,7 +257,7 @@ def test_a_draining_lobby_is_left_without_a_gap_and_its_seats_are_given_back_las
             assert running.greeter.report().moves_exact == {"prices": 4}
             for client in clients:
                 await client.close()
-            await until(lambda: not any(lobby.admission.taken for lobby in running.lobbies))
+            await until(lambda: not any(lobby.seat_count.taken for lobby in running.lobbies))
 
     run(main())
 
@@ -273,8 +273,8 @@ def test_moved_clients_come_before_new_ones() -> None:
             old.drain()
             small = running.lobby("prices-2", 2)
             running.tell(small)
-            await until(lambda: old.admission.taken == 0)
-            assert small.admission.taken == 2
+            await until(lambda: old.seat_count.taken == 0)
+            assert small.seat_count.taken == 2
             assert running.greeter.report().waiting == {"prices": 1}
             await clients[0].close()
             await (await new).close()
@@ -319,9 +319,9 @@ def test_a_client_that_leaves_between_two_lobbies_leaves_no_seat_taken() -> None
             await until(lambda: running.greeter.report().waiting == {"prices": 1})
             new = running.lobby("prices-2")
             running.tell(new)
-            await until(lambda: new.admission.taken == 1)
+            await until(lambda: new.seat_count.taken == 1)
             await staying.close()
-            await until(lambda: new.admission.taken == 0)
+            await until(lambda: new.seat_count.taken == 0)
 
     run(main())
 
@@ -338,12 +338,12 @@ def test_clients_that_leave_on_their_way_into_a_lobby_that_drains_leave_no_seat_
             new = running.lobby("prices-2")
             new.publish("1")  # the clients are ahead of it: it waits for what they have before it takes them
             running.tell(new)
-            await until(lambda: new.admission.taken == 2)
+            await until(lambda: new.seat_count.taken == 2)
             new.drain()
             for client in clients:
                 await client.close()
-            await until(lambda: new.admission.taken == 0)
-            await until(lambda: old.admission.taken == 0)
+            await until(lambda: new.seat_count.taken == 0)
+            await until(lambda: old.seat_count.taken == 0)
 
     run(main())
 
@@ -383,7 +383,7 @@ def test_messages_of_clients_close_them_where_they_are_rejected() -> None:
             with pytest.raises(ConnectionClosed):
                 await client.recv()
             assert client.close_code == 1008
-            await until(lambda: running.lobbies[0].admission.taken == 0)
+            await until(lambda: running.lobbies[0].seat_count.taken == 0)
 
     run(main())
 
@@ -460,7 +460,7 @@ def test_redirected_clients_get_a_token_for_the_lobby_that_they_are_sent_to() ->
             assert status == 200
             assert ticket["url"] == f"ws://{lobby.address}/prices?symbol=x&token={ticket['token']}"
             assert asked_for(ticket["url"], "prices-1")
-            assert (lobby.trunks_opened, lobby.admission.taken) == (0, 0)
+            assert (lobby.trunks_opened, lobby.seat_count.taken) == (0, 0)
 
     run(main())
 
@@ -528,7 +528,7 @@ def test_the_end_of_a_greeter_closes_clients_and_refuses_those_who_wait() -> Non
                 with pytest.raises(ConnectionClosed):
                     await client.recv()
                 assert client.close_code == 1001
-            await until(lambda: lobby.admission.taken == 0 and not lobby.trunks)
+            await until(lambda: lobby.seat_count.taken == 0 and not lobby.trunks)
 
     run(main())
 

@@ -97,7 +97,7 @@ class World:
         report = self.running.greeter.report
         await until(lambda: report().waiting == {"prices": 0})
         await until(lambda: report().clients == {"prices": len(self.seen)})
-        await until(lambda: sum(lobby.admission.taken for lobby in self.alive) == len(self.seen))
+        await until(lambda: sum(lobby.seat_count.taken for lobby in self.alive) == len(self.seen))
         self.publish(1)
         newest = next(self.numbers) - 1
         await until(lambda: all(seen[-1:] == [newest] for seen in self.seen.values()))
@@ -126,6 +126,6 @@ def test_whatever_happens_to_lobbies_clients_miss_nothing_and_seats_add_up(seed:
             assert report.moves_exact["prices"] > 0
             assert report.moves_live == {"prices": 0}
             await world.end()
-            await until(lambda: not any(lobby.admission.taken for lobby in world.alive))
+            await until(lambda: not any(lobby.seat_count.taken for lobby in world.alive))
 
     run(main(), deadline=60)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -9,13 +10,13 @@ import pytest
 from tests.support.sockets import run
 from tests.unit.greeter.support import resource
 
+from lobby_gateway.clients.admission import Admission, Permit, ProcessCapacity
 from lobby_gateway.clients.auth import TrustedProxies
-from lobby_gateway.clients.door import Door
 from lobby_gateway.close_codes import NO_SEAT
 from lobby_gateway.greeter.directory import Directory, DirectoryEntry
-from lobby_gateway.greeter.pending_client import Form, PendingClient
 from lobby_gateway.greeter.redirect import Ticket
-from lobby_gateway.greeter.router import Router
+from lobby_gateway.greeter.router import PendingClient, ResponseForm, Router
+from lobby_gateway.resource.spec import LimitsSpec
 from lobby_gateway.websocket.listener import Listener, listen
 
 UPGRADE = {
@@ -26,6 +27,7 @@ UPGRADE = {
     "Sec-WebSocket-Version": "13",
 }
 PAGE = "https://page.example"
+Then = Callable[[PendingClient], object]
 TICKET = Ticket(url="ws://h:1/prices?token=t", token="t", expires=17)
 
 
@@ -45,6 +47,22 @@ class Answer:
         self.headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
 
 
+class Queue:
+    """Ends each client that is admitted, as `then` says."""
+
+    def __init__(self, capacity: ProcessCapacity, then: Then = PendingClient.accept, connections: int = 0) -> None:
+        limits = LimitsSpec(connections_per_address=connections, connects_per_second=0)
+        self.admission = Admission(limits, capacity)
+        self.admitted: list[PendingClient] = []
+        self._then = then
+
+    def enqueue(self, pending: PendingClient) -> None:
+        self.admitted.append(pending)
+        sock = self._then(pending)
+        if isinstance(sock, socket.socket):  # of a proxied client
+            sock.close()
+
+
 async def asked(
     directory: list[dict[str, Any]] | None,
     headers: dict[str, str],
@@ -52,22 +70,17 @@ async def asked(
     path: str = "/prices",
     closed: bool = False,
     proxies: str = "",
-    door: Door | None = None,
-    then: Callable[[PendingClient], object] = lambda pending: pending.accept(),
+    capacity: ProcessCapacity | None = None,
+    then: Then = PendingClient.accept,
+    queue: Queue | None = None,
 ) -> tuple[Answer, PendingClient | None]:
-    """The answer to a request, and the newcomer that it became; `then` says what becomes of that."""
-    admitted: list[PendingClient] = []
-
-    def admit(_entry: DirectoryEntry, pending: PendingClient) -> None:
-        admitted.append(pending)
-        taken = then(pending)
-        if taken is not None:
-            taken.close()  # type: ignore[attr-defined]  # the socket of a proxied one
-
+    """The answer to a request, and the client it became; `then` says what is done with it."""
+    capacity = capacity or ProcessCapacity()
+    queue = queue or Queue(capacity, then)
     made = Directory(Changes())
     if directory is not None:
         made.update(list(directory))
-    router = Router(made, admit, TrustedProxies.parse(proxies), door or Door())
+    router = Router(made, lambda _entry: queue, TrustedProxies.parse(proxies), capacity)
     router.closed = closed
     listener = Listener(listen("127.0.0.1", 0), router)
     listener.start()
@@ -78,7 +91,7 @@ async def asked(
         data = await reader.read()
         writer.close()
         await writer.wait_closed()
-        return Answer(data), admitted[0] if admitted else None
+        return Answer(data), queue.admitted[0] if queue.admitted else None
     finally:
         listener.close()
 
@@ -87,8 +100,8 @@ def test_a_client_reaches_the_lobby_at_its_path() -> None:
     answer, pending = run(asked([resource("heads"), resource("prices")], UPGRADE))
     assert answer.status == 101
     assert pending is not None
-    assert pending.form is Form.PROXY
-    assert pending.address == "127.0.0.1"
+    assert pending.response.form is ResponseForm.PROXY
+    assert pending.permit.address == "127.0.0.1"
     assert "sec-websocket-protocol" not in answer.headers
     assert "sec-websocket-extensions" not in answer.headers
 
@@ -145,7 +158,7 @@ def test_compression_is_negotiated_where_the_lobby_has_it(compression: str, nego
     answer, pending = run(asked(directory, offer))
     assert answer.headers.get("sec-websocket-extensions", "").startswith("permessage-deflate") is negotiated
     assert pending is not None
-    assert (pending.extensions is not None) is negotiated
+    assert (pending.response.extensions is not None) is negotiated
 
 
 @pytest.mark.parametrize(("proxies", "address"), [("127.0.0.0/8", "198.51.100.7"), ("10.0.0.0/8", "127.0.0.1")])
@@ -153,7 +166,7 @@ def test_the_address_is_believed_of_trusted_proxies_only(proxies: str, address: 
     forwarded = {**UPGRADE, "X-Forwarded-For": "6.6.6.6, 198.51.100.7"}
     _, pending = run(asked([resource("prices")], forwarded, proxies=proxies))
     assert pending is not None
-    assert pending.address == address
+    assert pending.permit.address == address
 
 
 REDIRECTING = [resource("prices", routing={"mode": "Redirect"}, clients={"allowedOrigins": [PAGE]})]
@@ -162,7 +175,7 @@ REDIRECTING = [resource("prices", routing={"mode": "Redirect"}, clients={"allowe
 def test_a_redirected_client_gets_a_307() -> None:
     answer, pending = run(asked(REDIRECTING, UPGRADE, then=lambda pending: pending.redirect(TICKET)))
     assert pending is not None
-    assert pending.form is Form.LOCATION
+    assert pending.response.form is ResponseForm.LOCATION
     assert answer.status == 307
     assert answer.headers["location"] == "//h:1/prices?token=t"
     assert answer.headers["cache-control"] == "no-store"
@@ -172,7 +185,7 @@ def test_a_page_gets_a_ticket_that_it_may_read() -> None:
     asking = {"Host": "h", "Accept": "application/json", "Origin": PAGE}
     answer, pending = run(asked(REDIRECTING, asking, then=lambda pending: pending.redirect(TICKET)))
     assert pending is not None
-    assert pending.form is Form.JSON
+    assert pending.response.form is ResponseForm.JSON
     assert answer.status == 200
     assert json.loads(answer.body) == {"url": TICKET.url, "token": "t", "expires": 17}
     assert answer.headers["access-control-allow-origin"] == PAGE
@@ -194,18 +207,40 @@ def test_a_page_may_see_why_there_is_no_ticket() -> None:
     assert answer.headers["retry-after"] == "5"
 
 
+def test_a_page_may_see_that_its_address_has_too_many_connections() -> None:
+    asking = {"Host": "h", "Accept": "application/json", "Origin": PAGE}
+    capacity = ProcessCapacity()
+    queue = Queue(capacity, connections=1)
+    permit = queue.admission.admit("127.0.0.1", 0.0)
+    answer, pending = run(asked(REDIRECTING, asking, capacity=capacity, queue=queue))
+    assert (answer.status, pending) == (429, None)
+    assert answer.headers["access-control-allow-origin"] == PAGE
+    assert answer.headers["retry-after"] == "5"
+    assert isinstance(permit, Permit)
+    permit.release()
+
+
+@pytest.mark.parametrize("end", [PendingClient.accept, lambda pending: pending.refuse(NO_SEAT)])
+def test_a_client_is_counted_until_it_is_accepted_or_refused(end: Then) -> None:
+    capacity = ProcessCapacity()
+    run(asked([resource("prices")], UPGRADE, then=end, capacity=capacity))
+    assert capacity.clients == (1 if end is PendingClient.accept else 0)  # then the connection owns the permit
+
+
 def test_a_client_that_leaves_while_it_waits_is_told_of() -> None:
     async def main() -> None:
         left = asyncio.Event()
         held = asyncio.Event()
 
-        def admit(_entry: DirectoryEntry, pending: PendingClient) -> None:
+        def hold(pending: PendingClient) -> None:
             pending.handshake.on_abandoned = left.set
             held.set()
 
+        capacity = ProcessCapacity()
+        queue = Queue(capacity, hold)
         made = Directory(Changes())
         made.update([resource("prices")])
-        listener = Listener(listen("127.0.0.1", 0), Router(made, admit, TrustedProxies(), Door()))
+        listener = Listener(listen("127.0.0.1", 0), Router(made, lambda _entry: queue, TrustedProxies(), capacity))
         listener.start()
         _, writer = await asyncio.open_connection("127.0.0.1", listener.port)
         lines = ["GET /prices HTTP/1.1", *(f"{name}: {value}" for name, value in UPGRADE.items()), "", ""]
@@ -220,9 +255,9 @@ def test_a_client_that_leaves_while_it_waits_is_told_of() -> None:
 
 
 def test_a_full_greeter_says_so_before_anything_else() -> None:
-    door = Door(max_clients=1)
-    door.enter()
-    answer, pending = run(asked([resource("prices")], UPGRADE, path="/nowhere", door=door))
+    capacity = ProcessCapacity(max_clients=1)
+    Queue(capacity).admission.admit("192.0.2.1", 0.0)
+    answer, pending = run(asked([resource("prices")], UPGRADE, path="/nowhere", capacity=capacity))
     assert (answer.status, pending) == (503, None)
     assert answer.headers["retry-after"] == "5"
     assert b"as many clients as it may" in answer.body

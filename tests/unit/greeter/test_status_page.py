@@ -150,7 +150,7 @@ def test_clients_that_wait_and_clients_that_were_moved_are_counted() -> None:
             two = made.lobby("prices-2")
             made.tell(two)
             made.lobbies[0].drain()
-            await until(lambda: two.admission.taken == 2 and made.greeter.report().moves_live["prices"] == 2)
+            await until(lambda: two.seat_count.taken == 2 and made.greeter.report().moves_live["prices"] == 2)
             counts = (await items(made))["prices"]["counts"]
             assert (counts["moves_exact"], counts["moves_live"], counts["waiting"]) == (0, 2, 0)
             for client in clients:

@@ -125,10 +125,10 @@ def test_claims_made_before_it_is_open_are_sent_then() -> None:
         trunk.release(1)
         trunk.release(2)
         assert trunk.seats == 2
-        await until(lambda: lobby.admission.taken == 2)
+        await until(lambda: lobby.seat_count.taken == 2)
         trunk.close()
         await trunk.wait_closed()
-        await until(lambda: lobby.admission.taken == 0)
+        await until(lambda: lobby.seat_count.taken == 0)
         assert owner.lost == []
         lobby.close()
 

@@ -191,7 +191,7 @@ def test_closing_ends_idle_connections() -> None:
 def test_a_large_page_is_made_in_a_thread_of_what_was_read_before() -> None:
     threads: list[threading.Thread] = []
 
-    def read() -> metrics.Readings:
+    def read() -> metrics.Samples:
         threads.append(threading.current_thread())
         return {"lobby_seats": 7}
 

@@ -14,9 +14,8 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Origin
 
-from lobby_gateway.clients.admission import Admission
+from lobby_gateway.clients.admission import ProcessCapacity, SeatCount
 from lobby_gateway.clients.auth import TrustedProxies
-from lobby_gateway.clients.door import Door
 from lobby_gateway.clients.tokens import Purpose, TokenKeys, sign
 from lobby_gateway.lobby.handshakes import LobbyHandshakes
 from lobby_gateway.resource.schema import validate_and_default
@@ -47,8 +46,8 @@ class Served:
         self.lobby = lobby
         self.key = KEY
         self.keys = TokenKeys([KEY])
-        self.door = Door(max_memory=1000)
-        self.admission = Admission(self.lobby.spec.clients.seats)
+        self.capacity = ProcessCapacity(max_memory=1000)
+        self.seat_count = SeatCount(self.lobby.spec.clients.seats)
         self.ring = MessageRing()
         self.ring.begin_epoch(EPOCH)
         self.forwarded: list[tuple[int, bytes]] = []
@@ -58,12 +57,12 @@ class Served:
             self.lobby,
             "prices-1",
             self.keys,
-            admission=self.admission,
+            seat_count=self.seat_count,
+            capacity=self.capacity,
             ring=self.ring,
             forward=self._forward,
             seats_changed=lambda: None,
             trunk_arrived=self._trunk_arrived,
-            door=self.door,
             proxies=TrustedProxies.parse(proxies),
         )
         self.listener = Listener(listen("127.0.0.1", 0), self.gate)
@@ -118,9 +117,9 @@ def test_a_client_with_a_token_gets_what_is_published() -> None:
         async with served() as lobby, connect(lobby.url()) as client:
             lobby.publish("a", "b")
             assert [await client.recv(), await client.recv()] == ["a", "b"]
-            assert lobby.admission.taken == 1
+            assert lobby.seat_count.taken == 1
             await client.close()
-            await until(lambda: lobby.admission.taken == 0)
+            await until(lambda: lobby.seat_count.taken == 0)
             assert lobby.gate.closes["by_client"] == 1
 
     run(main())
@@ -131,7 +130,7 @@ def test_a_token_for_something_else_or_too_old_is_refused(wrong: dict[str, Any])
     async def main() -> None:
         async with served() as lobby:
             assert await refused(lobby.url(**wrong)) == 401
-            assert lobby.admission.taken == 0
+            assert lobby.seat_count.taken == 0
 
     run(main())
 
@@ -162,9 +161,9 @@ def test_a_client_beyond_the_seats_is_refused_and_in_again_when_one_is_free() ->
             first, second = await connect(lobby.url()), await connect(lobby.url())
             assert await refused(lobby.url()) == 503
             await first.close()
-            await until(lambda: lobby.admission.free == 1)
+            await until(lambda: lobby.seat_count.free == 1)
             async with connect(lobby.url()):
-                assert lobby.admission.taken == 2
+                assert lobby.seat_count.taken == 2
             await second.close()
 
     run(main())
@@ -218,7 +217,7 @@ def test_a_malformed_position_is_refused_with_what_is_accepted() -> None:
                 await connect(lobby.url(query="&resume=here"))
             assert caught.value.response.status_code == 400
             assert b"'here' is not a position" in caught.value.response.body
-            assert lobby.admission.taken == 0
+            assert lobby.seat_count.taken == 0
 
     run(main())
 
@@ -249,7 +248,7 @@ def test_a_message_that_the_origin_does_not_take_is_counted() -> None:
 def test_a_draining_lobby_refuses_and_says_when_to_come_back() -> None:
     async def main() -> None:
         async with served() as lobby:
-            lobby.admission.draining = True
+            lobby.seat_count.draining = True
             with pytest.raises(InvalidStatus) as caught:
                 await connect(lobby.url())
             assert caught.value.response.status_code == 503
@@ -303,7 +302,7 @@ def test_a_client_that_leaves_during_its_handshake_keeps_no_seat() -> None:
             await reader.readuntil(b"\r\n\r\n")
             writer.close()
             await writer.wait_closed()
-            await until(lambda: lobby.admission.taken == 0)
+            await until(lambda: lobby.seat_count.taken == 0)
             assert lobby.gate.closes["lost"] == 1
 
     run(main())
@@ -318,7 +317,7 @@ def test_one_address_gets_so_many_connections_and_each_that_ends_makes_room() ->
                     await connect(url)
                 assert caught.value.response.status_code == 429
                 assert caught.value.response.headers["Retry-After"] == "5"
-            await until(lambda: lobby.admission.taken == 0)
+            await until(lambda: lobby.seat_count.taken == 0)
             async with connect(url):  # its token was not used up by the refusal
                 pass
             assert lobby.listener.stats.refused["too_many"] == 1
@@ -371,12 +370,12 @@ def test_behind_a_trusted_proxy_the_client_is_counted_and_behind_any_other_the_p
 def test_a_lobby_without_memory_takes_nobody_but_keeps_those_it_has() -> None:
     async def main() -> None:
         async with served() as lobby, connect(lobby.url()) as client:
-            lobby.door.see(1000)
+            lobby.capacity.observe_memory(1000)
             assert await refused(lobby.url()) == 503
             assert lobby.listener.stats.refused["no_memory"] == 1
             lobby.publish("still here")
             assert await client.recv() == "still here"
-            lobby.door.see(999)
+            lobby.capacity.observe_memory(999)
             async with connect(lobby.url()):
                 pass
 

@@ -14,13 +14,13 @@ from tests.support.sockets import run
 from tests.support.waiting import until
 
 from lobby_gateway.errors import UserError
-from lobby_gateway.process.file_watch import follow, read_folder
+from lobby_gateway.process.file_watch import read_folder, watch_files
 
 
 @contextlib.asynccontextmanager
 async def following(files: list[Path], read: Callable[[], str]) -> AsyncIterator[list[str]]:
     taken: list[str] = []
-    task = asyncio.create_task(follow("a file", files, read, taken.append, look_seconds=0.01))
+    task = asyncio.create_task(watch_files("a file", files, read, taken.append, look_seconds=0.01))
     try:
         yield taken
     finally:

@@ -165,11 +165,11 @@ def test_seats_are_claimed_at_once_and_given_back() -> None:
         trunk = await connect(lobby, listening)
         assert [trunk.claim(3), trunk.claim(3)] == [1, 2]  # before the welcome
         assert (await listening.until(3))[1:] == [Granted(1, 3, 1, 0), Granted(2, 1, 0, 1)]
-        assert trunk.core.held == lobby.admission.taken == 4
+        assert trunk.core.held == lobby.seat_count.taken == 4
         trunk.release(3)
-        await until(lambda: lobby.admission.taken == 1)
+        await until(lambda: lobby.seat_count.taken == 1)
         trunk.close()
-        await until(lambda: lobby.admission.taken == 0)
+        await until(lambda: lobby.seat_count.taken == 0)
 
     with_lobby(main)
 

@@ -202,12 +202,12 @@ def test_grants_what_there_is_and_says_why_it_is_less() -> None:
         Granted(2, 1, 0, GrantReason.FULL),
         Granted(3, 0, 0, GrantReason.FULL),
     ]
-    assert lobby.server.held == lobby.admission.taken == 4
+    assert lobby.server.held == lobby.seat_count.taken == 4
 
 
 def test_grants_nothing_while_draining() -> None:
     lobby = Lobby()
-    lobby.admission.draining = True
+    lobby.seat_count.draining = True
     lobby.join()
     lobby.receive(Claim(1, 2))
     assert lobby.rest() == [Granted(1, 0, 0, GrantReason.DRAINING)]
@@ -217,7 +217,7 @@ def test_released_seats_are_free_again() -> None:
     lobby = Lobby()
     lobby.join()
     lobby.receive(Claim(1, 4), Release(3))
-    assert (lobby.server.held, lobby.admission.taken) == (1, 1)
+    assert (lobby.server.held, lobby.seat_count.taken) == (1, 1)
 
 
 def test_refuses_to_take_back_seats_that_another_holds() -> None:
@@ -227,7 +227,7 @@ def test_refuses_to_take_back_seats_that_another_holds() -> None:
     lobby.receive(Claim(1, 1))
     with pytest.raises(TrunkError, match="RELEASE: 2 seats are given back, 1 are held"):
         lobby.receive(Release(2))
-    assert lobby.admission.taken == 3
+    assert lobby.seat_count.taken == 3
 
 
 def test_the_end_of_the_trunk_gives_its_seats_back_once() -> None:
@@ -237,7 +237,7 @@ def test_the_end_of_the_trunk_gives_its_seats_back_once() -> None:
     lobby.receive(Claim(1, 3))
     lobby.server.close()
     lobby.server.close()
-    assert (lobby.server.held, lobby.admission.taken) == (0, 1)
+    assert (lobby.server.held, lobby.seat_count.taken) == (0, 1)
     assert lobby.server.state is TrunkServerState.CLOSED
     assert lobby.take() is None
 

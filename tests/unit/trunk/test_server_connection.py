@@ -81,7 +81,7 @@ class Greeter:
 
     def on_closed(self) -> None:
         assert self.connection.closed
-        assert self.lobby.admission.taken == 0
+        assert self.lobby.seat_count.taken == 0
         self.closes += 1
         self.closed.set()
 
@@ -168,7 +168,7 @@ def test_claims_are_answered_and_messages_to_the_origin_handed_on() -> None:
         assert await greeter.record() == Granted(1, 3, 1, 0)
         assert await greeter.record() == Granted(2, 1, 0, 1)
         assert greeter.forwarded == [(Opcode.TEXT, "ünï".encode())]
-        assert greeter.lobby.admission.taken == 4
+        assert greeter.lobby.seat_count.taken == 4
         greeter.end()
 
     run(main())
@@ -348,7 +348,7 @@ def test_our_close_gives_the_seats_back_and_waits_for_the_answer() -> None:
         await greeter.record()
         greeter.connection.close(1001, "bye")
         greeter.connection.close(1000)
-        assert greeter.lobby.admission.taken == 0
+        assert greeter.lobby.seat_count.taken == 0
         greeter.publish(numbered([0]))
         assert await greeter.frame() == (Opcode.CLOSE, close_payload(1001, "bye"))
         assert not greeter.connection.closed
@@ -433,7 +433,7 @@ def test_nothing_is_acted_on_any_more_once_the_owner_has_ended_it() -> None:
         greeter.connection._forward = lambda *_: greeter.connection.abort()
         await greeter.send(Forward(Opcode.TEXT, b"last"), Claim(1, 1))
         await greeter.over()
-        assert greeter.lobby.admission.taken == 0
+        assert greeter.lobby.seat_count.taken == 0
 
     run(main())
 

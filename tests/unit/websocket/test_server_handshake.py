@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from dataclasses import replace
 from http import HTTPStatus
 
 import pytest
@@ -420,7 +421,7 @@ def test_each_refusal_is_a_whole_response(refusal: Refusal) -> None:
 
 def test_refusal_may_say_more() -> None:
     response = refusal_response(
-        close_codes.LOBBY_FULL, retry_after=0, headers=[("X-Lobby", "prices-1")], body="voll, größer"
+        replace(close_codes.LOBBY_FULL, retry_after=0), headers=[("X-Lobby", "prices-1")], body="voll, größer"
     )
     _, headers, body = answer(response)
     assert (headers["retry-after"], headers["x-lobby"]) == ("0", "prices-1")

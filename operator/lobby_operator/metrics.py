@@ -65,7 +65,7 @@ LOBBY_HOST: tuple[Definition, ...] = (
 
 
 def read(
-    workers: Sequence[Reconciler],
+    reconcilers: Sequence[Reconciler],
     greeters: int,
     lag: LoopLag,
     statuses: Mapping[str, Mapping[str, Any]],
@@ -75,7 +75,7 @@ def read(
     """Everything in the table.
 
     Args:
-        workers: one for each Lobby.
+        reconcilers: one for each Lobby.
         greeters: how many answer.
         lag: of the event loop.
         statuses: of the Lobbies, by key, as far as there are any yet.
@@ -83,16 +83,18 @@ def read(
     """
 
     def each(figure: Callable[[Reconciler], float]) -> dict[str, float]:
-        return {worker.lobby.key: figure(worker) for worker in workers}
+        return {reconciler.lobby.key: figure(reconciler) for reconciler in reconcilers}
 
     lobbies: dict[tuple[str, ...], float] = {
-        (worker.lobby.key, phase.value): len(worker.observed.in_phase(phase)) for worker in workers for phase in Phase
+        (reconciler.lobby.key, phase.value): len(reconciler.observed.in_phase(phase))
+        for reconciler in reconcilers
+        for phase in Phase
     }
     actions: dict[tuple[str, ...], float] = {
-        (worker.lobby.key, *done): worker.actions[done] for worker in workers for done in _REASONS
+        (reconciler.lobby.key, *done): reconciler.actions[done] for reconciler in reconcilers for done in _REASONS
     }
-    # One whose spec never could be read has a status and no worker.
-    keys = dict.fromkeys([*(worker.lobby.key for worker in workers), *statuses])
+    # One whose spec never could be read has a status and no reconciler.
+    keys = dict.fromkeys([*(reconciler.lobby.key for reconciler in reconcilers), *statuses])
     held = {key: _held(statuses.get(key, {})) for key in keys}
     conditions: dict[tuple[str, ...], float] = {
         (key, *condition): 1 for key, found in held.items() for condition in _CONDITIONS if condition in found
@@ -100,17 +102,17 @@ def read(
     return {
         "lobby_operator_lobbies": lobbies,
         "lobby_operator_actions_total": actions,
-        "lobby_operator_max_replicas": each(lambda worker: worker.spec.max_replicas),
+        "lobby_operator_max_replicas": each(lambda reconciler: reconciler.spec.max_replicas),
         "lobby_operator_condition": conditions,
-        "lobby_operator_clients": each(lambda worker: sum(lobby.clients for lobby in worker.observed.lobbies)),
+        "lobby_operator_clients": each(lambda reconciler: sum(lobby.clients for lobby in reconciler.observed.lobbies)),
         "lobby_operator_seats": each(
-            lambda worker: sum(lobby.seats for lobby in worker.observed.in_phase(Phase.READY))
+            lambda reconciler: sum(lobby.seats for lobby in reconciler.observed.in_phase(Phase.READY))
         ),
-        "lobby_operator_waiting_clients": each(lambda worker: worker.observed.waiting),
-        "lobby_operator_failed_starts": each(lambda worker: worker.observed.failures.count),
-        "lobby_operator_passes_total": each(lambda worker: worker.passes),
-        "lobby_operator_pass_seconds_total": each(lambda worker: worker.seconds),
-        "lobby_operator_failed_passes_total": each(lambda worker: worker.failures),
+        "lobby_operator_waiting_clients": each(lambda reconciler: reconciler.observed.waiting),
+        "lobby_operator_failed_starts": each(lambda reconciler: reconciler.observed.failures.count),
+        "lobby_operator_passes_total": each(lambda reconciler: reconciler.passes),
+        "lobby_operator_pass_seconds_total": each(lambda reconciler: reconciler.seconds),
+        "lobby_operator_failed_passes_total": each(lambda reconciler: reconciler.failures),
         "lobby_operator_leader": int(leader),
         "lobby_operator_greeters": greeters,
         "lobby_operator_event_loop_lag_seconds": lag.reading(),

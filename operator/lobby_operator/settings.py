@@ -31,6 +31,11 @@ class PlannerSettings:
         max_starting: most lobbies that start at a time; more would only slow each other down.
         move_share: a batch of drains moves at most this share of all clients (or one lobby full, if that is more), so that
             greeters are not asked to move everybody at once.
+        unreachable_seconds: free seats of a lobby that has not answered for this long do not count while clients wait, even
+            if the platform says it is well. More than one answer is missing then, and a greeter takes as long to notice that
+            a lobby is gone.
+        greeter_report_seconds: how long the latest report of a greeter that no longer answers still counts. It may merely be
+            busy; after that its clients have reconnected through another.
     """
 
     silent_seconds: float = 10.0
@@ -43,6 +48,54 @@ class PlannerSettings:
     max_backoff_seconds: float = 60.0
     max_starting: int = 16
     move_share: float = 0.1
+    unreachable_seconds: float = 2.0
+    greeter_report_seconds: float = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PollSettings:
+    """How this process polls lobbies and greeters.
+
+    Attributes:
+        timeout_seconds: how long to wait for an answer. One takes a millisecond on the same machine; a process that needs a
+            second serves nobody well.
+        interval_seconds: between two polls of a process while nothing changes: a lost lobby shows within a second or two.
+        fast_interval_seconds: between two polls while something changes, and before the first answer.
+        max_polls_per_second: of all pollers together; about a fifth of a core. With thousands of lobbies each is polled less
+            often.
+        max_first_polls_per_second: of processes that have not answered yet, in addition, so that a new one is noticed at once
+            among thousands.
+        max_concurrent: most polls in flight. A starting operator has thousands to make, and none may time out merely because
+            this process is busy.
+    """
+
+    timeout_seconds: float = 1.0
+    interval_seconds: float = 1.0
+    fast_interval_seconds: float = 0.2
+    max_polls_per_second: float = 400.0
+    max_first_polls_per_second: float = 200.0
+    max_concurrent: int = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReconcileSettings:
+    """When a Lobby is reconciled, and how failures are retried.
+
+    Attributes:
+        min_interval_seconds: pause after each pass: reports of many lobbies arrive at the same time, and one pass serves all.
+        max_interval_seconds: longest time between two passes, so that whatever was missed is found.
+        min_retry_seconds: wait before the first retry of a failed pass or action; each further wait is twice as long.
+        max_retry_seconds: longest wait before a retry.
+        max_concurrent_actions: most actions in flight. One that calls a lobby may wait seconds for the answer.
+        active_seconds: how long after the last change lobbies and greeters are still polled at the fast interval.
+    """
+
+    min_interval_seconds: float = 0.05
+    max_interval_seconds: float = 5.0
+    min_retry_seconds: float = 0.2
+    max_retry_seconds: float = 10.0
+    max_concurrent_actions: int = 16
+    active_seconds: float = 3.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +176,9 @@ class OperatorSettings:
         lease_name: of the Lease by which operators agree on who acts.
         lease: its times.
         informer: times of lists and watches.
+        polling: how lobbies and greeters are polled.
+        planner: times and limits of the planner.
+        reconcile: when Lobbies are reconciled, and how failures are retried.
         stop_seconds: how long an orderly stop may take; then it ends all the same.
         lobby_admin_port: of lobbies and greeters.
     """
@@ -138,6 +194,9 @@ class OperatorSettings:
     lease_name: str = LEASE_NAME
     lease: LeaseSettings = field(default_factory=LeaseSettings)
     informer: InformerSettings = field(default_factory=InformerSettings)
+    polling: PollSettings = field(default_factory=PollSettings)
+    planner: PlannerSettings = field(default_factory=PlannerSettings)
+    reconcile: ReconcileSettings = field(default_factory=ReconcileSettings)
     stop_seconds: float = 10.0
     lobby_admin_port: int = 8001
 

@@ -35,7 +35,7 @@ def clients_are_never_cut_off_before_their_drain_ended(step: Step) -> None:
             continue
         since = seen[action.name].draining_since
         overdue = since is not None and due(since, step.spec.drain_seconds, step.now)
-        pointless = action.reason.why is ActionReason.DRAIN_POINTLESS and nobody_finds_another_seat(step)
+        pointless = action.reason.code is ActionReason.DRAIN_POINTLESS and nobody_finds_another_seat(step)
         assert overdue or pointless or (lobby.draining and lobby.clients == 0)
 
 
@@ -79,7 +79,7 @@ def every_action_has_its_reason(step: Step) -> None:
     """A sentence with numbers, and at most one action for a lobby, which exists, or does not for those that are made."""
     names = {lobby.name for lobby in step.seen.lobbies}
     for action in step.plan.actions:
-        assert action.reason.why in ACTION_REASONS
+        assert action.reason.code in ACTION_REASONS
         assert action.reason.sentence
         assert "{" not in action.reason.sentence
         assert (action.name in names) is not isinstance(action, Create)
@@ -97,7 +97,7 @@ def creations_are_bounded(step: Step) -> None:
 
 def moved_clients_fit_into_fuller_lobbies(step: Step) -> None:
     """Compaction leaves seats for all whom it moves, for those who wait or move already, and to spare."""
-    drained = {action.name for action in step.plan.actions if action.reason.why is ActionReason.SPARSE}
+    drained = {action.name for action in step.plan.actions if action.reason.code is ActionReason.SPARSE}
     if not drained:
         return
     assert step.seen.waiting == 0

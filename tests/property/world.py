@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 
 from lobby_gateway.process.reports import LobbyReport, OriginReport, OriginState
 from lobby_operator.planner.actions import Action, Create, Delete, Drain
-from lobby_operator.planner.expectations import Expectations
 from lobby_operator.planner.history import observe_fold
 from lobby_operator.planner.plan import Plan, plan
 from lobby_operator.planner.spec import PlannerSpec
 from lobby_operator.planner.state import LobbyReading, LobbyState, Observed, Phase
 from lobby_operator.planner.timers import due, earliest
+from lobby_operator.reconcile.pending_actions import Expectations
 from lobby_operator.settings import PlannerSettings
 
 START = 1000.0

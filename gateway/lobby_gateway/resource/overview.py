@@ -5,6 +5,7 @@ Counts are given, not rates: whoever looks twice knows the rate, and nobody has 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -196,6 +197,15 @@ def shown_url(url: str) -> str:
     host = f"[{host}]" if ":" in host else host
     netloc = host if parts.port is None else f"{host}:{parts.port}"
     return parts._replace(netloc=netloc, query="", fragment="").geturl()
+
+
+def shown_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """A spec without what may be secret: headers, query, texts to send, variables, and the URL beyond host and path."""
+    origin = spec["origin"]
+    hidden = {"headers", "query", "onConnect", "secrets", "tls"}
+    kept = {key: value for key, value in origin.items() if key not in hidden}
+    template = {key: value for key, value in (spec.get("template") or {}).items() if key != "env"}
+    return {**spec, "origin": {**kept, "url": shown_url(origin["url"])}, "template": template}
 
 
 def _phase(told: ToldLobby, *, is_open: bool) -> str:

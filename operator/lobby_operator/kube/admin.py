@@ -43,7 +43,7 @@ def routes(
             calls.update(api.calls)
             seconds.update(api.seconds)
         return {
-            **metrics.read(host.workers, host.greeters_serving, host.lag, host.statuses, leader=lease.holds()),
+            **metrics.read(host.reconcilers, host.greeters_serving, host.lag, host.statuses, leader=lease.holds()),
             **read_calls(calls, seconds),
             **read_operator(host.status_writes, host.recorder.gathering.dropped, host.known),
         }

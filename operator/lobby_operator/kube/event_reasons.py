@@ -59,9 +59,9 @@ def of_action(action: Action, text: str) -> Happening:
         action: what was done.
         text: the same for a person, with the reason.
     """
-    why = action.reason.why
-    kind = WARNING if why in _UNWANTED else NORMAL
-    return Happening(kind, why.value, type(action).__name__, f"{action.name}: {text}")
+    reason = action.reason.code
+    kind = WARNING if reason in _UNWANTED else NORMAL
+    return Happening(kind, reason.value, type(action).__name__, f"{action.name}: {text}")
 
 
 def between(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Happening]:

@@ -9,7 +9,8 @@ from typing import Any
 from lobby_gateway.process.reports import GreeterReport
 from lobby_gateway.resource.list_watch import Change
 from lobby_operator.kube.names import ADMIN_PORT
-from lobby_operator.reconcile.poller import Poller, PollResult
+from lobby_operator.planner.state import PollResult
+from lobby_operator.reconcile.poller import Poller, PollSchedule
 
 
 class GreeterPods:
@@ -18,33 +19,41 @@ class GreeterPods:
     Args:
         changed: is called with the keys of Lobbies for which something changed; empty: for any of them.
         port: of their admin ports.
+        schedule: polls of this process; None: of its own.
     """
 
-    def __init__(self, changed: Callable[[frozenset[str]], None], *, port: int = ADMIN_PORT) -> None:
+    def __init__(
+        self,
+        changed: Callable[[frozenset[str]], None],
+        *,
+        port: int = ADMIN_PORT,
+        schedule: PollSchedule | None = None,
+    ) -> None:
         self._changed = changed
         self._port = port
+        self._schedule = schedule or PollSchedule()
         self._pollers: dict[str, tuple[str, Poller[GreeterReport]]] = {}  # by key of the pod, with its address
         self._closing: set[asyncio.Task[None]] = set()
-        self._hurried = False
+        self._fast = False
 
     @property
     def serving(self) -> int:
         """How many answer."""
         return sum(
-            poller.reading.report is not None and poller.reading.unresponsive_since is None
+            poller.result.report is not None and poller.result.unresponsive_since is None
             for _, poller in self._pollers.values()
         )
 
-    def readings(self) -> dict[str, PollResult[GreeterReport]]:
+    def poll_results(self) -> dict[str, PollResult[GreeterReport]]:
         """What each said of itself last, by key of its pod. One that never could be asked is none yet."""
-        return {key: poller.reading for key, (_, poller) in self._pollers.items() if poller.reading.report is not None}
+        return {key: poller.result for key, (_, poller) in self._pollers.items() if poller.result.report is not None}
 
     def seen(self, change: Change) -> None:
         """A pod of a greeter came, changed or went."""
         address = _address(change.object) if change.object is not None else ""
         known = self._pollers.get(change.key)
         if known is not None and known[0] == address:
-            known[1].ending = _ending(change.object)
+            known[1].quiet = _ending(change.object)
             return
         if known is not None:
             del self._pollers[change.key]
@@ -55,11 +64,11 @@ class GreeterPods:
         if address:
             self._pollers[change.key] = (address, self._poller(change.key, address))
 
-    def hurry(self, *, hurried: bool) -> None:
+    def poll_fast(self, *, fast: bool) -> None:
         """Asks them more often, or no longer so."""
-        self._hurried = hurried
+        self._fast = fast
         for _, poller in self._pollers.values():
-            poller.hurried = hurried
+            poller.fast = fast
 
     async def close(self) -> None:
         """Asks no more."""
@@ -70,8 +79,8 @@ class GreeterPods:
         told: dict[str, dict[str, int]] = {"waiting": {}, "clients": {}}
 
         def answered() -> None:
-            report = poller.reading.report
-            if report is None or poller.reading.unresponsive_since is not None:
+            report = poller.result.report
+            if report is None or poller.result.unresponsive_since is not None:
                 return
             before, now = told.copy(), {"waiting": report.waiting, "clients": report.clients}
             told.update(now)
@@ -84,8 +93,10 @@ class GreeterPods:
             if different:
                 self._changed(frozenset(different))
 
-        poller = Poller(key, (address, self._port), "/waiting", GreeterReport.from_json, answered)
-        poller.hurried = self._hurried
+        poller = Poller(
+            key, (address, self._port), "/waiting", GreeterReport.from_json, answered, schedule=self._schedule
+        )
+        poller.fast = self._fast
         return poller
 
 

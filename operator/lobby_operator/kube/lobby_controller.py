@@ -1,7 +1,7 @@
-"""Looks after one Lobby in the cluster: its worker, its runtime, its status and its Events, wired together.
+"""Looks after one Lobby in the cluster: its reconciler, its runtime, its status and its Events, wired together.
 
-It exists while this process acts and the Lobby exists. A Lobby whose spec never could be read has no worker: nothing is done
-to the lobbies that it may have, and its status says why.
+It exists while this process acts and the Lobby exists. A Lobby whose spec never could be read has no reconciler: nothing is
+done to the lobbies that it may have, and its status says why.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from lobby_operator.planner.state import Phase
 from lobby_operator.planner.status import lobby_status, unread_status
 from lobby_operator.reconcile.reconciler import Reconciler
 from lobby_operator.reconcile.runtime import RuntimeFailedError
+from lobby_operator.settings import PlannerSettings, ReconcileSettings
 
 logger = logging.getLogger(__name__)
 
@@ -43,10 +44,10 @@ class Around(Protocol):
         """Writes Events."""
 
     def waiting(self, key: str, taken: int) -> int:
-        """Clients of a Lobby without a seat; see `observe.waiting`."""
+        """Clients of a Lobby without a seat; see `planner.demand.waiting_clients`."""
 
-    def hurried(self, key: str, *, hurried: bool) -> None:
-        """Something of a Lobby moves, or nothing does."""
+    def set_active(self, key: str, *, active: bool) -> None:
+        """Whether lobbies of a Lobby are changing."""
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         """Makes a task that never ends by itself; that it does is a fault which ends the process."""
@@ -66,10 +67,14 @@ class Parts:
     Attributes:
         runtime: makes what runs its lobbies; is called with what is to be called when something about one changed.
         writer: of its status.
+        planner: times and limits of the planner.
+        reconcile: when it is reconciled, and how failures are retried.
     """
 
     runtime: Callable[[LobbyRecord, Lobby, Callable[[], None]], KubeRuntime]
     writer: Callable[[str], StatusWriter]
+    planner: PlannerSettings | None = None
+    reconcile: ReconcileSettings | None = None
 
 
 class LobbyController:
@@ -83,7 +88,7 @@ class LobbyController:
     Attributes:
         key: of the Lobby.
         uid: of the Lobby.
-        worker: None: its spec never could be read.
+        reconciler: None: its spec never could be read.
         status: as it should be on the server; empty: not known yet.
         writer: of its status.
     """
@@ -91,7 +96,7 @@ class LobbyController:
     def __init__(self, known: LobbyRecord, around: Around, parts: Parts) -> None:
         self.key = known.key
         self.uid = known.uid
-        self.worker: Reconciler | None = None
+        self.reconciler: Reconciler | None = None
         self.status: Mapping[str, Any] = {}
         self.writer = parts.writer(known.key)
         self.runtime: KubeRuntime | None = None
@@ -119,8 +124,8 @@ class LobbyController:
 
     def wake(self) -> None:
         """Something may have changed."""
-        if self.worker is not None:
-            self.worker.wake()
+        if self.reconciler is not None:
+            self.reconciler.wake()
 
     async def close(self) -> None:
         """Looks after it no more. Its lobbies go on."""
@@ -129,24 +134,26 @@ class LobbyController:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self.runtime is not None:
             await self.runtime.close()
-        self._around.hurried(self.key, hurried=False)
+        self._around.set_active(self.key, active=False)
 
     def _begin(self, known: LobbyRecord, lobby: Lobby) -> None:
         self.runtime = self._parts.runtime(known, lobby, self.wake)
-        self.worker = Reconciler(
+        self.reconciler = Reconciler(
             lobby,
             self.runtime,
             waiting=lambda taken: self._around.waiting(self.key, taken),
-            told=self._told,
-            passed=self._passed,
+            on_action=self._on_action,
+            on_plan=self._on_plan,
+            planner_settings=self._parts.planner,
+            settings=self._parts.reconcile,
             revision=self.runtime.revision,
         )
         self._tasks += [
-            self._around.spawn(self._apply(self.runtime, self.worker), f"configuration of {self.key}"),
-            self._around.spawn(self.worker.run(), f"worker of {self.key}"),
+            self._around.spawn(self._apply(self.runtime, self.reconciler), f"configuration of {self.key}"),
+            self._around.spawn(self.reconciler.run(), f"reconciler of {self.key}"),
         ]
 
-    async def _apply(self, runtime: KubeRuntime, worker: Reconciler) -> None:
+    async def _apply(self, runtime: KubeRuntime, reconciler: Reconciler) -> None:
         """Makes what belongs to the Lobby as it should be: when it changed, when it failed, and now and then."""
         backoff = Backoff(base=0.2, cap=10.0, fraction=random.random)
         while True:
@@ -157,7 +164,7 @@ class LobbyController:
                 if known is not None and known.lobby is not None:
                     await self._around.prepare(known.namespace)
                     await runtime.apply(known.lobby, known.resource)
-                    worker.update(known.lobby, runtime.revision)
+                    reconciler.update(known.lobby, runtime.revision)
                 self._problem = ""
                 backoff.reset()
             except Exception as error:  # whatever it is: it is done again, and the other Lobbies are looked after
@@ -167,45 +174,47 @@ class LobbyController:
                 logger.warning(
                     "a Lobby's configuration can't be written", extra=fields, exc_info=None if expected else error
                 )
-                self._problem = str(error) if expected else "a fault of the operator, see its log"
+                self._problem = str(error) if expected else "internal error in the operator, see its log"
                 self.wake()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await self._new.wait()
 
-    def _told(self, action: Action, text: str) -> None:
+    def _on_action(self, action: Action, text: str) -> None:
         self._around.recorder.tell(self._regarding, event_reasons.of_action(action, text))
 
-    def _passed(self, worker: Reconciler) -> None:
-        """The worker has made a pass: tells greeters and people what is new."""
-        hurried = worker.hurried
+    def _on_plan(self, reconciler: Reconciler) -> None:
+        """The reconciler has made a pass: tells greeters and people what is new."""
+        active = reconciler.active
         if self.runtime is not None:
-            self.runtime.hurry(hurried=hurried)
-        self._around.hurried(self.key, hurried=hurried)
+            self.runtime.poll_fast(fast=active)
+        self._around.set_active(self.key, active=active)
         known = self._around.lobbies.get(self.key)
-        if known is None or worker.planned is None or not worker.planned.complete:
+        if known is None or reconciler.planned is None or not reconciler.planned.complete:
             return
         # The status speaks of the spec that is stored, also where it is one that can't be followed.
-        spec = replace(worker.spec, generation=known.generation)
+        spec = replace(reconciler.spec, generation=known.generation)
         self._say(
             lobby_status(
                 spec,
-                worker.observed,
-                worker.planned,
+                reconciler.observed,
+                reconciler.planned,
                 claim=self._around.lobbies.claim(self.key),
                 at=wall_clock.now(),
                 previous=self.status or known.status,
                 selector=names.selector(names.lobby_labels(known.name)),
-                problem=worker.problem or self._problem or self._trouble(worker),
+                problem=reconciler.problem or self._problem or self._trouble(reconciler),
                 invalid=known.problem,
             )
         )
 
-    def _trouble(self, worker: Reconciler) -> str:
+    def _trouble(self, reconciler: Reconciler) -> str:
         """Why a lobby that should start does not."""
         problems = self.runtime.problems() if self.runtime is not None else {}
         starting = (
-            lobby.name for lobby in worker.observed.in_phase(Phase.STARTING, Phase.UNRESPONSIVE) if not lobby.ready_at
+            lobby.name
+            for lobby in reconciler.observed.in_phase(Phase.STARTING, Phase.UNRESPONSIVE)
+            if not lobby.ready_at
         )
         return next((f"{name}: {problems[name]}" for name in starting if name in problems), "")
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from lobby_gateway.metrics import LoopLag
 from lobby_gateway.resource.list_watch import Change
+from lobby_gateway.resource.overview import shown_spec
 from lobby_gateway.resource.spec import Lobby
 from lobby_operator.kube import names
 from lobby_operator.kube.client import KubeApi
@@ -21,10 +22,10 @@ from lobby_operator.kube.lobby_controller import LobbyController, Parts
 from lobby_operator.kube.runtime import KubeRuntime
 from lobby_operator.kube.status_writer import StatusWriter
 from lobby_operator.kube.token_secret import TokenSecret
-from lobby_operator.reconcile.poller import waiting
+from lobby_operator.planner.demand import waiting_clients
+from lobby_operator.reconcile.poller import PollSchedule
 from lobby_operator.reconcile.reconciler import Reconciler
-from lobby_operator.reconcile.shown import shown_reading, shown_spec
-from lobby_operator.settings import PodSettings
+from lobby_operator.settings import PlannerSettings, PodSettings, PollSettings, ReconcileSettings
 
 _METADATA = (
     *("name", "namespace", "uid", "labels", "annotations", "ownerReferences"),
@@ -43,6 +44,9 @@ class ControllerManager:
         identity: of this process, for Events.
         token_secret: keeps the key of seat tokens where lobbies need it; None: somebody else does.
         admin_port: of lobbies and greeters.
+        polling: how lobbies and greeters are polled.
+        planner: times and limits of the planner.
+        reconcile: when Lobbies are reconciled, and how failures are retried.
 
     Attributes:
         lobbies: all Lobbies.
@@ -59,6 +63,9 @@ class ControllerManager:
         *,
         token_secret: TokenSecret | None = None,
         admin_port: int = names.ADMIN_PORT,
+        polling: PollSettings | None = None,
+        planner: PlannerSettings | None = None,
+        reconcile: ReconcileSettings | None = None,
     ) -> None:
         self.lobbies = Lobbies()
         self.recorder = Recorder(api, identity)
@@ -67,16 +74,17 @@ class ControllerManager:
         self._api = api
         self._settings = pods
         self._token_secret = token_secret
+        self._schedule = PollSchedule(polling)
         self._admin_port = admin_port
         self._pods: dict[str, dict[str, Mapping[str, Any]]] = {}  # by key of the Lobby, then by name
         self._lobby_of: dict[str, str] = {}  # key of the Lobby by that of the pod
         self._greeter_pods: dict[str, Change] = {}
         self._greeters: GreeterPods | None = None
-        self._hurried: set[str] = set()
+        self._active: set[str] = set()
         self._cares: dict[str, LobbyController] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._clock = asyncio.get_running_loop().time
-        self._parts = Parts(self._runtime, self._writer)
+        self._parts = Parts(self._runtime, self._writer, planner, reconcile)
         self._fault: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     # What the informers tell
@@ -134,7 +142,7 @@ class ControllerManager:
     def begin(self) -> None:
         """Looks after them from now on. All that there is was told."""
         self.acts = True
-        self._greeters = GreeterPods(self._greeters_changed, port=self._admin_port)
+        self._greeters = GreeterPods(self._greeters_changed, port=self._admin_port, schedule=self._schedule)
         for change in self._greeter_pods.values():
             self._greeters.seen(change)
         for known in list(self.lobbies):
@@ -172,7 +180,13 @@ class ControllerManager:
 
     def _runtime(self, known: LobbyRecord, lobby: Lobby, changed: Callable[[], None]) -> KubeRuntime:
         runtime = KubeRuntime(
-            self._api, self._settings, lobby, known.resource, changed=changed, admin_port=self._admin_port
+            self._api,
+            self._settings,
+            lobby,
+            known.resource,
+            changed=changed,
+            admin_port=self._admin_port,
+            schedule=self._schedule,
         )
         for pod in self._pods.get(known.key, {}).values():
             runtime.seen(pod)
@@ -185,18 +199,18 @@ class ControllerManager:
 
     def waiting(self, key: str, taken: int) -> int:
         """Clients of a Lobby without a seat."""
-        readings = self._greeters.readings() if self._greeters is not None else {}
-        return waiting(readings, key, taken, self._clock())
+        poll_results = self._greeters.poll_results() if self._greeters is not None else {}
+        return waiting_clients(poll_results, key, taken, self._clock())
 
-    def hurried(self, key: str, *, hurried: bool) -> None:
-        """Something of a Lobby moves: greeters are asked more often."""
-        before = bool(self._hurried)
-        if hurried:
-            self._hurried.add(key)
+    def set_active(self, key: str, *, active: bool) -> None:
+        """Polls the greeters faster while any Lobby is changing."""
+        before = bool(self._active)
+        if active:
+            self._active.add(key)
         else:
-            self._hurried.discard(key)
-        if self._greeters is not None and before != bool(self._hurried):
-            self._greeters.hurry(hurried=bool(self._hurried))
+            self._active.discard(key)
+        if self._greeters is not None and before != bool(self._active):
+            self._greeters.poll_fast(fast=bool(self._active))
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         """Makes a task that never ends by itself."""
@@ -223,9 +237,9 @@ class ControllerManager:
     # What is shown
 
     @property
-    def workers(self) -> Sequence[Reconciler]:
+    def reconcilers(self) -> Sequence[Reconciler]:
         """One for each Lobby that is looked after."""
-        return [care.worker for care in self._cares.values() if care.worker is not None]
+        return [care.reconciler for care in self._cares.values() if care.reconciler is not None]
 
     @property
     def statuses(self) -> Mapping[str, Mapping[str, Any]]:
@@ -255,19 +269,19 @@ class ControllerManager:
                 "problem": known.problem,
                 "spec": shown_spec(known.resource["spec"]) if known.resource else {},
                 "status": known.status,
-                "lobbies": {name: shown_reading(reading) for name, reading in self._readings(known.key).items()},
+                "lobbies": {name: poll_result.to_json() for name, poll_result in self._poll_results(known.key).items()},
             }
             for known in self.lobbies
         ]
 
     def greeters(self) -> dict[str, Any]:
         """What each greeter said last, as JSON types."""
-        readings = self._greeters.readings() if self._greeters is not None else {}
-        return {key: shown_reading(reading) for key, reading in readings.items()}
+        poll_results = self._greeters.poll_results() if self._greeters is not None else {}
+        return {key: poll_result.to_json() for key, poll_result in poll_results.items()}
 
-    def _readings(self, key: str) -> Mapping[str, Any]:
+    def _poll_results(self, key: str) -> Mapping[str, Any]:
         care = self._cares.get(key)
-        return care.runtime.readings() if care is not None and care.runtime is not None else {}
+        return care.runtime.poll_results() if care is not None and care.runtime is not None else {}
 
 
 def _lobby_of(pod: Mapping[str, Any]) -> str:

@@ -9,8 +9,7 @@ from typing import Any
 
 from lobby_gateway.process.reports import LobbyReport
 from lobby_operator.kube import names
-from lobby_operator.planner.state import LobbyReading
-from lobby_operator.reconcile.poller import PollResult
+from lobby_operator.planner.state import LobbyReading, PollResult
 
 _OVER = ("Succeeded", "Failed")
 
@@ -96,13 +95,13 @@ def owner_of(metadata: Mapping[str, Any]) -> str:
 
 
 def lobby_reading(
-    pod: PodState, reading: PollResult[LobbyReport], created_at: float, *, was_up: bool = False
+    pod: PodState, poll_result: PollResult[LobbyReport], created_at: float, *, was_up: bool = False
 ) -> LobbyReading:
     """What is known of a lobby.
 
     Args:
         pod: its pod.
-        reading: what it said of itself last.
+        poll_result: what it said of itself last.
         created_at: when it was made, on the clock of the lobby host.
         was_up: it had started when the lobby host saw it first.
     """
@@ -110,8 +109,8 @@ def lobby_reading(
         name=pod.name,
         created_at=created_at,
         address=authority(pod.ip, names.CLIENTS_PORT) if pod.ip else "",
-        report=reading.report,
-        unresponsive_since=reading.unresponsive_since,
+        report=poll_result.report,
+        unresponsive_since=poll_result.unresponsive_since,
         alive=pod.ready,
         was_up=was_up,
         draining=pod.draining,

@@ -76,6 +76,9 @@ class Operator:
             settings.identity,
             token_secret=token_secret,
             admin_port=settings.lobby_admin_port,
+            polling=settings.polling,
+            planner=settings.planner,
+            reconcile=settings.reconcile,
         )
         host, where = self.host, settings.namespace
         times = settings.informer

@@ -25,8 +25,8 @@ from lobby_operator.kube.pod_maintenance import PodMaintenance
 from lobby_operator.kube.pod_state import PodState, lobby_reading, owner_of, pod_state
 from lobby_operator.kube.pods import live_digest
 from lobby_operator.kube.resources import CONFIG_MAPS, PODS
-from lobby_operator.planner.state import LobbyReading
-from lobby_operator.reconcile.poller import Poller, PollResult
+from lobby_operator.planner.state import LobbyReading, PollResult
+from lobby_operator.reconcile.poller import Poller, PollSchedule
 from lobby_operator.reconcile.runtime import RuntimeFailedError
 from lobby_operator.settings import PodSettings
 
@@ -50,8 +50,8 @@ class _Pod:
         self.told: tuple[object, ...] = ()
 
     @property
-    def reading(self) -> PollResult[LobbyReport]:
-        return self.poller.reading if self.poller is not None else PollResult()
+    def poll_result(self) -> PollResult[LobbyReport]:
+        return self.poller.result if self.poller is not None else PollResult()
 
 
 class KubeRuntime:
@@ -64,6 +64,7 @@ class KubeRuntime:
         resource: the same as JSON, checked and defaulted.
         changed: is called when something about a lobby may have changed.
         admin_port: of lobbies.
+        schedule: polls of this process; None: of its own.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class KubeRuntime:
         *,
         changed: Callable[[], None],
         admin_port: int = names.ADMIN_PORT,
+        schedule: PollSchedule | None = None,
     ) -> None:
         self._api = api
         self._settings = settings
@@ -82,14 +84,15 @@ class KubeRuntime:
         self._resource = resource
         self._changed = changed
         self._admin_port = admin_port
+        self._schedule = schedule or PollSchedule()
         self._clock = asyncio.get_running_loop().time
         self._pods: dict[str, _Pod] = {}
-        self._hurried = True
+        self._fast = True
         self._written: Mapping[str, Any] | None = None
         self._written_at = 0.0
         self._writing = asyncio.Lock()
         self._closing: set[asyncio.Task[None]] = set()
-        self._upkeep = PodMaintenance(api, lobby, self._readings_of_pods)
+        self._upkeep = PodMaintenance(api, lobby, self._pods_and_reports)
 
     @property
     def revision(self) -> str:
@@ -135,19 +138,20 @@ class KubeRuntime:
                 "/seats",
                 LobbyReport.from_json,
                 lambda: self._answered(known),
+                schedule=self._schedule,
             )
-            known.poller.hurried = self._hurried
+            known.poller.fast = self._fast
         if known.poller is not None:
             # While it starts it is no news that it does not answer.
-            starts = known.reading.report is None and not seen.ready
-            known.poller.ending = seen.ending or starts
+            starts = known.poll_result.report is None and not seen.ready
+            known.poller.quiet = seen.ending or starts
 
     def _answered(self, known: _Pod) -> None:
         """Most answers tell nothing new, apart from counts that nobody decides by."""
-        reading = known.reading
-        report = reading.report
+        poll_result = known.poll_result
+        report = poll_result.report
         said = (report.draining, report.seats, report.clients, report.direct, report.origin) if report else ()
-        told = (*said, reading.unresponsive_since)
+        told = (*said, poll_result.unresponsive_since)
         if told != known.told:
             known.told = told
             self._upkeep.wake()
@@ -160,19 +164,19 @@ class KubeRuntime:
             task.add_done_callback(self._closing.discard)
             known.poller = None
 
-    def _readings_of_pods(self) -> list[tuple[PodState, LobbyReport | None]]:
-        return [(pod.seen, pod.reading.report) for pod in self._pods.values()]
+    def _pods_and_reports(self) -> list[tuple[PodState, LobbyReport | None]]:
+        return [(pod.seen, pod.poll_result.report) for pod in self._pods.values()]
 
-    def hurry(self, *, hurried: bool) -> None:
+    def poll_fast(self, *, fast: bool) -> None:
         """Asks the lobbies more often, or no longer so."""
-        self._hurried = hurried
+        self._fast = fast
         for pod in self._pods.values():
             if pod.poller is not None:
-                pod.poller.hurried = hurried
+                pod.poller.fast = fast
 
-    def readings(self) -> dict[str, PollResult[LobbyReport]]:
+    def poll_results(self) -> dict[str, PollResult[LobbyReport]]:
         """What each lobby said of itself last, by name."""
-        return {name: pod.reading for name, pod in self._pods.items()}
+        return {name: pod.poll_result for name, pod in self._pods.items()}
 
     def problems(self) -> dict[str, str]:
         """Why pods do not run, by name, in a line for a person each; those of which nothing is known are left out."""
@@ -181,12 +185,14 @@ class KubeRuntime:
     async def list(self, lobby: str) -> Sequence[LobbyReading]:
         """See `Runtime`. Is not to be asked before all pods that there are were `seen`."""
         self._upkeep.start()
-        return [lobby_reading(pod.seen, pod.reading, pod.created_at, was_up=pod.was_up) for pod in self._pods.values()]
+        return [
+            lobby_reading(pod.seen, pod.poll_result, pod.created_at, was_up=pod.was_up) for pod in self._pods.values()
+        ]
 
     async def read(self, name: str) -> PollResult[LobbyReport] | None:
         """See `Runtime`."""
         pod = self._pods.get(name)
-        return pod.reading if pod is not None else None
+        return pod.poll_result if pod is not None else None
 
     # What is done
 
@@ -238,11 +244,11 @@ class KubeRuntime:
         silent: dict[str, float] = {}
         answered: dict[str, float] = {}
         for pod in self._pods.values():
-            node, reading = pod.seen.node, pod.reading
-            if reading.unresponsive_since is None:
-                answered[node] = max(reading.at, answered.get(node, 0.0))
-            elif (pod.was_up or reading.report is not None) and not pod.seen.ending:
-                silent[node] = min(reading.unresponsive_since, silent.get(node, reading.unresponsive_since))
+            node, poll_result = pod.seen.node, pod.poll_result
+            if poll_result.unresponsive_since is None:
+                answered[node] = max(poll_result.at, answered.get(node, 0.0))
+            elif (pod.was_up or poll_result.report is not None) and not pod.seen.ending:
+                silent[node] = min(poll_result.unresponsive_since, silent.get(node, poll_result.unresponsive_since))
         return sorted(node for node, since in silent.items() if node and answered.get(node, 0.0) < since)
 
     async def _check_owner(self, name: str, error: AlreadyExistsError) -> None:
@@ -273,7 +279,7 @@ class KubeRuntime:
         if response.status >= 300:
             raise RuntimeFailedError(f"{name} does not drain: answer {response.status}")
         if pod.poller is not None:
-            pod.poller.ask_now()
+            pod.poller.poll_now()
 
     async def _mark_draining(self, seen: PodState) -> None:
         now = wall_clock.now()
@@ -295,7 +301,7 @@ class KubeRuntime:
         if pod is None or pod.seen.ending:
             return
         if pod.poller is not None:
-            pod.poller.ending = True
+            pod.poller.quiet = True
         try:
             await self._api.delete(PODS, self._lobby.namespace, name, uid=pod.seen.uid)
         except (NotFoundError, ConflictError):

@@ -14,7 +14,7 @@ from lobby_gateway.resource.overview import Item, LobbyCounts, LobbyShown, Overv
 from lobby_gateway.resource.spec import Lobby
 from lobby_gateway.resource.status import LobbyStatus
 from lobby_operator import metrics
-from lobby_operator.reconcile.poller import PollResult
+from lobby_operator.planner.state import PollResult
 from lobby_operator.reconcile.reconciler import Reconciler
 
 

@@ -11,7 +11,8 @@ from typing import Any
 from lobby_gateway.process.reports import GreeterReport
 from lobby_gateway.settings import TOKEN_KEY_VARIABLE
 from lobby_operator.local.child import Child, ChildFailedError, LogLine, child_environment, describe_exit
-from lobby_operator.reconcile.poller import Poller, PollResult
+from lobby_operator.planner.state import PollResult
+from lobby_operator.reconcile.poller import Poller, PollSchedule
 from lobby_operator.settings import LOCAL_MODE, LocalModeSettings
 
 logger = logging.getLogger(__name__)
@@ -40,6 +41,7 @@ class GreeterProcesses:
         event: is called with the name of a greeter and a line for people about it.
         module: module of the greeter process.
         settings: times of local mode.
+        schedule: of all polls of this process; None: its own.
     """
 
     def __init__(
@@ -55,8 +57,10 @@ class GreeterProcesses:
         event: Callable[[str, str], None],
         module: str = "lobby_gateway.greeter",
         settings: LocalModeSettings = LOCAL_MODE,
+        schedule: PollSchedule | None = None,
     ) -> None:
         self._settings = settings
+        self._schedule = schedule or PollSchedule()
         self._arguments = [
             *("-m", module, "--directory-from-stdin", "--reuse-port"),
             *("--host", host, "--port", str(port), "--admin-host", "127.0.0.1", "--admin-port", "0"),
@@ -91,23 +95,21 @@ class GreeterProcesses:
     @property
     def serving(self) -> int:
         """Number of greeters that listen and respond."""
-        return sum(
-            each.poller is not None and each.poller.reading.unresponsive_since is None for each in self._greeters
-        )
+        return sum(each.poller is not None and each.poller.result.unresponsive_since is None for each in self._greeters)
 
     def poll_results(self) -> dict[str, PollResult[GreeterReport]]:
         """Latest poll result of each greeter, by name."""
-        return {each.name: each.poller.reading for each in self._greeters if each.poller is not None}
+        return {each.name: each.poller.result for each in self._greeters if each.poller is not None}
 
     def admin_addresses(self) -> dict[str, tuple[str, int]]:
         """Admin address of each greeter, by name."""
         return {each.name: each.poller.address for each in self._greeters if each.poller is not None}
 
-    def hurry(self, *, hurried: bool) -> None:
+    def poll_fast(self, *, fast: bool) -> None:
         """Polls them more often, or at the usual rate again."""
         for greeter in self._greeters:
             if greeter.poller is not None:
-                greeter.poller.hurried = hurried
+                greeter.poller.fast = fast
 
     def publish(self, items: Sequence[Mapping[str, Any]]) -> None:
         """Sends a directory to all of them. Called before `start`, they have it when they listen.
@@ -125,7 +127,7 @@ class GreeterProcesses:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for greeter in self._greeters:
             if greeter.poller is not None:
-                greeter.poller.ending = True
+                greeter.poller.quiet = True
         await asyncio.gather(*(each.child.stop(grace) for each in self._greeters if each.child is not None))
         await asyncio.gather(*(each.poller.close() for each in self._greeters if each.poller is not None))
         for greeter in self._greeters:
@@ -145,7 +147,10 @@ class GreeterProcesses:
             child.send_latest(self._line)
         announced = await child.listening(self._settings.listen_seconds)
         port = int(announced["admin_port"])
-        greeter.poller = Poller(greeter.name, ("127.0.0.1", port), "/waiting", GreeterReport.from_json, self._changed)
+        address = ("127.0.0.1", port)
+        greeter.poller = Poller(
+            greeter.name, address, "/waiting", GreeterReport.from_json, self._changed, schedule=self._schedule
+        )
 
     async def _restart(self, greeter: _Greeter) -> None:
         """Restarts a greeter whenever it exits: at once at first, with growing pauses if it keeps exiting."""

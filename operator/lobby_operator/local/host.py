@@ -13,7 +13,7 @@ from typing import Any
 
 from lobby_gateway import __version__
 from lobby_gateway.metrics import LoopLag
-from lobby_gateway.resource.overview import Overview
+from lobby_gateway.resource.overview import Overview, shown_spec
 from lobby_operator import wall_clock
 from lobby_operator.local.admin import ScrapeTarget, overview_item
 from lobby_operator.local.child import LogLine
@@ -22,10 +22,10 @@ from lobby_operator.local.runtime import LobbyProcessSettings, LocalRuntime, aut
 from lobby_operator.local.sources import Source
 from lobby_operator.local.terminal import TRY_COMMAND, Terminal
 from lobby_operator.local.view import LobbySummary, Rates, TerminalView, changes, lobby_summary
+from lobby_operator.planner.demand import waiting_clients
 from lobby_operator.planner.status import PathClaim, lobby_status
-from lobby_operator.reconcile.poller import waiting
+from lobby_operator.reconcile.poller import PollSchedule
 from lobby_operator.reconcile.reconciler import Reconciler
-from lobby_operator.reconcile.shown import shown_reading, shown_spec
 from lobby_operator.settings import PlannerSettings
 
 
@@ -79,6 +79,7 @@ class LobbyHost:
         self._summaries: dict[str, LobbySummary] = {}
         self._statuses: dict[str, dict[str, Any]] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        schedule = PollSchedule()
         self._greeters = GreeterProcesses(
             settings.greeters,
             host=settings.host,
@@ -88,6 +89,7 @@ class LobbyHost:
             log=log,
             changed=self._changed,
             event=self._print_event,
+            schedule=schedule,
         )
         self._runtime = LocalRuntime(
             LobbyProcessSettings(
@@ -99,6 +101,7 @@ class LobbyHost:
             log=log,
             changed=self._changed,
             event=self._print_event,
+            schedule=schedule,
         )
         self._reconcilers = [self._reconciler(source) for source in sources]
 
@@ -175,14 +178,14 @@ class LobbyHost:
 
     def items(self) -> list[dict[str, Any]]:
         """Every Lobby as JSON types: the resource without possible secrets, its status, its lobbies, the greeters."""
-        greeters = {name: shown_reading(result) for name, result in self._greeters.poll_results().items()}
+        greeters = {name: result.to_json() for name, result in self._greeters.poll_results().items()}
         return [
             {
                 "metadata": source.resource["metadata"],
                 "url": self._url(name),
                 "spec": shown_spec(source.resource["spec"]),
                 "status": self._statuses.get(name, {}),
-                "lobbies": {key: shown_reading(result) for key, result in self._runtime.poll_results(name).items()},
+                "lobbies": {key: result.to_json() for key, result in self._runtime.poll_results(name).items()},
                 "greeters": greeters,
             }
             for name, source in self._sources.items()
@@ -233,11 +236,13 @@ class LobbyHost:
         return Reconciler(
             source.lobby,
             self._runtime,
-            waiting=lambda taken: waiting(self._greeters.poll_results(), source.lobby.key, taken, self._clock()),
-            told=lambda action, text: self._print_event(action.name, text),
-            passed=self._on_pass,
+            waiting=lambda taken: waiting_clients(
+                self._greeters.poll_results(), source.lobby.key, taken, self._clock()
+            ),
+            on_action=lambda action, text: self._print_event(action.name, text),
+            on_plan=self._on_plan,
             # Starting many more processes at a time than there are cores delays all of them, and the greeters.
-            settings=PlannerSettings(max_starting=2 * (os.cpu_count() or 1)),
+            planner_settings=PlannerSettings(max_starting=2 * (os.cpu_count() or 1)),
         )
 
     def _changed(self) -> None:
@@ -247,7 +252,7 @@ class LobbyHost:
     def _print_event(self, name: str, text: str) -> None:
         self._terminal.line(f"{time.strftime('%H:%M:%S')} {name}: {text}")
 
-    def _on_pass(self, reconciler: Reconciler) -> None:
+    def _on_plan(self, reconciler: Reconciler) -> None:
         """Publishes the result of a reconciler's pass to greeters and people."""
         name = reconciler.lobby.name
         if reconciler.planned is not None and reconciler.planned.complete:
@@ -260,8 +265,8 @@ class LobbyHost:
                 previous=self._statuses.get(name),
             )
         self._publish()
-        self._runtime.hurry(name, hurried=reconciler.hurried)
-        self._greeters.hurry(hurried=any(each.hurried for each in self._reconcilers))
+        self._runtime.poll_fast(name, fast=reconciler.active)
+        self._greeters.poll_fast(fast=any(each.active for each in self._reconcilers))
         self._update_summary(reconciler)
 
     def _publish(self) -> None:

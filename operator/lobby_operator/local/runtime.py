@@ -16,8 +16,8 @@ from lobby_gateway.process.reports import LobbyReport
 from lobby_gateway.resource.spec import Lobby, RoutingMode
 from lobby_gateway.settings import TOKEN_KEY_VARIABLE
 from lobby_operator.local.child import Child, ChildFailedError, LogLine, child_environment, describe_exit
-from lobby_operator.planner.state import LobbyReading
-from lobby_operator.reconcile.poller import Poller, PollResult
+from lobby_operator.planner.state import LobbyReading, PollResult
+from lobby_operator.reconcile.poller import Poller, PollSchedule
 from lobby_operator.reconcile.runtime import RuntimeFailedError
 from lobby_operator.settings import LOCAL_MODE, LocalModeSettings
 
@@ -65,11 +65,11 @@ class _LobbyProcess:
         """Marks it as ending, just before it is stopped."""
         self.ending = True
         if self.poller is not None:
-            self.poller.ending = True
+            self.poller.quiet = True
 
     @property
     def poll_result(self) -> PollResult[LobbyReport]:
-        return self.poller.reading if self.poller is not None else PollResult()
+        return self.poller.result if self.poller is not None else PollResult()
 
 
 class LocalRuntime:
@@ -80,6 +80,7 @@ class LocalRuntime:
         log: is called with each line that a lobby logs; None: lobbies inherit our standard error.
         changed: is called when a lobby may have changed.
         event: is called with the name of a lobby and a line for people about it.
+        schedule: of all polls of this process; None: its own.
     """
 
     def __init__(
@@ -89,11 +90,13 @@ class LocalRuntime:
         log: LogLine | None,
         changed: Callable[[], None],
         event: Callable[[str, str], None],
+        schedule: PollSchedule | None = None,
     ) -> None:
         self._settings = settings
         self._log = log
         self._changed = changed
         self._event = event
+        self._schedule = schedule or PollSchedule()
         self._processes: dict[str, _LobbyProcess] = {}
         self._files: dict[str, Path] = {}
         self._clock = asyncio.get_running_loop().time
@@ -115,11 +118,11 @@ class LocalRuntime:
         await asyncio.to_thread(write)
         self._files[lobby.name] = path
 
-    def hurry(self, lobby: str, *, hurried: bool) -> None:
+    def poll_fast(self, lobby: str, *, fast: bool) -> None:
         """Polls the lobbies of a Lobby more often, or at the usual rate again."""
         for process in self._processes.values():
             if process.lobby == lobby and process.poller is not None:
-                process.poller.hurried = hurried
+                process.poller.fast = fast
 
     def poll_results(self, lobby: str) -> dict[str, PollResult[LobbyReport]]:
         """Latest poll result of each lobby of a Lobby, by name."""
@@ -186,7 +189,7 @@ class LocalRuntime:
             raise RuntimeFailedError(f"can't drain {name}: status {response.status}")
         process.draining = True
         if process.poller is not None:
-            process.poller.ask_now()
+            process.poller.poll_now()
         self._changed()
 
     async def delete(self, name: str) -> None:
@@ -243,7 +246,9 @@ class LocalRuntime:
     def _start_polling(self, process: _LobbyProcess, announced: Mapping[str, Any]) -> None:
         process.address = authority(process.host, int(announced["port"]))
         process.admin = ("127.0.0.1", int(announced["admin_port"]))
-        process.poller = Poller(process.name, process.admin, "/seats", LobbyReport.from_json, self._changed)
+        process.poller = Poller(
+            process.name, process.admin, "/seats", LobbyReport.from_json, self._changed, schedule=self._schedule
+        )
 
 
 def authority(host: str, port: int) -> str:

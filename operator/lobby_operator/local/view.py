@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lobby_gateway.process.reports import GreeterReport, LobbyReport, OriginState
-from lobby_operator.planner.state import LobbyState, Observed, Phase
-from lobby_operator.reconcile.poller import PollResult
+from lobby_operator.planner.state import LobbyState, Observed, Phase, PollResult
 from lobby_operator.settings import LOCAL_MODE
 
 _PHASE_WORDS = {Phase.UNRESPONSIVE: "unresponsive", Phase.RECOVERING: "recovering"}

@@ -15,18 +15,18 @@ class Reason:
     """Why, and the numbers that decided.
 
     Attributes:
-        why: the reason, one of a table.
+        code: which reason.
         numbers: the fields of its sentence, as (name, value).
     """
 
-    why: ActionReason
+    code: ActionReason
     numbers: tuple[tuple[str, float], ...]
 
-    def __init__(self, why: ActionReason, **numbers: float) -> None:
-        wanted = {name for _, name, _, _ in Formatter().parse(ACTION_REASONS[why]) if name is not None}
+    def __init__(self, code: ActionReason, **numbers: float) -> None:
+        wanted = {name for _, name, _, _ in Formatter().parse(ACTION_REASONS[code]) if name is not None}
         if wanted != numbers.keys():
-            raise ValueError(f"{why} has the numbers {sorted(wanted)}, not {sorted(numbers)}")
-        object.__setattr__(self, "why", why)
+            raise ValueError(f"{code} has the numbers {sorted(wanted)}, not {sorted(numbers)}")
+        object.__setattr__(self, "code", code)
         object.__setattr__(self, "numbers", tuple(numbers.items()))
 
     @property
@@ -37,7 +37,7 @@ class Reason:
     @property
     def sentence(self) -> str:
         """For people."""
-        return speak(ACTION_REASONS[self.why], self.fields)
+        return speak(ACTION_REASONS[self.code], self.fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class _Action:
     def __post_init__(self) -> None:
         if not self.name:
             _refuse(self, "needs the name of a lobby")
-        if getattr(self.reason, "why", None) not in self.ACCEPTS:  # None, too: not every caller is checked by mypy
+        if getattr(self.reason, "code", None) not in self.ACCEPTS:  # None, too: not every caller is checked by mypy
             _refuse(self, f"needs a reason of {sorted(self.ACCEPTS)}, not {self.reason!r}")
 
 

@@ -52,7 +52,7 @@ class PlanBuilder:
         """Whether it was decided that there will be more or fewer lobbies that take clients: `balance` no longer holds."""
         return any(
             isinstance(action, Create)
-            or (isinstance(action, Drain) and action.reason.why is not ActionReason.DRAIN_UNHEARD)
+            or (isinstance(action, Drain) and action.reason.code is not ActionReason.DRAIN_UNHEARD)
             for action in self.actions
         )
 

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any, Generic, TypeVar
 
-from lobby_gateway.process.reports import LobbyReport, OriginReport
+from lobby_gateway.process.reports import GreeterReport, LobbyReport, OriginReport
 from lobby_operator.planner.stabilization_window import Window
+
+R = TypeVar("R", LobbyReport, GreeterReport)
 
 
 class Phase(StrEnum):
@@ -24,6 +27,28 @@ class Phase(StrEnum):
     DRAINING = "Draining"  # takes no clients, its own go elsewhere
     ENDING = "Ending"  # was told to end
     ENDED = "Ended"  # its process is over, its remains (a finished pod) are still there
+
+
+@dataclass(frozen=True, slots=True)
+class PollResult(Generic[R]):
+    """What polling a lobby or a greeter has shown.
+
+    Attributes:
+        report: its latest report; None before the first.
+        at: when that arrived.
+        unresponsive_since: when the first poll started that has failed since then; None if the latest succeeded.
+        problem: why the latest poll failed, for people.
+    """
+
+    report: R | None = None
+    at: float = 0.0
+    unresponsive_since: float | None = None
+    problem: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON types, for the admin port."""
+        report = self.report.to_json() if self.report is not None else None
+        return {"report": report, "answers": self.unresponsive_since is None, "problem": self.problem}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,7 @@
-"""One worker for each Lobby: observe, plan, act, tell; again when something changed or the plan says so.
+"""The reconcile loop of a Lobby: observe, plan, act; again when something has changed or the plan asks for it.
 
-Level based: every pass looks at all there is and forgets what it was woken for. What fails is logged and done again, later
-each time, and holds no other Lobby up.
+Level based: each pass considers everything there is, whatever woke it. Failures are logged and retried with a back-off; they
+hold up no other Lobby.
 """
 
 from __future__ import annotations
@@ -14,58 +14,46 @@ from collections.abc import Callable, Iterable
 from itertools import groupby
 
 from lobby_gateway.resource.spec import Lobby
-from lobby_operator.planner.actions import Action
-from lobby_operator.planner.expectations import Expectations
+from lobby_operator.planner.actions import Action, Create, Delete, Drain
 from lobby_operator.planner.history import observe_fold
 from lobby_operator.planner.plan import Plan, plan
 from lobby_operator.planner.spec import PlannerSpec
 from lobby_operator.planner.state import Observed, Phase
 from lobby_operator.planner.timers import earliest
-from lobby_operator.reconcile.act import Told, act
-from lobby_operator.reconcile.retries import Retries
+from lobby_operator.reconcile.pending_actions import Expectations, Retries
 from lobby_operator.reconcile.runtime import Runtime, RuntimeFailedError
-from lobby_operator.settings import PlannerSettings
+from lobby_operator.settings import PlannerSettings, ReconcileSettings
 
 logger = logging.getLogger(__name__)
 
-MIN_PASS_SECONDS = 0.05
-"""Between two passes: answers of many lobbies come at the same time."""
-
-MAX_PASS_SECONDS = 5.0
-"""Without any news, a pass now and then: what was missed is found."""
-
-MIN_RETRY_SECONDS = 0.2
-MAX_RETRY_SECONDS = 10.0
-
-MAX_TOGETHER = 16
-"""Actions at a time. One that tells a lobby something may wait for its answer for seconds."""
-
-HURRIED_SECONDS = 3.0
-"""So long after the last movement lobbies are still asked more often."""
+OnAction = Callable[[Action, str], None]
+"""Called with an action that was done, and with a line about it for people."""
 
 
 class Reconciler:
-    """Looks after one Lobby.
+    """Reconciles one Lobby.
 
     Args:
         lobby: the Lobby.
-        runtime: that runs its lobbies.
-        waiting: gives how many of its clients greeters hold without a seat; is told how many seats greeters have taken.
-        told: is told of each action.
-        passed: is called in each pass, when it is planned and not yet done.
-        settings: of the planner.
-        revision: what its lobbies are made from now.
+        runtime: runs its lobbies.
+        waiting: returns how many of its clients greeters hold without a seat; called with the number of seats that greeters
+            have taken.
+        on_action: called after each action.
+        on_plan: called in each pass, after planning and before acting.
+        planner_settings: times and limits of the planner.
+        settings: intervals and retries.
+        revision: revision that its lobbies should have.
 
     Attributes:
         lobby: the Lobby.
-        spec: the part of it that is planned by.
-        observed: what was observed last.
-        planned: what was planned last; None before the first pass.
-        actions: how often each was done, by what was done and why.
-        passes: passes that were begun.
-        seconds: that they took together, calls of the platform included.
+        spec: the fields that the planner reads.
+        observed: the latest observation.
+        planned: the latest plan; None before the first pass.
+        actions: how often each action was done, by kind and reason.
+        passes: passes begun.
+        seconds: total time of the passes, calls of the platform included.
         failures: passes that failed, in whole or in part.
-        problem: why something that is to be done could not be done, for a person; empty: all was done.
+        problem: why something planned could not be done, for people; empty if all was done.
     """
 
     def __init__(
@@ -74,9 +62,10 @@ class Reconciler:
         runtime: Runtime,
         *,
         waiting: Callable[[int], int],
-        told: Told,
-        passed: Callable[[Reconciler], None],
-        settings: PlannerSettings | None = None,
+        on_action: OnAction,
+        on_plan: Callable[[Reconciler], None],
+        planner_settings: PlannerSettings | None = None,
+        settings: ReconcileSettings | None = None,
         revision: str = "",
     ) -> None:
         self.lobby = lobby
@@ -90,60 +79,61 @@ class Reconciler:
         self.problem = ""
         self._runtime = runtime
         self._waiting = waiting
-        self._told = told
-        self._passed = passed
+        self._on_action = on_action
+        self._on_plan = on_plan
+        self._planner_settings = planner_settings or PlannerSettings()
+        self._settings = settings or ReconcileSettings()
         self._expected = Expectations()
-        self._retries = Retries(MIN_RETRY_SECONDS, MAX_RETRY_SECONDS)
-        self._settings = settings or PlannerSettings()
+        self._retries = Retries(self._settings.min_retry_seconds, self._settings.max_retry_seconds)
         self._changed = asyncio.Event()
         self._clock = asyncio.get_running_loop().time
-        self._moved_at = self._clock()
+        self._active_at = self._clock()
 
     @property
-    def hurried(self) -> bool:
-        """Something moves, or did a moment ago."""
-        return self._clock() < self._moved_at + HURRIED_SECONDS
+    def active(self) -> bool:
+        """Whether something is changing, or was a moment ago."""
+        return self._clock() < self._active_at + self._settings.active_seconds
 
     def update(self, lobby: Lobby, revision: str = "") -> None:
-        """The Lobby has another spec, or its lobbies are made from something else."""
+        """Takes another spec or revision."""
         self.lobby = lobby
         self.spec = PlannerSpec.of(lobby, revision)
         self.wake()
 
     def wake(self) -> None:
-        """Something may have changed."""
+        """Starts a pass soon: something may have changed."""
         self._changed.set()
 
     async def run(self) -> None:
-        """Works until it is cancelled."""
-        pause = 0.0
+        """Reconciles until it is cancelled."""
+        wait = 0.0
         while True:
             self._changed.clear()
-            begun = self._clock()
+            started = self._clock()
             try:
                 wake_at = await self._pass()
-                pause = 0.0
-                self._fares(self._retries.problem, begun)
-            except Exception as error:  # whatever it is: the Lobby is looked after again, and the others all the time
+                wait = 0.0
+                self._passed(self._retries.problem, started)
+            except Exception as error:  # any fault: this Lobby is retried, and the others are not affected
                 self.failures += 1
-                pause = min(max(2 * pause, MIN_RETRY_SECONDS), MAX_RETRY_SECONDS)
-                wake_at = self._clock() + pause
-                fields = {"lobby": self.lobby.key, "again_in_seconds": pause, "problem": str(error)}
+                wait = min(max(2 * wait, self._settings.min_retry_seconds), self._settings.max_retry_seconds)
+                wake_at = self._clock() + wait
+                fields = {"lobby": self.lobby.key, "again_in_seconds": wait, "problem": str(error)}
                 expected = isinstance(error, RuntimeFailedError)
-                self._fares(str(error) if expected else "a fault of the operator, see its log", begun)
+                self._passed(str(error) if expected else "internal error in the operator, see its log", started)
                 logger.warning("a pass failed", extra=fields, exc_info=None if expected else error)
-                await asyncio.sleep(pause)
+                await asyncio.sleep(wait)
             await self._wait(wake_at)
 
-    def _fares(self, problem: str, begun: float) -> None:
-        self.seconds += self._clock() - begun
+    def _passed(self, problem: str, started: float) -> None:
+        self.seconds += self._clock() - started
         if problem != self.problem:
             self.problem = problem
-            self.wake()  # whoever is told of passes is told of it in the next
+            self.wake()  # so that on_plan sees it
 
     async def _wait(self, wake_at: float | None) -> None:
-        await asyncio.sleep(MIN_PASS_SECONDS)
-        latest = self._clock() + MAX_PASS_SECONDS
+        await asyncio.sleep(self._settings.min_interval_seconds)
+        latest = self._clock() + self._settings.max_interval_seconds
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(latest if wake_at is None else min(latest, wake_at)):
                 await self._changed.wait()
@@ -151,30 +141,33 @@ class Reconciler:
     async def _pass(self) -> float | None:
         self.passes += 1
         now = self._clock()
-        raw, self._expected = self._expected.lay_over(await self._runtime.list(self.lobby.name), now)
-        reports = [lobby.report for lobby in raw if lobby.report is not None and lobby.unresponsive_since is None]
+        readings, self._expected = self._expected.lay_over(await self._runtime.list(self.lobby.name), now)
+        reports = [
+            reading.report for reading in readings if reading.report is not None and reading.unresponsive_since is None
+        ]
         taken = sum(report.clients - report.direct for report in reports)
         before = self.observed
         self.observed = observe_fold(
-            before, raw, waiting=self._waiting(taken), spec=self.spec, now=now, settings=self._settings
+            before, readings, waiting=self._waiting(taken), spec=self.spec, now=now, settings=self._planner_settings
         )
-        self.planned = plan(self.spec, self.observed, now, self._settings)
-        if self.planned.actions or _moving(before, self.observed):
-            self._moved_at = now
-        # Clients are told where to go before lobbies drain or end.
-        self._passed(self)
+        self.planned = plan(self.spec, self.observed, now, self._planner_settings)
+        if self.planned.actions or _changing(before, self.observed):
+            self._active_at = now
+        # Before acting, so that clients know where to go before lobbies drain or end.
+        self._on_plan(self)
         await self._act(self.planned.actions)
         return earliest(self.planned.wake_at, self._expected.wake_at(), self._retries.wake_at())
 
     async def _act(self, actions: Iterable[Action]) -> None:
-        """Does what is due: one kind after the other, those of one kind together, so that one that hangs delays few."""
+        """Does the actions that are due, kind by kind; those of one kind concurrently, so that one that hangs delays few."""
         due = self._retries.due(actions, self._clock())
         failed = False
-        for _, alike in groupby(due, key=type):
-            together = list(alike)
-            for first in range(0, len(together), MAX_TOGETHER):
-                some = together[first : first + MAX_TOGETHER]
-                for done in await asyncio.gather(*map(self._try, some), return_exceptions=True):
+        at_once = self._settings.max_concurrent_actions
+        for _, group in groupby(due, key=type):
+            alike = list(group)
+            for first in range(0, len(alike), at_once):
+                batch = alike[first : first + at_once]
+                for done in await asyncio.gather(*map(self._try, batch), return_exceptions=True):
                     if isinstance(done, BaseException):
                         raise done
                     failed = failed or not done
@@ -182,22 +175,51 @@ class Reconciler:
 
     async def _try(self, action: Action) -> bool:
         try:
-            await act(action, self.lobby, self._runtime, self._told)
-        except RuntimeFailedError as error:  # the others are done all the same
-            again = self._retries.failed(action, str(error), self._clock())
+            await act(action, self.lobby, self._runtime, self._on_action)
+        except RuntimeFailedError as error:  # the other actions are done all the same
+            wait = self._retries.failed(action, str(error), self._clock())
             what = f"{type(action).__name__} {action.name}"
-            fields = {"lobby": self.lobby.key, "action": what, "again_in_seconds": again, "problem": str(error)}
+            fields = {"lobby": self.lobby.key, "action": what, "again_in_seconds": wait, "problem": str(error)}
             logger.warning("an action failed", extra=fields)
             return False
         self._retries.done(action)
         self._expected = self._expected.expect([action], self._clock())
-        self.actions[type(action).__name__, action.reason.why.value] += 1
+        self.actions[type(action).__name__, action.reason.code.value] += 1
         return True
 
 
-def _moving(before: Observed, now: Observed) -> bool:
-    still = {(lobby.name, lobby.phase, lobby.clients) for lobby in before.lobbies}
-    phases = any(lobby.phase is not Phase.READY for lobby in now.lobbies)
+async def act(action: Action, lobby: Lobby, runtime: Runtime, on_action: OnAction) -> None:
+    """Does one action: one call of the runtime, and no decision.
+
+    Args:
+        action: what to do.
+        lobby: the Lobby.
+        runtime: runs its lobbies.
+        on_action: called when it is done, with the reason in words.
+
+    Raises:
+        RuntimeFailedError: it could not be done now.
+    """
+    match action:
+        case Create():
+            await runtime.create(lobby, action.name)
+            done = "starting"
+        case Drain():
+            await runtime.drain(action.name)
+            done = "draining"
+        case Delete():
+            await runtime.delete(action.name)
+            done = "deleting"
+    where = {"namespace": lobby.namespace} if lobby.namespace else {}
+    fields = {"lobby": action.name, **where, "why": action.reason.code.value, **action.reason.fields}
+    logger.info(done, extra=fields)
+    on_action(action, f"{done}: {action.reason.sentence}")
+
+
+def _changing(before: Observed, now: Observed) -> bool:
+    known = {(lobby.name, lobby.phase, lobby.clients) for lobby in before.lobbies}
     return (
-        phases or bool(now.waiting) or any((each.name, each.phase, each.clients) not in still for each in now.lobbies)
+        bool(now.waiting)
+        or any(lobby.phase is not Phase.READY for lobby in now.lobbies)
+        or any((lobby.name, lobby.phase, lobby.clients) not in known for lobby in now.lobbies)
     )

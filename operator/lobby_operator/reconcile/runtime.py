@@ -1,4 +1,4 @@
-"""What runs lobbies: child processes in local mode, pods in Kubernetes. The lobby host knows no more of them than this."""
+"""What runs lobbies: child processes in local mode, pods on Kubernetes. The reconciler knows them by this protocol alone."""
 
 from __future__ import annotations
 
@@ -8,19 +8,18 @@ from typing import Protocol
 from lobby_gateway.errors import LobbyGatewayError
 from lobby_gateway.process.reports import LobbyReport
 from lobby_gateway.resource.spec import Lobby
-from lobby_operator.planner.state import LobbyReading
-from lobby_operator.reconcile.poller import PollResult
+from lobby_operator.planner.state import LobbyReading, PollResult
 
 
 class RuntimeFailedError(LobbyGatewayError):
-    """Something that was asked for could not be done now; it is tried again. The text is one line for a person."""
+    """A call could not be completed now, and is retried. The text is one line for people."""
 
 
 class Runtime(Protocol):
-    """Runs lobbies. All of it may be asked again at any time: what is done already is done."""
+    """Runs lobbies. Every call is idempotent."""
 
     async def list(self, lobby: str) -> Sequence[LobbyReading]:
-        """The lobbies of a Lobby that run, start or end, with what each said of itself last."""
+        """The lobbies of a Lobby that are starting, running or ending, each with its latest report."""
 
     async def create(self, lobby: Lobby, name: str) -> None:
         """Starts a lobby; returns before it listens.
@@ -30,14 +29,14 @@ class Runtime(Protocol):
         """
 
     async def drain(self, name: str) -> None:
-        """Tells a lobby to take no more clients and to send those that it has elsewhere.
+        """Tells a lobby to take no new clients and to send its clients elsewhere.
 
         Raises:
-            RuntimeFailedError: it could not be told.
+            RuntimeFailedError: the lobby could not be told.
         """
 
     async def delete(self, name: str) -> None:
-        """Ends a lobby, in order if it still can; returns before it is gone."""
+        """Ends a lobby, gracefully if it still can; returns before it is gone."""
 
     async def read(self, name: str) -> PollResult[LobbyReport] | None:
-        """What a lobby said of itself last; None if there is no such lobby."""
+        """What polling a lobby has shown; None if it does not exist."""

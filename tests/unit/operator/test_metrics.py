@@ -20,18 +20,18 @@ from lobby_operator.reconcile.reconciler import Reconciler
 PAGE = Path(__file__).parents[3] / "docs" / "metrics.md"
 
 
-def worker(name: str) -> Reconciler:
+def reconciler(name: str) -> Reconciler:
     lobby = from_url("ws://h/", name=name, seats=None, option="test").lobby
 
     async def make() -> Reconciler:
-        return Reconciler(lobby, None, waiting=int, told=print, passed=print)  # type: ignore[arg-type]
+        return Reconciler(lobby, None, waiting=int, on_action=print, on_plan=print)  # type: ignore[arg-type]
 
     return asyncio.run(make())
 
 
 def test_every_definition_has_its_figure_and_every_figure_its_definition() -> None:
-    workers = [worker("prices"), worker("books")]
-    text = generate_latest(registry(LOBBY_HOST, lambda: read(workers, 1, LoopLag(), {}))).decode()
+    reconcilers = [reconciler("prices"), reconciler("books")]
+    text = generate_latest(registry(LOBBY_HOST, lambda: read(reconcilers, 1, LoopLag(), {}))).decode()
     found = {family.name: family for family in text_string_to_metric_families(text)}
     for definition in LOBBY_HOST:
         family = found[definition.name.removesuffix("_total")]
@@ -43,7 +43,7 @@ def test_every_definition_has_its_figure_and_every_figure_its_definition() -> No
 
 
 def test_each_action_is_there_with_the_reasons_that_it_may_have() -> None:
-    figures = read([worker("prices")], 1, LoopLag(), {})["lobby_operator_actions_total"]
+    figures = read([reconciler("prices")], 1, LoopLag(), {})["lobby_operator_actions_total"]
     assert isinstance(figures, dict)
     assert ("prices", "Create", "ClientsWait") in figures
     assert ("prices", "Create", "Drained") not in figures
@@ -51,13 +51,13 @@ def test_each_action_is_there_with_the_reasons_that_it_may_have() -> None:
 
 
 def test_failed_starts_are_those_in_a_row() -> None:
-    failing = worker("prices")
+    failing = reconciler("prices")
     failing.observed = Observed(failures=Failures(3, 1.0))
     assert read([failing], 1, LoopLag(), {})["lobby_operator_failed_starts"] == {"prices": 3}
 
 
 def test_lobbies_are_counted_in_every_phase() -> None:
-    figures = read([worker("prices")], 1, LoopLag(), {})["lobby_operator_lobbies"]
+    figures = read([reconciler("prices")], 1, LoopLag(), {})["lobby_operator_lobbies"]
     assert figures == {("prices", phase.value): 0 for phase in Phase}
 
 
@@ -67,7 +67,7 @@ def test_a_condition_has_one_reason_and_a_lobby_without_a_worker_is_there_too() 
         "prices": {"conditions": conditions},
         "invalid": {"conditions": [{"type": "Scaling", "reason": "InvalidSpec"}]},
     }
-    figures = read([worker("prices"), worker("books")], 1, LoopLag(), statuses)["lobby_operator_condition"]
+    figures = read([reconciler("prices"), reconciler("books")], 1, LoopLag(), statuses)["lobby_operator_condition"]
     assert isinstance(figures, dict)
     assert figures == {
         ("prices", "Ready", "Starting"): 1,
@@ -77,7 +77,7 @@ def test_a_condition_has_one_reason_and_a_lobby_without_a_worker_is_there_too() 
 
 
 def test_passes_and_the_most_lobbies_are_those_of_the_worker() -> None:
-    busy = worker("prices")
+    busy = reconciler("prices")
     busy.passes, busy.failures = 7, 2
     figures = read([busy], 1, LoopLag(), {})
     assert figures["lobby_operator_passes_total"] == {"prices": 7}

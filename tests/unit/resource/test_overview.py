@@ -11,11 +11,12 @@ from lobby_gateway.resource.overview import (
     LobbyShown,
     Overview,
     item,
+    shown_spec,
     shown_url,
     told_lobbies,
     with_seats,
 )
-from lobby_gateway.resource.schema import validate_and_default
+from lobby_gateway.resource.schema import default_lobby, validate_and_default
 from lobby_gateway.resource.spec import lobby_from_resource
 from lobby_gateway.resource.status import LobbyStatus, ToldLobby
 
@@ -117,3 +118,28 @@ def test_all_of_it_is_json() -> None:
     assert again["greeters"] == [1, 2]
     assert again["items"][0]["lobbies"][0]["messages"] is None
     assert "s3cret" not in str(again)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("wss://feed.example.com/stream", "wss://feed.example.com/stream"),
+        ("wss://user:s3cret@feed.example.com:8443/x?key=s3cret", "wss://feed.example.com:8443/x"),
+        ("ws://[::1]:9000/?s3cret", "ws://[::1]:9000/"),
+    ],
+)
+def test_a_shown_spec_holds_no_secret(url: str, shown: str) -> None:
+    spec = default_lobby("prices", "ws://h/", spec={"clients": {"seats": 5}})["spec"]
+    origin = {
+        **spec["origin"],
+        "url": url,
+        "headers": [{"name": "X", "value": "s3cret"}],
+        "query": [{"name": "q", "value": "s3cret"}],
+        "onConnect": [{"send": "s3cret"}],
+    }
+    template = {"env": [{"name": "KEY", "value": "s3cret"}], "labels": {"a": "b"}}
+    made = shown_spec({**spec, "origin": origin, "template": template})
+    assert made["template"] == {"labels": {"a": "b"}}
+    assert "s3cret" not in str(made)
+    assert made["origin"]["url"] == shown
+    assert made["clients"]["seats"] == 5

@@ -48,7 +48,7 @@ async def asked() -> AsyncIterator[Asked]:
     port = await one.server.start("127.0.0.1", 0)
     await two.server.start("127.0.0.2", port)
     made = Asked(one, two, port)
-    made.greeters.hurry(hurried=True)
+    made.greeters.poll_fast(fast=True)
     try:
         yield made
     finally:
@@ -69,7 +69,7 @@ def test_each_that_runs_is_asked_how_many_wait() -> None:
             it.pod("g-2", "127.0.0.2")
             it.pod("g-3", "", phase="Pending")
             await until(lambda: it.greeters.serving == 2)
-            reports = {key: reading.report for key, reading in it.greeters.readings().items()}
+            reports = {key: poll_result.report for key, poll_result in it.greeters.poll_results().items()}
             assert reports == {"system/g-1": it.one.report, "system/g-2": GreeterReport()}
 
     run(main())
@@ -99,7 +99,7 @@ def test_one_that_is_gone_is_asked_no_more() -> None:
             it.pod("g-1", "127.0.0.1")
             await until(lambda: it.greeters.serving)
             it.greeters.seen(Change("system/g-1", None))
-            assert it.greeters.readings() == {}
+            assert it.greeters.poll_results() == {}
             assert it.told == [frozenset()]
             questions = it.one.questions
             await stays(lambda: it.one.questions <= questions + 1, seconds=0.5)
@@ -117,7 +117,7 @@ def test_one_that_was_started_again_elsewhere_is_asked_there() -> None:
             it.two.report = GreeterReport(waiting={"shop/prices": 1})
             it.pod("g-1", "127.0.0.2")
             await until(lambda: it.two.questions)
-            await until(lambda: it.greeters.readings()["system/g-1"].report == it.two.report)
+            await until(lambda: it.greeters.poll_results()["system/g-1"].report == it.two.report)
 
     run(main())
 
@@ -130,6 +130,6 @@ def test_one_that_does_not_answer_does_not_count_as_serving() -> None:
             it.pod("g-1", "127.0.0.1", deletionTimestamp="2026-11-25T10:00:00Z")
             await it.one.server.close()
             await until(lambda: it.greeters.serving == 0)
-            assert it.greeters.readings()["system/g-1"].unresponsive_since is not None
+            assert it.greeters.poll_results()["system/g-1"].unresponsive_since is not None
 
     run(main())

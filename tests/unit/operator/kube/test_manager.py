@@ -62,7 +62,7 @@ def test_a_standby_keeps_what_it_is_told_and_calls_nobody() -> None:
             host.pod_changed(pod("prices-1"))
             host.greeter_changed(Change("system/g-1", {"metadata": {"name": "g-1"}, "status": {}}))
             assert host.known == {"lobbies": 1, "pods": 1, "greeters": 1}
-            assert (host.workers, host.statuses, host.greeters_serving, host.greeters()) == ([], {}, 0, {})
+            assert (host.reconcilers, host.statuses, host.greeters_serving, host.greeters()) == ([], {}, 0, {})
             assert host.waiting("shop/prices", 5) == 0
             assert server.asked == []
 
@@ -77,12 +77,12 @@ def test_when_it_begins_a_lobbys_worker_knows_the_pods_that_there_were() -> None
             host.pod_changed(pod("prices-1"))
             host.pod_changed(pod("books-1", "books"))
             host.begin()
-            (worker,) = host.workers
-            await until(lambda: [lobby.name for lobby in worker.observed.lobbies] == ["prices-1"])
+            (reconciler,) = host.reconcilers
+            await until(lambda: [lobby.name for lobby in reconciler.observed.lobbies] == ["prices-1"])
             host.pod_changed(pod("prices-2"))
             host.pod_changed(Change("shop/prices-1", None))
             host.pod_changed(Change("shop/unknown-1", None))
-            await until(lambda: [lobby.name for lobby in worker.observed.lobbies] == ["prices-2"])
+            await until(lambda: [lobby.name for lobby in reconciler.observed.lobbies] == ["prices-2"])
             assert host.known["pods"] == 2
 
     run(main())
@@ -95,10 +95,10 @@ def test_a_pod_is_of_the_lobby_that_it_names_now() -> None:
             host.lobbies_listed()
             host.pod_changed(pod("prices-1"))
             host.begin()
-            (worker,) = host.workers
-            await until(lambda: worker.observed.lobbies)
+            (reconciler,) = host.reconcilers
+            await until(lambda: reconciler.observed.lobbies)
             host.pod_changed(pod("prices-1", "books"))
-            await until(lambda: not worker.observed.lobbies)
+            await until(lambda: not reconciler.observed.lobbies)
             host.pod_changed(pod("stranger", ""))
             assert host.known["pods"] == 1
 
@@ -136,12 +136,12 @@ def test_greeters_are_asked_more_often_while_anything_moves() -> None:
     async def main() -> None:
         async with hosting() as (_, host):
             host.begin()
-            host.hurried("shop/prices", hurried=True)
-            host.hurried("shop/books", hurried=True)
-            host.hurried("shop/prices", hurried=False)
+            host.set_active("shop/prices", active=True)
+            host.set_active("shop/books", active=True)
+            host.set_active("shop/prices", active=False)
             assert host._greeters is not None
-            assert host._greeters._hurried
-            host.hurried("shop/books", hurried=False)
-            assert not host._greeters._hurried
+            assert host._greeters._fast
+            host.set_active("shop/books", active=False)
+            assert not host._greeters._fast
 
     run(main())

@@ -10,7 +10,7 @@ from tests.unit.operator.kube.lobbies import SETTINGS, UID, lobby, running
 from lobby_gateway.process.reports import LobbyReport
 from lobby_operator.kube.pod_state import PodState, lobby_reading, pod_state
 from lobby_operator.kube.pods import pod_manifest, revision
-from lobby_operator.reconcile.poller import PollResult
+from lobby_operator.planner.state import PollResult
 
 
 def pod(**metadata: Any) -> dict[str, Any]:

@@ -24,8 +24,7 @@ from lobby_operator.kube.client import KubeApi
 from lobby_operator.kube.lease import LeaseLostError
 from lobby_operator.kube.process import Operator
 from lobby_operator.kube.resources import Resource
-from lobby_operator.reconcile import reconciler
-from lobby_operator.settings import InformerSettings, LeaseSettings, OperatorSettings, PodSettings
+from lobby_operator.settings import InformerSettings, LeaseSettings, OperatorSettings, PodSettings, ReconcileSettings
 
 PRICES = f"{LOBBIES_PATH.format('shop')}/prices"
 PODS = PODS_PATH.format("shop")
@@ -72,6 +71,7 @@ class Cluster:
                 admin_host="127.0.0.1",
                 admin_port=0,
                 lease=lease,
+                reconcile=ReconcileSettings(min_interval_seconds=0.005, min_retry_seconds=0.02),
                 informer=InformerSettings(min_backoff_seconds=0.01, max_backoff_seconds=0.05),
                 lobby_admin_port=self.kubelet.port,
             ),
@@ -121,8 +121,6 @@ async def cluster() -> AsyncIterator[Cluster]:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reconciler, "MIN_PASS_SECONDS", 0.005)
-    monkeypatch.setattr(reconciler, "MIN_RETRY_SECONDS", 0.02)
     monkeypatch.setattr(status_writer, "MIN_SECONDS", 0.02)
     monkeypatch.setattr(events, "GATHER_SECONDS", 0.01)
 
@@ -158,10 +156,10 @@ def test_when_nothing_changes_nothing_is_written_and_nothing_is_read() -> None:
         it.server.put(PRICES, lobby_resource())
         async with it.operator() as (made, _, _stopping):
             await until(it.well)
-            await until(lambda: made.host.workers and not made.host.workers[0].hurried, deadline=6)
+            await until(lambda: made.host.reconcilers and not made.host.reconcilers[0].active, deadline=6)
             start = len(it.server.asked)
-            passes = made.host.workers[0].passes
-            await until(lambda: made.host.workers[0].passes > passes, deadline=8)
+            passes = made.host.reconcilers[0].passes
+            await until(lambda: made.host.reconcilers[0].passes > passes, deadline=8)
             assert it.writes(start) == []
             assert [each for each in it.server.asked[start:] if each.method == "GET"] == []
 
@@ -321,7 +319,7 @@ def test_a_lobby_that_is_deleted_is_forgotten_and_one_of_its_name_begins_anew() 
         async with it.operator() as (made, _, _stopping):
             await until(it.well)
             it.server.remove(PRICES)
-            await until(lambda: not made.host.workers and not it.pods())
+            await until(lambda: not made.host.reconcilers and not it.pods())
             it.server.put(PRICES, lobby_resource(uid="another"))
             await until(it.well)
             assert it.kubelet.started == {"prices-1": 2}
@@ -372,7 +370,9 @@ def test_in_all_namespaces_each_lobby_gets_what_it_needs_in_its_own(tmp_path: Pa
         it.server.put(PRICES, lobby_resource(created="2026-11-25T10:00:00Z"))
         it.server.put(lab, lobby_resource(namespace="lab", created="2026-11-25T10:00:01Z"))
         async with it.operator(namespace="", token_key_file=key) as (made, _, _stopping):
-            await until(lambda: {worker.lobby.key for worker in made.host.workers} == {"shop/prices", "lab/prices"})
+            await until(
+                lambda: {reconciler.lobby.key for reconciler in made.host.reconcilers} == {"shop/prices", "lab/prices"}
+            )
             await until(it.well)
             await until(lambda: it.condition("PathAccepted", lab).get("reason") == "PathTaken")
             assert "shop/prices" in it.condition("PathAccepted", lab)["message"]

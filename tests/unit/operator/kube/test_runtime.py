@@ -93,7 +93,7 @@ class Scene:
         there = {path: pod for path, pod in self.server.objects.items() if path.startswith(PODS)}
         for pod in there.values():
             runtime.seen(pod)
-        for name in runtime.readings():
+        for name in runtime.poll_results():
             if f"{PODS}/{name}" not in there:
                 runtime.gone(name)
 
@@ -118,7 +118,7 @@ class Scene:
         await runtime.create(LOBBY, name)
         self.starts(name)
         self.feed(runtime)
-        await until(lambda: runtime.readings()[name].report)
+        await until(lambda: runtime.poll_results()[name].report)
         return runtime
 
     async def close(self) -> None:
@@ -249,7 +249,7 @@ def test_a_lobby_that_runs_is_asked_how_it_is() -> None:
             assert (raw.name, raw.report.clients, raw.alive) == ("prices-1", 3, True)
             assert raw.address == f"{HOST}:8000"
             assert raw.revision == runtime.revision
-            assert await runtime.read("prices-1") == runtime.readings()["prices-1"]
+            assert await runtime.read("prices-1") == runtime.poll_results()["prices-1"]
             assert await runtime.read("prices-2") is None
 
     run(main())
@@ -285,7 +285,7 @@ def test_a_lobby_is_put_elsewhere_than_where_all_that_answered_fell_silent() -> 
             here.starts("prices-5", node="left", host=DEAD)
             here.pod("prices-5")["metadata"]["deletionTimestamp"] = "2026-11-25T14:13:00Z"
             runtime = here.runtime()
-            said = runtime.readings
+            said = runtime.poll_results
             await until(lambda: all(each.report or each.unresponsive_since for each in said().values()))
             await until(lambda: said()["prices-1"].at > (said()["prices-2"].unresponsive_since or 0))
             await runtime.create(LOBBY, "prices-6")
@@ -313,7 +313,7 @@ def test_an_answer_that_tells_nothing_new_wakes_nobody() -> None:
     async def main() -> None:
         async with scene() as here:
             runtime = await here.serving()
-            runtime.hurry(hurried=True)
+            runtime.poll_fast(fast=True)
             asked, changes = here.admin.asked, here.changes
             await until(lambda: here.admin.asked > asked + 2)
             assert here.changes == changes
@@ -338,9 +338,9 @@ def test_lobbies_are_asked_more_often_while_something_moves() -> None:
     async def main() -> None:
         async with scene() as here:
             runtime = await here.serving()
-            runtime.hurry(hurried=False)
+            runtime.poll_fast(fast=False)
             pollers = [pod.poller for pod in runtime._pods.values() if pod.poller is not None]
-            assert [poller.hurried for poller in pollers] == [False]
+            assert [poller.fast for poller in pollers] == [False]
 
     run(main())
 
@@ -473,8 +473,8 @@ def test_a_pod_that_took_the_name_of_another_is_asked_anew() -> None:
             pod["metadata"]["uid"] = "another"
             here.server.put(f"{PODS}/prices-1", pod)
             here.feed(runtime)
-            assert runtime.readings()["prices-1"].report is None
-            await until(lambda: runtime.readings()["prices-1"].report)
+            assert runtime.poll_results()["prices-1"].report is None
+            await until(lambda: runtime.poll_results()["prices-1"].report)
 
     run(main())
 
@@ -515,7 +515,7 @@ def test_a_change_of_the_lobby_reaches_the_configuration_and_the_pods_made_later
             await runtime.apply(lobby_from_resource(changed), changed)
             assert "wss://other.example.com/" in here.server.objects[CONFIG]["data"]["lobby.json"]
             assert runtime.revision != before
-            await runtime.create(LOBBY, "prices-2")  # whatever the worker still has
+            await runtime.create(LOBBY, "prices-2")  # whatever the reconciler still has
             assert here.pod("prices-2")["metadata"]["labels"]["lobby-gateway.io/revision"] == runtime.revision
             asked = len(here.server.asked)
             await runtime.apply(lobby_from_resource(changed), changed)
@@ -554,7 +554,7 @@ def test_killed_between_any_two_calls_it_comes_to_the_same(monkeypatch: pytest.M
             here.starts("prices-1")
             here.feed(runtime)
         await runtime.apply(lobby_from_resource(changed), changed)
-        await until(lambda: runtime.readings()["prices-1"].report)
+        await until(lambda: runtime.poll_results()["prices-1"].report)
         await runtime.drain("prices-1")
         await runtime.create(LOBBY, "prices-2")
         await runtime.delete("prices-1")

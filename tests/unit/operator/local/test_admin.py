@@ -14,8 +14,7 @@ from lobby_gateway.process.reports import GreeterReport, LobbyReport, OriginRepo
 from lobby_gateway.resource.overview import Item, Overview
 from lobby_operator.local.admin import ScrapeTarget, overview_item, routes
 from lobby_operator.local.sources import from_url
-from lobby_operator.planner.state import LobbyState, Observed, Phase
-from lobby_operator.reconcile.poller import PollResult
+from lobby_operator.planner.state import LobbyState, Observed, Phase, PollResult
 from lobby_operator.reconcile.reconciler import Reconciler
 
 
@@ -87,7 +86,7 @@ def reconciler(name: str) -> Reconciler:
     lobby = from_url("ws://h/", name=name, seats=None, option="test").lobby
 
     async def make() -> Reconciler:
-        return Reconciler(lobby, None, waiting=int, told=print, passed=print)  # type: ignore[arg-type]
+        return Reconciler(lobby, None, waiting=int, on_action=print, on_plan=print)  # type: ignore[arg-type]
 
     return asyncio.run(make())
 

@@ -40,7 +40,7 @@ class Running:
 
     def waiting(self) -> list[int]:
         """How many directories each greeter was told, by its own account."""
-        reports = [reading.report for reading in self.greeters.poll_results().values()]
+        reports = [result.report for result in self.greeters.poll_results().values()]
         return [report.waiting["prices"] if report else -1 for report in reports]
 
     def pid(self, number: int) -> int:
@@ -61,7 +61,7 @@ class Running:
 async def running(count: int, settings: LocalModeSettings = LOCAL_MODE) -> AsyncIterator[Running]:
     made = Running(count, MODULE, settings)
     await made.greeters.start()
-    made.greeters.hurry(hurried=True)
+    made.greeters.poll_fast(fast=True)
     try:
         yield made
     finally:

@@ -19,8 +19,9 @@ from lobby_gateway.resource.spec import lobby_from_resource
 from lobby_operator.local.runtime import LobbyProcessSettings, LocalRuntime, authority
 from lobby_operator.local.sources import Source, from_url
 from lobby_operator.planner.state import LobbyReading
+from lobby_operator.reconcile.poller import PollSchedule
 from lobby_operator.reconcile.runtime import RuntimeFailedError
-from lobby_operator.settings import LOCAL_MODE, LocalModeSettings
+from lobby_operator.settings import LOCAL_MODE, LocalModeSettings, PollSettings
 
 MODULE = "tests.support.scripted_lobby"
 
@@ -36,7 +37,7 @@ def source(name: str, **spec: Any) -> Source:
 class Running:
     """A runtime and its events."""
 
-    def __init__(self, directory: Path, host: str, times: LocalModeSettings) -> None:
+    def __init__(self, directory: Path, host: str, times: LocalModeSettings, polling: PollSettings) -> None:
         self.events: list[tuple[str, str]] = []
         self.changes = 0
         settings = LobbyProcessSettings(
@@ -48,7 +49,11 @@ class Running:
             times=times,
         )
         self.runtime = LocalRuntime(
-            settings, log=lambda _line: None, changed=self._changed, event=lambda *event: self.events.append(event)
+            settings,
+            log=lambda _line: None,
+            changed=self._changed,
+            event=lambda *event: self.events.append(event),
+            schedule=PollSchedule(polling),
         )
 
     def _changed(self) -> None:
@@ -67,9 +72,13 @@ class Running:
 
 @asynccontextmanager
 async def running(
-    directory: Path, *sources: Source, host: str = "127.0.0.1", times: LocalModeSettings = LOCAL_MODE
+    directory: Path,
+    *sources: Source,
+    host: str = "127.0.0.1",
+    times: LocalModeSettings = LOCAL_MODE,
+    polling: PollSettings | None = None,
 ) -> AsyncIterator[Running]:
-    made = Running(directory, host, times)
+    made = Running(directory, host, times, polling or PollSettings())
     for each in sources:
         await made.runtime.add(each.lobby, each.resource)
     try:
@@ -100,9 +109,9 @@ def test_a_lobby_starts_drains_and_is_deleted(tmp_path: Path) -> None:
             assert up.address == "127.0.0.1:4321"
             assert up.report is not None
             assert (up.report.clients, up.draining, up.ending) == (1, False, False)
-            reading = await made.runtime.read("prices-1")
-            assert reading is not None
-            assert reading.report == up.report
+            result = await made.runtime.read("prices-1")
+            assert result is not None
+            assert result.report == up.report
 
             await made.runtime.drain("prices-1")
             assert (await made.one("prices", "prices-1")).draining  # type: ignore[union-attr]
@@ -169,14 +178,12 @@ def test_a_killed_lobby_is_removed_and_reported(tmp_path: Path) -> None:
     run(main())
 
 
-def test_a_stopped_lobby_is_unresponsive_and_keeps_its_last_report(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("lobby_operator.reconcile.poller.POLL_TIMEOUT", 0.1)
+def test_a_stopped_lobby_is_unresponsive_and_keeps_its_last_report(tmp_path: Path) -> None:
     prices = source("prices")
+    polling = PollSettings(timeout_seconds=0.1)
 
     async def main() -> None:
-        async with running(tmp_path, prices) as made:
+        async with running(tmp_path, prices, polling=polling) as made:
             await made.runtime.create(prices.lobby, "prices-1")
             up = await made.until("prices", "prices-1", lambda lobby: lobby.report)
             pid = made.runtime._processes["prices-1"].child.pid

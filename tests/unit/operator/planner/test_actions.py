@@ -17,7 +17,7 @@ REASONS = {
     [(Create, ActionReason.BELOW_REPLICAS), (Drain, ActionReason.EMPTY), (Delete, ActionReason.DRAINED)],
 )
 def test_an_action_is_built_with_a_reason_of_its_own_and_no_other(action: type[Action], why: ActionReason) -> None:
-    assert action("prices-1", REASONS[why]).reason.why is why
+    assert action("prices-1", REASONS[why]).reason.code is why
     for other in REASONS.keys() - {why}:
         with pytest.raises(ValueError, match=f"^{action.__name__} needs a reason of"):
             action("prices-1", REASONS[other])

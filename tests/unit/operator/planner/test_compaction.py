@@ -40,7 +40,7 @@ def drained(
     draft = PlanBuilder(spec, settings or PlannerSettings(), seen_, balance(spec, seen_), NOW)
     end_empty(draft)
     compact(draft)
-    return [f"{action.reason.why} {action.name}" for action in draft.actions], draft.wake_at
+    return [f"{action.reason.code} {action.name}" for action in draft.actions], draft.wake_at
 
 
 # What could be spared

@@ -32,7 +32,7 @@ def planned(seen_: Observed, spec: PlannerSpec = SPEC, now: float = NOW, **setti
 
 def said(made: Plan) -> list[str]:
     """The actions, as `Create prices-1 BelowReplicas`."""
-    return [f"{type(action).__name__} {action.name} {action.reason.why}" for action in made.actions]
+    return [f"{type(action).__name__} {action.name} {action.reason.code}" for action in made.actions]
 
 
 # Making lobbies
@@ -465,8 +465,8 @@ def test_direct_clients_are_closed_when_the_drain_is_over_and_not_before() -> No
     story = world(replace(SPEC, drain_seconds=100.0), 200, 50)
     story.lobbies["prices-2"].direct = 50
     live(story, 150.0)
-    assert [why.reason.why for _, why in story.history] == [ActionReason.SPARSE]
+    assert [why.reason.code for _, why in story.history] == [ActionReason.SPARSE]
     assert story.lobbies["prices-2"].clients == 50
     live(story, 20.0)
-    assert [action.reason.why for _, action in story.history] == [ActionReason.SPARSE, ActionReason.DRAIN_OVERDUE]
+    assert [action.reason.code for _, action in story.history] == [ActionReason.SPARSE, ActionReason.DRAIN_OVERDUE]
     assert [lobby.clients for lobby in story.running()] == [250]

@@ -33,7 +33,7 @@ def planned(*lobbies: LobbyState, spec: PlannerSpec = NEW, waiting: int = 0) -> 
 
 def said(*lobbies: LobbyState, spec: PlannerSpec = NEW, waiting: int = 0) -> list[str]:
     actions = planned(*lobbies, spec=spec, waiting=waiting).actions
-    return [f"{type(action).__name__} {action.name} {action.reason.why}" for action in actions]
+    return [f"{type(action).__name__} {action.name} {action.reason.code}" for action in actions]
 
 
 def batch(*lobbies: LobbyState, **settings: Any) -> list[int]:

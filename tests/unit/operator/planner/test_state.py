@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 from tests.unit.operator.lobbies import observed, seen
 
-from lobby_operator.planner.state import Phase, lobby_index, lobby_name
+from lobby_gateway.process.reports import GreeterReport
+from lobby_operator.planner.state import Phase, PollResult, lobby_index, lobby_name
 
 
 @pytest.mark.parametrize(("lobby", "index"), [("prices", 1), ("prices", 104), ("a-1", 2), ("a", 12)])
@@ -24,3 +25,10 @@ def test_free_seats_are_never_less_than_none() -> None:
 def test_lobbies_are_picked_by_phase_in_order() -> None:
     lobbies = observed(seen(1), seen(2, phase=Phase.UNRESPONSIVE), seen(3, phase=Phase.STARTING), seen(4))
     assert [lobby.index for lobby in lobbies.in_phase(Phase.READY, Phase.STARTING)] == [1, 3, 4]
+
+
+def test_a_poll_result_is_shown_with_its_latest_report_and_problem() -> None:
+    report = GreeterReport(waiting={"prices": 2})
+    unresponsive = PollResult(report, 1.0, 2.0, "no answer")
+    assert unresponsive.to_json() == {"report": report.to_json(), "answers": False, "problem": "no answer"}
+    assert PollResult().to_json() == {"report": None, "answers": True, "problem": ""}

@@ -1,4 +1,4 @@
-"""What lobbies and greeters answer when they are asked, against real admin ports."""
+"""Polling lobbies and greeters, against real admin ports."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -13,88 +14,97 @@ import pytest
 from tests.support.waiting import stays, until
 
 from lobby_gateway.http.admin import AdminRequest, AdminResponse, AdminServer
-from lobby_gateway.process.reports import GreeterReport, LobbyReport
-from lobby_operator.reconcile import poller as poller_module
-from lobby_operator.reconcile.poller import Poller, PollResult, waiting
+from lobby_gateway.process.reports import LobbyReport
+from lobby_operator.planner.state import PollResult
+from lobby_operator.reconcile.poller import Poller, PollSchedule
+from lobby_operator.settings import PollSettings
 
-NOW = 10.0
 
-
-class Asked:
-    """An admin port that answers what it is told to, once it may."""
+class ScriptedPort:
+    """An admin port that gives a set answer as soon as it may."""
 
     def __init__(self) -> None:
         self.answer = AdminResponse.json(LobbyReport(name="a-1", lobby="a", clients=3).to_json())
-        self.may = asyncio.Event()
-        self.may.set()
-        self.questions = 0
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
+        self.requests = 0
 
     async def seats(self, _request: AdminRequest) -> AdminResponse:
-        self.questions += 1
-        await self.may.wait()
+        self.requests += 1
+        await self.may_answer.wait()
         return self.answer
 
 
+@dataclass
+class Polled:
+    """A poller, the port that it polls, and its results so far."""
+
+    port: ScriptedPort
+    poller: Poller[LobbyReport]
+    schedule: PollSchedule
+    results: list[PollResult[LobbyReport]] = field(default_factory=list)
+
+
 @asynccontextmanager
-async def polled() -> AsyncIterator[tuple[Asked, Poller[LobbyReport], list[PollResult[LobbyReport]]]]:
-    asked = Asked()
-    admin = AdminServer({("GET", "/seats"): asked.seats})
-    port = await admin.start("127.0.0.1", 0)
-    readings: list[PollResult[LobbyReport]] = []
+async def polling(**settings: Any) -> AsyncIterator[Polled]:
+    port = ScriptedPort()
+    admin = AdminServer({("GET", "/seats"): port.seats})
+    address = ("127.0.0.1", await admin.start("127.0.0.1", 0))
+    schedule = PollSchedule(PollSettings(**settings))
+    results: list[PollResult[LobbyReport]] = []
     poller = Poller(
-        "a-1", ("127.0.0.1", port), "/seats", LobbyReport.from_json, lambda: readings.append(poller.reading)
+        "a-1", address, "/seats", LobbyReport.from_json, lambda: results.append(poller.result), schedule=schedule
     )
     try:
-        yield asked, poller, readings
+        yield Polled(port, poller, schedule, results)
     finally:
-        asked.may.set()
+        port.may_answer.set()
         await poller.close()
         await admin.close()
+        assert (schedule.pollers, schedule.unanswered) == (0, 0)
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
     asyncio.run(main)
 
 
-def test_an_answer_is_a_reading_with_its_time() -> None:
+def test_a_result_has_the_report_and_its_time() -> None:
     async def main() -> None:
-        async with polled() as (_, poller, readings):
-            await until(lambda: readings)
-            assert poller.reading.report == LobbyReport(name="a-1", lobby="a", clients=3)
-            assert poller.reading.unresponsive_since is None
-            assert 0 <= asyncio.get_running_loop().time() - poller.reading.at < 20
+        async with polling() as made:
+            await until(lambda: made.results)
+            assert made.poller.result.report == LobbyReport(name="a-1", lobby="a", clients=3)
+            assert made.poller.result.unresponsive_since is None
+            assert 0 <= asyncio.get_running_loop().time() - made.poller.result.at < 20
 
     run(main())
 
 
-def test_who_does_not_answer_is_silent_since_the_question_and_keeps_the_last_report(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_a_process_is_unresponsive_since_the_first_failed_poll_and_keeps_its_report(
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(poller_module, "POLL_TIMEOUT", 0.05)
-    monkeypatch.setattr(poller_module, "HURRIED_POLL_SECONDS", 0.01)
-
     async def main() -> None:
-        async with polled() as (asked, poller, readings):
-            await until(lambda: poller.reading.report is not None and poller.reading.unresponsive_since is None)
-            answered = poller.reading
-            asked.may.clear()
-            await until(lambda: poller.reading.unresponsive_since is not None)
-            first = poller.reading
+        async with polling(timeout_seconds=0.05, fast_interval_seconds=0.01) as made:
+            poller = made.poller
+            await until(lambda: poller.result.report is not None and poller.result.unresponsive_since is None)
+            answered = poller.result
+            made.port.may_answer.clear()
+            await until(lambda: poller.result.unresponsive_since is not None)
+            first = poller.result
             assert first.report == answered.report
             assert first.unresponsive_since is not None
             assert "no answer within 0.05 s" in first.problem
-            count = len(readings)
-            await until(lambda: len(readings) > count + 2)
-            assert poller.reading.unresponsive_since == first.unresponsive_since  # not later with each question
-            asked.may.set()
-            await until(lambda: poller.reading.unresponsive_since is None)
+            count = len(made.results)
+            await until(lambda: len(made.results) > count + 2)
+            assert poller.result.unresponsive_since == first.unresponsive_since  # not later with each poll
+            made.port.may_answer.set()
+            await until(lambda: poller.result.unresponsive_since is None)
 
     with caplog.at_level(logging.WARNING):
         run(main())
-    said = [record.getMessage() for record in caplog.records]
-    # Once each, however often it was asked; a machine that stands still for a moment is a silence, too.
-    assert said[:2] == ["does not answer", "answers again"]
-    assert all(one != other for one, other in pairwise(said))
+    messages = [record.getMessage() for record in caplog.records]
+    # Once each, however often it was polled; a machine that stalls for a moment looks unresponsive, too.
+    assert messages[:2] == ["not responding", "responding again"]
+    assert all(one != other for one, other in pairwise(messages))
 
 
 @pytest.mark.parametrize(
@@ -106,29 +116,26 @@ def test_who_does_not_answer_is_silent_since_the_question_and_keeps_the_last_rep
         AdminResponse.json({"name": "a-1", "lobby": "a", "origin": {"state": "Lost"}}),
     ],
 )
-def test_an_answer_that_is_no_report_is_none(answer: AdminResponse) -> None:
+def test_an_answer_that_is_not_a_report_is_a_failed_poll(answer: AdminResponse) -> None:
     async def main() -> None:
-        async with polled() as (asked, poller, _):
-            asked.answer = answer
-            poller.ask_now()
-            await until(lambda: poller.reading.unresponsive_since is not None)
-            assert poller.reading.problem
+        async with polling() as made:
+            made.port.answer = answer
+            made.poller.poll_now()
+            await until(lambda: made.poller.result.unresponsive_since is not None)
+            assert made.poller.result.problem
 
     run(main())
 
 
-def test_it_is_asked_often_while_something_moves_and_at_once_when_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(poller_module, "HURRIED_POLL_SECONDS", 0.01)
-    monkeypatch.setattr(poller_module, "POLL_SECONDS", 1000.0)
-
+def test_polls_often_while_something_changes_and_at_once_on_request() -> None:
     async def main() -> None:
-        async with polled() as (asked, poller, _):
-            await until(lambda: asked.questions > 5)
-            poller.hurried = False
-            await until(lambda: poller._task.done() or _waits_long())
-            before = asked.questions
-            poller.ask_now()
-            await until(lambda: asked.questions == before + 1)
+        async with polling(fast_interval_seconds=0.01, interval_seconds=1000.0) as made:
+            await until(lambda: made.port.requests > 5)
+            made.poller.fast = False
+            await until(lambda: made.poller._task.done() or _waits_long())
+            before = made.port.requests
+            made.poller.poll_now()
+            await until(lambda: made.port.requests == before + 1)
 
     def _waits_long() -> bool:
         loop = asyncio.get_running_loop()
@@ -138,11 +145,11 @@ def test_it_is_asked_often_while_something_moves_and_at_once_when_told(monkeypat
     run(main())
 
 
-def test_who_is_ending_may_be_silent_without_a_word(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_quiet_poller_logs_no_failure(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
-        poller = Poller("a-1", ("127.0.0.1", 9), "/seats", LobbyReport.from_json, lambda: None)
-        poller.ending = True
-        await until(lambda: poller.reading.unresponsive_since is not None)
+        poller = Poller("a-1", ("127.0.0.1", 9), "/seats", LobbyReport.from_json, lambda: None, schedule=PollSchedule())
+        poller.quiet = True
+        await until(lambda: poller.result.unresponsive_since is not None)
         await poller.close()
 
     with caplog.at_level(logging.WARNING):
@@ -150,105 +157,62 @@ def test_who_is_ending_may_be_silent_without_a_word(caplog: pytest.LogCaptureFix
     assert caplog.records == []
 
 
-def test_who_answers_after_a_silence_that_was_no_news_is_none_either(caplog: pytest.LogCaptureFixture) -> None:
+def test_recovery_from_a_failure_that_was_not_logged_is_not_logged_either(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
-        async with polled() as (asked, poller, _):
-            await until(lambda: poller.reading.report is not None)
-            poller.ending = True
-            asked.answer = AdminResponse.text("not yet", 503)
-            await until(lambda: poller.reading.unresponsive_since is not None)
-            asked.answer = AdminResponse.json(LobbyReport(name="a-1", lobby="a").to_json())
-            await until(lambda: poller.reading.unresponsive_since is None)
+        async with polling() as made:
+            await until(lambda: made.poller.result.report is not None)
+            made.poller.quiet = True
+            made.port.answer = AdminResponse.text("not yet", 503)
+            await until(lambda: made.poller.result.unresponsive_since is not None)
+            made.port.answer = AdminResponse.json(LobbyReport(name="a-1", lobby="a").to_json())
+            await until(lambda: made.poller.result.unresponsive_since is None)
 
     with caplog.at_level(logging.WARNING):
         run(main())
     assert caplog.records == []
 
 
-def test_among_many_one_that_never_answered_is_asked_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(poller_module, "MAX_POLLS_PER_SECOND", 0.001)
-
+def test_among_many_one_that_has_never_answered_is_polled_often() -> None:
     async def main() -> None:
-        before = Poller.unanswered
-        async with polled() as (_, poller, _readings):
-            assert Poller.unanswered == before + 1
-            assert poller.pause == poller_module.HURRIED_POLL_SECONDS
-            await until(lambda: poller.reading.report is not None)
-            assert Poller.unanswered == before
-            assert poller.pause >= 1000
-        assert Poller.unanswered == before
+        async with polling(max_polls_per_second=0.001) as made:
+            assert made.schedule.unanswered == 1
+            assert made.poller.interval == PollSettings().fast_interval_seconds
+            await until(lambda: made.poller.result.report is not None)
+            assert made.schedule.unanswered == 0
+            assert made.poller.interval >= 1000
+        assert made.schedule.unanswered == 0
 
     run(main())
 
 
-def test_no_more_questions_are_under_way_than_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(poller_module, "MAX_QUESTIONS", 2)
-
+def test_polls_in_flight_are_bounded() -> None:
     async def main() -> None:
-        async with polled() as (asked, poller, _):
-            asked.may.clear()
-            address = poller.address
-            more = [Poller(f"a-{n}", address, "/seats", LobbyReport.from_json, lambda: None) for n in range(5)]
-            await until(lambda: asked.questions == 2)
-            await stays(lambda: asked.questions == 2, seconds=0.1)
-            asked.may.set()
-            await until(lambda: all(each.reading.report is not None for each in more))
+        async with polling(max_concurrent=2) as made:
+            port, address = made.port, made.poller.address
+            port.may_answer.clear()
+            more = [
+                Poller(f"a-{n}", address, "/seats", LobbyReport.from_json, lambda: None, schedule=made.schedule)
+                for n in range(5)
+            ]
+            await until(lambda: port.requests == 2)
+            await stays(lambda: port.requests == 2, seconds=0.1)
+            port.may_answer.set()
+            await until(lambda: all(each.result.report is not None for each in more))
             await asyncio.gather(*(each.close() for each in more))
 
     run(main())
 
 
-def test_those_who_wait_are_counted_at_all_greeters_that_answer_or_did_a_moment_ago() -> None:
-    report = GreeterReport(waiting={"prices": 3, "books": 4})
-    readings: dict[str, PollResult[GreeterReport]] = {
-        "greeter-1": PollResult(report, 1.0),
-        "greeter-2": PollResult(report, 1.0),
-        "greeter-3": PollResult(report, 1.0, unresponsive_since=2.0),
-        "greeter-4": PollResult(),
-    }
-    assert waiting(readings, "prices", 0, NOW) == 9
-    assert waiting(readings, "prices", 0, 2.0 + poller_module.UNHEARD_SECONDS) == 6
-    assert waiting(readings, "others", 0, NOW) == 0
-
-
-def test_who_got_a_seat_since_the_greeter_was_asked_does_not_wait() -> None:
-    readings = {"greeter-1": PollResult(GreeterReport(clients={"prices": 1024}, waiting={"prices": 976}), 1.0)}
-    assert waiting(readings, "prices", 1024, NOW) == 976
-    assert waiting(readings, "prices", 1536, NOW) == 464
-    assert waiting(readings, "prices", 2000, NOW) == 0
-    assert waiting(readings, "prices", 2100, NOW) == 0
-
-
-def test_seats_of_a_greeter_that_does_not_answer_hide_nobody_who_waits() -> None:
-    readings: dict[str, PollResult[GreeterReport]] = {
-        "greeter-1": PollResult(GreeterReport(clients={"prices": 10}, waiting={"prices": 5}), 1.0),
-        "greeter-2": PollResult(GreeterReport(clients={"prices": 500}), 1.0, unresponsive_since=2.0),
-    }
-    for now in (NOW, 2.0 + poller_module.UNHEARD_SECONDS):
-        assert waiting(readings, "prices", 510, now) == 5
-
-
-def test_clients_of_a_busy_greeter_who_lost_their_seats_wait_though_it_says_nothing() -> None:
-    readings: dict[str, PollResult[GreeterReport]] = {
-        "greeter-1": PollResult(GreeterReport(clients={"prices": 1000}), 1.0),
-        "greeter-2": PollResult(GreeterReport(clients={"prices": 1000}), 1.0, unresponsive_since=2.0),
-    }
-    assert waiting(readings, "prices", 2000, NOW) == 0
-    assert waiting(readings, "prices", 1750, NOW) == 250
-    assert waiting(readings, "prices", 1750, 2.0 + poller_module.UNHEARD_SECONDS) == 0
-
-
-def test_many_are_asked_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_processes_are_polled_less_often() -> None:
     async def main() -> None:
-        before = Poller.running
-        async with polled() as (_, poller, _readings):
-            assert Poller.running == before + 1
-            await until(lambda: poller.reading.report is not None)
-            assert poller.pause == poller_module.HURRIED_POLL_SECONDS
-            poller.hurried = False
-            assert poller.pause == poller_module.POLL_SECONDS
-            monkeypatch.setattr(poller_module, "MAX_POLLS_PER_SECOND", (before + 1) / 7)
-            assert poller.pause == pytest.approx(7)
-        assert Poller.running == before
+        async with polling() as made:
+            assert made.schedule.pollers == 1
+            await until(lambda: made.poller.result.report is not None)
+            assert made.poller.interval == PollSettings().fast_interval_seconds
+            made.poller.fast = False
+            assert made.poller.interval == PollSettings().interval_seconds
+            made.schedule.settings = PollSettings(max_polls_per_second=1 / 7)
+            assert made.poller.interval == pytest.approx(7)
+        assert made.schedule.pollers == 0
 
     run(main())

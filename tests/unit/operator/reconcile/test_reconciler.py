@@ -1,4 +1,4 @@
-"""A worker over a runtime in memory: it comes to what is wanted, whatever happens to lobbies and to the runtime."""
+"""A reconciler over a runtime in memory: it comes to what is wanted, whatever happens to lobbies and to the runtime."""
 
 from __future__ import annotations
 
@@ -15,13 +15,12 @@ from tests.support.waiting import until
 from lobby_gateway.process.reports import LobbyReport
 from lobby_gateway.resource.spec import Lobby
 from lobby_operator.local.sources import from_url
-from lobby_operator.planner.actions import Action
-from lobby_operator.planner.state import LobbyReading, Phase
-from lobby_operator.reconcile import reconciler as worker_module
-from lobby_operator.reconcile.poller import PollResult
-from lobby_operator.reconcile.reconciler import Reconciler
+from lobby_operator.planner.actions import Action, Create, Delete, Drain, Reason
+from lobby_operator.planner.reasons import ActionReason
+from lobby_operator.planner.state import LobbyReading, Phase, PollResult
+from lobby_operator.reconcile.reconciler import Reconciler, act
 from lobby_operator.reconcile.runtime import RuntimeFailedError
-from lobby_operator.settings import PlannerSettings
+from lobby_operator.settings import PlannerSettings, ReconcileSettings
 
 LOBBY = from_url("ws://h/", name="prices", seats=8, option="test").lobby
 
@@ -68,33 +67,37 @@ class MemoryRuntime:
         self.lobbies[name] = replace(lobby, report=replace(lobby.report, **fields))
 
 
-class Worked:
-    """A running worker and what it said."""
+QUICK = ReconcileSettings(min_interval_seconds=0.001, max_interval_seconds=0.02, min_retry_seconds=0.01)
 
-    def __init__(self, waiting: int = 0) -> None:
+
+class Reconciled:
+    """A reconciler over a runtime in memory, and what it reported."""
+
+    def __init__(self, waiting: int = 0, **settings: Any) -> None:
         self.runtime = MemoryRuntime()
         self.waiting = waiting
-        self.told: list[tuple[Action, str]] = []
+        self.done: list[tuple[Action, str]] = []
         self.passes = 0
-        self.worker = Reconciler(
+        self.reconciler = Reconciler(
             LOBBY,
             self.runtime,
             waiting=lambda _taken: self.waiting,
-            told=lambda *each: self.told.append(each),
-            passed=self._passed,
-            settings=PlannerSettings(min_backoff_seconds=0.01, silent_seconds=0.1),
+            on_action=lambda *each: self.done.append(each),
+            on_plan=self._on_plan,
+            settings=replace(QUICK, **settings),
+            planner_settings=PlannerSettings(min_backoff_seconds=0.01, silent_seconds=0.1),
         )
 
-    def _passed(self, worker: Reconciler) -> None:
-        assert worker is self.worker
-        assert worker.planned is not None
+    def _on_plan(self, reconciler: Reconciler) -> None:
+        assert reconciler is self.reconciler
+        assert reconciler.planned is not None
         self.passes += 1
 
 
 @asynccontextmanager
-async def working(**fields: Any) -> AsyncIterator[Worked]:
-    made = Worked(**fields)
-    task = asyncio.create_task(made.worker.run())
+async def reconciling(**fields: Any) -> AsyncIterator[Reconciled]:
+    made = Reconciled(**fields)
+    task = asyncio.create_task(made.reconciler.run())
     try:
         yield made
     finally:
@@ -103,86 +106,75 @@ async def working(**fields: Any) -> AsyncIterator[Worked]:
         assert isinstance(ended, asyncio.CancelledError)
 
 
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker_module, "MIN_PASS_SECONDS", 0.001)
-    monkeypatch.setattr(worker_module, "MAX_PASS_SECONDS", 0.02)
-    monkeypatch.setattr(worker_module, "MIN_RETRY_SECONDS", 0.01)
-
-
 def run(main: Coroutine[Any, Any, None]) -> None:
     asyncio.run(main)
 
 
-def test_it_makes_a_lobby_and_says_so_and_then_rests() -> None:
+def test_creates_a_lobby_reports_it_and_then_rests() -> None:
     async def main() -> None:
-        async with working() as made:
-            await until(lambda: made.worker.observed.in_phase(Phase.READY))
+        async with reconciling() as made:
+            await until(lambda: made.reconciler.observed.in_phase(Phase.READY))
             passes = made.passes
             await until(lambda: made.passes > passes + 3)
             assert made.runtime.created == ["prices-1"]
-            assert [action.name for action, _ in made.told] == ["prices-1"]
-            assert made.worker.actions == {("Create", "SpareSeatsLow"): 1}
-            assert made.worker.failures == 0
-            assert 0 < made.worker.seconds < 10
-            assert made.worker.passes == made.passes
+            assert [action.name for action, _ in made.done] == ["prices-1"]
+            assert made.reconciler.actions == {("Create", "SpareSeatsLow"): 1}
+            assert made.reconciler.failures == 0
+            assert 0 < made.reconciler.seconds < 10
+            assert made.reconciler.passes == made.passes
 
     run(main())
 
 
-def test_what_it_is_woken_for_it_sees_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker_module, "MAX_PASS_SECONDS", 1000.0)
-
+def test_waking_starts_a_pass_at_once() -> None:
     async def main() -> None:
-        async with working() as made:
+        async with reconciling(max_interval_seconds=1000.0) as made:
             await until(lambda: made.runtime.created)
-            made.worker.wake()
-            await until(lambda: made.worker.observed.in_phase(Phase.READY))
+            made.reconciler.wake()
+            await until(lambda: made.reconciler.observed.in_phase(Phase.READY))
             made.runtime.change("prices-1", clients=8)
-            made.worker.wake()
+            made.reconciler.wake()
             await until(lambda: made.runtime.created == ["prices-1", "prices-2"])
 
     run(main())
 
 
-def test_another_revision_replaces_its_lobbies(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker_module, "MAX_PASS_SECONDS", 0.05)
-
+def test_another_revision_replaces_its_lobbies() -> None:
     async def main() -> None:
-        async with working() as made:
-            await until(lambda: made.worker.observed.in_phase(Phase.READY))
+        async with reconciling(max_interval_seconds=0.05) as made:
+            await until(lambda: made.reconciler.observed.in_phase(Phase.READY))
             made.runtime.revision = "new"
-            made.worker.update(LOBBY, "new")
+            made.reconciler.update(LOBBY, "new")
             await until(lambda: list(made.runtime.lobbies) == ["prices-2"])
-            assert {action for action, _ in made.worker.actions} == {"Create", "Drain", "Delete"}
+            assert {action for action, _ in made.reconciler.actions} == {"Create", "Drain", "Delete"}
 
     run(main())
 
 
-def test_clients_who_wait_get_lobbies() -> None:
+def test_waiting_clients_get_lobbies() -> None:
     async def main() -> None:
-        async with working(waiting=20) as made:
+        async with reconciling(waiting=20) as made:
             await until(lambda: len(made.runtime.created) == 3)
-            assert {reason for _, reason in made.worker.actions} == {"ClientsWait"}
-            assert made.worker.hurried
+            assert {reason for _, reason in made.reconciler.actions} == {"ClientsWait"}
+            assert made.reconciler.active
 
     run(main())
 
 
-def test_a_lobby_that_is_lost_is_replaced() -> None:
+def test_a_lost_lobby_is_replaced() -> None:
     async def main() -> None:
-        async with working() as made:
-            await until(lambda: made.worker.observed.in_phase(Phase.READY))
+        async with reconciling() as made:
+            await until(lambda: made.reconciler.observed.in_phase(Phase.READY))
             made.runtime.lobbies.clear()
-            await until(lambda: made.worker.observed.in_phase(Phase.READY) and len(made.runtime.created) == 2)
+            await until(lambda: made.reconciler.observed.in_phase(Phase.READY) and len(made.runtime.created) == 2)
 
     run(main())
 
 
 def test_a_lobby_that_stays_silent_is_ended_and_replaced() -> None:
     async def main() -> None:
-        async with working() as made:
-            await until(lambda: made.worker.observed.in_phase(Phase.READY))
+        async with reconciling() as made:
+            await until(lambda: made.reconciler.observed.in_phase(Phase.READY))
             silent = replace(made.runtime.lobbies["prices-1"], unresponsive_since=asyncio.get_running_loop().time())
             made.runtime.lobbies["prices-1"] = silent
             await until(lambda: "prices-1" not in made.runtime.lobbies and "prices-2" in made.runtime.lobbies)
@@ -190,15 +182,15 @@ def test_a_lobby_that_stays_silent_is_ended_and_replaced() -> None:
     run(main())
 
 
-def test_what_fails_is_logged_counted_and_done_again_until_it_succeeds(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failed_action_is_logged_counted_and_retried_until_it_succeeds(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
-        async with working() as made:
+        async with reconciling() as made:
             made.runtime.problem = RuntimeFailedError("no more processes")
-            await until(lambda: made.worker.failures >= 3)
-            assert made.worker.actions == {}
-            assert made.worker.problem == "no more processes"
+            await until(lambda: made.reconciler.failures >= 3)
+            assert made.reconciler.actions == {}
+            assert made.reconciler.problem == "no more processes"
             made.runtime.problem = None
-            await until(lambda: made.worker.observed.in_phase(Phase.READY) and not made.worker.problem)
+            await until(lambda: made.reconciler.observed.in_phase(Phase.READY) and not made.reconciler.problem)
 
     with caplog.at_level(logging.WARNING):
         run(main())
@@ -210,21 +202,21 @@ def test_what_fails_is_logged_counted_and_done_again_until_it_succeeds(caplog: p
     assert pauses == [0.01, 0.02, 0.04]
 
 
-def test_a_fault_of_ours_is_logged_with_its_traceback_and_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_internal_error_is_logged_with_its_traceback_and_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
-        async with working() as made:
+        async with reconciling() as made:
             made.runtime.list_problem = ZeroDivisionError("ours")
-            await until(lambda: made.worker.failures >= 2)
-            assert made.worker.problem == "a fault of the operator, see its log"
+            await until(lambda: made.reconciler.failures >= 2)
+            assert made.reconciler.problem == "internal error in the operator, see its log"
             made.runtime.list_problem = None
-            await until(lambda: made.worker.observed.in_phase(Phase.READY))
+            await until(lambda: made.reconciler.observed.in_phase(Phase.READY))
 
     with caplog.at_level(logging.WARNING):
         run(main())
     assert caplog.records[0].exc_info is not None
 
 
-def test_one_action_that_fails_does_not_keep_others_from_being_done() -> None:
+def test_a_failed_action_does_not_hold_up_the_others() -> None:
     class OneFails(MemoryRuntime):
         async def create(self, lobby: Lobby, name: str) -> None:
             if name == "prices-1":
@@ -232,47 +224,98 @@ def test_one_action_that_fails_does_not_keep_others_from_being_done() -> None:
             await super().create(lobby, name)
 
     async def main() -> None:
-        async with working(waiting=20) as made:
+        async with reconciling(waiting=20) as made:
             made.runtime.__class__ = OneFails
             await until(lambda: len(made.runtime.created) >= 2)
-            assert made.worker.failures >= 1
+            assert made.reconciler.failures >= 1
 
     run(main())
 
 
-def test_what_failed_waits_for_its_next_try_and_nothing_else_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker_module, "MIN_RETRY_SECONDS", 1000.0)
-    monkeypatch.setattr(worker_module, "MAX_RETRY_SECONDS", 1000.0)
-
+def test_only_the_failed_action_backs_off() -> None:
     class Unreachable(MemoryRuntime):
         async def delete(self, name: str) -> None:
             raise RuntimeFailedError("no answer")
 
     async def main() -> None:
-        async with working() as made:
-            await until(lambda: made.worker.observed.in_phase(Phase.READY))
+        async with reconciling(min_retry_seconds=1000.0, max_retry_seconds=1000.0) as made:
+            await until(lambda: made.reconciler.observed.in_phase(Phase.READY))
             made.runtime.__class__ = Unreachable
             silent = replace(made.runtime.lobbies["prices-1"], unresponsive_since=asyncio.get_running_loop().time())
             made.runtime.lobbies["prices-1"] = silent
-            await until(lambda: made.worker.problem == "no answer")
+            await until(lambda: made.reconciler.problem == "no answer")
             made.waiting = 20
             await until(lambda: len(made.runtime.created) >= 3)
             made.waiting = 40
             await until(lambda: len(made.runtime.created) >= 5)
-            assert made.worker.failures == 1
+            assert made.reconciler.failures == 1
 
     run(main())
 
 
-def test_it_hurries_while_something_moves_and_rests_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker_module, "HURRIED_SECONDS", 0.05)
-
+def test_is_active_while_something_changes_and_shortly_after() -> None:
     async def main() -> None:
-        async with working() as made:
-            assert made.worker.hurried
-            await until(lambda: not made.worker.hurried)
-            assert made.worker.observed.in_phase(Phase.READY)
+        async with reconciling(active_seconds=0.05) as made:
+            assert made.reconciler.active
+            await until(lambda: not made.reconciler.active)
+            assert made.reconciler.observed.in_phase(Phase.READY)
             made.runtime.change("prices-1", clients=1)
-            await until(lambda: made.worker.hurried)
+            await until(lambda: made.reconciler.active)
 
     run(main())
+
+
+# One action
+
+
+class RecordingRuntime:
+    """Records calls, or fails them all."""
+
+    def __init__(self, *, fails: bool = False) -> None:
+        self.calls: list[tuple[str, str]] = []
+        self._fails = fails
+
+    def _call(self, what: str, name: str) -> None:
+        if self._fails:
+            raise RuntimeFailedError("no more processes")
+        self.calls.append((what, name))
+
+    async def list(self, lobby: str) -> Sequence[LobbyReading]:
+        raise AssertionError("acting reads nothing")
+
+    async def read(self, name: str) -> PollResult[LobbyReport] | None:
+        raise AssertionError("acting reads nothing")
+
+    async def create(self, lobby: Lobby, name: str) -> None:
+        assert lobby is LOBBY
+        self._call("create", name)
+
+    async def drain(self, name: str) -> None:
+        self._call("drain", name)
+
+    async def delete(self, name: str) -> None:
+        self._call("delete", name)
+
+
+ACTIONS = [
+    (Create("prices-1", Reason(ActionReason.BELOW_REPLICAS, running=1, replicas=2)), "create", "starting"),
+    (Drain("prices-2", Reason(ActionReason.EMPTY, seconds=60)), "drain", "draining"),
+    (Delete("prices-3", Reason(ActionReason.DRAINED)), "delete", "deleting"),
+]
+
+
+@pytest.mark.parametrize(("action", "call", "said"), ACTIONS)
+def test_an_action_is_one_call_and_is_reported_with_its_reason(action: Action, call: str, said: str) -> None:
+    runtime = RecordingRuntime()
+    done: list[tuple[Action, str]] = []
+    asyncio.run(act(action, LOBBY, runtime, lambda *each: done.append(each)))
+    assert runtime.calls == [(call, action.name)]
+    assert done == [(action, f"{said}: {action.reason.sentence}")]
+
+
+@pytest.mark.parametrize("action", [each[0] for each in ACTIONS])
+def test_a_failed_action_is_not_reported_as_done(action: Action) -> None:
+    done: list[tuple[Action, str]] = []
+    with pytest.raises(RuntimeFailedError):
+        asyncio.run(act(action, LOBBY, RecordingRuntime(fails=True), lambda *each: done.append(each)))
+    assert done == []

@@ -1,18 +1,20 @@
+"""Expected effects of our own actions, and retries of failed ones."""
+
 from __future__ import annotations
 
 from tests.unit.operator.lobbies import NOW, raw, report
 
-from lobby_operator.planner.actions import Create, Delete, Drain, Reason
-from lobby_operator.planner.expectations import EXPECTED_SECONDS, Expectations
+from lobby_operator.planner.actions import Action, Create, Delete, Drain, Reason
 from lobby_operator.planner.reasons import ActionReason
 from lobby_operator.planner.state import LobbyReading
+from lobby_operator.reconcile.pending_actions import EXPECTED_SECONDS, Expectations, Retries
 
 CREATE = Create("prices-2", Reason(ActionReason.BELOW_REPLICAS, running=1, replicas=2))
 DRAIN = Drain("prices-1", Reason(ActionReason.EMPTY, seconds=60))
 DELETE = Delete("prices-1", Reason(ActionReason.DRAINED))
 
 
-def test_a_lobby_that_was_made_is_there_before_it_shows() -> None:
+def test_a_created_lobby_exists_before_it_is_listed() -> None:
     expected = Expectations().expect([CREATE], NOW)
     laid, expected = expected.lay_over([raw(1)], NOW + 1.0)
     assert laid == (raw(1), LobbyReading(name="prices-2", created_at=NOW, expected=True))
@@ -21,7 +23,7 @@ def test_a_lobby_that_was_made_is_there_before_it_shows() -> None:
     assert expected == Expectations()
 
 
-def test_a_lobby_that_was_deleted_is_ending_before_it_shows() -> None:
+def test_a_deleted_lobby_is_ending_before_its_reading_says_so() -> None:
     expected = Expectations().expect([DELETE], NOW)
     laid, expected = expected.lay_over([raw(1)], NOW)
     assert laid == (raw(1, ending=True, expected=True),)
@@ -31,7 +33,7 @@ def test_a_lobby_that_was_deleted_is_ending_before_it_shows() -> None:
     assert expected == Expectations()
 
 
-def test_a_lobby_that_was_told_drains_before_it_says_so() -> None:
+def test_a_drained_lobby_is_draining_before_it_reports_so() -> None:
     expected = Expectations().expect([DRAIN], NOW)
     laid, kept = expected.lay_over([raw(1)], NOW)
     assert laid == (raw(1, draining=True, expected=True),)
@@ -40,13 +42,13 @@ def test_a_lobby_that_was_told_drains_before_it_says_so() -> None:
         assert expected.lay_over(shown, NOW) == (tuple(shown), Expectations())
 
 
-def test_a_lobby_that_never_spoke_is_still_expected_to_drain() -> None:
+def test_a_lobby_without_a_report_is_still_expected_to_drain() -> None:
     laid, kept = Expectations().expect([DRAIN], NOW).lay_over([raw(1, None)], NOW)
     assert laid[0].draining
     assert kept.items
 
 
-def test_what_does_not_come_about_is_given_up_after_a_while() -> None:
+def test_expectations_expire() -> None:
     for action in (CREATE, DRAIN, DELETE):
         expected = Expectations().expect([action], NOW)
         until = NOW + EXPECTED_SECONDS[type(action)]
@@ -57,7 +59,7 @@ def test_what_does_not_come_about_is_given_up_after_a_while() -> None:
         assert expected.lay_over([raw(1)], until) == ((raw(1),), Expectations())
 
 
-def test_a_later_action_takes_the_place_of_an_earlier_one() -> None:
+def test_a_later_action_replaces_an_earlier_one() -> None:
     expected = Expectations().expect([DRAIN], NOW).expect([DELETE, CREATE], NOW + 1.0)
     assert [item.action for item in expected.items] == [DELETE, CREATE]
 
@@ -66,3 +68,47 @@ def test_an_action_that_failed_is_forgotten() -> None:
     expected = Expectations().expect([DELETE, CREATE], NOW)
     assert [item.action for item in expected.forget("prices-1").items] == [CREATE]
     assert Expectations().wake_at() is None
+
+
+# Retries
+
+ONE: Action = Delete("prices-1", Reason(ActionReason.DRAINED))
+TWO: Action = Delete("prices-2", Reason(ActionReason.DRAINED))
+
+
+def test_an_action_that_has_not_failed_is_due() -> None:
+    retries = Retries(0.2, 10.0)
+    assert retries.due([ONE, TWO], 100.0) == [ONE, TWO]
+    assert (retries.problem, retries.wake_at()) == ("", None)
+
+
+def test_each_wait_is_twice_the_one_before_up_to_the_maximum() -> None:
+    retries = Retries(1.0, 5.0)
+    assert [retries.failed(ONE, "no", 100.0) for _ in range(5)] == [1.0, 2.0, 4.0, 5.0, 5.0]
+
+
+def test_only_the_failed_action_waits() -> None:
+    retries = Retries(1.0, 10.0)
+    retries.failed(ONE, "no room", 100.0)
+    assert retries.due([ONE, TWO], 100.5) == [TWO]
+    assert retries.wake_at() == 101.0
+    assert retries.due([ONE, TWO], 101.0) == [ONE, TWO]
+    assert retries.problem == "no room"
+
+
+def test_failures_of_done_or_unplanned_actions_are_forgotten() -> None:
+    retries = Retries(1.0, 10.0)
+    retries.failed(ONE, "no room", 100.0)
+    retries.failed(TWO, "no room", 100.0)
+    assert retries.problem == "no room"
+    retries.done(ONE)
+    assert retries.due([ONE], 100.0) == [ONE]
+    assert retries.problem == ""
+    assert retries.failed(TWO, "no", 100.0) == 1.0
+
+
+def test_another_action_on_the_same_lobby_does_not_wait() -> None:
+    retries = Retries(1.0, 10.0)
+    retries.failed(ONE, "no", 100.0)
+    create = Create("prices-1", Reason(ActionReason.BELOW_REPLICAS, running=0, replicas=1))
+    assert retries.due([create], 100.0) == [create]

@@ -1,0 +1,154 @@
+"""Actions that are done but not yet observed, and actions that failed and have to be retried. Pure.
+
+A list of pods comes from a watch, which lags behind our own writes. Planned from the list alone, a lobby that was just created
+would be created again. So each action is expected (as in the controllers of Kubernetes) until its effect is observed, or until
+it evidently came to nothing. None of this survives a restart, nor has to: names of new lobbies follow from the existing ones,
+so nothing is created twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from lobby_operator.planner.actions import Action, Create, Delete, Drain
+from lobby_operator.planner.state import LobbyReading
+from lobby_operator.planner.timers import due, earliest
+
+EXPECTED_SECONDS: Mapping[type[Action], float] = {
+    Create: 30.0,  # a watch that lags more is broken
+    Delete: 30.0,
+    Drain: 5.0,  # the lobby reports it at the next poll; draining it twice does no harm
+}
+"""How long the effect of an action is expected. After that the action is planned again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """An action whose effect is not observed yet.
+
+    Attributes:
+        action: the action.
+        at: when it was done.
+    """
+
+    action: Action
+    at: float
+
+    @property
+    def until(self) -> float:
+        """When it stops being expected."""
+        return self.at + EXPECTED_SECONDS[type(self.action)]
+
+
+@dataclass(frozen=True, slots=True)
+class Expectations:
+    """Our own actions whose effects are not observed yet, at most one for each lobby.
+
+    Attributes:
+        items: in the order in which they were done.
+    """
+
+    items: tuple[Expected, ...] = ()
+
+    def expect(self, actions: Iterable[Action], now: float) -> Expectations:
+        """Adds actions. A later action on a lobby replaces an earlier one."""
+        new = {action.name: Expected(action, now) for action in actions}
+        kept = (item for item in self.items if item.action.name not in new)
+        return Expectations((*kept, *new.values()))
+
+    def forget(self, name: str) -> Expectations:
+        """Expects nothing of a lobby: its action failed, and is planned again."""
+        return Expectations(tuple(item for item in self.items if item.action.name != name))
+
+    def wake_at(self) -> float | None:
+        """When the first expectation expires."""
+        return earliest(*(item.until for item in self.items))
+
+    def lay_over(self, readings: Iterable[LobbyReading], now: float) -> tuple[tuple[LobbyReading, ...], Expectations]:
+        """Readings with the expected effects applied, and what is still expected."""
+        lobbies = {reading.name: reading for reading in readings}
+        kept: list[Expected] = []
+        for item in self.items:
+            name = item.action.name
+            reading = lobbies.get(name)
+            if due(item.at, EXPECTED_SECONDS[type(item.action)], now) or _observed(item.action, reading):
+                continue
+            kept.append(item)
+            if reading is None:
+                lobbies[name] = LobbyReading(name=name, created_at=item.at, expected=True)
+            elif isinstance(item.action, Drain):
+                lobbies[name] = replace(reading, draining=True, expected=True)
+            else:
+                lobbies[name] = replace(reading, ending=True, expected=True)
+        return tuple(lobbies.values()), Expectations(tuple(kept))
+
+
+def _observed(action: Action, reading: LobbyReading | None) -> bool:
+    """Whether the effect of an action shows in a reading; None: the lobby is not listed."""
+    if isinstance(action, Create):
+        return reading is not None
+    if reading is None:
+        return True
+    if isinstance(action, Drain):
+        return reading.ending or reading.ended or (reading.report is not None and reading.report.draining)
+    return reading.ending
+
+
+Key = tuple[type[Action], str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    wait: float
+    retry_at: float
+    problem: str
+
+
+class Retries:
+    """Actions that failed. Each is retried with a back-off of its own, so that none holds up the others.
+
+    Args:
+        min_seconds: wait before the first retry.
+        max_seconds: longest wait; each wait is twice the one before.
+    """
+
+    def __init__(self, min_seconds: float, max_seconds: float) -> None:
+        self._min_seconds = min_seconds
+        self._max_seconds = max_seconds
+        self._failures: dict[Key, _Failure] = {}
+
+    @property
+    def problem(self) -> str:
+        """Why they failed, for people; empty if none did."""
+        return "; ".join(dict.fromkeys(failure.problem for failure in self._failures.values()))
+
+    def due(self, planned: Iterable[Action], now: float) -> list[Action]:
+        """The planned actions that may be tried now. Failures of actions that are no longer planned are forgotten."""
+        actions = list(planned)
+        keys = {_key(action) for action in actions}
+        self._failures = {key: failure for key, failure in self._failures.items() if key in keys}
+        return [action for action in actions if self._retry_at(action) <= now]
+
+    def failed(self, action: Action, problem: str, now: float) -> float:
+        """Records a failure; returns the seconds until the retry."""
+        before = self._failures.get(_key(action))
+        wait = self._min_seconds if before is None else min(2 * before.wait, self._max_seconds)
+        self._failures[_key(action)] = _Failure(wait, now + wait, problem)
+        return wait
+
+    def done(self, action: Action) -> None:
+        """Records a success."""
+        self._failures.pop(_key(action), None)
+
+    def wake_at(self) -> float | None:
+        """When the next retry is due."""
+        return earliest(*(failure.retry_at for failure in self._failures.values()))
+
+    def _retry_at(self, action: Action) -> float:
+        failure = self._failures.get(_key(action))
+        return failure.retry_at if failure is not None else float("-inf")
+
+
+def _key(action: Action) -> Key:
+    return (type(action), action.name)

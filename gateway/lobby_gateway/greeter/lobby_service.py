@@ -221,10 +221,12 @@ class LobbyService:
         if len(self._candidates):
             self._wake()
 
-    def trunk_moving(self, trunk: Trunk) -> None:
-        """A lobby asks its clients to move: they stay on its stream until there is a seat elsewhere."""
-        self._candidates.draining(trunk.id, self._loop.time())
-        logger.info("a lobby drains", extra={"lobby": trunk.id.name, "clients": len(trunk.bus)})
+    def trunk_moving(self, trunk: Trunk, within_seconds: float) -> None:
+        """A lobby asks its clients to move, spread over some time; they stay on its stream until they have another seat."""
+        now = self._loop.time()
+        self._candidates.draining(trunk.id, now, now + within_seconds)
+        extra = {"lobby": trunk.id.name, "clients": len(trunk.bus), "seconds": within_seconds}
+        logger.info("a lobby drains", extra=extra)
         for client in trunk.bus:
             self._ask_to_move(client, trunk)
         self._close_if_left(trunk)
@@ -374,10 +376,11 @@ class LobbyService:
             self._pump_handle = self._loop.call_soon(self._pump)
 
     def _pump(self) -> None:
-        """Gives up those who waited too long, hands out tickets, sends claims; sets the alarm for the next time."""
+        """Starts moves that are due, refuses clients that waited too long, hands out tickets, sends claims; sets the timer."""
         self._pump_handle = None
         now = self._loop.time()
         candidates = self._candidates
+        candidates.start_moves(now)
         for waiter in candidates.expired(now):
             if isinstance(waiter.client, PendingClient):
                 waiter.client.refuse(close_codes.NO_SEAT)

@@ -57,6 +57,8 @@ class SeatQueueTimes:
         suspect_max: the most of that. A lobby that failed comes after all others for so long after it failed.
         ticket: a redirected client that is not seen in the directory counts for so long.
         lost: the least that a client whose lobby is gone waits for a new seat.
+        move_interval: a draining lobby's clients start to move in batches at least this far apart. Those of a batch share
+            one claim and one RESUME, and 512 clients that move within 10 s cost 100 of them instead of 512.
     """
 
     claim: float = 1.0
@@ -66,6 +68,7 @@ class SeatQueueTimes:
     suspect_max: float = 15.0
     ticket: float = 10.0
     lost: float = 30.0
+    move_interval: float = 0.1
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,6 +57,69 @@ class Waiter(Generic[C]):
         self.leaving = leaving
 
 
+class MoveSchedule(Generic[C]):
+    """Spreads the moves of a draining lobby's clients evenly over the time that the lobby gives them.
+
+    The first client is due at once. After each one, the time left is divided among those that remain: clients that join or
+    leave meanwhile change the pace, not the end.
+
+    Attributes:
+        move_by: when the last client is due at the latest.
+    """
+
+    __slots__ = ("_interval", "_next_at", "_pause_until", "_waiters", "move_by")
+
+    def __init__(self, move_by: float, interval: float) -> None:
+        self.move_by = move_by
+        self._interval = interval
+        self._waiters: dict[Waiter[C], None] = {}
+        self._next_at = -NEVER  # when the next client is due
+        self._pause_until = -NEVER
+
+    def __len__(self) -> int:
+        """Clients that are not due yet."""
+        return len(self._waiters)
+
+    def add(self, waiter: Waiter[C], now: float) -> None:
+        """Adds a client behind all others."""
+        self._waiters[waiter] = None
+        self._next_at = min(self._next_at, self._next_after(now))
+
+    def discard(self, waiter: Waiter[C]) -> None:
+        """Removes a client if it is not due yet."""
+        self._waiters.pop(waiter, None)
+
+    def shorten(self, move_by: float, now: float) -> None:
+        """Takes another end if it is an earlier one."""
+        self.move_by = min(self.move_by, max(now, move_by))
+        self._next_at = min(self._next_at, self._next_after(now))
+
+    def due(self, now: float) -> list[Waiter[C]]:
+        """Removes and returns the clients whose turn has come."""
+        due: list[Waiter[C]] = []
+        while self._waiters and self._next_at <= now:
+            waiter = next(iter(self._waiters))
+            del self._waiters[waiter]
+            due.append(waiter)
+            self._next_at = self._next_after(self._next_at if self._next_at > -NEVER else now)
+        if due:
+            self._pause_until = now + self._interval
+        return due
+
+    def end(self) -> list[Waiter[C]]:
+        """Removes and returns all clients."""
+        waiters = list(self._waiters)
+        self._waiters.clear()
+        return waiters
+
+    def wake_at(self) -> float:
+        """When to call `due`."""
+        return min(max(self._next_at, self._pause_until), self.move_by) if self._waiters else NEVER
+
+    def _next_after(self, at: float) -> float:
+        return at + (self.move_by - at) / (len(self._waiters) + 1)
+
+
 @dataclass(frozen=True, slots=True)
 class Seated(Generic[C]):
     """Who got the seats that a lobby granted.
@@ -89,13 +152,14 @@ class SeatQueue(Generic[C]):
         # Dictionaries as ordered sets: whoever leaves the middle of the queue does so in constant time.
         self._queues: dict[Rank, dict[Waiter[C], None]] = {rank: {} for rank in Rank}
         self._last_deadline = dict.fromkeys(Rank, 0.0)
+        self._schedules: dict[LobbyId, MoveSchedule[C]] = {}
         self._claimed = 0
         self._number = 0
 
     # The queue
 
     def __len__(self) -> int:
-        """Clients in the queue, moving ones included."""
+        """Clients that need a seat now, moving ones included."""
         return sum(map(len, self._queues.values()))
 
     @property
@@ -104,19 +168,20 @@ class SeatQueue(Generic[C]):
         return len(self._queues[Rank.LOST]) + len(self._queues[Rank.NEW])
 
     @property
+    def scheduled(self) -> int:
+        """Clients of draining lobbies whose turn to move has not come yet."""
+        return sum(map(len, self._schedules.values()))
+
+    @property
     def displaced(self) -> bool:
         """Clients wait that were in: lost or moving ones."""
         return bool(self._queues[Rank.LOST] or self._queues[Rank.MOVING])
 
-    @property
-    def claimed(self) -> int:
-        """Seats that were asked for and not answered yet."""
-        return self._claimed
-
     def wait(self, client: C, rank: Rank, now: float, *, leaving: LobbyId | None = None) -> Waiter[C]:
         """Puts a client at the end of the queue of its rank.
 
-        One that moves has no deadline: it is still served where it is.
+        One that moves has no deadline: it is still served where it is. If its lobby drains over some time, it enters the
+        queue when its turn comes (`start_moves`).
         """
         if rank is Rank.MOVING:
             deadline = NEVER
@@ -127,12 +192,24 @@ class SeatQueue(Generic[C]):
             deadline = max(now + patience, self._last_deadline[rank] if self._queues[rank] else 0.0)
             self._last_deadline[rank] = deadline
         waiter = Waiter(client, rank, deadline, leaving)
-        self._queues[rank][waiter] = None
+        schedule = self._schedules.get(leaving) if leaving is not None else None
+        if schedule is not None:
+            schedule.add(waiter, now)
+        else:
+            self._queues[rank][waiter] = None
         return waiter
+
+    def start_moves(self, now: float) -> list[Waiter[C]]:
+        """Puts the clients whose turn to move has come into the queue, and returns them."""
+        due = [waiter for schedule in self._schedules.values() for waiter in schedule.due(now)]
+        self._queues[Rank.MOVING].update(dict.fromkeys(due))
+        return due
 
     def leave(self, waiter: Waiter[C]) -> None:
         """Takes a client out of the queue; nothing happens if it is not in it any more."""
         self._queues[waiter.rank].pop(waiter, None)
+        if waiter.leaving in self._schedules:
+            self._schedules[waiter.leaving].discard(waiter)
 
     def expired(self, now: float) -> list[Waiter[C]]:
         """Takes out and returns those who waited as long as they may."""
@@ -148,6 +225,8 @@ class SeatQueue(Generic[C]):
 
     def clear(self) -> list[Waiter[C]]:
         """Takes out and returns everyone."""
+        for lobby in list(self._schedules):
+            self._end_schedule(lobby)
         gone = list(chain.from_iterable(self._queues.values()))
         for waiter in gone:
             self.leave(waiter)
@@ -167,6 +246,7 @@ class SeatQueue(Generic[C]):
                 self._order.append(known)
                 self._news(known, lobby)
         self._known = {key: known for key, known in self._known.items() if known.listed or not known.idle}
+        self._schedules = {key: each for key, each in self._schedules.items() if len(each) or key in self._known}
 
     def observed(self, lobby: LobbyId, seats: int, free: int) -> None:
         """A lobby said itself how many seats it has and would grant now: newer than what the directory says."""
@@ -219,9 +299,20 @@ class SeatQueue(Generic[C]):
         known.own = max(0, known.own - seats)
         known.full_until = -NEVER
 
-    def draining(self, lobby: LobbyId, now: float) -> None:
-        """A lobby asks its clients to move: it is not asked for seats. Those held there stay held until released."""
+    def draining(self, lobby: LobbyId, now: float, move_by: float) -> None:
+        """A lobby asks its clients to move: it is not asked for seats. Those held there stay held until released.
+
+        Args:
+            lobby: which one.
+            now: seconds.
+            move_by: its clients start to move one after the other until then. Of several times, the earliest counts.
+        """
         self._lobby(lobby).skip_until = now + self.times.draining
+        schedule = self._schedules.get(lobby)
+        if schedule is None:
+            self._schedules[lobby] = MoveSchedule(move_by, self.times.move_interval)
+        else:
+            schedule.shorten(move_by, now)
 
     def failed(self, lobby: LobbyId, now: float, *, come_back: bool = False) -> None:
         """A lobby fell silent, can't be reached, or its trunk ended: its seats and claims are void.
@@ -233,6 +324,7 @@ class SeatQueue(Generic[C]):
         """
         known = self._lobby(lobby)
         known.own = known.own_then = 0
+        self._end_schedule(lobby)
         if come_back and not known.returning:
             self._settle(known)
             known.returning = True
@@ -256,12 +348,14 @@ class SeatQueue(Generic[C]):
         return handed
 
     def wake_at(self, now: float) -> float | None:
-        """When to call `expired`, and `claims` or `tickets`, if nothing happens before; None: not at all."""
+        """When to call `start_moves`, `expired`, and `claims` or `tickets`, if nothing happens before; None: not at all."""
         at = NEVER
         for queue in self._queues.values():
             for waiter in queue:
                 at = min(at, waiter.deadline)
                 break
+        for schedule in self._schedules.values():
+            at = min(at, schedule.wake_at())
         waiting = len(self) > self._claimed
         for known in self._known.values():
             if known.claim is not None:
@@ -274,6 +368,11 @@ class SeatQueue(Generic[C]):
         return at if at < NEVER else None
 
     # How it is done
+
+    def _end_schedule(self, lobby: LobbyId) -> None:
+        schedule = self._schedules.pop(lobby, None)
+        if schedule is not None:
+            self._queues[Rank.MOVING].update(dict.fromkeys(schedule.end()))
 
     def _lobby(self, lobby: LobbyId) -> LobbyView:
         known = self._known.get(lobby)

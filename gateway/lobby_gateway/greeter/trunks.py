@@ -130,8 +130,8 @@ class TrunkOwner(Protocol):
     def trunk_observed(self, trunk: Trunk, seats: int, free: int) -> None:
         """The lobby told how many seats it has."""
 
-    def trunk_moving(self, trunk: Trunk) -> None:
-        """The lobby asks for its seats back."""
+    def trunk_moving(self, trunk: Trunk, within_seconds: float) -> None:
+        """The lobby asks for its seats back; when it asks again, the earliest end counts."""
 
     def trunk_joined(self, trunk: Trunk, group: Group) -> None:
         """A group is at the place where it joins the stream."""
@@ -150,7 +150,6 @@ class Trunk:
         id: the lobby.
         bus: hands its messages to the clients that sit there.
         seats: held there.
-        moving: the lobby asked for its seats back.
         lost: it is over, and the seats with it.
         messages: that came over it.
         idle_since: since when nobody sits there and nothing is claimed; for the owner.
@@ -170,7 +169,6 @@ class Trunk:
         self.id = lobby
         self.bus = MessageBus(stats)
         self.seats = 0
-        self.moving = False
         self.lost = False
         self.messages = 0
         self.idle_since: float | None = None
@@ -191,6 +189,11 @@ class Trunk:
 
     def __repr__(self) -> str:
         return f"<Trunk to {self.id.name} at {self.id.address}: {self.seats} seats>"
+
+    @property
+    def moving(self) -> bool:
+        """The lobby asked for its seats back."""
+        return self._connection is not None and self._connection.core.moving
 
     @property
     def claims(self) -> int:
@@ -294,9 +297,7 @@ class Trunk:
                     group.reason = _label(record.reason)
                 self._owner.trunk_joined(self, group)
             case Move():
-                if not self.moving:
-                    self.moving = True
-                    self._owner.trunk_moving(self)
+                self._owner.trunk_moving(self, record.within_seconds)
 
     def trunk_lost(self, problem: str) -> None:
         """It ended, broke, or fell silent."""

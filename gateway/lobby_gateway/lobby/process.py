@@ -223,8 +223,11 @@ class LobbyProcess:
         )
 
     def drain(self, reason: trunk.MoveReason, seconds: float) -> None:
-        """Takes no new clients; greeters take theirs elsewhere, direct ones are closed over `seconds`. Twice is once."""
-        if self._seat_count.draining:
+        """Grants no more seats; greeters move their clients, and direct clients are closed, spread over `seconds`.
+
+        Idempotent, except that a lobby that stops while it drains asks again: there is less time then.
+        """
+        if self._seat_count.draining and reason is trunk.MoveReason.DRAINING:
             return
         self._seat_count.draining = True
         for each in list(self._trunks):
@@ -320,7 +323,6 @@ class LobbyProcess:
         seconds = self._settings.stop_seconds
         spread = min(self._settings.stop_spread_seconds, seconds / 2)
         self.drain(trunk.MoveReason.STOPPING, spread)
-        self._handshakes.move_clients(spread)  # those whom an earlier drain has not come to yet
         with contextlib.suppress(TimeoutError):  # whoever is still here then is closed with the process
             async with asyncio.timeout(seconds):
                 await self._trunks_done.wait()

@@ -443,11 +443,11 @@ class Status(WireRecord):
 
 @dataclass(frozen=True, slots=True)
 class Move(WireRecord):
-    """This lobby drains or stops: take seats elsewhere, spread over `within_ms` milliseconds.
+    """The lobby drains or stops: the consumer takes seats elsewhere.
 
     Attributes:
         reason: a `MoveReason`; a newer lobby may have others.
-        within_ms: time to spread the moves over; the stream goes on meanwhile.
+        within_ms: milliseconds to spread the moves over; the stream continues meanwhile. 0: move all clients at once.
     """
 
     TYPE = Type.MOVE
@@ -455,6 +455,11 @@ class Move(WireRecord):
 
     reason: int
     within_ms: int
+
+    @property
+    def within_seconds(self) -> float:
+        """Seconds to spread the moves over."""
+        return self.within_ms / 1000
 
 
 FromConsumer = Hello | Claim | Release | Forward | Resume | Heartbeat

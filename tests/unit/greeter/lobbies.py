@@ -129,10 +129,10 @@ class Lobby:
         for trunk in list(self.trunks):
             trunk.wake()
 
-    def drain(self) -> None:
+    def drain(self, within_seconds: float = 0.0) -> None:
         self.seat_count.draining = True
         for trunk in self.trunks:
-            trunk.move(MoveReason.DRAINING)
+            trunk.move(MoveReason.DRAINING, within_seconds)
 
     def break_trunks(self) -> None:
         """The connections are gone; the lobby is not."""

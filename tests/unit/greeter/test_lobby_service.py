@@ -262,6 +262,61 @@ def test_a_draining_lobby_is_left_without_a_gap_and_its_seats_are_given_back_las
     run(main())
 
 
+def test_clients_of_a_draining_lobby_move_one_after_the_other() -> None:
+    async def main() -> None:
+        async with greeter("prices-1", "prices-2") as running:
+            old, new = running.lobbies
+            clients = await running.clients(8)
+            both_publish(running, "1")
+            begin = time.monotonic()
+            old.drain(0.8)
+            await until(lambda: old.seat_count.taken <= 4)
+            assert time.monotonic() - begin >= 0.2
+            assert len(old.trunks) == 1, "the rest stays on the stream"
+            both_publish(running, "2")
+            await until(lambda: not old.trunks)
+            assert new.seat_count.taken == 8
+            assert len(new.claims) >= 4
+            both_publish(running, "3")
+            for client in clients:
+                assert await texts(client, 3) == ["1", "2", "3"]
+            assert running.greeter.report().moves_exact == {"prices": 8}
+            for client in clients:
+                await client.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize("how", ["asks again", "dies", "clients leave"])
+def test_clients_whose_turn_to_move_has_not_come_are_not_forgotten(how: str) -> None:
+    async def main() -> None:
+        async with greeter("prices-1", "prices-2") as running:
+            old, new = running.lobbies
+            clients = await running.clients(3)
+            both_publish(running, "1")
+            old.drain(3600)
+            await until(lambda: new.seat_count.taken == 1)
+            [late] = await running.clients(1)
+            assert (old.seat_count.taken, new.seat_count.taken) == (2, 2)
+            if how == "asks again":
+                old.drain()
+            elif how == "dies":
+                old.die()
+            else:
+                for client in clients:
+                    await client.close()
+                clients = []
+            await until(lambda: new.seat_count.taken == len(clients) + 1)
+            await until(lambda: not old.trunks)
+            both_publish(running, "2")
+            for client in clients:
+                assert await texts(client, 2) == ["1", "2"]
+            for client in (*clients, late):
+                await client.close()
+
+    run(main())
+
+
 def test_moved_clients_come_before_new_ones() -> None:
     async def main() -> None:
         async with greeter("prices-1", seats=2) as running:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
+from itertools import pairwise
 
 import pytest
 
@@ -8,7 +10,7 @@ from lobby_gateway.greeter.lobby_view import ClaimRefusal, LobbyId, OpenLobby, S
 from lobby_gateway.greeter.seat_queue import Rank, SeatQueue
 
 A, B, D = (LobbyId(f"prices-{n}", f"127.0.0.1:{4000 + n}") for n in (1, 2, 3))
-TIMES = SeatQueueTimes(claim=1, full=1, draining=10, suspect_min=1, suspect_max=16, ticket=10, lost=30)
+TIMES = SeatQueueTimes(claim=1, full=1, draining=10, suspect_min=1, suspect_max=16, ticket=10, lost=30, move_interval=0)
 
 
 def candidates(*lobbies: OpenLobby, wait_seconds: float = 15) -> SeatQueue[str]:
@@ -205,15 +207,130 @@ def test_a_moving_client_is_never_seated_in_the_lobby_that_it_leaves() -> None:
     made = candidates(OpenLobby(A, 0, 10))
     arrive(made, "n")
     [claim] = made.claims(0)
-    made.draining(A, 0)
+    made.draining(A, 0, 0)
     made.wait("m", Rank.MOVING, 0, leaving=A)
+    made.start_moves(0)
     assert grant(made, claim) == ["n"]
     assert (len(made), made.unseated) == (1, 0)
 
 
+def starting(made: SeatQueue[str], now: float) -> list[str]:
+    return [waiter.client for waiter in made.start_moves(now)]
+
+
+def draining(names: str, *, within: float, now: float = 0.0, times: SeatQueueTimes = TIMES) -> SeatQueue[str]:
+    """A queue with clients of A, which drains."""
+    made: SeatQueue[str] = SeatQueue(wait_seconds=15, times=times)
+    made.update([OpenLobby(B, 0, 512)])
+    made.draining(A, now, now + within)
+    for name in names:
+        made.wait(name, Rank.MOVING, now, leaving=A)
+    return made
+
+
+def run_moves(made: SeatQueue[str], now: float) -> dict[str, float]:
+    """Lets the time pass until no client is left to move; returns when each was due."""
+    due: dict[str, float] = {}
+    while True:
+        due.update(dict.fromkeys(starting(made, now), now))
+        if not made.scheduled:
+            return due
+        wake = made.wake_at(now)
+        assert wake is not None
+        assert wake > now, "it would never sleep"
+        now = wake
+
+
+def test_moves_are_spread_evenly_over_the_time_that_the_lobby_gives() -> None:
+    made = draining("abcd", within=10)
+    assert (len(made), made.scheduled) == (0, 4)
+    assert run_moves(made, 0) == {"a": 0, "b": 2.5, "c": 5, "d": 7.5}
+    assert (len(made), made.scheduled) == (4, 0)
+
+
+def test_only_clients_whose_turn_has_come_are_claimed_for() -> None:
+    made = draining("abcd", within=10)
+    assert starting(made, 0) == ["a"]
+    [claim] = made.claims(0)
+    assert claim.seats == 1
+    assert grant(made, claim) == ["a"]
+    assert starting(made, 5) == ["b", "c"]
+    assert asked(made.claims(5)) == [(B, 2)]
+
+
+def test_without_time_to_spread_them_all_clients_move_at_once() -> None:
+    made = draining("abcd", within=0)
+    assert run_moves(made, 0) == dict.fromkeys("abcd", 0)
+
+
+def test_clients_that_join_a_draining_lobby_move_too_and_by_the_same_end() -> None:
+    made = draining("ab", within=10)
+    assert starting(made, 0) == ["a"]
+    for name in "cde":
+        made.wait(name, Rank.MOVING, 4, leaving=A)
+    due = run_moves(made, 4)
+    assert due == {"b": 5, "c": 6.25, "d": 7.5, "e": 8.75}
+    made.wait("f", Rank.MOVING, 60, leaving=A)
+    assert run_moves(made, 60) == {"f": 60}, "the time is over"
+
+
+def test_clients_that_leave_before_their_turn_are_not_waited_for() -> None:
+    made: SeatQueue[str] = draining("", within=10)
+    waiters = [made.wait(name, Rank.MOVING, 0, leaving=A) for name in "abcd"]
+    assert starting(made, 0) == ["a"]
+    made.leave(waiters[1])
+    made.leave(waiters[1])
+    assert made.scheduled == 2
+    assert list(run_moves(made, 0)) == ["c", "d"]
+
+
+def test_a_second_request_with_less_time_takes_over() -> None:
+    made = draining("abcde", within=60)
+    assert starting(made, 0) == ["a"]
+    assert starting(made, 12) == ["b"]
+    made.draining(A, 12, 15)
+    assert run_moves(made, 12) == {"c": 12.75, "d": 13.5, "e": 14.25}
+    made = draining("ab", within=10)
+    made.draining(A, 0, 60)
+    assert run_moves(made, 0) == {"a": 0, "b": 5}, "more time is not taken"
+
+
+def test_nobody_waits_for_the_turn_in_a_lobby_that_is_gone() -> None:
+    made = draining("abcd", within=60)
+    assert starting(made, 0) == ["a"]
+    made.failed(A, 1)
+    assert (len(made), made.scheduled) == (4, 0)
+    assert asked(made.claims(1)) == [(B, 4)]
+    assert starting(draining("abcd", within=60, now=9), 1e9) == ["a", "b", "c", "d"], "the greeter was suspended"
+
+
+def test_two_lobbies_that_drain_spread_their_clients_each() -> None:
+    made = draining("ab", within=10)
+    made.draining(D, 0, 4)
+    for name in "xy":
+        made.wait(name, Rank.MOVING, 0, leaving=D)
+    assert run_moves(made, 0) == {"a": 0, "x": 0, "y": 2, "b": 5}
+
+
+def test_clients_that_are_due_shortly_after_each_other_move_together() -> None:
+    made = draining("".join(map(chr, range(0x100, 0x300))), within=10, times=SeatQueueTimes(move_interval=0.1))
+    due = Counter(run_moves(made, 0).values())
+    assert due.total() == 512
+    assert 90 <= len(due) <= 101
+    assert max(due.values()) <= 7, "no burst"
+    assert min(b - a for a, b in pairwise(sorted(due))) >= 0.0999
+
+
+def test_everyone_is_sent_away_those_included_whose_turn_to_move_has_not_come() -> None:
+    made = draining("abc", within=10)
+    made.wait("n", Rank.NEW, 0)
+    assert [waiter.client for waiter in made.clear()] == ["a", "b", "c", "n"]
+    assert (len(made), made.scheduled, made.wake_at(0)) == (0, 0, None)
+
+
 def test_a_draining_lobby_is_not_asked() -> None:
     made = candidates(OpenLobby(A, 0, 10), OpenLobby(B, 0, 10))
-    made.draining(A, 0)
+    made.draining(A, 0, 0)
     arrive(made, "a")
     assert asked(made.claims(0)) == [(B, 1)]
     made.granted(B, 1, 0, ClaimRefusal.DRAINING, 0)

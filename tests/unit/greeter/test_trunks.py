@@ -77,7 +77,7 @@ class Owner:
         self.granted: list[tuple[int, int, ClaimRefusal | None]] = []
         self.observed: list[tuple[int, int]] = []
         self.joined: list[Group] = []
-        self.moving = 0
+        self.moving: list[float] = []
         self.missed = 0
         self.lost: list[tuple[str, bool]] = []
 
@@ -89,9 +89,9 @@ class Owner:
         assert not trunk.lost
         self.observed.append((seats, free))
 
-    def trunk_moving(self, trunk: Trunk) -> None:
+    def trunk_moving(self, trunk: Trunk, within_seconds: float) -> None:
         assert trunk.moving
-        self.moving += 1
+        self.moving.append(within_seconds)
 
     def trunk_joined(self, trunk: Trunk, group: Group) -> None:
         assert group not in trunk.groups
@@ -141,11 +141,12 @@ def test_a_draining_lobby_says_so() -> None:
         trunk = trunk_to(lobby.id, owner)
         trunk.claim(1, 1)
         await until(lambda: owner.granted)
-        lobby.drain()
+        lobby.drain(2.5)
+        lobby.drain(1.25)
         trunk.claim(2, 1)
         await until(lambda: len(owner.granted) == 2)
         assert owner.granted[1] == (2, 0, ClaimRefusal.DRAINING)
-        assert owner.moving == 1
+        assert owner.moving == [2.5, 1.25]
         lobby.break_trunks()
         await until(lambda: owner.lost)
         assert owner.lost[0][1] is False, "nobody comes back to a lobby that drains"

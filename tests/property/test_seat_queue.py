@@ -14,6 +14,7 @@ from lobby_gateway.greeter.seat_queue import Rank, SeatQueue, Waiter
 
 TIMES = SeatQueueTimes()
 WAIT = 15.0
+MOST_WITHIN = 10.0
 DELAYS = st.sampled_from([0.0, 0.001, 0.3, 1.0, 2.5, 20.0])
 
 
@@ -29,13 +30,15 @@ class Lobby:
     occupants: set[int] = field(default_factory=set)  # our clients
 
 
-class CandidatesMachine(RuleBasedStateMachine):
+class SeatQueueMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now = 100.0
         self.queue: SeatQueue[int] = SeatQueue(wait_seconds=WAIT, times=TIMES)
         self.lobbies: dict[LobbyId, Lobby] = {}
         self.waiting: dict[int, Waiter[int]] = {}  # in the order in which they came
+        self.scheduled: dict[int, Waiter[int]] = {}  # of `waiting`: those whose turn to move has not come
+        self.move_by: dict[LobbyId, float] = {}
         self.since: dict[int, float] = {}
         self.fate: Counter[str] = Counter()
         self.arrived = 0
@@ -72,6 +75,7 @@ class CandidatesMachine(RuleBasedStateMachine):
         if self.waiting:
             client = data.draw(st.sampled_from(list(self.waiting)))
             waiter = self.waiting.pop(client)
+            self.scheduled.pop(client, None)
             self.queue.leave(waiter)
             if waiter.rank is Rank.MOVING:
                 self.give_back(client)
@@ -105,18 +109,21 @@ class CandidatesMachine(RuleBasedStateMachine):
         lost, lobby.occupants = sorted(lobby.occupants), set()
         for client in lost:
             moving = self.waiting.pop(client, None)
+            self.scheduled.pop(client, None)
             if moving is not None:
                 self.queue.leave(moving)
             self.enter(client, Rank.LOST)
 
-    @rule(data=st.data())
-    def drain(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), within=st.sampled_from([0.0, 0.5, MOST_WITHIN]))
+    def drain(self, data: st.DataObject, within: float) -> None:
+        """A lobby asks its clients to move; perhaps it asks again, with less time or more."""
         lobby = self.draw_lobby(data)
+        self.move_by[lobby.id] = min(self.move_by.get(lobby.id, NEVER), self.now + within)
+        self.queue.draining(lobby.id, self.now, self.now + within)
         if not lobby.draining:
             lobby.draining = True
-            self.queue.draining(lobby.id, self.now)
             for client in sorted(lobby.occupants):
-                self.enter(client, Rank.MOVING, lobby.id)
+                self.move(client, lobby)
 
     @rule()
     def empty_lobbies_go(self) -> None:
@@ -127,6 +134,7 @@ class CandidatesMachine(RuleBasedStateMachine):
     @rule(seconds=DELAYS)
     def time_passes(self, seconds: float) -> None:
         self.now += seconds
+        self.start_moves()
         for waiter in self.queue.expired(self.now):
             assert self.now - self.since[waiter.client] >= WAIT
             assert waiter.rank is not Rank.MOVING
@@ -135,9 +143,9 @@ class CandidatesMachine(RuleBasedStateMachine):
 
     @rule()
     def claim(self) -> None:
+        self.start_moves()
         claims = self.queue.claims(self.now)
-        if claims:
-            assert self.queue.claimed <= len(self.waiting)
+        assert sum(claim.seats for claim in claims) <= len(self.waiting)
         assert len({claim.lobby for claim in claims}) == len(claims)
         for claim in claims:
             assert claim.seats > 0
@@ -157,6 +165,18 @@ class CandidatesMachine(RuleBasedStateMachine):
         self.waiting[client] = self.queue.wait(client, rank, self.now, leaving=leaving)
         self.since[client] = self.now
 
+    def move(self, client: int, lobby: Lobby) -> None:
+        self.enter(client, Rank.MOVING, lobby.id)
+        self.scheduled[client] = self.waiting[client]
+
+    def start_moves(self) -> None:
+        for waiter in self.queue.start_moves(self.now):
+            assert self.scheduled.pop(waiter.client) is waiter
+            self.waiting[waiter.client] = self.waiting.pop(waiter.client)  # behind those whose turn came before
+        for waiter in self.scheduled.values():
+            assert waiter.leaving is not None
+            assert self.now < self.move_by[waiter.leaving], "it should have moved by now"
+
     def give_back(self, client: int) -> None:
         [lobby] = [b for b in self.lobbies.values() if client in b.occupants]
         lobby.occupants.remove(client)
@@ -172,12 +192,15 @@ class CandidatesMachine(RuleBasedStateMachine):
         seated = self.queue.granted(lobby.id, claim.number, seats, refusal, self.now)
         assert len(seated.clients) + seated.surplus == seats
         lobby.taken -= seated.surplus
-        eligible = [w for rank in Rank for w in self.waiting.values() if w.rank is rank and w.leaving != lobby.id]
+        queued = [waiter for client, waiter in self.waiting.items() if client not in self.scheduled]
+        eligible = [w for rank in Rank for w in queued if w.rank is rank and w.leaving != lobby.id]
         assert list(seated.clients) == [waiter.client for waiter in eligible[:seats]], "first come, first served"
         for client in seated.clients:
             if self.waiting.pop(client).rank is Rank.MOVING:
                 self.give_back(client)
             lobby.occupants.add(client)
+            if lobby.draining:  # the claim was granted before
+                self.move(client, lobby)
 
     # The laws
 
@@ -192,7 +215,7 @@ class CandidatesMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_queue_knows_who_waits(self) -> None:
-        assert len(self.queue) == len(self.waiting)
+        assert (len(self.queue), self.queue.scheduled) == (len(self.waiting) - len(self.scheduled), len(self.scheduled))
         assert self.queue.unseated == sum(waiter.rank is not Rank.MOVING for waiter in self.waiting.values())
 
     @invariant()
@@ -208,13 +231,21 @@ class CandidatesMachine(RuleBasedStateMachine):
             assert wake is not None
             assert wake <= max(w.deadline for w in self.waiting.values() if w.deadline < NEVER)
 
+    @invariant()
+    def whoever_is_to_move_is_woken_in_time(self) -> None:
+        wake = self.queue.wake_at(self.now)
+        for waiter in self.scheduled.values():
+            assert waiter.leaving is not None
+            assert wake is not None
+            assert wake <= max(self.now, self.move_by[waiter.leaving])
+
     def teardown(self) -> None:
         """However it came to this: with room and lobbies that answer, everyone who waits is seated before the deadline."""
         for lobby in self.lobbies.values():
             lobby.unanswered.clear()
         self.new_lobby(self.arrived + 1)
         self.directory(old=False)
-        limit = self.now + 2 * TIMES.claim + 2 * TIMES.suspect_max
+        limit = self.now + MOST_WITHIN + 2 * TIMES.claim + 2 * TIMES.suspect_max
         waiting = set(self.waiting)
         for _ in range(500):
             self.claim()
@@ -232,5 +263,5 @@ class CandidatesMachine(RuleBasedStateMachine):
         assert self.now <= limit, waiting
 
 
-CandidatesMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
-TestCandidates = CandidatesMachine.TestCase
+SeatQueueMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestSeatQueue = SeatQueueMachine.TestCase

@@ -44,7 +44,7 @@ KIND_FLAGS ?=
 # Those of the tools that can be made here.
 THERE = $(if $(shell command -v npm),.cache/npm/.installed) $(if $(shell command -v go),.cache/go/listen)
 
-.PHONY: help bench demo test test-cluster test-cluster-all check soak lint format images kind tools clean
+.PHONY: help bench demo docs test test-cluster test-cluster-all check soak lint format images kind tools clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
@@ -75,6 +75,9 @@ lint: $(VENV)/.dev  ## ruff, mypy --strict, import-linter; helm lint where it is
 	@$(BIN)/lint-imports --no-logo > $(VENV)/lint-imports.log || { cat $(VENV)/lint-imports.log >&2; exit 1; }
 	@! command -v helm > /dev/null || helm lint --strict --quiet charts/lobby-gateway
 	@echo "lint: ruff, mypy and import-linter$$(! command -v helm > /dev/null || echo ' (and helm)') have nothing to say"
+
+docs: $(VENV)/.dev  ## regenerate reference pages, dashboard and the chart's copy of the CRD from code
+	@$(BIN)/python -m tools
 
 format: $(VENV)/.dev  ## lay the code out as the lint wants it
 	@$(BIN)/ruff check --quiet --fix-only

@@ -1,27 +1,28 @@
-"""`docs/alerts.md`, made from the rules: `python -m tools.alerts_reference < RULES > docs/alerts.md`."""
+"""Renders `docs/alerts.md` from the alert rules."""
 
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import yaml
 
+RULES = Path(__file__).resolve().parents[1] / "charts" / "lobby-gateway" / "rules" / "lobby-gateway.yaml"
+
 _INTRODUCTION = """\
 # Alerts
 
-<!-- Made from charts/lobby-gateway/rules/lobby-gateway.yaml by `python -m tools.alerts_reference < that file`; a
-test fails when they differ. -->
+<!-- Generated from charts/lobby-gateway/rules/lobby-gateway.yaml by `make docs`; a test fails when it is out of date. -->
 
-The rules are `charts/lobby-gateway/rules/lobby-gateway.yaml`, a file that any Prometheus loads (`rule_files`). In a cluster
-with the Prometheus operator the chart brings them as a PrometheusRule: `metrics.prometheusRule.enabled`. All metrics are in
-[metrics.md](metrics.md).
+The rules are in `charts/lobby-gateway/rules/lobby-gateway.yaml`, which any Prometheus can load (`rule_files`). In a cluster
+with the Prometheus operator, the chart installs them as a PrometheusRule (`metrics.prometheusRule.enabled`). All metrics are
+listed in [metrics.md](metrics.md).
 
-Wake somebody for what is **critical**: clients are turned away or get no messages, or soon will, and nothing mends it by
-itself. What is a **warning** is to be looked at by day. Each alert brings along what is written here: `summary`,
-`description`, `action`.
+A **critical** alert should wake someone: clients are refused or get no messages, or soon will, and the system cannot recover
+by itself. A **warning** can wait for working hours. Each alert carries the text below in its annotations `summary`,
+`description` and `action`.
 """
 
 _TITLES: Mapping[str, str] = {
@@ -37,17 +38,18 @@ _LABEL = re.compile(r"\{\{ *\$labels\.(\w+) *\}\}")
 _VALUE = re.compile(r"\{\{ *\$value[^}]*\}\}")
 
 
-def render(rules: Mapping[str, Any]) -> str:
-    """The whole page.
+def render(rules: Mapping[str, Any] | None = None) -> str:
+    """Renders the page.
 
     Args:
-        rules: a rule file of Prometheus.
+        rules: a parsed rule file; None: the chart's.
     """
+    rules = rules or yaml.safe_load(RULES.read_text(encoding="utf-8"))
     return "\n".join([_INTRODUCTION, *_overview(rules), *_sections(rules)])
 
 
 def _overview(rules: Mapping[str, Any]) -> Iterator[str]:
-    yield "| alert | severity | after | what is wrong |\n| --- | --- | --- | --- |"
+    yield "| alert | severity | after | summary |\n| --- | --- | --- | --- |"
     for group in rules["groups"]:
         for rule in group["rules"]:
             name, summary = rule["alert"], _text(rule["annotations"]["summary"])
@@ -65,9 +67,5 @@ def _sections(rules: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _text(text: str) -> str:
-    """An annotation without Prometheus' templates."""
+    """An annotation with Prometheus' templates replaced by words."""
     return _VALUE.sub("*N*", _LABEL.sub(r"*\1*", text)).strip()
-
-
-if __name__ == "__main__":
-    sys.stdout.write(render(yaml.safe_load(sys.stdin)))

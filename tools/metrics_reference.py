@@ -1,8 +1,7 @@
-"""`docs/metrics.md`, made from the tables: `python -m tools.metrics_reference > docs/metrics.md`."""
+"""Renders `docs/metrics.md` from the tables of metrics."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator
 
 from lobby_gateway import close_codes
@@ -14,48 +13,48 @@ from lobby_operator.planner.reasons import ACTION_REASONS, placeholders
 _INTRODUCTION = """\
 # Metrics
 
-<!-- Made from the code by `python -m tools.metrics_reference`; a test fails when they differ. -->
+<!-- Generated from the code by `make docs`; a test fails when this page is out of date. -->
 
-Every process answers on its admin port at `/metrics`, in the format that Prometheus asks for (text or OpenMetrics).
-[operations.md](operations.md) says which process has which port. Counters count from the start of the process.
+Every process serves `/metrics` on its admin port, in the format that Prometheus requests (text or OpenMetrics).
+[operations.md](operations.md) lists the ports. Counters start at 0 when the process starts.
 
-No label is without a bound. Its values are listed below, and those that are known start at 0; a label `lobby` holds keys of
-Lobbies (`namespace/name`, in local mode the name), of which there are as many as somebody made: no client, address or lobby's
-name ever becomes a label.
+Every label has a bounded set of values, listed below; series for known values start at 0. The label `lobby` holds the key of a
+Lobby (`namespace/name`, or the name in local mode), so it has one value per Lobby. Clients, addresses and names of single
+lobbies never become labels.
 """
 
 _PARTS: tuple[tuple[str, str, tuple[Definition, ...]], ...] = (
-    ("A lobby", "What it has from its origin, and what it hands to its direct clients and to greeters.", LOBBY),
-    ("A greeter", "What it has from lobbies over trunks, and what it hands to its clients.", GREETER),
-    ("The lobby host", "In local mode it is `lobby up` that answers.", LOBBY_HOST),
-    ("The operator", "Of the lobby host on Kubernetes only.", (*API_CALLS, *OPERATOR)),
+    ("A lobby", "What it receives from its origin, and what it sends to its direct clients and to greeters.", LOBBY),
+    ("A greeter", "What it receives from lobbies over trunks, and what it sends to its clients.", GREETER),
+    ("The lobby host", "In local mode, `lobby up` serves these.", LOBBY_HOST),
+    ("The operator", "In addition to the lobby host's metrics, on Kubernetes only.", (*API_CALLS, *OPERATOR)),
     ("Every process", "", PROCESS),
 )
 
 _READ = """\
-## How to read them
+## Useful queries
 
 | question | expression |
 | --- | --- |
 | How many clients are there? | `sum(lobby_clients)` |
-| How full is it? | `sum by (lobby) (lobby_operator_clients) / sum by (lobby) (lobby_operator_seats)` |
-| Do clients wait for a seat? | `sum by (lobby) (greeter_waiting_clients)` |
-| How many messages reach clients a second? | `sum(rate({__name__=~"(lobby\\|greeter)_deliveries_total"}[1m]))` |
-| How much is dropped, of what reaches clients? | `rate(greeter_dropped_messages_total[5m]) \
+| How full are the lobbies? | `sum by (lobby) (lobby_operator_clients) / sum by (lobby) (lobby_operator_seats)` |
+| Are clients waiting for a seat? | `sum by (lobby) (greeter_waiting_clients)` |
+| How many messages per second reach clients? | `sum(rate({__name__=~"(lobby\\|greeter)_deliveries_total"}[1m]))` |
+| How many messages are dropped per delivered message? | `rate(greeter_dropped_messages_total[5m]) \
 / rate(greeter_deliveries_total[5m])` |
-| Is an origin away? | `max by (state) (lobby_origin_state{state=~"Waiting\\|Refused"}) == 1` |
-| How often did origins have to be connected again? | `increase(lobby_origin_connections_total[1h])` |
+| Is an origin disconnected? | `max by (state) (lobby_origin_state{state=~"Waiting\\|Refused"}) == 1` |
+| How many origin connections were made? | `increase(lobby_origin_connections_total[1h])` |
 | Did clients miss messages when they moved? | `increase(greeter_moves_total{verdict="live"}[1h])` |
 | Is a process too busy? | `histogram_quantile(0.99, rate(greeter_event_loop_lag_seconds_bucket[5m])) > 0.05` |
 
-The alert rules and the dashboard of the chart ask more: [alerts.md](alerts.md), `charts/lobby-gateway/dashboards`.
+The chart's alert rules ([alerts.md](alerts.md)) and dashboard (`charts/lobby-gateway/dashboards`) have more.
 
-## How Prometheus finds the processes
+## Scraping
 
-Rules and dashboard count on these labels: `job` (`operator`, `greeter` or `lobby`), `pod` (name of the process), `namespace`
-in a cluster, and for a lobby its `lobby`: namespace/name of the Lobby, in local mode its name.
+The rules and the dashboard rely on these labels: `job` (`operator`, `greeter` or `lobby`), `pod` (name of the process),
+`namespace` in a cluster, and for lobbies `lobby`: namespace/name of the Lobby, or its name in local mode.
 
-In a cluster with the Prometheus operator the chart's PodMonitor sees to it (`metrics.podMonitor.enabled`). Without it:
+In a cluster with the Prometheus operator, the chart's PodMonitor sets them (`metrics.podMonitor.enabled`). Without it:
 
 ```yaml
 scrape_configs:
@@ -75,7 +74,7 @@ scrape_configs:
     target_label: lobby
 ```
 
-`lobby up` tells where its processes are, and these labels, on its admin port (`/targets`):
+`lobby up` serves its targets with these labels on its admin port (`/targets`):
 
 ```yaml
 scrape_configs:
@@ -87,15 +86,15 @@ scrape_configs:
 
 
 def render() -> str:
-    """The whole page."""
+    """Renders the page."""
     parts = [_INTRODUCTION]
     for title, text, table in _PARTS:
         parts.append(f"## {title}\n")
         if text:
             parts.append(f"{text}\n")
-        parts += ["| metric | kind | labels | what it is |", "| --- | --- | --- | --- |", *map(_row, table), ""]
+        parts += ["| metric | type | labels | description |", "| --- | --- | --- | --- |", *map(_row, table), ""]
     buckets = ", ".join(f"{bound:g}" for bound in LAG_BUCKETS)
-    parts += ["## Values of the labels\n", *_values(), f"Buckets of the histograms, in seconds: {buckets}.\n", _READ]
+    parts += ["## Label values\n", *_values(), f"Buckets of the histograms, in seconds: {buckets}.\n", _READ]
     return "\n".join(parts)
 
 
@@ -105,33 +104,33 @@ def _row(definition: Definition) -> str:
 
 
 def _values() -> Iterator[str]:
-    """A table of all labels, then one for each kind of reason."""
+    """A table of all labels, then one for each group of reasons."""
     used: dict[Label, list[str]] = {}
     for _, _, table in _PARTS:
         for definition in table:
             for label in definition.labels:
                 used.setdefault(label, []).append(definition.name)
-    yield "| label | of | values |\n| --- | --- | --- |"
+    yield "| label | metrics | values |\n| --- | --- | --- |"
     for label, names in used.items():
         values = ", ".join(f"`{value}`" for value in label.values) or label.bound
         yield f"| `{label.name}` | {', '.join(f'`{name}`' for name in names)} | {values} |"
-    yield "\n### Why a handshake is refused\n"
+    yield "\n### Reasons for refusing a handshake\n"
     yield from _table(
-        ("reason", "status", "what the client is told", "what it should do"),
+        ("reason", "status", "explanation", "what the client should do"),
         ((each.label, each.status, each.explanation, each.client_should) for each in close_codes.REFUSALS),
     )
-    yield "### Why a client is gone\n"
+    yield "### Reasons for closing a client\n"
     yield from _table(
-        ("reason", "close code", "what it is told", "what it should do"),
+        ("reason", "close code", "close reason", "what the client should do"),
         (
             *((each.label, each.code, each.reason, each.client_should) for each in close_codes.CLOSES),
-            (close_codes.BY_CLIENT, "its own", "", "nothing: it closed by itself"),
-            (close_codes.LOST, 1006, "", "the connection ended without a close: reconnect"),
+            (close_codes.BY_CLIENT, "its own", "", "nothing: the client closed the connection"),
+            (close_codes.LOST, 1006, "", "reconnect: the connection ended without a close frame"),
         ),
     )
-    yield "### Why the lobby host acts\n"
+    yield "### Reasons for actions of the lobby host\n"
     yield from _table(
-        ("reason", "what is logged"), ((why.value, placeholders(sentence)) for why, sentence in ACTION_REASONS.items())
+        ("reason", "log message"), ((why.value, placeholders(sentence)) for why, sentence in ACTION_REASONS.items())
     )
 
 
@@ -140,7 +139,3 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> Iterato
     for name, *rest in rows:
         yield f"| `{name}` | {' | '.join(map(str, rest))} |"
     yield ""
-
-
-if __name__ == "__main__":
-    sys.stdout.write(render())

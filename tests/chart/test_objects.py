@@ -42,7 +42,7 @@ def test_the_default_render_is_the_one_that_was_agreed_on() -> None:
 
 def test_the_chart_carries_the_definition_of_lobby() -> None:
     source, copy = (folder / "crds" / "lobbies.yaml" for folder in (helm.ROOT, helm.CHART))
-    assert source.read_bytes() == copy.read_bytes(), "cp crds/lobbies.yaml charts/lobby-gateway/crds/"
+    assert source.read_bytes() == copy.read_bytes(), "run: make docs"
 
 
 def test_the_chart_has_the_version_of_the_distribution() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tools.dashboard_panels import ROWS
+from tools.dashboard import ROWS
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed (Debian's package prometheus)")

@@ -80,11 +80,15 @@ def test_every_panel_has_data_and_every_rule_is_evaluated(tmp_path: Path) -> Non
                         return not empty
 
                     await until(all_show_data, deadline=20, every=1, describe=lambda: "\n".join(empty))
-                    expected = {"Clients": PRICES + BOOKS, "Lobbies": len(up.lobby_processes()), "Origins away": 0}
+                    expected = {
+                        "Clients": PRICES + BOOKS,
+                        "Lobbies": len(up.lobby_processes()),
+                        "Disconnected origins": 0,
+                    }
                     for title, value in expected.items():
                         await shows(server, title, value, value)
                     await shows(
-                        server, "Deliveries a second", *(RATE * (PRICES + BOOKS) * share for share in (0.5, 1.5))
+                        server, "Deliveries per second", *(RATE * (PRICES + BOOKS) * share for share in (0.5, 1.5))
                     )
                     await until(lambda: no_alert(server), deadline=20, every=0.5)
 

@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 from tests.support.prometheus import Prometheus
 from tests.support.promql import metrics_named
-from tools.dashboard_panels import ROWS, Query
+from tools.dashboard import ROWS, Query
 
 
 def panels(*, without: Collection[str] = ()) -> list[tuple[str, Query]]:

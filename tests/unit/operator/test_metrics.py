@@ -91,7 +91,7 @@ def test_whoever_stands_by_says_so() -> None:
 
 
 def test_the_page_is_what_the_code_says() -> None:
-    assert PAGE.read_text(encoding="utf-8") == render(), "run: python -m tools.metrics_reference > docs/metrics.md"
+    assert PAGE.read_text(encoding="utf-8") == render(), "run: make docs"
 
 
 def test_every_metric_and_every_value_of_a_label_is_on_the_page() -> None:

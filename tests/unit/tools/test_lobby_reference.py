@@ -3,15 +3,15 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tools.reference import render
+from tools.lobby_reference import render
 
 from lobby_gateway.resource import schema
 
 PAGE = Path(__file__).parents[3] / "docs" / "reference.md"
 
 
-def test_the_page_is_what_the_crd_says() -> None:
-    assert PAGE.read_text(encoding="utf-8") == render(), "run: python -m tools.reference > docs/reference.md"
+def test_page_is_up_to_date() -> None:
+    assert PAGE.read_text(encoding="utf-8") == render(), "run: make docs"
 
 
 def test_every_field_of_the_spec_has_its_row() -> None:
@@ -27,16 +27,16 @@ def test_every_field_of_the_spec_has_its_row() -> None:
     assert names(parts["spec"]) | names(parts["status"]) == set(rows)
 
 
-def test_rows_say_limits_defaults_and_what_is_required() -> None:
+def test_rows_give_limits_defaults_and_required_fields() -> None:
     page = render()
-    assert "| `seats` | whole number, 1 to 4096 | `512` | Most clients of one lobby." in page
+    assert "| `seats` | integer, 1 to 4096 | `512` | Most clients of one lobby." in page
     assert "| `messages` | `Ignore`, `Forward`, `Reject` | `Ignore` |" in page
     assert "| `url` | a ws:// or wss:// URL, at most 2048 characters | required |" in page
     assert "- `replicas` must be at most maxReplicas." in page
     assert "- Each must have exactly one of send and expect." in page
 
 
-def test_links_lead_to_headings_that_exist() -> None:
+def test_links_point_to_existing_headings() -> None:
     page = render()
     headings = {re.sub("[^a-z0-9_-]", "", heading.lower()) for heading in re.findall("^## (.*)$", page, re.MULTILINE)}
     links = set(re.findall(r"\]\(#([^)]*)\)", page))
@@ -44,7 +44,7 @@ def test_links_lead_to_headings_that_exist() -> None:
     assert links <= headings
 
 
-def test_every_table_row_has_as_many_cells_as_its_head() -> None:
+def test_every_table_row_has_as_many_cells_as_its_header() -> None:
     cells = 0
     for line in render().splitlines():
         if not line.startswith("|"):

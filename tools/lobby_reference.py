@@ -1,9 +1,8 @@
-"""`docs/reference.md`, made from the CRD: `python -m tools.reference > docs/reference.md`."""
+"""Renders `docs/reference.md` from the CRD."""
 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -14,27 +13,27 @@ Schema = Mapping[str, Any]
 _INTRODUCTION = """\
 # The Lobby resource
 
-<!-- Made from crds/lobbies.yaml by `python -m tools.reference`; a test fails when they differ. -->
+<!-- Generated from crds/lobbies.yaml by `make docs`; a test fails when this page is out of date. -->
 
 {description}
 
-`apiVersion: {api_version}`, `kind: {kind}`, short name `{short}`. In Kubernetes it is applied with `kubectl apply`; in local
-mode the same file is read by `lobby up -f`, and checked and defaulted by the same schema. `metadata.name` is at most
-{name_length} {name}.
+`apiVersion: {api_version}`, `kind: {kind}`, short name `{short}`. On Kubernetes, apply it with `kubectl apply`; in local mode,
+pass the same file to `lobby up -f`, which validates and defaults it with the same schema. `metadata.name` has at most
+{name_length} characters: {name}.
 
-A field without a default may be left out unless it is marked as required. Unknown fields are refused.
+A field without a default is optional unless marked as required. Unknown fields are rejected.
 """
 
 _SHOWN = """\
-## What `kubectl get {plural}` shows
+## Columns of `kubectl get {plural}`
 
-| column | what it is |
+| column | description |
 | --- | --- |
 """
 
 
 def render() -> str:
-    """The whole page."""
+    """Renders the page."""
     schema = open_api_schema()
     names = crd()["spec"]["names"]
     name = schema["properties"]["metadata"]["properties"]["name"]
@@ -52,22 +51,22 @@ def render() -> str:
     (version,) = crd()["spec"]["versions"]
     for column in version["additionalPrinterColumns"]:
         wide = " Only with `-o wide`." if column.get("priority") else ""
-        page += f"| {column['name']} | {column.get('description', 'Time since it was made.')}{wide} |\n"
+        page += f"| {column['name']} | {column.get('description', 'Time since creation.')}{wide} |\n"
     return page
 
 
 class _Sections:
-    """The sections of a part. Objects with the very same fields, as all references to secrets are, share one."""
+    """The sections of `spec` or `status`. Objects with equal fields, such as all references to Secrets, share one section."""
 
     def __init__(self) -> None:
         self._known: dict[str, str] = {}
 
     def of(self, path: str, schema: Schema) -> Iterator[str]:
-        """The lines of an object's section, then those of the objects in it."""
+        """The lines of an object's section, followed by those of nested objects."""
         yield f"## {path}\n"
         if "description" in schema:
             yield f"{schema['description']}\n"
-        yield "| field | takes | default | what it does |\n| --- | --- | --- | --- |"
+        yield "| field | type | default | description |\n| --- | --- | --- | --- |"
         inner: list[tuple[str, Schema]] = []
         for name, field in schema["properties"].items():
             fields, below = field, f"{path}.{name}"
@@ -90,7 +89,7 @@ class _Sections:
 
 
 def _row(name: str, field: Schema, section: str, *, required: bool) -> str:
-    """A field's row; where it has a section of its own, its rules stand there."""
+    """A field's row. A field with its own section has its rules there."""
     text = field.get("description", "")
     if section:
         text += f" See [{section}](#{_anchor(section)})."
@@ -117,22 +116,22 @@ def _takes(schema: Schema) -> str:
         case "integer":
             least, most = schema.get("minimum"), schema.get("maximum")
             bounds = f", {least} to {most}" if most is not None else f", {least} or more" if least is not None else ""
-            return f"whole number{bounds}"
+            return f"integer{bounds}"
         case "boolean":
             return "`true`, `false`"
         case "string":
-            what = schema.get("title") or ("RFC 3339 time" if schema.get("format") == "date-time" else "text")
+            what = schema.get("title") or ("RFC 3339 time" if schema.get("format") == "date-time" else "string")
             return f"{what}{_length(schema, 'Length', 'characters')}"
         case "array":
-            once = {"set": ", each once", "map": ", each name once"}.get(schema.get("x-kubernetes-list-type", ""), "")
+            once = {"set": ", unique", "map": ", unique names"}.get(schema.get("x-kubernetes-list-type", ""), "")
             inner = "" if "properties" in schema["items"] else f": {_takes(schema['items'])}"
             return f"list{_length(schema, 'Items', 'entries')}{once}{inner}"
         case "object" if "additionalProperties" in schema:
-            return f"mapping{_length(schema, 'Properties', 'entries')}"
-        case None:  # a number or a text
+            return f"object{_length(schema, 'Properties', 'entries')}"
+        case None:  # a number or a string
             return str(schema.get("title", "any JSON"))
         case _:
-            return "mapping"
+            return "object"
 
 
 def _length(schema: Schema, what: str, unit: str) -> str:
@@ -147,9 +146,5 @@ def _cell(text: str) -> str:
 
 
 def _anchor(heading: str) -> str:
-    """The name that GitHub gives a heading: lower case, only letters, digits, '-' and '_' are left."""
+    """GitHub's anchor of a heading: lower case, reduced to letters, digits, '-' and '_'."""
     return "".join(each for each in heading.lower() if each.isalnum() or each in "-_")
-
-
-if __name__ == "__main__":
-    sys.stdout.write(render())

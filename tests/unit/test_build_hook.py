@@ -36,6 +36,9 @@ def test_without_a_compiler_a_wheel_is_pure_python(tmp_path: Path, monkeypatch: 
         names = archive.namelist()
     assert "lobby_gateway/clients/fan_out.py" in names
     assert not [name for name in names if name.endswith(".so")]  # of an editable installation
+    folders = {name.split("/")[0] for name in names}
+    assert {folder for folder in folders if not folder.endswith(".dist-info")} == {"lobby_gateway", "lobby_operator"}
+    assert not [name for name in names if "dashboard" in name or "reference" in name]
 
 
 def test_what_can_not_be_compiled_any_more_is_not_left_from_before(

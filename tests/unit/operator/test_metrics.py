@@ -105,7 +105,7 @@ def test_every_metric_and_every_value_of_a_label_is_on_the_page() -> None:
 
 def test_expressions_name_metrics_that_exist() -> None:
     page = render()
-    section = page[page.index("## How to read them") : page.index("## How Prometheus finds")]
+    section = page[page.index("## Useful queries") : page.index("## Scraping")]
     used = set(re.findall(r"\b(?:lobby|greeter)_\w+", section))
     known = {
         f"{definition.name}{suffix}"

@@ -1,4 +1,4 @@
-"""Settings of the operator that no Lobby sets: each field with its unit, its default and the reason for it."""
+"""Settings of the operator that no Lobby sets: one dataclass per concern, each field with its unit and a reason."""
 
 from __future__ import annotations
 
@@ -100,17 +100,23 @@ class ReconcileSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodSettings:
-    """What pods of lobbies have in common, whatever the Lobby.
+    """What all pods of lobbies have in common, whatever the Lobby.
 
     Attributes:
-        image: of the lobby process.
+        image: image of the lobby process.
         token_secret: name of the Secret with the key that signs seat tokens, in the namespace of the Lobby.
-        image_pull_policy: `IfNotPresent`, `Always` or `Never`; empty: as the cluster has it.
+        image_pull_policy: `IfNotPresent`, `Always` or `Never`; empty: the cluster's default.
         image_pull_secrets: names of Secrets.
-        service_account: name of one without rights, whose token no pod gets; empty: the namespace's `default`.
-        requests: quantities by resource. A full lobby with 512 clients that read as fast as they get takes about 45 MiB.
-        limits: likewise. None on CPU: it would only make all clients of a lobby wait. 256 MiB bears an origin with large
-            messages and slow clients; the lobby itself turns clients away before it comes near.
+        service_account: name of a service account without rights, whose token no pod mounts; empty: the namespace's `default`.
+        requests: quantities by resource. A full lobby whose 512 clients read as fast as they can takes about 45 MiB.
+        limits: quantities by resource. None on CPU, which would only make all clients of a lobby wait. 256 MiB is enough for
+            an origin with large messages and slow clients; the lobby refuses clients before it comes near that.
+        lobby_stop_seconds: seconds for which a terminating lobby still serves its clients while greeters find them other
+            seats. Usually they are gone at once; where it was the only lobby, its successor has to start first (3 s on an idle
+            node).
+        grace_margin_seconds: seconds from then to SIGKILL. Closing the origin connection takes up to 10 s; the rest is for a
+            busy node.
+        max_avoided_nodes: most nodes that a pod's affinity names, so that a manifest stays small whatever happens.
     """
 
     image: str
@@ -120,17 +126,54 @@ class PodSettings:
     service_account: str = ""
     requests: Mapping[str, str] = field(default_factory=lambda: {"cpu": "100m", "memory": "64Mi"})
     limits: Mapping[str, str] = field(default_factory=lambda: {"memory": "256Mi"})
+    lobby_stop_seconds: int = 15
+    grace_margin_seconds: int = 15
+    max_avoided_nodes: int = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiSettings:
+    """Calls of the Kubernetes API.
+
+    Attributes:
+        request_seconds: deadline of one call, in seconds. The server answers in milliseconds; an admission webhook may take up
+            to 10 s, but there is none for the objects that the operator writes.
+    """
+
+    request_seconds: float = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InformerSettings:
+    """Lists and watches.
+
+    Attributes:
+        watch_seconds: seconds until a watch is restarted; a tenth of it is random, so that not all are restarted at once. Five
+            minutes is what clients of Kubernetes commonly ask for.
+        idle_seconds: a watch that receives nothing for this many seconds counts as lost. Servers send a bookmark about once a
+            minute.
+        page_size: objects per page of a list, which bounds the memory of an answer. 500 is what kubectl uses.
+        min_backoff_seconds: upper bound of the first wait, in seconds, after a call failed; it doubles with each failure.
+            Short, since most failures are a server that restarts.
+        max_backoff_seconds: longest wait, in seconds: how late the operator may notice that the server is back.
+    """
+
+    watch_seconds: float = 300.0
+    idle_seconds: float = 90.0
+    page_size: int = 500
+    min_backoff_seconds: float = 0.2
+    max_backoff_seconds: float = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseSettings:
-    """Times of the election.
+    """Leader election; the three defaults are those of client-go.
 
     Attributes:
-        duration_seconds: without a renewal for so long, another takes the Lease.
-        deadline_seconds: without a renewal for so long, the holder acts no more. What is left of the duration is for calls
-            that are under way.
-        renew_seconds: between two renewals, and between two looks of those who wait.
+        duration_seconds: seconds without a renewal after which another process may take the Lease.
+        deadline_seconds: seconds without a renewal after which the holder stops acting. What is left of the duration is for
+            calls under way.
+        renew_seconds: seconds between two renewals, and between two looks of a standby.
     """
 
     duration_seconds: int = 15
@@ -139,48 +182,120 @@ class LeaseSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class InformerSettings:
-    """Times of an informer.
+class EventSettings:
+    """Events about Lobbies.
 
     Attributes:
-        watch_seconds: after so long a watch is begun anew. A tenth of it is random, so that not all do so at once.
-        idle_seconds: a watch on which nothing comes for so long is lost. A server sends a bookmark about once a minute.
-        page: objects that are listed at a time: it bounds the memory that an answer takes.
-        min_backoff_seconds: the first wait for a server that does not answer is at most so long, each further one twice as
-            long.
-        max_backoff_seconds: the longest wait.
+        gather_seconds: seconds for which events are collected before they are written, so that alike ones become one Event.
+        series_seconds: seconds for which a repeated Event only increases the count of the first one. Well below the hour after
+            which servers delete Events.
+        burst: Events that one Lobby may have at once, so that a Lobby in trouble cannot flood the server.
+        refill_seconds: seconds until a Lobby that used up its burst may have one more Event: four a minute.
     """
 
-    watch_seconds: float = 300.0
-    idle_seconds: float = 90.0
-    page: int = 500
+    gather_seconds: float = 1.0
+    series_seconds: float = 300.0
+    burst: int = 20
+    refill_seconds: float = 15.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusWriterSettings:
+    """Writes of `Lobby.status`.
+
+    Attributes:
+        min_interval_seconds: seconds between two writes of one status. Each goes to all greeters, and counts change all the
+            time.
+        conflict_seconds: seconds to wait for the watch after a conflict; after that the write is tried again with what is
+            known.
+        min_backoff_seconds: upper bound of the first wait, in seconds, after a write failed; it doubles with each failure.
+            Short, since greeters learn of new lobbies from the status.
+        max_backoff_seconds: longest wait, in seconds: how late greeters may learn of a lobby once the server is back.
+    """
+
+    min_interval_seconds: float = 1.0
+    conflict_seconds: float = 1.0
     min_backoff_seconds: float = 0.2
     max_backoff_seconds: float = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LobbyControllerSettings:
+    """What one Lobby needs besides its pods, and calls of its lobbies.
+
+    Attributes:
+        resync_seconds: seconds after which the ConfigMap and the token Secret are written again although nothing changed:
+            someone may have edited or deleted them. Rare, since each Lobby costs one call.
+        min_backoff_seconds: shortest wait, in seconds, after that failed; it doubles with each failure. Short, since no pod is
+            created before.
+        max_backoff_seconds: longest wait, in seconds: a quota or an admission rule is usually fixed by a person.
+        drain_timeout_seconds: seconds within which a lobby must answer a request to drain. It answers in milliseconds; a lobby
+            that hangs must not delay the others for long.
+    """
+
+    resync_seconds: float = 300.0
+    min_backoff_seconds: float = 0.2
+    max_backoff_seconds: float = 10.0
+    drain_timeout_seconds: float = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodMaintenanceSettings:
+    """Annotations of pods, and the PodDisruptionBudget.
+
+    Attributes:
+        min_interval_seconds: seconds between two rounds, so that changes that come together are written together.
+        max_interval_seconds: seconds after which there is a round although nothing changed: some of it depends on the time.
+        retry_seconds: seconds until the next round after one that failed. Nobody waits for it.
+        max_writes: most pods written in one round: a thousand lobbies that fill at once must not delay more urgent calls.
+        evictable_after_seconds: seconds for which a lobby must have been empty before the cluster autoscaler may remove its
+            node. A client that reconnects is back by then.
+        rewrite_seconds: seconds within which the informer must show an annotation that was written; after that it is written
+            again.
+        lower_budget_seconds: seconds for which there must have been fewer lobbies before the budget is lowered. An evicted
+            lobby is replaced within a few seconds.
+        lobbies_per_eviction: one in this many lobbies may be evicted at a time. A tenth of the clients find room elsewhere.
+    """
+
+    min_interval_seconds: float = 1.0
+    max_interval_seconds: float = 15.0
+    retry_seconds: float = 10.0
+    max_writes: int = 50
+    evictable_after_seconds: float = 30.0
+    rewrite_seconds: float = 30.0
+    lower_budget_seconds: float = 30.0
+    lobbies_per_eviction: int = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OperatorSettings:
-    """An operator.
+    """An operator on Kubernetes.
 
     Attributes:
         pods: how pods of lobbies are made.
-        namespace: whose Lobbies are looked after; empty: those of all namespaces.
-        own_namespace: of the Lease and of the greeters.
-        identity: of this process among the operators; no other that runs has the same. A pod's name is fit for it: a
-            container that is started again in the same pod goes on at once.
-        greeter_selector: labels of greeters' pods.
-        token_key_file: with `namespace` empty, the file with the key of seat tokens, which gets into each namespace that has a
-            Lobby; None: somebody else takes it there.
-        admin_host: address of the admin port.
-        admin_port: the port; 0: a free one.
-        lease_name: of the Lease by which operators agree on who acts.
-        lease: its times.
-        informer: times of lists and watches.
-        polling: how lobbies and greeters are polled.
+        namespace: namespace whose Lobbies are reconciled; empty: all namespaces.
+        own_namespace: namespace of the Lease and of the greeters.
+        identity: identity of this process as a candidate for the Lease; unique among those running. A pod's name will do: a
+            container that restarts in the same pod resumes at once.
+        greeter_selector: label selector of greeters' pods; by default the labels that the chart sets.
+        token_key_file: with `namespace` empty, the file with the key of seat tokens, which is copied as a Secret to each
+            namespace that has a Lobby; None: the Secret is provided by someone else.
+        admin_host: address of the admin port. All addresses: probes, Prometheus and people connect from elsewhere.
+        admin_port: admin port, the same in all our processes; 0: any free port.
+        lease_name: name of the Lease by which replicas agree on which of them acts.
+        stop_seconds: seconds for an orderly stop; then the process ends anyway. Well below the 30 s after which Kubernetes
+            kills it.
+        lobby_admin_port: admin port of lobbies and greeters.
+        polling: polls of lobbies and greeters.
         planner: times and limits of the planner.
         reconcile: when Lobbies are reconciled, and how failures are retried.
-        stop_seconds: how long an orderly stop may take; then it ends all the same.
-        lobby_admin_port: of lobbies and greeters.
+        api: calls of the API.
+        informer: lists and watches.
+        lease: leader election.
+        events: Events.
+        status: writes of the status.
+        controller: what a Lobby needs besides its pods.
+        maintenance: annotations of pods, and the PodDisruptionBudget.
     """
 
     pods: PodSettings
@@ -189,16 +304,21 @@ class OperatorSettings:
     identity: str
     greeter_selector: str = GREETER_SELECTOR
     token_key_file: Path | None = None
-    admin_host: str = "0.0.0.0"  # noqa: S104  # probes, Prometheus and people come from elsewhere
+    admin_host: str = "0.0.0.0"  # noqa: S104  # see above
     admin_port: int = 8001
     lease_name: str = LEASE_NAME
-    lease: LeaseSettings = field(default_factory=LeaseSettings)
-    informer: InformerSettings = field(default_factory=InformerSettings)
+    stop_seconds: float = 10.0
+    lobby_admin_port: int = 8001
     polling: PollSettings = field(default_factory=PollSettings)
     planner: PlannerSettings = field(default_factory=PlannerSettings)
     reconcile: ReconcileSettings = field(default_factory=ReconcileSettings)
-    stop_seconds: float = 10.0
-    lobby_admin_port: int = 8001
+    api: ApiSettings = field(default_factory=ApiSettings)
+    informer: InformerSettings = field(default_factory=InformerSettings)
+    lease: LeaseSettings = field(default_factory=LeaseSettings)
+    events: EventSettings = field(default_factory=EventSettings)
+    status: StatusWriterSettings = field(default_factory=StatusWriterSettings)
+    controller: LobbyControllerSettings = field(default_factory=LobbyControllerSettings)
+    maintenance: PodMaintenanceSettings = field(default_factory=PodMaintenanceSettings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""`python -m lobby_operator.kube`: looks after the Lobbies of a Kubernetes cluster."""
+"""`python -m lobby_operator.kube`: runs the Lobbies of a Kubernetes cluster."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 try:
-    import kubernetes.aio  # noqa: F401  # what follows needs it, `lobby up` does not
+    import kubernetes.aio  # noqa: F401  # the imports below need it; `lobby up` does not
 except ModuleNotFoundError as missing:
     sys.exit(
         f"python -m lobby_operator.kube: {missing.name} is not installed; "
@@ -26,23 +26,23 @@ from lobby_gateway.process.lifecycle import Shutdown, run
 from lobby_gateway.process.limits import raise_descriptor_limit
 from lobby_gateway.resource.schema import crd
 from lobby_operator.kube.lease import LeaseLostError
+from lobby_operator.kube.names import Resource
 from lobby_operator.kube.process import serve
-from lobby_operator.kube.resources import Resource
 from lobby_operator.settings import GREETER_SELECTOR, LEASE_NAME, TOKEN_SECRET, OperatorSettings, PodSettings
 
 logger = logging.getLogger(__name__)
 
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
-"""In each pod that may call the API."""
+"""Present in every pod that may call the API."""
 
-LOST = 3
-"""Exit code of a process that lost the Lease: whoever started it starts it again."""
+LEASE_LOST = 3
+"""Exit code of a process that lost the Lease; it should be restarted."""
 
 
-def _text(pattern: str, wrong: str, accepted: str) -> Accepted[str]:
+def _text(pattern: str, problem: str, accepted: str) -> Accepted[str]:
     def read(text: str) -> str:
         if not re.fullmatch(pattern, text):
-            raise ValueError(wrong)
+            raise ValueError(problem)
         return text
 
     return Accepted(read, accepted)
@@ -51,60 +51,75 @@ def _text(pattern: str, wrong: str, accepted: str) -> Accepted[str]:
 def _file(text: str) -> Path:
     path = Path(text)
     if not path.is_file():
-        raise ValueError("is no file")
+        raise ValueError("is not a file")
     return path
 
 
 def parser() -> arguments.ArgumentParser:
     """The command line."""
     name = arguments.name
-    image = _text(r"[^\s\x00-\x1f]+", "is no name of an image", "a name such as registry/lobby:1.0")
+    image = _text(r"[^\s\x00-\x1f]+", "is not the name of an image", "a name such as registry/lobby:1.0")
     pair = r"[A-Za-z0-9]([A-Za-z0-9._/-]*[A-Za-z0-9])?=[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?"
-    labels = _text(rf"{pair}(,{pair})*", "is no label selector", "name=value, several with commas between them")
-    identity = _text(r"[!-~]{1,128}", "is no name", "up to 128 characters without a space")
+    labels = _text(rf"{pair}(,{pair})*", "is not a label selector", "name=value, separated by commas")
+    identity = _text(r"[!-~]{1,128}", "is not an identity", "up to 128 printable characters without spaces")
     made = arguments.ArgumentParser(prog="python -m lobby_operator.kube", description=__doc__)
-    where = made.add_mutually_exclusive_group()
-    where.add_argument("--namespace", type=name(), help="whose Lobbies to look after (this pod's own)")
-    where.add_argument("--all-namespaces", action="store_true", help="look after the Lobbies of all namespaces")
-    made.add_argument("--own-namespace", type=name(), help="of the Lease and the greeters (this pod's own)")
-    made.add_argument("--lobby-image", type=image, required=True, help="of lobbies")
+    scope = made.add_mutually_exclusive_group()
+    scope.add_argument("--namespace", type=name(), help="namespace whose Lobbies to run (this pod's own)")
+    scope.add_argument("--all-namespaces", action="store_true", help="run the Lobbies of all namespaces")
+    made.add_argument("--own-namespace", type=name(), help="namespace of the Lease and the greeters (this pod's own)")
+    made.add_argument("--lobby-image", type=image, required=True, help="image of lobbies")
     made.add_argument(
-        "--lobby-image-pull-policy", choices=("Always", "IfNotPresent", "Never"), default="IfNotPresent", help="of it"
+        "--lobby-image-pull-policy",
+        choices=("Always", "IfNotPresent", "Never"),
+        default="IfNotPresent",
+        help="pull policy of that image (%(default)s)",
     )
     made.add_argument(
         "--lobby-image-pull-secret",
         type=name(253),
         action="append",
         default=[],
-        help="a Secret; may be given several times",
+        help="Secret with which to pull it; may be repeated",
     )
-    made.add_argument("--lobby-service-account", type=name(253), help="of lobbies' pods; its token is not mounted")
+    made.add_argument(
+        "--lobby-service-account", type=name(253), help="service account of lobbies' pods; its token is not mounted"
+    )
     made.add_argument(
         "--token-secret", type=name(253), default=TOKEN_SECRET, help="Secret with the key of seat tokens (%(default)s)"
     )
     made.add_argument(
         "--token-key-file",
         type=Accepted(_file, "a file with at least 32 bytes in hex"),
-        help="with --all-namespaces: makes that Secret, with this file's content, in each namespace that has a Lobby",
+        help="with --all-namespaces: copy this key to that Secret in each namespace that has a Lobby",
     )
-    made.add_argument("--greeter-selector", type=labels, default=GREETER_SELECTOR, help="labels of greeters' pods")
-    made.add_argument("--lease-name", type=name(253), default=LEASE_NAME, help="of the Lease (%(default)s)")
+    made.add_argument(
+        "--greeter-selector",
+        type=labels,
+        default=GREETER_SELECTOR,
+        help="label selector of greeters' pods (%(default)s)",
+    )
+    made.add_argument("--lease-name", type=name(253), default=LEASE_NAME, help="name of the Lease (%(default)s)")
     made.add_argument(
         "--identity",
         type=identity,
-        help="of this operator among all that run: a pod's name, otherwise a random one",
+        help="identity of this operator, unique among replicas (in a pod: its name; elsewhere: random)",
     )
-    made.add_argument("--admin-host", type=arguments.address(), default="0.0.0.0", help="(%(default)s)")  # noqa: S104
     made.add_argument(
-        "--admin-port", type=arguments.port(), default=8001, help="for probes, /metrics, /lobbies (%(default)s)"
+        "--admin-host",
+        type=arguments.address(),
+        default="0.0.0.0",  # noqa: S104
+        help="address of the admin port (%(default)s)",
+    )
+    made.add_argument(
+        "--admin-port", type=arguments.port(), default=8001, help="port of probes, /metrics and /lobbies (%(default)s)"
     )
     return made
 
 
 def settings_of(given: argparse.Namespace) -> OperatorSettings:
-    """The settings that a command line asks for."""
-    here = _own_namespace()
-    own = given.own_namespace or here or given.namespace or "default"
+    """The settings of a command line."""
+    pod_namespace = _pod_namespace()
+    own = given.own_namespace or pod_namespace or given.namespace or "default"
     return OperatorSettings(
         pods=PodSettings(
             image=given.lobby_image,
@@ -115,7 +130,7 @@ def settings_of(given: argparse.Namespace) -> OperatorSettings:
         ),
         namespace="" if given.all_namespaces else given.namespace or own,
         own_namespace=own,
-        identity=given.identity or _identity(in_pod=bool(here)),
+        identity=given.identity or _identity(in_pod=bool(pod_namespace)),
         greeter_selector=given.greeter_selector,
         token_key_file=given.token_key_file if given.all_namespaces else None,
         admin_host=given.admin_host,
@@ -125,11 +140,11 @@ def settings_of(given: argparse.Namespace) -> OperatorSettings:
 
 
 def _identity(*, in_pod: bool) -> str:
-    """A pod's name is its host's name. On a machine there may be several operators."""
+    """A pod's host name is its name. Outside of pods, a machine may run several operators."""
     return socket.gethostname() if in_pod else f"{socket.gethostname()}-{secrets.token_hex(4)}"
 
 
-def _own_namespace() -> str:
+def _pod_namespace() -> str:
     try:
         return NAMESPACE_FILE.read_text(encoding="ascii").strip()
     except OSError:
@@ -137,16 +152,16 @@ def _own_namespace() -> str:
 
 
 def main(argv: Sequence[str] | None = None, *, before: Callable[[str, Resource], None] = lambda *_: None) -> int:
-    """Runs an operator to its end; returns the exit code.
+    """Runs an operator; returns the exit code.
 
     Args:
         argv: the command line.
-        before: see `app.serve`.
+        before: see `process.serve`.
     """
     given = parser().parse_args(argv)
     logs.configure("operator")
-    raise_descriptor_limit()  # a connection to each lobby
-    crd()  # is read from its file here: there is no event loop yet that would wait for it
+    raise_descriptor_limit()  # one connection to each lobby
+    crd()  # reads its file now: there is no event loop yet that this would block
     settings = settings_of(given)
 
     async def operate(stopping: Shutdown) -> None:
@@ -155,8 +170,8 @@ def main(argv: Sequence[str] | None = None, *, before: Callable[[str, Resource],
     try:
         return run(operate)
     except LeaseLostError as error:
-        logger.error("ends: it may not act any more", extra={"problem": str(error)})  # noqa: TRY400  # no fault of ours
-        return LOST
+        logger.error("lost the Lease; exiting", extra={"problem": str(error)})  # noqa: TRY400  # no bug, no traceback
+        return LEASE_LOST
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""The one place from which the operator calls the Kubernetes API: objects are JSON, every call has a deadline and is counted.
+"""The one place that calls the Kubernetes API: objects are JSON, every call has a deadline and is counted, errors are ours.
 
-`kubernetes.aio` brings addresses, credentials and TLS, and makes the requests. Of its generated classes none is used: an
-object that the server gave is passed on as it came, with fields that this version of the client may not know.
+`kubernetes.aio` provides addresses, credentials and TLS, and makes the requests. None of its generated classes is used: an
+object is passed on as the server sent it, including fields that this version of the client does not know.
 """
 
 from __future__ import annotations
@@ -21,35 +21,81 @@ from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration
 
 import lobby_gateway
-from lobby_gateway.errors import UserError
-from lobby_operator.kube.errors import (
-    AlreadyExistsError,
-    ApiError,
-    BusyError,
-    ConflictError,
-    ForbiddenError,
-    GoneError,
-    InvalidError,
-    NotFoundError,
-    UnreachableError,
-)
-from lobby_operator.kube.resources import Resource
+from lobby_gateway.errors import LobbyGatewayError, UserError
+from lobby_operator.kube.names import Resource
+from lobby_operator.settings import ApiSettings
 
 Object = dict[str, Any]
 """An object of the API, as JSON."""
 
-REQUEST_SECONDS = 10.0
-"""For one call. The server answers in milliseconds; admission webhooks may take up to 10 s, and ours are not behind any."""
-
 FIELD_MANAGER = "lobby-operator"
-"""Under which the server keeps who set which field."""
+"""Name under which the server records which fields the operator set."""
 
-_NEVER_FIRST = 2
-"""The client's own deadline, which can't be left out, is later than ours."""
+_LIBRARY_TIMEOUT = 2
+"""Multiple of our deadline: the library insists on one of its own, which must not come first."""
 
 _JSON = "application/json"
 _MERGE_PATCH = "application/merge-patch+json"  # RFC 7396
 _APPLY_PATCH = "application/apply-patch+yaml"  # JSON is YAML
+
+
+class ApiError(LobbyGatewayError):
+    """A failed call. The text is one line for a person: the call, and what the server answered.
+
+    Attributes:
+        status: HTTP status of the answer; 0: there was none.
+        reason: the server's word for it: `NotFound`.
+        message: the server's explanation.
+    """
+
+    def __init__(self, call: str, *, status: int = 0, reason: str = "", message: str = "") -> None:
+        super().__init__(f"{call}: {message or reason or status}")
+        self.status = status
+        self.reason = reason
+        self.message = message
+
+
+class NotFoundError(ApiError):
+    """There is no such object (or no such resource: its definition is not installed)."""
+
+
+class AlreadyExistsError(ApiError):
+    """An object of that name exists."""
+
+
+class ConflictError(ApiError):
+    """The object is not, or is no longer, the one that was meant: its resourceVersion or its uid differs."""
+
+
+class GoneError(ApiError):
+    """The server no longer has that resourceVersion: list again."""
+
+
+class ForbiddenError(ApiError):
+    """Not allowed: by RBAC, by an admission rule (Pod Security, a quota), or because the credentials are not accepted."""
+
+
+class InvalidError(ApiError):
+    """The server rejects the object as it is. `message` names the fields."""
+
+
+class BusyError(ApiError):
+    """The server is overloaded, or an eviction is not possible now; a later call may succeed.
+
+    Attributes:
+        retry_after: seconds after which to call again; None: the server did not say.
+    """
+
+    retry_after: float | None = None
+
+
+class UnreachableError(ApiError):
+    """No answer in time, or the server says that it can't answer now. The call may or may not have been executed."""
+
+
+class NotHolderError(ApiError):
+    """This process does not hold the Lease and may not write. The call was not made."""
+
 
 _ERRORS: Mapping[int, type[ApiError]] = {
     400: InvalidError,
@@ -66,7 +112,7 @@ _ERRORS: Mapping[int, type[ApiError]] = {
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """A call to be made; as a text, what is asked for."""
+    """A call; as text, what it asks for."""
 
     verb: str
     method: str
@@ -92,27 +138,27 @@ class KubeApi:
     """Calls the API.
 
     Args:
-        client: of `kubernetes.aio`; is closed with this.
-        timeout: seconds for one call.
-        before: is called with verb and resource before each call: where tests end the process.
+        client: of `kubernetes.aio`; closed with this.
+        settings: deadline of a call.
+        before: called with verb and resource before each call; may raise. Tests end the process here.
 
     Attributes:
-        calls: how often, by verb, resource and outcome (`ok`, or the exception's name without `Error`).
-        seconds: that they took together, by verb and resource.
+        calls: number of calls, by verb, resource and outcome (`ok`, or the exception's name without `Error`).
+        seconds: total seconds that they took, by verb and resource.
     """
 
     def __init__(
         self,
         client: ApiClient,
         *,
-        timeout: float = REQUEST_SECONDS,
+        settings: ApiSettings | None = None,
         before: Callable[[str, Resource], None] | None = None,
     ) -> None:
         self.calls: Counter[tuple[str, str, str]] = Counter()
         self.seconds: defaultdict[tuple[str, str], float] = defaultdict(float)
         self._client: Any = client  # half of its methods have no types
         self._client.user_agent = f"lobby-operator/{lobby_gateway.__version__}"
-        self._timeout = timeout
+        self._timeout = (settings or ApiSettings()).request_seconds
         self._before = before
         self._clock = asyncio.get_running_loop().time
 
@@ -125,7 +171,7 @@ class KubeApi:
 
         Raises:
             NotFoundError: there is none.
-            ApiError: as all of the calls here.
+            ApiError: like all calls here.
         """
         return await self._call(_Call("get", "GET", resource, namespace, name))
 
@@ -135,14 +181,14 @@ class KubeApi:
         """Reads many objects, of one namespace or of all: `items`, and `metadata` with the `resourceVersion`.
 
         Args:
-            resource: which kind.
+            resource: their kind.
             namespace: empty: all.
-            labels: only those that this label selector fits.
-            limit: so many at a time; the rest comes with `metadata.continue` as `after`. 0: all.
+            labels: a label selector that they must match.
+            limit: most objects to return; `metadata.continue` as `after` gives the next ones. 0: all.
             after: see `limit`.
 
         Raises:
-            GoneError: the first part of the list is too long ago.
+            GoneError: the first page is too old.
         """
         query = {"labelSelector": labels, "limit": str(limit or ""), "continue": after}
         return await self._call(_Call("list", "GET", resource, namespace, query=query))
@@ -151,19 +197,19 @@ class KubeApi:
     async def watch(
         self, resource: Resource, namespace: str, version: str, *, labels: str = "", seconds: float, idle: float
     ) -> AsyncIterator[AsyncIterator[Object]]:
-        """The events behind a version, bookmarks among them, until the server ends the watch.
+        """The events after a version, including bookmarks, until the server ends the watch.
 
         Args:
-            resource: which kind.
+            resource: their kind.
             namespace: empty: all.
             version: `resourceVersion` of what is known.
-            labels: only those that this label selector fits.
-            seconds: how long the server is to go on.
-            idle: a connection on which nothing comes for so long is lost.
+            labels: a label selector that the objects must match.
+            seconds: seconds after which the server ends the watch.
+            idle: seconds without data after which the connection counts as lost.
 
         Raises:
-            GoneError: the server no longer knows that version.
-            ApiError: as all of the calls here, when the connection breaks, too.
+            GoneError: the server no longer has that version.
+            ApiError: like all calls here; also when the connection breaks.
         """
         query = {"watch": "true", "allowWatchBookmarks": "true", "resourceVersion": version, "labelSelector": labels}
         call = _Call("watch", "GET", resource, namespace, query={**query, "timeoutSeconds": f"{seconds:.0f}"})
@@ -173,8 +219,8 @@ class KubeApi:
                 response = await self._open(call, limits)
                 data = await response.read() if response.status >= 300 else b"{}"
             except (aiohttp.ClientError, OSError) as error:
-                raise _no_answer(call, error) from error
-            _answer(call, response.status, data, response.headers.get("Retry-After", ""))
+                raise _unanswered(call, error) from error
+            _content(call, response.status, data, response.headers.get("Retry-After", ""))
         try:
             yield _events(call, response)
         finally:
@@ -183,11 +229,11 @@ class KubeApi:
     async def create(
         self, resource: Resource, namespace: str, body: Mapping[str, Any], *, dry_run: bool = False
     ) -> Object:
-        """Makes an object; returns it as it is now.
+        """Creates an object; returns it as the server stored it.
 
         Raises:
             AlreadyExistsError: there is one of that name.
-            InvalidError: the server refuses it.
+            InvalidError: the server rejects it.
         """
         query = {"fieldManager": FIELD_MANAGER, "dryRun": "All" if dry_run else ""}
         return await self._call(_Call("create", "POST", resource, namespace, query=query, body=body))
@@ -195,12 +241,12 @@ class KubeApi:
     async def patch(
         self, resource: Resource, namespace: str, name: str, body: Mapping[str, Any], *, subresource: str = ""
     ) -> Object:
-        """Merges fields into an object (RFC 7396: null takes a field away, a list takes the place of a list).
+        """Merges fields into an object (RFC 7396: null removes a field, a list replaces a list).
 
-        With `metadata.resourceVersion` or `metadata.uid` in `body` only the object that is meant is changed.
+        `metadata.resourceVersion` or `metadata.uid` in `body` are preconditions.
 
         Raises:
-            ConflictError: it is another, or was changed in the meantime.
+            ConflictError: a precondition failed.
         """
         query = {"fieldManager": FIELD_MANAGER}
         return await self._call(
@@ -210,10 +256,10 @@ class KubeApi:
     async def apply(
         self, resource: Resource, namespace: str, name: str, body: Mapping[str, Any], *, subresource: str = ""
     ) -> Object:
-        """Makes an object, or makes it have these fields, and takes away those that an earlier `apply` set and this does not.
+        """Creates an object or sets these fields of it, and removes those that an earlier `apply` set and this one does not.
 
-        Fields that somebody else set in the meantime are taken back (server-side apply, forced). RBAC: `patch`, and `create`
-        where there is no such object yet.
+        Overwrites fields that someone else set in the meantime (server-side apply, forced). RBAC: `patch`, and `create` where
+        the object does not exist.
         """
         query = {"fieldManager": FIELD_MANAGER, "force": "true"}
         return await self._call(
@@ -226,11 +272,11 @@ class KubeApi:
         """Deletes an object; returns before it is gone.
 
         Args:
-            resource: which kind.
-            namespace: where it is.
+            resource: its kind.
+            namespace: of the object.
             name: of the object.
-            uid: only the object that has it.
-            grace_seconds: for a pod to end; None: as it says itself.
+            uid: a precondition; empty: none.
+            grace_seconds: seconds for a pod to terminate; None: as its spec says.
 
         Raises:
             NotFoundError: there is none.
@@ -247,13 +293,13 @@ class KubeApi:
         with self._counted(call):
             try:
                 async with asyncio.timeout(self._timeout):
-                    response = await self._open(call, aiohttp.ClientTimeout(total=_NEVER_FIRST * self._timeout))
+                    response = await self._open(call, aiohttp.ClientTimeout(total=_LIBRARY_TIMEOUT * self._timeout))
                     data: bytes = await response.read()
             except TimeoutError as error:
                 raise UnreachableError(str(call), message=f"no answer within {self._timeout:g} s") from error
             except (aiohttp.ClientError, OSError) as error:
-                raise _no_answer(call, error) from error
-            return _answer(call, response.status, data, response.headers.get("Retry-After", ""))
+                raise _unanswered(call, error) from error
+            return _content(call, response.status, data, response.headers.get("Retry-After", ""))
 
     @contextlib.contextmanager
     def _counted(self, call: _Call) -> Iterator[None]:
@@ -291,19 +337,19 @@ async def _events(call: _Call, response: aiohttp.ClientResponse) -> AsyncIterato
             yield json.loads(line)
     except (aiohttp.ClientError, OSError, ValueError) as error:
         problem = str(error) or type(error).__name__
-        raise UnreachableError(str(call), message=f"broken off: {problem}") from error
+        raise UnreachableError(str(call), message=f"connection lost: {problem}") from error
 
 
-def _no_answer(call: _Call, error: Exception) -> UnreachableError:
+def _unanswered(call: _Call, error: Exception) -> UnreachableError:
     return UnreachableError(str(call), message=f"no answer: {str(error) or type(error).__name__}")
 
 
-def _answer(call: _Call, status: int, data: bytes, retry_after: str) -> Object:
+def _content(call: _Call, status: int, data: bytes, retry_after: str) -> Object:
     try:
         answer = json.loads(data)
-    except ValueError as error:
+    except ValueError as invalid:
         if status < 300:
-            raise UnreachableError(str(call), status=status, message="the answer is no JSON") from error
+            raise UnreachableError(str(call), status=status, message="the answer is not JSON") from invalid
         answer = {}
     if not isinstance(answer, dict):
         answer = {}
@@ -311,42 +357,48 @@ def _answer(call: _Call, status: int, data: bytes, retry_after: str) -> Object:
         return answer
     reason = str(answer.get("reason") or "")
     message = str(answer.get("message") or "") or f"answer {status}"
-    kind = _ERRORS.get(status, UnreachableError if status >= 500 else ApiError)
+    error_type = _ERRORS.get(status, UnreachableError if status >= 500 else ApiError)
     if reason == "AlreadyExists":
-        kind = AlreadyExistsError
-    failed = kind(str(call), status=status, reason=reason, message=message)
-    if isinstance(failed, BusyError) and retry_after.isdigit():
-        failed.retry_after = float(retry_after)
-    raise failed
+        error_type = AlreadyExistsError
+    error = error_type(str(call), status=status, reason=reason, message=message)
+    if isinstance(error, BusyError) and retry_after.isdigit():
+        error.retry_after = float(retry_after)
+    raise error
 
 
-async def connect(kubeconfig: str = "", *, before: Callable[[str, Resource], None] | None = None) -> KubeApi:
-    """Access to the API: by a kubeconfig file, by the one that `KUBECONFIG` names, or by what a pod is given.
+async def connect(
+    kubeconfig: str = "",
+    *,
+    settings: ApiSettings | None = None,
+    before: Callable[[str, Resource], None] | None = None,
+) -> KubeApi:
+    """Access to the API: by a kubeconfig file, by the one that `KUBECONFIG` names, or by a pod's service account.
 
     Args:
-        kubeconfig: path of the file; empty: as said.
+        kubeconfig: path of the file; empty: `KUBECONFIG`, then the service account.
+        settings: see `KubeApi`.
         before: see `KubeApi`.
 
     Raises:
-        UserError: there is no such file, or it can't be used; or this is no pod.
+        UserError: the file does not exist or can't be used; or there is neither a file nor a service account.
     """
-    settings = Configuration()
+    configuration = Configuration()
     path = kubeconfig or os.environ.get("KUBECONFIG", "")
     try:
-        await _load(path, settings)
+        await _load(path, configuration)
     except (config.ConfigException, yaml.YAMLError, OSError, ValueError, TypeError) as error:
-        where = f"KUBECONFIG: {path}" if path else "KUBECONFIG: is not set, and this is no pod"
+        where = f"KUBECONFIG: {path}" if path else "KUBECONFIG: is not set, and this is not a pod"
         problem = " ".join(str(error).split())
         raise UserError(f"{where}: {problem}; accepted: the path of a kubeconfig file") from error
-    # What Go's clients verify, no more: certificates of many clusters lack extensions that Python 3.13 began to ask for.
-    settings.disable_strict_ssl_verification = True
-    return KubeApi(ApiClient(settings), before=before)
+    # Verify what Go's clients verify: certificates of many clusters lack extensions that Python 3.13 began to require.
+    configuration.disable_strict_ssl_verification = True
+    return KubeApi(ApiClient(configuration), settings=settings, before=before)
 
 
-async def _load(path: str, settings: Configuration) -> None:
-    # Reads and writes files on the loop: at the start of the process, where nothing else runs yet.
-    loader: Any = config  # without types
+async def _load(path: str, configuration: Configuration) -> None:
+    # Reads and writes files on the event loop: at the start of the process, when nothing else runs yet.
+    loader: Any = config  # it has no types
     if path:
-        await loader.load_kube_config(config_file=path, client_configuration=settings, persist_config=False)
+        await loader.load_kube_config(config_file=path, client_configuration=configuration, persist_config=False)
     else:
-        loader.load_incluster_config(client_configuration=settings)
+        loader.load_incluster_config(client_configuration=configuration)

@@ -1,4 +1,4 @@
-"""`python -m lobby_operator.kube.crd`: makes the cluster's definition of the resource Lobby the one that this operator knows.
+"""`python -m lobby_operator.kube.crd`: upgrades the cluster's CustomResourceDefinition of Lobby to this version.
 
 Helm installs a CRD once and never upgrades it; a hook of the chart runs this at each install and upgrade.
 """
@@ -16,9 +16,8 @@ from lobby_gateway.errors import UserError
 from lobby_gateway.process import logs
 from lobby_gateway.process.arguments import ArgumentParser
 from lobby_gateway.resource.schema import crd
-from lobby_operator.kube.client import KubeApi, connect
-from lobby_operator.kube.errors import ApiError, NotFoundError
-from lobby_operator.kube.resources import Resource
+from lobby_operator.kube.client import ApiError, KubeApi, NotFoundError, connect
+from lobby_operator.kube.names import Resource
 
 logger = logging.getLogger("lobby_operator.kube.crd")  # it runs as __main__
 
@@ -27,37 +26,37 @@ CRDS: Final = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions"
 _PARTS: Final = (("metadata", "labels"), ("spec", "names"), ("spec", "versions"))
 
 
-async def upgrade(api: KubeApi, wanted: Mapping[str, Any]) -> bool:
-    """Gives the definition in the cluster the labels and the spec of ours; returns whether that changed anything.
+async def upgrade(api: KubeApi, desired: Mapping[str, Any]) -> bool:
+    """Gives the cluster's definition the labels and the spec of ours; returns whether that changed anything.
 
-    A merge patch, whose lists take the place of lists: fields and rules that a version dropped are gone from `spec.versions`.
-    Server-side apply would leave what Helm, another field manager, had put there.
+    Uses a merge patch, which replaces lists: fields and rules that a version dropped disappear from `spec.versions`.
+    Server-side apply would keep what Helm, another field manager, had set.
 
     Args:
         api: of the cluster.
-        wanted: our definition.
+        desired: our definition.
 
     Raises:
-        UserError: there is no definition yet, or the server doesn't let us change it.
-        ApiError: it could not be reached.
+        UserError: there is no definition yet.
+        ApiError: the server rejected the change or could not be reached.
     """
-    name: str = wanted["metadata"]["name"]
-    body = {"metadata": {"labels": wanted["metadata"].get("labels", {})}, "spec": wanted["spec"]}
+    name: str = desired["metadata"]["name"]
+    body = {"metadata": {"labels": desired["metadata"].get("labels", {})}, "spec": desired["spec"]}
     try:
         before = await api.get(CRDS, "", name)
         after = await api.patch(CRDS, "", name, body)
     except NotFoundError as error:
-        raise UserError(f"there is no {name} in the cluster; accepted: kubectl create -f crds/lobbies.yaml") from error
+        raise UserError(f"the cluster has no CRD {name}; accepted: kubectl create -f crds/lobbies.yaml") from error
     return any(before[part].get(key) != after[part].get(key) for part, key in _PARTS)
 
 
-async def _main(kubeconfig: str, wanted: Mapping[str, Any]) -> None:
+async def _main(kubeconfig: str, desired: Mapping[str, Any]) -> None:
     api = await connect(kubeconfig)
     try:
-        changed = await upgrade(api, wanted)
+        changed = await upgrade(api, desired)
     finally:
         await api.close()
-    logger.info("the definition of Lobby is upgraded" if changed else "the definition of Lobby is as it should be")
+    logger.info("the CRD of Lobby was upgraded" if changed else "the CRD of Lobby is up to date")
 
 
 def parser() -> ArgumentParser:
@@ -65,12 +64,14 @@ def parser() -> ArgumentParser:
     made = ArgumentParser(
         prog="python -m lobby_operator.kube.crd", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    made.add_argument("--kubeconfig", default="", metavar="FILE", help="KUBECONFIG, or what a pod is given")
+    made.add_argument(
+        "--kubeconfig", default="", metavar="FILE", help="kubeconfig file (KUBECONFIG, or in a pod its service account)"
+    )
     return made
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Upgrades the definition; returns the exit code: 2 where a person has to do something, 1 where trying again may do."""
+    """Upgrades the definition; returns the exit code: 2 if a person has to act, 1 if a retry may help."""
     given = parser().parse_args(argv)
     logs.configure("crd")
     try:

@@ -1,8 +1,8 @@
-"""Which of several operators acts: the one that holds the Lease. What is decided here; `lease.py` asks and writes.
+"""Which of several operators acts: the holder of the Lease. Pure; `lease.py` reads and writes the Lease.
 
-Nobody trusts another's clock: a Lease has run out when it was not seen to change for its whole duration, on the own clock. The
-holder gives up earlier than that: when the start of its latest successful renewal is `deadline_seconds` ago. So nobody acts
-while another does, and to know that it must stop it needs no answer of anybody, only the time.
+No process trusts another's clock: a Lease has expired when, by its own clock, an observer has not seen it change for its whole
+duration. The holder stops earlier: `deadline_seconds` after the start of its latest successful renewal. So no two processes
+act at once, and the holder needs no answer from anyone to know that it must stop, only the time.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ class ObservedLease:
     """A Lease as the server has it.
 
     Attributes:
-        holder: identity of who holds it; empty: nobody.
-        duration_seconds: as the holder promised.
-        acquired: since when, RFC 3339 with microseconds.
+        holder: identity of the holder; empty: nobody.
+        duration_seconds: as the holder declared it.
+        acquired: since when it is held, RFC 3339 with microseconds.
         transitions: how often it changed hands.
-        version: its `resourceVersion`; changes with each renewal.
+        version: its `resourceVersion`, which changes with each renewal.
     """
 
     holder: str = ""
@@ -46,49 +46,49 @@ class ObservedLease:
 
 
 class Election:
-    """One candidate's view.
+    """The election as one candidate sees it.
 
     Args:
-        identity: of this candidate; no other has the same.
+        identity: of this candidate, unique among all.
         settings: times.
     """
 
     def __init__(self, identity: str, settings: LeaseSettings | None = None) -> None:
         self.identity = identity
         self.settings = settings or LeaseSettings()
-        self._seen: ObservedLease | None = None
+        self._observed: ObservedLease | None = None
         self._changed_at = 0.0
         self._held_since: float | None = None  # start of the latest successful renewal
 
     @property
-    def seen(self) -> ObservedLease | None:
-        """The Lease as it was seen last; None: there is none, or it was never seen."""
-        return self._seen
+    def observed(self) -> ObservedLease | None:
+        """The Lease as last observed; None: there is none, or it was never read."""
+        return self._observed
 
     def holds(self, now: float) -> bool:
         """Whether this candidate may act now."""
         return self._held_since is not None and now < self._held_since + self.settings.deadline_seconds
 
     def lost(self, now: float) -> bool:
-        """Whether it held the Lease and does so no more."""
+        """Whether it held the Lease and no longer does."""
         return self._held_since is not None and not self.holds(now)
 
     def observe(self, lease: ObservedLease | None, now: float) -> None:
-        """The Lease was read; None: there is none."""
-        if lease is None or self._seen is None or lease.version != self._seen.version:
+        """Takes the Lease as it was read; None: there is none."""
+        if lease is None or self._observed is None or lease.version != self._observed.version:
             self._changed_at = now
-        self._seen = lease
+        self._observed = lease
         if lease is not None and lease.holder != self.identity and self._held_since is not None:
-            self._held_since = float("-inf")  # another has it: whatever we believed, it is over
+            self._held_since = float("-inf")  # another holds it: whatever we believed is over
 
-    def wants(self, now: float, wall: str) -> dict[str, Any] | None:
-        """The `spec` to write now in order to get or keep the Lease; None: another holds it.
+    def spec_to_write(self, now: float, wall: str) -> dict[str, Any] | None:
+        """The `spec` to write now in order to acquire or renew the Lease; None: another holds it.
 
         Args:
             now: on the clock of `observe`.
             wall: the time, RFC 3339 with microseconds.
         """
-        lease = self._seen
+        lease = self._observed
         mine = lease is not None and lease.holder == self.identity
         if lease is not None and lease.holder and not mine and now < self._changed_at + lease.duration_seconds:
             return None
@@ -100,20 +100,20 @@ class Election:
             "leaseTransitions": 0 if lease is None else lease.transitions + (not mine),
         }
 
-    def wrote(self, lease: ObservedLease, started: float, now: float) -> None:
-        """What `wants` gave was written.
+    def written(self, lease: ObservedLease, started: float, now: float) -> None:
+        """The spec of `spec_to_write` was written.
 
         Args:
             lease: the answer.
-            started: when the call began: by the server's clock the renewal can be no earlier.
+            started: when the call began: the server cannot have renewed it earlier.
             now: when the answer came.
         """
         self._held_since = started
         self.observe(lease, now)
 
-    def gives_up(self, wall: str) -> dict[str, Any] | None:
-        """The `spec` that lets another take the Lease at once; None: it is not ours to give."""
-        lease = self._seen
+    def spec_to_release(self, wall: str) -> dict[str, Any] | None:
+        """The `spec` that lets another acquire the Lease at once; None: it is not ours to release."""
+        lease = self._observed
         if lease is None or lease.holder != self.identity:
             return None
         return {

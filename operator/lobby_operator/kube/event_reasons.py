@@ -1,4 +1,4 @@
-"""What a person should know of a Lobby, in the words of its actions and conditions. Pure; `events.py` writes it down."""
+"""Which actions and conditions of a Lobby become Events, under which reason. Pure; `events.py` writes them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from lobby_operator.planner.reasons import ActionReason, ConditionType
 
 NORMAL, WARNING = "Normal", "Warning"
 
-_UNWANTED = frozenset(
+_FAILURES = frozenset(
     {ActionReason.ENDED, ActionReason.UNRESPONSIVE, ActionReason.NEVER_ANSWERED, ActionReason.DRAIN_OVERDUE}
 )
-"""Of the reasons of actions: nobody wants these."""
+"""Reasons of actions that mean a failure."""
 
-_TROUBLE: Mapping[tuple[str, str], str] = {
+_WARNINGS: Mapping[tuple[str, str], str] = {
     (ConditionType.ORIGIN_CONNECTED, "Away"): "OriginLost",
     (ConditionType.ORIGIN_CONNECTED, "Refused"): "OriginRefused",
     (ConditionType.SCALING, "AtMaximum"): "AtMaximum",
@@ -25,62 +25,62 @@ _TROUBLE: Mapping[tuple[str, str], str] = {
     (ConditionType.SCALING, "InvalidSpec"): "InvalidSpec",
     (ConditionType.PATH_ACCEPTED, "PathTaken"): "PathTaken",
 }
-"""Reasons of conditions that a person should know of, and what the event is called."""
+"""Reasons of conditions that a person should know about, and the reason of the Event."""
 
-_OVER: Mapping[str, str] = {
+_RECOVERIES: Mapping[str, str] = {
     ConditionType.ORIGIN_CONNECTED: "OriginBack",
     ConditionType.SCALING: "ScalingAgain",
     ConditionType.PATH_ACCEPTED: "PathAccepted",
 }
-"""What the event is called when a condition with such a reason is True again."""
+"""The reason of the Event when a condition with such a reason is True again."""
 
 
 @dataclass(frozen=True, slots=True)
-class Happening:
-    """Something that happened to a Lobby.
+class LobbyEvent:
+    """Something that happened to a Lobby; the fields are those of an Event.
 
     Attributes:
-        kind: `Normal` or `Warning`.
+        type: `Normal` or `Warning`.
         reason: one word.
-        action: what was done, or was found to be so, one word.
-        note: a sentence. Never holds a secret.
+        action: what was done, or `Observe`.
+        note: a sentence. Never contains a secret.
     """
 
-    kind: str
+    type: str
     reason: str
     action: str
     note: str
 
 
-def of_action(action: Action, text: str) -> Happening:
-    """An action was taken.
+def event_of_action(action: Action, text: str) -> LobbyEvent:
+    """The event of an action that was taken.
 
     Args:
         action: what was done.
         text: the same for a person, with the reason.
     """
     reason = action.reason.code
-    kind = WARNING if reason in _UNWANTED else NORMAL
-    return Happening(kind, reason.value, type(action).__name__, f"{action.name}: {text}")
+    kind = WARNING if reason in _FAILURES else NORMAL
+    return LobbyEvent(kind, reason.value, type(action).__name__, f"{action.name}: {text}")
 
 
-def between(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Happening]:
-    """What happened between two statuses of a Lobby."""
-    were = {each["type"]: each for each in before.get("conditions") or ()}
+def events_between(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[LobbyEvent]:
+    """The events that lie between two statuses of a Lobby."""
+    previous = {each["type"]: each for each in before.get("conditions") or ()}
     for condition in after.get("conditions") or ():
         kind, reason = condition["type"], condition["reason"]
-        was = were.get(kind, {})
-        trouble = _TROUBLE.get((kind, reason))
-        troubled = (kind, was.get("reason", "")) in _TROUBLE
-        if trouble and (was.get("reason") != reason or _said_anew(kind, was, condition)):
-            yield Happening(WARNING, trouble, "Observe", condition["message"])
-        elif troubled and not trouble and condition["status"] == "True":
-            yield Happening(NORMAL, _OVER[kind], "Observe", condition["message"])
+        old = previous.get(kind, {})
+        warning = _WARNINGS.get((kind, reason))
+        warned = (kind, old.get("reason", "")) in _WARNINGS
+        if warning and (old.get("reason") != reason or _has_new_message(kind, old, condition)):
+            yield LobbyEvent(WARNING, warning, "Observe", condition["message"])
+        elif warned and not warning and condition["status"] == "True":
+            yield LobbyEvent(NORMAL, _RECOVERIES[kind], "Observe", condition["message"])
 
 
-def _said_anew(kind: str, was: Mapping[str, Any], condition: Mapping[str, Any]) -> bool:
-    """Whether the same reason has another message that is news: what failed or is invalid; counts are not."""
+def _has_new_message(kind: str, old: Mapping[str, Any], condition: Mapping[str, Any]) -> bool:
+    """Whether an unchanged reason has a new message that matters: another failure or invalid field does, a count does not."""
     return (kind, condition["reason"]) in {
         (ConditionType.SCALING, "Failing"),
         (ConditionType.SCALING, "InvalidSpec"),
-    } and was.get("message") != condition["message"]
+    } and old.get("message") != condition["message"]

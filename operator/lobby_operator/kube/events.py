@@ -1,7 +1,7 @@
-"""Writes what happened to Lobbies as Events, so that `kubectl describe lobby` and `kubectl events` tell it.
+"""Writes Events about Lobbies, which `kubectl describe lobby` and `kubectl events` show.
 
-Few and short: what happens several times within a second is one Event; what happens again while its Event is young counts that
-one up; and a Lobby to which very much happens gets no more than a few a minute (the log has them all). An Event that can't be
+Few and short: alike events within a second become one Event; a repeated one increases the count of an Event that is still
+young; and a Lobby to which very much happens gets only a few Events a minute (the log has everything). An Event that can't be
 written is lost, and nothing waits for it.
 """
 
@@ -15,28 +15,20 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lobby_operator import wall_clock
-from lobby_operator.kube.client import KubeApi, Object
-from lobby_operator.kube.errors import ApiError, NotFoundError
-from lobby_operator.kube.event_reasons import Happening
-from lobby_operator.kube.resources import EVENTS, LOBBIES
+from lobby_operator.kube.client import ApiError, KubeApi, NotFoundError, Object
+from lobby_operator.kube.event_reasons import LobbyEvent
+from lobby_operator.kube.names import EVENTS, LOBBIES
+from lobby_operator.settings import EventSettings
 
 logger = logging.getLogger(__name__)
 
 CONTROLLER = "lobby-gateway.io/operator"
 
-GATHER_SECONDS = 1.0
-"""What happens within it is written together."""
-
-SERIES_SECONDS = 300.0
-"""An Event this young is counted up. Servers delete Events after an hour."""
-
-BURST = 20
-"""Events of one Lobby at a time; then `REFILL_SECONDS` for each further one."""
-
-REFILL_SECONDS = 15.0
-
 _MAX_NOTE = 1024
-"""The API takes no more."""
+"""Limit of the API, in characters."""
+
+_MAX_INSTANCE = 128
+"""Limit of the API, in characters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,19 +48,19 @@ class Regarding:
 
 @dataclass(frozen=True, slots=True)
 class PendingEvent:
-    """An Event to be written.
+    """An Event to write.
 
     Attributes:
         regarding: the Lobby.
-        happening: what happened, the first time.
+        event: the first occurrence.
         name: of the Event.
-        at: when it happened first, on the own clock.
-        count: how often it happened.
-        written: it is on the server already, with a smaller count.
+        at: when it first happened, on the local clock.
+        count: number of occurrences.
+        written: the server has it already, with a lower count.
     """
 
     regarding: Regarding
-    happening: Happening
+    event: LobbyEvent
     name: str
     at: float
     count: int = 1
@@ -76,59 +68,64 @@ class PendingEvent:
 
 
 @dataclass(slots=True)
-class _OfLobby:
-    tokens: float = BURST
-    at: float = 0.0
-    young: dict[tuple[str, str, str], PendingEvent] = field(default_factory=dict)
+class _LobbyEvents:
+    tokens: float
+    at: float
+    recent: dict[tuple[str, str, str], PendingEvent] = field(default_factory=dict)
 
 
-class Gathering:
-    """What is to be written, and what was lately. Pure.
+class EventCorrelator:
+    """Collects events, combines alike ones and limits their rate per Lobby. Does no I/O.
+
+    Args:
+        settings: times and limits.
 
     Attributes:
-        dropped: Events that were one too many.
+        dropped: Events that exceeded the rate.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, settings: EventSettings | None = None) -> None:
         self.dropped = 0
-        self._new: dict[tuple[Regarding, tuple[str, str, str]], list[Happening]] = {}
-        self._lobbies: dict[Regarding, _OfLobby] = {}
+        self._settings = settings or EventSettings()
+        self._new: dict[tuple[Regarding, tuple[str, str, str]], list[LobbyEvent]] = {}
+        self._lobbies: dict[Regarding, _LobbyEvents] = {}
 
     def __bool__(self) -> bool:
         return bool(self._new)
 
-    def add(self, regarding: Regarding, happening: Happening) -> None:
-        """Something happened."""
-        what = (happening.kind, happening.reason, happening.action)
-        self._new.setdefault((regarding, what), []).append(happening)
+    def add(self, regarding: Regarding, event: LobbyEvent) -> None:
+        """Adds an event."""
+        self._new.setdefault((regarding, (event.type, event.reason, event.action)), []).append(event)
 
     def take(self, now: float) -> Iterator[PendingEvent]:
-        """What is to be written now, of all that was added since the last time."""
+        """The Events to write for what was added since the last call."""
+        settings = self._settings
         new, self._new = self._new, {}
-        for (regarding, what), happenings in new.items():
-            of_lobby = self._lobbies.setdefault(regarding, _OfLobby(at=now))
-            of_lobby.tokens = min(BURST, of_lobby.tokens + (now - of_lobby.at) / REFILL_SECONDS)
-            of_lobby.at = now
-            if of_lobby.tokens < 1:
+        for (regarding, alike), events in new.items():
+            lobby = self._lobbies.setdefault(regarding, _LobbyEvents(settings.burst, now))
+            lobby.tokens = min(settings.burst, lobby.tokens + (now - lobby.at) / settings.refill_seconds)
+            lobby.at = now
+            if lobby.tokens < 1:
                 self.dropped += 1
                 continue
-            of_lobby.tokens -= 1
-            entry = of_lobby.young.get(what)
-            if entry is not None and now < entry.at + SERIES_SECONDS:
-                entry = replace(entry, count=entry.count + len(happenings), written=True)
+            lobby.tokens -= 1
+            pending = lobby.recent.get(alike)
+            if pending is not None and now < pending.at + settings.series_seconds:
+                pending = replace(pending, count=pending.count + len(events), written=True)
             else:
-                first, more = happenings[0], len(happenings) - 1
+                first, more = events[0], len(events) - 1
                 if more:
                     first = replace(first, note=f"{first.note[: _MAX_NOTE - 30]} (and {more} more like it)")
                 name = f"{regarding.name}.{uuid.uuid4().hex[:16]}"
-                entry = PendingEvent(regarding, replace(first, note=first.note[:_MAX_NOTE]), name, now, len(happenings))
-            of_lobby.young[what] = entry
-            yield entry
+                pending = PendingEvent(regarding, replace(first, note=first.note[:_MAX_NOTE]), name, now, len(events))
+            lobby.recent[alike] = pending
+            yield pending
 
     def forget(self, now: float) -> None:
-        """Lets go what is too old to matter."""
-        old = [each for each, of in self._lobbies.items() if now > of.at + max(SERIES_SECONDS, BURST * REFILL_SECONDS)]
-        for regarding in old:
+        """Removes what is too old to matter."""
+        settings = self._settings
+        seconds = max(settings.series_seconds, settings.burst * settings.refill_seconds)
+        for regarding in [each for each, lobby in self._lobbies.items() if now > lobby.at + seconds]:
             del self._lobbies[regarding]
 
 
@@ -137,62 +134,64 @@ class Recorder:
 
     Args:
         api: access to the API.
-        instance: who writes.
+        instance: identity of this process.
+        settings: times and limits.
 
     Attributes:
-        gathering: what is to be written.
+        correlator: what is to be written.
     """
 
-    def __init__(self, api: KubeApi, instance: str) -> None:
-        self.gathering = Gathering()
+    def __init__(self, api: KubeApi, instance: str, settings: EventSettings | None = None) -> None:
+        self.correlator = EventCorrelator(settings)
         self._api = api
-        self._instance = instance[:128]
-        self._news = asyncio.Event()
+        self._instance = instance[:_MAX_INSTANCE]
+        self._settings = settings or EventSettings()
+        self._added = asyncio.Event()
         self._clock = asyncio.get_running_loop().time
 
-    def tell(self, regarding: Regarding, happening: Happening) -> None:
-        """Something happened; returns at once."""
-        self.gathering.add(regarding, happening)
-        self._news.set()
+    def record(self, regarding: Regarding, event: LobbyEvent) -> None:
+        """Records an event; returns at once."""
+        self.correlator.add(regarding, event)
+        self._added.set()
 
     async def run(self) -> None:
-        """Writes until it is cancelled."""
+        """Writes until cancelled."""
         while True:
-            await self._news.wait()
-            await asyncio.sleep(GATHER_SECONDS)
-            self._news.clear()
-            for entry in self.gathering.take(self._clock()):
-                await self._write(entry)
-            self.gathering.forget(self._clock())
+            await self._added.wait()
+            await asyncio.sleep(self._settings.gather_seconds)
+            self._added.clear()
+            for pending in self.correlator.take(self._clock()):
+                await self._write(pending)
+            self.correlator.forget(self._clock())
 
-    async def _write(self, entry: PendingEvent) -> None:
-        namespace = entry.regarding.namespace
+    async def _write(self, pending: PendingEvent) -> None:
+        namespace = pending.regarding.namespace
         try:
-            if entry.written:
-                series = {"count": entry.count, "lastObservedTime": wall_clock.now_micro()}
+            if pending.written:
+                series = {"count": pending.count, "lastObservedTime": wall_clock.now_micro()}
                 try:
-                    await self._api.patch(EVENTS, namespace, entry.name, {"series": series})
+                    await self._api.patch(EVENTS, namespace, pending.name, {"series": series})
                 except NotFoundError:
-                    await self._api.create(EVENTS, namespace, self._event(entry))
+                    await self._api.create(EVENTS, namespace, self._manifest(pending))
             else:
-                await self._api.create(EVENTS, namespace, self._event(entry))
+                await self._api.create(EVENTS, namespace, self._manifest(pending))
         except ApiError as error:
-            fields = {"lobby": entry.regarding.name, "reason": entry.happening.reason, "problem": str(error)}
-            logger.info("an Event is lost", extra=fields)
+            fields = {"lobby": pending.regarding.name, "reason": pending.event.reason, "problem": str(error)}
+            logger.info("can't write an Event", extra=fields)
 
-    def _event(self, entry: PendingEvent) -> Object:
-        happening, regarding = entry.happening, entry.regarding
-        made: dict[str, Any] = {
+    def _manifest(self, pending: PendingEvent) -> Object:
+        event, regarding = pending.event, pending.regarding
+        manifest: dict[str, Any] = {
             "apiVersion": EVENTS.api_version,
             "kind": EVENTS.kind,
-            "metadata": {"name": entry.name, "namespace": regarding.namespace},
+            "metadata": {"name": pending.name, "namespace": regarding.namespace},
             "eventTime": wall_clock.now_micro(),
             "reportingController": CONTROLLER,
             "reportingInstance": self._instance,
-            "type": happening.kind,
-            "reason": happening.reason,
-            "action": happening.action,
-            "note": happening.note,
+            "type": event.type,
+            "reason": event.reason,
+            "action": event.action,
+            "note": event.note,
             "regarding": {
                 "apiVersion": LOBBIES.api_version,
                 "kind": LOBBIES.kind,
@@ -201,6 +200,6 @@ class Recorder:
                 "uid": regarding.uid,
             },
         }
-        if entry.count > 1:
-            made["series"] = {"count": entry.count, "lastObservedTime": made["eventTime"]}
-        return made
+        if pending.count > 1:
+            manifest["series"] = {"count": pending.count, "lastObservedTime": manifest["eventTime"]}
+        return manifest

@@ -1,8 +1,8 @@
-"""Follows the objects of one kind: lists them, watches what happens to them, and does so for ever.
+"""Keeps track of the objects of one kind: lists them, watches them, and does so for ever.
 
-Why no framework does it: see "The operator" in docs/architecture.md. A watch that breaks or falls silent is begun again where
-it was; one that the server can't go on with begins with a list, and `ListWatch` finds what was deleted in between. While the
-server is away, what is known stays as it is.
+A watch that breaks or falls silent resumes at its last version; if the server no longer has that version, the informer lists
+again, and `ListWatch` finds what was deleted in between. While the server is unreachable, what is known stays as it is. "The
+operator" in docs/architecture.md says why no framework does this.
 """
 
 from __future__ import annotations
@@ -14,29 +14,27 @@ from collections.abc import Callable
 
 from lobby_gateway.process.backoff import Backoff
 from lobby_gateway.resource.list_watch import Change, ListWatch, WatchEndedError
-from lobby_operator.kube.client import KubeApi, Object
-from lobby_operator.kube.errors import ApiError, GoneError
-from lobby_operator.kube.resources import Resource
+from lobby_operator.kube.client import ApiError, GoneError, KubeApi, Object
+from lobby_operator.kube.names import Resource
 from lobby_operator.settings import InformerSettings
 
 logger = logging.getLogger(__name__)
 
 
 class Informer:
-    """Follows one kind.
+    """Lists and watches one kind.
 
     Args:
         api: access to the API.
         resource: the kind.
-        changed: is called with each change, and must bear any object that the server lets pass.
+        changed: called with each change; must accept any object that the server accepts.
         namespace: empty: all.
-        labels: only those that this label selector fits.
-        listed: is called after each list, when its changes are told.
+        labels: a label selector that the objects must match.
+        listed: called after each list, when `changed` was called for all its changes.
         settings: times.
 
     Attributes:
-        heard_at: when the server last said something.
-        problem: why it can't be listed or watched now; empty: it can.
+        problem: why the objects can't be listed or watched now; empty: they can.
     """
 
     def __init__(
@@ -61,36 +59,35 @@ class Informer:
         self._settings = settings or InformerSettings()
         self._objects = ListWatch()
         self._clock = asyncio.get_running_loop().time
-        self.heard_at = self._clock()
-        self._turned_at = self._clock()
+        self._progress_at = self._clock()
 
     def __len__(self) -> int:
         return len(self._objects)
 
     @property
     def synced(self) -> bool:
-        """It was listed at least once: what is known is all there is, or was a moment ago."""
+        """The objects were listed at least once, so that all of them are known."""
         return self._synced.is_set()
 
     async def wait_synced(self) -> None:
-        """Waits until it was listed."""
+        """Waits for the first list."""
         await self._synced.wait()
 
     def stuck(self) -> str:
-        """Why it no longer works, although it should by its own times: a fault of ours. Empty: it works.
+        """Why it no longer works although by its own times it should: a bug of ours. Empty: it works.
 
-        A server that does not answer is no such fault: then it goes on trying.
+        A server that does not answer is no bug: the informer keeps trying.
         """
-        most = self._settings.watch_seconds + 2 * self._settings.idle_seconds
-        seconds = self._clock() - self._turned_at
-        return f"{self._resource.plural} were not looked at for {seconds:.0f} s" if seconds > most else ""
+        limit = self._settings.watch_seconds + 2 * self._settings.idle_seconds
+        seconds = self._clock() - self._progress_at
+        return f"no list or watch of {self._resource.plural} for {seconds:.0f} s" if seconds > limit else ""
 
     async def run(self) -> None:
-        """Follows until it is cancelled."""
-        least, most = self._settings.min_backoff_seconds, self._settings.max_backoff_seconds
-        backoff = Backoff(base=least, cap=most, fraction=random.random)
+        """Lists and watches until cancelled."""
+        shortest, longest = self._settings.min_backoff_seconds, self._settings.max_backoff_seconds
+        backoff = Backoff(base=shortest, cap=longest, fraction=random.random)
         while True:
-            self._turned_at = self._clock()
+            self._progress_at = self._clock()
             try:
                 if not self._objects.version:
                     await self._list()
@@ -100,27 +97,27 @@ class Informer:
             except WatchEndedError as error:
                 logger.info("a watch ended", extra={"resource": self._resource.plural, "problem": str(error)})
             except ApiError as error:
-                self._fails(str(error))
+                self._set_unreachable(str(error))
                 await asyncio.sleep(backoff.next())
                 continue
             backoff.reset()
-            # A server that ends each watch at once is not to be asked without a pause.
-            await asyncio.sleep(least * random.random())  # noqa: S311  # nothing secret
+            # A server that ends each watch at once must not be asked without a pause.
+            await asyncio.sleep(shortest * random.random())  # noqa: S311  # nothing secret
 
     async def _list(self) -> None:
         items: list[Object] = []
         after = ""
         while True:
-            part = await self._api.list(
-                self._resource, self._namespace, labels=self._labels, limit=self._settings.page, after=after
+            page = await self._api.list(
+                self._resource, self._namespace, labels=self._labels, limit=self._settings.page_size, after=after
             )
-            items += part["items"]
-            after = part["metadata"].get("continue") or ""
+            items += page["items"]
+            after = page["metadata"].get("continue") or ""
             if not after:
                 break
-        self._heard()
-        for change in self._objects.listed(items, part["metadata"]["resourceVersion"]):
-            self._tell(change)
+        self._set_reachable()
+        for change in self._objects.listed(items, page["metadata"]["resourceVersion"]):
+            self._notify(change)
         self._synced.set()
         self._listed()
 
@@ -135,26 +132,26 @@ class Informer:
             idle=settings.idle_seconds,
         )
         async with watch as events:
-            self._heard()
+            self._set_reachable()
             async for event in events:
-                self._heard()
+                self._set_reachable()
                 for change in self._objects.event(event):
-                    self._tell(change)
+                    self._notify(change)
 
-    def _tell(self, change: Change) -> None:
+    def _notify(self, change: Change) -> None:
         try:
             self._changed(change)
-        except Exception:  # whatever is wrong with one object, the others are followed; it is logged with its traceback
-            logger.exception("an object can't be taken", extra={"resource": self._resource.plural, "key": change.key})
+        except Exception:  # one bad object must not stop the others; it is logged with its traceback
+            logger.exception("can't handle an object", extra={"resource": self._resource.plural, "key": change.key})
 
-    def _heard(self) -> None:
-        self.heard_at = self._turned_at = self._clock()
+    def _set_reachable(self) -> None:
+        self._progress_at = self._clock()
         if self.problem:
             logger.warning("the API server answers again", extra={"resource": self._resource.plural})
             self.problem = ""
 
-    def _fails(self, problem: str) -> None:
+    def _set_unreachable(self, problem: str) -> None:
         if not self.problem:
             fields = {"resource": self._resource.plural, "problem": problem}
-            logger.warning("can't follow the API: what is known stays as it is", extra=fields)
+            logger.warning("can't list or watch; keeping what is known", extra=fields)
         self.problem = problem

@@ -1,7 +1,7 @@
-"""Looks after one Lobby in the cluster: its reconciler, its runtime, its status and its Events, wired together.
+"""Controls one Lobby in the cluster: wires its reconciler, its runtime, its status and its Events together.
 
-It exists while this process acts and the Lobby exists. A Lobby whose spec never could be read has no reconciler: nothing is
-done to the lobbies that it may have, and its status says why.
+A controller exists while this process is active and the Lobby exists. A Lobby whose spec was never valid has no reconciler:
+its lobbies, if it has any, are left alone, and its status says why.
 """
 
 from __future__ import annotations
@@ -11,29 +11,30 @@ import contextlib
 import logging
 import random
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Protocol
 
 from lobby_gateway.process.backoff import Backoff
 from lobby_gateway.resource.spec import Lobby
 from lobby_operator import wall_clock
-from lobby_operator.kube import event_reasons, names
+from lobby_operator.kube import names
+from lobby_operator.kube.event_reasons import event_of_action, events_between
 from lobby_operator.kube.events import Recorder, Regarding
 from lobby_operator.kube.lobbies import Lobbies, LobbyRecord
-from lobby_operator.kube.runtime import APPLY_AGAIN_SECONDS, KubeRuntime
+from lobby_operator.kube.runtime import KubeRuntime
 from lobby_operator.kube.status_writer import StatusWriter
 from lobby_operator.planner.actions import Action
 from lobby_operator.planner.state import Phase
 from lobby_operator.planner.status import lobby_status, unread_status
 from lobby_operator.reconcile.reconciler import Reconciler
 from lobby_operator.reconcile.runtime import RuntimeFailedError
-from lobby_operator.settings import PlannerSettings, ReconcileSettings
+from lobby_operator.settings import OperatorSettings
 
 logger = logging.getLogger(__name__)
 
 
-class Around(Protocol):
-    """What a Lobby's care needs of the host."""
+class ControllerContext(Protocol):
+    """What a controller needs from the manager."""
 
     @property
     def lobbies(self) -> Lobbies:
@@ -44,82 +45,74 @@ class Around(Protocol):
         """Writes Events."""
 
     def waiting(self, key: str, taken: int) -> int:
-        """Clients of a Lobby without a seat; see `planner.demand.waiting_clients`."""
+        """Clients of a Lobby that wait for a seat; `taken` seats are taken through greeters."""
 
     def set_active(self, key: str, *, active: bool) -> None:
-        """Whether lobbies of a Lobby are changing."""
+        """Whether something about a Lobby is changing."""
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-        """Makes a task that never ends by itself; that it does is a fault which ends the process."""
+        """Creates a task that must not end by itself; if it fails, so does the process."""
 
     async def prepare(self, namespace: str) -> None:
-        """Makes what lobbies need in their namespace.
+        """Creates what lobbies need in their namespace.
 
         Raises:
-            RuntimeFailedError: it can't be made now.
+            RuntimeFailedError: it can't be created now.
         """
 
+    def create_runtime(self, record: LobbyRecord, lobby: Lobby, changed: Callable[[], None]) -> KubeRuntime:
+        """Creates the runtime of a Lobby, which calls `changed` when something about a lobby changed."""
 
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What is made for a Lobby.
-
-    Attributes:
-        runtime: makes what runs its lobbies; is called with what is to be called when something about one changed.
-        writer: of its status.
-        planner: times and limits of the planner.
-        reconcile: when it is reconciled, and how failures are retried.
-    """
-
-    runtime: Callable[[LobbyRecord, Lobby, Callable[[], None]], KubeRuntime]
-    writer: Callable[[str], StatusWriter]
-    planner: PlannerSettings | None = None
-    reconcile: ReconcileSettings | None = None
+    def create_status_writer(self, key: str) -> StatusWriter:
+        """Creates the writer of a Lobby's status."""
 
 
 class LobbyController:
-    """Looks after one Lobby.
+    """Controls one Lobby.
 
     Args:
-        known: the Lobby.
-        around: the host.
-        parts: what to make for it.
+        record: the Lobby.
+        context: the manager.
+        settings: of the operator.
 
     Attributes:
         key: of the Lobby.
         uid: of the Lobby.
-        reconciler: None: its spec never could be read.
-        status: as it should be on the server; empty: not known yet.
-        writer: of its status.
+        reconciler: None: its spec was never valid.
+        runtime: None: its spec was never valid.
+        status: the desired status; empty: not known yet.
+        status_writer: writes it.
     """
 
-    def __init__(self, known: LobbyRecord, around: Around, parts: Parts) -> None:
-        self.key = known.key
-        self.uid = known.uid
+    def __init__(self, record: LobbyRecord, context: ControllerContext, settings: OperatorSettings) -> None:
+        self.key = record.key
+        self.uid = record.uid
         self.reconciler: Reconciler | None = None
-        self.status: Mapping[str, Any] = {}
-        self.writer = parts.writer(known.key)
         self.runtime: KubeRuntime | None = None
-        self._around = around
-        self._parts = parts
-        self._regarding = Regarding(known.namespace, known.name, known.uid)
-        self._wanted: LobbyRecord | None = None
-        self._new = asyncio.Event()
+        self.status: Mapping[str, Any] = {}
+        self.status_writer = context.create_status_writer(record.key)
+        self._context = context
+        self._settings = settings
+        self._regarding = Regarding(record.namespace, record.name, record.uid)
+        self._record: LobbyRecord | None = None  # the latest with a valid spec
+        self._spec_changed = asyncio.Event()
         self._problem = ""
-        self._tasks = [around.spawn(self.writer.run(), f"status of {self.key}")]
-        self.update(known)
+        self._tasks = [context.spawn(self.status_writer.run(), f"status of {self.key}")]
+        self.update(record)
 
-    def update(self, known: LobbyRecord) -> None:
-        """The Lobby is like this now."""
-        self.writer.wake()
-        if known.lobby is None:
-            self._say(unread_status(known.generation, known.problem, at=wall_clock.now(), previous=known.status))
+    def update(self, record: LobbyRecord) -> None:
+        """Takes the Lobby as it is now."""
+        self.status_writer.wake()
+        if record.lobby is None:
+            self._set_status(
+                unread_status(record.generation, record.problem, at=wall_clock.now(), previous=record.status)
+            )
             return
         if self.runtime is None:
-            self._begin(known, known.lobby)
-        if self._wanted is None or known.lobby is not self._wanted.lobby:
-            self._wanted = known
-            self._new.set()
+            self._start(record, record.lobby)
+        if self._record is None or record.lobby is not self._record.lobby:
+            self._record = record
+            self._spec_changed.set()
         self.wake()
 
     def wake(self) -> None:
@@ -128,87 +121,88 @@ class LobbyController:
             self.reconciler.wake()
 
     async def close(self) -> None:
-        """Looks after it no more. Its lobbies go on."""
+        """Stops reconciling the Lobby; its lobbies keep running."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self.runtime is not None:
             await self.runtime.close()
-        self._around.set_active(self.key, active=False)
+        self._context.set_active(self.key, active=False)
 
-    def _begin(self, known: LobbyRecord, lobby: Lobby) -> None:
-        self.runtime = self._parts.runtime(known, lobby, self.wake)
+    def _start(self, record: LobbyRecord, lobby: Lobby) -> None:
+        self.runtime = self._context.create_runtime(record, lobby, self.wake)
         self.reconciler = Reconciler(
             lobby,
             self.runtime,
-            waiting=lambda taken: self._around.waiting(self.key, taken),
+            waiting=lambda taken: self._context.waiting(self.key, taken),
             on_action=self._on_action,
             on_plan=self._on_plan,
-            planner_settings=self._parts.planner,
-            settings=self._parts.reconcile,
+            planner_settings=self._settings.planner,
+            settings=self._settings.reconcile,
             revision=self.runtime.revision,
         )
         self._tasks += [
-            self._around.spawn(self._apply(self.runtime, self.reconciler), f"configuration of {self.key}"),
-            self._around.spawn(self.reconciler.run(), f"reconciler of {self.key}"),
+            self._context.spawn(self._apply(self.runtime, self.reconciler), f"configuration of {self.key}"),
+            self._context.spawn(self.reconciler.run(), f"reconciler of {self.key}"),
         ]
 
     async def _apply(self, runtime: KubeRuntime, reconciler: Reconciler) -> None:
-        """Makes what belongs to the Lobby as it should be: when it changed, when it failed, and now and then."""
-        backoff = Backoff(base=0.2, cap=10.0, fraction=random.random)
+        """Applies what a Lobby needs besides its pods: after a change, after a failure, and now and then."""
+        settings = self._settings.controller
+        backoff = Backoff(base=settings.min_backoff_seconds, cap=settings.max_backoff_seconds, fraction=random.random)
         while True:
-            self._new.clear()
-            known = self._wanted
-            wait = APPLY_AGAIN_SECONDS
+            self._spec_changed.clear()
+            record = self._record
+            wait = settings.resync_seconds
             try:
-                if known is not None and known.lobby is not None:
-                    await self._around.prepare(known.namespace)
-                    await runtime.apply(known.lobby, known.resource)
-                    reconciler.update(known.lobby, runtime.revision)
+                if record is not None and record.lobby is not None:
+                    await self._context.prepare(record.namespace)
+                    await runtime.apply(record.lobby, record.resource)
+                    reconciler.update(record.lobby, runtime.revision)
                 self._problem = ""
                 backoff.reset()
-            except Exception as error:  # whatever it is: it is done again, and the other Lobbies are looked after
-                wait = backoff.next(floor=0.2)
+            except Exception as error:  # whatever it is: it is retried, and other Lobbies are not affected
+                wait = backoff.next(floor=settings.min_backoff_seconds)
                 fields = {"lobby": self.key, "problem": str(error), "again_in_seconds": round(wait, 1)}
                 expected = isinstance(error, RuntimeFailedError)
                 logger.warning(
-                    "a Lobby's configuration can't be written", extra=fields, exc_info=None if expected else error
+                    "can't write a Lobby's configuration", extra=fields, exc_info=None if expected else error
                 )
                 self._problem = str(error) if expected else "internal error in the operator, see its log"
                 self.wake()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait):
-                    await self._new.wait()
+                    await self._spec_changed.wait()
 
     def _on_action(self, action: Action, text: str) -> None:
-        self._around.recorder.tell(self._regarding, event_reasons.of_action(action, text))
+        self._context.recorder.record(self._regarding, event_of_action(action, text))
 
     def _on_plan(self, reconciler: Reconciler) -> None:
-        """The reconciler has made a pass: tells greeters and people what is new."""
+        """Publishes what is new after each plan, before its actions are taken."""
         active = reconciler.active
         if self.runtime is not None:
             self.runtime.poll_fast(fast=active)
-        self._around.set_active(self.key, active=active)
-        known = self._around.lobbies.get(self.key)
-        if known is None or reconciler.planned is None or not reconciler.planned.complete:
+        self._context.set_active(self.key, active=active)
+        record = self._context.lobbies.get(self.key)
+        if record is None or reconciler.planned is None or not reconciler.planned.complete:
             return
-        # The status speaks of the spec that is stored, also where it is one that can't be followed.
-        spec = replace(reconciler.spec, generation=known.generation)
-        self._say(
+        # The status is about the stored spec, even if that is invalid and an earlier one is in force.
+        spec = replace(reconciler.spec, generation=record.generation)
+        self._set_status(
             lobby_status(
                 spec,
                 reconciler.observed,
                 reconciler.planned,
-                claim=self._around.lobbies.claim(self.key),
+                claim=self._context.lobbies.claim(self.key),
                 at=wall_clock.now(),
-                previous=self.status or known.status,
-                selector=names.selector(names.lobby_labels(known.name)),
-                problem=reconciler.problem or self._problem or self._trouble(reconciler),
-                invalid=known.problem,
+                previous=self.status or record.status,
+                selector=names.selector(names.lobby_labels(record.name)),
+                problem=reconciler.problem or self._problem or self._start_problem(reconciler),
+                invalid=record.problem,
             )
         )
 
-    def _trouble(self, reconciler: Reconciler) -> str:
+    def _start_problem(self, reconciler: Reconciler) -> str:
         """Why a lobby that should start does not."""
         problems = self.runtime.problems() if self.runtime is not None else {}
         starting = (
@@ -218,10 +212,10 @@ class LobbyController:
         )
         return next((f"{name}: {problems[name]}" for name in starting if name in problems), "")
 
-    def _say(self, status: Mapping[str, Any]) -> None:
-        known = self._around.lobbies.get(self.key)
-        before = self.status or (known.status if known is not None else {})
-        for happening in event_reasons.between(before, status):
-            self._around.recorder.tell(self._regarding, happening)
+    def _set_status(self, status: Mapping[str, Any]) -> None:
+        record = self._context.lobbies.get(self.key)
+        before = self.status or (record.status if record is not None else {})
+        for event in events_between(before, status):
+            self._context.recorder.record(self._regarding, event)
         self.status = status
-        self.writer.want(status)
+        self.status_writer.set(status)

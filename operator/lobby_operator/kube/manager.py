@@ -1,6 +1,6 @@
-"""The lobby host of a cluster: what the informers tell, and a care for each Lobby while this process acts.
+"""Hands what the informers report to a controller for each Lobby while this process is active.
 
-Until `begin`, what is told is only kept: a standby knows all that there is, and writes nothing.
+Before `start`, everything is only stored: a standby knows all objects and writes nothing.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from lobby_gateway.resource.spec import Lobby
 from lobby_operator.kube import names
 from lobby_operator.kube.client import KubeApi
 from lobby_operator.kube.events import Recorder
-from lobby_operator.kube.greeters import GreeterPods
+from lobby_operator.kube.greeter_pods import GreeterPods
 from lobby_operator.kube.lobbies import Lobbies, LobbyRecord
-from lobby_operator.kube.lobby_controller import LobbyController, Parts
+from lobby_operator.kube.lobby_controller import LobbyController
 from lobby_operator.kube.runtime import KubeRuntime
 from lobby_operator.kube.status_writer import StatusWriter
 from lobby_operator.kube.token_secret import TokenSecret
 from lobby_operator.planner.demand import waiting_clients
 from lobby_operator.reconcile.poller import PollSchedule
 from lobby_operator.reconcile.reconciler import Reconciler
-from lobby_operator.settings import PlannerSettings, PodSettings, PollSettings, ReconcileSettings
+from lobby_operator.settings import OperatorSettings
 
 _METADATA = (
     *("name", "namespace", "uid", "labels", "annotations", "ownerReferences"),
@@ -36,263 +36,244 @@ _STATUS = ("phase", "reason", "message", "podIP", "conditions", "containerStatus
 
 
 class ControllerManager:
-    """Looks after the Lobbies of a cluster, or of one namespace.
+    """Controls the Lobbies of a cluster, or of one namespace.
 
     Args:
         api: access to the API.
-        pods: how pods are made.
-        identity: of this process, for Events.
-        token_secret: keeps the key of seat tokens where lobbies need it; None: somebody else does.
-        admin_port: of lobbies and greeters.
-        polling: how lobbies and greeters are polled.
-        planner: times and limits of the planner.
-        reconcile: when Lobbies are reconciled, and how failures are retried.
+        settings: of the operator.
+        token_secret: copies the key of seat tokens to where lobbies need it; None: someone else does.
 
     Attributes:
         lobbies: all Lobbies.
         recorder: writes Events.
         lag: of the event loop.
-        acts: it looks after them now.
+        active: Lobbies are being reconciled.
     """
 
-    def __init__(
-        self,
-        api: KubeApi,
-        pods: PodSettings,
-        identity: str,
-        *,
-        token_secret: TokenSecret | None = None,
-        admin_port: int = names.ADMIN_PORT,
-        polling: PollSettings | None = None,
-        planner: PlannerSettings | None = None,
-        reconcile: ReconcileSettings | None = None,
-    ) -> None:
+    def __init__(self, api: KubeApi, settings: OperatorSettings, *, token_secret: TokenSecret | None = None) -> None:
         self.lobbies = Lobbies()
-        self.recorder = Recorder(api, identity)
+        self.recorder = Recorder(api, settings.identity, settings.events)
         self.lag = LoopLag()
-        self.acts = False
+        self.active = False
         self._api = api
-        self._settings = pods
+        self._settings = settings
         self._token_secret = token_secret
-        self._schedule = PollSchedule(polling)
-        self._admin_port = admin_port
+        self._schedule = PollSchedule(settings.polling)
         self._pods: dict[str, dict[str, Mapping[str, Any]]] = {}  # by key of the Lobby, then by name
-        self._lobby_of: dict[str, str] = {}  # key of the Lobby by that of the pod
+        self._lobby_of: dict[str, str] = {}  # key of the Lobby by key of the pod
         self._greeter_pods: dict[str, Change] = {}
         self._greeters: GreeterPods | None = None
-        self._active: set[str] = set()
-        self._cares: dict[str, LobbyController] = {}
+        self._active_lobbies: set[str] = set()
+        self._controllers: dict[str, LobbyController] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._clock = asyncio.get_running_loop().time
-        self._parts = Parts(self._runtime, self._writer, planner, reconcile)
-        self._fault: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    # What the informers tell
+    # What the informers report
 
     def lobby_changed(self, change: Change) -> None:
-        """A Lobby came, changed or went."""
-        changed = self.lobbies.gone(change.key) if change.object is None else self.lobbies.seen(change.object)
-        for key in changed:
-            self._look_after(key)
+        """A Lobby was added, changed or deleted."""
+        affected = self.lobbies.remove(change.key) if change.object is None else self.lobbies.update(change.object)
+        for key in affected:
+            self._sync(key)
 
     def lobbies_listed(self) -> None:
         """All Lobbies are known."""
-        if not self.lobbies.compared:
-            self.lobbies.compared = True
-            for care in self._cares.values():
-                care.wake()
+        if not self.lobbies.synced:
+            self.lobbies.synced = True
+            for controller in self._controllers.values():
+                controller.wake()
 
     def pod_changed(self, change: Change) -> None:
-        """A pod of a lobby came, changed or went."""
+        """A lobby's pod was added, changed or deleted."""
         lobby = _lobby_of(change.object) if change.object is not None else ""
         before = self._lobby_of.get(change.key, "")
         if before and before != lobby:
-            self._pod_gone(change.key, before)
+            self._forget_pod(change.key, before)
         if change.object is None or not lobby:
             return
         name, pod = change.key.rpartition("/")[2], _trimmed(change.object)
         self._pods.setdefault(lobby, {})[name] = pod
         self._lobby_of[change.key] = lobby
-        care = self._cares.get(lobby)
-        if care is not None and care.runtime is not None:
-            care.runtime.seen(pod)
+        controller = self._controllers.get(lobby)
+        if controller is not None and controller.runtime is not None:
+            controller.runtime.pod_changed(pod)
 
-    def _pod_gone(self, key: str, lobby: str) -> None:
+    def _forget_pod(self, key: str, lobby: str) -> None:
         name = key.rpartition("/")[2]
         del self._lobby_of[key]
         del self._pods[lobby][name]
         if not self._pods[lobby]:
             del self._pods[lobby]
-        care = self._cares.get(lobby)
-        if care is not None and care.runtime is not None:
-            care.runtime.gone(name)
+        controller = self._controllers.get(lobby)
+        if controller is not None and controller.runtime is not None:
+            controller.runtime.pod_deleted(name)
 
     def greeter_changed(self, change: Change) -> None:
-        """A greeter's pod came, changed or went."""
+        """A greeter's pod was added, changed or deleted."""
         if change.object is None:
             self._greeter_pods.pop(change.key, None)
         else:
             change = Change(change.key, _trimmed(change.object))
             self._greeter_pods[change.key] = change
         if self._greeters is not None:
-            self._greeters.seen(change)
+            self._greeters.pod_changed(change)
 
-    # What is done
+    # Life cycle
 
-    def begin(self) -> None:
-        """Looks after them from now on. All that there is was told."""
-        self.acts = True
-        self._greeters = GreeterPods(self._greeters_changed, port=self._admin_port, schedule=self._schedule)
+    def start(self) -> None:
+        """Starts to reconcile; all objects must be known."""
+        self.active = True
+        self._greeters = GreeterPods(
+            self._greeters_changed, port=self._settings.lobby_admin_port, schedule=self._schedule
+        )
         for change in self._greeter_pods.values():
-            self._greeters.seen(change)
-        for known in list(self.lobbies):
-            self._look_after(known.key)
+            self._greeters.pod_changed(change)
+        for record in list(self.lobbies):
+            self._sync(record.key)
 
-    async def fault(self) -> None:
-        """Waits until one of its tasks ends that should not, and raises what it ended by."""
-        await asyncio.shield(self._fault)
+    async def wait_failed(self) -> None:
+        """Waits until a task of a controller fails, and raises its exception."""
+        await asyncio.shield(self._failed)
 
     async def close(self) -> None:
-        """Looks after nothing any more. Lobbies and greeters go on."""
-        self.acts = False
-        cares, self._cares = self._cares, {}
-        await asyncio.gather(*(care.close() for care in cares.values()), *self._closing)
+        """Stops reconciling; lobbies and greeters keep running."""
+        self.active = False
+        controllers, self._controllers = self._controllers, {}
+        await asyncio.gather(*(controller.close() for controller in controllers.values()), *self._closing)
         if self._greeters is not None:
             await self._greeters.close()
 
-    def _look_after(self, key: str) -> None:
-        if not self.acts:
+    def _sync(self, key: str) -> None:
+        """Creates, updates or closes the controller of a Lobby."""
+        if not self.active:
             return
-        known = self.lobbies.get(key)
-        care = self._cares.get(key)
-        if care is not None and (known is None or known.uid != care.uid):
-            del self._cares[key]
-            task = asyncio.create_task(care.close(), name=f"close {key}")
+        record = self.lobbies.get(key)
+        controller = self._controllers.get(key)
+        if controller is not None and (record is None or record.uid != controller.uid):
+            del self._controllers[key]
+            task = asyncio.create_task(controller.close(), name=f"close {key}")
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
-            care = None
-        if known is None:
+            controller = None
+        if record is None:
             return
-        if care is None:
-            self._cares[key] = LobbyController(known, self, self._parts)
+        if controller is None:
+            self._controllers[key] = LobbyController(record, self, self._settings)
         else:
-            care.update(known)
+            controller.update(record)
 
-    def _runtime(self, known: LobbyRecord, lobby: Lobby, changed: Callable[[], None]) -> KubeRuntime:
+    # What controllers need
+
+    def create_runtime(self, record: LobbyRecord, lobby: Lobby, changed: Callable[[], None]) -> KubeRuntime:
+        """Creates the runtime of a Lobby, with all its pods."""
         runtime = KubeRuntime(
-            self._api,
-            self._settings,
-            lobby,
-            known.resource,
-            changed=changed,
-            admin_port=self._admin_port,
-            schedule=self._schedule,
+            self._api, self._settings, lobby, record.resource, changed=changed, schedule=self._schedule
         )
-        for pod in self._pods.get(known.key, {}).values():
-            runtime.seen(pod)
+        for pod in self._pods.get(record.key, {}).values():
+            runtime.pod_changed(pod)
         return runtime
 
-    def _writer(self, key: str) -> StatusWriter:
-        return StatusWriter(self._api, key, self.lobbies)
-
-    # What a Lobby's care needs
+    def create_status_writer(self, key: str) -> StatusWriter:
+        """Creates the writer of a Lobby's status."""
+        return StatusWriter(self._api, key, self.lobbies, self._settings.status)
 
     def waiting(self, key: str, taken: int) -> int:
-        """Clients of a Lobby without a seat."""
-        poll_results = self._greeters.poll_results() if self._greeters is not None else {}
-        return waiting_clients(poll_results, key, taken, self._clock())
+        """Clients of a Lobby that wait for a seat."""
+        results = self._greeters.poll_results() if self._greeters is not None else {}
+        return waiting_clients(results, key, taken, self._clock(), self._settings.planner)
 
     def set_active(self, key: str, *, active: bool) -> None:
-        """Polls the greeters faster while any Lobby is changing."""
-        before = bool(self._active)
+        """Polls greeters at the fast interval while something about any Lobby is changing."""
+        before = bool(self._active_lobbies)
         if active:
-            self._active.add(key)
+            self._active_lobbies.add(key)
         else:
-            self._active.discard(key)
-        if self._greeters is not None and before != bool(self._active):
-            self._greeters.poll_fast(fast=bool(self._active))
+            self._active_lobbies.discard(key)
+        if self._greeters is not None and before != bool(self._active_lobbies):
+            self._greeters.poll_fast(fast=bool(self._active_lobbies))
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-        """Makes a task that never ends by itself."""
+        """Creates a task that must not end by itself."""
         task = asyncio.create_task(work, name=name)
         task.add_done_callback(self._ended)
         return task
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         error = None if task.cancelled() else task.exception()
-        if error is not None and not self._fault.done():
-            self._fault.set_exception(error)
-            self._fault.exception()  # nobody may be waiting any more
+        if error is not None and not self._failed.done():
+            self._failed.set_exception(error)
+            self._failed.exception()  # retrieve it: perhaps nobody waits any more
 
     async def prepare(self, namespace: str) -> None:
-        """Makes what lobbies need in their namespace."""
+        """Creates what lobbies need in their namespace."""
         if self._token_secret is not None:
             await self._token_secret.ensure(namespace)
 
     def _greeters_changed(self, keys: frozenset[str]) -> None:
-        for key in keys or self._cares:
-            if (care := self._cares.get(key)) is not None:
-                care.wake()
+        for key in keys or self._controllers:
+            if (controller := self._controllers.get(key)) is not None:
+                controller.wake()
 
-    # What is shown
+    # For metrics and the admin port
 
     @property
     def reconcilers(self) -> Sequence[Reconciler]:
-        """One for each Lobby that is looked after."""
-        return [care.reconciler for care in self._cares.values() if care.reconciler is not None]
+        """The reconcilers of all Lobbies that have one."""
+        return [each.reconciler for each in self._controllers.values() if each.reconciler is not None]
 
     @property
     def statuses(self) -> Mapping[str, Mapping[str, Any]]:
-        """Status of each Lobby, by key, as it should be."""
-        return {key: care.status for key, care in self._cares.items()}
+        """The desired status of each Lobby, by key."""
+        return {key: controller.status for key, controller in self._controllers.items()}
 
     @property
     def status_writes(self) -> Mapping[str, int]:
-        """How often each status was written, by key of the Lobby."""
-        return {key: care.writer.writes for key, care in self._cares.items()}
+        """Number of writes of each status, by key of the Lobby."""
+        return {key: controller.status_writer.writes for key, controller in self._controllers.items()}
 
     @property
-    def known(self) -> Mapping[str, int]:
-        """How many objects of each kind there are."""
+    def object_counts(self) -> Mapping[str, int]:
+        """Number of known objects of each kind."""
         return {"lobbies": len(self.lobbies), "pods": len(self._lobby_of), "greeters": len(self._greeter_pods)}
 
     @property
     def greeters_serving(self) -> int:
-        """Greeters that answer."""
+        """Number of greeters that answer."""
         return self._greeters.serving if self._greeters is not None else 0
 
     def items(self) -> list[dict[str, Any]]:
-        """Every Lobby as JSON types: what is wanted without what may be secret, its status, its lobbies."""
+        """All Lobbies as JSON types: spec without anything that may be secret, status, lobbies."""
         return [
             {
-                "metadata": {"namespace": known.namespace, "name": known.name, "generation": known.generation},
-                "problem": known.problem,
-                "spec": shown_spec(known.resource["spec"]) if known.resource else {},
-                "status": known.status,
-                "lobbies": {name: poll_result.to_json() for name, poll_result in self._poll_results(known.key).items()},
+                "metadata": {"namespace": record.namespace, "name": record.name, "generation": record.generation},
+                "problem": record.problem,
+                "spec": shown_spec(record.resource["spec"]) if record.resource else {},
+                "status": record.status,
+                "lobbies": {name: result.to_json() for name, result in self._poll_results(record.key).items()},
             }
-            for known in self.lobbies
+            for record in self.lobbies
         ]
 
     def greeters(self) -> dict[str, Any]:
-        """What each greeter said last, as JSON types."""
-        poll_results = self._greeters.poll_results() if self._greeters is not None else {}
-        return {key: poll_result.to_json() for key, poll_result in poll_results.items()}
+        """The latest report of each greeter, as JSON types."""
+        results = self._greeters.poll_results() if self._greeters is not None else {}
+        return {key: result.to_json() for key, result in results.items()}
 
     def _poll_results(self, key: str) -> Mapping[str, Any]:
-        care = self._cares.get(key)
-        return care.runtime.poll_results() if care is not None and care.runtime is not None else {}
+        controller = self._controllers.get(key)
+        return controller.runtime.poll_results() if controller is not None and controller.runtime is not None else {}
 
 
 def _lobby_of(pod: Mapping[str, Any]) -> str:
-    """Key of the Lobby that a pod says it is of; empty: it says nothing, and is none that we made."""
+    """Key of the Lobby that a pod's labels name; empty: it has no such label and is not ours."""
     metadata = pod["metadata"]
     name = (metadata.get("labels") or {}).get(names.LOBBY_LABEL, "")
     return f"{metadata['namespace']}/{name}" if name else ""
 
 
 def _trimmed(pod: Mapping[str, Any]) -> dict[str, Any]:
-    """What is read of a pod, by anybody. There may be thousands, and each is 10 KiB."""
+    """The fields of a pod that anyone reads. There may be thousands of pods, and each is 10 KiB."""
     metadata, spec, status = pod["metadata"], pod.get("spec") or {}, pod.get("status") or {}
     return {
         "metadata": {name: metadata[name] for name in _METADATA if name in metadata},

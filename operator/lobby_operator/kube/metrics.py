@@ -1,53 +1,53 @@
-"""The metrics that only the operator in a cluster has: its calls of the API, what it writes and what it knows of."""
+"""Metrics that only the operator on Kubernetes has: its API calls, its writes, and the objects that it knows."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from lobby_gateway.metrics import NAME_OF_A_LOBBY, Definition, Label, Samples
-from lobby_operator.kube import errors
+from lobby_operator.kube import client
 
 OUTCOMES: tuple[str, ...] = (
     "ok",
     *(
         error.__name__.removesuffix("Error")
         for error in (
-            errors.NotFoundError,
-            errors.AlreadyExistsError,
-            errors.ConflictError,
-            errors.GoneError,
-            errors.ForbiddenError,
-            errors.InvalidError,
-            errors.BusyError,
-            errors.UnreachableError,
-            errors.ApiError,
+            client.NotFoundError,
+            client.AlreadyExistsError,
+            client.ConflictError,
+            client.GoneError,
+            client.ForbiddenError,
+            client.InvalidError,
+            client.BusyError,
+            client.UnreachableError,
+            client.ApiError,
         )
     ),
     "Cancelled",
 )
-"""How a call ends; see `kube/errors.py`."""
+"""How a call ends; see `kube/client.py`."""
 
 _VERB = Label("verb", bound="kinds of calls that the operator makes")
-_RESOURCE = Label("resource", bound="kinds of objects that it has to do with")
+_RESOURCE = Label("resource", bound="kinds of objects that it reads or writes")
 
 API_CALLS: tuple[Definition, ...] = (
     Definition(
         "lobby_operator_api_calls_total",
         "counter",
-        "Calls of the Kubernetes API, by what was asked for and how they ended.",
+        "Calls of the Kubernetes API, by verb, resource and outcome.",
         (_VERB, _RESOURCE, Label("outcome", OUTCOMES)),
     ),
     Definition(
         "lobby_operator_api_call_seconds_total",
         "counter",
-        "How long those calls took together.",
+        "Total duration of those calls.",
         (_VERB, _RESOURCE),
     ),
 )
 
 
 def read_calls(calls: Mapping[tuple[str, str, str], int], seconds: Mapping[tuple[str, str], float]) -> Samples:
-    """Everything in the table; what was called once has a figure for each outcome.
+    """Values of `API_CALLS`; a verb and resource that was called once has a value for each outcome.
 
     Args:
         calls: `KubeApi.calls`.
@@ -69,30 +69,30 @@ OPERATOR: tuple[Definition, ...] = (
     Definition(
         "lobby_operator_status_writes_total",
         "counter",
-        "Writes of a Lobby's status since this process acts: at most one a second.",
+        "Writes of a Lobby's status since this process became active: at most one a second.",
         (NAME_OF_A_LOBBY,),
     ),
     Definition(
         "lobby_operator_dropped_events_total",
         "counter",
-        "Events that were one too many for their Lobby, and not written.",
+        "Events that exceeded the rate of their Lobby and were not written.",
     ),
     Definition(
         "lobby_operator_known_objects",
         "gauge",
-        "Objects that the operator follows: Lobbies, pods of lobbies, pods of greeters.",
+        "Objects that the operator watches: Lobbies, pods of lobbies, pods of greeters.",
         (Label("resource", KNOWN),),
     ),
 )
 
 
 def read_operator(writes: Mapping[str, int], dropped_events: int, known: Mapping[str, int]) -> Samples:
-    """Everything in the table.
+    """Values of `OPERATOR`.
 
     Args:
-        writes: of each status, by key of the Lobby.
-        dropped_events: that were not written.
-        known: how many of each kind there are.
+        writes: number of writes of each status, by key of the Lobby.
+        dropped_events: number of Events that were not written.
+        known: number of known objects of each kind.
     """
     return {
         "lobby_operator_status_writes_total": dict(writes),

@@ -1,13 +1,50 @@
-"""Names, labels and annotations of what the operator makes: the contract with everything that looks at its objects."""
+"""Kinds, names, labels and annotations of the objects that the operator reads and writes. Pure."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from lobby_gateway.resource.spec import Lobby
-from lobby_operator.kube.resources import LOBBIES
 
-GROUP = "lobby-gateway.io"
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """A kind of object.
+
+    Attributes:
+        group: API group; empty: the core group.
+        version: version of the group.
+        plural: as in URLs and RBAC rules.
+        kind: as in manifests.
+    """
+
+    group: str
+    version: str
+    plural: str
+    kind: str
+
+    @property
+    def api_version(self) -> str:
+        """As in manifests: `policy/v1`."""
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    def path(self, namespace: str = "", name: str = "", subresource: str = "") -> str:
+        """URL path of the objects in one namespace or in all, of one object, or of its subresource."""
+        parts = ["/apis", self.group, self.version] if self.group else ["/api", self.version]
+        parts += ["namespaces", namespace] if namespace else []
+        return "/".join([*parts, self.plural, *([name] if name else []), *([subresource] if subresource else [])])
+
+
+LOBBIES = Resource("lobby-gateway.io", "v1alpha1", "lobbies", "Lobby")
+PODS = Resource("", "v1", "pods", "Pod")
+CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")
+DISRUPTION_BUDGETS = Resource("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget")
+LEASES = Resource("coordination.k8s.io", "v1", "leases", "Lease")
+EVENTS = Resource("events.k8s.io", "v1", "events", "Event")
+SECRETS = Resource("", "v1", "secrets", "Secret")
+
+GROUP = LOBBIES.group
 
 APP = "lobby-gateway"
 MANAGER = "lobby-operator"
@@ -20,16 +57,15 @@ REVISION_LABEL = f"{GROUP}/revision"
 
 LOBBY_COMPONENT = "lobby"
 GREETER_COMPONENT = "greeter"
-OPERATOR_COMPONENT = "operator"
 
 DRAINING_ANNOTATION = f"{GROUP}/draining"
-"""Since when a lobby drains, as of RFC 3339. Lasts over a restart of the operator."""
+"""Since when a lobby drains, in RFC 3339. Survives a restart of the operator."""
 
 CONFIG_ANNOTATION = f"{GROUP}/config"
-"""Digest of the live configuration. That it changes makes the kubelet bring the volumes up to date at once."""
+"""Digest of the live configuration. A change makes the kubelet update the pod's volumes at once."""
 
 SAFE_TO_EVICT_ANNOTATION = "cluster-autoscaler.kubernetes.io/safe-to-evict"
-"""`false` while a lobby has clients: the cluster autoscaler leaves its node alone."""
+"""`false` while a lobby has clients, so that the cluster autoscaler leaves its node alone."""
 
 CLIENTS_PORT = 8000
 ADMIN_PORT = 8001
@@ -47,17 +83,17 @@ def lobby_labels(lobby: str) -> dict[str, str]:
 
 
 def selector(labels: dict[str, str]) -> str:
-    """A label selector that fits what has these labels."""
+    """The label selector that matches objects with these labels."""
     return ",".join(f"{name}={value}" for name, value in labels.items())
 
 
 def config_map_name(lobby: str) -> str:
-    """Of the ConfigMap with the live configuration of a Lobby, and of its PodDisruptionBudget."""
+    """Name of the ConfigMap with the live configuration of a Lobby, and of its PodDisruptionBudget."""
     return f"{lobby}-lobby"
 
 
 def owned_metadata(lobby: Lobby, name: str) -> dict[str, Any]:
-    """Metadata of an object that belongs to a Lobby, and goes with it."""
+    """Metadata of an object that a Lobby owns and that is garbage collected with it."""
     owner = {
         "apiVersion": LOBBIES.api_version,
         "kind": LOBBIES.kind,

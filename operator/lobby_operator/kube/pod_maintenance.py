@@ -1,7 +1,16 @@
-"""What is kept up to date about a Lobby's pods and may wait a little: annotations, and the PodDisruptionBudget.
+"""What is kept up to date about a Lobby's pods and may lag a little: annotations, and the PodDisruptionBudget.
 
-A task of its own, so that the lobby host never waits for it. It compares what the informer shows with what should be there and
-writes the difference, a few writes at a time. What fails is done again later, since the difference is still there.
+A separate task, so that the reconciler never waits for it. Each round compares what the informer shows with what should be
+there and writes the difference, a few writes at a time. What fails is retried later, since the difference is still there.
+
+The budget limits how many lobbies an eviction (the drain of a node) may take at a time. Clients that a greeter holds notice
+nothing when their lobby is evicted. But each of them needs a seat elsewhere, and lobbies that go together leave less room: so
+a tenth of them may go at a time, at least one.
+
+`maxUnavailable` can't express this. For pods of a custom resource, Kubernetes takes the expected number from the `scale`
+subresource, and `replicas` of a Lobby is only a minimum; with the usual 0, everything could be evicted at once. So
+`minAvailable` is a number that the operator keeps up to date. It is raised at once and lowered late: while evicted lobbies are
+being replaced, there are fewer for a moment, and that must not allow the next evictions.
 """
 
 from __future__ import annotations
@@ -15,137 +24,188 @@ from typing import Any
 from lobby_gateway.process.reports import LobbyReport
 from lobby_gateway.resource.spec import Lobby
 from lobby_operator.kube import names
-from lobby_operator.kube.client import KubeApi
-from lobby_operator.kube.disruption import Budget, disruption_budget
-from lobby_operator.kube.errors import ApiError, ConflictError, NotFoundError
+from lobby_operator.kube.client import ApiError, ConflictError, KubeApi, NotFoundError
+from lobby_operator.kube.names import DISRUPTION_BUDGETS, PODS
 from lobby_operator.kube.pod_state import PodState
-from lobby_operator.kube.resources import DISRUPTION_BUDGETS, PODS
+from lobby_operator.settings import PodMaintenanceSettings
 
 logger = logging.getLogger(__name__)
 
-ROUND_SECONDS = 1.0
-"""Between two rounds, so that what comes together is written together."""
 
-IDLE_SECONDS = 15.0
-"""Without news, a round now and then: some of it depends on the time."""
+def min_available(lobbies: int, lobbies_per_eviction: int) -> int:
+    """How many of these lobbies must stay."""
+    return max(0, lobbies - max(1, lobbies // lobbies_per_eviction))
 
-RETRY_SECONDS = 10.0
 
-MAX_WRITES = 50
-"""In one round: a thousand lobbies that fill at once are no reason to stand in the way of more urgent calls."""
+def disruption_budget(lobby: Lobby, available: int) -> dict[str, Any]:
+    """The manifest of the budget.
 
-EMPTY_SECONDS = 30.0
-"""A lobby must have been empty for so long before it is said that its node may go."""
+    Args:
+        lobby: the Lobby.
+        available: how many lobbies must stay.
+    """
+    return {
+        "apiVersion": DISRUPTION_BUDGETS.api_version,
+        "kind": DISRUPTION_BUDGETS.kind,
+        "metadata": names.owned_metadata(lobby, names.config_map_name(lobby.name)),
+        "spec": {
+            "minAvailable": available,
+            "selector": {"matchLabels": names.lobby_labels(lobby.name)},
+            # A lobby that is not ready has no clients to protect: it drains, or is broken.
+            "unhealthyPodEvictionPolicy": "AlwaysAllow",
+        },
+    }
 
-SHOWS_SECONDS = 30.0
-"""What was written shows within that time, or is written again."""
+
+class DisruptionBudget:
+    """What `minAvailable` should be, over time. Does no I/O.
+
+    Args:
+        settings: how many may go, and when it is lowered.
+
+    Attributes:
+        current: what it is on the server; None: not known.
+    """
+
+    def __init__(self, settings: PodMaintenanceSettings | None = None) -> None:
+        self.current: int | None = None
+        self._settings = settings or PodMaintenanceSettings()
+        self._fewer_since: float | None = None
+
+    def change(self, lobbies: int, now: float) -> int | None:
+        """The value to write now, if any. There is none before `current` is known.
+
+        Args:
+            lobbies: number of lobbies that serve or start.
+            now: the time.
+        """
+        if self.current is None:
+            return None
+        available = min_available(lobbies, self._settings.lobbies_per_eviction)
+        if available >= self.current:
+            self._fewer_since = None
+            return available if available > self.current else None
+        if self._fewer_since is None:
+            self._fewer_since = now
+        return available if now - self._fewer_since >= self._settings.lower_budget_seconds else None
+
+    def written(self, available: int) -> None:
+        """This value was written."""
+        self.current = available
+        self._fewer_since = None
 
 
 class PodMaintenance:
-    """Looks after the pods of one Lobby.
+    """Maintains the pods of one Lobby.
 
     Args:
         api: access to the API.
         lobby: the Lobby.
-        pods: gives its pods, and what their lobbies said last.
+        pods: returns its pods, each with the latest report of its lobby.
+        settings: times and limits.
     """
 
     def __init__(
-        self, api: KubeApi, lobby: Lobby, pods: Callable[[], Sequence[tuple[PodState, LobbyReport | None]]]
+        self,
+        api: KubeApi,
+        lobby: Lobby,
+        pods: Callable[[], Sequence[tuple[PodState, LobbyReport | None]]],
+        settings: PodMaintenanceSettings | None = None,
     ) -> None:
         self._api = api
         self._lobby = lobby
         self._pods = pods
+        self._settings = settings or PodMaintenanceSettings()
         self._clock = asyncio.get_running_loop().time
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
         self._config = ""
-        self._budget = Budget()
+        self._budget = DisruptionBudget(settings)
         self._empty_since: dict[str, float] = {}
         self._written: dict[str, tuple[dict[str, str], float]] = {}
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """All pods that there are were seen. From now on they are looked after."""
+        """Starts maintenance; all existing pods must be known."""
         if self._task is None:
-            self._task = asyncio.create_task(self._run(), name=f"upkeep of {self._lobby.key}")
+            self._task = asyncio.create_task(self._run(), name=f"maintain pods of {self._lobby.key}")
 
     def wake(self) -> None:
         """Something may have changed."""
-        self._news.set()
+        self._changed.set()
 
     def configured(self, config: str) -> None:
-        """The ConfigMap has been written; lobbies with another digest than this are to look at it."""
+        """The ConfigMap was written; pods with another digest than this must update their volume."""
         self._config = config
         self.wake()
 
     async def close(self) -> None:
-        """Writes no more."""
+        """Stops writing."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> None:
         while True:
-            self._news.clear()
-            pause = ROUND_SECONDS
+            self._changed.clear()
+            pause = self._settings.min_interval_seconds
             try:
-                await self._look_after_budget()
-                await self._look_after_pods()
+                await self._maintain_budget()
+                await self._maintain_pods()
             except ApiError as error:
-                logger.warning("upkeep failed", extra={"lobby": self._lobby.key, "problem": str(error)})
-                pause = RETRY_SECONDS
-            except Exception:  # whatever it is: this goes on
-                logger.exception("upkeep failed", extra={"lobby": self._lobby.key})
-                pause = RETRY_SECONDS
+                logger.warning("pod maintenance failed", extra={"lobby": self._lobby.key, "problem": str(error)})
+                pause = self._settings.retry_seconds
+            except Exception:  # whatever it is: the loop must go on
+                logger.exception("pod maintenance failed", extra={"lobby": self._lobby.key})
+                pause = self._settings.retry_seconds
             await asyncio.sleep(pause)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(IDLE_SECONDS):
-                    await self._news.wait()
+                async with asyncio.timeout(self._settings.max_interval_seconds):
+                    await self._changed.wait()
 
     # The budget
 
-    async def _look_after_budget(self) -> None:
+    async def _maintain_budget(self) -> None:
         name = names.config_map_name(self._lobby.name)
-        if self._budget.known is None:
+        if self._budget.current is None:
             try:
-                there = await self._api.get(DISRUPTION_BUDGETS, self._lobby.namespace, name)
-                self._budget.known = int(there["spec"].get("minAvailable", -1))
-            except (NotFoundError, ValueError):  # not there, or not as we make it
-                self._budget.known = -1
+                stored = await self._api.get(DISRUPTION_BUDGETS, self._lobby.namespace, name)
+                self._budget.current = int(stored["spec"].get("minAvailable", -1))
+            except (NotFoundError, ValueError):  # there is none, or it is not as we write it
+                self._budget.current = -1
         serving = sum(pod.serves for pod, _ in self._pods())
-        wanted = self._budget.wanted(serving, self._clock())
-        if wanted is None:
+        available = self._budget.change(serving, self._clock())
+        if available is None:
             return
-        manifest = disruption_budget(self._lobby, wanted)
+        manifest = disruption_budget(self._lobby, available)
         await self._api.apply(DISRUPTION_BUDGETS, self._lobby.namespace, name, manifest)
-        self._budget.written(wanted)
+        self._budget.written(available)
 
     # The pods
 
-    async def _look_after_pods(self) -> None:
+    async def _maintain_pods(self) -> None:
         now = self._clock()
         pods = self._pods()
-        there = {pod.uid for pod, _ in pods}
-        self._empty_since = {uid: since for uid, since in self._empty_since.items() if uid in there}
-        self._written = {uid: written for uid, written in self._written.items() if uid in there}
+        uids = {pod.uid for pod, _ in pods}
+        self._empty_since = {uid: since for uid, since in self._empty_since.items() if uid in uids}
+        self._written = {uid: written for uid, written in self._written.items() if uid in uids}
         writes = 0
         for pod, report in pods:
-            annotations = dict(self._wanted(pod, report, now))
+            annotations = dict(self._stale_annotations(pod, report, now))
             written, at = self._written.get(pod.uid, ({}, 0.0))
-            if not annotations or (annotations == written and now - at < SHOWS_SECONDS):
+            if not annotations or (annotations == written and now - at < self._settings.rewrite_seconds):
                 continue
-            if writes == MAX_WRITES:
+            if writes == self._settings.max_writes:
                 self.wake()
                 return
             writes += 1
             body: dict[str, Any] = {"metadata": {"uid": pod.uid, "annotations": annotations}}
-            # Where it failed because the pod is gone, there is nothing more to do.
+            # If the pod is gone, there is nothing left to do.
             with contextlib.suppress(NotFoundError, ConflictError):
                 await self._api.patch(PODS, self._lobby.namespace, pod.name, body)
             self._written[pod.uid] = (annotations, now)
 
-    def _wanted(self, pod: PodState, report: LobbyReport | None, now: float) -> Iterator[tuple[str, str]]:
-        """The annotations that are not as they should be."""
+    def _stale_annotations(self, pod: PodState, report: LobbyReport | None, now: float) -> Iterator[tuple[str, str]]:
+        """The annotations to change, with their new values."""
         if pod.ending or pod.ended:
             return
         if self._config and pod.config != self._config:
@@ -158,5 +218,5 @@ class PodMaintenance:
                 yield names.SAFE_TO_EVICT_ANNOTATION, "false"
         elif pod.safe_to_evict is not True:
             since = self._empty_since.setdefault(pod.uid, now)
-            if now - since >= EMPTY_SECONDS:
+            if now - since >= self._settings.evictable_after_seconds:
                 yield names.SAFE_TO_EVICT_ANNOTATION, "true"

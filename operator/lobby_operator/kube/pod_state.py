@@ -1,4 +1,4 @@
-"""The pod of a lobby, from the API's JSON to what the lobby host knows of a lobby. Nothing here does I/O."""
+"""Reads the pod of a lobby: from the API's JSON to what the planner knows of a lobby. Pure."""
 
 from __future__ import annotations
 
@@ -11,29 +11,32 @@ from lobby_gateway.process.reports import LobbyReport
 from lobby_operator.kube import names
 from lobby_operator.planner.state import LobbyReading, PollResult
 
-_OVER = ("Succeeded", "Failed")
+_TERMINAL_PHASES = ("Succeeded", "Failed")
+
+_MAX_PROBLEM = 300
+"""Characters of a problem: it becomes part of a condition's message, which people read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodState:
-    """What matters of a lobby's pod. A whole pod is 10 KiB as JSON, and there may be thousands.
+    """What matters of a lobby's pod. A whole pod is 10 KiB of JSON, and there may be thousands.
 
     Attributes:
         name: of the pod, and of the lobby.
         uid: of the pod.
-        owner: uid of the Lobby that it belongs to; empty: of none.
-        created: when it was made, in seconds since 1970.
-        node: where it was put; empty until it is known.
+        owner: uid of the Lobby that owns it; empty: none does.
+        created: its creation time, in seconds since 1970.
+        node: its node; empty until it is scheduled.
         ip: its address; empty until it has one.
-        started: its kubelet says that its process has answered.
-        ready: what its kubelet (or, of a lost node, Kubernetes) found; None: nothing yet.
+        started: the kubelet's startup probe has succeeded.
+        ready: its condition Ready, as set by the kubelet (or, when the node is lost, by Kubernetes); None: not set yet.
         draining: it is marked as draining.
-        ending: it was deleted and is still there.
-        ended: its process is over.
-        revision: what it was made from.
-        config: digest of the live configuration that its kubelet was last told of.
-        safe_to_evict: whether the cluster autoscaler may end it; None: nothing is said.
-        problem: why it does not run, in a line for a person; empty: nobody says so.
+        ending: it was deleted and is terminating.
+        ended: its process has ended.
+        revision: see `pods.revision`.
+        config: digest of the live configuration, as last written to its annotation.
+        safe_to_evict: whether the cluster autoscaler may evict it; None: not set.
+        problem: why it does not run, one line for a person; empty: no reason is given.
     """
 
     name: str
@@ -54,21 +57,21 @@ class PodState:
 
     @property
     def serves(self) -> bool:
-        """It was not told to go, and is not gone."""
+        """It has not been asked to leave, and has not ended."""
         return not (self.draining or self.ending or self.ended)
 
 
 def pod_state(pod: Mapping[str, Any]) -> PodState:
-    """Reads a pod as the API gives it.
+    """Reads a pod of the API.
 
     Raises:
-        KeyError, ValueError: it is no pod.
+        KeyError, ValueError: it is not a pod.
     """
     metadata = pod["metadata"]
     status = pod.get("status") or {}
     annotations = metadata.get("annotations") or {}
     safe = annotations.get(names.SAFE_TO_EVICT_ANNOTATION)
-    ended = status.get("phase") in _OVER
+    ended = status.get("phase") in _TERMINAL_PHASES
     return PodState(
         name=str(metadata["name"]),
         uid=str(metadata["uid"]),
@@ -89,28 +92,28 @@ def pod_state(pod: Mapping[str, Any]) -> PodState:
 
 
 def owner_of(metadata: Mapping[str, Any]) -> str:
-    """The uid of the controller that an object belongs to; empty: it belongs to none."""
+    """The uid of the controller that owns an object; empty: none does."""
     owners = metadata.get("ownerReferences") or ()
     return next((str(owner["uid"]) for owner in owners if owner.get("controller")), "")
 
 
 def lobby_reading(
-    pod: PodState, poll_result: PollResult[LobbyReport], created_at: float, *, was_up: bool = False
+    pod: PodState, result: PollResult[LobbyReport], created_at: float, *, was_up: bool = False
 ) -> LobbyReading:
     """What is known of a lobby.
 
     Args:
         pod: its pod.
-        poll_result: what it said of itself last.
-        created_at: when it was made, on the clock of the lobby host.
-        was_up: it had started when the lobby host saw it first.
+        result: the latest poll of it.
+        created_at: its creation time, on the operator's clock.
+        was_up: it had already started when the operator first saw it.
     """
     return LobbyReading(
         name=pod.name,
         created_at=created_at,
         address=authority(pod.ip, names.CLIENTS_PORT) if pod.ip else "",
-        report=poll_result.report,
-        unresponsive_since=poll_result.unresponsive_since,
+        report=result.report,
+        unresponsive_since=result.unresponsive_since,
         alive=pod.ready,
         was_up=was_up,
         draining=pod.draining,
@@ -130,18 +133,19 @@ def _condition(status: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
 
 
 def _ready(status: Mapping[str, Any]) -> bool | None:
-    said = _condition(status, "Ready").get("status")
-    return None if said is None else said == "True"
+    value = _condition(status, "Ready").get("status")
+    return None if value is None else value == "True"
 
 
 def _problem(status: Mapping[str, Any], *, ended: bool) -> str:
-    if ended and status.get("reason"):  # Evicted, NodeLost: it was the node
+    if ended and status.get("reason"):  # Evicted, NodeLost: the node is the cause
         return _line(status["reason"], status.get("message"))
     for container in status.get("containerStatuses") or ():
         state = container.get("state") or {}
-        if over := state.get("terminated"):
-            how = f"signal {over['signal']}" if over.get("signal") else f"exit code {over.get('exitCode')}"
-            return _line(f"{over.get('reason') or 'ended'} ({how})", over.get("message"))
+        if terminated := state.get("terminated"):
+            signal, code = terminated.get("signal"), terminated.get("exitCode")
+            how = f"signal {signal}" if signal else f"exit code {code}"
+            return _line(f"{terminated.get('reason') or 'ended'} ({how})", terminated.get("message"))
         waiting = state.get("waiting") or {}
         if waiting.get("reason") not in {None, "ContainerCreating", "PodInitializing"}:
             return _line(waiting["reason"], waiting.get("message"))
@@ -153,4 +157,4 @@ def _problem(status: Mapping[str, Any], *, ended: bool) -> str:
 
 def _line(reason: str, message: str | None) -> str:
     text = " ".join(f"{reason}: {message}".split()) if message else reason
-    return text if len(text) <= 300 else text[:297] + "..."
+    return text if len(text) <= _MAX_PROBLEM else text[: _MAX_PROBLEM - 3] + "..."

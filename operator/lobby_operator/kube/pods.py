@@ -1,6 +1,10 @@
-"""The pod of a lobby, from a Lobby to a manifest. Satisfies the Pod Security standard "restricted".
+"""The pod of a lobby and the ConfigMap that it mounts, as manifests made from a Lobby. Pure; `pod_state.py` reads pods back.
 
-Nothing here does I/O. What a pod becomes is read in `seen_pods.py`.
+What a change of a Lobby costs depends on which part changes. The **revision** is a digest of everything that needs a new pod:
+the origin, the template, and the operator's settings. All else is **live**: it is in the ConfigMap, which running lobbies
+follow.
+
+Pods meet the Pod Security Standard "restricted".
 """
 
 from __future__ import annotations
@@ -18,25 +22,54 @@ from lobby_operator.settings import PodSettings
 
 Object = dict[str, Any]
 
-STOP_SECONDS = 15
-"""That a lobby which is to end serves its clients at most, while greeters look for seats elsewhere. Mostly they are gone at
-once; where it was the only one, its successor has to start first (3 s on an idle node)."""
-
-GRACE_SECONDS = STOP_SECONDS + 15
-"""From SIGTERM to SIGKILL. Behind `STOP_SECONDS` it takes up to 10 s to close its origin connection in order; the rest is for
-a busy node."""
-
 _PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
-
-_MAX_AVOIDED = 32
-"""Most nodes that a pod names, so that it stays small whatever happens."""
 
 _SPREAD_OVER = ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
 
+_LIVE = ("path", "clients", "routing", "drainSeconds")
+"""Fields of the spec that a running lobby reads and follows. It is not notified of others: with thousands of lobbies, each
+`kubectl scale` would be thousands of writes."""
+
+_DIGITS = 10
+"""Length of a digest: two revisions of one Lobby are equal by chance once in 10^12."""
+
+_CONFIG_METADATA = ("name", "namespace", "uid", "generation")
+
 
 def revision(lobby: Lobby, settings: PodSettings) -> str:
-    """Of pods that are made now, see `revision.pod_revision`."""
-    return pod_revision(lobby, pod_template(lobby, settings))
+    """The revision of pods that are created now. A lobby with another revision is replaced."""
+    return _revision(lobby, _template(lobby, settings))
+
+
+def live_digest(resource: Mapping[str, Any]) -> str:
+    """Digest of what running lobbies follow.
+
+    Args:
+        resource: the Lobby as JSON, with defaults.
+    """
+    return _digest([resource["spec"].get(name) for name in _LIVE])
+
+
+def config_map(lobby: Lobby, resource: Mapping[str, Any]) -> Object:
+    """The ConfigMap with a Lobby's configuration as a file. It does not change with each status or label of the Lobby.
+
+    Args:
+        lobby: the Lobby.
+        resource: the same as JSON, validated and with defaults.
+    """
+    document = {
+        "apiVersion": resource.get("apiVersion"),
+        "kind": resource.get("kind"),
+        "metadata": {key: resource["metadata"][key] for key in _CONFIG_METADATA if key in resource["metadata"]},
+        # A lobby need not know how its pod is made.
+        "spec": {**resource["spec"], "template": {}},
+    }
+    return {
+        "apiVersion": names.CONFIG_MAPS.api_version,
+        "kind": names.CONFIG_MAPS.kind,
+        "metadata": names.owned_metadata(lobby, names.config_map_name(lobby.name)),
+        "data": {names.CONFIG_KEY: json.dumps(document, sort_keys=True, indent=1) + "\n"},
+    }
 
 
 def pod_manifest(lobby: Lobby, name: str, settings: PodSettings, *, config: str, avoid: Sequence[str] = ()) -> Object:
@@ -47,10 +80,10 @@ def pod_manifest(lobby: Lobby, name: str, settings: PodSettings, *, config: str,
         name: of the lobby.
         settings: of all lobbies.
         config: digest of the live configuration.
-        avoid: nodes where it is not to be put if it can be elsewhere. No part of the revision.
+        avoid: nodes on which the pod should not run if it can run elsewhere. Not part of the revision.
     """
-    pod = pod_template(lobby, settings)
-    digest = pod_revision(lobby, pod)
+    pod = _template(lobby, settings)
+    digest = _revision(lobby, pod)
     metadata = pod["metadata"]
     metadata["name"] = name
     metadata["labels"][names.REVISION_LABEL] = digest
@@ -58,12 +91,13 @@ def pod_manifest(lobby: Lobby, name: str, settings: PodSettings, *, config: str,
     (container,) = pod["spec"]["containers"]
     container["args"] += ["--name", name]
     if avoid:
-        pod["spec"]["affinity"] = _avoiding(pod["spec"].get("affinity", {}), avoid)
+        nodes = avoid[: settings.max_avoided_nodes]
+        pod["spec"]["affinity"] = _avoiding(pod["spec"].get("affinity", {}), nodes)
     return pod
 
 
-def pod_template(lobby: Lobby, settings: PodSettings) -> Object:
-    """What all pods of a Lobby that are made now have in common."""
+def _template(lobby: Lobby, settings: PodSettings) -> Object:
+    """What all pods that are created for a Lobby now have in common."""
     template = lobby.spec.template
     metadata = names.owned_metadata(lobby, "")
     metadata["labels"] = {**template.get("labels", {}), **metadata["labels"]}
@@ -72,10 +106,10 @@ def pod_template(lobby: Lobby, settings: PodSettings) -> Object:
     spec: Object = {
         "containers": [_container(lobby, settings, [volume["name"] for volume in volumes])],
         "volumes": volumes,
-        # A lobby that ended is replaced by another, which may be elsewhere; its name tells its clients and greeters apart.
+        # A lobby that ended is replaced by another, perhaps elsewhere; clients and greeters tell them apart by name.
         "restartPolicy": "Never",
-        "terminationGracePeriodSeconds": GRACE_SECONDS,
-        # It never calls the API, and needs no Service but by DNS.
+        "terminationGracePeriodSeconds": settings.lobby_stop_seconds + settings.grace_margin_seconds,
+        # A lobby never calls the API, and finds Services by DNS only.
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
@@ -86,9 +120,9 @@ def pod_template(lobby: Lobby, settings: PodSettings) -> Object:
     for key in ("nodeSelector", "tolerations", "affinity", "priorityClassName"):
         if template.get(key):
             spec[key] = template[key]
-    named = [*settings.image_pull_secrets, *(each["name"] for each in template.get("imagePullSecrets", ()))]
-    if named:
-        spec["imagePullSecrets"] = [{"name": each} for each in dict.fromkeys(named)]
+    pull_secrets = [*settings.image_pull_secrets, *(each["name"] for each in template.get("imagePullSecrets", ()))]
+    if pull_secrets:
+        spec["imagePullSecrets"] = [{"name": each} for each in dict.fromkeys(pull_secrets)]
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
 
 
@@ -102,7 +136,7 @@ def _container(lobby: Lobby, settings: PodSettings, volumes: Sequence[str]) -> O
         "name": "lobby",
         "image": settings.image,
         "command": ["python", "-m", "lobby_gateway.lobby"],
-        "args": _arguments(with_secrets="secrets" in volumes),
+        "args": _arguments(settings, with_secrets="secrets" in volumes),
         "env": [{"name": each["name"], "value": each["value"]} for each in lobby.spec.template.get("env", ())],
         "ports": [
             {"name": "clients", "containerPort": names.CLIENTS_PORT, "protocol": "TCP"},
@@ -122,19 +156,19 @@ def _container(lobby: Lobby, settings: PodSettings, volumes: Sequence[str]) -> O
     return container
 
 
-def _arguments(*, with_secrets: bool) -> list[str]:
+def _arguments(settings: PodSettings, *, with_secrets: bool) -> list[str]:
     return [
         *("--file", f"{names.CONFIG_DIRECTORY}/{names.CONFIG_KEY}", "--validated", "--follow-file"),
         *("--token-key-file", f"{names.TOKEN_DIRECTORY}/{names.TOKEN_KEY}"),
         *(("--secrets-directory", names.SECRETS_DIRECTORY) if with_secrets else ()),
-        *("--host", "0.0.0.0", "--port", str(names.CLIENTS_PORT)),  # noqa: S104  # a pod has an address of its own
+        *("--host", "0.0.0.0", "--port", str(names.CLIENTS_PORT)),  # noqa: S104  # a pod has its own address
         *("--admin-host", "0.0.0.0", "--admin-port", str(names.ADMIN_PORT)),  # noqa: S104
-        *("--stop-seconds", str(STOP_SECONDS)),
+        *("--stop-seconds", str(settings.lobby_stop_seconds)),
     ]
 
 
 def _probes() -> Object:
-    """The operator asks lobbies itself; these tell it what the kubelet finds, and end a lobby whose loop hangs for 30 s."""
+    """The operator polls lobbies itself; probes show it what the kubelet finds, and end a lobby whose loop hangs for 30 s."""
     healthz = {"httpGet": {"path": "/healthz", "port": "admin"}, "timeoutSeconds": 2}
     readyz = {"httpGet": {"path": "/readyz", "port": "admin"}, "timeoutSeconds": 2}
     return {
@@ -144,35 +178,37 @@ def _probes() -> Object:
     }
 
 
-def _resources(wanted: Mapping[str, Mapping[str, Any]], settings: PodSettings) -> Object:
-    limits = {**settings.limits, **wanted.get("limits", {})}
+def _resources(template: Mapping[str, Mapping[str, Any]], settings: PodSettings) -> Object:
+    limits = {**settings.limits, **template.get("limits", {})}
     return {
-        "requests": {**settings.requests, **wanted.get("requests", {})},
+        "requests": {**settings.requests, **template.get("requests", {})},
         "limits": {name: quantity for name, quantity in limits.items() if str(quantity) != "0"},
     }
 
 
 def _spread(lobby: Lobby) -> list[Object]:
     pods = {"matchLabels": names.lobby_labels(lobby.name)}
-    given: list[Object] | None = lobby.spec.template.get("topologySpreadConstraints")
-    if given is None:
-        given = [{"maxSkew": 1, "topologyKey": key, "whenUnsatisfiable": "ScheduleAnyway"} for key in _SPREAD_OVER]
-    return [{"labelSelector": pods, **each} for each in given]  # without a selector Kubernetes counts no pod at all
+    constraints: list[Object] | None = lobby.spec.template.get("topologySpreadConstraints")
+    if constraints is None:
+        constraints = [
+            {"maxSkew": 1, "topologyKey": key, "whenUnsatisfiable": "ScheduleAnyway"} for key in _SPREAD_OVER
+        ]
+    return [{"labelSelector": pods, **each} for each in constraints]  # without a selector Kubernetes counts no pods
 
 
 def _avoiding(affinity: Mapping[str, Any], nodes: Sequence[str]) -> Object:
-    """An affinity that also prefers all other nodes: only prefers, since the operator may be wrong about these."""
-    elsewhere = [{"key": "metadata.name", "operator": "NotIn", "values": [node]} for node in nodes[:_MAX_AVOIDED]]
-    of_nodes = affinity.get("nodeAffinity", {})
-    preferred = [*of_nodes.get(_PREFERRED, ()), {"weight": 100, "preference": {"matchFields": elsewhere}}]
-    return {**affinity, "nodeAffinity": {**of_nodes, _PREFERRED: preferred}}
+    """An affinity that also prefers all other nodes. It only prefers them, since the operator may be wrong about these."""
+    elsewhere = [{"key": "metadata.name", "operator": "NotIn", "values": [node]} for node in nodes]
+    node_affinity = affinity.get("nodeAffinity", {})
+    preferred = [*node_affinity.get(_PREFERRED, ()), {"weight": 100, "preference": {"matchFields": elsewhere}}]
+    return {**affinity, "nodeAffinity": {**node_affinity, _PREFERRED: preferred}}
 
 
 def _volumes(lobby: Lobby, settings: PodSettings) -> list[Object]:
-    """Directories, never single files (`subPath`): the kubelet keeps only those up to date.
+    """Directories, never single files (`subPath`), which the kubelet does not update.
 
-    The files can be read by everybody in the pod, who is the lobby alone. With less, the pod would have to name a group, which
-    some clusters assign themselves.
+    Everyone in the pod, which is the lobby alone, can read the files. Tighter modes would need a group in the pod's spec,
+    which some clusters assign themselves.
     """
     token = {"secretName": settings.token_secret, "items": [{"key": names.TOKEN_KEY, "path": names.TOKEN_KEY}]}
     volumes: list[Object] = [
@@ -191,32 +227,9 @@ def _volumes(lobby: Lobby, settings: PodSettings) -> list[Object]:
     return volumes
 
 
-_LIVE = ("path", "clients", "routing", "drainSeconds")
-"""Fields of the spec that a running lobby takes on, and reads at all. Of the others it needs no news: with thousands of
-lobbies, each `kubectl scale` would be thousands of writes."""
-
-_DIGITS = 10
-"""Of a digest: two of one Lobby's revisions are the same by chance once in 10^12."""
-
-
-def pod_revision(lobby: Lobby, manifest: Mapping[str, Any]) -> str:
-    """Digest of what a lobby's pod is made from; where it is another, the lobby is to be replaced.
-
-    Args:
-        lobby: the Lobby.
-        manifest: of a pod without a name, a revision and a live configuration (`pods.pod_template`): what is added to it by a
-            newer operator or by its settings is a reason for a new pod, too.
-    """
-    return _digest([asdict(lobby.spec.origin), manifest])
-
-
-def live_digest(resource: Mapping[str, Any]) -> str:
-    """Digest of the part of a Lobby (as JSON, defaulted) that running lobbies take on.
-
-    Args:
-        resource: the Lobby.
-    """
-    return _digest([resource["spec"].get(name) for name in _LIVE])
+def _revision(lobby: Lobby, template: Mapping[str, Any]) -> str:
+    """Includes all of the template, so that what a newer operator or its settings add to it is a reason for a new pod, too."""
+    return _digest([asdict(lobby.spec.origin), template])
 
 
 def _digest(value: object) -> str:

@@ -1,29 +1,38 @@
-"""The operator's process, from start to end: follows the API, waits for the Lease, acts, and stops in order."""
+"""The operator process from start to stop: keeps track of objects, waits for the Lease, acts, and shuts down in order."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections import Counter
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-from lobby_gateway.http.admin import AdminServer
+from lobby_gateway.http.admin import (
+    AdminRequest,
+    AdminResponse,
+    AdminServer,
+    Routes,
+    health_handlers,
+    metrics_handler,
+)
+from lobby_gateway.metrics import Samples, registry
 from lobby_gateway.process.lifecycle import Shutdown
+from lobby_operator import metrics
 from lobby_operator.kube import names
-from lobby_operator.kube.admin import routes
-from lobby_operator.kube.client import KubeApi, connect
+from lobby_operator.kube.client import KubeApi, NotHolderError, connect
 from lobby_operator.kube.election import Election
-from lobby_operator.kube.errors import NotHolderError
 from lobby_operator.kube.informer import Informer
 from lobby_operator.kube.lease import Lease
 from lobby_operator.kube.manager import ControllerManager
-from lobby_operator.kube.resources import LOBBIES, PODS, Resource
+from lobby_operator.kube.metrics import API_CALLS, OPERATOR, read_calls, read_operator
+from lobby_operator.kube.names import LOBBIES, PODS, Resource
 from lobby_operator.kube.token_secret import TokenSecret
 from lobby_operator.settings import OperatorSettings
 
 logger = logging.getLogger(__name__)
 
-_READING = frozenset({"get", "list", "watch"})
+_READ_VERBS = frozenset({"get", "list", "watch"})
 
 LOBBY_SELECTOR = names.selector({names.NAME_LABEL: names.APP, names.COMPONENT_LABEL: names.LOBBY_COMPONENT})
 
@@ -31,20 +40,22 @@ LOBBY_SELECTOR = names.selector({names.NAME_LABEL: names.APP, names.COMPONENT_LA
 async def serve(
     settings: OperatorSettings, stopping: Shutdown, *, before: Callable[[str, Resource], None] = lambda *_: None
 ) -> None:
-    """Runs an operator until it is to stop.
+    """Runs an operator until shutdown.
 
     Args:
-        settings: of it.
-        stopping: tells when.
-        before: is called with verb and resource before each call of the API: where tests end the process.
+        settings: of the operator.
+        stopping: requests the shutdown.
+        before: called with verb and resource before each call of the API: tests end the process here.
 
     Raises:
-        UserError: it can't be started as it was asked to.
-        LeaseLostError: it may not act any more. Its process is to end, and may be started again.
+        UserError: it can't start with these settings.
+        LeaseLostError: it may no longer act. The process must end, and may be restarted.
     """
-    api = await connect(before=lambda verb, resource: operator.before(verb, resource, before))
-    # Connections of its own: however many calls wait for one, a renewal does not.
-    lease_api = await connect(before=before)
+    api = await connect(
+        settings=settings.api, before=lambda verb, resource: operator.before_call(verb, resource, before)
+    )
+    # Separate connections: however many calls wait for one, a renewal does not.
+    lease_api = await connect(settings=settings.api, before=before)
     operator = Operator(api, settings, lease_api)
     try:
         await operator.run(stopping)
@@ -54,12 +65,12 @@ async def serve(
 
 
 class Operator:
-    """The parts of an operator, wired together.
+    """Wires the parts of an operator together.
 
     Args:
         api: access to the API.
-        settings: of it.
-        lease_api: the same for the Lease alone.
+        settings: of the operator.
+        lease_api: access to the API for the Lease alone.
     """
 
     def __init__(self, api: KubeApi, settings: OperatorSettings, lease_api: KubeApi) -> None:
@@ -69,82 +80,85 @@ class Operator:
         token_secret = None
         if settings.token_key_file is not None:
             name, own = settings.pods.token_secret, settings.own_namespace
-            token_secret = TokenSecret(api, name, settings.token_key_file, own)
-        self.host = ControllerManager(
-            api,
-            settings.pods,
-            settings.identity,
-            token_secret=token_secret,
-            admin_port=settings.lobby_admin_port,
-            polling=settings.polling,
-            planner=settings.planner,
-            reconcile=settings.reconcile,
-        )
-        host, where = self.host, settings.namespace
-        times = settings.informer
+            token_secret = TokenSecret(api, name, settings.token_key_file, own, settings.controller)
+        self.manager = manager = ControllerManager(api, settings, token_secret=token_secret)
         self._informers = (
-            Informer(api, LOBBIES, host.lobby_changed, namespace=where, listed=host.lobbies_listed, settings=times),
-            Informer(api, PODS, host.pod_changed, namespace=where, labels=LOBBY_SELECTOR, settings=times),
+            Informer(
+                api,
+                LOBBIES,
+                manager.lobby_changed,
+                namespace=settings.namespace,
+                listed=manager.lobbies_listed,
+                settings=settings.informer,
+            ),
             Informer(
                 api,
                 PODS,
-                host.greeter_changed,
+                manager.pod_changed,
+                namespace=settings.namespace,
+                labels=LOBBY_SELECTOR,
+                settings=settings.informer,
+            ),
+            Informer(
+                api,
+                PODS,
+                manager.greeter_changed,
                 namespace=settings.own_namespace,
                 labels=settings.greeter_selector,
-                settings=times,
+                settings=settings.informer,
             ),
         )
-        self._admin = AdminServer(routes(host, self.lease, (api, lease_api), ready=self.ready, alive=self.alive))
+        self._admin = AdminServer(routes(manager, self.lease, (api, lease_api), ready=self.ready, alive=self.alive))
 
-    def before(self, verb: str, resource: Resource, then: Callable[[str, Resource], None]) -> None:
-        """Keeps whoever does not hold the Lease from writing, also where a task has not heard of that yet.
+    def before_call(self, verb: str, resource: Resource, then: Callable[[str, Resource], None]) -> None:
+        """Refuses writes while this process does not hold the Lease, even from tasks that have not noticed yet.
 
         Raises:
             NotHolderError: it does not hold it.
         """
-        if verb not in _READING and not self.lease.holds():
+        if verb not in _READ_VERBS and not self.lease.holds():
             raise NotHolderError(f"{verb} {resource.plural}", message="this process does not hold the Lease")
         then(verb, resource)
 
     def ready(self) -> str:
-        """Why it could not act, if it had the Lease; empty: it could."""
+        """Why it could not act if it held the Lease; empty: it could."""
         for informer in self._informers:
             if not informer.synced:
                 return informer.problem or "not all objects are known yet"
         return ""
 
     def alive(self) -> str:
-        """Why the process is to be started again; empty: it need not be."""
+        """Why the process should be restarted; empty: it is fine."""
         return next((stuck for informer in self._informers if (stuck := informer.stuck())), "")
 
     async def run(self, stopping: Shutdown) -> None:
-        """Runs until it is to stop, or may not act any more."""
+        """Runs until shutdown, or until it may no longer act."""
         settings = self._settings
         port = await self._admin.start(settings.admin_host, settings.admin_port)
         logger.info(
             "started", extra={"identity": settings.identity, "namespace": settings.namespace or "all", "admin": port}
         )
         tasks = self._spawn()
-        ending = asyncio.create_task(stopping.wait(), name="stopping")
+        shutdown = asyncio.create_task(stopping.wait(), name="shutdown")
         try:
-            done, _ = await asyncio.wait([*tasks, ending], return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait([*tasks, shutdown], return_when=asyncio.FIRST_COMPLETED)
         finally:
-            ending.cancel()
+            shutdown.cancel()
             await self._stop(tasks)
-        for task in done - {ending}:  # none of them ends by itself
+        for task in done - {shutdown}:  # none of them ends by itself, so it failed
             task.result()
         logger.info("stopped", extra={"reason": stopping.reason})
 
     def _spawn(self) -> list[asyncio.Task[None]]:
-        """All tasks there are, apart from those of each Lobby."""
+        """All tasks except those of single Lobbies."""
         work: dict[str, Coroutine[Any, Any, None]] = {
             "lobbies": self._informers[0].run(),
             "pods": self._informers[1].run(),
             "greeters": self._informers[2].run(),
             "lease": self.lease.run(),
             "act": self._act(),
-            "events": self.host.recorder.run(),
-            "loop lag": self.host.lag.watch(),
+            "events": self.manager.recorder.run(),
+            "loop lag": self.manager.lag.watch(),
         }
         return [asyncio.create_task(each, name=name) for name, each in work.items()]
 
@@ -152,21 +166,69 @@ class Operator:
         await self.lease.acquired.wait()
         for informer in self._informers:
             await informer.wait_synced()
-        host = self.host
-        host.begin()
-        logger.info("acts", extra=dict(host.known))
-        await host.fault()
+        self.manager.start()
+        logger.info("active", extra=dict(self.manager.object_counts))
+        await self.manager.wait_failed()
 
     async def _stop(self, tasks: list[asyncio.Task[None]]) -> None:
-        """Acts no more, then gives the Lease up, then ends the rest."""
+        """Stops acting, then releases the Lease, then ends the rest."""
         try:
             async with asyncio.timeout(self._settings.stop_seconds):
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
-                await self.host.close()
+                await self.manager.close()
                 await self.lease.release()
         except TimeoutError:
-            logger.warning("an orderly stop takes too long", extra={"seconds": self._settings.stop_seconds})
+            logger.warning("shutdown timed out", extra={"seconds": self._settings.stop_seconds})
         finally:
             await self._admin.close()
+
+
+def routes(
+    manager: ControllerManager,
+    lease: Lease,
+    apis: Sequence[KubeApi],
+    *,
+    ready: Callable[[], str],
+    alive: Callable[[], str],
+) -> Routes:
+    """Routes of the admin port: health, metrics, and what the operator knows.
+
+    Args:
+        manager: what it does.
+        lease: whether it may act.
+        apis: everything that calls the API.
+        ready: why it could not act now; empty: it could.
+        alive: why the process should be restarted; empty: it is fine.
+    """
+
+    async def lobbies(_request: AdminRequest) -> AdminResponse:
+        return AdminResponse.json(
+            {
+                "acts": manager.active,
+                "holder": lease.holder,
+                "greeters": manager.greeters(),
+                "items": manager.items(),
+            }
+        )
+
+    def read() -> Samples:
+        calls: Counter[tuple[str, str, str]] = Counter()
+        seconds: Counter[tuple[str, str]] = Counter()
+        for api in apis:
+            calls.update(api.calls)
+            seconds.update(api.seconds)
+        return {
+            **metrics.read(
+                manager.reconcilers, manager.greeters_serving, manager.lag, manager.statuses, leader=lease.holds()
+            ),
+            **read_calls(calls, seconds),
+            **read_operator(manager.status_writes, manager.recorder.correlator.dropped, manager.object_counts),
+        }
+
+    return {
+        ("GET", "/lobbies"): lobbies,
+        ("GET", "/metrics"): metrics_handler(registry((*metrics.LOBBY_HOST, *API_CALLS, *OPERATOR), read), large=True),
+        **health_handlers(ready, alive),
+    }

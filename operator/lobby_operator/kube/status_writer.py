@@ -1,4 +1,4 @@
-"""Writes the status of one Lobby: at most once a second, only what changed, and never over something that was not seen."""
+"""Writes the status of one Lobby: at most once a second, only what changed, and never over a version that was not seen."""
 
 from __future__ import annotations
 
@@ -10,25 +10,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from lobby_gateway.process.backoff import Backoff
-from lobby_operator.kube.client import KubeApi, Object
-from lobby_operator.kube.errors import ApiError, ConflictError, NotFoundError
+from lobby_operator.kube.client import ApiError, ConflictError, KubeApi, NotFoundError, Object
 from lobby_operator.kube.lobbies import Lobbies
-from lobby_operator.kube.resources import LOBBIES
+from lobby_operator.kube.names import LOBBIES
+from lobby_operator.settings import StatusWriterSettings
 
 logger = logging.getLogger(__name__)
 
-MIN_SECONDS = 1.0
-"""Between two writes: each goes to all greeters, and counts change all the time."""
-
-CONFLICT_SECONDS = 1.0
-"""After a conflict the watch tells what was not seen; if it takes longer than that, what is known is tried again."""
-
-MIN_RETRY_SECONDS = 0.2
-MAX_RETRY_SECONDS = 5.0
-
 
 def merge_patch(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
-    """What makes `before` into `after` when it is merged into it (RFC 7396); empty: they are the same."""
+    """The patch that turns `before` into `after` (RFC 7396); empty: they are equal."""
     patch: dict[str, Any] = {name: None for name in before if name not in after}
     for name, value in after.items():
         old = before.get(name)
@@ -41,40 +32,43 @@ def merge_patch(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str
 
 
 class StatusWriter:
-    """Writes for one Lobby.
+    """Writes the status of one Lobby.
 
     Args:
         api: access to the API.
         key: of the Lobby.
-        lobbies: knows what is stored, and is told what was written.
+        lobbies: has the stored status, and gets what was written.
+        settings: times.
 
     Attributes:
-        wanted: the status as it should be; None: nothing is known yet.
-        writes: how many there were.
+        desired: the status to write; None: not known yet.
+        writes: number of writes.
     """
 
-    def __init__(self, api: KubeApi, key: str, lobbies: Lobbies) -> None:
-        self.wanted: Mapping[str, Any] | None = None
+    def __init__(self, api: KubeApi, key: str, lobbies: Lobbies, settings: StatusWriterSettings | None = None) -> None:
+        self.desired: Mapping[str, Any] | None = None
         self.writes = 0
         self._api = api
         self._key = key
         self._lobbies = lobbies
+        self._settings = settings or StatusWriterSettings()
         self._changed = asyncio.Event()
         self._clock = asyncio.get_running_loop().time
 
-    def want(self, status: Mapping[str, Any]) -> None:
-        """The status is to be this, as soon as may be."""
-        if status != self.wanted:
-            self.wanted = status
+    def set(self, status: Mapping[str, Any]) -> None:
+        """Sets the desired status, which is written as soon as possible."""
+        if status != self.desired:
+            self.desired = status
             self._changed.set()
 
     def wake(self) -> None:
-        """What is stored may have changed."""
+        """The stored status may have changed."""
         self._changed.set()
 
     async def run(self) -> None:
-        """Writes until it is cancelled."""
-        backoff = Backoff(base=MIN_RETRY_SECONDS, cap=MAX_RETRY_SECONDS, fraction=random.random)
+        """Writes until cancelled."""
+        settings = self._settings
+        backoff = Backoff(base=settings.min_backoff_seconds, cap=settings.max_backoff_seconds, fraction=random.random)
         while True:
             await self._changed.wait()
             self._changed.clear()
@@ -85,30 +79,30 @@ class StatusWriter:
                 await self._write()
                 backoff.reset()
             except NotFoundError:
-                pass  # it is gone, and the watch will say so; then nobody wants anything of it
+                pass  # the Lobby is gone; the watch will report it
             except ConflictError:
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(CONFLICT_SECONDS):
+                    async with asyncio.timeout(settings.conflict_seconds):
                         await self._changed.wait()
                 self._changed.set()
-            except Exception as error:  # whatever it is: it is written later, and the others are written all the time
-                pause = backoff.next(floor=MIN_RETRY_SECONDS)
+            except Exception as error:  # whatever it is: it is retried, and other Lobbies are not affected
+                pause = backoff.next(floor=settings.min_backoff_seconds)
                 fields = {"lobby": self._key, "problem": str(error), "again_in_seconds": round(pause, 1)}
                 expected = isinstance(error, ApiError)
-                logger.warning("a status can't be written", extra=fields, exc_info=None if expected else error)
+                logger.warning("can't write the status", extra=fields, exc_info=None if expected else error)
                 await asyncio.sleep(pause)
                 self._changed.set()
-            await asyncio.sleep(max(0.0, started + MIN_SECONDS - self._clock()))
+            await asyncio.sleep(max(0.0, started + settings.min_interval_seconds - self._clock()))
 
     def _patch(self) -> dict[str, Any]:
-        known = self._lobbies.get(self._key)
-        return {} if known is None or self.wanted is None else merge_patch(known.status, self.wanted)
+        record = self._lobbies.get(self._key)
+        return {} if record is None or self.desired is None else merge_patch(record.status, self.desired)
 
     async def _write(self) -> None:
-        known = self._lobbies.get(self._key)
-        if known is None:
+        record = self._lobbies.get(self._key)
+        if record is None:
             return
-        body: Object = {"metadata": {"resourceVersion": known.version}, "status": self._patch()}
-        written = await self._api.patch(LOBBIES, known.namespace, known.name, body, subresource="status")
+        body: Object = {"metadata": {"resourceVersion": record.version}, "status": self._patch()}
+        written = await self._api.patch(LOBBIES, record.namespace, record.name, body, subresource="status")
         self.writes += 1
-        self._lobbies.wrote(written)
+        self._lobbies.status_written(written)

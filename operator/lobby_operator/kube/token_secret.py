@@ -1,7 +1,7 @@
 """The key that signs seat tokens, where lobbies need it: a Secret in each namespace that has a Lobby.
 
-Only for an operator that looks after all namespaces; in a single one the chart's Secret is used as it is. The value comes from
-a file of this process, which is read again each time: a new key gets to all namespaces. No Secret is ever read from the API.
+Only for an operator of all namespaces; in a single namespace lobbies use the chart's Secret. The value comes from a file of
+this process, which is read again each time, so that a new key reaches all namespaces. No Secret is ever read from the API.
 """
 
 from __future__ import annotations
@@ -14,45 +14,51 @@ from pathlib import Path
 from lobby_gateway.clients.tokens import key_from_hex
 from lobby_gateway.errors import UserError
 from lobby_operator.kube import names
-from lobby_operator.kube.client import KubeApi
-from lobby_operator.kube.errors import ApiError
-from lobby_operator.kube.resources import SECRETS
+from lobby_operator.kube.client import ApiError, KubeApi
+from lobby_operator.kube.names import SECRETS
 from lobby_operator.reconcile.runtime import RuntimeFailedError
-
-AGAIN_SECONDS = 280.0
-"""So often it is written though nothing changed: somebody may have changed or deleted it."""
+from lobby_operator.settings import LobbyControllerSettings
 
 
 class TokenSecret:
-    """Keeps the Secret.
+    """Writes the Secret.
 
     Args:
         api: access to the API.
         name: of the Secret.
-        file: with the key, in hex.
-        own_namespace: in which the Secret belongs to somebody else.
+        file: contains the key, in hex.
+        own_namespace: namespace in which the Secret belongs to the chart.
+        settings: when the Secret is written again.
     """
 
-    def __init__(self, api: KubeApi, name: str, file: Path, own_namespace: str) -> None:
+    def __init__(
+        self,
+        api: KubeApi,
+        name: str,
+        file: Path,
+        own_namespace: str,
+        settings: LobbyControllerSettings | None = None,
+    ) -> None:
         self._api = api
         self._name = name
         self._file = file
         self._own_namespace = own_namespace
+        self._settings = settings or LobbyControllerSettings()
         self._written: dict[str, tuple[str, float]] = {}
         self._clock = asyncio.get_running_loop().time
 
     async def ensure(self, namespace: str) -> None:
-        """Makes the Secret as it should be, if that was not done lately.
+        """Writes the Secret, unless that was done recently.
 
         Raises:
-            RuntimeFailedError: it can't be made now.
+            RuntimeFailedError: it can't be written now.
         """
         if namespace == self._own_namespace:
             return
         text = await read_key(self._file)
         digest = hashlib.sha256(text.encode()).hexdigest()
         before, at = self._written.get(namespace, ("", 0.0))
-        if before == digest and self._clock() < at + AGAIN_SECONDS:
+        if before == digest and self._clock() < at + self._settings.resync_seconds:
             return
         secret = {
             "apiVersion": SECRETS.api_version,
@@ -68,7 +74,7 @@ class TokenSecret:
         try:
             await self._api.apply(SECRETS, namespace, self._name, secret)
         except ApiError as error:
-            raise RuntimeFailedError(f"the Secret {self._name} can't be written: {error}") from error
+            raise RuntimeFailedError(f"can't write the Secret {self._name}: {error}") from error
         self._written[namespace] = (digest, self._clock())
 
 
@@ -76,11 +82,11 @@ async def read_key(file: Path) -> str:
     """The key in a file, in hex.
 
     Raises:
-        RuntimeFailedError: there is none.
+        RuntimeFailedError: the file contains none.
     """
     try:
         text = (await asyncio.to_thread(file.read_text, encoding="ascii")).strip()
         key_from_hex(text, str(file))
     except (OSError, ValueError, UserError) as error:
-        raise RuntimeFailedError(f"{file} holds no key: {error}") from error
+        raise RuntimeFailedError(f"{file} contains no key: {error}") from error
     return text

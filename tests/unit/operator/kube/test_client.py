@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
-from kubernetes.aio.client import ApiClient, Configuration
-from tests.support.kube_api import FakeKubeApi, fake_kube_api, status
+from tests.support.kube_api import fake_kube_api, status
 from tests.support.waiting import until
+from tests.unit.operator.kube.support import connected
 
-from lobby_gateway.errors import UserError
-from lobby_operator.kube import client
-from lobby_operator.kube.client import KubeApi, connect
-from lobby_operator.kube.errors import (
+from lobby_gateway.errors import LobbyGatewayError, UserError
+from lobby_operator.kube.client import (
     AlreadyExistsError,
     ApiError,
     BusyError,
@@ -27,21 +24,12 @@ from lobby_operator.kube.errors import (
     InvalidError,
     NotFoundError,
     UnreachableError,
+    connect,
 )
-from lobby_operator.kube.resources import CONFIG_MAPS, LOBBIES, PODS, Resource
+from lobby_operator.kube.names import CONFIG_MAPS, LOBBIES, PODS, Resource
+from lobby_operator.settings import ApiSettings
 
 POD: dict[str, Any] = {"metadata": {"name": "prices-1", "labels": {"a": "b"}}, "spec": {"x": [1]}}
-
-
-@asynccontextmanager
-async def called(**settings: Any) -> AsyncIterator[tuple[FakeKubeApi, KubeApi]]:
-    async with fake_kube_api() as server:
-        configuration = Configuration(host=server.url)
-        api = KubeApi(ApiClient(configuration), **settings)
-        try:
-            yield server, api
-        finally:
-            await api.close()
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
@@ -50,7 +38,7 @@ def run(main: Coroutine[Any, Any, None]) -> None:
 
 def test_an_object_that_was_made_is_read_as_it_came() -> None:
     async def main() -> None:
-        async with called() as (server, api):
+        async with connected() as (server, api):
             made = await api.create(PODS, "shop", POD)
             assert made["metadata"]["uid"]
             server.objects["/api/v1/namespaces/shop/pods/prices-1"]["spec"]["unknownToThisVersion"] = {"y": None}
@@ -62,7 +50,7 @@ def test_an_object_that_was_made_is_read_as_it_came() -> None:
 
 def test_a_list_is_of_one_namespace_or_of_all_and_by_labels() -> None:
     async def main() -> None:
-        async with called() as (server, api):
+        async with connected() as (server, api):
             server.put("/api/v1/namespaces/shop/pods/a-1", {"metadata": {"labels": {"a": "b", "c": "d"}}})
             server.put("/api/v1/namespaces/shop/pods/a-2", {"metadata": {"labels": {"a": "b"}}})
             listed = await api.list(PODS, "shop", labels="a=b,c=d")
@@ -77,7 +65,7 @@ def test_a_list_is_of_one_namespace_or_of_all_and_by_labels() -> None:
 
 def test_a_second_object_of_a_name_already_exists() -> None:
     async def main() -> None:
-        async with called() as (_, api):
+        async with connected() as (_, api):
             await api.create(PODS, "shop", POD)
             with pytest.raises(AlreadyExistsError, match=r"create pods shop: .* already exists"):
                 await api.create(PODS, "shop", POD)
@@ -87,7 +75,7 @@ def test_a_second_object_of_a_name_already_exists() -> None:
 
 def test_a_dry_run_makes_nothing() -> None:
     async def main() -> None:
-        async with called() as (server, api):
+        async with connected() as (server, api):
             await api.create(PODS, "shop", POD, dry_run=True)
             assert not server.objects
 
@@ -96,7 +84,7 @@ def test_a_dry_run_makes_nothing() -> None:
 
 def test_a_merge_patch_changes_only_what_it_names() -> None:
     async def main() -> None:
-        async with called() as (server, api):
+        async with connected() as (server, api):
             await api.create(PODS, "shop", POD)
             patched = await api.patch(PODS, "shop", "prices-1", {"metadata": {"labels": {"a": None, "c": "d"}}})
             assert patched["metadata"]["labels"] == {"c": "d"}
@@ -108,7 +96,7 @@ def test_a_merge_patch_changes_only_what_it_names() -> None:
 
 def test_a_patch_of_a_part_goes_to_that_part() -> None:
     async def main() -> None:
-        async with called() as (server, api):
+        async with connected() as (server, api):
             await api.create(LOBBIES, "shop", {"metadata": {"name": "prices"}})
             await api.patch(LOBBIES, "shop", "prices", {"status": {"clients": 1}}, subresource="status")
             assert server.asked[-1].path == "/apis/lobby-gateway.io/v1alpha1/namespaces/shop/lobbies/prices/status"
@@ -119,7 +107,7 @@ def test_a_patch_of_a_part_goes_to_that_part() -> None:
 
 def test_what_was_changed_in_the_meantime_is_a_conflict() -> None:
     async def main() -> None:
-        async with called() as (_, api):
+        async with connected() as (_, api):
             made = await api.create(PODS, "shop", POD)
             await api.patch(PODS, "shop", "prices-1", {"metadata": {"labels": {"a": "c"}}})
             guarded = {"metadata": {"resourceVersion": made["metadata"]["resourceVersion"]}}
@@ -131,7 +119,7 @@ def test_what_was_changed_in_the_meantime_is_a_conflict() -> None:
 
 def test_apply_makes_what_is_not_there() -> None:
     async def main() -> None:
-        async with called() as (server, api):
+        async with connected() as (server, api):
             body = {"metadata": {"name": "prices-lobby"}, "data": {"lobby.json": "{}"}}
             await api.apply(CONFIG_MAPS, "shop", "prices-lobby", body)
             await api.apply(CONFIG_MAPS, "shop", "prices-lobby", {**body, "data": {"lobby.json": "[]"}})
@@ -145,7 +133,7 @@ def test_apply_makes_what_is_not_there() -> None:
 
 def test_only_the_object_that_is_meant_is_deleted() -> None:
     async def main() -> None:
-        async with called() as (server, api):
+        async with connected() as (server, api):
             made = await api.create(CONFIG_MAPS, "shop", POD)
             with pytest.raises(ConflictError):
                 await api.delete(CONFIG_MAPS, "shop", "prices-1", uid="another")
@@ -177,7 +165,7 @@ def test_a_failure_is_an_exception_of_ours_with_what_the_server_said(
     code: int, reason: str, kind: type[ApiError]
 ) -> None:
     async def main() -> None:
-        async with called() as (server, api):
+        async with connected() as (server, api):
             server.instead = lambda _asked: status(code, reason, "spec.path: must begin with '/'")
             with pytest.raises(ApiError) as raised:
                 await api.get(LOBBIES, "shop", "prices")
@@ -191,7 +179,7 @@ def test_a_failure_is_an_exception_of_ours_with_what_the_server_said(
 
 def test_a_busy_server_says_when_to_come_back() -> None:
     async def main() -> None:
-        async with called() as (server, api):
+        async with connected() as (server, api):
             server.instead = lambda _asked: status(429, "TooManyRequests", "later", Retry_After="7")
             with pytest.raises(BusyError) as raised:
                 await api.get(PODS, "shop", "prices-1")
@@ -206,7 +194,7 @@ def test_a_busy_server_says_when_to_come_back() -> None:
 
 def test_a_failure_that_is_no_status_object_is_told_by_its_number() -> None:
     async def main() -> None:
-        async with called() as (server, api):
+        async with connected() as (server, api):
             server.instead = lambda _asked: web.Response(status=502, text="<html>bad gateway</html>")
             with pytest.raises(UnreachableError, match="get pods shop/prices-1: answer 502"):
                 await api.get(PODS, "shop", "prices-1")
@@ -214,7 +202,7 @@ def test_a_failure_that_is_no_status_object_is_told_by_its_number() -> None:
             with pytest.raises(UnreachableError, match="answer 502"):
                 await api.get(PODS, "shop", "prices-1")
             server.instead = lambda _asked: web.Response(text="<html>welcome</html>")
-            with pytest.raises(UnreachableError, match="no JSON"):
+            with pytest.raises(UnreachableError, match="not JSON"):
                 await api.get(PODS, "shop", "prices-1")
 
     run(main())
@@ -222,7 +210,7 @@ def test_a_failure_that_is_no_status_object_is_told_by_its_number() -> None:
 
 def test_a_server_that_does_not_answer_is_unreachable() -> None:
     async def main() -> None:
-        async with called(timeout=0.1) as (server, api):
+        async with connected(settings=ApiSettings(request_seconds=0.1)) as (server, api):
             server.mute.set()
             with pytest.raises(UnreachableError, match=r"no answer within 0\.1 s"):
                 await api.get(PODS, "shop", "prices-1")
@@ -234,7 +222,7 @@ def test_a_server_that_does_not_answer_is_unreachable() -> None:
 
 def test_a_broken_connection_is_unreachable() -> None:
     async def main() -> None:
-        async with called() as (server, api):
+        async with connected() as (server, api):
 
             def broken(_asked: Any) -> None:
                 raise ConnectionResetError
@@ -252,7 +240,7 @@ def test_a_broken_connection_is_unreachable() -> None:
 
 def test_a_call_that_is_given_up_is_counted() -> None:
     async def main() -> None:
-        async with called() as (server, api):
+        async with connected() as (server, api):
             server.mute.set()
             task = asyncio.create_task(api.get(PODS, "shop", "prices-1"))
             await until(lambda: server.asked)
@@ -266,7 +254,7 @@ def test_a_call_that_is_given_up_is_counted() -> None:
 def test_before_each_call_it_is_said_which() -> None:
     async def main() -> None:
         said: list[tuple[str, Resource]] = []
-        async with called(before=lambda verb, resource: said.append((verb, resource))) as (_, api):
+        async with connected(before=lambda verb, resource: said.append((verb, resource))) as (_, api):
             await api.create(PODS, "shop", POD)
             await api.get(PODS, "shop", "prices-1")
         assert said == [("create", PODS), ("get", PODS)]
@@ -303,9 +291,26 @@ def test_a_kubeconfig_that_can_not_be_used_is_the_users_mistake(tmp_path: Path, 
 def test_outside_of_a_pod_and_without_a_kubeconfig_nothing_can_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KUBECONFIG", raising=False)
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
-    with pytest.raises(UserError, match="KUBECONFIG: is not set, and this is no pod"):
+    with pytest.raises(UserError, match="KUBECONFIG: is not set, and this is not a pod"):
         asyncio.run(connect())
 
 
 def test_a_call_has_its_deadline_before_the_clients_own() -> None:
-    assert client.REQUEST_SECONDS < 5 * 60
+    assert ApiSettings().request_seconds < 5 * 60
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({"message": "not there", "reason": "NotFound", "status": 404}, "get pods a/b: not there"),
+        ({"reason": "NotFound", "status": 404}, "get pods a/b: NotFound"),
+        ({"status": 404}, "get pods a/b: 404"),
+    ],
+)
+def test_a_failure_says_what_was_asked_for_and_what_is_known(given: dict[str, str | int], text: str) -> None:
+    assert str(ApiError("get pods a/b", **given)) == text  # type: ignore[arg-type]
+
+
+def test_every_failure_is_one_of_ours() -> None:
+    assert issubclass(UnreachableError, ApiError)
+    assert issubclass(ApiError, LobbyGatewayError)

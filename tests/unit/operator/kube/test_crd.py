@@ -47,14 +47,14 @@ def test_an_older_definition_becomes_ours(tmp_path: Path, capsys: pytest.Capture
     assert now["spec"]["versions"] == OURS["spec"]["versions"]  # what a version dropped is gone
     assert now["spec"]["conversion"] == {"strategy": "None"}
     assert now["metadata"]["annotations"] == {"of": "somebody"}
-    assert "is upgraded" in capsys.readouterr().err
+    assert "was upgraded" in capsys.readouterr().err
 
 
 def test_ours_stays_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, server = run(lambda server: server.put(PATH, there()), tmp_path)
     assert code == 0
     assert server.objects[PATH]["spec"] == OURS["spec"]
-    assert "as it should be" in capsys.readouterr().err
+    assert "is up to date" in capsys.readouterr().err
 
 
 def test_without_a_definition_it_says_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -38,12 +38,12 @@ class Server:
 def step(candidate: Election, server: Server, now: float, answered: float | None = None) -> None:
     """One round: read, and write if wanted; `answered` is when the answer to the write came."""
     candidate.observe(server.read(), now)
-    spec = candidate.wants(now, WALL)
+    spec = candidate.spec_to_write(now, WALL)
     if spec is None:
         return
-    written = server.write(spec, candidate.seen.version if candidate.seen is not None else "")
+    written = server.write(spec, candidate.observed.version if candidate.observed is not None else "")
     if written is not None:
-        candidate.wrote(written, now, now if answered is None else answered)
+        candidate.written(written, now, now if answered is None else answered)
 
 
 def test_the_first_takes_it_and_the_second_waits() -> None:
@@ -62,7 +62,7 @@ def test_a_renewal_keeps_since_when_it_is_held() -> None:
     server, one = Server(), Election("one")
     step(one, server, 100.0)
     one.observe(server.read(), 102.0)
-    spec = one.wants(102.0, LATER)
+    spec = one.spec_to_write(102.0, LATER)
     assert spec is not None
     assert (spec["acquireTime"], spec["renewTime"], spec["leaseTransitions"]) == (WALL, LATER, 0)
 
@@ -113,27 +113,27 @@ def test_who_sees_another_holder_has_lost_it_at_once() -> None:
     one.observe(server.read(), 101.0)
     assert not one.holds(101.0)
     assert one.lost(101.0)
-    assert one.wants(101.0, WALL) is None
+    assert one.spec_to_write(101.0, WALL) is None
 
 
 def test_what_is_given_up_is_taken_at_once() -> None:
     server, one, two = Server(), Election("one"), Election("two")
     step(one, server, 100.0)
     step(two, server, 100.0)
-    given_up = one.gives_up(LATER)
+    given_up = one.spec_to_release(LATER)
     assert given_up is not None
     server.write(given_up, str(server.version))
     step(two, server, 102.0)
     assert two.holds(102.0)
-    assert two.gives_up(LATER) is not None
+    assert two.spec_to_release(LATER) is not None
 
 
 def test_nobody_gives_up_what_is_anothers() -> None:
     server, one, two = Server(), Election("one"), Election("two")
-    assert one.gives_up(WALL) is None
+    assert one.spec_to_release(WALL) is None
     step(one, server, 100.0)
     step(two, server, 100.0)
-    assert two.gives_up(WALL) is None
+    assert two.spec_to_release(WALL) is None
 
 
 def test_the_same_candidate_started_again_goes_on_at_once() -> None:
@@ -150,7 +150,7 @@ def test_the_same_candidate_started_again_goes_on_at_once() -> None:
 def test_a_lease_that_nobody_filled_in_is_free(spec: dict[str, Any]) -> None:
     one = Election("one")
     one.observe(ObservedLease.of({"metadata": {"resourceVersion": "1"}, "spec": spec}), 100.0)
-    assert one.wants(100.0, WALL) is not None
+    assert one.spec_to_write(100.0, WALL) is not None
 
 
 @given(st.data())
@@ -166,11 +166,11 @@ def test_two_never_hold_it_at_the_same_time(data: st.DataObject) -> None:
         candidate = candidates[name]
         started = now
         candidate.observe(server.read(), started + offsets[name])
-        spec = candidate.wants(started + offsets[name], WALL)
+        spec = candidate.spec_to_write(started + offsets[name], WALL)
         if spec is not None:
             now += data.draw(st.sampled_from([0.0, 1.0, 4.0]))  # the call takes so long; the server does it at its end
-            written = server.write(spec, candidate.seen.version if candidate.seen is not None else "")
+            written = server.write(spec, candidate.observed.version if candidate.observed is not None else "")
             if written is not None:
-                candidate.wrote(written, started + offsets[name], now + offsets[name])
+                candidate.written(written, started + offsets[name], now + offsets[name])
         holders = [each for each, other in candidates.items() if other.holds(now + offsets[each])]
         assert len(holders) <= 1, holders

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lobby_operator.kube import event_reasons
-from lobby_operator.kube.event_reasons import Happening, between, of_action
+from lobby_operator.kube.event_reasons import LobbyEvent, event_of_action, events_between
 from lobby_operator.planner import reasons
 from lobby_operator.planner.actions import Create, Delete, Reason
 from lobby_operator.planner.reasons import ActionReason, ConditionType, Finding
@@ -37,56 +37,61 @@ def test_an_action_is_told_with_lobby_and_reason() -> None:
     action = Create("prices-2", Reason(ActionReason.BELOW_REPLICAS, running=1, replicas=2))
     text = f"starting: {action.reason.sentence}"
     note = "prices-2: starting: 1 of at least 2 lobbies run"
-    assert of_action(action, text) == Happening("Normal", "BelowReplicas", "Create", note)
+    assert event_of_action(action, text) == LobbyEvent("Normal", "BelowReplicas", "Create", note)
 
 
 def test_an_action_that_nobody_wants_is_a_warning() -> None:
-    assert of_action(Delete("prices-2", Reason(ActionReason.UNRESPONSIVE, seconds=10)), "told to end").kind == "Warning"
-    assert of_action(Delete("prices-2", Reason(ActionReason.DRAINED)), "told to end").kind == "Normal"
+    assert (
+        event_of_action(Delete("prices-2", Reason(ActionReason.UNRESPONSIVE, seconds=10)), "told to end").type
+        == "Warning"
+    )
+    assert event_of_action(Delete("prices-2", Reason(ActionReason.DRAINED)), "told to end").type == "Normal"
 
 
 def test_an_origin_that_is_lost_and_comes_back_is_told_once_each() -> None:
-    (lost,) = between(status(WELL), status(AWAY))
-    assert (lost.kind, lost.reason) == ("Warning", "OriginLost")
+    (lost,) = events_between(status(WELL), status(AWAY))
+    assert (lost.type, lost.reason) == ("Warning", "OriginLost")
     assert "no route" in lost.note
-    assert list(between(status(AWAY), status(AWAY))) == []
-    (back,) = between(status(AWAY), status(WELL))
-    assert (back.kind, back.reason) == ("Normal", "OriginBack")
+    assert list(events_between(status(AWAY), status(AWAY))) == []
+    (back,) = events_between(status(AWAY), status(WELL))
+    assert (back.type, back.reason) == ("Normal", "OriginBack")
 
 
 @pytest.mark.parametrize("after", [WELL, IDLE])
 def test_what_was_not_bad_is_no_news_when_it_is_well(after: Finding) -> None:
-    assert list(between({}, status(after))) == []
-    assert list(between(status(IDLE), status(after))) == []
+    assert list(events_between({}, status(after))) == []
+    assert list(events_between(status(IDLE), status(after))) == []
 
 
 def test_counts_that_change_are_no_news_but_another_failure_is() -> None:
     more = Finding(reasons.ORIGIN_AWAY, {"count": 2, "lobby": "prices-1", "problem": "no route"})
-    assert list(between(status(AWAY), status(more))) == []
+    assert list(events_between(status(AWAY), status(more))) == []
     quota = Finding(reasons.SCALING_FAILING, {"problem": "exceeded quota"})
     other = Finding(reasons.SCALING_FAILING, {"problem": "image is not allowed"})
-    assert [each.note for each in between(status(quota), status(other))] == ["image is not allowed; it is tried again"]
+    assert [each.note for each in events_between(status(quota), status(other))] == [
+        "image is not allowed; it is tried again"
+    ]
 
 
 def test_a_path_that_is_taken_is_a_warning_until_it_is_free() -> None:
     taken = Finding(reasons.PATH_TAKEN, {"path": "/p", "other": "old"})
-    (told,) = between({}, status(taken))
-    assert (told.kind, told.reason, told.note) == ("Warning", "PathTaken", "/p is that of the older Lobby old")
-    (free,) = between(status(taken), status(Finding(reasons.PATH_ACCEPTED, {"path": "/p"})))
-    assert (free.kind, free.reason) == ("Normal", "PathAccepted")
+    (told,) = events_between({}, status(taken))
+    assert (told.type, told.reason, told.note) == ("Warning", "PathTaken", "/p is that of the older Lobby old")
+    (free,) = events_between(status(taken), status(Finding(reasons.PATH_ACCEPTED, {"path": "/p"})))
+    assert (free.type, free.reason) == ("Normal", "PathAccepted")
 
 
 def test_every_trouble_is_a_reason_of_a_condition_and_has_an_end() -> None:
     known: set[tuple[str, str]] = {(each.kind.value, each.name) for each in reasons.CONDITIONS}
-    assert set(event_reasons._TROUBLE) <= known
-    assert {kind for kind, _ in event_reasons._TROUBLE} == set(event_reasons._OVER) <= set(ConditionType)
+    assert set(event_reasons._WARNINGS) <= known
+    assert {kind for kind, _ in event_reasons._WARNINGS} == set(event_reasons._RECOVERIES) <= set(ConditionType)
 
 
 def test_every_event_is_on_the_page_for_who_runs_it() -> None:
     page = (Path(__file__).parents[4] / "docs" / "kubernetes.md").read_text(encoding="utf-8")
     reasons_of_events = {
         *(why.value for why in ActionReason),
-        *event_reasons._TROUBLE.values(),
-        *event_reasons._OVER.values(),
+        *event_reasons._WARNINGS.values(),
+        *event_reasons._RECOVERIES.values(),
     }
     assert {each for each in reasons_of_events if f"`{each}`" not in page} == set()

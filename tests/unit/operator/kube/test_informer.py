@@ -12,12 +12,12 @@ import pytest
 from aiohttp import web
 from tests.support.kube_api import Asked, FakeKubeApi, status
 from tests.support.waiting import stays, until
-from tests.unit.operator.kube.cluster import PODS_PATH, called, running
+from tests.unit.operator.kube.support import PODS_PATH, connected, running
 
 from lobby_gateway.resource.list_watch import Change
 from lobby_operator.kube.informer import Informer
-from lobby_operator.kube.resources import PODS
-from lobby_operator.settings import InformerSettings
+from lobby_operator.kube.names import PODS
+from lobby_operator.settings import ApiSettings, InformerSettings
 
 SHOP = PODS_PATH.format("shop")
 QUICK = InformerSettings(min_backoff_seconds=0.001, max_backoff_seconds=0.01)
@@ -49,7 +49,7 @@ class Followed:
 async def following(
     settings: InformerSettings = QUICK, **fields: Any
 ) -> AsyncIterator[tuple[FakeKubeApi, Followed, Informer]]:
-    async with called(timeout=1.0) as (server, api):
+    async with connected(settings=ApiSettings(request_seconds=1.0)) as (server, api):
         seen = Followed()
         informer = Informer(api, PODS, seen.changed, listed=seen.listed, settings=settings, **fields)
         async with running(informer.run()):
@@ -96,11 +96,11 @@ def test_only_objects_with_the_labels_come_and_of_all_namespaces_if_none_is_name
 
 def test_a_long_list_comes_in_parts() -> None:
     async def main() -> None:
-        async with called() as (server, api):
+        async with connected() as (server, api):
             for number in range(25):
                 server.put(f"{SHOP}/a-{number}", pod())
             seen = Followed()
-            settings = InformerSettings(page=10)
+            settings = InformerSettings(page_size=10)
             async with running(Informer(api, PODS, seen.changed, namespace="shop", settings=settings).run()):
                 await until(lambda: len(seen.objects) == 25)
             assert [asked.query.get("continue") for asked in server.asked[:3]] == [None, "10", "20"]
@@ -164,7 +164,7 @@ def test_a_server_that_is_away_is_tried_again_and_what_is_known_stays(caplog: py
     with caplog.at_level(logging.WARNING):
         run(main())
     assert [record.getMessage() for record in caplog.records] == [
-        "can't follow the API: what is known stays as it is",
+        "can't list or watch; keeping what is known",
         "the API server answers again",
     ]
 
@@ -190,7 +190,7 @@ def test_an_object_that_cannot_be_taken_keeps_no_other_from_being_told(caplog: p
             await until(lambda: seen.objects.keys() == {"shop/a-2"})
 
     run(main())
-    assert [record.getMessage() for record in caplog.records] == ["an object can't be taken"]
+    assert [record.getMessage() for record in caplog.records] == ["can't handle an object"]
 
 
 def test_a_connection_that_breaks_in_the_middle_of_an_event_is_begun_again() -> None:
@@ -203,7 +203,7 @@ def test_a_connection_that_breaks_in_the_middle_of_an_event_is_begun_again() -> 
                 return web.Response(text='{"type": "ADDED", "object"')
             return None
 
-        async with called() as (server, api):
+        async with connected() as (server, api):
             server.instead = half
             seen = Followed()
             async with running(Informer(api, PODS, seen.changed, settings=QUICK).run()):
@@ -215,12 +215,12 @@ def test_a_connection_that_breaks_in_the_middle_of_an_event_is_begun_again() -> 
 
 def test_it_is_stuck_only_when_it_should_have_looked_long_ago() -> None:
     async def main() -> None:
-        async with called() as (_, api):
+        async with connected() as (_, api):
             settings = InformerSettings(watch_seconds=0.02, idle_seconds=0.01)
             informer = Informer(api, PODS, lambda _change: None, settings=settings)
             assert informer.stuck() == ""
             await until(informer.stuck)
-            assert informer.stuck().startswith("pods were not looked at for")
+            assert informer.stuck().startswith("no list or watch of pods for")
 
     run(main())
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tests.support.kube_api import FakeKubeApi, status
 from tests.support.waiting import stays, until
-from tests.unit.operator.kube.cluster import called, running
+from tests.unit.operator.kube.support import connected, running
 
 from lobby_operator.kube.client import KubeApi
 from lobby_operator.kube.election import Election
@@ -31,7 +31,7 @@ async def holding(
     settings: LeaseSettings = QUICK,
 ) -> AsyncIterator[tuple[FakeKubeApi, KubeApi, Lease, asyncio.Task[None]]]:
     """One candidate that holds the Lease."""
-    async with called() as (server, api):
+    async with connected() as (server, api):
         one = candidate(api, "one", settings)
         task = asyncio.create_task(one.run())
         try:
@@ -155,7 +155,7 @@ def test_an_answer_that_got_lost_costs_nothing() -> None:
 
 def test_a_lease_that_nobody_holds_is_taken_at_once_and_stays_whose_it_is() -> None:
     async def main() -> None:
-        async with called() as (server, api):
+        async with connected() as (server, api):
             owner = {"meta.helm.sh/release-name": "trial"}
             server.put(PATH, {"metadata": {"annotations": owner}})  # as the chart makes it: without a spec
             one = candidate(api, "one")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.operator.kube.objects import lobby_resource
+from tests.unit.operator.kube.support import lobby_resource
 
 from lobby_operator.kube.lobbies import Lobbies, LobbyRecord, newer
 from lobby_operator.planner.status import PathClaim
@@ -24,7 +24,7 @@ def known(lobbies: Lobbies, key: str = "shop/prices") -> LobbyRecord:
 
 def test_a_lobby_is_read_with_its_defaults_and_its_path() -> None:
     lobbies = Lobbies()
-    assert lobbies.seen(lobby_resource(version=7, generation=3, status={"replicas": 2})) == {"shop/prices"}
+    assert lobbies.update(lobby_resource(version=7, generation=3, status={"replicas": 2})) == {"shop/prices"}
     one = known(lobbies)
     assert (one.namespace, one.name, one.version, one.generation) == ("shop", "prices", "7", 3)
     assert one.lobby is not None
@@ -44,17 +44,17 @@ def test_a_lobby_is_read_with_its_defaults_and_its_path() -> None:
 
 def test_an_event_about_the_status_alone_reads_nothing_anew() -> None:
     lobbies = Lobbies()
-    lobbies.seen(lobby_resource())
+    lobbies.update(lobby_resource())
     before = known(lobbies).lobby
-    assert lobbies.seen(lobby_resource(version=2, status={"clients": 1})) == {"shop/prices"}
+    assert lobbies.update(lobby_resource(version=2, status={"clients": 1})) == {"shop/prices"}
     assert known(lobbies).lobby is before
     assert known(lobbies).status == {"clients": 1}
 
 
 def test_a_new_generation_is_read() -> None:
     lobbies = Lobbies()
-    lobbies.seen(lobby_resource())
-    lobbies.seen(lobby_resource(version=2, generation=2, spareSeats=9))
+    lobbies.update(lobby_resource())
+    lobbies.update(lobby_resource(version=2, generation=2, spareSeats=9))
     one = known(lobbies).lobby
     assert one is not None
     assert (one.generation, one.spec.spare_seats) == (2, 9)
@@ -62,16 +62,16 @@ def test_a_new_generation_is_read() -> None:
 
 def test_a_bad_spec_leaves_what_was_read_before_and_names_the_field() -> None:
     lobbies = Lobbies()
-    lobbies.seen(lobby_resource())
-    lobbies.seen(lobby_resource(version=2, generation=2, **BAD))
+    lobbies.update(lobby_resource())
+    lobbies.update(lobby_resource(version=2, generation=2, **BAD))
     one = known(lobbies)
     assert one.problem.startswith("spec.origin.onConnect[0].send: $(NOT_THERE) is unknown")
     assert one.generation == 2
     assert one.lobby is not None
     assert one.lobby.generation == 1
-    lobbies.seen(lobby_resource(version=3, generation=2, status={"clients": 1}, **BAD))
+    lobbies.update(lobby_resource(version=3, generation=2, status={"clients": 1}, **BAD))
     assert known(lobbies).problem == one.problem
-    lobbies.seen(lobby_resource(version=4, generation=3))
+    lobbies.update(lobby_resource(version=4, generation=3))
     assert known(lobbies).problem == ""
 
 
@@ -80,7 +80,7 @@ def test_a_bad_spec_leaves_what_was_read_before_and_names_the_field() -> None:
 )
 def test_a_spec_of_no_shape_at_all_is_a_problem_and_no_crash(spec: Any) -> None:
     lobbies = Lobbies()
-    assert lobbies.seen({**lobby_resource(), "spec": spec}) == {"shop/prices"}
+    assert lobbies.update({**lobby_resource(), "spec": spec}) == {"shop/prices"}
     assert known(lobbies).lobby is None
     assert known(lobbies).problem
     assert lobbies.claim("shop/prices").older == ""
@@ -88,10 +88,10 @@ def test_a_spec_of_no_shape_at_all_is_a_problem_and_no_crash(spec: Any) -> None:
 
 def test_the_older_of_two_has_the_path_whoever_is_seen_first() -> None:
     lobbies = Lobbies()
-    lobbies.compared = True
-    lobbies.seen(lobby_resource("new", created=LATE, path="/p"))
+    lobbies.synced = True
+    lobbies.update(lobby_resource("new", created=LATE, path="/p"))
     assert lobbies.claim("shop/new") == PathClaim("/p")
-    assert lobbies.seen(lobby_resource("old", created=EARLY, path="/p")) == {"shop/new", "shop/old"}
+    assert lobbies.update(lobby_resource("old", created=EARLY, path="/p")) == {"shop/new", "shop/old"}
     assert lobbies.claim("shop/old") == PathClaim("/p")
     assert lobbies.claim("shop/new") == PathClaim("/p", "old")
 
@@ -99,77 +99,77 @@ def test_the_older_of_two_has_the_path_whoever_is_seen_first() -> None:
 def test_of_two_made_in_the_same_second_the_names_decide() -> None:
     lobbies = Lobbies()
     for name in ("b", "a"):
-        lobbies.seen(lobby_resource(name, created=EARLY, path="/p"))
+        lobbies.update(lobby_resource(name, created=EARLY, path="/p"))
     assert lobbies.claim("shop/b").older == "a"
     assert lobbies.claim("shop/a").older == ""
 
 
 def test_paths_are_one_room_for_all_namespaces() -> None:
     lobbies = Lobbies()
-    lobbies.seen(lobby_resource("prices", namespace="a", created=EARLY))
-    lobbies.seen(lobby_resource("prices", namespace="b", created=LATE))
+    lobbies.update(lobby_resource("prices", namespace="a", created=EARLY))
+    lobbies.update(lobby_resource("prices", namespace="b", created=LATE))
     assert lobbies.claim("b/prices").older == "a/prices"
 
 
 def test_a_path_that_is_left_is_the_next_ones() -> None:
     lobbies = Lobbies()
     for name, created in (("old", EARLY), ("new", LATE)):
-        lobbies.seen(lobby_resource(name, created=created, path="/p"))
-    assert lobbies.seen(lobby_resource("old", created=EARLY, path="/q", version=2, generation=2)) == {
+        lobbies.update(lobby_resource(name, created=created, path="/p"))
+    assert lobbies.update(lobby_resource("old", created=EARLY, path="/q", version=2, generation=2)) == {
         "shop/old",
         "shop/new",
     }
     assert lobbies.claim("shop/new").older == ""
-    lobbies.seen(lobby_resource("old", created=EARLY, path="/p", version=3, generation=3))
+    lobbies.update(lobby_resource("old", created=EARLY, path="/p", version=3, generation=3))
     assert lobbies.claim("shop/new").older == "old"
-    assert lobbies.gone("shop/old") == {"shop/old", "shop/new"}
+    assert lobbies.remove("shop/old") == {"shop/old", "shop/new"}
     assert lobbies.claim("shop/new").older == ""
-    assert lobbies.gone("shop/old") == set()
+    assert lobbies.remove("shop/old") == set()
 
 
 def test_until_all_are_known_nobody_says_whose_a_path_is() -> None:
     lobbies = Lobbies()
-    lobbies.seen(lobby_resource())
+    lobbies.update(lobby_resource())
     assert not lobbies.claim("shop/prices").compared
 
 
 def test_one_that_is_being_deleted_is_gone() -> None:
     lobbies = Lobbies()
-    lobbies.seen(lobby_resource())
+    lobbies.update(lobby_resource())
     deleted = lobby_resource(version=2, metadata={"deletionTimestamp": EARLY})
-    assert lobbies.seen(deleted) == {"shop/prices"}
+    assert lobbies.update(deleted) == {"shop/prices"}
     assert lobbies.get("shop/prices") is None
 
 
 def test_one_made_anew_under_the_same_name_has_nothing_of_the_one_before() -> None:
     lobbies = Lobbies()
-    lobbies.seen(lobby_resource(version=5))
-    lobbies.seen(lobby_resource(version=9, uid="another", **BAD))
+    lobbies.update(lobby_resource(version=5))
+    lobbies.update(lobby_resource(version=9, uid="another", **BAD))
     assert known(lobbies).lobby is None
     assert known(lobbies).uid == "another"
 
 
 def test_one_made_anew_with_another_path_leaves_the_one_it_had() -> None:
     lobbies = Lobbies()
-    lobbies.seen(lobby_resource("old", created=EARLY, path="/p"))
-    lobbies.seen(lobby_resource("new", created=LATE, path="/p"))
+    lobbies.update(lobby_resource("old", created=EARLY, path="/p"))
+    lobbies.update(lobby_resource("new", created=LATE, path="/p"))
     made_anew = lobby_resource("old", created=LATE, path="/q", uid="another", version=9)
-    assert lobbies.seen(made_anew) == {"shop/old", "shop/new"}
+    assert lobbies.update(made_anew) == {"shop/old", "shop/new"}
     assert lobbies.claim("shop/new").older == ""
 
 
 def test_the_answer_to_a_write_counts_until_something_newer_comes() -> None:
     lobbies = Lobbies()
-    lobbies.seen(lobby_resource(version=5))
-    lobbies.wrote(lobby_resource(version=7, status={"clients": 7}))
+    lobbies.update(lobby_resource(version=5))
+    lobbies.status_written(lobby_resource(version=7, status={"clients": 7}))
     assert (known(lobbies).version, known(lobbies).status) == ("7", {"clients": 7})
-    lobbies.seen(lobby_resource(version=6, status={"clients": 6}))
+    lobbies.update(lobby_resource(version=6, status={"clients": 6}))
     assert (known(lobbies).version, known(lobbies).status) == ("7", {"clients": 7})
-    lobbies.wrote(lobby_resource(version=4, status={"clients": 4}))
-    lobbies.wrote(lobby_resource(version=99, uid="another"))
-    lobbies.wrote(lobby_resource("unknown"))
+    lobbies.status_written(lobby_resource(version=4, status={"clients": 4}))
+    lobbies.status_written(lobby_resource(version=99, uid="another"))
+    lobbies.status_written(lobby_resource("unknown"))
     assert known(lobbies).version == "7"
-    lobbies.seen(lobby_resource(version=8, status={"clients": 8}))
+    lobbies.update(lobby_resource(version=8, status={"clients": 8}))
     assert known(lobbies).status == {"clients": 8}
 
 
@@ -192,7 +192,7 @@ def test_a_path_is_always_its_oldest_ones(steps: list[tuple[str, str, str]]) -> 
     wanted: dict[str, str] = {}
     for number, (name, what, when) in enumerate(steps, 1):
         if what == "gone":
-            lobbies.gone(f"shop/{name}")
+            lobbies.remove(f"shop/{name}")
             created.pop(name, None)
             wanted.pop(name, None)
             continue
@@ -200,7 +200,7 @@ def test_a_path_is_always_its_oldest_ones(steps: list[tuple[str, str, str]]) -> 
         spec = BAD if what == "bad" else {"path": what}
         if what != "bad":
             wanted[name] = what
-        lobbies.seen(lobby_resource(name, version=number, generation=number, created=created[name], **spec))
+        lobbies.update(lobby_resource(name, version=number, generation=number, created=created[name], **spec))
         for each, path in wanted.items():
             first = min((other for other in wanted if wanted[other] == path), key=lambda other: (created[other], other))
             assert lobbies.claim(f"shop/{each}") == PathClaim(path, "" if first == each else first, compared=False)

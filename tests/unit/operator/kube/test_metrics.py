@@ -8,7 +8,7 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from lobby_gateway.metrics import registry
-from lobby_operator.kube import errors
+from lobby_operator.kube import client
 from lobby_operator.kube.metrics import API_CALLS, OUTCOMES, read_calls
 
 CALLS = Counter({("get", "pods", "ok"): 2, ("patch", "lobbies/status", "Conflict"): 1})
@@ -27,8 +27,8 @@ def test_what_was_called_has_a_figure_for_each_outcome() -> None:
 def test_every_error_of_a_call_that_was_made_is_an_outcome() -> None:
     found = {
         name.removesuffix("Error")
-        for name, value in vars(errors).items()
-        if isinstance(value, type) and issubclass(value, errors.ApiError)
+        for name, value in vars(client).items()
+        if isinstance(value, type) and issubclass(value, client.ApiError)
     }
     assert found - {"NotHolder"} == set(OUTCOMES) - {"ok", "Cancelled"}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lobby_operator.kube.names import config_map_name, lobby_labels, selector
+from lobby_operator.kube.names import LEASES, LOBBIES, PODS, config_map_name, lobby_labels, selector
 
 
 def test_the_labels_of_a_lobby_select_its_pods_and_no_others() -> None:
@@ -13,3 +13,15 @@ def test_the_labels_of_a_lobby_select_its_pods_and_no_others() -> None:
 
 def test_the_config_map_is_named_after_the_lobby() -> None:
     assert config_map_name("prices") == "prices-lobby"
+
+
+def test_the_core_group_has_a_path_of_its_own() -> None:
+    assert PODS.path() == "/api/v1/pods"
+    assert PODS.path("shop", "prices-1") == "/api/v1/namespaces/shop/pods/prices-1"
+    assert PODS.api_version == "v1"
+
+
+def test_other_groups_have_their_name_in_it() -> None:
+    assert LEASES.path("shop") == "/apis/coordination.k8s.io/v1/namespaces/shop/leases"
+    assert LOBBIES.path("shop", "prices", "status").endswith("/namespaces/shop/lobbies/prices/status")
+    assert LOBBIES.api_version == "lobby-gateway.io/v1alpha1"

@@ -6,19 +6,19 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from tests.support.kube_api import FakeKubeApi, status
 from tests.support.waiting import stays, until
-from tests.unit.operator.kube.cluster import called
-from tests.unit.operator.kube.lobbies import SETTINGS, lobby, running
+from tests.unit.operator.kube.support import SETTINGS, UID, connected, lobby, running_pod
 
 from lobby_gateway.process.reports import LobbyReport
-from lobby_operator.kube import disruption, pod_maintenance
-from lobby_operator.kube.pod_maintenance import PodMaintenance
+from lobby_operator.kube.pod_maintenance import DisruptionBudget, PodMaintenance, disruption_budget, min_available
 from lobby_operator.kube.pod_state import PodState, pod_state
 from lobby_operator.kube.pods import pod_manifest
+from lobby_operator.settings import PodMaintenanceSettings
 
 PODS = "/api/v1/namespaces/shop/pods"
 BUDGET = "/apis/policy/v1/namespaces/shop/poddisruptionbudgets/prices-lobby"
@@ -26,12 +26,10 @@ SAFE = "cluster-autoscaler.kubernetes.io/safe-to-evict"
 CONFIG = "lobby-gateway.io/config"
 
 
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pod_maintenance, "ROUND_SECONDS", 0.02)
-    monkeypatch.setattr(pod_maintenance, "IDLE_SECONDS", 0.02)
-    monkeypatch.setattr(pod_maintenance, "RETRY_SECONDS", 0.05)
-    monkeypatch.setattr(pod_maintenance, "EMPTY_SECONDS", 0.0)
+QUICK = PodMaintenanceSettings(
+    min_interval_seconds=0.02, max_interval_seconds=0.02, retry_seconds=0.05, evictable_after_seconds=0.0
+)
+LOWER_SECONDS = PodMaintenanceSettings().lower_budget_seconds
 
 
 class Pods:
@@ -47,7 +45,7 @@ class Pods:
         for index in range(1, count + 1):
             name = f"prices-{index}"
             made = pod_manifest(lobby(), name, SETTINGS, config="old")
-            self.server.put(f"{PODS}/{name}", running(made))
+            self.server.put(f"{PODS}/{name}", running_pod(made))
             self.says(name, clients)
 
     def says(self, name: str, clients: int) -> None:
@@ -66,10 +64,10 @@ class Pods:
 
 
 @asynccontextmanager
-async def kept() -> AsyncIterator[tuple[FakeKubeApi, Pods, PodMaintenance]]:
-    async with called() as (server, api):
+async def kept(**settings: Any) -> AsyncIterator[tuple[FakeKubeApi, Pods, PodMaintenance]]:
+    async with connected() as (server, api):
         pods = Pods(server)
-        keeper = PodMaintenance(api, lobby(), pods)
+        keeper = PodMaintenance(api, lobby(), pods, replace(QUICK, **settings))
         try:
             yield server, pods, keeper
         finally:
@@ -107,11 +105,9 @@ def test_an_occupied_lobby_is_not_safe_to_evict_until_it_is_empty_again() -> Non
     run(main())
 
 
-def test_a_lobby_that_is_empty_for_a_moment_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pod_maintenance, "EMPTY_SECONDS", 3600)
-
+def test_a_lobby_that_is_empty_for_a_moment_stays_as_it_is() -> None:
     async def main() -> None:
-        async with kept() as (_, pods, keeper):
+        async with kept(evictable_after_seconds=3600) as (_, pods, keeper):
             pods.make(1, clients=1)
             keeper.start()
             await until(lambda: pods.of("prices-1")[SAFE] == "false")
@@ -162,11 +158,9 @@ def test_what_the_informer_does_not_show_yet_is_not_written_again() -> None:
     run(main())
 
 
-def test_a_lost_write_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pod_maintenance, "SHOWS_SECONDS", 0.1)
-
+def test_a_lost_write_is_made_again() -> None:
     async def main() -> None:
-        async with kept() as (server, pods, keeper):
+        async with kept(rewrite_seconds=0.1) as (server, pods, keeper):
             pods.make(1)
             pods()
             pods.stuck = True
@@ -191,12 +185,9 @@ def test_a_pod_that_is_gone_holds_nothing_up() -> None:
     run(main())
 
 
-def test_only_some_writes_are_made_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pod_maintenance, "MAX_WRITES", 2)
-    monkeypatch.setattr(pod_maintenance, "IDLE_SECONDS", 3600)
-
+def test_only_some_writes_are_made_at_a_time() -> None:
     async def main() -> None:
-        async with kept() as (_, pods, keeper):
+        async with kept(max_writes=2, max_interval_seconds=3600) as (_, pods, keeper):
             pods.make(5)
             keeper.start()
             keeper.configured("new")
@@ -205,11 +196,9 @@ def test_only_some_writes_are_made_at_a_time(monkeypatch: pytest.MonkeyPatch) ->
     run(main())
 
 
-def test_the_budget_follows_the_lobbies(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(disruption, "LOWER_SECONDS", 0.3)
-
+def test_the_budget_follows_the_lobbies() -> None:
     async def main() -> None:
-        async with kept() as (server, pods, keeper):
+        async with kept(lower_budget_seconds=0.3) as (server, pods, keeper):
             keeper.start()
             await until(lambda: available(server) == 0)
             pods.make(3)
@@ -250,7 +239,7 @@ def test_what_fails_is_told_and_done_later(caplog: pytest.LogCaptureFixture) -> 
             pods.make(2)
             server.instead = lambda _asked: status(503, "ServiceUnavailable", "later")
             keeper.start()
-            await until(lambda: "upkeep failed" in caplog.text)
+            await until(lambda: "pod maintenance failed" in caplog.text)
             server.instead = lambda _asked: None
             await until(lambda: available(server) == 1)
 
@@ -264,9 +253,56 @@ def test_a_mistake_of_ours_does_not_end_it(caplog: pytest.LogCaptureFixture) -> 
             pods.make(2)
             server.put(BUDGET, {"spec": None})
             keeper.start()
-            await until(lambda: "upkeep failed" in caplog.text)
+            await until(lambda: "pod maintenance failed" in caplog.text)
             server.put(BUDGET, {"spec": {"minAvailable": 0}})
             await until(lambda: available(server) == 1)
 
     with caplog.at_level(logging.ERROR):
         run(main())
+
+
+@pytest.mark.parametrize(("lobbies", "stay"), [(0, 0), (1, 0), (2, 1), (10, 9), (19, 18), (20, 18), (2000, 1800)])
+def test_a_tenth_may_go_but_always_one(lobbies: int, stay: int) -> None:
+    assert min_available(lobbies, PodMaintenanceSettings().lobbies_per_eviction) == stay
+
+
+def test_the_budget_is_for_the_pods_of_the_lobby_and_goes_with_it() -> None:
+    budget = disruption_budget(lobby(), 2)
+    assert budget["metadata"]["name"] == "prices-lobby"
+    assert budget["metadata"]["ownerReferences"][0]["uid"] == UID
+    assert budget["spec"]["minAvailable"] == 2
+    assert budget["spec"]["selector"]["matchLabels"]["lobby-gateway.io/lobby"] == "prices"
+    assert "maxUnavailable" not in budget["spec"]
+
+
+def test_a_draining_lobby_may_always_be_evicted() -> None:
+    assert disruption_budget(lobby(), 2)["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
+
+
+def test_nothing_is_changed_before_it_is_known() -> None:
+    assert DisruptionBudget().change(5, 0.0) is None
+
+
+def test_it_is_raised_at_once() -> None:
+    budget = DisruptionBudget()
+    budget.written(0)
+    assert budget.change(3, 0.0) == 2
+    budget.written(2)
+    assert budget.change(3, 0.0) is None
+
+
+def test_it_is_lowered_when_there_were_fewer_for_long() -> None:
+    budget = DisruptionBudget()
+    budget.written(2)
+    assert budget.change(2, 10.0) is None
+    assert budget.change(2, 10.0 + LOWER_SECONDS - 1) is None
+    assert budget.change(2, 10.0 + LOWER_SECONDS) == 1
+
+
+def test_an_evicted_lobby_that_is_replaced_lowers_nothing() -> None:
+    budget = DisruptionBudget()
+    budget.written(2)
+    assert budget.change(2, 10.0) is None  # evicted
+    assert budget.change(3, 12.0) is None  # replaced
+    assert budget.change(2, 13.0) is None  # the next
+    assert budget.change(2, 13.0 + LOWER_SECONDS - 1) is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.unit.operator.kube.lobbies import SETTINGS, UID, lobby, running
+from tests.unit.operator.kube.support import SETTINGS, UID, lobby, running_pod
 
 from lobby_gateway.process.reports import LobbyReport
 from lobby_operator.kube.pod_state import PodState, lobby_reading, pod_state
@@ -36,11 +36,11 @@ def test_a_pod_that_was_just_made_is_read_back() -> None:
 
 
 def test_a_running_pod_has_an_address_and_a_readiness() -> None:
-    seen = pod_state(running(pod()))
+    seen = pod_state(running_pod(pod()))
     assert (seen.node, seen.ip, seen.started, seen.ready) == ("node-1", "10.1.2.3", True, True)
     assert (seen.ended, seen.ending, seen.serves) == (False, False, True)
-    assert pod_state(running(pod(), ready=False)).ready is False
-    assert not pod_state(running(pod(), started=False)).started
+    assert pod_state(running_pod(pod(), ready=False)).ready is False
+    assert not pod_state(running_pod(pod(), started=False)).started
     assert status(phase="Pending").ready is None
 
 
@@ -51,13 +51,13 @@ def test_a_finished_pod_has_ended(phase: str) -> None:
 
 
 def test_a_deleted_pod_is_ending() -> None:
-    seen = pod_state(running(pod(deletionTimestamp="2026-11-25T14:13:00Z")))
+    seen = pod_state(running_pod(pod(deletionTimestamp="2026-11-25T14:13:00Z")))
     assert seen.ending
     assert not seen.serves
 
 
 def test_a_mark_says_that_it_drains() -> None:
-    seen = pod_state(running(pod(annotations={"lobby-gateway.io/draining": "2026-11-25T14:13:00Z"})))
+    seen = pod_state(running_pod(pod(annotations={"lobby-gateway.io/draining": "2026-11-25T14:13:00Z"})))
     assert seen.draining
     assert not seen.serves
     assert seen.safe_to_evict is None
@@ -79,7 +79,7 @@ def test_what_is_no_pod_is_refused(broken: dict[str, Any]) -> None:
 
 def test_a_lobby_is_what_its_pod_and_its_answer_say() -> None:
     report = LobbyReport(name="prices-1", lobby="prices", clients=3)
-    raw = lobby_reading(pod_state(running(pod())), PollResult(report, 5.0, 7.0, "timeout"), 2.5, was_up=True)
+    raw = lobby_reading(pod_state(running_pod(pod())), PollResult(report, 5.0, 7.0, "timeout"), 2.5, was_up=True)
     assert (raw.name, raw.created_at, raw.address) == ("prices-1", 2.5, "10.1.2.3:8000")
     assert (raw.report, raw.unresponsive_since, raw.alive, raw.was_up) == (report, 7.0, True, True)
     assert (raw.draining, raw.ending, raw.ended) == (False, False, False)
@@ -87,7 +87,7 @@ def test_a_lobby_is_what_its_pod_and_its_answer_say() -> None:
 
 
 def test_an_ipv6_address_stands_in_brackets() -> None:
-    assert lobby_reading(pod_state(running(pod(), ip="fd00::7")), PollResult(), 0.0).address == "[fd00::7]:8000"
+    assert lobby_reading(pod_state(running_pod(pod(), ip="fd00::7")), PollResult(), 0.0).address == "[fd00::7]:8000"
 
 
 def test_a_pod_without_an_address_is_not_asked() -> None:

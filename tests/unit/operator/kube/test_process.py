@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -11,23 +12,45 @@ from typing import Any
 
 import pytest
 from kubernetes.aio.client import ApiClient, Configuration
+from prometheus_client.parser import text_string_to_metric_families
 from tests.support.kube_api import Asked, FakeKubeApi, fake_kube_api, status
 from tests.support.kubelet import FakeKubelet, free_port
 from tests.support.waiting import stays, until
-from tests.unit.operator.kube.cluster import LOBBIES_PATH, PODS_PATH, running
-from tests.unit.operator.kube.objects import lobby_resource
+from tests.unit.operator.kube.support import (
+    LOBBIES_PATH,
+    PODS_PATH,
+    connected,
+    lobby_resource,
+    operator_settings,
+    running,
+)
 
+from lobby_gateway.http.admin import AdminRequest, AdminResponse
 from lobby_gateway.process.lifecycle import Shutdown
 from lobby_gateway.process.reports import OriginReport, OriginState
-from lobby_operator.kube import events, status_writer
+from lobby_gateway.resource.list_watch import Change
+from lobby_operator import metrics
 from lobby_operator.kube.client import KubeApi
-from lobby_operator.kube.lease import LeaseLostError
-from lobby_operator.kube.process import Operator
-from lobby_operator.kube.resources import Resource
-from lobby_operator.settings import InformerSettings, LeaseSettings, OperatorSettings, PodSettings, ReconcileSettings
+from lobby_operator.kube.election import Election
+from lobby_operator.kube.lease import Lease, LeaseLostError
+from lobby_operator.kube.manager import ControllerManager
+from lobby_operator.kube.metrics import API_CALLS, OPERATOR
+from lobby_operator.kube.names import Resource
+from lobby_operator.kube.process import Operator, routes
+from lobby_operator.settings import (
+    ApiSettings,
+    EventSettings,
+    InformerSettings,
+    LeaseSettings,
+    OperatorSettings,
+    PodSettings,
+    ReconcileSettings,
+    StatusWriterSettings,
+)
 
 PRICES = f"{LOBBIES_PATH.format('shop')}/prices"
 PODS = PODS_PATH.format("shop")
+CALLS = ApiSettings(request_seconds=2.0)
 QUICK = LeaseSettings(duration_seconds=1, deadline_seconds=0.8, renew_seconds=0.05)
 
 
@@ -51,15 +74,15 @@ class Cluster:
         self.calls = 0
 
         def before(verb: str, resource: Resource) -> None:
-            made.before(verb, resource, counted)
+            made.before_call(verb, resource, counted)
 
         def counted(_verb: str, _resource: Resource) -> None:
             self.calls += 1
             if last_call is not None and self.calls > last_call:
                 raise Killed
 
-        api = KubeApi(ApiClient(Configuration(host=self.server.url)), before=before, timeout=2.0)
-        lease_api = KubeApi(ApiClient(Configuration(host=self.server.url)), before=counted, timeout=2.0)
+        api = KubeApi(ApiClient(Configuration(host=self.server.url)), before=before, settings=CALLS)
+        lease_api = KubeApi(ApiClient(Configuration(host=self.server.url)), before=counted, settings=CALLS)
         made = Operator(
             api,
             OperatorSettings(
@@ -71,8 +94,10 @@ class Cluster:
                 admin_host="127.0.0.1",
                 admin_port=0,
                 lease=lease,
-                reconcile=ReconcileSettings(min_interval_seconds=0.005, min_retry_seconds=0.02),
                 informer=InformerSettings(min_backoff_seconds=0.01, max_backoff_seconds=0.05),
+                reconcile=ReconcileSettings(min_interval_seconds=0.005, min_retry_seconds=0.02),
+                events=EventSettings(gather_seconds=0.01),
+                status=StatusWriterSettings(min_interval_seconds=0.02),
                 lobby_admin_port=self.kubelet.port,
             ),
             lease_api,
@@ -119,12 +144,6 @@ async def cluster() -> AsyncIterator[Cluster]:
             yield Cluster(server, kubelet)
 
 
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(status_writer, "MIN_SECONDS", 0.02)
-    monkeypatch.setattr(events, "GATHER_SECONDS", 0.01)
-
-
 def run(main: Callable[[Cluster], Coroutine[Any, Any, None]]) -> None:
     async def all_of_it() -> None:
         async with cluster() as it:
@@ -136,7 +155,7 @@ def run(main: Callable[[Cluster], Coroutine[Any, Any, None]]) -> None:
 def test_a_lobby_that_is_applied_gets_a_pod_a_status_and_events() -> None:
     async def main(it: Cluster) -> None:
         async with it.operator() as (made, _, _stopping):
-            await until(lambda: made.host.acts)
+            await until(lambda: made.manager.active)
             it.server.put(PRICES, lobby_resource(spareSeats=8))
             await until(it.well)
             assert it.pods() == {"prices-1"}
@@ -156,10 +175,10 @@ def test_when_nothing_changes_nothing_is_written_and_nothing_is_read() -> None:
         it.server.put(PRICES, lobby_resource())
         async with it.operator() as (made, _, _stopping):
             await until(it.well)
-            await until(lambda: made.host.reconcilers and not made.host.reconcilers[0].active, deadline=6)
+            await until(lambda: made.manager.reconcilers and not made.manager.reconcilers[0].active, deadline=6)
             start = len(it.server.asked)
-            passes = made.host.reconcilers[0].passes
-            await until(lambda: made.host.reconcilers[0].passes > passes, deadline=8)
+            passes = made.manager.reconcilers[0].passes
+            await until(lambda: made.manager.reconcilers[0].passes > passes, deadline=8)
             assert it.writes(start) == []
             assert [each for each in it.server.asked[start:] if each.method == "GET"] == []
 
@@ -173,12 +192,12 @@ def test_a_standby_knows_all_and_writes_nothing_and_goes_on_at_once_when_the_oth
             await until(it.well)
             start = len(it.server.asked)
             async with it.operator("two") as (second, _, _stopping):
-                await until(lambda: second.ready() == "" and second.host.known["pods"] == 1)
-                assert not second.host.acts
+                await until(lambda: second.ready() == "" and second.manager.object_counts["pods"] == 1)
+                assert not second.manager.active
                 user_agents = {each.path for each in it.writes(start)}
                 assert all("/leases" in path or "/events" in path for path in user_agents)
                 stopping.stop("the test says so")
-                await until(lambda: second.host.acts, deadline=3)
+                await until(lambda: second.manager.active, deadline=3)
                 assert first.done()
                 await until(it.well)
                 assert it.kubelet.started == {"prices-1": 1}
@@ -197,7 +216,7 @@ def test_who_lost_the_lease_ends_and_writes_nothing_any_more() -> None:
             start = len(it.server.asked)
             with pytest.raises(LeaseLostError, match="lost to another"):
                 await task
-            assert not made.host.acts
+            assert not made.manager.active
             await stays(lambda: it.writes(start) == [], seconds=0.1)
         assert it.server.objects[lease]["spec"]["holderIdentity"] == "another"
 
@@ -319,7 +338,7 @@ def test_a_lobby_that_is_deleted_is_forgotten_and_one_of_its_name_begins_anew() 
         async with it.operator() as (made, _, _stopping):
             await until(it.well)
             it.server.remove(PRICES)
-            await until(lambda: not made.host.reconcilers and not it.pods())
+            await until(lambda: not made.manager.reconcilers and not it.pods())
             it.server.put(PRICES, lobby_resource(uid="another"))
             await until(it.well)
             assert it.kubelet.started == {"prices-1": 2}
@@ -354,7 +373,7 @@ def test_a_server_that_is_away_for_longer_than_the_lease_ends_it_and_the_next_go
         async with it.operator("next") as (made, task, _stopping):
             await stays(lambda: made.ready() != "" and not task.done(), seconds=0.2)
             it.server.instead = lambda _asked: None
-            await until(lambda: made.host.acts)
+            await until(lambda: made.manager.active)
             await until(it.well)
             assert it.kubelet.started == {"prices-1": 1}
 
@@ -370,9 +389,7 @@ def test_in_all_namespaces_each_lobby_gets_what_it_needs_in_its_own(tmp_path: Pa
         it.server.put(PRICES, lobby_resource(created="2026-11-25T10:00:00Z"))
         it.server.put(lab, lobby_resource(namespace="lab", created="2026-11-25T10:00:01Z"))
         async with it.operator(namespace="", token_key_file=key) as (made, _, _stopping):
-            await until(
-                lambda: {reconciler.lobby.key for reconciler in made.host.reconcilers} == {"shop/prices", "lab/prices"}
-            )
+            await until(lambda: {each.lobby.key for each in made.manager.reconcilers} == {"shop/prices", "lab/prices"})
             await until(it.well)
             await until(lambda: it.condition("PathAccepted", lab).get("reason") == "PathTaken")
             assert "shop/prices" in it.condition("PathAccepted", lab)["message"]
@@ -382,3 +399,69 @@ def test_in_all_namespaces_each_lobby_gets_what_it_needs_in_its_own(tmp_path: Pa
             assert it.server.requests("GET", "/secrets") == []
 
     run(main)
+
+
+class Port:
+    """Routes, and what they are told."""
+
+    def __init__(self) -> None:
+        self.ready = ""
+        self.alive = ""
+        self.routes: Any = {}
+
+    async def get(self, path: str) -> AdminResponse:
+        answer = await self.routes["GET", path](AdminRequest(method="GET", path=path, query="", headers={}))
+        assert isinstance(answer, AdminResponse)
+        return answer
+
+
+def run_admin(main: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(main)
+
+
+async def asked_admin(port: Port, path: str, *, active: bool = False) -> AdminResponse:
+    async with connected() as (server, api):
+        manager = ControllerManager(api, operator_settings())
+        lease = Lease(api, Election("one"), namespace="system", name="lobby-operator")
+        resource = server.put("/apis/lobby-gateway.io/v1alpha1/namespaces/shop/lobbies/prices", lobby_resource())
+        manager.lobby_changed(Change("shop/prices", resource))
+        if active:
+            manager.start()
+        port.routes = routes(manager, lease, [api, api], ready=lambda: port.ready, alive=lambda: port.alive)
+        try:
+            return await port.get(path)
+        finally:
+            await manager.close()
+
+
+def test_lobbies_are_shown_with_who_acts() -> None:
+    async def main() -> None:
+        told = json.loads((await asked_admin(Port(), "/lobbies")).body)
+        assert (told["acts"], told["holder"], told["greeters"]) == (False, "", {})
+        assert [item["metadata"]["name"] for item in told["items"]] == ["prices"]
+
+    run_admin(main())
+
+
+def test_probes_say_what_is_wrong() -> None:
+    async def main() -> None:
+        port = Port()
+        port.ready, port.alive = "not all objects are known yet", "no list or watch of pods for 600 s"
+        for path, text in (("/readyz", port.ready), ("/healthz", port.alive)):
+            answer = await asked_admin(port, path)
+            assert (answer.status, answer.body.decode().strip()) == (503, text)
+
+    run_admin(main())
+
+
+def test_the_metrics_are_those_of_every_lobby_host_and_the_operators_own() -> None:
+    async def main() -> None:
+        page = (await asked_admin(Port(), "/metrics", active=True)).body.decode()
+        found = {family.name for family in text_string_to_metric_families(page)}
+        for definition in (*metrics.LOBBY_HOST, *API_CALLS, *OPERATOR):
+            assert definition.name.removesuffix("_total") in found
+        assert 'lobby_operator_known_objects{resource="lobbies"} 1.0' in page
+        assert 'lobby_operator_status_writes_total{lobby="shop/prices"} 0.0' in page
+        assert "lobby_operator_leader 0.0" in page
+
+    run_admin(main())

@@ -5,23 +5,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from kubernetes.aio.client import ApiClient, Configuration
 from tests.support.kube_api import FakeKubeApi, fake_kube_api, status
 from tests.support.waiting import stays, until
-from tests.unit.operator.kube import lobbies as kube_lobbies
-from tests.unit.operator.kube.lobbies import SETTINGS
+from tests.unit.operator.kube import support
 
 from lobby_gateway.http.admin import AdminRequest, AdminResponse, AdminServer
 from lobby_gateway.process.reports import LobbyReport
 from lobby_gateway.resource.spec import lobby_from_resource
-from lobby_operator.kube import pod_maintenance
 from lobby_operator.kube.client import KubeApi
-from lobby_operator.kube.resources import Resource
+from lobby_operator.kube.names import Resource
 from lobby_operator.kube.runtime import KubeRuntime
 from lobby_operator.reconcile.runtime import Runtime, RuntimeFailedError
+from lobby_operator.settings import LobbyControllerSettings, OperatorSettings, PodMaintenanceSettings
 
 PODS = "/api/v1/namespaces/shop/pods"
 CONFIG = "/api/v1/namespaces/shop/configmaps/prices-lobby"
@@ -29,8 +29,8 @@ HOST = "127.0.0.9"
 DEAD = "127.0.0.99"
 """Nobody answers there."""
 
-LOBBY = kube_lobbies.lobby()
-RESOURCE = kube_lobbies.resource()
+LOBBY = support.lobby()
+RESOURCE = support.resource()
 
 
 class Killed(BaseException):
@@ -61,10 +61,10 @@ class AdminPort:
 class Scene:
     """A server of the API, a lobby that answers at `HOST`, and runtimes one after another."""
 
-    def __init__(self, server: FakeKubeApi, admin: AdminPort, port: int) -> None:
+    def __init__(self, server: FakeKubeApi, admin: AdminPort, settings: OperatorSettings) -> None:
         self.server = server
         self.admin = admin
-        self.port = port
+        self.settings = settings
         self.calls = 0
         self.last_call: int | None = None
         self.changes = 0
@@ -83,7 +83,7 @@ class Scene:
         resource = resource or RESOURCE
         api = KubeApi(ApiClient(Configuration(host=self.server.url)), before=self._before)
         lobby = lobby_from_resource(resource)
-        made = KubeRuntime(api, SETTINGS, lobby, resource, changed=self._changed, admin_port=self.port)
+        made = KubeRuntime(api, self.settings, lobby, resource, changed=self._changed)
         self._open += [made, api]
         self.feed(made)
         return made
@@ -92,15 +92,15 @@ class Scene:
         """What an informer would do by now."""
         there = {path: pod for path, pod in self.server.objects.items() if path.startswith(PODS)}
         for pod in there.values():
-            runtime.seen(pod)
+            runtime.pod_changed(pod)
         for name in runtime.poll_results():
             if f"{PODS}/{name}" not in there:
-                runtime.gone(name)
+                runtime.pod_deleted(name)
 
     def starts(self, name: str, *, host: str = HOST, **fields: Any) -> None:
         """The kubelet has started a pod."""
         path = f"{PODS}/{name}"
-        self.server.put(path, kube_lobbies.running(self.server.objects[path], ip=host, **fields))
+        self.server.put(path, support.running_pod(self.server.objects[path], ip=host, **fields))
 
     def pod(self, name: str) -> dict[str, Any]:
         """As the server has it."""
@@ -127,12 +127,12 @@ class Scene:
 
 
 @asynccontextmanager
-async def scene() -> AsyncIterator[Scene]:
+async def scene(**settings: Any) -> AsyncIterator[Scene]:
     admin = AdminPort()
     port_of = AdminServer({("GET", "/seats"): admin.seats, ("POST", "/drain"): admin.drain})
     port = await port_of.start(HOST, 0)
     async with fake_kube_api() as server:
-        made = Scene(server, admin, port)
+        made = Scene(server, admin, support.operator_settings(lobby_admin_port=port, **settings))
         try:
             yield made
         finally:
@@ -172,7 +172,7 @@ def test_a_lobby_is_not_made_before_its_configuration_is_written() -> None:
         async with scene() as here:
             here.server.instead = lambda asked: status(403, "Forbidden", "no") if "configmaps" in asked.path else None
             runtime = here.runtime()
-            with pytest.raises(RuntimeFailedError, match="the configuration of lobbies can't be written"):
+            with pytest.raises(RuntimeFailedError, match="can't write the ConfigMap of the lobbies"):
                 await runtime.create(LOBBY, "prices-1")
             assert not here.server.objects
 
@@ -195,7 +195,7 @@ def test_a_pod_of_somebody_else_is_no_lobby() -> None:
         async with scene() as here:
             here.server.put(f"{PODS}/prices-1", {"metadata": {"labels": {}}})
             runtime = here.runtime()
-            with pytest.raises(RuntimeFailedError, match="belongs to somebody else"):
+            with pytest.raises(RuntimeFailedError, match="does not belong to this Lobby"):
                 await runtime.create(LOBBY, "prices-1")
             here.feed(runtime)
             assert await runtime.list("prices") == []
@@ -210,7 +210,7 @@ def test_a_pod_of_an_earlier_lobby_of_that_name_is_not_ours() -> None:
     async def main() -> None:
         async with scene() as here:
             await here.serving()
-            later = here.runtime(kube_lobbies.resource(uid="another"))
+            later = here.runtime(support.resource(uid="another"))
             assert await later.list("prices") == []
 
     run(main())
@@ -223,7 +223,7 @@ def test_a_pod_that_goes_while_it_is_looked_at_is_made_later() -> None:
             here.server.instead = lambda asked: (
                 status(409, "AlreadyExists", "there") if asked.method == "POST" else None
             )
-            with pytest.raises(RuntimeFailedError, match="prices-1 can't be made: get pods"):
+            with pytest.raises(RuntimeFailedError, match="can't create prices-1: get pods"):
                 await runtime.create(LOBBY, "prices-1")
 
     run(main())
@@ -233,7 +233,7 @@ def test_what_the_server_refuses_is_told() -> None:
     async def main() -> None:
         async with scene() as here:
             here.server.instead = lambda asked: status(422, "Invalid", "spec.x: no") if asked.method == "POST" else None
-            with pytest.raises(RuntimeFailedError, match=r"prices-1 can't be made: .*spec\.x: no"):
+            with pytest.raises(RuntimeFailedError, match=r"can't create prices-1: .*spec\.x: no"):
                 await here.runtime().create(LOBBY, "prices-1")
 
     run(main())
@@ -408,9 +408,9 @@ def test_a_lobby_that_does_not_answer_is_marked_all_the_same() -> None:
             here.admin.broken = True
             here.feed(runtime)
             for name, problem in (
-                ("prices-1", "prices-1 can't be told to drain: .*127.0.0.99"),
+                ("prices-1", "can't drain prices-1: .*127.0.0.99"),
                 ("prices-2", "it has no address yet"),
-                ("prices-3", "prices-3 does not drain: answer 500"),
+                ("prices-3", "can't drain prices-3: it answered 500"),
             ):
                 with pytest.raises(RuntimeFailedError, match=problem):
                     await runtime.drain(name)
@@ -424,7 +424,7 @@ def test_a_drain_that_can_not_be_marked_is_not_told() -> None:
         async with scene() as here:
             runtime = await here.serving()
             here.server.instead = lambda _asked: status(503, "ServiceUnavailable", "later")
-            with pytest.raises(RuntimeFailedError, match="prices-1 can't be marked as draining"):
+            with pytest.raises(RuntimeFailedError, match="can't mark prices-1 as draining"):
                 await runtime.drain("prices-1")
             assert not here.admin.draining
 
@@ -484,7 +484,7 @@ def test_a_delete_that_fails_is_told() -> None:
         async with scene() as here:
             runtime = await here.serving()
             here.server.instead = lambda _asked: status(503, "ServiceUnavailable", "later")
-            with pytest.raises(RuntimeFailedError, match=r"prices-1 can't be deleted: .*later"):
+            with pytest.raises(RuntimeFailedError, match=r"can't delete prices-1: .*later"):
                 await runtime.delete("prices-1")
 
     run(main())
@@ -497,21 +497,19 @@ def test_a_pod_that_is_gone_is_forgotten() -> None:
             here.server.remove(f"{PODS}/prices-1")
             here.feed(runtime)
             assert await runtime.list("prices") == []
-            runtime.gone("prices-1")
+            runtime.pod_deleted("prices-1")
             asked = here.admin.asked
             await stays(lambda: here.admin.asked <= asked + 1, seconds=0.5)
 
     run(main())
 
 
-def test_a_change_of_the_lobby_reaches_the_configuration_and_the_pods_made_later(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_change_of_the_lobby_reaches_the_configuration_and_the_pods_made_later() -> None:
     async def main() -> None:
         async with scene() as here:
             runtime = await here.serving()
             before = runtime.revision
-            changed = kube_lobbies.resource(clients={"seats": 7}, origin={"url": "wss://other.example.com/"})
+            changed = support.resource(clients={"seats": 7}, origin={"url": "wss://other.example.com/"})
             await runtime.apply(lobby_from_resource(changed), changed)
             assert "wss://other.example.com/" in here.server.objects[CONFIG]["data"]["lobby.json"]
             assert runtime.revision != before
@@ -520,34 +518,34 @@ def test_a_change_of_the_lobby_reaches_the_configuration_and_the_pods_made_later
             asked = len(here.server.asked)
             await runtime.apply(lobby_from_resource(changed), changed)
             assert len(here.server.asked) == asked
-            monkeypatch.setattr("lobby_operator.kube.runtime.APPLY_AGAIN_SECONDS", 0.0)
+            here.settings = replace(here.settings, controller=LobbyControllerSettings(resync_seconds=0.0))
+            impatient = here.runtime(changed)
+            await impatient.apply(lobby_from_resource(changed), changed)
             here.server.remove(CONFIG)
-            await runtime.apply(lobby_from_resource(changed), changed)
+            await impatient.apply(lobby_from_resource(changed), changed)
             assert CONFIG in here.server.objects
 
     run(main())
 
 
-def test_lobbies_look_at_a_configuration_that_changed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pod_maintenance, "ROUND_SECONDS", 0.02)
-
+def test_lobbies_look_at_a_configuration_that_changed() -> None:
     async def main() -> None:
-        async with scene() as here:
+        async with scene(maintenance=PodMaintenanceSettings(min_interval_seconds=0.02)) as here:
             runtime = await here.serving()
             await runtime.list("prices")
             before = here.annotations("prices-1")["lobby-gateway.io/config"]
-            changed = kube_lobbies.resource(clients={"seats": 7})
+            changed = support.resource(clients={"seats": 7})
             await runtime.apply(lobby_from_resource(changed), changed)
             await until(lambda: here.annotations("prices-1")["lobby-gateway.io/config"] != before)
 
     run(main())
 
 
-def test_killed_between_any_two_calls_it_comes_to_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pod_maintenance, "ROUND_SECONDS", 3600)  # its calls would come at any time
+def test_killed_between_any_two_calls_it_comes_to_the_same() -> None:
+    later = PodMaintenanceSettings(min_interval_seconds=3600)  # its calls would come at any time
 
     async def all_of_it(here: Scene) -> None:
-        changed = kube_lobbies.resource(clients={"seats": 7})
+        changed = support.resource(clients={"seats": 7})
         runtime = here.runtime()
         if not here.admin.draining:
             await runtime.create(LOBBY, "prices-1")
@@ -570,12 +568,12 @@ def test_killed_between_any_two_calls_it_comes_to_the_same(monkeypatch: pytest.M
         }
 
     async def main() -> None:
-        async with scene() as here:
+        async with scene(maintenance=later) as here:
             await all_of_it(here)
             wanted, calls = state(here), here.calls
         assert calls >= 6
         for last in range(calls):
-            async with scene() as here:
+            async with scene(maintenance=later) as here:
                 here.last_call = last
                 with pytest.raises(Killed):
                     await all_of_it(here)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,18 +14,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.kube_api import FakeKubeApi, merge, status
 from tests.support.waiting import stays, until
-from tests.unit.operator.kube.cluster import LOBBIES_PATH, called, running
-from tests.unit.operator.kube.objects import lobby_resource
+from tests.unit.operator.kube.support import LOBBIES_PATH, connected, lobby_resource, running
 
-from lobby_operator.kube import status_writer
 from lobby_operator.kube.lobbies import Lobbies
 from lobby_operator.kube.status_writer import StatusWriter, merge_patch
+from lobby_operator.settings import StatusWriterSettings
 
 PATH = f"{LOBBIES_PATH.format('shop')}/prices"
 
 JSON = st.recursive(
     st.integers() | st.booleans() | st.text(max_size=3), lambda each: st.lists(each, max_size=2), max_leaves=3
 )
+QUICK = StatusWriterSettings(min_interval_seconds=0.01, min_backoff_seconds=0.001, max_backoff_seconds=0.01)
+
 STATUS = st.dictionaries(st.sampled_from("abcd"), JSON | st.dictionaries(st.sampled_from("xyz"), JSON), max_size=4)
 
 
@@ -43,26 +45,19 @@ class Written:
 
     def see(self) -> None:
         """The watch tells what is stored."""
-        self.lobbies.seen(self.server.objects[PATH])
+        self.lobbies.update(self.server.objects[PATH])
         self.writer.wake()
 
 
 @asynccontextmanager
-async def writing() -> AsyncIterator[Written]:
-    async with called() as (server, api):
+async def writing(**settings: Any) -> AsyncIterator[Written]:
+    async with connected() as (server, api):
         server.put(PATH, lobby_resource())
         lobbies = Lobbies()
-        lobbies.seen(server.objects[PATH])
-        writer = StatusWriter(api, "shop/prices", lobbies)
+        lobbies.update(server.objects[PATH])
+        writer = StatusWriter(api, "shop/prices", lobbies, replace(QUICK, **settings))
         async with running(writer.run()):
             yield Written(server, lobbies, writer)
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(status_writer, "MIN_SECONDS", 0.01)
-    monkeypatch.setattr(status_writer, "MIN_RETRY_SECONDS", 0.001)
-    monkeypatch.setattr(status_writer, "MAX_RETRY_SECONDS", 0.01)
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
@@ -80,9 +75,9 @@ def test_a_patch_makes_one_status_into_the_other_and_none_is_needed_for_the_same
 def test_only_what_changed_is_written_and_what_no_longer_applies_is_taken_away() -> None:
     async def main() -> None:
         async with writing() as it:
-            it.writer.want({"clients": 1, "latest": {"name": "prices-1", "clients": 1}, "open": [1]})
+            it.writer.set({"clients": 1, "latest": {"name": "prices-1", "clients": 1}, "open": [1]})
             await until(lambda: it.stored.get("clients") == 1)
-            it.writer.want({"clients": 1, "open": [2]})
+            it.writer.set({"clients": 1, "open": [2]})
             await until(lambda: it.stored == {"clients": 1, "open": [2]})
             patch = it.server.requests("PATCH")[-1]
             assert patch.path == f"{PATH}/status"
@@ -96,25 +91,23 @@ def test_only_what_changed_is_written_and_what_no_longer_applies_is_taken_away()
 def test_what_is_so_already_is_not_written() -> None:
     async def main() -> None:
         async with writing() as it:
-            it.writer.want({"clients": 1})
+            it.writer.set({"clients": 1})
             await until(lambda: it.stored)
-            it.writer.want({"clients": 1})
-            it.writer.want({"clients": 2})
-            it.writer.want({"clients": 1})
+            it.writer.set({"clients": 1})
+            it.writer.set({"clients": 2})
+            it.writer.set({"clients": 1})
             it.see()
             await stays(lambda: it.writer.writes == 1, seconds=0.05)
 
     run(main())
 
 
-def test_many_changes_are_few_writes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(status_writer, "MIN_SECONDS", 0.2)
-
+def test_many_changes_are_few_writes() -> None:
     async def main() -> None:
-        async with writing() as it:
+        async with writing(min_interval_seconds=0.2) as it:
             started = asyncio.get_running_loop().time()
             for clients in range(1, 50):
-                it.writer.want({"clients": clients})
+                it.writer.set({"clients": clients})
                 await asyncio.sleep(0.005)
             await until(lambda: it.stored == {"clients": 49})
             seconds = asyncio.get_running_loop().time() - started
@@ -127,7 +120,7 @@ def test_what_somebody_changed_unseen_is_not_written_over_before_it_is_seen() ->
     async def main() -> None:
         async with writing() as it:
             it.server.put(PATH, lobby_resource(status={"clients": 5, "notOurs": True}))
-            it.writer.want({"clients": 1})
+            it.writer.set({"clients": 1})
             await until(lambda: it.server.requests("PATCH"))
             assert it.stored == {"clients": 5, "notOurs": True}
             assert it.writer.writes == 0
@@ -142,9 +135,9 @@ def test_while_the_server_refuses_the_latest_status_is_kept_and_written_later(ca
     async def main() -> None:
         async with writing() as it:
             it.server.instead = lambda _asked: status(503, "ServiceUnavailable", "not now")
-            it.writer.want({"clients": 1})
+            it.writer.set({"clients": 1})
             await until(lambda: len(it.server.requests("PATCH")) > 2)
-            it.writer.want({"clients": 2})
+            it.writer.set({"clients": 2})
             it.server.instead = lambda _asked: None
             await until(lambda: it.stored == {"clients": 2})
 
@@ -157,10 +150,10 @@ def test_one_that_is_gone_is_not_written_and_ends_nothing() -> None:
     async def main() -> None:
         async with writing() as it:
             it.server.remove(PATH)
-            it.writer.want({"clients": 1})
+            it.writer.set({"clients": 1})
             await until(lambda: it.server.requests("PATCH"))
-            it.lobbies.gone("shop/prices")
-            it.writer.want({"clients": 2})
+            it.lobbies.remove("shop/prices")
+            it.writer.set({"clients": 2})
             await stays(lambda: len(it.server.requests("PATCH")) == 1, seconds=0.05)
 
     run(main())

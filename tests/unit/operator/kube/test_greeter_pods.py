@@ -12,7 +12,7 @@ from tests.support.waiting import stays, until
 from lobby_gateway.http.admin import AdminRequest, AdminResponse, AdminServer
 from lobby_gateway.process.reports import GreeterReport
 from lobby_gateway.resource.list_watch import Change
-from lobby_operator.kube.greeters import GreeterPods
+from lobby_operator.kube.greeter_pods import GreeterPods
 
 
 class Greeter:
@@ -39,7 +39,7 @@ class Asked:
 
     def pod(self, name: str, address: str, **fields: Any) -> None:
         status = {"phase": fields.pop("phase", "Running"), "podIP": address}
-        self.greeters.seen(Change(f"system/{name}", {"metadata": {"name": name, **fields}, "status": status}))
+        self.greeters.pod_changed(Change(f"system/{name}", {"metadata": {"name": name, **fields}, "status": status}))
 
 
 @asynccontextmanager
@@ -69,7 +69,7 @@ def test_each_that_runs_is_asked_how_many_wait() -> None:
             it.pod("g-2", "127.0.0.2")
             it.pod("g-3", "", phase="Pending")
             await until(lambda: it.greeters.serving == 2)
-            reports = {key: poll_result.report for key, poll_result in it.greeters.poll_results().items()}
+            reports = {key: result.report for key, result in it.greeters.poll_results().items()}
             assert reports == {"system/g-1": it.one.report, "system/g-2": GreeterReport()}
 
     run(main())
@@ -98,12 +98,12 @@ def test_one_that_is_gone_is_asked_no_more() -> None:
         async with asked() as it:
             it.pod("g-1", "127.0.0.1")
             await until(lambda: it.greeters.serving)
-            it.greeters.seen(Change("system/g-1", None))
+            it.greeters.pod_changed(Change("system/g-1", None))
             assert it.greeters.poll_results() == {}
             assert it.told == [frozenset()]
             questions = it.one.questions
             await stays(lambda: it.one.questions <= questions + 1, seconds=0.5)
-            it.greeters.seen(Change("system/g-1", None))
+            it.greeters.pod_changed(Change("system/g-1", None))
 
     run(main())
 

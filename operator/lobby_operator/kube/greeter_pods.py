@@ -1,4 +1,4 @@
-"""The greeters, as pods: each that runs is asked how many of its clients wait, and for which Lobby."""
+"""The pods of greeters: each running one is polled for how many of its clients wait, and for which Lobby."""
 
 from __future__ import annotations
 
@@ -14,20 +14,16 @@ from lobby_operator.reconcile.poller import Poller, PollSchedule
 
 
 class GreeterPods:
-    """Asks greeters.
+    """Polls greeters.
 
     Args:
-        changed: is called with the keys of Lobbies for which something changed; empty: for any of them.
-        port: of their admin ports.
-        schedule: polls of this process; None: of its own.
+        changed: called with the keys of Lobbies whose numbers changed; empty: possibly any.
+        port: admin port of greeters.
+        schedule: of all pollers of this process; None: separate.
     """
 
     def __init__(
-        self,
-        changed: Callable[[frozenset[str]], None],
-        *,
-        port: int = ADMIN_PORT,
-        schedule: PollSchedule | None = None,
+        self, changed: Callable[[frozenset[str]], None], *, port: int = ADMIN_PORT, schedule: PollSchedule | None = None
     ) -> None:
         self._changed = changed
         self._port = port
@@ -38,18 +34,18 @@ class GreeterPods:
 
     @property
     def serving(self) -> int:
-        """How many answer."""
+        """Number of greeters that answer."""
         return sum(
             poller.result.report is not None and poller.result.unresponsive_since is None
             for _, poller in self._pollers.values()
         )
 
     def poll_results(self) -> dict[str, PollResult[GreeterReport]]:
-        """What each said of itself last, by key of its pod. One that never could be asked is none yet."""
+        """The latest poll of each greeter, by key of its pod; without those that have never answered."""
         return {key: poller.result for key, (_, poller) in self._pollers.items() if poller.result.report is not None}
 
-    def seen(self, change: Change) -> None:
-        """A pod of a greeter came, changed or went."""
+    def pod_changed(self, change: Change) -> None:
+        """A greeter's pod was added, changed or deleted."""
         address = _address(change.object) if change.object is not None else ""
         known = self._pollers.get(change.key)
         if known is not None and known[0] == address:
@@ -65,43 +61,43 @@ class GreeterPods:
             self._pollers[change.key] = (address, self._poller(change.key, address))
 
     def poll_fast(self, *, fast: bool) -> None:
-        """Asks them more often, or no longer so."""
+        """Polls at the fast interval, or at the normal one."""
         self._fast = fast
         for _, poller in self._pollers.values():
             poller.fast = fast
 
     async def close(self) -> None:
-        """Asks no more."""
+        """Stops polling."""
         pollers, self._pollers = self._pollers, {}
         await asyncio.gather(*(poller.close() for _, poller in pollers.values()), *self._closing)
 
     def _poller(self, key: str, address: str) -> Poller[GreeterReport]:
-        told: dict[str, dict[str, int]] = {"waiting": {}, "clients": {}}
+        last: dict[str, dict[str, int]] = {"waiting": {}, "clients": {}}
 
-        def answered() -> None:
+        def polled() -> None:
             report = poller.result.report
             if report is None or poller.result.unresponsive_since is not None:
                 return
-            before, now = told.copy(), {"waiting": report.waiting, "clients": report.clients}
-            told.update(now)
-            different = {
+            before, now = last.copy(), {"waiting": report.waiting, "clients": report.clients}
+            last.update(now)
+            changed = {
                 lobby
-                for which in now
-                for lobby in before[which].keys() | now[which].keys()
-                if before[which].get(lobby, 0) != now[which].get(lobby, 0)
+                for counts in now
+                for lobby in before[counts].keys() | now[counts].keys()
+                if before[counts].get(lobby, 0) != now[counts].get(lobby, 0)
             }
-            if different:
-                self._changed(frozenset(different))
+            if changed:
+                self._changed(frozenset(changed))
 
         poller = Poller(
-            key, (address, self._port), "/waiting", GreeterReport.from_json, answered, schedule=self._schedule
+            key, (address, self._port), "/waiting", GreeterReport.from_json, polled, schedule=self._schedule
         )
         poller.fast = self._fast
         return poller
 
 
 def _address(pod: Mapping[str, Any]) -> str:
-    """Where a pod is reached; empty: it does not run, or not yet."""
+    """The address of a running pod; empty: it does not run."""
     status = pod.get("status") or {}
     return str(status.get("podIP") or "") if status.get("phase") == "Running" else ""
 

@@ -88,5 +88,51 @@ class AdmissionSettings:
     max_addresses: int = 65_536
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpClientSettings:
+    """The HTTP client. How long a whole request may take is up to its user.
+
+    Attributes:
+        connect_timeout_seconds: for TCP and TLS; on one network they take milliseconds.
+        max_body_bytes: longest response that is accepted; `/seats` and `/waiting` take kilobytes.
+        max_line_bytes: longest line of a streamed response.
+    """
+
+    connect_timeout_seconds: float = 5.0
+    max_body_bytes: int = 4 << 20
+    max_line_bytes: int = 8 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchSettings:
+    """How a greeter lists and watches Lobbies.
+
+    Attributes:
+        start_seconds: how long the start waits for the first list. After that the greeter accepts clients without it and
+            refuses them until the list arrives.
+        watch_seconds: after this long, less up to a tenth, the server ends a watch. Random, so that greeters don't return all
+            at once.
+        idle_seconds: a watch that has brought nothing for this long is lost. A server sends a bookmark about once a minute.
+        page: Lobbies that are listed at a time; bounds the size of a response.
+        connect_timeout_seconds: for TCP and TLS; the API server is near.
+        response_timeout_seconds: for the head of a response, and for a whole list.
+        max_list_bytes: longest page of a list; a page of the largest possible Lobbies is longer, one of real ones takes 1 MiB.
+        max_event_bytes: longest event. An object in etcd has at most 1.5 MiB, which JSON may lengthen.
+        min_backoff_seconds: upper bound of the first wait for a server that does not respond; it doubles each time.
+        max_backoff_seconds: upper bound of any wait; a server that is back should be noticed within seconds.
+    """
+
+    start_seconds: float = 3.0
+    watch_seconds: float = 300.0
+    idle_seconds: float = 90.0
+    page: int = 100
+    connect_timeout_seconds: float = 5.0
+    response_timeout_seconds: float = 10.0
+    max_list_bytes: int = 64 << 20
+    max_event_bytes: int = 8 << 20
+    min_backoff_seconds: float = 0.2
+    max_backoff_seconds: float = 5.0
+
+
 TOKEN_KEY_VARIABLE = "LOBBY_TOKEN_KEY"  # noqa: S105  # the name of the variable, not its value
 """Environment variable with the key that signs seat tokens: at least 32 bytes in hex."""

@@ -60,7 +60,7 @@ def test_with_the_api_server_away_clients_of_a_killed_lobby_go_on_and_new_ones_g
                     assert (await made.metrics())("greeter_clients", lobby="markets/prices") == 20
                     api.instead = lambda _: http.Response(status=503)
                     api.end_watches()
-                    await made.process.logged("what is known stays as it is")
+                    await made.process.logged("the known ones stay as they are")
                     await lobbies[0].until_clients(20)
                     await lobbies[0].process.destroy()
                     await lobbies[1].until_clients(20)
@@ -74,7 +74,7 @@ def test_with_the_api_server_away_clients_of_a_killed_lobby_go_on_and_new_ones_g
                     api.put(
                         PATH, {**stored(resource, lobbies[1]), "spec": {**stored(resource)["spec"], "path": "/new"}}
                     )
-                    await made.process.logged("the API server answers again")
+                    await made.process.logged("the API server responds again")
                     async with Swarm(made.url("/new")) as others:
                         await others.connect_all(1)
                     assert (await made.metrics())("greeter_directory_current") == 1

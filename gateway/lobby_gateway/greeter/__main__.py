@@ -12,8 +12,7 @@ from lobby_gateway.clients.auth import TrustedProxies
 from lobby_gateway.errors import UserError
 from lobby_gateway.greeter.directory import DirectorySource, StdinSource
 from lobby_gateway.greeter.process import GreeterSettings, serve
-from lobby_gateway.greeter.watch import KubernetesSource
-from lobby_gateway.http.api_server import ApiServer
+from lobby_gateway.greeter.watch import ApiServer, KubernetesSource
 from lobby_gateway.process import arguments, limits, logs
 from lobby_gateway.process.lifecycle import Shutdown, run
 

@@ -1,36 +1,36 @@
-"""A small HTTP/1.1 client: how the lobby host reads `/seats` and `/waiting` and asks for a drain. h11 speaks the protocol.
+"""A small HTTP/1.1 client: whole responses on a kept connection, or a response line by line. h11 speaks the protocol.
 
-One connection to one address, kept open between requests. Where the peer closed the kept connection in the meantime, a request
-is made once more on a new one (RFC 9112, section 9.3.1); so what is asked for with `POST` must bear being asked twice.
+The lobby host polls lobbies and greeters with it, and a greeter watches the API server. Where the peer has closed the kept
+connection in the meantime, a request is sent once more on a new one (RFC 9112 §9.3.1), so every `POST` must be idempotent.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
-from collections.abc import Mapping
+import ssl
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import h11
 
 from lobby_gateway.errors import LobbyGatewayError
-
-DEFAULT_TIMEOUT = 1.0
-MAX_BODY_BYTES = 4 * 1024 * 1024
+from lobby_gateway.settings import HttpClientSettings
 
 
 class HttpError(LobbyGatewayError):
-    """No answer, or none that can be read. The text is one line that names the address."""
+    """There is no response, or none that can be read. The text is one line that names the address."""
 
 
 class _StaleConnectionError(Exception):
-    """The peer closed the kept connection before it answered."""
+    """The peer closed the connection before it responded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpResponse:
-    """An answer.
+    """A whole response.
 
     Attributes:
         status: HTTP status code.
@@ -46,9 +46,64 @@ class HttpResponse:
         """The body as JSON.
 
         Raises:
-            ValueError: the body is no JSON.
+            ValueError: the body is not JSON.
         """
         return json.loads(self.body)
+
+
+class HttpStream:
+    """A response whose body is read as it arrives, made by `HttpClient.stream`.
+
+    Attributes:
+        status: HTTP status code.
+    """
+
+    def __init__(
+        self, connection: _Connection, status: int, *, where: str, deadline: float, timeout: float, max_line_bytes: int
+    ) -> None:
+        self.status = status
+        self._connection = connection
+        self._where = where
+        self._deadline = deadline
+        self._timeout = timeout
+        self._max_line_bytes = max_line_bytes
+
+    async def read(self, max_bytes: int) -> bytes:
+        """The whole body.
+
+        Raises:
+            HttpError: it does not arrive within the client's timeout, breaks off, or is longer than `max_bytes`.
+        """
+        with _http_errors(self._where, self._timeout):
+            async with asyncio.timeout_at(self._deadline):
+                return await self._connection.body(max_bytes)
+
+    async def lines(self, idle_timeout: float) -> AsyncIterator[bytes]:
+        """The lines of the body as they arrive, without their ends; an unfinished last line is left out.
+
+        Args:
+            idle_timeout: give up if nothing arrives for this many seconds.
+
+        Raises:
+            HttpError: nothing arrived for that long, the body breaks off, or a line is too long.
+        """
+        rest = b""
+        while True:
+            try:
+                with _http_errors(self._where, self._timeout):
+                    async with asyncio.timeout(idle_timeout) as idle:
+                        data = await self._connection.data()
+            except HttpError as error:
+                if idle.expired():
+                    raise HttpError(f"{self._where}: no data for {idle_timeout:g} s") from error
+                raise
+            if data is None:
+                return
+            *lines, rest = (rest + data).split(b"\n")
+            for line in lines:
+                yield line
+            if len(rest) > self._max_line_bytes:
+                raise HttpError(f"{self._where}: a line is longer than {self._max_line_bytes} bytes")
 
 
 class HttpClient:
@@ -57,124 +112,197 @@ class HttpClient:
     Args:
         host: name or address of the peer.
         port: its TCP port.
-        timeout: seconds for one request, from connecting to the last byte of the answer.
-        max_body_bytes: of an answer; a longer one is an error.
+        timeout: seconds for one request, from connecting to the last byte of the response (of `stream`: of its head).
+        tls: how the peer is verified; None: no TLS.
+        headers: of every request, beside Host and Content-Length.
+        settings: limits.
     """
 
     def __init__(
-        self, host: str, port: int, *, timeout: float = DEFAULT_TIMEOUT, max_body_bytes: int = MAX_BODY_BYTES
+        self,
+        host: str,
+        port: int,
+        *,
+        timeout: float,
+        tls: ssl.SSLContext | None = None,
+        headers: Mapping[str, str] | None = None,
+        settings: HttpClientSettings | None = None,
     ) -> None:
         self.host = host
         self.port = port
         self._timeout = timeout
-        self._max_body_bytes = max_body_bytes
+        self._tls = tls
+        self._authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self._headers = [("host", self._authority), *({"accept": "*/*"} if headers is None else headers).items()]
+        self._settings = settings or HttpClientSettings()
         self._lock = asyncio.Lock()
-        self._connection: h11.Connection | None = None
-        self._reader: asyncio.StreamReader | None = None
-        self._writer: asyncio.StreamWriter | None = None
+        self._kept: _Connection | None = None
 
-    async def get(self, path: str) -> HttpResponse:
-        """A `GET` request.
+    async def get(self, target: str) -> HttpResponse:
+        """Sends a `GET` request for a path, with a query if there is one.
 
         Raises:
-            HttpError: no whole answer came in time.
+            HttpError: no whole response arrived in time.
         """
-        return await self._request("GET", path, b"")
+        return await self._request("GET", target, b"")
 
-    async def post(self, path: str, body: bytes = b"") -> HttpResponse:
-        """A `POST` request.
+    async def post(self, target: str, body: bytes = b"") -> HttpResponse:
+        """Sends a `POST` request.
 
         Raises:
-            HttpError: no whole answer came in time.
+            HttpError: no whole response arrived in time.
         """
-        return await self._request("POST", path, body)
+        return await self._request("POST", target, body)
+
+    @contextlib.asynccontextmanager
+    async def stream(self, target: str) -> AsyncIterator[HttpStream]:
+        """Sends a `GET` request on a connection of its own, which is closed at the end of the `async with` block.
+
+        Raises:
+            HttpError: no head of a response arrived in time.
+        """
+        where = self._where("GET", target)
+        deadline = asyncio.get_running_loop().time() + self._timeout
+        connection: _Connection | None = None
+        try:
+            with _http_errors(where, self._timeout):
+                async with asyncio.timeout_at(deadline):
+                    connection = await self._connect()
+                    await connection.send("GET", target, self._headers)
+                    head = await connection.head()
+            yield HttpStream(
+                connection,
+                head.status_code,
+                where=where,
+                deadline=deadline,
+                timeout=self._timeout,
+                max_line_bytes=self._settings.max_line_bytes,
+            )
+        finally:
+            if connection is not None:
+                connection.abort()
 
     def close(self) -> None:
-        """Closes the kept connection, at once."""
-        if self._writer is not None:
-            self._writer.transport.abort()
-        self._connection = self._reader = self._writer = None
+        """Closes the kept connection at once."""
+        if self._kept is not None:
+            self._kept.abort()
+            self._kept = None
 
-    async def _request(self, method: str, path: str, body: bytes) -> HttpResponse:
-        where = f"{method} http://{self.host}:{self.port}{path}"
-        try:
+    def _where(self, method: str, target: str) -> str:
+        return f"{method} {'http' if self._tls is None else 'https'}://{self._authority}{target.partition('?')[0]}"
+
+    async def _request(self, method: str, target: str, body: bytes) -> HttpResponse:
+        with _http_errors(self._where(method, target), self._timeout):
             async with self._lock, asyncio.timeout(self._timeout):
-                return await self._try(method, path, body)
-        except TimeoutError as error:
-            raise HttpError(f"{where}: no answer within {self._timeout:g} s") from error
-        except OSError as error:
-            raise HttpError(f"{where}: {error.strerror or error}") from error
-        except h11.RemoteProtocolError as error:
-            raise HttpError(f"{where}: {error}") from error
-
-    async def _try(self, method: str, path: str, body: bytes) -> HttpResponse:
-        try:
-            if self._writer is not None:
                 try:
-                    return await self._exchange(method, path, body)
-                except _StaleConnectionError:
+                    if self._kept is not None:
+                        with contextlib.suppress(_StaleConnectionError):
+                            return await self._exchange(self._kept, method, target, body)
+                        self.close()
+                    self._kept = await self._connect()
+                    return await self._exchange(self._kept, method, target, body)
+                except BaseException:
+                    # After a failed, timed out or cancelled exchange nobody knows what comes next on the connection.
                     self.close()
-            await self._connect()
-            try:
-                return await self._exchange(method, path, body)
-            except _StaleConnectionError as error:
-                raise h11.RemoteProtocolError("closed without an answer") from error
-        except BaseException:
-            # After a failed, timed out or cancelled exchange nobody knows what comes next on the connection.
+                    raise
+
+    async def _connect(self) -> _Connection:
+        async with asyncio.timeout(self._settings.connect_timeout_seconds):
+            return _Connection(*await asyncio.open_connection(self.host, self.port, ssl=self._tls))
+
+    async def _exchange(self, connection: _Connection, method: str, target: str, body: bytes) -> HttpResponse:
+        headers = [*self._headers, ("content-length", str(len(body)))]
+        await connection.send(method, target, headers, body)
+        head = await connection.head()
+        whole = await connection.body(self._settings.max_body_bytes)
+        if not connection.reusable():
             self.close()
-            raise
+        fields = {name.decode("latin-1"): value.decode("latin-1") for name, value in head.headers}
+        return HttpResponse(status=head.status_code, headers=fields, body=whole)
 
-    async def _connect(self) -> None:
-        self._reader, self._writer = await asyncio.open_connection(self.host, self.port)
-        self._connection = h11.Connection(h11.CLIENT)
 
-    async def _exchange(self, method: str, path: str, body: bytes) -> HttpResponse:
-        connection, writer = self._connection, self._writer
-        assert connection is not None  # noqa: S101  # _try connects first
-        assert writer is not None  # noqa: S101
-        headers = [("host", f"{self.host}:{self.port}"), ("accept", "*/*"), ("content-length", str(len(body)))]
-        data = connection.send(h11.Request(method=method, target=path, headers=headers)) or b""
+class _Connection:
+    """A TCP connection, and how far the exchange on it is."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._http = h11.Connection(h11.CLIENT)
+        self._responding = False  # the first bytes of the response are here
+
+    async def send(self, method: str, target: str, headers: list[tuple[str, str]], body: bytes = b"") -> None:
+        self._responding = False
+        data = self._http.send(h11.Request(method=method, target=target, headers=headers)) or b""
         if body:
-            data += connection.send(h11.Data(data=body)) or b""
-        data += connection.send(h11.EndOfMessage()) or b""
+            data += self._http.send(h11.Data(data=body)) or b""
+        data += self._http.send(h11.EndOfMessage()) or b""
         try:
-            writer.write(data)
-            await writer.drain()
+            self._writer.write(data)
+            await self._writer.drain()
         except ConnectionError as error:
             raise _StaleConnectionError from error
-        response = await self._read(connection)
-        if connection.our_state is h11.DONE and connection.their_state is h11.DONE:
-            connection.start_next_cycle()
-        else:
-            self.close()
-        return response
 
-    async def _read(self, connection: h11.Connection) -> HttpResponse:
-        assert self._reader is not None  # noqa: S101  # _try connects first
-        head: h11.Response | None = None
+    async def head(self) -> h11.Response:
+        """The head of the response; interim ones (RFC 9110 §15.2) are skipped."""
+        event = await self._event()
+        while isinstance(event, h11.InformationalResponse):
+            event = await self._event()
+        if not isinstance(event, h11.Response):
+            raise h11.RemoteProtocolError("closed before the end of the response")
+        return event
+
+    async def body(self, max_bytes: int) -> bytes:
         body = bytearray()
-        nothing_came = True
-        while True:
-            event = connection.next_event()
-            if event is h11.NEED_DATA:
-                try:
-                    data = await self._reader.read(65536)
-                except ConnectionError as error:
-                    if nothing_came:
-                        raise _StaleConnectionError from error
-                    raise
-                if not data and nothing_came:
-                    raise _StaleConnectionError
-                nothing_came = False
-                connection.receive_data(data)
-            elif isinstance(event, h11.Response):
-                head = event
-            elif isinstance(event, h11.Data):
-                body += event.data
-                if len(body) > self._max_body_bytes:
-                    raise h11.RemoteProtocolError(f"the answer is longer than {self._max_body_bytes} bytes")
-            elif isinstance(event, h11.EndOfMessage) and head is not None:
-                headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in head.headers}
-                return HttpResponse(status=head.status_code, headers=headers, body=bytes(body))
-            elif not isinstance(event, h11.InformationalResponse):
-                raise h11.RemoteProtocolError("closed before the end of the answer")
+        while (data := await self.data()) is not None:
+            body += data
+            if len(body) > max_bytes:
+                raise h11.RemoteProtocolError(f"the response is longer than {max_bytes} bytes")
+        return bytes(body)
+
+    async def data(self) -> bytes | None:
+        """The next bytes of the body; None at its end."""
+        event = await self._event()
+        if isinstance(event, h11.Data):
+            return bytes(event.data)
+        if isinstance(event, h11.EndOfMessage):
+            return None
+        raise h11.RemoteProtocolError("closed before the end of the response")
+
+    def reusable(self) -> bool:
+        """Prepares for another request, if the peer allows one."""
+        if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
+            return False
+        self._http.start_next_cycle()
+        return True
+
+    def abort(self) -> None:
+        self._writer.transport.abort()
+
+    async def _event(self) -> type[h11.NEED_DATA | h11.PAUSED] | h11.Event:
+        while (event := self._http.next_event()) is h11.NEED_DATA:
+            try:
+                data = await self._reader.read(65536)
+            except ConnectionError as error:
+                if not self._responding:
+                    raise _StaleConnectionError from error
+                raise
+            if not data and not self._responding:
+                raise _StaleConnectionError
+            self._responding = True
+            self._http.receive_data(data)
+        return event
+
+
+@contextlib.contextmanager
+def _http_errors(where: str, timeout: float) -> Iterator[None]:
+    """Whatever goes wrong with a request becomes an `HttpError`."""
+    try:
+        yield
+    except TimeoutError as error:
+        raise HttpError(f"{where}: no response within {timeout:g} s") from error
+    except OSError as error:  # of TLS, too
+        raise HttpError(f"{where}: {error.strerror or error}") from error
+    except h11.RemoteProtocolError as error:
+        raise HttpError(f"{where}: {error}") from error
+    except _StaleConnectionError as error:
+        raise HttpError(f"{where}: closed without a response") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,11 +16,13 @@ from tests.support.waiting import stays, until
 from tests.unit.greeter.support import resource
 
 from lobby_gateway.greeter.directory import Directory, DirectoryEntry
-from lobby_gateway.greeter.watch import KubernetesSource, WatchTimes
-from lobby_gateway.http.api_server import ApiServer
+from lobby_gateway.greeter.watch import ApiServer, KubernetesSource
+from lobby_gateway.settings import WatchSettings
 
 ROOT = "/apis/lobby-gateway.io/v1alpha1"
-TIMES = WatchTimes(first=5.0, watch=100.0, idle=5.0, min_backoff=0.01, max_backoff=0.05)
+SETTINGS = WatchSettings(
+    start_seconds=5.0, watch_seconds=100.0, idle_seconds=5.0, min_backoff_seconds=0.01, max_backoff_seconds=0.05
+)
 
 
 class World:
@@ -30,7 +33,6 @@ class World:
         self.changes: list[str] = []
         self.ended: list[str] = []
         self.directory = Directory(self)
-        self.server = ApiServer.of_url(api.url)
         self.source: KubernetesSource | None = None
 
     def entry_changed(self, entry: DirectoryEntry) -> None:
@@ -66,8 +68,9 @@ class World:
         await until(lambda: self.api.watches == 1)
 
     @contextlib.asynccontextmanager
-    async def followed(self, namespace: str = "", times: WatchTimes = TIMES, **options: Any) -> AsyncIterator[None]:
-        source = self.source = KubernetesSource(self.server, namespace, times=times, **options)
+    async def followed(self, namespace: str = "", settings: WatchSettings = SETTINGS) -> AsyncIterator[None]:
+        server = replace(ApiServer.of_url(self.api.url), settings=settings)
+        source = self.source = KubernetesSource(server, namespace)
         await source.start(self.directory, self.ended.append)
         try:
             yield
@@ -119,7 +122,7 @@ def test_a_long_list_is_read_in_parts() -> None:
         async with world() as it:
             for number in range(5):
                 it.put(f"n/a{number}")
-            async with it.followed(page=2):
+            async with it.followed(settings=replace(SETTINGS, page=2)):
                 assert len(it.directory) == 5
                 assert it.lists == 3
 
@@ -191,7 +194,7 @@ def test_while_the_server_is_away_everything_stays_as_it_is(caplog: pytest.LogCa
                 await until(lambda: len(it.api.asked) > before + 5)
                 assert it.addresses("/a") == ["h:1"]
                 assert it.directory.known
-                assert it.directory.problem == "answer 503"
+                assert it.directory.problem == "HTTP 503"
                 it.api.instead = lambda _: None
                 await until(lambda: it.addresses("/a") == ["h:2"])
                 assert not it.directory.problem
@@ -201,8 +204,8 @@ def test_while_the_server_is_away_everything_stays_as_it_is(caplog: pytest.LogCa
         run(main())
     said = [record.getMessage() for record in caplog.records if record.name.startswith("lobby_gateway")]
     assert said == [
-        "Lobbies can't be watched: what is known stays as it is",
-        "the API server answers again",
+        "Lobbies can't be watched: the known ones stay as they are",
+        "the API server responds again",
     ]
 
 
@@ -211,12 +214,12 @@ def test_a_server_that_is_away_at_the_start_is_waited_for_but_not_by_the_process
         async with world() as it:
             it.put("n/a")
             it.api.mute.set()
-            async with it.followed(times=WatchTimes(first=0.05, min_backoff=0.01, max_backoff=0.05)):
+            async with it.followed(settings=replace(SETTINGS, start_seconds=0.05)):
                 assert not it.directory.known
                 it.api.mute.clear()
                 it.api.instead = lambda _: status(403, "Forbidden", "no")
-            async with it.followed(times=WatchTimes(first=0.05, min_backoff=0.01, max_backoff=0.05)):
-                await until(lambda: it.directory.problem == "answer 403: no")
+            async with it.followed(settings=replace(SETTINGS, start_seconds=0.05)):
+                await until(lambda: it.directory.problem == "HTTP 403: no")
                 assert not it.directory.known
                 it.api.instead = lambda _: None
                 await until(lambda: it.directory.known)
@@ -227,7 +230,7 @@ def test_a_server_that_is_away_at_the_start_is_waited_for_but_not_by_the_process
 
 def test_a_silent_watch_is_begun_anew() -> None:
     async def main() -> None:
-        async with world() as it, it.followed(times=WatchTimes(idle=0.1, min_backoff=0.01, max_backoff=0.01)):
+        async with world() as it, it.followed(settings=replace(SETTINGS, idle_seconds=0.1, max_backoff_seconds=0.01)):
             await until(lambda: sum("watch" in asked.query for asked in it.api.asked) >= 3)
             assert it.lists == 1
 
@@ -235,10 +238,10 @@ def test_a_silent_watch_is_begun_anew() -> None:
 
 
 def test_a_watch_that_lasted_a_while_is_soon_begun_anew_however_often_others_broke_before() -> None:
-    times = WatchTimes(idle=5.0, min_backoff=0.01, max_backoff=1000.0)
+    settings = WatchSettings(idle_seconds=5.0, min_backoff_seconds=0.01, max_backoff_seconds=1000.0)
 
     async def main() -> None:
-        async with world() as it, it.followed(times=times):
+        async with world() as it, it.followed(settings=settings):
             for number in range(100, 115):
 
                 def seen(number: int = number) -> bool:
@@ -324,7 +327,7 @@ def test_a_fault_of_our_own_ends_the_process(caplog: pytest.LogCaptureFixture) -
                 raise RuntimeError("a bug")
 
             it.entry_changed = broken  # type: ignore[assignment, method-assign]
-            async with it.followed(times=WatchTimes(first=0.2)):
+            async with it.followed(settings=WatchSettings(start_seconds=0.2)):
                 await until(lambda: it.ended == ["the watch of Lobbies failed"])
 
     run(main())

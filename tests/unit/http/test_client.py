@@ -1,4 +1,4 @@
-"""The small HTTP client, against real sockets."""
+"""The HTTP client, against real sockets."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 
 from lobby_gateway.http.admin import AdminRequest, AdminResponse, AdminServer
 from lobby_gateway.http.client import HttpClient, HttpError
+from lobby_gateway.settings import HttpClientSettings
 
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -21,6 +22,7 @@ class ScriptedPeer:
     def __init__(self, *scripts: Script) -> None:
         self._scripts = list(scripts)
         self.connections = 0
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
@@ -30,8 +32,12 @@ class ScriptedPeer:
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
         await self._server.wait_closed()
+        await asyncio.gather(*self._tasks)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.append(task)
         script = self._scripts[self.connections]
         self.connections += 1
         await script(reader, writer)
@@ -60,7 +66,7 @@ def test_reads_an_answer_of_an_admin_port_and_sends_a_body() -> None:
 
         admin = AdminServer({("GET", "/seats"): echo, ("POST", "/drain"): echo})
         port = await admin.start("127.0.0.1", 0)
-        client = HttpClient("127.0.0.1", port)
+        client = HttpClient("127.0.0.1", port, timeout=5)
         answer = await client.get("/seats?all")
         assert answer.status == 200
         assert answer.headers["content-type"] == "application/json"
@@ -76,7 +82,7 @@ def test_reads_an_answer_of_an_admin_port_and_sends_a_body() -> None:
 def test_keeps_one_connection_for_many_requests() -> None:
     async def run() -> None:
         async with ScriptedPeer(answering(OK, OK, OK)) as peer:
-            client = HttpClient("127.0.0.1", peer.port)
+            client = HttpClient("127.0.0.1", peer.port, timeout=5)
             for _ in range(3):
                 assert (await client.get("/")).body == b"ok"
             assert peer.connections == 1
@@ -88,7 +94,7 @@ def test_keeps_one_connection_for_many_requests() -> None:
 def test_connects_anew_once_the_peer_closed_the_kept_connection() -> None:
     async def run() -> None:
         async with ScriptedPeer(answering(OK), answering(OK)) as peer:
-            client = HttpClient("127.0.0.1", peer.port)
+            client = HttpClient("127.0.0.1", peer.port, timeout=5)
             assert (await client.get("/")).body == b"ok"
             assert (await client.get("/")).body == b"ok"
             assert peer.connections == 2
@@ -101,7 +107,7 @@ def test_does_not_keep_a_connection_that_the_peer_wants_closed() -> None:
     async def run() -> None:
         closing = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok"
         async with ScriptedPeer(answering(closing), answering(closing)) as peer:
-            client = HttpClient("127.0.0.1", peer.port)
+            client = HttpClient("127.0.0.1", peer.port, timeout=5)
             assert (await client.get("/")).body == b"ok"
             assert (await client.get("/")).body == b"ok"
 
@@ -112,7 +118,7 @@ def test_reads_past_an_informational_answer_and_chunks() -> None:
     async def run() -> None:
         chunked = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
         async with ScriptedPeer(answering(b"HTTP/1.1 103 Early Hints\r\n\r\n" + chunked)) as peer:
-            client = HttpClient("127.0.0.1", peer.port)
+            client = HttpClient("127.0.0.1", peer.port, timeout=5)
             assert (await client.get("/")).body == b"ok"
             client.close()
 
@@ -129,7 +135,7 @@ def test_a_peer_that_accepts_and_says_nothing_is_an_error_in_time() -> None:
 
         async with ScriptedPeer(silent) as peer:
             client = HttpClient("127.0.0.1", peer.port, timeout=0.05)
-            with pytest.raises(HttpError, match=rf"GET http://127.0.0.1:{peer.port}/seats: no answer within 0.05 s"):
+            with pytest.raises(HttpError, match=rf"GET http://127.0.0.1:{peer.port}/seats: no response within 0.05 s"):
                 await client.get("/seats")
             await released.wait()  # the connection was let go, not leaked
 
@@ -139,7 +145,7 @@ def test_a_peer_that_accepts_and_says_nothing_is_an_error_in_time() -> None:
 @pytest.mark.parametrize(
     ("answer", "problem"),
     [
-        (b"", "closed without an answer"),
+        (b"", "closed without a response"),
         (b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nok", "peer closed connection"),
         (b"no HTTP\r\n\r\n", "illegal status line"),
         (b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n123456789", "longer than 8 bytes"),
@@ -148,7 +154,7 @@ def test_a_peer_that_accepts_and_says_nothing_is_an_error_in_time() -> None:
 def test_an_answer_that_can_not_be_used_is_an_error(answer: bytes, problem: str) -> None:
     async def run() -> None:
         async with ScriptedPeer(answering(answer)) as peer:
-            client = HttpClient("127.0.0.1", peer.port, max_body_bytes=8)
+            client = HttpClient("127.0.0.1", peer.port, timeout=5, settings=HttpClientSettings(max_body_bytes=8))
             with pytest.raises(HttpError, match=problem):
                 await client.get("/")
 
@@ -160,7 +166,7 @@ def test_nobody_listening_is_an_error_that_says_so() -> None:
         async with ScriptedPeer() as peer:
             port = peer.port
         with pytest.raises(HttpError, match=r"[Cc]onnect"):
-            await HttpClient("127.0.0.1", port).get("/")
+            await HttpClient("127.0.0.1", port, timeout=5).get("/")
 
     asyncio.run(run())
 
@@ -168,9 +174,63 @@ def test_nobody_listening_is_an_error_that_says_so() -> None:
 def test_requests_at_the_same_time_wait_for_each_other() -> None:
     async def run() -> None:
         async with ScriptedPeer(answering(OK, OK)) as peer:
-            client = HttpClient("127.0.0.1", peer.port)
+            client = HttpClient("127.0.0.1", peer.port, timeout=5)
             answers = await asyncio.gather(client.get("/a"), client.get("/b"))
             assert [answer.body for answer in answers] == [b"ok", b"ok"]
             client.close()
+
+    asyncio.run(run())
+
+
+def chunked(*chunks: bytes, end: bool = True) -> bytes:
+    head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+    return head + b"".join(b"%x\r\n%s\r\n" % (len(each), each) for each in chunks) + (b"0\r\n\r\n" if end else b"")
+
+
+def test_a_stream_is_read_line_by_line_and_its_connection_is_closed() -> None:
+    async def run() -> None:
+        released = asyncio.Event()
+
+        async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(chunked(b"on", b"e\ntwo\nthr", end=False))
+            with suppress(ConnectionError):
+                await reader.read()
+            released.set()
+
+        async with ScriptedPeer(endless) as peer:
+            client = HttpClient("127.0.0.1", peer.port, timeout=5)
+            async with client.stream("/watch?a=1") as response:
+                assert response.status == 200
+                lines = response.lines(idle_timeout=5)
+                assert [await anext(lines), await anext(lines)] == [b"one", b"two"]
+            await released.wait()
+
+    asyncio.run(run())
+
+
+def test_a_stream_that_brings_nothing_is_an_error_that_says_for_how_long() -> None:
+    async def run() -> None:
+        async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(chunked(b"one\n", end=False))
+            with suppress(ConnectionError):
+                await reader.read()
+
+        async with ScriptedPeer(silent) as peer:
+            client = HttpClient("127.0.0.1", peer.port, timeout=5)
+            async with client.stream("/watch?a=1") as response:
+                lines = response.lines(idle_timeout=0.05)
+                assert await anext(lines) == b"one"
+                with pytest.raises(HttpError, match=rf"GET http://127.0.0.1:{peer.port}/watch: no data for 0.05 s"):
+                    await anext(lines)
+
+    asyncio.run(run())
+
+
+def test_an_ipv6_address_is_bracketed() -> None:
+    async def run() -> None:
+        with pytest.raises(HttpError, match=r"GET http://\[::1\]:1/: "):
+            await HttpClient("::1", 1, timeout=5).get("/")
 
     asyncio.run(run())

@@ -92,7 +92,7 @@ def test_a_process_is_unresponsive_since_the_first_failed_poll_and_keeps_its_rep
             first = poller.result
             assert first.report == answered.report
             assert first.unresponsive_since is not None
-            assert "no answer within 0.05 s" in first.problem
+            assert "no response within 0.05 s" in first.problem
             count = len(made.results)
             await until(lambda: len(made.results) > count + 2)
             assert poller.result.unresponsive_since == first.unresponsive_since  # not later with each poll

@@ -17,13 +17,14 @@ from tests.support.origins import authority
 from tests.support.sockets import run
 
 from lobby_gateway.errors import UserError
-from lobby_gateway.http.api_server import MAX_LINE_BYTES, ApiServer, ApiServerError
+from lobby_gateway.greeter.watch import ApiServer, ApiServerError
+from lobby_gateway.settings import WatchSettings
 
 LOBBIES = "/apis/lobby-gateway.io/v1alpha1/lobbies"
 
 
 @contextlib.asynccontextmanager
-async def answering(data: bytes, *, then: str = "close") -> AsyncIterator[ApiServer]:
+async def answering(data: bytes, *, then: str = "close", idle: float = 5.0) -> AsyncIterator[ApiServer]:
     """A server that answers anything with these bytes, and then closes or stays silent."""
 
     answers: list[asyncio.Task[None] | None] = []
@@ -43,7 +44,8 @@ async def answering(data: bytes, *, then: str = "close") -> AsyncIterator[ApiSer
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     try:
         host, port = server.sockets[0].getsockname()
-        yield ApiServer(host=host, port=port, connect_seconds=0.2, answer_seconds=0.3)
+        settings = WatchSettings(connect_timeout_seconds=0.2, response_timeout_seconds=0.3, idle_seconds=idle)
+        yield ApiServer(host=host, port=port, settings=settings)
     finally:
         server.close()
         await server.wait_closed()
@@ -55,16 +57,16 @@ def chunked(*chunks: bytes, end: bool = True) -> bytes:
     return head + b"".join(b"%x\r\n%s\r\n" % (len(each), each) for each in chunks) + (b"0\r\n\r\n" if end else b"")
 
 
-async def lines_of(server: ApiServer, *, idle: float = 5.0) -> list[bytes]:
-    async with server.lines("/", {}, idle=idle) as lines:
+async def lines_of(server: ApiServer) -> list[bytes]:
+    async with server.lines("/", {}) as lines:
         return [line async for line in lines]
 
 
-def refused(read: Callable[[ApiServer], Any], data: bytes, *, then: str = "close") -> ApiServerError:
+def refused(read: Callable[[ApiServer], Any], data: bytes, *, then: str = "close", idle: float = 5.0) -> ApiServerError:
     """What comes of reading from a server that answers so."""
 
     async def main() -> ApiServerError:
-        async with answering(data, then=then) as server:
+        async with answering(data, then=then, idle=idle) as server:
             with pytest.raises(ApiServerError) as caught:
                 await read(server)
             return caught.value
@@ -169,16 +171,16 @@ def test_a_refusal_is_told_as_the_server_explains_it() -> None:
         async with fake_kube_api() as api:
             server = ApiServer.of_url(api.url)
             api.instead = lambda _: status(403, "Forbidden", "lobbies is forbidden")
-            with pytest.raises(ApiServerError, match="answer 403: lobbies is forbidden") as caught:
+            with pytest.raises(ApiServerError, match="HTTP 403: lobbies is forbidden") as caught:
                 await server.document(LOBBIES, {})
             assert (caught.value.status, caught.value.gone) == (403, False)
             api.instead = lambda _: status(410, "Expired", "too old")
-            with pytest.raises(ApiServerError, match="answer 410: too old") as caught:
-                async with server.lines(LOBBIES, {}, idle=1):
+            with pytest.raises(ApiServerError, match="HTTP 410: too old") as caught:
+                async with server.lines(LOBBIES, {}):
                     pytest.fail("there are no lines")
             assert caught.value.gone
             api.instead = lambda _: web.Response(status=502, text="<html>")
-            with pytest.raises(ApiServerError, match=r"answer 502$"):
+            with pytest.raises(ApiServerError, match=r"HTTP 502$"):
                 await server.document(LOBBIES, {})
 
     run(main())
@@ -187,13 +189,13 @@ def test_a_refusal_is_told_as_the_server_explains_it() -> None:
 @pytest.mark.parametrize(
     ("data", "then", "said"),
     [
-        (b"", "close", "closed without an answer"),
-        (b"SSH-2.0\r\n", "close", "illegal|without an answer"),
-        (b"", "silence", "no.* answer"),
-        (chunked(b"{", end=False), "close", "incomplete|broken off"),
-        (chunked(b"{", end=False), "silence", "no whole answer"),
-        (chunked(b"{"), "close", "no JSON"),
-        (b"HTTP/1.1 500 No\r\nContent-Length: 100\r\n\r\nshort", "close", "answer 500"),
+        (b"", "close", "closed without a response"),
+        (b"SSH-2.0\r\n", "close", "illegal|closed connection"),
+        (b"", "silence", "no response"),
+        (chunked(b"{", end=False), "close", "incomplete|closed"),
+        (chunked(b"{", end=False), "silence", "no response within"),
+        (chunked(b"{"), "close", "not JSON"),
+        (b"HTTP/1.1 500 No\r\nContent-Length: 100\r\n\r\nshort", "close", "HTTP 500"),
     ],
 )
 def test_what_is_no_answer_is_told(data: bytes, then: str, said: str) -> None:
@@ -207,15 +209,15 @@ def test_what_is_no_answer_is_told(data: bytes, then: str, said: str) -> None:
 
 def test_nobody_there_is_told() -> None:
     async def main() -> None:
-        with pytest.raises(ApiServerError, match=r"127\.0\.0\.1:1: "):
+        with pytest.raises(ApiServerError, match=r"127\.0\.0\.1:1/: "):
             await ApiServer(host="127.0.0.1", port=1).document("/", {})
 
     run(main())
 
 
 def test_a_silent_watch_is_given_up() -> None:
-    error = refused(lambda server: lines_of(server, idle=0.05), chunked(b"{}\n", end=False), then="silence")
-    assert "nothing came for 0.05 s" in str(error)
+    error = refused(lines_of, chunked(b"{}\n", end=False), then="silence", idle=0.05)
+    assert "no data for 0.05 s" in str(error)
 
 
 def test_a_watch_that_breaks_off_is_told() -> None:
@@ -224,7 +226,9 @@ def test_a_watch_that_breaks_off_is_told() -> None:
 
 def test_an_endless_line_is_given_up() -> None:
     async def main() -> None:
-        async with answering(chunked(b"x" * (MAX_LINE_BYTES + 1), end=False), then="silence") as server:
+        async with answering(
+            chunked(b"x" * (WatchSettings().max_event_bytes + 1), end=False), then="silence"
+        ) as server:
             with pytest.raises(ApiServerError, match="longer than"):
                 await lines_of(server)
 
@@ -236,7 +240,7 @@ def test_a_watch_is_left_in_the_middle_and_leaves_no_connection() -> None:
         async with fake_kube_api() as api:
             api.put(f"{LOBBIES.replace('/lobbies', '')}/namespaces/n/lobbies/a", {"spec": {}})
             server = ApiServer.of_url(api.url)
-            async with server.lines(LOBBIES, {"watch": "true", "resourceVersion": "0"}, idle=5) as lines:
+            async with server.lines(LOBBIES, {"watch": "true", "resourceVersion": "0"}) as lines:
                 first = json.loads(await anext(lines))
                 assert first["type"] == "ADDED"
                 assert api.watches == 1

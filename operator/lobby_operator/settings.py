@@ -15,35 +15,39 @@ GREETER_SELECTOR = "app.kubernetes.io/name=lobby-gateway,app.kubernetes.io/compo
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannerSettings:
-    """Times (seconds) and limits of the planner that no Lobby sets.
+    """Times and limits of the planner that no Lobby sets.
 
     Attributes:
-        silent_seconds: a lobby that does not answer for so long is given up. It takes no new clients from the first
-            missed answer on, so this may be patient: a machine under load, a stopped and continued process.
-        start_seconds: a lobby that has not answered so long after its creation is silent. Pulling an image takes time.
-        settle_seconds: a lobby that answers again after a silence must do so for so long before it takes clients; twice
-            as long with each silence that follows soon.
-        max_settle_seconds: the most of that.
-        flap_seconds: a silence within so long after the one before counts as following soon.
-        steady_seconds: a lobby that ends sooner after its first answer has failed to start.
-        min_backoff_seconds: after the second failed start in a row the next waits so long; twice as long with each more.
-        max_backoff_seconds: the most of that.
+        unresponsive_seconds: a lobby that has not answered for this long is given up. It takes no new clients from the
+            first missed answer on, so this may be patient: a machine under load, or a process that is stopped and
+            continued, recovers.
+        start_seconds: a lobby that has not answered this long after its creation is unresponsive. Pulling an image takes
+            time.
+        recovery_seconds: how long a lobby must answer after an outage before it takes clients again; doubles with each
+            outage that soon follows. Long enough to rule out a single lucky answer.
+        max_recovery_seconds: longest recovery: a minute, so that a lobby that works again is not wasted.
+        flap_seconds: an outage within this time after the one before counts as soon.
+        min_ready_seconds: a lobby that ends sooner after its first answer counts as a failed start: a bad image or
+            configuration usually shows within seconds.
+        min_backoff_seconds: wait after the second failed start in a row (the first is retried at once); doubles with each
+            more.
+        max_backoff_seconds: longest such wait: a cure is noticed within a minute.
         max_starting: most lobbies that start at a time; more would only slow each other down.
-        move_share: a batch of drains moves at most this share of all clients (or one lobby full, if that is more), so that
-            greeters are not asked to move everybody at once.
-        unreachable_seconds: free seats of a lobby that has not answered for this long do not count while clients wait, even
-            if the platform says it is well. More than one answer is missing then, and a greeter takes as long to notice that
-            a lobby is gone.
-        greeter_report_seconds: how long the latest report of a greeter that no longer answers still counts. It may merely be
-            busy; after that its clients have reconnected through another.
+        move_share: share of all clients that one batch of drains moves at most (or one full lobby, if that is more), so
+            that greeters do not have to move everyone at once.
+        unreachable_seconds: free seats of a lobby that has not answered for this long do not count while clients wait,
+            even if the platform says that it is well. By then more than one answer is missing, and greeters have noticed,
+            too.
+        greeter_report_seconds: how long the latest report of a greeter that no longer answers still counts: it may merely
+            be busy. After that its clients have reconnected through another.
     """
 
-    silent_seconds: float = 10.0
+    unresponsive_seconds: float = 10.0
     start_seconds: float = 60.0
-    settle_seconds: float = 2.0
-    max_settle_seconds: float = 60.0
+    recovery_seconds: float = 2.0
+    max_recovery_seconds: float = 60.0
     flap_seconds: float = 120.0
-    steady_seconds: float = 5.0
+    min_ready_seconds: float = 5.0
     min_backoff_seconds: float = 1.0
     max_backoff_seconds: float = 60.0
     max_starting: int = 16
@@ -61,12 +65,12 @@ class PollSettings:
             second serves nobody well.
         interval_seconds: between two polls of a process while nothing changes: a lost lobby shows within a second or two.
         fast_interval_seconds: between two polls while something changes, and before the first answer.
-        max_polls_per_second: of all pollers together; about a fifth of a core. With thousands of lobbies each is polled less
-            often.
-        max_first_polls_per_second: of processes that have not answered yet, in addition, so that a new one is noticed at once
-            among thousands.
-        max_concurrent: most polls in flight. A starting operator has thousands to make, and none may time out merely because
-            this process is busy.
+        max_polls_per_second: of all pollers together; about a fifth of a core. With thousands of lobbies each is polled
+            less often.
+        max_first_polls_per_second: of processes that have not answered yet, in addition, so that a new one is noticed at
+            once among thousands.
+        max_concurrent: most polls in flight. A starting operator has thousands to make, and none may time out merely
+            because this process is busy.
     """
 
     timeout_seconds: float = 1.0
@@ -82,7 +86,8 @@ class ReconcileSettings:
     """When a Lobby is reconciled, and how failures are retried.
 
     Attributes:
-        min_interval_seconds: pause after each pass: reports of many lobbies arrive at the same time, and one pass serves all.
+        min_interval_seconds: pause after each pass: reports of many lobbies arrive at the same time, and one pass serves
+            all.
         max_interval_seconds: longest time between two passes, so that whatever was missed is found.
         min_retry_seconds: wait before the first retry of a failed pass or action; each further wait is twice as long.
         max_retry_seconds: longest wait before a retry.
@@ -328,8 +333,8 @@ class LocalModeSettings:
     Attributes:
         listen_seconds: time for a child process to announce its ports; then its start has failed. It takes 0.2 s on an idle
             machine, and longer when many start at once.
-        lobby_kill_seconds: time from SIGTERM to SIGKILL for a lobby: more than it needs to close its clients in turn and then
-            its origin connection.
+        lobby_kill_seconds: time from SIGTERM to SIGKILL for a lobby: more than it needs to close its clients in turn and
+            then its origin connection.
         greeter_kill_seconds: the same for a greeter whose sibling failed to start; no client is connected yet.
         exit_seconds: time for greeters to close their clients when `lobby up` ends, and again for lobbies; what is left is
             killed. A person is waiting.
@@ -337,7 +342,8 @@ class LocalModeSettings:
         min_restart_seconds: pause before a greeter that exited is restarted; doubles with each further failure.
         max_restart_seconds: the longest such pause, so that clients get in soon after the cause is gone.
         greeter_stable_seconds: a greeter that ran this long starts over with the shortest pause.
-        demo_restart_seconds: pause before the demo's origin is restarted. A ticker has no reason to exit; a person killed it.
+        demo_restart_seconds: pause before the demo's origin is restarted. A ticker has no reason to exit; a person killed
+            it.
         directory_seconds: least time between two directories sent to greeters. The counts of many lobbies change together.
         refresh_seconds: time between two updates of the live table: fluent for a reader, and cheap.
         rate_window_seconds: period over which message rates are averaged. A shorter one flickers with an origin that sends

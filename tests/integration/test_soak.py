@@ -33,7 +33,7 @@ PASSING = 40
 SEATS = 24
 FEW_FILES = 12  # medians of a crowd that comes and goes
 MIB = 1 << 20
-LASTING = PlannerSettings().steady_seconds + 2.0
+LASTING = PlannerSettings().min_ready_seconds + 2.0
 CHANCE = random.Random(1)
 
 Step = Callable[[], Awaitable[None]]

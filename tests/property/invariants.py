@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import random
 
-from tests.property.world import START, Step, World, seen_by_name
+from tests.property.world import START, Step, World, states_by_name
 
 from lobby_gateway.resource.spec import Placement
 from lobby_operator.planner.actions import Create, Delete, Drain
-from lobby_operator.planner.history import observe_fold
+from lobby_operator.planner.history import observe
 from lobby_operator.planner.plan import plan
 from lobby_operator.planner.reasons import ACTION_REASONS, ActionReason
 from lobby_operator.planner.state import Phase
@@ -26,7 +26,7 @@ def never_more_than_the_maximum(step: Step) -> None:
 
 def clients_are_never_cut_off_before_their_drain_ended(step: Step) -> None:
     """A lobby that works is deleted only when it refuses clients and has none, or when its drain is overdue."""
-    seen = seen_by_name(step.seen)
+    seen = states_by_name(step.seen)
     for action in step.plan.actions:
         if not isinstance(action, Delete):
             continue
@@ -50,7 +50,7 @@ def nobody_finds_another_seat(step: Step) -> bool:
 def nobody_is_sent_where_no_seat_is(step: Step) -> None:
     """Open lobbies answered at the last question, have free seats, and are not about to go."""
     leaving = {action.name for action in step.plan.actions if not isinstance(action, Create)}
-    seen = seen_by_name(step.seen)
+    seen = states_by_name(step.seen)
     raw = {each.name: each for each in step.raw}
     for lobby in step.plan.open:
         assert lobby.name not in leaving
@@ -120,9 +120,7 @@ def the_plan_depends_on_nothing_else(step: Step) -> None:
     """Same input, same plan; the order in which lobbies are listed does not matter."""
     raw = list(step.raw)
     random.Random(len(raw)).shuffle(raw)
-    seen = observe_fold(
-        step.before, raw, waiting=step.seen.waiting, spec=step.spec, now=step.now, settings=step.settings
-    )
+    seen = observe(step.before, raw, waiting=step.seen.waiting, spec=step.spec, now=step.now, settings=step.settings)
     assert seen == step.seen
     assert plan(step.spec, seen, step.now, step.settings) == step.plan
 
@@ -141,7 +139,7 @@ def nothing_changes_before_the_planner_asks_to_be_woken(step: Step) -> None:
         now = min(step.now + 15.0, step.now + (horizon - step.now) * share)
         if until is not None and now > until - 1e-6:
             continue
-        seen = observe_fold(seen, step.raw, waiting=seen.waiting, spec=step.spec, now=now, settings=step.settings)
+        seen = observe(seen, step.raw, waiting=seen.waiting, spec=step.spec, now=now, settings=step.settings)
         again = plan(step.spec, seen, now, step.settings)
         assert again.actions == ()
         assert [lobby.name for lobby in again.open] == [lobby.name for lobby in step.plan.open]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from lobby_gateway.process.reports import LobbyReport, OriginReport, OriginState
 from lobby_operator.planner.actions import Action, Create, Delete, Drain
-from lobby_operator.planner.history import observe_fold
+from lobby_operator.planner.history import observe
 from lobby_operator.planner.plan import Plan, plan
 from lobby_operator.planner.spec import PlannerSpec
 from lobby_operator.planner.state import LobbyReading, LobbyState, Observed, Phase
@@ -207,7 +207,7 @@ class World:
         """Observes, plans, acts; greeters hear of it."""
         raw, self.expected = self.expected.lay_over(self.raw(), self.now)
         before = self.observed
-        seen = observe_fold(before, raw, waiting=self.waiting, spec=self.spec, now=self.now, settings=self.settings)
+        seen = observe(before, raw, waiting=self.waiting, spec=self.spec, now=self.now, settings=self.settings)
         self.observed = seen
         planned = plan(self.spec, seen, self.now, self.settings)
         step = Step(self.spec, self.settings, before, raw, seen, planned, self.now, self)
@@ -293,8 +293,8 @@ class World:
         return self.waiting + sum(lobby.clients for lobby in self.lobbies.values())
 
 
-def seen_by_name(seen: Observed) -> dict[str, LobbyState]:
+def states_by_name(seen: Observed) -> dict[str, LobbyState]:
     return {lobby.name: lobby for lobby in seen.lobbies}
 
 
-__all__ = ["Phase", "SimLobby", "Step", "World", "due", "seen_by_name"]
+__all__ = ["Phase", "SimLobby", "Step", "World", "due", "states_by_name"]

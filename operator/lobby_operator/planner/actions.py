@@ -1,4 +1,4 @@
-"""What can be done to a Lobby's lobbies. An action without a reason, or with one that is not its own, can't be built."""
+"""Actions on the lobbies of a Lobby. An action cannot be built without a reason, or with one that does not fit."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from lobby_operator.planner.reasons import ACTION_REASONS, ActionReason, speak
 
 @dataclass(frozen=True, slots=True, init=False)
 class Reason:
-    """Why, and the numbers that decided.
+    """Why an action is taken, with the numbers that decided.
 
     Attributes:
         code: which reason.
-        numbers: the fields of its sentence, as (name, value).
+        numbers: fields of its sentence, as (name, value).
     """
 
     code: ActionReason
     numbers: tuple[tuple[str, float], ...]
 
     def __init__(self, code: ActionReason, **numbers: float) -> None:
-        wanted = {name for _, name, _, _ in Formatter().parse(ACTION_REASONS[code]) if name is not None}
-        if wanted != numbers.keys():
-            raise ValueError(f"{code} has the numbers {sorted(wanted)}, not {sorted(numbers)}")
+        expected = {name for _, name, _, _ in Formatter().parse(ACTION_REASONS[code]) if name is not None}
+        if expected != numbers.keys():
+            raise ValueError(f"{code} needs the numbers {sorted(expected)}, not {sorted(numbers)}")
         object.__setattr__(self, "code", code)
         object.__setattr__(self, "numbers", tuple(numbers.items()))
 
@@ -42,10 +42,10 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class _Action:
-    """Something to be done to one lobby.
+    """Something to do with one lobby.
 
     Attributes:
-        name: of the lobby.
+        name: name of the lobby.
         reason: why.
     """
 
@@ -57,7 +57,7 @@ class _Action:
     def __post_init__(self) -> None:
         if not self.name:
             _refuse(self, "needs the name of a lobby")
-        if getattr(self.reason, "code", None) not in self.ACCEPTS:  # None, too: not every caller is checked by mypy
+        if getattr(self.reason, "code", None) not in self.ACCEPTS:  # or None: not every caller is type-checked
             _refuse(self, f"needs a reason of {sorted(self.ACCEPTS)}, not {self.reason!r}")
 
 
@@ -76,7 +76,7 @@ class Create(_Action):
 
 @dataclass(frozen=True, slots=True)
 class Drain(_Action):
-    """Tells a lobby to take no more clients and to send those that it has elsewhere. It can't be taken back."""
+    """Tells a lobby to take no new clients and to send its clients elsewhere. A drain cannot be cancelled."""
 
     ACCEPTS: ClassVar[frozenset[ActionReason]] = frozenset(
         {
@@ -91,7 +91,7 @@ class Drain(_Action):
 
 @dataclass(frozen=True, slots=True)
 class Delete(_Action):
-    """Ends a lobby, in order if it still can, and takes away what is left of it."""
+    """Ends a lobby, gracefully if it still can, and removes what is left of it."""
 
     ACCEPTS: ClassVar[frozenset[ActionReason]] = frozenset(
         {

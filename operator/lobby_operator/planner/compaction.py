@@ -1,11 +1,11 @@
-"""Which lobbies could be spared, and when they are: the empty ones after a while, sparse ones by moving their clients.
+"""Which lobbies can be removed, and when: empty ones after a while, sparse ones by moving their clients.
 
-A lobby can be spared when the free seats of those that stay hold its clients, everybody who waits or moves, and the spare
-seats. The sparsest goes first: that moves the fewest clients, and every client moves to a lobby that is at least as full as
-its own was. With lobbies of equal size ceil((clients + spare) / seats) of them stay, which is the fewest possible.
+A lobby can be removed if the free seats of the others suffice for its clients, for all waiting and moving clients, and for
+the spare seats. The sparsest goes first: that moves the fewest clients, and each of them moves to a lobby at least as full
+as its own. With lobbies of equal size, ceil((clients + spare) / seats) of them stay, which is the minimum.
 
-What is spared must have been superfluous all the time (`window.py`), and it is looked at again at the moment of acting. No
-clients are moved while somebody waits, or while it is not settled which lobbies there will be.
+A lobby is removed only if it was superfluous all the time (`stabilization_window.py`), and is checked again at that
+moment. No clients are moved while others wait, or while lobbies are starting or unresponsive.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterable
 
 from lobby_gateway.resource.spec import Placement
 from lobby_operator.planner.actions import Drain, Reason
-from lobby_operator.planner.placement import Balance
+from lobby_operator.planner.placement import Capacity
 from lobby_operator.planner.plan_builder import PlanBuilder
 from lobby_operator.planner.reasons import ActionReason
 from lobby_operator.planner.spec import PlannerSpec
@@ -23,91 +23,98 @@ from lobby_operator.planner.state import LobbyState, Phase
 from lobby_operator.planner.timers import due
 
 
-def spare_empty(spec: PlannerSpec, balanced: Balance) -> list[LobbyState]:
-    """Empty lobbies that are not needed, the first to go first. Any part of the list can be spared, too."""
-    empty = (lobby for lobby in _first_to_go(spec, balanced) if lobby.clients == 0)
-    return _spare(spec, balanced, empty, all_empty=True)
+def removable_empty(spec: PlannerSpec, capacity: Capacity) -> list[LobbyState]:
+    """Empty lobbies that are not needed, in the order of removal. Any subset can be removed, too."""
+    empty = (lobby for lobby in _removal_order(spec, capacity) if lobby.clients == 0)
+    return _removable(spec, capacity, empty, all_empty=True)
 
 
-def spare_sparse(spec: PlannerSpec, balanced: Balance) -> list[LobbyState]:
-    """Lobbies that are not needed if clients move, empty ones among them, the first to go first."""
-    return _spare(spec, balanced, _first_to_go(spec, balanced), all_empty=False)
+def removable_sparse(spec: PlannerSpec, capacity: Capacity) -> list[LobbyState]:
+    """Lobbies that are not needed if clients move, empty ones included, in the order of removal."""
+    return _removable(spec, capacity, _removal_order(spec, capacity), all_empty=False)
 
 
-def _first_to_go(spec: PlannerSpec, balanced: Balance) -> Iterable[LobbyState]:
+def _removal_order(spec: PlannerSpec, capacity: Capacity) -> Iterable[LobbyState]:
     if spec.placement is Placement.PACKED:
-        return reversed(balanced.taking)
-    # Only into a fuller lobby here, too, or a client could be moved each time that a new lobby becomes the latest.
-    most = max((lobby.clients for lobby in balanced.taking), default=0)
-    older = (lobby for lobby in balanced.served_out if lobby.clients == 0 or lobby.clients < most)
-    return (*older, *(lobby for lobby in reversed(balanced.taking) if lobby.clients == 0))
+        return reversed(capacity.accepting)
+    # Here, too, only into a fuller lobby, or a client could be moved each time another lobby becomes the latest.
+    most = max((lobby.clients for lobby in capacity.accepting), default=0)
+    older = (lobby for lobby in capacity.superseded if lobby.clients == 0 or lobby.clients < most)
+    return (*older, *(lobby for lobby in reversed(capacity.accepting) if lobby.clients == 0))
 
 
-def _spare(
-    spec: PlannerSpec, balanced: Balance, candidates: Iterable[LobbyState], *, all_empty: bool
+def _removable(
+    spec: PlannerSpec, capacity: Capacity, candidates: Iterable[LobbyState], *, all_empty: bool
 ) -> list[LobbyState]:
-    if balanced.outdated:
-        return []  # first all are of one revision, and then it is seen how many are needed
-    spared: list[LobbyState] = []
-    free, needed = balanced.free, balanced.needed
-    takes = {lobby.name for lobby in balanced.taking} if balanced.served_out else None
-    left = len(balanced.taking) + len(balanced.served_out)
+    if capacity.outdated:
+        return []  # the rollout comes first; only then is it clear how many are needed
+    removable: list[LobbyState] = []
+    free, needed = capacity.free, capacity.needed
+    accepting = {lobby.name for lobby in capacity.accepting} if capacity.superseded else None
+    left = len(capacity.accepting) + len(capacity.superseded)
     for lobby in candidates:
         if left <= spec.floor:
             break
-        lost = balanced.free_in(lobby) if takes is None or lobby.name in takes else 0
+        lost = capacity.free_in(lobby) if accepting is None or lobby.name in accepting else 0
         if free - lost < needed + lobby.clients:
             if all_empty:
-                continue  # it is larger than others
-            break  # a fuller one in its place would move its clients into this one
+                continue  # it is larger than the others
+            break  # a fuller one instead would move its clients into this one
         free -= lost
         needed += lobby.clients
         left -= 1
-        spared.append(lobby)
-    return spared
+        removable.append(lobby)
+    return removable
 
 
-def end_empty(draft: PlanBuilder) -> None:
+def drain_empty(builder: PlanBuilder) -> None:
     """Drains empty lobbies that were not needed for `emptySeconds`.
 
-    They are drained first, though nobody is in them: a client may be on its way, and a lobby that drains is the only one
-    of which it is certain that it takes no more.
+    They are drained before they are deleted, although empty: a client may be on its way, and only a draining lobby
+    certainly takes no more.
     """
-    spec, seen, now = draft.spec, draft.seen, draft.now
-    if draft.resizes:
+    spec, observed, now = builder.spec, builder.observed, builder.now
+    if builder.resizes:
         return
-    candidates = spare_empty(spec, draft.balance)
+    candidates = removable_empty(spec, builder.capacity)
     if not candidates:
         return
-    draft.wake(rises_at(seen.surplus, now, spec.empty_seconds))
-    count = least(seen.surplus, now, spec.empty_seconds)
+    builder.wake(rises_at(observed.surplus, now, spec.empty_seconds))
+    count = least(observed.surplus, now, spec.empty_seconds)
     for lobby in candidates:
         since = now if lobby.empty_since is None else lobby.empty_since
         if not due(since, spec.empty_seconds, now):
-            draft.wake(since + spec.empty_seconds)
+            builder.wake(since + spec.empty_seconds)
         elif count > 0:
             count -= 1
-            draft.act(Drain(lobby.name, Reason(ActionReason.EMPTY, seconds=round(now - since, 1))))
+            builder.act(Drain(lobby.name, Reason(ActionReason.EMPTY, seconds=round(now - since, 1))))
 
 
-def compact(draft: PlanBuilder) -> None:
-    """Drains sparse lobbies into fuller ones when that was possible for `stabilizationSeconds`."""
-    spec, seen, now = draft.spec, draft.seen, draft.now
-    if not spec.compaction or draft.resizes or seen.waiting or seen.in_phase(Phase.STARTING, Phase.UNRESPONSIVE):
+def compact(builder: PlanBuilder) -> None:
+    """Drains sparse lobbies into fuller ones if that has been possible for `stabilizationSeconds`."""
+    spec, observed, now = builder.spec, builder.observed, builder.now
+    if (
+        not spec.compaction
+        or builder.resizes
+        or observed.waiting
+        or observed.in_phase(Phase.STARTING, Phase.UNRESPONSIVE)
+    ):
         return
-    candidates = spare_sparse(spec, draft.balance)
+    candidates = removable_sparse(spec, builder.capacity)
     if not any(lobby.clients for lobby in candidates):
         return
-    draft.wake(rises_at(seen.sparse, now, spec.stabilization_seconds))
-    count = least(seen.sparse, now, spec.stabilization_seconds)
-    clients = sum(lobby.clients for lobby in draft.balance.taking)
-    clients += sum(lobby.clients for lobby in draft.balance.served_out)
-    budget = max(draft.settings.move_share * clients, *(lobby.seats for lobby in candidates)) - draft.balance.moving
+    builder.wake(rises_at(observed.sparse, now, spec.stabilization_seconds))
+    count = least(observed.sparse, now, spec.stabilization_seconds)
+    clients = sum(lobby.clients for lobby in builder.capacity.accepting)
+    clients += sum(lobby.clients for lobby in builder.capacity.superseded)
+    budget = (
+        max(builder.settings.move_share * clients, *(lobby.seats for lobby in candidates)) - builder.capacity.moving
+    )
     for lobby in candidates[:count]:
         if lobby.clients == 0:
-            continue  # end_empty's
+            continue  # left to `drain_empty`
         budget -= lobby.clients
         if budget < 0:
-            break  # further ones when these are through
+            break  # the rest when these are done
         reason = Reason(ActionReason.SPARSE, clients=lobby.clients, seconds=spec.stabilization_seconds)
-        draft.act(Drain(lobby.name, reason))
+        builder.act(Drain(lobby.name, reason))

@@ -1,8 +1,8 @@
-"""Folds raw readings into what was observed: since when things are as they are.
+"""Folds readings into an observation, which knows since when things are as they are.
 
-All memory of the planner is here, in the `Observed` of the time before. Without it (the operator was restarted) every clock
-starts anew: a silent lobby gets its patience again, a surplus one lives longer. What must not be lost, that a lobby drains,
-is told by the lobby itself.
+This is all the memory that the planner has: the `Observed` of the pass before. Without it (after a restart of the operator)
+every timer starts over: an unresponsive lobby gets its full time again, a surplus one lives longer. What must not be lost,
+that a lobby is draining, the lobby reports itself.
 """
 
 from __future__ import annotations
@@ -11,70 +11,73 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import NamedTuple
 
-from lobby_operator.planner.compaction import spare_empty, spare_sparse
-from lobby_operator.planner.placement import balance
+from lobby_operator.planner.compaction import removable_empty, removable_sparse
+from lobby_operator.planner.placement import measure_capacity
 from lobby_operator.planner.spec import PlannerSpec
 from lobby_operator.planner.stabilization_window import add, lowered
 from lobby_operator.planner.state import Failures, LobbyReading, LobbyState, Observed, Phase, lobby_index
-from lobby_operator.planner.timers import due, earliest
+from lobby_operator.planner.timers import backoff, due, earliest
 from lobby_operator.settings import PlannerSettings
 
 _NOTHING = Observed()
 
 
-def observe_fold(
+def observe(
     before: Observed | None,
-    raw: Iterable[LobbyReading],
+    readings: Iterable[LobbyReading],
     *,
     waiting: int,
     spec: PlannerSpec,
     now: float,
     settings: PlannerSettings | None = None,
 ) -> Observed:
-    """What is observed now.
+    """The observation at this moment.
 
     Args:
-        before: what was observed before; None: nothing, the operator has just started.
-        raw: all lobbies of the Lobby, in any order.
+        before: the previous observation; None if the operator has just started.
+        readings: all lobbies of the Lobby, in any order.
         waiting: clients that greeters hold without a seat.
-        spec: of the Lobby.
+        spec: spec of the Lobby.
         now: when the readings were taken.
-        settings: of the planner.
+        settings: settings of the planner.
     """
     settings = settings or PlannerSettings()
     before = before or _NOTHING
     known = {lobby.name: lobby for lobby in before.lobbies}
-    # What nobody watched did not happen: after a pause of our own (a stopped process) nobody is called silent since before it.
-    paused = now - before.at > 2 * settings.silent_seconds
-    raw = list(raw)
-    fold = _Fold(spec, settings, now, paused)
+    # After a pause of this process (it was stopped), nothing counts as unresponsive since before the pause.
+    paused = now - before.at > 2 * settings.unresponsive_seconds
+    readings = list(readings)
+    observer = _Observer(spec, settings, now, paused)
     lobbies = tuple(
-        sorted((fold.one(known.get(each.name), each) for each in raw), key=lambda lobby: (lobby.index, lobby.name))
+        sorted(
+            (observer.lobby(known.get(each.name), each) for each in readings),
+            key=lambda lobby: (lobby.index, lobby.name),
+        )
     )
-    seen = Observed(
+    observed = Observed(
         lobbies=lobbies,
         waiting=waiting,
         at=now,
         generation=spec.generation,
         revision=spec.revision,
-        complete=not any(_unasked(each) for each in raw),
+        complete=not any(_unpolled(each) for each in readings),
         failures=_failures(before, lobbies, spec, settings, now),
     )
-    return _add_windows(seen, before, spec, now)
+    return _with_windows(observed, before, spec, settings, now)
 
 
-class _Life(NamedTuple):
-    """The part of a lobby that follows from whether it answers."""
+class _Liveness(NamedTuple):
+    """The part of a lobby's state that follows from whether it answers."""
 
     phase: Phase
     ready_at: float | None
     unresponsive_since: float | None
     recovered_at: float | None
-    silences: int
+    outages: int
 
 
-class _Fold:
-    """One lobby's part of `observe_fold`."""
+class _Observer:
+    """Derives the state of single lobbies."""
 
     def __init__(self, spec: PlannerSpec, settings: PlannerSettings, now: float, paused: bool) -> None:
         self.spec = spec
@@ -82,61 +85,61 @@ class _Fold:
         self.now = now
         self.paused = paused
 
-    def one(self, before: LobbyState | None, raw: LobbyReading) -> LobbyState:
-        """The lobby as it is, knowing how it was."""
-        not_seen_yet = raw.expected and not raw.revision  # just made
-        outdated = bool(self.spec.revision) and raw.revision != self.spec.revision and not not_seen_yet
-        if before is not None and before.outdated is outdated and _still_the_same(before, raw):
+    def lobby(self, before: LobbyState | None, reading: LobbyReading) -> LobbyState:
+        """The state of a lobby, given its state before."""
+        unlisted = reading.expected and not reading.revision  # just created
+        outdated = bool(self.spec.revision) and reading.revision != self.spec.revision and not unlisted
+        if before is not None and before.outdated is outdated and _unchanged(before, reading):
             return before
-        if before is None or (before.phase in (Phase.ENDING, Phase.ENDED) and not raw.ending and not raw.ended):
-            # New; or a name that was used before, or an end that did not come about.
-            index = lobby_index(raw.name)
-            before = LobbyState(name=raw.name, index=index, phase=Phase.STARTING, created_at=raw.created_at)
-        answers = raw.report is not None and (raw.unresponsive_since is None or raw.alive is True)
-        report = raw.report if answers and not raw.ended else None
+        if before is None or (before.phase in (Phase.ENDING, Phase.ENDED) and not reading.ending and not reading.ended):
+            # New; or its name was used before, or its deletion came to nothing.
+            index = lobby_index(reading.name)
+            before = LobbyState(name=reading.name, index=index, phase=Phase.STARTING, created_at=reading.created_at)
+        answers = reading.report is not None and (reading.unresponsive_since is None or reading.alive is True)
+        report = reading.report if answers and not reading.ended else None
         draining_since = before.draining_since
-        if draining_since is None and (raw.draining or (report is not None and report.draining)):
+        if draining_since is None and (reading.draining or (report is not None and report.draining)):
             draining_since = self.now
         empty_since = None
         if report is not None and report.clients == 0:
             empty_since = self.now if before.empty_since is None else before.empty_since
-        address = raw.address or before.address
+        address = reading.address or before.address
         if report is None:
-            life = self._silent(before, raw)
+            liveness = self._unresponsive(before, reading)
         else:
-            life = self._answering(before, bool(address), draining_since is not None)
-        told = Phase.ENDED if raw.ended else Phase.ENDING if raw.ending else None
+            liveness = self._responding(before, bool(address), draining_since is not None)
+        ending = Phase.ENDED if reading.ended else Phase.ENDING if reading.ending else None
         return LobbyState(
-            name=raw.name,
+            name=reading.name,
             index=before.index,
-            phase=told or life.phase,
-            created_at=raw.created_at,
+            phase=ending or liveness.phase,
+            created_at=reading.created_at,
             address=address,
             seats=report.seats if report is not None else before.seats or self.spec.seats,
-            clients=report.clients if report is not None else 0 if told else before.clients,
-            origin=report.origin if report is not None else None if told else before.origin,
-            ready_at=life.ready_at,
-            unresponsive_since=life.unresponsive_since,
-            recovered_at=life.recovered_at,
-            unheard_since=raw.unresponsive_since if report is not None else None,
-            silences=life.silences,
+            clients=report.clients if report is not None else 0 if ending else before.clients,
+            origin=report.origin if report is not None else None if ending else before.origin,
+            ready_at=liveness.ready_at,
+            unresponsive_since=liveness.unresponsive_since,
+            recovered_at=liveness.recovered_at,
+            unreachable_since=reading.unresponsive_since if report is not None else None,
+            outages=liveness.outages,
             empty_since=empty_since,
             draining_since=draining_since,
-            refusing=report is not None and report.draining,
-            told_to_end=raw.ending,
-            expected=raw.expected,
+            drain_confirmed=report is not None and report.draining,
+            delete_requested=reading.ending,
+            expected=reading.expected,
             outdated=outdated,
         )
 
-    def _answering(self, before: LobbyState, reachable: bool, draining: bool) -> _Life:
-        recovered_at, silences = before.recovered_at, before.silences
-        if not reachable:  # nobody could be sent there
-            return _Life(Phase.STARTING, before.ready_at, None, recovered_at, silences)
+    def _responding(self, before: LobbyState, reachable: bool, draining: bool) -> _Liveness:
+        recovered_at, outages = before.recovered_at, before.outages
+        if not reachable:  # no client could be sent there
+            return _Liveness(Phase.STARTING, before.ready_at, None, recovered_at, outages)
         if before.ready_at is not None and before.phase is Phase.UNRESPONSIVE:
-            # It has to prove itself; longer, if this was not the first silence lately.
+            # It has to answer for a while first; longer, if this was not the first outage lately.
             soon = recovered_at is not None and not due(recovered_at, self.settings.flap_seconds, self.now)
-            silences = silences + 1 if soon else 1
-            seconds = backoff(self.settings.settle_seconds, self.settings.max_settle_seconds, silences)
+            outages = outages + 1 if soon else 1
+            seconds = backoff(self.settings.recovery_seconds, self.settings.max_recovery_seconds, outages)
             recovered_at = self.now + seconds
         ready_at = self.now if before.ready_at is None else before.ready_at
         if draining:
@@ -145,58 +148,58 @@ class _Fold:
             phase = Phase.RECOVERING
         else:
             phase = Phase.READY
-        return _Life(phase, ready_at, None, recovered_at, silences)
+        return _Liveness(phase, ready_at, None, recovered_at, outages)
 
-    def _silent(self, before: LobbyState, raw: LobbyReading) -> _Life:
+    def _unresponsive(self, before: LobbyState, reading: LobbyReading) -> _Liveness:
         since, ready_at = before.unresponsive_since, before.ready_at
-        if raw.report is None:
-            if ready_at is None and raw.was_up and raw.unresponsive_since is not None:
-                ready_at = raw.created_at  # it did not fail to start, it was lost later
-            if raw.alive is True:
-                # The platform finds it well, we can't reach it: how full it is we don't know. Leave it alone.
-                return _Life(Phase.RECOVERING, ready_at, None, before.recovered_at, before.silences)
-            late = since is not None or due(raw.created_at, self.settings.start_seconds, self.now)
+        if reading.report is None:
+            if ready_at is None and reading.was_up and reading.unresponsive_since is not None:
+                ready_at = reading.created_at  # it did not fail to start; it was lost later
+            if reading.alive is True:
+                # The platform says that it is well, but we can't reach it and don't know how full it is: leave it alone.
+                return _Liveness(Phase.RECOVERING, ready_at, None, before.recovered_at, before.outages)
+            late = since is not None or due(reading.created_at, self.settings.start_seconds, self.now)
             if ready_at is None and not late:
-                return _Life(Phase.STARTING, None, None, before.recovered_at, before.silences)
-        if since is None and raw.report is not None:
-            since = raw.unresponsive_since
+                return _Liveness(Phase.STARTING, None, None, before.recovered_at, before.outages)
+        if since is None and reading.report is not None:
+            since = reading.unresponsive_since
         if since is None or self.paused:
             since = self.now
-        return _Life(Phase.UNRESPONSIVE, ready_at, since, before.recovered_at, before.silences)
+        return _Liveness(Phase.UNRESPONSIVE, ready_at, since, before.recovered_at, before.outages)
 
 
-def _still_the_same(before: LobbyState, raw: LobbyReading) -> bool:
-    """Whether a lobby that takes clients does so unchanged. Of thousands nearly all do in nearly every pass."""
-    report = raw.report
+def _unchanged(before: LobbyState, reading: LobbyReading) -> bool:
+    """Whether a ready lobby is unchanged. Of thousands, nearly all are in nearly every pass."""
+    report = reading.report
     return (
         before.phase is Phase.READY
         and report is not None
-        and raw.unresponsive_since is None
-        and not (raw.draining or report.draining or raw.ending or raw.ended or raw.expected)
-        and before.unheard_since is None
+        and reading.unresponsive_since is None
+        and not (reading.draining or report.draining or reading.ending or reading.ended or reading.expected)
+        and before.unreachable_since is None
         and not before.expected
         and report.clients == before.clients
         and report.seats == before.seats
         and report.origin == before.origin
-        and raw.address == before.address
-        and raw.created_at == before.created_at
+        and reading.address == before.address
+        and reading.created_at == before.created_at
     )
 
 
-def backoff(least: float, most: float, count: int) -> float:
-    """`least` for the first time, twice as much with each that follows, `most` at most."""
-    return min(most, least * 2.0 ** min(count - 1, 60))
-
-
-def _unasked(raw: LobbyReading) -> bool:
-    """Whether it could be asked but was not: after a start of the operator, before all have had their turn."""
-    return bool(raw.address) and raw.report is None and raw.unresponsive_since is None and not (raw.ending or raw.ended)
+def _unpolled(reading: LobbyReading) -> bool:
+    """Whether it could be polled but has not been: after a start of the operator, before each has had its turn."""
+    return (
+        bool(reading.address)
+        and reading.report is None
+        and reading.unresponsive_since is None
+        and not (reading.ending or reading.ended)
+    )
 
 
 def _failures(
     before: Observed, lobbies: tuple[LobbyState, ...], spec: PlannerSpec, settings: PlannerSettings, now: float
 ) -> Failures:
-    """Counts rounds of failed starts: several lobbies that fail at the same time have one cause."""
+    """Counts rounds of failed starts: lobbies that fail at the same time have one cause."""
     same = (before.generation, before.revision) == (spec.generation, spec.revision)
     failures = before.failures if same else Failures()
     by_name = {lobby.name: lobby for lobby in lobbies}
@@ -212,17 +215,17 @@ def _failures(
     if failures.count == 0:
         return failures
     over_at = failures_over_at(failures, lobbies, settings)
-    lasts = over_at is not None and over_at <= now
-    tries = any(lobby.ready_at is None for lobby in lobbies)
-    forgotten = not tries and due(failures.last_at, 2 * settings.max_backoff_seconds, now)
-    return Failures() if lasts or forgotten else failures
+    lasted = over_at is not None and over_at <= now
+    retrying = any(lobby.ready_at is None for lobby in lobbies)
+    forgotten = not retrying and due(failures.last_at, 2 * settings.max_backoff_seconds, now)
+    return Failures() if lasted or forgotten else failures
 
 
 def failures_over_at(failures: Failures, lobbies: Iterable[LobbyState], settings: PlannerSettings) -> float | None:
-    """When a lobby that was made after the last failure will have lasted; None if there is none yet."""
+    """When a lobby created after the latest failure will have lasted; None if there is no such lobby yet."""
     return earliest(
         *(
-            lobby.ready_at + settings.steady_seconds
+            lobby.ready_at + settings.min_ready_seconds
             for lobby in lobbies
             if lobby.phase is Phase.READY and lobby.ready_at is not None and lobby.created_at >= failures.last_at
         )
@@ -232,25 +235,27 @@ def failures_over_at(failures: Failures, lobbies: Iterable[LobbyState], settings
 def _start_failed(before: LobbyState, after: LobbyState | None, settings: PlannerSettings, now: float) -> bool:
     """Whether a lobby has just ended, or was given up, before it had lasted."""
     if before.draining_since is not None or before.phase in (Phase.ENDING, Phase.ENDED):
-        return False  # it was meant to end
+        return False  # it was supposed to end
     over = after is None or after.phase is Phase.ENDED
     given_up = before.phase is Phase.UNRESPONSIVE and after is not None and after.phase is Phase.ENDING
     if not over and not given_up:
         return False
     until = now if before.unresponsive_since is None else before.unresponsive_since
-    return before.ready_at is None or not due(before.ready_at, settings.steady_seconds, until)
+    return before.ready_at is None or not due(before.ready_at, settings.min_ready_seconds, until)
 
 
-def _add_windows(seen: Observed, before: Observed, spec: PlannerSpec, now: float) -> Observed:
-    """Adds how many lobbies could be spared. Those that are drained since are no longer among them."""
-    gone = {lobby.name for lobby in seen.in_phase(Phase.DRAINING, Phase.ENDING)}
+def _with_windows(
+    observed: Observed, before: Observed, spec: PlannerSpec, settings: PlannerSettings, now: float
+) -> Observed:
+    """Adds how many lobbies could be removed. Those that have been drained since no longer count."""
+    gone = {lobby.name for lobby in observed.in_phase(Phase.DRAINING, Phase.ENDING)}
     drained = [lobby for lobby in before.in_phase(Phase.READY) if lobby.name in gone]
     empty = sum(lobby.clients == 0 for lobby in drained)
-    balanced = balance(spec, seen)
+    capacity = measure_capacity(spec, observed, settings)
     return replace(
-        seen,
-        surplus=add(lowered(before.surplus, empty), now, len(spare_empty(spec, balanced)), spec.empty_seconds),
+        observed,
+        surplus=add(lowered(before.surplus, empty), now, len(removable_empty(spec, capacity)), spec.empty_seconds),
         sparse=add(
-            lowered(before.sparse, len(drained)), now, len(spare_sparse(spec, balanced)), spec.stabilization_seconds
+            lowered(before.sparse, len(drained)), now, len(removable_sparse(spec, capacity)), spec.stabilization_seconds
         ),
     )

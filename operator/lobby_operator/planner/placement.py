@@ -1,11 +1,11 @@
 """Which lobbies take new clients, in which order, and how many seats that leaves.
 
-Packed: the fullest first. New clients fill one lobby after the other, sparse ones run empty by themselves.
+Packed: the fullest first. New clients fill one lobby after the other, and sparse ones empty by themselves.
 
-Latest: of the lobbies that have clients only the newest takes new ones, then the empty ones that are newer still, oldest
-first; those before it are served out. So clients always meet in one lobby, and a burst that needs several fills one after
-the other. The order of the lobbies alone decides, no memory of which one was the latest before. Where none of these has a
-seat and no further lobby can be had at once, a seat in an older one is better than none: then those are open, newest first.
+Latest: of the lobbies with clients only the newest takes new ones, then the empty lobbies that are newer still, oldest
+first; older lobbies keep the clients they have. So clients always meet in one lobby, and a burst that needs several fills
+one after the other. The order of the lobbies alone decides; there is no memory of the previous latest lobby. If none of
+these has a seat and no other lobby is ready, a seat in an older one is better than none: those are then open, newest first.
 """
 
 from __future__ import annotations
@@ -16,33 +16,31 @@ from lobby_gateway.resource.spec import Placement
 from lobby_operator.planner.spec import PlannerSpec
 from lobby_operator.planner.state import LobbyState, Observed, Phase
 from lobby_operator.planner.timers import due
-
-UNHEARD_SECONDS = 2.0
-"""More than one answer is missing. A greeter takes as long to notice that a lobby is gone."""
+from lobby_operator.settings import PlannerSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Balance:
-    """Seats on one side, clients without one on the other.
+class Capacity:
+    """The seats that lobbies offer, and the seats that are needed.
 
     Attributes:
-        taking: the lobbies that take new clients, full ones too, in the order in which they are filled.
-        served_out: ready lobbies that take none, sparsest first; only with the placement Latest.
-        outdated: ready lobbies of an older revision, sparsest first. They take clients only where no other has a seat.
-        free: free seats of those that take clients, without `useless` ones.
-        useless: names of lobbies whose free seats do not count while clients wait, since they have not answered us for
-            `UNHEARD_SECONDS`: greeters reach them no better, or nobody would wait.
-        starting: lobbies that start, of the revision that is wanted.
+        accepting: lobbies that take new clients, full ones included, in the order in which they are filled.
+        superseded: ready lobbies that take no new clients, sparsest first; only with placement Latest.
+        outdated: ready lobbies of an older revision, sparsest first. They take clients only if no other lobby has a seat.
+        free: free seats of the accepting lobbies, unreachable ones excluded.
+        unreachable: names of lobbies whose free seats do not count while clients wait: we have had no answer for
+            `unreachable_seconds`, and greeters fare no better, or nobody would wait.
+        starting: starting lobbies of the current revision.
         waiting: clients without a seat.
-        moving: clients in lobbies that drain or end. They will need a seat elsewhere.
-        needed: seats that are to be free: for those who wait, those who move, and to spare.
+        moving: clients in lobbies that are draining or ending, which need a seat elsewhere.
+        needed: seats that should be free: for waiting and moving clients, and to spare.
     """
 
-    taking: tuple[LobbyState, ...]
-    served_out: tuple[LobbyState, ...]
+    accepting: tuple[LobbyState, ...]
+    superseded: tuple[LobbyState, ...]
     outdated: tuple[LobbyState, ...]
     free: int
-    useless: frozenset[str]
+    unreachable: frozenset[str]
     starting: int
     waiting: int
     moving: int
@@ -50,74 +48,83 @@ class Balance:
 
     def free_in(self, lobby: LobbyState) -> int:
         """Free seats of a lobby that count."""
-        return 0 if lobby.name in self.useless else lobby.free
+        return 0 if lobby.name in self.unreachable else lobby.free
 
 
-def balance(spec: PlannerSpec, seen: Observed) -> Balance:
-    """Counts seats and clients."""
+def measure_capacity(spec: PlannerSpec, observed: Observed, settings: PlannerSettings | None = None) -> Capacity:
+    """Counts seats and clients.
+
+    Args:
+        spec: spec of the Lobby.
+        observed: its lobbies.
+        settings: settings of the planner.
+    """
+    after = (settings or PlannerSettings()).unreachable_seconds
     ready: list[LobbyState] = []
     outdated: list[LobbyState] = []
     starting = moving = 0
-    for lobby in seen.lobbies:
+    for lobby in observed.lobbies:
         if lobby.phase is Phase.READY:
             (outdated if lobby.outdated else ready).append(lobby)
         elif lobby.phase is Phase.STARTING:
             starting += not lobby.outdated
         elif lobby.phase in (Phase.DRAINING, Phase.ENDING):
             moving += lobby.clients
-    taking, served_out = _divide(spec, ready)
-    useless = frozenset(lobby.name for lobby in seen.lobbies if seen.waiting and _is_long_unheard(lobby, seen.at))
-    return Balance(
-        taking=taking,
-        served_out=served_out,
+    accepting, superseded = _divide(spec, ready)
+    unreachable = frozenset(
+        lobby.name for lobby in observed.lobbies if observed.waiting and _is_unreachable(lobby, after, observed.at)
+    )
+    return Capacity(
+        accepting=accepting,
+        superseded=superseded,
         outdated=tuple(sorted(outdated, key=_fullest, reverse=True)),
-        free=sum(lobby.free for lobby in taking if lobby.name not in useless),
-        useless=useless,
+        free=sum(lobby.free for lobby in accepting if lobby.name not in unreachable),
+        unreachable=unreachable,
         starting=starting,
-        waiting=seen.waiting,
+        waiting=observed.waiting,
         moving=moving,
-        needed=seen.waiting + moving + spec.spare,
+        needed=observed.waiting + moving + spec.spare,
     )
 
 
-def open_lobbies(balanced: Balance, leaving: frozenset[str] = frozenset()) -> tuple[LobbyState, ...]:
-    """The lobbies with a free seat, in the order in which clients are to try them.
+def open_lobbies(capacity: Capacity, leaving: frozenset[str] = frozenset()) -> tuple[LobbyState, ...]:
+    """The lobbies with a free seat, in the order in which clients should try them.
 
     Args:
-        balanced: what `balance` says.
+        capacity: as measured.
         leaving: names of lobbies that are about to be drained or deleted.
     """
-    taking = tuple(lobby for lobby in balanced.taking if lobby.free and lobby.name not in leaving)
-    if taking:
-        return taking
-    older = [lobby for lobby in balanced.served_out if lobby.free and lobby.name not in leaving]
+    accepting = tuple(lobby for lobby in capacity.accepting if lobby.free and lobby.name not in leaving)
+    if accepting:
+        return accepting
+    older = [lobby for lobby in capacity.superseded if lobby.free and lobby.name not in leaving]
     if older:
         return tuple(sorted(older, key=_age, reverse=True))
-    # Fullest first, so that the next one to go gets the fewest.
-    return tuple(lobby for lobby in reversed(balanced.outdated) if lobby.free and lobby.name not in leaving)
+    # Fullest first, so that the next one to drain gets the fewest.
+    return tuple(lobby for lobby in reversed(capacity.outdated) if lobby.free and lobby.name not in leaving)
 
 
-def _is_long_unheard(lobby: LobbyState, now: float) -> bool:
-    return lobby.unheard_since is not None and due(lobby.unheard_since, UNHEARD_SECONDS, now)
+def _is_unreachable(lobby: LobbyState, after: float, now: float) -> bool:
+    return lobby.unreachable_since is not None and due(lobby.unreachable_since, after, now)
 
 
 def _divide(spec: PlannerSpec, ready: list[LobbyState]) -> tuple[tuple[LobbyState, ...], tuple[LobbyState, ...]]:
-    """Those that take clients and those that are served out."""
+    """Accepting and superseded lobbies."""
     if spec.placement is Placement.PACKED:
         return tuple(sorted(ready, key=_fullest)), ()
     by_age = sorted(ready, key=_age)
-    front = max((place for place, lobby in enumerate(by_age) if lobby.clients), default=0)
+    front = max((position for position, lobby in enumerate(by_age) if lobby.clients), default=0)
     return tuple(by_age[front:]), tuple(sorted(by_age[:front], key=_fullest, reverse=True))
 
 
 def _fullest(lobby: LobbyState) -> tuple[int, int]:
-    """Fullest first; of equals the oldest, so that the order of equals does not change."""
+    """Fullest first; among equals the oldest, so that their order is stable."""
     return -lobby.clients, lobby.index
 
 
 def _age(lobby: LobbyState) -> tuple[float, int]:
-    """Oldest first, by when they could take clients: of several that were made for a burst, the first that was up.
+    """Oldest first, by when they could take clients: of several created for a burst, the first that was ready.
 
-    The index decides among those that were up already when the operator started.
+    The index decides among lobbies that were up before the operator started.
     """
     return lobby.ready_at or 0.0, lobby.index

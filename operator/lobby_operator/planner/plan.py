@@ -1,21 +1,22 @@
-"""What is to be done now: a pure function of what is wanted, what was observed, and the time.
+"""What to do now: a pure function of the desired state, the observed state, and the time.
 
-The passes run in order, each a small function that adds actions to the draft:
+The passes run in order; each is a small function that adds actions to the plan:
 
-1. `_take_away_lost`: lobbies that ended, or are silent for too long, are deleted.
-2. `_finish_drains`: who drains and is empty, or overdue, is deleted. Nobody else who answers ever is: a lobby that takes
-   clients is drained first, an empty one too, since a client may be on its way.
-3. `_keep_maximum`: with `maxReplicas` lowered, the sparsest lobbies go.
-4. `_make`: as many as `replicas` asks for, and as the free seats fall short of those who wait, those who move, and
-   `spareSeats`. Seats of lobbies that start count as free. In small batches, and with back-off while starts fail.
-5. `roll_out` (`rollout.py`): lobbies of an older revision go once their clients have seats elsewhere.
-6. `end_empty`, `compact` (`compaction.py`): what is not needed goes; each only where the passes before
-   it changed nothing.
+1. `_delete_lost`: lobbies that have ended, or were unresponsive for too long, are deleted.
+2. `_end_drains`: draining lobbies that are empty, or overdue, are deleted. No other responsive lobby is ever deleted: a
+   lobby that takes clients is drained first, even an empty one, since a client may be on its way.
+3. `_enforce_maximum`: if `maxReplicas` was lowered, the sparsest lobbies are drained.
+4. `_scale_up`: creates as many lobbies as `replicas` requires, and as the free seats fall short of waiting clients, moving
+   clients and `spareSeats`. Seats of starting lobbies count as free. In small batches, and with back-off while starts fail.
+5. `roll_out` (`rollout.py`): drains lobbies of an older revision once their clients have seats elsewhere.
+6. `drain_empty`, `compact` (`compaction.py`): drain lobbies that are not needed, each only if the passes before it changed
+   nothing.
 
-Scale to zero: with `replicas` 0 and `spareSeats` above 0 a lobby stays, so that no client ever waits for one to start. With
-`spareSeats` 0 the last lobby goes when it was empty for `emptySeconds`, and the first client waits.
+Scale to zero: with `replicas` 0 and `spareSeats` above 0 one lobby stays, so that no client ever waits for a start. With
+`spareSeats` 0 the last lobby goes when it has been empty for `emptySeconds`, and the first client waits.
 
-`maxReplicas` bounds all lobbies there are, also those that drain or end: they are processes, and may have origin connections.
+`maxReplicas` limits all lobbies that exist, including draining and ending ones: they are processes, and may have origin
+connections.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lobby_operator.planner.actions import Action, Create, Delete, Drain, Reason
-from lobby_operator.planner.compaction import compact, end_empty
-from lobby_operator.planner.history import backoff, failures_over_at
-from lobby_operator.planner.placement import UNHEARD_SECONDS, balance, open_lobbies
+from lobby_operator.planner.compaction import compact, drain_empty
+from lobby_operator.planner.history import failures_over_at
+from lobby_operator.planner.placement import measure_capacity, open_lobbies
 from lobby_operator.planner.plan_builder import PlanBuilder
 from lobby_operator.planner.reasons import (
     SCALING_BACKOFF,
@@ -40,20 +41,20 @@ from lobby_operator.planner.reasons import (
 from lobby_operator.planner.rollout import drain_is_pointless, next_batch, roll_out
 from lobby_operator.planner.spec import PlannerSpec
 from lobby_operator.planner.state import LobbyState, Observed, Phase, lobby_name
-from lobby_operator.planner.timers import due
+from lobby_operator.planner.timers import backoff, due
 from lobby_operator.settings import PlannerSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What is to be done, and where new clients go.
+    """What to do, and where new clients go.
 
     Attributes:
-        actions: in the order in which they are to be done.
-        open: the lobbies that new clients are to try, in order.
+        actions: in the order in which to do them.
+        open: the lobbies that new clients should try, in order.
         wake_at: when the clock alone will make a difference; None: plan again when something is observed.
-        scaling: whether there are as many lobbies as are needed.
-        complete: it was planned from a complete observation. Otherwise there is no action, and no status to be written.
+        scaling: whether there are as many lobbies as needed.
+        complete: planned from a complete observation. Otherwise there are no actions, and no status should be written.
     """
 
     actions: tuple[Action, ...] = ()
@@ -68,166 +69,179 @@ class Plan:
         return self.open[0] if self.open else None
 
 
-def plan(spec: PlannerSpec, seen: Observed, now: float, settings: PlannerSettings | None = None) -> Plan:
-    """Decides.
+def plan(spec: PlannerSpec, observed: Observed, now: float, settings: PlannerSettings | None = None) -> Plan:
+    """Plans.
 
     Args:
-        spec: what is wanted.
-        seen: what was observed, by `tracker.observe_fold`.
-        now: the time, on the clock of `seen`.
-        settings: the planner's own times and limits.
+        spec: desired state.
+        observed: observed state, from `history.observe`.
+        now: the time, on the clock of `observed`.
+        settings: times and limits of the planner.
     """
-    draft = PlanBuilder(spec, settings or PlannerSettings(), seen, balance(spec, seen), now)
-    if not seen.complete:
-        return Plan(open=open_lobbies(draft.balance), scaling=_scaling(draft), complete=False)
-    _take_away_lost(draft)
-    _finish_drains(draft)
-    _keep_maximum(draft)
-    _make(draft)
-    roll_out(draft)
-    end_empty(draft)
-    compact(draft)
-    _wake_for_phases(draft)
+    settings = settings or PlannerSettings()
+    builder = PlanBuilder(spec, settings, observed, measure_capacity(spec, observed, settings), now)
+    if not observed.complete:
+        return Plan(open=open_lobbies(builder.capacity), scaling=_scaling(builder), complete=False)
+    _delete_lost(builder)
+    _end_drains(builder)
+    _enforce_maximum(builder)
+    _scale_up(builder)
+    roll_out(builder)
+    drain_empty(builder)
+    compact(builder)
+    _wake_for_phases(builder)
     return Plan(
-        actions=tuple(draft.actions),
-        open=open_lobbies(draft.balance, frozenset(draft.leaving)),
-        wake_at=draft.wake_at,
-        scaling=_scaling(draft),
+        actions=tuple(builder.actions),
+        open=open_lobbies(builder.capacity, frozenset(builder.leaving)),
+        wake_at=builder.wake_at,
+        scaling=_scaling(builder),
     )
 
 
-def _take_away_lost(draft: PlanBuilder) -> None:
-    for lobby in draft.seen.lobbies:
-        if lobby.phase is Phase.ENDED and not lobby.told_to_end:
-            draft.act(Delete(lobby.name, Reason(ActionReason.ENDED)))
+def _delete_lost(builder: PlanBuilder) -> None:
+    for lobby in builder.observed.lobbies:
+        if lobby.phase is Phase.ENDED and not lobby.delete_requested:
+            builder.act(Delete(lobby.name, Reason(ActionReason.ENDED)))
         elif lobby.phase is Phase.STARTING and lobby.outdated:
-            draft.act(Delete(lobby.name, Reason(ActionReason.NEVER_NEEDED)))
+            builder.act(Delete(lobby.name, Reason(ActionReason.NEVER_NEEDED)))
         elif lobby.phase is Phase.UNRESPONSIVE:
-            since = draft.now if lobby.unresponsive_since is None else lobby.unresponsive_since
-            if not due(since, draft.settings.silent_seconds, draft.now):
-                draft.wake(since + draft.settings.silent_seconds)
+            since = builder.now if lobby.unresponsive_since is None else lobby.unresponsive_since
+            if not due(since, builder.settings.unresponsive_seconds, builder.now):
+                builder.wake(since + builder.settings.unresponsive_seconds)
             elif lobby.ready_at is None:
-                reason = Reason(ActionReason.NEVER_ANSWERED, seconds=round(draft.now - lobby.created_at, 1))
-                draft.act(Delete(lobby.name, reason))
+                reason = Reason(ActionReason.NEVER_ANSWERED, seconds=round(builder.now - lobby.created_at, 1))
+                builder.act(Delete(lobby.name, reason))
             else:
-                draft.act(Delete(lobby.name, Reason(ActionReason.UNRESPONSIVE, seconds=round(draft.now - since, 1))))
+                builder.act(
+                    Delete(lobby.name, Reason(ActionReason.UNRESPONSIVE, seconds=round(builder.now - since, 1)))
+                )
 
 
-def _finish_drains(draft: PlanBuilder) -> None:
-    for lobby in draft.seen.lobbies:
+def _end_drains(builder: PlanBuilder) -> None:
+    for lobby in builder.observed.lobbies:
         since = lobby.draining_since
-        if since is None or lobby.phase not in (Phase.DRAINING, Phase.UNRESPONSIVE) or lobby.name in draft.leaving:
+        if since is None or lobby.phase not in (Phase.DRAINING, Phase.UNRESPONSIVE) or lobby.name in builder.leaving:
             continue
-        seconds = round(draft.now - since, 1)
-        if lobby.phase is Phase.DRAINING and lobby.refusing and lobby.clients == 0:
-            draft.act(Delete(lobby.name, Reason(ActionReason.DRAINED)))
-        elif due(since, draft.spec.drain_seconds, draft.now):
-            draft.act(Delete(lobby.name, Reason(ActionReason.DRAIN_OVERDUE, seconds=seconds, clients=lobby.clients)))
-        elif drain_is_pointless(draft, lobby):
-            maximum = draft.spec.max_replicas
-            draft.act(Delete(lobby.name, Reason(ActionReason.DRAIN_POINTLESS, clients=lobby.clients, maximum=maximum)))
+        seconds = round(builder.now - since, 1)
+        if lobby.phase is Phase.DRAINING and lobby.drain_confirmed and lobby.clients == 0:
+            builder.act(Delete(lobby.name, Reason(ActionReason.DRAINED)))
+        elif due(since, builder.spec.drain_seconds, builder.now):
+            builder.act(Delete(lobby.name, Reason(ActionReason.DRAIN_OVERDUE, seconds=seconds, clients=lobby.clients)))
+        elif drain_is_pointless(builder, lobby):
+            maximum = builder.spec.max_replicas
+            builder.act(
+                Delete(lobby.name, Reason(ActionReason.DRAIN_POINTLESS, clients=lobby.clients, maximum=maximum))
+            )
         else:
-            draft.wake(since + draft.spec.drain_seconds)
-            if lobby.phase is Phase.DRAINING and not lobby.refusing and not lobby.expected:
-                draft.act(Drain(lobby.name, Reason(ActionReason.DRAIN_UNHEARD, seconds=seconds)))
+            builder.wake(since + builder.spec.drain_seconds)
+            if lobby.phase is Phase.DRAINING and not lobby.drain_confirmed and not lobby.expected:
+                builder.act(Drain(lobby.name, Reason(ActionReason.DRAIN_UNHEARD, seconds=seconds)))
 
 
-def _keep_maximum(draft: PlanBuilder) -> None:
-    """The sparsest lobbies go.
+def _enforce_maximum(builder: PlanBuilder) -> None:
+    """Drains the sparsest lobbies.
 
-    Those that start or are silent are left alone, we can't tell whether somebody is in there. When they answer they are
-    counted, and the emptiest go then; otherwise they are given up soon.
+    Starting and unresponsive lobbies are left alone, because they may have clients. When they answer they count, and the
+    emptiest lobbies go then; otherwise they are soon given up.
     """
-    running = draft.seen.in_phase(Phase.READY, Phase.RECOVERING)
-    excess = len(running) - draft.spec.max_replicas
+    running = builder.observed.in_phase(Phase.READY, Phase.RECOVERING)
+    excess = len(running) - builder.spec.max_replicas
     if excess > 0:
         running.sort(key=lambda lobby: (not lobby.outdated, lobby.clients, -lobby.index))
-        reason = Reason(ActionReason.OVER_MAXIMUM, running=len(running), maximum=draft.spec.max_replicas)
+        reason = Reason(ActionReason.OVER_MAXIMUM, running=len(running), maximum=builder.spec.max_replicas)
         for lobby in running[:excess]:
-            draft.act(Drain(lobby.name, reason))
+            builder.act(Drain(lobby.name, reason))
 
 
-def _make(draft: PlanBuilder) -> None:
-    spec, seen, seats = draft.spec, draft.seen, draft.balance
+def _scale_up(builder: PlanBuilder) -> None:
+    spec, observed, capacity = builder.spec, builder.observed, builder.capacity
     running = sum(
         lobby.phase in (Phase.STARTING, Phase.READY, Phase.RECOVERING, Phase.UNRESPONSIVE)
-        and lobby.name not in draft.leaving
-        for lobby in seen.lobbies
+        and lobby.name not in builder.leaving
+        for lobby in observed.lobbies
     )
-    replaced = next_batch(draft)
-    rolling = sum(lobby.clients for lobby in replaced)
-    free = seats.free + seats.starting * spec.seats
-    for_floor = max(0, spec.floor - (running - len(replaced)))
-    for_seats = max(0, -((free - seats.needed - rolling) // spec.seats))
-    wanted = max(for_floor, for_seats)
-    if wanted == 0:
+    batch = next_batch(builder)
+    rolling = sum(lobby.clients for lobby in batch)
+    free = capacity.free + capacity.starting * spec.seats
+    for_floor = max(0, spec.floor - (running - len(batch)))
+    for_seats = max(0, -((free - capacity.needed - rolling) // spec.seats))
+    needed = max(for_floor, for_seats)
+    if needed == 0:
         return
-    existing = sum(lobby.phase is not Phase.ENDED for lobby in seen.lobbies)
+    existing = sum(lobby.phase is not Phase.ENDED for lobby in observed.lobbies)
     room = max(0, spec.max_replicas - existing)
-    draft.missing = max(0, wanted - room)
-    count = min(wanted, room, _may_start(draft))
-    if for_seats and seats.waiting:
-        reason = Reason(ActionReason.CLIENTS_WAIT, waiting=seats.waiting, moving=seats.moving + rolling, free=free)
+    builder.missing = max(0, needed - room)
+    count = min(needed, room, _startable(builder))
+    if for_seats and capacity.waiting:
+        reason = Reason(
+            ActionReason.CLIENTS_WAIT, waiting=capacity.waiting, moving=capacity.moving + rolling, free=free
+        )
     elif for_seats:
-        reason = Reason(ActionReason.SPARE_SEATS_LOW, free=free, spare=spec.spare, moving=seats.moving + rolling)
+        reason = Reason(ActionReason.SPARE_SEATS_LOW, free=free, spare=spec.spare, moving=capacity.moving + rolling)
     else:
-        reason = Reason(ActionReason.BELOW_REPLICAS, running=running - len(replaced), replicas=spec.floor)
-    # The next index after those that exist: a second operator, or this one after a restart, comes to the same names, and
-    # what was made once can't be made twice.
-    first = max((lobby.index for lobby in seen.lobbies), default=0) + 1
+        reason = Reason(ActionReason.BELOW_REPLICAS, running=running - len(batch), replicas=spec.floor)
+    # The next free index: another operator, or this one after a restart, arrives at the same names, so nothing is created
+    # twice.
+    first = max((lobby.index for lobby in observed.lobbies), default=0) + 1
     for index in range(first, first + count):
-        draft.act(Create(lobby_name(spec.lobby, index), reason))
+        builder.act(Create(lobby_name(spec.lobby, index), reason))
 
 
-def _may_start(draft: PlanBuilder) -> int:
-    """How many lobbies may be made now. After a failed start, one at a time until one lasts."""
-    failures = draft.seen.failures
-    starting = len(draft.seen.in_phase(Phase.STARTING))
+def _startable(builder: PlanBuilder) -> int:
+    """How many lobbies may be created now: after a failed start one at a time, until one lasts."""
+    failures = builder.observed.failures
+    starting = len(builder.observed.in_phase(Phase.STARTING))
     if failures.count == 0:
-        return max(0, draft.settings.max_starting - starting)
-    # Once is chance (somebody kills a lobby), and clients may wait: the second try is at once.
-    least, most = draft.settings.min_backoff_seconds, draft.settings.max_backoff_seconds
-    seconds = backoff(least, most, failures.count - 1) if failures.count > 1 else 0.0
+        return max(0, builder.settings.max_starting - starting)
+    # One failure may be chance (someone killed the lobby), and clients may be waiting: the second try is immediate.
+    first, longest = builder.settings.min_backoff_seconds, builder.settings.max_backoff_seconds
+    seconds = backoff(first, longest, failures.count - 1) if failures.count > 1 else 0.0
     if starting:
-        draft.wake(failures_over_at(failures, draft.seen.lobbies, draft.settings))
+        builder.wake(failures_over_at(failures, builder.observed.lobbies, builder.settings))
         return 0
-    if not due(failures.last_at, seconds, draft.now):
-        draft.backing_off = True
-        draft.wake(failures.last_at + seconds)
+    if not due(failures.last_at, seconds, builder.now):
+        builder.backing_off = True
+        builder.wake(failures.last_at + seconds)
         return 0
     return 1
 
 
-def _wake_for_phases(draft: PlanBuilder) -> None:
-    """Phases, and seats that count, which the clock alone changes when readings are folded again."""
-    for lobby in draft.seen.lobbies:
+def _wake_for_phases(builder: PlanBuilder) -> None:
+    """Wakes for phases, and countable seats, that change by the clock alone when readings are folded again."""
+    for lobby in builder.observed.lobbies:
         if lobby.phase is Phase.STARTING:
-            draft.wake(lobby.created_at + draft.settings.start_seconds)
+            builder.wake(lobby.created_at + builder.settings.start_seconds)
         elif lobby.phase is Phase.RECOVERING:
-            draft.wake(lobby.recovered_at)
-        elif draft.seen.waiting and lobby.unheard_since is not None and lobby.name not in draft.balance.useless:
-            draft.wake(lobby.unheard_since + UNHEARD_SECONDS)
+            builder.wake(lobby.recovered_at)
+        elif (
+            builder.observed.waiting
+            and lobby.unreachable_since is not None
+            and lobby.name not in builder.capacity.unreachable
+        ):
+            builder.wake(lobby.unreachable_since + builder.settings.unreachable_seconds)
 
 
-def _scaling(draft: PlanBuilder) -> Finding:
-    seen = draft.seen
-    created = sum(isinstance(action, Create) for action in draft.actions)
-    draining = seen.in_phase(Phase.DRAINING)
-    leaving = [lobby for lobby in draft.seen.lobbies if lobby.name in draft.leaving and lobby.phase is Phase.READY]
-    if draft.backing_off:
-        return Finding(SCALING_BACKOFF, {"failures": seen.failures.count})
-    if draft.missing:
-        return Finding(SCALING_LIMITED, {"missing": draft.missing, "maximum": draft.spec.max_replicas})
+def _scaling(builder: PlanBuilder) -> Finding:
+    observed = builder.observed
+    created = sum(isinstance(action, Create) for action in builder.actions)
+    draining = observed.in_phase(Phase.DRAINING)
+    leaving = [
+        lobby for lobby in builder.observed.lobbies if lobby.name in builder.leaving and lobby.phase is Phase.READY
+    ]
+    if builder.backing_off:
+        return Finding(SCALING_BACKOFF, {"failures": observed.failures.count})
+    if builder.missing:
+        return Finding(SCALING_LIMITED, {"missing": builder.missing, "maximum": builder.spec.max_replicas})
     outdated = sum(
-        lobby.outdated for lobby in seen.in_phase(Phase.READY, Phase.RECOVERING, Phase.UNRESPONSIVE, Phase.DRAINING)
+        lobby.outdated for lobby in observed.in_phase(Phase.READY, Phase.RECOVERING, Phase.UNRESPONSIVE, Phase.DRAINING)
     )
     if outdated:
         return Finding(SCALING_ROLLING, {"count": outdated})
-    if created or draft.balance.starting:
-        return Finding(SCALING_UP, {"count": created + draft.balance.starting})
+    if created or builder.capacity.starting:
+        return Finding(SCALING_UP, {"count": created + builder.capacity.starting})
     if draining or leaving:
         drained = [*draining, *leaving]
         clients = sum(lobby.clients for lobby in drained)
         return Finding(SCALING_DOWN, {"count": len(drained), "clients": clients})
-    running = len(seen.in_phase(Phase.READY, Phase.RECOVERING, Phase.UNRESPONSIVE))
+    running = len(observed.in_phase(Phase.READY, Phase.RECOVERING, Phase.UNRESPONSIVE))
     return Finding(SCALING_STEADY, {"lobbies": running})

@@ -1,9 +1,9 @@
-"""A plan in the making: what the passes of the planner share."""
+"""A plan under construction, shared by the passes of the planner."""
 
 from __future__ import annotations
 
 from lobby_operator.planner.actions import Action, Create, Drain
-from lobby_operator.planner.placement import Balance
+from lobby_operator.planner.placement import Capacity
 from lobby_operator.planner.reasons import ActionReason
 from lobby_operator.planner.spec import PlannerSpec
 from lobby_operator.planner.state import Observed
@@ -12,28 +12,28 @@ from lobby_operator.settings import PlannerSettings
 
 
 class PlanBuilder:
-    """What is wanted and observed, and what was decided so far.
+    """The input of the planner, and what has been decided so far.
 
     Attributes:
-        spec: what is wanted.
-        settings: the planner's own times and limits.
-        seen: what was observed.
-        balance: of seats and clients.
-        now: when it is.
-        actions: decided so far, in order.
+        spec: desired state.
+        settings: times and limits of the planner.
+        observed: observed state.
+        capacity: seats offered and needed.
+        now: current time.
+        actions: actions decided so far, in order.
         leaving: names of lobbies that will be drained or deleted.
         wake_at: the earliest time at which the clock alone makes a difference; None: never.
-        missing: lobbies that are needed and can't be made because of `maxReplicas`.
-        backing_off: lobbies are needed and wait because the last ones failed to start.
+        missing: lobbies that are needed but not allowed by `maxReplicas`.
+        backing_off: lobbies are needed but wait, because the latest ones failed to start.
     """
 
     def __init__(
-        self, spec: PlannerSpec, settings: PlannerSettings, seen: Observed, balanced: Balance, now: float
+        self, spec: PlannerSpec, settings: PlannerSettings, observed: Observed, capacity: Capacity, now: float
     ) -> None:
         self.spec = spec
         self.settings = settings
-        self.seen = seen
-        self.balance = balanced
+        self.observed = observed
+        self.capacity = capacity
         self.now = now
         self.actions: list[Action] = []
         self.leaving: set[str] = set()
@@ -49,7 +49,7 @@ class PlanBuilder:
 
     @property
     def resizes(self) -> bool:
-        """Whether it was decided that there will be more or fewer lobbies that take clients: `balance` no longer holds."""
+        """Whether actions change the number of lobbies that take clients, so that `capacity` no longer holds."""
         return any(
             isinstance(action, Create)
             or (isinstance(action, Drain) and action.reason.code is not ActionReason.DRAIN_UNHEARD)
@@ -57,5 +57,5 @@ class PlanBuilder:
         )
 
     def wake(self, at: float | None) -> None:
-        """Asks to be planned again at a time; None asks for nothing."""
+        """Asks for another plan at a time; None asks for nothing."""
         self.wake_at = earliest(self.wake_at, at)

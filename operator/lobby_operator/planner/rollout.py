@@ -1,13 +1,13 @@
-"""Replacing lobbies that were made from an older revision: another image, origin or template.
+"""Replaces lobbies that were created from an older revision: another image, origin or template.
 
-Surge, drain, delete, in batches: seats for the clients of the next few outdated lobbies are made first
-(`planner._make`), then those lobbies drain, and greeters take their clients over. New clients go to lobbies of the
-wanted revision as soon as one has a seat. The sparsest goes first: it needs the fewest seats elsewhere.
+Surge, drain, delete, in batches: seats for the clients of the next few outdated lobbies are created first
+(`plan._scale_up`), then those lobbies drain, and greeters move their clients. New clients go to lobbies of the current
+revision as soon as one has a seat. The sparsest goes first: it needs the fewest seats elsewhere.
 
-Where `maxReplicas` leaves no room for a surge, one lobby drains all the same, the sparsest: its clients go to free
-seats elsewhere. Those who find none can't find one before it is gone, since its place is what is missing. So it is
-deleted at once (`drain_is_pointless`), and their greeters hold them until its successor is up. Otherwise a Lobby with
-one lobby at the most could never be changed.
+If `maxReplicas` leaves no room for a surge, the sparsest lobby drains all the same: its clients move to free seats
+elsewhere. Clients that find none cannot find one before the lobby is gone, since it occupies the very slot that is
+missing. So it is deleted at once (`drain_is_pointless`), and greeters hold those clients until its successor is up.
+Otherwise a Lobby with `maxReplicas: 1` could never be changed.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from lobby_operator.planner.reasons import ActionReason
 from lobby_operator.planner.state import LobbyState, Phase
 
 
-def next_batch(draft: PlanBuilder) -> tuple[LobbyState, ...]:
-    """The outdated lobbies that are to be replaced next; at least one, once those before are through."""
-    balanced, share = draft.balance, draft.settings.move_share
-    outdated = balanced.outdated
+def next_batch(builder: PlanBuilder) -> tuple[LobbyState, ...]:
+    """The outdated lobbies to replace next; at least one, once those before are done."""
+    capacity, share = builder.capacity, builder.settings.move_share
+    outdated = capacity.outdated
     if not outdated:
         return ()
-    ready = (*balanced.taking, *balanced.served_out, *outdated)
+    ready = (*capacity.accepting, *capacity.superseded, *outdated)
     clients = sum(lobby.clients for lobby in ready)
-    budget = max(share * clients, *(lobby.seats for lobby in outdated)) - balanced.moving
+    budget = max(share * clients, *(lobby.seats for lobby in outdated)) - capacity.moving
     batch: list[LobbyState] = []
     for lobby in outdated[: max(1, ceil(share * len(ready)))]:
         budget -= lobby.clients
@@ -39,41 +39,41 @@ def next_batch(draft: PlanBuilder) -> tuple[LobbyState, ...]:
     return tuple(batch)
 
 
-def roll_out(draft: PlanBuilder) -> None:
-    """Drains outdated lobbies whose clients have seats in others by now."""
-    balanced = draft.balance
-    if any(isinstance(action, Drain) for action in draft.actions):
-        return  # `balance` no longer holds
-    reason = Reason(ActionReason.OUTDATED, outdated=len(balanced.outdated))
-    free = balanced.free - balanced.needed
-    left = len(balanced.taking) + len(balanced.served_out) + len(balanced.outdated)
-    for lobby in next_batch(draft):
+def roll_out(builder: PlanBuilder) -> None:
+    """Drains outdated lobbies whose clients have seats in other lobbies by now."""
+    capacity = builder.capacity
+    if any(isinstance(action, Drain) for action in builder.actions):
+        return  # the measured capacity no longer holds
+    reason = Reason(ActionReason.OUTDATED, outdated=len(capacity.outdated))
+    free = capacity.free - capacity.needed
+    left = len(capacity.accepting) + len(capacity.superseded) + len(capacity.outdated)
+    for lobby in next_batch(builder):
         free -= lobby.clients
         left -= 1
-        if free < 0 or left < draft.spec.floor:
+        if free < 0 or left < builder.spec.floor:
             break
-        draft.act(Drain(lobby.name, reason))
-    if balanced.outdated and not draft.actions and _stuck(draft):
-        draft.act(Drain(balanced.outdated[0].name, reason))
+        builder.act(Drain(lobby.name, reason))
+    if capacity.outdated and not builder.actions and _stuck(builder):
+        builder.act(Drain(capacity.outdated[0].name, reason))
 
 
-def drain_is_pointless(draft: PlanBuilder, lobby: LobbyState) -> bool:
-    """Whether the clients that a draining outdated lobby has left can't have a seat before it is gone."""
+def drain_is_pointless(builder: PlanBuilder, lobby: LobbyState) -> bool:
+    """Whether the remaining clients of a draining outdated lobby cannot get a seat before it is gone."""
     return (
         lobby.outdated
-        and lobby.refusing
+        and lobby.drain_confirmed
         and lobby.clients > 0
-        and _at_maximum(draft)
-        and all(each.phase in (Phase.READY, Phase.DRAINING, Phase.ENDED) for each in draft.seen.lobbies)
-        and not draft.leaving
-        and not open_lobbies(draft.balance)
+        and _at_maximum(builder)
+        and all(each.phase in (Phase.READY, Phase.DRAINING, Phase.ENDED) for each in builder.observed.lobbies)
+        and not builder.leaving
+        and not open_lobbies(builder.capacity)
     )
 
 
-def _stuck(draft: PlanBuilder) -> bool:
-    """Whether nothing will give a further lobby room: there are as many as may be, and all are ready."""
-    return _at_maximum(draft) and all(each.phase in (Phase.READY, Phase.ENDED) for each in draft.seen.lobbies)
+def _stuck(builder: PlanBuilder) -> bool:
+    """Whether nothing will make room for another lobby: `maxReplicas` exist, and all of them are ready."""
+    return _at_maximum(builder) and all(each.phase in (Phase.READY, Phase.ENDED) for each in builder.observed.lobbies)
 
 
-def _at_maximum(draft: PlanBuilder) -> bool:
-    return sum(each.phase is not Phase.ENDED for each in draft.seen.lobbies) >= draft.spec.max_replicas
+def _at_maximum(builder: PlanBuilder) -> bool:
+    return sum(each.phase is not Phase.ENDED for each in builder.observed.lobbies) >= builder.spec.max_replicas

@@ -1,4 +1,4 @@
-"""What is wanted: the few fields of a Lobby that the planner reads, and the planner's own times and limits."""
+"""The desired state: the few fields of a Lobby that the planner reads."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from lobby_gateway.resource.spec import Lobby, Placement
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannerSpec:
-    """The part of a Lobby that decides how many lobbies it has; see `crds/lobbies.yaml` for each field.
+    """The fields of a Lobby that decide how many lobbies it has; `crds/lobbies.yaml` describes each.
 
     Attributes:
-        lobby: name of the Lobby; its lobbies are called `<lobby>-<n>`.
-        generation: of the spec. A new one forgives failed starts: it may be their cure.
-        revision: what a lobby is made from now; those of another one are replaced. Empty: nobody compares.
-        seats: of a new lobby. One that runs is believed what it says of itself.
-        replicas: fewest lobbies.
-        max_replicas: most lobbies, of whatever phase: a starting, draining or ending one is a process, too, and may
-            have an origin connection.
-        spare_seats: kept free and ready.
+        lobby: name of the Lobby; its lobbies are named `<lobby>-<n>`.
+        generation: generation of the spec. A new one resets failed starts, since it may fix them.
+        revision: revision of new lobbies; lobbies of another revision are replaced. Empty: revisions are not compared.
+        seats: seats of a new lobby. A running lobby reports its own number.
+        replicas: minimum number of lobbies.
+        max_replicas: maximum number of lobbies in any phase: one that is starting, draining or ending is a process, too,
+            and may have an origin connection.
+        spare_seats: seats to keep free and ready.
         placement: which lobby is open, and in which order.
         compaction: whether clients of sparse lobbies are moved together.
         stabilization_seconds: how long that must have been possible.
-        empty_seconds: how long an empty lobby that is not needed lives.
+        empty_seconds: how long an empty lobby that is not needed is kept.
         drain_seconds: how long a drain may take.
     """
 
@@ -42,7 +42,7 @@ class PlannerSpec:
 
     @classmethod
     def of(cls, lobby: Lobby, revision: str = "") -> PlannerSpec:
-        """The planner's part of a Lobby, and the revision of lobbies that are made from it now."""
+        """The planner's part of a Lobby, and the revision of its new lobbies."""
         spec = lobby.spec
         return cls(
             lobby=lobby.name,
@@ -61,14 +61,14 @@ class PlannerSpec:
 
     @property
     def floor(self) -> int:
-        """Fewest lobbies that are to run."""
+        """Minimum number of lobbies."""
         return min(self.replicas, self.max_replicas)
 
     @property
     def spare(self) -> int:
         """Seats to keep free.
 
-        With the placement Latest they are seats of the newest lobbies. To keep more than half a lobby of them would mean
-        to open the next lobby before this one is half full, and to leave nearly empty ones behind: there it is the most.
+        With placement Latest these are seats of the newest lobbies. Keeping more than half a lobby free would open the
+        next lobby before this one is half full, and leave nearly empty ones behind, so half a lobby is the maximum there.
         """
         return self.spare_seats if self.placement is Placement.PACKED else min(self.spare_seats, self.seats // 2)

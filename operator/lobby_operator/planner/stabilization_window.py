@@ -1,8 +1,7 @@
-"""The least value that a figure had during the last N seconds, in a tuple.
+"""The minimum of a number over the last N seconds, like the stabilization window of the horizontal pod autoscaler.
 
-What the planner takes away (an empty lobby, a sparse one) must have been superfluous all the time, not only at the moment
-at which it looks. A figure that is above zero at each look but different every time would restart a plain clock or fool
-it; the least value within the window does neither. (The stabilization window of the horizontal pod autoscaler, for ints.)
+A lobby is removed only if it was superfluous all the time, not merely when the planner looks. A plain timer would be
+restarted, or fooled, by a number that is always above zero but keeps changing; a minimum over a window is not.
 """
 
 from __future__ import annotations
@@ -13,20 +12,20 @@ from lobby_operator.planner.timers import due
 
 
 class Sample(NamedTuple):
-    """A value and when it was last seen."""
+    """A value and when it was last observed."""
 
     at: float
     value: int
 
 
 Window = tuple[Sample, ...]
-"""Samples in order of time, each of a greater value than the one before: a smaller one makes those before it irrelevant."""
+"""Samples in order of time, values strictly increasing: a smaller value makes the ones before it irrelevant."""
 
 
 def add(window: Window, now: float, value: int, seconds: float) -> Window:
-    """The window with one more value; what is older than `seconds` falls out.
+    """The window with one more value, and without samples older than `seconds`.
 
-    Before its first sample a window is taken to have seen a zero: nothing is superfluous that was never looked at.
+    A new window starts with a zero: nothing is superfluous before it was looked at.
     """
     if not window and value > 0:
         window = (Sample(now, 0),)
@@ -37,20 +36,20 @@ def add(window: Window, now: float, value: int, seconds: float) -> Window:
 
 
 def lowered(window: Window, by: int) -> Window:
-    """The window as if all its values had been less by so much, though never below zero."""
+    """The window with all values lowered by `by`, but not below zero."""
     if by == 0:
         return window
     result: list[Sample] = []
     for sample in window:
         value = max(0, sample.value - by)
-        if result and result[-1].value == value:  # only zeros can meet; the later one is the one that counts
+        if result and result[-1].value == value:  # only zeros can be equal; the later one counts
             result.pop()
         result.append(Sample(sample.at, value))
     return tuple(result)
 
 
 def least(window: Window, now: float, seconds: float) -> int:
-    """The least value of the last `seconds`; the newest always counts. An empty window has seen nothing: 0."""
+    """The minimum over the last `seconds`; the newest value always counts. An empty window gives 0."""
     for sample in window[:-1]:
         if not due(sample.at, seconds, now):
             return sample.value
@@ -58,7 +57,7 @@ def least(window: Window, now: float, seconds: float) -> int:
 
 
 def rises_at(window: Window, now: float, seconds: float) -> float | None:
-    """When `least` will be greater than now if nothing else is seen; None: never."""
+    """When `least` will rise if no other value is added; None: never."""
     for sample in window[:-1]:
         if not due(sample.at, seconds, now):
             return sample.at + seconds

@@ -1,8 +1,8 @@
-"""What was observed of a Lobby, as frozen dataclasses.
+"""What is observed of a Lobby, as frozen dataclasses.
 
-`LobbyReading` is what a runtime (child processes, pods) knows at one moment. `tracker.observe_fold` folds raw readings into
-`Observed`, which also knows since when things are as they are. Only `Observed` is planned from; it is lost when the
-operator ends, and then all clocks start anew, which delays but does not harm.
+A `LobbyReading` is what a runtime (child processes, pods) knows about a lobby at one moment. `history.observe` folds
+readings into `Observed`, which also knows since when things are as they are. The planner reads nothing but `Observed`. It
+is lost when the operator ends; then all timers start over, which delays decisions but does no harm.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ R = TypeVar("R", LobbyReport, GreeterReport)
 
 
 class Phase(StrEnum):
-    """Where in its life a lobby is, as the operator sees it."""
+    """The phase of a lobby's life, as the operator sees it."""
 
     STARTING = "Starting"  # has not answered yet
     READY = "Ready"  # answers and takes clients
     UNRESPONSIVE = "Silent"  # does not answer; takes no new clients
-    RECOVERING = "Settling"  # answers again after a silence; takes clients when it goes on to do so
-    DRAINING = "Draining"  # takes no clients, its own go elsewhere
-    ENDING = "Ending"  # was told to end
-    ENDED = "Ended"  # its process is over, its remains (a finished pod) are still there
+    RECOVERING = "Settling"  # answers again, and takes clients once it has done so for a while
+    DRAINING = "Draining"  # takes no new clients; its clients move elsewhere
+    ENDING = "Ending"  # its deletion was requested
+    ENDED = "Ended"  # its process has ended; the finished pod still exists
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,22 +53,23 @@ class PollResult(Generic[R]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LobbyReading:
-    """A lobby at one moment, as its runtime knows it. That it is listed means that it exists.
+    """A lobby at one moment, as its runtime knows it. A lobby that is listed exists.
 
     Attributes:
         name: `<lobby>-<n>`.
-        created_at: when it was created, in seconds of the same clock as `now`.
-        address: `ip:port` for trunks and clients; empty until it is known.
-        report: its latest answer on `/seats`, also while it is silent; None: it never gave one.
-        silent_since: since when it does not answer; None: it does, or was not asked yet.
-        alive: what the platform says of a lobby that does not answer us (the readiness that a kubelet found). True: the
-            fault is on our side, the latest report is believed. False or None (nobody says): the lobby is silent.
-        was_up: it had started, says the platform, before this process knew it. One that never answered us starts no more then.
-        draining: it is marked as draining, whatever it says itself; lasts over a restart of the operator.
-        ending: it was told to end.
-        ended: its process is over. A runtime whose lobbies disappear when they end never says so, and need not.
-        expected: not observed but expected, or not yet observed as it is expected to be; see `expectations.py`.
-        revision: what it was made from; empty where nobody compares (local mode).
+        created_at: when it was created, on the same clock as `now`.
+        address: `ip:port` for trunks and clients; empty until known.
+        report: its latest answer on `/seats`, kept while it is unresponsive; None if it has never answered.
+        unresponsive_since: since when it has not answered; None if it answers, or has not been polled yet.
+        alive: what the platform says about a lobby that does not answer us (the kubelet's readiness probe). True: the
+            fault is on our side, and the latest report stands. False, or None if nobody knows: the lobby is unresponsive.
+        was_up: the platform says that it had started before this process knew it. If it never answered us, it was lost
+            later; it is not starting.
+        draining: it is marked as draining, whatever it reports; the mark survives a restart of the operator.
+        ending: its deletion was requested.
+        ended: its process has ended. Never set by a runtime whose lobbies disappear when they end.
+        expected: the lobby, or its state, is not observed yet but expected; see `reconcile/pending_actions.py`.
+        revision: revision that it was created from; empty where revisions are not compared (local mode).
     """
 
     name: str
@@ -91,25 +92,26 @@ class LobbyState:
 
     Attributes:
         name: `<lobby>-<n>`.
-        index: the n; grows with each lobby that is created while others exist.
+        index: the n; increases with each lobby that is created while others exist.
         phase: see `Phase`.
         created_at: when it was created.
         address: `ip:port` for trunks and clients.
-        seats: that it says it has; those of the spec until it says something.
-        clients: seats taken; of a silent lobby, as it said last.
-        origin: its origin connection; None until it says something.
-        ready_at: its first answer (of one that was up before us: when it was created); None: it never gave one.
-        silent_since: since when it does not answer; None: it does, or never did and has time left.
-        settled_at: when it takes, or took, clients again after its latest silence.
-        unheard_since: since when it does not answer, though the platform says that it serves; how full it is is what it
-            said last. None: it answers, or is silent.
-        silences: how many there were, each soon after the one before.
-        empty_since: since when it has no client; None: it has, or does not answer.
-        draining_since: since when it drains.
-        refusing: it said itself that it drains: it certainly takes no client any more.
-        told_to_end: it was told to end; of an ended one nothing remains to be done.
-        expected: not, or not so, observed: own actions that do not show yet. No more are taken until they do.
-        outdated: it was made from something else than a lobby that is made now.
+        seats: number of seats that it reports; before its first report, those of the spec.
+        clients: seats taken; while it is unresponsive, as in its latest report.
+        origin: its origin connection; None before its first report.
+        ready_at: when it first answered (or was created, if it was up before this process); None if it never has.
+        unresponsive_since: since when it has not answered; None if it answers, or still has time for its first answer.
+        recovered_at: when it takes, or took, clients again after its latest outage.
+        unreachable_since: since when we have had no answer although the platform says that it serves; its figures are
+            those of its latest report. None if it answers, or is unresponsive.
+        outages: how many outages it has had, each soon after the one before.
+        empty_since: since when it has had no clients; None if it has some, or does not answer.
+        draining_since: since when it has been draining.
+        drain_confirmed: it reports itself that it drains, so it certainly takes no more clients.
+        delete_requested: its deletion was requested; once it has ended, nothing is left to do.
+        expected: it is not observed like this yet: effects of our own actions are still to come. It gets no others until
+            then.
+        outdated: it was created from another revision than new lobbies are.
     """
 
     name: str
@@ -123,18 +125,18 @@ class LobbyState:
     ready_at: float | None = None
     unresponsive_since: float | None = None
     recovered_at: float | None = None
-    unheard_since: float | None = None
-    silences: int = 0
+    unreachable_since: float | None = None
+    outages: int = 0
     empty_since: float | None = None
     draining_since: float | None = None
-    refusing: bool = False
-    told_to_end: bool = False
+    drain_confirmed: bool = False
+    delete_requested: bool = False
     expected: bool = False
     outdated: bool = False
 
     @property
     def free(self) -> int:
-        """Seats that are not taken. Seats may have been lowered below what is taken."""
+        """Seats that are not taken; never negative, even if seats were lowered below the number of clients."""
         return max(0, self.seats - self.clients)
 
 
@@ -143,8 +145,8 @@ class Failures:
     """Failed starts in a row.
 
     Attributes:
-        count: how many; 0 as soon as a lobby that started after them lasts.
-        last_at: when the last one was noticed.
+        count: how many; 0 as soon as a lobby created after them has lasted.
+        last_at: when the latest was noticed.
     """
 
     count: int = 0
@@ -153,19 +155,20 @@ class Failures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
-    """All that is known of a Lobby's lobbies.
+    """Everything known about a Lobby's lobbies.
 
     Attributes:
         lobbies: in order of their index.
-        waiting: clients that greeters hold without a seat anywhere. One that still has its seat in a draining lobby is not
-            among them.
+        waiting: clients that greeters hold without any seat. A client that still has its seat in a draining lobby does not
+            count.
         at: when this was observed.
-        generation: of the spec that it was folded with.
-        revision: likewise.
-        complete: every lobby was asked at least once. Before that nothing is decided.
+        generation: generation of the spec at that time.
+        revision: revision of new lobbies at that time.
+        complete: every lobby has been polled at least once. Nothing is decided before.
         failures: failed starts.
-        surplus: how many empty lobbies were not needed, lately.
-        sparse: how many lobbies could have been spared by moving their clients, lately; empty ones included.
+        surplus: how many empty lobbies were not needed, over the last `emptySeconds`.
+        sparse: how many lobbies could be removed by moving their clients, over the last `stabilizationSeconds`; empty ones
+            included.
     """
 
     lobbies: tuple[LobbyState, ...] = ()
@@ -189,6 +192,6 @@ def lobby_name(lobby: str, index: int) -> str:
 
 
 def lobby_index(name: str) -> int:
-    """The n of a lobby's name; 0 for a name that is none of ours."""
+    """The n of a lobby's name; 0 for a name that is not one of ours."""
     digits = name.rpartition("-")[2]
     return int(digits) if digits.isascii() and digits.isdigit() else 0

@@ -14,7 +14,7 @@ from lobby_operator.planner.reasons import ConditionReason, Finding
 from lobby_operator.planner.spec import PlannerSpec
 from lobby_operator.planner.state import LobbyState, Observed, Phase
 
-MAX_NAMED = 150
+MAX_LISTED = 150
 """Most lobbies that are named, and most of the open, and of the draining ones. Thousands would not fit: a status is kept
 below 64 KiB, since it is sent to every greeter at each change. The open ones stand in order, so those that are left out are
 those that would be tried last."""
@@ -42,7 +42,7 @@ class PathClaim:
 
 def lobby_status(
     spec: PlannerSpec,
-    seen: Observed,
+    observed: Observed,
     planned: Plan,
     *,
     claim: PathClaim,
@@ -52,44 +52,45 @@ def lobby_status(
     problem: str = "",
     invalid: str = "",
 ) -> dict[str, Any]:
-    """The whole status. A field that does not apply now is left out: who patches has to take it away.
+    """The complete status. Fields that do not apply now are left out, so whoever patches has to remove them.
 
     Args:
-        spec: what is wanted.
-        seen: what was observed.
-        planned: what was planned from it.
-        claim: its path.
-        at: now, in RFC 3339 and UTC, as Kubernetes writes it.
-        previous: the status as it is; a condition that stays as it was keeps its time.
-        selector: of its pods; empty: there are none.
-        problem: what was planned could not be done, and why; empty: it could.
-        invalid: what is wrong with the spec that is stored, and why another one is followed; empty: it is followed.
+        spec: desired state.
+        observed: observed state.
+        planned: the plan made from it.
+        claim: path of the Lobby.
+        at: the time now, RFC 3339 in UTC, as Kubernetes writes it.
+        previous: the current status; a condition whose status stays the same keeps its time.
+        selector: label selector of its pods; empty if it has none.
+        problem: why something planned could not be done; empty if all was done.
+        invalid: what is invalid about the stored spec, so that an earlier one stays in force; empty if it is valid.
     """
     scaling = planned.scaling
     if problem:
         scaling = Finding(reasons.SCALING_FAILING, {"problem": problem[:_MAX_FAILURE]})
     if invalid:
         scaling = Finding(reasons.SCALING_INVALID, {"problem": invalid[:_MAX_FAILURE]})
-    draining = seen.in_phase(Phase.DRAINING)
-    ready = seen.in_phase(Phase.READY)
-    origin = _origin(seen)
+    draining = observed.in_phase(Phase.DRAINING)
+    ready = observed.in_phase(Phase.READY)
+    origin = _origin(observed)
     status: dict[str, Any] = {
         "observedGeneration": spec.generation,
-        "replicas": len(seen.in_phase(*_EXISTING)),
+        "replicas": len(observed.in_phase(*_EXISTING)),
         "readyReplicas": len(ready),
-        "clients": sum(lobby.clients for lobby in seen.in_phase(*_ANSWERING)),
+        "clients": sum(lobby.clients for lobby in observed.in_phase(*_ANSWERING)),
         "seats": sum(lobby.seats for lobby in ready),
-        "open": [_open(lobby) for lobby in planned.open[:MAX_NAMED]],
-        "draining": [lobby.name for lobby in draining[:MAX_NAMED]],
-        "lobbies": [_lobby(lobby) for lobby in seen.in_phase(*_EXISTING, Phase.ENDING)[:MAX_NAMED]],
+        "open": [_open(lobby) for lobby in planned.open[:MAX_LISTED]],
+        "draining": [lobby.name for lobby in draining[:MAX_LISTED]],
+        "lobbies": [_lobby(lobby) for lobby in observed.in_phase(*_EXISTING, Phase.ENDING)[:MAX_LISTED]],
         "origin": {
             "connected": origin.reason.status == reasons.T,
             "connections": sum(
-                lobby.origin is not None and lobby.origin.state is OriginState.CONNECTED for lobby in _asked(seen)
+                lobby.origin is not None and lobby.origin.state is OriginState.CONNECTED
+                for lobby in _reporting(observed)
             ),
         },
         "conditions": _conditions(
-            (_ready(spec, seen, planned, claim), origin, scaling, _path(claim)), spec.generation, previous, at
+            (_ready(spec, observed, planned, claim), origin, scaling, _path(claim)), spec.generation, previous, at
         ),
     }
     if planned.latest is not None:
@@ -130,34 +131,34 @@ def _lobby(lobby: LobbyState) -> dict[str, Any]:
     return shown if lobby.origin is None else {**shown, "origin": lobby.origin.state.value}
 
 
-def _ready(spec: PlannerSpec, seen: Observed, planned: Plan, claim: PathClaim) -> Finding:
+def _ready(spec: PlannerSpec, observed: Observed, planned: Plan, claim: PathClaim) -> Finding:
     if claim.older:
         return Finding(reasons.READY_NO_PATH)
     if planned.open:
         free = sum(lobby.free for lobby in planned.open)
         return Finding(reasons.READY, {"free": free, "open": len(planned.open)})
-    starting = len(seen.in_phase(Phase.STARTING)) + sum(isinstance(action, Create) for action in planned.actions)
-    if seen.failures.count:
-        return Finding(reasons.READY_FAILING, {"failures": seen.failures.count})
+    starting = len(observed.in_phase(Phase.STARTING)) + sum(isinstance(action, Create) for action in planned.actions)
+    if observed.failures.count:
+        return Finding(reasons.READY_FAILING, {"failures": observed.failures.count})
     if starting:
         return Finding(reasons.READY_STARTING, {"starting": starting})
-    silent = len(seen.in_phase(Phase.UNRESPONSIVE, Phase.RECOVERING))
+    silent = len(observed.in_phase(Phase.UNRESPONSIVE, Phase.RECOVERING))
     if silent:
         return Finding(reasons.READY_SILENT, {"silent": silent})
-    existing = seen.in_phase(*_EXISTING, Phase.ENDING)
+    existing = observed.in_phase(*_EXISTING, Phase.ENDING)
     if len(existing) >= spec.max_replicas:
         seats = sum(lobby.seats for lobby in existing)
         return Finding(reasons.READY_FULL, {"seats": seats, "maximum": spec.max_replicas})
     return Finding(reasons.READY_ON_REQUEST if existing else reasons.READY_AT_ZERO)
 
 
-def _asked(seen: Observed) -> list[LobbyState]:
+def _reporting(observed: Observed) -> list[LobbyState]:
     """Lobbies whose origin connection is to be judged."""
-    return [lobby for lobby in seen.in_phase(*_ANSWERING) if lobby.origin is not None]
+    return [lobby for lobby in observed.in_phase(*_ANSWERING) if lobby.origin is not None]
 
 
-def _origin(seen: Observed) -> Finding:
-    asked = _asked(seen)
+def _origin(observed: Observed) -> Finding:
+    asked = _reporting(observed)
     if not asked:
         return Finding(reasons.ORIGIN_NO_LOBBY)
     by_state: dict[OriginState, list[LobbyState]] = {}

@@ -1,16 +1,26 @@
-"""One way to compare times, so that a plan that says when to look again is never a rounding error too early."""
+"""Time arithmetic, in one place.
+
+A plan that says when to look again must not be a rounding error too early.
+"""
 
 from __future__ import annotations
+
+_MAX_DOUBLINGS = 60  # beyond any maximum; keeps the float finite
 
 
 def due(since: float, seconds: float, now: float) -> bool:
     """Whether `seconds` have passed.
 
-    The same sum as in a plan's `wake_at`: `now - since >= seconds` may be false at the very moment `since + seconds`.
+    Computes the same sum as a plan's `wake_at`: `now - since >= seconds` may be false at exactly `since + seconds`.
     """
     return since + seconds <= now
 
 
 def earliest(*times: float | None) -> float | None:
-    """The first of some times, where None is never."""
+    """The earliest of some times, where None is never."""
     return min((time for time in times if time is not None), default=None)
+
+
+def backoff(first: float, longest: float, count: int) -> float:
+    """The wait after the `count`-th failure: `first`, then twice as long each time, up to `longest`."""
+    return min(longest, first * 2.0 ** min(count - 1, _MAX_DOUBLINGS))

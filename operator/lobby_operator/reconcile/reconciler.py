@@ -15,7 +15,7 @@ from itertools import groupby
 
 from lobby_gateway.resource.spec import Lobby
 from lobby_operator.planner.actions import Action, Create, Delete, Drain
-from lobby_operator.planner.history import observe_fold
+from lobby_operator.planner.history import observe
 from lobby_operator.planner.plan import Plan, plan
 from lobby_operator.planner.spec import PlannerSpec
 from lobby_operator.planner.state import Observed, Phase
@@ -147,7 +147,7 @@ class Reconciler:
         ]
         taken = sum(report.clients - report.direct for report in reports)
         before = self.observed
-        self.observed = observe_fold(
+        self.observed = observe(
             before, readings, waiting=self._waiting(taken), spec=self.spec, now=now, settings=self._planner_settings
         )
         self.planned = plan(self.spec, self.observed, now, self._planner_settings)

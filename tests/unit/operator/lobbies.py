@@ -12,7 +12,7 @@ NOW = 1000.0
 SPEC = PlannerSpec(lobby="prices")
 
 
-def seen(index: int, clients: int = 0, phase: Phase = Phase.READY, **fields: Any) -> LobbyState:
+def lobby_state(index: int, clients: int = 0, phase: Phase = Phase.READY, **fields: Any) -> LobbyState:
     """A lobby that has been up, and as it is, for a long time."""
     values: dict[str, Any] = {
         "name": f"prices-{index}",
@@ -27,7 +27,7 @@ def seen(index: int, clients: int = 0, phase: Phase = Phase.READY, **fields: Any
         "unresponsive_since": NOW if phase is Phase.UNRESPONSIVE else None,
         "empty_since": None if clients else 1.0,
         "draining_since": NOW if phase is Phase.DRAINING else None,
-        "refusing": phase is Phase.DRAINING,
+        "drain_confirmed": phase is Phase.DRAINING,
     }
     return LobbyState(**{**values, **fields})
 
@@ -40,7 +40,7 @@ def report(clients: int = 0, *, draining: bool = False, seats: int = 512) -> Lob
     return LobbyReport(name="prices-1", lobby="prices", clients=clients, seats=seats, draining=draining)
 
 
-def raw(index: int = 1, clients: int | None = 0, **fields: Any) -> LobbyReading:
+def reading(index: int = 1, clients: int | None = 0, **fields: Any) -> LobbyReading:
     """A lobby that answers; with `clients` None one that never did."""
     values: dict[str, Any] = {
         "name": f"prices-{index}",

@@ -43,7 +43,7 @@ def test_every_reason_belongs_to_exactly_one_action() -> None:
 
 
 def test_a_reason_needs_exactly_the_numbers_of_its_sentence() -> None:
-    with pytest.raises(ValueError, match=r"Empty has the numbers \['seconds'\], not \[\]"):
+    with pytest.raises(ValueError, match=r"Empty needs the numbers \['seconds'\], not \[\]"):
         Reason(ActionReason.EMPTY)
     with pytest.raises(ValueError, match=r"not \['clients'\]"):
         Reason(ActionReason.DRAINED, clients=3)

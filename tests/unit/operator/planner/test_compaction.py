@@ -4,12 +4,12 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
-from tests.unit.operator.lobbies import NOW, SPEC, observed, seen
+from tests.unit.operator.lobbies import NOW, SPEC, lobby_state, observed
 
 from lobby_gateway.resource.spec import Placement
 from lobby_operator.planner.actions import Create, Reason
-from lobby_operator.planner.compaction import compact, end_empty, spare_empty, spare_sparse
-from lobby_operator.planner.placement import balance
+from lobby_operator.planner.compaction import compact, drain_empty, removable_empty, removable_sparse
+from lobby_operator.planner.placement import measure_capacity
 from lobby_operator.planner.plan_builder import PlanBuilder
 from lobby_operator.planner.reasons import ActionReason
 from lobby_operator.planner.spec import PlannerSpec
@@ -26,80 +26,82 @@ def indexes(lobbies: Iterable[LobbyState]) -> list[int]:
 
 
 def empty(spec: PlannerSpec, *lobbies: LobbyState) -> list[int]:
-    return indexes(spare_empty(spec, balance(spec, observed(*lobbies))))
+    return indexes(removable_empty(spec, measure_capacity(spec, observed(*lobbies))))
 
 
 def sparse(spec: PlannerSpec, *lobbies: LobbyState, waiting: int = 0) -> list[int]:
-    return indexes(spare_sparse(spec, balance(spec, observed(*lobbies, waiting=waiting))))
+    return indexes(removable_sparse(spec, measure_capacity(spec, observed(*lobbies, waiting=waiting))))
 
 
 def drained(
-    seen_: Observed, spec: PlannerSpec = SPEC, settings: PlannerSettings | None = None
+    observation: Observed, spec: PlannerSpec = SPEC, settings: PlannerSettings | None = None
 ) -> tuple[list[str], float | None]:
     """Names that the two passes drain, and when they are to be asked again."""
-    draft = PlanBuilder(spec, settings or PlannerSettings(), seen_, balance(spec, seen_), NOW)
-    end_empty(draft)
-    compact(draft)
-    return [f"{action.reason.code} {action.name}" for action in draft.actions], draft.wake_at
+    builder = PlanBuilder(spec, settings or PlannerSettings(), observation, measure_capacity(spec, observation), NOW)
+    drain_empty(builder)
+    compact(builder)
+    return [f"{action.reason.code} {action.name}" for action in builder.actions], builder.wake_at
 
 
 # What could be spared
 
 
 def test_the_sparsest_can_be_spared_while_clients_and_spare_seats_fit() -> None:
-    lobbies = [seen(index, 25) for index in range(1, 21)]
+    lobbies = [lobby_state(index, 25) for index in range(1, 21)]
     assert len(sparse(SPEC, *lobbies)) == 18  # 500 clients and 64 seats need two lobbies
     assert len(sparse(replace(SPEC, spare_seats=12), *lobbies)) == 19
-    assert sparse(SPEC, seen(1, 100), seen(2, 20), seen(3, 400)) == [2]  # 100 more would leave 504 of 512 seats taken
+    assert sparse(SPEC, lobby_state(1, 100), lobby_state(2, 20), lobby_state(3, 400)) == [
+        2
+    ]  # 100 more would leave 504 of 512 seats taken
 
 
 def test_of_equals_the_newest_goes() -> None:
-    assert sparse(SPEC, seen(1, 9), seen(2, 9)) == [2]
-    assert empty(SPEC, seen(1), seen(2), seen(3)) == [3, 2]
+    assert sparse(SPEC, lobby_state(1, 9), lobby_state(2, 9)) == [2]
+    assert empty(SPEC, lobby_state(1), lobby_state(2), lobby_state(3)) == [3, 2]
 
 
 def test_empty_lobbies_are_spared_but_for_the_floor_and_the_spare_seats() -> None:
-    assert empty(SPEC, seen(1, 400), seen(2), seen(3)) == [3, 2]
-    assert empty(SPEC, seen(1, 449), seen(2), seen(3)) == [3]
-    assert empty(replace(SPEC, replicas=2), seen(1), seen(2), seen(3)) == [3]
-    assert empty(replace(SPEC, spare_seats=0), seen(1)) == [1]
-    assert empty(SPEC, seen(1)) == []
+    assert empty(SPEC, lobby_state(1, 400), lobby_state(2), lobby_state(3)) == [3, 2]
+    assert empty(SPEC, lobby_state(1, 449), lobby_state(2), lobby_state(3)) == [3]
+    assert empty(replace(SPEC, replicas=2), lobby_state(1), lobby_state(2), lobby_state(3)) == [3]
+    assert empty(replace(SPEC, spare_seats=0), lobby_state(1)) == [1]
+    assert empty(SPEC, lobby_state(1)) == []
 
 
 def test_a_smaller_empty_lobby_goes_where_a_larger_one_can_not() -> None:
-    assert empty(SPEC, seen(1, 512), seen(2, seats=10), seen(3, seats=100)) == [2]
+    assert empty(SPEC, lobby_state(1, 512), lobby_state(2, seats=10), lobby_state(3, seats=100)) == [2]
 
 
 def test_nobody_is_moved_into_a_sparser_lobby() -> None:
     # The empty one is too large to be spared. To move the one client there would leave a lobby less, but not a fuller one.
-    lobbies = [seen(1, 1, seats=1), seen(2, 0, seats=100)]
+    lobbies = [lobby_state(1, 1, seats=1), lobby_state(2, 0, seats=100)]
     assert sparse(replace(SPEC, spare_seats=50), *lobbies) == []
 
 
 def test_those_who_wait_and_move_need_the_seats_first() -> None:
-    lobbies = [seen(1, 100), seen(2, 100)]
+    lobbies = [lobby_state(1, 100), lobby_state(2, 100)]
     assert sparse(SPEC, *lobbies) == [2]
     assert sparse(SPEC, *lobbies, waiting=300) == []
-    assert sparse(SPEC, *lobbies, seen(3, 300, Phase.DRAINING)) == []
+    assert sparse(SPEC, *lobbies, lobby_state(3, 300, Phase.DRAINING)) == []
 
 
 def test_an_overfull_lobby_has_no_free_seats() -> None:
     # Its seats were lowered; the 600 would need a place.
-    assert sparse(SPEC, seen(1, 600, seats=512), seen(2, 30), seen(3, 20)) == [3]
+    assert sparse(SPEC, lobby_state(1, 600, seats=512), lobby_state(2, 30), lobby_state(3, 20)) == [3]
 
 
 def test_latest_spares_older_lobbies_that_are_sparser_than_the_latest() -> None:
-    assert sparse(LATEST, seen(1, 90), seen(2, 10), seen(3, 50)) == [2]
-    assert sparse(LATEST, seen(1, 40), seen(2, 0), seen(3, 50), seen(4, 0)) == [2, 1, 4]
-    assert empty(LATEST, seen(1, 40), seen(2, 0), seen(3, 50), seen(4, 0)) == [2, 4]
-    assert sparse(LATEST, seen(1, 100), seen(2, 400)) == []  # they would not fit into the latest
+    assert sparse(LATEST, lobby_state(1, 90), lobby_state(2, 10), lobby_state(3, 50)) == [2]
+    assert sparse(LATEST, lobby_state(1, 40), lobby_state(2, 0), lobby_state(3, 50), lobby_state(4, 0)) == [2, 1, 4]
+    assert empty(LATEST, lobby_state(1, 40), lobby_state(2, 0), lobby_state(3, 50), lobby_state(4, 0)) == [2, 4]
+    assert sparse(LATEST, lobby_state(1, 100), lobby_state(2, 400)) == []  # they would not fit into the latest
 
 
 # When they are
 
 
 def test_an_empty_lobby_goes_after_a_while_and_by_way_of_a_drain() -> None:
-    lobbies = [seen(1, 5), seen(2, empty_since=NOW - 60.0)]
+    lobbies = [lobby_state(1, 5), lobby_state(2, empty_since=NOW - 60.0)]
     assert drained(observed(*lobbies, surplus=(Sample(LONG_AGO, 1),))) == (["Empty prices-2"], None)
 
 
@@ -115,31 +117,31 @@ def test_an_empty_lobby_stays_until_it_was_not_needed_all_the_time(
     since: float, sample: Sample, wake_at: float
 ) -> None:
     surplus = (Sample(NOW - 20.0, 0), sample) if sample.at == NOW else (sample,)
-    lobbies = [seen(1, 5), seen(2, empty_since=since)]
+    lobbies = [lobby_state(1, 5), lobby_state(2, empty_since=since)]
     assert drained(observed(*lobbies, surplus=surplus)) == ([], wake_at)
 
 
 def test_as_many_empty_lobbies_go_as_were_superfluous_all_the_time() -> None:
-    lobbies = [seen(1, 5), seen(2), seen(3), seen(4)]
+    lobbies = [lobby_state(1, 5), lobby_state(2), lobby_state(3), lobby_state(4)]
     names, wake_at = drained(observed(*lobbies, surplus=(Sample(NOW - 20.0, 1), Sample(NOW, 3))))
     assert names == ["Empty prices-4"]
     assert wake_at == NOW + 40.0
 
 
 def test_a_lobby_whose_emptiness_is_not_known_is_taken_to_be_empty_since_now() -> None:
-    lobbies = [seen(1, 5), seen(2, empty_since=None)]
+    lobbies = [lobby_state(1, 5), lobby_state(2, empty_since=None)]
     assert drained(observed(*lobbies, surplus=(Sample(LONG_AGO, 1),))) == ([], NOW + 60.0)
 
 
 def test_sparse_lobbies_drain_together_when_they_could_for_long_enough() -> None:
-    lobbies = [seen(index, 25) for index in range(1, 21)]
+    lobbies = [lobby_state(index, 25) for index in range(1, 21)]
     spec = replace(SPEC, spare_seats=12)
     names, _ = drained(observed(*lobbies, sparse=(Sample(NOW, 19),)), spec)
     assert names == [f"Sparse prices-{index}" for index in range(20, 1, -1)]
 
 
 def test_sparse_lobbies_stay_until_they_could_go_all_the_time() -> None:
-    lobbies = [seen(1, 30), seen(2, 20), seen(3, 10)]
+    lobbies = [lobby_state(1, 30), lobby_state(2, 20), lobby_state(3, 10)]
     names, wake_at = drained(observed(*lobbies, sparse=(Sample(NOW - 50.0, 0), Sample(NOW, 2))))
     assert (names, wake_at) == ([], NOW + 10.0)
     names, wake_at = drained(observed(*lobbies, sparse=(Sample(NOW - 50.0, 1), Sample(NOW, 2))))
@@ -148,18 +150,20 @@ def test_sparse_lobbies_stay_until_they_could_go_all_the_time() -> None:
 
 def test_what_could_go_is_looked_at_again_when_it_goes() -> None:
     window = (Sample(NOW, 2),)
-    assert drained(observed(seen(1, 400), seen(2, 40), seen(3, 30), sparse=window))[0] == ["Sparse prices-3"]
-    assert drained(observed(seen(1, 500), seen(2, 440), seen(3, 430), sparse=window))[0] == []
+    assert drained(observed(lobby_state(1, 400), lobby_state(2, 40), lobby_state(3, 30), sparse=window))[0] == [
+        "Sparse prices-3"
+    ]
+    assert drained(observed(lobby_state(1, 500), lobby_state(2, 440), lobby_state(3, 430), sparse=window))[0] == []
 
 
 @pytest.mark.parametrize("phase", [Phase.STARTING, Phase.UNRESPONSIVE])
 def test_nobody_is_moved_while_it_is_not_settled_which_lobbies_there_are(phase: Phase) -> None:
-    lobbies = [seen(1, 30), seen(2, 20), seen(3, 0, phase)]
+    lobbies = [lobby_state(1, 30), lobby_state(2, 20), lobby_state(3, 0, phase)]
     assert drained(observed(*lobbies, sparse=(Sample(NOW, 1),))) == ([], None)
 
 
 def test_nobody_is_moved_while_somebody_waits_or_compaction_is_off() -> None:
-    lobbies = [seen(1, 30), seen(2, 20)]
+    lobbies = [lobby_state(1, 30), lobby_state(2, 20)]
     window = (Sample(NOW, 1),)
     assert drained(observed(*lobbies, sparse=window))[0] == ["Sparse prices-2"]
     assert drained(observed(*lobbies, sparse=window, waiting=1))[0] == []
@@ -167,25 +171,27 @@ def test_nobody_is_moved_while_somebody_waits_or_compaction_is_off() -> None:
 
 
 def test_empty_lobbies_are_not_compacted_but_left_to_their_own_time() -> None:
-    lobbies = [seen(1, 30), seen(2, 20), seen(3, 0, empty_since=NOW)]
+    lobbies = [lobby_state(1, 30), lobby_state(2, 20), lobby_state(3, 0, empty_since=NOW)]
     windows = {"sparse": (Sample(NOW, 2),), "surplus": (Sample(NOW, 1),)}
     assert drained(observed(*lobbies, **windows)) == (["Sparse prices-2"], NOW + 60.0)
-    assert drained(observed(seen(1, 30), seen(2, empty_since=NOW), **windows)) == ([], NOW + 60.0)
+    assert drained(observed(lobby_state(1, 30), lobby_state(2, empty_since=NOW), **windows)) == ([], NOW + 60.0)
 
 
 def test_a_batch_moves_a_tenth_of_all_clients_or_one_lobby_full() -> None:
-    lobbies = [seen(index, 50) for index in range(1, 201)]  # 10,000 clients: 1,000 at a time
+    lobbies = [lobby_state(index, 50) for index in range(1, 201)]  # 10,000 clients: 1,000 at a time
     assert len(drained(observed(*lobbies, sparse=(Sample(NOW, 180),)))[0]) == 20
-    draining = seen(201, 600, Phase.DRAINING)
+    draining = lobby_state(201, 600, Phase.DRAINING)
     assert len(drained(observed(*lobbies, draining, sparse=(Sample(NOW, 178),)))[0]) == 8
-    few = [seen(index, 100) for index in range(1, 16)]  # 1,500 clients: 512 at a time
+    few = [lobby_state(index, 100) for index in range(1, 16)]  # 1,500 clients: 512 at a time
     assert len(drained(observed(*few, sparse=(Sample(NOW, 11),)))[0]) == 5
 
 
 def test_nothing_is_spared_in_a_pass_that_makes_lobbies() -> None:
-    seen_ = observed(seen(1, 30), seen(2, 20), seen(3), sparse=(Sample(NOW, 2),), surplus=(Sample(LONG_AGO, 1),))
-    draft = PlanBuilder(SPEC, PlannerSettings(), seen_, balance(SPEC, seen_), NOW)
-    draft.act(Create("prices-4", Reason(ActionReason.BELOW_REPLICAS, running=3, replicas=4)))
-    end_empty(draft)
-    compact(draft)
-    assert len(draft.actions) == 1
+    observation = observed(
+        lobby_state(1, 30), lobby_state(2, 20), lobby_state(3), sparse=(Sample(NOW, 2),), surplus=(Sample(LONG_AGO, 1),)
+    )
+    builder = PlanBuilder(SPEC, PlannerSettings(), observation, measure_capacity(SPEC, observation), NOW)
+    builder.act(Create("prices-4", Reason(ActionReason.BELOW_REPLICAS, running=3, replicas=4)))
+    drain_empty(builder)
+    compact(builder)
+    assert len(builder.actions) == 1

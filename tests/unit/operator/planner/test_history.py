@@ -4,9 +4,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.unit.operator.lobbies import NOW, SPEC, raw, report
+from tests.unit.operator.lobbies import NOW, SPEC, reading, report
 
-from lobby_operator.planner.history import backoff, observe_fold
+from lobby_operator.planner.history import observe
 from lobby_operator.planner.stabilization_window import least
 from lobby_operator.planner.state import Failures, LobbyReading, LobbyState, Observed, Phase
 from lobby_operator.settings import PlannerSettings
@@ -22,12 +22,12 @@ class Track:
         self.spec = SPEC
 
     def see(self, at: float, *lobbies: LobbyReading, waiting: int = 0) -> Observed:
-        self.seen = observe_fold(self.seen, lobbies, waiting=waiting, spec=self.spec, now=at, settings=TIMES)
+        self.seen = observe(self.seen, lobbies, waiting=waiting, spec=self.spec, now=at, settings=TIMES)
         return self.seen
 
     def one(self, at: float, **fields: Any) -> LobbyState:
         """Of a single lobby, made at NOW."""
-        return self.see(at, raw(1, **{"created_at": NOW, **fields})).lobbies[0]
+        return self.see(at, reading(1, **{"created_at": NOW, **fields})).lobbies[0]
 
 
 def silent(since: float, clients: int | None = 5) -> dict[str, Any]:
@@ -69,31 +69,31 @@ def test_it_drains_since_it_said_so_or_was_marked() -> None:
     assert Track().one(NOW, report=report(3)).draining_since is None
     said = Track()
     drains = said.one(NOW, report=report(3, draining=True))
-    assert (drains.phase, drains.draining_since, drains.refusing) == (Phase.DRAINING, NOW, True)
+    assert (drains.phase, drains.draining_since, drains.drain_confirmed) == (Phase.DRAINING, NOW, True)
     assert said.one(NOW + 5, report=report(3, draining=True)).draining_since == NOW
     marked = Track().one(NOW, clients=3, draining=True)
-    assert (marked.phase, marked.draining_since, marked.refusing) == (Phase.DRAINING, NOW, False)
+    assert (marked.phase, marked.draining_since, marked.drain_confirmed) == (Phase.DRAINING, NOW, False)
 
 
 def test_a_drain_can_not_be_taken_back() -> None:
     track = Track()
     track.one(NOW, report=report(3, draining=True))
     again = track.one(NOW + 1, report=report(3))  # its process was started anew and has forgotten
-    assert (again.phase, again.draining_since, again.refusing) == (Phase.DRAINING, NOW, False)
+    assert (again.phase, again.draining_since, again.drain_confirmed) == (Phase.DRAINING, NOW, False)
 
 
 def test_it_is_ending_when_it_was_told_so_and_its_clients_count_while_it_answers() -> None:
     track = Track()
     track.one(NOW, clients=3)
     ending = track.one(NOW + 1, clients=2, ending=True)
-    assert (ending.phase, ending.clients, ending.told_to_end) == (Phase.ENDING, 2, True)
+    assert (ending.phase, ending.clients, ending.delete_requested) == (Phase.ENDING, 2, True)
     assert track.one(NOW + 2, ending=True, **silent(NOW + 2)).clients == 0
 
 
 def test_it_has_ended_whether_it_was_told_or_not() -> None:
     assert Track().one(NOW, ended=True).phase is Phase.ENDED
     told = Track().one(NOW, ended=True, ending=True)
-    assert (told.phase, told.told_to_end, told.clients) == (Phase.ENDED, True, 0)
+    assert (told.phase, told.delete_requested, told.clients) == (Phase.ENDED, True, 0)
 
 
 def test_a_name_that_is_used_again_is_a_new_lobby() -> None:
@@ -105,7 +105,7 @@ def test_a_name_that_is_used_again_is_a_new_lobby() -> None:
 
 
 def test_the_order_of_readings_does_not_matter() -> None:
-    lobbies = [raw(index, index) for index in (1, 2, 9, 10, 11)]
+    lobbies = [reading(index, index) for index in (1, 2, 9, 10, 11)]
     seen = Track().see(NOW, *lobbies)
     assert [lobby.index for lobby in seen.lobbies] == [1, 2, 9, 10, 11]
     assert seen == Track().see(NOW, *reversed(lobbies))
@@ -142,13 +142,13 @@ def test_after_a_silence_it_must_prove_itself_longer_each_time() -> None:
     for count, seconds in ((1, 2.0), (2, 4.0), (3, 8.0)):
         track.one(now + 1, **silent(now + 1))
         back = track.one(now + 2, clients=5)
-        assert (back.phase, back.silences, back.recovered_at) == (Phase.RECOVERING, count, now + 2 + seconds)
+        assert (back.phase, back.outages, back.recovered_at) == (Phase.RECOVERING, count, now + 2 + seconds)
         assert track.one(now + 2 + seconds - 0.01, clients=5).phase is Phase.RECOVERING
         assert track.one(now + 2 + seconds, clients=5).phase is Phase.READY
         now += 20
     now += 1000
     track.one(now, **silent(now))
-    assert track.one(now + 1, clients=5).silences == 1
+    assert track.one(now + 1, clients=5).outages == 1
 
 
 def test_a_draining_lobby_that_returns_goes_on_draining() -> None:
@@ -184,10 +184,10 @@ def test_what_the_platform_finds_well_and_we_never_reached_is_left_alone() -> No
 
 def test_what_the_platform_alone_believes_in_is_told() -> None:
     track = Track()
-    assert track.one(NOW, clients=5).unheard_since is None
-    assert track.one(NOW + 3, alive=True, **silent(NOW + 1)).unheard_since == NOW + 1
-    assert track.one(NOW + 4, alive=False, **silent(NOW + 1)).unheard_since is None  # it is silent
-    assert track.one(NOW + 5, clients=5).unheard_since is None
+    assert track.one(NOW, clients=5).unreachable_since is None
+    assert track.one(NOW + 3, alive=True, **silent(NOW + 1)).unreachable_since == NOW + 1
+    assert track.one(NOW + 4, alive=False, **silent(NOW + 1)).unreachable_since is None  # it is silent
+    assert track.one(NOW + 5, clients=5).unreachable_since is None
 
 
 def test_what_was_up_before_us_and_does_not_answer_is_lost_and_does_not_start() -> None:
@@ -197,7 +197,7 @@ def test_what_was_up_before_us_and_does_not_answer_is_lost_and_does_not_start() 
     assert track.one(NOW + 22, alive=True, unresponsive_since=NOW + 21, **lost).phase is Phase.RECOVERING
     lobby = track.one(NOW + 23, alive=False, unresponsive_since=NOW + 21, **lost)
     assert (lobby.phase, lobby.unresponsive_since, lobby.ready_at) == (Phase.UNRESPONSIVE, NOW + 23, NOW)
-    assert track.see(NOW + 33, raw(1, created_at=NOW, ending=True, **lost)).failures == Failures()
+    assert track.see(NOW + 33, reading(1, created_at=NOW, ending=True, **lost)).failures == Failures()
     assert Track().one(NOW + 1, unresponsive_since=NOW + 1, **lost).phase is Phase.UNRESPONSIVE
 
 
@@ -211,7 +211,7 @@ def test_what_was_up_before_us_is_open_with_its_first_answer() -> None:
 def test_what_nobody_watched_is_no_silence() -> None:
     track = Track()
     track.one(NOW, clients=5)
-    late = NOW + 2 * TIMES.silent_seconds + 0.1  # the operator was stopped, and goes on with an old reading
+    late = NOW + 2 * TIMES.unresponsive_seconds + 0.1  # the operator was stopped, and goes on with an old reading
     assert track.one(late, **silent(NOW + 1)).unresponsive_since == late
     assert track.one(late + 100, **silent(NOW + 1)).unresponsive_since == late + 100
     assert track.one(late + 101, **silent(NOW + 1)).unresponsive_since == late + 100
@@ -236,14 +236,14 @@ def test_without_memory_a_silent_lobby_gets_its_patience_again() -> None:
     ],
 )
 def test_complete_when_every_lobby_was_asked(fields: dict[str, Any], complete: bool) -> None:
-    assert Track().see(NOW, raw(1), raw(2, **fields)).complete is complete
+    assert Track().see(NOW, reading(1), reading(2, **fields)).complete is complete
 
 
 # Failed starts
 
 
 def starting(track: Track, at: float, index: int = 1) -> None:
-    track.see(at, raw(index, None, address="", created_at=at))
+    track.see(at, reading(index, None, address="", created_at=at))
 
 
 def test_a_lobby_that_disappears_before_it_answered_has_failed() -> None:
@@ -255,25 +255,25 @@ def test_a_lobby_that_disappears_before_it_answered_has_failed() -> None:
 
 def test_several_that_fail_at_the_same_time_are_one_failure() -> None:
     track = Track()
-    track.see(NOW, raw(1, None, address=""), raw(2, None, address=""))
+    track.see(NOW, reading(1, None, address=""), reading(2, None, address=""))
     assert track.see(NOW + 1).failures.count == 1
 
 
 @pytest.mark.parametrize(
-    ("lived", "count"), [(TIMES.steady_seconds - 0.1, 1), (TIMES.steady_seconds, 0)], ids=["soon", "later"]
+    ("lived", "count"), [(TIMES.min_ready_seconds - 0.1, 1), (TIMES.min_ready_seconds, 0)], ids=["soon", "later"]
 )
 @pytest.mark.parametrize("remains", [True, False], ids=["remains", "disappears"])
 def test_a_lobby_that_ends_soon_after_its_first_answer_has_failed(lived: float, count: int, remains: bool) -> None:
     track = Track()
     track.one(NOW, clients=0)
-    over = [raw(1, created_at=NOW, ended=True)] if remains else []
+    over = [reading(1, created_at=NOW, ended=True)] if remains else []
     assert track.see(NOW + lived, *over).failures.count == count
     assert track.see(NOW + lived + 1).failures.count == count
 
 
 def test_what_was_found_ended_counts_while_it_is_new() -> None:
-    assert Track().see(NOW, raw(1, created_at=NOW - 1, ended=True)).failures.count == 1
-    assert Track().see(NOW, raw(1, created_at=NOW - 100, ended=True)).failures.count == 0
+    assert Track().see(NOW, reading(1, created_at=NOW - 1, ended=True)).failures.count == 1
+    assert Track().see(NOW, reading(1, created_at=NOW - 100, ended=True)).failures.count == 0
 
 
 def test_what_was_meant_to_end_has_not_failed() -> None:
@@ -308,11 +308,11 @@ def test_a_lobby_that_is_given_up_has_failed_if_it_did_not_last(answered: float 
 def test_failures_are_forgiven_when_a_later_lobby_lasts() -> None:
     track = Track()
     starting(track, NOW)
-    older = raw(2, created_at=NOW)
+    older = reading(2, created_at=NOW)
     track.see(NOW + 1, older)
-    steady = TIMES.steady_seconds
+    steady = TIMES.min_ready_seconds
     assert track.see(NOW + 1 + steady, older).failures.count == 1  # it was made before
-    newer = raw(3, created_at=NOW + 2)
+    newer = reading(3, created_at=NOW + 2)
     track.see(NOW + 10, newer)
     assert track.see(NOW + 10 + steady - 0.1, newer).failures.count == 1
     assert track.see(NOW + 10 + steady, newer).failures.count == 0
@@ -324,8 +324,8 @@ def test_failures_are_forgotten_when_nobody_tries_any_more() -> None:
     track.see(NOW + 1)
     forgotten = NOW + 1 + 2 * TIMES.max_backoff_seconds
     assert track.see(forgotten - 0.1).failures.count == 1
-    assert track.see(forgotten, raw(1, None, address="", created_at=forgotten)).failures.count == 1
-    assert track.see(forgotten + 1, raw(1, created_at=forgotten)).failures.count == 0
+    assert track.see(forgotten, reading(1, None, address="", created_at=forgotten)).failures.count == 1
+    assert track.see(forgotten + 1, reading(1, created_at=forgotten)).failures.count == 0
 
 
 def test_a_new_spec_forgives_failures() -> None:
@@ -334,10 +334,6 @@ def test_a_new_spec_forgives_failures() -> None:
     assert track.see(NOW + 1).failures.count == 1
     track.spec = replace(SPEC, generation=2)
     assert track.see(NOW + 2).failures.count == 0
-
-
-def test_backoff_doubles_up_to_its_most() -> None:
-    assert [backoff(1.0, 60.0, count) for count in (1, 2, 3, 6, 7, 8, 5000)] == [1.0, 2.0, 4.0, 32.0, 60.0, 60.0, 60.0]
 
 
 # What could be spared
@@ -353,7 +349,7 @@ def sparse(seen: Observed) -> int:
 
 def test_it_remembers_how_many_lobbies_were_not_needed() -> None:
     track = Track()
-    lobbies = [raw(1, 5), raw(2, 5), raw(3, 0), raw(4, 0)]
+    lobbies = [reading(1, 5), reading(2, 5), reading(3, 0), reading(4, 0)]
     seen = track.see(NOW, *lobbies)
     assert (surplus(seen), sparse(seen)) == (0, 0)
     seen = track.see(NOW + 60, *lobbies)
@@ -362,18 +358,18 @@ def test_it_remembers_how_many_lobbies_were_not_needed() -> None:
 
 def test_lobbies_that_were_drained_are_no_longer_counted() -> None:
     track = Track()
-    lobbies = [raw(1, 5), raw(2, 5), raw(3, 0), raw(4, 0)]
+    lobbies = [reading(1, 5), reading(2, 5), reading(3, 0), reading(4, 0)]
     track.see(NOW, *lobbies)
     track.see(NOW + 60, *lobbies)
-    seen = track.see(NOW + 61, raw(1, 5), raw(2, 5), raw(3, 0), raw(4, 0, draining=True))
+    seen = track.see(NOW + 61, reading(1, 5), reading(2, 5), reading(3, 0), reading(4, 0, draining=True))
     assert (surplus(seen), sparse(seen)) == (1, 2)
-    seen = track.see(NOW + 62, raw(1, 5), raw(2, 5, draining=True), raw(3, 0), raw(4, 0, draining=True))
+    seen = track.see(NOW + 62, reading(1, 5), reading(2, 5, draining=True), reading(3, 0), reading(4, 0, draining=True))
     assert (surplus(seen), sparse(seen)) == (1, 1)
 
 
 def test_what_was_needed_for_a_moment_is_counted_from_then_on() -> None:
     track = Track()
-    lobbies = [raw(1, 5), raw(2, 0)]
+    lobbies = [reading(1, 5), reading(2, 0)]
     track.see(NOW, *lobbies)
     track.see(NOW + 30, *lobbies, waiting=500)
     assert surplus(track.see(NOW + 89, *lobbies)) == 0

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tests.property.invariants import STEP_LAWS
 from tests.property.world import World
-from tests.unit.operator.lobbies import NOW, SPEC, observed, seen
+from tests.unit.operator.lobbies import NOW, SPEC, lobby_state, observed
 
 from lobby_gateway.resource.spec import Placement
 from lobby_operator.planner import reasons
@@ -26,8 +26,8 @@ NO_SPARE = replace(SPEC, spare_seats=0)
 LATEST = replace(SPEC, placement=Placement.LATEST)
 
 
-def planned(seen_: Observed, spec: PlannerSpec = SPEC, now: float = NOW, **settings: Any) -> Plan:
-    return plan(spec, seen_, now, PlannerSettings(**settings))
+def planned(observation: Observed, spec: PlannerSpec = SPEC, now: float = NOW, **settings: Any) -> Plan:
+    return plan(spec, observation, now, PlannerSettings(**settings))
 
 
 def said(made: Plan) -> list[str]:
@@ -40,7 +40,7 @@ def said(made: Plan) -> list[str]:
 
 def test_a_lobby_is_kept_for_the_spare_seats_though_nobody_is_there() -> None:
     assert said(planned(observed())) == ["Create prices-1 SpareSeatsLow"]
-    assert said(planned(observed(seen(1)))) == []
+    assert said(planned(observed(lobby_state(1)))) == []
 
 
 def test_without_spare_seats_nothing_runs_until_the_first_client_waits() -> None:
@@ -57,84 +57,88 @@ def test_the_floor_runs_in_any_case() -> None:
 
 @pytest.mark.parametrize("phase", [Phase.STARTING, Phase.RECOVERING, Phase.UNRESPONSIVE])
 def test_lobbies_that_start_or_may_come_back_count_for_the_floor(phase: Phase) -> None:
-    assert said(planned(observed(seen(1, 0, phase)), replace(NO_SPARE, replicas=1))) == []
+    assert said(planned(observed(lobby_state(1, 0, phase)), replace(NO_SPARE, replicas=1))) == []
 
 
 @pytest.mark.parametrize("phase", [Phase.DRAINING, Phase.ENDING, Phase.ENDED])
 def test_lobbies_that_go_do_not_count_for_the_floor(phase: Phase) -> None:
     spec = replace(NO_SPARE, replicas=1)
-    assert "Create prices-2 BelowReplicas" in said(planned(observed(seen(1, 0, phase)), spec))
+    assert "Create prices-2 BelowReplicas" in said(planned(observed(lobby_state(1, 0, phase)), spec))
 
 
 def test_a_lobby_is_made_before_the_seats_run_out() -> None:
-    assert said(planned(observed(seen(1, 448)))) == []
-    assert said(planned(observed(seen(1, 449)))) == ["Create prices-2 SpareSeatsLow"]
-    assert said(planned(observed(seen(1, 449), seen(2, phase=Phase.STARTING)))) == []
+    assert said(planned(observed(lobby_state(1, 448)))) == []
+    assert said(planned(observed(lobby_state(1, 449)))) == ["Create prices-2 SpareSeatsLow"]
+    assert said(planned(observed(lobby_state(1, 449), lobby_state(2, phase=Phase.STARTING)))) == []
 
 
 def test_as_many_as_a_burst_needs_are_made_at_once() -> None:
-    made = planned(observed(seen(1, 100), waiting=2000))  # 412 seats are free, 1,652 more are needed
+    made = planned(observed(lobby_state(1, 100), waiting=2000))  # 412 seats are free, 1,652 more are needed
     assert said(made) == [f"Create prices-{index} ClientsWait" for index in (2, 3, 4, 5)]
     assert made.actions[0].reason.sentence == "2000 clients wait for a seat, 0 move, 412 seats are free or being made"
 
 
 def test_who_waits_has_no_use_for_the_seats_of_a_lobby_that_does_not_answer() -> None:
-    gone = seen(1, 100, unheard_since=NOW - 2.0)
+    gone = lobby_state(1, 100, unreachable_since=NOW - 2.0)
     made = planned(observed(gone, waiting=300))
     assert said(made) == ["Create prices-2 ClientsWait"]
     assert made.actions[0].reason.sentence == "300 clients wait for a seat, 0 move, 0 seats are free or being made"
-    assert said(planned(observed(gone, seen(2, phase=Phase.STARTING), waiting=300))) == []
-    assert said(planned(observed(gone, seen(2, 100), waiting=300))) == []
+    assert said(planned(observed(gone, lobby_state(2, phase=Phase.STARTING), waiting=300))) == []
+    assert said(planned(observed(gone, lobby_state(2, 100), waiting=300))) == []
     assert said(planned(observed(gone))) == []  # nobody waits: it may be we alone who do not hear it
 
 
 def test_one_answer_that_is_missing_changes_nothing_yet() -> None:
-    late = planned(observed(seen(1, 100, unheard_since=NOW - 1.9), waiting=300))
+    late = planned(observed(lobby_state(1, 100, unreachable_since=NOW - 1.9), waiting=300))
     assert (said(late), late.wake_at) == ([], NOW + 0.1)
 
 
 def test_nor_does_it_make_those_superfluous_that_were_made_instead() -> None:
     long_ago = (Sample(0.0, 1),)
-    lobbies = (seen(1, 100, unheard_since=NOW - 2.0), seen(2, 0))
+    lobbies = (lobby_state(1, 100, unreachable_since=NOW - 2.0), lobby_state(2, 0))
     assert said(planned(observed(*lobbies, waiting=300, surplus=long_ago))) == []
     assert said(planned(observed(*lobbies, surplus=long_ago))) == ["Drain prices-2 Empty"]
 
 
 def test_clients_of_draining_lobbies_need_seats() -> None:
-    assert said(planned(observed(seen(1, 400), seen(2, 500, Phase.DRAINING)))) == ["Create prices-3 SpareSeatsLow"]
-    assert said(planned(observed(seen(1, 400), seen(2, 500, Phase.ENDING)))) == ["Create prices-3 SpareSeatsLow"]
+    assert said(planned(observed(lobby_state(1, 400), lobby_state(2, 500, Phase.DRAINING)))) == [
+        "Create prices-3 SpareSeatsLow"
+    ]
+    assert said(planned(observed(lobby_state(1, 400), lobby_state(2, 500, Phase.ENDING)))) == [
+        "Create prices-3 SpareSeatsLow"
+    ]
 
 
 def test_not_too_many_start_at_a_time() -> None:
     assert len(planned(observed(waiting=9000), max_starting=5).actions) == 5
-    starting = [seen(index, phase=Phase.STARTING) for index in range(1, 5)]
+    starting = [lobby_state(index, phase=Phase.STARTING) for index in range(1, 5)]
     assert len(planned(observed(*starting, waiting=9000), max_starting=5).actions) == 1
     assert len(planned(observed(*starting, waiting=9000), max_starting=2).actions) == 0
 
 
 def test_never_more_than_the_maximum_whatever_the_lobbies_do() -> None:
     spec = replace(SPEC, max_replicas=3)
-    lobbies = [seen(1, 512), seen(2, 0, Phase.ENDING)]
+    lobbies = [lobby_state(1, 512), lobby_state(2, 0, Phase.ENDING)]
     made = planned(observed(*lobbies, waiting=2000), spec)
     assert said(made) == ["Create prices-3 ClientsWait"]
     assert made.scaling.reason is reasons.SCALING_LIMITED
     assert made.scaling.fields == {"missing": 4, "maximum": 3}
-    lobbies = [seen(1, 512, Phase.DRAINING), seen(2, 9, Phase.UNRESPONSIVE), seen(3, 512)]
+    lobbies = [lobby_state(1, 512, Phase.DRAINING), lobby_state(2, 9, Phase.UNRESPONSIVE), lobby_state(3, 512)]
     assert [a for a in planned(observed(*lobbies, waiting=9), spec).actions if isinstance(a, Create)] == []
 
 
 def test_what_has_ended_does_not_count_for_the_maximum() -> None:
-    made = planned(observed(seen(1, 0, Phase.ENDED)), replace(SPEC, max_replicas=1))
+    made = planned(observed(lobby_state(1, 0, Phase.ENDED)), replace(SPEC, max_replicas=1))
     assert said(made) == ["Delete prices-1 Ended", "Create prices-2 SpareSeatsLow"]
 
 
 def test_names_go_on_from_the_highest_that_exists() -> None:
-    lobbies = [seen(3, 512), seen(7, 512, Phase.ENDING)]
+    lobbies = [lobby_state(3, 512), lobby_state(7, 512, Phase.ENDING)]
     assert said(planned(observed(*lobbies)))[0] == "Create prices-8 SpareSeatsLow"
 
 
 def test_latest_makes_a_lobby_though_older_ones_have_seats() -> None:
-    lobbies = [seen(1, 10), seen(2, 500)]
+    lobbies = [lobby_state(1, 10), lobby_state(2, 500)]
     assert said(planned(observed(*lobbies))) == []
     assert said(planned(observed(*lobbies), LATEST)) == ["Create prices-3 SpareSeatsLow"]
 
@@ -159,13 +163,13 @@ def test_further_tries_wait_longer_and_longer(count: int, seconds: float) -> Non
 
 
 def test_while_one_is_tried_no_other_is() -> None:
-    made = failing(3, 50.0, seen(1, phase=Phase.STARTING, created_at=NOW - 1.0))
+    made = failing(3, 50.0, lobby_state(1, phase=Phase.STARTING, created_at=NOW - 1.0))
     assert (made.actions, made.wake_at) == ((), NOW + 59.0)
 
 
 def test_it_is_looked_at_again_when_a_lobby_has_lasted() -> None:
-    lasting = seen(1, created_at=NOW - 3.0, ready_at=NOW - 2.0)
-    made = failing(3, 50.0, lasting, seen(2, phase=Phase.STARTING, created_at=NOW))
+    lasting = lobby_state(1, created_at=NOW - 3.0, ready_at=NOW - 2.0)
+    made = failing(3, 50.0, lasting, lobby_state(2, phase=Phase.STARTING, created_at=NOW))
     assert (made.actions, made.wake_at) == ((), NOW + 3.0)
 
 
@@ -173,28 +177,28 @@ def test_it_is_looked_at_again_when_a_lobby_has_lasted() -> None:
 
 
 def test_an_ended_lobby_is_taken_away_once() -> None:
-    assert said(planned(observed(seen(1, 0, Phase.ENDED)), NO_SPARE)) == ["Delete prices-1 Ended"]
-    assert said(planned(observed(seen(1, 0, Phase.ENDED, told_to_end=True)), NO_SPARE)) == []
+    assert said(planned(observed(lobby_state(1, 0, Phase.ENDED)), NO_SPARE)) == ["Delete prices-1 Ended"]
+    assert said(planned(observed(lobby_state(1, 0, Phase.ENDED, delete_requested=True)), NO_SPARE)) == []
 
 
 def test_a_silent_lobby_is_given_up_when_its_patience_is_over() -> None:
-    silent = observed(seen(1, 9, Phase.UNRESPONSIVE), seen(2, 5))
+    silent = observed(lobby_state(1, 9, Phase.UNRESPONSIVE), lobby_state(2, 5))
     assert (said(planned(silent)), planned(silent).wake_at) == ([], NOW + 10.0)
     assert said(planned(silent, now=NOW + 10.0)) == ["Delete prices-1 Silent"]
 
 
 def test_a_lobby_that_never_answered_says_so_when_it_is_given_up() -> None:
-    silent = observed(seen(1, 0, Phase.UNRESPONSIVE, ready_at=None), seen(2, 5))
+    silent = observed(lobby_state(1, 0, Phase.UNRESPONSIVE, ready_at=None), lobby_state(2, 5))
     (action,) = planned(silent, now=NOW + 10.0).actions
     assert action.reason.sentence == "it did not answer within 1010 s of its creation"
 
 
 def test_the_need_of_a_silent_lobby_is_planned_anew_at_once() -> None:
-    assert said(planned(observed(seen(1, 9, Phase.UNRESPONSIVE)))) == ["Create prices-2 SpareSeatsLow"]
+    assert said(planned(observed(lobby_state(1, 9, Phase.UNRESPONSIVE)))) == ["Create prices-2 SpareSeatsLow"]
 
 
 def test_a_silent_lobby_without_a_time_gets_all_its_patience() -> None:
-    made = planned(observed(seen(1, 9, Phase.UNRESPONSIVE, unresponsive_since=None), seen(2)))
+    made = planned(observed(lobby_state(1, 9, Phase.UNRESPONSIVE, unresponsive_since=None), lobby_state(2)))
     assert (said(made), made.wake_at) == ([], NOW + 10.0)
 
 
@@ -202,14 +206,16 @@ def test_a_silent_lobby_without_a_time_gets_all_its_patience() -> None:
 
 
 def test_a_draining_lobby_goes_when_it_refuses_clients_and_has_none() -> None:
-    assert said(planned(observed(seen(1), seen(2, 0, Phase.DRAINING)))) == ["Delete prices-2 Drained"]
-    told = observed(seen(1), seen(2, 0, Phase.DRAINING, refusing=False, expected=True))
+    assert said(planned(observed(lobby_state(1), lobby_state(2, 0, Phase.DRAINING)))) == ["Delete prices-2 Drained"]
+    told = observed(lobby_state(1), lobby_state(2, 0, Phase.DRAINING, drain_confirmed=False, expected=True))
     assert (said(planned(told)), planned(told).wake_at) == ([], NOW + 300.0)
-    assert said(planned(observed(seen(1), seen(2, 3, Phase.DRAINING)))) == []
+    assert said(planned(observed(lobby_state(1), lobby_state(2, 3, Phase.DRAINING)))) == []
 
 
 def test_a_drain_that_was_not_heard_is_told_again() -> None:
-    unheard = observed(seen(1), seen(2, 0, Phase.DRAINING, refusing=False, draining_since=NOW - 6.0))
+    unheard = observed(
+        lobby_state(1), lobby_state(2, 0, Phase.DRAINING, drain_confirmed=False, draining_since=NOW - 6.0)
+    )
     (action,) = planned(unheard).actions
     assert isinstance(action, Drain)
     assert action.reason.sentence == "it was told to drain 6 s ago, and takes clients"
@@ -217,19 +223,25 @@ def test_a_drain_that_was_not_heard_is_told_again() -> None:
 
 @pytest.mark.parametrize("phase", [Phase.DRAINING, Phase.UNRESPONSIVE])
 def test_an_overdue_drain_ends_with_the_clients_that_are_left(phase: Phase) -> None:
-    lobby = seen(2, 3, phase, draining_since=NOW - 300.0)
-    (action,) = planned(observed(seen(1), lobby)).actions
+    lobby = lobby_state(2, 3, phase, draining_since=NOW - 300.0)
+    (action,) = planned(observed(lobby_state(1), lobby)).actions
     assert isinstance(action, Delete)
     assert action.reason.sentence == "it drains since 300 s, and 3 clients are left"
 
 
 def test_a_silent_draining_lobby_is_deleted_once() -> None:
-    lobby = seen(2, 3, Phase.UNRESPONSIVE, draining_since=NOW - 400.0, unresponsive_since=NOW - 20.0)
-    assert said(planned(observed(seen(1), lobby))) == ["Delete prices-2 Silent"]
+    lobby = lobby_state(2, 3, Phase.UNRESPONSIVE, draining_since=NOW - 400.0, unresponsive_since=NOW - 20.0)
+    assert said(planned(observed(lobby_state(1), lobby))) == ["Delete prices-2 Silent"]
 
 
 def test_when_the_maximum_was_lowered_the_sparsest_drain() -> None:
-    lobbies = [seen(1, 300), seen(2, 10), seen(3, 200), seen(4, 10, Phase.RECOVERING), seen(5, 0, Phase.STARTING)]
+    lobbies = [
+        lobby_state(1, 300),
+        lobby_state(2, 10),
+        lobby_state(3, 200),
+        lobby_state(4, 10, Phase.RECOVERING),
+        lobby_state(5, 0, Phase.STARTING),
+    ]
     made = planned(observed(*lobbies), replace(SPEC, max_replicas=2))
     assert said(made) == ["Drain prices-4 OverMaximum", "Drain prices-2 OverMaximum"]
     assert [lobby.index for lobby in made.open] == [1, 3]
@@ -239,8 +251,8 @@ def test_when_the_maximum_was_lowered_the_sparsest_drain() -> None:
 
 
 def test_who_is_about_to_be_drained_is_not_open_any_more() -> None:
-    seen_ = observed(seen(1, 9), seen(2), surplus=(Sample(0.0, 1),))
-    made = planned(seen_)
+    observation = observed(lobby_state(1, 9), lobby_state(2), surplus=(Sample(0.0, 1),))
+    made = planned(observation)
     assert said(made) == ["Drain prices-2 Empty"]
     assert [lobby.index for lobby in made.open] == [1]
     assert made.latest is not None
@@ -252,25 +264,25 @@ def test_there_is_no_latest_where_nobody_is_open() -> None:
 
 
 def test_phases_that_time_changes_are_looked_at_in_time() -> None:
-    starting = seen(2, phase=Phase.STARTING, created_at=NOW - 20.0)
-    assert planned(observed(seen(1), starting)).wake_at == NOW + 40.0
-    settling = seen(2, 5, Phase.RECOVERING, recovered_at=NOW + 1.5)
-    assert planned(observed(seen(1), settling)).wake_at == NOW + 1.5
-    assert planned(observed(seen(1), seen(2, 5, Phase.RECOVERING))).wake_at is None
+    starting = lobby_state(2, phase=Phase.STARTING, created_at=NOW - 20.0)
+    assert planned(observed(lobby_state(1), starting)).wake_at == NOW + 40.0
+    settling = lobby_state(2, 5, Phase.RECOVERING, recovered_at=NOW + 1.5)
+    assert planned(observed(lobby_state(1), settling)).wake_at == NOW + 1.5
+    assert planned(observed(lobby_state(1), lobby_state(2, 5, Phase.RECOVERING))).wake_at is None
 
 
 def test_nothing_is_decided_before_all_were_asked() -> None:
-    made = planned(observed(seen(1, 9), seen(2, phase=Phase.ENDED), waiting=5000, complete=False))
+    made = planned(observed(lobby_state(1, 9), lobby_state(2, phase=Phase.ENDED), waiting=5000, complete=False))
     assert (made.complete, made.actions) == (False, ())
     assert [lobby.index for lobby in made.open] == [1]
 
 
 def test_scaling_says_what_is_going_on() -> None:
-    assert planned(observed(seen(1, 5))).scaling.sentence == "1 lobby, as many as are needed"
-    assert planned(observed(seen(1, 512))).scaling.sentence == "1 lobby is being made"
-    draining = planned(observed(seen(1, 5), seen(2, 3, Phase.DRAINING)))
+    assert planned(observed(lobby_state(1, 5))).scaling.sentence == "1 lobby, as many as are needed"
+    assert planned(observed(lobby_state(1, 512))).scaling.sentence == "1 lobby is being made"
+    draining = planned(observed(lobby_state(1, 5), lobby_state(2, 3, Phase.DRAINING)))
     assert draining.scaling.sentence == "1 lobby drains, 3 clients move"
-    sparse = planned(observed(seen(1, 9), seen(2, 4), sparse=(Sample(NOW, 1),)))
+    sparse = planned(observed(lobby_state(1, 9), lobby_state(2, 4), sparse=(Sample(NOW, 1),)))
     assert sparse.scaling.sentence == "1 lobby drains, 4 clients move"
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from tests.unit.operator.lobbies import NOW, SPEC, observed
 
 from lobby_operator.planner.actions import Action, Create, Delete, Drain, Reason
-from lobby_operator.planner.placement import balance
+from lobby_operator.planner.placement import measure_capacity
 from lobby_operator.planner.plan_builder import PlanBuilder
 from lobby_operator.planner.reasons import ActionReason
 from lobby_operator.settings import PlannerSettings
@@ -14,27 +14,27 @@ TOLD_AGAIN = Drain("prices-3", Reason(ActionReason.DRAIN_UNHEARD, seconds=1))
 DELETE = Delete("prices-4", Reason(ActionReason.ENDED))
 
 
-def draft(*actions: Action) -> PlanBuilder:
-    made = PlanBuilder(SPEC, PlannerSettings(), observed(), balance(SPEC, observed()), NOW)
+def builder(*actions: Action) -> PlanBuilder:
+    made = PlanBuilder(SPEC, PlannerSettings(), observed(), measure_capacity(SPEC, observed()), NOW)
     for action in actions:
         made.act(action)
     return made
 
 
 def test_keeps_actions_in_order_and_knows_who_leaves() -> None:
-    made = draft(DELETE, CREATE, DRAIN)
+    made = builder(DELETE, CREATE, DRAIN)
     assert made.actions == [DELETE, CREATE, DRAIN]
     assert made.leaving == {"prices-2", "prices-4"}
 
 
 def test_resizes_when_lobbies_are_made_or_drained() -> None:
-    assert draft(CREATE).resizes
-    assert draft(DRAIN).resizes
-    assert not draft(DELETE, TOLD_AGAIN).resizes
+    assert builder(CREATE).resizes
+    assert builder(DRAIN).resizes
+    assert not builder(DELETE, TOLD_AGAIN).resizes
 
 
 def test_wakes_at_the_earliest_time_asked_for() -> None:
-    made = draft()
+    made = builder()
     made.wake(None)
     assert made.wake_at is None
     for at in (30.0, 10.0, None, 20.0):

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from tests.property.invariants import STEP_LAWS
 from tests.property.world import World
-from tests.unit.operator.lobbies import NOW, SPEC, observed, raw, seen
+from tests.unit.operator.lobbies import NOW, SPEC, lobby_state, observed, reading
 
 from lobby_operator.planner import reasons
-from lobby_operator.planner.history import observe_fold
-from lobby_operator.planner.placement import balance, open_lobbies
+from lobby_operator.planner.history import observe
+from lobby_operator.planner.placement import measure_capacity, open_lobbies
 from lobby_operator.planner.plan import Plan, plan
 from lobby_operator.planner.plan_builder import PlanBuilder
 from lobby_operator.planner.rollout import next_batch
@@ -24,7 +24,7 @@ NO_SPARE = replace(NEW, spare_seats=0)
 
 
 def old(index: int, clients: int = 0, phase: Phase = Phase.READY, **fields: Any) -> LobbyState:
-    return seen(index, clients, phase, outdated=True, **fields)
+    return lobby_state(index, clients, phase, outdated=True, **fields)
 
 
 def planned(*lobbies: LobbyState, spec: PlannerSpec = NEW, waiting: int = 0) -> Plan:
@@ -38,8 +38,8 @@ def said(*lobbies: LobbyState, spec: PlannerSpec = NEW, waiting: int = 0) -> lis
 
 def batch(*lobbies: LobbyState, **settings: Any) -> list[int]:
     made = observed(*lobbies)
-    draft = PlanBuilder(NEW, PlannerSettings(**settings), made, balance(NEW, made), NOW)
-    return [lobby.index for lobby in next_batch(draft)]
+    builder = PlanBuilder(NEW, PlannerSettings(**settings), made, measure_capacity(NEW, made), NOW)
+    return [lobby.index for lobby in next_batch(builder)]
 
 
 def names(lobbies: Iterable[LobbyState]) -> list[str]:
@@ -50,7 +50,7 @@ def names(lobbies: Iterable[LobbyState]) -> list[str]:
 
 
 def folded(spec: PlannerSpec, revision: str, before: Observed | None = None, **fields: Any) -> Observed:
-    return observe_fold(before, [raw(1, revision=revision, **fields)], waiting=0, spec=spec, now=NOW)
+    return observe(before, [reading(1, revision=revision, **fields)], waiting=0, spec=spec, now=NOW)
 
 
 def test_a_lobby_of_another_revision_is_outdated_from_the_moment_the_spec_changes() -> None:
@@ -74,21 +74,21 @@ def test_a_lobby_that_was_just_made_and_is_not_seen_yet_is_not_outdated() -> Non
 
 def test_seats_for_the_next_batch_are_made_before_it_drains() -> None:
     assert said(old(1, 300)) == ["Create prices-2 SpareSeatsLow"]
-    assert said(old(1, 300), seen(2, phase=Phase.STARTING)) == []
-    assert said(old(1, 300), seen(2)) == ["Drain prices-1 Outdated"]
+    assert said(old(1, 300), lobby_state(2, phase=Phase.STARTING)) == []
+    assert said(old(1, 300), lobby_state(2)) == ["Drain prices-1 Outdated"]
 
 
 def test_as_many_are_made_as_the_clients_of_the_batch_and_the_spare_seats_need() -> None:
     assert said(old(1, 512), old(2, 512)) == ["Create prices-3 SpareSeatsLow", "Create prices-4 SpareSeatsLow"]
-    assert said(old(1, 512), old(2, 512), seen(3), seen(4)) == ["Drain prices-2 Outdated"]
+    assert said(old(1, 512), old(2, 512), lobby_state(3), lobby_state(4)) == ["Drain prices-2 Outdated"]
 
 
 def test_the_sparsest_goes_first() -> None:
-    assert said(old(1, 300), old(2, 20), seen(3)) == ["Drain prices-2 Outdated"]
+    assert said(old(1, 300), old(2, 20), lobby_state(3)) == ["Drain prices-2 Outdated"]
 
 
 def test_who_waits_is_served_before_anybody_moves() -> None:
-    assert said(old(1, 300), seen(2, 400), waiting=100) == ["Create prices-3 ClientsWait"]
+    assert said(old(1, 300), lobby_state(2, 400), waiting=100) == ["Create prices-3 ClientsWait"]
 
 
 def test_a_batch_moves_a_tenth_of_the_clients_or_one_lobby_full() -> None:
@@ -105,16 +105,18 @@ def test_empty_lobbies_go_without_a_replacement_where_none_is_kept() -> None:
 def test_the_floor_stands_while_lobbies_are_replaced() -> None:
     floor = replace(NO_SPARE, replicas=2)
     assert said(old(1), old(2), spec=floor) == ["Create prices-3 BelowReplicas"]
-    assert said(old(1), old(2), seen(3), spec=floor) == ["Drain prices-2 Outdated"]
+    assert said(old(1), old(2), lobby_state(3), spec=floor) == ["Drain prices-2 Outdated"]
 
 
 def test_one_that_has_not_started_yet_is_not_waited_for() -> None:
-    assert said(old(1, phase=Phase.STARTING), seen(2)) == ["Delete prices-1 NeverNeeded"]
+    assert said(old(1, phase=Phase.STARTING), lobby_state(2)) == ["Delete prices-1 NeverNeeded"]
 
 
 def test_nothing_is_compacted_before_all_are_of_one_revision() -> None:
     spec = replace(NEW, empty_seconds=0.0, max_replicas=4)
-    assert said(old(1, 512), seen(2, 400), seen(3), seen(4), spec=spec) == ["Drain prices-1 Outdated"]
+    assert said(old(1, 512), lobby_state(2, 400), lobby_state(3), lobby_state(4), spec=spec) == [
+        "Drain prices-1 Outdated"
+    ]
 
 
 # Where new clients go
@@ -122,15 +124,15 @@ def test_nothing_is_compacted_before_all_are_of_one_revision() -> None:
 
 def test_new_clients_go_to_the_wanted_revision_as_soon_as_it_has_a_seat() -> None:
     def opened(*lobbies: LobbyState) -> list[str]:
-        return names(open_lobbies(balance(NEW, observed(*lobbies))))
+        return names(open_lobbies(measure_capacity(NEW, observed(*lobbies))))
 
-    assert opened(old(1, 300), seen(2, 10)) == ["prices-2"]
-    assert opened(old(1, 300), old(2, 20), seen(3, 512)) == ["prices-1", "prices-2"]
+    assert opened(old(1, 300), lobby_state(2, 10)) == ["prices-2"]
+    assert opened(old(1, 300), old(2, 20), lobby_state(3, 512)) == ["prices-1", "prices-2"]
     assert opened(old(1, 300)) == ["prices-1"]
 
 
 def test_it_is_shown_how_many_are_left() -> None:
-    finding = planned(old(1, 300), old(2, 300, Phase.DRAINING), seen(3)).scaling
+    finding = planned(old(1, 300), old(2, 300, Phase.DRAINING), lobby_state(3)).scaling
     assert finding.reason is reasons.SCALING_ROLLING
     assert finding.sentence == "2 lobbies of an older revision are left"
 
@@ -147,9 +149,9 @@ def test_at_the_maximum_one_drains_all_the_same() -> None:
     ("others", "deleted"),
     [
         ([], True),
-        ([seen(2, 512)], True),
-        ([seen(2, 500)], False),  # there is a seat
-        ([seen(2, phase=Phase.STARTING)], False),  # there will be one
+        ([lobby_state(2, 512)], True),
+        ([lobby_state(2, 500)], False),  # there is a seat
+        ([lobby_state(2, phase=Phase.STARTING)], False),  # there will be one
         ([old(2, 300)], False),
         ([old(2, 300, Phase.ENDING)], False),  # its place is free soon
     ],
@@ -160,7 +162,7 @@ def test_a_drain_that_nobody_can_leave_ends_at_once(others: list[LobbyState], de
 
 
 def test_only_a_rollout_ends_a_drain_early() -> None:
-    assert said(seen(1, 300, Phase.DRAINING), spec=replace(NEW, max_replicas=1)) == []
+    assert said(lobby_state(1, 300, Phase.DRAINING), spec=replace(NEW, max_replicas=1)) == []
 
 
 # Stories

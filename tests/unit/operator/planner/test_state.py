@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.unit.operator.lobbies import observed, seen
+from tests.unit.operator.lobbies import lobby_state, observed
 
 from lobby_gateway.process.reports import GreeterReport
 from lobby_operator.planner.state import Phase, PollResult, lobby_index, lobby_name
@@ -18,12 +18,14 @@ def test_a_name_that_is_none_of_ours_has_index_zero(name: str) -> None:
 
 
 def test_free_seats_are_never_less_than_none() -> None:
-    assert seen(1, 500).free == 12
-    assert seen(1, 500, seats=64).free == 0
+    assert lobby_state(1, 500).free == 12
+    assert lobby_state(1, 500, seats=64).free == 0
 
 
 def test_lobbies_are_picked_by_phase_in_order() -> None:
-    lobbies = observed(seen(1), seen(2, phase=Phase.UNRESPONSIVE), seen(3, phase=Phase.STARTING), seen(4))
+    lobbies = observed(
+        lobby_state(1), lobby_state(2, phase=Phase.UNRESPONSIVE), lobby_state(3, phase=Phase.STARTING), lobby_state(4)
+    )
     assert [lobby.index for lobby in lobbies.in_phase(Phase.READY, Phase.STARTING)] == [1, 3, 4]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from tests.unit.operator.lobbies import NOW, SPEC, observed, seen
+from tests.unit.operator.lobbies import NOW, SPEC, lobby_state, observed
 
 from lobby_gateway.process.reports import OriginReport, OriginState
 from lobby_gateway.resource.schema import open_api_schema
@@ -15,15 +15,15 @@ from lobby_operator.planner.plan import plan
 from lobby_operator.planner.reasons import ConditionReason, ConditionType
 from lobby_operator.planner.spec import PlannerSpec
 from lobby_operator.planner.state import Failures, LobbyState, Observed, Phase
-from lobby_operator.planner.status import MAX_NAMED, PathClaim, lobby_status, unread_status
+from lobby_operator.planner.status import MAX_LISTED, PathClaim, lobby_status, unread_status
 
 THEN, LATER = "2026-08-01T10:00:00Z", "2026-08-01T10:00:09Z"
 CLAIM = PathClaim("/prices")
 
 
-def status(seen_: Observed, spec: PlannerSpec = SPEC, at: str = THEN, **fields: Any) -> dict[str, Any]:
+def status(observation: Observed, spec: PlannerSpec = SPEC, at: str = THEN, **fields: Any) -> dict[str, Any]:
     """The status, checked by the schema of the resource."""
-    made = lobby_status(spec, seen_, plan(spec, seen_, NOW), at=at, **{"claim": CLAIM, **fields})
+    made = lobby_status(spec, observation, plan(spec, observation, NOW), at=at, **{"claim": CLAIM, **fields})
     jsonschema.validate(json.loads(json.dumps(made)), open_api_schema()["properties"]["status"])
     assert made.keys() <= open_api_schema()["properties"]["status"]["properties"].keys()
     return made
@@ -43,19 +43,19 @@ def expect(made: dict[str, Any], reason: ConditionReason) -> str:
 
 
 def with_origin(index: int, state: OriginState, problem: str = "", **fields: Any) -> LobbyState:
-    return seen(index, 3, origin=OriginReport(state=state, reason=problem), **fields)
+    return lobby_state(index, 3, origin=OriginReport(state=state, reason=problem), **fields)
 
 
 def test_counts_lobbies_seats_and_clients_and_says_where_clients_go() -> None:
     lobbies = [
-        seen(1, 500),
-        seen(2, 512),
-        seen(3, 20, Phase.DRAINING),
-        seen(4, 0, Phase.STARTING, origin=None, address=""),
-        seen(5, 7, Phase.UNRESPONSIVE),
-        seen(6, 1, Phase.ENDING),
-        seen(7, 0, Phase.ENDED, origin=None),
-        seen(8, 2, Phase.RECOVERING),
+        lobby_state(1, 500),
+        lobby_state(2, 512),
+        lobby_state(3, 20, Phase.DRAINING),
+        lobby_state(4, 0, Phase.STARTING, origin=None, address=""),
+        lobby_state(5, 7, Phase.UNRESPONSIVE),
+        lobby_state(6, 1, Phase.ENDING),
+        lobby_state(7, 0, Phase.ENDED, origin=None),
+        lobby_state(8, 2, Phase.RECOVERING),
     ]
     made = status(observed(*lobbies), replace(SPEC, generation=4), selector="lobby-gateway.io/lobby=prices")
     assert made["observedGeneration"] == 4
@@ -86,7 +86,7 @@ def test_what_does_not_apply_is_left_out() -> None:
 def test_thousands_of_lobbies_are_not_all_named() -> None:
     name = "p" * 50
     lobbies = [
-        seen(
+        lobby_state(
             index,
             25,
             Phase.DRAINING if index % 2 else Phase.READY,
@@ -96,7 +96,7 @@ def test_thousands_of_lobbies_are_not_all_named() -> None:
         for index in range(1, 4001)
     ]
     made = status(observed(*lobbies), replace(SPEC, max_replicas=10000))
-    assert len(made["open"]) == len(made["draining"]) == len(made["lobbies"]) == MAX_NAMED
+    assert len(made["open"]) == len(made["draining"]) == len(made["lobbies"]) == MAX_LISTED
     assert made["readyReplicas"] == 2000
     assert len(json.dumps(made)) < 64 * 1024
 
@@ -105,19 +105,19 @@ def test_thousands_of_lobbies_are_not_all_named() -> None:
 
 
 def test_ready_when_a_seat_is_free() -> None:
-    made = status(observed(seen(1, 500), seen(2, 300), seen(3, 0, Phase.STARTING)))
+    made = status(observed(lobby_state(1, 500), lobby_state(2, 300), lobby_state(3, 0, Phase.STARTING)))
     assert expect(made, reasons.READY) == "224 seats are free in 2 lobbies"
 
 
 def test_ready_when_the_first_client_would_start_a_lobby() -> None:
     spec = replace(SPEC, spare_seats=0)
     expect(status(observed(), spec), reasons.READY_AT_ZERO)
-    expect(status(observed(seen(1, 512)), spec), reasons.READY_ON_REQUEST)
+    expect(status(observed(lobby_state(1, 512)), spec), reasons.READY_ON_REQUEST)
 
 
 def test_not_ready_while_lobbies_start() -> None:
     assert "1 lobby is starting" in expect(status(observed()), reasons.READY_STARTING)
-    expect(status(observed(seen(1, 0, Phase.STARTING))), reasons.READY_STARTING)
+    expect(status(observed(lobby_state(1, 0, Phase.STARTING))), reasons.READY_STARTING)
 
 
 def test_not_ready_while_starts_fail() -> None:
@@ -127,18 +127,18 @@ def test_not_ready_while_starts_fail() -> None:
 
 def test_not_ready_while_lobbies_are_silent() -> None:
     spec = replace(SPEC, spare_seats=0)
-    expect(status(observed(seen(1, 5, Phase.UNRESPONSIVE)), spec), reasons.READY_SILENT)
-    expect(status(observed(seen(1, 5, Phase.RECOVERING)), spec), reasons.READY_SILENT)
+    expect(status(observed(lobby_state(1, 5, Phase.UNRESPONSIVE)), spec), reasons.READY_SILENT)
+    expect(status(observed(lobby_state(1, 5, Phase.RECOVERING)), spec), reasons.READY_SILENT)
 
 
 def test_not_ready_when_the_maximum_is_full() -> None:
-    made = status(observed(seen(1, 512), waiting=3), replace(SPEC, max_replicas=1))
+    made = status(observed(lobby_state(1, 512), waiting=3), replace(SPEC, max_replicas=1))
     assert expect(made, reasons.READY_FULL) == "all 512 seats are taken, and no more than 1 lobby may run"
     assert "2 more" not in expect(made, reasons.SCALING_LIMITED)
 
 
 def test_not_ready_when_another_lobby_has_the_path() -> None:
-    made = status(observed(seen(1)), claim=PathClaim("/prices", older="first"))
+    made = status(observed(lobby_state(1)), claim=PathClaim("/prices", older="first"))
     expect(made, reasons.READY_NO_PATH)
     assert expect(made, reasons.PATH_TAKEN) == "/prices is that of the older Lobby first"
 
@@ -179,7 +179,7 @@ def test_the_problem_of_the_first_lobby_is_told_and_kept_short() -> None:
 
 
 def test_origins_of_silent_and_starting_lobbies_are_not_judged() -> None:
-    made = status(observed(with_origin(1, OriginState.REFUSED, phase=Phase.UNRESPONSIVE), seen(2, origin=None)))
+    made = status(observed(with_origin(1, OriginState.REFUSED, phase=Phase.UNRESPONSIVE), lobby_state(2, origin=None)))
     expect(made, reasons.ORIGIN_NO_LOBBY)
 
 
@@ -187,16 +187,18 @@ def test_origins_of_silent_and_starting_lobbies_are_not_judged() -> None:
 
 
 def test_a_condition_keeps_its_time_until_its_status_changes() -> None:
-    first = status(observed(seen(1, 5)))
+    first = status(observed(lobby_state(1, 5)))
     assert {each["lastTransitionTime"] for each in first["conditions"]} == {THEN}
-    second = status(observed(seen(1, 6, origin=OriginReport(state=OriginState.WAITING))), at=LATER, previous=first)
+    second = status(
+        observed(lobby_state(1, 6, origin=OriginReport(state=OriginState.WAITING))), at=LATER, previous=first
+    )
     times = {each["type"]: each["lastTransitionTime"] for each in second["conditions"]}
     assert times == {"Ready": THEN, "OriginConnected": LATER, "Scaling": THEN, "PathAccepted": THEN}
 
 
 def test_the_same_observation_gives_the_same_status() -> None:
-    first = status(observed(seen(1, 5)))
-    assert status(observed(seen(1, 5)), at=LATER, previous=first) == first
+    first = status(observed(lobby_state(1, 5)))
+    assert status(observed(lobby_state(1, 5)), at=LATER, previous=first) == first
 
 
 def test_a_condition_speaks_of_the_generation_that_was_planned() -> None:
@@ -205,7 +207,7 @@ def test_a_condition_speaks_of_the_generation_that_was_planned() -> None:
 
 
 def test_what_could_not_be_done_is_said_with_its_reason() -> None:
-    made = status(observed(seen(1)), problem="create pods shop/prices-2: exceeded quota: pods")
+    made = status(observed(lobby_state(1)), problem="create pods shop/prices-2: exceeded quota: pods")
     assert expect(made, reasons.SCALING_FAILING).startswith(
         "create pods shop/prices-2: exceeded quota: pods; it is tried"
     )
@@ -213,7 +215,7 @@ def test_what_could_not_be_done_is_said_with_its_reason() -> None:
 
 
 def test_a_spec_that_is_not_followed_is_said_to_be_so_while_the_one_before_is() -> None:
-    made = status(observed(seen(1, 3)), invalid="spec.origin.onConnect[0].send: $(A) is unknown")
+    made = status(observed(lobby_state(1, 3)), invalid="spec.origin.onConnect[0].send: $(A) is unknown")
     assert "onConnect[0].send" in expect(made, reasons.SCALING_INVALID)
     assert expect(made, reasons.READY)
 
@@ -227,7 +229,7 @@ def test_a_lobby_that_never_could_be_read_is_not_ready() -> None:
 
 
 def test_lobbies_of_one_that_can_no_longer_be_read_go_on_taking_clients() -> None:
-    before = status(observed(seen(1, 3)))
+    before = status(observed(lobby_state(1, 3)))
     made = unread_status(9, "spec.path: is bad", at=LATER, previous=before)
     assert made["open"] == before["open"]
     assert [each["type"] for each in made["conditions"]] == ["Ready", "OriginConnected", "Scaling", "PathAccepted"]

@@ -10,7 +10,7 @@ from lobby_operator.planner.plan import Plan
 from lobby_operator.planner.reasons import SCALING_STEADY, Finding
 from lobby_operator.planner.spec import PlannerSpec
 from lobby_operator.planner.state import LobbyState, Observed, Phase, lobby_name
-from lobby_operator.planner.status import MAX_NAMED, PathClaim, lobby_status
+from lobby_operator.planner.status import MAX_LISTED, PathClaim, lobby_status
 
 LONGEST = "n" * 50
 
@@ -62,5 +62,5 @@ def test_a_status_with_thousands_of_lobbies_stays_below_64_kib() -> None:
     open_ones = [lobby(index) for index in range(90_000, 92_000)]
     draining = [lobby(index, Phase.DRAINING) for index in range(92_000, 94_000)]
     made = status(*open_ones, *draining)
-    assert len(made["lobbies"]) == MAX_NAMED  # type: ignore[arg-type]
+    assert len(made["lobbies"]) == MAX_LISTED  # type: ignore[arg-type]
     assert len(json.dumps(made, separators=(",", ":"))) < 64 * 1024  # as it is sent

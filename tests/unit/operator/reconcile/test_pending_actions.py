@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.unit.operator.lobbies import NOW, raw, report
+from tests.unit.operator.lobbies import NOW, reading, report
 
 from lobby_operator.planner.actions import Action, Create, Delete, Drain, Reason
 from lobby_operator.planner.reasons import ActionReason
@@ -16,34 +16,34 @@ DELETE = Delete("prices-1", Reason(ActionReason.DRAINED))
 
 def test_a_created_lobby_exists_before_it_is_listed() -> None:
     expected = Expectations().expect([CREATE], NOW)
-    laid, expected = expected.lay_over([raw(1)], NOW + 1.0)
-    assert laid == (raw(1), LobbyReading(name="prices-2", created_at=NOW, expected=True))
-    laid, expected = expected.lay_over([raw(1), raw(2)], NOW + 2.0)
-    assert laid == (raw(1), raw(2))
+    laid, expected = expected.lay_over([reading(1)], NOW + 1.0)
+    assert laid == (reading(1), LobbyReading(name="prices-2", created_at=NOW, expected=True))
+    laid, expected = expected.lay_over([reading(1), reading(2)], NOW + 2.0)
+    assert laid == (reading(1), reading(2))
     assert expected == Expectations()
 
 
 def test_a_deleted_lobby_is_ending_before_its_reading_says_so() -> None:
     expected = Expectations().expect([DELETE], NOW)
-    laid, expected = expected.lay_over([raw(1)], NOW)
-    assert laid == (raw(1, ending=True, expected=True),)
+    laid, expected = expected.lay_over([reading(1)], NOW)
+    assert laid == (reading(1, ending=True, expected=True),)
     assert expected.lay_over([], NOW) == ((), Expectations())
-    laid, expected = expected.lay_over([raw(1, ending=True)], NOW)
-    assert laid == (raw(1, ending=True),)
+    laid, expected = expected.lay_over([reading(1, ending=True)], NOW)
+    assert laid == (reading(1, ending=True),)
     assert expected == Expectations()
 
 
 def test_a_drained_lobby_is_draining_before_it_reports_so() -> None:
     expected = Expectations().expect([DRAIN], NOW)
-    laid, kept = expected.lay_over([raw(1)], NOW)
-    assert laid == (raw(1, draining=True, expected=True),)
+    laid, kept = expected.lay_over([reading(1)], NOW)
+    assert laid == (reading(1, draining=True, expected=True),)
     assert kept == expected
-    for shown in ([raw(1, report=report(draining=True))], [raw(1, ending=True)], [raw(1, ended=True)], []):
+    for shown in ([reading(1, report=report(draining=True))], [reading(1, ending=True)], [reading(1, ended=True)], []):
         assert expected.lay_over(shown, NOW) == (tuple(shown), Expectations())
 
 
 def test_a_lobby_without_a_report_is_still_expected_to_drain() -> None:
-    laid, kept = Expectations().expect([DRAIN], NOW).lay_over([raw(1, None)], NOW)
+    laid, kept = Expectations().expect([DRAIN], NOW).lay_over([reading(1, None)], NOW)
     assert laid[0].draining
     assert kept.items
 
@@ -53,10 +53,10 @@ def test_expectations_expire() -> None:
         expected = Expectations().expect([action], NOW)
         until = NOW + EXPECTED_SECONDS[type(action)]
         assert expected.wake_at() == until
-        laid, kept = expected.lay_over([raw(1)], until - 0.001)
+        laid, kept = expected.lay_over([reading(1)], until - 0.001)
         assert kept == expected
-        assert laid != (raw(1),)
-        assert expected.lay_over([raw(1)], until) == ((raw(1),), Expectations())
+        assert laid != (reading(1),)
+        assert expected.lay_over([reading(1)], until) == ((reading(1),), Expectations())
 
 
 def test_a_later_action_replaces_an_earlier_one() -> None:

@@ -85,7 +85,7 @@ class Reconciled:
             on_action=lambda *each: self.done.append(each),
             on_plan=self._on_plan,
             settings=replace(QUICK, **settings),
-            planner_settings=PlannerSettings(min_backoff_seconds=0.01, silent_seconds=0.1),
+            planner_settings=PlannerSettings(min_backoff_seconds=0.01, unresponsive_seconds=0.1),
         )
 
     def _on_plan(self, reconciler: Reconciler) -> None:
@@ -255,7 +255,7 @@ def test_only_the_failed_action_backs_off() -> None:
 
 def test_is_active_while_something_changes_and_shortly_after() -> None:
     async def main() -> None:
-        async with reconciling(active_seconds=0.05) as made:
+        async with reconciling(active_seconds=0.3) as made:
             assert made.reconciler.active
             await until(lambda: not made.reconciler.active)
             assert made.reconciler.observed.in_phase(Phase.READY)

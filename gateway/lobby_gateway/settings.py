@@ -14,6 +14,7 @@ class LobbySettings:
             clients take less, so they don't cost the origin a connection each.
         ring_messages: most messages kept for replay, resuming and slow greeters.
         ring_bytes: most bytes of them: what a lobby's memory grows by at most, however fast the origin is.
+        replay_bytes: most bytes of messages sent to a client that joins or resumes: all that the ring holds.
         sweep_seconds: between two looks for silent clients. Adds to `clients.pingSeconds`.
         stop_seconds: how long an ending lobby waits at most for greeters to take their clients elsewhere, which go on getting
             the stream meanwhile. In a pod it is longer: there, another lobby may have to be started first.
@@ -26,6 +27,7 @@ class LobbySettings:
     origin_linger_seconds: float = 10.0
     ring_messages: int = 16384
     ring_bytes: int = 8 << 20
+    replay_bytes: int = 8 << 20
     sweep_seconds: float = 2.5
     stop_seconds: float = 2.0
     stop_spread_seconds: float = 5.0
@@ -66,6 +68,18 @@ class TrunkSocketSettings:
     close_timeout_seconds: float = 2.0
     read_bytes: int = 65536
     unsent_bytes: int = 256 << 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileWatchSettings:
+    """Watches of files that may be replaced while a process runs.
+
+    Attributes:
+        poll_seconds: between two looks at the files. They cost microseconds; a kubelet takes up to a minute to update a
+            mounted file, so a second more makes no difference.
+    """
+
+    poll_seconds: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +146,27 @@ class WatchSettings:
     max_event_bytes: int = 8 << 20
     min_backoff_seconds: float = 0.2
     max_backoff_seconds: float = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenSettings:
+    """Tokens and the rotation of their keys.
+
+    Attributes:
+        ticket_seconds: lifetime of the token in a redirect: enough for a client on a slow line to connect, short enough to be
+            useless when it turns up in a log later.
+        activation_seconds: how long a new key only verifies before it signs, so that all processes have it by then. A kubelet
+            checks once a minute whether a mounted Secret has changed, from a cache that may be as old (Kubernetes, "Mounted
+            Secrets are updated automatically"); the rest is a margin.
+        retired_key_seconds: how long a removed key verifies. The last process to see the change signs with the old key for
+            another `activation_seconds`, tokens that live for `ticket_seconds`.
+        used_tokens: most used tokens that a lobby remembers, 80 bytes each.
+    """
+
+    ticket_seconds: int = 30
+    activation_seconds: float = 180.0
+    retired_key_seconds: float = 420.0
+    used_tokens: int = 65_536
 
 
 TOKEN_KEY_VARIABLE = "LOBBY_TOKEN_KEY"  # noqa: S105  # the name of the variable, not its value

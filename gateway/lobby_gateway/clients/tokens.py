@@ -1,8 +1,12 @@
-"""Seat tokens: short-lived signed texts by which a lobby knows that a greeter sent the client, or that a greeter calls.
+"""Seat and trunk tokens, and the keys that sign them.
 
-A token is `v1.<claims>.<signature>`, both parts base64url without padding (RFC 4648 §5), so that it fits into a URL and into a
-subprotocol name. The claims are those below as JSON; the signature is HMAC-SHA256 (RFC 2104) over all that stands before
-it. Keys and tokens never appear in a text made here.
+A token proves to a lobby that a greeter sent a client, or that a greeter is calling. It is `v1.<claims>.<signature>`,
+both parts base64url without padding (RFC 4648 §5), so that it fits into a URL and into a subprotocol name. The claims
+are JSON; the signature is HMAC-SHA256 (RFC 2104) over all that precedes it. A token opens one seat or trunk, once,
+before it expires.
+
+Keys rotate without a pause: a process signs with one key and accepts several, because processes see a changed Secret at
+different times. Keys and tokens never appear in an error or log line.
 """
 
 from __future__ import annotations
@@ -20,76 +24,32 @@ from enum import StrEnum
 from typing import Final
 
 from lobby_gateway.errors import LobbyGatewayError, UserError
+from lobby_gateway.settings import TokenSettings
+
+TOKEN_SETTINGS: Final = TokenSettings()
 
 MIN_KEY_BYTES: Final = 32
 """As long as the hash (RFC 2104 §3: a shorter key weakens it)."""
 
 MAX_TOKEN_CHARACTERS: Final = 2048
-"""What is longer is refused unread: names and paths are bounded by the CRD, so no token of ours is."""
+"""Longer tokens are refused unread. The CRD bounds names and paths, so ours are never longer."""
 
-_FORM: Final = re.compile(r"(?P<signed>v1\.(?P<claims>[A-Za-z0-9_-]+))\.(?P<signature>[A-Za-z0-9_-]+)")
-
-
-class Purpose(StrEnum):
-    """What a token opens. One of the one kind is no good for the other."""
-
-    SEAT = "seat"
-    TRUNK = "trunk"
+_MAX_KEYS: Final = 8
+_TOKEN: Final = re.compile(r"(?P<signed>v1\.(?P<claims>[A-Za-z0-9_-]+))\.(?P<signature>[A-Za-z0-9_-]+)")
 
 
-class TokenProblem(StrEnum):
-    """Why a token is refused; the value is the metrics' label."""
-
-    MALFORMED = "malformed"
-    FORGED = "forged"
-    WRONG_PURPOSE = "wrong_purpose"
-    EXPIRED = "expired"
-    WRONG_LOBBY = "wrong_lobby"
-    WRONG_PATH = "wrong_path"
-    USED = "used"
-    NO_ROOM = "no_room"
-
-
-class TokenError(LobbyGatewayError):
-    """A token that opens nothing. Its text is the reason, never the token.
-
-    Attributes:
-        problem: why.
-    """
-
-    def __init__(self, problem: TokenProblem) -> None:
-        super().__init__(f"the token is refused: {problem.replace('_', ' ')}")
-        self.problem = problem
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claims:
-    """What a token says.
-
-    Attributes:
-        purpose: what it opens.
-        lobby: name of the one lobby that it opens.
-        path: of the URL it was made for.
-        expires: unix time in seconds up to which it is good.
-        nonce: random; no two tokens have the same.
-    """
-
-    purpose: Purpose
-    lobby: str
-    path: str
-    expires: float
-    nonce: str
+# Keys
 
 
 def key_from_hex(text: str, source: str = "LOBBY_TOKEN_KEY") -> bytes:
-    """Reads a key.
+    """Parses a key.
 
     Args:
-        text: hex digits; spaces around them are passed over.
+        text: hex digits; surrounding whitespace is ignored.
         source: where it came from, for the error.
 
     Raises:
-        UserError: it is no key. The text is not shown.
+        UserError: not a key. The error does not show the text.
     """
     accepted = f"accepted: at least {2 * MIN_KEY_BYTES} hex digits, as `openssl rand -hex {MIN_KEY_BYTES}` prints them"
     text = text.strip()
@@ -102,16 +62,145 @@ def key_from_hex(text: str, source: str = "LOBBY_TOKEN_KEY") -> bytes:
     return bytes.fromhex(text)
 
 
+def keys_from_text(text: str, source: str) -> tuple[bytes, ...]:
+    """Parses the keys of a file, one per line. The first one signs, all verify.
+
+    Args:
+        text: the lines, each as for `key_from_hex`; empty lines are ignored.
+        source: where they came from, for the error.
+
+    Raises:
+        UserError: a line is not a key, or there are no keys. The error does not show the text.
+    """
+    lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    if len(lines) > _MAX_KEYS:
+        raise UserError(f"{source}: {len(lines)} lines; accepted: at most {_MAX_KEYS} keys")
+    if len(lines) < 2:
+        return (key_from_hex(text, source),)
+    return tuple(dict.fromkeys(key_from_hex(line, f"{source}: line {number}") for number, line in lines))
+
+
+class TokenKeys:
+    """The keys of one process, which may be replaced while it runs.
+
+    A new first key signs once all processes have it, and keys that were removed verify until the last process has stopped
+    signing with them (`TokenSettings`). Times are seconds of any monotonic clock.
+    """
+
+    __slots__ = ("_activates_at", "_keys", "_previous", "_retired", "_settings")
+
+    def __init__(self, keys: Sequence[bytes], *, settings: TokenSettings = TOKEN_SETTINGS) -> None:
+        if not keys:
+            raise ValueError("keys: none; accepted: one or more")
+        self._settings = settings
+        self._keys = tuple(keys)
+        self._previous = self._keys[0]  # signs until the first key is active
+        self._activates_at = 0.0
+        self._retired: dict[bytes, float] = {}  # removed keys, and until when they verify
+
+    def __repr__(self) -> str:
+        return f"<TokenKeys: {len(self._keys)} current, {len(self._retired)} retired>"
+
+    def signing_key(self, now: float) -> bytes:
+        """The key to sign with."""
+        return self._keys[0] if now >= self._activates_at else self._previous
+
+    def verification_keys(self, now: float) -> tuple[bytes, ...]:
+        """The keys that a token may be signed with."""
+        if self._retired:
+            self._retired = {key: until for key, until in self._retired.items() if now < until}
+        return (*self._keys, *self._retired)
+
+    def signing_keys_to_try(self, now: float) -> tuple[bytes, ...]:
+        """The keys to sign with, in order, for a peer that may not know the first one.
+
+        A process started after a rotation knows only the new key, while others still sign with the old one.
+        """
+        first = self.signing_key(now)
+        return (first, *(key for key in self.verification_keys(now) if key != first))
+
+    def replace(self, keys: Sequence[bytes], now: float) -> bool:
+        """Replaces the keys; returns whether they changed.
+
+        A first key that verified before signs at once: whoever added it as a further line first has waited already.
+        """
+        keys = tuple(keys)
+        if not keys or keys == self._keys:
+            return False
+        known = self.verification_keys(now)
+        self._previous = self.signing_key(now)
+        self._activates_at = now if keys[0] in known else now + self._settings.activation_seconds
+        for key in self._keys:
+            self._retired[key] = now + self._settings.retired_key_seconds
+        self._retired = {key: until for key, until in self._retired.items() if key not in keys}
+        self._keys = keys
+        return True
+
+
+# Tokens
+
+
+class Purpose(StrEnum):
+    """What a token opens. A token for one purpose is refused for the other."""
+
+    SEAT = "seat"
+    TRUNK = "trunk"
+
+
+class TokenProblem(StrEnum):
+    """Why a token is refused; the value is for log lines."""
+
+    MALFORMED = "malformed"
+    FORGED = "forged"
+    WRONG_PURPOSE = "wrong_purpose"
+    EXPIRED = "expired"
+    WRONG_LOBBY = "wrong_lobby"
+    WRONG_PATH = "wrong_path"
+    USED = "used"
+    NO_ROOM = "no_room"
+
+
+class TokenError(LobbyGatewayError):
+    """A token is refused. The text gives the reason, never the token.
+
+    Attributes:
+        problem: the reason.
+    """
+
+    def __init__(self, problem: TokenProblem) -> None:
+        super().__init__(f"the token is refused: {problem.replace('_', ' ')}")
+        self.problem = problem
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claims:
+    """The contents of a token.
+
+    Attributes:
+        purpose: what it opens.
+        lobby: name of the one lobby that accepts it.
+        path: of the URL it was made for.
+        expires: Unix time in seconds when it expires.
+        nonce: random; unique to each token.
+    """
+
+    purpose: Purpose
+    lobby: str
+    path: str
+    expires: float
+    nonce: str
+
+
 def sign(key: bytes, *, purpose: Purpose, lobby: str, path: str, expires: float, nonce: str | None = None) -> str:
     """Makes a token.
 
     Args:
-        key: of `key_from_hex`.
-        purpose: what it is to open.
-        lobby: name of the one lobby that it is to open.
+        key: see `TokenKeys.signing_key`.
+        purpose: what it opens.
+        lobby: name of the one lobby that accepts it.
         path: of the URL it is for.
-        expires: unix time in seconds up to which it is good.
-        nonce: for tests; otherwise random, 96 bits.
+        expires: Unix time in seconds when it expires.
+        nonce: for tests; 96 random bits by default.
     """
     nonce = secrets.token_urlsafe(12) if nonce is None else nonce
     claims = json.dumps([purpose, lobby, path, expires, nonce], separators=(",", ":"), allow_nan=False)
@@ -120,26 +209,26 @@ def sign(key: bytes, *, purpose: Purpose, lobby: str, path: str, expires: float,
 
 
 def verify(token: str, keys: Sequence[bytes], *, purpose: Purpose, lobby: str, path: str, now: float) -> Claims:
-    """Reads a token and checks that it opens this.
+    """Verifies a token. Its claims are not read before its signature is verified.
 
     Args:
-        token: as it came.
-        keys: that it may be signed with.
-        purpose: what is to be opened.
+        token: as received.
+        keys: see `TokenKeys.verification_keys`.
+        purpose: what it is to open.
         lobby: name of this lobby.
         path: of the request.
-        now: unix time in seconds.
+        now: Unix time in seconds.
 
     Raises:
-        TokenError: it does not, with the reason. Nothing it says is looked at before its signature is checked.
+        TokenError: the token is invalid, with the reason.
     """
-    found = _FORM.fullmatch(token) if len(token) <= MAX_TOKEN_CHARACTERS else None
+    found = _TOKEN.fullmatch(token) if len(token) <= MAX_TOKEN_CHARACTERS else None
     if found is None:
         raise TokenError(TokenProblem.MALFORMED)
-    # Texts are compared, not what they decode to: so that no second text is good for the same signature.
+    # Compares the texts, not the decoded bytes, so that no second text has the same signature.
     if not any(hmac.compare_digest(_signature(key, found["signed"]), found["signature"]) for key in keys):
         raise TokenError(TokenProblem.FORGED)
-    claims = _read(found["claims"])
+    claims = _decode(found["claims"])
     if claims.purpose is not purpose:
         raise TokenError(TokenProblem.WRONG_PURPOSE)
     if now >= claims.expires:
@@ -152,18 +241,19 @@ def verify(token: str, keys: Sequence[bytes], *, purpose: Purpose, lobby: str, p
 
 
 class UsedTokens:
-    """Remembers which tokens opened something, until they expire, so that each does so once.
+    """Remembers used tokens until they expire, so that each is accepted once.
 
-    It is bounded: when it is full of tokens that are still good, the next one is refused. That is the safe side, and it is
-    only reached by more than `capacity` clients within a token's lifetime, of which a lobby has but a few hundred.
+    Bounded: while it is full of tokens that have not expired, further tokens are refused. That is the safe choice, and
+        takes more
+    than `capacity` clients within the lifetime of a token; a lobby has a few hundred.
 
-    A token is kept as the hash of its nonce, and forgotten together with all others of the second in which it expires: 80
-    bytes instead of 200. Two of 64 thousand have the same hash once in a billion times; the later one is refused.
+    A token is stored as the hash of its nonce, and forgotten with all others that expire in the same second: 80 bytes
+    instead of 200. Two of 64 thousand tokens collide once in a billion times; the later one is refused.
     """
 
     __slots__ = ("_capacity", "_hashes", "_of_second", "_seconds")
 
-    def __init__(self, capacity: int = 65_536) -> None:
+    def __init__(self, capacity: int = TOKEN_SETTINGS.used_tokens) -> None:
         self._capacity = capacity
         self._hashes: set[int] = set()
         self._of_second: dict[int, list[int]] = {}
@@ -176,13 +266,13 @@ class UsedTokens:
         """Marks a verified token as used.
 
         Args:
-            claims: of `verify`.
-            now: unix time in seconds.
+            claims: from `verify`.
+            now: Unix time in seconds.
 
         Raises:
             TokenError: it was used before, or there is no room to remember it.
         """
-        while self._seconds and now >= self._seconds[0]:  # `verify` refuses those anyway
+        while self._seconds and now >= self._seconds[0]:  # expired: `verify` refuses them
             self._hashes.difference_update(self._of_second.pop(heapq.heappop(self._seconds)))
         used = hash(claims.nonce)
         if used in self._hashes:
@@ -205,8 +295,8 @@ def _encode(data: bytes) -> str:
     return urlsafe_b64encode(data).decode().rstrip("=")
 
 
-def _read(claims: str) -> Claims:
-    """What stands in a token whose signature is good; another version of ours may still have made it in another way."""
+def _decode(claims: str) -> Claims:
+    """Decodes the claims of a token with a valid signature; another version of ours may have written them differently."""
     try:
         purpose, lobby, path, expires, nonce = json.loads(urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))
         if not all(isinstance(each, str) for each in (lobby, path, nonce)) or not math.isfinite(expires):
@@ -214,83 +304,3 @@ def _read(claims: str) -> Claims:
         return Claims(purpose=Purpose(purpose), lobby=lobby, path=path, expires=float(expires), nonce=nonce)
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise TokenError(TokenProblem.MALFORMED) from error
-
-
-SETTLE_SECONDS: Final = 180.0
-"""A kubelet looks once a minute whether a mounted Secret changed, and may answer itself from a cache as old (Kubernetes'
-documentation of Secrets, "Mounted Secrets are updated automatically"); the rest is reserve."""
-
-KEEP_SECONDS: Final = 2 * SETTLE_SECONDS + 60.0
-"""Whoever sees the change last signs for `SETTLE_SECONDS` more with the old key, tokens that are good for half a minute."""
-
-_MAX_LINES: Final = 8
-
-
-def keys_from_text(text: str, source: str) -> tuple[bytes, ...]:
-    """Reads the keys of a file: a line each; the first one signs, all are good.
-
-    Args:
-        text: the lines, each as `key_from_hex` reads it; empty ones are passed over.
-        source: where they came from, for the error.
-
-    Raises:
-        UserError: a line is no key, or there is none. No text is shown.
-    """
-    lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
-    if len(lines) > _MAX_LINES:
-        raise UserError(f"{source}: {len(lines)} lines; accepted: at most {_MAX_LINES} keys")
-    if len(lines) < 2:
-        return (key_from_hex(text, source),)
-    return tuple(dict.fromkeys(key_from_hex(line, f"{source}: line {number}") for number, line in lines))
-
-
-class TokenKeys:
-    """The keys of one process. Times are in seconds of any clock that goes on."""
-
-    __slots__ = ("_former", "_keys", "_predecessor", "_takes_over_at")
-
-    def __init__(self, keys: Sequence[bytes]) -> None:
-        if not keys:
-            raise ValueError("keys: none; accepted: one or more")
-        self._keys = tuple(keys)
-        self._predecessor = self._keys[0]  # signs until the first key takes over
-        self._takes_over_at = 0.0
-        self._former: dict[bytes, float] = {}  # keys that were taken away, and until when they are good
-
-    def __repr__(self) -> str:
-        return f"<TokenKeys: {len(self._keys)}, and {len(self._former)} former ones>"
-
-    def signing(self, now: float) -> bytes:
-        """The key to sign with."""
-        return self._keys[0] if now >= self._takes_over_at else self._predecessor
-
-    def good(self, now: float) -> tuple[bytes, ...]:
-        """The keys that a token may be signed with."""
-        if self._former:
-            self._former = {key: until for key, until in self._former.items() if now < until}
-        return (*self._keys, *self._former)
-
-    def to_try(self, now: float) -> tuple[bytes, ...]:
-        """The keys to sign with, one after the other, for one who may not know the first.
-
-        A process that started after a change knows the new key alone, while others sign with the old one still.
-        """
-        first = self.signing(now)
-        return (first, *(key for key in self.good(now) if key != first))
-
-    def replace(self, keys: Sequence[bytes], now: float) -> bool:
-        """The keys are others now; returns whether that is news.
-
-        A first key that was good before signs at once: whoever gave it a line of its own first has waited already.
-        """
-        told = tuple(keys)
-        if not told or told == self._keys:
-            return False
-        known = self.good(now)
-        self._predecessor = self.signing(now)
-        self._takes_over_at = now if told[0] in known else now + SETTLE_SECONDS
-        for key in self._keys:
-            self._former[key] = now + KEEP_SECONDS
-        self._former = {key: until for key, until in self._former.items() if key not in told}
-        self._keys = told
-        return True

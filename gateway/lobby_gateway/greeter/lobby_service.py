@@ -310,7 +310,7 @@ class LobbyService:
     def _redirect(self, pending: PendingClient, lobby: LobbyId) -> None:
         """Sends a newcomer to a lobby."""
         template = self.lobby.spec.routing.redirect.url_template
-        key = self._token_keys.signing(time.monotonic())
+        key = self._token_keys.signing_key(time.monotonic())
         request, namespace = pending.handshake.request, self.lobby.namespace
         pending.redirect(new_ticket(template, lobby, request, key, time.time(), namespace=namespace))
         form = pending.response.form

@@ -309,7 +309,7 @@ class Trunk:
 
     async def _open(self, token_keys: TokenKeys, lobby: str) -> None:
         try:
-            connection = await self._connect(token_keys.to_try(time.monotonic()), lobby)
+            connection = await self._connect(token_keys.signing_keys_to_try(time.monotonic()), lobby)
         except LobbyGatewayError as error:
             self._lose(str(error), come_back=False)
             return

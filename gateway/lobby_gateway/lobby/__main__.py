@@ -1,4 +1,4 @@
-"""`python -m lobby_gateway.lobby`: one lobby. The operator and local mode start it; so can anyone by hand."""
+"""Runs one lobby (`python -m lobby_gateway.lobby`). Started by the operator, by local mode, or by hand."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from lobby_gateway.clients import token_key_file
 from lobby_gateway.clients.auth import TrustedProxies
 from lobby_gateway.errors import UserError
-from lobby_gateway.lobby.files import EnvironmentValues, FolderValues, OriginValues, followers, load
+from lobby_gateway.lobby.files import EnvironmentSecrets, MountedSecrets, SecretSource, file_watches, load_lobby
 from lobby_gateway.lobby.process import Addresses, LobbyProcess
 from lobby_gateway.process import arguments, limits, logs
 from lobby_gateway.process.lifecycle import Shutdown, run
@@ -21,35 +21,38 @@ def parser() -> arguments.ArgumentParser:
     """The command line."""
     made = arguments.ArgumentParser(prog="python -m lobby_gateway.lobby", description=__doc__)
     made.add_argument("--file", required=True, type=Path, metavar="FILE", help="the Lobby resource, YAML or JSON")
-    made.add_argument("--validated", action="store_true", help="FILE is JSON that was checked and defaulted already")
+    made.add_argument("--validated", action="store_true", help="FILE is JSON that has been validated and defaulted")
     made.add_argument(
-        "--follow-file", action="store_true", help="take changes of FILE, but for spec.origin, as they come"
+        "--follow-file", action="store_true", help="apply changes of FILE while running, except for spec.origin"
     )
-    made.add_argument("--name", required=True, type=arguments.name(), metavar="NAME", help="of this lobby")
-    made.add_argument("--host", type=arguments.address(), default="127.0.0.1", help="for clients and trunks")
-    made.add_argument("--port", type=arguments.port(), default=0, help="for clients and trunks; 0: a free one")
+    made.add_argument("--name", required=True, type=arguments.name(), metavar="NAME", help="name of this lobby")
+    made.add_argument("--host", type=arguments.address(), default="127.0.0.1", help="address for clients and trunks")
+    made.add_argument("--port", type=arguments.port(), default=0, help="port for clients and trunks; 0: any free port")
     made.add_argument(
-        "--admin-host", type=arguments.address(), default="127.0.0.1", help="for /seats, /metrics, /drain"
+        "--admin-host", type=arguments.address(), default="127.0.0.1", help="address for /seats, /metrics, /drain"
     )
-    made.add_argument("--admin-port", type=arguments.port(), default=0, help="for /seats, /metrics, /drain")
+    made.add_argument("--admin-port", type=arguments.port(), default=0, help="port for the same; 0: any free port")
     made.add_argument(
         "--secrets-directory",
         type=Path,
         metavar="DIRECTORY",
-        help="files with the origin's secrets, LOBBY_SECRET_<NAME>_<KEY>, which may be replaced (environment variables)",
+        help="folder of the origin's secrets, in files named LOBBY_SECRET_<NAME>_<KEY>; may be replaced while running "
+        "(default: environment variables of these names)",
     )
     token_key_file.add_argument(made)
     limits.add_arguments(made)
     made.add_argument(
         "--stop-seconds", type=arguments.number(0.1, 3600), default=LobbySettings().stop_seconds, metavar="SECONDS",
-        help="when it is to end: how long it waits at most for clients to go elsewhere (%(default)g)",
+        help="how long to wait for clients to move elsewhere before it exits (%(default)g)",
     )  # fmt: skip
-    made.add_argument("--end-with-stdin", action="store_true", help="stop when standard input ends: the parent is gone")
+    made.add_argument(
+        "--end-with-stdin", action="store_true", help="stop when standard input closes: the parent exited"
+    )
     return made
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a lobby to its end; returns the exit code."""
+    """Runs a lobby until it stops; returns the exit code."""
     given = parser().parse_args(argv)
     logs.configure(given.name)
     addresses = Addresses(host=given.host, port=given.port, admin_host=given.admin_host, admin_port=given.admin_port)
@@ -59,29 +62,31 @@ def main(argv: Sequence[str] | None = None) -> int:
             lobby,
             given.name,
             keys=keys,
-            values=values,
+            secret_source=secret_source,
             resolved=resolved,
             settings=LobbySettings(stop_seconds=given.stop_seconds),
             limits=limits.from_arguments(given, limits.raise_descriptor_limit()),
             proxies=proxies,
         )
-        follow = followers(
+        watches = file_watches(
             process,
             file=given.file if given.follow_file else None,
             validated=given.validated,
-            values=values,
+            secrets=secret_source,
             keys=keys,
             key_file=given.token_key_file,
         )
-        await process.run(stopping, addresses, follow)
+        await process.run(stopping, addresses, watches)
 
     try:
         proxies = TrustedProxies.parse(given.trusted_proxies)
-        lobby = load(given.file, validated=given.validated)
+        lobby = load_lobby(given.file, validated=given.validated)
         keys = token_key_file.token_keys(given.token_key_file, os.environ)
         folder: Path | None = given.secrets_directory
-        values: OriginValues = FolderValues(folder) if folder is not None else EnvironmentValues(dict(os.environ))
-        resolved = values.resolve(lobby.spec.origin)
+        secret_source: SecretSource = (
+            MountedSecrets(folder) if folder is not None else EnvironmentSecrets(dict(os.environ))
+        )
+        resolved = secret_source.resolve(lobby.spec.origin)
     except UserError as error:
         print(error, file=sys.stderr)  # noqa: T201
         return 2

@@ -5,36 +5,38 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from lobby_gateway.clients.token_key_file import watch_keys
 from lobby_gateway.clients.tokens import TokenKeys
 from lobby_gateway.errors import UserError
 from lobby_gateway.origin.secrets import ResolvedOrigin, resolve, secret_references
-from lobby_gateway.process.file_watch import LOOK_SECONDS, read_folder, watch_files
+from lobby_gateway.process.file_watch import FILE_WATCH_SETTINGS, read_folder, watch_files
 from lobby_gateway.resource.spec import Lobby, OriginSpec, lobby_from_resource
-
-if TYPE_CHECKING:  # the process itself reads secrets through this module
-    from lobby_gateway.lobby.process import Follower, LobbyProcess
+from lobby_gateway.settings import FileWatchSettings
 
 
-def load(file: Path, *, validated: bool) -> Lobby:
+def load_lobby(file: Path, *, validated: bool) -> Lobby:
     """Reads a Lobby.
 
-    Checking needs libraries that would double this process for good, so a child process does it.
+    Validation needs libraries that would double the memory of this process for good, so a child process does it.
+
+    Args:
+        file: with the resource, YAML or JSON.
+        validated: the file is JSON that has been validated and defaulted.
 
     Raises:
-        UserError: the file can't be read, or is not accepted.
+        UserError: the file can't be read, or the Lobby is invalid.
     """
     if validated:
         try:
             document: Any = json.loads(file.read_bytes())
         except (OSError, ValueError) as error:
-            raise UserError(f"--file: {file} can't be read ({error}); accepted: a checked Lobby as JSON") from error
+            raise UserError(f"--file: {file} can't be read ({error}); accepted: a validated Lobby as JSON") from error
     else:
         command = [sys.executable, "-m", "lobby_gateway.resource.schema", str(file)]
         checked = subprocess.run(command, capture_output=True, check=False)  # noqa: S603
@@ -44,23 +46,23 @@ def load(file: Path, *, validated: bool) -> Lobby:
     return lobby_from_resource(document)
 
 
-class OriginValues(Protocol):
-    """Puts the secrets of an origin in."""
+class SecretSource(Protocol):
+    """Where the secrets of an origin come from."""
 
     def resolve(self, origin: OriginSpec) -> ResolvedOrigin:
-        """The origin's values as they are now; may read files.
+        """The origin with the current values of its secrets. May read files.
 
         Raises:
-            UserError: one is missing, or does not fit.
+            UserError: a value is missing or unusable.
         """
 
     def files(self, origin: OriginSpec) -> tuple[Path, ...]:
-        """The files whose change changes the values."""
+        """The files whose contents are the values."""
 
 
 @dataclass(frozen=True, slots=True)
-class EnvironmentValues:
-    """Values in environment variables, which never change.
+class EnvironmentSecrets:
+    """Secrets in environment variables, which never change.
 
     Attributes:
         environment: as `os.environ`.
@@ -69,7 +71,7 @@ class EnvironmentValues:
     environment: Mapping[str, str]
 
     def resolve(self, origin: OriginSpec) -> ResolvedOrigin:
-        """See `OriginValues`."""
+        """See `SecretSource`."""
         return resolve(origin, self.environment)
 
     def files(self, origin: OriginSpec) -> tuple[Path, ...]:
@@ -78,8 +80,8 @@ class EnvironmentValues:
 
 
 @dataclass(frozen=True, slots=True)
-class FolderValues:
-    """Values in files named like the variables (`model/secrets.py`).
+class MountedSecrets:
+    """Secrets in files named like the variables (`secret_variable`).
 
     Attributes:
         folder: where they are mounted.
@@ -88,44 +90,63 @@ class FolderValues:
     folder: Path
 
     def resolve(self, origin: OriginSpec) -> ResolvedOrigin:
-        """See `OriginValues`."""
+        """See `SecretSource`."""
         names = {reference.variable for reference in secret_references(origin)}
         return resolve(origin, read_folder(self.folder, names), place=f"the file {self.folder}/{{}}")
 
     def files(self, origin: OriginSpec) -> tuple[Path, ...]:
-        """One for each reference."""
+        """One for each variable."""
         return tuple(sorted({self.folder / reference.variable for reference in secret_references(origin)}))
 
 
-def followers(
-    process: LobbyProcess,
+FileWatch = Callable[[], Coroutine[Any, Any, NoReturn]]
+"""Watches files until it is cancelled."""
+
+
+class Reloadable(Protocol):
+    """A lobby process that applies changes of its files."""
+
+    @property
+    def lobby(self) -> Lobby:
+        """The Lobby that it serves."""
+
+    def update(self, lobby: Lobby) -> None:
+        """Applies a changed Lobby."""
+
+    def update_secrets(self, resolved: ResolvedOrigin) -> None:
+        """Takes the origin's secrets, which may have changed."""
+
+
+def file_watches(
+    process: Reloadable,
     *,
     file: Path | None,
     validated: bool,
-    values: OriginValues,
+    secrets: SecretSource,
     keys: TokenKeys,
     key_file: Path | None,
-    look_seconds: float = LOOK_SECONDS,
-) -> list[Follower]:
-    """What is to run as long as the process.
+    settings: FileWatchSettings = FILE_WATCH_SETTINGS,
+) -> list[FileWatch]:
+    """The watches to run as long as the process.
 
     Args:
-        process: the lobby.
+        process: applies the changes.
         file: with its Lobby; None: it does not change.
-        validated: see `load`.
-        values: of its origin's secrets.
-        keys: of tokens.
-        key_file: where those may come from.
-        look_seconds: between two looks.
+        validated: see `load_lobby`.
+        secrets: of its origin.
+        keys: of tokens; replaced in place.
+        key_file: with the keys; None: they do not change.
+        settings: of the watches.
     """
-    made: list[Follower] = []
+    watches: list[FileWatch] = []
     if file is not None:
-        read = partial(load, file, validated=validated)
-        made.append(partial(watch_files, "the Lobby's file", [file], read, process.update, look_seconds=look_seconds))
+        read = partial(load_lobby, file, validated=validated)
+        watches.append(partial(watch_files, "the Lobby's file", [file], read, process.update, settings=settings))
     origin = process.lobby.spec.origin
-    if files := values.files(origin):
-        secrets = partial(values.resolve, origin)
-        made.append(partial(watch_files, "a secret", files, secrets, process.values_seen, look_seconds=look_seconds))
+    if files := secrets.files(origin):
+        read_secrets = partial(secrets.resolve, origin)
+        update = process.update_secrets
+        watches.append(partial(watch_files, "a secret", files, read_secrets, update, settings=settings))
     if key_file is not None:
-        made.append(partial(watch_keys, key_file, keys, look_seconds=look_seconds))
-    return made
+        watches.append(partial(watch_keys, key_file, keys, settings=settings))
+    return watches

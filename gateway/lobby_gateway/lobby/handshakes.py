@@ -18,6 +18,7 @@ from lobby_gateway.clients.tokens import Purpose, TokenError, TokenKeys, UsedTok
 from lobby_gateway.close_codes import Refusal
 from lobby_gateway.metrics import FATES, VERDICTS
 from lobby_gateway.resource.spec import ClientMessages, Compression, Lobby, lobby_key
+from lobby_gateway.settings import LobbySettings
 from lobby_gateway.trunk import records as trunk
 from lobby_gateway.trunk.position import Position
 from lobby_gateway.trunk.ring import Exact, MessageRing, Wait
@@ -35,19 +36,21 @@ from lobby_gateway.websocket.server_handshake import (
 
 logger = logging.getLogger(__name__)
 
-_REPLAY_BYTES = 8 << 20
+LOBBY_SETTINGS = LobbySettings()
+
 Forward = Callable[[int, bytes], bool]
 
 
 class LobbyHandshakes:
-    """Takes clients and trunks, and owns the clients.
+    """Answers the handshakes of clients and trunks, and owns the direct clients.
 
     Attributes:
-        bus: hands messages to the direct clients.
-        closes: clients gone, by label.
-        fates: clients' messages, by what became of them.
-        client_bytes: bytes of their payloads.
-        resumes: direct clients that came with a position, by verdict.
+        clients: direct clients.
+        bus: delivers messages to them.
+        closes: closed clients, by label.
+        fates: messages from clients, by what became of them.
+        client_bytes: bytes of the payloads of those.
+        resumes: direct clients that sent a position, by verdict.
     """
 
     def __init__(
@@ -63,10 +66,11 @@ class LobbyHandshakes:
         seats_changed: Callable[[], None],
         trunk_arrived: Callable[[Handshake], None],
         proxies: TrustedProxies,
+        settings: LobbySettings = LOBBY_SETTINGS,
         flood: FloodLimit = FLOOD_LIMIT,
     ) -> None:
         self._lobby = lobby
-        self._name = lobby_key(lobby.namespace, name)  # as tokens have it
+        self._name = lobby_key(lobby.namespace, name)  # as in tokens
         self._keys = keys
         self._seat_count = seat_count
         self._ring = ring
@@ -75,6 +79,7 @@ class LobbyHandshakes:
         self._trunk_arrived = trunk_arrived
         self._proxies = proxies
         self._admission = Admission(lobby.spec.clients.limits, capacity)
+        self._settings = settings
         self._flood = flood
         self._policy = ClientPolicy.of(lobby.spec.clients, flood)
         self._used = UsedTokens()
@@ -87,7 +92,7 @@ class LobbyHandshakes:
         self.resumes: Counter[str] = Counter(dict.fromkeys(VERDICTS, 0))
 
     def arrived(self, handshake: Handshake) -> None:
-        """Decides on a handshake (see `Gate`)."""
+        """Decides on a handshake (called by the listener)."""
         request = handshake.request
         try:
             if request.path == trunk.PATH and trunk.SUBPROTOCOL in offered_subprotocols(request):
@@ -103,7 +108,7 @@ class LobbyHandshakes:
             handshake.refuse(close_codes.BAD_TOKEN, body=str(error))
 
     def update(self, lobby: Lobby) -> None:
-        """The Lobby was changed: it holds for those who are in, too, but for what was settled in their handshakes."""
+        """Applies a changed Lobby, to connected clients too, except for what was negotiated in their handshakes."""
         self._lobby = lobby
         self._admission.update(lobby.spec.clients.limits)
         self._policy = ClientPolicy.of(lobby.spec.clients, self._flood)
@@ -111,23 +116,23 @@ class LobbyHandshakes:
             client.policy = self._policy
 
     def move_clients(self, seconds: float) -> None:
-        """Closes the direct clients, one after the other over `seconds`, so that they do not all come back at once.
+        """Closes the direct clients one by one over `seconds`, so that they don't all reconnect at once.
 
-        Each is told its position: a client that comes back with `?resume=` and what it was given goes on from there.
+        The close reason gives each its position: a client that reconnects with it (`?resume=`) continues there.
         """
         clients = list(self.clients)
         for index, client in enumerate(clients):
             self._loop.call_later(seconds * index / len(clients), self._move, client)
 
     def _move(self, client: ClientConnection) -> None:
-        seen = self._ring.cursor - client.waiting_messages
-        place = Position(*self._ring.locate(max(seen, self._ring.oldest)))
-        client.close(close_codes.MOVED, f"resume={place}")
+        cursor = self._ring.cursor - client.waiting_messages
+        position = Position(*self._ring.locate(max(cursor, self._ring.oldest)))
+        client.close(close_codes.MOVED, f"resume={position}")
 
     # ClientOwner
 
     def client_message(self, client: ClientConnection, opcode: int, payload: bytes) -> None:
-        """A client sent a message: what is done with it stands in the Lobby."""
+        """Handles a message from a client as the Lobby says."""
         mode = self._lobby.spec.clients.messages
         self.client_bytes += len(payload)
         if mode is ClientMessages.FORWARD:
@@ -139,12 +144,12 @@ class LobbyHandshakes:
             self.fates["ignored"] += 1
 
     def client_closed(self, client: ClientConnection, label: str) -> None:
-        """A client is gone: its seat is free."""
+        """Releases the seat of a client that was closed."""
         del self.clients[client]
         self.closes[label] += 1
         self._seat_count.release()
         permit = client.context
-        assert isinstance(permit, Permit)  # noqa: S101  # made by `_seat`
+        assert isinstance(permit, Permit)  # noqa: S101  # see `_seat`
         permit.release()
         self._seats_changed()
 
@@ -172,11 +177,11 @@ class LobbyHandshakes:
                 permit.release()
 
     def _seat(self, handshake: Handshake, asked: Upgrade, permit: Permit) -> ClientConnection | None:
-        """Lets a client in that has a token, if there is a seat.
+        """Accepts a client with a valid token if there is a free seat.
 
         Raises:
-            HandshakeError: its `resume` is no position.
-            TokenError: its token opens nothing.
+            HandshakeError: `resume` is not a position.
+            TokenError: the token is invalid.
         """
         request = handshake.request
         resume = _resume(request)
@@ -191,9 +196,13 @@ class LobbyHandshakes:
         if sock is None:
             self._seat_count.release()
             return None
-        deflate = extensions is not None
         client = ClientConnection(
-            sock, loop=self._loop, policy=self._policy, owner=self, deflate=deflate, context=permit
+            sock,
+            loop=self._loop,
+            policy=self._policy,
+            owner=self,
+            deflate=extensions is not None,
+            context=permit,
         )
         self.clients[client] = None
         self._seats_changed()
@@ -203,7 +212,7 @@ class LobbyHandshakes:
 
     def _verify(self, token: str, purpose: Purpose, path: str) -> None:
         now = time.time()
-        keys = self._keys.good(self._loop.time())
+        keys = self._keys.verification_keys(self._loop.time())
         claims = verify(token, keys, purpose=purpose, lobby=self._name, path=path, now=now)
         self._used.use(claims, now)
 
@@ -215,9 +224,9 @@ class LobbyHandshakes:
             self.resumes["exact" if exact else "live"] += 1
             if isinstance(found, Exact):
                 cursor = found.cursor
-            elif isinstance(found, Wait):  # ahead of us in our own epoch: there is nothing it has not seen
+            elif isinstance(found, Wait):  # ahead of us in our own epoch: it has received all there is
                 cursor = self._ring.cursor
-        return [chunk.batch for chunk in self._ring.since(cursor, _REPLAY_BYTES)]
+        return [chunk.batch for chunk in self._ring.since(cursor, self._settings.replay_bytes)]
 
 
 def _bearer(request: Request) -> str:

@@ -6,9 +6,8 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NoReturn
 
 from lobby_gateway import metrics
 from lobby_gateway.clients.admission import ProcessCapacity, SeatCount
@@ -18,7 +17,7 @@ from lobby_gateway.clients.tokens import TokenKeys
 from lobby_gateway.http.admin import AdminRequest, AdminResponse, AdminServer, health_handlers, metrics_handler
 from lobby_gateway.lobby import collectors
 from lobby_gateway.lobby.collectors import LobbyStats
-from lobby_gateway.lobby.files import OriginValues
+from lobby_gateway.lobby.files import FileWatch, SecretSource
 from lobby_gateway.lobby.handshakes import LobbyHandshakes
 from lobby_gateway.origin.connection import OriginConnection
 from lobby_gateway.origin.secrets import ResolvedOrigin
@@ -41,11 +40,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Addresses:
-    """Where a process listens; port 0 is any free one.
+    """Where a process listens; port 0 means any free port.
 
     Attributes:
-        host: for clients.
-        port: for clients.
+        host: for clients and trunks.
+        port: for clients and trunks.
         admin_host: for probes, Prometheus and the lobby host.
         admin_port: likewise.
     """
@@ -56,16 +55,12 @@ class Addresses:
     admin_port: int
 
 
-Follower = Callable[[], Coroutine[Any, Any, NoReturn]]
-"""Follows files until it is cancelled."""
-
-
 class LobbyProcess:
-    """The parts of a lobby, wired together. It is what a trunk sees of its lobby (`TrunkLobby`), too.
+    """The parts of a lobby, wired together. Also the lobby as its trunks see it (`TrunkLobby`).
 
     Attributes:
         name: of the lobby.
-        lobby: what it serves.
+        lobby: the Lobby that it serves.
     """
 
     def __init__(
@@ -74,26 +69,26 @@ class LobbyProcess:
         name: str,
         *,
         keys: TokenKeys,
-        values: OriginValues,
+        secret_source: SecretSource,
         resolved: ResolvedOrigin,
         settings: LobbySettings,
         limits: ProcessLimits,
         proxies: TrustedProxies,
     ) -> None:
-        """Makes the parts; nothing is opened yet.
+        """Makes the parts; opens nothing yet.
 
         Args:
-            lobby: what it serves.
+            lobby: the Lobby that it serves.
             name: of the lobby.
             keys: of tokens.
-            values: of the origin's secrets; read anew for each connection, if they may change.
-            resolved: the same, as they are now.
+            secret_source: where the origin's secrets come from; if they may change, they are read again for each connection.
+            resolved: the origin with the current values of its secrets.
             settings: of a lobby process.
             limits: of this process.
-            proxies: whose X-Forwarded-For is believed.
+            proxies: trusted to report the addresses of clients.
 
         Raises:
-            UserError: something of the origin is not usable.
+            UserError: the origin is unusable.
         """
         self.name = name
         self.lobby = lobby
@@ -101,12 +96,13 @@ class LobbyProcess:
         self._loop = asyncio.get_running_loop()
         self._seat_count = SeatCount(lobby.spec.clients.seats)
         self._ring = MessageRing(settings.ring_messages, settings.ring_bytes)
+        origin = lobby.spec.origin
         self._origin = OriginConnection(
-            lobby.spec.origin,
+            origin,
             resolved,
             publish=self._publish,
             begin_epoch=self._begin_epoch,
-            read_anew=(lambda: values.resolve(lobby.spec.origin)) if values.files(lobby.spec.origin) else None,
+            read_anew=(lambda: secret_source.resolve(origin)) if secret_source.files(origin) else None,
             linger_seconds=settings.origin_linger_seconds,
         )
         self._limits = limits
@@ -122,27 +118,28 @@ class LobbyProcess:
             seats_changed=self._seats_changed,
             trunk_arrived=self._trunk_arrived,
             proxies=proxies,
+            settings=settings,
             flood=limits.flood,
         )
         self._trunks: dict[TrunkServerConnection, None] = {}
-        self._trunks_done = asyncio.Event()
-        self._trunks_done.set()
-        self._clients_done = asyncio.Event()
-        self._clients_done.set()
-        self._origin_not_taken: OriginSpec | None = None
+        self._no_trunks = asyncio.Event()
+        self._no_trunks.set()
+        self._no_clients = asyncio.Event()
+        self._no_clients.set()
+        self._ignored_origin: OriginSpec | None = None
         self._stats = LobbyStats()
         self._lag = metrics.LoopLag()
 
-    async def run(self, stopping: Shutdown, addresses: Addresses, follow: Sequence[Follower] = ()) -> None:
-        """Serves until told to stop, then stops in order: seats, trunks, direct clients, origin, ports.
+    async def run(self, stopping: Shutdown, addresses: Addresses, watches: Sequence[FileWatch] = ()) -> None:
+        """Serves until it is told to stop, then stops in order: seats, trunks, direct clients, origin, ports.
 
         Args:
-            stopping: tells when.
-            addresses: where it listens.
-            follow: see to the files that may change, from its start to its stop.
+            stopping: set when it is to stop.
+            addresses: where to listen.
+            watches: of files that may change; run from start to stop.
 
         Raises:
-            UserError: an address can't be listened on.
+            UserError: can't listen on an address.
         """
         listener = Listener(listen(addresses.host, addresses.port), self._handshakes, limits=self._limits.handshakes)
         memory = MemoryWatch(self._capacity.observe_memory)
@@ -167,13 +164,13 @@ class LobbyProcess:
                 origin = tasks.create_task(self._origin.run(), name="origin")
                 sweep = tasks.create_task(self._sweep(), name="sweep")
                 lag = tasks.create_task(self._lag.watch(), name="loop lag")
-                followers = [tasks.create_task(each(), name=f"follow {at}") for at, each in enumerate(follow, 1)]
+                watching = [tasks.create_task(watch(), name=f"file watch {at}") for at, watch in enumerate(watches, 1)]
                 await stopping.wait()
-                logger.info("lobby stops", extra={"lobby": self.name, "reason": stopping.reason})
-                await self._leave()
+                logger.info("lobby is stopping", extra={"lobby": self.name, "reason": stopping.reason})
+                await self._let_clients_leave()
                 listener.close()
                 await self._origin.close()
-                for task in (origin, sweep, lag, *followers):
+                for task in (origin, sweep, lag, *watching):
                     task.cancel()
         finally:
             memory.close()
@@ -185,15 +182,15 @@ class LobbyProcess:
             await admin.close()
 
     def update(self, lobby: Lobby) -> None:
-        """The Lobby was changed. Another origin is for new lobbies: this one keeps the one that it was started with."""
+        """Applies a changed Lobby, except for its origin: this lobby keeps the one it was started with."""
         origin, seats = self.lobby.spec.origin, lobby.spec.clients.seats
-        if lobby.spec.origin not in (origin, self._origin_not_taken):
-            self._origin_not_taken = lobby.spec.origin
-            logger.warning("spec.origin was changed: that is for new lobbies", extra={"lobby": self.name})
+        if lobby.spec.origin not in (origin, self._ignored_origin):
+            self._ignored_origin = lobby.spec.origin
+            logger.warning("spec.origin changed: only new lobbies use the new origin", extra={"lobby": self.name})
         lobby = replace(lobby, spec=replace(lobby.spec, origin=origin))
         if lobby == self.lobby:
             return
-        logger.info("the Lobby was changed", extra={"lobby": self.name, "seats": seats})
+        logger.info("the Lobby changed", extra={"lobby": self.name, "seats": seats})
         self.lobby = lobby
         self._handshakes.update(lobby)
         if seats != self._seat_count.total:
@@ -201,12 +198,12 @@ class LobbyProcess:
             for each in list(self._trunks):
                 each.tell_status()
 
-    def values_seen(self, values: ResolvedOrigin) -> None:
-        """The origin's secrets were read; they may be others than before."""
-        self._origin.values_seen(values)
+    def update_secrets(self, resolved: ResolvedOrigin) -> None:
+        """Takes the origin's secrets, which may have changed."""
+        self._origin.values_seen(resolved)
 
     def report(self) -> LobbyReport:
-        """What `/seats` answers."""
+        """The answer on `/seats`."""
         return LobbyReport(
             name=self.name,
             lobby=self.lobby.name,
@@ -233,13 +230,13 @@ class LobbyProcess:
         for each in list(self._trunks):
             each.move(reason, seconds)
         self._handshakes.move_clients(seconds)
-        logger.info("lobby drains", extra={"lobby": self.name, "clients": self._seat_count.taken})
+        logger.info("lobby is draining", extra={"lobby": self.name, "clients": self._seat_count.taken})
 
     # TrunkLobby
 
     @property
     def seats(self) -> int:
-        """How many seats there are."""
+        """Seats of this lobby."""
         return self._seat_count.total
 
     @property
@@ -254,7 +251,7 @@ class LobbyProcess:
 
     @property
     def origin_connected(self) -> bool:
-        """Messages can be expected."""
+        """Whether messages can be expected."""
         return self._origin.report().state is OriginState.CONNECTED
 
     def claim(self, count: int) -> int:
@@ -264,7 +261,7 @@ class LobbyProcess:
         return granted
 
     def release(self, count: int) -> None:
-        """Gives seats back."""
+        """Returns seats."""
         self._seat_count.release(count)
         self._seats_changed()
 
@@ -278,15 +275,15 @@ class LobbyProcess:
         self._stats.bytes += len(batch.data)
         self._ring.append(batch)
         for each in list(self._trunks):
-            each.wake()  # first: behind one send of these there may be hundreds of clients
+            each.wake()  # before the direct clients: one send of a trunk may serve hundreds of clients
         self._handshakes.bus.publish(batch)
 
     def _seats_changed(self) -> None:
         self._origin.set_wanted(self._seat_count.taken > 0)
         if self._handshakes.clients:
-            self._clients_done.clear()
+            self._no_clients.clear()
         else:
-            self._clients_done.set()
+            self._no_clients.set()
 
     # Trunks
 
@@ -299,7 +296,7 @@ class LobbyProcess:
             sock, self._loop, server, forward=self._forward, on_closed=self._trunk_closed, leftover=handshake.leftover
         )
         self._trunks[connection] = None
-        self._trunks_done.clear()
+        self._no_trunks.clear()
 
     def _forward(self, opcode: int, payload: bytes) -> None:
         fate = "forwarded" if self._origin.send_to_origin(opcode, payload) else "undeliverable"
@@ -310,7 +307,7 @@ class LobbyProcess:
         self._trunks.pop(connection, None)
         self._stats.missed_by_closed_trunks += connection.server.missed
         if not self._trunks:
-            self._trunks_done.set()
+            self._no_trunks.set()
 
     # Background tasks
 
@@ -319,14 +316,14 @@ class LobbyProcess:
             await asyncio.sleep(self._settings.sweep_seconds)
             self._handshakes.bus.sweep(self._loop.time())
 
-    async def _leave(self) -> None:
+    async def _let_clients_leave(self) -> None:
         seconds = self._settings.stop_seconds
         spread = min(self._settings.stop_spread_seconds, seconds / 2)
         self.drain(trunk.MoveReason.STOPPING, spread)
-        with contextlib.suppress(TimeoutError):  # whoever is still here then is closed with the process
+        with contextlib.suppress(TimeoutError):  # clients that are left are closed with the process
             async with asyncio.timeout(seconds):
-                await self._trunks_done.wait()
-                await self._clients_done.wait()
+                await self._no_trunks.wait()
+                await self._no_clients.wait()
 
     # Admin port
 

@@ -1,8 +1,7 @@
-"""Files that change while a process runs: the mounted ConfigMaps and Secrets of a pod.
+"""Watches files that change while a process runs: the mounted ConfigMaps and Secrets of a pod.
 
-A kubelet writes a whole new folder and then replaces the symbolic link `..data` that leads to it, in one step; what stands
-beside it are links through that one. So a file is followed by what its name leads to, looked at once a second: no event to
-miss.
+A kubelet writes a new folder and then atomically replaces the symbolic link `..data`, which the links beside it go through. So
+what counts is the file that a path resolves to. It is polled, which can't miss an event.
 """
 
 from __future__ import annotations
@@ -14,12 +13,13 @@ from pathlib import Path
 from typing import NoReturn, TypeVar
 
 from lobby_gateway.errors import UserError
+from lobby_gateway.settings import FileWatchSettings
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-LOOK_SECONDS = 1.0
+FILE_WATCH_SETTINGS = FileWatchSettings()
 
 Stamp = tuple[int, int, int, int] | None
 
@@ -28,57 +28,57 @@ async def watch_files(
     what: str,
     files: Iterable[Path],
     read: Callable[[], T],
-    take: Callable[[T], None],
+    apply: Callable[[T], None],
     *,
-    look_seconds: float = LOOK_SECONDS,
+    settings: FileWatchSettings = FILE_WATCH_SETTINGS,
 ) -> NoReturn:
-    """Reads files anew whenever one of them is another than before, beginning now, until it is cancelled.
+    """Reads files at once, and again whenever one of them changes, until it is cancelled.
 
     Args:
-        what: they are, for a log line.
-        files: whose change is looked for.
-        read: is called in a thread; raises UserError if what is there can't be used: then it stays as it was.
-        take: is called on the event loop with what was read.
-        look_seconds: between two looks.
+        what: name of the files in log lines.
+        files: to watch.
+        read: reads them, in a thread. Raises UserError if the contents are unusable; they are then ignored.
+        apply: called on the event loop with what was read.
+        settings: how often to poll.
     """
     files = tuple(files)
-    seen: tuple[Stamp, ...] | None = None
+    last: tuple[Stamp, ...] | None = None
     problem = ""
     while True:
-        # The stamps come first: what changes while it is read is seen, and read, the next time.
+        # Stamps are taken before reading: a change during the read is noticed, and read, in the next round.
         stamps = await asyncio.to_thread(_stamps, files)
-        if stamps != seen:
+        if stamps != last:
             try:
                 value = await asyncio.to_thread(read)
             except UserError as error:
                 if str(error) != problem:
                     problem = str(error)
-                    logger.warning("%s can't be used: it stays as it was", what, extra={"problem": problem})
+                    logger.warning("can't use %s, keeping the previous contents", what, extra={"problem": problem})
             else:
                 problem = ""
-                take(value)
-            seen = stamps
-        await asyncio.sleep(look_seconds)
+                apply(value)
+            last = stamps
+        await asyncio.sleep(settings.poll_seconds)
 
 
 def read_folder(folder: Path, names: Iterable[str]) -> Mapping[str, str]:
-    """The texts of files in a mounted folder, all of one moment, without the line break at their end.
+    """The texts of files in a mounted folder, all from one version of it, without a trailing newline.
 
     Files that can't be read are left out.
     """
     data = folder / "..data"
     names = tuple(names)
     for _ in range(10):  # the folder behind the link may be replaced, and deleted, while it is read
-        place = data.resolve() if data.is_symlink() else folder
-        texts = {name: text for name in names if (text := _text(place / name)) is not None}
-        if place == folder or place == data.resolve():
+        version = data.resolve() if data.is_symlink() else folder
+        texts = {name: text for name in names if (text := _text(version / name)) is not None}
+        if version == folder or version == data.resolve():
             break
     return texts
 
 
 def _text(file: Path) -> str | None:
     try:
-        # As the environment has them: bytes that are no UTF-8 come out again as they went in (PEP 383).
+        # Decoded like the environment: bytes that are not UTF-8 are encoded back unchanged (PEP 383).
         return file.read_bytes().decode(errors="surrogateescape").removesuffix("\n")
     except OSError:
         return None

@@ -16,16 +16,152 @@ from lobby_gateway.clients.tokens import (
     Claims,
     Purpose,
     TokenError,
+    TokenKeys,
     TokenProblem,
     UsedTokens,
     key_from_hex,
+    keys_from_text,
     sign,
     verify,
 )
 from lobby_gateway.errors import UserError
+from lobby_gateway.settings import TokenSettings
 
 KEY = bytes(range(32))
 NOW = 1_800_000_000.0
+A, B, C = (bytes([each]) * 32 for each in b"abc")
+ACTIVATION, RETIRED = TokenSettings().activation_seconds, TokenSettings().retired_key_seconds
+
+
+# Keys
+
+
+def test_a_key_is_read_from_hex() -> None:
+    assert key_from_hex(f" {'0F' * 32}\n") == b"\x0f" * 32
+    assert key_from_hex("ab" * 64) == b"\xab" * 64
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("", "KEY: missing; accepted: at least 64 hex digits"),
+        (" \n", "KEY: missing; accepted: at least 64 hex digits"),
+        ("ab" * 31, "KEY: only 62 hex digits; accepted: at least 64"),
+        ("a" * 65, "KEY: not an even number of hex digits (65 characters); accepted:"),
+        ("xy" * 32, "KEY: not an even number of hex digits (64 characters); accepted:"),
+        ("ab " * 32, "KEY: not an even number of hex digits (95 characters); accepted:"),
+        ("٣٤" * 32, "KEY: not an even number of hex digits (64 characters); accepted:"),
+    ],
+)
+def test_a_bad_key_is_refused_without_showing_it(text: str, line: str) -> None:
+    with pytest.raises(UserError) as caught:
+        key_from_hex(text, "KEY")
+    assert str(caught.value).startswith(line)
+    assert not text.strip() or text.strip() not in str(caught.value)
+
+
+def test_one_line_is_one_key() -> None:
+    assert keys_from_text(f"{A.hex()}\n", "FILE") == (A,)
+
+
+def test_keys_keep_the_order_of_their_lines_and_empty_lines_are_ignored() -> None:
+    assert keys_from_text(f"\n{B.hex()}\n\n {A.hex()} \n{B.hex()}\n", "FILE") == (B, A)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "FILE: missing"),
+        ("\n \n", "FILE: missing"),
+        ("abc", "FILE: not an even"),
+        (f"{A.hex()}\nabcd", "FILE: line 2: only 4"),
+        (f"{A.hex()}\n" * 9, "FILE: 9 lines; accepted: at most 8"),
+    ],
+)
+def test_a_bad_list_of_keys_is_refused_without_showing_it(text: str, said: str) -> None:
+    with pytest.raises(UserError, match=said) as refused:
+        keys_from_text(text, "FILE")
+    assert A.hex() not in str(refused.value)
+
+
+def test_the_first_key_signs_and_all_verify() -> None:
+    keys = TokenKeys([A, B])
+    assert keys.signing_key(0.0) == A
+    assert keys.verification_keys(0.0) == (A, B)
+    with pytest.raises(ValueError, match="none"):
+        TokenKeys([])
+
+
+def test_a_new_key_verifies_at_once_and_signs_when_all_processes_have_it() -> None:
+    keys = TokenKeys([A])
+    assert keys.replace([B], 100.0)
+    assert keys.verification_keys(100.0) == (B, A)
+    assert keys.signing_key(100.0) == A
+    assert keys.signing_key(100.0 + ACTIVATION - 0.1) == A
+    assert keys.signing_key(100.0 + ACTIVATION) == B
+
+
+def test_a_key_that_verified_before_signs_at_once() -> None:
+    keys = TokenKeys([A, B])
+    assert keys.replace([B, A], 100.0)
+    assert keys.signing_key(100.0) == B
+    keys.replace([B], 200.0)
+    assert keys.signing_key(200.0) == B
+
+
+def test_a_removed_key_verifies_while_another_process_may_sign_with_it() -> None:
+    keys = TokenKeys([A])
+    keys.replace([B], 100.0)
+    last_token = 100.0 + ACTIVATION + ACTIVATION + 30.0  # of the process that saw the change last
+    assert A in keys.verification_keys(last_token)
+    assert keys.verification_keys(100.0 + RETIRED) == (B,)
+    assert repr(keys) == "<TokenKeys: 1 current, 0 retired>"
+
+
+def test_a_peer_that_may_not_know_the_first_key_is_offered_the_others() -> None:
+    keys = TokenKeys([A, B])
+    assert keys.signing_keys_to_try(0.0) == (A, B)
+    keys.replace([C], 0.0)
+    assert keys.signing_keys_to_try(0.0) == (A, C, B)
+    assert keys.signing_keys_to_try(ACTIVATION) == (C, A, B)
+
+
+def test_replacing_keys_by_the_same_ones_changes_nothing() -> None:
+    keys = TokenKeys([A])
+    assert not keys.replace([A], 1.0)
+    assert not keys.replace([], 1.0)
+    assert keys.verification_keys(1.0) == (A,)
+
+
+def test_a_key_that_is_added_again_is_not_retired() -> None:
+    keys = TokenKeys([A])
+    keys.replace([B], 1.0)
+    keys.replace([A], 2.0)
+    assert keys.signing_key(2.0) == A
+    assert keys.verification_keys(2.0) == (A, B)
+    assert keys.verification_keys(2.0 + RETIRED) == (A,)
+
+
+def test_processes_accept_tokens_of_others_whenever_each_sees_the_change() -> None:
+    for seen_by_greeter in (0.0, ACTIVATION / 2, ACTIVATION - 1):
+        for seen_by_lobby in (0.0, ACTIVATION / 3, ACTIVATION - 1):
+            greeter, lobby = TokenKeys([A]), TokenKeys([A])
+            for now in range(0, int(4 * ACTIVATION), 7):
+                if now >= seen_by_greeter:
+                    greeter.replace([B], float(now))
+                if now >= seen_by_lobby:
+                    lobby.replace([B], float(now))
+                assert greeter.signing_key(float(now)) in lobby.verification_keys(now + 30.0)
+
+
+def test_a_token_signed_with_any_of_the_keys_is_valid() -> None:
+    token = sign(B, purpose=Purpose.SEAT, lobby="a-1", path="/a", expires=10.0)
+    verify(token, [A, B], purpose=Purpose.SEAT, lobby="a-1", path="/a", now=0.0)
+    with pytest.raises(TokenError, match="forged"):
+        verify(token, [A, C], purpose=Purpose.SEAT, lobby="a-1", path="/a", now=0.0)
+
+
+# Tokens
 
 
 def token(**changed: Any) -> str:
@@ -35,8 +171,8 @@ def token(**changed: Any) -> str:
 
 
 def check(text: str, **changed: Any) -> Claims:
-    wanted = {"keys": [KEY], "purpose": Purpose.SEAT, "lobby": "prices-3", "path": "/prices", "now": NOW, **changed}
-    return verify(text, **wanted)
+    arguments = {"keys": [KEY], "purpose": Purpose.SEAT, "lobby": "prices-3", "path": "/prices", "now": NOW, **changed}
+    return verify(text, **arguments)
 
 
 def problem(text: str, **changed: Any) -> TokenProblem:
@@ -53,7 +189,9 @@ def problem(text: str, **changed: Any) -> TokenProblem:
     path=st.text(max_size=60),
     expires=st.integers(1, 2**53) | st.floats(min_value=1e-300, allow_infinity=False),
 )
-def test_what_was_signed_is_read_back(key: bytes, purpose: Purpose, lobby: str, path: str, expires: float) -> None:
+def test_claims_survive_signing_and_verifying(
+    key: bytes, purpose: Purpose, lobby: str, path: str, expires: float
+) -> None:
     text = sign(key, purpose=purpose, lobby=lobby, path=path, expires=expires)
     claims = verify(text, [key], purpose=purpose, lobby=lobby, path=path, now=0.0)
     assert (claims.purpose, claims.lobby, claims.path, claims.expires) == (purpose, lobby, path, expires)
@@ -61,7 +199,7 @@ def test_what_was_signed_is_read_back(key: bytes, purpose: Purpose, lobby: str, 
 
 
 @given(st.data())
-def test_a_token_with_any_character_changed_opens_nothing(data: st.DataObject) -> None:
+def test_a_token_with_any_character_changed_is_refused(data: st.DataObject) -> None:
     text = token()
     at = data.draw(st.integers(0, len(text) - 1))
     other = data.draw(st.sampled_from(string.ascii_letters + string.digits + "-_.=~ é").filter(lambda c: c != text[at]))
@@ -69,7 +207,7 @@ def test_a_token_with_any_character_changed_opens_nothing(data: st.DataObject) -
 
 
 @given(st.data())
-def test_a_token_that_is_cut_or_extended_opens_nothing(data: st.DataObject) -> None:
+def test_a_truncated_or_extended_token_is_refused(data: st.DataObject) -> None:
     text = token()
     cut = text[: data.draw(st.integers(0, len(text) - 1))]
     longer = text + data.draw(st.text(min_size=1))
@@ -77,12 +215,12 @@ def test_a_token_that_is_cut_or_extended_opens_nothing(data: st.DataObject) -> N
 
 
 @given(st.text())
-def test_any_text_is_refused_and_nothing_else_happens(text: str) -> None:
+def test_any_text_is_refused(text: str) -> None:
     assert problem(text) in {TokenProblem.MALFORMED, TokenProblem.FORGED}
 
 
 @pytest.mark.parametrize("text", ["", "v1", "v1..", "v1.W10", "v2." + "a" * 40 + "." + "a" * 43, "a" * 3_000_000])
-def test_what_has_not_the_form_of_a_token_is_malformed(text: str) -> None:
+def test_text_that_is_not_a_token_is_malformed(text: str) -> None:
     assert problem(text) is TokenProblem.MALFORMED
 
 
@@ -100,21 +238,23 @@ def test_a_token_signed_with_another_key_is_forged() -> None:
         ({"now": NOW + 30_000}, TokenProblem.EXPIRED),
     ],
 )
-def test_a_good_token_for_something_else_says_why(changed: dict[str, Any], why: TokenProblem) -> None:
+def test_a_valid_token_for_something_else_is_refused_with_the_reason(
+    changed: dict[str, Any], why: TokenProblem
+) -> None:
     assert problem(token(), **changed) is why
     assert check(token()).lobby == "prices-3"
 
 
-def test_a_token_is_good_up_to_its_expiry() -> None:
+def test_a_token_is_valid_until_it_expires() -> None:
     assert check(token(), now=NOW + 29.999).expires == NOW + 30
 
 
-def test_two_tokens_are_never_the_same() -> None:
+def test_tokens_are_unique() -> None:
     assert len({token() for _ in range(100)}) == 100
 
 
 @pytest.mark.parametrize("expires", [math.nan, math.inf])
-def test_a_token_without_an_end_can_not_be_made(expires: float) -> None:
+def test_a_token_must_expire(expires: float) -> None:
     with pytest.raises(ValueError, match="JSON"):
         token(expires=expires)
 
@@ -127,7 +267,7 @@ def test_the_longest_name_and_path_fit() -> None:
 
 
 def signed(claims: bytes) -> str:
-    """A token of whatever claims, with a good signature, as a newer version of ours might make it."""
+    """A token with any claims and a valid signature, as a newer version of ours might make it."""
 
     def encode(data: bytes) -> str:
         return base64.urlsafe_b64encode(data).decode().rstrip("=")
@@ -160,7 +300,7 @@ def test_claims_of_another_version_are_malformed(claims: bytes) -> None:
     assert problem(signed(claims)) is TokenProblem.MALFORMED
 
 
-def test_claims_as_they_are_written_today_are_read() -> None:
+def test_claims_in_the_current_format_are_read() -> None:
     claims = check(signed(json.dumps(["seat", "prices-3", "/prices", NOW + 1, "nonce"]).encode()))
     assert claims == Claims(purpose=Purpose.SEAT, lobby="prices-3", path="/prices", expires=NOW + 1, nonce="nonce")
 
@@ -175,7 +315,7 @@ def refused(used: UsedTokens, claims: Claims, now: float) -> TokenProblem:
     return caught.value.problem
 
 
-def test_a_token_opens_once() -> None:
+def test_a_token_is_accepted_once() -> None:
     used = UsedTokens()
     used.use(claims_of("a", 10), 0)
     used.use(claims_of("b", 10), 0)
@@ -192,7 +332,7 @@ def test_used_tokens_are_forgotten_when_they_expire() -> None:
     assert len(used) == 101
 
 
-def test_a_full_memory_refuses_until_something_expires() -> None:
+def test_a_full_memory_refuses_tokens_until_one_expires() -> None:
     used = UsedTokens(capacity=2)
     used.use(claims_of("a", 20), 0)
     used.use(claims_of("b", 10), 0)
@@ -203,7 +343,7 @@ def test_a_full_memory_refuses_until_something_expires() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 9), st.integers(0, 3)), max_size=60))
-def test_no_token_opens_twice_before_it_expires(uses: list[tuple[int, int, int]]) -> None:
+def test_no_token_is_accepted_twice_before_it_expires(uses: list[tuple[int, int, int]]) -> None:
     used, opened, now = UsedTokens(capacity=4), dict[str, int](), 0
     for nonce, lifetime, later in uses:
         now += later
@@ -217,27 +357,3 @@ def test_no_token_opens_twice_before_it_expires(uses: list[tuple[int, int, int]]
             used.use(claims, now)
             opened[claims.nonce] = now + lifetime
         assert len(used) == len(opened)
-
-
-def test_a_key_is_read_from_hex() -> None:
-    assert key_from_hex(f" {'0F' * 32}\n") == b"\x0f" * 32
-    assert key_from_hex("ab" * 64) == b"\xab" * 64
-
-
-@pytest.mark.parametrize(
-    ("text", "line"),
-    [
-        ("", "KEY: missing; accepted: at least 64 hex digits"),
-        (" \n", "KEY: missing; accepted: at least 64 hex digits"),
-        ("ab" * 31, "KEY: only 62 hex digits; accepted: at least 64"),
-        ("a" * 65, "KEY: not an even number of hex digits (65 characters); accepted:"),
-        ("xy" * 32, "KEY: not an even number of hex digits (64 characters); accepted:"),
-        ("ab " * 32, "KEY: not an even number of hex digits (95 characters); accepted:"),
-        ("٣٤" * 32, "KEY: not an even number of hex digits (64 characters); accepted:"),
-    ],
-)
-def test_a_bad_key_is_refused_without_showing_it(text: str, line: str) -> None:
-    with pytest.raises(UserError) as caught:
-        key_from_hex(text, "KEY")
-    assert str(caught.value).startswith(line)
-    assert not text.strip() or text.strip() not in str(caught.value)

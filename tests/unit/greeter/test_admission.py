@@ -1,4 +1,4 @@
-"""Limits of a greeter, where clients feel them: at a greeter with lobbies in the test's process."""
+"""The limits of a greeter as clients see them: a greeter and lobbies in the test's process."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def clients_of(made: Running) -> int:
     return made.greeter.report().clients["prices"]
 
 
-def test_one_address_gets_so_many_connections_and_each_that_ends_makes_room() -> None:
+def test_an_address_has_a_limited_number_of_connections_and_each_that_ends_makes_room() -> None:
     async def main() -> None:
         async with greeter("prices-1", clients={"limits": {"connectionsPerAddress": 2}}) as made:
             first, second = await made.clients(2)
@@ -43,7 +43,7 @@ def test_one_address_gets_so_many_connections_and_each_that_ends_makes_room() ->
     run(main())
 
 
-def test_those_who_wait_for_a_seat_are_counted_until_they_leave() -> None:
+def test_waiting_clients_are_counted_until_they_disconnect() -> None:
     async def main() -> None:
         async with greeter("prices-1", seats=1, clients={"limits": {"connectionsPerAddress": 2}}) as made:
             [client] = await made.clients(1)
@@ -61,7 +61,7 @@ def test_those_who_wait_for_a_seat_are_counted_until_they_leave() -> None:
     run(main())
 
 
-def test_one_address_may_connect_so_often() -> None:
+def test_an_address_connects_at_a_limited_rate() -> None:
     async def main() -> None:
         async with greeter("prices-1", clients={"limits": {"connectsPerSecond": 1}}) as made:
             clients = await made.clients(5)
@@ -73,7 +73,7 @@ def test_one_address_may_connect_so_often() -> None:
     run(main())
 
 
-def test_a_limit_that_is_changed_holds_at_once_and_closes_nobody() -> None:
+def test_a_changed_limit_applies_at_once_and_closes_no_client() -> None:
     async def main() -> None:
         async with greeter("prices-1") as made:
             clients = await made.clients(3)
@@ -89,7 +89,7 @@ def test_a_limit_that_is_changed_holds_at_once_and_closes_nobody() -> None:
 
 
 @pytest.mark.parametrize(("proxies", "status"), [("127.0.0.0/8", 101), ("192.0.2.0/24", 429), ("", 429)])
-def test_only_a_trusted_proxy_says_who_the_client_is(proxies: str, status: int) -> None:
+def test_only_trusted_proxies_report_the_client_address(proxies: str, status: int) -> None:
     async def main() -> None:
         settings = replace(SETTINGS, trusted_proxies=TrustedProxies.parse(proxies))
         spec = {"limits": {"connectionsPerAddress": 1}}
@@ -109,7 +109,7 @@ def test_only_a_trusted_proxy_says_who_the_client_is(proxies: str, status: int) 
     run(main())
 
 
-def test_a_redirected_client_is_counted_by_how_often_it_comes_not_as_one_that_stays() -> None:
+def test_a_redirected_client_counts_for_the_rate_but_not_as_a_connection() -> None:
     async def main() -> None:
         spec = {"limits": {"connectionsPerAddress": 1, "connectsPerSecond": 1}}
         async with greeter("prices-1", clients=spec, routing={"mode": "Redirect"}) as made:
@@ -120,7 +120,7 @@ def test_a_redirected_client_is_counted_by_how_often_it_comes_not_as_one_that_st
     run(main())
 
 
-def test_a_full_greeter_refuses_and_takes_the_next_when_one_leaves() -> None:
+def test_a_full_greeter_refuses_clients_until_one_leaves() -> None:
     async def main() -> None:
         settings = replace(SETTINGS, limits=ProcessLimits(max_clients=2))
         async with greeter("prices-1", settings=settings) as made:
@@ -136,7 +136,7 @@ def test_a_full_greeter_refuses_and_takes_the_next_when_one_leaves() -> None:
     run(main())
 
 
-def test_a_greeter_without_memory_takes_nobody() -> None:
+def test_a_greeter_without_memory_accepts_no_clients() -> None:
     async def main() -> None:
         settings = replace(SETTINGS, limits=ProcessLimits(max_memory=1))
         async with greeter("prices-1", settings=settings) as made:
@@ -147,7 +147,7 @@ def test_a_greeter_without_memory_takes_nobody() -> None:
     run(main())
 
 
-def test_a_client_that_floods_is_closed_and_the_others_are_not() -> None:
+def test_a_client_that_floods_is_closed_and_others_are_not() -> None:
     async def main() -> None:
         limits = ProcessLimits(flood=FloodLimit(frames_per_second=10, burst_seconds=1))
         async with greeter("prices-1", settings=replace(SETTINGS, limits=limits)) as made:

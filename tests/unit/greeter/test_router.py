@@ -128,7 +128,7 @@ def test_a_client_reaches_the_lobby_at_its_path() -> None:
         ),
     ],
 )
-def test_what_is_not_served_is_refused(
+def test_requests_for_what_is_not_served_are_refused(
     directory: list[dict[str, Any]] | None, headers: dict[str, str], path: str, closed: bool, status: int
 ) -> None:
     answer, pending = run(asked(directory, headers, path=path, closed=closed))
@@ -137,14 +137,14 @@ def test_what_is_not_served_is_refused(
     assert ("retry-after" in answer.headers) == (status == 503)
 
 
-def test_an_allowed_page_is_let_in() -> None:
+def test_an_allowed_page_is_accepted() -> None:
     directory = [resource("prices", clients={"allowedOrigins": [PAGE]})]
     answer, _ = run(asked(directory, {**UPGRADE, "Origin": PAGE}))
     assert answer.status == 101
 
 
 @pytest.mark.parametrize(("offered", "chosen"), [("b, a", "b"), ("x, a", "a"), ("x", None)])
-def test_the_clients_favourite_subprotocol_of_the_origins_is_chosen(offered: str, chosen: str | None) -> None:
+def test_the_first_subprotocol_that_the_origin_supports_is_chosen(offered: str, chosen: str | None) -> None:
     directory = [resource("prices", origin={"url": "ws://o.example/", "subprotocols": ["a", "b"]})]
     answer, _ = run(asked(directory, {**UPGRADE, "Sec-WebSocket-Protocol": offered}))
     assert answer.status == 101
@@ -152,7 +152,7 @@ def test_the_clients_favourite_subprotocol_of_the_origins_is_chosen(offered: str
 
 
 @pytest.mark.parametrize(("compression", "negotiated"), [("Shared", True), ("Off", False)])
-def test_compression_is_negotiated_where_the_lobby_has_it(compression: str, negotiated: bool) -> None:
+def test_compression_is_negotiated_if_the_lobby_has_it(compression: str, negotiated: bool) -> None:
     directory = [resource("prices", clients={"compression": compression})]
     offer = {**UPGRADE, "Sec-WebSocket-Extensions": "permessage-deflate; client_max_window_bits"}
     answer, pending = run(asked(directory, offer))
@@ -162,7 +162,7 @@ def test_compression_is_negotiated_where_the_lobby_has_it(compression: str, nego
 
 
 @pytest.mark.parametrize(("proxies", "address"), [("127.0.0.0/8", "198.51.100.7"), ("10.0.0.0/8", "127.0.0.1")])
-def test_the_address_is_believed_of_trusted_proxies_only(proxies: str, address: str) -> None:
+def test_the_address_is_taken_from_trusted_proxies_only(proxies: str, address: str) -> None:
     forwarded = {**UPGRADE, "X-Forwarded-For": "6.6.6.6, 198.51.100.7"}
     _, pending = run(asked([resource("prices")], forwarded, proxies=proxies))
     assert pending is not None
@@ -227,7 +227,7 @@ def test_a_client_is_counted_until_it_is_accepted_or_refused(end: Then) -> None:
     assert capacity.clients == (1 if end is PendingClient.accept else 0)  # then the connection owns the permit
 
 
-def test_a_client_that_leaves_while_it_waits_is_told_of() -> None:
+def test_a_client_that_disconnects_while_waiting_is_reported() -> None:
     async def main() -> None:
         left = asyncio.Event()
         held = asyncio.Event()
@@ -254,7 +254,7 @@ def test_a_client_that_leaves_while_it_waits_is_told_of() -> None:
     run(main())
 
 
-def test_a_full_greeter_says_so_before_anything_else() -> None:
+def test_a_full_greeter_refuses_before_anything_else() -> None:
     capacity = ProcessCapacity(max_clients=1)
     Queue(capacity).admission.admit("192.0.2.1", 0.0)
     answer, pending = run(asked([resource("prices")], UPGRADE, path="/nowhere", capacity=capacity))

@@ -40,7 +40,7 @@ def lobby_of(clients: dict[str, Any]) -> Lobby:
 
 
 class Served:
-    """A gate behind a listener, with a ring that the test fills."""
+    """Lobby handshakes behind a listener, with a ring that the test fills."""
 
     def __init__(self, lobby: Lobby, proxies: str) -> None:
         self.lobby = lobby
@@ -53,7 +53,7 @@ class Served:
         self.forwarded: list[tuple[int, bytes]] = []
         self.origin_takes = True
         self.trunks: list[Handshake] = []
-        self.gate = LobbyHandshakes(
+        self.handshakes = LobbyHandshakes(
             self.lobby,
             "prices-1",
             self.keys,
@@ -65,7 +65,7 @@ class Served:
             trunk_arrived=self._trunk_arrived,
             proxies=TrustedProxies.parse(proxies),
         )
-        self.listener = Listener(listen("127.0.0.1", 0), self.gate)
+        self.listener = Listener(listen("127.0.0.1", 0), self.handshakes)
 
     def _forward(self, opcode: int, payload: bytes) -> bool:
         self.forwarded.append((opcode, payload))
@@ -78,7 +78,7 @@ class Served:
     def publish(self, *texts: str) -> None:
         batch = Batch.of([frame(Opcode.TEXT, text.encode()) for text in texts])
         self.ring.append(batch)
-        self.gate.bus.publish(batch)
+        self.handshakes.bus.publish(batch)
 
     def url(self, *, query: str = "", lobby: str = "prices-1", path: str = "/prices", expires_in: float = 30) -> str:
         token = sign(self.key, purpose=Purpose.SEAT, lobby=lobby, path=path, expires=time.time() + expires_in)
@@ -93,7 +93,7 @@ async def served(*, proxies: str = "", **clients: Any) -> AsyncIterator[Served]:
         yield made
     finally:
         made.listener.close()
-        for client in list(made.gate.clients):
+        for client in list(made.handshakes.clients):
             client.abort()
 
 
@@ -112,7 +112,7 @@ async def closed(websocket: WebSocket) -> tuple[int, str]:
         return error.rcvd.code, error.rcvd.reason
 
 
-def test_a_client_with_a_token_gets_what_is_published() -> None:
+def test_a_client_with_a_token_receives_messages() -> None:
     async def main() -> None:
         async with served() as lobby, connect(lobby.url()) as client:
             lobby.publish("a", "b")
@@ -120,13 +120,13 @@ def test_a_client_with_a_token_gets_what_is_published() -> None:
             assert lobby.seat_count.taken == 1
             await client.close()
             await until(lambda: lobby.seat_count.taken == 0)
-            assert lobby.gate.closes["by_client"] == 1
+            assert lobby.handshakes.closes["by_client"] == 1
 
     run(main())
 
 
 @pytest.mark.parametrize("wrong", [{"lobby": "prices-2"}, {"path": "/other"}, {"expires_in": -1}])
-def test_a_token_for_something_else_or_too_old_is_refused(wrong: dict[str, Any]) -> None:
+def test_a_token_for_something_else_or_an_expired_one_is_refused(wrong: dict[str, Any]) -> None:
     async def main() -> None:
         async with served() as lobby:
             assert await refused(lobby.url(**wrong)) == 401
@@ -135,7 +135,7 @@ def test_a_token_for_something_else_or_too_old_is_refused(wrong: dict[str, Any])
     run(main())
 
 
-def test_no_token_a_forged_one_and_a_used_one_are_refused() -> None:
+def test_a_missing_a_forged_and_a_used_token_are_refused() -> None:
     async def main() -> None:
         async with served() as lobby:
             url = lobby.url()
@@ -155,7 +155,7 @@ def test_another_path_is_not_found() -> None:
     run(main())
 
 
-def test_a_client_beyond_the_seats_is_refused_and_in_again_when_one_is_free() -> None:
+def test_a_client_is_refused_without_a_free_seat_and_accepted_once_there_is_one() -> None:
     async def main() -> None:
         async with served(seats=2) as lobby:
             first, second = await connect(lobby.url()), await connect(lobby.url())
@@ -169,7 +169,7 @@ def test_a_client_beyond_the_seats_is_refused_and_in_again_when_one_is_free() ->
     run(main())
 
 
-def test_replay_gives_the_last_messages_to_one_that_joins() -> None:
+def test_a_client_that_joins_gets_the_latest_messages() -> None:
     async def main() -> None:
         async with served(replay=2) as lobby:
             lobby.publish("a", "b", "c")
@@ -180,37 +180,37 @@ def test_replay_gives_the_last_messages_to_one_that_joins() -> None:
     run(main())
 
 
-def test_a_client_that_is_moved_comes_back_where_it_was() -> None:
+def test_a_moved_client_resumes_where_it_was() -> None:
     async def main() -> None:
         async with served(seats=2) as lobby:
             client = await connect(lobby.url())
             lobby.publish("a", "b")
             assert [await client.recv(), await client.recv()] == ["a", "b"]
-            lobby.gate.move_clients(0)
+            lobby.handshakes.move_clients(0)
             code, reason = await closed(client)
             assert (code, reason) == (1012, f"resume={EPOCH:016x}-2")
             lobby.publish("c", "d")
             async with connect(lobby.url(query=f"&{reason}")) as again:
                 lobby.publish("e")
                 assert [await again.recv() for _ in range(3)] == ["c", "d", "e"]
-            assert lobby.gate.resumes["exact"] == 1
+            assert lobby.handshakes.resumes["exact"] == 1
 
     run(main())
 
 
-def test_an_unknown_position_goes_on_live_and_is_counted() -> None:
+def test_a_client_with_an_unknown_position_continues_live_and_is_counted() -> None:
     async def main() -> None:
         async with served() as lobby:
             lobby.publish("a")
             async with connect(lobby.url(query="&resume=00000000000000ff-3")) as client:
                 lobby.publish("b")
                 assert await client.recv() == "b"
-            assert lobby.gate.resumes["live"] == 1
+            assert lobby.handshakes.resumes["live"] == 1
 
     run(main())
 
 
-def test_a_malformed_position_is_refused_with_what_is_accepted() -> None:
+def test_a_malformed_position_is_refused_with_the_reason() -> None:
     async def main() -> None:
         async with served() as lobby:
             with pytest.raises(InvalidStatus) as caught:
@@ -223,11 +223,11 @@ def test_a_malformed_position_is_refused_with_what_is_accepted() -> None:
 
 
 @pytest.mark.parametrize(("mode", "fate"), [("Ignore", "ignored"), ("Forward", "forwarded"), ("Reject", "rejected")])
-def test_what_is_done_with_messages_of_clients(mode: str, fate: str) -> None:
+def test_messages_from_clients_are_handled_as_the_lobby_says(mode: str, fate: str) -> None:
     async def main() -> None:
         async with served(messages=mode) as lobby, connect(lobby.url()) as client:
             await client.send("hello")
-            await until(lambda: lobby.gate.fates[fate] == 1)
+            await until(lambda: lobby.handshakes.fates[fate] == 1)
             assert lobby.forwarded == ([(Opcode.TEXT, b"hello")] if mode == "Forward" else [])
             if mode == "Reject":
                 assert (await closed(client))[0] == 1008
@@ -235,17 +235,17 @@ def test_what_is_done_with_messages_of_clients(mode: str, fate: str) -> None:
     run(main())
 
 
-def test_a_message_that_the_origin_does_not_take_is_counted() -> None:
+def test_a_message_that_the_origin_does_not_accept_is_counted() -> None:
     async def main() -> None:
         async with served(messages="Forward") as lobby, connect(lobby.url()) as client:
             lobby.origin_takes = False
             await client.send(b"\0")
-            await until(lambda: lobby.gate.fates["undeliverable"] == 1)
+            await until(lambda: lobby.handshakes.fates["undeliverable"] == 1)
 
     run(main())
 
 
-def test_a_draining_lobby_refuses_and_says_when_to_come_back() -> None:
+def test_a_draining_lobby_refuses_with_retry_after() -> None:
     async def main() -> None:
         async with served() as lobby:
             lobby.seat_count.draining = True
@@ -257,7 +257,7 @@ def test_a_draining_lobby_refuses_and_says_when_to_come_back() -> None:
     run(main())
 
 
-def test_shared_compression_is_only_for_those_who_negotiated_it() -> None:
+def test_shared_compression_is_only_for_clients_that_negotiated_it() -> None:
     async def main() -> None:
         async with (
             served(compression="Shared") as lobby,
@@ -290,7 +290,7 @@ def test_a_trunk_needs_a_trunk_token() -> None:
     run(main())
 
 
-def test_a_client_that_leaves_during_its_handshake_keeps_no_seat() -> None:
+def test_a_client_that_disconnects_during_its_handshake_keeps_no_seat() -> None:
     async def main() -> None:
         async with served() as lobby:
             reader, writer = await asyncio.open_connection("127.0.0.1", lobby.listener.port)
@@ -303,12 +303,12 @@ def test_a_client_that_leaves_during_its_handshake_keeps_no_seat() -> None:
             writer.close()
             await writer.wait_closed()
             await until(lambda: lobby.seat_count.taken == 0)
-            assert lobby.gate.closes["lost"] == 1
+            assert lobby.handshakes.closes["lost"] == 1
 
     run(main())
 
 
-def test_one_address_gets_so_many_connections_and_each_that_ends_makes_room() -> None:
+def test_an_address_has_a_limited_number_of_connections_and_each_that_ends_makes_room() -> None:
     async def main() -> None:
         async with served(limits={"connectionsPerAddress": 1}) as lobby:
             async with connect(lobby.url()):
@@ -325,7 +325,7 @@ def test_one_address_gets_so_many_connections_and_each_that_ends_makes_room() ->
     run(main())
 
 
-def test_one_address_may_connect_so_often() -> None:
+def test_an_address_connects_at_a_limited_rate() -> None:
     async def main() -> None:
         async with served(limits={"connectsPerSecond": 1}) as lobby:
             for _ in range(5):
@@ -339,7 +339,7 @@ def test_one_address_may_connect_so_often() -> None:
     run(main())
 
 
-def test_who_is_refused_for_another_reason_is_not_counted() -> None:
+def test_a_client_refused_for_another_reason_is_not_counted() -> None:
     async def main() -> None:
         async with served(limits={"connectionsPerAddress": 1}, seats=1) as lobby:
             assert await refused(lobby.url(lobby="prices-2")) == 401
@@ -350,7 +350,7 @@ def test_who_is_refused_for_another_reason_is_not_counted() -> None:
     run(main())
 
 
-def test_behind_a_trusted_proxy_the_client_is_counted_and_behind_any_other_the_peer() -> None:
+def test_the_client_is_counted_behind_a_trusted_proxy_and_the_peer_behind_any_other() -> None:
     async def main() -> None:
         for proxies, status in (("127.0.0.0/8", 101), ("", 429)):
             async with (
@@ -367,7 +367,7 @@ def test_behind_a_trusted_proxy_the_client_is_counted_and_behind_any_other_the_p
     run(main())
 
 
-def test_a_lobby_without_memory_takes_nobody_but_keeps_those_it_has() -> None:
+def test_a_lobby_without_memory_accepts_no_clients_and_keeps_those_it_has() -> None:
     async def main() -> None:
         async with served() as lobby, connect(lobby.url()) as client:
             lobby.capacity.observe_memory(1000)
@@ -382,7 +382,7 @@ def test_a_lobby_without_memory_takes_nobody_but_keeps_those_it_has() -> None:
     run(main())
 
 
-def test_a_page_of_another_origin_gets_in_nowhere() -> None:
+def test_a_page_of_another_site_is_refused() -> None:
     async def main() -> None:
         async with served(allowedOrigins=["https://page.example"]) as lobby:
             assert await refused(lobby.url(), origin="https://evil.example") == 403
@@ -395,15 +395,15 @@ def test_a_page_of_another_origin_gets_in_nowhere() -> None:
 # A Lobby that is changed
 
 
-def test_a_changed_lobby_holds_for_those_who_come_and_for_those_who_are_in() -> None:
+def test_a_changed_lobby_applies_to_new_and_connected_clients() -> None:
     async def main() -> None:
         async with served() as lobby, connect(lobby.url(), compression="deflate") as first:
             changed = await asyncio.to_thread(
                 lobby_of,
                 {"queue": {"messages": 3}, "messages": "Reject", "replay": 1, "limits": {"connectionsPerAddress": 2}},
             )
-            lobby.gate.update(changed)
-            (client,) = lobby.gate.clients
+            lobby.handshakes.update(changed)
+            (client,) = lobby.handshakes.clients
             assert client.policy.mailbox_messages == 3
             lobby.publish("a", "b")
             async with connect(lobby.url()) as second:
@@ -415,12 +415,12 @@ def test_a_changed_lobby_holds_for_those_who_come_and_for_those_who_are_in() -> 
     run(main())
 
 
-def test_compression_and_allowed_origins_are_changed_for_those_who_come() -> None:
+def test_changed_compression_and_allowed_origins_apply_to_new_clients() -> None:
     async def main() -> None:
         async with served() as lobby, connect(lobby.url()) as first:
             page = "https://example.com"
             changed = await asyncio.to_thread(lobby_of, {"compression": "Shared", "allowedOrigins": [page]})
-            lobby.gate.update(changed)
+            lobby.handshakes.update(changed)
             async with connect(lobby.url(), origin=Origin(page)) as second:
                 assert await refused(lobby.url(), origin=Origin("https://example.net")) == 403
                 lobby.publish("a")
@@ -430,7 +430,7 @@ def test_compression_and_allowed_origins_are_changed_for_those_who_come() -> Non
     run(main())
 
 
-def test_keys_that_take_over_from_each_other_are_good_together() -> None:
+def test_old_and_new_keys_verify_during_a_rotation() -> None:
     async def main() -> None:
         async with served() as lobby:
             old = lobby.url()

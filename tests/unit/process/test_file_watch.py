@@ -1,4 +1,4 @@
-"""Files that are replaced while they are followed, as a kubelet does it and otherwise."""
+"""Files that are replaced while they are watched, by a kubelet and otherwise."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ from tests.support.waiting import until
 
 from lobby_gateway.errors import UserError
 from lobby_gateway.process.file_watch import read_folder, watch_files
+from lobby_gateway.settings import FileWatchSettings
 
 
 @contextlib.asynccontextmanager
-async def following(files: list[Path], read: Callable[[], str]) -> AsyncIterator[list[str]]:
+async def watching(files: list[Path], read: Callable[[], str]) -> AsyncIterator[list[str]]:
     taken: list[str] = []
-    task = asyncio.create_task(watch_files("a file", files, read, taken.append, look_seconds=0.01))
+    settings = FileWatchSettings(poll_seconds=0.01)
+    task = asyncio.create_task(watch_files("a file", files, read, taken.append, settings=settings))
     try:
         yield taken
     finally:
@@ -29,11 +31,11 @@ async def following(files: list[Path], read: Callable[[], str]) -> AsyncIterator
             await task
 
 
-def test_it_is_read_at_first_and_whenever_it_was_replaced(tmp_path: Path) -> None:
+def test_a_file_is_read_at_once_and_whenever_it_is_replaced(tmp_path: Path) -> None:
     folder = Mounted(tmp_path / "mounted", a="1")
 
     async def main() -> None:
-        async with following([folder / "a"], (folder / "a").read_text) as taken:
+        async with watching([folder / "a"], (folder / "a").read_text) as taken:
             await until(lambda: taken == ["1"])
             await asyncio.to_thread(folder.replace, a="2")
             await until(lambda: taken == ["1", "2"])
@@ -41,11 +43,11 @@ def test_it_is_read_at_first_and_whenever_it_was_replaced(tmp_path: Path) -> Non
     run(main())
 
 
-def test_what_is_written_in_place_is_seen_too(tmp_path: Path) -> None:
+def test_a_file_that_is_written_in_place_is_read_again(tmp_path: Path) -> None:
     file = tmp_path / "a"
 
     async def main() -> None:
-        async with following([file], lambda: file.read_text() if file.exists() else "none") as taken:
+        async with watching([file], lambda: file.read_text() if file.exists() else "none") as taken:
             await until(lambda: taken == ["none"])
             await asyncio.to_thread(file.write_text, "longer than before")
             await until(lambda: taken[-1:] == ["longer than before"])
@@ -53,7 +55,7 @@ def test_what_is_written_in_place_is_seen_too(tmp_path: Path) -> None:
     run(main())
 
 
-def test_what_cannot_be_used_is_logged_once_and_not_taken(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_unusable_contents_are_logged_once_and_ignored(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = Mounted(tmp_path / "mounted", a="good")
     reads = 0
 
@@ -66,7 +68,7 @@ def test_what_cannot_be_used_is_logged_once_and_not_taken(tmp_path: Path, caplog
         return text
 
     async def main() -> None:
-        async with following([folder / "a"], read) as taken:
+        async with watching([folder / "a"], read) as taken:
             await until(lambda: taken == ["good"])
             await asyncio.to_thread(folder.replace, a="bad 1")
             await until(lambda: reads == 2)
@@ -78,11 +80,11 @@ def test_what_cannot_be_used_is_logged_once_and_not_taken(tmp_path: Path, caplog
     with caplog.at_level(logging.WARNING):
         run(main())
     (record,) = caplog.records
-    assert record.getMessage() == "a file can't be used: it stays as it was"
+    assert record.getMessage() == "can't use a file, keeping the previous contents"
     assert record.problem == "a: it is bad"  # type: ignore[attr-defined]
 
 
-def test_a_mounted_folder_is_read_without_the_line_break_at_the_end(tmp_path: Path) -> None:
+def test_a_mounted_folder_is_read_without_trailing_newlines(tmp_path: Path) -> None:
     folder = Mounted(tmp_path / "mounted", A="one\n", B="two\n\n", C="", D="not asked for")
     assert read_folder(folder.path, ["A", "B", "C", "E"]) == {"A": "one", "B": "two\n", "C": ""}
 
@@ -92,7 +94,7 @@ def test_a_plain_folder_is_read_too(tmp_path: Path) -> None:
     assert read_folder(tmp_path, ["A"])["A"].encode(errors="surrogateescape") == b"\xff"
 
 
-def test_what_is_read_together_is_of_one_moment(tmp_path: Path) -> None:
+def test_files_that_are_read_together_are_of_one_version(tmp_path: Path) -> None:
     folder = Mounted(tmp_path / "mounted", A="0", B="0")
 
     async def main() -> None:

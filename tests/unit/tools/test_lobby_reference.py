@@ -29,7 +29,7 @@ def test_every_field_of_the_spec_has_its_row() -> None:
 
 def test_rows_give_limits_defaults_and_required_fields() -> None:
     page = render()
-    assert "| `seats` | integer, 1 to 4096 | `512` | Most clients of one lobby." in page
+    assert "| `seats` | integer, 1 to 4096 | `512` | Maximum number of clients of one lobby." in page
     assert "| `messages` | `Ignore`, `Forward`, `Reject` | `Ignore` |" in page
     assert "| `url` | a ws:// or wss:// URL, at most 2048 characters | required |" in page
     assert "- `replicas` must be at most maxReplicas." in page

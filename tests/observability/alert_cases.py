@@ -1,6 +1,6 @@
-"""For each alert rule: series at which it must fire, and with which words, and series at which it must not.
+"""For each alert rule: series for which it must fire, with its texts, and series for which it must not.
 
-Values are written as promtool reads them: `0x60` is 0 for 61 samples, `0+2x60` grows by 2 with each. A sample is 30 s long.
+Values use promtool's notation: `0x60` is 0 for 61 samples, `0+2x60` grows by 2 with each. Samples are 30 s apart.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ _STANDBY = 'namespace="shop", job="operator", pod="operator-2"'
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """Of one alert.
+    """The test cases of one alert.
 
     Attributes:
-        fires: series at which it fires.
-        labels: that it has then, without alertname and severity.
-        summary: that it has then.
-        description: that it has then; empty: as in the rules, where it has no fields.
+        fires: series for which it fires.
+        labels: its labels then, without alertname and severity.
+        summary: its summary then.
+        description: its description then; empty: the text of the rules, which has no template.
         at: when it fires.
-        not_yet: when it does not fire yet at the same series; empty: not tried.
-        quiet: series at which it never fires.
+        not_yet: when it does not fire yet for the same series; empty: not tested.
+        quiet: series for which it never fires.
     """
 
     fires: Series
@@ -45,7 +45,7 @@ class Case:
 
 
 def _lag(of: str, metric: str, slow: int) -> dict[str, str]:
-    """A histogram of 60 measurements a sample, of which so many take between 0.25 and 0.5 s."""
+    """A histogram with 60 measurements per sample, of which `slow` take between 0.25 and 0.5 s."""
     return {
         f'{metric}_bucket{{{of}, le="0.25"}}': f"0+{60 - slow}x120",
         f'{metric}_bucket{{{of}, le="0.5"}}': "0+60x120",
@@ -86,7 +86,7 @@ ORIGINS: Mapping[str, Case] = {
             f'lobby_origin_state{{{_OTHER_POD}, state="Waiting"}}': "0x120",
             f'lobby_origin_state{{{_OTHER_POD}, state="Connected"}}': "1x120",
         },
-        summary="1 lobbies of shop/prices have no connection to their origin, while others do.",
+        summary="Lobbies of shop/prices without an origin connection, while others have one: 1.",
         at="6m",
         not_yet="4m",
         quiet=(
@@ -131,7 +131,7 @@ SEATS: Mapping[str, Case] = {
             f'greeter_refusals_total{{{_OTHER_GREETER}, reason="no_seat"}}': "0+1x120",
         },
         labels={"namespace": "shop", "reason": "no_seat"},
-        summary="Greeters turn clients away: no_seat, 20 times in five minutes.",
+        summary="Greeters refused 20 clients in five minutes: no_seat.",
         quiet=(
             {f'greeter_refusals_total{{{_GREETER}, reason="no_such_path"}}': "0+100x120"},
             {f'greeter_refusals_total{{{_GREETER}, reason="no_seat"}}': "0x20 1x100"},
@@ -142,14 +142,14 @@ SEATS: Mapping[str, Case] = {
             f'greeter_waiting_clients{{{_GREETER}, lobby="shop/prices"}}': "1 0 1 0 1 0 1x120",
             f'greeter_waiting_clients{{{_OTHER_GREETER}, lobby="shop/prices"}}': "0 1 0 1 0 1 2x120",
         },
-        summary="3 clients of shop/prices wait for a seat, and somebody has waited all of the last minute.",
+        summary="Clients of shop/prices have been waiting for a seat for a minute; waiting now: 3.",
         at="5m",
         not_yet="30s",
         quiet=({f'greeter_waiting_clients{{{_GREETER}, lobby="shop/prices"}}': "900 0 900 0 900 0x120"},),
     ),
     "LobbyNotReady": Case(
         fires=_condition("Ready", "Starting", "1x4 stale") | _condition("Ready", "Failing", "_x4 1x120"),
-        summary="shop/prices has no seat for a new client for three minutes.",
+        summary="shop/prices has had no seat for new clients for three minutes.",
         at="4m",
         not_yet="2m",
         quiet=(
@@ -168,7 +168,7 @@ SEATS: Mapping[str, Case] = {
     ),
     "LobbyInvalid": Case(
         fires=_condition("Scaling", "InvalidSpec", "1x120"),
-        summary="The spec of shop/prices can't be used.",
+        summary="The spec of shop/prices is invalid.",
         at="6m",
         not_yet="4m",
         quiet=(_condition("Scaling", "Growing", "1x120"),),
@@ -185,7 +185,7 @@ SEATS: Mapping[str, Case] = {
 LOBBIES: Mapping[str, Case] = {
     "LobbyStartsFail": Case(
         fires={f"lobby_operator_failed_starts{{{PRICES}}}": "0 1 2 3x120"},
-        summary="3 lobbies of shop/prices in a row did not start.",
+        summary="3 consecutive lobbies of shop/prices failed to start.",
         at="4m",
         not_yet="2m",
         quiet=({f"lobby_operator_failed_starts{{{PRICES}}}": "2x120"},),
@@ -195,7 +195,7 @@ LOBBIES: Mapping[str, Case] = {
             f'lobby_operator_actions_total{{{PRICES}, action="Delete", reason="Ended"}}': "0x20 3x100",
             f'lobby_operator_actions_total{{{PRICES}, action="Delete", reason="Silent"}}': "0x20 3x100",
         },
-        summary="6 lobbies of shop/prices died or fell silent within an hour.",
+        summary="6 lobbies of shop/prices died or became unresponsive within an hour.",
         at="60m",
         quiet=(
             {f'lobby_operator_actions_total{{{PRICES}, action="Delete", reason="Drained"}}': "0+1x120"},
@@ -225,7 +225,7 @@ MESSAGES: Mapping[str, Case] = {
     "LobbyGreeterTooSlow": Case(
         fires={f"greeter_trunk_missed_messages_total{{{_GREETER}}}": "0x20 5x100"},
         labels={"namespace": "shop", "pod": "greeter-1"},
-        summary="The greeter greeter-1 is too slow for its lobbies, and missed messages.",
+        summary="The greeter greeter-1 is too slow for its lobbies and missed messages.",
         at="15m",
         quiet=({f"greeter_trunk_missed_messages_total{{{_GREETER}}}": "5x120"},),
     ),
@@ -236,7 +236,7 @@ MESSAGES: Mapping[str, Case] = {
             f'greeter_clients{{{_GREETER}, lobby="shop/books"}}': "30x180",
         },
         labels={"namespace": "shop"},
-        summary="120 times in an hour a client was moved to another lobby and may have missed messages.",
+        summary="In an hour, clients were moved to another lobby 120 times and may have missed messages.",
         at="80m",
         quiet=(
             {
@@ -265,7 +265,7 @@ PROCESSES: Mapping[str, Case] = {
             f"greeter_max_clients{{{_GREETER}}}": "1000x120",
         },
         labels={"namespace": "shop", "job": "greeter", "pod": "greeter-1"},
-        summary="The greeter greeter-1 holds 90% of the clients that it may.",
+        summary="The greeter greeter-1 is at 90% of its client limit.",
         at="6m",
         not_yet="4m",
         quiet=(
@@ -289,7 +289,7 @@ PROCESSES: Mapping[str, Case] = {
             f"lobby_max_memory_bytes{{{_POD}}}": "100x120",
         },
         labels={"namespace": "shop", "job": "greeter", "pod": "greeter-1"},
-        summary="greeter-1 uses 95% of the memory that it may.",
+        summary="greeter-1 is at 95% of its memory limit.",
         at="6m",
         not_yet="4m",
         quiet=(
@@ -300,7 +300,7 @@ PROCESSES: Mapping[str, Case] = {
     "LobbyEventLoopLag": Case(
         fires=_lag(_POD, "lobby_event_loop_lag_seconds", 60),
         labels={"namespace": "shop", "job": "lobby", "pod": "prices-1"},
-        summary="prices-1 (lobby) is 497.5ms late with what is due.",
+        summary="The event loop of prices-1 (lobby) lags by 497.5ms.",
         quiet=(
             _lag(_GREETER, "greeter_event_loop_lag_seconds", 0),
             _lag(_OPERATOR, "lobby_operator_event_loop_lag_seconds", 0),
@@ -309,7 +309,7 @@ PROCESSES: Mapping[str, Case] = {
     "LobbyNoNews": Case(
         fires={f"greeter_directory_current{{{_GREETER}}}": "0x120"},
         labels={"namespace": "shop", "pod": "greeter-1"},
-        summary="The greeter greeter-1 hears nothing of Lobbies.",
+        summary="The greeter greeter-1 gets no updates about Lobbies.",
         at="3m",
         not_yet="1m",
         quiet=({f"greeter_directory_current{{{_GREETER}}}": "0 0 1 0 0 1x120"},),
@@ -320,7 +320,7 @@ PROCESSES: Mapping[str, Case] = {
             f"lobby_operator_greeters{{{_STANDBY}}}": "0x120",
         },
         labels={"namespace": "shop"},
-        summary="No greeter answers the operator in shop.",
+        summary="No greeter in shop responds to the operator.",
         at="2m",
         not_yet="30s",
         quiet=(
@@ -336,7 +336,7 @@ OPERATOR: Mapping[str, Case] = {
     "LobbyNoLeader": Case(
         fires={f"lobby_operator_leader{{{_OPERATOR}}}": "0x120", f"lobby_operator_leader{{{_STANDBY}}}": "0x120"},
         labels={"namespace": "shop"},
-        summary="No operator acts.",
+        summary="No operator is leading.",
         at="3m",
         not_yet="1m",
         quiet=(
@@ -348,7 +348,7 @@ OPERATOR: Mapping[str, Case] = {
             f"lobby_operator_passes_total{{{PRICES}}}": "500x120",
             f"lobby_operator_leader{{{_OPERATOR}}}": "1x120",
         },
-        summary="The operator does not look after shop/prices any more.",
+        summary="The operator no longer reconciles shop/prices.",
         quiet=(
             {
                 f"lobby_operator_passes_total{{{PRICES}}}": "0+6x120",
@@ -367,8 +367,8 @@ OPERATOR: Mapping[str, Case] = {
     ),
     "LobbyPassesFail": Case(
         fires={f"lobby_operator_failed_passes_total{{{PRICES}}}": "0+3x120"},
-        summary="What the operator wants to do for shop/prices fails, again and again.",
-        description="60 times in ten minutes. It tries again, at most 10 s later.",
+        summary="Reconciling shop/prices keeps failing.",
+        description="It failed 60 times in ten minutes. The operator retries within 10 s.",
         quiet=({f"lobby_operator_failed_passes_total{{{PRICES}}}": "0x20 4x100"},),
     ),
     "LobbyApiForbidden": Case(
@@ -388,7 +388,7 @@ OPERATOR: Mapping[str, Case] = {
             f'lobby_operator_api_calls_total{{{_OPERATOR}, verb="get", resource="pods", outcome="ok"}}': "0+8x120",
         },
         labels={"namespace": "shop"},
-        summary="20% of the calls of the operator to the API server fail.",
+        summary="20% of the operator's calls to the API server fail.",
         quiet=(
             {
                 f'lobby_operator_api_calls_total{{{_OPERATOR}, verb="get", resource="pods", outcome="Conflict"}}': "0+5x120",

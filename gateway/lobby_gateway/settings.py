@@ -103,6 +103,68 @@ class AdmissionSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ListenerSettings:
+    """The port for clients: what a connection may cost before it is a client.
+
+    Attributes:
+        timeout_seconds: from the TCP connection to the last byte of the request; a slow phone takes a second or two.
+        max_header_bytes: longest request line with all headers; browsers' cookies and tokens fit.
+        max_pending: most connections whose request is incomplete; the oldest makes room. Each takes about 1 KiB.
+        max_lingering: most refused connections that are kept until the client has read why; more are closed at once.
+        linger_seconds: how long each of those is kept: time for the refusal to arrive and be read.
+        backlog: connections that the kernel keeps until they are accepted: a burst after a restart must not be refused.
+        accepts_per_turn: connections accepted before clients are served again.
+        accept_pause_seconds: how long accepting pauses when there is no descriptor left for another connection.
+    """
+
+    timeout_seconds: float = 10.0
+    max_header_bytes: int = 16384
+    max_pending: int = 4096
+    max_lingering: int = 1024
+    linger_seconds: float = 2.0
+    backlog: int = 4096
+    accepts_per_turn: int = 64
+    accept_pause_seconds: float = 0.2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebSocketClientSettings:
+    """An outgoing WebSocket connection: to an origin, or a trunk to a lobby.
+
+    Attributes:
+        open_timeout_seconds: for DNS, TCP, TLS and handshake: far origins take a second, a lost packet another.
+        close_timeout_seconds: how long the peer's answer to our close frame is awaited. Nothing depends on it, so it is short.
+        read_bytes: most bytes of one read, so that a burst of an origin is passed on in few calls.
+        max_head_bytes: longest head of a response to the handshake.
+        max_buffered_for_pong: bytes waiting for room in the socket above which pings are not answered: a peer that pings and
+            never reads must not fill the memory.
+        attempt_delay_seconds: head start of one address of a host over the next; RFC 8305 §5 recommends 250 ms.
+    """
+
+    open_timeout_seconds: float = 10.0
+    close_timeout_seconds: float = 2.0
+    read_bytes: int = 256 << 10
+    max_head_bytes: int = 65536
+    max_buffered_for_pong: int = 65536
+    attempt_delay_seconds: float = 0.25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdminSettings:
+    """The admin port.
+
+    Attributes:
+        request_timeout_seconds: for a request to arrive, and for its response to be taken.
+        max_body_bytes: longest body of a request; none of ours has one.
+        max_connections: more are closed at once. Probes, scrapers and people need a few.
+    """
+
+    request_timeout_seconds: float = 10.0
+    max_body_bytes: int = 65536
+    max_connections: int = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HttpClientSettings:
     """The HTTP client. How long a whole request may take is up to its user.
 

@@ -115,7 +115,7 @@ class Greeter:
         """
         settings = self._settings
         sock = listen(settings.host, settings.port, reuse_port=settings.reuse_port)
-        self._listener = Listener(sock, self._router, limits=settings.limits.handshakes)
+        self._listener = Listener(sock, self._router, settings=settings.limits.handshakes)
         self.port = self._listener.port
         registry = metrics.registry(metrics.GREETER, self._samples)
         self._admin = AdminServer(self._routes(registry))

@@ -1,4 +1,4 @@
-"""The admin port: small HTTP/1.1 answers for probes, Prometheus, the lobby host and people. h11 speaks the protocol."""
+"""The admin port: small HTTP/1.1 responses for probes, Prometheus, the lobby host and people. h11 speaks the protocol."""
 
 from __future__ import annotations
 
@@ -16,13 +16,10 @@ from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from lobby_gateway.errors import UserError
+from lobby_gateway.process.arguments import cannot_listen
+from lobby_gateway.settings import AdminSettings
 
 logger = logging.getLogger(__name__)
-
-REQUEST_TIMEOUT = 10.0
-MAX_BODY_BYTES = 65536
-MAX_CONNECTIONS = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,9 +29,9 @@ class AdminRequest:
     Attributes:
         method: `GET`, `HEAD` or `POST`.
         path: without the query.
-        query: raw text behind `?`.
+        query: undecoded text behind `?`.
         headers: by lower-case name.
-        body: at most `MAX_BODY_BYTES`.
+        body: bounded by `AdminSettings.max_body_bytes`.
     """
 
     method: str
@@ -46,7 +43,7 @@ class AdminRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdminResponse:
-    """An answer.
+    """A response.
 
     Attributes:
         status: HTTP status code.
@@ -62,12 +59,12 @@ class AdminResponse:
 
     @classmethod
     def json(cls, data: Any, status: int = 200) -> AdminResponse:  # noqa: ANN401  # any JSON value
-        """An answer of one JSON value."""
+        """A response with one JSON value."""
         return cls(status=status, body=json.dumps(data).encode() + b"\n", content_type="application/json")
 
     @classmethod
     def text(cls, text: str, status: int = 200) -> AdminResponse:
-        """An answer of one line."""
+        """A response with one line."""
         return cls(status=status, body=text.encode() + b"\n")
 
 
@@ -76,78 +73,76 @@ Routes = Mapping[tuple[str, str], Handler]
 
 
 def metrics_handler(registry: CollectorRegistry, *, large: bool = False) -> Handler:
-    """A handler for `/metrics`: what the registry collects now, in the format that the scraper asks for.
+    """A handler for `/metrics`: what the registry collects now, in the format that the scraper accepts.
 
     Args:
-        registry: what there is.
-        large: of thousands of figures. To make a text of them takes ten times as long as to read them: a thread does it.
+        registry: the metrics.
+        large: there are thousands of samples. Formatting takes ten times as long as collecting, so a thread does it.
     """
 
     async def metrics(request: AdminRequest) -> AdminResponse:
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
         if not large:
             return AdminResponse(body=encode(registry), content_type=content_type)
-        read = CollectorRegistry()
-        read.register(_Collected(tuple(registry.collect())))
-        return AdminResponse(body=await asyncio.to_thread(encode, read), content_type=content_type)
+        collected = CollectorRegistry()
+        collected.register(_Collected(tuple(registry.collect())))
+        return AdminResponse(body=await asyncio.to_thread(encode, collected), content_type=content_type)
 
     return metrics
 
 
 class _Collected(Collector):
-    """Figures that were read before."""
+    """Metrics that have been collected."""
 
-    def __init__(self, figures: tuple[Metric, ...]) -> None:
-        self._figures = figures
+    def __init__(self, metrics: tuple[Metric, ...]) -> None:
+        self._metrics = metrics
 
     def collect(self) -> tuple[Metric, ...]:
-        return self._figures
+        return self._metrics
 
 
 def health_handlers(ready: Callable[[], str], alive: Callable[[], str] = lambda: "") -> dict[tuple[str, str], Handler]:
     """Handlers for `/healthz` and `/readyz`.
 
     Args:
-        ready: gives the reason why it is not; empty: it is.
-        alive: likewise; that the event loop runs, the answer itself shows.
+        ready: returns why the process is not ready; empty: it is.
+        alive: returns why it should be restarted; empty: it should not. That the event loop runs is shown by the response.
     """
 
     async def healthz(_request: AdminRequest) -> AdminResponse:
-        why_not = alive()
-        return AdminResponse.text(why_not or "ok", 503 if why_not else 200)
+        problem = alive()
+        return AdminResponse.text(problem or "ok", 503 if problem else 200)
 
     async def readyz(_request: AdminRequest) -> AdminResponse:
-        why_not = ready()
-        return AdminResponse.text(why_not or "ok", 503 if why_not else 200)
+        problem = ready()
+        return AdminResponse.text(problem or "ok", 503 if problem else 200)
 
     return {("GET", "/healthz"): healthz, ("GET", "/readyz"): readyz}
 
 
 class AdminServer:
-    """Serves routes, given as `{(method, path): handler}`; `GET` routes answer `HEAD`, too."""
+    """Serves routes, given as `{(method, path): handler}`; `GET` routes serve `HEAD`, too."""
 
-    def __init__(self, routes: Routes) -> None:
+    def __init__(self, routes: Routes, settings: AdminSettings | None = None) -> None:
         self._routes = routes
+        self._settings = settings or AdminSettings()
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self, host: str, port: int) -> int:
-        """Listens; returns the port (a free one for 0).
+        """Starts to listen; returns the port (for 0 a free one).
 
         Raises:
-            UserError: the address can't be listened on.
+            UserError: listening on the address failed.
         """
         try:
             self._server = await asyncio.start_server(self._connected, host, port)
         except OSError as error:
-            reason = error.strerror or str(error)
-            raise UserError(
-                f"--admin-port: {port} on {host} can't be listened on ({reason}); accepted: a free port"
-            ) from error
+            raise cannot_listen(error, host, port, "--admin-port") from error
         return int(self._server.sockets[0].getsockname()[1])
 
     async def close(self) -> None:
-        """Stops listening and ends the connections."""
+        """Stops listening and closes all connections."""
         if self._server is None:
             return
         self._server.close()
@@ -161,57 +156,59 @@ class AdminServer:
         assert task is not None  # noqa: S101  # a callback of start_server runs in a task
         self._tasks.add(task)
         try:
-            if len(self._tasks) <= MAX_CONNECTIONS:
+            if len(self._tasks) <= self._settings.max_connections:
                 await self._serve(reader, writer)
             writer.close()
-            async with asyncio.timeout(REQUEST_TIMEOUT):
+            async with asyncio.timeout(self._settings.request_timeout_seconds):
                 await writer.wait_closed()
         except (ConnectionError, TimeoutError):
-            pass  # the peer left, said nothing for long, or reads no answer
+            pass  # the peer disconnected, sent nothing for long, or does not read the response
         except asyncio.CancelledError:
-            pass  # close() ends the connections; there is nobody to tell
+            pass  # close() closes the connections
         finally:
             self._tasks.discard(task)
-            writer.transport.abort()  # not what is closed already; what is left of an answer is waited for no longer
+            writer.transport.abort()  # has no effect on a closed one; discards the unsent rest of a response
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = h11.Connection(h11.SERVER)
         while True:
             try:
-                async with asyncio.timeout(REQUEST_TIMEOUT):
-                    request = await _read_request(connection, reader)
+                async with asyncio.timeout(self._settings.request_timeout_seconds):
+                    request = await _read_request(connection, reader, self._settings.max_body_bytes)
             except h11.RemoteProtocolError as error:
                 await _write(connection, writer, AdminResponse.text(str(error), error.error_status_hint), head=False)
                 return
             if request is None:
                 return
-            response = await self._answer(request)
-            async with asyncio.timeout(REQUEST_TIMEOUT):
+            response = await self._respond(request)
+            async with asyncio.timeout(self._settings.request_timeout_seconds):
                 await _write(connection, writer, response, head=request.method == "HEAD")
             if connection.our_state is not h11.DONE or connection.their_state is not h11.DONE:
                 return
             connection.start_next_cycle()
 
-    async def _answer(self, request: AdminRequest) -> AdminResponse:
+    async def _respond(self, request: AdminRequest) -> AdminResponse:
         method = "GET" if request.method == "HEAD" else request.method
         handler = self._routes.get((method, request.path))
         if handler is None:
             methods = sorted(method for method, path in self._routes if path == request.path)
             if methods:
-                return AdminResponse.text(f"{request.path} takes {', '.join(methods)}", 405)
+                return AdminResponse.text(f"{request.path} accepts {', '.join(methods)}", 405)
             paths = ", ".join(sorted({path for _, path in self._routes}))
             return AdminResponse.text(f"{request.path[:100]} is not served here; served: {paths}", 404)
         if request.method == "POST" and "origin" in request.headers:
-            # Whatever page a browser shows on this machine may send a POST here; no program says Origin.
-            return AdminResponse.text("POST is not for web pages", 403)
+            # Any page in a browser on this machine could send a POST here; programs send no Origin.
+            return AdminResponse.text("POST is not accepted from web pages", 403)
         try:
             return await handler(request)
-        except Exception:  # one broken answer must not end the process; it is logged with its traceback
-            logger.exception("the answer to a request failed", extra={"path": request.path})
+        except Exception:  # one failed handler must not end the process; it is logged with its traceback
+            logger.exception("handling a request failed", extra={"path": request.path})
             return AdminResponse.text("internal error, see the log", 500)
 
 
-async def _read_request(connection: h11.Connection, reader: asyncio.StreamReader) -> AdminRequest | None:
+async def _read_request(
+    connection: h11.Connection, reader: asyncio.StreamReader, max_body_bytes: int
+) -> AdminRequest | None:
     head: h11.Request | None = None
     body = b""
     while True:
@@ -222,14 +219,14 @@ async def _read_request(connection: h11.Connection, reader: asyncio.StreamReader
             head = event
         elif isinstance(event, h11.Data):
             body += event.data
-            if len(body) > MAX_BODY_BYTES:
+            if len(body) > max_body_bytes:
                 raise h11.RemoteProtocolError("the body is too large", error_status_hint=413)
         elif isinstance(event, h11.EndOfMessage) and head is not None:
             path, _, query = head.target.decode("latin-1").partition("?")
             headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in head.headers}
             return AdminRequest(method=head.method.decode(), path=path, query=query, headers=headers, body=body)
         else:
-            return None  # the connection was closed, or asked to become something else
+            return None  # the connection was closed, or is to switch protocols
 
 
 async def _write(

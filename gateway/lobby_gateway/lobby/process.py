@@ -141,7 +141,7 @@ class LobbyProcess:
         Raises:
             UserError: can't listen on an address.
         """
-        listener = Listener(listen(addresses.host, addresses.port), self._handshakes, limits=self._limits.handshakes)
+        listener = Listener(listen(addresses.host, addresses.port), self._handshakes, settings=self._limits.handshakes)
         memory = MemoryWatch(self._capacity.observe_memory)
         registry = metrics.registry(metrics.LOBBY, lambda: self._samples(listener.stats))
         admin = AdminServer(

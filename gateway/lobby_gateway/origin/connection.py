@@ -27,8 +27,6 @@ from lobby_gateway.origin.tls import origin_context
 from lobby_gateway.process.reports import OriginReport
 from lobby_gateway.resource.spec import OriginSpec
 from lobby_gateway.websocket.client import (
-    CLOSE_TIMEOUT_SECONDS,
-    OPEN_TIMEOUT_SECONDS,
     WebSocketClient,
     explain,
     open_websocket,
@@ -61,7 +59,7 @@ class OriginConnection:
         fraction: Callable[[], float] = random.random,
         read_anew: Callable[[], ResolvedOrigin] | None = None,
         linger_seconds: float = LINGER_SECONDS,
-        open_timeout: float = OPEN_TIMEOUT_SECONDS,
+        open_timeout: float | None = None,
     ) -> None:
         """Prepares the connection.
 
@@ -242,7 +240,7 @@ class OriginConnection:
                     self._websocket.send_ping()
             case BeginClose(code, reason, gone):
                 if self._websocket is not None:
-                    timeout = _GONE_TIMEOUT_SECONDS if gone else CLOSE_TIMEOUT_SECONDS
+                    timeout = _GONE_TIMEOUT_SECONDS if gone else None
                     self._websocket.begin_close(code, reason, timeout=timeout)
 
     async def _connect(self, cancelled: asyncio.Task[None] | None) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from lobby_gateway.clients.rate_limit import FLOOD_LIMIT, FloodLimit
 from lobby_gateway.process import arguments
 from lobby_gateway.process.memory import SHARE_OF_GROUP, memory_of_group
-from lobby_gateway.websocket.listener import HandshakeLimits
+from lobby_gateway.settings import ListenerSettings
 
 _MIB = 1 << 20
 _MAX_RESERVE = 8192
@@ -29,7 +29,7 @@ class ProcessLimits:
     max_clients: int = 0
     max_memory: int = 0
     flood: FloodLimit = FLOOD_LIMIT
-    handshakes: HandshakeLimits = field(default_factory=HandshakeLimits)
+    handshakes: ListenerSettings = field(default_factory=ListenerSettings)
 
 
 def raise_descriptor_limit() -> int:
@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="no new clients above so many MiB of resident memory; 0: no limit (90 %% of the control group's)",
     )  # fmt: skip
     parser.add_argument(
-        "--handshake-seconds", type=arguments.number(0.1, 600), default=HandshakeLimits().timeout_seconds,
+        "--handshake-seconds", type=arguments.number(0.1, 600), default=ListenerSettings().timeout_seconds,
         metavar="SECONDS", help="for a whole request (%(default)s)",
     )  # fmt: skip
     parser.add_argument(
@@ -87,7 +87,7 @@ def from_arguments(given: argparse.Namespace, descriptors: int) -> ProcessLimits
         descriptors: that this process may have.
     """
     kept = reserve(descriptors)
-    defaults = HandshakeLimits()
+    defaults = ListenerSettings()
     max_memory = given.max_memory
     max_clients = 0
     if hasattr(given, "max_clients"):
@@ -97,7 +97,7 @@ def from_arguments(given: argparse.Namespace, descriptors: int) -> ProcessLimits
         max_memory=int(memory_of_group() * SHARE_OF_GROUP) if max_memory is None else max_memory * _MIB,
         flood=FloodLimit(frames_per_second=given.client_frames, bytes_per_second=given.client_bytes),
         # So that half-open handshakes and refused clients never take the descriptors of trunks and of the admin port.
-        handshakes=HandshakeLimits(
+        handshakes=ListenerSettings(
             timeout_seconds=given.handshake_seconds,
             max_pending=min(defaults.max_pending, kept // 2),
             max_lingering=min(defaults.max_lingering, kept // 8),

@@ -1,8 +1,8 @@
 """Outgoing WebSocket connections: a lobby's to its origin, a greeter's (and another lobby's) trunk to a lobby.
 
-This is all of RFC 6455 that a client owes its peer whatever it is used for: it answers pings and close frames, fails the
-connection when the peer breaks the protocol (§7.1.7), and waits only so long. Everything else it hands on, one read at a
-time: one `received` per read, one parser call.
+This is what RFC 6455 requires of every client: it answers pings and close frames, fails the connection when the peer breaks
+the protocol (§7.1.7), and bounds every wait. Everything else is passed on, read by read: one parser call and one `received`
+for each.
 """
 
 from __future__ import annotations
@@ -14,27 +14,23 @@ import socket
 import ssl as tls
 import time
 from collections.abc import Iterable, Sequence
-from typing import Protocol
+from itertools import chain, zip_longest
+from typing import Any, Protocol
 
+from lobby_gateway.settings import WebSocketClientSettings
 from lobby_gateway.websocket.client_handshake import ClientHandshake, ConnectFailedError, HandshakeRefusedError
-from lobby_gateway.websocket.dial import dial
 from lobby_gateway.websocket.frames import Batch, Opcode, close_payload, masked_frame
 from lobby_gateway.websocket.parser import Close, Event, FrameParser, Ping, Violation
 
-OPEN_TIMEOUT_SECONDS = 10.0
-CLOSE_TIMEOUT_SECONDS = 2.0
-READ_BYTES = 256 << 10  # at most at once: what an origin sends in one burst is handed on in as few calls
-_MAX_BUFFERED_FOR_PONG = 65536  # a peer that pings and never reads gets no more pongs
-
 
 class Receiver(Protocol):
-    """Who is told what a connection brings."""
+    """What a connection reports to."""
 
     def received(self, events: list[Event]) -> None:
-        """Events of one read, in order. Pings, close frames and violations are answered already."""
+        """The events of one read, in order. Pings, close frames and violations have been answered."""
 
     def lost(self, error: Exception | None) -> None:
-        """The connection is gone, called once, after all events; `error` is None if it ended in order on the TCP level."""
+        """The connection is closed; called once, after all events. `error` is None if TCP ended in order."""
 
 
 async def open_websocket(
@@ -45,36 +41,40 @@ async def open_websocket(
     subprotocols: Sequence[str] = (),
     ssl: tls.SSLContext | None = None,
     server_hostname: str | None = None,
-    open_timeout: float = OPEN_TIMEOUT_SECONDS,
+    open_timeout: float | None = None,
     max_message_bytes: int = 1 << 20,
+    settings: WebSocketClientSettings | None = None,
 ) -> WebSocketClient:
     """Opens a connection.
 
-    The receiver is first called in a later turn of the event loop than the one in which this returns: await it directly,
-    and what it returns is known by then.
+    The receiver is first called in a later turn of the event loop than the one in which this returns: if it is awaited
+    directly, its result is known by then.
 
     Args:
         url: `ws://` or `wss://`.
-        receiver: is told what arrives; not if this raises.
+        receiver: is called with what arrives; never if this raises.
         headers: of the request.
         subprotocols: offered, the preferred one first.
-        ssl: for `wss://`; None: the system's certificates.
-        server_hostname: name asked for and verified, if it is not the URL's host.
-        open_timeout: seconds for all of it: name, TCP, TLS, handshake.
+        ssl: for `wss://`; None: verifies against the system's certificates.
+        server_hostname: name to request and verify, if it is not the URL's host.
+        open_timeout: seconds for everything: DNS, TCP, TLS, handshake; None: as in `settings`.
         max_message_bytes: largest message accepted; a larger one fails the connection with 1009.
+        settings: timeouts and sizes.
 
     Raises:
         HandshakeRefusedError: an HTTP answer other than 101.
         ConnectFailedError: anything else that the other side or the network does.
         UserError: the URL or a header is not valid.
     """
-    handshake = ClientHandshake(url, headers=headers, subprotocols=subprotocols)
+    settings = settings or WebSocketClientSettings()
+    timeout = settings.open_timeout_seconds if open_timeout is None else open_timeout
+    handshake = ClientHandshake(url, headers=headers, subprotocols=subprotocols, max_head_bytes=settings.max_head_bytes)
     context = (ssl or tls.create_default_context()) if handshake.secure else None
     loop = asyncio.get_running_loop()
-    client = WebSocketClient(handshake, receiver, max_message_bytes)
+    client = WebSocketClient(handshake, receiver, max_message_bytes, settings)
     try:
-        async with asyncio.timeout(open_timeout):
-            sock = await dial(handshake.host, handshake.port)
+        async with asyncio.timeout(timeout):
+            sock = await dial(handshake.host, handshake.port, attempt_delay=settings.attempt_delay_seconds)
             if context is None:
                 await loop.create_connection(lambda: client, sock=sock)
             else:
@@ -83,7 +83,7 @@ async def open_websocket(
     except TimeoutError as error:
         client.abort()
         what = "no answer to the handshake" if client.connected else "no connection"
-        raise ConnectFailedError(f"timeout: {what} within {open_timeout:g} s") from error
+        raise ConnectFailedError(f"timeout: {what} within {timeout:g} s") from error
     except OSError as error:
         raise ConnectFailedError(explain(error, handshake.host)) from error
     except BaseException:
@@ -94,7 +94,7 @@ async def open_websocket(
 
 
 async def _connect_tls(client: WebSocketClient, sock: socket.socket, context: tls.SSLContext, name: str) -> None:
-    """TLS in a step of its own: `create_connection` leaves the socket behind if it is cancelled at the wrong moment."""
+    """TLS in a separate step: `create_connection` leaks the socket if it is cancelled at the wrong moment."""
     loop = asyncio.get_running_loop()
     plain, _ = await loop.create_connection(asyncio.Protocol, sock=sock)
     secured = await loop.start_tls(plain, client, context, server_hostname=name)
@@ -109,18 +109,21 @@ class WebSocketClient(asyncio.BufferedProtocol):
     Attributes:
         subprotocol: chosen by the peer; None if it chose none.
         connected: the TCP (and TLS) connection was made.
-        heard_at: when bytes came last, by the event loop's clock; they may be part of a message.
+        received_at: when the latest bytes arrived, by the event loop's clock; they may be part of a message.
     """
 
-    def __init__(self, handshake: ClientHandshake, receiver: Receiver, max_message_bytes: int) -> None:
+    def __init__(
+        self, handshake: ClientHandshake, receiver: Receiver, max_message_bytes: int, settings: WebSocketClientSettings
+    ) -> None:
         self.subprotocol: str | None = None
         self.connected = False
         self._loop = asyncio.get_running_loop()
-        self.heard_at = self._loop.time()
+        self.received_at = self._loop.time()
         self._receiver = receiver
-        # What asyncio would do instead, a new buffer of this size for each read, takes longer than all else that is done with
-        # a small message. Pages of a map take memory once something was read into them.
-        self._buffer = memoryview(mmap.mmap(-1, READ_BYTES))
+        self._settings = settings
+        # A new buffer for each read, as asyncio would allocate, takes longer than everything else that is done with a small
+        # message. The pages of a map take memory only once something has been read into them.
+        self._buffer = memoryview(mmap.mmap(-1, settings.read_bytes))
         self._parser = FrameParser(masked=False, max_message_bytes=max_message_bytes)
         self._handshake: ClientHandshake | None = handshake
         self._open: asyncio.Future[None] = self._loop.create_future()
@@ -133,7 +136,7 @@ class WebSocketClient(asyncio.BufferedProtocol):
         self._gone = asyncio.Event()
         self._error: Exception | None = None
 
-    # For the owner
+    # For the user
 
     @property
     def open(self) -> bool:
@@ -142,11 +145,11 @@ class WebSocketClient(asyncio.BufferedProtocol):
 
     @property
     def buffered(self) -> int:
-        """Bytes that wait for room in the socket."""
+        """Bytes waiting for room in the socket."""
         return self._transport.get_write_buffer_size() if self._transport is not None else 0
 
     def send(self, opcode: int, payload: bytes | memoryview) -> bool:
-        """Sends a message; False if the connection is closing or gone. `buffered` is for the caller to bound."""
+        """Sends a message; returns False if the connection is closing or closed. The caller has to bound `buffered`."""
         if self._close_sent or self._transport is None or self._transport.is_closing():
             return False
         self._transport.write(masked_frame(opcode, payload))
@@ -164,25 +167,25 @@ class WebSocketClient(asyncio.BufferedProtocol):
         """Sends a ping of at most 125 bytes (RFC 6455 §5.5), see `send`."""
         return self.send(Opcode.PING, payload)
 
-    def begin_close(self, code: int = 1000, reason: str = "", *, timeout: float = CLOSE_TIMEOUT_SECONDS) -> None:
+    def begin_close(self, code: int = 1000, reason: str = "", *, timeout: float | None = None) -> None:
         """Begins the closing handshake (RFC 6455 §7.1.2).
 
         `lost` follows when the peer has answered and closed the TCP connection, as a server does (§7.1.1), or after
-        `timeout` seconds.
+        `timeout` seconds (None: as in the settings).
         """
         self._send_close(close_payload(code, reason), timeout)
 
-    async def close(self, code: int = 1000, reason: str = "", *, timeout: float = CLOSE_TIMEOUT_SECONDS) -> None:  # noqa: ASYNC109  a bound of the protocol
-        """`begin_close`, and waits until the connection is gone."""
+    async def close(self, code: int = 1000, reason: str = "", *, timeout: float | None = None) -> None:  # noqa: ASYNC109  a bound of the protocol
+        """Calls `begin_close` and waits until the connection is closed."""
         self.begin_close(code, reason, timeout=timeout)
         await self.wait_lost()
 
     async def wait_lost(self) -> None:
-        """Waits until the connection is gone."""
+        """Waits until the connection is closed."""
         await self._gone.wait()
 
     def abort(self) -> None:
-        """Drops the connection at once; `lost` follows."""
+        """Closes the connection at once; `lost` follows."""
         self._aborted = True
         if self._transport is not None:
             self._transport.abort()
@@ -193,12 +196,12 @@ class WebSocketClient(asyncio.BufferedProtocol):
         """Waits for the end of the handshake.
 
         Raises:
-            HandshakeRefusedError, ConnectFailedError, OSError: it came to nothing.
+            HandshakeRefusedError, ConnectFailedError, OSError: it failed.
         """
         await self._open
 
     def begin(self) -> None:
-        """Begins to hand on what arrives."""
+        """Begins to pass on what arrives."""
         self._begun = True
         leftover, self._leftover = self._leftover, b""
         if leftover:
@@ -211,27 +214,27 @@ class WebSocketClient(asyncio.BufferedProtocol):
     # For the event loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The TCP (and TLS) connection is there. TCP_NODELAY is set by asyncio."""
+        """The TCP (and TLS) connection was made. asyncio sets TCP_NODELAY."""
         assert isinstance(transport, asyncio.Transport)  # noqa: S101  for the type checker
-        assert self._handshake is not None  # noqa: S101  it is let go when it is done
+        assert self._handshake is not None  # noqa: S101  it is released at its end
         self._transport = transport
         self.connected = True
-        if self._aborted:  # asyncio may call this behind a cancelled `create_connection`
+        if self._aborted:  # asyncio may call this after a cancelled `create_connection`
             transport.abort()
             return
         transport.write(self._handshake.request)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Where asyncio reads into."""
+        """The buffer that asyncio reads into."""
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        """It has read so many bytes."""
+        """`nbytes` bytes were read into the buffer."""
         self.data_received(bytes(self._buffer[:nbytes]))
 
     def data_received(self, data: bytes) -> None:
         """Bytes arrived."""
-        self.heard_at = self._loop.time()
+        self.received_at = self._loop.time()
         if self._begun:
             self._frames_received(data)
         elif self._handshake is None:
@@ -240,11 +243,11 @@ class WebSocketClient(asyncio.BufferedProtocol):
             self._handshake_received(self._handshake, data)
 
     def eof_received(self) -> None:
-        """The peer ended its half: asyncio closes ours once all is written, for which a peer that never reads has so long."""
-        self._bound(CLOSE_TIMEOUT_SECONDS)
+        """The peer closed its half: asyncio closes ours once everything is written; the time for that is bounded."""
+        self._bound(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is gone."""
+        """The connection is closed."""
         self._error = exc
         self._transport = None
         if self._deadline is not None:
@@ -253,14 +256,14 @@ class WebSocketClient(asyncio.BufferedProtocol):
         self._gone.set()
         if not self._open.done():
             self._open.set_exception(exc or ConnectFailedError("the connection was closed during the handshake"))
-            self._open.exception()  # nobody may be waiting any more
+            self._open.exception()  # marks it as retrieved: nobody may be waiting any more
         elif self._begun:
             self._receiver.lost(exc)
 
     def _handshake_received(self, handshake: ClientHandshake, data: bytes) -> None:
         try:
             if self._transport is None:
-                raise ConnectFailedError("the origin spoke before it was asked")  # noqa: TRY301
+                raise ConnectFailedError("the peer sent data before the request")  # noqa: TRY301
             if not handshake.receive(data, time.time()):
                 return
         except (HandshakeRefusedError, ConnectFailedError) as error:
@@ -287,24 +290,25 @@ class WebSocketClient(asyncio.BufferedProtocol):
             if isinstance(event, Ping):
                 ping = event  # of several, only the latest needs an answer (RFC 6455 §5.5.3)
             elif isinstance(event, Close):
-                self._send_close(b"" if event.code == 1005 else close_payload(event.code), CLOSE_TIMEOUT_SECONDS)
+                self._send_close(b"" if event.code == 1005 else close_payload(event.code), None)
             elif isinstance(event, Violation):
-                self._send_close(close_payload(event.code, event.reason), CLOSE_TIMEOUT_SECONDS)
-        if ping is not None and self.buffered <= _MAX_BUFFERED_FOR_PONG:
+                self._send_close(close_payload(event.code, event.reason), None)
+        if ping is not None and self.buffered <= self._settings.max_buffered_for_pong:
             self.send(Opcode.PONG, ping.payload)
 
-    def _send_close(self, payload: bytes, timeout: float) -> None:
+    def _send_close(self, payload: bytes, timeout: float | None) -> None:
         if self.send(Opcode.CLOSE, payload):
             self._close_sent = True
             self._bound(timeout)
 
-    def _bound(self, timeout: float) -> None:
+    def _bound(self, timeout: float | None) -> None:
         if self._deadline is None:
-            self._deadline = self._loop.call_later(timeout, self.abort)
+            seconds = self._settings.close_timeout_seconds if timeout is None else timeout
+            self._deadline = self._loop.call_later(seconds, self.abort)
 
 
 def explain(error: OSError, host: str = "") -> str:
-    """One line for a person on why there is no connection, or no more."""
+    """One line for a person on why a connection failed."""
     if isinstance(error, tls.SSLCertVerificationError):
         return f"TLS: certificate is not trusted ({error.verify_message.rstrip('.')})"
     if isinstance(error, tls.SSLError):
@@ -315,6 +319,88 @@ def explain(error: OSError, host: str = "") -> str:
         return f"DNS: no address for {host} ({error.strerror})"
     if error.errno is not None:
         return os.strerror(error.errno).lower()
-    if isinstance(error, ConnectionResetError):  # asyncio's own, without a number
+    if isinstance(error, ConnectionResetError):  # asyncio's own, without an errno
         return "the connection was closed during the TLS handshake"
     return str(error) or type(error).__name__
+
+
+# TCP
+
+Address = tuple[int, Any]
+"""Family and address of a socket."""
+
+
+async def dial(host: str, port: int, *, attempt_delay: float) -> socket.socket:
+    """A connected, non-blocking TCP socket; the caller bounds the time.
+
+    A host may have several addresses, some of which may not respond: they are tried with a head start for the earlier ones
+    ("Happy Eyeballs", RFC 8305). asyncio's `create_connection` does so, too, but may leak a socket when it is cancelled, and
+    merges the errors into one.
+
+    Args:
+        host: name or address.
+        port: TCP port.
+        attempt_delay: seconds of head start (RFC 8305 §5).
+
+    Raises:
+        OSError: no address could be connected to: the error of the last one. `socket.gaierror` if there is no address.
+    """
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    attempts: list[asyncio.Task[socket.socket]] = []
+    won: socket.socket | None = None
+    try:
+        for family, address in interleave([(family, address) for family, _, _, _, address in found]):
+            attempts.append(loop.create_task(_connect(family, address)))
+            won = await _first(attempts, attempt_delay)
+            if won is not None:
+                return won
+        while any(not each.done() for each in attempts):
+            won = await _first(attempts, None)
+            if won is not None:
+                return won
+    finally:
+        _cancel(attempts, won)
+    error = attempts[-1].exception()
+    assert error is not None  # noqa: S101  none of them succeeded
+    raise error
+
+
+def interleave(addresses: Sequence[Address]) -> list[Address]:
+    """Alternates between the address families, beginning with that of the first address (RFC 8305 §4)."""
+    first = [each for each in addresses if each[0] == addresses[0][0]]
+    others = [each for each in addresses if each[0] != addresses[0][0]]
+    return [each for each in chain.from_iterable(zip_longest(first, others)) if each is not None]
+
+
+async def _connect(family: int, address: Any) -> socket.socket:  # noqa: ANN401  an address depends on its family
+    sock = socket.socket(
+        family, socket.SOCK_STREAM, socket.IPPROTO_TCP
+    )  # asyncio sets TCP_NODELAY if it sees this number
+    try:
+        sock.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(sock, address)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+async def _first(attempts: list[asyncio.Task[socket.socket]], seconds: float | None) -> socket.socket | None:
+    """The socket of the first attempt that succeeds; None if one fails first, or after `seconds`."""
+    pending = [each for each in attempts if not each.done()]
+    await asyncio.wait(pending, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    for each in attempts:
+        if each.done() and each.exception() is None:
+            return each.result()
+    return None
+
+
+def _cancel(attempts: list[asyncio.Task[socket.socket]], won: socket.socket | None) -> None:
+    """Cancels all attempts but the one that won. Nothing is awaited here: a cancellation meanwhile would leak its socket."""
+    for each in attempts:
+        # An attempt that is not done closes its socket itself when the cancellation reaches it.
+        if each.cancel() or each.cancelled():
+            continue
+        if each.exception() is None and each.result() is not won:
+            each.result().close()

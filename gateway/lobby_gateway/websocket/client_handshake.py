@@ -1,8 +1,8 @@
-"""Our side of an opening handshake as a client (RFC 6455 §4.1): the request, and what the answer means.
+"""The client's side of an opening handshake (RFC 6455 §4.1): the request, and what the response means.
 
-`websockets` builds the request and judges a 101. No extension is offered, so that what comes behind the 101 are plain frames
-which can be passed on as they are. Any other answer is read here, leniently: its status, its `Retry-After` and where it
-redirects to are of use even if its body is endless or its HTTP version old.
+`websockets` builds the request and validates a 101. No extension is offered, so the bytes behind the 101 are plain frames that
+can be passed on unchanged. Any other response is parsed here, leniently: its status, its `Retry-After` and its redirect target
+are useful even if its body is endless or its HTTP version old.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from websockets.uri import parse_uri
 from lobby_gateway import __version__
 from lobby_gateway.errors import LobbyGatewayError, UserError
 
-MAX_HEAD_BYTES = 65536
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9])(?: (.*))?")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")  # RFC 9110 §5.5
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token, RFC 9110 §5.6.2
@@ -73,22 +72,24 @@ class ClientHandshake:
         *,
         headers: Iterable[tuple[str, str]] = (),
         subprotocols: Sequence[str] = (),
+        max_head_bytes: int = 65536,
     ) -> None:
         """Builds the request.
 
         Args:
             url: `ws://` or `wss://`.
-            headers: added to the request; one of ours with the same name is replaced.
+            headers: added to the request; they replace ours of the same name.
             subprotocols: offered, the preferred one first.
+            max_head_bytes: longest head of a response that is accepted.
 
         Raises:
-            UserError: the URL or a header is not valid. The text never holds a value, which may be a secret.
+            UserError: the URL or a header is not valid. The text never contains a value, which may be a secret.
         """
         try:
             uri = parse_uri(url)
         except (InvalidURI, ValueError) as error:
-            # The URL itself may hold a secret.
-            detail = error.msg if isinstance(error, InvalidURI) else "its port is no number of 1 to 65535"
+            # The URL itself may contain a secret.
+            detail = error.msg if isinstance(error, InvalidURI) else "its port is not a number from 1 to 65535"
             raise UserError(f"url: {detail}; accepted: ws://host[:port]/path or wss://…") from None
         self.host = uri.host
         self.port = uri.port
@@ -102,14 +103,15 @@ class ClientHandshake:
             del request.headers[name]
         for name, value in given:
             if not _HEADER_NAME.fullmatch(name):
-                raise UserError(f"header {name!r}: no header name; accepted: letters, digits and !#$%&'*+-.^_`|~")
+                raise UserError(f"header {name!r}: not a header name; accepted: letters, digits and !#$%&'*+-.^_`|~")
             if not _HEADER_VALUE.fullmatch(value):
                 raise UserError(
-                    f"header {name}: its value holds a line break or another character that no header may hold"
+                    f"header {name}: its value contains a line break or another character that is not allowed in a header"
                 )
             request.headers[name] = value.strip()
         self.request = request.serialize()
         self._buffer = bytearray()
+        self._max_head_bytes = max_head_bytes
 
     @property
     def subprotocol(self) -> str | None:
@@ -117,14 +119,14 @@ class ClientHandshake:
         return self._protocol.subprotocol
 
     def receive(self, data: bytes, unix_now: float) -> bool:
-        """Takes bytes of the answer.
+        """Takes bytes of the response.
 
         Args:
-            data: as they came.
+            data: as they arrived.
             unix_now: seconds since 1970, for a `Retry-After` that is a date.
 
         Returns:
-            True once the connection is open; `leftover` holds what came behind the answer.
+            True once the connection is open; `leftover` then holds the bytes behind the response.
 
         Raises:
             HandshakeRefusedError: it was refused.
@@ -134,28 +136,28 @@ class ClientHandshake:
         while True:
             end = self._buffer.find(b"\r\n\r\n") + 4
             if end < 4:
-                if len(self._buffer) > MAX_HEAD_BYTES:
-                    raise ConnectFailedError(f"the answer's headers are larger than {MAX_HEAD_BYTES} bytes")
+                if len(self._buffer) > self._max_head_bytes:
+                    raise ConnectFailedError(f"the response's headers are longer than {self._max_head_bytes} bytes")
                 if not b"HTTP/1.".startswith(self._buffer[:7]):
-                    raise ConnectFailedError("the answer is no HTTP/1.1")
+                    raise ConnectFailedError("the response is not HTTP/1.1")
                 return False
             head = bytes(self._buffer[:end])
             del self._buffer[:end]
             status = _check_status(head, unix_now)
             if status == HTTPStatus.SWITCHING_PROTOCOLS:
                 break
-            # An interim response, as 103 Early Hints, comes before the answer (RFC 9110 §15.2).
+            # An interim response, such as 103 Early Hints, precedes the final one (RFC 9110 §15.2).
         self._protocol.receive_data(head)
         error = self._protocol.handshake_exc
         if error is not None:
-            raise ConnectFailedError(f"the answer is no WebSocket handshake: {_explain(error)}")
+            raise ConnectFailedError(f"the response is not a WebSocket handshake: {_explain(error)}")
         self.leftover = bytes(self._buffer)
         self._buffer.clear()
         return True
 
 
 def retry_after_seconds(value: str, unix_now: float) -> float | None:
-    """What a `Retry-After` header asks for, in seconds (RFC 9110 §10.2.3): it is a number or a date; None if neither."""
+    """The seconds of a `Retry-After` header, which is a number or a date (RFC 9110 §10.2.3); None if it is neither."""
     value = value.strip()
     if value.isascii() and value.isdigit():
         return float(value[:12])
@@ -170,13 +172,13 @@ def _check_status(head: bytes, unix_now: float) -> int:
     """The status of a response if it is 1xx.
 
     Raises:
-        HandshakeRefusedError: it is another.
-        ConnectFailedError: the head is no HTTP response.
+        HandshakeRefusedError: it is another one.
+        ConnectFailedError: this is not the head of an HTTP response.
     """
     status_line, *lines = head[:-4].split(b"\r\n")
     match = _STATUS_LINE.fullmatch(status_line)
     if match is None:
-        raise ConnectFailedError("the answer is no HTTP/1.1")
+        raise ConnectFailedError("the response is not HTTP/1.1")
     status = int(match[1])
     if status < 200:
         return status
@@ -190,8 +192,8 @@ def _check_status(head: bytes, unix_now: float) -> int:
         phrase = (match[2] or b"").decode("latin-1")
     reason = f"HTTP {status} {phrase}".rstrip()
     if 300 <= status < 400 and b"location" in fields:
-        # Not followed: the headers, and so the credentials, would go to a host that nobody wrote into the Lobby.
-        reason += f": redirects are not followed; it points to {_without_query(fields[b'location'])}"
+        # Not followed: the headers, and so the credentials, would go to a host that the Lobby does not name.
+        reason += f": redirects are not followed; this one points to {_without_query(fields[b'location'])}"
     retry_after = fields.get(b"retry-after")
     raise HandshakeRefusedError(
         status, None if retry_after is None else retry_after_seconds(retry_after, unix_now), reason
@@ -207,6 +209,6 @@ def _without_query(location: str) -> str:
 
 
 def _explain(error: Exception) -> str:
-    """What is wrong with a 101. The cause of an InvalidMessage says it; other texts name the header."""
+    """The fault of a 101. For an InvalidMessage the cause names it; the texts of the others name the header."""
     cause = error.__cause__ if isinstance(error, WebSocketException) and error.__cause__ is not None else error
     return str(cause) or type(cause).__name__

@@ -1,4 +1,4 @@
-"""The port for clients: accepts, reads one handshake, hands it to the gate, which accepts or refuses, now or later."""
+"""The port for clients: accepts connections, reads one handshake of each, and passes it to a handler that answers it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import logging
 import socket
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Protocol
 
 from lobby_gateway import close_codes
 from lobby_gateway.close_codes import Refusal
 from lobby_gateway.errors import UserError
+from lobby_gateway.process.arguments import cannot_listen
+from lobby_gateway.settings import ListenerSettings
 from lobby_gateway.websocket.server_handshake import (
     HandshakeError,
     Request,
@@ -26,29 +27,8 @@ from lobby_gateway.websocket.server_handshake import (
 
 logger = logging.getLogger(__name__)
 
-BACKLOG = 4096
-_ACCEPTS_PER_TURN = 64
-_PAUSE_WITHOUT_DESCRIPTORS = 0.2
-_LINGER_SECONDS = 2.0
-TCP_NOTSENT_LOWAT = 25  # linux/tcp.h; Python's socket module names it only from 3.12 on
+TCP_NOTSENT_LOWAT = 25  # linux/tcp.h; Python's socket module has it since 3.12
 Headers = Iterable[tuple[str, str]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HandshakeLimits:
-    """What a connection may cost before it is a client.
-
-    Attributes:
-        timeout_seconds: from the TCP connection to the last byte of the request.
-        max_header_bytes: of the request line and all headers.
-        max_pending: connections whose request is not whole yet, at once; the oldest makes room.
-        max_lingering: refused connections that are kept until the client has read why; more are closed at once.
-    """
-
-    timeout_seconds: float = 10.0
-    max_header_bytes: int = 16384
-    max_pending: int = 4096
-    max_lingering: int = 1024
 
 
 class ListenerStats:
@@ -67,26 +47,28 @@ class ListenerStats:
 
 
 class HandshakeHandler(Protocol):
-    """Decides on handshakes."""
+    """Answers handshakes."""
 
     def arrived(self, handshake: Handshake) -> None:
-        """A whole request is there. It is answered by `accept`, `refuse` or `respond`, here or later."""
+        """A whole request has arrived. It is answered by `accept`, `refuse` or `respond`, here or later."""
 
 
-def listen(host: str, port: int, *, reuse_port: bool = False) -> socket.socket:
-    """A listening socket whose connections inherit the options that bound what a slow client can be behind.
+def listen(
+    host: str, port: int, *, reuse_port: bool = False, settings: ListenerSettings | None = None
+) -> socket.socket:
+    """A listening socket whose connections inherit the options that bound how far a slow client can lag.
 
-    `TCP_NOTSENT_LOWAT` of 1 byte: the kernel takes new bytes only when all earlier ones are on their way, so the mailbox, and
-    not a buffer of megabytes, holds what waits.
+    `TCP_NOTSENT_LOWAT` of 1 byte: the kernel takes new bytes only when all earlier ones have been sent, so messages wait in
+    the mailbox and not in a buffer of megabytes.
 
     Raises:
-        UserError: the address can't be listened on.
+        UserError: listening on the address failed.
     """
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     except OSError as error:
-        raise UserError(f"--host: {host!r} can't be listened on ({error.strerror})") from error
+        raise UserError(f"--host: can't listen on {host!r} ({error.strerror})") from error
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if reuse_port:
@@ -94,22 +76,21 @@ def listen(host: str, port: int, *, reuse_port: bool = False) -> socket.socket:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, 1)
         sock.bind(address)
-        sock.listen(BACKLOG)
+        sock.listen((settings or ListenerSettings()).backlog)
     except OSError as error:
         sock.close()
-        if error.errno == errno.EADDRINUSE:
-            raise UserError(f"--port: {port} is in use on {host}; accepted: a free port, or 0 for any") from error
-        raise UserError(f"--port: {port} on {host} can't be listened on ({error.strerror})") from error
+        raise cannot_listen(error, host, port) from error
     return sock
 
 
 class Handshake:
-    """A connection that is no client yet.
+    """A connection that is not a client yet.
 
     Attributes:
-        deadline: when a request that is not whole is given up, by the loop's clock.
+        deadline: when an incomplete request is refused, by the event loop's clock.
         peer: address and port of the TCP connection.
-        on_abandoned: set by a gate that answers later: the client left meanwhile, or was turned away by the listener.
+        on_abandoned: set by a handler that answers later: called if the client disconnects meanwhile, or the listener refuses
+            it.
     """
 
     __slots__ = ("_buffer", "_listener", "_reading", "_request", "_sock", "deadline", "on_abandoned", "peer")
@@ -126,13 +107,13 @@ class Handshake:
 
     @property
     def request(self) -> Request:
-        """What is asked; there from the moment when a gate sees the handshake."""
+        """The request; available once the handler is called."""
         assert self._request is not None  # noqa: S101
         return self._request
 
     @property
     def answered(self) -> bool:
-        """It is over: accepted, refused, or the client left."""
+        """It is over: accepted, refused, or the client disconnected."""
         return self._sock is None
 
     @property
@@ -143,7 +124,7 @@ class Handshake:
     def accept(
         self, *, subprotocol: str | None = None, extensions: str | None = None, headers: Headers = ()
     ) -> socket.socket | None:
-        """Answers 101 and gives the socket away; None when the client is gone."""
+        """Answers 101 and hands over the socket; None if the client has disconnected."""
         sock = self._release()
         if sock is None:
             return None
@@ -160,22 +141,22 @@ class Handshake:
         return sock
 
     def refuse(self, refusal: Refusal, *, headers: Headers = (), body: str | None = None) -> None:
-        """Answers with a refusal and closes; nothing happens when the client is gone."""
+        """Answers with a refusal and closes; does nothing if the client has disconnected."""
         if self._sock is None:
             return
         self._listener.stats.refused[refusal.label] += 1
         self._finish(refusal_response(refusal, headers=headers, body=body))
 
     def respond(self, status: int, headers: Headers, body: bytes) -> None:
-        """Answers with plain HTTP and closes."""
+        """Answers with an HTTP response and closes."""
         self._finish(http_response(status, headers, body))
 
     def read(self) -> None:
-        """Reads what is there; hands a whole request to the gate."""
+        """Reads what has arrived; passes a whole request to the handler."""
         sock = self._sock
-        assert sock is not None  # noqa: S101  # the reader is gone with the socket
+        assert sock is not None  # noqa: S101  # the reader is removed with the socket
         try:
-            data = sock.recv(self._listener.limits.max_header_bytes + 1)
+            data = sock.recv(self._listener.settings.max_header_bytes + 1)
         except (BlockingIOError, InterruptedError):
             self._watch()
             return
@@ -186,15 +167,15 @@ class Handshake:
             return
         self._buffer += data
         if self._request is not None:
-            # Held by the gate. What comes before the 101 belongs to the connection that it becomes.
-            if len(self._buffer) > self._listener.limits.max_header_bytes:
+            # Held by the handler. Bytes before the 101 belong to the connection that it becomes.
+            if len(self._buffer) > self._listener.settings.max_header_bytes:
                 on_abandoned = self.on_abandoned
                 self.refuse(close_codes.BAD_REQUEST)
                 if on_abandoned is not None:
                     on_abandoned()
             return
         try:
-            request = parse_request(self._buffer, max_header_bytes=self._listener.limits.max_header_bytes)
+            request = parse_request(self._buffer, max_header_bytes=self._listener.settings.max_header_bytes)
         except HandshakeError as error:
             self.refuse(error.refusal, headers=error.headers, body=str(error))
             return
@@ -204,11 +185,11 @@ class Handshake:
         self._buffer = request.leftover
         self._request = request
         self._listener.whole(self)
-        if not self.answered:  # held: only to notice that the client leaves
+        if not self.answered:  # held: only to notice that the client disconnects
             self._watch()
 
     def abandon(self) -> None:
-        """The client left, or the listener closes: no answer."""
+        """The client disconnected, or the listener closes: it gets no answer."""
         on_abandoned = self.on_abandoned
         sock = self._release()
         if sock is not None:
@@ -224,7 +205,7 @@ class Handshake:
 
     def _release(self) -> socket.socket | None:
         sock, self._sock = self._sock, None
-        self.on_abandoned = None  # it refers to whom it was asked for, which refers to this: a cycle
+        self.on_abandoned = None  # breaks a reference cycle: it refers to the pending client, which refers to this
         if sock is not None:
             self._listener.forget(self)
             if self._reading:
@@ -249,34 +230,34 @@ class Listener:
 
     Attributes:
         loop: the event loop.
-        limits: see `HandshakeLimits`.
+        settings: limits and timeouts.
         stats: counters.
     """
 
-    def __init__(self, sock: socket.socket, gate: HandshakeHandler, *, limits: HandshakeLimits | None = None) -> None:
+    def __init__(
+        self, sock: socket.socket, handler: HandshakeHandler, *, settings: ListenerSettings | None = None
+    ) -> None:
         self.loop = asyncio.get_running_loop()
-        self.limits = limits or HandshakeLimits()
+        self.settings = settings or ListenerSettings()
         self.stats = ListenerStats()
         self._sock = sock
-        self._gate = gate
-        self._pending: dict[
-            Handshake, None
-        ] = {}  # whose request is not whole; oldest first, so the deadlines are in order
+        self._handler = handler
+        self._pending: dict[Handshake, None] = {}  # incomplete requests; oldest first, so the deadlines are in order
         self._held: dict[Handshake, None] = {}
         self._lingering: dict[socket.socket, float] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._sweep_seconds = min(1.0, self.limits.timeout_seconds)
+        self._sweep_seconds = min(1.0, self.settings.timeout_seconds)
         self._accepting = False
         self._resume: asyncio.TimerHandle | None = None
 
     @property
     def port(self) -> int:
-        """The port that is listened on."""
+        """The port it listens on."""
         return int(self._sock.getsockname()[1])
 
     @property
     def pending(self) -> int:
-        """Connections whose request is not whole yet."""
+        """Connections whose request is incomplete."""
         return len(self._pending)
 
     def start(self) -> None:
@@ -286,7 +267,7 @@ class Listener:
         self._timer = self.loop.call_later(self._sweep_seconds, self._sweep)
 
     def stop_accepting(self) -> None:
-        """Closes the port; handshakes that are under way go on."""
+        """Closes the port; handshakes that have begun continue."""
         if self._resume is not None:
             self._resume.cancel()
             self._resume = None
@@ -296,7 +277,7 @@ class Listener:
         self._sock.close()
 
     def close(self) -> None:
-        """Ends everything that is not a client yet; held handshakes get 503."""
+        """Closes every connection that is not a client yet; held handshakes get 503."""
         self.stop_accepting()
         if self._timer is not None:
             self._timer.cancel()
@@ -306,13 +287,13 @@ class Listener:
         for handshake in list(self._pending):
             handshake.abandon()
         for sock in list(self._lingering):
-            self._let_go(sock)
+            self._stop_lingering(sock)
 
     def whole(self, handshake: Handshake) -> None:
-        """The request of a handshake is whole (called by the handshake)."""
+        """The request of a handshake is complete (called by the handshake)."""
         self._pending.pop(handshake, None)
         self._held[handshake] = None
-        self._gate.arrived(handshake)
+        self._handler.arrived(handshake)
 
     def forget(self, handshake: Handshake) -> None:
         """A handshake is over (called by the handshake)."""
@@ -320,15 +301,15 @@ class Listener:
         self._held.pop(handshake, None)
 
     def linger(self, sock: socket.socket) -> None:
-        """Waits shortly for the peer to read a refusal: closing with unread bytes would reset the connection and lose it."""
-        if len(self._lingering) >= self.limits.max_lingering:
+        """Gives the peer time to read a refusal: closing with unread bytes would reset the connection and lose it."""
+        if len(self._lingering) >= self.settings.max_lingering:
             sock.close()
             return
-        self._lingering[sock] = self.loop.time() + _LINGER_SECONDS
+        self._lingering[sock] = self.loop.time() + self.settings.linger_seconds
         self.loop.add_reader(sock.fileno(), self._discard, sock)
 
     def _acceptable(self) -> None:
-        for _ in range(_ACCEPTS_PER_TURN):
+        for _ in range(self.settings.accepts_per_turn):
             try:
                 sock, address = self._sock.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -338,14 +319,16 @@ class Listener:
                     raise
                 logger.warning("no room for more connections (%s): accepting pauses", error.strerror)
                 self.loop.remove_reader(self._sock.fileno())
-                self._resume = self.loop.call_later(_PAUSE_WITHOUT_DESCRIPTORS, self._resume_accepting)
+                self._resume = self.loop.call_later(self.settings.accept_pause_seconds, self._resume_accepting)
                 return
             sock.setblocking(False)
-            handshake = Handshake(self, sock, (address[0], address[1]), self.loop.time() + self.limits.timeout_seconds)
-            if len(self._pending) >= self.limits.max_pending:
+            handshake = Handshake(
+                self, sock, (address[0], address[1]), self.loop.time() + self.settings.timeout_seconds
+            )
+            if len(self._pending) >= self.settings.max_pending:
                 next(iter(self._pending)).refuse(close_codes.HANDSHAKE_TIMEOUT)
             self._pending[handshake] = None
-            handshake.read()  # the request is often there already
+            handshake.read()  # the request has often arrived already
 
     def _resume_accepting(self) -> None:
         self._resume = None
@@ -360,7 +343,7 @@ class Listener:
         for sock, deadline in list(self._lingering.items()):
             if deadline > now:
                 break
-            self._let_go(sock)
+            self._stop_lingering(sock)
         self._timer = self.loop.call_later(self._sweep_seconds, self._sweep)
 
     def _discard(self, sock: socket.socket) -> None:
@@ -370,9 +353,9 @@ class Listener:
                     return
             except ConnectionError:
                 pass
-            self._let_go(sock)
+            self._stop_lingering(sock)
 
-    def _let_go(self, sock: socket.socket) -> None:
+    def _stop_lingering(self, sock: socket.socket) -> None:
         del self._lingering[sock]
         self.loop.remove_reader(sock.fileno())
         sock.close()

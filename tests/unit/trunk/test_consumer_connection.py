@@ -368,13 +368,13 @@ def test_part_of_a_record_is_a_sign_of_life() -> None:
     async def main(lobby: Lobby, listening: Listening) -> None:
         trunk = await connect(lobby, listening)
         await listening.until(1)
-        before = trunk._client.heard_at
+        before = trunk._client.received_at
         data = frame(Opcode.BINARY, Status(True, 4, 4, 1, 0).encode())
         lobby.trunks[0].sock.send(data[:10])
-        await until(lambda: trunk._client.heard_at > before)
+        await until(lambda: trunk._client.received_at > before)
         trunk._timer.cancel()
         trunk._time_passed()
-        assert trunk.core._heard == trunk._client.heard_at
+        assert trunk.core._heard == trunk._client.received_at
         lobby.trunks[0].sock.send(data[10:])
         assert (await listening.until(2))[1:] == [Status(True, 4, 4, 1, 0)]
         trunk.close()

@@ -12,7 +12,7 @@ from tests.support.origins import INVALID_UTF8, MASKED, FakeOrigin, authority, f
 from tests.support.peers import Recorder, acceptance, raw_server
 from tests.support.sockets import run
 
-from lobby_gateway.websocket import client
+from lobby_gateway.settings import WebSocketClientSettings
 from lobby_gateway.websocket.client import WebSocketClient, explain, open_websocket
 from lobby_gateway.websocket.client_handshake import ClientHandshake
 from lobby_gateway.websocket.frames import Batch, Opcode
@@ -125,7 +125,7 @@ class Wire(asyncio.Transport):
 def test_what_arrives_before_the_owner_has_the_connection_is_kept_in_order_with_its_end() -> None:
     async def main() -> None:
         recorder, wire = Recorder(), Wire()
-        client = WebSocketClient(ClientHandshake("ws://origin.example"), recorder, 1024)
+        client = WebSocketClient(ClientHandshake("ws://origin.example"), recorder, 1024, WebSocketClientSettings())
         client.connection_made(wire)
         key = wire.written.decode().split("Sec-WebSocket-Key: ")[1].split("\r\n")[0]
         client.data_received(acceptance(key) + raw_frame(1, b"one"))
@@ -303,9 +303,7 @@ def test_reset_is_told_with_its_error() -> None:
     run(main())
 
 
-def test_peer_that_half_closes_and_never_reads_does_not_keep_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "CLOSE_TIMEOUT_SECONDS", 0.05)
-
+def test_peer_that_half_closes_and_never_reads_does_not_keep_the_connection() -> None:
     async def handle(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter, accept: bytes) -> None:
         writer.write(accept)
         await writer.drain()
@@ -319,7 +317,8 @@ def test_peer_that_half_closes_and_never_reads_does_not_keep_the_connection(monk
     async def main() -> None:
         recorder = Recorder()
         async with raw_server(handle) as url:
-            client = await open_websocket(url, receiver=recorder)
+            settings = WebSocketClientSettings(close_timeout_seconds=0.05)
+            client = await open_websocket(url, receiver=recorder, settings=settings)
             client.send_binary(bytes(16 << 20))
             assert client.buffered
             full.set()

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 from tests.support.sockets import run
 
-from lobby_gateway.websocket import dial as module
-from lobby_gateway.websocket.dial import dial, interleave
+from lobby_gateway.websocket.client import dial, interleave
 
 V4, V6 = socket.AF_INET, socket.AF_INET6
 
@@ -49,7 +48,7 @@ def refusing() -> tuple[str, int]:
 
 def test_socket_is_connected_and_does_not_block() -> None:
     async def main() -> None:
-        with listening() as server, await dial("localhost", server.getsockname()[1]) as sock:
+        with listening() as server, await dial("localhost", server.getsockname()[1], attempt_delay=0.25) as sock:
             assert sock.getpeername() == server.getsockname()
             assert sock.getblocking() is False
 
@@ -59,30 +58,26 @@ def test_socket_is_connected_and_does_not_block() -> None:
 def test_name_without_an_address_is_a_gaierror() -> None:
     async def main() -> None:
         with pytest.raises(socket.gaierror):
-            await dial("no-such-host.invalid", 80)
+            await dial("no-such-host.invalid", 80, attempt_delay=0.25)
 
     run(main())
 
 
 def test_address_that_refuses_costs_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "ATTEMPT_DELAY_SECONDS", 3600)
-
     async def main() -> None:
         with listening() as server:
             resolve_to(monkeypatch, refusing(), server.getsockname())
-            with await dial("host", 1) as sock:
+            with await dial("host", 1, attempt_delay=3600) as sock:
                 assert sock.getpeername() == server.getsockname()
 
     run(main(), deadline=5)
 
 
 def test_address_that_never_answers_gets_a_head_start_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "ATTEMPT_DELAY_SECONDS", 0.01)
-
     async def main() -> None:
         with listening() as server, unanswering() as nobody:
             resolve_to(monkeypatch, nobody, server.getsockname())
-            with await dial("host", 1) as sock:
+            with await dial("host", 1, attempt_delay=0.01) as sock:
                 assert sock.getpeername() == server.getsockname()
 
     run(main(), deadline=5)
@@ -92,32 +87,28 @@ def test_error_is_that_of_the_last_address_when_all_fail(monkeypatch: pytest.Mon
     async def main() -> None:
         resolve_to(monkeypatch, refusing(), refusing())
         with pytest.raises(ConnectionRefusedError) as caught:
-            await dial("host", 1)
+            await dial("host", 1, attempt_delay=0.25)
         assert caught.value.errno == errno.ECONNREFUSED
 
     run(main())
 
 
 def test_slow_refusal_behind_a_quick_one_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "ATTEMPT_DELAY_SECONDS", 0.01)
-
     async def main() -> None:
         with unanswering() as nobody:
             resolve_to(monkeypatch, nobody, refusing())
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.1):
-                    await dial("host", 1)
+                    await dial("host", 1, attempt_delay=0.01)
 
     run(main())
 
 
 def test_both_of_two_that_answer_leave_one_socket(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "ATTEMPT_DELAY_SECONDS", 0)
-
     async def main() -> None:
         with listening() as one, listening() as other:
             resolve_to(monkeypatch, one.getsockname(), other.getsockname())
-            with await dial("host", 1) as sock:
+            with await dial("host", 1, attempt_delay=0) as sock:
                 assert sock.getpeername() in (one.getsockname(), other.getsockname())
 
     run(main())  # a socket left open is a warning, and that is an error

@@ -10,7 +10,8 @@ from tests.support.sockets import receive_to_end, run
 
 from lobby_gateway import close_codes
 from lobby_gateway.errors import UserError
-from lobby_gateway.websocket.listener import Handshake, HandshakeLimits, Listener, listen
+from lobby_gateway.settings import ListenerSettings
+from lobby_gateway.websocket.listener import Handshake, Listener, listen
 
 REQUEST = (
     b"GET /prices?x=1 HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -35,9 +36,9 @@ class Gate:
 class Served:
     """A listener on a free port, and clients' sockets that are closed at the end."""
 
-    def __init__(self, gate: Gate, limits: HandshakeLimits | None = None) -> None:
+    def __init__(self, gate: Gate, settings: ListenerSettings | None = None) -> None:
         self.gate = gate
-        self.listener = Listener(listen("127.0.0.1", 0), gate, limits=limits)
+        self.listener = Listener(listen("127.0.0.1", 0), gate, settings=settings)
         self.listener.start()
         self._sockets: list[socket.socket] = []
 
@@ -126,7 +127,7 @@ def test_what_is_no_handshake_never_reaches_the_gate(data: bytes, status: int) -
 
 def test_a_request_that_never_becomes_whole_is_given_up() -> None:
     async def main() -> None:
-        async with Served(Gate(), HandshakeLimits(timeout_seconds=0.05)) as served:
+        async with Served(Gate(), ListenerSettings(timeout_seconds=0.05)) as served:
             sock = await served.connect(REQUEST[:40])
             answer = await receive_to_end(sock)
             assert answer.startswith(b"HTTP/1.1 408 ")
@@ -136,7 +137,7 @@ def test_a_request_that_never_becomes_whole_is_given_up() -> None:
 
 def test_the_oldest_unfinished_request_makes_room() -> None:
     async def main() -> None:
-        async with Served(Gate(), HandshakeLimits(max_pending=2)) as served:
+        async with Served(Gate(), ListenerSettings(max_pending=2)) as served:
             first = await served.connect(b"GET")
             await until(lambda: served.listener.pending == 1)
             await served.connect(b"GET")
@@ -191,7 +192,7 @@ def test_a_held_client_that_sends_too_much_is_turned_away_and_the_gate_is_told()
             handshake.on_abandoned = lambda: left.append(handshake)
 
         gate = Gate(hold)
-        async with Served(gate, HandshakeLimits(max_header_bytes=1024)) as served:
+        async with Served(gate, ListenerSettings(max_header_bytes=1024)) as served:
             sock = await served.connect(REQUEST)
             await gate.came.wait()
             await asyncio.get_running_loop().sock_sendall(sock, b"." * 2000)
@@ -207,7 +208,7 @@ def test_a_held_client_that_sends_too_much_is_turned_away_and_the_gate_is_told()
 def test_a_refused_client_beyond_those_that_linger_is_closed_at_once() -> None:
     async def main() -> None:
         gate = Gate(lambda handshake: handshake.refuse(close_codes.LOBBY_FULL))
-        async with Served(gate, HandshakeLimits(max_lingering=1)) as served:
+        async with Served(gate, ListenerSettings(max_lingering=1)) as served:
             socks = [await served.connect(REQUEST) for _ in range(3)]
             answers = [await receive_to_end(sock) for sock in socks]
             assert all(answer.startswith(b"HTTP/1.1 503 ") for answer in answers)

@@ -38,7 +38,7 @@ async def refusal(origin: FakeOrigin) -> HandshakeRefusedError:
         (Refuse(503, (("Retry-After", "120"),), "x" * 100_000), "HTTP 503 Service Unavailable", 120),
         (
             Refuse(301, (("Location", "/new"),)),
-            "HTTP 301 Moved Permanently: redirects are not followed; it points to /new",
+            "HTTP 301 Moved Permanently: redirects are not followed; this one points to /new",
             None,
         ),
     ],
@@ -180,7 +180,7 @@ def test_origin_that_does_not_finish_the_tls_handshake() -> None:
     [
         (b"", "the connection was closed during the handshake"),
         (b"HTTP/1.1 101 Swi", "the connection was closed during the handshake"),
-        (b"220 mail.example ESMTP\r\n", "the answer is no HTTP/1.1"),
+        (b"220 mail.example ESMTP\r\n", "the response is not HTTP/1.1"),
     ],
 )
 def test_origin_that_is_none(said: bytes, reason: str) -> None:

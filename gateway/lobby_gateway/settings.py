@@ -18,10 +18,9 @@ class LobbySettings:
         sweep_seconds: between two looks for silent clients. Adds to `clients.pingSeconds`.
         stop_seconds: how long an ending lobby waits at most for greeters to take their clients elsewhere, which go on getting
             the stream meanwhile. In a pod it is longer: there, another lobby may have to be started first.
-        stop_spread_seconds: over how long it spreads the closes of direct clients (at most half of `stop_seconds`), so that
-            they don't come back all at once.
-        drain_spread_seconds: over how long a draining lobby spreads the closes of direct clients (at most half of the Lobby's
-            `drainSeconds`).
+        stop_spread_seconds: over how long a stopping lobby spreads the moves of its clients, and the closes of direct ones (at
+            most half of `stop_seconds`), so that they don't arrive elsewhere all at once.
+        drain_spread_seconds: the same for a draining lobby (at most half of the Lobby's `drainSeconds`).
     """
 
     origin_linger_seconds: float = 10.0
@@ -80,6 +79,69 @@ class FileWatchSettings:
     """
 
     poll_seconds: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrunkServerSettings:
+    """The lobby's end of a trunk.
+
+    Attributes:
+        status_seconds: between two STATUS records. A quarter of the time after which a greeter gives up, so that lost or
+            late ones don't end the trunk.
+        consumer_timeout_seconds: a consumer that sends nothing for this long is given up, and its seats are free again. A busy
+            greeter may pause for seconds (many handshakes at once), and giving up on it costs its clients their seats.
+        resume_wait_seconds: how long to wait for messages when a position is ahead of the ring, before the answer is live: two
+            lobbies of one origin are rarely further apart.
+        record_bytes: about how large a record gets when batches are merged for a consumer that lags. Large enough that
+            headers and system calls don't matter, small enough that other records get between.
+        max_answers: most answers waiting to be sent. A consumer that claims more without reading any is broken.
+    """
+
+    status_seconds: float = 0.5
+    consumer_timeout_seconds: float = 5.0
+    resume_wait_seconds: float = 1.0
+    record_bytes: int = 256 << 10
+    max_answers: int = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrunkConsumerSettings:
+    """The greeter's end of a trunk.
+
+    Attributes:
+        heartbeat_seconds: between two HEARTBEAT records: a tenth of the time after which a lobby gives up.
+        lobby_timeout_seconds: a lobby that sends nothing for this long is given up, and its clients get seats elsewhere. Four
+            times the interval of STATUS; shorter than the lobby's own timeout, since clients wait for their stream.
+    """
+
+    heartbeat_seconds: float = 0.5
+    lobby_timeout_seconds: float = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeatQueueSettings:
+    """How long a greeter waits for seats, and how long it believes what it learned about lobbies.
+
+    Attributes:
+        claim_seconds: a claim without an answer for this long has failed. Covers opening the trunk.
+        full_seconds: a full lobby is not asked again for this long, unless there is news of it.
+        draining_seconds: the same for a draining lobby; by then it has left the directory.
+        min_failed_seconds: the same for a lobby that failed; doubles with each failure in a row.
+        max_failed_seconds: upper limit of that. A lobby is asked after all others for this long after it failed.
+        ticket_seconds: how long a redirected client counts as a client of its lobby without appearing in the directory.
+        min_lost_seconds: at least how long a client whose lobby is gone waits for a new seat: time to start another lobby.
+        move_interval_seconds: a draining lobby's clients start to move in batches at least this far apart. A batch shares one
+            claim and one RESUME: 512 clients that move within 10 s cost at most 100 of each.
+    """
+
+    claim_seconds: float = 1.0
+    full_seconds: float = 1.0
+    draining_seconds: float = 10.0
+    min_failed_seconds: float = 1.0
+    max_failed_seconds: float = 15.0
+    ticket_seconds: float = 10.0
+    min_lost_seconds: float = 30.0
+    move_interval_seconds: float = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

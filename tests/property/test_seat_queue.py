@@ -9,10 +9,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from lobby_gateway.greeter.lobby_view import NEVER, ClaimRefusal, LobbyId, OpenLobby, SeatClaim, SeatQueueTimes
-from lobby_gateway.greeter.seat_queue import Rank, SeatQueue, Waiter
+from lobby_gateway.greeter.seat_queue import NEVER, ClaimRefusal, LobbyId, OpenLobby, Rank, SeatQueue, Waiter
+from lobby_gateway.settings import SeatQueueSettings
+from lobby_gateway.trunk.consumer import SeatLedger
 
-TIMES = SeatQueueTimes()
+SETTINGS = SeatQueueSettings()
 WAIT = 15.0
 MOST_WITHIN = 10.0
 DELAYS = st.sampled_from([0.0, 0.001, 0.3, 1.0, 2.5, 20.0])
@@ -26,7 +27,7 @@ class Lobby:
     seats: int
     taken: int = 0
     draining: bool = False
-    unanswered: list[SeatClaim] = field(default_factory=list)
+    unanswered: list[tuple[int, int]] = field(default_factory=list)  # id and seats of claims
     occupants: set[int] = field(default_factory=set)  # our clients
 
 
@@ -34,7 +35,8 @@ class SeatQueueMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now = 100.0
-        self.queue: SeatQueue[int] = SeatQueue(wait_seconds=WAIT, times=TIMES)
+        self.ledgers: dict[LobbyId, SeatLedger] = {}
+        self.queue: SeatQueue[int] = SeatQueue(self.ledgers.get, wait_seconds=WAIT, settings=SETTINGS)
         self.lobbies: dict[LobbyId, Lobby] = {}
         self.waiting: dict[int, Waiter[int]] = {}  # in the order in which they came
         self.scheduled: dict[int, Waiter[int]] = {}  # of `waiting`: those whose turn to move has not come
@@ -105,6 +107,7 @@ class SeatQueueMachine(RuleBasedStateMachine):
         lobby = self.draw_lobby(data)
         lobby.unanswered.clear()
         lobby.taken -= len(lobby.occupants)
+        self.ledgers.pop(lobby.id, None)
         self.queue.failed(lobby.id, self.now, come_back=come_back)
         lost, lobby.occupants = sorted(lobby.occupants), set()
         for client in lost:
@@ -150,7 +153,8 @@ class SeatQueueMachine(RuleBasedStateMachine):
         for claim in claims:
             assert claim.seats > 0
             if claim.lobby in self.lobbies:
-                self.lobbies[claim.lobby].unanswered.append(claim)
+                number = self.ledgers.setdefault(claim.lobby, SeatLedger()).claim(claim.seats)
+                self.lobbies[claim.lobby].unanswered.append((number, claim.seats))
             else:
                 self.queue.failed(claim.lobby, self.now)  # refused: nobody listens there any more
 
@@ -181,15 +185,18 @@ class SeatQueueMachine(RuleBasedStateMachine):
         [lobby] = [b for b in self.lobbies.values() if client in b.occupants]
         lobby.occupants.remove(client)
         lobby.taken -= 1
-        self.queue.released(lobby.id, 1)
+        self.ledgers[lobby.id].release(1)
+        self.queue.released(lobby.id)
 
     def grant(self, lobby: Lobby, most: int = 99) -> None:
-        claim = lobby.unanswered.pop(0)
+        number, claimed = lobby.unanswered.pop(0)
         free = 0 if lobby.draining else max(0, lobby.seats - lobby.taken)
-        seats = min(claim.seats, free, most)
-        refusal = None if seats == claim.seats else ClaimRefusal.DRAINING if lobby.draining else ClaimRefusal.FULL
+        seats = min(claimed, free, most)
+        refusal = None if seats == claimed else ClaimRefusal.DRAINING if lobby.draining else ClaimRefusal.FULL
         lobby.taken += seats
-        seated = self.queue.granted(lobby.id, claim.number, seats, refusal, self.now)
+        self.ledgers[lobby.id].grant(number, seats)
+        seated = self.queue.granted(lobby.id, seats, refusal, self.now)
+        self.ledgers[lobby.id].release(seated.surplus)
         assert len(seated.clients) + seated.surplus == seats
         lobby.taken -= seated.surplus
         queued = [waiter for client, waiter in self.waiting.items() if client not in self.scheduled]
@@ -219,9 +226,11 @@ class SeatQueueMachine(RuleBasedStateMachine):
         assert self.queue.unseated == sum(waiter.rank is not Rank.MOVING for waiter in self.waiting.values())
 
     @invariant()
-    def seats_add_up(self) -> None:
+    def the_ledger_agrees_with_what_lobbies_granted(self) -> None:
         for lobby in self.lobbies.values():
-            assert self.queue.held(lobby.id) == len(lobby.occupants)
+            ledger = self.ledgers.get(lobby.id, SeatLedger())
+            assert ledger.held == len(lobby.occupants)
+            assert list(ledger.claims.items()) == lobby.unanswered
             assert lobby.taken <= lobby.seats
 
     @invariant()
@@ -242,10 +251,11 @@ class SeatQueueMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         """However it came to this: with room and lobbies that answer, everyone who waits is seated before the deadline."""
         for lobby in self.lobbies.values():
-            lobby.unanswered.clear()
+            while lobby.unanswered:
+                self.grant(lobby, 0)
         self.new_lobby(self.arrived + 1)
         self.directory(old=False)
-        limit = self.now + MOST_WITHIN + 2 * TIMES.claim + 2 * TIMES.suspect_max
+        limit = self.now + MOST_WITHIN + 2 * SETTINGS.claim_seconds + 2 * SETTINGS.max_failed_seconds
         waiting = set(self.waiting)
         for _ in range(500):
             self.claim()

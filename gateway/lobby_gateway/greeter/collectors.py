@@ -1,54 +1,21 @@
-"""A greeter's figures, read when Prometheus scrapes."""
+"""A greeter's metrics, collected when Prometheus scrapes."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-from lobby_gateway import close_codes, metrics
+from lobby_gateway import metrics
 from lobby_gateway.clients.admission import ProcessCapacity
 from lobby_gateway.clients.collectors import client_port_samples, message_bus_samples
 from lobby_gateway.clients.message_bus import BusStats
 from lobby_gateway.greeter.directory import Directory
-from lobby_gateway.greeter.router import ResponseForm
-from lobby_gateway.metrics import FATES, VERDICTS
+from lobby_gateway.greeter.lobby_service import LobbyService, ServiceStats
 from lobby_gateway.websocket.listener import Listener, ListenerStats
-
-if TYPE_CHECKING:  # it counts into `ServiceStats`
-    from lobby_gateway.greeter.lobby_service import LobbyService
-
-
-@dataclass(slots=True)
-class ServiceStats:
-    """Plain counters of one or more services, read when metrics are scraped.
-
-    Attributes:
-        closes: clients gone, by label.
-        fates: clients' messages, by what became of them.
-        client_bytes: bytes of their payloads.
-        moves: clients moved, by verdict.
-        redirects: clients redirected, by form.
-        trunk_losses: trunks that ended or fell silent while they had clients.
-        trunk_missed: messages that this greeter was too slow to take.
-        gone: what message buses counted whose Lobby is gone.
-        gone_high_water: most messages that ever waited for one of their clients.
-    """
-
-    closes: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(close_codes.CLOSE_LABELS, 0)))
-    fates: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(FATES, 0)))
-    client_bytes: int = 0
-    moves: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(VERDICTS, 0)))
-    redirects: Counter[str] = field(default_factory=lambda: Counter({ResponseForm.LOCATION: 0, ResponseForm.JSON: 0}))
-    trunk_losses: int = 0
-    trunk_missed: int = 0
-    gone: Counter[str] = field(default_factory=Counter)
-    gone_high_water: int = 0
 
 
 def counted(service: LobbyService) -> Counter[str]:
-    """What the buses of one Lobby counted; it goes on counting when the Lobby is gone."""
+    """The counts of one Lobby's message buses; they stay in the totals when the Lobby is removed."""
     stats = service.bus_stats
     return Counter({name: getattr(stats, name) for name in BusStats.__slots__ if name != "high_water"})
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from lobby_gateway.errors import InvalidLobbyError
-from lobby_gateway.greeter.lobby_view import LobbyId, OpenLobby
+from lobby_gateway.greeter.seat_queue import LobbyId, OpenLobby
 from lobby_gateway.process.lifecycle import watch_stdin
 from lobby_gateway.resource.spec import Lobby, lobby_from_resource, lobby_key
 from lobby_gateway.resource.status import LobbyStatus

@@ -11,6 +11,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 from lobby_gateway import close_codes
 from lobby_gateway.clients.admission import Admission, ProcessCapacity
@@ -18,19 +19,45 @@ from lobby_gateway.clients.connection import ClientConnection, ClientPolicy
 from lobby_gateway.clients.message_bus import BusStats
 from lobby_gateway.clients.rate_limit import FloodLimit
 from lobby_gateway.clients.tokens import TokenKeys
-from lobby_gateway.greeter.client_seat import ClientSeat, regroup, seat_of
-from lobby_gateway.greeter.collectors import ServiceStats
 from lobby_gateway.greeter.directory import DirectoryEntry
-from lobby_gateway.greeter.lobby_view import ClaimRefusal, LobbyId, SeatQueueTimes
 from lobby_gateway.greeter.redirect import new_ticket
 from lobby_gateway.greeter.router import PendingClient, ResponseForm
-from lobby_gateway.greeter.seat_queue import Rank, SeatQueue
-from lobby_gateway.greeter.trunks import Group, Trunk
-from lobby_gateway.metrics import VERDICTS
+from lobby_gateway.greeter.seat_queue import ClaimRefusal, LobbyId, Rank, SeatQueue
+from lobby_gateway.greeter.trunks import ClientSeat, Group, Trunk, regroup, seat_of
+from lobby_gateway.metrics import FATES, VERDICTS
 from lobby_gateway.resource.spec import ClientMessages, Lobby, RoutingMode
+from lobby_gateway.settings import SeatQueueSettings
+from lobby_gateway.trunk.consumer import SeatLedger
 from lobby_gateway.trunk.position import Position
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class ServiceStats:
+    """Plain counters of all services of a process, read when metrics are scraped.
+
+    Attributes:
+        closes: disconnected clients, by label.
+        fates: clients' messages, by what happened to them.
+        client_bytes: bytes of their payloads.
+        moves: moved clients, by verdict.
+        redirects: redirected clients, by form.
+        trunk_losses: trunks that ended or stopped responding while they had clients.
+        trunk_missed: messages that this greeter was too slow to get.
+        gone: the counts of the message buses of removed Lobbies.
+        gone_high_water: most messages that ever waited for one of their clients.
+    """
+
+    closes: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(close_codes.CLOSE_LABELS, 0)))
+    fates: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(FATES, 0)))
+    client_bytes: int = 0
+    moves: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(VERDICTS, 0)))
+    redirects: Counter[str] = field(default_factory=lambda: Counter({ResponseForm.LOCATION: 0, ResponseForm.JSON: 0}))
+    trunk_losses: int = 0
+    trunk_missed: int = 0
+    gone: Counter[str] = field(default_factory=Counter)
+    gone_high_water: int = 0
 
 
 class LobbyService:
@@ -53,7 +80,7 @@ class LobbyService:
         greeter: str,
         token_keys: TokenKeys,
         stats: ServiceStats,
-        times: SeatQueueTimes,
+        seat_queue: SeatQueueSettings,
         linger_seconds: float,
         capacity: ProcessCapacity,
         flood: FloodLimit,
@@ -69,13 +96,13 @@ class LobbyService:
         self._greeter = greeter
         self._token_keys = token_keys
         self._linger_seconds = linger_seconds
-        self._candidates: SeatQueue[PendingClient | ClientConnection] = SeatQueue(
-            wait_seconds=entry.lobby.spec.wait_seconds, times=times
+        self._trunks: dict[LobbyId, Trunk] = {}
+        self._queue: SeatQueue[PendingClient | ClientConnection] = SeatQueue(
+            self._ledger, wait_seconds=entry.lobby.spec.wait_seconds, settings=seat_queue
         )
         self._flood = flood
         self._clients_spec = entry.lobby.spec.clients
         self._policy = ClientPolicy.of(self._clients_spec, flood)
-        self._trunks: dict[LobbyId, Trunk] = {}
         self._pump_handle: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._closing = False
@@ -89,7 +116,7 @@ class LobbyService:
     @property
     def waiting(self) -> int:
         """Clients without a seat."""
-        return self._candidates.unseated
+        return self._queue.unseated
 
     @property
     def trunks(self) -> Iterable[Trunk]:
@@ -99,7 +126,7 @@ class LobbyService:
     @property
     def idle(self) -> bool:
         """Nothing is left of it."""
-        return not self.clients and not self._trunks and not len(self._candidates)
+        return not self.clients and not self._trunks and not len(self._queue)
 
     def update(self, entry: DirectoryEntry) -> None:
         """Takes news of the Lobby and its open lobbies."""
@@ -111,24 +138,24 @@ class LobbyService:
             self._policy = ClientPolicy.of(self._clients_spec, self._flood)
             for client in self.clients:
                 client.policy = self._policy
-        self._candidates.wait_seconds = entry.lobby.spec.wait_seconds
+        self._queue.wait_seconds = entry.lobby.spec.wait_seconds
         for trunk in self._trunks.values():
             trunk.keep(entry.lobby.spec.clients.replay)
-        self._candidates.update(entry.open)
+        self._queue.update(entry.open)
         self._wake()
 
     def remove(self) -> None:
         """The Lobby is gone: no new clients, and no lobby to go to."""
         self.removed = True
-        self._candidates.update(())
+        self._queue.update(())
         self._wake()
 
     def enqueue(self, pending: PendingClient) -> None:
         """Queues an admitted client for a seat."""
-        waiter = self._candidates.wait(pending, Rank.NEW, self._loop.time())
+        waiter = self._queue.wait(pending, Rank.NEW, self._loop.time())
 
         def abandoned() -> None:
-            self._candidates.leave(waiter)
+            self._queue.leave(waiter)
             pending.permit.release()
 
         pending.handshake.on_abandoned = abandoned
@@ -138,7 +165,7 @@ class LobbyService:
         """Pings clients, and closes trunks that are not needed any more; called now and then."""
         for trunk in list(self._trunks.values()):
             trunk.bus.sweep(now)
-            if trunk.seats or trunk.claims:
+            if not trunk.unused:
                 trunk.idle_since = None
             elif trunk.idle_since is None:
                 trunk.idle_since = now
@@ -148,7 +175,7 @@ class LobbyService:
     def stop(self) -> None:
         """Lets nobody in any more: those who wait are refused; clients stay until they are closed."""
         self._closing = True
-        for waiter in self._candidates.clear():
+        for waiter in self._queue.clear():
             if isinstance(waiter.client, PendingClient):
                 waiter.client.refuse(close_codes.SHUTTING_DOWN)
 
@@ -191,7 +218,7 @@ class LobbyService:
             "a client is gone", extra={"address": place.permit.address, "reason": label, "dropped": client.dropped}
         )
         if place.waiter is not None:
-            self._candidates.leave(place.waiter)
+            self._queue.leave(place.waiter)
         if place.group is not None:
             place.group.clients.pop(client, None)
         if place.trunk is not None:
@@ -200,9 +227,9 @@ class LobbyService:
 
     # From trunks (TrunkOwner)
 
-    def trunk_granted(self, trunk: Trunk, number: int, seats: int, refusal: ClaimRefusal | None) -> None:
+    def trunk_granted(self, trunk: Trunk, seats: int, refusal: ClaimRefusal | None) -> None:
         """A lobby answered a claim."""
-        seated = self._candidates.granted(trunk.id, number, seats, refusal, self._loop.time())
+        seated = self._queue.granted(trunk.id, seats, refusal, self._loop.time())
         trunk.release(seated.surplus)
         movers: list[ClientConnection] = []
         for client in seated.clients:
@@ -217,14 +244,14 @@ class LobbyService:
 
     def trunk_observed(self, trunk: Trunk, seats: int, free: int) -> None:
         """A lobby told how many seats it has."""
-        self._candidates.observed(trunk.id, seats, free)
-        if len(self._candidates):
+        self._queue.observed(trunk.id, seats, free)
+        if len(self._queue):
             self._wake()
 
     def trunk_moving(self, trunk: Trunk, within_seconds: float) -> None:
         """A lobby asks its clients to move, spread over some time; they stay on its stream until they have another seat."""
         now = self._loop.time()
-        self._candidates.draining(trunk.id, now, now + within_seconds)
+        self._queue.draining(trunk.id, now, now + within_seconds)
         extra = {"lobby": trunk.id.name, "clients": len(trunk.bus), "seconds": within_seconds}
         logger.info("a lobby drains", extra=extra)
         for client in trunk.bus:
@@ -260,7 +287,7 @@ class LobbyService:
         if self._trunks.get(trunk.id) is trunk:
             del self._trunks[trunk.id]
         now = self._loop.time()
-        self._candidates.failed(trunk.id, now, come_back=come_back)
+        self._queue.failed(trunk.id, now, come_back=come_back)
         clients = list(trunk.bus)
         position = trunk.position() if clients else None
         lost = len(clients)
@@ -319,18 +346,18 @@ class LobbyService:
     def _ask_to_move(self, client: ClientConnection, trunk: Trunk) -> None:
         place = seat_of(client)
         if place.waiter is None and not client.closing:
-            place.waiter = self._candidates.wait(client, Rank.MOVING, self._loop.time(), leaving=trunk.id)
+            place.waiter = self._queue.wait(client, Rank.MOVING, self._loop.time(), leaving=trunk.id)
 
     def _lose(self, client: ClientConnection, position: Position | None, now: float) -> None:
         """A client has no seat any more: it waits for one, ahead of all others."""
         place = seat_of(client)
         if place.waiter is not None:
-            self._candidates.leave(place.waiter)
+            self._queue.leave(place.waiter)
         place.trunk = place.group = None
         place.position = position
         place.waiter = None
         if not client.closing and not self._closing:
-            place.waiter = self._candidates.wait(client, Rank.LOST, now)
+            place.waiter = self._queue.wait(client, Rank.LOST, now)
 
     def _leave_old_seats(self, group: Group) -> None:
         for old, seats in group.old_seats.items():
@@ -341,13 +368,13 @@ class LobbyService:
         if trunk.lost:
             return  # the seats went with it
         trunk.release(seats)
-        self._candidates.released(trunk.id, seats)
+        self._queue.released(trunk.id)
         self._close_if_left(trunk)
-        if len(self._candidates):
+        if len(self._queue):
             self._wake()
 
     def _close_if_left(self, trunk: Trunk) -> None:
-        if trunk.moving and not trunk.seats and not trunk.claims:
+        if trunk.moving and trunk.unused:
             self._close_trunk(trunk)  # the lobby waits for it
 
     def _close_trunk(self, trunk: Trunk) -> None:
@@ -356,6 +383,10 @@ class LobbyService:
         for group in trunk.groups:  # all of whose clients left on the way
             self._leave_old_seats(group)
         trunk.close()
+
+    def _ledger(self, lobby: LobbyId) -> SeatLedger | None:
+        trunk = self._trunks.get(lobby)
+        return trunk.ledger if trunk is not None else None
 
     def _trunk(self, lobby: LobbyId) -> Trunk:
         trunk = self._trunks.get(lobby)
@@ -379,9 +410,9 @@ class LobbyService:
         """Starts moves that are due, refuses clients that waited too long, hands out tickets, sends claims; sets the timer."""
         self._pump_handle = None
         now = self._loop.time()
-        candidates = self._candidates
-        candidates.start_moves(now)
-        for waiter in candidates.expired(now):
+        queue = self._queue
+        queue.start_moves(now)
+        for waiter in queue.expired(now):
             if isinstance(waiter.client, PendingClient):
                 waiter.client.refuse(close_codes.NO_SEAT)
             else:
@@ -389,15 +420,15 @@ class LobbyService:
                 waiter.client.close(close_codes.NO_SEAT_LEFT)
         redirecting = self.lobby.spec.routing.mode is RoutingMode.REDIRECT
         if redirecting:
-            for client, lobby in candidates.tickets(now):
+            for client, lobby in queue.tickets(now):
                 if isinstance(client, PendingClient):
                     self._redirect(client, lobby)
-        if not redirecting or candidates.displaced:
-            for claim in candidates.claims(now):
-                self._trunk(claim.lobby).claim(claim.number, claim.seats)
+        if not redirecting or queue.displaced:
+            for claim in queue.claims(now):
+                self._trunk(claim.lobby).claim(claim.seats)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        wake_at = candidates.wake_at(now)
+        wake_at = queue.wake_at(now)
         if wake_at is not None:
             self._timer = self._loop.call_at(wake_at, self._wake)

@@ -21,10 +21,8 @@ from lobby_gateway.clients.fan_out import SEND_LOOP
 from lobby_gateway.clients.token_key_file import watch_keys
 from lobby_gateway.clients.tokens import TokenKeys
 from lobby_gateway.greeter import collectors
-from lobby_gateway.greeter.collectors import ServiceStats
 from lobby_gateway.greeter.directory import Directory, DirectoryEntry, DirectorySource
-from lobby_gateway.greeter.lobby_service import LobbyService
-from lobby_gateway.greeter.lobby_view import SeatQueueTimes
+from lobby_gateway.greeter.lobby_service import LobbyService, ServiceStats
 from lobby_gateway.greeter.router import Router
 from lobby_gateway.greeter.status_page import overview
 from lobby_gateway.http import status_page
@@ -34,6 +32,7 @@ from lobby_gateway.process.limits import ProcessLimits
 from lobby_gateway.process.memory import MemoryWatch
 from lobby_gateway.process.reports import GreeterReport
 from lobby_gateway.resource.overview import Overview
+from lobby_gateway.settings import SeatQueueSettings
 from lobby_gateway.websocket.listener import Listener, listen
 
 logger = logging.getLogger(__name__)
@@ -58,7 +57,7 @@ class GreeterSettings:
         close_seconds: over which the clients are closed when the process ends.
         linger_seconds: how long a trunk outlives its last client.
         tick_seconds: between two looks for silent clients and trunks that nobody needs. Adds to `clients.pingSeconds`.
-        times: how long lobbies and clients are waited for.
+        seat_queue: how long clients and lobbies are waited for.
         limits: what it takes from clients.
     """
 
@@ -73,7 +72,7 @@ class GreeterSettings:
     close_seconds: float = 2.0
     linger_seconds: float = 5.0
     tick_seconds: float = 2.5
-    times: SeatQueueTimes = field(default_factory=SeatQueueTimes)
+    seat_queue: SeatQueueSettings = field(default_factory=SeatQueueSettings)
     limits: ProcessLimits = field(default_factory=ProcessLimits)
 
 
@@ -177,7 +176,7 @@ class Greeter:
             greeter=self._name,
             token_keys=self._settings.token_keys,
             stats=self._stats,
-            times=self._settings.times,
+            seat_queue=self._settings.seat_queue,
             linger_seconds=self._settings.linger_seconds,
             capacity=self._capacity,
             flood=self._settings.limits.flood,

@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass
 
 from lobby_gateway.clients.tokens import TOKEN_SETTINGS, Purpose, sign
-from lobby_gateway.greeter.lobby_view import LobbyId
+from lobby_gateway.greeter.seat_queue import LobbyId
 from lobby_gateway.resource.spec import lobby_key
 from lobby_gateway.settings import TokenSettings
 from lobby_gateway.websocket.server_handshake import Request

@@ -1,7 +1,7 @@
-"""A greeter's trunk to one lobby: the seats that it holds there, and the message bus of the clients that sit on them.
+"""A greeter's trunk to one lobby: the seats that it holds there, and the message bus of the clients on them.
 
-However many clients there are, each message comes once. The trunk is opened by its first claim; what is claimed before it is
-open waits.
+However many clients there are, each message crosses the trunk once. The trunk opens with its first claim; claims made before
+it is open are sent then.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from lobby_gateway import close_codes
+from lobby_gateway.clients.admission import Permit
 from lobby_gateway.clients.connection import ClientConnection
 from lobby_gateway.clients.message_bus import BusStats, MessageBus
 from lobby_gateway.clients.tokens import Purpose, TokenKeys, sign
 from lobby_gateway.errors import LobbyGatewayError
-from lobby_gateway.greeter.lobby_view import ClaimRefusal, LobbyId
+from lobby_gateway.greeter.router import PendingClient
+from lobby_gateway.greeter.seat_queue import ClaimRefusal, LobbyId, Waiter
 from lobby_gateway.resource.spec import lobby_key
-from lobby_gateway.trunk.consumer import TrunkConsumer
+from lobby_gateway.trunk.consumer import SeatLedger, TrunkConsumer
 from lobby_gateway.trunk.consumer_connection import TrunkConsumerConnection, connect_trunk
 from lobby_gateway.trunk.position import NO_EPOCH, LiveReason, Position
 from lobby_gateway.trunk.records import (
@@ -41,23 +43,23 @@ from lobby_gateway.websocket.frames import Batch
 TOKEN_SECONDS = 30
 
 _REPLAY_BYTES = 8 << 20
-"""Most bytes kept for clients that join; the newest message is always kept."""
+"""Most bytes kept for joining clients; the newest message is always kept."""
 
 _ANSWERED_SECONDS = 1.0
-"""A lobby says something every half second; one that did so lately was no silent one."""
+"""A lobby sends something every half second; one that did so this recently was responding."""
 
 _REFUSALS: dict[int, ClaimRefusal] = {GrantReason.FULL: ClaimRefusal.FULL, GrantReason.DRAINING: ClaimRefusal.DRAINING}
 
 
 class Group:
-    """Clients that are at the same place of a stream and join a trunk together.
+    """Clients that are at the same position and join a trunk's stream together.
 
     Attributes:
-        clients: they; whoever leaves meanwhile is taken out.
-        position: what they have seen.
-        old_seats: seats in lobbies that they move away from, which are kept until they have joined.
-        replay: what they missed, so far.
-        exact: nothing was missed, nothing comes twice.
+        clients: the clients; those that disconnect meanwhile are removed.
+        position: where they are.
+        old_seats: seats in the lobbies that they leave, kept until they have joined.
+        replay: the messages that they missed, so far.
+        exact: whether they miss nothing and get nothing twice.
         reason: why not.
     """
 
@@ -70,6 +72,64 @@ class Group:
         self.replay: list[Batch] = []
         self.exact = True
         self.reason = ""
+
+
+class ClientSeat:
+    """Where a client of this greeter is: the `context` of its connection.
+
+    Attributes:
+        permit: of its address; released when it disconnects.
+        trunk: of the lobby in which it has a seat; None while it has none.
+        waiter: its place in the queue, while it waits for a seat (elsewhere).
+        group: with which it is about to join a trunk's stream.
+        position: where it is in the stream, while it has no trunk.
+    """
+
+    __slots__ = ("group", "permit", "position", "trunk", "waiter")
+
+    def __init__(self, permit: Permit, trunk: Trunk) -> None:
+        self.permit = permit
+        self.trunk: Trunk | None = trunk
+        self.waiter: Waiter[PendingClient | ClientConnection] | None = None
+        self.group: Group | None = None
+        self.position: Position | None = None
+
+
+def seat_of(client: ClientConnection) -> ClientSeat:
+    """The seat of a client; every client of a greeter has one."""
+    seat = client.context
+    if not isinstance(seat, ClientSeat):
+        raise TypeError(f"the context of a client is {seat!r}, not a ClientSeat")
+    return seat
+
+
+def regroup(clients: Iterable[ClientConnection], trunk: Trunk) -> list[Group]:
+    """Takes clients from the streams that they are on, if any, so that they can join a trunk's stream.
+
+    Args:
+        clients: clients with a seat there.
+        trunk: the trunk.
+
+    Returns:
+        The clients, grouped by their positions.
+    """
+    groups: dict[Position, Group] = {}
+    positions: dict[Trunk, Position] = {}
+    for client in clients:
+        seat = seat_of(client)
+        seat.waiter = None
+        old = seat.trunk
+        if old is not None:
+            old.bus.detach(client)
+            seat.position = positions.get(old) or positions.setdefault(old, old.position())
+        position = seat.position or Position(NO_EPOCH, 0)
+        group = groups.get(position) or groups.setdefault(position, Group(position))
+        if old is not None:
+            group.old_seats[old] += 1
+        group.clients[client] = None
+        seat.group = group
+        seat.trunk = trunk
+    return list(groups.values())
 
 
 class Recent:
@@ -97,7 +157,7 @@ class Recent:
         self._trim()
 
     def keep(self, messages: int) -> None:
-        """From now on so many are kept; what is too much goes now."""
+        """Changes how many are kept; drops surplus ones now."""
         self.messages = messages
         if messages:
             self._trim()
@@ -113,7 +173,7 @@ class Recent:
             self._bytes -= len(oldest.data)
 
     def latest(self) -> Sequence[Batch]:
-        """They, oldest first."""
+        """The messages, oldest first."""
         surplus = max(0, self._count - self.messages)
         batches = list(self._batches)
         if surplus:
@@ -122,37 +182,37 @@ class Recent:
 
 
 class TrunkOwner(Protocol):
-    """Whoever serves the clients of the Lobby."""
+    """Serves the clients of the Lobby."""
 
-    def trunk_granted(self, trunk: Trunk, number: int, seats: int, refusal: ClaimRefusal | None) -> None:
+    def trunk_granted(self, trunk: Trunk, seats: int, refusal: ClaimRefusal | None) -> None:
         """The lobby answered a claim."""
 
     def trunk_observed(self, trunk: Trunk, seats: int, free: int) -> None:
-        """The lobby told how many seats it has."""
+        """The lobby reported its seats."""
 
     def trunk_moving(self, trunk: Trunk, within_seconds: float) -> None:
         """The lobby asks for its seats back; when it asks again, the earliest end counts."""
 
     def trunk_joined(self, trunk: Trunk, group: Group) -> None:
-        """A group is at the place where it joins the stream."""
+        """The stream has reached the place where a group joins it."""
 
     def trunk_missed(self, count: int) -> None:
-        """This greeter was too slow for so many messages."""
+        """This greeter was too slow to get `count` messages."""
 
     def trunk_lost(self, trunk: Trunk, problem: str, *, come_back: bool) -> None:
-        """It ended without `close`; `come_back`: the lobby answered until a moment ago."""
+        """It ended without `close`; `come_back`: the lobby responded until a moment ago."""
 
 
 class Trunk:
-    """One trunk, from its first claim on, while it is opened, open, and over.
+    """One trunk, from its first claim on: while it opens, while it is open, and after its end.
 
     Attributes:
         id: the lobby.
-        bus: hands its messages to the clients that sit there.
-        seats: held there.
-        lost: it is over, and the seats with it.
-        messages: that came over it.
-        idle_since: since when nobody sits there and nothing is claimed; for the owner.
+        bus: delivers its messages to the clients with a seat there.
+        ledger: the seats claimed and held there.
+        lost: it has ended, and its seats are gone.
+        messages: number of messages received.
+        idle_since: since when no seat is held or claimed; maintained by the owner.
     """
 
     def __init__(
@@ -168,7 +228,7 @@ class Trunk:
     ) -> None:
         self.id = lobby
         self.bus = MessageBus(stats)
-        self.seats = 0
+        self.ledger = SeatLedger()
         self.lost = False
         self.messages = 0
         self.idle_since: float | None = None
@@ -177,10 +237,7 @@ class Trunk:
         self._recent = Recent(replay)
         self._loop = asyncio.get_running_loop()
         self._connection: TrunkConsumerConnection | None = None
-        self._early_claims: list[tuple[int, int]] = []  # number and seats of those made before it was open
-        self._claims: dict[int, int] = {}  # our number by the connection's
         self._groups: dict[int, Group] = {}
-        self._to_release = 0
         self._observed = (0, 0)
         self._heard_at = 0.0
         self._opening = self._loop.create_task(
@@ -196,13 +253,18 @@ class Trunk:
         return self._connection is not None and self._connection.core.moving
 
     @property
-    def claims(self) -> int:
-        """Claims without an answer."""
-        return len(self._claims) + len(self._early_claims)
+    def seats(self) -> int:
+        """Seats held."""
+        return self.ledger.held
+
+    @property
+    def unused(self) -> bool:
+        """Whether no seat is held or claimed."""
+        return not self.ledger.held and not self.ledger.claims
 
     @property
     def lobby(self) -> TrunkConsumer | None:
-        """What is known of the lobby; None before it has said anything."""
+        """What the lobby reported; None before its first record."""
         core = self._connection.core if self._connection is not None else None
         return core if core is not None and core.welcomed else None
 
@@ -213,55 +275,52 @@ class Trunk:
 
     @property
     def groups(self) -> Iterable[Group]:
-        """Groups that wait to join."""
+        """Groups that are about to join."""
         return tuple(self._groups.values())
 
-    def claim(self, number: int, seats: int) -> None:
-        """Asks for seats; the owner is told with the same number."""
+    def claim(self, seats: int) -> None:
+        """Claims seats; the owner's `trunk_granted` gets the answer."""
         if self._connection is None:
-            self._early_claims.append((number, seats))
+            self.ledger.claim(seats)  # sent when the connection is open
         else:
-            self._claims[self._connection.claim(seats)] = number
+            self._connection.claim(seats)
 
     def release(self, seats: int) -> None:
-        """Gives seats back; those of one turn of the event loop go together."""
-        if seats:
-            self.seats -= seats
-            if not self._to_release:
-                self._loop.call_soon(self._release)
-            self._to_release += seats
+        """Returns seats."""
+        if seats and self._connection is not None:
+            self._connection.release(seats)
 
     def forward(self, opcode: int, payload: bytes) -> bool:
-        """Sends a client's message to the origin; False if that can't be done."""
+        """Sends a client's message to the origin; False if that is not possible."""
         return self._connection is not None and self._connection.forward(opcode, payload)
 
     def resume(self, group: Group) -> None:
-        """Has a group join behind its position; seats were granted for it before."""
+        """Has a group join at its position; its seats have been granted."""
         if self._connection is None:
-            raise ValueError("nobody has a seat here before the trunk is open")
+            raise ValueError("the trunk is not open, so no client has a seat")
         self._groups[self._connection.resume(group.position)] = group
 
     def position(self) -> Position:
-        """The place behind the newest message that the clients of its bus were given."""
+        """The position after the newest message delivered to the clients of the bus."""
         return Position(NO_EPOCH, 0) if self._connection is None else self._connection.position()
 
     def latest(self) -> Sequence[Batch]:
-        """The messages that a client which joins is given first."""
+        """The messages that a joining client gets first."""
         return self._recent.latest()
 
     def keep(self, messages: int) -> None:
-        """From now on so many messages are kept for clients that join."""
+        """Changes how many messages are kept for joining clients."""
         self._recent.keep(messages)
 
     def close(self) -> None:
-        """Ends it; the owner is told nothing any more."""
+        """Closes it; the owner is not called any more."""
         self.lost = True
         self._opening.cancel()
         if self._connection is not None:
             self._connection.close()
 
     async def wait_closed(self) -> None:
-        """Waits until nothing is left of it, after `close`."""
+        """Waits for its end, after `close`."""
         await asyncio.wait([self._opening])
         if self._connection is not None:
             await self._connection.wait_closed()
@@ -276,11 +335,11 @@ class Trunk:
         self._recent.append(batch)
 
     def trunk_record(self, record: FromServer) -> None:
-        """Anything else."""
+        """Any other record."""
         self._heard_at = self._loop.time()
         match record:
             case Status() | Welcome():
-                self._tell_seats(record.seats, record.free)
+                self._observe(record.seats, record.free)
             case Granted():
                 self._granted(record)
             case Replay():
@@ -300,12 +359,12 @@ class Trunk:
                 self._owner.trunk_moving(self, record.within_seconds)
 
     def trunk_lost(self, problem: str) -> None:
-        """It ended, broke, or fell silent."""
-        # Where it ended although the lobby was there a moment ago, it may be there still, and has what was missed.
+        """It ended, broke, or stopped responding."""
+        # If the lobby responded a moment ago, it may still be there, and it has the messages that were missed.
         answering = self._loop.time() - self._heard_at < _ANSWERED_SECONDS
         self._lose(problem, come_back=answering and not self.moving)
 
-    # How
+    # Helpers
 
     async def _open(self, token_keys: TokenKeys, lobby: str) -> None:
         try:
@@ -318,9 +377,6 @@ class Trunk:
             return
         self._connection = connection
         self._heard_at = self._loop.time()
-        claims, self._early_claims = self._early_claims, []
-        for number, seats in claims:
-            self.claim(number, seats)
 
     async def _connect(self, keys: Sequence[bytes], lobby: str) -> TrunkConsumerConnection:
         for number, key in enumerate(keys, 1):
@@ -328,7 +384,12 @@ class Trunk:
             token = sign(key, purpose=Purpose.TRUNK, lobby=lobby, path=PATH, expires=expires)
             try:
                 return await connect_trunk(
-                    self.id.address, token=token, name=self._greeter, listener=self, replay=self._recent.messages
+                    self.id.address,
+                    token=token,
+                    name=self._greeter,
+                    listener=self,
+                    replay=self._recent.messages,
+                    ledger=self.ledger,
                 )
             except HandshakeRefusedError as error:
                 if error.status != close_codes.BAD_TOKEN.status or number == len(keys):
@@ -336,20 +397,13 @@ class Trunk:
         raise ValueError("no key")
 
     def _granted(self, record: Granted) -> None:
-        number = self._claims.pop(record.id)
-        self.seats += record.granted
-        self._owner.trunk_granted(self, number, record.granted, _REFUSALS.get(record.reason))
-        self._tell_seats(self._observed[0], record.free)
+        self._owner.trunk_granted(self, record.granted, _REFUSALS.get(record.reason))
+        self._observe(self._observed[0], record.free)
 
-    def _tell_seats(self, seats: int, free: int) -> None:
+    def _observe(self, seats: int, free: int) -> None:
         if (seats, free) != self._observed:
             self._observed = (seats, free)
             self._owner.trunk_observed(self, seats, free)
-
-    def _release(self) -> None:
-        seats, self._to_release = self._to_release, 0
-        if self._connection is not None and self._connection.open:
-            self._connection.release(seats)
 
     def _lose(self, problem: str, *, come_back: bool) -> None:
         if not self.lost:

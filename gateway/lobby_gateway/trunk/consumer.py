@@ -1,13 +1,14 @@
-"""The greeter's end of one trunk: seats asked for and held, and the place in the stream, which nothing may be missing from.
+"""The greeter's end of one trunk: the seats it claims and holds, and its place in the stream.
 
-The owner sends what `data_to_send` returns, gives every record that comes to `receive`, and acts on what that returns. A lobby
-that skips, repeats or grants what was not asked for is broken, and its trunk is closed: docs/trunk.md has the rules.
+The owner sends what `data_to_send` returns, passes every record it gets to `receive`, and acts on what that returns. A lobby
+that skips or repeats messages, or grants what was not claimed, is broken, and its trunk is closed (docs/trunk.md).
 """
 
 from __future__ import annotations
 
 from collections import deque
 
+from lobby_gateway.settings import TrunkConsumerSettings
 from lobby_gateway.trunk.position import DIGESTS_KEPT, NO_EPOCH, Position, digests_of
 from lobby_gateway.trunk.records import (
     STREAM,
@@ -33,33 +34,78 @@ from lobby_gateway.trunk.records import (
 from lobby_gateway.trunk.ring import newest_first
 from lobby_gateway.websocket.frames import Batch
 
-HEARTBEAT_SECONDS = 0.5
-"""A HEARTBEAT so often."""
-SILENT_SECONDS = 2.0
-"""A lobby from which nothing came for so long is given up: it sends something every half second."""
+_MAX_ID = 0xFFFFFFFF
+_DEFAULT_SETTINGS = TrunkConsumerSettings()
+
+
+class SeatLedger:
+    """The seats of one consumer in one lobby. Its trunk records them here; whoever needs them reads them here.
+
+    Attributes:
+        held: seats that were granted and not released.
+        claims: seats claimed, by id of each CLAIM that has no answer yet.
+    """
+
+    __slots__ = ("_next_id", "claims", "held")
+
+    def __init__(self) -> None:
+        self.held = 0
+        self.claims: dict[int, int] = {}
+        self._next_id = 1
+
+    def __repr__(self) -> str:
+        return f"<SeatLedger: {self.held} held, {sum(self.claims.values())} claimed>"
+
+    def claim(self, count: int) -> int:
+        """Records a claim; returns its id."""
+        if count < 1:
+            raise ValueError(f"count: {count} is too small; accepted: at least 1")
+        claim = self._next_id
+        self._next_id = claim % _MAX_ID + 1
+        self.claims[claim] = count
+        return claim
+
+    def grant(self, claim: int, count: int) -> None:
+        """Records the answer to a claim.
+
+        Raises:
+            TrunkError: there is no such claim, or it was for fewer seats.
+        """
+        claimed = self.claims.pop(claim, None)
+        if claimed is None or count > claimed:
+            raise TrunkError(f"GRANTED: {count} seats for claim {claim} of {claimed}")
+        self.held += count
+
+    def release(self, count: int) -> None:
+        """Records that seats are returned.
+
+        Raises:
+            ValueError: fewer are held.
+        """
+        if not 0 <= count <= self.held:
+            raise ValueError(f"count: cannot release {count} seats; accepted: 0 to {self.held}")
+        self.held -= count
 
 
 class TrunkConsumer:
     """One trunk, seen from the greeter.
 
     Attributes:
+        ledger: the seats claimed and held.
         lobby: the lobby's name, from WELCOME; empty before it.
-        welcomed: WELCOME came.
-        seats: seats of the lobby, as it said last.
+        welcomed: WELCOME has arrived.
+        seats: number of seats of the lobby, as last reported.
         free: seats that it would have granted then.
-        origin_connected: its origin was connected then.
-        held: seats that were granted to this end and not given back.
+        origin_connected: whether its origin was connected then.
         moving: the lobby asked for its seats back (MOVE).
-        epoch: epoch of the place in the stream: that of the next message.
-        offset: offset of that place.
         missed: messages of the stream that were evicted before they could be sent.
-        silent_seconds: a lobby that is silent for so long is given up.
+        settings: see `TrunkConsumerSettings`.
     """
 
     __slots__ = (
-        "_claims", "_digests", "_groups", "_heard", "_heartbeat", "_heartbeat_at", "_latest", "_latest_count", "_next_id",
-        "_out", "_place", "_resuming", "free", "held", "lobby", "missed", "moving", "origin_connected", "seats",
-        "silent_seconds", "welcomed",
+        "_digests", "_groups", "_heard", "_heartbeat_at", "_latest", "_latest_count", "_next_id", "_out", "_place",
+        "_released", "_resuming", "free", "ledger", "lobby", "missed", "moving", "origin_connected", "seats", "settings",
+        "welcomed",
     )  # fmt: skip
 
     def __init__(
@@ -69,30 +115,46 @@ class TrunkConsumer:
         now: float,
         replay: int = 0,
         position: Position | None = None,
-        heartbeat_seconds: float = HEARTBEAT_SECONDS,
-        silent_seconds: float = SILENT_SECONDS,
+        ledger: SeatLedger | None = None,
+        settings: TrunkConsumerSettings = _DEFAULT_SETTINGS,
     ) -> None:
-        self._heartbeat = heartbeat_seconds
-        self.silent_seconds = silent_seconds
+        """Starts with HELLO, and a CLAIM for each claim that is in the ledger already.
+
+        Args:
+            name: of this end, for the lobby's logs.
+            now: seconds.
+            replay: how many messages before the newest one the stream starts, unless it continues at the position.
+            position: where the stream continues, if the lobby finds it.
+            ledger: records the seats; by default a new one.
+            settings: see `TrunkConsumerSettings`.
+        """
+        self.settings = settings
+        self.ledger = ledger or SeatLedger()
         self.lobby = ""
         self.welcomed = False
-        self.seats = self.free = self.held = self.missed = 0
+        self.seats = self.free = self.missed = 0
         self.origin_connected = self.moving = False
         self._place = StreamOffset(NO_EPOCH, 0)
         self._resuming = position
         self._digests: tuple[int, ...] = ()  # of messages before those in `_latest`
-        self._latest: deque[Batch] = deque()  # the fewest batches that hold the messages a position needs
+        self._latest: deque[Batch] = deque()  # as many as a position needs
         self._latest_count = 0
-        self._claims: dict[int, int] = {}  # seats asked for, by id of the claim
-        self._groups: dict[int, StreamOffset] = {}  # how far each group is that was not answered yet
+        self._groups: dict[int, StreamOffset] = {}  # the place of each group that has no answer yet
+        self._released = 0  # seats for which RELEASE was not sent yet
         self._next_id = 1
         self._heard = now
-        self._heartbeat_at = now + heartbeat_seconds
-        self._out = [Hello(name, replay, position).encode()]
+        self._heartbeat_at = now + settings.heartbeat_seconds
+        claims = (Claim(claim, count).encode() for claim, count in self.ledger.claims.items())
+        self._out = [Hello(name, replay, position).encode(), *claims]
+
+    @property
+    def held(self) -> int:
+        """Seats that were granted and not released."""
+        return self.ledger.held
 
     @property
     def epoch(self) -> int:
-        """Epoch of the place in the stream."""
+        """Epoch of the place in the stream: that of the next message."""
         return self._place.epoch
 
     @property
@@ -101,45 +163,43 @@ class TrunkConsumer:
         return self._place.offset
 
     def position(self) -> Position:
-        """Where a consumer is that has seen all messages so far; the digests are computed now."""
+        """The position after all messages so far; the digests are computed now."""
         digests = digests_of(newest_first(reversed(self._latest)))
         return Position(*self._place, (self._digests + digests)[-DIGESTS_KEPT:])
 
     # What goes out
 
     def data_to_send(self) -> list[bytes]:
-        """Records to send, in order; they are handed out once."""
+        """Returns the records to send, in order, once."""
         out, self._out = self._out, []
+        if self._released:
+            out.append(Release(self._released).encode())
+            self._released = 0
         return out
 
     def claim(self, count: int) -> int:
-        """Asks for seats; returns the id that `Granted` will have."""
-        if count < 1:
-            raise ValueError(f"count: {count} is too small; accepted: at least 1")
-        claim = self._new_id()
-        self._claims[claim] = count
+        """Claims seats; returns the id that `Granted` will have."""
+        claim = self.ledger.claim(count)
         self._out.append(Claim(claim, count).encode())
         return claim
 
     def release(self, count: int) -> None:
-        """Gives seats back.
+        """Returns seats; seats returned before the next `data_to_send` share one RELEASE.
 
         Raises:
-            ValueError: more than are held.
+            ValueError: fewer are held.
         """
-        if not 0 <= count <= self.held:
-            raise ValueError(f"count: {count} seats can't be given back, {self.held} are held")
-        if count:
-            self.held -= count
-            self._out.append(Release(count).encode())
+        self.ledger.release(count)
+        self._released += count
 
     def forward(self, opcode: int, payload: bytes) -> None:
         """Sends a client's message to the origin."""
         self._out.append(Forward(opcode, payload).encode())
 
     def resume(self, position: Position) -> int:
-        """A group of clients that is at a position wants to join; returns the id of its `Replay`, `Missed` and `Resumed`."""
-        group = self._new_id()
+        """Has a group of clients join at a position; returns the id of its `Replay`, `Missed` and `Resumed`."""
+        group = self._next_id
+        self._next_id = group % _MAX_ID + 1
         self._groups[group] = StreamOffset(position.epoch, position.offset)
         self._out.append(Resume(group, position).encode())
         return group
@@ -147,10 +207,10 @@ class TrunkConsumer:
     # What comes in
 
     def receive(self, data: bytes | memoryview, now: float) -> FromServer | None:
-        """Takes one record of the lobby; returns it for the owner to act on, None for one of a newer version.
+        """Takes one record of the lobby; returns it for the owner to act on, or None if its type is unknown.
 
         Raises:
-            TrunkError: the lobby broke the protocol. The owner closes the trunk with 1002.
+            TrunkError: the lobby violated the protocol. The owner closes the trunk with 1002.
         """
         self._heard = now
         record = decode(data)
@@ -181,31 +241,27 @@ class TrunkConsumer:
         return record
 
     def heard(self, now: float) -> None:
-        """Bytes came, even if they are no whole record yet."""
+        """Bytes arrived, even if they are not a whole record yet."""
         self._heard = max(self._heard, now)
 
     # Time
 
     @property
     def wake_at(self) -> float:
-        """When `wake` wants to be called."""
-        return min(self._heartbeat_at, self._heard + self.silent_seconds)
+        """When to call `wake`."""
+        return min(self._heartbeat_at, self._heard + self.settings.lobby_timeout_seconds)
 
     def wake(self, now: float) -> bool:
-        """Time has passed; returns whether the lobby still lives. Send `data_to_send` afterwards, or close the trunk."""
-        if now - self.wake_at > self._heartbeat:  # we were stopped ourselves: its silence says nothing
+        """Time has passed; returns whether the lobby is still alive. Send `data_to_send` afterwards, or close the trunk."""
+        settings = self.settings
+        if now - self.wake_at > settings.heartbeat_seconds:  # we were suspended: the lobby's silence means nothing
             self._heard = now
         if now >= self._heartbeat_at:
-            self._heartbeat_at = now + self._heartbeat
+            self._heartbeat_at = now + settings.heartbeat_seconds
             self._out.append(Heartbeat().encode())
-        return now - self._heard < self.silent_seconds
+        return now - self._heard < settings.lobby_timeout_seconds
 
-    # How
-
-    def _new_id(self) -> int:
-        given = self._next_id
-        self._next_id = given % 0xFFFFFFFF + 1
-        return given
+    # Records
 
     def _welcome(self, welcome: Welcome) -> None:
         if self.welcomed:
@@ -214,15 +270,15 @@ class TrunkConsumer:
         place = StreamOffset(welcome.epoch, welcome.offset)
         if welcome.exact:
             if position is None or place != (position.epoch, position.offset):
-                raise TrunkError("WELCOME: the stream does not go on at the position that was asked for")
+                raise TrunkError("WELCOME: the stream does not continue at the requested position")
             self._digests = position.digests
         self._resuming = None
         self._place = place
         self.welcomed = True
         self.lobby = welcome.lobby
-        self._lobby_is(welcome)
+        self._update(welcome)
 
-    def _lobby_is(self, record: Welcome | Status) -> None:
+    def _update(self, record: Welcome | Status) -> None:
         self.seats = record.seats
         self.free = record.free
         self.origin_connected = record.origin_connected
@@ -243,24 +299,21 @@ class TrunkConsumer:
     def _status(self, record: Status) -> None:
         self._check(self._place, record)
         self._place = StreamOffset(record.epoch, record.offset)
-        self._lobby_is(record)
+        self._update(record)
 
     def _granted(self, record: Granted) -> None:
-        asked = self._claims.pop(record.id, None)
-        if asked is None or record.granted > asked:
-            raise TrunkError(f"GRANTED: {record.granted} seats for claim {record.id} of {asked}")
-        self.held += record.granted
+        self.ledger.grant(record.id, record.granted)
         self.free = record.free
 
     def _missed(self, record: Missed) -> None:
         place = self._place if record.id == STREAM else self._group(record)
         if place != (record.from_epoch, record.from_offset) or not record.count:
-            raise TrunkError(f"MISSED: {record.count} messages from a place that is not the current one")
+            raise TrunkError(f"MISSED: count {record.count}, not from the current place")
         place = StreamOffset(record.to_epoch, record.to_offset)
         if record.id == STREAM:
             self._place = place
             self.missed += record.count
-            self._latest.clear()  # the digests of a position are of messages without a gap
+            self._latest.clear()  # digests do not reach back across missed messages
             self._latest_count = 0
             self._digests = ()
         else:
@@ -272,15 +325,15 @@ class TrunkConsumer:
         self._check(self._place, record)
         self._place = StreamOffset(record.epoch, record.offset)
         if record.exact and not place.followed_by(record.epoch, record.offset):
-            raise TrunkError("RESUMED: something is missing before the place where the group joins")
+            raise TrunkError("RESUMED: messages are missing before the place where the group joins")
 
     def _group(self, record: Replay | Missed | Resumed) -> StreamOffset:
         place = self._groups.get(record.id)
         if place is None:
-            raise TrunkError(f"{record.TYPE.name}: no group {record.id} waits")
+            raise TrunkError(f"{record.TYPE.name}: no group {record.id} is waiting")
         return place
 
     @staticmethod
     def _check(place: StreamOffset, record: Messages | Replay | Resumed | Status) -> None:
         if not place.followed_by(record.epoch, record.offset):
-            raise TrunkError(f"{record.TYPE.name}: something is missing, or repeated, before its place")
+            raise TrunkError(f"{record.TYPE.name}: messages before its place are missing or repeated")

@@ -6,7 +6,8 @@ import asyncio
 import logging
 from typing import Protocol
 
-from lobby_gateway.trunk.consumer import SILENT_SECONDS, TrunkConsumer
+from lobby_gateway.settings import TrunkConsumerSettings
+from lobby_gateway.trunk.consumer import SeatLedger, TrunkConsumer
 from lobby_gateway.trunk.position import Position
 from lobby_gateway.trunk.records import MAX_FORWARD_BYTES, PATH, SUBPROTOCOL, FromServer, Messages, TrunkError
 from lobby_gateway.websocket.client import WebSocketClient, open_websocket
@@ -22,6 +23,9 @@ MAX_RECORD_BYTES = 80 << 20
 """Largest record taken from a lobby: the largest message that a Lobby may allow, and what one read may bring beside it."""
 MAX_BUFFERED = 1 << 20
 """Bytes of clients' messages that wait for a lobby which reads slowly; what is beyond is not taken."""
+
+
+_DEFAULT_SETTINGS = TrunkConsumerSettings()
 
 
 class TrunkListener(Protocol):
@@ -46,7 +50,8 @@ async def connect_trunk(
     replay: int = 0,
     position: Position | None = None,
     open_timeout: float = OPEN_TIMEOUT_SECONDS,
-    silent_seconds: float = SILENT_SECONDS,
+    ledger: SeatLedger | None = None,
+    settings: TrunkConsumerSettings = _DEFAULT_SETTINGS,
 ) -> TrunkConsumerConnection:
     """Opens a trunk to a lobby. It can be used at once; `Welcome` is the first thing that the listener is told.
 
@@ -60,7 +65,8 @@ async def connect_trunk(
         replay: messages from before that the stream is to start with.
         position: where the stream is to go on instead, if the lobby knows it.
         open_timeout: seconds for TCP and handshake.
-        silent_seconds: a lobby that is silent for so long is given up.
+        ledger: records the seats. Claims that are in it already are sent first.
+        settings: see `TrunkConsumerSettings`.
 
     Raises:
         HandshakeRefusedError: the lobby answered, but did not accept.
@@ -79,7 +85,7 @@ async def connect_trunk(
         client.abort()
         raise ConnectFailedError(f"no trunk is served there (no subprotocol {SUBPROTOCOL})")
     now = asyncio.get_running_loop().time()
-    core = TrunkConsumer(name, now=now, replay=replay, position=position, silent_seconds=silent_seconds)
+    core = TrunkConsumer(name, now=now, replay=replay, position=position, ledger=ledger, settings=settings)
     connection.begin(client, core)
     return connection
 
@@ -99,6 +105,7 @@ class TrunkConsumerConnection:
         self._listener = listener
         self._loop = asyncio.get_running_loop()
         self._over = True  # until it has begun
+        self._flushing = False  # later in this turn of the event loop
 
     def __repr__(self) -> str:
         return f"<TrunkConsumerConnection to {self.core.lobby or '?'}: {self.core.held} seats>"
@@ -127,13 +134,15 @@ class TrunkConsumerConnection:
         return claim
 
     def release(self, count: int) -> None:
-        """Gives seats back.
+        """Returns seats; those returned in one turn of the event loop share one record.
 
         Raises:
-            ValueError: more than are held.
+            ValueError: fewer are held.
         """
         self.core.release(count)
-        self._send()
+        if not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush)
 
     def forward(self, opcode: int, payload: bytes) -> bool:
         """Sends a client's message to the origin; False when it can't: the lobby reads too slowly, or it is too large."""
@@ -222,6 +231,11 @@ class TrunkConsumerConnection:
         for record in self.core.data_to_send():
             self._client.send_binary(record)
 
+    def _flush(self) -> None:
+        self._flushing = False
+        if not self._over:
+            self._send()
+
     def _time_passed(self) -> None:
         core = self.core
         core.heard(self._client.received_at)
@@ -230,7 +244,7 @@ class TrunkConsumerConnection:
             self._send()
         else:
             self._client.abort()
-            self._fail(f"silent for {core.silent_seconds:g} s")
+            self._fail(f"silent for {core.settings.lobby_timeout_seconds:g} s")
 
     def _fail(self, problem: str) -> None:
         if not self._over:

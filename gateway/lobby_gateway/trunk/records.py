@@ -1,8 +1,8 @@
-"""Records of the trunk (`lobby-trunk.v1`) to bytes and back: the wire format of docs/trunk.md, no state, no I/O.
+"""The wire format of the trunk (`lobby-trunk.v1`, docs/trunk.md): records to bytes and back. No state, no I/O.
 
-A record is the payload of one binary WebSocket message: a byte that is its type, a byte of flags (none yet), then its fields
-in the order of its class, big-endian. A reader ignores types and flags that it does not know, and bytes behind the end of a
-record that it knows: a newer peer may send them.
+A record is the payload of one binary WebSocket message: one byte of type, one byte of flags (none yet), then the fields in the
+order of its class, big-endian. A reader ignores unknown types and flags, and bytes after the end of a known record, because
+a newer peer may send them.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from lobby_gateway.websocket.frames import Batch, Opcode
 SUBPROTOCOL: Final = "lobby-trunk.v1"
 PATH: Final = "/trunk"
 STREAM: Final = 0
-"""Group of the stream itself; the groups that resume have ids from 1 on."""
+"""The id of the stream itself; groups that resume have ids from 1 on."""
 MAX_FORWARD_BYTES: Final = 16 << 20
-"""Largest client message that a trunk carries: as much as a Lobby may allow."""
+"""Largest client message that a trunk carries: the most that a Lobby may allow."""
 
 
 class TrunkError(LobbyGatewayError):
@@ -31,7 +31,7 @@ class TrunkError(LobbyGatewayError):
 
 
 class Type(IntEnum):
-    """First byte of a record: below 0x80 from the consumer (a greeter), from there on from the server (a lobby)."""
+    """First byte of a record: below 0x80 it comes from the consumer (a greeter), otherwise from the server (a lobby)."""
 
     HELLO = 0x01
     CLAIM = 0x02
@@ -58,56 +58,30 @@ class GrantReason(IntEnum):
 
 
 class MoveReason(IntEnum):
-    """Why a consumer should take seats elsewhere."""
+    """Why a consumer should move its clients elsewhere."""
 
     DRAINING = 1
     STOPPING = 2
 
 
 class StreamOffset(NamedTuple):
-    """A place in a stream: before message `offset` of `epoch`."""
+    """A place in a stream: before message `offset` of `epoch`, which may not exist yet."""
 
     epoch: int
     offset: int
 
     def followed_by(self, epoch: int, offset: int) -> bool:
-        """Nothing is left out between this place and that one: it is the same, or the start of another epoch."""
+        """Whether nothing lies between the two places: they are the same, or the other is the start of another epoch."""
         return (offset == self.offset) if epoch == self.epoch else (offset == 0 or self.epoch == NO_EPOCH)
 
 
-# From the consumer
-
-
-class WireRecord:
-    """A record whose fields are all fixed in size, in the order in which they are declared."""
-
-    __slots__: tuple[str, ...] = ()
-    TYPE: ClassVar[int]
-    LAYOUT: ClassVar[Struct]  # type and flags included
-
-    def encode(self) -> bytes:
-        """The record's bytes."""
-        return self._head(*(getattr(self, each) for each in self.__slots__))
-
-    @classmethod
-    def decode(cls, view: memoryview) -> Self:
-        """Reads a record of this type; raises what `decode` turns into `TrunkError`."""
-        return cls(*cls._fields(view))
-
-    @classmethod
-    def _head(cls, *fields: object) -> bytes:
-        return cls.LAYOUT.pack(cls.TYPE, 0, *fields)
-
-    @classmethod
-    def _fields(cls, view: memoryview) -> tuple[Any, ...]:
-        return cls.LAYOUT.unpack_from(view)[2:]
-
+# Fields that have no fixed size
 
 _POSITION = Struct("!QQB")
 
 
 def encode_position(position: Position) -> bytes:
-    """Epoch, offset, how many digests, the digests."""
+    """Epoch, offset, number of digests, the digests."""
     digests = position.digests
     head = _POSITION.pack(position.epoch, position.offset, len(digests))
     return head + b"".join(each.to_bytes(8, "big") for each in digests)
@@ -130,7 +104,7 @@ def encode_text(text: str) -> bytes:
 
 
 def decode_text(view: memoryview, at: int) -> tuple[str, int]:
-    """Reads what `encode_text` wrote; returns where it ends, too."""
+    """Reads what `encode_text` wrote; returns the text and where it ends."""
     end = at + 1 + view[at] if at < len(view) else len(view) + 1
     if end > len(view):
         raise ValueError("the name is cut off")
@@ -138,23 +112,54 @@ def decode_text(view: memoryview, at: int) -> tuple[str, int]:
 
 
 def decode_frames(view: memoryview, offset: int, count: int) -> Batch:
-    """Reads the frames of `count` messages, of which the first has this offset."""
+    """Reads the frames of `count` messages; the first one has this offset."""
     batch = Batch.scan(bytes(view))
     if len(batch) != count or not count:
-        raise ValueError(f"{count} messages are said to follow, {len(batch)} do")
+        raise ValueError(f"message count is {count}, found {len(batch)}")
     if offset + count >= 1 << 64:
         raise ValueError(f"offset {offset} is too large for {count} messages")
     return batch
 
 
+# Records
+
+
+class WireRecord:
+    """A record whose fields all have a fixed size, in the order of their declaration."""
+
+    __slots__: tuple[str, ...] = ()
+    TYPE: ClassVar[int]
+    LAYOUT: ClassVar[Struct]  # includes type and flags
+
+    def encode(self) -> bytes:
+        """The record's bytes."""
+        return self._head(*(getattr(self, each) for each in self.__slots__))
+
+    @classmethod
+    def decode(cls, view: memoryview) -> Self:
+        """Reads a record of this type; `decode` turns what it raises into `TrunkError`."""
+        return cls(*cls._fields(view))
+
+    @classmethod
+    def _head(cls, *fields: object) -> bytes:
+        return cls.LAYOUT.pack(cls.TYPE, 0, *fields)
+
+    @classmethod
+    def _fields(cls, view: memoryview) -> tuple[Any, ...]:
+        return cls.LAYOUT.unpack_from(view)[2:]
+
+
+# From the consumer
+
+
 @dataclass(frozen=True, slots=True)
 class Hello(WireRecord):
-    """The first record of a consumer.
+    """The consumer's first record.
 
     Attributes:
-        name: who it is, for logs; at most 255 bytes of UTF-8.
-        replay: where there is no exact place to go on, how many messages back the stream starts.
-        position: the stream goes on behind it, if it can.
+        name: of the consumer, for logs; at most 255 bytes of UTF-8.
+        replay: how many messages before the newest one the stream starts, unless it continues at the position.
+        position: where the stream continues, if the server finds it.
     """
 
     TYPE = Type.HELLO
@@ -179,7 +184,7 @@ class Hello(WireRecord):
 
 @dataclass(frozen=True, slots=True)
 class Claim(WireRecord):
-    """Seats are wanted; answered by GRANTED with the same id."""
+    """Asks for seats; answered by GRANTED with the same id."""
 
     TYPE = Type.CLAIM
     LAYOUT = Struct("!BBII")
@@ -190,7 +195,7 @@ class Claim(WireRecord):
 
 @dataclass(frozen=True, slots=True)
 class Release(WireRecord):
-    """Seats are given back."""
+    """Returns seats."""
 
     TYPE = Type.RELEASE
     LAYOUT = Struct("!BBI")
@@ -217,13 +222,13 @@ class Forward(WireRecord):
         """Reads a record of this type."""
         (opcode,) = cls._fields(view)
         if opcode not in {Opcode.TEXT, Opcode.BINARY}:
-            raise ValueError(f"opcode {opcode} is not a message's; accepted: 1, 2")
+            raise ValueError(f"opcode {opcode} is not a message opcode; accepted: 1, 2")
         return cls(opcode, bytes(view[cls.LAYOUT.size :]))
 
 
 @dataclass(frozen=True, slots=True)
 class Resume(WireRecord):
-    """A group of clients joins the stream behind a position; answered by RESUMED with the same id (from 1 on)."""
+    """A group of clients joins the stream at a position; answered by RESUMED with the same id (from 1 on)."""
 
     TYPE = Type.RESUME
     LAYOUT = Struct("!BBI")
@@ -246,7 +251,7 @@ class Resume(WireRecord):
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat(WireRecord):
-    """The consumer lives."""
+    """The consumer is alive."""
 
     TYPE = Type.HEARTBEAT
     LAYOUT = Struct("!BB")
@@ -257,17 +262,17 @@ class Heartbeat(WireRecord):
 
 @dataclass(frozen=True, slots=True)
 class Welcome(WireRecord):
-    """The first record of a server.
+    """The server's first record.
 
     Attributes:
-        exact: the stream goes on behind the position of HELLO.
+        exact: whether the stream continues at the position in HELLO.
         reason: why not (a `LiveReason`; a newer lobby may have others).
-        origin_connected: messages can be expected.
-        seats: seats of the lobby.
+        origin_connected: whether the lobby's origin is connected.
+        seats: number of seats of the lobby.
         free: seats that would be granted now.
-        epoch: epoch of the place where the stream starts; `NO_EPOCH` before the first origin session.
-        offset: offset of that place.
-        lobby: its name; at most 255 bytes of UTF-8.
+        epoch: of the place where the stream starts; `NO_EPOCH` before the first origin session.
+        offset: of that place.
+        lobby: name of the lobby; at most 255 bytes of UTF-8.
     """
 
     TYPE = Type.WELCOME
@@ -297,9 +302,9 @@ class Welcome(WireRecord):
 
 @dataclass(frozen=True, slots=True)
 class Messages(WireRecord):
-    """Messages of the stream: whole server frames, as they came from the origin. `offset` is that of the first.
+    """Messages of the stream: whole server frames, as they came from the origin. `offset` is that of the first one.
 
-    On the wire the count of messages stands before their frames.
+    On the wire, the number of messages precedes their frames.
     """
 
     TYPE = Type.MESSAGES
@@ -315,7 +320,7 @@ class Messages(WireRecord):
 
     @classmethod
     def head(cls, epoch: int, offset: int, count: int) -> bytes:
-        """What stands before the frames of `count` messages: they need not be copied to be sent."""
+        """What precedes the frames of `count` messages; the frames need not be copied to be sent."""
         return cls.LAYOUT.pack(cls.TYPE, 0, epoch, offset, count)
 
     @classmethod
@@ -331,7 +336,7 @@ class Granted(WireRecord):
 
     Attributes:
         id: of the claim.
-        granted: seats that are now the consumer's, from none to all that it claimed.
+        granted: seats that the consumer holds from now on, from none to all that it claimed.
         free: seats that would be granted now.
         reason: why fewer (a `GrantReason`; a newer lobby may have others).
     """
@@ -347,14 +352,15 @@ class Granted(WireRecord):
 
 @dataclass(frozen=True, slots=True)
 class Resumed(WireRecord):
-    """The answer to RESUME, at the place of the stream where the group joins it: what it lacked came before, by REPLAY.
+    """The answer to RESUME, at the place where the group joins the stream. What the group lacked came before, in REPLAY.
 
     Attributes:
         id: of the group.
-        exact: no gap (but what MISSED told) and no duplicate; otherwise the group goes on with what comes now.
+        exact: whether there is no duplicate and no gap except those announced by MISSED; if not, the group continues with
+            the next message.
         reason: why not exact (a `LiveReason`; a newer lobby may have others).
-        epoch: epoch of the place where it joins: all MESSAGES before this record lie before it.
-        offset: offset of that place.
+        epoch: of the place where the group joins: all MESSAGES before this record lie before it.
+        offset: of that place.
     """
 
     TYPE = Type.RESUMED
@@ -369,7 +375,7 @@ class Resumed(WireRecord):
 
 @dataclass(frozen=True, slots=True)
 class Replay(WireRecord):
-    """Messages for one group only, from its position to the place where it joins the stream; laid out as `Messages`."""
+    """Messages for one group only, between its position and the place where it joins; laid out like `Messages`."""
 
     TYPE = Type.REPLAY
     LAYOUT = Struct("!BBIQQI")
@@ -385,7 +391,7 @@ class Replay(WireRecord):
 
     @classmethod
     def head(cls, group: int, epoch: int, offset: int, count: int) -> bytes:
-        """What stands before the frames of `count` messages."""
+        """What precedes the frames of `count` messages."""
         return cls.LAYOUT.pack(cls.TYPE, 0, group, epoch, offset, count)
 
     @classmethod
@@ -397,15 +403,15 @@ class Replay(WireRecord):
 
 @dataclass(frozen=True, slots=True)
 class Missed(WireRecord):
-    """Messages that will not come: they were evicted before they could be sent, since the consumer was slow.
+    """Messages that will not come: the consumer was slow, and they were evicted before they could be sent.
 
     Attributes:
         id: of the group that missed them, or `STREAM`.
         count: how many; at least 1.
-        from_epoch: epoch of the place before them.
-        from_offset: offset of that place.
-        to_epoch: epoch of the place behind them.
-        to_offset: offset of that place.
+        from_epoch: of the place before them.
+        from_offset: of that place.
+        to_epoch: of the place after them.
+        to_offset: of that place.
     """
 
     TYPE = Type.MISSED
@@ -421,14 +427,14 @@ class Missed(WireRecord):
 
 @dataclass(frozen=True, slots=True)
 class Status(WireRecord):
-    """The server lives. Sent every half second, and at once when its origin comes or goes.
+    """The server is alive. Sent every half second, and immediately when its origin connects or disconnects.
 
     Attributes:
-        origin_connected: messages can be expected.
-        seats: seats of the lobby.
+        origin_connected: whether the lobby's origin is connected.
+        seats: number of seats of the lobby.
         free: seats that would be granted now.
-        epoch: epoch of the place of the stream where this record stands: that of the next message.
-        offset: offset of that place.
+        epoch: of the current place of the stream, that of the next message.
+        offset: of that place.
     """
 
     TYPE = Type.STATUS
@@ -443,7 +449,7 @@ class Status(WireRecord):
 
 @dataclass(frozen=True, slots=True)
 class Move(WireRecord):
-    """The lobby drains or stops: the consumer takes seats elsewhere.
+    """The lobby drains or stops, and asks the consumer to move its clients elsewhere.
 
     Attributes:
         reason: a `MoveReason`; a newer lobby may have others.
@@ -462,6 +468,8 @@ class Move(WireRecord):
         return self.within_ms / 1000
 
 
+# Decoding
+
 FromConsumer = Hello | Claim | Release | Forward | Resume | Heartbeat
 FromServer = Welcome | Messages | Granted | Resumed | Replay | Missed | Status | Move
 Record = FromConsumer | FromServer
@@ -474,10 +482,10 @@ _DECODERS: Final[dict[int, Callable[[memoryview], Record]]] = {each.TYPE: each.d
 
 
 def decode(data: bytes | memoryview) -> Record | None:
-    """One record; None for a type that this version does not know.
+    """Reads one record; None for a type that this version does not know.
 
     Raises:
-        TrunkError: the record is shorter than its type demands, or says what can't be.
+        TrunkError: the record is shorter than its layout, or contradicts itself.
     """
     view = memoryview(data)
     if len(view) < 2:

@@ -1,8 +1,8 @@
 """The lobby's end of one trunk: grants seats, and sends the stream from the ring at the pace of its consumer.
 
-There is no queue of messages: the server keeps a cursor into the lobby's ring, so a consumer that is slow costs no memory, and
-is told what it missed when the ring has gone on without it. Records go out when the owner asks for one (`take`), which it
-does as long as the socket has room. What the records mean, and in which order they come: docs/trunk.md.
+There is no queue of messages: the server keeps a cursor into the lobby's ring, so a slow consumer costs no memory, and is told
+what it missed once the ring has evicted it. The owner asks for records (`take`) as long as the socket has room.
+docs/trunk.md describes the records and their order.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections import deque
 from enum import Enum, auto
 from typing import NamedTuple, Protocol
 
+from lobby_gateway.settings import TrunkServerSettings
 from lobby_gateway.trunk.position import LiveReason, Position
 from lobby_gateway.trunk.records import (
     STREAM,
@@ -36,15 +37,7 @@ from lobby_gateway.trunk.records import (
 )
 from lobby_gateway.trunk.ring import Chunk, Exact, Live, MessageRing, Wait
 
-HEARTBEAT_SECONDS = 0.5
-"""A STATUS record so often."""
-SILENT_SECONDS = 5.0
-"""A consumer from which nothing came for so long is given up."""
-RESUME_WAIT_SECONDS = 1.0
-"""So long a position that is ahead of the ring is waited for before the answer is live."""
-RECORD_BYTES = 256 << 10
-"""Batches are merged into records of about this size when the consumer is behind."""
-_MAX_ANSWERS = 4096  # waiting for room in the socket; a consumer that asks for more and reads none is broken
+_DEFAULT_SETTINGS = TrunkServerSettings()
 
 
 class TrunkLobby(Protocol):
@@ -64,34 +57,34 @@ class TrunkLobby(Protocol):
 
     @property
     def draining(self) -> bool:
-        """No more seats are granted."""
+        """Whether seats are refused because the lobby drains."""
 
     @property
     def origin_connected(self) -> bool:
-        """Messages can be expected."""
+        """Whether the origin is connected."""
 
     def claim(self, count: int) -> int:
         """Takes up to `count` seats; returns how many were granted."""
 
     def release(self, count: int) -> None:
-        """Gives seats back."""
+        """Returns seats."""
 
 
 class TrunkServerState(Enum):
-    """What a server does; it goes from one to the next, never back."""
+    """The states of a server, in order; it never goes back."""
 
     AWAITING_HELLO = auto()
-    """Nothing may come but HELLO; nothing is sent."""
+    """Only HELLO may arrive; nothing is sent."""
     AWAITING_PLACE = auto()
-    """HELLO came. WELCOME goes out as soon as it is known where the stream starts: at once, unless the position is ahead."""
+    """HELLO has arrived. WELCOME follows when the start of the stream is known: at once, unless the position is ahead."""
     STREAMING = auto()
-    """WELCOME is out."""
+    """WELCOME was sent."""
     CLOSED = auto()
-    """The seats are given back."""
+    """The seats have been returned."""
 
 
 class _Pending(NamedTuple):
-    """A RESUME that is not answered yet."""
+    """A RESUME without an answer."""
 
     id: int
     position: Position
@@ -99,11 +92,11 @@ class _Pending(NamedTuple):
 
 
 Parts = tuple[bytes, bytes]
-"""A record as its head and the frames behind it, so that frames need not be copied."""
+"""A record as its head and the frames that follow it, so that frames need not be copied."""
 
 
 class _Reader:
-    """A place in the ring that goes on record by record: the stream's, or that of a group that catches up with it."""
+    """A place in the ring that advances record by record: the stream's, or that of a group that catches up with it."""
 
     __slots__ = ("cursor", "group", "missed", "place")
 
@@ -114,7 +107,7 @@ class _Reader:
         self.missed = 0
 
     def take(self, ring: MessageRing, max_bytes: int, until: int | None = None) -> Parts | None:
-        """The next record: messages before `until`, or what is missing before them."""
+        """The next record: messages before `until`, or MISSED if messages before them are gone."""
         if self.cursor < ring.oldest:
             return self.skip(ring.oldest - self.cursor, StreamOffset(*ring.locate(ring.oldest)))
         chunks = ring.since(self.cursor, max_bytes, until)
@@ -133,7 +126,7 @@ class _Reader:
         return Replay.head(self.group, epoch, offset, count), data
 
     def arrive(self, ring: MessageRing) -> Parts | None:
-        """Goes on to the epoch and offset of the next message, which may be a new epoch's; or tells what is missing before."""
+        """Advances to the place of the next message, perhaps in a new epoch; returns MISSED if messages before it are gone."""
         place = StreamOffset(*ring.locate(self.cursor))
         if not self.place.followed_by(*place):
             return self.skip(0, place)
@@ -141,7 +134,7 @@ class _Reader:
         return None
 
     def skip(self, evicted: int, to: StreamOffset) -> Parts:
-        """Goes on behind messages that are not kept: `evicted` of the ring, or more that it never had."""
+        """Skips messages that are not kept: `evicted` ones, or more that the ring never had."""
         at = self.place
         count = max(evicted, to.offset - at.offset) if to.epoch == at.epoch else evicted or to.offset
         self.cursor += evicted
@@ -169,13 +162,13 @@ class TrunkServer:
 
     Attributes:
         state: see `TrunkServerState`.
-        consumer: the name that the consumer gave itself in HELLO.
-        held: seats that were granted to the consumer and not given back.
+        consumer: the consumer's name, from HELLO.
+        held: seats that the consumer holds.
     """
 
     __slots__ = (
-        "_answers", "_heard", "_heartbeat", "_hello", "_lobby", "_missed_by_groups", "_replay", "_resume_wait", "_resumes",
-        "_ring", "_silent", "_status_at", "_status_due", "_stream", "_woken", "consumer", "held", "state",
+        "_answers", "_heard", "_hello", "_lobby", "_missed_by_groups", "_record_bytes", "_replay", "_resumes", "_ring",
+        "_settings", "_status_at", "_status_due", "_stream", "_woken", "consumer", "held", "state",
     )  # fmt: skip
 
     def __init__(
@@ -184,46 +177,43 @@ class TrunkServer:
         ring: MessageRing,
         *,
         now: float,
-        heartbeat_seconds: float = HEARTBEAT_SECONDS,
-        silent_seconds: float = SILENT_SECONDS,
-        resume_wait_seconds: float = RESUME_WAIT_SECONDS,
+        settings: TrunkServerSettings = _DEFAULT_SETTINGS,
     ) -> None:
         self._lobby = lobby
         self._ring = ring
-        self._heartbeat = heartbeat_seconds
-        self._silent = silent_seconds
-        self._resume_wait = resume_wait_seconds
+        self._settings = settings
+        self._record_bytes = settings.record_bytes
         self.state = TrunkServerState.AWAITING_HELLO
         self.consumer = ""
         self.held = 0
         self._stream = _Reader(STREAM, ring.cursor, StreamOffset(*ring.locate(ring.cursor)))
         self._missed_by_groups = 0
-        self._hello: tuple[Hello, float] | None = None  # until WELCOME, and until when its position is waited for
+        self._hello: tuple[Hello, float] | None = None  # with the deadline for its position; until WELCOME
         self._answers: deque[bytes] = deque()
         self._resumes: list[_Pending] = []
-        self._replay: _Reader | None = None  # of the group that is being answered; the stream waits for its end
+        self._replay: _Reader | None = None  # of the group that catches up; the stream waits for it
         self._heard = now
-        self._status_at = now + heartbeat_seconds
+        self._status_at = now + settings.status_seconds
         self._status_due = False
         self._woken = now
 
     @property
     def behind(self) -> int:
-        """Messages that the consumer was not sent yet."""
+        """Messages not yet sent to the consumer."""
         return self._ring.cursor - self._stream.cursor
 
     @property
     def missed(self) -> int:
-        """Messages that the consumer, or a group of its clients, was too slow for."""
+        """Messages that the consumer, or a group of its clients, was too slow to get."""
         return self._stream.missed + self._missed_by_groups
 
     # What comes in
 
     def receive(self, data: bytes, now: float) -> Forward | None:
-        """Takes one record of the consumer; returns a client's message for the origin. Call `take` afterwards.
+        """Takes one record of the consumer; returns it if it is a client's message for the origin. Call `take` afterwards.
 
         Raises:
-            TrunkError: the consumer broke the protocol. The owner closes the trunk with 1002.
+            TrunkError: the consumer violated the protocol. The owner closes the trunk with 1002.
         """
         self._heard = now
         record = decode(data)
@@ -239,23 +229,23 @@ class TrunkServer:
             self._claim(record)
         elif isinstance(record, Release):
             if record.count > self.held:
-                raise TrunkError(f"RELEASE: {record.count} seats are given back, {self.held} are held")
+                raise TrunkError(f"RELEASE: {record.count} seats released, {self.held} held")
             self.held -= record.count
             self._lobby.release(record.count)
         elif isinstance(record, Resume):
-            if len(self._resumes) >= _MAX_ANSWERS:
-                raise TrunkError("RESUME: too many wait for an answer")
-            self._resumes.append(_Pending(record.id, record.position, now + self._resume_wait))
+            if len(self._resumes) >= self._settings.max_answers:
+                raise TrunkError("RESUME: too many are waiting for an answer")
+            self._resumes.append(_Pending(record.id, record.position, now + self._settings.resume_wait_seconds))
         elif not isinstance(record, Heartbeat):
             raise TrunkError(f"{record.TYPE.name} is not a consumer record")
         return None
 
     def heard(self, now: float) -> None:
-        """Bytes came, even if they are no whole record yet."""
+        """Bytes arrived, even if they are not a whole record yet."""
         self._heard = max(self._heard, now)
 
     def close(self) -> None:
-        """The trunk has ended: its seats are given back."""
+        """The trunk has ended: returns its seats."""
         if self.state is not TrunkServerState.CLOSED:
             self.state = TrunkServerState.CLOSED
             self._lobby.release(self.held)
@@ -263,11 +253,12 @@ class TrunkServer:
 
     # What goes out
 
-    def take(self, now: float, max_bytes: int = RECORD_BYTES) -> Parts | None:
-        """The next record, as its head and the frames that follow it, to be sent before anything else; None: nothing to say.
+    def take(self, now: float, max_bytes: int = 0) -> Parts | None:
+        """Returns the next record to send, as its head and the frames that follow it, or None.
 
-        What it returns counts as sent. `max_bytes` is passed only by a single batch that is larger.
+        What it returns counts as sent. Only a single larger batch exceeds `max_bytes` (default: `record_bytes`).
         """
+        max_bytes = max_bytes or self._record_bytes
         if self.state is not TrunkServerState.STREAMING:
             return self._welcome(now)
         if self._answers:
@@ -275,7 +266,7 @@ class TrunkServer:
         if self._replay is not None:
             return self._catch_up(self._replay, max_bytes)
         ring, stream = self._ring, self._stream
-        if (self._resumes or self._status_due) and stream.cursor >= ring.oldest:  # otherwise that is told first
+        if (self._resumes or self._status_due) and stream.cursor >= ring.oldest:  # otherwise MISSED comes first
             answer = stream.arrive(ring)
             if answer is None and self._resumes:
                 answer = self._answer_resume(now, max_bytes)
@@ -288,47 +279,48 @@ class TrunkServer:
         return stream.take(ring, max_bytes)
 
     def move(self, reason: MoveReason, within_seconds: float) -> None:
-        """Asks the consumer to take seats elsewhere, spread over some seconds. Call `take` afterwards."""
+        """Asks the consumer to move its clients elsewhere, spread over some seconds. Call `take` afterwards."""
         self._answers.append(Move(reason, min(int(within_seconds * 1000), 0xFFFFFFFF)).encode())
 
     def tell_status(self) -> None:
-        """The lobby's origin came or went: STATUS goes out now. Call `take` afterwards."""
+        """Has STATUS sent now, because the origin connected or disconnected. Call `take` afterwards."""
         self._status_due = True
 
     # Time
 
     @property
     def wake_at(self) -> float:
-        """When `wake` wants to be called."""
-        at = min(self._status_at, self._heard + self._silent)
+        """When to call `wake`."""
+        at = min(self._status_at, self._heard + self._settings.consumer_timeout_seconds)
         deadlines = [pending.deadline for pending in self._resumes]
         if self._hello is not None:
             deadlines.append(self._hello[1])
-        # One that has passed is answered by `take`, for which the socket may have no room yet: no reason to wake again.
+        # After its deadline a position is answered by `take`, once the socket has room: that needs no waking.
         return min((at, *(deadline for deadline in deadlines if deadline > self._woken)))
 
     def wake(self, now: float) -> bool:
-        """Time has passed; returns whether the consumer still lives. Call `take` afterwards, or close the trunk."""
-        if now - self.wake_at > self._heartbeat:  # we were stopped ourselves: its silence says nothing
+        """Time has passed; returns whether the consumer is still alive. Call `take` afterwards, or close the trunk."""
+        settings = self._settings
+        if now - self.wake_at > settings.status_seconds:  # we were suspended: the consumer's silence means nothing
             self._heard = now
         self._woken = now
         if now >= self._status_at:
-            self._status_at = now + self._heartbeat
+            self._status_at = now + settings.status_seconds
             self._status_due = True
-        return now - self._heard < self._silent
+        return now - self._heard < settings.consumer_timeout_seconds
 
-    # How
+    # Records
 
     def _begin(self, hello: Hello, now: float) -> None:
         if self.state is not TrunkServerState.AWAITING_HELLO:
             raise TrunkError("HELLO came twice")
         self.state = TrunkServerState.AWAITING_PLACE
         self.consumer = hello.name
-        self._hello = hello, now + self._resume_wait
+        self._hello = hello, now + self._settings.resume_wait_seconds
 
     def _claim(self, claim: Claim) -> None:
-        if len(self._answers) >= _MAX_ANSWERS:
-            raise TrunkError("CLAIM: too many answers wait to be read")
+        if len(self._answers) >= self._settings.max_answers:
+            raise TrunkError("CLAIM: too many answers are waiting to be read")
         granted = self._lobby.claim(claim.count)
         self.held += granted
         reason = GrantReason.NONE
@@ -363,7 +355,7 @@ class TrunkServer:
         for pending in self._resumes:
             outcome = _resolve(self._ring, pending.position, timed_out=now >= pending.deadline)
             if isinstance(outcome, Wait) or (isinstance(outcome, Exact) and outcome.cursor > self._stream.cursor):
-                continue  # the stream gets there
+                continue  # the stream will get there
             self._resumes.remove(pending)
             if isinstance(outcome, Live):
                 return self._joined(pending.id, outcome.reason)
@@ -373,11 +365,11 @@ class TrunkServer:
         return None
 
     def _catch_up(self, group: _Reader, max_bytes: int) -> Parts:
-        """The next record of a group on its way to the place of the stream, which waits for it."""
+        """The next record of a group that catches up with the stream, which waits for it."""
         ring, end = self._ring, self._stream.cursor
         if group.cursor < end:
             record = group.take(ring, max_bytes, end) if ring.oldest < end else None
-            return record or group.skip(end - group.cursor, self._stream.place)  # all of it is evicted
+            return record or group.skip(end - group.cursor, self._stream.place)  # all of it was evicted
         if not group.place.followed_by(*self._stream.place):
             return group.skip(0, self._stream.place)
         self._replay = None

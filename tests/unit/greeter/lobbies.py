@@ -14,8 +14,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from lobby_gateway import close_codes
 from lobby_gateway.clients.admission import SeatCount
 from lobby_gateway.clients.tokens import Purpose, TokenError, TokenKeys, key_from_hex, verify
-from lobby_gateway.greeter.lobby_view import LobbyId
 from lobby_gateway.greeter.process import Greeter, GreeterSettings
+from lobby_gateway.greeter.seat_queue import LobbyId
 from lobby_gateway.trunk.records import PATH, SUBPROTOCOL, MoveReason
 from lobby_gateway.trunk.ring import MessageRing
 from lobby_gateway.trunk.server import TrunkServer

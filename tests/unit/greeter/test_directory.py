@@ -10,7 +10,7 @@ import pytest
 from tests.unit.greeter.support import resource
 
 from lobby_gateway.greeter.directory import Directory, DirectoryEntry
-from lobby_gateway.greeter.lobby_view import LobbyId, OpenLobby
+from lobby_gateway.greeter.seat_queue import LobbyId, OpenLobby
 
 
 class Changes:

@@ -14,7 +14,7 @@ from tests.unit.greeter.lobbies import KEY, SETTINGS, greeter, texts, until
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from lobby_gateway.clients.tokens import Purpose, verify
-from lobby_gateway.greeter.lobby_view import SeatQueueTimes
+from lobby_gateway.settings import SeatQueueSettings
 from lobby_gateway.websocket.frames import Opcode
 
 WAIT_SECONDS = 15  # for which a client waits for a seat, by default; a loaded machine is quicker than half of it
@@ -404,7 +404,7 @@ def test_clients_that_leave_on_their_way_into_a_lobby_that_drains_leave_no_seat_
 
 
 def test_clients_for_whom_no_seat_is_left_are_closed_in_the_end() -> None:
-    impatient = replace(SETTINGS, times=SeatQueueTimes(lost=0.3))
+    impatient = replace(SETTINGS, seat_queue=SeatQueueSettings(min_lost_seconds=0.3))
 
     async def main() -> None:
         async with greeter("prices-1", settings=impatient, waitSeconds=0) as running:

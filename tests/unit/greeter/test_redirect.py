@@ -4,7 +4,6 @@ import json
 
 import pytest
 
-from lobby_gateway.greeter.lobby_view import LobbyId
 from lobby_gateway.greeter.redirect import (
     Ticket,
     cors_headers,
@@ -14,6 +13,7 @@ from lobby_gateway.greeter.redirect import (
     ticket_response,
     wants_json,
 )
+from lobby_gateway.greeter.seat_queue import LobbyId
 
 TICKET = Ticket(url="ws://10.0.0.7:9000/prices?token=t", token="t", expires=1700000000)
 

@@ -6,20 +6,76 @@ from itertools import pairwise
 
 import pytest
 
-from lobby_gateway.greeter.lobby_view import ClaimRefusal, LobbyId, OpenLobby, SeatClaim, SeatQueueTimes
-from lobby_gateway.greeter.seat_queue import Rank, SeatQueue
+from lobby_gateway.greeter.seat_queue import (
+    ClaimRefusal,
+    LobbyId,
+    LobbyView,
+    OpenLobby,
+    Rank,
+    SeatClaim,
+    Seated,
+    SeatQueue,
+)
+from lobby_gateway.settings import SeatQueueSettings
+from lobby_gateway.trunk.consumer import SeatLedger
 
 A, B, D = (LobbyId(f"prices-{n}", f"127.0.0.1:{4000 + n}") for n in (1, 2, 3))
-TIMES = SeatQueueTimes(claim=1, full=1, draining=10, suspect_min=1, suspect_max=16, ticket=10, lost=30, move_interval=0)
+SETTINGS = SeatQueueSettings(
+    claim_seconds=1,
+    full_seconds=1,
+    draining_seconds=10,
+    min_failed_seconds=1,
+    max_failed_seconds=16,
+    ticket_seconds=10,
+    min_lost_seconds=30,
+    move_interval_seconds=0,
+)
 
 
-def candidates(*lobbies: OpenLobby, wait_seconds: float = 15) -> SeatQueue[str]:
-    made: SeatQueue[str] = SeatQueue(wait_seconds=wait_seconds, times=TIMES)
+class Queue(SeatQueue[str]):
+    """A queue with the trunks that it would have: their ledgers, and the answers of their lobbies.
+
+    Attributes:
+        ledgers: by lobby; claims are recorded when they are made, as by a trunk.
+    """
+
+    def __init__(self, *, wait_seconds: float = 15, settings: SeatQueueSettings = SETTINGS) -> None:
+        self.ledgers: dict[LobbyId, SeatLedger] = {}
+        super().__init__(self.ledgers.get, wait_seconds=wait_seconds, settings=settings)
+
+    def claims(self, now: float) -> list[SeatClaim]:
+        claims = super().claims(now)
+        for claim in claims:
+            self.ledgers.setdefault(claim.lobby, SeatLedger()).claim(claim.seats)
+        return claims
+
+    def answer(self, lobby: LobbyId, seats: int, refusal: ClaimRefusal | None, now: float) -> Seated[str]:
+        """A lobby answers its oldest claim."""
+        ledger = self.ledgers[lobby]
+        ledger.grant(min(ledger.claims), seats)
+        seated = self.granted(lobby, seats, refusal, now)
+        ledger.release(seated.surplus)
+        return seated
+
+    def give_back(self, lobby: LobbyId) -> None:
+        self.ledgers[lobby].release(1)
+        self.released(lobby)
+
+    def fail(self, lobby: LobbyId, now: float, *, come_back: bool = False) -> None:
+        self.ledgers.pop(lobby, None)
+        self.failed(lobby, now, come_back=come_back)
+
+    def held(self, lobby: LobbyId) -> int:
+        return self.ledgers[lobby].held
+
+
+def queue(*lobbies: OpenLobby, wait_seconds: float = 15) -> Queue:
+    made = Queue(wait_seconds=wait_seconds)
     made.update(lobbies)
     return made
 
 
-def arrive(made: SeatQueue[str], names: Iterable[str], now: float = 0.0) -> None:
+def arrive(made: Queue, names: Iterable[str], now: float = 0.0) -> None:
     for name in names:
         made.wait(name, Rank.NEW, now)
 
@@ -28,12 +84,12 @@ def asked(claims: list[SeatClaim]) -> list[tuple[LobbyId, int]]:
     return [(claim.lobby, claim.seats) for claim in claims]
 
 
-def grant(made: SeatQueue[str], claim: SeatClaim, seats: int | None = None, now: float = 0.0) -> list[str]:
-    return list(made.granted(claim.lobby, claim.number, claim.seats if seats is None else seats, None, now).clients)
+def grant(made: Queue, claim: SeatClaim, seats: int | None = None, now: float = 0.0) -> list[str]:
+    return list(made.answer(claim.lobby, claim.seats if seats is None else seats, None, now).clients)
 
 
 def test_many_waiting_clients_cost_one_claim() -> None:
-    made = candidates(OpenLobby(A, 0, 512))
+    made = queue(OpenLobby(A, 0, 512))
     arrive(made, "abc")
     [claim] = made.claims(0)
     assert (claim.lobby, claim.seats) == (A, 3)
@@ -43,13 +99,13 @@ def test_many_waiting_clients_cost_one_claim() -> None:
 
 
 def test_lobbies_are_filled_in_the_order_of_the_directory() -> None:
-    made = candidates(OpenLobby(A, 510, 512), OpenLobby(B, 500, 512), OpenLobby(D, 0, 512))
+    made = queue(OpenLobby(A, 510, 512), OpenLobby(B, 500, 512), OpenLobby(D, 0, 512))
     arrive(made, map(str, range(20)))
     assert asked(made.claims(0)) == [(A, 2), (B, 12), (D, 6)]
 
 
 def test_later_clients_wait_for_the_answer_of_the_lobby_that_has_room_for_them() -> None:
-    made = candidates(OpenLobby(A, 0, 10), OpenLobby(B, 0, 10))
+    made = queue(OpenLobby(A, 0, 10), OpenLobby(B, 0, 10))
     arrive(made, "a")
     [first] = made.claims(0)
     arrive(made, "bc")
@@ -59,7 +115,7 @@ def test_later_clients_wait_for_the_answer_of_the_lobby_that_has_room_for_them()
 
 
 def test_later_clients_do_not_wait_when_the_claim_takes_all_the_room() -> None:
-    made = candidates(OpenLobby(A, 0, 1), OpenLobby(B, 0, 10))
+    made = queue(OpenLobby(A, 0, 1), OpenLobby(B, 0, 10))
     arrive(made, "a")
     assert asked(made.claims(0)) == [(A, 1)]
     arrive(made, "b")
@@ -67,17 +123,17 @@ def test_later_clients_do_not_wait_when_the_claim_takes_all_the_room() -> None:
 
 
 def test_a_refusal_leads_to_the_next_lobby_and_the_first_is_left_alone_for_a_while() -> None:
-    made = candidates(OpenLobby(A, 0, 10), OpenLobby(B, 0, 10))
+    made = queue(OpenLobby(A, 0, 10), OpenLobby(B, 0, 10))
     arrive(made, "ab")
-    [claim] = made.claims(0)
-    assert made.granted(A, claim.number, 0, ClaimRefusal.FULL, 0).clients == ()
+    assert len(made.claims(0)) == 1
+    assert made.answer(A, 0, ClaimRefusal.FULL, 0).clients == ()
     assert asked(made.claims(0)) == [(B, 2)]
     assert made.claims(0.9) == []
     assert asked(made.claims(1.1)) == [(A, 2)], "B did not answer in time; it is a while ago that A was full"
 
 
 def test_a_partial_grant_counts_as_full() -> None:
-    made = candidates(OpenLobby(A, 0, 10), OpenLobby(B, 0, 10))
+    made = queue(OpenLobby(A, 0, 10), OpenLobby(B, 0, 10))
     arrive(made, "abc")
     [claim] = made.claims(0)
     assert grant(made, claim, 2) == ["a", "b"]
@@ -85,10 +141,10 @@ def test_a_partial_grant_counts_as_full() -> None:
 
 
 def test_a_full_lobby_is_asked_again_at_once_when_the_directory_shows_a_free_seat() -> None:
-    made = candidates(OpenLobby(A, 0, 10))
+    made = queue(OpenLobby(A, 0, 10))
     arrive(made, "ab")
-    [claim] = made.claims(0)
-    made.granted(A, claim.number, 0, ClaimRefusal.FULL, 0)
+    assert len(made.claims(0)) == 1
+    made.answer(A, 0, ClaimRefusal.FULL, 0)
     made.update([OpenLobby(A, 10, 10)])
     assert made.claims(0.1) == []
     made.update([OpenLobby(A, 9, 10)])
@@ -96,20 +152,20 @@ def test_a_full_lobby_is_asked_again_at_once_when_the_directory_shows_a_free_sea
 
 
 def test_a_seat_given_back_is_known_to_be_free() -> None:
-    made = candidates(OpenLobby(A, 0, 1))
+    made = queue(OpenLobby(A, 0, 1))
     arrive(made, "a")
     [claim] = made.claims(0)
     grant(made, claim)
     made.update([OpenLobby(A, 1, 1)])
     arrive(made, "b")
-    [probe] = made.claims(0)  # the directory shows none free: the lobby itself is asked
-    made.granted(A, probe.number, 0, ClaimRefusal.FULL, 0)
-    made.released(A, 1)
+    assert len(made.claims(0)) == 1  # the directory shows none free: the lobby itself is asked
+    made.answer(A, 0, ClaimRefusal.FULL, 0)
+    made.give_back(A)
     assert asked(made.claims(0.1)) == [(A, 1)]
 
 
 def test_without_room_in_the_directory_one_lobby_after_the_other_is_asked_itself() -> None:
-    made = candidates(OpenLobby(A, 5, 5), OpenLobby(B, 5, 5))
+    made = queue(OpenLobby(A, 5, 5), OpenLobby(B, 5, 5))
     arrive(made, "ab")
     [first] = made.claims(0)
     assert asked([first]) == [(A, 2)]
@@ -120,7 +176,7 @@ def test_without_room_in_the_directory_one_lobby_after_the_other_is_asked_itself
 
 
 def test_a_silent_lobby_costs_one_claim_and_then_comes_last() -> None:
-    made = candidates(OpenLobby(A, 0, 10), OpenLobby(B, 0, 1))
+    made = queue(OpenLobby(A, 0, 10), OpenLobby(B, 0, 1))
     arrive(made, "ab")
     [to_a] = made.claims(0)
     assert made.wake_at(0) == to_a.deadline == 1
@@ -128,13 +184,13 @@ def test_a_silent_lobby_costs_one_claim_and_then_comes_last() -> None:
     assert asked([to_b]) == [(B, 1)]
     grant(made, to_b, now=1)
     # B is full; A failed lately and is tried with a single client, once its pause is over and B has refused.
-    [probe_b] = made.claims(2.5)
-    made.granted(B, probe_b.number, 0, ClaimRefusal.FULL, 2.5)
+    assert len(made.claims(2.5)) == 1
+    made.answer(B, 0, ClaimRefusal.FULL, 2.5)
     assert asked(made.claims(2.5)) == [(A, 1)]
 
 
 def test_a_late_answer_still_seats_clients_and_ends_the_suspicion() -> None:
-    made = candidates(OpenLobby(A, 0, 10))
+    made = queue(OpenLobby(A, 0, 10))
     arrive(made, "ab")
     [claim] = made.claims(0)
     assert made.claims(1) == []
@@ -144,24 +200,24 @@ def test_a_late_answer_still_seats_clients_and_ends_the_suspicion() -> None:
 
 
 def test_surplus_is_given_back() -> None:
-    made = candidates(OpenLobby(A, 0, 10))
+    made = queue(OpenLobby(A, 0, 10))
     first = made.wait("a", Rank.NEW, 0)
     made.wait("b", Rank.NEW, 0)
-    [claim] = made.claims(0)
+    assert len(made.claims(0)) == 1
     made.leave(first)
-    seated = made.granted(A, claim.number, 2, None, 0)
+    seated = made.answer(A, 2, None, 0)
     assert (seated.clients, seated.surplus) == (("b",), 1)
     assert made.held(A) == 1
 
 
 def test_failures_in_a_row_double_the_pause() -> None:
-    made = candidates(OpenLobby(A, 0, 10), wait_seconds=1e6)
+    made = queue(OpenLobby(A, 0, 10), wait_seconds=1e6)
     arrive(made, "a")
     pauses = []
     now = 0.0
     for _ in range(1100):
         [_claim] = made.claims(now)
-        made.failed(A, now)
+        made.fail(A, now)
         wake = made.wake_at(now)
         assert wake is not None
         pauses.append(wake - now)
@@ -172,30 +228,30 @@ def test_failures_in_a_row_double_the_pause() -> None:
 
 
 def test_a_lobby_that_failed_long_ago_is_tried_by_one_client_while_others_go_on() -> None:
-    made = candidates(OpenLobby(A, 0, 10), OpenLobby(B, 0, 10))
+    made = queue(OpenLobby(A, 0, 10), OpenLobby(B, 0, 10))
     arrive(made, "a")
     made.claims(0)
-    made.failed(A, 0)
+    made.fail(A, 0)
     arrive(made, "bc", 17)
     assert asked(made.claims(17)) == [(A, 1), (B, 2)]
 
 
 def test_clients_whose_trunk_broke_ask_their_own_lobby_first() -> None:
-    made = candidates(OpenLobby(B, 0, 10), OpenLobby(A, 10, 10))
-    made.failed(A, 0, come_back=True)
+    made = queue(OpenLobby(B, 0, 10), OpenLobby(A, 10, 10))
+    made.fail(A, 0, come_back=True)
     for name in "ab":
         made.wait(name, Rank.LOST, 0)
     arrive(made, "n")
     [back, new] = made.claims(0)
     assert asked([back, new]) == [(A, 2), (B, 1)]
-    made.failed(A, 0)
+    made.fail(A, 0)
     assert asked(made.claims(0)) == [], "B is answering; it has room for all"
     assert grant(made, new) == ["a"]
     assert asked(made.claims(0)) == [(B, 2)]
 
 
 def test_lost_clients_go_first_then_moving_ones_then_new_ones() -> None:
-    made = candidates(OpenLobby(A, 0, 10))
+    made = queue(OpenLobby(A, 0, 10))
     arrive(made, "n")
     made.wait("m", Rank.MOVING, 0, leaving=B)
     made.wait("l", Rank.LOST, 0)
@@ -204,7 +260,7 @@ def test_lost_clients_go_first_then_moving_ones_then_new_ones() -> None:
 
 
 def test_a_moving_client_is_never_seated_in_the_lobby_that_it_leaves() -> None:
-    made = candidates(OpenLobby(A, 0, 10))
+    made = queue(OpenLobby(A, 0, 10))
     arrive(made, "n")
     [claim] = made.claims(0)
     made.draining(A, 0, 0)
@@ -214,13 +270,13 @@ def test_a_moving_client_is_never_seated_in_the_lobby_that_it_leaves() -> None:
     assert (len(made), made.unseated) == (1, 0)
 
 
-def starting(made: SeatQueue[str], now: float) -> list[str]:
+def starting(made: Queue, now: float) -> list[str]:
     return [waiter.client for waiter in made.start_moves(now)]
 
 
-def draining(names: str, *, within: float, now: float = 0.0, times: SeatQueueTimes = TIMES) -> SeatQueue[str]:
+def draining(names: str, *, within: float, now: float = 0.0, settings: SeatQueueSettings = SETTINGS) -> Queue:
     """A queue with clients of A, which drains."""
-    made: SeatQueue[str] = SeatQueue(wait_seconds=15, times=times)
+    made = Queue(settings=settings)
     made.update([OpenLobby(B, 0, 512)])
     made.draining(A, now, now + within)
     for name in names:
@@ -228,7 +284,7 @@ def draining(names: str, *, within: float, now: float = 0.0, times: SeatQueueTim
     return made
 
 
-def run_moves(made: SeatQueue[str], now: float) -> dict[str, float]:
+def run_moves(made: Queue, now: float) -> dict[str, float]:
     """Lets the time pass until no client is left to move; returns when each was due."""
     due: dict[str, float] = {}
     while True:
@@ -275,7 +331,7 @@ def test_clients_that_join_a_draining_lobby_move_too_and_by_the_same_end() -> No
 
 
 def test_clients_that_leave_before_their_turn_are_not_waited_for() -> None:
-    made: SeatQueue[str] = draining("", within=10)
+    made = draining("", within=10)
     waiters = [made.wait(name, Rank.MOVING, 0, leaving=A) for name in "abcd"]
     assert starting(made, 0) == ["a"]
     made.leave(waiters[1])
@@ -298,7 +354,7 @@ def test_a_second_request_with_less_time_takes_over() -> None:
 def test_nobody_waits_for_the_turn_in_a_lobby_that_is_gone() -> None:
     made = draining("abcd", within=60)
     assert starting(made, 0) == ["a"]
-    made.failed(A, 1)
+    made.fail(A, 1)
     assert (len(made), made.scheduled) == (4, 0)
     assert asked(made.claims(1)) == [(B, 4)]
     assert starting(draining("abcd", within=60, now=9), 1e9) == ["a", "b", "c", "d"], "the greeter was suspended"
@@ -313,7 +369,9 @@ def test_two_lobbies_that_drain_spread_their_clients_each() -> None:
 
 
 def test_clients_that_are_due_shortly_after_each_other_move_together() -> None:
-    made = draining("".join(map(chr, range(0x100, 0x300))), within=10, times=SeatQueueTimes(move_interval=0.1))
+    made = draining(
+        "".join(map(chr, range(0x100, 0x300))), within=10, settings=SeatQueueSettings(move_interval_seconds=0.1)
+    )
     due = Counter(run_moves(made, 0).values())
     assert due.total() == 512
     assert 90 <= len(due) <= 101
@@ -329,26 +387,26 @@ def test_everyone_is_sent_away_those_included_whose_turn_to_move_has_not_come() 
 
 
 def test_a_draining_lobby_is_not_asked() -> None:
-    made = candidates(OpenLobby(A, 0, 10), OpenLobby(B, 0, 10))
+    made = queue(OpenLobby(A, 0, 10), OpenLobby(B, 0, 10))
     made.draining(A, 0, 0)
     arrive(made, "a")
     assert asked(made.claims(0)) == [(B, 1)]
-    made.granted(B, 1, 0, ClaimRefusal.DRAINING, 0)
+    made.answer(B, 0, ClaimRefusal.DRAINING, 0)
     assert made.claims(5) == []
 
 
 def test_a_lobby_with_the_same_name_at_another_address_is_another_one() -> None:
-    made = candidates(OpenLobby(A, 0, 10))
+    made = queue(OpenLobby(A, 0, 10))
     arrive(made, "a")
     made.claims(0)
-    made.failed(A, 0)
+    made.fail(A, 0)
     replaced = LobbyId(A.name, "127.0.0.1:4999")
     made.update([OpenLobby(replaced, 0, 10)])
     assert asked(made.claims(0)) == [(replaced, 1)]
 
 
 def test_whoever_waits_too_long_is_given_up() -> None:
-    made = candidates(wait_seconds=15)
+    made = queue(wait_seconds=15)
     arrive(made, "a")
     made.wait("l", Rank.LOST, 1)
     made.wait("m", Rank.MOVING, 0, leaving=A)
@@ -362,13 +420,13 @@ def test_whoever_waits_too_long_is_given_up() -> None:
 
 @pytest.mark.parametrize(("rank", "displaced"), [(Rank.LOST, True), (Rank.MOVING, True), (Rank.NEW, False)])
 def test_those_who_were_in_are_told_from_new_ones(rank: Rank, displaced: bool) -> None:
-    made = candidates()
+    made = queue()
     made.wait("x", rank, 0)
     assert made.displaced is displaced
 
 
 def test_everyone_can_be_sent_away() -> None:
-    made = candidates()
+    made = queue()
     arrive(made, "a")
     made.wait("m", Rank.MOVING, 0, leaving=A)
     assert [waiter.client for waiter in made.clear()] == ["m", "a"]
@@ -376,7 +434,7 @@ def test_everyone_can_be_sent_away() -> None:
 
 
 def test_a_shorter_wait_does_not_overtake_those_who_wait_already() -> None:
-    made = candidates(wait_seconds=15)
+    made = queue(wait_seconds=15)
     arrive(made, "a")
     made.wait_seconds = 2
     arrive(made, "b", 1)
@@ -385,14 +443,14 @@ def test_a_shorter_wait_does_not_overtake_those_who_wait_already() -> None:
 
 
 def test_a_client_is_held_at_least_until_a_lobby_can_have_answered() -> None:
-    made = candidates(OpenLobby(A, 0, 10), wait_seconds=0)
+    made = queue(OpenLobby(A, 0, 10), wait_seconds=0)
     arrive(made, "a")
     assert made.expired(0.9) == []
     assert [waiter.client for waiter in made.expired(1)] == ["a"]
 
 
 def test_own_seats_are_counted_before_the_directory_shows_them() -> None:
-    made = candidates(OpenLobby(A, 0, 3), OpenLobby(B, 0, 3))
+    made = queue(OpenLobby(A, 0, 3), OpenLobby(B, 0, 3))
     arrive(made, "abc")
     [claim] = made.claims(0)
     grant(made, claim)
@@ -401,7 +459,7 @@ def test_own_seats_are_counted_before_the_directory_shows_them() -> None:
 
 
 def test_what_a_lobby_says_itself_counts_until_the_directory_has_news() -> None:
-    made = candidates(OpenLobby(A, 0, 10), OpenLobby(B, 0, 10))
+    made = queue(OpenLobby(A, 0, 10), OpenLobby(B, 0, 10))
     made.observed(A, 10, 1)
     made.update([OpenLobby(A, 0, 10), OpenLobby(B, 0, 10)])
     arrive(made, "abc")
@@ -415,7 +473,7 @@ def test_what_a_lobby_says_itself_counts_until_the_directory_has_news() -> None:
 
 
 def test_tickets_go_to_lobbies_with_room_and_count_until_the_client_is_seen() -> None:
-    made = candidates(OpenLobby(A, 0, 2), OpenLobby(B, 0, 1))
+    made = queue(OpenLobby(A, 0, 2), OpenLobby(B, 0, 1))
     arrive(made, "abcd")
     assert made.tickets(0) == [("a", A), ("b", A), ("c", B)]
     assert made.tickets(0) == []
@@ -426,7 +484,7 @@ def test_tickets_go_to_lobbies_with_room_and_count_until_the_client_is_seen() ->
 
 
 def test_a_ticket_that_is_never_used_counts_for_a_bounded_time() -> None:
-    made = candidates(OpenLobby(A, 0, 1))
+    made = queue(OpenLobby(A, 0, 1))
     arrive(made, "ab")
     assert made.tickets(0) == [("a", A)]
     assert made.wake_at(1) == 10
@@ -434,12 +492,12 @@ def test_a_ticket_that_is_never_used_counts_for_a_bounded_time() -> None:
 
 
 def test_nothing_to_do_needs_no_waking() -> None:
-    assert candidates(OpenLobby(A, 0, 1)).wake_at(0) is None
+    assert queue(OpenLobby(A, 0, 1)).wake_at(0) is None
 
 
 def test_a_burst_over_twenty_lobbies_asks_each_once() -> None:
     lobbies = [OpenLobby(LobbyId(f"x-{n}", f"h:{n}"), 0, 25) for n in range(20)]
-    made = candidates(*lobbies)
+    made = queue(*lobbies)
     arrive(made, map(str, range(2000)))
     claims = made.claims(0)
     assert asked(claims) == [(lobby.id, 25) for lobby in lobbies]
@@ -449,27 +507,84 @@ def test_a_burst_over_twenty_lobbies_asks_each_once() -> None:
     # Every lobby is full as far as known; they are asked themselves, one after the other, and then left alone.
     for _ in lobbies:
         [probe] = made.claims(0)
-        made.granted(probe.lobby, probe.number, 0, ClaimRefusal.FULL, 0)
+        made.answer(probe.lobby, 0, ClaimRefusal.FULL, 0)
     assert made.claims(0) == []
     made.update([*lobbies, *(OpenLobby(LobbyId(f"y-{n}", f"i:{n}"), 0, 512) for n in range(3))])
     assert [claim.seats for claim in made.claims(0.5)] == [512, 512, 476]
 
 
 def test_a_lobby_is_forgotten_once_it_has_left_the_directory_and_holds_none_of_our_clients() -> None:
-    made = candidates(OpenLobby(A, 0, 10))
+    made = queue(OpenLobby(A, 0, 10))
     arrive(made, "a")
     [claim] = made.claims(0)
     grant(made, claim)
     made.update([])
     assert made.held(A) == 1
-    made.released(A, 1)
+    assert made.claims(1) == []
+    made.give_back(A)
     made.update([])
-    assert made.held(A) == 0
+    made.update([OpenLobby(A, 0, 10)])
+    arrive(made, "b", 2)
+    assert asked(made.claims(2)) == [(A, 1)]
 
 
 @pytest.mark.parametrize("seats", [0, 3])
 def test_an_answer_nobody_asked_for_is_given_back(seats: int) -> None:
-    made = candidates(OpenLobby(A, 0, 10))
-    seated = made.granted(A, 77, seats, None, 0)
+    made = queue(OpenLobby(A, 0, 10))
+    seated = made.granted(A, seats, None, 0)
     assert (seated.clients, seated.surplus) == ((), seats)
-    assert made.held(A) == 0
+
+
+def view(*, clients: int = 0, seats: int = 10) -> LobbyView:
+    made = LobbyView(A, SETTINGS)
+    made.learn(clients, seats, 0)
+    return made
+
+
+def test_seats_taken_since_the_news_are_counted_on_top() -> None:
+    made = view(clients=3)
+    assert made.room(0, held=2) == 5
+    made.learn(5, 10, held=2)
+    assert made.room(0, held=2) == 5
+    assert made.room(0, held=0) == 7
+
+
+def test_own_seats_are_taken_whatever_the_news_say() -> None:
+    made = view()
+    made.learn(0, 10, held=4)
+    assert made.room(0, held=4) == 6
+
+
+def test_claims_and_tickets_take_room() -> None:
+    made = view()
+    made.claim = SeatClaim(made.id, 3, 1.0)
+    made.tickets.extend([5.0, 7.0])
+    assert made.room(4, held=0) == 5
+    assert made.room(5, held=0) == 6
+    made.learn(1, 10, held=0)  # one of them arrived
+    assert made.room(5, held=0) == 6
+
+
+def test_a_refusal_is_believed_for_a_while() -> None:
+    made = view()
+    made.answered(ClaimRefusal.FULL, 0)
+    assert not made.available(0.9)
+    assert made.available(1)
+    made.answered(ClaimRefusal.DRAINING, 0)
+    made.learn(0, 10, held=0)  # free seats of a lobby that drains mean nothing
+    assert not made.available(9)
+    made.answered(None, 9)
+    assert made.available(9)
+
+
+@pytest.mark.parametrize(("failures", "pause"), [(1, 1), (2, 2), (3, 4), (4, 8), (5, 8), (5000, 8)])
+def test_pauses_after_failures_grow_and_are_bounded(failures: int, pause: float) -> None:
+    made = LobbyView(A, SeatQueueSettings(min_failed_seconds=1, max_failed_seconds=8))
+    for _ in range(failures):
+        made.failed(100)
+    assert not made.available(100 + pause - 0.1)
+    assert made.available(100 + pause)
+    assert made.suspect(107)
+    assert not made.suspect(108)
+    made.answered(None, 101)
+    assert not made.suspect(101)

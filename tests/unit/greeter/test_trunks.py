@@ -9,7 +9,7 @@ from tests.unit.greeter.lobbies import KEY, Lobby, until
 
 from lobby_gateway.clients.message_bus import BusStats
 from lobby_gateway.clients.tokens import TokenKeys
-from lobby_gateway.greeter.lobby_view import ClaimRefusal, LobbyId
+from lobby_gateway.greeter.seat_queue import ClaimRefusal, LobbyId
 from lobby_gateway.greeter.trunks import Group, Recent, Trunk
 from lobby_gateway.trunk.position import NO_EPOCH, Position
 from lobby_gateway.websocket.frames import Batch, Opcode, frame
@@ -74,16 +74,16 @@ def test_what_is_kept_is_bounded_in_bytes_but_for_the_newest() -> None:
 
 class Owner:
     def __init__(self) -> None:
-        self.granted: list[tuple[int, int, ClaimRefusal | None]] = []
+        self.granted: list[tuple[int, ClaimRefusal | None]] = []
         self.observed: list[tuple[int, int]] = []
         self.joined: list[Group] = []
         self.moving: list[float] = []
         self.missed = 0
         self.lost: list[tuple[str, bool]] = []
 
-    def trunk_granted(self, trunk: Trunk, number: int, seats: int, refusal: ClaimRefusal | None) -> None:
+    def trunk_granted(self, trunk: Trunk, seats: int, refusal: ClaimRefusal | None) -> None:
         assert trunk.seats >= seats
-        self.granted.append((number, seats, refusal))
+        self.granted.append((seats, refusal))
 
     def trunk_observed(self, trunk: Trunk, seats: int, free: int) -> None:
         assert not trunk.lost
@@ -114,14 +114,14 @@ def test_claims_made_before_it_is_open_are_sent_then() -> None:
     async def main() -> None:
         lobby, owner = Lobby(seats=5), Owner()
         trunk = trunk_to(lobby.id, owner)
-        trunk.claim(11, 3)
-        trunk.claim(12, 4)
-        assert trunk.claims == 2
+        trunk.claim(3)
+        trunk.claim(4)
+        assert list(trunk.ledger.claims.values()) == [3, 4]
         assert trunk.position() == Position(NO_EPOCH, 0)
         await until(lambda: len(owner.granted) == 2)
-        assert owner.granted == [(11, 3, None), (12, 2, ClaimRefusal.FULL)]
+        assert owner.granted == [(3, None), (2, ClaimRefusal.FULL)]
         assert owner.observed[-1] == (5, 0)
-        assert (trunk.claims, trunk.seats) == (0, 5)
+        assert (trunk.ledger.claims, trunk.seats) == ({}, 5)
         trunk.release(1)
         trunk.release(2)
         assert trunk.seats == 2
@@ -139,13 +139,13 @@ def test_a_draining_lobby_says_so() -> None:
     async def main() -> None:
         lobby, owner = Lobby(), Owner()
         trunk = trunk_to(lobby.id, owner)
-        trunk.claim(1, 1)
+        trunk.claim(1)
         await until(lambda: owner.granted)
         lobby.drain(2.5)
         lobby.drain(1.25)
-        trunk.claim(2, 1)
+        trunk.claim(1)
         await until(lambda: len(owner.granted) == 2)
-        assert owner.granted[1] == (2, 0, ClaimRefusal.DRAINING)
+        assert owner.granted[1] == (0, ClaimRefusal.DRAINING)
         assert owner.moving == [2.5, 1.25]
         lobby.break_trunks()
         await until(lambda: owner.lost)
@@ -159,7 +159,7 @@ def test_a_trunk_that_breaks_may_be_opened_again_at_once() -> None:
     async def main() -> None:
         lobby, owner = Lobby(), Owner()
         trunk = trunk_to(lobby.id, owner)
-        trunk.claim(1, 1)
+        trunk.claim(1)
         await until(lambda: owner.granted)
         lobby.break_trunks()
         await until(lambda: owner.lost)
@@ -180,7 +180,7 @@ def test_while_keys_change_a_lobby_is_reached_that_knows_only_one_of_them(known:
         keys = TokenKeys([KEY])
         keys.replace([NEW], time.monotonic())
         trunk = trunk_to(lobby.id, owner, keys=keys)
-        trunk.claim(1, 1)
+        trunk.claim(1)
         await until(lambda: owner.granted)
         assert not owner.lost
         trunk.close()
@@ -194,7 +194,7 @@ def test_a_lobby_that_knows_none_of_the_keys_is_given_up() -> None:
     async def main() -> None:
         lobby, owner = Lobby(), Owner()
         trunk = trunk_to(lobby.id, owner, keys=TokenKeys([NEW, OTHER]))
-        trunk.claim(1, 1)
+        trunk.claim(1)
         await until(lambda: owner.lost)
         assert "401" in owner.lost[0][0]
         lobby.close()
@@ -210,7 +210,7 @@ def test_a_trunk_that_can_not_be_opened_is_lost_at_once(how: str) -> None:
         if how == "nobody listens":
             lobby.close()
         trunk = trunk_to(lobby.id, owner)
-        trunk.claim(1, 1)
+        trunk.claim(1)
         await until(lambda: owner.lost)
         assert owner.lost[0][1] is False
         assert len(owner.lost) == 1
@@ -238,7 +238,7 @@ def test_a_group_gets_what_it_missed_before_it_joins() -> None:
         lobby.publish("1", "2")
         lobby.publish("3")
         trunk = trunk_to(lobby.id, owner)
-        trunk.claim(1, 2)
+        trunk.claim(2)
         await until(lambda: owner.granted)
         known, unknown = Group(Position(1, 1)), Group(Position(77, 1))
         trunk.resume(known)
@@ -260,7 +260,7 @@ def test_nobody_joins_a_trunk_that_is_not_open() -> None:
     async def main() -> None:
         lobby = Lobby()
         trunk = trunk_to(lobby.id, Owner())
-        with pytest.raises(ValueError, match="before the trunk is open"):
+        with pytest.raises(ValueError, match="the trunk is not open"):
             trunk.resume(Group(Position(1, 1)))
         trunk.close()
         await trunk.wait_closed()
@@ -274,7 +274,7 @@ def test_a_greeter_that_stood_still_is_told_what_it_missed() -> None:
         lobby, owner = Lobby(), Owner()
         lobby.ring.max_bytes = 1 << 20
         trunk = trunk_to(lobby.id, owner)
-        trunk.claim(1, 1)
+        trunk.claim(1)
         await until(lambda: owner.granted)
         for _ in range(400):  # much more than all buffers between them hold, while the loop does not come to reading
             lobby.publish("x" * 65536)

@@ -113,7 +113,7 @@ def test_goes_on_at_the_position_that_was_asked_for() -> None:
 @pytest.mark.parametrize("position", [None, Position(1, 19), Position(2, 20)])
 def test_refuses_a_welcome_that_claims_another_position(position: Position | None) -> None:
     consumer = TrunkConsumer("g", now=NOW, position=position)
-    refused(consumer, Welcome(True, 0, True, 1, 1, 1, 20, "p-1"), "does not go on at the position")
+    refused(consumer, Welcome(True, 0, True, 1, 1, 1, 20, "p-1"), "does not continue at the requested position")
 
 
 def test_forgets_the_digests_when_the_stream_does_not_go_on() -> None:
@@ -152,8 +152,10 @@ def test_a_new_epoch_starts_at_offset_0_and_keeps_the_digests() -> None:
 @pytest.mark.parametrize(("epoch", "offset"), [(1, 6), (1, 4), (1, 0), (2, 1)])
 def test_refuses_messages_with_a_gap_or_a_repetition_before_them(epoch: int, offset: int) -> None:
     consumer = welcomed(1, 5)
-    refused(consumer, Messages(epoch, offset, numbered([1])), "MESSAGES: something is missing, or repeated")
-    refused(consumer, Status(True, 1, 1, epoch, offset), "STATUS: something is missing, or repeated")
+    refused(
+        consumer, Messages(epoch, offset, numbered([1])), "MESSAGES: messages before its place are missing or repeated"
+    )
+    refused(consumer, Status(True, 1, 1, epoch, offset), "STATUS: messages before its place are missing or repeated")
 
 
 def test_any_place_may_follow_when_there_was_no_origin_session_yet() -> None:
@@ -221,7 +223,7 @@ def test_refuses_nonsense_of_its_owner() -> None:
     with pytest.raises(ValueError, match="count: 0 is too small"):
         consumer.claim(0)
     for count in (-1, 1):
-        with pytest.raises(ValueError, match=f"count: {count} seats can't be given back, 0 are held"):
+        with pytest.raises(ValueError, match=f"count: cannot release {count} seats; accepted: 0 to 0"):
             consumer.release(count)
 
 
@@ -269,23 +271,23 @@ def test_a_group_that_joins_may_move_the_stream_on_to_a_new_epoch() -> None:
 def test_refuses_a_gap_in_what_a_group_gets() -> None:
     consumer = welcomed(1, 9)
     group = consumer.resume(Position(1, 5))
-    refused(consumer, Replay(group, 1, 6, numbered([6])), "REPLAY: something is missing")
+    refused(consumer, Replay(group, 1, 6, numbered([6])), "REPLAY: messages before its place are missing")
     refused(consumer, Missed(group, 1, 1, 6, 1, 7), "MISSED: ")
     receive(consumer, Replay(group, 1, 5, numbered([5])))
-    refused(consumer, Resumed(group, True, 0, 1, 9), "RESUMED: something is missing")
+    refused(consumer, Resumed(group, True, 0, 1, 9), "RESUMED: messages are missing before the place")
 
 
 def test_refuses_a_group_that_joins_elsewhere() -> None:
     consumer = welcomed(1, 9)
     group = consumer.resume(Position(1, 5))
-    refused(consumer, Resumed(group, False, 2, 1, 8), "RESUMED: something is missing, or repeated, before")
+    refused(consumer, Resumed(group, False, 2, 1, 8), "RESUMED: messages before its place are missing or repeated")
 
 
 @pytest.mark.parametrize(
     "record", [Replay(7, 1, 9, numbered([9])), Missed(7, 1, 1, 9, 1, 10), Resumed(7, True, 0, 1, 9)]
 )
 def test_refuses_a_group_that_did_not_ask(record: Record) -> None:
-    refused(welcomed(1, 9), record, f"{record.TYPE.name}: no group 7 waits")
+    refused(welcomed(1, 9), record, f"{record.TYPE.name}: no group 7 is waiting")
 
 
 def test_a_group_is_answered_once() -> None:
@@ -297,8 +299,9 @@ def test_a_group_is_answered_once() -> None:
 
 def test_ids_stay_within_32_bits() -> None:
     consumer = welcomed()
-    consumer._next_id = 0xFFFFFFFF
-    assert [consumer.claim(1), consumer.resume(Position(1, 1))] == [0xFFFFFFFF, 1]
+    consumer._next_id = consumer.ledger._next_id = 0xFFFFFFFF
+    assert [consumer.claim(1), consumer.claim(1)] == [0xFFFFFFFF, 1]
+    assert [consumer.resume(Position(1, 1)), consumer.resume(Position(1, 1))] == [0xFFFFFFFF, 1]
 
 
 # Time

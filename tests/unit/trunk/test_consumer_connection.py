@@ -10,6 +10,7 @@ from tests.support.streams import SeatsOnly, numbered, numbers
 from tests.support.waiting import until
 
 from lobby_gateway import close_codes
+from lobby_gateway.settings import TrunkConsumerSettings, TrunkServerSettings
 from lobby_gateway.trunk.consumer_connection import TrunkConsumerConnection, connect_trunk
 from lobby_gateway.trunk.position import Position
 from lobby_gateway.trunk.records import (
@@ -32,6 +33,9 @@ from lobby_gateway.trunk.server_connection import TrunkServerConnection
 from lobby_gateway.websocket.client_handshake import ConnectFailedError, HandshakeRefusedError
 from lobby_gateway.websocket.frames import Batch, Opcode, close_payload, frame
 from lobby_gateway.websocket.listener import Handshake, Listener, listen
+
+QUIET = TrunkServerSettings(status_seconds=60, consumer_timeout_seconds=60)
+IMPATIENT = TrunkConsumerSettings(lobby_timeout_seconds=0.1)
 
 
 class Listening:
@@ -78,7 +82,7 @@ class Lobby(SeatsOnly):
         loop = asyncio.get_running_loop()
         sock = handshake.accept(subprotocol=SUBPROTOCOL)
         assert sock is not None
-        server = TrunkServer(self, self.ring, now=loop.time(), heartbeat_seconds=60, silent_seconds=60)
+        server = TrunkServer(self, self.ring, now=loop.time(), settings=QUIET)
         self.trunks.append(
             TrunkServerConnection(
                 sock,
@@ -295,7 +299,7 @@ def test_messages_before_a_broken_record_are_handed_on() -> None:
         lobby.trunks[0].sock.send(b"".join(frame(Opcode.BINARY, record.encode()) for record in records))
         told = await listening.until(3)
         assert told[1] == [0, 1]
-        assert str(told[2]).startswith("broken: MESSAGES: something is missing")
+        assert str(told[2]).startswith("broken: MESSAGES: messages before its place are missing")
         assert trunk.position().offset == 2
 
     with_lobby(main)
@@ -330,7 +334,10 @@ def test_a_close_of_the_lobby_is_told_with_its_reason() -> None:
 @pytest.mark.parametrize(
     ("data", "problem"),
     [
-        (frame(Opcode.BINARY, Messages(1, 7, numbered([7])).encode()), "broken: MESSAGES: something is missing"),
+        (
+            frame(Opcode.BINARY, Messages(1, 7, numbered([7])).encode()),
+            "broken: MESSAGES: messages before its place are missing",
+        ),
         (frame(Opcode.BINARY, b"\x81"), "broken: a record of 1 bytes"),
         (frame(Opcode.TEXT, b"hello"), "broken: a text message"),
         (frame(Opcode.CONT, b""), "broken: "),
@@ -355,7 +362,13 @@ def test_a_lobby_that_breaks_the_protocol_is_left(data: bytes, problem: str) -> 
 
 def test_a_lobby_that_falls_silent_is_left() -> None:
     async def main(lobby: Lobby, listening: Listening) -> None:
-        trunk = await connect_trunk(lobby.address, token="good", name="g", listener=listening, silent_seconds=0.1)
+        trunk = await connect_trunk(
+            lobby.address,
+            token="good",
+            name="g",
+            listener=listening,
+            settings=IMPATIENT,
+        )
         await listening.until(1)
         assert (await listening.until(2))[1:] == ["silent for 0.1 s"]
         assert not trunk.open

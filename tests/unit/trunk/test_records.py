@@ -111,12 +111,12 @@ def test_refuses_what_is_too_short_for_a_type(data: bytes) -> None:
         ("01 00 00000000 00 05 67", "HELLO: the name is cut off"),
         (f"05 00 00000000 {E}{AT} 00", "RESUME: group 0 is the stream itself"),
         (f"05 00 00000001 {E}{AT} 11" + "00" * 136, "RESUME: 17 digests; accepted: at most 16"),
-        ("04 00 08 6869", "FORWARD: opcode 8 is not a message's"),
-        (f"82 00 {E}{AT} 00000000", "MESSAGES: 0 messages are said to follow, 0 do"),
-        (f"82 00 {E}{AT} 00000003 81026869 8200", "MESSAGES: 3 messages are said to follow, 2 do"),
+        ("04 00 08 6869", "FORWARD: opcode 8 is not a message opcode"),
+        (f"82 00 {E}{AT} 00000000", "MESSAGES: message count is 0, found 0"),
+        (f"82 00 {E}{AT} 00000003 81026869 8200", "MESSAGES: message count is 3, found 2"),
         (f"82 00 {E}{AT} 00000001 810268", "MESSAGES: 3 bytes of frames do not end where a frame ends"),
         (f"82 00 {E}{'ff' * 8} 00000001 8200", "MESSAGES: offset 18446744073709551615 is too large"),
-        (f"85 00 00000001 {E}{AT} 00000001", "REPLAY: 1 messages are said to follow, 0 do"),
+        (f"85 00 00000001 {E}{AT} 00000001", "REPLAY: message count is 1, found 0"),
     ],
 )
 def test_refuses_what_cannot_be(wire: str, problem: str) -> None:
@@ -184,7 +184,7 @@ def test_frames_are_counted() -> None:
     batch = decode_frames(memoryview(data), 7, 2)
     assert (batch.data, len(batch)) == (data, 2)
     for count in (0, 1, 3):
-        with pytest.raises(ValueError, match=f"{count} messages are said to follow, 2 do"):
+        with pytest.raises(ValueError, match=f"message count is {count}, found 2"):
             decode_frames(memoryview(data), 7, count)
 
 

@@ -225,7 +225,7 @@ def test_refuses_to_take_back_seats_that_another_holds() -> None:
     lobby.claim(2)
     lobby.join()
     lobby.receive(Claim(1, 1))
-    with pytest.raises(TrunkError, match="RELEASE: 2 seats are given back, 1 are held"):
+    with pytest.raises(TrunkError, match="RELEASE: 2 seats released, 1 held"):
         lobby.receive(Release(2))
     assert lobby.seat_count.taken == 3
 

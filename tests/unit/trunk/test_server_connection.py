@@ -9,7 +9,7 @@ from tests.support.sockets import receive, receive_to_end, run, tcp_pair
 from tests.support.streams import SeatsOnly, numbered, numbers
 from tests.support.waiting import until
 
-from lobby_gateway.settings import TrunkSocketSettings
+from lobby_gateway.settings import TrunkServerSettings, TrunkSocketSettings
 from lobby_gateway.trunk.position import Position
 from lobby_gateway.trunk.records import (
     Claim,
@@ -55,8 +55,8 @@ class Greeter:
         *,
         receive_buffer: int | None = None,
         leftover: bytes = b"",
-        heartbeat_seconds: float = TIMES_UP,
-        silent_seconds: float = TIMES_UP,
+        status_seconds: float = TIMES_UP,
+        consumer_timeout_seconds: float = TIMES_UP,
         ring_bytes: int = 8 << 20,
         settings: TrunkSocketSettings | None = None,
     ) -> Greeter:
@@ -65,7 +65,12 @@ class Greeter:
         lobby, ring = SeatsOnly(4), MessageRing(100, ring_bytes)
         ring.begin_epoch(1)
         server = TrunkServer(
-            lobby, ring, now=loop.time(), heartbeat_seconds=heartbeat_seconds, silent_seconds=silent_seconds
+            lobby,
+            ring,
+            now=loop.time(),
+            settings=TrunkServerSettings(
+                status_seconds=status_seconds, consumer_timeout_seconds=consumer_timeout_seconds
+            ),
         )
         connection = TrunkServerConnection(
             ours,
@@ -217,7 +222,7 @@ def test_move_and_status_go_out_at_once() -> None:
 
 def test_status_is_told_regularly() -> None:
     async def main() -> None:
-        greeter = Greeter.join(heartbeat_seconds=0.01)
+        greeter = Greeter.join(status_seconds=0.01)
         await greeter.welcome()
         for _ in range(3):
             assert await greeter.record() == Status(True, 4, 4, 1, 0)
@@ -440,7 +445,7 @@ def test_nothing_is_acted_on_any_more_once_the_owner_has_ended_it() -> None:
 
 def test_a_greeter_that_is_silent_is_given_up() -> None:
     async def main() -> None:
-        greeter = Greeter.join(heartbeat_seconds=0.02, silent_seconds=0.1)
+        greeter = Greeter.join(status_seconds=0.02, consumer_timeout_seconds=0.1)
         await greeter.welcome()
         await greeter.send(Claim(1, 2))
         await greeter.over()
@@ -450,7 +455,7 @@ def test_a_greeter_that_is_silent_is_given_up() -> None:
 
 def test_a_greeter_that_sends_heartbeats_stays() -> None:
     async def main() -> None:
-        greeter = Greeter.join(heartbeat_seconds=0.02, silent_seconds=0.2)
+        greeter = Greeter.join(status_seconds=0.02, consumer_timeout_seconds=0.2)
         await greeter.welcome()
         for _ in range(20):
             await greeter.send(Heartbeat())

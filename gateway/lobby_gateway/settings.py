@@ -128,7 +128,7 @@ class SeatQueueSettings:
         draining_seconds: the same for a draining lobby; by then it has left the directory.
         min_failed_seconds: the same for a lobby that failed; doubles with each failure in a row.
         max_failed_seconds: upper limit of that. A lobby is asked after all others for this long after it failed.
-        ticket_seconds: how long a redirected client counts as a client of its lobby without appearing in the directory.
+        unseen_ticket_seconds: how long a redirected client counts as a client of its lobby without appearing in the directory.
         min_lost_seconds: at least how long a client whose lobby is gone waits for a new seat: time to start another lobby.
         move_interval_seconds: a draining lobby's clients start to move in batches at least this far apart. A batch shares one
             claim and one RESUME: 512 clients that move within 10 s cost at most 100 of each.
@@ -139,7 +139,7 @@ class SeatQueueSettings:
     draining_seconds: float = 10.0
     min_failed_seconds: float = 1.0
     max_failed_seconds: float = 15.0
-    ticket_seconds: float = 10.0
+    unseen_ticket_seconds: float = 10.0
     min_lost_seconds: float = 30.0
     move_interval_seconds: float = 0.1
 

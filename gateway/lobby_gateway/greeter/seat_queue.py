@@ -484,7 +484,7 @@ class SeatQueue(Generic[C]):
             for _ in range(min(self._room(view, now), len(queue))):
                 waiter = next(iter(queue))
                 del queue[waiter]
-                view.tickets.append(now + self.settings.ticket_seconds)
+                view.tickets.append(now + self.settings.unseen_ticket_seconds)
                 issued.append((waiter.client, view.id))
         return issued
 

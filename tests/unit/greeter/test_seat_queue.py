@@ -26,7 +26,7 @@ SETTINGS = SeatQueueSettings(
     draining_seconds=10,
     min_failed_seconds=1,
     max_failed_seconds=16,
-    ticket_seconds=10,
+    unseen_ticket_seconds=10,
     min_lost_seconds=30,
     move_interval_seconds=0,
 )

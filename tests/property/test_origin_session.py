@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product, starmap
 from typing import Any
 
 from hypothesis import settings
@@ -37,26 +41,56 @@ SCRIPTS: list[list[dict[str, Any]]] = [
     [{"expect": {"json": {}, "timeoutSeconds": 2}}, {"expect": {"json": {"/status": "ready"}, "timeoutSeconds": 9}}],
 ]
 
-texts = st.sampled_from([READY, "tick", '{"status": "no"}', SECRET, ""])
-batches = st.lists(texts, min_size=1, max_size=4).map(
-    lambda messages: Batch.of([frame(Opcode.TEXT, each.encode()) for each in messages])
-)
-reasons = st.sampled_from(["", "bad key " + SECRET, "x" * 300, "two\nlines"])
-controls: st.SearchStrategy[Event] = st.one_of(
-    st.just(Ping(b"")),
-    st.just(Pong(b"")),
-    st.builds(Close, st.sampled_from([1000, 1001, 1005, 1008, 1012, 3000, 4001]), reasons),
-    st.builds(Violation, st.sampled_from([1002, 1007, 1009]), st.just("bad")),
-)
-received = st.tuples(st.lists(batches, max_size=2), st.none() | st.none() | controls)
-statuses = st.sampled_from([0, 0, 0, 301, 401, 403, 404, 429, 503])  # 0: no HTTP answer
-retries = st.none() | st.sampled_from([0.0, 5.0, 600.0, 10.0**9])
-network = st.tuples(st.one_of(received, received, received, reasons), statuses, retries)
+
+def batch_of(*messages: str) -> Batch:
+    return Batch.of([frame(Opcode.TEXT, each.encode()) for each in messages])
+
+
+TEXTS = [READY, "tick", '{"status": "no"}', SECRET, ""]
+REASONS = ["", "bad key " + SECRET, "x" * 300, "two\nlines"]
+STATUSES = [0, 0, 0, 301, 401, 403, 404, 429, 503]  # 0: no HTTP answer
+RETRIES = [None, None, 0.0, 5.0, 600.0, 10.0**9]
+CONTROLS: list[Event] = [
+    *[Ping(b"")] * 8,
+    *[Pong(b"")] * 8,
+    *(Violation(code, "bad") for code in (1002, 1007, 1009)),
+    *(Close(code, reason) for code in (1000, 1001, 1005, 1008, 1012, 3000, 4001) for reason in REASONS),
+]
+LAST_BATCHES = [(), (batch_of(READY),), (batch_of("tick", READY),), (batch_of(READY, "tick"), batch_of("tick"))]
+
+
+@dataclass(frozen=True)
+class Received:
+    """One read of an open connection; an attempt succeeds instead."""
+
+    events: tuple[Event, ...]
+
+
+@dataclass(frozen=True)
+class Broken:
+    """The connection breaks; an attempt fails, by an HTTP status if there is one."""
+
+    reason: str
+    status: int
+    retry_after: float | None
+
+
+def reads() -> Iterator[Received]:
+    yield Received(())
+    for count in (1, 2, 3):
+        for messages in product(TEXTS, repeat=count):
+            yield Received((batch_of(*messages),))
+            if count > 1:
+                yield Received((batch_of(messages[0]), batch_of(*messages[1:])))
+
+
+# A step draws two choices, from lists made beforehand: drawing is what a run spends its time on.
+received = st.sampled_from(list(reads()))
+controls = st.sampled_from([Received((*batches, control)) for batches in LAST_BATCHES for control in CONTROLS])
+broken = st.sampled_from(list(starmap(Broken, product(REASONS, STATUSES, RETRIES))))
 times = st.sampled_from([0.0, 0.01, 0.7, 3.0, 21.0, 4000.0])
-rare = st.integers(0, 99).map(
-    lambda number: "stop" if number == 13 else "renew" if number % 10 == 1 else "timer"
-)  # behind a stop nothing happens any more
-actions = st.one_of(network, network, network, times, rare, st.booleans())
+rare = st.sampled_from([*["timer"] * 50, *["renew"] * 10, "stop", *["timer"] * 39])  # nothing happens after a stop
+actions = st.one_of(received, broken, controls, received, times, rare, st.booleans())
 
 
 class OriginSessionMachine(RuleBasedStateMachine):
@@ -69,7 +103,8 @@ class OriginSessionMachine(RuleBasedStateMachine):
         connect=st.sampled_from(["OnDemand", "Always"]),
         linger=st.sampled_from([0.0, 10.0]),
         longest=st.sampled_from([500, 30_000, 3_600_000]),
-        random=st.randoms(use_true_random=False),
+        fraction=st.sampled_from([None, 0.0, 1 - 2**-53]),  # None: any
+        seed=st.integers(0, 2**16),
         ready=st.booleans(),
     )
     def begin(
@@ -81,7 +116,8 @@ class OriginSessionMachine(RuleBasedStateMachine):
         connect: str,
         linger: float,
         longest: int,
-        random: Any,
+        fraction: float | None,
+        seed: int,
         ready: bool,
     ) -> None:
         spec = origin_spec(
@@ -100,7 +136,7 @@ class OriginSessionMachine(RuleBasedStateMachine):
             spec,
             steps=values.steps,
             redactor=Redactor(values.secrets),
-            fraction=random.random,
+            fraction=random.Random(seed).random if fraction is None else lambda: fraction,  # no secret
             linger_seconds=linger,
         )
         self.linger = linger
@@ -179,8 +215,18 @@ class OriginSessionMachine(RuleBasedStateMachine):
                 self.time_passes(None)
             case float():
                 self.time_passes(action)
-            case _:
-                self.network(*action)
+            case Received(events):
+                if self.connecting:
+                    self.opened()
+                elif self.open:
+                    self.receives(events)
+            case Broken(reason, status, retry_after):
+                if self.connecting and status:
+                    self.refused(status, retry_after)
+                elif self.connecting:
+                    self.failed(reason)
+                elif self.open:
+                    self.lost(reason)
 
     def clients_come_or_go(self, clients: bool) -> None:
         if self.clients and not clients:
@@ -193,14 +239,18 @@ class OriginSessionMachine(RuleBasedStateMachine):
 
     def secret_is_replaced(self) -> None:
         """What the origin said of the old one does not hold for the new one."""
-        if self.connecting or (self.open and (self.closing or not self.streaming)):
+        was_connecting, was_open = self.connecting, self.open
+        if was_connecting or (was_open and (self.closing or not self.streaming)):
             self.outdated = True
-        elif not self.open:
+        elif not was_open:
             self.not_before = self.now
-        was_open = self.open
         self.session.renewed(self.now)
         self.obey()
-        assert self.connecting == (self.wanted and not was_open), "tried at once, and only where there is no connection"
+        assert self.open == was_open
+        if was_connecting or was_open:
+            assert self.connecting == was_connecting, "the attempt under way lingers, and there is no other"
+        else:
+            assert self.connecting == self.wanted, "tried at once"
 
     def time_passes(self, seconds: float | None) -> None:
         """The timer is on time (None), early, or late, since the process was stopped."""
@@ -213,23 +263,6 @@ class OriginSessionMachine(RuleBasedStateMachine):
         self.stopped = True
         self.session.stop()
         self.obey()
-
-    def network(self, what: tuple[list[Batch], Event | None] | str, status: int, retry_after: float | None) -> None:
-        if self.connecting:
-            if not isinstance(what, str):
-                self.opened()
-            elif status == 0:
-                self.failed(what)
-            else:
-                self.refused(status, retry_after)
-        elif not self.open:
-            return
-        elif isinstance(what, str):
-            self.open = self.closing = self.streaming = False
-            self.session.lost(what, self.now)
-            self.obey()
-        else:
-            self.receives(*what)
 
     def opened(self) -> None:
         self.connecting = False
@@ -251,14 +284,19 @@ class OriginSessionMachine(RuleBasedStateMachine):
         self.session.failed(reason, self.now)
         self.obey()
 
-    def receives(self, batches: list[Batch], control: Event | None) -> None:
-        events: list[Event] = [*batches, *([control] if control is not None else [])]
+    def lost(self, reason: str) -> None:
+        self.open = self.closing = self.streaming = False
+        self.session.lost(reason, self.now)
+        self.obey()
+
+    def receives(self, events: tuple[Event, ...]) -> None:
         if not self.closing:
-            for batch in batches:
-                self.expect_or_stream(batch)
+            for event in events:
+                if isinstance(event, Batch):
+                    self.expect_or_stream(event)
         self.session.receive(events, self.now)
         self.obey()
-        if isinstance(control, Close | Violation):
+        if any(isinstance(event, Close | Violation) for event in events):
             self.closing = True  # the connection answers by itself
         assert self.published == self.stream, "lost, twice, or out of order"
 

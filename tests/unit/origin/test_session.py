@@ -564,6 +564,14 @@ def test_a_secret_replaced_while_nobody_wants_the_stream_connects_nobody() -> No
     assert shell.wanted() == [Connect()]
 
 
+def test_a_secret_replaced_during_a_lingering_attempt_leaves_it_alone() -> None:
+    shell = Shell()
+    shell.wanted()
+    shell.wanted(False)
+    assert renewed(shell) == []
+    assert shell.state is State.CONNECTING
+
+
 def test_new_steps_hold_from_the_next_connection_on_and_old_secrets_stay_hidden() -> None:
     shell = Shell(secrets=("old-secret",)).streaming()
     shell.session.put_in(["login new"], Redactor(("old-secret", "new-secret")))

@@ -1,4 +1,4 @@
-"""What the tests in a cluster share: the installed release, an origin, and two thousand clients for the failures."""
+"""Fixtures of the cluster tests: the installed release, an origin, and two thousand clients for the failures."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tests.cluster.support.images import Images
 from tests.cluster.support.release import NAMESPACE, Release, release
 from tests.cluster.support.resources import origin_url, ticker
 
-RATE = 4  # messages a second of the shared origin: a quarter of a second is how exactly a silence is measured
+RATE = 4  # messages per second of the shared origin: silences are measured to a quarter of a second
 TIMEOUT = 420
 TICKER = "ticker"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leaves the tests out where there is no cluster; failures come last, with their clients."""
+    """Skips the tests if there is no cluster; tests of failures run last, with their clients."""
     here = [item for item in items if "tests/cluster/" in item.nodeid]
     for item in here:
         if why_not := ENVIRONMENT.why_not():
@@ -34,7 +34,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
-    """Adds what the cluster says to a failure."""
+    """Adds a diagnosis of the cluster to a failed test."""
     report = yield
     if call.when == "call" and report.failed and "cluster" in getattr(item, "fixturenames", ()):
         cluster: Cluster = item.funcargs["cluster"]  # type: ignore[attr-defined]
@@ -46,7 +46,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Tells what was measured."""
+    """Prints what was measured."""
     if FIGURES.rows or FIGURES.notes:
         terminalreporter.section("figures")
         for line in (HEAD, *FIGURES.rows) if FIGURES.rows else ():
@@ -65,7 +65,7 @@ def api() -> Iterator[Api]:
 @pytest.fixture(scope="session")
 def images() -> Images:
     """The project's images, on every node."""
-    # A release that is taken over gets its new images by a new tag.
+    # A release kept from an earlier session gets new images by a new tag.
     images = Images(tag=ENVIRONMENT.tag or (f"test-{time.time():.0f}" if ENVIRONMENT.keep else "test"))
     if not ENVIRONMENT.tag:
         images.build()

@@ -1,4 +1,4 @@
-"""A lobby's pod that is to avoid a node, as after the loss of one that Kubernetes still takes for a good one."""
+"""A lobby's pod avoids a node, as after the loss of a node that Kubernetes still considers healthy."""
 
 from __future__ import annotations
 
@@ -15,20 +15,22 @@ from lobby_operator.kube.pods import pod_manifest
 from lobby_operator.settings import PodSettings
 
 AWAY = "lobby-gateway-away"
-SETTINGS = PodSettings(image="no-such-image", token_secret="none")  # where it is put is seen before it runs
+SETTINGS = PodSettings(
+    image="no-such-image", token_secret="none"
+)  # it need not run: the node shows when it is scheduled
 
 
-def test_it_is_put_on_another_node_whichever_that_is(cluster: Cluster) -> None:
+def test_the_pod_is_scheduled_on_another_node(cluster: Cluster) -> None:
     resource = validate_and_default(lobby_resource("away", "ws://origin:9000/", template=SMALL), "test")
     resource["metadata"] |= {"namespace": AWAY, "uid": "0c2f1f5e-7d0e-4a37-8f2c-3c5c1b9f6b1e"}
     lobby = lobby_from_resource(resource)
     nodes = sorted(cluster.nodes())
     with namespace(AWAY):
-        # Two each: the second one goes against the spread.
+        # Two for each node: the second one violates the spread.
         for node in nodes:
             for index in range(2):
                 pod = pod_manifest(lobby, f"not-on-{node}-{index}", SETTINGS, config="0", avoid=[node])
-                del pod["metadata"]["ownerReferences"]  # or it would be collected: there is no such Lobby
+                del pod["metadata"]["ownerReferences"]  # it would be garbage collected: there is no such Lobby
                 apply(pod, namespace=AWAY)
         placed = "jsonpath={range .items[*]}{.metadata.name} {.spec.nodeName}{'\\n'}{end}"
 

@@ -1,4 +1,4 @@
-"""A Lobby with a bad field is refused by the API server, with a message that names the field."""
+"""The API server rejects a Lobby with a bad field, with a message that names the field."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The chart in a real cluster: its optional objects, the definition's upgrade, `helm test`, and what is left when it goes."""
+"""The chart in a real cluster: optional objects, the upgrade of the CRD, `helm test`, and what an uninstall leaves."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ KINDS = "all,configmaps,secrets,serviceaccounts,roles,rolebindings,networkpolici
 
 @pytest.fixture(scope="module")
 def own() -> Iterator[str]:
-    """A namespace for a release of one's own; and there is one for Lobbies beside it."""
+    """A namespace for a separate release, next to one for its Lobbies."""
     with namespace(ITS_OWN) as name, namespace(FEEDS):
         yield name
 
@@ -39,7 +39,7 @@ def test_every_optional_object_is_accepted_by_the_server(own: str) -> None:
     for group, value in (("gateway.networking.k8s.io/v1", "httpRoute"), ("monitoring.coreos.com/v1", "metrics")):
         if group not in groups:
             pytest.skip(f"the cluster has no {group}, which {value} needs")
-    # A pod is accepted only where its service account is already.
+    # A pod is accepted only if its service account exists.
     manifests = [each for each in chart.objects(given) if each["kind"] != "Pod"]
     for each in manifests:
         each["metadata"].pop("namespace", None)
@@ -48,7 +48,7 @@ def test_every_optional_object_is_accepted_by_the_server(own: str) -> None:
     assert len(accepted) == len(manifests)
 
 
-def test_an_upgrade_brings_the_new_definition_and_keeps_the_token_key(installed: Release) -> None:
+def test_an_upgrade_installs_the_new_crd_and_keeps_the_token_key(installed: Release) -> None:
     def token_key() -> str:
         return kubectl("get", "secret", f"{RELEASE}-token-key", "-n", NAMESPACE, "-o", "jsonpath={.data.key}")
 
@@ -74,7 +74,7 @@ def test_an_upgrade_brings_the_new_definition_and_keeps_the_token_key(installed:
 
 
 @pytest.mark.usefixtures("installed")
-def test_a_release_serves_all_namespaces_and_leaves_nothing_when_it_goes(api: Api, images: Images, own: str) -> None:
+def test_a_release_serves_all_namespaces_and_an_uninstall_leaves_nothing(api: Api, images: Images, own: str) -> None:
     def there() -> set[str]:
         return {f"{where}/{name}" for where in (own, FEEDS) for name in names(KINDS, "-n", where)}
 

@@ -28,7 +28,7 @@ OPTIONS = (
     *("--wallet.totalAccounts", "1", "--logging.quiet"),
 )
 WHY_NOT = npm_tools.why_not("ganache") or ENVIRONMENT.why_no_faults()
-# What the cluster's network calls this machine's processes in it: the address that leads to a node.
+# This machine's address in the cluster's network: the local address of a route to a node.
 OWN_ADDRESS = (
     "import socket, sys; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.connect((sys.argv[1], 9)); "
     "print(s.getsockname()[0])"
@@ -42,13 +42,13 @@ pytestmark = pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)
 
 
 def heads(client: Client) -> dict[int, str]:
-    """Hashes of the heads that a client got, by their number."""
+    """Hashes of the heads that a client received, by number."""
     found = [json.loads(payload)["params"]["result"] for _, payload in client.kept if by_block(payload) is not None]
     return {int(head["number"], 16): str(head["hash"]) for head in found}
 
 
 def hash_of_block(address: str, number: int) -> str:
-    """What the node itself says of a block."""
+    """A block as the node itself returns it."""
     question = {"jsonrpc": "2.0", "id": 1, "method": "eth_getBlockByNumber", "params": [hex(number), False]}
     answer = run(*inside(sys.executable, "-c", ASK, f"http://{address}:{PORT}/", json.dumps(question)))
     return str(json.loads(answer)["result"]["hash"])
@@ -76,7 +76,7 @@ def test_1100_clients_get_every_head_of_three_connections(installed: Release, cl
 
 
 def checked(crowd: Crowd, node_address: str) -> None:
-    """Every client has every head, each with the hash that the node itself tells."""
+    """Every client has every head, with the hash that the node itself returns."""
     all_heads, others = crowd.look(
         lambda: ([heads(client) for client in crowd.swarm.clients], {c.tally.other for c in crowd.swarm.clients})
     )

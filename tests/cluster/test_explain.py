@@ -1,4 +1,4 @@
-"""`kubectl explain` reads well: every field says what it is for."""
+"""`kubectl explain` describes every field."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def test_every_field_is_described(field: str) -> None:
 
 
 @pytest.mark.usefixtures("cluster")
-def test_what_a_seat_is_and_all_fields_are_told() -> None:
+def test_seats_and_all_fields_are_described() -> None:
     text = kubectl("explain", "lobby.spec.clients.seats")
     assert "seats" in text.lower()
     assert "spareSeats" in kubectl("explain", "lobby.spec", "--recursive")

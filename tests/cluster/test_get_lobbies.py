@@ -14,11 +14,11 @@ from tests.cluster.support.resources import lobby
 from tests.cluster.support.waiting import eventually
 
 SECONDS = 2.0
-PRINTING = 1.0  # what kubectl itself may take on a busy machine
+PRINTING = 1.0  # time of kubectl itself on a busy machine
 
 
 def row(cluster: Cluster, name: str, *options: str) -> dict[str, str]:
-    """What `kubectl get lobby` prints, by column."""
+    """The output of `kubectl get lobby`, by column."""
     table = kubectl("get", "lobby", name, "-n", cluster.namespace, *options).splitlines()
     heads, fields = table[0].split(), table[1].split()
     return dict(zip(heads, fields, strict=False))

@@ -1,4 +1,4 @@
-"""Installed by helm, a Lobby applied: 1,100 clients through the greeters' Service."""
+"""After `helm install` and `kubectl apply`: 1,100 clients through the greeters' Service."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_1100_clients_share_three_lobbies_and_none_is_refused(
 ) -> None:
     with cluster.lobby(lobby("prices", origin)) as name, Crowd(installed.url("/prices")) as crowd:
         cluster.until_condition(name, "Ready", "True")
-        crowd.connect(CLIENTS)  # fails if one is refused
+        crowd.connect(CLIENTS)  # fails if a client is refused
         eventually(
             lambda: sum(report["clients"] for report in cluster.reports(name).values()) == CLIENTS,
             what=lambda: f"{CLIENTS} seats are taken; {summary(cluster.reports(name))}",

@@ -1,4 +1,4 @@
-"""What a running lobby can take over, it takes over: seats, queue, limits. No pod is made for it, nobody is closed."""
+"""A running lobby applies new seats, queues and limits: no pod is created, and no client is closed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.cluster.support.resources import lobby
 from tests.cluster.support.waiting import eventually
 
 
-def test_seats_change_under_the_clients(installed: Release, cluster: Cluster, origin: str) -> None:
+def test_seats_change_while_clients_are_connected(installed: Release, cluster: Cluster, origin: str) -> None:
     with (
         cluster.lobby(lobby("live", origin, clients_seats=20, spareSeats=2)) as name,
         Crowd(installed.url("/live")) as crowd,
@@ -24,7 +24,7 @@ def test_seats_change_under_the_clients(installed: Release, cluster: Cluster, or
         eventually(lambda: cluster.status(name)["seats"] == 40, deadline=90, what=lambda: cluster.describe(name))
         crowd.connect(25)
         assert len(cluster.ready_pods(name)) == 1
-        # Fewer seats than clients: they stay, and no new one gets in there.
+        # Fewer seats than clients: the clients stay, and no new one is admitted there.
         cluster.merge(name, clients={"seats": 30})
         eventually(
             lambda: {report["seats"] for report in cluster.reports(name).values()} == {30},

@@ -1,7 +1,7 @@
-"""The operator is killed after its first write, the next one after its second, and so on: it comes to the same state.
+"""The operator is killed after its first write, the next one after its second, and so on: the result is the same.
 
-The same run, with an operator that is spared, tells what that state is. Both run with the operator's own rights, and with the
-same options as its pod; so the calls written down also tell which rights are used, and which are missing.
+A run with an operator that is spared gives the expected result. Both runs use the operator's own rights and the options of its
+pod, so the recorded calls also show which rights are used and which are missing.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ NAME = "chaos"
 ACCOUNT = f"{RELEASE}-operator"
 REVISION = "lobby-gateway.io/revision"
 QUIET_SECONDS = 8.0
-# Rights that one run from nothing to nothing need not use, and what they are for.
+# Rights that such a run need not use, and what they are for.
 SELDOM: dict[Right, str] = {
     ("get", "", "pods"): "a pod's name was taken already: whose is it",
     ("create", "", "configmaps"): "applied by a patch, which may create only with this right",
@@ -53,11 +53,11 @@ class Run:
     """One run of the operator through the saboteur.
 
     Attributes:
-        states: what there was after each step.
-        made: how many pods were made.
-        calls: its calls.
-        kills: how often it was killed.
-        seconds: how long it took.
+        states: the state after each step.
+        made: number of pods created.
+        calls: the calls of the API.
+        kills: how often the operator was killed.
+        seconds: duration of the run.
     """
 
     def __init__(self) -> None:
@@ -70,7 +70,7 @@ class Run:
 
 @contextlib.contextmanager
 def operators_away(cluster: Cluster) -> Iterator[None]:
-    """The release has no operator of its own for the time of the block."""
+    """Scales the release's own operator to zero during the block."""
     kubectl("scale", OPERATOR_DEPLOYMENT, "--replicas=0", "-n", NAMESPACE)
     kubectl("rollout", "status", OPERATOR_DEPLOYMENT, "-n", NAMESPACE, "--timeout=60s", deadline=70)
     try:
@@ -81,7 +81,7 @@ def operators_away(cluster: Cluster) -> Iterator[None]:
 
 
 def command(api: Api, folder: str, file: Path, *, spare: bool) -> tuple[str, ...]:
-    """The saboteur with the operator, as its Deployment starts it."""
+    """The saboteur with an operator that has the options of its Deployment."""
     deployment = api.get(f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/{RELEASE}-operator")
     container = deployment["spec"]["template"]["spec"]["containers"][0]
     service = api.get("/api/v1/namespaces/default/services/kubernetes")["spec"]
@@ -99,11 +99,11 @@ def command(api: Api, folder: str, file: Path, *, spare: bool) -> tuple[str, ...
 
 
 def state(cluster: Cluster, origin: str) -> dict[str, Any]:
-    """All that the operator made, without names, addresses and times."""
+    """Everything that the operator created, without names, addresses and times."""
     status = cluster.status(NAME)
     pods = [
         {
-            # A revision is that of one Lobby: it has its uid in it.
+            # A revision contains the uid of the Lobby.
             "labels": {name: value for name, value in pod["metadata"]["labels"].items() if name != REVISION},
             "annotations": sorted(pod["metadata"].get("annotations", {})),
             "owners": [owner["kind"] for owner in pod["metadata"]["ownerReferences"]],
@@ -128,7 +128,7 @@ def state(cluster: Cluster, origin: str) -> dict[str, Any]:
 
 
 def budgets(cluster: Cluster) -> list[dict[str, Any]]:
-    """What the disruption budgets of the Lobby say."""
+    """The disruption budgets of the Lobby."""
     there = cluster.api.get(f"/apis/policy/v1/namespaces/{NAMESPACE}/poddisruptionbudgets?limit=500")["items"]
     return [
         each["spec"] for each in there if any(o["name"] == NAME for o in each["metadata"].get("ownerReferences", []))
@@ -136,7 +136,7 @@ def budgets(cluster: Cluster) -> list[dict[str, Any]]:
 
 
 def quiet(file: Path, running: Background, *, deadline: float = 180.0) -> None:
-    """Waits until the operator has not written anything for a while."""
+    """Waits until the operator has written nothing for a while."""
 
     def writes() -> int:
         lines = file.read_text().splitlines() if file.exists() else []
@@ -169,7 +169,7 @@ def run(cluster: Cluster, origin: str, *, spare: bool) -> Run:
                 cluster.until_ready(NAME, count, deadline=180)
                 cluster.until_condition(NAME, "Ready", "True", deadline=60)
                 quiet(file, running)
-                # It is lowered half a minute after lobbies became fewer, and a rollout has more for a moment.
+                # It is lowered half a minute late, and during a rollout there are more lobbies for a moment.
                 eventually(
                     lambda: [each["minAvailable"] for each in budgets(cluster)] == [count - 1],
                     deadline=90,
@@ -198,7 +198,7 @@ def run(cluster: Cluster, origin: str, *, spare: bool) -> Run:
 
 @pytest.fixture(scope="module")
 def runs(installed: Release, cluster: Cluster, origin: str) -> tuple[Run, Run]:
-    """One run in which the operator is spared, and one in which it is killed again and again."""
+    """A run in which the operator is spared, and one in which it is killed again and again."""
     with operators_away(cluster):
         both = run(cluster, origin, spare=True), run(cluster, origin, spare=False)
     installed.until_whole()
@@ -206,12 +206,12 @@ def runs(installed: Release, cluster: Cluster, origin: str) -> tuple[Run, Run]:
 
 
 def difference(wanted: dict[str, Any], found: dict[str, Any]) -> str:
-    """What two states differ in, for people."""
+    """The difference of two states, for people."""
     spared, killed = (json.dumps(each, indent=1, sort_keys=True).splitlines() for each in (wanted, found))
     return "\n".join(difflib.unified_diff(spared, killed, "spared", "killed", n=2, lineterm=""))
 
 
-def test_it_comes_to_the_same_state(runs: tuple[Run, Run]) -> None:
+def test_the_result_is_the_same(runs: tuple[Run, Run]) -> None:
     spared, killed = runs
     assert spared.kills == 0
     assert killed.kills >= 8
@@ -223,7 +223,7 @@ def test_it_comes_to_the_same_state(runs: tuple[Run, Run]) -> None:
     )
 
 
-def test_no_pod_is_made_twice(runs: tuple[Run, Run]) -> None:
+def test_no_pod_is_created_twice(runs: tuple[Run, Run]) -> None:
     spared, killed = runs
     assert killed.made == spared.made
 
@@ -233,7 +233,7 @@ def test_no_call_is_forbidden(runs: tuple[Run, Run]) -> None:
         assert not {right: statuses for right, statuses in each.calls.items() if statuses & {401, 403}}
 
 
-def test_no_right_is_never_used(runs: tuple[Run, Run], api: Api) -> None:
+def test_every_right_is_used(runs: tuple[Run, Run], api: Api) -> None:
     used = {right for each in runs for right in each.calls}
     unused = rights_of(api, NAMESPACE, ACCOUNT) - used
     FIGURES.note(f"rights of the operator that no call used: {sorted(unused) or 'none'}")

@@ -1,4 +1,4 @@
-"""Two Lobbies want one path: the older one keeps it, the later one has a condition that says so."""
+"""Two Lobbies claim one path: the older one keeps it, and a condition of the later one says so."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.cluster.support.release import Release
 from tests.cluster.support.resources import lobby
 
 
-def test_the_later_one_is_told(installed: Release, cluster: Cluster, origin: str) -> None:
+def test_the_later_lobby_has_a_condition(installed: Release, cluster: Cluster, origin: str) -> None:
     with cluster.lobby(lobby("older", origin, path="/shared")) as older:
         cluster.until_condition(older, "Ready", "True")
         with cluster.lobby(lobby("newer", origin, path="/shared")) as newer:

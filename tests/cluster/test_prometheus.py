@@ -29,7 +29,7 @@ COMPONENT = "app.kubernetes.io/component"
 
 
 def found(cluster: Cluster) -> list[dict[str, Any]]:
-    """The pods as Prometheus would discover them, to be scraped through the API server."""
+    """The pods as Prometheus would discover them, scraped through the API server."""
     targets = []
     for pod in cluster.labelled(NAME):
         labels, name = pod["metadata"]["labels"], name_of(pod)
@@ -52,7 +52,7 @@ def found(cluster: Cluster) -> list[dict[str, Any]]:
 
 
 def scrape(file: Path) -> dict[str, Any]:
-    """The documented configuration for clusters; only how pods are found is ours."""
+    """The documented configuration for clusters, with our own service discovery."""
     page = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
     (text,) = re.findall(r"^```yaml\n([^`]*kubernetes_sd_configs[^`]*)```", page, re.MULTILINE)
     (documented,) = yaml.safe_load(text)["scrape_configs"]

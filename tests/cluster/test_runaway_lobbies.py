@@ -1,4 +1,4 @@
-"""Many lobbies with few clients each: they drain into others, and empty ones go. Nobody is closed."""
+"""Many lobbies with few clients each drain into others, and empty ones are deleted. No client is closed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_they_drain_into_others(installed: Release, cluster: Cluster, origin: st
         cluster.until_condition(name, "Ready", "True")
         crowd.connect(CLIENTS, concurrency=8)
         cluster.until_ready(name, 7)
-        # Every fifth stays: two in each lobby, so that no lobby is empty and all but two are too many.
+        # Every fifth client stays: two in each lobby, so that no lobby is empty and only two are needed.
         crowd.thin(lambda number: number % (CLIENTS // STAY) == 0)
         crowd.mark()
         cluster.until_ready(name, 2, deadline=120)

@@ -1,4 +1,4 @@
-"""`kubectl scale lobby`: a floor of running lobbies."""
+"""`kubectl scale lobby` sets a minimum of running lobbies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two thousand lobbies of one Lobby, and two hundred Lobbies: on nodes that only seem to be, one process answers for all."""
+"""Two thousand lobbies of one Lobby, and two hundred Lobbies: on fake nodes, where one process answers for all lobbies."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ pytestmark = [
 
 
 class Meter:
-    """What the acting operator did since this was made."""
+    """What the active operator has done since this was created."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
@@ -51,10 +51,10 @@ class Meter:
             metrics = self._cluster.metrics(name_of(pod))
             if metrics("lobby_operator_leader"):
                 return metrics("lobby_operator_api_calls_total"), metrics("process_resident_memory_bytes")
-        raise LookupError("no operator acts")
+        raise LookupError("no operator is active")
 
-    def told(self) -> str:
-        """Calls a second, and memory."""
+    def summary(self) -> str:
+        """Calls per second, and memory."""
         calls, memory = self._read()
         seconds = time.monotonic() - self._begun
         return (
@@ -65,7 +65,7 @@ class Meter:
 
 @pytest.fixture(scope="module", autouse=True)
 def fake_nodes(installed: Release) -> Iterator[None]:
-    """Nodes for all of them, and one process that answers."""
+    """Nodes for all lobbies, and the process that answers for them."""
     installed.until_whole()
     fault("fake-nodes", str(PODS // PODS_OF_A_NODE + 1))
     try:
@@ -80,7 +80,7 @@ def fake_nodes(installed: Release) -> Iterator[None]:
 
 
 def ready(cluster: Cluster, name: str) -> int:
-    """Ready lobbies, as the status says."""
+    """Number of ready lobbies in the status."""
     return int(cluster.status(name).get("readyReplicas", 0))
 
 
@@ -94,11 +94,11 @@ def test_two_thousand_lobbies_of_one_lobby(cluster: Cluster, api: Api) -> None:
             every=1,
             what=lambda: f"{ready(cluster, name)} are ready",
         )
-        FIGURES.note(f"{PODS} lobbies of one Lobby ready: {meter.told()}")
+        FIGURES.note(f"{PODS} lobbies of one Lobby ready: {meter.summary()}")
 
         meter = Meter(cluster)
         time.sleep(20)
-        FIGURES.note(f"{PODS} lobbies, nothing to do: {meter.told()}")
+        FIGURES.note(f"{PODS} lobbies, nothing to do: {meter.summary()}")
 
         times = []
         for pod in cluster.pods(name)[:3]:
@@ -136,9 +136,9 @@ def test_two_hundred_lobbies(cluster: Cluster, api: Api) -> None:
         meter = Meter(cluster)
         cluster.apply(*resources)
         eventually(lambda: all_ready("True"), deadline=300, every=0.5, what=f"{MANY_LOBBIES} Lobbies are Ready")
-        FIGURES.note(f"{MANY_LOBBIES} Lobbies ready: {meter.told()}")
+        FIGURES.note(f"{MANY_LOBBIES} Lobbies ready: {meter.summary()}")
         meter = Meter(cluster)
         time.sleep(20)
-        FIGURES.note(f"{MANY_LOBBIES} Lobbies, nothing to do: {meter.told()}")
+        FIGURES.note(f"{MANY_LOBBIES} Lobbies, nothing to do: {meter.summary()}")
     finally:
         kubectl("delete", "lobbies", *(each["metadata"]["name"] for each in resources), "-n", NAMESPACE, deadline=180)

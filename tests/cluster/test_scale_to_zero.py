@@ -1,4 +1,4 @@
-"""Nobody there: no lobby runs. The first clients wait until one does, and none is refused."""
+"""Without clients no lobby runs. The first clients wait for one, and none is refused."""
 
 from __future__ import annotations
 

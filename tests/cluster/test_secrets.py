@@ -1,4 +1,4 @@
-"""An origin's credentials come from a Secret: used by the lobbies, rotated under their clients, seen by nobody else."""
+"""An origin's credentials come from a Secret: lobbies use them, follow a rotation, and leak them nowhere."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TOKEN_KEY = "lobby-gateway-token-key"
 
 
 def digest(secret: str) -> str:
-    """How the origin tells which one came."""
+    """The name by which the origin reports a credential."""
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
@@ -38,7 +38,7 @@ def secret_resource(name: str, value: str) -> dict[str, Any]:
 
 
 def lobby_with_secret(name: str, secret: str, cluster: Cluster, **spec: Any) -> dict[str, Any]:
-    """A Lobby whose origin wants the secret, in a header and in the query."""
+    """A Lobby whose origin needs the secret, in a header and in the query."""
     reference = {"valueFrom": {"secretKeyRef": {"name": secret, "key": "authorization"}}}
     return lobby(
         name,
@@ -60,7 +60,7 @@ def start_vault(cluster: Cluster, image: str, *accepted: str) -> None:
 
 
 def everything_told(cluster: Cluster) -> dict[str, str]:
-    """All that anybody but the lobbies may see, by what it is."""
+    """Everything that is visible outside the lobbies, by name."""
     namespace = cluster.namespace
     told = {
         kind: kubectl("get", kind, "-n", namespace, "-o", "json", "--show-managed-fields")
@@ -81,24 +81,24 @@ def everything_told(cluster: Cluster) -> dict[str, str]:
 
 
 def disguises(secret: str) -> list[str]:
-    """How a secret may look in a text."""
+    """Forms that a secret may have in a text."""
     encoded = base64.b64encode(secret.encode()).decode().rstrip("=")
     return [secret, encoded, quote(secret), json.dumps(secret)[1:-1], secret.encode().hex()]
 
 
 def mounted(cluster: Cluster, pod: str) -> str:
-    """Digest of the credentials that are mounted in a lobby now."""
+    """Digest of the credentials that a lobby has mounted now."""
     code = f"import pathlib; print(pathlib.Path('{MOUNTED}').read_text(), end='')"
     return digest(kubectl("exec", pod, "-n", cluster.namespace, "--", "python", "-c", code))
 
 
 def key_of_tokens(cluster: Cluster) -> str:
-    """The key that greeters sign with."""
+    """The key with which greeters sign."""
     secret = cluster.api.get(f"/api/v1/namespaces/{cluster.namespace}/secrets/{TOKEN_KEY}")
     return base64.b64decode(secret["data"]["key"]).decode().strip()
 
 
-def test_it_is_rotated_under_the_clients_and_seen_by_nobody_else(installed: Release, cluster: Cluster) -> None:
+def test_a_rotation_disturbs_no_client_and_nothing_leaks(installed: Release, cluster: Cluster) -> None:
     old, new, wrong = (f"Bearer {kind}/{secrets.token_hex(16)}" for kind in ("old", "new", "wrong"))
     start_vault(cluster, installed.images.lobby, old, new)
 
@@ -122,7 +122,7 @@ def test_it_is_rotated_under_the_clients_and_seen_by_nobody_else(installed: Rele
             assert seen_by_origin().get(digest(old)) == 1
             (pod,) = cluster.ready_pods(name)
 
-            # The kubelet brings a changed Secret within a minute or so, and at once where something of the Lobby changes, too.
+            # The kubelet updates a changed Secret within about a minute, and at once if the Lobby changes, too.
             crowd.mark()
             cluster.apply(secret_resource(SECRET, new))
             cluster.merge(name, spareSeats=65)
@@ -140,7 +140,7 @@ def test_it_is_rotated_under_the_clients_and_seen_by_nobody_else(installed: Rele
                 f"longest silence {after.longest_silence:.1f} s"
             )
 
-            # An origin that refuses is told of everywhere: without what it refused.
+            # A refusal by the origin is reported everywhere, but without the credentials.
             eventually(lambda: seen_by_origin().get(digest(wrong)), deadline=30, what="the wrong secret is used")
             cluster.until_condition(refused, "OriginConnected", "False")
             for what, text in everything_told(cluster).items():

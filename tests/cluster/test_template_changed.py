@@ -1,4 +1,4 @@
-"""What needs a new pod (template, origin) replaces the lobbies one after the other; their clients stay connected."""
+"""A change of template or origin replaces the lobbies one after the other; their clients stay connected."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SEATS = 10
 CLIENTS = 35
 
 
-def test_every_lobby_is_replaced_and_nobody_is_closed(installed: Release, cluster: Cluster, origin: str) -> None:
+def test_every_lobby_is_replaced_and_no_client_is_closed(installed: Release, cluster: Cluster, origin: str) -> None:
     most = 0
     resource = lobby(
         "rolling", origin, clients_seats=SEATS, spareSeats=2, emptySeconds=1, compaction={"enabled": False}
@@ -32,7 +32,7 @@ def test_every_lobby_is_replaced_and_nobody_is_closed(installed: Release, cluste
             most = max(most, len(pods))
             return not old & {pod["metadata"]["uid"] for pod in pods}
 
-        with crowd.newcomers() as newcomers:
+        with crowd.new_clients() as new_clients:
             cluster.merge(name, template={**SMALL, "env": [{"name": "GREETING", "value": "hello"}]})
             eventually(replaced, deadline=180, what=lambda: f"all are replaced; {cluster.describe(name)}")
             cluster.until_condition(name, "Ready", "True")
@@ -40,7 +40,7 @@ def test_every_lobby_is_replaced_and_nobody_is_closed(installed: Release, cluste
         seen = crowd.seen()
         assert (seen.clients, seen.open) == (CLIENTS, CLIENTS), seen
         assert seen.duplicates == 0, seen
-        assert not newcomers.refused, newcomers
+        assert not new_clients.refused, new_clients
         for pod in cluster.ready_pods(name):
             assert {"name": "GREETING", "value": "hello"} in pod["spec"]["containers"][0]["env"]
     FIGURES.note(

@@ -1,4 +1,4 @@
-"""How long it takes: from `kubectl apply` to the first message, and from "spare seats used" to "new lobby open"."""
+"""Times from `kubectl apply` to the first message, and from "spare seats used" to "new lobby open"."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ ROUNDS = 3
 
 
 def first_message(crowd: Crowd) -> bool:
-    """Lets a client try; whether it got in and then a message."""
+    """Connects a client; returns whether it was admitted and received a message."""
     (client,) = crowd.run(crowd.swarm.connect(1))
     if client.status != 101:
-        return False  # 404: the greeter has not heard of the Lobby yet
+        return False  # 404: the greeter does not know the Lobby yet
     crowd.run(crowd.swarm.each_has(1, of=[client]))
     return True
 

@@ -1,9 +1,8 @@
-"""A small Kubernetes API server on a real socket: objects in memory, with the real one's answers to conflicts and mistakes.
+"""A small Kubernetes API server on a real socket, with objects in memory.
 
-It knows nothing of the kinds: any path is an object or a list of them. Of the real one's rules it keeps those that our code
-leans on: uids and resourceVersions, 404, both kinds of 409, preconditions, merge patches (RFC 7396), apply as create or merge,
-pods that end before they are gone, dry runs, lists in parts, and watches. What it refuses beyond that, and admission, only a
-real cluster shows.
+It knows no kinds: any path is an object or a collection. It implements the rules that our code relies on: uids and
+resourceVersions, 404, both kinds of 409, preconditions, merge patches (RFC 7396), apply as create or merge, graceful deletion
+of pods, dry runs, paged lists, and watches. Validation and admission take a real cluster.
 """
 
 from __future__ import annotations
@@ -28,13 +27,13 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A request that was made.
+    """A request.
 
     Attributes:
-        method: of HTTP.
+        method: HTTP method.
         path: without the query.
         query: by name.
-        body: as JSON; None: there was none.
+        body: parsed from JSON; None: there was none.
         content_type: of the body.
         headers: of the request.
     """
@@ -48,20 +47,20 @@ class Asked:
 
 
 Answer = Callable[[Asked], web.StreamResponse | None]
-"""What to answer instead; None: as usual."""
+"""The answer; None: the usual one."""
 
 
 class FakeKubeApi:
     """The server.
 
     Attributes:
-        url: where it is.
-        objects: by path.
-        asked: every request so far.
-        instead: decides what is answered instead of what would be; an exception of it breaks the connection.
-        mute: no answer while it is set.
-        oldest: the oldest version from which can be watched; an older one is 410.
-        watches: that are open.
+        url: its URL.
+        objects: all objects, by path.
+        asked: all requests so far.
+        instead: called for each request, may replace the answer; if it raises, the connection breaks.
+        mute: while set, requests get no answer.
+        oldest: the oldest version from which a watch may start; an older one is 410.
+        watches: number of open watches.
     """
 
     def __init__(self) -> None:
@@ -90,12 +89,12 @@ class FakeKubeApi:
         self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
 
     async def close(self) -> None:
-        """Listens no longer."""
+        """Stops listening."""
         assert self._runner is not None
         await self._runner.cleanup()
 
     def write_kubeconfig(self, path: Path, token: str = "secret-of-the-operator") -> str:
-        """Writes a kubeconfig that leads here; returns its path."""
+        """Writes a kubeconfig for this server; returns its path."""
         content = {
             "apiVersion": "v1",
             "kind": "Config",
@@ -108,7 +107,7 @@ class FakeKubeApi:
         return str(path)
 
     def put(self, path: str, body: Object) -> Object:
-        """Puts an object there, as if somebody had made or changed it."""
+        """Stores an object as if someone had created or changed it."""
         made = copy.deepcopy(body)
         metadata = made.setdefault("metadata", {})
         metadata["name"] = path.rpartition("/")[2]
@@ -116,25 +115,25 @@ class FakeKubeApi:
         metadata["uid"] = before.get("uid") or metadata.get("uid") or str(uuid.uuid4())
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         metadata["creationTimestamp"] = before.get("creationTimestamp") or metadata.get("creationTimestamp") or now
-        self._happens("MODIFIED" if path in self.objects else "ADDED", path, made)
+        self._add_event("MODIFIED" if path in self.objects else "ADDED", path, made)
         self.objects[path] = made
         return made
 
     def remove(self, path: str) -> None:
-        """Takes an object away, as if somebody had deleted it."""
-        self._happens("DELETED", path, self.objects.pop(path))
+        """Removes an object as if someone had deleted it."""
+        self._add_event("DELETED", path, self.objects.pop(path))
 
-    def tell(self, event: Object) -> None:
-        """Sends an event to all who watch now."""
+    def send_event(self, event: Object) -> None:
+        """Sends an event to all open watches."""
         self._events.append({"path": "", "version": -1, "event": event})
         self._wake()
 
     def end_watches(self) -> None:
-        """Ends all watches, as the real one does every few minutes."""
+        """Ends all watches, as a real server does every few minutes."""
         self._watch_end += 1
         self._wake()
 
-    def _happens(self, kind: str, path: str, changed: Object) -> None:
+    def _add_event(self, kind: str, path: str, changed: Object) -> None:
         self._version = next(self._versions)
         changed["metadata"]["resourceVersion"] = str(self._version)
         event = {"type": kind, "object": copy.deepcopy(changed)}
@@ -146,7 +145,7 @@ class FakeKubeApi:
             waiter.set()
 
     def requests(self, method: str, path: str = "") -> list[Asked]:
-        """Those of a method, whose path holds a text."""
+        """Requests of a method whose path contains a text."""
         return [asked for asked in self.asked if asked.method == method and path in asked.path]
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
@@ -164,7 +163,7 @@ class FakeKubeApi:
             await asyncio.Event().wait()
         try:
             instead = self.instead(asked)
-        except Exception:  # a connection that breaks, whatever it was
+        except Exception:  # whatever it is: break the connection
             assert request.transport is not None
             request.transport.abort()
             raise
@@ -201,7 +200,7 @@ class FakeKubeApi:
 
     @staticmethod
     def _is_in(path: str, collection: str) -> bool:
-        """Whether an object is in a list: of its namespace, or of all."""
+        """Whether an object is in a collection: of its namespace, or of all."""
         here = path.rpartition("/")[0]
         root, _, namespaced = here.partition("/namespaces/")
         return collection == here or (bool(namespaced) and collection == f"{root}/{namespaced.partition('/')[2]}")
@@ -265,7 +264,7 @@ class FakeKubeApi:
 
 
 def status(code: int, reason: str, message: str, **headers: str) -> web.Response:
-    """A failure as the API server tells it."""
+    """A failure as the API server reports it."""
     body = {"kind": "Status", "status": "Failure", "code": code, "reason": reason, "message": message}
     return web.json_response(
         body, status=code, headers={name.replace("_", "-"): text for name, text in headers.items()}

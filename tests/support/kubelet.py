@@ -1,6 +1,6 @@
-"""What runs pods beside `kube_api.FakeKubeApi`: each pod of a lobby gets an address and answers on its admin port.
+"""A kubelet for `kube_api.FakeKubeApi`: each pod of a lobby gets an address and answers on its admin port.
 
-And what takes away what belongs to a Lobby that is gone, as Kubernetes' garbage collector does.
+It is the garbage collector, too, which deletes objects whose owner is gone.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from tests.support.kube_api import FakeKubeApi
 from lobby_gateway.http.admin import AdminRequest, AdminResponse, AdminServer
 from lobby_gateway.process.reports import LobbyReport, OriginReport, OriginState
 
-LOOK_SECONDS = 0.005
+INTERVAL_SECONDS = 0.005
 
 
 class RunningLobby:
-    """A pod's process.
+    """The process of a pod.
 
     Attributes:
         name: of the pod.
-        clients: seats taken.
-        draining: it was told to.
-        origin: state of its connection.
+        clients: number of taken seats.
+        draining: it was told to drain.
+        origin: state of its origin connection.
     """
 
     def __init__(self, name: str, address: str) -> None:
@@ -55,8 +55,8 @@ class FakeKubelet:
     """Runs pods.
 
     Attributes:
-        port: of all admin ports.
-        started: how often a pod of each name was started.
+        port: admin port of all pods.
+        started: number of starts, by name of the pod.
     """
 
     def __init__(self, api: FakeKubeApi) -> None:
@@ -68,21 +68,21 @@ class FakeKubelet:
 
     @property
     def lobbies(self) -> dict[str, RunningLobby]:
-        """Those that run, by name."""
+        """The running lobbies, by name."""
         return {lobby.name: lobby for lobby in self._running.values()}
 
     async def run(self) -> None:
-        """Runs them until it is cancelled."""
+        """Runs pods until cancelled."""
         try:
             while True:
                 for path, item in list(self._api.objects.items()):
                     if self._is_orphan(item):
                         await self._end(path)
                     elif "/pods/" in path:
-                        await self._look(path, item)
+                        await self._sync(path, item)
                 for path in self._running.keys() - self._api.objects.keys():
                     await self._running.pop(path).server.close()
-                await asyncio.sleep(LOOK_SECONDS)
+                await asyncio.sleep(INTERVAL_SECONDS)
         finally:
             await asyncio.gather(*(lobby.server.close() for lobby in self._running.values()))
 
@@ -91,7 +91,7 @@ class FakeKubelet:
         there = {each["metadata"]["uid"] for each in self._api.objects.values()}
         return any(owner["uid"] not in there for owner in owners)
 
-    async def _look(self, path: str, pod: dict[str, Any]) -> None:
+    async def _sync(self, path: str, pod: dict[str, Any]) -> None:
         if pod["metadata"].get("deletionTimestamp"):
             await self._end(path)
         elif pod["metadata"]["uid"] not in self._uids:
@@ -116,7 +116,7 @@ class FakeKubelet:
 
 
 async def free_port(api: FakeKubeApi) -> FakeKubelet:
-    """A kubelet whose port is known before the first pod runs."""
+    """A kubelet with a free port that is known before the first pod runs."""
     kubelet = FakeKubelet(api)
     probe = AdminServer({})
     kubelet.port = await probe.start("127.0.1.0", 0)

@@ -1,4 +1,4 @@
-"""Two thousand clients of one Lobby, through all failures; what each failure did to them is counted, told and bounded."""
+"""Two thousand clients of one Lobby live through all failures; what each failure does to them is measured and bounded."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pytest
 from tests.cluster.support.api import Api
 from tests.cluster.support.cluster import LOBBY_PODS, OF_LOBBY, Cluster, Pod, name_of
-from tests.cluster.support.crowd import Crowd, Newcomers, Seen
+from tests.cluster.support.crowd import Crowd, NewClients, Seen
 from tests.cluster.support.figures import FIGURES
 from tests.cluster.support.pod_watch import PodWatch
 from tests.cluster.support.release import NAMESPACE, Release
@@ -23,16 +23,16 @@ LOBBIES = 5  # four for the clients, and one more for the spare seats
 
 
 @dataclass(slots=True)
-class Ordeal:
-    """What a failure did.
+class Disruption:
+    """The effects of a failure.
 
     Attributes:
-        newcomers: clients that came meanwhile.
-        seen: what the clients saw, once it is over.
-        made: names of the lobbies that were made, once it is over.
+        new_clients: clients that connected meanwhile.
+        seen: what the clients saw; set when it is over.
+        made: names of the lobbies created meanwhile; set when it is over.
     """
 
-    newcomers: Newcomers
+    new_clients: NewClients
     seen: Seen | None = None
     made: tuple[str, ...] = ()
 
@@ -59,7 +59,7 @@ class Load:
         return self.cluster.pods(self.name)
 
     def is_balanced(self) -> bool:
-        """Whether both nodes have at least a lobby, and each greeter a quarter of the clients."""
+        """Whether each node has a lobby, and each greeter a quarter of the clients."""
         nodes = {pod["spec"]["nodeName"] for pod in self.pods()}
         clients = self.cluster.clients_of_greeters()
         return len(nodes) > 1 and min(clients.values()) >= CLIENTS // 4
@@ -70,39 +70,39 @@ class Load:
         return max(reports, key=lambda name: int(reports[name]["clients"]))
 
     def until_settled(self, *, deadline: float = 120.0) -> None:
-        """Waits until exactly the lobbies run that are needed, and the release is whole."""
+        """Waits until exactly the needed lobbies run, and the release is complete."""
         self.release.until_whole(deadline=deadline)
         self.cluster.until_ready(self.name, LOBBIES, deadline=deadline)
 
     @contextlib.contextmanager
-    def ordeal(
+    def disruption(
         self, failure: str, *, made: Callable[[int], bool], lost: int = 0, refused: bool = False, settle: float = 120.0
-    ) -> Iterator[Ordeal]:
-        """Something fails in this block; at its end the cluster must settle, and the clients must have come through.
+    ) -> Iterator[Disruption]:
+        """Something fails in this block; afterwards the cluster must settle, and the clients must be fine.
 
         Args:
-            failure: what it is, for the table.
-            made: whether it is right that so many lobbies were made.
-            lost: most clients that may be closed or hear nothing: those whose greeter goes. They come back at once.
-            refused: new clients may be refused: those who come to a greeter or node that is gone.
-            settle: seconds until all must be as it was.
+            failure: its name, for the table.
+            made: whether this number of created lobbies is right.
+            lost: most clients that may be closed or receive nothing: those whose greeter is lost. They reconnect at once.
+            refused: new clients may be refused: those that connect to a lost greeter or node.
+            settle: seconds within which everything must be as before.
         """
         self.crowd.mark()
         before = self._watch.mark()
-        with self.crowd.coming_back() as back, self.crowd.newcomers() as newcomers:
-            ordeal = Ordeal(newcomers)
-            yield ordeal
+        with self.crowd.coming_back() as back, self.crowd.new_clients() as new_clients:
+            disruption = Disruption(new_clients)
+            yield disruption
             self.until_settled(deadline=settle)
             self.crowd.each_gets(2)
-            ordeal.seen = seen = self.crowd.seen()
-        ordeal.made = tuple(self._watch.made_since(before))
-        FIGURES.row(failure, seen, newcomers, back, len(ordeal.made))
-        told = f"{seen}; {newcomers}; {back}; made {ordeal.made}; {self.crowd.summary()}"
+            disruption.seen = seen = self.crowd.seen()
+        disruption.made = tuple(self._watch.made_since(before))
+        FIGURES.row(failure, seen, new_clients, back, len(disruption.made))
+        told = f"{seen}; {new_clients}; {back}; made {disruption.made}; {self.crowd.summary()}"
         assert seen.clients - seen.open <= lost, told
         assert seen.duplicates == 0, told
-        assert refused or not newcomers.refused, told
-        assert newcomers.came > sum(newcomers.refused.values()), told
-        assert made(len(ordeal.made)), told
+        assert refused or not new_clients.refused, told
+        assert new_clients.came > sum(new_clients.refused.values()), told
+        assert made(len(disruption.made)), told
         names = [name_of(pod) for pod in self.pods()]
         assert len(names) == len(set(names)) == LOBBIES, told
 
@@ -111,7 +111,7 @@ class Load:
 def crowd_of_load(installed: Release, origin: str, api: Api) -> Iterator[Load]:
     """The Lobby, its clients and the watch of its pods."""
     cluster = installed.cluster
-    # No compaction: what a test sees then comes from its failure alone.
+    # No compaction, so that a test sees the effects of its failure alone.
     resource = lobby(LOAD, origin, compaction={"enabled": False})
     labels = f"{LOBBY_PODS},{OF_LOBBY}={LOAD}"
     with (
@@ -125,7 +125,7 @@ def crowd_of_load(installed: Release, origin: str, api: Api) -> Iterator[Load]:
 
 @pytest.fixture
 def load(crowd_of_load: Load, cluster: Cluster) -> Load:
-    """Two thousand connected clients, and everything as it should be; on both nodes, as far as it is for them to have some."""
+    """Two thousand connected clients in a healthy cluster, spread over both nodes."""
     crowd_of_load.release.until_whole()
     eventually(crowd_of_load.pods, what=lambda: f"a lobby of {LOAD}; {cluster.describe(LOAD)}", deadline=60)
     crowd_of_load.crowd.fill(CLIENTS)

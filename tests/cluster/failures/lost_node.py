@@ -1,4 +1,4 @@
-"""What a lost node is to lobbies and clients, however it is lost."""
+"""What the loss of a node does to lobbies and clients, however it is lost."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from tests.cluster.support.waiting import eventually
 
 
 def lose_a_node(load: Load, what: str, lost: Callable[[str], AbstractContextManager[None]]) -> None:
-    """Its lobbies are made elsewhere, and clients of the other greeter stay.
+    """Its lobbies are replaced elsewhere, and clients of the other greeter stay.
 
     Args:
         load: of the cluster.
-        what: happens to the node, for the table of figures.
+        what: what happens to the node, for the table of figures.
         lost: a block in which the node is lost.
     """
     cluster, node = load.cluster, load.cluster.other_node()
@@ -24,10 +24,10 @@ def lose_a_node(load: Load, what: str, lost: Callable[[str], AbstractContextMana
     eventually(lambda: sum(cluster.clients_of_greeters().values()) == CLIENTS, what="greeters have the clients alone")
     gone = sum(cluster.clients_of_greeters()[name] for name in greeters)
     with (
-        load.ordeal(
+        load.disruption(
             f"{what} ({len(there)} lobbies, {len(greeters)} greeters)",
-            # The scheduler takes the node for a good one for 20 s: what it puts there has to be made again. Lobbies for the
-            # clients of its greeter go when these are not back after 30 s, and are made again when they come.
+            # The scheduler considers the node healthy for 20 s: pods that it places there have to be replaced. Lobbies for the
+            # clients of its greeter are deleted if these are not back after 30 s, and created again when they return.
             made=lambda count: count <= 2 * len(there) + 1 + -(-gone // SEATS),
             lost=gone,
             refused=bool(greeters),
@@ -40,7 +40,7 @@ def lose_a_node(load: Load, what: str, lost: Callable[[str], AbstractContextMana
             deadline=120,
             what=lambda: f"the lobbies of {node} are made elsewhere; {cluster.describe(load.name)}",
         )
-        # Not before: some would hear again from their old greeter, and it would not be known who had lost it.
+        # Not earlier: some clients would hear from their old greeter again, and it would be unknown which had lost it.
         eventually(
             lambda: sum(load.crowd.seen().closed.values()) >= gone,
             deadline=120,

@@ -1,4 +1,4 @@
-"""There is no API server for two minutes."""
+"""The API server is down for two minutes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SECONDS = 120
 
 @needs_faults
 def test_greeters_and_lobbies_go_on_without_it(load: Load) -> None:
-    with load.ordeal("no API server for two minutes", made=lambda count: count == 0):
+    with load.disruption("no API server for two minutes", made=lambda count: count == 0):
         with api_server_stopped():
             end = time.monotonic() + SECONDS
             while time.monotonic() < end:

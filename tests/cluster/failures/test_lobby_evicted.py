@@ -1,4 +1,4 @@
-"""The pod of a lobby is evicted through the API, as a node drain or the cluster's autoscaler does it."""
+"""A lobby's pod is evicted through the API, as by a node drain or the cluster autoscaler."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def test_clients_go_on_in_other_lobbies(load: Load) -> None:
         try:
             load.cluster.api.request("POST", f"/api/v1/namespaces/{namespace}/pods/{victim}/eviction", eviction)
         except ApiError as error:
-            if error.status != 429:  # its PodDisruptionBudget does not allow it now
+            if error.status != 429:  # its PodDisruptionBudget does not permit it now
                 raise AssertionError(victim) from error
             return False
         return True
 
-    with load.ordeal("lobby evicted", made=lambda count: 1 <= count <= 2):
+    with load.disruption("lobby evicted", made=lambda count: 1 <= count <= 2):
         eventually(evict, deadline=60, what=f"eviction of {victim} is allowed", every=1)

@@ -9,8 +9,8 @@ from tests.cluster.support.waiting import eventually
 
 
 def test_clients_go_on_in_other_lobbies_and_the_dead_pod_is_replaced(load: Load) -> None:
-    with load.ordeal("lobby's process killed", made=lambda count: 1 <= count <= 2):
+    with load.disruption("lobby's process killed", made=lambda count: 1 <= count <= 2):
         victim = load.fullest()
         kill_process(victim, "lobby_gateway.lobby")
-        # Its kubelet takes a moment to tell: until then all looks as it did.
+        # Its kubelet takes a moment to report it: until then everything looks as before.
         eventually(lambda: victim not in map(name_of, load.pods()), what=f"{victim} is taken away")

@@ -1,4 +1,4 @@
-"""A node loses its power, and comes back after a minute."""
+"""A node loses power, and comes back after a minute."""
 
 from __future__ import annotations
 

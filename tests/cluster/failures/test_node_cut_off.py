@@ -1,4 +1,4 @@
-"""A node loses its network for a minute, and comes back with all that ran on it."""
+"""A node loses its network for a minute, and comes back with everything that ran on it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A node is drained, as for its maintenance."""
+"""A node is drained, as for maintenance."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ def test_lobbies_move_one_by_one_and_their_clients_with_them(load: Load) -> None
     greeters = [name_of(pod) for pod in load.cluster.labelled(GREETER_PODS) if pod["spec"]["nodeName"] == node]
     lost = sum(load.cluster.clients_of_greeters()[name] for name in greeters)
     try:
-        # Each of the node's lobbies is made anew elsewhere; one more may be needed while two are between.
-        with load.ordeal(
+        # Each of the node's lobbies is replaced elsewhere; one more may be needed while two are being replaced.
+        with load.disruption(
             f"node drained ({len(there)} lobbies, {len(greeters)} greeters)",
             made=lambda count: len(there) <= count <= len(there) + 1,
             lost=lost,

@@ -1,4 +1,4 @@
-"""Both operators are killed at once; and with none there, clients come."""
+"""Both operators are killed at once, and clients connect while there is none."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.cluster.support.waiting import eventually
 
 def test_nobody_notices_and_no_lobby_is_made(load: Load) -> None:
     operators = [name_of(pod) for pod in load.cluster.labelled(OPERATOR_PODS)]
-    with load.ordeal("both operators killed", made=lambda count: count == 0):
+    with load.disruption("both operators killed", made=lambda count: count == 0):
         for operator in operators:
             kill_process(operator, "lobby_operator.kube")
         load.crowd.each_gets(8)

@@ -7,12 +7,12 @@ from tests.cluster.support.images import Images
 from tests.cluster.support.waiting import eventually
 
 
-def test_every_lobby_is_replaced_and_newcomers_always_get_in(load: Load) -> None:
+def test_every_lobby_is_replaced_and_new_clients_are_always_admitted(load: Load) -> None:
     cluster = load.cluster
     new = Images(tag=f"{load.release.images.tag}-2")
     new.build()
-    # The greeters are replaced, too: their clients come again, and are counted as closed.
-    with load.ordeal(
+    # The greeters are replaced, too: their clients reconnect, and are counted as closed.
+    with load.disruption(
         "helm upgrade to new images", made=lambda count: LOBBIES <= count <= 2 * LOBBIES, lost=CLIENTS, settle=240
     ):
         load.release.upgrade(new)

@@ -1,6 +1,6 @@
-"""The API server over plain HTTP, through `kubectl proxy`: whatever way of logging in a kubeconfig asks for, it knows it.
+"""The API server over plain HTTP, through `kubectl proxy`, which supports every kind of login of a kubeconfig.
 
-Reading this way costs no process per look, and `/proxy` of a pod reaches its admin port from anywhere.
+A read needs no process, and `/proxy` of a pod reaches its admin port from anywhere.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ ADMIN_PORT = 8001
 
 
 class ApiError(Exception):
-    """An answer that is no success.
+    """An answer that is not a success.
 
     Attributes:
-        status: HTTP status; 502 is what `kubectl proxy` says where the API server is not to be reached.
+        status: HTTP status; `kubectl proxy` answers 502 if it cannot reach the API server.
     """
 
     def __init__(self, status: int, text: str) -> None:
@@ -35,7 +35,7 @@ class ApiError(Exception):
 
 
 class Api:
-    """The API server. As a context manager it has a `kubectl proxy` for the time of the block."""
+    """The API server. As a context manager it runs a `kubectl proxy` during the block."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[str]
@@ -71,7 +71,7 @@ class Api:
         """A request; returns the body of the answer.
 
         Raises:
-            ApiError: the answer is no success.
+            ApiError: the answer is not a success.
             OSError: there is none.
         """
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=TIMEOUT)
@@ -108,7 +108,7 @@ class Api:
         return resource
 
     def from_pod(self, namespace: str, pod: str, path: str, *, port: int = ADMIN_PORT) -> bytes:
-        """What a pod answers to a GET."""
+        """A pod's answer to a GET."""
         return self.request("GET", f"/api/v1/namespaces/{namespace}/pods/{pod}:{port}/proxy{path}")
 
     def metrics(self, namespace: str, pod: str) -> Metrics:
@@ -124,8 +124,8 @@ class Api:
         """Events of a watch, until the API server ends it.
 
         Raises:
-            ApiError: there is no watch.
-            OSError: it broke.
+            ApiError: the server refused the watch.
+            OSError: the watch broke.
         """
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=600)
         try:

@@ -1,4 +1,4 @@
-"""Programs that run beside a test: what they print can be waited for, and nothing of them is left afterwards."""
+"""Programs that run beside a test, which can wait for their output; nothing of them is left afterwards."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Background:
     """A running program.
 
     Attributes:
-        process: it.
+        process: its process.
     """
 
     def __init__(self, process: subprocess.Popen[bytes], output: Path) -> None:
@@ -32,7 +32,7 @@ class Background:
 
     @property
     def text(self) -> str:
-        """What it printed until now, on both outputs."""
+        """Its output so far, standard output and error."""
         return self._output.read_text(errors="replace")
 
     def until_line(self, pattern: str, *, deadline: float = 60.0) -> re.Match[str]:
@@ -48,13 +48,13 @@ class Background:
         return found
 
     def ended(self, *, deadline: float = STOP_SECONDS) -> int:
-        """Waits for its end; returns the exit code."""
+        """Waits until it exits; returns the exit code."""
         return self.process.wait(timeout=deadline)
 
 
 @contextlib.contextmanager
 def background(*command: str) -> Iterator[Background]:
-    """A program for the time of a block; it is ended by SIGTERM, and neither it nor a child of it may be left."""
+    """Runs a program during the block and ends it by SIGTERM; neither it nor a child of it may remain."""
     mark = uuid.uuid4().hex
     with tempfile.NamedTemporaryFile(prefix="lobby-test-") as output:
         process = subprocess.Popen(

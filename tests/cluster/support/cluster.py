@@ -1,4 +1,4 @@
-"""The cluster as the tests see it: Lobbies and their pods, nodes, and what to show of them after a failure."""
+"""The cluster as the tests see it: Lobbies and their pods, nodes, and diagnoses of them after a failure."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def name_of(pod: Pod) -> str:
 
 
 def is_ready(pod: Pod) -> bool:
-    """A pod that is Ready and not about to end."""
+    """Whether a pod is Ready and not terminating."""
     conditions = pod.get("status", {}).get("conditions", [])
     ready = any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
     return ready and "deletionTimestamp" not in pod["metadata"]
 
 
 def condition(lobby: Mapping[str, Any], kind: str) -> dict[str, Any]:
-    """A condition of a Lobby; empty where there is none yet."""
+    """A condition of a Lobby; empty if it is not set yet."""
     found = [each for each in lobby.get("status", {}).get("conditions", []) if each["type"] == kind]
     return found[0] if found else {}
 
@@ -57,12 +57,12 @@ class Cluster:
         return apply(*resources, namespace=self.namespace)
 
     def delete(self, kind: str, *names: str, deadline: float = 90.0) -> None:
-        """`kubectl delete`; waits until they are gone."""
+        """`kubectl delete`; waits until the objects are gone."""
         kubectl("delete", kind, *names, "-n", self.namespace, "--ignore-not-found", "--wait=true", deadline=deadline)
 
     @contextlib.contextmanager
     def lobby(self, resource: dict[str, Any], *, deadline: float = 90.0) -> Iterator[str]:
-        """A Lobby for the time of a block; afterwards neither it nor a pod of it is there. Yields its name."""
+        """A Lobby that exists during the block; afterwards neither it nor a pod of it remains. Yields its name."""
         name = str(resource["metadata"]["name"])
         self.apply(resource)
         try:
@@ -89,11 +89,11 @@ class Cluster:
         self.api.merge(f"{LOBBIES.format(namespace=self.namespace)}/{name}", {"spec": spec})
 
     def pods(self, lobby: str) -> list[Pod]:
-        """Pods of a Lobby, those that end included."""
+        """Pods of a Lobby, including terminating ones."""
         return self.api.list("pods", self.namespace, labels=f"{OF_LOBBY}={lobby}")
 
     def ready_pods(self, lobby: str) -> list[Pod]:
-        """Pods of a Lobby that are Ready and don't end."""
+        """Pods of a Lobby that are Ready and not terminating."""
         return [pod for pod in self.pods(lobby) if is_ready(pod)]
 
     def labelled(self, labels: str) -> list[Pod]:
@@ -109,12 +109,12 @@ class Cluster:
         return self.api.metrics(self.namespace, pod)
 
     def clients_of_greeters(self) -> dict[str, int]:
-        """How many clients each Ready greeter has."""
+        """Number of clients of each Ready greeter."""
         greeters = [name_of(pod) for pod in self.labelled(GREETER_PODS) if is_ready(pod)]
         return {name: int(self.metrics(name)("greeter_clients")) for name in greeters}
 
     def until_ready(self, lobby: str, count: int, *, deadline: float = 60.0) -> None:
-        """Waits until exactly so many lobbies run, and all are Ready."""
+        """Waits until exactly this many lobbies run, and all are Ready."""
         eventually(
             lambda: len(self.ready_pods(lobby)) == count == len(self.pods(lobby)),
             deadline=deadline,
@@ -181,7 +181,7 @@ class Cluster:
         return next(str(each["address"]) for each in addresses if each["type"] == "InternalIP")
 
     def kept_node(self) -> str:
-        """The node that clients come in by: never disturbed."""
+        """The node to which clients connect: never disturbed."""
         return ENVIRONMENT.kept_node or min(self.nodes())
 
     def other_node(self) -> str:

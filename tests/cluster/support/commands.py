@@ -1,4 +1,4 @@
-"""Commands of people, as the tests run them: kubectl, helm, and what builds images. Each has a deadline."""
+"""Commands that the tests run: kubectl, helm, and the build of images. Each has a deadline."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ BUILD_DEADLINE = 600.0
 
 
 class CommandFailedError(AssertionError):
-    """A command ended with another exit code than 0.
+    """A command exited with a code other than 0.
 
     Attributes:
-        output: what it said, on standard error and output.
+        output: its standard error and output.
     """
 
     def __init__(self, command: str, output: str) -> None:
@@ -27,10 +27,10 @@ class CommandFailedError(AssertionError):
 
 
 def run(*command: str, stdin: str = "", deadline: float = DEADLINE) -> str:
-    """Runs a command to its end; returns its standard output.
+    """Runs a command; returns its standard output.
 
     Raises:
-        CommandFailedError: it failed, or did not end in time.
+        CommandFailedError: it failed or timed out.
     """
     shown = shlex.join(command)[:300]
     env = {**os.environ, "KUBECONFIG": ENVIRONMENT.kubeconfig}
@@ -46,7 +46,7 @@ def run(*command: str, stdin: str = "", deadline: float = DEADLINE) -> str:
 
 
 def kubectl(*arguments: str, stdin: str = "", deadline: float = DEADLINE) -> str:
-    """`kubectl` with these arguments; returns what it prints."""
+    """Runs `kubectl`; returns its output."""
     return run("kubectl", *arguments, stdin=stdin, deadline=deadline)
 
 
@@ -57,12 +57,12 @@ def apply(*resources: dict[str, Any], namespace: str) -> str:
 
 
 def helm(*arguments: str, deadline: float = 180.0) -> str:
-    """`helm` with these arguments; returns what it prints."""
+    """Runs `helm`; returns its output."""
     return run("helm", *arguments, deadline=deadline)
 
 
 def build_and_load(tag: str, *, file: str, stage: str = "") -> None:
-    """Builds an image from one of the project's Dockerfiles and brings it to the nodes."""
+    """Builds an image from one of the project's Dockerfiles and loads it onto the nodes."""
     target = f"--target={stage}" if stage else ""
     for template in (ENVIRONMENT.build, ENVIRONMENT.load):
         run(*shlex.split(template.format(tag=tag, file=file, target=target)), deadline=BUILD_DEADLINE)

@@ -1,4 +1,4 @@
-"""Clients that stay connected from test to test: a swarm on an event loop in a thread of its own.
+"""Clients that stay connected across tests: a swarm on an event loop in its own thread.
 
 Tests are plain functions that run commands and wait; meanwhile the crowd reads, counts and answers pings.
 """
@@ -20,12 +20,12 @@ from tests.support.swarm import Client, Swarm, describe
 from tests.support.tally import Sequence, Tally, by_seq
 
 T = TypeVar("T")
-NEWCOMER_EVERY = 0.5
+NEW_CLIENT_EVERY = 0.5
 COME_BACK_EVERY = 0.2
 MUTE_SECONDS = 35.0
-"""A client that hears nothing for so long gives up, and comes back. Longer than a greeter lets one wait whose lobby is lost
-(30 s): who gives up has lost its greeter; the others hear again, or are closed by a greeter that should not."""
-NEWCOMER_DEADLINE = 20.0  # a greeter lets nobody wait longer for a seat
+"""A client that receives nothing for this long reconnects. Longer than a greeter holds a client whose lobby is lost (30 s): a
+client that reconnects has lost its greeter; the others receive messages again, or are closed by a greeter by mistake."""
+NEW_CLIENT_DEADLINE = 20.0  # a greeter lets no client wait longer for a seat
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,15 +33,15 @@ class Seen:
     """What the clients of a crowd saw since they were marked.
 
     Attributes:
-        clients: how many there were then.
-        open: how many of them are connected still, and get messages.
+        clients: number of clients at that time.
+        open: how many of them are still connected and receive messages.
         closed: how many were closed, by code.
-        mute: how many are connected, but got nothing for longer than `MUTE`.
-        missing: messages that did not come, of all clients together.
-        most_missing: of the one client that misses most.
-        duplicates: messages that came twice or too late, of all clients together.
-        median_silence: of the open ones: longest time without a message, its median over the clients, in seconds.
-        longest_silence: of the open ones, of the one that waited longest, in seconds.
+        mute: how many are connected, but have received nothing for longer than `MUTE`.
+        missing: total number of messages that clients did not receive.
+        most_missing: number of missing messages of the client that misses most.
+        duplicates: total number of messages that arrived twice or too late.
+        median_silence: median over the open clients of their longest time without a message, in seconds.
+        longest_silence: longest time that an open client was without a message, in seconds.
     """
 
     clients: int
@@ -56,13 +56,13 @@ class Seen:
 
 
 @dataclass(slots=True)
-class Newcomers:
-    """Clients that came one after the other while something was broken.
+class NewClients:
+    """Clients that connected one after the other while something was broken.
 
     Attributes:
-        came: how many had an answer.
-        refused: how many of them did not get in, by HTTP status (None: no answer).
-        longest_wait: longest time that one of them waited for its answer, in seconds.
+        came: how many were answered.
+        refused: how many of them were not admitted, by HTTP status (None: no answer).
+        longest_wait: longest time that a client waited for its answer, in seconds.
         first: the first refusal.
     """
 
@@ -73,7 +73,7 @@ class Newcomers:
 
 
 class Crowd:
-    """A swarm in a thread. As a context manager it closes its clients at its end."""
+    """A swarm in a thread. As a context manager it closes its clients at the end."""
 
     def __init__(self, url: str, *, sequence: Sequence = by_seq, keep: int = 0) -> None:
         self.url = url
@@ -98,11 +98,11 @@ class Crowd:
             self._loop.close()
 
     def run(self, work: Coroutine[Any, Any, T], *, deadline: float = 120.0) -> T:
-        """Runs a coroutine on the crowd's loop to its end."""
+        """Runs a coroutine on the crowd's loop, and waits for it."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(deadline)
 
     def look(self, function: Callable[[], T]) -> T:
-        """Calls a function on the crowd's loop: what it sees is of one moment."""
+        """Calls a function on the crowd's loop, where it sees a consistent state."""
 
         async def call() -> T:
             return function()
@@ -110,13 +110,13 @@ class Crowd:
         return self.run(call())
 
     def connect(self, count: int, *, concurrency: int = 32, deadline: float = 90.0) -> list[Client]:
-        """Lets `count` more clients in; none may be refused."""
+        """Connects `count` more clients; none may be refused."""
         return self.run(
             self.swarm.connect_all(count, concurrency=concurrency, deadline=deadline), deadline=deadline + 10
         )
 
     def fill(self, count: int, *, mute_after: float = 10.0) -> None:
-        """Makes it `count` clients again: those that were closed or hear nothing any more are replaced."""
+        """Restores `count` clients: replaces those that were closed or no longer receive anything."""
 
         async def cull() -> int:
             now = time.monotonic()
@@ -127,7 +127,7 @@ class Crowd:
             await self.swarm.close(alive[count:])
             return count - len(self.swarm.clients)
 
-        with contextlib.suppress(TimeoutError):  # who hears nothing doesn't answer a close either, and is cut off
+        with contextlib.suppress(TimeoutError):  # a mute client does not answer a close either, and is cut off
             self.run(cull())
         missing = count - self.look(lambda: len(self.swarm.open))
         if missing > 0:
@@ -136,7 +136,7 @@ class Crowd:
             self.each_gets(2)
 
     def leave(self, count: int) -> None:
-        """Lets the `count` clients that came last leave."""
+        """Closes the latest `count` clients."""
 
         async def close() -> None:
             await self.swarm.close(self.swarm.clients[-count:])
@@ -145,7 +145,7 @@ class Crowd:
         self.run(close())
 
     def thin(self, stays: Callable[[int], bool]) -> None:
-        """Lets all leave but those whose number, in the order of their coming, is to stay."""
+        """Closes all clients except those whose number, in the order of their arrival, is to stay."""
 
         async def close() -> None:
             leaving = [client for i, client in enumerate(self.swarm.clients) if not stays(i)]
@@ -155,11 +155,11 @@ class Crowd:
         self.run(close())
 
     def each_gets(self, more: int, *, deadline: float = 30.0) -> None:
-        """Waits until each open client got so many more messages."""
+        """Waits until each open client has received this many more messages."""
         self.run(self.swarm.each_gets(more, deadline=deadline), deadline=deadline + 10)
 
     def mark(self) -> None:
-        """Begins to count and to measure silences anew."""
+        """Restarts the counts and the measurement of silences."""
 
         def mark() -> None:
             self._marked = self.swarm.open
@@ -170,7 +170,7 @@ class Crowd:
         self.look(mark)
 
     def seen(self, *, mute_after: float = 5.0) -> Seen:
-        """What the clients saw since `mark`."""
+        """What the clients have seen since `mark`."""
 
         def look() -> Seen:
             now = time.monotonic()
@@ -200,20 +200,22 @@ class Crowd:
         return self.look(self.swarm.summary)
 
     @contextlib.contextmanager
-    def newcomers(self, url: str = "") -> Iterator[Newcomers]:
-        """For the time of the block a new client comes every half second, and leaves; at least one at its end."""
-        found = Newcomers(came=0, refused={}, longest_wait=0.0, first="")
+    def new_clients(self, url: str = "") -> Iterator[NewClients]:
+        """During the block a new client connects every half second and leaves; at least one does at its end."""
+        found = NewClients(came=0, refused={}, longest_wait=0.0, first="")
         with self._meanwhile(self._let_come(url or self.url, found)) as task:
             yield found
             before = found.came
             eventually(
-                lambda: found.came > before + 1 or task.done(), deadline=3 * NEWCOMER_DEADLINE, what="one more newcomer"
+                lambda: found.came > before + 1 or task.done(),
+                deadline=3 * NEW_CLIENT_DEADLINE,
+                what="one more new client",
             )
 
     @contextlib.contextmanager
-    def coming_back(self) -> Iterator[Newcomers]:
-        """For the time of the block whoever is closed, or hears nothing for long, comes back at once, as clients do."""
-        found = Newcomers(came=0, refused={}, longest_wait=0.0, first="")
+    def coming_back(self) -> Iterator[NewClients]:
+        """During the block clients that are closed or mute reconnect at once, as real clients do."""
+        found = NewClients(came=0, refused={}, longest_wait=0.0, first="")
         with self._meanwhile(self._come_back(found)):
             yield found
 
@@ -227,7 +229,7 @@ class Crowd:
         if task.done() and not task.cancelled() and (error := task.exception()) is not None:
             raise error
 
-    async def _let_come(self, url: str, found: Newcomers) -> None:
+    async def _let_come(self, url: str, found: NewClients) -> None:
         swarm = Swarm(url, sequence=self._sequence)
         try:
             while True:
@@ -235,12 +237,12 @@ class Crowd:
                 with contextlib.suppress(TimeoutError):
                     await swarm.close(deadline=1)
                 swarm.clients.clear()
-                await asyncio.sleep(NEWCOMER_EVERY)
+                await asyncio.sleep(NEW_CLIENT_EVERY)
         finally:
             for client in swarm.clients:
                 client.abort()
 
-    async def _come_back(self, found: Newcomers) -> None:
+    async def _come_back(self, found: NewClients) -> None:
         gate = asyncio.Semaphore(32)
 
         async def one() -> None:
@@ -257,11 +259,11 @@ class Crowd:
             await asyncio.gather(*(one() for _ in gone))
             await asyncio.sleep(COME_BACK_EVERY)
 
-    async def _one_more(self, swarm: Swarm, found: Newcomers) -> None:
+    async def _one_more(self, swarm: Swarm, found: NewClients) -> None:
         begun = time.monotonic()
         status, refusal = None, "no answer in time"
         with contextlib.suppress(TimeoutError):
-            (client,) = await swarm.connect(1, deadline=NEWCOMER_DEADLINE)
+            (client,) = await swarm.connect(1, deadline=NEW_CLIENT_DEADLINE)
             status, refusal = client.status, describe(client)
         found.came += 1
         found.longest_wait = max(found.longest_wait, time.monotonic() - begun)

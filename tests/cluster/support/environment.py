@@ -1,16 +1,16 @@
-"""What the tests are told of the cluster they run on, by environment variables: any cluster and any image loader will do.
+"""Environment variables that describe the cluster to the tests: any cluster and any image loader will do.
 
-| variable | what | without it |
+| variable | meaning | without it |
 | --- | --- | --- |
-| `LOBBY_TEST_KUBECONFIG` | kubeconfig of a cluster that may be disturbed | tests are left out |
+| `LOBBY_TEST_KUBECONFIG` | kubeconfig of a cluster that may be disturbed | tests are skipped |
 | `LOBBY_TEST_BUILD` | builds `{tag}` from `{file}`; `{target}` is `--target=STAGE` or nothing | `docker build` |
-| `LOBBY_TEST_LOAD` | command that brings the image `{tag}` to the nodes | `kind load docker-image` |
-| `LOBBY_TEST_FAULTS` | command that makes components and nodes fail (`faults.py`) | those are left out |
+| `LOBBY_TEST_LOAD` | command that loads the image `{tag}` onto the nodes | `kind load docker-image` |
+| `LOBBY_TEST_FAULTS` | command that makes components and nodes fail (`faults.py`) | those tests are skipped |
 | `LOBBY_TEST_ADDRESS` | address on this machine that leads to the node port | `127.0.0.1:8000` |
 | `LOBBY_TEST_NODE_PORT` | that node port | `30080` |
 | `LOBBY_TEST_KEPT_NODE` | node that the address leads to: never disturbed | the first worker by name |
 | `LOBBY_TEST_TAG` | images with this tag are on the nodes already | they are built and loaded |
-| `LOBBY_TEST_KEEP` | the release stays installed after the session, and is taken over by the next one | it is uninstalled |
+| `LOBBY_TEST_KEEP` | the release stays installed after the session, for the next one | it is uninstalled |
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ KIND_LOAD = "kind load docker-image --name lobby-gateway {tag}"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:
-    """What the variables say.
+    """The values of the variables.
 
     Attributes:
         kubeconfig: path of the kubeconfig.
         build: template of the command that builds an image.
-        load: template of the command that brings it to the nodes.
-        faults: the command for faults, empty where there is none.
+        load: template of the command that loads it onto the nodes.
+        faults: the command for faults; empty: none.
         address: host and port for clients.
         node_port: the greeters' node port.
         kept_node: node that must not be disturbed; empty: the first worker.
-        tag: of images that are there already.
+        tag: tag of images that are on the nodes already; empty: build them.
         keep: leave the release installed.
     """
 
@@ -70,14 +70,14 @@ class Environment:
         )
 
     def why_not(self) -> str:
-        """Why no test can run here; empty where they can."""
+        """Why no test can run here; empty: they can."""
         if not self.kubeconfig:
             return "no cluster (LOBBY_TEST_KUBECONFIG is not set; see CONTRIBUTING.md)"
         missing = [name for name in ("kubectl", "helm") if shutil.which(name) is None]
         return f"no {' and no '.join(missing)}" if missing else ""
 
     def why_no_faults(self) -> str:
-        """Why nodes and components can't be disturbed here; empty where they can."""
+        """Why nodes and components can't be disturbed here; empty: they can."""
         return "" if self.faults else "LOBBY_TEST_FAULTS is not set: nothing here makes nodes fail"
 
 

@@ -1,8 +1,8 @@
-"""The admin ports of thousands of lobbies in one process: which one is asked, the address tells on which it was called.
+"""The admin ports of thousands of lobbies in one process, which tells them apart by the address of a request.
 
     python -m tests.cluster.support.fake_lobbies --port 8001 --seats 512
 
-Every lobby has no client and an idle origin. `GET /count` at any of them tells how many questions there were.
+Every lobby has no clients and an idle origin. `GET /count` of any of them returns the total number of requests.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 
 
 class Lobbies(asyncio.Protocol):
-    """A connection to one of them."""
+    """A connection to one of the lobbies."""
 
     seats = 512
     asked = 0

@@ -1,6 +1,6 @@
-"""Faults of the cluster itself, by the command that the environment names. Each is undone at the end of its block.
+"""Faults of the cluster itself, caused by the command that the environment names. Each is undone at the end of its block.
 
-The command takes what `LOBBY_TEST_FAULTS` says in front, then: `stop apiserver`, `start apiserver` (`controllers`,
+The arguments after those of `LOBBY_TEST_FAULTS` are `stop apiserver`, `start apiserver` (`controllers`,
 `scheduler`), `crash NODE`, `boot NODE`, `cut NODE`, `mend NODE` (its network), and `exec -- COMMAND`: a process of this
 machine, inside the cluster's network.
 """
@@ -28,19 +28,19 @@ def fault(*arguments: str) -> None:
 
 @contextlib.contextmanager
 def api_server_stopped() -> Iterator[None]:
-    """There is no API server for the time of the block."""
+    """Stops the API server during the block."""
     fault("stop", "apiserver")
     try:
         yield
     finally:
-        # Those who elect a leader end without it. Where each is a pod, they come back by themselves.
+        # Components that elect a leader exit without it. Where each is a pod, they restart by themselves.
         for component in ("apiserver", "controllers", "scheduler"):
             fault("start", component)
 
 
 @contextlib.contextmanager
 def node_crashed(node: str) -> Iterator[None]:
-    """A node has no power for the time of the block."""
+    """Powers a node off during the block."""
     fault("crash", node)
     try:
         yield
@@ -50,7 +50,7 @@ def node_crashed(node: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def node_cut(node: str) -> Iterator[None]:
-    """A node has no network for the time of the block."""
+    """Cuts a node off from the network during the block."""
     fault("cut", node)
     try:
         yield
@@ -67,7 +67,7 @@ def pid_of_pod(pod: str, module: str) -> int:
     """The process of a pod that runs a Python module, where the nodes are on this machine.
 
     Raises:
-        LookupError: it is not to be seen from here.
+        LookupError: it is not visible from here.
     """
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():

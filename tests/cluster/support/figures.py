@@ -1,10 +1,10 @@
-"""What the tests measured, told at the end of the session: never asserted beyond the bounds that a test names."""
+"""What the tests measured, printed at the end of the session. Only the bounds that a test names are asserted."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from tests.cluster.support.crowd import Newcomers, Seen
+from tests.cluster.support.crowd import NewClients, Seen
 
 HEAD = (
     "failure | clients | closed | missing (most of one) | twice | longest silence s (median) | "
@@ -17,25 +17,25 @@ class Figures:
     """The figures of a session.
 
     Attributes:
-        rows: a line of the table for each failure.
-        notes: other figures, a sentence each.
+        rows: lines of the table, one for each failure.
+        notes: other figures, one sentence each.
     """
 
     rows: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def note(self, text: str) -> None:
-        """Keeps a sentence for the end of the session."""
+        """Adds a sentence."""
         self.notes.append(text)
 
-    def row(self, failure: str, seen: Seen, newcomers: Newcomers, back: Newcomers, pods_made: int) -> None:
-        """Keeps a line of the table."""
+    def row(self, failure: str, seen: Seen, new_clients: NewClients, back: NewClients, pods_made: int) -> None:
+        """Adds a line to the table."""
         closed = seen.clients - seen.open
         how = ", ".join(f"{count} x {code}" for code, count in sorted(seen.closed.items()))
         how += f"{', ' if how else ''}{seen.mute} mute" if seen.mute else ""
         came = [
             f"{each.came} ({sum(each.refused.values())}, {each.longest_wait:.1f})" if each.came else "0"
-            for each in (newcomers, back)
+            for each in (new_clients, back)
         ]
         silence = f"{seen.longest_silence:.1f} ({seen.median_silence:.1f})" if seen.open else "-"
         self.rows.append(

@@ -1,4 +1,4 @@
-"""The images of the project, built from its Dockerfiles once per session and brought to the nodes."""
+"""The images of the project, built from its Dockerfiles once per session and loaded onto the nodes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Images:
 
     @property
     def lobby(self) -> str:
-        """A lobby's image; it has the ticker, too."""
+        """A lobby's image, which includes the ticker."""
         return f"{LOBBY[0]}:{self.tag}"
 
     @property
@@ -37,6 +37,6 @@ class Images:
         return f"{GREETER[0]}:{self.tag}"
 
     def build(self) -> None:
-        """Builds and loads them."""
+        """Builds and loads the images."""
         for name, file, stage in (OPERATOR, LOBBY, GREETER):
             build_and_load(f"{name}:{self.tag}", file=file, stage=stage)

@@ -1,4 +1,4 @@
-"""Every pod of a namespace that ever was: so that one that was made twice, or made and soon deleted, is noticed."""
+"""All pods that ever existed in a namespace, so that one created twice, or created and soon deleted, is noticed."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ RETRY = 0.3
 
 
 class PodWatch:
-    """Lists and watches the lobby pods of a namespace in a thread; goes on after the API server was away.
+    """Lists and watches the lobby pods of a namespace in a thread; resumes after an outage of the API server.
 
     Attributes:
-        names: name by uid, of all pods that were seen.
+        names: names of all pods seen, by uid.
     """
 
     def __init__(self, api: Api, namespace: str, *, labels: str) -> None:
@@ -35,12 +35,12 @@ class PodWatch:
         self._ended.set()  # the thread is a daemon: it sits in a read until the next event
 
     def mark(self) -> set[str]:
-        """Uids of the pods seen until now."""
+        """Uids of the pods seen so far."""
         with self._lock:
             return set(self.names)
 
     def made_since(self, mark: set[str]) -> list[str]:
-        """Names of the pods that were made since."""
+        """Names of the pods that were created since."""
         with self._lock:
             return sorted(name for uid, name in self.names.items() if uid not in mark)
 

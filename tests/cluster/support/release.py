@@ -1,4 +1,4 @@
-"""The chart, installed once for all tests: in a namespace of its own that enforces Pod Security's "restricted"."""
+"""The chart, installed once for all tests in its own namespace, which enforces the Pod Security Standard "restricted"."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ GREETERS = 2
 
 
 def namespace_resource(name: str) -> dict[str, Any]:
-    """A namespace whose pods must be as restricted as Kubernetes can ask for."""
+    """A namespace that enforces the Pod Security Standard "restricted"."""
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
 
 
 @contextlib.contextmanager
 def namespace(name: str) -> Iterator[str]:
-    """A namespace for the time of a block."""
+    """A namespace that exists during the block."""
     kubectl("apply", "-f", "-", stdin=json.dumps(namespace_resource(name)))
     try:
         yield name
@@ -58,8 +58,8 @@ class Release:
     """The installed chart.
 
     Attributes:
-        cluster: the namespace it is in.
-        images: what it runs.
+        cluster: its namespace.
+        images: the images that it runs.
         address: host and port for clients.
     """
 
@@ -73,7 +73,7 @@ class Release:
         return f"ws://{self.address}{path}"
 
     def install(self) -> None:
-        """`helm upgrade --install`; waits until all is ready."""
+        """`helm upgrade --install`; waits until everything is ready."""
         self.upgrade(self.images)
 
     def upgrade(self, images: Images) -> None:
@@ -102,12 +102,12 @@ class Release:
             connection.close()
 
     def until_whole(self, *, deadline: float = 120.0) -> None:
-        """Waits until every node is Ready, and as many operators and greeters as there are to be."""
+        """Waits until all nodes, operators and greeters are Ready, and no more of them exist."""
 
         def look() -> bool:
             for labels, count in ((OPERATOR_PODS, OPERATORS), (GREETER_PODS, GREETERS)):
                 pods = self.cluster.labelled(labels)
-                if len(pods) != count or not all(map(is_ready, pods)):  # those that end are counted, too
+                if len(pods) != count or not all(map(is_ready, pods)):  # terminating ones count, too
                     return False
             return all(self.cluster.nodes().values()) and self.answers()
 
@@ -116,7 +116,7 @@ class Release:
 
 @contextlib.contextmanager
 def release(api: Api, images: Images) -> Iterator[Release]:
-    """The chart installed in its namespace; afterwards neither is there."""
+    """The chart installed in its namespace; afterwards both are removed."""
     cluster = Cluster(api, NAMESPACE)
     installed = Release(cluster, images)
     with namespace(NAMESPACE) if not ENVIRONMENT.keep else contextlib.nullcontext():

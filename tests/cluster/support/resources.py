@@ -7,19 +7,19 @@ from typing import Any
 from tests.support.up import lobby_resource
 
 ORIGIN_PORT = 9000
-# What every pod needs under Pod Security's "restricted".
+# What the Pod Security Standard "restricted" requires of every pod.
 POD_SECURITY = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
 SECURITY = {
     "allowPrivilegeEscalation": False,
     "readOnlyRootFilesystem": True,
     "capabilities": {"drop": ["ALL"]},
 }
-# Small requests: five lobbies, and more while nodes are away, have to fit on one node of a small machine.
+# Small requests: five lobbies, and more while a node is down, have to fit on one node of a small machine.
 SMALL = {"resources": {"requests": {"cpu": "20m", "memory": "48Mi"}}}
 
 
 def lobby(name: str, origin: str, **spec: Any) -> dict[str, Any]:
-    """A Lobby; keywords as of `lobby_resource`. Nothing of it is slow: empty lobbies go after some seconds."""
+    """A Lobby with short times: empty lobbies are deleted after some seconds. Keywords as for `lobby_resource`."""
     return lobby_resource(name, origin, **{"template": SMALL, "emptySeconds": 5, **spec})
 
 
@@ -37,13 +37,13 @@ def origin_url(name: str, namespace: str) -> str:
 def origin_pod(
     name: str, image: str, node: str, command: list[str], *, files: str = "", **container: Any
 ) -> dict[str, Any]:
-    """A pod that is an origin, on a given node: one that goes with a failing node would hide what the lobbies do.
+    """A pod that is an origin, on a given node: if it failed together with a node, it would hide what the lobbies do.
 
     Args:
         name: of pod and Service.
-        image: what it runs.
-        node: where.
-        command: what it runs.
+        image: its image.
+        node: its node.
+        command: its command.
         files: ConfigMap to mount at /files.
         container: further fields of the container.
     """

@@ -1,4 +1,4 @@
-"""Which calls were made, and which rights there are: both as (verb, API group, resource)."""
+"""Calls that were made and rights that exist, both as (verb, API group, resource)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"
 
 
 def right_of(method: str, target: str) -> Right | None:
-    """What a call needs; None for one that is about no resource (versions, what there is)."""
+    """The right that a call needs; None for a call without a resource (versions, discovery)."""
     parts = urlsplit(target)
     path = parts.path.strip("/").split("/")
     group, rest = ("", path[2:]) if path[0] == "api" else (path[1] if len(path) > 1 else "", path[3:])
@@ -31,7 +31,7 @@ def right_of(method: str, target: str) -> Right | None:
 
 
 def calls(file: Path) -> dict[Right, set[int]]:
-    """The calls that a saboteur wrote down, with the statuses of their answers."""
+    """The calls that a saboteur recorded, with the status of each answer."""
     found: dict[Right, set[int]] = {}
     for line in file.read_text().splitlines():
         method, target, status = line.split()
@@ -42,7 +42,7 @@ def calls(file: Path) -> dict[Right, set[int]]:
 
 
 def rights_of(api: Api, namespace: str, account: str) -> set[Right]:
-    """What the roles that are bound to a service account in its namespace allow."""
+    """The rights that the roles bound to a service account grant in its namespace."""
     rbac = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}"
     roles: dict[str, Any] = {role["metadata"]["name"]: role for role in api.get(f"{rbac}/roles")["items"]}
     found: set[Right] = set()

@@ -1,14 +1,14 @@
-"""Runs an operator and kills it between two calls that it makes to the API, again and again.
+"""Runs an operator and kills it between two of its calls of the API, again and again.
 
     python -m tests.cluster.support.saboteur --server URL --ca FILE --token TOKEN --calls FILE [--spare] -- COMMAND ...
 
-It stands between the operator and the API server. The first operator is killed once its first write went through, before it
-has the answer; the second after its second write, and so on up to `MOST_WRITES`, then from one again. (After the first write
-alone none would come further: each begins by applying what should be there anyway.) Writes of its Lease don't count: they only
-say that it lives. With `--spare` it is never killed. Every call goes to the file, a line each: method, path, status of the
-answer. All calls are made with the token given: the operator's own rights.
+It is a proxy between the operator and the API server. The first operator is killed when its first write has succeeded, before
+it has the answer; the second after its second write, and so on up to `MOST_WRITES`, then from one again. (If all were killed
+after their first write, none would get further: each starts by applying what should exist anyway.) Writes of the Lease do not
+count: they are mere heartbeats. With `--spare` the operator is never killed. Every call is recorded in the file, one line
+each: method, path, status of the answer. All calls use the given token, and so the operator's own rights.
 
-That a Lease runs out takes its time; here the dead operator's is taken away at once.
+The Lease of a dead operator would take time to expire; it is released at once.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Saboteur:
         self._writes = 0
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Passes a call on."""
+        """Forwards a call."""
         headers = {name: value for name, value in request.headers.items() if name.lower() not in HOP}
         headers["Authorization"] = f"Bearer {self._token}"
         async with self._session.request(
@@ -72,7 +72,7 @@ class Saboteur:
                 self._wrote()
             response = web.StreamResponse(status=answer.status)
             response.headers["Content-Type"] = answer.headers.get("Content-Type", "application/json")
-            with contextlib.suppress(ConnectionError):  # the one who asked is dead
+            with contextlib.suppress(ConnectionError):  # the caller is dead
                 await response.prepare(request)
                 async for data in answer.content.iter_any():
                     await response.write(data)
@@ -88,7 +88,7 @@ class Saboteur:
                 self._operator.send_signal(signal.SIGKILL)
 
     async def run(self, kubeconfig: str) -> None:
-        """Starts the operator, whenever it is dead."""
+        """Starts the operator whenever it is dead."""
         while True:
             self._operator = await asyncio.create_subprocess_exec(
                 *self._command, env={**os.environ, "KUBECONFIG": kubeconfig}, stdin=asyncio.subprocess.DEVNULL
@@ -114,7 +114,7 @@ class Saboteur:
             pass
 
     async def end(self) -> None:
-        """Ends the operator as a pod's end does."""
+        """Ends the operator as the deletion of its pod would."""
         if self._operator is not None and self._operator.returncode is None:
             self._operator.terminate()
             await self._operator.wait()

@@ -1,7 +1,7 @@
-"""An origin that lets only those in who know a secret; runs in a pod, from a ConfigMap, with nothing but `websockets`.
+"""An origin that admits only clients that know a secret; runs in a pod, from a ConfigMap, and needs only `websockets`.
 
-`VAULT_ACCEPTS` has the SHA-256 of each `Authorization` header that is right. `GET /seen` tells how often each came, as JSON;
-`GET /revoke/<digest>` takes one back and closes all connections. Every connection gets the same numbered messages.
+`VAULT_ACCEPTS` lists the SHA-256 of each accepted `Authorization` header. `GET /seen` returns how often each was used, as
+JSON; `GET /revoke/<digest>` revokes one and closes all connections. Every connection receives the same numbered messages.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ connections: set[ServerConnection] = set()
 
 
 def check(connection: ServerConnection, request: Request) -> Response | None:
-    """Answers `/seen` and `/revoke`, and turns those away who don't know the secret."""
+    """Answers `/seen` and `/revoke`, and refuses clients that don't know the secret."""
     if request.path.startswith("/revoke/"):
         ACCEPTED.discard(request.path.rpartition("/")[2])
         for each in connections:

@@ -1,4 +1,4 @@
-"""Waiting for a state of the cluster: every wait has a deadline, and says what it saw when that passes."""
+"""Waiting for a state of the cluster: every wait has a deadline, and an error shows what was last seen."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def eventually(
     what: str | Callable[[], str] = "",
     every: float = LOOK_EVERY,
 ) -> T:
-    """Looks again and again until what it sees is true; returns that. A look that the API server does not answer is none.
+    """Calls a function until its result is true, and returns that. Ignores calls that the API server does not answer.
 
     Args:
-        look: what to look at.
-        deadline: seconds after which it is a failure.
-        what: what is waited for, or a function that tells what there is instead.
-        every: seconds from one look to the next.
+        look: the function.
+        deadline: seconds after which it fails.
+        what: what it waits for, or a function that describes the actual state.
+        every: seconds between two calls.
 
     Raises:
         DeadlinePassedError: it did not become true.
@@ -48,7 +48,7 @@ def eventually(
 
 
 def stays(look: Callable[[], bool], *, seconds: float, what: str | Callable[[], str] = "") -> None:
-    """Looks for `seconds` that something remains true: for what must not happen, where there is no event to wait for."""
+    """Checks for `seconds` that something remains true: for what must not happen, if there is no event to wait for."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         assert look(), what() if callable(what) else what

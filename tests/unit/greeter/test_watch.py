@@ -139,7 +139,7 @@ def test_a_watch_that_ends_goes_on_where_it_was() -> None:
                 it.put("n/a", "h:2")
                 await until(lambda: it.addresses("/a") == ["h:2"])
                 await it.until_watched()
-                it.api.tell({"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "77"}}})
+                it.api.send_event({"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "77"}}})
                 await until(lambda: it.version == "77")
                 it.api.end_watches()
                 await until(lambda: it.api.asked[-1].query.get("resourceVersion") == "77")
@@ -170,7 +170,7 @@ def test_a_version_that_is_too_old_is_listed_anew_and_what_went_meanwhile_is_fou
                     it.api.end_watches()
                 else:
                     error = {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old"}
-                    it.api.tell({"type": "ERROR", "object": error})
+                    it.api.send_event({"type": "ERROR", "object": error})
                 await until(lambda: it.lists == 2)
                 it.remove("n/a")
                 await until(lambda: "-n/a" in it.changes)
@@ -245,12 +245,12 @@ def test_a_watch_that_lasted_a_while_is_soon_begun_anew_however_often_others_bro
             for number in range(100, 115):
 
                 def seen(number: int = number) -> bool:
-                    it.api.tell({"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": str(number)}}})
+                    it.api.send_event({"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": str(number)}}})
                     return it.version == str(number)
 
                 await until(seen)
                 before = len(it.api.asked)
-                it.api.tell({"type": "ERROR", "object": {"code": 500, "message": "the connection was lost"}})
+                it.api.send_event({"type": "ERROR", "object": {"code": 500, "message": "the connection was lost"}})
                 await until(lambda before=before: len(it.api.asked) > before)  # type: ignore[misc]
 
     run(main(), deadline=60)
@@ -263,7 +263,7 @@ def test_what_is_no_event_is_answered_by_listing_anew(event: Any) -> None:
             it.put("n/a")
             async with it.followed():
                 await it.until_watched()
-                it.api.tell(event)
+                it.api.send_event(event)
                 await until(lambda: it.lists == 2)
                 await it.until_watched()
                 assert it.changes == ["+n/a"]

@@ -1,4 +1,4 @@
-"""Calls of the Kubernetes API, against a server on a real socket."""
+"""Calls of the Kubernetes API against a fake server on a real socket."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def run(main: Coroutine[Any, Any, None]) -> None:
     asyncio.run(main)
 
 
-def test_an_object_that_was_made_is_read_as_it_came() -> None:
+def test_an_object_is_returned_as_the_server_sent_it() -> None:
     async def main() -> None:
         async with connected() as (server, api):
             made = await api.create(PODS, "shop", POD)
@@ -48,7 +48,7 @@ def test_an_object_that_was_made_is_read_as_it_came() -> None:
     run(main())
 
 
-def test_a_list_is_of_one_namespace_or_of_all_and_by_labels() -> None:
+def test_a_list_covers_one_namespace_or_all_and_selects_by_labels() -> None:
     async def main() -> None:
         async with connected() as (server, api):
             server.put("/api/v1/namespaces/shop/pods/a-1", {"metadata": {"labels": {"a": "b", "c": "d"}}})
@@ -63,7 +63,7 @@ def test_a_list_is_of_one_namespace_or_of_all_and_by_labels() -> None:
     run(main())
 
 
-def test_a_second_object_of_a_name_already_exists() -> None:
+def test_creating_an_existing_object_fails() -> None:
     async def main() -> None:
         async with connected() as (_, api):
             await api.create(PODS, "shop", POD)
@@ -73,7 +73,7 @@ def test_a_second_object_of_a_name_already_exists() -> None:
     run(main())
 
 
-def test_a_dry_run_makes_nothing() -> None:
+def test_a_dry_run_creates_nothing() -> None:
     async def main() -> None:
         async with connected() as (server, api):
             await api.create(PODS, "shop", POD, dry_run=True)
@@ -82,7 +82,7 @@ def test_a_dry_run_makes_nothing() -> None:
     run(main())
 
 
-def test_a_merge_patch_changes_only_what_it_names() -> None:
+def test_a_merge_patch_changes_only_the_fields_it_names() -> None:
     async def main() -> None:
         async with connected() as (server, api):
             await api.create(PODS, "shop", POD)
@@ -94,7 +94,7 @@ def test_a_merge_patch_changes_only_what_it_names() -> None:
     run(main())
 
 
-def test_a_patch_of_a_part_goes_to_that_part() -> None:
+def test_a_patch_of_a_subresource_goes_to_its_path() -> None:
     async def main() -> None:
         async with connected() as (server, api):
             await api.create(LOBBIES, "shop", {"metadata": {"name": "prices"}})
@@ -105,7 +105,7 @@ def test_a_patch_of_a_part_goes_to_that_part() -> None:
     run(main())
 
 
-def test_what_was_changed_in_the_meantime_is_a_conflict() -> None:
+def test_patching_an_outdated_version_is_a_conflict() -> None:
     async def main() -> None:
         async with connected() as (_, api):
             made = await api.create(PODS, "shop", POD)
@@ -117,7 +117,7 @@ def test_what_was_changed_in_the_meantime_is_a_conflict() -> None:
     run(main())
 
 
-def test_apply_makes_what_is_not_there() -> None:
+def test_apply_creates_or_updates() -> None:
     async def main() -> None:
         async with connected() as (server, api):
             body = {"metadata": {"name": "prices-lobby"}, "data": {"lobby.json": "{}"}}
@@ -131,7 +131,7 @@ def test_apply_makes_what_is_not_there() -> None:
     run(main())
 
 
-def test_only_the_object_that_is_meant_is_deleted() -> None:
+def test_a_delete_with_a_uid_deletes_only_that_object() -> None:
     async def main() -> None:
         async with connected() as (server, api):
             made = await api.create(CONFIG_MAPS, "shop", POD)
@@ -161,9 +161,7 @@ def test_only_the_object_that_is_meant_is_deleted() -> None:
         (503, "ServiceUnavailable", UnreachableError),
     ],
 )
-def test_a_failure_is_an_exception_of_ours_with_what_the_server_said(
-    code: int, reason: str, kind: type[ApiError]
-) -> None:
+def test_a_failure_raises_our_exception_with_the_servers_message(code: int, reason: str, kind: type[ApiError]) -> None:
     async def main() -> None:
         async with connected() as (server, api):
             server.instead = lambda _asked: status(code, reason, "spec.path: must begin with '/'")
@@ -177,7 +175,7 @@ def test_a_failure_is_an_exception_of_ours_with_what_the_server_said(
     run(main())
 
 
-def test_a_busy_server_says_when_to_come_back() -> None:
+def test_a_busy_server_says_when_to_retry() -> None:
     async def main() -> None:
         async with connected() as (server, api):
             server.instead = lambda _asked: status(429, "TooManyRequests", "later", Retry_After="7")
@@ -192,7 +190,7 @@ def test_a_busy_server_says_when_to_come_back() -> None:
     run(main())
 
 
-def test_a_failure_that_is_no_status_object_is_told_by_its_number() -> None:
+def test_a_failure_without_a_status_object_is_reported_by_its_number() -> None:
     async def main() -> None:
         async with connected() as (server, api):
             server.instead = lambda _asked: web.Response(status=502, text="<html>bad gateway</html>")
@@ -238,7 +236,7 @@ def test_a_broken_connection_is_unreachable() -> None:
     run(main())
 
 
-def test_a_call_that_is_given_up_is_counted() -> None:
+def test_a_cancelled_call_is_counted() -> None:
     async def main() -> None:
         async with connected() as (server, api):
             server.mute.set()
@@ -251,7 +249,7 @@ def test_a_call_that_is_given_up_is_counted() -> None:
     run(main())
 
 
-def test_before_each_call_it_is_said_which() -> None:
+def test_the_hook_runs_before_each_call() -> None:
     async def main() -> None:
         said: list[tuple[str, Resource]] = []
         async with connected(before=lambda verb, resource: said.append((verb, resource))) as (_, api):
@@ -279,7 +277,7 @@ def test_credentials_come_from_a_kubeconfig(tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("content", [None, "{", "a: b", "[]"])
-def test_a_kubeconfig_that_can_not_be_used_is_the_users_mistake(tmp_path: Path, content: str | None) -> None:
+def test_an_unusable_kubeconfig_is_a_user_error(tmp_path: Path, content: str | None) -> None:
     path = tmp_path / "config"
     if content is not None:
         path.write_text(content)
@@ -288,14 +286,14 @@ def test_a_kubeconfig_that_can_not_be_used_is_the_users_mistake(tmp_path: Path, 
     assert "\n" not in str(raised.value)
 
 
-def test_outside_of_a_pod_and_without_a_kubeconfig_nothing_can_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outside_a_pod_a_kubeconfig_is_required(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KUBECONFIG", raising=False)
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     with pytest.raises(UserError, match="KUBECONFIG: is not set, and this is not a pod"):
         asyncio.run(connect())
 
 
-def test_a_call_has_its_deadline_before_the_clients_own() -> None:
+def test_our_deadline_comes_before_the_librarys() -> None:
     assert ApiSettings().request_seconds < 5 * 60
 
 
@@ -307,10 +305,10 @@ def test_a_call_has_its_deadline_before_the_clients_own() -> None:
         ({"status": 404}, "get pods a/b: 404"),
     ],
 )
-def test_a_failure_says_what_was_asked_for_and_what_is_known(given: dict[str, str | int], text: str) -> None:
+def test_an_error_names_the_call_and_the_most_specific_cause(given: dict[str, str | int], text: str) -> None:
     assert str(ApiError("get pods a/b", **given)) == text  # type: ignore[arg-type]
 
 
-def test_every_failure_is_one_of_ours() -> None:
+def test_every_api_error_is_one_of_ours() -> None:
     assert issubclass(UnreachableError, ApiError)
     assert issubclass(ApiError, LobbyGatewayError)

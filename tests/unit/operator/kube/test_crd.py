@@ -1,4 +1,4 @@
-"""The definition of Lobby is upgraded, against a server on a real socket."""
+"""Upgrades of the CRD of Lobby, against a fake server on a real socket."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def run(prepare: Callable[[FakeKubeApi], object], folder: Path) -> tuple[int, Fa
     return asyncio.run(serve())
 
 
-def test_an_older_definition_becomes_ours(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_older_crd_is_upgraded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def older(server: FakeKubeApi) -> None:
         old = there()
         old["metadata"]["annotations"] = {"of": "somebody"}
@@ -44,26 +44,26 @@ def test_an_older_definition_becomes_ours(tmp_path: Path, capsys: pytest.Capture
     code, server = run(older, tmp_path)
     assert code == 0
     now = server.objects[PATH]
-    assert now["spec"]["versions"] == OURS["spec"]["versions"]  # what a version dropped is gone
+    assert now["spec"]["versions"] == OURS["spec"]["versions"]  # a dropped field is gone
     assert now["spec"]["conversion"] == {"strategy": "None"}
     assert now["metadata"]["annotations"] == {"of": "somebody"}
     assert "was upgraded" in capsys.readouterr().err
 
 
-def test_ours_stays_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_current_crd_stays_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, server = run(lambda server: server.put(PATH, there()), tmp_path)
     assert code == 0
     assert server.objects[PATH]["spec"] == OURS["spec"]
     assert "is up to date" in capsys.readouterr().err
 
 
-def test_without_a_definition_it_says_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_crd_it_says_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, _ = run(lambda _server: None, tmp_path)
     assert code == 2
     assert "kubectl create -f crds/lobbies.yaml" in capsys.readouterr().err
 
 
-def test_a_server_that_says_no_is_one_line_and_exit_code_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_refusing_server_gives_one_line_and_exit_code_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def forbidding(server: FakeKubeApi) -> None:
         server.put(PATH, there())
         server.instead = lambda asked: status(403, "Forbidden", "not you") if asked.method == "PATCH" else None
@@ -73,6 +73,6 @@ def test_a_server_that_says_no_is_one_line_and_exit_code_1(tmp_path: Path, capsy
     assert capsys.readouterr().err.splitlines() == ["patch customresourcedefinitions lobbies.lobby-gateway.io: not you"]
 
 
-def test_no_cluster_is_one_line_and_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_cluster_gives_one_line_and_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--kubeconfig", str(tmp_path / "missing")]) == 2
     assert capsys.readouterr().err.splitlines()[-1].startswith("KUBECONFIG: ")

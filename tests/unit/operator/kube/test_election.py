@@ -1,4 +1,4 @@
-"""Who holds the Lease: at most one at a time, whatever the clocks and the network do, and soon another when it ends."""
+"""The Lease has at most one holder, whatever clocks and network do, and soon another one when the holder ends."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Server:
 
 
 def step(candidate: Election, server: Server, now: float, answered: float | None = None) -> None:
-    """One round: read, and write if wanted; `answered` is when the answer to the write came."""
+    """Reads the Lease, then writes it if the candidate wants to; `answered` is when the answer to the write came."""
     candidate.observe(server.read(), now)
     spec = candidate.spec_to_write(now, WALL)
     if spec is None:
@@ -46,7 +46,7 @@ def step(candidate: Election, server: Server, now: float, answered: float | None
         candidate.written(written, now, now if answered is None else answered)
 
 
-def test_the_first_takes_it_and_the_second_waits() -> None:
+def test_the_first_candidate_acquires_the_lease_and_the_second_waits() -> None:
     server, one, two = Server(), Election("one"), Election("two")
     step(one, server, 100.0)
     step(two, server, 100.5)
@@ -58,7 +58,7 @@ def test_the_first_takes_it_and_the_second_waits() -> None:
     assert server.spec["leaseTransitions"] == 0
 
 
-def test_a_renewal_keeps_since_when_it_is_held() -> None:
+def test_a_renewal_keeps_the_acquire_time() -> None:
     server, one = Server(), Election("one")
     step(one, server, 100.0)
     one.observe(server.read(), 102.0)
@@ -67,7 +67,7 @@ def test_a_renewal_keeps_since_when_it_is_held() -> None:
     assert (spec["acquireTime"], spec["renewTime"], spec["leaseTransitions"]) == (WALL, LATER, 0)
 
 
-def test_another_takes_it_when_it_did_not_change_for_its_duration() -> None:
+def test_an_unchanged_lease_can_be_acquired_after_its_duration() -> None:
     server, one, two = Server(), Election("one"), Election("two")
     step(one, server, 100.0)
     step(two, server, 101.0)
@@ -80,7 +80,7 @@ def test_another_takes_it_when_it_did_not_change_for_its_duration() -> None:
     assert not one.holds(116.0)
 
 
-def test_a_renewal_that_was_seen_starts_the_wait_anew() -> None:
+def test_an_observed_renewal_restarts_the_wait() -> None:
     server, one, two = Server(), Election("one"), Election("two")
     step(one, server, 100.0)
     step(two, server, 101.0)
@@ -90,7 +90,7 @@ def test_a_renewal_that_was_seen_starts_the_wait_anew() -> None:
     assert not two.holds(126.9)
 
 
-def test_the_holder_stops_before_another_starts_even_if_nobody_tells_it() -> None:
+def test_the_holder_stops_by_its_own_clock_before_another_starts() -> None:
     server, one = Server(), Election("one")
     step(one, server, 100.0)
     assert one.holds(109.9)
@@ -106,7 +106,7 @@ def test_a_late_answer_counts_from_the_start_of_the_call() -> None:
     assert not one.holds(110.0)
 
 
-def test_who_sees_another_holder_has_lost_it_at_once() -> None:
+def test_a_holder_that_observes_another_has_lost_the_lease() -> None:
     server, one = Server(), Election("one")
     step(one, server, 100.0)
     server.write({"holderIdentity": "two", "leaseDurationSeconds": 15}, str(server.version))
@@ -116,7 +116,7 @@ def test_who_sees_another_holder_has_lost_it_at_once() -> None:
     assert one.spec_to_write(101.0, WALL) is None
 
 
-def test_what_is_given_up_is_taken_at_once() -> None:
+def test_a_released_lease_can_be_acquired_at_once() -> None:
     server, one, two = Server(), Election("one"), Election("two")
     step(one, server, 100.0)
     step(two, server, 100.0)
@@ -128,7 +128,7 @@ def test_what_is_given_up_is_taken_at_once() -> None:
     assert two.spec_to_release(LATER) is not None
 
 
-def test_nobody_gives_up_what_is_anothers() -> None:
+def test_only_the_holder_can_release_the_lease() -> None:
     server, one, two = Server(), Election("one"), Election("two")
     assert one.spec_to_release(WALL) is None
     step(one, server, 100.0)
@@ -136,7 +136,7 @@ def test_nobody_gives_up_what_is_anothers() -> None:
     assert two.spec_to_release(WALL) is None
 
 
-def test_the_same_candidate_started_again_goes_on_at_once() -> None:
+def test_a_restarted_candidate_resumes_at_once() -> None:
     server = Server()
     step(Election("one"), server, 100.0)
     again = Election("one")
@@ -147,15 +147,15 @@ def test_the_same_candidate_started_again_goes_on_at_once() -> None:
 
 
 @pytest.mark.parametrize("spec", [{}, {"holderIdentity": None, "leaseDurationSeconds": None, "acquireTime": None}])
-def test_a_lease_that_nobody_filled_in_is_free(spec: dict[str, Any]) -> None:
+def test_an_empty_lease_is_free(spec: dict[str, Any]) -> None:
     one = Election("one")
     one.observe(ObservedLease.of({"metadata": {"resourceVersion": "1"}, "spec": spec}), 100.0)
     assert one.spec_to_write(100.0, WALL) is not None
 
 
 @given(st.data())
-def test_two_never_hold_it_at_the_same_time(data: st.DataObject) -> None:
-    """However candidates are delayed, and however far apart their clocks are; writes take their time, too."""
+def test_two_candidates_never_hold_the_lease_at_once(data: st.DataObject) -> None:
+    """Whatever the delays of candidates and of their writes, and however far apart their clocks are."""
     server = Server()
     offsets = {"one": 0.0, "two": data.draw(st.floats(-1e6, 1e6)), "three": 500.0}
     candidates = {name: Election(name, LeaseSettings()) for name in offsets}
@@ -168,7 +168,9 @@ def test_two_never_hold_it_at_the_same_time(data: st.DataObject) -> None:
         candidate.observe(server.read(), started + offsets[name])
         spec = candidate.spec_to_write(started + offsets[name], WALL)
         if spec is not None:
-            now += data.draw(st.sampled_from([0.0, 1.0, 4.0]))  # the call takes so long; the server does it at its end
+            now += data.draw(
+                st.sampled_from([0.0, 1.0, 4.0])
+            )  # duration of the call; the server executes it at the end
             written = server.write(spec, candidate.observed.version if candidate.observed is not None else "")
             if written is not None:
                 candidate.written(written, started + offsets[name], now + offsets[name])

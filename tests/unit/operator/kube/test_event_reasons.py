@@ -1,4 +1,4 @@
-"""What a person should know: actions with their reasons, and conditions that went bad or well again."""
+"""Which actions and which changes of conditions become Events."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ WELL = Finding(reasons.ORIGIN_CONNECTED, {"connected": 1})
 IDLE = Finding(reasons.ORIGIN_IDLE)
 
 
-def test_an_action_is_told_with_lobby_and_reason() -> None:
+def test_the_event_of_an_action_names_lobby_and_reason() -> None:
     action = Create("prices-2", Reason(ActionReason.BELOW_REPLICAS, running=1, replicas=2))
     text = f"starting: {action.reason.sentence}"
     note = "prices-2: starting: 1 of at least 2 lobbies run"
     assert event_of_action(action, text) == LobbyEvent("Normal", "BelowReplicas", "Create", note)
 
 
-def test_an_action_that_nobody_wants_is_a_warning() -> None:
+def test_an_action_after_a_failure_is_a_warning() -> None:
     assert (
         event_of_action(Delete("prices-2", Reason(ActionReason.UNRESPONSIVE, seconds=10)), "told to end").type
         == "Warning"
@@ -48,7 +48,7 @@ def test_an_action_that_nobody_wants_is_a_warning() -> None:
     assert event_of_action(Delete("prices-2", Reason(ActionReason.DRAINED)), "told to end").type == "Normal"
 
 
-def test_an_origin_that_is_lost_and_comes_back_is_told_once_each() -> None:
+def test_a_lost_and_a_recovered_origin_are_one_event_each() -> None:
     (lost,) = events_between(status(WELL), status(AWAY))
     assert (lost.type, lost.reason) == ("Warning", "OriginLost")
     assert "no route" in lost.note
@@ -58,12 +58,12 @@ def test_an_origin_that_is_lost_and_comes_back_is_told_once_each() -> None:
 
 
 @pytest.mark.parametrize("after", [WELL, IDLE])
-def test_what_was_not_bad_is_no_news_when_it_is_well(after: Finding) -> None:
+def test_a_good_condition_is_no_news_unless_it_was_bad(after: Finding) -> None:
     assert list(events_between({}, status(after))) == []
     assert list(events_between(status(IDLE), status(after))) == []
 
 
-def test_counts_that_change_are_no_news_but_another_failure_is() -> None:
+def test_a_changed_count_is_no_news_but_another_failure_is() -> None:
     more = Finding(reasons.ORIGIN_AWAY, {"count": 2, "lobby": "prices-1", "problem": "no route"})
     assert list(events_between(status(AWAY), status(more))) == []
     quota = Finding(reasons.SCALING_FAILING, {"problem": "exceeded quota"})
@@ -81,13 +81,13 @@ def test_a_path_that_is_taken_is_a_warning_until_it_is_free() -> None:
     assert (free.type, free.reason) == ("Normal", "PathAccepted")
 
 
-def test_every_trouble_is_a_reason_of_a_condition_and_has_an_end() -> None:
+def test_every_warning_is_a_known_condition_and_has_a_recovery() -> None:
     known: set[tuple[str, str]] = {(each.kind.value, each.name) for each in reasons.CONDITIONS}
     assert set(event_reasons._WARNINGS) <= known
     assert {kind for kind, _ in event_reasons._WARNINGS} == set(event_reasons._RECOVERIES) <= set(ConditionType)
 
 
-def test_every_event_is_on_the_page_for_who_runs_it() -> None:
+def test_every_event_is_documented() -> None:
     page = (Path(__file__).parents[4] / "docs" / "kubernetes.md").read_text(encoding="utf-8")
     reasons_of_events = {
         *(why.value for why in ActionReason),

@@ -1,4 +1,4 @@
-"""Events are few, on the server they are whole, and nothing waits for them."""
+"""Events are few and complete, and nothing waits for them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def taken(correlator: EventCorrelator, now: float) -> list[PendingEvent]:
     return list(correlator.take(now))
 
 
-def test_what_happens_together_is_one_event() -> None:
+def test_alike_events_become_one() -> None:
     correlator = EventCorrelator()
     for number in range(1, 6):
         correlator.add(PRICES, lobby_event(note=f"prices-{number}: starting"))
@@ -52,7 +52,7 @@ def test_what_happens_together_is_one_event() -> None:
     assert taken(correlator, 101.0) == []
 
 
-def test_what_happens_again_is_counted_on_the_same_event_while_it_is_young() -> None:
+def test_a_repeated_event_increases_the_count_of_a_young_one() -> None:
     correlator = EventCorrelator()
     correlator.add(PRICES, lobby_event())
     (first,) = taken(correlator, 100.0)
@@ -65,7 +65,7 @@ def test_what_happens_again_is_counted_on_the_same_event_while_it_is_young() -> 
     assert not later.written
 
 
-def test_a_lobby_to_which_very_much_happens_gets_few_events_and_no_other_suffers() -> None:
+def test_events_are_rate_limited_per_lobby() -> None:
     correlator = EventCorrelator()
     for number in range(SETTINGS.burst + 5):
         correlator.add(PRICES, lobby_event(f"Reason{number}"))
@@ -78,7 +78,7 @@ def test_a_lobby_to_which_very_much_happens_gets_few_events_and_no_other_suffers
     assert len(taken(correlator, 100.0 + SETTINGS.refill_seconds)) == 1
 
 
-def test_what_is_old_is_forgotten() -> None:
+def test_old_events_are_forgotten() -> None:
     correlator = EventCorrelator()
     correlator.add(PRICES, lobby_event())
     taken(correlator, 100.0)
@@ -88,7 +88,7 @@ def test_what_is_old_is_forgotten() -> None:
     assert not correlator._lobbies
 
 
-def test_a_note_that_is_too_long_is_cut() -> None:
+def test_a_long_note_is_truncated() -> None:
     correlator = EventCorrelator()
     for _ in range(2):
         correlator.add(PRICES, lobby_event(note="x" * 5000))
@@ -113,7 +113,7 @@ def written(server: FakeKubeApi) -> list[dict[str, Any]]:
     return [each for path, each in server.objects.items() if path.startswith(PATH)]
 
 
-def test_an_event_says_what_happened_to_which_lobby_and_who_says_so() -> None:
+def test_an_event_names_the_lobby_what_happened_and_the_reporter() -> None:
     async def main() -> None:
         async with recording() as (server, recorder):
             recorder.record(PRICES, lobby_event(kind="Warning"))
@@ -134,7 +134,7 @@ def test_an_event_says_what_happened_to_which_lobby_and_who_says_so() -> None:
     run(main())
 
 
-def test_a_series_is_counted_up_and_made_anew_if_somebody_deleted_it() -> None:
+def test_a_series_is_updated_and_recreated_if_someone_deleted_it() -> None:
     async def main() -> None:
         async with recording() as (server, recorder):
             recorder.record(PRICES, lobby_event())
@@ -149,7 +149,7 @@ def test_a_series_is_counted_up_and_made_anew_if_somebody_deleted_it() -> None:
     run(main())
 
 
-def test_an_event_that_the_server_refuses_is_lost_and_the_next_is_written(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_refused_event_is_lost_and_the_next_is_written(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         async with recording() as (server, recorder):
             server.instead = lambda _asked: status(403, "Forbidden", "not you")

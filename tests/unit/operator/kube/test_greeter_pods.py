@@ -1,4 +1,4 @@
-"""Greeters as pods tell of them, each with a real admin port on an address of its own."""
+"""Polls of greeters' pods, each with a real admin port on its own address."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lobby_operator.kube.greeter_pods import GreeterPods
 
 
 class Greeter:
-    """The admin port of one."""
+    """The admin port of a greeter."""
 
     def __init__(self) -> None:
         self.report = GreeterReport()
@@ -29,7 +29,7 @@ class Greeter:
 
 
 class Asked:
-    """Greeters that are asked, and what is told of them."""
+    """Greeters that are polled, and the reported changes."""
 
     def __init__(self, one: Greeter, two: Greeter, port: int) -> None:
         self.one = one
@@ -61,7 +61,7 @@ def run(main: Coroutine[Any, Any, None]) -> None:
     asyncio.run(main)
 
 
-def test_each_that_runs_is_asked_how_many_wait() -> None:
+def test_every_running_greeter_is_polled() -> None:
     async def main() -> None:
         async with asked() as it:
             it.one.report = GreeterReport(waiting={"shop/prices": 3})
@@ -75,7 +75,7 @@ def test_each_that_runs_is_asked_how_many_wait() -> None:
     run(main())
 
 
-def test_who_is_concerned_is_told_and_only_when_something_changed() -> None:
+def test_only_changed_lobbies_are_reported() -> None:
     async def main() -> None:
         async with asked() as it:
             it.pod("g-1", "127.0.0.1")
@@ -93,7 +93,7 @@ def test_who_is_concerned_is_told_and_only_when_something_changed() -> None:
     run(main())
 
 
-def test_one_that_is_gone_is_asked_no_more() -> None:
+def test_a_deleted_greeter_is_no_longer_polled() -> None:
     async def main() -> None:
         async with asked() as it:
             it.pod("g-1", "127.0.0.1")
@@ -108,7 +108,7 @@ def test_one_that_is_gone_is_asked_no_more() -> None:
     run(main())
 
 
-def test_one_that_was_started_again_elsewhere_is_asked_there() -> None:
+def test_a_greeter_with_a_new_address_is_polled_there() -> None:
     async def main() -> None:
         async with asked() as it:
             it.pod("g-1", "127.0.0.1")
@@ -122,7 +122,7 @@ def test_one_that_was_started_again_elsewhere_is_asked_there() -> None:
     run(main())
 
 
-def test_one_that_does_not_answer_does_not_count_as_serving() -> None:
+def test_an_unresponsive_greeter_does_not_count_as_serving() -> None:
     async def main() -> None:
         async with asked() as it:
             it.pod("g-1", "127.0.0.1")

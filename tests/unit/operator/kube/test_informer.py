@@ -1,4 +1,4 @@
-"""An informer against a server on a real socket: it knows what there is, whatever happens to lists and watches."""
+"""The informer knows all objects, whatever happens to lists and watches; against a fake server on a real socket."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ QUICK = InformerSettings(min_backoff_seconds=0.001, max_backoff_seconds=0.01)
 
 
 class Followed:
-    """What an informer told."""
+    """What an informer reported."""
 
     def __init__(self) -> None:
         self.objects: dict[str, Any] = {}
@@ -64,7 +64,7 @@ def pod(**labels: str) -> dict[str, Any]:
     return {"metadata": {"labels": labels, "namespace": "shop"}}
 
 
-def test_it_tells_what_is_there_and_what_comes_and_goes() -> None:
+def test_it_reports_existing_added_and_deleted_objects() -> None:
     async def main() -> None:
         async with following(namespace="shop") as (server, seen, informer):
             await until(lambda: server.watches == 1)
@@ -81,7 +81,7 @@ def test_it_tells_what_is_there_and_what_comes_and_goes() -> None:
     run(main())
 
 
-def test_only_objects_with_the_labels_come_and_of_all_namespaces_if_none_is_named() -> None:
+def test_it_selects_by_labels_in_one_namespace_or_all() -> None:
     async def main() -> None:
         async with following(labels="app=lobby") as (server, seen, _):
             await until(lambda: server.watches == 1)
@@ -94,7 +94,7 @@ def test_only_objects_with_the_labels_come_and_of_all_namespaces_if_none_is_name
     run(main())
 
 
-def test_a_long_list_comes_in_parts() -> None:
+def test_a_long_list_is_read_in_pages() -> None:
     async def main() -> None:
         async with connected() as (server, api):
             for number in range(25):
@@ -108,7 +108,7 @@ def test_a_long_list_comes_in_parts() -> None:
     run(main())
 
 
-def test_a_watch_that_the_server_ends_goes_on_where_it_was() -> None:
+def test_an_ended_watch_resumes_at_its_last_version() -> None:
     async def main() -> None:
         async with following(namespace="shop") as (server, seen, _):
             await until(lambda: server.watches == 1)
@@ -127,27 +127,27 @@ def test_a_watch_that_the_server_ends_goes_on_where_it_was() -> None:
 
 
 @pytest.mark.parametrize("how", ["answer", "event"])
-def test_what_is_deleted_while_the_server_forgets_the_version_is_found_gone(how: str) -> None:
+def test_a_deletion_is_found_by_listing_after_the_version_expired(how: str) -> None:
     async def main() -> None:
         async with following(namespace="shop") as (server, seen, _):
             server.put(f"{SHOP}/a-1", pod())
             server.put(f"{SHOP}/a-2", pod())
             await until(lambda: len(seen.objects) == 2 and server.watches == 1)
-            del server.objects[f"{SHOP}/a-1"]  # and nobody is told
+            del server.objects[f"{SHOP}/a-1"]  # without an event
             if how == "answer":
                 server.oldest = 1000
                 server.end_watches()
                 await until(lambda: seen.lists >= 2)
                 server.oldest = 0
             else:
-                server.tell({"type": "ERROR", "object": {"code": 410, "reason": "Expired", "message": "too old"}})
+                server.send_event({"type": "ERROR", "object": {"code": 410, "reason": "Expired", "message": "too old"}})
             await until(lambda: seen.objects.keys() == {"shop/a-2"})
             await until(lambda: server.watches == 1)
 
     run(main())
 
 
-def test_a_server_that_is_away_is_tried_again_and_what_is_known_stays(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unreachable_server_is_retried_and_known_objects_stay(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         async with following(namespace="shop") as (server, seen, informer):
             server.put(f"{SHOP}/a-1", pod())
@@ -169,7 +169,7 @@ def test_a_server_that_is_away_is_tried_again_and_what_is_known_stays(caplog: py
     ]
 
 
-def test_a_watch_on_which_nothing_comes_is_begun_again() -> None:
+def test_an_idle_watch_is_restarted() -> None:
     async def main() -> None:
         settings = InformerSettings(idle_seconds=0.05, min_backoff_seconds=0.001, max_backoff_seconds=0.01)
         async with following(settings, namespace="shop") as (server, seen, _):
@@ -181,7 +181,7 @@ def test_a_watch_on_which_nothing_comes_is_begun_again() -> None:
     run(main())
 
 
-def test_an_object_that_cannot_be_taken_keeps_no_other_from_being_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_object_that_cannot_be_handled_does_not_block_others(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         async with following(namespace="shop") as (server, seen, _):
             seen.refuse = "shop/a-1"
@@ -193,7 +193,7 @@ def test_an_object_that_cannot_be_taken_keeps_no_other_from_being_told(caplog: p
     assert [record.getMessage() for record in caplog.records] == ["can't handle an object"]
 
 
-def test_a_connection_that_breaks_in_the_middle_of_an_event_is_begun_again() -> None:
+def test_a_watch_that_breaks_within_an_event_is_restarted() -> None:
     async def main() -> None:
         broken: list[Asked] = []
 
@@ -213,7 +213,7 @@ def test_a_connection_that_breaks_in_the_middle_of_an_event_is_begun_again() -> 
     run(main())
 
 
-def test_it_is_stuck_only_when_it_should_have_looked_long_ago() -> None:
+def test_it_is_stuck_after_too_long_without_a_list_or_watch() -> None:
     async def main() -> None:
         async with connected() as (_, api):
             settings = InformerSettings(watch_seconds=0.02, idle_seconds=0.01)
@@ -225,11 +225,11 @@ def test_it_is_stuck_only_when_it_should_have_looked_long_ago() -> None:
     run(main())
 
 
-def test_what_the_server_sends_and_is_no_event_does_not_end_it(caplog: pytest.LogCaptureFixture) -> None:
+def test_invalid_events_do_not_end_it(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         async with following(namespace="shop") as (server, seen, _):
             await until(lambda: server.watches == 1)
-            server.tell({"type": "ERROR", "object": {"code": 500, "message": "etcd is away"}})
+            server.send_event({"type": "ERROR", "object": {"code": 500, "message": "etcd is away"}})
             server.put(f"{SHOP}/a-1", pod())
             await until(lambda: seen.objects)
             await stays(lambda: seen.lists == 1, seconds=0.05)

@@ -1,4 +1,4 @@
-"""Candidates for a Lease against a server on a real socket: one holds it, and another soon when that one ends."""
+"""Candidates for the Lease against a fake server on a real socket: one holds it, and soon another when that one ends."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def run(main: Coroutine[Any, Any, None]) -> None:
     asyncio.run(main)
 
 
-def test_the_first_makes_the_lease_and_renews_it_with_one_call_each() -> None:
+def test_the_first_creates_the_lease_and_renews_it_with_one_call_each() -> None:
     async def main() -> None:
         async with holding(STEADY) as (server, _, one, _task):
             made = server.objects[PATH]["spec"]
@@ -60,7 +60,7 @@ def test_the_first_makes_the_lease_and_renews_it_with_one_call_each() -> None:
     run(main())
 
 
-def test_another_waits_while_it_is_renewed_and_writes_nothing() -> None:
+def test_a_standby_waits_and_writes_nothing() -> None:
     async def main() -> None:
         async with holding() as (server, api, _, _task):
             two = candidate(api, "two")
@@ -72,7 +72,7 @@ def test_another_waits_while_it_is_renewed_and_writes_nothing() -> None:
     run(main())
 
 
-def test_another_takes_it_some_time_after_the_holder_was_killed() -> None:
+def test_a_standby_acquires_the_lease_some_time_after_the_holder_was_killed() -> None:
     async def main() -> None:
         async with holding() as (server, api, _, task):
             two = candidate(api, "two")
@@ -85,7 +85,7 @@ def test_another_takes_it_some_time_after_the_holder_was_killed() -> None:
     run(main())
 
 
-def test_another_takes_it_at_once_when_the_holder_gives_it_up() -> None:
+def test_a_standby_acquires_a_released_lease_at_once() -> None:
     async def main() -> None:
         async with holding(STEADY) as (_, api, one, task):
             two = candidate(api, "two", STEADY)
@@ -95,13 +95,13 @@ def test_another_takes_it_at_once_when_the_holder_gives_it_up() -> None:
                 await asyncio.gather(task, return_exceptions=True)
                 await one.release()
                 await until(two.acquired.is_set)
-            await one.release()  # what is not ours stays as it is
+            await one.release()  # not ours: it stays as it is
             assert two.holds()
 
     run(main())
 
 
-def test_the_holder_ends_when_it_cannot_renew_before_another_could_take_over() -> None:
+def test_the_holder_stops_in_time_if_it_cannot_renew() -> None:
     async def main() -> None:
         async with holding() as (server, _, one, task):
             server.mute.set()
@@ -113,7 +113,7 @@ def test_the_holder_ends_when_it_cannot_renew_before_another_could_take_over() -
     run(main())
 
 
-def test_the_holder_ends_at_once_when_another_has_it() -> None:
+def test_the_holder_stops_at_once_when_another_has_the_lease() -> None:
     async def main() -> None:
         async with holding() as (server, _, one, task):
             server.put(PATH, {"spec": {"holderIdentity": "two", "leaseDurationSeconds": 15}})
@@ -125,7 +125,7 @@ def test_the_holder_ends_at_once_when_another_has_it() -> None:
     run(main())
 
 
-def test_a_server_that_is_away_for_a_moment_costs_nothing() -> None:
+def test_a_short_outage_costs_nothing() -> None:
     async def main() -> None:
         async with holding() as (server, _, one, task):
             server.instead = lambda _asked: status(503, "ServiceUnavailable", "not now")
@@ -138,10 +138,10 @@ def test_a_server_that_is_away_for_a_moment_costs_nothing() -> None:
     run(main())
 
 
-def test_an_answer_that_got_lost_costs_nothing() -> None:
+def test_a_lost_answer_costs_nothing() -> None:
     async def main() -> None:
         async with holding() as (server, _, one, task):
-            # The write was done, the answer never came: the version that we know is no longer the latest.
+            # The write succeeded but its answer never came: the version that we know is outdated.
             server.put(PATH, {"spec": server.objects[PATH]["spec"]})
             calls = len(server.requests("GET"))
             await until(lambda: len(server.requests("GET")) > calls)
@@ -153,11 +153,11 @@ def test_an_answer_that_got_lost_costs_nothing() -> None:
     run(main())
 
 
-def test_a_lease_that_nobody_holds_is_taken_at_once_and_stays_whose_it_is() -> None:
+def test_a_free_lease_is_acquired_at_once_and_keeps_its_metadata() -> None:
     async def main() -> None:
         async with connected() as (server, api):
             owner = {"meta.helm.sh/release-name": "trial"}
-            server.put(PATH, {"metadata": {"annotations": owner}})  # as the chart makes it: without a spec
+            server.put(PATH, {"metadata": {"annotations": owner}})  # as the chart creates it: without a spec
             one = candidate(api, "one")
             async with running(one.run()):
                 await until(one.acquired.is_set)

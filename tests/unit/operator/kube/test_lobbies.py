@@ -1,4 +1,4 @@
-"""The Lobbies as events tell: what is wanted, whose a path is, and what can't be read."""
+"""The known Lobbies: their specs, who has which path, and invalid specs."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_a_lobby_is_read_with_its_defaults_and_its_path() -> None:
     assert list(lobbies) == [one]
 
 
-def test_an_event_about_the_status_alone_reads_nothing_anew() -> None:
+def test_a_change_of_the_status_alone_does_not_parse_the_spec() -> None:
     lobbies = Lobbies()
     lobbies.update(lobby_resource())
     before = known(lobbies).lobby
@@ -51,7 +51,7 @@ def test_an_event_about_the_status_alone_reads_nothing_anew() -> None:
     assert known(lobbies).status == {"clients": 1}
 
 
-def test_a_new_generation_is_read() -> None:
+def test_a_new_generation_is_parsed() -> None:
     lobbies = Lobbies()
     lobbies.update(lobby_resource())
     lobbies.update(lobby_resource(version=2, generation=2, spareSeats=9))
@@ -60,7 +60,7 @@ def test_a_new_generation_is_read() -> None:
     assert (one.generation, one.spec.spare_seats) == (2, 9)
 
 
-def test_a_bad_spec_leaves_what_was_read_before_and_names_the_field() -> None:
+def test_an_invalid_spec_names_the_field_and_keeps_the_previous_one() -> None:
     lobbies = Lobbies()
     lobbies.update(lobby_resource())
     lobbies.update(lobby_resource(version=2, generation=2, **BAD))
@@ -78,7 +78,7 @@ def test_a_bad_spec_leaves_what_was_read_before_and_names_the_field() -> None:
 @pytest.mark.parametrize(
     "spec", [None, 5, {}, {"origin": 5}, {"origin": {"url": 7}}, {"origin": {"onConnect": 5, "url": "ws://h/"}}]
 )
-def test_a_spec_of_no_shape_at_all_is_a_problem_and_no_crash(spec: Any) -> None:
+def test_a_malformed_spec_is_a_problem_and_not_a_crash(spec: Any) -> None:
     lobbies = Lobbies()
     assert lobbies.update({**lobby_resource(), "spec": spec}) == {"shop/prices"}
     assert known(lobbies).lobby is None
@@ -86,7 +86,7 @@ def test_a_spec_of_no_shape_at_all_is_a_problem_and_no_crash(spec: Any) -> None:
     assert lobbies.claim("shop/prices").older == ""
 
 
-def test_the_older_of_two_has_the_path_whoever_is_seen_first() -> None:
+def test_the_older_lobby_has_the_path_in_whatever_order_they_arrive() -> None:
     lobbies = Lobbies()
     lobbies.synced = True
     lobbies.update(lobby_resource("new", created=LATE, path="/p"))
@@ -96,7 +96,7 @@ def test_the_older_of_two_has_the_path_whoever_is_seen_first() -> None:
     assert lobbies.claim("shop/new") == PathClaim("/p", "old")
 
 
-def test_of_two_made_in_the_same_second_the_names_decide() -> None:
+def test_names_decide_between_lobbies_created_in_the_same_second() -> None:
     lobbies = Lobbies()
     for name in ("b", "a"):
         lobbies.update(lobby_resource(name, created=EARLY, path="/p"))
@@ -104,14 +104,14 @@ def test_of_two_made_in_the_same_second_the_names_decide() -> None:
     assert lobbies.claim("shop/a").older == ""
 
 
-def test_paths_are_one_room_for_all_namespaces() -> None:
+def test_paths_are_unique_across_namespaces() -> None:
     lobbies = Lobbies()
     lobbies.update(lobby_resource("prices", namespace="a", created=EARLY))
     lobbies.update(lobby_resource("prices", namespace="b", created=LATE))
     assert lobbies.claim("b/prices").older == "a/prices"
 
 
-def test_a_path_that_is_left_is_the_next_ones() -> None:
+def test_a_released_path_goes_to_the_next_lobby() -> None:
     lobbies = Lobbies()
     for name, created in (("old", EARLY), ("new", LATE)):
         lobbies.update(lobby_resource(name, created=created, path="/p"))
@@ -127,13 +127,13 @@ def test_a_path_that_is_left_is_the_next_ones() -> None:
     assert lobbies.remove("shop/old") == set()
 
 
-def test_until_all_are_known_nobody_says_whose_a_path_is() -> None:
+def test_no_path_is_accepted_before_all_lobbies_are_known() -> None:
     lobbies = Lobbies()
     lobbies.update(lobby_resource())
     assert not lobbies.claim("shop/prices").compared
 
 
-def test_one_that_is_being_deleted_is_gone() -> None:
+def test_a_lobby_that_is_being_deleted_is_gone() -> None:
     lobbies = Lobbies()
     lobbies.update(lobby_resource())
     deleted = lobby_resource(version=2, metadata={"deletionTimestamp": EARLY})
@@ -141,7 +141,7 @@ def test_one_that_is_being_deleted_is_gone() -> None:
     assert lobbies.get("shop/prices") is None
 
 
-def test_one_made_anew_under_the_same_name_has_nothing_of_the_one_before() -> None:
+def test_a_recreated_lobby_inherits_nothing() -> None:
     lobbies = Lobbies()
     lobbies.update(lobby_resource(version=5))
     lobbies.update(lobby_resource(version=9, uid="another", **BAD))
@@ -149,7 +149,7 @@ def test_one_made_anew_under_the_same_name_has_nothing_of_the_one_before() -> No
     assert known(lobbies).uid == "another"
 
 
-def test_one_made_anew_with_another_path_leaves_the_one_it_had() -> None:
+def test_a_recreated_lobby_with_another_path_releases_the_old_one() -> None:
     lobbies = Lobbies()
     lobbies.update(lobby_resource("old", created=EARLY, path="/p"))
     lobbies.update(lobby_resource("new", created=LATE, path="/p"))
@@ -158,7 +158,7 @@ def test_one_made_anew_with_another_path_leaves_the_one_it_had() -> None:
     assert lobbies.claim("shop/new").older == ""
 
 
-def test_the_answer_to_a_write_counts_until_something_newer_comes() -> None:
+def test_the_answer_to_a_write_counts_until_something_newer_arrives() -> None:
     lobbies = Lobbies()
     lobbies.update(lobby_resource(version=5))
     lobbies.status_written(lobby_resource(version=7, status={"clients": 7}))
@@ -173,7 +173,7 @@ def test_the_answer_to_a_write_counts_until_something_newer_comes() -> None:
     assert known(lobbies).status == {"clients": 8}
 
 
-def test_versions_count_up_and_others_are_only_different() -> None:
+def test_versions_are_compared_as_integers_if_they_are() -> None:
     assert newer("10", "9")
     assert not newer("9", "10")
     assert not newer("9", "9")
@@ -186,7 +186,7 @@ def test_versions_count_up_and_others_are_only_different() -> None:
         st.tuples(st.sampled_from("abcd"), st.sampled_from(["/p", "/q", "bad", "gone"]), st.sampled_from([EARLY, LATE]))
     )
 )
-def test_a_path_is_always_its_oldest_ones(steps: list[tuple[str, str, str]]) -> None:
+def test_a_path_always_belongs_to_its_oldest_lobby(steps: list[tuple[str, str, str]]) -> None:
     lobbies = Lobbies()
     created: dict[str, str] = {}
     wanted: dict[str, str] = {}

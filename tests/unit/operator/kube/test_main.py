@@ -1,4 +1,4 @@
-"""The operator's command line: what it makes of it, and one line for what is wrong."""
+"""The operator's command line: its settings, and one line for a mistake."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def settings(*options: str) -> OperatorSettings:
     return settings_of(parser().parse_args([*IMAGE, *options]))
 
 
-def test_it_looks_after_its_own_namespace_unless_it_is_told_otherwise() -> None:
+def test_the_default_is_its_own_namespace() -> None:
     made = settings()
     assert (made.namespace, made.own_namespace) == ("system", "system")
     made = settings("--namespace", "shop")
@@ -38,7 +38,7 @@ def test_it_looks_after_its_own_namespace_unless_it_is_told_otherwise() -> None:
     assert (made.namespace, made.own_namespace) == ("", "elsewhere")
 
 
-def test_outside_of_a_pod_it_is_where_its_lobbies_are(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outside_a_pod_its_namespace_is_that_of_its_lobbies(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own.unlink()
     monkeypatch.delenv("POD_NAMESPACE", raising=False)
     made = settings("--namespace", "shop")
@@ -72,13 +72,13 @@ def test_every_option_has_its_setting(tmp_path: Path) -> None:
     assert (made.identity, made.admin_host, made.admin_port) == ("operator-0", "127.0.0.1", 0)
 
 
-def test_in_one_namespace_the_charts_secret_is_used_as_it_is(tmp_path: Path) -> None:
+def test_in_one_namespace_the_charts_secret_is_used(tmp_path: Path) -> None:
     key = tmp_path / "key"
     key.write_text("ab" * 32)
     assert settings("--token-key-file", str(key)).token_key_file is None
 
 
-def test_a_pod_that_is_started_again_is_the_same_and_two_on_a_machine_are_not(own: Path) -> None:
+def test_a_restarted_pod_keeps_its_identity_and_two_on_a_machine_differ(own: Path) -> None:
     assert settings().identity == settings().identity == socket.gethostname()
     own.unlink()
     assert settings().identity != settings().identity
@@ -102,7 +102,7 @@ def test_a_pod_that_is_started_again_is_the_same_and_two_on_a_machine_are_not(ow
         ([*IMAGE, "--unknown"], "--unknown: is unknown"),
     ],
 )
-def test_what_is_wrong_is_one_line_and_exit_code_2(
+def test_a_wrong_option_gives_one_line_and_exit_code_2(
     options: list[str], line: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as raised:
@@ -114,7 +114,7 @@ def test_what_is_wrong_is_one_line_and_exit_code_2(
     assert line in err
 
 
-def test_a_cluster_that_is_nowhere_is_one_line_and_exit_code_2(
+def test_a_missing_cluster_gives_one_line_and_exit_code_2(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KUBECONFIG", "/not/there")

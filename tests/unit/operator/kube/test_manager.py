@@ -1,4 +1,4 @@
-"""The lobby manager of a cluster: what informers tell gets to whom it concerns, and a standby only keeps it."""
+"""The manager hands objects to their controllers; a standby only stores them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def hosting() -> AsyncIterator[tuple[FakeKubeApi, ControllerManager]]:
 
 
 def seen(server: FakeKubeApi, manager: ControllerManager, **fields: Any) -> None:
-    """A Lobby is there, on the server and for the manager."""
+    """Puts a Lobby on the server, and reports it to the manager."""
     resource = lobby_resource(**fields)
     path = f"{LOBBIES_PATH.format('shop')}/{resource['metadata']['name']}"
     manager.lobby_changed(Change(f"shop/{resource['metadata']['name']}", server.put(path, resource)))
@@ -52,7 +52,7 @@ def run(main: Coroutine[Any, Any, None]) -> None:
     asyncio.run(main)
 
 
-def test_a_standby_keeps_what_it_is_told_and_calls_nobody() -> None:
+def test_a_standby_stores_objects_and_calls_nothing() -> None:
     async def main() -> None:
         async with hosting() as (server, manager):
             seen(server, manager)
@@ -72,7 +72,7 @@ def test_a_standby_keeps_what_it_is_told_and_calls_nobody() -> None:
     run(main())
 
 
-def test_when_it_begins_a_lobbys_worker_knows_the_pods_that_there_were() -> None:
+def test_a_new_reconciler_knows_all_pods() -> None:
     async def main() -> None:
         async with hosting() as (server, manager):
             seen(server, manager, spareSeats=0)
@@ -91,7 +91,7 @@ def test_when_it_begins_a_lobbys_worker_knows_the_pods_that_there_were() -> None
     run(main())
 
 
-def test_a_pod_is_of_the_lobby_that_it_names_now() -> None:
+def test_a_pod_belongs_to_the_lobby_that_its_label_names_now() -> None:
     async def main() -> None:
         async with hosting() as (server, manager):
             seen(server, manager, spareSeats=0)
@@ -108,7 +108,7 @@ def test_a_pod_is_of_the_lobby_that_it_names_now() -> None:
     run(main())
 
 
-def test_of_pods_only_what_is_read_is_kept() -> None:
+def test_pods_are_trimmed_to_what_is_read() -> None:
     async def main() -> None:
         async with hosting() as (_, manager):
             manager.pod_changed(pod("prices-1", podIP="10.0.0.1", phase="Running", hostIP="x" * 5000))
@@ -119,7 +119,7 @@ def test_of_pods_only_what_is_read_is_kept() -> None:
     run(main())
 
 
-def test_every_lobby_is_shown_without_what_may_be_secret() -> None:
+def test_lobbies_are_shown_without_anything_secret() -> None:
     async def main() -> None:
         async with hosting() as (server, manager):
             seen(
@@ -137,7 +137,7 @@ def test_every_lobby_is_shown_without_what_may_be_secret() -> None:
     run(main())
 
 
-def test_greeters_are_asked_more_often_while_anything_moves() -> None:
+def test_greeters_are_polled_fast_while_any_lobby_is_active() -> None:
     async def main() -> None:
         async with hosting() as (_, manager):
             manager.start()

@@ -1,4 +1,4 @@
-"""The figures on calls of the API."""
+"""Metrics of calls of the API."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CALLS = Counter({("get", "pods", "ok"): 2, ("patch", "lobbies/status", "Conflict
 SECONDS = {("get", "pods"): 0.5, ("patch", "lobbies/status"): 0.25}
 
 
-def test_what_was_called_has_a_figure_for_each_outcome() -> None:
+def test_a_call_has_a_value_for_each_outcome() -> None:
     figures = read_calls(CALLS, SECONDS)["lobby_operator_api_calls_total"]
     assert isinstance(figures, dict)
     assert {key for key, value in figures.items() if value} == set(CALLS)
@@ -24,7 +24,7 @@ def test_what_was_called_has_a_figure_for_each_outcome() -> None:
     assert len(figures) == 2 * len(OUTCOMES)
 
 
-def test_every_error_of_a_call_that_was_made_is_an_outcome() -> None:
+def test_every_error_of_a_call_is_an_outcome() -> None:
     found = {
         name.removesuffix("Error")
         for name, value in vars(client).items()
@@ -33,7 +33,7 @@ def test_every_error_of_a_call_that_was_made_is_an_outcome() -> None:
     assert found - {"NotHolder"} == set(OUTCOMES) - {"ok", "Cancelled"}
 
 
-def test_every_definition_has_its_figure() -> None:
+def test_every_definition_has_a_value() -> None:
     text = generate_latest(registry(API_CALLS, lambda: read_calls(CALLS, SECONDS))).decode()
     families = {family.name: family for family in text_string_to_metric_families(text)}
     for definition in API_CALLS:
@@ -42,5 +42,5 @@ def test_every_definition_has_its_figure() -> None:
         assert {*family.samples[0].labels} == {label.name for label in definition.labels}
 
 
-def test_before_the_first_call_there_is_none() -> None:
+def test_there_is_no_value_before_the_first_call() -> None:
     assert read_calls({}, {}) == {"lobby_operator_api_calls_total": {}, "lobby_operator_api_call_seconds_total": {}}

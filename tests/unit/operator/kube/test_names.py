@@ -1,4 +1,4 @@
-"""The labels that everything else finds the operator's objects by."""
+"""Labels, names and URL paths of objects."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ def test_the_config_map_is_named_after_the_lobby() -> None:
     assert config_map_name("prices") == "prices-lobby"
 
 
-def test_the_core_group_has_a_path_of_its_own() -> None:
+def test_the_core_group_has_its_own_path() -> None:
     assert PODS.path() == "/api/v1/pods"
     assert PODS.path("shop", "prices-1") == "/api/v1/namespaces/shop/pods/prices-1"
     assert PODS.api_version == "v1"
 
 
-def test_other_groups_have_their_name_in_it() -> None:
+def test_paths_of_other_groups_contain_their_name() -> None:
     assert LEASES.path("shop") == "/apis/coordination.k8s.io/v1/namespaces/shop/leases"
     assert LOBBIES.path("shop", "prices", "status").endswith("/namespaces/shop/lobbies/prices/status")
     assert LOBBIES.api_version == "lobby-gateway.io/v1alpha1"

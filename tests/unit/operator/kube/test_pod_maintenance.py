@@ -1,4 +1,4 @@
-"""Annotations and the budget, kept as they should be; against a server of the API on a real socket."""
+"""Maintenance of annotations and the disruption budget, against a fake server of the API on a real socket."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ LOWER_SECONDS = PodMaintenanceSettings().lower_budget_seconds
 
 
 class Pods:
-    """What the informer shows, and what lobbies said."""
+    """What the informer shows, and the reports of lobbies."""
 
     def __init__(self, server: FakeKubeApi) -> None:
         self.server = server
@@ -82,7 +82,7 @@ def available(server: FakeKubeApi) -> int | None:
     return server.objects[BUDGET]["spec"]["minAvailable"] if BUDGET in server.objects else None
 
 
-def test_nothing_is_done_before_it_is_started() -> None:
+def test_nothing_happens_before_it_is_started() -> None:
     async def main() -> None:
         async with kept() as (server, pods, keeper):
             pods.make(2, clients=1)
@@ -105,7 +105,7 @@ def test_an_occupied_lobby_is_not_safe_to_evict_until_it_is_empty_again() -> Non
     run(main())
 
 
-def test_a_lobby_that_is_empty_for_a_moment_stays_as_it_is() -> None:
+def test_a_lobby_that_is_briefly_empty_is_not_safe_to_evict() -> None:
     async def main() -> None:
         async with kept(evictable_after_seconds=3600) as (_, pods, keeper):
             pods.make(1, clients=1)
@@ -117,7 +117,7 @@ def test_a_lobby_that_is_empty_for_a_moment_stays_as_it_is() -> None:
     run(main())
 
 
-def test_of_a_lobby_that_said_nothing_nothing_is_said() -> None:
+def test_a_lobby_without_a_report_is_not_annotated() -> None:
     async def main() -> None:
         async with kept() as (server, pods, keeper):
             pods.make(1)
@@ -129,7 +129,7 @@ def test_of_a_lobby_that_said_nothing_nothing_is_said() -> None:
     run(main())
 
 
-def test_a_new_configuration_is_told_to_every_lobby_that_lives() -> None:
+def test_a_new_configuration_is_annotated_on_every_live_pod() -> None:
     async def main() -> None:
         async with kept() as (server, pods, keeper):
             pods.make(3)
@@ -144,7 +144,7 @@ def test_a_new_configuration_is_told_to_every_lobby_that_lives() -> None:
     run(main())
 
 
-def test_what_the_informer_does_not_show_yet_is_not_written_again() -> None:
+def test_a_recent_write_is_not_repeated() -> None:
     async def main() -> None:
         async with kept() as (server, pods, keeper):
             pods.make(1)
@@ -158,7 +158,7 @@ def test_what_the_informer_does_not_show_yet_is_not_written_again() -> None:
     run(main())
 
 
-def test_a_lost_write_is_made_again() -> None:
+def test_a_lost_write_is_repeated() -> None:
     async def main() -> None:
         async with kept(rewrite_seconds=0.1) as (server, pods, keeper):
             pods.make(1)
@@ -171,7 +171,7 @@ def test_a_lost_write_is_made_again() -> None:
     run(main())
 
 
-def test_a_pod_that_is_gone_holds_nothing_up() -> None:
+def test_a_deleted_pod_does_not_block_others() -> None:
     async def main() -> None:
         async with kept() as (server, pods, keeper):
             pods.make(2)
@@ -185,7 +185,7 @@ def test_a_pod_that_is_gone_holds_nothing_up() -> None:
     run(main())
 
 
-def test_only_some_writes_are_made_at_a_time() -> None:
+def test_writes_per_round_are_limited() -> None:
     async def main() -> None:
         async with kept(max_writes=2, max_interval_seconds=3600) as (_, pods, keeper):
             pods.make(5)
@@ -209,7 +209,7 @@ def test_the_budget_follows_the_lobbies() -> None:
     run(main())
 
 
-def test_a_budget_that_was_there_is_not_lowered_by_a_restart() -> None:
+def test_a_restart_does_not_lower_the_budget() -> None:
     async def main() -> None:
         async with kept() as (server, pods, keeper):
             pods.make(3)
@@ -223,7 +223,7 @@ def test_a_budget_that_was_there_is_not_lowered_by_a_restart() -> None:
     run(main())
 
 
-def test_a_budget_that_is_not_as_we_make_it_is_made_so() -> None:
+def test_a_foreign_budget_is_corrected() -> None:
     async def main() -> None:
         async with kept() as (server, _, keeper):
             server.put(BUDGET, {"spec": {"minAvailable": "50%"}})
@@ -233,7 +233,7 @@ def test_a_budget_that_is_not_as_we_make_it_is_made_so() -> None:
     run(main())
 
 
-def test_what_fails_is_told_and_done_later(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failure_is_logged_and_retried(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         async with kept() as (server, pods, keeper):
             pods.make(2)
@@ -247,7 +247,7 @@ def test_what_fails_is_told_and_done_later(caplog: pytest.LogCaptureFixture) -> 
         run(main())
 
 
-def test_a_mistake_of_ours_does_not_end_it(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_bug_does_not_end_it(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         async with kept() as (server, pods, keeper):
             pods.make(2)
@@ -262,11 +262,11 @@ def test_a_mistake_of_ours_does_not_end_it(caplog: pytest.LogCaptureFixture) -> 
 
 
 @pytest.mark.parametrize(("lobbies", "stay"), [(0, 0), (1, 0), (2, 1), (10, 9), (19, 18), (20, 18), (2000, 1800)])
-def test_a_tenth_may_go_but_always_one(lobbies: int, stay: int) -> None:
+def test_a_tenth_of_the_lobbies_may_be_evicted_and_at_least_one(lobbies: int, stay: int) -> None:
     assert min_available(lobbies, PodMaintenanceSettings().lobbies_per_eviction) == stay
 
 
-def test_the_budget_is_for_the_pods_of_the_lobby_and_goes_with_it() -> None:
+def test_the_budget_selects_the_lobbys_pods_and_is_owned_by_it() -> None:
     budget = disruption_budget(lobby(), 2)
     assert budget["metadata"]["name"] == "prices-lobby"
     assert budget["metadata"]["ownerReferences"][0]["uid"] == UID
@@ -279,11 +279,11 @@ def test_a_draining_lobby_may_always_be_evicted() -> None:
     assert disruption_budget(lobby(), 2)["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
 
 
-def test_nothing_is_changed_before_it_is_known() -> None:
+def test_the_budget_is_not_changed_before_it_is_known() -> None:
     assert DisruptionBudget().change(5, 0.0) is None
 
 
-def test_it_is_raised_at_once() -> None:
+def test_the_budget_is_raised_at_once() -> None:
     budget = DisruptionBudget()
     budget.written(0)
     assert budget.change(3, 0.0) == 2
@@ -291,7 +291,7 @@ def test_it_is_raised_at_once() -> None:
     assert budget.change(3, 0.0) is None
 
 
-def test_it_is_lowered_when_there_were_fewer_for_long() -> None:
+def test_the_budget_is_lowered_late() -> None:
     budget = DisruptionBudget()
     budget.written(2)
     assert budget.change(2, 10.0) is None
@@ -299,7 +299,7 @@ def test_it_is_lowered_when_there_were_fewer_for_long() -> None:
     assert budget.change(2, 10.0 + LOWER_SECONDS) == 1
 
 
-def test_an_evicted_lobby_that_is_replaced_lowers_nothing() -> None:
+def test_replacing_an_evicted_lobby_does_not_lower_the_budget() -> None:
     budget = DisruptionBudget()
     budget.written(2)
     assert budget.change(2, 10.0) is None  # evicted

@@ -1,4 +1,4 @@
-"""Pods as the API gives them, and what they say of a lobby."""
+"""What a pod of the API says about its lobby."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def status(**status: Any) -> PodState:
     return pod_state({**pod(), "status": status})
 
 
-def test_a_pod_that_was_just_made_is_read_back() -> None:
+def test_a_new_pod_is_read_back() -> None:
     assert pod_state(pod()) == PodState(
         name="prices-1",
         uid="u1",
@@ -35,7 +35,7 @@ def test_a_pod_that_was_just_made_is_read_back() -> None:
     )
 
 
-def test_a_running_pod_has_an_address_and_a_readiness() -> None:
+def test_a_running_pod_has_an_address_and_readiness() -> None:
     seen = pod_state(running_pod(pod()))
     assert (seen.node, seen.ip, seen.started, seen.ready) == ("node-1", "10.1.2.3", True, True)
     assert (seen.ended, seen.ending, seen.serves) == (False, False, True)
@@ -56,28 +56,28 @@ def test_a_deleted_pod_is_ending() -> None:
     assert not seen.serves
 
 
-def test_a_mark_says_that_it_drains() -> None:
+def test_an_annotation_marks_a_draining_pod() -> None:
     seen = pod_state(running_pod(pod(annotations={"lobby-gateway.io/draining": "2026-11-25T14:13:00Z"})))
     assert seen.draining
     assert not seen.serves
     assert seen.safe_to_evict is None
 
 
-def test_a_pod_of_somebody_else_has_another_owner_or_none() -> None:
+def test_a_foreign_pod_has_another_owner_or_none() -> None:
     assert pod_state(pod(ownerReferences=[{"uid": "x", "controller": True}])).owner == "x"
     assert pod_state(pod(ownerReferences=[{"uid": "x"}])).owner == ""
     assert pod_state({"metadata": {"name": "a", "uid": "u", "creationTimestamp": "2026-11-25T14:12:00Z"}}).owner == ""
 
 
 @pytest.mark.parametrize("broken", [{}, {"metadata": {"name": "a"}}, {"metadata": {**pod()["metadata"], "uid": None}}])
-def test_what_is_no_pod_is_refused(broken: dict[str, Any]) -> None:
+def test_anything_but_a_pod_is_rejected(broken: dict[str, Any]) -> None:
     if broken.get("metadata", {}).get("uid", "") is None:
         broken["metadata"].pop("uid")
     with pytest.raises(KeyError):
         pod_state(broken)
 
 
-def test_a_lobby_is_what_its_pod_and_its_answer_say() -> None:
+def test_a_lobby_combines_its_pod_and_its_report() -> None:
     report = LobbyReport(name="prices-1", lobby="prices", clients=3)
     raw = lobby_reading(pod_state(running_pod(pod())), PollResult(report, 5.0, 7.0, "timeout"), 2.5, was_up=True)
     assert (raw.name, raw.created_at, raw.address) == ("prices-1", 2.5, "10.1.2.3:8000")
@@ -86,11 +86,11 @@ def test_a_lobby_is_what_its_pod_and_its_answer_say() -> None:
     assert raw.revision == revision(lobby(), SETTINGS)
 
 
-def test_an_ipv6_address_stands_in_brackets() -> None:
+def test_an_ipv6_address_is_bracketed() -> None:
     assert lobby_reading(pod_state(running_pod(pod(), ip="fd00::7")), PollResult(), 0.0).address == "[fd00::7]:8000"
 
 
-def test_a_pod_without_an_address_is_not_asked() -> None:
+def test_a_pod_without_an_address_has_no_authority() -> None:
     assert lobby_reading(pod_state(pod()), PollResult(), 0.0).address == ""
 
 
@@ -129,11 +129,11 @@ def test_a_pod_without_an_address_is_not_asked() -> None:
         ),
     ],
 )
-def test_why_it_does_not_run_is_said_in_a_line(given: dict[str, Any], problem: str) -> None:
+def test_a_problem_is_one_line(given: dict[str, Any], problem: str) -> None:
     assert status(**given).problem == problem
 
 
-def test_a_long_reason_is_cut() -> None:
+def test_a_long_problem_is_truncated() -> None:
     said = status(phase="Failed", reason="Evicted", message="x" * 1000).problem
     assert len(said) == 300
     assert said.endswith("...")

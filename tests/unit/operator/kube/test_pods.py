@@ -1,4 +1,4 @@
-"""The pod of a lobby, as it is asked for. That the API server takes it is seen in a real cluster."""
+"""Manifests of pods and ConfigMaps, and their digests. That the API server accepts them is tested in a cluster."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def secret_files(pod: dict[str, Any]) -> dict[tuple[str, str], str]:
     }
 
 
-def test_a_pod_is_found_by_its_labels_and_goes_with_its_lobby() -> None:
+def test_a_pod_has_labels_and_an_owner_reference() -> None:
     metadata = made()["metadata"]
     assert (metadata["name"], metadata["namespace"]) == ("prices-1", "shop")
     revision = pods.revision(lobby(), SETTINGS)
@@ -63,7 +63,7 @@ def test_a_pod_is_found_by_its_labels_and_goes_with_its_lobby() -> None:
     }
 
 
-def test_a_pod_satisfies_the_restricted_standard() -> None:
+def test_a_pod_meets_the_restricted_standard() -> None:
     pod = made()
     assert pod["spec"]["securityContext"] == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
     assert container(pod)["securityContext"] == {
@@ -88,7 +88,7 @@ def test_a_lobby_has_time_to_stop() -> None:
     assert made()["spec"]["terminationGracePeriodSeconds"] > stop + 10
 
 
-def test_the_command_says_where_everything_is() -> None:
+def test_the_command_names_all_files_and_ports() -> None:
     args = container(made())["args"]
     given = dict(itertools.pairwise(args))
     assert args[-2:] == ["--name", "prices-1"]
@@ -100,12 +100,12 @@ def test_the_command_says_where_everything_is() -> None:
     assert container(made())["command"] == ["python", "-m", "lobby_gateway.lobby"]
 
 
-def test_the_ports_are_those_that_it_listens_on() -> None:
+def test_the_declared_ports_are_those_it_listens_on() -> None:
     ports = {port["name"]: port["containerPort"] for port in container(made())["ports"]}
     assert ports == {"clients": 8000, "admin": 8001}
 
 
-def test_the_kubelet_asks_the_admin_port() -> None:
+def test_probes_use_the_admin_port() -> None:
     pod = container(made())
     paths = {probe: pod[probe]["httpGet"] for probe in ("startupProbe", "livenessProbe", "readinessProbe")}
     assert {probe: asked["path"] for probe, asked in paths.items()} == {
@@ -116,7 +116,7 @@ def test_the_kubelet_asks_the_admin_port() -> None:
     assert {asked["port"] for asked in paths.values()} == {"admin"}
 
 
-def test_files_are_mounted_as_directories_that_the_kubelet_keeps_up_to_date() -> None:
+def test_files_are_mounted_as_directories_which_the_kubelet_updates() -> None:
     pod = made()
     mounts = {mount["name"]: mount for mount in container(pod)["volumeMounts"]}
     assert {name: mount["mountPath"] for name, mount in mounts.items()} == {
@@ -153,7 +153,7 @@ def test_each_key_of_a_secret_is_a_file_named_by_its_variable() -> None:
     assert container(pod)["volumeMounts"][-1]["mountPath"] == "/etc/lobby/secrets"
 
 
-def test_without_secrets_there_is_no_directory_for_them() -> None:
+def test_without_secrets_there_is_no_secrets_directory() -> None:
     assert "--secrets-directory" not in container(made())["args"]
 
 
@@ -162,7 +162,7 @@ def test_resources_have_defaults_and_no_limit_on_cpu() -> None:
     assert resources == {"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}}
 
 
-def test_resources_of_the_lobby_take_the_place_of_the_defaults_one_by_one() -> None:
+def test_resources_of_the_template_override_single_defaults() -> None:
     wanted = {"requests": {"memory": "128Mi"}, "limits": {"cpu": 2, "ephemeral-storage": "1Gi"}}
     assert container(made(template={"resources": wanted}))["resources"] == {
         "requests": {"cpu": "100m", "memory": "128Mi"},
@@ -171,7 +171,7 @@ def test_resources_of_the_lobby_take_the_place_of_the_defaults_one_by_one() -> N
 
 
 @pytest.mark.parametrize("none", [0, "0"])
-def test_a_limit_of_0_takes_the_limit_away(none: Any) -> None:
+def test_a_limit_of_0_removes_the_limit(none: Any) -> None:
     assert container(made(template={"resources": {"limits": {"memory": none}}}))["resources"]["limits"] == {}
 
 
@@ -204,7 +204,7 @@ def test_the_template_is_merged_in() -> None:
     assert spec["imagePullSecrets"] == [{"name": "mine"}, {"name": "both"}, {"name": "theirs"}]
 
 
-def test_nodes_that_are_to_be_avoided_are_so_beside_what_the_lobby_asks_for() -> None:
+def test_avoided_nodes_are_added_to_the_templates_affinity() -> None:
     kind, other = "preferredDuringSchedulingIgnoredDuringExecution", "requiredDuringSchedulingIgnoredDuringExecution"
     near = {"weight": 3, "preference": {"matchExpressions": [{"key": "disk", "operator": "Exists"}]}}
     must: dict[str, Any] = {"nodeSelectorTerms": []}
@@ -218,7 +218,7 @@ def test_nodes_that_are_to_be_avoided_are_so_beside_what_the_lobby_asks_for() ->
     }
     plain = pod_manifest(wanted, "prices-1", SETTINGS, config="0")
     assert plain["spec"]["affinity"] == given
-    assert plain["metadata"] == pod["metadata"]  # it is made from the same
+    assert plain["metadata"] == pod["metadata"]  # both are made from the same
 
 
 def test_lobbies_are_spread_over_zones_and_nodes() -> None:
@@ -228,7 +228,7 @@ def test_lobbies_are_spread_over_zones_and_nodes() -> None:
     assert constraints[0]["labelSelector"]["matchLabels"]["lobby-gateway.io/lobby"] == "prices"
 
 
-def test_a_spread_of_the_lobby_takes_the_place_of_the_default() -> None:
+def test_a_spread_of_the_template_replaces_the_default() -> None:
     given = {"maxSkew": 3, "topologyKey": "rack", "whenUnsatisfiable": "DoNotSchedule"}
     (constraint,) = made(template={"topologySpreadConstraints": [given]})["spec"]["topologySpreadConstraints"]
     assert constraint.items() >= given.items()
@@ -262,31 +262,31 @@ def document(given: dict[str, Any]) -> dict[str, Any]:
     return loaded
 
 
-def test_it_belongs_to_the_lobby() -> None:
+def test_the_config_map_belongs_to_the_lobby() -> None:
     metadata = config_map(lobby(), resource())["metadata"]
     assert (metadata["name"], metadata["namespace"]) == ("prices-lobby", "shop")
     assert metadata["ownerReferences"][0]["uid"] == UID
 
 
-def test_a_lobby_process_can_read_it() -> None:
+def test_a_lobby_process_can_read_the_config_map() -> None:
     made = lobby_from_resource(document(resource(clients={"seats": 7}, template={"labels": {"a": "b"}})))
     assert made == lobby(clients={"seats": 7})
 
 
-def test_a_status_or_a_label_does_not_change_it() -> None:
+def test_a_status_or_label_does_not_change_the_config_map() -> None:
     given = resource()
     other = {**given, "status": {"clients": 5}, "metadata": {**given["metadata"], "resourceVersion": "8", "labels": {}}}
     assert document(other) == document(given)
 
 
-def test_what_pods_are_like_is_not_in_it() -> None:
+def test_the_template_is_not_in_the_config_map() -> None:
     assert document(resource(template={"labels": {"a": "b"}})) == document(resource())
 
 
 PLAIN = revision(lobby(), SETTINGS)
 
 
-def test_a_revision_fits_into_a_label_and_is_always_the_same() -> None:
+def test_a_revision_fits_a_label_and_is_deterministic() -> None:
     assert revision(lobby(), SETTINGS) == PLAIN
     assert len(PLAIN) == 10
     assert set(PLAIN) <= set("0123456789abcdef")
@@ -311,7 +311,7 @@ def test_every_pod_of_a_revision_carries_it() -> None:
     ],
     ids=str,
 )
-def test_another_origin_or_template_is_another_revision(spec: dict[str, Any]) -> None:
+def test_another_origin_or_template_changes_the_revision(spec: dict[str, Any]) -> None:
     assert revision(lobby(**spec), SETTINGS) != PLAIN
 
 
@@ -325,7 +325,7 @@ def test_another_origin_or_template_is_another_revision(spec: dict[str, Any]) ->
     ],
     ids=str,
 )
-def test_other_settings_are_another_revision(change: dict[str, Any]) -> None:
+def test_other_settings_change_the_revision(change: dict[str, Any]) -> None:
     assert revision(lobby(), replace(SETTINGS, **change)) != PLAIN
 
 
@@ -346,7 +346,7 @@ def test_other_settings_are_another_revision(change: dict[str, Any]) -> None:
     ],
     ids=str,
 )
-def test_what_is_live_is_no_other_revision(spec: dict[str, Any]) -> None:
+def test_live_fields_do_not_change_the_revision(spec: dict[str, Any]) -> None:
     assert revision(lobby(**spec), SETTINGS) == PLAIN
 
 
@@ -355,10 +355,10 @@ def test_what_is_live_is_no_other_revision(spec: dict[str, Any]) -> None:
     [{"clients": {"seats": 5}}, {"routing": {"mode": "Redirect"}}, {"drainSeconds": 1}, {"path": "/other"}],
     ids=str,
 )
-def test_lobbies_are_told_of_what_they_take_on(spec: dict[str, Any]) -> None:
+def test_fields_that_lobbies_follow_change_the_live_digest(spec: dict[str, Any]) -> None:
     assert live_digest(resource(**spec)) != live_digest(resource())
 
 
 @pytest.mark.parametrize("spec", [{"replicas": 3}, {"maxReplicas": 5}, {"spareSeats": 1}, {"template": {"labels": {}}}])
-def test_lobbies_are_not_told_of_what_only_the_operator_reads(spec: dict[str, Any]) -> None:
+def test_fields_that_only_the_operator_reads_do_not_change_the_live_digest(spec: dict[str, Any]) -> None:
     assert live_digest(resource(**spec)) == live_digest(resource())

@@ -1,4 +1,4 @@
-"""A whole operator against a server of the API, with lobbies that answer: what it makes, and what it leaves when it ends."""
+"""A complete operator against a fake server of the API, with lobbies that answer."""
 
 from __future__ import annotations
 
@@ -55,11 +55,11 @@ QUICK = LeaseSettings(duration_seconds=1, deadline_seconds=0.8, renew_seconds=0.
 
 
 class Killed(BaseException):
-    """The process is gone."""
+    """The operator's process was killed."""
 
 
 class Cluster:
-    """A server of the API, what runs pods, and operators."""
+    """A server of the API, a kubelet, and operators."""
 
     def __init__(self, server: FakeKubeApi, kubelet: FakeKubelet) -> None:
         self.server = server
@@ -70,7 +70,7 @@ class Cluster:
     async def operator(
         self, identity: str = "one", *, last_call: int | None = None, lease: LeaseSettings = QUICK, **fields: Any
     ) -> AsyncIterator[tuple[Operator, asyncio.Task[None], Shutdown]]:
-        """A process; with `last_call` it is killed at the call behind that."""
+        """Runs an operator; with `last_call` it is killed at the call after that."""
         self.calls = 0
 
         def before(verb: str, resource: Resource) -> None:
@@ -128,11 +128,11 @@ class Cluster:
         return {path.rpartition("/")[2] for path in self.server.objects if path.startswith(f"{PODS}/")}
 
     def writes(self, start: int = 0) -> list[Asked]:
-        """Without those of the Lease."""
+        """Requests that write, except those of the Lease."""
         return [each for each in self.server.asked[start:] if each.method != "GET" and "/leases" not in each.path]
 
     def well(self) -> bool:
-        """One lobby is ready, and the status says so."""
+        """Whether the status says that one lobby is ready."""
         return self.status.get("readyReplicas") == 1 and self.condition("Ready").get("status") == "True"
 
 
@@ -170,7 +170,7 @@ def test_a_lobby_that_is_applied_gets_a_pod_a_status_and_events() -> None:
     run(main)
 
 
-def test_when_nothing_changes_nothing_is_written_and_nothing_is_read() -> None:
+def test_without_changes_nothing_is_written_or_read() -> None:
     async def main(it: Cluster) -> None:
         it.server.put(PRICES, lobby_resource())
         async with it.operator() as (made, _, _stopping):
@@ -185,7 +185,7 @@ def test_when_nothing_changes_nothing_is_written_and_nothing_is_read() -> None:
     run(main)
 
 
-def test_a_standby_knows_all_and_writes_nothing_and_goes_on_at_once_when_the_other_stops() -> None:
+def test_a_standby_writes_nothing_and_takes_over_at_once_when_the_other_stops() -> None:
     async def main(it: Cluster) -> None:
         it.server.put(PRICES, lobby_resource())
         async with it.operator("one") as (_, first, stopping):
@@ -205,7 +205,7 @@ def test_a_standby_knows_all_and_writes_nothing_and_goes_on_at_once_when_the_oth
     run(main)
 
 
-def test_who_lost_the_lease_ends_and_writes_nothing_any_more() -> None:
+def test_an_operator_that_lost_the_lease_exits_and_stops_writing() -> None:
     async def main(it: Cluster) -> None:
         it.server.put(PRICES, lobby_resource())
         async with it.operator() as (made, task, _):
@@ -224,7 +224,7 @@ def test_who_lost_the_lease_ends_and_writes_nothing_any_more() -> None:
 
 
 async def converges(it: Cluster, killed_at: int) -> bool:
-    """An operator is killed behind so many calls, another does the rest; returns whether it made no more calls."""
+    """Kills an operator after this many calls and lets another complete the work; returns whether the first needed no more."""
     it.server.objects.clear()
     it.server.put(PRICES, lobby_resource(spareSeats=600, uid=f"uid-{killed_at}"))
     it.kubelet.started.clear()
@@ -242,7 +242,7 @@ async def converges(it: Cluster, killed_at: int) -> bool:
     return finished
 
 
-def test_killed_between_any_two_calls_it_comes_to_the_same_and_makes_no_pod_twice() -> None:
+def test_an_operator_killed_between_any_two_calls_is_completed_by_another_without_duplicates() -> None:
     async def main(it: Cluster) -> None:
         killed_at = 0
         while not await converges(it, killed_at):
@@ -252,7 +252,7 @@ def test_killed_between_any_two_calls_it_comes_to_the_same_and_makes_no_pod_twic
     run(main)
 
 
-def test_a_lobby_with_bad_content_says_so_and_holds_nobody_up(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_invalid_lobby_has_a_condition_and_does_not_block_others(caplog: pytest.LogCaptureFixture) -> None:
     async def main(it: Cluster) -> None:
         bad = f"{LOBBIES_PATH.format('shop')}/bad"
         origin = {"url": "ws://feed/", "onConnect": [{"send": "$(NOT_THERE)"}]}
@@ -274,7 +274,7 @@ def test_a_lobby_with_bad_content_says_so_and_holds_nobody_up(caplog: pytest.Log
     assert caplog.records == []
 
 
-def test_a_spec_that_turns_bad_leaves_the_lobbies_as_they_were() -> None:
+def test_an_invalid_edit_leaves_the_lobbies_as_they_were() -> None:
     async def main(it: Cluster) -> None:
         it.server.put(PRICES, lobby_resource())
         async with it.operator():
@@ -296,7 +296,7 @@ def _spec(generation: int, **fields: Any) -> dict[str, Any]:
     return {"metadata": {**made["metadata"], "uid": "ignored"}, "spec": made["spec"]}
 
 
-def test_of_two_with_one_path_the_later_says_that_it_has_none() -> None:
+def test_the_later_of_two_lobbies_with_one_path_has_none() -> None:
     async def main(it: Cluster) -> None:
         later = f"{LOBBIES_PATH.format('shop')}/later"
         it.server.put(PRICES, lobby_resource(created="2026-11-25T10:00:00Z", path="/p"))
@@ -311,7 +311,7 @@ def test_of_two_with_one_path_the_later_says_that_it_has_none() -> None:
     run(main)
 
 
-def test_what_the_server_refuses_is_a_condition_and_an_event_until_it_is_done() -> None:
+def test_a_refused_pod_is_a_condition_and_an_event_until_it_is_created() -> None:
     async def main(it: Cluster) -> None:
         def refuse(asked: Asked) -> Any:
             if asked.method == "POST" and asked.path == PODS:
@@ -332,7 +332,7 @@ def test_what_the_server_refuses_is_a_condition_and_an_event_until_it_is_done() 
     run(main)
 
 
-def test_a_lobby_that_is_deleted_is_forgotten_and_one_of_its_name_begins_anew() -> None:
+def test_a_deleted_lobby_is_forgotten_and_a_new_one_of_its_name_starts_afresh() -> None:
     async def main(it: Cluster) -> None:
         it.server.put(PRICES, lobby_resource())
         async with it.operator() as (made, _, _stopping):
@@ -346,7 +346,7 @@ def test_a_lobby_that_is_deleted_is_forgotten_and_one_of_its_name_begins_anew() 
     run(main)
 
 
-def test_an_origin_that_is_lost_and_back_again_is_told() -> None:
+def test_a_lost_and_a_recovered_origin_are_reported() -> None:
     async def main(it: Cluster) -> None:
         it.server.put(PRICES, lobby_resource())
         async with it.operator():
@@ -361,7 +361,7 @@ def test_an_origin_that_is_lost_and_back_again_is_told() -> None:
     run(main)
 
 
-def test_a_server_that_is_away_for_longer_than_the_lease_ends_it_and_the_next_goes_on() -> None:
+def test_an_outage_longer_than_the_lease_ends_the_operator_and_the_next_resumes() -> None:
     async def main(it: Cluster) -> None:
         it.server.put(PRICES, lobby_resource())
         async with it.operator() as (_, task, _stopping):
@@ -380,7 +380,7 @@ def test_a_server_that_is_away_for_longer_than_the_lease_ends_it_and_the_next_go
     run(main)
 
 
-def test_in_all_namespaces_each_lobby_gets_what_it_needs_in_its_own(tmp_path: Path) -> None:
+def test_in_all_namespaces_each_lobby_has_what_it_needs(tmp_path: Path) -> None:
     key = tmp_path / "key"
     key.write_text("ab" * 32)
 
@@ -402,7 +402,7 @@ def test_in_all_namespaces_each_lobby_gets_what_it_needs_in_its_own(tmp_path: Pa
 
 
 class Port:
-    """Routes, and what they are told."""
+    """The routes of the admin port, and the state of the process."""
 
     def __init__(self) -> None:
         self.ready = ""
@@ -434,7 +434,7 @@ async def asked_admin(port: Port, path: str, *, active: bool = False) -> AdminRe
             await manager.close()
 
 
-def test_lobbies_are_shown_with_who_acts() -> None:
+def test_the_admin_port_shows_lobbies_and_the_holder() -> None:
     async def main() -> None:
         told = json.loads((await asked_admin(Port(), "/lobbies")).body)
         assert (told["acts"], told["holder"], told["greeters"]) == (False, "", {})
@@ -443,7 +443,7 @@ def test_lobbies_are_shown_with_who_acts() -> None:
     run_admin(main())
 
 
-def test_probes_say_what_is_wrong() -> None:
+def test_probes_name_the_problem() -> None:
     async def main() -> None:
         port = Port()
         port.ready, port.alive = "not all objects are known yet", "no list or watch of pods for 600 s"
@@ -454,7 +454,7 @@ def test_probes_say_what_is_wrong() -> None:
     run_admin(main())
 
 
-def test_the_metrics_are_those_of_every_lobby_host_and_the_operators_own() -> None:
+def test_the_metrics_include_those_of_the_lobby_host_and_the_operator() -> None:
     async def main() -> None:
         page = (await asked_admin(Port(), "/metrics", active=True)).body.decode()
         found = {family.name for family in text_string_to_metric_families(page)}

@@ -1,4 +1,4 @@
-"""Lobbies as pods, against a server of the API and against admin ports, all on real sockets."""
+"""Lobbies as pods, against a fake server of the API and admin ports, all on real sockets."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ PODS = "/api/v1/namespaces/shop/pods"
 CONFIG = "/api/v1/namespaces/shop/configmaps/prices-lobby"
 HOST = "127.0.0.9"
 DEAD = "127.0.0.99"
-"""Nobody answers there."""
+"""Nothing answers there."""
 
 LOBBY = support.lobby()
 RESOURCE = support.resource()
 
 
 class Killed(BaseException):
-    """The operator's process ended."""
+    """The operator's process was killed."""
 
 
 class AdminPort:
-    """What a lobby answers."""
+    """The admin port of a lobby."""
 
     def __init__(self) -> None:
         self.draining = False
@@ -59,7 +59,7 @@ class AdminPort:
 
 
 class Scene:
-    """A server of the API, a lobby that answers at `HOST`, and runtimes one after another."""
+    """A server of the API, a lobby that answers at `HOST`, and one runtime after another."""
 
     def __init__(self, server: FakeKubeApi, admin: AdminPort, settings: OperatorSettings) -> None:
         self.server = server
@@ -79,7 +79,7 @@ class Scene:
         self.changes += 1
 
     def runtime(self, resource: dict[str, Any] | None = None) -> KubeRuntime:
-        """A new one, as after a start of the operator; it sees what there is."""
+        """A new runtime, as after a start of the operator, that knows all pods."""
         resource = resource or RESOURCE
         api = KubeApi(ApiClient(Configuration(host=self.server.url)), before=self._before)
         lobby = lobby_from_resource(resource)
@@ -89,7 +89,7 @@ class Scene:
         return made
 
     def feed(self, runtime: KubeRuntime) -> None:
-        """What an informer would do by now."""
+        """Does what an informer would have done by now."""
         there = {path: pod for path, pod in self.server.objects.items() if path.startswith(PODS)}
         for pod in there.values():
             runtime.pod_changed(pod)
@@ -98,22 +98,22 @@ class Scene:
                 runtime.pod_deleted(name)
 
     def starts(self, name: str, *, host: str = HOST, **fields: Any) -> None:
-        """The kubelet has started a pod."""
+        """Starts a pod as the kubelet does."""
         path = f"{PODS}/{name}"
         self.server.put(path, support.running_pod(self.server.objects[path], ip=host, **fields))
 
     def pod(self, name: str) -> dict[str, Any]:
-        """As the server has it."""
+        """A pod as stored."""
         return self.server.objects[f"{PODS}/{name}"]
 
     def annotations(self, name: str) -> dict[str, str]:
-        """Of a pod."""
+        """The annotations of a pod."""
         found = self.pod(name)["metadata"]["annotations"]
         assert isinstance(found, dict)
         return found
 
     async def serving(self, name: str = "prices-1") -> KubeRuntime:
-        """A runtime with a lobby that runs and answers."""
+        """A runtime with a lobby that answers."""
         runtime = self.runtime()
         await runtime.create(LOBBY, name)
         self.starts(name)
@@ -144,7 +144,7 @@ def run(main: Coroutine[Any, Any, None]) -> None:
     asyncio.run(main)
 
 
-def test_a_lobby_is_made_as_a_pod_after_its_configuration() -> None:
+def test_the_config_map_is_written_before_the_pod() -> None:
     async def main() -> None:
         async with scene() as here:
             runtime: Runtime = here.runtime()
@@ -157,7 +157,7 @@ def test_a_lobby_is_made_as_a_pod_after_its_configuration() -> None:
     run(main())
 
 
-def test_the_configuration_is_written_once_for_many_lobbies() -> None:
+def test_the_config_map_is_written_once_for_many_lobbies() -> None:
     async def main() -> None:
         async with scene() as here:
             runtime = here.runtime()
@@ -167,7 +167,7 @@ def test_the_configuration_is_written_once_for_many_lobbies() -> None:
     run(main())
 
 
-def test_a_lobby_is_not_made_before_its_configuration_is_written() -> None:
+def test_no_pod_is_created_if_the_config_map_cannot_be_written() -> None:
     async def main() -> None:
         async with scene() as here:
             here.server.instead = lambda asked: status(403, "Forbidden", "no") if "configmaps" in asked.path else None
@@ -179,7 +179,7 @@ def test_a_lobby_is_not_made_before_its_configuration_is_written() -> None:
     run(main())
 
 
-def test_a_lobby_that_is_there_already_is_made() -> None:
+def test_creating_an_existing_lobby_succeeds() -> None:
     async def main() -> None:
         async with scene() as here:
             await here.runtime().create(LOBBY, "prices-1")
@@ -190,7 +190,7 @@ def test_a_lobby_that_is_there_already_is_made() -> None:
     run(main())
 
 
-def test_a_pod_of_somebody_else_is_no_lobby() -> None:
+def test_a_foreign_pod_of_that_name_is_an_error() -> None:
     async def main() -> None:
         async with scene() as here:
             here.server.put(f"{PODS}/prices-1", {"metadata": {"labels": {}}})
@@ -206,7 +206,7 @@ def test_a_pod_of_somebody_else_is_no_lobby() -> None:
     run(main())
 
 
-def test_a_pod_of_an_earlier_lobby_of_that_name_is_not_ours() -> None:
+def test_a_pod_of_an_earlier_lobby_of_that_name_is_ignored() -> None:
     async def main() -> None:
         async with scene() as here:
             await here.serving()
@@ -216,7 +216,7 @@ def test_a_pod_of_an_earlier_lobby_of_that_name_is_not_ours() -> None:
     run(main())
 
 
-def test_a_pod_that_goes_while_it_is_looked_at_is_made_later() -> None:
+def test_a_pod_that_vanishes_during_the_check_is_an_error() -> None:
     async def main() -> None:
         async with scene() as here:
             runtime = here.runtime()
@@ -229,7 +229,7 @@ def test_a_pod_that_goes_while_it_is_looked_at_is_made_later() -> None:
     run(main())
 
 
-def test_what_the_server_refuses_is_told() -> None:
+def test_a_refusal_by_the_server_is_reported() -> None:
     async def main() -> None:
         async with scene() as here:
             here.server.instead = lambda asked: status(422, "Invalid", "spec.x: no") if asked.method == "POST" else None
@@ -239,7 +239,7 @@ def test_what_the_server_refuses_is_told() -> None:
     run(main())
 
 
-def test_a_lobby_that_runs_is_asked_how_it_is() -> None:
+def test_a_running_lobby_is_polled() -> None:
     async def main() -> None:
         async with scene() as here:
             here.admin.clients = 3
@@ -255,7 +255,7 @@ def test_a_lobby_that_runs_is_asked_how_it_is() -> None:
     run(main())
 
 
-def test_what_had_started_before_it_was_seen_is_known_to_have_been_up() -> None:
+def test_a_lobby_that_had_started_when_first_seen_was_up() -> None:
     async def main() -> None:
         async with scene() as here:
             runtime = here.runtime()
@@ -271,7 +271,7 @@ def test_what_had_started_before_it_was_seen_is_known_to_have_been_up() -> None:
     run(main())
 
 
-def test_a_lobby_is_put_elsewhere_than_where_all_that_answered_fell_silent() -> None:
+def test_a_new_lobby_avoids_nodes_whose_lobbies_stopped_answering() -> None:
     async def main() -> None:
         async with scene() as here:
             first = here.runtime()
@@ -309,7 +309,7 @@ def test_a_lobby_is_as_old_as_its_pod() -> None:
     run(main())
 
 
-def test_an_answer_that_tells_nothing_new_wakes_nobody() -> None:
+def test_an_unchanged_report_wakes_nothing() -> None:
     async def main() -> None:
         async with scene() as here:
             runtime = await here.serving()
@@ -323,7 +323,7 @@ def test_an_answer_that_tells_nothing_new_wakes_nobody() -> None:
     run(main())
 
 
-def test_a_pod_that_did_not_change_wakes_nobody() -> None:
+def test_an_unchanged_pod_wakes_nothing() -> None:
     async def main() -> None:
         async with scene() as here:
             runtime = await here.serving()
@@ -334,7 +334,7 @@ def test_a_pod_that_did_not_change_wakes_nobody() -> None:
     run(main())
 
 
-def test_lobbies_are_asked_more_often_while_something_moves() -> None:
+def test_lobbies_are_polled_fast_only_while_active() -> None:
     async def main() -> None:
         async with scene() as here:
             runtime = await here.serving()
@@ -345,7 +345,7 @@ def test_lobbies_are_asked_more_often_while_something_moves() -> None:
     run(main())
 
 
-def test_a_finished_pod_is_asked_no_more_and_can_be_deleted() -> None:
+def test_a_finished_pod_is_not_polled_and_can_be_deleted() -> None:
     async def main() -> None:
         async with scene() as here:
             runtime = await here.serving()
@@ -361,7 +361,7 @@ def test_a_finished_pod_is_asked_no_more_and_can_be_deleted() -> None:
     run(main())
 
 
-def test_why_a_pod_does_not_run_is_known() -> None:
+def test_the_problem_of_a_pod_is_known() -> None:
     async def main() -> None:
         async with scene() as here:
             await here.runtime().create(LOBBY, "prices-1")
@@ -373,7 +373,7 @@ def test_why_a_pod_does_not_run_is_known() -> None:
     run(main())
 
 
-def test_a_drain_is_marked_and_told() -> None:
+def test_a_drain_is_annotated_and_sent() -> None:
     async def main() -> None:
         async with scene() as here:
             runtime = await here.serving()
@@ -386,7 +386,7 @@ def test_a_drain_is_marked_and_told() -> None:
     run(main())
 
 
-def test_a_drain_is_marked_once_however_often_it_is_told() -> None:
+def test_a_drain_is_annotated_once_however_often_it_is_sent() -> None:
     async def main() -> None:
         async with scene() as here:
             runtime = await here.serving()
@@ -397,7 +397,7 @@ def test_a_drain_is_marked_once_however_often_it_is_told() -> None:
     run(main())
 
 
-def test_a_lobby_that_does_not_answer_is_marked_all_the_same() -> None:
+def test_an_unreachable_lobby_is_annotated_nevertheless() -> None:
     async def main() -> None:
         async with scene() as here:
             runtime = here.runtime()
@@ -419,7 +419,7 @@ def test_a_lobby_that_does_not_answer_is_marked_all_the_same() -> None:
     run(main())
 
 
-def test_a_drain_that_can_not_be_marked_is_not_told() -> None:
+def test_a_drain_that_cannot_be_annotated_is_not_sent() -> None:
     async def main() -> None:
         async with scene() as here:
             runtime = await here.serving()
@@ -431,7 +431,7 @@ def test_a_drain_that_can_not_be_marked_is_not_told() -> None:
     run(main())
 
 
-def test_what_is_ending_is_neither_drained_nor_deleted_again() -> None:
+def test_a_terminating_pod_is_neither_drained_nor_deleted_again() -> None:
     async def main() -> None:
         async with scene() as here:
             runtime = await here.serving()
@@ -447,13 +447,13 @@ def test_what_is_ending_is_neither_drained_nor_deleted_again() -> None:
     run(main())
 
 
-def test_only_the_pod_that_was_seen_is_deleted() -> None:
+def test_only_the_known_pod_is_deleted() -> None:
     async def main() -> None:
         async with scene() as here:
             runtime = await here.serving()
             pod = here.pod("prices-1")
             here.server.remove(f"{PODS}/prices-1")
-            await runtime.delete("prices-1")  # gone, and so done
+            await runtime.delete("prices-1")  # it is gone, so this succeeds
             pod["metadata"]["uid"] = "another"
             here.server.put(f"{PODS}/prices-1", pod)
             await runtime.delete("prices-1")
@@ -464,7 +464,7 @@ def test_only_the_pod_that_was_seen_is_deleted() -> None:
     run(main())
 
 
-def test_a_pod_that_took_the_name_of_another_is_asked_anew() -> None:
+def test_a_new_pod_of_the_same_name_is_polled_afresh() -> None:
     async def main() -> None:
         async with scene() as here:
             runtime = await here.serving()
@@ -479,7 +479,7 @@ def test_a_pod_that_took_the_name_of_another_is_asked_anew() -> None:
     run(main())
 
 
-def test_a_delete_that_fails_is_told() -> None:
+def test_a_failed_delete_is_reported() -> None:
     async def main() -> None:
         async with scene() as here:
             runtime = await here.serving()
@@ -490,7 +490,7 @@ def test_a_delete_that_fails_is_told() -> None:
     run(main())
 
 
-def test_a_pod_that_is_gone_is_forgotten() -> None:
+def test_a_deleted_pod_is_forgotten() -> None:
     async def main() -> None:
         async with scene() as here:
             runtime = await here.serving()
@@ -504,7 +504,7 @@ def test_a_pod_that_is_gone_is_forgotten() -> None:
     run(main())
 
 
-def test_a_change_of_the_lobby_reaches_the_configuration_and_the_pods_made_later() -> None:
+def test_a_change_reaches_the_config_map_and_later_pods() -> None:
     async def main() -> None:
         async with scene() as here:
             runtime = await here.serving()
@@ -513,7 +513,7 @@ def test_a_change_of_the_lobby_reaches_the_configuration_and_the_pods_made_later
             await runtime.apply(lobby_from_resource(changed), changed)
             assert "wss://other.example.com/" in here.server.objects[CONFIG]["data"]["lobby.json"]
             assert runtime.revision != before
-            await runtime.create(LOBBY, "prices-2")  # whatever the reconciler still has
+            await runtime.create(LOBBY, "prices-2")  # whatever Lobby the reconciler still has
             assert here.pod("prices-2")["metadata"]["labels"]["lobby-gateway.io/revision"] == runtime.revision
             asked = len(here.server.asked)
             await runtime.apply(lobby_from_resource(changed), changed)
@@ -528,7 +528,7 @@ def test_a_change_of_the_lobby_reaches_the_configuration_and_the_pods_made_later
     run(main())
 
 
-def test_lobbies_look_at_a_configuration_that_changed() -> None:
+def test_a_changed_configuration_is_annotated_on_pods() -> None:
     async def main() -> None:
         async with scene(maintenance=PodMaintenanceSettings(min_interval_seconds=0.02)) as here:
             runtime = await here.serving()
@@ -541,8 +541,8 @@ def test_lobbies_look_at_a_configuration_that_changed() -> None:
     run(main())
 
 
-def test_killed_between_any_two_calls_it_comes_to_the_same() -> None:
-    later = PodMaintenanceSettings(min_interval_seconds=3600)  # its calls would come at any time
+def test_a_runtime_killed_between_any_two_calls_is_completed_by_another() -> None:
+    later = PodMaintenanceSettings(min_interval_seconds=3600)  # its calls would come at unpredictable times
 
     async def all_of_it(here: Scene) -> None:
         changed = support.resource(clients={"seats": 7})

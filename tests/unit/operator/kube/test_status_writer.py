@@ -1,4 +1,4 @@
-"""The status of a Lobby gets to the server: whole, seldom, and never over what was not seen."""
+"""The status of a Lobby is written completely, rarely, and never over an unseen version."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ STATUS = st.dictionaries(st.sampled_from("abcd"), JSON | st.dictionaries(st.samp
 
 
 class Written:
-    """A writer, its server, and the Lobbies as they are known."""
+    """A writer, its server, and the known Lobbies."""
 
     def __init__(self, server: FakeKubeApi, lobbies: Lobbies, writer: StatusWriter) -> None:
         self.server = server
@@ -44,7 +44,7 @@ class Written:
         return stored
 
     def see(self) -> None:
-        """The watch tells what is stored."""
+        """Reports the stored Lobby as the watch does."""
         self.lobbies.update(self.server.objects[PATH])
         self.writer.wake()
 
@@ -65,14 +65,14 @@ def run(main: Coroutine[Any, Any, None]) -> None:
 
 
 @given(STATUS, STATUS)
-def test_a_patch_makes_one_status_into_the_other_and_none_is_needed_for_the_same(
+def test_a_patch_turns_one_status_into_the_other_and_is_empty_for_equal_ones(
     before: dict[str, Any], after: dict[str, Any]
 ) -> None:
     assert merge(before, merge_patch(before, after)) == after
     assert merge_patch(after, after) == {}
 
 
-def test_only_what_changed_is_written_and_what_no_longer_applies_is_taken_away() -> None:
+def test_only_changes_are_written_and_obsolete_fields_are_removed() -> None:
     async def main() -> None:
         async with writing() as it:
             it.writer.set({"clients": 1, "latest": {"name": "prices-1", "clients": 1}, "open": [1]})
@@ -88,7 +88,7 @@ def test_only_what_changed_is_written_and_what_no_longer_applies_is_taken_away()
     run(main())
 
 
-def test_what_is_so_already_is_not_written() -> None:
+def test_an_unchanged_status_is_not_written() -> None:
     async def main() -> None:
         async with writing() as it:
             it.writer.set({"clients": 1})
@@ -102,7 +102,7 @@ def test_what_is_so_already_is_not_written() -> None:
     run(main())
 
 
-def test_many_changes_are_few_writes() -> None:
+def test_many_changes_cause_few_writes() -> None:
     async def main() -> None:
         async with writing(min_interval_seconds=0.2) as it:
             started = asyncio.get_running_loop().time()
@@ -116,7 +116,7 @@ def test_many_changes_are_few_writes() -> None:
     run(main())
 
 
-def test_what_somebody_changed_unseen_is_not_written_over_before_it_is_seen() -> None:
+def test_an_unseen_change_is_not_overwritten() -> None:
     async def main() -> None:
         async with writing() as it:
             it.server.put(PATH, lobby_resource(status={"clients": 5, "notOurs": True}))
@@ -131,7 +131,7 @@ def test_what_somebody_changed_unseen_is_not_written_over_before_it_is_seen() ->
     run(main())
 
 
-def test_while_the_server_refuses_the_latest_status_is_kept_and_written_later(caplog: pytest.LogCaptureFixture) -> None:
+def test_after_a_failure_the_latest_status_is_written_later(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         async with writing() as it:
             it.server.instead = lambda _asked: status(503, "ServiceUnavailable", "not now")
@@ -146,7 +146,7 @@ def test_while_the_server_refuses_the_latest_status_is_kept_and_written_later(ca
     assert "not now" in vars(caplog.records[0])["problem"]
 
 
-def test_one_that_is_gone_is_not_written_and_ends_nothing() -> None:
+def test_a_deleted_lobby_is_not_written_and_ends_nothing() -> None:
     async def main() -> None:
         async with writing() as it:
             it.server.remove(PATH)

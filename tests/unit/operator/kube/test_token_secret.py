@@ -1,4 +1,4 @@
-"""The key of seat tokens gets to where lobbies need it, and is read from nowhere but the file."""
+"""The key of seat tokens is copied to where lobbies need it, and only ever read from its file."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def test_it_is_applied_once_with_the_files_content_and_never_read(file: Path) -> None:
+def test_the_secret_is_applied_once_with_the_key_of_the_file_and_never_read(file: Path) -> None:
     async def main() -> None:
         async with connected() as (server, api):
             secret = TokenSecret(api, "token", file, "system")
@@ -61,7 +61,7 @@ def test_a_new_key_is_written_at_once_and_the_same_key_again_after_a_while(file:
     run(main())
 
 
-def test_the_secret_in_the_own_namespace_is_somebody_elses(file: Path) -> None:
+def test_the_secret_in_our_own_namespace_is_left_alone(file: Path) -> None:
     async def main() -> None:
         async with connected() as (server, api):
             await TokenSecret(api, "token", file, "system").ensure("system")
@@ -71,7 +71,7 @@ def test_the_secret_in_the_own_namespace_is_somebody_elses(file: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "abc", "s3cret-but-no-hex", None])
-def test_a_file_without_a_key_is_named_and_what_is_in_it_is_not(tmp_path: Path, content: str | None) -> None:
+def test_an_error_names_the_key_file_but_not_its_content(tmp_path: Path, content: str | None) -> None:
     path = tmp_path / "key"
     if content is not None:
         path.write_text(content)
@@ -86,7 +86,7 @@ def test_a_file_without_a_key_is_named_and_what_is_in_it_is_not(tmp_path: Path, 
     run(main())
 
 
-def test_what_the_server_refuses_is_said_and_done_again(file: Path) -> None:
+def test_a_refusal_is_reported_and_retried(file: Path) -> None:
     async def main() -> None:
         async with connected() as (server, api):
             secret = TokenSecret(api, "token", file, "system")

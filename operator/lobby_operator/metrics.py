@@ -1,4 +1,4 @@
-"""Every metric of the lobby host: one table, and how its figures are read when Prometheus scrapes."""
+"""All metrics of the lobby host in one table, and how they are read when Prometheus scrapes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from lobby_operator.planner.state import Phase
 from lobby_operator.reconcile.reconciler import Reconciler
 
 _ACTIONS = (Create, Drain, Delete)
-_REASONS = tuple((action.__name__, why.value) for action in _ACTIONS for why in ActionReason if why in action.ACCEPTS)
+_REASONS = tuple(
+    (action.__name__, reason.value) for action in _ACTIONS for reason in ActionReason if reason in action.ACCEPTS
+)
 
 _CONDITIONS = tuple((found.kind.value, found.name) for found in CONDITIONS)
 
@@ -21,7 +23,7 @@ _BY_PHASE = (NAME_OF_A_LOBBY, Label("phase", tuple(phase.value for phase in Phas
 _BY_ACTION = (
     NAME_OF_A_LOBBY,
     Label("action", tuple(action.__name__ for action in _ACTIONS)),
-    Label("reason", tuple(dict.fromkeys(why for _, why in _REASONS))),
+    Label("reason", tuple(dict.fromkeys(reason for _, reason in _REASONS))),
 )
 _BY_CONDITION = (
     NAME_OF_A_LOBBY,
@@ -30,36 +32,40 @@ _BY_CONDITION = (
 )
 
 LOBBY_HOST: tuple[Definition, ...] = (
-    Definition("lobby_operator_lobbies", "gauge", "Lobbies, by Lobby and phase.", _BY_PHASE),
-    Definition("lobby_operator_actions_total", "counter", "Lobbies created, drained, deleted, and why.", _BY_ACTION),
-    Definition("lobby_operator_max_replicas", "gauge", "Most lobbies that may run.", _BY_LOBBY),
+    Definition("lobby_operator_lobbies", "gauge", "Lobbies by phase.", _BY_PHASE),
+    Definition(
+        "lobby_operator_actions_total", "counter", "Lobbies created, drained and deleted, by reason.", _BY_ACTION
+    ),
+    Definition("lobby_operator_max_replicas", "gauge", "Maximum number of lobbies.", _BY_LOBBY),
     Definition(
         "lobby_operator_condition",
         "gauge",
-        "1: a condition of a Lobby has this reason in its status. The reasons that it has not are not there.",
+        "1 for the current reason of each condition in a Lobby's status; other reasons are absent.",
         _BY_CONDITION,
     ),
-    Definition("lobby_operator_clients", "gauge", "Seats taken, as lobbies said last.", _BY_LOBBY),
-    Definition("lobby_operator_seats", "gauge", "Seats of lobbies that take clients.", _BY_LOBBY),
-    Definition("lobby_operator_waiting_clients", "gauge", "Clients without a seat.", _BY_LOBBY),
+    Definition("lobby_operator_clients", "gauge", "Seats taken, as last reported by lobbies.", _BY_LOBBY),
+    Definition("lobby_operator_seats", "gauge", "Seats of ready lobbies.", _BY_LOBBY),
+    Definition("lobby_operator_waiting_clients", "gauge", "Clients waiting for a seat.", _BY_LOBBY),
     Definition(
-        "lobby_operator_failed_starts", "gauge", "Lobbies in a row that did not start; 0 once one did.", _BY_LOBBY
+        "lobby_operator_failed_starts", "gauge", "Failed starts in a row; 0 once a lobby has lasted.", _BY_LOBBY
     ),
-    Definition("lobby_operator_passes_total", "counter", "Passes over a Lobby: observe, plan, act.", _BY_LOBBY),
+    Definition(
+        "lobby_operator_passes_total", "counter", "Passes of the reconcile loop: observe, plan, act.", _BY_LOBBY
+    ),
     Definition(
         "lobby_operator_pass_seconds_total",
         "counter",
-        "How long those passes took together, calls included.",
+        "Total time of those passes, calls included.",
         _BY_LOBBY,
     ),
     Definition(
         "lobby_operator_failed_passes_total",
         "counter",
-        "Passes over a Lobby that failed, in whole or in part, and were done again.",
+        "Passes that failed, in whole or in part, and were retried.",
         _BY_LOBBY,
     ),
-    Definition("lobby_operator_leader", "gauge", "1 while this process is the one that acts, 0 while it stands by."),
-    Definition("lobby_operator_greeters", "gauge", "Greeters that answer."),
+    Definition("lobby_operator_leader", "gauge", "1 while this process is the leader, 0 while it is a standby."),
+    Definition("lobby_operator_greeters", "gauge", "Greeters that respond."),
     loop_lag("lobby_operator"),
 )
 
@@ -72,14 +78,14 @@ def read(
     *,
     leader: bool = True,
 ) -> Samples:
-    """Everything in the table.
+    """Reads all metrics of the table.
 
     Args:
         reconcilers: one for each Lobby.
-        greeters: how many answer.
-        lag: of the event loop.
-        statuses: of the Lobbies, by key, as far as there are any yet.
-        leader: it is this process that acts.
+        greeters: number of greeters that respond.
+        lag: lag of the event loop.
+        statuses: status of each Lobby that has one, by key.
+        leader: this process is the leader.
     """
 
     def each(figure: Callable[[Reconciler], float]) -> dict[str, float]:
@@ -93,11 +99,11 @@ def read(
     actions: dict[tuple[str, ...], float] = {
         (reconciler.lobby.key, *done): reconciler.actions[done] for reconciler in reconcilers for done in _REASONS
     }
-    # One whose spec never could be read has a status and no reconciler.
+    # A Lobby whose spec was never valid has a status but no reconciler.
     keys = dict.fromkeys([*(reconciler.lobby.key for reconciler in reconcilers), *statuses])
-    held = {key: _held(statuses.get(key, {})) for key in keys}
+    current = {key: _current_reasons(statuses.get(key, {})) for key in keys}
     conditions: dict[tuple[str, ...], float] = {
-        (key, *condition): 1 for key, found in held.items() for condition in _CONDITIONS if condition in found
+        (key, *condition): 1 for key, found in current.items() for condition in _CONDITIONS if condition in found
     }
     return {
         "lobby_operator_lobbies": lobbies,
@@ -119,5 +125,5 @@ def read(
     }
 
 
-def _held(status: Mapping[str, Any]) -> set[tuple[str, str]]:
+def _current_reasons(status: Mapping[str, Any]) -> set[tuple[str, str]]:
     return {(condition["type"], condition["reason"]) for condition in status.get("conditions", ())}

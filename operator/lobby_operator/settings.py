@@ -92,6 +92,9 @@ class ReconcileSettings:
         min_retry_seconds: wait before the first retry of a failed pass or action; each further wait is twice as long.
         max_retry_seconds: longest wait before a retry.
         max_concurrent_actions: most actions in flight. One that calls a lobby may wait seconds for the answer.
+        expected_seconds: how long a created or deleted lobby is expected to show in the list; then the action is planned
+            again. A watch that lags more is broken.
+        drain_expected_seconds: the same for a drain, which the lobby reports at the next poll; draining twice does no harm.
         active_seconds: how long after the last change lobbies and greeters are still polled at the fast interval.
     """
 
@@ -100,6 +103,8 @@ class ReconcileSettings:
     min_retry_seconds: float = 0.2
     max_retry_seconds: float = 10.0
     max_concurrent_actions: int = 16
+    expected_seconds: float = 30.0
+    drain_expected_seconds: float = 5.0
     active_seconds: float = 3.0
 
 
@@ -112,15 +117,16 @@ class PodSettings:
         token_secret: name of the Secret with the key that signs seat tokens, in the namespace of the Lobby.
         image_pull_policy: `IfNotPresent`, `Always` or `Never`; empty: the cluster's default.
         image_pull_secrets: names of Secrets.
-        service_account: name of a service account without rights, whose token no pod mounts; empty: the namespace's `default`.
+        service_account: name of a service account without rights, whose token no pod mounts; empty: the namespace's
+            `default`.
         requests: quantities by resource. A full lobby whose 512 clients read as fast as they can takes about 45 MiB.
-        limits: quantities by resource. None on CPU, which would only make all clients of a lobby wait. 256 MiB is enough for
-            an origin with large messages and slow clients; the lobby refuses clients before it comes near that.
+        limits: quantities by resource. None on CPU, which would only make all clients of a lobby wait. 256 MiB is enough
+            for an origin with large messages and slow clients; the lobby refuses clients before it comes near that.
         lobby_stop_seconds: seconds for which a terminating lobby still serves its clients while greeters find them other
-            seats. Usually they are gone at once; where it was the only lobby, its successor has to start first (3 s on an idle
-            node).
-        grace_margin_seconds: seconds from then to SIGKILL. Closing the origin connection takes up to 10 s; the rest is for a
-            busy node.
+            seats. Usually they are gone at once; where it was the only lobby, its successor has to start first (3 s on an
+            idle node).
+        grace_margin_seconds: seconds from then to SIGKILL. Closing the origin connection takes up to 10 s; the rest is for
+            a busy node.
         max_avoided_nodes: most nodes that a pod's affinity names, so that a manifest stays small whatever happens.
     """
 
@@ -141,8 +147,8 @@ class ApiSettings:
     """Calls of the Kubernetes API.
 
     Attributes:
-        request_seconds: deadline of one call, in seconds. The server answers in milliseconds; an admission webhook may take up
-            to 10 s, but there is none for the objects that the operator writes.
+        request_seconds: deadline of one call, in seconds. The server answers in milliseconds; an admission webhook may
+            take up to 10 s, but there is none for the objects that the operator writes.
     """
 
     request_seconds: float = 10.0
@@ -153,10 +159,10 @@ class InformerSettings:
     """Lists and watches.
 
     Attributes:
-        watch_seconds: seconds until a watch is restarted; a tenth of it is random, so that not all are restarted at once. Five
-            minutes is what clients of Kubernetes commonly ask for.
-        idle_seconds: a watch that receives nothing for this many seconds counts as lost. Servers send a bookmark about once a
-            minute.
+        watch_seconds: seconds until a watch is restarted; a tenth of it is random, so that not all are restarted at once.
+            Five minutes is what clients of Kubernetes commonly ask for.
+        idle_seconds: a watch that receives nothing for this many seconds counts as lost. Servers send a bookmark about
+            once a minute.
         page_size: objects per page of a list, which bounds the memory of an answer. 500 is what kubectl uses.
         min_backoff_seconds: upper bound of the first wait, in seconds, after a call failed; it doubles with each failure.
             Short, since most failures are a server that restarts.
@@ -192,8 +198,8 @@ class EventSettings:
 
     Attributes:
         gather_seconds: seconds for which events are collected before they are written, so that alike ones become one Event.
-        series_seconds: seconds for which a repeated Event only increases the count of the first one. Well below the hour after
-            which servers delete Events.
+        series_seconds: seconds for which a repeated Event only increases the count of the first one. Well below the hour
+            after which servers delete Events.
         burst: Events that one Lobby may have at once, so that a Lobby in trouble cannot flood the server.
         refill_seconds: seconds until a Lobby that used up its burst may have one more Event: four a minute.
     """
@@ -231,11 +237,11 @@ class LobbyControllerSettings:
     Attributes:
         resync_seconds: seconds after which the ConfigMap and the token Secret are written again although nothing changed:
             someone may have edited or deleted them. Rare, since each Lobby costs one call.
-        min_backoff_seconds: shortest wait, in seconds, after that failed; it doubles with each failure. Short, since no pod is
-            created before.
+        min_backoff_seconds: shortest wait, in seconds, after that failed; it doubles with each failure. Short, since no
+            pod is created before.
         max_backoff_seconds: longest wait, in seconds: a quota or an admission rule is usually fixed by a person.
-        drain_timeout_seconds: seconds within which a lobby must answer a request to drain. It answers in milliseconds; a lobby
-            that hangs must not delay the others for long.
+        drain_timeout_seconds: seconds within which a lobby must answer a request to drain. It answers in milliseconds; a
+            lobby that hangs must not delay the others for long.
     """
 
     resync_seconds: float = 300.0
@@ -255,8 +261,8 @@ class PodMaintenanceSettings:
         max_writes: most pods written in one round: a thousand lobbies that fill at once must not delay more urgent calls.
         evictable_after_seconds: seconds for which a lobby must have been empty before the cluster autoscaler may remove its
             node. A client that reconnects is back by then.
-        rewrite_seconds: seconds within which the informer must show an annotation that was written; after that it is written
-            again.
+        rewrite_seconds: seconds within which the informer must show an annotation that was written; after that it is
+            written again.
         lower_budget_seconds: seconds for which there must have been fewer lobbies before the budget is lowered. An evicted
             lobby is replaced within a few seconds.
         lobbies_per_eviction: one in this many lobbies may be evicted at a time. A tenth of the clients find room elsewhere.

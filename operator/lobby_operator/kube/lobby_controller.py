@@ -25,7 +25,7 @@ from lobby_operator.kube.runtime import KubeRuntime
 from lobby_operator.kube.status_writer import StatusWriter
 from lobby_operator.planner.actions import Action
 from lobby_operator.planner.state import Phase
-from lobby_operator.planner.status import lobby_status, unread_status
+from lobby_operator.planner.status import invalid_spec_status, lobby_status
 from lobby_operator.reconcile.reconciler import Reconciler
 from lobby_operator.reconcile.runtime import RuntimeFailedError
 from lobby_operator.settings import OperatorSettings
@@ -105,7 +105,7 @@ class LobbyController:
         self.status_writer.wake()
         if record.lobby is None:
             self._set_status(
-                unread_status(record.generation, record.problem, at=wall_clock.now(), previous=record.status)
+                invalid_spec_status(record.generation, record.problem, at=wall_clock.now(), previous=record.status)
             )
             return
         if self.runtime is None:

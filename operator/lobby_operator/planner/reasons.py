@@ -1,8 +1,8 @@
-"""Every reason, with its sentence for people: of actions, of what holds a plan back, and of conditions.
+"""Every reason, with its sentence for people: why an action is taken, and why a condition is what it is.
 
-Logs, metrics' labels, events and Lobby.status read these tables. A sentence may have `{fields}`, which are the numbers that
-decided; the same numbers are the fields of the log line. `{n:# lobby runs|# lobbies run}` is the first form for 1 and the
-second for any other n (`speak`).
+Logs, metric labels, Events and Lobby.status use these tables. A sentence may have `{fields}`: the numbers that decided,
+which are also the fields of the log line. `{n:# lobby is|# lobbies are}` is the first form for 1 and the second for any
+other n (`speak`).
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ class _Forms(Formatter):
 
 
 def speak(sentence: str, fields: Mapping[str, object]) -> str:
-    """A sentence of these tables, with its fields put in."""
+    """A sentence of these tables with its fields filled in."""
     return _Forms().vformat(sentence, (), fields)
 
 
 def placeholders(sentence: str) -> str:
-    """A sentence as the documentation shows it, with names where the numbers go: `{n} lobbies run`."""
+    """A sentence for the documentation, with names instead of numbers: `{n} lobbies are running`."""
     names = [name for _, name, _, _ in Formatter().parse(sentence) if name is not None]
     return speak(sentence, {name: f"{{{name}}}" for name in names})
 
 
 class ActionReason(StrEnum):
-    """Why an action is taken. The value is the label of metrics and the reason of events."""
+    """Why an action is taken. The value is a metric label and the reason of Events."""
 
     # create
     BELOW_REPLICAS = "BelowReplicas"
@@ -58,30 +58,28 @@ class ActionReason(StrEnum):
 
 ACTION_REASONS: Mapping[ActionReason, str] = MappingProxyType(
     {
-        ActionReason.BELOW_REPLICAS: "{running} of at least {replicas:# lobby runs|# lobbies run}",
+        ActionReason.BELOW_REPLICAS: "{running:# lobby is|# lobbies are} running, {replicas} wanted (replicas)",
         ActionReason.CLIENTS_WAIT: (
-            "{waiting:# client waits|# clients wait} for a seat, {moving:# moves|# move}, "
-            "{free:# seat is|# seats are} free or being made"
+            "{waiting:# client waits|# clients wait} for a seat, {moving:# is|# are} moving, "
+            "{free:# seat is|# seats are} free or starting"
         ),
         ActionReason.SPARE_SEATS_LOW: (
-            "{free:# seat is|# seats are} free or being made, {spare:# is|# are} to be kept free, "
-            "{moving:# client moves|# clients move}"
+            "{free:# free seat|# free seats}, {spare} wanted (spareSeats), {moving:# client|# clients} moving"
         ),
-        ActionReason.EMPTY: "it has no client since {seconds} s, and is not needed",
-        ActionReason.SPARSE: "its {clients:# client fits|# clients fit} into fuller lobbies, for {seconds} s already",
-        ActionReason.OVER_MAXIMUM: "{running:# lobby runs|# lobbies run}, {maximum} may",
-        ActionReason.DRAIN_UNHEARD: "it was told to drain {seconds} s ago, and takes clients",
-        ActionReason.OUTDATED: "it is {outdated:the last one that was|one of # that were} made from an older revision",
+        ActionReason.EMPTY: "it has had no clients for {seconds} s and is not needed",
+        ActionReason.SPARSE: "its {clients:# client has|# clients have} fit into fuller lobbies for {seconds} s",
+        ActionReason.OVER_MAXIMUM: "{running:# lobby is|# lobbies are} running, but maxReplicas is {maximum}",
+        ActionReason.DRAIN_UNHEARD: "it was told to drain {seconds} s ago but still takes clients",
+        ActionReason.OUTDATED: "it is {outdated:the last lobby|one of # lobbies} of an older revision",
         ActionReason.ENDED: "its process has ended",
-        ActionReason.UNRESPONSIVE: "it does not answer since {seconds} s",
-        ActionReason.NEVER_ANSWERED: "it did not answer within {seconds} s of its creation",
+        ActionReason.UNRESPONSIVE: "it has not responded for {seconds} s",
+        ActionReason.NEVER_ANSWERED: "it did not respond within {seconds} s of its creation",
         ActionReason.DRAINED: "its last client has left",
-        ActionReason.DRAIN_OVERDUE: "it drains since {seconds} s, and {clients:# client is|# clients are} left",
+        ActionReason.DRAIN_OVERDUE: "it has been draining for {seconds} s, and {clients:# client is|# clients are} left",
         ActionReason.DRAIN_POINTLESS: (
-            "its {clients:# client finds|# clients find} no seat before it is gone: "
-            "no more than {maximum:# lobby|# lobbies} may run"
+            "its {clients:# client|# clients} cannot get another seat until it is gone: maxReplicas is {maximum}"
         ),
-        ActionReason.NEVER_NEEDED: "it has not started yet, from a revision that is outdated already",
+        ActionReason.NEVER_NEEDED: "it has not started yet, and its revision is already outdated",
     }
 )
 
@@ -98,10 +96,10 @@ class ConditionType(StrEnum):
 MEANING: Mapping[ConditionType, str] = MappingProxyType(
     {
         ConditionType.READY: (
-            "A new client gets a seat: now, or where none is kept free, as soon as a lobby has started for it."
+            "A new client gets a seat: at once or, if none is kept free, as soon as a lobby has started for it."
         ),
-        ConditionType.ORIGIN_CONNECTED: "Every lobby that wants a connection to the origin has one.",
-        ConditionType.SCALING: "There are as many lobbies as are needed, or they are being made; nothing holds them back.",
+        ConditionType.ORIGIN_CONNECTED: "Every lobby that needs a connection to the origin has one.",
+        ConditionType.SCALING: "There are as many lobbies as needed, or they are starting; nothing prevents it.",
         ConditionType.PATH_ACCEPTED: "Greeters serve this Lobby at its path.",
     }
 )
@@ -109,7 +107,7 @@ MEANING: Mapping[ConditionType, str] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class ConditionReason:
-    """Why a condition is what it is.
+    """Why a condition has its status.
 
     Attributes:
         kind: the condition.
@@ -126,11 +124,11 @@ class ConditionReason:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A condition as it is found now.
+    """A condition as it is now.
 
     Attributes:
-        reason: which it is.
-        fields: of its sentence.
+        reason: its reason.
+        fields: fields of the sentence.
     """
 
     reason: ConditionReason
@@ -144,82 +142,83 @@ class Finding:
 
 T, F, U = "True", "False", "Unknown"
 
-READY = ConditionReason(ConditionType.READY, T, "Open", "{free:# seat is|# seats are} free in {open:# lobby|# lobbies}")
+READY = ConditionReason(ConditionType.READY, T, "Open", "{free:# free seat|# free seats} in {open:# lobby|# lobbies}")
 READY_AT_ZERO = ConditionReason(
-    ConditionType.READY, T, "ScaledToZero", "no lobby runs; the first client starts one and waits for it"
+    ConditionType.READY, T, "ScaledToZero", "no lobby is running; the first client starts one and waits for it"
 )
 READY_STARTING = ConditionReason(
-    ConditionType.READY, F, "Starting", "no seat is free; {starting:# lobby is|# lobbies are} starting"
+    ConditionType.READY, F, "Starting", "no free seat; {starting:# lobby is|# lobbies are} starting"
 )
 READY_FULL = ConditionReason(
     ConditionType.READY,
     F,
     "Full",
-    "{seats:its only seat is|all # seats are} taken, and no more than {maximum:# lobby|# lobbies} may run",
+    "{seats:the only seat is|all # seats are} taken, and maxReplicas is {maximum}",
 )
 READY_SILENT = ConditionReason(
-    ConditionType.READY, F, "Silent", "no seat is free; {silent:# lobby does|# lobbies do} not answer"
+    ConditionType.READY, F, "Silent", "no free seat; {unresponsive:# lobby is|# lobbies are} unresponsive or recovering"
 )
 READY_FAILING = ConditionReason(
-    ConditionType.READY, F, "Failing", "no seat is free; {failures:# lobby|# lobbies in a row} failed to start"
+    ConditionType.READY, F, "Failing", "no free seat; {failures:the last start|the last # starts} failed"
 )
 READY_ON_REQUEST = ConditionReason(
     ConditionType.READY,
     T,
     "OnRequest",
-    "no seat is free and none is kept free; the next client starts a lobby and waits for it",
+    "no free seat, and none is kept free; the next client starts a lobby and waits for it",
 )
-READY_NO_PATH = ConditionReason(ConditionType.READY, F, "PathTaken", "its path is served for another Lobby")
-READY_INVALID = ConditionReason(ConditionType.READY, F, "InvalidSpec", "its spec can't be used, see Scaling")
+READY_NO_PATH = ConditionReason(ConditionType.READY, F, "PathTaken", "its path belongs to another Lobby")
+READY_INVALID = ConditionReason(ConditionType.READY, F, "InvalidSpec", "its spec is invalid, see Scaling")
 
 ORIGIN_CONNECTED = ConditionReason(
     ConditionType.ORIGIN_CONNECTED, T, "Connected", "{connected:# connection is|# connections are} up"
 )
-ORIGIN_IDLE = ConditionReason(
-    ConditionType.ORIGIN_CONNECTED, U, "Idle", "there is no client, so nobody connects: whether it could is not known"
+ORIGIN_IDLE = ConditionReason(ConditionType.ORIGIN_CONNECTED, U, "Idle", "there are no clients, so no lobby connects")
+ORIGIN_NO_LOBBY = ConditionReason(
+    ConditionType.ORIGIN_CONNECTED, U, "NoLobby", "no lobby is running that could connect"
 )
-ORIGIN_NO_LOBBY = ConditionReason(ConditionType.ORIGIN_CONNECTED, U, "NoLobby", "no lobby runs that could connect")
 ORIGIN_CONNECTING = ConditionReason(ConditionType.ORIGIN_CONNECTED, F, "Connecting", "{lobby} is connecting")
 ORIGIN_AWAY = ConditionReason(
     ConditionType.ORIGIN_CONNECTED,
     F,
     "Away",
-    "{count:# lobby has no connection and tries|# lobbies have no connection and try} again; {lobby}: {problem}",
+    "{count:# lobby has no connection and is|# lobbies have no connection and are} retrying; {lobby}: {problem}",
 )
 ORIGIN_REFUSED = ConditionReason(
     ConditionType.ORIGIN_CONNECTED, F, "Refused", "the origin refuses {count:# lobby|# lobbies}; {lobby}: {problem}"
 )
 
-SCALING_STEADY = ConditionReason(
-    ConditionType.SCALING, T, "AsNeeded", "{lobbies:# lobby|# lobbies}, as many as are needed"
-)
-SCALING_UP = ConditionReason(ConditionType.SCALING, T, "Growing", "{count:# lobby is|# lobbies are} being made")
+SCALING_STEADY = ConditionReason(ConditionType.SCALING, T, "AsNeeded", "{lobbies:# lobby|# lobbies}, as many as needed")
+SCALING_UP = ConditionReason(ConditionType.SCALING, T, "Growing", "{count:# lobby is|# lobbies are} starting")
 SCALING_ROLLING = ConditionReason(
     ConditionType.SCALING,
     T,
     "RollingOut",
-    "{count:# lobby of an older revision is|# lobbies of an older revision are} left",
+    "replacing {count:# lobby|# lobbies} of an older revision",
 )
 SCALING_DOWN = ConditionReason(
     ConditionType.SCALING,
     T,
     "Shrinking",
-    "{count:# lobby drains|# lobbies drain}, {clients:# client moves|# clients move}",
+    "{count:# lobby is|# lobbies are} draining, {clients:# client|# clients} moving",
 )
 SCALING_LIMITED = ConditionReason(
     ConditionType.SCALING,
     F,
     "AtMaximum",
-    "{missing:# more lobby is|# more lobbies are} needed, but no more than {maximum} may run",
+    "needs {missing:# more lobby|# more lobbies}, but maxReplicas is {maximum}",
 )
 SCALING_BACKOFF = ConditionReason(
-    ConditionType.SCALING, F, "BackingOff", "{failures:# lobby|# lobbies in a row} failed to start; the next try waits"
+    ConditionType.SCALING,
+    F,
+    "BackingOff",
+    "{failures:the last start|the last # starts} failed; waiting before the next",
 )
-SCALING_FAILING = ConditionReason(ConditionType.SCALING, F, "Failing", "{problem}; it is tried again")
-SCALING_INVALID = ConditionReason(ConditionType.SCALING, F, "InvalidSpec", "the spec is not used: {problem}")
+SCALING_FAILING = ConditionReason(ConditionType.SCALING, F, "Failing", "{problem}; retrying")
+SCALING_INVALID = ConditionReason(ConditionType.SCALING, F, "InvalidSpec", "the spec is ignored: {problem}")
 
-PATH_ACCEPTED = ConditionReason(ConditionType.PATH_ACCEPTED, T, "Accepted", "clients reach it at {path}")
-PATH_TAKEN = ConditionReason(ConditionType.PATH_ACCEPTED, F, "PathTaken", "{path} is that of the older Lobby {other}")
+PATH_ACCEPTED = ConditionReason(ConditionType.PATH_ACCEPTED, T, "Accepted", "served at {path}")
+PATH_TAKEN = ConditionReason(ConditionType.PATH_ACCEPTED, F, "PathTaken", "{path} belongs to the older Lobby {other}")
 PATH_UNKNOWN = ConditionReason(ConditionType.PATH_ACCEPTED, U, "NotCompared", "the other Lobbies are not known yet")
 
 CONDITIONS: tuple[ConditionReason, ...] = (
@@ -230,4 +229,4 @@ CONDITIONS: tuple[ConditionReason, ...] = (
     *(SCALING_FAILING, SCALING_INVALID),
     *(PATH_ACCEPTED, PATH_TAKEN, PATH_UNKNOWN),
 )
-"""All of them, in the order of the documentation."""
+"""All condition reasons, in the order of the documentation."""

@@ -1,4 +1,7 @@
-"""Observed and planned to Lobby.status, as `crds/lobbies.yaml` has it. Pure: time and the status before are arguments."""
+"""Makes Lobby.status, as `crds/lobbies.yaml` defines it, of an observation and a plan.
+
+Pure: the time and the previous status are arguments.
+"""
 
 from __future__ import annotations
 
@@ -15,23 +18,22 @@ from lobby_operator.planner.spec import PlannerSpec
 from lobby_operator.planner.state import LobbyState, Observed, Phase
 
 MAX_LISTED = 150
-"""Most lobbies that are named, and most of the open, and of the draining ones. Thousands would not fit: a status is kept
-below 64 KiB, since it is sent to every greeter at each change. The open ones stand in order, so those that are left out are
-those that would be tried last."""
+"""Most entries in each of the lists `lobbies`, `open` and `draining`, which keeps a status below 64 KiB: it is sent to
+every greeter at each change. Open lobbies are listed in order, so the ones left out would be tried last."""
 
 _MAX_PROBLEM = 200  # characters of an origin's problem
-_MAX_FAILURE = 1000  # of what the platform says when it refuses something: it names fields and quotas
+_MAX_FAILURE = 1000  # characters of a failure; the API server names fields and quotas
 _ANSWERING = (Phase.READY, Phase.RECOVERING, Phase.DRAINING, Phase.ENDING)
 _EXISTING = (Phase.STARTING, Phase.READY, Phase.RECOVERING, Phase.UNRESPONSIVE, Phase.DRAINING)
 
 
 @dataclass(frozen=True, slots=True)
 class PathClaim:
-    """Where a Lobby is served.
+    """The path at which a Lobby wants to be served.
 
     Attributes:
-        path: what it asks for.
-        older: name of the Lobby that has this path already; empty: none.
+        path: the path.
+        older: name of an older Lobby that has this path; empty if there is none.
         compared: the other Lobbies are known.
     """
 
@@ -100,21 +102,23 @@ def lobby_status(
     return status
 
 
-def unread_status(generation: int, invalid: str, *, at: str, previous: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The status of a Lobby whose spec never could be read: nothing is done to its lobbies, if it has any.
+def invalid_spec_status(
+    generation: int, invalid: str, *, at: str, previous: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """The status of a Lobby whose spec was never valid: its lobbies, if it has any, are left alone.
 
     Args:
-        generation: of the spec.
-        invalid: what is wrong with it.
+        generation: generation of the spec.
+        invalid: what is invalid about it.
         at: as in `lobby_status`.
-        previous: the status as it is. Its lobbies go on serving, and greeters go on sending clients to them.
+        previous: the current status. Its lobbies keep serving, and greeters keep sending clients to them.
     """
     previous = previous or {}
     found = [Finding(reasons.SCALING_INVALID, {"problem": invalid[:_MAX_FAILURE]})]
     if not previous.get("open"):
         found.insert(0, Finding(reasons.READY_INVALID))
-    told = {finding.reason.kind.value for finding in found}
-    others = [each for each in previous.get("conditions") or () if each["type"] not in told]
+    replaced = {finding.reason.kind.value for finding in found}
+    others = [each for each in previous.get("conditions") or () if each["type"] not in replaced]
     conditions = [*_conditions(found, generation, previous, at), *others]
     order = {kind.value: number for number, kind in enumerate(reasons.ConditionType)}
     conditions.sort(key=lambda condition: order.get(condition["type"], len(order)))
@@ -126,9 +130,9 @@ def _open(lobby: LobbyState) -> dict[str, Any]:
 
 
 def _lobby(lobby: LobbyState) -> dict[str, Any]:
-    shown: dict[str, Any] = {"name": lobby.name, "phase": lobby.phase.value}
-    shown |= {"clients": lobby.clients, "seats": lobby.seats}
-    return shown if lobby.origin is None else {**shown, "origin": lobby.origin.state.value}
+    entry: dict[str, Any] = {"name": lobby.name, "phase": lobby.phase.value}
+    entry |= {"clients": lobby.clients, "seats": lobby.seats}
+    return entry if lobby.origin is None else {**entry, "origin": lobby.origin.state.value}
 
 
 def _ready(spec: PlannerSpec, observed: Observed, planned: Plan, claim: PathClaim) -> Finding:
@@ -142,9 +146,9 @@ def _ready(spec: PlannerSpec, observed: Observed, planned: Plan, claim: PathClai
         return Finding(reasons.READY_FAILING, {"failures": observed.failures.count})
     if starting:
         return Finding(reasons.READY_STARTING, {"starting": starting})
-    silent = len(observed.in_phase(Phase.UNRESPONSIVE, Phase.RECOVERING))
-    if silent:
-        return Finding(reasons.READY_SILENT, {"silent": silent})
+    unresponsive = len(observed.in_phase(Phase.UNRESPONSIVE, Phase.RECOVERING))
+    if unresponsive:
+        return Finding(reasons.READY_SILENT, {"unresponsive": unresponsive})
     existing = observed.in_phase(*_EXISTING, Phase.ENDING)
     if len(existing) >= spec.max_replicas:
         seats = sum(lobby.seats for lobby in existing)
@@ -153,23 +157,23 @@ def _ready(spec: PlannerSpec, observed: Observed, planned: Plan, claim: PathClai
 
 
 def _reporting(observed: Observed) -> list[LobbyState]:
-    """Lobbies whose origin connection is to be judged."""
+    """Lobbies whose origin connection counts."""
     return [lobby for lobby in observed.in_phase(*_ANSWERING) if lobby.origin is not None]
 
 
 def _origin(observed: Observed) -> Finding:
-    asked = _reporting(observed)
-    if not asked:
+    reporting = _reporting(observed)
+    if not reporting:
         return Finding(reasons.ORIGIN_NO_LOBBY)
     by_state: dict[OriginState, list[LobbyState]] = {}
-    for lobby in asked:
+    for lobby in reporting:
         if lobby.origin is not None:
             by_state.setdefault(lobby.origin.state, []).append(lobby)
     for state, reason in ((OriginState.REFUSED, reasons.ORIGIN_REFUSED), (OriginState.WAITING, reasons.ORIGIN_AWAY)):
         if state in by_state:
             return _away(reason, by_state[state])
     if OriginState.CONNECTED in by_state:
-        # Others may be connecting: a new lobby does for a moment, and that is nothing to wake a person for.
+        # Others may be connecting: a new lobby does for a moment, which is not worth an alert.
         return Finding(reasons.ORIGIN_CONNECTED, {"connected": len(by_state[OriginState.CONNECTED])})
     if OriginState.CONNECTING in by_state:
         return Finding(reasons.ORIGIN_CONNECTING, {"lobby": by_state[OriginState.CONNECTING][0].name})
@@ -178,7 +182,7 @@ def _origin(observed: Observed) -> Finding:
 
 def _away(reason: ConditionReason, lobbies: list[LobbyState]) -> Finding:
     first = lobbies[0]
-    problem = (first.origin.reason if first.origin is not None else "") or "no reason is known"
+    problem = (first.origin.reason if first.origin is not None else "") or "reason unknown"
     return Finding(reason, {"count": len(lobbies), "lobby": first.name, "problem": problem[:_MAX_PROBLEM]})
 
 

@@ -1,26 +1,20 @@
 """Actions that are done but not yet observed, and actions that failed and have to be retried. Pure.
 
-A list of pods comes from a watch, which lags behind our own writes. Planned from the list alone, a lobby that was just created
-would be created again. So each action is expected (as in the controllers of Kubernetes) until its effect is observed, or until
-it evidently came to nothing. None of this survives a restart, nor has to: names of new lobbies follow from the existing ones,
-so nothing is created twice.
+A list of pods comes from a watch, which lags behind our own writes. Planned from the list alone, a lobby that was just
+created would be created again. So each action is expected (as in the controllers of Kubernetes) until its effect is
+observed, or until it evidently came to nothing. None of this survives a restart, nor has to: names of new lobbies follow
+from the existing ones, so nothing is created twice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 
-from lobby_operator.planner.actions import Action, Create, Delete, Drain
+from lobby_operator.planner.actions import Action, Create, Drain
 from lobby_operator.planner.state import LobbyReading
-from lobby_operator.planner.timers import due, earliest
-
-EXPECTED_SECONDS: Mapping[type[Action], float] = {
-    Create: 30.0,  # a watch that lags more is broken
-    Delete: 30.0,
-    Drain: 5.0,  # the lobby reports it at the next poll; draining it twice does no harm
-}
-"""How long the effect of an action is expected. After that the action is planned again."""
+from lobby_operator.planner.timers import backoff, earliest
+from lobby_operator.settings import ReconcileSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +24,12 @@ class Expected:
     Attributes:
         action: the action.
         at: when it was done.
+        until: when it stops being expected.
     """
 
     action: Action
     at: float
-
-    @property
-    def until(self) -> float:
-        """When it stops being expected."""
-        return self.at + EXPECTED_SECONDS[type(self.action)]
+    until: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,19 +38,21 @@ class Expectations:
 
     Attributes:
         items: in the order in which they were done.
+        settings: how long effects are expected.
     """
 
     items: tuple[Expected, ...] = ()
+    settings: ReconcileSettings = field(default_factory=ReconcileSettings)
 
     def expect(self, actions: Iterable[Action], now: float) -> Expectations:
         """Adds actions. A later action on a lobby replaces an earlier one."""
-        new = {action.name: Expected(action, now) for action in actions}
+        new = {action.name: Expected(action, now, now + self._seconds(action)) for action in actions}
         kept = (item for item in self.items if item.action.name not in new)
-        return Expectations((*kept, *new.values()))
+        return replace(self, items=(*kept, *new.values()))
 
     def forget(self, name: str) -> Expectations:
         """Expects nothing of a lobby: its action failed, and is planned again."""
-        return Expectations(tuple(item for item in self.items if item.action.name != name))
+        return replace(self, items=tuple(item for item in self.items if item.action.name != name))
 
     def wake_at(self) -> float | None:
         """When the first expectation expires."""
@@ -72,7 +65,7 @@ class Expectations:
         for item in self.items:
             name = item.action.name
             reading = lobbies.get(name)
-            if due(item.at, EXPECTED_SECONDS[type(item.action)], now) or _observed(item.action, reading):
+            if item.until <= now or _observed(item.action, reading):
                 continue
             kept.append(item)
             if reading is None:
@@ -81,7 +74,10 @@ class Expectations:
                 lobbies[name] = replace(reading, draining=True, expected=True)
             else:
                 lobbies[name] = replace(reading, ending=True, expected=True)
-        return tuple(lobbies.values()), Expectations(tuple(kept))
+        return tuple(lobbies.values()), replace(self, items=tuple(kept))
+
+    def _seconds(self, action: Action) -> float:
+        return self.settings.drain_expected_seconds if isinstance(action, Drain) else self.settings.expected_seconds
 
 
 def _observed(action: Action, reading: LobbyReading | None) -> bool:
@@ -100,7 +96,7 @@ Key = tuple[type[Action], str]
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
-    wait: float
+    count: int
     retry_at: float
     problem: str
 
@@ -133,8 +129,9 @@ class Retries:
     def failed(self, action: Action, problem: str, now: float) -> float:
         """Records a failure; returns the seconds until the retry."""
         before = self._failures.get(_key(action))
-        wait = self._min_seconds if before is None else min(2 * before.wait, self._max_seconds)
-        self._failures[_key(action)] = _Failure(wait, now + wait, problem)
+        count = 1 if before is None else before.count + 1
+        wait = backoff(self._min_seconds, self._max_seconds, count)
+        self._failures[_key(action)] = _Failure(count, now + wait, problem)
         return wait
 
     def done(self, action: Action) -> None:

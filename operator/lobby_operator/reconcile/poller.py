@@ -1,7 +1,7 @@
 """Polls the admin ports of lobbies and greeters for their reports.
 
-Each process has a poller with a task of its own, so that one that hangs delays no other. A process counts as unresponsive from
-the first poll that failed; a poller draws no other conclusion.
+Each process has a poller with a task of its own, so that one that hangs delays no other. A process counts as unresponsive
+from the first poll that failed; a poller draws no other conclusion.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The reconcile loop of a Lobby: observe, plan, act; again when something has changed or the plan asks for it.
 
-Level based: each pass considers everything there is, whatever woke it. Failures are logged and retried with a back-off; they
-hold up no other Lobby.
+Level based: each pass considers everything there is, whatever woke it. Failures are logged and retried with a back-off;
+they hold up no other Lobby.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from lobby_operator.planner.history import observe
 from lobby_operator.planner.plan import Plan, plan
 from lobby_operator.planner.spec import PlannerSpec
 from lobby_operator.planner.state import Observed, Phase
-from lobby_operator.planner.timers import earliest
+from lobby_operator.planner.timers import backoff, earliest
 from lobby_operator.reconcile.pending_actions import Expectations, Retries
 from lobby_operator.reconcile.runtime import Runtime, RuntimeFailedError
 from lobby_operator.settings import PlannerSettings, ReconcileSettings
@@ -83,7 +83,7 @@ class Reconciler:
         self._on_plan = on_plan
         self._planner_settings = planner_settings or PlannerSettings()
         self._settings = settings or ReconcileSettings()
-        self._expected = Expectations()
+        self._expected = Expectations(settings=self._settings)
         self._retries = Retries(self._settings.min_retry_seconds, self._settings.max_retry_seconds)
         self._changed = asyncio.Event()
         self._clock = asyncio.get_running_loop().time
@@ -106,17 +106,18 @@ class Reconciler:
 
     async def run(self) -> None:
         """Reconciles until it is cancelled."""
-        wait = 0.0
+        failed = 0  # passes in a row
         while True:
             self._changed.clear()
             started = self._clock()
             try:
                 wake_at = await self._pass()
-                wait = 0.0
+                failed = 0
                 self._passed(self._retries.problem, started)
             except Exception as error:  # any fault: this Lobby is retried, and the others are not affected
                 self.failures += 1
-                wait = min(max(2 * wait, self._settings.min_retry_seconds), self._settings.max_retry_seconds)
+                failed += 1
+                wait = backoff(self._settings.min_retry_seconds, self._settings.max_retry_seconds, failed)
                 wake_at = self._clock() + wait
                 fields = {"lobby": self.lobby.key, "again_in_seconds": wait, "problem": str(error)}
                 expected = isinstance(error, RuntimeFailedError)

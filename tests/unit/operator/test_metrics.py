@@ -29,7 +29,7 @@ def reconciler(name: str) -> Reconciler:
     return asyncio.run(make())
 
 
-def test_every_definition_has_its_figure_and_every_figure_its_definition() -> None:
+def test_every_definition_has_a_value_and_every_value_a_definition() -> None:
     reconcilers = [reconciler("prices"), reconciler("books")]
     text = generate_latest(registry(LOBBY_HOST, lambda: read(reconcilers, 1, LoopLag(), {}))).decode()
     found = {family.name: family for family in text_string_to_metric_families(text)}
@@ -42,15 +42,15 @@ def test_every_definition_has_its_figure_and_every_figure_its_definition() -> No
             assert seen == ({"prices", "books"} if label.bound else set(label.values))
 
 
-def test_each_action_is_there_with_the_reasons_that_it_may_have() -> None:
+def test_each_action_has_the_reasons_that_it_accepts() -> None:
     figures = read([reconciler("prices")], 1, LoopLag(), {})["lobby_operator_actions_total"]
     assert isinstance(figures, dict)
     assert ("prices", "Create", "ClientsWait") in figures
     assert ("prices", "Create", "Drained") not in figures
-    assert {why for _, _, why in figures} == {why.value for why in ActionReason}
+    assert {reason for _, _, reason in figures} == {reason.value for reason in ActionReason}
 
 
-def test_failed_starts_are_those_in_a_row() -> None:
+def test_failed_starts_are_counted_in_a_row() -> None:
     failing = reconciler("prices")
     failing.observed = Observed(failures=Failures(3, 1.0))
     assert read([failing], 1, LoopLag(), {})["lobby_operator_failed_starts"] == {"prices": 3}
@@ -61,7 +61,7 @@ def test_lobbies_are_counted_in_every_phase() -> None:
     assert figures == {("prices", phase.value): 0 for phase in Phase}
 
 
-def test_a_condition_has_one_reason_and_a_lobby_without_a_worker_is_there_too() -> None:
+def test_a_condition_has_one_reason_even_without_a_reconciler() -> None:
     conditions = [{"type": "Ready", "reason": "Starting"}, {"type": "PathAccepted", "reason": "Accepted"}]
     statuses = {
         "prices": {"conditions": conditions},
@@ -76,7 +76,7 @@ def test_a_condition_has_one_reason_and_a_lobby_without_a_worker_is_there_too() 
     }
 
 
-def test_passes_and_the_most_lobbies_are_those_of_the_worker() -> None:
+def test_passes_and_max_replicas_are_those_of_the_reconciler() -> None:
     busy = reconciler("prices")
     busy.passes, busy.failures = 7, 2
     figures = read([busy], 1, LoopLag(), {})
@@ -85,12 +85,12 @@ def test_passes_and_the_most_lobbies_are_those_of_the_worker() -> None:
     assert figures["lobby_operator_max_replicas"] == {"prices": 100}
 
 
-def test_whoever_stands_by_says_so() -> None:
+def test_a_standby_is_not_the_leader() -> None:
     assert read([], 0, LoopLag(), {})["lobby_operator_leader"] == 1
     assert read([], 0, LoopLag(), {}, leader=False)["lobby_operator_leader"] == 0
 
 
-def test_the_page_is_what_the_code_says() -> None:
+def test_the_page_is_up_to_date() -> None:
     assert PAGE.read_text(encoding="utf-8") == render(), "run: make docs"
 
 

@@ -36,16 +36,15 @@ IDLE = Finding(reasons.ORIGIN_IDLE)
 def test_the_event_of_an_action_names_lobby_and_reason() -> None:
     action = Create("prices-2", Reason(ActionReason.BELOW_REPLICAS, running=1, replicas=2))
     text = f"starting: {action.reason.sentence}"
-    note = "prices-2: starting: 1 of at least 2 lobbies run"
+    note = "prices-2: starting: 1 lobby is running, 2 wanted (replicas)"
     assert event_of_action(action, text) == LobbyEvent("Normal", "BelowReplicas", "Create", note)
 
 
 def test_an_action_after_a_failure_is_a_warning() -> None:
     assert (
-        event_of_action(Delete("prices-2", Reason(ActionReason.UNRESPONSIVE, seconds=10)), "told to end").type
-        == "Warning"
+        event_of_action(Delete("prices-2", Reason(ActionReason.UNRESPONSIVE, seconds=10)), "deleting").type == "Warning"
     )
-    assert event_of_action(Delete("prices-2", Reason(ActionReason.DRAINED)), "told to end").type == "Normal"
+    assert event_of_action(Delete("prices-2", Reason(ActionReason.DRAINED)), "deleting").type == "Normal"
 
 
 def test_a_lost_and_a_recovered_origin_are_one_event_each() -> None:
@@ -68,15 +67,13 @@ def test_a_changed_count_is_no_news_but_another_failure_is() -> None:
     assert list(events_between(status(AWAY), status(more))) == []
     quota = Finding(reasons.SCALING_FAILING, {"problem": "exceeded quota"})
     other = Finding(reasons.SCALING_FAILING, {"problem": "image is not allowed"})
-    assert [each.note for each in events_between(status(quota), status(other))] == [
-        "image is not allowed; it is tried again"
-    ]
+    assert [each.note for each in events_between(status(quota), status(other))] == ["image is not allowed; retrying"]
 
 
 def test_a_path_that_is_taken_is_a_warning_until_it_is_free() -> None:
     taken = Finding(reasons.PATH_TAKEN, {"path": "/p", "other": "old"})
     (told,) = events_between({}, status(taken))
-    assert (told.type, told.reason, told.note) == ("Warning", "PathTaken", "/p is that of the older Lobby old")
+    assert (told.type, told.reason, told.note) == ("Warning", "PathTaken", "/p belongs to the older Lobby old")
     (free,) = events_between(status(taken), status(Finding(reasons.PATH_ACCEPTED, {"path": "/p"})))
     assert (free.type, free.reason) == ("Normal", "PathAccepted")
 

@@ -51,7 +51,7 @@ def test_a_reason_needs_exactly_the_numbers_of_its_sentence() -> None:
 
 def test_a_reason_is_a_sentence_for_people_and_fields_for_logs() -> None:
     reason = REASONS[ActionReason.EMPTY]
-    assert reason.sentence == "it has no client since 60.04 s, and is not needed"
+    assert reason.sentence == "it has had no clients for 60.04 s and is not needed"
     assert reason.fields == {"seconds": 60.04}
     assert Reason(ActionReason.CLIENTS_WAIT, waiting=1000000, moving=0, free=0).sentence.startswith(
         "1000000 clients wait"

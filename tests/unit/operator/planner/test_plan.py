@@ -75,14 +75,16 @@ def test_a_lobby_is_made_before_the_seats_run_out() -> None:
 def test_as_many_as_a_burst_needs_are_made_at_once() -> None:
     made = planned(observed(lobby_state(1, 100), waiting=2000))  # 412 seats are free, 1,652 more are needed
     assert said(made) == [f"Create prices-{index} ClientsWait" for index in (2, 3, 4, 5)]
-    assert made.actions[0].reason.sentence == "2000 clients wait for a seat, 0 move, 412 seats are free or being made"
+    assert (
+        made.actions[0].reason.sentence == "2000 clients wait for a seat, 0 are moving, 412 seats are free or starting"
+    )
 
 
 def test_who_waits_has_no_use_for_the_seats_of_a_lobby_that_does_not_answer() -> None:
     gone = lobby_state(1, 100, unreachable_since=NOW - 2.0)
     made = planned(observed(gone, waiting=300))
     assert said(made) == ["Create prices-2 ClientsWait"]
-    assert made.actions[0].reason.sentence == "300 clients wait for a seat, 0 move, 0 seats are free or being made"
+    assert made.actions[0].reason.sentence == "300 clients wait for a seat, 0 are moving, 0 seats are free or starting"
     assert said(planned(observed(gone, lobby_state(2, phase=Phase.STARTING), waiting=300))) == []
     assert said(planned(observed(gone, lobby_state(2, 100), waiting=300))) == []
     assert said(planned(observed(gone))) == []  # nobody waits: it may be we alone who do not hear it
@@ -190,7 +192,7 @@ def test_a_silent_lobby_is_given_up_when_its_patience_is_over() -> None:
 def test_a_lobby_that_never_answered_says_so_when_it_is_given_up() -> None:
     silent = observed(lobby_state(1, 0, Phase.UNRESPONSIVE, ready_at=None), lobby_state(2, 5))
     (action,) = planned(silent, now=NOW + 10.0).actions
-    assert action.reason.sentence == "it did not answer within 1010 s of its creation"
+    assert action.reason.sentence == "it did not respond within 1010 s of its creation"
 
 
 def test_the_need_of_a_silent_lobby_is_planned_anew_at_once() -> None:
@@ -218,7 +220,7 @@ def test_a_drain_that_was_not_heard_is_told_again() -> None:
     )
     (action,) = planned(unheard).actions
     assert isinstance(action, Drain)
-    assert action.reason.sentence == "it was told to drain 6 s ago, and takes clients"
+    assert action.reason.sentence == "it was told to drain 6 s ago but still takes clients"
 
 
 @pytest.mark.parametrize("phase", [Phase.DRAINING, Phase.UNRESPONSIVE])
@@ -226,7 +228,7 @@ def test_an_overdue_drain_ends_with_the_clients_that_are_left(phase: Phase) -> N
     lobby = lobby_state(2, 3, phase, draining_since=NOW - 300.0)
     (action,) = planned(observed(lobby_state(1), lobby)).actions
     assert isinstance(action, Delete)
-    assert action.reason.sentence == "it drains since 300 s, and 3 clients are left"
+    assert action.reason.sentence == "it has been draining for 300 s, and 3 clients are left"
 
 
 def test_a_silent_draining_lobby_is_deleted_once() -> None:
@@ -278,12 +280,12 @@ def test_nothing_is_decided_before_all_were_asked() -> None:
 
 
 def test_scaling_says_what_is_going_on() -> None:
-    assert planned(observed(lobby_state(1, 5))).scaling.sentence == "1 lobby, as many as are needed"
-    assert planned(observed(lobby_state(1, 512))).scaling.sentence == "1 lobby is being made"
+    assert planned(observed(lobby_state(1, 5))).scaling.sentence == "1 lobby, as many as needed"
+    assert planned(observed(lobby_state(1, 512))).scaling.sentence == "1 lobby is starting"
     draining = planned(observed(lobby_state(1, 5), lobby_state(2, 3, Phase.DRAINING)))
-    assert draining.scaling.sentence == "1 lobby drains, 3 clients move"
+    assert draining.scaling.sentence == "1 lobby is draining, 3 clients moving"
     sparse = planned(observed(lobby_state(1, 9), lobby_state(2, 4), sparse=(Sample(NOW, 1),)))
-    assert sparse.scaling.sentence == "1 lobby drains, 4 clients move"
+    assert sparse.scaling.sentence == "1 lobby is draining, 4 clients moving"
 
 
 # Stories

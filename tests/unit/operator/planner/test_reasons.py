@@ -49,12 +49,12 @@ def test_a_finding_is_the_sentence_with_what_was_found(reason: ConditionReason) 
 
 
 def test_a_sentence_speaks_of_one_and_of_many() -> None:
-    sentence = "{n:# lobby runs|# lobbies run}, {most} may"
-    assert speak(sentence, {"n": 1, "most": 3}) == "1 lobby runs, 3 may"
-    assert speak(sentence, {"n": 0, "most": 1}) == "0 lobbies run, 1 may"
-    assert speak(sentence, {"n": 1000000.0, "most": 60.04}) == "1000000 lobbies run, 60.04 may"
+    sentence = "{n:# lobby is|# lobbies are} running, {most} wanted"
+    assert speak(sentence, {"n": 1, "most": 3}) == "1 lobby is running, 3 wanted"
+    assert speak(sentence, {"n": 0, "most": 1}) == "0 lobbies are running, 1 wanted"
+    assert speak(sentence, {"n": 1000000.0, "most": 60.04}) == "1000000 lobbies are running, 60.04 wanted"
 
 
 def test_the_documentation_shows_names_where_the_numbers_go() -> None:
-    assert placeholders("{n:# lobby runs|# lobbies run} at {path}") == "{n} lobbies run at {path}"
+    assert placeholders("{n:# lobby is|# lobbies are} running at {path}") == "{n} lobbies are running at {path}"
     assert all("#" not in placeholders(sentence) for sentence in ACTION_REASONS.values())

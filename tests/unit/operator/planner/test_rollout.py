@@ -134,7 +134,7 @@ def test_new_clients_go_to_the_wanted_revision_as_soon_as_it_has_a_seat() -> Non
 def test_it_is_shown_how_many_are_left() -> None:
     finding = planned(old(1, 300), old(2, 300, Phase.DRAINING), lobby_state(3)).scaling
     assert finding.reason is reasons.SCALING_ROLLING
-    assert finding.sentence == "2 lobbies of an older revision are left"
+    assert finding.sentence == "replacing 2 lobbies of an older revision"
 
 
 # No room for a surge

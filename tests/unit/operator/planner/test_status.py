@@ -15,7 +15,7 @@ from lobby_operator.planner.plan import plan
 from lobby_operator.planner.reasons import ConditionReason, ConditionType
 from lobby_operator.planner.spec import PlannerSpec
 from lobby_operator.planner.state import Failures, LobbyState, Observed, Phase
-from lobby_operator.planner.status import MAX_LISTED, PathClaim, lobby_status, unread_status
+from lobby_operator.planner.status import MAX_LISTED, PathClaim, invalid_spec_status, lobby_status
 
 THEN, LATER = "2026-08-01T10:00:00Z", "2026-08-01T10:00:09Z"
 CLAIM = PathClaim("/prices")
@@ -106,7 +106,7 @@ def test_thousands_of_lobbies_are_not_all_named() -> None:
 
 def test_ready_when_a_seat_is_free() -> None:
     made = status(observed(lobby_state(1, 500), lobby_state(2, 300), lobby_state(3, 0, Phase.STARTING)))
-    assert expect(made, reasons.READY) == "224 seats are free in 2 lobbies"
+    assert expect(made, reasons.READY) == "224 free seats in 2 lobbies"
 
 
 def test_ready_when_the_first_client_would_start_a_lobby() -> None:
@@ -122,7 +122,7 @@ def test_not_ready_while_lobbies_start() -> None:
 
 def test_not_ready_while_starts_fail() -> None:
     made = status(observed(failures=Failures(3, NOW)))
-    assert "3 lobbies in a row failed" in expect(made, reasons.READY_FAILING)
+    assert "the last 3 starts failed" in expect(made, reasons.READY_FAILING)
 
 
 def test_not_ready_while_lobbies_are_silent() -> None:
@@ -133,18 +133,18 @@ def test_not_ready_while_lobbies_are_silent() -> None:
 
 def test_not_ready_when_the_maximum_is_full() -> None:
     made = status(observed(lobby_state(1, 512), waiting=3), replace(SPEC, max_replicas=1))
-    assert expect(made, reasons.READY_FULL) == "all 512 seats are taken, and no more than 1 lobby may run"
+    assert expect(made, reasons.READY_FULL) == "all 512 seats are taken, and maxReplicas is 1"
     assert "2 more" not in expect(made, reasons.SCALING_LIMITED)
 
 
 def test_not_ready_when_another_lobby_has_the_path() -> None:
     made = status(observed(lobby_state(1)), claim=PathClaim("/prices", older="first"))
     expect(made, reasons.READY_NO_PATH)
-    assert expect(made, reasons.PATH_TAKEN) == "/prices is that of the older Lobby first"
+    assert expect(made, reasons.PATH_TAKEN) == "/prices belongs to the older Lobby first"
 
 
 def test_the_path_is_accepted_or_not_compared() -> None:
-    assert expect(status(observed()), reasons.PATH_ACCEPTED) == "clients reach it at /prices"
+    assert expect(status(observed()), reasons.PATH_ACCEPTED) == "served at /prices"
     expect(status(observed(), claim=PathClaim("/prices", compared=False)), reasons.PATH_UNKNOWN)
 
 
@@ -175,7 +175,7 @@ def test_the_problem_of_the_first_lobby_is_told_and_kept_short() -> None:
     assert message.startswith("the origin refuses 2 lobbies; prices-1: 401 xxx")
     assert len(message) < 300
     nothing = status(observed(with_origin(1, OriginState.WAITING)))
-    assert expect(nothing, reasons.ORIGIN_AWAY).endswith("prices-1: no reason is known")
+    assert expect(nothing, reasons.ORIGIN_AWAY).endswith("prices-1: reason unknown")
 
 
 def test_origins_of_silent_and_starting_lobbies_are_not_judged() -> None:
@@ -208,9 +208,7 @@ def test_a_condition_speaks_of_the_generation_that_was_planned() -> None:
 
 def test_what_could_not_be_done_is_said_with_its_reason() -> None:
     made = status(observed(lobby_state(1)), problem="create pods shop/prices-2: exceeded quota: pods")
-    assert expect(made, reasons.SCALING_FAILING).startswith(
-        "create pods shop/prices-2: exceeded quota: pods; it is tried"
-    )
+    assert expect(made, reasons.SCALING_FAILING).startswith("create pods shop/prices-2: exceeded quota: pods; retrying")
     assert condition(made, ConditionType.SCALING)["status"] == "False"
 
 
@@ -221,7 +219,7 @@ def test_a_spec_that_is_not_followed_is_said_to_be_so_while_the_one_before_is() 
 
 
 def test_a_lobby_that_never_could_be_read_is_not_ready() -> None:
-    made = unread_status(3, "spec.path: is bad", at=THEN, previous=None)
+    made = invalid_spec_status(3, "spec.path: is bad", at=THEN, previous=None)
     jsonschema.validate(made, open_api_schema()["properties"]["status"])
     assert made["observedGeneration"] == 3
     assert expect(made, reasons.READY_INVALID)
@@ -230,9 +228,9 @@ def test_a_lobby_that_never_could_be_read_is_not_ready() -> None:
 
 def test_lobbies_of_one_that_can_no_longer_be_read_go_on_taking_clients() -> None:
     before = status(observed(lobby_state(1, 3)))
-    made = unread_status(9, "spec.path: is bad", at=LATER, previous=before)
+    made = invalid_spec_status(9, "spec.path: is bad", at=LATER, previous=before)
     assert made["open"] == before["open"]
     assert [each["type"] for each in made["conditions"]] == ["Ready", "OriginConnected", "Scaling", "PathAccepted"]
     assert condition(made, ConditionType.READY) == condition(before, ConditionType.READY)
     assert condition(made, ConditionType.SCALING)["lastTransitionTime"] == LATER
-    assert unread_status(9, "spec.path: is bad", at="later still", previous=made) == made
+    assert invalid_spec_status(9, "spec.path: is bad", at="later still", previous=made) == made

@@ -7,10 +7,12 @@ from tests.unit.operator.lobbies import NOW, reading, report
 from lobby_operator.planner.actions import Action, Create, Delete, Drain, Reason
 from lobby_operator.planner.reasons import ActionReason
 from lobby_operator.planner.state import LobbyReading
-from lobby_operator.reconcile.pending_actions import EXPECTED_SECONDS, Expectations, Retries
+from lobby_operator.reconcile.pending_actions import Expectations, Retries
+from lobby_operator.settings import ReconcileSettings
 
 CREATE = Create("prices-2", Reason(ActionReason.BELOW_REPLICAS, running=1, replicas=2))
 DRAIN = Drain("prices-1", Reason(ActionReason.EMPTY, seconds=60))
+SETTINGS = ReconcileSettings()
 DELETE = Delete("prices-1", Reason(ActionReason.DRAINED))
 
 
@@ -51,7 +53,7 @@ def test_a_lobby_without_a_report_is_still_expected_to_drain() -> None:
 def test_expectations_expire() -> None:
     for action in (CREATE, DRAIN, DELETE):
         expected = Expectations().expect([action], NOW)
-        until = NOW + EXPECTED_SECONDS[type(action)]
+        until = NOW + (SETTINGS.drain_expected_seconds if action is DRAIN else SETTINGS.expected_seconds)
         assert expected.wake_at() == until
         laid, kept = expected.lay_over([reading(1)], until - 0.001)
         assert kept == expected

@@ -152,8 +152,8 @@ def test_the_schema_knows_exactly_the_values() -> None:
         ({"lobbies": {"Prices": {"origin": {}}}}, "invalid propertyName 'Prices'"),
         ({"lobbies": {"prices": {}}}, "at '/lobbies/prices': missing property 'origin'"),
         ({"logLevel": "loud"}, "at '/logLevel': value must be one of"),
-        ({"httpRoute": {"enabled": True}}, "httpRoute.parentRefs: which Gateway? accepted: [{name: my-gateway}]"),
-        ({"demo": {"enabled": True}, "lobbies": {"demo": {"origin": {}}}}, "lobbies.demo: there is one with demo.enabled"),
+        ({"httpRoute": {"enabled": True}}, "httpRoute.parentRefs: no Gateway given; accepted: [{name: my-gateway}]"),
+        ({"demo": {"enabled": True}, "lobbies": {"demo": {"origin": {}}}}, "lobbies.demo: already created by demo.enabled"),
     ],
 )  # fmt: skip
 def test_a_wrong_value_is_refused_by_a_line_that_names_it(given: dict[str, Any], line: str) -> None:

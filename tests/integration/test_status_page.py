@@ -247,8 +247,8 @@ def test_page_says_when_its_greeter_is_gone_and_goes_on_when_it_is_back(tmp_path
                 async def says(trouble: str) -> bool:
                     return trouble in (await seen.read())["alert"]
 
-                await seen.until(lambda: says("The greeter does not answer (silent for 4 seconds)"))
-                assert seen.last["live"] == "no answer"
+                await seen.until(lambda: says("The greeter does not respond (timeout after 4 seconds)"))
+                assert seen.last["live"] == "no response"
                 assert seen.last["items"], "what was known last is still shown"
                 greeter.process.send(signal.SIGCONT)
 
@@ -256,7 +256,7 @@ def test_page_says_when_its_greeter_is_gone_and_goes_on_when_it_is_back(tmp_path
                     return (await seen.read())["live"] == "live" and not seen.last["alert"]
 
                 await seen.until(lives)
-            await seen.until(lambda: says("The greeter does not answer (no connection)"))
+            await seen.until(lambda: says("The greeter does not respond (no connection)"))
             again = ("--admin-port", greeter.admin.rpartition(":")[2])
             async with greeter_process(key=key, options=again) as greeter:
                 greeter.tell(resource)
@@ -327,7 +327,7 @@ def test_what_is_told_is_shown_as_text_and_never_as_html(tmp_path: Path) -> None
             assert item["origin"] == "Refused"
             assert len(item["lobbies"]) == 60
             phases = {lobby["phase"] for lobby in item["lobbies"]}
-            assert phases == {"open", "draining", "silent", "settling", "ending", "starting"}
+            assert phases == {"open", "draining", "unresponsive", "recovering", "ending", "starting"}
             page = await seen.page.run("return [document.title, document.images.length, document.scripts.length]")
             assert page == ["Lobby Gateway", 0, 1]
             assert "s3cret" not in await seen.page.run("return document.documentElement.outerHTML")
@@ -392,7 +392,7 @@ def test_lobby_up_says_where_its_page_is_and_shows_all_that_it_knows(tmp_path: P
                         )
 
                     await seen.until(all_is_shown)
-                    assert "1 of 1 greeter answer" in seen.last["about"]
+                    assert "1 of 1 greeter responding" in seen.last["about"]
                     assert seen.last["alert"] == ""
                     assert seen.page.console == []
                     up.kill(up.greeter_processes()[0].pid, signal.SIGSTOP)

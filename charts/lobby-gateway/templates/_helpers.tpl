@@ -1,4 +1,4 @@
-{{/* What the names of all objects begin with. Room is left for the longest ending. */}}
+{{/* Prefix of the names of all objects, short enough for the longest suffix. */}}
 {{- define "lobby-gateway.fullname" -}}
 {{- if .Values.fullnameOverride -}}
 {{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
@@ -9,8 +9,8 @@
 {{- end -}}
 {{- end -}}
 
-{{/* What a component is selected by, and all that its pods carry: a label with a version would end every client's connection for a
-new version of the chart alone. Arguments: the root, the component. */}}
+{{/* Selector of a component, and the only labels of its pods: with a version label, a new version of the chart alone would restart the
+pods and close every client. Arguments: the root context, the component. */}}
 {{- define "lobby-gateway.selector" -}}
 {{- $root := index . 0 -}}
 app.kubernetes.io/name: {{ $root.Chart.Name }}
@@ -18,7 +18,7 @@ app.kubernetes.io/instance: {{ $root.Release.Name }}
 app.kubernetes.io/component: {{ index . 1 }}
 {{- end -}}
 
-{{/* All labels of an object. Arguments: the root, the component. */}}
+{{/* All labels of an object. Arguments: the root context, the component. */}}
 {{- define "lobby-gateway.labels" -}}
 {{- $root := index . 0 -}}
 {{ include "lobby-gateway.selector" . }}
@@ -27,13 +27,13 @@ app.kubernetes.io/managed-by: {{ $root.Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" }}
 {{- end -}}
 
-{{/* What the pods of lobbies are selected by: the operator makes them, whatever the release is called. */}}
+{{/* Selector of lobby pods, which the operator creates; independent of the name of the release. */}}
 {{- define "lobby-gateway.lobbyPods" -}}
 app.kubernetes.io/name: lobby-gateway
 app.kubernetes.io/component: lobby
 {{- end -}}
 
-{{/* The name of an image. Arguments: the root, a section with `image`. */}}
+{{/* The reference of an image. Arguments: the root context, a section with `image`. */}}
 {{- define "lobby-gateway.image" -}}
 {{- $root := index . 0 -}}
 {{- $image := (index . 1).image -}}
@@ -49,7 +49,7 @@ app.kubernetes.io/component: lobby
 {{- .Values.tokenKey.existingSecret | default (printf "%s-token-key" (include "lobby-gateway.fullname" .)) -}}
 {{- end -}}
 
-{{/* Where there may be Lobbies, and so lobbies: namespaces as a JSON list. */}}
+{{/* Namespaces that may have Lobbies, and so lobbies, as a JSON list. */}}
 {{- define "lobby-gateway.lobbyNamespaces" -}}
 {{- if .Values.watch.allNamespaces -}}
 {{- append .Values.watch.lobbyNamespaces .Release.Namespace | uniq | toJson -}}
@@ -58,7 +58,7 @@ app.kubernetes.io/component: lobby
 {{- end -}}
 {{- end -}}
 
-{{/* Pod Security "restricted", for a pod; the images' own user is no root. */}}
+{{/* Pod Security "restricted", for a pod; the user of the images is not root. */}}
 {{- define "lobby-gateway.podSecurity" -}}
 runAsNonRoot: true
 seccompProfile:
@@ -73,7 +73,7 @@ capabilities:
   drop: [ALL]
 {{- end -}}
 
-{{/* Where the pods of a component may run. Argument: its section of the values. */}}
+{{/* Scheduling of the pods of a component. Argument: its section of the values. */}}
 {{- define "lobby-gateway.scheduling" -}}
 {{- with .priorityClassName -}}
 priorityClassName: {{ . }}

@@ -1,7 +1,7 @@
-"""The status page: one self-contained HTML page at `/`, which asks `/status` for what it shows, once a second.
+"""The status page: one self-contained HTML page at `/`, which polls `/status` once per second.
 
-The page loads nothing else and can reach nothing else: its Content-Security-Policy allows its own style and script, by their
-hashes, and requests to where it came from. What is shown is put into it as text, never as HTML.
+The page loads nothing else and can reach nothing else: its Content-Security-Policy allows its own style and script by hash, and
+requests to its own server. Data is inserted as text, never as HTML.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _PAGE = Path(__file__).with_name("status_page.html").read_bytes()
 
 
 def routes(read: Callable[[], Overview]) -> Routes:
-    """The routes of the page and of what it shows."""
+    """The routes of the page and of its data."""
 
     async def page(_request: AdminRequest) -> AdminResponse:
         return AdminResponse(body=_PAGE, content_type="text/html; charset=utf-8", headers=_HEADERS)
@@ -31,7 +31,7 @@ def routes(read: Callable[[], Overview]) -> Routes:
 
 
 def _hash(element: str) -> str:
-    """The hash by which a policy allows the only inline element of a kind (CSP Level 3, 2.3.1)."""
+    """The hash by which a policy allows the only inline element with this name (CSP Level 3, 2.3.1)."""
     (content,) = re.findall(rb"<%(name)b>(.*?)</%(name)b>" % {b"name": element.encode()}, _PAGE, re.DOTALL)
     return f"'sha256-{base64.b64encode(hashlib.sha256(content).digest()).decode()}'"
 

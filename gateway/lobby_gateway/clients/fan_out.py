@@ -1,10 +1,10 @@
 """The same bytes to every client that is ready: the innermost loop of the message bus, one system call for each client.
 
-There are two of it. The compiled one (`_send_all.c`) is there if a C compiler was at hand when this was installed, the one in
-Python always; they do the same. `LOBBY_PURE_PYTHON=1` in the environment leaves the compiled one alone.
+It exists twice, with the same behaviour: compiled (`_send_all.c`) if a C compiler was available at installation, and in
+Python. `LOBBY_PURE_PYTHON=1` in the environment selects the one in Python.
 
-What is sent ends a record (`MSG_EOR`), which TCP does not transmit: it keeps Linux from gluing the next message to one that it
-could not send yet, up to 64 KiB, although `TCP_NOTSENT_LOWAT` says to take no more.
+Every send ends a record (`MSG_EOR`). TCP does not transmit that, but it keeps Linux from appending the next message to one
+that it could not send yet, up to 64 KiB, although `TCP_NOTSENT_LOWAT` tells it to take no more.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, Final, Protocol
 SEND_FLAGS: Final = socket.MSG_EOR
 """Flags of every send to a client."""
 
-_send = socket.socket.send  # called on sockets, so that no client has to have a bound method of its own
+_send = socket.socket.send  # called with the sockets, so that clients need no bound method each
 
 
 class HasSocket(Protocol):
@@ -28,15 +28,15 @@ class HasSocket(Protocol):
 
 
 SendAll = Callable[[dict[int, Any], bytes], list[tuple[int, int]]]
-"""Sends bytes to all clients, which are found by their descriptors. Returns who took less than all, as descriptor and bytes
-taken: 0 where the socket is full, -1 where the connection is lost."""
+"""Sends bytes to all clients, keyed by their descriptors. Returns descriptor and bytes sent of those that did not take all of
+them: 0 if the socket is full, -1 if the connection is lost."""
 
 
 def send_all_in_python(clients: dict[int, HasSocket], data: bytes) -> list[tuple[int, int]]:
     """See `SendAll`.
 
-    The loop over the sockets runs inside `list.extend`, not in Python's own: measured, that is a third of what Python adds to
-    a call. Where a socket is full or broken the loop stops with an exception, behind the results that it had, and goes on.
+    The loop over the sockets runs inside `list.extend` rather than in bytecode: measured, that is a third of the overhead. A
+    full or broken socket interrupts it with an exception behind the results so far, and it continues with the next socket.
     """
     size = len(data)
     sent: list[int] = []
@@ -57,7 +57,7 @@ def _compiled() -> SendAll | None:
     if os.environ.get("LOBBY_PURE_PYTHON"):
         return None
     try:
-        from lobby_gateway.clients._send_all import send_all  # noqa: PLC0415  there, or not
+        from lobby_gateway.clients._send_all import send_all  # noqa: PLC0415  optional
     except ImportError:
         return None
     return send_all
@@ -66,4 +66,4 @@ def _compiled() -> SendAll | None:
 send_all_compiled: Final = _compiled()
 send_all: Final[SendAll] = send_all_compiled or send_all_in_python
 SEND_LOOP: Final = "compiled" if send_all_compiled else "python"
-"""Which of the two is used, for logs."""
+"""Which of the two is in use, for logs."""

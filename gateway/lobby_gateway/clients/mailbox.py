@@ -1,7 +1,7 @@
 """What waits for one client whose socket is full: the rest of one batch, and the latest messages behind it.
 
-A client that keeps up has no mailbox at all: it is made when the first message has to wait, and let go when the last one
-has left. It holds references to what all clients share, so its size is that of 16 pointers.
+A client that keeps up has no mailbox: it is created when the first message has to wait, and released when the last one has
+been sent. It holds references to bytes that all clients share, so its size is that of 16 pointers.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from lobby_gateway.websocket.frames import Batch
 
 
 class Mailbox:
-    """At most `capacity` frames; the oldest ones make room for the newest. Before them, what was left of one batch.
+    """At most `capacity` frames, the oldest of which make room for the newest; in front of them, the rest of one batch.
 
-    That batch is the one that filled the socket of a client that had everything before it. What an origin sends in one burst
-    may be more than a client's TCP window holds, of one that reads as fast as it can, too: of that nothing is dropped. It is
-    bounded by what one read of the origin brings, and is no more memory than its begun message keeps anyhow.
+    That batch is the one that filled the socket of a client that was up to date. A burst of the origin may exceed a client's
+    TCP window even if the client reads as fast as it can, so nothing of it is dropped. It is bounded by one read of the
+    origin, and takes no more memory than its begun message, which refers to all of it anyway.
 
     Attributes:
-        capacity: most messages that wait for this client, without those of that batch.
+        capacity: most messages that wait for this client, not counting that batch.
     """
 
     __slots__ = ("_batch", "_frames", "_index", "capacity")
@@ -32,32 +32,32 @@ class Mailbox:
         self.capacity = capacity
         self._frames: deque[bytes] = deque(maxlen=capacity)
         self._batch: Batch | None = None
-        self._index = 0  # messages of it that are out, or begun
+        self._index = 0  # its messages that are sent, or begun
 
     def __len__(self) -> int:
         return len(self._frames) + (0 if self._batch is None else len(self._batch) - self._index)
 
     def begin(self, batch: Batch, sent: int) -> tuple[int, memoryview | None]:
-        """Takes a batch of which the socket took `sent` bytes; the mailbox is empty before.
+        """Takes over a batch of which the socket took `sent` bytes; the mailbox must be empty.
 
         Returns:
-            How many of its messages are out or begun, and what is still to be sent of the begun one.
+            How many of its messages are sent or begun, and the unsent rest of the begun one.
         """
         self._batch, self._index = batch, 0
         index, rest = self.took(sent)
-        if len(batch) - index <= self.capacity:  # so few that later ones may push them out
+        if len(batch) - index <= self.capacity:  # few enough to be dropped for later ones
             self._frames.extend(batch.frames[index:])
             self._batch = None
         return index, rest
 
     def put(self, frames: Sequence[bytes]) -> int:
-        """Adds frames, newest last, and returns how many of the oldest (waiting or new) were dropped for them."""
+        """Adds frames, newest last; returns how many of the oldest (waiting or new) were dropped for them."""
         dropped = max(0, len(self._frames) + len(frames) - self.capacity)
         self._frames.extend(frames[-self.capacity :])
         return dropped
 
     def next(self) -> bytes | memoryview:
-        """The bytes to send next: of that batch all, otherwise the oldest frame.
+        """The bytes to send next: all of the batch, otherwise the oldest frame.
 
         Raises:
             IndexError: the mailbox is empty.
@@ -67,10 +67,10 @@ class Mailbox:
         return self._frames[0]
 
     def took(self, sent: int) -> tuple[int, memoryview | None]:
-        """The socket took so many bytes of `next`, at least one: what is out, or begun, waits no longer.
+        """The socket took `sent` bytes of `next`, at least one: messages that are sent or begun leave the mailbox.
 
         Returns:
-            How many messages that were, and what is still to be sent of the begun one.
+            How many messages that were, and the unsent rest of the begun one.
         """
         batch = self._batch
         if batch is None:

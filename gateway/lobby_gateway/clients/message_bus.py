@@ -1,8 +1,8 @@
 """One message to all clients: the hot path, the same in a lobby and in a greeter.
 
-A batch is framed once; a client with nothing pending gets it by one direct non-blocking `send`. There is no task, queue or
-callback per client and message. The mailboxes of clients that are behind are filled afterwards, so that nobody waits for them;
-who they are is looked at before, since the fast loop may move others there, and these must not get the batch twice.
+A batch is framed once, and every client with nothing pending gets it by one direct, non-blocking `send`. There is no task,
+queue or callback per client and message. The mailboxes of clients that lag are filled afterwards, so that no other client
+waits for them. Which ones these are is determined before the fast loop: it may add others, which must not get the batch twice.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ class BusStats:
     Attributes:
         messages: messages published.
         bytes: bytes of their frames.
-        deliveries: messages handed to clients' sockets, whole or to their end.
+        deliveries: messages that clients' sockets took to the end.
         delivered_bytes: bytes of those.
         dropped: messages dropped from mailboxes.
-        high_water: most messages that ever waited for one client; the clients count it themselves.
+        high_water: most messages that ever waited for one client; the clients update it.
     """
 
     __slots__ = ("bytes", "delivered_bytes", "deliveries", "dropped", "high_water", "messages")
@@ -39,7 +39,7 @@ class BusStats:
 
 
 class MessageBus:
-    """Hands each batch to all attached clients.
+    """Sends each batch to all attached clients.
 
     Attributes:
         stats: counters; may be shared by several buses.
@@ -48,7 +48,7 @@ class MessageBus:
     def __init__(self, stats: BusStats | None = None) -> None:
         self.stats = stats or BusStats()
         # Dictionaries as ordered sets: a client joins, leaves and falls behind in constant time. Those that are ready are
-        # found by the descriptors of their sockets, which is all that the loop over them has to touch.
+        # keyed by the descriptors of their sockets, which are all that the compiled loop touches.
         self._ready: dict[int, ClientConnection] = {}
         self._ready_deflated: dict[int, ClientConnection] = {}
         self._behind: dict[ClientConnection, None] = {}
@@ -65,38 +65,38 @@ class MessageBus:
         return len(self._behind)
 
     def attach(self, client: ClientConnection, replay: Sequence[Batch] = ()) -> None:
-        """Adds a client; it gets `replay` first, then everything that is published from now on."""
+        """Adds a client; it gets `replay` first, then everything published from now on."""
         if client.closing:
             return
         if client.bus is not None:
             raise ValueError("the client is attached to a bus")
         client.bus = self
-        self._place(client)
+        self._add(client)
         for batch in replay:
             if client.bus is not self:
-                return  # lost, or closed for being too slow
+                return  # lost, or closed as too slow
             self._deliver(client, batch)
 
     def detach(self, client: ClientConnection) -> None:
-        """Takes a client off, whose socket is still open; what waits in its mailbox stays with it."""
+        """Removes a client whose socket is still open; its mailbox stays with it."""
         client.bus = None
         self._ready.pop(client.fd, None)
         self._ready_deflated.pop(client.fd, None)
         self._behind.pop(client, None)
 
     def fell_behind(self, client: ClientConnection) -> None:
-        """Something waits for room in a client's socket: from now on its messages wait, too."""
+        """Something waits for room in a client's socket: from now on its messages go to its mailbox."""
         self._ready.pop(client.fd, None)
         self._ready_deflated.pop(client.fd, None)
         self._behind[client] = None
 
     def caught_up(self, client: ClientConnection) -> None:
-        """A client that was behind has nothing pending any more."""
+        """A client that lagged has nothing pending any more."""
         self._behind.pop(client, None)
-        self._place(client)
+        self._add(client)
 
     def publish(self, batch: Batch) -> None:
-        """Gives a batch to every attached client."""
+        """Sends a batch to every attached client."""
         stats = self.stats
         stats.messages += len(batch)
         stats.bytes += len(batch.data)
@@ -107,22 +107,22 @@ class MessageBus:
         if self._ready_deflated:
             self._send(self._ready_deflated, deflated)
         for client in behind:
-            if client.bus is self:  # what another one's end led to may have taken it off
+            if client.bus is self:  # the end of another client may have led to its removal
                 stats.dropped += client.enqueue((deflated if client.deflate else batch).frames)
 
     def sweep(self, now: float) -> None:
-        """Pings silent clients and gives up dead ones; to be called every few seconds."""
+        """Pings silent clients and closes dead ones; to be called every few seconds."""
         for client in self:
             client.check_liveness(now)
 
     def _send(self, ready: dict[int, ClientConnection], batch: Batch) -> None:
         """One system call for each client that is ready."""
-        less = send_all(ready, batch.data)
+        incomplete = send_all(ready, batch.data)
         stats = self.stats
-        whole = len(ready) - len(less)
+        whole = len(ready) - len(incomplete)
         stats.deliveries += whole * len(batch)
         stats.delivered_bytes += whole * len(batch.data)
-        for client, sent in [(ready[fd], sent) for fd, sent in less]:  # they leave `ready`
+        for client, sent in [(ready[fd], sent) for fd, sent in incomplete]:  # the loop removes them from `ready`
             if sent < 0:
                 client.abort()
             elif client.bus is self:  # as above
@@ -136,7 +136,7 @@ class MessageBus:
             self.stats.deliveries += len(batch)
             self.stats.delivered_bytes += len(batch.data)
 
-    def _place(self, client: ClientConnection) -> None:
+    def _add(self, client: ClientConnection) -> None:
         if client.pending:
             self._behind[client] = None
         elif client.deflate:

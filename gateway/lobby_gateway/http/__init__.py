@@ -1,1 +1,1 @@
-"""HTTP beside the WebSockets: the admin server and the client."""
+"""HTTP beside the WebSockets: the admin server with its status page, and the client."""

@@ -1,10 +1,10 @@
-"""Objects of the Kubernetes API by list and watch: what is there, what came, and what is gone.
+"""Objects of the Kubernetes API by list and watch: which exist, which changed, and which are gone.
 
-A watch tells what happens from a version on. When the server no longer knows that version (410, after a silence or a restart)
-all is listed anew, and what was deleted in between is told by nobody: it is found by comparing with what was there before.
-Kept of each object is only which one it is, and its version; who needs more keeps it.
+A watch reports changes since a version. If the server no longer has that version (410, after a silence or a restart), all
+objects are listed again, and no event reports those deleted in between: they are found by comparing with the previous objects.
+Only the identity and version of each object are kept here.
 
-The API's side of it: "Efficient detection of changes" in the concepts of the Kubernetes API.
+See "Efficient detection of changes" in the concepts of the Kubernetes API.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ _GONE = 410
 
 
 class WatchEndedError(LobbyGatewayError):
-    """The server ended the watch with an error. Go on from `ListWatch.version`, or list, if that is empty."""
+    """The server ended the watch with an error. Resume at `ListWatch.version`, or list if that is empty."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What became of one object.
+    """A change of one object.
 
     Attributes:
-        key: `namespace/name`, or the name of one that has no namespace.
-        object: as it is now; None: it is gone.
+        key: `namespace/name`, or the name of an object without a namespace.
+        object: its present state; None: it was deleted.
     """
 
     key: str
@@ -42,10 +42,10 @@ class _Known:
 
 
 class ListWatch:
-    """What is there of one kind.
+    """The objects of one kind.
 
     Attributes:
-        version: from which to watch on; empty: it is to be listed first.
+        version: where to resume the watch; empty: list first.
     """
 
     def __init__(self) -> None:
@@ -56,7 +56,7 @@ class ListWatch:
         return len(self._known)
 
     def listed(self, items: Iterable[Mapping[str, Any]], version: str) -> list[Change]:
-        """Takes a whole list; returns what is new, what is other than it was, and what is gone.
+        """Takes a complete list; returns which objects were created, changed and deleted.
 
         Args:
             items: all objects.
@@ -73,15 +73,15 @@ class ListWatch:
                 changes.append(Change(key, None))
             if last != known:
                 changes.append(Change(key, item))
-        # First what is gone: its name, path or place may be what something new has now.
+        # Deleted objects first: a new one may have the name or path of one of them.
         return [*(Change(key, None) for key in before), *changes]
 
     def event(self, event: Mapping[str, Any]) -> list[Change]:
-        """Takes one event of a watch; returns what changed by it.
+        """Takes one event of a watch; returns the changes.
 
         Raises:
-            WatchEndedError: the server ends the watch.
-            KeyError, TypeError, AttributeError: this is no event.
+            WatchEndedError: the server ended the watch.
+            KeyError, TypeError, AttributeError: this is not an event.
         """
         kind, item = event["type"], event["object"]
         if kind == "ERROR":
@@ -102,7 +102,7 @@ class ListWatch:
         return [Change(key, item)] if last != known else []
 
     def expired(self) -> None:
-        """The server no longer knows the version: it is to be listed."""
+        """The server no longer has the version: list again."""
         self.version = ""
 
 

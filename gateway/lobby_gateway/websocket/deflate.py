@@ -1,7 +1,7 @@
-"""permessage-deflate (RFC 7692) without context takeover: a message is deflated once, for all who negotiated it.
+"""permessage-deflate (RFC 7692) without context takeover: a message is deflated once for all clients that negotiated it.
 
-Since each message stands alone, the same bytes go to every client, no connection keeps a window of 32 KiB, and a dropped
-message breaks nothing.
+Since messages are independent, the same bytes go to every client, no connection needs a window of 32 KiB, and a message can be
+dropped.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from lobby_gateway.websocket.frames import Batch, frame
 
 _NAME = "permessage-deflate"
 _TAIL = b"\x00\x00\xff\xff"  # of an empty stored block, behind its header bits (RFC 7692 §7.2.1)
-# Measured: against level 1, level 6 makes market data of 1 to 64 KiB 9 to 19 % smaller, for all clients, and is still less
-# than a tenth of the time that sending it to 512 of them takes. Level 9 is slower from 16 KiB on and gains nothing.
+# Measured: compared with level 1, level 6 makes market data of 1 to 64 KiB 9 to 19 % smaller, for all clients, and still takes
+# less than a tenth of the time of sending it to 512 of them. Level 9 is slower from 16 KiB on and gains nothing.
 _LEVEL = 6
-_WORTHWHILE_BYTES = 128  # shorter JSON shrinks by a fifth at most, for 10 µs a message
-_MIN_LOOKAHEAD = 262  # of zlib: a match reaches back by the window less that
+_WORTHWHILE_BYTES = 128  # shorter JSON shrinks by a fifth at most, at 10 µs a message
+_MIN_LOOKAHEAD = 262  # zlib: a match reaches back by the window minus this
 
 _is_window_bits = re.compile(r"[89]|1[0-5]").fullmatch
 
@@ -27,7 +27,7 @@ class InflateError(LobbyGatewayError):
     """A message that can't be inflated.
 
     Attributes:
-        code: what the connection is to be closed with.
+        code: close code for the connection.
     """
 
     def __init__(self, code: int, reason: str) -> None:
@@ -38,11 +38,11 @@ class InflateError(LobbyGatewayError):
 def negotiate(offers: str) -> str | None:
     """Answers the `Sec-WebSocket-Extensions` header of a request (RFC 7692 §5.1, §7.1).
 
-    The first offer that can be met is accepted. An offer of something else, a malformed one, or one that asks for a window
-    of less than 32 KiB, which the shared bytes don't respect, is declined: that never fails the handshake.
+    The first acceptable offer is accepted. Offers of other extensions, malformed ones, and those of a window of less than 32
+    KiB, which the shared bytes don't respect, are declined; that never fails the handshake.
 
     Returns:
-        The header of the response; None for no compression.
+        The header of the response; None: no compression.
     """
     for offer in offers.split(","):
         parameters = _parse_offer(offer)
@@ -52,13 +52,13 @@ def negotiate(offers: str) -> str | None:
         if window_bits != "15":
             continue
         response = f"{_NAME}; server_no_context_takeover; client_no_context_takeover"
-        # Whoever accepts an offer with this parameter repeats it (§7.1.2.1).
+        # A server that accepts an offer with this parameter repeats it (§7.1.2.1).
         return f"{response}; server_max_window_bits=15" if "server_max_window_bits" in parameters else response
     return None
 
 
 def _parse_offer(offer: str) -> dict[str, str | None] | None:
-    """The parameters of an offer of permessage-deflate; None if it is malformed, or of another extension."""
+    """The parameters of an offer of permessage-deflate; None if it is malformed, or for another extension."""
     name, *pairs = (part.strip(" \t") for part in offer.split(";"))
     if name != _NAME:
         return None
@@ -85,7 +85,7 @@ def _parse_offer(offer: str) -> dict[str, str | None] | None:
 
 
 def deflate_batch(batch: Batch) -> Batch:
-    """The same messages, each deflated by itself (RSV1 set); one that would not become smaller stays as it is."""
+    """The same messages, each deflated on its own (RSV1 set); one that would not become smaller stays as it is."""
     plain = memoryview(batch.data)
     frames: list[bytes | memoryview] = []
     start = 0
@@ -102,10 +102,10 @@ def deflate_batch(batch: Batch) -> Batch:
 
 
 def _deflate(payload: memoryview) -> bytes:
-    """One message in a context of its own (RFC 7692 §7.2.1).
+    """One message in its own context (RFC 7692 §7.2.1).
 
-    A compressor's memory is cleared when it is made: 256 KiB, unless it is told how small its window may be. That is
-    most of the time a message of 200 bytes takes (measured: 13 µs instead of 35).
+    A new compressor clears its memory: 256 KiB, unless its window is smaller. For a message of 200 bytes that takes most of
+    the time (measured: 13 µs with a small window, 35 µs without).
     """
     window_bits = min(max((len(payload) + _MIN_LOOKAHEAD).bit_length(), 9), zlib.MAX_WBITS)
     memory_level = min(max(len(payload).bit_length() - 6, 1), zlib.DEF_MEM_LEVEL)
@@ -114,10 +114,10 @@ def _deflate(payload: memoryview) -> bytes:
 
 
 class Inflater:
-    """Inflates whole messages. It keeps nothing between them, so one may serve any number of connections.
+    """Inflates whole messages. It is stateless, so one may serve any number of connections.
 
     Args:
-        max_bytes: most bytes of an inflated message; never more than that is held.
+        max_bytes: most bytes of an inflated message; never more than that is kept.
     """
 
     __slots__ = ("_max_bytes",)
@@ -129,8 +129,8 @@ class Inflater:
         """The plain payload of a deflated message (RFC 7692 §7.2.2).
 
         Raises:
-            InflateError: it is larger than `max_bytes` (1009), or it is not DEFLATE data (1007: RFC 7692 names no code; the
-                frames are right and the data in them is not, which is 1007 of RFC 6455 §7.4.1).
+            InflateError: it is larger than `max_bytes` (1009), or not DEFLATE data (1007: RFC 7692 names no code, and valid
+                frames with invalid data are 1007 in RFC 6455 §7.4.1).
         """
         stream = zlib.decompressobj(wbits=-zlib.MAX_WBITS)
         try:
@@ -139,7 +139,7 @@ class Inflater:
             raise InflateError(1007, "message is not DEFLATE data") from error
         if len(plain) > self._max_bytes:
             raise InflateError(1009, f"message of more than {self._max_bytes} bytes")
-        # A sender may end with a final block; then it appends an empty one (§7.2.3.4). Nothing else may follow it.
+        # A sender may end with a final block, behind which it appends an empty one (§7.2.3.4). Nothing else may follow.
         if stream.eof and stream.unused_data not in (_TAIL, b"\x00" + _TAIL):
-            raise InflateError(1007, "message goes on behind its final block")
+            raise InflateError(1007, "message continues behind its final block")
         return plain

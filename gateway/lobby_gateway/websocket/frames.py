@@ -1,7 +1,7 @@
-"""A message to the bytes of its frame, once; and messages that belong together in one run of bytes.
+"""Frames: a message is encoded once, and messages that arrived together stay together in one `bytes`.
 
-A server's frames are not masked (RFC 6455 §5.1), so a frame as it came from an origin is, byte for byte, the frame that
-every client gets. `Batch` is that run of bytes: one read's worth of whole, unfragmented, uncompressed data frames.
+A server's frames are not masked (RFC 6455 §5.1), so a frame from an origin is, byte for byte, the frame that every client
+gets. `Batch` holds those bytes: the whole, unfragmented, uncompressed data frames of one read.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from enum import IntEnum
 from itertools import accumulate, pairwise
 from struct import Struct
 
-try:  # the compiled form is optional in websockets, too
+try:  # the compiled version is optional in websockets
     from websockets.speedups import apply_mask as _apply_mask
 except ImportError:
     from websockets.utils import apply_mask as _apply_mask
@@ -62,7 +62,7 @@ def masked_frame(opcode: int, payload: bytes | memoryview) -> bytes:
 
 def close_payload(code: int, reason: str = "") -> bytes:
     """Payload of a close frame; the reason is cut to the 123 bytes that fit a control frame (RFC 6455 §5.5)."""
-    text = reason.encode()[:123].decode(errors="ignore")  # a character cut in two goes whole
+    text = reason.encode()[:123].decode(errors="ignore")  # a character that is cut in two is dropped
     return code.to_bytes(2, "big") + text.encode()
 
 
@@ -77,7 +77,7 @@ class Batch:
 
     Attributes:
         data: the frames.
-        ends: offset in `data` behind each frame; `len(ends)` messages.
+        ends: offset in `data` behind each frame; there are `len(ends)` messages.
     """
 
     __slots__ = ("_frames", "data", "ends")
@@ -95,7 +95,7 @@ class Batch:
 
     @classmethod
     def of(cls, frames: Sequence[bytes | memoryview]) -> Batch:
-        """A batch of frames that are whole already."""
+        """A batch of whole frames."""
         ends: list[int] = []
         end = 0
         for each in frames:
@@ -105,7 +105,7 @@ class Batch:
 
     @classmethod
     def scan(cls, data: bytes) -> Batch:
-        """A batch of frames whose ends are not known yet; the frames come from one of our own processes.
+        """A batch of frames whose ends are not known yet; the frames were encoded by one of our own processes.
 
         Raises:
             ValueError: `data` does not end where a frame ends.
@@ -131,7 +131,7 @@ class Batch:
 
     @classmethod
     def join(cls, batches: Sequence[Batch]) -> Batch:
-        """The messages of several batches, at least one, as one; of a single batch itself."""
+        """One batch with the messages of several, at least one; a single batch is returned as it is."""
         if len(batches) == 1:
             return batches[0]
         starts = accumulate((len(batch.data) for batch in batches), initial=0)
@@ -140,7 +140,7 @@ class Batch:
 
     @property
     def frames(self) -> tuple[bytes, ...]:
-        """Each message's frame; cut once, then shared by all clients that are behind."""
+        """The frame of each message; split once, then shared by all clients that lag."""
         if self._frames is None:
             if len(self.ends) == 1:
                 self._frames = (self.data,)
@@ -150,7 +150,7 @@ class Batch:
         return self._frames
 
     def payload(self, index: int) -> memoryview:
-        """Payload of one message, not copied. Negative indices count from the end."""
+        """Payload of one message, without a copy. Negative indices count from the end."""
         ends = self.ends
         index = range(len(ends))[index]
         start = ends[index - 1] if index else 0

@@ -1,11 +1,11 @@
 """Bytes to messages: frames, limits, UTF-8 (RFC 6455 §5 to §8).
 
-Two sides share one class. As a client of an origin (`masked=False`) it is the hot path: a read may bring a thousand small
-frames, which are the very bytes that all clients get. So whole frames are only measured, never cut, and their UTF-8 is
-checked all at once. As the server of our clients (`masked=True`) it is idle nearly always, so it holds nearly nothing.
+Both sides share one class. As a client of an origin (`masked=False`) it is the hot path: a read may bring a thousand small
+frames, and all clients get those very bytes. So whole frames are only measured, never split, and their UTF-8 is validated all
+at once. As the server of our clients (`masked=True`) it is nearly always idle, so it keeps nearly nothing.
 
-The text of a fragmented message is checked when the message is whole; RFC 6455 §8.1 lets an endpoint fail earlier, but
-does not ask for it.
+The text of a fragmented message is validated when the message is complete; RFC 6455 §8.1 allows an endpoint to fail earlier,
+but does not require it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TypeAlias
 from lobby_gateway.websocket.deflate import InflateError, Inflater
 from lobby_gateway.websocket.frames import FIN, MASKED, RSV1, Batch, Opcode, apply_mask, frame, header_size
 
-# Plain integers: attributes of an enumeration cost more than all else that is done with them.
+# Plain integers: attributes of an enumeration cost more than everything else that is done with them.
 _CONT, _TEXT, _BINARY = int(Opcode.CONT), int(Opcode.TEXT), int(Opcode.BINARY)
 _CLOSE, _PING, _PONG = int(Opcode.CLOSE), int(Opcode.PING), int(Opcode.PONG)
 _TEXT_FRAME, _BINARY_FRAME = FIN | _TEXT, FIN | _BINARY
@@ -27,7 +27,7 @@ _LENGTH = 0x7F
 _SEPARATOR = 0x0A  # any ASCII byte would do
 _OVER = -1
 
-# What may stand in a close frame: RFC 6455 §7.4.1 and IANA's registry; 3000 to 4999 beside them (§7.4.2).
+# Allowed in a close frame: RFC 6455 §7.4.1 and IANA's registry; also 3000 to 4999 (§7.4.2).
 _CLOSE_CODES = frozenset({1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014})
 
 
@@ -41,21 +41,21 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Ping:
-    """A ping; to be answered by a pong with the same payload."""
+    """A ping, to be answered with a pong of the same payload."""
 
     payload: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Pong:
-    """A pong, asked for or not."""
+    """A pong, solicited or not."""
 
     payload: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """The peer's close frame; nothing comes after it. `code` is 1005 when the frame gave none (RFC 6455 §7.1.5)."""
+    """The peer's close frame, the last event. `code` is 1005 if the frame has none (RFC 6455 §7.1.5)."""
 
     code: int
     reason: str
@@ -63,7 +63,7 @@ class Close:
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """The peer broke the protocol; nothing comes after it. The connection is to be closed with this code and reason."""
+    """The peer broke the protocol; the last event. The connection must be closed with this code and reason."""
 
     code: int
     reason: str
@@ -81,7 +81,7 @@ class _ViolationError(Exception):
 
 
 class _Fragments:
-    """A message whose last fragment has not come."""
+    """A message whose last fragment has not arrived."""
 
     __slots__ = ("data", "deflated", "opcode")
 
@@ -92,19 +92,19 @@ class _Fragments:
 
 
 class FrameParser:
-    """Takes the bytes of one connection as they come, gives events.
+    """Turns the bytes of one connection into events, as they arrive.
 
-    Data messages come out as `Batch` (unmasked) or `Message` (masked). Between control frames all messages of one
-    `receive` are one batch, and frames that arrived whole are in it byte for byte.
+    Data messages become `Batch` (unmasked) or `Message` (masked). All messages of one `receive` between control frames are one
+    batch, which contains frames that arrived whole byte for byte.
 
     Args:
-        masked: True on the server's side: frames must be masked; False on the client's: they must not be (§5.1).
-        max_message_bytes: largest payload of a message, fragments summed up, before and after inflating. It is enforced
-            when a header announces more, before the payload is kept.
-        deflate: set if permessage-deflate was negotiated. It has no state, so connections may share it.
+        masked: True on the server's side, where frames must be masked; False on the client's, where they must not be (§5.1).
+        max_message_bytes: largest payload of a message, the sum of its fragments, before and after inflating. Enforced when a
+            header announces more, before the payload is kept.
+        deflate: set if permessage-deflate was negotiated. It is stateless, so connections may share it.
 
     Attributes:
-        frames: of a client, that the latest `receive` ended or began; fragments too, which are no events.
+        frames: how many frames the latest `receive` completed or began, fragments included.
     """
 
     __slots__ = ("_buffer", "_deflate", "_fragments", "_limit", "_masked", "_need", "frames")
@@ -113,18 +113,18 @@ class FrameParser:
         self._masked = masked
         self._limit = max_message_bytes
         self._deflate = deflate
-        self._buffer: bytearray | None = None  # a frame that is not whole
-        self._need = 0  # bytes of it to look again; `_OVER` after a close frame or a violation
+        self._buffer: bytearray | None = None  # an incomplete frame
+        self._need = 0  # its bytes at which to look again; `_OVER` after a close frame or a violation
         self._fragments: _Fragments | None = None
         self.frames = 0
 
     @property
     def idle(self) -> bool:
-        """It holds nothing: neither part of a frame nor fragments of a message, and the connection is not over."""
+        """It keeps neither part of a frame nor fragments of a message, and the connection is not over."""
         return not self._need and self._fragments is None
 
     def receive(self, data: bytes) -> list[Event]:
-        """The events that `data` completes, in order. After a `Close` or a `Violation` there are no more."""
+        """The events that `data` completes, in order. There are none after a `Close` or a `Violation`."""
         self.frames = 0
         if self._need:
             if self._buffer is None:
@@ -148,7 +148,7 @@ class FrameParser:
         return events
 
     def _read(self, data: bytes, events: list[Event]) -> int:
-        """Reads frames up to one that is not whole, and returns where that one starts."""
+        """Reads frames up to an incomplete one; returns where that one starts."""
         runs: list[_Run] = []
         at, frames, size = 0, 0, len(data)
         try:
@@ -165,11 +165,11 @@ class FrameParser:
         return at
 
     def _read_run(self, data: bytes, at: int, runs: list[_Run]) -> int:
-        """Takes the whole, plain data frames from `at` on as they are, and returns where they end; `at` if there are none."""
+        """Takes the whole, plain data frames from `at` on as they are; returns where they end, `at` if there are none."""
         ends, wide, binaries = _scan(data, at, self._limit)
         if not ends:
             return at
-        run = data[at : ends[-1]]  # no copy if it is all of it
+        run = data[at : ends[-1]]  # not a copy if it is all of the data
         if at:
             ends = [end - at for end in ends]
             wide = [start - at for start in wide]
@@ -182,9 +182,9 @@ class FrameParser:
         return at + len(run)
 
     def _read_frame(self, data: bytes, at: int, events: list[Event], runs: list[_Run]) -> int:
-        """Reads the frame at `at`, of any kind, and returns where it ends; `at` if it is not whole."""
-        there = len(data) - at
-        if there < 2:
+        """Reads the frame at `at`, of any kind; returns where it ends, `at` if it is incomplete."""
+        available = len(data) - at
+        if available < 2:
             self._need = 2
             return at
         first, second = data[at], data[at + 1]
@@ -194,7 +194,7 @@ class FrameParser:
         start = at + 2
         if length > 125:
             size = 2 if length == 126 else 8
-            if there < 2 + size:
+            if available < 2 + size:
                 self._need = 2 + size
                 return at
             length = int.from_bytes(data[start : start + size], "big")
@@ -221,7 +221,7 @@ class FrameParser:
         return end
 
     def _check_header(self, first: int, second: int) -> None:
-        """Judges the first two bytes of a frame by RFC 6455 §5.2 to §5.5."""
+        """Validates the first two bytes of a frame (RFC 6455 §5.2 to §5.5)."""
         opcode = first & 0x0F
         if opcode not in _OPCODES:
             raise _ViolationError(1002, "reserved opcode")
@@ -237,9 +237,9 @@ class FrameParser:
                 raise _ViolationError(1002, "control frame of more than 125 bytes")
         elif opcode == _CONT:
             if self._fragments is None:
-                raise _ViolationError(1002, "continuation of no message")
+                raise _ViolationError(1002, "continuation frame without a message")
         elif self._fragments is not None:
-            raise _ViolationError(1002, "message inside a fragmented message")
+            raise _ViolationError(1002, "data frame inside a fragmented message")
 
     def _data_frame(self, first: int, payload: bytes, events: list[Event], runs: list[_Run]) -> None:
         opcode = first & 0x0F
@@ -256,7 +256,7 @@ class FrameParser:
             self._fragments.data += payload
             return
         if deflated:
-            assert self._deflate is not None  # noqa: S101  # else its header was refused
+            assert self._deflate is not None  # noqa: S101  # otherwise its header was refused
             try:
                 payload = self._deflate.inflate(payload)
             except InflateError as error:
@@ -281,7 +281,7 @@ class FrameParser:
 def _scan(data: bytes, begin: int, limit: int) -> tuple[list[int], list[int], list[int]]:
     """Measures the whole, plain data frames from `begin` on, up to the first byte that is anything else.
 
-    This is the tight loop: what it does costs on each message of a burst. Whatever it doesn't take is judged by
+    This is the tight loop, whose cost counts for each message of a burst. Whatever it leaves is handled by
     `FrameParser._read_frame`.
 
     Returns:
@@ -323,7 +323,7 @@ def _scan(data: bytes, begin: int, limit: int) -> tuple[list[int], list[int], li
         pass
     if at > size:
         ends.pop()
-    # The last of each may belong to a frame that is not whole.
+    # The last of each may belong to an incomplete frame.
     if wide and wide[-1] == (ends[-1] if ends else begin):
         wide.pop()
     if binaries and binaries[-1] == len(ends):
@@ -332,20 +332,20 @@ def _scan(data: bytes, begin: int, limit: int) -> tuple[list[int], list[int], li
 
 
 def _texts_are_utf8(run: bytes, ends: list[int], wide: list[int], binaries: list[int]) -> bool:
-    """Whether each text of a run of frames is UTF-8, by one look at all of them.
+    """Whether each text of a run of frames is UTF-8, validated all at once.
 
-    Headers are overwritten with ASCII. ASCII bytes neither begin nor end a multi-byte character, so the whole is UTF-8 if
-    and only if each text is (a character cut in two by a frame's end is broken in the whole, too).
+    Headers are overwritten with ASCII. ASCII bytes neither begin nor end a multi-byte character, so the whole is UTF-8 if and
+    only if each text is (a character that is split by the end of a frame is invalid in the whole, too).
     """
     if len(ends) == 1:
         return _is_utf8(run[header_size(run, 0) :])
     plain = bytearray(run)
-    plain[0] = _SEPARATOR  # the length that follows is below 128: ASCII already
+    plain[0] = _SEPARATOR  # the length that follows is below 128, so it is ASCII
     for end in ends[:-1]:
         plain[end] = _SEPARATOR
     for start in wide:
         if plain[start + 1] == 126:
-            plain[start + 2] = plain[start + 3] = _SEPARATOR  # half the time of a slice
+            plain[start + 2] = plain[start + 3] = _SEPARATOR  # takes half the time of a slice
         else:
             plain[start + 2 : start + 10] = bytes(8)
     for index in binaries:
@@ -355,7 +355,7 @@ def _texts_are_utf8(run: bytes, ends: list[int], wide: list[int], binaries: list
 
 
 def _count_valid(run: bytes, ends: list[int]) -> int:
-    """How many messages of a run come before the first text that is not UTF-8."""
+    """How many messages of a run precede the first text that is not UTF-8."""
     return next(
         index
         for index, (start, end) in enumerate(pairwise((0, *ends)))
@@ -374,18 +374,18 @@ def _is_utf8(text: bytes | bytearray) -> bool:
 
 
 def _flush(runs: list[_Run], events: list[Event]) -> None:
-    """Makes one batch of the messages that came since the last one."""
+    """Makes one batch of the messages since the last one."""
     if runs:
         events.append(Batch.join([Batch(*run) for run in runs]))
     runs.clear()
 
 
 def _parse_close(payload: bytes) -> Close:
-    """Reads the payload of a close frame (RFC 6455 §5.5.1)."""
+    """Parses the payload of a close frame (RFC 6455 §5.5.1)."""
     if not payload:
         return Close(1005, "")
     if len(payload) == 1:
-        raise _ViolationError(1002, "close frame with half a code")
+        raise _ViolationError(1002, "close frame with half a status code")
     try:
         reason = payload[2:].decode()
     except UnicodeDecodeError as error:

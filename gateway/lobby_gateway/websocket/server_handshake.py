@@ -1,11 +1,11 @@
-"""An upgrade request to an answer or a refusal: HTTP/1.1 as far as a WebSocket server needs it (RFC 9112, RFC 6455 §4).
+"""The server's side of an opening handshake: HTTP/1.1 as far as a WebSocket server needs it (RFC 9112, RFC 6455 §4).
 
-A parser of its own, because a burst of clients is a burst of handshakes, and because what is accepted here stands in front
-of everything else: whatever is malformed or ambiguous is refused, never repaired. No one hands requests on to another
-HTTP server, so nothing is lost by it.
+The parser is our own because a burst of clients is a burst of handshakes, and because it guards everything behind it:
+malformed and ambiguous requests are refused, never repaired. Requests are not forwarded to another HTTP server, so nothing is
+lost.
 
-What a request may be refused for does not depend on how its bytes were cut by the network: the request line is judged
-first, then the bytes of the headers, then their size, then what they say.
+How the network splits a request does not affect why it is refused: the request line is validated first, then the bytes of the
+headers, then their size, then their values.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Headers = Iterable[tuple[str, str]]
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 §1.3
 _END = b"\r\n\r\n"
-_MAX_HEADERS = 128  # Apache's limit is 100, Tomcat's 100, Go's and nginx's are in bytes only
+_MAX_HEADERS = 128  # Apache and Tomcat allow 100; Go and nginx limit only the bytes
 _ONLY_ONCE = {
     name.lower(): name
     for name in (
@@ -35,20 +35,20 @@ _ONLY_ONCE = {
     )
 }  # fmt: skip
 
-# What may stand in a request head at all: tab, CR, LF, visible ASCII, space, and obs-text (RFC 9110 §5.5).
+# Allowed in a request head: tab, CR, LF, visible ASCII, space, and obs-text (RFC 9110 §5.5).
 _HEAD_BYTES = bytes((9, 10, 13, *range(32, 127), *range(128, 256)))
 _TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]"  # noqa: S105  # RFC 9110 §5.6.2
 _is_token = re.compile(f"{_TOKEN}+").fullmatch
 _match_request_line = re.compile(rf"({_TOKEN}{{1,20}}) ([!-~]+) HTTP/([0-9]\.[0-9])".encode()).fullmatch
 _is_beginning = re.compile(rf"{_TOKEN}{{1,20}}(?: [\x20-\x7e]*\r?)?".encode()).fullmatch
-# Origin-form (RFC 9112 §3.2.1), and what browsers leave unescaped in it; no fragment, and nothing that has two readings.
+# Origin-form (RFC 9112 §3.2.1) and what browsers leave unescaped in it; no fragment, and nothing ambiguous.
 _is_target = re.compile(r"/[!$-;=?-\[\]-~]*").fullmatch
 _is_host = re.compile(r"(?:[A-Za-z0-9._~%!$&'()*+;=-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?").fullmatch
 _is_key = re.compile(r"[A-Za-z0-9+/]{22}==").fullmatch  # 16 bytes as base64
 _is_value = re.compile(r"[\t\x20-\x7e\x80-\xff]*").fullmatch
 
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
-# What a status must or should come with (RFC 9110 §15.5.2, §15.5.6, §15.5.22; RFC 6455 §4.4).
+# Headers that a status requires or recommends (RFC 9110 §15.5.2, §15.5.6, §15.5.22; RFC 6455 §4.4).
 _HEADERS_OF_STATUS: dict[int, tuple[tuple[str, str], ...]] = {
     401: (("WWW-Authenticate", "Bearer"),),
     405: (("Allow", "GET"),),
@@ -57,12 +57,12 @@ _HEADERS_OF_STATUS: dict[int, tuple[tuple[str, str], ...]] = {
 
 
 class HandshakeError(LobbyGatewayError):
-    """A request that is refused for what it is.
+    """A malformed or unsupported request.
 
     Attributes:
-        refusal: the answer.
-        detail: what is wrong with it, for a person; no bytes of the request.
-        headers: to be sent with the answer.
+        refusal: the response.
+        detail: the fault, for a person; contains no bytes of the request.
+        headers: more headers of the response.
     """
 
     def __init__(self, refusal: Refusal, detail: str = "", *, headers: tuple[tuple[str, str], ...] = ()) -> None:
@@ -77,13 +77,13 @@ class Request:
 
     Attributes:
         method: always GET.
-        target: as it was sent: path and query.
-        path: of the target, as it was sent. It is not percent-decoded, so `/%61` and `/a` are two paths, and no decoding can
-            make one path look like another.
+        target: path and query, as sent.
+        path: of the target, as sent. It is not percent-decoded, so `/%61` and `/a` are two paths, and no decoding can make one
+            path look like another.
         query_string: of the target, without the question mark, not decoded.
         headers: values by name in lower case. Lines of the same name are joined by commas (RFC 9110 §5.3), cookies by
-            semicolons; where that would be ambiguous the request is refused.
-        leftover: what came behind the request.
+            semicolons; if that would be ambiguous the request is refused.
+        leftover: bytes behind the request.
     """
 
     __slots__ = ("headers", "leftover", "method", "path", "query_string", "target")
@@ -96,12 +96,12 @@ class Request:
         self.leftover = leftover
 
     def __repr__(self) -> str:
-        return f"<Request {self.method} {self.path}>"  # the query may hold a token
+        return f"<Request {self.method} {self.path}>"  # the query may contain a token
 
     def query_value(self, name: str) -> str | None:
-        """The first value of one name in the query, or None.
+        """The first value of a name in the query, or None.
 
-        Nothing else is decoded: to decode thousands of names and values would let one request cost as much as a thousand.
+        Nothing else is decoded: otherwise one request with thousands of names and values would cost as much as a thousand.
         """
         for part in self.query_string.split("&"):
             key, _, value = part.partition("=")
@@ -111,7 +111,7 @@ class Request:
 
     @property
     def wants_upgrade(self) -> bool:
-        """It asks for the WebSocket protocol; whether it asks rightly is up to `upgrade`."""
+        """It asks for the WebSocket protocol; `upgrade` checks whether correctly."""
         headers = self.headers
         return "websocket" in _elements(headers.get("upgrade", "").lower()) and "upgrade" in _elements(
             headers.get("connection", "").lower()
@@ -120,10 +120,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Upgrade:
-    """What a client asks for in its WebSocket handshake.
+    """A client's WebSocket handshake.
 
     Attributes:
-        subprotocols: offered ones, the client's favourite first.
+        subprotocols: offered, the client's preferred one first.
         extensions: the `Sec-WebSocket-Extensions` header, "" if there is none.
     """
 
@@ -132,14 +132,14 @@ class Upgrade:
 
 
 def parse_request(data: bytes, *, max_header_bytes: int = 16384) -> Request | None:
-    """The request that `data`, all bytes of a connection so far, begins with; None if it is not whole yet.
+    """The request at the beginning of `data`; None if it is incomplete.
 
     Args:
-        data: what was received.
+        data: all bytes of the connection so far.
         max_header_bytes: most bytes of the request line and all headers, with the empty line behind them.
 
     Raises:
-        HandshakeError: it is none, or not one that a WebSocket server answers: 400, 405, 431 or 505.
+        HandshakeError: it is not a request, or not one that a WebSocket server accepts: 400, 405, 431 or 505.
     """
     end = data.find(_END, 0, max_header_bytes)
     head = data[: end + 2] if end >= 0 else data[:max_header_bytes]
@@ -164,11 +164,11 @@ def _bad(detail: str) -> NoReturn:
 
 
 def _check_beginning(head: bytes) -> None:
-    """Refuses what can't become a request line, without waiting for more of it."""
+    """Refuses what can't become a request line, without waiting for the rest."""
     if head.startswith(b"\x16"):  # record type of a TLS ClientHello
         _bad("This port does not speak TLS.")
     if head and not _is_beginning(head):
-        _bad("This is no HTTP request.")
+        _bad("This is not an HTTP request.")
 
 
 def _parse_request_line(line: bytes) -> str:
@@ -184,12 +184,12 @@ def _parse_request_line(line: bytes) -> str:
         raise HandshakeError(close_codes.METHOD_NOT_ALLOWED)
     text: str = target.decode("ascii")
     if not _is_target(text):
-        _bad("The request target is no path with an optional query.")
+        _bad("The request target is not a path with an optional query.")
     return text
 
 
 def _check_bytes(head: bytes) -> None:
-    """Refuses control characters, and line ends other than CR LF: two readings of one request (RFC 9112 §2.2, §11.2)."""
+    """Refuses control characters, and line ends other than CR LF, which make a request ambiguous (RFC 9112 §2.2, §11.2)."""
     if head.translate(None, _HEAD_BYTES):
         _bad("There is a control character in the headers.")
     lines = head.count(b"\r\n")
@@ -198,14 +198,14 @@ def _check_bytes(head: bytes) -> None:
 
 
 def _parse_headers(lines: list[str]) -> dict[str, str]:
-    """Values by name (RFC 9112 §5). The last of the lines is the empty one."""
+    """Values by name (RFC 9112 §5). The last line is the empty one."""
     if len(lines) > _MAX_HEADERS + 1:
         raise HandshakeError(close_codes.HEADERS_TOO_LARGE, f"At most {_MAX_HEADERS} headers are accepted.")
     headers: dict[str, str] = {}
     lines.pop()
     for line in lines:
         name, colon, value = line.partition(":")
-        if not colon or not _is_token(name):  # also: space before the colon, and folded lines (§5.1, §5.2)
+        if not colon or not _is_token(name):  # includes space before the colon, and folded lines (§5.1, §5.2)
             _bad("A header line is malformed.")
         name = name.lower()
         value = value.strip(" \t")
@@ -219,7 +219,7 @@ def _parse_headers(lines: list[str]) -> dict[str, str]:
 
 
 def _check_headers(headers: dict[str, str]) -> None:
-    """Refuses a request without one clear host, or with a body."""
+    """Refuses a request without exactly one valid host, or with a body."""
     host = headers.get("host")
     if host is None:
         _bad("There is no Host header.")
@@ -230,7 +230,7 @@ def _check_headers(headers: dict[str, str]) -> None:
 
 
 def _elements(value: str) -> list[str]:
-    """Elements of a list in a header; empty ones are left out (RFC 9110 §5.6.1)."""
+    """Elements of a list in a header; empty ones are ignored (RFC 9110 §5.6.1)."""
     return [element for part in value.split(",") if (element := part.strip(" \t"))]
 
 
@@ -251,10 +251,10 @@ def upgrade(request: Request) -> Upgrade:
 
 
 def offered_subprotocols(request: Request) -> tuple[str, ...]:
-    """The subprotocols that a client offers, its favourite first; () if it has no such header.
+    """The subprotocols that a client offers, its preferred one first; () if it has no such header.
 
     Raises:
-        HandshakeError: 400; they must be tokens, at least one, and each only once (RFC 6455 §4.1).
+        HandshakeError: 400; there must be at least one, all must be tokens, and none may be repeated (RFC 6455 §4.1).
     """
     value = request.headers.get("sec-websocket-protocol")
     if value is None:
@@ -266,14 +266,14 @@ def offered_subprotocols(request: Request) -> tuple[str, ...]:
 
 
 def choose_subprotocol(offered: Iterable[str], accepted: Collection[str]) -> str | None:
-    """The first offered subprotocol that is accepted, or None: then the handshake goes on without one."""
+    """The first offered subprotocol that is accepted; None: the handshake continues without one."""
     return next((subprotocol for subprotocol in offered if subprotocol in accepted), None)
 
 
 def accept_response(
     request: Request, *, subprotocol: str | None = None, extensions: str | None = None, headers: Headers = ()
 ) -> bytes:
-    """The 101 for a request that `upgrade` has checked (RFC 6455 §4.2.2).
+    """The 101 response to a request that `upgrade` has checked (RFC 6455 §4.2.2).
 
     Raises:
         ValueError: a header can't be sent.
@@ -293,12 +293,12 @@ def accept_response(
 
 
 def refusal_response(refusal: Refusal, *, headers: Headers = (), body: str | None = None) -> bytes:
-    """The answer to a request that is turned away.
+    """The response to a request that is refused.
 
     Args:
-        refusal: status, Retry-After, and the text unless `body` is given.
-        headers: besides those that belong to the status.
-        body: a text for a person.
+        refusal: gives status, Retry-After, and the text unless `body` is set.
+        headers: in addition to those that belong to the status.
+        body: text for a person.
 
     Raises:
         ValueError: a header can't be sent.
@@ -315,14 +315,14 @@ def http_response(status: int, headers: Headers, body: bytes) -> bytes:
 
     Args:
         status: three digits.
-        headers: besides Connection, Content-Length and those that belong to the status.
+        headers: in addition to Connection, Content-Length and those that belong to the status.
         body: may be empty.
 
     Raises:
         ValueError: a header can't be sent.
     """
     more = [*_HEADERS_OF_STATUS.get(status, ()), *headers]
-    connection = "Upgrade, close" if status == 426 else "close"  # §7.8 of RFC 9110: Upgrade is a connection option, too
+    connection = "Upgrade, close" if status == 426 else "close"  # RFC 9110 §7.8: Upgrade is a connection option, too
     more += [("Connection", connection), ("Content-Length", str(len(body)))]
     head = f"HTTP/1.1 {status} {_PHRASES.get(status, '')}\r\n".encode("ascii")
     return b"%b%b\r\n%b" % (head, _encode_headers(more), body)
@@ -331,7 +331,7 @@ def http_response(status: int, headers: Headers, body: bytes) -> bytes:
 def _encode_headers(headers: Headers) -> bytes:
     lines: list[str] = []
     for name, value in headers:
-        if not _is_token(name) or not _is_value(value):  # a line end in a value would begin another header, or a body
+        if not _is_token(name) or not _is_value(value):  # a line end in a value would begin another header, or the body
             raise ValueError(f"header {name!r} can't be sent: {value!r}")
         lines.append(f"{name}: {value}\r\n")
     return "".join(lines).encode("latin-1")

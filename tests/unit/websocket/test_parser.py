@@ -306,10 +306,10 @@ def test_long_control_frame_is_a_violation(masked: bool, opcode: int, length: in
 
 @pytest.mark.parametrize("first", [CONT, FIN | CONT])
 def test_continuation_of_nothing_is_a_violation(masked: bool, first: int) -> None:
-    assert broken(parser_for(masked).receive(sent(masked, first)), 1002, "continuation of no message") == []
+    assert broken(parser_for(masked).receive(sent(masked, first)), 1002, "continuation frame without a message") == []
     after_a_message = sent(masked, TEXT) + sent(masked, FIN | CONT, b"x") + sent(masked, first)
     events = flat(parser_for(masked).receive(after_a_message))
-    assert broken(events, 1002, "continuation of no message") == [Message(TEXT, b"x")]
+    assert broken(events, 1002, "continuation frame without a message") == [Message(TEXT, b"x")]
 
 
 @pytest.mark.parametrize("first", [TEXT, BINARY, FIN | TEXT, FIN | BINARY])
@@ -366,7 +366,7 @@ def test_close_with_a_code_that_may_not_be_sent(masked: bool, code: int) -> None
 
 
 def test_close_with_half_a_code(masked: bool) -> None:
-    assert broken(parser_for(masked).receive(sent(masked, FIN | CLOSE, b"\x03")), 1002, "half a code") == []
+    assert broken(parser_for(masked).receive(sent(masked, FIN | CLOSE, b"\x03")), 1002, "half a status code") == []
 
 
 def test_close_with_a_reason_that_is_not_utf8(masked: bool) -> None:

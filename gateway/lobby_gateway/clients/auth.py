@@ -1,4 +1,4 @@
-"""Who may connect, and who it is: the browser's Origin header, and the client's address behind trusted proxies."""
+"""The Origin header of browsers, and the addresses of clients behind trusted proxies."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ _DEFAULT_PORTS = {"http": ":80", "https": ":443", "ws": ":80", "wss": ":443"}
 def origin_allowed(origin: str | None, allowed: Collection[str]) -> bool:
     """Whether a page may connect (RFC 6455 §4.2.2, item 4).
 
-    The Origin header (RFC 6454 §7) is for browsers, which can't be made to send a wrong one; other clients send what they
-    like, or nothing, so that a client without one is let in.
+    Browsers always send the true Origin header (RFC 6454 §7). Other clients send anything or nothing, so a client without the
+    header is allowed.
 
     Args:
-        origin: the header's value; None without the header.
+        origin: value of the header; None if there is none.
         allowed: accepted values; empty: all.
     """
     if origin is None or not allowed:
         return True
-    wanted = _canonical_origin(origin)
-    return any(wanted == _canonical_origin(each) for each in allowed)
+    canonical = _canonical_origin(origin)
+    return any(canonical == _canonical_origin(each) for each in allowed)
 
 
 def _canonical_origin(origin: str) -> str:
-    """An origin in lower case and without the default port of its scheme (RFC 6454 §4)."""
+    """An origin in lower case, without the default port of its scheme (RFC 6454 §4)."""
     origin = origin.lower()
     port = _DEFAULT_PORTS.get(origin.partition("://")[0])
     return origin.removesuffix(port) if port else origin
 
 
 class TrustedProxies:
-    """Networks whose word about a client's address is taken.
+    """Proxies that are trusted to report the addresses of clients.
 
     Attributes:
         networks: of the proxies.
@@ -49,7 +49,7 @@ class TrustedProxies:
 
     @classmethod
     def parse(cls, text: str) -> TrustedProxies:
-        """Reads the comma-separated networks of a command line; empty: none.
+        """Parses the comma-separated networks of a command line; empty: none.
 
         Raises:
             UserError: one of them is not a network.
@@ -66,10 +66,10 @@ class TrustedProxies:
         return cls(networks)
 
     def client_address(self, peer: str, forwarded_for: Iterable[str]) -> str:
-        """The address nearest to the client that can be believed.
+        """The trustworthy address that is nearest to the client.
 
-        `X-Forwarded-For` grows to the right: each proxy appends whom it was called by. So its entries are believed from
-        the right, for as long as the one who wrote them is trusted; what a client wrote itself is never reached.
+        Each proxy appends the address of its peer to `X-Forwarded-For`. So the entries are read from the right, as long as the
+        proxy that wrote them is trusted; what the client itself wrote is never reached.
 
         Args:
             peer: address of the TCP connection.
@@ -77,27 +77,27 @@ class TrustedProxies:
         """
         if not self.networks:
             return peer
-        believed = _address(peer)
+        nearest = _address(peer)
         hops = [hop.strip() for value in forwarded_for for hop in value.split(",")]
-        while believed is not None and hops and self._trusted(believed):
+        while nearest is not None and hops and self._trusted(nearest):
             hop = _address(hops.pop())
-            if hop is None:  # no address: whoever wrote it is the last one known
+            if hop is None:  # not an address: the proxy that wrote it is the last known hop
                 break
-            believed = hop
-        return str(believed) if believed is not None else peer
+            nearest = hop
+        return str(nearest) if nearest is not None else peer
 
     def _trusted(self, address: Address) -> bool:
         return any(address.version == network.version and address in network for network in self.networks)
 
 
 def forwarded_for(request: Request) -> tuple[str, ...]:
-    """The values of a request's `X-Forwarded-For` headers; the handshake's parser has joined them by commas."""
+    """The values of a request's `X-Forwarded-For` headers, which the handshake parser has joined with commas."""
     value = request.headers.get("x-forwarded-for")
     return (value,) if value is not None else ()
 
 
 def _address(text: str) -> Address | None:
-    """An address as proxies write it: plain, or with a port (`192.0.2.1:80`, `[2001:db8::1]:80`)."""
+    """Parses an address as proxies write it: bare, or with a port (`192.0.2.1:80`, `[2001:db8::1]:80`)."""
     if text.startswith("["):
         text = text[1:].partition("]")[0]
     elif text.count(":") == 1:

@@ -1,4 +1,4 @@
-"""Clients that end in every way there is, at every moment: each seat and descriptor comes back, and nobody else notices."""
+"""Clients that end in every way, at every moment: seats and descriptors are released, and other clients are not affected."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ TIMES = 4
 
 
 @BOTH
-def test_every_ending_at_every_moment_gives_everything_back(kind: str) -> None:
+def test_every_ending_at_every_moment_releases_everything(kind: str) -> None:
     async def main() -> None:
         async with scene(kind, size=16_384) as place:
 
@@ -104,20 +104,20 @@ def test_every_ending_at_every_moment_gives_everything_back(kind: str) -> None:
                 client = await moment(place)
                 ending(client)
                 if ending is half_close:
-                    await client.end()  # a WebSocket has no half: the other side ends, too
+                    await client.end()  # a WebSocket is never half-closed: the other side ends, too
                     client.close()
 
             await asyncio.gather(*(one(moment, each) for moment in MOMENTS for each in ENDINGS for _ in range(TIMES)))
             await place.undisturbed()
-            in_by_then = 7 * len(ENDINGS) * TIMES  # some of those who left right behind the request were in, too
-            assert await place.count("handshakes_total") >= in_by_then + BYSTANDERS
+            accepted = 7 * len(ENDINGS) * TIMES  # some that disconnected right after the request were accepted, too
+            assert await place.count("handshakes_total") >= accepted + BYSTANDERS
             assert await place.count("closes_total", reason="lost") >= 4 * len(ENDINGS) * TIMES
             assert await place.count("closes_total", reason="invalid_data") <= len(ENDINGS) * TIMES
 
     run(main(), deadline=60)
 
 
-def test_those_who_leave_while_they_wait_for_a_seat_take_none(tmp_path: Path) -> None:
+def test_clients_that_disconnect_while_waiting_take_no_seat(tmp_path: Path) -> None:
     async def main() -> None:
         async with FakeOrigin() as origin:
             resource = lobby_resource(
@@ -133,7 +133,7 @@ def test_those_who_leave_while_they_wait_for_a_seat_take_none(tmp_path: Path) ->
                         client.half_close()
                         assert (await client.answer()).status == 0
                     ENDINGS[number % 3](client)
-                # Bytes ahead of the 101 are kept, up to the size of a request, and no further.
+                # Bytes sent before the 101 are buffered, up to the size of a request.
                 await waiting[27].send(bytes(100_000))
                 assert (await waiting[27].answer()).status == 400
                 await up.until_waiting(2)
@@ -160,7 +160,7 @@ def test_a_client_that_never_reads_holds_its_seat_and_little_else(kind: str) -> 
 
             await until(behind, describe="twenty clients that do not read")
             await place.bystanders.each_gets(100)
-            # Each keeps the latest 16 messages, which all of them share.
+            # Each mailbox keeps the latest 16 messages, whose bytes are shared.
             assert place.resident() - before < 16 << 20
             for client in stalled:
                 client.reset()
@@ -168,7 +168,7 @@ def test_a_client_that_never_reads_holds_its_seat_and_little_else(kind: str) -> 
     run(main(), deadline=60)
 
 
-def test_messages_of_a_client_that_leaves_at_once_still_reach_the_origin(tmp_path: Path) -> None:
+def test_messages_of_a_client_that_disconnects_at_once_reach_the_origin(tmp_path: Path) -> None:
     async def main() -> None:
         async with FakeOrigin() as origin:
             resource = lobby_resource("prices", origin.url, clients_messages="Forward")

@@ -1,4 +1,4 @@
-"""Clients that send as much as they can: each is closed with 1008 before it costs the others anything."""
+"""Clients that send as much as they can: each is closed with 1008 before it affects the others."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.waiting import until
 from tests.support.wire import BINARY, CONT, FIN, PING, PONG, TEXT
 
 MIB = 1 << 20
-# What is sent again and again, 64 KiB at a time.
+# Sent repeatedly, 64 KiB at a time.
 FLOODS = {
     "pings": masked(FIN | PING, b"x" * 8) * 4681,
     "empty pings": masked(FIN | PING) * 10922,
@@ -32,7 +32,7 @@ async def flood(place: Scene, what: str, *, reading: bool) -> int:
         try:
             if reading:
                 return await client.closed_with()
-            await sending  # the connection is cut off under it
+            await sending  # the connection is closed while it sends
             return await client.closed_with()
         finally:
             sending.cancel()
@@ -69,13 +69,13 @@ def test_a_flood_is_closed_with_1008(kind: str) -> None:
 
 
 @BOTH
-def test_many_that_flood_and_never_read_cost_neither_memory_nor_the_others(kind: str) -> None:
+def test_many_floods_that_never_read_cost_no_memory_and_affect_no_one(kind: str) -> None:
     async def main() -> None:
         async with scene(kind) as place:
             await flood(place, "pings", reading=False)
             before = place.resident()
             codes = await asyncio.gather(*(flood(place, what, reading=False) for what in FLOODS for _ in range(5)))
-            # Who is cut off while it sends may lose the close frame that it has not read.
+            # A client that is disconnected while it sends may lose a close frame that it has not read.
             assert set(codes) <= {1008, 1006}, codes
             await until_flooded(place, len(codes) + 1)
             assert place.resident() - before < 4 * MIB
@@ -84,7 +84,7 @@ def test_many_that_flood_and_never_read_cost_neither_memory_nor_the_others(kind:
 
 
 @BOTH
-def test_what_a_busy_client_sends_is_no_flood(kind: str) -> None:
+def test_a_busy_client_is_not_a_flood(kind: str) -> None:
     async def main() -> None:
         async with scene(kind, clients_maxMessageBytes=4 * MIB) as place, await place.client() as client:
             for _ in range(1000):  # five seconds' worth of messages at once
@@ -101,7 +101,7 @@ def test_what_a_busy_client_sends_is_no_flood(kind: str) -> None:
 
 
 @pytest.mark.parametrize(("option", "what"), [("--client-frames", "pings"), ("--client-bytes", "large messages")])
-def test_the_limits_are_options_and_0_is_none(option: str, what: str) -> None:
+def test_the_limits_are_options_and_0_means_no_limit(option: str, what: str) -> None:
     async def main() -> None:
         other = "--client-bytes" if option == "--client-frames" else "--client-frames"
         async with scene("lobby", options=(option, "10", other, "0")) as place:

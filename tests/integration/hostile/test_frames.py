@@ -1,4 +1,4 @@
-"""Frames that break RFC 6455: each gets its close code and then the end of the connection, and nobody else notices."""
+"""Frames that violate RFC 6455: each gets its close code and ends the connection; other clients are not affected."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ CASES: dict[str, tuple[bytes, int]] = {
     "close with half a code": (masked(FIN | CLOSE, b"\x03"), 1002),
     **{f"close with {c}": (close(c), 1002) for c in (0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65535)},
     "close reason that is no UTF-8": (close(1000, b"\xff"), 1007),
-    # larger than `maxMessageBytes`: refused by its header, before its bytes come
+    # larger than `maxMessageBytes`: refused by its header, before its bytes arrive
     "a byte too many": (masked(FIN | BINARY, b"x" * (LIMIT + 1)), 1009),
     "4 GiB, announced": (masked(FIN | BINARY, length=1 << 32), 1009),
     "half of it twice, and a byte": (masked(TEXT, b"x" * (LIMIT // 2)) * 1 + masked(CONT, b"x" * (LIMIT // 2 + 1)), 1009),
@@ -74,7 +74,7 @@ DEFLATED_CASES: dict[str, tuple[bytes, int]] = {
 
 
 async def attack(place: Scene, data: bytes, *, cut: bool = False, deflate: bool = False) -> int:
-    """Sends bytes as a client that is in; returns the close code."""
+    """Sends bytes as a connected client; returns the close code."""
     headers = {"Sec-WebSocket-Extensions": "permessage-deflate"} if deflate else {}
     async with await place.client(headers) as client:
         if cut:
@@ -125,7 +125,7 @@ def test_each_violation_of_compression_gets_its_close_code(kind: str) -> None:
 
 
 @BOTH
-def test_a_violation_in_the_same_packet_as_the_handshake_is_seen(kind: str) -> None:
+def test_a_violation_in_the_same_packet_as_the_handshake_is_detected(kind: str) -> None:
     async def main() -> None:
         async with scene(kind) as place:
             for data, code in ((raw_frame(FIN | TEXT, b"no mask"), 1002), (masked(FIN | TEXT, b"\xff"), 1007)):
@@ -138,7 +138,7 @@ def test_a_violation_in_the_same_packet_as_the_handshake_is_seen(kind: str) -> N
 
 
 @BOTH
-def test_what_is_right_is_answered(kind: str) -> None:
+def test_valid_frames_are_answered(kind: str) -> None:
     async def main() -> None:
         async with scene(kind) as place:
             for code in (1000, 1001, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 3000, 4999):
@@ -166,7 +166,7 @@ def test_what_is_right_is_answered(kind: str) -> None:
 
 
 @BOTH
-def test_what_comes_behind_a_close_is_not_looked_at(kind: str) -> None:
+def test_bytes_after_a_close_frame_are_ignored(kind: str) -> None:
     async def main() -> None:
         async with scene(kind, clients_messages="Reject") as place:
             async with await place.client() as client:
@@ -188,13 +188,13 @@ async def never_answers(place: Scene) -> RawClient:
     return client
 
 
-def test_who_never_answers_a_close_is_cut_off() -> None:
+def test_a_client_that_never_answers_a_close_is_disconnected() -> None:
     async def main() -> None:
         async with scene("greeter") as place:
             clients = [await never_answers(place) for _ in range(20)]
             for client in clients:
-                assert await client.closed_with() == 1007  # and its own half stays open
-            await place.lobby.until_clients(BYSTANDERS)  # after the 5 s that an answer is waited for
+                assert await client.closed_with() == 1007  # and leaves its own half open
+            await place.lobby.until_clients(BYSTANDERS)  # after the 5 s for which an answer is awaited
             for client in clients:
                 client.close()
 

@@ -1,4 +1,4 @@
-"""Requests that are none, or are malformed: each gets its status, whole or in pieces, and nobody else notices."""
+"""Malformed requests, whole or in pieces: each gets its status, and other clients are not affected."""
 
 from __future__ import annotations
 
@@ -73,18 +73,18 @@ CASES: dict[str, tuple[Make, int, str]] = {
     "two keys": (with_more(f"Sec-WebSocket-Key: {KEY}\r\n".encode()), 400, "bad_request"),
     "empty subprotocol": (with_headers(Sec_WebSocket_Protocol=","), 400, "bad_request"),
     "subprotocol twice": (with_headers(Sec_WebSocket_Protocol="a, a"), 400, "bad_request"),
-    # Who does not speak HTTP at all
+    # Not HTTP at all
     "HTTP/2 without asking": (lambda _: b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505, "http_version"),
     "SSH": (lambda _: b"SSH-2.0-OpenSSH_9.2p1\r\n", 400, "bad_request"),
     "a proxy's header": (lambda _: b"PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n", 400, "bad_request"),
     "noise": (lambda _: bytes(range(256)) * 8, 400, "bad_request"),
     "zeros": (lambda _: bytes(4096), 400, "bad_request"),
-    # Where it is
+    # The path
     "another path": (lambda place: place.request(line="GET /nowhere HTTP/1.1"), 404, "no_such_path"),
     "the path in other words": (lambda place: place.request(line="GET /%70rices HTTP/1.1"), 404, "no_such_path"),
     "the path with a slash": (lambda place: place.request(line="GET /prices/ HTTP/1.1"), 404, "no_such_path"),
     "dots": (lambda place: place.request(line="GET /x/../prices HTTP/1.1"), 404, "no_such_path"),
-    # Browsers say whose page it is (RFC 6454 §7)
+    # The Origin of a browser (RFC 6454 §7)
     "another page": (with_headers(Origin="https://evil.example"), 403, "origin_not_allowed"),
     "no page": (with_headers(Origin="null"), 403, "origin_not_allowed"),
     "a page whose name begins alike": (
@@ -108,7 +108,7 @@ def pieces(data: bytes, size: int) -> list[bytes]:
 
 
 @BOTH
-def test_each_gets_its_status_however_its_bytes_are_cut(kind: str) -> None:
+def test_each_gets_its_status_however_its_bytes_are_split(kind: str) -> None:
     async def main() -> None:
         async with scene(kind, clients_allowedOrigins=ALLOWED) as place:
             wrong = {}
@@ -135,7 +135,7 @@ def test_each_gets_its_status_however_its_bytes_are_cut(kind: str) -> None:
 
 
 @BOTH
-def test_a_good_request_is_let_in_however_its_bytes_are_cut(kind: str) -> None:
+def test_a_valid_request_is_accepted_however_its_bytes_are_split(kind: str) -> None:
     async def main() -> None:
         async with scene(kind, clients_allowedOrigins=ALLOWED) as place:
             for size in (1, 2, 100, 10_000):
@@ -152,7 +152,7 @@ def test_a_good_request_is_let_in_however_its_bytes_are_cut(kind: str) -> None:
 
 
 @BOTH
-def test_tls_on_the_plain_port_is_answered_and_ends(kind: str) -> None:
+def test_tls_on_the_plain_port_is_answered_and_closed(kind: str) -> None:
     async def main() -> None:
         async with scene(kind) as place:
             incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -166,14 +166,14 @@ def test_tls_on_the_plain_port_is_answered_and_ends(kind: str) -> None:
                 answer = await client.answer()
                 assert answer.status == 400
                 assert b"does not speak TLS" in answer.body
-            with pytest.raises(ssl.SSLError):  # what a real client makes of it
+            with pytest.raises(ssl.SSLError):  # as a real client sees it
                 await asyncio.open_connection("127.0.0.1", place.port, ssl=context, server_hostname="localhost")
 
     run(main(), deadline=60)
 
 
 @BOTH
-def test_who_says_nothing_or_leaves_before_the_answer_is_forgotten(kind: str) -> None:
+def test_a_client_that_sends_nothing_or_disconnects_early_is_forgotten(kind: str) -> None:
     async def main() -> None:
         async with scene(kind) as place:
             request = place.request()

@@ -1,4 +1,4 @@
-"""Limits of addresses and of processes: who is too many is told so, and comes in later."""
+"""Limits of addresses and of processes: clients beyond them are refused, and accepted later."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MIB = 1 << 20
 
 
 async def answer(place: Scene, forwarded: str | None = None) -> Answer:
-    """What a request gets; who is let in leaves again."""
+    """The status of a request; a client that is accepted disconnects again."""
     async with await place.connect(place.request({"X-Forwarded-For": forwarded})) as client:
         head = await client.head()
         if head.status == 101:
@@ -65,25 +65,25 @@ def test_new_connections_of_an_address_are_limited(kind: str) -> None:
 
 @BOTH
 @pytest.mark.parametrize("trusted", [True, False])
-def test_only_a_trusted_proxy_says_where_a_client_comes_from(kind: str, trusted: bool) -> None:
+def test_only_trusted_proxies_report_the_client_address(kind: str, trusted: bool) -> None:
     async def main() -> None:
         options = ("--trusted-proxies", "127.0.0.0/8" if trusted else "192.0.2.0/24,2001:db8::/32")
         limits = {"connectionsPerAddress": BYSTANDERS}
         async with scene(kind, options=options, clients_limits=limits) as place:
-            # The bystanders' address has all that it may have, and whoever believed the header would let these in.
+            # The bystanders' address is at its limit; a process that trusted the header would accept these.
             status = 101 if trusted else 429
             for forwarded in ("192.0.2.7", "192.0.2.8:4711", "evil, 192.0.2.9", "2001:db8::1", "[2001:db8::2]:80"):
                 assert (await answer(place, forwarded)).status == status, forwarded
-            # No address, or one that only the client itself wrote: it is the proxy's own.
-            for nobody in (None, "", "unknown", "192.0.2.1, _hidden"):
-                assert (await answer(place, nobody)).status == 429, nobody
-            # One proxy behind another: the first address that is none of theirs.
+            # No address, or one that only the client wrote: the address of the proxy counts.
+            for header in (None, "", "unknown", "192.0.2.1, _hidden"):
+                assert (await answer(place, header)).status == 429, header
+            # Two proxies: the first address that belongs to neither.
             assert (await answer(place, "198.51.100.1, 192.0.2.1, 127.0.0.2")).status == status
 
     run(main(), deadline=60)
 
 
-def test_a_greeter_takes_so_many_clients() -> None:
+def test_clients_of_a_greeter_are_limited() -> None:
     async def main() -> None:
         async with scene("greeter", options=("--max-clients", str(BYSTANDERS + 5))) as place:
             clients = [await place.client() for _ in range(5)]
@@ -98,7 +98,7 @@ def test_a_greeter_takes_so_many_clients() -> None:
     run(main(), deadline=60)
 
 
-def test_a_greeter_knows_how_many_clients_it_has_descriptors_for() -> None:
+def test_clients_of_a_greeter_are_limited_by_its_descriptors() -> None:
     async def main() -> None:
         async with scene("greeter", prefix=("prlimit", "--nofile=256")) as place:
             clients: list[RawClient] = []
@@ -118,9 +118,9 @@ def test_a_greeter_knows_how_many_clients_it_has_descriptors_for() -> None:
 
 
 @BOTH
-def test_a_process_without_memory_takes_nobody_and_keeps_those_it_has(kind: str) -> None:
+def test_a_process_without_memory_accepts_no_clients_and_keeps_those_it_has(kind: str) -> None:
     async def main() -> None:
-        async with scene(kind) as place:  # what it takes by itself, more or less
+        async with scene(kind) as place:  # roughly what it uses by itself
             limit = place.resident() // MIB + 16
         async with scene(kind, options=("--max-memory", str(limit)), clients_messages="Forward") as place:
             clients: list[RawClient] = []
@@ -129,8 +129,8 @@ def test_a_process_without_memory_takes_nobody_and_keeps_those_it_has(kind: str)
                 client = await place.connect(place.request())
                 clients.append(client)
                 statuses.append((await client.head()).status)
-                await client.send(masked(FIN | BINARY, bytes(60_000))[:-1])  # it is kept until it is whole
-                assert len(clients) < 450, f"{place.resident()} bytes, and all were let in"
+                await client.send(masked(FIN | BINARY, bytes(60_000))[:-1])  # buffered until it is complete
+                assert len(clients) < 450, f"{place.resident()} bytes, and all were accepted"
 
             async def refused() -> bool:
                 statuses.append((await answer(place)).status)

@@ -1,4 +1,4 @@
-"""Ten thousand clients connect and leave, in every way: nothing of them stays, and those who were there notice nothing."""
+"""Ten thousand clients connect and disconnect, in every way: nothing of them is left, and other clients are not affected."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MIB = 1 << 20
 
 
 async def come_and_go(place: Scene, number: int) -> None:
-    """Every fifth does not wait for the answer; of the others half say goodbye, and half are just gone."""
+    """Every fifth does not wait for the answer; half of the others send a close frame, and half just disconnect."""
     if number % 5 == 4:
         client = await place.connect(place.request())
         (RawClient.close if number % 10 == 4 else RawClient.reset)(client)
@@ -48,16 +48,16 @@ async def all_come_and_go(place: Scene, count: int) -> None:
 
 
 @BOTH
-def test_nothing_stays_of_ten_thousand_clients(kind: str) -> None:
+def test_nothing_is_left_of_ten_thousand_clients(kind: str) -> None:
     async def main() -> None:
         async with scene(kind, rate=20) as place:
-            place.token_seconds = 5  # a lobby remembers a used token for as long as it is good
+            place.token_seconds = 5  # a lobby remembers a used token until it expires
             await all_come_and_go(place, WARM_UP)
             before, in_lobby = place.resident(), place.lobby.resident()
             await all_come_and_go(place, MANY)
             grown, grown_in_lobby = place.resident() - before, place.lobby.resident() - in_lobby
-            # Were anything kept of each client, its connection object alone would be 5 MB. A lobby remembers thousands of
-            # tokens at this pace, 80 bytes each.
+            # If anything were kept of each client, connection objects alone would take 5 MB. At this rate a lobby remembers
+            # thousands of tokens, 80 bytes each.
             assert grown < 2 * MIB, f"{grown} bytes more in the {kind}"
             assert grown_in_lobby < 2 * MIB, f"{grown_in_lobby} bytes more in the lobby"
             assert await place.count("handshakes_total") >= (WARM_UP + MANY) * 0.8

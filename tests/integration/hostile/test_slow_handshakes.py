@@ -1,4 +1,4 @@
-"""Thousands that never finish their request (slow-loris): others get in meanwhile, and each is let go in time."""
+"""Thousands of requests that never end (slow loris): others are accepted meanwhile, and each is dropped in time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MIB = 1 << 20
 
 
 async def loris(place: Scene, pace: float) -> int:
-    """Sends a request byte by byte; returns the status that it gets."""
+    """Sends a request byte by byte; returns the status of the answer."""
     client = None
     try:
         client = await place.connect()
@@ -39,9 +39,9 @@ async def loris(place: Scene, pace: float) -> int:
 
 
 @BOTH
-def test_slow_requests_get_408_and_nobody_else_waits(kind: str) -> None:
+def test_slow_requests_get_408_and_no_one_else_waits(kind: str) -> None:
     async def main() -> None:
-        # So long that a loaded machine, too, connects a thousand of them before the first has had its time.
+        # Long enough for a busy machine to connect a thousand of them before the first times out.
         async with scene(kind, options=("--handshake-seconds", "5")) as place:
             before = place.resident()
             slow = [asyncio.ensure_future(loris(place, pace=1.0)) for _ in range(MANY)]
@@ -53,7 +53,7 @@ def test_slow_requests_get_408_and_nobody_else_waits(kind: str) -> None:
                 await swarm.connect_all(20)
                 await swarm.each_gets(3)
                 statuses = Counter(await asyncio.gather(*slow))
-                # Those for whom there was no room to wait until the answer was read may have missed it.
+                # Those that found no room to linger until they read the answer may have missed it.
                 assert set(statuses) <= {408, 0}, statuses
                 assert statuses[408] >= MANY / 2, statuses
                 assert (swarm.gaps, swarm.disorder, swarm.closes) == (0, 0, {}), swarm.summary()
@@ -64,9 +64,9 @@ def test_slow_requests_get_408_and_nobody_else_waits(kind: str) -> None:
 
 
 @BOTH
-def test_more_than_there_is_room_for_lose_the_oldest(kind: str) -> None:
+def test_too_many_requests_drop_the_oldest(kind: str) -> None:
     async def main() -> None:
-        # With 400 descriptors 100 are kept for what is no client, of which half are for requests that are not whole.
+        # Of 400 descriptors, 100 are reserved for connections that are not clients, half of them for incomplete requests.
         async with scene(kind, prefix=("prlimit", "--nofile=400")) as place, contextlib.AsyncExitStack() as stack:
             slow = [await stack.enter_async_context(await place.connect(b"GET /")) for _ in range(300)]
             for client in slow[:200]:
@@ -81,7 +81,7 @@ def test_more_than_there_is_room_for_lose_the_oldest(kind: str) -> None:
 
 
 @BOTH
-def test_a_huge_request_in_drops_is_cut_off_at_its_limit(kind: str) -> None:
+def test_a_huge_request_in_small_pieces_is_cut_off_at_the_limit(kind: str) -> None:
     async def main() -> None:
         async with scene(kind) as place, await place.connect(place.request()[:-2]) as client:
             sending = asyncio.create_task(drops(client))

@@ -1,4 +1,4 @@
-"""Tokens that open nothing: forged, expired, replayed, or for something else. None costs a seat, or says why in detail."""
+"""Invalid tokens: forged, expired, replayed, or for something else. None takes a seat, or reveals the details."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from lobby_gateway.trunk.records import PATH, SUBPROTOCOL
 
 
 def token(place: Scene, *, key: str | None = None, purpose: Purpose = Purpose.SEAT, **claims: object) -> str:
-    """A good token, but for what is said."""
+    """A valid token, except for the changes."""
     good = {"lobby": place.lobby.name, "path": place.lobby.path, "expires": time.time() + 30, **claims}
     return sign(key_from_hex(key or place.lobby.key), purpose=purpose, **good)  # type: ignore[arg-type]
 
 
 def rewritten(good: str, index: int, value: object) -> str:
-    """A token one of whose claims was changed, with its signature as it was."""
+    """A token with a changed claim and its original signature."""
     version, claims, signature = good.split(".")
     read = json.loads(urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))
     read[index] = value
@@ -74,7 +74,7 @@ def asking(place: Scene, given: str, *, in_header: bool) -> bytes:
     return raw.request(f"{place.lobby.path}?token={given}")
 
 
-def test_bad_tokens_open_no_seat() -> None:
+def test_invalid_tokens_get_no_seat() -> None:
     async def main() -> None:
         async with scene("lobby") as place:
             bad = bad_tokens(place)
@@ -85,7 +85,7 @@ def test_bad_tokens_open_no_seat() -> None:
             good = token(place)
             for in_header in (False, True):
                 assert await status(place, asking(place, token(place), in_header=in_header)) == 101
-                # Two of them: the one in the query counts, and the other is not tried in its stead.
+                # Two tokens: the one in the query counts, and the other is not tried instead.
                 both = raw.request(f"{place.lobby.path}?token=bad&token={good}", {"Authorization": f"Bearer {good}"})
                 assert await status(place, both) == 401
             assert await place.count("refusals_total", reason="bad_token") == 2 * len(bad) + 1 + 2
@@ -96,7 +96,7 @@ def test_bad_tokens_open_no_seat() -> None:
     run(main(), deadline=60)
 
 
-def test_of_many_who_come_with_the_same_token_one_gets_in() -> None:
+def test_one_of_many_clients_with_the_same_token_is_accepted() -> None:
     async def main() -> None:
         async with scene("lobby") as place:
             for _ in range(5):
@@ -104,12 +104,12 @@ def test_of_many_who_come_with_the_same_token_one_gets_in() -> None:
                 statuses = await asyncio.gather(*(status(place, request) for _ in range(20)))
                 assert sorted(statuses) == [101] + [401] * 19
             await place.lobby.until_clients(BYSTANDERS)
-            assert await status(place, request) == 401, "its client is gone; the token stays used"
+            assert await status(place, request) == 401, "its client disconnected; the token stays used"
 
     run(main(), deadline=60)
 
 
-def test_nobody_but_a_greeter_opens_a_trunk() -> None:
+def test_only_a_greeter_opens_a_trunk() -> None:
     async def main() -> None:
         async with scene("lobby") as place:
             trunk = {"Sec-WebSocket-Protocol": SUBPROTOCOL}
@@ -121,7 +121,7 @@ def test_nobody_but_a_greeter_opens_a_trunk() -> None:
             seat = {**trunk, "Authorization": f"Bearer {token(place)}"}
             assert await status(place, raw.request(PATH, seat)) == 401
             right = token(place, purpose=Purpose.TRUNK, path=PATH)
-            # In the query a token would stand in logs of proxies; greeters send it in a header.
+            # In the query, a token would appear in the logs of proxies; greeters send it in a header.
             assert await status(place, raw.request(f"{PATH}?token={right}", trunk)) == 401
             assert await status(place, raw.request(PATH, {"Authorization": f"Bearer {right}"})) == 404
             assert await place.count("trunks") == 0
@@ -129,7 +129,7 @@ def test_nobody_but_a_greeter_opens_a_trunk() -> None:
     run(main(), deadline=60)
 
 
-def test_a_redirected_clients_token_is_good_for_one_seat_and_one_lobby(tmp_path: Path) -> None:
+def test_the_token_of_a_redirect_is_valid_for_one_seat_in_one_lobby(tmp_path: Path) -> None:
     async def main() -> None:
         async with ticker() as origin:
             resource = lobby_resource(
@@ -137,7 +137,7 @@ def test_a_redirected_clients_token_is_good_for_one_seat_and_one_lobby(tmp_path:
             )
             async with lobby_up("-f", lobby_file(tmp_path, resource)) as up:
                 await up.until_ready(2)
-                # What a client says of tokens is not handed on.
+                # A token that the client sends is not passed on.
                 url = up.url.replace("ws://", "http://") + "?token=mine&x=1"
                 ticket = (await web.get(url, accept="application/json")).json()
                 assert ticket["url"].count("token=") == 1

@@ -1,4 +1,4 @@
-"""A greeter of another release, or a broken one: whatever its trunk says, the lobby closes that trunk and keeps its seats."""
+"""Greeters of another release, and broken ones: whatever a trunk sends, the lobby closes it and keeps its seats."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_a_trunk_that_breaks_the_protocol_is_closed_with_1002() -> None:
     run(main(), deadline=60)
 
 
-def test_what_a_later_release_may_add_is_passed_over() -> None:
+def test_additions_of_a_later_release_are_ignored() -> None:
     async def main() -> None:
         async with scene("lobby") as place, await trunk(place) as client:
             await client.send(record(b"\x7f\x00new") + record(HELLO + b"more") + record(CLAIM_TEN))
@@ -79,7 +79,7 @@ def test_what_a_later_release_may_add_is_passed_over() -> None:
     run(main(), deadline=60)
 
 
-def test_noise_on_many_trunks_takes_no_seat_for_good() -> None:
+def test_noise_on_many_trunks_leaks_no_seats() -> None:
     async def main() -> None:
         chance = random.Random(7)
         async with scene("lobby") as place:
@@ -98,7 +98,7 @@ def test_noise_on_many_trunks_takes_no_seat_for_good() -> None:
     run(main(), deadline=60)
 
 
-def test_a_trunk_that_takes_all_seats_and_falls_silent_loses_them() -> None:
+def test_a_trunk_that_takes_all_seats_and_goes_silent_loses_them() -> None:
     async def main() -> None:
         async with scene("lobby", clients_seats=100) as place, await trunk(place) as client:
             await client.send(record(HELLO) + record(CLAIM_ALL))

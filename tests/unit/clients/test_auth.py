@@ -25,16 +25,16 @@ PAGES = ("https://example.com", "http://localhost:3000")
         ("", False),
     ],
 )
-def test_only_listed_pages_are_let_in_and_clients_that_are_no_browsers(origin: str | None, expected: bool) -> None:
+def test_listed_pages_and_clients_other_than_browsers_may_connect(origin: str | None, expected: bool) -> None:
     assert origin_allowed(origin, PAGES) is expected
 
 
 @pytest.mark.parametrize("origin", ["https://anything.example", "null", None])
-def test_without_a_list_every_page_is_let_in(origin: str | None) -> None:
+def test_without_a_list_every_page_may_connect(origin: str | None) -> None:
     assert origin_allowed(origin, ())
 
 
-def test_a_listed_default_port_means_the_same() -> None:
+def test_a_listed_default_port_makes_no_difference() -> None:
     assert origin_allowed("https://example.com", ["https://example.com:443"])
     assert not origin_allowed("http://example.com", ["http://example.com:443"])
 
@@ -56,16 +56,16 @@ def test_a_listed_default_port_means_the_same() -> None:
         ("not an address", ["198.51.100.7"], "not an address"),
     ],
 )
-def test_the_right_most_untrusted_hop_is_the_client(peer: str, forwarded_for: list[str], expected: str) -> None:
+def test_the_rightmost_untrusted_hop_is_the_client(peer: str, forwarded_for: list[str], expected: str) -> None:
     proxies = TrustedProxies.parse("10.0.0.0/8, fd00::/8")
     assert proxies.client_address(peer, forwarded_for) == expected
 
 
-def test_without_trusted_proxies_nobody_is_believed() -> None:
+def test_without_trusted_proxies_the_header_is_ignored() -> None:
     assert TrustedProxies.parse("").client_address("127.0.0.1", ["198.51.100.7"]) == "127.0.0.1"
 
 
 @pytest.mark.parametrize("text", ["10.0.0.0/33", "proxy.example", "10.0.0.1/8"])
-def test_a_bad_network_is_named(text: str) -> None:
+def test_the_error_names_a_bad_network(text: str) -> None:
     with pytest.raises(UserError, match=f"--trusted-proxies: '{text}' is not a network"):
         TrustedProxies.parse(f"192.0.2.0/24,{text}")

@@ -142,7 +142,7 @@ def test_a_greeter_without_memory_accepts_no_clients() -> None:
         async with greeter("prices-1", settings=settings) as made:
             answer = await refused(made)
             assert answer.status_code == 503
-            assert b"as much memory as it may" in (answer.body or b"")
+            assert b"reached its limit of memory" in (answer.body or b"")
 
     run(main())
 

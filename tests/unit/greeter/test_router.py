@@ -260,4 +260,4 @@ def test_a_full_greeter_refuses_before_anything_else() -> None:
     answer, pending = run(asked([resource("prices")], UPGRADE, path="/nowhere", capacity=capacity))
     assert (answer.status, pending) == (503, None)
     assert answer.headers["retry-after"] == "5"
-    assert b"as many clients as it may" in answer.body
+    assert b"reached its limit of clients" in answer.body

@@ -6,12 +6,39 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OriginSettings:
+    """A lobby's connection to its origin.
+
+    Attributes:
+        linger_seconds: how long an OnDemand connection outlives its last client. Page reloads and moves of clients take less,
+            so they don't cost the origin a new connection.
+        stable_seconds: a connection that streamed for this long was a success, so the next wait is a first one again. An
+            origin that accepts connections and drops them is not hammered: they don't last.
+        min_refused_seconds: least wait after 401 or 403. Only a person can fix the cause, and many origins ban clients that
+            retry too often.
+        max_retry_after_seconds: longest Retry-After that is honoured, so that a mistaken one can't keep a Lobby away for days.
+        max_buffered_bytes: most bytes of client messages that wait for an origin that reads slowly; further ones are refused.
+        unresponsive_close_seconds: how long an answer to our close frame is awaited from an origin that stopped responding.
+    """
+
+    linger_seconds: float = 10.0
+    stable_seconds: float = 10.0
+    min_refused_seconds: float = 60.0
+    max_retry_after_seconds: float = 3600.0
+    max_buffered_bytes: int = 1 << 20
+    unresponsive_close_seconds: float = 0.5
+
+
+ORIGIN = OriginSettings()
+"""The defaults, for arguments."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LobbySettings:
     """A lobby process.
 
     Attributes:
-        origin_linger_seconds: how long an OnDemand origin connection outlives its last client. Page reloads and moves of
-            clients take less, so they don't cost the origin a connection each.
+        origin: its connection to the origin.
         ring_messages: most messages kept for replay, resuming and slow greeters.
         ring_bytes: most bytes of them: what a lobby's memory grows by at most, however fast the origin is.
         replay_bytes: most bytes of messages sent to a client that joins or resumes: all that the ring holds.
@@ -23,7 +50,7 @@ class LobbySettings:
         drain_spread_seconds: the same for a draining lobby (at most half of the Lobby's `drainSeconds`).
     """
 
-    origin_linger_seconds: float = 10.0
+    origin: OriginSettings = ORIGIN
     ring_messages: int = 16384
     ring_bytes: int = 8 << 20
     replay_bytes: int = 8 << 20

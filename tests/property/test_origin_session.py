@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from tests.support.specs import origin_spec, resolved
 
 from lobby_gateway.origin.secrets import LONGEST, Redactor
-from lobby_gateway.origin.session import REFUSED_SECONDS, OriginSession
+from lobby_gateway.origin.session import OriginSession
 from lobby_gateway.origin.states import (
     BeginClose,
     BeginEpoch,
@@ -25,8 +25,8 @@ from lobby_gateway.origin.states import (
     SendPing,
     State,
 )
-from lobby_gateway.process.backoff import LONGEST_FLOOR_SECONDS
 from lobby_gateway.process.reports import OriginState
+from lobby_gateway.settings import ORIGIN, OriginSettings
 from lobby_gateway.websocket.frames import Batch, Opcode, frame
 from lobby_gateway.websocket.parser import Close, Event, Ping, Pong, Violation
 
@@ -137,7 +137,7 @@ class OriginSessionMachine(RuleBasedStateMachine):
             steps=values.steps,
             redactor=Redactor(values.secrets),
             fraction=random.Random(seed).random if fraction is None else lambda: fraction,  # no secret
-            linger_seconds=linger,
+            settings=OriginSettings(linger_seconds=linger),
         )
         self.linger = linger
         self.now = 0.0
@@ -274,9 +274,9 @@ class OriginSessionMachine(RuleBasedStateMachine):
     def refused(self, status: int, retry_after: float | None) -> None:
         self.connecting = False
         self.session.refused(status, f"HTTP {status} {SECRET}", retry_after, self.now)
-        least = REFUSED_SECONDS if status in (401, 403) else 0.0
+        least = ORIGIN.min_refused_seconds if status in (401, 403) else 0.0
         if not self.outdated:
-            self.not_before = self.now + max(least, min(retry_after or 0.0, LONGEST_FLOOR_SECONDS))
+            self.not_before = self.now + max(least, min(retry_after or 0.0, ORIGIN.max_retry_after_seconds))
         self.obey()
 
     def failed(self, reason: str) -> None:
@@ -352,7 +352,7 @@ class OriginSessionMachine(RuleBasedStateMachine):
     @invariant()
     def wait_is_bounded(self) -> None:
         report = self.session.report(self.now)
-        most = max(LONGEST_FLOOR_SECONDS, self.longest, REFUSED_SECONDS) + self.longest
+        most = max(ORIGIN.max_retry_after_seconds, self.longest, ORIGIN.min_refused_seconds) + self.longest
         assert 0 <= report.retry_in_seconds <= most
         if report.retry_in_seconds:
             assert report.state in (OriginState.WAITING, OriginState.REFUSED)

@@ -18,11 +18,11 @@ from enum import Enum, IntEnum
 from itertools import chain
 from typing import Generic, NamedTuple, TypeVar
 
+from lobby_gateway.process.backoff import ceiling
 from lobby_gateway.settings import SeatQueueSettings
 from lobby_gateway.trunk.consumer import SeatLedger
 
 NEVER = float("inf")
-_MAX_DOUBLINGS = 16  # beyond that every pause has its maximum anyway, and the number would grow without end
 _DEFAULT_SETTINGS = SeatQueueSettings()
 
 C = TypeVar("C")
@@ -148,8 +148,7 @@ class LobbyView:
         settings = self.settings
         self.claim = None
         self.returning = False
-        doublings = min(self.failures, _MAX_DOUBLINGS)
-        self.skip_until = now + min(settings.min_failed_seconds * 2**doublings, settings.max_failed_seconds)
+        self.skip_until = now + ceiling(settings.min_failed_seconds, settings.max_failed_seconds, self.failures)
         self.failures += 1
         self.failed_at = now
 

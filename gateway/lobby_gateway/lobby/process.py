@@ -103,7 +103,7 @@ class LobbyProcess:
             publish=self._publish,
             begin_epoch=self._begin_epoch,
             read_anew=(lambda: secret_source.resolve(origin)) if secret_source.files(origin) else None,
-            linger_seconds=settings.origin_linger_seconds,
+            settings=settings.origin,
         )
         self._limits = limits
         self._capacity = ProcessCapacity(limits.max_clients, limits.max_memory)

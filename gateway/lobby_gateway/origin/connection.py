@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 from lobby_gateway.errors import UserError
 from lobby_gateway.origin.secrets import Redactor, ResolvedOrigin
-from lobby_gateway.origin.session import LINGER_SECONDS, OriginSession
+from lobby_gateway.origin.session import OriginSession
 from lobby_gateway.origin.states import (
     BeginClose,
     BeginEpoch,
@@ -26,6 +26,7 @@ from lobby_gateway.origin.states import (
 from lobby_gateway.origin.tls import origin_context
 from lobby_gateway.process.reports import OriginReport
 from lobby_gateway.resource.spec import OriginSpec
+from lobby_gateway.settings import ORIGIN, OriginSettings
 from lobby_gateway.websocket.client import (
     WebSocketClient,
     explain,
@@ -36,11 +37,6 @@ from lobby_gateway.websocket.frames import Batch
 from lobby_gateway.websocket.parser import Event
 
 logger = logging.getLogger(__name__)
-
-MAX_BUFFERED_TO_ORIGIN = 1 << 20
-"""Bytes of clients' messages that wait for an origin which reads slowly; what is beyond is not taken."""
-
-_GONE_TIMEOUT_SECONDS = 0.5  # for the answer of an origin that most likely is not there any more
 
 
 class OriginConnection:
@@ -58,7 +54,7 @@ class OriginConnection:
         begin_epoch: Callable[[], None],
         fraction: Callable[[], float] = random.random,
         read_anew: Callable[[], ResolvedOrigin] | None = None,
-        linger_seconds: float = LINGER_SECONDS,
+        settings: OriginSettings = ORIGIN,
         open_timeout: float | None = None,
     ) -> None:
         """Prepares the connection.
@@ -70,13 +66,14 @@ class OriginConnection:
             begin_epoch: is called before the first batch of each origin connection.
             fraction: random numbers of 0 to 1, for the jitter.
             read_anew: reads the values before each try, in a thread; None: they never change.
-            linger_seconds: how long an OnDemand connection outlives the last client.
+            settings: times and limits.
             open_timeout: seconds that connecting may take.
 
         Raises:
             UserError: the URL, a header or a certificate is not usable.
         """
         self._spec = spec
+        self._settings = settings
         self._resolved = resolved
         self._read_anew = read_anew
         self._publish = publish
@@ -89,7 +86,7 @@ class OriginConnection:
             steps=resolved.steps,
             redactor=Redactor(resolved.secrets),
             fraction=fraction,
-            linger_seconds=linger_seconds,
+            settings=settings,
         )
         self._loop = asyncio.get_running_loop()
         self._finished: asyncio.Future[None] = self._loop.create_future()
@@ -146,7 +143,7 @@ class OriginConnection:
         if websocket is None or self._session.state is not State.STREAMING:
             return False
         waiting = websocket.buffered
-        if waiting and waiting + len(payload) > MAX_BUFFERED_TO_ORIGIN:
+        if waiting and waiting + len(payload) > self._settings.max_buffered_bytes:
             return False
         return websocket.send(opcode, payload)
 
@@ -240,7 +237,7 @@ class OriginConnection:
                     self._websocket.send_ping()
             case BeginClose(code, reason, gone):
                 if self._websocket is not None:
-                    timeout = _GONE_TIMEOUT_SECONDS if gone else None
+                    timeout = self._settings.unresponsive_close_seconds if gone else None
                     self._websocket.begin_close(code, reason, timeout=timeout)
 
     async def _connect(self, cancelled: asyncio.Task[None] | None) -> None:

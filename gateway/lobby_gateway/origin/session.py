@@ -34,18 +34,9 @@ from lobby_gateway.origin.states import (
 from lobby_gateway.process.backoff import Backoff
 from lobby_gateway.process.reports import OriginReport, OriginState
 from lobby_gateway.resource.spec import ConnectMode, OriginSpec
+from lobby_gateway.settings import ORIGIN, OriginSettings
 from lobby_gateway.websocket.frames import Batch
 from lobby_gateway.websocket.parser import Close, Event, Violation
-
-LINGER_SECONDS = 10.0
-"""How long an OnDemand connection outlives the last client: a page that is loaded anew costs no reconnect."""
-
-STEADY_SECONDS = 10.0
-"""A connection that streamed for so long was a good one: the next wait is a first one. An origin that accepts and drops is
-not hammered, since its connections don't last."""
-
-REFUSED_SECONDS = 60.0
-"""After 401 or 403 at least so long: only a person can mend it, and many origins ban whoever knocks too often."""
 
 _FORBIDDEN_STATUS = frozenset({401, 403})
 _FORBIDDEN_CODES = frozenset({3000, 3003})  # Unauthorized and Forbidden in IANA's registry of close codes
@@ -74,7 +65,7 @@ class OriginSession:
         steps: Sequence[Step] = (),
         redactor: Redactor | None = None,
         fraction: Callable[[], float],
-        linger_seconds: float = LINGER_SECONDS,
+        settings: OriginSettings = ORIGIN,
     ) -> None:
         """`steps` are the `onConnect` steps with their secrets put in; `fraction` gives random numbers of 0 to 1."""
         self.state = State.IDLE
@@ -85,9 +76,12 @@ class OriginSession:
         self._steps = tuple(steps)
         self._redactor = redactor or Redactor()
         self._always = spec.connect is ConnectMode.ALWAYS
-        self._linger_seconds = linger_seconds
+        self._settings = settings
         self._backoff = Backoff(
-            base=spec.reconnect.min_milliseconds / 1000, cap=spec.reconnect.max_milliseconds / 1000, fraction=fraction
+            base=spec.reconnect.min_milliseconds / 1000,
+            cap=spec.reconnect.max_milliseconds / 1000,
+            fraction=fraction,
+            max_floor=settings.max_retry_after_seconds,
         )
         self._commands: list[Command] = []
         self._wanted = False
@@ -153,7 +147,7 @@ class OriginSession:
         if self.state in (State.WAITING, State.REFUSED):
             self._move(Signal.UNWANTED)
         elif self.state in (State.CONNECTING, State.SCRIPTING, State.STREAMING) and self._linger_until is None:
-            self._linger_until = now + self._linger_seconds
+            self._linger_until = now + self._settings.linger_seconds
 
     def put_in(self, steps: Sequence[Step], redactor: Redactor) -> None:
         """From the next connection on these are the steps of `onConnect`."""
@@ -346,7 +340,7 @@ class OriginSession:
         self._reason = self._redactor.line(reason)
         self._forbidden = failure is Failure.REFUSED
         if self._forbidden:
-            floor = max(floor, REFUSED_SECONDS, self._backoff.cap)
+            floor = max(floor, self._settings.min_refused_seconds, self._backoff.cap)
         silent = failure in (Failure.STALE, Failure.PING_TIMEOUT)
         if self._lasted(now, silent=silent):
             self._backoff.reset()
@@ -356,7 +350,9 @@ class OriginSession:
         """Whether the stream was a good one for a while; if it ended in silence, that doesn't count."""
         if self._streaming_since is None or self._keepalive is None:
             return False
-        return (self._keepalive.last_message if silent else now) - self._streaming_since >= STEADY_SECONDS
+        return (
+            self._keepalive.last_message if silent else now
+        ) - self._streaming_since >= self._settings.stable_seconds
 
     def _rest(self, now: float) -> None:
         """Nothing is left of the connection or the try."""

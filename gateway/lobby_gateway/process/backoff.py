@@ -1,57 +1,74 @@
-"""How long to wait before the next try: exponential with full jitter, and never earlier than the other side asked.
+"""How long to wait before the next attempt. The one back-off of all processes, for whatever is retried.
 
-The formula is `sleep = random_between(0, min(cap, base * 2 ** attempt))`, "Full Jitter" in Marc Brooker, "Exponential
-Backoff And Jitter", AWS Architecture Blog, 2015 (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/):
-of the variants compared there it makes the fewest calls, and many lobbies that lost one origin at the same moment do not
-come back at the same moment.
+With a source of random numbers it is exponential with full jitter, `random_between(0, min(cap, base * 2 ** attempt))`: "Full
+Jitter" in Marc Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015
+(https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/). Of the variants compared there it makes the fewest
+calls, and lobbies that lost one origin at the same moment do not return at the same moment. Without one the wait is the upper
+bound itself: for what is retried alone, or has to be predictable.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-LONGEST_FLOOR_SECONDS = 3600.0
-"""A floor (an origin's Retry-After) is honoured up to an hour, so that a mistaken one can't keep a Lobby away for days."""
+_MAX_DOUBLINGS = 63  # beyond any cap; keeps the float finite
 
-_MOST_DOUBLINGS = 63  # beyond any cap; keeps the float finite however long an origin is away
+
+def ceiling(base: float, cap: float, attempt: int) -> float:
+    """Upper bound of the wait after `attempt` earlier failures: `base`, doubled by each of them, up to `cap`."""
+    return min(cap, base * 2.0 ** min(attempt, _MAX_DOUBLINGS))
 
 
 class Backoff:
-    """Waits of one connection that is tried again and again.
+    """The waits between attempts at one thing.
 
     Attributes:
-        base: upper end of the first wait, seconds.
-        cap: upper end of any wait, seconds.
+        base: upper bound of the first wait, in seconds.
+        cap: upper bound of any wait, in seconds.
+        max_floor: a floor counts up to this many seconds.
         attempt: failures since the last `reset`.
     """
 
-    __slots__ = ("_fraction", "attempt", "base", "cap")
+    __slots__ = ("_fraction", "attempt", "base", "cap", "max_floor")
 
-    def __init__(self, *, base: float, cap: float, fraction: Callable[[], float]) -> None:
-        """`fraction` gives a random number of 0 to 1, a new one with each call."""
+    def __init__(
+        self,
+        *,
+        base: float,
+        cap: float,
+        fraction: Callable[[], float] | None = None,
+        max_floor: float = float("inf"),
+    ) -> None:
+        """`fraction` returns a new random number from 0 to 1 with each call; None: no jitter.
+
+        Raises:
+            ValueError: `base` is not between 0 and `cap`.
+        """
         if not 0 < base <= cap:
             raise ValueError(f"base: {base} is not between 0 and the cap, {cap}")
         self.base = base
         self.cap = cap
+        self.max_floor = max_floor
         self.attempt = 0
         self._fraction = fraction
 
     @property
     def ceiling(self) -> float:
-        """The longest that the next wait can be, without a floor."""
-        return min(self.cap, self.base * 2.0 ** min(self.attempt, _MOST_DOUBLINGS))
+        """Upper bound of the next wait, without a floor."""
+        return ceiling(self.base, self.cap, self.attempt)
 
     def next(self, floor: float = 0.0) -> float:
-        """Seconds until the next try.
+        """Counts a failure; returns the seconds until the next attempt.
 
         Args:
-            floor: seconds that have to pass at least (Retry-After); the jitter comes on top of them, or all who were sent
-                away together would come back together. At most `LONGEST_FLOOR_SECONDS` of it are honoured.
+            floor: least seconds to wait (Retry-After). The jitter is added to it: otherwise all clients turned away together
+                would return together.
         """
-        wait = min(max(floor, 0.0), LONGEST_FLOOR_SECONDS) + self._fraction() * self.ceiling
+        fraction = 1.0 if self._fraction is None else self._fraction()
+        wait = min(max(floor, 0.0), self.max_floor) + fraction * self.ceiling
         self.attempt += 1
         return wait
 
     def reset(self) -> None:
-        """The connection lasted: the next wait is a first one again."""
+        """The attempt succeeded: the next wait is a first one again."""
         self.attempt = 0

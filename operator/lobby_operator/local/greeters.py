@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from lobby_gateway.process.backoff import Backoff
 from lobby_gateway.process.reports import GreeterReport
 from lobby_gateway.settings import TOKEN_KEY_VARIABLE
 from lobby_operator.local.child import Child, ChildFailedError, LogLine, child_environment, describe_exit
@@ -154,7 +155,8 @@ class GreeterProcesses:
 
     async def _restart(self, greeter: _Greeter) -> None:
         """Restarts a greeter whenever it exits: at once at first, with growing pauses if it keeps exiting."""
-        pause = self._settings.min_restart_seconds
+        settings = self._settings
+        backoff = Backoff(base=settings.min_restart_seconds, cap=settings.max_restart_seconds)
         started = self._clock()
         while True:
             if greeter.child is not None:
@@ -164,13 +166,9 @@ class GreeterProcesses:
                 await greeter.poller.close()
                 greeter.poller = None
             self._changed()
-            pause = (
-                self._settings.min_restart_seconds
-                if self._clock() - started > self._settings.greeter_stable_seconds
-                else pause
-            )
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, self._settings.max_restart_seconds)
+            if self._clock() - started > settings.greeter_stable_seconds:
+                backoff.reset()
+            await asyncio.sleep(backoff.next())
             started = self._clock()
             try:
                 await self._start(greeter)

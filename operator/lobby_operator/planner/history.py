@@ -11,12 +11,13 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import NamedTuple
 
+from lobby_gateway.process.backoff import ceiling
 from lobby_operator.planner.compaction import removable_empty, removable_sparse
 from lobby_operator.planner.placement import measure_capacity
 from lobby_operator.planner.spec import PlannerSpec
 from lobby_operator.planner.stabilization_window import add, lowered
 from lobby_operator.planner.state import Failures, LobbyReading, LobbyState, Observed, Phase, lobby_index
-from lobby_operator.planner.timers import backoff, due, earliest
+from lobby_operator.planner.timers import due, earliest
 from lobby_operator.settings import PlannerSettings
 
 _NOTHING = Observed()
@@ -139,7 +140,7 @@ class _Observer:
             # It has to answer for a while first; longer, if this was not the first outage lately.
             soon = recovered_at is not None and not due(recovered_at, self.settings.flap_seconds, self.now)
             outages = outages + 1 if soon else 1
-            seconds = backoff(self.settings.recovery_seconds, self.settings.max_recovery_seconds, outages)
+            seconds = ceiling(self.settings.recovery_seconds, self.settings.max_recovery_seconds, outages - 1)
             recovered_at = self.now + seconds
         ready_at = self.now if before.ready_at is None else before.ready_at
         if draining:

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lobby_gateway.process.backoff import ceiling
 from lobby_operator.planner.actions import Action, Create, Delete, Drain, Reason
 from lobby_operator.planner.compaction import compact, drain_empty
 from lobby_operator.planner.history import failures_over_at
@@ -41,7 +42,7 @@ from lobby_operator.planner.reasons import (
 from lobby_operator.planner.rollout import drain_is_pointless, next_batch, roll_out
 from lobby_operator.planner.spec import PlannerSpec
 from lobby_operator.planner.state import LobbyState, Observed, Phase, lobby_name
-from lobby_operator.planner.timers import backoff, due
+from lobby_operator.planner.timers import due
 from lobby_operator.settings import PlannerSettings
 
 
@@ -195,7 +196,7 @@ def _startable(builder: PlanBuilder) -> int:
         return max(0, builder.settings.max_starting - starting)
     # One failure may be chance (someone killed the lobby), and clients may be waiting: the second try is immediate.
     first, longest = builder.settings.min_backoff_seconds, builder.settings.max_backoff_seconds
-    seconds = backoff(first, longest, failures.count - 1) if failures.count > 1 else 0.0
+    seconds = ceiling(first, longest, failures.count - 2) if failures.count > 1 else 0.0
     if starting:
         builder.wake(failures_over_at(failures, builder.observed.lobbies, builder.settings))
         return 0

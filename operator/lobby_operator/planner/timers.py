@@ -5,8 +5,6 @@ A plan that says when to look again must not be a rounding error too early.
 
 from __future__ import annotations
 
-_MAX_DOUBLINGS = 60  # beyond any maximum; keeps the float finite
-
 
 def due(since: float, seconds: float, now: float) -> bool:
     """Whether `seconds` have passed.
@@ -19,8 +17,3 @@ def due(since: float, seconds: float, now: float) -> bool:
 def earliest(*times: float | None) -> float | None:
     """The earliest of some times, where None is never."""
     return min((time for time in times if time is not None), default=None)
-
-
-def backoff(first: float, longest: float, count: int) -> float:
-    """The wait after the `count`-th failure: `first`, then twice as long each time, up to `longest`."""
-    return min(longest, first * 2.0 ** min(count - 1, _MAX_DOUBLINGS))

@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
+from lobby_gateway.process.backoff import ceiling
 from lobby_operator.planner.actions import Action, Create, Drain
 from lobby_operator.planner.state import LobbyReading
-from lobby_operator.planner.timers import backoff, earliest
+from lobby_operator.planner.timers import earliest
 from lobby_operator.settings import ReconcileSettings
 
 
@@ -129,9 +130,9 @@ class Retries:
     def failed(self, action: Action, problem: str, now: float) -> float:
         """Records a failure; returns the seconds until the retry."""
         before = self._failures.get(_key(action))
-        count = 1 if before is None else before.count + 1
-        wait = backoff(self._min_seconds, self._max_seconds, count)
-        self._failures[_key(action)] = _Failure(count, now + wait, problem)
+        count = 0 if before is None else before.count
+        wait = ceiling(self._min_seconds, self._max_seconds, count)
+        self._failures[_key(action)] = _Failure(count + 1, now + wait, problem)
         return wait
 
     def done(self, action: Action) -> None:

@@ -13,13 +13,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from itertools import groupby
 
+from lobby_gateway.process.backoff import Backoff
 from lobby_gateway.resource.spec import Lobby
 from lobby_operator.planner.actions import Action, Create, Delete, Drain
 from lobby_operator.planner.history import observe
 from lobby_operator.planner.plan import Plan, plan
 from lobby_operator.planner.spec import PlannerSpec
 from lobby_operator.planner.state import Observed, Phase
-from lobby_operator.planner.timers import backoff, earliest
+from lobby_operator.planner.timers import earliest
 from lobby_operator.reconcile.pending_actions import Expectations, Retries
 from lobby_operator.reconcile.runtime import Runtime, RuntimeFailedError
 from lobby_operator.settings import PlannerSettings, ReconcileSettings
@@ -106,18 +107,18 @@ class Reconciler:
 
     async def run(self) -> None:
         """Reconciles until it is cancelled."""
-        failed = 0  # passes in a row
+        settings = self._settings
+        backoff = Backoff(base=settings.min_retry_seconds, cap=settings.max_retry_seconds)
         while True:
             self._changed.clear()
             started = self._clock()
             try:
                 wake_at = await self._pass()
-                failed = 0
+                backoff.reset()
                 self._passed(self._retries.problem, started)
             except Exception as error:  # any fault: this Lobby is retried, and the others are not affected
                 self.failures += 1
-                failed += 1
-                wait = backoff(self._settings.min_retry_seconds, self._settings.max_retry_seconds, failed)
+                wait = backoff.next()
                 wake_at = self._clock() + wait
                 fields = {"lobby": self.lobby.key, "again_in_seconds": wait, "problem": str(error)}
                 expected = isinstance(error, RuntimeFailedError)

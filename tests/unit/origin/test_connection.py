@@ -16,14 +16,19 @@ from tests.support.specs import origin_spec, resolved
 from tests.support.waiting import until
 
 from lobby_gateway.errors import UserError
-from lobby_gateway.origin.connection import MAX_BUFFERED_TO_ORIGIN, OriginConnection
+from lobby_gateway.origin.connection import OriginConnection
 from lobby_gateway.origin.states import Failure
 from lobby_gateway.process.reports import OriginState
+from lobby_gateway.settings import ORIGIN, OriginSettings
 from lobby_gateway.websocket.frames import Batch, Opcode
 
 QUICK = {"minMilliseconds": 10, "maxMilliseconds": 50}
 KEY = {"LOBBY_SECRET_FEED_KEY": "hunter22"}
 SECRETS = [{"name": "KEY", "secretKeyRef": {"name": "feed", "key": "key"}}]
+
+
+def lingers(seconds: float) -> OriginSettings:
+    return OriginSettings(linger_seconds=seconds)
 
 
 class Lobby:
@@ -32,7 +37,7 @@ class Lobby:
     def __init__(self, url: str, environment: dict[str, str] | None = None, **fields: Any) -> None:
         self.epochs: list[list[bytes]] = []
         self.changed = asyncio.Event()
-        options = {name: fields.pop(name) for name in ("linger_seconds", "open_timeout", "fraction") if name in fields}
+        options = {name: fields.pop(name) for name in ("settings", "open_timeout", "fraction") if name in fields}
         self.environment = environment or {}
         self.spec = spec = origin_spec(url, **{"reconnect": QUICK, **fields})
         self.origin = OriginConnection(
@@ -107,7 +112,10 @@ def test_stream_arrives_whole_and_in_order() -> None:
 
 def test_on_demand_connects_with_the_first_client_and_closes_cleanly_behind_the_last() -> None:
     async def main() -> None:
-        async with FakeOrigin() as origin, running(origin.url, wanted=False, linger_seconds=0.05) as lobby:
+        async with (
+            FakeOrigin() as origin,
+            running(origin.url, wanted=False, settings=lingers(0.05)) as lobby,
+        ):
             assert lobby.state is OriginState.IDLE
             lobby.origin.set_wanted(True)
             seen = await origin.until_open()
@@ -313,7 +321,7 @@ def test_origin_that_never_answers_the_handshake() -> None:
 
 def test_try_that_nobody_wants_any_more_ends_before_the_next_begins() -> None:
     async def main() -> None:
-        async with speechless() as (url, log), running(url, linger_seconds=0.01) as lobby:
+        async with speechless() as (url, log), running(url, settings=lingers(0.01)) as lobby:
             await until(lambda: log == ["came"])
             lobby.origin.set_wanted(False)
             asyncio.get_running_loop().call_later(0.011, lobby.origin.set_wanted, True)
@@ -341,7 +349,7 @@ def test_next_try_waits_for_a_cancelled_one_that_takes_its_time(monkeypatch: pyt
     monkeypatch.setattr("lobby_gateway.origin.connection.open_websocket", slow_to_leave)
 
     async def main() -> None:
-        async with running("ws://localhost:1/", linger_seconds=0.0) as lobby:
+        async with running("ws://localhost:1/", settings=lingers(0.0)) as lobby:
             await until(lambda: log == ["came"])
             lobby.origin.set_wanted(False)
             await lobby.until_state(OriginState.IDLE)
@@ -354,7 +362,7 @@ def test_next_try_waits_for_a_cancelled_one_that_takes_its_time(monkeypatch: pyt
 
 def test_client_that_leaves_while_it_is_served_disturbs_nothing() -> None:
     async def main() -> None:
-        async with FakeOrigin() as origin, running(origin.url, linger_seconds=0.0) as lobby:
+        async with FakeOrigin() as origin, running(origin.url, settings=lingers(0.0)) as lobby:
             plain = lobby.publish
 
             def publish(batch: Batch) -> None:
@@ -399,7 +407,7 @@ def test_origin_that_does_not_read_bounds_what_is_kept_for_it() -> None:
                 taken += 1
                 assert taken < 1000
             assert lobby.origin._websocket is not None
-            assert lobby.origin._websocket.buffered <= MAX_BUFFERED_TO_ORIGIN + len(message)
+            assert lobby.origin._websocket.buffered <= ORIGIN.max_buffered_bytes + len(message)
             origin.kill_connections()
 
     run(main(), deadline=30)

@@ -8,7 +8,7 @@ import pytest
 from tests.support.specs import origin_spec, resolved
 
 from lobby_gateway.origin.secrets import Redactor
-from lobby_gateway.origin.session import REFUSED_SECONDS, OriginSession
+from lobby_gateway.origin.session import OriginSession
 from lobby_gateway.origin.states import (
     TRANSITIONS,
     BeginClose,
@@ -25,6 +25,7 @@ from lobby_gateway.origin.states import (
     State,
 )
 from lobby_gateway.process.reports import OriginReport, OriginState
+from lobby_gateway.settings import ORIGIN, OriginSettings
 from lobby_gateway.websocket.frames import Batch, Opcode, frame
 from lobby_gateway.websocket.parser import Close, Ping, Pong, Violation
 
@@ -54,7 +55,7 @@ class Shell:
             steps=resolved(spec).steps,
             redactor=Redactor(secrets),
             fraction=lambda: fraction,
-            linger_seconds=linger,
+            settings=OriginSettings(linger_seconds=linger),
         )
         self.now = 1000.0
         self.session.start(self.now)
@@ -251,7 +252,7 @@ def test_forbidden_is_shown_as_refused_and_tried_again_rarely(status: int) -> No
         shell.refused(status)
         assert shell.report.state is OriginState.REFUSED
         assert shell.report.reason == f"HTTP {status}"
-        assert shell.later(REFUSED_SECONDS - 0.1) == []
+        assert shell.later(ORIGIN.min_refused_seconds - 0.1) == []
         assert shell.later(0.2) == [Connect()]
     assert shell.session.failures == {Failure.REFUSED: 3}
 
@@ -353,7 +354,7 @@ def test_origin_that_forbids_by_close_code_is_tried_again_rarely(code: int) -> N
     shell.receive(Close(code, ""))
     shell.lost()
     assert shell.report.state is OriginState.REFUSED
-    assert shell.report.retry_in_seconds == REFUSED_SECONDS
+    assert shell.report.retry_in_seconds == ORIGIN.min_refused_seconds
 
 
 def test_no_secret_is_reported_even_if_the_origin_says_it() -> None:

@@ -4,11 +4,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lobby_gateway.process.backoff import LONGEST_FLOOR_SECONDS, Backoff
+from lobby_gateway.process.backoff import Backoff, ceiling
+
+MAX_FLOOR = 3600.0
 
 
 def backoff(fraction: float = 1.0, *, base: float = 0.5, cap: float = 30.0) -> Backoff:
-    return Backoff(base=base, cap=cap, fraction=lambda: fraction)
+    return Backoff(base=base, cap=cap, fraction=lambda: fraction, max_floor=MAX_FLOOR)
+
+
+def test_ceiling_doubles_with_each_failure() -> None:
+    waits = [ceiling(1.0, 60.0, attempt) for attempt in (0, 1, 2, 5, 6, 7, 5000)]
+    assert waits == [1.0, 2.0, 4.0, 32.0, 60.0, 60.0, 60.0]
+
+
+def test_without_random_numbers_the_wait_is_the_ceiling() -> None:
+    waits = Backoff(base=1.0, cap=5.0)
+    assert [waits.next() for _ in range(4)] == [1.0, 2.0, 4.0, 5.0]
+
+
+def test_floor_is_unbounded_by_default() -> None:
+    assert Backoff(base=1.0, cap=5.0).next(floor=10**9) == 10**9 + 1.0
 
 
 def test_ceiling_doubles_up_to_the_cap() -> None:
@@ -37,7 +53,7 @@ def test_floor_is_waited_before_the_jitter_begins() -> None:
 
 
 def test_floor_is_bounded_and_never_negative() -> None:
-    assert backoff(0.0).next(floor=10**9) == LONGEST_FLOOR_SECONDS
+    assert backoff(0.0).next(floor=10**9) == MAX_FLOOR
     assert backoff(0.0).next(floor=-5) == 0
 
 
@@ -65,5 +81,5 @@ def test_wait_is_never_beyond_floor_and_cap(
 ) -> None:
     waits = backoff(fraction, base=base, cap=base * factor)
     waits.attempt = failures
-    honoured = min(floor, LONGEST_FLOOR_SECONDS)
+    honoured = min(floor, MAX_FLOOR)
     assert honoured <= waits.next(floor) <= honoured + base * factor

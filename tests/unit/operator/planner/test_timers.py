@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lobby_operator.planner.timers import backoff, due, earliest
+from lobby_operator.planner.timers import due, earliest
 
 TIMES = st.floats(0, 1e7)
 
@@ -21,7 +21,3 @@ def test_earliest_of_times_passes_over_those_that_never_come() -> None:
     assert earliest(None, 3.0, 2.0, None) == 2.0
     assert earliest(None, None) is None
     assert earliest() is None
-
-
-def test_backoff_doubles_up_to_its_maximum() -> None:
-    assert [backoff(1.0, 60.0, count) for count in (1, 2, 3, 6, 7, 8, 5000)] == [1.0, 2.0, 4.0, 32.0, 60.0, 60.0, 60.0]

@@ -1,4 +1,4 @@
-"""The laws of the planner, each a function with a name that says it. State machines and scenarios share them."""
+"""The laws of the planner, each a function named after the law. State machines and scenarios share them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from lobby_operator.planner.state import Phase
 from lobby_operator.planner.timers import due
 
 
-def never_more_than_the_maximum(step: Step) -> None:
-    """What is made never brings the lobbies that there are (in truth, not as observed) above maxReplicas."""
+def lobbies_never_exceed_max_replicas(step: Step) -> None:
+    """Creating lobbies never brings their number (in truth, not as observed) above maxReplicas."""
     created = sum(isinstance(action, Create) for action in step.plan.actions)
     if created:
         names = {lobby.name for lobby in step.world.running()}
@@ -24,45 +24,45 @@ def never_more_than_the_maximum(step: Step) -> None:
         assert len(names | new) <= step.spec.max_replicas
 
 
-def clients_are_never_cut_off_before_their_drain_ended(step: Step) -> None:
-    """A lobby that works is deleted only when it refuses clients and has none, or when its drain is overdue."""
-    seen = states_by_name(step.seen)
+def no_client_is_disconnected_before_the_drain_ends(step: Step) -> None:
+    """A working lobby is deleted only when it refuses clients and has none, or when its drain is overdue."""
+    states = states_by_name(step.observed)
     for action in step.plan.actions:
         if not isinstance(action, Delete):
             continue
         lobby = step.world.lobbies.get(action.name)
         if lobby is None or not lobby.answers(step.now) or lobby.gone_at is not None:
             continue
-        since = seen[action.name].draining_since
+        since = states[action.name].draining_since
         overdue = since is not None and due(since, step.spec.drain_seconds, step.now)
-        pointless = action.reason.code is ActionReason.DRAIN_POINTLESS and nobody_finds_another_seat(step)
+        pointless = action.reason.code is ActionReason.DRAIN_POINTLESS and no_other_seat_is_available(step)
         assert overdue or pointless or (lobby.draining and lobby.clients == 0)
 
 
-def nobody_finds_another_seat(step: Step) -> bool:
-    """There are as many lobbies as may be, and none of them has a free seat, or could have one soon."""
-    there = [lobby for lobby in step.seen.lobbies if lobby.phase is not Phase.ENDED]
+def no_other_seat_is_available(step: Step) -> bool:
+    """maxReplicas lobbies exist, and none of them has a free seat, or could soon have one."""
+    there = [lobby for lobby in step.observed.lobbies if lobby.phase is not Phase.ENDED]
     free = any(lobby.phase is Phase.READY and lobby.free for lobby in there)
     waits = all(lobby.phase in (Phase.READY, Phase.DRAINING) for lobby in there)
     return len(there) >= step.spec.max_replicas and waits and not free
 
 
-def nobody_is_sent_where_no_seat_is(step: Step) -> None:
-    """Open lobbies answered at the last question, have free seats, and are not about to go."""
+def clients_are_sent_only_to_free_seats(step: Step) -> None:
+    """Open lobbies answered the latest poll, have free seats, and are not about to leave."""
     leaving = {action.name for action in step.plan.actions if not isinstance(action, Create)}
-    seen = states_by_name(step.seen)
-    raw = {each.name: each for each in step.raw}
+    states = states_by_name(step.observed)
+    readings = {each.name: each for each in step.readings}
     for lobby in step.plan.open:
         assert lobby.name not in leaving
-        assert raw[lobby.name].unresponsive_since is None
-        assert seen[lobby.name].phase is Phase.READY
+        assert readings[lobby.name].unresponsive_since is None
+        assert states[lobby.name].phase is Phase.READY
         assert lobby.free > 0
         assert lobby.address
     assert len({lobby.name for lobby in step.plan.open}) == len(step.plan.open)
 
 
-def open_lobbies_are_in_the_order_of_their_placement(step: Step) -> None:
-    """Packed: fullest first. Latest: at most the first has clients, unless only older ones have seats."""
+def open_lobbies_are_in_placement_order(step: Step) -> None:
+    """Packed: fullest first. Latest: only the first may have clients, unless only older lobbies have seats."""
     clients = [lobby.clients for lobby in step.plan.open]
     outdated = [lobby.outdated for lobby in step.plan.open]
     assert all(outdated) or not any(outdated)
@@ -75,9 +75,9 @@ def open_lobbies_are_in_the_order_of_their_placement(step: Step) -> None:
         assert ages == sorted(ages, reverse=True)
 
 
-def every_action_has_its_reason(step: Step) -> None:
-    """A sentence with numbers, and at most one action for a lobby, which exists, or does not for those that are made."""
-    names = {lobby.name for lobby in step.seen.lobbies}
+def every_action_has_a_reason(step: Step) -> None:
+    """A sentence with numbers; at most one action for a lobby, which exists unless it is created."""
+    names = {lobby.name for lobby in step.observed.lobbies}
     for action in step.plan.actions:
         assert action.reason.code in ACTION_REASONS
         assert action.reason.sentence
@@ -87,26 +87,26 @@ def every_action_has_its_reason(step: Step) -> None:
 
 
 def creations_are_bounded(step: Step) -> None:
-    """Not too many start at a time, and only one while starts fail."""
+    """Not too many lobbies start at a time, and only one while starts fail."""
     created = sum(isinstance(action, Create) for action in step.plan.actions)
     if created:
-        starting = len(step.seen.in_phase(Phase.STARTING))
-        most = 1 if step.seen.failures.count else step.settings.max_starting
+        starting = len(step.observed.in_phase(Phase.STARTING))
+        most = 1 if step.observed.failures.count else step.settings.max_starting
         assert created + starting <= max(most, starting)
 
 
 def moved_clients_fit_into_fuller_lobbies(step: Step) -> None:
-    """Compaction leaves seats for all whom it moves, for those who wait or move already, and to spare."""
+    """Compaction leaves seats for all clients that it moves, for those that wait or move already, and to spare."""
     drained = {action.name for action in step.plan.actions if action.reason.code is ActionReason.SPARSE}
     if not drained:
         return
-    assert step.seen.waiting == 0
-    assert not step.seen.in_phase(Phase.STARTING, Phase.UNRESPONSIVE)
-    ready = step.seen.in_phase(Phase.READY)
+    assert step.observed.waiting == 0
+    assert not step.observed.in_phase(Phase.STARTING, Phase.UNRESPONSIVE)
+    ready = step.observed.in_phase(Phase.READY)
     leaving = [lobby for lobby in ready if lobby.name in drained]
     staying = [lobby for lobby in ready if lobby.name not in drained]
     moving = sum(lobby.clients for lobby in leaving)
-    moving += sum(lobby.clients for lobby in step.seen.in_phase(Phase.DRAINING, Phase.ENDING))
+    moving += sum(lobby.clients for lobby in step.observed.in_phase(Phase.DRAINING, Phase.ENDING))
     assert sum(lobby.free for lobby in staying) >= moving + step.spec.spare
     assert len(staying) >= step.spec.floor
     fullest = max(lobby.clients for lobby in staying)
@@ -116,16 +116,18 @@ def moved_clients_fit_into_fuller_lobbies(step: Step) -> None:
         assert max(lobby.clients for lobby in leaving) <= min(occupied)
 
 
-def the_plan_depends_on_nothing_else(step: Step) -> None:
-    """Same input, same plan; the order in which lobbies are listed does not matter."""
-    raw = list(step.raw)
-    random.Random(len(raw)).shuffle(raw)
-    seen = observe(step.before, raw, waiting=step.seen.waiting, spec=step.spec, now=step.now, settings=step.settings)
-    assert seen == step.seen
-    assert plan(step.spec, seen, step.now, step.settings) == step.plan
+def the_plan_depends_on_its_input_alone(step: Step) -> None:
+    """The same input gives the same plan; the order in which lobbies are listed does not matter."""
+    readings = list(step.readings)
+    random.Random(len(readings)).shuffle(readings)
+    observed = observe(
+        step.before, readings, waiting=step.observed.waiting, spec=step.spec, now=step.now, settings=step.settings
+    )
+    assert observed == step.observed
+    assert plan(step.spec, observed, step.now, step.settings) == step.plan
 
 
-def nothing_changes_before_the_planner_asks_to_be_woken(step: Step) -> None:
+def nothing_changes_before_wake_at(step: Step) -> None:
     """With the same readings, a plan without actions stays one until wake_at."""
     if step.plan.actions:
         return
@@ -133,42 +135,44 @@ def nothing_changes_before_the_planner_asks_to_be_woken(step: Step) -> None:
     assert until is None or until > step.now
     horizon = (
         step.now + 15.0 if until is None else until
-    )  # short of a pause, after which the silent get their time again
-    seen = step.seen
+    )  # shorter than a pause, after which unresponsive lobbies get their time again
+    observed = step.observed
     for share in (0.25, 0.5, 0.999):
         now = min(step.now + 15.0, step.now + (horizon - step.now) * share)
         if until is not None and now > until - 1e-6:
             continue
-        seen = observe(seen, step.raw, waiting=seen.waiting, spec=step.spec, now=now, settings=step.settings)
-        again = plan(step.spec, seen, now, step.settings)
+        observed = observe(
+            observed, step.readings, waiting=observed.waiting, spec=step.spec, now=now, settings=step.settings
+        )
+        again = plan(step.spec, observed, now, step.settings)
         assert again.actions == ()
         assert [lobby.name for lobby in again.open] == [lobby.name for lobby in step.plan.open]
 
 
 STEP_LAWS = (
-    never_more_than_the_maximum,
-    clients_are_never_cut_off_before_their_drain_ended,
-    nobody_is_sent_where_no_seat_is,
-    open_lobbies_are_in_the_order_of_their_placement,
-    every_action_has_its_reason,
+    lobbies_never_exceed_max_replicas,
+    no_client_is_disconnected_before_the_drain_ends,
+    clients_are_sent_only_to_free_seats,
+    open_lobbies_are_in_placement_order,
+    every_action_has_a_reason,
     creations_are_bounded,
     moved_clients_fit_into_fuller_lobbies,
-    the_plan_depends_on_nothing_else,
-    nothing_changes_before_the_planner_asks_to_be_woken,
+    the_plan_depends_on_its_input_alone,
+    nothing_changes_before_wake_at,
 )
-"""Of every single plan."""
+"""Laws of every single plan."""
 
 
-def those_who_wait_are_served_or_nothing_more_can_be_done(world: World) -> None:
-    """In the end a client waits only where maxReplicas lobbies are full."""
+def waiting_clients_are_served_unless_all_lobbies_are_full(world: World) -> None:
+    """In the end a client waits only if maxReplicas lobbies are full."""
     if world.waiting:
         running = world.running()
         assert len(running) == world.spec.max_replicas
         assert all(lobby.clients >= lobby.seats for lobby in running)
 
 
-def there_are_as_many_lobbies_as_are_needed(world: World) -> None:
-    """At least the floor and the spare seats; with Packed and lobbies of one size exactly the fewest possible."""
+def there_are_as_many_lobbies_as_needed(world: World) -> None:
+    """At least the floor and the spare seats; with Packed and lobbies of one size exactly the minimum."""
     spec = world.spec
     running = world.running()
     assert len(running) <= spec.max_replicas
@@ -182,28 +186,28 @@ def there_are_as_many_lobbies_as_are_needed(world: World) -> None:
         assert len(running) == min(spec.max_replicas, max(spec.floor, fewest))
 
 
-def every_lobby_is_of_the_revision_that_is_wanted(world: World) -> None:
-    """A rollout reaches everybody, with or without room for a surge."""
+def every_lobby_has_the_current_revision(world: World) -> None:
+    """A rollout reaches every lobby, with or without room for a surge."""
     if world.spec.revision:
         assert {lobby.revision for lobby in world.running()} <= {world.spec.revision}
 
 
-def nothing_is_made_and_unmade(world: World, since: int) -> None:
-    """In peace no lobby that was made is drained or deleted again."""
+def no_lobby_is_created_and_removed_again(world: World, since: int) -> None:
+    """In peace no lobby that was created is drained or deleted again."""
     made = {action.name for _, action in world.history[since:] if isinstance(action, Create)}
     unmade = {action.name for _, action in world.history[since:] if isinstance(action, Drain | Delete)}
     assert not made & unmade
 
 
-def new_clients_alone_move_nobody(world: World, moved: int, *, uniform: bool) -> None:
-    """Where lobbies were of one size, and packed; elsewhere everybody is moved once at the most."""
+def new_clients_alone_move_no_one(world: World, moved: int, *, uniform: bool) -> None:
+    """With Packed and lobbies of one size; otherwise each client moves at most once."""
     assert moved <= world.clients()
     if world.spec.placement is Placement.PACKED and uniform:
         assert moved == 0
 
 
-def the_end_is_the_end(world: World) -> None:
-    """Nothing happens in the hours after, though the lobby host looks again and again."""
+def the_settled_state_is_stable(world: World) -> None:
+    """Nothing happens in the hours after, however often the operator looks."""
     done = len(world.history)
     for seconds in (0.1, 1.0, 7.0, 61.0, 3600.0, 86400.0):
         world.advance(seconds)

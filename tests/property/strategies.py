@@ -1,4 +1,4 @@
-"""What the planner is tried with."""
+"""Inputs of the property tests of the planner."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SPEC_FIELDS = (
     *("seats", "replicas", "max_replicas", "spare_seats", "placement", "compaction"),
     *("stabilization_seconds", "empty_seconds", "drain_seconds"),
 )
-"""What a person may change; one at a time, or every state would be that of a different Lobby."""
+"""Fields that a person may change; one at a time, or every change would make a different Lobby."""
 
 PLANNER_SETTINGS = st.sampled_from([PlannerSettings(), PlannerSettings(max_starting=2, move_share=0.5)])
 
@@ -46,7 +46,7 @@ CLIENTS = st.builds(
     st.sampled_from([0, 2, 5, 10]),
     st.integers(0, 1000),
 )
-"""Of lobbies that are there from the beginning. Drawn one by one, most lists would be of one empty lobby."""
+"""Clients of the lobbies that exist at the start. Drawn one by one, most lists would be a single empty lobby."""
 
 PAUSES = st.sampled_from([0.05, 0.3, 1.0, 1.7, 4.0, 11.0, 70.0])
-"""Seconds between two looks."""
+"""Seconds between two passes."""

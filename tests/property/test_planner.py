@@ -1,4 +1,4 @@
-"""The laws of the planner, in a world in which everything that can happen does."""
+"""The laws of the planner, in a world where everything that can happen does."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from lobby_operator.settings import PlannerSettings
 
 
 def settle(world: World) -> None:
-    """In peace: all laws of the end hold, and get there without moving clients about."""
+    """In peace the laws of the settled state hold, and are reached without moving clients about."""
     moved = world.moved
     world.settle()
     assert world.moved - moved <= 2 * world.clients()
-    invariants.those_who_wait_are_served_or_nothing_more_can_be_done(world)
-    invariants.there_are_as_many_lobbies_as_are_needed(world)
-    invariants.every_lobby_is_of_the_revision_that_is_wanted(world)
-    invariants.the_end_is_the_end(world)
+    invariants.waiting_clients_are_served_unless_all_lobbies_are_full(world)
+    invariants.there_are_as_many_lobbies_as_needed(world)
+    invariants.every_lobby_has_the_current_revision(world)
+    invariants.the_settled_state_is_stable(world)
 
 
 class PlannerMachine(RuleBasedStateMachine):
-    """Clients, fate and people act on the world in any order; then there is peace, and everything must settle."""
+    """Clients, fate and people act in any order; then there is peace, and everything must settle."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,8 +66,8 @@ class PlannerMachine(RuleBasedStateMachine):
         self.world.join(count)
 
     @rule(count=st.sampled_from([1, 7]))
-    def clients_come_while_the_lobby_host_thinks(self, count: int) -> None:
-        self.world.on_their_way = count
+    def clients_come_while_the_operator_plans(self, count: int) -> None:
+        self.world.arriving = count
         self.world.step()
 
     @rule(count=st.sampled_from([1, 1, 3, 20]), seed=st.integers(0, 5))
@@ -87,23 +87,23 @@ class PlannerMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.world.running())
     @rule(data=st.data())
-    def a_lobby_falls_silent(self, data: st.DataObject) -> None:
+    def a_lobby_becomes_unresponsive(self, data: st.DataObject) -> None:
         self.world.lobbies[
             data.draw(st.sampled_from(sorted(lobby.name for lobby in self.world.running())))
         ].stopped = True
 
     @rule()
-    def silent_lobbies_answer_again(self) -> None:
+    def unresponsive_lobbies_recover(self) -> None:
         for lobby in self.world.lobbies.values():
             lobby.stopped = False
 
     @rule(fails=st.booleans(), seconds=st.sampled_from([0.0, 0.7, 5.0, 100.0]))
-    def starting_becomes_different(self, fails: bool, seconds: float) -> None:
+    def starts_change(self, fails: bool, seconds: float) -> None:
         self.world.start_fails = fails
         self.world.start_seconds = seconds
 
     @rule(fail=st.booleans())
-    def drains_are_not_heard(self, fail: bool) -> None:
+    def drains_get_lost(self, fail: bool) -> None:
         self.world.drains_fail = fail
 
     @rule(seconds=st.sampled_from([0.0, 0.0, 0.4, 6.0]))
@@ -111,19 +111,19 @@ class PlannerMachine(RuleBasedStateMachine):
         self.world.lag = seconds
 
     @rule()
-    def the_operator_is_restarted(self) -> None:
+    def the_operator_restarts(self) -> None:
         self.world.restart_operator()
 
     # People
 
     @rule(spec=specs(), name=st.sampled_from(SPEC_FIELDS))
-    def the_spec_is_changed(self, spec: PlannerSpec, name: str) -> None:
+    def the_spec_changes(self, spec: PlannerSpec, name: str) -> None:
         before = self.world.spec
         changed = replace(before, generation=before.generation + 1, **{name: getattr(spec, name)})
         self.world.spec = replace(changed, replicas=min(changed.replicas, changed.max_replicas))
 
     @rule(revision=st.sampled_from(["a", "b"]))
-    def the_revision_becomes_different(self, revision: str) -> None:
+    def the_revision_changes(self, revision: str) -> None:
         self.world.spec = replace(self.world.spec, revision=revision)
 
     # Peace
@@ -131,17 +131,17 @@ class PlannerMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         self.world.calm()
         settle(self.world)
-        self.after_a_quiet_burst()
+        self.settle_after_a_burst()
 
-    def after_a_quiet_burst(self) -> None:
-        """From a settled state, more clients: what is made for them stays."""
+    def settle_after_a_burst(self) -> None:
+        """In a settled state, more clients arrive: what is created for them stays."""
         world = self.world
         done, moved, uniform = len(world.history), world.moved, world.uniform()
         world.join(self.rng.choice((1, 5, 30)))
         world.settle()
-        invariants.nothing_is_made_and_unmade(world, done)
-        invariants.those_who_wait_are_served_or_nothing_more_can_be_done(world)
-        invariants.new_clients_alone_move_nobody(world, world.moved - moved, uniform=uniform)
+        invariants.no_lobby_is_created_and_removed_again(world, done)
+        invariants.waiting_clients_are_served_unless_all_lobbies_are_full(world)
+        invariants.new_clients_alone_move_no_one(world, world.moved - moved, uniform=uniform)
 
 
 @given(
@@ -151,10 +151,10 @@ class PlannerMachine(RuleBasedStateMachine):
     join=st.sampled_from([0, 0, 1, 30]),
     seed=st.integers(0, 99),
 )
-def test_from_any_population_it_settles_and_again_when_most_have_left(
+def test_settles_from_any_population_and_again_after_most_clients_left(
     spec: PlannerSpec, planner: PlannerSettings, clients: list[int], join: int, seed: int
 ) -> None:
-    """Without accidents, so that more of the examples are about compaction."""
+    """Without accidents, so that more examples are about compaction."""
     world = World(spec, planner, laws=list(invariants.STEP_LAWS))
     world.populate(min(count, spec.seats) for count in clients[: spec.max_replicas])
     world.join(join)
@@ -170,10 +170,10 @@ def test_from_any_population_it_settles_and_again_when_most_have_left(
     join=st.sampled_from([0, 0, 1, 30]),
     direct=st.sampled_from([0.0, 0.5]),
 )
-def test_from_any_population_it_rolls_out_another_revision(
+def test_rolls_out_another_revision_from_any_population(
     spec: PlannerSpec, planner: PlannerSettings, clients: list[int], join: int, direct: float
 ) -> None:
-    # A drain of minutes is the same as one of seconds, but for the looks meanwhile.
+    # A drain of minutes only differs from one of seconds by the number of passes.
     spec = replace(spec, drain_seconds=min(spec.drain_seconds, 10.0))
     world = World(replace(spec, revision="old"), planner, direct_share=direct, laws=list(invariants.STEP_LAWS))
     world.populate(min(count, spec.seats) for count in clients[: spec.max_replicas])

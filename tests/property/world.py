@@ -1,6 +1,6 @@
-"""A simulated world for the planner: lobbies, greeters and clients as they are, and a lobby host that sees them late.
+"""A simulated world for the planner: real lobbies, greeters and clients, and an operator that sees them late.
 
-The truth is in `World.lobbies`; the planner only gets `World.raw()`. Time is a number.
+The truth is in `World.lobbies`; the planner only gets `World.readings()`. Time is a number.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ REACHABLE = 0.0
 
 @dataclass
 class SimLobby:
-    """A lobby as it is."""
+    """A lobby as it really is."""
 
     name: str
     created_at: float
-    answers_at: float  # when it will listen; inf: it never will
+    answers_at: float  # when it will listen; inf: never
     seats: int
-    seen_at: float  # when the runtime's list will show it
+    listed_at: float  # when the runtime's list will show it
     clients: int = 0
     revision: str = ""
-    direct: int = 0  # of them, those that only leave when the lobby ends
+    direct: int = 0  # clients that leave only when the lobby ends
     draining: bool = False
     stopped: bool = False  # SIGSTOP, a cut network
     unresponsive_since: float | None = None
-    heard: bool = False  # by the lobby host that runs now
-    was_up: bool = False  # when that began
-    gone_at: float | None = None  # it was told to end and will be gone then
+    answered: bool = False  # the operator that runs now
+    was_up: bool = False  # when that operator started
+    gone_at: float | None = None  # it was deleted and will be gone then
     dead: bool = False
     unlisted_at: float | None = None  # when the list will no longer show it
 
@@ -51,13 +51,13 @@ class SimLobby:
 
 @dataclass
 class Step:
-    """One pass of the lobby host, for the laws."""
+    """One pass of the operator, for the laws."""
 
     spec: PlannerSpec
     settings: PlannerSettings
     before: Observed | None
-    raw: tuple[LobbyReading, ...]
-    seen: Observed
+    readings: tuple[LobbyReading, ...]
+    observed: Observed
     plan: Plan
     now: float
     world: World  # the truth
@@ -65,7 +65,7 @@ class Step:
 
 @dataclass
 class World:
-    """Everything. `law` is called with each step before the actions are done."""
+    """Everything. Each law is called with each step, before its actions are done."""
 
     spec: PlannerSpec
     settings: PlannerSettings = field(default_factory=PlannerSettings)
@@ -77,9 +77,9 @@ class World:
     keeps_remains: bool = False  # ended lobbies stay listed until they are deleted, like pods
     lag: float = 0.0
     direct_share: float = 0.0
-    drains_fail: bool = False  # what is told to drain does not hear it
-    on_their_way: int = 0  # clients who come between the look and the deed, to a greeter that was told nothing lately
-    stale: Plan | None = None  # what that greeter knows
+    drains_fail: bool = False  # drains get lost
+    arriving: int = 0  # clients that arrive between observing and acting, at a greeter with old information
+    stale: Plan | None = None  # the plan that this greeter knows
     observed: Observed | None = None
     expected: Expectations = field(default_factory=Expectations)
     planned: Plan | None = None
@@ -88,7 +88,7 @@ class World:
     laws: list[Callable[[Step], None]] = field(default_factory=list)
 
     def populate(self, clients: Iterable[int]) -> None:
-        """Lobbies that are there already, with so many clients each."""
+        """Adds lobbies that exist already, with these numbers of clients."""
         for index, count in enumerate(clients, 1):
             name, since = f"{self.spec.lobby}-{index}", self.now - 500.0
             self.lobbies[name] = SimLobby(name, since, since, self.spec.seats, since, count, self.spec.revision)
@@ -120,13 +120,13 @@ class World:
     def restart_operator(self) -> None:
         self.observed = None
         self.expected = Expectations()
-        # Its list is fresh: what was written is seen at once.
+        # Its list is fresh: everything written is listed at once.
         for lobby in self.lobbies.values():
-            lobby.seen_at = min(lobby.seen_at, self.now)
-            lobby.unresponsive_since, lobby.heard = None, False
+            lobby.listed_at = min(lobby.listed_at, self.now)
+            lobby.unresponsive_since, lobby.answered = None, False
             lobby.was_up = lobby.answers_at <= self.now
 
-    # What happens by itself
+    # What happens over time
 
     def advance(self, seconds: float) -> None:
         self.now += seconds
@@ -143,9 +143,9 @@ class World:
         self._seat()
 
     def _move(self) -> None:
-        """Greeters take the clients of draining and stopped lobbies elsewhere, as far as there are seats."""
+        """Greeters move the clients of draining and stopped lobbies, as far as there are seats."""
         for lobby in self.lobbies.values():
-            if lobby.stopped and lobby.clients:  # heartbeats are missing
+            if lobby.stopped and lobby.clients:  # missing heartbeats
                 self.waiting += lobby.clients
                 lobby.clients = lobby.direct = 0
             elif (lobby.draining or lobby.gone_at is not None) and lobby.answers(self.now):
@@ -168,19 +168,19 @@ class World:
                 left -= taken
         return count - left
 
-    # The lobby host
+    # The operator
 
-    def raw(self) -> tuple[LobbyReading, ...]:
-        return tuple(self._read(lobby) for lobby in self.lobbies.values() if lobby.seen_at <= self.now)
+    def readings(self) -> tuple[LobbyReading, ...]:
+        return tuple(self._read(lobby) for lobby in self.lobbies.values() if lobby.listed_at <= self.now)
 
     def _read(self, lobby: SimLobby) -> LobbyReading:
         report = None
         asked = lobby.created_at + REACHABLE <= self.now
         if lobby.answers(self.now):
-            lobby.unresponsive_since, lobby.heard = None, True
+            lobby.unresponsive_since, lobby.answered = None, True
         elif asked and lobby.unresponsive_since is None:
             lobby.unresponsive_since = self.now
-        if lobby.answers_at <= self.now and lobby.heard:
+        if lobby.answers_at <= self.now and lobby.answered:
             state = OriginState.CONNECTED if lobby.clients else OriginState.IDLE
             report = LobbyReport(
                 name=lobby.name,
@@ -204,16 +204,16 @@ class World:
         )
 
     def step(self) -> Plan:
-        """Observes, plans, acts; greeters hear of it."""
-        raw, self.expected = self.expected.lay_over(self.raw(), self.now)
+        """Observes, plans, acts, and tells the greeters."""
+        readings, self.expected = self.expected.lay_over(self.readings(), self.now)
         before = self.observed
-        seen = observe(before, raw, waiting=self.waiting, spec=self.spec, now=self.now, settings=self.settings)
-        self.observed = seen
-        planned = plan(self.spec, seen, self.now, self.settings)
-        step = Step(self.spec, self.settings, before, raw, seen, planned, self.now, self)
+        observed = observe(before, readings, waiting=self.waiting, spec=self.spec, now=self.now, settings=self.settings)
+        self.observed = observed
+        planned = plan(self.spec, observed, self.now, self.settings)
+        step = Step(self.spec, self.settings, before, readings, observed, planned, self.now, self)
         latest, self.planned = self.planned, self.stale
-        self.join(self.on_their_way)
-        self.on_their_way, self.stale = 0, latest
+        self.join(self.arriving)
+        self.arriving, self.stale = 0, latest
         for law in self.laws:
             law(step)
         self.planned = planned
@@ -229,7 +229,7 @@ class World:
         lobby = self.lobbies.get(action.name)
         match action:
             case Create():
-                if lobby is None:  # otherwise: it is there already, as the API server would say
+                if lobby is None:  # otherwise it exists already, as the API server would say
                     answers_at = float("inf") if self.start_fails else self.now + self.start_seconds
                     self.lobbies[action.name] = SimLobby(
                         action.name, self.now, answers_at, self.spec.seats, self.now + self.lag, 0, self.spec.revision
@@ -248,20 +248,20 @@ class World:
     # Peace
 
     def calm(self) -> None:
-        """Nothing goes wrong any more, and nobody comes or leaves."""
+        """Nothing goes wrong any more, and no client comes or leaves."""
         self.start_fails = self.drains_fail = False
         self.start_seconds = min(self.start_seconds, 5.0)
         for lobby in self.lobbies.values():
             lobby.stopped = False
 
     def settle(self, most_steps: int = 3000) -> int:
-        """Runs until nothing is left to be done; returns how many steps that took."""
+        """Runs until nothing is left to do; returns the number of steps."""
         for count in range(most_steps):
             observed = self._figures()
             planned = self.step()
             pending = [
                 *(lobby.answers_at for lobby in self.lobbies.values() if not lobby.dead),
-                *(lobby.seen_at for lobby in self.lobbies.values()),
+                *(lobby.listed_at for lobby in self.lobbies.values()),
                 *(lobby.gone_at for lobby in self.lobbies.values() if not lobby.dead),
                 *(lobby.unlisted_at for lobby in self.lobbies.values()),
                 self.expected.wake_at(),
@@ -286,15 +286,15 @@ class World:
         return [lobby for lobby in self.lobbies.values() if not lobby.dead]
 
     def uniform(self) -> bool:
-        """Whether all lobbies, and those that would be made, have as many seats."""
+        """Whether all lobbies, and new ones, have the same number of seats."""
         return {lobby.seats for lobby in self.running()} <= {self.spec.seats}
 
     def clients(self) -> int:
         return self.waiting + sum(lobby.clients for lobby in self.lobbies.values())
 
 
-def states_by_name(seen: Observed) -> dict[str, LobbyState]:
-    return {lobby.name: lobby for lobby in seen.lobbies}
+def states_by_name(observed: Observed) -> dict[str, LobbyState]:
+    return {lobby.name: lobby for lobby in observed.lobbies}
 
 
 __all__ = ["Phase", "SimLobby", "Step", "World", "due", "states_by_name"]

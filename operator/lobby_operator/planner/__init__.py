@@ -1,1 +1,1 @@
-"""The planner: a pure function from what is wanted and observed to actions, each with a reason."""
+"""The planner: a pure function from the desired and the observed state to actions, each with a reason."""

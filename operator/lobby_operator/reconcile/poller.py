@@ -67,7 +67,7 @@ class Poller(Generic[R]):
         address: IP address and port of the admin port.
         result: outcome of the latest poll.
         fast: poll at the fast interval.
-        quiet: log no failures: the process is starting, or was told to end.
+        quiet: log no failures: the process is starting, or is being deleted.
     """
 
     def __init__(

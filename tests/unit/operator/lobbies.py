@@ -1,4 +1,4 @@
-"""Lobbies to plan with, in one line each."""
+"""Lobbies for tests of the planner, in one line each."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SPEC = PlannerSpec(lobby="prices")
 
 
 def lobby_state(index: int, clients: int = 0, phase: Phase = Phase.READY, **fields: Any) -> LobbyState:
-    """A lobby that has been up, and as it is, for a long time."""
+    """A lobby that has been in this state for a long time."""
     values: dict[str, Any] = {
         "name": f"prices-{index}",
         "index": index,
@@ -41,7 +41,7 @@ def report(clients: int = 0, *, draining: bool = False, seats: int = 512) -> Lob
 
 
 def reading(index: int = 1, clients: int | None = 0, **fields: Any) -> LobbyReading:
-    """A lobby that answers; with `clients` None one that never did."""
+    """A lobby that answers or, with `clients` None, never has."""
     values: dict[str, Any] = {
         "name": f"prices-{index}",
         "created_at": 0.0,

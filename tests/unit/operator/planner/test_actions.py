@@ -16,7 +16,7 @@ REASONS = {
     ("action", "why"),
     [(Create, ActionReason.BELOW_REPLICAS), (Drain, ActionReason.EMPTY), (Delete, ActionReason.DRAINED)],
 )
-def test_an_action_is_built_with_a_reason_of_its_own_and_no_other(action: type[Action], why: ActionReason) -> None:
+def test_an_action_accepts_only_its_own_reasons(action: type[Action], why: ActionReason) -> None:
     assert action("prices-1", REASONS[why]).reason.code is why
     for other in REASONS.keys() - {why}:
         with pytest.raises(ValueError, match=f"^{action.__name__} needs a reason of"):
@@ -25,7 +25,7 @@ def test_an_action_is_built_with_a_reason_of_its_own_and_no_other(action: type[A
 
 @pytest.mark.parametrize("action", [Create, Drain, Delete])
 @pytest.mark.parametrize("nothing", [None, "because"])
-def test_an_action_without_a_reason_can_not_be_built(action: type[Action], nothing: object) -> None:
+def test_an_action_cannot_be_built_without_a_reason(action: type[Action], nothing: object) -> None:
     with pytest.raises(ValueError, match="needs a reason of"):
         action("prices-1", nothing)  # type: ignore[arg-type]
     with pytest.raises(TypeError):

@@ -46,7 +46,7 @@ def drained(
 # What could be spared
 
 
-def test_the_sparsest_can_be_spared_while_clients_and_spare_seats_fit() -> None:
+def test_the_sparsest_are_removable_while_clients_and_spare_seats_fit() -> None:
     lobbies = [lobby_state(index, 25) for index in range(1, 21)]
     assert len(sparse(SPEC, *lobbies)) == 18  # 500 clients and 64 seats need two lobbies
     assert len(sparse(replace(SPEC, spare_seats=12), *lobbies)) == 19
@@ -55,12 +55,12 @@ def test_the_sparsest_can_be_spared_while_clients_and_spare_seats_fit() -> None:
     ]  # 100 more would leave 504 of 512 seats taken
 
 
-def test_of_equals_the_newest_goes() -> None:
+def test_among_equals_the_newest_goes_first() -> None:
     assert sparse(SPEC, lobby_state(1, 9), lobby_state(2, 9)) == [2]
     assert empty(SPEC, lobby_state(1), lobby_state(2), lobby_state(3)) == [3, 2]
 
 
-def test_empty_lobbies_are_spared_but_for_the_floor_and_the_spare_seats() -> None:
+def test_empty_lobbies_are_removable_except_for_the_floor_and_the_spare_seats() -> None:
     assert empty(SPEC, lobby_state(1, 400), lobby_state(2), lobby_state(3)) == [3, 2]
     assert empty(SPEC, lobby_state(1, 449), lobby_state(2), lobby_state(3)) == [3]
     assert empty(replace(SPEC, replicas=2), lobby_state(1), lobby_state(2), lobby_state(3)) == [3]
@@ -68,17 +68,17 @@ def test_empty_lobbies_are_spared_but_for_the_floor_and_the_spare_seats() -> Non
     assert empty(SPEC, lobby_state(1)) == []
 
 
-def test_a_smaller_empty_lobby_goes_where_a_larger_one_can_not() -> None:
+def test_a_small_empty_lobby_goes_if_a_larger_one_cannot() -> None:
     assert empty(SPEC, lobby_state(1, 512), lobby_state(2, seats=10), lobby_state(3, seats=100)) == [2]
 
 
-def test_nobody_is_moved_into_a_sparser_lobby() -> None:
+def test_no_client_moves_into_a_sparser_lobby() -> None:
     # The empty one is too large to be spared. To move the one client there would leave a lobby less, but not a fuller one.
     lobbies = [lobby_state(1, 1, seats=1), lobby_state(2, 0, seats=100)]
     assert sparse(replace(SPEC, spare_seats=50), *lobbies) == []
 
 
-def test_those_who_wait_and_move_need_the_seats_first() -> None:
+def test_waiting_and_moving_clients_get_the_seats_first() -> None:
     lobbies = [lobby_state(1, 100), lobby_state(2, 100)]
     assert sparse(SPEC, *lobbies) == [2]
     assert sparse(SPEC, *lobbies, waiting=300) == []
@@ -90,7 +90,7 @@ def test_an_overfull_lobby_has_no_free_seats() -> None:
     assert sparse(SPEC, lobby_state(1, 600, seats=512), lobby_state(2, 30), lobby_state(3, 20)) == [3]
 
 
-def test_latest_spares_older_lobbies_that_are_sparser_than_the_latest() -> None:
+def test_latest_removes_older_lobbies_that_are_sparser_than_the_latest() -> None:
     assert sparse(LATEST, lobby_state(1, 90), lobby_state(2, 10), lobby_state(3, 50)) == [2]
     assert sparse(LATEST, lobby_state(1, 40), lobby_state(2, 0), lobby_state(3, 50), lobby_state(4, 0)) == [2, 1, 4]
     assert empty(LATEST, lobby_state(1, 40), lobby_state(2, 0), lobby_state(3, 50), lobby_state(4, 0)) == [2, 4]
@@ -100,7 +100,7 @@ def test_latest_spares_older_lobbies_that_are_sparser_than_the_latest() -> None:
 # When they are
 
 
-def test_an_empty_lobby_goes_after_a_while_and_by_way_of_a_drain() -> None:
+def test_an_empty_lobby_is_drained_after_a_while() -> None:
     lobbies = [lobby_state(1, 5), lobby_state(2, empty_since=NOW - 60.0)]
     assert drained(observed(*lobbies, surplus=(Sample(LONG_AGO, 1),))) == (["Empty prices-2"], None)
 
@@ -128,19 +128,19 @@ def test_as_many_empty_lobbies_go_as_were_superfluous_all_the_time() -> None:
     assert wake_at == NOW + 40.0
 
 
-def test_a_lobby_whose_emptiness_is_not_known_is_taken_to_be_empty_since_now() -> None:
+def test_without_a_time_a_lobby_counts_as_empty_from_now_on() -> None:
     lobbies = [lobby_state(1, 5), lobby_state(2, empty_since=None)]
     assert drained(observed(*lobbies, surplus=(Sample(LONG_AGO, 1),))) == ([], NOW + 60.0)
 
 
-def test_sparse_lobbies_drain_together_when_they_could_for_long_enough() -> None:
+def test_sparse_lobbies_drain_together_after_the_stabilization_time() -> None:
     lobbies = [lobby_state(index, 25) for index in range(1, 21)]
     spec = replace(SPEC, spare_seats=12)
     names, _ = drained(observed(*lobbies, sparse=(Sample(NOW, 19),)), spec)
     assert names == [f"Sparse prices-{index}" for index in range(20, 1, -1)]
 
 
-def test_sparse_lobbies_stay_until_they_could_go_all_the_time() -> None:
+def test_sparse_lobbies_stay_until_they_were_removable_all_the_time() -> None:
     lobbies = [lobby_state(1, 30), lobby_state(2, 20), lobby_state(3, 10)]
     names, wake_at = drained(observed(*lobbies, sparse=(Sample(NOW - 50.0, 0), Sample(NOW, 2))))
     assert (names, wake_at) == ([], NOW + 10.0)
@@ -148,7 +148,7 @@ def test_sparse_lobbies_stay_until_they_could_go_all_the_time() -> None:
     assert (names, wake_at) == (["Sparse prices-3"], NOW + 10.0)
 
 
-def test_what_could_go_is_looked_at_again_when_it_goes() -> None:
+def test_what_is_removable_is_checked_again_before_it_drains() -> None:
     window = (Sample(NOW, 2),)
     assert drained(observed(lobby_state(1, 400), lobby_state(2, 40), lobby_state(3, 30), sparse=window))[0] == [
         "Sparse prices-3"
@@ -157,12 +157,12 @@ def test_what_could_go_is_looked_at_again_when_it_goes() -> None:
 
 
 @pytest.mark.parametrize("phase", [Phase.STARTING, Phase.UNRESPONSIVE])
-def test_nobody_is_moved_while_it_is_not_settled_which_lobbies_there_are(phase: Phase) -> None:
+def test_no_client_moves_while_lobbies_start_or_are_unresponsive(phase: Phase) -> None:
     lobbies = [lobby_state(1, 30), lobby_state(2, 20), lobby_state(3, 0, phase)]
     assert drained(observed(*lobbies, sparse=(Sample(NOW, 1),))) == ([], None)
 
 
-def test_nobody_is_moved_while_somebody_waits_or_compaction_is_off() -> None:
+def test_no_client_moves_while_others_wait_or_compaction_is_off() -> None:
     lobbies = [lobby_state(1, 30), lobby_state(2, 20)]
     window = (Sample(NOW, 1),)
     assert drained(observed(*lobbies, sparse=window))[0] == ["Sparse prices-2"]
@@ -170,7 +170,7 @@ def test_nobody_is_moved_while_somebody_waits_or_compaction_is_off() -> None:
     assert drained(observed(*lobbies, sparse=window), replace(SPEC, compaction=False))[0] == []
 
 
-def test_empty_lobbies_are_not_compacted_but_left_to_their_own_time() -> None:
+def test_compaction_leaves_empty_lobbies_alone() -> None:
     lobbies = [lobby_state(1, 30), lobby_state(2, 20), lobby_state(3, 0, empty_since=NOW)]
     windows = {"sparse": (Sample(NOW, 2),), "surplus": (Sample(NOW, 1),)}
     assert drained(observed(*lobbies, **windows)) == (["Sparse prices-2"], NOW + 60.0)
@@ -186,7 +186,7 @@ def test_a_batch_moves_a_tenth_of_all_clients_or_one_lobby_full() -> None:
     assert len(drained(observed(*few, sparse=(Sample(NOW, 11),)))[0]) == 5
 
 
-def test_nothing_is_spared_in_a_pass_that_makes_lobbies() -> None:
+def test_nothing_is_removed_by_a_plan_that_creates_lobbies() -> None:
     observation = observed(
         lobby_state(1, 30), lobby_state(2, 20), lobby_state(3), sparse=(Sample(NOW, 2),), surplus=(Sample(LONG_AGO, 1),)
     )

@@ -37,7 +37,7 @@ def silent(since: float, clients: int | None = 5) -> dict[str, Any]:
 # A lobby's life
 
 
-def test_a_lobby_starts_until_it_answers_and_is_open_at_once() -> None:
+def test_a_lobby_is_starting_until_its_first_answer_and_then_ready() -> None:
     track = Track()
     assert track.one(NOW, clients=None, address="").phase is Phase.STARTING
     assert track.one(NOW + 1, clients=None, unresponsive_since=NOW + 1).phase is Phase.STARTING
@@ -45,11 +45,11 @@ def test_a_lobby_starts_until_it_answers_and_is_open_at_once() -> None:
     assert (ready.phase, ready.ready_at, ready.empty_since, ready.seats) == (Phase.READY, NOW + 2, NOW + 2, 512)
 
 
-def test_a_lobby_whose_address_is_not_known_yet_is_still_starting() -> None:
+def test_a_lobby_without_an_address_is_still_starting() -> None:
     assert Track().one(NOW, clients=0, address="").phase is Phase.STARTING
 
 
-def test_a_lobby_has_the_seats_it_says_and_those_of_the_spec_before() -> None:
+def test_a_lobby_has_the_seats_of_the_spec_until_it_reports() -> None:
     track = Track()
     track.spec = replace(SPEC, seats=20)
     assert track.one(NOW, clients=None, address="").seats == 20
@@ -57,7 +57,7 @@ def test_a_lobby_has_the_seats_it_says_and_those_of_the_spec_before() -> None:
     assert track.one(NOW + 2, report=report(1, seats=20)).seats == 20
 
 
-def test_it_is_empty_since_its_last_client_left() -> None:
+def test_a_lobby_is_empty_since_its_last_client_left() -> None:
     track = Track()
     assert track.one(NOW, clients=1).empty_since is None
     assert track.one(NOW + 1, clients=0).empty_since == NOW + 1
@@ -65,7 +65,7 @@ def test_it_is_empty_since_its_last_client_left() -> None:
     assert track.one(NOW + 10, clients=1).empty_since is None
 
 
-def test_it_drains_since_it_said_so_or_was_marked() -> None:
+def test_a_lobby_drains_since_it_reported_so_or_was_marked() -> None:
     assert Track().one(NOW, report=report(3)).draining_since is None
     said = Track()
     drains = said.one(NOW, report=report(3, draining=True))
@@ -75,14 +75,14 @@ def test_it_drains_since_it_said_so_or_was_marked() -> None:
     assert (marked.phase, marked.draining_since, marked.drain_confirmed) == (Phase.DRAINING, NOW, False)
 
 
-def test_a_drain_can_not_be_taken_back() -> None:
+def test_a_drain_cannot_be_cancelled() -> None:
     track = Track()
     track.one(NOW, report=report(3, draining=True))
     again = track.one(NOW + 1, report=report(3))  # its process was started anew and has forgotten
     assert (again.phase, again.draining_since, again.drain_confirmed) == (Phase.DRAINING, NOW, False)
 
 
-def test_it_is_ending_when_it_was_told_so_and_its_clients_count_while_it_answers() -> None:
+def test_clients_of_an_ending_lobby_count_while_it_answers() -> None:
     track = Track()
     track.one(NOW, clients=3)
     ending = track.one(NOW + 1, clients=2, ending=True)
@@ -90,13 +90,13 @@ def test_it_is_ending_when_it_was_told_so_and_its_clients_count_while_it_answers
     assert track.one(NOW + 2, ending=True, **silent(NOW + 2)).clients == 0
 
 
-def test_it_has_ended_whether_it_was_told_or_not() -> None:
+def test_an_ended_lobby_remembers_whether_deletion_was_requested() -> None:
     assert Track().one(NOW, ended=True).phase is Phase.ENDED
     told = Track().one(NOW, ended=True, ending=True)
     assert (told.phase, told.delete_requested, told.clients) == (Phase.ENDED, True, 0)
 
 
-def test_a_name_that_is_used_again_is_a_new_lobby() -> None:
+def test_a_reused_name_is_a_new_lobby() -> None:
     track = Track()
     track.one(NOW, report=report(0, draining=True))
     track.one(NOW + 1, clients=0, ending=True)
@@ -111,7 +111,7 @@ def test_the_order_of_readings_does_not_matter() -> None:
     assert seen == Track().see(NOW, *reversed(lobbies))
 
 
-def test_a_lobby_that_stays_as_it_is_is_the_same_object() -> None:
+def test_an_unchanged_lobby_is_the_same_object() -> None:
     track = Track()
     before = track.one(NOW, clients=3)
     assert track.one(NOW + 1, clients=3) is before
@@ -121,7 +121,7 @@ def test_a_lobby_that_stays_as_it_is_is_the_same_object() -> None:
 # Silence
 
 
-def test_silent_from_the_first_missed_answer_on() -> None:
+def test_a_lobby_is_unresponsive_from_the_first_missed_answer_on() -> None:
     track = Track()
     track.one(NOW, clients=5)
     lobby = track.one(NOW + 1, **silent(NOW + 0.4))
@@ -129,13 +129,13 @@ def test_silent_from_the_first_missed_answer_on() -> None:
     assert track.one(NOW + 2, **silent(NOW + 0.4)).unresponsive_since == NOW + 0.4
 
 
-def test_an_observer_that_does_not_say_since_when_means_now() -> None:
+def test_a_lobby_without_a_report_is_unresponsive_from_now_on() -> None:
     track = Track()
     track.one(NOW, clients=5)
     assert track.one(NOW + 1, clients=None, unresponsive_since=NOW).unresponsive_since == NOW + 1
 
 
-def test_after_a_silence_it_must_prove_itself_longer_each_time() -> None:
+def test_recovery_takes_longer_after_each_outage() -> None:
     track = Track()
     track.one(NOW, clients=5)
     now = NOW
@@ -151,7 +151,7 @@ def test_after_a_silence_it_must_prove_itself_longer_each_time() -> None:
     assert track.one(now + 1, clients=5).outages == 1
 
 
-def test_a_draining_lobby_that_returns_goes_on_draining() -> None:
+def test_a_draining_lobby_keeps_draining_after_an_outage() -> None:
     track = Track()
     track.one(NOW, report=report(3, draining=True))
     assert track.one(NOW + 1, report=report(3, draining=True), unresponsive_since=NOW + 1).phase is Phase.UNRESPONSIVE
@@ -159,7 +159,7 @@ def test_a_draining_lobby_that_returns_goes_on_draining() -> None:
     assert (back.phase, back.draining_since) == (Phase.DRAINING, NOW)
 
 
-def test_a_lobby_that_never_answered_is_silent_when_its_time_is_over() -> None:
+def test_a_lobby_that_never_answered_becomes_unresponsive_after_a_while() -> None:
     track = Track()
     track.one(NOW, clients=None, address="")
     over = NOW + TIMES.start_seconds
@@ -170,19 +170,19 @@ def test_a_lobby_that_never_answered_is_silent_when_its_time_is_over() -> None:
     assert (first.phase, first.ready_at) == (Phase.READY, over + 1)
 
 
-def test_what_the_platform_finds_well_is_not_silent() -> None:
+def test_a_lobby_that_the_platform_calls_ready_is_not_unresponsive() -> None:
     track = Track()
     track.one(NOW, clients=5)
     assert track.one(NOW + 1, alive=True, **silent(NOW + 1)).phase is Phase.READY
     assert track.one(NOW + 2, alive=False, **silent(NOW + 1)).phase is Phase.UNRESPONSIVE
 
 
-def test_what_the_platform_finds_well_and_we_never_reached_is_left_alone() -> None:
+def test_a_ready_lobby_that_we_never_reached_is_left_alone() -> None:
     lobby = Track().one(NOW + 1000, clients=None, unresponsive_since=NOW + 1000, alive=True)
     assert (lobby.phase, lobby.recovered_at) == (Phase.RECOVERING, None)
 
 
-def test_what_the_platform_alone_believes_in_is_told() -> None:
+def test_a_lobby_that_only_the_platform_reaches_is_unreachable() -> None:
     track = Track()
     assert track.one(NOW, clients=5).unreachable_since is None
     assert track.one(NOW + 3, alive=True, **silent(NOW + 1)).unreachable_since == NOW + 1
@@ -190,7 +190,7 @@ def test_what_the_platform_alone_believes_in_is_told() -> None:
     assert track.one(NOW + 5, clients=5).unreachable_since is None
 
 
-def test_what_was_up_before_us_and_does_not_answer_is_lost_and_does_not_start() -> None:
+def test_a_lobby_that_was_up_before_us_and_does_not_answer_is_lost_not_starting() -> None:
     track = Track()
     lost = {"clients": None, "was_up": True}
     assert track.one(NOW + 21, alive=True, unresponsive_since=NOW + 21, **lost).phase is Phase.RECOVERING
@@ -201,14 +201,14 @@ def test_what_was_up_before_us_and_does_not_answer_is_lost_and_does_not_start() 
     assert Track().one(NOW + 1, unresponsive_since=NOW + 1, **lost).phase is Phase.UNRESPONSIVE
 
 
-def test_what_was_up_before_us_is_open_with_its_first_answer() -> None:
+def test_a_lobby_that_was_up_before_us_is_ready_with_its_first_answer() -> None:
     track = Track()
     assert track.one(NOW, clients=None, was_up=True).phase is Phase.STARTING  # not asked yet
     first = track.one(NOW + 1, clients=5, was_up=True)
     assert (first.phase, first.ready_at) == (Phase.READY, NOW + 1)
 
 
-def test_what_nobody_watched_is_no_silence() -> None:
+def test_time_that_nobody_observed_is_no_outage() -> None:
     track = Track()
     track.one(NOW, clients=5)
     late = NOW + 2 * TIMES.unresponsive_seconds + 0.1  # the operator was stopped, and goes on with an old reading
@@ -217,7 +217,7 @@ def test_what_nobody_watched_is_no_silence() -> None:
     assert track.one(late + 101, **silent(NOW + 1)).unresponsive_since == late + 100
 
 
-def test_without_memory_a_silent_lobby_gets_its_patience_again() -> None:
+def test_after_a_restart_an_unresponsive_lobby_gets_its_full_time_again() -> None:
     assert Track().one(NOW + 500, **silent(NOW)).unresponsive_since == NOW + 500
 
 
@@ -235,7 +235,7 @@ def test_without_memory_a_silent_lobby_gets_its_patience_again() -> None:
         ({"clients": None, "ended": True}, True),
     ],
 )
-def test_complete_when_every_lobby_was_asked(fields: dict[str, Any], complete: bool) -> None:
+def test_an_observation_is_complete_when_every_lobby_was_polled(fields: dict[str, Any], complete: bool) -> None:
     assert Track().see(NOW, reading(1), reading(2, **fields)).complete is complete
 
 
@@ -246,14 +246,14 @@ def starting(track: Track, at: float, index: int = 1) -> None:
     track.see(at, reading(index, None, address="", created_at=at))
 
 
-def test_a_lobby_that_disappears_before_it_answered_has_failed() -> None:
+def test_a_lobby_that_disappears_before_its_first_answer_has_failed() -> None:
     track = Track()
     starting(track, NOW)
     assert track.see(NOW + 1).failures == Failures(1, NOW + 1)
     assert track.see(NOW + 2).failures == Failures(1, NOW + 1)
 
 
-def test_several_that_fail_at_the_same_time_are_one_failure() -> None:
+def test_simultaneous_failures_count_once() -> None:
     track = Track()
     track.see(NOW, reading(1, None, address=""), reading(2, None, address=""))
     assert track.see(NOW + 1).failures.count == 1
@@ -271,12 +271,12 @@ def test_a_lobby_that_ends_soon_after_its_first_answer_has_failed(lived: float, 
     assert track.see(NOW + lived + 1).failures.count == count
 
 
-def test_what_was_found_ended_counts_while_it_is_new() -> None:
+def test_a_lobby_found_ended_counts_as_failed_while_it_is_new() -> None:
     assert Track().see(NOW, reading(1, created_at=NOW - 1, ended=True)).failures.count == 1
     assert Track().see(NOW, reading(1, created_at=NOW - 100, ended=True)).failures.count == 0
 
 
-def test_what_was_meant_to_end_has_not_failed() -> None:
+def test_a_lobby_that_was_supposed_to_end_has_not_failed() -> None:
     ending = Track()
     ending.one(NOW, clients=0)
     ending.one(NOW + 1, clients=0, ending=True)
@@ -305,7 +305,7 @@ def test_a_lobby_that_is_given_up_has_failed_if_it_did_not_last(answered: float 
     assert track.seen.failures.count == count
 
 
-def test_failures_are_forgiven_when_a_later_lobby_lasts() -> None:
+def test_failures_are_reset_when_a_later_lobby_lasts() -> None:
     track = Track()
     starting(track, NOW)
     older = reading(2, created_at=NOW)
@@ -318,7 +318,7 @@ def test_failures_are_forgiven_when_a_later_lobby_lasts() -> None:
     assert track.see(NOW + 10 + steady, newer).failures.count == 0
 
 
-def test_failures_are_forgotten_when_nobody_tries_any_more() -> None:
+def test_failures_are_reset_when_no_lobby_starts_any_more() -> None:
     track = Track()
     starting(track, NOW)
     track.see(NOW + 1)
@@ -328,7 +328,7 @@ def test_failures_are_forgotten_when_nobody_tries_any_more() -> None:
     assert track.see(forgotten + 1, reading(1, created_at=forgotten)).failures.count == 0
 
 
-def test_a_new_spec_forgives_failures() -> None:
+def test_a_new_spec_resets_failures() -> None:
     track = Track()
     starting(track, NOW)
     assert track.see(NOW + 1).failures.count == 1
@@ -347,7 +347,7 @@ def sparse(seen: Observed) -> int:
     return least(seen.sparse, seen.at, SPEC.stabilization_seconds)
 
 
-def test_it_remembers_how_many_lobbies_were_not_needed() -> None:
+def test_the_number_of_lobbies_not_needed_is_remembered() -> None:
     track = Track()
     lobbies = [reading(1, 5), reading(2, 5), reading(3, 0), reading(4, 0)]
     seen = track.see(NOW, *lobbies)
@@ -356,7 +356,7 @@ def test_it_remembers_how_many_lobbies_were_not_needed() -> None:
     assert (surplus(seen), sparse(seen)) == (2, 3)
 
 
-def test_lobbies_that_were_drained_are_no_longer_counted() -> None:
+def test_drained_lobbies_no_longer_count() -> None:
     track = Track()
     lobbies = [reading(1, 5), reading(2, 5), reading(3, 0), reading(4, 0)]
     track.see(NOW, *lobbies)
@@ -367,7 +367,7 @@ def test_lobbies_that_were_drained_are_no_longer_counted() -> None:
     assert (surplus(seen), sparse(seen)) == (1, 1)
 
 
-def test_what_was_needed_for_a_moment_is_counted_from_then_on() -> None:
+def test_a_lobby_needed_for_a_moment_counts_from_then_on() -> None:
     track = Track()
     lobbies = [reading(1, 5), reading(2, 0)]
     track.see(NOW, *lobbies)

@@ -16,7 +16,7 @@ def indexes(lobbies: Iterable[LobbyState]) -> list[int]:
     return [lobby.index for lobby in lobbies]
 
 
-def test_packed_is_fullest_first_and_of_equals_the_oldest() -> None:
+def test_packed_is_fullest_first_and_among_equals_the_oldest() -> None:
     capacity = measure_capacity(
         SPEC,
         observed(lobby_state(1, 5), lobby_state(2, 300), lobby_state(3, 5), lobby_state(4, 0), lobby_state(5, 400)),
@@ -36,12 +36,12 @@ def test_only_ready_lobbies_are_open() -> None:
     assert indexes(open_lobbies(measure_capacity(LATEST, observed(lobby_state(1), *others)))) == [1]
 
 
-def test_lobbies_that_are_about_to_go_are_not_open() -> None:
+def test_leaving_lobbies_are_not_open() -> None:
     capacity = measure_capacity(SPEC, observed(lobby_state(1, 5), lobby_state(2, 3)))
     assert indexes(open_lobbies(capacity, frozenset({"prices-1"}))) == [2]
 
 
-def test_latest_is_the_newest_that_has_clients_then_the_empty_ones_that_are_newer() -> None:
+def test_latest_is_the_newest_with_clients_then_newer_empty_ones() -> None:
     capacity = measure_capacity(
         LATEST,
         observed(lobby_state(1, 500), lobby_state(2, 0), lobby_state(3, 7), lobby_state(4, 0), lobby_state(5, 0)),
@@ -51,7 +51,7 @@ def test_latest_is_the_newest_that_has_clients_then_the_empty_ones_that_are_newe
     assert capacity.free == 505 + 512 + 512
 
 
-def test_latest_goes_by_when_lobbies_were_up_not_by_when_they_were_made() -> None:
+def test_latest_orders_lobbies_by_when_they_were_ready() -> None:
     capacity = measure_capacity(LATEST, observed(lobby_state(1, 9, ready_at=8.0), lobby_state(2, 9, ready_at=7.0)))
     assert indexes(open_lobbies(capacity)) == [1]
 
@@ -60,7 +60,7 @@ def test_latest_without_clients_opens_all_oldest_first() -> None:
     assert indexes(open_lobbies(measure_capacity(LATEST, observed(lobby_state(1), lobby_state(2))))) == [1, 2]
 
 
-def test_latest_falls_back_to_older_seats_newest_first_when_there_are_no_others() -> None:
+def test_latest_falls_back_to_older_lobbies_newest_first() -> None:
     capacity = measure_capacity(
         LATEST, observed(lobby_state(1, 500), lobby_state(2, 400), lobby_state(3, 512), lobby_state(4, 512))
     )
@@ -68,7 +68,7 @@ def test_latest_falls_back_to_older_seats_newest_first_when_there_are_no_others(
     assert capacity.free == 0  # they are no reason not to make a new one
 
 
-def test_seats_are_needed_for_those_who_wait_and_move_and_to_spare() -> None:
+def test_seats_are_needed_for_waiting_and_moving_clients_and_to_spare() -> None:
     lobbies = [
         lobby_state(1, 500),
         lobby_state(2, 25, Phase.DRAINING),

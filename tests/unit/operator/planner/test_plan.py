@@ -38,17 +38,17 @@ def said(made: Plan) -> list[str]:
 # Making lobbies
 
 
-def test_a_lobby_is_kept_for_the_spare_seats_though_nobody_is_there() -> None:
+def test_a_lobby_is_kept_for_the_spare_seats_even_without_clients() -> None:
     assert said(planned(observed())) == ["Create prices-1 SpareSeatsLow"]
     assert said(planned(observed(lobby_state(1)))) == []
 
 
-def test_without_spare_seats_nothing_runs_until_the_first_client_waits() -> None:
+def test_without_spare_seats_no_lobby_runs_until_the_first_client_waits() -> None:
     assert said(planned(observed(), NO_SPARE)) == []
     assert said(planned(observed(waiting=1), NO_SPARE)) == ["Create prices-1 ClientsWait"]
 
 
-def test_the_floor_runs_in_any_case() -> None:
+def test_the_floor_is_always_kept() -> None:
     assert said(planned(observed(), replace(NO_SPARE, replicas=2))) == [
         "Create prices-1 BelowReplicas",
         "Create prices-2 BelowReplicas",
@@ -56,23 +56,23 @@ def test_the_floor_runs_in_any_case() -> None:
 
 
 @pytest.mark.parametrize("phase", [Phase.STARTING, Phase.RECOVERING, Phase.UNRESPONSIVE])
-def test_lobbies_that_start_or_may_come_back_count_for_the_floor(phase: Phase) -> None:
+def test_starting_and_unresponsive_lobbies_count_for_the_floor(phase: Phase) -> None:
     assert said(planned(observed(lobby_state(1, 0, phase)), replace(NO_SPARE, replicas=1))) == []
 
 
 @pytest.mark.parametrize("phase", [Phase.DRAINING, Phase.ENDING, Phase.ENDED])
-def test_lobbies_that_go_do_not_count_for_the_floor(phase: Phase) -> None:
+def test_leaving_lobbies_do_not_count_for_the_floor(phase: Phase) -> None:
     spec = replace(NO_SPARE, replicas=1)
     assert "Create prices-2 BelowReplicas" in said(planned(observed(lobby_state(1, 0, phase)), spec))
 
 
-def test_a_lobby_is_made_before_the_seats_run_out() -> None:
+def test_a_lobby_is_created_before_the_seats_run_out() -> None:
     assert said(planned(observed(lobby_state(1, 448)))) == []
     assert said(planned(observed(lobby_state(1, 449)))) == ["Create prices-2 SpareSeatsLow"]
     assert said(planned(observed(lobby_state(1, 449), lobby_state(2, phase=Phase.STARTING)))) == []
 
 
-def test_as_many_as_a_burst_needs_are_made_at_once() -> None:
+def test_a_burst_gets_all_lobbies_at_once() -> None:
     made = planned(observed(lobby_state(1, 100), waiting=2000))  # 412 seats are free, 1,652 more are needed
     assert said(made) == [f"Create prices-{index} ClientsWait" for index in (2, 3, 4, 5)]
     assert (
@@ -80,7 +80,7 @@ def test_as_many_as_a_burst_needs_are_made_at_once() -> None:
     )
 
 
-def test_who_waits_has_no_use_for_the_seats_of_a_lobby_that_does_not_answer() -> None:
+def test_seats_of_an_unreachable_lobby_do_not_count_while_clients_wait() -> None:
     gone = lobby_state(1, 100, unreachable_since=NOW - 2.0)
     made = planned(observed(gone, waiting=300))
     assert said(made) == ["Create prices-2 ClientsWait"]
@@ -90,12 +90,12 @@ def test_who_waits_has_no_use_for_the_seats_of_a_lobby_that_does_not_answer() ->
     assert said(planned(observed(gone))) == []  # nobody waits: it may be we alone who do not hear it
 
 
-def test_one_answer_that_is_missing_changes_nothing_yet() -> None:
+def test_one_missed_answer_changes_nothing_yet() -> None:
     late = planned(observed(lobby_state(1, 100, unreachable_since=NOW - 1.9), waiting=300))
     assert (said(late), late.wake_at) == ([], NOW + 0.1)
 
 
-def test_nor_does_it_make_those_superfluous_that_were_made_instead() -> None:
+def test_an_unreachable_lobby_does_not_make_its_substitutes_superfluous() -> None:
     long_ago = (Sample(0.0, 1),)
     lobbies = (lobby_state(1, 100, unreachable_since=NOW - 2.0), lobby_state(2, 0))
     assert said(planned(observed(*lobbies, waiting=300, surplus=long_ago))) == []
@@ -111,14 +111,14 @@ def test_clients_of_draining_lobbies_need_seats() -> None:
     ]
 
 
-def test_not_too_many_start_at_a_time() -> None:
+def test_the_number_of_starting_lobbies_is_bounded() -> None:
     assert len(planned(observed(waiting=9000), max_starting=5).actions) == 5
     starting = [lobby_state(index, phase=Phase.STARTING) for index in range(1, 5)]
     assert len(planned(observed(*starting, waiting=9000), max_starting=5).actions) == 1
     assert len(planned(observed(*starting, waiting=9000), max_starting=2).actions) == 0
 
 
-def test_never_more_than_the_maximum_whatever_the_lobbies_do() -> None:
+def test_max_replicas_is_never_exceeded_in_any_phase() -> None:
     spec = replace(SPEC, max_replicas=3)
     lobbies = [lobby_state(1, 512), lobby_state(2, 0, Phase.ENDING)]
     made = planned(observed(*lobbies, waiting=2000), spec)
@@ -129,17 +129,17 @@ def test_never_more_than_the_maximum_whatever_the_lobbies_do() -> None:
     assert [a for a in planned(observed(*lobbies, waiting=9), spec).actions if isinstance(a, Create)] == []
 
 
-def test_what_has_ended_does_not_count_for_the_maximum() -> None:
+def test_ended_lobbies_do_not_count_for_the_maximum() -> None:
     made = planned(observed(lobby_state(1, 0, Phase.ENDED)), replace(SPEC, max_replicas=1))
     assert said(made) == ["Delete prices-1 Ended", "Create prices-2 SpareSeatsLow"]
 
 
-def test_names_go_on_from_the_highest_that_exists() -> None:
+def test_names_continue_after_the_highest_existing_one() -> None:
     lobbies = [lobby_state(3, 512), lobby_state(7, 512, Phase.ENDING)]
     assert said(planned(observed(*lobbies)))[0] == "Create prices-8 SpareSeatsLow"
 
 
-def test_latest_makes_a_lobby_though_older_ones_have_seats() -> None:
+def test_latest_creates_a_lobby_even_if_older_ones_have_seats() -> None:
     lobbies = [lobby_state(1, 10), lobby_state(2, 500)]
     assert said(planned(observed(*lobbies))) == []
     assert said(planned(observed(*lobbies), LATEST)) == ["Create prices-3 SpareSeatsLow"]
@@ -152,24 +152,24 @@ def failing(count: int, since: float, *lobbies: Any) -> Plan:
     return planned(observed(*lobbies, waiting=2000, failures=Failures(count, NOW - since)))
 
 
-def test_after_one_failed_start_the_next_try_is_at_once_and_alone() -> None:
+def test_after_one_failed_start_a_single_retry_is_immediate() -> None:
     assert len(failing(1, 0.0).actions) == 1
 
 
 @pytest.mark.parametrize(("count", "seconds"), [(2, 1.0), (3, 2.0), (5, 8.0), (9, 60.0), (100, 60.0)])
-def test_further_tries_wait_longer_and_longer(count: int, seconds: float) -> None:
+def test_further_retries_wait_longer_and_longer(count: int, seconds: float) -> None:
     early = failing(count, seconds - 0.5)
     assert (early.actions, early.wake_at) == ((), NOW + 0.5)
     assert early.scaling.reason is reasons.SCALING_BACKOFF
     assert len(failing(count, seconds).actions) == 1
 
 
-def test_while_one_is_tried_no_other_is() -> None:
+def test_only_one_retry_at_a_time() -> None:
     made = failing(3, 50.0, lobby_state(1, phase=Phase.STARTING, created_at=NOW - 1.0))
     assert (made.actions, made.wake_at) == ((), NOW + 59.0)
 
 
-def test_it_is_looked_at_again_when_a_lobby_has_lasted() -> None:
+def test_the_planner_wakes_when_a_lobby_has_lasted() -> None:
     lasting = lobby_state(1, created_at=NOW - 3.0, ready_at=NOW - 2.0)
     made = failing(3, 50.0, lasting, lobby_state(2, phase=Phase.STARTING, created_at=NOW))
     assert (made.actions, made.wake_at) == ((), NOW + 3.0)
@@ -178,28 +178,28 @@ def test_it_is_looked_at_again_when_a_lobby_has_lasted() -> None:
 # What is lost
 
 
-def test_an_ended_lobby_is_taken_away_once() -> None:
+def test_an_ended_lobby_is_deleted_once() -> None:
     assert said(planned(observed(lobby_state(1, 0, Phase.ENDED)), NO_SPARE)) == ["Delete prices-1 Ended"]
     assert said(planned(observed(lobby_state(1, 0, Phase.ENDED, delete_requested=True)), NO_SPARE)) == []
 
 
-def test_a_silent_lobby_is_given_up_when_its_patience_is_over() -> None:
+def test_an_unresponsive_lobby_is_given_up_after_its_time() -> None:
     silent = observed(lobby_state(1, 9, Phase.UNRESPONSIVE), lobby_state(2, 5))
     assert (said(planned(silent)), planned(silent).wake_at) == ([], NOW + 10.0)
     assert said(planned(silent, now=NOW + 10.0)) == ["Delete prices-1 Silent"]
 
 
-def test_a_lobby_that_never_answered_says_so_when_it_is_given_up() -> None:
+def test_giving_up_a_lobby_that_never_answered_has_its_own_reason() -> None:
     silent = observed(lobby_state(1, 0, Phase.UNRESPONSIVE, ready_at=None), lobby_state(2, 5))
     (action,) = planned(silent, now=NOW + 10.0).actions
     assert action.reason.sentence == "it did not respond within 1010 s of its creation"
 
 
-def test_the_need_of_a_silent_lobby_is_planned_anew_at_once() -> None:
+def test_an_unresponsive_lobby_is_replaced_at_once() -> None:
     assert said(planned(observed(lobby_state(1, 9, Phase.UNRESPONSIVE)))) == ["Create prices-2 SpareSeatsLow"]
 
 
-def test_a_silent_lobby_without_a_time_gets_all_its_patience() -> None:
+def test_an_unresponsive_lobby_without_a_time_gets_its_full_time() -> None:
     made = planned(observed(lobby_state(1, 9, Phase.UNRESPONSIVE, unresponsive_since=None), lobby_state(2)))
     assert (said(made), made.wake_at) == ([], NOW + 10.0)
 
@@ -207,14 +207,14 @@ def test_a_silent_lobby_without_a_time_gets_all_its_patience() -> None:
 # Drains
 
 
-def test_a_draining_lobby_goes_when_it_refuses_clients_and_has_none() -> None:
+def test_a_confirmed_drain_ends_when_the_lobby_is_empty() -> None:
     assert said(planned(observed(lobby_state(1), lobby_state(2, 0, Phase.DRAINING)))) == ["Delete prices-2 Drained"]
     told = observed(lobby_state(1), lobby_state(2, 0, Phase.DRAINING, drain_confirmed=False, expected=True))
     assert (said(planned(told)), planned(told).wake_at) == ([], NOW + 300.0)
     assert said(planned(observed(lobby_state(1), lobby_state(2, 3, Phase.DRAINING)))) == []
 
 
-def test_a_drain_that_was_not_heard_is_told_again() -> None:
+def test_a_lost_drain_is_repeated() -> None:
     unheard = observed(
         lobby_state(1), lobby_state(2, 0, Phase.DRAINING, drain_confirmed=False, draining_since=NOW - 6.0)
     )
@@ -224,19 +224,19 @@ def test_a_drain_that_was_not_heard_is_told_again() -> None:
 
 
 @pytest.mark.parametrize("phase", [Phase.DRAINING, Phase.UNRESPONSIVE])
-def test_an_overdue_drain_ends_with_the_clients_that_are_left(phase: Phase) -> None:
+def test_an_overdue_drain_ends_with_the_remaining_clients(phase: Phase) -> None:
     lobby = lobby_state(2, 3, phase, draining_since=NOW - 300.0)
     (action,) = planned(observed(lobby_state(1), lobby)).actions
     assert isinstance(action, Delete)
     assert action.reason.sentence == "it has been draining for 300 s, and 3 clients are left"
 
 
-def test_a_silent_draining_lobby_is_deleted_once() -> None:
+def test_an_unresponsive_draining_lobby_is_deleted_once() -> None:
     lobby = lobby_state(2, 3, Phase.UNRESPONSIVE, draining_since=NOW - 400.0, unresponsive_since=NOW - 20.0)
     assert said(planned(observed(lobby_state(1), lobby))) == ["Delete prices-2 Silent"]
 
 
-def test_when_the_maximum_was_lowered_the_sparsest_drain() -> None:
+def test_lowering_the_maximum_drains_the_sparsest() -> None:
     lobbies = [
         lobby_state(1, 300),
         lobby_state(2, 10),
@@ -252,7 +252,7 @@ def test_when_the_maximum_was_lowered_the_sparsest_drain() -> None:
 # Where clients go, and when to look again
 
 
-def test_who_is_about_to_be_drained_is_not_open_any_more() -> None:
+def test_a_lobby_about_to_drain_is_no_longer_open() -> None:
     observation = observed(lobby_state(1, 9), lobby_state(2), surplus=(Sample(0.0, 1),))
     made = planned(observation)
     assert said(made) == ["Drain prices-2 Empty"]
@@ -261,11 +261,11 @@ def test_who_is_about_to_be_drained_is_not_open_any_more() -> None:
     assert made.latest.name == "prices-1"
 
 
-def test_there_is_no_latest_where_nobody_is_open() -> None:
+def test_without_open_lobbies_there_is_no_latest() -> None:
     assert planned(observed()).latest is None
 
 
-def test_phases_that_time_changes_are_looked_at_in_time() -> None:
+def test_the_planner_wakes_for_phases_that_time_changes() -> None:
     starting = lobby_state(2, phase=Phase.STARTING, created_at=NOW - 20.0)
     assert planned(observed(lobby_state(1), starting)).wake_at == NOW + 40.0
     settling = lobby_state(2, 5, Phase.RECOVERING, recovered_at=NOW + 1.5)
@@ -273,13 +273,13 @@ def test_phases_that_time_changes_are_looked_at_in_time() -> None:
     assert planned(observed(lobby_state(1), lobby_state(2, 5, Phase.RECOVERING))).wake_at is None
 
 
-def test_nothing_is_decided_before_all_were_asked() -> None:
+def test_nothing_is_decided_before_all_lobbies_were_polled() -> None:
     made = planned(observed(lobby_state(1, 9), lobby_state(2, phase=Phase.ENDED), waiting=5000, complete=False))
     assert (made.complete, made.actions) == (False, ())
     assert [lobby.index for lobby in made.open] == [1]
 
 
-def test_scaling_says_what_is_going_on() -> None:
+def test_scaling_says_what_is_happening() -> None:
     assert planned(observed(lobby_state(1, 5))).scaling.sentence == "1 lobby, as many as needed"
     assert planned(observed(lobby_state(1, 512))).scaling.sentence == "1 lobby is starting"
     draining = planned(observed(lobby_state(1, 5), lobby_state(2, 3, Phase.DRAINING)))
@@ -331,7 +331,7 @@ def test_runaway_lobbies_leave_what_the_spare_seats_need() -> None:
     assert done(story, Create) == []
 
 
-def test_a_burst_of_two_thousand_is_seated_and_spare_seats_stay() -> None:
+def test_a_burst_of_two_thousand_is_seated_and_spare_seats_remain() -> None:
     story = world(SPEC, 0)
     story.join(2000)
     live(story, 3.0)
@@ -342,7 +342,7 @@ def test_a_burst_of_two_thousand_is_seated_and_spare_seats_stay() -> None:
     assert len(story.running()) == 5
 
 
-def test_a_burst_is_seated_by_latest_without_making_more_than_it_needs() -> None:
+def test_latest_seats_a_burst_without_creating_more_lobbies_than_needed() -> None:
     story = world(LATEST, 0)
     story.join(2000)
     story.settle()
@@ -350,7 +350,7 @@ def test_a_burst_is_seated_by_latest_without_making_more_than_it_needs() -> None
     assert len(story.running()) == 5
 
 
-def test_a_second_of_silence_costs_a_lobby_its_place_for_some_seconds_and_no_more() -> None:
+def test_one_second_without_an_answer_closes_a_lobby_for_a_few_seconds_only() -> None:
     story = world(SPEC, 300, 0)
     silent = story.lobbies["prices-1"]
     silent.unresponsive_since = story.now
@@ -365,7 +365,7 @@ def test_a_second_of_silence_costs_a_lobby_its_place_for_some_seconds_and_no_mor
     assert story.history == []
 
 
-def test_ten_seconds_of_silence_end_a_lobby() -> None:
+def test_ten_seconds_without_an_answer_end_a_lobby() -> None:
     story = world(SPEC, 300, 0)
     story.lobbies["prices-1"].stopped = True
     live(story, 3.0)
@@ -376,7 +376,7 @@ def test_ten_seconds_of_silence_end_a_lobby() -> None:
     assert done(story, Create) == []
 
 
-def test_a_silent_lobby_alone_is_replaced_before_anybody_is_sure_that_it_is_dead() -> None:
+def test_the_only_lobby_is_replaced_before_it_is_certainly_dead() -> None:
     story = world(SPEC, 300)
     story.lobbies["prices-1"].stopped = True
     live(story, 2.0)
@@ -385,7 +385,7 @@ def test_a_silent_lobby_alone_is_replaced_before_anybody_is_sure_that_it_is_dead
     assert story.lobbies["prices-2"].clients == 300
 
 
-def test_a_lobby_that_fails_at_each_start_is_tried_less_and_less() -> None:
+def test_a_lobby_that_keeps_failing_is_retried_ever_more_rarely() -> None:
     story = world(SPEC, start_fails=True)
     story.step()
     live(story, 600.0)
@@ -412,7 +412,7 @@ def test_a_flapping_lobby_is_waited_out() -> None:
     assert len(story.running()) == 1
 
 
-def test_with_the_maximum_reached_clients_wait_until_a_seat_is_free() -> None:
+def test_at_the_maximum_clients_wait_until_a_seat_is_free() -> None:
     story = world(replace(SPEC, max_replicas=2), 512, 512)
     story.join(5)
     live(story, 10.0)
@@ -424,7 +424,7 @@ def test_with_the_maximum_reached_clients_wait_until_a_seat_is_free() -> None:
     assert (story.waiting, story.history) == (0, [])
 
 
-def test_empty_lobbies_go_and_the_last_one_where_nothing_is_to_spare() -> None:
+def test_empty_lobbies_go_and_without_spare_seats_the_last_one_too() -> None:
     story = world(NO_SPARE, 3, 0, 0)
     live(story, 59.0)
     assert story.history == []
@@ -438,7 +438,7 @@ def test_empty_lobbies_go_and_the_last_one_where_nothing_is_to_spare() -> None:
     assert (story.waiting, len(story.running())) == (0, 1)
 
 
-def test_one_client_more_and_less_makes_and_ends_no_lobbies() -> None:
+def test_one_client_more_or_less_creates_and_removes_no_lobbies() -> None:
     story = world(SPEC, 448)
     for _ in range(100):
         story.join(1)
@@ -449,7 +449,7 @@ def test_one_client_more_and_less_makes_and_ends_no_lobbies() -> None:
     assert done(story, Create) == ["prices-2"]
 
 
-def test_a_restarted_operator_delays_but_does_not_harm() -> None:
+def test_a_restarted_operator_delays_but_does_no_harm() -> None:
     story = world(replace(SPEC, spare_seats=12), *[25] * 20)
     live(story, 50.0)
     story.restart_operator()
@@ -459,7 +459,7 @@ def test_a_restarted_operator_delays_but_does_not_harm() -> None:
     assert [lobby.clients for lobby in story.running()] == [500]
 
 
-def test_who_lost_a_seat_together_with_the_operator_waits_for_the_next_operator_alone() -> None:
+def test_clients_that_lose_lobby_and_operator_together_wait_only_for_the_next_operator() -> None:
     story = world(SPEC, 0)
     story.join(2000)
     live(story, 20.0)
@@ -475,7 +475,7 @@ def test_who_lost_a_seat_together_with_the_operator_waits_for_the_next_operator_
     assert len(done(story, Create)) == len(full) == 3
 
 
-def test_direct_clients_are_closed_when_the_drain_is_over_and_not_before() -> None:
+def test_direct_clients_are_closed_when_the_drain_ends_and_not_before() -> None:
     story = world(replace(SPEC, drain_seconds=100.0), 200, 50)
     story.lobbies["prices-2"].direct = 50
     live(story, 150.0)

@@ -21,19 +21,19 @@ def builder(*actions: Action) -> PlanBuilder:
     return made
 
 
-def test_keeps_actions_in_order_and_knows_who_leaves() -> None:
+def test_keeps_actions_in_order_and_knows_leaving_lobbies() -> None:
     made = builder(DELETE, CREATE, DRAIN)
     assert made.actions == [DELETE, CREATE, DRAIN]
     assert made.leaving == {"prices-2", "prices-4"}
 
 
-def test_resizes_when_lobbies_are_made_or_drained() -> None:
+def test_resizes_if_lobbies_are_created_or_drained() -> None:
     assert builder(CREATE).resizes
     assert builder(DRAIN).resizes
     assert not builder(DELETE, TOLD_AGAIN).resizes
 
 
-def test_wakes_at_the_earliest_time_asked_for() -> None:
+def test_wakes_at_the_earliest_requested_time() -> None:
     made = builder()
     made.wake(None)
     assert made.wake_at is None

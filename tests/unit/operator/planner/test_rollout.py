@@ -60,11 +60,11 @@ def test_a_lobby_of_another_revision_is_outdated_from_the_moment_the_spec_change
     assert not folded(NEW, "new").lobbies[0].outdated
 
 
-def test_where_nobody_compares_nothing_is_outdated() -> None:
+def test_without_revisions_nothing_is_outdated() -> None:
     assert not folded(SPEC, "whatever").lobbies[0].outdated
 
 
-def test_a_lobby_that_was_just_made_and_is_not_seen_yet_is_not_outdated() -> None:
+def test_a_created_lobby_that_is_not_listed_yet_is_not_outdated() -> None:
     assert not folded(NEW, "", expected=True).lobbies[0].outdated
     assert folded(NEW, "").lobbies[0].outdated
 
@@ -72,13 +72,13 @@ def test_a_lobby_that_was_just_made_and_is_not_seen_yet_is_not_outdated() -> Non
 # Surge, drain
 
 
-def test_seats_for_the_next_batch_are_made_before_it_drains() -> None:
+def test_seats_for_the_next_batch_exist_before_it_drains() -> None:
     assert said(old(1, 300)) == ["Create prices-2 SpareSeatsLow"]
     assert said(old(1, 300), lobby_state(2, phase=Phase.STARTING)) == []
     assert said(old(1, 300), lobby_state(2)) == ["Drain prices-1 Outdated"]
 
 
-def test_as_many_are_made_as_the_clients_of_the_batch_and_the_spare_seats_need() -> None:
+def test_as_many_are_created_as_the_batch_and_the_spare_seats_need() -> None:
     assert said(old(1, 512), old(2, 512)) == ["Create prices-3 SpareSeatsLow", "Create prices-4 SpareSeatsLow"]
     assert said(old(1, 512), old(2, 512), lobby_state(3), lobby_state(4)) == ["Drain prices-2 Outdated"]
 
@@ -87,7 +87,7 @@ def test_the_sparsest_goes_first() -> None:
     assert said(old(1, 300), old(2, 20), lobby_state(3)) == ["Drain prices-2 Outdated"]
 
 
-def test_who_waits_is_served_before_anybody_moves() -> None:
+def test_waiting_clients_are_served_before_others_move() -> None:
     assert said(old(1, 300), lobby_state(2, 400), waiting=100) == ["Create prices-3 ClientsWait"]
 
 
@@ -98,21 +98,21 @@ def test_a_batch_moves_a_tenth_of_the_clients_or_one_lobby_full() -> None:
     assert batch(old(1, 512), old(2, 400, Phase.DRAINING)) == []
 
 
-def test_empty_lobbies_go_without_a_replacement_where_none_is_kept() -> None:
+def test_without_spare_seats_empty_lobbies_are_not_replaced() -> None:
     assert said(old(1), spec=NO_SPARE) == ["Drain prices-1 Outdated"]
 
 
-def test_the_floor_stands_while_lobbies_are_replaced() -> None:
+def test_the_floor_is_kept_during_a_rollout() -> None:
     floor = replace(NO_SPARE, replicas=2)
     assert said(old(1), old(2), spec=floor) == ["Create prices-3 BelowReplicas"]
     assert said(old(1), old(2), lobby_state(3), spec=floor) == ["Drain prices-2 Outdated"]
 
 
-def test_one_that_has_not_started_yet_is_not_waited_for() -> None:
+def test_an_outdated_lobby_that_has_not_started_is_deleted() -> None:
     assert said(old(1, phase=Phase.STARTING), lobby_state(2)) == ["Delete prices-1 NeverNeeded"]
 
 
-def test_nothing_is_compacted_before_all_are_of_one_revision() -> None:
+def test_compaction_waits_for_the_end_of_a_rollout() -> None:
     spec = replace(NEW, empty_seconds=0.0, max_replicas=4)
     assert said(old(1, 512), lobby_state(2, 400), lobby_state(3), lobby_state(4), spec=spec) == [
         "Drain prices-1 Outdated"
@@ -122,7 +122,7 @@ def test_nothing_is_compacted_before_all_are_of_one_revision() -> None:
 # Where new clients go
 
 
-def test_new_clients_go_to_the_wanted_revision_as_soon_as_it_has_a_seat() -> None:
+def test_new_clients_go_to_the_current_revision_as_soon_as_it_has_a_seat() -> None:
     def opened(*lobbies: LobbyState) -> list[str]:
         return names(open_lobbies(measure_capacity(NEW, observed(*lobbies))))
 
@@ -131,7 +131,7 @@ def test_new_clients_go_to_the_wanted_revision_as_soon_as_it_has_a_seat() -> Non
     assert opened(old(1, 300)) == ["prices-1"]
 
 
-def test_it_is_shown_how_many_are_left() -> None:
+def test_scaling_says_how_many_are_left() -> None:
     finding = planned(old(1, 300), old(2, 300, Phase.DRAINING), lobby_state(3)).scaling
     assert finding.reason is reasons.SCALING_ROLLING
     assert finding.sentence == "replacing 2 lobbies of an older revision"
@@ -156,7 +156,7 @@ def test_at_the_maximum_one_drains_all_the_same() -> None:
         ([old(2, 300, Phase.ENDING)], False),  # its place is free soon
     ],
 )
-def test_a_drain_that_nobody_can_leave_ends_at_once(others: list[LobbyState], deleted: bool) -> None:
+def test_a_drain_without_other_seats_ends_at_once(others: list[LobbyState], deleted: bool) -> None:
     spec = replace(NEW, max_replicas=1 + len(others))
     assert ("Delete prices-1 DrainPointless" in said(old(1, 300, Phase.DRAINING), *others, spec=spec)) is deleted
 
@@ -181,11 +181,11 @@ def rolled_out(clients: list[int], **fields: Any) -> World:
     return world
 
 
-def test_a_thousand_clients_move_once_each() -> None:
+def test_each_of_a_thousand_clients_moves_once() -> None:
     assert rolled_out([500, 500]).moved == 1000
 
 
-def test_a_lobby_with_one_lobby_at_the_most_gets_its_new_one() -> None:
+def test_a_lobby_with_max_replicas_one_is_replaced() -> None:
     world = rolled_out([300], max_replicas=1)
     assert len(world.running()) == 1
 

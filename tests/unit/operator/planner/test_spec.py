@@ -21,7 +21,7 @@ FIELDS = {
 }
 
 
-def test_takes_its_fields_from_a_lobby() -> None:
+def test_the_fields_come_from_the_lobby() -> None:
     resource = default_lobby("prices", "ws://origin.example/", spec=FIELDS)
     resource["metadata"]["generation"] = 9
     assert PlannerSpec.of(lobby_from_resource(resource)) == PlannerSpec(
@@ -39,7 +39,7 @@ def test_takes_its_fields_from_a_lobby() -> None:
     )
 
 
-def test_has_the_defaults_of_the_resource() -> None:
+def test_the_defaults_are_those_of_the_resource() -> None:
     lobby = lobby_from_resource(default_lobby("prices", "ws://origin.example/"))
     assert PlannerSpec.of(lobby) == replace(SPEC, generation=lobby.generation)
 

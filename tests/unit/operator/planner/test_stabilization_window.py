@@ -10,9 +10,7 @@ STEPS = st.lists(st.tuples(st.sampled_from([0.25, 1.0, 3.0, 20.0]), st.integers(
 
 
 @given(STEPS, st.sampled_from([0.0, 1.0, 5.0, 10.0]))
-def test_least_is_the_least_of_all_that_was_seen_within_the_time(
-    steps: list[tuple[float, int]], seconds: float
-) -> None:
+def test_least_is_the_minimum_over_the_window(steps: list[tuple[float, int]], seconds: float) -> None:
     """Against a list of everything; the newest counts however old, and before the first there was a zero."""
     window: Window = ()
     now = 100.0
@@ -27,7 +25,7 @@ def test_least_is_the_least_of_all_that_was_seen_within_the_time(
 
 
 @given(STEPS)
-def test_it_says_when_it_will_have_risen_and_not_before(steps: list[tuple[float, int]]) -> None:
+def test_rises_at_is_exact(steps: list[tuple[float, int]]) -> None:
     window: Window = ()
     now = 0.0
     for pause, value in steps:
@@ -42,7 +40,7 @@ def test_it_says_when_it_will_have_risen_and_not_before(steps: list[tuple[float,
         assert least(window, at - 1e-6, 10.0) == before
 
 
-def test_what_was_never_looked_at_is_not_superfluous() -> None:
+def test_a_new_window_starts_with_zero() -> None:
     window = add((), 0.0, 7, 60.0)
     assert least(window, 0.0, 60.0) == 0
     assert least(window, 59.9, 60.0) == 0
@@ -56,16 +54,16 @@ def test_a_dip_counts_until_it_is_old() -> None:
     assert least(window, 15.0, 10.0) == 5
 
 
-def test_a_window_of_no_length_is_the_present() -> None:
+def test_a_window_of_zero_length_is_the_present() -> None:
     assert least(add((), 1.0, 4, 0.0), 1.0, 0.0) == 4
 
 
-def test_an_empty_window_has_seen_nothing() -> None:
+def test_an_empty_window_is_zero() -> None:
     assert least((), 0.0, 10.0) == 0
     assert rises_at((), 0.0, 10.0) is None
 
 
-def test_lowered_takes_from_every_sample_and_stops_at_zero() -> None:
+def test_lowered_lowers_every_sample_and_stops_at_zero() -> None:
     window = (Sample(1.0, 0), Sample(2.0, 1), Sample(3.0, 4))
     assert lowered(window, 0) == window
     assert lowered(window, 1) == (Sample(2.0, 0), Sample(3.0, 3))

@@ -13,16 +13,16 @@ def test_the_index_is_read_back_from_the_name(lobby: str, index: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["prices", "prices-", "prices-x", "prices-٣", "prices-²", ""])
-def test_a_name_that_is_none_of_ours_has_index_zero(name: str) -> None:
+def test_a_foreign_name_has_index_zero(name: str) -> None:
     assert lobby_index(name) == 0
 
 
-def test_free_seats_are_never_less_than_none() -> None:
+def test_free_seats_are_never_negative() -> None:
     assert lobby_state(1, 500).free == 12
     assert lobby_state(1, 500, seats=64).free == 0
 
 
-def test_lobbies_are_picked_by_phase_in_order() -> None:
+def test_in_phase_keeps_the_order() -> None:
     lobbies = observed(
         lobby_state(1), lobby_state(2, phase=Phase.UNRESPONSIVE), lobby_state(3, phase=Phase.STARTING), lobby_state(4)
     )

@@ -76,14 +76,14 @@ def test_counts_lobbies_seats_and_clients_and_says_where_clients_go() -> None:
     assert [each["type"] for each in made["conditions"]] == ["Ready", "OriginConnected", "Scaling", "PathAccepted"]
 
 
-def test_what_does_not_apply_is_left_out() -> None:
+def test_fields_that_do_not_apply_are_left_out() -> None:
     made = status(observed())
     assert "latest" not in made
     assert "selector" not in made
     assert (made["open"], made["draining"]) == ([], [])
 
 
-def test_thousands_of_lobbies_are_not_all_named() -> None:
+def test_the_lists_of_a_status_are_bounded() -> None:
     name = "p" * 50
     lobbies = [
         lobby_state(
@@ -125,13 +125,13 @@ def test_not_ready_while_starts_fail() -> None:
     assert "the last 3 starts failed" in expect(made, reasons.READY_FAILING)
 
 
-def test_not_ready_while_lobbies_are_silent() -> None:
+def test_not_ready_while_lobbies_are_unresponsive() -> None:
     spec = replace(SPEC, spare_seats=0)
     expect(status(observed(lobby_state(1, 5, Phase.UNRESPONSIVE)), spec), reasons.READY_SILENT)
     expect(status(observed(lobby_state(1, 5, Phase.RECOVERING)), spec), reasons.READY_SILENT)
 
 
-def test_not_ready_when_the_maximum_is_full() -> None:
+def test_not_ready_when_all_lobbies_are_full() -> None:
     made = status(observed(lobby_state(1, 512), waiting=3), replace(SPEC, max_replicas=1))
     assert expect(made, reasons.READY_FULL) == "all 512 seats are taken, and maxReplicas is 1"
     assert "2 more" not in expect(made, reasons.SCALING_LIMITED)
@@ -169,7 +169,7 @@ def test_the_worst_origin_connection_decides(states: list[OriginState], reason: 
     assert made["origin"]["connections"] == states.count(OriginState.CONNECTED)
 
 
-def test_the_problem_of_the_first_lobby_is_told_and_kept_short() -> None:
+def test_the_problem_of_the_first_lobby_is_shown_and_kept_short() -> None:
     lobbies = [with_origin(1, OriginState.REFUSED, "401 " + "x" * 999), with_origin(2, OriginState.REFUSED, "403")]
     message = expect(status(observed(*lobbies)), reasons.ORIGIN_REFUSED)
     assert message.startswith("the origin refuses 2 lobbies; prices-1: 401 xxx")
@@ -178,7 +178,7 @@ def test_the_problem_of_the_first_lobby_is_told_and_kept_short() -> None:
     assert expect(nothing, reasons.ORIGIN_AWAY).endswith("prices-1: reason unknown")
 
 
-def test_origins_of_silent_and_starting_lobbies_are_not_judged() -> None:
+def test_origins_of_unresponsive_and_starting_lobbies_do_not_count() -> None:
     made = status(observed(with_origin(1, OriginState.REFUSED, phase=Phase.UNRESPONSIVE), lobby_state(2, origin=None)))
     expect(made, reasons.ORIGIN_NO_LOBBY)
 
@@ -201,24 +201,24 @@ def test_the_same_observation_gives_the_same_status() -> None:
     assert status(observed(lobby_state(1, 5)), at=LATER, previous=first) == first
 
 
-def test_a_condition_speaks_of_the_generation_that_was_planned() -> None:
+def test_a_condition_is_about_the_planned_generation() -> None:
     made = status(observed(), replace(SPEC, generation=7), previous={"conditions": None})
     assert {each["observedGeneration"] for each in made["conditions"]} == {7}
 
 
-def test_what_could_not_be_done_is_said_with_its_reason() -> None:
+def test_a_failure_is_shown_with_its_problem() -> None:
     made = status(observed(lobby_state(1)), problem="create pods shop/prices-2: exceeded quota: pods")
     assert expect(made, reasons.SCALING_FAILING).startswith("create pods shop/prices-2: exceeded quota: pods; retrying")
     assert condition(made, ConditionType.SCALING)["status"] == "False"
 
 
-def test_a_spec_that_is_not_followed_is_said_to_be_so_while_the_one_before_is() -> None:
+def test_an_invalid_spec_is_reported_while_the_previous_one_is_in_force() -> None:
     made = status(observed(lobby_state(1, 3)), invalid="spec.origin.onConnect[0].send: $(A) is unknown")
     assert "onConnect[0].send" in expect(made, reasons.SCALING_INVALID)
     assert expect(made, reasons.READY)
 
 
-def test_a_lobby_that_never_could_be_read_is_not_ready() -> None:
+def test_a_lobby_whose_spec_was_never_valid_is_not_ready() -> None:
     made = invalid_spec_status(3, "spec.path: is bad", at=THEN, previous=None)
     jsonschema.validate(made, open_api_schema()["properties"]["status"])
     assert made["observedGeneration"] == 3
@@ -226,7 +226,7 @@ def test_a_lobby_that_never_could_be_read_is_not_ready() -> None:
     assert "spec.path" in expect(made, reasons.SCALING_INVALID)
 
 
-def test_lobbies_of_one_that_can_no_longer_be_read_go_on_taking_clients() -> None:
+def test_lobbies_keep_taking_clients_when_the_spec_becomes_invalid() -> None:
     before = status(observed(lobby_state(1, 3)))
     made = invalid_spec_status(9, "spec.path: is bad", at=LATER, previous=before)
     assert made["open"] == before["open"]

@@ -39,7 +39,7 @@ def status(*lobbies: LobbyState) -> dict[str, object]:
     )
 
 
-def test_every_lobby_is_named_with_its_phase_seats_and_origin() -> None:
+def test_every_lobby_is_listed_with_its_phase_seats_and_origin() -> None:
     made = status(lobby(1), lobby(2, Phase.DRAINING, OriginState.WAITING), lobby(3, Phase.STARTING, None))
     assert made["lobbies"] == [
         {"name": f"{LONGEST}-1", "phase": "Ready", "clients": 4095, "seats": 4096, "origin": "Connected"},
@@ -48,11 +48,11 @@ def test_every_lobby_is_named_with_its_phase_seats_and_origin() -> None:
     ]
 
 
-def test_what_is_left_of_an_ended_lobby_is_not_named() -> None:
+def test_an_ended_lobby_is_not_listed() -> None:
     assert status(lobby(1, Phase.ENDED))["lobbies"] == []
 
 
-def test_words_are_those_of_the_crd() -> None:
+def test_phases_and_states_are_those_of_the_crd() -> None:
     fields = open_api_schema()["properties"]["status"]["properties"]["lobbies"]["items"]["properties"]
     assert set(fields["phase"]["enum"]) == {phase.value for phase in Phase if phase is not Phase.ENDED}
     assert set(fields["origin"]["enum"]) == {state.value for state in OriginState}

@@ -9,7 +9,7 @@ TIMES = st.floats(0, 1e7)
 
 
 @given(TIMES, TIMES)
-def test_a_timer_is_due_at_the_moment_it_asked_to_be_woken_at(since: float, seconds: float) -> None:
+def test_a_timer_is_due_exactly_when_it_asked_to_be_woken(since: float, seconds: float) -> None:
     assert due(since, seconds, since + seconds)
 
 
@@ -17,7 +17,7 @@ def test_a_timer_is_not_due_before() -> None:
     assert not due(10.0, 5.0, 14.999)
 
 
-def test_earliest_of_times_passes_over_those_that_never_come() -> None:
+def test_earliest_ignores_none() -> None:
     assert earliest(None, 3.0, 2.0, None) == 2.0
     assert earliest(None, None) is None
     assert earliest() is None

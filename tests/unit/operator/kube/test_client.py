@@ -251,11 +251,11 @@ def test_a_cancelled_call_is_counted() -> None:
 
 def test_the_hook_runs_before_each_call() -> None:
     async def main() -> None:
-        said: list[tuple[str, Resource]] = []
-        async with connected(before=lambda verb, resource: said.append((verb, resource))) as (_, api):
+        calls: list[tuple[str, Resource]] = []
+        async with connected(before=lambda verb, resource: calls.append((verb, resource))) as (_, api):
             await api.create(PODS, "shop", POD)
             await api.get(PODS, "shop", "prices-1")
-        assert said == [("create", PODS), ("get", PODS)]
+        assert calls == [("create", PODS), ("get", PODS)]
 
     run(main())
 

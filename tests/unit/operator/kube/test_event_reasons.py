@@ -72,8 +72,8 @@ def test_a_changed_count_is_no_news_but_another_failure_is() -> None:
 
 def test_a_path_that_is_taken_is_a_warning_until_it_is_free() -> None:
     taken = Finding(reasons.PATH_TAKEN, {"path": "/p", "other": "old"})
-    (told,) = events_between({}, status(taken))
-    assert (told.type, told.reason, told.note) == ("Warning", "PathTaken", "/p belongs to the older Lobby old")
+    (warning,) = events_between({}, status(taken))
+    assert (warning.type, warning.reason, warning.note) == ("Warning", "PathTaken", "/p belongs to the older Lobby old")
     (free,) = events_between(status(taken), status(Finding(reasons.PATH_ACCEPTED, {"path": "/p"})))
     assert (free.type, free.reason) == ("Normal", "PathAccepted")
 

@@ -20,22 +20,22 @@ class Greeter:
 
     def __init__(self) -> None:
         self.report = GreeterReport()
-        self.questions = 0
+        self.polls = 0
         self.server = AdminServer({("GET", "/waiting"): self._waiting})
 
     async def _waiting(self, _request: AdminRequest) -> AdminResponse:
-        self.questions += 1
+        self.polls += 1
         return AdminResponse.json(self.report.to_json())
 
 
-class Asked:
-    """Greeters that are polled, and the reported changes."""
+class Scene:
+    """Two greeters, and the Lobbies reported as changed."""
 
     def __init__(self, one: Greeter, two: Greeter, port: int) -> None:
         self.one = one
         self.two = two
-        self.told: list[frozenset[str]] = []
-        self.greeters = GreeterPods(self.told.append, port=port)
+        self.changed: list[frozenset[str]] = []
+        self.greeters = GreeterPods(self.changed.append, port=port)
 
     def pod(self, name: str, address: str, **fields: Any) -> None:
         status = {"phase": fields.pop("phase", "Running"), "podIP": address}
@@ -43,11 +43,11 @@ class Asked:
 
 
 @asynccontextmanager
-async def asked() -> AsyncIterator[Asked]:
+async def scene() -> AsyncIterator[Scene]:
     one, two = Greeter(), Greeter()
     port = await one.server.start("127.0.0.1", 0)
     await two.server.start("127.0.0.2", port)
-    made = Asked(one, two, port)
+    made = Scene(one, two, port)
     made.greeters.poll_fast(fast=True)
     try:
         yield made
@@ -63,7 +63,7 @@ def run(main: Coroutine[Any, Any, None]) -> None:
 
 def test_every_running_greeter_is_polled() -> None:
     async def main() -> None:
-        async with asked() as it:
+        async with scene() as it:
             it.one.report = GreeterReport(waiting={"shop/prices": 3})
             it.pod("g-1", "127.0.0.1")
             it.pod("g-2", "127.0.0.2")
@@ -77,32 +77,32 @@ def test_every_running_greeter_is_polled() -> None:
 
 def test_only_changed_lobbies_are_reported() -> None:
     async def main() -> None:
-        async with asked() as it:
+        async with scene() as it:
             it.pod("g-1", "127.0.0.1")
             await until(lambda: it.greeters.serving)
-            assert it.told == []
+            assert it.changed == []
             it.one.report = GreeterReport(waiting={"shop/prices": 3}, clients={"shop/books": 1})
-            await until(lambda: it.told)
-            assert it.told == [frozenset({"shop/prices", "shop/books"})]
-            questions = it.one.questions
-            await until(lambda: it.one.questions > questions + 1)
-            assert len(it.told) == 1
+            await until(lambda: it.changed)
+            assert it.changed == [frozenset({"shop/prices", "shop/books"})]
+            polls = it.one.polls
+            await until(lambda: it.one.polls > polls + 1)
+            assert len(it.changed) == 1
             it.one.report = GreeterReport(clients={"shop/books": 1})
-            await until(lambda: it.told[1:] == [frozenset({"shop/prices"})])
+            await until(lambda: it.changed[1:] == [frozenset({"shop/prices"})])
 
     run(main())
 
 
 def test_a_deleted_greeter_is_no_longer_polled() -> None:
     async def main() -> None:
-        async with asked() as it:
+        async with scene() as it:
             it.pod("g-1", "127.0.0.1")
             await until(lambda: it.greeters.serving)
             it.greeters.pod_changed(Change("system/g-1", None))
             assert it.greeters.poll_results() == {}
-            assert it.told == [frozenset()]
-            questions = it.one.questions
-            await stays(lambda: it.one.questions <= questions + 1, seconds=0.5)
+            assert it.changed == [frozenset()]
+            polls = it.one.polls
+            await stays(lambda: it.one.polls <= polls + 1, seconds=0.5)
             it.greeters.pod_changed(Change("system/g-1", None))
 
     run(main())
@@ -110,13 +110,13 @@ def test_a_deleted_greeter_is_no_longer_polled() -> None:
 
 def test_a_greeter_with_a_new_address_is_polled_there() -> None:
     async def main() -> None:
-        async with asked() as it:
+        async with scene() as it:
             it.pod("g-1", "127.0.0.1")
             await until(lambda: it.greeters.serving)
             it.pod("g-1", "127.0.0.1", labels={"a": "b"})
             it.two.report = GreeterReport(waiting={"shop/prices": 1})
             it.pod("g-1", "127.0.0.2")
-            await until(lambda: it.two.questions)
+            await until(lambda: it.two.polls)
             await until(lambda: it.greeters.poll_results()["system/g-1"].report == it.two.report)
 
     run(main())
@@ -124,7 +124,7 @@ def test_a_greeter_with_a_new_address_is_polled_there() -> None:
 
 def test_an_unresponsive_greeter_does_not_count_as_serving() -> None:
     async def main() -> None:
-        async with asked() as it:
+        async with scene() as it:
             it.pod("g-1", "127.0.0.1")
             await until(lambda: it.greeters.serving == 1)
             it.pod("g-1", "127.0.0.1", deletionTimestamp="2026-11-25T10:00:00Z")

@@ -23,8 +23,8 @@ SHOP = PODS_PATH.format("shop")
 QUICK = InformerSettings(min_backoff_seconds=0.001, max_backoff_seconds=0.01)
 
 
-class Followed:
-    """What an informer reported."""
+class Recorder:
+    """Records what an informer reports."""
 
     def __init__(self) -> None:
         self.objects: dict[str, Any] = {}
@@ -46,14 +46,14 @@ class Followed:
 
 
 @asynccontextmanager
-async def following(
+async def watching(
     settings: InformerSettings = QUICK, **fields: Any
-) -> AsyncIterator[tuple[FakeKubeApi, Followed, Informer]]:
+) -> AsyncIterator[tuple[FakeKubeApi, Recorder, Informer]]:
     async with connected(settings=ApiSettings(request_seconds=1.0)) as (server, api):
-        seen = Followed()
-        informer = Informer(api, PODS, seen.changed, listed=seen.listed, settings=settings, **fields)
+        recorder = Recorder()
+        informer = Informer(api, PODS, recorder.changed, listed=recorder.listed, settings=settings, **fields)
         async with running(informer.run()):
-            yield server, seen, informer
+            yield server, recorder, informer
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
@@ -66,29 +66,29 @@ def pod(**labels: str) -> dict[str, Any]:
 
 def test_it_reports_existing_added_and_deleted_objects() -> None:
     async def main() -> None:
-        async with following(namespace="shop") as (server, seen, informer):
+        async with watching(namespace="shop") as (server, recorder, informer):
             await until(lambda: server.watches == 1)
             assert informer.synced
             server.put(f"{SHOP}/a-1", pod())
-            await until(lambda: "shop/a-1" in seen.objects)
+            await until(lambda: "shop/a-1" in recorder.objects)
             server.put(f"{SHOP}/a-1", pod(a="b"))
-            await until(lambda: seen.objects["shop/a-1"]["metadata"]["labels"] == {"a": "b"})
+            await until(lambda: recorder.objects["shop/a-1"]["metadata"]["labels"] == {"a": "b"})
             server.remove(f"{SHOP}/a-1")
-            await until(lambda: not seen.objects)
+            await until(lambda: not recorder.objects)
             assert len(informer) == 0
-            assert seen.lists == 1
+            assert recorder.lists == 1
 
     run(main())
 
 
 def test_it_selects_by_labels_in_one_namespace_or_all() -> None:
     async def main() -> None:
-        async with following(labels="app=lobby") as (server, seen, _):
+        async with watching(labels="app=lobby") as (server, recorder, _):
             await until(lambda: server.watches == 1)
             server.put(f"{SHOP}/a-1", pod(app="other"))
             server.put(f"{SHOP}/a-2", pod(app="lobby"))
             server.put(f"{PODS_PATH.format('lab')}/a-3", {"metadata": {"labels": {"app": "lobby"}, "namespace": "lab"}})
-            await until(lambda: seen.objects.keys() == {"shop/a-2", "lab/a-3"})
+            await until(lambda: recorder.objects.keys() == {"shop/a-2", "lab/a-3"})
             assert all(asked.query["labelSelector"] == "app=lobby" for asked in server.asked)
 
     run(main())
@@ -99,10 +99,10 @@ def test_a_long_list_is_read_in_pages() -> None:
         async with connected() as (server, api):
             for number in range(25):
                 server.put(f"{SHOP}/a-{number}", pod())
-            seen = Followed()
+            recorder = Recorder()
             settings = InformerSettings(page_size=10)
-            async with running(Informer(api, PODS, seen.changed, namespace="shop", settings=settings).run()):
-                await until(lambda: len(seen.objects) == 25)
+            async with running(Informer(api, PODS, recorder.changed, namespace="shop", settings=settings).run()):
+                await until(lambda: len(recorder.objects) == 25)
             assert [asked.query.get("continue") for asked in server.asked[:3]] == [None, "10", "20"]
 
     run(main())
@@ -110,18 +110,18 @@ def test_a_long_list_is_read_in_pages() -> None:
 
 def test_an_ended_watch_resumes_at_its_last_version() -> None:
     async def main() -> None:
-        async with following(namespace="shop") as (server, seen, _):
+        async with watching(namespace="shop") as (server, recorder, _):
             await until(lambda: server.watches == 1)
             server.put(f"{SHOP}/a-1", pod())
-            await until(lambda: seen.objects)
+            await until(lambda: recorder.objects)
             for _ in range(3):
                 server.asked.clear()
                 server.end_watches()
                 await until(lambda: server.asked and server.watches == 1)
             server.put(f"{SHOP}/a-2", pod())
-            await until(lambda: len(seen.objects) == 2)
-            assert seen.lists == 1
-            assert seen.changes == ["shop/a-1", "shop/a-2"]
+            await until(lambda: len(recorder.objects) == 2)
+            assert recorder.lists == 1
+            assert recorder.changes == ["shop/a-1", "shop/a-2"]
 
     run(main())
 
@@ -129,19 +129,19 @@ def test_an_ended_watch_resumes_at_its_last_version() -> None:
 @pytest.mark.parametrize("how", ["answer", "event"])
 def test_a_deletion_is_found_by_listing_after_the_version_expired(how: str) -> None:
     async def main() -> None:
-        async with following(namespace="shop") as (server, seen, _):
+        async with watching(namespace="shop") as (server, recorder, _):
             server.put(f"{SHOP}/a-1", pod())
             server.put(f"{SHOP}/a-2", pod())
-            await until(lambda: len(seen.objects) == 2 and server.watches == 1)
+            await until(lambda: len(recorder.objects) == 2 and server.watches == 1)
             del server.objects[f"{SHOP}/a-1"]  # without an event
             if how == "answer":
                 server.oldest = 1000
                 server.end_watches()
-                await until(lambda: seen.lists >= 2)
+                await until(lambda: recorder.lists >= 2)
                 server.oldest = 0
             else:
                 server.send_event({"type": "ERROR", "object": {"code": 410, "reason": "Expired", "message": "too old"}})
-            await until(lambda: seen.objects.keys() == {"shop/a-2"})
+            await until(lambda: recorder.objects.keys() == {"shop/a-2"})
             await until(lambda: server.watches == 1)
 
     run(main())
@@ -149,14 +149,14 @@ def test_a_deletion_is_found_by_listing_after_the_version_expired(how: str) -> N
 
 def test_an_unreachable_server_is_retried_and_known_objects_stay(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
-        async with following(namespace="shop") as (server, seen, informer):
+        async with watching(namespace="shop") as (server, recorder, informer):
             server.put(f"{SHOP}/a-1", pod())
-            await until(lambda: seen.objects and server.watches == 1)
+            await until(lambda: recorder.objects and server.watches == 1)
             server.instead = lambda _asked: status(503, "ServiceUnavailable", "not yet")
             server.end_watches()
             await until(lambda: len(server.requests("GET")) > 8)
             assert "not yet" in informer.problem
-            assert seen.objects.keys() == {"shop/a-1"}
+            assert recorder.objects.keys() == {"shop/a-1"}
             server.instead = lambda _asked: None
             await until(lambda: not informer.problem)
             assert informer.stuck() == ""
@@ -172,22 +172,22 @@ def test_an_unreachable_server_is_retried_and_known_objects_stay(caplog: pytest.
 def test_an_idle_watch_is_restarted() -> None:
     async def main() -> None:
         settings = InformerSettings(idle_seconds=0.05, min_backoff_seconds=0.001, max_backoff_seconds=0.01)
-        async with following(settings, namespace="shop") as (server, seen, _):
+        async with watching(settings, namespace="shop") as (server, recorder, _):
             await until(lambda: sum(asked.query.get("watch") == "true" for asked in server.asked) > 3)
             server.put(f"{SHOP}/a-1", pod())
-            await until(lambda: seen.objects)
-            assert seen.lists == 1
+            await until(lambda: recorder.objects)
+            assert recorder.lists == 1
 
     run(main())
 
 
 def test_an_object_that_cannot_be_handled_does_not_block_others(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
-        async with following(namespace="shop") as (server, seen, _):
-            seen.refuse = "shop/a-1"
+        async with watching(namespace="shop") as (server, recorder, _):
+            recorder.refuse = "shop/a-1"
             server.put(f"{SHOP}/a-1", pod())
             server.put(f"{SHOP}/a-2", pod())
-            await until(lambda: seen.objects.keys() == {"shop/a-2"})
+            await until(lambda: recorder.objects.keys() == {"shop/a-2"})
 
     run(main())
     assert [record.getMessage() for record in caplog.records] == ["can't handle an object"]
@@ -205,8 +205,8 @@ def test_a_watch_that_breaks_within_an_event_is_restarted() -> None:
 
         async with connected() as (server, api):
             server.instead = half
-            seen = Followed()
-            async with running(Informer(api, PODS, seen.changed, settings=QUICK).run()):
+            recorder = Recorder()
+            async with running(Informer(api, PODS, recorder.changed, settings=QUICK).run()):
                 await until(lambda: server.watches == 1)
                 assert broken
 
@@ -227,12 +227,12 @@ def test_it_is_stuck_after_too_long_without_a_list_or_watch() -> None:
 
 def test_invalid_events_do_not_end_it(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
-        async with following(namespace="shop") as (server, seen, _):
+        async with watching(namespace="shop") as (server, recorder, _):
             await until(lambda: server.watches == 1)
             server.send_event({"type": "ERROR", "object": {"code": 500, "message": "etcd is away"}})
             server.put(f"{SHOP}/a-1", pod())
-            await until(lambda: seen.objects)
-            await stays(lambda: seen.lists == 1, seconds=0.05)
+            await until(lambda: recorder.objects)
+            await stays(lambda: recorder.lists == 1, seconds=0.05)
 
     with caplog.at_level(logging.INFO):
         run(main())

@@ -32,7 +32,7 @@ def pod(name: str, lobby: str = "prices", *, owner: str = "uid-of-shop-prices", 
 
 
 @asynccontextmanager
-async def hosting() -> AsyncIterator[tuple[FakeKubeApi, ControllerManager]]:
+async def standby() -> AsyncIterator[tuple[FakeKubeApi, ControllerManager]]:
     async with connected() as (server, api):
         manager = ControllerManager(api, operator_settings())
         try:
@@ -41,7 +41,7 @@ async def hosting() -> AsyncIterator[tuple[FakeKubeApi, ControllerManager]]:
             await manager.close()
 
 
-def seen(server: FakeKubeApi, manager: ControllerManager, **fields: Any) -> None:
+def put_lobby(server: FakeKubeApi, manager: ControllerManager, **fields: Any) -> None:
     """Puts a Lobby on the server, and reports it to the manager."""
     resource = lobby_resource(**fields)
     path = f"{LOBBIES_PATH.format('shop')}/{resource['metadata']['name']}"
@@ -54,8 +54,8 @@ def run(main: Coroutine[Any, Any, None]) -> None:
 
 def test_a_standby_stores_objects_and_calls_nothing() -> None:
     async def main() -> None:
-        async with hosting() as (server, manager):
-            seen(server, manager)
+        async with standby() as (server, manager):
+            put_lobby(server, manager)
             manager.lobbies_listed()
             manager.pod_changed(pod("prices-1"))
             manager.greeter_changed(Change("system/g-1", {"metadata": {"name": "g-1"}, "status": {}}))
@@ -74,8 +74,8 @@ def test_a_standby_stores_objects_and_calls_nothing() -> None:
 
 def test_a_new_reconciler_knows_all_pods() -> None:
     async def main() -> None:
-        async with hosting() as (server, manager):
-            seen(server, manager, spareSeats=0)
+        async with standby() as (server, manager):
+            put_lobby(server, manager, spareSeats=0)
             manager.lobbies_listed()
             manager.pod_changed(pod("prices-1"))
             manager.pod_changed(pod("books-1", "books"))
@@ -93,8 +93,8 @@ def test_a_new_reconciler_knows_all_pods() -> None:
 
 def test_a_pod_belongs_to_the_lobby_that_its_label_names_now() -> None:
     async def main() -> None:
-        async with hosting() as (server, manager):
-            seen(server, manager, spareSeats=0)
+        async with standby() as (server, manager):
+            put_lobby(server, manager, spareSeats=0)
             manager.lobbies_listed()
             manager.pod_changed(pod("prices-1"))
             manager.start()
@@ -110,7 +110,7 @@ def test_a_pod_belongs_to_the_lobby_that_its_label_names_now() -> None:
 
 def test_pods_are_trimmed_to_what_is_read() -> None:
     async def main() -> None:
-        async with hosting() as (_, manager):
+        async with standby() as (_, manager):
             manager.pod_changed(pod("prices-1", podIP="10.0.0.1", phase="Running", hostIP="x" * 5000))
             kept = json.dumps(manager._pods)
             assert "10.0.0.1" in kept
@@ -121,11 +121,13 @@ def test_pods_are_trimmed_to_what_is_read() -> None:
 
 def test_lobbies_are_shown_without_anything_secret() -> None:
     async def main() -> None:
-        async with hosting() as (server, manager):
-            seen(
+        async with standby() as (server, manager):
+            put_lobby(
                 server, manager, origin={"url": "ws://feed/?key=s3cret", "headers": [{"name": "a", "value": "s3cret"}]}
             )
-            seen(server, manager, name="bad", origin={"url": "ws://feed/", "onConnect": [{"send": "$(NO) s3cret"}]})
+            put_lobby(
+                server, manager, name="bad", origin={"url": "ws://feed/", "onConnect": [{"send": "$(NO) s3cret"}]}
+            )
             manager.start()
             manager.pod_changed(pod("prices-1"))
             shown = {item["metadata"]["name"]: item for item in manager.items()}
@@ -139,7 +141,7 @@ def test_lobbies_are_shown_without_anything_secret() -> None:
 
 def test_greeters_are_polled_fast_while_any_lobby_is_active() -> None:
     async def main() -> None:
-        async with hosting() as (_, manager):
+        async with standby() as (_, manager):
             manager.start()
             manager.set_active("shop/prices", active=True)
             manager.set_active("shop/books", active=True)

@@ -64,14 +64,14 @@ class Pods:
 
 
 @asynccontextmanager
-async def kept(**settings: Any) -> AsyncIterator[tuple[FakeKubeApi, Pods, PodMaintenance]]:
+async def maintained(**settings: Any) -> AsyncIterator[tuple[FakeKubeApi, Pods, PodMaintenance]]:
     async with connected() as (server, api):
         pods = Pods(server)
-        keeper = PodMaintenance(api, lobby(), pods, replace(QUICK, **settings))
+        maintenance = PodMaintenance(api, lobby(), pods, replace(QUICK, **settings))
         try:
-            yield server, pods, keeper
+            yield server, pods, maintenance
         finally:
-            await keeper.close()
+            await maintenance.close()
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
@@ -84,9 +84,9 @@ def available(server: FakeKubeApi) -> int | None:
 
 def test_nothing_happens_before_it_is_started() -> None:
     async def main() -> None:
-        async with kept() as (server, pods, keeper):
+        async with maintained() as (server, pods, maintenance):
             pods.make(2, clients=1)
-            keeper.configured("new")
+            maintenance.configured("new")
             await stays(lambda: not server.asked, seconds=0.1)
 
     run(main())
@@ -94,9 +94,9 @@ def test_nothing_happens_before_it_is_started() -> None:
 
 def test_an_occupied_lobby_is_not_safe_to_evict_until_it_is_empty_again() -> None:
     async def main() -> None:
-        async with kept() as (_, pods, keeper):
+        async with maintained() as (_, pods, maintenance):
             pods.make(1)
-            keeper.start()
+            maintenance.start()
             pods.says("prices-1", 3)
             await until(lambda: pods.of("prices-1")[SAFE] == "false")
             pods.says("prices-1", 0)
@@ -107,9 +107,9 @@ def test_an_occupied_lobby_is_not_safe_to_evict_until_it_is_empty_again() -> Non
 
 def test_a_lobby_that_is_briefly_empty_is_not_safe_to_evict() -> None:
     async def main() -> None:
-        async with kept(evictable_after_seconds=3600) as (_, pods, keeper):
+        async with maintained(evictable_after_seconds=3600) as (_, pods, maintenance):
             pods.make(1, clients=1)
-            keeper.start()
+            maintenance.start()
             await until(lambda: pods.of("prices-1")[SAFE] == "false")
             pods.says("prices-1", 0)
             await stays(lambda: pods.of("prices-1")[SAFE] == "false", seconds=0.2)
@@ -119,10 +119,10 @@ def test_a_lobby_that_is_briefly_empty_is_not_safe_to_evict() -> None:
 
 def test_a_lobby_without_a_report_is_not_annotated() -> None:
     async def main() -> None:
-        async with kept() as (server, pods, keeper):
+        async with maintained() as (server, pods, maintenance):
             pods.make(1)
             pods.reports.clear()
-            keeper.start()
+            maintenance.start()
             await until(lambda: BUDGET in server.objects)
             await stays(lambda: not server.requests("PATCH", "pods"), seconds=0.1)
 
@@ -131,12 +131,12 @@ def test_a_lobby_without_a_report_is_not_annotated() -> None:
 
 def test_a_new_configuration_is_annotated_on_every_live_pod() -> None:
     async def main() -> None:
-        async with kept() as (server, pods, keeper):
+        async with maintained() as (server, pods, maintenance):
             pods.make(3)
             ended = server.objects[f"{PODS}/prices-3"]
             server.put(f"{PODS}/prices-3", {**ended, "status": {"phase": "Failed"}})
-            keeper.start()
-            keeper.configured("new")
+            maintenance.start()
+            maintenance.configured("new")
             await until(lambda: [pods.of(f"prices-{n}")[CONFIG] for n in (1, 2)] == ["new", "new"])
             await stays(lambda: pods.of("prices-3")[CONFIG] == "old", seconds=0.1)
             assert len(server.requests("PATCH", f"{PODS}/")) == 2
@@ -146,12 +146,12 @@ def test_a_new_configuration_is_annotated_on_every_live_pod() -> None:
 
 def test_a_recent_write_is_not_repeated() -> None:
     async def main() -> None:
-        async with kept() as (server, pods, keeper):
+        async with maintained() as (server, pods, maintenance):
             pods.make(1)
             pods()
             pods.stuck = True
-            keeper.start()
-            keeper.configured("new")
+            maintenance.start()
+            maintenance.configured("new")
             await until(lambda: pods.of("prices-1")[CONFIG] == "new")
             await stays(lambda: len(server.requests("PATCH", f"{PODS}/")) == 1, seconds=0.2)
 
@@ -160,12 +160,12 @@ def test_a_recent_write_is_not_repeated() -> None:
 
 def test_a_lost_write_is_repeated() -> None:
     async def main() -> None:
-        async with kept(rewrite_seconds=0.1) as (server, pods, keeper):
+        async with maintained(rewrite_seconds=0.1) as (server, pods, maintenance):
             pods.make(1)
             pods()
             pods.stuck = True
-            keeper.start()
-            keeper.configured("new")
+            maintenance.start()
+            maintenance.configured("new")
             await until(lambda: len(server.requests("PATCH", f"{PODS}/")) > 1)
 
     run(main())
@@ -173,13 +173,13 @@ def test_a_lost_write_is_repeated() -> None:
 
 def test_a_deleted_pod_does_not_block_others() -> None:
     async def main() -> None:
-        async with kept() as (server, pods, keeper):
+        async with maintained() as (server, pods, maintenance):
             pods.make(2)
             pods()
             pods.stuck = True
             server.remove(f"{PODS}/prices-1")
-            keeper.start()
-            keeper.configured("new")
+            maintenance.start()
+            maintenance.configured("new")
             await until(lambda: pods.of("prices-2")[CONFIG] == "new")
 
     run(main())
@@ -187,10 +187,10 @@ def test_a_deleted_pod_does_not_block_others() -> None:
 
 def test_writes_per_round_are_limited() -> None:
     async def main() -> None:
-        async with kept(max_writes=2, max_interval_seconds=3600) as (_, pods, keeper):
+        async with maintained(max_writes=2, max_interval_seconds=3600) as (_, pods, maintenance):
             pods.make(5)
-            keeper.start()
-            keeper.configured("new")
+            maintenance.start()
+            maintenance.configured("new")
             await until(lambda: all(pods.of(f"prices-{n}")[CONFIG] == "new" for n in range(1, 6)))
 
     run(main())
@@ -198,8 +198,8 @@ def test_writes_per_round_are_limited() -> None:
 
 def test_the_budget_follows_the_lobbies() -> None:
     async def main() -> None:
-        async with kept(lower_budget_seconds=0.3) as (server, pods, keeper):
-            keeper.start()
+        async with maintained(lower_budget_seconds=0.3) as (server, pods, maintenance):
+            maintenance.start()
             await until(lambda: available(server) == 0)
             pods.make(3)
             await until(lambda: available(server) == 2)
@@ -211,10 +211,10 @@ def test_the_budget_follows_the_lobbies() -> None:
 
 def test_a_restart_does_not_lower_the_budget() -> None:
     async def main() -> None:
-        async with kept() as (server, pods, keeper):
+        async with maintained() as (server, pods, maintenance):
             pods.make(3)
             server.put(BUDGET, {"spec": {"minAvailable": 7}})
-            keeper.start()
+            maintenance.start()
             await until(lambda: server.requests("GET", BUDGET))
             await stays(lambda: available(server) == 7, seconds=0.2)
             pods.make(10)
@@ -225,9 +225,9 @@ def test_a_restart_does_not_lower_the_budget() -> None:
 
 def test_a_foreign_budget_is_corrected() -> None:
     async def main() -> None:
-        async with kept() as (server, _, keeper):
+        async with maintained() as (server, _, maintenance):
             server.put(BUDGET, {"spec": {"minAvailable": "50%"}})
-            keeper.start()
+            maintenance.start()
             await until(lambda: available(server) == 0)
 
     run(main())
@@ -235,10 +235,10 @@ def test_a_foreign_budget_is_corrected() -> None:
 
 def test_a_failure_is_logged_and_retried(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
-        async with kept() as (server, pods, keeper):
+        async with maintained() as (server, pods, maintenance):
             pods.make(2)
             server.instead = lambda _asked: status(503, "ServiceUnavailable", "later")
-            keeper.start()
+            maintenance.start()
             await until(lambda: "pod maintenance failed" in caplog.text)
             server.instead = lambda _asked: None
             await until(lambda: available(server) == 1)
@@ -249,10 +249,10 @@ def test_a_failure_is_logged_and_retried(caplog: pytest.LogCaptureFixture) -> No
 
 def test_a_bug_does_not_end_it(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
-        async with kept() as (server, pods, keeper):
+        async with maintained() as (server, pods, maintenance):
             pods.make(2)
             server.put(BUDGET, {"spec": None})
-            keeper.start()
+            maintenance.start()
             await until(lambda: "pod maintenance failed" in caplog.text)
             server.put(BUDGET, {"spec": {"minAvailable": 0}})
             await until(lambda: available(server) == 1)

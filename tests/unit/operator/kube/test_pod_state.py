@@ -36,9 +36,9 @@ def test_a_new_pod_is_read_back() -> None:
 
 
 def test_a_running_pod_has_an_address_and_readiness() -> None:
-    seen = pod_state(running_pod(pod()))
-    assert (seen.node, seen.ip, seen.started, seen.ready) == ("node-1", "10.1.2.3", True, True)
-    assert (seen.ended, seen.ending, seen.serves) == (False, False, True)
+    state = pod_state(running_pod(pod()))
+    assert (state.node, state.ip, state.started, state.ready) == ("node-1", "10.1.2.3", True, True)
+    assert (state.ended, state.ending, state.serves) == (False, False, True)
     assert pod_state(running_pod(pod(), ready=False)).ready is False
     assert not pod_state(running_pod(pod(), started=False)).started
     assert status(phase="Pending").ready is None
@@ -51,16 +51,16 @@ def test_a_finished_pod_has_ended(phase: str) -> None:
 
 
 def test_a_deleted_pod_is_ending() -> None:
-    seen = pod_state(running_pod(pod(deletionTimestamp="2026-11-25T14:13:00Z")))
-    assert seen.ending
-    assert not seen.serves
+    state = pod_state(running_pod(pod(deletionTimestamp="2026-11-25T14:13:00Z")))
+    assert state.ending
+    assert not state.serves
 
 
 def test_an_annotation_marks_a_draining_pod() -> None:
-    seen = pod_state(running_pod(pod(annotations={"lobby-gateway.io/draining": "2026-11-25T14:13:00Z"})))
-    assert seen.draining
-    assert not seen.serves
-    assert seen.safe_to_evict is None
+    state = pod_state(running_pod(pod(annotations={"lobby-gateway.io/draining": "2026-11-25T14:13:00Z"})))
+    assert state.draining
+    assert not state.serves
+    assert state.safe_to_evict is None
 
 
 def test_a_foreign_pod_has_another_owner_or_none() -> None:
@@ -79,18 +79,18 @@ def test_anything_but_a_pod_is_rejected(broken: dict[str, Any]) -> None:
 
 def test_a_lobby_combines_its_pod_and_its_report() -> None:
     report = LobbyReport(name="prices-1", lobby="prices", clients=3)
-    raw = lobby_reading(pod_state(running_pod(pod())), PollResult(report, 5.0, 7.0, "timeout"), 2.5, was_up=True)
-    assert (raw.name, raw.created_at, raw.address) == ("prices-1", 2.5, "10.1.2.3:8000")
-    assert (raw.report, raw.unresponsive_since, raw.alive, raw.was_up) == (report, 7.0, True, True)
-    assert (raw.draining, raw.ending, raw.ended) == (False, False, False)
-    assert raw.revision == revision(lobby(), SETTINGS)
+    reading = lobby_reading(pod_state(running_pod(pod())), PollResult(report, 5.0, 7.0, "timeout"), 2.5, was_up=True)
+    assert (reading.name, reading.created_at, reading.address) == ("prices-1", 2.5, "10.1.2.3:8000")
+    assert (reading.report, reading.unresponsive_since, reading.alive, reading.was_up) == (report, 7.0, True, True)
+    assert (reading.draining, reading.ending, reading.ended) == (False, False, False)
+    assert reading.revision == revision(lobby(), SETTINGS)
 
 
 def test_an_ipv6_address_is_bracketed() -> None:
     assert lobby_reading(pod_state(running_pod(pod(), ip="fd00::7")), PollResult(), 0.0).address == "[fd00::7]:8000"
 
 
-def test_a_pod_without_an_address_has_no_authority() -> None:
+def test_a_pod_without_an_ip_has_no_address() -> None:
     assert lobby_reading(pod_state(pod()), PollResult(), 0.0).address == ""
 
 
@@ -134,6 +134,6 @@ def test_a_problem_is_one_line(given: dict[str, Any], problem: str) -> None:
 
 
 def test_a_long_problem_is_truncated() -> None:
-    said = status(phase="Failed", reason="Evicted", message="x" * 1000).problem
-    assert len(said) == 300
-    assert said.endswith("...")
+    problem = status(phase="Failed", reason="Evicted", message="x" * 1000).problem
+    assert len(problem) == 300
+    assert problem.endswith("...")

@@ -415,11 +415,11 @@ class Port:
         return answer
 
 
-def run_admin(main: Coroutine[Any, Any, None]) -> None:
+def run_alone(main: Coroutine[Any, Any, None]) -> None:
     asyncio.run(main)
 
 
-async def asked_admin(port: Port, path: str, *, active: bool = False) -> AdminResponse:
+async def ask(port: Port, path: str, *, active: bool = False) -> AdminResponse:
     async with connected() as (server, api):
         manager = ControllerManager(api, operator_settings())
         lease = Lease(api, Election("one"), namespace="system", name="lobby-operator")
@@ -436,11 +436,11 @@ async def asked_admin(port: Port, path: str, *, active: bool = False) -> AdminRe
 
 def test_the_admin_port_shows_lobbies_and_the_holder() -> None:
     async def main() -> None:
-        told = json.loads((await asked_admin(Port(), "/lobbies")).body)
-        assert (told["acts"], told["holder"], told["greeters"]) == (False, "", {})
-        assert [item["metadata"]["name"] for item in told["items"]] == ["prices"]
+        shown = json.loads((await ask(Port(), "/lobbies")).body)
+        assert (shown["acts"], shown["holder"], shown["greeters"]) == (False, "", {})
+        assert [item["metadata"]["name"] for item in shown["items"]] == ["prices"]
 
-    run_admin(main())
+    run_alone(main())
 
 
 def test_probes_name_the_problem() -> None:
@@ -448,15 +448,15 @@ def test_probes_name_the_problem() -> None:
         port = Port()
         port.ready, port.alive = "not all objects are known yet", "no list or watch of pods for 600 s"
         for path, text in (("/readyz", port.ready), ("/healthz", port.alive)):
-            answer = await asked_admin(port, path)
+            answer = await ask(port, path)
             assert (answer.status, answer.body.decode().strip()) == (503, text)
 
-    run_admin(main())
+    run_alone(main())
 
 
 def test_the_metrics_include_those_of_the_lobby_host_and_the_operator() -> None:
     async def main() -> None:
-        page = (await asked_admin(Port(), "/metrics", active=True)).body.decode()
+        page = (await ask(Port(), "/metrics", active=True)).body.decode()
         found = {family.name for family in text_string_to_metric_families(page)}
         for definition in (*metrics.LOBBY_HOST, *API_CALLS, *OPERATOR):
             assert definition.name.removesuffix("_total") in found
@@ -464,4 +464,4 @@ def test_the_metrics_include_those_of_the_lobby_host_and_the_operator() -> None:
         assert 'lobby_operator_status_writes_total{lobby="shop/prices"} 0.0' in page
         assert "lobby_operator_leader 0.0" in page
 
-    run_admin(main())
+    run_alone(main())

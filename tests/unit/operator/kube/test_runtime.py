@@ -146,71 +146,71 @@ def run(main: Coroutine[Any, Any, None]) -> None:
 
 def test_the_config_map_is_written_before_the_pod() -> None:
     async def main() -> None:
-        async with scene() as here:
-            runtime: Runtime = here.runtime()
+        async with scene() as it:
+            runtime: Runtime = it.runtime()
             await runtime.create(LOBBY, "prices-1")
-            assert [asked.method for asked in here.server.asked] == ["PATCH", "POST"]
-            assert here.server.asked[0].path == CONFIG
-            labels = here.pod("prices-1")["metadata"]["labels"]
-            assert labels["lobby-gateway.io/revision"] == here.runtime().revision
+            assert [asked.method for asked in it.server.asked] == ["PATCH", "POST"]
+            assert it.server.asked[0].path == CONFIG
+            labels = it.pod("prices-1")["metadata"]["labels"]
+            assert labels["lobby-gateway.io/revision"] == it.runtime().revision
 
     run(main())
 
 
 def test_the_config_map_is_written_once_for_many_lobbies() -> None:
     async def main() -> None:
-        async with scene() as here:
-            runtime = here.runtime()
+        async with scene() as it:
+            runtime = it.runtime()
             await asyncio.gather(*(runtime.create(LOBBY, f"prices-{n}") for n in range(1, 6)))
-            assert len(here.server.requests("PATCH", "configmaps")) == 1
+            assert len(it.server.requests("PATCH", "configmaps")) == 1
 
     run(main())
 
 
 def test_no_pod_is_created_if_the_config_map_cannot_be_written() -> None:
     async def main() -> None:
-        async with scene() as here:
-            here.server.instead = lambda asked: status(403, "Forbidden", "no") if "configmaps" in asked.path else None
-            runtime = here.runtime()
+        async with scene() as it:
+            it.server.instead = lambda asked: status(403, "Forbidden", "no") if "configmaps" in asked.path else None
+            runtime = it.runtime()
             with pytest.raises(RuntimeFailedError, match="can't write the ConfigMap of the lobbies"):
                 await runtime.create(LOBBY, "prices-1")
-            assert not here.server.objects
+            assert not it.server.objects
 
     run(main())
 
 
 def test_creating_an_existing_lobby_succeeds() -> None:
     async def main() -> None:
-        async with scene() as here:
-            await here.runtime().create(LOBBY, "prices-1")
-            before = here.pod("prices-1")
-            await here.runtime().create(LOBBY, "prices-1")
-            assert here.pod("prices-1") == before
+        async with scene() as it:
+            await it.runtime().create(LOBBY, "prices-1")
+            before = it.pod("prices-1")
+            await it.runtime().create(LOBBY, "prices-1")
+            assert it.pod("prices-1") == before
 
     run(main())
 
 
 def test_a_foreign_pod_of_that_name_is_an_error() -> None:
     async def main() -> None:
-        async with scene() as here:
-            here.server.put(f"{PODS}/prices-1", {"metadata": {"labels": {}}})
-            runtime = here.runtime()
+        async with scene() as it:
+            it.server.put(f"{PODS}/prices-1", {"metadata": {"labels": {}}})
+            runtime = it.runtime()
             with pytest.raises(RuntimeFailedError, match="does not belong to this Lobby"):
                 await runtime.create(LOBBY, "prices-1")
-            here.feed(runtime)
+            it.feed(runtime)
             assert await runtime.list("prices") == []
             await runtime.delete("prices-1")
             await runtime.drain("prices-1")
-            assert f"{PODS}/prices-1" in here.server.objects
+            assert f"{PODS}/prices-1" in it.server.objects
 
     run(main())
 
 
 def test_a_pod_of_an_earlier_lobby_of_that_name_is_ignored() -> None:
     async def main() -> None:
-        async with scene() as here:
-            await here.serving()
-            later = here.runtime(support.resource(uid="another"))
+        async with scene() as it:
+            await it.serving()
+            later = it.runtime(support.resource(uid="another"))
             assert await later.list("prices") == []
 
     run(main())
@@ -218,11 +218,9 @@ def test_a_pod_of_an_earlier_lobby_of_that_name_is_ignored() -> None:
 
 def test_a_pod_that_vanishes_during_the_check_is_an_error() -> None:
     async def main() -> None:
-        async with scene() as here:
-            runtime = here.runtime()
-            here.server.instead = lambda asked: (
-                status(409, "AlreadyExists", "there") if asked.method == "POST" else None
-            )
+        async with scene() as it:
+            runtime = it.runtime()
+            it.server.instead = lambda asked: status(409, "AlreadyExists", "there") if asked.method == "POST" else None
             with pytest.raises(RuntimeFailedError, match="can't create prices-1: get pods"):
                 await runtime.create(LOBBY, "prices-1")
 
@@ -231,24 +229,24 @@ def test_a_pod_that_vanishes_during_the_check_is_an_error() -> None:
 
 def test_a_refusal_by_the_server_is_reported() -> None:
     async def main() -> None:
-        async with scene() as here:
-            here.server.instead = lambda asked: status(422, "Invalid", "spec.x: no") if asked.method == "POST" else None
+        async with scene() as it:
+            it.server.instead = lambda asked: status(422, "Invalid", "spec.x: no") if asked.method == "POST" else None
             with pytest.raises(RuntimeFailedError, match=r"can't create prices-1: .*spec\.x: no"):
-                await here.runtime().create(LOBBY, "prices-1")
+                await it.runtime().create(LOBBY, "prices-1")
 
     run(main())
 
 
 def test_a_running_lobby_is_polled() -> None:
     async def main() -> None:
-        async with scene() as here:
-            here.admin.clients = 3
-            runtime = await here.serving()
-            (raw,) = await runtime.list("prices")
-            assert raw.report is not None
-            assert (raw.name, raw.report.clients, raw.alive) == ("prices-1", 3, True)
-            assert raw.address == f"{HOST}:8000"
-            assert raw.revision == runtime.revision
+        async with scene() as it:
+            it.admin.clients = 3
+            runtime = await it.serving()
+            (reading,) = await runtime.list("prices")
+            assert reading.report is not None
+            assert (reading.name, reading.report.clients, reading.alive) == ("prices-1", 3, True)
+            assert reading.address == f"{HOST}:8000"
+            assert reading.revision == runtime.revision
             assert await runtime.read("prices-1") == runtime.poll_results()["prices-1"]
             assert await runtime.read("prices-2") is None
 
@@ -257,39 +255,39 @@ def test_a_running_lobby_is_polled() -> None:
 
 def test_a_lobby_that_had_started_when_first_seen_was_up() -> None:
     async def main() -> None:
-        async with scene() as here:
-            runtime = here.runtime()
+        async with scene() as it:
+            runtime = it.runtime()
             await runtime.create(LOBBY, "prices-1")
-            here.feed(runtime)
-            here.starts("prices-1")
-            here.feed(runtime)
-            assert [raw.was_up for raw in await runtime.list("prices")] == [False]
-            assert [raw.was_up for raw in await here.runtime().list("prices")] == [True]
-            here.starts("prices-1", started=False)
-            assert [raw.was_up for raw in await here.runtime().list("prices")] == [False]
+            it.feed(runtime)
+            it.starts("prices-1")
+            it.feed(runtime)
+            assert [reading.was_up for reading in await runtime.list("prices")] == [False]
+            assert [reading.was_up for reading in await it.runtime().list("prices")] == [True]
+            it.starts("prices-1", started=False)
+            assert [reading.was_up for reading in await it.runtime().list("prices")] == [False]
 
     run(main())
 
 
 def test_a_new_lobby_avoids_nodes_whose_lobbies_stopped_answering() -> None:
     async def main() -> None:
-        async with scene() as here:
-            first = here.runtime()
+        async with scene() as it:
+            first = it.runtime()
             for name in ("prices-1", "prices-2", "prices-3", "prices-4", "prices-5"):
                 await first.create(LOBBY, name)
-            assert "affinity" not in here.pod("prices-5")["spec"]
-            here.starts("prices-1", node="good")
-            here.starts("prices-2", node="good", host=DEAD)
-            here.starts("prices-3", node="lost", host=DEAD)
-            here.starts("prices-4", node="slow", host=DEAD, started=False)
-            here.starts("prices-5", node="left", host=DEAD)
-            here.pod("prices-5")["metadata"]["deletionTimestamp"] = "2026-11-25T14:13:00Z"
-            runtime = here.runtime()
-            said = runtime.poll_results
-            await until(lambda: all(each.report or each.unresponsive_since for each in said().values()))
-            await until(lambda: said()["prices-1"].at > (said()["prices-2"].unresponsive_since or 0))
+            assert "affinity" not in it.pod("prices-5")["spec"]
+            it.starts("prices-1", node="good")
+            it.starts("prices-2", node="good", host=DEAD)
+            it.starts("prices-3", node="lost", host=DEAD)
+            it.starts("prices-4", node="slow", host=DEAD, started=False)
+            it.starts("prices-5", node="left", host=DEAD)
+            it.pod("prices-5")["metadata"]["deletionTimestamp"] = "2026-11-25T14:13:00Z"
+            runtime = it.runtime()
+            results = runtime.poll_results
+            await until(lambda: all(each.report or each.unresponsive_since for each in results().values()))
+            await until(lambda: results()["prices-1"].at > (results()["prices-2"].unresponsive_since or 0))
             await runtime.create(LOBBY, "prices-6")
-            ((preferred,),) = here.pod("prices-6")["spec"]["affinity"]["nodeAffinity"].values()
+            ((preferred,),) = it.pod("prices-6")["spec"]["affinity"]["nodeAffinity"].values()
             assert [each["values"] for each in preferred["preference"]["matchFields"]] == [["lost"]]
 
     run(main())
@@ -297,13 +295,13 @@ def test_a_new_lobby_avoids_nodes_whose_lobbies_stopped_answering() -> None:
 
 def test_a_lobby_is_as_old_as_its_pod() -> None:
     async def main() -> None:
-        async with scene() as here:
-            await here.serving()
-            here.pod("prices-1")["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z"
-            (old,) = await here.runtime().list("prices")
+        async with scene() as it:
+            await it.serving()
+            it.pod("prices-1")["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z"
+            (old,) = await it.runtime().list("prices")
             assert old.created_at < asyncio.get_running_loop().time() - 60
-            here.pod("prices-1")["metadata"]["creationTimestamp"] = "2996-01-01T00:00:00Z"
-            (future,) = await here.runtime().list("prices")
+            it.pod("prices-1")["metadata"]["creationTimestamp"] = "2996-01-01T00:00:00Z"
+            (future,) = await it.runtime().list("prices")
             assert future.created_at <= asyncio.get_running_loop().time()
 
     run(main())
@@ -311,33 +309,33 @@ def test_a_lobby_is_as_old_as_its_pod() -> None:
 
 def test_an_unchanged_report_wakes_nothing() -> None:
     async def main() -> None:
-        async with scene() as here:
-            runtime = await here.serving()
+        async with scene() as it:
+            runtime = await it.serving()
             runtime.poll_fast(fast=True)
-            asked, changes = here.admin.asked, here.changes
-            await until(lambda: here.admin.asked > asked + 2)
-            assert here.changes == changes
-            here.admin.clients = 1
-            await until(lambda: here.changes > changes)
+            asked, changes = it.admin.asked, it.changes
+            await until(lambda: it.admin.asked > asked + 2)
+            assert it.changes == changes
+            it.admin.clients = 1
+            await until(lambda: it.changes > changes)
 
     run(main())
 
 
 def test_an_unchanged_pod_wakes_nothing() -> None:
     async def main() -> None:
-        async with scene() as here:
-            runtime = await here.serving()
-            changes = here.changes
-            here.feed(runtime)
-            assert here.changes == changes
+        async with scene() as it:
+            runtime = await it.serving()
+            changes = it.changes
+            it.feed(runtime)
+            assert it.changes == changes
 
     run(main())
 
 
 def test_lobbies_are_polled_fast_only_while_active() -> None:
     async def main() -> None:
-        async with scene() as here:
-            runtime = await here.serving()
+        async with scene() as it:
+            runtime = await it.serving()
             runtime.poll_fast(fast=False)
             pollers = [pod.poller for pod in runtime._pods.values() if pod.poller is not None]
             assert [poller.fast for poller in pollers] == [False]
@@ -347,66 +345,66 @@ def test_lobbies_are_polled_fast_only_while_active() -> None:
 
 def test_a_finished_pod_is_not_polled_and_can_be_deleted() -> None:
     async def main() -> None:
-        async with scene() as here:
-            runtime = await here.serving()
-            pod = here.pod("prices-1")
-            here.server.put(f"{PODS}/prices-1", {**pod, "status": {**pod["status"], "phase": "Failed"}})
-            here.feed(runtime)
-            (raw,) = await runtime.list("prices")
-            assert raw.ended
-            assert raw.report is None
+        async with scene() as it:
+            runtime = await it.serving()
+            pod = it.pod("prices-1")
+            it.server.put(f"{PODS}/prices-1", {**pod, "status": {**pod["status"], "phase": "Failed"}})
+            it.feed(runtime)
+            (reading,) = await runtime.list("prices")
+            assert reading.ended
+            assert reading.report is None
             await runtime.delete("prices-1")
-            assert f"{PODS}/prices-1" not in here.server.objects
+            assert f"{PODS}/prices-1" not in it.server.objects
 
     run(main())
 
 
 def test_the_problem_of_a_pod_is_known() -> None:
     async def main() -> None:
-        async with scene() as here:
-            await here.runtime().create(LOBBY, "prices-1")
+        async with scene() as it:
+            await it.runtime().create(LOBBY, "prices-1")
             scheduled = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
-            pod = here.pod("prices-1")
-            here.server.put(f"{PODS}/prices-1", {**pod, "status": {"conditions": [scheduled]}})
-            assert here.runtime().problems() == {"prices-1": "Unschedulable"}
+            pod = it.pod("prices-1")
+            it.server.put(f"{PODS}/prices-1", {**pod, "status": {"conditions": [scheduled]}})
+            assert it.runtime().problems() == {"prices-1": "Unschedulable"}
 
     run(main())
 
 
 def test_a_drain_is_annotated_and_sent() -> None:
     async def main() -> None:
-        async with scene() as here:
-            runtime = await here.serving()
+        async with scene() as it:
+            runtime = await it.serving()
             await runtime.drain("prices-1")
-            assert here.admin.draining
-            assert here.annotations("prices-1")["lobby-gateway.io/draining"].endswith("Z")
-            (raw,) = await runtime.list("prices")
-            assert raw.draining
+            assert it.admin.draining
+            assert it.annotations("prices-1")["lobby-gateway.io/draining"].endswith("Z")
+            (reading,) = await runtime.list("prices")
+            assert reading.draining
 
     run(main())
 
 
 def test_a_drain_is_annotated_once_however_often_it_is_sent() -> None:
     async def main() -> None:
-        async with scene() as here:
-            runtime = await here.serving()
+        async with scene() as it:
+            runtime = await it.serving()
             await runtime.drain("prices-1")
             await runtime.drain("prices-1")
-            assert len(here.server.requests("PATCH", "pods")) == 1
+            assert len(it.server.requests("PATCH", "pods")) == 1
 
     run(main())
 
 
 def test_an_unreachable_lobby_is_annotated_nevertheless() -> None:
     async def main() -> None:
-        async with scene() as here:
-            runtime = here.runtime()
+        async with scene() as it:
+            runtime = it.runtime()
             for name in ("prices-1", "prices-2", "prices-3"):
                 await runtime.create(LOBBY, name)
-            here.starts("prices-1", host=DEAD)
-            here.starts("prices-3")
-            here.admin.broken = True
-            here.feed(runtime)
+            it.starts("prices-1", host=DEAD)
+            it.starts("prices-3")
+            it.admin.broken = True
+            it.feed(runtime)
             for name, problem in (
                 ("prices-1", "can't drain prices-1: .*127.0.0.99"),
                 ("prices-2", "it has no address yet"),
@@ -414,65 +412,65 @@ def test_an_unreachable_lobby_is_annotated_nevertheless() -> None:
             ):
                 with pytest.raises(RuntimeFailedError, match=problem):
                     await runtime.drain(name)
-                assert "lobby-gateway.io/draining" in here.annotations(name)
+                assert "lobby-gateway.io/draining" in it.annotations(name)
 
     run(main())
 
 
 def test_a_drain_that_cannot_be_annotated_is_not_sent() -> None:
     async def main() -> None:
-        async with scene() as here:
-            runtime = await here.serving()
-            here.server.instead = lambda _asked: status(503, "ServiceUnavailable", "later")
+        async with scene() as it:
+            runtime = await it.serving()
+            it.server.instead = lambda _asked: status(503, "ServiceUnavailable", "later")
             with pytest.raises(RuntimeFailedError, match="can't mark prices-1 as draining"):
                 await runtime.drain("prices-1")
-            assert not here.admin.draining
+            assert not it.admin.draining
 
     run(main())
 
 
 def test_a_terminating_pod_is_neither_drained_nor_deleted_again() -> None:
     async def main() -> None:
-        async with scene() as here:
-            runtime = await here.serving()
+        async with scene() as it:
+            runtime = await it.serving()
             await runtime.delete("prices-1")
-            here.feed(runtime)
-            (raw,) = await runtime.list("prices")
-            assert raw.ending
-            asked = len(here.server.asked)
+            it.feed(runtime)
+            (reading,) = await runtime.list("prices")
+            assert reading.ending
+            asked = len(it.server.asked)
             await runtime.delete("prices-1")
             await runtime.drain("prices-1")
-            assert len(here.server.asked) == asked
+            assert len(it.server.asked) == asked
 
     run(main())
 
 
 def test_only_the_known_pod_is_deleted() -> None:
     async def main() -> None:
-        async with scene() as here:
-            runtime = await here.serving()
-            pod = here.pod("prices-1")
-            here.server.remove(f"{PODS}/prices-1")
+        async with scene() as it:
+            runtime = await it.serving()
+            pod = it.pod("prices-1")
+            it.server.remove(f"{PODS}/prices-1")
             await runtime.delete("prices-1")  # it is gone, so this succeeds
             pod["metadata"]["uid"] = "another"
-            here.server.put(f"{PODS}/prices-1", pod)
+            it.server.put(f"{PODS}/prices-1", pod)
             await runtime.delete("prices-1")
             await runtime.drain("prices-1")
-            assert not here.pod("prices-1")["metadata"].get("deletionTimestamp")
-            assert "lobby-gateway.io/draining" not in here.annotations("prices-1")
+            assert not it.pod("prices-1")["metadata"].get("deletionTimestamp")
+            assert "lobby-gateway.io/draining" not in it.annotations("prices-1")
 
     run(main())
 
 
 def test_a_new_pod_of_the_same_name_is_polled_afresh() -> None:
     async def main() -> None:
-        async with scene() as here:
-            runtime = await here.serving()
-            pod = here.pod("prices-1")
-            here.server.remove(f"{PODS}/prices-1")
+        async with scene() as it:
+            runtime = await it.serving()
+            pod = it.pod("prices-1")
+            it.server.remove(f"{PODS}/prices-1")
             pod["metadata"]["uid"] = "another"
-            here.server.put(f"{PODS}/prices-1", pod)
-            here.feed(runtime)
+            it.server.put(f"{PODS}/prices-1", pod)
+            it.feed(runtime)
             assert runtime.poll_results()["prices-1"].report is None
             await until(lambda: runtime.poll_results()["prices-1"].report)
 
@@ -481,9 +479,9 @@ def test_a_new_pod_of_the_same_name_is_polled_afresh() -> None:
 
 def test_a_failed_delete_is_reported() -> None:
     async def main() -> None:
-        async with scene() as here:
-            runtime = await here.serving()
-            here.server.instead = lambda _asked: status(503, "ServiceUnavailable", "later")
+        async with scene() as it:
+            runtime = await it.serving()
+            it.server.instead = lambda _asked: status(503, "ServiceUnavailable", "later")
             with pytest.raises(RuntimeFailedError, match=r"can't delete prices-1: .*later"):
                 await runtime.delete("prices-1")
 
@@ -492,51 +490,51 @@ def test_a_failed_delete_is_reported() -> None:
 
 def test_a_deleted_pod_is_forgotten() -> None:
     async def main() -> None:
-        async with scene() as here:
-            runtime = await here.serving()
-            here.server.remove(f"{PODS}/prices-1")
-            here.feed(runtime)
+        async with scene() as it:
+            runtime = await it.serving()
+            it.server.remove(f"{PODS}/prices-1")
+            it.feed(runtime)
             assert await runtime.list("prices") == []
             runtime.pod_deleted("prices-1")
-            asked = here.admin.asked
-            await stays(lambda: here.admin.asked <= asked + 1, seconds=0.5)
+            asked = it.admin.asked
+            await stays(lambda: it.admin.asked <= asked + 1, seconds=0.5)
 
     run(main())
 
 
 def test_a_change_reaches_the_config_map_and_later_pods() -> None:
     async def main() -> None:
-        async with scene() as here:
-            runtime = await here.serving()
+        async with scene() as it:
+            runtime = await it.serving()
             before = runtime.revision
             changed = support.resource(clients={"seats": 7}, origin={"url": "wss://other.example.com/"})
             await runtime.apply(lobby_from_resource(changed), changed)
-            assert "wss://other.example.com/" in here.server.objects[CONFIG]["data"]["lobby.json"]
+            assert "wss://other.example.com/" in it.server.objects[CONFIG]["data"]["lobby.json"]
             assert runtime.revision != before
             await runtime.create(LOBBY, "prices-2")  # whatever Lobby the reconciler still has
-            assert here.pod("prices-2")["metadata"]["labels"]["lobby-gateway.io/revision"] == runtime.revision
-            asked = len(here.server.asked)
+            assert it.pod("prices-2")["metadata"]["labels"]["lobby-gateway.io/revision"] == runtime.revision
+            asked = len(it.server.asked)
             await runtime.apply(lobby_from_resource(changed), changed)
-            assert len(here.server.asked) == asked
-            here.settings = replace(here.settings, controller=LobbyControllerSettings(resync_seconds=0.0))
-            impatient = here.runtime(changed)
+            assert len(it.server.asked) == asked
+            it.settings = replace(it.settings, controller=LobbyControllerSettings(resync_seconds=0.0))
+            impatient = it.runtime(changed)
             await impatient.apply(lobby_from_resource(changed), changed)
-            here.server.remove(CONFIG)
+            it.server.remove(CONFIG)
             await impatient.apply(lobby_from_resource(changed), changed)
-            assert CONFIG in here.server.objects
+            assert CONFIG in it.server.objects
 
     run(main())
 
 
 def test_a_changed_configuration_is_annotated_on_pods() -> None:
     async def main() -> None:
-        async with scene(maintenance=PodMaintenanceSettings(min_interval_seconds=0.02)) as here:
-            runtime = await here.serving()
+        async with scene(maintenance=PodMaintenanceSettings(min_interval_seconds=0.02)) as it:
+            runtime = await it.serving()
             await runtime.list("prices")
-            before = here.annotations("prices-1")["lobby-gateway.io/config"]
+            before = it.annotations("prices-1")["lobby-gateway.io/config"]
             changed = support.resource(clients={"seats": 7})
             await runtime.apply(lobby_from_resource(changed), changed)
-            await until(lambda: here.annotations("prices-1")["lobby-gateway.io/config"] != before)
+            await until(lambda: it.annotations("prices-1")["lobby-gateway.io/config"] != before)
 
     run(main())
 
@@ -544,41 +542,41 @@ def test_a_changed_configuration_is_annotated_on_pods() -> None:
 def test_a_runtime_killed_between_any_two_calls_is_completed_by_another() -> None:
     later = PodMaintenanceSettings(min_interval_seconds=3600)  # its calls would come at unpredictable times
 
-    async def all_of_it(here: Scene) -> None:
+    async def all_of_it(it: Scene) -> None:
         changed = support.resource(clients={"seats": 7})
-        runtime = here.runtime()
-        if not here.admin.draining:
+        runtime = it.runtime()
+        if not it.admin.draining:
             await runtime.create(LOBBY, "prices-1")
-            here.starts("prices-1")
-            here.feed(runtime)
+            it.starts("prices-1")
+            it.feed(runtime)
         await runtime.apply(lobby_from_resource(changed), changed)
         await until(lambda: runtime.poll_results()["prices-1"].report)
         await runtime.drain("prices-1")
         await runtime.create(LOBBY, "prices-2")
         await runtime.delete("prices-1")
 
-    def state(here: Scene) -> Any:
+    def state(it: Scene) -> Any:
         return {
             path: (
                 made.get("data"),
                 "deletionTimestamp" in made["metadata"],
                 "lobby-gateway.io/draining" in made["metadata"].get("annotations", {}),
             )
-            for path, made in here.server.objects.items()
+            for path, made in it.server.objects.items()
         }
 
     async def main() -> None:
-        async with scene(maintenance=later) as here:
-            await all_of_it(here)
-            wanted, calls = state(here), here.calls
+        async with scene(maintenance=later) as it:
+            await all_of_it(it)
+            wanted, calls = state(it), it.calls
         assert calls >= 6
         for last in range(calls):
-            async with scene(maintenance=later) as here:
-                here.last_call = last
+            async with scene(maintenance=later) as it:
+                it.last_call = last
                 with pytest.raises(Killed):
-                    await all_of_it(here)
-                here.last_call = None
-                await all_of_it(here)
-                assert state(here) == wanted, f"killed after call {last}"
+                    await all_of_it(it)
+                it.last_call = None
+                await all_of_it(it)
+                assert state(it) == wanted, f"killed after call {last}"
 
     run(main())

@@ -30,7 +30,7 @@ QUICK = StatusWriterSettings(min_interval_seconds=0.01, min_backoff_seconds=0.00
 STATUS = st.dictionaries(st.sampled_from("abcd"), JSON | st.dictionaries(st.sampled_from("xyz"), JSON), max_size=4)
 
 
-class Written:
+class Scene:
     """A writer, its server, and the known Lobbies."""
 
     def __init__(self, server: FakeKubeApi, lobbies: Lobbies, writer: StatusWriter) -> None:
@@ -43,21 +43,21 @@ class Written:
         stored: dict[str, Any] = self.server.objects[PATH].get("status", {})
         return stored
 
-    def see(self) -> None:
+    def report_stored(self) -> None:
         """Reports the stored Lobby as the watch does."""
         self.lobbies.update(self.server.objects[PATH])
         self.writer.wake()
 
 
 @asynccontextmanager
-async def writing(**settings: Any) -> AsyncIterator[Written]:
+async def writing(**settings: Any) -> AsyncIterator[Scene]:
     async with connected() as (server, api):
         server.put(PATH, lobby_resource())
         lobbies = Lobbies()
         lobbies.update(server.objects[PATH])
         writer = StatusWriter(api, "shop/prices", lobbies, replace(QUICK, **settings))
         async with running(writer.run()):
-            yield Written(server, lobbies, writer)
+            yield Scene(server, lobbies, writer)
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
@@ -96,7 +96,7 @@ def test_an_unchanged_status_is_not_written() -> None:
             it.writer.set({"clients": 1})
             it.writer.set({"clients": 2})
             it.writer.set({"clients": 1})
-            it.see()
+            it.report_stored()
             await stays(lambda: it.writer.writes == 1, seconds=0.05)
 
     run(main())
@@ -124,7 +124,7 @@ def test_an_unseen_change_is_not_overwritten() -> None:
             await until(lambda: it.server.requests("PATCH"))
             assert it.stored == {"clients": 5, "notOurs": True}
             assert it.writer.writes == 0
-            it.see()
+            it.report_stored()
             await until(lambda: it.stored == {"clients": 1})
             assert it.server.requests("GET") == []
 

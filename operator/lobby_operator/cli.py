@@ -1,4 +1,4 @@
-"""`lobby`: one function per command. Bad input is one line on standard error and exit code 2."""
+"""`lobby`: one function per command. Invalid input is one line on standard error and exit code 2."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lobby_gateway.errors import UserError
 from lobby_gateway.process.arguments import Accepted, ArgumentParser, address, name, port, websocket_url, whole
 
 MAX_NAME = 50
-"""Of a Lobby: its lobbies and their pods have longer ones (`crds/lobbies.yaml`)."""
+"""Longest name of a Lobby; those of its lobbies and their pods are longer (`crds/lobbies.yaml`)."""
 
 _DESCRIPTION = "One WebSocket connection to an origin, shared by any number of clients."
 
@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         return int(arguments.run(arguments))
-    except KeyboardInterrupt:  # before there was anything to end in order
+    except KeyboardInterrupt:  # there is nothing to stop in order yet
         return 128 + signal.SIGINT
     except UserError as error:
         for line in str(error).splitlines():
@@ -38,8 +38,8 @@ def _parser() -> ArgumentParser:
     _add_up(commands)
     _add_origin(commands)
     _add_bench(commands)
-    shown = commands.add_parser("version", help="show the version", description="Shows the version.")
-    shown.set_defaults(run=_version)
+    version_command = commands.add_parser("version", help="show the version", description="Show the version.")
+    version_command.set_defaults(run=_version)
     return parser
 
 
@@ -47,56 +47,63 @@ def _add_up(commands: argparse._SubParsersAction[ArgumentParser]) -> None:
     up = commands.add_parser(
         "up",
         help="serve Lobbies on this machine, without a cluster",
-        description="Serves Lobbies on this machine: greeters, lobbies and the lobby host, as child processes.",
+        description="Serve Lobbies on this machine: runs greeters and lobbies as child processes.",
     )
     source = up.add_mutually_exclusive_group(required=True)
-    source.add_argument("--origin", type=websocket_url(), metavar="URL", help="share this WebSocket server")
+    source.add_argument(
+        "--origin", type=websocket_url(), metavar="URL", help="serve the stream of this WebSocket server"
+    )
     source.add_argument(
         "-f",
         "--file",
         action="append",
         type=Accepted(str, "a YAML file with a Lobby"),
         metavar="FILE",
-        help="serve the Lobby of a YAML file; may be given several times",
+        help="serve the Lobby in a YAML file; can be repeated",
     )
-    source.add_argument("--demo", action="store_true", help="share a small ticker, started for it")
+    source.add_argument("--demo", action="store_true", help="serve a built-in ticker")
     up.add_argument("--name", type=name(MAX_NAME), help="name of the Lobby with --origin or --demo; its path is /NAME")
     up.add_argument("--host", type=address(), default="127.0.0.1", help="address for clients (%(default)s)")
-    up.add_argument("--port", type=port(), default=8000, help="port for clients; 0: a free one (%(default)s)")
+    up.add_argument("--port", type=port(), default=8000, help="port for clients; 0: any free port (%(default)s)")
     up.add_argument(
-        "--admin-port", type=port(), default=8001, help="port of /lobbies and /metrics on 127.0.0.1 (%(default)s)"
+        "--admin-port", type=port(), default=8001, help="port of the status page and metrics on 127.0.0.1 (%(default)s)"
     )
-    up.add_argument("--seats", type=whole(1, 4096), help="clients of one lobby (512, or what the file says)")
-    up.add_argument("--greeters", type=whole(1, 64), default=1, help="greeter processes, all on the port (%(default)s)")
-    up.add_argument("--plain", action="store_true", help="plain lines on a terminal, too")
+    up.add_argument("--seats", type=whole(1, 4096), help="seats of one lobby (512, or as in the file)")
+    up.add_argument(
+        "--greeters",
+        type=whole(1, 64),
+        default=1,
+        help="greeter processes that share the port (%(default)s)",
+    )
+    up.add_argument("--plain", action="store_true", help="print plain lines, even on a terminal")
     up.set_defaults(run=_up)
 
 
 def _add_origin(commands: argparse._SubParsersAction[ArgumentParser]) -> None:
-    # The ticker is a command of its own, too (`python -m lobby_gateway.commands.origin`); both have the same options.
-    from lobby_gateway.commands import origin as origin_command  # noqa: PLC0415  only this command needs it
+    # `python -m lobby_gateway.commands.origin` has the same options.
+    from lobby_gateway.commands import origin as origin_command  # noqa: PLC0415  only for this command
 
     origin = commands.add_parser(
         "origin",
-        help="run a small origin to try things with",
-        description="A small origin: every connection gets the same messages, with a number and a time.",
+        help="run a small origin for testing",
+        description="Run a small origin for testing: every connection gets the same messages, each with a number and a time.",
     )
     origin_command.add_arguments(origin)
     origin.set_defaults(run=origin_command.main)
 
 
 def _add_bench(commands: argparse._SubParsersAction[ArgumentParser]) -> None:
-    made = commands.add_parser(
+    parser = commands.add_parser(
         "bench",
-        help="open many clients, and measure what they receive",
-        description="Opens clients of a WebSocket server; says what they receive, how late, and what is missing.",
+        help="open many clients and measure what they receive",
+        description="Open many clients of a WebSocket server; report what they receive, the latency, and missing messages.",
     )
-    bench.add_arguments(made)
-    made.set_defaults(run=bench.main)
+    bench.add_arguments(parser)
+    parser.set_defaults(run=bench.main)
 
 
 def _up(arguments: argparse.Namespace) -> int:
-    from lobby_operator.local.up import UpSettings, run  # noqa: PLC0415  # other commands need none of it
+    from lobby_operator.local.up import UpSettings, run  # noqa: PLC0415  # slow, and only for this command
 
     return run(
         UpSettings(

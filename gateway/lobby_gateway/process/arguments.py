@@ -1,4 +1,4 @@
-"""Command lines: what is wrong is said in one line that names the option, the value and what is accepted; exit code 2."""
+"""Command lines. An error is one line that names the option, the value and what is accepted; the exit code is 2."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ T = TypeVar("T")
 
 
 class Accepted(Generic[T]):
-    """Reads the value of an option, for `type=` of argparse.
+    """Parses the value of an option, for `type=` of argparse.
 
     Attributes:
-        accepted: what is accepted, in a few words for people.
+        accepted: short description of accepted values.
     """
 
     def __init__(self, read: Callable[[str], T], accepted: str) -> None:
@@ -30,10 +30,10 @@ class Accepted(Generic[T]):
         self.accepted = accepted
 
     def __call__(self, text: str) -> T:
-        """The value.
+        """Returns the value.
 
         Raises:
-            argparse.ArgumentTypeError: one line on what is wrong and what is accepted.
+            argparse.ArgumentTypeError: one line that says what is wrong and what is accepted.
         """
         try:
             return self._read(text)
@@ -43,7 +43,7 @@ class Accepted(Generic[T]):
 
 def _shown(text: str) -> str:
     if not text:
-        return "the empty text"
+        return "the empty string"
     plain = text.encode("unicode_escape").decode("ascii") if not text.isprintable() else text
     return plain if len(plain) <= 100 else f"{plain[:97]}..."
 
@@ -56,11 +56,11 @@ def _bounded(value: float, least: float, most: float) -> None:
 
 
 def whole(least: int, most: int) -> Accepted[int]:
-    """A whole number within bounds."""
+    """An integer within bounds."""
 
     def read(text: str) -> int:
         if not re.fullmatch(r"[+-]?[0-9]{1,30}", text):
-            raise ValueError("is no whole number")
+            raise ValueError("is not an integer")
         _bounded(int(text), least, most)
         return int(text)
 
@@ -76,7 +76,7 @@ def number(least: float, most: float) -> Accepted[float]:
         except ValueError:
             value = math.nan
         if math.isnan(value):
-            raise ValueError("is no number")
+            raise ValueError("is not a number")
         _bounded(value, least, most)
         return value
 
@@ -84,20 +84,20 @@ def number(least: float, most: float) -> Accepted[float]:
 
 
 def port(*, free: bool = True) -> Accepted[int]:
-    """A TCP port; with `free`, 0 stands for any free one."""
+    """A TCP port; with `free`, 0 means any free port."""
     accepted = whole(0 if free else 1, 65535)
-    accepted.accepted += " (0: a free one)" if free else ""
+    accepted.accepted += " (0: any free port)" if free else ""
     return accepted
 
 
 def _websocket_url(text: str) -> str:
     if re.search(r"[\s\x00-\x1f\x7f]", text):
-        raise ValueError("has a space or control character in it")
+        raise ValueError("contains a space or control character")
     try:
         parts = urlsplit(text)
         host, _ = parts.hostname, parts.port  # reading the port checks it
     except ValueError as error:
-        raise ValueError(f"is no URL ({error})") from error
+        raise ValueError(f"is not a URL ({error})") from error
     if parts.scheme not in {"ws", "wss"}:
         raise ValueError(f"has the scheme {parts.scheme}" if "://" in text else "has no scheme")
     if not host:
@@ -113,20 +113,20 @@ def websocket_url() -> Accepted[str]:
 
 
 def name(longest: int = 63) -> Accepted[str]:
-    """A name that is a DNS label, as Kubernetes takes it (RFC 1123).
+    """A name that is a DNS label, as in Kubernetes (RFC 1123).
 
     Args:
-        longest: characters that it may have.
+        longest: maximum number of characters.
     """
 
     def read(text: str) -> str:
         if not re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", text):
-            raise ValueError("is no name")
+            raise ValueError("is not a valid name")
         if len(text) > longest:
             raise ValueError("is too long")
         return text
 
-    return Accepted(read, f"1 to {longest} of a-z, 0-9 and -, first and last no -")
+    return Accepted(read, f"1 to {longest} of a-z, 0-9 and -, no - at the ends")
 
 
 def _address(text: str) -> str:
@@ -135,47 +135,47 @@ def _address(text: str) -> str:
     try:
         return str(ipaddress.ip_address(text))
     except ValueError:
-        raise ValueError("is no IP address") from None
+        raise ValueError("is not an IP address") from None
 
 
 def address() -> Accepted[str]:
-    """An IP address to listen on; `localhost` is `127.0.0.1`."""
+    """An IP address to listen on; `localhost` means `127.0.0.1`."""
     return Accepted(_address, "an IP address of this machine, such as 127.0.0.1, 0.0.0.0 or ::")
 
 
 def cannot_listen(error: OSError, host: str, port: int, option: str = "--port") -> UserError:
-    """What to tell a person whose address and port can't be listened on.
+    """The error for an address and port that can't be listened on.
 
     Args:
-        error: what the system said.
+        error: the error of the system.
         host: the address.
         port: the port.
-        option: of the command line, by which the port was given.
+        option: the command-line option for the port.
     """
     if error.errno == errno.EADDRINUSE:
         return UserError(f"{option}: {port} is in use on {host}; accepted: a free port")
     if error.errno == errno.EADDRNOTAVAIL:
-        return UserError(f"--host: {host} is no address of this machine; accepted: {address().accepted}")
+        return UserError(f"--host: {host} is not an address of this machine; accepted: {address().accepted}")
     reason = os.strerror(error.errno) if error.errno else str(error)
-    return UserError(f"{option}: {port} on {host} can't be listened on ({reason}); accepted: a free port")
+    return UserError(f"{option}: can't listen on {port} on {host} ({reason}); accepted: a free port")
 
 
 class ArgumentParser(argparse.ArgumentParser):
-    """A parser whose complaint is one line, without usage, in words that name the option and what it accepts."""
+    """A parser whose errors are one line, without usage, that names the option and what it accepts."""
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         kwargs.setdefault("allow_abbrev", False)
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]  # argparse's own signature, unchanged
 
     def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
-        """Reads what is given; what nobody knows is complained of by the parser of the command it was given to."""
+        """Parses arguments; the parser of the command reports unknown ones."""
         known, unknown = super().parse_known_args(args, namespace)
         if unknown:
             self.error(f"unrecognized arguments: {' '.join(unknown)}")
         return known, unknown
 
     def error(self, message: str) -> NoReturn:
-        """Prints the line and exits with 2."""
+        """Prints the error and exits with code 2."""
         print(f"{self.prog}: {self._line(message)}", file=sys.stderr)  # noqa: T201
         sys.exit(2)
 
@@ -185,7 +185,7 @@ class ArgumentParser(argparse.ArgumentParser):
             if problem.startswith("expected "):
                 return f"{option}: a value is missing{self._accepted(option)}"
             if other := re.fullmatch(r"not allowed with argument (\S+)", problem):
-                return f"{option}: can't be given together with {other[1].split('/')[-1]}; accepted: one of the two"
+                return f"{option}: can't be combined with {other[1].split('/')[-1]}; accepted: one of the two"
             if choice := re.match(r"invalid choice: '?(.*?)'? \(choose from (.*)\)$", problem):
                 choices = choice[2].replace("'", "")
                 return f"{option}: {_shown(choice[1])} is unknown; accepted: {choices}"
@@ -200,7 +200,7 @@ class ArgumentParser(argparse.ArgumentParser):
             return f"{found[1]}: is missing{self._accepted(found[1])}"
         if found := re.fullmatch(r"one of the arguments (.*) is required", message):
             options = ", ".join(option.split("/")[-1] for option in found[1].split())
-            return f"nothing says where the stream comes from; accepted: one of {options}"
+            return f"no origin given; accepted: one of {options}"
         return message
 
     def _accepted(self, option: str) -> str:

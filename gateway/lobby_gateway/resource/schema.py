@@ -76,7 +76,7 @@ def validate_and_default(document: object, source: str) -> dict[str, Any]:
         InvalidLobbyError: one line for each thing that is not accepted.
     """
     if not isinstance(document, dict):
-        raise InvalidLobbyError((f"{source}: is no mapping; accepted: a Lobby resource",))
+        raise InvalidLobbyError((f"{source}: is not a mapping; accepted: a Lobby resource",))
     found = list(_identity_problems(document))
     if found:  # another kind of resource: its fields would all be unknown
         raise _invalid(source, found)
@@ -157,7 +157,7 @@ def _identity_problems(document: Mapping[str, Any]) -> Iterator[Problem]:
         if given is None:
             yield Problem((field,), f"missing; accepted: {wanted}")
         elif given != wanted:
-            yield Problem((field,), f"{structure.show(given, {})} is something else; accepted: {wanted}")
+            yield Problem((field,), f"{structure.show(given, {})} is not supported; accepted: {wanted}")
 
 
 def _metadata_problems(metadata: Mapping[str, Any]) -> Iterator[Problem]:
@@ -170,7 +170,7 @@ def _metadata_problems(metadata: Mapping[str, Any]) -> Iterator[Problem]:
     for key in ("labels", "annotations"):
         values = metadata.get(key, {})
         if not isinstance(values, dict) or not all(isinstance(value, str) for value in values.values()):
-            yield Problem(("metadata", key), "is no mapping of texts; accepted: texts (put numbers in quotes)")
+            yield Problem(("metadata", key), "is not a mapping of strings; accepted: strings (put numbers in quotes)")
 
 
 def _beyond_the_crd(resource: Mapping[str, Any]) -> Iterator[Problem]:
@@ -183,7 +183,7 @@ def _beyond_the_crd(resource: Mapping[str, Any]) -> Iterator[Problem]:
             if not _POINTER.fullmatch(pointer):
                 path = ("spec", "origin", "onConnect", index, "expect", "json", pointer)
                 yield Problem(
-                    path, "is no JSON pointer; accepted: /name/0/name (~1 for '/', ~0 for '~'), or '' for all"
+                    path, "is not a JSON pointer; accepted: /name/0/name (~1 for '/', ~0 for '~'), or '' for all"
                 )
 
 
@@ -195,7 +195,7 @@ def main(arguments: Sequence[str]) -> int:
     """
     if len(arguments) != 1:
         sys.stderr.write(
-            "python -m lobby_gateway.resource.schema: one argument is needed; accepted: a file with a Lobby\n"
+            "python -m lobby_gateway.resource.schema: expected one argument; accepted: a file with a Lobby\n"
         )
         return 2
     try:

@@ -125,11 +125,11 @@ def accepted(schema: Schema) -> str:
             least, most = schema.get("minimum"), schema.get("maximum")
             if least is not None and most is not None:
                 return f"{least} to {most}"
-            return "a whole number" if least is None else f"{least} or more"
+            return "an integer" if least is None else f"{least} or more"
         case "boolean":
             return "true or false"
         case "string":
-            return "text"
+            return "a string"
         case "array":
             return "a list"
         case "object" if "properties" in schema:
@@ -194,7 +194,7 @@ def _said(error: ValidationError) -> Iterator[Problem]:
             yield Problem(path, f"{shown} {_kind(value, schema)}{_hint(value, schema)}; {take}")
         case "anyOf":  # a number or a text, the only alternatives that a CRD may have
             quotes = " (put it in quotes)" if isinstance(value, float) else ""
-            yield Problem(path, f"{shown} does not fit{quotes}; {take}")
+            yield Problem(path, f"{shown} is invalid{quotes}; {take}")
         case "minimum":
             yield Problem(path, f"{shown} is too small; {take}")
         case "maximum":
@@ -206,7 +206,7 @@ def _said(error: ValidationError) -> Iterator[Problem]:
             meant = next((f"did you mean {each}? " for each in limit if near and str(each).lower() == near[0]), "")
             yield Problem(path, f"{shown} is unknown; {meant}{take}")
         case "pattern":
-            yield Problem(path, f"{shown} does not fit; {take}")
+            yield Problem(path, f"{shown} is invalid; {take}")
         case "minLength":
             yield Problem(path, f"is empty; accepted: at least {_count(limit, 'character')}")
         case "maxLength":
@@ -225,11 +225,11 @@ def _count(number: int, word: str) -> str:
 
 def _kind(value: Any, schema: Schema) -> str:
     if isinstance(value, (dict, list)):
-        return "does not belong here"
+        return "is not allowed here"
     if isinstance(value, float) and schema.get("type") == "integer":
-        return "is no whole number"
-    return {bool: "is a boolean", int: "is a number", float: "is a number", str: "is text"}.get(
-        type(value), "is nothing"
+        return "is not an integer"
+    return {bool: "is a boolean", int: "is a number", float: "is a number", str: "is a string"}.get(
+        type(value), "is not allowed"
     )
 
 
@@ -240,7 +240,7 @@ def _hint(value: Any, schema: Schema) -> str:
     if schema.get("type") == "string" and isinstance(value, int | float):
         return " (put it in quotes)"
     if isinstance(value, str) and schema.get("type") in {"integer", "boolean"}:
-        return " (take the quotes away)" if re.fullmatch("-?[0-9]+|true|false", value) else ""
+        return " (remove the quotes)" if re.fullmatch("-?[0-9]+|true|false", value) else ""
     return ""
 
 
@@ -261,7 +261,7 @@ def _list_type(_validator: Any, kind: str, value: Any, schema: Any) -> Iterator[
         name = json.dumps([each.get(key) for key in keys] if kind == "map" else each)
         if name in seen:
             named = ", ".join(f"{key} {_cut(str(each.get(key)))}" for key in keys) if kind == "map" else _cut(str(each))
-            yield ValidationError(f"{named} stands twice; accepted: each once", path=[index])
+            yield ValidationError(f"{named} is duplicated; accepted: unique entries", path=[index])
         seen.add(name)
 
 

@@ -55,15 +55,15 @@ def parse(text: str, source: str) -> object:
         # _Loader is a SafeLoader: it makes nothing but plain values.
         documents = [each for each in yaml.load_all(text, _Loader) if each is not None]
         if len(documents) != 1:
-            holds = f"holds {len(documents)} documents" if documents else "is empty"
-            raise _invalid(source, f"{holds}; accepted: one Lobby resource")
+            found = f"contains {len(documents)} documents" if documents else "is empty"
+            raise _invalid(source, f"{found}; accepted: one Lobby resource")
         return _plain(documents[0], source)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         raise _invalid(source, f"{where}{error.problem or error.context}") from error
     except yaml.reader.ReaderError as error:
-        what = f"holds the character U+{_code(error):04X} at {error.position}"
+        what = f"contains the character U+{_code(error):04X} at {error.position}"
         raise _invalid(source, f"{what}; accepted: YAML or JSON") from error
     except RecursionError as error:
         raise _invalid(source, f"is nested too deeply; accepted: at most {MAX_DEPTH} levels") from error
@@ -94,18 +94,19 @@ class _Loader(yaml.SafeLoader):
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str):
                 raise yaml.constructor.ConstructorError(
-                    problem="a key that is no text; accepted: text (put it in quotes)", problem_mark=key_node.start_mark
+                    problem="a key is not a string; accepted: a string (put it in quotes)",
+                    problem_mark=key_node.start_mark,
                 )
             if key in seen:
                 raise yaml.constructor.ConstructorError(
-                    problem=f"the key {key[:60]!r} stands twice; accepted: each key once",
+                    problem=f"the key {key[:60]!r} is duplicated; accepted: unique keys",
                     problem_mark=key_node.start_mark,
                 )
             seen.add(key)
         return super().construct_mapping(node, deep)
 
 
-# Of the scalars that YAML 1.1 knows, times stay texts (they are no JSON), 1:30 is no number, and 1e3 is one.
+# Of the scalars that YAML 1.1 knows, times stay texts (they are no JSON), 1:30 is not a number, and 1e3 is.
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":timestamp", ":int", ":float"))]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
@@ -139,12 +140,12 @@ def _plain(value: object, source: str, depth: int = 0, budget: _Budget | None = 
     if isinstance(value, list):
         return [_plain(each, source, depth + 1, budget) for each in value]
     if isinstance(value, float) and not math.isfinite(value):
-        raise _invalid(source, f"holds the number {value}; accepted: numbers of JSON")
+        raise _invalid(source, f"contains the number {value}; accepted: JSON numbers")
     if isinstance(value, str):
         return _text(value, source)
     if value is None or isinstance(value, (bool, int, float)):
         return value
-    raise _invalid(source, f"holds a value of the YAML type {type(value).__name__}; accepted: the types of JSON")
+    raise _invalid(source, f"contains a value of the YAML type {type(value).__name__}; accepted: JSON types")
 
 
 def _text(value: str, source: str) -> str:
@@ -152,4 +153,5 @@ def _text(value: str, source: str) -> str:
     try:
         return value if value.isascii() else value.encode("utf-16", "surrogatepass").decode("utf-16")
     except UnicodeDecodeError as error:
-        raise _invalid(source, "holds half of a character (an escape such as \\ud800 alone); accepted: text") from error
+        problem = "contains an unpaired surrogate (an escape such as \\ud800 alone); accepted: Unicode text"
+        raise _invalid(source, problem) from error

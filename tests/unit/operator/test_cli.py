@@ -1,4 +1,4 @@
-"""`lobby`: what is asked for, and one line for each mistake."""
+"""`lobby`: options, and one line per error."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def test_shows_the_version(arguments: list[str], capsys: pytest.CaptureFixture[s
     [
         ("", "lobby: command: is missing; accepted: up, origin, bench, version"),
         ("down", "lobby: command: down is unknown; accepted: up, origin, bench, version"),
-        ("up", "lobby up: nothing says where the stream comes from; accepted: one of --origin, --file, --demo"),
+        ("up", "lobby up: no origin given; accepted: one of --origin, --file, --demo"),
         ("up --demo --seats 0", "lobby up: --seats: 0 is too small; accepted: 1 to 4096"),
         ("up --demo --greeters 65", "lobby up: --greeters: 65 is too large; accepted: 1 to 64"),
         ("up -f", "lobby up: --file: a value is missing; accepted: a YAML file with a Lobby"),
-        ("up --demo --file x", "lobby up: --file: can't be given together with --demo; accepted: one of the two"),
+        ("up --demo --file x", "lobby up: --file: can't be combined with --demo; accepted: one of the two"),
         (
             "up --origin http://x",
             "lobby up: --origin: http://x has the scheme http; accepted: ws://host[:port]/path or wss://host[:port]/path",
@@ -51,7 +51,7 @@ def test_invalid_argument_is_one_line_and_exit_code_2(
     assert (out, err) == ("", f"{message}\n")
 
 
-def asked_for(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> UpSettings:
+def settings_of(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> UpSettings:
     taken: list[UpSettings] = []
 
     def run(settings: UpSettings) -> int:
@@ -64,15 +64,15 @@ def asked_for(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> UpSettin
 
 
 def test_up_has_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert asked_for(["--demo"], monkeypatch) == UpSettings(demo=True)
+    assert settings_of(["--demo"], monkeypatch) == UpSettings(demo=True)
 
 
 def test_up_passes_on_its_options(monkeypatch: pytest.MonkeyPatch) -> None:
     line = "-f a.yaml --file b.yaml --host 0.0.0.0 --port 1 --admin-port 0 --seats 5 --greeters 2 --plain"
-    assert asked_for(line.split(), monkeypatch) == UpSettings(
+    assert settings_of(line.split(), monkeypatch) == UpSettings(
         files=("a.yaml", "b.yaml"), host="0.0.0.0", port=1, admin_port=0, seats=5, greeters=2, plain=True
     )
-    assert asked_for(["--origin", "wss://x/y", "--name", "prices"], monkeypatch) == UpSettings(
+    assert settings_of(["--origin", "wss://x/y", "--name", "prices"], monkeypatch) == UpSettings(
         origin="wss://x/y", name="prices"
     )
 

@@ -40,26 +40,29 @@ def parser() -> ArgumentParser:
     [
         ("--demo --seats 0", "--seats: 0 is too small; accepted: 1 to 4096"),
         ("--demo --seats 4097", "--seats: 4097 is too large; accepted: 1 to 4096"),
-        ("--demo --seats many", "--seats: many is no whole number; accepted: 1 to 4096"),
-        ("--demo --seats 1.5", "--seats: 1.5 is no whole number; accepted: 1 to 4096"),
-        ("--demo --seats=", "--seats: the empty text is no whole number; accepted: 1 to 4096"),
+        ("--demo --seats many", "--seats: many is not an integer; accepted: 1 to 4096"),
+        ("--demo --seats 1.5", "--seats: 1.5 is not an integer; accepted: 1 to 4096"),
+        ("--demo --seats=", "--seats: the empty string is not an integer; accepted: 1 to 4096"),
         ("--demo --seats", "--seats: a value is missing; accepted: 1 to 4096"),
-        ("--demo --rate nan", "--rate: nan is no number; accepted: 0.5 to 10"),
+        ("--demo --rate nan", "--rate: nan is not a number; accepted: 0.5 to 10"),
         ("--demo --rate inf", "--rate: inf is too large; accepted: 0.5 to 10"),
-        ("--demo --port 65536", "--port: 65536 is too large; accepted: 0 to 65535 (0: a free one)"),
-        ("--demo --name Prices", "--name: Prices is no name; accepted: 1 to 63 of a-z, 0-9 and -, first and last no -"),
+        ("--demo --port 65536", "--port: 65536 is too large; accepted: 0 to 65535 (0: any free port)"),
+        (
+            "--demo --name Prices",
+            "--name: Prices is not a valid name; accepted: 1 to 63 of a-z, 0-9 and -, no - at the ends",
+        ),
         (
             f"--demo --name {'a' * 64}",
-            f"--name: {'a' * 64} is too long; accepted: 1 to 63 of a-z, 0-9 and -, first and last no -",
+            f"--name: {'a' * 64} is too long; accepted: 1 to 63 of a-z, 0-9 and -, no - at the ends",
         ),
         (
             "--demo --host here",
-            "--host: here is no IP address; accepted: an IP address of this machine, such as 127.0.0.1, 0.0.0.0 or ::",
+            "--host: here is not an IP address; accepted: an IP address of this machine, such as 127.0.0.1, 0.0.0.0 or ::",
         ),
         ("--demo --style x", "--style: x is unknown; accepted: text, json"),
         ("--demo --plain=yes", "--plain: takes no value; accepted: --plain alone"),
-        ("--demo --origin ws://a", "--origin: can't be given together with --demo; accepted: one of the two"),
-        ("", "nothing says where the stream comes from; accepted: one of --origin, --demo"),
+        ("--demo --origin ws://a", "--origin: can't be combined with --demo; accepted: one of the two"),
+        ("", "no origin given; accepted: one of --origin, --demo"),
         (
             "--demo --sea 1",
             (
@@ -86,11 +89,11 @@ def test_a_mistake_is_one_line_and_exit_code_2(line: str, message: str, capsys: 
         ("feed.example.com:9000", "has no scheme"),
         ("wss://", "has no host"),
         ("wss:///stream", "has no host"),
-        ("ws://host:port/", "is no URL"),
-        ("ws://host:70000/", "is no URL"),
-        ("ws://[::1/", "is no URL"),
-        ("ws://host/a b", "has a space or control character in it"),
-        ("ws://host/\x1b[31m", "has a space or control character in it"),
+        ("ws://host:port/", "is not a URL"),
+        ("ws://host:70000/", "is not a URL"),
+        ("ws://[::1/", "is not a URL"),
+        ("ws://host/a b", "contains a space or control character"),
+        ("ws://host/\x1b[31m", "contains a space or control character"),
         ("ws://host/#top", "has a fragment"),
         ("", "has no scheme"),
     ],
@@ -129,11 +132,11 @@ def test_a_long_value_is_cut_in_the_complaint() -> None:
         (
             errno.EADDRNOTAVAIL,
             (
-                "--host: 10.0.0.1 is no address of this machine; "
+                "--host: 10.0.0.1 is not an address of this machine; "
                 "accepted: an IP address of this machine, such as 127.0.0.1, 0.0.0.0 or ::"
             ),
         ),
-        (errno.EACCES, "--port: 80 on 10.0.0.1 can't be listened on (Permission denied); accepted: a free port"),
+        (errno.EACCES, "--port: can't listen on 80 on 10.0.0.1 (Permission denied); accepted: a free port"),
     ],
 )
 def test_an_address_that_can_not_be_listened_on_is_explained(number_: int, line: str) -> None:

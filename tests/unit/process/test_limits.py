@@ -56,7 +56,7 @@ def test_clients_never_take_the_descriptors_of_trunks_and_admin_port(descriptors
     ("arguments", "line"),
     [
         (["--max-clients", "0"], "--max-clients: 0 is too small; accepted: 1 to 10000000"),
-        (["--max-memory", "lots"], "--max-memory: lots is no whole number; accepted: 0 to 16777216"),
+        (["--max-memory", "lots"], "--max-memory: lots is not an integer; accepted: 0 to 16777216"),
         (["--handshake-seconds", "0"], "--handshake-seconds: 0 is too small; accepted: 0.1 to 600"),
         (["--client-frames", "-1"], "--client-frames: -1 is too small; accepted: 0 to 10000000"),
         (["--client-bytes"], "--client-bytes: a value is missing; accepted: 0 to 1099511627776"),

@@ -153,7 +153,7 @@ def test_the_caller_keeps_its_document() -> None:
 
 @pytest.mark.parametrize("given", [None, [], "text", 1])
 def test_what_is_no_mapping_is_refused(given: object) -> None:
-    with pytest.raises(InvalidLobbyError, match=r"^there: is no mapping; accepted: a Lobby resource$"):
+    with pytest.raises(InvalidLobbyError, match=r"^there: is not a mapping; accepted: a Lobby resource$"):
         schema.validate_and_default(given, "there")
 
 
@@ -246,7 +246,7 @@ def test_the_command_prints_ascii_whatever_the_file_holds(tmp_path: Path, capsys
 @pytest.mark.parametrize("arguments", [[], ["a", "b"]])
 def test_the_command_wants_one_file(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert schema.main(arguments) == 2
-    assert capsys.readouterr().err.endswith("one argument is needed; accepted: a file with a Lobby\n")
+    assert capsys.readouterr().err.endswith("expected one argument; accepted: a file with a Lobby\n")
 
 
 def test_what_a_lobby_imports_leaves_the_checker_out() -> None:

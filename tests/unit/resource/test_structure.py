@@ -81,27 +81,27 @@ def test_a_field_that_stands_in_two_other_places_is_not_guessed() -> None:
 
 def test_every_missing_field_is_named_once() -> None:
     schema = {**TEXTS, "required": ["a", "b"]}
-    assert sorted(set(lines(schema, {}))) == ["a: missing; accepted: text", "b: missing; accepted: a whole number"]
+    assert sorted(set(lines(schema, {}))) == ["a: missing; accepted: a string", "b: missing; accepted: an integer"]
 
 
 @pytest.mark.parametrize(
     ("schema", "value", "line"),
     [
-        ({"type": "integer"}, None, "null is nothing; accepted: a whole number"),
+        ({"type": "integer"}, None, "null is not allowed; accepted: an integer"),
         ({"type": "integer", "minimum": 1}, 0, "0 is too small; accepted: 1 or more"),
         ({"type": "integer"}, 10**99, ""),
         ({"type": "integer", "maximum": 9, "minimum": 0}, 10**99, f"1{'0' * 56}... is too large; accepted: 0 to 9"),
         ({"type": "boolean"}, 0, "0 is a number; accepted: true or false"),
-        ({"type": "boolean"}, "false", "'false' is text (take the quotes away); accepted: true or false"),
-        ({"type": "string"}, 1.5, "1.5 is a number (put it in quotes); accepted: text"),
-        ({"type": "string"}, {}, "a mapping does not belong here; accepted: text"),
-        ({"type": "object"}, [], "a list does not belong here; accepted: a mapping"),
+        ({"type": "boolean"}, "false", "'false' is a string (remove the quotes); accepted: true or false"),
+        ({"type": "string"}, 1.5, "1.5 is a number (put it in quotes); accepted: a string"),
+        ({"type": "string"}, {}, "a mapping is not allowed here; accepted: a string"),
+        ({"type": "object"}, [], "a list is not allowed here; accepted: a mapping"),
         ({"type": "string", "minLength": 2}, "", "is empty; accepted: at least 2 characters"),
         ({"type": "array", "minItems": 1}, [], "has 0 entries; accepted: at least 1"),
         ({"type": "object", "maxProperties": 1}, {"a": 1, "b": 2}, "has 2 entries; accepted: at most 1"),
         ({"enum": ["Only"]}, "only", "'only' is unknown; did you mean Only? accepted: Only"),
         ({"enum": ["A"]}, 1, ""),  # the type is what is said to be wrong
-        ({"type": "string", "pattern": "^a$", "title": "the a"}, "a\n", "'a\\n' does not fit; accepted: the a"),
+        ({"type": "string", "pattern": "^a$", "title": "the a"}, "a\n", "'a\\n' is invalid; accepted: the a"),
         ({"type": "string", "pattern": "^a"}, "ab", ""),
         ({"type": "string", "const": "a"}, "b", "'a' was expected"),
     ],
@@ -113,22 +113,22 @@ def test_what_does_not_fit_is_said_in_words(schema: dict[str, Any], value: Any, 
 def test_a_set_has_no_two_equal_entries() -> None:
     schema = {"type": "array", "x-kubernetes-list-type": "set"}
     assert lines(schema, ["a", "b", "a", "a"]) == [
-        "[2]: 'a' stands twice; accepted: each once",
-        "[3]: 'a' stands twice; accepted: each once",
+        "[2]: 'a' is duplicated; accepted: unique entries",
+        "[3]: 'a' is duplicated; accepted: unique entries",
     ]
 
 
 def test_a_map_has_no_two_entries_with_the_same_keys() -> None:
     schema = {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["a", "b"]}
     assert lines(schema, [{"a": "1"}, {"a": "1", "b": "2"}, "no entry", {"b": "2", "a": "1"}]) == [
-        "[3]: a '1', b '2' stands twice; accepted: each once",
+        "[3]: a '1', b '2' is duplicated; accepted: unique entries",
     ]
 
 
 def test_other_lists_may_repeat_themselves() -> None:
     assert lines({"type": "array", "x-kubernetes-list-type": "atomic"}, [1, 1]) == []
     assert lines({"type": "array", "x-kubernetes-list-type": "set"}, "no list") == [
-        "'no list' is text; accepted: a list"
+        "'no list' is a string; accepted: a list"
     ]
 
 

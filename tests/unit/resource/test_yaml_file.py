@@ -80,28 +80,34 @@ def test_empty_documents_around_the_one_are_passed_over() -> None:
 
 
 def test_a_second_document_is_refused() -> None:
-    assert refusal("a: 1\n---\nb: 1\n") == "holds 2 documents; accepted: one Lobby resource"
+    assert refusal("a: 1\n---\nb: 1\n") == "contains 2 documents; accepted: one Lobby resource"
 
 
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("a: 1\na: 2\n", "line 2, column 1: the key 'a' stands twice; accepted: each key once"),
-        ('{"a": {"b": 1, "b": 2}}', "line 1, column 16: the key 'b' stands twice; accepted: each key once"),
-        ("1: a\n", "line 1, column 1: a key that is no text; accepted: text (put it in quotes)"),
-        ("on: a\n", "line 1, column 1: a key that is no text; accepted: text (put it in quotes)"),
-        ("? [a]\n: b\n", "line 1, column 3: a key that is no text; accepted: text (put it in quotes)"),
+        ("a: 1\na: 2\n", "line 2, column 1: the key 'a' is duplicated; accepted: unique keys"),
+        ('{"a": {"b": 1, "b": 2}}', "line 1, column 16: the key 'b' is duplicated; accepted: unique keys"),
+        ("1: a\n", "line 1, column 1: a key is not a string; accepted: a string (put it in quotes)"),
+        ("on: a\n", "line 1, column 1: a key is not a string; accepted: a string (put it in quotes)"),
+        ("? [a]\n: b\n", "line 1, column 3: a key is not a string; accepted: a string (put it in quotes)"),
         ("a: [1\n", "line 2, column 1: expected ',' or ']', but got '<stream end>'"),
         ("a: *b\n", "line 1, column 4: found undefined alias 'b'"),
         ("a: !mine 1\n", "line 1, column 4: could not determine a constructor for the tag '!mine'"),
         ("%YAML 3.0\n---\na: 1\n", "line 1, column 1: found incompatible YAML document (version 1.* is required)"),
-        ("a: \x01\n", "holds the character U+0001 at 3; accepted: YAML or JSON"),
-        (r'{"a": "\ud83d"}', "holds half of a character (an escape such as \\ud800 alone); accepted: text"),
-        (r'{"\ude00\ud83d": 1}', "holds half of a character (an escape such as \\ud800 alone); accepted: text"),
-        ("a: .inf\n", "holds the number inf; accepted: numbers of JSON"),
-        ("a: !!set {b}\n", "holds a value of the YAML type set; accepted: the types of JSON"),
-        ("a: !!binary aGk=\n", "holds a value of the YAML type bytes; accepted: the types of JSON"),
-        ("a: !!timestamp 2026-08-01\n", "holds a value of the YAML type date; accepted: the types of JSON"),
+        ("a: \x01\n", "contains the character U+0001 at 3; accepted: YAML or JSON"),
+        (
+            r'{"a": "\ud83d"}',
+            "contains an unpaired surrogate (an escape such as \\ud800 alone); accepted: Unicode text",
+        ),
+        (
+            r'{"\ude00\ud83d": 1}',
+            "contains an unpaired surrogate (an escape such as \\ud800 alone); accepted: Unicode text",
+        ),
+        ("a: .inf\n", "contains the number inf; accepted: JSON numbers"),
+        ("a: !!set {b}\n", "contains a value of the YAML type set; accepted: JSON types"),
+        ("a: !!binary aGk=\n", "contains a value of the YAML type bytes; accepted: JSON types"),
+        ("a: !!timestamp 2026-08-01\n", "contains a value of the YAML type date; accepted: JSON types"),
     ],
 )
 def test_what_is_no_json_is_refused_with_the_place(text: str, line: str) -> None:
@@ -156,7 +162,7 @@ def test_a_binary_file_is_refused(tmp_path: Path) -> None:
     file.write_bytes(b"\x89PNG\r\n")
     assert refusal_of(file) == "is not UTF-8 text (byte 0); accepted: YAML or JSON"
     file.write_bytes(b"PK\x00\x00")
-    assert refusal_of(file) == "holds the character U+0000 at 2; accepted: YAML or JSON"
+    assert refusal_of(file) == "contains the character U+0000 at 2; accepted: YAML or JSON"
 
 
 def test_a_huge_file_is_refused_without_reading_it_all(tmp_path: Path) -> None:

@@ -89,10 +89,10 @@ def test_a_restarted_pod_keeps_its_identity_and_two_on_a_machine_differ(own: Pat
     [
         ([], "--lobby-image: is missing; accepted: a name such as registry/lobby:1.0"),
         (["--lobby-image", "a b"], "--lobby-image: a b is not the name of an image"),
-        ([*IMAGE, "--namespace", "A"], "--namespace: A is no name"),
+        ([*IMAGE, "--namespace", "A"], "--namespace: A is not a valid name"),
         (
             [*IMAGE, "--namespace", "a", "--all-namespaces"],
-            "--all-namespaces: can't be given together with --namespace",
+            "--all-namespaces: can't be combined with --namespace",
         ),
         ([*IMAGE, "--greeter-selector", "a in (b)"], "--greeter-selector: a in (b) is not a label selector"),
         ([*IMAGE, "--token-key-file", "/not/there"], "--token-key-file: /not/there is not a file"),

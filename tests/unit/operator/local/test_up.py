@@ -70,7 +70,7 @@ def test_port_with_connections_in_time_wait_can_be_reserved(options: tuple[int, 
 
 def test_address_of_another_machine_is_one_line() -> None:
     with (
-        pytest.raises(UserError, match=r"--host: 192\.0\.2\.1 is no address of this machine"),
+        pytest.raises(UserError, match=r"--host: 192\.0\.2\.1 is not an address of this machine"),
         _reserved_port("192.0.2.1", 0),
     ):
         pass

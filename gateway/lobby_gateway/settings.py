@@ -97,6 +97,21 @@ class TrunkSocketSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MemorySettings:
+    """The memory limit of a process.
+
+    Attributes:
+        sample_seconds: between two samples of the resident memory. Each takes microseconds; clients that connect within
+            a second take a few percent of the limit at most.
+        group_share: default limit, as a share of what the control group may use. The rest is for work that is under way when
+            the limit is reached.
+    """
+
+    sample_seconds: float = 1.0
+    group_share: float = 0.9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FileWatchSettings:
     """Watches of files that may be replaced while a process runs.
 

@@ -136,7 +136,7 @@ class Admission:
             now: seconds, monotonic.
 
         Returns:
-            A permit, to be released when the client is gone; or, with nothing counted, the refusal to answer with.
+            A permit, to be released when the client disconnects; or, with nothing counted, the refusal to answer with.
         """
         key = address_key(address)
         refusal = self._capacity.refusal() or self._address_refusal(key, now)

@@ -122,7 +122,7 @@ class TokenKeys:
     def replace(self, keys: Sequence[bytes], now: float) -> bool:
         """Replaces the keys; returns whether they changed.
 
-        A first key that verified before signs at once: whoever added it as a further line first has waited already.
+        A first key that verified before signs at once: it was distributed as a further line before it became the first.
         """
         keys = tuple(keys)
         if not keys or keys == self._keys:

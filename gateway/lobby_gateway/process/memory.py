@@ -1,7 +1,7 @@
-"""How much memory this process uses, and how much it may: Linux's `/proc` and control groups.
+"""How much memory this process uses and may use, from Linux's `/proc` and control groups.
 
-A process that reaches its bound takes no new clients and serves those that it has (see `clients/admission.py`); otherwise the
-kernel would end it, and all its clients with it.
+A process at its limit accepts no new clients and keeps serving those it has (see `clients/admission.py`); otherwise the kernel
+would kill it, and disconnect all of them.
 """
 
 from __future__ import annotations
@@ -11,34 +11,36 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-SAMPLE_SECONDS = 1.0
-SHARE_OF_GROUP = 0.9
-"""Of what the control group may use, by default: the rest is for what is under way when the bound is reached."""
+from lobby_gateway.settings import MemorySettings
+
+MEMORY_SETTINGS = MemorySettings()
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _GROUPS = Path("/sys/fs/cgroup")
-_NO_LIMIT = 1 << 60  # version 1 says "none" as the largest multiple of a page
+_NO_LIMIT = 1 << 60  # version 1 writes "no limit" as the largest multiple of a page
 
 
 class MemoryWatch:
-    """Looks once a second how much memory is resident.
+    """Samples the resident memory of this process.
 
     Args:
-        seen: is called with the bytes; not before `start`.
+        observe: called with the bytes of each sample.
+        settings: how often to sample.
     """
 
-    def __init__(self, seen: Callable[[int], None]) -> None:
-        self._seen = seen
+    def __init__(self, observe: Callable[[int], None], *, settings: MemorySettings = MEMORY_SETTINGS) -> None:
+        self._observe = observe
+        self._sample_seconds = settings.sample_seconds
         self._file = -1
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Looks now, and from now on."""
+        """Takes the first sample."""
         self._file = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
-        self._look()
+        self._sample()
 
     def close(self) -> None:
-        """Looks no more."""
+        """Stops sampling. Idempotent."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -46,17 +48,17 @@ class MemoryWatch:
             os.close(self._file)
             self._file = -1
 
-    def _look(self) -> None:
-        # The kernel makes the answer up at once; field 2 is the resident set, in pages (proc(5)).
-        self._seen(int(os.pread(self._file, 128, 0).split()[1]) * _PAGE)
-        self._timer = asyncio.get_running_loop().call_later(SAMPLE_SECONDS, self._look)
+    def _sample(self) -> None:
+        # Does not block: the kernel generates the contents. Field 2 is the resident set size in pages (proc(5)).
+        self._observe(int(os.pread(self._file, 128, 0).split()[1]) * _PAGE)
+        self._timer = asyncio.get_running_loop().call_later(self._sample_seconds, self._sample)
 
 
 def memory_of_group(own: Path = Path("/proc/self/cgroup"), groups: Path = _GROUPS) -> int:
-    """Bytes that this process's control group may use, or the strictest above it; 0: no limit is known.
+    """Bytes that this process's control group, or the strictest one above it, may use; 0: no known limit.
 
-    Version 2 and version 1 of control groups are read (cgroups(7)). In a container the path in `own` may be one that only
-    the host has; then the groups that are there count, of which the outermost is the container's.
+    Reads control groups of versions 1 and 2 (cgroups(7)). In a container, the path in `own` may exist on the host only;
+    then the groups that do exist count, the outermost of which is the container's.
     """
     try:
         lines = own.read_text().splitlines()
@@ -79,7 +81,7 @@ def _limits(root: Path, path: str, name: str) -> list[int]:
         try:
             text = root.joinpath(*parts[:length], name).read_text().strip()
         except OSError:
-            continue  # no such group here, or the root, which has no limit
+            continue  # the group does not exist here, or is the root, which has no limit
         if text.isdecimal() and int(text) < _NO_LIMIT:
             found.append(int(text))
     return found

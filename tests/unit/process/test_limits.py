@@ -20,7 +20,7 @@ def given(*arguments: str, greeter: bool = True, descriptors: int = 20_000) -> P
     return from_arguments(parser.parse_args(arguments), descriptors)
 
 
-def test_what_is_said_counts() -> None:
+def test_options_override_the_defaults() -> None:
     made = given(
         *("--max-clients", "10", "--max-memory", "64", "--handshake-seconds", "1.5"),
         *("--client-frames", "5", "--client-bytes", "0"),
@@ -44,7 +44,7 @@ def test_a_lobby_has_seats_instead_of_a_number_of_clients() -> None:
 
 
 @pytest.mark.parametrize("descriptors", [256, 1024, 4096, 20_000, 1 << 20])
-def test_clients_never_take_the_descriptors_of_trunks_and_admin_port(descriptors: int) -> None:
+def test_clients_never_use_the_descriptors_of_trunks_and_the_admin_port(descriptors: int) -> None:
     made = given(descriptors=descriptors)
     taken = made.max_clients + made.handshakes.max_pending + made.handshakes.max_lingering
     assert descriptors - taken >= 16
@@ -62,11 +62,13 @@ def test_clients_never_take_the_descriptors_of_trunks_and_admin_port(descriptors
         (["--client-bytes"], "--client-bytes: a value is missing; accepted: 0 to 1099511627776"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(arguments: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_error_for_a_bad_option_is_one_line(
+    arguments: list[str], line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit):
         given(*arguments)
     assert capsys.readouterr().err == f"process: {line}\n"
 
 
-def test_all_descriptors_that_may_be_had_are_taken() -> None:
+def test_the_descriptor_limit_is_raised_to_the_maximum() -> None:
     assert raise_descriptor_limit() == resource.getrlimit(resource.RLIMIT_NOFILE)[0]

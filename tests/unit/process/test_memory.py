@@ -3,34 +3,31 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-import pytest
 from tests.support import proc
 from tests.support.sockets import run
 
-from lobby_gateway.process import memory
 from lobby_gateway.process.memory import MemoryWatch, memory_of_group
+from lobby_gateway.settings import MemorySettings
 
 MIB = 1 << 20
 
 
-def test_it_sees_what_the_kernel_says_and_goes_on_looking(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "SAMPLE_SECONDS", 0.01)
-
+def test_it_samples_the_resident_memory_repeatedly() -> None:
     async def main() -> None:
-        seen: list[int] = []
+        samples: list[int] = []
         twice = asyncio.Event()
 
         def look(size: int) -> None:
-            seen.append(size)
-            if len(seen) == 2:
+            samples.append(size)
+            if len(samples) == 2:
                 twice.set()
 
-        watch = MemoryWatch(look)
+        watch = MemoryWatch(look, settings=MemorySettings(sample_seconds=0.01))
         watch.start()
         await twice.wait()
         watch.close()
         watch.close()
-        assert abs(seen[0] - proc.resident_bytes(proc.own_pid())) < 64 * MIB
+        assert abs(samples[0] - proc.resident_bytes(proc.own_pid())) < 64 * MIB
 
     run(main())
 
@@ -73,7 +70,7 @@ def test_a_container_sees_its_own_group_at_the_root(tmp_path: Path) -> None:
     assert memory_of_group(own(tmp_path, "0::/"), root) == 0
 
 
-def test_version_1_says_no_limit_by_a_large_number(tmp_path: Path) -> None:
+def test_version_1_writes_no_limit_as_a_large_number(tmp_path: Path) -> None:
     root = tmp_path / "groups"
     group(root, "/memory/docker/abc", "memory.limit_in_bytes", str(512 * MIB))
     group(root, "/memory", "memory.limit_in_bytes", "9223372036854771712")
@@ -81,6 +78,6 @@ def test_version_1_says_no_limit_by_a_large_number(tmp_path: Path) -> None:
     assert memory_of_group(file, root) == 512 * MIB
 
 
-def test_where_there_are_no_groups_there_is_no_limit(tmp_path: Path) -> None:
+def test_without_groups_there_is_no_limit(tmp_path: Path) -> None:
     assert memory_of_group(tmp_path / "nothing", tmp_path) == 0
     assert memory_of_group(own(tmp_path, "0::/a"), tmp_path) == 0

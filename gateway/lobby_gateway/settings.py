@@ -154,10 +154,17 @@ class TrunkConsumerSettings:
         heartbeat_seconds: between two HEARTBEAT records: a tenth of the time after which a lobby gives up.
         lobby_timeout_seconds: a lobby that sends nothing for this long is given up, and its clients get seats elsewhere. Four
             times the interval of STATUS; shorter than the lobby's own timeout, since clients wait for their stream.
+        responsive_seconds: if a trunk ends and its lobby sent something within this time, the lobby may still be there and is
+            asked first. Twice the interval of STATUS.
+        token_seconds: lifetime of the token that opens a trunk: enough to connect, and for clocks that differ a little.
+        replay_bytes: most bytes kept for clients that join; the newest message is always kept.
     """
 
     heartbeat_seconds: float = 0.5
     lobby_timeout_seconds: float = 2.0
+    responsive_seconds: float = 1.0
+    token_seconds: float = 30.0
+    replay_bytes: int = 8 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

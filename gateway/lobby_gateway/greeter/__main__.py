@@ -1,4 +1,4 @@
-"""`python -m lobby_gateway.greeter`: takes every new client and brings it to a lobby."""
+"""`python -m lobby_gateway.greeter`: accepts clients and gets each one a seat in a lobby."""
 
 from __future__ import annotations
 
@@ -20,13 +20,19 @@ from lobby_gateway.process.lifecycle import Shutdown, run
 def parser() -> arguments.ArgumentParser:
     """The command line."""
     made = arguments.ArgumentParser(prog="python -m lobby_gateway.greeter", description=__doc__)
-    made.add_argument("--host", type=arguments.address(), default="127.0.0.1", help="for clients")
-    made.add_argument("--port", type=arguments.port(), default=0, help="for clients; 0: a free one")
-    made.add_argument("--admin-host", type=arguments.address(), default="127.0.0.1", help="for /waiting, /metrics")
-    made.add_argument("--admin-port", type=arguments.port(), default=0, help="for /waiting, /metrics; 0: a free one")
+    made.add_argument(
+        "--host", type=arguments.address(), default="127.0.0.1", help="address of the client port (%(default)s)"
+    )
+    made.add_argument("--port", type=arguments.port(), default=0, help="client port; 0: a free one")
+    made.add_argument(
+        "--admin-host", type=arguments.address(), default="127.0.0.1", help="address of the admin port (%(default)s)"
+    )
+    made.add_argument(
+        "--admin-port", type=arguments.port(), default=0, help="admin port (/waiting, /metrics); 0: a free one"
+    )
     made.add_argument(
         "--stop-seconds", type=arguments.number(0.1, 3600), default=2.0, metavar="SECONDS",
-        help="when it is to end: over how long it closes its clients (%(default)g)",
+        help="over how long a stopping greeter closes its clients (%(default)g)",
     )  # fmt: skip
     made.add_argument("--reuse-port", action="store_true", help="share the port with other greeters (SO_REUSEPORT)")
     token_key_file.add_argument(made)
@@ -36,46 +42,46 @@ def parser() -> arguments.ArgumentParser:
     source.add_argument(
         "--directory-from-stdin",
         action="store_true",
-        help='each line on standard input is {"items": [...]}: all Lobbies, with status; its end ends the greeter',
+        help='read the Lobbies from standard input: each line is {"items": [...]}, all Lobbies with status; stop at its end',
     )
     source.add_argument(
         "--directory-from-kubernetes",
         action="store_true",
-        help="Lobbies are watched, by the service account of this pod",
+        help="watch Lobbies with the service account of this pod",
     )
     scope = made.add_mutually_exclusive_group()
-    scope.add_argument("--namespace", type=arguments.name(), help="whose Lobbies are watched")
-    scope.add_argument("--all-namespaces", action="store_true", help="all of them are watched")
+    scope.add_argument("--namespace", type=arguments.name(), help="watch the Lobbies of one namespace")
+    scope.add_argument("--all-namespaces", action="store_true", help="watch the Lobbies of all namespaces")
     made.add_argument(
-        "--api-server", metavar="URL", help="instead of the pod's: of a kubectl proxy, without credentials"
+        "--api-server", metavar="URL", help="use this API server without credentials, such as a kubectl proxy"
     )
     return made
 
 
 def directory_source(given: argparse.Namespace, environment: Mapping[str, str]) -> DirectorySource:
-    """Where the Lobbies come from.
+    """The source of the Lobbies.
 
     Raises:
-        UserError: the options do not fit each other, or this is no pod.
+        UserError: the options conflict, or the process does not run in a pod.
     """
     scoped = given.namespace is not None or given.all_namespaces
     if given.directory_from_stdin:
         if scoped or given.api_server is not None:
             raise UserError(
-                "--directory-from-stdin: takes no --namespace, --all-namespaces, --api-server; "
-                "accepted: those with --directory-from-kubernetes"
+                "--directory-from-stdin: cannot be combined with --namespace, --all-namespaces, --api-server; "
+                "accepted: these with --directory-from-kubernetes"
             )
         return StdinSource()
     if not scoped:
         raise UserError(
-            "--directory-from-kubernetes: of which namespace; accepted: --namespace NAME or --all-namespaces"
+            "--directory-from-kubernetes: no namespace given; accepted: --namespace NAME or --all-namespaces"
         )
     server = ApiServer.of_url(given.api_server) if given.api_server is not None else ApiServer.of_pod(environment)
     return KubernetesSource(server, given.namespace or "")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a greeter to its end; returns the exit code."""
+    """Runs a greeter; returns the exit code."""
     given = parser().parse_args(argv)
     logs.configure("greeter")
     try:

@@ -1,6 +1,6 @@
-"""The Lobbies and their open lobbies, as Lobby resources tell: what the greeter knows of the world.
+"""The Lobbies and their open lobbies, from the Lobby resources.
 
-Nothing waits for it. While no news come, for whatever reason, the greeter goes on with what it knows.
+Nothing waits for it: without updates, for whatever reason, the greeter continues with what it knows.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class DirectoryEntry:
-    """A Lobby and where its clients can go.
+    """A Lobby and its open lobbies.
 
     Attributes:
-        lobby: the resource's checked part.
-        open: its open lobbies, in the order in which they are to be tried.
+        lobby: the validated resource.
+        open: its open lobbies, in the order in which to try them.
     """
 
     lobby: Lobby
@@ -34,43 +34,43 @@ class DirectoryEntry:
 
 
 class DirectoryListener(Protocol):
-    """Is told what changed in a directory."""
+    """Receives the changes of a directory."""
 
     def entry_changed(self, entry: DirectoryEntry) -> None:
-        """A Lobby is new, or something about it is."""
+        """A Lobby was added or changed."""
 
     def entry_removed(self, key: str) -> None:
-        """A Lobby is gone."""
+        """A Lobby was deleted."""
 
 
 class Directory:
     """All Lobbies by key (`Lobby.key`) and by path.
 
-    Where two Lobbies have the same path, the older one keeps it (of two of the same second the one that comes first by
-    namespace and name, as the lobby host has it); without times, the one that is listed first.
+    If two Lobbies have the same path, the older one keeps it (of two created in the same second, the first by namespace and
+    name, as for the lobby host); without creation times, the one that is listed first.
 
     Attributes:
-        known: there was news at least once.
-        problem: why no news can come now; empty: they can.
+        known: the Lobbies have been listed at least once.
+        problem: why there are no updates now; empty if there are.
     """
 
     def __init__(self, listener: DirectoryListener) -> None:
         self.known = False
         self.problem = ""
-        self._unreadable: dict[str, str] = {}  # what is wrong, so that it is said once
+        self._unreadable: dict[str, str] = {}  # the problem by key, to log it once
         self._listener = listener
         self._entries: dict[str, DirectoryEntry] = {}
-        self._resources: dict[str, Mapping[str, Any]] = {}  # as last read, so that what is the same is not read again
+        self._resources: dict[str, Mapping[str, Any]] = {}  # as last read, to skip unchanged ones
         self._paths: dict[str, str] = {}
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def status(self, key: str) -> LobbyStatus | None:
-        """All that is told of a Lobby, for people; None of one that is gone."""
+        """The status of a Lobby; None if it was deleted."""
         if key not in self._entries:
             return None
-        try:  # read when somebody asks, and not for each change
+        try:  # parsed when asked for, not on each change
             return LobbyStatus.from_json(self._resources[key].get("status") or {})
         except (KeyError, TypeError, ValueError, AttributeError):
             return LobbyStatus()
@@ -81,7 +81,7 @@ class Directory:
         return self._entries[key] if key is not None else None
 
     def update(self, resources: list[Mapping[str, Any]]) -> None:
-        """Takes the whole list of Lobby resources. One that can't be read is logged, and stays as it was."""
+        """Takes the whole list of Lobby resources. An invalid one is logged and keeps its previous state."""
         entries: dict[str, DirectoryEntry] = {}
         for resource in resources:
             entry = self._read(resource)
@@ -89,7 +89,7 @@ class Directory:
                 entries.setdefault(entry.lobby.key, entry)
         before, self._entries = self._entries, entries
         self._resources = {key: kept for key, kept in self._resources.items() if key in entries}
-        self._settle_paths()
+        self._assign_paths()
         self.known = True
         for key in before.keys() - entries.keys():
             self._listener.entry_removed(key)
@@ -98,7 +98,7 @@ class Directory:
                 self._listener.entry_changed(entry)
 
     def put(self, resource: Mapping[str, Any]) -> None:
-        """One Lobby is new, or changed. One that can't be read is logged, and stays as it was."""
+        """A Lobby was added or changed. An invalid one is logged and keeps its previous state."""
         entry = self._read(resource)
         if entry is None:
             return
@@ -107,18 +107,18 @@ class Directory:
             return
         self._entries[entry.lobby.key] = entry
         if before is None or before.lobby.spec.path != entry.lobby.spec.path:
-            self._settle_paths()  # not for each change of a status, of which there may be hundreds a second
+            self._assign_paths()  # not on each change of a status: there may be hundreds a second
         self._listener.entry_changed(entry)
 
     def remove(self, key: str) -> None:
-        """One Lobby is gone, if it was known."""
+        """A Lobby was deleted; ignored if it is unknown."""
         self._unreadable.pop(key, None)
         if self._entries.pop(key, None) is not None:
             del self._resources[key]
-            self._settle_paths()
+            self._assign_paths()
             self._listener.entry_removed(key)
 
-    def _settle_paths(self) -> None:
+    def _assign_paths(self) -> None:
         self._paths = {}
         for entry in sorted(self._entries.values(), key=self._age):
             self._paths.setdefault(entry.lobby.spec.path, entry.lobby.key)
@@ -142,14 +142,14 @@ class Directory:
         except (InvalidLobbyError, KeyError, TypeError, ValueError, AttributeError) as error:
             if self._unreadable.get(key) != str(error):
                 self._unreadable[key] = str(error)
-                logger.warning("a Lobby can't be read: it stays as it was", extra={"lobby": key, "problem": str(error)})
+                logger.warning("ignored an invalid Lobby update", extra={"lobby": key, "problem": str(error)})
             return self._entries.get(key)
         self._unreadable.pop(key, None)
         self._resources[key] = resource
         return entry
 
     def _age(self, entry: DirectoryEntry) -> tuple[str, str, str]:
-        # RFC 3339 in UTC, as Kubernetes writes it: the order of the texts is that of the times.
+        # RFC 3339 in UTC, as Kubernetes writes it: sorts by time.
         lobby = entry.lobby
         created = str(self._resources[lobby.key]["metadata"].get("creationTimestamp") or "")
         return (created, lobby.namespace, lobby.name) if created else ("", "", "")
@@ -165,29 +165,29 @@ def _open_lobbies(status: Mapping[str, Any], seats: int) -> tuple[OpenLobby, ...
 
 
 class DirectorySource(Protocol):
-    """Where the news come from: standard input in local mode, a watch in Kubernetes.
+    """Keeps a directory current: from standard input in local mode, by a watch in Kubernetes.
 
-    While it has none it leaves the directory as it is, and says why in `Directory.problem`.
+    While it gets no updates, it leaves the directory unchanged and sets `Directory.problem`.
     """
 
     async def start(self, directory: Directory, ended: Callable[[str], None]) -> None:
-        """Begins to change the directory; calls `ended` with a reason if the process is to end with the source."""
+        """Starts to update the directory; calls `ended` with a reason if the process should end with the source."""
 
     async def close(self) -> None:
-        """Changes it no more."""
+        """Stops updating it."""
 
 
 class StdinSource:
-    """Each line on standard input is the whole directory: `{"items": [<Lobby resource with status>, ...]}`."""
+    """Reads the whole directory from each line of standard input: `{"items": [<Lobby resource with status>, ...]}`."""
 
     async def close(self) -> None:
-        """Nothing is left to do: standard input ends with the process."""
+        """Does nothing: standard input ends with the process."""
 
     async def start(self, directory: Directory, ended: Callable[[str], None]) -> None:
-        """Begins to read; when standard input is closed, the parent is gone.
+        """Starts to read; when standard input is closed, the parent process is gone.
 
         Raises:
-            UserError: standard input is no pipe.
+            UserError: standard input is not a pipe.
         """
 
         def line(data: bytes) -> None:
@@ -203,9 +203,11 @@ def _items(line: bytes) -> list[Any] | None:
     try:
         items = json.loads(line)["items"]
     except (ValueError, KeyError, TypeError) as error:
-        logger.warning("a line on standard input is no directory", extra={"problem": repr(error)[:200]})
+        logger.warning("ignored a line on standard input that is not a directory", extra={"problem": repr(error)[:200]})
         return None
     if not isinstance(items, list):
-        logger.warning("a line on standard input is no directory", extra={"problem": "items is no list"})
+        logger.warning(
+            "ignored a line on standard input that is not a directory", extra={"problem": "items is not a list"}
+        )
         return None
     return items

@@ -1,7 +1,7 @@
-"""One Lobby as this greeter serves it: its clients, those who wait, and its trunks.
+"""One Lobby as this greeter serves it: its clients, waiting clients, and trunks.
 
-Who is seated where and when is decided by `SeatQueue`; here it is done. Everything happens in the callbacks of sockets and
-in one `_pump` per turn of the event loop, however many clients it is for.
+`SeatQueue` decides who gets a seat where and when; this module acts on it, in the callbacks of sockets and in one `_pump` per
+turn of the event loop, however many clients are affected.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from lobby_gateway.greeter.seat_queue import ClaimRefusal, LobbyId, Rank, SeatQu
 from lobby_gateway.greeter.trunks import ClientSeat, Group, Trunk, regroup, seat_of
 from lobby_gateway.metrics import FATES, VERDICTS
 from lobby_gateway.resource.spec import ClientMessages, Lobby, RoutingMode
-from lobby_gateway.settings import SeatQueueSettings
+from lobby_gateway.settings import SeatQueueSettings, TrunkConsumerSettings
 from lobby_gateway.trunk.consumer import SeatLedger
 from lobby_gateway.trunk.position import Position
 
@@ -64,12 +64,12 @@ class LobbyService:
     """Serves the clients of one Lobby.
 
     Attributes:
-        lobby: the resource, as last told.
+        lobby: the resource, as last seen in the directory.
         admission: admits its clients.
-        removed: the Lobby is gone; its clients stay as long as its lobbies do.
-        clients: all who were let in and are not gone yet.
+        removed: the Lobby was deleted; its clients stay as long as its lobbies do.
+        clients: the connected clients.
         bus_stats: of all its message buses.
-        moves: clients moved, by verdict.
+        moves: moved clients, by verdict.
         stats: counters of the process.
     """
 
@@ -81,6 +81,7 @@ class LobbyService:
         token_keys: TokenKeys,
         stats: ServiceStats,
         seat_queue: SeatQueueSettings,
+        trunk: TrunkConsumerSettings,
         linger_seconds: float,
         capacity: ProcessCapacity,
         flood: FloodLimit,
@@ -95,6 +96,7 @@ class LobbyService:
         self._loop = asyncio.get_running_loop()
         self._greeter = greeter
         self._token_keys = token_keys
+        self._trunk_settings = trunk
         self._linger_seconds = linger_seconds
         self._trunks: dict[LobbyId, Trunk] = {}
         self._queue: SeatQueue[PendingClient | ClientConnection] = SeatQueue(
@@ -125,11 +127,11 @@ class LobbyService:
 
     @property
     def idle(self) -> bool:
-        """Nothing is left of it."""
+        """Whether it has no clients and no trunks left."""
         return not self.clients and not self._trunks and not len(self._queue)
 
     def update(self, entry: DirectoryEntry) -> None:
-        """Takes news of the Lobby and its open lobbies."""
+        """Takes changes of the Lobby and its open lobbies."""
         self.removed = False
         self.lobby = entry.lobby
         self.admission.update(entry.lobby.spec.clients.limits)
@@ -145,7 +147,7 @@ class LobbyService:
         self._wake()
 
     def remove(self) -> None:
-        """The Lobby is gone: no new clients, and no lobby to go to."""
+        """The Lobby was deleted: there are no lobbies for new clients."""
         self.removed = True
         self._queue.update(())
         self._wake()
@@ -162,7 +164,7 @@ class LobbyService:
         self._wake()
 
     def tick(self, now: float) -> None:
-        """Pings clients, and closes trunks that are not needed any more; called now and then."""
+        """Pings clients and closes unused trunks; called periodically."""
         for trunk in list(self._trunks.values()):
             trunk.bus.sweep(now)
             if not trunk.unused:
@@ -173,14 +175,14 @@ class LobbyService:
                 self._close_trunk(trunk)
 
     def stop(self) -> None:
-        """Lets nobody in any more: those who wait are refused; clients stay until they are closed."""
+        """Refuses waiting clients; connected ones stay until they are closed."""
         self._closing = True
         for waiter in self._queue.clear():
             if isinstance(waiter.client, PendingClient):
                 waiter.client.refuse(close_codes.SHUTTING_DOWN)
 
     async def close(self) -> None:
-        """Drops what is left."""
+        """Closes the remaining clients and trunks."""
         self._closing = True
         for handle in (self._pump_handle, self._timer):
             if handle is not None:
@@ -210,20 +212,20 @@ class LobbyService:
                 fates["forwarded" if forwarded else "undeliverable"] += 1
 
     def client_closed(self, client: ClientConnection, label: str) -> None:
-        """A client is gone: its seat is given back."""
+        """A client has disconnected: returns its seat."""
         self.clients.pop(client, None)
         self.stats.closes[label] += 1
-        place = seat_of(client)
+        seat = seat_of(client)
         logger.debug(
-            "a client is gone", extra={"address": place.permit.address, "reason": label, "dropped": client.dropped}
+            "client disconnected", extra={"address": seat.permit.address, "reason": label, "dropped": client.dropped}
         )
-        if place.waiter is not None:
-            self._queue.leave(place.waiter)
-        if place.group is not None:
-            place.group.clients.pop(client, None)
-        if place.trunk is not None:
-            self._give_back(place.trunk, 1)
-        place.permit.release()
+        if seat.waiter is not None:
+            self._queue.leave(seat.waiter)
+        if seat.group is not None:
+            seat.group.clients.pop(client, None)
+        if seat.trunk is not None:
+            self._release(seat.trunk, 1)
+        seat.permit.release()
 
     # From trunks (TrunkOwner)
 
@@ -234,56 +236,56 @@ class LobbyService:
         movers: list[ClientConnection] = []
         for client in seated.clients:
             if isinstance(client, PendingClient):
-                self._let_in(client, trunk)
+                self._accept(client, trunk)
             else:
                 movers.append(client)
         for group in regroup(movers, trunk):
             trunk.resume(group)
-        self._close_if_left(trunk)
+        self._close_if_unused(trunk)
         self._wake()
 
     def trunk_observed(self, trunk: Trunk, seats: int, free: int) -> None:
-        """A lobby told how many seats it has."""
+        """A lobby reported its seats."""
         self._queue.observed(trunk.id, seats, free)
         if len(self._queue):
             self._wake()
 
     def trunk_moving(self, trunk: Trunk, within_seconds: float) -> None:
-        """A lobby asks its clients to move, spread over some time; they stay on its stream until they have another seat."""
+        """A lobby asks for its clients to move, spread over some time. They keep its stream until they have another seat."""
         now = self._loop.time()
         self._queue.draining(trunk.id, now, now + within_seconds)
         extra = {"lobby": trunk.id.name, "clients": len(trunk.bus), "seconds": within_seconds}
-        logger.info("a lobby drains", extra=extra)
+        logger.info("lobby is draining", extra=extra)
         for client in trunk.bus:
-            self._ask_to_move(client, trunk)
-        self._close_if_left(trunk)
+            self._schedule_move(client, trunk)
+        self._close_if_unused(trunk)
         self._wake()
 
     def trunk_joined(self, trunk: Trunk, group: Group) -> None:
-        """Moved clients are at the place of a trunk's stream where they go on."""
+        """Moved clients join a trunk's stream."""
         verdict = "exact" if group.exact else "live"
         self.stats.moves[verdict] += len(group.clients)
         self.moves[verdict] += len(group.clients)
         logger.info(
-            "clients moved",
+            "moved clients",
             extra={"lobby": trunk.id.name, "clients": len(group.clients), "verdict": verdict, "reason": group.reason},
         )
         for client in list(group.clients):
-            place = seat_of(client)
-            place.group = None
-            place.position = None
+            seat = seat_of(client)
+            seat.group = None
+            seat.position = None
             trunk.bus.attach(client, replay=group.replay)
             if trunk.moving:
-                self._ask_to_move(client, trunk)
-        self._leave_old_seats(group)
+                self._schedule_move(client, trunk)
+        self._release_old_seats(group)
         self._wake()
 
     def trunk_missed(self, count: int) -> None:
-        """This greeter was too slow for so many messages."""
+        """This greeter was too slow to get `count` messages."""
         self.stats.trunk_missed += count
 
     def trunk_lost(self, trunk: Trunk, problem: str, *, come_back: bool) -> None:
-        """A trunk ended, fell silent, or could not be opened: its clients keep their sockets and go on elsewhere."""
+        """A trunk ended, stopped responding or could not be opened: its clients keep their sockets and continue elsewhere."""
         if self._trunks.get(trunk.id) is trunk:
             del self._trunks[trunk.id]
         now = self._loop.time()
@@ -293,31 +295,31 @@ class LobbyService:
         lost = len(clients)
         for client in clients:
             trunk.bus.detach(client)
-            self._lose(client, position, now)
+            self._requeue(client, position, now)
         for group in trunk.groups:
             lost += len(group.clients)
             for client in list(group.clients):
-                self._lose(client, group.position, now)
-            self._leave_old_seats(group)
+                self._requeue(client, group.position, now)
+            self._release_old_seats(group)
         if lost:
             self.stats.trunk_losses += 1
         logger.warning(
-            "a trunk is lost" if lost else "no trunk",
+            "lost a trunk with clients" if lost else "lost a trunk",
             extra={"lobby": trunk.id.name, "address": trunk.id.address, "problem": problem, "clients": lost},
         )
         self._wake()
 
-    # How it is done
+    # Helpers
 
-    def _let_in(self, pending: PendingClient, trunk: Trunk) -> None:
-        """Answers a newcomer for whom there is a seat."""
-        if pending.response.form is not ResponseForm.PROXY:  # the Lobby was changed to Proxy while it waited
+    def _accept(self, pending: PendingClient, trunk: Trunk) -> None:
+        """Accepts a waiting client that has a seat now."""
+        if pending.response.form is not ResponseForm.PROXY:  # the Lobby was changed to Proxy meanwhile
             self._redirect(pending, trunk.id)
-            self._give_back(trunk, 1)
+            self._release(trunk, 1)
             return
         sock = pending.accept()
         if sock is None:
-            self._give_back(trunk, 1)
+            self._release(trunk, 1)
             return
         client = ClientConnection(
             sock,
@@ -330,12 +332,12 @@ class LobbyService:
         self.clients[client] = None
         trunk.bus.attach(client, replay=trunk.latest())
         if trunk.moving:
-            self._ask_to_move(client, trunk)
-        logger.debug("a client is in", extra={"address": pending.permit.address, "lobby": trunk.id.name})
+            self._schedule_move(client, trunk)
+        logger.debug("client connected", extra={"address": pending.permit.address, "lobby": trunk.id.name})
         client.feed(pending.handshake.leftover)
 
     def _redirect(self, pending: PendingClient, lobby: LobbyId) -> None:
-        """Sends a newcomer to a lobby."""
+        """Redirects a waiting client to a lobby."""
         template = self.lobby.spec.routing.redirect.url_template
         key = self._token_keys.signing_key(time.monotonic())
         request, namespace = pending.handshake.request, self.lobby.namespace
@@ -343,45 +345,45 @@ class LobbyService:
         form = pending.response.form
         self.stats.redirects[ResponseForm.JSON if form is ResponseForm.JSON else ResponseForm.LOCATION] += 1
 
-    def _ask_to_move(self, client: ClientConnection, trunk: Trunk) -> None:
-        place = seat_of(client)
-        if place.waiter is None and not client.closing:
-            place.waiter = self._queue.wait(client, Rank.MOVING, self._loop.time(), leaving=trunk.id)
+    def _schedule_move(self, client: ClientConnection, trunk: Trunk) -> None:
+        seat = seat_of(client)
+        if seat.waiter is None and not client.closing:
+            seat.waiter = self._queue.wait(client, Rank.MOVING, self._loop.time(), leaving=trunk.id)
 
-    def _lose(self, client: ClientConnection, position: Position | None, now: float) -> None:
-        """A client has no seat any more: it waits for one, ahead of all others."""
-        place = seat_of(client)
-        if place.waiter is not None:
-            self._queue.leave(place.waiter)
-        place.trunk = place.group = None
-        place.position = position
-        place.waiter = None
+    def _requeue(self, client: ClientConnection, position: Position | None, now: float) -> None:
+        """A client has lost its seat: it waits for another one, ahead of all others."""
+        seat = seat_of(client)
+        if seat.waiter is not None:
+            self._queue.leave(seat.waiter)
+        seat.trunk = seat.group = None
+        seat.position = position
+        seat.waiter = None
         if not client.closing and not self._closing:
-            place.waiter = self._queue.wait(client, Rank.LOST, now)
+            seat.waiter = self._queue.wait(client, Rank.LOST, now)
 
-    def _leave_old_seats(self, group: Group) -> None:
+    def _release_old_seats(self, group: Group) -> None:
         for old, seats in group.old_seats.items():
-            self._give_back(old, seats)
+            self._release(old, seats)
         group.old_seats.clear()
 
-    def _give_back(self, trunk: Trunk, seats: int) -> None:
+    def _release(self, trunk: Trunk, seats: int) -> None:
         if trunk.lost:
-            return  # the seats went with it
+            return  # and the seats with it
         trunk.release(seats)
         self._queue.released(trunk.id)
-        self._close_if_left(trunk)
+        self._close_if_unused(trunk)
         if len(self._queue):
             self._wake()
 
-    def _close_if_left(self, trunk: Trunk) -> None:
+    def _close_if_unused(self, trunk: Trunk) -> None:
         if trunk.moving and trunk.unused:
-            self._close_trunk(trunk)  # the lobby waits for it
+            self._close_trunk(trunk)  # the lobby is waiting for that
 
     def _close_trunk(self, trunk: Trunk) -> None:
         if self._trunks.get(trunk.id) is trunk:
             del self._trunks[trunk.id]
-        for group in trunk.groups:  # all of whose clients left on the way
-            self._leave_old_seats(group)
+        for group in trunk.groups:  # whose clients have all disconnected
+            self._release_old_seats(group)
         trunk.close()
 
     def _ledger(self, lobby: LobbyId) -> SeatLedger | None:
@@ -399,6 +401,7 @@ class LobbyService:
                 namespace=self.lobby.namespace,
                 replay=self.lobby.spec.clients.replay,
                 stats=self.bus_stats,
+                settings=self._trunk_settings,
             )
         return trunk
 

@@ -1,4 +1,4 @@
-"""A greeter from start to stop: wires its parts, and ends them in order."""
+"""A greeter process from start to stop: wires its parts and stops them in order."""
 
 from __future__ import annotations
 
@@ -32,33 +32,33 @@ from lobby_gateway.process.limits import ProcessLimits
 from lobby_gateway.process.memory import MemoryWatch
 from lobby_gateway.process.reports import GreeterReport
 from lobby_gateway.resource.overview import Overview
-from lobby_gateway.settings import SeatQueueSettings
+from lobby_gateway.settings import SeatQueueSettings, TrunkConsumerSettings
 from lobby_gateway.websocket.listener import Listener, listen
 
 logger = logging.getLogger(__name__)
 
-_ANSWER_SECONDS = 2.0  # for the answers to the last close frames
-_CLOSE_BATCHES = 20  # a whole greeter's clients that come back in one moment would be a burst elsewhere
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GreeterSettings:
-    """What a greeter process is told at its start.
+    """The options and settings of a greeter process.
 
     Attributes:
-        host: address of the port for clients.
-        port: port for clients; 0 for a free one.
+        host: address of the client port.
+        port: client port; 0 for a free one.
         admin_host: address of the admin port.
         admin_port: admin port; 0 for a free one.
-        reuse_port: several greeters share the port (SO_REUSEPORT).
-        trusted_proxies: whose X-Forwarded-For is believed.
+        reuse_port: share the client port with other greeters (SO_REUSEPORT).
+        trusted_proxies: proxies whose X-Forwarded-For is trusted.
         token_keys: sign the tokens for lobbies.
-        token_key_file: where others of them may come from while it runs.
-        close_seconds: over which the clients are closed when the process ends.
-        linger_seconds: how long a trunk outlives its last client.
-        tick_seconds: between two looks for silent clients and trunks that nobody needs. Adds to `clients.pingSeconds`.
-        seat_queue: how long clients and lobbies are waited for.
-        limits: what it takes from clients.
+        token_key_file: watched for new keys.
+        close_seconds: over how long a stopping greeter closes its clients: all of them reconnect elsewhere.
+        close_batches: in how many batches it does so; each one makes a burst of handshakes there.
+        close_answer_seconds: how long it then waits for clients to answer the close frame (at most `close_seconds`).
+        linger_seconds: how long an unused trunk stays open, for clients that reload a page.
+        tick_seconds: between two checks for unresponsive clients and unused trunks. Adds to `clients.pingSeconds`.
+        seat_queue: see `SeatQueueSettings`.
+        trunk: see `TrunkConsumerSettings`.
+        limits: limits on clients.
     """
 
     host: str = "127.0.0.1"
@@ -70,19 +70,22 @@ class GreeterSettings:
     token_keys: TokenKeys
     token_key_file: Path | None = None
     close_seconds: float = 2.0
+    close_batches: int = 20
+    close_answer_seconds: float = 2.0
     linger_seconds: float = 5.0
     tick_seconds: float = 2.5
     seat_queue: SeatQueueSettings = field(default_factory=SeatQueueSettings)
+    trunk: TrunkConsumerSettings = field(default_factory=TrunkConsumerSettings)
     limits: ProcessLimits = field(default_factory=ProcessLimits)
 
 
 class Greeter:
-    """All parts of a greeter.
+    """A greeter and its parts.
 
     Attributes:
-        directory: the Lobbies; fed by a source.
-        port: for clients, once started.
-        admin_port: once started.
+        directory: the Lobbies; kept current by a source.
+        port: client port, once started.
+        admin_port: admin port, once started.
     """
 
     def __init__(self, settings: GreeterSettings) -> None:
@@ -110,7 +113,7 @@ class Greeter:
         """Opens both ports.
 
         Raises:
-            UserError: one of them can't be listened on.
+            UserError: cannot listen on one of them.
         """
         settings = self._settings
         sock = listen(settings.host, settings.port, reuse_port=settings.reuse_port)
@@ -126,7 +129,7 @@ class Greeter:
         self._listener.start()
 
     async def stop(self) -> None:
-        """Lets nobody in, closes the clients in batches, then the trunks, then the admin port."""
+        """Stops accepting clients, closes connected ones in batches, then the trunks, then the admin port."""
         self._router.closed = True
         if self._listener is not None:
             self._listener.stop_accepting()
@@ -149,42 +152,44 @@ class Greeter:
         clients = [client for service in self._services.values() for client in service.clients]
         if not clients:
             return
-        logger.info("closing the clients", extra={"clients": len(clients)})
+        logger.info("closing clients", extra={"clients": len(clients)})
+        settings = self._settings
         random.shuffle(clients)
-        size = -(-len(clients) // _CLOSE_BATCHES)
-        pause = self._settings.close_seconds / _CLOSE_BATCHES
+        size = -(-len(clients) // settings.close_batches)
+        pause = settings.close_seconds / settings.close_batches
         for batch in _batches(clients, size):
             for client in batch:
                 client.close(close_codes.GOING_AWAY)
             await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311  # no secret
-        deadline = self._loop.time() + min(self._settings.close_seconds, _ANSWER_SECONDS)
+        deadline = self._loop.time() + min(settings.close_seconds, settings.close_answer_seconds)
         while self._loop.time() < deadline and any(service.clients for service in self._services.values()):  # noqa: ASYNC110
-            await asyncio.sleep(0.02)  # for those who answer slowly; each client has its own timeout, too
+            await asyncio.sleep(0.02)  # each client has a timeout of its own, too
 
     # From the directory
 
     def entry_changed(self, entry: DirectoryEntry) -> None:
-        """A Lobby is new, or something about it is."""
+        """A Lobby was added or changed."""
         key = entry.lobby.key
         service = self._services.get(key)
         if service is not None:
             service.update(entry)
             return
-        logger.info("a Lobby is served", extra={"lobby": key, "path": entry.lobby.spec.path})
+        logger.info("serving a Lobby", extra={"lobby": key, "path": entry.lobby.spec.path})
         self._services[key] = LobbyService(
             entry,
             greeter=self._name,
             token_keys=self._settings.token_keys,
             stats=self._stats,
             seat_queue=self._settings.seat_queue,
+            trunk=self._settings.trunk,
             linger_seconds=self._settings.linger_seconds,
             capacity=self._capacity,
             flood=self._settings.limits.flood,
         )
 
     def entry_removed(self, key: str) -> None:
-        """A Lobby is gone."""
-        logger.info("a Lobby is served no more", extra={"lobby": key})
+        """A Lobby was deleted."""
+        logger.info("a Lobby was deleted", extra={"lobby": key})
         self._services[key].remove()
 
     def _queue_of(self, entry: DirectoryEntry) -> LobbyService:
@@ -200,16 +205,16 @@ class Greeter:
                 del self._services[key]
         self._tick_timer = self._loop.call_later(self._settings.tick_seconds, self._tick)
 
-    # What it shows
+    # Admin port
 
     def ready(self) -> str:
-        """Why clients should not be sent here; empty: they may."""
+        """Why the greeter is not ready for clients; empty: it is."""
         if self._router.closed:
             return "ending"
         return "" if self.directory.known else "no directory yet"
 
     def report(self) -> GreeterReport:
-        """Clients and those who wait, by key of the Lobby."""
+        """Counts of clients, by key of the Lobby."""
         services = self._services.items()
         return GreeterReport(
             clients={key: len(service.clients) for key, service in services},
@@ -258,28 +263,28 @@ def _batches(clients: list[ClientConnection], size: int) -> Iterator[list[Client
 
 
 async def serve(settings: GreeterSettings, source: DirectorySource, stopping: Shutdown) -> None:
-    """Runs a greeter until it is told to stop.
+    """Runs a greeter until it should stop.
 
     Raises:
-        UserError: a port can't be listened on, or the source can't be read.
+        UserError: cannot listen on a port, or read the source.
     """
     greeter = Greeter(settings)
     try:
-        # The source first: a greeter that is started again is connected to at once, and by then knows the way.
+        # The source first: clients connect as soon as the ports are open, and by then the Lobbies should be known.
         await source.start(greeter.directory, stopping.stop)
         await greeter.start()
         announce(port=greeter.port, admin_port=greeter.admin_port)
         extra = {"port": greeter.port, "admin_port": greeter.admin_port, "send_loop": SEND_LOOP}
         logger.info("listening", extra=extra)
         async with asyncio.TaskGroup() as tasks:
-            follower = None
+            watcher = None
             if settings.token_key_file is not None:
                 keys = watch_keys(settings.token_key_file, settings.token_keys)
-                follower = tasks.create_task(keys, name="follow token keys")
+                watcher = tasks.create_task(keys, name="watch token keys")
             await stopping.wait()
             logger.info("stopping", extra={"reason": stopping.reason})
-            if follower is not None:
-                follower.cancel()
+            if watcher is not None:
+                watcher.cancel()
     finally:
         await source.close()
         await greeter.stop()

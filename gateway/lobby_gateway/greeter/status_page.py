@@ -1,4 +1,4 @@
-"""What a greeter can show of the world: what it was told, and over it what it sees itself, which is newer."""
+"""What a greeter's status page shows: the directory, updated with what its trunks report, which is newer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from lobby_gateway.resource.overview import (
 from lobby_gateway.resource.status import LobbyStatus
 
 AWAY = "Away"
-"""An origin that was connected when the lobby host told, and is not any more, as a trunk says, which knows no more."""
+"""The origin was connected in the directory, but the trunk reports that it no longer is. A trunk does not know why."""
 
 
 def overview(
@@ -34,15 +34,15 @@ def overview(
     started_at: float,
     now: float,
 ) -> Overview:
-    """All Lobbies, as this greeter knows them.
+    """All Lobbies, as this greeter sees them.
 
     Args:
         name: of the greeter.
-        directory: what it was told.
-        services: its own part in each Lobby.
-        problem: why it takes no client; empty: it does.
-        started_at: when it was started, in seconds.
-        now: in the same seconds.
+        directory: the Lobbies and their status.
+        services: the clients and trunks of each Lobby.
+        problem: why it accepts no clients; empty if it does.
+        started_at: when it started, in seconds.
+        now: on the same clock.
     """
     return Overview(
         kind="greeter",
@@ -54,18 +54,18 @@ def overview(
     )
 
 
-def _item(service: LobbyService, told: LobbyStatus | None, now: float) -> Item:
-    status = told or LobbyStatus()
+def _item(service: LobbyService, listed: LobbyStatus | None, now: float) -> Item:
+    status = listed or LobbyStatus()
     lobbies = told_lobbies(status)
     for trunk in service.trunks:
-        lobbies[trunk.id.name] = _seen(lobbies.get(trunk.id.name), trunk, now)
+        lobbies[trunk.id.name] = _merged(lobbies.get(trunk.id.name), trunk, now)
     stats = service.bus_stats
     return item(
         service.lobby,
         status,
         tuple(lobbies.values()),
         address=service.lobby.spec.path,
-        removed=told is None,
+        removed=listed is None,
         counts=LobbyCounts(
             clients=len(service.clients),
             waiting=service.waiting,
@@ -78,12 +78,12 @@ def _item(service: LobbyService, told: LobbyStatus | None, now: float) -> Item:
     )
 
 
-def _seen(told: LobbyShown | None, trunk: Trunk, now: float) -> LobbyShown:
-    """A lobby to which there is a trunk."""
+def _merged(listed: LobbyShown | None, trunk: Trunk, now: float) -> LobbyShown:
+    """A lobby with a trunk, from the trunk and from the directory (`listed`)."""
     lobby = trunk.lobby
     if lobby is None:
-        return told or LobbyShown(name=trunk.id.name, phase="starting")
-    shown = told or LobbyShown(name=trunk.id.name, phase="open", clients=trunk.seats)
+        return listed or LobbyShown(name=trunk.id.name, phase="starting")
+    shown = listed or LobbyShown(name=trunk.id.name, phase="open", clients=trunk.seats)
     connected = OriginState.CONNECTED.value
     if lobby.origin_connected:
         shown = replace(shown, origin=connected)
@@ -91,7 +91,7 @@ def _seen(told: LobbyShown | None, trunk: Trunk, now: float) -> LobbyShown:
         shown = replace(shown, origin=AWAY)
     shown = replace(shown, messages=trunk.messages, at=now)
     if lobby.moving or shown.phase == "draining":
-        # What it would grant says nothing of its clients then: ours are known, those of others as they were told since.
+        # It grants nothing then, so `free` says nothing about its clients: ours are known, others only from the directory.
         others = shown.clients if shown.phase == "draining" else 0
         return replace(shown, phase="draining", clients=max(trunk.seats, others), seats=lobby.seats)
     return with_seats(shown, lobby.seats - lobby.free, lobby.seats)

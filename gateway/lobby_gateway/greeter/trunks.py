@@ -21,6 +21,7 @@ from lobby_gateway.errors import LobbyGatewayError
 from lobby_gateway.greeter.router import PendingClient
 from lobby_gateway.greeter.seat_queue import ClaimRefusal, LobbyId, Waiter
 from lobby_gateway.resource.spec import lobby_key
+from lobby_gateway.settings import TrunkConsumerSettings
 from lobby_gateway.trunk.consumer import SeatLedger, TrunkConsumer
 from lobby_gateway.trunk.consumer_connection import TrunkConsumerConnection, connect_trunk
 from lobby_gateway.trunk.position import NO_EPOCH, LiveReason, Position
@@ -40,13 +41,7 @@ from lobby_gateway.trunk.records import (
 from lobby_gateway.websocket.client_handshake import HandshakeRefusedError
 from lobby_gateway.websocket.frames import Batch
 
-TOKEN_SECONDS = 30
-
-_REPLAY_BYTES = 8 << 20
-"""Most bytes kept for joining clients; the newest message is always kept."""
-
-_ANSWERED_SECONDS = 1.0
-"""A lobby sends something every half second; one that did so this recently was responding."""
+_DEFAULT_SETTINGS = TrunkConsumerSettings()
 
 _REFUSALS: dict[int, ClaimRefusal] = {GrantReason.FULL: ClaimRefusal.FULL, GrantReason.DRAINING: ClaimRefusal.DRAINING}
 
@@ -139,10 +134,11 @@ class Recent:
         messages: how many are kept (see `keep`).
     """
 
-    __slots__ = ("_batches", "_bytes", "_count", "messages")
+    __slots__ = ("_batches", "_bytes", "_count", "_max_bytes", "messages")
 
-    def __init__(self, messages: int) -> None:
+    def __init__(self, messages: int, max_bytes: int = _DEFAULT_SETTINGS.replay_bytes) -> None:
         self.messages = messages
+        self._max_bytes = max_bytes
         self._batches: deque[Batch] = deque()
         self._count = 0
         self._bytes = 0
@@ -167,7 +163,7 @@ class Recent:
 
     def _trim(self) -> None:
         batches = self._batches
-        while len(batches) > 1 and (self._count - len(batches[0]) >= self.messages or self._bytes > _REPLAY_BYTES):
+        while len(batches) > 1 and (self._count - len(batches[0]) >= self.messages or self._bytes > self._max_bytes):
             oldest = batches.popleft()
             self._count -= len(oldest)
             self._bytes -= len(oldest.data)
@@ -225,6 +221,7 @@ class Trunk:
         replay: int,
         stats: BusStats,
         namespace: str = "",
+        settings: TrunkConsumerSettings = _DEFAULT_SETTINGS,
     ) -> None:
         self.id = lobby
         self.bus = MessageBus(stats)
@@ -234,7 +231,8 @@ class Trunk:
         self.idle_since: float | None = None
         self._owner = owner
         self._greeter = greeter
-        self._recent = Recent(replay)
+        self._settings = settings
+        self._recent = Recent(replay, settings.replay_bytes)
         self._loop = asyncio.get_running_loop()
         self._connection: TrunkConsumerConnection | None = None
         self._groups: dict[int, Group] = {}
@@ -361,8 +359,8 @@ class Trunk:
     def trunk_lost(self, problem: str) -> None:
         """It ended, broke, or stopped responding."""
         # If the lobby responded a moment ago, it may still be there, and it has the messages that were missed.
-        answering = self._loop.time() - self._heard_at < _ANSWERED_SECONDS
-        self._lose(problem, come_back=answering and not self.moving)
+        responsive = self._loop.time() - self._heard_at < self._settings.responsive_seconds
+        self._lose(problem, come_back=responsive and not self.moving)
 
     # Helpers
 
@@ -380,7 +378,7 @@ class Trunk:
 
     async def _connect(self, keys: Sequence[bytes], lobby: str) -> TrunkConsumerConnection:
         for number, key in enumerate(keys, 1):
-            expires = time.time() + TOKEN_SECONDS
+            expires = time.time() + self._settings.token_seconds
             token = sign(key, purpose=Purpose.TRUNK, lobby=lobby, path=PATH, expires=expires)
             try:
                 return await connect_trunk(
@@ -390,6 +388,7 @@ class Trunk:
                     listener=self,
                     replay=self._recent.messages,
                     ledger=self.ledger,
+                    settings=self._settings,
                 )
             except HandshakeRefusedError as error:
                 if error.status != close_codes.BAD_TOKEN.status or number == len(keys):

@@ -1,4 +1,4 @@
-"""Where a consumer is in a stream, so that it can go on elsewhere at the next message."""
+"""Where a consumer is in a stream, so that it can continue elsewhere with the next message."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hashlib import blake2b
 from itertools import islice
 
 DIGESTS_KEPT = 16
-"""How many of the latest messages a consumer keeps the digests of."""
+"""How many of the latest messages a position has digests of."""
 
 NO_EPOCH = 0
 """The epoch of a stream whose origin was never connected; no origin session has it."""
@@ -18,14 +18,14 @@ _LIMIT = 1 << 64
 
 
 class LiveReason(IntEnum):
-    """Why a stream starts at its newest message instead of after the position that was asked for.
+    """Why a stream continues with its next message instead of at the requested position.
 
     Attributes:
-        NONE: it does start there (exact).
+        NONE: it does continue there (exact).
         NO_POSITION: none was given.
-        UNKNOWN_EPOCH: the position is of an origin session that is not, or no more, known here.
-        GONE: messages after the position are not kept here, or no more.
-        AHEAD: the position lies ahead of what this lobby has, and stayed so.
+        UNKNOWN_EPOCH: this lobby does not know the position's origin session, or no longer does.
+        GONE: messages after the position are no longer kept.
+        AHEAD: the position is ahead of what this lobby has, and stayed so.
     """
 
     NONE = 0
@@ -46,9 +46,9 @@ class Position:
 
     Attributes:
         epoch: one origin session: a random 64-bit number, new with every origin connection. `NO_EPOCH` before the first.
-        offset: how many messages of that epoch lie before this place. 0 in an epoch that brought no message yet.
-        digests: digests of the latest messages before it, oldest first, at most `DIGESTS_KEPT`. They reach back over
-            epochs: a consumer at offset 0 still has those of the messages that it saw before.
+        offset: messages of that epoch before this place; 0 in an epoch without messages.
+        digests: of the latest messages before it, oldest first, at most `DIGESTS_KEPT`. They reach back across epochs: a
+            consumer at offset 0 still has those of the messages that it saw before.
     """
 
     epoch: int
@@ -57,7 +57,7 @@ class Position:
 
     def __post_init__(self) -> None:
         if not 0 <= self.epoch < _LIMIT or not 0 <= self.offset < _LIMIT:
-            raise ValueError(f"epoch {self.epoch}, offset {self.offset}: accepted are 0 to 2^64 - 1")
+            raise ValueError(f"epoch {self.epoch}, offset {self.offset}: out of range; accepted: 0 to 2^64 - 1")
         if len(self.digests) > DIGESTS_KEPT:
             raise ValueError(f"digests: {len(self.digests)} are too many; accepted: at most {DIGESTS_KEPT}")
 
@@ -86,5 +86,5 @@ def digest(payload: bytes | memoryview) -> int:
 
 
 def digests_of(newest_first: Iterable[bytes | memoryview]) -> tuple[int, ...]:
-    """Digests of the latest payloads of a stream, given newest first, in the order of `Position.digests`: oldest first."""
+    """Digests of the latest payloads, which come newest first; in the order of `Position.digests`, oldest first."""
     return tuple(digest(payload) for payload in islice(newest_first, DIGESTS_KEPT))[::-1]

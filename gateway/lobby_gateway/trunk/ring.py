@@ -1,8 +1,8 @@
-"""The last messages of a stream and their positions: for replay, for resuming, and instead of a queue per consumer.
+"""The latest messages of a stream and their positions: for replay, for resuming, and instead of a queue per consumer.
 
-The ring numbers messages over the life of the process, through all epochs: a *cursor* is the number of messages before a
-place. A consumer keeps a cursor, so one that is slow costs no memory beyond the ring itself. Batches are kept as they came;
-nothing here is done once per message, and the digests of a position only when it is asked for.
+The ring numbers messages over the life of the process, across epochs: a *cursor* is the number of messages before a place. A
+consumer keeps a cursor, so a slow one costs no memory beyond the ring itself. Batches are kept as they came: nothing is done
+per message, and digests are computed only when a position is needed.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ from itertools import pairwise
 from operator import attrgetter
 from typing import NamedTuple
 
+from lobby_gateway.settings import LobbySettings
 from lobby_gateway.trunk.position import NO_EPOCH, LiveReason, Position, digests_of
 from lobby_gateway.websocket.frames import Batch
 
-MAX_MESSAGES = 16384
-MAX_BYTES = 8 << 20
 MAX_EPOCHS = 64
-"""Past so many origin sessions, those that brought no message are forgotten: an origin may flap for weeks."""
+"""With more origin sessions than this, those without messages are forgotten: an origin may flap for weeks."""
 
-_COMPACT_AT = 1024  # evicted entries at the head of the lists before they are cut off
+_COMPACT_AT = 1024  # evicted entries at the head of the lists before they are deleted
+_DEFAULT_SETTINGS = LobbySettings()
 
 
 class Chunk(NamedTuple):
-    """Messages that follow each other in one epoch.
+    """Consecutive messages of one epoch.
 
     Attributes:
         epoch: their epoch.
-        first_offset: offset of the first of them: messages of the epoch before it.
+        first_offset: offset of the first one.
         batch: the messages.
-        cursor_after: the cursor behind the last of them.
+        cursor_after: the cursor after the last one.
     """
 
     epoch: int
@@ -43,14 +43,14 @@ class Chunk(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Exact:
-    """The stream goes on at `cursor`, right behind the position: no gap, no duplicate."""
+    """The stream continues at `cursor`, right after the position: no gap, no duplicate."""
 
     cursor: int
 
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """The stream goes on with the next message, at `cursor`; what was missed is not known."""
+    """The stream continues with the next message, at `cursor`; what was missed is unknown."""
 
     cursor: int
     reason: LiveReason
@@ -58,11 +58,11 @@ class Live:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """The position is ahead of this ring in the epoch that goes on: ask again when there are more messages."""
+    """The position is ahead of this ring in the current epoch: ask again when there are more messages."""
 
 
 class _Span(NamedTuple):
-    """Messages without a gap in one epoch: `offset` of the message at cursor `start`. It ends where the next one starts."""
+    """Messages of one epoch without a gap, from cursor `start` and `offset` to the start of the next span."""
 
     start: int
     epoch: int
@@ -77,18 +77,20 @@ class MessageRing:
     Attributes:
         max_messages: limit in messages.
         max_bytes: limit in bytes of frames.
-        epoch: the epoch that goes on; `NO_EPOCH` before the first.
+        epoch: the current epoch; `NO_EPOCH` before the first.
         offset: of the next message in it.
-        cursor: the place behind the newest message: messages so far, over all epochs.
-        oldest: the cursor of the oldest message that is kept; equal to `cursor` when there is none.
-        bytes: bytes of the frames that are kept.
+        cursor: the place after the newest message: messages so far, across epochs.
+        oldest: cursor of the oldest message kept; equal to `cursor` if there is none.
+        bytes: bytes of the frames kept.
     """
 
     __slots__ = (
         "_batches", "_head", "_spans", "_starts", "bytes", "cursor", "epoch", "max_bytes", "max_messages", "offset", "oldest",
     )  # fmt: skip
 
-    def __init__(self, max_messages: int = MAX_MESSAGES, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(
+        self, max_messages: int = _DEFAULT_SETTINGS.ring_messages, max_bytes: int = _DEFAULT_SETTINGS.ring_bytes
+    ) -> None:
         self.max_messages = max_messages
         self.max_bytes = max_bytes
         self.epoch = NO_EPOCH
@@ -97,27 +99,27 @@ class MessageRing:
         self.oldest = 0
         self.bytes = 0
         # Two lists instead of a deque, since `since` has to bisect; what lies before `_head` is evicted.
-        self._starts: list[int] = []  # the cursor of the first message of each batch
+        self._starts: list[int] = []  # cursor of the first message of each batch
         self._batches: list[Batch] = []
         self._head = 0
         self._spans = [_Span(0, NO_EPOCH, 0)]
 
     def __len__(self) -> int:
-        """Messages that are kept."""
+        """Messages kept."""
         return self.cursor - self.oldest
 
     def begin_epoch(self, epoch: int, offset: int = 0) -> None:
-        """A new origin session begins; or, with the epoch that goes on, messages up to `offset` will never come.
+        """Begins an origin session; or, for the current epoch, skips messages up to `offset` that will never come.
 
         Raises:
-            ValueError: the epoch is not a 64-bit number above 0, or the offset lies behind what is here already.
+            ValueError: the epoch is not a 64-bit number above 0, or the ring already has messages after the offset.
         """
         if not NO_EPOCH < epoch < 1 << 64:
-            raise ValueError(f"epoch: {epoch} is no epoch; accepted: 1 to 2^64 - 1")
+            raise ValueError(f"epoch: {epoch} is out of range; accepted: 1 to 2^64 - 1")
         if epoch == self.epoch:
             if offset < self.offset:
                 raise ValueError(
-                    f"offset: {offset} of epoch {epoch:016x} is here already; accepted: from {self.offset} on"
+                    f"offset: {offset} of epoch {epoch:016x} is in the past; accepted: {self.offset} and later"
                 )
             if offset == self.offset:
                 return
@@ -128,7 +130,7 @@ class MessageRing:
             self._forget_empty()
 
     def append(self, batch: Batch) -> None:
-        """Adds messages of the epoch that goes on.
+        """Adds messages of the current epoch.
 
         Raises:
             ValueError: no epoch has begun.
@@ -137,7 +139,7 @@ class MessageRing:
         if not count:
             return
         if self.epoch == NO_EPOCH:
-            raise ValueError("a message came before the first epoch")
+            raise ValueError("a message before the first epoch")
         self._starts.append(self.cursor)
         self._batches.append(batch)
         self.cursor += count
@@ -147,20 +149,20 @@ class MessageRing:
             self._evict()
 
     def since(self, cursor: int, max_bytes: int, until: int | None = None) -> list[Chunk]:
-        """The messages behind `cursor` (and before `until`), oldest first: about `max_bytes`, but at least one batch.
+        """The messages after `cursor` (and before `until`), oldest first: about `max_bytes`, but at least one batch.
 
         Raises:
-            ValueError: messages behind the cursor were evicted (`cursor < oldest`).
+            ValueError: messages after the cursor were evicted (`cursor < oldest`).
         """
         if cursor < self.oldest:
-            raise ValueError(f"cursor: {cursor} is evicted; accepted: from {self.oldest} on")
+            raise ValueError(f"cursor: {cursor} was evicted; accepted: {self.oldest} and later")
         end = self.cursor if until is None or until > self.cursor else until
         chunks: list[Chunk] = []
         if cursor >= end:
             return chunks
         starts = self._starts
         at = len(starts) - 1
-        if starts[at] > cursor:  # not only the newest batch, which is the usual case
+        if starts[at] > cursor:  # usually only the newest batch is needed
             at = bisect_right(starts, cursor, self._head) - 1
         size = 0
         while cursor < end:
@@ -185,9 +187,9 @@ class MessageRing:
         return max(self.oldest, self.cursor - count)
 
     def resume(self, position: Position) -> Exact | Live | Wait:
-        """Where a consumer goes on that has seen everything up to `position`: never by guess.
+        """Where a consumer that has seen everything up to `position` continues; never a guess.
 
-        An epoch that has ended counts while its end is kept: who had all of it goes on with the next epoch.
+        An ended epoch is found while its end is kept: a consumer that had all of it continues with the next epoch.
         """
         reason = LiveReason.UNKNOWN_EPOCH
         end = self.cursor
@@ -199,17 +201,17 @@ class MessageRing:
                     return Wait()
                 if self.oldest <= cursor <= end and cursor >= span.start and not (known_later and cursor == end):
                     return Exact(cursor)
-                # `known_later`: the epoch goes on behind a gap, so the place at the end of this span is not a place there.
+                # `known_later`: the epoch continues after a gap, so the end of this span is not a place in the stream.
                 reason = LiveReason.AHEAD if cursor > end and not known_later else LiveReason.GONE
             end = span.start
-        # A position of another origin session could be found here by its digests, where they stand in one place only.
+        # A position of another origin session could be found here by its digests, if they occur in exactly one place.
         return Live(self.cursor, reason)
 
     def locate(self, cursor: int) -> tuple[int, int]:
-        """Epoch and offset of the message at a cursor, or of the next one that comes.
+        """Epoch and offset of the message at a cursor, or of the next one to come.
 
         Raises:
-            ValueError: the cursor is not of this ring, or evicted.
+            ValueError: the cursor was evicted, or never existed.
         """
         if not self.oldest <= cursor <= self.cursor:
             raise ValueError(f"cursor: {cursor} is not kept; accepted: {self.oldest} to {self.cursor}")
@@ -217,10 +219,10 @@ class MessageRing:
         return span.epoch, span.offset + cursor - span.start
 
     def position(self, cursor: int | None = None) -> Position:
-        """The position at a cursor (default: behind the newest message), with the digests of what is kept before it.
+        """The position at a cursor (default: after the newest message), with digests of the messages kept before it.
 
         Raises:
-            ValueError: the cursor is not of this ring, or evicted.
+            ValueError: the cursor was evicted, or never existed.
         """
         if cursor is None:
             cursor = self.cursor
@@ -233,7 +235,7 @@ class MessageRing:
             yield self._batches[at].before(cursor - self._starts[at])
 
     def _span_at(self, cursor: int) -> _Span:
-        """The span of the message at a cursor: the last one that starts there or before, since earlier ones are empty."""
+        """The span of the message at a cursor: the last one that starts there or earlier, since others before it are empty."""
         spans = self._spans
         if spans[-1].start <= cursor:
             return spans[-1]
@@ -258,7 +260,7 @@ class MessageRing:
             head = 0
         self._head = head
         while len(self._spans) > 1 and self._spans[1].start < self.oldest:
-            del self._spans[0]  # even the place at its end is evicted
+            del self._spans[0]  # even the place at its end was evicted
 
 
 _EVICTED = Batch(b"", ())
@@ -266,7 +268,7 @@ _start = attrgetter("start")
 
 
 def newest_first(batches: Iterable[Batch]) -> Iterator[memoryview]:
-    """Payloads of batches that are given newest first, newest first."""
+    """The payloads of batches, newest first; the batches come newest first, too."""
     for batch in batches:
         for index in range(len(batch) - 1, -1, -1):
             yield batch.payload(index)

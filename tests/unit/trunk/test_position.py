@@ -47,7 +47,7 @@ def test_names_only_the_beginning_of_a_long_text() -> None:
 
 @pytest.mark.parametrize(("epoch", "offset"), [(-1, 0), (2**64, 0), (0, -1), (0, 2**64)])
 def test_refuses_numbers_that_do_not_fit_64_bits(epoch: int, offset: int) -> None:
-    with pytest.raises(ValueError, match="accepted are 0 to"):
+    with pytest.raises(ValueError, match="out of range; accepted: 0 to"):
         Position(epoch, offset)
 
 

@@ -17,7 +17,7 @@ try:
 except ModuleNotFoundError as missing:
     sys.exit(
         f"python -m lobby_operator.kube: {missing.name} is not installed; "
-        "accepted: lobby-gateway with its extra [operator] (in a checkout: make .venv/.dev)"
+        "install lobby-gateway[operator] (in a checkout: make .venv/.dev)"
     )
 
 from lobby_gateway.process import arguments, logs
@@ -62,80 +62,82 @@ def parser() -> arguments.ArgumentParser:
     pair = r"[A-Za-z0-9]([A-Za-z0-9._/-]*[A-Za-z0-9])?=[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?"
     labels = _text(rf"{pair}(,{pair})*", "is not a label selector", "name=value, separated by commas")
     identity = _text(r"[!-~]{1,128}", "is not an identity", "up to 128 printable characters without spaces")
-    made = arguments.ArgumentParser(prog="python -m lobby_operator.kube", description=__doc__)
-    scope = made.add_mutually_exclusive_group()
+    command = arguments.ArgumentParser(prog="python -m lobby_operator.kube", description=__doc__)
+    scope = command.add_mutually_exclusive_group()
     scope.add_argument("--namespace", type=name(), help="namespace whose Lobbies to run (this pod's own)")
     scope.add_argument("--all-namespaces", action="store_true", help="run the Lobbies of all namespaces")
-    made.add_argument("--own-namespace", type=name(), help="namespace of the Lease and the greeters (this pod's own)")
-    made.add_argument("--lobby-image", type=image, required=True, help="image of lobbies")
-    made.add_argument(
+    command.add_argument(
+        "--own-namespace", type=name(), help="namespace of the Lease and the greeters (this pod's own)"
+    )
+    command.add_argument("--lobby-image", type=image, required=True, help="image of lobbies")
+    command.add_argument(
         "--lobby-image-pull-policy",
         choices=("Always", "IfNotPresent", "Never"),
         default="IfNotPresent",
         help="pull policy of that image (%(default)s)",
     )
-    made.add_argument(
+    command.add_argument(
         "--lobby-image-pull-secret",
         type=name(253),
         action="append",
         default=[],
         help="Secret with which to pull it; may be repeated",
     )
-    made.add_argument(
+    command.add_argument(
         "--lobby-service-account", type=name(253), help="service account of lobbies' pods; its token is not mounted"
     )
-    made.add_argument(
+    command.add_argument(
         "--token-secret", type=name(253), default=TOKEN_SECRET, help="Secret with the key of seat tokens (%(default)s)"
     )
-    made.add_argument(
+    command.add_argument(
         "--token-key-file",
         type=Accepted(_file, "a file with at least 32 bytes in hex"),
         help="with --all-namespaces: copy this key to that Secret in each namespace that has a Lobby",
     )
-    made.add_argument(
+    command.add_argument(
         "--greeter-selector",
         type=labels,
         default=GREETER_SELECTOR,
         help="label selector of greeters' pods (%(default)s)",
     )
-    made.add_argument("--lease-name", type=name(253), default=LEASE_NAME, help="name of the Lease (%(default)s)")
-    made.add_argument(
+    command.add_argument("--lease-name", type=name(253), default=LEASE_NAME, help="name of the Lease (%(default)s)")
+    command.add_argument(
         "--identity",
         type=identity,
         help="identity of this operator, unique among replicas (in a pod: its name; elsewhere: random)",
     )
-    made.add_argument(
+    command.add_argument(
         "--admin-host",
         type=arguments.address(),
         default="0.0.0.0",  # noqa: S104
         help="address of the admin port (%(default)s)",
     )
-    made.add_argument(
+    command.add_argument(
         "--admin-port", type=arguments.port(), default=8001, help="port of probes, /metrics and /lobbies (%(default)s)"
     )
-    return made
+    return command
 
 
-def settings_of(given: argparse.Namespace) -> OperatorSettings:
+def settings_of(options: argparse.Namespace) -> OperatorSettings:
     """The settings of a command line."""
     pod_namespace = _pod_namespace()
-    own = given.own_namespace or pod_namespace or given.namespace or "default"
+    own = options.own_namespace or pod_namespace or options.namespace or "default"
     return OperatorSettings(
         pods=PodSettings(
-            image=given.lobby_image,
-            token_secret=given.token_secret,
-            image_pull_policy=given.lobby_image_pull_policy,
-            image_pull_secrets=tuple(given.lobby_image_pull_secret),
-            service_account=given.lobby_service_account or "",
+            image=options.lobby_image,
+            token_secret=options.token_secret,
+            image_pull_policy=options.lobby_image_pull_policy,
+            image_pull_secrets=tuple(options.lobby_image_pull_secret),
+            service_account=options.lobby_service_account or "",
         ),
-        namespace="" if given.all_namespaces else given.namespace or own,
+        namespace="" if options.all_namespaces else options.namespace or own,
         own_namespace=own,
-        identity=given.identity or _identity(in_pod=bool(pod_namespace)),
-        greeter_selector=given.greeter_selector,
-        token_key_file=given.token_key_file if given.all_namespaces else None,
-        admin_host=given.admin_host,
-        admin_port=given.admin_port,
-        lease_name=given.lease_name,
+        identity=options.identity or _identity(in_pod=bool(pod_namespace)),
+        greeter_selector=options.greeter_selector,
+        token_key_file=options.token_key_file if options.all_namespaces else None,
+        admin_host=options.admin_host,
+        admin_port=options.admin_port,
+        lease_name=options.lease_name,
     )
 
 
@@ -158,11 +160,11 @@ def main(argv: Sequence[str] | None = None, *, before: Callable[[str, Resource],
         argv: the command line.
         before: see `process.serve`.
     """
-    given = parser().parse_args(argv)
+    options = parser().parse_args(argv)
     logs.configure("operator")
     raise_descriptor_limit()  # one connection to each lobby
     crd()  # reads its file now: there is no event loop yet that this would block
-    settings = settings_of(given)
+    settings = settings_of(options)
 
     async def operate(stopping: Shutdown) -> None:
         await serve(settings, stopping, before=before)

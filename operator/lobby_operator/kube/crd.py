@@ -46,7 +46,9 @@ async def upgrade(api: KubeApi, desired: Mapping[str, Any]) -> bool:
         before = await api.get(CRDS, "", name)
         after = await api.patch(CRDS, "", name, body)
     except NotFoundError as error:
-        raise UserError(f"the cluster has no CRD {name}; accepted: kubectl create -f crds/lobbies.yaml") from error
+        raise UserError(
+            f"the cluster has no CRD {name}; create it with: kubectl create -f crds/lobbies.yaml"
+        ) from error
     return any(before[part].get(key) != after[part].get(key) for part, key in _PARTS)
 
 
@@ -61,21 +63,21 @@ async def _main(kubeconfig: str, desired: Mapping[str, Any]) -> None:
 
 def parser() -> ArgumentParser:
     """The command line."""
-    made = ArgumentParser(
+    command = ArgumentParser(
         prog="python -m lobby_operator.kube.crd", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    made.add_argument(
+    command.add_argument(
         "--kubeconfig", default="", metavar="FILE", help="kubeconfig file (KUBECONFIG, or in a pod its service account)"
     )
-    return made
+    return command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Upgrades the definition; returns the exit code: 2 if a person has to act, 1 if a retry may help."""
-    given = parser().parse_args(argv)
+    options = parser().parse_args(argv)
     logs.configure("crd")
     try:
-        asyncio.run(_main(given.kubeconfig, crd()))
+        asyncio.run(_main(options.kubeconfig, crd()))
     except UserError as error:
         print(error, file=sys.stderr)  # noqa: T201
         return 2

@@ -1,7 +1,7 @@
 """Every metric of lobby and greeter: one table, read by the code and the docs.
 
-The hot path keeps plain integers; they are read when Prometheus scrapes. No label without a bound: its values stand in a table
-of the code, and start at 0, or they are names of Lobbies, of which there are as many as somebody made.
+The hot path counts in plain integers, which are read when Prometheus scrapes. All labels are bounded: their values are listed
+in the code, and start at 0, or are names of Lobbies.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from lobby_gateway.process.reports import OriginState
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """What a histogram has counted.
+    """The state of a histogram.
 
     Attributes:
-        bounds: upper bounds of the buckets, but for the last one, which has none.
-        counts: of each bucket; not cumulative.
-        total: sum of what was observed.
+        bounds: upper bounds of all buckets but the last, which has none.
+        counts: observations per bucket; not cumulative.
+        total: sum of the observations.
     """
 
     bounds: Sequence[float]
@@ -39,20 +39,20 @@ class Distribution:
 
 
 Value = float | Mapping[str, float] | Mapping[tuple[str, ...], float] | Distribution
-"""A figure; or one for each value of the metric's label (of several labels: a tuple); or that of a histogram."""
+"""A number; or a number for each value of the metric's label (a tuple if there are several labels); or a histogram."""
 
 Samples = Mapping[str, Value]
-"""Figures by the metric's name."""
+"""Values by the name of the metric."""
 
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """A label of a metric, and what bounds its values.
+    """A label of a metric, and the bound of its values.
 
     Attributes:
         name: as Prometheus sees it.
-        values: all that there can be; empty where they are no constants.
-        bound: what they are then, and what bounds their number.
+        values: all values; empty if they are not constants.
+        bound: what the values are then, and what bounds their number.
     """
 
     name: str
@@ -65,10 +65,10 @@ class Definition:
     """One metric.
 
     Attributes:
-        name: as Prometheus sees it; a counter's ends in `_total`.
-        kind: what Prometheus may do with it.
-        text: what it counts, with its unit.
-        labels: its labels, if it has any.
+        name: as Prometheus sees it; counters end in `_total`.
+        kind: its Prometheus type.
+        text: what it measures, with the unit.
+        labels: its labels.
     """
 
     name: str
@@ -78,53 +78,63 @@ class Definition:
 
 
 FATES: tuple[str, ...] = ("ignored", "forwarded", "rejected", "undeliverable")
-"""What becomes of a client's message; undeliverable: the origin was not connected, or did not take it."""
+"""What becomes of a message from a client; undeliverable: the origin was not connected, or did not accept it."""
 
 VERDICTS: tuple[str, ...] = ("exact", "live")
-"""How a consumer goes on elsewhere: exact without a gap or a duplicate, live with the next message."""
+"""How a consumer continues elsewhere: exact without a gap or a duplicate, live with the next message."""
 
 FORMS: tuple[str, ...] = ("location", "json")
 """How a client is redirected: 307 with a Location, or 200 with a ticket as JSON."""
 
 SIDES: tuple[str, ...] = ("direct", "trunk")
-"""Through what a client has its seat in a lobby."""
+"""How a client is connected to its lobby."""
 
-NAME_OF_A_LOBBY = Label("lobby", bound="key of a Lobby, as many as there are Lobbies")
+NAME_OF_A_LOBBY = Label("lobby", bound="key of a Lobby, one for each Lobby")
 
 LAG_BUCKETS: tuple[float, ...] = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 """Seconds."""
 
 
 def loop_lag(prefix: str) -> Definition:
-    """How busy a process is, as its clients feel it."""
+    """How busy a process is, as its clients notice it."""
     return Definition(
         f"{prefix}_event_loop_lag_seconds",
         "histogram",
-        "How late the event loop runs what is due, measured twice a second.",
+        "How late the event loop runs timers, measured twice a second.",
     )
 
 
 def _stream(prefix: str) -> tuple[Definition, ...]:
-    """What a process that holds clients counts: the same in a lobby and in a greeter."""
+    """Metrics of clients, the same in lobbies and greeters."""
     closes = (Label("reason", close_codes.CLOSE_LABELS),)
     refusals = (Label("reason", tuple(refusal.label for refusal in close_codes.REFUSALS)),)
     fates = (Label("fate", FATES),)
     return (
-        Definition(f"{prefix}_deliveries_total", "counter", "Messages handed to clients' sockets."),
-        Definition(f"{prefix}_delivered_bytes_total", "counter", "Bytes of messages handed to clients' sockets."),
-        Definition(f"{prefix}_dropped_messages_total", "counter", "Messages dropped from mailboxes of slow clients."),
-        Definition(f"{prefix}_mailbox_high_water_messages", "gauge", "Most messages that ever waited for one client."),
-        Definition(f"{prefix}_clients_behind", "gauge", "Clients whose socket is full now."),
-        Definition(f"{prefix}_closes_total", "counter", "Clients gone, by what ended them.", closes),
+        Definition(f"{prefix}_deliveries_total", "counter", "Messages written to the sockets of clients."),
+        Definition(
+            f"{prefix}_delivered_bytes_total", "counter", "Bytes of messages written to the sockets of clients."
+        ),
+        Definition(
+            f"{prefix}_dropped_messages_total", "counter", "Messages dropped from the mailboxes of slow clients."
+        ),
+        Definition(
+            f"{prefix}_mailbox_high_water_messages", "gauge", "Most messages that have ever waited for one client."
+        ),
+        Definition(f"{prefix}_clients_behind", "gauge", "Clients whose socket is full."),
+        Definition(f"{prefix}_closes_total", "counter", "Closed clients, by reason.", closes),
         Definition(f"{prefix}_handshakes_total", "counter", "Handshakes answered with 101."),
         Definition(f"{prefix}_refusals_total", "counter", "Handshakes refused, by reason.", refusals),
-        Definition(f"{prefix}_abandoned_handshakes_total", "counter", "Connections that ended before an answer."),
+        Definition(
+            f"{prefix}_abandoned_handshakes_total", "counter", "Connections that ended before they were answered."
+        ),
         Definition(
             f"{prefix}_client_messages_total", "counter", "Messages from clients, by what became of them.", fates
         ),
-        Definition(f"{prefix}_client_message_bytes_total", "counter", "Bytes of the payloads of those messages."),
+        Definition(f"{prefix}_client_message_bytes_total", "counter", "Payload bytes of those messages."),
         Definition(
-            f"{prefix}_max_memory_bytes", "gauge", "Resident bytes above which no new client is let in; 0: no limit."
+            f"{prefix}_max_memory_bytes",
+            "gauge",
+            "Resident bytes above which no new clients are accepted; 0: no limit.",
         ),
         loop_lag(prefix),
     )
@@ -136,23 +146,25 @@ _VERDICT = Label("verdict", VERDICTS)
 
 LOBBY: tuple[Definition, ...] = (
     Definition("lobby_seats", "gauge", "Seats of this lobby."),
-    Definition("lobby_clients", "gauge", "Seats taken, directly or through a greeter's trunk.", (Label("via", SIDES),)),
-    Definition("lobby_draining", "gauge", "1 while this lobby takes no new clients."),
+    Definition(
+        "lobby_clients", "gauge", "Seats taken, directly or through the trunk of a greeter.", (Label("via", SIDES),)
+    ),
+    Definition("lobby_draining", "gauge", "1 while this lobby accepts no new clients."),
     Definition("lobby_messages_total", "counter", "Messages received from the origin."),
     Definition("lobby_message_bytes_total", "counter", "Bytes of the frames of those messages."),
-    Definition(
-        "lobby_stream_offset", "gauge", "Offset of the stream's position: messages of this origin connection so far."
-    ),
+    Definition("lobby_stream_offset", "gauge", "Offset of the stream: messages of this origin connection so far."),
     Definition("lobby_origin_state", "gauge", "1 for the state of the origin connection, 0 for all others.", (_STATE,)),
-    Definition("lobby_origin_connections_total", "counter", "Origin connections made; all but the first reconnect."),
-    Definition("lobby_origin_attempts_total", "counter", "Tries to connect to the origin."),
-    Definition("lobby_origin_failures_total", "counter", "What went wrong with the origin connection.", (_FAILURE,)),
+    Definition(
+        "lobby_origin_connections_total", "counter", "Origin connections made; all but the first are reconnects."
+    ),
+    Definition("lobby_origin_attempts_total", "counter", "Attempts to connect to the origin."),
+    Definition("lobby_origin_failures_total", "counter", "Failures of the origin connection, by kind.", (_FAILURE,)),
     Definition("lobby_trunks", "gauge", "Trunks of greeters."),
-    Definition("lobby_trunk_behind_messages", "gauge", "Messages that the trunk furthest behind was not sent yet."),
+    Definition("lobby_trunk_behind_messages", "gauge", "Messages not yet sent on the trunk that is furthest behind."),
     Definition("lobby_trunk_missed_messages_total", "counter", "Messages that slow greeters missed."),
     Definition("lobby_ring_messages", "gauge", "Messages in the ring, for replay and resuming."),
     Definition("lobby_ring_bytes", "gauge", "Bytes in the ring."),
-    Definition("lobby_resumes_total", "counter", "Direct clients that came with a position, by verdict.", (_VERDICT,)),
+    Definition("lobby_resumes_total", "counter", "Direct clients that sent a position, by verdict.", (_VERDICT,)),
     *_stream("lobby"),
 )
 
@@ -161,25 +173,27 @@ _BY_LOBBY = (NAME_OF_A_LOBBY,)
 GREETER: tuple[Definition, ...] = (
     Definition("greeter_clients", "gauge", "Clients of this greeter, by Lobby.", _BY_LOBBY),
     Definition("greeter_waiting_clients", "gauge", "Clients without a seat, by Lobby.", _BY_LOBBY),
-    Definition("greeter_max_clients", "gauge", "Most clients, those who wait included; 0: no limit."),
+    Definition("greeter_max_clients", "gauge", "Most clients, including waiting ones; 0: no limit."),
     Definition(
-        "greeter_directory_current", "gauge", "0 while no news of Lobbies can come: it goes on with what it knows."
+        "greeter_directory_current", "gauge", "0 while the greeter gets no updates of Lobbies and uses the last ones."
     ),
-    Definition("greeter_trunks", "gauge", "Trunks to lobbies, opening ones included."),
+    Definition("greeter_trunks", "gauge", "Trunks to lobbies, including those being opened."),
     Definition(
         "greeter_stream_offset",
         "gauge",
-        "Offset of the position of the Lobby's trunk that is furthest; 0 without a trunk.",
+        "Highest offset of the trunks of the Lobby; 0 without a trunk.",
         _BY_LOBBY,
     ),
-    Definition("greeter_trunk_losses_total", "counter", "Trunks that ended or fell silent while they had clients."),
-    Definition("greeter_trunk_missed_messages_total", "counter", "Messages that this greeter was too slow to take."),
+    Definition(
+        "greeter_trunk_losses_total", "counter", "Trunks that ended or stopped responding while they had clients."
+    ),
+    Definition("greeter_trunk_missed_messages_total", "counter", "Messages that this greeter was too slow to receive."),
     Definition("greeter_moves_total", "counter", "Clients moved to another lobby or trunk, by verdict.", (_VERDICT,)),
-    Definition("greeter_moving_clients", "gauge", "Clients between two lobbies: seated, and not yet in the stream."),
+    Definition("greeter_moving_clients", "gauge", "Clients between two lobbies: seated, but not in the stream yet."),
     Definition("greeter_messages_total", "counter", "Messages received over trunks."),
     Definition("greeter_message_bytes_total", "counter", "Bytes of the frames of those messages."),
     Definition(
-        "greeter_redirects_total", "counter", "Clients redirected, by form of the answer.", (Label("form", FORMS),)
+        "greeter_redirects_total", "counter", "Redirected clients, by form of the response.", (Label("form", FORMS),)
     ),
     *_stream("greeter"),
 )
@@ -189,16 +203,16 @@ PROCESS: tuple[Definition, ...] = (
     Definition("process_resident_memory_bytes", "gauge", "Resident memory."),
     Definition("process_virtual_memory_bytes", "gauge", "Virtual memory."),
     Definition("process_start_time_seconds", "gauge", "When the process started, as Unix time."),
-    Definition("process_open_fds", "gauge", "Open file descriptors: one for each client, and some more."),
+    Definition("process_open_fds", "gauge", "Open file descriptors: one for each client, and a few more."),
     Definition("process_max_fds", "gauge", "Most file descriptors that may be open."),
 )
-"""Of every process; prometheus-client reads them from the kernel."""
+"""Metrics of every process; prometheus-client reads them from the kernel."""
 
 
 class TableCollector(Collector):
-    """Gives a table of metrics the figures that `read` returns at the moment of the scrape.
+    """Collects a table of metrics, with the samples that `read` returns at the time of the scrape.
 
-    A reading without a definition, or a definition without a reading, is a `KeyError`: the table is complete.
+    A sample without a definition, or a definition without a sample, is a `KeyError`, so the table is complete.
     """
 
     def __init__(self, table: tuple[Definition, ...], read: Callable[[], Samples]) -> None:
@@ -206,13 +220,13 @@ class TableCollector(Collector):
         self._read = read
 
     def collect(self) -> Iterator[Metric]:
-        """Reads all figures (called at each scrape)."""
-        readings = self._read()
-        unknown = set(readings) - {definition.name for definition in self._table}
+        """Reads all metrics (called for each scrape)."""
+        samples = self._read()
+        unknown = set(samples) - {definition.name for definition in self._table}
         if unknown:
             raise KeyError(f"no definition for {', '.join(sorted(unknown))}")
         for definition in self._table:
-            yield _family(definition, readings[definition.name])
+            yield _family(definition, samples[definition.name])
 
 
 def _family(definition: Definition, value: Value) -> Metric:
@@ -233,7 +247,7 @@ def _family(definition: Definition, value: Value) -> Metric:
 
 
 def registry(table: tuple[Definition, ...], read: Callable[[], Samples]) -> CollectorRegistry:
-    """A registry with a table's metrics and those of the process (CPU, memory, descriptors)."""
+    """A registry with the metrics of a table and those of the process (CPU, memory, descriptors)."""
     made = CollectorRegistry()
     ProcessCollector(registry=made)
     made.register(TableCollector(table, read))
@@ -244,23 +258,23 @@ _LAG_INTERVAL = 0.5
 
 
 class LoopLag:
-    """How late the event loop runs what is due."""
+    """How late the event loop runs timers."""
 
     def __init__(self) -> None:
         self._counts = [0] * (len(LAG_BUCKETS) + 1)
         self._total = 0.0
 
-    def reading(self) -> Distribution:
-        """What was measured so far."""
+    def distribution(self) -> Distribution:
+        """The measurements so far."""
         return Distribution(LAG_BUCKETS, tuple(self._counts), self._total)
 
     def observe(self, seconds: float) -> None:
-        """Something ran so much too late."""
+        """Adds a measurement."""
         self._counts[bisect_left(LAG_BUCKETS, seconds)] += 1
         self._total += seconds
 
     async def watch(self) -> None:
-        """Measures, twice a second and until cancelled."""
+        """Measures twice a second, until it is cancelled."""
         loop = asyncio.get_running_loop()
         while True:
             due = loop.time() + _LAG_INTERVAL

@@ -121,7 +121,7 @@ def read(
         "lobby_operator_failed_passes_total": each(lambda reconciler: reconciler.failures),
         "lobby_operator_leader": int(leader),
         "lobby_operator_greeters": greeters,
-        "lobby_operator_event_loop_lag_seconds": lag.reading(),
+        "lobby_operator_event_loop_lag_seconds": lag.distribution(),
     }
 
 

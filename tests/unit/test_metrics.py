@@ -15,7 +15,7 @@ TABLES = {"lobby": metrics.LOBBY, "greeter": metrics.GREETER}
 
 
 @pytest.mark.parametrize("prefix", TABLES)
-def test_names_follow_the_conventions_of_prometheus(prefix: str) -> None:
+def test_names_follow_the_prometheus_conventions(prefix: str) -> None:
     names = [definition.name for definition in TABLES[prefix]]
     assert len(set(names)) == len(names)
     for definition in TABLES[prefix]:
@@ -26,13 +26,13 @@ def test_names_follow_the_conventions_of_prometheus(prefix: str) -> None:
         assert all(bool(label.values) != bool(label.bound) for label in definition.labels)
 
 
-def test_a_reading_without_a_definition_is_an_error() -> None:
+def test_a_sample_without_a_definition_is_an_error() -> None:
     registry = metrics.registry((), lambda: {"stray": 1.0})
     with pytest.raises(KeyError, match="no definition for stray"):
         generate_latest(registry)
 
 
-def test_a_definition_without_a_reading_is_an_error() -> None:
+def test_a_definition_without_a_sample_is_an_error() -> None:
     registry = metrics.registry((metrics.Definition("a", "gauge", "A."),), dict)
     with pytest.raises(KeyError):
         generate_latest(registry)
@@ -46,7 +46,7 @@ def test_each_value_of_a_label_is_a_line() -> None:
     assert 'closes_total{reason="normal"} 0.0' in text
 
 
-def test_of_several_labels_each_combination_is_a_line() -> None:
+def test_each_combination_of_labels_is_a_line() -> None:
     labels = (metrics.Label("lobby", bound="Lobbies"), metrics.Label("phase", ("up", "down")))
     table = (metrics.Definition("lobbies", "gauge", "Lobbies.", labels),)
     counted: dict[tuple[str, ...], float] = {("prices", "up"): 3}
@@ -59,7 +59,7 @@ def test_lag_falls_into_buckets_that_add_up() -> None:
     for seconds in (0.0, 0.001, 0.0011, 0.3, 99.0):
         lag.observe(seconds)
     text = generate_latest(
-        metrics.registry((metrics.loop_lag("a"),), lambda: {"a_event_loop_lag_seconds": lag.reading()})
+        metrics.registry((metrics.loop_lag("a"),), lambda: {"a_event_loop_lag_seconds": lag.distribution()})
     )
     lines = text.decode().splitlines()
     for bound, count in (("0.001", 2), ("0.0025", 3), ("0.25", 3), ("0.5", 4), ("2.5", 4), ("+Inf", 5)):
@@ -74,8 +74,8 @@ def test_a_blocked_loop_is_late() -> None:
         watching = asyncio.create_task(lag.watch())
         await asyncio.sleep(0)
         time.sleep(0.6)  # noqa: ASYNC251  # it is due after half a second
-        await until(lambda: sum(lag.reading().counts))
+        await until(lambda: sum(lag.distribution().counts))
         watching.cancel()
-        return list(lag.reading().counts)
+        return list(lag.distribution().counts)
 
     assert sum(asyncio.run(main())[bisect_left(metrics.LAG_BUCKETS, 0.09) :]) == 1

@@ -55,7 +55,7 @@ def samples(
         "greeter_closes_total": dict(stats.closes),
         "greeter_client_messages_total": dict(stats.fates),
         "greeter_client_message_bytes_total": stats.client_bytes,
-        "greeter_event_loop_lag_seconds": lag.reading(),
+        "greeter_event_loop_lag_seconds": lag.distribution(),
         **message_bus_samples("greeter", total, sum(trunk.bus.behind for trunk in trunks)),
         **client_port_samples("greeter", listener.stats if listener is not None else ListenerStats(), capacity),
     }

@@ -70,5 +70,5 @@ def samples(
         **client_port_samples("lobby", listener, capacity),
         "lobby_client_messages_total": dict(handshakes.fates),
         "lobby_client_message_bytes_total": handshakes.client_bytes,
-        "lobby_event_loop_lag_seconds": lag.reading(),
+        "lobby_event_loop_lag_seconds": lag.distribution(),
     }

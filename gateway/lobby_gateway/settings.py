@@ -151,6 +151,8 @@ class TrunkConsumerSettings:
     """The greeter's end of a trunk.
 
     Attributes:
+        open_timeout_seconds: for TCP and handshake; a lobby is near.
+        max_buffered_bytes: most bytes of clients' messages that wait for a slow lobby; further messages are not accepted.
         heartbeat_seconds: between two HEARTBEAT records: a tenth of the time after which a lobby gives up.
         lobby_timeout_seconds: a lobby that sends nothing for this long is given up, and its clients get seats elsewhere. Four
             times the interval of STATUS; shorter than the lobby's own timeout, since clients wait for their stream.
@@ -160,6 +162,8 @@ class TrunkConsumerSettings:
         replay_bytes: most bytes kept for clients that join; the newest message is always kept.
     """
 
+    open_timeout_seconds: float = 3.0
+    max_buffered_bytes: int = 1 << 20
     heartbeat_seconds: float = 0.5
     lobby_timeout_seconds: float = 2.0
     responsive_seconds: float = 1.0

@@ -17,28 +17,23 @@ from lobby_gateway.websocket.parser import Close, Event, Violation
 
 logger = logging.getLogger(__name__)
 
-OPEN_TIMEOUT_SECONDS = 3.0
-"""For TCP and the handshake: a lobby is near."""
 MAX_RECORD_BYTES = 80 << 20
-"""Largest record taken from a lobby: the largest message that a Lobby may allow, and what one read may bring beside it."""
-MAX_BUFFERED = 1 << 20
-"""Bytes of clients' messages that wait for a lobby which reads slowly; what is beyond is not taken."""
-
+"""Largest record accepted from a lobby: the largest message that a Lobby may allow, and the rest of the same read."""
 
 _DEFAULT_SETTINGS = TrunkConsumerSettings()
 
 
 class TrunkListener(Protocol):
-    """Who uses a trunk. All is called in the order in which the lobby sent it, in the callback of the socket's read."""
+    """The user of a trunk. Called in the order in which the lobby sent things, in the callback of the socket's read."""
 
     def trunk_messages(self, batch: Batch) -> None:
-        """The next messages of the stream, without a gap but for what `Missed` tells."""
+        """The next messages of the stream, without a gap except for those that `Missed` reports."""
 
     def trunk_record(self, record: FromServer) -> None:
         """Any other record: `Welcome` first; `Granted`, `Replay`, `Resumed`, `Missed`, `Status`, `Move`."""
 
     def trunk_lost(self, problem: str) -> None:
-        """The trunk is gone, broken, or silent: one line on why. Called once and last, but not after `close`."""
+        """The trunk is lost, for a reason in one line. Called once and last, but not after `close`."""
 
 
 async def connect_trunk(
@@ -49,28 +44,26 @@ async def connect_trunk(
     listener: TrunkListener,
     replay: int = 0,
     position: Position | None = None,
-    open_timeout: float = OPEN_TIMEOUT_SECONDS,
     ledger: SeatLedger | None = None,
     settings: TrunkConsumerSettings = _DEFAULT_SETTINGS,
 ) -> TrunkConsumerConnection:
-    """Opens a trunk to a lobby. It can be used at once; `Welcome` is the first thing that the listener is told.
+    """Opens a trunk to a lobby. It can be used at once; the listener gets `Welcome` first.
 
     The listener is first called in a later turn of the event loop than the one in which this returns.
 
     Args:
         address: `host:port` of the lobby.
         token: for this lobby's trunks (`Purpose.TRUNK`).
-        name: who asks, for the lobby's logs; not twice at the same time.
-        listener: is told what comes.
-        replay: messages from before that the stream is to start with.
-        position: where the stream is to go on instead, if the lobby knows it.
-        open_timeout: seconds for TCP and handshake.
+        name: of this consumer, for the lobby's logs; unique at any one time.
+        listener: is called with what arrives.
+        replay: how many earlier messages the stream starts with.
+        position: where the stream resumes instead, if the lobby knows it.
         ledger: records the seats. Claims that are in it already are sent first.
         settings: see `TrunkConsumerSettings`.
 
     Raises:
-        HandshakeRefusedError: the lobby answered, but did not accept.
-        ConnectFailedError: it did not answer, or is no lobby.
+        HandshakeRefusedError: the lobby refused.
+        ConnectFailedError: it did not respond, or is not a lobby.
     """
     connection = TrunkConsumerConnection(listener)
     client = await open_websocket(
@@ -78,12 +71,12 @@ async def connect_trunk(
         receiver=connection,
         headers=[("Authorization", f"Bearer {token}")],
         subprotocols=[SUBPROTOCOL],
-        open_timeout=open_timeout,
+        open_timeout=settings.open_timeout_seconds,
         max_message_bytes=MAX_RECORD_BYTES,
     )
     if client.subprotocol != SUBPROTOCOL:
         client.abort()
-        raise ConnectFailedError(f"no trunk is served there (no subprotocol {SUBPROTOCOL})")
+        raise ConnectFailedError(f"trunks are not served there (no subprotocol {SUBPROTOCOL})")
     now = asyncio.get_running_loop().time()
     core = TrunkConsumer(name, now=now, replay=replay, position=position, ledger=ledger, settings=settings)
     connection.begin(client, core)
@@ -94,7 +87,7 @@ class TrunkConsumerConnection:
     """One trunk of a greeter, made by `connect_trunk`.
 
     Attributes:
-        core: what is known of the lobby: `held`, `free`, `seats`, `origin_connected`, `moving`, `missed`.
+        core: the state of the trunk: `held`, `free`, `seats`, `origin_connected`, `moving`, `missed`.
     """
 
     core: TrunkConsumer
@@ -111,7 +104,7 @@ class TrunkConsumerConnection:
         return f"<TrunkConsumerConnection to {self.core.lobby or '?'}: {self.core.held} seats>"
 
     def begin(self, client: WebSocketClient, core: TrunkConsumer) -> None:
-        """Starts to speak (called by `connect_trunk`)."""
+        """Sends the first records (called by `connect_trunk`)."""
         self.core = core
         self._client = client
         self._over = False
@@ -124,11 +117,11 @@ class TrunkConsumerConnection:
         return not self._over
 
     def position(self) -> Position:
-        """Where a consumer is that has seen all messages so far; known after the loss of the trunk, too."""
+        """The position behind all messages so far; also known after the loss of the trunk."""
         return self.core.position()
 
     def claim(self, count: int) -> int:
-        """Asks for seats; the listener gets a `Granted` with the id that is returned, if the trunk is not lost before."""
+        """Asks for seats; the listener gets a `Granted` with the returned id, unless the trunk is lost first."""
         claim = self.core.claim(count)
         self._send()
         return claim
@@ -145,83 +138,87 @@ class TrunkConsumerConnection:
             self._loop.call_soon(self._flush)
 
     def forward(self, opcode: int, payload: bytes) -> bool:
-        """Sends a client's message to the origin; False when it can't: the lobby reads too slowly, or it is too large."""
-        if self._over or self._client.buffered > MAX_BUFFERED or len(payload) > MAX_FORWARD_BYTES:
+        """Sends a client's message to the origin; returns False if the lobby reads too slowly, or it is too large."""
+        if (
+            self._over
+            or self._client.buffered > self.core.settings.max_buffered_bytes
+            or len(payload) > MAX_FORWARD_BYTES
+        ):
             return False
         self.core.forward(opcode, payload)
         self._send()
         return True
 
     def resume(self, position: Position) -> int:
-        """Asks that a group of clients goes on behind a position.
+        """Asks to resume a group of clients behind a position.
 
-        The listener gets, with the id that is returned: `Replay` (and `Missed`) for this group alone, then `Resumed`, from
-        where on the group belongs to the stream: the next `trunk_messages` is for it, too.
+        The listener gets, with the returned id, `Replay` (and `Missed`) for this group alone, then `Resumed`. From then on the
+        group belongs to the stream: the next `trunk_messages` is for it, too.
         """
         group = self.core.resume(position)
         self._send()
         return group
 
     def close(self) -> None:
-        """Closes the trunk; the lobby takes its seats back. The listener is told nothing any more."""
+        """Closes the trunk; the lobby frees its seats. The listener is not called any more."""
         if not self._over:
             self._end()
             self._client.begin_close()
 
     async def wait_closed(self) -> None:
-        """Waits until the connection is gone; after `close` that is soon, even if the lobby does not answer."""
+        """Waits until the connection is closed; after `close` this is soon, even if the lobby does not respond."""
         await self._client.wait_lost()
 
     # From the connection (Receiver)
 
     def received(self, events: list[Event]) -> None:
-        """Records came. The messages of one read are handed on together: one system call for each client, not one a record."""
+        """Records arrived. The messages of one read are passed on together: one system call per client, not per record."""
         now = self._loop.time()
-        together: list[Batch] = []
+        batches: list[Batch] = []
         for event in events:
             if isinstance(event, Batch):
                 for index in range(len(event)):
                     if self._over:
                         return
-                    self._record_received(event, index, now, together)
+                    self._record_received(event, index, now, batches)
             elif isinstance(event, Close):
-                self._hand_on(together)
+                self._pass_on(batches)
                 self._fail(f"closed by the lobby: {event.code} {event.reason}".rstrip())
             elif isinstance(event, Violation):
-                self._hand_on(together)
+                self._pass_on(batches)
                 self._fail(f"broken: {event.reason}")
-        self._hand_on(together)
+        self._pass_on(batches)
         if not self._over:
             self._send()
 
     def lost(self, error: Exception | None) -> None:
-        """The connection is gone."""
+        """The connection is closed."""
         self._fail("the connection ended" if error is None else str(error) or type(error).__name__)
 
     # How
 
-    def _record_received(self, batch: Batch, index: int, now: float, together: list[Batch]) -> None:
+    def _record_received(self, batch: Batch, index: int, now: float, batches: list[Batch]) -> None:
         problem, record = "", None
         if batch.opcode(index) != Opcode.BINARY:
-            problem = "a text message; accepted: binary ones"
+            problem = "a text message; accepted: binary messages"
         else:
             try:
                 record = self.core.receive(batch.payload(index), now)
             except TrunkError as error:
                 problem = str(error)
         if isinstance(record, Messages):
-            together.append(record.batch)
+            batches.append(record.batch)
             return
-        self._hand_on(together)
+        self._pass_on(batches)
         if problem and not self._over:
             self._break(problem)
         elif record is not None and not self._over:
             self._listener.trunk_record(record)
 
-    def _hand_on(self, together: list[Batch]) -> None:
-        if together and not self._over:
-            self._listener.trunk_messages(Batch.join(together))
-        together.clear()
+    def _pass_on(self, batches: list[Batch]) -> None:
+        if batches and not self._over:
+            self._listener.trunk_messages(Batch.join(batches))
+        batches.clear()
 
     def _break(self, problem: str) -> None:
         self._client.begin_close(1002, problem)
@@ -244,7 +241,7 @@ class TrunkConsumerConnection:
             self._send()
         else:
             self._client.abort()
-            self._fail(f"silent for {core.settings.lobby_timeout_seconds:g} s")
+            self._fail(f"no data for {core.settings.lobby_timeout_seconds:g} s")
 
     def _fail(self, problem: str) -> None:
         if not self._over:

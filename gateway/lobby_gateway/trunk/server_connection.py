@@ -143,7 +143,7 @@ class TrunkServerConnection(ServerSocket):
 
     def _message_received(self, message: Message) -> None:
         if message.opcode != Opcode.BINARY:
-            self._broken(CloseState.AWAITING_CLOSE, 1002, "a text message; accepted: binary ones")
+            self._broken(CloseState.AWAITING_CLOSE, 1002, "a text message; accepted: binary messages")
             return
         try:
             forward = self.server.receive(message.payload, self._loop.time())

@@ -370,7 +370,7 @@ def test_a_lobby_that_falls_silent_is_left() -> None:
             settings=IMPATIENT,
         )
         await listening.until(1)
-        assert (await listening.until(2))[1:] == ["silent for 0.1 s"]
+        assert (await listening.until(2))[1:] == ["no data for 0.1 s"]
         assert not trunk.open
         await until(lambda: not lobby.trunks)
 
@@ -419,7 +419,13 @@ def test_a_lobby_that_never_answers_is_given_up() -> None:
         held: list[Handshake] = []
         lobby.arrived = held.append  # type: ignore[assignment, method-assign]
         with pytest.raises(ConnectFailedError, match=r"no answer to the handshake within 0\.05 s"):
-            await connect_trunk(lobby.address, token="good", name="g", listener=listening, open_timeout=0.05)
+            await connect_trunk(
+                lobby.address,
+                token="good",
+                name="g",
+                listener=listening,
+                settings=TrunkConsumerSettings(open_timeout_seconds=0.05),
+            )
         assert listening.told == []
 
     with_lobby(main)
@@ -433,7 +439,7 @@ def test_a_server_that_speaks_no_trunk_is_not_used() -> None:
             socks.append(handshake.accept())
 
         lobby.arrived = without  # type: ignore[method-assign]
-        with pytest.raises(ConnectFailedError, match="no trunk is served there"):
+        with pytest.raises(ConnectFailedError, match="trunks are not served there"):
             await connect(lobby, listening)
         assert listening.told == []
         for sock in socks:

@@ -36,7 +36,7 @@ def sparse(spec: PlannerSpec, *lobbies: LobbyState, waiting: int = 0) -> list[in
 def drained(
     observation: Observed, spec: PlannerSpec = SPEC, settings: PlannerSettings | None = None
 ) -> tuple[list[str], float | None]:
-    """Names that the two passes drain, and when they are to be asked again."""
+    """Names of the lobbies that the two passes drain, and when to plan again."""
     builder = PlanBuilder(spec, settings or PlannerSettings(), observation, measure_capacity(spec, observation), NOW)
     drain_empty(builder)
     compact(builder)
@@ -73,7 +73,7 @@ def test_a_small_empty_lobby_goes_if_a_larger_one_cannot() -> None:
 
 
 def test_no_client_moves_into_a_sparser_lobby() -> None:
-    # The empty one is too large to be spared. To move the one client there would leave a lobby less, but not a fuller one.
+    # The empty one is too large to be removed. Moving the one client there would leave one lobby less, but not a fuller one.
     lobbies = [lobby_state(1, 1, seats=1), lobby_state(2, 0, seats=100)]
     assert sparse(replace(SPEC, spare_seats=50), *lobbies) == []
 
@@ -86,7 +86,7 @@ def test_waiting_and_moving_clients_get_the_seats_first() -> None:
 
 
 def test_an_overfull_lobby_has_no_free_seats() -> None:
-    # Its seats were lowered; the 600 would need a place.
+    # Its seats were lowered; the 600 would need seats.
     assert sparse(SPEC, lobby_state(1, 600, seats=512), lobby_state(2, 30), lobby_state(3, 20)) == [3]
 
 

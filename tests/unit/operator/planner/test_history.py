@@ -15,7 +15,7 @@ TIMES = PlannerSettings()
 
 
 class Track:
-    """Folds one reading after the other."""
+    """Folds one reading after another."""
 
     def __init__(self, before: Observed | None = None) -> None:
         self.seen = before
@@ -26,11 +26,11 @@ class Track:
         return self.seen
 
     def one(self, at: float, **fields: Any) -> LobbyState:
-        """Of a single lobby, made at NOW."""
+        """For a single lobby, created at NOW."""
         return self.see(at, reading(1, **{"created_at": NOW, **fields})).lobbies[0]
 
 
-def silent(since: float, clients: int | None = 5) -> dict[str, Any]:
+def unresponsive(since: float, clients: int | None = 5) -> dict[str, Any]:
     return {"clients": clients, "unresponsive_since": since}
 
 
@@ -67,10 +67,10 @@ def test_a_lobby_is_empty_since_its_last_client_left() -> None:
 
 def test_a_lobby_drains_since_it_reported_so_or_was_marked() -> None:
     assert Track().one(NOW, report=report(3)).draining_since is None
-    said = Track()
-    drains = said.one(NOW, report=report(3, draining=True))
+    described = Track()
+    drains = described.one(NOW, report=report(3, draining=True))
     assert (drains.phase, drains.draining_since, drains.drain_confirmed) == (Phase.DRAINING, NOW, True)
-    assert said.one(NOW + 5, report=report(3, draining=True)).draining_since == NOW
+    assert described.one(NOW + 5, report=report(3, draining=True)).draining_since == NOW
     marked = Track().one(NOW, clients=3, draining=True)
     assert (marked.phase, marked.draining_since, marked.drain_confirmed) == (Phase.DRAINING, NOW, False)
 
@@ -78,7 +78,7 @@ def test_a_lobby_drains_since_it_reported_so_or_was_marked() -> None:
 def test_a_drain_cannot_be_cancelled() -> None:
     track = Track()
     track.one(NOW, report=report(3, draining=True))
-    again = track.one(NOW + 1, report=report(3))  # its process was started anew and has forgotten
+    again = track.one(NOW + 1, report=report(3))  # its process was restarted and has forgotten
     assert (again.phase, again.draining_since, again.drain_confirmed) == (Phase.DRAINING, NOW, False)
 
 
@@ -87,7 +87,7 @@ def test_clients_of_an_ending_lobby_count_while_it_answers() -> None:
     track.one(NOW, clients=3)
     ending = track.one(NOW + 1, clients=2, ending=True)
     assert (ending.phase, ending.clients, ending.delete_requested) == (Phase.ENDING, 2, True)
-    assert track.one(NOW + 2, ending=True, **silent(NOW + 2)).clients == 0
+    assert track.one(NOW + 2, ending=True, **unresponsive(NOW + 2)).clients == 0
 
 
 def test_an_ended_lobby_remembers_whether_deletion_was_requested() -> None:
@@ -124,9 +124,9 @@ def test_an_unchanged_lobby_is_the_same_object() -> None:
 def test_a_lobby_is_unresponsive_from_the_first_missed_answer_on() -> None:
     track = Track()
     track.one(NOW, clients=5)
-    lobby = track.one(NOW + 1, **silent(NOW + 0.4))
+    lobby = track.one(NOW + 1, **unresponsive(NOW + 0.4))
     assert (lobby.phase, lobby.unresponsive_since, lobby.clients) == (Phase.UNRESPONSIVE, NOW + 0.4, 5)
-    assert track.one(NOW + 2, **silent(NOW + 0.4)).unresponsive_since == NOW + 0.4
+    assert track.one(NOW + 2, **unresponsive(NOW + 0.4)).unresponsive_since == NOW + 0.4
 
 
 def test_a_lobby_without_a_report_is_unresponsive_from_now_on() -> None:
@@ -140,14 +140,14 @@ def test_recovery_takes_longer_after_each_outage() -> None:
     track.one(NOW, clients=5)
     now = NOW
     for count, seconds in ((1, 2.0), (2, 4.0), (3, 8.0)):
-        track.one(now + 1, **silent(now + 1))
+        track.one(now + 1, **unresponsive(now + 1))
         back = track.one(now + 2, clients=5)
         assert (back.phase, back.outages, back.recovered_at) == (Phase.RECOVERING, count, now + 2 + seconds)
         assert track.one(now + 2 + seconds - 0.01, clients=5).phase is Phase.RECOVERING
         assert track.one(now + 2 + seconds, clients=5).phase is Phase.READY
         now += 20
     now += 1000
-    track.one(now, **silent(now))
+    track.one(now, **unresponsive(now))
     assert track.one(now + 1, clients=5).outages == 1
 
 
@@ -166,15 +166,15 @@ def test_a_lobby_that_never_answered_becomes_unresponsive_after_a_while() -> Non
     assert track.one(over - 0.01, clients=None, unresponsive_since=NOW).phase is Phase.STARTING
     lobby = track.one(over, clients=None, unresponsive_since=NOW)
     assert (lobby.phase, lobby.unresponsive_since, lobby.ready_at) == (Phase.UNRESPONSIVE, over, None)
-    first = track.one(over + 1, clients=0)  # late, but here: it has not been silent, it is new
+    first = track.one(over + 1, clients=0)  # late, but new: this is no recovery
     assert (first.phase, first.ready_at) == (Phase.READY, over + 1)
 
 
 def test_a_lobby_that_the_platform_calls_ready_is_not_unresponsive() -> None:
     track = Track()
     track.one(NOW, clients=5)
-    assert track.one(NOW + 1, alive=True, **silent(NOW + 1)).phase is Phase.READY
-    assert track.one(NOW + 2, alive=False, **silent(NOW + 1)).phase is Phase.UNRESPONSIVE
+    assert track.one(NOW + 1, alive=True, **unresponsive(NOW + 1)).phase is Phase.READY
+    assert track.one(NOW + 2, alive=False, **unresponsive(NOW + 1)).phase is Phase.UNRESPONSIVE
 
 
 def test_a_ready_lobby_that_we_never_reached_is_left_alone() -> None:
@@ -185,8 +185,8 @@ def test_a_ready_lobby_that_we_never_reached_is_left_alone() -> None:
 def test_a_lobby_that_only_the_platform_reaches_is_unreachable() -> None:
     track = Track()
     assert track.one(NOW, clients=5).unreachable_since is None
-    assert track.one(NOW + 3, alive=True, **silent(NOW + 1)).unreachable_since == NOW + 1
-    assert track.one(NOW + 4, alive=False, **silent(NOW + 1)).unreachable_since is None  # it is silent
+    assert track.one(NOW + 3, alive=True, **unresponsive(NOW + 1)).unreachable_since == NOW + 1
+    assert track.one(NOW + 4, alive=False, **unresponsive(NOW + 1)).unreachable_since is None  # it is unresponsive
     assert track.one(NOW + 5, clients=5).unreachable_since is None
 
 
@@ -203,7 +203,7 @@ def test_a_lobby_that_was_up_before_us_and_does_not_answer_is_lost_not_starting(
 
 def test_a_lobby_that_was_up_before_us_is_ready_with_its_first_answer() -> None:
     track = Track()
-    assert track.one(NOW, clients=None, was_up=True).phase is Phase.STARTING  # not asked yet
+    assert track.one(NOW, clients=None, was_up=True).phase is Phase.STARTING  # not polled yet
     first = track.one(NOW + 1, clients=5, was_up=True)
     assert (first.phase, first.ready_at) == (Phase.READY, NOW + 1)
 
@@ -211,14 +211,14 @@ def test_a_lobby_that_was_up_before_us_is_ready_with_its_first_answer() -> None:
 def test_time_that_nobody_observed_is_no_outage() -> None:
     track = Track()
     track.one(NOW, clients=5)
-    late = NOW + 2 * TIMES.unresponsive_seconds + 0.1  # the operator was stopped, and goes on with an old reading
-    assert track.one(late, **silent(NOW + 1)).unresponsive_since == late
-    assert track.one(late + 100, **silent(NOW + 1)).unresponsive_since == late + 100
-    assert track.one(late + 101, **silent(NOW + 1)).unresponsive_since == late + 100
+    late = NOW + 2 * TIMES.unresponsive_seconds + 0.1  # the operator was stopped, and resumes with an old reading
+    assert track.one(late, **unresponsive(NOW + 1)).unresponsive_since == late
+    assert track.one(late + 100, **unresponsive(NOW + 1)).unresponsive_since == late + 100
+    assert track.one(late + 101, **unresponsive(NOW + 1)).unresponsive_since == late + 100
 
 
 def test_after_a_restart_an_unresponsive_lobby_gets_its_full_time_again() -> None:
-    assert Track().one(NOW + 500, **silent(NOW)).unresponsive_since == NOW + 500
+    assert Track().one(NOW + 500, **unresponsive(NOW)).unresponsive_since == NOW + 500
 
 
 # Complete
@@ -288,7 +288,7 @@ def test_a_lobby_that_was_supposed_to_end_has_not_failed() -> None:
 
 @pytest.mark.parametrize(("answered", "count"), [(None, 1), (1.0, 1), (100.0, 0)])
 def test_a_lobby_that_is_given_up_has_failed_if_it_did_not_last(answered: float | None, count: int) -> None:
-    """With the time for which it answered before it fell silent."""
+    """`answered`: for how many seconds it answered before it became unresponsive."""
     track = Track()
     if answered is None:
         track.one(NOW, clients=None, unresponsive_since=NOW)
@@ -299,8 +299,8 @@ def test_a_lobby_that_is_given_up_has_failed_if_it_did_not_last(answered: float 
         track.one(NOW, clients=5)
         now = NOW + answered
         track.one(now - 0.5, clients=5)
-        track.one(now, **silent(now))
-        track.one(now + 10, ending=True, **silent(now))
+        track.one(now, **unresponsive(now))
+        track.one(now + 10, ending=True, **unresponsive(now))
     assert track.seen is not None
     assert track.seen.failures.count == count
 
@@ -311,7 +311,7 @@ def test_failures_are_reset_when_a_later_lobby_lasts() -> None:
     older = reading(2, created_at=NOW)
     track.see(NOW + 1, older)
     steady = TIMES.min_ready_seconds
-    assert track.see(NOW + 1 + steady, older).failures.count == 1  # it was made before
+    assert track.see(NOW + 1 + steady, older).failures.count == 1  # it was created before
     newer = reading(3, created_at=NOW + 2)
     track.see(NOW + 10, newer)
     assert track.see(NOW + 10 + steady - 0.1, newer).failures.count == 1

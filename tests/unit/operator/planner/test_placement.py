@@ -65,7 +65,7 @@ def test_latest_falls_back_to_older_lobbies_newest_first() -> None:
         LATEST, observed(lobby_state(1, 500), lobby_state(2, 400), lobby_state(3, 512), lobby_state(4, 512))
     )
     assert indexes(open_lobbies(capacity)) == [2, 1]
-    assert capacity.free == 0  # they are no reason not to make a new one
+    assert capacity.free == 0  # so another lobby is created nevertheless
 
 
 def test_seats_are_needed_for_waiting_and_moving_clients_and_to_spare() -> None:

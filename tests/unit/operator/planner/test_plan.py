@@ -1,4 +1,4 @@
-"""Single plans first; then stories in a simulated world, told as in the issue they come from."""
+"""Single plans first; then stories in a simulated world."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def planned(observation: Observed, spec: PlannerSpec = SPEC, now: float = NOW, *
     return plan(spec, observation, now, PlannerSettings(**settings))
 
 
-def said(made: Plan) -> list[str]:
+def described(made: Plan) -> list[str]:
     """The actions, as `Create prices-1 BelowReplicas`."""
     return [f"{type(action).__name__} {action.name} {action.reason.code}" for action in made.actions]
 
@@ -39,17 +39,17 @@ def said(made: Plan) -> list[str]:
 
 
 def test_a_lobby_is_kept_for_the_spare_seats_even_without_clients() -> None:
-    assert said(planned(observed())) == ["Create prices-1 SpareSeatsLow"]
-    assert said(planned(observed(lobby_state(1)))) == []
+    assert described(planned(observed())) == ["Create prices-1 SpareSeatsLow"]
+    assert described(planned(observed(lobby_state(1)))) == []
 
 
 def test_without_spare_seats_no_lobby_runs_until_the_first_client_waits() -> None:
-    assert said(planned(observed(), NO_SPARE)) == []
-    assert said(planned(observed(waiting=1), NO_SPARE)) == ["Create prices-1 ClientsWait"]
+    assert described(planned(observed(), NO_SPARE)) == []
+    assert described(planned(observed(waiting=1), NO_SPARE)) == ["Create prices-1 ClientsWait"]
 
 
 def test_the_floor_is_always_kept() -> None:
-    assert said(planned(observed(), replace(NO_SPARE, replicas=2))) == [
+    assert described(planned(observed(), replace(NO_SPARE, replicas=2))) == [
         "Create prices-1 BelowReplicas",
         "Create prices-2 BelowReplicas",
     ]
@@ -57,24 +57,24 @@ def test_the_floor_is_always_kept() -> None:
 
 @pytest.mark.parametrize("phase", [Phase.STARTING, Phase.RECOVERING, Phase.UNRESPONSIVE])
 def test_starting_and_unresponsive_lobbies_count_for_the_floor(phase: Phase) -> None:
-    assert said(planned(observed(lobby_state(1, 0, phase)), replace(NO_SPARE, replicas=1))) == []
+    assert described(planned(observed(lobby_state(1, 0, phase)), replace(NO_SPARE, replicas=1))) == []
 
 
 @pytest.mark.parametrize("phase", [Phase.DRAINING, Phase.ENDING, Phase.ENDED])
 def test_leaving_lobbies_do_not_count_for_the_floor(phase: Phase) -> None:
     spec = replace(NO_SPARE, replicas=1)
-    assert "Create prices-2 BelowReplicas" in said(planned(observed(lobby_state(1, 0, phase)), spec))
+    assert "Create prices-2 BelowReplicas" in described(planned(observed(lobby_state(1, 0, phase)), spec))
 
 
 def test_a_lobby_is_created_before_the_seats_run_out() -> None:
-    assert said(planned(observed(lobby_state(1, 448)))) == []
-    assert said(planned(observed(lobby_state(1, 449)))) == ["Create prices-2 SpareSeatsLow"]
-    assert said(planned(observed(lobby_state(1, 449), lobby_state(2, phase=Phase.STARTING)))) == []
+    assert described(planned(observed(lobby_state(1, 448)))) == []
+    assert described(planned(observed(lobby_state(1, 449)))) == ["Create prices-2 SpareSeatsLow"]
+    assert described(planned(observed(lobby_state(1, 449), lobby_state(2, phase=Phase.STARTING)))) == []
 
 
 def test_a_burst_gets_all_lobbies_at_once() -> None:
     made = planned(observed(lobby_state(1, 100), waiting=2000))  # 412 seats are free, 1,652 more are needed
-    assert said(made) == [f"Create prices-{index} ClientsWait" for index in (2, 3, 4, 5)]
+    assert described(made) == [f"Create prices-{index} ClientsWait" for index in (2, 3, 4, 5)]
     assert (
         made.actions[0].reason.sentence == "2000 clients wait for a seat, 0 are moving, 412 seats are free or starting"
     )
@@ -83,30 +83,30 @@ def test_a_burst_gets_all_lobbies_at_once() -> None:
 def test_seats_of_an_unreachable_lobby_do_not_count_while_clients_wait() -> None:
     gone = lobby_state(1, 100, unreachable_since=NOW - 2.0)
     made = planned(observed(gone, waiting=300))
-    assert said(made) == ["Create prices-2 ClientsWait"]
+    assert described(made) == ["Create prices-2 ClientsWait"]
     assert made.actions[0].reason.sentence == "300 clients wait for a seat, 0 are moving, 0 seats are free or starting"
-    assert said(planned(observed(gone, lobby_state(2, phase=Phase.STARTING), waiting=300))) == []
-    assert said(planned(observed(gone, lobby_state(2, 100), waiting=300))) == []
-    assert said(planned(observed(gone))) == []  # nobody waits: it may be we alone who do not hear it
+    assert described(planned(observed(gone, lobby_state(2, phase=Phase.STARTING), waiting=300))) == []
+    assert described(planned(observed(gone, lobby_state(2, 100), waiting=300))) == []
+    assert described(planned(observed(gone))) == []  # no client waits: perhaps only we cannot reach it
 
 
 def test_one_missed_answer_changes_nothing_yet() -> None:
     late = planned(observed(lobby_state(1, 100, unreachable_since=NOW - 1.9), waiting=300))
-    assert (said(late), late.wake_at) == ([], NOW + 0.1)
+    assert (described(late), late.wake_at) == ([], NOW + 0.1)
 
 
 def test_an_unreachable_lobby_does_not_make_its_substitutes_superfluous() -> None:
     long_ago = (Sample(0.0, 1),)
     lobbies = (lobby_state(1, 100, unreachable_since=NOW - 2.0), lobby_state(2, 0))
-    assert said(planned(observed(*lobbies, waiting=300, surplus=long_ago))) == []
-    assert said(planned(observed(*lobbies, surplus=long_ago))) == ["Drain prices-2 Empty"]
+    assert described(planned(observed(*lobbies, waiting=300, surplus=long_ago))) == []
+    assert described(planned(observed(*lobbies, surplus=long_ago))) == ["Drain prices-2 Empty"]
 
 
 def test_clients_of_draining_lobbies_need_seats() -> None:
-    assert said(planned(observed(lobby_state(1, 400), lobby_state(2, 500, Phase.DRAINING)))) == [
+    assert described(planned(observed(lobby_state(1, 400), lobby_state(2, 500, Phase.DRAINING)))) == [
         "Create prices-3 SpareSeatsLow"
     ]
-    assert said(planned(observed(lobby_state(1, 400), lobby_state(2, 500, Phase.ENDING)))) == [
+    assert described(planned(observed(lobby_state(1, 400), lobby_state(2, 500, Phase.ENDING)))) == [
         "Create prices-3 SpareSeatsLow"
     ]
 
@@ -122,7 +122,7 @@ def test_max_replicas_is_never_exceeded_in_any_phase() -> None:
     spec = replace(SPEC, max_replicas=3)
     lobbies = [lobby_state(1, 512), lobby_state(2, 0, Phase.ENDING)]
     made = planned(observed(*lobbies, waiting=2000), spec)
-    assert said(made) == ["Create prices-3 ClientsWait"]
+    assert described(made) == ["Create prices-3 ClientsWait"]
     assert made.scaling.reason is reasons.SCALING_LIMITED
     assert made.scaling.fields == {"missing": 4, "maximum": 3}
     lobbies = [lobby_state(1, 512, Phase.DRAINING), lobby_state(2, 9, Phase.UNRESPONSIVE), lobby_state(3, 512)]
@@ -131,18 +131,18 @@ def test_max_replicas_is_never_exceeded_in_any_phase() -> None:
 
 def test_ended_lobbies_do_not_count_for_the_maximum() -> None:
     made = planned(observed(lobby_state(1, 0, Phase.ENDED)), replace(SPEC, max_replicas=1))
-    assert said(made) == ["Delete prices-1 Ended", "Create prices-2 SpareSeatsLow"]
+    assert described(made) == ["Delete prices-1 Ended", "Create prices-2 SpareSeatsLow"]
 
 
 def test_names_continue_after_the_highest_existing_one() -> None:
     lobbies = [lobby_state(3, 512), lobby_state(7, 512, Phase.ENDING)]
-    assert said(planned(observed(*lobbies)))[0] == "Create prices-8 SpareSeatsLow"
+    assert described(planned(observed(*lobbies)))[0] == "Create prices-8 SpareSeatsLow"
 
 
 def test_latest_creates_a_lobby_even_if_older_ones_have_seats() -> None:
     lobbies = [lobby_state(1, 10), lobby_state(2, 500)]
-    assert said(planned(observed(*lobbies))) == []
-    assert said(planned(observed(*lobbies), LATEST)) == ["Create prices-3 SpareSeatsLow"]
+    assert described(planned(observed(*lobbies))) == []
+    assert described(planned(observed(*lobbies), LATEST)) == ["Create prices-3 SpareSeatsLow"]
 
 
 # Failed starts
@@ -179,39 +179,41 @@ def test_the_planner_wakes_when_a_lobby_has_lasted() -> None:
 
 
 def test_an_ended_lobby_is_deleted_once() -> None:
-    assert said(planned(observed(lobby_state(1, 0, Phase.ENDED)), NO_SPARE)) == ["Delete prices-1 Ended"]
-    assert said(planned(observed(lobby_state(1, 0, Phase.ENDED, delete_requested=True)), NO_SPARE)) == []
+    assert described(planned(observed(lobby_state(1, 0, Phase.ENDED)), NO_SPARE)) == ["Delete prices-1 Ended"]
+    assert described(planned(observed(lobby_state(1, 0, Phase.ENDED, delete_requested=True)), NO_SPARE)) == []
 
 
 def test_an_unresponsive_lobby_is_given_up_after_its_time() -> None:
-    silent = observed(lobby_state(1, 9, Phase.UNRESPONSIVE), lobby_state(2, 5))
-    assert (said(planned(silent)), planned(silent).wake_at) == ([], NOW + 10.0)
-    assert said(planned(silent, now=NOW + 10.0)) == ["Delete prices-1 Silent"]
+    unresponsive = observed(lobby_state(1, 9, Phase.UNRESPONSIVE), lobby_state(2, 5))
+    assert (described(planned(unresponsive)), planned(unresponsive).wake_at) == ([], NOW + 10.0)
+    assert described(planned(unresponsive, now=NOW + 10.0)) == ["Delete prices-1 Silent"]
 
 
 def test_giving_up_a_lobby_that_never_answered_has_its_own_reason() -> None:
-    silent = observed(lobby_state(1, 0, Phase.UNRESPONSIVE, ready_at=None), lobby_state(2, 5))
-    (action,) = planned(silent, now=NOW + 10.0).actions
+    unresponsive = observed(lobby_state(1, 0, Phase.UNRESPONSIVE, ready_at=None), lobby_state(2, 5))
+    (action,) = planned(unresponsive, now=NOW + 10.0).actions
     assert action.reason.sentence == "it did not respond within 1010 s of its creation"
 
 
 def test_an_unresponsive_lobby_is_replaced_at_once() -> None:
-    assert said(planned(observed(lobby_state(1, 9, Phase.UNRESPONSIVE)))) == ["Create prices-2 SpareSeatsLow"]
+    assert described(planned(observed(lobby_state(1, 9, Phase.UNRESPONSIVE)))) == ["Create prices-2 SpareSeatsLow"]
 
 
 def test_an_unresponsive_lobby_without_a_time_gets_its_full_time() -> None:
     made = planned(observed(lobby_state(1, 9, Phase.UNRESPONSIVE, unresponsive_since=None), lobby_state(2)))
-    assert (said(made), made.wake_at) == ([], NOW + 10.0)
+    assert (described(made), made.wake_at) == ([], NOW + 10.0)
 
 
 # Drains
 
 
 def test_a_confirmed_drain_ends_when_the_lobby_is_empty() -> None:
-    assert said(planned(observed(lobby_state(1), lobby_state(2, 0, Phase.DRAINING)))) == ["Delete prices-2 Drained"]
+    assert described(planned(observed(lobby_state(1), lobby_state(2, 0, Phase.DRAINING)))) == [
+        "Delete prices-2 Drained"
+    ]
     told = observed(lobby_state(1), lobby_state(2, 0, Phase.DRAINING, drain_confirmed=False, expected=True))
-    assert (said(planned(told)), planned(told).wake_at) == ([], NOW + 300.0)
-    assert said(planned(observed(lobby_state(1), lobby_state(2, 3, Phase.DRAINING)))) == []
+    assert (described(planned(told)), planned(told).wake_at) == ([], NOW + 300.0)
+    assert described(planned(observed(lobby_state(1), lobby_state(2, 3, Phase.DRAINING)))) == []
 
 
 def test_a_lost_drain_is_repeated() -> None:
@@ -233,7 +235,7 @@ def test_an_overdue_drain_ends_with_the_remaining_clients(phase: Phase) -> None:
 
 def test_an_unresponsive_draining_lobby_is_deleted_once() -> None:
     lobby = lobby_state(2, 3, Phase.UNRESPONSIVE, draining_since=NOW - 400.0, unresponsive_since=NOW - 20.0)
-    assert said(planned(observed(lobby_state(1), lobby))) == ["Delete prices-2 Silent"]
+    assert described(planned(observed(lobby_state(1), lobby))) == ["Delete prices-2 Silent"]
 
 
 def test_lowering_the_maximum_drains_the_sparsest() -> None:
@@ -245,7 +247,7 @@ def test_lowering_the_maximum_drains_the_sparsest() -> None:
         lobby_state(5, 0, Phase.STARTING),
     ]
     made = planned(observed(*lobbies), replace(SPEC, max_replicas=2))
-    assert said(made) == ["Drain prices-4 OverMaximum", "Drain prices-2 OverMaximum"]
+    assert described(made) == ["Drain prices-4 OverMaximum", "Drain prices-2 OverMaximum"]
     assert [lobby.index for lobby in made.open] == [1, 3]
 
 
@@ -255,7 +257,7 @@ def test_lowering_the_maximum_drains_the_sparsest() -> None:
 def test_a_lobby_about_to_drain_is_no_longer_open() -> None:
     observation = observed(lobby_state(1, 9), lobby_state(2), surplus=(Sample(0.0, 1),))
     made = planned(observation)
-    assert said(made) == ["Drain prices-2 Empty"]
+    assert described(made) == ["Drain prices-2 Empty"]
     assert [lobby.index for lobby in made.open] == [1]
     assert made.latest is not None
     assert made.latest.name == "prices-1"
@@ -268,8 +270,8 @@ def test_without_open_lobbies_there_is_no_latest() -> None:
 def test_the_planner_wakes_for_phases_that_time_changes() -> None:
     starting = lobby_state(2, phase=Phase.STARTING, created_at=NOW - 20.0)
     assert planned(observed(lobby_state(1), starting)).wake_at == NOW + 40.0
-    settling = lobby_state(2, 5, Phase.RECOVERING, recovered_at=NOW + 1.5)
-    assert planned(observed(lobby_state(1), settling)).wake_at == NOW + 1.5
+    recovering = lobby_state(2, 5, Phase.RECOVERING, recovered_at=NOW + 1.5)
+    assert planned(observed(lobby_state(1), recovering)).wake_at == NOW + 1.5
     assert planned(observed(lobby_state(1), lobby_state(2, 5, Phase.RECOVERING))).wake_at is None
 
 
@@ -292,7 +294,7 @@ def test_scaling_says_what_is_happening() -> None:
 
 
 def world(spec: PlannerSpec = SPEC, *clients: int, **fields: Any) -> World:
-    """Lobbies with so many clients each, which have been there for a while."""
+    """A world with lobbies that have had these numbers of clients for a while."""
     made = World(spec, laws=list(STEP_LAWS), **fields)
     made.populate(clients)
     made.step()
@@ -305,7 +307,7 @@ def done(story: World, kind: type[Action]) -> list[str]:
 
 
 def live(story: World, seconds: float, step: float = 0.5) -> None:
-    """Time passes; the lobby host looks at it."""
+    """Time passes, with a pass of the operator after each step."""
     until = story.now + seconds
     while story.now < until:
         story.advance(step)
@@ -325,7 +327,7 @@ def test_runaway_lobbies_drain_into_one_and_no_client_is_closed() -> None:
 
 
 def test_runaway_lobbies_leave_what_the_spare_seats_need() -> None:
-    story = world(SPEC, *[25] * 20)  # 500 clients and 64 seats are more than one lobby has
+    story = world(SPEC, *[25] * 20)  # 500 clients and 64 seats need more than one lobby
     story.settle()
     assert sorted(lobby.clients for lobby in story.running()) == [25, 475]
     assert done(story, Create) == []
@@ -336,7 +338,7 @@ def test_a_burst_of_two_thousand_is_seated_and_spare_seats_remain() -> None:
     story.join(2000)
     live(story, 3.0)
     assert story.waiting == 0
-    assert len(story.running()) == 5  # 2,064 seats; 2,560 are there
+    assert len(story.running()) == 5  # 2,064 seats needed, 2,560 exist
     assert done(story, Create) == [f"prices-{index}" for index in (2, 3, 4, 5)]
     story.settle()
     assert len(story.running()) == 5
@@ -352,12 +354,12 @@ def test_latest_seats_a_burst_without_creating_more_lobbies_than_needed() -> Non
 
 def test_one_second_without_an_answer_closes_a_lobby_for_a_few_seconds_only() -> None:
     story = world(SPEC, 300, 0)
-    silent = story.lobbies["prices-1"]
-    silent.unresponsive_since = story.now
-    silent.stopped, clients = True, silent.clients
+    unresponsive = story.lobbies["prices-1"]
+    unresponsive.unresponsive_since = story.now
+    unresponsive.stopped, clients = True, unresponsive.clients
     assert [lobby.name for lobby in story.step().open] == ["prices-2"]
-    silent.stopped = False
-    silent.clients = clients
+    unresponsive.stopped = False
+    unresponsive.clients = clients
     live(story, 1.5)
     assert [lobby.name for lobby in story.step().open] == ["prices-2"]
     live(story, 1.0)
@@ -400,7 +402,7 @@ def test_a_lobby_that_keeps_failing_is_retried_ever_more_rarely() -> None:
 
 
 def test_a_flapping_lobby_is_waited_out() -> None:
-    """It answers every other second, for five minutes: one lobby takes its place, and stays."""
+    """It answers every other second for five minutes: one lobby replaces it, and stays."""
     story = world(SPEC, 100)
     for _ in range(150):
         story.lobbies["prices-1"].stopped ^= True
@@ -467,7 +469,7 @@ def test_clients_that_lose_lobby_and_operator_together_wait_only_for_the_next_op
     full = [lobby for lobby in story.lobbies.values() if not lobby.seats - lobby.clients]
     for lobby in full:
         lobby.stopped = True
-    story.advance(1.0)  # greeters notice, and no operator is there
+    story.advance(1.0)  # greeters notice; no operator is running
     assert story.waiting
     story.restart_operator()
     live(story, 5.0)

@@ -31,7 +31,7 @@ def planned(*lobbies: LobbyState, spec: PlannerSpec = NEW, waiting: int = 0) -> 
     return plan(spec, observed(*lobbies, waiting=waiting), NOW)
 
 
-def said(*lobbies: LobbyState, spec: PlannerSpec = NEW, waiting: int = 0) -> list[str]:
+def described(*lobbies: LobbyState, spec: PlannerSpec = NEW, waiting: int = 0) -> list[str]:
     actions = planned(*lobbies, spec=spec, waiting=waiting).actions
     return [f"{type(action).__name__} {action.name} {action.reason.code}" for action in actions]
 
@@ -49,46 +49,46 @@ def names(lobbies: Iterable[LobbyState]) -> list[str]:
 # What is outdated
 
 
-def folded(spec: PlannerSpec, revision: str, before: Observed | None = None, **fields: Any) -> Observed:
+def observed_with(spec: PlannerSpec, revision: str, before: Observed | None = None, **fields: Any) -> Observed:
     return observe(before, [reading(1, revision=revision, **fields)], waiting=0, spec=spec, now=NOW)
 
 
 def test_a_lobby_of_another_revision_is_outdated_from_the_moment_the_spec_changes() -> None:
-    before = folded(replace(SPEC, revision="old"), "old")
+    before = observed_with(replace(SPEC, revision="old"), "old")
     assert not before.lobbies[0].outdated
-    assert folded(NEW, "old", before).lobbies[0].outdated
-    assert not folded(NEW, "new").lobbies[0].outdated
+    assert observed_with(NEW, "old", before).lobbies[0].outdated
+    assert not observed_with(NEW, "new").lobbies[0].outdated
 
 
 def test_without_revisions_nothing_is_outdated() -> None:
-    assert not folded(SPEC, "whatever").lobbies[0].outdated
+    assert not observed_with(SPEC, "whatever").lobbies[0].outdated
 
 
 def test_a_created_lobby_that_is_not_listed_yet_is_not_outdated() -> None:
-    assert not folded(NEW, "", expected=True).lobbies[0].outdated
-    assert folded(NEW, "").lobbies[0].outdated
+    assert not observed_with(NEW, "", expected=True).lobbies[0].outdated
+    assert observed_with(NEW, "").lobbies[0].outdated
 
 
 # Surge, drain
 
 
 def test_seats_for_the_next_batch_exist_before_it_drains() -> None:
-    assert said(old(1, 300)) == ["Create prices-2 SpareSeatsLow"]
-    assert said(old(1, 300), lobby_state(2, phase=Phase.STARTING)) == []
-    assert said(old(1, 300), lobby_state(2)) == ["Drain prices-1 Outdated"]
+    assert described(old(1, 300)) == ["Create prices-2 SpareSeatsLow"]
+    assert described(old(1, 300), lobby_state(2, phase=Phase.STARTING)) == []
+    assert described(old(1, 300), lobby_state(2)) == ["Drain prices-1 Outdated"]
 
 
 def test_as_many_are_created_as_the_batch_and_the_spare_seats_need() -> None:
-    assert said(old(1, 512), old(2, 512)) == ["Create prices-3 SpareSeatsLow", "Create prices-4 SpareSeatsLow"]
-    assert said(old(1, 512), old(2, 512), lobby_state(3), lobby_state(4)) == ["Drain prices-2 Outdated"]
+    assert described(old(1, 512), old(2, 512)) == ["Create prices-3 SpareSeatsLow", "Create prices-4 SpareSeatsLow"]
+    assert described(old(1, 512), old(2, 512), lobby_state(3), lobby_state(4)) == ["Drain prices-2 Outdated"]
 
 
 def test_the_sparsest_goes_first() -> None:
-    assert said(old(1, 300), old(2, 20), lobby_state(3)) == ["Drain prices-2 Outdated"]
+    assert described(old(1, 300), old(2, 20), lobby_state(3)) == ["Drain prices-2 Outdated"]
 
 
 def test_waiting_clients_are_served_before_others_move() -> None:
-    assert said(old(1, 300), lobby_state(2, 400), waiting=100) == ["Create prices-3 ClientsWait"]
+    assert described(old(1, 300), lobby_state(2, 400), waiting=100) == ["Create prices-3 ClientsWait"]
 
 
 def test_a_batch_moves_a_tenth_of_the_clients_or_one_lobby_full() -> None:
@@ -99,22 +99,22 @@ def test_a_batch_moves_a_tenth_of_the_clients_or_one_lobby_full() -> None:
 
 
 def test_without_spare_seats_empty_lobbies_are_not_replaced() -> None:
-    assert said(old(1), spec=NO_SPARE) == ["Drain prices-1 Outdated"]
+    assert described(old(1), spec=NO_SPARE) == ["Drain prices-1 Outdated"]
 
 
 def test_the_floor_is_kept_during_a_rollout() -> None:
     floor = replace(NO_SPARE, replicas=2)
-    assert said(old(1), old(2), spec=floor) == ["Create prices-3 BelowReplicas"]
-    assert said(old(1), old(2), lobby_state(3), spec=floor) == ["Drain prices-2 Outdated"]
+    assert described(old(1), old(2), spec=floor) == ["Create prices-3 BelowReplicas"]
+    assert described(old(1), old(2), lobby_state(3), spec=floor) == ["Drain prices-2 Outdated"]
 
 
 def test_an_outdated_lobby_that_has_not_started_is_deleted() -> None:
-    assert said(old(1, phase=Phase.STARTING), lobby_state(2)) == ["Delete prices-1 NeverNeeded"]
+    assert described(old(1, phase=Phase.STARTING), lobby_state(2)) == ["Delete prices-1 NeverNeeded"]
 
 
 def test_compaction_waits_for_the_end_of_a_rollout() -> None:
     spec = replace(NEW, empty_seconds=0.0, max_replicas=4)
-    assert said(old(1, 512), lobby_state(2, 400), lobby_state(3), lobby_state(4), spec=spec) == [
+    assert described(old(1, 512), lobby_state(2, 400), lobby_state(3), lobby_state(4), spec=spec) == [
         "Drain prices-1 Outdated"
     ]
 
@@ -141,8 +141,8 @@ def test_scaling_says_how_many_are_left() -> None:
 
 
 def test_at_the_maximum_one_drains_all_the_same() -> None:
-    assert said(old(1, 500), old(2, 400), spec=replace(NEW, max_replicas=2)) == ["Drain prices-2 Outdated"]
-    assert said(old(1, 500), old(2, 9, Phase.DRAINING), spec=replace(NEW, max_replicas=2)) == []
+    assert described(old(1, 500), old(2, 400), spec=replace(NEW, max_replicas=2)) == ["Drain prices-2 Outdated"]
+    assert described(old(1, 500), old(2, 9, Phase.DRAINING), spec=replace(NEW, max_replicas=2)) == []
 
 
 @pytest.mark.parametrize(
@@ -153,16 +153,16 @@ def test_at_the_maximum_one_drains_all_the_same() -> None:
         ([lobby_state(2, 500)], False),  # there is a seat
         ([lobby_state(2, phase=Phase.STARTING)], False),  # there will be one
         ([old(2, 300)], False),
-        ([old(2, 300, Phase.ENDING)], False),  # its place is free soon
+        ([old(2, 300, Phase.ENDING)], False),  # it is gone soon
     ],
 )
 def test_a_drain_without_other_seats_ends_at_once(others: list[LobbyState], deleted: bool) -> None:
     spec = replace(NEW, max_replicas=1 + len(others))
-    assert ("Delete prices-1 DrainPointless" in said(old(1, 300, Phase.DRAINING), *others, spec=spec)) is deleted
+    assert ("Delete prices-1 DrainPointless" in described(old(1, 300, Phase.DRAINING), *others, spec=spec)) is deleted
 
 
 def test_only_a_rollout_ends_a_drain_early() -> None:
-    assert said(lobby_state(1, 300, Phase.DRAINING), spec=replace(NEW, max_replicas=1)) == []
+    assert described(lobby_state(1, 300, Phase.DRAINING), spec=replace(NEW, max_replicas=1)) == []
 
 
 # Stories

@@ -11,10 +11,10 @@ from tests.unit.operator.lobbies import NOW, SPEC, lobby_state, observed
 from lobby_gateway.process.reports import OriginReport, OriginState
 from lobby_gateway.resource.schema import open_api_schema
 from lobby_operator.planner import reasons
-from lobby_operator.planner.plan import plan
-from lobby_operator.planner.reasons import ConditionReason, ConditionType
+from lobby_operator.planner.plan import Plan, plan
+from lobby_operator.planner.reasons import SCALING_STEADY, ConditionReason, ConditionType, Finding
 from lobby_operator.planner.spec import PlannerSpec
-from lobby_operator.planner.state import Failures, LobbyState, Observed, Phase
+from lobby_operator.planner.state import Failures, LobbyState, Observed, Phase, lobby_name
 from lobby_operator.planner.status import MAX_LISTED, PathClaim, invalid_spec_status, lobby_status
 
 THEN, LATER = "2026-08-01T10:00:00Z", "2026-08-01T10:00:09Z"
@@ -22,7 +22,7 @@ CLAIM = PathClaim("/prices")
 
 
 def status(observation: Observed, spec: PlannerSpec = SPEC, at: str = THEN, **fields: Any) -> dict[str, Any]:
-    """The status, checked by the schema of the resource."""
+    """The status, validated by the schema of the resource."""
     made = lobby_status(spec, observation, plan(spec, observation, NOW), at=at, **{"claim": CLAIM, **fields})
     jsonschema.validate(json.loads(json.dumps(made)), open_api_schema()["properties"]["status"])
     assert made.keys() <= open_api_schema()["properties"]["status"]["properties"].keys()
@@ -36,7 +36,7 @@ def condition(made: dict[str, Any], kind: ConditionType) -> dict[str, Any]:
 
 
 def expect(made: dict[str, Any], reason: ConditionReason) -> str:
-    """That a condition has this reason; returns its message."""
+    """Asserts that a condition has this reason; returns its message."""
     found = condition(made, reason.kind)
     assert (found["status"], found["reason"]) == (reason.status, reason.name)
     return str(found["message"])
@@ -234,3 +234,61 @@ def test_lobbies_keep_taking_clients_when_the_spec_becomes_invalid() -> None:
     assert condition(made, ConditionType.READY) == condition(before, ConditionType.READY)
     assert condition(made, ConditionType.SCALING)["lastTransitionTime"] == LATER
     assert invalid_spec_status(9, "spec.path: is bad", at="later still", previous=made) == made
+
+
+# Lists and size
+
+LONGEST = "n" * 50
+
+
+def long_lobby(index: int, phase: Phase = Phase.READY, state: OriginState | None = OriginState.CONNECTED) -> LobbyState:
+    return LobbyState(
+        name=lobby_name(LONGEST, index),
+        index=index,
+        phase=phase,
+        created_at=0.0,
+        address="255.255.255.255:65535",
+        seats=4096,
+        clients=4095,
+        origin=OriginReport(state=state, reason="r" * 200) if state is not None else None,
+    )
+
+
+def long_status(*lobbies: LobbyState) -> dict[str, object]:
+    planned = Plan(
+        open=tuple(each for each in lobbies if each.phase is Phase.READY),
+        scaling=Finding(SCALING_STEADY, {"lobbies": len(lobbies)}),
+    )
+    claim = PathClaim("/" + LONGEST)
+    return lobby_status(
+        PlannerSpec(lobby=LONGEST), Observed(lobbies=lobbies), planned, claim=claim, at="2026-01-01T00:00:00Z"
+    )
+
+
+def test_every_lobby_is_listed_with_its_phase_seats_and_origin() -> None:
+    made = long_status(
+        long_lobby(1), long_lobby(2, Phase.DRAINING, OriginState.WAITING), long_lobby(3, Phase.STARTING, None)
+    )
+    assert made["lobbies"] == [
+        {"name": f"{LONGEST}-1", "phase": "Ready", "clients": 4095, "seats": 4096, "origin": "Connected"},
+        {"name": f"{LONGEST}-2", "phase": "Draining", "clients": 4095, "seats": 4096, "origin": "Waiting"},
+        {"name": f"{LONGEST}-3", "phase": "Starting", "clients": 4095, "seats": 4096},
+    ]
+
+
+def test_an_ended_lobby_is_not_listed() -> None:
+    assert long_status(long_lobby(1, Phase.ENDED))["lobbies"] == []
+
+
+def test_phases_and_states_are_those_of_the_crd() -> None:
+    fields = open_api_schema()["properties"]["status"]["properties"]["lobbies"]["items"]["properties"]
+    assert set(fields["phase"]["enum"]) == {phase.value for phase in Phase if phase is not Phase.ENDED}
+    assert set(fields["origin"]["enum"]) == {state.value for state in OriginState}
+
+
+def test_a_status_with_thousands_of_lobbies_stays_below_64_kib() -> None:
+    open_ones = [long_lobby(index) for index in range(90_000, 92_000)]
+    draining = [long_lobby(index, Phase.DRAINING) for index in range(92_000, 94_000)]
+    made = long_status(*open_ones, *draining)
+    assert len(made["lobbies"]) == MAX_LISTED  # type: ignore[arg-type]
+    assert len(json.dumps(made, separators=(",", ":"))) < 64 * 1024  # as it is sent

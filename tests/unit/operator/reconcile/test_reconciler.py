@@ -175,8 +175,10 @@ def test_a_lobby_that_stays_silent_is_ended_and_replaced() -> None:
     async def main() -> None:
         async with reconciling() as made:
             await until(lambda: made.reconciler.observed.in_phase(Phase.READY))
-            silent = replace(made.runtime.lobbies["prices-1"], unresponsive_since=asyncio.get_running_loop().time())
-            made.runtime.lobbies["prices-1"] = silent
+            unresponsive = replace(
+                made.runtime.lobbies["prices-1"], unresponsive_since=asyncio.get_running_loop().time()
+            )
+            made.runtime.lobbies["prices-1"] = unresponsive
             await until(lambda: "prices-1" not in made.runtime.lobbies and "prices-2" in made.runtime.lobbies)
 
     run(main())
@@ -241,8 +243,10 @@ def test_only_the_failed_action_backs_off() -> None:
         async with reconciling(min_retry_seconds=1000.0, max_retry_seconds=1000.0) as made:
             await until(lambda: made.reconciler.observed.in_phase(Phase.READY))
             made.runtime.__class__ = Unreachable
-            silent = replace(made.runtime.lobbies["prices-1"], unresponsive_since=asyncio.get_running_loop().time())
-            made.runtime.lobbies["prices-1"] = silent
+            unresponsive = replace(
+                made.runtime.lobbies["prices-1"], unresponsive_since=asyncio.get_running_loop().time()
+            )
+            made.runtime.lobbies["prices-1"] = unresponsive
             await until(lambda: made.reconciler.problem == "no answer")
             made.waiting = 20
             await until(lambda: len(made.runtime.created) >= 3)

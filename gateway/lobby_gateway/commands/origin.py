@@ -1,9 +1,9 @@
-"""`lobby origin`: a small origin to try things with. Every connection gets the same messages, with a number and a time.
+"""`lobby origin`: a small origin to try things with. Every connection gets the same messages, each with a number and a time.
 
     {"seq": 1, "time": 1767225600.123456}
 
-`seq` counts from 1 for as long as the process runs, `time` is the Unix time in seconds at which the message was made;
-`pad`, where a size is asked for, fills the message up to it. `GET /healthz` is answered with 200, for probes.
+`seq` counts from 1 while the process runs, and `time` is the Unix time in seconds at which the message was created. If a size
+is requested, `pad` fills the message up to it. `GET /healthz` is answered with 200, for probes.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ class TickerSettings:
     Attributes:
         host: address to listen on.
         port: TCP port; 0: a free one.
-        rate: messages a second.
-        burst: so many messages are sent together, rate / burst times a second.
-        size: bytes of a message; one that is longer by itself stays as it is.
+        rate: messages per second.
+        burst: messages sent together, rate / burst times per second.
+        size: bytes per message; longer messages are not cut.
     """
 
     host: str = "127.0.0.1"
@@ -72,7 +72,7 @@ def message(seq: int, now: float, size: int) -> str:
 
 
 class Ticker:
-    """The ticker's server: one sequence of messages for all its connections."""
+    """The server: one sequence of messages for all connections."""
 
     def __init__(self, settings: TickerSettings) -> None:
         self._settings = settings
@@ -81,10 +81,10 @@ class Ticker:
         self._server: Server | None = None
 
     async def start(self) -> int:
-        """Listens; returns the port.
+        """Starts listening; returns the port.
 
         Raises:
-            UserError: the address can't be listened on.
+            UserError: it cannot listen on the address.
         """
         host, wanted = self._settings.host, self._settings.port
         try:
@@ -102,7 +102,7 @@ class Ticker:
         return int(next(iter(self._server.sockets)).getsockname()[1])
 
     async def tick(self) -> None:
-        """Sends messages for as long as it runs; what a longer pause of the process left out is not made up for."""
+        """Sends messages until cancelled; after a long pause of the process, missed messages are not made up for."""
         clock = asyncio.get_running_loop().time
         pause = self._settings.burst / self._settings.rate
         due = clock() + pause
@@ -121,13 +121,13 @@ class Ticker:
             await self._server.wait_closed()
 
     def _send_burst(self) -> None:
-        # Every message has its number whether or not anybody is connected: a gap shows what a consumer missed.
+        # Numbers count even if nobody is connected, so a gap shows what a consumer missed.
         for seq in itertools.islice(self._numbers, self._settings.burst):
             if self._connections:
                 broadcast(self._connections, message(seq, time.time(), self._settings.size))
         for connection in list(self._connections):
             if connection.transport.get_write_buffer_size() > MAX_PENDING_BYTES:
-                logger.warning("a connection does not read: dropped", extra={"peer": _peer(connection)})
+                logger.warning("dropped a connection that does not read", extra={"peer": _peer(connection)})
                 connection.transport.abort()
 
     async def _connected(self, connection: ServerConnection) -> None:
@@ -136,7 +136,7 @@ class Ticker:
         try:
             with contextlib.suppress(ConnectionClosed):
                 async for _ in connection:
-                    pass  # it has nothing to say on what it is sent
+                    pass  # messages from consumers are ignored
         finally:
             self._connections.discard(connection)
             logger.info("disconnected", extra={"peer": _peer(connection), "connections": len(self._connections)})
@@ -155,17 +155,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `lobby origin`."""
     default = TickerSettings()
     parser.add_argument("--host", type=address(), default=default.host, help="address to listen on (%(default)s)")
-    parser.add_argument("--port", type=port(), default=default.port, help="port; 0: a free one (%(default)s)")
-    parser.add_argument("--rate", type=number(0.001, 1e6), default=default.rate, help="messages a second (%(default)s)")
-    parser.add_argument("--burst", type=whole(1, 10_000), default=default.burst, help="messages sent together (1)")
+    parser.add_argument("--port", type=port(), default=default.port, help="port; 0 picks a free one (%(default)s)")
     parser.add_argument(
-        "--size", type=whole(0, 64 * 1024 * 1024), default=default.size, help="bytes of a message (as short as it is)"
+        "--rate", type=number(0.001, 1e6), default=default.rate, help="messages per second (%(default)s)"
+    )
+    parser.add_argument(
+        "--burst", type=whole(1, 10_000), default=default.burst, help="messages sent together (%(default)s)"
+    )
+    parser.add_argument(
+        "--size",
+        type=whole(0, 64 * 1024 * 1024),
+        default=default.size,
+        help="bytes per message; 0: no padding (%(default)s)",
     )
     parser.add_argument("--end-with-stdin", action="store_true", help=argparse.SUPPRESS)
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Runs `lobby origin` until it is told to stop; returns the exit code."""
+    """Runs `lobby origin` until told to stop; returns the exit code."""
     logs.configure("origin")
     settings = TickerSettings(
         host=arguments.host, port=arguments.port, rate=arguments.rate, burst=arguments.burst, size=arguments.size
@@ -181,7 +188,8 @@ def main(arguments: argparse.Namespace) -> int:
             announce(port=bound)
         else:
             host = f"[{settings.host}]" if ":" in settings.host else settings.host
-            line = f"origin: ws://{host}:{bound}/ sends {settings.rate:g} messages a second; Ctrl-C ends it"
+            unit = "message" if settings.rate == 1 else "messages"
+            line = f"origin: ws://{host}:{bound}/ sends {settings.rate:g} {unit} per second; Ctrl-C stops it"
             print(line, flush=True)  # noqa: T201
         ticking = asyncio.create_task(ticker.tick(), name="tick")
         ending = asyncio.create_task(stopping.wait(), name="stopping")

@@ -138,7 +138,7 @@ def test_tells_a_person_its_address_and_stops_cleanly_on_a_signal(number: signal
         assert process.stdout is not None
         line = process.stdout.readline().decode()
         assert line.startswith("origin: ws://127.0.0.1:")
-        assert "2 messages a second" in line
+        assert "2 messages per second" in line
         os.kill(process.pid, number)
         _, errors = process.communicate(timeout=20)
         assert process.returncode == 0

@@ -68,7 +68,7 @@ def test_binary_and_long_messages_are_shown_in_short() -> None:
 def test_messages_that_do_not_come_in_time_are_a_failure() -> None:
     async def main() -> None:
         async with greeter("one") as url:
-            with pytest.raises(RoundTripFailedError, match=r"not done within 0\.3 s"):
+            with pytest.raises(RoundTripFailedError, match=r"not finished within 0\.3 s"):
                 await round_trip(f"{url}/demo", messages=2, within=0.3)
 
     run(main())
@@ -86,7 +86,7 @@ def test_a_refusal_is_a_failure_with_its_reason() -> None:
 def test_without_a_path_the_greeters_404_will_do() -> None:
     async def main() -> None:
         async with greeter() as url:
-            assert "a greeter answers" in await knock(url)
+            assert "a greeter responds" in await knock(url)
 
     run(main())
 
@@ -106,4 +106,4 @@ def test_a_path_without_a_slash_is_refused(capsys: pytest.CaptureFixture[str]) -
     with pytest.raises(SystemExit) as ended:
         main(["--greeter", "ws://127.0.0.1:1", "demo"])
     assert ended.value.code == 2
-    assert "demo does not begin with /; accepted: /path" in capsys.readouterr().err
+    assert "demo does not start with /; accepted: /path" in capsys.readouterr().err

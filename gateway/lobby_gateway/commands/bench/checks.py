@@ -1,7 +1,7 @@
-"""What `lobby bench` finds out about what clients receive: its order by sequence, its age by time. Nothing here does I/O.
+"""What `lobby bench` checks about received messages: their order by sequence number, their age by time. No I/O.
 
-Messages that say nothing of themselves are counted and no more. Those of `lobby origin` do, and so does any JSON object with
-a whole number `seq`, which goes up by one from message to message, and a number `time`, Unix time in seconds.
+Messages are checked if they are JSON objects with an integer `seq` that increases by one and a number `time`, Unix time in
+seconds, as `lobby origin` sends them. All others are only counted.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 KEY_BYTES = 96
-"""Where both numbers stand at the beginning of a message, it is told from all others by that."""
+"""If both numbers are within this many bytes, they identify the message."""
 _MAX_KNOWN = 1024
 _MAX_HOLES = 64
-_EXACT_BITS = 10  # latencies are kept to one part in 2^9
+_EXACT_BITS = 10  # latencies are accurate to one part in 2^9
 
 _find_seq = re.compile(rb'"seq"\s*:\s*(\d{1,18})\s*[,}]').search
 _find_time = re.compile(rb'"time"\s*:\s*(\d{1,12}(?:\.\d{1,12})?)\s*[,}]').search
 
 
 class Stamp(NamedTuple):
-    """What a message says of itself.
+    """The sequence number and time in a message.
 
     Attributes:
         seq: its number.
-        time: when it was made, Unix time in seconds; 0.0 if it does not say.
+        time: when it was created, Unix time in seconds; 0.0 if it has none.
     """
 
     seq: int
@@ -34,10 +34,10 @@ class Stamp(NamedTuple):
 
 
 class Stamps:
-    """Reads stamps. All clients get the same messages, so each is read once, and then only looked up.
+    """Reads stamps. All clients get the same messages, so each one is parsed once and then looked up.
 
     Attributes:
-        known: stamps by the first `KEY_BYTES` of a message, where those tell it from all others.
+        known: stamps by the first `KEY_BYTES` of a message, if those identify it.
     """
 
     __slots__ = ("_others", "known")
@@ -79,13 +79,13 @@ def _parse(payload: bytes) -> Stamp | None:
 
 
 class OrderCounts:
-    """What was out of order, at all clients together.
+    """Messages out of order, over all clients.
 
     Attributes:
-        gaps: messages that never came, though a later one did.
-        duplicates: messages that came again.
-        reorderings: messages that came after a later one.
-        restarts: times that the numbers began anew, with a message that is not older.
+        gaps: messages that never arrived although a later one did.
+        duplicates: messages that arrived again.
+        reorderings: messages that arrived after a later one.
+        restarts: times the numbers started over, with a newer message.
     """
 
     __slots__ = ("duplicates", "gaps", "reorderings", "restarts")
@@ -100,10 +100,10 @@ class OrderCounts:
 class Order:
     """One client's place in the sequence.
 
-    Where messages have the numbers expected the caller may set both attributes itself: that is the hot path.
+    If a message has the expected number, the caller may set both attributes itself; that is the hot path.
 
     Attributes:
-        next: number expected; -1 before the first message.
+        next: expected number; -1 before the first message.
         newest: time of the newest message.
     """
 
@@ -112,10 +112,10 @@ class Order:
     def __init__(self) -> None:
         self.next = -1
         self.newest = 0.0
-        self._holes: tuple[range, ...] = ()  # what is missing; of a client that misses too much, the latest
+        self._holes: tuple[range, ...] = ()  # missing numbers; only the latest if there are too many
 
     def take(self, stamp: Stamp, counts: OrderCounts) -> None:
-        """Takes a message, and counts what is wrong with its number."""
+        """Takes a message and counts what is wrong with its number."""
         seq, time = stamp
         if seq == self.next or self.next < 0:
             self.next = seq + 1
@@ -145,7 +145,7 @@ class Order:
 
 
 class Latencies:
-    """Latencies by the microsecond, coarser the longer they are: bounded however many there are."""
+    """A histogram of latencies in microseconds, coarser for long ones, so its size is bounded."""
 
     __slots__ = ("counts",)
 
@@ -156,9 +156,9 @@ class Latencies:
         """Adds the latencies of messages.
 
         Args:
-            arrivals: when each came.
-            made: when it was made. Clocks that disagree may make a latency negative.
-            count: messages that have this latency.
+            arrivals: when each arrived.
+            made: when they were created. Latencies may be negative if clocks disagree.
+            count: number of messages with this latency.
         """
         counts = self.counts
         for arrival in arrivals:
@@ -172,7 +172,7 @@ class Latencies:
         return sum(self.counts.values())
 
     def quantiles(self, shares: Iterable[float]) -> list[float]:
-        """The latencies, in seconds, that these shares of all do not exceed; of none at all, 0."""
+        """The latencies in seconds not exceeded by these shares of all; 0 if there are none."""
         ordered = sorted(self.counts.items())
         total = len(self)
         found = []

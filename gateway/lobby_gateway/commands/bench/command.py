@@ -1,6 +1,6 @@
-"""`lobby bench`: opens clients, looks at what they receive, and says how fast and how well it comes.
+"""`lobby bench`: opens clients, checks what they receive, and reports how fast and how complete it is.
 
-What it needs is imported when it runs: this module is imported whatever `lobby` is asked to do.
+Its dependencies are imported when it runs, because every `lobby` command imports this module.
 """
 
 from __future__ import annotations
@@ -19,34 +19,37 @@ from lobby_gateway.process.arguments import number, websocket_url, whole
 MAX_CLIENTS = 100_000
 _OTHER_DESCRIPTORS = 32
 
-Show = Callable[[str, float, float], None]
-"""Takes what is done, how much of it, and how much there is to do."""
+ShowProgress = Callable[[str, float, float], None]
+"""Takes the current step, how much of it is done, and how much there is."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `lobby bench`."""
     parser.add_argument(
-        "url", type=websocket_url(), metavar="URL", help="ws:// or wss://, of a Lobby or any other server"
+        "url", type=websocket_url(), metavar="URL", help="a ws:// or wss:// URL of a Lobby or any other server"
     )
-    parser.add_argument("--clients", type=whole(1, MAX_CLIENTS), default=100, help="how many (%(default)s)")
+    parser.add_argument("--clients", type=whole(1, MAX_CLIENTS), default=100, help="number of clients (%(default)s)")
     parser.add_argument(
-        "--seconds", type=number(0.1, 86_400), default=10.0, help="so long it counts, once they are in (%(default)g)"
+        "--seconds",
+        type=number(0.1, 86_400),
+        default=10.0,
+        help="how long to measure once they are connected (%(default)g)",
     )
     parser.add_argument(
         "--ramp",
         type=number(0, 3600),
         default=1.0,
         metavar="SECONDS",
-        help="they come in evenly over so long (%(default)g)",
+        help="spread connecting evenly over this time (%(default)g)",
     )
-    parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
 
 
 def main(arguments: argparse.Namespace) -> int:
     """Runs `lobby bench`; returns the exit code: 0, 1 if no client got in, 130 if it was interrupted.
 
     Raises:
-        UserError: there can't be so many clients here.
+        UserError: this machine does not allow that many clients.
     """
     from rich.console import Console  # noqa: PLC0415
 
@@ -58,7 +61,7 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.clients > room:
         raise UserError(f"--clients: {arguments.clients} is too large here (`ulimit -n`); accepted: 1 to {room}")
     gc.collect()
-    gc.freeze()  # what was made at import is not looked at again
+    gc.freeze()  # objects created at import need no further collection
     swarm = Swarm(arguments.url)
     connect_seconds = seconds = cpu = 0.0
     code = 0
@@ -77,7 +80,7 @@ def main(arguments: argparse.Namespace) -> int:
                     seconds, cpu = time.monotonic() - begun, time.process_time() - cpu
         except KeyboardInterrupt:
             code = 128 + signal.SIGINT
-    told = report(
+    result = report(
         swarm,
         url=arguments.url,
         clients=arguments.clients,
@@ -87,15 +90,15 @@ def main(arguments: argparse.Namespace) -> int:
     )
     swarm.close()
     if arguments.json:
-        print(json.dumps(told.to_json()))  # noqa: T201
+        print(json.dumps(result.to_json()))  # noqa: T201
     else:
-        Console().print(table(told))
-    return code or (0 if told.connected else 1)
+        Console().print(table(result))
+    return code or (0 if result.connected else 1)
 
 
 @contextmanager
-def _progress() -> Iterator[Show]:
-    """A progress bar on standard error, if that is a terminal."""
+def _progress() -> Iterator[ShowProgress]:
+    """A progress bar on standard error, if it is a terminal."""
     from rich.console import Console  # noqa: PLC0415
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
 

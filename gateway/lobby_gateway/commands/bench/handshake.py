@@ -1,4 +1,4 @@
-"""The opening handshakes of `lobby bench`: thousands, so plain bytes. Redirects are followed, all else is counted."""
+"""The opening handshakes of `lobby bench`, as plain bytes because there are thousands. Redirects are followed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
 class AnswerError(Exception):
-    """What came is no answer to a WebSocket handshake; the text says why."""
+    """What arrived is not an answer to a WebSocket handshake; the text says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,8 +30,8 @@ class Endpoint:
     Attributes:
         host: name or address.
         port: TCP port.
-        secure: TLS is spoken.
-        request: the whole handshake request.
+        secure: whether to use TLS.
+        request: the complete handshake request.
     """
 
     host: str
@@ -40,15 +40,15 @@ class Endpoint:
     request: bytes
 
 
-def target_of(url: str) -> Endpoint:
-    """Where a `ws://` or `wss://` URL leads.
+def endpoint_of(url: str) -> Endpoint:
+    """The endpoint of a `ws://` or `wss://` URL.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not a WebSocket URL.
     """
     parts = urlsplit(url)
     if parts.scheme not in {"ws", "wss"} or not parts.hostname:
-        raise ValueError(f"{url} is no WebSocket URL")
+        raise ValueError(f"{url} is not a WebSocket URL")
     secure = parts.scheme == "wss"
     resource = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     lines = [
@@ -72,9 +72,9 @@ class Answer:
     """An answer to a handshake.
 
     Attributes:
-        status: 101: the connection is open.
-        location: where a redirect leads; empty otherwise.
-        leftover: what came behind it.
+        status: HTTP status; 101 means the connection is open.
+        location: target of a redirect; empty otherwise.
+        leftover: bytes after the answer.
     """
 
     status: int
@@ -83,14 +83,14 @@ class Answer:
 
 
 def parse_answer(data: bytes) -> Answer | None:
-    """The answer that `data`, all bytes so far, begins with; None if it is not whole yet.
+    """Parses the answer at the start of `data`, all bytes received so far; returns None while it is incomplete.
 
     Raises:
-        AnswerError: it is none, or it says 101 but is not an answer to our key (RFC 6455 §4.1).
+        AnswerError: it is not HTTP, or it is a 101 that does not match our key (RFC 6455 §4.1).
     """
     head, end, leftover = data.partition(b"\r\n\r\n")
     if not b"HTTP/1.".startswith(data[:7]):
-        raise AnswerError("the answer is no HTTP/1.1")
+        raise AnswerError("the answer is not HTTP/1.1")
     if not end:
         if len(data) > MAX_HEAD_BYTES:
             raise AnswerError(f"the answer's headers are larger than {MAX_HEAD_BYTES} bytes")
@@ -98,22 +98,22 @@ def parse_answer(data: bytes) -> Answer | None:
     status_line, *lines = head.split(b"\r\n")
     match = _STATUS_LINE.fullmatch(status_line)
     if match is None:
-        raise AnswerError("the answer is no HTTP/1.1")
+        raise AnswerError("the answer is not HTTP/1.1")
     status = int(match[1])
     fields = {name.strip().lower(): value.strip() for name, _, value in (line.partition(b":") for line in lines)}
     if status == 101 and fields.get(b"sec-websocket-accept") != _ACCEPT:
-        raise AnswerError("the answer's Sec-WebSocket-Accept is not that of our key")
+        raise AnswerError("the answer's Sec-WebSocket-Accept does not match our key")
     location = fields.get(b"location", b"").decode("latin-1") if status in _REDIRECTS else ""
     return Answer(status=status, location=location, leftover=leftover)
 
 
 def redirected(url: str, location: str) -> str:
-    """The URL that a redirect leads to; a relative one is relative to `url` (RFC 9110 §10.2.2), `http` stands for `ws`.
+    """The URL a redirect leads to, resolved against `url` (RFC 9110 §10.2.2); `http` is taken as `ws`.
 
     Raises:
-        ValueError: it leads to something else than a WebSocket.
+        ValueError: it does not lead to a WebSocket.
     """
-    base = re.sub("^ws", "http", url)  # `urljoin` does not know the schemes of WebSockets
+    base = re.sub("^ws", "http", url)  # `urljoin` does not know WebSocket schemes
     joined = re.sub("^http", "ws", urljoin(base, re.sub("^ws", "http", location)))
-    target_of(joined)
+    endpoint_of(joined)
     return joined

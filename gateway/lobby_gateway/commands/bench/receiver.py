@@ -1,8 +1,8 @@
 """What the clients of `lobby bench` receive.
 
-It has to be cheaper than what it measures, and all clients get the same messages. So what came in one read is taken apart
-once, by the first client that gets it, and kept as a `Run`; for all others it is found by its bytes. For them a delivery is a
-system call, a look-up, and two numbers that have to fit.
+Receiving must be cheaper than what it measures, and all clients get the same messages. So the bytes of one read are parsed
+once, for the first client that gets them, and kept as a `Run`; all other clients find it by its bytes. For them a delivery
+costs a system call, a lookup, and the comparison of two numbers.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from lobby_gateway.websocket.parser import Close, Event, FrameParser, Ping, Viol
 READ_BYTES: Final = 65536
 MAX_MESSAGE_BYTES: Final = 64 * 1024 * 1024
 LOST: Final = "lost"
-_KEY_BYTES: Final = 96  # by which what came is looked for, before all of it is compared: that is faster than to hash it
+_KEY_BYTES: Final = 96  # key for the lookup, before comparing all bytes; faster than hashing them
 _MAX_RUNS: Final = 64
 _MAX_ARRIVALS: Final = 4096
 _TIMES: Final = 8
-_MIXED: Final = -2  # no number that is ever expected
+_MIXED: Final = -2  # a number that is never expected
 _WANTS = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
@@ -36,11 +36,11 @@ class Received:
     """What was received so far.
 
     Attributes:
-        deliveries: messages, while it counted.
-        bytes: of their frames.
-        stamped: those of them that had a number.
-        latencies: of those of them that had a time, too.
-        order: of all messages, also of those before it counted.
+        deliveries: messages received while measuring.
+        bytes: size of their frames.
+        stamped: how many of them had a number.
+        latencies: of those that had a time as well.
+        order: of all messages, including those before measuring.
     """
 
     deliveries: int = 0
@@ -51,15 +51,15 @@ class Received:
 
 
 class Stream:
-    """What one client is sent.
+    """The stream of one client.
 
     Attributes:
         sock: its socket.
         order: its place in the sequence.
-        parser: for what is not whole messages in one read; None while it is.
+        parser: needed once a read contained a partial message; None before.
         heard: it has received something.
-        special: it is not for the hot path: it has a parser, or speaks TLS.
-        ended: close code, or `LOST`, once it is over.
+        special: it is not on the hot path, because it has a parser or uses TLS.
+        ended: close code, or `LOST`, once it has ended.
     """
 
     __slots__ = ("ended", "heard", "order", "parser", "recv", "sock", "special")
@@ -75,16 +75,16 @@ class Stream:
 
 
 class Run:
-    """What came in one read, of whole messages: the same for all clients that got the same bytes.
+    """The whole messages of one read, shared by all clients that received the same bytes.
 
     Attributes:
         data: the bytes of their frames.
-        stamps: of each message.
-        first: number of the first one, if the others follow it one by one; otherwise `_MIXED`.
-        next: number behind the last one.
-        newest: time of the newest one.
-        arrivals: when timed clients got it, Unix time in seconds, while it counted and since it was last added up.
-        others: how many other clients got it, likewise.
+        stamps: one per message.
+        first: number of the first message if the others follow it without a gap; otherwise `_MIXED`.
+        next: the number after the last one.
+        newest: time of the newest message.
+        arrivals: when timed clients received it (Unix time in seconds), while measuring and since the last `add_up`.
+        others: how many other clients received it in that time.
     """
 
     __slots__ = ("arrivals", "data", "first", "newest", "next", "others", "stamps")
@@ -101,7 +101,7 @@ class Run:
         self.others = 0
 
     def add_up(self, received: Received) -> None:
-        """Adds what arrived to what was received. Of more than `_TIMES` messages not each counts with its own time."""
+        """Adds the arrivals to `received`. Beyond `_TIMES` messages, neighboring messages share one time."""
         arrivals, self.arrivals = self.arrivals, []
         clients = len(arrivals) + self.others
         self.others = 0
@@ -120,8 +120,8 @@ class ClientReader:
     """Reads for all clients.
 
     Attributes:
-        counting: messages count, not only for their order.
-        most: bytes that one read brought at most; for the owner, who sets it to 0.
+        counting: whether to measure; order is always checked.
+        most: most bytes returned by one read; the owner resets it to 0.
     """
 
     def __init__(self) -> None:
@@ -129,21 +129,21 @@ class ClientReader:
         self.most = 0
         self._received = Received()
         self._stamps = Stamps()
-        self._runs: dict[tuple[int, bytes], Run] = {}  # by how many bytes it is, and the first of them
+        self._runs: dict[tuple[int, bytes], Run] = {}  # by size and first bytes
 
     @property
     def received(self) -> Received:
-        """What clients got."""
+        """What clients have received."""
         for run in self._runs.values():
             run.add_up(self._received)
         return self._received
 
     def receive(self, ready: Iterable[Stream], *, timed: bool) -> list[Stream]:
-        """Reads what these clients have been sent; returns those of them that are at their end.
+        """Reads for these clients; returns those whose stream has ended.
 
         Args:
-            ready: for which something is there, or which have ended.
-            timed: it came just now.
+            ready: clients that have something to read, or have ended.
+            timed: whether it arrived just now.
         """
         ended: list[Stream] = []
         find, clock, counting, most = self._runs.get, time.time, self.counting, 0
@@ -158,7 +158,7 @@ class ClientReader:
                 except OSError:
                     data = b""
                 size = len(data)
-                if size > most:  # noqa: PLR1730  # half the time of a call
+                if size > most:  # noqa: PLR1730  # half the cost of calling max()
                     most = size
                 run = find((size, data[:_KEY_BYTES]))
                 if run is not None and run.data == data:
@@ -183,12 +183,12 @@ class ClientReader:
         return ended
 
     def begin(self, stream: Stream, leftover: bytes) -> None:
-        """A client is in; `leftover` came in the same read as the answer to its handshake."""
+        """A client has connected; `leftover` arrived in the same read as the answer to its handshake."""
         if leftover:
             self._take(stream, leftover, timed=False)
 
     def _receive_special(self, stream: Stream, *, timed: bool) -> None:
-        # TLS may have decrypted more than one read takes, of which the kernel, and so epoll, knows nothing.
+        # TLS may have decrypted more than one read returns, which neither the kernel nor epoll knows about.
         while not stream.ended:
             try:
                 data = stream.recv(READ_BYTES)
@@ -205,7 +205,7 @@ class ClientReader:
                 return
 
     def _take(self, stream: Stream, data: bytes, *, timed: bool) -> None:
-        """Takes apart what came in one read, and keeps it for the others that get the same."""
+        """Parses the bytes of one read, and keeps the result for other clients that receive the same."""
         whole = stream.parser is None
         parser = stream.parser = stream.parser or FrameParser(masked=False, max_message_bytes=MAX_MESSAGE_BYTES)
         events = parser.receive(data)
@@ -253,5 +253,5 @@ class ClientReader:
             answer = masked_frame(Opcode.CLOSE, close_payload(event.code, event.reason))
             stream.ended = f"{event.reason} ({event.code})"
         if answer:
-            with contextlib.suppress(OSError):  # who does not take it reads nothing
+            with contextlib.suppress(OSError):  # a full socket belongs to a server that is not reading
                 stream.sock.send(answer)

@@ -1,4 +1,4 @@
-"""What `lobby bench` found out: as a table for people, as JSON for programs."""
+"""The results of `lobby bench`: a table for people, JSON for programs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lobby_gateway.commands.bench.swarm import Swarm
 
 SHARES = (0.5, 0.99, 0.999)
 BUSY = 0.9
-"""Above this share of a core the figures may be those of the bench itself."""
+"""Above this share of a core, the figures may reflect the bench itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,28 +21,28 @@ class Report:
     """One run.
 
     Attributes:
-        url: that clients connected to.
-        clients: that were asked for.
-        connected: clients that got in.
-        redirects: that were followed.
-        refused: clients that were turned away, by HTTP status.
-        failed: clients that did not get in for another reason, by reason.
-        connect_seconds: until the last client was in, or not.
-        seconds: that counted.
-        deliveries: messages received in that time.
-        deliveries_per_second: likewise.
-        bytes_per_second: of their frames.
-        stamped: deliveries that had a number.
-        timed: those of them that had a time, too, at clients whose latencies were measured.
-        timed_clients: these clients, evenly among all.
-        latency_ms: milliseconds between that time and the arrival: `p50`, `p99`, `p99.9`; empty without times.
-        gaps: messages that never came to a client, though a later one did.
-        duplicates: messages that came to a client again.
-        reorderings: messages that came to a client after a later one.
-        restarts: times that the numbers of a client began anew.
-        silent: clients that got in and received nothing.
-        disconnects: clients that were in and left before the end, by close code, or `lost` without one.
-        cpu: share of a core that the bench itself took.
+        url: the URL clients connected to.
+        clients: requested number of clients.
+        connected: clients that connected.
+        redirects: redirects followed.
+        refused: clients refused, by HTTP status.
+        failed: clients that failed to connect for another reason, by reason.
+        connect_seconds: until the last client had connected or failed.
+        seconds: duration of the measurement.
+        deliveries: messages received while measuring.
+        deliveries_per_second: the same per second.
+        bytes_per_second: bytes of their frames, per second.
+        stamped: deliveries that contained a number.
+        timed: deliveries that contained a time as well, at clients whose latency is measured.
+        timed_clients: number of these clients, evenly spread over all.
+        latency_ms: milliseconds from that time to the arrival: `p50`, `p99`, `p99.9`; empty without times.
+        gaps: messages a client never received although it received a later one.
+        duplicates: messages a client received again.
+        reorderings: messages a client received after a later one.
+        restarts: times a client's numbers started over.
+        silent: clients that connected and received nothing.
+        disconnects: clients that connected and left before the end, by close code, or `lost` without one.
+        cpu: share of a core the bench itself used.
     """
 
     url: str
@@ -69,28 +69,28 @@ class Report:
     cpu: float
 
     def to_json(self) -> dict[str, Any]:
-        """All of it."""
+        """All fields."""
         return asdict(self)
 
 
 def report(
     swarm: Swarm, *, url: str, clients: int, connect_seconds: float, seconds: float, cpu_seconds: float
 ) -> Report:
-    """What came of a run.
+    """The result of a run.
 
     Args:
         swarm: its clients.
-        url: that they connected to.
-        clients: that were asked for.
-        connect_seconds: until the last one was in, or not.
-        seconds: that counted.
-        cpu_seconds: processor time of this process in them.
+        url: the URL they connected to.
+        clients: requested number of clients.
+        connect_seconds: until the last one had connected or failed.
+        seconds: duration of the measurement.
+        cpu_seconds: CPU time this process used while measuring.
     """
     received = swarm.receiver.received
     order = received.order
     timed = len(received.latencies)
     quantiles = received.latencies.quantiles(SHARES) if timed else []
-    each_second = 1 / seconds if seconds else 0.0
+    rate = 1 / seconds if seconds else 0.0
     return Report(
         url=url,
         clients=clients,
@@ -101,8 +101,8 @@ def report(
         connect_seconds=round(connect_seconds, 3),
         seconds=round(seconds, 3),
         deliveries=received.deliveries,
-        deliveries_per_second=round(received.deliveries * each_second, 1),
-        bytes_per_second=round(received.bytes * each_second, 1),
+        deliveries_per_second=round(received.deliveries * rate, 1),
+        bytes_per_second=round(received.bytes * rate, 1),
         stamped=received.stamped,
         timed=timed,
         timed_clients=swarm.timed,
@@ -115,51 +115,55 @@ def report(
         restarts=order.restarts,
         silent=swarm.silent,
         disconnects=dict(swarm.disconnects),
-        cpu=round(cpu_seconds * each_second, 3),
+        cpu=round(cpu_seconds * rate, 3),
     )
 
 
-def table(told: Report) -> Table:
-    """The same for people."""
-    shown = Table(box=box.SIMPLE, show_header=False, title=told.url, title_justify="left")
-    shown.add_column(style="dim")
-    shown.add_column()
+def table(result: Report) -> Table:
+    """A report for people."""
+    rows_table = Table(box=box.SIMPLE, show_header=False, title=result.url, title_justify="left")
+    rows_table.add_column(style="dim")
+    rows_table.add_column()
     rows = {
-        "clients": f"{told.connected:,} of {told.clients:,} connected in {told.connect_seconds:.2f} s",
-        "refused": _by(told.refused),
-        "failed": _by(told.failed),
-        "redirects": f"{told.redirects:,}" if told.redirects else "",
-        **(_received(told) if told.connected else {}),
+        "clients": f"{result.connected:,} of {result.clients:,} connected in {result.connect_seconds:.2f} s",
+        "refused": _by(result.refused),
+        "failed": _by(result.failed),
+        "redirects": f"{result.redirects:,}" if result.redirects else "",
+        **(_received(result) if result.connected else {}),
     }
     for name, value in rows.items():
         if value:
-            shown.add_row(name, value)
-    return shown
+            rows_table.add_row(name, value)
+    return rows_table
 
 
-def _received(told: Report) -> dict[str, str]:
+def _received(result: Report) -> dict[str, str]:
     return {
-        "deliveries": f"{told.deliveries_per_second:,.0f}/s, {told.deliveries:,} in {told.seconds:.1f} s",
-        "bytes": f"{told.bytes_per_second / 1e6:,.2f} MB/s",
-        "latency": _latency(told),
-        "gaps": f"{told.gaps:,}" if told.stamped else "no message has a number",
-        "duplicates": f"{told.duplicates:,}" if told.stamped else "",
-        "reorderings": f"{told.reorderings:,}" if told.stamped else "",
-        "restarts": f"{told.restarts:,} (of the numbers, at a client)" if told.restarts else "",
-        "disconnects": _by(told.disconnects) or "0",
-        "silent": f"{told.silent:,} clients received nothing" if told.silent else "",
-        "this process": f"{told.cpu:.0%} of a core" + (_TOO_BUSY if told.cpu > BUSY else ""),
+        "deliveries": f"{result.deliveries_per_second:,.0f}/s, {result.deliveries:,} in {result.seconds:.1f} s",
+        "bytes": f"{result.bytes_per_second / 1e6:,.2f} MB/s",
+        "latency": _latency(result),
+        "gaps": f"{result.gaps:,}" if result.stamped else "messages have no numbers",
+        "duplicates": f"{result.duplicates:,}" if result.stamped else "",
+        "reorderings": f"{result.reorderings:,}" if result.stamped else "",
+        "restarts": f"{result.restarts:,} (a client's numbers started over)" if result.restarts else "",
+        "disconnects": _by(result.disconnects) or "0",
+        "silent": _silent(result.silent),
+        "this process": f"{result.cpu:.0%} of a core" + (_TOO_BUSY if result.cpu > BUSY else ""),
     }
 
 
-def _latency(told: Report) -> str:
-    if not told.latency_ms:
-        return "no message has a time"
-    shown = ", ".join(f"{name} {value:,.2f} ms" for name, value in told.latency_ms.items())
-    return shown if told.timed_clients == told.connected else f"{shown} (of {told.timed_clients:,} clients)"
+def _silent(count: int) -> str:
+    return f"{count:,} {'client' if count == 1 else 'clients'} received nothing" if count else ""
 
 
-_TOO_BUSY = ": the figures may be its own, not those of what it measures"
+def _latency(result: Report) -> str:
+    if not result.latency_ms:
+        return "messages have no times"
+    shown = ", ".join(f"{name} {value:,.2f} ms" for name, value in result.latency_ms.items())
+    return shown if result.timed_clients == result.connected else f"{shown} (of {result.timed_clients:,} clients)"
+
+
+_TOO_BUSY = ": the figures may reflect the bench rather than the server"
 
 
 def _by(counts: Mapping[str, int]) -> str:

@@ -1,11 +1,11 @@
 """The clients of `lobby bench`: plain non-blocking sockets on one epoll, so that it is cheaper than what it measures.
 
-A client has no task, no transport and no queue; what it receives is looked at by `ClientReader`.
+A client has no task, transport or queue; `ClientReader` checks what it receives.
 
-Reading is a system call, as sending is: a bench that read each message of each client at once would need as much processor
-time as the server, or more. So only every n-th client, `TIMED_CLIENTS` in all, is waited for and timed. The others are read
-now and then, several messages at once; all their messages are counted and checked like those of the timed
-ones. They are never left alone for so long that their receive buffers fill, for then the server would see slow clients.
+Reading costs a system call, as sending does: a bench that read each message of each client immediately would need as much
+CPU time as the server, or more. So it waits for and times only every n-th client, `TIMED_CLIENTS` in total. The others are
+read now and then, several messages at once; all of their messages are counted and checked, too. They are read often enough that
+their receive buffers never fill up, because then the server would see slow clients.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple, TypeAlias
 from urllib.parse import urlsplit
 
-from lobby_gateway.commands.bench.handshake import AnswerError, Endpoint, parse_answer, redirected, target_of
+from lobby_gateway.commands.bench.handshake import AnswerError, Endpoint, endpoint_of, parse_answer, redirected
 from lobby_gateway.commands.bench.receiver import ClientReader, Stream
 from lobby_gateway.websocket.client import explain
 from lobby_gateway.websocket.frames import Opcode, close_payload, masked_frame
@@ -31,25 +31,25 @@ TIMED_CLIENTS: Final = 64
 MAX_CONNECTING: Final = 256
 HANDSHAKE_SECONDS: Final = 10.0
 MAX_REDIRECTS: Final = 5
-_TURN_SECONDS: Final = 0.1  # so often somebody looks how it goes
+_TURN_SECONDS: Final = 0.1  # how often progress is shown
 _MAX_EVENTS: Final = 1024
-_LONGEST_PAUSE: Final = 0.25  # between two looks at the clients that are not timed
+_LONGEST_PAUSE: Final = 0.25  # between two reads of the clients that are not timed
 _SHORTEST_PAUSE: Final = 0.001
-_MUCH: Final = 8192  # bytes that wait for such a client; receive buffers hold at least 64 KiB
+_MUCH: Final = 8192  # bytes waiting for such a client; receive buffers hold at least 64 KiB
 _READ: Final = select.EPOLLIN
 _WRITE: Final = select.EPOLLOUT
 
 
 _Address: TypeAlias = tuple[int, tuple[str, int]]
-"""Family, and what `connect` takes."""
+"""Address family and argument of `connect`."""
 
 
 class _Attempt(NamedTuple):
-    """Where a client is to connect.
+    """One attempt of a client to connect.
 
     Attributes:
-        url: this time.
-        redirects: that brought it here.
+        url: where to.
+        redirects: how many redirects led here.
     """
 
     url: str
@@ -57,17 +57,17 @@ class _Attempt(NamedTuple):
 
 
 class _Dial:
-    """A client on its way in: TCP, TLS, the handshake.
+    """A client that is connecting: TCP, TLS, handshake.
 
     Attributes:
         sock: its socket.
-        attempt: what it tries.
-        target: of its URL.
-        address: of the target's host.
-        deadline: when it is given up, by the monotonic clock.
-        connected: the TCP connection is there.
-        asked: the request is out.
-        buffer: of the answer, so far.
+        attempt: the current attempt.
+        target: endpoint of its URL.
+        address: of the endpoint's host.
+        deadline: when to give up, on the monotonic clock.
+        connected: the TCP connection is established.
+        asked: the request was sent.
+        buffer: the answer so far.
     """
 
     __slots__ = ("address", "asked", "attempt", "buffer", "connected", "deadline", "sock", "target")
@@ -88,11 +88,11 @@ class Swarm:
 
     Attributes:
         receiver: what they received.
-        connected: clients that got in.
-        redirects: that were followed.
-        refused: clients that were turned away, by HTTP status.
-        failed: clients that did not get in for another reason, by reason.
-        disconnects: clients that were in and are not any more, by close code, or `lost` without one.
+        connected: clients that connected.
+        redirects: redirects followed.
+        refused: clients refused, by HTTP status.
+        failed: clients that failed to connect for another reason, by reason.
+        disconnects: clients that connected and have left, by close code, or `lost` without one.
     """
 
     def __init__(self, url: str, context: ssl.SSLContext | None = None) -> None:
@@ -106,38 +106,38 @@ class Swarm:
         self._context = context
         self._first_target: Endpoint | None = None
         self._addresses: dict[tuple[str, int], deque[_Address]] = {}
-        self._epoll = select.epoll()  # of timed clients, and of those on their way in
-        self._others = select.epoll()  # of the others; never waited for
-        self._every = 1  # so many clients, one is timed
+        self._epoll = select.epoll()  # timed clients, and those still connecting
+        self._others = select.epoll()  # all others; never waited for
+        self._every = 1  # one client in this many is timed
         self._pause = _SHORTEST_PAUSE
         self._sweep_at = 0.0
         self._streams: dict[int, Stream] = {}
-        self._dials: dict[int, _Dial] = {}  # the oldest first
+        self._dials: dict[int, _Dial] = {}  # oldest first
         self._again: deque[_Attempt] = deque()
         self._heard = 0
 
     @property
     def decided(self) -> int:
-        """Clients of which it is known whether they got in."""
+        """Clients that have connected or failed."""
         return self.connected + self.refused.total() + self.failed.total()
 
     @property
     def timed(self) -> int:
-        """Clients whose latencies are measured."""
+        """Clients whose latency is measured."""
         return -(-self.connected // self._every)
 
     @property
     def silent(self) -> int:
-        """Clients that got in and received nothing."""
+        """Clients that connected and received nothing."""
         return self.connected - self._heard - sum(1 for stream in self._streams.values() if stream.heard)
 
     def open(self, count: int, ramp: float, look: Callable[[], None]) -> float:
-        """Opens clients, evenly over `ramp` seconds or as fast as they get in; returns the seconds that it took.
+        """Opens clients, evenly over `ramp` seconds or as fast as they connect; returns the seconds it took.
 
         Args:
             count: how many.
             ramp: seconds.
-            look: called ten times a second.
+            look: called ten times per second.
         """
         self._every = -(-count // TIMED_CLIENTS)
         start = now = time.monotonic()
@@ -159,7 +159,7 @@ class Swarm:
         return time.monotonic() - start
 
     def measure(self, seconds: float, look: Callable[[], None]) -> float:
-        """Counts for so many seconds, or until no client is left; returns how long it was."""
+        """Measures for that many seconds, or until no client is left; returns the actual duration."""
         self._sweep()
         self.receiver.counting = True
         start = now = time.monotonic()
@@ -175,7 +175,7 @@ class Swarm:
         return time.monotonic() - start
 
     def close(self) -> None:
-        """Says goodbye for all clients, and closes their sockets."""
+        """Sends a close frame for each client and closes its socket."""
         goodbye = masked_frame(Opcode.CLOSE, close_payload(1000))
         for stream in self._streams.values():
             with contextlib.suppress(OSError):
@@ -198,7 +198,7 @@ class Swarm:
             self._sweep()
 
     def _sweep(self) -> None:
-        """Reads what has come for the clients that are not timed; the more it was, the sooner the next time."""
+        """Reads for the clients that are not timed; the more there was, the sooner it reads again."""
         self.receiver.most = 0
         self._receive(self._others.poll(0, max(1, len(self._streams))), timed=False)
         more = 0.5 if self.receiver.most > _MUCH else 2
@@ -217,7 +217,7 @@ class Swarm:
         self.disconnects[stream.ended] += 1
         self._heard += stream.heard
 
-    # On the way in
+    # Connecting
 
     def _dial(self, attempt: _Attempt) -> None:
         try:
@@ -236,9 +236,9 @@ class Swarm:
 
     def _target(self, attempt: _Attempt) -> Endpoint:
         if attempt.redirects:
-            return target_of(attempt.url)  # with a token of its own
+            return endpoint_of(attempt.url)  # each has its own token
         if self._first_target is None:
-            self._first_target = target_of(attempt.url)
+            self._first_target = endpoint_of(attempt.url)
         return self._first_target
 
     def _resolve(self, target: Endpoint) -> deque[_Address]:
@@ -250,7 +250,7 @@ class Swarm:
         return found
 
     def _go_on(self, dial: _Dial) -> None:
-        """The socket of a client on its way in can be written to or read from."""
+        """The socket of a connecting client is readable or writable."""
         try:
             data = self._advance(dial)
         except ssl.SSLWantReadError:
@@ -266,10 +266,10 @@ class Swarm:
                 self._received(dial, data)
 
     def _advance(self, dial: _Dial) -> bytes | None:
-        """The next step; returns what was read, if it was one to read.
+        """Takes the next step; returns the bytes read, if it was a read.
 
         Raises:
-            OSError: it was not possible, or not yet.
+            OSError: the step failed, or cannot be taken yet.
         """
         if not dial.connected:
             problem = dial.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
@@ -286,7 +286,7 @@ class Swarm:
             return dial.sock.recv(65536)
         if isinstance(dial.sock, ssl.SSLSocket):
             dial.sock.do_handshake()
-        dial.sock.send(dial.target.request)  # a new socket has room for it
+        dial.sock.send(dial.target.request)  # fits a new socket's buffer
         dial.asked = True
         self._epoll.modify(dial.sock.fileno(), _READ)
         return None
@@ -327,14 +327,14 @@ class Swarm:
         try:
             to = redirected(url, location)
         except ValueError:
-            self._fail(dial, "redirected to what is no WebSocket")
+            self._fail(dial, "redirected to something other than a WebSocket")
             return
         self._drop(dial)
         self.redirects += 1
         self._again.append(_Attempt(to, redirects + 1))
 
     def _unreachable(self, dial: _Dial, problem: int) -> None:
-        """An address does not answer. Where the host has others, they are tried, and this one is not any more."""
+        """An address does not respond: tries the next one of the host, and never this one again."""
         addresses = self._resolve(dial.target)
         if dial.address == addresses[0] and len(addresses) > 1:
             addresses.popleft()

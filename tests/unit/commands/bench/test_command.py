@@ -82,7 +82,7 @@ def test_ctrl_c_ends_it_with_what_there_is(capsys: pytest.CaptureFixture[str], m
     ready.wait(10)
 
     @contextmanager
-    def progress() -> Iterator[bench.Show]:
+    def progress() -> Iterator[bench.ShowProgress]:
         """Where a person would see a bar: Ctrl-C comes when it has measured for a moment."""
 
         def show(what: str, done: float, _of: float) -> None:

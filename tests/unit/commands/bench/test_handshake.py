@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from websockets.utils import accept_key
 
-from lobby_gateway.commands.bench.handshake import AnswerError, parse_answer, redirected, target_of
+from lobby_gateway.commands.bench.handshake import AnswerError, endpoint_of, parse_answer, redirected
 
 
 def key_of(request: bytes) -> str:
@@ -13,7 +13,7 @@ def key_of(request: bytes) -> str:
 
 
 def accepted() -> bytes:
-    accept = accept_key(key_of(target_of("ws://h/").request))
+    accept = accept_key(key_of(endpoint_of("ws://h/").request))
     return f"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nSec-WebSocket-Accept:{accept}\r\n\r\n".encode()
 
 
@@ -30,7 +30,7 @@ def accepted() -> bytes:
 def test_a_url_tells_where_to_connect_and_what_to_say(
     url: str, where: tuple[str, int, bool], line: str, header: str
 ) -> None:
-    target = target_of(url)
+    target = endpoint_of(url)
     assert (target.host, target.port, target.secure) == where
     lines = target.request.decode().split("\r\n")
     assert lines[0] == line
@@ -40,8 +40,8 @@ def test_a_url_tells_where_to_connect_and_what_to_say(
 
 @pytest.mark.parametrize("url", ["http://h/", "ws:///path", "h"])
 def test_refuses_what_is_no_websocket_url(url: str) -> None:
-    with pytest.raises(ValueError, match="no WebSocket URL"):
-        target_of(url)
+    with pytest.raises(ValueError, match="not a WebSocket URL"):
+        endpoint_of(url)
 
 
 def test_an_answer_may_come_byte_by_byte_and_have_messages_behind_it() -> None:
@@ -99,5 +99,5 @@ def test_a_redirect_is_relative_to_what_was_asked_for(url: str, location: str, t
 
 
 def test_a_redirect_to_something_else_is_refused() -> None:
-    with pytest.raises(ValueError, match="no WebSocket URL"):
+    with pytest.raises(ValueError, match="not a WebSocket URL"):
         redirected("ws://h/", "ftp://h/")

@@ -82,13 +82,13 @@ def test_whatever_went_wrong_has_a_line() -> None:
     assert rows["silent"].startswith("4 ")
     assert rows["gaps"] == "1,234"
     assert rows["disconnects"] == "1012: 2, lost: 1"
-    assert "may be its own" in rows["this process"]
+    assert "may reflect the bench" in rows["this process"]
 
 
 def test_messages_that_say_nothing_of_themselves_are_not_judged() -> None:
     rows = shown(dataclasses.replace(FINE, stamped=0, timed=0, latency_ms={}))
-    assert rows["latency"] == "no message has a time"
-    assert rows["gaps"] == "no message has a number"
+    assert rows["latency"] == "messages have no times"
+    assert rows["gaps"] == "messages have no numbers"
     assert "duplicates" not in rows
 
 

@@ -133,7 +133,7 @@ def test_redirects_are_followed_but_not_in_circles() -> None:
         async with server(answer=elsewhere("ftp://example.com/")) as url:
             lost = Swarm(url)
             await benched(lost, 1)
-            assert lost.failed == {"redirected to what is no WebSocket": 1}
+            assert lost.failed == {"redirected to something other than a WebSocket": 1}
 
     run(main(), deadline=60)
 
@@ -176,7 +176,7 @@ def test_why_clients_do_not_get_in_is_counted(monkeypatch: pytest.MonkeyPatch) -
         nobody = Swarm(f"ws://127.0.0.1:{free_port()}/")
         await benched(nobody, 3)
         assert nobody.failed == {"connection refused": 3}
-        assert await says(b"SSH-2.0\r\n") == {"the answer is no HTTP/1.1": 2}
+        assert await says(b"SSH-2.0\r\n") == {"the answer is not HTTP/1.1": 2}
         assert await says(b"HTTP/1.1 101") == {"the connection was closed during the handshake": 2}
         monkeypatch.setattr(swarm, "HANDSHAKE_SECONDS", 0.2)
         assert await says(b"") == {"no answer to the handshake within 0.2 s": 2}

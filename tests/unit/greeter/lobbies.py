@@ -1,4 +1,4 @@
-"""Lobbies in the test's own process: the real end of a trunk on a real socket, and everything else as the test wants it."""
+"""Lobbies in the test's process: the real end of a trunk on a real socket, and everything else controlled by the test."""
 
 from __future__ import annotations
 
@@ -27,19 +27,18 @@ KEY = key_from_hex("ab" * 32)
 
 
 class Lobby:
-    """A lobby whose messages, seats and misfortunes are the test's.
+    """A lobby whose messages, seats and failures the test controls.
 
     Attributes:
         name: of the lobby.
         admission: its seats.
         ring: its messages.
-        trunks: those that are open, oldest first.
-        trunks_opened: how many there were.
-        claims: seats asked for, claim by claim.
+        trunks: open trunks, oldest first.
+        trunks_opened: how many there have been.
+        claims: seats of each claim.
         forwarded: messages of clients.
-        refusing: trunks are turned away.
+        refusing: refuses trunks.
         keys: that it takes tokens of.
-        silent: it reads nothing and says nothing.
     """
 
     origin_connected = True
@@ -122,7 +121,7 @@ class Lobby:
     # The test's hands
 
     def publish(self, *texts: str) -> None:
-        """Messages that came in one read of the origin."""
+        """Publishes messages as if they came in one read from the origin."""
         if not self.ring.epoch:
             self.ring.begin_epoch(1)
         self.ring.append(Batch.of([frame(Opcode.TEXT, text.encode()) for text in texts]))
@@ -135,12 +134,12 @@ class Lobby:
             trunk.move(MoveReason.DRAINING, within_seconds)
 
     def break_trunks(self) -> None:
-        """The connections are gone; the lobby is not."""
+        """Breaks the connections, but not the lobby."""
         for trunk in list(self.trunks):
             trunk.abort()
 
     def die(self) -> None:
-        """The process is gone."""
+        """Ends as if the process was killed."""
         self._listener.close()
         self.break_trunks()
 
@@ -148,7 +147,7 @@ class Lobby:
 
 
 class Running:
-    """A greeter in the test's process, and what is around it."""
+    """A greeter in the test's process, with its lobbies."""
 
     def __init__(self, greeter: Greeter) -> None:
         self.greeter = greeter
@@ -161,7 +160,7 @@ class Running:
         return made
 
     def tell(self, *lobbies: Lobby, **spec: Any) -> None:
-        """News of the Lobby `prices`; `spec` stays until it is told otherwise."""
+        """Updates the Lobby `prices` in the directory; fields of `spec` stay until they are given again."""
         self._spec.update(spec)
         raw = resource("prices", **json.loads(json.dumps(self._spec)))
         raw["status"] = {"open": [lobby.entry for lobby in lobbies]}
@@ -184,7 +183,7 @@ SETTINGS = GreeterSettings(token_keys=TokenKeys([KEY]), close_seconds=0.2, tick_
 async def greeter(
     *lobbies: str, seats: int = 512, settings: GreeterSettings = SETTINGS, **spec: Any
 ) -> AsyncIterator[Running]:
-    """A greeter, and lobbies of these names for the Lobby `prices`."""
+    """A greeter, with lobbies of these names for the Lobby `prices`."""
     made = Greeter(settings)
     await made.start()
     running = Running(made)
@@ -200,7 +199,7 @@ async def greeter(
 
 
 async def until(condition: Callable[[], object], *, seconds: float = 10) -> None:
-    """Waits for what happens in other callbacks of this loop."""
+    """Waits for something that happens in other callbacks of this loop."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.005)

@@ -45,7 +45,7 @@ def test_a_lobby_is_found_by_its_path() -> None:
     assert made.at("/prices/") is None
 
 
-def test_lobbies_of_one_name_in_two_namespaces_are_two() -> None:
+def test_lobbies_with_the_same_name_in_two_namespaces_are_separate() -> None:
     made, changes = directory()
     made.update([resource("a", namespace="north", path="/n"), resource("a", namespace="south", path="/s")])
     assert changes.take() == ["+north/a", "+south/a"]
@@ -58,7 +58,7 @@ def test_lobbies_of_one_name_in_two_namespaces_are_two() -> None:
     assert changes.take() == ["-north/a"]
 
 
-def test_one_lobby_is_put_changed_and_removed_without_the_others() -> None:
+def test_one_lobby_is_added_changed_and_removed_without_the_others() -> None:
     made, changes = directory()
     made.put(resource("a", "h:1"))
     made.put(resource("b"))
@@ -79,7 +79,7 @@ def test_one_lobby_is_put_changed_and_removed_without_the_others() -> None:
     assert len(made) == 1
 
 
-def test_a_path_goes_to_the_next_when_its_lobby_is_gone_or_takes_another() -> None:
+def test_the_next_lobby_gets_a_path_when_its_owner_is_deleted_or_changes_it() -> None:
     made, _ = directory()
     second = "2026-01-01T00:00:01Z"
     made.put(resource("b", path="/x", created=second, namespace="n"))
@@ -97,7 +97,7 @@ def test_a_path_goes_to_the_next_when_its_lobby_is_gone_or_takes_another() -> No
     assert holder() == "m/c"
 
 
-def test_what_can_not_be_read_is_said_once_for_each_problem(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_invalid_resource_is_logged_once_per_problem(caplog: pytest.LogCaptureFixture) -> None:
     made, _ = directory()
     made.put(resource("a"))
     broken = {**resource("a"), "spec": {"path": 5}}
@@ -110,14 +110,14 @@ def test_what_can_not_be_read_is_said_once_for_each_problem(caplog: pytest.LogCa
     assert made.at("/a") is not None
 
 
-def test_it_knows_something_from_the_first_news_on() -> None:
+def test_the_directory_is_known_after_the_first_update() -> None:
     assert directory()[0].known is False
     made, _ = directory()
     made.update([])
     assert made.known is True
 
 
-def test_only_what_changed_is_told() -> None:
+def test_only_changes_are_reported() -> None:
     made, changes = directory()
     made.update([resource("a"), resource("b")])
     changes.take()
@@ -180,7 +180,7 @@ def test_the_older_of_two_keeps_the_path() -> None:
     assert entry.lobby.name == "younger"
 
 
-def test_without_times_the_first_in_the_list_keeps_the_path() -> None:
+def test_without_creation_times_the_first_in_the_list_keeps_the_path() -> None:
     made, _ = directory()
     made.update([resource("b", path="/p"), resource("a", path="/p")])
     entry = made.at("/p")
@@ -202,7 +202,7 @@ def broken(kind: str) -> Any:
 
 
 @pytest.mark.parametrize("kind", ["no spec", "wrong field", "no address", "status is a text"])
-def test_a_resource_that_can_not_be_read_stays_as_it_was(kind: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_invalid_resource_keeps_its_previous_state(kind: str, caplog: pytest.LogCaptureFixture) -> None:
     made, changes = directory()
     made.update([resource("a", "h:1"), resource("b", "h:2")])
     changes.take()
@@ -236,7 +236,7 @@ asyncio.run(main())
 """
 
 
-def test_each_line_on_standard_input_is_a_directory_and_its_end_the_parents() -> None:
+def test_each_line_of_standard_input_is_a_directory_and_its_end_means_that_the_parent_is_gone() -> None:
     lines = [
         json.dumps({"items": [resource("a", "h:1")]}),
         "not json",
@@ -258,7 +258,7 @@ def test_each_line_on_standard_input_is_a_directory_and_its_end_the_parents() ->
     assert done.stderr.count("is not a directory") == 2
 
 
-def test_standard_input_that_is_a_file_is_refused(tmp_path: Any) -> None:
+def test_a_file_as_standard_input_is_refused(tmp_path: Any) -> None:
     path = tmp_path / "directory.json"
     path.write_text("{}\n")
     with path.open() as file:

@@ -24,7 +24,7 @@ def numbered(first: int, count: int) -> list[str]:
     return [str(number) for number in range(first, first + count)]
 
 
-def test_clients_share_one_trunk_and_give_their_seats_back() -> None:
+def test_clients_share_one_trunk_and_return_their_seats() -> None:
     async def main() -> None:
         async with greeter("prices-1") as running:
             [lobby] = running.lobbies
@@ -56,7 +56,7 @@ def test_a_burst_fills_lobbies_in_order_with_few_claims() -> None:
     run(main())
 
 
-def test_a_full_lobby_is_passed_over_for_the_next() -> None:
+def test_a_full_lobby_is_skipped() -> None:
     async def main() -> None:
         async with greeter("prices-1", "prices-2", seats=2) as running:
             full, other = running.lobbies
@@ -68,7 +68,7 @@ def test_a_full_lobby_is_passed_over_for_the_next() -> None:
     run(main())
 
 
-def test_a_client_waits_for_a_seat_and_gets_the_one_that_becomes_free() -> None:
+def test_a_waiting_client_gets_the_seat_that_becomes_free() -> None:
     async def main() -> None:
         async with greeter("prices-1", seats=1) as running:
             [first] = await running.clients(1)
@@ -91,7 +91,7 @@ def test_a_client_waits_for_a_lobby_that_starts() -> None:
     run(main())
 
 
-def test_a_client_that_waited_too_long_is_refused() -> None:
+def test_a_client_that_has_waited_too_long_is_refused() -> None:
     async def main() -> None:
         async with greeter(waitSeconds=1) as running:
             with pytest.raises(InvalidStatus) as raised:
@@ -103,7 +103,7 @@ def test_a_client_that_waited_too_long_is_refused() -> None:
     run(main())
 
 
-def test_a_client_that_leaves_while_it_waits_takes_no_seat() -> None:
+def test_a_client_that_disconnects_while_waiting_takes_no_seat() -> None:
     async def main() -> None:
         async with greeter() as running:
             leaving = asyncio.ensure_future(running.connect().__aenter__())
@@ -114,7 +114,7 @@ def test_a_client_that_leaves_while_it_waits_takes_no_seat() -> None:
     run(main())
 
 
-def test_a_lobby_that_can_not_be_reached_is_passed_over() -> None:
+def test_an_unreachable_lobby_is_skipped() -> None:
     async def main() -> None:
         async with greeter("prices-1", "prices-2") as running:
             running.lobbies[0].die()
@@ -125,7 +125,7 @@ def test_a_lobby_that_can_not_be_reached_is_passed_over() -> None:
     run(main())
 
 
-def test_a_lobby_that_does_not_answer_holds_clients_up_for_a_second_only() -> None:
+def test_a_lobby_that_does_not_answer_delays_clients_by_only_a_second() -> None:
     async def main() -> None:
         deaf = socket.create_server(("127.0.0.1", 0))  # the kernel accepts, nobody answers
         async with greeter("prices-1", "prices-2") as running:
@@ -144,7 +144,7 @@ def test_a_lobby_that_does_not_answer_holds_clients_up_for_a_second_only() -> No
     run(main())
 
 
-def test_replay_gives_the_latest_messages_to_each_who_joins() -> None:
+def test_replay_gives_the_latest_messages_to_each_joining_client() -> None:
     async def main() -> None:
         async with greeter("prices-1", clients={"replay": 3}) as running:
             [lobby] = running.lobbies
@@ -162,7 +162,7 @@ def test_replay_gives_the_latest_messages_to_each_who_joins() -> None:
     run(main())
 
 
-def test_after_a_broken_trunk_clients_go_on_exactly_in_the_same_lobby() -> None:
+def test_after_a_broken_trunk_clients_continue_exactly_in_the_same_lobby() -> None:
     async def main() -> None:
         async with greeter("prices-1", "prices-2") as running:
             lobby = running.lobbies[0]
@@ -189,7 +189,7 @@ def both_publish(running: Any, *texts: str) -> None:
         lobby.publish(*texts)
 
 
-def test_when_a_lobby_dies_its_clients_go_on_exactly_where_the_position_is_known() -> None:
+def test_when_a_lobby_dies_its_clients_continue_exactly_if_their_position_is_known() -> None:
     async def main() -> None:
         async with greeter("prices-1", "prices-2") as running:
             clients = await running.clients(5)
@@ -209,7 +209,7 @@ def test_when_a_lobby_dies_its_clients_go_on_exactly_where_the_position_is_known
     run(main())
 
 
-def test_where_the_position_is_not_known_clients_go_on_live_and_are_counted() -> None:
+def test_clients_with_an_unknown_position_continue_live_and_are_counted() -> None:
     async def main() -> None:
         async with greeter("prices-1", "prices-2") as running:
             first, second = running.lobbies
@@ -229,7 +229,7 @@ def test_where_the_position_is_not_known_clients_go_on_live_and_are_counted() ->
     run(main())
 
 
-def test_a_draining_lobby_is_left_without_a_gap_and_its_seats_are_given_back_last() -> None:
+def test_clients_leave_a_draining_lobby_without_a_gap_and_return_its_seats_last() -> None:
     async def main() -> None:
         async with greeter("prices-1", seats=4) as running:
             [old] = running.lobbies
@@ -288,7 +288,7 @@ def test_clients_of_a_draining_lobby_move_one_after_the_other() -> None:
 
 
 @pytest.mark.parametrize("how", ["asks again", "dies", "clients leave"])
-def test_clients_whose_turn_to_move_has_not_come_are_not_forgotten(how: str) -> None:
+def test_clients_that_are_not_due_to_move_yet_are_not_forgotten(how: str) -> None:
     async def main() -> None:
         async with greeter("prices-1", "prices-2") as running:
             old, new = running.lobbies
@@ -338,7 +338,7 @@ def test_moved_clients_come_before_new_ones() -> None:
     run(main())
 
 
-def test_a_silent_lobby_is_given_up_and_its_clients_go_on_elsewhere() -> None:
+def test_an_unresponsive_lobby_is_given_up_and_its_clients_continue_elsewhere() -> None:
     async def main() -> None:
         async with greeter("prices-1", "prices-2") as running:
             silent, other = running.lobbies
@@ -363,7 +363,7 @@ def silence(trunk: Any) -> None:
     asyncio.get_running_loop().remove_reader(trunk.fd)
 
 
-def test_a_client_that_leaves_between_two_lobbies_leaves_no_seat_taken() -> None:
+def test_a_client_that_disconnects_between_two_lobbies_leaves_no_seat_taken() -> None:
     async def main() -> None:
         async with greeter("prices-1", seats=2) as running:
             [old] = running.lobbies
@@ -381,7 +381,7 @@ def test_a_client_that_leaves_between_two_lobbies_leaves_no_seat_taken() -> None
     run(main())
 
 
-def test_clients_that_leave_on_their_way_into_a_lobby_that_drains_leave_no_seat_taken_in_the_one_before() -> None:
+def test_clients_that_disconnect_while_joining_a_draining_lobby_leave_no_seat_taken_in_the_previous_one() -> None:
     async def main() -> None:
         async with greeter("prices-1", seats=2) as running:
             [old] = running.lobbies
@@ -403,7 +403,7 @@ def test_clients_that_leave_on_their_way_into_a_lobby_that_drains_leave_no_seat_
     run(main())
 
 
-def test_clients_for_whom_no_seat_is_left_are_closed_in_the_end() -> None:
+def test_clients_without_a_seat_are_closed_in_the_end() -> None:
     impatient = replace(SETTINGS, seat_queue=SeatQueueSettings(min_lost_seconds=0.3))
 
     async def main() -> None:
@@ -430,7 +430,7 @@ def test_messages_of_clients_are_forwarded() -> None:
     run(main())
 
 
-def test_messages_of_clients_close_them_where_they_are_rejected() -> None:
+def test_messages_of_clients_close_them_if_messages_are_rejected() -> None:
     async def main() -> None:
         async with greeter("prices-1", clients={"messages": "Reject"}) as running:
             [client] = await running.clients(1)
@@ -503,7 +503,7 @@ UPGRADE = {
 }
 
 
-def test_redirected_clients_get_a_token_for_the_lobby_that_they_are_sent_to() -> None:
+def test_redirected_clients_get_a_token_for_their_lobby() -> None:
     async def main() -> None:
         async with greeter("prices-1", **REDIRECT) as running:
             [lobby] = running.lobbies
@@ -520,7 +520,7 @@ def test_redirected_clients_get_a_token_for_the_lobby_that_they_are_sent_to() ->
     run(main())
 
 
-def test_redirected_clients_are_spread_over_lobbies_by_the_tickets_that_were_handed_out() -> None:
+def test_redirected_clients_are_spread_over_lobbies_by_the_tickets_issued() -> None:
     async def main() -> None:
         async with greeter("prices-1", "prices-2", seats=2, waitSeconds=1, **REDIRECT) as running:
             answers = [await http_get(running.greeter.port, Accept="application/json") for _ in range(4)]
@@ -536,7 +536,7 @@ def test_redirected_clients_are_spread_over_lobbies_by_the_tickets_that_were_han
     run(main())
 
 
-def test_a_trunk_that_nobody_needs_is_closed() -> None:
+def test_an_unused_trunk_is_closed() -> None:
     async def main() -> None:
         async with greeter("prices-1", settings=replace(SETTINGS, linger_seconds=0.5)) as running:
             [lobby] = running.lobbies
@@ -550,7 +550,7 @@ def test_a_trunk_that_nobody_needs_is_closed() -> None:
     run(main())
 
 
-def test_a_removed_lobby_keeps_its_clients_and_takes_no_new_ones() -> None:
+def test_a_deleted_lobby_keeps_its_clients_and_accepts_no_new_ones() -> None:
     async def main() -> None:
         async with greeter("prices-1") as running:
             [lobby] = running.lobbies
@@ -569,7 +569,7 @@ def test_a_removed_lobby_keeps_its_clients_and_takes_no_new_ones() -> None:
     run(main())
 
 
-def test_the_end_of_a_greeter_closes_clients_and_refuses_those_who_wait() -> None:
+def test_a_stopping_greeter_closes_clients_and_refuses_waiting_ones() -> None:
     async def main() -> None:
         async with greeter("prices-1", seats=3) as running:
             [lobby] = running.lobbies
@@ -588,7 +588,7 @@ def test_the_end_of_a_greeter_closes_clients_and_refuses_those_who_wait() -> Non
     run(main())
 
 
-def test_a_changed_lobby_holds_for_the_clients_who_are_in() -> None:
+def test_changes_of_a_lobby_apply_to_connected_clients() -> None:
     async def main() -> None:
         async with greeter("prices-1") as running:
             [lobby] = running.lobbies

@@ -21,7 +21,7 @@ KEY = "ab" * 32
         (["--directory-from-stdin", "--color"], ["--color", "--reuse-port"]),
     ],
 )
-def test_a_bad_command_line_is_one_line(
+def test_a_bad_command_line_is_reported_in_one_line(
     arguments: list[str], named: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as raised:
@@ -40,7 +40,7 @@ def test_a_bad_command_line_is_one_line(
         ("", "ab", ["LOBBY_TOKEN_KEY", "hex digits"]),
     ],
 )
-def test_what_is_wrong_with_a_value_is_said_in_one_line(
+def test_a_bad_value_is_reported_in_one_line(
     proxies: str, key: str, named: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LOBBY_TOKEN_KEY", key)
@@ -60,7 +60,7 @@ def test_what_is_wrong_with_a_value_is_said_in_one_line(
         (["--directory-from-stdin", "--token-key-file", "/nowhere/key"], ["--token-key-file", "/nowhere/key"]),
     ],
 )
-def test_options_that_do_not_fit_each_other_or_the_place_are_told(
+def test_conflicting_options_are_reported(
     options: list[str], named: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LOBBY_TOKEN_KEY", KEY)

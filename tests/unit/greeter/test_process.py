@@ -18,7 +18,7 @@ from lobby_gateway.greeter.process import Greeter
 from lobby_gateway.process.reports import GreeterReport
 
 
-def test_it_is_ready_once_it_knows_something() -> None:
+def test_it_is_ready_once_it_knows_the_lobbies() -> None:
     async def main() -> None:
         made = Greeter(SETTINGS)
         await made.start()
@@ -33,7 +33,7 @@ def test_it_is_ready_once_it_knows_something() -> None:
     run(main())
 
 
-def test_it_tells_who_waits_and_who_was_moved() -> None:
+def test_it_reports_waiting_and_moved_clients() -> None:
     async def main() -> None:
         async with greeter("prices-1", seats=1) as made:
             [client] = await made.clients(1)
@@ -50,7 +50,7 @@ def test_it_tells_who_waits_and_who_was_moved() -> None:
     run(main())
 
 
-def test_every_metric_of_the_table_is_there() -> None:
+def test_every_metric_of_the_table_is_exported() -> None:
     async def main() -> None:
         async with greeter("prices-1") as made:
             [client] = await made.clients(1)
@@ -74,7 +74,7 @@ def test_every_metric_of_the_table_is_there() -> None:
     run(main())
 
 
-def test_counters_outlive_the_lobby_that_they_counted() -> None:
+def test_counters_outlive_their_lobby() -> None:
     async def main() -> None:
         async with greeter("prices-1", settings=replace(SETTINGS, linger_seconds=0)) as made:
             [client] = await made.clients(1)
@@ -89,7 +89,7 @@ def test_counters_outlive_the_lobby_that_they_counted() -> None:
     run(main())
 
 
-def test_a_port_in_use_is_said() -> None:
+def test_a_port_in_use_is_reported() -> None:
     async def main() -> None:
         first = Greeter(SETTINGS)
         await first.start()
@@ -118,7 +118,7 @@ def test_two_greeters_share_a_port() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_process_ends_in_order_when_it_is_told_to(number: signal.Signals) -> None:
+def test_the_process_stops_in_order(number: signal.Signals) -> None:
     async def main() -> None:
         async with greeter_process(key=new_key()) as made:
             made.tell(resource("prices"))
@@ -128,7 +128,7 @@ def test_the_process_ends_in_order_when_it_is_told_to(number: signal.Signals) ->
     run(main())
 
 
-def test_the_process_ends_when_its_parent_is_gone() -> None:
+def test_the_process_stops_when_its_parent_is_gone() -> None:
     async def main() -> None:
         async with greeter_process(key=new_key()) as made:
             made.process.close_stdin()

@@ -32,7 +32,7 @@ def test_the_address_is_filled_into_the_template(template: str, address: str, ex
     assert lobby_url(template, LobbyId("x-1", address), "/prices", "", "t.k") == expected
 
 
-def test_the_query_is_passed_on_without_a_token_of_the_client() -> None:
+def test_the_query_is_passed_on_without_the_clients_token() -> None:
     url = lobby_url("ws://{ip}:{port}/", LobbyId("x", "h:1"), "/p", "resume=00-1&token=forged&x=%20y&&token", "real")
     assert url == "ws://h:1/p?resume=00-1&x=%20y&token=real"
 
@@ -57,7 +57,7 @@ def test_a_ticket_is_json_that_only_the_asking_page_may_read() -> None:
     }
 
 
-def test_without_an_origin_nothing_is_allowed_across_origins() -> None:
+def test_without_an_origin_no_other_origin_is_allowed() -> None:
     assert cors_headers(None) == (("Vary", "Origin"),)
 
 
@@ -72,5 +72,5 @@ def test_without_an_origin_nothing_is_allowed_across_origins() -> None:
         ("", False),
     ],
 )
-def test_json_is_given_to_those_who_name_it(accept: str, expected: bool) -> None:
+def test_json_is_for_clients_that_ask_for_it(accept: str, expected: bool) -> None:
     assert wants_json(accept) is expected

@@ -98,13 +98,13 @@ def test_many_waiting_clients_cost_one_claim() -> None:
     assert (len(made), made.held(A)) == (0, 3)
 
 
-def test_lobbies_are_filled_in_the_order_of_the_directory() -> None:
+def test_lobbies_are_filled_in_directory_order() -> None:
     made = queue(OpenLobby(A, 510, 512), OpenLobby(B, 500, 512), OpenLobby(D, 0, 512))
     arrive(made, map(str, range(20)))
     assert asked(made.claims(0)) == [(A, 2), (B, 12), (D, 6)]
 
 
-def test_later_clients_wait_for_the_answer_of_the_lobby_that_has_room_for_them() -> None:
+def test_later_clients_wait_for_the_answer_of_the_lobby_with_room_for_them() -> None:
     made = queue(OpenLobby(A, 0, 10), OpenLobby(B, 0, 10))
     arrive(made, "a")
     [first] = made.claims(0)
@@ -122,7 +122,7 @@ def test_later_clients_do_not_wait_when_the_claim_takes_all_the_room() -> None:
     assert asked(made.claims(0)) == [(B, 1)]
 
 
-def test_a_refusal_leads_to_the_next_lobby_and_the_first_is_left_alone_for_a_while() -> None:
+def test_after_a_refusal_the_next_lobby_is_asked_and_the_first_one_not_for_a_while() -> None:
     made = queue(OpenLobby(A, 0, 10), OpenLobby(B, 0, 10))
     arrive(made, "ab")
     assert len(made.claims(0)) == 1
@@ -151,7 +151,7 @@ def test_a_full_lobby_is_asked_again_at_once_when_the_directory_shows_a_free_sea
     assert asked(made.claims(0.2)) == [(A, 1)]
 
 
-def test_a_seat_given_back_is_known_to_be_free() -> None:
+def test_a_returned_seat_is_known_to_be_free() -> None:
     made = queue(OpenLobby(A, 0, 1))
     arrive(made, "a")
     [claim] = made.claims(0)
@@ -164,7 +164,7 @@ def test_a_seat_given_back_is_known_to_be_free() -> None:
     assert asked(made.claims(0.1)) == [(A, 1)]
 
 
-def test_without_room_in_the_directory_one_lobby_after_the_other_is_asked_itself() -> None:
+def test_without_room_in_the_directory_lobbies_are_asked_one_after_the_other() -> None:
     made = queue(OpenLobby(A, 5, 5), OpenLobby(B, 5, 5))
     arrive(made, "ab")
     [first] = made.claims(0)
@@ -175,7 +175,7 @@ def test_without_room_in_the_directory_one_lobby_after_the_other_is_asked_itself
     assert asked(made.claims(0)) == [(B, 2)]
 
 
-def test_a_silent_lobby_costs_one_claim_and_then_comes_last() -> None:
+def test_an_unresponsive_lobby_costs_one_claim_and_then_comes_last() -> None:
     made = queue(OpenLobby(A, 0, 10), OpenLobby(B, 0, 1))
     arrive(made, "ab")
     [to_a] = made.claims(0)
@@ -199,7 +199,7 @@ def test_a_late_answer_still_seats_clients_and_ends_the_suspicion() -> None:
     assert asked(made.claims(1.5)) == [(A, 1)]
 
 
-def test_surplus_is_given_back() -> None:
+def test_surplus_seats_are_returned() -> None:
     made = queue(OpenLobby(A, 0, 10))
     first = made.wait("a", Rank.NEW, 0)
     made.wait("b", Rank.NEW, 0)
@@ -227,7 +227,7 @@ def test_failures_in_a_row_double_the_pause() -> None:
     assert set(pauses[6:]) == {16}
 
 
-def test_a_lobby_that_failed_long_ago_is_tried_by_one_client_while_others_go_on() -> None:
+def test_a_lobby_that_failed_long_ago_is_tried_with_one_client() -> None:
     made = queue(OpenLobby(A, 0, 10), OpenLobby(B, 0, 10))
     arrive(made, "a")
     made.claims(0)
@@ -259,7 +259,7 @@ def test_lost_clients_go_first_then_moving_ones_then_new_ones() -> None:
     assert grant(made, claim) == ["l", "m", "n"]
 
 
-def test_a_moving_client_is_never_seated_in_the_lobby_that_it_leaves() -> None:
+def test_a_moving_client_never_gets_a_seat_in_the_lobby_that_it_leaves() -> None:
     made = queue(OpenLobby(A, 0, 10))
     arrive(made, "n")
     [claim] = made.claims(0)
@@ -297,14 +297,14 @@ def run_moves(made: Queue, now: float) -> dict[str, float]:
         now = wake
 
 
-def test_moves_are_spread_evenly_over_the_time_that_the_lobby_gives() -> None:
+def test_moves_are_spread_evenly_over_the_time_that_the_lobby_allows() -> None:
     made = draining("abcd", within=10)
     assert (len(made), made.scheduled) == (0, 4)
     assert run_moves(made, 0) == {"a": 0, "b": 2.5, "c": 5, "d": 7.5}
     assert (len(made), made.scheduled) == (4, 0)
 
 
-def test_only_clients_whose_turn_has_come_are_claimed_for() -> None:
+def test_seats_are_claimed_only_for_clients_that_are_due() -> None:
     made = draining("abcd", within=10)
     assert starting(made, 0) == ["a"]
     [claim] = made.claims(0)
@@ -314,12 +314,12 @@ def test_only_clients_whose_turn_has_come_are_claimed_for() -> None:
     assert asked(made.claims(5)) == [(B, 2)]
 
 
-def test_without_time_to_spread_them_all_clients_move_at_once() -> None:
+def test_without_time_to_spread_moves_all_clients_move_at_once() -> None:
     made = draining("abcd", within=0)
     assert run_moves(made, 0) == dict.fromkeys("abcd", 0)
 
 
-def test_clients_that_join_a_draining_lobby_move_too_and_by_the_same_end() -> None:
+def test_clients_that_join_a_draining_lobby_move_by_the_same_deadline() -> None:
     made = draining("ab", within=10)
     assert starting(made, 0) == ["a"]
     for name in "cde":
@@ -330,7 +330,7 @@ def test_clients_that_join_a_draining_lobby_move_too_and_by_the_same_end() -> No
     assert run_moves(made, 60) == {"f": 60}, "the time is over"
 
 
-def test_clients_that_leave_before_their_turn_are_not_waited_for() -> None:
+def test_clients_that_disconnect_before_they_are_due_are_skipped() -> None:
     made = draining("", within=10)
     waiters = [made.wait(name, Rank.MOVING, 0, leaving=A) for name in "abcd"]
     assert starting(made, 0) == ["a"]
@@ -351,7 +351,7 @@ def test_a_second_request_with_less_time_takes_over() -> None:
     assert run_moves(made, 0) == {"a": 0, "b": 5}, "more time is not taken"
 
 
-def test_nobody_waits_for_the_turn_in_a_lobby_that_is_gone() -> None:
+def test_clients_of_a_lobby_that_is_gone_move_at_once() -> None:
     made = draining("abcd", within=60)
     assert starting(made, 0) == ["a"]
     made.fail(A, 1)
@@ -360,7 +360,7 @@ def test_nobody_waits_for_the_turn_in_a_lobby_that_is_gone() -> None:
     assert starting(draining("abcd", within=60, now=9), 1e9) == ["a", "b", "c", "d"], "the greeter was suspended"
 
 
-def test_two_lobbies_that_drain_spread_their_clients_each() -> None:
+def test_two_draining_lobbies_have_schedules_of_their_own() -> None:
     made = draining("ab", within=10)
     made.draining(D, 0, 4)
     for name in "xy":
@@ -379,7 +379,7 @@ def test_clients_that_are_due_shortly_after_each_other_move_together() -> None:
     assert min(b - a for a, b in pairwise(sorted(due))) >= 0.0999
 
 
-def test_everyone_is_sent_away_those_included_whose_turn_to_move_has_not_come() -> None:
+def test_clearing_the_queue_includes_clients_that_are_not_due_to_move_yet() -> None:
     made = draining("abc", within=10)
     made.wait("n", Rank.NEW, 0)
     assert [waiter.client for waiter in made.clear()] == ["a", "b", "c", "n"]
@@ -395,7 +395,7 @@ def test_a_draining_lobby_is_not_asked() -> None:
     assert made.claims(5) == []
 
 
-def test_a_lobby_with_the_same_name_at_another_address_is_another_one() -> None:
+def test_a_lobby_with_the_same_name_at_another_address_is_a_different_one() -> None:
     made = queue(OpenLobby(A, 0, 10))
     arrive(made, "a")
     made.claims(0)
@@ -405,7 +405,7 @@ def test_a_lobby_with_the_same_name_at_another_address_is_another_one() -> None:
     assert asked(made.claims(0)) == [(replaced, 1)]
 
 
-def test_whoever_waits_too_long_is_given_up() -> None:
+def test_clients_that_wait_too_long_expire() -> None:
     made = queue(wait_seconds=15)
     arrive(made, "a")
     made.wait("l", Rank.LOST, 1)
@@ -419,13 +419,13 @@ def test_whoever_waits_too_long_is_given_up() -> None:
 
 
 @pytest.mark.parametrize(("rank", "displaced"), [(Rank.LOST, True), (Rank.MOVING, True), (Rank.NEW, False)])
-def test_those_who_were_in_are_told_from_new_ones(rank: Rank, displaced: bool) -> None:
+def test_displaced_clients_are_told_apart_from_new_ones(rank: Rank, displaced: bool) -> None:
     made = queue()
     made.wait("x", rank, 0)
     assert made.displaced is displaced
 
 
-def test_everyone_can_be_sent_away() -> None:
+def test_the_queue_can_be_cleared() -> None:
     made = queue()
     arrive(made, "a")
     made.wait("m", Rank.MOVING, 0, leaving=A)
@@ -433,7 +433,7 @@ def test_everyone_can_be_sent_away() -> None:
     assert len(made) == 0
 
 
-def test_a_shorter_wait_does_not_overtake_those_who_wait_already() -> None:
+def test_a_shorter_wait_does_not_overtake_clients_that_are_already_waiting() -> None:
     made = queue(wait_seconds=15)
     arrive(made, "a")
     made.wait_seconds = 2
@@ -442,7 +442,7 @@ def test_a_shorter_wait_does_not_overtake_those_who_wait_already() -> None:
     assert [waiter.client for waiter in made.expired(15)] == ["a", "b"]
 
 
-def test_a_client_is_held_at_least_until_a_lobby_can_have_answered() -> None:
+def test_a_client_waits_at_least_until_a_lobby_can_have_answered() -> None:
     made = queue(OpenLobby(A, 0, 10), wait_seconds=0)
     arrive(made, "a")
     assert made.expired(0.9) == []
@@ -458,7 +458,7 @@ def test_own_seats_are_counted_before_the_directory_shows_them() -> None:
     assert asked(made.claims(0)) == [(B, 1)]
 
 
-def test_what_a_lobby_says_itself_counts_until_the_directory_has_news() -> None:
+def test_a_lobbys_own_report_counts_until_the_directory_changes() -> None:
     made = queue(OpenLobby(A, 0, 10), OpenLobby(B, 0, 10))
     made.observed(A, 10, 1)
     made.update([OpenLobby(A, 0, 10), OpenLobby(B, 0, 10)])
@@ -472,7 +472,7 @@ def test_what_a_lobby_says_itself_counts_until_the_directory_has_news() -> None:
     assert asked(made.claims(0)) == [(A, 2), (B, 2)]
 
 
-def test_tickets_go_to_lobbies_with_room_and_count_until_the_client_is_seen() -> None:
+def test_tickets_go_to_lobbies_with_room_and_count_until_the_client_appears() -> None:
     made = queue(OpenLobby(A, 0, 2), OpenLobby(B, 0, 1))
     arrive(made, "abcd")
     assert made.tickets(0) == [("a", A), ("b", A), ("c", B)]
@@ -491,7 +491,7 @@ def test_a_ticket_that_is_never_used_counts_for_a_bounded_time() -> None:
     assert made.tickets(10) == [("b", A)]
 
 
-def test_nothing_to_do_needs_no_waking() -> None:
+def test_an_empty_queue_needs_no_waking() -> None:
     assert queue(OpenLobby(A, 0, 1)).wake_at(0) is None
 
 
@@ -513,7 +513,7 @@ def test_a_burst_over_twenty_lobbies_asks_each_once() -> None:
     assert [claim.seats for claim in made.claims(0.5)] == [512, 512, 476]
 
 
-def test_a_lobby_is_forgotten_once_it_has_left_the_directory_and_holds_none_of_our_clients() -> None:
+def test_a_lobby_is_forgotten_once_it_is_unlisted_and_has_none_of_our_clients() -> None:
     made = queue(OpenLobby(A, 0, 10))
     arrive(made, "a")
     [claim] = made.claims(0)
@@ -529,7 +529,7 @@ def test_a_lobby_is_forgotten_once_it_has_left_the_directory_and_holds_none_of_o
 
 
 @pytest.mark.parametrize("seats", [0, 3])
-def test_an_answer_nobody_asked_for_is_given_back(seats: int) -> None:
+def test_seats_granted_without_a_claim_are_surplus(seats: int) -> None:
     made = queue(OpenLobby(A, 0, 10))
     seated = made.granted(A, seats, None, 0)
     assert (seated.clients, seated.surplus) == ((), seats)
@@ -541,7 +541,7 @@ def view(*, clients: int = 0, seats: int = 10) -> LobbyView:
     return made
 
 
-def test_seats_taken_since_the_news_are_counted_on_top() -> None:
+def test_seats_taken_since_the_latest_news_are_added() -> None:
     made = view(clients=3)
     assert made.room(0, held=2) == 5
     made.learn(5, 10, held=2)
@@ -549,7 +549,7 @@ def test_seats_taken_since_the_news_are_counted_on_top() -> None:
     assert made.room(0, held=0) == 7
 
 
-def test_own_seats_are_taken_whatever_the_news_say() -> None:
+def test_own_seats_are_taken_whatever_the_news() -> None:
     made = view()
     made.learn(0, 10, held=4)
     assert made.room(0, held=4) == 6
@@ -565,7 +565,7 @@ def test_claims_and_tickets_take_room() -> None:
     assert made.room(5, held=0) == 6
 
 
-def test_a_refusal_is_believed_for_a_while() -> None:
+def test_a_refusal_counts_for_a_while() -> None:
     made = view()
     made.answered(ClaimRefusal.FULL, 0)
     assert not made.available(0.9)

@@ -32,7 +32,7 @@ def told(name: str, phase: str, clients: int = 0, origin: str = "Connected") -> 
     return {"name": name, "phase": phase, "clients": clients, "seats": 512, "origin": origin}
 
 
-def test_without_a_trunk_it_shows_what_it_was_told() -> None:
+def test_without_a_trunk_it_shows_the_directory() -> None:
     async def main() -> None:
         async with greeter("prices-1") as made:
             tell(
@@ -52,7 +52,7 @@ def test_without_a_trunk_it_shows_what_it_was_told() -> None:
     run(main())
 
 
-def test_seats_of_a_trunk_are_newer_than_what_was_told() -> None:
+def test_seats_of_a_trunk_are_newer_than_the_directory() -> None:
     async def main() -> None:
         async with greeter("prices-1", seats=3) as made:
             [client] = await made.clients(1)
@@ -74,7 +74,7 @@ def test_seats_of_a_trunk_are_newer_than_what_was_told() -> None:
     run(main())
 
 
-def test_a_lobby_that_asks_for_its_seats_back_drains_whatever_was_told() -> None:
+def test_a_lobby_that_asks_for_its_seats_back_is_draining_whatever_the_directory_says() -> None:
     async def main() -> None:
         async with greeter("prices-1") as made:
             clients = await made.clients(2)
@@ -99,7 +99,7 @@ def test_a_lobby_that_asks_for_its_seats_back_drains_whatever_was_told() -> None
     run(main())
 
 
-def test_an_origin_that_is_lost_since_it_was_told_is_away() -> None:
+def test_an_origin_lost_since_the_latest_directory_is_away() -> None:
     async def main() -> None:
         async with greeter("prices-1") as made:
             [client] = await made.clients(1)
@@ -117,7 +117,7 @@ def test_an_origin_that_is_lost_since_it_was_told_is_away() -> None:
     run(main())
 
 
-def test_a_trunk_to_a_lobby_that_nobody_told_of_is_shown() -> None:
+def test_a_lobby_with_a_trunk_is_shown_even_if_it_is_not_in_the_directory() -> None:
     async def main() -> None:
         async with greeter("prices-1") as made:
             [client] = await made.clients(1)
@@ -128,7 +128,7 @@ def test_a_trunk_to_a_lobby_that_nobody_told_of_is_shown() -> None:
     run(main())
 
 
-def test_a_lobby_that_does_not_answer_yet_is_shown_as_it_was_told() -> None:
+def test_a_lobby_that_has_not_answered_yet_is_shown_as_in_the_directory() -> None:
     async def main() -> None:
         async with greeter("prices-1") as made:
             made.lobbies[0].refusing = True
@@ -143,7 +143,7 @@ def test_a_lobby_that_does_not_answer_yet_is_shown_as_it_was_told() -> None:
     run(main())
 
 
-def test_clients_that_wait_and_clients_that_were_moved_are_counted() -> None:
+def test_waiting_and_moved_clients_are_counted() -> None:
     async def main() -> None:
         async with greeter("prices-1") as made:
             clients = await made.clients(2)
@@ -159,7 +159,7 @@ def test_clients_that_wait_and_clients_that_were_moved_are_counted() -> None:
     run(main())
 
 
-def test_a_lobby_that_is_gone_is_marked_until_its_clients_are() -> None:
+def test_a_deleted_lobby_is_marked_until_its_clients_are_gone() -> None:
     async def main() -> None:
         async with greeter("prices-1") as made:
             [client] = await made.clients(1)
@@ -172,7 +172,7 @@ def test_a_lobby_that_is_gone_is_marked_until_its_clients_are() -> None:
     run(main())
 
 
-def test_a_greeter_without_news_says_so() -> None:
+def test_a_greeter_without_a_directory_says_so() -> None:
     async def main() -> None:
         async with greeter() as made:
             made.greeter.directory.known = False

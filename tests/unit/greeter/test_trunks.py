@@ -35,13 +35,13 @@ def test_the_latest_messages_are_kept_and_no_more() -> None:
     assert payloads(recent.latest()) == ["f", "g", "h"]
 
 
-def test_none_is_kept_where_none_is_replayed() -> None:
+def test_no_message_is_kept_without_replay() -> None:
     recent = Recent(0)
     recent.append(batch("a"))
     assert payloads(recent.latest()) == []
 
 
-def test_fewer_are_kept_at_once_and_more_only_from_now_on() -> None:
+def test_a_lower_number_applies_at_once_and_a_higher_one_from_now_on() -> None:
     recent = Recent(4)
     for text in "abcd":
         recent.append(batch(text))
@@ -53,7 +53,7 @@ def test_fewer_are_kept_at_once_and_more_only_from_now_on() -> None:
     assert payloads(recent.latest()) == ["c", "d", "e"]
 
 
-def test_what_came_while_none_was_kept_is_no_hole_in_what_is_replayed_later() -> None:
+def test_messages_from_a_time_without_replay_leave_no_gap_later() -> None:
     recent = Recent(4)
     recent.append(batch("a", "b"))
     recent.keep(0)
@@ -65,7 +65,7 @@ def test_what_came_while_none_was_kept_is_no_hole_in_what_is_replayed_later() ->
     assert payloads(recent.latest()) == ["d"]
 
 
-def test_what_is_kept_is_bounded_in_bytes_but_for_the_newest() -> None:
+def test_kept_messages_are_bounded_in_bytes_except_the_newest() -> None:
     recent = Recent(1000)
     for _ in range(3):
         recent.append(batch("x" * (5 << 20)))
@@ -110,7 +110,7 @@ def trunk_to(lobby: LobbyId, owner: Owner, *, replay: int = 0, keys: TokenKeys |
     return Trunk(lobby, owner, greeter="test", token_keys=keys, replay=replay, stats=BusStats())
 
 
-def test_claims_made_before_it_is_open_are_sent_then() -> None:
+def test_claims_made_before_the_trunk_is_open_are_sent_then() -> None:
     async def main() -> None:
         lobby, owner = Lobby(seats=5), Owner()
         trunk = trunk_to(lobby.id, owner)
@@ -135,7 +135,7 @@ def test_claims_made_before_it_is_open_are_sent_then() -> None:
     run(main())
 
 
-def test_a_draining_lobby_says_so() -> None:
+def test_a_draining_lobby_asks_for_its_seats() -> None:
     async def main() -> None:
         lobby, owner = Lobby(), Owner()
         trunk = trunk_to(lobby.id, owner)
@@ -173,7 +173,7 @@ NEW, OTHER = b"n" * 32, b"o" * 32
 
 
 @pytest.mark.parametrize("known", [KEY, NEW])
-def test_while_keys_change_a_lobby_is_reached_that_knows_only_one_of_them(known: bytes) -> None:
+def test_during_a_key_rotation_a_lobby_that_knows_only_one_key_is_reached(known: bytes) -> None:
     async def main() -> None:
         lobby, owner = Lobby(), Owner()
         lobby.keys = [known]
@@ -203,7 +203,7 @@ def test_a_lobby_that_knows_none_of_the_keys_is_given_up() -> None:
 
 
 @pytest.mark.parametrize("how", ["refused", "nobody listens"])
-def test_a_trunk_that_can_not_be_opened_is_lost_at_once(how: str) -> None:
+def test_a_trunk_that_cannot_be_opened_is_lost_at_once(how: str) -> None:
     async def main() -> None:
         lobby, owner = Lobby(), Owner()
         lobby.refusing = True
@@ -220,7 +220,7 @@ def test_a_trunk_that_can_not_be_opened_is_lost_at_once(how: str) -> None:
     run(main())
 
 
-def test_a_trunk_can_be_closed_while_it_is_opened() -> None:
+def test_a_trunk_can_be_closed_while_it_opens() -> None:
     async def main() -> None:
         lobby, owner = Lobby(), Owner()
         trunk = trunk_to(lobby.id, owner)
@@ -256,7 +256,7 @@ def test_a_group_gets_what_it_missed_before_it_joins() -> None:
     run(main())
 
 
-def test_nobody_joins_a_trunk_that_is_not_open() -> None:
+def test_no_group_joins_a_trunk_that_is_not_open() -> None:
     async def main() -> None:
         lobby = Lobby()
         trunk = trunk_to(lobby.id, Owner())
@@ -269,7 +269,7 @@ def test_nobody_joins_a_trunk_that_is_not_open() -> None:
     run(main())
 
 
-def test_a_greeter_that_stood_still_is_told_what_it_missed() -> None:
+def test_a_greeter_that_was_suspended_learns_what_it_missed() -> None:
     async def main() -> None:
         lobby, owner = Lobby(), Owner()
         lobby.ring.max_bytes = 1 << 20
@@ -288,7 +288,7 @@ def test_a_greeter_that_stood_still_is_told_what_it_missed() -> None:
     run(main())
 
 
-def test_the_loop_is_free_while_a_trunk_is_opened() -> None:
+def test_the_loop_is_not_blocked_while_a_trunk_opens() -> None:
     async def main() -> None:
         server = await asyncio.start_server(lambda _reader, _writer: None, "127.0.0.1", 0)
         address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from tests.support.streams import numbered
 
-from lobby_gateway.trunk.consumer import TrunkConsumer
+from lobby_gateway.trunk.consumer import SeatLedger, TrunkConsumer
 from lobby_gateway.trunk.position import Position, digest
 from lobby_gateway.trunk.records import (
     Claim,
@@ -65,7 +65,7 @@ def test_says_hello_first() -> None:
     assert sent(consumer) == []
 
 
-def test_welcome_tells_of_the_lobby() -> None:
+def test_welcome_describes_the_lobby() -> None:
     consumer = TrunkConsumer("g", now=NOW)
     assert (consumer.welcomed, consumer.position()) == (False, Position(0, 0))
     welcome = Welcome(False, 1, True, 512, 500, 1, 20, "p-1")
@@ -104,7 +104,7 @@ def test_ignores_a_record_of_a_newer_version() -> None:
     assert welcomed().receive(b"\xee\0whatever", NOW) is None
 
 
-def test_goes_on_at_the_position_that_was_asked_for() -> None:
+def test_continues_at_the_requested_position() -> None:
     consumer = TrunkConsumer("g", now=NOW, position=Position(1, 20, digests(*range(4, 20))))
     receive(consumer, Welcome(True, 0, True, 512, 500, 1, 20, "p-1"), Messages(1, 20, numbered([20, 21])))
     assert consumer.position() == Position(1, 22, digests(*range(6, 22)))
@@ -116,7 +116,7 @@ def test_refuses_a_welcome_that_claims_another_position(position: Position | Non
     refused(consumer, Welcome(True, 0, True, 1, 1, 1, 20, "p-1"), "does not continue at the requested position")
 
 
-def test_forgets_the_digests_when_the_stream_does_not_go_on() -> None:
+def test_forgets_the_digests_when_the_stream_does_not_continue() -> None:
     consumer = TrunkConsumer("g", now=NOW, position=Position(1, 20, digests(*range(4, 20))))
     receive(consumer, Welcome(False, 2, True, 512, 500, 9, 3, "p-1"), Messages(9, 3, numbered([3])))
     assert consumer.position() == Position(9, 4, digests(3))
@@ -125,7 +125,7 @@ def test_forgets_the_digests_when_the_stream_does_not_go_on() -> None:
 # The stream
 
 
-def test_the_position_goes_on_with_the_messages() -> None:
+def test_messages_advance_the_position() -> None:
     consumer = welcomed()
     for start in range(0, 40, 5):
         receive(consumer, Messages(1, start, numbered(range(start, start + 5))))
@@ -150,7 +150,7 @@ def test_a_new_epoch_starts_at_offset_0_and_keeps_the_digests() -> None:
 
 
 @pytest.mark.parametrize(("epoch", "offset"), [(1, 6), (1, 4), (1, 0), (2, 1)])
-def test_refuses_messages_with_a_gap_or_a_repetition_before_them(epoch: int, offset: int) -> None:
+def test_refuses_messages_after_a_gap_or_repetition(epoch: int, offset: int) -> None:
     consumer = welcomed(1, 5)
     refused(
         consumer, Messages(epoch, offset, numbered([1])), "MESSAGES: messages before its place are missing or repeated"
@@ -158,13 +158,13 @@ def test_refuses_messages_with_a_gap_or_a_repetition_before_them(epoch: int, off
     refused(consumer, Status(True, 1, 1, epoch, offset), "STATUS: messages before its place are missing or repeated")
 
 
-def test_any_place_may_follow_when_there_was_no_origin_session_yet() -> None:
+def test_any_place_may_follow_before_the_first_origin_session() -> None:
     consumer = welcomed(0, 0)
     receive(consumer, Messages(7, 3, numbered([3])))
     assert consumer.position() == Position(7, 4, digests(3))
 
 
-def test_a_gap_that_is_told_is_counted() -> None:
+def test_an_announced_gap_is_counted() -> None:
     consumer = welcomed(1, 0)
     receive(consumer, Messages(1, 0, numbered([0])), Missed(0, 9, 1, 1, 1, 10), Messages(1, 10, numbered([10])))
     assert consumer.missed == 9
@@ -176,7 +176,7 @@ def test_refuses_a_gap_elsewhere_or_of_nothing(missed: Missed) -> None:
     refused(welcomed(1, 5), missed, "MISSED: ")
 
 
-def test_status_tells_of_the_lobby_and_of_a_new_epoch() -> None:
+def test_status_describes_the_lobby_and_a_new_epoch() -> None:
     consumer = welcomed(1, 5)
     receive(consumer, Status(False, 600, 7, 2, 0))
     assert (consumer.seats, consumer.free, consumer.origin_connected) == (600, 7, False)
@@ -192,7 +192,7 @@ def test_move_is_remembered() -> None:
 # Seats
 
 
-def test_seats_are_held_once_they_are_granted() -> None:
+def test_granted_seats_are_held() -> None:
     consumer = welcomed()
     first, second = consumer.claim(3), consumer.claim(2)
     assert sent(consumer) == [Claim(first, 3), Claim(second, 2)]
@@ -204,7 +204,7 @@ def test_seats_are_held_once_they_are_granted() -> None:
     assert consumer.held == 1
 
 
-def test_refuses_seats_that_were_not_asked_for() -> None:
+def test_refuses_seats_that_were_not_claimed() -> None:
     consumer = welcomed()
     claim = consumer.claim(3)
     refused(consumer, Granted(claim + 1, 1, 0, 0), "GRANTED: 1 seats for claim 2 of None")
@@ -218,7 +218,7 @@ def test_refuses_a_second_answer() -> None:
     refused(consumer, Granted(claim, 3, 0, 0), "GRANTED")
 
 
-def test_refuses_nonsense_of_its_owner() -> None:
+def test_refuses_impossible_calls_of_its_owner() -> None:
     consumer = welcomed()
     with pytest.raises(ValueError, match="count: 0 is too small"):
         consumer.claim(0)
@@ -236,7 +236,7 @@ def test_forwards_a_clients_message() -> None:
 # Groups that resume
 
 
-def test_a_group_joins_behind_what_it_lacked() -> None:
+def test_a_group_joins_after_what_it_lacked() -> None:
     consumer = welcomed(1, 9)
     position = Position(1, 5, (1, 2))
     group = consumer.resume(position)
@@ -262,13 +262,13 @@ def test_a_group_at_the_end_of_an_epoch_joins_at_the_start_of_the_next() -> None
     receive(consumer, Resumed(consumer.resume(Position(1, 5)), True, 0, 2, 0))
 
 
-def test_a_group_that_joins_may_move_the_stream_on_to_a_new_epoch() -> None:
+def test_a_joining_group_may_advance_the_stream_to_a_new_epoch() -> None:
     consumer = welcomed(1, 9)
     receive(consumer, Resumed(consumer.resume(Position(2, 0)), True, 0, 2, 0))
     assert consumer.position() == Position(2, 0)
 
 
-def test_refuses_a_gap_in_what_a_group_gets() -> None:
+def test_refuses_a_gap_in_a_replay() -> None:
     consumer = welcomed(1, 9)
     group = consumer.resume(Position(1, 5))
     refused(consumer, Replay(group, 1, 6, numbered([6])), "REPLAY: messages before its place are missing")
@@ -304,6 +304,32 @@ def test_ids_stay_within_32_bits() -> None:
     assert [consumer.resume(Position(1, 1)), consumer.resume(Position(1, 1))] == [0xFFFFFFFF, 1]
 
 
+# The ledger
+
+
+def test_claims_made_before_the_trunk_are_sent_after_hello() -> None:
+    ledger = SeatLedger()
+    claims = [ledger.claim(3), ledger.claim(4)]
+    consumer = TrunkConsumer("g", now=0.0, ledger=ledger)
+    assert sent(consumer) == [Hello("g"), Claim(claims[0], 3), Claim(claims[1], 4)]
+    assert ledger.claims == {claims[0]: 3, claims[1]: 4}
+
+
+def test_the_ledger_records_what_crosses_the_trunk() -> None:
+    consumer = welcomed()
+    ledger = consumer.ledger
+    claim = consumer.claim(3)
+    assert repr(ledger) == "<SeatLedger: 0 held, 3 claimed>"
+    receive(consumer, Granted(claim, 2, 0, 1))
+    assert (ledger.held, ledger.claims) == (2, {})
+    consumer.data_to_send()
+    consumer.release(1)
+    consumer.release(1)
+    assert ledger.held == 0
+    assert sent(consumer) == [Release(2)], "released together"
+    assert consumer.data_to_send() == []
+
+
 # Time
 
 
@@ -323,7 +349,7 @@ def test_a_heartbeat_is_sent_every_half_second() -> None:
     assert consumer.wake_at == NOW + 2.0
 
 
-def test_a_lobby_that_is_silent_for_two_seconds_is_dead() -> None:
+def test_a_lobby_that_sends_nothing_for_two_seconds_is_dead() -> None:
     consumer = welcomed()
     consumer.receive(Status(True, 1, 1, 1, 0).encode(), NOW + 0.7)
     assert pass_time(consumer, NOW + 2.69)
@@ -333,7 +359,7 @@ def test_a_lobby_that_is_silent_for_two_seconds_is_dead() -> None:
     assert not pass_time(consumer, NOW + 4.69)
 
 
-def test_after_a_stop_of_our_own_the_lobby_gets_its_time_again() -> None:
+def test_after_our_own_suspension_the_lobby_gets_its_time_again() -> None:
     consumer = welcomed()
     assert consumer.wake(NOW + 60)
     assert pass_time(consumer, NOW + 61.9)

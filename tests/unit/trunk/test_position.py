@@ -10,7 +10,7 @@ NUMBERS = st.integers(0, 2**64 - 1)
 
 
 @given(NUMBERS, NUMBERS)
-def test_what_is_written_is_read_again(epoch: int, offset: int) -> None:
+def test_a_position_survives_a_round_trip_through_text(epoch: int, offset: int) -> None:
     assert Position.parse(str(Position(epoch, offset))) == Position(epoch, offset)
 
 
@@ -35,12 +35,12 @@ def test_is_written_as_sixteen_hex_digits_and_a_number() -> None:
         "00000000000000ab-000000000000000000001",
     ],
 )
-def test_refuses_a_text_that_is_no_position(text: str) -> None:
+def test_refuses_a_text_that_is_not_a_position(text: str) -> None:
     with pytest.raises(ValueError, match="is not a position"):
         Position.parse(text)
 
 
-def test_names_only_the_beginning_of_a_long_text() -> None:
+def test_quotes_only_the_beginning_of_a_long_text() -> None:
     with pytest.raises(ValueError, match=r"'x{60}' is not"):
         Position.parse("x" * 10000)
 

@@ -94,12 +94,12 @@ def test_flags_and_bytes_of_a_newer_version_are_ignored(record: Record) -> None:
 
 
 @pytest.mark.parametrize("number", [0x00, 0x07, 0x7F, 0x80, 0x89, 0xFF])
-def test_types_of_a_newer_version_are_nothing(number: int) -> None:
+def test_types_of_a_newer_version_are_ignored(number: int) -> None:
     assert decode(bytes((number, 0, 1, 2, 3))) is None
 
 
 @pytest.mark.parametrize("data", [b"", b"\x01"])
-def test_refuses_what_is_too_short_for_a_type(data: bytes) -> None:
+def test_refuses_records_that_are_too_short(data: bytes) -> None:
     with pytest.raises(TrunkError, match=f"a record of {len(data)} bytes"):
         decode(data)
 
@@ -119,7 +119,7 @@ def test_refuses_what_is_too_short_for_a_type(data: bytes) -> None:
         (f"85 00 00000001 {E}{AT} 00000001", "REPLAY: message count is 1, found 0"),
     ],
 )
-def test_refuses_what_cannot_be(wire: str, problem: str) -> None:
+def test_refuses_impossible_records(wire: str, problem: str) -> None:
     with pytest.raises(TrunkError, match=f"^{problem}"):
         decode(bytes.fromhex(wire))
 
@@ -174,7 +174,7 @@ def test_a_text_that_is_cut_off_is_refused(data: bytes) -> None:
         decode_text(memoryview(data), 0)
 
 
-def test_a_text_that_is_no_utf8_is_refused() -> None:
+def test_a_text_that_is_not_utf8_is_refused() -> None:
     with pytest.raises(UnicodeDecodeError):
         decode_text(memoryview(b"\x01\xff"), 0)
 

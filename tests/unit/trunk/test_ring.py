@@ -23,7 +23,7 @@ def read(ring: MessageRing, cursor: int, until: int | None = None) -> list[int]:
     return [number for chunk in ring.since(cursor, EVERYTHING, until) for number in numbers(chunk.batch)]
 
 
-def test_an_empty_ring_is_at_no_epoch() -> None:
+def test_an_empty_ring_has_no_epoch() -> None:
     ring = MessageRing()
     assert (ring.epoch, ring.offset, ring.cursor, ring.oldest, len(ring)) == (0, 0, 0, 0, 0)
     assert ring.since(0, EVERYTHING) == []
@@ -36,13 +36,13 @@ def test_refuses_a_message_before_the_first_epoch() -> None:
         MessageRing().append(numbered([1]))
 
 
-def test_an_empty_batch_is_nothing() -> None:
+def test_an_empty_batch_is_ignored() -> None:
     ring = ring_of(2)
     ring.append(Batch(b"", ()))
     assert (ring.cursor, read(ring, 0)) == (2, [0, 1])
 
 
-def test_gives_what_came_since_a_cursor() -> None:
+def test_returns_the_messages_since_a_cursor() -> None:
     ring = ring_of(1, 3, 2)
     assert read(ring, 0) == [0, 1, 2, 3, 4, 5]
     assert read(ring, 2) == [2, 3, 4, 5]
@@ -50,7 +50,7 @@ def test_gives_what_came_since_a_cursor() -> None:
     assert read(ring, 6) == []
 
 
-def test_gives_nothing_behind_the_end_asked_for() -> None:
+def test_returns_nothing_after_the_requested_end() -> None:
     ring = ring_of(1, 3, 2)
     assert read(ring, 1, until=3) == [1, 2]
     assert read(ring, 1, until=4) == [1, 2, 3]
@@ -58,7 +58,7 @@ def test_gives_nothing_behind_the_end_asked_for() -> None:
     assert read(ring, 4, until=99) == [4, 5]
 
 
-def test_gives_a_whole_batch_as_it_came() -> None:
+def test_returns_a_whole_batch_as_it_came() -> None:
     ring = ring_of()
     batch = numbered([1, 2, 3])
     ring.append(batch)
@@ -66,7 +66,7 @@ def test_gives_a_whole_batch_as_it_came() -> None:
     assert chunk.batch is batch
 
 
-def test_stops_before_the_batch_that_would_be_too_much_but_gives_at_least_one() -> None:
+def test_stops_before_the_batch_that_exceeds_the_limit_but_returns_at_least_one() -> None:
     ring = ring_of(1, 1, 1)  # of 3 bytes each
     assert [len(ring.since(0, limit)) for limit in (0, 3, 5, 6, 9)] == [1, 1, 1, 2, 3]
 
@@ -101,7 +101,7 @@ def test_keeps_the_newest_batch_however_large() -> None:
     assert (ring.oldest, len(ring), ring.bytes) == (51, 1, 4)
 
 
-def test_a_long_life_leaves_no_more_than_the_limits_behind() -> None:
+def test_a_long_life_keeps_no_more_than_the_limits() -> None:
     ring = MessageRing(max_messages=10)
     ring.begin_epoch(1)
     for number in range(10_000):
@@ -111,7 +111,7 @@ def test_a_long_life_leaves_no_more_than_the_limits_behind() -> None:
     assert len(ring._starts) == len(ring._batches)
 
 
-def test_refuses_a_cursor_that_is_evicted() -> None:
+def test_refuses_an_evicted_cursor() -> None:
     ring = ring_of(3, 3, max_messages=3)
     with pytest.raises(ValueError, match="cursor: 2 was evicted; accepted: 3 and later"):
         ring.since(2, EVERYTHING)
@@ -136,7 +136,7 @@ def test_a_new_epoch_starts_at_offset_0() -> None:
     assert ring.locate(2) == (1, 2)
 
 
-def test_an_epoch_may_go_on_behind_a_gap() -> None:
+def test_an_epoch_may_continue_after_a_gap() -> None:
     ring = ring_of(3)
     ring.begin_epoch(1, offset=10)
     ring.append(numbered([10, 11]))
@@ -144,7 +144,7 @@ def test_an_epoch_may_go_on_behind_a_gap() -> None:
     assert ring.offset == 12
 
 
-def test_the_epoch_that_goes_on_may_begin_again_where_it_is() -> None:
+def test_the_current_epoch_may_begin_again_where_it_is() -> None:
     ring = ring_of(3)
     ring.begin_epoch(1, offset=3)
     ring.append(numbered([3]))
@@ -154,7 +154,7 @@ def test_the_epoch_that_goes_on_may_begin_again_where_it_is() -> None:
 
 
 @pytest.mark.parametrize("epoch", [-1, 0, 2**64])
-def test_refuses_what_is_no_epoch(epoch: int) -> None:
+def test_refuses_epochs_out_of_range(epoch: int) -> None:
     with pytest.raises(ValueError, match="is out of range"):
         MessageRing().begin_epoch(epoch)
 
@@ -162,7 +162,7 @@ def test_refuses_what_is_no_epoch(epoch: int) -> None:
 # Resuming
 
 
-def test_resumes_behind_any_message_that_is_kept() -> None:
+def test_resumes_after_any_message_that_is_kept() -> None:
     ring = ring_of(2, 2, 2, max_messages=4)
     assert [ring.resume(Position(1, offset)) for offset in (2, 3, 6)] == [Exact(2), Exact(3), Exact(6)]
 
@@ -172,14 +172,14 @@ def test_a_position_whose_next_message_is_evicted_is_live() -> None:
     assert ring.resume(Position(1, 1)) == Live(6, LiveReason.GONE)
 
 
-def test_a_position_ahead_in_the_epoch_that_goes_on_waits() -> None:
+def test_a_position_ahead_in_the_current_epoch_waits() -> None:
     ring = ring_of(2)
     assert ring.resume(Position(1, 3)) == Wait()
     ring.append(numbered([2]))
     assert ring.resume(Position(1, 3)) == Exact(3)
 
 
-def test_a_position_ahead_in_an_epoch_that_ended_is_live() -> None:
+def test_a_position_ahead_in_an_ended_epoch_is_live() -> None:
     ring = ring_of(2)
     ring.begin_epoch(2)
     assert ring.resume(Position(1, 3)) == Live(2, LiveReason.AHEAD)
@@ -195,7 +195,7 @@ def test_a_position_without_an_epoch_is_never_found() -> None:
     assert ring_of(2).resume(Position(0, 0)) == Live(2, LiveReason.UNKNOWN_EPOCH)
 
 
-def test_resumes_in_an_epoch_that_ended_and_goes_on_with_the_next() -> None:
+def test_resumes_in_an_ended_epoch_and_continues_with_the_next() -> None:
     ring = ring_of(3)
     ring.begin_epoch(2)
     ring.append(numbered([3, 4]))
@@ -215,7 +215,7 @@ def test_the_start_of_an_epoch_without_a_message_is_a_position() -> None:
     assert ring.resume(Position(3, 0)) == Exact(3)
 
 
-def test_the_end_of_an_epoch_counts_as_long_as_what_follows_is_kept() -> None:
+def test_the_end_of_an_epoch_is_found_as_long_as_what_follows_is_kept() -> None:
     ring = ring_of(3, max_messages=3)
     ring.begin_epoch(2)
     ring.append(numbered([3, 4, 5]))
@@ -279,7 +279,7 @@ def test_a_position_has_the_digests_of_the_sixteen_messages_before_it() -> None:
     assert ring.position(0) == Position(1, 0)
 
 
-def test_a_position_has_digests_of_what_is_kept_only() -> None:
+def test_a_position_has_digests_of_kept_messages_only() -> None:
     ring = ring_of(10, 3, max_messages=5)
     assert ring.position().digests == tuple(digest(b"%d" % number) for number in range(10, 13))
     assert ring.position(10).digests == ()

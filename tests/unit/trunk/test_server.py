@@ -80,7 +80,7 @@ def shown(records: list[Record]) -> list[object]:
 # Beginning
 
 
-def test_says_nothing_before_hello() -> None:
+def test_sends_nothing_before_hello() -> None:
     lobby = Lobby(3)
     lobby.server.tell_status()
     lobby.server.move(MoveReason.DRAINING, 1)
@@ -115,7 +115,7 @@ def test_ignores_a_record_of_a_newer_version() -> None:
     assert lobby.rest() == []
 
 
-def test_welcome_tells_of_the_lobby_and_where_the_stream_starts() -> None:
+def test_welcome_describes_the_lobby_and_where_the_stream_starts() -> None:
     lobby = Lobby(5)
     lobby.claim(1)
     assert lobby.join() == Welcome(False, LiveReason.NO_POSITION, True, 4, 3, 1, 5, "prices-1")
@@ -139,20 +139,20 @@ def test_welcome_before_the_first_origin_session() -> None:
     assert (messages.epoch, messages.offset) == (9, 0)
 
 
-def test_replay_starts_the_stream_so_many_messages_back() -> None:
+def test_replay_starts_the_stream_that_many_messages_back() -> None:
     lobby = Lobby(5)
     assert lobby.join(Hello("g", replay=2)).offset == 3
     assert shown(lobby.rest()) == [[3, 4]]
 
 
-def test_a_position_that_is_known_is_gone_on_from() -> None:
+def test_the_stream_continues_at_a_known_position() -> None:
     lobby = Lobby(5)
     welcome = lobby.join(Hello("g", 1, Position(1, 2)))
     assert (welcome.exact, welcome.reason, welcome.epoch, welcome.offset) == (True, 0, 1, 2)
     assert shown(lobby.rest()) == [[2, 3, 4]]
 
 
-def test_the_end_of_an_epoch_that_ended_is_gone_on_from_in_the_next() -> None:
+def test_the_stream_continues_in_the_next_epoch_after_the_end_of_an_epoch() -> None:
     lobby = Lobby(2)
     lobby.ring.begin_epoch(7)
     lobby.publish(1)
@@ -163,14 +163,14 @@ def test_the_end_of_an_epoch_that_ended_is_gone_on_from_in_the_next() -> None:
     assert (messages.epoch, messages.offset, numbers(messages.batch)) == (7, 0, [2])
 
 
-def test_a_position_that_is_not_known_is_live_with_the_replay() -> None:
+def test_an_unknown_position_is_live_with_replay() -> None:
     lobby = Lobby(5)
     welcome = lobby.join(Hello("g", 1, Position(9, 2)))
     assert (welcome.exact, welcome.reason, welcome.offset) == (False, LiveReason.UNKNOWN_EPOCH, 4)
     assert shown(lobby.rest()) == [[4]]
 
 
-def test_a_position_ahead_holds_welcome_back_until_it_is_reached() -> None:
+def test_a_position_ahead_delays_welcome_until_it_is_reached() -> None:
     lobby = Lobby(5)
     lobby.receive(Hello("g", 0, Position(1, 7)), Claim(1, 1))
     assert lobby.take() is None
@@ -193,7 +193,7 @@ def test_a_position_ahead_is_live_after_a_second() -> None:
 # Seats
 
 
-def test_grants_what_there_is_and_says_why_it_is_less() -> None:
+def test_grants_what_is_free_and_says_why_it_is_less() -> None:
     lobby = Lobby()
     lobby.join()
     lobby.receive(Claim(1, 3), Claim(2, 3), Claim(3, 1))
@@ -220,7 +220,7 @@ def test_released_seats_are_free_again() -> None:
     assert (lobby.server.held, lobby.seat_count.taken) == (1, 1)
 
 
-def test_refuses_to_take_back_seats_that_another_holds() -> None:
+def test_refuses_the_release_of_seats_that_another_consumer_holds() -> None:
     lobby = Lobby()
     lobby.claim(2)
     lobby.join()
@@ -230,7 +230,7 @@ def test_refuses_to_take_back_seats_that_another_holds() -> None:
     assert lobby.seat_count.taken == 3
 
 
-def test_the_end_of_the_trunk_gives_its_seats_back_once() -> None:
+def test_the_end_of_the_trunk_returns_its_seats_once() -> None:
     lobby = Lobby()
     lobby.claim(1)
     lobby.join()
@@ -242,7 +242,7 @@ def test_the_end_of_the_trunk_gives_its_seats_back_once() -> None:
     assert lobby.take() is None
 
 
-def test_refuses_a_consumer_that_asks_and_never_reads() -> None:
+def test_refuses_a_consumer_that_claims_and_never_reads() -> None:
     lobby = Lobby()
     lobby.join()
     lobby.receive(*(Claim(n, 0) for n in range(4096)))
@@ -253,7 +253,7 @@ def test_refuses_a_consumer_that_asks_and_never_reads() -> None:
         lobby.receive(Resume(1, Position(1, 1)))
 
 
-def test_a_clients_message_is_handed_on() -> None:
+def test_a_clients_message_is_forwarded() -> None:
     lobby = Lobby()
     lobby.join()
     forward = Forward(Opcode.BINARY, b"\0\1")
@@ -274,7 +274,7 @@ def test_one_read_of_the_origin_is_one_record_whose_frames_are_not_copied() -> N
     assert lobby.take() is None
 
 
-def test_a_consumer_that_is_behind_gets_batches_merged_up_to_the_size_asked_for() -> None:
+def test_a_slow_consumer_gets_batches_merged_up_to_the_given_size() -> None:
     lobby = Lobby()
     lobby.join()
     lobby.publish(7)  # of 3 bytes each
@@ -297,7 +297,7 @@ def test_messages_of_two_epochs_are_two_records() -> None:
     ]
 
 
-def test_what_was_evicted_is_told_with_its_number_and_places() -> None:
+def test_evicted_messages_are_announced_with_their_number_and_places() -> None:
     lobby = Lobby()
     lobby.join()
     lobby.publish(1)
@@ -307,7 +307,7 @@ def test_what_was_evicted_is_told_with_its_number_and_places() -> None:
     assert lobby.server.missed == 4
 
 
-def test_what_was_evicted_over_epochs_is_counted_through() -> None:
+def test_evicted_messages_are_counted_across_epochs() -> None:
     lobby = Lobby()
     lobby.join()
     lobby.publish(3)
@@ -316,7 +316,7 @@ def test_what_was_evicted_over_epochs_is_counted_through() -> None:
     assert shown(lobby.rest())[0] == Missed(0, 5, 1, 0, 7, 2)
 
 
-def test_a_gap_in_the_ring_itself_is_told_too() -> None:
+def test_a_gap_in_the_ring_itself_is_announced_too() -> None:
     lobby = Lobby(2)
     lobby.join(Hello("g", replay=2))
     lobby.ring.begin_epoch(1, offset=5)
@@ -386,7 +386,7 @@ def test_a_group_at_the_start_of_a_new_epoch_takes_the_stream_there() -> None:
     assert shown(records) == [Resumed(3, True, 0, 7, 0), Resumed(4, True, 0, 7, 0), (5, [1]), Resumed(5, True, 0, 7, 0)]
 
 
-def test_a_gap_in_the_ring_is_told_before_a_group_joins_behind_it() -> None:
+def test_a_gap_in_the_ring_is_announced_before_a_group_joins_after_it() -> None:
     lobby = Lobby(2)
     lobby.join()
     lobby.ring.begin_epoch(1, offset=5)
@@ -400,7 +400,7 @@ def test_a_gap_in_the_ring_is_told_before_a_group_joins_behind_it() -> None:
     ]
 
 
-def test_a_group_whose_position_is_not_known_joins_live() -> None:
+def test_a_group_with_an_unknown_position_joins_live() -> None:
     lobby = Lobby(5)
     lobby.join()
     lobby.receive(Resume(3, Position(9, 2)))
@@ -434,7 +434,7 @@ def test_a_group_ahead_of_the_ring_joins_live_after_a_second() -> None:
     assert lobby.rest() == [Resumed(3, False, LiveReason.AHEAD, 1, 5)]
 
 
-def test_groups_are_waited_for_in_an_epoch_only_as_long_as_it_goes_on() -> None:
+def test_a_group_waits_only_while_its_epoch_is_current() -> None:
     lobby = Lobby(5)
     lobby.join()
     lobby.receive(Resume(3, Position(1, 7)))
@@ -462,7 +462,7 @@ def test_answers_to_claims_do_not_wait_for_a_group_that_catches_up() -> None:
     assert lobby.take() == Granted(1, 1, 3, 0)
 
 
-def test_a_group_is_told_what_was_evicted_while_it_caught_up() -> None:
+def test_a_group_learns_what_was_evicted_while_it_caught_up() -> None:
     lobby = Lobby(8)
     lobby.join()
     lobby.receive(Resume(3, Position(1, 1)))
@@ -477,7 +477,7 @@ def test_a_group_is_told_what_was_evicted_while_it_caught_up() -> None:
     assert lobby.server.missed == 1
 
 
-def test_a_group_and_the_stream_are_told_when_all_of_it_was_evicted() -> None:
+def test_a_group_and_the_stream_learn_that_everything_was_evicted() -> None:
     lobby = Lobby(8)
     lobby.join()
     lobby.receive(Resume(3, Position(1, 1)))
@@ -492,7 +492,7 @@ def test_a_group_and_the_stream_are_told_when_all_of_it_was_evicted() -> None:
     assert lobby.server.missed == 8
 
 
-def test_a_group_that_waits_for_a_place_that_was_evicted_joins_live() -> None:
+def test_a_group_that_waits_for_an_evicted_place_joins_live() -> None:
     lobby = Lobby()
     lobby.join()
     lobby.publish(6)
@@ -508,7 +508,7 @@ def test_a_group_that_waits_for_a_place_that_was_evicted_joins_live() -> None:
 # Status and time
 
 
-def test_tells_its_status_every_half_second() -> None:
+def test_sends_its_status_every_half_second() -> None:
     lobby = Lobby(1)
     lobby.join()
     assert lobby.server.wake_at == 1000.5
@@ -519,7 +519,7 @@ def test_tells_its_status_every_half_second() -> None:
     assert lobby.server.wake_at == 1001.0
 
 
-def test_tells_its_status_at_once_when_asked() -> None:
+def test_sends_its_status_at_once_when_asked() -> None:
     lobby = Lobby(1)
     lobby.join()
     lobby.origin_connected = False
@@ -528,7 +528,7 @@ def test_tells_its_status_at_once_when_asked() -> None:
     assert lobby.rest() == [Status(False, 4, 3, 1, 1)]
 
 
-def test_status_names_the_place_of_the_stream_where_it_stands() -> None:
+def test_status_contains_the_current_place() -> None:
     lobby = Lobby(1)
     lobby.join()
     lobby.publish(3)
@@ -536,7 +536,7 @@ def test_status_names_the_place_of_the_stream_where_it_stands() -> None:
     assert shown(lobby.rest()) == [Status(True, 4, 4, 1, 1), [1, 2, 3]]
 
 
-def test_status_names_a_new_epoch_before_its_first_message() -> None:
+def test_status_contains_a_new_epoch_before_its_first_message() -> None:
     lobby = Lobby(1)
     lobby.join()
     lobby.ring.begin_epoch(7)
@@ -544,7 +544,7 @@ def test_status_names_a_new_epoch_before_its_first_message() -> None:
     assert lobby.rest() == [Status(True, 4, 4, 7, 0)]
 
 
-def test_move_is_asked_for_with_a_time_in_milliseconds() -> None:
+def test_move_contains_the_time_in_milliseconds() -> None:
     lobby = Lobby()
     lobby.join()
     lobby.server.move(MoveReason.STOPPING, 2.5)
@@ -561,7 +561,7 @@ def pass_time(lobby: Lobby, until: float) -> bool:
     return True
 
 
-def test_a_consumer_that_is_silent_for_five_seconds_is_dead() -> None:
+def test_a_consumer_that_sends_nothing_for_five_seconds_is_dead() -> None:
     lobby = Lobby()
     lobby.join()
     lobby.now = 1000.2
@@ -578,7 +578,7 @@ def test_a_consumer_that_never_says_hello_is_dead_after_five_seconds() -> None:
     assert not pass_time(lobby, 1005.0)
 
 
-def test_after_a_stop_of_our_own_the_consumer_gets_its_time_again() -> None:
+def test_after_our_own_suspension_the_consumer_gets_its_time_again() -> None:
     lobby = Lobby()
     lobby.join()
     lobby.now = 1060.0

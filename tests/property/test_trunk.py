@@ -16,7 +16,18 @@ from tests.support.streams import SeatsOnly, numbered, numbers
 
 from lobby_gateway.trunk.consumer import TrunkConsumer
 from lobby_gateway.trunk.position import Position
-from lobby_gateway.trunk.records import Granted, Messages, Missed, Replay, Resumed, Status, Welcome, decode
+from lobby_gateway.trunk.records import (
+    Claim,
+    Granted,
+    Messages,
+    Missed,
+    Release,
+    Replay,
+    Resumed,
+    Status,
+    Welcome,
+    decode,
+)
 from lobby_gateway.trunk.ring import MessageRing
 from lobby_gateway.trunk.server import TrunkServer
 
@@ -152,8 +163,19 @@ class TrunkMachine(RuleBasedStateMachine):
     @invariant()
     def seats_are_conserved(self) -> None:
         assert self.lobby.seat_count.taken == sum(trunk.server.held for trunk in self.trunks) <= SEATS
+
+    @invariant()
+    def the_ledger_agrees_with_what_the_lobby_granted(self) -> None:
+        """Except for what is on its way: answers to claims, and released seats."""
         for trunk in self.trunks:
-            assert trunk.consumer.held <= trunk.server.held
+            answers = [decode(data) for data in (*trunk.to_consumer, *trunk.server._answers)]
+            sent = [decode(data) for data in (*trunk.to_server, *trunk.consumer._out)]
+            granted = sum(record.granted for record in answers if isinstance(record, Granted))
+            released = sum(record.count for record in sent if isinstance(record, Release)) + trunk.consumer._released
+            assert trunk.consumer.ledger.held + granted + released == trunk.server.held
+            answered = {record.id for record in answers if isinstance(record, Granted)}
+            asked = {record.id for record in sent if isinstance(record, Claim)}
+            assert asked | answered == set(trunk.consumer.ledger.claims)
 
     @invariant()
     def nothing_is_seen_twice_out_of_order_or_left_out_untold(self) -> None:
@@ -175,6 +197,7 @@ class TrunkMachine(RuleBasedStateMachine):
             consumer = trunk.consumer
             assert consumer.position() == Position(self.epoch, self.offset, consumer.position().digests)
             assert consumer.held == trunk.server.held
+            assert not consumer.ledger.claims
             assert not trunk.groups
             assert consumer.missed == sum(each is None for each in trunk.seen)
             for group in trunk.joined:

@@ -127,5 +127,7 @@ def test_without_the_kubernetes_client_it_says_what_to_install() -> None:
     code = f"{hidden}; runpy.run_module('lobby_operator.kube', run_name='__main__')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
-    assert done.stderr.startswith("python -m lobby_operator.kube: kubernetes.aio is not installed; install lobby-gateway")
+    assert done.stderr.startswith(
+        "python -m lobby_operator.kube: kubernetes.aio is not installed; install lobby-gateway"
+    )
     assert done.stderr.count("\n") == 1

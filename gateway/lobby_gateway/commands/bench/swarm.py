@@ -4,8 +4,8 @@ A client has no task, transport or queue; `ClientReader` checks what it receives
 
 Reading costs a system call, as sending does: a bench that read each message of each client immediately would need as much
 CPU time as the server, or more. So it waits for and times only every n-th client, `TIMED_CLIENTS` in total. The others are
-read now and then, several messages at once; all of their messages are counted and checked, too. They are read often enough that
-their receive buffers never fill up, because then the server would see slow clients.
+read now and then, several messages at once; all of their messages are counted and checked, too. They are read often enough
+that their receive buffers never fill up, because then the server would see slow clients.
 """
 
 from __future__ import annotations

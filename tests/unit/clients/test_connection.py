@@ -149,7 +149,7 @@ def test_the_end_of_the_stream_without_a_close_is_lost() -> None:
     run(main())
 
 
-def test_a_silent_client_is_pinged_and_given_up_when_it_does_not_answer() -> None:
+def test_a_silent_client_is_pinged_and_closed_if_it_does_not_answer() -> None:
     async def main() -> None:
         owner = Owner()
         client, sock = connect(
@@ -169,7 +169,7 @@ def test_a_silent_client_is_pinged_and_given_up_when_it_does_not_answer() -> Non
     run(main())
 
 
-def test_a_pong_keeps_a_client() -> None:
+def test_a_pong_keeps_a_client_connected() -> None:
     async def main() -> None:
         owner = Owner()
         client, sock = connect(owner, ClientPolicy(ping_seconds=25, settings=ClientSettings(ping_timeout_seconds=20)))
@@ -214,7 +214,7 @@ def test_control_frames_to_a_full_socket_wait_for_the_end_of_the_begun_message()
     run(main())
 
 
-def test_a_client_can_be_aborted_twice_and_tells_its_owner_once() -> None:
+def test_a_client_can_be_aborted_twice_and_notifies_its_owner_once() -> None:
     async def main() -> None:
         owner = Owner()
         client, sock = connect(owner)
@@ -256,7 +256,7 @@ FLOODS = {
 
 
 @pytest.mark.parametrize("what", FLOODS)
-def test_a_flood_is_told_and_not_read_any_further(what: str) -> None:
+def test_a_flooding_client_is_told_and_not_read_any_further(what: str) -> None:
     async def main() -> None:
         owner = Owner()
         limit = FloodLimit(frames_per_second=20, bytes_per_second=10_000, burst_seconds=1)
@@ -276,7 +276,7 @@ def test_a_flood_is_told_and_not_read_any_further(what: str) -> None:
     run(main())
 
 
-def test_as_much_as_the_limits_allow_is_no_flood() -> None:
+def test_as_much_as_the_limits_allow_is_not_a_flood() -> None:
     async def main() -> None:
         owner = Owner()
         limit = FloodLimit(frames_per_second=20, bytes_per_second=10_000, burst_seconds=1)
@@ -306,7 +306,7 @@ def test_without_limits_nothing_is_a_flood() -> None:
     run(main())
 
 
-def test_what_came_with_the_handshake_of_a_client_that_is_lost_already_is_not_looked_at() -> None:
+def test_bytes_behind_the_handshake_of_a_lost_client_are_ignored() -> None:
     async def main() -> None:
         owner = Owner()
         client, sock = connect(owner)

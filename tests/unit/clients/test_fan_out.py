@@ -37,15 +37,15 @@ def clients(
 
 @pytest.mark.parametrize("send_all", LOOPS)
 class TestSendAll:
-    def test_all_get_all(self, send_all: SendAll) -> None:
+    def test_every_client_gets_all_bytes(self, send_all: SendAll) -> None:
         with clients(5) as (ours, theirs):
             assert send_all(ours, DATA) == []
             assert [sock.recv(100) for sock in theirs] == [DATA] * 5
 
-    def test_nobody_is_no_problem(self, send_all: SendAll) -> None:
+    def test_no_clients_is_fine(self, send_all: SendAll) -> None:
         assert send_all({}, DATA) == []
 
-    def test_a_socket_that_takes_a_part_is_told_with_how_much(self, send_all: SendAll) -> None:
+    def test_a_partial_send_is_reported_with_its_size(self, send_all: SendAll) -> None:
         with clients(1, receive_buffer=4096) as (ours, theirs):
             data = bytes(1 << 22)
             (fd,) = ours
@@ -57,7 +57,7 @@ class TestSendAll:
                 got += len(theirs[0].recv(1 << 20))
             assert got == sent
 
-    def test_full_and_broken_sockets_are_told_from_the_others_wherever_they_stand(self, send_all: SendAll) -> None:
+    def test_full_and_broken_sockets_are_distinguished_at_any_position(self, send_all: SendAll) -> None:
         with clients(7, receive_buffer=4096) as (ours, theirs):
             fds = list(ours)
             full, broken = {fds[0], fds[3]}, {fds[1], fds[6]}
@@ -77,7 +77,7 @@ class TestSendAll:
             for _ in range(2):  # ECONNRESET, then EPIPE
                 assert send_all(ours, DATA) == [(next(iter(ours)), -1)]
 
-    def test_a_message_is_not_glued_to_one_that_waits(self, send_all: SendAll) -> None:
+    def test_a_message_is_not_appended_to_one_that_waits(self, send_all: SendAll) -> None:
         with clients(1, receive_buffer=4096) as (ours, _):
             message = bytes(1000)
             taken = 0
@@ -86,7 +86,7 @@ class TestSendAll:
             assert taken < 20  # 64 KiB beyond the receive buffer would be 65 more
 
 
-def test_other_things_than_descriptors_and_bytes_are_refused() -> None:
+def test_arguments_other_than_descriptors_and_bytes_are_refused() -> None:
     if send_all_compiled is None:
         pytest.skip("the send loop is not compiled: it takes a C compiler")
     for clients_, data in (([], b""), ({"1": None}, b""), ({1 << 80: None}, b""), ({}, "text")):
@@ -97,7 +97,7 @@ def test_other_things_than_descriptors_and_bytes_are_refused() -> None:
 @pytest.mark.parametrize(
     ("value", "loop"), [("1", "python"), ("", "python" if send_all_compiled is None else "compiled")]
 )
-def test_the_environment_can_ask_for_the_loop_in_python(value: str, loop: str) -> None:
+def test_the_environment_can_select_the_loop_in_python(value: str, loop: str) -> None:
     code = "from lobby_gateway.clients.fan_out import SEND_LOOP; print(SEND_LOOP)"
     environment = {**os.environ, "LOBBY_PURE_PYTHON": value}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)

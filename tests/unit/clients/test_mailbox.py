@@ -24,26 +24,26 @@ def take(mailbox: Mailbox) -> bytes:
     return data
 
 
-def test_keeps_frames_in_the_order_in_which_they_came() -> None:
+def test_keeps_frames_in_order() -> None:
     mailbox = Mailbox(3)
     assert mailbox.put([b"a", b"b"]) == 0
     assert mailbox.put([b"c"]) == 0
     assert [take(mailbox) for _ in range(3)] == [b"a", b"b", b"c"]
 
 
-def test_drops_the_oldest_and_says_how_many() -> None:
+def test_drops_the_oldest_and_returns_how_many() -> None:
     mailbox = Mailbox(2)
     assert mailbox.put([b"a", b"b", b"c"]) == 1
     assert mailbox.put([b"d"]) == 1
     assert [take(mailbox), take(mailbox)] == [b"c", b"d"]
 
 
-def test_there_is_nothing_next_in_an_empty_mailbox() -> None:
+def test_an_empty_mailbox_has_no_next_frame() -> None:
     with pytest.raises(IndexError):
         Mailbox(1).next()
 
 
-def test_a_frame_that_the_socket_took_in_part_waits_no_longer_and_its_rest_is_told() -> None:
+def test_a_partly_sent_frame_leaves_the_mailbox_and_its_rest_is_returned() -> None:
     mailbox = Mailbox(2)
     mailbox.put([b"abcd", b"e"])
     assert took(mailbox, 3) == (1, b"d")
@@ -52,7 +52,7 @@ def test_a_frame_that_the_socket_took_in_part_waits_no_longer_and_its_rest_is_to
     assert len(mailbox) == 0
 
 
-def test_of_the_batch_that_filled_the_socket_nothing_is_dropped() -> None:
+def test_nothing_of_the_batch_that_filled_the_socket_is_dropped() -> None:
     mailbox = Mailbox(2)
     assert begin(mailbox, [b"aa", b"bb", b"cc", b"dd", b"ee"], 3) == (2, b"b")
     assert len(mailbox) == 3
@@ -63,7 +63,7 @@ def test_of_the_batch_that_filled_the_socket_nothing_is_dropped() -> None:
     assert [take(mailbox), take(mailbox)] == [b"y", b"z"]
 
 
-def test_a_batch_of_which_no_more_is_left_than_the_mailbox_holds_makes_room_for_what_comes_later() -> None:
+def test_a_rest_of_a_batch_that_fits_the_mailbox_makes_room_for_later_frames() -> None:
     mailbox = Mailbox(2)
     assert begin(mailbox, [b"aa", b"bb", b"cc"], 1) == (1, b"a")
     assert mailbox.put([b"dd"]) == 1
@@ -83,7 +83,7 @@ def test_refuses_a_capacity_below_one() -> None:
 
 
 @given(st.integers(1, 20), st.lists(st.one_of(st.none(), st.integers(1, 40)), max_size=40))
-def test_holds_exactly_the_newest_and_accounts_for_every_frame(capacity: int, steps: list[int | None]) -> None:
+def test_keeps_exactly_the_newest_and_accounts_for_every_frame(capacity: int, steps: list[int | None]) -> None:
     """Laws: never more than capacity; what is held is a suffix of what came; came = taken + dropped + held."""
     mailbox = Mailbox(capacity)
     came = taken = dropped = 0
@@ -103,7 +103,7 @@ def test_holds_exactly_the_newest_and_accounts_for_every_frame(capacity: int, st
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=30), st.integers(1, 8), st.data())
-def test_whatever_the_socket_takes_a_batch_leaves_byte_for_byte_and_is_counted_once(
+def test_however_much_the_socket_takes_a_batch_is_sent_byte_for_byte_and_counted_once(
     sizes: list[int], capacity: int, data: st.DataObject
 ) -> None:
     batch = Batch.of([bytes([n]) * size for n, size in enumerate(sizes)])

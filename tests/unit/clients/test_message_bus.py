@@ -120,7 +120,7 @@ def test_a_slow_client_gets_the_latest_messages_each_once_and_whole() -> None:
     run(main())
 
 
-def test_a_client_that_never_reads_is_behind_by_its_mailbox_and_the_message_that_fills_its_receive_buffer() -> None:
+def test_a_client_that_never_reads_lags_by_its_mailbox_and_the_message_that_fills_its_receive_buffer() -> None:
     async def main() -> None:
         bus = MessageBus()
         client, sock = connect(Owner(), receive_buffer=65536)
@@ -140,7 +140,7 @@ def test_a_client_that_never_reads_is_behind_by_its_mailbox_and_the_message_that
     run(main())
 
 
-def test_a_burst_that_fits_in_part_reaches_a_client_that_was_not_behind_whole() -> None:
+def test_a_burst_that_fits_in_part_reaches_a_client_that_kept_up_completely() -> None:
     async def main() -> None:
         bus = MessageBus()
         client, sock = connect(Owner(), ClientPolicy(disconnect_when_full=True), receive_buffer=4096)
@@ -161,7 +161,7 @@ def test_a_burst_that_fits_in_part_reaches_a_client_that_was_not_behind_whole() 
     run(main())
 
 
-def test_of_the_bursts_behind_one_that_fits_in_part_the_latest_messages_come() -> None:
+def test_after_a_burst_that_fits_in_part_only_the_latest_messages_of_later_ones_arrive() -> None:
     async def main() -> None:
         bus = MessageBus()
         client, sock = connect(Owner(), receive_buffer=4096)
@@ -199,7 +199,7 @@ def test_a_pong_does_not_wait_for_the_end_of_a_burst() -> None:
     run(main())
 
 
-def test_a_close_lets_the_rest_of_a_burst_go() -> None:
+def test_a_close_discards_the_rest_of_a_burst() -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         bus = MessageBus()
@@ -241,7 +241,7 @@ def test_overflow_disconnect_closes_with_4008_behind_the_begun_message() -> None
     run(main())
 
 
-def test_a_client_that_resets_is_taken_off_while_the_others_get_the_message() -> None:
+def test_a_client_that_resets_is_removed_while_the_others_get_the_message() -> None:
     async def main() -> None:
         bus = MessageBus()
         lost_owner = Owner()
@@ -263,7 +263,7 @@ def test_a_client_that_resets_is_taken_off_while_the_others_get_the_message() ->
     run(main())
 
 
-def test_full_and_broken_sockets_are_told_from_the_others_wherever_they_stand() -> None:
+def test_full_and_broken_sockets_are_distinguished_at_any_position() -> None:
     async def main() -> None:
         bus = MessageBus()
         full = [connect(Owner(), receive_buffer=4096) for _ in range(2)]
@@ -294,7 +294,7 @@ def test_full_and_broken_sockets_are_told_from_the_others_wherever_they_stand() 
     run(main())
 
 
-def test_a_client_that_leaves_because_another_one_is_lost_is_not_kept() -> None:
+def test_a_client_that_is_closed_because_another_is_lost_is_not_kept() -> None:
     class Leaving(Owner):
         other: ClientConnection | None = None
 
@@ -321,7 +321,7 @@ def test_a_client_that_leaves_because_another_one_is_lost_is_not_kept() -> None:
     run(main())
 
 
-def test_a_client_that_falls_behind_with_a_message_has_it_once() -> None:
+def test_a_client_that_falls_behind_at_a_message_gets_it_once() -> None:
     async def main() -> None:
         bus = MessageBus()
         pairs = [connect(Owner(), receive_buffer=4096) for _ in range(3)]
@@ -343,7 +343,7 @@ def test_a_client_that_falls_behind_with_a_message_has_it_once() -> None:
     run(main())
 
 
-def test_replay_comes_before_what_is_published() -> None:
+def test_replay_comes_before_published_messages() -> None:
     async def main() -> None:
         bus = MessageBus()
         client, sock = connect(Owner())
@@ -356,7 +356,7 @@ def test_replay_comes_before_what_is_published() -> None:
     run(main())
 
 
-def test_what_waits_stays_with_a_client_that_moves_to_another_bus() -> None:
+def test_the_mailbox_stays_with_a_client_that_moves_to_another_bus() -> None:
     async def main() -> None:
         old, new = MessageBus(), MessageBus()
         client, sock = connect(Owner(), receive_buffer=4096)
@@ -412,7 +412,7 @@ def room_of_a_socket() -> int:
     return count
 
 
-def test_a_pong_that_waits_goes_out_before_the_next_message() -> None:
+def test_a_waiting_pong_is_sent_before_the_next_message() -> None:
     async def main() -> None:
         bus = MessageBus()
         client, sock = connect(Owner(), receive_buffer=4096)

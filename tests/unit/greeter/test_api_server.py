@@ -93,7 +93,7 @@ def test_a_document_is_read() -> None:
     run(main())
 
 
-def test_credentials_of_a_pod_are_read_anew_for_each_request(tmp_path: Path) -> None:
+def test_credentials_of_a_pod_are_read_for_each_request(tmp_path: Path) -> None:
     trusted = authority()
     folder = tmp_path / "serviceaccount"
     folder.mkdir()
@@ -126,7 +126,7 @@ def test_credentials_of_a_pod_are_read_anew_for_each_request(tmp_path: Path) -> 
     assert tokens == ["Bearer one", "Bearer two"]
 
 
-def test_a_clusters_own_ca_need_not_have_every_extension(tmp_path: Path) -> None:
+def test_a_clusters_own_ca_may_lack_extensions(tmp_path: Path) -> None:
     (tmp_path / "ca.crt").write_text(authority().ca_pem)
     (tmp_path / "token").write_text("one")
     where = {"KUBERNETES_SERVICE_HOST": "localhost", "KUBERNETES_SERVICE_PORT": "443"}
@@ -136,7 +136,7 @@ def test_a_clusters_own_ca_need_not_have_every_extension(tmp_path: Path) -> None
     assert context.verify_mode == ssl.CERT_REQUIRED
 
 
-def test_outside_of_a_pod_it_says_so() -> None:
+def test_outside_a_pod_is_a_user_error() -> None:
     with pytest.raises(UserError, match="--directory-from-kubernetes: KUBERNETES_SERVICE_HOST"):
         ApiServer.of_pod({})
 
@@ -144,12 +144,12 @@ def test_outside_of_a_pod_it_says_so() -> None:
 @pytest.mark.parametrize(
     "url", ["https://h:1", "h:1", "http://", "http://h/path", "http://me@h", "http://h:x", "http://[::1"]
 )
-def test_a_url_that_is_no_proxy_is_refused(url: str) -> None:
+def test_a_url_that_is_not_a_proxy_is_refused(url: str) -> None:
     with pytest.raises(UserError, match=r"--api-server: .* accepted: http://host:port"):
         ApiServer.of_url(url)
 
 
-def test_lines_come_as_they_are_sent_however_they_are_cut() -> None:
+def test_lines_are_read_however_they_are_split() -> None:
     async def main() -> None:
         async with answering(chunked(b'{"a', b'": 1}\n{"b": 2}\n', b"\n", b"{}\nunfinished")) as server:
             assert await lines_of(server) == [b'{"a": 1}', b'{"b": 2}', b"", b"{}"]
@@ -157,7 +157,7 @@ def test_lines_come_as_they_are_sent_however_they_are_cut() -> None:
     run(main())
 
 
-def test_an_informational_answer_is_passed_over() -> None:
+def test_an_informational_response_is_skipped() -> None:
     async def main() -> None:
         data = b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
         async with answering(data) as server:
@@ -166,7 +166,7 @@ def test_an_informational_answer_is_passed_over() -> None:
     run(main())
 
 
-def test_a_refusal_is_told_as_the_server_explains_it() -> None:
+def test_a_refusal_has_the_servers_explanation() -> None:
     async def main() -> None:
         async with fake_kube_api() as api:
             server = ApiServer.of_url(api.url)
@@ -198,7 +198,7 @@ def test_a_refusal_is_told_as_the_server_explains_it() -> None:
         (b"HTTP/1.1 500 No\r\nContent-Length: 100\r\n\r\nshort", "close", "HTTP 500"),
     ],
 )
-def test_what_is_no_answer_is_told(data: bytes, then: str, said: str) -> None:
+def test_an_unusable_response_is_an_error(data: bytes, then: str, said: str) -> None:
     async def main() -> None:
         async with answering(data, then=then) as server:
             with pytest.raises(ApiServerError, match=said):
@@ -207,7 +207,7 @@ def test_what_is_no_answer_is_told(data: bytes, then: str, said: str) -> None:
     run(main())
 
 
-def test_nobody_there_is_told() -> None:
+def test_a_refused_connection_is_an_error() -> None:
     async def main() -> None:
         with pytest.raises(ApiServerError, match=r"127\.0\.0\.1:1/: "):
             await ApiServer(host="127.0.0.1", port=1).document("/", {})
@@ -215,16 +215,16 @@ def test_nobody_there_is_told() -> None:
     run(main())
 
 
-def test_a_silent_watch_is_given_up() -> None:
+def test_a_silent_watch_is_an_error() -> None:
     error = refused(lines_of, chunked(b"{}\n", end=False), then="silence", idle=0.05)
     assert "no data for 0.05 s" in str(error)
 
 
-def test_a_watch_that_breaks_off_is_told() -> None:
+def test_a_watch_that_breaks_off_is_an_error() -> None:
     assert refused(lines_of, chunked(b"{}\n", end=False)).status == 0
 
 
-def test_an_endless_line_is_given_up() -> None:
+def test_an_endless_line_is_an_error() -> None:
     async def main() -> None:
         async with answering(
             chunked(b"x" * (WatchSettings().max_event_bytes + 1), end=False), then="silence"
@@ -235,7 +235,7 @@ def test_an_endless_line_is_given_up() -> None:
     run(main())
 
 
-def test_a_watch_is_left_in_the_middle_and_leaves_no_connection() -> None:
+def test_a_watch_that_is_left_in_the_middle_leaves_no_connection() -> None:
     async def main() -> None:
         async with fake_kube_api() as api:
             api.put(f"{LOBBIES.replace('/lobbies', '')}/namespaces/n/lobbies/a", {"spec": {}})

@@ -84,7 +84,7 @@ async def world() -> AsyncIterator[World]:
         yield World(api)
 
 
-def test_what_is_there_is_known_when_it_has_started_and_changes_come() -> None:
+def test_existing_lobbies_are_known_after_the_start_and_changes_follow() -> None:
     async def main() -> None:
         async with world() as it:
             it.put("n/a", "h:1")
@@ -104,7 +104,7 @@ def test_what_is_there_is_known_when_it_has_started_and_changes_come() -> None:
     run(main())
 
 
-def test_only_one_namespace_is_asked_for() -> None:
+def test_one_namespace_can_be_watched() -> None:
     async def main() -> None:
         async with world() as it:
             it.put("n/a")
@@ -117,7 +117,7 @@ def test_only_one_namespace_is_asked_for() -> None:
     run(main())
 
 
-def test_a_long_list_is_read_in_parts() -> None:
+def test_a_long_list_is_read_in_pages() -> None:
     async def main() -> None:
         async with world() as it:
             for number in range(5):
@@ -129,7 +129,7 @@ def test_a_long_list_is_read_in_parts() -> None:
     run(main())
 
 
-def test_a_watch_that_ends_goes_on_where_it_was() -> None:
+def test_a_watch_that_ends_is_resumed() -> None:
     async def main() -> None:
         async with world() as it:
             it.put("n/a", "h:1")
@@ -152,7 +152,7 @@ def test_a_watch_that_ends_goes_on_where_it_was() -> None:
 
 
 @pytest.mark.parametrize("where", ["answer", "event"])
-def test_a_version_that_is_too_old_is_listed_anew_and_what_went_meanwhile_is_found(where: str) -> None:
+def test_an_expired_version_leads_to_a_new_list_that_finds_deleted_lobbies(where: str) -> None:
     async def main() -> None:
         async with world() as it:
             it.put("n/a")
@@ -180,7 +180,7 @@ def test_a_version_that_is_too_old_is_listed_anew_and_what_went_meanwhile_is_fou
     run(main())
 
 
-def test_while_the_server_is_away_everything_stays_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
+def test_while_the_server_is_unavailable_the_directory_stays_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         async with world() as it:
             it.put("n/a", "h:1")
@@ -209,7 +209,7 @@ def test_while_the_server_is_away_everything_stays_as_it_is(caplog: pytest.LogCa
     ]
 
 
-def test_a_server_that_is_away_at_the_start_is_waited_for_but_not_by_the_process() -> None:
+def test_an_unavailable_server_does_not_delay_the_start_and_is_retried() -> None:
     async def main() -> None:
         async with world() as it:
             it.put("n/a")
@@ -228,7 +228,7 @@ def test_a_server_that_is_away_at_the_start_is_waited_for_but_not_by_the_process
     run(main())
 
 
-def test_a_silent_watch_is_begun_anew() -> None:
+def test_a_silent_watch_is_restarted() -> None:
     async def main() -> None:
         async with world() as it, it.followed(settings=replace(SETTINGS, idle_seconds=0.1, max_backoff_seconds=0.01)):
             await until(lambda: sum("watch" in asked.query for asked in it.api.asked) >= 3)
@@ -237,7 +237,7 @@ def test_a_silent_watch_is_begun_anew() -> None:
     run(main())
 
 
-def test_a_watch_that_lasted_a_while_is_soon_begun_anew_however_often_others_broke_before() -> None:
+def test_a_watch_that_lasted_a_while_is_soon_restarted_however_often_earlier_ones_broke() -> None:
     settings = WatchSettings(idle_seconds=5.0, min_backoff_seconds=0.01, max_backoff_seconds=1000.0)
 
     async def main() -> None:
@@ -257,7 +257,7 @@ def test_a_watch_that_lasted_a_while_is_soon_begun_anew_however_often_others_bro
 
 
 @pytest.mark.parametrize("event", [{"type": "ADDED"}, {"no": "type"}, [], {"type": "ADDED", "object": {"metadata": 1}}])
-def test_what_is_no_event_is_answered_by_listing_anew(event: Any) -> None:
+def test_an_invalid_event_leads_to_a_new_list(event: Any) -> None:
     async def main() -> None:
         async with world() as it:
             it.put("n/a")
@@ -272,7 +272,7 @@ def test_what_is_no_event_is_answered_by_listing_anew(event: Any) -> None:
     run(main())
 
 
-def test_a_lobby_that_is_being_deleted_gives_its_path_up_at_once() -> None:
+def test_a_lobby_that_is_being_deleted_gives_up_its_path_at_once() -> None:
     async def main() -> None:
         async with world() as it:
             it.put("n/a", path="/x")
@@ -291,7 +291,7 @@ def test_a_lobby_that_is_being_deleted_gives_its_path_up_at_once() -> None:
     run(main())
 
 
-def test_what_nobody_needs_is_not_kept() -> None:
+def test_unneeded_fields_are_not_kept() -> None:
     async def main() -> None:
         async with world() as it:
             it.put("n/a")
@@ -305,7 +305,7 @@ def test_what_nobody_needs_is_not_kept() -> None:
     run(main())
 
 
-def test_a_watch_that_is_closed_asks_no_more() -> None:
+def test_a_closed_watch_sends_no_requests() -> None:
     async def main() -> None:
         async with world() as it:
             async with it.followed():
@@ -318,7 +318,7 @@ def test_a_watch_that_is_closed_asks_no_more() -> None:
     run(main())
 
 
-def test_a_fault_of_our_own_ends_the_process(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_bug_of_ours_ends_the_process(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         async with world() as it:
             it.put("n/a")

@@ -83,7 +83,7 @@ def test_head_answers_without_a_body() -> None:
     run(main())
 
 
-def test_one_connection_takes_one_request_after_the_other() -> None:
+def test_one_connection_serves_several_requests() -> None:
     async def main() -> None:
         async with serving({("GET", "/echo"): echo}) as port:
             first = get("/echo").replace(b"Connection: close\r\n", b"")
@@ -105,7 +105,7 @@ def test_one_connection_takes_one_request_after_the_other() -> None:
         ),
     ],
 )
-def test_what_it_does_not_serve_gets_its_status(request_bytes: bytes, status: int, says: bytes) -> None:
+def test_unsupported_requests_get_their_status(request_bytes: bytes, status: int, says: bytes) -> None:
     async def main() -> None:
         async with serving({("GET", "/echo"): echo}) as port:
             answer = await ask(port, request_bytes)
@@ -139,7 +139,7 @@ def test_readiness_says_why_not() -> None:
     run(main())
 
 
-def test_a_process_that_runs_and_is_stuck_all_the_same_says_so() -> None:
+def test_a_process_that_runs_but_is_stuck_is_unhealthy() -> None:
     async def main() -> None:
         async with serving(health_handlers(lambda: "", lambda: "pods were not looked at for 600 s")) as port:
             answer = await ask(port, get("/healthz"))
@@ -149,7 +149,7 @@ def test_a_process_that_runs_and_is_stuck_all_the_same_says_so() -> None:
     run(main())
 
 
-def test_metrics_are_what_is_read_at_the_scrape() -> None:
+def test_metrics_are_collected_at_the_scrape() -> None:
     table = (metrics.Definition("some_total", "counter", "Something."),)
     values = {"some_total": 1.0}
 
@@ -188,7 +188,7 @@ def test_closing_ends_idle_connections() -> None:
     run(main())
 
 
-def test_a_large_page_is_made_in_a_thread_of_what_was_read_before() -> None:
+def test_a_large_page_is_formatted_in_a_thread_after_collecting() -> None:
     threads: list[threading.Thread] = []
 
     def read() -> metrics.Samples:
@@ -228,7 +228,7 @@ async def much(_request: AdminRequest) -> AdminResponse:
     return AdminResponse(body=bytes(UNREAD))
 
 
-def test_a_peer_that_reads_no_answer_does_not_hold_up_the_end() -> None:
+def test_a_peer_that_does_not_read_the_response_does_not_delay_closing() -> None:
     async def main() -> None:
         server = AdminServer({("GET", "/much"): much})
         writer = await unread(await server.start("127.0.0.1", 0), "/much")

@@ -59,7 +59,7 @@ def answering(*answers: bytes) -> Script:
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 
 
-def test_reads_an_answer_of_an_admin_port_and_sends_a_body() -> None:
+def test_reads_a_response_of_an_admin_port_and_sends_a_body() -> None:
     async def run() -> None:
         async def echo(request: AdminRequest) -> AdminResponse:
             return AdminResponse.json({"method": request.method, "body": request.body.decode(), "q": request.query})
@@ -91,7 +91,7 @@ def test_keeps_one_connection_for_many_requests() -> None:
     asyncio.run(run())
 
 
-def test_connects_anew_once_the_peer_closed_the_kept_connection() -> None:
+def test_reconnects_after_the_peer_closed_the_kept_connection() -> None:
     async def run() -> None:
         async with ScriptedPeer(answering(OK), answering(OK)) as peer:
             client = HttpClient("127.0.0.1", peer.port, timeout=5)
@@ -103,7 +103,7 @@ def test_connects_anew_once_the_peer_closed_the_kept_connection() -> None:
     asyncio.run(run())
 
 
-def test_does_not_keep_a_connection_that_the_peer_wants_closed() -> None:
+def test_does_not_keep_a_connection_that_the_peer_closes() -> None:
     async def run() -> None:
         closing = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok"
         async with ScriptedPeer(answering(closing), answering(closing)) as peer:
@@ -114,7 +114,7 @@ def test_does_not_keep_a_connection_that_the_peer_wants_closed() -> None:
     asyncio.run(run())
 
 
-def test_reads_past_an_informational_answer_and_chunks() -> None:
+def test_skips_an_informational_response_and_reads_chunks() -> None:
     async def run() -> None:
         chunked = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
         async with ScriptedPeer(answering(b"HTTP/1.1 103 Early Hints\r\n\r\n" + chunked)) as peer:
@@ -125,7 +125,7 @@ def test_reads_past_an_informational_answer_and_chunks() -> None:
     asyncio.run(run())
 
 
-def test_a_peer_that_accepts_and_says_nothing_is_an_error_in_time() -> None:
+def test_a_peer_that_accepts_and_never_responds_times_out() -> None:
     async def run() -> None:
         released = asyncio.Event()
 
@@ -151,7 +151,7 @@ def test_a_peer_that_accepts_and_says_nothing_is_an_error_in_time() -> None:
         (b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n123456789", "longer than 8 bytes"),
     ],
 )
-def test_an_answer_that_can_not_be_used_is_an_error(answer: bytes, problem: str) -> None:
+def test_an_unusable_response_is_an_error(answer: bytes, problem: str) -> None:
     async def run() -> None:
         async with ScriptedPeer(answering(answer)) as peer:
             client = HttpClient("127.0.0.1", peer.port, timeout=5, settings=HttpClientSettings(max_body_bytes=8))
@@ -161,7 +161,7 @@ def test_an_answer_that_can_not_be_used_is_an_error(answer: bytes, problem: str)
     asyncio.run(run())
 
 
-def test_nobody_listening_is_an_error_that_says_so() -> None:
+def test_a_refused_connection_is_an_error_that_says_so() -> None:
     async def run() -> None:
         async with ScriptedPeer() as peer:
             port = peer.port

@@ -24,7 +24,7 @@ def keys(changes: list[Change]) -> list[tuple[str, bool]]:
     return [(change.key, change.object is not None) for change in changes]
 
 
-def test_it_is_listed_first_and_watched_from_there() -> None:
+def test_objects_are_listed_first_and_watched_from_there() -> None:
     objects = ListWatch()
     assert objects.version == ""
     assert keys(objects.listed([item("a", 1), item("b", 2)], "7")) == [("feeds/a", True), ("feeds/b", True)]
@@ -32,7 +32,7 @@ def test_it_is_listed_first_and_watched_from_there() -> None:
     assert len(objects) == 2
 
 
-def test_events_are_told_once_and_move_the_version() -> None:
+def test_each_change_is_returned_once_and_advances_the_version() -> None:
     objects = ListWatch()
     objects.listed([item("a", 1)], "7")
     assert keys(objects.event(event("ADDED", "b", 8))) == [("feeds/b", True)]
@@ -43,28 +43,28 @@ def test_events_are_told_once_and_move_the_version() -> None:
     assert objects.version == "10"
 
 
-def test_a_bookmark_moves_the_version_and_nothing_else() -> None:
+def test_a_bookmark_only_advances_the_version() -> None:
     objects = ListWatch()
     objects.listed([], "7")
     assert objects.event({"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "90"}}}) == []
     assert objects.version == "90"
 
 
-def test_what_was_deleted_while_nobody_watched_is_gone_after_the_next_list() -> None:
+def test_objects_deleted_without_a_watch_are_found_by_the_next_list() -> None:
     objects = ListWatch()
     objects.listed([item("a", 1), item("b", 2), item("c", 3)], "7")
     changes = objects.listed([item("b", 2), item("c", 8), item("d", 9)], "20")
     assert keys(changes) == [("feeds/a", False), ("feeds/c", True), ("feeds/d", True)]
 
 
-def test_an_object_made_anew_under_the_same_name_is_another_one() -> None:
+def test_an_object_recreated_under_the_same_name_is_another_one() -> None:
     objects = ListWatch()
     objects.listed([item("a", 1)], "7")
     assert keys(objects.listed([item("a", 8, uid="new")], "9")) == [("feeds/a", False), ("feeds/a", True)]
     assert keys(objects.event(event("ADDED", "a", 12, uid="newer"))) == [("feeds/a", False), ("feeds/a", True)]
 
 
-def test_a_version_that_is_too_old_means_a_list() -> None:
+def test_an_expired_version_requires_a_list() -> None:
     objects = ListWatch()
     objects.listed([item("a", 1)], "7")
     with pytest.raises(WatchEndedError, match="too old resource version"):
@@ -73,7 +73,7 @@ def test_a_version_that_is_too_old_means_a_list() -> None:
     assert keys(objects.listed([item("a", 1)], "30")) == []
 
 
-def test_another_error_ends_the_watch_and_it_goes_on_from_where_it_was() -> None:
+def test_another_error_ends_the_watch_which_resumes_where_it_was() -> None:
     objects = ListWatch()
     objects.listed([], "7")
     with pytest.raises(WatchEndedError, match="etcd"):
@@ -86,19 +86,19 @@ def test_another_error_ends_the_watch_and_it_goes_on_from_where_it_was() -> None
 @pytest.mark.parametrize(
     "broken", [{}, {"type": "ADDED"}, {"type": "ADDED", "object": {}}, {"type": "ADDED", "object": 1}]
 )
-def test_what_is_no_event_is_refused(broken: dict[str, Any]) -> None:
+def test_an_invalid_event_is_refused(broken: dict[str, Any]) -> None:
     objects = ListWatch()
     with pytest.raises((KeyError, TypeError, AttributeError)):
         objects.event(broken)
 
 
-def test_keys_tell_namespaces_apart() -> None:
+def test_keys_include_the_namespace() -> None:
     assert object_key(item("a", 1)) == "feeds/a"
     assert object_key(item("a", 1, namespace="")) == "a"
 
 
 @given(st.data())
-def test_whoever_follows_the_changes_has_what_the_server_has(data: st.DataObject) -> None:
+def test_applying_the_changes_reproduces_the_servers_objects(data: st.DataObject) -> None:
     """However lists, events and lost watches come: after the next list or event nothing is missing and nothing is left."""
     server: dict[str, dict[str, Any]] = {}
     log: list[dict[str, Any]] = []

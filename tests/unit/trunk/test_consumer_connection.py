@@ -120,7 +120,7 @@ async def connect(lobby: Lobby, listener: Listening, replay: int = 0) -> TrunkCo
     return await connect_trunk(lobby.address, token="good", name="g", listener=listener, replay=replay)
 
 
-def test_the_stream_comes_in_order_behind_the_welcome() -> None:
+def test_the_stream_arrives_in_order_after_the_welcome() -> None:
     async def main(lobby: Lobby, listening: Listening) -> None:
         lobby.publish(numbered([0, 1, 2]))
         trunk = await connect(lobby, listening, replay=2)
@@ -138,7 +138,7 @@ def test_the_stream_comes_in_order_behind_the_welcome() -> None:
     with_lobby(main)
 
 
-def test_a_thousand_messages_of_one_read_come_as_one_batch() -> None:
+def test_a_thousand_messages_of_one_read_are_one_batch() -> None:
     async def main(lobby: Lobby, listening: Listening) -> None:
         trunk = await connect(lobby, listening)
         await listening.until(1)
@@ -164,7 +164,7 @@ def test_a_large_message_arrives_whole() -> None:
     with_lobby(main)
 
 
-def test_seats_are_claimed_at_once_and_given_back() -> None:
+def test_seats_are_claimed_at_once_and_released() -> None:
     async def main(lobby: Lobby, listening: Listening) -> None:
         trunk = await connect(lobby, listening)
         assert [trunk.claim(3), trunk.claim(3)] == [1, 2]  # before the welcome
@@ -209,7 +209,7 @@ def test_clients_messages_reach_the_origin() -> None:
     with_lobby(main)
 
 
-def test_takes_no_more_clients_messages_than_the_lobby_reads() -> None:
+def test_accepts_no_more_client_messages_than_the_lobby_reads() -> None:
     async def main(lobby: Lobby, listening: Listening) -> None:
         trunk = await connect(lobby, listening)
         assert not trunk.forward(Opcode.BINARY, bytes(MAX_FORWARD_BYTES + 1))
@@ -223,7 +223,7 @@ def test_takes_no_more_clients_messages_than_the_lobby_reads() -> None:
     with_lobby(main)
 
 
-def test_move_and_status_are_told() -> None:
+def test_move_and_status_are_passed_on() -> None:
     async def main(lobby: Lobby, listening: Listening) -> None:
         trunk = await connect(lobby, listening)
         await listening.until(1)
@@ -238,7 +238,7 @@ def test_move_and_status_are_told() -> None:
     with_lobby(main)
 
 
-def test_after_close_nothing_is_told_any_more() -> None:
+def test_after_close_the_listener_is_not_called() -> None:
     async def main(lobby: Lobby, listening: Listening) -> None:
         trunk = await connect(lobby, listening)
         await listening.until(1)
@@ -253,7 +253,7 @@ def test_after_close_nothing_is_told_any_more() -> None:
     with_lobby(main)
 
 
-def test_the_listener_may_close_the_trunk_while_it_is_told_something() -> None:
+def test_the_listener_may_close_the_trunk_while_it_is_called() -> None:
     async def main(lobby: Lobby, listening: Listening) -> None:
         trunk = await connect(lobby, listening)
         await listening.until(1)
@@ -272,7 +272,7 @@ def test_the_listener_may_close_the_trunk_while_it_is_told_something() -> None:
     with_lobby(main)
 
 
-def test_messages_of_one_read_are_handed_on_together_but_in_order_with_other_records() -> None:
+def test_messages_of_one_read_are_passed_on_together_in_order_with_other_records() -> None:
     async def main(lobby: Lobby, listening: Listening) -> None:
         trunk = await connect(lobby, listening)
         await listening.until(1)
@@ -291,7 +291,7 @@ def test_messages_of_one_read_are_handed_on_together_but_in_order_with_other_rec
     with_lobby(main)
 
 
-def test_messages_before_a_broken_record_are_handed_on() -> None:
+def test_messages_before_an_invalid_record_are_passed_on() -> None:
     async def main(lobby: Lobby, listening: Listening) -> None:
         trunk = await connect(lobby, listening)
         await listening.until(1)
@@ -305,7 +305,7 @@ def test_messages_before_a_broken_record_are_handed_on() -> None:
     with_lobby(main)
 
 
-def test_the_end_of_the_lobby_is_told_once_and_the_position_stays_known() -> None:
+def test_the_end_of_the_lobby_is_reported_once_and_the_position_stays_known() -> None:
     async def main(lobby: Lobby, listening: Listening) -> None:
         trunk = await connect(lobby, listening)
         await listening.until(1)
@@ -319,7 +319,7 @@ def test_the_end_of_the_lobby_is_told_once_and_the_position_stays_known() -> Non
     with_lobby(main)
 
 
-def test_a_close_of_the_lobby_is_told_with_its_reason() -> None:
+def test_a_close_of_the_lobby_is_reported_with_its_reason() -> None:
     async def main(lobby: Lobby, listening: Listening) -> None:
         await connect(lobby, listening)
         await listening.until(1)
@@ -345,7 +345,7 @@ def test_a_close_of_the_lobby_is_told_with_its_reason() -> None:
     ],
     ids=["gap", "cut off", "text", "no frame", "close"],
 )
-def test_a_lobby_that_breaks_the_protocol_is_left(data: bytes, problem: str) -> None:
+def test_a_trunk_to_a_lobby_that_breaks_the_protocol_is_closed(data: bytes, problem: str) -> None:
     async def main(lobby: Lobby, listening: Listening) -> None:
         trunk = await connect(lobby, listening)
         await listening.until(1)
@@ -360,7 +360,7 @@ def test_a_lobby_that_breaks_the_protocol_is_left(data: bytes, problem: str) -> 
     with_lobby(main)
 
 
-def test_a_lobby_that_falls_silent_is_left() -> None:
+def test_a_trunk_to_a_lobby_that_falls_silent_is_closed() -> None:
     async def main(lobby: Lobby, listening: Listening) -> None:
         trunk = await connect_trunk(
             lobby.address,
@@ -404,7 +404,7 @@ def test_a_wrong_token_is_refused() -> None:
     with_lobby(main)
 
 
-def test_nobody_there_is_an_error() -> None:
+def test_a_refused_connection_is_an_error() -> None:
     async def main(lobby: Lobby, listening: Listening) -> None:
         address = lobby.address
         lobby.listener.stop_accepting()
@@ -414,7 +414,7 @@ def test_nobody_there_is_an_error() -> None:
     with_lobby(main)
 
 
-def test_a_lobby_that_never_answers_is_given_up() -> None:
+def test_a_lobby_that_never_answers_the_handshake_is_an_error() -> None:
     async def main(lobby: Lobby, listening: Listening) -> None:
         held: list[Handshake] = []
         lobby.arrived = held.append  # type: ignore[assignment, method-assign]
@@ -431,7 +431,7 @@ def test_a_lobby_that_never_answers_is_given_up() -> None:
     with_lobby(main)
 
 
-def test_a_server_that_speaks_no_trunk_is_not_used() -> None:
+def test_a_server_without_trunks_is_an_error() -> None:
     async def main(lobby: Lobby, listening: Listening) -> None:
         socks = []
 

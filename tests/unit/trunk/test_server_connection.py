@@ -155,7 +155,7 @@ def test_bytes_behind_the_handshake_are_read() -> None:
     run(main())
 
 
-def test_bytes_behind_the_handshake_of_a_connection_that_is_closed_at_once_are_not() -> None:
+def test_bytes_behind_the_handshake_of_a_closed_connection_are_ignored() -> None:
     async def main() -> None:
         greeter = Greeter.join(leftover=masked_frame(Opcode.BINARY, b"broken"))
         greeter.end()
@@ -165,7 +165,7 @@ def test_bytes_behind_the_handshake_of_a_connection_that_is_closed_at_once_are_n
     run(main())
 
 
-def test_claims_are_answered_and_messages_to_the_origin_handed_on() -> None:
+def test_claims_are_answered_and_messages_to_the_origin_passed_on() -> None:
     async def main() -> None:
         greeter = Greeter.join()
         await greeter.welcome()
@@ -220,7 +220,7 @@ def test_move_and_status_go_out_at_once() -> None:
     run(main())
 
 
-def test_status_is_told_regularly() -> None:
+def test_status_is_sent_regularly() -> None:
     async def main() -> None:
         greeter = Greeter.join(status_seconds=0.01)
         await greeter.welcome()
@@ -231,7 +231,7 @@ def test_status_is_told_regularly() -> None:
     run(main())
 
 
-def test_a_slow_greeter_costs_one_record_and_then_gets_what_it_was_behind_by() -> None:
+def test_a_slow_greeter_costs_one_record_and_then_catches_up() -> None:
     async def main() -> None:
         greeter = Greeter.join(receive_buffer=4096)
         await greeter.welcome()
@@ -258,7 +258,7 @@ def test_a_slow_greeter_costs_one_record_and_then_gets_what_it_was_behind_by() -
     run(main())
 
 
-def test_a_greeter_that_is_too_slow_is_told_what_it_missed() -> None:
+def test_a_greeter_that_is_too_slow_learns_what_it_missed() -> None:
     async def main() -> None:
         greeter = Greeter.join(receive_buffer=4096, ring_bytes=1 << 20)
         await greeter.welcome()
@@ -332,7 +332,7 @@ def test_a_record_that_is_too_large_is_refused() -> None:
 @pytest.mark.parametrize(
     ("payload", "answer"), [(close_payload(1001, "bye"), close_payload(1001)), (b"", close_payload(1000))]
 )
-def test_a_close_is_answered_and_gives_the_seats_back(payload: bytes, answer: bytes) -> None:
+def test_a_close_is_answered_and_releases_the_seats(payload: bytes, answer: bytes) -> None:
     async def main() -> None:
         greeter = Greeter.join()
         await greeter.welcome()
@@ -345,7 +345,7 @@ def test_a_close_is_answered_and_gives_the_seats_back(payload: bytes, answer: by
     run(main())
 
 
-def test_our_close_gives_the_seats_back_and_waits_for_the_answer() -> None:
+def test_our_close_releases_the_seats_and_waits_for_the_answer() -> None:
     async def main() -> None:
         greeter = Greeter.join()
         await greeter.welcome()
@@ -389,7 +389,7 @@ def test_a_greeter_that_never_answers_our_close_is_cut_off() -> None:
 
 
 @pytest.mark.parametrize("reset", [False, True])
-def test_a_connection_that_ends_gives_the_seats_back(reset: bool) -> None:
+def test_a_connection_that_ends_releases_the_seats(reset: bool) -> None:
     async def main() -> None:
         greeter = Greeter.join()
         await greeter.welcome()
@@ -431,7 +431,7 @@ def test_a_reset_in_the_middle_of_a_record_ends_the_trunk() -> None:
     run(main())
 
 
-def test_nothing_is_acted_on_any_more_once_the_owner_has_ended_it() -> None:
+def test_later_records_are_ignored_once_the_owner_has_aborted_it() -> None:
     async def main() -> None:
         greeter = Greeter.join()
         await greeter.welcome()
@@ -443,7 +443,7 @@ def test_nothing_is_acted_on_any_more_once_the_owner_has_ended_it() -> None:
     run(main())
 
 
-def test_a_greeter_that_is_silent_is_given_up() -> None:
+def test_the_trunk_of_a_silent_greeter_is_closed() -> None:
     async def main() -> None:
         greeter = Greeter.join(status_seconds=0.02, consumer_timeout_seconds=0.1)
         await greeter.welcome()
@@ -453,7 +453,7 @@ def test_a_greeter_that_is_silent_is_given_up() -> None:
     run(main())
 
 
-def test_a_greeter_that_sends_heartbeats_stays() -> None:
+def test_the_trunk_of_a_greeter_that_sends_heartbeats_stays() -> None:
     async def main() -> None:
         greeter = Greeter.join(status_seconds=0.02, consumer_timeout_seconds=0.2)
         await greeter.welcome()

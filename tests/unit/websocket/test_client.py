@@ -67,7 +67,7 @@ def test_headers_query_and_subprotocols_reach_the_origin() -> None:
     run(main())
 
 
-def test_bytes_right_behind_the_answer_are_not_lost_and_come_after_the_opening() -> None:
+def test_bytes_right_behind_the_response_are_not_lost_and_arrive_after_the_opening() -> None:
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, accept: bytes) -> None:
         writer.write(accept + raw_frame(1, b"first") + raw_frame(1, b"second")[:3])
         await reader.readuntil(b"\x00")  # the test has looked: now the rest
@@ -90,7 +90,7 @@ def test_bytes_right_behind_the_answer_are_not_lost_and_come_after_the_opening()
     run(main())
 
 
-def test_origin_that_accepts_speaks_and_ends_at_once_is_heard_to_its_end() -> None:
+def test_origin_that_accepts_sends_and_closes_at_once_is_read_to_the_end() -> None:
     async def handle(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter, accept: bytes) -> None:
         writer.write(accept + raw_frame(1, b"last words"))
         await writer.drain()
@@ -122,7 +122,7 @@ class Wire(asyncio.Transport):
         """What comes is given by the test."""
 
 
-def test_what_arrives_before_the_owner_has_the_connection_is_kept_in_order_with_its_end() -> None:
+def test_events_before_the_owner_has_the_connection_are_kept_in_order_including_its_end() -> None:
     async def main() -> None:
         recorder, wire = Recorder(), Wire()
         client = WebSocketClient(ClientHandshake("ws://origin.example"), recorder, 1024, WebSocketClientSettings())
@@ -142,7 +142,7 @@ def test_what_arrives_before_the_owner_has_the_connection_is_kept_in_order_with_
     run(main())
 
 
-def test_small_messages_leave_at_once() -> None:
+def test_small_messages_are_sent_at_once() -> None:
     async def main() -> None:
         async with FakeOrigin() as origin, connected(origin) as (client, _):
             assert client._transport is not None
@@ -155,7 +155,7 @@ def test_small_messages_leave_at_once() -> None:
 # What a client owes its peer
 
 
-def test_pings_are_answered_once_a_read_and_handed_on() -> None:
+def test_pings_are_answered_once_per_read_and_passed_on() -> None:
     async def main() -> None:
         async with FakeOrigin() as origin, connected(origin) as (_, recorder):
             seen = await origin.until_open()
@@ -166,7 +166,7 @@ def test_pings_are_answered_once_a_read_and_handed_on() -> None:
     run(main())
 
 
-def test_pong_is_handed_on() -> None:
+def test_pong_is_passed_on() -> None:
     async def main() -> None:
         async with FakeOrigin() as origin, connected(origin) as (client, recorder):
             assert client.send_ping(b"are you there")
@@ -177,7 +177,7 @@ def test_pong_is_handed_on() -> None:
     run(main())
 
 
-def test_pings_of_a_peer_that_never_reads_are_not_kept() -> None:
+def test_pings_of_a_peer_that_never_reads_are_not_answered() -> None:
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, accept: bytes) -> None:
         writer.write(accept)
         await writer.drain()
@@ -234,7 +234,7 @@ def test_close_waits_for_the_answer() -> None:
     run(main())
 
 
-def test_close_of_a_silent_peer_ends_after_the_bound() -> None:
+def test_closing_a_silent_peer_ends_after_the_timeout() -> None:
     async def main() -> None:
         async with FakeOrigin() as origin, connected(origin) as (client, recorder):
             await origin.until_open()
@@ -245,7 +245,7 @@ def test_close_of_a_silent_peer_ends_after_the_bound() -> None:
     run(main(), deadline=5)
 
 
-def test_messages_before_the_answer_to_our_close_are_still_handed_on() -> None:
+def test_messages_before_the_answer_to_our_close_are_still_passed_on() -> None:
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, accept: bytes) -> None:
         writer.write(accept)
         await reader.readexactly(2 + 4 + 2)  # our close frame
@@ -274,7 +274,7 @@ def test_messages_before_the_answer_to_our_close_are_still_handed_on() -> None:
         (fragmented(b"x" * 1024, b"x"), 1009),
     ],
 )
-def test_violation_closes_with_its_code_after_what_was_good(bad: bytes, code: int) -> None:
+def test_violation_closes_with_its_code_after_the_valid_messages(bad: bytes, code: int) -> None:
     async def main() -> None:
         async with FakeOrigin() as origin, connected(origin, max_message_bytes=1024) as (client, recorder):
             seen = await origin.until_open()
@@ -290,7 +290,7 @@ def test_violation_closes_with_its_code_after_what_was_good(bad: bytes, code: in
     run(main())
 
 
-def test_reset_is_told_with_its_error() -> None:
+def test_reset_is_reported_with_its_error() -> None:
     async def main() -> None:
         async with FakeOrigin() as origin, connected(origin) as (_, recorder):
             await origin.until_open()
@@ -331,7 +331,7 @@ def test_peer_that_half_closes_and_never_reads_does_not_keep_the_connection() ->
 # What it carries
 
 
-def test_all_messages_of_a_read_come_in_one_batch_with_the_origins_own_bytes() -> None:
+def test_all_messages_of_a_read_are_one_batch_of_the_origins_own_bytes() -> None:
     async def main() -> None:
         async with FakeOrigin() as origin, connected(origin) as (_, recorder):
             await origin.until_open()
@@ -392,7 +392,7 @@ def test_messages_over_tls() -> None:
     run(main())
 
 
-def test_buffered_tells_what_the_peer_has_not_taken() -> None:
+def test_buffered_counts_what_the_peer_has_not_read() -> None:
     async def main() -> None:
         async with FakeOrigin() as origin, connected(origin) as (client, _):
             await origin.until_open()

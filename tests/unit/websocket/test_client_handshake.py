@@ -41,7 +41,7 @@ def answer(response: bytes) -> None:
 # The request
 
 
-def test_request_asks_for_what_the_url_says() -> None:
+def test_request_has_the_host_and_target_of_the_url() -> None:
     handshake = ClientHandshake("wss://origin.example:8443/stream/a?x=1&key=%20")
     assert (handshake.host, handshake.port, handshake.secure) == ("origin.example", 8443, True)
     assert handshake.request.startswith(b"GET /stream/a?x=1&key=%20 HTTP/1.1\r\n")
@@ -51,11 +51,11 @@ def test_request_asks_for_what_the_url_says() -> None:
     assert headers["user-agent"].startswith("lobby-gateway/")
 
 
-def test_request_offers_no_extension_so_that_frames_can_be_passed_on() -> None:
+def test_request_offers_no_extension_so_frames_can_be_passed_on() -> None:
     assert "sec-websocket-extensions" not in headers_of(ClientHandshake("ws://origin.example").request)
 
 
-def test_request_holds_headers_and_subprotocols() -> None:
+def test_request_has_the_given_headers_and_subprotocols() -> None:
     handshake = ClientHandshake(
         "ws://origin.example",
         headers=[("Authorization", "Bearer x"), ("Origin", "https://site.example"), ("X-Name", " caf\xe9 ")],
@@ -73,7 +73,7 @@ def test_given_user_agent_replaces_ours() -> None:
     assert headers_of(request)["user-agent"] == "mine"
 
 
-def test_every_handshake_has_a_key_of_its_own() -> None:
+def test_every_handshake_has_its_own_key() -> None:
     keys = {headers_of(ClientHandshake("ws://origin.example").request)["sec-websocket-key"] for _ in range(10)}
     assert len(keys) == 10
 
@@ -100,7 +100,7 @@ def test_bad_header_name_is_a_user_error() -> None:
         ClientHandshake("ws://origin.example", headers=[("X Key", "value")])
 
 
-def test_credentials_in_the_url_give_way_to_a_header() -> None:
+def test_header_overrides_credentials_in_the_url() -> None:
     url = "ws://user:pw@origin.example"
     assert headers_of(ClientHandshake(url).request)["authorization"] == "Basic dXNlcjpwdw=="
     request = ClientHandshake(url, headers=[("Authorization", "Bearer x")]).request
@@ -110,13 +110,13 @@ def test_credentials_in_the_url_give_way_to_a_header() -> None:
 # The answer
 
 
-def test_accepted_in_one_piece() -> None:
+def test_response_in_one_piece_is_accepted() -> None:
     handshake = ClientHandshake("ws://origin.example")
     assert handshake.receive(accepted(handshake), NOW)
     assert (handshake.leftover, handshake.subprotocol) == (b"", None)
 
 
-def test_accepted_byte_by_byte_with_bytes_behind() -> None:
+def test_response_is_accepted_byte_by_byte_with_bytes_behind_it() -> None:
     handshake = ClientHandshake("ws://origin.example", subprotocols=["v2", "v1"])
     response = accepted(handshake, "Sec-WebSocket-Protocol: v1\r\n")
     for index in range(len(response) - 1):
@@ -125,7 +125,7 @@ def test_accepted_byte_by_byte_with_bytes_behind() -> None:
     assert (handshake.leftover, handshake.subprotocol) == (b"\x81\x02hi", "v1")
 
 
-def test_interim_responses_are_passed_over() -> None:
+def test_interim_responses_are_skipped() -> None:
     handshake = ClientHandshake("ws://origin.example")
     early = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
     assert handshake.receive(early + early + accepted(handshake) + b"rest", NOW)
@@ -141,7 +141,7 @@ def test_interim_responses_are_passed_over() -> None:
         ("no header\r\n", None, "invalid HTTP header line"),
     ],
 )
-def test_wrong_101_is_no_connection(extra: str, key: str | None, said: str) -> None:
+def test_invalid_101_is_an_error(extra: str, key: str | None, said: str) -> None:
     handshake = ClientHandshake("ws://origin.example")
     with pytest.raises(ConnectFailedError, match=f"not a WebSocket handshake.*{said}"):
         handshake.receive(accepted(handshake, extra, key=key), NOW)
@@ -158,7 +158,7 @@ def test_wrong_101_is_no_connection(extra: str, key: str | None, said: str) -> N
         ("HTTP/1.1 200 OK", "HTTP 200 OK"),
     ],
 )
-def test_other_status_is_a_refusal_however_its_body_goes_on(line: str, reason: str) -> None:
+def test_other_status_is_a_refusal_whatever_its_body(line: str, reason: str) -> None:
     with pytest.raises(HandshakeRefusedError) as caught:
         answer(f"{line}\r\nContent-Length: 99999999999\r\n\r\n".encode("latin-1"))
     assert caught.value.reason == reason
@@ -166,13 +166,13 @@ def test_other_status_is_a_refusal_however_its_body_goes_on(line: str, reason: s
     assert caught.value.retry_after_seconds is None
 
 
-def test_refusal_says_when_to_come_back() -> None:
+def test_refusal_has_the_retry_after() -> None:
     with pytest.raises(HandshakeRefusedError) as caught:
         answer(b"HTTP/1.1 429 Too Many Requests\r\nretry-AFTER:  17 \r\n\r\n")
     assert caught.value.retry_after_seconds == 17
 
 
-def test_redirect_is_refused_and_says_where_it_points_without_the_query() -> None:
+def test_redirect_is_refused_and_names_its_target_without_the_query() -> None:
     with pytest.raises(HandshakeRefusedError) as caught:
         answer(b"HTTP/1.1 302 Found\r\nLocation: wss://user:pw@other.example/path?token=hunter22#x\r\n\r\n")
     assert caught.value.reason == (
@@ -188,18 +188,18 @@ def test_redirect_to_nowhere_is_refused_too() -> None:
 @pytest.mark.parametrize(
     "data", [b"SSH-2.0-OpenSSH_9", b"\x15\x03\x01\x00\x02\x02\x46", b"HTTP/2 200\r\n\r\n", b"HTTP/1.1 x\r\n\r\n"]
 )
-def test_what_is_no_http_is_told_at_once(data: bytes) -> None:
+def test_data_that_is_not_http_is_an_error_at_once(data: bytes) -> None:
     with pytest.raises(ConnectFailedError, match=r"^the response is not HTTP/1.1$"):
         answer(data)
 
 
-def test_endless_headers_are_given_up() -> None:
+def test_endless_headers_are_an_error() -> None:
     with pytest.raises(ConnectFailedError, match="longer than"):
         answer(b"HTTP/1.1 101 Switching Protocols\r\n" + b"X-Fill: x\r\n" * (65536 // 10))
 
 
 @given(st.binary(max_size=200), st.sampled_from([b"", b"HTTP/1.1 101 \r\n", b"HTTP/1.1 301 \r\nlocation:"]))
-def test_any_bytes_are_judged_or_waited_on(data: bytes, prefix: bytes) -> None:
+def test_any_bytes_are_accepted_refused_or_incomplete(data: bytes, prefix: bytes) -> None:
     # Nothing that an origin sends raises anything else, and none of these opens the connection.
     with contextlib.suppress(HandshakeRefusedError, ConnectFailedError):
         assert not ClientHandshake("ws://origin.example").receive(prefix + data + b"\r\n\r\n", NOW)

@@ -72,21 +72,21 @@ def test_offer_that_is_malformed_or_unknown_is_declined(offer: str) -> None:
 
 
 @pytest.mark.parametrize("bits", range(8, 15))
-def test_offer_of_a_smaller_window_of_ours_is_declined(bits: int) -> None:
+def test_offer_of_a_smaller_server_window_is_declined(bits: int) -> None:
     # The bytes are the same for all clients, and their window is 32 KiB.
     offer = f"permessage-deflate; server_max_window_bits={bits}"
     assert negotiate(offer) is None
     assert negotiate(f"{offer}, permessage-deflate; client_max_window_bits") == RESPONSE
 
 
-def test_window_that_was_asked_for_is_confirmed() -> None:
+def test_requested_window_is_confirmed() -> None:
     for value in ("15", '"15"'):
         assert (
             negotiate(f"permessage-deflate; server_max_window_bits={value}") == f"{RESPONSE}; server_max_window_bits=15"
         )
 
 
-def test_first_acceptable_offer_counts() -> None:
+def test_first_acceptable_offer_is_accepted() -> None:
     offers = "permessage-deflate; nonsense, permessage-deflate; server_max_window_bits=15, permessage-deflate"
     assert negotiate(offers) == f"{RESPONSE}; server_max_window_bits=15"
 
@@ -104,7 +104,7 @@ def test_message_is_deflated(size: int, opcode: Opcode) -> None:
     assert not bytes(batch.payload(0)).endswith(TAIL)
 
 
-def test_each_message_stands_alone() -> None:
+def test_each_message_is_independent() -> None:
     batch = Batch.of([frame(Opcode.TEXT, JSON[:5000])] * 3)
     deflated = deflate_batch(batch)
     assert len(deflated) == 3
@@ -132,7 +132,7 @@ def test_message_that_would_grow_stays_as_it_is() -> None:
     assert deflated.data == b"".join(deflated.frames)
 
 
-def test_repetition_over_the_whole_window_is_found() -> None:
+def test_repetition_across_the_whole_window_is_found() -> None:
     # A window that is fitted to the message must not be too small to reach its beginning.
     for size in (200, 300, 500, 1000, 4000, 16000):
         part = os.urandom(size)
@@ -182,7 +182,7 @@ def test_empty_message_is_inflated(payload: bytes) -> None:
     assert Inflater(0).inflate(payload) == b""
 
 
-def test_inflater_has_no_memory_of_messages() -> None:
+def test_inflater_is_stateless() -> None:
     inflater = Inflater(100000)
     for size in (10000, 20, 40000):
         assert inflater.inflate(raw_deflate(JSON[:size])) == JSON[:size]
@@ -199,7 +199,7 @@ def test_message_may_be_as_large_as_the_limit_and_no_larger(size: int) -> None:
         assert caught.value.code == 1009
 
 
-def test_bomb_is_not_unpacked() -> None:
+def test_zip_bomb_is_not_inflated() -> None:
     bomb = raw_deflate(bytes(64 << 20))
     assert len(bomb) < 70000
     with pytest.raises(InflateError) as caught:
@@ -218,7 +218,7 @@ def test_bomb_is_not_unpacked() -> None:
         raw_deflate(b"Hello", zlib.Z_FINISH) * 2,
     ],
 )
-def test_what_is_not_deflate_data(payload: bytes) -> None:
+def test_data_that_is_not_deflate_is_refused(payload: bytes) -> None:
     with pytest.raises(InflateError) as caught:
         Inflater(100).inflate(payload)
     assert caught.value.code == 1007

@@ -93,7 +93,7 @@ def test_error_is_that_of_the_last_address_when_all_fail(monkeypatch: pytest.Mon
     run(main())
 
 
-def test_slow_refusal_behind_a_quick_one_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_address_behind_one_that_refuses_is_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
         with unanswering() as nobody:
             resolve_to(monkeypatch, nobody, refusing())
@@ -104,7 +104,7 @@ def test_slow_refusal_behind_a_quick_one_is_waited_for(monkeypatch: pytest.Monke
     run(main())
 
 
-def test_both_of_two_that_answer_leave_one_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_addresses_that_both_accept_leave_one_socket(monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
         with listening() as one, listening() as other:
             resolve_to(monkeypatch, one.getsockname(), other.getsockname())
@@ -114,7 +114,7 @@ def test_both_of_two_that_answer_leave_one_socket(monkeypatch: pytest.MonkeyPatc
     run(main())  # a socket left open is a warning, and that is an error
 
 
-def test_families_take_turns() -> None:
+def test_address_families_alternate() -> None:
     def all_of(text: str) -> list[tuple[int, str]]:
         return [(V6 if each.isupper() else V4, each) for each in text]
 

@@ -33,7 +33,7 @@ def test_rsv1_marks_a_deflated_frame() -> None:
     assert frame(Opcode.TEXT, b"x", rsv1=True) == raw_frame(FIN | RSV1 | Opcode.TEXT, b"x")
 
 
-def test_frame_takes_a_view_of_a_payload() -> None:
+def test_frame_accepts_a_memoryview() -> None:
     assert frame(Opcode.BINARY, memoryview(b"abc")[1:]) == raw_frame(FIN | Opcode.BINARY, b"bc")
 
 
@@ -48,7 +48,7 @@ def test_masked_frame_is_unmasked_by_its_key(length: int, kind: type[bytes | mem
     assert apply_mask(data[start:], key) == payload[:length]
 
 
-def test_masks_are_not_used_twice() -> None:
+def test_each_frame_has_a_new_mask() -> None:
     assert len({masked_frame(Opcode.TEXT, b"")[2:] for _ in range(64)}) > 60
 
 
@@ -67,12 +67,12 @@ def test_long_close_reason_is_cut_between_characters(reason: str, kept: int) -> 
 
 
 @pytest.mark.parametrize("length", LENGTHS)
-def test_header_size_is_what_stands_before_the_payload(length: int) -> None:
+def test_header_size_is_the_offset_of_the_payload(length: int) -> None:
     data = b"??" + raw_frame(FIN | Opcode.TEXT, b"x" * length)
     assert len(data) - header_size(data, 2) == 2 + length
 
 
-def test_batch_gives_each_message() -> None:
+def test_batch_returns_each_message() -> None:
     batch = Batch.of([raw_frame(FIN | Opcode.TEXT, b"one"), raw_frame(FIN | Opcode.BINARY, b"2" * 300)])
     assert len(batch) == 2
     assert [bytes(batch.payload(index)) for index in (0, 1, -1, -2)] == [b"one", b"2" * 300, b"2" * 300, b"one"]
@@ -91,7 +91,7 @@ def test_batch_has_no_message_beyond_its_ends(index: int) -> None:
 
 
 @pytest.mark.parametrize("payloads", [[b"a"], [b"", b"", b""], [b"a", b"b" * 126, b"c" * 65536]])
-def test_frames_are_the_data_cut_once(payloads: list[bytes]) -> None:
+def test_frames_are_split_once(payloads: list[bytes]) -> None:
     batch = batch_of(*payloads)
     assert list(batch.frames) == [raw_frame(FIN | Opcode.TEXT, payload) for payload in payloads]
     assert batch.frames is batch.frames
@@ -119,7 +119,7 @@ def test_joined_batches_have_all_messages_in_order() -> None:
 
 
 @pytest.mark.parametrize("length", [1, 126, 65536])
-def test_scan_refuses_data_that_ends_within_a_frame(length: int) -> None:
+def test_scan_refuses_data_that_ends_inside_a_frame(length: int) -> None:
     data = raw_frame(FIN | Opcode.TEXT, b"ok") + raw_frame(FIN | Opcode.TEXT, b"x" * length)
     for size in {size for size in (*range(5, 14), len(data) - 1) if size < len(data)}:
         with pytest.raises(ValueError, match="do not end where a frame ends"):
@@ -127,7 +127,7 @@ def test_scan_refuses_data_that_ends_within_a_frame(length: int) -> None:
 
 
 @pytest.mark.parametrize("count", range(4))
-def test_batch_is_cut_between_messages(count: int) -> None:
+def test_batch_is_split_between_messages(count: int) -> None:
     batch = batch_of(b"a", b"bb", b"c" * 200)
     first, second = batch.before(count), batch.after(count)
     assert first.data + second.data == batch.data
@@ -135,7 +135,7 @@ def test_batch_is_cut_between_messages(count: int) -> None:
     assert [bytes(second.payload(index)) for index in range(len(second))] == [b"a", b"bb", b"c" * 200][count:]
 
 
-def test_cutting_nothing_off_makes_no_copy() -> None:
+def test_splitting_off_nothing_makes_no_copy() -> None:
     batch = batch_of(b"a", b"b")
     assert batch.after(0) is batch
     assert batch.before(2) is batch

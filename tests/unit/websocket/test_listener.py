@@ -19,7 +19,7 @@ REQUEST = (
 )
 
 
-class Gate:
+class Handler:
     """Does with each handshake what a test wants, and remembers them."""
 
     def __init__(self, decide: Callable[[Handshake], object] = lambda _: None) -> None:
@@ -36,9 +36,9 @@ class Gate:
 class Served:
     """A listener on a free port, and clients' sockets that are closed at the end."""
 
-    def __init__(self, gate: Gate, settings: ListenerSettings | None = None) -> None:
-        self.gate = gate
-        self.listener = Listener(listen("127.0.0.1", 0), gate, settings=settings)
+    def __init__(self, handler: Handler, settings: ListenerSettings | None = None) -> None:
+        self.handler = handler
+        self.listener = Listener(listen("127.0.0.1", 0), handler, settings=settings)
         self.listener.start()
         self._sockets: list[socket.socket] = []
 
@@ -66,15 +66,17 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.005)
 
 
-def test_an_accepted_handshake_gets_101_and_gives_its_socket_away() -> None:
+def test_an_accepted_handshake_gets_101_and_hands_over_its_socket() -> None:
     async def main() -> None:
         taken: list[socket.socket | None] = []
-        gate = Gate(lambda handshake: taken.append(handshake.accept(subprotocol="v1", headers=[("X-Lobby", "a-1")])))
-        async with Served(gate) as served:
+        handler = Handler(
+            lambda handshake: taken.append(handshake.accept(subprotocol="v1", headers=[("X-Lobby", "a-1")]))
+        )
+        async with Served(handler) as served:
             sock = await served.connect(REQUEST + b"leftover")
-            await gate.came.wait()
-            assert gate.handshakes[0].request.path == "/prices"
-            assert gate.handshakes[0].leftover == b"leftover"
+            await handler.came.wait()
+            assert handler.handshakes[0].request.path == "/prices"
+            assert handler.handshakes[0].leftover == b"leftover"
             assert taken[0] is not None
             taken[0].close()
             answer = await receive_to_end(sock)
@@ -87,10 +89,10 @@ def test_an_accepted_handshake_gets_101_and_gives_its_socket_away() -> None:
     run(main())
 
 
-def test_a_request_in_pieces_is_put_together() -> None:
+def test_a_request_in_pieces_is_assembled() -> None:
     async def main() -> None:
-        gate = Gate(lambda handshake: handshake.refuse(close_codes.LOBBY_FULL))
-        async with Served(gate) as served:
+        handler = Handler(lambda handshake: handshake.refuse(close_codes.LOBBY_FULL))
+        async with Served(handler) as served:
             sock = await served.connect()
             for byte in REQUEST:
                 await asyncio.get_running_loop().sock_sendall(sock, bytes([byte]))
@@ -113,21 +115,21 @@ def test_a_request_in_pieces_is_put_together() -> None:
         (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 70000, 431),
     ],
 )
-def test_what_is_no_handshake_never_reaches_the_gate(data: bytes, status: int) -> None:
+def test_an_invalid_request_never_reaches_the_handler(data: bytes, status: int) -> None:
     async def main() -> None:
-        gate = Gate()
-        async with Served(gate) as served:
+        handler = Handler()
+        async with Served(handler) as served:
             sock = await served.connect(data)
             answer = await receive_to_end(sock)
             assert answer.startswith(f"HTTP/1.1 {status} ".encode())
-            assert gate.handshakes == []
+            assert handler.handshakes == []
 
     run(main())
 
 
-def test_a_request_that_never_becomes_whole_is_given_up() -> None:
+def test_a_request_that_never_completes_is_refused() -> None:
     async def main() -> None:
-        async with Served(Gate(), ListenerSettings(timeout_seconds=0.05)) as served:
+        async with Served(Handler(), ListenerSettings(timeout_seconds=0.05)) as served:
             sock = await served.connect(REQUEST[:40])
             answer = await receive_to_end(sock)
             assert answer.startswith(b"HTTP/1.1 408 ")
@@ -135,9 +137,9 @@ def test_a_request_that_never_becomes_whole_is_given_up() -> None:
     run(main())
 
 
-def test_the_oldest_unfinished_request_makes_room() -> None:
+def test_the_oldest_incomplete_request_makes_room() -> None:
     async def main() -> None:
-        async with Served(Gate(), ListenerSettings(max_pending=2)) as served:
+        async with Served(Handler(), ListenerSettings(max_pending=2)) as served:
             first = await served.connect(b"GET")
             await until(lambda: served.listener.pending == 1)
             await served.connect(b"GET")
@@ -149,17 +151,17 @@ def test_the_oldest_unfinished_request_makes_room() -> None:
     run(main())
 
 
-def test_a_held_client_that_leaves_is_noticed() -> None:
+def test_a_held_client_that_disconnects_is_noticed() -> None:
     async def main() -> None:
         left: list[Handshake] = []
 
         def hold(handshake: Handshake) -> None:
             handshake.on_abandoned = lambda: left.append(handshake)
 
-        gate = Gate(hold)
-        async with Served(gate) as served:
+        handler = Handler(hold)
+        async with Served(handler) as served:
             sock = await served.connect(REQUEST)
-            await gate.came.wait()
+            await handler.came.wait()
             sock.close()
             await until(lambda: bool(left))
             assert left[0].answered
@@ -169,46 +171,46 @@ def test_a_held_client_that_leaves_is_noticed() -> None:
     run(main())
 
 
-def test_bytes_that_come_while_a_client_is_held_belong_to_its_connection() -> None:
+def test_bytes_that_arrive_while_a_client_is_held_belong_to_its_connection() -> None:
     async def main() -> None:
-        gate = Gate()
-        async with Served(gate) as served:
+        handler = Handler()
+        async with Served(handler) as served:
             sock = await served.connect(REQUEST)
-            await gate.came.wait()
+            await handler.came.wait()
             await asyncio.get_running_loop().sock_sendall(sock, b"early")
-            await until(lambda: gate.handshakes[0].leftover == b"early")
-            taken = gate.handshakes[0].accept()
+            await until(lambda: handler.handshakes[0].leftover == b"early")
+            taken = handler.handshakes[0].accept()
             assert taken is not None
             taken.close()
 
     run(main())
 
 
-def test_a_held_client_that_sends_too_much_is_turned_away_and_the_gate_is_told() -> None:
+def test_a_held_client_that_sends_too_much_is_refused_and_the_handler_notified() -> None:
     async def main() -> None:
         left: list[Handshake] = []
 
         def hold(handshake: Handshake) -> None:
             handshake.on_abandoned = lambda: left.append(handshake)
 
-        gate = Gate(hold)
-        async with Served(gate, ListenerSettings(max_header_bytes=1024)) as served:
+        handler = Handler(hold)
+        async with Served(handler, ListenerSettings(max_header_bytes=1024)) as served:
             sock = await served.connect(REQUEST)
-            await gate.came.wait()
+            await handler.came.wait()
             await asyncio.get_running_loop().sock_sendall(sock, b"." * 2000)
             answer = await receive_to_end(sock)
             assert answer.startswith(b"HTTP/1.1 400 ")
-            assert left == gate.handshakes
+            assert left == handler.handshakes
             left[0].refuse(close_codes.NO_SEAT)
             assert served.listener.stats.refused["no_seat"] == 0, "it has its answer"
 
     run(main())
 
 
-def test_a_refused_client_beyond_those_that_linger_is_closed_at_once() -> None:
+def test_a_refused_client_beyond_the_lingering_limit_is_closed_at_once() -> None:
     async def main() -> None:
-        gate = Gate(lambda handshake: handshake.refuse(close_codes.LOBBY_FULL))
-        async with Served(gate, ListenerSettings(max_lingering=1)) as served:
+        handler = Handler(lambda handshake: handshake.refuse(close_codes.LOBBY_FULL))
+        async with Served(handler, ListenerSettings(max_lingering=1)) as served:
             socks = [await served.connect(REQUEST) for _ in range(3)]
             answers = [await receive_to_end(sock) for sock in socks]
             assert all(answer.startswith(b"HTTP/1.1 503 ") for answer in answers)
@@ -216,13 +218,13 @@ def test_a_refused_client_beyond_those_that_linger_is_closed_at_once() -> None:
     run(main())
 
 
-def test_closing_refuses_held_clients_and_lets_the_port_go() -> None:
+def test_closing_refuses_held_clients_and_frees_the_port() -> None:
     async def main() -> None:
-        gate = Gate()
-        async with Served(gate) as served:
+        handler = Handler()
+        async with Served(handler) as served:
             sock = await served.connect(REQUEST)
             port = served.listener.port
-            await gate.came.wait()
+            await handler.came.wait()
             served.listener.close()
             answer = await receive_to_end(sock)
             assert answer.startswith(b"HTTP/1.1 503 ")
@@ -239,7 +241,7 @@ def test_a_port_in_use_is_one_line_that_names_the_option() -> None:
     taken.close()
 
 
-def test_two_listeners_may_share_a_port_if_both_want_to() -> None:
+def test_two_listeners_may_share_a_port_with_reuse_port() -> None:
     first = listen("127.0.0.1", 0, reuse_port=True)
     second = listen("127.0.0.1", first.getsockname()[1], reuse_port=True)
     first.close()

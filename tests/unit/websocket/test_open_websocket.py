@@ -43,7 +43,7 @@ async def refusal(origin: FakeOrigin) -> HandshakeRefusedError:
         ),
     ],
 )
-def test_refusal_says_why_and_when_to_come_back(refuse: Refuse, reason: str, retry_after: float | None) -> None:
+def test_refusal_has_its_reason_and_retry_after(refuse: Refuse, reason: str, retry_after: float | None) -> None:
     async def main() -> None:
         async with FakeOrigin(refuse=refuse) as origin:
             error = await refusal(origin)
@@ -106,7 +106,7 @@ def test_certificate_of_another_name() -> None:
     run(main())
 
 
-def test_tls_asked_of_a_port_without() -> None:
+def test_tls_to_a_port_without_it() -> None:
     async def main() -> None:
         async with FakeOrigin() as origin:  # takes the hello for a request, and hangs up
             url = origin.url.replace("ws://", "wss://")
@@ -152,7 +152,7 @@ def test_origin_that_wants_a_client_certificate_and_gets_none() -> None:
     assert reason == "TLS: tlsv13 alert certificate required"
 
 
-def test_origin_that_never_answers() -> None:
+def test_origin_that_never_responds() -> None:
     async def handle(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter, _accept: bytes) -> None:
         assert await reader.read() == b""  # the client hangs up
 
@@ -183,7 +183,7 @@ def test_origin_that_does_not_finish_the_tls_handshake() -> None:
         (b"220 mail.example ESMTP\r\n", "the response is not HTTP/1.1"),
     ],
 )
-def test_origin_that_is_none(said: bytes, reason: str) -> None:
+def test_peer_that_is_not_a_websocket_server(said: bytes, reason: str) -> None:
     async def handle(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _accept: bytes) -> None:
         writer.write(said)
         await writer.drain()
@@ -197,7 +197,7 @@ def test_origin_that_is_none(said: bytes, reason: str) -> None:
     run(main())
 
 
-def test_cancelled_opening_leaves_no_connection() -> None:
+def test_canceled_opening_leaves_no_connection() -> None:
     closed = asyncio.Event()
     asked = asyncio.Event()
 
@@ -219,7 +219,7 @@ def test_cancelled_opening_leaves_no_connection() -> None:
 
 
 @pytest.mark.parametrize("secure", [False, True])
-def test_opening_can_be_cancelled_at_any_moment_and_leaves_nothing(secure: bool) -> None:
+def test_opening_can_be_canceled_at_any_moment_and_leaves_nothing(secure: bool) -> None:
     async def main() -> None:
         ours = authority()
         trusting = ssl.create_default_context(cadata=ours.ca_pem)

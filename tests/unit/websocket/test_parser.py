@@ -89,7 +89,7 @@ def test_frames_of_one_read_are_one_batch_byte_for_byte() -> None:
     assert messages(batch) == [Message(TEXT, b"one"), Message(BINARY, b"\xff\x81"), Message(TEXT, EMOJI)]
 
 
-def test_frame_cut_by_the_read_comes_with_the_next_one() -> None:
+def test_frame_split_by_a_read_comes_with_the_next_one() -> None:
     first, second, third = (raw_frame(FIN | TEXT, payload) for payload in (b"a" * 50, b"b" * 200, b"c" * 50))
     parser = client_side()
     assert only_batch(parser.receive(first + second[:60])).data == first
@@ -97,7 +97,7 @@ def test_frame_cut_by_the_read_comes_with_the_next_one() -> None:
 
 
 @pytest.mark.parametrize("length", [5, 126, 300, 65536, LIMIT])
-def test_frame_may_be_cut_anywhere(masked: bool, length: int) -> None:
+def test_frame_may_be_split_anywhere(masked: bool, length: int) -> None:
     data = sent(masked, FIN | TEXT, b"x" * length)
     for cut in [*range(1, 16), len(data) - 1]:
         if cut < len(data):
@@ -121,7 +121,7 @@ def test_empty_read_gives_nothing(masked: bool) -> None:
     assert flat(parser.receive(sent(masked, FIN | TEXT, b"abc")[3:])) == [Message(TEXT, b"abc")]
 
 
-def test_control_frame_between_data_cuts_the_batch() -> None:
+def test_control_frame_between_data_frames_splits_the_batch() -> None:
     one, two, three = (raw_frame(FIN | TEXT, payload) for payload in (b"one", b"two" * 50, b"\xc3\xa9"))
     events = client_side().receive(one + raw_frame(FIN | PING, b"?") + two + three + raw_frame(FIN | PONG))
     assert [event.data if isinstance(event, Batch) else event for event in events] == [
@@ -147,7 +147,7 @@ def test_fragmented_message_becomes_one_frame_of_the_same_batch() -> None:
     assert [bytes(part) for part in batch.frames] == [one, raw_frame(FIN | TEXT, b"ab" + b"c" * 200 + b"d"), two]
 
 
-def test_control_frames_may_stand_between_fragments(masked: bool) -> None:
+def test_control_frames_may_come_between_fragments(masked: bool) -> None:
     data = (
         sent(masked, BINARY, b"\xff")
         + sent(masked, FIN | PING, b"1")
@@ -158,12 +158,12 @@ def test_control_frames_may_stand_between_fragments(masked: bool) -> None:
     assert flat(parser_for(masked).receive(data)) == [Ping(b"1"), Pong(b"2"), Message(BINARY, b"\xff\x00\x81")]
 
 
-def test_close_may_stand_between_fragments(masked: bool) -> None:
+def test_close_may_come_between_fragments(masked: bool) -> None:
     data = sent(masked, TEXT, b"never whole") + sent(masked, FIN | CLOSE, b"\x03\xe8")
     assert parser_for(masked).receive(data) == [Close(1000, "")]
 
 
-def test_text_may_be_cut_within_a_character_by_fragments(masked: bool) -> None:
+def test_fragments_may_split_a_character(masked: bool) -> None:
     data = sent(masked, TEXT, EMOJI[:1]) + sent(masked, CONT, EMOJI[1:3]) + sent(masked, FIN | CONT, EMOJI[3:])
     assert flat(parser_for(masked).receive(data)) == [Message(TEXT, EMOJI)]
 
@@ -192,7 +192,7 @@ def test_text_that_is_not_utf8_is_a_violation(masked: bool, before: bytes, text:
     assert events == ([Message(TEXT, before)] if before else [])
 
 
-def test_character_must_not_go_on_in_the_next_message(masked: bool) -> None:
+def test_character_must_not_continue_in_the_next_message(masked: bool) -> None:
     data = sent(masked, FIN | TEXT, EMOJI[:2]) + sent(masked, FIN | TEXT, EMOJI[2:])
     assert broken(flat(parser_for(masked).receive(data)), 1007, "not UTF-8") == []
 
@@ -210,21 +210,21 @@ def test_message_that_is_not_utf8_ends_the_batch_before_it() -> None:
 
 @pytest.mark.parametrize("cut", [1, 2, 3, 5])
 @pytest.mark.parametrize("last", [raw_frame(FIN | BINARY, b"\xff" * 200), raw_frame(FIN | TEXT, b"\xc3\xa9" * 100)])
-def test_texts_are_checked_without_the_frame_that_is_not_whole(last: bytes, cut: int) -> None:
+def test_texts_are_validated_without_the_incomplete_frame(last: bytes, cut: int) -> None:
     whole = raw_frame(FIN | TEXT, b"one") + raw_frame(FIN | BINARY, b"\xff") + raw_frame(FIN | TEXT, b"x" * 300)
     parser = client_side()
     assert only_batch(parser.receive(whole + last[:cut])).data == whole
     assert only_batch(parser.receive(last[cut:])).data == last
 
 
-def test_binary_messages_are_not_looked_into() -> None:
+def test_binary_messages_are_not_validated() -> None:
     data = raw_frame(FIN | BINARY, b"\xff" * 200) + raw_frame(FIN | TEXT, b"text") + raw_frame(FIN | BINARY, b"\xc3")
     assert only_batch(client_side().receive(data)).data == data
     assert only_batch(client_side().receive(raw_frame(FIN | BINARY, b"\xff") * 2)).ends == [3, 6]
 
 
 @pytest.mark.parametrize("size", [126, 127, 128, 255, 256, 32768, 65535, 65536, 65536 + 0xC3A9])
-def test_length_of_a_frame_is_not_taken_for_text(size: int) -> None:
+def test_length_of_a_frame_is_not_validated_as_text(size: int) -> None:
     # The bytes of an extended length may look like the end, or the beginning, of a character.
     data = raw_frame(FIN | TEXT, b"a") + raw_frame(FIN | TEXT, b"x" * size) + raw_frame(FIN | TEXT, EMOJI)
     assert only_batch(client_side().receive(data)).data == data
@@ -248,7 +248,7 @@ def test_message_may_be_as_large_as_the_limit_and_no_larger(masked: bool, limit:
 
 
 @pytest.mark.parametrize("length", [1001, 65536, 1 << 40, (1 << 63) - 1])
-def test_too_large_message_is_refused_by_its_header(masked: bool, length: int) -> None:
+def test_too_large_message_is_refused_at_its_header(masked: bool, length: int) -> None:
     data = sent(masked, FIN | BINARY, length=length)
     header = data[: -4 if masked else None]
     assert broken(parser_for(masked, 1000).receive(header), 1009, "more than 1000 bytes") == []
@@ -256,7 +256,7 @@ def test_too_large_message_is_refused_by_its_header(masked: bool, length: int) -
     assert broken(feed(parser_for(masked, 1000), byte_by_byte), 1009, "more than 1000 bytes") == []
 
 
-def test_fragments_are_summed_up(masked: bool) -> None:
+def test_sizes_of_fragments_add_up(masked: bool) -> None:
     parser = parser_for(masked, 1000)
     for _ in range(2):
         assert parser.receive(sent(masked, TEXT, b"x" * 400)) == []
@@ -266,7 +266,7 @@ def test_fragments_are_summed_up(masked: bool) -> None:
     assert broken(parser.receive(sent(masked, CONT, length=2)[:2]), 1009, "more than 1000") == []
 
 
-def test_control_frames_do_not_count(masked: bool) -> None:
+def test_control_frames_do_not_count_toward_the_limit(masked: bool) -> None:
     data = sent(masked, FIN | PING, b"p" * 125) + sent(masked, TEXT, b"ab") + sent(masked, FIN | PONG, b"p" * 125)
     assert parser_for(masked, 2).receive(data) == [Ping(b"p" * 125), Pong(b"p" * 125)]
 
@@ -313,7 +313,7 @@ def test_continuation_of_nothing_is_a_violation(masked: bool, first: int) -> Non
 
 
 @pytest.mark.parametrize("first", [TEXT, BINARY, FIN | TEXT, FIN | BINARY])
-def test_message_inside_a_fragmented_one_is_a_violation(masked: bool, first: int) -> None:
+def test_data_frame_inside_a_fragmented_message_is_a_violation(masked: bool, first: int) -> None:
     data = sent(masked, TEXT, b"a") + sent(masked, first, b"b")
     assert broken(parser_for(masked).receive(data), 1002, "inside a fragmented message") == []
 
@@ -350,7 +350,7 @@ def test_length_must_not_have_its_top_bit(masked: bool, length: int) -> None:
 
 
 @pytest.mark.parametrize("code", [*range(1000, 1004), *range(1007, 1015), 3000, 3999, 4000, 4999])
-def test_close_with_a_code_that_may_be_sent(masked: bool, code: int) -> None:
+def test_close_with_an_allowed_code(masked: bool, code: int) -> None:
     data = sent(masked, FIN | CLOSE, code.to_bytes(2, "big") + "adiós".encode())
     assert parser_for(masked).receive(data) == [Close(code, "adiós")]
 
@@ -360,7 +360,7 @@ def test_close_without_a_code(masked: bool) -> None:
 
 
 @pytest.mark.parametrize("code", [0, 1, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65535])
-def test_close_with_a_code_that_may_not_be_sent(masked: bool, code: int) -> None:
+def test_close_with_a_reserved_code(masked: bool, code: int) -> None:
     data = sent(masked, FIN | CLOSE, code.to_bytes(2, "big"))
     assert broken(parser_for(masked).receive(data), 1002, "reserved close code") == []
 
@@ -375,7 +375,7 @@ def test_close_with_a_reason_that_is_not_utf8(masked: bool) -> None:
 
 
 @pytest.mark.parametrize("end", [FIN | CLOSE, FIN | 3], ids=["close", "violation"])
-def test_nothing_comes_behind_the_end(masked: bool, end: int) -> None:
+def test_there_are_no_events_after_the_end(masked: bool, end: int) -> None:
     parser = parser_for(masked)
     more = sent(masked, FIN | TEXT, b"more") + sent(masked, FIN | CLOSE)
     assert len(parser.receive(sent(masked, TEXT, b"begun") + sent(masked, end) + more)) == 1
@@ -424,12 +424,12 @@ def test_rsv1_on_a_continuation_is_a_violation(masked: bool) -> None:
         (deflated(b"x" * 2000), 1009, "more than 1000 bytes"),
     ],
 )
-def test_what_a_deflated_message_must_not_hold(masked: bool, payload: bytes, code: int, reason: str) -> None:
+def test_invalid_deflated_messages_are_violations(masked: bool, payload: bytes, code: int, reason: str) -> None:
     parser = parser_for(masked, 1000, Inflater(1000))
     assert broken(parser.receive(sent(masked, FIN | RSV1 | TEXT, payload)), code, reason) == []
 
 
-def test_the_parsers_own_limit_holds_for_a_shared_inflater(masked: bool) -> None:
+def test_the_parsers_limit_applies_with_a_shared_inflater(masked: bool) -> None:
     parser = parser_for(masked, 1000, Inflater(5000))
     data = sent(masked, FIN | RSV1 | TEXT, deflated(b"x" * 1001))
     assert broken(parser.receive(data), 1009, "more than 1000 bytes") == []
@@ -438,7 +438,7 @@ def test_the_parsers_own_limit_holds_for_a_shared_inflater(masked: bool) -> None
 # Memory
 
 
-def test_idle_parser_holds_nothing() -> None:
+def test_idle_parser_keeps_nothing() -> None:
     parser = server_side()
     assert not hasattr(parser, "__dict__")
     assert sys.getsizeof(parser) <= 96
@@ -447,14 +447,14 @@ def test_idle_parser_holds_nothing() -> None:
     assert (parser._buffer, parser._fragments) == (None, None)
 
 
-def test_frame_is_kept_only_as_far_as_it_came() -> None:
+def test_only_the_received_part_of_a_frame_is_kept() -> None:
     parser = server_side(1 << 30)
     parser.receive(raw_frame(FIN | BINARY, length=1 << 30, mask=MASK))
     assert parser._buffer is not None
     assert len(parser._buffer) == 14
 
 
-def test_it_counts_the_frames_of_the_latest_read_fragments_too() -> None:
+def test_frames_of_the_latest_read_are_counted_including_fragments() -> None:
     parser = server_side()
     parser.receive(sent(True, TEXT) + sent(True, CONT) * 3 + sent(True, FIN | PING))
     assert parser.frames == 5

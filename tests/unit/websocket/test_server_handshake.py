@@ -69,7 +69,7 @@ def refused(data: bytes, refusal: Refusal, *details: str, limit: int = 16384) ->
 # What is accepted
 
 
-def test_request_is_taken_apart() -> None:
+def test_request_is_parsed() -> None:
     request = parsed(head("X-Thing: a b ", line="GET /prices/eu?token=a%20b&x HTTP/1.1") + b"\x81\x80")
     assert (request.method, request.target) == ("GET", "/prices/eu?token=a%20b&x")
     assert (request.path, request.query_string) == ("/prices/eu", "token=a%20b&x")
@@ -91,20 +91,20 @@ def test_the_first_value_of_a_name_in_the_query_is_decoded() -> None:
     "target",
     ["/", "/%2e%2e/x", "/a//b", "//host/x", "/a;b=1,2", "/~a/b.c?x=[1]{2}|3^`'", "/p?resume=1:2/3", "/p?", "/p??"],
 )
-def test_path_is_kept_as_it_was_sent(target: str) -> None:
+def test_path_is_kept_as_sent(target: str) -> None:
     request = parsed(head(line=f"GET {target} HTTP/1.1"))
     assert request.target == target
     assert request.path == target.split("?", maxsplit=1)[0]
 
 
-def test_whole_request_needs_its_last_byte() -> None:
+def test_request_is_incomplete_without_its_last_byte() -> None:
     data = head()
     for size in range(len(data)):
         assert parse_request(data[:size]) is None
     assert parsed(data).leftover == b""
 
 
-def test_lines_of_one_name_are_joined() -> None:
+def test_lines_with_the_same_name_are_joined() -> None:
     request = parsed(head("x-a: 1", "X-A:2", "X-a:\t3\t", "Cookie: a=b", "Cookie: c=d"))
     assert request.headers["x-a"] == "1, 2, 3"
     assert request.headers["cookie"] == "a=b; c=d"
@@ -162,7 +162,7 @@ def test_malformed_request_line(line: str) -> None:
     "target",
     ["http://lobby.example/prices", "lobby.example:443", "*", "prices", "?a", '/a"b', "/a#b", "/<a>", "/a\\b", "/a#"],
 )
-def test_target_that_is_no_path(target: str) -> None:
+def test_target_that_is_not_a_path(target: str) -> None:
     refused(head(line=f"GET {target} HTTP/1.1"), close_codes.BAD_REQUEST, "target")
 
 
@@ -180,7 +180,7 @@ def test_other_method(line: str) -> None:
     refused(head(line=line), close_codes.METHOD_NOT_ALLOWED)
 
 
-def test_request_line_is_judged_without_the_headers() -> None:
+def test_request_line_is_validated_without_the_headers() -> None:
     for line, status in (("POST / HTTP/1.1", 405), ("GET / HTTP/1.0", 505), ("GET * HTTP/1.1", 400)):
         with pytest.raises(HandshakeError) as caught:
             parse_request(f"{line}\r\n".encode())
@@ -235,7 +235,7 @@ def test_request_without_host() -> None:
 @pytest.mark.parametrize(
     "host", ["", "a b", "a,b", "a/b", "user@a", "a:b", "a:123456", "[::1", "::1", "[g]", "a:80:80", "ä"]
 )
-def test_host_that_is_none(host: str) -> None:
+def test_invalid_host(host: str) -> None:
     refused(head(change={"Host": host}), close_codes.BAD_REQUEST, "Host header is malformed")
 
 
@@ -243,13 +243,13 @@ def test_host_that_is_none(host: str) -> None:
     "line",
     ["host: lobby.example:8000", f"sec-websocket-key: {KEY}", "Sec-WebSocket-Version: 13", "SEC-WEBSOCKET-VERSION: 8"],
 )
-def test_header_that_may_stand_only_once(line: str) -> None:
+def test_header_that_must_not_be_repeated(line: str) -> None:
     name = next(name for name in UPGRADE if name.lower() == line.partition(":")[0].lower())
     refused(head(line), close_codes.BAD_REQUEST, f"more than one {name} header")
 
 
 @pytest.mark.parametrize("name", ["Origin", "Content-Length", "Authorization"])
-def test_optional_header_that_may_stand_only_once(name: str) -> None:
+def test_optional_header_that_must_not_be_repeated(name: str) -> None:
     assert parsed(head(f"{name}: 0")).headers[name.lower()] == "0"
     refused(head(f"{name}: 0", f"{name}: 0"), close_codes.BAD_REQUEST, "more than one", name)
 
@@ -280,7 +280,7 @@ def test_number_of_headers_is_limited() -> None:
 # The WebSocket handshake
 
 
-def test_upgrade_tells_what_is_offered() -> None:
+def test_upgrade_returns_what_is_offered() -> None:
     request = parsed(
         head("Sec-WebSocket-Protocol: a, b", "Sec-WebSocket-Extensions: x", "Sec-WebSocket-Extensions: y; z")
     )
@@ -292,7 +292,7 @@ def test_upgrade_tells_what_is_offered() -> None:
 @pytest.mark.parametrize(
     "changes", [{"Upgrade": "WebSocket"}, {"Upgrade": "h2c, websocket"}, {"Connection": "keep-alive, UPGRADE"}]
 )
-def test_upgrade_is_a_list_of_names_in_any_case(changes: dict[str, str | None]) -> None:
+def test_upgrade_header_is_a_list_of_names_in_any_case(changes: dict[str, str | None]) -> None:
     upgrade(parsed(head(change=changes)))
 
 
@@ -357,7 +357,7 @@ def test_malformed_subprotocols(value: str) -> None:
         (("a",), (), None),
     ],
 )
-def test_clients_favourite_subprotocol_is_chosen(
+def test_clients_preferred_subprotocol_is_chosen(
     offered: tuple[str, ...], accepted: set[str], chosen: str | None
 ) -> None:
     assert choose_subprotocol(offered, accepted) == chosen
@@ -419,7 +419,7 @@ def test_each_refusal_is_a_whole_response(refusal: Refusal) -> None:
     assert ("Upgrade" in headers["connection"]) == (refusal.status == 426)
 
 
-def test_refusal_may_say_more() -> None:
+def test_refusal_may_have_more_headers_and_another_body() -> None:
     response = refusal_response(
         replace(close_codes.LOBBY_FULL, retry_after=0), headers=[("X-Lobby", "prices-1")], body="voll, größer"
     )
@@ -458,7 +458,7 @@ def test_name_that_would_break_the_response_is_not_sent(name: str) -> None:
         http_response(200, [(name, "value")], b"")
 
 
-def test_error_may_carry_headers_for_the_answer() -> None:
+def test_error_may_have_headers_for_the_response() -> None:
     error = HandshakeError(close_codes.BAD_TOKEN, "It expired.", headers=(("X-A", "b"),))
     assert (error.detail, error.headers) == ("It expired.", (("X-A", "b"),))
     assert str(HandshakeError(close_codes.BAD_TOKEN)) == close_codes.BAD_TOKEN.explanation

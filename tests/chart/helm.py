@@ -33,7 +33,7 @@ EVERYTHING: Mapping[str, Any] = {
         "dashboards": {"enabled": True},
     },
 }
-"""Values that turn on all that is off by default."""
+"""Values that enable everything that is off by default."""
 
 
 def values() -> dict[str, Any]:
@@ -43,7 +43,7 @@ def values() -> dict[str, Any]:
 
 
 def merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    """`other` over `one`, as Helm merges values."""
+    """`one` overridden by `other`, as Helm merges values."""
     result = dict(one)
     for key, value in other.items():
         below = result.get(key)
@@ -52,7 +52,7 @@ def merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def run(*arguments: str, given: Mapping[str, Any] | None = None) -> subprocess.CompletedProcess[str]:
-    """Runs Helm with values on standard input; skips the test where there is none."""
+    """Runs Helm with values on standard input; skips the test if Helm is not installed."""
     helm = shutil.which("helm")
     if helm is None:
         pytest.skip("helm is not installed")
@@ -81,17 +81,17 @@ def _text(given: str) -> str:
 
 
 def text(given: Mapping[str, Any] | None = None) -> str:
-    """What Helm renders."""
+    """The rendered text."""
     return _text(json.dumps(given or {}, sort_keys=True))
 
 
 def objects(given: Mapping[str, Any] | None = None) -> list[Object]:
-    """What Helm renders, as objects."""
+    """The rendered objects."""
     return [loaded for loaded in yaml.safe_load_all(text(given)) if loaded]
 
 
 def named(found: Iterable[Object], kind: str, ending: str) -> Object:
-    """The one object of a kind whose name ends so."""
+    """The only object of a kind whose name has this suffix."""
     (one,) = (each for each in found if each["kind"] == kind and each["metadata"]["name"].endswith(ending))
     return one
 

@@ -1,4 +1,4 @@
-"""What the images carry: those of lobby and greeter neither kopf nor the Kubernetes client."""
+"""Contents of the images: those of lobby and greeter have neither kopf nor the Kubernetes client."""
 
 from __future__ import annotations
 
@@ -31,23 +31,23 @@ def packages(*arguments: str) -> set[str]:
     return {found[1] for found in re.finditer(r"^([A-Za-z0-9-]+)==", done.stdout, re.MULTILINE)}
 
 
-def test_images_of_lobby_and_greeter_carry_three_packages() -> None:
+def test_images_of_lobby_and_greeter_have_three_packages() -> None:
     assert packages("--only-group", "gateway") == {"h11", "prometheus-client", "websockets"}
 
 
-def test_an_image_of_the_operator_carries_no_tools_for_development() -> None:
+def test_operator_image_has_no_development_tools() -> None:
     carried = packages("--no-dev", "--extra", "operator")
     assert carried >= HEAVY
     assert not carried & {"pytest", "mypy", "ruff", "hypothesis"}
 
 
-def test_the_group_asks_for_what_the_project_asks_for() -> None:
+def test_gateway_group_is_part_of_the_project_dependencies() -> None:
     whole = project()
     assert set(whole["dependency-groups"]["gateway"]) <= set(whole["project"]["dependencies"])
 
 
 @pytest.mark.parametrize("process", ["lobby.__main__", "greeter.__main__", "commands.origin", "commands.round_trip"])
-def test_a_process_imports_nothing_that_its_image_lacks(process: str) -> None:
+def test_processes_import_only_what_their_image_has(process: str) -> None:
     missing = ["kopf", "kubernetes", "aiohttp", "yaml", "jsonschema", "rich", "cel", "rpds", "lobby_operator"]
     code = f"import sys; sys.modules.update(dict.fromkeys({missing!r})); import lobby_gateway.{process}"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
@@ -55,7 +55,7 @@ def test_a_process_imports_nothing_that_its_image_lacks(process: str) -> None:
 
 
 @pytest.mark.parametrize("file", ["operator/Dockerfile", "gateway/Dockerfile"])
-def test_an_image_runs_as_no_root_from_a_chosen_python(file: str) -> None:
+def test_images_run_as_non_root_on_a_configurable_python(file: str) -> None:
     text = (ROOT / file).read_text()
     stages = re.split(r"^FROM ", text, flags=re.MULTILINE)
     assert "ARG PYTHON_IMAGE=python:3.13-slim\n" in stages[0]
@@ -67,7 +67,7 @@ def test_an_image_runs_as_no_root_from_a_chosen_python(file: str) -> None:
         assert "ENV PYTHONDONTWRITEBYTECODE=1\n" in stage
 
 
-def test_images_and_make_have_one_version_of_uv() -> None:
+def test_images_and_makefile_use_one_version_of_uv() -> None:
     versions = {
         version
         for file in ("Makefile", "operator/Dockerfile", "gateway/Dockerfile")

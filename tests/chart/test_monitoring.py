@@ -1,4 +1,4 @@
-"""What the chart has for the Prometheus operator and for Grafana."""
+"""The chart's objects for the Prometheus operator and Grafana."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def of_kind(kind: str, given: Mapping[str, Any] = EVERYTHING) -> dict[str, Any]:
     return found
 
 
-def test_by_default_there_is_nothing_that_needs_other_definitions() -> None:
+def test_default_render_needs_no_other_crds() -> None:
     assert not [each for each in objects() if each["apiVersion"].startswith("monitoring.coreos.com/")]
 
 
-def test_the_monitor_selects_all_pods_that_answer_and_no_others() -> None:
+def test_podmonitor_selects_exactly_the_pods_with_metrics() -> None:
     spec = of_kind("PodMonitor")["spec"]
     (endpoint,) = spec["podMetricsEndpoints"]
     (expression,) = spec["selector"]["matchExpressions"]
@@ -36,7 +36,7 @@ def test_the_monitor_selects_all_pods_that_answer_and_no_others() -> None:
     assert set(expression["values"]) == {"operator", "greeter", "lobby"}
 
 
-def test_the_monitor_looks_where_lobbies_may_be() -> None:
+def test_podmonitor_selects_namespaces_with_lobbies() -> None:
     assert of_kind("PodMonitor")["spec"]["namespaceSelector"] == {"matchNames": [NAMESPACE]}
     everywhere = of_kind("PodMonitor", helm.merged(EVERYTHING, EVERYWHERE))
     assert set(everywhere["spec"]["namespaceSelector"]["matchNames"]) == {NAMESPACE, "feeds"}
@@ -51,7 +51,7 @@ def test_rules_and_dashboard_are_the_files_of_the_chart() -> None:
     assert made["metadata"]["labels"]["grafana_dashboard"] == "1"
 
 
-def test_each_has_the_labels_that_it_is_found_by() -> None:
+def test_each_object_has_the_configured_labels() -> None:
     labels = {"labels": {"release": "monitoring"}}
     given = helm.merged(EVERYTHING, {"metrics": {"podMonitor": labels, "prometheusRule": labels, "dashboards": labels}})
     found = [of_kind("PodMonitor", given), of_kind("PrometheusRule", given)]

@@ -1,4 +1,4 @@
-"""The objects that the chart makes: which there are, what they may do, how their pods run."""
+"""The objects of the chart: which exist, their permissions, how their pods run."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ def lines(found: list[helm.Object]) -> list[str]:
     return said
 
 
-def test_lint_has_nothing_to_say() -> None:
+def test_helm_lint_finds_nothing() -> None:
     done = helm.run("lint", "--strict", str(helm.CHART), given=EVERYTHING)
     assert done.returncode == 0, done.stdout
 
 
-def test_the_default_render_is_the_one_that_was_agreed_on() -> None:
+def test_default_render_matches_the_snapshot() -> None:
     now = "\n".join(lines(objects())) + "\n"
     assert now == SNAPSHOT.read_text(), f"if it should be so: write this to {SNAPSHOT.name}\n{now}"
 
 
-def test_the_chart_carries_the_definition_of_lobby() -> None:
+def test_chart_has_a_copy_of_the_crd() -> None:
     source, copy = (folder / "crds" / "lobbies.yaml" for folder in (helm.ROOT, helm.CHART))
     assert source.read_bytes() == copy.read_bytes(), "run: make docs"
 
 
-def test_the_chart_has_the_version_of_the_distribution() -> None:
+def test_chart_has_the_version_of_the_distribution() -> None:
     chart = yaml.safe_load((helm.CHART / "Chart.yaml").read_text())
     project = (helm.ROOT / "pyproject.toml").read_text()
     assert f'\nversion = "{chart["appVersion"]}"\n' in project
@@ -53,7 +53,7 @@ def test_the_chart_has_the_version_of_the_distribution() -> None:
 
 
 @each_case
-def test_no_rule_has_a_wildcard_or_secrets(given: dict[str, Any]) -> None:
+def test_no_rbac_rule_has_wildcards_or_secrets(given: dict[str, Any]) -> None:
     roles = [each for each in objects(given) if each["kind"] in ("Role", "ClusterRole")]
     assert roles
     for role in roles:
@@ -63,7 +63,7 @@ def test_no_rule_has_a_wildcard_or_secrets(given: dict[str, Any]) -> None:
             assert not {"secrets", "pods/exec", "serviceaccounts", "roles", "nodes"} & set(rule["resources"])
 
 
-def test_rights_end_at_the_namespace_unless_all_are_watched() -> None:
+def test_permissions_are_namespaced_unless_all_namespaces_are_watched() -> None:
     hooks = ("pre-install,pre-upgrade",)
     cluster_wide = [
         each["metadata"]["name"]
@@ -77,7 +77,7 @@ def test_rights_end_at_the_namespace_unless_all_are_watched() -> None:
 
 
 @each_case
-def test_lobbies_have_no_rights_and_no_token(given: dict[str, Any]) -> None:
+def test_lobbies_have_no_permissions_and_no_token(given: dict[str, Any]) -> None:
     found = objects(given)
     accounts = [
         each for each in found if each["kind"] == "ServiceAccount" and each["metadata"]["name"].endswith("-lobby")
@@ -89,14 +89,14 @@ def test_lobbies_have_no_rights_and_no_token(given: dict[str, Any]) -> None:
 
 
 @each_case
-def test_only_those_that_call_the_api_have_a_token(given: dict[str, Any]) -> None:
+def test_only_callers_of_the_api_have_a_token(given: dict[str, Any]) -> None:
     for where, spec in pod_specs(objects(given)).items():
         wanted = re.search(r"-(operator|greeter|crd)$", where) is not None
         assert spec.get("automountServiceAccountToken", True) is wanted, where
 
 
 @each_case
-def test_all_pods_are_restricted(given: dict[str, Any]) -> None:
+def test_all_pods_meet_pod_security_restricted(given: dict[str, Any]) -> None:
     specs = pod_specs(objects(given))
     assert len(specs) >= 4
     for where, spec in specs.items():
@@ -114,7 +114,7 @@ def test_all_pods_are_restricted(given: dict[str, Any]) -> None:
 
 
 @each_case
-def test_no_secret_is_in_the_spec_of_a_pod(given: dict[str, Any]) -> None:
+def test_no_pod_spec_contains_a_secret(given: dict[str, Any]) -> None:
     found = objects(given)
     keys = [each["data"]["key"] for each in found if each["kind"] == "Secret"]
     assert keys
@@ -124,7 +124,7 @@ def test_no_secret_is_in_the_spec_of_a_pod(given: dict[str, Any]) -> None:
         assert not [key for key in keys if key in said], where
 
 
-def test_the_token_key_is_long_and_the_same_in_all_namespaces() -> None:
+def test_token_key_is_long_and_the_same_in_all_namespaces() -> None:
     found = objects(ALL_NAMESPACES)
     secrets = [each for each in found if each["kind"] == "Secret"]
     assert {each["metadata"]["namespace"] for each in secrets} == {NAMESPACE, "feeds"}
@@ -132,14 +132,14 @@ def test_the_token_key_is_long_and_the_same_in_all_namespaces() -> None:
     assert re.fullmatch(r"[A-Za-z0-9+/=]{88}", key)
 
 
-def test_a_secret_of_ones_own_takes_the_place_of_the_charts() -> None:
+def test_existing_secret_replaces_the_charts() -> None:
     found = objects({"tokenKey": {"existingSecret": "mine"}})
     assert not [each for each in found if each["kind"] == "Secret"]
     volumes = pod_specs(found)["Deployment trial-lobby-gateway-greeter"]["volumes"]
     assert volumes == [{"name": "token-key", "secret": {"secretName": "mine"}}]
 
 
-def test_a_greeter_goes_only_when_another_is_there_and_has_time_to() -> None:
+def test_greeter_is_replaced_before_it_terminates_and_has_time_to() -> None:
     greeter = named(objects(), "Deployment", "-greeter")["spec"]
     assert greeter["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
     pod = greeter["template"]["spec"]
@@ -148,19 +148,19 @@ def test_a_greeter_goes_only_when_another_is_there_and_has_time_to() -> None:
     assert pod["topologySpreadConstraints"][0]["labelSelector"]["matchLabels"] == greeter["selector"]["matchLabels"]
 
 
-def test_a_new_version_of_the_chart_alone_ends_no_connection() -> None:
+def test_new_version_of_the_chart_alone_restarts_no_pod() -> None:
     for each in objects(EVERYTHING):
         if each["kind"] == "Deployment":
             assert set(each["spec"]["template"]["metadata"]["labels"]) == set(each["spec"]["selector"]["matchLabels"])
 
 
-def test_a_scaled_greeter_has_no_replicas_of_its_own() -> None:
+def test_autoscaled_greeter_has_no_fixed_replicas() -> None:
     assert "replicas" not in named(objects(EVERYTHING), "Deployment", "-greeter")["spec"]
     assert named(objects(), "Deployment", "-greeter")["spec"]["replicas"] == 2
 
 
 @each_case
-def test_admin_ports_are_reached_by_the_operator_and_prometheus_alone(given: dict[str, Any]) -> None:
+def test_only_operator_and_prometheus_can_reach_admin_ports(given: dict[str, Any]) -> None:
     policies = [each for each in objects(given) if each["kind"] == "NetworkPolicy"]
     assert len(policies) >= 3
     for policy in policies:
@@ -177,14 +177,14 @@ def test_admin_ports_are_reached_by_the_operator_and_prometheus_alone(given: dic
                 assert component == "operator" or labels == {"kubernetes.io/metadata.name": "monitoring"}
 
 
-def test_clients_reach_lobbies_by_the_greeters_alone_unless_they_are_redirected() -> None:
+def test_only_greeters_can_reach_lobbies_unless_clients_are_redirected() -> None:
     for redirect in (False, True):
         policy = named(objects({"lobby": {"redirect": redirect}}), "NetworkPolicy", "-lobby")
         (clients,) = (rule for rule in policy["spec"]["ingress"] if rule["ports"] == [{"port": "clients"}])
         assert ("from" not in clients) is redirect
 
 
-def test_one_route_leads_all_paths_to_the_greeters() -> None:
+def test_one_route_sends_all_paths_to_the_greeters() -> None:
     found = objects(EVERYTHING)
     (path,) = named(found, "Ingress", "-gateway")["spec"]["rules"][0]["http"]["paths"]
     assert (path["path"], path["backend"]["service"]["name"]) == ("/", "trial-lobby-gateway-greeter")
@@ -193,20 +193,20 @@ def test_one_route_leads_all_paths_to_the_greeters() -> None:
     assert rule["backendRefs"] == [{"name": "trial-lobby-gateway-greeter", "port": 80}]
 
 
-def test_lobbies_of_the_values_are_made_as_they_stand() -> None:
+def test_lobbies_in_values_are_rendered_unchanged() -> None:
     spec = {"origin": {"url": "wss://feed.example.com/"}, "clients": {"seats": 10}}
     (lobby,) = (each for each in objects({"lobbies": {"prices": spec}}) if each["kind"] == "Lobby")
     assert (lobby["metadata"]["name"], lobby["spec"]) == ("prices", spec)
 
 
-def test_the_lobbies_image_is_an_option_of_the_operator() -> None:
+def test_image_of_lobbies_is_an_option_of_the_operator() -> None:
     (container,) = named(objects({"lobby": {"image": {"tag": "2"}}}), "Deployment", "-operator")["spec"]["template"][
         "spec"
     ]["containers"]
     assert [each for each in container["args"] if each.endswith("=lobby-gateway-lobby:2")]
 
 
-def test_helm_test_asks_for_the_declared_lobbies() -> None:
+def test_helm_test_connects_to_the_declared_lobbies() -> None:
     def arguments(given: dict[str, Any]) -> list[str]:
         (container,) = named(objects(given), "Pod", "-round-trip")["spec"]["containers"]
         return [each for each in container["args"] if each.startswith("/")]
@@ -217,7 +217,7 @@ def test_helm_test_asks_for_the_declared_lobbies() -> None:
     assert arguments({"lobbies": {"a": {"origin": origin}, "b": {"origin": origin, "path": "/c"}}}) == ["/a", "/c"]
 
 
-def test_every_right_is_explained_in_the_docs() -> None:
+def test_every_permission_is_explained_in_the_docs() -> None:
     table = re.findall(
         r"^\| [^|]*\| ([a-z, ;]+) \| ([^|]+) \|", (helm.ROOT / "docs" / "kubernetes.md").read_text(), re.M
     )

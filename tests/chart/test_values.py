@@ -1,4 +1,4 @@
-"""The chart's values: each explained, each used, and what is unknown refused."""
+"""The chart's values: each has a comment and is used; unknown values are rejected."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SAMPLES: Mapping[str, Any] = {
     "lobbies": {"other": {"origin": {"url": "wss://other.example.com/"}}},
     "metrics.podMonitor.interval": "7s",
 }
-"""A value other than the default, where one can't be had by its type and last name."""
+"""A value other than the default, if none can be derived from type or last name."""
 
 _BY_LAST_NAME: Mapping[str, Any] = {
     "digest": f"sha256:{64 * 'a'}",
@@ -43,10 +43,10 @@ _NEEDS: Mapping[str, Any] = {
     "greeter.replicas": {"greeter": {"autoscaling": {"enabled": False}}},
     "watch.lobbyNamespaces": {"watch": {"allNamespaces": True}},
 }
-"""What else has to be set for a value to be of use."""
+"""Other values that have to be set for a value to be used."""
 
 _WHOLE = ("resources", "matchLabels", "lobbies")
-"""Values that have defaults inside, and are taken as a whole."""
+"""Values with nested defaults that are replaced as a whole."""
 
 
 def leaves(mapping: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
@@ -123,7 +123,7 @@ def schema() -> dict[str, Any]:
     return loaded
 
 
-def test_the_schema_knows_exactly_the_values() -> None:
+def test_schema_covers_exactly_the_values() -> None:
     whole = schema()
 
     def compare(path: str, part: Mapping[str, Any], given: Mapping[str, Any]) -> None:
@@ -156,13 +156,13 @@ def test_the_schema_knows_exactly_the_values() -> None:
         ({"demo": {"enabled": True}, "lobbies": {"demo": {"origin": {}}}}, "lobbies.demo: already created by demo.enabled"),
     ],
 )  # fmt: skip
-def test_a_wrong_value_is_refused_by_a_line_that_names_it(given: dict[str, Any], line: str) -> None:
+def test_invalid_value_is_rejected_by_name(given: dict[str, Any], line: str) -> None:
     done = helm.template(given)
     assert done.returncode != 0
     assert line in done.stderr
 
 
-def test_values_of_a_chart_above_are_borne() -> None:
+def test_global_values_of_a_parent_chart_are_accepted() -> None:
     assert helm.template({"global": {"of": "others"}}).returncode == 0
 
 

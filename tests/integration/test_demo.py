@@ -1,4 +1,4 @@
-"""The first thing anybody runs: `lobby up --demo`, and a client that is not ours."""
+"""The first thing a new user runs: `lobby up --demo` and a third-party client."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.swarm import Swarm
 from tests.support.up import lobby_up
 
 
-def test_demo_shows_messages_in_a_client_of_the_websockets_package() -> None:
+def test_client_of_the_websockets_package_shows_demo_messages() -> None:
     async def main() -> None:
         async with (
             lobby_up("--demo") as up,
@@ -24,7 +24,7 @@ def test_demo_shows_messages_in_a_client_of_the_websockets_package() -> None:
     run(main(), deadline=60)
 
 
-def test_demo_messages_carry_number_and_time_in_order() -> None:
+def test_demo_messages_have_consecutive_numbers_and_times() -> None:
     async def main() -> None:
         async with lobby_up("--demo") as up, Swarm(up.url, keep=100) as swarm:
             clients = await swarm.connect_all(20)
@@ -38,7 +38,7 @@ def test_demo_messages_carry_number_and_time_in_order() -> None:
     run(main(), deadline=60)
 
 
-def test_admin_port_tells_lobbies_and_metrics() -> None:
+def test_admin_port_serves_lobbies_and_metrics() -> None:
     async def main() -> None:
         async with lobby_up("--demo") as up, Swarm(up.url) as swarm:
             await swarm.connect_all(3)
@@ -56,7 +56,7 @@ def test_admin_port_tells_lobbies_and_metrics() -> None:
     run(main(), deadline=60)
 
 
-def test_unknown_path_is_answered_404() -> None:
+def test_unknown_path_gets_404() -> None:
     async def main() -> None:
         async with lobby_up("--demo") as up, Swarm(up.at("/nowhere")) as swarm:
             (client,) = await swarm.connect(1)
@@ -66,7 +66,7 @@ def test_unknown_path_is_answered_404() -> None:
     run(main(), deadline=60)
 
 
-def test_demo_origin_that_is_killed_is_replaced() -> None:
+def test_killed_demo_origin_is_restarted() -> None:
     async def main() -> None:
         async with lobby_up("--demo") as up, Swarm(up.url) as swarm:
             await swarm.connect_all(5)

@@ -1,4 +1,4 @@
-"""The status page in a real browser: what it shows of real processes, how it changes, and how it looks."""
+"""The status page in a real browser: its data from real processes, its updates, and its layout."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def test_page_of_a_greeter_shows_lobbies_filling_and_emptying(tmp_path: Path) ->
     run(main(), deadline=110)
 
 
-def test_a_drain_is_seen_and_where_the_clients_went(tmp_path: Path) -> None:
+def test_page_shows_a_drain_and_where_the_clients_went(tmp_path: Path) -> None:
     async def main() -> None:
         key = new_key()
         async with contextlib.AsyncExitStack() as stack:
@@ -230,7 +230,7 @@ def test_a_drain_is_seen_and_where_the_clients_went(tmp_path: Path) -> None:
     run(main(), deadline=110)
 
 
-def test_page_says_when_its_greeter_is_gone_and_goes_on_when_it_is_back(tmp_path: Path) -> None:
+def test_page_reports_a_lost_greeter_and_recovers_with_it(tmp_path: Path) -> None:
     async def main() -> None:
         key = new_key()
         resource = with_open(lobby_resource("prices", "ws://127.0.0.1:1/"))
@@ -319,7 +319,7 @@ async def told(folder: Path, resources: list[dict[str, Any]]) -> AsyncIterator[t
             yield greeter, seen
 
 
-def test_what_is_told_is_shown_as_text_and_never_as_html(tmp_path: Path) -> None:
+def test_data_is_shown_as_text_and_never_as_html(tmp_path: Path) -> None:
     async def main() -> None:
         async with told(tmp_path, directory()) as (_, seen):
             item = await seen.item("n" * 50)
@@ -345,7 +345,7 @@ def test_what_is_told_is_shown_as_text_and_never_as_html(tmp_path: Path) -> None
     run(main(), deadline=110)
 
 
-def test_page_is_readable_on_a_desk_and_on_a_phone_in_light_and_dark(tmp_path: Path) -> None:
+def test_page_is_readable_on_desktop_and_phone_in_light_and_dark_mode(tmp_path: Path) -> None:
     async def main() -> None:
         backs = set()
         async with told(tmp_path, directory()) as (_, seen):
@@ -371,7 +371,7 @@ def test_page_is_readable_on_a_desk_and_on_a_phone_in_light_and_dark(tmp_path: P
     run(main(), deadline=110)
 
 
-def test_lobby_up_says_where_its_page_is_and_shows_all_that_it_knows(tmp_path: Path) -> None:
+def test_lobby_up_prints_the_url_of_its_page_and_shows_everything(tmp_path: Path) -> None:
     async def main() -> None:
         async with ticker(rate=50) as origin:
             prices = lobby_resource("prices", origin.url, clients_seats=8, spareSeats=4)

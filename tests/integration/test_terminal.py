@@ -1,4 +1,4 @@
-"""`lobby up` before a person: a live table, and Ctrl-C that leaves nothing behind, neither processes nor a broken terminal."""
+"""`lobby up` on a terminal: a live table; Ctrl-C leaves neither processes nor a broken terminal behind."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_terminal_shows_where_to_connect_and_how_full_each_lobby_is() -> None:
             async with Swarm(url[1]) as swarm:
                 await swarm.connect_all(30)
                 await screen.shows(r"demo-1\b[^\n]*\b20\s*/\s*20\b")
-                # Which of the others was up first has those who waited.
+                # Waiting clients went to whichever other lobby was ready first.
                 await screen.shows(r"demo-[2-9]\b[^\n]*\b10\s*/\s*20\b")
                 await screen.shows(r"demo-1\b[^\n]*Connected")
                 assert len(swarm.open) == 30
@@ -35,7 +35,7 @@ def test_terminal_shows_where_to_connect_and_how_full_each_lobby_is() -> None:
     run(main(), deadline=60)
 
 
-def test_ctrl_c_twice_ends_at_once() -> None:
+def test_second_ctrl_c_kills_everything() -> None:
     async def main() -> None:
         async with terminal(*UP) as screen:
             url = await screen.shows(r"(ws://127\.0\.0\.1:\d+/demo)")

@@ -1,4 +1,4 @@
-"""Several Lobbies in one `lobby up`: each has its path, its origin and its lobbies, and none sees the other's messages."""
+"""Several Lobbies in one `lobby up`: each has its own path, origin and lobbies, and none gets the other's messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prometheus reads every query of the dashboard: those for a cluster, too, for which local mode has no data."""
+"""Prometheus parses every query of the dashboard, including those without data in local mode."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tools.dashboard import ROWS
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed (Debian's package prometheus)")
-def test_every_query_is_promql(tmp_path: Path) -> None:
+def test_every_query_is_valid_promql(tmp_path: Path) -> None:
     queries = [query.expression for row in ROWS for panel in row.panels for query in panel.queries]
     rules = [
         {"record": f"panel:{number}", "expr": query.replace("$__rate_interval", "1m")}

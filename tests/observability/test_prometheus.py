@@ -1,4 +1,4 @@
-"""Prometheus scrapes a whole `lobby up` under load: every panel of the dashboard has data, and the rules work on it."""
+"""Prometheus scrapes `lobby up` under load: every panel of the dashboard has data, and the rules are evaluated."""
 
 from __future__ import annotations
 

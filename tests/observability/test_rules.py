@@ -1,4 +1,4 @@
-"""The alert rules of the chart: each fires when it should and not otherwise, and names only what there is."""
+"""The alert rules of the chart: each fires exactly when it should, and uses existing metrics."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def promtool_tests(name: str, case: Case) -> list[dict[str, Any]]:
 
 
 def promtool_test(name: str, tests: list[dict[str, Any]], folder: Path) -> None:
-    """Tests one rule alone: it takes a tenth of the time that all of them take."""
+    """Tests a single rule, which takes a tenth of the time of testing all."""
     rules, path = folder / "rules.yaml", folder / "test.yaml"
     rules.write_text(yaml.safe_dump({"groups": [{"name": "one", "rules": [ALERTS[name]]}]}))
     path.write_text(yaml.safe_dump({"rule_files": [rules.name], "evaluation_interval": "30s", "tests": tests}))
@@ -83,23 +83,23 @@ def test_promtool_accepts_the_rules() -> None:
 
 @needs_promtool
 @pytest.mark.parametrize("name", CASES)
-def test_an_alert_fires_when_it_should_and_not_otherwise(name: str, tmp_path: Path) -> None:
+def test_alert_fires_exactly_when_it_should(name: str, tmp_path: Path) -> None:
     promtool_test(name, promtool_tests(name, CASES[name]), tmp_path)
 
 
 @needs_promtool
-def test_without_any_operator_there_is_no_leader_either(tmp_path: Path) -> None:
+def test_no_operator_at_all_means_no_leader(tmp_path: Path) -> None:
     case = replace(CASES["LobbyNoLeader"], fires={}, labels={}, quiet=())
     promtool_test("LobbyNoLeader", promtool_tests("LobbyNoLeader", case), tmp_path)
 
 
-def test_every_alert_has_its_cases() -> None:
+def test_every_alert_has_a_case() -> None:
     assert CASES.keys() == ALERTS.keys()
     assert all(case.quiet for case in CASES.values())
 
 
 @pytest.mark.parametrize("name", ALERTS)
-def test_an_alert_says_how_bad_it_is_and_what_to_do(name: str) -> None:
+def test_alert_has_a_severity_and_says_what_to_do(name: str) -> None:
     rule = ALERTS[name]
     assert rule["labels"] == {"severity": rule["labels"]["severity"]}
     assert rule["labels"]["severity"] in {"critical", "warning"}
@@ -108,12 +108,12 @@ def test_an_alert_says_how_bad_it_is_and_what_to_do(name: str) -> None:
     assert rule["for"]
 
 
-def test_there_is_an_alert_for_each_reason_why_nobody_gets_a_seat() -> None:
+def test_every_reason_for_missing_seats_has_an_alert() -> None:
     found = {reason.name for reason in CONDITIONS if reason.kind is ConditionType.READY and reason.status == "False"}
     named = " ".join(rule["expr"] for rule in ALERTS.values() if "lobby_operator_condition" in rule["expr"])
     assert found <= set(re.findall(r"\w+", named))
 
 
 @pytest.mark.parametrize("name", ALERTS)
-def test_an_alert_names_only_metrics_and_values_that_there_are(name: str) -> None:
+def test_alert_uses_existing_metrics_and_values(name: str) -> None:
     check(ALERTS[name]["expr"])

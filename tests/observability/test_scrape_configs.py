@@ -1,4 +1,4 @@
-"""The configurations of Prometheus in the documentation are ones that it takes, and give the labels that the rules need."""
+"""Prometheus accepts the scrape configurations in the documentation, and they set the labels that the rules need."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def relabelled(text: str) -> list[dict[str, Any]]:
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed (Debian's package prometheus)")
 @pytest.mark.parametrize("text", documented(), ids=["cluster", "local"])
-def test_prometheus_takes_what_is_documented(text: str, tmp_path: Path) -> None:
+def test_prometheus_accepts_the_documented_configuration(text: str, tmp_path: Path) -> None:
     path = tmp_path / "prometheus.yaml"
     # Debian's Prometheus is made without the discovery of pods; the rest it can judge.
     path.write_text(text.replace("kubernetes_sd_configs:\n  - role: pod\n", "static_configs: []\n"))
@@ -39,7 +39,7 @@ def test_prometheus_takes_what_is_documented(text: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_a_cluster_without_the_prometheus_operator_gets_the_same_labels() -> None:
+def test_scraping_without_the_prometheus_operator_sets_the_same_labels() -> None:
     monitor = (CHART / "templates" / "podmonitor.yaml").read_text()
     by_target = {each["target_label"]: each for each in relabelled(documented()[0]) if "target_label" in each}
     assert by_target.keys() == {

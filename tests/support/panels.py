@@ -1,4 +1,4 @@
-"""The dashboard as a running Prometheus answers it."""
+"""The dashboard's queries, answered by a running Prometheus."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from tools.dashboard import ROWS, Query
 
 
 def panels(*, without: Collection[str] = ()) -> list[tuple[str, Query]]:
-    """Every query of the dashboard by title of its panel, but those for some metrics."""
+    """Every query of the dashboard with the title of its panel, without those that use certain metrics."""
     found = [(panel.title, query) for row in ROWS for panel in row.panels for query in panel.queries]
     return [(title, query) for title, query in found if not metrics_named(query.expression) & set(without)]
 
 
 def filled(expression: str, *, window: str) -> str:
-    """A query as Grafana asks it when all installations and Lobbies are chosen; `window` is that of rates."""
+    """A query as Grafana sends it with all installations and Lobbies selected; `window` is that of rates."""
     return expression.replace("$__rate_interval", window).replace("$namespace", ".*").replace("$lobby", ".*")
 
 
 async def without_data(server: Prometheus, queries: Collection[tuple[str, Query]], *, window: str) -> list[str]:
-    """Panels that show nothing now, each with what was asked and what was answered."""
+    """Panels without data, each with query and response."""
     empty = []
     for title, query in queries:
         series = await server.query(filled(query.expression, window=window))
@@ -32,7 +32,7 @@ async def without_data(server: Prometheus, queries: Collection[tuple[str, Query]
 
 
 async def number(server: Prometheus, title: str, *, window: str) -> float:
-    """What a panel with one number shows."""
+    """The value of a panel with one number."""
     (query,) = [query for panel, query in panels() if panel == title]
     ((_, value),) = await server.query(filled(query.expression, window=window))
     return value

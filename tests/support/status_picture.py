@@ -1,4 +1,4 @@
-"""Takes docs/status-page.png of real processes: `.venv/bin/python -m tests.support.status_picture docs/status-page.png`."""
+"""Takes the screenshot docs/status-page.png: `.venv/bin/python -m tests.support.status_picture docs/status-page.png`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DRAINED = "[...document.querySelectorAll('.lobby')].some(each => /draining[^]*90
 
 
 async def take(path: Path, folder: Path) -> None:
-    """Two Lobbies: one that fills its lobbies and has one that can't drain yet for want of seats, and a small one."""
+    """Two Lobbies: one with full lobbies, one of which cannot finish draining for lack of seats, and a small one."""
     async with ticker(rate=5) as fast, ticker(rate=1) as slow:
         prices = lobby_resource("prices", fast.url, maxReplicas=3, compaction={"enabled": False})
         heads = lobby_resource("heads", slow.url, clients_seats=128)
@@ -31,11 +31,11 @@ async def take(path: Path, folder: Path) -> None:
             async with browser.page(folder / "profile") as page:
                 await page.look(WIDTH, 800)
                 await page.goto(f"{up.admin}/")
-                await asyncio.sleep(SECONDS_OF_RATES)  # the line of rates is that of so long
+                await asyncio.sleep(SECONDS_OF_RATES)  # fills the history of rates
                 first = min(name for name in up.lobby_processes() if name.startswith("prices"))
                 await web.request("POST", f"{await up.admin_of(up.lobby_processes()[first].pid)}/drain")
                 await until(lambda: page.run(f"return {DRAINED};"), deadline=20, every=0.2)
-                await asyncio.sleep(1.0)  # the bars glide to where they should be
+                await asyncio.sleep(1.0)  # the bars are animated
                 await page.screenshot(path)
 
 

@@ -1,4 +1,4 @@
-"""A terminal with a program in it: what it writes is read, and keys are pressed, Ctrl-C among them."""
+"""A terminal that runs a program: reads its output and sends keys such as Ctrl-C."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _ESCAPES = re.compile(r"\x1b(\[[0-9;?]*[A-Za-z]|\][^\x07]*\x07|[()][A-Z0-9])")
 
 
 class Terminal:
-    """The program's terminal, as seen by the person before it.
+    """The program's terminal, from the user's side.
 
     Attributes:
-        pid: of the program.
+        pid: process ID of the program.
     """
 
     def __init__(self, master: int, mark: str, process: asyncio.subprocess.Process) -> None:
@@ -53,11 +53,11 @@ class Terminal:
 
     @property
     def text(self) -> str:
-        """The same without escape sequences."""
+        """The same, without escape sequences."""
         return _ESCAPES.sub("", self.raw)
 
     async def shows(self, pattern: str, *, deadline: float = 20.0) -> re.Match[str]:
-        """Waits until what was written matches; the latest match counts."""
+        """Waits until the output matches; returns the latest match."""
 
         def look() -> re.Match[str] | None:
             return next(iter(list(re.finditer(pattern, self.text))[-1:]), None)
@@ -68,20 +68,20 @@ class Terminal:
         return found
 
     def press(self, keys: str) -> None:
-        """Types."""
+        """Sends keys."""
         os.write(self._master, keys.encode())
 
     async def exited(self, *, deadline: float = 20.0) -> int:
-        """Waits for the program's end; returns its exit code."""
+        """Waits for the program to exit; returns its exit code."""
         async with asyncio.timeout(deadline):
             return await self._process.wait()
 
     def left(self) -> list[Found]:
-        """Processes of the program that run."""
+        """Running processes of the program."""
         return marked(self._mark)
 
     async def close(self) -> None:
-        """Kills what is left, and takes the terminal away."""
+        """Kills remaining processes and closes the terminal."""
         for found in self.left():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(found.pid, 9)
@@ -92,7 +92,7 @@ class Terminal:
 
 @contextlib.asynccontextmanager
 async def terminal(*command: str, columns: int = 110, rows: int = 40) -> AsyncIterator[Terminal]:
-    """Runs a program in a terminal of its own."""
+    """Runs a program in a new terminal."""
     master, slave = os.openpty()
     try:
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))

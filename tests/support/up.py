@@ -1,4 +1,4 @@
-"""`lobby up` as a test sees it: its addresses, its child processes, and what it says of them."""
+"""A running `lobby up` for tests: its addresses, child processes and status."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ START_DEADLINE = 30.0
 
 
 def lobby_resource(name: str, origin: str, **spec: Any) -> dict[str, Any]:
-    """A Lobby resource; `origin_` in front of a keyword puts it into `spec.origin`, `clients_` into `spec.clients`.
+    """A Lobby resource. A keyword with the prefix `origin_` goes into `spec.origin`, with `clients_` into `spec.clients`.
 
     Args:
-        name: of the Lobby.
-        origin: URL.
-        spec: fields of the spec, in the resource's own words.
+        name: name of the Lobby.
+        origin: URL of the origin.
+        spec: fields of the spec.
     """
     resource: dict[str, Any] = {
         "apiVersion": "lobby-gateway.io/v1alpha1",
@@ -41,7 +41,7 @@ def lobby_resource(name: str, origin: str, **spec: Any) -> dict[str, Any]:
 
 
 def lobby_file(folder: Path, resource: Mapping[str, Any]) -> str:
-    """Writes a Lobby into a folder; returns the file's name."""
+    """Writes a Lobby to a file in a folder; returns its name."""
     path = folder / f"{resource['metadata']['name']}.yaml"
     path.write_text(yaml.safe_dump(dict(resource), sort_keys=False))
     return str(path)
@@ -62,18 +62,18 @@ class LobbyUp:
         self.admin = admin
 
     def at(self, path: str) -> str:
-        """Address of another path of the same greeter."""
+        """URL of another path on the same greeter."""
         return "/".join(self.url.split("/")[:3]) + path
 
     async def lobbies(self) -> list[dict[str, Any]]:
-        """The Lobbies as `/lobbies` tells them, with status."""
+        """The Lobbies from `/lobbies`, with status."""
         answer = await web.get(f"{self.admin}/lobbies")
         assert answer.status == 200, answer
         items: list[dict[str, Any]] = answer.json()["items"]
         return items
 
     async def status(self, name: str | None = None) -> dict[str, Any]:
-        """Status of a Lobby; of the only one where no name is given."""
+        """Status of a Lobby; without a name, of the only one."""
         items = await self.lobbies()
         chosen = [item for item in items if name in {None, item["metadata"]["name"]}]
         assert len(chosen) == 1, items
@@ -85,12 +85,12 @@ class LobbyUp:
         return await web.metrics(f"{self.admin}/metrics")
 
     def lobby_processes(self) -> dict[str, Found]:
-        """The lobbies that run, by their names."""
+        """Running lobbies by name."""
         found = [each for each in proc.descendants(self.process.pid) if "lobby_gateway.lobby" in each.command]
         return {each.command[each.command.index("--name") + 1]: each for each in found if each.state != "Z"}
 
     def greeter_processes(self) -> list[Found]:
-        """The greeters that run."""
+        """Running greeters."""
         found = [each for each in proc.descendants(self.process.pid) if "lobby_gateway.greeter" in each.command]
         return [each for each in found if each.state != "Z"]
 
@@ -105,17 +105,17 @@ class LobbyUp:
         raise LookupError(f"process {pid} has no admin port (yet): {self.process.tail()}")
 
     async def seats(self, name: str) -> dict[str, Any]:
-        """What a lobby says of itself on `/seats`."""
+        """Report of a lobby from `/seats`."""
         address = await self.admin_of(self.lobby_processes()[name].pid)
         report: dict[str, Any] = (await web.get(f"{address}/seats")).json()
         return report
 
     async def reports(self) -> dict[str, dict[str, Any]]:
-        """`/seats` of every lobby that runs."""
+        """`/seats` of every running lobby."""
         return {name: await self.seats(name) for name in sorted(self.lobby_processes())}
 
     async def until_clients(self, count: int, *, deadline: float = 20.0) -> dict[str, dict[str, Any]]:
-        """Waits until the lobbies together have so many seats taken; returns their reports."""
+        """Waits until `count` seats are taken in all lobbies together; returns their reports."""
         seen: dict[str, dict[str, Any]] = {}
 
         async def look() -> bool:
@@ -145,17 +145,17 @@ class LobbyUp:
         await until(look, deadline=deadline, every=0.1, describe=lambda: f"origin {states}; {summary(seen)}")
 
     async def delivered(self) -> None:
-        """What the lobbies have sent until now is with the clients.
+        """Waits until clients have received everything that lobbies have sent so far.
 
-        Each process is asked after the one before it: by the time of its answer it has handed on what came earlier.
+        Processes are asked one after another; by the time of its answer, each has passed on what came earlier.
         """
         for each in (*self.lobby_processes().values(), *self.greeter_processes() * 2):
             await web.get(f"{await self.admin_of(each.pid)}/healthz")
         for _ in range(2):
-            await asyncio.sleep(0)  # the clients are on this loop: it reads what is there
+            await asyncio.sleep(0)  # the clients run on this loop and read what has arrived
 
     async def until_lobbies(self, count: int, *, deadline: float = 20.0) -> dict[str, Found]:
-        """Waits until so many lobbies run."""
+        """Waits until `count` lobbies are running."""
         await until(
             lambda: len(self.lobby_processes()) == count,
             deadline=deadline,
@@ -168,7 +168,7 @@ class LobbyUp:
         return [await web.metrics(f"{await self.admin_of(each.pid)}/metrics") for each in self.greeter_processes()]
 
     async def until_waiting(self, count: int, *, deadline: float = 10.0) -> None:
-        """Waits until the greeters hold so many clients without a seat."""
+        """Waits until greeters hold `count` clients without a seat."""
 
         async def look() -> bool:
             waiting = [greeter("greeter_waiting_clients") for greeter in await self.greeter_metrics()]
@@ -177,11 +177,11 @@ class LobbyUp:
         await until(look, deadline=deadline, describe=f"{count} clients that wait")
 
     async def until_gone(self, pid: int, *, deadline: float = 20.0) -> None:
-        """Waits until one of its processes is gone."""
+        """Waits until one of its processes has exited."""
         await until(lambda: proc.process(pid) is None, deadline=deadline, describe=f"process {pid} is still there")
 
     async def until_ready(self, count: int, *, deadline: float = 20.0) -> None:
-        """Waits until so many lobbies of the only Lobby are ready, full ones too."""
+        """Waits until `count` lobbies of the only Lobby are ready, including full ones."""
 
         async def look() -> bool:
             ready: int = (await self.status()).get("readyReplicas", 0)
@@ -190,13 +190,13 @@ class LobbyUp:
         await until(look, deadline=deadline, describe=lambda: f"{count} ready lobbies; {self.process.tail()}")
 
     def kill(self, pid: int, number: signal.Signals = signal.SIGKILL) -> None:
-        """Sends a signal to one of its processes, and to no other."""
+        """Sends a signal to one of its processes."""
         assert pid in {each.pid for each in proc.descendants(self.process.pid)}, f"{pid} is not one of its processes"
         os.kill(pid, number)
 
 
 def summary(reports: Mapping[str, Mapping[str, Any]]) -> str:
-    """Reports in one line, for failures."""
+    """Reports on one line, for failure messages."""
     return ", ".join(
         f"{name}: {each['clients']}/{each['seats']}{' draining' if each['draining'] else ''} {each['origin']['state']}"
         for name, each in reports.items()
@@ -207,14 +207,14 @@ def summary(reports: Mapping[str, Mapping[str, Any]]) -> str:
 async def lobby_up(
     *arguments: str, env: Mapping[str, str] | None = None, deadline: float = START_DEADLINE
 ) -> AsyncIterator[LobbyUp]:
-    """`lobby up` on free ports for the time of a block; afterwards nothing of it may be left."""
+    """Runs `lobby up` on free ports for the duration of a block; no process may be left afterwards."""
     command = (LOBBY, "up", *arguments, "--port", "0", "--admin-port", "0")
     async with running("lobby up", *command, env=env) as process:
         url = await process.line(r"(ws://\S+)", deadline=deadline)
         admin = await process.line(r"(http://[^\s/]+)", deadline=deadline)
         up = LobbyUp(process, url[1], admin[1])
         yield up
-        # What is looked for after the end by its mark is really marked.
+        # Verifies that the processes sought after the end by their mark have it.
         started = {each.pid for each in proc.descendants(process.pid)}
         marked = {each.pid for each in process.left()}
         unmarked = [each for each in map(proc.process, started - marked) if each is not None and each.state != "Z"]

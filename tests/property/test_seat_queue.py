@@ -273,5 +273,5 @@ class SeatQueueMachine(RuleBasedStateMachine):
         assert self.now <= limit, waiting
 
 
-SeatQueueMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+SeatQueueMachine.TestCase.settings = settings(max_examples=settings().max_examples * 3 // 2, stateful_step_count=40)
 TestSeatQueue = SeatQueueMachine.TestCase

@@ -35,17 +35,6 @@ def test_pythons_operator_module_is_found_from_the_project_folder() -> None:
     assert str(ROOT) not in done.stdout.replace(sys.prefix, "")
 
 
-def test_layers_import_only_what_they_may() -> None:
-    done = subprocess.run(
-        [Path(sys.executable).parent / "lint-imports", "--no-logo"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout
-
-
 def test_every_module_has_a_docstring() -> None:
     assert not [name(path) for path in SOURCES if not ast.get_docstring(ast.parse(path.read_text()))]
 

@@ -13,10 +13,10 @@ from lobby_gateway.process.reports import OriginState
 from lobby_gateway.resource.overview import (
     Item,
     LobbyCounts,
-    LobbyShown,
+    LobbyOverview,
     Overview,
     item,
-    told_lobbies,
+    lobby_overviews,
     with_seats,
 )
 from lobby_gateway.resource.status import LobbyStatus
@@ -56,7 +56,7 @@ def overview(
 
 def _item(service: LobbyService, listed: LobbyStatus | None, now: float) -> Item:
     status = listed or LobbyStatus()
-    lobbies = told_lobbies(status)
+    lobbies = lobby_overviews(status)
     for trunk in service.trunks:
         lobbies[trunk.id.name] = _merged(lobbies.get(trunk.id.name), trunk, now)
     stats = service.bus_stats
@@ -78,12 +78,12 @@ def _item(service: LobbyService, listed: LobbyStatus | None, now: float) -> Item
     )
 
 
-def _merged(listed: LobbyShown | None, trunk: Trunk, now: float) -> LobbyShown:
+def _merged(listed: LobbyOverview | None, trunk: Trunk, now: float) -> LobbyOverview:
     """A lobby with a trunk, from the trunk and from the directory (`listed`)."""
     lobby = trunk.lobby
     if lobby is None:
-        return listed or LobbyShown(name=trunk.id.name, phase="starting")
-    shown = listed or LobbyShown(name=trunk.id.name, phase="open", clients=trunk.seats)
+        return listed or LobbyOverview(name=trunk.id.name, phase="starting")
+    shown = listed or LobbyOverview(name=trunk.id.name, phase="open", clients=trunk.seats)
     connected = OriginState.CONNECTED.value
     if lobby.origin_connected:
         shown = replace(shown, origin=connected)

@@ -309,7 +309,7 @@ class OriginConnection:
         if state is State.STREAMING:
             logger.info("origin connected, connection %d", report.connections)
         elif state in (State.WAITING, State.REFUSED):
-            logger.warning("origin: %s; next try in %.1f s", report.reason, report.retry_in_seconds)
+            logger.warning("origin: %s; next attempt in %.1f s", report.reason, report.retry_in_seconds)
         elif state is State.IDLE:
-            logger.info("origin connection closed: not wanted any more")
+            logger.info("origin connection closed: no client needs it")
         self._shown = state

@@ -75,7 +75,7 @@ class OriginScript:
             return None
         step = self._steps[self._at]
         assert isinstance(step, ExpectSpec)  # noqa: S101  only those have a deadline
-        what = f"no message that fits {', '.join(sorted(step.json))}" if step.json else "no message"
+        what = f"no message matching {', '.join(sorted(step.json))}" if step.json else "no message"
         return f"onConnect[{self._at}]: {what} within {step.timeout_seconds} s"
 
     @property

@@ -82,7 +82,7 @@ def problems(origin: OriginSpec) -> tuple[tuple[str, str], ...]:
 
 def _unknown_names(origin: OriginSpec) -> Iterator[tuple[str, str]]:
     known = sorted(secret.name for secret in origin.secrets)
-    accepted = f"the names of spec.origin.secrets ({', '.join(known) or 'there are none'}), or $$( for $( itself"
+    accepted = f"the names of spec.origin.secrets ({', '.join(known) or 'none'}), or $$( for $( itself"
     for index, step in enumerate(origin.on_connect):
         for found in _REFERENCE.finditer(step.send or ""):
             if found[0] == "$$(":
@@ -100,7 +100,7 @@ def _shared_variables(origin: OriginSpec) -> Iterator[tuple[str, str]]:
     for each in secret_references(origin):
         other = seen.setdefault(each.variable, each)
         if (other.name, other.key) != (each.name, each.key):
-            same = f"has the same variable, {each.variable}, as {other.name}/{other.key} of {other.field}"
+            same = f"maps to the same variable, {each.variable}, as {other.name}/{other.key} of {other.field}"
             yield each.field, f"{each.name}/{each.key} {same}; accepted: names that differ in letters or digits"
 
 
@@ -157,7 +157,9 @@ def resolve(origin: OriginSpec, environment: Mapping[str, str], *, place: str = 
     for index, (name, value) in enumerate(headers):
         if not _HEADER_VALUE.fullmatch(value) or value != value.strip():
             where = f"spec.origin.headers[{index}]: the value of {name}"
-            raise UserError(f"{where} has a line break, a control character or a space at an end; accepted: one line")
+            raise UserError(
+                f"{where} has a line break, a control character, or a space at either end; accepted: one line"
+            )
     tls = origin.tls
     ca, client = tls.ca_secret_ref, tls.client_cert_secret_ref
     values = {environment[each.variable] for each in references}
@@ -174,7 +176,7 @@ def resolve(origin: OriginSpec, environment: Mapping[str, str], *, place: str = 
 
 def _missing(reference: SecretReference, place: str) -> str:
     return (
-        f"{reference.field}: key {reference.key} of Secret {reference.name} is not there; "
+        f"{reference.field}: key {reference.key} of Secret {reference.name} is missing; "
         f"accepted: a value in {place.format(reference.variable)}"
     )
 

@@ -54,4 +54,4 @@ def _load_client_certificate(context: ssl.SSLContext, certificate_pem: str, key_
 def _problem(error: Exception) -> str:
     """OpenSSL's reason in words; its own text names source files."""
     reason = error.reason if isinstance(error, ssl.SSLError) else None
-    return f"not usable ({reason.replace('_', ' ').lower()})" if reason else "not usable: it holds no such PEM block"
+    return f"unusable ({reason.replace('_', ' ').lower()})" if reason else "unusable: no such PEM block found"

@@ -11,11 +11,11 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from lobby_gateway.resource.spec import Lobby, RoutingMode
-from lobby_gateway.resource.status import Condition, LobbyStatus, ToldLobby
+from lobby_gateway.resource.status import Condition, LobbyEntry, LobbyStatus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LobbyShown:
+class LobbyOverview:
     """A lobby.
 
     Attributes:
@@ -95,7 +95,7 @@ class Item:
     unnamed: int = 0
     conditions: tuple[Condition, ...] = ()
     counts: LobbyCounts
-    lobbies: tuple[LobbyShown, ...] = ()
+    lobbies: tuple[LobbyOverview, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,16 +125,16 @@ class Overview:
         return asdict(self)
 
 
-def told_lobbies(status: LobbyStatus) -> dict[str, LobbyShown]:
+def lobby_overviews(status: LobbyStatus) -> dict[str, LobbyOverview]:
     """The lobbies that a status names, in any of its lists, by name."""
     told = {each.name: each for each in status.lobbies}
     for each in status.open:
         told.setdefault(each.name, each)
     for name in status.draining:
-        told.setdefault(name, ToldLobby(name=name, phase="Draining"))
+        told.setdefault(name, LobbyEntry(name=name, phase="Draining"))
     is_open = {each.name for each in status.open}
     return {
-        each.name: LobbyShown(
+        each.name: LobbyOverview(
             name=each.name,
             phase=_phase(each, is_open=each.name in is_open),
             clients=each.clients,
@@ -148,7 +148,7 @@ def told_lobbies(status: LobbyStatus) -> dict[str, LobbyShown]:
 def item(
     lobby: Lobby,
     status: LobbyStatus,
-    lobbies: tuple[LobbyShown, ...],
+    lobbies: tuple[LobbyOverview, ...],
     *,
     address: str,
     counts: LobbyCounts,
@@ -169,7 +169,7 @@ def item(
     return Item(
         name=lobby.key,
         address=address,
-        origin=shown_url(lobby.spec.origin.url),
+        origin=redacted_url(lobby.spec.origin.url),
         redirected=lobby.spec.routing.mode is RoutingMode.REDIRECT,
         removed=removed,
         latest=status.latest,
@@ -182,7 +182,7 @@ def item(
     )
 
 
-def with_seats(shown: LobbyShown, clients: int, seats: int) -> LobbyShown:
+def with_seats(shown: LobbyOverview, clients: int, seats: int) -> LobbyOverview:
     """The lobby with newer numbers."""
     phase = shown.phase
     if phase in {"open", "full"}:
@@ -190,7 +190,7 @@ def with_seats(shown: LobbyShown, clients: int, seats: int) -> LobbyShown:
     return replace(shown, clients=clients, seats=seats, phase=phase)
 
 
-def shown_url(url: str) -> str:
+def redacted_url(url: str) -> str:
     """A URL without what may be secret: user, password and query."""
     parts = urlsplit(url)
     host = parts.hostname or ""
@@ -199,16 +199,16 @@ def shown_url(url: str) -> str:
     return parts._replace(netloc=netloc, query="", fragment="").geturl()
 
 
-def shown_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
+def redacted_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
     """A spec without what may be secret: headers, query, texts to send, variables, and the URL beyond host and path."""
     origin = spec["origin"]
     hidden = {"headers", "query", "onConnect", "secrets", "tls"}
     kept = {key: value for key, value in origin.items() if key not in hidden}
     template = {key: value for key, value in (spec.get("template") or {}).items() if key != "env"}
-    return {**spec, "origin": {**kept, "url": shown_url(origin["url"])}, "template": template}
+    return {**spec, "origin": {**kept, "url": redacted_url(origin["url"])}, "template": template}
 
 
-def _phase(told: ToldLobby, *, is_open: bool) -> str:
+def _phase(told: LobbyEntry, *, is_open: bool) -> str:
     if told.phase != "Ready":
         return told.phase.lower()
     if is_open:

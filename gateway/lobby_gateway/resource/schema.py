@@ -183,7 +183,8 @@ def _beyond_the_crd(resource: Mapping[str, Any]) -> Iterator[Problem]:
             if not _POINTER.fullmatch(pointer):
                 path = ("spec", "origin", "onConnect", index, "expect", "json", pointer)
                 yield Problem(
-                    path, "is not a JSON pointer; accepted: /name/0/name (~1 for '/', ~0 for '~'), or '' for all"
+                    path,
+                    "is not a JSON pointer; accepted: /name/0/name (~1 for '/', ~0 for '~'), or '' for the whole message",
                 )
 
 

@@ -390,7 +390,7 @@ def lobby_from_resource(resource: Mapping[str, Any]) -> Lobby:
         spec = {"path": f"/{name}", **spec}
         generation = int(metadata.get("generation", 0))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InvalidLobbyError(("Lobby: metadata.name and spec are needed",)) from error
+        raise InvalidLobbyError(("Lobby: metadata.name and spec are required",)) from error
     return Lobby(
         name=name,
         namespace=str(metadata.get("namespace", "")),

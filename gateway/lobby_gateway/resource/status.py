@@ -25,7 +25,7 @@ class Condition:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ToldLobby:
+class LobbyEntry:
     """A lobby, as the lobby host told last.
 
     Attributes:
@@ -58,8 +58,8 @@ class LobbyStatus:
         seats: seats of those that take clients.
     """
 
-    lobbies: tuple[ToldLobby, ...] = ()
-    open: tuple[ToldLobby, ...] = ()
+    lobbies: tuple[LobbyEntry, ...] = ()
+    open: tuple[LobbyEntry, ...] = ()
     draining: tuple[str, ...] = ()
     latest: str = ""
     conditions: tuple[Condition, ...] = ()
@@ -89,8 +89,8 @@ class LobbyStatus:
         )
 
 
-def _lobby(data: Mapping[str, Any], phase: str) -> ToldLobby:
-    return ToldLobby(
+def _lobby(data: Mapping[str, Any], phase: str) -> LobbyEntry:
+    return LobbyEntry(
         name=str(data["name"]),
         phase=phase,
         clients=int(data.get("clients", 0)),

@@ -35,7 +35,7 @@ def read_document(path: Path) -> object:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise _invalid(path, f"can't be read: {error.strerror or error}") from error
+        raise _invalid(path, f"cannot be read: {error.strerror or error}") from error
     if len(data) > MAX_BYTES:
         raise _invalid(path, f"is larger than {MAX_BYTES} bytes; accepted: a Lobby resource in YAML or JSON")
     try:

@@ -11,7 +11,7 @@ from typing import Any
 
 from lobby_gateway.metrics import LoopLag
 from lobby_gateway.resource.list_watch import Change
-from lobby_gateway.resource.overview import shown_spec
+from lobby_gateway.resource.overview import redacted_spec
 from lobby_gateway.resource.spec import Lobby
 from lobby_operator.kube import names
 from lobby_operator.kube.client import KubeApi
@@ -248,7 +248,7 @@ class ControllerManager:
             {
                 "metadata": {"namespace": record.namespace, "name": record.name, "generation": record.generation},
                 "problem": record.problem,
-                "spec": shown_spec(record.resource["spec"]) if record.resource else {},
+                "spec": redacted_spec(record.resource["spec"]) if record.resource else {},
                 "status": record.status,
                 "lobbies": {name: result.to_json() for name, result in self._poll_results(record.key).items()},
             }

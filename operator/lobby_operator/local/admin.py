@@ -10,7 +10,15 @@ from lobby_gateway.http import status_page
 from lobby_gateway.http.admin import AdminRequest, AdminResponse, Routes, health_handlers, metrics_handler
 from lobby_gateway.metrics import LoopLag, Samples, registry
 from lobby_gateway.process.reports import GreeterReport, LobbyReport
-from lobby_gateway.resource.overview import Item, LobbyCounts, LobbyShown, Overview, item, told_lobbies, with_seats
+from lobby_gateway.resource.overview import (
+    Item,
+    LobbyCounts,
+    LobbyOverview,
+    Overview,
+    item,
+    lobby_overviews,
+    with_seats,
+)
 from lobby_gateway.resource.spec import Lobby
 from lobby_gateway.resource.status import LobbyStatus
 from lobby_operator import metrics
@@ -115,7 +123,7 @@ def overview_item(
         now: the time, in seconds.
     """
     parsed = LobbyStatus.from_json(status)
-    lobbies = [_with_report(each, lobby_polls.get(each.name), now) for each in told_lobbies(parsed).values()]
+    lobbies = [_with_report(each, lobby_polls.get(each.name), now) for each in lobby_overviews(parsed).values()]
     greeter_polls = tuple(greeter_polls)
     greeters = [result.report for result in greeter_polls if result.report is not None]
     own = [result.report for result in lobby_polls.values() if result.report is not None]
@@ -138,7 +146,7 @@ def overview_item(
     )
 
 
-def _with_report(shown: LobbyShown, result: PollResult[LobbyReport] | None, now: float) -> LobbyShown:
+def _with_report(shown: LobbyOverview, result: PollResult[LobbyReport] | None, now: float) -> LobbyOverview:
     if result is None or result.report is None:
         return shown
     report = result.report

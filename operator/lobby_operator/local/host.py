@@ -13,7 +13,7 @@ from typing import Any
 
 from lobby_gateway import __version__
 from lobby_gateway.metrics import LoopLag
-from lobby_gateway.resource.overview import Overview, shown_spec
+from lobby_gateway.resource.overview import Overview, redacted_spec
 from lobby_operator import wall_clock
 from lobby_operator.local.admin import ScrapeTarget, overview_item
 from lobby_operator.local.child import LogLine
@@ -183,7 +183,7 @@ class LobbyHost:
             {
                 "metadata": source.resource["metadata"],
                 "url": self._url(name),
-                "spec": shown_spec(source.resource["spec"]),
+                "spec": redacted_spec(source.resource["spec"]),
                 "status": self._statuses.get(name, {}),
                 "lobbies": {key: result.to_json() for key, result in self._runtime.poll_results(name).items()},
                 "greeters": greeters,

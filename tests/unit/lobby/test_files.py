@@ -78,7 +78,7 @@ def test_the_error_for_a_missing_secret_names_its_file(tmp_path: Path) -> None:
     with pytest.raises(MissingSecretError) as refused:
         MountedSecrets(tmp_path).resolve(ORIGIN)
     assert str(refused.value) == (
-        "spec.origin.headers[0].valueFrom.secretKeyRef: key key of Secret feed is not there; "
+        "spec.origin.headers[0].valueFrom.secretKeyRef: key key of Secret feed is missing; "
         f"accepted: a value in the file {tmp_path}/{VARIABLE}"
     )
 

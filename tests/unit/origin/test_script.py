@@ -112,7 +112,7 @@ def test_overdue_names_the_step_and_the_pointers_but_no_value() -> None:
     script = OriginScript(steps)
     script.start(0)
     assert script.overdue(4.9) is None
-    assert script.overdue(5) == "onConnect[1]: no message that fits /status, /token within 5 s"
+    assert script.overdue(5) == "onConnect[1]: no message matching /status, /token within 5 s"
     assert script.where == "onConnect[1]"
 
 

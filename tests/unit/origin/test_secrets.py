@@ -115,8 +115,8 @@ def test_every_missing_secret_is_named_with_its_field_and_variable(environment: 
     where = "spec.origin.headers[{}].valueFrom.secretKeyRef"
     accepted = "accepted: a value in the environment variable LOBBY_SECRET_FEED"
     assert str(caught.value).splitlines() == [
-        f"{where.format(0)}: key a of Secret feed is not there; {accepted}_A",
-        f"{where.format(1)}: key b of Secret feed is not there; {accepted}_B",
+        f"{where.format(0)}: key a of Secret feed is missing; {accepted}_A",
+        f"{where.format(1)}: key b of Secret feed is missing; {accepted}_B",
     ]
 
 
@@ -177,7 +177,7 @@ def test_two_keys_with_the_same_variable_are_refused() -> None:
     ((field, text),) = problems(spec)
     assert field == "spec.origin.secrets[2].secretKeyRef"
     assert text == (
-        "feed/api_key has the same variable, LOBBY_SECRET_FEED_API_KEY, as feed/api-key of "
+        "feed/api_key maps to the same variable, LOBBY_SECRET_FEED_API_KEY, as feed/api-key of "
         "spec.origin.secrets[0].secretKeyRef; accepted: names that differ in letters or digits"
     )
 

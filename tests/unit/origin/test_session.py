@@ -330,7 +330,7 @@ def test_script_that_gets_no_answer_closes_and_tries_again() -> None:
     assert shell.later(5) == [BeginClose(1000, "what onConnect expects did not come")]
     assert shell.receive(json_batch('{"ok": true}')) == []  # too late
     shell.lost()
-    assert shell.report.reason == "onConnect[1]: no message that fits /ok within 5 s"
+    assert shell.report.reason == "onConnect[1]: no message matching /ok within 5 s"
     assert shell.session.failures == {Failure.SCRIPT: 1}
     assert shell.later(0.5) == [Connect()]
     assert shell.opened() == [Send("login")]

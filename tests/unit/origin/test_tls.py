@@ -116,7 +116,7 @@ NO_CERTIFICATE = "-----BEGIN CERTIFICATE-----\nhunter22\n-----END CERTIFICATE---
 
 @pytest.mark.parametrize("pem", ["hunter22", NO_CERTIFICATE, OURS.key_pem])
 def test_bad_authority_is_a_user_error_that_names_the_field(pem: str) -> None:
-    with pytest.raises(UserError, match=r"^spec\.origin\.tls\.caSecretRef: not usable.*; accepted: ") as caught:
+    with pytest.raises(UserError, match=r"^spec\.origin\.tls\.caSecretRef: unusable.*; accepted: ") as caught:
         context(ca=pem)
     assert "hunter22" not in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -135,7 +135,7 @@ def pairs(ours: Authority, other: Authority) -> list[tuple[str, str]]:
 @pytest.mark.parametrize(("certificate", "key"), pairs(OURS, OTHER))
 def test_bad_client_certificate_is_a_user_error_that_names_the_field(certificate: str, key: str) -> None:
     before = descriptors()
-    with pytest.raises(UserError, match=r"^spec\.origin\.tls\.clientCertSecretRef: not usable.*; accepted: ") as caught:
+    with pytest.raises(UserError, match=r"^spec\.origin\.tls\.clientCertSecretRef: unusable.*; accepted: ") as caught:
         context(certificate=certificate, key=key)
     assert "hunter22" not in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -8,24 +8,24 @@ import pytest
 from lobby_gateway.resource.overview import (
     Item,
     LobbyCounts,
-    LobbyShown,
+    LobbyOverview,
     Overview,
     item,
-    shown_spec,
-    shown_url,
-    told_lobbies,
+    lobby_overviews,
+    redacted_spec,
+    redacted_url,
     with_seats,
 )
 from lobby_gateway.resource.schema import default_lobby, validate_and_default
 from lobby_gateway.resource.spec import lobby_from_resource
-from lobby_gateway.resource.status import LobbyStatus, ToldLobby
+from lobby_gateway.resource.status import LobbyEntry, LobbyStatus
 
 
-def ready(name: str, clients: int = 0, seats: int = 512) -> ToldLobby:
-    return ToldLobby(name=name, phase="Ready", clients=clients, seats=seats)
+def ready(name: str, clients: int = 0, seats: int = 512) -> LobbyEntry:
+    return LobbyEntry(name=name, phase="Ready", clients=clients, seats=seats)
 
 
-def made(status: LobbyStatus, *lobbies: LobbyShown, mode: str = "Proxy", **fields: Any) -> Item:
+def made(status: LobbyStatus, *lobbies: LobbyOverview, mode: str = "Proxy", **fields: Any) -> Item:
     resource = {
         "apiVersion": "lobby-gateway.io/v1alpha1",
         "kind": "Lobby",
@@ -38,17 +38,17 @@ def made(status: LobbyStatus, *lobbies: LobbyShown, mode: str = "Proxy", **field
 
 def test_a_ready_lobby_is_open_full_or_served_out() -> None:
     one, two, three = ready("p-1", 5), ready("p-2", 512), ready("p-3", 7)
-    shown = told_lobbies(LobbyStatus(lobbies=(one, two, three), open=(one,)))
+    shown = lobby_overviews(LobbyStatus(lobbies=(one, two, three), open=(one,)))
     assert [each.phase for each in shown.values()] == ["open", "full", "served out"]
 
 
 def test_any_other_phase_is_said_as_it_was_told() -> None:
-    shown = told_lobbies(LobbyStatus(lobbies=(ToldLobby(name="p-1", phase="Settling", origin="Waiting"),)))
+    shown = lobby_overviews(LobbyStatus(lobbies=(LobbyEntry(name="p-1", phase="Settling", origin="Waiting"),)))
     assert (shown["p-1"].phase, shown["p-1"].origin) == ("settling", "Waiting")
 
 
 def test_lobbies_that_only_other_lists_name_are_not_forgotten() -> None:
-    shown = told_lobbies(LobbyStatus(open=(ready("p-2"),), draining=("p-1",)))
+    shown = lobby_overviews(LobbyStatus(open=(ready("p-2"),), draining=("p-1",)))
     assert {name: each.phase for name, each in shown.items()} == {"p-2": "open", "p-1": "draining"}
 
 
@@ -66,23 +66,23 @@ def test_lobbies_that_only_other_lists_name_are_not_forgotten() -> None:
 def test_newer_numbers_fill_and_free_a_lobby_but_do_not_open_one_that_is_closed(
     phase: str, clients: int, after: str
 ) -> None:
-    shown = with_seats(LobbyShown(name="p-1", phase=phase, clients=1, seats=4), clients, 8)
+    shown = with_seats(LobbyOverview(name="p-1", phase=phase, clients=1, seats=4), clients, 8)
     assert (shown.phase, shown.clients, shown.seats) == (after, clients, 8)
 
 
 def test_totals_are_those_of_the_lobbies_and_only_open_ones_have_seats() -> None:
     shown = made(
         LobbyStatus(replicas=3, clients=1, seats=1),
-        LobbyShown(name="p-1", phase="full", clients=512, seats=512),
-        LobbyShown(name="p-2", phase="draining", clients=10, seats=512),
-        LobbyShown(name="p-3", phase="open", clients=20, seats=512),
+        LobbyOverview(name="p-1", phase="full", clients=512, seats=512),
+        LobbyOverview(name="p-2", phase="draining", clients=10, seats=512),
+        LobbyOverview(name="p-3", phase="open", clients=20, seats=512),
     )
     assert (shown.clients, shown.free, shown.unnamed) == (542, 492, 0)
 
 
 def test_totals_are_told_where_there_are_more_lobbies_than_are_named() -> None:
     status = LobbyStatus(replicas=300, clients=100_000, seats=150_000)
-    shown = made(status, LobbyShown(name="p-1", phase="full", clients=512, seats=512))
+    shown = made(status, LobbyOverview(name="p-1", phase="full", clients=512, seats=512))
     assert (shown.clients, shown.free, shown.unnamed) == (100_000, 50_000, 299)
 
 
@@ -102,7 +102,7 @@ def test_item_says_how_it_is_reached_and_nothing_secret() -> None:
     ],
 )
 def test_a_url_is_shown_without_what_may_be_secret(url: str, shown: str) -> None:
-    assert shown_url(url) == shown
+    assert redacted_url(url) == shown
 
 
 def test_all_of_it_is_json() -> None:
@@ -112,7 +112,7 @@ def test_all_of_it_is_json() -> None:
         version="1",
         seconds=1.0,
         greeters=(1, 2),
-        items=(made(LobbyStatus(), LobbyShown(name="p-1", phase="open")),),
+        items=(made(LobbyStatus(), LobbyOverview(name="p-1", phase="open")),),
     )
     again = json.loads(json.dumps(overview.to_json()))
     assert again["greeters"] == [1, 2]
@@ -138,7 +138,7 @@ def test_a_shown_spec_holds_no_secret(url: str, shown: str) -> None:
         "onConnect": [{"send": "s3cret"}],
     }
     template = {"env": [{"name": "KEY", "value": "s3cret"}], "labels": {"a": "b"}}
-    made = shown_spec({**spec, "origin": origin, "template": template})
+    made = redacted_spec({**spec, "origin": origin, "template": template})
     assert made["template"] == {"labels": {"a": "b"}}
     assert "s3cret" not in str(made)
     assert made["origin"]["url"] == shown

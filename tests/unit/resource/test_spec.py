@@ -112,7 +112,7 @@ def test_it_can_not_be_changed() -> None:
 
 @pytest.mark.parametrize("resource", [{}, {"metadata": {"name": "a"}}, {"spec": {}}, {"metadata": None, "spec": {}}])
 def test_what_is_no_resource_is_refused(resource: dict[str, Any]) -> None:
-    with pytest.raises(InvalidLobbyError, match=r"^Lobby: metadata\.name and spec are needed$"):
+    with pytest.raises(InvalidLobbyError, match=r"^Lobby: metadata\.name and spec are required$"):
         lobby_from_resource(resource)
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from lobby_gateway.resource.status import Condition, LobbyStatus, ToldLobby
+from lobby_gateway.resource.status import Condition, LobbyEntry, LobbyStatus
 
 
 def test_no_status_tells_nothing() -> None:
@@ -29,10 +29,10 @@ def test_all_that_people_are_shown_is_read() -> None:
     )
     assert status == LobbyStatus(
         lobbies=(
-            ToldLobby(name="p-1", phase="Draining", clients=5, seats=512, origin="Connected"),
-            ToldLobby(name="p-2", phase="Starting"),
+            LobbyEntry(name="p-1", phase="Draining", clients=5, seats=512, origin="Connected"),
+            LobbyEntry(name="p-2", phase="Starting"),
         ),
-        open=(ToldLobby(name="p-3", phase="Ready", clients=2, seats=512),),
+        open=(LobbyEntry(name="p-3", phase="Ready", clients=2, seats=512),),
         draining=("p-1",),
         latest="p-3",
         conditions=(Condition("Ready", "True", "Open", "fine"),),

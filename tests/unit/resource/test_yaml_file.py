@@ -153,8 +153,8 @@ def test_a_loop_is_refused() -> None:
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    assert refusal_of(tmp_path / "gone.yaml") == "can't be read: No such file or directory"
-    assert refusal_of(tmp_path) == "can't be read: Is a directory"
+    assert refusal_of(tmp_path / "gone.yaml") == "cannot be read: No such file or directory"
+    assert refusal_of(tmp_path) == "cannot be read: Is a directory"
 
 
 def test_a_binary_file_is_refused(tmp_path: Path) -> None:

@@ -18,14 +18,15 @@ PACKAGES = ("gateway/lobby_gateway", "operator/lobby_operator")
 CONCERNS: Mapping[str, str] = {
     "origin": (
         "OriginSession ImpossibleSignalError BeginEpoch OriginScript Keepalive Redactor ResolvedOrigin OriginConnection "
-        "origin_context OriginValues ClientHandshake WebSocketClient dial Backoff"
+        "origin_context OriginValues|EnvironmentSecrets ClientHandshake WebSocketClient dial Backoff"
     ),
     "trunk": (
         "TrunkHolder|TrunkServer TrunkConsumer TrunkHolderConnection|TrunkServerConnection TrunkConsumerConnection "
         "MessageRing Position TrunkError WireRecord Welcome Trunk"
     ),
     "admission": (
-        "Door Turnstile Admission AddressLimits RateLimiter LobbyGate|LobbyHandshakes Gate|HandshakeHandler origin_allowed "
+        "Door|ProcessCapacity Turnstile|Permit Admission AddressLimits|Admission RateLimiter LobbyGate|LobbyHandshakes "
+        "Gate|HandshakeHandler origin_allowed "
         "TrustedProxies UsedTokens TokenKeys"
     ),
     "a Lobby change becoming a pod": (

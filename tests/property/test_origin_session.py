@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from tests.support.specs import origin_spec, resolved
 
-from lobby_gateway.origin.secrets import LONGEST, Redactor
+from lobby_gateway.origin.secrets import MAX_REASON_CHARACTERS, Redactor
 from lobby_gateway.origin.session import OriginSession
 from lobby_gateway.origin.states import (
     BeginClose,
@@ -362,7 +362,7 @@ class OriginSessionMachine(RuleBasedStateMachine):
         reason = self.session.report(self.now).reason
         assert SECRET not in reason
         assert "\n" not in reason
-        assert len(reason) <= LONGEST
+        assert len(reason) <= MAX_REASON_CHARACTERS
         if self.session.state in (State.WAITING, State.REFUSED) and not self.session.connections:
             assert self.session.failures
 

@@ -1,7 +1,7 @@
-"""Secrets of an origin: which ones a Lobby refers to, and their values put in where they belong.
+"""Secrets of an origin: the references in a Lobby, their values filled in, and their redaction from texts.
 
-A value has the name of a variable, made of the Secret's name and key: local mode passes its own environment on, in Kubernetes
-it is a file of that name, mounted into the pod, which changes with the Secret. No text made here holds a value.
+Each value belongs to a variable named after the Secret and its key: local mode passes its environment on; in Kubernetes
+it is a file of that name mounted into the pod, which is updated with the Secret. No text made here contains a value.
 """
 
 from __future__ import annotations
@@ -19,13 +19,19 @@ TLS_PRIVATE_KEY_KEY = "tls.key"
 """Keys of a Secret of type kubernetes.io/tls."""
 
 ENVIRONMENT = "the environment variable {}"
-"""Where a value is in local mode."""
+"""Source of a value in local mode."""
 
 _REFERENCE = re.compile(r"\$\$\(|\$\(([^()\s]{0,64}\))?")
-"""`$$(`, or `$(` with what is named behind it, if it is closed."""
+"""`$$(`, or `$(` with the name and `)` if they follow."""
 
 _HEADER_VALUE = re.compile(r"[\t -~\x80-\xff]*")
-"""What a field value may hold (RFC 9110 §5.5): above all, no line break."""
+"""What a field value may contain (RFC 9110 §5.5): above all, no line break."""
+
+MAX_REASON_CHARACTERS = 200
+"""Of one line about an origin, as in `Redactor.line`."""
+
+_SHORTEST_SECRET = 4  # a shorter one is not a secret, and replacing it would mangle words
+_HIDDEN = "***"
 
 
 def secret_variable(name: str, key: str) -> str:
@@ -54,7 +60,7 @@ class SecretReference:
 
 
 def secret_references(origin: OriginSpec) -> tuple[SecretReference, ...]:
-    """Every reference to a Secret, in the order of the fields; one that stands twice comes twice."""
+    """All references to Secrets, in the order of the fields, including duplicates."""
     return tuple(_references(origin))
 
 
@@ -76,7 +82,7 @@ def _references(origin: OriginSpec) -> Iterator[SecretReference]:
 
 
 def problems(origin: OriginSpec) -> tuple[tuple[str, str], ...]:
-    """What is wrong with the references themselves, as (field, one line); what the CRD's rules can't say."""
+    """Errors in the references that the CRD's rules cannot express, as (field, one line)."""
     return (*_unknown_names(origin), *_shared_variables(origin))
 
 
@@ -95,7 +101,7 @@ def _unknown_names(origin: OriginSpec) -> Iterator[tuple[str, str]]:
 
 
 def _shared_variables(origin: OriginSpec) -> Iterator[tuple[str, str]]:
-    """Two keys whose names differ only in what becomes `_` would silently have the same value."""
+    """Two keys whose names differ only in characters that become `_` would silently share one value."""
     seen: dict[str, SecretReference] = {}
     for each in secret_references(origin):
         other = seen.setdefault(each.variable, each)
@@ -106,7 +112,7 @@ def _shared_variables(origin: OriginSpec) -> Iterator[tuple[str, str]]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResolvedOrigin:
-    """An origin's values with its secrets put in. Its `repr` shows none of them.
+    """An origin's values with secrets filled in. Its `repr` shows none of them.
 
     Attributes:
         url: with the query parameters.
@@ -132,7 +138,7 @@ class ResolvedOrigin:
 
 
 def resolve(origin: OriginSpec, environment: Mapping[str, str], *, place: str = ENVIRONMENT) -> ResolvedOrigin:
-    """Puts the secrets in.
+    """Fills in the secrets.
 
     Args:
         origin: of a checked Lobby.
@@ -212,13 +218,8 @@ def _expected(expect: ExpectSpec | None) -> ExpectSpec:
     return expect
 
 
-LONGEST = 200
-_SHORTEST_SECRET = 4  # what is shorter can't be secret, and would make holes in words
-_HIDDEN = "***"
-
-
 class Redactor:
-    """Knows the secrets that an origin was sent, and so may send back."""
+    """Replaces secrets in texts: whatever an origin was sent, it may send back."""
 
     __slots__ = ("_secrets",)
 
@@ -233,11 +234,11 @@ class Redactor:
         return f"<Redactor of {len(self._secrets)} texts>"
 
     def line(self, text: str) -> str:
-        """`text` as one line of at most `LONGEST` printable characters, with each secret replaced."""
+        """`text` as one line of at most `MAX_REASON_CHARACTERS` printable characters, with each secret replaced."""
         for each in self._secrets:
             text = text.replace(each, _HIDDEN)
         text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
         # Once more: taking out what can't be printed may have put a secret together.
         for each in self._secrets:
             text = text.replace(each, _HIDDEN)
-        return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+        return text if len(text) <= MAX_REASON_CHARACTERS else text[: MAX_REASON_CHARACTERS - 1] + "…"

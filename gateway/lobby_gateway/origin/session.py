@@ -1,11 +1,11 @@
-"""The life of a lobby's one connection to its origin, over all its reconnects, without I/O. The states: origin_states.py.
+"""A lobby's one connection to its origin across all reconnects, without I/O. For the states see `states.py`.
 
-Its laws, which tests/property/test_origin_session.py checks: there is no second connection before the first is gone; while
-the stream is wanted there is a connection, one is being made, or a try is planned; an origin is never tried earlier than its
-last answer allows, even if all clients leave and come back meanwhile, unless a secret was replaced; nothing that is said of it
-holds a secret.
+Its laws, checked by tests/property/test_origin_session.py: no second connection is opened before the first is gone; while
+the stream is wanted there is a connection, an attempt, or a scheduled attempt; an origin is never tried earlier than its
+last response allows, even if all clients leave and return meanwhile, unless a secret was replaced; nothing reported about it
+contains a secret.
 
-The time comes with every call; `commands` says what to do, `wake_at` when to call `wake` (the shape of aioquic's core).
+Every call takes the time; `commands` returns what to do, `wake_at` when to call `wake` (the design of aioquic's core).
 """
 
 from __future__ import annotations
@@ -52,10 +52,10 @@ class OriginSession:
     """One lobby's origin connection, as a state machine.
 
     Attributes:
-        state: where it is.
-        failures: how often each thing went wrong since the start.
-        attempts: tries since the start.
-        connections: connections since the start that came to be open.
+        state: the current state.
+        failures: failures since the start, by kind.
+        attempts: attempts to connect since the start.
+        connections: connections opened since the start.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class OriginSession:
         fraction: Callable[[], float],
         settings: OriginSettings = ORIGIN,
     ) -> None:
-        """`steps` are the `onConnect` steps with their secrets put in; `fraction` gives random numbers of 0 to 1."""
+        """`steps` are the `onConnect` steps with secrets filled in; `fraction` returns random numbers from 0 to 1."""
         self.state = State.IDLE
         self.failures: Counter[Failure] = Counter()
         self.attempts = 0
@@ -86,30 +86,30 @@ class OriginSession:
         self._commands: list[Command] = []
         self._wanted = False
         self._stopped = False
-        self._linger_until: float | None = None  # set while nobody wants an open connection any more
-        self._next_try = 0.0  # no try before this
-        self._forbidden = False  # by the last answer
-        self._reason = ""  # what went wrong last; empty once a stream began
-        self._doomed = False  # CLOSING because something went wrong, which is counted already
-        self._renewed = False  # what the try under way was made with is not what would be sent now
+        self._linger_until: float | None = None  # set while a connection or an attempt is no longer wanted
+        self._next_try = 0.0  # no attempt before this
+        self._forbidden = False  # by the latest response
+        self._reason = ""  # the latest failure; empty once a stream started
+        self._doomed = False  # CLOSING after a failure, which is already counted
+        self._renewed = False  # secrets have changed since the attempt under way
         self._script = OriginScript(())
         self._keepalive: Keepalive | None = None
         self._streaming_since: float | None = None
 
-    # What the shell asks
+    # Queries by the shell
 
     @property
     def stopped(self) -> bool:
-        """`stop` was called, and nothing is left of the last connection."""
+        """Whether `stop` was called and the last connection is gone."""
         return self._stopped and self.state is State.IDLE
 
     def commands(self) -> list[Command]:
-        """What to do now, in this order; each command is given once."""
+        """What to do now, in this order; each command is returned once."""
         commands, self._commands = self._commands, []
         return commands
 
     def wake_at(self) -> float | None:
-        """When `wake` is to be called; calling it earlier or later does no harm."""
+        """When to call `wake`; calling it earlier or later does no harm."""
         times: list[float | None] = [self._linger_until]
         if self.state in (State.WAITING, State.REFUSED):
             times = [self._next_try]
@@ -120,7 +120,7 @@ class OriginSession:
         return min((each for each in times if each is not None), default=None)
 
     def report(self, now: float) -> OriginReport:
-        """What people and the lobby host are told."""
+        """The state as people and the lobby host see it."""
         planned = self.state in (State.WAITING, State.REFUSED)
         return OriginReport(
             state=OriginState.CONNECTING if self.state is State.SCRIPTING else OriginState(self.state.value),
@@ -129,15 +129,15 @@ class OriginSession:
             retry_in_seconds=max(0.0, self._next_try - now) if planned else 0.0,
         )
 
-    # What the shell tells
+    # Calls by the shell
 
     def start(self, now: float) -> None:
-        """The lobby starts; connects if it is to be connected always."""
+        """The lobby starts. Connects if `connect` is Always."""
         if self._always:
             self._want(now)
 
     def set_wanted(self, wanted: bool, now: float) -> None:
-        """Whether there are clients; of no meaning to a connection that is kept always."""
+        """Whether there are clients. Ignored if `connect` is Always."""
         if self._stopped or self._always:
             return
         if wanted:
@@ -150,17 +150,17 @@ class OriginSession:
             self._linger_until = now + self._settings.linger_seconds
 
     def put_in(self, steps: Sequence[Step], redactor: Redactor) -> None:
-        """From the next connection on these are the steps of `onConnect`."""
+        """Sets the `onConnect` steps, from the next connection on."""
         self._steps = tuple(steps)
         self._redactor = redactor
 
     def renewed(self, now: float) -> None:
-        """A secret was replaced: whoever waits for the origin tries again now, an open stream goes on.
+        """A secret was replaced. A scheduled attempt is made now; an open stream continues.
 
-        What the origin answered it answered to the old one, so it allows nothing and forbids nothing to the new one.
+        The latest response was about the old secret, so it neither delays nor forbids an attempt with the new one.
         """
         if self.state in (State.CONNECTING, State.SCRIPTING, State.CLOSING):
-            self._renewed = True  # if it comes to nothing, it may be for the old secret
+            self._renewed = True  # if it fails, the old secret may be the cause
             return
         if self.state is State.STREAMING:
             return
@@ -169,13 +169,13 @@ class OriginSession:
             self._try(now)
 
     def stop(self) -> None:
-        """The lobby ends: no connection is made any more, and an open one is closed cleanly."""
+        """The lobby stops: no connection is opened any more, and an open one is closed cleanly."""
         self._stopped = True
         self._wanted = False
         self._leave()
 
     def opened(self, now: float) -> None:
-        """The handshake is done."""
+        """The handshake succeeded."""
         self._move(Signal.OPENED)
         self.connections += 1
         self._forbidden = False
@@ -186,25 +186,25 @@ class OriginSession:
             now=now,
         )
         self._script = OriginScript(self._steps)
-        self._go_on(self._script.start(now), now)
+        self._advance(self._script.start(now), now)
 
     def refused(self, status: int, reason: str, retry_after: float | None, now: float) -> None:
-        """The origin answered the handshake with another status than 101.
+        """The origin answered the handshake with a status other than 101.
 
         Args:
             status: HTTP status.
-            reason: the status for a person: "HTTP 404 Not Found".
+            reason: the status, for people: "HTTP 404 Not Found".
             retry_after: seconds; None without such a header.
             now: the time.
         """
         forbidden = status in _FORBIDDEN_STATUS
         self._fail(Failure.REFUSED if forbidden else Failure.TURNED_AWAY, reason, now, retry_after or 0.0)
-        self._rest(now)
+        self._gone(now)
 
     def failed(self, reason: str, now: float) -> None:
-        """There is no connection: name, network, TLS, time. `reason` is for a person."""
+        """Connecting failed (name, network, TLS, timeout). `reason` is for people."""
         self._fail(Failure.UNREACHABLE, reason, now)
-        self._rest(now)
+        self._gone(now)
 
     def lost(self, reason: str, now: float) -> None:
         """The connection is gone, after a closing handshake or without one."""
@@ -212,7 +212,7 @@ class OriginSession:
             self._fail(Failure.LOST, reason, now)
         elif not self._doomed and self._lasted(now):
             self._backoff.reset()
-        self._rest(now)
+        self._gone(now)
 
     def receive(self, events: Iterable[Event], now: float) -> None:
         """Messages and control frames arrived."""
@@ -224,17 +224,19 @@ class OriginSession:
                     self._commands.append(Publish(event))
                     continue
             elif self.state is not State.SCRIPTING:
-                return  # closing: it is over
+                return  # closing: ignored
             self._receive(event, now)
 
     def wake(self, now: float) -> None:
-        """Does what is due."""
+        """Acts on the deadlines that have passed."""
         if self.state in (State.WAITING, State.REFUSED):
             self._try(now)
         if self._linger_until is not None and now >= self._linger_until:
             self._leave()
         if self.state is State.SCRIPTING and (overdue := self._script.overdue(now)) is not None:
-            self._give_up(Failure.SCRIPT, overdue, BeginClose(1000, "what onConnect expects did not come"), now)
+            self._give_up(
+                Failure.SCRIPT, overdue, BeginClose(1000, "a message that onConnect expects did not arrive"), now
+            )
         self._watch(now)
 
     # Wanted or not
@@ -275,7 +277,7 @@ class OriginSession:
         assert self._keepalive is not None  # noqa: S101  while open
         self._keepalive.heard(now)
         if isinstance(event, Batch):
-            self._go_on(self._script.receive(event, now), now)
+            self._advance(self._script.receive(event, now), now)
         elif isinstance(event, Close):
             self._closed_by_origin(event, now)
         elif isinstance(event, Violation):
@@ -287,7 +289,7 @@ class OriginSession:
                 now,
             )
 
-    def _go_on(self, progress: Progress, now: float) -> None:
+    def _advance(self, progress: Progress, now: float) -> None:
         self._commands.extend(Send(text) for text in progress.sends)
         if not self._script.done:
             return
@@ -322,7 +324,7 @@ class OriginSession:
                 self._give_up(Failure.STALE, reason, BeginClose(1000, reason), now)
 
     def _give_up(self, failure: Failure, reason: str, close: BeginClose | None, now: float) -> None:
-        """Ends the open connection for `reason`; `close` is None where the connection closes by itself."""
+        """Ends the open connection for `reason`; `close` is None if the connection closes by itself."""
         where = f"{self._script.where}: " if self.state is State.SCRIPTING and failure is not Failure.SCRIPT else ""
         self._fail(failure, where + reason, now)
         self._close(close, doomed=True)
@@ -333,7 +335,7 @@ class OriginSession:
         if close is not None:
             self._commands.append(close)
 
-    # What went wrong, and when to try again
+    # Failures, and when to retry
 
     def _fail(self, failure: Failure, reason: str, now: float, floor: float = 0.0) -> None:
         self.failures[failure] += 1
@@ -347,15 +349,15 @@ class OriginSession:
         self._next_try = now + self._backoff.next(floor)
 
     def _lasted(self, now: float, *, silent: bool = False) -> bool:
-        """Whether the stream was a good one for a while; if it ended in silence, that doesn't count."""
+        """Whether the stream was stable; silence at its end does not count."""
         if self._streaming_since is None or self._keepalive is None:
             return False
         return (
             self._keepalive.last_message if silent else now
         ) - self._streaming_since >= self._settings.stable_seconds
 
-    def _rest(self, now: float) -> None:
-        """Nothing is left of the connection or the try."""
+    def _gone(self, now: float) -> None:
+        """The connection or the attempt is gone."""
         self._keepalive = None
         self._streaming_since = None
         self._linger_until = None

@@ -1,8 +1,8 @@
-"""The states of an origin connection and all its moves, as one table; the diagram in the docs is drawn from it.
+"""The vocabulary of an origin session: its states and transitions (one table), its commands and its failures.
 
-A connection is open in SCRIPTING and STREAMING, begun in CONNECTING, and not gone yet in CLOSING: in these four states no
-other one may be made. WAITING and REFUSED plan the next try. So whoever wants the stream and isn't in one of the six is stuck,
-and IDLE has no way to be so: being wanted leaves it.
+The connection is open in SCRIPTING and STREAMING, being opened in CONNECTING, and not gone yet in CLOSING: in these four
+states no other may be opened. In WAITING and REFUSED the next attempt is scheduled. A session that is wanted leaves IDLE at
+once, so it cannot get stuck. The diagram in the docs is drawn from the table.
 """
 
 from __future__ import annotations
@@ -16,34 +16,32 @@ from lobby_gateway.websocket.frames import Batch
 
 
 class State(Enum):
-    """Where the session is."""
+    """State of the session."""
 
-    IDLE = OriginState.IDLE  # nobody wants the stream
-    WAITING = OriginState.WAITING  # the next try is planned (backoff, Retry-After)
-    REFUSED = OriginState.REFUSED  # the same, but the origin does not want us (401, 403): tried again, rarely
-    CONNECTING = OriginState.CONNECTING  # the shell resolves, connects, shakes hands
+    IDLE = OriginState.IDLE  # no client needs the stream
+    WAITING = OriginState.WAITING  # the next attempt is scheduled (back-off, Retry-After)
+    REFUSED = OriginState.REFUSED  # the same after 401 or 403: retried, but rarely
+    CONNECTING = OriginState.CONNECTING  # the shell resolves the name, connects and shakes hands
     SCRIPTING = "Scripting"  # open; the `onConnect` steps run, nothing is published
     STREAMING = OriginState.CONNECTED  # open; every message is published
-    CLOSING = (
-        OriginState.CLOSING
-    )  # the closing handshake, begun by us or by the origin; the shell tells when it is gone
+    CLOSING = OriginState.CLOSING  # closing handshake, started by us or the origin; ends with `lost`
 
 
 class Signal(Enum):
-    """What moves it."""
+    """What causes a transition."""
 
     WANTED = "wanted"
     UNWANTED = "unwanted"
-    DUE = "the planned try is due"
+    DUE = "the scheduled attempt is due"
     OPENED = "the handshake is done"
     SCRIPT_DONE = "the onConnect script is done"
-    FAILED = "the try failed, or the connection is gone and was wanted"
-    FORBIDDEN = "the same, and it is no use to come back soon"
-    CLOSE = "we or the origin began to close"
-    GONE = "the connection is gone and was not wanted"
+    FAILED = "the attempt failed, or the connection is gone while wanted"
+    FORBIDDEN = "the same, and retrying soon is pointless"
+    CLOSE = "we or the origin started to close"
+    GONE = "the connection is gone and is not wanted"
 
 
-# The only place where the state changes is `_move`, and these are all its moves. What is missing can't happen.
+# Only `OriginSession._move` changes the state, and only along these transitions.
 TRANSITIONS: Mapping[State, Mapping[Signal, State]] = {
     State.IDLE: {
         Signal.WANTED: State.WAITING,
@@ -81,26 +79,26 @@ TRANSITIONS: Mapping[State, Mapping[Signal, State]] = {
         Signal.GONE: State.IDLE,
     },
 }
-"""Each state's moves."""
+"""Transitions of each state."""
 
 
 class ImpossibleSignalError(RuntimeError):
-    """The shell broke its promises, or the session has a bug: the table has no such move."""
+    """The table has no such transition: the shell broke its contract, or the session has a bug."""
 
 
 @dataclass(frozen=True, slots=True)
 class Connect:
-    """Connect. Answered by exactly one of `opened`, `refused` and `failed`, in bounded time."""
+    """Connect. Exactly one of `opened`, `refused` and `failed` follows, in bounded time."""
 
 
 @dataclass(frozen=True, slots=True)
 class CancelConnect:
-    """Stop connecting. Nothing is heard of that try any more."""
+    """Stop connecting. No call about that attempt follows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send a text message. It may hold a secret, so it is not in `repr`."""
+    """Send a text message. It may contain a secret, so `repr` leaves it out."""
 
     text: str = field(repr=False)
 
@@ -112,12 +110,12 @@ class SendPing:
 
 @dataclass(frozen=True, slots=True)
 class BeginClose:
-    """Begin the closing handshake (RFC 6455 §7.1.2). Answered by `lost`, in bounded time.
+    """Begin the closing handshake (RFC 6455 §7.1.2). `lost` follows, in bounded time.
 
     Attributes:
         code: close code.
-        reason: text in the close frame.
-        gone: the origin most likely hears nothing any more: not worth waiting for its answer.
+        reason: text of the close frame.
+        gone: the origin has probably stopped responding, so its answer is hardly worth waiting for.
     """
 
     code: int
@@ -127,12 +125,12 @@ class BeginClose:
 
 @dataclass(frozen=True, slots=True)
 class BeginEpoch:
-    """The stream begins: what is published from now on belongs to a new epoch."""
+    """The stream starts: messages published from now on belong to a new epoch."""
 
 
 @dataclass(frozen=True, slots=True)
 class Publish:
-    """Hand messages to the clients."""
+    """Deliver messages to the clients."""
 
     batch: Batch
 
@@ -141,12 +139,12 @@ Command = Connect | CancelConnect | Send | SendPing | BeginClose | BeginEpoch | 
 
 
 class Failure(StrEnum):
-    """Why a try or a connection came to nothing; the values are a metrics label."""
+    """Why an attempt or a connection failed; the values are those of a metrics label."""
 
-    UNREACHABLE = "unreachable"  # DNS, TCP, TLS, time, or no WebSocket server there
+    UNREACHABLE = "unreachable"  # DNS, TCP, TLS, timeout, or not a WebSocket server
     REFUSED = "refused"  # HTTP 401, 403; close codes 3000, 3003
-    TURNED_AWAY = "turned_away"  # any other HTTP status but 101
-    SCRIPT = "script"  # what `onConnect` expects did not come
+    TURNED_AWAY = "turned_away"  # any other HTTP status except 101
+    SCRIPT = "script"  # a message that `onConnect` expects did not arrive
     CLOSED = "closed"  # by the origin, with a close frame
     LOST = "lost"  # without one
     PROTOCOL_ERROR = "protocol_error"

@@ -327,7 +327,7 @@ def test_script_that_gets_no_answer_closes_and_tries_again() -> None:
     shell = Shell(onConnect=LOGIN)
     shell.wanted()
     shell.opened()
-    assert shell.later(5) == [BeginClose(1000, "what onConnect expects did not come")]
+    assert shell.later(5) == [BeginClose(1000, "a message that onConnect expects did not arrive")]
     assert shell.receive(json_batch('{"ok": true}')) == []  # too late
     shell.lost()
     assert shell.report.reason == "onConnect[1]: no message matching /ok within 5 s"

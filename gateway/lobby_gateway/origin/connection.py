@@ -1,4 +1,4 @@
-"""The shell around the origin session: its one socket, its one timer, its one task. Decides nothing."""
+"""The shell around the origin session: one socket, one timer, one task. It decides nothing."""
 
 from __future__ import annotations
 
@@ -63,14 +63,14 @@ class OriginConnection:
             spec: the origin of a checked Lobby.
             resolved: its values with the secrets put in.
             publish: gets every batch of the stream.
-            begin_epoch: is called before the first batch of each origin connection.
-            fraction: random numbers of 0 to 1, for the jitter.
-            read_anew: reads the values before each try, in a thread; None: they never change.
+            begin_epoch: called before the first batch of each origin connection.
+            fraction: random numbers from 0 to 1, for the jitter.
+            read_anew: reads the values before each attempt, in a thread; None: they never change.
             settings: times and limits.
-            open_timeout: seconds that connecting may take.
+            open_timeout: most seconds for connecting.
 
         Raises:
-            UserError: the URL, a header or a certificate is not usable.
+            UserError: the URL, a header or a certificate is unusable.
         """
         self._spec = spec
         self._settings = settings
@@ -96,16 +96,16 @@ class OriginConnection:
         self._timer_at: float | None = None
         self._wanted = False
         self._acting = False
-        self._act_again = False  # while a command was performed, the lobby told us something
-        self._shown = State.IDLE
+        self._act_again = False  # the lobby called us while a command was performed
+        self._logged = State.IDLE
 
     # For the lobby
 
     async def run(self) -> None:
-        """Keeps the connection as the session decides, until `close`.
+        """Maintains the connection as the session decides, until `close`.
 
         Raises:
-            Exception: whatever went wrong in here; not what the origin does.
+            Exception: an internal error; never for what the origin does.
         """
         self._session.start(self._loop.time())
         self._act()
@@ -115,13 +115,13 @@ class OriginConnection:
             self._drop()
 
     async def close(self) -> None:
-        """Closes the connection cleanly (1000) and for good; returns when it is gone, after some seconds at most."""
+        """Closes the connection cleanly (1000) for good; returns when it is gone, after a few seconds at most."""
         self._session.stop()
         self._act()
         await asyncio.shield(self._finished)
 
     def set_wanted(self, wanted: bool) -> None:
-        """Whether there are clients; told as often as they come and go, so that nothing is done where it is as before."""
+        """Whether there are clients. Called whenever one comes or goes, so it does nothing without a change."""
         if wanted == self._wanted:
             return
         self._wanted = wanted
@@ -129,16 +129,16 @@ class OriginConnection:
         self._act()
 
     def values_seen(self, resolved: ResolvedOrigin) -> None:
-        """The values as they are now: if the latest try was made with others, the next one need not wait.
+        """Takes the current values: if the latest attempt used others, the next one need not wait.
 
-        An open stream is kept.
+        An open stream continues.
         """
         if resolved != self._resolved:
             self._session.renewed(self._loop.time())
             self._act()
 
     def send_to_origin(self, opcode: int, payload: bytes) -> bool:
-        """Sends a client's message; False if there is no stream now, or the origin reads too slowly to take more."""
+        """Sends a client's message; False if there is no stream, or the origin reads too slowly to take more."""
         websocket = self._websocket
         if websocket is None or self._session.state is not State.STREAMING:
             return False
@@ -148,17 +148,17 @@ class OriginConnection:
         return websocket.send(opcode, payload)
 
     def report(self) -> OriginReport:
-        """What `/seats` says of the origin."""
+        """The origin's part of `/seats`."""
         return self._session.report(self._loop.time())
 
     @property
     def failures(self) -> Mapping[Failure, int]:
-        """How often each thing went wrong since the start, for metrics."""
+        """Failures since the start by kind, for metrics."""
         return self._session.failures
 
     @property
     def attempts(self) -> int:
-        """Tries to connect since the start, for metrics."""
+        """Attempts to connect since the start, for metrics."""
         return self._session.attempts
 
     # For the connection
@@ -169,7 +169,7 @@ class OriginConnection:
         before = session.state
         session.receive(events, self._loop.time())
         if before is State.STREAMING is session.state:
-            self._perform_all()  # the hot path: messages move no deadline to an earlier time
+            self._perform_all()  # the hot path: messages never bring a deadline forward
             if not self._act_again:
                 return
         self._act()
@@ -181,16 +181,16 @@ class OriginConnection:
         self._session.lost(reason, self._loop.time())
         self._act()
 
-    # What the session says
+    # Carrying out the session's decisions
 
     def _act(self) -> None:
-        """Does what the session says, and sees that it is woken when it wants to be."""
+        """Performs the session's commands and sets the timer for its next deadline."""
         self._perform_all()
         if self._acting:
             self._act_again = True
             return
         self._act_again = False
-        self._show()
+        self._log_state()
         at = self._session.wake_at()
         if at != self._timer_at:
             if self._timer is not None:
@@ -242,9 +242,9 @@ class OriginConnection:
 
     async def _connect(self, cancelled: asyncio.Task[None] | None) -> None:
         if cancelled is not None and not cancelled.done():
-            await asyncio.wait([cancelled])  # its socket goes first: never two connections
+            await asyncio.wait([cancelled])  # its socket is closed first: never two connections
         try:
-            await self._see_values()
+            await self._refresh_values()
             self._websocket = await open_websocket(
                 self._resolved.url,
                 receiver=self,
@@ -259,31 +259,31 @@ class OriginConnection:
             self._session.refused(error.status, error.reason, error.retry_after_seconds, self._loop.time())
         except ConnectFailedError as error:
             self._session.failed(error.reason, self._loop.time())
-        except UserError as error:  # a secret is gone, or was replaced by something that is not usable
+        except UserError as error:  # a secret is gone or was replaced by an unusable one
             self._session.failed(str(error), self._loop.time())
         else:
             self._session.opened(self._loop.time())
         self._act()
 
-    async def _see_values(self) -> None:
-        """Takes the values that the secrets have now, if they are others.
+    async def _refresh_values(self) -> None:
+        """Takes the current values of the secrets if they have changed.
 
         Raises:
-            UserError: they are not usable.
+            UserError: they are unusable.
         """
         read = self._read_anew
         if read is None:
             return
         before = self._resolved
 
-        def look() -> tuple[ResolvedOrigin, ssl.SSLContext | None]:
+        def refresh() -> tuple[ResolvedOrigin, ssl.SSLContext | None]:
             resolved = read()
             return resolved, self._tls if resolved == before else origin_context(self._spec, resolved)
 
-        resolved, self._tls = await asyncio.to_thread(look)
+        resolved, self._tls = await asyncio.to_thread(refresh)
         if resolved != before:
             self._resolved = resolved
-            # The origin may still speak of what it was sent before.
+            # The origin may still mention what it was sent before.
             self._session.put_in(resolved.steps, Redactor(resolved.secrets | before.secrets))
             logger.info("origin: secrets were replaced")
 
@@ -294,16 +294,16 @@ class OriginConnection:
             self._finished.set_exception(error)
 
     def _drop(self) -> None:
-        """Leaves nothing behind, even if `run` was cancelled or something went wrong."""
+        """Cleans up, even if `run` was cancelled or failed."""
         self._session.stop()
         self._act()
         if self._websocket is not None:
             self._websocket.abort()
 
-    def _show(self) -> None:
-        """One log line when a stream begins, one when it ends or a try fails; none per message."""
+    def _log_state(self) -> None:
+        """Logs one line when a stream starts, and one when it ends or an attempt fails; none per message."""
         state = self._session.state
-        if state is self._shown:
+        if state is self._logged:
             return
         report = self.report()
         if state is State.STREAMING:
@@ -312,4 +312,4 @@ class OriginConnection:
             logger.warning("origin: %s; next attempt in %.1f s", report.reason, report.retry_in_seconds)
         elif state is State.IDLE:
             logger.info("origin connection closed: no client needs it")
-        self._shown = state
+        self._logged = state

@@ -1,7 +1,7 @@
-"""Two watchdogs of an origin connection: is it still there (pings), and does it still send (stale)?
+"""Two watchdogs of an origin connection: is the origin still there (pings), and does it still send (stale)?
 
-Nothing is re-armed per message, which is the hot path: a message stores the time, and a deadline that comes due is moved
-on if something was heard meanwhile.
+No timer is re-armed per message, the hot path: a message only stores the time, and a deadline that comes due is postponed
+if something was received meanwhile.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from enum import Enum
 
 
 class Due(Enum):
-    """What a wake-up asks for."""
+    """What to do after a wake-up."""
 
     NOTHING = "nothing"
     PING = "ping"
@@ -19,15 +19,15 @@ class Due(Enum):
 
 
 class Keepalive:
-    """Watchdogs of one connection, from the moment it is open.
+    """Watchdogs of one open connection.
 
-    A ping counts as answered by a pong or anything else that arrived after it: an origin that streams is there, and its
-    pong may stand behind megabytes of messages.
+    A ping counts as answered by a pong or by anything else received after it: an origin that streams is alive, and its
+    pong may be queued behind megabytes of messages.
 
     Attributes:
-        ping_seconds: a ping is due this often (RFC 6455 §5.5.2); 0: never.
-        timeout_seconds: how long the answer to a ping is waited for.
-        stale_seconds: how long the stream may be without a message; 0: for ever.
+        ping_seconds: interval between pings (RFC 6455 §5.5.2); 0: none.
+        timeout_seconds: how long to wait for the answer to a ping.
+        stale_seconds: longest time without a message of the stream; 0: no limit.
     """
 
     __slots__ = ("_heard", "_message", "_next_ping", "_pinged", "ping_seconds", "stale_seconds", "timeout_seconds")
@@ -43,11 +43,11 @@ class Keepalive:
 
     @property
     def last_message(self) -> float:
-        """When the last message arrived; when the stream began if there was none, and 0 if it did not begin."""
+        """When the last message arrived; without one, when the stream started; 0 if it has not."""
         return self._message or 0.0
 
     def stream_begins(self, now: float) -> None:
-        """From now on messages are expected."""
+        """The stream starts: from now on messages are expected."""
         self._message = now
 
     def heard(self, now: float) -> None:
@@ -59,7 +59,7 @@ class Keepalive:
         self._heard = self._message = now
 
     def wake_at(self) -> float | None:
-        """When `wake` is to be called; calling it earlier or later does no harm."""
+        """When to call `wake`; calling it earlier or later does no harm."""
         times = []
         if self.ping_seconds:
             times.append(self._next_ping)
@@ -70,7 +70,7 @@ class Keepalive:
         return min(times, default=None)
 
     def wake(self, now: float) -> Due:
-        """What is due now; one thing at a time, `NOTHING` when all is done."""
+        """What is due now, one thing at a time; `NOTHING` once all is done."""
         if self._pinged is not None and self._heard > self._pinged:
             self._pinged = None
         if self._pinged is not None and now >= self._pinged + self.timeout_seconds:

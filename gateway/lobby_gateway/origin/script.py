@@ -1,8 +1,8 @@
 """The `onConnect` steps of a new origin connection: what to send, what to wait for, and where the stream begins.
 
-Messages that arrive before the last step is done are the origin's answers to us (a login, a subscription), so they are not
-forwarded. The first message behind the one that ended the script is the first of the stream, even if both came in the same
-read. No text made here holds what was sent, or what was waited for: those may be secrets.
+Messages before the end of the last step are the origin's responses to us (a login, a subscription), so they are not
+forwarded. The message after the one that ended the script is the first of the stream, even if both arrived in the same
+read. No text made here contains what was sent or expected: those may be secrets.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from lobby_gateway.resource.spec import ExpectSpec
 from lobby_gateway.websocket.frames import Batch, Opcode
 
 Step = str | ExpectSpec
-"""A text to send (secrets put in), or a message to wait for."""
+"""A text to send, with secrets filled in, or a message to wait for."""
 
 _ABSENT = object()
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What a step forward brought.
+    """The result of an advance.
 
     Attributes:
         sends: texts to send now, in this order.
-        stream: messages behind the end of the script; None while it is not done, or when there are none.
+        stream: messages after the end of the script; None before its end, or if there are none.
     """
 
     sends: tuple[str, ...] = ()
@@ -38,7 +38,7 @@ class OriginScript:
     """One run of the steps, on one connection.
 
     Attributes:
-        deadline: when the awaited message must have come; None when none is awaited.
+        deadline: when the expected message is overdue; None if none is expected.
     """
 
     __slots__ = ("_at", "_steps", "deadline")
@@ -50,15 +50,15 @@ class OriginScript:
 
     @property
     def done(self) -> bool:
-        """All steps are done: the stream has begun."""
+        """Whether all steps are done, so the stream has started."""
         return self._at == len(self._steps)
 
     def start(self, now: float) -> Progress:
-        """The connection is open; to be called once, before `receive`."""
-        return Progress(self._go_on(now))
+        """The connection is open. Call this once, before `receive`."""
+        return Progress(self._advance(now))
 
     def receive(self, batch: Batch, now: float) -> Progress:
-        """Messages arrived; to be called until the script is done."""
+        """Messages arrived. Call this until the script is done."""
         sends: list[str] = []
         for index in range(len(batch)):
             if self.done:
@@ -66,11 +66,11 @@ class OriginScript:
             step = self._steps[self._at]
             if isinstance(step, ExpectSpec) and _fits(step, batch, index):
                 self._at += 1
-                sends.extend(self._go_on(now))
+                sends.extend(self._advance(now))
         return Progress(tuple(sends))
 
     def overdue(self, now: float) -> str | None:
-        """If what is awaited did not come in time: one line on it, for a person."""
+        """If the expected message is overdue, one line about it for people."""
         if self.deadline is None or now < self.deadline:
             return None
         step = self._steps[self._at]
@@ -80,11 +80,11 @@ class OriginScript:
 
     @property
     def where(self) -> str:
-        """The step that is under way, for a person."""
+        """The current step, for people."""
         return f"onConnect[{self._at}]"
 
-    def _go_on(self, now: float) -> tuple[str, ...]:
-        """Does `send` steps up to the next `expect`, which is then awaited."""
+    def _advance(self, now: float) -> tuple[str, ...]:
+        """Runs the `send` steps up to the next `expect`, whose message is awaited then."""
         sends = []
         self.deadline = None
         while not self.done:
@@ -104,13 +104,13 @@ def _fits(expect: ExpectSpec, batch: Batch, index: int) -> bool:
         return False
     try:
         document = json.loads(bytes(batch.payload(index)))
-    except (ValueError, RecursionError):  # no JSON, or nested so deeply that it is an attack
+    except (ValueError, RecursionError):  # not JSON, or nested as deeply as only an attack would be
         return False
     return all(equal(resolve(document, pointer), value) for pointer, value in expect.json.items())
 
 
 def resolve(document: Any, pointer: str) -> Any:  # noqa: ANN401  any JSON
-    """What stands at a JSON pointer (RFC 6901 §4); something that equals no JSON value where nothing does."""
+    """The value at a JSON pointer (RFC 6901 §4); if there is none, an object unequal to any JSON value."""
     if pointer == "":
         return document
     if not pointer.startswith("/"):
@@ -128,7 +128,7 @@ def resolve(document: Any, pointer: str) -> Any:  # noqa: ANN401  any JSON
 
 
 def equal(a: Any, b: Any) -> bool:  # noqa: ANN401  any JSON
-    """Whether two JSON values are the same. 1 is 1.0, as in JSON, but never true, as in Python."""
+    """Whether two JSON values are equal. 1 equals 1.0, as in JSON, but not true, as it would in Python."""
     if isinstance(a, bool) or isinstance(b, bool):
         return a is b
     if isinstance(a, dict) and isinstance(b, dict):

@@ -1,4 +1,4 @@
-"""The TLS settings of an origin as an `ssl.SSLContext`, made from PEM texts that never become files."""
+"""The `ssl.SSLContext` of an origin, made from PEM texts that are never written to disk."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def origin_context(origin: OriginSpec, resolved: ResolvedOrigin) -> ssl.SSLConte
     """The context of a `wss://` origin; None for `ws://`.
 
     Raises:
-        UserError: a PEM text is not usable; the line names the field and nothing of the text.
+        UserError: a PEM text is unusable; the line names the field and contains nothing of the text.
     """
     if not origin.url.startswith("wss://"):
         return None
@@ -25,8 +25,8 @@ def origin_context(origin: OriginSpec, resolved: ResolvedOrigin) -> ssl.SSLConte
         context = ssl.create_default_context(cadata=resolved.ca_pem)
     except (ssl.SSLError, ValueError) as error:
         raise UserError(f"{_CA_FIELD}: {_problem(error)}; accepted: certificates as PEM") from error
-    context.minimum_version = ssl.TLSVersion.TLSv1_2  # not every build of Python has that by itself (RFC 8996)
-    # Python 3.13 began to ask for extensions that private CAs often lack; other clients don't.
+    context.minimum_version = ssl.TLSVersion.TLSv1_2  # not the default of every Python build (RFC 8996)
+    # Python 3.13 requires extensions that private CAs often lack; other clients don't.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     if origin.tls.insecure_skip_verify:
         context.check_hostname = False
@@ -37,12 +37,12 @@ def origin_context(origin: OriginSpec, resolved: ResolvedOrigin) -> ssl.SSLConte
 
 
 def _load_client_certificate(context: ssl.SSLContext, certificate_pem: str, key_pem: str) -> None:
-    """Python's `ssl` reads a private key from a path only: this one leads into memory, and is gone at once."""
+    """Python's `ssl` reads private keys only from a path; this one is in memory and closed at once."""
     descriptor = os.memfd_create("client-certificate", os.MFD_CLOEXEC)
     try:
         os.set_blocking(descriptor, False)
         os.write(descriptor, f"{certificate_pem}\n{key_pem}\n".encode())
-        # An encrypted key would make OpenSSL ask for its password on the terminal.
+        # Without a password OpenSSL would prompt for that of an encrypted key on the terminal.
         context.load_cert_chain(f"/proc/self/fd/{descriptor}", password="")
     except (ssl.SSLError, ValueError) as error:
         accepted = "tls.crt with certificates and tls.key with the unencrypted key of the first one, both as PEM"

@@ -35,7 +35,7 @@ def documented(*sections: str) -> dict[str, tuple[str, tuple[str, ...]]]:
 
 def label_values() -> dict[tuple[str, str], set[str]]:
     """Values by metric and label, for labels whose values are listed."""
-    text = PAGE[PAGE.index("## Values of the labels") :]
+    text = PAGE[PAGE.index("## Label values") :]
     found = {}
     for label, metrics, values in re.findall(r"^\| `(\w+)` \| (`.*?`) \| (.*) \|$", text, re.MULTILINE):
         for metric in re.findall(r"`(\w+)`", metrics):

@@ -1,6 +1,6 @@
 """Frozen dataclasses from the JSON types of a resource, by their annotations: `maxReplicas` becomes `max_replicas`.
 
-Only what the resource's dataclasses use is known here: dataclasses, tuples of one type, mappings, enums, texts, numbers,
+Supports only what the resource's dataclasses use: dataclasses, tuples of one type, mappings, enums, texts, numbers,
 booleans, and each of those or None.
 """
 
@@ -22,15 +22,15 @@ T = TypeVar("T")
 
 
 def build(kind: type[T], value: object, path: str) -> T:
-    """Makes a `kind` of a JSON object that was checked and defaulted before; fields it does not know are passed over.
+    """Makes a `kind` of a JSON object that was checked and defaulted before; unknown fields are ignored.
 
     Args:
         kind: a dataclass.
         value: the object.
-        path: where it stands, for errors: `spec`.
+        path: where the object is, for errors: `spec`.
 
     Raises:
-        InvalidLobbyError: a field is missing or of the wrong kind.
+        InvalidLobbyError: a field is missing or has the wrong type.
     """
     made = _build(kind, value, path)
     assert isinstance(made, kind)  # noqa: S101  for the type checker

@@ -1,6 +1,6 @@
-"""What the status page shows, as JSON types: the same from a greeter and from the lobby host.
+"""The data of the status page as JSON types, the same from a greeter and from the lobby host.
 
-Counts are given, not rates: whoever looks twice knows the rate, and nobody has to keep anything for those who look.
+It has counts, not rates: the page derives rates from two looks, so the server keeps no state for it.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class LobbyOverview:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LobbyCounts:
-    """What is counted of a Lobby's clients: by one greeter, or by all processes together.
+    """Counts about a Lobby's clients, by one greeter or by all processes together.
 
     Attributes:
         clients: that are connected to it.
@@ -100,7 +100,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overview:
-    """All that is shown.
+    """The whole status page.
 
     Attributes:
         kind: who tells; a greeter's counts are of its own clients.
@@ -121,12 +121,12 @@ class Overview:
     items: tuple[Item, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """It as JSON types."""
+        """The overview as JSON types."""
         return asdict(self)
 
 
 def lobby_overviews(status: LobbyStatus) -> dict[str, LobbyOverview]:
-    """The lobbies that a status names, in any of its lists, by name."""
+    """The lobbies in any of a status's lists, by name."""
     told = {each.name: each for each in status.lobbies}
     for each in status.open:
         told.setdefault(each.name, each)
@@ -154,7 +154,7 @@ def item(
     counts: LobbyCounts,
     removed: bool = False,
 ) -> Item:
-    """A Lobby with its totals.
+    """The item of a Lobby, with its totals.
 
     Args:
         lobby: the Lobby.
@@ -183,7 +183,7 @@ def item(
 
 
 def with_seats(shown: LobbyOverview, clients: int, seats: int) -> LobbyOverview:
-    """The lobby with newer numbers."""
+    """The lobby with newer counts."""
     phase = shown.phase
     if phase in {"open", "full"}:
         phase = "open" if clients < seats else "full"
@@ -191,7 +191,7 @@ def with_seats(shown: LobbyOverview, clients: int, seats: int) -> LobbyOverview:
 
 
 def redacted_url(url: str) -> str:
-    """A URL without what may be secret: user, password and query."""
+    """A URL without the parts that may be secret: user, password and query."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     host = f"[{host}]" if ":" in host else host
@@ -200,7 +200,7 @@ def redacted_url(url: str) -> str:
 
 
 def redacted_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """A spec without what may be secret: headers, query, texts to send, variables, and the URL beyond host and path."""
+    """A spec without what may be secret: headers, query, texts to send, variables, and the URL except host and path."""
     origin = spec["origin"]
     hidden = {"headers", "query", "onConnect", "secrets", "tls"}
     kept = {key: value for key, value in origin.items() if key not in hidden}

@@ -1,4 +1,4 @@
-"""What a Lobby's status tells: the part of it that greeters read and people are shown."""
+"""The status of a Lobby: the part that greeters read and people see."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ class Condition:
     """One condition of a Lobby; see `crds/lobbies.yaml`.
 
     Attributes:
-        type: which one.
+        type: type of the condition.
         status: `True`, `False` or `Unknown`.
-        reason: why, as one word.
-        message: why, for a person.
+        reason: why, in one CamelCase word.
+        message: why, for people.
     """
 
     type: str
@@ -26,14 +26,14 @@ class Condition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LobbyEntry:
-    """A lobby, as the lobby host told last.
+    """An entry of a lobby, as last written by the lobby host.
 
     Attributes:
         name: of the lobby.
-        phase: where in its life it is, as in `status.lobbies`.
+        phase: phase of its life, as in `status.lobbies`.
         clients: seats taken.
-        seats: how many there are; 0 where that was not told.
-        origin: state of its origin connection; empty where that was not told.
+        seats: number of seats; 0 if not given.
+        origin: state of its origin connection; empty if not given.
     """
 
     name: str
@@ -48,14 +48,14 @@ class LobbyStatus:
     """A Lobby's status.
 
     Attributes:
-        lobbies: its lobbies, the oldest first.
-        open: those that take clients, in the order in which they are tried.
-        draining: names of those that drain.
-        latest: the lobby that new clients are sent to; empty where there is none.
-        conditions: why it is as it is.
-        replicas: how many lobbies there are; more than are named, where there are very many.
-        clients: seats taken in all of them.
-        seats: seats of those that take clients.
+        lobbies: its lobbies, oldest first.
+        open: the lobbies that take clients, in the order in which they are tried.
+        draining: names of draining lobbies.
+        latest: the lobby that new clients are sent to; empty if there is none.
+        conditions: its conditions.
+        replicas: number of lobbies; more than are listed if there are very many.
+        clients: seats taken in all lobbies.
+        seats: seats of the lobbies that take clients.
     """
 
     lobbies: tuple[LobbyEntry, ...] = ()
@@ -69,10 +69,10 @@ class LobbyStatus:
 
     @classmethod
     def from_json(cls, status: Mapping[str, Any]) -> LobbyStatus:
-        """Reads the status of a resource; what is not there was not told.
+        """Reads the status of a resource; missing fields have their defaults.
 
         Raises:
-            KeyError, TypeError, ValueError, AttributeError: it is no such status.
+            KeyError, TypeError, ValueError, AttributeError: it is not such a status.
         """
         return cls(
             lobbies=tuple(_lobby(each, str(each["phase"])) for each in status.get("lobbies") or ()),

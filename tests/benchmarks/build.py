@@ -14,7 +14,7 @@ _PROGRAMS = {"load": ("load.c", "clients.c", "origin.c", "net.c"), "fan_out": ("
 _FLAGS = ("-O2", "-Wall", "-Wextra", "-Werror")
 
 
-def why_not() -> str:
+def skip_reason() -> str:
     """Why nothing can be measured here; empty if it can."""
     return "" if shutil.which("gcc") else "gcc is not installed"
 

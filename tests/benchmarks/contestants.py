@@ -22,7 +22,7 @@ from tests.benchmarks import build
 from tests.benchmarks.children import Child, child
 from tests.benchmarks.machine import LOAD_CORE, SERVER_CORE
 from tests.support.npm_tools import MODULES, NODE
-from tests.support.npm_tools import why_not as no_package
+from tests.support.npm_tools import skip_reason as no_package
 from tests.support.processes import ROOT, free_port
 
 from lobby_gateway.clients.tokens import Purpose, sign

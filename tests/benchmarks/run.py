@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from tests.benchmarks import machine, page, plots
-from tests.benchmarks.build import CACHE, why_not
+from tests.benchmarks.build import CACHE, skip_reason
 from tests.benchmarks.contestants import OWN
 from tests.benchmarks.load import measure
 from tests.benchmarks.plan import DEBIANS, Section, debians_python, sections
@@ -55,8 +55,8 @@ def main() -> int:
     parser.add_argument("--only", default="", metavar="NAMES", help="comma-separated sections; no page is written")
     parser.add_argument("--page-only", action="store_true", help="rewrite the page from the last results")
     given = parser.parse_args()
-    if why_not():
-        print(f"make bench: {why_not()}", file=sys.stderr)
+    if skip_reason():
+        print(f"make bench: {skip_reason()}", file=sys.stderr)
         return 2
     if send_all_compiled is None:
         print("make bench: the send loop is not compiled (gateway/build_hook.py)", file=sys.stderr)

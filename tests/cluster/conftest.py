@@ -25,8 +25,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skips the tests if there is no cluster; tests of failures run last, with their clients."""
     here = [item for item in items if "tests/cluster/" in item.nodeid]
     for item in here:
-        if why_not := ENVIRONMENT.why_not():
-            item.add_marker(pytest.mark.skip(reason=why_not))
+        if skip_reason := ENVIRONMENT.skip_reason():
+            item.add_marker(pytest.mark.skip(reason=skip_reason))
         if not any(item.iter_markers("timeout")):
             item.add_marker(pytest.mark.timeout(TIMEOUT))
     items.sort(key=lambda item: "tests/cluster/failures/" in item.nodeid)

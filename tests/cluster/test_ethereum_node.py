@@ -27,7 +27,7 @@ OPTIONS = (
     *("--server.host", "0.0.0.0", "--server.port", str(PORT), "--miner.blockTime", "1"),
     *("--wallet.totalAccounts", "1", "--logging.quiet"),
 )
-WHY_NOT = npm_tools.why_not("ganache") or ENVIRONMENT.why_no_faults()
+WHY_NOT = npm_tools.skip_reason("ganache") or ENVIRONMENT.why_no_faults()
 # This machine's address in the cluster's network: the local address of a route to a node.
 OWN_ADDRESS = (
     "import socket, sys; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.connect((sys.argv[1], 9)); "

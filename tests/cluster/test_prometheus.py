@@ -16,11 +16,11 @@ from tests.cluster.support.release import GREETERS, OPERATORS, Release
 from tests.cluster.support.resources import lobby
 from tests.support.panels import number, panels, without_data
 from tests.support.processes import ROOT
-from tests.support.prometheus import Prometheus, prometheus, why_not
+from tests.support.prometheus import Prometheus, prometheus, skip_reason
 from tests.support.sockets import run
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not())
+pytestmark = pytest.mark.skipif(bool(skip_reason()), reason=skip_reason())
 
 RULES = ROOT / "charts" / "lobby-gateway" / "rules" / "lobby-gateway.yaml"
 WINDOW = "20s"

@@ -29,7 +29,7 @@ ONE = Case(mode="one", clients=CLIENTS, seconds=1.0, warm_up=0.1)
 RATE = Case(mode="rate", value=100, clients=CLIENTS, seconds=1.0, warm_up=0.1)
 
 pytestmark = pytest.mark.skipif(
-    bool(build.why_not()) or shutil.which("taskset") is None or os.cpu_count() == 1,
+    bool(build.skip_reason()) or shutil.which("taskset") is None or os.cpu_count() == 1,
     reason="benchmarks need gcc, taskset and two cores",
 )
 

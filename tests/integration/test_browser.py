@@ -10,7 +10,7 @@ from tests.support.sockets import run
 from tests.support.ticker import ticker
 from tests.support.up import lobby_file, lobby_resource, lobby_up
 
-pytestmark = pytest.mark.skipif(bool(browser.why_not()), reason=browser.why_not())
+pytestmark = pytest.mark.skipif(bool(browser.skip_reason()), reason=browser.skip_reason())
 
 # What a page's own code would be: asks where to connect, connects, and returns the first three messages.
 LISTEN = """

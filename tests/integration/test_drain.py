@@ -30,7 +30,7 @@ def test_20_lobbies_of_25_clients_drain_into_one_and_no_client_is_closed() -> No
             resource = resource_of(origin.url)
             for lobby in lobbies:
                 # Only one at a time takes clients, so that each gets its twenty-five.
-                greeter.tell(with_open(resource, lobby))
+                greeter.set_directory(with_open(resource, lobby))
                 await swarm.connect_all(EACH)
                 await lobby.until_clients(EACH)
             await swarm.each_has(3)
@@ -39,7 +39,7 @@ def test_20_lobbies_of_25_clients_drain_into_one_and_no_client_is_closed() -> No
 
             last, draining = lobbies[-1], lobbies[:-1]
             swarm.mark()
-            greeter.tell(with_open(resource, last, draining=tuple(each.name for each in draining)))
+            greeter.set_directory(with_open(resource, last, draining=tuple(each.name for each in draining)))
             for each in draining:
                 await each.drain()
             await last.until_clients(LOBBIES * EACH, deadline=30)

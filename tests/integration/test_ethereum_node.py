@@ -18,7 +18,7 @@ from tests.support.waiting import until
 CLIENTS = 1100
 SUBSCRIBE = '{"jsonrpc":"2.0","id":1,"method":"eth_subscribe","params":["newHeads"]}'
 
-pytestmark = pytest.mark.skipif(bool(npm_tools.why_not("ganache")), reason=npm_tools.why_not("ganache"))
+pytestmark = pytest.mark.skipif(bool(npm_tools.skip_reason("ganache")), reason=npm_tools.skip_reason("ganache"))
 
 
 def heads(client: Client) -> dict[int, dict[str, Any]]:

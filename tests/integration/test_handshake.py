@@ -24,7 +24,7 @@ def test_subprotocol_of_the_origin_is_agreed_with_the_client(tmp_path: Path, mod
                     async with Swarm(up.url, subprotocols=offered, follow_redirects=True) as swarm:
                         (client,) = await swarm.connect_all(1)
                         assert client.subprotocol == chosen
-                seen = await origin.until_seen(1)
+                seen = await origin.until_connected(1)
                 assert seen.offered == ("feed.v2",)
 
     run(main(), deadline=60)

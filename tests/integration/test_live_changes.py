@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.lobby import greeter_process, lobby_process, new_key, with_open
-from tests.support.mounted import Mounted
+from tests.support.mounted_volume import MountedVolume
 from tests.support.origins import FakeOrigin, Refuse, ticking
 from tests.support.processes import finished
 from tests.support.sockets import run
@@ -27,9 +27,9 @@ class Pod:
     """The folders that a lobby's pod has mounted."""
 
     def __init__(self, folder: Path, resource: dict[str, Any], key: str, secret: str) -> None:
-        self.config = Mounted(folder / "config", lobby__json=json.dumps(validate_and_default(resource, "test")))
-        self.token = Mounted(folder / "token", key=key)
-        self.secrets = Mounted(folder / "secrets", **{VARIABLE: secret})
+        self.config = MountedVolume(folder / "config", lobby__json=json.dumps(validate_and_default(resource, "test")))
+        self.token = MountedVolume(folder / "token", key=key)
+        self.secrets = MountedVolume(folder / "secrets", **{VARIABLE: secret})
         self.options = (
             "--follow-file",
             *("--token-key-file", str(self.token / "key")),
@@ -53,7 +53,7 @@ def test_seats_are_added_and_taken_away_under_the_clients_of_a_greeter(tmp_path:
                 greeter_process(key=key) as greeter,
                 Swarm(greeter.url("/prices")) as swarm,
             ):
-                greeter.tell(with_open(small, lobby))
+                greeter.set_directory(with_open(small, lobby))
                 await swarm.connect_all(3)
                 more = asyncio.create_task(swarm.connect_all(5))
                 await until(lambda: len(swarm.clients) == 8)
@@ -63,7 +63,7 @@ def test_seats_are_added_and_taken_away_under_the_clients_of_a_greeter(tmp_path:
                 await until(lambda: seats_are(lobby.seats, 3))
                 await swarm.each_has(20)
                 assert (len(swarm.open), swarm.gaps, swarm.disorder) == (8, 0, 0), swarm.summary()
-                assert len(origin.seen) == 1
+                assert len(origin.connections) == 1
 
     async def seats_are(seats: Any, count: int) -> bool:
         return bool((await seats())["seats"] == count)
@@ -86,7 +86,7 @@ def test_a_rotated_secret_ends_the_refusal_and_loses_no_client(tmp_path: Path) -
                     await swarm.each_has(3)
                     await asyncio.to_thread(pod.secrets.replace, **{VARIABLE: "second\n"})
                     await swarm.each_gets(60)  # three seconds, in which it is seen
-                    assert len(origin.seen) == 1, "the stream was not kept"
+                    assert len(origin.connections) == 1, "the stream was not kept"
                 origin.refuse = Refuse(401)
                 origin.kill_connections()
                 await lobby.until_origin("Refused")
@@ -95,7 +95,7 @@ def test_a_rotated_secret_ends_the_refusal_and_loses_no_client(tmp_path: Path) -
                 await lobby.until_origin("Connected", deadline=10)
                 async with ticking(origin, interval=0.05):
                     await swarm.each_gets(3)
-                assert [each.headers["x-key"] for each in origin.seen] == ["first", "third"]
+                assert [each.headers["x-key"] for each in origin.connections] == ["first", "third"]
                 assert len(swarm.open) == 5, swarm.summary()
                 assert all(value not in lobby.process.tail(1000) for value in ("first", "second", "third"))
 
@@ -116,15 +116,15 @@ def test_token_keys_are_replaced_while_clients_come(tmp_path: Path) -> None:
                 greeter_process(key=new_key(), options=keys) as greeter,
                 Swarm(greeter.url("/prices")) as swarm,
             ):
-                greeter.tell(with_open(resource, lobby))
+                greeter.set_directory(with_open(resource, lobby))
                 await swarm.connect_all(2)
                 await asyncio.to_thread(pod.token.replace, key=f"{new}\n")
                 await lobby.process.logged("replaced the token keys")
                 await greeter.process.logged("replaced the token keys")
                 await swarm.close(swarm.open)
-                greeter.tell({**validate_and_default(resource, "test"), "status": {}})
+                greeter.set_directory({**validate_and_default(resource, "test"), "status": {}})
                 await lobby.until_clients(0)
-                greeter.tell(with_open(resource, lobby))
+                greeter.set_directory(with_open(resource, lobby))
                 await swarm.connect_all(2)
                 async with ticking(origin, interval=0.05):
                     await swarm.each_has(3, of=swarm.open)

@@ -119,7 +119,7 @@ def test_broken_message_costs_the_origin_its_connection_and_no_client_its_own(
                 origin.send_raw(bad)
                 await origin.until_closed(first)
                 assert first.close_code == code, first
-                await origin.until_seen(2)
+                await origin.until_connected(2)
                 await origin.until_open(1)
                 await origin.send(json.dumps({"seq": 2}))
                 await swarm.each_has(2)

@@ -82,7 +82,7 @@ def test_untrusted_certificate_is_named_and_trusted_one_works() -> None:
                 await swarm.connect_all(2)
                 report = await lobby.until_origin("Waiting")
                 assert "certificate" in report["reason"].lower(), report
-                assert not origin.seen
+                assert not origin.connections
                 assert len(swarm.open) == 2
 
             resource = lobby_resource(

@@ -36,7 +36,7 @@ def test_connection_is_made_anew_and_clients_stay(spec: dict[str, Any]) -> None:
                     await swarm.each_has(5)
                 # From here on it answers and sends nothing.
                 origin.go_silent()
-                await origin.until_seen(2)
+                await origin.until_connected(2)
                 swarm.begin_stream()
                 async with ticking(origin, interval=0.05):
                     await swarm.each_has(5)
@@ -59,7 +59,7 @@ def test_origin_that_sends_now_and_then_is_left_alone() -> None:
                 await origin.until_open(1)
                 async with ticking(origin, interval=1):
                     await swarm.each_has(5)
-                assert len(origin.seen) == 1
+                assert len(origin.connections) == 1
 
     run(main(), deadline=60)
 

@@ -19,7 +19,7 @@ from tests.support.ticker import ticker
 from tests.support.up import lobby_file, lobby_resource, lobby_up
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.skipif(bool(browser.why_not()), reason=browser.why_not())
+pytestmark = pytest.mark.skipif(bool(browser.skip_reason()), reason=browser.skip_reason())
 
 # What a person, or a screen reader, finds on the page.
 READ = """
@@ -190,7 +190,7 @@ def test_page_shows_a_drain_and_where_the_clients_went(tmp_path: Path) -> None:
                 return bool(told["empty"] and told["alert"] == "no directory yet")
 
             await seen.until(nothing)
-            greeter.tell(with_open(resource, one))
+            greeter.set_directory(with_open(resource, one))
             swarm = await stack.enter_async_context(Swarm(greeter.url("/prices")))
             await swarm.connect_all(5)
 
@@ -209,7 +209,7 @@ def test_page_shows_a_drain_and_where_the_clients_went(tmp_path: Path) -> None:
                 return bool((await seen.item())["waiting"] == 1)
 
             await seen.until(waits)
-            greeter.tell(with_open(resource, two, draining=("prices-1",)))
+            greeter.set_directory(with_open(resource, two, draining=("prices-1",)))
             await waiting
 
             async def moved() -> bool:
@@ -217,9 +217,9 @@ def test_page_shows_a_drain_and_where_the_clients_went(tmp_path: Path) -> None:
                 return bool(item["moved"] == [0, 5] and item["waiting"] == 0 and item["clients"] >= 6)
 
             await seen.until(moved)
-            greeter.tell(with_open(resource, two))
+            greeter.set_directory(with_open(resource, two))
             await seen.until(lambda: shown(prices_2="open 6 of 512"))
-            greeter.tell()
+            greeter.set_directory()
 
             async def removed() -> bool:
                 return bool((await seen.item())["ready"] == "removed")
@@ -236,7 +236,7 @@ def test_page_reports_a_lost_greeter_and_recovers_with_it(tmp_path: Path) -> Non
         resource = with_open(lobby_resource("prices", "ws://127.0.0.1:1/"))
         async with contextlib.AsyncExitStack() as stack:
             async with greeter_process(key=key) as greeter:
-                greeter.tell(resource)
+                greeter.set_directory(resource)
                 seen = await stack.enter_async_context(opened(f"{greeter.admin}/", tmp_path))
                 await seen.until(seen.item)
                 assert seen.last["live"] == "live"
@@ -259,7 +259,7 @@ def test_page_reports_a_lost_greeter_and_recovers_with_it(tmp_path: Path) -> Non
             await seen.until(lambda: says("The greeter does not respond (no connection)"))
             again = ("--admin-port", greeter.admin.rpartition(":")[2])
             async with greeter_process(key=key, options=again) as greeter:
-                greeter.tell(resource)
+                greeter.set_directory(resource)
                 await seen.until(lives)
 
     run(main(), deadline=110)
@@ -313,7 +313,7 @@ def status(lobbies: list[tuple[str, str, int, int]], message: str = "") -> dict[
 @contextlib.asynccontextmanager
 async def told(folder: Path, resources: list[dict[str, Any]]) -> AsyncIterator[tuple[GreeterProcess, Seen]]:
     async with greeter_process(key=new_key()) as greeter:
-        greeter.tell(*resources)
+        greeter.set_directory(*resources)
         async with opened(f"{greeter.admin}/", folder) as seen:
             await seen.until(seen.item)
             yield greeter, seen

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.support.panels import number, panels, without_data
 from tests.support.processes import ROOT
-from tests.support.prometheus import Prometheus, prometheus, why_not
+from tests.support.prometheus import Prometheus, prometheus, skip_reason
 from tests.support.sockets import run
 from tests.support.swarm import Swarm
 from tests.support.ticker import ticker
@@ -17,7 +17,7 @@ from tests.support.waiting import until
 
 from lobby_operator.kube.metrics import API_CALLS, OPERATOR
 
-pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not())
+pytestmark = pytest.mark.skipif(bool(skip_reason()), reason=skip_reason())
 
 RULES = ROOT / "charts" / "lobby-gateway" / "rules" / "lobby-gateway.yaml"
 IN_CLUSTERS = {definition.name for definition in (*API_CALLS, *OPERATOR)}

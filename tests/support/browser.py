@@ -184,6 +184,6 @@ async def web_page() -> AsyncIterator[str]:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
-def why_not() -> str:
+def skip_reason() -> str:
     """Why no browser can be started here; empty where one can."""
     return "" if CHROMIUM else "no chromium (Debian: apt install chromium)"

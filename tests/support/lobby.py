@@ -198,7 +198,7 @@ class GreeterProcess:
     port: int
     admin: str
 
-    def tell(self, *resources: Mapping[str, Any]) -> None:
+    def set_directory(self, *resources: Mapping[str, Any]) -> None:
         """Gives it the whole directory."""
         self.process.write(json.dumps({"items": resources}) + "\n")
 

@@ -53,7 +53,7 @@ async def ethereum_node(*, port: int | None = None, block_seconds: float = 1) ->
         yield EthereumNode(process, port)
 
 
-def why_not(package: str) -> str:
+def skip_reason(package: str) -> str:
     """Why a package of npm can't be run here; empty where it can."""
     if NODE is None:
         return "no node (Node.js 18 or newer)"

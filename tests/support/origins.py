@@ -31,7 +31,7 @@ DEADLINE = 10.0
 
 
 @dataclass(slots=True, kw_only=True)
-class Seen:
+class ConnectionRecord:
     """What an origin saw of one connection.
 
     Attributes:
@@ -71,24 +71,24 @@ class Refuse:
 class _Connection(ServerConnection):
     """Counts pings, which `websockets` answers without a word."""
 
-    seen: Seen | None = None
+    record: ConnectionRecord | None = None
     changed: asyncio.Event | None = None
 
     def process_event(self, event: Any) -> None:
-        if self.seen is not None and self.changed is not None and getattr(event, "opcode", None) is Opcode.PING:
-            self.seen.pings += 1
+        if self.record is not None and self.changed is not None and getattr(event, "opcode", None) is Opcode.PING:
+            self.record.pings += 1
             self.changed.set()
         super().process_event(event)
 
 
-Behaviour = Callable[["FakeOrigin", Seen], Awaitable[None]]
+Behaviour = Callable[["FakeOrigin", ConnectionRecord], Awaitable[None]]
 
 
 class FakeOrigin:
     """An origin; use it as an async context manager.
 
     Attributes:
-        seen: connections whose handshake succeeded, in order.
+        connections: those whose handshake succeeded, in order.
         attempts: `time.monotonic()` of each handshake that came, refused ones too.
         most_open: most connections that were open at the same time.
         refuse: how handshakes are answered from now on; None: they succeed.
@@ -106,7 +106,7 @@ class FakeOrigin:
         tls: ssl.SSLContext | None = None,
         port: int = 0,
     ) -> None:
-        self.seen: list[Seen] = []
+        self.connections: list[ConnectionRecord] = []
         self.attempts: list[float] = []
         self.most_open = 0
         self.refuse = refuse
@@ -143,9 +143,9 @@ class FakeOrigin:
         return self._port
 
     @property
-    def open(self) -> list[Seen]:
+    def open(self) -> list[ConnectionRecord]:
         """Connections that are open now."""
-        return [each for each in self.seen if not each.closed]
+        return [each for each in self.connections if not each.closed]
 
     # What it does
 
@@ -218,20 +218,20 @@ class FakeOrigin:
                 self._changed.clear()
                 await self._changed.wait()
 
-    async def until_open(self, count: int = 1, *, deadline: float = DEADLINE) -> Seen:
+    async def until_open(self, count: int = 1, *, deadline: float = DEADLINE) -> ConnectionRecord:
         """Waits until `count` connections are open; returns the newest."""
         await self.until(lambda: len(self.open) == count, deadline=deadline)
         return self.open[-1]
 
-    async def until_seen(self, count: int, *, deadline: float = DEADLINE) -> Seen:
+    async def until_connected(self, count: int, *, deadline: float = DEADLINE) -> ConnectionRecord:
         """Waits until there have been `count` connections; returns that one."""
-        await self.until(lambda: len(self.seen) >= count, deadline=deadline)
-        return self.seen[count - 1]
+        await self.until(lambda: len(self.connections) >= count, deadline=deadline)
+        return self.connections[count - 1]
 
-    async def until_closed(self, seen: Seen, *, deadline: float = DEADLINE) -> Seen:
+    async def until_closed(self, record: ConnectionRecord, *, deadline: float = DEADLINE) -> ConnectionRecord:
         """Waits until a connection is gone."""
-        await self.until(lambda: seen.closed, deadline=deadline)
-        return seen
+        await self.until(lambda: record.closed, deadline=deadline)
+        return record
 
     async def until_attempts(self, count: int, *, deadline: float = DEADLINE) -> None:
         """Waits until `count` handshakes came."""
@@ -254,7 +254,7 @@ class FakeOrigin:
     async def _handle(self, connection: ServerConnection) -> None:
         request = connection.request
         assert request is not None
-        seen = Seen(
+        record = ConnectionRecord(
             path=request.path,
             headers={name.lower(): value for name, value in request.headers.raw_items()},
             offered=tuple(
@@ -264,29 +264,29 @@ class FakeOrigin:
             server=connection,
         )
         assert isinstance(connection, _Connection)
-        connection.seen, connection.changed = seen, self._changed
-        self.seen.append(seen)
+        connection.record, connection.changed = record, self._changed
+        self.connections.append(record)
         self.most_open = max(self.most_open, len(self.open))
         self._changed.set()
         try:
             if self.on_open is not None:
-                await self.on_open(self, seen)
-            await self._read(seen)
+                await self.on_open(self, record)
+            await self._read(record)
         except ConnectionClosed:
             pass
         finally:
             await connection.wait_closed()
             received = connection.protocol.close_rcvd
             if received is not None:
-                seen.close_code, seen.close_reason = received.code, received.reason
-            seen.closed = True
+                record.close_code, record.close_reason = received.code, received.reason
+            record.closed = True
             self._changed.set()
 
-    async def _read(self, seen: Seen) -> None:
-        async for message in seen.server:
-            seen.messages.append(message)
+    async def _read(self, record: ConnectionRecord) -> None:
+        async for message in record.server:
+            record.messages.append(message)
             for answer in self.on_message(message) if self.on_message is not None else ():
-                await seen.server.send(answer)
+                await record.server.send(answer)
             self._changed.set()
 
 
@@ -319,7 +319,7 @@ def reset(server: ServerConnection) -> None:
 # Bytes of frames as a server sends them, right and wrong; `websockets` itself would not send the wrong ones.
 
 
-def raw_frame(opcode: int, payload: bytes, *, fin: bool = True) -> bytes:
+def server_frame(opcode: int, payload: bytes, *, fin: bool = True) -> bytes:
     """A frame, without a mask (RFC 6455 §5.2)."""
     first = (0x80 if fin else 0) | opcode
     if len(payload) < 126:
@@ -332,10 +332,10 @@ def raw_frame(opcode: int, payload: bytes, *, fin: bool = True) -> bytes:
 def fragmented(*parts: bytes, opcode: int = 1) -> bytes:
     """A message in as many frames as there are parts (RFC 6455 §5.4)."""
     last = len(parts) - 1
-    return b"".join(raw_frame(0 if i else opcode, part, fin=i == last) for i, part in enumerate(parts))
+    return b"".join(server_frame(0 if i else opcode, part, fin=i == last) for i, part in enumerate(parts))
 
 
-INVALID_UTF8 = raw_frame(1, b"\xff\xfe")
+INVALID_UTF8 = server_frame(1, b"\xff\xfe")
 MASKED = bytes((0x81, 0x81, 0, 0, 0, 0)) + b"x"
 
 

@@ -12,7 +12,7 @@ LISTEN = "0A"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class ProcessInfo:
     """A process.
 
     Attributes:
@@ -28,7 +28,7 @@ class Found:
     command: tuple[str, ...]
 
 
-def process(pid: int) -> Found | None:
+def process(pid: int) -> ProcessInfo | None:
     """One process; None when it is gone."""
     try:
         stat = (_PROC / str(pid) / "stat").read_text()
@@ -36,7 +36,7 @@ def process(pid: int) -> Found | None:
     except (FileNotFoundError, ProcessLookupError):
         return None
     state, parent = stat.rpartition(")")[2].split()[:2]
-    return Found(
+    return ProcessInfo(
         pid=pid,
         parent=int(parent),
         state=state,
@@ -44,15 +44,15 @@ def process(pid: int) -> Found | None:
     )
 
 
-def processes() -> list[Found]:
+def processes() -> list[ProcessInfo]:
     """All processes."""
     return [found for name in _PROC.iterdir() if name.name.isdigit() and (found := process(int(name.name)))]
 
 
-def descendants(pid: int) -> list[Found]:
+def descendants(pid: int) -> list[ProcessInfo]:
     """Children of a process, their children, and so on."""
     everyone = processes()
-    result: list[Found] = []
+    result: list[ProcessInfo] = []
     parents = {pid}
     while parents:
         children = [found for found in everyone if found.parent in parents]
@@ -61,7 +61,7 @@ def descendants(pid: int) -> list[Found]:
     return result
 
 
-def marked(mark: str) -> list[Found]:
+def marked(mark: str) -> list[ProcessInfo]:
     """Processes in whose environment a text stands: those that were started with it, and all that they started."""
     result = []
     for found in processes():

@@ -15,7 +15,7 @@ import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
-from tests.support.proc import Found, marked
+from tests.support.proc import ProcessInfo, marked
 from tests.support.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -163,7 +163,7 @@ class Process:
                 self.send(number)
         return await self.exited(deadline=deadline)
 
-    def left(self) -> list[Found]:
+    def left(self) -> list[ProcessInfo]:
         """Processes that it started, directly or not, and itself, as far as they run."""
         return marked(self.mark)
 

@@ -18,7 +18,7 @@ from tests.support.waiting import until
 START_DEADLINE = 20.0
 
 
-def why_not() -> str:
+def skip_reason() -> str:
     """Why it can't be run here; empty: it can."""
     missing = [name for name in ("prometheus", "promtool") if shutil.which(name) is None]
     return f"{' and '.join(missing)} not installed (Debian's package prometheus)" if missing else ""

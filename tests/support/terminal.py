@@ -12,7 +12,7 @@ import termios
 import uuid
 from collections.abc import AsyncIterator
 
-from tests.support.proc import Found, marked
+from tests.support.proc import ProcessInfo, marked
 from tests.support.processes import MARK, ROOT
 from tests.support.waiting import until
 
@@ -76,7 +76,7 @@ class Terminal:
         async with asyncio.timeout(deadline):
             return await self._process.wait()
 
-    def left(self) -> list[Found]:
+    def left(self) -> list[ProcessInfo]:
         """Running processes of the program."""
         return marked(self._mark)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 from tests.support import proc, web
-from tests.support.proc import Found
+from tests.support.proc import ProcessInfo
 from tests.support.processes import LOBBY, Process, running
 from tests.support.waiting import until
 
@@ -84,12 +84,12 @@ class LobbyUp:
         """Metrics of the admin port."""
         return await web.metrics(f"{self.admin}/metrics")
 
-    def lobby_processes(self) -> dict[str, Found]:
+    def lobby_processes(self) -> dict[str, ProcessInfo]:
         """Running lobbies by name."""
         found = [each for each in proc.descendants(self.process.pid) if "lobby_gateway.lobby" in each.command]
         return {each.command[each.command.index("--name") + 1]: each for each in found if each.state != "Z"}
 
-    def greeter_processes(self) -> list[Found]:
+    def greeter_processes(self) -> list[ProcessInfo]:
         """Running greeters."""
         found = [each for each in proc.descendants(self.process.pid) if "lobby_gateway.greeter" in each.command]
         return [each for each in found if each.state != "Z"]
@@ -154,7 +154,7 @@ class LobbyUp:
         for _ in range(2):
             await asyncio.sleep(0)  # the clients run on this loop and read what has arrived
 
-    async def until_lobbies(self, count: int, *, deadline: float = 20.0) -> dict[str, Found]:
+    async def until_lobbies(self, count: int, *, deadline: float = 20.0) -> dict[str, ProcessInfo]:
         """Waits until `count` lobbies are running."""
         await until(
             lambda: len(self.lobby_processes()) == count,

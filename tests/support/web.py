@@ -16,7 +16,7 @@ TIMEOUT = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class HttpResponse:
     """An answer.
 
     Attributes:
@@ -53,14 +53,14 @@ class Metrics:
         return sum(found)
 
 
-def _request(method: str, url: str, headers: Mapping[str, str]) -> Answer:
+def _request(method: str, url: str, headers: Mapping[str, str]) -> HttpResponse:
     parts = urlsplit(url)
     assert parts.hostname is not None
     connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=TIMEOUT)
     try:
         connection.request(method, parts.path + (f"?{parts.query}" if parts.query else ""), headers=dict(headers))
         response = connection.getresponse()
-        return Answer(
+        return HttpResponse(
             status=response.status,
             headers={name.lower(): value for name, value in response.getheaders()},
             body=response.read(),
@@ -69,12 +69,12 @@ def _request(method: str, url: str, headers: Mapping[str, str]) -> Answer:
         connection.close()
 
 
-async def get(url: str, **headers: str) -> Answer:
+async def get(url: str, **headers: str) -> HttpResponse:
     """A GET request; `user_agent` as an argument is the header `user-agent`."""
     return await request("GET", url, **headers)
 
 
-async def request(method: str, url: str, **headers: str) -> Answer:
+async def request(method: str, url: str, **headers: str) -> HttpResponse:
     """A request without a body.
 
     Raises:

@@ -69,7 +69,7 @@ class Environment:
             keep=bool(get("LOBBY_TEST_KEEP", "")),
         )
 
-    def why_not(self) -> str:
+    def skip_reason(self) -> str:
         """Why no test can run here; empty: they can."""
         if not self.kubeconfig:
             return "no cluster (LOBBY_TEST_KUBECONFIG is not set; see CONTRIBUTING.md)"

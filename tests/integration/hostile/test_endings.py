@@ -7,9 +7,9 @@ import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from tests.support.attack import BOTH_KINDS, BYSTANDERS, Target, attacked
 from tests.support.origins import FakeOrigin
-from tests.support.raw import RawClient, masked, request
-from tests.support.scene import BOTH, BYSTANDERS, Scene, scene
+from tests.support.raw_client import RawClient, masked, request
 from tests.support.sockets import run
 from tests.support.swarm import Swarm
 from tests.support.up import lobby_file, lobby_resource, lobby_up
@@ -31,63 +31,63 @@ def reset(client: RawClient) -> None:
     client.reset()
 
 
-async def at_once(place: Scene) -> RawClient:
-    return await place.connect()
+async def at_once(target: Target) -> RawClient:
+    return await target.connect()
 
 
-async def in_the_request(place: Scene) -> RawClient:
-    return await place.connect(place.request()[:70])
+async def in_the_request(target: Target) -> RawClient:
+    return await target.connect(target.request()[:70])
 
 
-async def behind_the_request(place: Scene) -> RawClient:
-    return await place.connect(place.request())
+async def behind_the_request(target: Target) -> RawClient:
+    return await target.connect(target.request())
 
 
-async def when_it_is_in(place: Scene) -> RawClient:
-    return await place.client()
+async def when_it_is_in(target: Target) -> RawClient:
+    return await target.client()
 
 
-async def in_a_frame(place: Scene) -> RawClient:
-    client = await place.client()
+async def in_a_frame(target: Target) -> RawClient:
+    client = await target.client()
     await client.send(masked(FIN | BINARY, bytes(60_000))[:30_000])
     return client
 
 
-async def in_a_message(place: Scene) -> RawClient:
-    client = await place.client()
+async def in_a_message(target: Target) -> RawClient:
+    client = await target.client()
     await client.send(masked(TEXT, b"to be continued"))
     return client
 
 
-async def behind_a_ping(place: Scene) -> RawClient:
-    client = await place.client()
+async def behind_a_ping(target: Target) -> RawClient:
+    client = await target.client()
     await client.send(masked(FIN | PING, b"x") * 10)
     return client
 
 
-async def behind_a_close(place: Scene) -> RawClient:
-    client = await place.client()
+async def behind_a_close(target: Target) -> RawClient:
+    client = await target.client()
     await client.send(masked(FIN | CLOSE))
     return client
 
 
-async def behind_a_violation(place: Scene) -> RawClient:
-    client = await place.client()
+async def behind_a_violation(target: Target) -> RawClient:
+    client = await target.client()
     await client.send(masked(FIN | TEXT, b"\xff"))
     return client
 
 
-async def when_refused(place: Scene) -> RawClient:
-    return await place.connect(request("/nowhere"))
+async def when_refused(target: Target) -> RawClient:
+    return await target.connect(request("/nowhere"))
 
 
-async def with_a_full_socket(place: Scene) -> RawClient:
-    client = await place.client(receive_buffer=2048)
+async def with_a_full_socket(target: Target) -> RawClient:
+    client = await target.client(receive_buffer=2048)
     await client.until_unread(1000)  # of a message of 16 KiB, which does not fit
     return client
 
 
-MOMENTS: tuple[Callable[[Scene], Awaitable[RawClient]], ...] = (
+MOMENTS: tuple[Callable[[Target], Awaitable[RawClient]], ...] = (
     at_once, in_the_request, behind_the_request, when_it_is_in, in_a_frame, in_a_message, behind_a_ping, behind_a_close,
     behind_a_violation, when_refused, with_a_full_socket,
 )  # fmt: skip
@@ -95,24 +95,24 @@ ENDINGS: tuple[Ending, ...] = (half_close, close, reset)
 TIMES = 4
 
 
-@BOTH
+@BOTH_KINDS
 def test_every_ending_at_every_moment_releases_everything(kind: str) -> None:
     async def main() -> None:
-        async with scene(kind, size=16_384) as place:
+        async with attacked(kind, size=16_384) as target:
 
-            async def one(moment: Callable[[Scene], Awaitable[RawClient]], ending: Ending) -> None:
-                client = await moment(place)
+            async def one(moment: Callable[[Target], Awaitable[RawClient]], ending: Ending) -> None:
+                client = await moment(target)
                 ending(client)
                 if ending is half_close:
                     await client.end()  # a WebSocket is never half-closed: the other side ends, too
                     client.close()
 
             await asyncio.gather(*(one(moment, each) for moment in MOMENTS for each in ENDINGS for _ in range(TIMES)))
-            await place.undisturbed()
+            await target.assert_unaffected()
             accepted = 7 * len(ENDINGS) * TIMES  # some that disconnected right after the request were accepted, too
-            assert await place.count("handshakes_total") >= accepted + BYSTANDERS
-            assert await place.count("closes_total", reason="lost") >= 4 * len(ENDINGS) * TIMES
-            assert await place.count("closes_total", reason="invalid_data") <= len(ENDINGS) * TIMES
+            assert await target.count("handshakes_total") >= accepted + BYSTANDERS
+            assert await target.count("closes_total", reason="lost") >= 4 * len(ENDINGS) * TIMES
+            assert await target.count("closes_total", reason="invalid_data") <= len(ENDINGS) * TIMES
 
     run(main(), deadline=60)
 
@@ -131,11 +131,11 @@ def test_clients_that_disconnect_while_waiting_take_no_seat(tmp_path: Path) -> N
                 for number, client in enumerate(waiting[:27]):
                     if number % 3 == 2:
                         client.half_close()
-                        assert (await client.answer()).status == 0
+                        assert (await client.response()).status == 0
                     ENDINGS[number % 3](client)
                 # Bytes sent before the 101 are buffered, up to the size of a request.
                 await waiting[27].send(bytes(100_000))
-                assert (await waiting[27].answer()).status == 400
+                assert (await waiting[27].response()).status == 400
                 await up.until_waiting(2)
                 await swarm.close([first, second])
                 for client in waiting[28:]:
@@ -148,20 +148,20 @@ def test_clients_that_disconnect_while_waiting_take_no_seat(tmp_path: Path) -> N
     run(main(), deadline=60)
 
 
-@BOTH
+@BOTH_KINDS
 def test_a_client_that_never_reads_holds_its_seat_and_little_else(kind: str) -> None:
     async def main() -> None:
-        async with scene(kind, rate=100, size=65_536) as place:
-            before = place.resident()
-            stalled = [await place.client(receive_buffer=4096) for _ in range(20)]
+        async with attacked(kind, rate=100, size=65_536) as target:
+            before = target.resident()
+            stalled = [await target.client(receive_buffer=4096) for _ in range(20)]
 
             async def behind() -> bool:
-                return await place.count("clients_behind") == 20
+                return await target.count("clients_behind") == 20
 
             await until(behind, describe="twenty clients that do not read")
-            await place.bystanders.each_gets(100)
+            await target.bystanders.each_gets(100)
             # Each mailbox keeps the latest 16 messages, whose bytes are shared.
-            assert place.resident() - before < 16 << 20
+            assert target.resident() - before < 16 << 20
             for client in stalled:
                 client.reset()
 

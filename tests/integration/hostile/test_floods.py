@@ -6,8 +6,8 @@ import asyncio
 import itertools
 
 import pytest
-from tests.support.raw import RawClient, masked
-from tests.support.scene import BOTH, BYSTANDERS, Scene, scene
+from tests.support.attack import BOTH_KINDS, BYSTANDERS, Target, attacked
+from tests.support.raw_client import RawClient, masked
 from tests.support.sockets import run
 from tests.support.waiting import until
 from tests.support.wire import BINARY, CONT, FIN, PING, PONG, TEXT
@@ -25,9 +25,9 @@ FLOODS = {
 }
 
 
-async def flood(place: Scene, what: str, *, reading: bool) -> int:
+async def flood(target: Target, what: str, *, reading: bool) -> int:
     """Sends until it is told to stop; returns the close code."""
-    async with await place.client(receive_buffer=4096) as client:
+    async with await target.client(receive_buffer=4096) as client:
         sending = asyncio.create_task(send_on(client, what))
         try:
             if reading:
@@ -50,43 +50,43 @@ async def send_on(client: RawClient, what: str) -> None:
         return
 
 
-async def until_flooded(place: Scene, count: int) -> None:
+async def until_flooded(target: Target, count: int) -> None:
     async def look() -> bool:
-        return await place.count("closes_total", reason="flooded") == count
+        return await target.count("closes_total", reason="flooded") == count
 
     await until(look, describe=f"{count} clients closed for flooding")
 
 
-@BOTH
+@BOTH_KINDS
 def test_a_flood_is_closed_with_1008(kind: str) -> None:
     async def main() -> None:
-        async with scene(kind) as place:
+        async with attacked(kind) as target:
             for what in FLOODS:
-                assert await flood(place, what, reading=True) == 1008, what
-            await until_flooded(place, len(FLOODS))
+                assert await flood(target, what, reading=True) == 1008, what
+            await until_flooded(target, len(FLOODS))
 
     run(main(), deadline=90)
 
 
-@BOTH
+@BOTH_KINDS
 def test_many_floods_that_never_read_cost_no_memory_and_affect_no_one(kind: str) -> None:
     async def main() -> None:
-        async with scene(kind) as place:
-            await flood(place, "pings", reading=False)
-            before = place.resident()
-            codes = await asyncio.gather(*(flood(place, what, reading=False) for what in FLOODS for _ in range(5)))
+        async with attacked(kind) as target:
+            await flood(target, "pings", reading=False)
+            before = target.resident()
+            codes = await asyncio.gather(*(flood(target, what, reading=False) for what in FLOODS for _ in range(5)))
             # A client that is disconnected while it sends may lose a close frame that it has not read.
             assert set(codes) <= {1008, 1006}, codes
-            await until_flooded(place, len(codes) + 1)
-            assert place.resident() - before < 4 * MIB
+            await until_flooded(target, len(codes) + 1)
+            assert target.resident() - before < 4 * MIB
 
     run(main(), deadline=90)
 
 
-@BOTH
+@BOTH_KINDS
 def test_a_busy_client_is_not_a_flood(kind: str) -> None:
     async def main() -> None:
-        async with scene(kind, clients_maxMessageBytes=4 * MIB) as place, await place.client() as client:
+        async with attacked(kind, clients_maxMessageBytes=4 * MIB) as target, await target.client() as client:
             for _ in range(1000):  # five seconds' worth of messages at once
                 await client.send(masked(FIN | TEXT, b"an order"))
             for _ in range(2):
@@ -95,7 +95,7 @@ def test_a_busy_client_is_not_a_flood(kind: str) -> None:
             pong = await client.control()
             assert pong is not None
             assert pong.payload == b"still here"
-            assert len(place.bystanders.open) == BYSTANDERS
+            assert len(target.bystanders.open) == BYSTANDERS
 
     run(main(), deadline=60)
 
@@ -104,9 +104,9 @@ def test_a_busy_client_is_not_a_flood(kind: str) -> None:
 def test_the_limits_are_options_and_0_means_no_limit(option: str, what: str) -> None:
     async def main() -> None:
         other = "--client-bytes" if option == "--client-frames" else "--client-frames"
-        async with scene("lobby", options=(option, "10", other, "0")) as place:
-            assert await flood(place, what, reading=True) == 1008
-        async with scene("lobby", options=(option, "0", other, "0")) as place, await place.client() as client:
+        async with attacked("lobby", options=(option, "10", other, "0")) as target:
+            assert await flood(target, what, reading=True) == 1008
+        async with attacked("lobby", options=(option, "0", other, "0")) as target, await target.client() as client:
             for _ in range(30):
                 await client.send(FLOODS[what])
             await client.send(masked(FIN | PING, b"still here"))

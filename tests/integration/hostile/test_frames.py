@@ -7,8 +7,8 @@ import os
 import struct
 import zlib
 
-from tests.support.raw import Answer, RawClient, masked
-from tests.support.scene import BOTH, BYSTANDERS, Scene, scene
+from tests.support.attack import BOTH_KINDS, BYSTANDERS, Target, attacked
+from tests.support.raw_client import RawClient, RawResponse, masked
 from tests.support.sockets import run
 from tests.support.wire import BINARY, CLOSE, CONT, FIN, PING, PONG, RSV1, RSV2, RSV3, TEXT, raw_frame
 
@@ -73,10 +73,10 @@ DEFLATED_CASES: dict[str, tuple[bytes, int]] = {
 }  # fmt: skip
 
 
-async def attack(place: Scene, data: bytes, *, cut: bool = False, deflate: bool = False) -> int:
+async def attack(target: Target, data: bytes, *, cut: bool = False, deflate: bool = False) -> int:
     """Sends bytes as a connected client; returns the close code."""
     headers = {"Sec-WebSocket-Extensions": "permessage-deflate"} if deflate else {}
-    async with await place.client(headers) as client:
+    async with await target.client(headers) as client:
         if cut:
             for at in range(0, len(data), 1 if len(data) < 500 else 9999):
                 await client.send(data[at : at + (1 if len(data) < 500 else 9999)])
@@ -86,69 +86,71 @@ async def attack(place: Scene, data: bytes, *, cut: bool = False, deflate: bool 
         return await client.closed_with()
 
 
-@BOTH
+@BOTH_KINDS
 def test_each_violation_gets_its_close_code(kind: str) -> None:
     async def main() -> None:
-        async with scene(kind) as place:
+        async with attacked(kind) as target:
             wrong = {}
             for name, (data, code) in CASES.items():
                 early = masked(FIN | TEXT, b"before") + masked(FIN | PING, b"p")
                 got = await asyncio.gather(
-                    attack(place, data), attack(place, data, cut=True), attack(place, early + data + b"\x81\x80after")
+                    attack(target, data),
+                    attack(target, data, cut=True),
+                    attack(target, early + data + b"\x81\x80after"),
                 )
                 if list(got) != [code] * 3:
                     wrong[name] = (code, got)
             assert not wrong
             for label, code in {"protocol_error": 1002, "invalid_data": 1007, "too_big": 1009}.items():
                 cases = sum(1 for _, each in CASES.values() if each == code)
-                assert await place.count("closes_total", reason=label) == 3 * cases, label
+                assert await target.count("closes_total", reason=label) == 3 * cases, label
 
     run(main(), deadline=90)
 
 
-@BOTH
+@BOTH_KINDS
 def test_each_violation_of_compression_gets_its_close_code(kind: str) -> None:
     async def main() -> None:
-        async with scene(kind, compression=True) as place:
-            before = place.resident()
+        async with attacked(kind, compression=True) as target:
+            before = target.resident()
             wrong = {}
             for name, (data, code) in DEFLATED_CASES.items():
                 got = await asyncio.gather(
-                    attack(place, data, deflate=True), attack(place, data, cut=True, deflate=True)
+                    attack(target, data, deflate=True), attack(target, data, cut=True, deflate=True)
                 )
                 if list(got) != [code] * 2:
                     wrong[name] = (code, got)
             assert not wrong
-            assert place.resident() - before < 8 << 20, "a bomb was inflated"
+            assert target.resident() - before < 8 << 20, "a bomb was inflated"
 
     run(main(), deadline=60)
 
 
-@BOTH
+@BOTH_KINDS
 def test_a_violation_in_the_same_packet_as_the_handshake_is_detected(kind: str) -> None:
     async def main() -> None:
-        async with scene(kind) as place:
+        async with attacked(kind) as target:
             for data, code in ((raw_frame(FIN | TEXT, b"no mask"), 1002), (masked(FIN | TEXT, b"\xff"), 1007)):
-                async with await place.connect(place.request() + data) as client:
-                    answer: Answer = await client.head()
+                async with await target.connect(target.request() + data) as client:
+                    answer: RawResponse = await client.head()
                     assert answer.status == 101
                     assert await client.closed_with() == code
 
     run(main(), deadline=60)
 
 
-@BOTH
+@BOTH_KINDS
 def test_valid_frames_are_answered(kind: str) -> None:
     async def main() -> None:
-        async with scene(kind) as place:
+        async with attacked(kind) as target:
             for code in (1000, 1001, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 3000, 4999):
-                async with await place.client() as client:
+                async with await target.client() as client:
                     await client.send(close(code, "bye €".encode()))
                     assert await client.closed_with() == code
-            async with await place.client() as client:
+            async with await target.client() as client:
                 await client.send(masked(FIN | CLOSE))
                 assert await client.closed_with() == 1005
-            async with await place.client() as client:
+            async with await target.client() as client:
                 text = "€".encode()
                 await client.send(masked(TEXT, text[:1]) + masked(FIN | PING, b"between"))
                 pong = await client.control()
@@ -160,41 +162,41 @@ def test_valid_frames_are_answered(kind: str) -> None:
                 pong = await client.control()
                 assert pong is not None
                 assert pong.payload == b"x" * 125
-            assert await place.count("closes_total", reason="by_client") == 14
+            assert await target.count("closes_total", reason="by_client") == 14
 
     run(main(), deadline=60)
 
 
-@BOTH
+@BOTH_KINDS
 def test_bytes_after_a_close_frame_are_ignored(kind: str) -> None:
     async def main() -> None:
-        async with scene(kind, clients_messages="Reject") as place:
-            async with await place.client() as client:
+        async with attacked(kind, clients_messages="Reject") as target:
+            async with await target.client() as client:
                 await client.send(close(1000) + masked(FIN | TEXT, b"\xff") + masked(FIN | PING, b"x"))
                 assert await client.closed_with() == 1000
-            async with await place.client() as client:
+            async with await target.client() as client:
                 await client.send(masked(FIN | TEXT, b"rejected") * 5 + raw_frame(FIN | TEXT, b"no mask"))
                 frame = await client.control()
                 assert frame is not None
                 assert frame.close_code == 1008
-            assert await place.count("client_messages_total", fate="rejected") == 1
+            assert await target.count("client_messages_total", fate="rejected") == 1
 
     run(main(), deadline=60)
 
 
-async def never_answers(place: Scene) -> RawClient:
-    client = await place.client()
+async def never_answers(target: Target) -> RawClient:
+    client = await target.client()
     await client.send(masked(FIN | TEXT, b"\xff"))
     return client
 
 
 def test_a_client_that_never_answers_a_close_is_disconnected() -> None:
     async def main() -> None:
-        async with scene("greeter") as place:
-            clients = [await never_answers(place) for _ in range(20)]
+        async with attacked("greeter") as target:
+            clients = [await never_answers(target) for _ in range(20)]
             for client in clients:
                 assert await client.closed_with() == 1007  # and leaves its own half open
-            await place.lobby.until_clients(BYSTANDERS)  # after the 5 s for which an answer is awaited
+            await target.lobby.until_clients(BYSTANDERS)  # after the 5 s for which an answer is awaited
             for client in clients:
                 client.close()
 

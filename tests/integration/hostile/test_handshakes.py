@@ -7,28 +7,28 @@ import ssl
 from collections.abc import Callable
 
 import pytest
-from tests.support.raw import Answer, RawClient
-from tests.support.scene import BOTH, BYSTANDERS, Scene, scene
+from tests.support.attack import BOTH_KINDS, BYSTANDERS, Target, attacked
+from tests.support.raw_client import RawClient, RawResponse
 from tests.support.sockets import run
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
-Make = Callable[[Scene], bytes]
+Make = Callable[[Target], bytes]
 
 
 def with_headers(**headers: str | None) -> Make:
-    return lambda place: place.request({name.replace("_", "-"): value for name, value in headers.items()})
+    return lambda target: target.request({name.replace("_", "-"): value for name, value in headers.items()})
 
 
 def with_line(line: str) -> Make:
-    return lambda place: place.request(line=line.replace("PATH", place.path))
+    return lambda target: target.request(line=line.replace("PATH", target.path))
 
 
 def with_more(more: bytes) -> Make:
-    return lambda place: place.request(more=more)
+    return lambda target: target.request(more=more)
 
 
 def replaced(old: bytes, new: bytes) -> Make:
-    return lambda place: place.request().replace(old, new)
+    return lambda target: target.request().replace(old, new)
 
 
 CASES: dict[str, tuple[Make, int, str]] = {
@@ -44,7 +44,7 @@ CASES: dict[str, tuple[Make, int, str]] = {
     "space in the target": (with_line("GET PATH x HTTP/1.1"), 400, "bad_request"),
     "backslash in the target": (with_line("GET \\prices HTTP/1.1"), 400, "bad_request"),
     "two spaces": (with_line("GET  PATH HTTP/1.1"), 400, "bad_request"),
-    "a line in front": (lambda place: b"\r\n" + place.request(), 400, "bad_request"),
+    "a line in front": (lambda target: b"\r\n" + target.request(), 400, "bad_request"),
     # RFC 9112 §5, §6: headers, body
     "no Host": (with_headers(Host=None), 400, "bad_request"),
     "two Hosts": (with_more(b"Host: other\r\n"), 400, "bad_request"),
@@ -80,10 +80,10 @@ CASES: dict[str, tuple[Make, int, str]] = {
     "noise": (lambda _: bytes(range(256)) * 8, 400, "bad_request"),
     "zeros": (lambda _: bytes(4096), 400, "bad_request"),
     # The path
-    "another path": (lambda place: place.request(line="GET /nowhere HTTP/1.1"), 404, "no_such_path"),
-    "the path in other words": (lambda place: place.request(line="GET /%70rices HTTP/1.1"), 404, "no_such_path"),
-    "the path with a slash": (lambda place: place.request(line="GET /prices/ HTTP/1.1"), 404, "no_such_path"),
-    "dots": (lambda place: place.request(line="GET /x/../prices HTTP/1.1"), 404, "no_such_path"),
+    "another path": (lambda target: target.request(line="GET /nowhere HTTP/1.1"), 404, "no_such_path"),
+    "the path in other words": (lambda target: target.request(line="GET /%70rices HTTP/1.1"), 404, "no_such_path"),
+    "the path with a slash": (lambda target: target.request(line="GET /prices/ HTTP/1.1"), 404, "no_such_path"),
+    "dots": (lambda target: target.request(line="GET /x/../prices HTTP/1.1"), 404, "no_such_path"),
     # The Origin of a browser (RFC 6454 §7)
     "another page": (with_headers(Origin="https://evil.example"), 403, "origin_not_allowed"),
     "no page": (with_headers(Origin="null"), 403, "origin_not_allowed"),
@@ -95,27 +95,27 @@ CASES: dict[str, tuple[Make, int, str]] = {
 ALLOWED = ["https://page.example"]
 
 
-async def asked(place: Scene, pieces: list[bytes]) -> Answer:
-    async with await place.connect() as client:
+async def asked(target: Target, pieces: list[bytes]) -> RawResponse:
+    async with await target.connect() as client:
         for piece in pieces:
             await client.send(piece)
             await asyncio.sleep(0)
-        return await client.answer()
+        return await client.response()
 
 
 def pieces(data: bytes, size: int) -> list[bytes]:
     return [data[at : at + size] for at in range(0, len(data), size)]
 
 
-@BOTH
+@BOTH_KINDS
 def test_each_gets_its_status_however_its_bytes_are_split(kind: str) -> None:
     async def main() -> None:
-        async with scene(kind, clients_allowedOrigins=ALLOWED) as place:
+        async with attacked(kind, clients_allowedOrigins=ALLOWED) as target:
             wrong = {}
             for name, (make, status, _) in CASES.items():
-                data = make(place)
+                data = make(target)
                 cuts = [[data], pieces(data, 7 if len(data) < 1000 else 8000), [data[:-1], data[-1:]]]
-                answers = await asyncio.gather(*(asked(place, cut) for cut in cuts))
+                answers = await asyncio.gather(*(asked(target, cut) for cut in cuts))
                 got = [answer.status for answer in answers]
                 if got != [status] * len(cuts):
                     wrong[name] = (status, got)
@@ -128,19 +128,19 @@ def test_each_gets_its_status_however_its_bytes_are_split(kind: str) -> None:
             assert not wrong
             for label in {label for _, _, label in CASES.values()}:
                 cases = sum(1 for _, _, each in CASES.values() if each == label)
-                assert await place.count("refusals_total", reason=label) == 3 * cases, label
-            assert await place.count("handshakes_total") >= (BYSTANDERS if kind == "lobby" else 0)
+                assert await target.count("refusals_total", reason=label) == 3 * cases, label
+            assert await target.count("handshakes_total") >= (BYSTANDERS if kind == "lobby" else 0)
 
     run(main(), deadline=60)
 
 
-@BOTH
+@BOTH_KINDS
 def test_a_valid_request_is_accepted_however_its_bytes_are_split(kind: str) -> None:
     async def main() -> None:
-        async with scene(kind, clients_allowedOrigins=ALLOWED) as place:
+        async with attacked(kind, clients_allowedOrigins=ALLOWED) as target:
             for size in (1, 2, 100, 10_000):
-                async with await place.connect() as client:
-                    for piece in pieces(place.request({"Origin": "https://PAGE.example:443"}), size):
+                async with await target.connect() as client:
+                    for piece in pieces(target.request({"Origin": "https://PAGE.example:443"}), size):
                         await client.send(piece)
                         await asyncio.sleep(0)
                     assert (await client.head()).status == 101
@@ -151,10 +151,10 @@ def test_a_valid_request_is_accepted_however_its_bytes_are_split(kind: str) -> N
     run(main(), deadline=60)
 
 
-@BOTH
+@BOTH_KINDS
 def test_tls_on_the_plain_port_is_answered_and_closed(kind: str) -> None:
     async def main() -> None:
-        async with scene(kind) as place:
+        async with attacked(kind) as target:
             incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
             context = ssl.create_default_context()
             tls = context.wrap_bio(incoming, outgoing, server_hostname="localhost")
@@ -162,30 +162,30 @@ def test_tls_on_the_plain_port_is_answered_and_closed(kind: str) -> None:
                 tls.do_handshake()
             except ssl.SSLWantReadError:
                 hello = outgoing.read()
-            async with await place.connect(hello) as client:
-                answer = await client.answer()
+            async with await target.connect(hello) as client:
+                answer = await client.response()
                 assert answer.status == 400
                 assert b"does not speak TLS" in answer.body
             with pytest.raises(ssl.SSLError):  # as a real client sees it
-                await asyncio.open_connection("127.0.0.1", place.port, ssl=context, server_hostname="localhost")
+                await asyncio.open_connection("127.0.0.1", target.port, ssl=context, server_hostname="localhost")
 
     run(main(), deadline=60)
 
 
-@BOTH
+@BOTH_KINDS
 def test_a_client_that_sends_nothing_or_disconnects_early_is_forgotten(kind: str) -> None:
     async def main() -> None:
-        async with scene(kind) as place:
-            request = place.request()
+        async with attacked(kind) as target:
+            request = target.request()
             clients: list[RawClient] = []
             for data in (b"", b"G", request[:60], request[:-1]):
                 for leave in (RawClient.close, RawClient.reset):
-                    client = await place.connect(data)
+                    client = await target.connect(data)
                     leave(client)
-                clients.append(await place.connect(data))
+                clients.append(await target.connect(data))
             for client in clients:
                 client.half_close()
-                assert (await client.answer()).status == 0
+                assert (await client.response()).status == 0
                 client.close()
 
     run(main(), deadline=60)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 
-from tests.support.raw import RawClient, masked
-from tests.support.scene import BOTH, BYSTANDERS, Scene, scene
+from tests.support.attack import BOTH_KINDS, BYSTANDERS, Target, attacked
+from tests.support.raw_client import RawClient, masked
 from tests.support.sockets import run
 from tests.support.wire import CLOSE, FIN
 
@@ -16,13 +16,13 @@ AT_A_TIME = 50
 MIB = 1 << 20
 
 
-async def come_and_go(place: Scene, number: int) -> None:
+async def come_and_go(target: Target, number: int) -> None:
     """Every fifth does not wait for the answer; half of the others send a close frame, and half just disconnect."""
     if number % 5 == 4:
-        client = await place.connect(place.request())
+        client = await target.connect(target.request())
         (RawClient.close if number % 10 == 4 else RawClient.reset)(client)
         return
-    client = await place.client()
+    client = await target.client()
     match number % 4:
         case 0 | 1:
             await client.send(masked(FIN | CLOSE))
@@ -34,32 +34,32 @@ async def come_and_go(place: Scene, number: int) -> None:
             client.reset()
 
 
-async def all_come_and_go(place: Scene, count: int) -> None:
+async def all_come_and_go(target: Target, count: int) -> None:
     numbers = itertools.count()
 
     async def several() -> None:
         while (number := next(numbers)) < count:
-            await come_and_go(place, number)
+            await come_and_go(target, number)
 
     async with asyncio.TaskGroup() as group:
         for _ in range(AT_A_TIME):
             group.create_task(several())
-    await place.lobby.until_clients(BYSTANDERS)
+    await target.lobby.until_clients(BYSTANDERS)
 
 
-@BOTH
+@BOTH_KINDS
 def test_nothing_is_left_of_ten_thousand_clients(kind: str) -> None:
     async def main() -> None:
-        async with scene(kind, rate=20) as place:
-            place.token_seconds = 5  # a lobby remembers a used token until it expires
-            await all_come_and_go(place, WARM_UP)
-            before, in_lobby = place.resident(), place.lobby.resident()
-            await all_come_and_go(place, MANY)
-            grown, grown_in_lobby = place.resident() - before, place.lobby.resident() - in_lobby
+        async with attacked(kind, rate=20) as target:
+            target.token_seconds = 5  # a lobby remembers a used token until it expires
+            await all_come_and_go(target, WARM_UP)
+            before, in_lobby = target.resident(), target.lobby.resident()
+            await all_come_and_go(target, MANY)
+            grown, grown_in_lobby = target.resident() - before, target.lobby.resident() - in_lobby
             # If anything were kept of each client, connection objects alone would take 5 MB. At this rate a lobby remembers
             # thousands of tokens, 80 bytes each.
             assert grown < 2 * MIB, f"{grown} bytes more in the {kind}"
             assert grown_in_lobby < 2 * MIB, f"{grown_in_lobby} bytes more in the lobby"
-            assert await place.count("handshakes_total") >= (WARM_UP + MANY) * 0.8
+            assert await target.count("handshakes_total") >= (WARM_UP + MANY) * 0.8
 
     run(main(), deadline=100)

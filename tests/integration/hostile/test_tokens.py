@@ -8,10 +8,10 @@ import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from pathlib import Path
 
-from tests.support import raw, web
+from tests.support import raw_client, web
+from tests.support.attack import BYSTANDERS, Target, attacked
 from tests.support.lobby import new_key
-from tests.support.raw import RawClient
-from tests.support.scene import BYSTANDERS, Scene, scene
+from tests.support.raw_client import RawClient
 from tests.support.sockets import run
 from tests.support.swarm import Swarm
 from tests.support.ticker import ticker
@@ -21,10 +21,10 @@ from lobby_gateway.clients.tokens import Purpose, key_from_hex, sign
 from lobby_gateway.trunk.records import PATH, SUBPROTOCOL
 
 
-def token(place: Scene, *, key: str | None = None, purpose: Purpose = Purpose.SEAT, **claims: object) -> str:
+def token(target: Target, *, key: str | None = None, purpose: Purpose = Purpose.SEAT, **claims: object) -> str:
     """A valid token, except for the changes."""
-    good = {"lobby": place.lobby.name, "path": place.lobby.path, "expires": time.time() + 30, **claims}
-    return sign(key_from_hex(key or place.lobby.key), purpose=purpose, **good)  # type: ignore[arg-type]
+    good = {"lobby": target.lobby.name, "path": target.lobby.path, "expires": time.time() + 30, **claims}
+    return sign(key_from_hex(key or target.lobby.key), purpose=purpose, **good)  # type: ignore[arg-type]
 
 
 def rewritten(good: str, index: int, value: object) -> str:
@@ -37,59 +37,61 @@ def rewritten(good: str, index: int, value: object) -> str:
     return f"{version}.{changed}.{signature}"
 
 
-def bad_tokens(place: Scene) -> dict[str, str]:
-    good = token(place)
+def bad_tokens(target: Target) -> dict[str, str]:
+    good = token(target)
     version, claims, signature = good.split(".")
     return {
         "none": "",
         "no token": "hello",
         "dots": "...",
-        "signed with another key": token(place, key=new_key()),
+        "signed with another key": token(target, key=new_key()),
         "a bit changed": good[:-2] + ("A" if good[-2] != "A" else "B") + good[-1],
         "no signature": f"{version}.{claims}.",
         "half a signature": f"{version}.{claims}.{signature[:20]}",
         "another version": f"v0.{claims}.{signature}",
         "a longer life": rewritten(good, 3, time.time() + 10_000),
-        "another lobby, rewritten": rewritten(token(place, lobby="prices-2"), 1, place.lobby.name),
-        "expired": token(place, expires=time.time() - 1),
-        "expired long ago": token(place, expires=0),
-        "for another lobby": token(place, lobby="prices-2"),
-        "for another path": token(place, path="/other"),
-        "for a trunk": token(place, purpose=Purpose.TRUNK, path=PATH),
-        "for a trunk, at this path": token(place, purpose=Purpose.TRUNK),
+        "another lobby, rewritten": rewritten(token(target, lobby="prices-2"), 1, target.lobby.name),
+        "expired": token(target, expires=time.time() - 1),
+        "expired long ago": token(target, expires=0),
+        "for another lobby": token(target, lobby="prices-2"),
+        "for another path": token(target, path="/other"),
+        "for a trunk": token(target, purpose=Purpose.TRUNK, path=PATH),
+        "for a trunk, at this path": token(target, purpose=Purpose.TRUNK),
         "very long": "v1." + "a" * 12_000 + ".b",
     }
 
 
-async def status(place: Scene, request: bytes) -> int:
-    async with await RawClient.connect(place.port, request) as client:
+async def status(target: Target, request: bytes) -> int:
+    async with await RawClient.connect(target.port, request) as client:
         head = await client.head()
         assert head.status != 401 or head.headers["www-authenticate"] == "Bearer"
         return head.status
 
 
-def asking(place: Scene, given: str, *, in_header: bool) -> bytes:
+def asking(target: Target, given: str, *, in_header: bool) -> bytes:
     if in_header:
-        return raw.request(place.lobby.path, {"Authorization": f"Bearer {given}"})
-    return raw.request(f"{place.lobby.path}?token={given}")
+        return raw_client.request(target.lobby.path, {"Authorization": f"Bearer {given}"})
+    return raw_client.request(f"{target.lobby.path}?token={given}")
 
 
 def test_invalid_tokens_get_no_seat() -> None:
     async def main() -> None:
-        async with scene("lobby") as place:
-            bad = bad_tokens(place)
+        async with attacked("lobby") as target:
+            bad = bad_tokens(target)
             for name, given in bad.items():
                 for in_header in (False, True):
-                    assert await status(place, asking(place, given, in_header=in_header)) == 401, name
-            assert await status(place, raw.request(place.lobby.path)) == 401
-            good = token(place)
+                    assert await status(target, asking(target, given, in_header=in_header)) == 401, name
+            assert await status(target, raw_client.request(target.lobby.path)) == 401
+            good = token(target)
             for in_header in (False, True):
-                assert await status(place, asking(place, token(place), in_header=in_header)) == 101
+                assert await status(target, asking(target, token(target), in_header=in_header)) == 101
                 # Two tokens: the one in the query counts, and the other is not tried instead.
-                both = raw.request(f"{place.lobby.path}?token=bad&token={good}", {"Authorization": f"Bearer {good}"})
-                assert await status(place, both) == 401
-            assert await place.count("refusals_total", reason="bad_token") == 2 * len(bad) + 1 + 2
-            logs = place.lobby.process.stderr.text
+                both = raw_client.request(
+                    f"{target.lobby.path}?token=bad&token={good}", {"Authorization": f"Bearer {good}"}
+                )
+                assert await status(target, both) == 401
+            assert await target.count("refusals_total", reason="bad_token") == 2 * len(bad) + 1 + 2
+            logs = target.lobby.process.stderr.text
             assert good not in logs
             assert not any(given in logs for given in bad.values() if len(given) > 20), "a token stands in the logs"
 
@@ -98,33 +100,33 @@ def test_invalid_tokens_get_no_seat() -> None:
 
 def test_one_of_many_clients_with_the_same_token_is_accepted() -> None:
     async def main() -> None:
-        async with scene("lobby") as place:
+        async with attacked("lobby") as target:
             for _ in range(5):
-                request = asking(place, token(place), in_header=False)
-                statuses = await asyncio.gather(*(status(place, request) for _ in range(20)))
+                request = asking(target, token(target), in_header=False)
+                statuses = await asyncio.gather(*(status(target, request) for _ in range(20)))
                 assert sorted(statuses) == [101] + [401] * 19
-            await place.lobby.until_clients(BYSTANDERS)
-            assert await status(place, request) == 401, "its client disconnected; the token stays used"
+            await target.lobby.until_clients(BYSTANDERS)
+            assert await status(target, request) == 401, "its client disconnected; the token stays used"
 
     run(main(), deadline=60)
 
 
 def test_only_a_greeter_opens_a_trunk() -> None:
     async def main() -> None:
-        async with scene("lobby") as place:
+        async with attacked("lobby") as target:
             trunk = {"Sec-WebSocket-Protocol": SUBPROTOCOL}
-            for name, given in bad_tokens(place).items():
+            for name, given in bad_tokens(target).items():
                 if name == "for a trunk":
                     continue
                 headers = {**trunk, "Authorization": f"Bearer {given}"}
-                assert await status(place, raw.request(PATH, headers)) == 401, name
-            seat = {**trunk, "Authorization": f"Bearer {token(place)}"}
-            assert await status(place, raw.request(PATH, seat)) == 401
-            right = token(place, purpose=Purpose.TRUNK, path=PATH)
+                assert await status(target, raw_client.request(PATH, headers)) == 401, name
+            seat = {**trunk, "Authorization": f"Bearer {token(target)}"}
+            assert await status(target, raw_client.request(PATH, seat)) == 401
+            right = token(target, purpose=Purpose.TRUNK, path=PATH)
             # In the query, a token would appear in the logs of proxies; greeters send it in a header.
-            assert await status(place, raw.request(f"{PATH}?token={right}", trunk)) == 401
-            assert await status(place, raw.request(PATH, {"Authorization": f"Bearer {right}"})) == 404
-            assert await place.count("trunks") == 0
+            assert await status(target, raw_client.request(f"{PATH}?token={right}", trunk)) == 401
+            assert await status(target, raw_client.request(PATH, {"Authorization": f"Bearer {right}"})) == 404
+            assert await target.count("trunks") == 0
 
     run(main(), deadline=60)
 

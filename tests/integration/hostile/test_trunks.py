@@ -6,9 +6,9 @@ import asyncio
 import random
 import time
 
-from tests.support import raw
-from tests.support.raw import RawClient, masked
-from tests.support.scene import BYSTANDERS, Scene, scene
+from tests.support import raw_client
+from tests.support.attack import BYSTANDERS, Target, attacked
+from tests.support.raw_client import RawClient, masked
 from tests.support.sockets import run
 from tests.support.wire import BINARY, CLOSE, FIN, TEXT
 
@@ -20,25 +20,25 @@ CLAIM_ALL = bytes.fromhex("02 00 00000001 ffffffff")
 CLAIM_TEN = bytes.fromhex("02 00 00000001 0000000a")
 
 
-async def trunk(place: Scene) -> RawClient:
+async def trunk(target: Target) -> RawClient:
     """A trunk as greeters open it."""
     token = sign(
-        key_from_hex(place.lobby.key),
+        key_from_hex(target.lobby.key),
         purpose=Purpose.TRUNK,
-        lobby=place.lobby.name,
+        lobby=target.lobby.name,
         path=PATH,
         expires=time.time() + 30,
     )
     headers = {"Sec-WebSocket-Protocol": SUBPROTOCOL, "Authorization": f"Bearer {token}"}
-    return await RawClient.upgraded(place.port, raw.request(PATH, headers))
+    return await RawClient.upgraded(target.port, raw_client.request(PATH, headers))
 
 
 def record(data: bytes) -> bytes:
     return masked(FIN | BINARY, data)
 
 
-async def closed_with(place: Scene, *frames: bytes) -> int:
-    async with await trunk(place) as client:
+async def closed_with(target: Target, *frames: bytes) -> int:
+    async with await trunk(target) as client:
         await client.send(b"".join(frames))
         close = await client.control()
         assert close is not None
@@ -62,19 +62,19 @@ BROKEN = {
 
 def test_a_trunk_that_breaks_the_protocol_is_closed_with_1002() -> None:
     async def main() -> None:
-        async with scene("lobby") as place:
-            codes = {name: await closed_with(place, frames) for name, frames in BROKEN.items()}
+        async with attacked("lobby") as target:
+            codes = {name: await closed_with(target, frames) for name, frames in BROKEN.items()}
             assert codes == dict.fromkeys(BROKEN, 1002)
-            assert await place.count("trunks") == 0
+            assert await target.count("trunks") == 0
 
     run(main(), deadline=60)
 
 
 def test_additions_of_a_later_release_are_ignored() -> None:
     async def main() -> None:
-        async with scene("lobby") as place, await trunk(place) as client:
+        async with attacked("lobby") as target, await trunk(target) as client:
             await client.send(record(b"\x7f\x00new") + record(HELLO + b"more") + record(CLAIM_TEN))
-            await place.lobby.until_clients(BYSTANDERS + 10)
+            await target.lobby.until_clients(BYSTANDERS + 10)
 
     run(main(), deadline=60)
 
@@ -82,10 +82,10 @@ def test_additions_of_a_later_release_are_ignored() -> None:
 def test_noise_on_many_trunks_leaks_no_seats() -> None:
     async def main() -> None:
         chance = random.Random(7)
-        async with scene("lobby") as place:
+        async with attacked("lobby") as target:
 
             async def one() -> None:
-                async with await trunk(place) as client:
+                async with await trunk(target) as client:
                     await client.send(record(HELLO) + record(CLAIM_TEN))
                     for _ in range(20):
                         noise = bytes((chance.choice(range(1, 8)), 0)) + chance.randbytes(chance.randrange(30))
@@ -100,11 +100,11 @@ def test_noise_on_many_trunks_leaks_no_seats() -> None:
 
 def test_a_trunk_that_takes_all_seats_and_goes_silent_loses_them() -> None:
     async def main() -> None:
-        async with scene("lobby", clients_seats=100) as place, await trunk(place) as client:
+        async with attacked("lobby", clients_seats=100) as target, await trunk(target) as client:
             await client.send(record(HELLO) + record(CLAIM_ALL))
-            await place.lobby.until_clients(100)
-            async with await place.connect(place.request()) as late:
+            await target.lobby.until_clients(100)
+            async with await target.connect(target.request()) as late:
                 assert (await late.head()).status == 503
-            await place.undisturbed()  # its seats are free again, and its socket is closed
+            await target.assert_unaffected()  # its seats are free again, and its socket is closed
 
     run(main(), deadline=60)

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.support.mounted import Mounted
+from tests.support.mounted_volume import MountedVolume
 from tests.support.sockets import run
 from tests.support.waiting import until
 
@@ -43,7 +43,7 @@ def test_the_error_names_a_file_without_keys(tmp_path: Path, content: bytes | No
 
 
 def test_keys_are_replaced_when_the_file_changes(tmp_path: Path) -> None:
-    folder = Mounted(tmp_path / "token", key=A)
+    folder = MountedVolume(tmp_path / "token", key=A)
     keys = token_keys(folder / "key", {})
 
     async def main() -> None:

@@ -121,7 +121,7 @@ def test_two_greeters_share_a_port() -> None:
 def test_the_process_stops_in_order(number: signal.Signals) -> None:
     async def main() -> None:
         async with greeter_process(key=new_key()) as made:
-            made.tell(resource("prices"))
+            made.set_directory(resource("prices"))
             await until_ready(made.admin)
             assert await made.process.stop(number) == 0
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.mounted import Mounted
+from tests.support.mounted_volume import MountedVolume
 from tests.support.origins import FakeOrigin, Refuse
 from tests.support.sockets import run
 from tests.support.specs import origin_spec
@@ -66,7 +66,7 @@ def test_secrets_in_the_environment_never_change() -> None:
 
 
 def test_mounted_secrets_are_read_when_they_are_used(tmp_path: Path) -> None:
-    folder = Mounted(tmp_path / "secrets", **{VARIABLE: "one\n"})
+    folder = MountedVolume(tmp_path / "secrets", **{VARIABLE: "one\n"})
     values = MountedSecrets(folder.path)
     assert values.files(ORIGIN) == (folder / VARIABLE,)
     assert values.resolve(ORIGIN).headers == (("X-Key", "one"),)
@@ -97,10 +97,12 @@ def written(**spec: Any) -> str:
 
 
 @contextlib.asynccontextmanager
-async def watched(tmp_path: Path, text: str, secret: str = "") -> AsyncIterator[tuple[LobbyProcess, Mounted, Mounted]]:
+async def watched(
+    tmp_path: Path, text: str, secret: str = ""
+) -> AsyncIterator[tuple[LobbyProcess, MountedVolume, MountedVolume]]:
     """A lobby that watches its file and its secrets, and the folders of both."""
-    config = Mounted(tmp_path / "config", lobby__json=text)
-    secrets = Mounted(tmp_path / "secrets", **({VARIABLE: secret} if secret else {}))
+    config = MountedVolume(tmp_path / "config", lobby__json=text)
+    secrets = MountedVolume(tmp_path / "secrets", **({VARIABLE: secret} if secret else {}))
     file, secret_source = config / "lobby.json", MountedSecrets(secrets.path)
     keys = TokenKeys([bytes(32)])
     lobby = await asyncio.to_thread(load_lobby, file, validated=True)
@@ -127,7 +129,7 @@ async def watched(tmp_path: Path, text: str, secret: str = "") -> AsyncIterator[
         await task
 
 
-async def replace(folder: Mounted, **files: str) -> None:
+async def replace(folder: MountedVolume, **files: str) -> None:
     await asyncio.to_thread(folder.replace, **files)
 
 

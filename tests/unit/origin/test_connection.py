@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
-from tests.support.origins import FakeOrigin, Refuse, authority, fragmented, raw_frame
+from tests.support.origins import FakeOrigin, Refuse, authority, fragmented, server_frame
 from tests.support.sockets import run
 from tests.support.specs import origin_spec, resolved
 from tests.support.waiting import until
@@ -102,7 +102,7 @@ def test_stream_arrives_whole_and_in_order() -> None:
         async with FakeOrigin() as origin, running(origin.url) as lobby:
             await origin.until_open()
             await origin.send("héllo", b"\x00\xff", "")
-            origin.send_raw(fragmented("ça".encode()[:2], "ça".encode()[2:]) + raw_frame(2, b"x" * (1 << 20)))
+            origin.send_raw(fragmented("ça".encode()[:2], "ça".encode()[2:]) + server_frame(2, b"x" * (1 << 20)))
             await lobby.until(lambda: len(lobby.messages) == 5)
             assert lobby.epochs == [["héllo".encode(), b"\x00\xff", b"", "ça".encode(), b"x" * (1 << 20)]]
             assert lobby.origin.report().connections == 1
@@ -125,7 +125,7 @@ def test_on_demand_connects_with_the_first_client_and_closes_cleanly_behind_the_
             await lobby.until_state(OriginState.IDLE)
             assert len(origin.attempts) == 1
             lobby.origin.set_wanted(True)
-            await origin.until_seen(2)
+            await origin.until_connected(2)
             assert origin.most_open == 1
 
     run(main())
@@ -239,7 +239,7 @@ def test_script_logs_in_and_subscribes_and_only_the_stream_is_published() -> Non
             origin.end_connections()
             await lobby.until(lambda: len(lobby.messages) == 4)
             assert lobby.epochs == [[b"first", b"second"]] * 2
-            assert [each.messages[-1] for each in origin.seen] == ["subscribe", "subscribe"]
+            assert [each.messages[-1] for each in origin.connections] == ["subscribe", "subscribe"]
 
     run(main())
 
@@ -250,7 +250,7 @@ def test_answer_and_first_messages_in_one_write_are_parted_rightly() -> None:
     async def main() -> None:
         async with FakeOrigin() as origin, running(origin.url, onConnect=steps) as lobby:
             await origin.until_open()
-            origin.send_raw(b"".join(raw_frame(1, each) for each in (b"noise", b'{"ready": true}', b"one", b"two")))
+            origin.send_raw(b"".join(server_frame(1, each) for each in (b"noise", b'{"ready": true}', b"one", b"two")))
             await lobby.until(lambda: len(lobby.messages) == 2)
             assert lobby.messages == [b"one", b"two"]
 
@@ -444,14 +444,16 @@ def test_a_replaced_secret_leaves_the_stream_alone_and_is_used_the_next_time() -
             FakeOrigin() as origin,
             running(origin.url, environment=dict(KEY), secrets=SECRETS, onConnect=steps) as lobby,
         ):
-            await origin.until(lambda: origin.seen and origin.seen[0].messages == ["key hunter22"])
+            await origin.until(lambda: origin.connections and origin.connections[0].messages == ["key hunter22"])
             lobby.environment = {"LOBBY_SECRET_FEED_KEY": "another"}
             lobby.look_at_secrets()
             await origin.send("still here")
             await lobby.until(lambda: lobby.messages == [b"still here"])
-            assert len(origin.seen) == 1
+            assert len(origin.connections) == 1
             origin.kill_connections()
-            await origin.until(lambda: len(origin.seen) == 2 and origin.seen[1].messages == ["key another"])
+            await origin.until(
+                lambda: len(origin.connections) == 2 and origin.connections[1].messages == ["key another"]
+            )
 
     run(main())
 
@@ -492,7 +494,7 @@ def test_a_secret_that_is_gone_or_not_usable_is_a_failed_try(environment: dict[s
             await lobby.until_failure(Failure.UNREACHABLE)
             await lobby.until(lambda: "spec.origin.headers[0]" in lobby.origin.report().reason)
             lobby.environment = dict(KEY)
-            await origin.until_seen(2)
+            await origin.until_connected(2)
 
     run(main())
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.support.origins import INVALID_UTF8, FakeOrigin, Refuse, authority, raw_frame, ticking
+from tests.support.origins import INVALID_UTF8, FakeOrigin, Refuse, authority, server_frame, ticking
 from tests.support.sockets import run
 from tests.support.waiting import stays, until
 from tests.unit.origin.test_connection import running
@@ -32,10 +32,10 @@ def test_lost_connection_is_made_anew(how: str) -> None:
     async def main() -> None:
         async with FakeOrigin() as origin, running(origin.url) as lobby:
             for count in range(1, 4):
-                await origin.until_seen(count)
+                await origin.until_connected(count)
                 await lobby.until(lambda count=count: len(lobby.epochs) == count)  # type: ignore[misc]
                 getattr(origin, how)()
-            await origin.until_seen(4)
+            await origin.until_connected(4)
             assert origin.most_open == 1
             assert lobby.origin.failures == {Failure.LOST: 3}
 
@@ -50,7 +50,7 @@ def test_origin_that_closes_is_answered_and_tried_again(code: int) -> None:
             await origin.close_connections(code)
             assert first.server.protocol.close_rcvd is not None
             assert first.server.protocol.close_rcvd.code == code
-            await origin.until_seen(2)
+            await origin.until_connected(2)
             assert lobby.origin.failures == {Failure.CLOSED: 1}
 
     run(main())
@@ -63,7 +63,7 @@ def test_origin_that_goes_silent_is_noticed_by_pings() -> None:
             first = await origin.until_open()
             await origin.until(lambda: first.pings == 1)
             origin.go_silent()
-            await origin.until_seen(2)
+            await origin.until_connected(2)
             assert lobby.origin.failures == {Failure.PING_TIMEOUT: 1}
 
     run(main())
@@ -73,7 +73,7 @@ def test_stream_that_dries_up_is_noticed() -> None:
     async def main() -> None:
         async with FakeOrigin() as origin, running(origin.url, staleSeconds=1) as lobby:
             first = await origin.until_open()
-            await origin.until_seen(2)
+            await origin.until_connected(2)
             assert lobby.origin.failures == {Failure.STALE: 1}
             assert (first.close_code, first.close_reason) == (1000, "no message for 1 s")
 
@@ -151,8 +151,8 @@ def test_own_authority_and_server_name() -> None:
     ("bad", "code", "failure"),
     [
         (INVALID_UTF8, 1007, Failure.INVALID_DATA),
-        (raw_frame(1, b"x" * 1025), 1009, Failure.TOO_BIG),
-        (raw_frame(3, b""), 1002, Failure.PROTOCOL_ERROR),
+        (server_frame(1, b"x" * 1025), 1009, Failure.TOO_BIG),
+        (server_frame(3, b""), 1002, Failure.PROTOCOL_ERROR),
     ],
 )
 def test_bad_message_closes_with_its_code_and_the_stream_goes_on(bad: bytes, code: int, failure: Failure) -> None:
@@ -160,10 +160,10 @@ def test_bad_message_closes_with_its_code_and_the_stream_goes_on(bad: bytes, cod
         async with FakeOrigin() as origin, running(origin.url, maxMessageBytes=1024) as lobby:
             first = await origin.until_open()
             await lobby.until_state(OriginState.CONNECTED)
-            origin.send_raw(raw_frame(1, b"x" * 1024) + bad)
+            origin.send_raw(server_frame(1, b"x" * 1024) + bad)
             await origin.until_closed(first)
             assert first.close_code == code
-            await origin.until_seen(2)
+            await origin.until_connected(2)
             await origin.send("on it goes")
             await lobby.until(lambda: len(lobby.messages) == 2)
             assert lobby.epochs == [[b"x" * 1024], [b"on it goes"]]

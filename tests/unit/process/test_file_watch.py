@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
-from tests.support.mounted import Mounted
+from tests.support.mounted_volume import MountedVolume
 from tests.support.sockets import run
 from tests.support.waiting import until
 
@@ -32,7 +32,7 @@ async def watching(files: list[Path], read: Callable[[], str]) -> AsyncIterator[
 
 
 def test_a_file_is_read_at_once_and_whenever_it_is_replaced(tmp_path: Path) -> None:
-    folder = Mounted(tmp_path / "mounted", a="1")
+    folder = MountedVolume(tmp_path / "mounted", a="1")
 
     async def main() -> None:
         async with watching([folder / "a"], (folder / "a").read_text) as taken:
@@ -56,7 +56,7 @@ def test_a_file_that_is_written_in_place_is_read_again(tmp_path: Path) -> None:
 
 
 def test_unusable_contents_are_logged_once_and_ignored(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    folder = Mounted(tmp_path / "mounted", a="good")
+    folder = MountedVolume(tmp_path / "mounted", a="good")
     reads = 0
 
     def read() -> str:
@@ -85,7 +85,7 @@ def test_unusable_contents_are_logged_once_and_ignored(tmp_path: Path, caplog: p
 
 
 def test_a_mounted_folder_is_read_without_trailing_newlines(tmp_path: Path) -> None:
-    folder = Mounted(tmp_path / "mounted", A="one\n", B="two\n\n", C="", D="not asked for")
+    folder = MountedVolume(tmp_path / "mounted", A="one\n", B="two\n\n", C="", D="not asked for")
     assert read_folder(folder.path, ["A", "B", "C", "E"]) == {"A": "one", "B": "two\n", "C": ""}
 
 
@@ -95,7 +95,7 @@ def test_a_plain_folder_is_read_too(tmp_path: Path) -> None:
 
 
 def test_files_that_are_read_together_are_of_one_version(tmp_path: Path) -> None:
-    folder = Mounted(tmp_path / "mounted", A="0", B="0")
+    folder = MountedVolume(tmp_path / "mounted", A="0", B="0")
 
     async def main() -> None:
         def replace() -> None:

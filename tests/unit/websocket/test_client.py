@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from tests.support.origins import INVALID_UTF8, MASKED, FakeOrigin, authority, fragmented, raw_frame
+from tests.support.origins import INVALID_UTF8, MASKED, FakeOrigin, authority, fragmented, server_frame
 from tests.support.peers import Recorder, acceptance, raw_server
 from tests.support.sockets import run
 
@@ -69,9 +69,9 @@ def test_headers_query_and_subprotocols_reach_the_origin() -> None:
 
 def test_bytes_right_behind_the_response_are_not_lost_and_arrive_after_the_opening() -> None:
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, accept: bytes) -> None:
-        writer.write(accept + raw_frame(1, b"first") + raw_frame(1, b"second")[:3])
+        writer.write(accept + server_frame(1, b"first") + server_frame(1, b"second")[:3])
         await reader.readuntil(b"\x00")  # the test has looked: now the rest
-        writer.write(raw_frame(1, b"second")[3:])
+        writer.write(server_frame(1, b"second")[3:])
         await reader.read()
 
     async def main() -> None:
@@ -92,7 +92,7 @@ def test_bytes_right_behind_the_response_are_not_lost_and_arrive_after_the_openi
 
 def test_origin_that_accepts_sends_and_closes_at_once_is_read_to_the_end() -> None:
     async def handle(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter, accept: bytes) -> None:
-        writer.write(accept + raw_frame(1, b"last words"))
+        writer.write(accept + server_frame(1, b"last words"))
         await writer.drain()
         writer.close()
         await writer.wait_closed()
@@ -128,8 +128,8 @@ def test_events_before_the_owner_has_the_connection_are_kept_in_order_including_
         client = WebSocketClient(ClientHandshake("ws://origin.example"), recorder, 1024, WebSocketClientSettings())
         client.connection_made(wire)
         key = wire.written.decode().split("Sec-WebSocket-Key: ")[1].split("\r\n")[0]
-        client.data_received(acceptance(key) + raw_frame(1, b"one"))
-        client.data_received(raw_frame(1, b"two"))  # TLS had decrypted more
+        client.data_received(acceptance(key) + server_frame(1, b"one"))
+        client.data_received(server_frame(1, b"two"))  # TLS had decrypted more
         error = ConnectionResetError(104, "reset")
         client.connection_lost(error)
         await client.wait_open()
@@ -172,7 +172,7 @@ def test_pong_is_passed_on() -> None:
             assert client.send_ping(b"are you there")
             await recorder.until(lambda: recorder.events)
             assert recorder.events == [Pong(b"are you there")]
-            assert origin.seen[0].pings == 1
+            assert origin.connections[0].pings == 1
 
     run(main())
 
@@ -183,9 +183,9 @@ def test_pings_of_a_peer_that_never_reads_are_not_answered() -> None:
         await writer.drain()
         reader._transport.pause_reading()  # type: ignore[attr-defined]
         for _ in range(100):
-            writer.write(raw_frame(Opcode.PING, b"x" * 125) * 100)
+            writer.write(server_frame(Opcode.PING, b"x" * 125) * 100)
             await writer.drain()
-        writer.write(raw_frame(1, b"done"))
+        writer.write(server_frame(1, b"done"))
         await writer.drain()
         await finished.wait()
 
@@ -228,7 +228,7 @@ def test_close_waits_for_the_answer() -> None:
             await client.close(1000, "bye")
             assert recorder.lost_with == [None]
             assert recorder.events == [Close(1000, "bye")]
-            seen = await origin.until_closed(origin.seen[0])
+            seen = await origin.until_closed(origin.connections[0])
             assert (seen.close_code, seen.close_reason) == (1000, "bye")
 
     run(main())
@@ -249,7 +249,7 @@ def test_messages_before_the_answer_to_our_close_are_still_passed_on() -> None:
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, accept: bytes) -> None:
         writer.write(accept)
         await reader.readexactly(2 + 4 + 2)  # our close frame
-        writer.write(raw_frame(1, b"on the way") + raw_frame(8, b"\x03\xe8"))
+        writer.write(server_frame(1, b"on the way") + server_frame(8, b"\x03\xe8"))
         await writer.drain()
 
     async def main() -> None:
@@ -266,11 +266,11 @@ def test_messages_before_the_answer_to_our_close_are_still_passed_on() -> None:
     ("bad", "code"),
     [
         (MASKED, 1002),
-        (raw_frame(3, b""), 1002),
-        (raw_frame(0, b"x"), 1002),
+        (server_frame(3, b""), 1002),
+        (server_frame(0, b"x"), 1002),
         (INVALID_UTF8, 1007),
         (fragmented(b"\xe2\x82", b"!"), 1007),
-        (raw_frame(1, b"x" * 1025), 1009),
+        (server_frame(1, b"x" * 1025), 1009),
         (fragmented(b"x" * 1024, b"x"), 1009),
     ],
 )
@@ -278,7 +278,7 @@ def test_violation_closes_with_its_code_after_the_valid_messages(bad: bytes, cod
     async def main() -> None:
         async with FakeOrigin() as origin, connected(origin, max_message_bytes=1024) as (client, recorder):
             seen = await origin.until_open()
-            origin.send_raw(raw_frame(1, b"good") + bad + raw_frame(1, b"ignored"))
+            origin.send_raw(server_frame(1, b"good") + bad + server_frame(1, b"ignored"))
             await origin.until_closed(seen)
             await recorder.until_lost()
             assert recorder.messages == [b"good"]
@@ -335,7 +335,7 @@ def test_all_messages_of_a_read_are_one_batch_of_the_origins_own_bytes() -> None
     async def main() -> None:
         async with FakeOrigin() as origin, connected(origin) as (_, recorder):
             await origin.until_open()
-            data = b"".join(raw_frame(1 + i % 2, b"%d" % i) for i in range(500))
+            data = b"".join(server_frame(1 + i % 2, b"%d" % i) for i in range(500))
             origin.send_raw(data)
             await recorder.until(lambda: len(recorder.messages) == 500)
             (batch,) = recorder.events
@@ -349,10 +349,9 @@ def test_fragments_with_a_ping_between_them_are_one_message() -> None:
     async def main() -> None:
         async with FakeOrigin() as origin, connected(origin) as (_, recorder):
             await origin.until_open()
-            first, second, third = (
-                raw_frame(1, "é".encode()[:1], fin=False), raw_frame(0, "é".encode()[1:], fin=False), raw_frame(0, b"!"),
-            )  # fmt: skip
-            origin.send_raw(first + raw_frame(9, b"now") + second + third)
+            first = server_frame(1, "é".encode()[:1], fin=False)
+            second, third = server_frame(0, "é".encode()[1:], fin=False), server_frame(0, b"!")
+            origin.send_raw(first + server_frame(9, b"now") + second + third)
             await recorder.until(lambda: recorder.messages)
             assert recorder.messages == ["é!".encode()]
 

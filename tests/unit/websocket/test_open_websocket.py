@@ -48,7 +48,7 @@ def test_refusal_has_its_reason_and_retry_after(refuse: Refuse, reason: str, ret
         async with FakeOrigin(refuse=refuse) as origin:
             error = await refusal(origin)
             assert (error.status, error.reason, error.retry_after_seconds) == (refuse.status, reason, retry_after)
-            assert origin.seen == []
+            assert origin.connections == []
 
     run(main())
 

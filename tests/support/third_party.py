@@ -30,16 +30,16 @@ BROWSER = "Chromium"
 NAMES = (*COMMANDS, BROWSER)
 
 
-def why_not(name: str) -> str:
+def skip_reason(name: str) -> str:
     """Why a client can't be run here; empty where it can."""
     if name == "npm's ws":
-        return npm_tools.why_not("ws")
+        return npm_tools.skip_reason("ws")
     if name == "Go's coder/websocket":
         return "" if GO.exists() else "the client in Go is not built (make tools; Go 1.19 or newer)"
-    return browser.why_not() if name == BROWSER else ""
+    return browser.skip_reason() if name == BROWSER else ""
 
 
-class Foreign:
+class ThirdPartyClient:
     """A running client.
 
     Attributes:
@@ -53,7 +53,7 @@ class Foreign:
         self._lines = lines
 
     @property
-    def said(self) -> list[list[Any]]:
+    def output(self) -> list[list[Any]]:
         """What it told so far."""
         return [json.loads(line) for line in self._lines()]
 
@@ -61,7 +61,7 @@ class Foreign:
 @contextlib.asynccontextmanager
 async def listening(
     name: str, url: str, folder: Path, *, compress: bool, redirect: bool, subprotocols: tuple[str, ...] = ()
-) -> AsyncIterator[Foreign]:
+) -> AsyncIterator[ThirdPartyClient]:
     """A client for the time of a block; it connects as soon as it can.
 
     Args:
@@ -78,9 +78,9 @@ async def listening(
             given = {"url": url, "subprotocols": list(subprotocols), "redirect": redirect}
             constants = "".join(f"const {key} = {json.dumps(value)};\n" for key, value in given.items())
             await page.run(constants + (CLIENTS / "listen_page.js").read_text())
-            yield Foreign(name, lambda: page.console, lambda: str(page.console[-5:]))
+            yield ThirdPartyClient(name, lambda: page.console, lambda: str(page.console[-5:]))
         return
     command = (*WITH_PARENT, *COMMANDS[name], url, "compress" if compress else "plain", *subprotocols)
     env = {"NODE_MODULES": str(npm_tools.MODULES)}
     async with running(name, *command, env=env, ends_with=None) as process:
-        yield Foreign(name, lambda: process.stdout.lines, process.tail)
+        yield ThirdPartyClient(name, lambda: process.stdout.lines, process.tail)

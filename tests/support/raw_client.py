@@ -22,7 +22,7 @@ DATA = frozenset({CONT, TEXT, BINARY})
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class RawResponse:
     """An HTTP answer.
 
     Attributes:
@@ -137,27 +137,27 @@ class RawClient:
         except (BrokenPipeError, ConnectionResetError):
             pass
 
-    async def head(self) -> Answer:
+    async def head(self) -> RawResponse:
         """The answer to the request, without its body."""
         while b"\r\n\r\n" not in self._buffer:
             if not await self._more():
                 assert not self._buffer, f"the connection ended in an answer: {self._buffer!r}"
-                return Answer(0, {}, b"")
+                return RawResponse(0, {}, b"")
         head, _, self._buffer = self._buffer.partition(b"\r\n\r\n")
         status, *lines = head.decode("latin-1").split("\r\n")
         version, code, _phrase = status.split(" ", 2)
         assert version == "HTTP/1.1", status
         headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
-        return Answer(int(code), headers, b"")
+        return RawResponse(int(code), headers, b"")
 
-    async def answer(self) -> Answer:
+    async def response(self) -> RawResponse:
         """The answer to the request, which must be followed by the end of the connection."""
         head = await self.head()
         while await self._more():
             pass
         if head.status:
             assert int(head.headers["content-length"]) == len(self._buffer), (head, self._buffer)
-        return Answer(head.status, head.headers, self._buffer)
+        return RawResponse(head.status, head.headers, self._buffer)
 
     async def frame(self) -> ServerFrame | None:
         """The next frame; None at the end of the connection."""

@@ -7,7 +7,7 @@ from itertools import count
 from pathlib import Path
 
 
-class Mounted:
+class MountedVolume:
     """Such a folder.
 
     Attributes:

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support import foreign
-from tests.support.foreign import ECHOED, NAMES, Foreign, listening
+from tests.support import third_party
 from tests.support.origins import FakeOrigin
 from tests.support.sockets import run
+from tests.support.third_party import ECHOED, NAMES, ThirdPartyClient, listening
 from tests.support.up import lobby_file, lobby_resource, lobby_up
 from tests.support.waiting import until
 
@@ -28,7 +28,7 @@ MESSAGES: list[str | bytes] = [
 BURST = [f"message {number}" for number in range(300)]
 
 
-def told(message: str | bytes) -> list[Any]:
+def line_for(message: str | bytes) -> list[Any]:
     """What a client says of a message."""
     data = message.encode() if isinstance(message, str) else message
     return ["text" if isinstance(message, str) else "binary", len(data), hashlib.sha256(data).hexdigest()]
@@ -38,9 +38,9 @@ def size(message: str | bytes) -> int:
     return len(message.encode() if isinstance(message, str) else message)
 
 
-async def until_told(clients: list[Foreign], lines: int) -> None:
+async def until_output(clients: list[ThirdPartyClient], lines: int) -> None:
     def behind() -> list[str]:
-        return [client.tail() for client in clients if len(client.said) < lines]
+        return [client.tail() for client in clients if len(client.output) < lines]
 
     await until(lambda: not behind(), deadline=30, describe=lambda: "\n".join(behind()))
 
@@ -48,8 +48,8 @@ async def until_told(clients: list[Foreign], lines: int) -> None:
 @pytest.mark.parametrize("compression", ["Off", "Shared"])
 @pytest.mark.parametrize("mode", ["Proxy", "Redirect"])
 def test_messages_arrive_intact_both_ways(tmp_path: Path, mode: str, compression: str) -> None:
-    left_out = [f"{name}: {foreign.why_not(name)}" for name in NAMES if foreign.why_not(name)]
-    names = [name for name in NAMES if not foreign.why_not(name)]
+    left_out = [f"{name}: {third_party.skip_reason(name)}" for name in NAMES if third_party.skip_reason(name)]
+    names = [name for name in NAMES if not third_party.skip_reason(name)]
 
     async def main() -> None:
         async with FakeOrigin(subprotocols=["v2.json"]) as origin, contextlib.AsyncExitStack() as stack:
@@ -67,21 +67,21 @@ def test_messages_arrive_intact_both_ways(tmp_path: Path, mode: str, compression
             ]
             seen = await origin.until_open(1, deadline=30)
             await up.until_origin("Connected")
-            await until_told(clients, 1)
+            await until_output(clients, 1)
             for client in clients:
-                opened, subprotocol, extensions = client.said[0]
+                opened, subprotocol, extensions = client.output[0]
                 assert (opened, subprotocol) == ("open", "v2.json"), client.name
                 assert extensions.startswith("permessage-deflate") is (compression == "Shared"), client.name
 
-            expected = [["text", len(each), told(each)[2]] for each in BURST]
+            expected = [["text", len(each), line_for(each)[2]] for each in BURST]
             await origin.send(*BURST)
-            await until_told(clients, 1 + len(BURST))
+            await until_output(clients, 1 + len(BURST))
             for message in MESSAGES:
                 await origin.send(message)
-                expected.append(told(message))
-                await until_told(clients, 1 + len(expected))
+                expected.append(line_for(message))
+                await until_output(clients, 1 + len(expected))
             for client in clients:
-                assert client.said[1:] == expected, client.name
+                assert client.output[1:] == expected, client.name
 
             # Each sent back what is not too large: masked, and perhaps compressed, by its own library.
             back = [*BURST, *(each for each in MESSAGES if size(each) <= ECHOED)]

@@ -8,21 +8,21 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from tests.support import proc, raw
+from tests.support import proc, raw_client
 from tests.support.lobby import GreeterProcess, LobbyProcess, greeter_process, lobby_process, new_key, with_open
-from tests.support.raw import RawClient
+from tests.support.raw_client import RawClient
 from tests.support.swarm import Swarm
 from tests.support.ticker import ticker
 from tests.support.up import lobby_resource
 from tests.support.waiting import until
 
 BYSTANDERS = 10
-BOTH = pytest.mark.parametrize("kind", ["greeter", "lobby"])
+BOTH_KINDS = pytest.mark.parametrize("kind", ["greeter", "lobby"])
 FAILURE = r'Traceback|"level": "(error|critical)"|ERROR'
 
 
 @dataclass(slots=True, kw_only=True)
-class Scene:
+class Target:
     """A running process to attack.
 
     Attributes:
@@ -42,19 +42,19 @@ class Scene:
     token_seconds: float = 60.0
 
     @property
-    def target(self) -> LobbyProcess | GreeterProcess:
+    def server(self) -> LobbyProcess | GreeterProcess:
         """The attacked process."""
         return self.greeter or self.lobby
 
     @property
     def port(self) -> int:
         """Of the attacked process, for clients."""
-        return self.target.port
+        return self.server.port
 
     @property
     def pid(self) -> int:
         """Of the attacked process."""
-        return self.target.process.pid
+        return self.server.process.pid
 
     @property
     def path(self) -> str:
@@ -64,8 +64,8 @@ class Scene:
         return "/" + self.lobby.client_url(expires_in=self.token_seconds).split("/", 3)[3]
 
     def request(self, headers: Mapping[str, str | None] | None = None, **options: Any) -> bytes:
-        """A request that would be let in, but for what is said (see `raw.request`)."""
-        return raw.request(self.path, headers, **options)
+        """A request that would be let in, but for what is said (see `raw_client.request`)."""
+        return raw_client.request(self.path, headers, **options)
 
     async def connect(self, data: bytes = b"", **options: Any) -> RawClient:
         """A TCP connection, on which something was sent."""
@@ -77,14 +77,14 @@ class Scene:
 
     async def count(self, metric: str, **labels: str) -> float:
         """A metric of the attacked process; its name without the prefix."""
-        metrics = await self.target.metrics()
+        metrics = await self.server.metrics()
         return metrics(f"{self.kind}_{metric}", **labels)
 
     def resident(self) -> int:
         """Resident bytes of the attacked process."""
         return proc.resident_bytes(self.pid)
 
-    async def undisturbed(self) -> None:
+    async def assert_unaffected(self) -> None:
         """The bystanders missed nothing, and of all others nothing is left: no seat, no descriptor, no exception.
 
         To be called when all others have left.
@@ -98,12 +98,12 @@ class Scene:
             lambda: proc.open_files(self.pid) <= self.files,
             describe=lambda: f"{proc.open_files(self.pid)} descriptors, {self.files} before",
         )
-        for each in {self.lobby.process, self.target.process}:
+        for each in {self.lobby.process, self.server.process}:
             assert each.stderr.find(FAILURE) is None, each.tail()
 
 
 @contextlib.asynccontextmanager
-async def scene(
+async def attacked(
     kind: str,
     *,
     rate: float = 50,
@@ -112,8 +112,8 @@ async def scene(
     prefix: tuple[str, ...] = (),
     compression: bool = False,
     **spec: Any,
-) -> AsyncIterator[Scene]:
-    """A scene for the time of a block, at whose end the bystanders must be undisturbed.
+) -> AsyncIterator[Target]:
+    """A scene for the time of a block, at whose end the bystanders must be assert_unaffected.
 
     Args:
         kind: `greeter` or `lobby`.
@@ -137,12 +137,12 @@ async def scene(
         greeter = None
         if kind == "greeter":
             greeter = await stack.enter_async_context(greeter_process(key=key, options=options, prefix=prefix))
-            greeter.tell(with_open(resource, lobby))
+            greeter.set_directory(with_open(resource, lobby))
         url = greeter.url("/prices") if greeter else lobby.client_url
         swarm = await stack.enter_async_context(Swarm(url, compression=compression))
-        made = Scene(kind=kind, lobby=lobby, greeter=greeter, bystanders=swarm)
+        made = Target(kind=kind, lobby=lobby, greeter=greeter, bystanders=swarm)
         await swarm.connect_all(BYSTANDERS)
         await swarm.each_has(1)
         made.files = proc.open_files(made.pid)
         yield made
-        await made.undisturbed()
+        await made.assert_unaffected()

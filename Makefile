@@ -29,7 +29,8 @@ DEMO_FLAGS ?=
 PYTEST_FLAGS ?=
 # Number of test processes. 0: run all tests in pytest's own process.
 WORKERS ?= 2
-PYTEST := $(BIN)/pytest -n $(WORKERS) --dist loadfile
+# Files run in the order of testpaths, slow ones first: by default xdist starts files with few tests, often the slowest, last.
+PYTEST := $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 BENCH_FLAGS ?=
 
@@ -57,7 +58,7 @@ test: lint  ## lint and every test this machine can run (about 8 minutes); lists
 	@$(PYTEST) $(PYTEST_FLAGS)
 
 check: lint  ## lint, unit, property and fuzz tests (1 to 2 minutes)
-	@$(PYTEST) tests/unit tests/property tests/fuzz $(PYTEST_FLAGS)
+	@$(PYTEST) tests/property tests/fuzz tests/unit $(PYTEST_FLAGS)
 
 test-cluster: $(VENV)/.dev  ## tests in a real cluster (LOBBY_TEST_KUBECONFIG=..., see tests/cluster/support/environment.py)
 	@$(BIN)/pytest tests/cluster -m 'not slow' $(PYTEST_FLAGS)

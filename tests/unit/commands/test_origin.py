@@ -13,6 +13,7 @@ import time
 import pytest
 from tests.support.waiting import until
 from websockets.asyncio.client import connect
+from websockets.protocol import State
 
 from lobby_gateway.commands import origin as ticker_module
 from lobby_gateway.commands.origin import Ticker, TickerSettings, message
@@ -39,14 +40,15 @@ def test_every_connection_gets_the_same_messages_in_order_in_bursts() -> None:
         port = await ticker.start()
         ticking = asyncio.create_task(ticker.tick())
         async with connect(f"ws://127.0.0.1:{port}") as one, connect(f"ws://127.0.0.1:{port}") as two:
-            ones = [await one.recv() for _ in range(40)]
             first_of_two = await two.recv()
-            assert first_of_two in ones
+            ones = [await one.recv()]
+            while len(ones) < 40 or first_of_two not in ones:
+                ones.append(await one.recv())
             start = ones.index(first_of_two)
             twos = [first_of_two] + [await two.recv() for _ in range(len(ones) - start - 1)]
             assert twos == ones[start:]
             read = [json.loads(text) for text in ones]
-            assert [line["seq"] for line in read] == list(range(read[0]["seq"], read[0]["seq"] + 40))
+            assert [line["seq"] for line in read] == list(range(read[0]["seq"], read[0]["seq"] + len(ones)))
             assert read[0]["seq"] % 4 == 1  # a burst begins
             assert abs(read[0]["time"] - time.time()) < 60
             ticking.cancel()
@@ -76,9 +78,9 @@ def test_numbers_go_on_while_nobody_is_connected() -> None:
         ticker = Ticker(TickerSettings(port=0, rate=1000))
         port = await ticker.start()
         ticking = asyncio.create_task(ticker.tick())
-        async with connect(f"ws://127.0.0.1:{port}") as one:
+        async with connect(f"ws://127.0.0.1:{port}", close_timeout=0.1) as one:
             before = json.loads(await one.recv())["seq"]
-        async with connect(f"ws://127.0.0.1:{port}") as two:
+        async with connect(f"ws://127.0.0.1:{port}", close_timeout=0.1) as two:
             assert json.loads(await two.recv())["seq"] > before
         ticking.cancel()
         await ticker.close()
@@ -90,27 +92,27 @@ def test_a_connection_that_does_not_read_is_dropped_and_others_go_on(monkeypatch
     monkeypatch.setattr(ticker_module, "MAX_PENDING_BYTES", 1 << 20)
 
     async def run() -> None:
-        ticker = Ticker(TickerSettings(port=0, rate=200, size=1 << 16))
+        ticker = Ticker(TickerSettings(port=0, size=1 << 16))
         port = await ticker.start()
-        ticking = asyncio.create_task(ticker.tick())
         async with connect(f"ws://127.0.0.1:{port}", max_size=None) as reading:
             held = await connect(f"ws://127.0.0.1:{port}", max_size=None)
             held.transport.pause_reading()
+            await until(lambda: len(ticker._connections) == 2)
             sizes: list[int] = []
 
-            async def read() -> None:
-                while True:
-                    sizes.append(len(await reading.recv()))
+            async def send_and_read() -> bool:
+                ticker._send_burst()
+                sizes.append(len(await reading.recv()))
+                return len(ticker._connections) == 1
 
-            read_on = asyncio.create_task(read())
-            await until(lambda: len(ticker._connections) == 1)
+            await until(send_and_read, deadline=60, every=0)
+            assert reading.state is State.OPEN
             count = len(sizes)
-            await until(lambda: len(sizes) > count + 1)
+            await until(send_and_read)
+            assert len(sizes) > count
             assert len(set(sizes)) == 1
-            read_on.cancel()
             for client in (held, reading):
                 client.transport.abort()
-            ticking.cancel()
             await ticker.close()
 
     asyncio.run(run())

@@ -11,9 +11,9 @@ KEY = "ab" * 32
     ("arguments", "named"),
     [
         ([], ["--directory-from-stdin", "--directory-from-kubernetes"]),
-        (["--directory-from-stdin", "--directory-from-kubernetes"], ["--directory-from-kubernetes", "together"]),
+        (["--directory-from-stdin", "--directory-from-kubernetes"], ["--directory-from-kubernetes", "combined"]),
         (["--directory-from-kubernetes", "--namespace", "A_b"], ["--namespace", "A_b"]),
-        (["--directory-from-kubernetes", "--namespace", "a", "--all-namespaces"], ["--all-namespaces", "together"]),
+        (["--directory-from-kubernetes", "--namespace", "a", "--all-namespaces"], ["--all-namespaces", "combined"]),
         (["--directory-from-stdin", "--stop-seconds", "0"], ["--stop-seconds", "0.1", "3600"]),
         (["--directory-from-stdin", "--port", "70000"], ["--port", "70000", "65535"]),
         (["--directory-from-stdin", "--host", "greeter.example"], ["--host", "greeter.example", "IP address"]),

@@ -46,7 +46,7 @@ def no_blocking_calls() -> Iterator[None]:
     buster.activate()
     for name in ("io.BufferedReader.read", "os.listdir"):  # reads /proc, which never blocks
         buster.functions[name].can_block_in("prometheus_client/process_collector.py", "collect")
-    for function in buster.functions.values():  # a kubeconfig is read once, at start
+    for function in buster.functions.values():  # a kubeconfig is read once, at startup
         function.can_block_in("lobby_operator/kube/client.py", "_load")
     try:
         yield

@@ -1,4 +1,4 @@
-"""Bad input is one line that names the field, the value and what is accepted; exit code 2; no traceback."""
+"""Bad input prints one line that names the field, the value and what is accepted, then exits with 2 and no traceback."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from tests.support.up import lobby_file, lobby_resource
 
 
 def lines_of(*arguments: str, env: dict[str, str] | None = None) -> list[str]:
-    """What `lobby` with these arguments says on standard error; it must fail as bad input does."""
+    """Runs `lobby` with bad input; returns the lines of its standard error."""
     code, out, err = run(finished(LOBBY, *arguments, env=env), deadline=40)
     assert code == 2, (code, out, err)
     assert "Traceback" not in out + err
-    assert not re.search(r"ws://127.0.0.1:\d+/\w", out), "it said where to connect"
+    assert not re.search(r"ws://127.0.0.1:\d+/\w", out), "printed a URL to connect to"
     return err.splitlines()
 
 
@@ -51,7 +51,7 @@ def lines_of(*arguments: str, env: dict[str, str] | None = None) -> list[str]:
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
-def test_command_line(arguments: list[str], named: list[str]) -> None:
+def test_bad_command_line(arguments: list[str], named: list[str]) -> None:
     (line,) = lines_of(*arguments)
     for text in named:
         assert text in line
@@ -72,7 +72,7 @@ def test_command_line(arguments: list[str], named: list[str]) -> None:
     ],
     ids=lambda value: ", ".join(value) if isinstance(value, dict) else None,
 )
-def test_lobby_file(tmp_path: Path, spec: dict[str, Any], named: list[str]) -> None:
+def test_invalid_lobby_file(tmp_path: Path, spec: dict[str, Any], named: list[str]) -> None:
     file = lobby_file(tmp_path, lobby_resource("prices", "ws://127.0.0.1:1/", **spec))
     (line,) = lines_of("up", "-f", file)
     assert file in line
@@ -80,7 +80,7 @@ def test_lobby_file(tmp_path: Path, spec: dict[str, Any], named: list[str]) -> N
         assert text in line
 
 
-def test_each_problem_of_a_file_has_its_line(tmp_path: Path) -> None:
+def test_each_problem_in_a_file_gets_its_own_line(tmp_path: Path) -> None:
     file = lobby_file(tmp_path, lobby_resource("prices", "ws://127.0.0.1:1/", clients_seats=0, emptySeconds=-1))
     first, second = sorted(lines_of("up", "-f", file))
     assert "spec.clients.seats" in first
@@ -90,7 +90,7 @@ def test_each_problem_of_a_file_has_its_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text", ["spec: [", "", "just a text", "\x00\x01"], ids=["broken YAML", "empty", "a text", "binary"]
 )
-def test_file_that_is_no_resource(tmp_path: Path, text: str) -> None:
+def test_file_that_is_not_a_resource(tmp_path: Path, text: str) -> None:
     file = tmp_path / "lobby.yaml"
     file.write_text(text)
     (line,) = lines_of("up", "-f", str(file))
@@ -107,7 +107,7 @@ def test_file_of_another_kind(tmp_path: Path) -> None:
     assert "Lobby" in kind
 
 
-def test_missing_secret_is_named_and_never_shown(tmp_path: Path) -> None:
+def test_missing_secret_is_named_and_no_value_is_shown(tmp_path: Path) -> None:
     header = {"name": "X-Key", "valueFrom": {"secretKeyRef": {"name": "feed", "key": "api-key"}}}
     file = lobby_file(tmp_path, lobby_resource("prices", "ws://127.0.0.1:1/", origin_headers=[header]))
     (line,) = lines_of("up", "-f", file, env={"LOBBY_SECRET_FEED_OTHER": "confidential"})
@@ -116,7 +116,7 @@ def test_missing_secret_is_named_and_never_shown(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("option", ["--port", "--admin-port"])
-def test_port_that_is_taken(option: str) -> None:
+def test_port_in_use(option: str) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -127,7 +127,7 @@ def test_port_that_is_taken(option: str) -> None:
     assert port in line
 
 
-def test_two_files_with_the_same_name(tmp_path: Path) -> None:
+def test_two_files_with_the_same_lobby(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     file = lobby_file(tmp_path, lobby_resource("prices", "ws://127.0.0.1:1/"))
     other = lobby_file(tmp_path / "a", lobby_resource("prices", "ws://127.0.0.1:2/"))

@@ -1,4 +1,4 @@
-"""`lobby bench` beside the whole: what it says of clients is what greeter and lobbies say of them, too."""
+"""`lobby bench` against the whole system: its figures match those of the greeter and the lobbies."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from tests.support.waiting import until
 PERFECT = {"refused": {}, "failed": {}, "gaps": 0, "duplicates": 0, "reorderings": 0, "restarts": 0, "disconnects": {}}
 
 
-async def benched(*arguments: str) -> dict[str, Any]:
+async def run_bench(*arguments: str) -> dict[str, Any]:
     code, out, err = await finished(LOBBY, "bench", *arguments, "--json")
     assert (code, err) == (0, "")
-    told: dict[str, Any] = json.loads(out)
-    return told
+    report: dict[str, Any] = json.loads(out)
+    return report
 
 
 def test_clients_behind_a_greeter_receive_everything(tmp_path: Path) -> None:
@@ -29,14 +29,14 @@ def test_clients_behind_a_greeter_receive_everything(tmp_path: Path) -> None:
         async with ticker(rate=50) as origin:
             file = lobby_file(tmp_path, lobby_resource("prices", origin.url))
             async with lobby_up("-f", file) as up:
-                bench = asyncio.create_task(benched(up.url, "--clients", "200", "--ramp", "0.5", "--seconds", "4"))
+                bench = asyncio.create_task(run_bench(up.url, "--clients", "200", "--ramp", "0.5", "--seconds", "4"))
                 await up.until_clients(200)
-                told = await bench
+                report = await bench
                 await up.until_clients(0)
-        assert told.items() >= PERFECT.items()
-        assert (told["clients"], told["connected"], told["silent"]) == (200, 200, 0)
-        assert told["stamped"] == told["deliveries"] > 200 * 50
-        assert 0 < told["latency_ms"]["p50"] <= told["latency_ms"]["p99"] <= told["latency_ms"]["p99.9"]
+        assert report.items() >= PERFECT.items()
+        assert (report["clients"], report["connected"], report["silent"]) == (200, 200, 0)
+        assert report["stamped"] == report["deliveries"] > 200 * 50
+        assert 0 < report["latency_ms"]["p50"] <= report["latency_ms"]["p99"] <= report["latency_ms"]["p99.9"]
 
     run(main(), deadline=90)
 
@@ -46,35 +46,35 @@ def test_redirected_clients_are_counted(tmp_path: Path) -> None:
         async with ticker(rate=50) as origin:
             file = lobby_file(tmp_path, lobby_resource("prices", origin.url, routing={"mode": "Redirect"}))
             async with lobby_up("-f", file) as up:
-                told = await benched(up.url, "--clients", "20", "--seconds", "1")
-        assert told.items() >= PERFECT.items()
-        assert (told["connected"], told["redirects"]) == (20, 20)
-        assert told["deliveries"] > 0
+                report = await run_bench(up.url, "--clients", "20", "--seconds", "1")
+        assert report.items() >= PERFECT.items()
+        assert (report["connected"], report["redirects"]) == (20, 20)
+        assert report["deliveries"] > 0
 
     run(main(), deadline=90)
 
 
-def test_clients_that_find_no_seat_are_refusals(tmp_path: Path) -> None:
+def test_clients_without_a_seat_are_counted_as_refused(tmp_path: Path) -> None:
     async def main() -> None:
         async with ticker(rate=50) as origin:
             resource = lobby_resource("prices", origin.url, clients_seats=10, maxReplicas=1, waitSeconds=0)
             async with lobby_up("-f", lobby_file(tmp_path, resource)) as up:
-                told = await benched(up.url, "--clients", "15", "--ramp", "0", "--seconds", "1")
-        assert (told["connected"], told["refused"]) == (10, {"503": 5})
-        assert (told["gaps"], told["duplicates"]) == (0, 0)
+                report = await run_bench(up.url, "--clients", "15", "--ramp", "0", "--seconds", "1")
+        assert (report["connected"], report["refused"]) == (10, {"503": 5})
+        assert (report["gaps"], report["duplicates"]) == (0, 0)
 
     run(main(), deadline=90)
 
 
-def test_ctrl_c_shows_what_there_is_and_ends_with_130() -> None:
+def test_ctrl_c_prints_the_report_so_far_and_exits_with_130() -> None:
     async def main() -> None:
         async with ticker(rate=50) as origin:
             command = (LOBBY, "bench", origin.url, "--clients", "5", "--ramp", "0", "--seconds", "600", "--json")
             async with running("bench", *command, ends_with=(130,)) as bench:
                 await until(lambda: origin.connections == 5, describe=lambda: f"5 clients: {bench.tail()}")
                 bench.send(signal.SIGINT)
-                told = json.loads((await bench.line(r"^\{.*\}$"))[0])
-                assert told["connected"] == 5
+                report = json.loads((await bench.line(r"^\{.*\}$"))[0])
+                assert report["connected"] == 5
                 assert await bench.exited() == 130
 
     run(main(), deadline=60)

@@ -1,4 +1,4 @@
-"""The benchmarks run: a moment of each kind, with few clients. How fast anything is is nobody's business here."""
+"""Every kind of benchmark runs briefly with a few clients. Speed is not asserted."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.benchmarks.plan import SHARED, TWO_GREETERS, sections, trades
 from tests.benchmarks.results import Results
 
 CLIENTS = 8
-EVERYBODY = (C_LOOP, DIRECT, DIRECT_IN_PYTHON, PROXIED, WEBSOCKETS, WS, NCHAN_CONTESTANT)
+CONTESTANTS = (C_LOOP, DIRECT, DIRECT_IN_PYTHON, PROXIED, WEBSOCKETS, WS, NCHAN_CONTESTANT)
 ONE = Case(mode="one", clients=CLIENTS, seconds=1.0, warm_up=0.1)
 RATE = Case(mode="rate", value=100, clients=CLIENTS, seconds=1.0, warm_up=0.1)
 
@@ -45,11 +45,11 @@ def measured(contestant: Contestant, case: Case) -> Outcome:
     return outcome
 
 
-@pytest.mark.parametrize("contestant", EVERYBODY, ids=lambda each: str(each.name))
+@pytest.mark.parametrize("contestant", CONTESTANTS, ids=lambda each: str(each.name))
 @pytest.mark.parametrize(
     "case", [ONE, dataclasses.replace(ONE, mode="burst", value=10_000), RATE], ids=lambda case: str(case.mode)
 )
-def test_everybody_delivers_every_message(contestant: Contestant, case: Case) -> None:
+def test_every_contestant_delivers_every_message(contestant: Contestant, case: Case) -> None:
     measured(contestant, case)
 
 
@@ -59,12 +59,12 @@ def test_two_greeters_share_the_clients() -> None:
     assert outcome.load["deliveries"] >= 64
 
 
-def test_clients_that_ask_for_compression_get_less() -> None:
+def test_clients_with_compression_receive_fewer_bytes() -> None:
     outcome = measured(SHARED, dataclasses.replace(RATE, size=1024, text=trades(), deflate=True))
     assert 0 < outcome.load["bytes"] < 1024 * outcome.load["deliveries"] * 0.8
 
 
-def test_a_stalled_client_is_behind_by_its_mailbox_and_gets_the_newest_message() -> None:
+def test_a_stalled_client_lags_by_its_mailbox_and_gets_the_newest_message() -> None:
     outcome = measured(DIRECT, dataclasses.replace(RATE, value=500, size=16384, stalled=4, seconds=1.0))
     assert outcome.load["stalled"] == outcome.load["stalled_at_newest"] == 4
     assert outcome.load["stalled_receive_buffer"] > 0
@@ -76,7 +76,7 @@ def test_clients_come_and_go(contestant: Contestant) -> None:
     measured(contestant, Case(mode="shake", value=4, clients=CLIENTS, seconds=0.3, warm_up=0.1))
 
 
-def test_a_page_with_every_figure_is_made(tmp_path: Path) -> None:
+def test_the_page_shows_every_figure(tmp_path: Path) -> None:
     outcome = measure(DIRECT, RATE)
     results = Results()
     for section in sections(2, 0.1):
@@ -84,13 +84,13 @@ def test_a_page_with_every_figure_is_made(tmp_path: Path) -> None:
             for contestant, rounds in section.turns:
                 for _ in range(rounds):
                     results.add(section.name, case, contestant.name, outcome)
-    results.missing["nobody"] = "it was never there"
+    results.missing["nobody"] = "not installed"
     results.save(tmp_path / "results.json")
     about = run.about(2, 0.1, 60.0, (0.01, 0.02))
     run.write(Results.load(tmp_path / "results.json"), about, tmp_path)
     page = (tmp_path / "performance.md").read_text()
     assert "not measured" not in page
-    assert "nobody: it was never there" in page
+    assert "nobody: not installed" in page
     names = {contestant.name for section in sections(2, 0.1) for contestant, _ in section.turns}
     assert not [name for name in names - {TWO_GREETERS.name} if name not in page]
     assert "Two greeters" in page

@@ -1,4 +1,4 @@
-"""A real browser, proxied and redirected. Browsers follow no redirect on a WebSocket: the page asks for a ticket first."""
+"""A real browser, proxied and redirected. Browsers follow no redirect of a WebSocket, so the page requests a ticket first."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.up import lobby_file, lobby_resource, lobby_up
 
 pytestmark = pytest.mark.skipif(bool(browser.skip_reason()), reason=browser.skip_reason())
 
-# What a page's own code would be: asks where to connect, connects, and returns the first three messages.
+# What a page's own script does: connect and return the first three messages.
 LISTEN = """
     const messages = await new Promise((resolve, reject) => {
         const socket = new WebSocket(url);
@@ -62,7 +62,7 @@ def test_page_gets_a_ticket_and_connects_to_the_lobby(tmp_path: Path) -> None:
     run(main(), deadline=110)
 
 
-def test_page_of_another_origin_gets_nothing(tmp_path: Path) -> None:
+def test_page_from_a_disallowed_origin_is_refused(tmp_path: Path) -> None:
     async def main() -> None:
         async with ticker() as origin, browser.web_page() as site:
             resource = lobby_resource("prices", origin.url, clients_allowedOrigins=["https://example.com"])

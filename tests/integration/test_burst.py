@@ -1,4 +1,4 @@
-"""2,000 clients at once, where nothing was warmed up for them: lobbies are made while they wait, and none is refused."""
+"""2,000 clients arrive at once on a cold system: they wait while lobbies are created, and none is refused."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ CLIENTS = 2000
 
 
 @pytest.mark.timeout(180)
-def test_none_of_2000_is_refused(tmp_path: Path) -> None:
+def test_none_of_2000_clients_is_refused(tmp_path: Path) -> None:
     async def main() -> None:
         async with ticker(rate=2) as origin:
             file = lobby_file(tmp_path, lobby_resource("prices", origin.url))
             async with lobby_up("-f", file) as up, Swarm(up.url) as swarm:
                 await swarm.connect_all(CLIENTS, concurrency=CLIENTS)
                 reports = await up.until_clients(CLIENTS)
-                # Four hold 2,000, and a fifth is there for the spare seats: not one for each client that waited. It has
-                # some of them if it was open before one of the four.
+                # Four lobbies hold 2,000 clients and a fifth provides the spare seats; there is not one per waiting client.
+                # The fifth has some of the clients if it opened before one of the four.
                 taken = [report for report in reports.values() if report["clients"]]
                 assert len(taken) in {4, 5}, summary(reports)
                 assert len(reports) <= 5, summary(reports)

@@ -41,7 +41,7 @@ def test_forwarded_messages_reach_the_origin_whole_and_in_order(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_ignored_messages_go_nowhere(tmp_path: Path, mode: str) -> None:
+def test_ignored_messages_are_not_forwarded(tmp_path: Path, mode: str) -> None:
     async def main() -> None:
         async with FakeOrigin() as origin:
             file = lobby_file(tmp_path, lobby_resource("prices", origin.url, routing={"mode": mode}))
@@ -57,7 +57,7 @@ def test_ignored_messages_go_nowhere(tmp_path: Path, mode: str) -> None:
                     name = "lobby_client_messages_total" if mode == "Redirect" else "greeter_client_messages_total"
                     return sum(each(name, fate="ignored") for each in metrics) == 2
 
-                await until(counted, describe="two messages counted as ignored")
+                await until(counted, describe="two messages to be counted as ignored")
                 await origin.send("after")
                 await until(lambda: client.tally.other == 1, describe=swarm.summary)
                 assert seen.messages == []
@@ -67,7 +67,7 @@ def test_ignored_messages_go_nowhere(tmp_path: Path, mode: str) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_rejected_message_closes_its_sender_alone(tmp_path: Path, mode: str) -> None:
+def test_rejected_message_closes_only_its_sender(tmp_path: Path, mode: str) -> None:
     async def main() -> None:
         async with FakeOrigin() as origin:
             resource = lobby_resource("prices", origin.url, clients_messages="Reject", routing={"mode": mode})

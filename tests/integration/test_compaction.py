@@ -1,4 +1,4 @@
-"""Twenty lobbies that few clients are left in drain into one, and no client is closed."""
+"""Twenty nearly empty lobbies drain into one, and no client is disconnected."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ async def clients_by_lobby(up: LobbyUp) -> dict[str, int]:
 
 
 @pytest.mark.timeout(240)
-def test_20_lobbies_with_few_clients_each_drain_into_one(tmp_path: Path) -> None:
+def test_20_nearly_empty_lobbies_drain_into_one(tmp_path: Path) -> None:
     async def main() -> None:
         async with ticker(rate=2) as origin:
             resource = lobby_resource(
@@ -34,7 +34,7 @@ def test_20_lobbies_with_few_clients_each_drain_into_one(tmp_path: Path) -> None
                 compaction={"stabilizationSeconds": 2},
             )
             async with lobby_up("-f", lobby_file(tmp_path, resource)) as up, Swarm(up.url) as swarm:
-                # They come one lobby's worth after the other, so that it is known who sits in which.
+                # One lobby's worth of clients at a time, so that the test knows which lobby has which clients.
                 groups = []
                 for number in range(1, LOBBIES + 1):
                     groups.append(await swarm.connect_all(SEATS))

@@ -1,4 +1,4 @@
-"""A client that is gone without a word is found out by a ping, and its seat is free again; one that answers stays."""
+"""A client that vanishes silently is detected by a ping and loses its seat; one that answers pings stays connected."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from tests.support.up import lobby_file, lobby_resource, lobby_up
 from tests.support.waiting import until
 
 PING_SECONDS = 1
-GIVEN_UP_WITHIN = 40.0  # the ping, twenty seconds for its answer, and what a busy machine adds
+GIVEN_UP_WITHIN = 40.0  # the ping, 20 s for the pong, and slack for a busy machine
 
 
-def test_client_that_answers_no_ping_loses_its_seat(tmp_path: Path) -> None:
+def test_client_that_does_not_answer_pings_loses_its_seat(tmp_path: Path) -> None:
     async def main() -> None:
         async with ticker(rate=1) as origin:
             files = [
@@ -32,13 +32,13 @@ def test_client_that_answers_no_ping_loses_its_seat(tmp_path: Path) -> None:
                 pairs = [await proxied.connect_all(2), await redirected.connect_all(2)]
                 await up.until_clients(4)
                 for dead, _ in pairs:
-                    dead.pause()  # it reads no ping, so it sends no pong
+                    dead.pause()  # it does not read the ping, so it sends no pong
                 await up.until_clients(2, deadline=GIVEN_UP_WITHIN)
                 for dead, alive in pairs:
                     assert alive.is_open
                     assert alive.pings >= 3
                     dead.resume()
-                    await until(dead.ended.is_set, describe="it is still connected")
+                    await until(dead.ended.is_set, describe="the client to be disconnected")
                     assert dead.close_code in {1011, 1006}
 
     run(main(), deadline=90)

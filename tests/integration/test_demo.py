@@ -13,7 +13,7 @@ from tests.support.swarm import Swarm
 from tests.support.up import lobby_up
 
 
-def test_client_of_the_websockets_package_shows_demo_messages() -> None:
+def test_websockets_command_line_client_shows_demo_messages() -> None:
     async def main() -> None:
         async with (
             lobby_up("--demo") as up,

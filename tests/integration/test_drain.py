@@ -1,4 +1,4 @@
-"""Greeter and lobbies without a lobby host: twenty lobbies of 25 clients are drained into one, by what a directory says."""
+"""A greeter and lobbies without a lobby host: the directory makes twenty lobbies of 25 clients drain into one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EACH = 25
 
 
 @pytest.mark.timeout(180)
-def test_20_lobbies_of_25_clients_drain_into_one_and_no_client_is_closed() -> None:
+def test_20_lobbies_of_25_clients_drain_into_one_without_disconnects() -> None:
     async def main() -> None:
         key = new_key()
         resource_of = partial(lobby_resource, "prices")
@@ -29,7 +29,7 @@ def test_20_lobbies_of_25_clients_drain_into_one_and_no_client_is_closed() -> No
         ):
             resource = resource_of(origin.url)
             for lobby in lobbies:
-                # Only one at a time takes clients, so that each gets its twenty-five.
+                # Only one lobby is open at a time, so that each gets 25 clients.
                 greeter.set_directory(with_open(resource, lobby))
                 await swarm.connect_all(EACH)
                 await lobby.until_clients(EACH)
@@ -50,7 +50,7 @@ def test_20_lobbies_of_25_clients_drain_into_one_and_no_client_is_closed() -> No
             assert swarm.longest_silence() < 3, swarm.summary()
             metrics = await greeter.metrics()
             assert metrics("greeter_moves_total") == (LOBBIES - 1) * EACH
-            # A drained lobby has nobody left, so it lets its origin connection go.
+            # A drained lobby has no clients, so it closes its origin connection.
             await until(lambda: origin.connections == 1, deadline=30, describe=lambda: f"{origin.connections}")
 
     run(main(), deadline=170)

@@ -1,4 +1,4 @@
-"""Lobbies that nobody sits in go, down to what the Lobby asks for."""
+"""Empty lobbies are deleted, down to the number that the Lobby asks for."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.up import lobby_file, lobby_resource, lobby_up
     [({"spareSeats": 0, "replicas": 0}, 0), ({"spareSeats": 3, "replicas": 0}, 1), ({"replicas": 2}, 2)],
     ids=["nothing asked for", "spare seats", "floor of replicas"],
 )
-def test_empty_lobbies_go(tmp_path: Path, spec: dict[str, Any], left: int) -> None:
+def test_empty_lobbies_are_deleted(tmp_path: Path, spec: dict[str, Any], left: int) -> None:
     async def main() -> None:
         async with ticker() as origin:
             resource = lobby_resource(
@@ -28,7 +28,7 @@ def test_empty_lobbies_go(tmp_path: Path, spec: dict[str, Any], left: int) -> No
                 assert len(up.lobby_processes()) >= 3
                 await swarm.close()
                 await up.until_lobbies(left)
-                # And whoever comes afterwards gets in as if nothing had been.
+                # Later clients are accepted as usual.
                 (client,) = await swarm.connect_all(1)
                 await swarm.each_has(2, of=[client])
 

@@ -1,4 +1,4 @@
-"""An origin that nobody here wrote: an Ethereum node, by the Lobby that the README shows for it."""
+"""A third-party origin: an Ethereum node, with the Lobby from the README."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ pytestmark = pytest.mark.skipif(bool(npm_tools.skip_reason("ganache")), reason=n
 
 
 def heads(client: Client) -> dict[int, dict[str, Any]]:
-    """The heads that a client got, by their number."""
+    """The heads that a client received, by number."""
     messages = [json.loads(payload)["params"]["result"] for _, payload in client.kept if by_block(payload) is not None]
     return {int(head["number"], 16): head for head in messages}
 
 
 @pytest.mark.timeout(240)
-def test_1100_clients_over_three_lobbies_get_every_head_of_three_connections(tmp_path: Path) -> None:
+def test_1100_clients_in_three_lobbies_get_every_head_over_three_connections(tmp_path: Path) -> None:
     async def main() -> None:
         async with npm_tools.ethereum_node(block_seconds=1) as node:
             resource = readme_lobby("heads")
@@ -54,7 +54,7 @@ def test_1100_clients_over_three_lobbies_get_every_head_of_three_connections(tmp
                 assert len(swarm.open) == CLIENTS, swarm.summary()
                 assert (swarm.gaps, swarm.disorder) == (0, 0), swarm.summary()
                 for client in swarm.clients:
-                    # What the script was answered is not part of the stream.
+                    # Replies to the script are not part of the stream.
                     assert client.tally.other == 0, client.kept
                     seen = heads(client)
                     both = known.keys() & seen.keys()

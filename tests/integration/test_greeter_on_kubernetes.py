@@ -1,4 +1,4 @@
-"""A greeter process that is told of its lobbies by an API server, and goes on with what it knows while that is away."""
+"""A greeter that watches Lobbies on an API server, and keeps using what it knows while the API server is unavailable."""
 
 from __future__ import annotations
 
@@ -29,12 +29,14 @@ async def greeter(api: FakeKubeApi, key: str) -> AsyncIterator[GreeterProcess]:
     where = ("--directory-from-kubernetes", "--namespace", "markets", "--api-server", api.url)
     command = ("-m", "lobby_gateway.greeter", "--port", "0", "--admin-port", "0", *where)
     async with running("greeter", sys.executable, *command, env={"LOBBY_TOKEN_KEY": key}) as process:
-        told = json.loads((await process.line(r'^\{.*"listening".*\}$'))[0])
-        yield GreeterProcess(process=process, port=told["port"], admin=f"http://127.0.0.1:{told['admin_port']}")
+        listening = json.loads((await process.line(r'^\{.*"listening".*\}$'))[0])
+        yield GreeterProcess(
+            process=process, port=listening["port"], admin=f"http://127.0.0.1:{listening['admin_port']}"
+        )
 
 
 def stored(resource: dict[str, Any], *lobbies: LobbyProcess) -> dict[str, Any]:
-    """A Lobby as an API server has it."""
+    """A Lobby as the API server stores it."""
     made = validate_and_default({**resource, "metadata": {"name": "prices", "namespace": "markets"}}, "test")
     return {**made, "status": {"open": [lobby.directory_entry for lobby in lobbies]}}
 
@@ -43,7 +45,7 @@ async def ready(made: GreeterProcess) -> bool:
     return (await web.get(f"{made.admin}/readyz")).status == 200
 
 
-def test_with_the_api_server_away_clients_of_a_killed_lobby_go_on_and_new_ones_get_in() -> None:
+def test_clients_of_a_killed_lobby_move_while_the_api_server_is_unavailable() -> None:
     async def main() -> None:
         key = new_key()
         async with FakeOrigin() as origin, ticking(origin, interval=0.02), fake_kube_api() as api:
@@ -82,7 +84,7 @@ def test_with_the_api_server_away_clients_of_a_killed_lobby_go_on_and_new_ones_g
     run(main(), deadline=60)
 
 
-def test_a_greeter_that_starts_while_the_api_server_is_away_is_not_ready_and_becomes_so() -> None:
+def test_greeter_becomes_ready_once_the_api_server_is_available() -> None:
     async def main() -> None:
         key = new_key()
         async with FakeOrigin() as origin, fake_kube_api() as api:

@@ -1,4 +1,4 @@
-"""What a greeter makes of a handshake: subprotocols, browsers' Origin, plain HTTP."""
+"""Handshakes with a greeter: subprotocols, the Origin of browsers, plain HTTP."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MODES = ["Proxy", "Redirect"]
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_subprotocol_of_the_origin_is_agreed_with_the_client(tmp_path: Path, mode: str) -> None:
+def test_subprotocol_of_the_origin_is_negotiated_with_the_client(tmp_path: Path, mode: str) -> None:
     async def main() -> None:
         async with FakeOrigin(subprotocols=["feed.v2"]) as origin:
             resource = lobby_resource("prices", origin.url, origin_subprotocols=["feed.v2"], routing={"mode": mode})
@@ -31,7 +31,7 @@ def test_subprotocol_of_the_origin_is_agreed_with_the_client(tmp_path: Path, mod
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_only_pages_of_allowed_origins_get_in(tmp_path: Path, mode: str) -> None:
+def test_only_pages_from_allowed_origins_are_accepted(tmp_path: Path, mode: str) -> None:
     async def main() -> None:
         async with FakeOrigin() as origin:
             resource = lobby_resource(
@@ -46,7 +46,7 @@ def test_only_pages_of_allowed_origins_get_in(tmp_path: Path, mode: str) -> None
     run(main(), deadline=60)
 
 
-def test_plain_http_is_told_that_this_is_a_websocket(tmp_path: Path) -> None:
+def test_plain_http_gets_a_hint_to_use_websocket(tmp_path: Path) -> None:
     async def main() -> None:
         async with FakeOrigin() as origin:
             file = lobby_file(tmp_path, lobby_resource("prices", origin.url))

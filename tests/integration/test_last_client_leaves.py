@@ -1,4 +1,4 @@
-"""Nobody listens, so nobody needs the origin: its connection is closed some time after the last client left."""
+"""A lobby without clients does not need the origin: its connection is closed some time after the last client leaves."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from tests.support.up import lobby_file, lobby_resource, lobby_up
 from tests.support.waiting import stays, until
 
 
-def test_origin_connection_lives_from_the_first_client_to_the_last(tmp_path: Path) -> None:
+def test_origin_connection_lasts_from_the_first_client_to_the_last(tmp_path: Path) -> None:
     async def main() -> None:
         async with ticker() as origin:
             file = lobby_file(tmp_path, lobby_resource("prices", origin.url))
             async with lobby_up("-f", file) as up, Swarm(up.url) as swarm:
                 await up.until_lobbies(1)
-                assert origin.connections == 0  # OnDemand: a lobby without clients has no use for it
+                assert origin.connections == 0  # OnDemand: a lobby without clients does not connect
                 clients = await swarm.connect_all(3)
                 await swarm.each_has(1)
                 assert origin.connections == 1
@@ -25,7 +25,7 @@ def test_origin_connection_lives_from_the_first_client_to_the_last(tmp_path: Pat
                 await swarm.each_gets(2)
                 assert origin.connections == 1
                 await swarm.close()
-                await until(lambda: origin.connections == 0, deadline=30, describe="the connection is still there")
+                await until(lambda: origin.connections == 0, deadline=30, describe="the connection to be closed")
                 (client,) = await swarm.connect_all(1)
                 await swarm.each_has(1, of=[client])
                 assert origin.connections == 1
@@ -33,12 +33,12 @@ def test_origin_connection_lives_from_the_first_client_to_the_last(tmp_path: Pat
     run(main(), deadline=90)
 
 
-def test_always_connected_origin_needs_no_client(tmp_path: Path) -> None:
+def test_origin_with_connect_always_needs_no_clients(tmp_path: Path) -> None:
     async def main() -> None:
         async with ticker() as origin:
             resource = lobby_resource("prices", origin.url, origin_connect="Always", replicas=1)
             async with lobby_up("-f", lobby_file(tmp_path, resource)) as up:
-                await until(lambda: origin.connections == 1, describe="no connection")
+                await until(lambda: origin.connections == 1, describe="a connection")
                 async with Swarm(up.url) as swarm:
                     await swarm.connect_all(1)
                     await swarm.each_has(1)

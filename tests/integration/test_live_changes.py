@@ -1,4 +1,4 @@
-"""What changes while a lobby serves, as in a pod: its Lobby, the origin's secrets, the keys of tokens. No client is lost."""
+"""Changes while a lobby runs, as in a pod: its Lobby, secrets of the origin, token keys. No client is disconnected."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ KEY_HEADER = [{"name": "X-Key", "valueFrom": {"secretKeyRef": {"name": "feed", "
 
 
 class Pod:
-    """The folders that a lobby's pod has mounted."""
+    """The volumes mounted in a lobby's pod."""
 
     def __init__(self, folder: Path, resource: dict[str, Any], key: str, secret: str) -> None:
         self.config = MountedVolume(folder / "config", lobby__json=json.dumps(validate_and_default(resource, "test")))
@@ -40,7 +40,7 @@ class Pod:
         self.config.replace(lobby__json=json.dumps(validate_and_default(resource, "test")))
 
 
-def test_seats_are_added_and_taken_away_under_the_clients_of_a_greeter(tmp_path: Path) -> None:
+def test_seats_are_added_and_removed_while_clients_are_connected(tmp_path: Path) -> None:
     async def main() -> None:
         async with FakeOrigin() as origin, ticking(origin, interval=0.02):
             small, large = (
@@ -58,7 +58,7 @@ def test_seats_are_added_and_taken_away_under_the_clients_of_a_greeter(tmp_path:
                 more = asyncio.create_task(swarm.connect_all(5))
                 await until(lambda: len(swarm.clients) == 8)
                 await asyncio.to_thread(pod.change, large)
-                await more  # the trunk told of the seats: the greeter was told of nothing
+                await more  # announced over the trunk; the directory has not changed
                 await asyncio.to_thread(pod.change, small)
                 await until(lambda: seats_are(lobby.seats, 3))
                 await swarm.each_has(20)
@@ -71,7 +71,7 @@ def test_seats_are_added_and_taken_away_under_the_clients_of_a_greeter(tmp_path:
     run(main(), deadline=60)
 
 
-def test_a_rotated_secret_ends_the_refusal_and_loses_no_client(tmp_path: Path) -> None:
+def test_rotated_secret_ends_a_refusal_without_disconnects(tmp_path: Path) -> None:
     async def main() -> None:
         async with FakeOrigin() as origin:
             resource = lobby_resource("prices", origin.url, origin_headers=KEY_HEADER)
@@ -85,8 +85,8 @@ def test_a_rotated_secret_ends_the_refusal_and_loses_no_client(tmp_path: Path) -
                 async with ticking(origin, interval=0.05):
                     await swarm.each_has(3)
                     await asyncio.to_thread(pod.secrets.replace, **{VARIABLE: "second\n"})
-                    await swarm.each_gets(60)  # three seconds, in which it is seen
-                    assert len(origin.connections) == 1, "the stream was not kept"
+                    await swarm.each_gets(60)  # 3 s, enough for the file watch to notice
+                    assert len(origin.connections) == 1, "the stream was interrupted"
                 origin.refuse = Refuse(401)
                 origin.kill_connections()
                 await lobby.until_origin("Refused")
@@ -102,7 +102,7 @@ def test_a_rotated_secret_ends_the_refusal_and_loses_no_client(tmp_path: Path) -
     run(main(), deadline=60)
 
 
-def test_token_keys_are_replaced_while_clients_come(tmp_path: Path) -> None:
+def test_token_keys_are_rotated_while_clients_connect(tmp_path: Path) -> None:
     old, new = new_key(), new_key()
 
     async def main() -> None:
@@ -112,7 +112,7 @@ def test_token_keys_are_replaced_while_clients_come(tmp_path: Path) -> None:
             keys = ("--token-key-file", str(pod.token / "key"))
             file = pod.config / "lobby.json"
             async with (
-                lobby_process(resource, file=file, options=pod.options) as lobby,  # the file goes before the variable
+                lobby_process(resource, file=file, options=pod.options) as lobby,  # the file overrides the variable
                 greeter_process(key=new_key(), options=keys) as greeter,
                 Swarm(greeter.url("/prices")) as swarm,
             ):
@@ -132,7 +132,7 @@ def test_token_keys_are_replaced_while_clients_come(tmp_path: Path) -> None:
     run(main(), deadline=60)
 
 
-def test_a_missing_secret_is_told_with_its_file(tmp_path: Path) -> None:
+def test_missing_secret_is_reported_with_its_file(tmp_path: Path) -> None:
     resource = lobby_resource("prices", "ws://127.0.0.1:9/", origin_headers=KEY_HEADER)
     pod = Pod(tmp_path, resource, new_key(), "unused")
     pod.secrets.replace(SOMETHING="else")

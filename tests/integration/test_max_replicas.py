@@ -1,4 +1,4 @@
-"""No more lobbies may be made: who has no seat waits shortly, is told when to come back, and gets in once one is free."""
+"""At maxReplicas, clients without a seat wait briefly, get 503 with Retry-After, and are accepted once a seat is free."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support.ticker import ticker
 from tests.support.up import lobby_file, lobby_resource, lobby_up
 
 
-def test_503_with_retry_after_then_in_again_when_a_seat_is_free(tmp_path: Path) -> None:
+def test_503_with_retry_after_until_a_seat_is_free(tmp_path: Path) -> None:
     async def main() -> None:
         async with ticker() as origin:
             resource = lobby_resource(
@@ -24,7 +24,7 @@ def test_503_with_retry_after_then_in_again_when_a_seat_is_free(tmp_path: Path) 
                 for client in late:
                     assert client.status == 503, swarm.summary()
                     assert int(client.headers["Retry-After"]) >= 1
-                    assert client.handshake_seconds >= 3  # it was held before it was sent away
+                    assert client.handshake_seconds >= 3  # held for waitSeconds before it was refused
                 assert len(up.lobby_processes()) == 2
 
                 await swarm.close(clients[3:4])
@@ -36,7 +36,7 @@ def test_503_with_retry_after_then_in_again_when_a_seat_is_free(tmp_path: Path) 
     run(main(), deadline=60)
 
 
-def test_who_waits_gets_the_seat_that_becomes_free(tmp_path: Path) -> None:
+def test_waiting_client_gets_the_seat_that_becomes_free(tmp_path: Path) -> None:
     async def main() -> None:
         async with ticker() as origin:
             resource = lobby_resource(

@@ -1,4 +1,4 @@
-"""What real processes answer on `/metrics`, beside what docs/metrics.md says: nothing more, nothing less."""
+"""Real processes export exactly the metrics that docs/metrics.md lists."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CLIENTS = 6
 
 
 def documented(*sections: str) -> dict[str, tuple[str, tuple[str, ...]]]:
-    """Kind and labels by name of a metric, of some of the page's sections."""
+    """Kind and labels of each metric in some sections of the page."""
     found: dict[str, tuple[str, tuple[str, ...]]] = {}
     for section in sections:
         start = PAGE.index(f"\n## {section}\n")
@@ -34,7 +34,7 @@ def documented(*sections: str) -> dict[str, tuple[str, tuple[str, ...]]]:
 
 
 def label_values() -> dict[tuple[str, str], set[str]]:
-    """Values by metric and label, for labels whose values are listed."""
+    """Listed values by metric and label."""
     text = PAGE[PAGE.index("## Label values") :]
     found = {}
     for label, metrics, values in re.findall(r"^\| `(\w+)` \| (`.*?`) \| (.*) \|$", text, re.MULTILINE):
@@ -45,7 +45,7 @@ def label_values() -> dict[tuple[str, str], set[str]]:
 
 
 async def scraped(url: str, *, openmetrics: bool = False) -> dict[str, tuple[str, list[dict[str, str]]]]:
-    """Kind and label sets by name of a metric."""
+    """Kind and label sets of each exported metric."""
     answer = await web.get(f"{url}/metrics", accept=OPENMETRICS if openmetrics else "text/plain")
     assert answer.status == 200, answer
     parse = openmetrics_families if openmetrics else text_families
@@ -71,20 +71,20 @@ async def check(url: str, *sections: str) -> None:
             for label in expected[name][1]:
                 found = {sample[label] for sample in samples}
                 listed = values[name, label]
-                if name == "lobby_operator_condition":  # only what holds is there
+                if name == "lobby_operator_condition":  # only conditions that hold are exported
                     assert found <= (listed or {"prices", "books"}), (name, label)
                 else:
                     assert found == (listed or {"prices", "books"}), (name, label)
 
 
-async def served(up: LobbyUp) -> None:
-    """Waits until the lobbies of both Lobbies have their clients."""
+async def until_served(up: LobbyUp) -> None:
+    """Waits until both Lobbies have their clients."""
     reports = await up.until_clients(2 * CLIENTS)
     assert {report["lobby"] for report in reports.values()} == {"prices", "books"}
 
 
 @pytest.mark.parametrize("mode", ["Proxy", "Redirect"])
-def test_every_documented_metric_is_there_and_every_metric_is_documented(tmp_path: Path, mode: str) -> None:
+def test_exported_metrics_are_exactly_the_documented_ones(tmp_path: Path, mode: str) -> None:
     async def main() -> None:
         async with ticker(rate=20) as origin:
             resources = [lobby_resource(name, origin.url, routing={"mode": mode}) for name in ("prices", "books")]
@@ -95,7 +95,7 @@ def test_every_documented_metric_is_there_and_every_metric_is_documented(tmp_pat
                     for swarm in (prices, books):
                         await swarm.connect_all(CLIENTS)
                         await swarm.each_has(3)
-                    await served(up)
+                    await until_served(up)
                     for lobby in up.lobby_processes().values():
                         await check(await up.admin_of(lobby.pid), "A lobby", "Every process")
                     (greeter,) = up.greeter_processes()
@@ -122,10 +122,10 @@ def test_figures_add_up_between_origin_lobby_and_greeter(tmp_path: Path) -> None
 
                 await until(forwarded)
 
-                async def told() -> bool:
+                async def polled() -> bool:
                     return (await up.metrics())("lobby_operator_clients", lobby="prices") == CLIENTS
 
-                await until(told, describe="the lobby host asks its lobbies now and then")
+                await until(polled, describe="the lobby host to poll its lobbies")
                 of_greeter = await web.metrics(f"{outer}/metrics")
                 of_lobby = await web.metrics(f"{inner}/metrics")
                 assert of_lobby("lobby_client_message_bytes_total") == len("hello")
@@ -136,11 +136,11 @@ def test_figures_add_up_between_origin_lobby_and_greeter(tmp_path: Path) -> None
                 )
                 assert of_lobby("lobby_origin_state", state="Connected") == 1
                 assert of_lobby("lobby_origin_connections_total") == 1
-                # The lobby was asked after the greeter: what has come over the trunk was in the lobby before.
+                # The lobby is scraped last, so it has counted everything that the greeter received over the trunk.
                 messages = of_greeter("greeter_messages_total")
                 assert 10 <= messages <= of_lobby("lobby_messages_total") == of_lobby("lobby_stream_offset")
                 assert of_greeter("greeter_stream_offset", lobby="prices") <= of_lobby("lobby_stream_offset")
-                # Each message of the trunk went to every client that was in by then; all are of the same size.
+                # Each trunk message went to all clients connected at that time; all messages have the same size.
                 size = of_greeter("greeter_message_bytes_total") / messages
                 deliveries = of_greeter("greeter_deliveries_total")
                 assert 10 * CLIENTS <= deliveries <= messages * CLIENTS

@@ -1,4 +1,4 @@
-"""Large, fragmented, empty and broken messages of an origin: clients get each one whole and unchanged, or not at all."""
+"""Large, fragmented, empty and broken messages from an origin: clients get each one whole and unchanged, or not at all."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def all_have(clients: list[Client], messages: int) -> bool:
 
 
 @pytest.mark.parametrize("compression", ["Off", "Shared"])
-def test_messages_arrive_whole_and_of_their_kind(tmp_path: Path, compression: str) -> None:
+def test_messages_arrive_whole_and_with_their_opcode(tmp_path: Path, compression: str) -> None:
     async def main() -> None:
         async with FakeOrigin() as origin:
             resource = lobby_resource("prices", origin.url, clients_compression=compression)
@@ -54,7 +54,7 @@ def test_messages_arrive_whole_and_of_their_kind(tmp_path: Path, compression: st
                 assert first.extensions == (["permessage-deflate"] if compression == "Shared" else [])
                 await origin.until_open(1)
                 clients = [*plain.clients, *deflated.clients]
-                # One at a time: a mailbox of sixteen may drop what comes faster than a client takes it.
+                # One at a time: a mailbox of 16 drops messages that arrive faster than the client reads.
                 for number, message in enumerate(WHOLE, 1):
                     await origin.send(message)
                     await until(partial(all_have, clients, number), describe=f"message {number} for each client")
@@ -77,7 +77,7 @@ def test_fragmented_messages_arrive_whole(tmp_path: Path) -> None:
                 await origin.until_open(1)
                 text = EMOJI.encode()
                 origin.send_raw(
-                    fragmented(*(text[i : i + 1] for i in range(len(text))))  # cut within every character
+                    fragmented(*(text[i : i + 1] for i in range(len(text))))  # split inside every character
                     + fragmented(b"", b"bin", b"", b"ary", opcode=2)
                     + fragmented(*([b"m" * 65536] * 16))
                 )
@@ -105,7 +105,7 @@ def test_fragmented_messages_arrive_whole(tmp_path: Path) -> None:
     ],
     ids=["invalid UTF-8", "UTF-8 cut short", "oversize", "oversize in fragments", "reserved bits"],
 )
-def test_broken_message_costs_the_origin_its_connection_and_no_client_its_own(
+def test_broken_message_closes_the_origin_connection_and_no_client(
     tmp_path: Path, spec: dict[str, Any], bad: bytes, code: int
 ) -> None:
     async def main() -> None:

@@ -1,4 +1,4 @@
-"""An origin that refuses: it is asked again when it said, or rarely, and never hammered; clients stay and are told nothing."""
+"""An origin that refuses: retries honour Retry-After or back off, never hammering it; clients stay connected."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from tests.support.sockets import run
 from tests.support.swarm import Swarm
 from tests.support.up import lobby_resource
 
-# So fast that an origin would be asked dozens of times in the seconds of these tests, were it not for what it answers.
+# Fast enough for dozens of attempts during a test if the lobby ignored the response of the origin.
 FAST = {"minMilliseconds": 20, "maxMilliseconds": 100}
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_refused_credentials_are_an_error_and_not_tried_over_and_over(status: int) -> None:
+def test_refused_credentials_are_reported_and_not_retried_quickly(status: int) -> None:
     async def main() -> None:
         async with FakeOrigin(refuse=Refuse(status)) as origin:
             resource = lobby_resource("prices", origin.url, origin_reconnect=FAST)
@@ -26,7 +26,7 @@ def test_refused_credentials_are_an_error_and_not_tried_over_and_over(status: in
                 report = await lobby.until_origin("Refused")
                 assert str(status) in report["reason"]
                 assert report["retry_in_seconds"] > 5
-                await asyncio.sleep(2)  # long enough for dozens of attempts; there is no event for what must not happen
+                await asyncio.sleep(2)  # enough for dozens of attempts; the absence of one has no event
                 assert len(origin.attempts) == 1
                 assert len(swarm.open) == 5, swarm.summary()
 
@@ -54,7 +54,7 @@ def test_retry_after_is_honoured(status: int) -> None:
     run(main(), deadline=60)
 
 
-def test_unavailable_origin_is_tried_ever_less_often() -> None:
+def test_retries_of_an_unavailable_origin_back_off() -> None:
     async def main() -> None:
         async with FakeOrigin(refuse=Refuse(503)) as origin:
             resource = lobby_resource(
@@ -64,7 +64,7 @@ def test_unavailable_origin_is_tried_ever_less_often() -> None:
                 await swarm.connect_all(1)
                 await origin.until_attempts(8, deadline=20)
                 waits = [later - earlier for earlier, later in pairwise(origin.attempts)]
-                assert max(waits) < 0.4 + 1.0  # the bound, and what a busy machine adds
+                assert max(waits) < 0.4 + 1.0  # the bound, and slack for a busy machine
                 origin.refuse = None
                 await origin.until_open(1)
                 await lobby.until_origin("Connected")
@@ -72,7 +72,7 @@ def test_unavailable_origin_is_tried_ever_less_often() -> None:
     run(main(), deadline=60)
 
 
-def test_untrusted_certificate_is_named_and_trusted_one_works() -> None:
+def test_untrusted_certificate_is_reported_and_a_trusted_one_works() -> None:
     async def main() -> None:
         trust = authority()
         secret = {"LOBBY_SECRET_FEED_CA_CA_CRT": trust.ca_pem}

@@ -1,4 +1,4 @@
-"""The origin dies and comes back: clients stay, and the stream goes on by itself."""
+"""The origin restarts: clients stay connected, and the stream resumes by itself."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def test_clients_stay_and_the_stream_resumes(tmp_path: Path, number: signal.Sign
                     assert again.connections == 2
                     assert len(swarm.open) == CLIENTS, swarm.summary()
                     assert (swarm.gaps, swarm.disorder) == (0, 0), swarm.summary()
-                    # Nobody missed what came after the first message that anybody got.
+                    # No client missed a message after the first one that any client got.
                     assert len({client.tally.first for client in swarm.clients}) <= 2, swarm.summary()
 
     run(main(), deadline=100)
 
 
-def test_clients_join_while_the_origin_is_away(tmp_path: Path) -> None:
+def test_clients_are_accepted_while_the_origin_is_down(tmp_path: Path) -> None:
     async def main() -> None:
         with hold_port() as held:
             await restarted(held.getsockname()[1])

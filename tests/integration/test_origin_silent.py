@@ -1,4 +1,4 @@
-"""An origin that accepts and then says nothing: the stale watchdog, or the ping, gives up on it and connects anew."""
+"""An origin that accepts and then goes silent: the stale timeout or the ping timeout reconnects."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FAST = {"minMilliseconds": 50, "maxMilliseconds": 200}
     ],
     ids=["no data", "no answer to a ping"],
 )
-def test_connection_is_made_anew_and_clients_stay(spec: dict[str, Any]) -> None:
+def test_lobby_reconnects_and_clients_stay(spec: dict[str, Any]) -> None:
     async def main() -> None:
         async with FakeOrigin() as origin:
             resource = lobby_resource("prices", origin.url, origin_reconnect=FAST, **spec)
@@ -34,7 +34,7 @@ def test_connection_is_made_anew_and_clients_stay(spec: dict[str, Any]) -> None:
                 first = await origin.until_open(1)
                 async with ticking(origin, interval=0.05):
                     await swarm.each_has(5)
-                # From here on it answers and sends nothing.
+                # From now on the origin sends nothing, not even pongs.
                 origin.go_silent()
                 await origin.until_connected(2)
                 swarm.begin_stream()
@@ -50,7 +50,7 @@ def test_connection_is_made_anew_and_clients_stay(spec: dict[str, Any]) -> None:
     run(main(), deadline=60)
 
 
-def test_origin_that_sends_now_and_then_is_left_alone() -> None:
+def test_slow_origin_is_not_considered_stale() -> None:
     async def main() -> None:
         async with FakeOrigin() as origin:
             resource = lobby_resource("prices", origin.url, origin_reconnect=FAST, origin_staleSeconds=2)
@@ -68,7 +68,7 @@ async def has_reason(lobby: LobbyProcess) -> bool:
     return bool((await lobby.seats())["origin"]["reason"])
 
 
-def test_origin_that_never_finishes_the_handshake_is_given_up_on() -> None:
+def test_unfinished_handshake_times_out() -> None:
     async def main() -> None:
         accepted = asyncio.Event()
         finished = asyncio.Event()
@@ -84,7 +84,7 @@ def test_origin_that_never_finishes_the_handshake_is_given_up_on() -> None:
         async with server, lobby_process(resource) as lobby, Swarm(lobby.client_url) as swarm:
             await swarm.connect_all(3)
             await accepted.wait()
-            await until(partial(has_reason, lobby), deadline=40, describe="it still waits for the handshake")
+            await until(partial(has_reason, lobby), deadline=40, describe="the handshake to time out")
             assert len(swarm.open) == 3
             finished.set()
 

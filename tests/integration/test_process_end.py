@@ -1,4 +1,4 @@
-"""However `lobby up` ends, nothing of it is left."""
+"""However `lobby up` ends, no process or connection remains."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def start(tmp_path: Path, origin: str) -> LobbyUp:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
-def test_orderly_end_tells_clients_and_leaves_no_process(tmp_path: Path, number: signal.Signals) -> None:
+def test_graceful_shutdown_closes_clients_and_leaves_no_process(tmp_path: Path, number: signal.Signals) -> None:
     async def main() -> None:
         async with ticker() as origin:
             up = await start(tmp_path, origin.url)
@@ -47,13 +47,13 @@ def test_orderly_end_tells_clients_and_leaves_no_process(tmp_path: Path, number:
                 async with Swarm(up.url) as swarm:
                     await swarm.connect_all(30)
                     await swarm.each_has(1)
-                    assert len(up.process.left()) >= 5  # itself, two lobbies, two greeters
+                    assert len(up.process.left()) >= 5  # lobby up, two lobbies, two greeters
                     assert await up.process.stop(number) == 0, up.process.tail()
                     await until(lambda: not swarm.open, describe=swarm.summary)
                     assert set(swarm.closes) <= {1001, 1012}, swarm.summary()
                     assert (swarm.gaps, swarm.disorder) == (0, 0), swarm.summary()
                 await up.process.nothing_left()
-                await until(lambda: origin.connections == 0, describe="a connection to the origin is left")
+                await until(lambda: origin.connections == 0, describe="the origin connections to be closed")
                 assert "Traceback" not in up.process.tail(400)
             finally:
                 await up.process.destroy()
@@ -61,8 +61,8 @@ def test_orderly_end_tells_clients_and_leaves_no_process(tmp_path: Path, number:
     run(main(), deadline=60)
 
 
-@pytest.mark.parametrize("stopped", [False, True], ids=["all run", "one lobby is stopped"])
-def test_killed_parent_takes_its_children_along(tmp_path: Path, *, stopped: bool) -> None:
+@pytest.mark.parametrize("stopped", [False, True], ids=["all running", "one lobby stopped"])
+def test_killed_parent_ends_its_children(tmp_path: Path, *, stopped: bool) -> None:
     async def main() -> None:
         async with ticker() as origin:
             up = await start(tmp_path, origin.url)
@@ -73,19 +73,19 @@ def test_killed_parent_takes_its_children_along(tmp_path: Path, *, stopped: bool
                     if stopped:
                         name, lobby = next(iter(up.lobby_processes().items()))
                         up.kill(lobby.pid, signal.SIGSTOP)
-                        # The kernel wakes those that stand still when they are orphaned, not those about to stop.
-                        await until(lambda: up.lobby_processes()[name].state == "T", describe=f"{name} runs")
+                        # When orphaned, stopped processes are continued by the kernel; those about to stop are not.
+                        await until(lambda: up.lobby_processes()[name].state == "T", describe=f"{name} to stop")
                     await up.process.stop(signal.SIGKILL)
                     await up.process.nothing_left(deadline=15)
                     await until(lambda: not swarm.open, describe=swarm.summary)
-                await until(lambda: origin.connections == 0, describe="a connection to the origin is left")
+                await until(lambda: origin.connections == 0, describe="the origin connections to be closed")
             finally:
                 await up.process.destroy()
 
     run(main(), deadline=60)
 
 
-def test_second_signal_while_it_ends_does_no_harm(tmp_path: Path) -> None:
+def test_second_signal_during_shutdown_is_harmless(tmp_path: Path) -> None:
     async def main() -> None:
         async with ticker() as origin:
             up = await start(tmp_path, origin.url)

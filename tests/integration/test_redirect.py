@@ -36,7 +36,7 @@ def test_python_websockets_follows_the_307_to_the_lobby(tmp_path: Path) -> None:
     run(main(), deadline=60)
 
 
-def test_redirected_clients_fill_lobby_after_lobby(tmp_path: Path) -> None:
+def test_redirected_clients_fill_one_lobby_after_another(tmp_path: Path) -> None:
     async def main() -> None:
         async with ticker() as origin:
             resource = lobby_resource("prices", origin.url, routing=REDIRECT, clients_seats=50, spareSeats=10)
@@ -44,7 +44,7 @@ def test_redirected_clients_fill_lobby_after_lobby(tmp_path: Path) -> None:
                 lobby_up("-f", lobby_file(tmp_path, resource)) as up,
                 Swarm(up.url, follow_redirects=True) as swarm,
             ):
-                # A redirected client may find that others took the seat: it is told 503, and comes back, as any client does.
+                # Another client may take the seat first: a redirected client then gets 503 and retries, as any client does.
                 for wanted in (40, 80, 120):
                     while len(swarm.open) < wanted:
                         new = await swarm.connect(wanted - len(swarm.open), concurrency=10)
@@ -79,7 +79,7 @@ def test_ticket_opens_one_seat(tmp_path: Path) -> None:
     run(main(), deadline=60)
 
 
-def test_location_is_the_form_that_most_clients_follow(tmp_path: Path) -> None:
+def test_location_has_the_form_that_most_clients_follow(tmp_path: Path) -> None:
     async def main() -> None:
         async with ticker() as origin:
             file = lobby_file(tmp_path, lobby_resource("prices", origin.url, routing=REDIRECT))

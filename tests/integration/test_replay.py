@@ -1,4 +1,4 @@
-"""`replay`: who joins gets the last messages first, and then the stream without a gap."""
+"""`replay`: new clients get the last messages first, then the stream without a gap."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ REPLAY = 10
 
 
 @pytest.mark.parametrize("mode", ["Proxy", "Redirect"])
-def test_who_joins_gets_the_last_messages_first(tmp_path: Path, mode: str) -> None:
+def test_new_clients_get_the_last_messages_first(tmp_path: Path, mode: str) -> None:
     async def main() -> None:
         async with FakeOrigin() as origin:
             resource = lobby_resource("prices", origin.url, clients_replay=REPLAY, routing={"mode": mode})
@@ -29,12 +29,12 @@ def test_who_joins_gets_the_last_messages_first(tmp_path: Path, mode: str) -> No
                 await origin.send(*(json.dumps({"seq": number}) for number in range(1, 2 * REPLAY + 1)))
                 await swarm.each_has(2 * REPLAY)
 
-                # While nothing comes, they have exactly those.
+                # While the origin is idle, new clients get exactly the replayed messages.
                 late = await swarm.connect_all(30)
                 await swarm.each_has(REPLAY, of=late)
                 assert {(client.tally.first, client.tally.last) for client in late} == {(REPLAY + 1, 2 * REPLAY)}
 
-                # And while the stream goes on, it has no gap between them and what follows.
+                # While it sends, there is no gap between the replayed messages and the stream.
                 async with ticking(origin, interval=0.02, first=2 * REPLAY + 1):
                     later = await swarm.connect_all(30, concurrency=3)
                     await swarm.each_has(3 * REPLAY, of=later)

@@ -1,4 +1,4 @@
-"""A lobby is the authority on its seats: the 513th client is told so before the upgrade."""
+"""A lobby is the authority on its seats: the 513th client is refused before the upgrade."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.support.ticker import ticker
 from tests.support.up import lobby_resource
 
 
-def test_513th_client_is_refused_with_retry_after_and_gets_in_once_a_seat_is_free() -> None:
+def test_513th_client_is_refused_until_a_seat_is_free() -> None:
     async def main() -> None:
         async with (
             ticker(rate=5) as origin,
@@ -34,7 +34,7 @@ def test_513th_client_is_refused_with_retry_after_and_gets_in_once_a_seat_is_fre
     run(main(), deadline=60)
 
 
-def test_lobby_refuses_clients_without_a_good_token() -> None:
+def test_lobby_refuses_clients_without_a_valid_token() -> None:
     async def main() -> None:
         async with ticker() as origin, lobby_process(lobby_resource("prices", origin.url)) as lobby:
             good = lobby.client_url()
@@ -52,7 +52,7 @@ def test_lobby_refuses_clients_without_a_good_token() -> None:
             async with Swarm(good) as swarm:
                 await swarm.connect_all(1)
                 (again,) = await swarm.connect(1)
-                assert again.status == 401  # a token is good for one client
+                assert again.status == 401  # a token is single-use
             assert (await lobby.metrics())("lobby_refusals_total", reason="bad_token") == 6
 
     run(main(), deadline=60)

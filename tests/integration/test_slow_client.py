@@ -1,4 +1,4 @@
-"""A client that does not read loses its own oldest messages, or its connection; the others get every one."""
+"""A client that does not read loses its oldest messages or its connection; other clients get every message."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ PAD = "x" * 16384
 
 
 async def send_all(origin: FakeOrigin, quick: Swarm) -> None:
-    """Sends the messages, fewer at a time than a mailbox holds, so that the quick clients have no reason to lose any."""
+    """Sends the messages in batches smaller than a mailbox, so that the quick clients lose none."""
     for first in range(1, MESSAGES + 1, AT_A_TIME):
         await origin.send(*(json.dumps({"seq": first + i, "pad": PAD}) for i in range(AT_A_TIME)))
         await quick.each_reaches(first + AT_A_TIME - 1)
 
 
 @pytest.mark.parametrize("mode", ["Proxy", "Redirect"])
-def test_drop_oldest_loses_the_slow_one_its_oldest_messages(tmp_path: Path, mode: str) -> None:
+def test_drop_oldest_drops_the_oldest_messages_of_the_slow_client(tmp_path: Path, mode: str) -> None:
     async def main() -> None:
         async with FakeOrigin() as origin:
             resource = lobby_resource("prices", origin.url, routing={"mode": mode})
@@ -45,7 +45,7 @@ def test_drop_oldest_loses_the_slow_one_its_oldest_messages(tmp_path: Path, mode
                 await slow.each_reaches(MESSAGES)
                 assert stalled.is_open
                 assert slow.disorder == 0
-                # It got what its buffers held, and then the latest sixteen.
+                # It got what its buffers held, then the latest 16 messages.
                 assert len(stalled.tally.missing) > MESSAGES // 2
                 latest = set(range(MESSAGES - 15, MESSAGES + 1))
                 assert not latest & stalled.tally.missing
@@ -57,7 +57,7 @@ def test_drop_oldest_loses_the_slow_one_its_oldest_messages(tmp_path: Path, mode
 
 
 @pytest.mark.parametrize("mode", ["Proxy", "Redirect"])
-def test_disconnect_closes_the_slow_one_alone(tmp_path: Path, mode: str) -> None:
+def test_disconnect_closes_only_the_slow_client(tmp_path: Path, mode: str) -> None:
     async def main() -> None:
         async with FakeOrigin() as origin:
             resource = lobby_resource(
@@ -73,11 +73,11 @@ def test_disconnect_closes_the_slow_one_alone(tmp_path: Path, mode: str) -> None
                 await origin.until_open(1)
                 stalled.pause()
                 await send_all(origin, quick)
-                await up.until_clients(5)  # its seat is free again
+                await up.until_clients(5)  # the seat is released
                 assert (quick.gaps, quick.disorder, quick.closes) == (0, 0, {}), quick.summary()
                 stalled.resume()
-                await until(lambda: stalled.close_code is not None, describe="it is still connected")
-                # The close frame may not have fitted into its full socket; then it sees the end of the stream only.
+                await until(lambda: stalled.close_code is not None, describe="the slow client to be closed")
+                # If the close frame did not fit into its full socket, the client only sees the end of the stream.
                 assert stalled.close_code in {4008, 1006}, stalled.close_code
                 assert slow.gaps == 0
 

@@ -1,6 +1,6 @@
-"""A long time of everything at once: clients come and go, lobbies are killed, the origin flaps. Nothing may grow.
+"""Everything at once for a long time: clients come and go, lobbies are killed, the origin flaps. Nothing may grow.
 
-It takes a minute; `make soak` gives it ten, or SOAK_SECONDS as many seconds as one likes.
+It takes a minute by default and ten with `make soak`; SOAK_SECONDS sets any other duration.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ WARM_UP = min(0.25 * SECONDS, 30.0)
 STEADY = 40
 PASSING = 40
 SEATS = 24
-FEW_FILES = 12  # medians of a crowd that comes and goes
+FEW_FILES = 12  # medians vary while clients come and go
 MIB = 1 << 20
 LASTING = PlannerSettings().min_ready_seconds + 2.0
 CHANCE = random.Random(1)
@@ -41,7 +41,7 @@ Step = Callable[[], Awaitable[None]]
 
 @dataclass(slots=True)
 class Sample:
-    """What a process had at a moment."""
+    """Memory and descriptors of a process at one time."""
 
     at: float
     resident: int
@@ -50,19 +50,19 @@ class Sample:
 
 @dataclass(slots=True)
 class Soak:
-    """What goes on, and what was seen of it.
+    """The running system and what was observed.
 
     Attributes:
-        up: the whole of local mode.
-        origin: of the Lobby.
-        kept: a lobby that is not killed, so that it can be watched for as long as the others last.
-        steady: clients that stay.
-        samples: by process.
-        statuses: of those who came and went.
-        reordered: messages that came to them after later ones.
-        since: when each lobby was seen first.
+        up: the running `lobby up`.
+        origin: origin of the Lobby.
+        kept: a lobby that is never killed, so that its memory can be sampled throughout.
+        steady: clients that stay connected.
+        samples: samples by process ID.
+        statuses: HTTP statuses of clients that came and went.
+        reordered: messages that they received out of order.
+        since: when each lobby was first seen.
         kills: lobbies killed.
-        flaps: times that the origin went.
+        flaps: outages of the origin.
     """
 
     up: LobbyUp
@@ -77,14 +77,14 @@ class Soak:
     flaps: int = 0
 
     async def sample(self) -> None:
-        """Looks at the processes that live from the begin to the end."""
+        """Samples the processes that run from start to end."""
         now = asyncio.get_running_loop().time()
         for pid in (self.up.process.pid, self.kept, *(each.pid for each in self.up.greeter_processes())):
             self.samples[pid].append(Sample(now, proc.resident_bytes(pid), proc.open_files(pid)))
         await asyncio.sleep(0.5)
 
     async def come_and_go(self) -> None:
-        """A crowd comes, gets messages for a moment, and goes: politely, or not."""
+        """A group of clients connects, receives messages for a moment, and disconnects, half of them without a close frame."""
         async with Swarm(self.up.url) as swarm:
             new = await swarm.connect(PASSING, concurrency=8)
             self.statuses += [client.status for client in new]
@@ -94,7 +94,7 @@ class Soak:
         self.reordered += sum(client.tally.reordered for client in swarm.clients)
 
     async def kill_a_lobby(self) -> None:
-        """One that has lasted: those that end soon after their start are made anew with more and more hesitation."""
+        """Kills a lobby that has run for a while: lobbies that end soon after their start are replaced with back-off."""
         now = asyncio.get_running_loop().time()
         pids = {each.pid for each in self.up.lobby_processes().values()}
         self.since = {pid: self.since.get(pid, now) for pid in pids}
@@ -103,13 +103,13 @@ class Soak:
             victim = CHANCE.choice(others)
             self.up.kill(victim, CHANCE.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP]))
             await asyncio.sleep(CHANCE.uniform(0.5, 3.0))
-            if proc.process(victim) is not None:  # it was stopped, and is not replaced yet
+            if proc.process(victim) is not None:  # stopped and not replaced yet
                 self.up.kill(victim)
             self.kills += 1
         await asyncio.sleep(CHANCE.uniform(0.5, 2.0))
 
-    async def flap(self) -> None:
-        """The origin goes, in one of the ways in which origins go, and comes back."""
+    async def flap_origin(self) -> None:
+        """The origin disconnects in one of several ways, then returns."""
         await asyncio.sleep(CHANCE.uniform(2.0, 5.0))
         self.flaps += 1
         match self.flaps % 3:
@@ -123,7 +123,7 @@ class Soak:
                 await self.origin.start_again_on_same_port()
 
     def growth(self, pid: int, what: Callable[[Sample], float]) -> float:
-        """Median of the last part of the time less that of the first after warming up."""
+        """Median of the last quarter minus that of the first quarter after the warm-up."""
         samples = self.samples[pid]
         begin, end = samples[0].at + WARM_UP, samples[-1].at
         part = (end - begin) / 4
@@ -132,8 +132,8 @@ class Soak:
         return statistics.median(last) - statistics.median(first)
 
 
-async def until_then(end: float, step: Step) -> None:
-    """Takes steps until the time is over; the last one is finished."""
+async def repeat_until(end: float, step: Step) -> None:
+    """Repeats a step until the time is over."""
     while asyncio.get_running_loop().time() < end:
         await step()
 
@@ -143,12 +143,12 @@ async def ring_messages(up: LobbyUp, pid: int) -> float:
 
 
 @pytest.mark.timeout(SECONDS + 120)
-def test_nothing_grows_and_nobody_gets_messages_out_of_order(tmp_path: Path) -> None:
+def test_nothing_grows_and_no_message_is_out_of_order(tmp_path: Path) -> None:
     async def main() -> None:
         async with FakeOrigin() as origin, ticking(origin, interval=0.02):
             resource = lobby_resource(
                 "prices", origin.url, clients_seats=SEATS, spareSeats=SEATS,
-                compaction={"enabled": False}, emptySeconds=3600,  # nobody but this test ends a lobby
+                compaction={"enabled": False}, emptySeconds=3600,  # only this test ends lobbies
                 origin_reconnect={"minMilliseconds": 50, "maxMilliseconds": 500},
             )  # fmt: skip
             async with lobby_up("-f", lobby_file(tmp_path, resource)) as up, Swarm(up.url) as steady:
@@ -160,8 +160,8 @@ def test_nothing_grows_and_nobody_gets_messages_out_of_order(tmp_path: Path) -> 
                 ring = await ring_messages(up, kept)
                 end = asyncio.get_running_loop().time() + SECONDS
                 async with asyncio.TaskGroup() as group:
-                    for step in (soak.sample, soak.come_and_go, soak.kill_a_lobby, soak.flap):
-                        group.create_task(until_then(end, step))
+                    for step in (soak.sample, soak.come_and_go, soak.kill_a_lobby, soak.flap_origin):
+                        group.create_task(repeat_until(end, step))
 
                 await up.until_clients(STEADY)
                 await up.until_origin("Connected", "Idle")
@@ -175,7 +175,7 @@ def test_nothing_grows_and_nobody_gets_messages_out_of_order(tmp_path: Path) -> 
 
 
 def check(soak: Soak, *, ring: float) -> None:
-    """Nobody was sent away, nothing came out of order, and no process has more of anything."""
+    """No client was refused, no message came out of order, and no process grew."""
     steady = soak.steady
     assert soak.kills >= SECONDS / 30
     assert soak.flaps >= SECONDS / 30
@@ -184,19 +184,19 @@ def check(soak: Soak, *, ring: float) -> None:
     assert len(steady.open) == STEADY, steady.summary()
     assert soak.reordered + sum(client.tally.reordered for client in steady.clients) == 0, steady.summary()
     for pid in soak.samples:
-        # A lobby's ring fills up to its bound; that is what it is for.
+        # A lobby's ring fills up to its bound by design.
         allowed = 2 * MIB + (400 * ring if pid == soak.kept else 0)
         grown = soak.growth(pid, lambda each: each.resident)
         found = proc.process(pid)
-        assert grown < allowed, f"{found} has {grown} bytes more, and {allowed} are allowed"
-        # A descriptor for each client, kill or flap that came and went would be dozens.
+        assert grown < allowed, f"{found} grew by {grown} bytes; {allowed} are allowed"
+        # One leaked descriptor per client, kill or outage would add up to dozens.
         files = soak.growth(pid, lambda each: each.files)
-        assert abs(files) <= FEW_FILES, f"{found} has {files} descriptors more"
+        assert abs(files) <= FEW_FILES, f"{found} has {files} more descriptors"
 
 
-def test_medians_see_a_leak_and_not_a_peak() -> None:
+def test_medians_detect_a_leak_and_ignore_a_peak() -> None:
     flat = itertools.cycle([100, 120, 90, 5000, 100])
     samples = [Sample(float(at), next(flat), at) for at in range(100)]
-    soak = Soak(None, None, 0, None, {1: samples})  # type: ignore[arg-type]  # only figures are looked at
+    soak = Soak(None, None, 0, None, {1: samples})  # type: ignore[arg-type]  # only the samples are used
     assert soak.growth(1, lambda each: each.resident) == 0
     assert soak.growth(1, lambda each: each.files) > 40

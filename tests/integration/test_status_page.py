@@ -21,7 +21,7 @@ from tests.support.waiting import until
 
 pytestmark = pytest.mark.skipif(bool(browser.skip_reason()), reason=browser.skip_reason())
 
-# What a person, or a screen reader, finds on the page.
+# What a user or a screen reader finds on the page.
 READ = """
     const text = (element, selector) => element.querySelector(selector)?.textContent ?? "";
     const number = (element, selector) => Number(text(element, selector).replaceAll(",", ""));
@@ -55,7 +55,7 @@ READ = """
     };
 """
 
-# Texts whose contrast to what is behind them is below 4.5 (WCAG 2.2, 1.4.3), as "ratio text".
+# Texts whose contrast with the background is below 4.5 (WCAG 2.2, 1.4.3), as "ratio text".
 UNREADABLE = """
     const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
     const colour = text => {
@@ -77,47 +77,49 @@ UNREADABLE = """
     };
     const found = [];
     const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-    let seen = 0;
+    let texts = 0;
     while (walker.nextNode()) {
         const element = walker.currentNode.parentElement;
         if (!walker.currentNode.textContent.trim() || !element.checkVisibility()) { continue; }
-        seen += 1;
+        texts += 1;
         const pair = [light(colour(getComputedStyle(element).color)), light(behind(element))].sort((a, b) => b - a);
         const ratio = (pair[0] + 0.05) / (pair[1] + 0.05);
         if (ratio < 4.5) { found.push(`${ratio.toFixed(2)} ${walker.currentNode.textContent.trim()}`); }
     }
-    if (seen < 20) { throw new Error(`only ${seen} texts`); }
+    if (texts < 20) { throw new Error(`only ${texts} texts`); }
     return found;
 """
 
 
-class Seen:
-    """A page, read again and again."""
+class StatusPage:
+    """An open status page."""
 
     def __init__(self, page: Page) -> None:
-        self.page = page
+        self.browser_page = page
         self.last: dict[str, Any] = {}
 
     async def read(self) -> dict[str, Any]:
-        self.last = await self.page.run(READ)
+        self.last = await self.browser_page.run(READ)
         return self.last
 
     async def item(self, name: str = "prices") -> Mapping[str, Any]:
-        """What it shows of a Lobby; nothing of one that is not there."""
+        """What the page shows for a Lobby; empty if it shows none."""
         return next((item for item in (await self.read())["items"] if item["name"] == name), {})
 
     async def lobbies(self) -> dict[str, Mapping[str, Any]]:
         return {lobby["name"]: lobby for lobby in (await self.item()).get("lobbies", ())}
 
-    async def until(self, look: Any, *, deadline: float = 15.0) -> Any:
-        return await until(look, deadline=deadline, every=0.1, describe=lambda: f"{self.last}; {self.page.console}")
+    async def until(self, condition: Any, *, deadline: float = 15.0) -> Any:
+        return await until(
+            condition, deadline=deadline, every=0.1, describe=lambda: f"{self.last}; {self.browser_page.console}"
+        )
 
 
 @contextlib.asynccontextmanager
-async def opened(url: str, folder: Path) -> AsyncIterator[Seen]:
+async def opened(url: str, folder: Path) -> AsyncIterator[StatusPage]:
     async with browser.page(folder / "profile") as page:
         await page.goto(url)
-        yield Seen(page)
+        yield StatusPage(page)
 
 
 def test_page_of_a_greeter_shows_lobbies_filling_and_emptying(tmp_path: Path) -> None:
@@ -126,55 +128,55 @@ def test_page_of_a_greeter_shows_lobbies_filling_and_emptying(tmp_path: Path) ->
             resource = lobby_resource("prices", origin.url, clients_seats=8, spareSeats=4, emptySeconds=1)
             async with lobby_up("-f", lobby_file(tmp_path, resource)) as up, Swarm(up.url) as swarm:
                 admin = await up.admin_of(up.greeter_processes()[0].pid)
-                async with opened(f"{admin}/", tmp_path) as seen:
+                async with opened(f"{admin}/", tmp_path) as page:
 
                     async def holds(clients: int) -> bool:
-                        item = await seen.item()
+                        item = await page.item()
                         return bool(item and item["clients"] == clients and item["ready"] == "Open")
 
-                    await seen.until(lambda: holds(0))
-                    assert {each["taken"] for each in (await seen.lobbies()).values()} == {"0 of 8"}
+                    await page.until(lambda: holds(0))
+                    assert {each["taken"] for each in (await page.lobbies()).values()} == {"0 of 8"}
 
                     await swarm.connect_all(4)
-                    await seen.until(lambda: holds(4))
-                    half = [each for each in (await seen.lobbies()).values() if each["taken"] == "4 of 8"]
+                    await page.until(lambda: holds(4))
+                    half = [each for each in (await page.lobbies()).values() if each["taken"] == "4 of 8"]
                     assert [each["told"] for each in half] == ["4 of 8 seats taken, open"]
 
                     await swarm.connect_all(8)
-                    await seen.until(lambda: holds(12))
-                    lobbies = (await seen.lobbies()).values()
+                    await page.until(lambda: holds(12))
+                    lobbies = (await page.lobbies()).values()
                     assert len(lobbies) >= 2
                     assert sum(each["latest"] for each in lobbies) == 1
 
-                    async def drawn() -> bool:  # the bars glide to where they should be
-                        bars = [(each["taken"], round(each["filled"], 1)) for each in (await seen.lobbies()).values()]
+                    async def drawn() -> bool:  # the bars are animated
+                        bars = [(each["taken"], round(each["filled"], 1)) for each in (await page.lobbies()).values()]
                         return ("8 of 8", 1.0) in bars and ("4 of 8", 0.5) in bars
 
-                    await seen.until(drawn)
-                    assert "full" in {each["phase"] for each in (await seen.lobbies()).values()}
+                    await page.until(drawn)
+                    assert "full" in {each["phase"] for each in (await page.lobbies()).values()}
 
                     async def streams() -> bool:
-                        item = await seen.item()
+                        item = await page.item()
                         return bool(
                             item["origin"] == "Connected" and item["rate"] > 25 and item["deliveries"] > 12 * 25
                         )
 
-                    await seen.until(streams)
+                    await page.until(streams)
 
                     for client in swarm.open:
                         client.close()
-                    await seen.until(lambda: holds(0))
+                    await page.until(lambda: holds(0))
 
                     async def surplus_is_gone() -> bool:
-                        return len(await seen.lobbies()) == 1
+                        return len(await page.lobbies()) == 1
 
-                    await seen.until(surplus_is_gone, deadline=30)
-                    assert seen.page.console == []
+                    await page.until(surplus_is_gone, deadline=30)
+                    assert page.browser_page.console == []
 
     run(main(), deadline=110)
 
 
-def test_page_shows_a_drain_and_where_the_clients_went(tmp_path: Path) -> None:
+def test_page_shows_a_drain_and_the_move_of_its_clients(tmp_path: Path) -> None:
     async def main() -> None:
         key = new_key()
         async with contextlib.AsyncExitStack() as stack:
@@ -183,49 +185,49 @@ def test_page_shows_a_drain_and_where_the_clients_went(tmp_path: Path) -> None:
             one = await stack.enter_async_context(lobby_process(resource, number=1, key=key))
             two = await stack.enter_async_context(lobby_process(resource, number=2, key=key))
             greeter = await stack.enter_async_context(greeter_process(key=key))
-            seen = await stack.enter_async_context(opened(f"{greeter.admin}/", tmp_path))
+            page = await stack.enter_async_context(opened(f"{greeter.admin}/", tmp_path))
 
             async def nothing() -> bool:
-                told = await seen.read()
+                told = await page.read()
                 return bool(told["empty"] and told["alert"] == "no directory yet")
 
-            await seen.until(nothing)
+            await page.until(nothing)
             greeter.set_directory(with_open(resource, one))
             swarm = await stack.enter_async_context(Swarm(greeter.url("/prices")))
             await swarm.connect_all(5)
 
             async def shown(**wanted: str) -> bool:
-                return {name: f"{each['phase']} {each['taken']}" for name, each in (await seen.lobbies()).items()} == {
+                return {name: f"{each['phase']} {each['taken']}" for name, each in (await page.lobbies()).items()} == {
                     name.replace("_", "-"): told for name, told in wanted.items()
                 }
 
-            await seen.until(lambda: shown(prices_1="open 5 of 512"))
-            # There is no other lobby: its clients stay until there is one, and new ones wait.
+            await page.until(lambda: shown(prices_1="open 5 of 512"))
+            # There is no other lobby: clients stay until there is one, and new clients wait.
             await one.drain()
-            await seen.until(lambda: shown(prices_1="draining 5 of 512"))
+            await page.until(lambda: shown(prices_1="draining 5 of 512"))
             waiting = asyncio.create_task(swarm.connect_all(1))
 
             async def waits() -> bool:
-                return bool((await seen.item())["waiting"] == 1)
+                return bool((await page.item())["waiting"] == 1)
 
-            await seen.until(waits)
+            await page.until(waits)
             greeter.set_directory(with_open(resource, two, draining=("prices-1",)))
             await waiting
 
             async def moved() -> bool:
-                item = await seen.item()
+                item = await page.item()
                 return bool(item["moved"] == [0, 5] and item["waiting"] == 0 and item["clients"] >= 6)
 
-            await seen.until(moved)
+            await page.until(moved)
             greeter.set_directory(with_open(resource, two))
-            await seen.until(lambda: shown(prices_2="open 6 of 512"))
+            await page.until(lambda: shown(prices_2="open 6 of 512"))
             greeter.set_directory()
 
             async def removed() -> bool:
-                return bool((await seen.item())["ready"] == "removed")
+                return bool((await page.item())["ready"] == "removed")
 
-            await seen.until(removed)
-            assert seen.page.console == []
+            await page.until(removed)
+            assert page.browser_page.console == []
 
     run(main(), deadline=110)
 
@@ -237,30 +239,30 @@ def test_page_reports_a_lost_greeter_and_recovers_with_it(tmp_path: Path) -> Non
         async with contextlib.AsyncExitStack() as stack:
             async with greeter_process(key=key) as greeter:
                 greeter.set_directory(resource)
-                seen = await stack.enter_async_context(opened(f"{greeter.admin}/", tmp_path))
-                await seen.until(seen.item)
-                assert seen.last["live"] == "live"
-                assert seen.page.console == []
+                page = await stack.enter_async_context(opened(f"{greeter.admin}/", tmp_path))
+                await page.until(page.item)
+                assert page.last["live"] == "live"
+                assert page.browser_page.console == []
 
                 greeter.process.send(signal.SIGSTOP)
 
                 async def says(trouble: str) -> bool:
-                    return trouble in (await seen.read())["alert"]
+                    return trouble in (await page.read())["alert"]
 
-                await seen.until(lambda: says("The greeter does not respond (timeout after 4 seconds)"))
-                assert seen.last["live"] == "no response"
-                assert seen.last["items"], "what was known last is still shown"
+                await page.until(lambda: says("The greeter does not respond (timeout after 4 seconds)"))
+                assert page.last["live"] == "no response"
+                assert page.last["items"], "the last known state is no longer shown"
                 greeter.process.send(signal.SIGCONT)
 
                 async def lives() -> bool:
-                    return (await seen.read())["live"] == "live" and not seen.last["alert"]
+                    return (await page.read())["live"] == "live" and not page.last["alert"]
 
-                await seen.until(lives)
-            await seen.until(lambda: says("The greeter does not respond (no connection)"))
+                await page.until(lives)
+            await page.until(lambda: says("The greeter does not respond (no connection)"))
             again = ("--admin-port", greeter.admin.rpartition(":")[2])
             async with greeter_process(key=key, options=again) as greeter:
                 greeter.set_directory(resource)
-                await seen.until(lives)
+                await page.until(lives)
 
     run(main(), deadline=110)
 
@@ -269,9 +271,9 @@ HOSTILE = "<img src=x onerror=\"document.title='hit'\"> & <script>document.title
 
 
 def directory() -> list[dict[str, Any]]:
-    """Three Lobbies as a lobby host could tell them: one that is well, one with trouble and long names, one redirected."""
-    well = with_open(lobby_resource("prices", "wss://feed.example.com/stream?key=s3cret"))
-    well["status"] = status(
+    """Three Lobbies as a lobby host might report them: a healthy one, one with problems and long names, a redirected one."""
+    healthy = with_open(lobby_resource("prices", "wss://feed.example.com/stream?key=s3cret"))
+    healthy["status"] = status(
         [("prices-1", "Ready", 512, 512), ("prices-2", "Ready", 200, 512), ("prices-3", "Starting", 0, 512)]
     )
     troubled = with_open(lobby_resource("n" * 50, "wss://" + "long-host-name." * 12 + "example/" + "path/" * 20))
@@ -282,7 +284,7 @@ def directory() -> list[dict[str, Any]]:
     )
     redirected = with_open(lobby_resource("books", "ws://h/", routing={"mode": "Redirect"}))
     redirected["status"] = status([("books-1", "Ready", 3, 512)])
-    return [well, troubled, redirected]
+    return [healthy, troubled, redirected]
 
 
 def status(lobbies: list[tuple[str, str, int, int]], message: str = "") -> dict[str, Any]:
@@ -311,45 +313,51 @@ def status(lobbies: list[tuple[str, str, int, int]], message: str = "") -> dict[
 
 
 @contextlib.asynccontextmanager
-async def told(folder: Path, resources: list[dict[str, Any]]) -> AsyncIterator[tuple[GreeterProcess, Seen]]:
+async def greeter_page(
+    folder: Path, resources: list[dict[str, Any]]
+) -> AsyncIterator[tuple[GreeterProcess, StatusPage]]:
     async with greeter_process(key=new_key()) as greeter:
         greeter.set_directory(*resources)
-        async with opened(f"{greeter.admin}/", folder) as seen:
-            await seen.until(seen.item)
-            yield greeter, seen
+        async with opened(f"{greeter.admin}/", folder) as page:
+            await page.until(page.item)
+            yield greeter, page
 
 
 def test_data_is_shown_as_text_and_never_as_html(tmp_path: Path) -> None:
     async def main() -> None:
-        async with told(tmp_path, directory()) as (_, seen):
-            item = await seen.item("n" * 50)
+        async with greeter_page(tmp_path, directory()) as (_, page):
+            item = await page.item("n" * 50)
             assert item["problems"] == [HOSTILE] * 3
             assert item["origin"] == "Refused"
             assert len(item["lobbies"]) == 60
             phases = {lobby["phase"] for lobby in item["lobbies"]}
             assert phases == {"open", "draining", "unresponsive", "recovering", "ending", "starting"}
-            page = await seen.page.run("return [document.title, document.images.length, document.scripts.length]")
-            assert page == ["Lobby Gateway", 0, 1]
-            assert "s3cret" not in await seen.page.run("return document.documentElement.outerHTML")
-            # A greeter that only redirects counts nothing of these clients, and says nothing instead of 0.
-            assert (await seen.item("books"))["counted"] is False
-            assert (await seen.item("prices"))["counted"] is True
-            # It has asked nobody but its greeter, and may ask nobody else.
-            asked = await seen.page.run("return performance.getEntriesByType('resource').map(each => each.name)")
+            document = await page.browser_page.run(
+                "return [document.title, document.images.length, document.scripts.length]"
+            )
+            assert document == ["Lobby Gateway", 0, 1]
+            assert "s3cret" not in await page.browser_page.run("return document.documentElement.outerHTML")
+            # A greeter that only redirects has no figures for these clients, and shows none instead of 0.
+            assert (await page.item("books"))["counted"] is False
+            assert (await page.item("prices"))["counted"] is True
+            # The page requested only its own greeter, and the browser blocks any other request.
+            asked = await page.browser_page.run(
+                "return performance.getEntriesByType('resource').map(each => each.name)"
+            )
             assert {name.rpartition("/")[2] for name in asked} == {"status"}
             refused = "try { await fetch('http://127.0.0.1:1/'); return ''; } catch (error) { return error.message; }"
-            assert seen.page.console == []
-            assert await seen.page.run(refused) == "Failed to fetch"
-            await seen.until(lambda: any("Content Security Policy" in line for line in seen.page.console))
+            assert page.browser_page.console == []
+            assert await page.browser_page.run(refused) == "Failed to fetch"
+            await page.until(lambda: any("Content Security Policy" in line for line in page.browser_page.console))
 
     run(main(), deadline=110)
 
 
 def test_page_is_readable_on_desktop_and_phone_in_light_and_dark_mode(tmp_path: Path) -> None:
     async def main() -> None:
-        backs = set()
-        async with told(tmp_path, directory()) as (_, seen):
-            page = seen.page
+        backgrounds = set()
+        async with greeter_page(tmp_path, directory()) as (_, status_page):
+            page = status_page.browser_page
             await page.run("document.querySelector('details').open = true;")
             for width, height in ((1280, 800), (360, 740)):
                 for dark in (False, True):
@@ -357,14 +365,14 @@ def test_page_is_readable_on_desktop_and_phone_in_light_and_dark_mode(tmp_path: 
                     overflow = "return document.documentElement.scrollWidth - document.documentElement.clientWidth;"
                     assert await page.run(overflow) == 0, (width, dark)
                     assert await page.run(UNREADABLE) == [], (width, dark)
-                    backs.add((dark, await page.run("return getComputedStyle(document.body).backgroundColor;")))
+                    backgrounds.add((dark, await page.run("return getComputedStyle(document.body).backgroundColor;")))
                     picture = tmp_path / f"{width}-{'dark' if dark else 'light'}.png"
                     await page.screenshot(picture)
                     data = picture.read_bytes()
                     assert data.startswith(b"\x89PNG")
                     assert int.from_bytes(data[16:20]) == width
-            assert len(backs) == 2, backs
-            # The bars say in words what they show, and each Lobby has a name by which it is found.
+            assert len(backgrounds) == 2, backgrounds
+            # The bars have text alternatives, and each Lobby has an accessible name.
             names = "return [...document.querySelectorAll('section')].map(each => each.getAttribute('aria-label'));"
             assert await page.run(names) == ["Lobby books", f"Lobby {'n' * 50}", "Lobby prices"]
 
@@ -379,11 +387,11 @@ def test_lobby_up_prints_the_url_of_its_page_and_shows_everything(tmp_path: Path
             files = [argument for each in (prices, away) for argument in ("-f", lobby_file(tmp_path, each))]
             async with lobby_up(*files) as up, Swarm(up.at("/prices")) as swarm:
                 address = (await up.process.line(r"status page: (http://\S+/)"))[1]
-                async with opened(address, tmp_path) as seen:
+                async with opened(address, tmp_path) as page:
                     await swarm.connect_all(5)
 
                     async def all_is_shown() -> bool:
-                        item, other = await seen.item(), await seen.item("away")
+                        item, other = await page.item(), await page.item("away")
                         return bool(
                             item.get("clients") == 5
                             and item["rate"] > 25
@@ -391,16 +399,16 @@ def test_lobby_up_prints_the_url_of_its_page_and_shows_everything(tmp_path: Path
                             and "connection refused" in " ".join(other["problems"])
                         )
 
-                    await seen.until(all_is_shown)
-                    assert "1 of 1 greeter responding" in seen.last["about"]
-                    assert seen.last["alert"] == ""
-                    assert seen.page.console == []
+                    await page.until(all_is_shown)
+                    assert "1 of 1 greeter responding" in page.last["about"]
+                    assert page.last["alert"] == ""
+                    assert page.browser_page.console == []
                     up.kill(up.greeter_processes()[0].pid, signal.SIGSTOP)
 
                     async def greeter_is_missed() -> bool:
-                        return bool((await seen.read())["alert"] == "no greeter responds")
+                        return bool((await page.read())["alert"] == "no greeter responds")
 
-                    await seen.until(greeter_is_missed)
+                    await page.until(greeter_is_missed)
                     up.kill(up.greeter_processes()[0].pid, signal.SIGCONT)
 
     run(main(), deadline=110)

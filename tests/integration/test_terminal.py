@@ -20,7 +20,7 @@ def test_terminal_shows_where_to_connect_and_how_full_each_lobby_is() -> None:
             async with Swarm(url[1]) as swarm:
                 await swarm.connect_all(30)
                 await screen.shows(r"demo-1\b[^\n]*\b20\s*/\s*20\b")
-                # Waiting clients went to whichever other lobby was ready first.
+                # Waiting clients got seats in whichever other lobby was ready first.
                 await screen.shows(r"demo-[2-9]\b[^\n]*\b10\s*/\s*20\b")
                 await screen.shows(r"demo-1\b[^\n]*Connected")
                 assert len(swarm.open) == 30

@@ -1,4 +1,4 @@
-"""Clients that nobody here wrote, all on one lobby, proxied and redirected, with and without compression."""
+"""Third-party clients, all on one lobby, proxied and redirected, with and without compression."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from tests.support.up import lobby_file, lobby_resource, lobby_up
 from tests.support.waiting import until
 
 MIB = 1 << 20
-NOISE = random.Random(0)  # what can't be compressed
-BOUNDARIES = (1, 125, 126, 127, 65_535, 65_536)  # of the lengths in a frame's header
+NOISE = random.Random(0)  # incompressible
+BOUNDARIES = (1, 125, 126, 127, 65_535, 65_536)  # where the encoding of a frame length changes
 MESSAGES: list[str | bytes] = [
     "hello", "", b"", b"\x00\xff", "€ \N{FOX FACE} \N{FAMILY}\N{ZERO WIDTH JOINER}", "\x00",
     *("t" * size for size in BOUNDARIES), *(NOISE.randbytes(size) for size in BOUNDARIES),
@@ -29,7 +29,7 @@ BURST = [f"message {number}" for number in range(300)]
 
 
 def line_for(message: str | bytes) -> list[Any]:
-    """What a client says of a message."""
+    """The line that a client prints for a message."""
     data = message.encode() if isinstance(message, str) else message
     return ["text" if isinstance(message, str) else "binary", len(data), hashlib.sha256(data).hexdigest()]
 
@@ -48,7 +48,7 @@ async def until_output(clients: list[ThirdPartyClient], lines: int) -> None:
 @pytest.mark.parametrize("compression", ["Off", "Shared"])
 @pytest.mark.parametrize("mode", ["Proxy", "Redirect"])
 def test_messages_arrive_intact_both_ways(tmp_path: Path, mode: str, compression: str) -> None:
-    left_out = [f"{name}: {third_party.skip_reason(name)}" for name in NAMES if third_party.skip_reason(name)]
+    skipped = [f"{name}: {third_party.skip_reason(name)}" for name in NAMES if third_party.skip_reason(name)]
     names = [name for name in NAMES if not third_party.skip_reason(name)]
 
     async def main() -> None:
@@ -83,12 +83,12 @@ def test_messages_arrive_intact_both_ways(tmp_path: Path, mode: str, compression
             for client in clients:
                 assert client.output[1:] == expected, client.name
 
-            # Each sent back what is not too large: masked, and perhaps compressed, by its own library.
+            # Each client echoes all but the large messages, masked and perhaps compressed by its own library.
             back = [*BURST, *(each for each in MESSAGES if size(each) <= ECHOED)]
             await origin.until(lambda: len(seen.messages) == len(clients) * len(back), deadline=30)
             assert Counter(seen.messages) == Counter({each: len(clients) * back.count(each) for each in back})
             assert len(await up.until_clients(len(clients))) >= 1
 
     run(main(), deadline=110)
-    if left_out:
-        pytest.skip(f"passed, but without {'; '.join(left_out)}")
+    if skipped:
+        pytest.skip(f"passed without {'; '.join(skipped)}")

@@ -41,7 +41,7 @@ def test_each_lobby_has_its_own_stream(tmp_path: Path) -> None:
                 assert {item["metadata"]["name"] for item in await up.lobbies()} == {"trades", "heads"}
 
                 await trades.stop()
-                await until(lambda: not trades.open, describe="the origin is still there")
+                await until(lambda: not trades.open, describe="the origin to stop")
                 await heads.send(json.dumps({"seq": 2}))
                 await of_heads.each_has(2)
                 assert len(of_trades.open) == 3

@@ -10,7 +10,7 @@ from importlib.metadata import version
 
 from lobby_gateway.commands.bench import command as bench
 from lobby_gateway.errors import UserError
-from lobby_gateway.process.arguments import Accepted, ArgumentParser, address, name, port, websocket_url, whole
+from lobby_gateway.process.arguments import Accepted, ArgumentParser, address, integer, name, port, websocket_url
 
 MAX_NAME = 50
 """Longest name of a Lobby; those of its lobbies and their pods are longer (`crds/lobbies.yaml`)."""
@@ -68,10 +68,10 @@ def _add_up(commands: argparse._SubParsersAction[ArgumentParser]) -> None:
     up.add_argument(
         "--admin-port", type=port(), default=8001, help="port of the status page and metrics on 127.0.0.1 (%(default)s)"
     )
-    up.add_argument("--seats", type=whole(1, 4096), help="seats of one lobby (512, or as in the file)")
+    up.add_argument("--seats", type=integer(1, 4096), help="seats of one lobby (512, or as in the file)")
     up.add_argument(
         "--greeters",
-        type=whole(1, 64),
+        type=integer(1, 64),
         default=1,
         help="greeter processes that share the port (%(default)s)",
     )

@@ -234,7 +234,7 @@ class OriginSessionMachine(RuleBasedStateMachine):
         elif clients:
             self.left_at = None
         self.clients = clients
-        self.session.set_wanted(clients, self.now)
+        self.session.set_needed(clients, self.now)
         self.obey()
 
     def secret_is_replaced(self) -> None:
@@ -244,7 +244,7 @@ class OriginSessionMachine(RuleBasedStateMachine):
             self.outdated = True
         elif not was_open:
             self.not_before = self.now
-        self.session.renewed(self.now)
+        self.session.secrets_changed(self.now)
         self.obey()
         assert self.open == was_open
         if was_connecting or was_open:

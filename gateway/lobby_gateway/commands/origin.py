@@ -26,7 +26,7 @@ from websockets.http11 import Request, Response
 
 from lobby_gateway.errors import UserError
 from lobby_gateway.process import logs
-from lobby_gateway.process.arguments import ArgumentParser, address, cannot_listen, number, port, whole
+from lobby_gateway.process.arguments import ArgumentParser, address, cannot_listen, integer, number, port
 from lobby_gateway.process.lifecycle import Shutdown, announce, run
 
 logger = logging.getLogger("lobby_gateway.commands.origin")  # it may run as __main__
@@ -160,11 +160,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--rate", type=number(0.001, 1e6), default=default.rate, help="messages per second (%(default)s)"
     )
     parser.add_argument(
-        "--burst", type=whole(1, 10_000), default=default.burst, help="messages sent together (%(default)s)"
+        "--burst", type=integer(1, 10_000), default=default.burst, help="messages sent together (%(default)s)"
     )
     parser.add_argument(
         "--size",
-        type=whole(0, 64 * 1024 * 1024),
+        type=integer(0, 64 * 1024 * 1024),
         default=default.size,
         help="bytes per message; 0: no padding (%(default)s)",
     )

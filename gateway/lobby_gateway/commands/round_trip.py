@@ -16,7 +16,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
 from lobby_gateway.errors import LobbyGatewayError
-from lobby_gateway.process.arguments import Accepted, ArgumentParser, number, websocket_url, whole
+from lobby_gateway.process.arguments import Accepted, ArgumentParser, integer, number, websocket_url
 
 NO_LOBBY = "/lobby-gateway-round-trip"
 """A path no Lobby has."""
@@ -57,7 +57,7 @@ async def round_trip(url: str, *, messages: int = 0, within: float = 60.0) -> st
     )
 
 
-async def knock(greeter: str, *, within: float = 60.0) -> str:
+async def probe_greeter(greeter: str, *, within: float = 60.0) -> str:
     """Requests a path that no Lobby has; returns a line that describes what it saw.
 
     Raises:
@@ -96,7 +96,7 @@ def parser() -> ArgumentParser:
         "--greeter", type=websocket_url(), required=True, metavar="URL", help="URL of the greeters, without a path"
     )
     made.add_argument(
-        "--messages", type=whole(0, 10_000), default=0, help="messages to wait for on each path (%(default)s)"
+        "--messages", type=integer(0, 10_000), default=0, help="messages to wait for on each path (%(default)s)"
     )
     made.add_argument("--seconds", type=number(0.1, 3600), default=60.0, help="time limit for each path (%(default)s)")
     made.add_argument("paths", nargs="*", type=Accepted(_path, "/path"), metavar="PATH", help="path of a Lobby")
@@ -112,7 +112,7 @@ def _path(text: str) -> str:
 async def _run(greeter: str, paths: Sequence[str], messages: int, seconds: float) -> int:
     failed = 0
     trips = [round_trip(greeter + path, messages=messages, within=seconds) for path in paths]
-    for trip in trips or [knock(greeter, within=seconds)]:
+    for trip in trips or [probe_greeter(greeter, within=seconds)]:
         try:
             print(await trip, flush=True)  # noqa: T201
         except RoundTripFailedError as error:

@@ -102,7 +102,7 @@ class LobbyProcess:
             resolved,
             publish=self._publish,
             begin_epoch=self._begin_epoch,
-            read_anew=(lambda: secret_source.resolve(origin)) if secret_source.files(origin) else None,
+            read_secrets=(lambda: secret_source.resolve(origin)) if secret_source.files(origin) else None,
             settings=settings.origin,
         )
         self._limits = limits
@@ -196,11 +196,11 @@ class LobbyProcess:
         if seats != self._seat_count.total:
             self._seat_count.total = seats
             for each in list(self._trunks):
-                each.tell_status()
+                each.send_status()
 
     def update_secrets(self, resolved: ResolvedOrigin) -> None:
         """Takes the origin's secrets, which may have changed."""
-        self._origin.values_seen(resolved)
+        self._origin.update_secrets(resolved)
 
     def report(self) -> LobbyReport:
         """The answer on `/seats`."""
@@ -279,7 +279,7 @@ class LobbyProcess:
         self._handshakes.bus.publish(batch)
 
     def _seats_changed(self) -> None:
-        self._origin.set_wanted(self._seat_count.taken > 0)
+        self._origin.set_needed(self._seat_count.taken > 0)
         if self._handshakes.clients:
             self._no_clients.clear()
         else:

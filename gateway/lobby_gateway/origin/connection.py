@@ -27,11 +27,7 @@ from lobby_gateway.origin.tls import origin_context
 from lobby_gateway.process.reports import OriginReport
 from lobby_gateway.resource.spec import OriginSpec
 from lobby_gateway.settings import ORIGIN, OriginSettings
-from lobby_gateway.websocket.client import (
-    WebSocketClient,
-    explain,
-    open_websocket,
-)
+from lobby_gateway.websocket.client import WebSocketClient, explain, open_websocket
 from lobby_gateway.websocket.client_handshake import ClientHandshake, ConnectFailedError, HandshakeRefusedError
 from lobby_gateway.websocket.frames import Batch
 from lobby_gateway.websocket.parser import Event
@@ -53,7 +49,7 @@ class OriginConnection:
         publish: Callable[[Batch], None],
         begin_epoch: Callable[[], None],
         fraction: Callable[[], float] = random.random,
-        read_anew: Callable[[], ResolvedOrigin] | None = None,
+        read_secrets: Callable[[], ResolvedOrigin] | None = None,
         settings: OriginSettings = ORIGIN,
         open_timeout: float | None = None,
     ) -> None:
@@ -61,12 +57,12 @@ class OriginConnection:
 
         Args:
             spec: the origin of a checked Lobby.
-            resolved: its values with the secrets put in.
+            resolved: its values with the secrets filled in.
             publish: gets every batch of the stream.
             begin_epoch: called before the first batch of each origin connection.
             fraction: random numbers from 0 to 1, for the jitter.
-            read_anew: reads the values before each attempt, in a thread; None: they never change.
-            settings: times and limits.
+            read_secrets: reads them before each attempt, in a thread; None: they never change.
+            settings: timeouts and limits.
             open_timeout: most seconds for connecting.
 
         Raises:
@@ -75,7 +71,7 @@ class OriginConnection:
         self._spec = spec
         self._settings = settings
         self._resolved = resolved
-        self._read_anew = read_anew
+        self._read_secrets = read_secrets
         self._publish = publish
         self._begin_epoch = begin_epoch
         self._open_timeout = open_timeout
@@ -94,7 +90,7 @@ class OriginConnection:
         self._connecting: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
-        self._wanted = False
+        self._needed = False
         self._acting = False
         self._act_again = False  # the lobby called us while a command was performed
         self._logged = State.IDLE
@@ -120,21 +116,21 @@ class OriginConnection:
         self._act()
         await asyncio.shield(self._finished)
 
-    def set_wanted(self, wanted: bool) -> None:
-        """Whether there are clients. Called whenever one comes or goes, so it does nothing without a change."""
-        if wanted == self._wanted:
+    def set_needed(self, needed: bool) -> None:
+        """Sets whether there are clients. Called whenever one connects or disconnects, so it is cheap without a change."""
+        if needed == self._needed:
             return
-        self._wanted = wanted
-        self._session.set_wanted(wanted, self._loop.time())
+        self._needed = needed
+        self._session.set_needed(needed, self._loop.time())
         self._act()
 
-    def values_seen(self, resolved: ResolvedOrigin) -> None:
-        """Takes the current values: if the latest attempt used others, the next one need not wait.
+    def update_secrets(self, resolved: ResolvedOrigin) -> None:
+        """Takes the current secrets: if they differ from those of the latest attempt, a scheduled one is made now.
 
         An open stream continues.
         """
         if resolved != self._resolved:
-            self._session.renewed(self._loop.time())
+            self._session.secrets_changed(self._loop.time())
             self._act()
 
     def send_to_origin(self, opcode: int, payload: bytes) -> bool:
@@ -164,7 +160,7 @@ class OriginConnection:
     # For the connection
 
     def received(self, events: list[Event]) -> None:
-        """Events of one read (see `websocket_client.Receiver`)."""
+        """Takes the events of one read (see `Receiver`)."""
         session = self._session
         before = session.state
         session.receive(events, self._loop.time())
@@ -175,7 +171,7 @@ class OriginConnection:
         self._act()
 
     def lost(self, error: Exception | None) -> None:
-        """The connection is gone (see `websocket_client.Receiver`)."""
+        """The connection is gone (see `Receiver`)."""
         self._websocket = None
         reason = explain(error) if isinstance(error, OSError) else "the connection ended without a close frame"
         self._session.lost(reason, self._loop.time())
@@ -271,7 +267,7 @@ class OriginConnection:
         Raises:
             UserError: they are unusable.
         """
-        read = self._read_anew
+        read = self._read_secrets
         if read is None:
             return
         before = self._resolved
@@ -284,7 +280,7 @@ class OriginConnection:
         if resolved != before:
             self._resolved = resolved
             # The origin may still mention what it was sent before.
-            self._session.put_in(resolved.steps, Redactor(resolved.secrets | before.secrets))
+            self._session.set_steps(resolved.steps, Redactor(resolved.secrets | before.secrets))
             logger.info("origin: secrets were replaced")
 
     def _connect_done(self, task: asyncio.Task[None]) -> None:

@@ -91,7 +91,7 @@ class OriginSession:
         self._forbidden = False  # by the latest response
         self._reason = ""  # the latest failure; empty once a stream started
         self._doomed = False  # CLOSING after a failure, which is already counted
-        self._renewed = False  # secrets have changed since the attempt under way
+        self._secrets_changed = False  # secrets have changed since the attempt under way
         self._script = OriginScript(())
         self._keepalive: Keepalive | None = None
         self._streaming_since: float | None = None
@@ -136,11 +136,11 @@ class OriginSession:
         if self._always:
             self._want(now)
 
-    def set_wanted(self, wanted: bool, now: float) -> None:
-        """Whether there are clients. Ignored if `connect` is Always."""
+    def set_needed(self, needed: bool, now: float) -> None:
+        """Sets whether there are clients. Ignored if `connect` is Always."""
         if self._stopped or self._always:
             return
-        if wanted:
+        if needed:
             self._want(now)
             return
         self._wanted = False
@@ -149,18 +149,18 @@ class OriginSession:
         elif self.state in (State.CONNECTING, State.SCRIPTING, State.STREAMING) and self._linger_until is None:
             self._linger_until = now + self._settings.linger_seconds
 
-    def put_in(self, steps: Sequence[Step], redactor: Redactor) -> None:
+    def set_steps(self, steps: Sequence[Step], redactor: Redactor) -> None:
         """Sets the `onConnect` steps, from the next connection on."""
         self._steps = tuple(steps)
         self._redactor = redactor
 
-    def renewed(self, now: float) -> None:
+    def secrets_changed(self, now: float) -> None:
         """A secret was replaced. A scheduled attempt is made now; an open stream continues.
 
         The latest response was about the old secret, so it neither delays nor forbids an attempt with the new one.
         """
         if self.state in (State.CONNECTING, State.SCRIPTING, State.CLOSING):
-            self._renewed = True  # if it fails, the old secret may be the cause
+            self._secrets_changed = True  # if it fails, the old secret may be the cause
             return
         if self.state is State.STREAMING:
             return
@@ -249,7 +249,7 @@ class OriginSession:
             self._try(now)
 
     def _allow(self, now: float) -> None:
-        self._renewed = False
+        self._secrets_changed = False
         self._forbidden = False
         self._backoff.reset()
         self._next_try = now
@@ -257,7 +257,7 @@ class OriginSession:
     def _try(self, now: float) -> None:
         if now >= self._next_try:
             self._move(Signal.DUE)
-            self._renewed = False
+            self._secrets_changed = False
             self.attempts += 1
             self._commands.append(Connect())
 
@@ -296,7 +296,7 @@ class OriginSession:
         assert self._keepalive is not None  # noqa: S101  while open
         self._move(Signal.SCRIPT_DONE)
         self._reason = ""
-        self._renewed = False
+        self._secrets_changed = False
         self._streaming_since = now
         self._keepalive.stream_begins(now)
         self._commands.append(BeginEpoch())
@@ -362,7 +362,7 @@ class OriginSession:
         self._streaming_since = None
         self._linger_until = None
         self._script = OriginScript(())
-        if self._renewed:
+        if self._secrets_changed:
             self._allow(now)
         if not self._wanted:
             self._move(Signal.GONE)

@@ -55,7 +55,7 @@ def _bounded(value: float, least: float, most: float) -> None:
         raise ValueError("is too large")
 
 
-def whole(least: int, most: int) -> Accepted[int]:
+def integer(least: int, most: int) -> Accepted[int]:
     """An integer within bounds."""
 
     def read(text: str) -> int:
@@ -85,7 +85,7 @@ def number(least: float, most: float) -> Accepted[float]:
 
 def port(*, free: bool = True) -> Accepted[int]:
     """A TCP port; with `free`, 0 means any free port."""
-    accepted = whole(0 if free else 1, 65535)
+    accepted = integer(0 if free else 1, 65535)
     accepted.accepted += " (0: any free port)" if free else ""
     return accepted
 

@@ -46,7 +46,7 @@ def raise_descriptor_limit() -> int:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of lobbies and greeters."""
     parser.add_argument(
-        "--max-memory", type=arguments.whole(0, 1 << 24), metavar="MIB",
+        "--max-memory", type=arguments.integer(0, 1 << 24), metavar="MIB",
         help="resident memory above which no clients are accepted; 0: no limit (90 %% of the control group's limit)",
     )  # fmt: skip
     parser.add_argument(
@@ -54,11 +54,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS", help="how long a request may take to arrive (%(default)s)",
     )  # fmt: skip
     parser.add_argument(
-        "--client-frames", type=arguments.whole(0, 10_000_000), default=FLOOD_LIMIT.frames_per_second, metavar="NUMBER",
+        "--client-frames", type=arguments.integer(0, 10_000_000), default=FLOOD_LIMIT.frames_per_second, metavar="NUMBER",
         help="frames per second that a client may send on average; 0: no limit (%(default)s)",
     )  # fmt: skip
     parser.add_argument(
-        "--client-bytes", type=arguments.whole(0, 1 << 40), default=FLOOD_LIMIT.bytes_per_second, metavar="NUMBER",
+        "--client-bytes", type=arguments.integer(0, 1 << 40), default=FLOOD_LIMIT.bytes_per_second, metavar="NUMBER",
         help="bytes per second that a client may send on average; 0: no limit (%(default)s)",
     )  # fmt: skip
     parser.add_argument(
@@ -69,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def add_max_clients(parser: argparse.ArgumentParser) -> None:
     """Adds the option of greeters; a lobby has seats instead."""
     parser.add_argument(
-        "--max-clients", type=arguments.whole(1, 10_000_000), metavar="NUMBER",
+        "--max-clients", type=arguments.integer(1, 10_000_000), metavar="NUMBER",
         help="most clients, including those waiting for a seat (as many as `ulimit -n` allows)",
     )  # fmt: skip
 

@@ -282,7 +282,7 @@ class TrunkServer:
         """Asks the consumer to move its clients elsewhere, spread over some seconds. Call `take` afterwards."""
         self._answers.append(Move(reason, min(int(within_seconds * 1000), 0xFFFFFFFF)).encode())
 
-    def tell_status(self) -> None:
+    def send_status(self) -> None:
         """Has STATUS sent now, because the origin connected or disconnected. Call `take` afterwards."""
         self._status_due = True
 

@@ -86,9 +86,9 @@ class TrunkServerConnection(ServerSocket):
         self.server.move(reason, within_seconds)
         self.wake()
 
-    def tell_status(self) -> None:
+    def send_status(self) -> None:
         """Sends the status now, because the origin connected or disconnected, or the number of seats changed."""
-        self.server.tell_status()
+        self.server.send_status()
         self.wake()
 
     def close(self, code: int = 1000, reason: str = "") -> None:

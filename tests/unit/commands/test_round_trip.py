@@ -12,7 +12,7 @@ import pytest
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
 
-from lobby_gateway.commands.round_trip import RoundTripFailedError, knock, main, round_trip
+from lobby_gateway.commands.round_trip import RoundTripFailedError, main, probe_greeter, round_trip
 
 
 def answer(connection: ServerConnection, request: Request) -> Response | None:
@@ -86,7 +86,7 @@ def test_a_refusal_is_a_failure_with_its_reason() -> None:
 def test_without_a_path_the_greeters_404_will_do() -> None:
     async def main() -> None:
         async with greeter() as url:
-            assert "a greeter responds" in await knock(url)
+            assert "a greeter responds" in await probe_greeter(url)
 
     run(main())
 

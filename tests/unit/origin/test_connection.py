@@ -45,12 +45,12 @@ class Lobby:
             resolved(spec, environment),
             publish=self.publish,
             begin_epoch=self.begin_epoch,
-            read_anew=lambda: resolved(spec, self.environment),
+            read_secrets=lambda: resolved(spec, self.environment),
             **options,
         )
 
     def look_at_secrets(self) -> None:
-        self.origin.values_seen(resolved(self.spec, self.environment))
+        self.origin.update_secrets(resolved(self.spec, self.environment))
 
     def begin_epoch(self) -> None:
         self.epochs.append([])
@@ -86,7 +86,7 @@ async def running(url: str, *, wanted: bool = True, **fields: Any) -> AsyncItera
     task = asyncio.create_task(lobby.origin.run())
     await asyncio.sleep(0)
     if wanted:
-        lobby.origin.set_wanted(True)
+        lobby.origin.set_needed(True)
     try:
         yield lobby
     finally:
@@ -117,14 +117,14 @@ def test_on_demand_connects_with_the_first_client_and_closes_cleanly_behind_the_
             running(origin.url, wanted=False, settings=lingers(0.05)) as lobby,
         ):
             assert lobby.state is OriginState.IDLE
-            lobby.origin.set_wanted(True)
+            lobby.origin.set_needed(True)
             seen = await origin.until_open()
-            lobby.origin.set_wanted(False)
+            lobby.origin.set_needed(False)
             await origin.until_closed(seen)
             assert seen.close_code == 1000
             await lobby.until_state(OriginState.IDLE)
             assert len(origin.attempts) == 1
-            lobby.origin.set_wanted(True)
+            lobby.origin.set_needed(True)
             await origin.until_connected(2)
             assert origin.most_open == 1
 
@@ -148,7 +148,7 @@ def test_close_ends_the_connection_with_1000() -> None:
             await origin.until_closed(seen)
             assert seen.close_code == 1000
             assert lobby.state is OriginState.IDLE
-            lobby.origin.set_wanted(True)
+            lobby.origin.set_needed(True)
             assert lobby.state is OriginState.IDLE
 
     run(main())
@@ -323,8 +323,8 @@ def test_try_that_nobody_wants_any_more_ends_before_the_next_begins() -> None:
     async def main() -> None:
         async with speechless() as (url, log), running(url, settings=lingers(0.01)) as lobby:
             await until(lambda: log == ["came"])
-            lobby.origin.set_wanted(False)
-            asyncio.get_running_loop().call_later(0.011, lobby.origin.set_wanted, True)
+            lobby.origin.set_needed(False)
+            asyncio.get_running_loop().call_later(0.011, lobby.origin.set_needed, True)
             time.sleep(0.02)  # noqa: ASYNC251  both are due now: no longer wanted, and wanted, in one turn of the loop
             await until(lambda: len(log) == 3)
             assert log == ["came", "left", "came"]
@@ -351,9 +351,9 @@ def test_next_try_waits_for_a_cancelled_one_that_takes_its_time(monkeypatch: pyt
     async def main() -> None:
         async with running("ws://localhost:1/", settings=lingers(0.0)) as lobby:
             await until(lambda: log == ["came"])
-            lobby.origin.set_wanted(False)
+            lobby.origin.set_needed(False)
             await lobby.until_state(OriginState.IDLE)
-            lobby.origin.set_wanted(True)
+            lobby.origin.set_needed(True)
             await until(lambda: len(log) == 3)
         assert log == ["came", "left", "came"]
 
@@ -367,7 +367,7 @@ def test_client_that_leaves_while_it_is_served_disturbs_nothing() -> None:
 
             def publish(batch: Batch) -> None:
                 plain(batch)
-                lobby.origin.set_wanted(False)
+                lobby.origin.set_needed(False)
 
             lobby.origin._publish = publish
             seen = await origin.until_open()

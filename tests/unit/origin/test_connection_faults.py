@@ -89,8 +89,8 @@ def test_origin_that_forbids_is_asked_once_and_the_state_says_so(status: int) ->
             assert report.reason.startswith(f"HTTP {status} ")
             assert report.retry_in_seconds > 59
             for _ in range(20):  # clients that come and go change nothing
-                lobby.origin.set_wanted(False)
-                lobby.origin.set_wanted(True)
+                lobby.origin.set_needed(False)
+                lobby.origin.set_needed(True)
             await stays(lambda: len(origin.attempts) == 1, seconds=0.3)
 
     run(main())

@@ -34,8 +34,8 @@ NO_PINGS = {"pingSeconds": 0, "timeoutSeconds": 1}
 LOGIN = [{"send": "login"}, {"expect": {"json": {"/ok": True}, "timeoutSeconds": 5}}]
 
 
-def renewed(shell: Shell) -> list[Command]:
-    shell.session.renewed(shell.now)
+def secrets_changed(shell: Shell) -> list[Command]:
+    shell.session.secrets_changed(shell.now)
     return shell.took()
 
 
@@ -72,7 +72,7 @@ class Shell:
         return self.session.commands()
 
     def wanted(self, wanted: bool = True) -> list[Command]:
-        self.session.set_wanted(wanted, self.now)
+        self.session.set_needed(wanted, self.now)
         return self.took()
 
     def opened(self) -> list[Command]:
@@ -531,13 +531,13 @@ def test_a_new_secret_is_tried_at_once_whatever_was_answered_to_the_old_one(stat
     shell = Shell()
     shell.wanted()
     assert shell.refused(status, 600.0) == []
-    assert renewed(shell) == [Connect()]
+    assert secrets_changed(shell) == [Connect()]
     assert shell.state is State.CONNECTING
 
 
 def test_a_new_secret_does_not_touch_an_open_stream() -> None:
     shell = Shell().streaming()
-    assert renewed(shell) == []
+    assert secrets_changed(shell) == []
     assert shell.report.connections == 1
     assert shell.lost() == []
     assert shell.report.state is OriginState.WAITING  # as after any loss
@@ -549,7 +549,7 @@ def test_a_secret_replaced_during_a_try_is_tried_when_that_has_failed(opened: bo
     shell.wanted()
     if opened:
         shell.opened()
-    assert renewed(shell) == []
+    assert secrets_changed(shell) == []
     assert shell.lost() == [Connect()] if opened else shell.refused(401) == [Connect()]
     assert shell.refused(401) == []
     assert shell.state is State.REFUSED
@@ -560,7 +560,7 @@ def test_a_secret_replaced_while_nobody_wants_the_stream_connects_nobody() -> No
     shell.wanted()
     shell.refused(403)
     shell.wanted(False)
-    assert renewed(shell) == []
+    assert secrets_changed(shell) == []
     assert shell.state is State.IDLE
     assert shell.wanted() == [Connect()]
 
@@ -569,13 +569,13 @@ def test_a_secret_replaced_during_a_lingering_attempt_leaves_it_alone() -> None:
     shell = Shell()
     shell.wanted()
     shell.wanted(False)
-    assert renewed(shell) == []
+    assert secrets_changed(shell) == []
     assert shell.state is State.CONNECTING
 
 
 def test_new_steps_hold_from_the_next_connection_on_and_old_secrets_stay_hidden() -> None:
     shell = Shell(secrets=("old-secret",)).streaming()
-    shell.session.put_in(["login new"], Redactor(("old-secret", "new-secret")))
+    shell.session.set_steps(["login new"], Redactor(("old-secret", "new-secret")))
     shell.lost()
     shell.later(30.0)
     assert Send("login new") in shell.opened()

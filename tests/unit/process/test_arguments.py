@@ -11,17 +11,17 @@ from lobby_gateway.process.arguments import (
     ArgumentParser,
     address,
     cannot_listen,
+    integer,
     name,
     number,
     port,
     websocket_url,
-    whole,
 )
 
 
 def parser() -> ArgumentParser:
     result = ArgumentParser(prog="lobby up")
-    result.add_argument("--seats", type=whole(1, 4096))
+    result.add_argument("--seats", type=integer(1, 4096))
     result.add_argument("--rate", type=number(0.5, 10))
     result.add_argument("--host", type=address())
     result.add_argument("--port", type=port())
@@ -121,7 +121,7 @@ def test_values_are_read() -> None:
 
 def test_a_long_value_is_cut_in_the_complaint() -> None:
     with pytest.raises(argparse.ArgumentTypeError) as refused:
-        whole(1, 2)("9" * 5000)
+        integer(1, 2)("9" * 5000)
     assert len(str(refused.value)) < 200
 
 

@@ -229,7 +229,7 @@ def test_move_and_status_are_passed_on() -> None:
         await listening.until(1)
         lobby.trunks[0].move(MoveReason.STOPPING, 2)
         lobby.origin_connected = False
-        lobby.trunks[0].tell_status()
+        lobby.trunks[0].send_status()
         assert (await listening.until(3))[1:] == [Move(MoveReason.STOPPING, 2000), Status(False, 4, 4, 1, 0)]
         assert trunk.core.moving
         assert not trunk.core.origin_connected

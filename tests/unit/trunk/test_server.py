@@ -82,7 +82,7 @@ def shown(records: list[Record]) -> list[object]:
 
 def test_sends_nothing_before_hello() -> None:
     lobby = Lobby(3)
-    lobby.server.tell_status()
+    lobby.server.send_status()
     lobby.server.move(MoveReason.DRAINING, 1)
     assert lobby.take() is None
     assert lobby.server.state is TrunkServerState.AWAITING_HELLO
@@ -332,7 +332,7 @@ def test_an_epoch_that_is_entered_midway_is_a_gap() -> None:
     lobby = Lobby(2)
     lobby.join()
     lobby.ring.begin_epoch(7, offset=5)
-    lobby.server.tell_status()
+    lobby.server.send_status()
     assert lobby.rest() == [Missed(0, 5, 1, 2, 7, 5), Status(True, 4, 4, 7, 5)]
 
 
@@ -448,7 +448,7 @@ def test_the_stream_waits_for_a_group_that_catches_up() -> None:
     lobby.join()
     lobby.receive(Resume(3, Position(1, 1)))
     assert shown([lobby.take(9)]) == [(3, [1, 2, 3])]  # type: ignore[list-item]
-    lobby.server.tell_status()
+    lobby.server.send_status()
     assert shown([lobby.take(9)]) == [(3, [4, 5, 6])]  # type: ignore[list-item]
     assert shown(lobby.rest()) == [(3, [7]), Resumed(3, True, 0, 1, 8), Status(True, 4, 4, 1, 8)]
 
@@ -524,7 +524,7 @@ def test_sends_its_status_at_once_when_asked() -> None:
     lobby.join()
     lobby.origin_connected = False
     lobby.claim(1)
-    lobby.server.tell_status()
+    lobby.server.send_status()
     assert lobby.rest() == [Status(False, 4, 3, 1, 1)]
 
 
@@ -532,7 +532,7 @@ def test_status_contains_the_current_place() -> None:
     lobby = Lobby(1)
     lobby.join()
     lobby.publish(3)
-    lobby.server.tell_status()
+    lobby.server.send_status()
     assert shown(lobby.rest()) == [Status(True, 4, 4, 1, 1), [1, 2, 3]]
 
 
@@ -540,7 +540,7 @@ def test_status_contains_a_new_epoch_before_its_first_message() -> None:
     lobby = Lobby(1)
     lobby.join()
     lobby.ring.begin_epoch(7)
-    lobby.server.tell_status()
+    lobby.server.send_status()
     assert lobby.rest() == [Status(True, 4, 4, 7, 0)]
 
 

@@ -213,7 +213,7 @@ def test_move_and_status_go_out_at_once() -> None:
         greeter.connection.move(MoveReason.DRAINING, 1.5)
         assert await greeter.record() == Move(MoveReason.DRAINING, 1500)
         greeter.lobby.origin_connected = False
-        greeter.connection.tell_status()
+        greeter.connection.send_status()
         assert await greeter.record() == Status(False, 4, 4, 1, 0)
         greeter.end()
 

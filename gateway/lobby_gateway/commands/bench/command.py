@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from lobby_gateway.errors import UserError
-from lobby_gateway.process.arguments import number, websocket_url, whole
+from lobby_gateway.process.arguments import integer, number, websocket_url
 
 MAX_CLIENTS = 100_000
 _OTHER_DESCRIPTORS = 32
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "url", type=websocket_url(), metavar="URL", help="a ws:// or wss:// URL of a Lobby or any other server"
     )
-    parser.add_argument("--clients", type=whole(1, MAX_CLIENTS), default=100, help="number of clients (%(default)s)")
+    parser.add_argument("--clients", type=integer(1, MAX_CLIENTS), default=100, help="number of clients (%(default)s)")
     parser.add_argument(
         "--seconds",
         type=number(0.1, 86_400),

@@ -81,22 +81,6 @@ class ClientSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrunkSocketSettings:
-    """The socket of a trunk at the lobby's end.
-
-    Attributes:
-        close_timeout_seconds: how long the greeter's answer to our close frame is awaited. It is near, and its clients wait.
-        read_bytes: most bytes of one read: many records, or part of a large client message.
-        unsent_bytes: most bytes in the kernel that are not sent yet (TCP_NOTSENT_LOWAT): enough to keep the network busy,
-            and little to lag behind by.
-    """
-
-    close_timeout_seconds: float = 2.0
-    read_bytes: int = 65536
-    unsent_bytes: int = 256 << 10
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class MemorySettings:
     """The memory limit of a process.
 
@@ -125,7 +109,7 @@ class FileWatchSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrunkServerSettings:
-    """The lobby's end of a trunk.
+    """The lobby's end of a trunk, and its socket.
 
     Attributes:
         status_seconds: between two STATUS records. A quarter of the time after which a greeter gives up, so that lost or
@@ -137,6 +121,10 @@ class TrunkServerSettings:
         record_bytes: about how large a record gets when batches are merged for a consumer that lags. Large enough that
             headers and system calls don't matter, small enough that other records get between.
         max_answers: most answers waiting to be sent. A consumer that claims more without reading any is broken.
+        close_timeout_seconds: how long the greeter's answer to our close frame is awaited. It is near, and its clients wait.
+        read_bytes: most bytes of one read: many records, or part of a large client message.
+        unsent_bytes: most unsent bytes in the kernel (TCP_NOTSENT_LOWAT): enough to keep the network busy, so few that the
+            stream hardly lags.
     """
 
     status_seconds: float = 0.5
@@ -144,6 +132,9 @@ class TrunkServerSettings:
     resume_wait_seconds: float = 1.0
     record_bytes: int = 256 << 10
     max_answers: int = 4096
+    close_timeout_seconds: float = 2.0
+    read_bytes: int = 65536
+    unsent_bytes: int = 256 << 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,14 +31,10 @@ from lobby_gateway.process.lifecycle import Shutdown, announce, run
 
 logger = logging.getLogger("lobby_gateway.commands.origin")  # it may run as __main__
 
-MAX_CATCH_UP_SECONDS = 0.25
-MAX_PENDING_BYTES = 16 * 1024 * 1024
-CLOSE_TIMEOUT = 2.0
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TickerSettings:
-    """What the ticker sends, and where.
+    """What the ticker sends, where, and its limits.
 
     Attributes:
         host: address to listen on.
@@ -46,6 +42,9 @@ class TickerSettings:
         rate: messages per second.
         burst: messages sent together, rate / burst times per second.
         size: bytes per message; longer messages are not cut.
+        max_catch_up_seconds: after a longer pause of the process, missed messages are not made up for: they would be a burst.
+        max_pending_bytes: bytes waiting for a connection above which it is dropped: it does not read.
+        close_timeout_seconds: how long a closing handshake may take; a small origin should stop at once.
     """
 
     host: str = "127.0.0.1"
@@ -53,6 +52,9 @@ class TickerSettings:
     rate: float = 1.0
     burst: int = 1
     size: int = 0
+    max_catch_up_seconds: float = 0.25
+    max_pending_bytes: int = 16 << 20
+    close_timeout_seconds: float = 2.0
 
 
 def message(seq: int, now: float, size: int) -> str:
@@ -93,7 +95,7 @@ class Ticker:
                 host,
                 wanted,
                 compression=None,
-                close_timeout=CLOSE_TIMEOUT,
+                close_timeout=self._settings.close_timeout_seconds,
                 server_header=None,
                 process_request=_healthz,
             )
@@ -109,7 +111,7 @@ class Ticker:
         while True:
             await asyncio.sleep(max(0.0, due - clock()))
             now = clock()
-            due = max(due, now - MAX_CATCH_UP_SECONDS)
+            due = max(due, now - self._settings.max_catch_up_seconds)
             while due <= now:
                 self._send_burst()
                 due += pause
@@ -126,7 +128,7 @@ class Ticker:
             if self._connections:
                 broadcast(self._connections, message(seq, time.time(), self._settings.size))
         for connection in list(self._connections):
-            if connection.transport.get_write_buffer_size() > MAX_PENDING_BYTES:
+            if connection.transport.get_write_buffer_size() > self._settings.max_pending_bytes:
                 logger.warning("dropped a connection that does not read", extra={"peer": _peer(connection)})
                 connection.transport.abort()
 

@@ -28,8 +28,7 @@ from lobby_gateway.greeter.status_page import overview
 from lobby_gateway.http import status_page
 from lobby_gateway.http.admin import AdminRequest, AdminResponse, AdminServer, Routes, health_handlers, metrics_handler
 from lobby_gateway.process.lifecycle import Shutdown, announce
-from lobby_gateway.process.limits import ProcessLimits
-from lobby_gateway.process.memory import MemoryWatch
+from lobby_gateway.process.limits import MemoryWatch, ProcessLimits
 from lobby_gateway.process.reports import GreeterReport
 from lobby_gateway.resource.overview import Overview
 from lobby_gateway.settings import SeatQueueSettings, TrunkConsumerSettings

@@ -15,7 +15,7 @@ from lobby_gateway.resource.spec import lobby_key
 from lobby_gateway.settings import TokenSettings
 from lobby_gateway.websocket.server_handshake import Request
 
-Headers = tuple[tuple[str, str], ...]
+ResponseHeaders = tuple[tuple[str, str], ...]
 
 _NO_STORE = ("Cache-Control", "no-store")  # a ticket is for one client, and expires soon
 
@@ -88,12 +88,12 @@ def location(url: str) -> str:
     return url[url.index("//") :]
 
 
-def redirect_headers(ticket: Ticket) -> Headers:
+def redirect_headers(ticket: Ticket) -> ResponseHeaders:
     """Headers of a 307."""
     return (("Location", location(ticket.url)), _NO_STORE)
 
 
-def ticket_response(ticket: Ticket, origin: str | None) -> tuple[Headers, bytes]:
+def ticket_response(ticket: Ticket, origin: str | None) -> tuple[ResponseHeaders, bytes]:
     """Headers and body of a 200 that a page can read.
 
     Args:
@@ -104,7 +104,7 @@ def ticket_response(ticket: Ticket, origin: str | None) -> tuple[Headers, bytes]
     return (("Content-Type", "application/json"), _NO_STORE, *cors_headers(origin)), body
 
 
-def cors_headers(origin: str | None) -> Headers:
+def cors_headers(origin: str | None) -> ResponseHeaders:
     """Lets a page read the answer (Fetch Standard, "CORS protocol"), and caches tell the answers to different pages apart."""
     return (("Vary", "Origin"), *((("Access-Control-Allow-Origin", origin),) if origin is not None else ()))
 

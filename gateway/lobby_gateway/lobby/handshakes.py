@@ -38,7 +38,8 @@ logger = logging.getLogger(__name__)
 
 LOBBY_SETTINGS = LobbySettings()
 
-Forward = Callable[[int, bytes], bool]
+ForwardToOrigin = Callable[[int, bytes], bool]
+"""Sends a message (opcode and payload); returns False if that is not possible."""
 
 
 class LobbyHandshakes:
@@ -62,7 +63,7 @@ class LobbyHandshakes:
         seat_count: SeatCount,
         capacity: ProcessCapacity,
         ring: MessageRing,
-        forward: Forward,
+        forward: ForwardToOrigin,
         seats_changed: Callable[[], None],
         trunk_arrived: Callable[[Handshake], None],
         proxies: TrustedProxies,

@@ -22,8 +22,7 @@ from lobby_gateway.lobby.handshakes import LobbyHandshakes
 from lobby_gateway.origin.connection import OriginConnection
 from lobby_gateway.origin.secrets import ResolvedOrigin
 from lobby_gateway.process.lifecycle import Shutdown, announce
-from lobby_gateway.process.limits import ProcessLimits
-from lobby_gateway.process.memory import MemoryWatch
+from lobby_gateway.process.limits import MemoryWatch, ProcessLimits
 from lobby_gateway.process.reports import LobbyReport, OriginState
 from lobby_gateway.resource.spec import Lobby, OriginSpec
 from lobby_gateway.settings import LobbySettings

@@ -21,7 +21,8 @@ T = TypeVar("T")
 
 FILE_WATCH_SETTINGS = FileWatchSettings()
 
-Stamp = tuple[int, int, int, int] | None
+FileStamp = tuple[int, int, int, int] | None
+"""Device, inode, size and modification time of a file; None: it does not exist."""
 
 
 async def watch_files(
@@ -42,7 +43,7 @@ async def watch_files(
         settings: how often to poll.
     """
     files = tuple(files)
-    last: tuple[Stamp, ...] | None = None
+    last: tuple[FileStamp, ...] | None = None
     problem = ""
     while True:
         # Stamps are taken before reading: a change during the read is noticed, and read, in the next round.
@@ -84,11 +85,11 @@ def _text(file: Path) -> str | None:
         return None
 
 
-def _stamps(files: tuple[Path, ...]) -> tuple[Stamp, ...]:
+def _stamps(files: tuple[Path, ...]) -> tuple[FileStamp, ...]:
     return tuple(_stamp(file) for file in files)
 
 
-def _stamp(file: Path) -> Stamp:
+def _stamp(file: Path) -> FileStamp:
     try:
         found = file.stat()
     except OSError:

@@ -11,7 +11,7 @@ import logging
 import socket
 from collections.abc import Callable
 
-from lobby_gateway.settings import TrunkSocketSettings
+from lobby_gateway.settings import TrunkServerSettings
 from lobby_gateway.trunk.records import MAX_FORWARD_BYTES, MoveReason, TrunkError
 from lobby_gateway.trunk.server import Parts, TrunkServer
 from lobby_gateway.websocket.frames import Opcode, close_payload, header
@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 MAX_RECORD_BYTES = MAX_FORWARD_BYTES + 64
 """Largest record accepted from a consumer: a client's message to the origin, and its head."""
+
+_DEFAULT_SETTINGS = TrunkServerSettings()
 
 
 class TrunkServerConnection(ServerSocket):
@@ -44,7 +46,7 @@ class TrunkServerConnection(ServerSocket):
         on_closed: Callable[[TrunkServerConnection], None],
         leftover: bytes = b"",
         max_record_bytes: int = MAX_RECORD_BYTES,
-        settings: TrunkSocketSettings | None = None,
+        settings: TrunkServerSettings = _DEFAULT_SETTINGS,
     ) -> None:
         """Takes over a socket; no callback is called before the next turn of the event loop.
 
@@ -56,9 +58,8 @@ class TrunkServerConnection(ServerSocket):
             on_closed: called once, when the socket is closed; the seats have been released by then.
             leftover: bytes that came in the same read as the handshake.
             max_record_bytes: largest record accepted.
-            settings: timeouts and sizes.
+            settings: see `TrunkServerSettings`.
         """
-        settings = settings or TrunkSocketSettings()
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, settings.unsent_bytes)
         parser = FrameParser(masked=True, max_message_bytes=max_record_bytes)

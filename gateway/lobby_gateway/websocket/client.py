@@ -326,7 +326,7 @@ def explain(error: OSError, host: str = "") -> str:
 
 # TCP
 
-Address = tuple[int, Any]
+SocketAddress = tuple[int, Any]
 """Family and address of a socket."""
 
 
@@ -366,7 +366,7 @@ async def dial(host: str, port: int, *, attempt_delay: float) -> socket.socket:
     raise error
 
 
-def interleave(addresses: Sequence[Address]) -> list[Address]:
+def interleave(addresses: Sequence[SocketAddress]) -> list[SocketAddress]:
     """Alternates between the address families, beginning with that of the first address (RFC 8305 §4)."""
     first = [each for each in addresses if each[0] == addresses[0][0]]
     others = [each for each in addresses if each[0] != addresses[0][0]]

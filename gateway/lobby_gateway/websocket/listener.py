@@ -8,7 +8,7 @@ import errno
 import logging
 import socket
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Protocol
 
 from lobby_gateway import close_codes
@@ -18,6 +18,7 @@ from lobby_gateway.process.arguments import cannot_listen
 from lobby_gateway.settings import ListenerSettings
 from lobby_gateway.websocket.server_handshake import (
     HandshakeError,
+    Headers,
     Request,
     accept_response,
     http_response,
@@ -28,7 +29,6 @@ from lobby_gateway.websocket.server_handshake import (
 logger = logging.getLogger(__name__)
 
 TCP_NOTSENT_LOWAT = 25  # linux/tcp.h; Python's socket module has it since 3.12
-Headers = Iterable[tuple[str, str]]
 
 
 class ListenerStats:

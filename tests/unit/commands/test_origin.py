@@ -15,7 +15,6 @@ from tests.support.waiting import until
 from websockets.asyncio.client import connect
 from websockets.protocol import State
 
-from lobby_gateway.commands import origin as ticker_module
 from lobby_gateway.commands.origin import Ticker, TickerSettings, message
 
 
@@ -88,11 +87,9 @@ def test_numbers_go_on_while_nobody_is_connected() -> None:
     asyncio.run(run())
 
 
-def test_a_connection_that_does_not_read_is_dropped_and_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ticker_module, "MAX_PENDING_BYTES", 1 << 20)
-
+def test_a_connection_that_does_not_read_is_dropped_and_others_go_on() -> None:
     async def run() -> None:
-        ticker = Ticker(TickerSettings(port=0, size=1 << 16))
+        ticker = Ticker(TickerSettings(port=0, size=1 << 16, max_pending_bytes=1 << 20))
         port = await ticker.start()
         async with connect(f"ws://127.0.0.1:{port}", max_size=None) as reading:
             held = await connect(f"ws://127.0.0.1:{port}", max_size=None)

@@ -9,7 +9,7 @@ from tests.support.sockets import receive, receive_to_end, run, tcp_pair
 from tests.support.streams import SeatsOnly, numbered, numbers
 from tests.support.waiting import until
 
-from lobby_gateway.settings import TrunkServerSettings, TrunkSocketSettings
+from lobby_gateway.settings import TrunkServerSettings
 from lobby_gateway.trunk.position import Position
 from lobby_gateway.trunk.records import (
     Claim,
@@ -58,7 +58,7 @@ class Greeter:
         status_seconds: float = TIMES_UP,
         consumer_timeout_seconds: float = TIMES_UP,
         ring_bytes: int = 8 << 20,
-        settings: TrunkSocketSettings | None = None,
+        settings: TrunkServerSettings | None = None,
     ) -> Greeter:
         loop = asyncio.get_running_loop()
         ours, theirs = tcp_pair(receive_buffer=receive_buffer)
@@ -79,7 +79,7 @@ class Greeter:
             forward=lambda opcode, payload: greeter.forwarded.append((opcode, payload)),
             on_closed=lambda _: greeter.on_closed(),
             leftover=leftover,
-            settings=settings,
+            settings=settings or TrunkServerSettings(),
         )
         greeter = cls(theirs, connection, lobby, ring)
         return greeter
@@ -381,7 +381,7 @@ def test_our_close_waits_for_the_end_of_a_begun_record() -> None:
 
 def test_a_greeter_that_never_answers_our_close_is_cut_off() -> None:
     async def main() -> None:
-        greeter = Greeter.join(settings=TrunkSocketSettings(close_timeout_seconds=0.01))
+        greeter = Greeter.join(settings=TrunkServerSettings(close_timeout_seconds=0.01))
         greeter.connection.close()
         await greeter.over()
 

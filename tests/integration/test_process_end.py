@@ -52,7 +52,7 @@ def test_graceful_shutdown_closes_clients_and_leaves_no_process(tmp_path: Path, 
                     await until(lambda: not swarm.open, describe=swarm.summary)
                     assert set(swarm.closes) <= {1001, 1012}, swarm.summary()
                     assert (swarm.gaps, swarm.disorder) == (0, 0), swarm.summary()
-                await up.process.nothing_left()
+                await up.process.until_nothing_left()
                 await until(lambda: origin.connections == 0, describe="the origin connections to be closed")
                 assert "Traceback" not in up.process.tail(400)
             finally:
@@ -76,7 +76,7 @@ def test_killed_parent_ends_its_children(tmp_path: Path, *, stopped: bool) -> No
                         # When orphaned, stopped processes are continued by the kernel; those about to stop are not.
                         await until(lambda: up.lobby_processes()[name].state == "T", describe=f"{name} to stop")
                     await up.process.stop(signal.SIGKILL)
-                    await up.process.nothing_left(deadline=15)
+                    await up.process.until_nothing_left(deadline=15)
                     await until(lambda: not swarm.open, describe=swarm.summary)
                 await until(lambda: origin.connections == 0, describe="the origin connections to be closed")
             finally:
@@ -96,7 +96,7 @@ def test_second_signal_during_shutdown_is_harmless(tmp_path: Path) -> None:
                     up.process.send(signal.SIGINT)
                     up.process.send(signal.SIGTERM)
                     await up.process.exited()
-                await up.process.nothing_left()
+                await up.process.until_nothing_left()
                 assert "Traceback" not in up.process.tail(400)
             finally:
                 await up.process.destroy()

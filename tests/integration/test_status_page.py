@@ -361,7 +361,7 @@ def test_page_is_readable_on_desktop_and_phone_in_light_and_dark_mode(tmp_path: 
             await page.run("document.querySelector('details').open = true;")
             for width, height in ((1280, 800), (360, 740)):
                 for dark in (False, True):
-                    await page.look(width, height, dark=dark)
+                    await page.set_viewport(width, height, dark=dark)
                     overflow = "return document.documentElement.scrollWidth - document.documentElement.clientWidth;"
                     assert await page.run(overflow) == 0, (width, dark)
                     assert await page.run(UNREADABLE) == [], (width, dark)

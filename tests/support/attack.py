@@ -1,4 +1,4 @@
-"""What is attacked: a lobby, or a greeter in front of one, with clients on it that must not notice."""
+"""A lobby, or a greeter in front of one, to be attacked, with well-behaved clients that must not be affected."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ FAILURE = r'Traceback|"level": "(error|critical)"|ERROR'
 
 @dataclass(slots=True, kw_only=True)
 class Target:
-    """A running process to attack.
+    """A running process under attack.
 
     Attributes:
-        kind: `greeter` or `lobby`: what is attacked.
+        kind: `greeter` or `lobby`, the attacked process.
         lobby: the lobby.
         greeter: the greeter, if there is one.
-        bystanders: clients that were there before, and read.
-        files: descriptors that the attacked process had open then.
-        token_seconds: for which the tokens in `path` are good.
+        bystanders: well-behaved clients, connected before the attack.
+        files: open descriptors of the attacked process before the attack.
+        token_seconds: validity of the tokens in `path`, in seconds.
     """
 
     kind: str
@@ -48,17 +48,17 @@ class Target:
 
     @property
     def port(self) -> int:
-        """Of the attacked process, for clients."""
+        """Client port of the attacked process."""
         return self.server.port
 
     @property
     def pid(self) -> int:
-        """Of the attacked process."""
+        """Process ID of the attacked process."""
         return self.server.process.pid
 
     @property
     def path(self) -> str:
-        """Path of a client, at a lobby with a new token in its query."""
+        """Path for a client; for a lobby, with a new token in its query."""
         if self.greeter:
             return self.lobby.path
         return "/" + self.lobby.client_url(expires_in=self.token_seconds).split("/", 3)[3]
@@ -68,15 +68,15 @@ class Target:
         return raw_client.request(self.path, headers, **options)
 
     async def connect(self, data: bytes = b"", **options: Any) -> RawClient:
-        """A TCP connection, on which something was sent."""
+        """A TCP connection on which `data` was sent."""
         return await RawClient.connect(self.port, data, **options)
 
     async def client(self, headers: Mapping[str, str | None] | None = None, **options: Any) -> RawClient:
-        """A client that is in."""
+        """A connected client."""
         return await RawClient.upgraded(self.port, self.request(headers), **options)
 
     async def count(self, metric: str, **labels: str) -> float:
-        """A metric of the attacked process; its name without the prefix."""
+        """Value of a metric of the attacked process; `metric` is its name without the prefix."""
         metrics = await self.server.metrics()
         return metrics(f"{self.kind}_{metric}", **labels)
 
@@ -85,9 +85,9 @@ class Target:
         return proc.resident_bytes(self.pid)
 
     async def assert_unaffected(self) -> None:
-        """The bystanders missed nothing, and of all others nothing is left: no seat, no descriptor, no exception.
+        """Asserts that bystanders missed nothing and that no seat, descriptor or exception of other clients remains.
 
-        To be called when all others have left.
+        Call it after all other clients have disconnected.
         """
         swarm = self.bystanders
         await swarm.each_gets(3)
@@ -113,16 +113,16 @@ async def attacked(
     compression: bool = False,
     **spec: Any,
 ) -> AsyncIterator[Target]:
-    """A scene for the time of a block, at whose end the bystanders must be assert_unaffected.
+    """Runs a process to attack; at the end of the block, the bystanders must be unaffected.
 
     Args:
         kind: `greeter` or `lobby`.
-        rate: messages a second.
-        size: bytes of a message; 0: as few as do.
-        options: of the attacked process.
-        prefix: command in front of that of the attacked process.
-        compression: the Lobby compresses, and so do the bystanders.
-        spec: of the Lobby (see `lobby_resource`).
+        rate: messages per second.
+        size: bytes per message; 0: as few as possible.
+        options: options of the attacked process.
+        prefix: command that runs the attacked process.
+        compression: whether the Lobby and the bystanders use compression.
+        spec: fields of the Lobby (see `lobby_resource`).
     """
     key = new_key()
     if compression:

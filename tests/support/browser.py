@@ -1,4 +1,4 @@
-"""A real browser: Debian's Chromium without a window, driven over the DevTools protocol with `websockets`."""
+"""A real browser: Debian's headless Chromium, controlled over the DevTools protocol with `websockets`."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Page:
     """One open page.
 
     Attributes:
-        console: lines that the page wrote to its console, and what it failed with.
+        console: lines in its console, including uncaught errors.
     """
 
     def __init__(self, connection: ClientConnection) -> None:
@@ -56,7 +56,7 @@ class Page:
         self.console: list[str] = []
 
     async def open(self) -> None:
-        """Makes the page."""
+        """Opens the page."""
         target = await self.call("Target.createTarget", url="about:blank")
         attached = await self.call("Target.attachToTarget", targetId=target["targetId"], flatten=True)
         self._session = attached["sessionId"]
@@ -64,7 +64,7 @@ class Page:
             await self.call(f"{domain}.enable")
 
     async def goto(self, url: str) -> None:
-        """Loads an address, to the end."""
+        """Navigates to a URL and waits until the page has loaded."""
         self._loaded.clear()
         answer = await self.call("Page.navigate", url=url)
         if answer.get("errorText"):
@@ -75,7 +75,7 @@ class Page:
         """Runs the body of an asynchronous JavaScript function in the page; returns what it returns.
 
         Raises:
-            PageError: it threw.
+            PageError: the script threw an error.
         """
         answer = await self.call(
             "Runtime.evaluate",
@@ -89,8 +89,8 @@ class Page:
             raise PageError(f"{text}; console: {self.console[-5:]}")
         return answer["result"].get("value")
 
-    async def look(self, width: int, height: int, *, dark: bool = False, scale: float = 1) -> None:
-        """Gives the page another size, in CSS pixels, and a preference for light or dark colours."""
+    async def set_viewport(self, width: int, height: int, *, dark: bool = False, scale: float = 1) -> None:
+        """Sets the viewport size, in CSS pixels, and the colour scheme."""
         await self.call("Emulation.setScrollbarsHidden", hidden=True)
         await self.call(
             "Emulation.setDeviceMetricsOverride",
@@ -103,14 +103,14 @@ class Page:
         await self.call("Emulation.setEmulatedMedia", features=[scheme])
 
     async def screenshot(self, path: Path, *, height: int | None = None) -> None:
-        """Writes a PNG of the whole page, or of so many CSS pixels from its top."""
+        """Saves a PNG of the whole page, or of its top `height` CSS pixels."""
         size = (await self.call("Page.getLayoutMetrics"))["cssContentSize"]
         clip = {"x": 0, "y": 0, "width": size["width"], "height": height or size["height"], "scale": 1}
         answer = await self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True, clip=clip)
         await asyncio.to_thread(path.write_bytes, base64.b64decode(answer["data"]))
 
     async def call(self, method: str, **params: Any) -> dict[str, Any]:
-        """One DevTools command; returns its result."""
+        """Sends a DevTools command; returns its result."""
         number = next(self._numbers)
         message = {"id": number, "method": method, "params": params}
         if self._session:
@@ -125,7 +125,7 @@ class Page:
         return result
 
     async def listen(self) -> None:
-        """Takes what the browser says, until the connection ends."""
+        """Processes messages from the browser until the connection ends."""
         async for text in self._connection:
             message = json.loads(text)
             if "id" in message:
@@ -145,9 +145,9 @@ class Page:
 
 @contextlib.asynccontextmanager
 async def page(profile: Path) -> AsyncIterator[Page]:
-    """Starts a browser with an empty profile in a folder, and opens a page in it."""
+    """Starts a browser with an empty profile in a folder and opens a page."""
     assert CHROMIUM is not None
-    # Its sandbox can't be set up by root, and in most containers by nobody else either; it opens only our own pages.
+    # The sandbox does not work for root, nor in most containers; the browser only opens our own pages.
     flags = (*_FLAGS, "--no-sandbox", f"--user-data-dir={profile}")
     env = {"HOME": str(profile), "XDG_CONFIG_HOME": str(profile), "XDG_CACHE_HOME": str(profile)}
     async with running("chromium", *WITH_PARENT, CHROMIUM, *flags, "about:blank", env=env, ends_with=None) as browser:
@@ -165,12 +165,12 @@ async def page(profile: Path) -> AsyncIterator[Page]:
 
 @contextlib.asynccontextmanager
 async def web_page() -> AsyncIterator[str]:
-    """A page of another origin than the greeter's, as most are; gives its address."""
+    """A page whose origin differs from the greeter's; yields its URL."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             await reader.readuntil(b"\r\n\r\n")
-        except asyncio.IncompleteReadError:  # browsers open connections that they may need, and close them unused
+        except asyncio.IncompleteReadError:  # browsers open spare connections and close them unused
             writer.close()
             return
         body = b"<!doctype html><title>page</title>"
@@ -185,5 +185,5 @@ async def web_page() -> AsyncIterator[str]:
 
 
 def skip_reason() -> str:
-    """Why no browser can be started here; empty where one can."""
+    """Why the browser is unavailable; empty if it is available."""
     return "" if CHROMIUM else "no chromium (Debian: apt install chromium)"

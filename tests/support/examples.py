@@ -1,4 +1,4 @@
-"""The Lobbies that the documentation shows: what is told there is what is tested."""
+"""The Lobbies shown in the documentation, so that tests run the documented ones."""
 
 from __future__ import annotations
 

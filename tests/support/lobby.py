@@ -1,4 +1,4 @@
-"""One lobby, or one greeter, as a process of its own: without a lobby host, told everything by the test."""
+"""A single lobby or greeter process without a lobby host; the test controls it."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class LobbyProcess:
 
     Attributes:
         process: its process.
-        name: of the lobby.
-        path: at which it takes clients.
-        key: hex of the key of its tokens.
-        port: for clients and trunks.
+        name: name of the lobby.
+        path: path for clients.
+        key: token key in hex.
+        port: port for clients and trunks.
         admin: `http://` address of its admin port.
     """
 
@@ -48,7 +48,7 @@ class LobbyProcess:
     def client_url(
         self, *, lobby: str | None = None, path: str | None = None, expires_in: float = TOKEN_SECONDS
     ) -> str:
-        """Address with a new token, for one client."""
+        """URL with a new token, for one client."""
         token = sign(
             key_from_hex(self.key),
             purpose=Purpose.SEAT,
@@ -59,11 +59,11 @@ class LobbyProcess:
         return f"ws://127.0.0.1:{self.port}{self.path}?token={token}"
 
     def resident(self) -> int:
-        """Its resident bytes."""
+        """Resident memory in bytes."""
         return proc.resident_bytes(self.process.pid)
 
     async def seats(self) -> dict[str, Any]:
-        """What it says of itself."""
+        """Its report from `/seats`."""
         report: dict[str, Any] = (await web.get(f"{self.admin}/seats")).json()
         return report
 
@@ -72,12 +72,12 @@ class LobbyProcess:
         return await web.metrics(f"{self.admin}/metrics")
 
     async def drain(self) -> None:
-        """Tells it to drain."""
+        """Starts its drain."""
         answer = await web.request("POST", f"{self.admin}/drain")
         assert answer.status in {200, 202, 204}, answer
 
     async def until_clients(self, count: int, *, deadline: float = 10.0) -> None:
-        """Waits until so many seats are taken."""
+        """Waits until `count` seats are taken."""
 
         async def look() -> bool:
             taken: int = (await self.seats())["clients"]
@@ -86,7 +86,7 @@ class LobbyProcess:
         await until(look, deadline=deadline, describe=f"{count} seats taken")
 
     async def until_origin(self, state: str, *, deadline: float = 10.0) -> dict[str, Any]:
-        """Waits until the origin connection is in a state; returns the report of it."""
+        """Waits until the origin connection is in `state`; returns its report."""
         seen: dict[str, Any] = {}
 
         async def look() -> bool:
@@ -98,12 +98,12 @@ class LobbyProcess:
 
     @property
     def directory_entry(self) -> dict[str, Any]:
-        """How it stands in `status.open`."""
+        """Its entry in `status.open`."""
         return {"name": self.name, "address": f"127.0.0.1:{self.port}", "clients": 0, "seats": 512}
 
 
 def new_key() -> str:
-    """A key for tokens."""
+    """A token key."""
     return secrets.token_hex(32)
 
 
@@ -120,18 +120,18 @@ async def lobby_process(
     prefix: tuple[str, ...] = (),
     ends_with: Sequence[int] | None = (0,),
 ) -> AsyncIterator[LobbyProcess]:
-    """A lobby of a Lobby for the time of a block.
+    """Runs a lobby for the duration of a block.
 
     Args:
         resource: the Lobby.
-        number: which of its lobbies it is.
-        key: of the tokens; by default one of its own.
-        env: more environment variables.
-        validated: the file is checked and defaulted here, as the lobby host does it; otherwise the lobby does it itself.
-        file: where it is checked and defaulted already; by default it is written for this lobby.
-        options: more of the command line.
-        prefix: a command that runs it.
-        ends_with: exit codes that are right; None: any.
+        number: number of the lobby.
+        key: token key; by default a new one.
+        env: additional environment variables.
+        validated: whether to validate and default the file here, as the lobby host does, instead of in the lobby.
+        file: an already validated file; by default one is written.
+        options: additional command-line options.
+        prefix: command that runs the lobby.
+        ends_with: expected exit codes; None: any.
     """
     name = resource["metadata"]["name"]
     path = resource["spec"].get("path", f"/{name}")
@@ -172,7 +172,7 @@ async def lobby_process(
 async def lobby_processes(
     resource: Mapping[str, Any], count: int, *, key: str | None = None
 ) -> AsyncIterator[list[LobbyProcess]]:
-    """Lobbies of one Lobby, numbered from 1; they end at the same time."""
+    """Lobbies of one Lobby, numbered from 1; they are stopped together."""
     key = key or new_key()
     async with contextlib.AsyncExitStack() as stack:
         lobbies = [
@@ -199,11 +199,11 @@ class GreeterProcess:
     admin: str
 
     def set_directory(self, *resources: Mapping[str, Any]) -> None:
-        """Gives it the whole directory."""
+        """Replaces its whole directory."""
         self.process.write(json.dumps({"items": resources}) + "\n")
 
     def url(self, path: str) -> str:
-        """Address of a path for clients."""
+        """Client URL of a path."""
         return f"ws://127.0.0.1:{self.port}{path}"
 
     async def metrics(self) -> web.Metrics:
@@ -215,7 +215,7 @@ class GreeterProcess:
 async def greeter_process(
     *, key: str, options: tuple[str, ...] = (), prefix: tuple[str, ...] = ()
 ) -> AsyncIterator[GreeterProcess]:
-    """A greeter for the time of a block; it knows nothing until it is told."""
+    """Runs a greeter for the duration of a block; its directory is empty until it is set."""
     command = ("-m", "lobby_gateway.greeter", "--port", "0", "--admin-port", "0", "--directory-from-stdin", *options)
     async with running("greeter", *prefix, sys.executable, *command, env={"LOBBY_TOKEN_KEY": key}) as process:
         told = json.loads((await process.line(r'^\{.*"listening".*\}$'))[0])
@@ -223,7 +223,7 @@ async def greeter_process(
 
 
 def with_open(resource: Mapping[str, Any], *lobbies: LobbyProcess, draining: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The Lobby with a status that names its open lobbies, in the order in which they are to be tried."""
+    """The Lobby with a status that lists its open lobbies in the order to try them."""
     entries = [lobby.directory_entry for lobby in lobbies]
     status = {"open": entries, "draining": list(draining), **({"latest": entries[0]} if entries else {})}
     return {**validate_and_default(dict(resource), "test"), "status": status}

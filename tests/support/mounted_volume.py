@@ -1,4 +1,4 @@
-"""A folder as a kubelet mounts a ConfigMap or Secret: links through `..data`, which is replaced in one step."""
+"""A folder like a ConfigMap or Secret volume of a kubelet: links through `..data`, which is replaced atomically."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 class MountedVolume:
-    """Such a folder.
+    """A mounted ConfigMap or Secret.
 
     Attributes:
         path: where it is.
@@ -24,7 +24,7 @@ class MountedVolume:
         return self.path / name
 
     def replace(self, **files: str) -> None:
-        """From now on these are the files; `lobby__json` is `lobby.json`."""
+        """Replaces all files atomically; `lobby__json` becomes `lobby.json`."""
         named = {name.replace("__", "."): text for name, text in files.items()}
         data = self.path / "..data"
         before = data.resolve() if data.is_symlink() else None

@@ -1,4 +1,4 @@
-"""Programs from npm, installed by `make tools`: an Ethereum node to be an origin that nobody here wrote, and npm's `ws`."""
+"""Programs from npm, installed by `make tools`: an Ethereum node as a third-party origin, and `ws`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class EthereumNode:
 
     Attributes:
         process: its process.
-        port: where it takes WebSocket connections.
+        port: port for WebSocket connections.
     """
 
     process: Process
@@ -30,20 +30,20 @@ class EthereumNode:
 
     @property
     def url(self) -> str:
-        """Its WebSocket address."""
+        """Its WebSocket URL."""
         return f"ws://127.0.0.1:{self.port}/"
 
     @property
     def connections(self) -> int:
-        """Connections that it has, by what the kernel says."""
+        """Number of established connections, according to the kernel."""
         return established(self.port)
 
 
 @contextlib.asynccontextmanager
 async def ethereum_node(*, port: int | None = None, block_seconds: float = 1) -> AsyncIterator[EthereumNode]:
-    """A ganache node that makes a block every `block_seconds` seconds, on a free port if none is given."""
+    """A ganache node that mines a block every `block_seconds` seconds, by default on a free port."""
     assert NODE is not None
-    port = port or free_port()  # it takes no 0
+    port = port or free_port()  # ganache does not accept port 0
     command = (
         *(NODE, str(GANACHE), "--server.host", "127.0.0.1", "--server.port", str(port)),
         *("--miner.blockTime", str(block_seconds), "--wallet.totalAccounts", "1", "--logging.quiet"),
@@ -54,7 +54,7 @@ async def ethereum_node(*, port: int | None = None, block_seconds: float = 1) ->
 
 
 def skip_reason(package: str) -> str:
-    """Why a package of npm can't be run here; empty where it can."""
+    """Why an npm package is unavailable; empty if it is available."""
     if NODE is None:
         return "no node (Node.js 18 or newer)"
     return "" if (MODULES / package).is_dir() else f"npm's {package} is not installed (make tools)"

@@ -1,7 +1,7 @@
-"""Fake origins on loopback, with the faults that real ones have; every one writes down what it was made to endure.
+"""Fake origins on loopback that can misbehave like real ones, and record what they receive.
 
-The server is `websockets`, strict and not ours. It runs in the test's own event loop, and lobbies in this process or in
-others connect to it. Messages are sent by the test (`send`, `send_raw`), or by a clock (`ticking`).
+The server is `websockets`, a strict implementation independent of ours. It runs in the event loop of the test, and lobbies in
+this or other processes connect to it. The test sends messages (`send`, `send_raw`), or a timer does (`ticking`).
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ DEADLINE = 10.0
 
 @dataclass(slots=True, kw_only=True)
 class ConnectionRecord:
-    """What an origin saw of one connection.
+    """What an origin received on one connection.
 
     Attributes:
-        path: of the request, with the query.
-        headers: of the request, names in lower case.
-        offered: subprotocols.
-        opened_at: `time.monotonic()` of the end of the handshake.
-        messages: that came, in order.
-        pings: that came.
-        closed: it is gone.
-        close_code: in the close frame that came; None if none came.
-        close_reason: the same.
-        server: the connection itself.
+        path: path of the request, with the query.
+        headers: headers of the request, by lower-case name.
+        offered: offered subprotocols.
+        opened_at: `time.monotonic()` at the end of the handshake.
+        messages: received messages, in order.
+        pings: number of received pings.
+        closed: whether the connection has ended.
+        close_code: code of the received close frame; None without one.
+        close_reason: its reason, likewise.
+        server: the connection.
     """
 
     path: str
@@ -61,7 +61,7 @@ class ConnectionRecord:
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """An answer to the handshake other than 101."""
+    """A response to the handshake other than 101."""
 
     status: int
     headers: tuple[tuple[str, str], ...] = ()
@@ -69,7 +69,7 @@ class Refuse:
 
 
 class _Connection(ServerConnection):
-    """Counts pings, which `websockets` answers without a word."""
+    """Counts pings, which `websockets` answers silently."""
 
     record: ConnectionRecord | None = None
     changed: asyncio.Event | None = None
@@ -89,11 +89,11 @@ class FakeOrigin:
 
     Attributes:
         connections: those whose handshake succeeded, in order.
-        attempts: `time.monotonic()` of each handshake that came, refused ones too.
-        most_open: most connections that were open at the same time.
-        refuse: how handshakes are answered from now on; None: they succeed.
-        on_open: is awaited with each new connection, before its messages are read.
-        on_message: text to answer a message with; None for none.
+        attempts: `time.monotonic()` of each handshake, including refused ones.
+        most_open: maximum of simultaneously open connections.
+        refuse: response to further handshakes; None accepts them.
+        on_open: awaited with each new connection before its messages are read.
+        on_message: returns the reply to a message, or None.
     """
 
     def __init__(
@@ -133,21 +133,21 @@ class FakeOrigin:
 
     @property
     def url(self) -> str:
-        """Where it is, by name, since certificates have names."""
+        """Its URL, with a host name, because certificates have names."""
         return f"{'wss' if self._tls else 'ws'}://localhost:{self.port}/"
 
     @property
     def port(self) -> int:
-        """Where it listens, or did before `stop`."""
+        """Port that it listens on, or did before `stop`."""
         assert self._port, "the origin was not started"
         return self._port
 
     @property
     def open(self) -> list[ConnectionRecord]:
-        """Connections that are open now."""
+        """Open connections."""
         return [each for each in self.connections if not each.closed]
 
-    # What it does
+    # Actions
 
     async def send(self, *messages: str | bytes) -> None:
         """Sends messages to every open connection."""
@@ -157,7 +157,7 @@ class FakeOrigin:
                     await each.server.send(message)
 
     def send_raw(self, data: bytes) -> None:
-        """Sends bytes to every open connection, in one write if the socket takes them."""
+        """Sends bytes to every open connection, in one write if possible."""
         for each in self.open:
             each.server.transport.write(data)
 
@@ -176,12 +176,12 @@ class FakeOrigin:
             each.server.transport.abort()
 
     def go_silent(self) -> None:
-        """Reads and answers nothing any more on the open connections, not even pings."""
+        """Stops reading and answering on the open connections, even pings."""
         for each in self.open:
             each.server.transport.pause_reading()
 
     async def stop(self) -> None:
-        """Ends all connections and the port: whoever connects now is refused by the kernel."""
+        """Ends all connections and stops listening: the kernel refuses new ones."""
         if self._server is None:
             return
         server, self._server = self._server, None
@@ -205,16 +205,16 @@ class FakeOrigin:
             max_size=None,
         )
 
-    # What it saw
+    # Observations
 
-    async def until(self, look: Callable[[], Any], *, deadline: float = DEADLINE) -> None:
-        """Waits until what happens here makes `look` true.
+    async def until(self, condition: Callable[[], Any], *, deadline: float = DEADLINE) -> None:
+        """Waits until an event at the origin makes a condition true.
 
         Raises:
-            TimeoutError: it did not within `deadline` seconds.
+            TimeoutError: the condition was not true within `deadline` seconds.
         """
         async with asyncio.timeout(deadline):
-            while not look():
+            while not condition():
                 self._changed.clear()
                 await self._changed.wait()
 
@@ -224,21 +224,21 @@ class FakeOrigin:
         return self.open[-1]
 
     async def until_connected(self, count: int, *, deadline: float = DEADLINE) -> ConnectionRecord:
-        """Waits until there have been `count` connections; returns that one."""
+        """Waits for the connection with this number, counted from 1; returns it."""
         await self.until(lambda: len(self.connections) >= count, deadline=deadline)
         return self.connections[count - 1]
 
     async def until_closed(self, record: ConnectionRecord, *, deadline: float = DEADLINE) -> ConnectionRecord:
-        """Waits until a connection is gone."""
+        """Waits until a connection has ended."""
         await self.until(lambda: record.closed, deadline=deadline)
         return record
 
     async def until_attempts(self, count: int, *, deadline: float = DEADLINE) -> None:
-        """Waits until `count` handshakes came."""
+        """Waits for `count` handshakes."""
         await self.until(lambda: len(self.attempts) >= count, deadline=deadline)
 
     def shortest_wait(self) -> float:
-        """Seconds between the two closest attempts: whether it was hammered."""
+        """Seconds between the two closest attempts, to detect hammering."""
         return min(b - a for a, b in zip(self.attempts, self.attempts[1:], strict=False))
 
     def _process_request(self, connection: ServerConnection, _request: Request) -> Response | None:
@@ -292,7 +292,7 @@ class FakeOrigin:
 
 @contextlib.asynccontextmanager
 async def ticking(origin: FakeOrigin, *, interval: float = 0.01, first: int = 1) -> AsyncIterator[None]:
-    """Meanwhile the origin sends `{"sequence": 1}`, 2, … to whoever is connected, the same to everyone."""
+    """Sends `{"sequence": 1}`, 2, … to all open connections during a block."""
 
     async def tick() -> None:
         for sequence in itertools.count(first):
@@ -309,18 +309,18 @@ async def ticking(origin: FakeOrigin, *, interval: float = 0.01, first: int = 1)
 
 
 def reset(server: ServerConnection) -> None:
-    """Ends a TCP connection with RST, if it has not ended this very moment."""
+    """Ends a TCP connection with RST, unless it has just ended."""
     sock: socket.socket = server.transport.get_extra_info("socket")
     if sock.fileno() != -1:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     server.transport.abort()
 
 
-# Bytes of frames as a server sends them, right and wrong; `websockets` itself would not send the wrong ones.
+# Valid and invalid frames of a server as bytes; `websockets` would not send the invalid ones.
 
 
 def server_frame(opcode: int, payload: bytes, *, fin: bool = True) -> bytes:
-    """A frame, without a mask (RFC 6455 §5.2)."""
+    """An unmasked frame (RFC 6455 §5.2)."""
     first = (0x80 if fin else 0) | opcode
     if len(payload) < 126:
         return bytes((first, len(payload))) + payload
@@ -330,7 +330,7 @@ def server_frame(opcode: int, payload: bytes, *, fin: bool = True) -> bytes:
 
 
 def fragmented(*parts: bytes, opcode: int = 1) -> bytes:
-    """A message in as many frames as there are parts (RFC 6455 §5.4)."""
+    """A message fragmented into one frame per part (RFC 6455 §5.4)."""
     last = len(parts) - 1
     return b"".join(server_frame(0 if i else opcode, part, fin=i == last) for i, part in enumerate(parts))
 
@@ -339,18 +339,18 @@ INVALID_UTF8 = server_frame(1, b"\xff\xfe")
 MASKED = bytes((0x81, 0x81, 0, 0, 0, 0)) + b"x"
 
 
-# Whom nobody trusts
+# TLS
 
 
 @dataclass(frozen=True, slots=True)
 class Authority:
-    """A certificate authority of the test's own.
+    """A certificate authority for tests.
 
     Attributes:
         ca_pem: its certificate.
         server: the context of an origin with a certificate for `localhost`.
-        certificate_pem: of a client.
-        key_pem: the key to that.
+        certificate_pem: certificate of a client.
+        key_pem: key of that certificate.
     """
 
     ca_pem: str
@@ -360,11 +360,11 @@ class Authority:
 
 
 def authority(*names: str, ask_client: bool = False) -> Authority:
-    """A new authority, and an origin's certificate for `names` (`localhost` if there are none).
+    """Creates an authority and a certificate of an origin for `names` (default: `localhost`).
 
     Args:
-        names: of the origin.
-        ask_client: the origin wants a certificate of the client's.
+        names: host names of the origin.
+        ask_client: whether the origin requires a client certificate.
     """
     ca = trustme.CA()
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -11,13 +11,13 @@ from tools.dashboard import ROWS, Query
 
 
 def panels(*, without: Collection[str] = ()) -> list[tuple[str, Query]]:
-    """Every query of the dashboard with the title of its panel, without those that use certain metrics."""
+    """Every dashboard query with its panel title, except those that use certain metrics."""
     found = [(panel.title, query) for row in ROWS for panel in row.panels for query in panel.queries]
     return [(title, query) for title, query in found if not metrics_named(query.expression) & set(without)]
 
 
 def filled(expression: str, *, window: str) -> str:
-    """A query as Grafana sends it with all installations and Lobbies selected; `window` is that of rates."""
+    """A query as Grafana sends it with all installations and Lobbies selected; `window` is the range of rates."""
     return expression.replace("$__rate_interval", window).replace("$namespace", ".*").replace("$lobby", ".*")
 
 
@@ -32,7 +32,7 @@ async def without_data(server: Prometheus, queries: Collection[tuple[str, Query]
 
 
 async def number(server: Prometheus, title: str, *, window: str) -> float:
-    """The value of a panel with one number."""
+    """The value of a single-number panel."""
     (query,) = [query for panel, query in panels() if panel == title]
     ((_, value),) = await server.query(filled(query.expression, window=window))
     return value

@@ -1,4 +1,4 @@
-"""The other end of an outgoing connection, and who is told what it brings."""
+"""The server end of an outgoing connection, and a receiver that records its events."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lobby_gateway.websocket.parser import Event
 
 
 class Recorder:
-    """A receiver that writes down what it is told, and can be waited on."""
+    """A receiver that records its events and lets tests wait for them."""
 
     def __init__(self) -> None:
         self.reads: list[list[Event]] = []
@@ -22,7 +22,7 @@ class Recorder:
         self._changed = asyncio.Event()
 
     def received(self, events: list[Event]) -> None:
-        assert not self.lost_with, "an event after the end"
+        assert not self.lost_with, "event after the connection was lost"
         self.reads.append(events)
         self._changed.set()
 
@@ -39,8 +39,8 @@ class Recorder:
         batches = [event for event in self.events if isinstance(event, Batch)]
         return [bytes(batch.payload(i)) for batch in batches for i in range(len(batch))]
 
-    async def until(self, look: Callable[[], Any]) -> None:
-        while not look():
+    async def until(self, condition: Callable[[], Any]) -> None:
+        while not condition():
             self._changed.clear()
             await self._changed.wait()
 
@@ -57,7 +57,7 @@ def acceptance(key: str) -> bytes:
 async def raw_server(
     handle: Callable[[asyncio.StreamReader, asyncio.StreamWriter, bytes], Awaitable[None]],
 ) -> AsyncIterator[str]:
-    """A server that reads a request and then does as the test says, with the bytes of an acceptance at hand."""
+    """A server that reads a request and calls `handle` with the bytes of a 101 response."""
     done: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

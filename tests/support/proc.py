@@ -1,4 +1,4 @@
-"""What `/proc` knows: whose processes run, and who is connected to a port. Linux only, as the product is."""
+"""Processes and TCP connections from `/proc`. Linux only, like the product."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ LISTEN = "0A"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessInfo:
-    """A process.
+    """A running process.
 
     Attributes:
-        pid: its id.
-        parent: id of its parent.
+        pid: process ID.
+        parent: process ID of the parent.
         state: `R`, `S`, `T`, `Z` …
         command: its arguments.
     """
@@ -29,7 +29,7 @@ class ProcessInfo:
 
 
 def process(pid: int) -> ProcessInfo | None:
-    """One process; None when it is gone."""
+    """One process; None if it has exited."""
     try:
         stat = (_PROC / str(pid) / "stat").read_text()
         command = (_PROC / str(pid) / "cmdline").read_bytes()
@@ -50,7 +50,7 @@ def processes() -> list[ProcessInfo]:
 
 
 def descendants(pid: int) -> list[ProcessInfo]:
-    """Children of a process, their children, and so on."""
+    """All descendants of a process."""
     everyone = processes()
     result: list[ProcessInfo] = []
     parents = {pid}
@@ -62,20 +62,20 @@ def descendants(pid: int) -> list[ProcessInfo]:
 
 
 def marked(mark: str) -> list[ProcessInfo]:
-    """Processes in whose environment a text stands: those that were started with it, and all that they started."""
+    """Processes with a text in their environment: those started with it, and all of their descendants."""
     result = []
     for found in processes():
         try:
             environment = (_PROC / str(found.pid) / "environ").read_bytes()
         except (FileNotFoundError, ProcessLookupError, PermissionError):
-            continue  # gone meanwhile, or somebody else's
+            continue  # exited meanwhile, or owned by another user
         if mark.encode() in environment and found.state != "Z":
             result.append(found)
     return result
 
 
 def own_pid() -> int:
-    """Id of the process of the test."""
+    """Process ID of the test."""
     return os.getpid()
 
 
@@ -88,7 +88,7 @@ def resident_bytes(pid: int) -> int:
 
 
 def open_files(pid: int) -> int:
-    """How many descriptors a process has open."""
+    """Number of open descriptors of a process."""
     return len(list((_PROC / str(pid) / "fd").iterdir()))
 
 
@@ -120,7 +120,7 @@ def connections() -> list[Connection]:
 
 
 def established(port: int) -> int:
-    """How many established connections the listener on a local port has."""
+    """Number of established connections on a local port."""
     return sum(1 for each in connections() if each.local_port == port and each.state == ESTABLISHED)
 
 

@@ -1,4 +1,4 @@
-"""Processes of a test: started, listened to, stopped by their id, and none of them, or of their children, left over."""
+"""Processes of tests: started, read, stopped by process ID, and checked to leave no children behind."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from tests.support.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
 LOBBY = str(Path(sys.executable).parent / "lobby")
-# By it a test finds what a process started. `lobby up` hands on to its children only what Python might read, so it has
-# the name of such a variable.
+# Identifies the descendants of a process. `lobby up` passes only variables that Python reads on to its children, so it is
+# named like one.
 MARK = "PYTHON_LOBBY_TEST_MARK"
 KEEP_LINES = 400
 MAX_SHOWN = 500
 TERMINATE_DEADLINE = 20.0
-# Should the test process itself be killed, the kernel takes these along. Lobbies and greeters end with their parent on
-# their own, and that is tested: they are not started by this.
+# If the test process is killed, the kernel kills these processes. Lobbies and greeters exit with their parent by
+# themselves, which is tested, so they are started without this.
 WITH_PARENT = ("setpriv", "--pdeathsig", "KILL") if shutil.which("setpriv") else ()
 
 
@@ -35,8 +35,8 @@ class Lines:
     """The lines of one output of a process.
 
     Attributes:
-        lines: the latest ones.
-        ended: the output was closed.
+        lines: the latest lines.
+        ended: whether the output was closed.
     """
 
     def __init__(self, reader: asyncio.StreamReader) -> None:
@@ -61,7 +61,7 @@ class Lines:
 
     @property
     def text(self) -> str:
-        """All lines kept."""
+        """The kept lines as one text."""
         return "\n".join(self.lines)
 
 
@@ -69,8 +69,8 @@ class Process:
     """A running process.
 
     Attributes:
-        name: for failures.
-        mark: text in its environment and in that of all its children.
+        name: name for failure messages.
+        mark: text in the environment of the process and of all its descendants.
         stdout: its standard output.
         stderr: its standard error.
     """
@@ -103,7 +103,7 @@ class Process:
 
     @property
     def pid(self) -> int:
-        """Its id."""
+        """Its process ID."""
         return self._process.pid
 
     @property
@@ -147,7 +147,7 @@ class Process:
         self._process.stdin.write(text.encode())
 
     async def exited(self, *, deadline: float = TERMINATE_DEADLINE) -> int:
-        """Waits for its end; returns the exit code."""
+        """Waits for it to exit; returns the exit code."""
         try:
             async with asyncio.timeout(deadline):
                 code = await self._process.wait()
@@ -157,22 +157,22 @@ class Process:
         return code
 
     async def stop(self, number: signal.Signals = signal.SIGTERM, *, deadline: float = TERMINATE_DEADLINE) -> int:
-        """Ends it by a signal; returns the exit code."""
+        """Sends a signal and waits for it to exit; returns the exit code."""
         if self.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 self.send(number)
         return await self.exited(deadline=deadline)
 
     def left(self) -> list[ProcessInfo]:
-        """Processes that it started, directly or not, and itself, as far as they run."""
+        """The process and its descendants that still run."""
         return marked(self.mark)
 
-    async def nothing_left(self, *, deadline: float = 10.0) -> None:
-        """Waits until neither it nor anything that it started runs."""
+    async def until_nothing_left(self, *, deadline: float = 10.0) -> None:
+        """Waits until the process and all its descendants have exited."""
         await until(lambda: not self.left(), deadline=deadline, describe=lambda: f"left of {self.name}: {self.left()}")
 
     async def destroy(self) -> None:
-        """Kills it and all that it started: after a failure, so that the next test has the machine for itself."""
+        """Kills the process and its descendants, so that a failure does not disturb the next test."""
         for found in self.left():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(found.pid, signal.SIGKILL)
@@ -184,15 +184,15 @@ class Process:
             self._process.stdin.close()
 
     def tail(self, lines: int = 40) -> str:
-        """The end of both outputs, for failures."""
+        """The end of both outputs, for failure messages."""
         out, err = ("\n".join(line[:MAX_SHOWN] for line in each.lines[-lines:]) for each in (self.stdout, self.stderr))
         return f"{self.name} (pid {self.pid}, exit code {self.returncode})\n--- stdout\n{out}\n--- stderr\n{err}\n---"
 
 
 def free_port() -> int:
-    """A TCP port of the loopback that nobody listens on: for programs that can't be told to take any.
+    """A free TCP port on loopback, for programs that can't choose one themselves.
 
-    It is none of those that the kernel gives to clients, who would take it before the program does.
+    It is outside the ephemeral range, so no client takes it before the program does.
     """
     lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     while True:
@@ -211,15 +211,15 @@ async def running(
     ends_with: Sequence[int] | None = (0,),
     deadline: float = TERMINATE_DEADLINE,
 ) -> AsyncIterator[Process]:
-    """A process for the time of a block; afterwards it is ended by SIGTERM, and nothing of it may be left.
+    """Runs a process for the duration of a block; then it is ended by SIGTERM and must leave no descendants.
 
     Args:
-        name: for failures.
-        command: what to run.
-        env: more environment variables.
-        cwd: folder to run it in; by default that of the project.
-        ends_with: exit codes that are right; None: any.
-        deadline: seconds that it has for its end.
+        name: name for failure messages.
+        command: command to run.
+        env: additional environment variables.
+        cwd: working directory; by default the project folder.
+        ends_with: expected exit codes; None: any.
+        deadline: seconds to exit.
     """
     process = await Process.start(name, *command, env=env, cwd=cwd)
     try:
@@ -230,13 +230,13 @@ async def running(
             raise
         code = await process.stop(deadline=deadline)
         assert ends_with is None or code in ends_with, f"exit code {code}: {process.tail()}"
-        await process.nothing_left()
+        await process.until_nothing_left()
     finally:
         await process.destroy()
 
 
 async def finished(*command: str, env: Mapping[str, str] | None = None, deadline: float = 30.0) -> tuple[int, str, str]:
-    """Runs a command to its end; returns exit code, standard output, standard error."""
+    """Runs a command until it exits; returns exit code, standard output and standard error."""
     process = await Process.start(command[0], *command, env=env)
     try:
         process.close_stdin()

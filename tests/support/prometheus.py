@@ -1,4 +1,4 @@
-"""Prometheus itself (Debian's), for the time of a test: it scrapes what it is told of, and answers queries."""
+"""Runs Debian's Prometheus during a test."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ START_DEADLINE = 20.0
 
 
 def skip_reason() -> str:
-    """Why it can't be run here; empty: it can."""
+    """Why Prometheus is unavailable; empty if it is available."""
     missing = [name for name in ("prometheus", "promtool") if shutil.which(name) is None]
     return f"{' and '.join(missing)} not installed (Debian's package prometheus)" if missing else ""
 
@@ -30,26 +30,26 @@ class Prometheus:
 
     Attributes:
         process: its process.
-        url: of its API, without a slash at the end.
+        url: URL of its API, without a trailing slash.
     """
 
     process: Process
     url: str
 
     async def ask(self, path: str, **parameters: str) -> Any:
-        """The data of an answer of its API."""
+        """The data of a response of its API."""
         answer = await web.get(f"{self.url}/api/v1/{path}{'?' if parameters else ''}{urlencode(parameters)}")
         assert answer.status == 200, (parameters, answer)
         return answer.json()["data"]
 
     async def query(self, expression: str) -> list[tuple[Mapping[str, str], float]]:
-        """The labels and the value now of each series."""
+        """Labels and current value of each series."""
         found = await self.ask("query", query=expression)
         assert found["resultType"] == "vector", (expression, found)
         return [(each["metric"], float(each["value"][1])) for each in found["result"]]
 
     async def targets(self) -> dict[str, str]:
-        """Of each address that is scraped, how it is: `up`, `down`, or `unknown` before the first time."""
+        """Health by scraped address: `up`, `down`, or `unknown` before the first scrape."""
         found = await self.ask("targets", state="active")
         return {each["labels"]["instance"]: each["health"] for each in found["activeTargets"]}
 
@@ -62,13 +62,13 @@ class Prometheus:
 async def prometheus(
     folder: Path, scrapes: Sequence[Mapping[str, Any]], *, rules: Path, seconds: int = 1
 ) -> AsyncIterator[Prometheus]:
-    """A Prometheus on the loopback, its data in a folder of the test.
+    """Runs Prometheus on loopback with its data in a folder.
 
     Args:
-        folder: for its configuration and data.
+        folder: folder for configuration and data.
         scrapes: as in `scrape_configs`.
         rules: a rule file.
-        seconds: from one scrape, and one look at the rules, to the next.
+        seconds: interval of scrapes and rule evaluations.
     """
     interval = f"{seconds}s"
     configuration = {

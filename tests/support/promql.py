@@ -1,4 +1,4 @@
-"""What a PromQL expression names, beside the tables of metrics: enough of the language for our rules and panels."""
+"""Checks PromQL expressions against the tables of metrics; covers the syntax used in our rules and panels."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _NAME = re.compile(r"\b([a-zA-Z_]\w*)\b(?!\s*\()")
 
 @dataclass(frozen=True)
 class Selector:
-    """Some series.
+    """A selector of series.
 
     Attributes:
-        metrics: their names.
+        metrics: names of the selected metrics.
         matchers: label, operator and value of each.
     """
 
@@ -35,7 +35,7 @@ class Selector:
 
 
 def known() -> dict[str, Definition]:
-    """Every metric by the name of its series."""
+    """Every metric by the names of its series."""
     tables = (*LOBBY, *GREETER, *LOBBY_HOST, *API_CALLS, *OPERATOR, *PROCESS)
     return {
         f"{definition.name}{suffix}": definition
@@ -48,10 +48,10 @@ KNOWN = known()
 
 
 def selectors(expression: str) -> Iterator[Selector]:
-    """Everything that an expression selects.
+    """All selectors in an expression.
 
     Raises:
-        AssertionError: a regular expression for names has an alternative that fits no metric.
+        AssertionError: a regular expression for names has an alternative that matches no metric.
     """
     rest = re.sub(r"\[[^\]]*\]", "", _GROUPING.sub("", expression))
     for name, inside in _SELECTOR.findall(rest):
@@ -69,15 +69,15 @@ def selectors(expression: str) -> Iterator[Selector]:
 
 
 def metrics_named(expression: str) -> set[str]:
-    """Names of all metrics of an expression."""
+    """Names of all metrics in an expression."""
     return {name for selector in selectors(expression) for name in selector.metrics}
 
 
 def check(expression: str) -> None:
-    """Every metric, label and value of an expression is one that there is; `$` begins a variable of the dashboard.
+    """Checks that every metric, label and label value in an expression exists; `$` starts a dashboard variable.
 
     Raises:
-        AssertionError: one is not.
+        AssertionError: one does not exist.
     """
     used = list(selectors(expression))
     assert used, expression

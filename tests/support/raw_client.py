@@ -1,4 +1,4 @@
-"""A client that does whatever a test wants: any bytes on a TCP connection. Nothing of the product reads or writes here."""
+"""A client that sends any bytes on a TCP connection. It uses none of the code under test."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ DATA = frozenset({CONT, TEXT, BINARY})
 
 @dataclass(frozen=True, slots=True)
 class RawResponse:
-    """An HTTP answer.
+    """An HTTP response.
 
     Attributes:
-        status: HTTP status code; 0 if the connection ended without an answer.
+        status: HTTP status code; 0 if the connection ended without a response.
         headers: by lower-case name.
-        body: what came behind the headers, as far as it was read.
+        body: the bytes read after the headers.
     """
 
     status: int
@@ -38,7 +38,7 @@ class RawResponse:
 
 @dataclass(frozen=True, slots=True)
 class ServerFrame:
-    """A frame that came."""
+    """A received frame."""
 
     first: int
     payload: bytes
@@ -49,20 +49,20 @@ class ServerFrame:
 
     @property
     def close_code(self) -> int:
-        """Of a close frame; 1005 where it has none."""
+        """Code of a close frame; 1005 if it has none."""
         return struct.unpack("!H", self.payload[:2])[0] if self.payload else 1005
 
 
 def request(
     path: str, headers: Mapping[str, str | None] | None = None, *, line: str | None = None, more: bytes = b""
 ) -> bytes:
-    """A good upgrade request, but for what is said.
+    """A valid upgrade request, except for the changes.
 
     Args:
         path: with the query.
-        headers: instead of, or besides, those of a good one; None for none.
-        line: instead of the request line.
-        more: lines behind the others, each with its end.
+        headers: headers to replace or add; None removes one.
+        line: replaces the request line.
+        more: lines appended to the headers, with line ends.
     """
     good: dict[str, str | None] = {
         "Host": "localhost",
@@ -77,7 +77,7 @@ def request(
 
 
 def masked(first: int, payload: bytes = b"", *, length: int | None = None, size: int | None = None) -> bytes:
-    """A frame as a client sends it, with any first byte."""
+    """A masked frame with any first byte."""
     return raw_frame(first, payload, mask=os.urandom(4), length=length, size=size)
 
 
@@ -95,7 +95,7 @@ class RawClient:
 
     @classmethod
     async def connect(cls, port: int, data: bytes = b"", *, receive_buffer: int | None = None) -> Self:
-        """Connects, and sends what is given."""
+        """Connects and sends `data`."""
         sock = socket.socket()
         try:
             sock.setblocking(False)
@@ -113,7 +113,7 @@ class RawClient:
 
     @classmethod
     async def upgraded(cls, port: int, data: bytes, *, receive_buffer: int | None = None) -> Self:
-        """Connects and gets a 101 for a request."""
+        """Connects and completes the handshake."""
         made = await cls.connect(port, data, receive_buffer=receive_buffer)
         try:
             answer = await made.head()
@@ -130,7 +130,7 @@ class RawClient:
         self.close()
 
     async def send(self, data: bytes) -> None:
-        """Sends bytes; that the other side has closed meanwhile is no failure."""
+        """Sends bytes; ignores that the peer has closed the connection."""
         try:
             async with asyncio.timeout(DEADLINE):
                 await self._loop.sock_sendall(self.sock, data)
@@ -138,10 +138,10 @@ class RawClient:
             pass
 
     async def head(self) -> RawResponse:
-        """The answer to the request, without its body."""
+        """The response to the request, without its body."""
         while b"\r\n\r\n" not in self._buffer:
             if not await self._more():
-                assert not self._buffer, f"the connection ended in an answer: {self._buffer!r}"
+                assert not self._buffer, f"the connection ended within a response: {self._buffer!r}"
                 return RawResponse(0, {}, b"")
         head, _, self._buffer = self._buffer.partition(b"\r\n\r\n")
         status, *lines = head.decode("latin-1").split("\r\n")
@@ -151,7 +151,7 @@ class RawClient:
         return RawResponse(int(code), headers, b"")
 
     async def response(self) -> RawResponse:
-        """The answer to the request, which must be followed by the end of the connection."""
+        """The response to the request, up to the end of the connection."""
         head = await self.head()
         while await self._more():
             pass
@@ -176,22 +176,22 @@ class RawClient:
                 return None
 
     async def control(self) -> ServerFrame | None:
-        """The next frame that is no data frame; None at the end."""
+        """The next control frame; None at the end of the connection."""
         while (frame := await self.frame()) is not None and frame.opcode in DATA:
             assert frame.first & FIN, "a fragment"
         return frame
 
     async def closed_with(self) -> int:
-        """The code of the close frame, behind which nothing may come; 1006 if the connection ended without one."""
+        """The code of the close frame, which must be the last frame; 1006 if the connection ended without one."""
         while (frame := await self.control()) is not None:
             if frame.opcode == CLOSE:
-                assert await self.frame() is None, "something came behind the close frame"
+                assert await self.frame() is None, "data after the close frame"
                 return frame.close_code
             assert frame.opcode in {PING, PONG}
         return 1006
 
     async def until_unread(self, size: int) -> None:
-        """Waits, without reading, until so many bytes are there to be read."""
+        """Waits, without reading, until `size` bytes are in the receive buffer."""
         await until(lambda: self._unread() >= size, describe=lambda: f"{size} bytes to be read, not {self._unread()}")
 
     async def end(self) -> None:
@@ -200,7 +200,7 @@ class RawClient:
             self._buffer = b""
 
     def half_close(self) -> None:
-        """Sends the end of the stream, and goes on reading."""
+        """Shuts down the sending side; reading continues."""
         self.sock.shutdown(socket.SHUT_WR)
 
     def reset(self) -> None:

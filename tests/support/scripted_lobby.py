@@ -1,8 +1,8 @@
-"""A stand-in for a lobby or greeter process: it answers on its admin port, and misbehaves in the way that its name says.
+"""A stand-in for a lobby or greeter process that answers on its admin port and misbehaves according to its name.
 
-Run as `python -m tests.support.scripted_lobby` with the command line of a lobby or a greeter; what it is called decides:
-`quits` ends with exit code 3 before it listens, `mute` never listens, `garbled` announces no port, `stubborn` passes over
-SIGTERM, `broken` answers 500. All others behave: they report a client for each time `/drain` was not yet asked for.
+Run as `python -m tests.support.scripted_lobby` with the command line of a lobby or a greeter. By name,
+`quits` exits with code 3 before it listens, `mute` never listens, `garbled` announces no port, `stubborn` ignores SIGTERM, and
+`broken` responds with 500. All others behave: they report a client until `/drain` was requested.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class _Scripted:
 
 
 async def main(name: str) -> None:
-    """Serves until it is told to end, or its parent has ended."""
+    """Serves until it is stopped or its parent exits."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, (lambda: None) if name.startswith("stubborn") else stop.set)

@@ -14,7 +14,7 @@ LOOPS: Final = (
         send_all_compiled,
         id="compiled",
         marks=pytest.mark.skipif(
-            send_all_compiled is None, reason="the send loop is not compiled: it takes a C compiler"
+            send_all_compiled is None, reason="the send loop is not compiled (needs a C compiler)"
         ),
     ),
 )

@@ -1,4 +1,4 @@
-"""Pairs of connected TCP sockets on loopback, for tests of what sits on a socket."""
+"""Pairs of connected TCP sockets on loopback."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 def run(main: Coroutine[Any, Any, T], *, deadline: float = 20.0) -> T:
-    """Runs a coroutine to its end, within `deadline` seconds."""
+    """Runs a coroutine, for at most `deadline` seconds."""
 
     async def bounded() -> T:
         async with asyncio.timeout(deadline):
@@ -23,9 +23,9 @@ def run(main: Coroutine[Any, Any, T], *, deadline: float = 20.0) -> T:
 
 
 def hold_port() -> socket.socket:
-    """A port of the loopback that is given to nobody else while the socket is open, and a server may come and go on it.
+    """Reserves a loopback port while the socket is open; a server may start and stop on it.
 
-    The server sets `SO_REUSEADDR`, as servers do. While there is none, whoever connects is refused.
+    The server must set `SO_REUSEADDR`. While no server listens, connections are refused.
     """
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -34,7 +34,7 @@ def hold_port() -> socket.socket:
 
 
 def tcp_pair(*, receive_buffer: int | None = None) -> tuple[socket.socket, socket.socket]:
-    """Our end, with the options that `listen` gives every client's socket, and the client's end; both non-blocking."""
+    """The server end, with the options that `listen` sets on client sockets, and the client end; both non-blocking."""
     server = listen("127.0.0.1", 0)
     client = socket.socket()
     if receive_buffer is not None:
@@ -52,7 +52,7 @@ async def receive(sock: socket.socket, size: int) -> bytes:
     """Exactly `size` bytes.
 
     Raises:
-        EOFError: the stream ended before.
+        EOFError: the stream ended early.
     """
     loop = asyncio.get_running_loop()
     data = b""

@@ -1,4 +1,4 @@
-"""An origin of a Lobby, for tests that need no file: the CRD's defaults, and what the test wants otherwise."""
+"""Origin specs for tests without a file: the defaults of the CRD plus changed fields."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lobby_gateway.resource.spec import OriginSpec
 
 
 def origin_spec(url: str = "ws://origin.example/", **fields: Any) -> OriginSpec:
-    """An origin; `fields` are those of the resource, as `staleSeconds=5`."""
+    """An origin spec; `fields` are fields of the resource, such as `staleSeconds=5`."""
     defaults = {
         "headers": [],
         "query": [],
@@ -29,5 +29,5 @@ def origin_spec(url: str = "ws://origin.example/", **fields: Any) -> OriginSpec:
 
 
 def resolved(spec: OriginSpec, environment: Mapping[str, str] | None = None) -> ResolvedOrigin:
-    """Its values, with secrets from `environment`."""
+    """The resolved origin, with secrets from `environment`."""
     return resolve(spec, environment or {})

@@ -29,7 +29,7 @@ async def take(path: Path, folder: Path) -> None:
             await few.connect_all(37)
             await up.until_clients(1114 + 37)
             async with browser.page(folder / "profile") as page:
-                await page.look(WIDTH, 800)
+                await page.set_viewport(WIDTH, 800)
                 await page.goto(f"{up.admin}/")
                 await asyncio.sleep(SECONDS_OF_RATES)  # fills the history of rates
                 first = min(name for name in up.lobby_processes() if name.startswith("prices"))

@@ -1,4 +1,4 @@
-"""Messages with a number in them, so that what is missing, twice or out of order can be seen."""
+"""Numbered messages, so that tests can detect gaps, duplicates and reorderings."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from lobby_gateway.websocket.frames import Batch, Opcode, frame
 
 
 def numbered(numbers: Iterable[int]) -> Batch:
-    """A batch of messages whose texts are these numbers."""
+    """A batch with these numbers as texts."""
     return Batch.of([frame(Opcode.TEXT, b"%d" % number) for number in numbers])
 
 
 def numbers(batch: Batch) -> list[int]:
-    """The numbers of such a batch."""
+    """The numbers in a batch."""
     return [int(bytes(batch.payload(index))) for index in range(len(batch))]
 
 
 class SeatsOnly:
-    """A lobby as a trunk sees it (`TrunkLobby`), made of nothing but seats."""
+    """A minimal `TrunkLobby`: only seats."""
 
     def __init__(self, seats: int = 512, name: str = "prices-1") -> None:
         self.name = name

@@ -1,6 +1,6 @@
 """Many WebSocket clients in one process, cheaply: an asyncio.Protocol each, over the sans-I/O half of `websockets`.
 
-None of our own code reads or writes here: what the clients see is what an implementation that isn't ours understands.
+It uses none of the code under test: what clients receive is what an independent implementation understands.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ class Client(asyncio.Protocol):
     """One client, from its handshake to its end.
 
     Attributes:
-        number: which of its swarm it is.
-        url: where it is connected, after redirects.
-        status: HTTP status of the last answer; None before it.
-        headers: headers of that answer.
-        body: body of an answer that is no 101.
-        error: why there was no answer.
-        tally: what it saw of the stream.
-        kept: its latest messages as (opcode, payload), as many as the swarm keeps.
-        close_code: code of the close it got; 1006 for a connection that ended without one, None while it is open.
-        close_reason: reason of that close.
+        number: index in its swarm.
+        url: URL after redirects.
+        status: HTTP status of the latest response; None before it.
+        headers: headers of that response.
+        body: body of a response other than 101.
+        error: why there was no response.
+        tally: counts of the messages that it received.
+        kept: its latest messages as (opcode, payload), up to `keep` of the swarm.
+        close_code: received close code; 1006 if the connection ended without one, None while it is open.
+        close_reason: received close reason.
         opened_at: monotonic time of the 101.
-        last_at: monotonic time of the latest message, of the 101 before the first.
-        longest_silence: longest time in seconds from one message to the next, since the last `mark`.
-        handshake_seconds: from the begin of connecting to the answer.
+        last_at: monotonic time of the latest message, or of the 101 before the first one.
+        longest_silence: longest time between two messages since the last `mark`, in seconds.
+        handshake_seconds: time from connecting to the response.
         pings: pings it answered.
     """
 
@@ -75,27 +75,27 @@ class Client(asyncio.Protocol):
         self._protocol: ClientProtocol
         self._transport: asyncio.Transport | None = None
         self._answered: asyncio.Future[None] | None = None
-        self._lost = asyncio.Event()  # the latest of its connections
-        self.ended = asyncio.Event()  # it itself: no more redirects follow
+        self._lost = asyncio.Event()  # its latest connection
+        self.ended = asyncio.Event()  # the client itself: no further redirects
 
     @property
     def is_open(self) -> bool:
-        """Upgraded, and not closed since."""
+        """Whether it is connected."""
         return self.status == 101 and self.close_code is None
 
     @property
     def was_connected(self) -> bool:
-        """It has or had a TCP connection."""
+        """Whether it has or had a TCP connection."""
         return self._transport is not None
 
     @property
     def subprotocol(self) -> str | None:
-        """What the server chose."""
+        """The negotiated subprotocol."""
         return self._protocol.subprotocol
 
     @property
     def extensions(self) -> list[str]:
-        """Names of the extensions that were negotiated."""
+        """Names of the negotiated extensions."""
         return [extension.name for extension in self._protocol.extensions]
 
     @property
@@ -105,16 +105,16 @@ class Client(asyncio.Protocol):
         return int(self._transport.get_extra_info("sockname")[1])
 
     def silence(self, now: float) -> float:
-        """Longest silence since the last `mark`, the one that lasts included."""
+        """Longest silence since the last `mark`, including the current one."""
         return max(self.longest_silence, now - self.last_at)
 
     def mark(self, now: float) -> None:
-        """Begins to measure silence anew."""
+        """Restarts the measurement of silence."""
         self.longest_silence = 0.0
         self.last_at = now
 
     async def connect(self) -> None:
-        """Connects and shakes hands, following redirects if the swarm does; never raises for what the server did."""
+        """Connects, following redirects if the swarm does; never raises because of the server."""
         self._begun_at = time.monotonic()
         for _ in range(MAX_REDIRECTS + 1):
             await self._connect_once()
@@ -145,12 +145,12 @@ class Client(asyncio.Protocol):
             self._transport.abort()
 
     def pause(self) -> None:
-        """Stops reading: what is sent to it piles up in the sockets' buffers and then at the server."""
+        """Stops reading: data accumulates in the socket buffers and then at the server."""
         assert self._transport is not None
         self._transport.pause_reading()
 
     def resume(self) -> None:
-        """Reads again."""
+        """Resumes reading."""
         assert self._transport is not None
         self._transport.resume_reading()
 
@@ -251,11 +251,11 @@ class Client(asyncio.Protocol):
 
 
 class Swarm:
-    """Clients of one URL, on one event loop. As an asynchronous context manager it closes them at its end.
+    """Clients of one URL. As an asynchronous context manager, it closes them at the end.
 
     Attributes:
-        next_url: gives the `ws://` address of the next client.
-        clients: all that were connected or tried, in order.
+        next_url: returns the `ws://` URL of the next client.
+        clients: all clients that connected or tried to, in order.
     """
 
     def __init__(
@@ -289,7 +289,7 @@ class Swarm:
         await self.close()
 
     def protocol(self, url: str) -> ClientProtocol:
-        """A new sans-I/O connection."""
+        """A new sans-I/O protocol."""
         return ClientProtocol(
             parse_uri(url),
             origin=self._origin,
@@ -299,7 +299,7 @@ class Swarm:
         )
 
     async def socket(self, host: str, port: int) -> socket.socket:
-        """A connected socket, with the receive buffer asked for."""
+        """A connected socket with the configured receive buffer."""
         sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
         try:
             sock.setblocking(False)
@@ -314,7 +314,7 @@ class Swarm:
     async def connect(
         self, count: int = 1, *, concurrency: int = 64, deadline: float = CONNECT_DEADLINE
     ) -> list[Client]:
-        """Lets `count` more clients try, at most `concurrency` at a time; returns them once each has its answer."""
+        """Connects `count` more clients, at most `concurrency` at a time; returns them once each has a response."""
         new = [Client(self, len(self.clients) + i) for i in range(count)]
         self.clients += new
         gate = asyncio.Semaphore(concurrency)
@@ -331,49 +331,49 @@ class Swarm:
     async def connect_all(
         self, count: int = 1, *, concurrency: int = 64, deadline: float = CONNECT_DEADLINE
     ) -> list[Client]:
-        """`connect`, of which each must get in.
+        """`connect`, where every client must be accepted.
 
         Raises:
-            AssertionError: one did not.
+            AssertionError: a client was not accepted.
         """
         new = await self.connect(count, concurrency=concurrency, deadline=deadline)
         out = [client for client in new if client.status != 101]
-        assert not out, f"{len(out)} of {count} clients did not get in; the first: {describe(out[0])}"
+        assert not out, f"{len(out)} of {count} clients were not accepted; the first: {describe(out[0])}"
         return new
 
     @property
     def open(self) -> list[Client]:
-        """Those that are connected."""
+        """Connected clients."""
         return [client for client in self.clients if client.is_open]
 
     @property
     def statuses(self) -> dict[int | None, int]:
-        """How many got which HTTP status."""
+        """Number of clients by HTTP status."""
         return dict(collections.Counter(client.status for client in self.clients))
 
     @property
     def closes(self) -> dict[int, int]:
-        """How many were closed with which code."""
+        """Number of clients by close code."""
         return dict(collections.Counter(c.close_code for c in self.clients if c.close_code is not None))
 
     @property
     def gaps(self) -> int:
-        """Messages missing between the first and the last of each client, summed up."""
+        """Total of messages missing between the first and the last of each client."""
         return sum(len(client.tally.missing) for client in self.clients)
 
     @property
     def disorder(self) -> int:
-        """Duplicates and reorderings, summed up."""
+        """Total of duplicates and reorderings."""
         return sum(client.tally.duplicates + client.tally.reordered for client in self.clients)
 
     def mark(self) -> None:
-        """Begins to measure the silences anew."""
+        """Restarts the measurement of silence."""
         now = time.monotonic()
         for client in self.open:
             client.mark(now)
 
     def begin_stream(self) -> None:
-        """Counts anew: the origin began its numbers from the start. Nothing may be on its way when this is called."""
+        """Resets the counts for an origin that numbers from the start again. No message may be in flight."""
         for client in self.clients:
             client.tally = Tally()
 
@@ -383,7 +383,7 @@ class Swarm:
         return max((client.silence(now) for client in self.open), default=0.0)
 
     async def each_has(self, messages: int, *, deadline: float = 20.0, of: Iterable[Client] | None = None) -> None:
-        """Waits until each open client has got so many numbered messages since it joined."""
+        """Waits until each open client has received `messages` numbered messages since it connected."""
         clients = list(self.open if of is None else of)
         await until(
             lambda: all(client.tally.count >= messages for client in clients),
@@ -392,7 +392,7 @@ class Swarm:
         )
 
     async def each_gets(self, more: int, *, deadline: float = 20.0, of: Iterable[Client] | None = None) -> None:
-        """Waits until each open client has got so many more numbered messages than now."""
+        """Waits until each open client has received `more` further numbered messages."""
         clients = list(self.open if of is None else of)
         before = [client.tally.count for client in clients]
         await until(
@@ -402,7 +402,7 @@ class Swarm:
         )
 
     async def each_reaches(self, number: int, *, deadline: float = 20.0) -> None:
-        """Waits until each open client has seen the message with this number, or a later one."""
+        """Waits until each open client has received the message with this number or a later one."""
         await until(
             lambda: all(client.tally.last >= number for client in self.open),
             deadline=deadline,
@@ -410,7 +410,7 @@ class Swarm:
         )
 
     def summary(self) -> str:
-        """One line for failures: statuses, closes, counts, gaps."""
+        """One line for failure messages: statuses, closes, counts, gaps."""
         counts = [client.tally.count for client in self.clients] or [0]
         lasts = [client.tally.last for client in self.clients] or [0]
         errors = sorted({client.error for client in self.clients if client.error})[:3]
@@ -421,7 +421,7 @@ class Swarm:
         )
 
     async def close(self, which: Iterable[Client] | None = None, *, deadline: float = 20.0) -> None:
-        """Closes clients (all of them) and waits for the end of their connections; who doesn't answer is cut off."""
+        """Closes clients (by default all) and waits for their connections to end; aborts those that don't answer."""
         clients = [client for client in (self.clients if which is None else which) if client.was_connected]
         for client in clients:
             client.close()
@@ -435,7 +435,7 @@ class Swarm:
 
 
 def describe(client: Client) -> str:
-    """One line on one client, for failures."""
+    """One line on a client, for failure messages."""
     return (
         f"client {client.number} of {client.url}: status {client.status} {client.error} {client.body[:200]!r}, "
         f"close {client.close_code} {client.close_reason!r}, tally {client.tally}"

@@ -1,4 +1,4 @@
-"""What one client saw of a numbered stream: how many messages, and what is missing, double or out of order."""
+"""Counts what one client received of a numbered stream: messages, gaps, duplicates and reorderings."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class Tally:
         other: messages without one.
         first: number of the first one.
         last: highest number.
-        missing: numbers between first and last that did not come.
-        duplicates: messages whose number had come before.
-        reordered: messages that came after one with a higher number.
+        missing: numbers between first and last that were not received.
+        duplicates: messages whose number was received before.
+        reordered: messages received after one with a higher number.
     """
 
     count: int = 0
@@ -60,7 +60,7 @@ class Tally:
             self.last = number
         elif number > self.last:
             if number - self.last > MOST_MISSING:
-                raise AssertionError(f"message {number} after {self.last}: that is no gap but another stream")
+                raise AssertionError(f"message {number} after {self.last}: not a gap but another stream")
             self.missing.update(range(self.last + 1, number))
             self.last = number
         elif number in self.missing:

@@ -39,7 +39,7 @@ class Terminal:
     def _read(self) -> None:
         try:
             data = os.read(self._master, 65536)
-        except OSError:  # EIO: nobody has the other end open any more
+        except OSError:  # EIO: the other end was closed
             data = b""
         if data:
             self._written += data

@@ -1,7 +1,7 @@
-"""WebSocket clients that nobody here wrote, each a small program around a library, or a page in a browser.
+"""Third-party WebSocket clients: small programs around a library, or a page in a browser.
 
-Each tells, a line of JSON each, `["open", subprotocol, extensions]`, then `["text" or "binary", bytes, SHA-256]` for every
-message, and `["closed", code]`; and it sends messages back that are not larger than `ECHOED`.
+Each prints lines of JSON: `["open", subprotocol, extensions]`, then `["text" or "binary", bytes, SHA-256]` for every
+message, and `["closed", code]`. It echoes messages of up to `ECHOED` bytes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ NAMES = (*COMMANDS, BROWSER)
 
 
 def skip_reason(name: str) -> str:
-    """Why a client can't be run here; empty where it can."""
+    """Why a client is unavailable; empty if it is available."""
     if name == "npm's ws":
         return npm_tools.skip_reason("ws")
     if name == "Go's coder/websocket":
@@ -44,7 +44,7 @@ class ThirdPartyClient:
 
     Attributes:
         name: one of `NAMES`.
-        tail: says how it is, for failures.
+        tail: returns its latest output, for failure messages.
     """
 
     def __init__(self, name: str, lines: Callable[[], list[str]], tail: Callable[[], str]) -> None:
@@ -54,7 +54,7 @@ class ThirdPartyClient:
 
     @property
     def output(self) -> list[list[Any]]:
-        """What it told so far."""
+        """The lines that it has printed so far."""
         return [json.loads(line) for line in self._lines()]
 
 
@@ -62,15 +62,15 @@ class ThirdPartyClient:
 async def listening(
     name: str, url: str, folder: Path, *, compress: bool, redirect: bool, subprotocols: tuple[str, ...] = ()
 ) -> AsyncIterator[ThirdPartyClient]:
-    """A client for the time of a block; it connects as soon as it can.
+    """Runs a client for the duration of a block; it connects at once.
 
     Args:
-        name: which one.
-        url: `ws://` address of a greeter's path.
-        folder: for a browser's profile.
-        compress: it offers permessage-deflate; a browser always does.
-        redirect: the greeter redirects; a browser then asks for a ticket, the others follow.
-        subprotocols: that it offers.
+        name: one of `NAMES`.
+        url: `ws://` URL of a path on a greeter.
+        folder: folder for the profile of a browser.
+        compress: whether it offers permessage-deflate; a browser always does.
+        redirect: whether the greeter redirects; a browser then requests a ticket, other clients follow.
+        subprotocols: offered subprotocols.
     """
     if name == BROWSER:
         async with browser.web_page() as site, browser.page(folder / "profile") as page:

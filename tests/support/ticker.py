@@ -18,7 +18,7 @@ class TickerProcess:
 
     Attributes:
         process: its process.
-        port: where it listens.
+        port: port that it listens on.
     """
 
     process: Process
@@ -26,12 +26,12 @@ class TickerProcess:
 
     @property
     def url(self) -> str:
-        """Its WebSocket address."""
+        """Its WebSocket URL."""
         return f"ws://127.0.0.1:{self.port}/"
 
     @property
     def connections(self) -> int:
-        """Connections that it has, by what the kernel says."""
+        """Number of established connections, according to the kernel."""
         return established(self.port)
 
 
@@ -39,14 +39,14 @@ class TickerProcess:
 async def ticker(
     *, rate: float = 10, burst: int = 1, size: int = 0, port: int = 0, may_be_killed: bool = False
 ) -> AsyncIterator[TickerProcess]:
-    """A ticker; its numbers begin with 1.
+    """Runs a ticker, whose numbers start at 1.
 
     Args:
-        rate: messages a second.
-        burst: messages sent together.
-        size: bytes of a message.
-        port: where to listen; 0: a free port.
-        may_be_killed: the test kills it.
+        rate: messages per second.
+        burst: messages per burst.
+        size: bytes per message.
+        port: port to listen on; 0: any free port.
+        may_be_killed: whether the test may kill it.
     """
     options = ("--rate", str(rate), "--burst", str(burst), "--size", str(size), "--port", str(port))
     command = (*WITH_PARENT, sys.executable, "-m", "lobby_gateway.commands.origin", *options, "--end-with-stdin")

@@ -123,7 +123,7 @@ class LobbyUp:
             try:
                 seen = await self.reports()
             except (OSError, LookupError):
-                return False  # a lobby ended while it was asked, or does not listen yet
+                return False  # a lobby exited meanwhile, or does not listen yet
             taken: int = sum(report["clients"] for report in seen.values())
             return taken == count
 
@@ -139,7 +139,7 @@ class LobbyUp:
             try:
                 seen = await self.reports()
             except (OSError, LookupError):
-                return False  # a lobby ended while it was asked, or does not listen yet
+                return False  # a lobby exited meanwhile, or does not listen yet
             return all(report["origin"]["state"] in states for report in seen.values())
 
         await until(look, deadline=deadline, every=0.1, describe=lambda: f"origin {states}; {summary(seen)}")
@@ -174,11 +174,11 @@ class LobbyUp:
             waiting = [greeter("greeter_waiting_clients") for greeter in await self.greeter_metrics()]
             return sum(waiting) == count
 
-        await until(look, deadline=deadline, describe=f"{count} clients that wait")
+        await until(look, deadline=deadline, describe=f"{count} waiting clients")
 
     async def until_gone(self, pid: int, *, deadline: float = 20.0) -> None:
         """Waits until one of its processes has exited."""
-        await until(lambda: proc.process(pid) is None, deadline=deadline, describe=f"process {pid} is still there")
+        await until(lambda: proc.process(pid) is None, deadline=deadline, describe=f"process {pid} to exit")
 
     async def until_ready(self, count: int, *, deadline: float = 20.0) -> None:
         """Waits until `count` lobbies of the only Lobby are ready, including full ones."""
@@ -214,7 +214,7 @@ async def lobby_up(
         admin = await process.line(r"(http://[^\s/]+)", deadline=deadline)
         up = LobbyUp(process, url[1], admin[1])
         yield up
-        # Verifies that the processes sought after the end by their mark have it.
+        # Verifies that all processes carry the mark by which leftovers are found.
         started = {each.pid for each in proc.descendants(process.pid)}
         marked = {each.pid for each in process.left()}
         unmarked = [each for each in map(proc.process, started - marked) if each is not None and each.state != "Z"]

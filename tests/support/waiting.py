@@ -1,4 +1,4 @@
-"""Waiting for a state, never for a time: every wait has a deadline, and says what it saw when that passes."""
+"""Waits for a condition, never for a fixed time; every wait has a deadline and reports the last value seen."""
 
 from __future__ import annotations
 
@@ -8,53 +8,57 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-LOOK_EVERY = 0.02
+POLL_SECONDS = 0.02
 
 
 class DeadlinePassedError(AssertionError):
-    """What was waited for did not come."""
+    """The condition did not become true in time."""
 
 
 async def until(
-    look: Callable[[], Any],
+    condition: Callable[[], Any],
     *,
     deadline: float = 10.0,
     describe: str | Callable[[], str] = "",
-    every: float = LOOK_EVERY,
+    every: float = POLL_SECONDS,
 ) -> Any:
-    """Looks again and again until what it sees is true; returns that.
+    """Polls a condition until it is true; returns its value.
 
     Args:
-        look: what to look at; a coroutine function, too.
-        deadline: seconds after which it is a failure.
-        describe: what is waited for, or a function that tells what there is instead.
-        every: seconds from one look to the next.
+        condition: function or coroutine function to poll.
+        deadline: seconds until it fails.
+        describe: what is awaited, or a function that describes the current state.
+        every: seconds between polls.
 
     Raises:
-        DeadlinePassedError: it did not become true.
+        DeadlinePassedError: the condition did not become true.
     """
     end = time.monotonic() + deadline
     while True:
-        seen = look()
+        seen = condition()
         value = await seen if inspect.isawaitable(seen) else seen
         if value:
             return value
         if time.monotonic() >= end:
             text = describe() if callable(describe) else describe
-            raise DeadlinePassedError(f"after {deadline:g} s: {text or look}; last seen: {value!r}")
+            raise DeadlinePassedError(f"after {deadline:g} s: {text or condition}; last seen: {value!r}")
         await asyncio.sleep(every)
 
 
 async def stays(
-    look: Callable[[], bool], *, seconds: float, describe: str | Callable[[], str] = "", every: float = LOOK_EVERY
+    condition: Callable[[], bool],
+    *,
+    seconds: float,
+    describe: str | Callable[[], str] = "",
+    every: float = POLL_SECONDS,
 ) -> None:
-    """Looks for `seconds` that something remains true: for what must not happen, where there is no event to wait for.
+    """Asserts that a condition stays true for `seconds`: for things that must not happen, which have no event to wait for.
 
     Raises:
-        AssertionError: it did not.
+        AssertionError: the condition became false.
     """
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        if not look():
-            raise AssertionError(describe() if callable(describe) else describe or str(look))
+        if not condition():
+            raise AssertionError(describe() if callable(describe) else describe or str(condition))
         await asyncio.sleep(every)

@@ -1,4 +1,4 @@
-"""Plain HTTP requests of tests, by the standard library: not by the client that is part of the product."""
+"""Plain HTTP requests with the standard library, independent of the client under test."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ TIMEOUT = 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpResponse:
-    """An answer.
+    """A response.
 
     Attributes:
         status: HTTP status code.
         headers: by lower-case name.
-        body: its body.
+        body: the body.
     """
 
     status: int
@@ -36,7 +36,7 @@ class HttpResponse:
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """What a `/metrics` page says."""
+    """The samples of a `/metrics` page."""
 
     samples: Mapping[tuple[str, frozenset[tuple[str, str]]], float] = field(default_factory=dict)
 
@@ -44,7 +44,7 @@ class Metrics:
         """Sum of the samples with this name and at least these labels.
 
         Raises:
-            KeyError: there is none; known values start at 0, so that is a wrong name.
+            KeyError: there is none; known values start at 0, so the name is wrong.
         """
         wanted = frozenset(labels.items())
         found = [value for (each, has), value in self.samples.items() if each == name and wanted <= has]
@@ -70,7 +70,7 @@ def _request(method: str, url: str, headers: Mapping[str, str]) -> HttpResponse:
 
 
 async def get(url: str, **headers: str) -> HttpResponse:
-    """A GET request; `user_agent` as an argument is the header `user-agent`."""
+    """A GET request; the argument `user_agent` sets the header `user-agent`."""
     return await request("GET", url, **headers)
 
 
@@ -78,8 +78,8 @@ async def request(method: str, url: str, **headers: str) -> HttpResponse:
     """A request without a body.
 
     Raises:
-        OSError: there is no connection.
-        http.client.HTTPException: the answer isn't HTTP.
+        OSError: the connection failed.
+        http.client.HTTPException: the response is not HTTP.
     """
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return await asyncio.to_thread(_request, method, url, named)

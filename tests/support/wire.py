@@ -1,4 +1,4 @@
-"""Frames as bytes, right and wrong ones: written here by hand, so that tests don't check our encoder by itself."""
+"""Valid and invalid frames as bytes, encoded independently of the code under test."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def raw_frame(
     Args:
         first: FIN, reserved bits and opcode.
         payload: unmasked.
-        mask: four bytes, or None for none.
-        length: what the header says, if not the truth.
-        size: bytes of the extended length (0, 2, 8), if not the fewest that do.
+        mask: 4 bytes, or None for an unmasked frame.
+        length: the length in the header, if not the real one.
+        size: bytes of the extended length (0, 2, 8), if not the minimum.
     """
     length = len(payload) if length is None else length
     if size is None:
@@ -37,12 +37,12 @@ def raw_frame(
 
 
 def messages(batch: Batch) -> list[Message]:
-    """What a batch holds, each message as if it came from a client."""
+    """The messages of a batch, as a client would send them."""
     return [Message(batch.opcode(index), bytes(batch.payload(index))) for index in range(len(batch))]
 
 
 def flat(events: Iterable[Event]) -> list[Event]:
-    """Events with each batch as its messages: how messages are batched depends on how reads were cut."""
+    """Events with batches expanded into messages, because batching depends on how reads are split."""
     result: list[Event] = []
     for event in events:
         if isinstance(event, Batch):
@@ -53,11 +53,11 @@ def flat(events: Iterable[Event]) -> list[Event]:
 
 
 def feed(parser: FrameParser, pieces: Iterable[bytes]) -> list[Event]:
-    """All events of a stream that comes in pieces, flat."""
+    """All events of a stream that arrives in pieces, flattened."""
     return flat(event for piece in pieces for event in parser.receive(piece))
 
 
 def split(data: bytes, cuts: Iterable[int]) -> list[bytes]:
-    """`data` in pieces, cut at these offsets (taken modulo its length)."""
+    """`data` in pieces, split at these offsets (modulo its length)."""
     at = sorted({cut % (len(data) + 1) for cut in cuts} | {0, len(data)})
     return [data[start:end] for start, end in pairwise(at)] or [b""]

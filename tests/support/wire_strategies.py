@@ -1,4 +1,4 @@
-"""Streams of frames and heads of requests for property tests and the fuzzer: good ones, damaged ones, nonsense."""
+"""Strategies for streams of frames and request heads: valid, damaged and nonsense."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hypothesis import strategies as st
 from tests.support.wire import BINARY, CLOSE, CONT, FIN, PING, PONG, RSV1, TEXT, raw_frame
 
-# Around the sizes where the encoding of a length changes; hypothesis finds the small ones by itself.
+# Around the sizes where the encoding of a length changes; Hypothesis finds the small ones by itself.
 _LENGTHS = st.one_of(st.integers(0, 20), st.sampled_from([124, 125, 126, 127, 128, 200, 255, 256, 300, 65535, 65536]))
 masks = st.binary(min_size=4, max_size=4)
 cuts = st.lists(st.integers(0, 1 << 20), max_size=8)
@@ -34,10 +34,10 @@ class Sent:
     """What one side sends: a message in fragments (with control frames between them), or a control frame.
 
     Attributes:
-        opcode: of the message or the control frame.
-        payload: the whole of it.
-        cuts: where a message is cut into fragments.
-        between: pings that go out after each fragment but the last.
+        opcode: opcode of the message or control frame.
+        payload: the whole payload.
+        cuts: offsets where a message is split into fragments.
+        between: pings sent after each fragment except the last.
     """
 
     opcode: int
@@ -77,7 +77,7 @@ endings = st.one_of(st.none(), closes, st.just(Sent(CLOSE, b"")))
 
 @st.composite
 def damaged(draw: st.DrawFn, streams: st.SearchStrategy[bytes], noise: st.SearchStrategy[bytes]) -> bytes:
-    """A stream with a few bytes changed, taken out, or put in."""
+    """A stream with a few bytes changed, removed or inserted."""
     data = bytearray(draw(streams))
     for _ in range(draw(st.integers(1, 4))):
         at = draw(st.integers(0, len(data)))
@@ -92,21 +92,21 @@ def damaged(draw: st.DrawFn, streams: st.SearchStrategy[bytes], noise: st.Search
                 data[at:at] = draw(noise)
             case "truncate":
                 del data[at:]
-            case _:  # nothing there to change
+            case _:  # nothing to change
                 pass
     return bytes(data)
 
 
 @st.composite
 def streams(draw: st.DrawFn, *, masked: bool) -> bytes:
-    """What a peer that keeps to RFC 6455 sends."""
+    """What a peer that conforms to RFC 6455 sends."""
     mask = draw(masks) if masked else None
     sent = draw(conversations)
     ending = draw(endings)
     return b"".join(each.encoded(mask) for each in (*sent, *([ending] if ending else [])))
 
 
-# Headers of frames, right and wrong, for streams that no peer means
+# Valid and invalid frame headers, for streams that no peer would send
 headers = st.builds(
     lambda first, second, extended: bytes((first, second)) + extended,
     st.integers(0, 255),
@@ -125,7 +125,7 @@ _ODD_FIRST = st.one_of(
     st.sampled_from([TEXT, CONT, FIN | CONT, FIN | CONT, FIN | RSV1 | TEXT, RSV1 | BINARY, FIN | CLOSE]),
     st.integers(0, 255),
 )
-# Parts of characters, which must not be joined over messages; deflated texts; half a close code.
+# Partial characters, which must not be joined across messages; deflated texts; half a close code.
 _ODD_PAYLOADS = st.one_of(
     st.sampled_from(
         [b"", b"\xc3", b"\xa9", b"\xe2\x82", b"\xff", b"x" * 125, b"x" * 126, b"\xc3\xa9" * 64, b"x" * 300]
@@ -136,7 +136,7 @@ _ODD_PAYLOADS = st.one_of(
 
 
 def odd_frames(*, masked: bool) -> st.SearchStrategy[bytes]:
-    """Frames one by one, in an order that no peer means."""
+    """Frames in an order that no peer would send."""
     frames = st.builds(
         lambda first, payload, mask, size: raw_frame(first, payload, mask=mask, size=size),
         _ODD_FIRST,

@@ -1,4 +1,4 @@
-"""Clients that end in every way, at every moment: seats and descriptors are released, and other clients are not affected."""
+"""Clients disconnect in every way at every moment: their seats and descriptors are released, and others are not affected."""
 
 from __future__ import annotations
 
@@ -31,72 +31,72 @@ def reset(client: RawClient) -> None:
     client.reset()
 
 
-async def at_once(target: Target) -> RawClient:
+async def immediately(target: Target) -> RawClient:
     return await target.connect()
 
 
-async def in_the_request(target: Target) -> RawClient:
+async def during_the_request(target: Target) -> RawClient:
     return await target.connect(target.request()[:70])
 
 
-async def behind_the_request(target: Target) -> RawClient:
+async def after_the_request(target: Target) -> RawClient:
     return await target.connect(target.request())
 
 
-async def when_it_is_in(target: Target) -> RawClient:
+async def once_connected(target: Target) -> RawClient:
     return await target.client()
 
 
-async def in_a_frame(target: Target) -> RawClient:
+async def during_a_frame(target: Target) -> RawClient:
     client = await target.client()
     await client.send(masked(FIN | BINARY, bytes(60_000))[:30_000])
     return client
 
 
-async def in_a_message(target: Target) -> RawClient:
+async def during_a_message(target: Target) -> RawClient:
     client = await target.client()
     await client.send(masked(TEXT, b"to be continued"))
     return client
 
 
-async def behind_a_ping(target: Target) -> RawClient:
+async def after_a_ping(target: Target) -> RawClient:
     client = await target.client()
     await client.send(masked(FIN | PING, b"x") * 10)
     return client
 
 
-async def behind_a_close(target: Target) -> RawClient:
+async def after_a_close(target: Target) -> RawClient:
     client = await target.client()
     await client.send(masked(FIN | CLOSE))
     return client
 
 
-async def behind_a_violation(target: Target) -> RawClient:
+async def after_a_violation(target: Target) -> RawClient:
     client = await target.client()
     await client.send(masked(FIN | TEXT, b"\xff"))
     return client
 
 
-async def when_refused(target: Target) -> RawClient:
+async def after_a_refusal(target: Target) -> RawClient:
     return await target.connect(request("/nowhere"))
 
 
 async def with_a_full_socket(target: Target) -> RawClient:
     client = await target.client(receive_buffer=2048)
-    await client.until_unread(1000)  # of a message of 16 KiB, which does not fit
+    await client.until_unread(1000)  # part of a 16 KiB message that does not fit
     return client
 
 
 MOMENTS: tuple[Callable[[Target], Awaitable[RawClient]], ...] = (
-    at_once, in_the_request, behind_the_request, when_it_is_in, in_a_frame, in_a_message, behind_a_ping, behind_a_close,
-    behind_a_violation, when_refused, with_a_full_socket,
+    immediately, during_the_request, after_the_request, once_connected, during_a_frame, during_a_message, after_a_ping,
+    after_a_close, after_a_violation, after_a_refusal, with_a_full_socket,
 )  # fmt: skip
 ENDINGS: tuple[Ending, ...] = (half_close, close, reset)
 TIMES = 4
 
 
 @BOTH_KINDS
-def test_every_ending_at_every_moment_releases_everything(kind: str) -> None:
+def test_every_ending_at_every_moment_releases_all_resources(kind: str) -> None:
     async def main() -> None:
         async with attacked(kind, size=16_384) as target:
 
@@ -104,7 +104,7 @@ def test_every_ending_at_every_moment_releases_everything(kind: str) -> None:
                 client = await moment(target)
                 ending(client)
                 if ending is half_close:
-                    await client.end()  # a WebSocket is never half-closed: the other side ends, too
+                    await client.end()  # a WebSocket is never half-closed: the server closes its side, too
                     client.close()
 
             await asyncio.gather(*(one(moment, each) for moment in MOMENTS for each in ENDINGS for _ in range(TIMES)))
@@ -149,7 +149,7 @@ def test_clients_that_disconnect_while_waiting_take_no_seat(tmp_path: Path) -> N
 
 
 @BOTH_KINDS
-def test_a_client_that_never_reads_holds_its_seat_and_little_else(kind: str) -> None:
+def test_a_client_that_never_reads_costs_little_more_than_its_seat(kind: str) -> None:
     async def main() -> None:
         async with attacked(kind, rate=100, size=65_536) as target:
             before = target.resident()
@@ -158,7 +158,7 @@ def test_a_client_that_never_reads_holds_its_seat_and_little_else(kind: str) -> 
             async def behind() -> bool:
                 return await target.count("clients_behind") == 20
 
-            await until(behind, describe="twenty clients that do not read")
+            await until(behind, describe="20 clients that do not read")
             await target.bystanders.each_gets(100)
             # Each mailbox keeps the latest 16 messages, whose bytes are shared.
             assert target.resident() - before < 16 << 20

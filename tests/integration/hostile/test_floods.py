@@ -26,9 +26,9 @@ FLOODS = {
 
 
 async def flood(target: Target, what: str, *, reading: bool) -> int:
-    """Sends until it is told to stop; returns the close code."""
+    """Sends until the connection is closed; returns the close code."""
     async with await target.client(receive_buffer=4096) as client:
-        sending = asyncio.create_task(send_on(client, what))
+        sending = asyncio.create_task(send_repeatedly(client, what))
         try:
             if reading:
                 return await client.closed_with()
@@ -39,7 +39,7 @@ async def flood(target: Target, what: str, *, reading: bool) -> int:
             await asyncio.gather(sending, return_exceptions=True)
 
 
-async def send_on(client: RawClient, what: str) -> None:
+async def send_repeatedly(client: RawClient, what: str) -> None:
     if "fragments" in what:
         await client.send(masked(TEXT))
     loop = asyncio.get_running_loop()

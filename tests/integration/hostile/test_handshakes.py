@@ -108,7 +108,7 @@ def pieces(data: bytes, size: int) -> list[bytes]:
 
 
 @BOTH_KINDS
-def test_each_gets_its_status_however_its_bytes_are_split(kind: str) -> None:
+def test_each_request_gets_its_status_however_its_bytes_are_split(kind: str) -> None:
     async def main() -> None:
         async with attacked(kind, clients_allowedOrigins=ALLOWED) as target:
             wrong = {}
@@ -121,7 +121,7 @@ def test_each_gets_its_status_however_its_bytes_are_split(kind: str) -> None:
                     wrong[name] = (status, got)
                 for answer in answers:
                     assert answer.headers["connection"].endswith("close")
-                    assert answer.body.endswith(b"\n"), "a person is told what is wrong"
+                    assert answer.body.endswith(b"\n"), "the body explains the error"
                     if status == 426:
                         assert answer.headers["sec-websocket-version"] == "13"
                         assert answer.headers["upgrade"] == "websocket"
@@ -166,7 +166,7 @@ def test_tls_on_the_plain_port_is_answered_and_closed(kind: str) -> None:
                 answer = await client.response()
                 assert answer.status == 400
                 assert b"does not speak TLS" in answer.body
-            with pytest.raises(ssl.SSLError):  # as a real client sees it
+            with pytest.raises(ssl.SSLError):  # as a real TLS client sees it
                 await asyncio.open_connection("127.0.0.1", target.port, ssl=context, server_hostname="localhost")
 
     run(main(), deadline=60)

@@ -55,10 +55,10 @@ def test_new_connections_of_an_address_are_limited(kind: str) -> None:
             assert {each.headers["retry-after"] for each in refused} == {"1"}
             assert await target.count("refusals_total", reason="too_many") == len(refused)
 
-            async def in_again() -> bool:
+            async def accepted_again() -> bool:
                 return (await answer(target)).status == 101
 
-            await until(in_again, every=0.25, describe="a token is back")
+            await until(accepted_again, every=0.25, describe="a new token in the bucket")
 
     run(main(), deadline=60)
 
@@ -120,7 +120,7 @@ def test_clients_of_a_greeter_are_limited_by_its_descriptors() -> None:
 @BOTH_KINDS
 def test_a_process_without_memory_accepts_no_clients_and_keeps_those_it_has(kind: str) -> None:
     async def main() -> None:
-        async with attacked(kind) as target:  # roughly what it uses by itself
+        async with attacked(kind) as target:  # roughly its own memory usage
             limit = target.resident() // MIB + 16
         async with attacked(kind, options=("--max-memory", str(limit)), clients_messages="Forward") as target:
             clients: list[RawClient] = []
@@ -136,12 +136,12 @@ def test_a_process_without_memory_accepts_no_clients_and_keeps_those_it_has(kind
                 statuses.append((await answer(target)).status)
                 return statuses[-1] == 503
 
-            await until(refused, every=0.2, describe="it looks at its memory once a second")
+            await until(refused, every=0.2, describe="it checks its memory once a second")
             assert await target.count("refusals_total", reason="no_memory") == statuses.count(503)
             await target.bystanders.each_gets(5)
             for client in clients:
                 client.close()
             await target.lobby.until_clients(BYSTANDERS)
-            assert (await answer(target)).status == 101, "there is room in what they left behind"
+            assert (await answer(target)).status == 101, "the freed memory is reused"
 
     run(main(), deadline=90)

@@ -46,14 +46,16 @@ def test_slow_requests_get_408_and_no_one_else_waits(kind: str) -> None:
             before = target.resident()
             slow = [asyncio.ensure_future(loris(target, pace=1.0)) for _ in range(MANY)]
             await until(
-                lambda: proc.open_files(target.pid) > target.files + 1000, deadline=30, describe="a thousand slow ones"
+                lambda: proc.open_files(target.pid) > target.files + 1000,
+                deadline=30,
+                describe="a thousand slow requests",
             )
             url = target.greeter.url("/prices") if target.greeter else target.lobby.client_url
             async with Swarm(url) as swarm:
                 await swarm.connect_all(20)
                 await swarm.each_gets(3)
                 statuses = Counter(await asyncio.gather(*slow))
-                # Those that found no room to linger until they read the answer may have missed it.
+                # Clients that the server could not linger for may have missed the response.
                 assert set(statuses) <= {408, 0}, statuses
                 assert statuses[408] >= MANY / 2, statuses
                 assert (swarm.gaps, swarm.disorder, swarm.closes) == (0, 0, {}), swarm.summary()

@@ -93,7 +93,7 @@ def test_invalid_tokens_get_no_seat() -> None:
             assert await target.count("refusals_total", reason="bad_token") == 2 * len(bad) + 1 + 2
             logs = target.lobby.process.stderr.text
             assert good not in logs
-            assert not any(given in logs for given in bad.values() if len(given) > 20), "a token stands in the logs"
+            assert not any(given in logs for given in bad.values() if len(given) > 20), "a token appears in the logs"
 
     run(main(), deadline=60)
 
@@ -106,7 +106,7 @@ def test_one_of_many_clients_with_the_same_token_is_accepted() -> None:
                 statuses = await asyncio.gather(*(status(target, request) for _ in range(20)))
                 assert sorted(statuses) == [101] + [401] * 19
             await target.lobby.until_clients(BYSTANDERS)
-            assert await status(target, request) == 401, "its client disconnected; the token stays used"
+            assert await status(target, request) == 401, "the token stays used after its client disconnects"
 
     run(main(), deadline=60)
 

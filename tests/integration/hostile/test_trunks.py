@@ -1,4 +1,4 @@
-"""Greeters of another release, and broken ones: whatever a trunk sends, the lobby closes it and keeps its seats."""
+"""Greeters of another release and broken ones: whatever a trunk sends, the lobby survives and loses no seats."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CLAIM_TEN = bytes.fromhex("02 00 00000001 0000000a")
 
 
 async def trunk(target: Target) -> RawClient:
-    """A trunk as greeters open it."""
+    """Opens a trunk as a greeter does."""
     token = sign(
         key_from_hex(target.lobby.key),
         purpose=Purpose.TRUNK,
@@ -54,9 +54,9 @@ BROKEN = {
     "half a record": record(CLAIM_ALL[:5]),
     "a second hello": record(HELLO) * 2,
     "a claim before hello": record(CLAIM_TEN),
-    "seats that it does not have": record(HELLO) + record(bytes.fromhex("03 00 00000001")),
+    "release of seats it does not hold": record(HELLO) + record(bytes.fromhex("03 00 00000001")),
     "a forwarded ping": record(HELLO) + record(bytes.fromhex("04 00 09 6869")),
-    "a name that is no UTF-8": record(bytes.fromhex("01 00 00000000 00 01 ff")),
+    "a name that is not UTF-8": record(bytes.fromhex("01 00 00000000 00 01 ff")),
 }
 
 

@@ -1,10 +1,10 @@
-// npm's `ws`. It says, a line of JSON each, that it is connected and what it gets, and sends back what is small.
-// Arguments: URL, `compress` or `plain`, subprotocols. NODE_MODULES is the folder that `ws` is in.
+// npm's `ws`. Prints a line of JSON when it connects and for each message, and echoes small messages.
+// Arguments: URL, `compress` or `plain`, subprotocols. NODE_MODULES is the folder with `ws`.
 "use strict";
 const { createHash } = require("node:crypto");
 const { WebSocket } = require(require.resolve("ws", { paths: [process.env.NODE_MODULES] }));
 
-const ECHOED = 100000;  // bytes; larger messages are not sent back
+const ECHOED = 100000;  // bytes; larger messages are not echoed
 const [, , url, compression, ...subprotocols] = process.argv;
 const options = { followRedirects: true, perMessageDeflate: compression === "compress" };
 const socket = new WebSocket(url, subprotocols, options);

@@ -1,5 +1,5 @@
-// A browser's WebSocket, in a page. It logs, a line of JSON each, that it is connected and what it gets, and sends back what is
-// small. `url`, `subprotocols` and `redirect` are set in front of it.
+// A browser's WebSocket, in a page. Logs a line of JSON when it connects and for each message, and echoes small messages.
+// `url`, `subprotocols` and `redirect` are defined in front of it.
 const say = (...values) => console.log(JSON.stringify(values));
 const hex = buffer => Array.from(new Uint8Array(buffer), byte => byte.toString(16).padStart(2, "0")).join("");
 let address = url;
@@ -9,7 +9,7 @@ if (redirect) {
 }
 const socket = new WebSocket(address, subprotocols);
 socket.binaryType = "arraybuffer";
-let turn = Promise.resolve();  // digests come later: one after the other, so that the order stays
+let turn = Promise.resolve();  // digests are asynchronous; one at a time keeps the order
 socket.onopen = () => say("open", socket.protocol, socket.extensions);
 socket.onmessage = event => {
   const data = typeof event.data === "string" ? new TextEncoder().encode(event.data) : new Uint8Array(event.data);

@@ -1,4 +1,4 @@
-"""Python's `websockets`. It says, a line of JSON each, that it is connected and what it gets, and sends back what is small.
+"""Python's `websockets`. Prints a line of JSON when it connects and for each message, and echoes small messages.
 
 Arguments: URL, `compress` or `plain`, subprotocols.
 """

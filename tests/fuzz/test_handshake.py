@@ -1,4 +1,4 @@
-"""Whatever bytes come before the upgrade: a request, nothing yet, or a refusal that can be sent; never another exception."""
+"""Any bytes before the upgrade are a request, an incomplete request or a sendable refusal; no other exception is raised."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ HEADS = st.one_of(
 
 
 def check_refusal(error: HandshakeError, *statuses: int) -> None:
-    """The refusal is one that may be given, and its answer is HTTP."""
+    """The refusal is an allowed one, and its response is valid HTTP."""
     assert error.refusal.status in statuses, error
     client = h11.Connection(h11.CLIENT)
     client.send(h11.Request(method="GET", target="/", headers=[("Host", "a")]))
@@ -44,7 +44,7 @@ def check_refusal(error: HandshakeError, *statuses: int) -> None:
 
 
 def check_request(request: Request, data: bytes) -> None:
-    """What was accepted is unambiguous text of which every part can be used."""
+    """An accepted request is unambiguous text, and every part of it is usable."""
     assert data.startswith(b"GET /")
     assert data.endswith(request.leftover)
     assert request.target.isascii()
@@ -76,8 +76,8 @@ def test_any_bytes_are_a_request_or_refused(data: bytes) -> None:
         check_refusal(error, 400, 405, 431, 505)
         return
     if request is None:
-        assert len(data) < LIMIT  # what is not whole by then never will be
-        event("more is waited for")
+        assert len(data) < LIMIT  # the limit refuses longer heads
+        event("incomplete")
     else:
         check_request(request, data)
 

@@ -1,4 +1,4 @@
-"""Whatever bytes come: events, a violation last if there is one, never another exception, and never more kept than allowed."""
+"""Any bytes give events, ending with a violation if there is one; no other exception is raised, and buffers stay bounded."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ CODES = (1002, 1007, 1009)
 
 @st.composite
 def pieces(draw: st.DrawFn, masked: bool) -> list[bytes]:
-    """Reads: streams of either side (also of the wrong one), and noise, in any order."""
+    """Reads: streams of either side, including the wrong one, and noise, in any order."""
     streams = st.one_of(any_streams(masked=masked), any_streams(masked=not masked), st.binary(max_size=300))
     return draw(st.lists(streams, max_size=4))
 
 
-def held(parser: FrameParser) -> int:
-    """Bytes of payload that a parser keeps for later."""
+def buffered(parser: FrameParser) -> int:
+    """Bytes of payload that a parser buffers."""
     fragments = len(parser._fragments.data) if parser._fragments is not None else 0
     return fragments + len(parser._buffer or b"")
 
@@ -36,10 +36,10 @@ def test_any_bytes_give_events_or_a_violation(data: st.DataObject, masked: bool,
     over = False
     for read in data.draw(pieces(masked)):
         events = parser.receive(read)
-        assert held(parser) <= 2 * limit + MAX_HEADER + 125
+        assert buffered(parser) <= 2 * limit + MAX_HEADER + 125
         if over:
             assert events == []
-            assert held(parser) == 0
+            assert buffered(parser) == 0
         for index, each in enumerate(events):
             last = index == len(events) - 1
             match each:
@@ -66,7 +66,7 @@ def test_any_bytes_give_events_or_a_violation(data: st.DataObject, masked: bool,
 
 @given(st.lists(st.binary(min_size=1, max_size=3), min_size=1, max_size=5), st.integers(1, 40))
 def test_small_reads_of_a_large_message_cost_no_more_than_their_bytes(parts: list[bytes], times: int) -> None:
-    # A client that sends a byte at a time must not make us keep an object for each.
+    # A client that sends one byte at a time must not make the parser keep an object for each.
     parser = FrameParser(masked=True, max_message_bytes=1 << 20)
     parser.receive(raw_frame(TEXT, length=1 << 20, mask=MASK))
     sent = 0

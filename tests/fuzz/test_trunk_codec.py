@@ -1,4 +1,4 @@
-"""Whatever bytes come: a record, nothing, or a `TrunkError`; and what was read is written so that it reads the same."""
+"""Any bytes are a record, are ignored, or raise `TrunkError`; decoded records survive a round trip."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NOISE = st.builds(lambda kind, rest: bytes((kind, 0)) + rest, TYPES, st.binary(m
 
 @st.composite
 def mutations(draw: st.DrawFn) -> bytes:
-    """A good record with some of its bytes changed, taken out or put in."""
+    """A valid record with some bytes changed, removed or inserted."""
     data = bytearray(draw(st.sampled_from(EXAMPLES))[0].encode())
     for _ in range(draw(st.integers(1, 4))):
         at = draw(st.integers(0, len(data)))
@@ -39,7 +39,7 @@ def read(data: bytes) -> Record | None:
 
 
 @given(RECORDS)
-def test_any_bytes_are_read_or_refused(data: bytes) -> None:
+def test_any_bytes_are_decoded_or_refused(data: bytes) -> None:
     record = read(data)
     if record is not None:
         again = read(record.encode())
@@ -48,7 +48,7 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
 
 
 @given(st.lists(RECORDS, max_size=10))
-def test_a_holder_takes_or_refuses_any_records_and_loses_no_seat(records: list[bytes]) -> None:
+def test_server_accepts_or_refuses_any_records_and_loses_no_seat(records: list[bytes]) -> None:
     lobby, ring = SeatsOnly(8), MessageRing(16)
     ring.begin_epoch(0x0102030405060708)
     ring.append(numbered(range(20)))
@@ -65,7 +65,7 @@ def test_a_holder_takes_or_refuses_any_records_and_loses_no_seat(records: list[b
 
 
 @given(st.lists(RECORDS, max_size=10))
-def test_a_consumer_takes_or_refuses_any_records(records: list[bytes]) -> None:
+def test_consumer_accepts_or_refuses_any_records(records: list[bytes]) -> None:
     consumer = TrunkConsumer("g", now=0.0)
     consumer.receive(Welcome(False, 1, True, 8, 8, 0x0102030405060708, 255, "p-1").encode(), 0.0)
     consumer.claim(3)

@@ -117,7 +117,7 @@ def moved_clients_fit_into_fuller_lobbies(step: Step) -> None:
 
 
 def the_plan_depends_on_its_input_alone(step: Step) -> None:
-    """The same input gives the same plan; the order in which lobbies are listed does not matter."""
+    """The same input gives the same plan; the order of lobbies does not matter."""
     readings = list(step.readings)
     random.Random(len(readings)).shuffle(readings)
     observed = observe(
@@ -164,7 +164,7 @@ STEP_LAWS = (
 
 
 def waiting_clients_are_served_unless_all_lobbies_are_full(world: World) -> None:
-    """In the end a client waits only if maxReplicas lobbies are full."""
+    """Eventually, a client waits only if maxReplicas lobbies are full."""
     if world.waiting:
         running = world.running()
         assert len(running) == world.spec.max_replicas
@@ -193,7 +193,7 @@ def every_lobby_has_the_current_revision(world: World) -> None:
 
 
 def no_lobby_is_created_and_removed_again(world: World, since: int) -> None:
-    """In peace no lobby that was created is drained or deleted again."""
+    """When nothing else changes, no lobby that was created is drained or deleted again."""
     made = {action.name for _, action in world.history[since:] if isinstance(action, Create)}
     unmade = {action.name for _, action in world.history[since:] if isinstance(action, Drain | Delete)}
     assert not made & unmade
@@ -207,7 +207,7 @@ def new_clients_alone_move_no_one(world: World, moved: int, *, uniform: bool) ->
 
 
 def the_settled_state_is_stable(world: World) -> None:
-    """Nothing happens in the hours after, however often the operator looks."""
+    """Nothing happens in the following hours, however often the operator reconciles."""
     done = len(world.history)
     for seconds in (0.1, 1.0, 7.0, 61.0, 3600.0, 86400.0):
         world.advance(seconds)

@@ -1,4 +1,4 @@
-"""The laws of compression: what was deflated is inflated to the same by others and by us, within bounds."""
+"""The laws of compression: deflated data inflates to the original, here and in other implementations, within bounds."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def inflated_or_code(data: bytes, limit: int) -> bytes | int:
 
 
 def client_with_deflate(factory: ClientPerMessageDeflateFactory) -> ClientProtocol:
-    """A client of websockets behind a handshake with us, in which compression was negotiated."""
+    """A `websockets` client that has negotiated compression with our server."""
     client = ClientProtocol(parse_uri("ws://lobby.example/"), extensions=[factory], max_size=LIMIT)
     client.send_request(client.connect())
     request = parse_request(b"".join(client.data_to_send()))
@@ -59,7 +59,7 @@ factories = st.builds(
 
 
 @given(factory=factories, sent=batches, where=cuts)
-def test_websockets_client_reads_what_is_deflated(
+def test_websockets_client_inflates_our_messages(
     factory: ClientPerMessageDeflateFactory, sent: list[tuple[int, bytes]], where: list[int]
 ) -> None:
     client = client_with_deflate(factory)
@@ -75,7 +75,7 @@ def test_websockets_client_reads_what_is_deflated(
 
 
 @given(factory=factories, sent=batches, where=cuts)
-def test_websockets_client_is_read(
+def test_messages_of_a_websockets_client_are_inflated(
     factory: ClientPerMessageDeflateFactory, sent: list[tuple[int, bytes]], where: list[int]
 ) -> None:
     client = client_with_deflate(factory)
@@ -90,7 +90,7 @@ def test_websockets_client_is_read(
 
 
 @given(sent=batches)
-def test_our_own_parser_reads_what_is_deflated(sent: list[tuple[int, bytes]]) -> None:
+def test_our_parser_inflates_our_messages(sent: list[tuple[int, bytes]]) -> None:
     plain = [(opcode, payload) for opcode, payload in sent if opcode == BINARY]
     batch = Batch.of([frame(opcode, payload) for opcode, payload in plain])
     parser = FrameParser(masked=False, max_message_bytes=LIMIT, deflate=Inflater(LIMIT))
@@ -116,7 +116,7 @@ def test_any_bytes_are_inflated_or_refused(data: bytes, limit: int) -> None:
 
 
 @given(first=payloads, second=payloads.map(lambda payload: payload + b"." * 200))
-def test_no_message_leans_on_another(first: bytes, second: bytes) -> None:
+def test_messages_are_compressed_independently(first: bytes, second: bytes) -> None:
     together = deflate_batch(Batch.of([frame(BINARY, first), frame(BINARY, second)]))
     alone = deflate_batch(Batch.of([frame(BINARY, second)]))
     assert together.frames[1] == alone.frames[0]

@@ -1,4 +1,4 @@
-"""The laws of the handshake: how reads are cut does not matter, and others read and write the same."""
+"""The laws of the handshake: how reads are split does not matter, and other implementations agree."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ LIMITS = st.sampled_from([1, 16, 20, 40, 120, 200, 16384])
 
 
 def outcome(pieces: list[bytes], limit: int = 16384) -> str | tuple[str, dict[str, str], bytes] | None:
-    """What becomes of a connection: a label of a refusal, what was asked, or None where more is waited for."""
+    """The outcome of a connection: the label of a refusal, the parsed request, or None if more bytes are needed."""
     data = b""
     request: Request | None = None
     for piece in pieces:
@@ -49,7 +49,7 @@ def outcome(pieces: list[bytes], limit: int = 16384) -> str | tuple[str, dict[st
 
 
 @given(head=any_heads, where=cuts, limit=LIMITS)
-def test_how_reads_are_cut_does_not_matter(head: bytes, where: list[int], limit: int) -> None:
+def test_how_reads_are_split_does_not_matter(head: bytes, where: list[int], limit: int) -> None:
     whole = outcome([head], limit)
     assert outcome(split(head, where), limit) == whole
     assert outcome([bytes((byte,)) for byte in head], limit) == whole
@@ -63,7 +63,7 @@ def test_how_reads_are_cut_does_not_matter(head: bytes, where: list[int], limit:
     headers=st.lists(st.tuples(tokens.map(lambda name: f"X-{name}"), field_values), max_size=6),
     leftover=st.binary(max_size=10),
 )
-def test_what_was_asked_is_what_comes_out(
+def test_request_is_parsed_as_it_was_written(
     path: list[str], query: list[tuple[str, str]] | None, headers: list[tuple[str, str]], leftover: bytes
 ) -> None:
     target = "/" + "/".join(path)
@@ -92,8 +92,8 @@ def read_by_h11(head: bytes) -> h11.Request:
 
 
 @given(head=any_heads)
-def test_request_that_is_accepted_is_read_alike_by_h11(head: bytes) -> None:
-    # Two readings of one request are how requests are smuggled past whoever checks them.
+def test_accepted_request_is_parsed_alike_by_h11(head: bytes) -> None:
+    # Differences between parsers allow request smuggling.
     try:
         request = parse_request(head)
     except HandshakeError as error:
@@ -113,7 +113,7 @@ def test_request_that_is_accepted_is_read_alike_by_h11(head: bytes) -> None:
 
 
 @given(head=st.one_of(good_heads, any_heads))
-def test_upgrade_that_is_accepted_is_accepted_by_websockets(head: bytes) -> None:
+def test_accepted_upgrade_is_accepted_by_websockets(head: bytes) -> None:
     try:
         request = parse_request(head)
         assume(request is not None)
@@ -122,7 +122,7 @@ def test_upgrade_that_is_accepted_is_accepted_by_websockets(head: bytes) -> None
     except HandshakeError as error:
         event(error.refusal.label)
         return
-    assume(request.headers["upgrade"].lower() == "websocket")  # they take no list, RFC 9110 §7.8 does
+    assume(request.headers["upgrade"].lower() == "websocket")  # they reject a list, which RFC 9110 §7.8 allows
     event("accepted")
     server = ServerProtocol(subprotocols=[Subprotocol(name) for name in offered.subprotocols])
     server.receive_data(head)
@@ -142,7 +142,7 @@ def test_upgrade_that_is_accepted_is_accepted_by_websockets(head: bytes) -> None
     window=st.sampled_from([None, 15]),
     headers=st.lists(st.tuples(tokens.map(lambda name: f"X-{name}"), field_values), max_size=3),
 )
-def test_websockets_client_gets_in(
+def test_websockets_client_is_accepted(
     *,
     path: str,
     offered: list[str] | None,
@@ -177,7 +177,7 @@ def test_websockets_client_gets_in(
     headers=st.lists(st.tuples(tokens.map(lambda name: f"X-{name}"), field_values), max_size=3),
     body=st.binary(max_size=200).filter(lambda body: not body.startswith(b"HTTP")),
 )
-def test_response_is_read_alike_by_h11(status: int, headers: list[tuple[str, str]], body: bytes) -> None:
+def test_response_is_parsed_alike_by_h11(status: int, headers: list[tuple[str, str]], body: bytes) -> None:
     assume(status not in (204, 304))  # these have no body
     client = h11.Connection(h11.CLIENT)
     client.send(h11.Request(method="GET", target="/", headers=[("Host", "a")]))
@@ -197,7 +197,7 @@ def test_response_is_read_alike_by_h11(status: int, headers: list[tuple[str, str
 
 
 @given(st.sampled_from(close_codes.REFUSALS), st.text(max_size=30))
-def test_refusal_is_a_whole_response_whatever_its_text(refusal: close_codes.Refusal, text: str) -> None:
+def test_refusal_is_a_complete_response_whatever_its_text(refusal: close_codes.Refusal, text: str) -> None:
     head, _, body = refusal_response(refusal, body=text).partition(b"\r\n\r\n")
     assert body == f"{text}\n".encode()
     assert f"Content-Length: {len(body)}".encode() in head.split(b"\r\n")

@@ -1,4 +1,4 @@
-"""The laws of the origin session, whatever the origin, the clients and the clock do, in whatever order."""
+"""The laws of the origin session, whatever the origin, the clients and the clock do, in any order."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def batch_of(*messages: str) -> Batch:
 
 TEXTS = [READY, "tick", '{"status": "no"}', SECRET, ""]
 REASONS = ["", "bad key " + SECRET, "x" * 300, "two\nlines"]
-STATUSES = [0, 0, 0, 301, 401, 403, 404, 429, 503]  # 0: no HTTP answer
+STATUSES = [0, 0, 0, 301, 401, 403, 404, 429, 503]  # 0: no HTTP response
 RETRIES = [None, None, 0.0, 5.0, 600.0, 10.0**9]
 CONTROLS: list[Event] = [
     *[Ping(b"")] * 8,
@@ -84,7 +84,7 @@ def reads() -> Iterator[Received]:
                 yield Received((batch_of(messages[0]), batch_of(*messages[1:])))
 
 
-# A step draws two choices, from lists made beforehand: drawing is what a run spends its time on.
+# A step draws two choices from prepared lists, because drawing takes most of the time of a run.
 received = st.sampled_from(list(reads()))
 controls = st.sampled_from([Received((*batches, control)) for batches in LAST_BATCHES for control in CONTROLS])
 broken = st.sampled_from(list(starmap(Broken, product(REASONS, STATUSES, RETRIES))))
@@ -146,28 +146,28 @@ class OriginSessionMachine(RuleBasedStateMachine):
         self.open = False
         self.closing = False  # the origin or we have begun to
         self.streaming = False  # BeginEpoch came for this connection
-        self.awaited: list[dict[str, Any]] = []  # of `expects`, those that this connection still waits for
-        self.stream: list[bytes] = []  # what came behind them
+        self.awaited: list[dict[str, Any]] = []  # those of `expects` that this connection still waits for
+        self.stream: list[bytes] = []  # messages after them
         self.published: list[bytes] = []
-        self.not_before = 0.0  # what the origin asked for
-        self.outdated = False  # a secret was replaced while a try was under way
+        self.not_before = 0.0  # the delay that the origin asked for
+        self.outdated = False  # a secret was replaced during an attempt
         self.clients = False
         self.left_at: float | None = None
         self.stopped = False
         self.session.start(self.now)
         self.obey()
-        if ready:  # most laws are about a connection: half of the runs begin with one
+        if ready:  # most laws concern a connection, so half of the runs begin with one
             self.clients_come_or_go(clients=True)
             self.opened()
 
     def obey(self) -> None:
-        """Does what the session asks, and checks that it may be asked."""
+        """Executes the actions of the session and checks that they are allowed."""
         for command in self.session.commands():
             match command:
                 case Connect():
                     assert not self.connecting, "a second connection"
                     assert not self.open, "a second connection"
-                    assert self.wanted, "a connection that nobody wants"
+                    assert self.wanted, "an unneeded connection"
                     assert self.now >= self.not_before, "earlier than the origin allows"
                     self.connecting = True
                     self.outdated = False
@@ -177,7 +177,7 @@ class OriginSessionMachine(RuleBasedStateMachine):
                 case Send():
                     assert self.open
                     assert not self.closing
-                    assert not self.streaming, "the script goes on behind its end"
+                    assert not self.streaming, "the script continues after its end"
                 case SendPing():
                     assert self.open
                     assert not self.closing
@@ -186,11 +186,11 @@ class OriginSessionMachine(RuleBasedStateMachine):
                     assert not self.closing
                     assert code in (1000, 1011)
                     assert len(reason.encode()) <= 123
-                    assert reason or not self.wanted, "closed under the clients' feet"
+                    assert reason or not self.wanted, "closed while clients need it"
                     self.closing = True
                 case BeginEpoch():
                     assert self.open
-                    assert not self.streaming, "an epoch twice"
+                    assert not self.streaming, "an epoch began twice"
                     self.streaming = True
                 case Publish(batch):
                     assert self.streaming, "published while the script runs"
@@ -203,7 +203,7 @@ class OriginSessionMachine(RuleBasedStateMachine):
 
     @rule(action=actions)
     def act(self, action: Any) -> None:
-        """One rule only: of several, hypothesis switches some off in most runs, and few runs get far."""
+        """A single rule: of several, Hypothesis disables some in most runs, and few runs get far."""
         match action:
             case bool():
                 self.clients_come_or_go(action)
@@ -238,7 +238,7 @@ class OriginSessionMachine(RuleBasedStateMachine):
         self.obey()
 
     def secret_is_replaced(self) -> None:
-        """What the origin said of the old one does not hold for the new one."""
+        """A refusal of the old secret does not hold for the new one."""
         was_connecting, was_open = self.connecting, self.open
         if was_connecting or (was_open and (self.closing or not self.streaming)):
             self.outdated = True
@@ -250,10 +250,10 @@ class OriginSessionMachine(RuleBasedStateMachine):
         if was_connecting or was_open:
             assert self.connecting == was_connecting, "the attempt under way lingers, and there is no other"
         else:
-            assert self.connecting == self.wanted, "tried at once"
+            assert self.connecting == self.wanted, "retried at once"
 
     def time_passes(self, seconds: float | None) -> None:
-        """The timer is on time (None), early, or late, since the process was stopped."""
+        """The timer fires on time (None), early, or late because the process was stopped."""
         at = self.session.wake_at()
         self.now = max(self.now, at or 0.0) if seconds is None else self.now + seconds
         self.session.wake(self.now)
@@ -297,11 +297,11 @@ class OriginSessionMachine(RuleBasedStateMachine):
         self.session.receive(events, self.now)
         self.obey()
         if any(isinstance(event, Close | Violation) for event in events):
-            self.closing = True  # the connection answers by itself
-        assert self.published == self.stream, "lost, twice, or out of order"
+            self.closing = True  # the connection sends pongs by itself
+        assert self.published == self.stream, "lost, duplicated or reordered"
 
     def expect_or_stream(self, batch: Batch) -> None:
-        """The script in four lines: a message that does not end the wait is passed over, behind the last wait all count."""
+        """The script in four lines: non-matching messages are skipped; after the last wait, all are published."""
         for index in range(len(batch)):
             message = bytes(batch.payload(index))
             if not self.awaited:
@@ -333,21 +333,21 @@ class OriginSessionMachine(RuleBasedStateMachine):
         assert self.session.stopped == (self.stopped and not self.open and not self.connecting)
 
     @invariant()
-    def connection_that_nobody_wants_ends(self) -> None:
+    def unneeded_connection_ends(self) -> None:
         if not self.always and not self.stopped and self.left_at is not None and (self.connecting or self.open):
             at = self.session.wake_at()
             assert self.closing or (at is not None and at <= max(self.now, self.left_at + self.linger))
 
     @invariant()
     def waking_makes_progress(self) -> None:
-        """Woken when it wants to be, it does not want it again for the same moment for ever."""
+        """Waking the session at its requested time does not make it request the same time forever."""
         for _ in range(10):
             at = self.session.wake_at()
             if at is None or at > self.now:
                 return
             self.session.wake(self.now)
             self.obey()
-        raise AssertionError("it wants to be woken again and again")
+        raise AssertionError("it requests the same wake-up forever")
 
     @invariant()
     def wait_is_bounded(self) -> None:

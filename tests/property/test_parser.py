@@ -1,4 +1,4 @@
-"""The laws of the frame parser: how reads are cut does not matter, and it agrees with another implementation."""
+"""The laws of the frame parser: how reads are split does not matter, and it agrees with another implementation."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def parser_for(masked: bool, limit: int = LIMIT, deflate: bool = False) -> Frame
 
 
 def meant(sent: Sequence[Sent]) -> list[Event]:
-    """The events that a conversation is to give."""
+    """The expected events of a conversation."""
     events: list[Event] = []
     for each in sent:
         if each.opcode in (TEXT, BINARY):
@@ -55,7 +55,7 @@ def meant(sent: Sequence[Sent]) -> list[Event]:
 
 
 @given(sent=conversations, ending=endings, mask=st.none() | masks, where=cuts)
-def test_what_was_sent_is_what_comes_out(
+def test_events_match_what_was_sent(
     sent: list[Sent], ending: Sent | None, mask: bytes | None, where: list[int]
 ) -> None:
     if ending is not None:
@@ -65,7 +65,7 @@ def test_what_was_sent_is_what_comes_out(
 
 
 @given(st.data(), st.booleans(), cuts)
-def test_how_reads_are_cut_does_not_matter(data: st.DataObject, masked: bool, where: list[int]) -> None:
+def test_how_reads_are_split_does_not_matter(data: st.DataObject, masked: bool, where: list[int]) -> None:
     deflate = data.draw(st.booleans())
     limit = data.draw(st.sampled_from([0, 1, 5, 125, 126, 127, 300, LIMIT]))
     stream = data.draw(any_streams(masked=masked))
@@ -94,7 +94,7 @@ def test_batches_are_whole_frames_and_texts_utf8(stream: bytes, where: list[int]
     for read in split(stream, where):
         events = parser.receive(read)
         for one, two in pairwise(events):
-            assert not (isinstance(one, Batch) and isinstance(two, Batch)), "messages of one read are one batch"
+            assert not (isinstance(one, Batch) and isinstance(two, Batch)), "messages of one read form one batch"
         for batch in events:
             if isinstance(batch, Batch):
                 assert len(batch) > 0
@@ -109,9 +109,9 @@ def test_batches_are_whole_frames_and_texts_utf8(stream: bytes, where: list[int]
 # Another implementation: websockets
 
 WE_ARE_STRICTER = (
-    "shortest form",  # it takes any encoding of a length
-    "more than 125 bytes",  # so it does for control frames
-    "final block",  # it ignores what stands behind the final block of a deflated message
+    "shortest form",  # it accepts any encoding of a length
+    "more than 125 bytes",  # also of control frames
+    "final block",  # it ignores data after the final block of a deflated message
 )
 
 
@@ -122,7 +122,7 @@ THEY_ARE_STRICTER = (
 
 
 def theirs(data: bytes, masked: bool, deflate: bool) -> tuple[list[Event], int | None, str]:
-    """What websockets reads: events, and code and reason of what it failed with, if it did."""
+    """What websockets reads: events, and code and reason of its failure, if any."""
     protocol = Protocol(SERVER if masked else CLIENT, max_size=LIMIT)
     if deflate:
         protocol.extensions = [PerMessageDeflate(True, True, 15, 15)]
@@ -167,7 +167,7 @@ def test_agrees_with_websockets(data: st.DataObject, masked: bool, deflate: bool
         event("no violation")
         return
     event(f"violation: {last.reason}")
-    # They judge a frame when its payload is there; we judge its header, so what it announces is added.
+    # They check a frame once its payload has arrived; we check its header, so the announced payload is added.
     events, code, _ = theirs(stream + bytes(1 << 17), masked, deflate)
     if any(reason in last.reason for reason in WE_ARE_STRICTER):
         assert events[: len(ours) - 1] == ours[:-1]
@@ -175,12 +175,12 @@ def test_agrees_with_websockets(data: st.DataObject, masked: bool, deflate: bool
     assert events == ours[:-1]
     assert code in (1002, 1007, 1009), last
     if code != last.code:
-        # A frame that is wrong in two ways: they look at its size before its bits. And "not DEFLATE" is 1002 to them.
+        # For a frame with two errors, they check its size before its bits. They use 1002 for invalid DEFLATE data.
         assert {code, last.code} in ({1002, 1009}, {1002, 1007}), (code, last)
 
 
 @given(sent=conversations, ending=st.none() | closes, where=cuts)
-def test_websockets_server_is_understood(sent: list[Sent], ending: Sent | None, where: list[int]) -> None:
+def test_messages_of_a_websockets_server_are_parsed(sent: list[Sent], ending: Sent | None, where: list[int]) -> None:
     sender = Protocol(SERVER)
     sender.extensions = [PerMessageDeflate(True, True, 15, 15)]
     for each in sent:

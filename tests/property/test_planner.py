@@ -17,7 +17,7 @@ from lobby_operator.settings import PlannerSettings
 
 
 def settle(world: World) -> None:
-    """In peace the laws of the settled state hold, and are reached without moving clients about."""
+    """When nothing changes any more, the laws of the settled state hold, and are reached without needless moves."""
     moved = world.moved
     world.settle()
     assert world.moved - moved <= 2 * world.clients()
@@ -28,7 +28,7 @@ def settle(world: World) -> None:
 
 
 class PlannerMachine(RuleBasedStateMachine):
-    """Clients, fate and people act in any order; then there is peace, and everything must settle."""
+    """Clients, failures and operators act in any order; then nothing changes any more, and everything must settle."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class PlannerMachine(RuleBasedStateMachine):
     def most_clients_leave(self, seed: int) -> None:
         self.world.leave(self.world.clients() * 2 // 3, random.Random(seed))
 
-    # Fate
+    # Failures
 
     @precondition(lambda self: self.world.running())
     @rule(data=st.data())
@@ -114,7 +114,7 @@ class PlannerMachine(RuleBasedStateMachine):
     def the_operator_restarts(self) -> None:
         self.world.restart_operator()
 
-    # People
+    # Spec changes
 
     @rule(spec=specs(), name=st.sampled_from(SPEC_FIELDS))
     def the_spec_changes(self, spec: PlannerSpec, name: str) -> None:
@@ -126,7 +126,7 @@ class PlannerMachine(RuleBasedStateMachine):
     def the_revision_changes(self, revision: str) -> None:
         self.world.spec = replace(self.world.spec, revision=revision)
 
-    # Peace
+    # Settling
 
     def teardown(self) -> None:
         self.world.calm()
@@ -154,7 +154,7 @@ class PlannerMachine(RuleBasedStateMachine):
 def test_settles_from_any_population_and_again_after_most_clients_left(
     spec: PlannerSpec, planner: PlannerSettings, clients: list[int], join: int, seed: int
 ) -> None:
-    """Without accidents, so that more examples are about compaction."""
+    """Without failures, so that more examples concern compaction."""
     world = World(spec, planner, laws=list(invariants.STEP_LAWS))
     world.populate(min(count, spec.seats) for count in clients[: spec.max_replicas])
     world.join(join)
@@ -173,7 +173,7 @@ def test_settles_from_any_population_and_again_after_most_clients_left(
 def test_rolls_out_another_revision_from_any_population(
     spec: PlannerSpec, planner: PlannerSettings, clients: list[int], join: int, direct: float
 ) -> None:
-    # A drain of minutes only differs from one of seconds by the number of passes.
+    # A drain of minutes differs from one of seconds only in the number of passes.
     spec = replace(spec, drain_seconds=min(spec.drain_seconds, 10.0))
     world = World(replace(spec, revision="old"), planner, direct_share=direct, laws=list(invariants.STEP_LAWS))
     world.populate(min(count, spec.seats) for count in clients[: spec.max_replicas])

@@ -1,4 +1,4 @@
-"""The laws of the message ring, against a list of all messages that there ever were."""
+"""The laws of the message ring, checked against a list of all messages ever appended."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class RingMachine(RuleBasedStateMachine):
 
     @rule(data=st.data(), max_bytes=st.integers(0, 60))
     def read(self, data: st.DataObject, max_bytes: int) -> None:
-        """Every message that is kept is read once, in order, at its place; each chunk within the limit or one batch."""
+        """Every kept message is read once, in order, at its offset; each chunk is within the limit or a single batch."""
         ring = self.ring
         cursor = data.draw(st.integers(ring.oldest, ring.cursor))
         until = data.draw(st.none() | st.integers(cursor, ring.cursor + 2))
@@ -67,7 +67,7 @@ class RingMachine(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def resume(self, data: st.DataObject) -> None:
-        """Exact where, and only where, each message behind the position is here; the ring never guesses."""
+        """Exact if and only if every message after the position is kept; the ring never guesses."""
         ring = self.ring
         near: Callable[[int], int] = lambda offset: max(0, offset + data.draw(st.integers(-2, 2)))  # noqa: E731
         epoch = data.draw(st.integers(0, self.epoch + 1))

@@ -21,7 +21,7 @@ DELAYS = st.sampled_from([0.0, 0.001, 0.3, 1.0, 2.5, 20.0])
 
 @dataclass
 class Lobby:
-    """A lobby as it is: the authority on its seats."""
+    """The real lobby, the authority on its seats."""
 
     id: LobbyId
     seats: int
@@ -39,7 +39,7 @@ class SeatQueueMachine(RuleBasedStateMachine):
         self.queue: SeatQueue[int] = SeatQueue(self.ledgers.get, wait_seconds=WAIT, settings=SETTINGS)
         self.lobbies: dict[LobbyId, Lobby] = {}
         self.waiting: dict[int, Waiter[int]] = {}  # in the order in which they came
-        self.scheduled: dict[int, Waiter[int]] = {}  # of `waiting`: those whose turn to move has not come
+        self.scheduled: dict[int, Waiter[int]] = {}  # those of `waiting` that may not move yet
         self.move_by: dict[LobbyId, float] = {}
         self.since: dict[int, float] = {}
         self.fate: Counter[str] = Counter()
@@ -51,7 +51,7 @@ class SeatQueueMachine(RuleBasedStateMachine):
         for _ in range(count):
             self.new_lobby(seats)
 
-    # What happens around
+    # Events
 
     @precondition(lambda self: len(self.lobbies) < 6)
     @rule(seats=st.integers(1, 6))
@@ -62,7 +62,7 @@ class SeatQueueMachine(RuleBasedStateMachine):
 
     @rule(old=st.booleans())
     def directory(self, old: bool) -> None:
-        """News, sometimes so old that all lobbies look empty."""
+        """A directory update, sometimes so old that all lobbies look empty."""
         lobbies = self.lobbies.values()
         self.queue.update([OpenLobby(b.id, 0 if old else b.taken, b.seats) for b in lobbies if not b.draining])
 
@@ -156,9 +156,9 @@ class SeatQueueMachine(RuleBasedStateMachine):
                 number = self.ledgers.setdefault(claim.lobby, SeatLedger()).claim(claim.seats)
                 self.lobbies[claim.lobby].unanswered.append((number, claim.seats))
             else:
-                self.queue.failed(claim.lobby, self.now)  # refused: nobody listens there any more
+                self.queue.failed(claim.lobby, self.now)  # refused: the lobby no longer listens
 
-    # What it is made of
+    # Helpers
 
     def draw_lobby(self, data: st.DataObject) -> Lobby:
         if not self.lobbies:
@@ -176,7 +176,7 @@ class SeatQueueMachine(RuleBasedStateMachine):
     def start_moves(self) -> None:
         for waiter in self.queue.start_moves(self.now):
             assert self.scheduled.pop(waiter.client) is waiter
-            self.waiting[waiter.client] = self.waiting.pop(waiter.client)  # behind those whose turn came before
+            self.waiting[waiter.client] = self.waiting.pop(waiter.client)  # after those that could move before
         for waiter in self.scheduled.values():
             assert waiter.leaving is not None
             assert self.now < self.move_by[waiter.leaving], "it should have moved by now"
@@ -212,7 +212,7 @@ class SeatQueueMachine(RuleBasedStateMachine):
     # The laws
 
     @invariant()
-    def nobody_is_lost_or_seated_twice(self) -> None:
+    def no_client_is_lost_or_seated_twice(self) -> None:
         seats = Counter(client for lobby in self.lobbies.values() for client in lobby.occupants)
         assert not seats or max(seats.values()) == 1
         moving = {client for client, waiter in self.waiting.items() if waiter.rank is Rank.MOVING}
@@ -221,7 +221,7 @@ class SeatQueueMachine(RuleBasedStateMachine):
         assert len(set(self.waiting) | set(seats)) + self.fate.total() == self.arrived
 
     @invariant()
-    def the_queue_knows_who_waits(self) -> None:
+    def the_queue_lists_the_waiting_clients(self) -> None:
         assert (len(self.queue), self.queue.scheduled) == (len(self.waiting) - len(self.scheduled), len(self.scheduled))
         assert self.queue.unseated == sum(waiter.rank is not Rank.MOVING for waiter in self.waiting.values())
 
@@ -234,14 +234,14 @@ class SeatQueueMachine(RuleBasedStateMachine):
             assert lobby.taken <= lobby.seats
 
     @invariant()
-    def whoever_waits_without_a_claim_is_woken(self) -> None:
+    def waiting_clients_without_a_claim_are_woken(self) -> None:
         if self.queue.unseated:
             wake = self.queue.wake_at(self.now)
             assert wake is not None
             assert wake <= max(w.deadline for w in self.waiting.values() if w.deadline < NEVER)
 
     @invariant()
-    def whoever_is_to_move_is_woken_in_time(self) -> None:
+    def moving_clients_are_woken_in_time(self) -> None:
         wake = self.queue.wake_at(self.now)
         for waiter in self.scheduled.values():
             assert waiter.leaving is not None
@@ -249,7 +249,7 @@ class SeatQueueMachine(RuleBasedStateMachine):
             assert wake <= max(self.now, self.move_by[waiter.leaving])
 
     def teardown(self) -> None:
-        """However it came to this: with room and lobbies that answer, everyone who waits is seated before the deadline."""
+        """From any state: given room and responsive lobbies, every waiting client gets a seat before the deadline."""
         for lobby in self.lobbies.values():
             while lobby.unanswered:
                 self.grant(lobby, 0)

@@ -1,7 +1,7 @@
 """Both ends of a trunk joined in memory: slow consumers, evictions, lost trunks, moved clients, claims.
 
-The laws: a consumer sees every message once and in order, except those that it was told it missed, by their exact number; so
-does every group of clients that moves from one trunk to the next; and no seat is ever lost or granted twice.
+The laws: a consumer receives every message once and in order, except the exact number announced by MISSED; the same holds for
+every group of clients that moves from one trunk to the next; no seat is ever lost or granted twice.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ from lobby_gateway.trunk.ring import MessageRing
 from lobby_gateway.trunk.server import TrunkServer
 
 SEATS = 10
-Seen = list[int | None]  # numbers of messages, in order; None for each one that is known to be missed
+Seen = list[int | None]  # numbers of messages, in order; None for each announced miss
 
 
 @dataclass
 class Group:
-    """Clients that moved: what they have seen, and with which verdict they went on."""
+    """Clients that moved: what they have received, and how they resumed."""
 
     seen: Seen
-    first: int | None  # number of the message that would be next
+    first: int | None  # number of the next message
     exact: bool | None = None
 
 
 @dataclass
 class Trunk:
-    """One trunk, its wires, and what its consumer saw."""
+    """A trunk, its data in flight, and what its consumer received."""
 
     server: TrunkServer
     consumer: TrunkConsumer
@@ -104,7 +104,7 @@ class TrunkMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.trunks)
     @rule(data=st.data())
     def lose_trunk(self, data: st.DataObject) -> None:
-        """What is on its way is lost with it."""
+        """Everything in flight is lost with it."""
         trunk = self.some_trunk(data)
         self.trunks.remove(trunk)
         trunk.server.close()
@@ -166,7 +166,7 @@ class TrunkMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_ledger_agrees_with_what_the_lobby_granted(self) -> None:
-        """Except for what is on its way: answers to claims, and released seats."""
+        """Except for what is in flight: answers to claims, and released seats."""
         for trunk in self.trunks:
             answers = [decode(data) for data in (*trunk.to_consumer, *trunk.server._answers)]
             sent = [decode(data) for data in (*trunk.to_server, *trunk.consumer._out)]
@@ -178,14 +178,14 @@ class TrunkMachine(RuleBasedStateMachine):
             assert asked | answered == set(trunk.consumer.ledger.claims)
 
     @invariant()
-    def nothing_is_seen_twice_out_of_order_or_left_out_untold(self) -> None:
+    def nothing_is_repeated_reordered_or_missed_silently(self) -> None:
         for trunk in self.trunks:
             self.check(trunk.seen, trunk.first)
             for group in (*trunk.groups.values(), *trunk.joined):
                 self.check(group.seen, group.first)
 
     def teardown(self) -> None:
-        """In the end, all that is on its way arrives: every consumer has everything and every question its answer."""
+        """Finally, everything in flight arrives: every consumer has every message, and every claim its answer."""
         for _ in range(3):
             self.time_passes(1.0)
             for trunk in self.trunks:
@@ -205,23 +205,23 @@ class TrunkMachine(RuleBasedStateMachine):
                     assert group.first is not None
                     assert len(group.seen) == len(self.places) - group.first
         self.seats_are_conserved()
-        self.nothing_is_seen_twice_out_of_order_or_left_out_untold()
+        self.nothing_is_repeated_reordered_or_missed_silently()
 
-    # How
+    # Helpers
 
     def some_trunk(self, data: st.DataObject) -> Trunk:
         return data.draw(st.sampled_from(self.trunks))
 
     def some_position(self) -> st.SearchStrategy[Position]:
-        """One that a consumer had, one in any message's place, one that never was."""
+        """A position of a consumer, of any message, or of no message."""
         here = [Position(epoch, offset) for epoch, offset in self.places[-20:]]
         ahead = [Position(self.epoch, self.offset + n) for n in range(4)]
         return st.sampled_from([*self.positions, *here, *ahead, Position(10**6, 1), Position(0, 0)])
 
     def number_of(self, position: Position) -> int | None:
-        """Number of the message behind a position of this lobby's stream; of the next epoch's first one at an end."""
+        """Number of the message after a position in this lobby's stream; at the end of an epoch, the first of the next."""
         if position.epoch == self.epoch and position.offset > self.offset:
-            return len(self.places) + position.offset - self.offset  # if the epoch lasts so long
+            return len(self.places) + position.offset - self.offset  # if the epoch lasts that long
         place = (position.epoch, position.offset)
         if place in self.places:
             return self.places.index(place)

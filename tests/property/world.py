@@ -65,7 +65,7 @@ class Step:
 
 @dataclass
 class World:
-    """Everything. Each law is called with each step, before its actions are done."""
+    """The simulation. Each law is called with each step, before its actions are executed."""
 
     spec: PlannerSpec
     settings: PlannerSettings = field(default_factory=PlannerSettings)
@@ -93,7 +93,7 @@ class World:
             name, since = f"{self.spec.lobby}-{index}", self.now - 500.0
             self.lobbies[name] = SimLobby(name, since, since, self.spec.seats, since, count, self.spec.revision)
 
-    # What clients and fate do
+    # Clients and failures
 
     def join(self, count: int) -> None:
         self.waiting += count
@@ -143,7 +143,7 @@ class World:
         self._seat()
 
     def _move(self) -> None:
-        """Greeters move the clients of draining and stopped lobbies, as far as there are seats."""
+        """Greeters move clients of draining and stopped lobbies as far as seats allow."""
         for lobby in self.lobbies.values():
             if lobby.stopped and lobby.clients:  # missing heartbeats
                 self.waiting += lobby.clients
@@ -245,10 +245,10 @@ class World:
                 elif lobby is not None and lobby.gone_at is None:
                     lobby.gone_at = self.now + STOP_SECONDS
 
-    # Peace
+    # Settling
 
     def calm(self) -> None:
-        """Nothing goes wrong any more, and no client comes or leaves."""
+        """Ends all failures; no client connects or leaves any more."""
         self.start_fails = self.drains_fail = False
         self.start_seconds = min(self.start_seconds, 5.0)
         for lobby in self.lobbies.values():

@@ -61,7 +61,7 @@ void clients_connect(int port, const char *more_headers, int at_once) {
     while (done < client_count) {
         for (; begun < client_count && begun - done < at_once; begun++) begin(begun, port, more_headers);
         int count = clients_wait(ready, 30);
-        if (!count) die("the server does not answer");
+        if (!count) die("the server does not respond");
         for (int i = 0; i < count; i++, done++) {
             struct client *client = &clients[ready[i]];
             char head[8192];
@@ -71,7 +71,7 @@ void clients_connect(int port, const char *more_headers, int at_once) {
                 fprintf(stderr, "load: client %d was refused: %.200s\n", ready[i], head);
                 exit(1);
             }
-            if (strcmp(head + got - 4, "\r\n\r\n")) die("something came with the answer");
+            if (strcmp(head + got - 4, "\r\n\r\n")) die("data after the response");
             client->stalled = ready[i] < stalled_count;
             if (client->stalled) epoll_ctl(epoll, EPOLL_CTL_DEL, client->fd, NULL);
         }
@@ -87,7 +87,7 @@ int clients_wait(int *ready, double seconds) {
     return count;
 }
 
-static void lose(struct client *client) {
+static void drop(struct client *client) {
     counts.lost++;
     close(client->fd);
     client->fd = -1;
@@ -95,13 +95,13 @@ static void lose(struct client *client) {
 
 uint64_t client_skip(struct client *client) {
     ssize_t got = recv(client->fd, NULL, 1 << 30, MSG_TRUNC | MSG_DONTWAIT);
-    if (got == 0 || (got < 0 && errno != EAGAIN)) lose(client);
+    if (got == 0 || (got < 0 && errno != EAGAIN)) drop(client);
     if (got <= 0) return 0;
     client->bytes += (uint64_t)got;
     return (uint64_t)got;
 }
 
-static void look_at(struct client *client, const uint8_t *payload, double at, int sample) {
+static void check_message(struct client *client, const uint8_t *payload, double at, int sample) {
     uint64_t sequence;
     double sent;
     memcpy(&sequence, payload, 8);
@@ -115,13 +115,13 @@ static void look_at(struct client *client, const uint8_t *payload, double at, in
     }
 }
 
-uint64_t client_look(struct client *client, int sample) {
+uint64_t client_check(struct client *client, int sample) {
     static uint8_t buffer[READ_BYTES + (1 << 20)];
     uint64_t whole = 0;
     size_t have = client->rest_size, head;
     if (have) memcpy(buffer, client->rest, have);
     ssize_t got = recv(client->fd, buffer + have, READ_BYTES, MSG_DONTWAIT);
-    if (got == 0 || (got < 0 && errno != EAGAIN)) lose(client);
+    if (got == 0 || (got < 0 && errno != EAGAIN)) drop(client);
     if (got <= 0) return 0;
     double at = now();
     client->bytes += (uint64_t)got;
@@ -130,9 +130,9 @@ uint64_t client_look(struct client *client, int sample) {
     for (;;) {
         uint64_t size = frame_size(frame, have, &head);
         if (!size || size > have) break;
-        if (!(frame[0] & 8)) { /* no control frame */
+        if (!(frame[0] & 8)) { /* data frame */
             whole++;
-            if (!(frame[0] & 0x40)) look_at(client, frame + head, at, sample);
+            if (!(frame[0] & 0x40)) check_message(client, frame + head, at, sample);
         }
         frame += size;
         have -= size;
@@ -145,12 +145,12 @@ uint64_t client_look(struct client *client, int sample) {
 }
 
 uint64_t clients_shake(int port, int at_once, double seconds) {
-    struct linger reset = {1, 0}; /* no TIME_WAIT, which would use up the ports */
+    struct linger reset = {1, 0}; /* no TIME_WAIT, which would exhaust the ports */
     double end = now() + seconds;
     uint64_t done = 0;
     int ready[MAX_EVENTS];
     for (int i = 0; i < at_once; i++)
-        if (!clients[i].fd) begin(i, port, ""); /* otherwise left over by an earlier call */
+        if (!clients[i].fd) begin(i, port, ""); /* otherwise still connected from an earlier call */
     while (now() < end) {
         int count = clients_wait(ready, 0.1);
         for (int i = 0; i < count; i++) {

@@ -1,4 +1,4 @@
-/* The clients: connected with many handshakes at once, and cheaper than what they measure. */
+/* The clients: they connect concurrently and cost less than what they measure. */
 #ifndef CLIENTS_H
 #define CLIENTS_H
 
@@ -10,9 +10,9 @@
 
 struct client {
     int fd, stalled;
-    uint64_t bytes;   /* received, behind the handshake */
-    uint64_t next;    /* sequence expected; 0 before the first message */
-    uint8_t *rest;    /* of a frame that is not whole */
+    uint64_t bytes;   /* received after the handshake */
+    uint64_t next;    /* expected sequence; 0 before the first message */
+    uint8_t *rest;    /* of an incomplete frame */
     size_t rest_size;
 };
 
@@ -24,25 +24,25 @@ extern struct client clients[MAX_CLIENTS];
 extern int client_count, stalled_count;
 extern struct counts counts;
 
-/* Reads the paths that clients connect with, one a line, each used in turn: a seat token opens one seat. */
+/* Reads the paths for clients, one per line, used in turn, because a seat token opens only one seat. */
 void clients_read_paths(const char *file);
 
-/* Where clients connect, and what more they say; `at_once` handshakes are under way at most. */
+/* Connects all clients with additional headers and at most `at_once` concurrent handshakes. */
 void clients_connect(int port, const char *more_headers, int at_once);
 
-/* Events of clients: fills the array with their indices, waits so many seconds. Stalled ones have none. */
+/* Waits up to `seconds` for readable clients and fills the array with their indices. Stalled clients are never reported. */
 int clients_wait(int *ready, double seconds);
 
-/* Counts and throws away, inside the kernel, what a client has received; returns how much. */
+/* Discards, inside the kernel, what a client has received; returns the number of bytes. */
 uint64_t client_skip(struct client *client);
 
-/* Reads what a client has received and looks at each message: its sequence and time, unless it is deflated. */
-uint64_t client_look(struct client *client, int sample);
+/* Reads what a client has received and checks the sequence and time of each message, unless it is deflated. */
+uint64_t client_check(struct client *client, int sample);
 
-/* Clients shake hands and leave, again and again, for so many seconds; returns how many did. */
+/* Clients repeatedly connect and disconnect for `seconds`; returns the number of handshakes. */
 uint64_t clients_shake(int port, int at_once, double seconds);
 
-/* Seconds at this share of all latencies that were sampled. */
+/* The quantile `share` of the sampled latencies, in seconds. */
 double clients_latency(double share);
 
 #endif

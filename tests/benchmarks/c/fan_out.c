@@ -1,10 +1,10 @@
-/* The limit: the least that one process can do to share an origin among clients, as a plain epoll loop.
+/* The upper limit: the minimum work with which one process can share an origin among clients, as a plain epoll loop.
  *
  *   fan_out ORIGIN_PORT
  *
- * Connects to the origin at 127.0.0.1:ORIGIN_PORT, listens on a free port, prints it, and from then on sends whatever whole
- * frames one read of the origin brought to every client, in one call for each. It checks nothing, bounds nothing and forgives
- * nothing: of what a full socket does not take, the rest is lost, and a handshake has to come in one piece.
+ * Connects to the origin at 127.0.0.1:ORIGIN_PORT, listens on a free port and prints it. After each read from the origin, it
+ * sends all whole frames to every client, with one call per client. It has no checks, limits or error handling: what a full
+ * socket does not accept is lost, and a handshake must arrive in a single read.
  */
 #define _GNU_SOURCE
 #include "net.h"
@@ -22,7 +22,7 @@
 #define READ_BYTES (256 * 1024)
 #define BUFFER_BYTES (32 * 1024 * 1024)
 
-static int clients[MAX_FDS], place[MAX_FDS], client_count;
+static int clients[MAX_FDS], index_of[MAX_FDS], client_count;
 
 static int connect_origin(int port) {
     int fd = connect_to(port);
@@ -35,9 +35,9 @@ static int connect_origin(int port) {
 
 static void drop(int fd) {
     client_count--;
-    clients[place[fd]] = clients[client_count];
-    place[clients[client_count]] = place[fd];
-    place[fd] = -1;
+    clients[index_of[fd]] = clients[client_count];
+    index_of[clients[client_count]] = index_of[fd];
+    index_of[fd] = -1;
     close(fd);
 }
 
@@ -60,12 +60,12 @@ static void shake_hands(int fd) {
     char request[4096];
     ssize_t got = read(fd, request, sizeof request - 1);
     if (got <= 0) {
-        if (place[fd] >= 0) drop(fd);
+        if (index_of[fd] >= 0) drop(fd);
         else close(fd);
-    } else if (place[fd] < 0 && got >= 4 && !memcmp(request + got - 4, "\r\n\r\n", 4)) {
+    } else if (index_of[fd] < 0 && got >= 4 && !memcmp(request + got - 4, "\r\n\r\n", 4)) {
         request[got] = 0;
         answer_request(fd, request);
-        place[fd] = client_count;
+        index_of[fd] = client_count;
         clients[client_count++] = fd;
     }
 }
@@ -77,7 +77,7 @@ int main(int argc, char **argv) {
     }
     int port, listener = listen_anywhere(&port, 4096);
     fcntl(listener, F_SETFL, O_NONBLOCK);
-    memset(place, -1, sizeof place);
+    memset(index_of, -1, sizeof index_of);
     int origin = connect_origin(atoi(argv[1])), epoll = epoll_create1(0);
     struct epoll_event event = {.events = EPOLLIN, .data.fd = listener}, events[256];
     epoll_ctl(epoll, EPOLL_CTL_ADD, listener, &event);

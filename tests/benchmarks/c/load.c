@@ -1,23 +1,23 @@
-/* The other side of a benchmark: the origin, and all the clients, in one epoll loop on a core of its own.
+/* The load of a benchmark: the origin and all clients, in one epoll loop on a dedicated core.
  *
  *   load --mode MODE --value V [--clients N] [--size BYTES] [--seconds S] [--warm-up S] [--stalled N] [--at-once N]
  *        [--text FILE] [--deflate]
  *
- * Prints "origin PORT"; reads a line "PORT SERVERS PATHS [PUBLISH_PATH]" once the server under test runs: where clients
- * connect, how many connections come to the origin, a file with the clients' paths, and where messages are published to
- * if the server takes them so. Prints "counting" and "counted" around the time that counts, then one JSON object, and ends
- * with its standard input. Of the clients the first --stalled never read.
+ * Prints "origin PORT", then reads a line "PORT SERVERS PATHS [PUBLISH_PATH]" once the server under test runs: the port for
+ * clients, the number of connections to the origin, a file with the paths of clients, and the path to publish to, if the
+ * server needs that. Prints "counting" and "counted" around the measured time, then one JSON object, and exits when its
+ * standard input ends. The first --stalled clients never read.
  *
- *   one    V messages are under way at once. 1: the next is sent when every client has the one before it. 1.5: when half of
- *          them have it, so that the server always finds one waiting, and never two
- *   burst  V bytes are under way at once: the origin writes as much as that beyond what the slowest client has
- *   rate   V messages a second, each with its time: latencies, gaps, what a stalled client is behind by
+ *   one    V messages are in flight. 1: the next is sent when every client has the previous one. 1.5: when half of them have
+ *          it, so that the server always finds one waiting, and never two
+ *   burst  V bytes are in flight: the origin writes up to V bytes more than the slowest client has received
+ *   rate   V messages per second, each with its time: latencies, gaps, and how far a stalled client lags
  *   idle   nothing is sent
- *   shake  V connections at once: each client shakes hands and leaves, again and again
+ *   shake  V connections at once: each client repeatedly connects and disconnects
  *
- * In `one` and `burst` clients throw away what they receive inside the kernel (MSG_TRUNC), so that they are cheaper than what
- * they measure; a message is its bytes there. In `rate` every message is read and looked at. Clients never sleep: on loopback
- * whoever sends pays for waking the one who sleeps, as much as for sending, now and then; over a network nobody does.
+ * In `one` and `burst`, clients discard what they receive inside the kernel (MSG_TRUNC), so that they cost less than what they
+ * measure; messages are counted by their bytes. In `rate`, every message is read and checked. Clients never sleep: on loopback
+ * the sender pays for waking a sleeping receiver, sometimes as much as for sending; over a network it does not.
  */
 #define _GNU_SOURCE
 #include "clients.h"
@@ -35,7 +35,7 @@
 
 #define MAX_SIZE (1 << 20)
 #define MAX_BLOCK (MAX_SIZE + 64)
-#define QUIET 0.3 /* seconds without anything: a stalled client has read all that there was for it */
+#define QUIET 0.3 /* seconds without data, after which a stalled client has read everything */
 
 static struct {
     const char *mode;
@@ -47,23 +47,23 @@ static struct {
 
 static struct {
     double start, end, connect_seconds;
-    uint64_t received, received_before; /* bytes of all clients that read, now and when counting began */
+    uint64_t received, received_before; /* bytes of all reading clients, now and when counting began */
     uint64_t sent;                      /* messages of the origin */
-    long long tcp_bytes;                /* held by all TCP sockets of the machine at the end of what counts */
+    long long tcp_bytes;                /* held by all TCP sockets of the machine at the end of the measured time */
     int reading, counting;
 } run;
 
 static struct {
-    double receive_buffer; /* bytes, the most of any stalled client */
-    double beyond;         /* whole messages held for it of which it had no byte, likewise */
+    double receive_buffer; /* bytes, maximum of all stalled clients */
+    double beyond;         /* whole messages held for a client of which it had no byte, likewise */
     int at_newest;         /* stalled clients whose last message was the newest one */
 } stalled;
 
-static uint8_t text[2 * MAX_SIZE], block[MAX_BLOCK]; /* messages are pieces of the text, one behind the other */
+static uint8_t text[2 * MAX_SIZE], block[MAX_BLOCK]; /* messages are consecutive pieces of the text */
 static size_t text_size = sizeof text, text_at, block_size, delivered_size;
 static uint64_t sequence = 1;
 
-/* Puts the next message into the block behind `at`. */
+/* Appends the next message to the block at `at`. */
 static size_t add_message(size_t at) {
     double time = now();
     if (text_at + want.size > text_size) text_at = 0;
@@ -84,7 +84,7 @@ static void read_text(void) {
     fclose(file);
 }
 
-/* Some servers connect to the origin before they listen, some only when a client is there. */
+/* Some servers connect to the origin before they listen, some only when a client connects. */
 static int wait_for_server(int *servers, char *publish_path) {
     struct pollfd sources[2] = {{.fd = 0, .events = POLLIN}, {.fd = origin_listener(), .events = POLLIN}};
     char line[8192], paths[4096];
@@ -94,14 +94,14 @@ static int wait_for_server(int *servers, char *publish_path) {
         if (sources[1].revents) origin_accept();
     } while (!sources[0].revents);
     if (!fgets(line, sizeof line, stdin) || sscanf(line, "%d %d %4000s %200s", &port, servers, paths, publish_path) < 3) {
-        fprintf(stderr, "load: PORT SERVERS PATHS [PUBLISH_PATH] is needed\n");
+        fprintf(stderr, "load: expected PORT SERVERS PATHS [PUBLISH_PATH]\n");
         exit(2);
     }
     clients_read_paths(paths);
     return port;
 }
 
-/* Of both ends of all connections, as the kernel accounts for them. */
+/* Bytes held by both ends of all connections, as the kernel accounts for them. */
 static long long tcp_bytes(void) {
     char line[256];
     long long pages = 0;
@@ -130,7 +130,7 @@ static void push_one(void) {
 
 static void push_burst(void) {
     static uint64_t sent;
-    static double share = 1; /* of what is sent that clients get: all but masks */
+    static double share = 1; /* of the sent bytes that clients receive: all but masks */
     uint64_t slowest = UINT64_MAX;
     if (!block_size) {
         size_t messages = 0;
@@ -179,23 +179,23 @@ static void measure(void) {
         if (burst) push_burst();
         if (rate) push_rate();
         int count = clients_wait(ready, 0);
-        if (!count) sched_yield(); /* to the lobby, which may have this core, too */
+        if (!count) sched_yield(); /* to the lobby, which may share this core */
         for (int i = 0; i < count; i++) {
             struct client *client = &clients[ready[i]];
             if (client->fd < 0) continue;
             uint64_t before = client->bytes;
-            if (rate) client_look(client, run.counting);
+            if (rate) client_check(client, run.counting);
             else client_skip(client);
             run.received += client->bytes - before;
         }
         origin_discard();
     }
     run.end = now();
-    run.tcp_bytes = tcp_bytes(); /* before those that are stalled read */
+    run.tcp_bytes = tcp_bytes(); /* before the stalled clients read */
     say("counted");
 }
 
-/* What was there for stalled clients when the origin fell silent: in their own receive buffers, and beyond those. */
+/* Measures what was held for stalled clients when the origin stopped sending: in their receive buffers, and beyond. */
 static void read_stalled(void) {
     int *in_buffer = calloc((size_t)stalled_count + 1, sizeof *in_buffer);
     for (int i = 0; i < stalled_count; i++) {
@@ -204,7 +204,7 @@ static void read_stalled(void) {
     }
     for (double last = now(); now() - last < QUIET;)
         for (int i = 0; i < stalled_count; i++)
-            if (clients[i].fd >= 0 && client_look(&clients[i], 0)) last = now();
+            if (clients[i].fd >= 0 && client_check(&clients[i], 0)) last = now();
     for (int i = 0; i < stalled_count; i++) {
         double beyond = (double)((clients[i].bytes - (uint64_t)in_buffer[i]) / delivered_size);
         if (beyond > stalled.beyond) stalled.beyond = beyond;
@@ -217,7 +217,7 @@ static void report(void) {
     double took = run.end - run.start;
     uint64_t bytes = run.received - run.received_before;
     uint64_t deliveries = counts.messages ? counts.messages : bytes / delivered_size;
-    struct counts seen = counts; /* without what reading the stalled ones adds */
+    struct counts seen = counts; /* before reading the stalled clients adds to them */
     if (stalled_count) read_stalled();
     printf("{\"clients\": %d, \"size\": %zu, \"mode\": \"%s\", \"value\": %g, \"seconds\": %.3f, \"connect_seconds\": %.4f, "
            "\"sent\": %llu, \"deliveries\": %llu, \"bytes\": %llu, \"per_second\": %.1f, ",
@@ -287,6 +287,6 @@ int main(int argc, char **argv) {
         measure();
     }
     report();
-    while (fgets(rest, sizeof rest, stdin)) continue; /* clients stay until whoever started this says so */
+    while (fgets(rest, sizeof rest, stdin)) continue; /* clients stay connected until standard input ends */
     return 0;
 }

@@ -52,7 +52,7 @@ void origin_publish(int port, const char *path) {
     char head[8192];
     int fd = connect_to(port);
     send_request(fd, port, path, "");
-    if (!read_head(fd, head, sizeof head) || strncmp(head, "HTTP/1.1 101", 12)) die("the server can't be published to");
+    if (!read_head(fd, head, sizeof head) || strncmp(head, "HTTP/1.1 101", 12)) die("publishing to the server failed");
     masks = 1;
     add(fd);
 }
@@ -62,7 +62,7 @@ int origin_push(const uint8_t *data, size_t size) {
     for (int i = 0; i < server_count; i++) {
         while (servers[i].sent < size) {
             ssize_t n = send(servers[i].fd, data + servers[i].sent, size - servers[i].sent, MSG_NOSIGNAL | MSG_DONTWAIT);
-            if (n < 0 && errno != EAGAIN) die("the server left the origin");
+            if (n < 0 && errno != EAGAIN) die("the server disconnected from the origin");
             if (n < 0) break;
             servers[i].sent += (size_t)n;
         }
@@ -74,5 +74,5 @@ int origin_push(const uint8_t *data, size_t size) {
 
 void origin_discard(void) {
     for (int i = 0; i < server_count; i++)
-        if (recv(servers[i].fd, NULL, 1 << 30, MSG_TRUNC | MSG_DONTWAIT) == 0) die("the server left the origin");
+        if (recv(servers[i].fd, NULL, 1 << 30, MSG_TRUNC | MSG_DONTWAIT) == 0) die("the server disconnected from the origin");
 }

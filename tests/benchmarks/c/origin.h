@@ -1,4 +1,4 @@
-/* The origin: what the server under test connects to; or, for a server that has to be published to, who does that. */
+/* The origin that the server under test connects to, or the publisher for a server that has to be published to. */
 #ifndef ORIGIN_H
 #define ORIGIN_H
 
@@ -11,25 +11,25 @@ int origin_listen(void);
 /* The listening socket. */
 int origin_listener(void);
 
-/* Takes a server's connection; blocks until it is there. */
+/* Accepts a connection of a server; blocks until there is one. */
 void origin_accept(void);
 
-/* Connects to a server that is published to, instead. */
+/* Connects to a server as its publisher instead. */
 void origin_publish(int port, const char *path);
 
-/* Servers that are connected: each gets all messages. */
+/* Number of connected servers; each gets all messages. */
 int origin_count(void);
 
-/* Frames are masked, as those of a client are. */
+/* Whether frames are masked, like those of a client. */
 int origin_masks(void);
 
-/* Goes on to send data to all servers; 1 when all of them have all of it, and the next data may come. */
+/* Continues to send data to all servers; returns 1 once all of them have all of it. */
 int origin_push(const uint8_t *data, size_t size);
 
-/* How much of the data that is being sent the first server has. */
+/* Bytes of the current data that were sent to the first server. */
 size_t origin_pushed(void);
 
-/* Throws away what the servers say. */
+/* Discards what the servers send. */
 void origin_discard(void);
 
 #endif

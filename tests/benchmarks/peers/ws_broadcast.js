@@ -1,8 +1,8 @@
-// A peer: what one writes with npm's `ws`, the broadcast of its own README between an origin and the clients.
+// A peer: the obvious program with npm's `ws`, using the broadcast from its README between an origin and clients.
 //
 //     ws_broadcast.js ORIGIN_PORT [deflate]
 //
-// Prints its port once the origin is connected; ends with the origin.
+// Prints its port once the origin is connected; exits with the origin.
 "use strict";
 
 const { WebSocket, WebSocketServer } = require("ws");

@@ -116,7 +116,7 @@ _SEATS = Row(
             Query(f"max by (lobby) (lobby_operator_clients{{{BOTH}}})", "{{lobby}} clients"),
             Query(f"max by (lobby) (lobby_operator_seats{{{BOTH}}})", "{{lobby}} seats"),
         )),
-        Panel("Seat usage", "Share of seats that are taken. Above 100 % while clients of draining lobbies move.", (
+        Panel("Seat usage", "Share of seats that are taken. Above 100% while clients of draining lobbies move.", (
             Query(f"max by (lobby) (lobby_operator_clients{{{BOTH}}}) / (max by (lobby) (lobby_operator_seats{{{BOTH}}}) > 0)",
                 "{{lobby}}"),
         ), "percentunit"),
@@ -129,7 +129,7 @@ _SEATS = Row(
         Panel("Clients of each lobby", "Shows how lobbies fill and drain.", (
             Query(f"sum by (pod) (lobby_clients{{{LOBBY}}})", "{{pod}}"),
         ), stacked=True),
-        Panel("Lobbies, share of maximum", "At 100 %, no more lobbies are created even if clients wait: LobbyAtMaximum.", (
+        Panel("Lobbies, share of maximum", "At 100%, no more lobbies are created even if clients wait: LobbyAtMaximum.", (
             Query(f"sum by (lobby) (max by (lobby, phase) (lobby_operator_lobbies{{{BOTH}, phase!=\"Ended\"}}))"
                 f" / max by (lobby) (lobby_operator_max_replicas{{{BOTH}}})", "{{lobby}}"),
         ), "percentunit"),
@@ -181,7 +181,7 @@ _MESSAGES = Row(
             Query(f"sum by (pod) (rate(greeter_delivered_bytes_total{{{INSTALLED}}}{RATE}))", "{{pod}}"),
             Query(f"sum by (lobby) (rate(lobby_delivered_bytes_total{{{LOBBY}}}{RATE}))", "{{lobby}} directly"),
         ), "Bps"),
-        Panel("Dropped messages", "Per second, from mailboxes of slow clients. LobbyMessagesDropped fires above 5 %.", (
+        Panel("Dropped messages", "Per second, from mailboxes of slow clients. LobbyMessagesDropped fires above 5%.", (
             Query(f"sum by (pod) (rate(greeter_dropped_messages_total{{{INSTALLED}}}{RATE}))", "{{pod}}"),
             Query(f"sum by (lobby) (rate(lobby_dropped_messages_total{{{LOBBY}}}{RATE}))", "{{lobby}} directly"),
         )),

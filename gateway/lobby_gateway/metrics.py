@@ -100,7 +100,7 @@ def loop_lag(prefix: str) -> Definition:
     return Definition(
         f"{prefix}_event_loop_lag_seconds",
         "histogram",
-        "How late the event loop runs timers, measured twice a second.",
+        "How late the event loop runs timers, measured twice per second.",
     )
 
 
@@ -274,7 +274,7 @@ class LoopLag:
         self._total += seconds
 
     async def watch(self) -> None:
-        """Measures twice a second, until it is cancelled."""
+        """Measures twice per second, until it is cancelled."""
         loop = asyncio.get_running_loop()
         while True:
             due = loop.time() + _LAG_INTERVAL

@@ -16,7 +16,7 @@ class OriginSettings:
             origin that accepts connections and drops them is not hammered: they don't last.
         min_refused_seconds: least wait after 401 or 403. Only a person can fix the cause, and many origins ban clients that
             retry too often.
-        max_retry_after_seconds: longest Retry-After that is honoured, so that a mistaken one can't keep a Lobby away for days.
+        max_retry_after_seconds: longest Retry-After that is honored, so that a mistaken one can't keep a Lobby away for days.
         max_buffered_bytes: most bytes of client messages that wait for an origin that reads slowly; further ones are refused.
         unresponsive_close_seconds: how long an answer to our close frame is awaited from an origin that stopped responding.
     """

@@ -86,10 +86,10 @@ def interpreter(path: str) -> str:
         "import platform, sysconfig; found = sysconfig.get_config_var('CONFIG_ARGS') or ''; "
         "print(platform.python_version(), '--enable-optimizations' in found)"
     )
-    version, optimised = _first_line(path, "-c", script).split()
+    version, optimized = _first_line(path, "-c", script).split()
     if path.startswith("/usr/bin/"):
         return f"CPython {version} as built by the distribution"
-    return f"CPython {version}, built with{'' if optimised == 'True' else 'out'} --enable-optimizations"
+    return f"CPython {version}, built with{'' if optimized == 'True' else 'out'} --enable-optimizations"
 
 
 def _first_line(*command: str) -> str:

@@ -104,20 +104,20 @@ def goals(results: Results) -> list[Goal]:
     for who in (OURS, HOP):
         name = who.removeprefix("Lobby Gateway, ")
         found += [
-            Goal(f"deliveries/s at {size}, {name}: ≥ 0.90 of the C loop", ratios(size, who), lambda x: x >= 0.90)
+            Goal(f"deliveries/s at {size}, {name}: ≥ 0.90 of the C loop's", ratios(size, who), lambda x: x >= 0.90)
             for size in SIZES
         ]
         found.append(
-            Goal(f"deliveries/s in bursts, {name}: ≥ 0.80 of the C loop", ratios(BURSTS, who), lambda x: x >= 0.80)
+            Goal(f"deliveries/s in bursts, {name}: ≥ 0.80 of the C loop's", ratios(BURSTS, who), lambda x: x >= 0.80)
         )
     found += [
-        Goal(f"CPU added by the greeter's hop to a delivery of {size}: ≤ 20 %", hop(size), lambda x: x <= 0.20, ".0%")
+        Goal(f"CPU added by the greeter's hop to a delivery of {size}: ≤ 20%", hop(size), lambda x: x <= 0.20, ".0%")
         for size in SIZES
     ]
     for who in (OURS, HOP):
         name = who.removeprefix("Lobby Gateway, ")
         values = results.ratios("latency", "100/s", who, LIMIT, latency("p99"))
-        found.append(Goal(f"p99 at 100 messages/s, {name}: ≤ 1.3 of the C loop's", values, lambda x: x <= 1.3))
+        found.append(Goal(f"p99 at 100 messages/s, {name}: ≤ 1.3 times the C loop's", values, lambda x: x <= 1.3))
     for who in (OURS, HOP):
         name = who.removeprefix("Lobby Gateway, ")
         stalled = results.all("stalled", "256", who, latency("p99"))
@@ -125,7 +125,9 @@ def goals(results: Results) -> list[Goal]:
         values = [a / b for a, b in zip(stalled, none, strict=False)]
         found.append(
             Goal(
-                f"p99 next to 256 stalled clients, {name}: ≤ 1.3 of the value without them", values, lambda x: x <= 1.3
+                f"p99 next to 256 stalled clients, {name}: ≤ 1.3 times the value without them",
+                values,
+                lambda x: x <= 1.3,
             )
         )
     tcp = results.all("stalled", "256", OURS, tcp_megabytes)
@@ -246,7 +248,7 @@ def growth(results: Results) -> list[str]:
         *table([*head, "greeter's bytes per client, after 64 B messages"], rows),
         f"Two greeters on two cores, 2,048 clients: {show(two[0], ',.0f')} deliveries/s and {show(two[1])} µs of CPU per delivery; one greeter:",
         f"{show(one[0], ',.0f')} and {show(one[1])}. The second greeter shares its core with the lobbies, the origin and all clients, and they",
-        "disturb each other: two cores cannot show what two greeters do on cores of their own.",
+        "disturb each other: two cores cannot show what two greeters achieve on separate cores.",
     ]
 
 
@@ -324,17 +326,18 @@ def page(results: Results, about: Mapping[str, object], drawn: Sequence[str]) ->
         "",
         "<!-- Made by `make bench` (tests/benchmarks); do not edit. -->",
         "",
-        f"Measured on {about['date']} by `make bench` on {about['processor']}, {about['memory']}, {about['kernel']}, over loopback. On a virtual",
-        f"machine the speed drifts. {about['rounds']} rounds of {about['seconds']} s each, a quarter as many for peers, {about['minutes']:.0f} minutes in total.",
+        f"Measured on {about['date']} by `make bench` on {about['processor']}, {about['memory']}, {about['kernel']}, over loopback. The speed of",
+        f"a virtual machine drifts. {about['rounds']} rounds of {about['seconds']} s each, a quarter as many for peers, {about['minutes']:.0f} minutes in total.",
         f"During the run, other processes and interrupts (including those of this traffic) used {processes:.1%} of all cores' time, and other",
         f"guests of the host {guests:.1%}.",
-        f"Python: {about['interpreters']}. C: {about['compiler']}. Node.js {about['node']}. {about['nginx']}.",
+        f"Python: {about['interpreters']}.",
+        f"C: {about['compiler']}. Node.js {about['node']}. {about['nginx']}.",
         "",
         "The process that holds the clients has one core to itself. The origin and all clients, one C program (`load.c`), share the other core;",
         "for *proxied* the greeter holds the clients and the lobby runs on the other core, too. Contestants take turns within a round and are",
         "compared within it; the figures are medians over the rounds. All are compared with a C epoll loop (`fan_out.c`) that does the bare",
         "minimum: no checks, no limits, no mailboxes. Unless noted otherwise there are 512 clients. The clients never sleep: on loopback the",
-        "sender pays for waking a receiver, as much as for sending; over a network it does not.",
+        "sender would pay for waking them, as much as for sending; over a network it does not.",
         "",
         "## Goals",
         *table(["goal", "measured", "range over rounds", ""], [goal.row() for goal in goals(results)]),
@@ -362,13 +365,13 @@ def page(results: Results, about: Mapping[str, object], drawn: Sequence[str]) ->
         "",
         "256 clients read 50 messages of 16 KiB per second, without and with 256 others that never read. TCP memory covers the whole machine,",
         "both ends of all connections (`/proc/net/sockstat`). The last columns show the fullest receive buffer of a stalled client, and how many",
-        "whole messages it got beyond that buffer when it finally read. The C loop discards what it cannot send; its figures show what 256",
+        "whole messages it received beyond that buffer when it finally read. The C loop discards what it cannot send; its figures show what 256",
         "connections with a closed window cost in the kernel, which probes each of them now and then.",
         *stalled(results),
         "## Idle clients and handshakes",
         "",
         f"Growth in resident memory of the process that holds {plan.IDLE_CLIENTS:,} idle clients. Handshakes: 64 at once; each client leaves as soon",
-        "as it is in.",
+        "as it is connected.",
         *idle(results),
         "## Growth",
         "",
@@ -385,7 +388,8 @@ def page(results: Results, about: Mapping[str, object], drawn: Sequence[str]) ->
         "",
         f"10,000 clients at {plan.RATE} messages per second. CPU time is that of a delivery at 100 messages/s and 512 clients, memory that of",
         f"{plan.IDLE_CLIENTS:,} idle clients; for *proxied*, greeter and lobbies together. Prices: US$ {VCPU_HOUR} per vCPU-hour and US$ {GIB_HOUR} per GiB-hour",
-        f"({PRICE_LIST}), {HOURS} hours per month, for what is used. Traffic is not included, although it may cost more than all of this.",
+        f"({PRICE_LIST}),",
+        f"{HOURS} hours per month, for what is used. Traffic is not included, although it may cost more than all of this.",
         *costs(results),
         "## Not measured",
         "",

@@ -36,7 +36,7 @@ def draw(results: Results, folder: Path) -> list[str]:
     return list(plots)
 
 
-def _colour(who: str) -> str:
+def _color(who: str) -> str:
     return _LIMIT if who == LIMIT else _OURS if who.startswith("Lobby Gateway") else _PEER
 
 
@@ -45,7 +45,7 @@ def _throughput(results: Results, figure: Any) -> None:
     for place, case in enumerate((*SIZES, BURSTS)):
         axes = figure.add_subplot(1, 4, place + 1)
         values = [results.ratio("throughput", case, who, LIMIT, per_second) or 0.0 for who in names]
-        bars = axes.barh(names, values, color=[_colour(who) for who in names])
+        bars = axes.barh(names, values, color=[_color(who) for who in names])
         axes.bar_label(bars, [as_ratio(value) for value in values], padding=2, fontsize=7)
         axes.axvline(1.0, color=_LIMIT, linewidth=0.8, linestyle=":")
         axes.set_title(case, fontsize=9)
@@ -60,7 +60,7 @@ def _latency(results: Results, figure: Any) -> None:
     for share, marker in (("p50", "o"), ("p99", "s"), ("p999", "D")):
         values = [results.value("latency", "100/s", who, latency(share)) for who in names]
         axes.scatter(
-            values, names, marker=marker, c=[_colour(who) for who in names], label=share.replace("p999", "p99.9")
+            values, names, marker=marker, c=[_color(who) for who in names], label=share.replace("p999", "p99.9")
         )
     axes.set_xlim(left=0)
     axes.set_xlabel("ms, 100 messages/s to 512 clients")
@@ -74,9 +74,9 @@ def _growth(results: Results, figure: Any) -> None:
     left, right = figure.subplots(1, 2)
     for who in (HOP, LIMIT):
         rates = [results.value("growth", case, who, per_second) for case in cases]
-        left.plot(counts, rates, marker="o", color=_colour(who), label="one greeter" if who == HOP else who)
+        left.plot(counts, rates, marker="o", color=_color(who), label="one greeter" if who == HOP else who)
         p99 = [results.value("growth of latency", case, who, latency("p99")) for case in cases]
-        right.plot(counts, p99, marker="o", color=_colour(who), label="one greeter" if who == HOP else who)
+        right.plot(counts, p99, marker="o", color=_color(who), label="one greeter" if who == HOP else who)
     for axes, title in ((left, "deliveries/s, one message of 64 B at a time"), (right, "p99 in ms, 10 messages/s")):
         axes.set_xscale("log", base=2)
         axes.set_xticks(counts, [f"{count:,}" for count in counts])

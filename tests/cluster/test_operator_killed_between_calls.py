@@ -74,7 +74,7 @@ def operators_away(cluster: Cluster) -> Iterator[None]:
     kubectl("scale", OPERATOR_DEPLOYMENT, "--replicas=0", "-n", NAMESPACE)
     kubectl("rollout", "status", OPERATOR_DEPLOYMENT, "-n", NAMESPACE, "--timeout=60s", deadline=70)
     try:
-        eventually(lambda: not cluster.labelled("app.kubernetes.io/component=operator"), what="no operator runs")
+        eventually(lambda: not cluster.labeled("app.kubernetes.io/component=operator"), what="no operator runs")
         yield
     finally:
         kubectl("scale", OPERATOR_DEPLOYMENT, f"--replicas={OPERATORS}", "-n", NAMESPACE)

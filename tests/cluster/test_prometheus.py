@@ -31,7 +31,7 @@ COMPONENT = "app.kubernetes.io/component"
 def found(cluster: Cluster) -> list[dict[str, Any]]:
     """The pods as Prometheus would discover them, scraped through the API server."""
     targets = []
-    for pod in cluster.labelled(NAME):
+    for pod in cluster.labeled(NAME):
         labels, name = pod["metadata"]["labels"], name_of(pod)
         if labels[COMPONENT] not in {"operator", "greeter", "lobby"}:
             continue

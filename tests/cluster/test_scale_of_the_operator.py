@@ -47,7 +47,7 @@ class Meter:
         self._calls, _ = self._read()
 
     def _read(self) -> tuple[float, float]:
-        for pod in self._cluster.labelled(OPERATOR_PODS):
+        for pod in self._cluster.labeled(OPERATOR_PODS):
             metrics = self._cluster.metrics(name_of(pod))
             if metrics("lobby_operator_leader"):
                 return metrics("lobby_operator_api_calls_total"), metrics("process_resident_memory_bytes")

@@ -66,7 +66,7 @@ def everything_told(cluster: Cluster) -> dict[str, str]:
         kind: kubectl("get", kind, "-n", namespace, "-o", "json", "--show-managed-fields")
         for kind in ("lobbies", "pods", "configmaps", "events", "poddisruptionbudgets", "leases.coordination.k8s.io")
     }
-    for pod in cluster.labelled(NAME):
+    for pod in cluster.labeled(NAME):
         name = name_of(pod)
         told[f"log of {name}"] = kubectl("logs", name, "-n", namespace)
         component = pod["metadata"]["labels"]["app.kubernetes.io/component"]

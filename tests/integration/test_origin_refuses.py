@@ -34,7 +34,7 @@ def test_refused_credentials_are_reported_and_not_retried_quickly(status: int) -
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_retry_after_is_honoured(status: int) -> None:
+def test_retry_after_is_honored(status: int) -> None:
     async def main() -> None:
         async with FakeOrigin(refuse=Refuse(status, (("Retry-After", "2"),))) as origin:
             resource = lobby_resource("prices", origin.url, origin_reconnect=FAST)

@@ -58,7 +58,7 @@ READ = """
 # Texts whose contrast with the background is below 4.5 (WCAG 2.2, 1.4.3), as "ratio text".
 UNREADABLE = """
     const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
-    const colour = text => {
+    const color = text => {
         canvas.clearRect(0, 0, 1, 1);
         canvas.fillStyle = text;
         canvas.fillRect(0, 0, 1, 1);
@@ -66,7 +66,7 @@ UNREADABLE = """
     };
     const behind = element => {
         for (let each = element; each; each = each.parentElement) {
-            const back = colour(getComputedStyle(each).backgroundColor);
+            const back = color(getComputedStyle(each).backgroundColor);
             if (back[3] === 255) { return back; }
         }
         throw new Error("nothing is behind it");
@@ -82,7 +82,7 @@ UNREADABLE = """
         const element = walker.currentNode.parentElement;
         if (!walker.currentNode.textContent.trim() || !element.checkVisibility()) { continue; }
         texts += 1;
-        const pair = [light(colour(getComputedStyle(element).color)), light(behind(element))].sort((a, b) => b - a);
+        const pair = [light(color(getComputedStyle(element).color)), light(behind(element))].sort((a, b) => b - a);
         const ratio = (pair[0] + 0.05) / (pair[1] + 0.05);
         if (ratio < 4.5) { found.push(`${ratio.toFixed(2)} ${walker.currentNode.textContent.trim()}`); }
     }

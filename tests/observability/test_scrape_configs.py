@@ -21,7 +21,7 @@ def documented() -> list[str]:
     return [text for text in found if "scrape_configs" in text]
 
 
-def relabelled(text: str) -> list[dict[str, Any]]:
+def relabeled(text: str) -> list[dict[str, Any]]:
     (scrape,) = yaml.safe_load(text)["scrape_configs"]
     found: list[dict[str, Any]] = scrape.get("relabel_configs", [])
     return found
@@ -41,7 +41,7 @@ def test_prometheus_accepts_the_documented_configuration(text: str, tmp_path: Pa
 
 def test_scraping_without_the_prometheus_operator_sets_the_same_labels() -> None:
     monitor = (CHART / "templates" / "podmonitor.yaml").read_text()
-    by_target = {each["target_label"]: each for each in relabelled(documented()[0]) if "target_label" in each}
+    by_target = {each["target_label"]: each for each in relabeled(documented()[0]) if "target_label" in each}
     assert by_target.keys() == {
         "job",
         "namespace",

@@ -90,7 +90,7 @@ class Page:
         return answer["result"].get("value")
 
     async def set_viewport(self, width: int, height: int, *, dark: bool = False, scale: float = 1) -> None:
-        """Sets the viewport size, in CSS pixels, and the colour scheme."""
+        """Sets the viewport size, in CSS pixels, and the color scheme."""
         await self.call("Emulation.setScrollbarsHidden", hidden=True)
         await self.call(
             "Emulation.setDeviceMetricsOverride",

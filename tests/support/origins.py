@@ -81,7 +81,7 @@ class _Connection(ServerConnection):
         super().process_event(event)
 
 
-Behaviour = Callable[["FakeOrigin", ConnectionRecord], Awaitable[None]]
+Behavior = Callable[["FakeOrigin", ConnectionRecord], Awaitable[None]]
 
 
 class FakeOrigin:
@@ -100,7 +100,7 @@ class FakeOrigin:
         self,
         *,
         refuse: Refuse | None = None,
-        on_open: Behaviour | None = None,
+        on_open: Behavior | None = None,
         on_message: Callable[[str | bytes], Iterable[str]] | None = None,
         subprotocols: Sequence[str] = (),
         tls: ssl.SSLContext | None = None,

@@ -1,6 +1,6 @@
 /* The loop of the message bus, compiled: one system call for each client, and nothing between them.
  *
- * In Python each call costs about half a microsecond more, a tenth of its time. The behaviour is that of `send_all_in_python` in
+ * In Python each call costs about half a microsecond more, a tenth of its time. The behavior is that of `send_all_in_python` in
  * fan_out.py, and the same tests cover both. Uses the stable ABI of CPython 3.11, so one file serves all later versions.
  */
 #define PY_SSIZE_T_CLEAN

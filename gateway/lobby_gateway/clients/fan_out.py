@@ -1,6 +1,6 @@
 """The same bytes to every client that is ready: the innermost loop of the message bus, one system call for each client.
 
-It exists twice, with the same behaviour: compiled (`_send_all.c`) if a C compiler was available at installation, and in
+It exists twice, with the same behavior: compiled (`_send_all.c`) if a C compiler was available at installation, and in
 Python. `LOBBY_PURE_PYTHON=1` in the environment selects the one in Python.
 
 Every send ends a record (`MSG_EOR`). TCP does not transmit that, but it keeps Linux from appending the next message to one

@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of lobbies and greeters."""
     parser.add_argument(
         "--max-memory", type=arguments.integer(0, 1 << 24), metavar="MIB",
-        help="resident memory above which no clients are accepted; 0: no limit (90 %% of the control group's limit)",
+        help="resident memory above which no clients are accepted; 0: no limit (90%% of the control group's limit)",
     )  # fmt: skip
     parser.add_argument(
         "--handshake-seconds", type=arguments.number(0.1, 600), default=ListenerSettings().timeout_seconds,

@@ -69,7 +69,7 @@ OPERATOR: tuple[Definition, ...] = (
     Definition(
         "lobby_operator_status_writes_total",
         "counter",
-        "Writes of a Lobby's status since this process became active: at most one a second.",
+        "Writes of a Lobby's status since this process became active: at most one per second.",
         (NAME_OF_A_LOBBY,),
     ),
     Definition(

@@ -20,7 +20,7 @@ def lose_a_node(load: Load, what: str, lost: Callable[[str], AbstractContextMana
     """
     cluster, node = load.cluster, load.cluster.other_node()
     there = {name_of(pod) for pod in load.pods() if pod["spec"]["nodeName"] == node}
-    greeters = [name_of(pod) for pod in cluster.labelled(GREETER_PODS) if pod["spec"]["nodeName"] == node]
+    greeters = [name_of(pod) for pod in cluster.labeled(GREETER_PODS) if pod["spec"]["nodeName"] == node]
     eventually(lambda: sum(cluster.clients_of_greeters().values()) == CLIENTS, what="greeters have the clients alone")
     gone = sum(cluster.clients_of_greeters()[name] for name in greeters)
     with (

@@ -9,7 +9,7 @@ from tests.cluster.support.waiting import eventually
 
 
 def test_nobody_notices_and_no_lobby_is_made(load: Load) -> None:
-    operators = [name_of(pod) for pod in load.cluster.labelled(OPERATOR_PODS)]
+    operators = [name_of(pod) for pod in load.cluster.labeled(OPERATOR_PODS)]
     with load.disruption("both operators killed", made=lambda count: count == 0):
         for operator in operators:
             kill_process(operator, "lobby_operator.kube")
@@ -17,8 +17,7 @@ def test_nobody_notices_and_no_lobby_is_made(load: Load) -> None:
         eventually(
             lambda: (
                 sum(
-                    pod["status"]["containerStatuses"][0]["restartCount"]
-                    for pod in load.cluster.labelled(OPERATOR_PODS)
+                    pod["status"]["containerStatuses"][0]["restartCount"] for pod in load.cluster.labeled(OPERATOR_PODS)
                 )
                 >= len(operators)
             ),

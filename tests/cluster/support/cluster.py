@@ -96,7 +96,7 @@ class Cluster:
         """Pods of a Lobby that are Ready and not terminating."""
         return [pod for pod in self.pods(lobby) if is_ready(pod)]
 
-    def labelled(self, labels: str) -> list[Pod]:
+    def labeled(self, labels: str) -> list[Pod]:
         """Pods with these labels."""
         return self.api.list("pods", self.namespace, labels=labels)
 
@@ -110,7 +110,7 @@ class Cluster:
 
     def clients_of_greeters(self) -> dict[str, int]:
         """Number of clients of each Ready greeter."""
-        greeters = [name_of(pod) for pod in self.labelled(GREETER_PODS) if is_ready(pod)]
+        greeters = [name_of(pod) for pod in self.labeled(GREETER_PODS) if is_ready(pod)]
         return {name: int(self.metrics(name)("greeter_clients")) for name in greeters}
 
     def until_ready(self, lobby: str, count: int, *, deadline: float = 60.0) -> None:

@@ -106,7 +106,7 @@ class Release:
 
         def look() -> bool:
             for labels, count in ((OPERATOR_PODS, OPERATORS), (GREETER_PODS, GREETERS)):
-                pods = self.cluster.labelled(labels)
+                pods = self.cluster.labeled(labels)
                 if len(pods) != count or not all(map(is_ready, pods)):  # terminating ones count, too
                     return False
             return all(self.cluster.nodes().values()) and self.answers()

@@ -265,7 +265,7 @@ def test_forbidden_waits_at_least_the_longest_wait() -> None:
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_retry_after_is_honoured(status: int) -> None:
+def test_retry_after_is_honored(status: int) -> None:
     shell = Shell(fraction=0.5)
     shell.wanted()
     shell.refused(status, 120)

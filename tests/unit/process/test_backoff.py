@@ -81,5 +81,5 @@ def test_wait_is_never_beyond_floor_and_cap(
 ) -> None:
     waits = backoff(fraction, base=base, cap=base * factor)
     waits.attempt = failures
-    honoured = min(floor, MAX_FLOOR)
-    assert honoured <= waits.next(floor) <= honoured + base * factor
+    honored = min(floor, MAX_FLOOR)
+    assert honored <= waits.next(floor) <= honored + base * factor

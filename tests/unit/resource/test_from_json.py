@@ -11,7 +11,7 @@ from lobby_gateway.errors import InvalidLobbyError
 from lobby_gateway.resource.from_json import build, camel_case
 
 
-class Colour(StrEnum):
+class Color(StrEnum):
     RED = "Red"
     BLUE = "Blue"
 
@@ -25,7 +25,7 @@ class Inner:
 class Outer:
     name: str
     is_open: bool
-    colour: Colour
+    color: Color
     inner: Inner
     many: tuple[Inner, ...]
     free: Mapping[str, Any]
@@ -35,7 +35,7 @@ class Outer:
 GOOD: dict[str, Any] = {
     "name": "a",
     "isOpen": True,
-    "colour": "Red",
+    "color": "Red",
     "inner": {"waitSeconds": 1},
     "many": [{"waitSeconds": 2}, {"waitSeconds": 3}],
     "free": {"x": [None]},
@@ -55,7 +55,7 @@ def test_a_dataclass_is_made_at_every_depth() -> None:
     assert build(Outer, GOOD, "spec") == Outer(
         name="a",
         is_open=True,
-        colour=Colour.RED,
+        color=Color.RED,
         inner=Inner(wait_seconds=1),
         many=(Inner(wait_seconds=2), Inner(wait_seconds=3)),
         free={"x": [None]},
@@ -73,7 +73,7 @@ def test_what_may_be_absent_may_be_there() -> None:
     [
         ({"name": 1}, "spec.name: int; accepted: str"),
         ({"isOpen": 1}, "spec.isOpen: int; accepted: bool"),
-        ({"colour": "Green"}, "spec.colour: 'Green'; accepted: Red, Blue"),
+        ({"color": "Green"}, "spec.color: 'Green'; accepted: Red, Blue"),
         ({"inner": []}, "spec.inner: list; accepted: dict"),
         ({"inner": {}}, "spec.inner.waitSeconds: missing; the resource was not defaulted"),
         ({"inner": {"waitSeconds": True}}, "spec.inner.waitSeconds: bool; accepted: int"),

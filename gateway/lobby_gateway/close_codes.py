@@ -1,4 +1,4 @@
-"""Every way a client can be refused or closed: one table, read by the code, the metrics and the docs.
+"""Every way in which a client can be refused or closed: one table for the code, the metrics and the docs.
 
 Before the upgrade, a client is refused with an HTTP response (`Refusal`); after it, closed with a WebSocket close code
 (`CloseCode`, RFC 6455 §7.4). Each `label` is a value of the metrics' `reason` label, so this file bounds the labels.
@@ -30,7 +30,7 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class CloseCode:
-    """A close that we start.
+    """A closing handshake that we begin.
 
     Attributes:
         code: WebSocket close code.

@@ -1,6 +1,6 @@
-"""Every exception of ours, so that a caller can tell bad input from a broken peer.
+"""Base classes of our exceptions: a caller can tell bad input from a peer that broke the protocol.
 
-`UserError` is the one that people see: its text is one line that names the field, the value and what is accepted.
+People see only `UserError`: its text is one line that names the field, the value and what is accepted.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ class UserError(LobbyGatewayError):
 
 
 class InvalidLobbyError(UserError):
-    """A Lobby resource that the CRD does not accept.
+    """A Lobby resource that is invalid.
 
     Attributes:
-        problems: one line each, every one of which names the field, the value and what is accepted.
+        problems: one line each, with the field, the value and what is accepted.
     """
 
     def __init__(self, problems: tuple[str, ...]) -> None:
@@ -27,4 +27,4 @@ class InvalidLobbyError(UserError):
 
 
 class MissingSecretError(UserError):
-    """A secret that a Lobby refers to is not there. The text names where it was looked for, never a value."""
+    """A secret that a Lobby refers to is missing. The text says where it should be, and never contains a value."""

@@ -1,7 +1,7 @@
-"""Every metric of lobby and greeter: one table, read by the code and the docs.
+"""Every metric of lobby and greeter: one table for the code and the docs.
 
 The hot path counts in plain integers, which are read when Prometheus scrapes. All labels are bounded: their values are listed
-in the code, and start at 0, or are names of Lobbies.
+in the code and start at 0, or are keys of Lobbies.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Distribution:
 
 
 Value = float | Mapping[str, float] | Mapping[tuple[str, ...], float] | Distribution
-"""A number; or a number for each value of the metric's label (a tuple if there are several labels); or a histogram."""
+"""A number; a number for each value of the metric's label (a tuple if there are several labels); or a histogram."""
 
 Samples = Mapping[str, Value]
 """Values by the name of the metric."""
@@ -78,10 +78,10 @@ class Definition:
 
 
 FATES: tuple[str, ...] = ("ignored", "forwarded", "rejected", "undeliverable")
-"""What becomes of a message from a client; undeliverable: the origin was not connected, or did not accept it."""
+"""What happens to a message from a client; undeliverable: the origin was not connected, or did not accept it."""
 
 VERDICTS: tuple[str, ...] = ("exact", "live")
-"""How a consumer continues elsewhere: exact without a gap or a duplicate, live with the next message."""
+"""How a stream continues elsewhere: exact, without a gap or a duplicate; or live, with the next message."""
 
 FORMS: tuple[str, ...] = ("location", "json")
 """How a client is redirected: 307 with a Location, or 200 with a ticket as JSON."""

@@ -1,4 +1,4 @@
-"""Settings of the processes that no Lobby sets: a dataclass per concern, each field with unit, default and why."""
+"""Settings of the processes that are not part of a Lobby: a dataclass per concern; each field with its unit and reason."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ class OriginSettings:
     """A lobby's connection to its origin.
 
     Attributes:
-        linger_seconds: how long an OnDemand connection outlives its last client. Page reloads and moves of clients take less,
-            so they don't cost the origin a new connection.
-        stable_seconds: a connection that streamed for this long was a success, so the next wait is a first one again. An
-            origin that accepts connections and drops them is not hammered: they don't last.
-        min_refused_seconds: least wait after 401 or 403. Only a person can fix the cause, and many origins ban clients that
+        linger_seconds: how long an OnDemand connection is kept after its last client disconnected. Page reloads and moves
+            take less, so they don't cost the origin a new connection.
+        stable_seconds: a connection that streamed for this long was a success and resets the back-off. Connections that an
+            origin accepts and soon drops don't, so it is not hammered.
+        min_refused_seconds: shortest wait after 401 or 403. Only a person can fix the cause, and many origins ban clients that
             retry too often.
-        max_retry_after_seconds: longest Retry-After that is honored, so that a mistaken one can't keep a Lobby away for days.
-        max_buffered_bytes: most bytes of client messages that wait for an origin that reads slowly; further ones are refused.
-        unresponsive_close_seconds: how long an answer to our close frame is awaited from an origin that stopped responding.
+        max_retry_after_seconds: longest Retry-After that is honored, so that a mistaken one can't stop a Lobby for days.
+        max_buffered_bytes: most bytes of client messages that wait for an origin that reads slowly; more are refused, so that
+            it can't fill the memory.
+        unresponsive_close_seconds: how long to wait for the close frame of an origin that stopped responding: it hardly comes.
     """
 
     linger_seconds: float = 10.0
@@ -38,16 +39,16 @@ class LobbySettings:
     """A lobby process.
 
     Attributes:
-        origin: its connection to the origin.
+        origin: settings of its connection to the origin.
         ring_messages: most messages kept for replay, resuming and slow greeters.
-        ring_bytes: most bytes of them: what a lobby's memory grows by at most, however fast the origin is.
+        ring_bytes: most bytes of them: an upper bound on this memory, however fast the origin is.
         replay_bytes: most bytes of messages sent to a client that joins or resumes: all that the ring holds.
-        sweep_seconds: between two looks for silent clients. Adds to `clients.pingSeconds`.
-        stop_seconds: how long an ending lobby waits at most for greeters to take their clients elsewhere, which go on getting
-            the stream meanwhile. In a pod it is longer: there, another lobby may have to be started first.
-        stop_spread_seconds: over how long a stopping lobby spreads the moves of its clients, and the closes of direct ones (at
-            most half of `stop_seconds`), so that they don't arrive elsewhere all at once.
-        drain_spread_seconds: the same for a draining lobby (at most half of the Lobby's `drainSeconds`).
+        sweep_seconds: interval between checks for silent clients. Adds to `clients.pingSeconds`.
+        stop_seconds: how long a stopping lobby waits at most until its clients, which keep getting the stream, have moved
+            elsewhere. Longer in a pod, where another lobby may have to be started first.
+        stop_spread_seconds: seconds over which a stopping lobby spreads the moves of its clients and the closes of direct ones
+            (at most half of `stop_seconds`), so that they don't arrive elsewhere all at once.
+        drain_spread_seconds: the same for a draining lobby (at most half of the Lobby's `drainSeconds`), which has more time.
     """
 
     origin: OriginSettings = ORIGIN
@@ -65,13 +66,13 @@ class ClientSettings:
     """The connection of one client.
 
     Attributes:
-        ping_timeout_seconds: a pinged client that stays silent for this long is closed. Shorter than the minute after which
+        ping_timeout_seconds: a pinged client that sends nothing for this long is closed. Shorter than the minute after which
             many load balancers drop an idle connection, and long enough for a phone that changes networks.
-        close_timeout_seconds: how long the client's answer to our close frame is awaited: a few round trips on a bad line.
-        flood_close_timeout_seconds: the same after a flood, where neither an answer nor the end of the connection is read:
-            time for the close frame to arrive.
-        read_bytes: most bytes of one read. As frames of six bytes they take 3 ms, during which nothing else is served; 64 KiB
-            would take 17 ms.
+        close_timeout_seconds: how long to wait for the client's close frame: a few round trips on a bad line.
+        flood_close_timeout_seconds: the same after a flood, when nothing more is read from the client: time for our close
+            frame to arrive.
+        read_bytes: most bytes of one read. In frames of six bytes they take 3 ms to parse, during which no other client is
+            served; 64 KiB would take 17 ms.
     """
 
     ping_timeout_seconds: float = 20.0
@@ -85,10 +86,10 @@ class MemorySettings:
     """The memory limit of a process.
 
     Attributes:
-        sample_seconds: between two samples of the resident memory. Each takes microseconds; clients that connect within
+        sample_seconds: interval between samples of the resident memory. Each takes microseconds; clients that connect within
             a second take a few percent of the limit at most.
-        group_share: default limit, as a share of what the control group may use. The rest is for work that is under way when
-            the limit is reached.
+        group_share: default limit, as a share of the control group's limit. The rest is for work under way when the limit is
+            reached.
     """
 
     sample_seconds: float = 1.0
@@ -100,8 +101,8 @@ class FileWatchSettings:
     """Watches of files that may be replaced while a process runs.
 
     Attributes:
-        poll_seconds: between two looks at the files. They cost microseconds; a kubelet takes up to a minute to update a
-            mounted file, so a second more makes no difference.
+        poll_seconds: interval between polls. A poll takes microseconds; a kubelet takes up to a minute to update a mounted
+            file, so another second makes no difference.
     """
 
     poll_seconds: float = 1.0
@@ -112,16 +113,16 @@ class TrunkServerSettings:
     """The lobby's end of a trunk, and its socket.
 
     Attributes:
-        status_seconds: between two STATUS records. A quarter of the time after which a greeter gives up, so that lost or
-            late ones don't end the trunk.
-        consumer_timeout_seconds: a consumer that sends nothing for this long is given up, and its seats are free again. A busy
-            greeter may pause for seconds (many handshakes at once), and giving up on it costs its clients their seats.
-        resume_wait_seconds: how long to wait for messages when a position is ahead of the ring, before the answer is live: two
+        status_seconds: interval between STATUS records. A quarter of the time after which a greeter gives up, so that a late
+            one doesn't end the trunk.
+        consumer_timeout_seconds: a consumer that sends nothing for this long is considered lost, and its seats are released.
+            A busy greeter may pause for seconds (many handshakes at once), and its clients would lose their seats.
+        resume_wait_seconds: how long to wait for messages if a position is ahead of the ring, before answering live: two
             lobbies of one origin are rarely further apart.
-        record_bytes: about how large a record gets when batches are merged for a consumer that lags. Large enough that
-            headers and system calls don't matter, small enough that other records get between.
+        record_bytes: approximate size of a record when batches are merged for a consumer that lags: so large that headers and
+            system calls don't matter, so small that other records are not delayed.
         max_answers: most answers waiting to be sent. A consumer that claims more without reading any is broken.
-        close_timeout_seconds: how long the greeter's answer to our close frame is awaited. It is near, and its clients wait.
+        close_timeout_seconds: how long to wait for the greeter's close frame. It is near, and its clients are waiting.
         read_bytes: most bytes of one read: many records, or part of a large client message.
         unsent_bytes: most unsent bytes in the kernel (TCP_NOTSENT_LOWAT): enough to keep the network busy, so few that the
             stream hardly lags.
@@ -142,15 +143,16 @@ class TrunkConsumerSettings:
     """The greeter's end of a trunk.
 
     Attributes:
-        open_timeout_seconds: for TCP and handshake; a lobby is near.
-        max_buffered_bytes: most bytes of clients' messages that wait for a slow lobby; further messages are not accepted.
-        heartbeat_seconds: between two HEARTBEAT records: a tenth of the time after which a lobby gives up.
-        lobby_timeout_seconds: a lobby that sends nothing for this long is given up, and its clients get seats elsewhere. Four
-            times the interval of STATUS; shorter than the lobby's own timeout, since clients wait for their stream.
-        responsive_seconds: if a trunk ends and its lobby sent something within this time, the lobby may still be there and is
-            asked first. Twice the interval of STATUS.
-        token_seconds: lifetime of the token that opens a trunk: enough to connect, and for clocks that differ a little.
-        replay_bytes: most bytes kept for clients that join; the newest message is always kept.
+        open_timeout_seconds: most seconds for TCP and the handshake; a lobby is near.
+        max_buffered_bytes: most bytes of client messages that wait for a slow lobby; more are not accepted, so that it can't
+            fill the memory.
+        heartbeat_seconds: interval between HEARTBEAT records: a tenth of the time after which a lobby gives up.
+        lobby_timeout_seconds: a lobby that sends nothing for this long is considered lost, and its clients get seats
+            elsewhere. Four times the interval of STATUS; shorter than the lobby's own timeout, since its clients wait.
+        responsive_seconds: if a trunk ends less than this after its lobby sent something, the lobby may still be running and
+            is asked first. Twice the interval of STATUS.
+        token_seconds: lifetime of the token that opens a trunk: enough to connect, even if clocks differ a little.
+        replay_bytes: most bytes of messages kept for joining clients, but always the newest message: as in a lobby.
     """
 
     open_timeout_seconds: float = 3.0
@@ -167,15 +169,15 @@ class SeatQueueSettings:
     """How long a greeter waits for seats, and how long it believes what it learned about lobbies.
 
     Attributes:
-        claim_seconds: a claim without an answer for this long has failed. Covers opening the trunk.
-        full_seconds: a full lobby is not asked again for this long, unless there is news of it.
+        claim_seconds: a claim that is not answered within this time has failed. Includes opening the trunk.
+        full_seconds: a full lobby is not asked again for this long, unless it reports a free seat.
         draining_seconds: the same for a draining lobby; by then it has left the directory.
         min_failed_seconds: the same for a lobby that failed; doubles with each failure in a row.
         max_failed_seconds: upper limit of that. A lobby is asked after all others for this long after it failed.
         unseen_ticket_seconds: how long a redirected client counts as a client of its lobby without appearing in the directory.
-        min_lost_seconds: at least how long a client whose lobby is gone waits for a new seat: time to start another lobby.
-        move_interval_seconds: a draining lobby's clients start to move in batches at least this far apart. A batch shares one
-            claim and one RESUME: 512 clients that move within 10 s cost at most 100 of each.
+        min_lost_seconds: shortest time that a client whose lobby is gone waits for a new seat: time to start another lobby.
+        move_interval_seconds: shortest time between two batches of clients that start to move from a draining lobby. A batch
+            shares one claim and one RESUME: 512 clients that move within 10 s cost at most 100 of each.
     """
 
     claim_seconds: float = 1.0
@@ -213,14 +215,15 @@ class ListenerSettings:
     """The port for clients: what a connection may cost before it is a client.
 
     Attributes:
-        timeout_seconds: from the TCP connection to the last byte of the request; a slow phone takes a second or two.
-        max_header_bytes: longest request line with all headers; browsers' cookies and tokens fit.
-        max_pending: most connections whose request is incomplete; the oldest makes room. Each takes about 1 KiB.
-        max_lingering: most refused connections that are kept until the client has read why; more are closed at once.
-        linger_seconds: how long each of those is kept: time for the refusal to arrive and be read.
-        backlog: connections that the kernel keeps until they are accepted: a burst after a restart must not be refused.
-        accepts_per_turn: connections accepted before clients are served again.
-        accept_pause_seconds: how long accepting pauses when there is no descriptor left for another connection.
+        timeout_seconds: most seconds from the TCP connection to the last byte of the request; a slow phone takes one or two.
+        max_header_bytes: longest request line with all headers; enough for browsers' cookies and tokens.
+        max_pending: most connections with an incomplete request; beyond that the oldest is refused. Each takes about 1 KiB.
+        max_lingering: most refused connections kept open until the client has read the refusal; beyond that they are closed at
+            once, since each takes a descriptor.
+        linger_seconds: how long each of those is kept open: time for the refusal to arrive and be read.
+        backlog: most connections that the kernel queues until they are accepted: a burst after a restart must not be refused.
+        accepts_per_turn: most connections accepted per turn of the event loop, so that connected clients don't wait.
+        accept_pause_seconds: how long accepting pauses when the process is out of descriptors, instead of failing in a loop.
     """
 
     timeout_seconds: float = 10.0
@@ -238,13 +241,13 @@ class WebSocketClientSettings:
     """An outgoing WebSocket connection: to an origin, or a trunk to a lobby.
 
     Attributes:
-        open_timeout_seconds: for DNS, TCP, TLS and handshake: far origins take a second, a lost packet another.
-        close_timeout_seconds: how long the peer's answer to our close frame is awaited. Nothing depends on it, so it is short.
+        open_timeout_seconds: most seconds for DNS, TCP, TLS and handshake: far origins take one, a lost packet another.
+        close_timeout_seconds: how long to wait for the peer's close frame. Nothing depends on it, so it is short.
         read_bytes: most bytes of one read, so that a burst of an origin is passed on in few calls.
-        max_head_bytes: longest head of a response to the handshake.
+        max_head_bytes: longest head of a response to the handshake, so that an endless one can't fill the memory.
         max_buffered_for_pong: bytes waiting for room in the socket above which pings are not answered: a peer that pings and
             never reads must not fill the memory.
-        attempt_delay_seconds: head start of one address of a host over the next; RFC 8305 §5 recommends 250 ms.
+        attempt_delay_seconds: head start of an address of a host over the next one; RFC 8305 §5 recommends 250 ms.
     """
 
     open_timeout_seconds: float = 10.0
@@ -260,9 +263,9 @@ class AdminSettings:
     """The admin port.
 
     Attributes:
-        request_timeout_seconds: for a request to arrive, and for its response to be taken.
-        max_body_bytes: longest body of a request; none of ours has one.
-        max_connections: more are closed at once. Probes, scrapers and people need a few.
+        request_timeout_seconds: most seconds for a request to arrive, and for its response to be read; both take milliseconds.
+        max_body_bytes: longest body of a request; ours have none.
+        max_connections: most connections; beyond that they are closed at once. Probes, scrapers and people need a few.
     """
 
     request_timeout_seconds: float = 10.0
@@ -272,12 +275,12 @@ class AdminSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpClientSettings:
-    """The HTTP client. How long a whole request may take is up to its user.
+    """The HTTP client. Its user sets the timeout of a whole request.
 
     Attributes:
-        connect_timeout_seconds: for TCP and TLS; on one network they take milliseconds.
-        max_body_bytes: longest response that is accepted; `/seats` and `/waiting` take kilobytes.
-        max_line_bytes: longest line of a streamed response.
+        connect_timeout_seconds: most seconds for TCP and TLS; within a network they take milliseconds.
+        max_body_bytes: longest response accepted; `/seats` and `/waiting` take kilobytes.
+        max_line_bytes: longest line of a streamed response, so that an endless one can't fill the memory.
     """
 
     connect_timeout_seconds: float = 5.0
@@ -290,18 +293,18 @@ class WatchSettings:
     """How a greeter lists and watches Lobbies.
 
     Attributes:
-        start_seconds: how long the start waits for the first list. After that the greeter accepts clients without it and
-            refuses them until the list arrives.
-        watch_seconds: after this long, less up to a tenth, the server ends a watch. Random, so that greeters don't return all
+        start_seconds: how long a starting greeter waits for the first list. After that it opens its ports without it, and
+            refuses clients until the list arrives.
+        watch_seconds: the server ends a watch after this time, minus a random tenth at most, so that greeters don't all return
             at once.
-        idle_seconds: a watch that has brought nothing for this long is lost. A server sends a bookmark about once a minute.
-        page: Lobbies that are listed at a time; bounds the size of a response.
-        connect_timeout_seconds: for TCP and TLS; the API server is near.
-        response_timeout_seconds: for the head of a response, and for a whole list.
+        idle_seconds: a watch without data for this long is considered lost. A server sends a bookmark about once a minute.
+        page: Lobbies per page of a list; bounds the size of a response.
+        connect_timeout_seconds: most seconds for TCP and TLS; the API server is near.
+        response_timeout_seconds: most seconds, in addition to those, for the head of a response or a whole page of a list.
         max_list_bytes: longest page of a list; a page of the largest possible Lobbies is longer, one of real ones takes 1 MiB.
         max_event_bytes: longest event. An object in etcd has at most 1.5 MiB, which JSON may lengthen.
-        min_backoff_seconds: upper bound of the first wait for a server that does not respond; it doubles each time.
-        max_backoff_seconds: upper bound of any wait; a server that is back should be noticed within seconds.
+        min_backoff_seconds: upper bound of the first wait after a failure; doubles with each failure.
+        max_backoff_seconds: upper bound of any wait: a server that responds again should be noticed within seconds.
     """
 
     start_seconds: float = 3.0
@@ -326,9 +329,9 @@ class TokenSettings:
         activation_seconds: how long a new key only verifies before it signs, so that all processes have it by then. A kubelet
             checks once a minute whether a mounted Secret has changed, from a cache that may be as old (Kubernetes, "Mounted
             Secrets are updated automatically"); the rest is a margin.
-        retired_key_seconds: how long a removed key verifies. The last process to see the change signs with the old key for
-            another `activation_seconds`, tokens that live for `ticket_seconds`.
-        used_tokens: most used tokens that a lobby remembers, 80 bytes each.
+        retired_key_seconds: how long a removed key still verifies. The last process to see the change may see it
+            `activation_seconds` late, sign with the old key for as long again, and its tokens live for `ticket_seconds`.
+        used_tokens: most used tokens that a lobby remembers, at 80 bytes each; far more than it can have clients.
     """
 
     ticket_seconds: int = 30

@@ -1,1 +1,1 @@
-"""Commands of `lobby` that need no control plane."""
+"""Subcommands of `lobby` that need no control plane."""

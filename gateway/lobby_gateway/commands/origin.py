@@ -1,4 +1,4 @@
-"""`lobby origin`: a small origin to try things with. Every connection gets the same messages, each with a number and a time.
+"""`lobby origin`: a small origin for trying things out. Every connection gets the same messages, with a number and a time.
 
     {"seq": 1, "time": 1767225600.123456}
 
@@ -29,7 +29,7 @@ from lobby_gateway.process import logs
 from lobby_gateway.process.arguments import ArgumentParser, address, cannot_listen, integer, number, port
 from lobby_gateway.process.lifecycle import Shutdown, announce, run
 
-logger = logging.getLogger("lobby_gateway.commands.origin")  # it may run as __main__
+logger = logging.getLogger("lobby_gateway.commands.origin")  # __name__ may be __main__
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

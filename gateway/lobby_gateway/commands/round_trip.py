@@ -23,7 +23,7 @@ NO_LOBBY = "/lobby-gateway-round-trip"
 
 
 class RoundTripFailedError(LobbyGatewayError):
-    """A client did not get what it should."""
+    """A client did not get what it should have."""
 
 
 async def round_trip(url: str, *, messages: int = 0, within: float = 60.0) -> str:

@@ -83,15 +83,15 @@ def _merged(listed: LobbyOverview | None, trunk: Trunk, now: float) -> LobbyOver
     lobby = trunk.lobby
     if lobby is None:
         return listed or LobbyOverview(name=trunk.id.name, phase="starting")
-    shown = listed or LobbyOverview(name=trunk.id.name, phase="open", clients=trunk.seats)
+    merged = listed or LobbyOverview(name=trunk.id.name, phase="open", clients=trunk.seats)
     connected = OriginState.CONNECTED.value
     if lobby.origin_connected:
-        shown = replace(shown, origin=connected)
-    elif shown.origin == connected:
-        shown = replace(shown, origin=AWAY)
-    shown = replace(shown, messages=trunk.messages, at=now)
-    if lobby.moving or shown.phase == "draining":
-        # It grants nothing then, so `free` says nothing about its clients: ours are known, others only from the directory.
-        others = shown.clients if shown.phase == "draining" else 0
-        return replace(shown, phase="draining", clients=max(trunk.seats, others), seats=lobby.seats)
-    return with_seats(shown, lobby.seats - lobby.free, lobby.seats)
+        merged = replace(merged, origin=connected)
+    elif merged.origin == connected:
+        merged = replace(merged, origin=AWAY)
+    merged = replace(merged, messages=trunk.messages, at=now)
+    if lobby.moving or merged.phase == "draining":
+        # It grants no seats then, so `free` says nothing about its clients: we know ours; others only from the directory.
+        others = merged.clients if merged.phase == "draining" else 0
+        return replace(merged, phase="draining", clients=max(trunk.seats, others), seats=lobby.seats)
+    return with_seats(merged, lobby.seats - lobby.free, lobby.seats)

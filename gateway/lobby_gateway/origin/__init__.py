@@ -1,1 +1,1 @@
-"""The one connection of a lobby to its origin."""
+"""A lobby's one connection to its origin."""

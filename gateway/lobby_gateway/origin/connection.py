@@ -1,4 +1,4 @@
-"""The shell around the origin session: one socket, one timer, one task. It decides nothing."""
+"""The I/O of an origin session: one socket, one timer, one task. All decisions are in `OriginSession`."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 class OriginConnection:
     """A lobby's connection to its origin.
 
-    Nothing happens before `run`; it ends after `close`.
+    It does nothing before `run`, which returns after `close`.
     """
 
     def __init__(
@@ -58,12 +58,12 @@ class OriginConnection:
         Args:
             spec: the origin of a checked Lobby.
             resolved: its values with the secrets filled in.
-            publish: gets every batch of the stream.
+            publish: called with every batch of the stream.
             begin_epoch: called before the first batch of each origin connection.
-            fraction: random numbers from 0 to 1, for the jitter.
+            fraction: returns random numbers from 0 to 1, for the jitter.
             read_secrets: reads them before each attempt, in a thread; None: they never change.
             settings: timeouts and limits.
-            open_timeout: most seconds for connecting.
+            open_timeout: most seconds for connecting; None: as in `WebSocketClientSettings`.
 
         Raises:
             UserError: the URL, a header or a certificate is unusable.
@@ -76,7 +76,7 @@ class OriginConnection:
         self._begin_epoch = begin_epoch
         self._open_timeout = open_timeout
         self._tls = origin_context(spec, resolved)
-        ClientHandshake(resolved.url, headers=resolved.headers, subprotocols=spec.subprotocols)  # bad input shows now
+        ClientHandshake(resolved.url, headers=resolved.headers, subprotocols=spec.subprotocols)  # raises if unusable
         self._session = OriginSession(
             spec,
             steps=resolved.steps,
@@ -92,7 +92,7 @@ class OriginConnection:
         self._timer_at: float | None = None
         self._needed = False
         self._acting = False
-        self._act_again = False  # the lobby called us while a command was performed
+        self._act_again = False  # the lobby called us while a command was being performed
         self._logged = State.IDLE
 
     # For the lobby
@@ -111,7 +111,7 @@ class OriginConnection:
             self._drop()
 
     async def close(self) -> None:
-        """Closes the connection cleanly (1000) for good; returns when it is gone, after a few seconds at most."""
+        """Closes the connection cleanly (1000) for good; returns when it is closed, after a few seconds at most."""
         self._session.stop()
         self._act()
         await asyncio.shield(self._finished)
@@ -238,7 +238,7 @@ class OriginConnection:
 
     async def _connect(self, cancelled: asyncio.Task[None] | None) -> None:
         if cancelled is not None and not cancelled.done():
-            await asyncio.wait([cancelled])  # its socket is closed first: never two connections
+            await asyncio.wait([cancelled])  # until its socket is closed: never two connections
         try:
             await self._refresh_values()
             self._websocket = await open_websocket(
@@ -255,7 +255,7 @@ class OriginConnection:
             self._session.refused(error.status, error.reason, error.retry_after_seconds, self._loop.time())
         except ConnectFailedError as error:
             self._session.failed(error.reason, self._loop.time())
-        except UserError as error:  # a secret is gone or was replaced by an unusable one
+        except UserError as error:  # a secret was deleted, or replaced by an unusable one
             self._session.failed(str(error), self._loop.time())
         else:
             self._session.opened(self._loop.time())
@@ -279,7 +279,7 @@ class OriginConnection:
         resolved, self._tls = await asyncio.to_thread(refresh)
         if resolved != before:
             self._resolved = resolved
-            # The origin may still mention what it was sent before.
+            # The origin may still quote the old secrets.
             self._session.set_steps(resolved.steps, Redactor(resolved.secrets | before.secrets))
             logger.info("origin: secrets were replaced")
 

@@ -16,7 +16,7 @@ from lobby_gateway.resource.spec import ExpectSpec
 from lobby_gateway.websocket.frames import Batch, Opcode
 
 Step = str | ExpectSpec
-"""A text to send, with secrets filled in, or a message to wait for."""
+"""A text to send, with the secrets filled in, or a message to wait for."""
 
 _ABSENT = object()
 
@@ -64,7 +64,7 @@ class OriginScript:
             if self.done:
                 return Progress(tuple(sends), batch.after(index))
             step = self._steps[self._at]
-            if isinstance(step, ExpectSpec) and _fits(step, batch, index):
+            if isinstance(step, ExpectSpec) and _matches(step, batch, index):
                 self._at += 1
                 sends.extend(self._advance(now))
         return Progress(tuple(sends))
@@ -97,14 +97,14 @@ class OriginScript:
         return tuple(sends)
 
 
-def _fits(expect: ExpectSpec, batch: Batch, index: int) -> bool:
+def _matches(expect: ExpectSpec, batch: Batch, index: int) -> bool:
     if not expect.json:
         return True
     if batch.opcode(index) != Opcode.TEXT:
         return False
     try:
         document = json.loads(bytes(batch.payload(index)))
-    except (ValueError, RecursionError):  # not JSON, or nested as deeply as only an attack would be
+    except (ValueError, RecursionError):  # not JSON, or nested absurdly deep
         return False
     return all(equal(resolve(document, pointer), value) for pointer, value in expect.json.items())
 

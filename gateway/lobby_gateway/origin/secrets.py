@@ -28,9 +28,9 @@ _HEADER_VALUE = re.compile(r"[\t -~\x80-\xff]*")
 """What a field value may contain (RFC 9110 §5.5): above all, no line break."""
 
 MAX_REASON_CHARACTERS = 200
-"""Of one line about an origin, as in `Redactor.line`."""
+"""Of a line about an origin, see `Redactor.line`."""
 
-_SHORTEST_SECRET = 4  # a shorter one is not a secret, and replacing it would mangle words
+_SHORTEST_SECRET = 4  # anything shorter is hardly a secret, and replacing it would mangle words
 _HIDDEN = "***"
 
 
@@ -44,9 +44,9 @@ class SecretReference:
     """A place in a Lobby that refers to a key of a Secret.
 
     Attributes:
-        field: the place: `spec.origin.headers[0].valueFrom.secretKeyRef`.
-        name: of the Secret.
-        key: in the Secret.
+        field: path of the reference: `spec.origin.headers[0].valueFrom.secretKeyRef`.
+        name: name of the Secret.
+        key: key in the Secret.
     """
 
     field: str
@@ -101,7 +101,7 @@ def _unknown_names(origin: OriginSpec) -> Iterator[tuple[str, str]]:
 
 
 def _shared_variables(origin: OriginSpec) -> Iterator[tuple[str, str]]:
-    """Two keys whose names differ only in characters that become `_` would silently share one value."""
+    """Keys whose names differ only in characters that become `_`, and so would silently share one value."""
     seen: dict[str, SecretReference] = {}
     for each in secret_references(origin):
         other = seen.setdefault(each.variable, each)
@@ -115,13 +115,13 @@ class ResolvedOrigin:
     """An origin's values with secrets filled in. Its `repr` shows none of them.
 
     Attributes:
-        url: with the query parameters.
-        headers: name and value, in the order of the Lobby.
-        steps: of `onConnect`: a text to send, or what to wait for.
-        ca_pem: certificates to verify the origin by; None for the system's.
-        client_certificate_pem: our certificate; None for no client certificate.
-        client_key_pem: the key to it.
-        secrets: every value that must never be shown: what came from Secrets, and the values of headers and query.
+        url: URL with the query parameters.
+        headers: names and values, in the order of the Lobby.
+        steps: steps of `onConnect`: a text to send, or a message to wait for.
+        ca_pem: CA certificates to verify the origin with; None: those of the system.
+        client_certificate_pem: our certificate; None: no client certificate.
+        client_key_pem: its private key.
+        secrets: values that must never be shown: those from Secrets, and those of headers and query.
     """
 
     url: str
@@ -141,13 +141,13 @@ def resolve(origin: OriginSpec, environment: Mapping[str, str], *, place: str = 
     """Fills in the secrets.
 
     Args:
-        origin: of a checked Lobby.
+        origin: the origin of a validated Lobby.
         environment: values by variable, as `os.environ`.
-        place: where a value belongs, for people; `{}` is its variable.
+        place: where a value should be, for people; `{}` is its variable.
 
     Raises:
         MissingSecretError: values are missing or empty: one line each, with the field and the place.
-        UserError: a value does not fit where it is used, or a `send` text names a secret that is not there.
+        UserError: a value is not allowed where it is used, or a `send` text names an unknown secret.
     """
     references = secret_references(origin)
     if missing := [each for each in references if not environment.get(each.variable)]:
@@ -199,7 +199,7 @@ def _named_values(values: tuple[NamedValue, ...], environment: Mapping[str, str]
 
 
 def _with_query(url: str, query: tuple[tuple[str, str], ...]) -> str:
-    """Adds parameters behind those that the URL has, percent-encoded (RFC 3986 §2.1; a space is `%20`, not `+`)."""
+    """Appends parameters to those of the URL, percent-encoded (RFC 3986 §2.1; a space is `%20`, not `+`)."""
     if not query:
         return url
     added = "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in query)
@@ -209,7 +209,7 @@ def _with_query(url: str, query: tuple[tuple[str, str], ...]) -> str:
 
 
 def _expand(text: str, values: Mapping[str, str]) -> str:
-    # In one pass, so that a value which itself holds "$(" is not looked into.
+    # In one pass, so that "$(" in a value is not expanded.
     return _REFERENCE.sub(lambda found: "$(" if found[0] == "$$(" else values[found[1][:-1]], text)
 
 
@@ -219,26 +219,26 @@ def _expected(expect: ExpectSpec | None) -> ExpectSpec:
 
 
 class Redactor:
-    """Replaces secrets in texts: whatever an origin was sent, it may send back."""
+    """Replaces secrets in texts: an origin may send back whatever it was sent."""
 
     __slots__ = ("_secrets",)
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        # An origin may name a part ("abc123" of "Bearer abc123"), or a value as it stood in the URL.
+        # An origin may quote a part ("abc123" of "Bearer abc123"), or a value as it was encoded in the URL.
         parts = {part for each in secrets for part in (each, *each.split())}
         forms = {form for part in parts for form in (part, quote(part, safe=""), quote_plus(part))}
-        # The longest first: one secret may stand inside another.
+        # Longest first: one secret may contain another.
         self._secrets = tuple(sorted((each for each in forms if len(each) >= _SHORTEST_SECRET), key=len, reverse=True))
 
     def __repr__(self) -> str:
-        return f"<Redactor of {len(self._secrets)} texts>"
+        return f"<Redactor: {len(self._secrets)} secrets>"
 
     def line(self, text: str) -> str:
         """`text` as one line of at most `MAX_REASON_CHARACTERS` printable characters, with each secret replaced."""
         for each in self._secrets:
             text = text.replace(each, _HIDDEN)
         text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-        # Once more: taking out what can't be printed may have put a secret together.
+        # Again: removing unprintable characters may have assembled a secret.
         for each in self._secrets:
             text = text.replace(each, _HIDDEN)
         return text if len(text) <= MAX_REASON_CHARACTERS else text[: MAX_REASON_CHARACTERS - 1] + "…"

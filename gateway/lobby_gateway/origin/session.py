@@ -91,12 +91,12 @@ class OriginSession:
         self._forbidden = False  # by the latest response
         self._reason = ""  # the latest failure; empty once a stream started
         self._doomed = False  # CLOSING after a failure, which is already counted
-        self._secrets_changed = False  # secrets have changed since the attempt under way
+        self._secrets_changed = False  # during the attempt or connection under way
         self._script = OriginScript(())
         self._keepalive: Keepalive | None = None
         self._streaming_since: float | None = None
 
-    # Queries by the shell
+    # For the connection: state
 
     @property
     def stopped(self) -> bool:
@@ -129,7 +129,7 @@ class OriginSession:
             retry_in_seconds=max(0.0, self._next_try - now) if planned else 0.0,
         )
 
-    # Calls by the shell
+    # For the connection: events
 
     def start(self, now: float) -> None:
         """The lobby starts. Connects if `connect` is Always."""
@@ -155,7 +155,7 @@ class OriginSession:
         self._redactor = redactor
 
     def secrets_changed(self, now: float) -> None:
-        """A secret was replaced. A scheduled attempt is made now; an open stream continues.
+        """A secret has changed. A scheduled attempt is made now; an open stream continues.
 
         The latest response was about the old secret, so it neither delays nor forbids an attempt with the new one.
         """
@@ -169,13 +169,13 @@ class OriginSession:
             self._try(now)
 
     def stop(self) -> None:
-        """The lobby stops: no connection is opened any more, and an open one is closed cleanly."""
+        """The lobby stops: no more connections are opened, and an open one is closed cleanly."""
         self._stopped = True
         self._wanted = False
         self._leave()
 
     def opened(self, now: float) -> None:
-        """The handshake succeeded."""
+        """The handshake succeeded, so the connection is open."""
         self._move(Signal.OPENED)
         self.connections += 1
         self._forbidden = False
@@ -194,7 +194,7 @@ class OriginSession:
         Args:
             status: HTTP status.
             reason: the status, for people: "HTTP 404 Not Found".
-            retry_after: seconds; None without such a header.
+            retry_after: seconds of the Retry-After header; None if there is none.
             now: the time.
         """
         forbidden = status in _FORBIDDEN_STATUS
@@ -207,7 +207,7 @@ class OriginSession:
         self._gone(now)
 
     def lost(self, reason: str, now: float) -> None:
-        """The connection is gone, after a closing handshake or without one."""
+        """The connection is closed, with or without a closing handshake."""
         if self.state is not State.CLOSING:
             self._fail(Failure.LOST, reason, now)
         elif not self._doomed and self._lasted(now):
@@ -239,7 +239,7 @@ class OriginSession:
             )
         self._watch(now)
 
-    # Wanted or not
+    # Connecting and disconnecting
 
     def _want(self, now: float) -> None:
         self._wanted = True
@@ -357,7 +357,7 @@ class OriginSession:
         ) - self._streaming_since >= self._settings.stable_seconds
 
     def _gone(self, now: float) -> None:
-        """The connection or the attempt is gone."""
+        """The connection is closed, or the attempt has failed."""
         self._keepalive = None
         self._streaming_since = None
         self._linger_until = None

@@ -1,6 +1,6 @@
-"""The vocabulary of an origin session: its states and transitions (one table), its commands and its failures.
+"""States, transitions (one table), commands and failures of an origin session.
 
-The connection is open in SCRIPTING and STREAMING, being opened in CONNECTING, and not gone yet in CLOSING: in these four
+The connection is open in SCRIPTING and STREAMING, being opened in CONNECTING, and not yet closed in CLOSING: in these four
 states no other may be opened. In WAITING and REFUSED the next attempt is scheduled. A session that is wanted leaves IDLE at
 once, so it cannot get stuck. The diagram in the docs is drawn from the table.
 """
@@ -21,7 +21,7 @@ class State(Enum):
     IDLE = OriginState.IDLE  # no client needs the stream
     WAITING = OriginState.WAITING  # the next attempt is scheduled (back-off, Retry-After)
     REFUSED = OriginState.REFUSED  # the same after 401 or 403: retried, but rarely
-    CONNECTING = OriginState.CONNECTING  # the shell resolves the name, connects and shakes hands
+    CONNECTING = OriginState.CONNECTING  # DNS, TCP, TLS and handshake are under way
     SCRIPTING = "Scripting"  # open; the `onConnect` steps run, nothing is published
     STREAMING = OriginState.CONNECTED  # open; every message is published
     CLOSING = OriginState.CLOSING  # closing handshake, started by us or the origin; ends with `lost`
@@ -83,7 +83,7 @@ TRANSITIONS: Mapping[State, Mapping[Signal, State]] = {
 
 
 class ImpossibleSignalError(RuntimeError):
-    """The table has no such transition: the shell broke its contract, or the session has a bug."""
+    """The table has no such transition: the caller broke the contract, or the session has a bug."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ class CancelConnect:
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send a text message. It may contain a secret, so `repr` leaves it out."""
+    """Send a text message. It may contain a secret, so `repr` omits it."""
 
     text: str = field(repr=False)
 
@@ -115,7 +115,7 @@ class BeginClose:
     Attributes:
         code: close code.
         reason: text of the close frame.
-        gone: the origin has probably stopped responding, so its answer is hardly worth waiting for.
+        gone: the origin has probably stopped responding, so waiting for its answer is hardly worthwhile.
     """
 
     code: int

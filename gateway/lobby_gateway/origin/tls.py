@@ -17,7 +17,7 @@ def origin_context(origin: OriginSpec, resolved: ResolvedOrigin) -> ssl.SSLConte
     """The context of a `wss://` origin; None for `ws://`.
 
     Raises:
-        UserError: a PEM text is unusable; the line names the field and contains nothing of the text.
+        UserError: a PEM text is unusable; the error names the field and contains nothing of the text.
     """
     if not origin.url.startswith("wss://"):
         return None
@@ -37,7 +37,7 @@ def origin_context(origin: OriginSpec, resolved: ResolvedOrigin) -> ssl.SSLConte
 
 
 def _load_client_certificate(context: ssl.SSLContext, certificate_pem: str, key_pem: str) -> None:
-    """Python's `ssl` reads private keys only from a path; this one is in memory and closed at once."""
+    """Loads a certificate and key. `ssl` reads them only from a path; this one is in memory and closed at once."""
     descriptor = os.memfd_create("client-certificate", os.MFD_CLOEXEC)
     try:
         os.set_blocking(descriptor, False)

@@ -1,4 +1,4 @@
-"""Command lines. An error is one line that names the option, the value and what is accepted; the exit code is 2."""
+"""Command-line parsing. An error is one line that names the option, the value and what is accepted; the exit code is 2."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Accepted(Generic[T]):
     """Parses the value of an option, for `type=` of argparse.
 
     Attributes:
-        accepted: short description of accepted values.
+        accepted: short description of the accepted values.
     """
 
     def __init__(self, read: Callable[[str], T], accepted: str) -> None:
@@ -33,15 +33,15 @@ class Accepted(Generic[T]):
         """Returns the value.
 
         Raises:
-            argparse.ArgumentTypeError: one line that says what is wrong and what is accepted.
+            argparse.ArgumentTypeError: the value is not accepted; the text is one line with the problem and what is accepted.
         """
         try:
             return self._read(text)
         except ValueError as error:
-            raise argparse.ArgumentTypeError(f"{_shown(text)} {error}; accepted: {self.accepted}") from error
+            raise argparse.ArgumentTypeError(f"{_printable(text)} {error}; accepted: {self.accepted}") from error
 
 
-def _shown(text: str) -> str:
+def _printable(text: str) -> str:
     if not text:
         return "the empty string"
     plain = text.encode("unicode_escape").decode("ascii") if not text.isprintable() else text
@@ -108,7 +108,7 @@ def _websocket_url(text: str) -> str:
 
 
 def websocket_url() -> Accepted[str]:
-    """The URL of a WebSocket server (RFC 6455, section 3: `ws` or `wss`, a host, no fragment)."""
+    """The URL of a WebSocket server (RFC 6455 §3: `ws` or `wss`, a host, no fragment)."""
     return Accepted(_websocket_url, "ws://host[:port]/path or wss://host[:port]/path")
 
 
@@ -144,10 +144,10 @@ def address() -> Accepted[str]:
 
 
 def cannot_listen(error: OSError, host: str, port: int, option: str = "--port") -> UserError:
-    """The error for an address and port that can't be listened on.
+    """The error to raise if listening on an address and port failed.
 
     Args:
-        error: the error of the system.
+        error: the error of the operating system.
         host: the address.
         port: the port.
         option: the command-line option for the port.
@@ -161,14 +161,14 @@ def cannot_listen(error: OSError, host: str, port: int, option: str = "--port") 
 
 
 class ArgumentParser(argparse.ArgumentParser):
-    """A parser whose errors are one line, without usage, that names the option and what it accepts."""
+    """A parser whose errors are one line, without the usage, with the option and what it accepts."""
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         kwargs.setdefault("allow_abbrev", False)
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]  # argparse's own signature, unchanged
 
     def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
-        """Parses arguments; the parser of the command reports unknown ones."""
+        """Parses arguments; unknown ones are reported by the parser of the subcommand."""
         known, unknown = super().parse_known_args(args, namespace)
         if unknown:
             self.error(f"unrecognized arguments: {' '.join(unknown)}")
@@ -188,14 +188,14 @@ class ArgumentParser(argparse.ArgumentParser):
                 return f"{option}: can't be combined with {other[1].split('/')[-1]}; accepted: one of the two"
             if choice := re.match(r"invalid choice: '?(.*?)'? \(choose from (.*)\)$", problem):
                 choices = choice[2].replace("'", "")
-                return f"{option}: {_shown(choice[1])} is unknown; accepted: {choices}"
+                return f"{option}: {_printable(choice[1])} is unknown; accepted: {choices}"
             if problem.startswith("ignored explicit argument"):
                 return f"{option}: takes no value; accepted: {option} alone"
             return f"{option}: {problem}"
         if found := re.fullmatch(r"unrecognized arguments: (.*)", message, re.DOTALL):
-            shown = (a for a in self._actions if a.option_strings and a.help != argparse.SUPPRESS)
-            options = ", ".join(action.option_strings[-1] for action in shown)
-            return f"{_shown(found[1])}: is unknown; accepted: {options}"
+            visible = (a for a in self._actions if a.option_strings and a.help != argparse.SUPPRESS)
+            options = ", ".join(action.option_strings[-1] for action in visible)
+            return f"{_printable(found[1])}: is unknown; accepted: {options}"
         if found := re.fullmatch(r"the following arguments are required: (.*)", message):
             return f"{found[1]}: is missing{self._accepted(found[1])}"
         if found := re.fullmatch(r"one of the arguments (.*) is required", message):

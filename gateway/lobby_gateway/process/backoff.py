@@ -1,10 +1,10 @@
-"""How long to wait before the next attempt. The one back-off of all processes, for whatever is retried.
+"""Back-off between attempts, for everything that is retried.
 
 With a source of random numbers it is exponential with full jitter, `random_between(0, min(cap, base * 2 ** attempt))`: "Full
 Jitter" in Marc Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015
 (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/). Of the variants compared there it makes the fewest
-calls, and lobbies that lost one origin at the same moment do not return at the same moment. Without one the wait is the upper
-bound itself: for what is retried alone, or has to be predictable.
+calls, and lobbies that lost their origin at the same moment do not return at the same moment. Without random numbers the wait
+is the upper bound itself, for attempts of a single process, or that must be predictable.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Backoff:
     Attributes:
         base: upper bound of the first wait, in seconds.
         cap: upper bound of any wait, in seconds.
-        max_floor: a floor counts up to this many seconds.
+        max_floor: upper bound of a floor, in seconds.
         attempt: failures since the last `reset`.
     """
 
@@ -61,7 +61,7 @@ class Backoff:
         """Counts a failure; returns the seconds until the next attempt.
 
         Args:
-            floor: least seconds to wait (Retry-After). The jitter is added to it: otherwise all clients turned away together
+            floor: fewest seconds to wait (Retry-After). The jitter is added to it: otherwise all clients turned away together
                 would return together.
         """
         fraction = 1.0 if self._fraction is None else self._fraction()
@@ -70,5 +70,5 @@ class Backoff:
         return wait
 
     def reset(self) -> None:
-        """The attempt succeeded: the next wait is a first one again."""
+        """The attempt succeeded: the waits start over."""
         self.attempt = 0

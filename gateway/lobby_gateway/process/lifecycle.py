@@ -1,4 +1,4 @@
-"""From the command line to the end of a process: run, be told to stop, stop in order."""
+"""The life of a process: run until a signal, or until the parent exits, then shut down in order."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ logger = logging.getLogger(__name__)
 
 
 class Shutdown:
-    """Why and when a process is to end.
+    """A request to shut down.
 
     Attributes:
-        event: set once the process is to end.
-        reason: what ended it.
+        event: set once the process should shut down.
+        reason: why.
     """
 
     def __init__(self) -> None:
@@ -31,23 +31,23 @@ class Shutdown:
         self.reason = ""
 
     def stop(self, reason: str) -> None:
-        """Asks the process to end; the first reason stays."""
+        """Requests the shutdown; only the first reason is kept."""
         if not self.event.is_set():
             self.reason = reason
             self.event.set()
 
     async def wait(self) -> None:
-        """Waits until the process is to end."""
+        """Waits for the request."""
         await self.event.wait()
 
 
 def run(main: Callable[[Shutdown], Coroutine[Any, Any, None]], *, end_with_stdin: bool = False) -> int:
-    """Runs a process until SIGTERM, SIGINT, the end of its work, or (if asked) the end of standard input.
+    """Runs a process until it returns; SIGTERM, SIGINT and, if asked, the end of standard input request a shutdown.
 
     Returns:
-        The exit code: 0 after an orderly stop, 2 after bad input, which is shown as one line on standard error.
+        The exit code: 0 after an orderly shutdown, 2 after a `UserError`, which is printed as one line on standard error.
     """
-    # The objects made at import live as long as the process: the collector need not look at them again.
+    # Objects created at import live as long as the process, so the garbage collector need not visit them again.
     gc.collect()
     gc.freeze()
     try:
@@ -84,10 +84,10 @@ class _StdinLines(asyncio.Protocol):
 
 
 async def watch_stdin(line: Callable[[bytes], None], end: Callable[[], None]) -> None:
-    """Calls `line` for each line on standard input, and `end` when it is closed: the parent is gone.
+    """Calls `line` for each line on standard input, and `end` when it is closed: the parent exited.
 
     Raises:
-        UserError: standard input is no pipe, terminal or socket.
+        UserError: standard input is not a pipe, terminal or socket.
     """
     try:
         await asyncio.get_running_loop().connect_read_pipe(lambda: _StdinLines(line, end), sys.stdin)
@@ -98,6 +98,6 @@ async def watch_stdin(line: Callable[[bytes], None], end: Callable[[], None]) ->
 
 
 def announce(**fields: object) -> None:
-    """Prints the one line on standard output by which a parent learns the ports; one that is gone need not know."""
+    """Prints one line of JSON on standard output, from which the parent reads the ports; does nothing if it has exited."""
     with contextlib.suppress(BrokenPipeError):
         os.write(1, (json.dumps({"event": "listening", **fields}) + "\n").encode())

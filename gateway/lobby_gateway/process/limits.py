@@ -34,7 +34,7 @@ class ProcessLimits:
     Attributes:
         max_clients: clients of a greeter, including those waiting for a seat; 0: no limit, as in a lobby, which has seats.
         max_memory: resident bytes above which new clients are refused; 0: no limit.
-        flood: how fast one client may send.
+        flood: limit on what one client may send.
         handshakes: limits of connections that are not clients yet.
     """
 
@@ -45,7 +45,7 @@ class ProcessLimits:
 
 
 def raise_descriptor_limit() -> int:
-    """Raises the limit of open file descriptors as far as it goes; returns the limit.
+    """Raises the limit on open file descriptors to the hard limit; returns it.
 
     Each client takes one. The default soft limit of 1024 exists only for programs that use select().
     """
@@ -56,7 +56,7 @@ def raise_descriptor_limit() -> int:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of lobbies and greeters."""
+    """Adds the options that lobbies and greeters have in common."""
     parser.add_argument(
         "--max-memory", type=arguments.integer(0, 1 << 24), metavar="MIB",
         help="resident memory above which no clients are accepted; 0: no limit (90%% of the control group's limit)",
@@ -79,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_max_clients(parser: argparse.ArgumentParser) -> None:
-    """Adds the option of greeters; a lobby has seats instead."""
+    """Adds the option that only greeters have; a lobby has seats instead."""
     parser.add_argument(
         "--max-clients", type=arguments.integer(1, 10_000_000), metavar="NUMBER",
         help="most clients, including those waiting for a seat (as many as `ulimit -n` allows)",
@@ -121,7 +121,7 @@ class MemoryWatch:
     """Samples the resident memory of this process.
 
     Args:
-        observe: called with the bytes of each sample.
+        observe: called with each sample, in bytes.
         settings: how often to sample.
     """
 
@@ -152,7 +152,7 @@ class MemoryWatch:
 
 
 def memory_of_group(own: Path = Path("/proc/self/cgroup"), groups: Path = _GROUPS) -> int:
-    """Bytes that this process's control group, or the strictest one above it, may use; 0: no known limit.
+    """The memory limit of this process's control group, or of the strictest one above it, in bytes; 0: no known limit.
 
     Reads control groups of versions 1 and 2 (cgroups(7)). In a container, the path in `own` may exist on the host only;
     then the groups that do exist count, the outermost of which is the container's.

@@ -1,7 +1,7 @@
 """Logs: one line per event on standard error; text on a terminal, JSON elsewhere.
 
-What is logged about one event goes into `extra={...}`: fields in JSON, `key=value` behind the text on a terminal. Nothing is
-logged per message, and no secret ever: what may hold one is not passed to a logger.
+Details of an event go into `extra={...}`: fields in JSON, `key=value` after the text on a terminal. Nothing is logged per
+message, and no secrets: anything that may contain one is never passed to a logger.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ def _fields(record: logging.LogRecord) -> dict[str, Any]:
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line."""
+    """One JSON object per line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Formats a record; an exception goes into one field."""
+        """Formats a record; an exception becomes one field."""
         line: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -38,33 +38,33 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """A line for people: time, who, what, and the fields behind it."""
+    """A line for people: time, process, message, fields."""
 
-    def __init__(self, who: str) -> None:
+    def __init__(self, process: str) -> None:
         super().__init__()
-        self._who = who
+        self._process = process
 
     def format(self, record: logging.LogRecord) -> str:
         """Formats a record."""
         time = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S")
         level = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
         fields = "".join(f" {key}={value}" for key, value in _fields(record).items())
-        text = f"{time} {self._who}: {level}{record.getMessage()}{fields}"
+        text = f"{time} {self._process}: {level}{record.getMessage()}{fields}"
         return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
 
 
-def configure(who: str, *, style: str | None = None, level: str | None = None) -> None:
+def configure(process: str, *, style: str | None = None, level: str | None = None) -> None:
     """Sets up logging of the process.
 
     Args:
-        who: name of the process in text logs.
+        process: name of the process in text logs.
         style: `text` or `json`; by default `LOBBY_LOG_STYLE`, otherwise text on a terminal and JSON elsewhere.
         level: by default `LOBBY_LOG_LEVEL`, otherwise `info`.
     """
     style = style or os.environ.get("LOBBY_LOG_STYLE") or ("text" if sys.stderr.isatty() else "json")
     level = level or os.environ.get("LOBBY_LOG_LEVEL") or "info"
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(TextFormatter(who) if style == "text" else JsonFormatter())
+    handler.setFormatter(TextFormatter(process) if style == "text" else JsonFormatter())
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
     logging.getLogger("lobby_gateway").setLevel(level.upper())
     logging.getLogger("lobby_operator").setLevel(level.upper())

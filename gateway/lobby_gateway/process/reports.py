@@ -1,4 +1,4 @@
-"""What a lobby says of itself on `/seats`, and a greeter on `/waiting`: JSON types, read by the lobby host."""
+"""The reports of a lobby on `/seats` and of a greeter on `/waiting`, as JSON types. The lobby host reads them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 class OriginState(StrEnum):
     """State of a lobby's origin connection, as people and metrics see it."""
 
-    IDLE = "Idle"  # OnDemand and no client, or not yet asked for
-    CONNECTING = "Connecting"  # TCP, TLS, handshake, onConnect script
+    IDLE = "Idle"  # OnDemand without a client, or not started yet
+    CONNECTING = "Connecting"  # TCP, TLS, handshake, or the onConnect script
     CONNECTED = "Connected"
-    WAITING = "Waiting"  # lost or refused; the next try is planned
-    REFUSED = "Refused"  # 401 or 403: tried again, but rarely
+    WAITING = "Waiting"  # lost or refused; the next attempt is scheduled
+    REFUSED = "Refused"  # 401 or 403: retried, but rarely
     CLOSING = "Closing"
 
 
@@ -24,9 +24,9 @@ class OriginReport:
 
     Attributes:
         state: see `OriginState`.
-        reason: one line for a person on why it is not connected; empty when all is well. Never holds a secret.
-        connections: origin connections made since the process started.
-        retry_in_seconds: until the next try, 0 when none is planned.
+        reason: why it is not connected, in one line for people; empty if it is. Never contains a secret.
+        connections: origin connections opened since the process started.
+        retry_in_seconds: seconds until the next attempt to connect; 0 if none is scheduled.
     """
 
     state: OriginState = OriginState.IDLE
@@ -37,19 +37,19 @@ class OriginReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LobbyReport:
-    """A lobby's answer on `/seats`. Totals count from the start of the process.
+    """A lobby's response on `/seats`. Totals are since the start of the process.
 
     Attributes:
-        name: of the lobby, unique among those of its Lobby.
-        lobby: name of the Lobby it belongs to.
-        draining: it takes no new clients.
-        seats: how many there are.
-        clients: seats taken, direct and by greeters.
-        direct: of `clients`, those connected directly.
+        name: name of the lobby, unique among those of its Lobby.
+        lobby: name of its Lobby.
+        draining: whether it accepts no new clients.
+        seats: number of seats.
+        clients: seats taken, by direct clients and through greeters.
+        direct: clients connected directly; included in `clients`.
         origin: its origin connection.
         position: epoch and offset of the stream, as text.
-        messages: origin messages received.
-        bytes: payload bytes of those.
+        messages: messages received from the origin.
+        bytes: bytes of their frames.
         dropped: messages dropped from the mailboxes of direct clients.
         deliveries: messages handed to direct clients.
     """
@@ -73,10 +73,10 @@ class LobbyReport:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> LobbyReport:
-        """Reads `to_json` back; keys that a newer lobby adds are left out.
+        """Reads what `to_json` returned; unknown keys, from a newer lobby, are ignored.
 
         Raises:
-            TypeError, ValueError, KeyError: the data is not such a report.
+            TypeError, ValueError, KeyError: the data is not a report.
         """
         known = {key: value for key, value in data.items() if key in cls.__dataclass_fields__}
         origin = {k: v for k, v in known.pop("origin").items() if k in OriginReport.__dataclass_fields__}
@@ -86,11 +86,11 @@ class LobbyReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GreeterReport:
-    """A greeter's answer on `/waiting`, each by key of the Lobby (`Lobby.key`).
+    """A greeter's response on `/waiting`: counts by key of the Lobby (`Lobby.key`).
 
     Attributes:
-        clients: clients it holds.
-        waiting: clients for whom it has no seat yet.
+        clients: connected clients.
+        waiting: clients without a seat.
         dropped: messages dropped from mailboxes since the start.
         deliveries: messages handed to clients since the start.
         moves_exact: clients moved without a gap or duplicate since the start.
@@ -110,9 +110,9 @@ class GreeterReport:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> GreeterReport:
-        """Reads `to_json` back; keys that a newer greeter adds are left out.
+        """Reads what `to_json` returned; unknown keys, from a newer greeter, are ignored.
 
         Raises:
-            TypeError, ValueError: the data is not such a report.
+            TypeError, ValueError: the data is not a report.
         """
         return cls(**{key: value for key, value in data.items() if key in cls.__dataclass_fields__})

@@ -1,6 +1,6 @@
-"""Frozen dataclasses from the JSON types of a resource, by their annotations: `maxReplicas` becomes `max_replicas`.
+"""Builds frozen dataclasses from the JSON of a resource, by their annotations: `maxReplicas` becomes `max_replicas`.
 
-Supports only what the resource's dataclasses use: dataclasses, tuples of one type, mappings, enums, texts, numbers,
+Supports only what the dataclasses of the resource use: dataclasses, tuples of one type, mappings, enums, strings, numbers,
 booleans, and each of those or None.
 """
 
@@ -22,12 +22,12 @@ T = TypeVar("T")
 
 
 def build(kind: type[T], value: object, path: str) -> T:
-    """Makes a `kind` of a JSON object that was checked and defaulted before; unknown fields are ignored.
+    """Builds a dataclass from a JSON object that has been validated and defaulted; unknown fields are ignored.
 
     Args:
-        kind: a dataclass.
-        value: the object.
-        path: where the object is, for errors: `spec`.
+        kind: the dataclass.
+        value: the JSON object.
+        path: path of the object, for errors: `spec`.
 
     Raises:
         InvalidLobbyError: a field is missing or has the wrong type.
@@ -38,7 +38,7 @@ def build(kind: type[T], value: object, path: str) -> T:
 
 
 def camel_case(name: str) -> str:
-    """`max_message_bytes` to `maxMessageBytes`: a field here to its name in the resource."""
+    """The name of a field in the resource: `maxMessageBytes` for `max_message_bytes`."""
     first, *rest = name.split("_")
     return first + "".join(word.capitalize() for word in rest)
 

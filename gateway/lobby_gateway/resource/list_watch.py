@@ -1,4 +1,4 @@
-"""Objects of the Kubernetes API by list and watch: which exist, which changed, and which are gone.
+"""List and watch of the Kubernetes API: which objects exist, which changed, and which were deleted.
 
 A watch reports changes since a version. If the server no longer has that version (410, after a silence or a restart), all
 objects are listed again, and no event reports those deleted in between: they are found by comparing with the previous objects.
@@ -24,11 +24,11 @@ class WatchEndedError(LobbyGatewayError):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A change of one object.
+    """A change to one object.
 
     Attributes:
         key: `namespace/name`, or the name of an object without a namespace.
-        object: its present state; None: it was deleted.
+        object: its current state; None: it was deleted.
     """
 
     key: str

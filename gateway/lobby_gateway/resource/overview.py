@@ -1,6 +1,6 @@
-"""The data of the status page as JSON types, the same from a greeter and from the lobby host.
+"""The data of the status page as JSON types, the same for a greeter and for the lobby host.
 
-It has counts, not rates: the page derives rates from two looks, so the server keeps no state for it.
+It contains counts, not rates: the page computes rates from two polls, so the server keeps no state for it.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from lobby_gateway.resource.status import Condition, LobbyEntry, LobbyStatus
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LobbyOverview:
-    """A lobby.
+    """One lobby (a process) on the status page.
 
     Attributes:
-        name: of the lobby.
+        name: name of the lobby.
         phase: `starting`, `open`, `full`, `served out` (ready, but new clients go elsewhere), `silent`, `settling`,
             `draining` or `ending`.
         clients: seats taken.
-        seats: how many there are.
-        origin: state of its origin connection, in a word; empty where that is not known.
-        problem: why the origin is not connected; empty when all is well, or not known.
-        retry_in_seconds: until the next try, 0 when none is planned.
-        messages: messages that came from it so far; None where that is not known.
-        at: when those were counted, in seconds of any clock that goes on.
+        seats: number of seats.
+        origin: state of its origin connection, in one word; empty if unknown.
+        problem: why the origin is not connected; empty if it is, or if the reason is unknown.
+        retry_in_seconds: seconds until the next attempt to connect; 0 if none is scheduled.
+        messages: messages received from it so far; None if unknown.
+        at: when these were counted, in seconds of a monotonic clock.
     """
 
     name: str
@@ -44,16 +44,16 @@ class LobbyOverview:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LobbyCounts:
-    """Counts about a Lobby's clients, by one greeter or by all processes together.
+    """Counts of a Lobby's clients, in one greeter or in all processes together.
 
     Attributes:
-        clients: that are connected to it.
-        waiting: without a seat.
+        clients: connected clients.
+        waiting: clients without a seat.
         deliveries: messages handed to clients so far.
         dropped: messages dropped from mailboxes of slow clients so far.
         moves_exact: clients moved to another lobby without a gap or duplicate so far.
         moves_live: clients moved to the live end of another lobby's stream so far.
-        at: when this was counted, in seconds.
+        at: when these were counted, in seconds of a monotonic clock.
     """
 
     clients: int = 0
@@ -67,21 +67,21 @@ class LobbyCounts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """A Lobby.
+    """One Lobby (the resource) on the status page.
 
     Attributes:
-        name: of the Lobby, with its namespace if it has one (`Lobby.key`).
-        address: where its clients connect: a URL, or the path where nobody here knows more.
-        origin: URL of its origin, without what may be secret.
-        redirected: its clients are connected to lobbies, not to greeters.
-        removed: the Lobby is gone, and only its clients are left.
-        latest: the lobby that new clients are sent to; empty where there is none.
+        name: name of the Lobby, with its namespace if it has one (`Lobby.key`).
+        address: where its clients connect: a URL, or only the path if this process does not know the URL.
+        origin: URL of its origin, without the parts that may be secret.
+        redirected: its clients are redirected to lobbies, not proxied.
+        removed: the Lobby was deleted, and only its clients are left.
+        latest: the lobby that new clients are sent to; empty if there is none.
         clients: seats taken.
-        free: seats that new clients can have now.
-        unnamed: how many lobbies there are beside those that are named.
-        conditions: why it is as it is.
-        counts: of its clients.
-        lobbies: its lobbies, the oldest first.
+        free: seats that new clients can get now.
+        unnamed: number of lobbies that are not in `lobbies`.
+        conditions: its conditions.
+        counts: counts of its clients.
+        lobbies: its lobbies, oldest first.
     """
 
     name: str
@@ -103,12 +103,12 @@ class Overview:
     """The whole status page.
 
     Attributes:
-        kind: who tells; a greeter's counts are of its own clients.
-        name: of that process, for a person.
-        version: of the program.
-        seconds: since it was started.
-        problem: why no client can be served now; empty: it can.
-        greeters: greeters that answer, and how many there should be; None where nobody here knows.
+        kind: which process this is; a greeter counts its own clients only.
+        name: name of the process, for people.
+        version: version of the program.
+        seconds: seconds since the process started.
+        problem: why no client can be served now; empty: clients are served.
+        greeters: number of greeters that respond, and of those wanted; None if this process does not know.
         items: the Lobbies.
     """
 
@@ -126,12 +126,12 @@ class Overview:
 
 
 def lobby_overviews(status: LobbyStatus) -> dict[str, LobbyOverview]:
-    """The lobbies in any of a status's lists, by name."""
-    told = {each.name: each for each in status.lobbies}
+    """The lobbies in any list of a status, by name."""
+    entries = {each.name: each for each in status.lobbies}
     for each in status.open:
-        told.setdefault(each.name, each)
+        entries.setdefault(each.name, each)
     for name in status.draining:
-        told.setdefault(name, LobbyEntry(name=name, phase="Draining"))
+        entries.setdefault(name, LobbyEntry(name=name, phase="Draining"))
     is_open = {each.name for each in status.open}
     return {
         each.name: LobbyOverview(
@@ -141,7 +141,7 @@ def lobby_overviews(status: LobbyStatus) -> dict[str, LobbyOverview]:
             seats=each.seats,
             origin=each.origin,
         )
-        for each in told.values()
+        for each in entries.values()
     }
 
 
@@ -154,15 +154,15 @@ def item(
     counts: LobbyCounts,
     removed: bool = False,
 ) -> Item:
-    """The item of a Lobby, with its totals.
+    """A Lobby on the status page, with its totals.
 
     Args:
         lobby: the Lobby.
-        status: what the lobby host told of it.
-        lobbies: its lobbies, with all that is known.
+        status: its status, as written by the lobby host.
+        lobbies: its lobbies.
         address: where its clients connect.
-        counts: of its clients.
-        removed: it is gone.
+        counts: counts of its clients.
+        removed: the Lobby was deleted.
     """
     unnamed = max(0, status.replicas - len(lobbies))
     free = sum(each.seats - each.clients for each in lobbies if each.phase == "open")
@@ -182,12 +182,12 @@ def item(
     )
 
 
-def with_seats(shown: LobbyOverview, clients: int, seats: int) -> LobbyOverview:
-    """The lobby with newer counts."""
-    phase = shown.phase
+def with_seats(lobby: LobbyOverview, clients: int, seats: int) -> LobbyOverview:
+    """The same lobby with newer counts."""
+    phase = lobby.phase
     if phase in {"open", "full"}:
         phase = "open" if clients < seats else "full"
-    return replace(shown, clients=clients, seats=seats, phase=phase)
+    return replace(lobby, clients=clients, seats=seats, phase=phase)
 
 
 def redacted_url(url: str) -> str:
@@ -200,7 +200,7 @@ def redacted_url(url: str) -> str:
 
 
 def redacted_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """A spec without what may be secret: headers, query, texts to send, variables, and the URL except host and path."""
+    """A spec without the parts that may be secret: headers, query, texts to send, variables, the URL except host and path."""
     origin = spec["origin"]
     hidden = {"headers", "query", "onConnect", "secrets", "tls"}
     kept = {key: value for key, value in origin.items() if key not in hidden}
@@ -208,9 +208,9 @@ def redacted_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
     return {**spec, "origin": {**kept, "url": redacted_url(origin["url"])}, "template": template}
 
 
-def _phase(told: LobbyEntry, *, is_open: bool) -> str:
-    if told.phase != "Ready":
-        return told.phase.lower()
+def _phase(entry: LobbyEntry, *, is_open: bool) -> str:
+    if entry.phase != "Ready":
+        return entry.phase.lower()
     if is_open:
         return "open"
-    return "full" if told.clients >= told.seats else "served out"
+    return "full" if entry.clients >= entry.seats else "served out"

@@ -1,7 +1,7 @@
-"""The CRD's rules (`x-kubernetes-validations`, in CEL) evaluated on a defaulted value, as the API server does.
+"""Evaluates the CRD's validation rules (`x-kubernetes-validations`, in CEL) on a defaulted value, as the API server does.
 
-A rule sees only what the schema declares, and is not asked about a part whose structure is wrong already. Rules on changes
-(`oldSelf`) need an older value, which a file has not: they are passed over, as on creation in Kubernetes.
+A rule sees only declared fields, and is skipped if the structure of what it sees is invalid. Transition rules (`oldSelf`) need
+an older value, which a file does not have: they are skipped, as on creation in Kubernetes.
 """
 
 # JSON values are what `Any` is for.
@@ -15,17 +15,17 @@ from typing import Any
 
 import cel
 
-from lobby_gateway.resource.structure import Path, Problem, Schema, child, show
+from lobby_gateway.resource.structure import Path, Problem, Schema, child, describe
 
 
 def violations(schema: Schema, value: Any, broken: Collection[Path], path: Path = ()) -> Iterator[Problem]:
-    """The rules that do not hold, the outer ones first.
+    """The rules that the value violates, outermost first.
 
     Args:
-        schema: of the value.
-        value: checked and defaulted.
-        broken: fields whose structure is wrong: no rule that could see them is evaluated.
-        path: where the value stands.
+        schema: schema of the value.
+        value: the value, with defaults.
+        broken: fields whose structure is invalid: no rule that could see them is evaluated.
+        path: path of the value.
     """
     if schema.get("x-kubernetes-validations") and not any(each[: len(path)] == path for each in broken):
         yield from _checked(schema, value, path)
@@ -50,8 +50,8 @@ def _checked(schema: Schema, value: Any, path: Path) -> Iterator[Problem]:
         at, found, found_schema = path, value, schema
         for name in rule.get("fieldPath", "").split(".")[1:]:
             at, found, found_schema = (*at, name), found.get(name), child(found_schema, name) or {}
-        shown = "" if isinstance(found, (dict, list)) else f"{show(found, found_schema)} "
-        yield Problem(at, f"{shown}{rule['message']}")
+        subject = "" if isinstance(found, (dict, list)) else f"{describe(found, found_schema)} "
+        yield Problem(at, f"{subject}{rule['message']}")
 
 
 @cache
@@ -60,7 +60,7 @@ def _compiled(expression: str) -> cel.cel.Program:
 
 
 def _visible(schema: Schema, value: Any) -> Any:
-    """The parts of a value that have a declared type: free-form JSON is hidden from rules, as in Kubernetes."""
+    """The parts of a value that have a declared type: rules cannot see free-form JSON, as in Kubernetes."""
     if isinstance(value, dict):
         inner = ((key, each, child(schema, key)) for key, each in value.items())
         return {key: _visible(found, each) for key, each, found in inner if found is not None and "type" in found}

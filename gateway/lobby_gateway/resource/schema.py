@@ -1,7 +1,7 @@
-"""Checks and defaults a Lobby resource by the CRD itself: `lobby up -f` accepts what `kubectl apply` accepts.
+"""Validates and defaults a Lobby resource with the CRD itself: `lobby up -f` accepts what `kubectl apply` accepts.
 
-`python -m lobby_gateway.resource.schema FILE` prints the defaulted resource as JSON, for processes that are to stay small:
-what this module imports takes 40 MiB. Nothing that a lobby or greeter imports may import it.
+`python -m lobby_gateway.resource.schema FILE` prints the defaulted resource as JSON, for processes that must stay small: the
+imports of this module take 40 MiB, so no module of a lobby or greeter may import it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from lobby_gateway.resource.structure import Problem
 
 _HERE: Final = Path(__file__).resolve()
 
-# In a wheel it lies beside this module, in a checkout at its top.
+# In a wheel it is next to this module, in a checkout at the top.
 _CRD_FILES: Final = (_HERE.with_name("lobbies.yaml"), *(up / "crds" / "lobbies.yaml" for up in _HERE.parents[3:4]))
 
 _POINTER: Final = re.compile("(/([^~/]|~[01])*)*")
@@ -34,26 +34,26 @@ _METADATA: Final = (
     "annotations", "creationTimestamp", "deletionGracePeriodSeconds", "deletionTimestamp", "finalizers", "generateName",
     "generation", "labels", "managedFields", "name", "namespace", "ownerReferences", "resourceVersion", "selfLink", "uid",
 )  # fmt: skip
-"""Fields of ObjectMeta: the API server knows them, a CRD does not list them."""
+"""Fields of ObjectMeta, which the API server knows and a CRD does not list."""
 
 
 @cache
 def crd() -> Mapping[str, Any]:
-    """The CustomResourceDefinition `lobbies.lobby-gateway.io`; not to be changed by the caller.
+    """The CustomResourceDefinition `lobbies.lobby-gateway.io`. Do not modify it.
 
     Raises:
         FileNotFoundError: the package is incomplete.
     """
     file = next((each for each in _CRD_FILES if each.is_file()), None)
     if file is None:
-        raise FileNotFoundError(f"lobbies.yaml is not in the package; looked at {', '.join(map(str, _CRD_FILES))}")
+        raise FileNotFoundError(f"lobbies.yaml is missing from the package; tried {', '.join(map(str, _CRD_FILES))}")
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     loaded: Mapping[str, Any] = yaml.load(file.read_text(encoding="utf-8"), loader)  # noqa: S506  both are safe
     return loaded
 
 
 def open_api_schema() -> Mapping[str, Any]:
-    """The schema of a Lobby, as the CRD has it."""
+    """The OpenAPI schema of a Lobby, from the CRD."""
     (version,) = crd()["spec"]["versions"]
     schema: Mapping[str, Any] = version["schema"]["openAPIV3Schema"]
     return schema
@@ -66,14 +66,14 @@ def api_version() -> str:
 
 
 def validate_and_default(document: object, source: str) -> dict[str, Any]:
-    """Checks a whole resource and fills in the defaults. `status` is left out, as the API server does it.
+    """Validates a whole resource and fills in the defaults. `status` is dropped, as by the API server.
 
     Args:
-        document: JSON types.
-        source: where it came from; every line of an error begins with it.
+        document: the resource as JSON types.
+        source: where it came from; each line of an error starts with it.
 
     Raises:
-        InvalidLobbyError: one line for each thing that is not accepted.
+        InvalidLobbyError: the resource is invalid, with one line per problem.
     """
     if not isinstance(document, dict):
         raise InvalidLobbyError((f"{source}: is not a mapping; accepted: a Lobby resource",))
@@ -89,39 +89,39 @@ def validate_and_default(document: object, source: str) -> dict[str, Any]:
     if isinstance(metadata, dict):
         resource["metadata"] = metadata = {key: value for key, value in metadata.items() if value is not None}
         found += _metadata_problems(metadata)
-        # What the API server alone knows of metadata is checked above.
+        # The CRD knows only the name; the rest of the metadata is checked above.
         checked = {**resource, "metadata": {key: metadata[key] for key in ("name",) if key in metadata}}
     found += structure.problems(schema, checked)
     found += rules.violations(schema, checked, [problem.path for problem in found])
     if not found:
-        found += _beyond_the_crd(resource)
+        found += _problems_beyond_crd(resource)
     if found:
         raise _invalid(source, found)
     return resource
 
 
 def default_stored(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Fills in the defaults of a resource that an API server has checked, and checks what no API server can.
+    """Fills in the defaults of a resource that an API server has validated, and checks what an API server cannot.
 
-    It may be stored by a definition that is older or newer than this one: fields that are unknown here are passed over, those
-    that are missing get their defaults. `status` is left out.
+    It may have been stored with an older or newer CRD: fields that are unknown here are ignored, and missing ones get their
+    defaults. `status` is dropped.
 
     Raises:
-        InvalidLobbyError: one line for each thing that is not accepted.
+        InvalidLobbyError: the resource is invalid, with one line per problem.
     """
     resource: dict[str, Any] = structure.defaulted(
         open_api_schema(), {key: value for key, value in document.items() if key != "status"}
     )
-    if found := tuple(map(str, _beyond_the_crd(resource))):
+    if found := tuple(map(str, _problems_beyond_crd(resource))):
         raise InvalidLobbyError(found)
     return resource
 
 
 def load_file(path: str | Path) -> dict[str, Any]:
-    """Reads, checks and defaults a YAML or JSON file with one Lobby.
+    """Reads, validates and defaults a YAML or JSON file with one Lobby.
 
     Raises:
-        InvalidLobbyError: one line for each thing that is not accepted, each beginning with the path.
+        InvalidLobbyError: the file is invalid, with one line per problem, each starting with the path.
     """
     path = Path(path)
     return validate_and_default(yaml_file.read_document(path), str(path))
@@ -130,20 +130,20 @@ def load_file(path: str | Path) -> dict[str, Any]:
 def default_lobby(
     name: str, origin_url: str, *, source: str = "command line", spec: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """A checked and defaulted Lobby made of a name and a URL, for `lobby up --origin`.
+    """A validated and defaulted Lobby from a name and a URL, for `lobby up --origin`.
 
     Args:
-        name: of the Lobby.
-        origin_url: of its origin.
-        source: what errors begin with.
-        spec: further fields, as in a file: `{"clients": {"seats": 5}}`.
+        name: name of the Lobby.
+        origin_url: URL of its origin.
+        source: start of each line of an error.
+        spec: more fields, as in a file: `{"clients": {"seats": 5}}`.
 
     Raises:
-        InvalidLobbyError: as `validate_and_default`.
+        InvalidLobbyError: see `validate_and_default`.
     """
-    wanted = {**(spec or {})}
-    wanted["origin"] = {**wanted.get("origin", {}), "url": origin_url}
-    document = {"apiVersion": api_version(), "kind": "Lobby", "metadata": {"name": name}, "spec": wanted}
+    fields = {**(spec or {})}
+    fields["origin"] = {**fields.get("origin", {}), "url": origin_url}
+    document = {"apiVersion": api_version(), "kind": "Lobby", "metadata": {"name": name}, "spec": fields}
     return validate_and_default(document, source)
 
 
@@ -152,12 +152,12 @@ def _invalid(source: str, problems: Sequence[Problem]) -> InvalidLobbyError:
 
 
 def _identity_problems(document: Mapping[str, Any]) -> Iterator[Problem]:
-    for field, wanted in (("apiVersion", api_version()), ("kind", "Lobby")):
+    for field, expected in (("apiVersion", api_version()), ("kind", "Lobby")):
         given = document.get(field)
         if given is None:
-            yield Problem((field,), f"missing; accepted: {wanted}")
-        elif given != wanted:
-            yield Problem((field,), f"{structure.show(given, {})} is not supported; accepted: {wanted}")
+            yield Problem((field,), f"missing; accepted: {expected}")
+        elif given != expected:
+            yield Problem((field,), f"{structure.describe(given, {})} is not supported; accepted: {expected}")
 
 
 def _metadata_problems(metadata: Mapping[str, Any]) -> Iterator[Problem]:
@@ -173,8 +173,8 @@ def _metadata_problems(metadata: Mapping[str, Any]) -> Iterator[Problem]:
             yield Problem(("metadata", key), "is not a mapping of strings; accepted: strings (put numbers in quotes)")
 
 
-def _beyond_the_crd(resource: Mapping[str, Any]) -> Iterator[Problem]:
-    """What neither a schema nor CEL can say: names in texts, and JSON pointers as keys."""
+def _problems_beyond_crd(resource: Mapping[str, Any]) -> Iterator[Problem]:
+    """Problems that neither a schema nor CEL can express: names in texts, and keys that are JSON pointers."""
     spec: LobbySpec = lobby_from_resource(resource).spec
     for field, text in secrets.problems(spec.origin):
         yield Problem((), f"{field}: {text}")
@@ -204,7 +204,7 @@ def main(arguments: Sequence[str]) -> int:
     except InvalidLobbyError as error:
         sys.stderr.write("".join(f"{line}\n" for line in error.problems))
         return 2
-    json.dump(resource, sys.stdout, separators=(",", ":"))  # ASCII: fit for any locale
+    json.dump(resource, sys.stdout, separators=(",", ":"))  # ASCII, for any locale
     sys.stdout.write("\n")
     return 0
 

@@ -1,7 +1,7 @@
-"""A Lobby as frozen dataclasses: what every part of the product reads.
+"""A Lobby resource as frozen dataclasses.
 
-The fields are those of `crds/lobbies.yaml` in snake case; `docs/reference.md` says what each does. None has a default here:
-`schema.py` has checked and defaulted the resource. It is apart, so that a lobby, whose file is checked, stays small.
+The fields are those of `crds/lobbies.yaml` in snake case; see `docs/reference.md`. They have no defaults here: `schema.py`
+validates and defaults a resource. That is a separate module so that a lobby, which reads a validated file, stays small.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Overflow(StrEnum):
 
 
 class ClientMessages(StrEnum):
-    """What is done with messages from clients."""
+    """What happens to messages from clients."""
 
     IGNORE = "Ignore"
     FORWARD = "Forward"
@@ -38,7 +38,7 @@ class ClientMessages(StrEnum):
 
 
 class Compression(StrEnum):
-    """Whether messages to clients are deflated."""
+    """Whether messages to clients are compressed."""
 
     OFF = "Off"
     SHARED = "Shared"
@@ -63,8 +63,8 @@ class SecretKeyRef:
     """A key of a Secret.
 
     Attributes:
-        name: of the Secret.
-        key: in the Secret.
+        name: name of the Secret.
+        key: key in the Secret.
     """
 
     name: str
@@ -73,10 +73,10 @@ class SecretKeyRef:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecretRef:
-    """A whole Secret, whose keys have fixed names.
+    """A Secret whose keys have fixed names.
 
     Attributes:
-        name: of the Secret.
+        name: name of the Secret.
     """
 
     name: str
@@ -84,7 +84,7 @@ class SecretRef:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ValueFrom:
-    """Where a value comes from.
+    """The source of a value.
 
     Attributes:
         secret_key_ref: the key that holds it.
@@ -98,9 +98,9 @@ class NamedValue:
     """A header or query parameter; exactly one of `value` and `value_from` is set.
 
     Attributes:
-        name: of the header or parameter.
-        value: the value itself; may be a secret, so it is not in `repr`.
-        value_from: where the value comes from.
+        name: name of the header or parameter.
+        value: the value itself; may be a secret, so `repr` omits it.
+        value_from: the source of the value.
     """
 
     name: str
@@ -113,7 +113,7 @@ class SecretVariable:
     """A secret that `send` texts refer to as `$(name)`.
 
     Attributes:
-        name: as in `$(name)`.
+        name: the name in `$(name)`.
         secret_key_ref: the key that holds it.
     """
 
@@ -126,10 +126,10 @@ class TlsSpec:
     """TLS settings of a `wss://` origin.
 
     Attributes:
-        server_name: name asked for and verified; None for the URL's host.
-        ca_secret_ref: certificates to verify by; None for the system's.
-        client_cert_secret_ref: Secret with `tls.crt` and `tls.key`; None for no client certificate.
-        insecure_skip_verify: any certificate is taken.
+        server_name: server name to request (SNI) and verify; None: the host of the URL.
+        ca_secret_ref: CA certificates to verify with; None: those of the system.
+        client_cert_secret_ref: Secret with `tls.crt` and `tls.key`; None: no client certificate.
+        insecure_skip_verify: whether any certificate is accepted.
     """
 
     server_name: str | None
@@ -140,11 +140,11 @@ class TlsSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpectSpec:
-    """Waits for a message that fits.
+    """Waits for a message that matches.
 
     Attributes:
-        json: JSON pointers (RFC 6901) and the JSON value that must stand there; empty: any message fits.
-        timeout_seconds: how long to wait.
+        json: the JSON value expected at each JSON pointer (RFC 6901); empty: any message matches.
+        timeout_seconds: how long to wait, in seconds.
     """
 
     json: Mapping[str, Any]
@@ -156,7 +156,7 @@ class OnConnectStep:
     """One step on a new origin connection; exactly one of the two is set.
 
     Attributes:
-        send: a text to send, with `$(NAME)` still in it; may hold a secret, so it is not in `repr`.
+        send: a text to send, with `$(NAME)` not expanded; may contain a secret, so `repr` omits it.
         expect: a message to wait for.
     """
 
@@ -169,8 +169,8 @@ class KeepaliveSpec:
     """Pings to the origin.
 
     Attributes:
-        ping_seconds: between two pings; 0 sends none.
-        timeout_seconds: for the answer.
+        ping_seconds: seconds between two pings; 0: no pings.
+        timeout_seconds: seconds to wait for the pong.
     """
 
     ping_seconds: int
@@ -179,11 +179,11 @@ class KeepaliveSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReconnectSpec:
-    """Waits before the next try: exponential with full jitter.
+    """Back-off between attempts to connect: exponential with full jitter.
 
     Attributes:
-        min_milliseconds: upper end of the first wait.
-        max_milliseconds: longest wait.
+        min_milliseconds: upper bound of the first wait.
+        max_milliseconds: upper bound of any wait.
     """
 
     min_milliseconds: int
@@ -195,18 +195,18 @@ class OriginSpec:
     """The upstream WebSocket server.
 
     Attributes:
-        url: `ws://` or `wss://`.
-        headers: of the handshake.
+        url: `ws://` or `wss://` URL.
+        headers: headers of the handshake.
         query: parameters added to the URL.
-        subprotocols: offered, the preferred one first.
-        tls: of a `wss://` origin.
-        secrets: that `send` texts refer to.
+        subprotocols: subprotocols to offer, preferred one first.
+        tls: TLS settings of a `wss://` origin.
+        secrets: secrets that `send` texts refer to.
         on_connect: steps on each new connection.
-        keepalive: pings.
-        stale_seconds: without a message, then the connection ends; 0: never.
-        reconnect: waits between tries.
-        connect: when.
-        max_message_bytes: largest message taken.
+        keepalive: pings to the origin.
+        stale_seconds: seconds without a message after which the connection is closed; 0: never.
+        reconnect: back-off between attempts to connect.
+        connect: when to connect.
+        max_message_bytes: largest message accepted, in bytes.
     """
 
     url: str
@@ -225,11 +225,11 @@ class OriginSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueSpec:
-    """What is kept for a client that reads too slowly.
+    """The mailbox of a client that reads too slowly.
 
     Attributes:
-        messages: the latest so many.
-        overflow: what happens when there are more.
+        messages: most messages that it holds.
+        overflow: what happens when it is full.
     """
 
     messages: int
@@ -238,11 +238,11 @@ class QueueSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitsSpec:
-    """What one address may do.
+    """Limits on clients of one address.
 
     Attributes:
-        connections_per_address: most connections from it at a time; 0: no limit.
-        connects_per_second: new ones a second, on average; 0: no limit.
+        connections_per_address: most connections at a time; 0: no limit.
+        connects_per_second: most new connections per second, on average; 0: no limit.
     """
 
     connections_per_address: int
@@ -256,13 +256,13 @@ class ClientsSpec:
     Attributes:
         seats: most clients of one lobby.
         queue: the mailbox of a slow client.
-        messages: what is done with clients' messages.
-        replay: so many of the latest messages go to a client that joins.
-        ping_seconds: between two pings to a client; 0 sends none.
-        compression: of messages to clients.
+        messages: what happens to messages from clients.
+        replay: how many of the latest messages a joining client gets first.
+        ping_seconds: seconds of silence after which a client is pinged; 0: never.
+        compression: whether messages to clients are compressed.
         allowed_origins: accepted `Origin` headers; empty: all.
-        max_message_bytes: largest message taken from a client.
-        limits: for one address.
+        max_message_bytes: largest message accepted from a client, in bytes.
+        limits: limits on clients of one address.
     """
 
     seats: int
@@ -281,8 +281,8 @@ class CompactionSpec:
     """Moving the clients of nearly empty lobbies into fuller ones.
 
     Attributes:
-        enabled: whether it is done.
-        stabilization_seconds: how long a lobby must have been worth draining.
+        enabled: whether to compact.
+        stabilization_seconds: seconds for which a lobby must have been worth draining.
     """
 
     enabled: bool
@@ -291,10 +291,10 @@ class CompactionSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RedirectSpec:
-    """For `RoutingMode.REDIRECT`.
+    """Settings of `RoutingMode.REDIRECT`.
 
     Attributes:
-        url_template: URL of a lobby as clients reach it, with `{ip}` and `{port}`.
+        url_template: URL at which clients reach a lobby, with `{ip}` and `{port}`.
     """
 
     url_template: str
@@ -305,8 +305,8 @@ class RoutingSpec:
     """How clients get from the greeter to a lobby.
 
     Attributes:
-        mode: proxied or redirected.
-        redirect: for the latter.
+        mode: whether clients are proxied or redirected.
+        redirect: settings for redirected clients.
     """
 
     mode: RoutingMode
@@ -315,22 +315,22 @@ class RoutingSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LobbySpec:
-    """What is wanted of a Lobby.
+    """The desired state of a Lobby.
 
     Attributes:
-        path: of the greeter's URL; where the resource has none, `/<name>`.
+        path: path of the greeter's URL; `/<name>` if the resource has none.
         origin: the upstream server.
         clients: how clients are served.
         replicas: fewest lobbies.
         max_replicas: most lobbies.
-        spare_seats: seats kept free and ready.
+        spare_seats: free seats to keep ready.
         placement: which open lobby a new client is sent to.
-        compaction: of nearly empty lobbies.
-        empty_seconds: that an empty lobby which is not needed lives.
-        drain_seconds: that a draining lobby may take.
+        compaction: whether and when nearly empty lobbies are drained.
+        empty_seconds: seconds that an empty lobby is kept when it is not needed.
+        drain_seconds: most seconds that draining a lobby may take.
         routing: how clients get to a lobby.
-        wait_seconds: that a greeter holds a client for whom there is no seat yet.
-        template: what is added to the pods of lobbies, as it stands in the resource: only the operator reads it.
+        wait_seconds: most seconds that a client waits at a greeter for a seat.
+        template: additions to the pods of lobbies, unparsed: only the operator reads it.
     """
 
     path: str
@@ -353,11 +353,11 @@ class Lobby:
     """A Lobby resource.
 
     Attributes:
-        name: unique in its namespace.
-        namespace: empty in local mode.
-        uid: given by Kubernetes; empty in local mode.
-        generation: of the spec, counted by Kubernetes; 0 in local mode.
-        spec: what is wanted.
+        name: name, unique in its namespace.
+        namespace: namespace; empty in local mode.
+        uid: UID, assigned by Kubernetes; empty in local mode.
+        generation: generation of the spec, counted by Kubernetes; 0 in local mode.
+        spec: the desired state.
     """
 
     name: str
@@ -368,20 +368,20 @@ class Lobby:
 
     @property
     def key(self) -> str:
-        """What tells it from all others: `namespace/name`, or its name in local mode."""
+        """Its unique key: `namespace/name`, or the name in local mode."""
         return lobby_key(self.namespace, self.name)
 
 
 def lobby_key(namespace: str, name: str) -> str:
-    """`Lobby.key` of a name in a namespace, which is empty in local mode."""
+    """`Lobby.key` from a namespace (empty in local mode) and a name."""
     return f"{namespace}/{name}" if namespace else name
 
 
 def lobby_from_resource(resource: Mapping[str, Any]) -> Lobby:
-    """A `Lobby` from a checked and defaulted resource; `status` and unknown fields are passed over.
+    """Builds a `Lobby` from a validated and defaulted resource; `status` and unknown fields are ignored.
 
     Raises:
-        InvalidLobbyError: a field is missing or of the wrong kind: the resource was not checked and defaulted.
+        InvalidLobbyError: a field is missing or has the wrong type: the resource was not validated and defaulted.
     """
     try:
         metadata = resource["metadata"]

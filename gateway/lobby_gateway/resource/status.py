@@ -26,11 +26,11 @@ class Condition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LobbyEntry:
-    """An entry of a lobby, as last written by the lobby host.
+    """A lobby in the status of its Lobby, as last written by the lobby host.
 
     Attributes:
-        name: of the lobby.
-        phase: phase of its life, as in `status.lobbies`.
+        name: name of the lobby.
+        phase: its phase, as in `status.lobbies`.
         clients: seats taken.
         seats: number of seats; 0 if not given.
         origin: state of its origin connection; empty if not given.
@@ -53,7 +53,7 @@ class LobbyStatus:
         draining: names of draining lobbies.
         latest: the lobby that new clients are sent to; empty if there is none.
         conditions: its conditions.
-        replicas: number of lobbies; more than are listed if there are very many.
+        replicas: number of lobbies; if there are very many, only some of them are listed.
         clients: seats taken in all lobbies.
         seats: seats of the lobbies that take clients.
     """
@@ -72,7 +72,7 @@ class LobbyStatus:
         """Reads the status of a resource; missing fields have their defaults.
 
         Raises:
-            KeyError, TypeError, ValueError, AttributeError: it is not such a status.
+            KeyError, TypeError, ValueError, AttributeError: it is not the status of a Lobby.
         """
         return cls(
             lobbies=tuple(_lobby(each, str(each["phase"])) for each in status.get("lobbies") or ()),

@@ -1,7 +1,7 @@
-"""A structural schema of Kubernetes applied to a value: defaults filled in, and what does not fit said in words.
+"""Validates and defaults a value with a structural schema of Kubernetes, and describes problems in words.
 
-Types, limits, patterns and enums are checked by jsonschema; unknown fields, lists that are sets or maps, and defaults follow
-Kubernetes' "Structural schemas" and "Defaulting" of its documentation of custom resources.
+jsonschema checks types, limits, patterns and enums. Unknown fields, lists that are sets or maps, and defaults are handled here
+as in "Structural schemas" and "Defaulting" of the Kubernetes documentation of custom resources.
 """
 
 # JSON values are what `Any` is for.
@@ -24,17 +24,17 @@ from jsonschema.validators import extend
 Schema = Mapping[str, Any]
 Path = tuple[str | int, ...]
 
-SHOWN_CHARACTERS: Final = 60
-"""No more of a value stands in an error."""
+MAX_VALUE_CHARACTERS: Final = 60
+"""Longer values are cut in errors."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something that the schema does not accept.
+    """A field that the schema does not accept.
 
     Attributes:
-        path: the field.
-        text: the value and what is accepted.
+        path: path of the field.
+        text: the value, and what is accepted.
     """
 
     path: Path
@@ -45,22 +45,22 @@ class Problem:
 
 
 def path_text(path: Path) -> str:
-    """`spec.origin.headers[0].name`."""
-    made = ""
+    """A path as text: `spec.origin.headers[0].name`."""
+    text = ""
     for part in path:
         if isinstance(part, int):
-            made += f"[{part}]"
+            text += f"[{part}]"
         elif re.fullmatch("[A-Za-z_][A-Za-z0-9_-]*", part):
-            made += f".{part}" if made else part
+            text += f".{part}" if text else part
         else:
-            made += f"[{_cut(part)}]"
-    return made
+            text += f"[{_cut(part)}]"
+    return text
 
 
 def defaulted(schema: Schema, value: Any) -> Any:
     """A copy of the value with defaults filled in, at every depth.
 
-    A null where the schema does not allow one counts as absent. Whole numbers that are written as `5.0` become integers.
+    A null that the schema does not allow counts as absent. Integers written as `5.0` become integers.
     """
     if isinstance(value, dict):
         made = {}
@@ -82,7 +82,7 @@ def defaulted(schema: Schema, value: Any) -> Any:
 
 
 def child(schema: Schema, key: str | int) -> Schema | None:
-    """The schema of a field or list item; None where there is none."""
+    """The schema of a field or list item; None if there is none."""
     if isinstance(key, int):
         items: Schema | None = schema.get("items")
         return items
@@ -91,14 +91,14 @@ def child(schema: Schema, key: str | int) -> Schema | None:
 
 
 def problems(schema: Schema, value: Any) -> Iterator[Problem]:
-    """Whatever the schema itself does not accept in a defaulted value (its rules are checked in `rules.py`)."""
+    """Violations of the schema in a defaulted value; `rules.py` checks its validation rules."""
     yield from _unknown_fields(schema, schema, value, ())
     for error in _Validator(dict(schema)).iter_errors(value):
-        yield from _said(error)
+        yield from _problems_of(error)
 
 
-def show(value: Any, schema: Schema) -> str:
-    """A value for an error: short, and not at all where it may be a secret."""
+def describe(value: Any, schema: Schema) -> str:
+    """A value for an error: cut if it is long, hidden if it may be a secret."""
     if isinstance(value, dict):
         return "a mapping"
     if isinstance(value, list):
@@ -106,7 +106,7 @@ def show(value: Any, schema: Schema) -> str:
     if schema.get("format") == "password":
         return "this value"
     if isinstance(value, str):
-        # A URL's user:password and parameters are as good as secret.
+        # The user, password and query of a URL may be secret.
         value = re.sub(r"(://)[^/?#@]*@", r"\1...@", value)
         value = re.sub(r"(://[^?]*\?).*", r"\1...", value, flags=re.DOTALL)
         return _cut(value)
@@ -114,8 +114,8 @@ def show(value: Any, schema: Schema) -> str:
 
 
 def accepted(schema: Schema) -> str:
-    """What a field accepts, in words: `1 to 4096`."""
-    if "title" in schema:  # the CRD puts into words there what a pattern or rule takes
+    """The values that a field accepts, in words: `1 to 4096`."""
+    if "title" in schema:  # in the CRD, it describes what a pattern or rule accepts
         return str(schema["title"])
     if "enum" in schema:
         *others, last = map(str, schema["enum"])
@@ -139,7 +139,7 @@ def accepted(schema: Schema) -> str:
 
 
 def _cut(text: str, *, quoted: bool = True) -> str:
-    short = text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 3] + "..."
+    short = text if len(text) <= MAX_VALUE_CHARACTERS else text[: MAX_VALUE_CHARACTERS - 3] + "..."
     return repr(short) if quoted else short
 
 
@@ -158,72 +158,72 @@ def _unknown_fields(root: Schema, schema: Schema, value: Any, path: Path) -> Ite
 
 
 def _guess(root: Schema, known: Mapping[str, Any], key: str) -> str:
-    """What was probably meant by an unknown field: one with almost that name, or one of that name elsewhere."""
+    """Suggests a field for an unknown one: with a similar name, or with the same name elsewhere."""
     by_lower = {name.lower(): name for name in known}
     near = difflib.get_close_matches(key.lower(), by_lower, n=1, cutoff=0.7)
     if near:
         return f"did you mean {by_lower[near[0]]}? accepted: {', '.join(known)}"
-    elsewhere = [each for each in _places(root, key) if each[:1] != ("status",)]  # that one is not for people to write
+    elsewhere = [each for each in _find_parents(root, key) if each[:1] != ("status",)]  # people do not write the status
     if len(elsewhere) == 1:
         return f"did you mean {path_text((*elsewhere[0], key))}? accepted: {', '.join(known)}"
     return f"accepted: {', '.join(known)}"
 
 
-def _places(schema: Schema, key: str, path: Path = ()) -> Iterator[Path]:
-    """Where a field of that name stands, lists left out."""
+def _find_parents(schema: Schema, key: str, path: Path = ()) -> Iterator[Path]:
+    """Paths of the objects that have a field of that name, outside lists."""
     for name, inner in schema.get("properties", {}).items():
         if name == key:
             yield path
-        yield from _places(inner, key, (*path, name))
+        yield from _find_parents(inner, key, (*path, name))
 
 
-def _said(error: ValidationError) -> Iterator[Problem]:
-    """An error of jsonschema in our words."""
+def _problems_of(error: ValidationError) -> Iterator[Problem]:
+    """Describes an error of jsonschema in words."""
     schema: Any = error.schema  # never a boolean in a CRD
     value: Any = error.instance
     limit: Any = error.validator_value
     path: Path = tuple(error.absolute_path)
-    take = f"accepted: {accepted(schema)}"
-    shown = show(value, schema)
+    accepts = f"accepted: {accepted(schema)}"
+    shown = describe(value, schema)
     match error.validator:
         case "required":
             for name in limit:
                 if name not in value:
                     yield Problem((*path, name), f"missing; accepted: {accepted(schema['properties'][name])}")
         case "type":
-            yield Problem(path, f"{shown} {_kind(value, schema)}{_hint(value, schema)}; {take}")
-        case "anyOf":  # a number or a text, the only alternatives that a CRD may have
+            yield Problem(path, f"{shown} {_type_problem(value, schema)}{_hint(value, schema)}; {accepts}")
+        case "anyOf":  # a number or a string, the only alternatives that a CRD may have
             quotes = " (put it in quotes)" if isinstance(value, float) else ""
-            yield Problem(path, f"{shown} is invalid{quotes}; {take}")
+            yield Problem(path, f"{shown} is invalid{quotes}; {accepts}")
         case "minimum":
-            yield Problem(path, f"{shown} is too small; {take}")
+            yield Problem(path, f"{shown} is too small; {accepts}")
         case "maximum":
-            yield Problem(path, f"{shown} is too large; {take}")
+            yield Problem(path, f"{shown} is too large; {accepts}")
         case "enum" if not isinstance(value, str):
-            return  # its type is wrong, which is said
+            return  # its type is wrong, which is reported
         case "enum":
             near = difflib.get_close_matches(str(value).lower(), [str(each).lower() for each in limit], n=1)
             meant = next((f"did you mean {each}? " for each in limit if near and str(each).lower() == near[0]), "")
-            yield Problem(path, f"{shown} is unknown; {meant}{take}")
+            yield Problem(path, f"{shown} is unknown; {meant}{accepts}")
         case "pattern":
-            yield Problem(path, f"{shown} is invalid; {take}")
+            yield Problem(path, f"{shown} is invalid; {accepts}")
         case "minLength":
             yield Problem(path, f"is empty; accepted: at least {_count(limit, 'character')}")
         case "maxLength":
-            yield Problem(path, f"has {len(value)} characters; accepted: at most {limit}")
+            yield Problem(path, f"has {_count(len(value), 'character')}; accepted: at most {limit}")
         case "minItems" | "minProperties":
-            yield Problem(path, f"has {len(value)} entries; accepted: at least {limit}")
+            yield Problem(path, f"has {_count(len(value), 'entry', 'entries')}; accepted: at least {limit}")
         case "maxItems" | "maxProperties":
-            yield Problem(path, f"has {len(value)} entries; accepted: at most {limit}")
+            yield Problem(path, f"has {_count(len(value), 'entry', 'entries')}; accepted: at most {limit}")
         case _:
             yield Problem(path, error.message)
 
 
-def _count(number: int, word: str) -> str:
-    return f"{number} {word}{'' if number == 1 else 's'}"
+def _count(number: int, one: str, many: str = "") -> str:
+    return f"{number} {one if number == 1 else many or f'{one}s'}"
 
 
-def _kind(value: Any, schema: Schema) -> str:
+def _type_problem(value: Any, schema: Schema) -> str:
     if isinstance(value, (dict, list)):
         return "is not allowed here"
     if isinstance(value, float) and schema.get("type") == "integer":
@@ -234,7 +234,7 @@ def _kind(value: Any, schema: Schema) -> str:
 
 
 def _hint(value: Any, schema: Schema) -> str:
-    # YAML 1.1, as Kubernetes reads it, takes Off, On, Yes and No without quotes for booleans.
+    # In YAML 1.1, which Kubernetes uses, unquoted Off, On, Yes and No are booleans.
     if isinstance(value, bool) and schema.get("type") == "string":
         return " to YAML (put words such as Off in quotes)"
     if schema.get("type") == "string" and isinstance(value, int | float):
@@ -245,7 +245,7 @@ def _hint(value: Any, schema: Schema) -> str:
 
 
 def _pattern(_validator: Any, pattern: str, value: Any, _schema: Any) -> Iterator[ValidationError]:
-    # To Python's `$`, but not to that of Kubernetes (RE2), "name\n" ends behind "name".
+    # Python's `$` also matches before a newline at the end; that of Kubernetes (RE2) does not.
     if isinstance(value, str) and not re.search(re.sub(r"\$$", r"\\Z", pattern), value):
         yield ValidationError("pattern")
 
@@ -257,7 +257,7 @@ def _list_type(_validator: Any, kind: str, value: Any, schema: Any) -> Iterator[
     seen = set()
     for index, each in enumerate(value):
         if kind == "map" and not isinstance(each, dict):
-            continue  # its type is wrong, which is said elsewhere
+            continue  # its type is wrong, which is reported elsewhere
         name = json.dumps([each.get(key) for key in keys] if kind == "map" else each)
         if name in seen:
             named = ", ".join(f"{key} {_cut(str(each.get(key)))}" for key in keys) if kind == "map" else _cut(str(each))

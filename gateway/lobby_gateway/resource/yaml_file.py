@@ -1,8 +1,8 @@
-"""A YAML or JSON file to plain JSON types, strictly, with errors of one line that name the place.
+"""Reads a YAML or JSON file into JSON types, strictly, with one-line errors that name the place.
 
-Stricter than PyYAML where it would surprise: a key that stands twice, a key that is no text, a second document. Numbers
-and times are read as Kubernetes does, so that a file means the same here as with `kubectl apply`. No value of the file
-stands in an error: it may be a secret.
+Stricter than PyYAML: duplicate keys, keys that are not strings, and a second document are refused. Numbers and times are read
+as in Kubernetes, so that a file means the same here as with `kubectl apply`. Errors contain no value of the file, since it may
+be a secret.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ import yaml
 from lobby_gateway.errors import InvalidLobbyError
 
 MAX_BYTES: Final = 1_048_576
-"""More than any Lobby needs, and about what Kubernetes stores of one object (etcd takes 1.5 MiB)."""
+"""More than any Lobby needs, and about the largest object that Kubernetes stores (1.5 MiB in etcd)."""
 
 MAX_DEPTH: Final = 64
 MAX_VALUES: Final = 100_000
-"""What a file of that size can hold without aliases of aliases, which would fill the memory."""
+"""No file of that size has more without nested aliases, which could fill the memory."""
 
 
 def read_document(path: Path) -> object:
-    """The one document of a file, as dicts with text keys, lists, texts, numbers, booleans and None.
+    """The one document of a file, as dicts with string keys, lists, strings, numbers, booleans and None.
 
     Raises:
-        InvalidLobbyError: there is no such file, or no such document in it.
+        InvalidLobbyError: the file cannot be read, or does not contain exactly one valid document.
     """
     try:
         with path.open("rb") as file:
@@ -46,13 +46,13 @@ def read_document(path: Path) -> object:
 
 
 def parse(text: str, source: str) -> object:
-    """The one document of a text, as `read_document`.
+    """The one document of a text, see `read_document`.
 
     Raises:
-        InvalidLobbyError: the text is no such document.
+        InvalidLobbyError: the text is not exactly one valid document.
     """
     try:
-        # _Loader is a SafeLoader: it makes nothing but plain values.
+        # _Loader is a SafeLoader: it creates plain values only.
         documents = [each for each in yaml.load_all(text, _Loader) if each is not None]
         if len(documents) != 1:
             found = f"contains {len(documents)} documents" if documents else "is empty"
@@ -74,12 +74,12 @@ def _invalid(source: object, text: str) -> InvalidLobbyError:
 
 
 def _code(error: yaml.reader.ReaderError) -> int:
-    # PyYAML gives the number where it read a text, which is so here; its stubs only know of bytes.
+    # PyYAML gives the code point if its input is a str, as here; its stubs assume bytes.
     return error.character if isinstance(error.character, int) else ord(error.character)
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses keys which stand twice or are no text, and stops early where brackets nest too deeply."""
+    """A SafeLoader that refuses duplicate keys and keys that are not strings, and stops early if brackets nest too deeply."""
 
     def fetch_flow_collection_start(self, TokenClass: type[yaml.Token]) -> None:  # noqa: N803  PyYAML's name
         if self.flow_level > MAX_DEPTH:  # the scanner's time grows with the square of the depth
@@ -106,7 +106,7 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-# Of the scalars that YAML 1.1 knows, times stay texts (they are no JSON), 1:30 is not a number, and 1e3 is.
+# Unlike in YAML 1.1, times stay strings (JSON has none), 1:30 is not a number, and 1e3 is one.
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":timestamp", ":int", ":float"))]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
@@ -130,7 +130,7 @@ class _Budget:
 
 
 def _plain(value: object, source: str, depth: int = 0, budget: _Budget | None = None) -> object:
-    """A copy of JSON types only; what YAML knows beyond them (dates, sets, bytes, endless loops) is refused."""
+    """A copy of JSON types only; what only YAML has (dates, sets, bytes, recursion) is refused."""
     budget = budget or _Budget()
     budget.values -= 1
     if budget.values < 0 or (depth >= MAX_DEPTH and isinstance(value, (dict, list))):
@@ -149,7 +149,7 @@ def _plain(value: object, source: str, depth: int = 0, budget: _Budget | None = 
 
 
 def _text(value: str, source: str) -> str:
-    """JSON writes a character beyond U+FFFF as two escapes (RFC 8259 §7), which YAML leaves as they are."""
+    """Joins surrogate pairs: JSON writes a character beyond U+FFFF as two escapes (RFC 8259 §7), which YAML does not join."""
     try:
         return value if value.isascii() else value.encode("utf-16", "surrogatepass").decode("utf-16")
     except UnicodeDecodeError as error:

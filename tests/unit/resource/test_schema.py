@@ -206,7 +206,7 @@ def test_a_package_without_its_crd_says_where_it_looked(monkeypatch: pytest.Monk
     monkeypatch.setattr(schema, "_CRD_FILES", (tmp_path / "lobbies.yaml",))
     schema.crd.cache_clear()
     try:
-        with pytest.raises(FileNotFoundError, match=r"looked at .*lobbies\.yaml"):
+        with pytest.raises(FileNotFoundError, match=r"tried .*lobbies\.yaml"):
             schema.crd()
     finally:
         monkeypatch.undo()

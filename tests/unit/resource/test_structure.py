@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from lobby_gateway.resource.structure import accepted, defaulted, path_text, problems, show
+from lobby_gateway.resource.structure import accepted, defaulted, describe, path_text, problems
 
 
 def lines(schema: dict[str, Any], value: Any) -> list[str]:
@@ -148,12 +148,12 @@ def test_other_lists_may_repeat_themselves() -> None:
     ],
 )
 def test_a_value_is_shown_short_and_without_credentials(value: Any, shown: str) -> None:
-    assert show(value, {}) == shown
+    assert describe(value, {}) == shown
 
 
 @pytest.mark.parametrize("value", ["hunter2", 12345, True])
 def test_a_value_that_may_be_secret_is_not_shown(value: Any) -> None:
-    assert show(value, {"format": "password"}) == "this value"
+    assert describe(value, {"format": "password"}) == "this value"
 
 
 def test_a_path_is_written_as_people_write_it() -> None:

@@ -1,4 +1,4 @@
-"""What `lobby bench` checks about received messages: their order by sequence number, their age by time. No I/O.
+"""How `lobby bench` checks received messages: their order by sequence number, their latency by time. No I/O.
 
 Messages are checked if they are JSON objects with an integer `seq` that increases by one and a number `time`, Unix time in
 seconds, as `lobby origin` sends them. All others are only counted.

@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Runs `lobby bench`; returns the exit code: 0, 1 if no client got in, 130 if it was interrupted.
+    """Runs `lobby bench`; returns the exit code: 0, 1 if no client connected, 130 if it was interrupted.
 
     Raises:
         UserError: this machine does not allow that many clients.
@@ -71,13 +71,13 @@ def main(arguments: argparse.Namespace) -> int:
                 arguments.clients, arguments.ramp, lambda: show("connecting", swarm.decided, arguments.clients)
             )
             if swarm.connected:
-                begun, cpu = time.monotonic(), time.process_time()
+                started, cpu = time.monotonic(), time.process_time()
                 try:
                     swarm.measure(
-                        arguments.seconds, lambda: show("measuring", time.monotonic() - begun, arguments.seconds)
+                        arguments.seconds, lambda: show("measuring", time.monotonic() - started, arguments.seconds)
                     )
                 finally:
-                    seconds, cpu = time.monotonic() - begun, time.process_time() - cpu
+                    seconds, cpu = time.monotonic() - started, time.process_time() - cpu
         except KeyboardInterrupt:
             code = 128 + signal.SIGINT
     result = report(

@@ -20,7 +20,7 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
 class AnswerError(Exception):
-    """What arrived is not an answer to a WebSocket handshake; the text says why."""
+    """The answer is not one to a WebSocket handshake; the text says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +108,7 @@ def parse_answer(data: bytes) -> Answer | None:
 
 
 def redirected(url: str, location: str) -> str:
-    """The URL a redirect leads to, resolved against `url` (RFC 9110 §10.2.2); `http` is taken as `ws`.
+    """The URL that a redirect leads to, resolved against `url` (RFC 9110 §10.2.2); `http` is taken as `ws`.
 
     Raises:
         ValueError: it does not lead to a WebSocket.

@@ -159,8 +159,10 @@ def _silent(count: int) -> str:
 def _latency(result: Report) -> str:
     if not result.latency_ms:
         return "messages have no times"
-    shown = ", ".join(f"{name} {value:,.2f} ms" for name, value in result.latency_ms.items())
-    return shown if result.timed_clients == result.connected else f"{shown} (of {result.timed_clients:,} clients)"
+    quantiles = ", ".join(f"{name} {value:,.2f} ms" for name, value in result.latency_ms.items())
+    return (
+        quantiles if result.timed_clients == result.connected else f"{quantiles} (of {result.timed_clients:,} clients)"
+    )
 
 
 _TOO_BUSY = ": the figures may reflect the bench rather than the server"

@@ -141,15 +141,15 @@ class Swarm:
         """
         self._every = -(-count // TIMED_CLIENTS)
         start = now = time.monotonic()
-        begun = 0
+        started = 0
         looked = 0.0
         while self.decided < count:
             due = count if now - start >= ramp else int(count * (now - start) / ramp) + 1
-            while len(self._dials) < MAX_CONNECTING and (self._again or begun < due):
+            while len(self._dials) < MAX_CONNECTING and (self._again or started < due):
                 if not self._again:
-                    begun += 1
+                    started += 1
                 self._dial(self._again.popleft() if self._again else _Attempt(self._url, 0))
-            until_next = (begun + 1) / count * ramp + start - now if begun < count else _TURN_SECONDS
+            until_next = (started + 1) / count * ramp + start - now if started < count else _TURN_SECONDS
             self._turn(min(max(until_next, 0.0), _TURN_SECONDS))
             now = time.monotonic()
             self._give_up(now)
@@ -192,7 +192,7 @@ class Swarm:
         events = self._epoll.poll(min(timeout, max(0.0, self._sweep_at - time.monotonic())), _MAX_EVENTS)
         if self._dials:
             for fd in [fd for fd, _ in events if fd in self._dials]:
-                self._go_on(self._dials[fd])
+                self._continue(self._dials[fd])
         self._receive(events, timed=True)
         if time.monotonic() >= self._sweep_at:
             self._sweep()
@@ -249,7 +249,7 @@ class Swarm:
             found = self._addresses[key] = deque((info[0], info[4]) for info in infos)  # type: ignore[misc]
         return found
 
-    def _go_on(self, dial: _Dial) -> None:
+    def _continue(self, dial: _Dial) -> None:
         """The socket of a connecting client is readable or writable."""
         try:
             data = self._advance(dial)
@@ -334,7 +334,7 @@ class Swarm:
         self._again.append(_Attempt(to, redirects + 1))
 
     def _unreachable(self, dial: _Dial, problem: int) -> None:
-        """An address does not respond: tries the next one of the host, and never this one again."""
+        """An address is unreachable: tries the next one of the host, and never this one again."""
         addresses = self._resolve(dial.target)
         if dial.address == addresses[0] and len(addresses) > 1:
             addresses.popleft()

@@ -84,13 +84,13 @@ def test_the_page_shows_every_figure(tmp_path: Path) -> None:
             for contestant, rounds in section.turns:
                 for _ in range(rounds):
                     results.add(section.name, case, contestant.name, outcome)
-    results.missing["nobody"] = "not installed"
+    results.missing["peer"] = "not installed"
     results.save(tmp_path / "results.json")
     about = run.about(2, 0.1, 60.0, (0.01, 0.02))
     run.write(Results.load(tmp_path / "results.json"), about, tmp_path)
     page = (tmp_path / "performance.md").read_text()
     assert "not measured" not in page
-    assert "nobody: not installed" in page
+    assert "peer: not installed" in page
     names = {contestant.name for section in sections(2, 0.1) for contestant, _ in section.turns}
     assert not [name for name in names - {TWO_GREETERS.name} if name not in page]
     assert "Two greeters" in page

@@ -25,15 +25,15 @@ def test_forwarded_messages_reach_the_origin_whole_and_in_order(tmp_path: Path, 
                 Swarm(up.url, follow_redirects=True) as swarm,
             ):
                 first, second = await swarm.connect_all(2)
-                seen = await origin.until_open(1)
+                connection = await origin.until_open(1)
                 await up.until_origin("Connected")
                 sent: list[str | bytes] = ["hello", b"\x00\xff", "", "€ 🦊", "x" * 60000]
                 for message in sent:
                     first.send(message)
-                await origin.until(lambda: len(seen.messages) == len(sent))
-                assert seen.messages == sent
+                await origin.until(lambda: len(connection.messages) == len(sent))
+                assert connection.messages == sent
                 second.send("from the other")
-                await origin.until(lambda: seen.messages[-1] == "from the other")
+                await origin.until(lambda: connection.messages[-1] == "from the other")
                 await origin.send("answer")
                 await until(lambda: all(client.tally.other == 1 for client in swarm.clients), describe=swarm.summary)
 
@@ -47,7 +47,7 @@ def test_ignored_messages_are_not_forwarded(tmp_path: Path, mode: str) -> None:
             file = lobby_file(tmp_path, lobby_resource("prices", origin.url, routing={"mode": mode}))
             async with lobby_up("-f", file) as up, Swarm(up.url, follow_redirects=True) as swarm:
                 (client,) = await swarm.connect_all(1)
-                seen = await origin.until_open(1)
+                connection = await origin.until_open(1)
                 client.send("hello")
                 client.send(b"x" * 60000)
 
@@ -60,7 +60,7 @@ def test_ignored_messages_are_not_forwarded(tmp_path: Path, mode: str) -> None:
                 await until(counted, describe="two messages to be counted as ignored")
                 await origin.send("after")
                 await until(lambda: client.tally.other == 1, describe=swarm.summary)
-                assert seen.messages == []
+                assert connection.messages == []
                 assert client.is_open
 
     run(main(), deadline=60)
@@ -76,7 +76,7 @@ def test_rejected_message_closes_only_its_sender(tmp_path: Path, mode: str) -> N
                 Swarm(up.url, follow_redirects=True) as swarm,
             ):
                 sender, other = await swarm.connect_all(2)
-                seen = await origin.until_open(1)
+                connection = await origin.until_open(1)
                 sender.send("hello")
                 await until(lambda: sender.close_code is not None, describe=swarm.summary)
                 assert sender.close_code == 1008
@@ -84,6 +84,6 @@ def test_rejected_message_closes_only_its_sender(tmp_path: Path, mode: str) -> N
                 await up.until_clients(1)
                 await origin.send("after")
                 await until(lambda: other.tally.other == 1, describe=swarm.summary)
-                assert seen.messages == []
+                assert connection.messages == []
 
     run(main(), deadline=60)

@@ -56,9 +56,9 @@ def test_1100_clients_in_three_lobbies_get_every_head_over_three_connections(tmp
                 for client in swarm.clients:
                     # Replies to the script are not part of the stream.
                     assert client.tally.other == 0, client.kept
-                    seen = heads(client)
-                    both = known.keys() & seen.keys()
+                    received = heads(client)
+                    both = known.keys() & received.keys()
                     assert len(both) >= 5
-                    assert all(seen[number] == known[number] for number in both)
+                    assert all(received[number] == known[number] for number in both)
 
     run(main(), deadline=220)

@@ -24,8 +24,8 @@ def test_subprotocol_of_the_origin_is_negotiated_with_the_client(tmp_path: Path,
                     async with Swarm(up.url, subprotocols=offered, follow_redirects=True) as swarm:
                         (client,) = await swarm.connect_all(1)
                         assert client.subprotocol == chosen
-                seen = await origin.until_connected(1)
-                assert seen.offered == ("feed.v2",)
+                connection = await origin.until_connected(1)
+                assert connection.offered == ("feed.v2",)
 
     run(main(), deadline=60)
 
@@ -46,15 +46,15 @@ def test_only_pages_from_allowed_origins_are_accepted(tmp_path: Path, mode: str)
     run(main(), deadline=60)
 
 
-def test_plain_http_gets_a_hint_to_use_websocket(tmp_path: Path) -> None:
+def test_plain_http_request_is_refused(tmp_path: Path) -> None:
     async def main() -> None:
         async with FakeOrigin() as origin:
             file = lobby_file(tmp_path, lobby_resource("prices", origin.url))
             async with lobby_up("-f", file) as up:
-                answer = await web.get(up.url.replace("ws://", "http://"))
-                assert answer.status == 426, answer
-                assert answer.headers["upgrade"].lower() == "websocket"
-                answer = await web.request("POST", up.url.replace("ws://", "http://"))
-                assert answer.status == 405, answer
+                response = await web.get(up.url.replace("ws://", "http://"))
+                assert response.status == 426, response
+                assert response.headers["upgrade"].lower() == "websocket"
+                response = await web.request("POST", up.url.replace("ws://", "http://"))
+                assert response.status == 405, response
 
     run(main(), deadline=60)

@@ -62,9 +62,9 @@ async def check(url: str, *sections: str) -> None:
     expected = documented(*sections)
     values = label_values()
     for openmetrics in (False, True):
-        seen = await scraped(url, openmetrics=openmetrics)
-        assert seen.keys() == expected.keys()
-        for name, (kind, samples) in seen.items():
+        exported = await scraped(url, openmetrics=openmetrics)
+        assert exported.keys() == expected.keys()
+        for name, (kind, samples) in exported.items():
             assert kind == expected[name][0], name
             assert samples, name
             assert all(sample.keys() == set(expected[name][1]) for sample in samples), name

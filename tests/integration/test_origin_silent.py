@@ -73,12 +73,12 @@ def test_unfinished_handshake_times_out() -> None:
         accepted = asyncio.Event()
         finished = asyncio.Event()
 
-        async def say_nothing(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async def never_respond(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             accepted.set()
             await finished.wait()
             writer.close()
 
-        server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+        server = await asyncio.start_server(never_respond, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
         resource = lobby_resource("prices", f"ws://127.0.0.1:{port}/", origin_reconnect=FAST)
         async with server, lobby_process(resource) as lobby, Swarm(lobby.client_url) as swarm:

@@ -45,9 +45,9 @@ def test_redirected_clients_fill_one_lobby_after_another(tmp_path: Path) -> None
                 Swarm(up.url, follow_redirects=True) as swarm,
             ):
                 # Another client may take the seat first: a redirected client then gets 503 and retries, as any client does.
-                for wanted in (40, 80, 120):
-                    while len(swarm.open) < wanted:
-                        new = await swarm.connect(wanted - len(swarm.open), concurrency=10)
+                for target in (40, 80, 120):
+                    while len(swarm.open) < target:
+                        new = await swarm.connect(target - len(swarm.open), concurrency=10)
                         refused = [client for client in new if client.status != 101]
                         assert all(client.status == 503 for client in refused), swarm.summary()
                         if refused:

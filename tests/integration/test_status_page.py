@@ -48,7 +48,7 @@ READ = """
                 phase: text(lobby, ".phase"),
                 latest: shown(lobby.querySelector(".latest")),
                 taken: text(lobby, ".taken"),
-                told: lobby.querySelector("[role=meter]").getAttribute("aria-valuetext"),
+                meter: lobby.querySelector("[role=meter]").getAttribute("aria-valuetext"),
                 filled: lobby.querySelector(".fill").offsetWidth / lobby.querySelector(".bar").offsetWidth,
             })),
         })),
@@ -69,7 +69,7 @@ UNREADABLE = """
             const back = color(getComputedStyle(each).backgroundColor);
             if (back[3] === 255) { return back; }
         }
-        throw new Error("nothing is behind it");
+        throw new Error("is_empty is behind it");
     };
     const light = ([red, green, blue]) => {
         const part = value => value / 255 <= 0.04045 ? value / 255 / 12.92 : ((value / 255 + 0.055) / 1.055) ** 2.4;
@@ -140,7 +140,7 @@ def test_page_of_a_greeter_shows_lobbies_filling_and_emptying(tmp_path: Path) ->
                     await swarm.connect_all(4)
                     await page.until(lambda: holds(4))
                     half = [each for each in (await page.lobbies()).values() if each["taken"] == "4 of 8"]
-                    assert [each["told"] for each in half] == ["4 of 8 seats taken, open"]
+                    assert [each["meter"] for each in half] == ["4 of 8 seats taken, open"]
 
                     await swarm.connect_all(8)
                     await page.until(lambda: holds(12))
@@ -187,18 +187,18 @@ def test_page_shows_a_drain_and_the_move_of_its_clients(tmp_path: Path) -> None:
             greeter = await stack.enter_async_context(greeter_process(key=key))
             page = await stack.enter_async_context(opened(f"{greeter.admin}/", tmp_path))
 
-            async def nothing() -> bool:
-                told = await page.read()
-                return bool(told["empty"] and told["alert"] == "no directory yet")
+            async def is_empty() -> bool:
+                shown = await page.read()
+                return bool(shown["empty"] and shown["alert"] == "no directory yet")
 
-            await page.until(nothing)
+            await page.until(is_empty)
             greeter.set_directory(with_open(resource, one))
             swarm = await stack.enter_async_context(Swarm(greeter.url("/prices")))
             await swarm.connect_all(5)
 
-            async def shown(**wanted: str) -> bool:
+            async def shown(**expected: str) -> bool:
                 return {name: f"{each['phase']} {each['taken']}" for name, each in (await page.lobbies()).items()} == {
-                    name.replace("_", "-"): told for name, told in wanted.items()
+                    name.replace("_", "-"): text for name, text in expected.items()
                 }
 
             await page.until(lambda: shown(prices_1="open 5 of 512"))
@@ -246,10 +246,10 @@ def test_page_reports_a_lost_greeter_and_recovers_with_it(tmp_path: Path) -> Non
 
                 greeter.process.send(signal.SIGSTOP)
 
-                async def says(trouble: str) -> bool:
-                    return trouble in (await page.read())["alert"]
+                async def alerts(problem: str) -> bool:
+                    return problem in (await page.read())["alert"]
 
-                await page.until(lambda: says("The greeter does not respond (timeout after 4 seconds)"))
+                await page.until(lambda: alerts("The greeter does not respond (timeout after 4 seconds)"))
                 assert page.last["live"] == "no response"
                 assert page.last["items"], "the last known state is no longer shown"
                 greeter.process.send(signal.SIGCONT)
@@ -258,7 +258,7 @@ def test_page_reports_a_lost_greeter_and_recovers_with_it(tmp_path: Path) -> Non
                     return (await page.read())["live"] == "live" and not page.last["alert"]
 
                 await page.until(lives)
-            await page.until(lambda: says("The greeter does not respond (no connection)"))
+            await page.until(lambda: alerts("The greeter does not respond (no connection)"))
             again = ("--admin-port", greeter.admin.rpartition(":")[2])
             async with greeter_process(key=key, options=again) as greeter:
                 greeter.set_directory(resource)

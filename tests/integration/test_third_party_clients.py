@@ -65,7 +65,7 @@ def test_messages_arrive_intact_both_ways(tmp_path: Path, mode: str, compression
                 )
                 for name in names
             ]
-            seen = await origin.until_open(1, deadline=30)
+            connection = await origin.until_open(1, deadline=30)
             await up.until_origin("Connected")
             await until_output(clients, 1)
             for client in clients:
@@ -85,8 +85,8 @@ def test_messages_arrive_intact_both_ways(tmp_path: Path, mode: str, compression
 
             # Each client echoes all but the large messages, masked and perhaps compressed by its own library.
             back = [*BURST, *(each for each in MESSAGES if size(each) <= ECHOED)]
-            await origin.until(lambda: len(seen.messages) == len(clients) * len(back), deadline=30)
-            assert Counter(seen.messages) == Counter({each: len(clients) * back.count(each) for each in back})
+            await origin.until(lambda: len(connection.messages) == len(clients) * len(back), deadline=30)
+            assert Counter(connection.messages) == Counter({each: len(clients) * back.count(each) for each in back})
             assert len(await up.until_clients(len(clients))) >= 1
 
     run(main(), deadline=110)

@@ -42,7 +42,7 @@ class SeatQueueMachine(RuleBasedStateMachine):
         self.scheduled: dict[int, Waiter[int]] = {}  # those of `waiting` that may not move yet
         self.move_by: dict[LobbyId, float] = {}
         self.since: dict[int, float] = {}
-        self.fate: Counter[str] = Counter()
+        self.outcomes: Counter[str] = Counter()
         self.arrived = 0
         self.made = 0
 
@@ -81,14 +81,14 @@ class SeatQueueMachine(RuleBasedStateMachine):
             self.queue.leave(waiter)
             if waiter.rank is Rank.MOVING:
                 self.give_back(client)
-            self.fate["left"] += 1
+            self.outcomes["left"] += 1
 
     @rule(data=st.data())
     def leave_a_seat(self, data: st.DataObject) -> None:
         seated = [c for b in self.lobbies.values() for c in b.occupants if c not in self.waiting]
         if seated:
             self.give_back(data.draw(st.sampled_from(seated)))
-            self.fate["left"] += 1
+            self.outcomes["left"] += 1
 
     @rule(data=st.data())
     def others_take_seats(self, data: st.DataObject) -> None:
@@ -142,7 +142,7 @@ class SeatQueueMachine(RuleBasedStateMachine):
             assert self.now - self.since[waiter.client] >= WAIT
             assert waiter.rank is not Rank.MOVING
             assert self.waiting.pop(waiter.client) is waiter
-            self.fate["expired"] += 1
+            self.outcomes["expired"] += 1
 
     @rule()
     def claim(self) -> None:
@@ -218,7 +218,7 @@ class SeatQueueMachine(RuleBasedStateMachine):
         moving = {client for client, waiter in self.waiting.items() if waiter.rank is Rank.MOVING}
         assert moving <= set(seats)
         assert not (set(self.waiting) - moving) & set(seats)
-        assert len(set(self.waiting) | set(seats)) + self.fate.total() == self.arrived
+        assert len(set(self.waiting) | set(seats)) + self.outcomes.total() == self.arrived
 
     @invariant()
     def the_queue_lists_the_waiting_clients(self) -> None:

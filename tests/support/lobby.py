@@ -157,14 +157,14 @@ async def lobby_process(
             env=environment,
             ends_with=ends_with,
         ) as process:
-            told = json.loads((await process.line(r'^\{.*"listening".*\}$'))[0])
+            listening = json.loads((await process.line(r'^\{.*"listening".*\}$'))[0])
             yield LobbyProcess(
                 process=process,
                 name=f"{name}-{number}",
                 path=path,
                 key=key,
-                port=told["port"],
-                admin=f"http://127.0.0.1:{told['admin_port']}",
+                port=listening["port"],
+                admin=f"http://127.0.0.1:{listening['admin_port']}",
             )
 
 
@@ -218,8 +218,10 @@ async def greeter_process(
     """Runs a greeter for the duration of a block; its directory is empty until it is set."""
     command = ("-m", "lobby_gateway.greeter", "--port", "0", "--admin-port", "0", "--directory-from-stdin", *options)
     async with running("greeter", *prefix, sys.executable, *command, env={"LOBBY_TOKEN_KEY": key}) as process:
-        told = json.loads((await process.line(r'^\{.*"listening".*\}$'))[0])
-        yield GreeterProcess(process=process, port=told["port"], admin=f"http://127.0.0.1:{told['admin_port']}")
+        listening = json.loads((await process.line(r'^\{.*"listening".*\}$'))[0])
+        yield GreeterProcess(
+            process=process, port=listening["port"], admin=f"http://127.0.0.1:{listening['admin_port']}"
+        )
 
 
 def with_open(resource: Mapping[str, Any], *lobbies: LobbyProcess, draining: tuple[str, ...] = ()) -> dict[str, Any]:

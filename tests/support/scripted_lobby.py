@@ -46,9 +46,11 @@ class _Scripted:
         return AdminResponse.json(GreeterReport(waiting={"prices": len(self.directories)}).to_json())
 
     async def environment(self, _request: AdminRequest) -> AdminResponse:
-        return AdminResponse.json({"environment": dict(os.environ), "arguments": sys.argv, "told": self.directories})
+        return AdminResponse.json(
+            {"environment": dict(os.environ), "arguments": sys.argv, "directories": self.directories}
+        )
 
-    def told(self, line: bytes) -> None:
+    def set_directory(self, line: bytes) -> None:
         self.directories.append(len(json.loads(line)["items"]))
 
 
@@ -58,7 +60,7 @@ async def main(name: str) -> None:
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, (lambda: None) if name.startswith("stubborn") else stop.set)
     scripted = _Scripted(name)
-    await watch_stdin(scripted.told, stop.set)
+    await watch_stdin(scripted.set_directory, stop.set)
     routes = {
         ("GET", "/seats"): scripted.seats,
         ("GET", "/waiting"): scripted.waiting,

@@ -1,4 +1,4 @@
-"""`lobby origin` as a process of its own: an origin that can be killed, stopped and started again."""
+"""`lobby origin` as a separate process: an origin that can be killed, stopped and restarted."""
 
 from __future__ import annotations
 

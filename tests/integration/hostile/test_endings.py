@@ -174,15 +174,15 @@ def test_messages_of_a_client_that_disconnects_at_once_reach_the_origin(tmp_path
             resource = lobby_resource("prices", origin.url, clients_messages="Forward")
             async with lobby_up("-f", lobby_file(tmp_path, resource)) as up, Swarm(up.url) as swarm:
                 await swarm.connect_all(1)
-                seen = await origin.until_open(1)
+                connection = await origin.until_open(1)
                 await up.until_origin("Connected")
                 port = int(up.url.split(":")[2].split("/")[0])
                 for number in range(20):
                     client = await RawClient.upgraded(port, request("/prices"))
                     await client.send(masked(FIN | TEXT, json.dumps(number).encode()) + masked(FIN | CLOSE))
                     client.close()
-                await origin.until(lambda: len(seen.messages) == 20)
-                assert sorted(map(int, seen.messages)) == list(range(20))
+                await origin.until(lambda: len(connection.messages) == 20)
+                assert sorted(map(int, connection.messages)) == list(range(20))
                 await up.until_clients(1)
 
     run(main(), deadline=60)

@@ -62,13 +62,13 @@ CASES: dict[str, tuple[bytes, int]] = {
 
 DEFLATED_CASES: dict[str, tuple[bytes, int]] = {
     # RFC 7692 §6, §7.2
-    "reserved bit 1 behind the first fragment": (
+    "reserved bit 1 after the first fragment": (
         deflated(b"hello", first=RSV1 | TEXT) + masked(FIN | RSV1 | CONT), 1002,
     ),
     "reserved bit 1 on a control frame": (masked(FIN | RSV1 | PING), 1002),
     "reserved bit 2": (deflated(b"hello", first=FIN | RSV1 | RSV2 | TEXT), 1002),
-    "what is not deflated": (masked(FIN | RSV1 | BINARY, b"\xff" * 20), 1007),
-    "text that is no UTF-8 when inflated": (deflated(b"\xff\xfe"), 1007),
+    "data that is not deflated": (masked(FIN | RSV1 | BINARY, b"\xff" * 20), 1007),
+    "inflated text that is not UTF-8": (deflated(b"\xff\xfe"), 1007),
     "64 MiB in 64 KiB": (deflated(bytes(64 << 20), first=FIN | RSV1 | BINARY), 1009),
 }  # fmt: skip
 

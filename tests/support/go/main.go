@@ -1,5 +1,5 @@
-// A WebSocket client that nobody here wrote (coder/websocket). It says, a line of JSON each, that it is connected and what it
-// gets, and sends back what is small:
+// A third-party WebSocket client (coder/websocket). Prints a line of JSON when it connects and for each message, and echoes
+// small messages:
 //
 //	listen URL compress|plain SUBPROTOCOL...
 package main

@@ -83,7 +83,7 @@ def test_every_greeter_gets_each_new_directory_once() -> None:
             made.greeters.publish(list(ITEMS))  # nothing new in it
             made.greeters.publish([*ITEMS, *ITEMS])
             await until(lambda: made.waiting() == [2, 2])
-            assert (await made.environment(0))["told"] == [1, 2]
+            assert (await made.environment(0))["directories"] == [1, 2]
             assert made.greeters.serving == 2
 
     run(main())
@@ -158,12 +158,12 @@ def test_stopped_greeter_blocks_nobody_and_gets_the_latest_directory_later() -> 
 
             async def told() -> bool:
                 try:
-                    return bool((await made.environment(0))["told"][-1] == 5)
+                    return bool((await made.environment(0))["directories"][-1] == 5)
                 except OSError:
                     return False
 
             await until(told)
-            assert len((await made.environment(0))["told"]) <= 4  # not each of those that it missed
+            assert len((await made.environment(0))["directories"]) <= 4  # not each of those that it missed
 
     run(main())
 

@@ -12,7 +12,7 @@ from lobby_gateway.websocket.listener import listen
 T = TypeVar("T")
 
 
-def run(main: Coroutine[Any, Any, T], *, deadline: float = 20.0) -> T:
+def run(main: Coroutine[Any, Any, T], *, deadline: float = 60.0) -> T:
     """Runs a coroutine, for at most `deadline` seconds."""
 
     async def bounded() -> T:

@@ -18,7 +18,7 @@ class DeadlinePassedError(AssertionError):
 async def until(
     condition: Callable[[], Any],
     *,
-    deadline: float = 10.0,
+    deadline: float = 30.0,
     describe: str | Callable[[], str] = "",
     every: float = POLL_SECONDS,
 ) -> Any:

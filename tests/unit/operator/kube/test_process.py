@@ -175,10 +175,10 @@ def test_without_changes_nothing_is_written_or_read() -> None:
         it.server.put(PRICES, lobby_resource())
         async with it.operator() as (made, _, _stopping):
             await until(it.well)
-            await until(lambda: made.manager.reconcilers and not made.manager.reconcilers[0].active, deadline=6)
+            await until(lambda: made.manager.reconcilers and not made.manager.reconcilers[0].active)
             start = len(it.server.asked)
             passes = made.manager.reconcilers[0].passes
-            await until(lambda: made.manager.reconcilers[0].passes > passes, deadline=8)
+            await until(lambda: made.manager.reconcilers[0].passes > passes)
             assert it.writes(start) == []
             assert [each for each in it.server.asked[start:] if each.method == "GET"] == []
 

@@ -13,7 +13,7 @@ from lobby_gateway.errors import UserError
 from lobby_gateway.process.arguments import Accepted, ArgumentParser, address, integer, name, port, websocket_url
 
 MAX_NAME = 50
-"""Longest name of a Lobby; those of its lobbies and their pods are longer (`crds/lobbies.yaml`)."""
+"""Longest name of a Lobby (`crds/lobbies.yaml`): its lobbies and pods append a number to it."""
 
 _DESCRIPTION = "One WebSocket connection to an origin, shared by any number of clients."
 
@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         return int(arguments.run(arguments))
-    except KeyboardInterrupt:  # there is nothing to stop in order yet
+    except KeyboardInterrupt:  # nothing is running yet that needs an orderly shutdown
         return 128 + signal.SIGINT
     except UserError as error:
         for line in str(error).splitlines():

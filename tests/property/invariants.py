@@ -108,7 +108,7 @@ def moved_clients_fit_into_fuller_lobbies(step: Step) -> None:
     moving = sum(lobby.clients for lobby in leaving)
     moving += sum(lobby.clients for lobby in step.observed.in_phase(Phase.DRAINING, Phase.ENDING))
     assert sum(lobby.free for lobby in staying) >= moving + step.spec.spare
-    assert len(staying) >= step.spec.floor
+    assert len(staying) >= step.spec.min_replicas
     fullest = max(lobby.clients for lobby in staying)
     assert all(0 < lobby.clients <= fullest for lobby in leaving)
     if step.spec.placement is Placement.PACKED:
@@ -172,18 +172,18 @@ def waiting_clients_are_served_unless_all_lobbies_are_full(world: World) -> None
 
 
 def there_are_as_many_lobbies_as_needed(world: World) -> None:
-    """At least the floor and the spare seats; with Packed and lobbies of one size exactly the minimum."""
+    """At least the minimum and the spare seats; with Packed and lobbies of one size exactly the minimum."""
     spec = world.spec
     running = world.running()
     assert len(running) <= spec.max_replicas
-    assert len(running) >= spec.floor
+    assert len(running) >= spec.min_replicas
     assert not any(lobby.draining or lobby.gone_at is not None for lobby in running)
     if len(running) < spec.max_replicas and spec.placement is Placement.PACKED:
         free = sum(max(0, lobby.seats - lobby.clients) for lobby in running)
         assert free >= spec.spare
     if spec.placement is Placement.PACKED and spec.compaction and world.uniform():
         fewest = -(-(world.clients() + spec.spare) // spec.seats)
-        assert len(running) == min(spec.max_replicas, max(spec.floor, fewest))
+        assert len(running) == min(spec.max_replicas, max(spec.min_replicas, fewest))
 
 
 def every_lobby_has_the_current_revision(world: World) -> None:

@@ -205,7 +205,7 @@ class World:
 
     def step(self) -> Plan:
         """Observes, plans, acts, and tells the greeters."""
-        readings, self.expected = self.expected.lay_over(self.readings(), self.now)
+        readings, self.expected = self.expected.overlay(self.readings(), self.now)
         before = self.observed
         observed = observe(before, readings, waiting=self.waiting, spec=self.spec, now=self.now, settings=self.settings)
         self.observed = observed

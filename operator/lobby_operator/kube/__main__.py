@@ -60,7 +60,7 @@ def parser() -> arguments.ArgumentParser:
     name = arguments.name
     image = _text(r"[^\s\x00-\x1f]+", "is not the name of an image", "a name such as registry/lobby:1.0")
     pair = r"[A-Za-z0-9]([A-Za-z0-9._/-]*[A-Za-z0-9])?=[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?"
-    labels = _text(rf"{pair}(,{pair})*", "is not a label selector", "name=value, separated by commas")
+    labels = _text(rf"{pair}(,{pair})*", "is not a label selector", "name=value pairs, separated by commas")
     identity = _text(r"[!-~]{1,128}", "is not an identity", "up to 128 printable characters without spaces")
     command = arguments.ArgumentParser(prog="python -m lobby_operator.kube", description=__doc__)
     scope = command.add_mutually_exclusive_group()
@@ -142,7 +142,7 @@ def settings_of(options: argparse.Namespace) -> OperatorSettings:
 
 
 def _identity(*, in_pod: bool) -> str:
-    """A pod's host name is its name. Outside of pods, a machine may run several operators."""
+    """In a pod, its name, which is the host name. Elsewhere one machine may run several operators, so random."""
     return socket.gethostname() if in_pod else f"{socket.gethostname()}-{secrets.token_hex(4)}"
 
 
@@ -163,7 +163,7 @@ def main(argv: Sequence[str] | None = None, *, before: Callable[[str, Resource],
     options = parser().parse_args(argv)
     logs.configure("operator")
     raise_descriptor_limit()  # one connection to each lobby
-    crd()  # reads its file now: there is no event loop yet that this would block
+    crd()  # reads its file now, before there is an event loop that this would block
     settings = settings_of(options)
 
     async def operate(stopping: Shutdown) -> None:

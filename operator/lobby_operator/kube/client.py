@@ -1,4 +1,4 @@
-"""The one place that calls the Kubernetes API: objects are JSON, every call has a deadline and is counted, errors are ours.
+"""The only module that calls the Kubernetes API. Objects are JSON; calls have a deadline, are counted, and raise `ApiError`.
 
 `kubernetes.aio` provides addresses, credentials and TLS, and makes the requests. None of its generated classes is used: an
 object is passed on as the server sent it, including fields that this version of the client does not know.
@@ -22,17 +22,14 @@ from kubernetes.aio.client import ApiClient, Configuration
 
 import lobby_gateway
 from lobby_gateway.errors import LobbyGatewayError, UserError
-from lobby_operator.kube.names import Resource
+from lobby_operator.kube.names import Object, Resource
 from lobby_operator.settings import ApiSettings
-
-Object = dict[str, Any]
-"""An object of the API, as JSON."""
 
 FIELD_MANAGER = "lobby-operator"
 """Name under which the server records which fields the operator set."""
 
 _LIBRARY_TIMEOUT = 2
-"""Multiple of our deadline: the library insists on one of its own, which must not come first."""
+"""Multiple of our deadline: the library needs a timeout, too, which must not expire first."""
 
 _JSON = "application/json"
 _MERGE_PATCH = "application/merge-patch+json"  # RFC 7396
@@ -40,11 +37,11 @@ _APPLY_PATCH = "application/apply-patch+yaml"  # JSON is YAML
 
 
 class ApiError(LobbyGatewayError):
-    """A failed call. The text is one line for a person: the call, and what the server answered.
+    """A failed call. The text is one line for people: the call, and what the server answered.
 
     Attributes:
         status: HTTP status of the answer; 0: there was none.
-        reason: the server's word for it: `NotFound`.
+        reason: the server's reason, one word such as `NotFound`.
         message: the server's explanation.
     """
 
@@ -72,7 +69,7 @@ class GoneError(ApiError):
 
 
 class ForbiddenError(ApiError):
-    """Not allowed: by RBAC, by an admission rule (Pod Security, a quota), or because the credentials are not accepted."""
+    """Refused by RBAC or by an admission rule (Pod Security, a quota), or the credentials are not accepted."""
 
 
 class InvalidError(ApiError):
@@ -112,7 +109,7 @@ _ERRORS: Mapping[int, type[ApiError]] = {
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """A call; as text, what it asks for."""
+    """A call; its text is verb, resource and object."""
 
     verb: str
     method: str
@@ -138,13 +135,13 @@ class KubeApi:
     """Calls the API.
 
     Args:
-        client: of `kubernetes.aio`; closed with this.
+        client: client of `kubernetes.aio`; `close` closes it, too.
         settings: deadline of a call.
         before: called with verb and resource before each call; may raise. Tests end the process here.
 
     Attributes:
         calls: number of calls, by verb, resource and outcome (`ok`, or the exception's name without `Error`).
-        seconds: total seconds that they took, by verb and resource.
+        seconds: their total duration in seconds, by verb and resource.
     """
 
     def __init__(
@@ -182,13 +179,13 @@ class KubeApi:
 
         Args:
             resource: their kind.
-            namespace: empty: all.
+            namespace: their namespace; empty: all.
             labels: a label selector that they must match.
             limit: most objects to return; `metadata.continue` as `after` gives the next ones. 0: all.
             after: see `limit`.
 
         Raises:
-            GoneError: the first page is too old.
+            GoneError: the previous pages are too old; start again.
         """
         query = {"labelSelector": labels, "limit": str(limit or ""), "continue": after}
         return await self._call(_Call("list", "GET", resource, namespace, query=query))
@@ -201,8 +198,8 @@ class KubeApi:
 
         Args:
             resource: their kind.
-            namespace: empty: all.
-            version: `resourceVersion` of what is known.
+            namespace: their namespace; empty: all.
+            version: the `resourceVersion` after which to start.
             labels: a label selector that the objects must match.
             seconds: seconds after which the server ends the watch.
             idle: seconds without data after which the connection counts as lost.
@@ -256,7 +253,7 @@ class KubeApi:
     async def apply(
         self, resource: Resource, namespace: str, name: str, body: Mapping[str, Any], *, subresource: str = ""
     ) -> Object:
-        """Creates an object or sets these fields of it, and removes those that an earlier `apply` set and this one does not.
+        """Creates an object, or sets these fields of it and removes those that an earlier `apply` set and this one does not.
 
         Overwrites fields that someone else set in the meantime (server-side apply, forced). RBAC: `patch`, and `create` where
         the object does not exist.
@@ -273,9 +270,9 @@ class KubeApi:
 
         Args:
             resource: its kind.
-            namespace: of the object.
-            name: of the object.
-            uid: a precondition; empty: none.
+            namespace: its namespace.
+            name: its name.
+            uid: the uid that it must have; empty: any.
             grace_seconds: seconds for a pod to terminate; None: as its spec says.
 
         Raises:
@@ -372,7 +369,7 @@ async def connect(
     settings: ApiSettings | None = None,
     before: Callable[[str, Resource], None] | None = None,
 ) -> KubeApi:
-    """Access to the API: by a kubeconfig file, by the one that `KUBECONFIG` names, or by a pod's service account.
+    """Connects to the API with a kubeconfig file, with the one that `KUBECONFIG` names, or with a pod's service account.
 
     Args:
         kubeconfig: path of the file; empty: `KUBECONFIG`, then the service account.
@@ -390,13 +387,13 @@ async def connect(
         where = f"KUBECONFIG: {path}" if path else "KUBECONFIG: is not set, and this is not a pod"
         problem = " ".join(str(error).split())
         raise UserError(f"{where}: {problem}; accepted: the path of a kubeconfig file") from error
-    # Verify what Go's clients verify: certificates of many clusters lack extensions that Python 3.13 began to require.
+    # Verify no more than Go's clients do: certificates of many clusters lack extensions that Python 3.13 requires.
     configuration.disable_strict_ssl_verification = True
     return KubeApi(ApiClient(configuration), settings=settings, before=before)
 
 
 async def _load(path: str, configuration: Configuration) -> None:
-    # Reads and writes files on the event loop: at the start of the process, when nothing else runs yet.
+    # Blocks the event loop with file I/O, but only when the process starts and nothing else runs yet.
     loader: Any = config  # it has no types
     if path:
         await loader.load_kube_config(config_file=path, client_configuration=configuration, persist_config=False)

@@ -27,17 +27,17 @@ _PARTS: Final = (("metadata", "labels"), ("spec", "names"), ("spec", "versions")
 
 
 async def upgrade(api: KubeApi, desired: Mapping[str, Any]) -> bool:
-    """Gives the cluster's definition the labels and the spec of ours; returns whether that changed anything.
+    """Sets labels and spec of the cluster's definition to ours; returns whether that changed anything.
 
     Uses a merge patch, which replaces lists: fields and rules that a version dropped disappear from `spec.versions`.
     Server-side apply would keep what Helm, another field manager, had set.
 
     Args:
-        api: of the cluster.
+        api: access to the API.
         desired: our definition.
 
     Raises:
-        UserError: there is no definition yet.
+        UserError: the cluster has no definition yet.
         ApiError: the server rejected the change or could not be reached.
     """
     name: str = desired["metadata"]["name"]
@@ -58,7 +58,7 @@ async def _main(kubeconfig: str, desired: Mapping[str, Any]) -> None:
         changed = await upgrade(api, desired)
     finally:
         await api.close()
-    logger.info("the CRD of Lobby was upgraded" if changed else "the CRD of Lobby is up to date")
+    logger.info("upgraded the CRD of Lobby" if changed else "the CRD of Lobby is up to date")
 
 
 def parser() -> ArgumentParser:

@@ -1,8 +1,8 @@
 """Which of several operators acts: the holder of the Lease. Pure; `lease.py` reads and writes the Lease.
 
-No process trusts another's clock: a Lease has expired when, by its own clock, an observer has not seen it change for its whole
-duration. The holder stops earlier: `deadline_seconds` after the start of its latest successful renewal. So no two processes
-act at once, and the holder needs no answer from anyone to know that it must stop, only the time.
+No process trusts another's clock: to an observer, a Lease has expired if it did not change for its whole duration by the
+observer's own clock. The holder stops earlier: `deadline_seconds` after the start of its latest successful renewal. So no two
+processes act at once, and the holder knows when it must stop without an answer from anyone.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ class ObservedLease:
     Attributes:
         holder: identity of the holder; empty: nobody.
         duration_seconds: as the holder declared it.
-        acquired: since when it is held, RFC 3339 with microseconds.
-        transitions: how often it changed hands.
+        acquired: when the holder acquired it, RFC 3339 with microseconds.
+        transitions: how often its holder changed.
         version: its `resourceVersion`, which changes with each renewal.
     """
 
@@ -49,7 +49,7 @@ class Election:
     """The election as one candidate sees it.
 
     Args:
-        identity: of this candidate, unique among all.
+        identity: identity of this candidate, unique among all.
         settings: times.
     """
 
@@ -74,12 +74,12 @@ class Election:
         return self._held_since is not None and not self.holds(now)
 
     def observe(self, lease: ObservedLease | None, now: float) -> None:
-        """Takes the Lease as it was read; None: there is none."""
+        """Records the Lease as it was read; None: there is none."""
         if lease is None or self._observed is None or lease.version != self._observed.version:
             self._changed_at = now
         self._observed = lease
         if lease is not None and lease.holder != self.identity and self._held_since is not None:
-            self._held_since = float("-inf")  # another holds it: whatever we believed is over
+            self._held_since = float("-inf")  # another holds it, whatever we believed
 
     def spec_to_write(self, now: float, wall: str) -> dict[str, Any] | None:
         """The `spec` to write now in order to acquire or renew the Lease; None: another holds it.
@@ -101,10 +101,10 @@ class Election:
         }
 
     def written(self, lease: ObservedLease, started: float, now: float) -> None:
-        """The spec of `spec_to_write` was written.
+        """Records that the spec of `spec_to_write` was written.
 
         Args:
-            lease: the answer.
+            lease: the Lease in the answer.
             started: when the call began: the server cannot have renewed it earlier.
             now: when the answer came.
         """

@@ -25,14 +25,14 @@ _WARNINGS: Mapping[tuple[str, str], str] = {
     (ConditionType.SCALING, "InvalidSpec"): "InvalidSpec",
     (ConditionType.PATH_ACCEPTED, "PathTaken"): "PathTaken",
 }
-"""Reasons of conditions that a person should know about, and the reason of the Event."""
+"""Reasons of conditions that deserve a Warning, and the reason of its Event."""
 
 _RECOVERIES: Mapping[str, str] = {
     ConditionType.ORIGIN_CONNECTED: "OriginBack",
     ConditionType.SCALING: "ScalingAgain",
     ConditionType.PATH_ACCEPTED: "PathAccepted",
 }
-"""The reason of the Event when a condition with such a reason is True again."""
+"""The reason of the Event when such a condition is True again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ def event_of_action(action: Action, text: str) -> LobbyEvent:
 
     Args:
         action: what was done.
-        text: the same for a person, with the reason.
+        text: the same for people, with the reason.
     """
     reason = action.reason.code
     kind = WARNING if reason in _FAILURES else NORMAL
@@ -65,7 +65,7 @@ def event_of_action(action: Action, text: str) -> LobbyEvent:
 
 
 def events_between(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[LobbyEvent]:
-    """The events that lie between two statuses of a Lobby."""
+    """The events that follow from a change of a Lobby's status."""
     previous = {each["type"]: each for each in before.get("conditions") or ()}
     for condition in after.get("conditions") or ():
         kind, reason = condition["type"], condition["reason"]

@@ -1,8 +1,8 @@
 """Writes Events about Lobbies, which `kubectl describe lobby` and `kubectl events` show.
 
-Few and short: alike events within a second become one Event; a repeated one increases the count of an Event that is still
-young; and a Lobby to which very much happens gets only a few Events a minute (the log has everything). An Event that can't be
-written is lost, and nothing waits for it.
+Few and short: similar events within a second become one Event; a repetition increases the count of a recent Event; and a Lobby
+with very many events gets only a few Events a minute (the log has everything). An Event that can't be written is lost, and
+nothing waits for it.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lobby_operator import wall_clock
-from lobby_operator.kube.client import ApiError, KubeApi, NotFoundError, Object
+from lobby_operator.kube.client import ApiError, KubeApi, NotFoundError
 from lobby_operator.kube.event_reasons import LobbyEvent
-from lobby_operator.kube.names import EVENTS, LOBBIES
+from lobby_operator.kube.names import EVENTS, LOBBIES, Object
 from lobby_operator.settings import EventSettings
 
 logger = logging.getLogger(__name__)
@@ -36,9 +36,9 @@ class Regarding:
     """The Lobby that an Event is about.
 
     Attributes:
-        namespace: of the Lobby.
-        name: of the Lobby.
-        uid: of the Lobby.
+        namespace: namespace of the Lobby.
+        name: name of the Lobby.
+        uid: uid of the Lobby.
     """
 
     namespace: str
@@ -53,8 +53,8 @@ class PendingEvent:
     Attributes:
         regarding: the Lobby.
         event: the first occurrence.
-        name: of the Event.
-        at: when it first happened, on the local clock.
+        name: name of the Event.
+        at: when it first happened, on the monotonic clock.
         count: number of occurrences.
         written: the server has it already, with a lower count.
     """
@@ -75,7 +75,7 @@ class _LobbyEvents:
 
 
 class EventCorrelator:
-    """Collects events, combines alike ones and limits their rate per Lobby. Does no I/O.
+    """Collects events, combines similar ones and limits their rate per Lobby. Does no I/O.
 
     Args:
         settings: times and limits.
@@ -122,7 +122,7 @@ class EventCorrelator:
             yield pending
 
     def forget(self, now: float) -> None:
-        """Removes what is too old to matter."""
+        """Removes Lobbies whose events are too old to matter."""
         settings = self._settings
         seconds = max(settings.series_seconds, settings.burst * settings.refill_seconds)
         for regarding in [each for each, lobby in self._lobbies.items() if now > lobby.at + seconds]:
@@ -138,7 +138,7 @@ class Recorder:
         settings: times and limits.
 
     Attributes:
-        correlator: what is to be written.
+        correlator: collects what to write.
     """
 
     def __init__(self, api: KubeApi, instance: str, settings: EventSettings | None = None) -> None:

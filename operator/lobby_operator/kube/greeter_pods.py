@@ -1,4 +1,4 @@
-"""The pods of greeters: each running one is polled for how many of its clients wait, and for which Lobby."""
+"""Polls the running pods of greeters for the number of clients that wait for each Lobby."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from lobby_operator.reconcile.poller import Poller, PollSchedule
 
 
 class GreeterPods:
-    """Polls greeters.
+    """The greeters of a cluster.
 
     Args:
-        changed: called with the keys of Lobbies whose numbers changed; empty: possibly any.
+        changed: called with the keys of the Lobbies whose numbers changed; empty: possibly all of them.
         port: admin port of greeters.
-        schedule: of all pollers of this process; None: separate.
+        schedule: shared by all pollers of this process; None: a new one.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class GreeterPods:
 
 
 def _address(pod: Mapping[str, Any]) -> str:
-    """The address of a running pod; empty: it does not run."""
+    """The address of a pod; empty if it is not running."""
     status = pod.get("status") or {}
     return str(status.get("podIP") or "") if status.get("phase") == "Running" else ""
 

@@ -1,8 +1,8 @@
-"""Keeps track of the objects of one kind: lists them, watches them, and does so for ever.
+"""Keeps track of the objects of one kind by listing and watching them.
 
-A watch that breaks or falls silent resumes at its last version; if the server no longer has that version, the informer lists
-again, and `ListWatch` finds what was deleted in between. While the server is unreachable, what is known stays as it is. "The
-operator" in docs/architecture.md says why no framework does this.
+A watch that breaks or receives nothing for too long resumes at its last version; if the server no longer has that version,
+the informer lists again, and `ListWatch` finds what was deleted in between. While the server is unreachable, the known objects
+are kept. "The operator" in docs/architecture.md says why this uses no framework.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from collections.abc import Callable
 
 from lobby_gateway.process.backoff import Backoff
 from lobby_gateway.resource.list_watch import Change, ListWatch, WatchEndedError
-from lobby_operator.kube.client import ApiError, GoneError, KubeApi, Object
-from lobby_operator.kube.names import Resource
+from lobby_operator.kube.client import ApiError, GoneError, KubeApi
+from lobby_operator.kube.names import Object, Resource
 from lobby_operator.settings import InformerSettings
 
 logger = logging.getLogger(__name__)
@@ -28,13 +28,13 @@ class Informer:
         api: access to the API.
         resource: the kind.
         changed: called with each change; must accept any object that the server accepts.
-        namespace: empty: all.
+        namespace: namespace of the objects; empty: all.
         labels: a label selector that the objects must match.
-        listed: called after each list, when `changed` was called for all its changes.
-        settings: times.
+        listed: called after each list, after `changed` was called for all its changes.
+        settings: times and page size.
 
     Attributes:
-        problem: why the objects can't be listed or watched now; empty: they can.
+        problem: why the objects can't be listed or watched now; empty if they can.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Informer:
 
     @property
     def synced(self) -> bool:
-        """The objects were listed at least once, so that all of them are known."""
+        """The objects were listed at least once, so all of them are known."""
         return self._synced.is_set()
 
     async def wait_synced(self) -> None:
@@ -74,9 +74,9 @@ class Informer:
         await self._synced.wait()
 
     def stuck(self) -> str:
-        """Why it no longer works although by its own times it should: a bug of ours. Empty: it works.
+        """Why it counts as stuck: it made no progress for longer than its timeouts allow, which is a bug. Empty: it works.
 
-        A server that does not answer is no bug: the informer keeps trying.
+        An unreachable server does not count: the informer keeps trying.
         """
         limit = self._settings.watch_seconds + 2 * self._settings.idle_seconds
         seconds = self._clock() - self._progress_at
@@ -101,7 +101,7 @@ class Informer:
                 await asyncio.sleep(backoff.next())
                 continue
             backoff.reset()
-            # A server that ends each watch at once must not be asked without a pause.
+            # A server that ends each watch at once must not be flooded.
             await asyncio.sleep(shortest * random.random())  # noqa: S311  # nothing secret
 
     async def _list(self) -> None:

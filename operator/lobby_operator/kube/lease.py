@@ -10,9 +10,9 @@ from typing import Any
 
 from lobby_gateway.errors import LobbyGatewayError
 from lobby_operator import wall_clock
-from lobby_operator.kube.client import AlreadyExistsError, ApiError, ConflictError, KubeApi, NotFoundError, Object
+from lobby_operator.kube.client import AlreadyExistsError, ApiError, ConflictError, KubeApi, NotFoundError
 from lobby_operator.kube.election import Election, ObservedLease
-from lobby_operator.kube.names import LEASES
+from lobby_operator.kube.names import LEASES, Object
 
 logger = logging.getLogger(__name__)
 
@@ -26,13 +26,13 @@ class Lease:
 
     Args:
         api: access to the API.
-        election: this candidate's view.
-        namespace: of the Lease.
-        name: of the Lease.
+        election: this candidate's view of the election.
+        namespace: namespace of the Lease.
+        name: name of the Lease.
 
     Attributes:
         acquired: set once this process holds the Lease. Having lost it, a process never holds it again.
-        problem: why it can't be read or written now; empty: it can.
+        problem: why it can't be read or written now; empty if it can.
     """
 
     def __init__(self, api: KubeApi, election: Election, *, namespace: str, name: str) -> None:
@@ -65,7 +65,7 @@ class Lease:
         while True:
             started = self._clock()
             try:
-                # A call that takes longer is useless: the next may be quicker, and the deadline does not wait.
+                # A slower call is useless: the next may be quicker, and the deadline does not wait.
                 async with asyncio.timeout(2 * self._seconds):
                     await self._acquire_or_renew(read=read)
                 self._set_reachable()
@@ -84,7 +84,7 @@ class Lease:
 
     async def release(self) -> None:
         """Releases the Lease, so that another acquires it at once. The caller has stopped acting."""
-        with contextlib.suppress(ApiError, TimeoutError):  # then another waits until it has expired
+        with contextlib.suppress(ApiError, TimeoutError):  # otherwise another waits until it expires
             async with asyncio.timeout(self._seconds):
                 await self._read()  # a renewal may have succeeded although its answer never arrived
                 spec = self._election.spec_to_release(wall_clock.now_micro())
@@ -102,7 +102,7 @@ class Lease:
         try:
             written = await (self._create(spec) if self._election.observed is None else self._update(spec))
         except (ConflictError, AlreadyExistsError):
-            await self._read()  # another was faster; or our own write succeeded although its answer never arrived
+            await self._read()  # another was faster, or our own write succeeded although its answer never arrived
             return
         self._election.written(ObservedLease.of(written), started, self._clock())
 
@@ -123,7 +123,7 @@ class Lease:
         return await self._api.create(LEASES, self._namespace, manifest)
 
     async def _update(self, spec: Mapping[str, Any]) -> Object:
-        """Writes the `spec` into the Lease that was observed. Its metadata stays: Helm recognizes its own Lease by it."""
+        """Writes the `spec` into the Lease that was observed. Its metadata stays, by which Helm recognizes its own Lease."""
         observed = self._election.observed
         version = {"resourceVersion": observed.version} if observed is not None else {}
         return await self._api.patch(LEASES, self._namespace, self._name, {"metadata": version, "spec": dict(spec)})

@@ -1,7 +1,7 @@
 """The Lobbies on the server: the spec of each, which Lobby has which path, and which specs are invalid. Pure.
 
-An edit may pass the CRD's validation and still be unusable. Then the last valid spec stays in force, if there was one, and the
-status says what is wrong.
+An edit may pass the CRD's validation and still be invalid. Then the last valid spec, if any, remains in force, and the status
+says what is wrong.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ class LobbyRecord:
         key: `namespace/name`.
         uid: a different one means a different Lobby of the same name.
         version: its `resourceVersion`.
-        generation: of the stored spec.
-        created_at: as Kubernetes writes it.
-        status: as stored.
-        lobby: the last valid Lobby; None: it never was valid.
+        generation: generation of the stored spec.
+        created_at: creation time, RFC 3339.
+        status: the stored status.
+        lobby: the Lobby with its last valid spec; None: no spec was ever valid.
         resource: what `lobby` was read from, with all defaults.
         problem: what is wrong with the stored spec; empty: it is valid.
     """
@@ -48,17 +48,17 @@ class LobbyRecord:
 
     @property
     def namespace(self) -> str:
-        """Of the Lobby."""
+        """Namespace of the Lobby."""
         return self.key.rpartition("/")[0]
 
     @property
     def name(self) -> str:
-        """Of the Lobby."""
+        """Name of the Lobby."""
         return self.key.rpartition("/")[2]
 
     @property
     def age(self) -> tuple[str, str, str]:
-        """Sorts the oldest first. Times are RFC 3339 in UTC; namespace and name make the order unique."""
+        """Sort key, oldest first. Times are RFC 3339 in UTC; namespace and name make the order unique."""
         return (self.created_at, self.namespace, self.name)
 
 
@@ -66,7 +66,7 @@ class Lobbies:
     """All Lobbies.
 
     Attributes:
-        synced: all of them are known, so that it is certain which Lobby has a path.
+        synced: all Lobbies are known, so it is certain which one has a path.
     """
 
     def __init__(self) -> None:
@@ -85,7 +85,7 @@ class Lobbies:
         return self._records.get(key)
 
     def update(self, resource: Mapping[str, Any]) -> set[str]:
-        """Takes a Lobby that was added or changed; returns the keys of all Lobbies that are affected.
+        """Records a Lobby that was added or changed; returns the keys of all affected Lobbies.
 
         Raises:
             KeyError, TypeError: it has no name.
@@ -108,7 +108,7 @@ class Lobbies:
         return affected
 
     def status_written(self, resource: Mapping[str, Any]) -> None:
-        """Takes the server's answer to a write of ours, unless something newer is known already."""
+        """Records the server's answer to one of our writes, unless a newer version is known already."""
         record = self._records.get(object_key(resource))
         metadata = resource["metadata"]
         if (
@@ -121,7 +121,7 @@ class Lobbies:
             )
 
     def remove(self, key: str) -> set[str]:
-        """Takes a Lobby that was deleted; returns keys as `update` does."""
+        """Removes a Lobby that was deleted; returns keys as `update` does."""
         before = self._records.pop(key, None)
         return set() if before is None else {key} | self._release_path(key, _path(before))
 
@@ -173,23 +173,23 @@ def _read(key: str, resource: Mapping[str, Any], before: LobbyRecord | None) -> 
         status=resource.get("status") or {},
     )
     if before is not None and not newer(record.version, before.version):
-        # The answer to a write of ours arrived before the watch showed the version before it.
+        # The answer to one of our writes arrived before the watch showed an earlier version.
         record = replace(record, version=before.version, status=before.status)
     last = replace(record, lobby=before.lobby, resource=before.resource) if before is not None else record
     if before is not None and before.generation == record.generation:
-        return replace(last, problem=before.problem)  # of thousands of events nearly all only change the status
+        return replace(last, problem=before.problem)  # the common case: only the status changed
     try:
         checked = default_stored({**resource, "metadata": _identity(metadata)})
         lobby = lobby_from_resource(checked)
     except InvalidLobbyError as error:
         return replace(last, problem="; ".join(error.problems)[:_MAX_PROBLEM])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        # The server enforces its schema, but another version of it may allow what does not fit here.
+        # The server enforces its schema, but another version of the schema may allow what this code can't read.
         return replace(last, problem=f"spec: can't be read ({error!r})"[:_MAX_PROBLEM])
     checked["spec"]["path"] = lobby.spec.path
     return replace(record, lobby=lobby, resource=checked, problem="")
 
 
 def _identity(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of the metadata that identifies the Lobby, and changes only with the spec."""
+    """The part of the metadata that identifies the Lobby and changes only with the spec."""
     return {name: metadata[name] for name in ("name", "namespace", "uid", "generation") if name in metadata}

@@ -1,4 +1,4 @@
-"""Controls one Lobby in the cluster: wires its reconciler, its runtime, its status and its Events together.
+"""Controls one Lobby in the cluster: connects its reconciler, its runtime, its status and its Events.
 
 A controller exists while this process is active and the Lobby exists. A Lobby whose spec was never valid has no reconciler:
 its lobbies, if it has any, are left alone, and its status says why.
@@ -27,7 +27,7 @@ from lobby_operator.planner.actions import Action
 from lobby_operator.planner.state import Phase
 from lobby_operator.planner.status import invalid_spec_status, lobby_status
 from lobby_operator.reconcile.reconciler import Reconciler
-from lobby_operator.reconcile.runtime import RuntimeFailedError
+from lobby_operator.reconcile.runtime import INTERNAL_ERROR, RuntimeFailedError
 from lobby_operator.settings import OperatorSettings
 
 logger = logging.getLogger(__name__)
@@ -48,10 +48,10 @@ class ControllerContext(Protocol):
         """Clients of a Lobby that wait for a seat; `taken` seats are taken through greeters."""
 
     def set_active(self, key: str, *, active: bool) -> None:
-        """Whether something about a Lobby is changing."""
+        """Sets whether something about a Lobby is changing."""
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-        """Creates a task that must not end by itself; if it fails, so does the process."""
+        """Creates a task that never returns; if it fails, so does the process."""
 
     async def prepare(self, namespace: str) -> None:
         """Creates what lobbies need in their namespace.
@@ -73,11 +73,11 @@ class LobbyController:
     Args:
         record: the Lobby.
         context: the manager.
-        settings: of the operator.
+        settings: settings of the operator.
 
     Attributes:
-        key: of the Lobby.
-        uid: of the Lobby.
+        key: key of the Lobby.
+        uid: uid of the Lobby.
         reconciler: None: its spec was never valid.
         runtime: None: its spec was never valid.
         status: the desired status; empty: not known yet.
@@ -101,7 +101,7 @@ class LobbyController:
         self.update(record)
 
     def update(self, record: LobbyRecord) -> None:
-        """Takes the Lobby as it is now."""
+        """Sets the Lobby as it is now."""
         self.status_writer.wake()
         if record.lobby is None:
             self._set_status(
@@ -147,7 +147,7 @@ class LobbyController:
         ]
 
     async def _apply(self, runtime: KubeRuntime, reconciler: Reconciler) -> None:
-        """Applies what a Lobby needs besides its pods: after a change, after a failure, and now and then."""
+        """Applies what a Lobby needs besides its pods: after a change, after a failure, and periodically."""
         settings = self._settings.controller
         backoff = Backoff(base=settings.min_backoff_seconds, cap=settings.max_backoff_seconds, fraction=random.random)
         while True:
@@ -161,14 +161,14 @@ class LobbyController:
                     reconciler.update(record.lobby, runtime.revision)
                 self._problem = ""
                 backoff.reset()
-            except Exception as error:  # whatever it is: it is retried, and other Lobbies are not affected
+            except Exception as error:  # any error: it is retried, and other Lobbies are not affected
                 wait = backoff.next(floor=settings.min_backoff_seconds)
                 fields = {"lobby": self.key, "problem": str(error), "again_in_seconds": round(wait, 1)}
                 expected = isinstance(error, RuntimeFailedError)
                 logger.warning(
                     "can't write a Lobby's configuration", extra=fields, exc_info=None if expected else error
                 )
-                self._problem = str(error) if expected else "internal error in the operator, see its log"
+                self._problem = str(error) if expected else INTERNAL_ERROR
                 self.wake()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait):
@@ -178,7 +178,7 @@ class LobbyController:
         self._context.recorder.record(self._regarding, event_of_action(action, text))
 
     def _on_plan(self, reconciler: Reconciler) -> None:
-        """Publishes what is new after each plan, before its actions are taken."""
+        """Publishes each plan before its actions are taken."""
         active = reconciler.active
         if self.runtime is not None:
             self.runtime.poll_fast(fast=active)
@@ -186,7 +186,7 @@ class LobbyController:
         record = self._context.lobbies.get(self.key)
         if record is None or reconciler.planned is None or not reconciler.planned.complete:
             return
-        # The status is about the stored spec, even if that is invalid and an earlier one is in force.
+        # The status describes the stored spec, even if that is invalid and an earlier one is in force.
         spec = replace(reconciler.spec, generation=record.generation)
         self._set_status(
             lobby_status(
@@ -203,7 +203,7 @@ class LobbyController:
         )
 
     def _start_problem(self, reconciler: Reconciler) -> str:
-        """Why a lobby that should start does not."""
+        """Why a starting lobby does not start; empty if unknown."""
         problems = self.runtime.problems() if self.runtime is not None else {}
         starting = (
             lobby.name

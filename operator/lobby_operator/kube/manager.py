@@ -1,4 +1,4 @@
-"""Hands what the informers report to a controller for each Lobby while this process is active.
+"""Passes what the informers report to the controller of each Lobby while this process is active.
 
 Before `start`, everything is only stored: a standby knows all objects and writes nothing.
 """
@@ -40,13 +40,13 @@ class ControllerManager:
 
     Args:
         api: access to the API.
-        settings: of the operator.
+        settings: settings of the operator.
         token_secret: copies the key of seat tokens to where lobbies need it; None: someone else does.
 
     Attributes:
         lobbies: all Lobbies.
         recorder: writes Events.
-        lag: of the event loop.
+        lag: lag of the event loop.
         active: Lobbies are being reconciled.
     """
 
@@ -122,7 +122,7 @@ class ControllerManager:
     # Life cycle
 
     def start(self) -> None:
-        """Starts to reconcile; all objects must be known."""
+        """Starts reconciling; all objects must be known."""
         self.active = True
         self._greeters = GreeterPods(
             self._greeters_changed, port=self._settings.lobby_admin_port, schedule=self._schedule
@@ -194,7 +194,7 @@ class ControllerManager:
             self._greeters.poll_fast(fast=bool(self._active_lobbies))
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-        """Creates a task that must not end by itself."""
+        """Creates a task that never returns; if it fails, so does `wait_failed`."""
         task = asyncio.create_task(work, name=name)
         task.add_done_callback(self._ended)
         return task
@@ -203,7 +203,7 @@ class ControllerManager:
         error = None if task.cancelled() else task.exception()
         if error is not None and not self._failed.done():
             self._failed.set_exception(error)
-            self._failed.exception()  # retrieve it: perhaps nobody waits any more
+            self._failed.exception()  # marks it as retrieved, in case nobody waits for it
 
     async def prepare(self, namespace: str) -> None:
         """Creates what lobbies need in their namespace."""
@@ -243,7 +243,7 @@ class ControllerManager:
         return self._greeters.serving if self._greeters is not None else 0
 
     def items(self) -> list[dict[str, Any]]:
-        """All Lobbies as JSON types: spec without anything that may be secret, status, lobbies."""
+        """All Lobbies as JSON types: spec without possible secrets, status, lobbies."""
         return [
             {
                 "metadata": {"namespace": record.namespace, "name": record.name, "generation": record.generation},
@@ -273,7 +273,7 @@ def _lobby_of(pod: Mapping[str, Any]) -> str:
 
 
 def _trimmed(pod: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a pod that anyone reads. There may be thousands of pods, and each is 10 KiB."""
+    """The fields of a pod that the operator reads. There may be thousands of pods, of 10 KiB each."""
     metadata, spec, status = pod["metadata"], pod.get("spec") or {}, pod.get("status") or {}
     return {
         "metadata": {name: metadata[name] for name in _METADATA if name in metadata},

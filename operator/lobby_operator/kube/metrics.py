@@ -1,4 +1,4 @@
-"""Metrics that only the operator on Kubernetes has: its API calls, its writes, and the objects that it knows."""
+"""Metrics that only the operator on Kubernetes has: API calls, writes, and known objects."""
 
 from __future__ import annotations
 

@@ -7,6 +7,9 @@ from typing import Any
 
 from lobby_gateway.resource.spec import Lobby
 
+Object = dict[str, Any]
+"""An object of the API, as JSON."""
+
 
 @dataclass(frozen=True, slots=True)
 class Resource:
@@ -56,24 +59,23 @@ LOBBY_LABEL = f"{GROUP}/lobby"
 REVISION_LABEL = f"{GROUP}/revision"
 
 LOBBY_COMPONENT = "lobby"
-GREETER_COMPONENT = "greeter"
 
 DRAINING_ANNOTATION = f"{GROUP}/draining"
-"""Since when a lobby drains, in RFC 3339. Survives a restart of the operator."""
+"""When a lobby was asked to drain, in RFC 3339. Survives a restart of the operator."""
 
 CONFIG_ANNOTATION = f"{GROUP}/config"
 """Digest of the live configuration. A change makes the kubelet update the pod's volumes at once."""
 
 SAFE_TO_EVICT_ANNOTATION = "cluster-autoscaler.kubernetes.io/safe-to-evict"
-"""`false` while a lobby has clients, so that the cluster autoscaler leaves its node alone."""
+"""`false` while a lobby has clients, so that the cluster autoscaler keeps its node."""
 
 CLIENTS_PORT = 8000
 ADMIN_PORT = 8001
 
 CONFIG_DIRECTORY = "/etc/lobby/config"
 CONFIG_KEY = "lobby.json"
-TOKEN_DIRECTORY = "/etc/lobby/token"  # noqa: S105  # where it is, not what
-TOKEN_KEY = "key"  # noqa: S105  # of the Secret, not what is in it
+TOKEN_DIRECTORY = "/etc/lobby/token"  # noqa: S105  # its path, not its content
+TOKEN_KEY = "key"  # noqa: S105  # the key in the Secret, not its content
 SECRETS_DIRECTORY = "/etc/lobby/secrets"
 
 
@@ -87,8 +89,8 @@ def selector(labels: dict[str, str]) -> str:
     return ",".join(f"{name}={value}" for name, value in labels.items())
 
 
-def config_map_name(lobby: str) -> str:
-    """Name of the ConfigMap with the live configuration of a Lobby, and of its PodDisruptionBudget."""
+def owned_name(lobby: str) -> str:
+    """Name of the objects that a Lobby owns besides its pods: its ConfigMap and its PodDisruptionBudget."""
     return f"{lobby}-lobby"
 
 

@@ -1,16 +1,16 @@
-"""What is kept up to date about a Lobby's pods and may lag a little: annotations, and the PodDisruptionBudget.
+"""Keeps the annotations of a Lobby's pods and its PodDisruptionBudget up to date. Both may lag a little.
 
-A separate task, so that the reconciler never waits for it. Each round compares what the informer shows with what should be
-there and writes the difference, a few writes at a time. What fails is retried later, since the difference is still there.
+A separate task does it, so that the reconciler never waits. Each round compares what the informer shows with what should be
+there, and writes the difference, a few writes at a time. What fails is retried later, since the difference is still there.
 
-The budget limits how many lobbies an eviction (the drain of a node) may take at a time. Clients that a greeter holds notice
-nothing when their lobby is evicted. But each of them needs a seat elsewhere, and lobbies that go together leave less room: so
-a tenth of them may go at a time, at least one.
+The budget limits how many lobbies may be evicted at a time (when a node is drained). Clients that a greeter holds notice
+nothing when their lobby is evicted, but each of them needs a seat elsewhere, and the more lobbies go together, the less room
+is left. So a tenth of them may go at a time, but at least one.
 
 `maxUnavailable` can't express this. For pods of a custom resource, Kubernetes takes the expected number from the `scale`
 subresource, and `replicas` of a Lobby is only a minimum; with the usual 0, everything could be evicted at once. So
 `minAvailable` is a number that the operator keeps up to date. It is raised at once and lowered late: while evicted lobbies are
-being replaced, there are fewer for a moment, and that must not allow the next evictions.
+being replaced, there are fewer for a moment, which must not allow further evictions.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 
 def min_available(lobbies: int, lobbies_per_eviction: int) -> int:
-    """How many of these lobbies must stay."""
+    """How many of this many lobbies must stay."""
     return max(0, lobbies - max(1, lobbies // lobbies_per_eviction))
 
 
@@ -47,7 +47,7 @@ def disruption_budget(lobby: Lobby, available: int) -> dict[str, Any]:
     return {
         "apiVersion": DISRUPTION_BUDGETS.api_version,
         "kind": DISRUPTION_BUDGETS.kind,
-        "metadata": names.owned_metadata(lobby, names.config_map_name(lobby.name)),
+        "metadata": names.owned_metadata(lobby, names.owned_name(lobby.name)),
         "spec": {
             "minAvailable": available,
             "selector": {"matchLabels": names.lobby_labels(lobby.name)},
@@ -61,10 +61,10 @@ class DisruptionBudget:
     """What `minAvailable` should be, over time. Does no I/O.
 
     Args:
-        settings: how many may go, and when it is lowered.
+        settings: settings of the maintenance.
 
     Attributes:
-        current: what it is on the server; None: not known.
+        current: the value on the server; None: unknown.
     """
 
     def __init__(self, settings: PodMaintenanceSettings | None = None) -> None:
@@ -73,7 +73,7 @@ class DisruptionBudget:
         self._fewer_since: float | None = None
 
     def change(self, lobbies: int, now: float) -> int | None:
-        """The value to write now, if any. There is none before `current` is known.
+        """The value to write now; None: it need not change, or `current` is unknown.
 
         Args:
             lobbies: number of lobbies that serve or start.
@@ -125,7 +125,7 @@ class PodMaintenance:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Starts maintenance; all existing pods must be known."""
+        """Starts the maintenance; all existing pods must be known."""
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name=f"maintain pods of {self._lobby.key}")
 
@@ -134,7 +134,7 @@ class PodMaintenance:
         self._changed.set()
 
     def configured(self, config: str) -> None:
-        """The ConfigMap was written; pods with another digest than this must update their volume."""
+        """The ConfigMap was written; pods annotated with another digest must update their volume."""
         self._config = config
         self.wake()
 
@@ -154,7 +154,7 @@ class PodMaintenance:
             except ApiError as error:
                 logger.warning("pod maintenance failed", extra={"lobby": self._lobby.key, "problem": str(error)})
                 pause = self._settings.retry_seconds
-            except Exception:  # whatever it is: the loop must go on
+            except Exception:  # any error: the loop must keep running
                 logger.exception("pod maintenance failed", extra={"lobby": self._lobby.key})
                 pause = self._settings.retry_seconds
             await asyncio.sleep(pause)
@@ -165,12 +165,12 @@ class PodMaintenance:
     # The budget
 
     async def _maintain_budget(self) -> None:
-        name = names.config_map_name(self._lobby.name)
+        name = names.owned_name(self._lobby.name)
         if self._budget.current is None:
             try:
                 stored = await self._api.get(DISRUPTION_BUDGETS, self._lobby.namespace, name)
                 self._budget.current = int(stored["spec"].get("minAvailable", -1))
-            except (NotFoundError, ValueError):  # there is none, or it is not as we write it
+            except (NotFoundError, ValueError):  # there is none, or not as we write it
                 self._budget.current = -1
         serving = sum(pod.serves for pod, _ in self._pods())
         available = self._budget.change(serving, self._clock())

@@ -1,4 +1,4 @@
-"""Reads the pod of a lobby: from the API's JSON to what the planner knows of a lobby. Pure."""
+"""Converts the pod of a lobby from the API's JSON to what the planner reads. Pure."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ _MAX_PROBLEM = 300
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodState:
-    """What matters of a lobby's pod. A whole pod is 10 KiB of JSON, and there may be thousands.
+    """What matters about a lobby's pod. A whole pod is 10 KiB of JSON, and there may be thousands.
 
     Attributes:
-        name: of the pod, and of the lobby.
-        uid: of the pod.
-        owner: uid of the Lobby that owns it; empty: none does.
+        name: name of the pod and of the lobby.
+        uid: uid of the pod.
+        owner: uid of the Lobby that owns it; empty: none.
         created: its creation time, in seconds since 1970.
-        node: its node; empty until it is scheduled.
-        ip: its address; empty until it has one.
+        node: name of its node; empty until it is scheduled.
+        ip: its IP address; empty until it has one.
         started: the kubelet's startup probe has succeeded.
         ready: its condition Ready, as set by the kubelet (or, when the node is lost, by Kubernetes); None: not set yet.
         draining: it is marked as draining.
@@ -36,7 +36,7 @@ class PodState:
         revision: see `pods.revision`.
         config: digest of the live configuration, as last written to its annotation.
         safe_to_evict: whether the cluster autoscaler may evict it; None: not set.
-        problem: why it does not run, one line for a person; empty: no reason is given.
+        problem: why it does not run, as one line for people; empty if unknown.
     """
 
     name: str
@@ -57,7 +57,7 @@ class PodState:
 
     @property
     def serves(self) -> bool:
-        """It has not been asked to leave, and has not ended."""
+        """It is not marked as draining, not being deleted, and has not ended."""
         return not (self.draining or self.ending or self.ended)
 
 
@@ -92,7 +92,7 @@ def pod_state(pod: Mapping[str, Any]) -> PodState:
 
 
 def owner_of(metadata: Mapping[str, Any]) -> str:
-    """The uid of the controller that owns an object; empty: none does."""
+    """The uid of the controller that owns an object; empty: none."""
     owners = metadata.get("ownerReferences") or ()
     return next((str(owner["uid"]) for owner in owners if owner.get("controller")), "")
 
@@ -100,13 +100,13 @@ def owner_of(metadata: Mapping[str, Any]) -> str:
 def lobby_reading(
     pod: PodState, result: PollResult[LobbyReport], created_at: float, *, was_up: bool = False
 ) -> LobbyReading:
-    """What is known of a lobby.
+    """What is known about a lobby.
 
     Args:
         pod: its pod.
         result: the latest poll of it.
         created_at: its creation time, on the operator's clock.
-        was_up: it had already started when the operator first saw it.
+        was_up: it had already started when this process first saw it.
     """
     return LobbyReading(
         name=pod.name,

@@ -1,8 +1,8 @@
 """The pod of a lobby and the ConfigMap that it mounts, as manifests made from a Lobby. Pure; `pod_state.py` reads pods back.
 
 What a change of a Lobby costs depends on which part changes. The **revision** is a digest of everything that needs a new pod:
-the origin, the template, and the operator's settings. All else is **live**: it is in the ConfigMap, which running lobbies
-follow.
+the origin, the template, and the operator's settings. Everything else is **live**: it is in the ConfigMap, which running
+lobbies watch.
 
 Pods meet the Pod Security Standard "restricted".
 """
@@ -18,17 +18,16 @@ from typing import Any
 from lobby_gateway.origin.secrets import secret_references
 from lobby_gateway.resource.spec import Lobby
 from lobby_operator.kube import names
+from lobby_operator.kube.names import Object
 from lobby_operator.settings import PodSettings
-
-Object = dict[str, Any]
 
 _PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
 
 _SPREAD_OVER = ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
 
 _LIVE = ("path", "clients", "routing", "drainSeconds")
-"""Fields of the spec that a running lobby reads and follows. It is not notified of others: with thousands of lobbies, each
-`kubectl scale` would be thousands of writes."""
+"""Fields of the spec whose changes reach running lobbies. Others don't: with thousands of lobbies, each `kubectl scale` would
+cause thousands of writes."""
 
 _DIGITS = 10
 """Length of a digest: two revisions of one Lobby are equal by chance once in 10^12."""
@@ -42,7 +41,7 @@ def revision(lobby: Lobby, settings: PodSettings) -> str:
 
 
 def live_digest(resource: Mapping[str, Any]) -> str:
-    """Digest of what running lobbies follow.
+    """Digest of the configuration that running lobbies watch.
 
     Args:
         resource: the Lobby as JSON, with defaults.
@@ -51,7 +50,7 @@ def live_digest(resource: Mapping[str, Any]) -> str:
 
 
 def config_map(lobby: Lobby, resource: Mapping[str, Any]) -> Object:
-    """The ConfigMap with a Lobby's configuration as a file. It does not change with each status or label of the Lobby.
+    """The ConfigMap with a Lobby's configuration as a file. It does not change with the status or labels of the Lobby.
 
     Args:
         lobby: the Lobby.
@@ -61,13 +60,13 @@ def config_map(lobby: Lobby, resource: Mapping[str, Any]) -> Object:
         "apiVersion": resource.get("apiVersion"),
         "kind": resource.get("kind"),
         "metadata": {key: resource["metadata"][key] for key in _CONFIG_METADATA if key in resource["metadata"]},
-        # A lobby need not know how its pod is made.
+        # A lobby need not know how its pod is created.
         "spec": {**resource["spec"], "template": {}},
     }
     return {
         "apiVersion": names.CONFIG_MAPS.api_version,
         "kind": names.CONFIG_MAPS.kind,
-        "metadata": names.owned_metadata(lobby, names.config_map_name(lobby.name)),
+        "metadata": names.owned_metadata(lobby, names.owned_name(lobby.name)),
         "data": {names.CONFIG_KEY: json.dumps(document, sort_keys=True, indent=1) + "\n"},
     }
 
@@ -77,8 +76,8 @@ def pod_manifest(lobby: Lobby, name: str, settings: PodSettings, *, config: str,
 
     Args:
         lobby: the Lobby.
-        name: of the lobby.
-        settings: of all lobbies.
+        name: name of the lobby.
+        settings: settings of all pods.
         config: digest of the live configuration.
         avoid: nodes on which the pod should not run if it can run elsewhere. Not part of the revision.
     """
@@ -97,7 +96,7 @@ def pod_manifest(lobby: Lobby, name: str, settings: PodSettings, *, config: str,
 
 
 def _template(lobby: Lobby, settings: PodSettings) -> Object:
-    """What all pods that are created for a Lobby now have in common."""
+    """The part that all pods created now for a Lobby have in common."""
     template = lobby.spec.template
     metadata = names.owned_metadata(lobby, "")
     metadata["labels"] = {**template.get("labels", {}), **metadata["labels"]}
@@ -106,7 +105,7 @@ def _template(lobby: Lobby, settings: PodSettings) -> Object:
     spec: Object = {
         "containers": [_container(lobby, settings, [volume["name"] for volume in volumes])],
         "volumes": volumes,
-        # A lobby that ended is replaced by another, perhaps elsewhere; clients and greeters tell them apart by name.
+        # A lobby that ended is replaced by another, perhaps elsewhere, whose name differs.
         "restartPolicy": "Never",
         "terminationGracePeriodSeconds": settings.lobby_stop_seconds + settings.grace_margin_seconds,
         # A lobby never calls the API, and finds Services by DNS only.
@@ -168,7 +167,7 @@ def _arguments(settings: PodSettings, *, with_secrets: bool) -> list[str]:
 
 
 def _probes() -> Object:
-    """The operator polls lobbies itself; probes show it what the kubelet finds, and end a lobby whose loop hangs for 30 s."""
+    """The operator polls lobbies itself. Probes add the kubelet's view, and kill a lobby whose event loop hangs for 30 s."""
     healthz = {"httpGet": {"path": "/healthz", "port": "admin"}, "timeoutSeconds": 2}
     readyz = {"httpGet": {"path": "/readyz", "port": "admin"}, "timeoutSeconds": 2}
     return {
@@ -207,12 +206,12 @@ def _avoiding(affinity: Mapping[str, Any], nodes: Sequence[str]) -> Object:
 def _volumes(lobby: Lobby, settings: PodSettings) -> list[Object]:
     """Directories, never single files (`subPath`), which the kubelet does not update.
 
-    Everyone in the pod, which is the lobby alone, can read the files. Tighter modes would need a group in the pod's spec,
-    which some clusters assign themselves.
+    Any process in the pod can read the files, but only the lobby runs there. Stricter modes would need a group in the pod's
+    spec, which some clusters assign themselves.
     """
     token = {"secretName": settings.token_secret, "items": [{"key": names.TOKEN_KEY, "path": names.TOKEN_KEY}]}
     volumes: list[Object] = [
-        {"name": "config", "configMap": {"name": names.config_map_name(lobby.name)}},
+        {"name": "config", "configMap": {"name": names.owned_name(lobby.name)}},
         {"name": "token", "secret": token},
     ]
     sources: dict[str, dict[str, Object]] = {}
@@ -228,7 +227,7 @@ def _volumes(lobby: Lobby, settings: PodSettings) -> list[Object]:
 
 
 def _revision(lobby: Lobby, template: Mapping[str, Any]) -> str:
-    """Includes all of the template, so that what a newer operator or its settings add to it is a reason for a new pod, too."""
+    """Includes the whole template, so that changes by a newer operator or its settings replace pods, too."""
     return _digest([asdict(lobby.spec.origin), template])
 
 

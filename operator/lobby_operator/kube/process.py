@@ -43,18 +43,18 @@ async def serve(
     """Runs an operator until shutdown.
 
     Args:
-        settings: of the operator.
+        settings: settings of the operator.
         stopping: requests the shutdown.
         before: called with verb and resource before each call of the API: tests end the process here.
 
     Raises:
         UserError: it can't start with these settings.
-        LeaseLostError: it may no longer act. The process must end, and may be restarted.
+        LeaseLostError: it may no longer act. The process must exit, and may be restarted.
     """
     api = await connect(
         settings=settings.api, before=lambda verb, resource: operator.before_call(verb, resource, before)
     )
-    # Separate connections: however many calls wait for one, a renewal does not.
+    # Separate connections, so that a renewal never waits for other calls.
     lease_api = await connect(settings=settings.api, before=before)
     operator = Operator(api, settings, lease_api)
     try:
@@ -69,7 +69,7 @@ class Operator:
 
     Args:
         api: access to the API.
-        settings: of the operator.
+        settings: settings of the operator.
         lease_api: access to the API for the Lease alone.
     """
 
@@ -111,24 +111,24 @@ class Operator:
         self._admin = AdminServer(routes(manager, self.lease, (api, lease_api), ready=self.ready, alive=self.alive))
 
     def before_call(self, verb: str, resource: Resource, then: Callable[[str, Resource], None]) -> None:
-        """Refuses writes while this process does not hold the Lease, even from tasks that have not noticed yet.
+        """Refuses writes while this process does not hold the Lease, even by tasks that have not noticed yet.
 
         Raises:
-            NotHolderError: it does not hold it.
+            NotHolderError: this process does not hold the Lease.
         """
         if verb not in _READ_VERBS and not self.lease.holds():
             raise NotHolderError(f"{verb} {resource.plural}", message="this process does not hold the Lease")
         then(verb, resource)
 
     def ready(self) -> str:
-        """Why it could not act if it held the Lease; empty: it could."""
+        """Why this process could not act if it held the Lease; empty: it could."""
         for informer in self._informers:
             if not informer.synced:
                 return informer.problem or "not all objects are known yet"
         return ""
 
     def alive(self) -> str:
-        """Why the process should be restarted; empty: it is fine."""
+        """Why this process should be restarted; empty: it need not be."""
         return next((stuck for informer in self._informers if (stuck := informer.stuck())), "")
 
     async def run(self, stopping: Shutdown) -> None:
@@ -145,7 +145,7 @@ class Operator:
         finally:
             shutdown.cancel()
             await self._stop(tasks)
-        for task in done - {shutdown}:  # none of them ends by itself, so it failed
+        for task in done - {shutdown}:  # none of them returns, so it failed
             task.result()
         logger.info("stopped", extra={"reason": stopping.reason})
 
@@ -196,11 +196,11 @@ def routes(
     """Routes of the admin port: health, metrics, and what the operator knows.
 
     Args:
-        manager: what it does.
-        lease: whether it may act.
-        apis: everything that calls the API.
-        ready: why it could not act now; empty: it could.
-        alive: why the process should be restarted; empty: it is fine.
+        manager: source of Lobbies, greeters and metrics.
+        lease: the Lease.
+        apis: all clients of the API, for their metrics.
+        ready: see `Operator.ready`.
+        alive: see `Operator.alive`.
     """
 
     async def lobbies(_request: AdminRequest) -> AdminResponse:

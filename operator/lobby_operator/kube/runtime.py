@@ -1,8 +1,8 @@
 """Runs the lobbies of one Lobby as pods.
 
 What exists is known from the informer (`pod_changed`, `pod_deleted`) and from the lobbies' own admin ports. Every action is
-one call of the API for one object and may be repeated: if an operator is killed between any two calls, another one completes
-the work. The ConfigMap is written before a pod is created. What may lag is in `pod_maintenance.py`.
+idempotent, and each call to the API is about one object: if an operator is killed between any two calls, another one
+completes the work. The ConfigMap is written before a pod is created. What may lag is in `pod_maintenance.py`.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ class KubeRuntime:
 
     Args:
         api: access to the API.
-        settings: of the operator.
+        settings: settings of the operator.
         lobby: the Lobby.
         resource: the same as JSON, validated and with defaults.
         changed: called when something about a lobby may have changed.
-        schedule: of all pollers of this process; None: separate.
+        schedule: shared by all pollers of this process; None: a new one.
     """
 
     def __init__(
@@ -92,13 +92,13 @@ class KubeRuntime:
     def pod_changed(self, pod: Mapping[str, Any]) -> None:
         """A pod with the labels of this Lobby was added or changed."""
         state = pod_state(pod)
-        if state.owner != self._lobby.uid:  # of an earlier Lobby of that name; Kubernetes will delete it
+        if state.owner != self._lobby.uid:  # of an earlier Lobby of that name; Kubernetes will delete the pod
             self.pod_deleted(state.name)
             return
         known = self._pods.get(state.name)
         if known is None or known.state.uid != state.uid:
             self._close_poller(known)
-            # Clocks of two machines may differ; nothing was created in the future.
+            # Clocks of two machines may differ, so the time may be in our future.
             age = max(0.0, time.time() - state.created)
             known = self._pods[state.name] = _Pod(state, self._clock() - age)
         elif known.state == state:
@@ -130,7 +130,7 @@ class KubeRuntime:
             )
             known.poller.fast = self._fast
         if known.poller is not None:
-            # A lobby that starts does not answer yet, which is not worth logging.
+            # A starting lobby does not answer yet, which is not worth logging.
             starting = known.result.report is None and not state.ready
             known.poller.quiet = state.ending or starting
 
@@ -167,7 +167,7 @@ class KubeRuntime:
         return {name: pod.result for name, pod in self._pods.items()}
 
     def problems(self) -> dict[str, str]:
-        """Why pods do not run, by name, one line for a person each; without pods that have no known problem."""
+        """Why pods do not run, by name, one line each for people; only pods with a known problem."""
         return {name: pod.state.problem for name, pod in self._pods.items() if pod.state.problem}
 
     async def list(self, lobby: str) -> Sequence[LobbyReading]:
@@ -175,22 +175,17 @@ class KubeRuntime:
         self._maintenance.start()
         return [lobby_reading(pod.state, pod.result, pod.created_at, was_up=pod.was_up) for pod in self._pods.values()]
 
-    async def read(self, name: str) -> PollResult[LobbyReport] | None:
-        """See `Runtime`."""
-        pod = self._pods.get(name)
-        return pod.result if pod is not None else None
-
     # Actions
 
     async def apply(self, lobby: Lobby, resource: Mapping[str, Any]) -> None:
-        """Takes the Lobby as it is now, and writes its ConfigMap if that changed or was not written for long.
+        """Sets the Lobby as it is now, and writes its ConfigMap if it changed or was last written long ago.
 
         Args:
             lobby: the same Lobby, with another spec.
             resource: the same as JSON, validated and with defaults.
 
         Raises:
-            RuntimeFailedError: the ConfigMap can't be written now. No pods are created until it is; call again.
+            RuntimeFailedError: the ConfigMap can't be written now. No pods are created until it is.
         """
         self._lobby, self._resource = lobby, resource
         await self._write_config()
@@ -239,7 +234,7 @@ class KubeRuntime:
         return sorted(node for node, since in unresponsive.items() if node and answered.get(node, 0.0) < since)
 
     async def _check_owner(self, name: str, error: AlreadyExistsError) -> None:
-        """An existing pod of that name is the one to create if this Lobby owns it: the informer does not show it yet."""
+        """Accepts an existing pod of that name if this Lobby owns it: the informer does not show it yet."""
         try:
             pod = await self._api.get(PODS, self._lobby.namespace, name)
         except ApiError as second:
@@ -250,7 +245,7 @@ class KubeRuntime:
             ) from error
 
     async def drain(self, name: str) -> None:
-        """See `Runtime`. The annotation comes first: it survives the operator, so that the lobby is told again."""
+        """See `Runtime`. The annotation comes first: it survives the operator, so that the lobby is asked again."""
         pod = self._pods.get(name)
         if pod is None or pod.state.ending or pod.state.ended:
             return
@@ -282,11 +277,7 @@ class KubeRuntime:
             raise RuntimeFailedError(f"can't mark {state.name} as draining: {error}") from error
 
     async def delete(self, name: str) -> None:
-        """See `Runtime`.
-
-        Raises:
-            RuntimeFailedError: it can't be deleted now.
-        """
+        """See `Runtime`."""
         pod = self._pods.get(name)
         if pod is None or pod.state.ending:
             return

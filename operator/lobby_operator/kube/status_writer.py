@@ -1,4 +1,4 @@
-"""Writes the status of one Lobby: at most once a second, only what changed, and never over a version that was not seen."""
+"""Writes the status of one Lobby: at most once a second, only what changed, and never over a version that it does not know."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from lobby_gateway.process.backoff import Backoff
-from lobby_operator.kube.client import ApiError, ConflictError, KubeApi, NotFoundError, Object
+from lobby_operator.kube.client import ApiError, ConflictError, KubeApi, NotFoundError
 from lobby_operator.kube.lobbies import Lobbies
-from lobby_operator.kube.names import LOBBIES
+from lobby_operator.kube.names import LOBBIES, Object
 from lobby_operator.settings import StatusWriterSettings
 
 logger = logging.getLogger(__name__)
@@ -36,9 +36,9 @@ class StatusWriter:
 
     Args:
         api: access to the API.
-        key: of the Lobby.
-        lobbies: has the stored status, and gets what was written.
-        settings: times.
+        key: key of the Lobby.
+        lobbies: provides the stored status, and records what was written.
+        settings: intervals and retries.
 
     Attributes:
         desired: the status to write; None: not known yet.
@@ -85,7 +85,7 @@ class StatusWriter:
                     async with asyncio.timeout(settings.conflict_seconds):
                         await self._changed.wait()
                 self._changed.set()
-            except Exception as error:  # whatever it is: it is retried, and other Lobbies are not affected
+            except Exception as error:  # any error: it is retried, and other Lobbies are not affected
                 pause = backoff.next(floor=settings.min_backoff_seconds)
                 fields = {"lobby": self._key, "problem": str(error), "again_in_seconds": round(pause, 1)}
                 expected = isinstance(error, ApiError)

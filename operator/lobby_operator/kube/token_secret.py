@@ -25,9 +25,9 @@ class TokenSecret:
 
     Args:
         api: access to the API.
-        name: of the Secret.
-        file: contains the key, in hex.
-        own_namespace: namespace in which the Secret belongs to the chart.
+        name: name of the Secret.
+        file: file with the key, in hex.
+        own_namespace: namespace whose Secret the chart manages; it is never written.
         settings: when the Secret is written again.
     """
 
@@ -82,7 +82,7 @@ async def read_key(file: Path) -> str:
     """The key in a file, in hex.
 
     Raises:
-        RuntimeFailedError: the file contains none.
+        RuntimeFailedError: the file contains no valid key.
     """
     try:
         text = (await asyncio.to_thread(file.read_text, encoding="ascii")).strip()

@@ -55,7 +55,7 @@ class AdminState(Protocol):
 
     @property
     def lag(self) -> LoopLag:
-        """How late its event loop is."""
+        """Lag of its event loop."""
 
     @property
     def reconcilers(self) -> Sequence[Reconciler]:
@@ -79,7 +79,7 @@ class AdminState(Protocol):
         """Every Lobby as JSON types."""
 
     def not_ready(self) -> str:
-        """Why no client can be served now; empty if clients can be served."""
+        """Why no client can be served now; empty if clients can."""
 
 
 def routes(state: AdminState) -> Routes:
@@ -146,12 +146,12 @@ def overview_item(
     )
 
 
-def _with_report(shown: LobbyOverview, result: PollResult[LobbyReport] | None, now: float) -> LobbyOverview:
+def _with_report(overview: LobbyOverview, result: PollResult[LobbyReport] | None, now: float) -> LobbyOverview:
     if result is None or result.report is None:
-        return shown
+        return overview
     report = result.report
     updated = replace(
-        shown,
+        overview,
         origin=report.origin.state.value,
         problem=report.origin.reason,
         retry_in_seconds=max(0.0, report.origin.retry_in_seconds - (now - result.at)),

@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 LogLine = Callable[[str], None]
 
 MAX_LINE_BYTES = 65536
+"""Limit of asyncio's buffer for a child's output; a longer line is read in pieces."""
+
 _PASSED_VARIABLES = frozenset(
     {
         *("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR"),
@@ -34,14 +36,14 @@ _PASSED_VARIABLES = frozenset(
 
 
 class ChildFailedError(LobbyGatewayError):
-    """A child exited, or announced nothing, before it listened."""
+    """A child failed to start: it exited, or took too long, before it listened."""
 
 
 def child_environment(environment: Mapping[str, str], names: Iterable[str] = (), **added: str) -> dict[str, str]:
-    """The few variables that a child needs: those Python itself reads, and those named here.
+    """The few variables that a child needs: those that Python reads, and those named here.
 
     Args:
-        environment: the parent's.
+        environment: environment of this process.
         names: further variables to pass on, if they are set.
         added: variables to set.
     """
@@ -54,7 +56,7 @@ class Child:
     """A running child process; made by `start`.
 
     Attributes:
-        name: name for people, also put before its log lines.
+        name: name for people.
         pid: its process ID.
     """
 
@@ -78,7 +80,7 @@ class Child:
             name: name for people.
             arguments: arguments of the interpreter.
             environment: its whole environment.
-            log: is called with each line of its standard error; None: it inherits the parent's standard error.
+            log: called with each line of its standard error; None: it inherits ours.
         """
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -118,7 +120,7 @@ class Child:
             async with asyncio.timeout(within):
                 return await asyncio.shield(self._announced)
         except TimeoutError:
-            raise ChildFailedError(f"{self.name} does not listen after {within:g} s") from None
+            raise ChildFailedError(f"{self.name} did not listen within {within:g} s") from None
 
     def send_latest(self, line: bytes) -> None:
         """Writes a line to its standard input as soon as it reads; of several pending lines, only the last is written."""
@@ -155,7 +157,7 @@ class Child:
 
     async def _wait(self) -> int:
         code = await self._process.wait()
-        for task in self._tasks[1:2]:  # nobody reads its input now; its output is read to the end
+        for task in self._tasks[1:2]:  # it no longer reads its input; its output is read to the end
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if not self._announced.done():
@@ -197,7 +199,7 @@ class Child:
 
 
 async def _lines(reader: asyncio.StreamReader) -> AsyncIterator[str]:
-    """Lines of a pipe until its end; a line over the limit comes in pieces."""
+    """Lines of a pipe until its end; a line over the limit is split."""
     while True:
         try:
             line = await reader.readuntil(b"\n")

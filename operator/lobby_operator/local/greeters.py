@@ -1,4 +1,4 @@
-"""Greeters as child processes, all on one port; each reads the directory of Lobbies from its standard input."""
+"""Greeters as child processes, all on one port. Each reads the directory of Lobbies from its standard input."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 class _Greeter:
-    """One of the greeters: the current process with its number."""
+    """A greeter, whose process may be restarted."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -36,13 +36,13 @@ class GreeterProcesses:
         host: address for clients.
         port: port for clients; the caller reserves it, so that it is free when a greeter is restarted.
         token_key: key that signs seat tokens, in hex.
-        environment: the parent's.
-        log: is called with each line that a greeter logs; None: greeters inherit our standard error.
-        changed: is called after each poll of a greeter, and when one starts or exits.
-        event: is called with the name of a greeter and a line for people about it.
+        environment: environment of this process.
+        log: called with each line that a greeter logs; None: greeters inherit our standard error.
+        changed: called after each poll of a greeter, and when one starts or exits.
+        event: called with the name of a greeter and a line for people about it.
         module: module of the greeter process.
         settings: times of local mode.
-        schedule: of all polls of this process; None: its own.
+        schedule: shared by all pollers of this process; None: a new one.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class GreeterProcesses:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Starts them; returns when all of them listen.
+        """Starts all greeters; returns when all of them listen.
 
         Raises:
             ChildFailedError: one of them failed to start.
@@ -99,7 +99,7 @@ class GreeterProcesses:
         return sum(each.poller is not None and each.poller.result.unresponsive_since is None for each in self._greeters)
 
     def poll_results(self) -> dict[str, PollResult[GreeterReport]]:
-        """Latest poll result of each greeter, by name."""
+        """The latest poll of each greeter, by name."""
         return {each.name: each.poller.result for each in self._greeters if each.poller is not None}
 
     def admin_addresses(self) -> dict[str, tuple[str, int]]:
@@ -107,13 +107,13 @@ class GreeterProcesses:
         return {each.name: each.poller.address for each in self._greeters if each.poller is not None}
 
     def poll_fast(self, *, fast: bool) -> None:
-        """Polls them more often, or at the usual rate again."""
+        """Polls at the fast interval, or at the normal one."""
         for greeter in self._greeters:
             if greeter.poller is not None:
                 greeter.poller.fast = fast
 
     def publish(self, items: Sequence[Mapping[str, Any]]) -> None:
-        """Sends a directory to all of them. Called before `start`, they have it when they listen.
+        """Sends a directory to all greeters. If called before `start`, they have it by the time they listen.
 
         Args:
             items: every Lobby, as a resource with status.
@@ -122,7 +122,7 @@ class GreeterProcesses:
         self._new_directory.set()
 
     async def close(self, grace: float) -> None:
-        """Stops them, kills those that take longer than `grace` seconds, and waits until all have exited."""
+        """Stops all greeters, kills those that take longer than `grace` seconds, and waits until all have exited."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -135,7 +135,7 @@ class GreeterProcesses:
             greeter.poller = None
 
     def kill(self) -> None:
-        """Kills them."""
+        """Kills all greeters."""
         for greeter in self._greeters:
             if greeter.child is not None:
                 greeter.child.kill()

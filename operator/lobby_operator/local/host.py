@@ -1,4 +1,4 @@
-"""The lobby host of local mode: wires together greeters, lobbies, and a reconciler for each Lobby."""
+"""The lobby host of local mode: greeters, lobbies, and a reconciler for each Lobby."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lobby_operator import wall_clock
 from lobby_operator.local.admin import ScrapeTarget, overview_item
 from lobby_operator.local.child import LogLine
 from lobby_operator.local.greeters import GreeterProcesses
-from lobby_operator.local.runtime import LobbyProcessSettings, LocalRuntime, authority
+from lobby_operator.local.runtime import LobbyProcessSettings, LocalRuntime, reachable_authority
 from lobby_operator.local.sources import Source
 from lobby_operator.local.terminal import TRY_COMMAND, Terminal
 from lobby_operator.local.view import LobbySummary, Rates, TerminalView, changes, lobby_summary
@@ -38,7 +38,7 @@ class LobbyHostSettings:
         port: port for clients.
         greeters: number of greeter processes.
         token_key: key that signs seat tokens, in hex.
-        environment: our environment; children get the variables that they need.
+        environment: environment of this process; children get the variables that they need.
         directory: folder for files, private to this user.
     """
 
@@ -56,12 +56,12 @@ class LobbyHost:
     Args:
         sources: the Lobbies.
         settings: how to serve them.
-        log: is called with each line that a child logs; None: children inherit our standard error.
-        terminal: gets a line for each event.
+        log: called with each line that a child logs; None: children inherit our standard error.
+        terminal: shows a line for each event.
 
     Attributes:
         admin: URL of the admin port, once known.
-        lag: how late its event loop is.
+        lag: lag of its event loop.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class LobbyHost:
         self.lag = LoopLag()
         self._terminal = terminal
         self._sources = {source.lobby.name: source for source in sources}
-        self._authority = authority(settings.host, settings.port)
+        self._authority = reachable_authority(settings.host, settings.port)
         self._greeter_count = settings.greeters
         self._started_at = time.monotonic()
         self._clock = asyncio.get_running_loop().time
@@ -139,7 +139,7 @@ class LobbyHost:
         """Stops greeters, which close their clients, and then lobbies.
 
         Args:
-            grace: time in seconds for each of the two; then the rest is killed.
+            grace: time in seconds for each of the two steps; whatever is left then is killed.
         """
         for task in self._tasks:
             task.cancel()
@@ -161,7 +161,7 @@ class LobbyHost:
         return [*lines, f"status page: {self.admin}/", f"admin: {self.admin}/lobbies and {self.admin}/metrics"]
 
     def view(self, *, stopping: bool) -> TerminalView:
-        """Everything on the terminal now."""
+        """Everything to show on the terminal now."""
         for reconciler in self._reconcilers:
             self._update_summary(reconciler)
         return TerminalView(
@@ -177,7 +177,7 @@ class LobbyHost:
         return "" if self._greeters.serving else "no greeter responds"
 
     def items(self) -> list[dict[str, Any]]:
-        """Every Lobby as JSON types: the resource without possible secrets, its status, its lobbies, the greeters."""
+        """All Lobbies as JSON types: spec without possible secrets, status, lobbies, greeters."""
         greeters = {name: result.to_json() for name, result in self._greeters.poll_results().items()}
         return [
             {
@@ -195,11 +195,11 @@ class LobbyHost:
         """Every process that serves `/metrics`: this one, the greeters, the lobbies."""
         found = [ScrapeTarget(self.admin.removeprefix("http://"), "operator", "lobby-host")]
         found += [
-            ScrapeTarget(authority(*address), "greeter", name)
+            ScrapeTarget(reachable_authority(*address), "greeter", name)
             for name, address in sorted(self._greeters.admin_addresses().items())
         ]
         found += [
-            ScrapeTarget(authority(*address), "lobby", name, lobby)
+            ScrapeTarget(reachable_authority(*address), "lobby", name, lobby)
             for lobby in sorted(self._sources)
             for name, address in sorted(self._runtime.admin_addresses(lobby).items())
         ]
@@ -241,7 +241,7 @@ class LobbyHost:
             ),
             on_action=lambda action, text: self._print_event(action.name, text),
             on_plan=self._on_plan,
-            # Starting many more processes at a time than there are cores delays all of them, and the greeters.
+            # Starting many more processes than there are cores at a time delays all of them, and the greeters.
             planner_settings=PlannerSettings(max_starting=2 * (os.cpu_count() or 1)),
         )
 

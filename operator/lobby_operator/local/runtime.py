@@ -31,7 +31,7 @@ class LobbyProcessSettings:
     Attributes:
         host: address for clients. Lobbies that clients are redirected to listen on it, the others on 127.0.0.1.
         token_key: key that signs seat tokens, in hex.
-        environment: the parent's; lobbies get the variables that they need.
+        environment: environment of this process; lobbies get the variables that they need.
         directory: folder for the Lobbies' files, private to this user.
         module: module of the lobby process.
         times: times of local mode.
@@ -62,7 +62,7 @@ class _LobbyProcess:
         self.tasks: set[asyncio.Task[Any]] = set()
 
     def expect_end(self) -> None:
-        """Marks it as ending, just before it is stopped."""
+        """Marks it as ending; called just before it is stopped."""
         self.ending = True
         if self.poller is not None:
             self.poller.quiet = True
@@ -77,10 +77,10 @@ class LocalRuntime:
 
     Args:
         settings: how to run them.
-        log: is called with each line that a lobby logs; None: lobbies inherit our standard error.
-        changed: is called when a lobby may have changed.
-        event: is called with the name of a lobby and a line for people about it.
-        schedule: of all polls of this process; None: its own.
+        log: called with each line that a lobby logs; None: lobbies inherit our standard error.
+        changed: called when a lobby may have changed.
+        event: called with the name of a lobby and a line for people about it.
+        schedule: shared by all pollers of this process; None: a new one.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class LocalRuntime:
 
         Args:
             lobby: the Lobby.
-            resource: the same, validated and defaulted.
+            resource: the same as JSON, validated and with defaults.
         """
         path = self._settings.directory / f"{lobby.name}.json"
 
@@ -119,17 +119,17 @@ class LocalRuntime:
         self._files[lobby.name] = path
 
     def poll_fast(self, lobby: str, *, fast: bool) -> None:
-        """Polls the lobbies of a Lobby more often, or at the usual rate again."""
+        """Polls the lobbies of a Lobby at the fast interval, or at the normal one."""
         for process in self._processes.values():
             if process.lobby == lobby and process.poller is not None:
                 process.poller.fast = fast
 
     def poll_results(self, lobby: str) -> dict[str, PollResult[LobbyReport]]:
-        """Latest poll result of each lobby of a Lobby, by name."""
+        """The latest poll of each lobby of a Lobby, by name."""
         return {process.name: process.poll_result for process in self._processes.values() if process.lobby == lobby}
 
     def admin_addresses(self, lobby: str) -> dict[str, tuple[str, int]]:
-        """Admin address of each lobby of a Lobby that listens, by name."""
+        """Admin address of each listening lobby of a Lobby, by name."""
         return {each.name: each.admin for each in self._processes.values() if each.lobby == lobby and each.admin}
 
     async def list(self, lobby: str) -> Sequence[LobbyReading]:
@@ -201,11 +201,6 @@ class LocalRuntime:
         self._spawn(process, process.child.stop(self._settings.times.lobby_kill_seconds), "stop")
         self._changed()
 
-    async def read(self, name: str) -> PollResult[LobbyReport] | None:
-        """See `Runtime`."""
-        process = self._processes.get(name)
-        return process.poll_result if process is not None else None
-
     async def close(self, grace: float) -> None:
         """Stops all lobbies, kills those that take longer than `grace` seconds, and waits until all have exited."""
         self._closing = True
@@ -244,14 +239,14 @@ class LocalRuntime:
         self._changed()
 
     def _start_polling(self, process: _LobbyProcess, announced: Mapping[str, Any]) -> None:
-        process.address = authority(process.host, int(announced["port"]))
+        process.address = reachable_authority(process.host, int(announced["port"]))
         process.admin = ("127.0.0.1", int(announced["admin_port"]))
         process.poller = Poller(
             process.name, process.admin, "/seats", LobbyReport.from_json, self._changed, schedule=self._schedule
         )
 
 
-def authority(host: str, port: int) -> str:
+def reachable_authority(host: str, port: int) -> str:
     """`host:port` that reaches a listener on this machine."""
     if host in {"0.0.0.0", "::"}:  # noqa: S104  # a comparison, not a bind
         host = "127.0.0.1"

@@ -1,4 +1,4 @@
-"""What `lobby up` serves: Lobbies from the command line, from files, or the demo; checked before anything starts."""
+"""What `lobby up` serves: Lobbies from the command line, from files, or the demo, checked before anything starts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Source:
 
     Attributes:
         lobby: the Lobby.
-        resource: the same, validated and defaulted, with its path and without a namespace, which local mode does not have.
+        resource: the same as JSON, validated and with defaults and path, without a namespace: local mode has none.
         origin: where it comes from, for error messages: `--origin`, or the name of a file.
     """
 
@@ -77,7 +77,7 @@ def from_files(paths: Sequence[str], *, seats: int | None) -> list[Source]:
 
 
 def check_secrets(sources: Sequence[Source], environment: Mapping[str, str]) -> None:
-    """Checks that all secrets are set, so that a person learns it at once rather than from a lobby that fails to start.
+    """Checks that all secrets are set: an error now is better than a lobby that fails to start.
 
     Raises:
         UserError: one line per secret that is missing or invalid.
@@ -121,11 +121,11 @@ def _clashes(sources: Sequence[Source]) -> list[str]:
 class DemoOrigin:
     """The origin of `lobby up --demo`: a ticker in a child process.
 
-    When it is killed it is restarted at the same address, so that lobbies reconnect to it.
+    If it is killed, it is restarted at the same address, so that lobbies reconnect to it.
 
     Args:
-        log: is called with each line that it logs; None: it inherits our standard error.
-        environment: the parent's.
+        log: called with each line that it logs; None: it inherits our standard error.
+        environment: environment of this process.
         settings: times of local mode.
 
     Attributes:
@@ -147,7 +147,7 @@ class DemoOrigin:
         """Starts it and returns its URL.
 
         Raises:
-            ChildFailedError: it does not start.
+            ChildFailedError: it failed to start.
         """
         await self._start()
         self.url = f"ws://127.0.0.1:{self._port}/"

@@ -37,7 +37,7 @@ TRY_COMMAND = f"{_python()} -m websockets"
 
 
 class Screen(Protocol):
-    """Shows lines and views to a person. Called in the writing thread; may block."""
+    """Shows lines and views. Called in the writing thread; may block."""
 
     def write(self, lines: Sequence[str], view: TerminalView | None) -> None:
         """Shows lines, each once, and the latest view."""

@@ -1,4 +1,4 @@
-"""`lobby up`: runs lobby host, greeters and lobbies on one machine, until the last process has exited."""
+"""`lobby up`: runs lobby host, greeters and lobbies on one machine, and waits for all of them to exit."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from lobby_gateway.process.lifecycle import run as run_process
 from lobby_operator.local.admin import routes
 from lobby_operator.local.child import ChildFailedError, LogLine
 from lobby_operator.local.host import LobbyHost, LobbyHostSettings
-from lobby_operator.local.runtime import authority
+from lobby_operator.local.runtime import reachable_authority
 from lobby_operator.local.sources import (
     DEFAULT_NAME,
     DEMO_NAME,
@@ -160,7 +160,7 @@ class _Up:
         stopping = asyncio.create_task(self._stopping.wait(), name="stopping")
         try:
             admin_port = await admin.start(ADMIN_HOST, self._settings.admin_port)
-            host.admin = f"http://{authority(ADMIN_HOST, admin_port)}"
+            host.admin = f"http://{reachable_authority(ADMIN_HOST, admin_port)}"
             if await _started(host, stopping):
                 self._announce_addresses(host, terminal)
                 while not stopping.done():
@@ -191,7 +191,7 @@ class _Up:
 
 
 async def _started(host: LobbyHost, stopping: asyncio.Task[None]) -> bool:
-    """Starts the lobby host; returns whether it started before it was told to stop.
+    """Starts the lobby host; returns whether it started before a stop was requested.
 
     Raises:
         UserError: a greeter failed to start.
@@ -211,7 +211,7 @@ async def _started(host: LobbyHost, stopping: asyncio.Task[None]) -> bool:
 
 
 def _environment() -> dict[str, str]:
-    """Our environment, with log settings for children: on a terminal text, and only warnings (we report the rest)."""
+    """Our environment, with log settings for children: on a terminal, text and only warnings (we report the rest)."""
     environment = dict(os.environ)
     if sys.stderr.isatty():
         environment.setdefault("LOBBY_LOG_STYLE", "text")
@@ -284,7 +284,7 @@ def _bound(host: str, port: int) -> socket.socket:
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 raise
-            # Connections in TIME_WAIT keep a port in use, which SO_REUSEADDR ignores. Only as a second try: with it, two
+            # Connections in TIME_WAIT keep a port in use, unless SO_REUSEADDR is set. Only as a second try: with it, two
             # processes that start at the same time would not notice each other.
             held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             held.bind((host, port))

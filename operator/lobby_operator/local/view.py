@@ -26,7 +26,7 @@ class LobbyRow:
         phase: `starting`, `open`, `full`, `unresponsive`, `recovering`, `draining` or `ending`.
         latest: whether new clients are sent to it.
         clients: seats taken.
-        seats: seats it has.
+        seats: number of its seats.
         origin: state of its origin connection, in a word.
         problem: why the origin is not connected; empty if it is.
         rate: origin messages per second.
@@ -52,7 +52,7 @@ class LobbySummary:
         lobbies: its lobbies.
         waiting: clients without a seat.
         dropped: messages dropped from mailboxes of slow clients.
-        problem: what is wrong, for a person; empty if nothing is.
+        problem: what is wrong, for people; empty if nothing is.
     """
 
     name: str
@@ -178,7 +178,7 @@ def _row(lobby: LobbyState, result: PollResult[LobbyReport] | None, latest: str,
 
 
 def changes(before: LobbySummary | None, now: LobbySummary) -> list[str]:
-    """Lines for a person about what changed in a Lobby. Starts and exits of lobbies are reported by the runtime.
+    """Lines for people about what changed in a Lobby. Starts and exits of lobbies are reported by the runtime.
 
     Args:
         before: the previous summary; None: there was none.

@@ -1,4 +1,4 @@
-"""Actions on the lobbies of a Lobby. An action cannot be built without a reason, or with one that does not fit."""
+"""Actions on the lobbies of a Lobby. An action cannot be built without a reason, or with one that does not apply to it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from string import Formatter
 from typing import ClassVar, NoReturn
 
-from lobby_operator.planner.reasons import ACTION_REASONS, ActionReason, speak
+from lobby_operator.planner.reasons import ACTION_REASONS, ActionReason, fill_in
 
 
 @dataclass(frozen=True, slots=True, init=False)
 class Reason:
-    """Why an action is taken, with the numbers that decided.
+    """Why an action is taken, with the numbers that led to it.
 
     Attributes:
         code: which reason.
@@ -37,7 +37,7 @@ class Reason:
     @property
     def sentence(self) -> str:
         """For people."""
-        return speak(ACTION_REASONS[self.code], self.fields)
+        return fill_in(ACTION_REASONS[self.code], self.fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class Create(_Action):
 
 @dataclass(frozen=True, slots=True)
 class Drain(_Action):
-    """Tells a lobby to take no new clients and to send its clients elsewhere. A drain cannot be cancelled."""
+    """Asks a lobby to take no new clients and to send its clients elsewhere. A drain cannot be cancelled."""
 
     ACCEPTS: ClassVar[frozenset[ActionReason]] = frozenset(
         {
@@ -84,14 +84,14 @@ class Drain(_Action):
             ActionReason.SPARSE,
             ActionReason.OVER_MAXIMUM,
             ActionReason.OUTDATED,
-            ActionReason.DRAIN_UNHEARD,
+            ActionReason.DRAIN_UNCONFIRMED,
         }
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Delete(_Action):
-    """Ends a lobby, gracefully if it still can, and removes what is left of it."""
+    """Ends a lobby, gracefully if possible, and removes what is left of it."""
 
     ACCEPTS: ClassVar[frozenset[ActionReason]] = frozenset(
         {

@@ -4,7 +4,7 @@ A lobby can be removed if the free seats of the others suffice for its clients, 
 the spare seats. The sparsest goes first: that moves the fewest clients, and each of them moves to a lobby at least as full
 as its own. With lobbies of equal size, ceil((clients + spare) / seats) of them stay, which is the minimum.
 
-A lobby is removed only if it was superfluous all the time (`stabilization_window.py`), and is checked again at that
+A lobby is removed only if it was superfluous throughout a window (`stabilization_window.py`), and is checked again at that
 moment. No clients are moved while others wait, or while lobbies are starting or unresponsive.
 """
 
@@ -24,7 +24,7 @@ from lobby_operator.planner.timers import due
 
 
 def removable_empty(spec: PlannerSpec, capacity: Capacity) -> list[LobbyState]:
-    """Empty lobbies that are not needed, in the order of removal. Any subset can be removed, too."""
+    """Empty lobbies that are not needed, in the order of removal. Any subset of them can be removed, too."""
     empty = (lobby for lobby in _removal_order(spec, capacity) if lobby.clients == 0)
     return _removable(spec, capacity, empty, all_empty=True)
 
@@ -37,7 +37,7 @@ def removable_sparse(spec: PlannerSpec, capacity: Capacity) -> list[LobbyState]:
 def _removal_order(spec: PlannerSpec, capacity: Capacity) -> Iterable[LobbyState]:
     if spec.placement is Placement.PACKED:
         return reversed(capacity.accepting)
-    # Here, too, only into a fuller lobby, or a client could be moved each time another lobby becomes the latest.
+    # Here, too, clients move only to a fuller lobby; otherwise they could move each time another becomes the latest.
     most = max((lobby.clients for lobby in capacity.accepting), default=0)
     older = (lobby for lobby in capacity.superseded if lobby.clients == 0 or lobby.clients < most)
     return (*older, *(lobby for lobby in reversed(capacity.accepting) if lobby.clients == 0))
@@ -53,13 +53,13 @@ def _removable(
     accepting = {lobby.name for lobby in capacity.accepting} if capacity.superseded else None
     left = len(capacity.accepting) + len(capacity.superseded)
     for lobby in candidates:
-        if left <= spec.floor:
+        if left <= spec.min_replicas:
             break
         lost = capacity.free_in(lobby) if accepting is None or lobby.name in accepting else 0
         if free - lost < needed + lobby.clients:
             if all_empty:
-                continue  # it is larger than the others
-            break  # a fuller one instead would move its clients into this one
+                continue  # it is larger than the others, so a later one may still be removable
+            break  # removing a fuller one instead would move its clients into this one
         free -= lost
         needed += lobby.clients
         left -= 1
@@ -115,6 +115,6 @@ def compact(builder: PlanBuilder) -> None:
             continue  # left to `drain_empty`
         budget -= lobby.clients
         if budget < 0:
-            break  # the rest when these are done
+            break  # the rest follow when these are done
         reason = Reason(ActionReason.SPARSE, clients=lobby.clients, seconds=spec.stabilization_seconds)
         builder.act(Drain(lobby.name, reason))

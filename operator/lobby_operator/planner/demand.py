@@ -1,4 +1,4 @@
-"""How many clients wait for a seat, by what greeters report."""
+"""How many clients wait for a seat, according to the greeters."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ def waiting_clients(
     would count twice: as waiting and as a taken seat. One greeter's report is consistent in itself, though, so no more clients
     can wait than greeters hold (with or without a seat) beyond the seats that are taken.
 
-    A greeter that misses a poll (it is busy: perhaps a lobby has just ended) still has its clients. Those that have lost their
-    seat wait; or they left with the greeter, and come back through another one.
+    A greeter that misses a poll (it may be busy because a lobby has just ended) still has its clients. Those that lost their
+    seat wait; or they were disconnected with the greeter, and reconnect through another.
 
     Args:
         greeters: latest poll of each greeter.
         lobby: key of the Lobby.
         taken: seats that lobbies report as taken through greeters.
         now: the time, on the clock of the polls.
-        settings: of the planner.
+        settings: settings of the planner.
     """
     patience = (settings or PlannerSettings()).greeter_report_seconds
     reported = held = unconfirmed = 0
@@ -47,5 +47,5 @@ def waiting_clients(
         else:
             unconfirmed += clients + waiting
     seatless = max(0, held - taken)
-    # The taken seats include those of a greeter whose report is missing: they must not hide a client that is known to wait.
+    # The taken seats include those of greeters without a valid report; they must not hide a client that is known to wait.
     return max(reported if incomplete else 0, min(reported + unconfirmed, seatless))

@@ -1,7 +1,7 @@
-"""Folds readings into an observation, which knows since when things are as they are.
+"""Combines readings with the previous observation, so that the planner knows how long each state has lasted.
 
-This is all the memory that the planner has: the `Observed` of the pass before. Without it (after a restart of the operator)
-every timer starts over: an unresponsive lobby gets its full time again, a surplus one lives longer. What must not be lost,
+The `Observed` of the previous pass is the planner's only memory. Without it (after a restart of the operator) every timer
+starts over: an unresponsive lobby gets its full time again, a surplus one lives longer. The one thing that must not be lost,
 that a lobby is draining, the lobby reports itself.
 """
 
@@ -32,7 +32,7 @@ def observe(
     now: float,
     settings: PlannerSettings | None = None,
 ) -> Observed:
-    """The observation at this moment.
+    """Returns the observation at this moment.
 
     Args:
         before: the previous observation; None if the operator has just started.
@@ -45,7 +45,7 @@ def observe(
     settings = settings or PlannerSettings()
     before = before or _NOTHING
     known = {lobby.name: lobby for lobby in before.lobbies}
-    # After a pause of this process (it was stopped), nothing counts as unresponsive since before the pause.
+    # If this process itself was paused (SIGSTOP, suspend), that time counts against no lobby.
     paused = now - before.at > 2 * settings.unresponsive_seconds
     readings = list(readings)
     observer = _Observer(spec, settings, now, paused)
@@ -93,7 +93,7 @@ class _Observer:
         if before is not None and before.outdated is outdated and _unchanged(before, reading):
             return before
         if before is None or (before.phase in (Phase.ENDING, Phase.ENDED) and not reading.ending and not reading.ended):
-            # New; or its name was used before, or its deletion came to nothing.
+            # New; or the name is reused, or the deletion failed.
             index = lobby_index(reading.name)
             before = LobbyState(name=reading.name, index=index, phase=Phase.STARTING, created_at=reading.created_at)
         answers = reading.report is not None and (reading.unresponsive_since is None or reading.alive is True)
@@ -137,7 +137,7 @@ class _Observer:
         if not reachable:  # no client could be sent there
             return _Liveness(Phase.STARTING, before.ready_at, None, recovered_at, outages)
         if before.ready_at is not None and before.phase is Phase.UNRESPONSIVE:
-            # It has to answer for a while first; longer, if this was not the first outage lately.
+            # It has to answer for a while first; longer, if it had another outage recently.
             soon = recovered_at is not None and not due(recovered_at, self.settings.flap_seconds, self.now)
             outages = outages + 1 if soon else 1
             seconds = ceiling(self.settings.recovery_seconds, self.settings.max_recovery_seconds, outages - 1)
@@ -157,7 +157,7 @@ class _Observer:
             if ready_at is None and reading.was_up and reading.unresponsive_since is not None:
                 ready_at = reading.created_at  # it did not fail to start; it was lost later
             if reading.alive is True:
-                # The platform says that it is well, but we can't reach it and don't know how full it is: leave it alone.
+                # The platform considers it healthy, but we can't reach it and don't know how full it is: leave it alone.
                 return _Liveness(Phase.RECOVERING, ready_at, None, before.recovered_at, before.outages)
             late = since is not None or due(reading.created_at, self.settings.start_seconds, self.now)
             if ready_at is None and not late:
@@ -188,7 +188,7 @@ def _unchanged(before: LobbyState, reading: LobbyReading) -> bool:
 
 
 def _unpolled(reading: LobbyReading) -> bool:
-    """Whether it could be polled but has not been: after a start of the operator, before each has had its turn."""
+    """Whether it can be polled but has not been yet: the operator has just started."""
     return (
         bool(reading.address)
         and reading.report is None
@@ -200,7 +200,7 @@ def _unpolled(reading: LobbyReading) -> bool:
 def _failures(
     before: Observed, lobbies: tuple[LobbyState, ...], spec: PlannerSpec, settings: PlannerSettings, now: float
 ) -> Failures:
-    """Counts rounds of failed starts: lobbies that fail at the same time have one cause."""
+    """Counts failed starts, once per pass: lobbies that fail at the same time have one cause."""
     same = (before.generation, before.revision) == (spec.generation, spec.revision)
     failures = before.failures if same else Failures()
     by_name = {lobby.name: lobby for lobby in lobbies}
@@ -248,7 +248,7 @@ def _start_failed(before: LobbyState, after: LobbyState | None, settings: Planne
 def _with_windows(
     observed: Observed, before: Observed, spec: PlannerSpec, settings: PlannerSettings, now: float
 ) -> Observed:
-    """Adds how many lobbies could be removed. Those that have been drained since no longer count."""
+    """Adds how many lobbies could be removed, without those that have begun to drain since."""
     gone = {lobby.name for lobby in observed.in_phase(Phase.DRAINING, Phase.ENDING)}
     drained = [lobby for lobby in before.in_phase(Phase.READY) if lobby.name in gone]
     empty = sum(lobby.clients == 0 for lobby in drained)

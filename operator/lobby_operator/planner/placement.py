@@ -3,9 +3,9 @@
 Packed: the fullest first. New clients fill one lobby after the other, and sparse ones empty by themselves.
 
 Latest: of the lobbies with clients only the newest takes new ones, then the empty lobbies that are newer still, oldest
-first; older lobbies keep the clients they have. So clients always meet in one lobby, and a burst that needs several fills
-one after the other. The order of the lobbies alone decides; there is no memory of the previous latest lobby. If none of
-these has a seat and no other lobby is ready, a seat in an older one is better than none: those are then open, newest first.
+first; older lobbies keep the clients they have. So new clients always meet in one lobby, and a burst that needs several fills
+one after the other. Only the order of the lobbies decides; the previous latest lobby is not remembered. If none of these has
+a free seat, a seat in an older lobby is better than none: those are then open, newest first.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ class Capacity:
         outdated: ready lobbies of an older revision, sparsest first. They take clients only if no other lobby has a seat.
         free: free seats of the accepting lobbies, unreachable ones excluded.
         unreachable: names of lobbies whose free seats do not count while clients wait: we have had no answer for
-            `unreachable_seconds`, and greeters fare no better, or nobody would wait.
+            `unreachable_seconds`, and greeters can't reach them either, or nobody would wait.
         starting: starting lobbies of the current revision.
         waiting: clients without a seat.
         moving: clients in lobbies that are draining or ending, which need a seat elsewhere.
-        needed: seats that should be free: for waiting and moving clients, and to spare.
+        needed: seats that should be free: for waiting clients, moving clients and `spareSeats`.
     """
 
     accepting: tuple[LobbyState, ...]
@@ -100,7 +100,7 @@ def open_lobbies(capacity: Capacity, leaving: frozenset[str] = frozenset()) -> t
     older = [lobby for lobby in capacity.superseded if lobby.free and lobby.name not in leaving]
     if older:
         return tuple(sorted(older, key=_age, reverse=True))
-    # Fullest first, so that the next one to drain gets the fewest.
+    # Fullest first, so that the next one to drain gets the fewest new clients.
     return tuple(lobby for lobby in reversed(capacity.outdated) if lobby.free and lobby.name not in leaving)
 
 

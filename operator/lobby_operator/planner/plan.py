@@ -2,18 +2,18 @@
 
 The passes run in order; each is a small function that adds actions to the plan:
 
-1. `_delete_lost`: lobbies that have ended, or were unresponsive for too long, are deleted.
-2. `_end_drains`: draining lobbies that are empty, or overdue, are deleted. No other responsive lobby is ever deleted: a
-   lobby that takes clients is drained first, even an empty one, since a client may be on its way.
-3. `_enforce_maximum`: if `maxReplicas` was lowered, the sparsest lobbies are drained.
-4. `_scale_up`: creates as many lobbies as `replicas` requires, and as the free seats fall short of waiting clients, moving
-   clients and `spareSeats`. Seats of starting lobbies count as free. In small batches, and with back-off while starts fail.
+1. `_delete_lost`: deletes lobbies that have ended, or have been unresponsive for too long.
+2. `_end_drains`: deletes draining lobbies that are empty or overdue. No other responsive lobby is ever deleted: a lobby that
+   takes clients is drained first, even an empty one, since a client may be on its way.
+3. `_enforce_maximum`: drains the sparsest lobbies if `maxReplicas` was lowered.
+4. `_scale_up`: creates the lobbies that `replicas` requires, and those whose seats are missing for waiting clients, moving
+   clients and `spareSeats`. Seats of starting lobbies count as free. In small batches, and with a back-off while starts fail.
 5. `roll_out` (`rollout.py`): drains lobbies of an older revision once their clients have seats elsewhere.
-6. `drain_empty`, `compact` (`compaction.py`): drain lobbies that are not needed, each only if the passes before it changed
+6. `drain_empty`, `compact` (`compaction.py`): drain lobbies that are not needed, each only if the previous passes changed
    nothing.
 
 Scale to zero: with `replicas` 0 and `spareSeats` above 0 one lobby stays, so that no client ever waits for a start. With
-`spareSeats` 0 the last lobby goes when it has been empty for `emptySeconds`, and the first client waits.
+`spareSeats` 0 the last lobby is removed when it has been empty for `emptySeconds`, and the first client waits.
 
 `maxReplicas` limits all lobbies that exist, including draining and ending ones: they are processes, and may have origin
 connections.
@@ -37,7 +37,7 @@ from lobby_operator.planner.reasons import (
     SCALING_STEADY,
     SCALING_UP,
     ActionReason,
-    Finding,
+    ConditionState,
 )
 from lobby_operator.planner.rollout import drain_is_pointless, next_batch, roll_out
 from lobby_operator.planner.spec import PlannerSpec
@@ -53,7 +53,7 @@ class Plan:
     Attributes:
         actions: in the order in which to do them.
         open: the lobbies that new clients should try, in order.
-        wake_at: when the clock alone will make a difference; None: plan again when something is observed.
+        wake_at: when to plan again even if nothing else changes; None: not before something changes.
         scaling: whether there are as many lobbies as needed.
         complete: planned from a complete observation. Otherwise there are no actions, and no status should be written.
     """
@@ -61,7 +61,7 @@ class Plan:
     actions: tuple[Action, ...] = ()
     open: tuple[LobbyState, ...] = ()
     wake_at: float | None = None
-    scaling: Finding
+    scaling: ConditionState
     complete: bool = True
 
     @property
@@ -71,7 +71,7 @@ class Plan:
 
 
 def plan(spec: PlannerSpec, observed: Observed, now: float, settings: PlannerSettings | None = None) -> Plan:
-    """Plans.
+    """Returns what to do now.
 
     Args:
         spec: desired state.
@@ -136,14 +136,14 @@ def _end_drains(builder: PlanBuilder) -> None:
         else:
             builder.wake(since + builder.spec.drain_seconds)
             if lobby.phase is Phase.DRAINING and not lobby.drain_confirmed and not lobby.expected:
-                builder.act(Drain(lobby.name, Reason(ActionReason.DRAIN_UNHEARD, seconds=seconds)))
+                builder.act(Drain(lobby.name, Reason(ActionReason.DRAIN_UNCONFIRMED, seconds=seconds)))
 
 
 def _enforce_maximum(builder: PlanBuilder) -> None:
     """Drains the sparsest lobbies.
 
-    Starting and unresponsive lobbies are left alone, because they may have clients. When they answer they count, and the
-    emptiest lobbies go then; otherwise they are soon given up.
+    Starting and unresponsive lobbies are left alone, because they may have clients. Once they answer, they count, and the
+    sparsest lobbies are drained then; if they don't, they are soon deleted.
     """
     running = builder.observed.in_phase(Phase.READY, Phase.RECOVERING)
     excess = len(running) - builder.spec.max_replicas
@@ -164,9 +164,9 @@ def _scale_up(builder: PlanBuilder) -> None:
     batch = next_batch(builder)
     rolling = sum(lobby.clients for lobby in batch)
     free = capacity.free + capacity.starting * spec.seats
-    for_floor = max(0, spec.floor - (running - len(batch)))
+    for_replicas = max(0, spec.min_replicas - (running - len(batch)))
     for_seats = max(0, -((free - capacity.needed - rolling) // spec.seats))
-    needed = max(for_floor, for_seats)
+    needed = max(for_replicas, for_seats)
     if needed == 0:
         return
     existing = sum(lobby.phase is not Phase.ENDED for lobby in observed.lobbies)
@@ -180,8 +180,8 @@ def _scale_up(builder: PlanBuilder) -> None:
     elif for_seats:
         reason = Reason(ActionReason.SPARE_SEATS_LOW, free=free, spare=spec.spare, moving=capacity.moving + rolling)
     else:
-        reason = Reason(ActionReason.BELOW_REPLICAS, running=running - len(batch), replicas=spec.floor)
-    # The next free index: another operator, or this one after a restart, arrives at the same names, so nothing is created
+        reason = Reason(ActionReason.BELOW_REPLICAS, running=running - len(batch), replicas=spec.min_replicas)
+    # The next free index: another operator, or this one after a restart, chooses the same names, so nothing is created
     # twice.
     first = max((lobby.index for lobby in observed.lobbies), default=0) + 1
     for index in range(first, first + count):
@@ -208,7 +208,7 @@ def _startable(builder: PlanBuilder) -> int:
 
 
 def _wake_for_phases(builder: PlanBuilder) -> None:
-    """Wakes for phases, and countable seats, that change by the clock alone when readings are folded again."""
+    """Wakes when the next phase, or the number of countable seats, changes with time alone."""
     for lobby in builder.observed.lobbies:
         if lobby.phase is Phase.STARTING:
             builder.wake(lobby.created_at + builder.settings.start_seconds)
@@ -222,7 +222,7 @@ def _wake_for_phases(builder: PlanBuilder) -> None:
             builder.wake(lobby.unreachable_since + builder.settings.unreachable_seconds)
 
 
-def _scaling(builder: PlanBuilder) -> Finding:
+def _scaling(builder: PlanBuilder) -> ConditionState:
     observed = builder.observed
     created = sum(isinstance(action, Create) for action in builder.actions)
     draining = observed.in_phase(Phase.DRAINING)
@@ -230,19 +230,19 @@ def _scaling(builder: PlanBuilder) -> Finding:
         lobby for lobby in builder.observed.lobbies if lobby.name in builder.leaving and lobby.phase is Phase.READY
     ]
     if builder.backing_off:
-        return Finding(SCALING_BACKOFF, {"failures": observed.failures.count})
+        return ConditionState(SCALING_BACKOFF, {"failures": observed.failures.count})
     if builder.missing:
-        return Finding(SCALING_LIMITED, {"missing": builder.missing, "maximum": builder.spec.max_replicas})
+        return ConditionState(SCALING_LIMITED, {"missing": builder.missing, "maximum": builder.spec.max_replicas})
     outdated = sum(
         lobby.outdated for lobby in observed.in_phase(Phase.READY, Phase.RECOVERING, Phase.UNRESPONSIVE, Phase.DRAINING)
     )
     if outdated:
-        return Finding(SCALING_ROLLING, {"count": outdated})
+        return ConditionState(SCALING_ROLLING, {"count": outdated})
     if created or builder.capacity.starting:
-        return Finding(SCALING_UP, {"count": created + builder.capacity.starting})
+        return ConditionState(SCALING_UP, {"count": created + builder.capacity.starting})
     if draining or leaving:
         drained = [*draining, *leaving]
         clients = sum(lobby.clients for lobby in drained)
-        return Finding(SCALING_DOWN, {"count": len(drained), "clients": clients})
+        return ConditionState(SCALING_DOWN, {"count": len(drained), "clients": clients})
     running = len(observed.in_phase(Phase.READY, Phase.RECOVERING, Phase.UNRESPONSIVE))
-    return Finding(SCALING_STEADY, {"lobbies": running})
+    return ConditionState(SCALING_STEADY, {"lobbies": running})

@@ -22,8 +22,8 @@ class PlanBuilder:
         now: current time.
         actions: actions decided so far, in order.
         leaving: names of lobbies that will be drained or deleted.
-        wake_at: the earliest time at which the clock alone makes a difference; None: never.
-        missing: lobbies that are needed but not allowed by `maxReplicas`.
+        wake_at: when to plan again even if nothing else changes; None: not before something changes.
+        missing: number of lobbies that are needed but exceed `maxReplicas`.
         backing_off: lobbies are needed but wait, because the latest ones failed to start.
     """
 
@@ -52,7 +52,7 @@ class PlanBuilder:
         """Whether actions change the number of lobbies that take clients, so that `capacity` no longer holds."""
         return any(
             isinstance(action, Create)
-            or (isinstance(action, Drain) and action.reason.code is not ActionReason.DRAIN_UNHEARD)
+            or (isinstance(action, Drain) and action.reason.code is not ActionReason.DRAIN_UNCONFIRMED)
             for action in self.actions
         )
 

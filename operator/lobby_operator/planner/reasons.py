@@ -1,8 +1,8 @@
-"""Every reason, with its sentence for people: why an action is taken, and why a condition is what it is.
+"""Every reason, with its sentence for people: why an action is taken, and why a condition has its status.
 
-Logs, metric labels, Events and Lobby.status use these tables. A sentence may have `{fields}`: the numbers that decided,
-which are also the fields of the log line. `{n:# lobby is|# lobbies are}` is the first form for 1 and the second for any
-other n (`speak`).
+Logs, metric labels, Events and Lobby.status use these tables. A sentence may have `{fields}`: the numbers that led to the
+decision, which are also fields of the log line. `{n:# lobby is|# lobbies are}` is the first form for 1 and the second for any
+other n (`fill_in`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class _Forms(Formatter):
         return (one if value == 1 else many).replace("#", text) if format_spec else text
 
 
-def speak(sentence: str, fields: Mapping[str, object]) -> str:
+def fill_in(sentence: str, fields: Mapping[str, object]) -> str:
     """A sentence of these tables with its fields filled in."""
     return _Forms().vformat(sentence, (), fields)
 
@@ -30,7 +30,7 @@ def speak(sentence: str, fields: Mapping[str, object]) -> str:
 def placeholders(sentence: str) -> str:
     """A sentence for the documentation, with names instead of numbers: `{n} lobbies are running`."""
     names = [name for _, name, _, _ in Formatter().parse(sentence) if name is not None]
-    return speak(sentence, {name: f"{{{name}}}" for name in names})
+    return fill_in(sentence, {name: f"{{{name}}}" for name in names})
 
 
 class ActionReason(StrEnum):
@@ -45,7 +45,7 @@ class ActionReason(StrEnum):
     SPARSE = "Sparse"
     OVER_MAXIMUM = "OverMaximum"
     OUTDATED = "Outdated"
-    DRAIN_UNHEARD = "DrainUnheard"
+    DRAIN_UNCONFIRMED = "DrainUnheard"
     # delete
     ENDED = "Ended"
     UNRESPONSIVE = "Silent"
@@ -67,9 +67,9 @@ ACTION_REASONS: Mapping[ActionReason, str] = MappingProxyType(
             "{free:# free seat|# free seats}, {spare} wanted (spareSeats), {moving:# client|# clients} moving"
         ),
         ActionReason.EMPTY: "it has had no clients for {seconds} s and is not needed",
-        ActionReason.SPARSE: "its {clients:# client has|# clients have} fit into fuller lobbies for {seconds} s",
+        ActionReason.SPARSE: "for {seconds} s, fuller lobbies have had room for its {clients:# client|# clients}",
         ActionReason.OVER_MAXIMUM: "{running:# lobby is|# lobbies are} running, but maxReplicas is {maximum}",
-        ActionReason.DRAIN_UNHEARD: "it was told to drain {seconds} s ago but still takes clients",
+        ActionReason.DRAIN_UNCONFIRMED: "it was asked to drain {seconds} s ago but still takes clients",
         ActionReason.OUTDATED: "it is {outdated:the last lobby|one of # lobbies} of an older revision",
         ActionReason.ENDED: "its process has ended",
         ActionReason.UNRESPONSIVE: "it has not responded for {seconds} s",
@@ -123,8 +123,8 @@ class ConditionReason:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """A condition as it is now.
+class ConditionState:
+    """The current state of a condition.
 
     Attributes:
         reason: its reason.
@@ -137,94 +137,116 @@ class Finding:
     @property
     def sentence(self) -> str:
         """For people."""
-        return speak(self.reason.sentence, self.fields)
+        return fill_in(self.reason.sentence, self.fields)
 
 
-T, F, U = "True", "False", "Unknown"
+TRUE, FALSE, UNKNOWN = "True", "False", "Unknown"
 
-READY = ConditionReason(ConditionType.READY, T, "Open", "{free:# free seat|# free seats} in {open:# lobby|# lobbies}")
+READY = ConditionReason(
+    ConditionType.READY, TRUE, "Open", "{free:# free seat|# free seats} in {open:# lobby|# lobbies}"
+)
 READY_AT_ZERO = ConditionReason(
-    ConditionType.READY, T, "ScaledToZero", "no lobby is running; the first client starts one and waits for it"
+    ConditionType.READY, TRUE, "ScaledToZero", "no lobby is running; the first client starts one and waits for it"
 )
 READY_STARTING = ConditionReason(
-    ConditionType.READY, F, "Starting", "no free seat; {starting:# lobby is|# lobbies are} starting"
+    ConditionType.READY, FALSE, "Starting", "no free seat; {starting:# lobby is|# lobbies are} starting"
 )
 READY_FULL = ConditionReason(
     ConditionType.READY,
-    F,
+    FALSE,
     "Full",
     "{seats:the only seat is|all # seats are} taken, and maxReplicas is {maximum}",
 )
-READY_SILENT = ConditionReason(
-    ConditionType.READY, F, "Silent", "no free seat; {unresponsive:# lobby is|# lobbies are} unresponsive or recovering"
+READY_UNRESPONSIVE = ConditionReason(
+    ConditionType.READY,
+    FALSE,
+    "Silent",
+    "no free seat; {unresponsive:# lobby is|# lobbies are} unresponsive or recovering",
 )
 READY_FAILING = ConditionReason(
-    ConditionType.READY, F, "Failing", "no free seat; {failures:the last start|the last # starts} failed"
+    ConditionType.READY, FALSE, "Failing", "no free seat; {failures:the last start|the last # starts} failed"
 )
 READY_ON_REQUEST = ConditionReason(
     ConditionType.READY,
-    T,
+    TRUE,
     "OnRequest",
     "no free seat, and none is kept free; the next client starts a lobby and waits for it",
 )
-READY_NO_PATH = ConditionReason(ConditionType.READY, F, "PathTaken", "its path belongs to another Lobby")
-READY_INVALID = ConditionReason(ConditionType.READY, F, "InvalidSpec", "its spec is invalid, see Scaling")
+READY_NO_PATH = ConditionReason(ConditionType.READY, FALSE, "PathTaken", "its path belongs to another Lobby")
+READY_INVALID = ConditionReason(ConditionType.READY, FALSE, "InvalidSpec", "its spec is invalid, see Scaling")
 
 ORIGIN_CONNECTED = ConditionReason(
-    ConditionType.ORIGIN_CONNECTED, T, "Connected", "{connected:# connection is|# connections are} up"
+    ConditionType.ORIGIN_CONNECTED, TRUE, "Connected", "{connected:# connection is|# connections are} up"
 )
-ORIGIN_IDLE = ConditionReason(ConditionType.ORIGIN_CONNECTED, U, "Idle", "there are no clients, so no lobby connects")
+ORIGIN_IDLE = ConditionReason(
+    ConditionType.ORIGIN_CONNECTED, UNKNOWN, "Idle", "there are no clients, so no lobby connects"
+)
 ORIGIN_NO_LOBBY = ConditionReason(
-    ConditionType.ORIGIN_CONNECTED, U, "NoLobby", "no lobby is running that could connect"
+    ConditionType.ORIGIN_CONNECTED, UNKNOWN, "NoLobby", "no lobby is running that could connect"
 )
-ORIGIN_CONNECTING = ConditionReason(ConditionType.ORIGIN_CONNECTED, F, "Connecting", "{lobby} is connecting")
-ORIGIN_AWAY = ConditionReason(
+ORIGIN_CONNECTING = ConditionReason(ConditionType.ORIGIN_CONNECTED, FALSE, "Connecting", "{lobby} is connecting")
+ORIGIN_LOST = ConditionReason(
     ConditionType.ORIGIN_CONNECTED,
-    F,
+    FALSE,
     "Away",
     "{count:# lobby has no connection and is|# lobbies have no connection and are} retrying; {lobby}: {problem}",
 )
 ORIGIN_REFUSED = ConditionReason(
-    ConditionType.ORIGIN_CONNECTED, F, "Refused", "the origin refuses {count:# lobby|# lobbies}; {lobby}: {problem}"
+    ConditionType.ORIGIN_CONNECTED, FALSE, "Refused", "the origin refuses {count:# lobby|# lobbies}; {lobby}: {problem}"
 )
 
-SCALING_STEADY = ConditionReason(ConditionType.SCALING, T, "AsNeeded", "{lobbies:# lobby|# lobbies}, as many as needed")
-SCALING_UP = ConditionReason(ConditionType.SCALING, T, "Growing", "{count:# lobby is|# lobbies are} starting")
+SCALING_STEADY = ConditionReason(
+    ConditionType.SCALING, TRUE, "AsNeeded", "{lobbies:# lobby|# lobbies}, as many as needed"
+)
+SCALING_UP = ConditionReason(ConditionType.SCALING, TRUE, "Growing", "{count:# lobby is|# lobbies are} starting")
 SCALING_ROLLING = ConditionReason(
     ConditionType.SCALING,
-    T,
+    TRUE,
     "RollingOut",
     "replacing {count:# lobby|# lobbies} of an older revision",
 )
 SCALING_DOWN = ConditionReason(
     ConditionType.SCALING,
-    T,
+    TRUE,
     "Shrinking",
     "{count:# lobby is|# lobbies are} draining, {clients:# client|# clients} moving",
 )
 SCALING_LIMITED = ConditionReason(
     ConditionType.SCALING,
-    F,
+    FALSE,
     "AtMaximum",
     "needs {missing:# more lobby|# more lobbies}, but maxReplicas is {maximum}",
 )
 SCALING_BACKOFF = ConditionReason(
     ConditionType.SCALING,
-    F,
+    FALSE,
     "BackingOff",
     "{failures:the last start|the last # starts} failed; waiting before the next",
 )
-SCALING_FAILING = ConditionReason(ConditionType.SCALING, F, "Failing", "{problem}; retrying")
-SCALING_INVALID = ConditionReason(ConditionType.SCALING, F, "InvalidSpec", "the spec is ignored: {problem}")
+SCALING_FAILING = ConditionReason(ConditionType.SCALING, FALSE, "Failing", "{problem}; retrying")
+SCALING_INVALID = ConditionReason(ConditionType.SCALING, FALSE, "InvalidSpec", "the spec is ignored: {problem}")
 
-PATH_ACCEPTED = ConditionReason(ConditionType.PATH_ACCEPTED, T, "Accepted", "served at {path}")
-PATH_TAKEN = ConditionReason(ConditionType.PATH_ACCEPTED, F, "PathTaken", "{path} belongs to the older Lobby {other}")
-PATH_UNKNOWN = ConditionReason(ConditionType.PATH_ACCEPTED, U, "NotCompared", "the other Lobbies are not known yet")
+PATH_ACCEPTED = ConditionReason(ConditionType.PATH_ACCEPTED, TRUE, "Accepted", "served at {path}")
+PATH_TAKEN = ConditionReason(
+    ConditionType.PATH_ACCEPTED, FALSE, "PathTaken", "{path} belongs to the older Lobby {other}"
+)
+PATH_UNKNOWN = ConditionReason(
+    ConditionType.PATH_ACCEPTED, UNKNOWN, "NotCompared", "the other Lobbies are not known yet"
+)
 
 CONDITIONS: tuple[ConditionReason, ...] = (
-    *(READY, READY_AT_ZERO, READY_STARTING, READY_FULL, READY_SILENT, READY_FAILING, READY_ON_REQUEST, READY_NO_PATH),
+    *(
+        READY,
+        READY_AT_ZERO,
+        READY_STARTING,
+        READY_FULL,
+        READY_UNRESPONSIVE,
+        READY_FAILING,
+        READY_ON_REQUEST,
+        READY_NO_PATH,
+    ),
     READY_INVALID,
-    *(ORIGIN_CONNECTED, ORIGIN_IDLE, ORIGIN_NO_LOBBY, ORIGIN_CONNECTING, ORIGIN_AWAY, ORIGIN_REFUSED),
+    *(ORIGIN_CONNECTED, ORIGIN_IDLE, ORIGIN_NO_LOBBY, ORIGIN_CONNECTING, ORIGIN_LOST, ORIGIN_REFUSED),
     *(SCALING_STEADY, SCALING_UP, SCALING_ROLLING, SCALING_DOWN, SCALING_LIMITED, SCALING_BACKOFF),
     *(SCALING_FAILING, SCALING_INVALID),
     *(PATH_ACCEPTED, PATH_TAKEN, PATH_UNKNOWN),

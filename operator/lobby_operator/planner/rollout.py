@@ -1,7 +1,7 @@
 """Replaces lobbies that were created from an older revision: another image, origin or template.
 
-Surge, drain, delete, in batches: seats for the clients of the next few outdated lobbies are created first
-(`plan._scale_up`), then those lobbies drain, and greeters move their clients. New clients go to lobbies of the current
+Surge, drain, delete, in batches: first, lobbies are created with seats for the clients of the next few outdated ones
+(`plan._scale_up`); then those drain, and greeters move their clients. New clients go to lobbies of the current
 revision as soon as one has a seat. The sparsest goes first: it needs the fewest seats elsewhere.
 
 If `maxReplicas` leaves no room for a surge, the sparsest lobby drains all the same: its clients move to free seats
@@ -22,7 +22,7 @@ from lobby_operator.planner.state import LobbyState, Phase
 
 
 def next_batch(builder: PlanBuilder) -> tuple[LobbyState, ...]:
-    """The outdated lobbies to replace next; at least one, once those before are done."""
+    """The outdated lobbies to replace next; at least one, once the previous batch is done."""
     capacity, share = builder.capacity, builder.settings.move_share
     outdated = capacity.outdated
     if not outdated:
@@ -40,7 +40,7 @@ def next_batch(builder: PlanBuilder) -> tuple[LobbyState, ...]:
 
 
 def roll_out(builder: PlanBuilder) -> None:
-    """Drains outdated lobbies whose clients have seats in other lobbies by now."""
+    """Drains outdated lobbies for whose clients other lobbies have free seats."""
     capacity = builder.capacity
     if any(isinstance(action, Drain) for action in builder.actions):
         return  # the measured capacity no longer holds
@@ -50,7 +50,7 @@ def roll_out(builder: PlanBuilder) -> None:
     for lobby in next_batch(builder):
         free -= lobby.clients
         left -= 1
-        if free < 0 or left < builder.spec.floor:
+        if free < 0 or left < builder.spec.min_replicas:
             break
         builder.act(Drain(lobby.name, reason))
     if capacity.outdated and not builder.actions and _stuck(builder):

@@ -16,13 +16,13 @@ class PlannerSpec:
         generation: generation of the spec. A new one resets failed starts, since it may fix them.
         revision: revision of new lobbies; lobbies of another revision are replaced. Empty: revisions are not compared.
         seats: seats of a new lobby. A running lobby reports its own number.
-        replicas: minimum number of lobbies.
+        replicas: minimum number of lobbies; see `min_replicas`.
         max_replicas: maximum number of lobbies in any phase: one that is starting, draining or ending is a process, too,
             and may have an origin connection.
         spare_seats: seats to keep free and ready.
         placement: which lobby is open, and in which order.
         compaction: whether clients of sparse lobbies are moved together.
-        stabilization_seconds: how long that must have been possible.
+        stabilization_seconds: how long that must have been possible before it is done.
         empty_seconds: how long an empty lobby that is not needed is kept.
         drain_seconds: how long a drain may take.
     """
@@ -60,15 +60,15 @@ class PlannerSpec:
         )
 
     @property
-    def floor(self) -> int:
-        """Minimum number of lobbies."""
+    def min_replicas(self) -> int:
+        """Minimum number of lobbies: `replicas`, limited by `max_replicas`."""
         return min(self.replicas, self.max_replicas)
 
     @property
     def spare(self) -> int:
         """Seats to keep free.
 
-        With placement Latest these are seats of the newest lobbies. Keeping more than half a lobby free would open the
-        next lobby before this one is half full, and leave nearly empty ones behind, so half a lobby is the maximum there.
+        With placement Latest these are seats of the newest lobbies. Keeping more than half a lobby free there would open
+        the next lobby before this one is half full, and leave nearly empty ones behind; so half a lobby is the maximum.
         """
         return self.spare_seats if self.placement is Placement.PACKED else min(self.spare_seats, self.seats // 2)

@@ -1,6 +1,6 @@
 """The minimum of a number over the last N seconds, like the stabilization window of the horizontal pod autoscaler.
 
-A lobby is removed only if it was superfluous all the time, not merely when the planner looks. A plain timer would be
+A lobby is removed only if it was superfluous throughout, not merely at the moment of planning. A plain timer would be
 restarted, or fooled, by a number that is always above zero but keeps changing; a minimum over a window is not.
 """
 
@@ -25,7 +25,7 @@ Window = tuple[Sample, ...]
 def add(window: Window, now: float, value: int, seconds: float) -> Window:
     """The window with one more value, and without samples older than `seconds`.
 
-    A new window starts with a zero: nothing is superfluous before it was looked at.
+    A new window starts with a zero: nothing counts as superfluous before the first sample.
     """
     if not window and value > 0:
         window = (Sample(now, 0),)

@@ -1,8 +1,8 @@
 """What is observed of a Lobby, as frozen dataclasses.
 
-A `LobbyReading` is what a runtime (child processes, pods) knows about a lobby at one moment. `history.observe` folds
-readings into `Observed`, which also knows since when things are as they are. The planner reads nothing but `Observed`. It
-is lost when the operator ends; then all timers start over, which delays decisions but does no harm.
+A `LobbyReading` is what a runtime (child processes, pods) knows about a lobby at one moment. `history.observe` combines
+readings into `Observed`, which also says how long each state has lasted. The planner reads nothing else. `Observed` is lost
+when the operator exits; then all timers start over, which delays decisions but does no harm.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Phase(StrEnum):
     STARTING = "Starting"  # has not answered yet
     READY = "Ready"  # answers and takes clients
     UNRESPONSIVE = "Silent"  # does not answer; takes no new clients
-    RECOVERING = "Settling"  # answers again, and takes clients once it has done so for a while
+    RECOVERING = "Settling"  # answers again; takes clients after it has done so for a while
     DRAINING = "Draining"  # takes no new clients; its clients move elsewhere
     ENDING = "Ending"  # its deletion was requested
     ENDED = "Ended"  # its process has ended; the finished pod still exists
@@ -31,12 +31,12 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PollResult(Generic[R]):
-    """What polling a lobby or a greeter has shown.
+    """The outcome of polling a lobby or a greeter.
 
     Attributes:
         report: its latest report; None before the first.
         at: when that arrived.
-        unresponsive_since: when the first poll started that has failed since then; None if the latest succeeded.
+        unresponsive_since: when the first of the latest failed polls started; None if the latest poll succeeded.
         problem: why the latest poll failed, for people.
     """
 
@@ -60,15 +60,15 @@ class LobbyReading:
         created_at: when it was created, on the same clock as `now`.
         address: `ip:port` for trunks and clients; empty until known.
         report: its latest answer on `/seats`, kept while it is unresponsive; None if it has never answered.
-        unresponsive_since: since when it has not answered; None if it answers, or has not been polled yet.
-        alive: what the platform says about a lobby that does not answer us (the kubelet's readiness probe). True: the
-            fault is on our side, and the latest report stands. False, or None if nobody knows: the lobby is unresponsive.
-        was_up: the platform says that it had started before this process knew it. If it never answered us, it was lost
-            later; it is not starting.
+        unresponsive_since: when it stopped answering; None if it answers, or has not been polled yet.
+        alive: whether the platform considers it healthy (the kubelet's readiness probe) while it does not answer us. True:
+            the fault is on our side, and the latest report remains valid. False, or None if unknown: it is unresponsive.
+        was_up: it had already started, according to the platform, when this process first saw it. If it has never answered
+            us, it was lost later; it is not starting.
         draining: it is marked as draining, whatever it reports; the mark survives a restart of the operator.
         ending: its deletion was requested.
         ended: its process has ended. Never set by a runtime whose lobbies disappear when they end.
-        expected: the lobby, or its state, is not observed yet but expected; see `reconcile/pending_actions.py`.
+        expected: the lobby, or its state, is expected but not observed yet; see `reconcile/pending_actions.py`.
         revision: revision that it was created from; empty where revisions are not compared (local mode).
     """
 
@@ -88,11 +88,11 @@ class LobbyReading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LobbyState:
-    """A lobby, and since when it is as it is. Times are seconds of the monotonic clock.
+    """A lobby, and the times at which its state changed, in seconds of the monotonic clock.
 
     Attributes:
         name: `<lobby>-<n>`.
-        index: the n; increases with each lobby that is created while others exist.
+        index: the n; each lobby that is created while others exist gets a higher one.
         phase: see `Phase`.
         created_at: when it was created.
         address: `ip:port` for trunks and clients.
@@ -100,17 +100,16 @@ class LobbyState:
         clients: seats taken; while it is unresponsive, as in its latest report.
         origin: its origin connection; None before its first report.
         ready_at: when it first answered (or was created, if it was up before this process); None if it never has.
-        unresponsive_since: since when it has not answered; None if it answers, or still has time for its first answer.
+        unresponsive_since: when it stopped answering; None if it answers, or still has time for its first answer.
         recovered_at: when it takes, or took, clients again after its latest outage.
-        unreachable_since: since when we have had no answer although the platform says that it serves; its figures are
-            those of its latest report. None if it answers, or is unresponsive.
-        outages: how many outages it has had, each soon after the one before.
-        empty_since: since when it has had no clients; None if it has some, or does not answer.
-        draining_since: since when it has been draining.
-        drain_confirmed: it reports itself that it drains, so it certainly takes no more clients.
+        unreachable_since: when it stopped answering us although the platform considers it healthy; its numbers are those
+            of its latest report. None if it answers, or is unresponsive.
+        outages: number of outages in quick succession (`flap_seconds`).
+        empty_since: when it became empty; None if it has clients, or does not answer.
+        draining_since: when it began to drain.
+        drain_confirmed: its own report says that it drains, so it certainly takes no more clients.
         delete_requested: its deletion was requested; once it has ended, nothing is left to do.
-        expected: it is not observed like this yet: effects of our own actions are still to come. It gets no others until
-            then.
+        expected: the state after our own action, which is not observed yet.
         outdated: it was created from another revision than new lobbies are.
     """
 
@@ -145,7 +144,7 @@ class Failures:
     """Failed starts in a row.
 
     Attributes:
-        count: how many; 0 as soon as a lobby created after them has lasted.
+        count: number of them; 0 again once a lobby created after them has lasted.
         last_at: when the latest was noticed.
     """
 
@@ -164,11 +163,11 @@ class Observed:
         at: when this was observed.
         generation: generation of the spec at that time.
         revision: revision of new lobbies at that time.
-        complete: every lobby has been polled at least once. Nothing is decided before.
+        complete: every lobby has been polled at least once. Nothing is planned before.
         failures: failed starts.
-        surplus: how many empty lobbies were not needed, over the last `emptySeconds`.
-        sparse: how many lobbies could be removed by moving their clients, over the last `stabilizationSeconds`; empty ones
-            included.
+        surplus: number of empty lobbies that were not needed, over the last `emptySeconds`.
+        sparse: number of lobbies, empty ones included, that could have been removed by moving their clients, over the last
+            `stabilizationSeconds`.
     """
 
     lobbies: tuple[LobbyState, ...] = ()

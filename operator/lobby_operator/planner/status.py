@@ -1,4 +1,4 @@
-"""Makes Lobby.status, as `crds/lobbies.yaml` defines it, of an observation and a plan.
+"""Builds Lobby.status, as `crds/lobbies.yaml` defines it, from an observation and a plan.
 
 Pure: the time and the previous status are arguments.
 """
@@ -13,13 +13,13 @@ from lobby_gateway.process.reports import OriginState
 from lobby_operator.planner import reasons
 from lobby_operator.planner.actions import Create
 from lobby_operator.planner.plan import Plan
-from lobby_operator.planner.reasons import ConditionReason, Finding
+from lobby_operator.planner.reasons import ConditionReason, ConditionState
 from lobby_operator.planner.spec import PlannerSpec
 from lobby_operator.planner.state import LobbyState, Observed, Phase
 
 MAX_LISTED = 150
 """Most entries in each of the lists `lobbies`, `open` and `draining`, which keeps a status below 64 KiB: it is sent to
-every greeter at each change. Open lobbies are listed in order, so the ones left out would be tried last."""
+every greeter at each change. Open lobbies are listed in order, so those left out would be tried last anyway."""
 
 _MAX_PROBLEM = 200  # characters of an origin's problem
 _MAX_FAILURE = 1000  # characters of a failure; the API server names fields and quotas
@@ -29,7 +29,7 @@ _EXISTING = (Phase.STARTING, Phase.READY, Phase.RECOVERING, Phase.UNRESPONSIVE, 
 
 @dataclass(frozen=True, slots=True)
 class PathClaim:
-    """The path at which a Lobby wants to be served.
+    """A Lobby's claim to a path.
 
     Attributes:
         path: the path.
@@ -54,7 +54,7 @@ def lobby_status(
     problem: str = "",
     invalid: str = "",
 ) -> dict[str, Any]:
-    """The complete status. Fields that do not apply now are left out, so whoever patches has to remove them.
+    """The complete status. Fields that do not apply now are left out, so a patch has to remove them.
 
     Args:
         spec: desired state.
@@ -62,16 +62,16 @@ def lobby_status(
         planned: the plan made from it.
         claim: path of the Lobby.
         at: the time now, RFC 3339 in UTC, as Kubernetes writes it.
-        previous: the current status; a condition whose status stays the same keeps its time.
+        previous: the current status; a condition whose status stays the same keeps its `lastTransitionTime`.
         selector: label selector of its pods; empty if it has none.
-        problem: why something planned could not be done; empty if all was done.
-        invalid: what is invalid about the stored spec, so that an earlier one stays in force; empty if it is valid.
+        problem: why a planned action failed; empty if none did.
+        invalid: what is invalid about the stored spec, so that an earlier one remains in force; empty if it is valid.
     """
     scaling = planned.scaling
     if problem:
-        scaling = Finding(reasons.SCALING_FAILING, {"problem": problem[:_MAX_FAILURE]})
+        scaling = ConditionState(reasons.SCALING_FAILING, {"problem": problem[:_MAX_FAILURE]})
     if invalid:
-        scaling = Finding(reasons.SCALING_INVALID, {"problem": invalid[:_MAX_FAILURE]})
+        scaling = ConditionState(reasons.SCALING_INVALID, {"problem": invalid[:_MAX_FAILURE]})
     draining = observed.in_phase(Phase.DRAINING)
     ready = observed.in_phase(Phase.READY)
     origin = _origin(observed)
@@ -85,7 +85,7 @@ def lobby_status(
         "draining": [lobby.name for lobby in draining[:MAX_LISTED]],
         "lobbies": [_lobby(lobby) for lobby in observed.in_phase(*_EXISTING, Phase.ENDING)[:MAX_LISTED]],
         "origin": {
-            "connected": origin.reason.status == reasons.T,
+            "connected": origin.reason.status == reasons.TRUE,
             "connections": sum(
                 lobby.origin is not None and lobby.origin.state is OriginState.CONNECTED
                 for lobby in _reporting(observed)
@@ -114,9 +114,9 @@ def invalid_spec_status(
         previous: the current status. Its lobbies keep serving, and greeters keep sending clients to them.
     """
     previous = previous or {}
-    found = [Finding(reasons.SCALING_INVALID, {"problem": invalid[:_MAX_FAILURE]})]
+    found = [ConditionState(reasons.SCALING_INVALID, {"problem": invalid[:_MAX_FAILURE]})]
     if not previous.get("open"):
-        found.insert(0, Finding(reasons.READY_INVALID))
+        found.insert(0, ConditionState(reasons.READY_INVALID))
     replaced = {finding.reason.kind.value for finding in found}
     others = [each for each in previous.get("conditions") or () if each["type"] not in replaced]
     conditions = [*_conditions(found, generation, previous, at), *others]
@@ -135,25 +135,25 @@ def _lobby(lobby: LobbyState) -> dict[str, Any]:
     return entry if lobby.origin is None else {**entry, "origin": lobby.origin.state.value}
 
 
-def _ready(spec: PlannerSpec, observed: Observed, planned: Plan, claim: PathClaim) -> Finding:
+def _ready(spec: PlannerSpec, observed: Observed, planned: Plan, claim: PathClaim) -> ConditionState:
     if claim.older:
-        return Finding(reasons.READY_NO_PATH)
+        return ConditionState(reasons.READY_NO_PATH)
     if planned.open:
         free = sum(lobby.free for lobby in planned.open)
-        return Finding(reasons.READY, {"free": free, "open": len(planned.open)})
+        return ConditionState(reasons.READY, {"free": free, "open": len(planned.open)})
     starting = len(observed.in_phase(Phase.STARTING)) + sum(isinstance(action, Create) for action in planned.actions)
     if observed.failures.count:
-        return Finding(reasons.READY_FAILING, {"failures": observed.failures.count})
+        return ConditionState(reasons.READY_FAILING, {"failures": observed.failures.count})
     if starting:
-        return Finding(reasons.READY_STARTING, {"starting": starting})
+        return ConditionState(reasons.READY_STARTING, {"starting": starting})
     unresponsive = len(observed.in_phase(Phase.UNRESPONSIVE, Phase.RECOVERING))
     if unresponsive:
-        return Finding(reasons.READY_SILENT, {"unresponsive": unresponsive})
+        return ConditionState(reasons.READY_UNRESPONSIVE, {"unresponsive": unresponsive})
     existing = observed.in_phase(*_EXISTING, Phase.ENDING)
     if len(existing) >= spec.max_replicas:
         seats = sum(lobby.seats for lobby in existing)
-        return Finding(reasons.READY_FULL, {"seats": seats, "maximum": spec.max_replicas})
-    return Finding(reasons.READY_ON_REQUEST if existing else reasons.READY_AT_ZERO)
+        return ConditionState(reasons.READY_FULL, {"seats": seats, "maximum": spec.max_replicas})
+    return ConditionState(reasons.READY_ON_REQUEST if existing else reasons.READY_AT_ZERO)
 
 
 def _reporting(observed: Observed) -> list[LobbyState]:
@@ -161,41 +161,41 @@ def _reporting(observed: Observed) -> list[LobbyState]:
     return [lobby for lobby in observed.in_phase(*_ANSWERING) if lobby.origin is not None]
 
 
-def _origin(observed: Observed) -> Finding:
+def _origin(observed: Observed) -> ConditionState:
     reporting = _reporting(observed)
     if not reporting:
-        return Finding(reasons.ORIGIN_NO_LOBBY)
+        return ConditionState(reasons.ORIGIN_NO_LOBBY)
     by_state: dict[OriginState, list[LobbyState]] = {}
     for lobby in reporting:
         if lobby.origin is not None:
             by_state.setdefault(lobby.origin.state, []).append(lobby)
-    for state, reason in ((OriginState.REFUSED, reasons.ORIGIN_REFUSED), (OriginState.WAITING, reasons.ORIGIN_AWAY)):
+    for state, reason in ((OriginState.REFUSED, reasons.ORIGIN_REFUSED), (OriginState.WAITING, reasons.ORIGIN_LOST)):
         if state in by_state:
-            return _away(reason, by_state[state])
+            return _not_connected(reason, by_state[state])
     if OriginState.CONNECTED in by_state:
-        # Others may be connecting: a new lobby does for a moment, which is not worth an alert.
-        return Finding(reasons.ORIGIN_CONNECTED, {"connected": len(by_state[OriginState.CONNECTED])})
+        # Others may be connecting: every new lobby does at first, which is not worth an alert.
+        return ConditionState(reasons.ORIGIN_CONNECTED, {"connected": len(by_state[OriginState.CONNECTED])})
     if OriginState.CONNECTING in by_state:
-        return Finding(reasons.ORIGIN_CONNECTING, {"lobby": by_state[OriginState.CONNECTING][0].name})
-    return Finding(reasons.ORIGIN_IDLE)
+        return ConditionState(reasons.ORIGIN_CONNECTING, {"lobby": by_state[OriginState.CONNECTING][0].name})
+    return ConditionState(reasons.ORIGIN_IDLE)
 
 
-def _away(reason: ConditionReason, lobbies: list[LobbyState]) -> Finding:
+def _not_connected(reason: ConditionReason, lobbies: list[LobbyState]) -> ConditionState:
     first = lobbies[0]
     problem = (first.origin.reason if first.origin is not None else "") or "reason unknown"
-    return Finding(reason, {"count": len(lobbies), "lobby": first.name, "problem": problem[:_MAX_PROBLEM]})
+    return ConditionState(reason, {"count": len(lobbies), "lobby": first.name, "problem": problem[:_MAX_PROBLEM]})
 
 
-def _path(claim: PathClaim) -> Finding:
+def _path(claim: PathClaim) -> ConditionState:
     if not claim.compared:
-        return Finding(reasons.PATH_UNKNOWN)
+        return ConditionState(reasons.PATH_UNKNOWN)
     if claim.older:
-        return Finding(reasons.PATH_TAKEN, {"path": claim.path, "other": claim.older})
-    return Finding(reasons.PATH_ACCEPTED, {"path": claim.path})
+        return ConditionState(reasons.PATH_TAKEN, {"path": claim.path, "other": claim.older})
+    return ConditionState(reasons.PATH_ACCEPTED, {"path": claim.path})
 
 
 def _conditions(
-    found: Iterable[Finding], generation: int, previous: Mapping[str, Any] | None, at: str
+    found: Iterable[ConditionState], generation: int, previous: Mapping[str, Any] | None, at: str
 ) -> list[dict[str, Any]]:
     before = {condition["type"]: condition for condition in (previous or {}).get("conditions") or ()}
     conditions: list[dict[str, Any]] = []

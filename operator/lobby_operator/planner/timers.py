@@ -1,6 +1,6 @@
 """Time arithmetic, in one place.
 
-A plan that says when to look again must not be a rounding error too early.
+A plan's `wake_at` must not be too early by a rounding error.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Actions that are done but not yet observed, and actions that failed and have to be retried. Pure.
 
 A list of pods comes from a watch, which lags behind our own writes. Planned from the list alone, a lobby that was just
-created would be created again. So each action is expected (as in the controllers of Kubernetes) until its effect is
-observed, or until it evidently came to nothing. None of this survives a restart, nor has to: names of new lobbies follow
-from the existing ones, so nothing is created twice.
+created would be created again. So the effect of each action is expected (as in the controllers of Kubernetes) until it is
+observed, or until it is overdue. None of this has to survive a restart: names of new lobbies follow from the existing ones,
+so nothing is created twice.
 """
 
 from __future__ import annotations
@@ -51,16 +51,12 @@ class Expectations:
         kept = (item for item in self.items if item.action.name not in new)
         return replace(self, items=(*kept, *new.values()))
 
-    def forget(self, name: str) -> Expectations:
-        """Expects nothing of a lobby: its action failed, and is planned again."""
-        return replace(self, items=tuple(item for item in self.items if item.action.name != name))
-
     def wake_at(self) -> float | None:
         """When the first expectation expires."""
         return earliest(*(item.until for item in self.items))
 
-    def lay_over(self, readings: Iterable[LobbyReading], now: float) -> tuple[tuple[LobbyReading, ...], Expectations]:
-        """Readings with the expected effects applied, and what is still expected."""
+    def overlay(self, readings: Iterable[LobbyReading], now: float) -> tuple[tuple[LobbyReading, ...], Expectations]:
+        """Returns the readings with the expected effects applied, and what is still expected."""
         lobbies = {reading.name: reading for reading in readings}
         kept: list[Expected] = []
         for item in self.items:
@@ -103,7 +99,7 @@ class _Failure:
 
 
 class Retries:
-    """Actions that failed. Each is retried with a back-off of its own, so that none holds up the others.
+    """Actions that failed. Each is retried with its own back-off, so that none delays the others.
 
     Args:
         min_seconds: wait before the first retry.

@@ -1,7 +1,7 @@
 """Polls the admin ports of lobbies and greeters for their reports.
 
-Each process has a poller with a task of its own, so that one that hangs delays no other. A process counts as unresponsive
-from the first poll that failed; a poller draws no other conclusion.
+Each process is polled by its own task, so that one that hangs delays no other. A process counts as unresponsive from the
+first failed poll; what follows from that is up to the planner.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 class PollSchedule:
-    """Shares this process's polling budget among its pollers. A process makes one and hands it to each poller.
+    """Divides the rate of polls among the pollers of this process, which all share one schedule.
 
     Args:
         settings: intervals and rates.
@@ -28,8 +28,8 @@ class PollSchedule:
     Attributes:
         settings: intervals and rates.
         slots: held during a poll.
-        pollers: how many pollers there are.
-        unanswered: how many of them have never had an answer.
+        pollers: number of pollers.
+        unanswered: number of them that have never had an answer.
     """
 
     def __init__(self, settings: PollSettings | None = None) -> None:

@@ -1,7 +1,7 @@
 """The reconcile loop of a Lobby: observe, plan, act; again when something has changed or the plan asks for it.
 
-Level based: each pass considers everything there is, whatever woke it. Failures are logged and retried with a back-off;
-they hold up no other Lobby.
+Level-based: each pass considers everything there is, whatever woke it. Failures are logged and retried with a back-off; they
+don't delay other Lobbies.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from lobby_operator.planner.spec import PlannerSpec
 from lobby_operator.planner.state import Observed, Phase
 from lobby_operator.planner.timers import earliest
 from lobby_operator.reconcile.pending_actions import Expectations, Retries
-from lobby_operator.reconcile.runtime import Runtime, RuntimeFailedError
+from lobby_operator.reconcile.runtime import INTERNAL_ERROR, Runtime, RuntimeFailedError
 from lobby_operator.settings import PlannerSettings, ReconcileSettings
 
 logger = logging.getLogger(__name__)
 
 OnAction = Callable[[Action, str], None]
-"""Called with an action that was done, and with a line about it for people."""
+"""Called with an action that was taken, and with a line about it for people."""
 
 
 class Reconciler:
@@ -50,11 +50,11 @@ class Reconciler:
         spec: the fields that the planner reads.
         observed: the latest observation.
         planned: the latest plan; None before the first pass.
-        actions: how often each action was done, by kind and reason.
+        actions: number of actions taken, by kind and reason.
         passes: passes begun.
         seconds: total time of the passes, calls of the platform included.
         failures: passes that failed, in whole or in part.
-        problem: why something planned could not be done, for people; empty if all was done.
+        problem: why a planned action or a pass failed, for people; empty if none did.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Reconciler:
         self._planner_settings = planner_settings or PlannerSettings()
         self._settings = settings or ReconcileSettings()
         self._expected = Expectations(settings=self._settings)
-        self._retries = Retries(self._settings.min_retry_seconds, self._settings.max_retry_seconds)
+        self._retries = Retries(self._settings.min_backoff_seconds, self._settings.max_backoff_seconds)
         self._changed = asyncio.Event()
         self._clock = asyncio.get_running_loop().time
         self._active_at = self._clock()
@@ -96,7 +96,7 @@ class Reconciler:
         return self._clock() < self._active_at + self._settings.active_seconds
 
     def update(self, lobby: Lobby, revision: str = "") -> None:
-        """Takes another spec or revision."""
+        """Sets the spec and the revision."""
         self.lobby = lobby
         self.spec = PlannerSpec.of(lobby, revision)
         self.wake()
@@ -108,7 +108,7 @@ class Reconciler:
     async def run(self) -> None:
         """Reconciles until it is cancelled."""
         settings = self._settings
-        backoff = Backoff(base=settings.min_retry_seconds, cap=settings.max_retry_seconds)
+        backoff = Backoff(base=settings.min_backoff_seconds, cap=settings.max_backoff_seconds)
         while True:
             self._changed.clear()
             started = self._clock()
@@ -116,13 +116,13 @@ class Reconciler:
                 wake_at = await self._pass()
                 backoff.reset()
                 self._passed(self._retries.problem, started)
-            except Exception as error:  # any fault: this Lobby is retried, and the others are not affected
+            except Exception as error:  # any error: this Lobby is retried, and others are not affected
                 self.failures += 1
                 wait = backoff.next()
                 wake_at = self._clock() + wait
                 fields = {"lobby": self.lobby.key, "again_in_seconds": wait, "problem": str(error)}
                 expected = isinstance(error, RuntimeFailedError)
-                self._passed(str(error) if expected else "internal error in the operator, see its log", started)
+                self._passed(str(error) if expected else INTERNAL_ERROR, started)
                 logger.warning("a pass failed", extra=fields, exc_info=None if expected else error)
                 await asyncio.sleep(wait)
             await self._wait(wake_at)
@@ -143,7 +143,7 @@ class Reconciler:
     async def _pass(self) -> float | None:
         self.passes += 1
         now = self._clock()
-        readings, self._expected = self._expected.lay_over(await self._runtime.list(self.lobby.name), now)
+        readings, self._expected = self._expected.overlay(await self._runtime.list(self.lobby.name), now)
         reports = [
             reading.report for reading in readings if reading.report is not None and reading.unresponsive_since is None
         ]
@@ -161,7 +161,7 @@ class Reconciler:
         return earliest(self.planned.wake_at, self._expected.wake_at(), self._retries.wake_at())
 
     async def _act(self, actions: Iterable[Action]) -> None:
-        """Does the actions that are due, kind by kind; those of one kind concurrently, so that one that hangs delays few."""
+        """Takes the actions that are due, kind by kind; those of a kind concurrently, so that a slow one delays few others."""
         due = self._retries.due(actions, self._clock())
         failed = False
         at_once = self._settings.max_concurrent_actions
@@ -178,7 +178,7 @@ class Reconciler:
     async def _try(self, action: Action) -> bool:
         try:
             await act(action, self.lobby, self._runtime, self._on_action)
-        except RuntimeFailedError as error:  # the other actions are done all the same
+        except RuntimeFailedError as error:  # the other actions are taken anyway
             wait = self._retries.failed(action, str(error), self._clock())
             what = f"{type(action).__name__} {action.name}"
             fields = {"lobby": self.lobby.key, "action": what, "again_in_seconds": wait, "problem": str(error)}
@@ -191,16 +191,16 @@ class Reconciler:
 
 
 async def act(action: Action, lobby: Lobby, runtime: Runtime, on_action: OnAction) -> None:
-    """Does one action: one call of the runtime, and no decision.
+    """Takes one action: one call of the runtime, and no decision.
 
     Args:
         action: what to do.
         lobby: the Lobby.
         runtime: runs its lobbies.
-        on_action: called when it is done, with the reason in words.
+        on_action: called when it is done, with the reason as a sentence.
 
     Raises:
-        RuntimeFailedError: it could not be done now.
+        RuntimeFailedError: it can't be done now.
     """
     match action:
         case Create():

@@ -1,4 +1,4 @@
-"""What runs lobbies: child processes in local mode, pods on Kubernetes. The reconciler knows them by this protocol alone."""
+"""What runs lobbies, as the reconciler sees it: child processes in local mode, pods on Kubernetes."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from lobby_gateway.errors import LobbyGatewayError
-from lobby_gateway.process.reports import LobbyReport
 from lobby_gateway.resource.spec import Lobby
-from lobby_operator.planner.state import LobbyReading, PollResult
+from lobby_operator.planner.state import LobbyReading
+
+INTERNAL_ERROR = "internal error in the operator, see its log"
+"""What the status says about an unexpected exception, whose text may mean nothing to the owner of a Lobby."""
 
 
 class RuntimeFailedError(LobbyGatewayError):
-    """A call could not be completed now, and is retried. The text is one line for people."""
+    """A call failed, and is retried. The text is one line for people."""
 
 
 class Runtime(Protocol):
@@ -29,14 +31,15 @@ class Runtime(Protocol):
         """
 
     async def drain(self, name: str) -> None:
-        """Tells a lobby to take no new clients and to send its clients elsewhere.
+        """Asks a lobby to take no new clients and to send its clients elsewhere.
 
         Raises:
-            RuntimeFailedError: the lobby could not be told.
+            RuntimeFailedError: it can't be asked now.
         """
 
     async def delete(self, name: str) -> None:
-        """Ends a lobby, gracefully if it still can; returns before it is gone."""
+        """Ends a lobby, gracefully if possible; returns before it is gone.
 
-    async def read(self, name: str) -> PollResult[LobbyReport] | None:
-        """What polling a lobby has shown; None if it does not exist."""
+        Raises:
+            RuntimeFailedError: it can't be deleted now.
+        """

@@ -47,7 +47,7 @@ def test_an_older_crd_is_upgraded(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert now["spec"]["versions"] == OURS["spec"]["versions"]  # a dropped field is gone
     assert now["spec"]["conversion"] == {"strategy": "None"}
     assert now["metadata"]["annotations"] == {"of": "somebody"}
-    assert "was upgraded" in capsys.readouterr().err
+    assert "upgraded the CRD of Lobby" in capsys.readouterr().err
 
 
 def test_a_current_crd_stays_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

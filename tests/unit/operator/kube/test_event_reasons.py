@@ -11,10 +11,10 @@ from lobby_operator.kube import event_reasons
 from lobby_operator.kube.event_reasons import LobbyEvent, event_of_action, events_between
 from lobby_operator.planner import reasons
 from lobby_operator.planner.actions import Create, Delete, Reason
-from lobby_operator.planner.reasons import ActionReason, ConditionType, Finding
+from lobby_operator.planner.reasons import ActionReason, ConditionState, ConditionType
 
 
-def status(*found: Finding) -> dict[str, Any]:
+def status(*found: ConditionState) -> dict[str, Any]:
     return {
         "conditions": [
             {
@@ -28,9 +28,9 @@ def status(*found: Finding) -> dict[str, Any]:
     }
 
 
-AWAY = Finding(reasons.ORIGIN_AWAY, {"count": 1, "lobby": "prices-1", "problem": "no route"})
-WELL = Finding(reasons.ORIGIN_CONNECTED, {"connected": 1})
-IDLE = Finding(reasons.ORIGIN_IDLE)
+AWAY = ConditionState(reasons.ORIGIN_LOST, {"count": 1, "lobby": "prices-1", "problem": "no route"})
+WELL = ConditionState(reasons.ORIGIN_CONNECTED, {"connected": 1})
+IDLE = ConditionState(reasons.ORIGIN_IDLE)
 
 
 def test_the_event_of_an_action_names_lobby_and_reason() -> None:
@@ -57,24 +57,24 @@ def test_a_lost_and_a_recovered_origin_are_one_event_each() -> None:
 
 
 @pytest.mark.parametrize("after", [WELL, IDLE])
-def test_a_good_condition_is_no_news_unless_it_was_bad(after: Finding) -> None:
+def test_a_good_condition_is_no_news_unless_it_was_bad(after: ConditionState) -> None:
     assert list(events_between({}, status(after))) == []
     assert list(events_between(status(IDLE), status(after))) == []
 
 
 def test_a_changed_count_is_no_news_but_another_failure_is() -> None:
-    more = Finding(reasons.ORIGIN_AWAY, {"count": 2, "lobby": "prices-1", "problem": "no route"})
+    more = ConditionState(reasons.ORIGIN_LOST, {"count": 2, "lobby": "prices-1", "problem": "no route"})
     assert list(events_between(status(AWAY), status(more))) == []
-    quota = Finding(reasons.SCALING_FAILING, {"problem": "exceeded quota"})
-    other = Finding(reasons.SCALING_FAILING, {"problem": "image is not allowed"})
+    quota = ConditionState(reasons.SCALING_FAILING, {"problem": "exceeded quota"})
+    other = ConditionState(reasons.SCALING_FAILING, {"problem": "image is not allowed"})
     assert [each.note for each in events_between(status(quota), status(other))] == ["image is not allowed; retrying"]
 
 
 def test_a_path_that_is_taken_is_a_warning_until_it_is_free() -> None:
-    taken = Finding(reasons.PATH_TAKEN, {"path": "/p", "other": "old"})
+    taken = ConditionState(reasons.PATH_TAKEN, {"path": "/p", "other": "old"})
     (warning,) = events_between({}, status(taken))
     assert (warning.type, warning.reason, warning.note) == ("Warning", "PathTaken", "/p belongs to the older Lobby old")
-    (free,) = events_between(status(taken), status(Finding(reasons.PATH_ACCEPTED, {"path": "/p"})))
+    (free,) = events_between(status(taken), status(ConditionState(reasons.PATH_ACCEPTED, {"path": "/p"})))
     assert (free.type, free.reason) == ("Normal", "PathAccepted")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lobby_operator.kube.names import LEASES, LOBBIES, PODS, config_map_name, lobby_labels, selector
+from lobby_operator.kube.names import LEASES, LOBBIES, PODS, lobby_labels, owned_name, selector
 
 
 def test_the_labels_of_a_lobby_select_its_pods_and_no_others() -> None:
@@ -12,7 +12,7 @@ def test_the_labels_of_a_lobby_select_its_pods_and_no_others() -> None:
 
 
 def test_the_config_map_is_named_after_the_lobby() -> None:
-    assert config_map_name("prices") == "prices-lobby"
+    assert owned_name("prices") == "prices-lobby"
 
 
 def test_the_core_group_has_its_own_path() -> None:

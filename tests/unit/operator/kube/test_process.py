@@ -95,7 +95,7 @@ class Cluster:
                 admin_port=0,
                 lease=lease,
                 informer=InformerSettings(min_backoff_seconds=0.01, max_backoff_seconds=0.05),
-                reconcile=ReconcileSettings(min_interval_seconds=0.005, min_retry_seconds=0.02),
+                reconcile=ReconcileSettings(min_interval_seconds=0.005, min_backoff_seconds=0.02),
                 events=EventSettings(gather_seconds=0.01),
                 status=StatusWriterSettings(min_interval_seconds=0.02),
                 lobby_admin_port=self.kubelet.port,

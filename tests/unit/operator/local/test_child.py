@@ -51,7 +51,7 @@ def test_child_that_exits_before_it_listens_is_an_error_with_its_exit_code() -> 
 def test_child_that_does_not_listen_in_time_is_an_error() -> None:
     async def main() -> None:
         child = await start("import sys; " + UNTIL_EOF)
-        with pytest.raises(ChildFailedError, match=r"does not listen after 0\.01 s"):
+        with pytest.raises(ChildFailedError, match=r"did not listen within 0\.01 s"):
             await child.listening(0.01)
         await child.stop(20)
 

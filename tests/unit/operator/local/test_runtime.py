@@ -16,7 +16,7 @@ from tests.support.waiting import until
 
 from lobby_gateway.http.client import HttpClient
 from lobby_gateway.resource.spec import lobby_from_resource
-from lobby_operator.local.runtime import LobbyProcessSettings, LocalRuntime, authority
+from lobby_operator.local.runtime import LobbyProcessSettings, LocalRuntime, reachable_authority
 from lobby_operator.local.sources import Source, from_url
 from lobby_operator.planner.state import LobbyReading
 from lobby_operator.reconcile.poller import PollSchedule
@@ -109,9 +109,9 @@ def test_a_lobby_starts_drains_and_is_deleted(tmp_path: Path) -> None:
             assert up.address == "127.0.0.1:4321"
             assert up.report is not None
             assert (up.report.clients, up.draining, up.ending) == (1, False, False)
-            result = await made.runtime.read("prices-1")
-            assert result is not None
-            assert result.report == up.report
+            results = made.runtime.poll_results("prices")
+            assert list(results) == ["prices-1"]
+            assert results["prices-1"].report == up.report
 
             await made.runtime.drain("prices-1")
             assert (await made.one("prices", "prices-1")).draining  # type: ignore[union-attr]
@@ -127,7 +127,7 @@ def test_a_lobby_starts_drains_and_is_deleted(tmp_path: Path) -> None:
             await made.until("prices", "prices-1", lambda lobby: lobby is None)
             assert made.changes > changes
             assert made.events == [("prices-1", "stopped")]
-            assert await made.runtime.read("prices-1") is None
+            assert made.runtime.poll_results("prices") == {}
 
     run(main())
 
@@ -291,4 +291,4 @@ def test_only_lobbies_with_direct_clients_listen_on_the_client_address(
     [("127.0.0.1", "127.0.0.1:80"), ("0.0.0.0", "127.0.0.1:80"), ("::", "127.0.0.1:80"), ("::1", "[::1]:80")],
 )
 def test_authority_is_reachable_from_this_machine(host: str, text: str) -> None:
-    assert authority(host, 80) == text
+    assert reachable_authority(host, 80) == text

@@ -60,7 +60,7 @@ def test_among_equals_the_newest_goes_first() -> None:
     assert empty(SPEC, lobby_state(1), lobby_state(2), lobby_state(3)) == [3, 2]
 
 
-def test_empty_lobbies_are_removable_except_for_the_floor_and_the_spare_seats() -> None:
+def test_empty_lobbies_are_removable_except_for_the_minimum_and_the_spare_seats() -> None:
     assert empty(SPEC, lobby_state(1, 400), lobby_state(2), lobby_state(3)) == [3, 2]
     assert empty(SPEC, lobby_state(1, 449), lobby_state(2), lobby_state(3)) == [3]
     assert empty(replace(SPEC, replicas=2), lobby_state(1), lobby_state(2), lobby_state(3)) == [3]

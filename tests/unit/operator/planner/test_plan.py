@@ -48,7 +48,7 @@ def test_without_spare_seats_no_lobby_runs_until_the_first_client_waits() -> Non
     assert described(planned(observed(waiting=1), NO_SPARE)) == ["Create prices-1 ClientsWait"]
 
 
-def test_the_floor_is_always_kept() -> None:
+def test_the_minimum_is_always_kept() -> None:
     assert described(planned(observed(), replace(NO_SPARE, replicas=2))) == [
         "Create prices-1 BelowReplicas",
         "Create prices-2 BelowReplicas",
@@ -56,12 +56,12 @@ def test_the_floor_is_always_kept() -> None:
 
 
 @pytest.mark.parametrize("phase", [Phase.STARTING, Phase.RECOVERING, Phase.UNRESPONSIVE])
-def test_starting_and_unresponsive_lobbies_count_for_the_floor(phase: Phase) -> None:
+def test_starting_and_unresponsive_lobbies_count_for_replicas(phase: Phase) -> None:
     assert described(planned(observed(lobby_state(1, 0, phase)), replace(NO_SPARE, replicas=1))) == []
 
 
 @pytest.mark.parametrize("phase", [Phase.DRAINING, Phase.ENDING, Phase.ENDED])
-def test_leaving_lobbies_do_not_count_for_the_floor(phase: Phase) -> None:
+def test_leaving_lobbies_do_not_count_for_replicas(phase: Phase) -> None:
     spec = replace(NO_SPARE, replicas=1)
     assert "Create prices-2 BelowReplicas" in described(planned(observed(lobby_state(1, 0, phase)), spec))
 
@@ -222,7 +222,7 @@ def test_a_lost_drain_is_repeated() -> None:
     )
     (action,) = planned(unheard).actions
     assert isinstance(action, Drain)
-    assert action.reason.sentence == "it was told to drain 6 s ago but still takes clients"
+    assert action.reason.sentence == "it was asked to drain 6 s ago but still takes clients"
 
 
 @pytest.mark.parametrize("phase", [Phase.DRAINING, Phase.UNRESPONSIVE])

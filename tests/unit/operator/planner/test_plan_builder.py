@@ -10,7 +10,7 @@ from lobby_operator.settings import PlannerSettings
 
 CREATE = Create("prices-1", Reason(ActionReason.BELOW_REPLICAS, running=0, replicas=1))
 DRAIN = Drain("prices-2", Reason(ActionReason.EMPTY, seconds=1))
-TOLD_AGAIN = Drain("prices-3", Reason(ActionReason.DRAIN_UNHEARD, seconds=1))
+DRAIN_AGAIN = Drain("prices-3", Reason(ActionReason.DRAIN_UNCONFIRMED, seconds=1))
 DELETE = Delete("prices-4", Reason(ActionReason.ENDED))
 
 
@@ -30,7 +30,7 @@ def test_keeps_actions_in_order_and_knows_leaving_lobbies() -> None:
 def test_resizes_if_lobbies_are_created_or_drained() -> None:
     assert builder(CREATE).resizes
     assert builder(DRAIN).resizes
-    assert not builder(DELETE, TOLD_AGAIN).resizes
+    assert not builder(DELETE, DRAIN_AGAIN).resizes
 
 
 def test_wakes_at_the_earliest_requested_time() -> None:

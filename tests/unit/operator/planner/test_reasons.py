@@ -12,10 +12,10 @@ from lobby_operator.planner.reasons import (
     MEANING,
     ActionReason,
     ConditionReason,
+    ConditionState,
     ConditionType,
-    Finding,
+    fill_in,
     placeholders,
-    speak,
 )
 
 ONE_WORD = re.compile(r"[A-Z][A-Za-z]+")
@@ -45,14 +45,14 @@ def test_a_finding_fills_in_its_sentence(reason: ConditionReason) -> None:
     assert reason.status in {"True", "False", "Unknown"}
     assert ONE_WORD.fullmatch(reason.name)
     fields = {name: "7" for _, name, _, _ in Formatter().parse(reason.sentence) if name}
-    assert "{" not in Finding(reason, fields).sentence
+    assert "{" not in ConditionState(reason, fields).sentence
 
 
 def test_a_sentence_has_singular_and_plural() -> None:
     sentence = "{n:# lobby is|# lobbies are} running, {most} wanted"
-    assert speak(sentence, {"n": 1, "most": 3}) == "1 lobby is running, 3 wanted"
-    assert speak(sentence, {"n": 0, "most": 1}) == "0 lobbies are running, 1 wanted"
-    assert speak(sentence, {"n": 1000000.0, "most": 60.04}) == "1000000 lobbies are running, 60.04 wanted"
+    assert fill_in(sentence, {"n": 1, "most": 3}) == "1 lobby is running, 3 wanted"
+    assert fill_in(sentence, {"n": 0, "most": 1}) == "0 lobbies are running, 1 wanted"
+    assert fill_in(sentence, {"n": 1000000.0, "most": 60.04}) == "1000000 lobbies are running, 60.04 wanted"
 
 
 def test_the_documentation_shows_names_instead_of_numbers() -> None:

@@ -102,10 +102,10 @@ def test_without_spare_seats_empty_lobbies_are_not_replaced() -> None:
     assert described(old(1), spec=NO_SPARE) == ["Drain prices-1 Outdated"]
 
 
-def test_the_floor_is_kept_during_a_rollout() -> None:
-    floor = replace(NO_SPARE, replicas=2)
-    assert described(old(1), old(2), spec=floor) == ["Create prices-3 BelowReplicas"]
-    assert described(old(1), old(2), lobby_state(3), spec=floor) == ["Drain prices-2 Outdated"]
+def test_the_minimum_is_kept_during_a_rollout() -> None:
+    two = replace(NO_SPARE, replicas=2)
+    assert described(old(1), old(2), spec=two) == ["Create prices-3 BelowReplicas"]
+    assert described(old(1), old(2), lobby_state(3), spec=two) == ["Drain prices-2 Outdated"]
 
 
 def test_an_outdated_lobby_that_has_not_started_is_deleted() -> None:

@@ -44,9 +44,9 @@ def test_the_defaults_are_those_of_the_resource() -> None:
     assert PlannerSpec.of(lobby) == replace(SPEC, generation=lobby.generation)
 
 
-def test_the_floor_is_never_above_the_maximum() -> None:
-    assert replace(SPEC, replicas=3).floor == 3
-    assert replace(SPEC, replicas=300).floor == 100
+def test_the_minimum_is_never_above_the_maximum() -> None:
+    assert replace(SPEC, replicas=3).min_replicas == 3
+    assert replace(SPEC, replicas=300).min_replicas == 100
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from lobby_gateway.process.reports import OriginReport, OriginState
 from lobby_gateway.resource.schema import open_api_schema
 from lobby_operator.planner import reasons
 from lobby_operator.planner.plan import Plan, plan
-from lobby_operator.planner.reasons import SCALING_STEADY, ConditionReason, ConditionType, Finding
+from lobby_operator.planner.reasons import SCALING_STEADY, ConditionReason, ConditionState, ConditionType
 from lobby_operator.planner.spec import PlannerSpec
 from lobby_operator.planner.state import Failures, LobbyState, Observed, Phase, lobby_name
 from lobby_operator.planner.status import MAX_LISTED, PathClaim, invalid_spec_status, lobby_status
@@ -127,8 +127,8 @@ def test_not_ready_while_starts_fail() -> None:
 
 def test_not_ready_while_lobbies_are_unresponsive() -> None:
     spec = replace(SPEC, spare_seats=0)
-    expect(status(observed(lobby_state(1, 5, Phase.UNRESPONSIVE)), spec), reasons.READY_SILENT)
-    expect(status(observed(lobby_state(1, 5, Phase.RECOVERING)), spec), reasons.READY_SILENT)
+    expect(status(observed(lobby_state(1, 5, Phase.UNRESPONSIVE)), spec), reasons.READY_UNRESPONSIVE)
+    expect(status(observed(lobby_state(1, 5, Phase.RECOVERING)), spec), reasons.READY_UNRESPONSIVE)
 
 
 def test_not_ready_when_all_lobbies_are_full() -> None:
@@ -158,7 +158,7 @@ def test_the_path_is_accepted_or_not_compared() -> None:
         ([OriginState.IDLE, OriginState.CLOSING], reasons.ORIGIN_IDLE),
         ([OriginState.IDLE, OriginState.CONNECTING], reasons.ORIGIN_CONNECTING),
         ([OriginState.IDLE, OriginState.CONNECTING, OriginState.CONNECTED], reasons.ORIGIN_CONNECTED),
-        ([OriginState.CONNECTED, OriginState.WAITING], reasons.ORIGIN_AWAY),
+        ([OriginState.CONNECTED, OriginState.WAITING], reasons.ORIGIN_LOST),
         ([OriginState.CONNECTED, OriginState.WAITING, OriginState.REFUSED], reasons.ORIGIN_REFUSED),
     ],
 )
@@ -175,7 +175,7 @@ def test_the_problem_of_the_first_lobby_is_shown_and_kept_short() -> None:
     assert message.startswith("the origin refuses 2 lobbies; prices-1: 401 xxx")
     assert len(message) < 300
     nothing = status(observed(with_origin(1, OriginState.WAITING)))
-    assert expect(nothing, reasons.ORIGIN_AWAY).endswith("prices-1: reason unknown")
+    assert expect(nothing, reasons.ORIGIN_LOST).endswith("prices-1: reason unknown")
 
 
 def test_origins_of_unresponsive_and_starting_lobbies_do_not_count() -> None:
@@ -257,7 +257,7 @@ def long_lobby(index: int, phase: Phase = Phase.READY, state: OriginState | None
 def long_status(*lobbies: LobbyState) -> dict[str, object]:
     planned = Plan(
         open=tuple(each for each in lobbies if each.phase is Phase.READY),
-        scaling=Finding(SCALING_STEADY, {"lobbies": len(lobbies)}),
+        scaling=ConditionState(SCALING_STEADY, {"lobbies": len(lobbies)}),
     )
     claim = PathClaim("/" + LONGEST)
     return lobby_status(

@@ -18,35 +18,35 @@ DELETE = Delete("prices-1", Reason(ActionReason.DRAINED))
 
 def test_a_created_lobby_exists_before_it_is_listed() -> None:
     expected = Expectations().expect([CREATE], NOW)
-    laid, expected = expected.lay_over([reading(1)], NOW + 1.0)
-    assert laid == (reading(1), LobbyReading(name="prices-2", created_at=NOW, expected=True))
-    laid, expected = expected.lay_over([reading(1), reading(2)], NOW + 2.0)
-    assert laid == (reading(1), reading(2))
+    overlaid, expected = expected.overlay([reading(1)], NOW + 1.0)
+    assert overlaid == (reading(1), LobbyReading(name="prices-2", created_at=NOW, expected=True))
+    overlaid, expected = expected.overlay([reading(1), reading(2)], NOW + 2.0)
+    assert overlaid == (reading(1), reading(2))
     assert expected == Expectations()
 
 
 def test_a_deleted_lobby_is_ending_before_its_reading_says_so() -> None:
     expected = Expectations().expect([DELETE], NOW)
-    laid, expected = expected.lay_over([reading(1)], NOW)
-    assert laid == (reading(1, ending=True, expected=True),)
-    assert expected.lay_over([], NOW) == ((), Expectations())
-    laid, expected = expected.lay_over([reading(1, ending=True)], NOW)
-    assert laid == (reading(1, ending=True),)
+    overlaid, expected = expected.overlay([reading(1)], NOW)
+    assert overlaid == (reading(1, ending=True, expected=True),)
+    assert expected.overlay([], NOW) == ((), Expectations())
+    overlaid, expected = expected.overlay([reading(1, ending=True)], NOW)
+    assert overlaid == (reading(1, ending=True),)
     assert expected == Expectations()
 
 
 def test_a_drained_lobby_is_draining_before_it_reports_so() -> None:
     expected = Expectations().expect([DRAIN], NOW)
-    laid, kept = expected.lay_over([reading(1)], NOW)
-    assert laid == (reading(1, draining=True, expected=True),)
+    overlaid, kept = expected.overlay([reading(1)], NOW)
+    assert overlaid == (reading(1, draining=True, expected=True),)
     assert kept == expected
     for shown in ([reading(1, report=report(draining=True))], [reading(1, ending=True)], [reading(1, ended=True)], []):
-        assert expected.lay_over(shown, NOW) == (tuple(shown), Expectations())
+        assert expected.overlay(shown, NOW) == (tuple(shown), Expectations())
 
 
 def test_a_lobby_without_a_report_is_still_expected_to_drain() -> None:
-    laid, kept = Expectations().expect([DRAIN], NOW).lay_over([reading(1, None)], NOW)
-    assert laid[0].draining
+    overlaid, kept = Expectations().expect([DRAIN], NOW).overlay([reading(1, None)], NOW)
+    assert overlaid[0].draining
     assert kept.items
 
 
@@ -55,10 +55,10 @@ def test_expectations_expire() -> None:
         expected = Expectations().expect([action], NOW)
         until = NOW + (SETTINGS.drain_expected_seconds if action is DRAIN else SETTINGS.expected_seconds)
         assert expected.wake_at() == until
-        laid, kept = expected.lay_over([reading(1)], until - 0.001)
+        overlaid, kept = expected.overlay([reading(1)], until - 0.001)
         assert kept == expected
-        assert laid != (reading(1),)
-        assert expected.lay_over([reading(1)], until) == ((reading(1),), Expectations())
+        assert overlaid != (reading(1),)
+        assert expected.overlay([reading(1)], until) == ((reading(1),), Expectations())
 
 
 def test_a_later_action_replaces_an_earlier_one() -> None:
@@ -66,9 +66,8 @@ def test_a_later_action_replaces_an_earlier_one() -> None:
     assert [item.action for item in expected.items] == [DELETE, CREATE]
 
 
-def test_an_action_that_failed_is_forgotten() -> None:
-    expected = Expectations().expect([DELETE, CREATE], NOW)
-    assert [item.action for item in expected.forget("prices-1").items] == [CREATE]
+def test_no_expectation_never_wakes() -> None:
+    assert Expectations().items == ()
     assert Expectations().wake_at() is None
 
 

@@ -17,7 +17,7 @@ from lobby_gateway.resource.spec import Lobby
 from lobby_operator.local.sources import from_url
 from lobby_operator.planner.actions import Action, Create, Delete, Drain, Reason
 from lobby_operator.planner.reasons import ActionReason
-from lobby_operator.planner.state import LobbyReading, Phase, PollResult
+from lobby_operator.planner.state import LobbyReading, Phase
 from lobby_operator.reconcile.reconciler import Reconciler, act
 from lobby_operator.reconcile.runtime import RuntimeFailedError
 from lobby_operator.settings import PlannerSettings, ReconcileSettings
@@ -39,9 +39,6 @@ class MemoryRuntime:
         if self.list_problem is not None:
             raise self.list_problem
         return list(self.lobbies.values())
-
-    async def read(self, name: str) -> PollResult[LobbyReport] | None:
-        return None
 
     async def create(self, lobby: Lobby, name: str) -> None:
         if self.problem is not None:
@@ -67,7 +64,7 @@ class MemoryRuntime:
         self.lobbies[name] = replace(lobby, report=replace(lobby.report, **fields))
 
 
-QUICK = ReconcileSettings(min_interval_seconds=0.001, max_interval_seconds=0.02, min_retry_seconds=0.01)
+QUICK = ReconcileSettings(min_interval_seconds=0.001, max_interval_seconds=0.02, min_backoff_seconds=0.01)
 
 
 class Reconciled:
@@ -240,7 +237,7 @@ def test_only_the_failed_action_backs_off() -> None:
             raise RuntimeFailedError("no answer")
 
     async def main() -> None:
-        async with reconciling(min_retry_seconds=1000.0, max_retry_seconds=1000.0) as made:
+        async with reconciling(min_backoff_seconds=1000.0, max_backoff_seconds=1000.0) as made:
             await until(lambda: made.reconciler.observed.in_phase(Phase.READY))
             made.runtime.__class__ = Unreachable
             unresponsive = replace(
@@ -285,9 +282,6 @@ class RecordingRuntime:
         self.calls.append((what, name))
 
     async def list(self, lobby: str) -> Sequence[LobbyReading]:
-        raise AssertionError("acting reads nothing")
-
-    async def read(self, name: str) -> PollResult[LobbyReport] | None:
         raise AssertionError("acting reads nothing")
 
     async def create(self, lobby: Lobby, name: str) -> None:

@@ -69,7 +69,7 @@ UNREADABLE = """
             const back = color(getComputedStyle(each).backgroundColor);
             if (back[3] === 255) { return back; }
         }
-        throw new Error("is_empty is behind it");
+        throw new Error("no background color found");
     };
     const light = ([red, green, blue]) => {
         const part = value => value / 255 <= 0.04045 ? value / 255 / 12.92 : ((value / 255 + 0.055) / 1.055) ** 2.4;

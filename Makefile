@@ -48,7 +48,7 @@ AVAILABLE_TOOLS = $(if $(shell command -v npm),.cache/npm/.installed) $(if $(she
 .PHONY: help bench demo docs test test-cluster test-cluster-all check soak lint format images kind tools clean
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' Makefile
 
 demo: $(VENV)/.runtime  ## install, then share a demo origin with `lobby up --demo`
 	@exec $(BIN)/lobby up --demo $(DEMO_FLAGS)

@@ -303,9 +303,9 @@ class OriginConnection:
             return
         report = self.report()
         if state is State.STREAMING:
-            logger.info("origin connected, connection %d", report.connections)
+            logger.info("origin connected (connection %d)", report.connections)
         elif state in (State.WAITING, State.REFUSED):
             logger.warning("origin: %s; next attempt in %.1f s", report.reason, report.retry_in_seconds)
         elif state is State.IDLE:
-            logger.info("origin connection closed: no client needs it")
+            logger.info("origin idle: no client needs it")
         self._logged = state

@@ -200,7 +200,7 @@ class ArgumentParser(argparse.ArgumentParser):
             return f"{found[1]}: is missing{self._accepted(found[1])}"
         if found := re.fullmatch(r"one of the arguments (.*) is required", message):
             options = ", ".join(option.split("/")[-1] for option in found[1].split())
-            return f"no origin given; accepted: one of {options}"
+            return f"a required option is missing; accepted: one of {options}"
         return message
 
     def _accepted(self, option: str) -> str:

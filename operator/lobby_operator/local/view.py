@@ -210,11 +210,11 @@ _LOST = tuple(state.value for state in (OriginState.WAITING, OriginState.REFUSED
 
 
 def _origin_changes(old: LobbyRow | None, row: LobbyRow) -> list[str]:
-    """Lines about the origin. An origin that is retried counts as lost only once, until the reason changes."""
+    """Lines about the origin. Failed attempts get one line until their reason changes."""
     was = old.origin if old is not None else ""
     is_new = old is None or was == _CONNECTED or old.problem != row.problem
     if row.origin.startswith(_LOST) and (is_new or not was):
-        return [f"{row.name}: origin lost: {row.problem or 'no reason given'}"]
+        return [f"{row.name}: no origin connection: {row.problem or 'no reason given'}"]
     if row.origin == _CONNECTED and was != _CONNECTED:
         return [f"{row.name}: origin connected"]
     return []

@@ -62,7 +62,7 @@ def parser() -> ArgumentParser:
         ("--demo --style x", "--style: x is unknown; accepted: text, json"),
         ("--demo --plain=yes", "--plain: takes no value; accepted: --plain alone"),
         ("--demo --origin ws://a", "--origin: can't be combined with --demo; accepted: one of the two"),
-        ("", "no origin given; accepted: one of --origin, --demo"),
+        ("", "a required option is missing; accepted: one of --origin, --demo"),
         (
             "--demo --sea 1",
             (

@@ -1,1 +1,1 @@
-"""Client connections: who may enter, what they are sent, and what waits for them."""
+"""Client connections: admission, authentication, the message bus, and mailboxes."""

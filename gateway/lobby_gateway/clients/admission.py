@@ -63,7 +63,7 @@ class SeatCount:
             ValueError: fewer are taken.
         """
         if not 0 <= count <= self.taken:
-            raise ValueError(f"count: can't release {count} seats, {self.taken} are taken")
+            raise ValueError(f"count: {count} is out of range; accepted: 0 to {self.taken}")
         self.taken -= count
 
 
@@ -191,7 +191,7 @@ class Permit:
 
 
 def address_key(address: str) -> str:
-    """What connections of an address are counted under.
+    """The key under which connections of an address are counted.
 
     An IPv6 address counts as its /64 network, all of which one client can have (RFC 6177); an IPv4-mapped address
     (`::ffff:192.0.2.1`, on a dual-stack socket) counts as the IPv4 address.

@@ -1,4 +1,4 @@
-"""Samples of what lobbies and greeters have in common: the client port and the message bus."""
+"""Metrics that lobbies and greeters have in common: those of the client port and of message buses."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lobby_gateway.websocket.listener import ListenerStats
 
 
 def message_bus_samples(prefix: str, stats: BusStats, behind: int) -> dict[str, Value]:
-    """Samples of message buses; `behind`: clients whose socket is full now."""
+    """Samples of message buses; `behind` is the number of clients whose socket is full now."""
     return {
         f"{prefix}_deliveries_total": stats.deliveries,
         f"{prefix}_delivered_bytes_total": stats.delivered_bytes,
@@ -20,7 +20,7 @@ def message_bus_samples(prefix: str, stats: BusStats, behind: int) -> dict[str, 
 
 
 def client_port_samples(prefix: str, stats: ListenerStats, capacity: ProcessCapacity) -> dict[str, Value]:
-    """Samples of a client port and of the capacity behind it."""
+    """Samples of a client port and of the process's capacity."""
     return {
         f"{prefix}_handshakes_total": stats.accepted,
         f"{prefix}_refusals_total": dict(stats.refused),

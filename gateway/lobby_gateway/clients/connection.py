@@ -1,7 +1,7 @@
-"""One client's connection: what it sends, and what its socket could not take yet.
+"""One client's connection: what it sends, and what its socket has not accepted yet.
 
-The fast path does not come here: the message bus sends directly to the socket of a client that has nothing pending. Only when
-the socket takes less than everything are the rest of the begun frame and a mailbox of later messages kept.
+The fast path bypasses this module: the message bus sends directly to the socket of a client that has nothing pending. Only if
+the socket does not accept everything are the rest of the partially sent frame and a mailbox of later messages kept.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class ClientConnection(ServerSocket):
         owner: is notified of messages and of the end.
         policy: how it is served; may be replaced. `max_message_bytes` keeps its first value.
         dropped: messages of this client that were dropped.
-        context: for the owner.
+        context: data of the owner.
     """
 
     __slots__ = (
@@ -110,7 +110,7 @@ class ClientConnection(ServerSocket):
         self._mailbox: Mailbox | None = None
         self._label = ""
         self._received_at = loop.time()
-        self._ping_sent = 0.0  # when; 0: nothing is awaited
+        self._ping_sent = 0.0  # when; 0: no pong is awaited
         self._spent_until = 0.0  # when everything it has sent so far is paid off (see `FloodLimit`)
         self.deflate = deflate
         self.bus: MessageBus | None = None
@@ -120,13 +120,13 @@ class ClientConnection(ServerSocket):
 
     @property
     def waiting_messages(self) -> int:
-        """Messages in the mailbox: nothing of them is out yet."""
+        """Messages in the mailbox: no byte of them has been sent."""
         return len(self._mailbox) if self._mailbox is not None else 0
 
-    # What goes out
+    # Sending
 
     def deliver(self, batch: Batch) -> int:
-        """Sends a batch (already deflated if `deflate`), keeps what the socket doesn't take; returns messages dropped."""
+        """Sends a batch (deflated if `deflate`), keeping what the socket doesn't accept; returns the messages dropped."""
         if self.pending:
             return self.enqueue(batch.frames)
         try:
@@ -169,7 +169,7 @@ class ClientConnection(ServerSocket):
             self.bus.stats.high_water = messages
 
     def close(self, close: CloseCode, reason: str | None = None) -> None:
-        """Begins the closing handshake (RFC 6455 §7.1.2): the mailbox is discarded, a begun frame is finished."""
+        """Begins the closing handshake (RFC 6455 §7.1.2): the mailbox is discarded; a partially sent frame is completed."""
         if self.closing:
             return
         text = close.reason if reason is None else reason
@@ -207,7 +207,7 @@ class ClientConnection(ServerSocket):
     def _wait_for_room(self) -> None:
         super()._wait_for_room()
         if self.bus is not None:
-            self.bus.fell_behind(self)  # what it sent by itself could land in the middle of a frame
+            self.bus.fell_behind(self)  # a direct send could land in the middle of a frame
 
     def _send_data(self) -> bool:
         mailbox = self._mailbox
@@ -232,7 +232,7 @@ class ClientConnection(ServerSocket):
         if self.bus is not None:
             self.bus.caught_up(self)
 
-    # What comes in
+    # Receiving
 
     def _data_received(self, data: bytes) -> None:
         self._received_at = now = self._loop.time()
@@ -253,7 +253,7 @@ class ClientConnection(ServerSocket):
         self._close(CloseState.CLOSE_RECEIVED, payload, close_codes.BY_CLIENT)
 
     def _flooded(self) -> None:
-        """The client sends faster than it may: it is closed, and nothing else is read from it."""
+        """The client exceeded its flood limit: it is closed, and nothing more is read from it."""
         close = close_codes.FLOODED
         self._loop.remove_reader(self.fd)
         payload = close_payload(close.code, close.reason)

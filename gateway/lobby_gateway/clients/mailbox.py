@@ -1,4 +1,4 @@
-"""What waits for one client whose socket is full: the rest of one batch, and the latest messages behind it.
+"""What waits for one client whose socket is full: the rest of one batch, and the latest messages after it.
 
 A client that keeps up has no mailbox: it is created when the first message has to wait, and released when the last one has
 been sent. It holds references to bytes that all clients share, so its size is that of 16 pointers.
@@ -17,8 +17,8 @@ class Mailbox:
     """At most `capacity` frames, the oldest of which make room for the newest; in front of them, the rest of one batch.
 
     That batch is the one that filled the socket of a client that was up to date. A burst of the origin may exceed a client's
-    TCP window even if the client reads as fast as it can, so nothing of it is dropped. It is bounded by one read of the
-    origin, and takes no more memory than its begun message, which refers to all of it anyway.
+    TCP window even if the client reads as fast as it can, so none of it is dropped. It is bounded by one read of the
+    origin, and takes no more memory than its partially sent message, which refers to all of it anyway.
 
     Attributes:
         capacity: most messages that wait for this client, not counting that batch.

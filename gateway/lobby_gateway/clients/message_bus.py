@@ -85,13 +85,13 @@ class MessageBus:
         self._behind.pop(client, None)
 
     def fell_behind(self, client: ClientConnection) -> None:
-        """Something waits for room in a client's socket: from now on its messages go to its mailbox."""
+        """A client's socket is full: from now on its messages go to its mailbox."""
         self._ready.pop(client.fd, None)
         self._ready_deflated.pop(client.fd, None)
         self._behind[client] = None
 
     def caught_up(self, client: ClientConnection) -> None:
-        """A client that lagged has nothing pending any more."""
+        """A client that lagged no longer has anything pending."""
         self._behind.pop(client, None)
         self._add(client)
 

@@ -1,8 +1,8 @@
 """Token buckets without a clock: one for each of many keys, bounded in number, and one for what a single client sends.
 
 A bucket is kept as one number, the time at which it will be full again (the "theoretical arrival time" of ITU-T I.371's
-generic cell rate algorithm). Taking a token moves that time on; a token is refused if that would move it further ahead of now
-than a full bucket lasts. A full bucket is equivalent to none, so it can be forgotten.
+generic cell rate algorithm). Taking a token moves that time forward; a token is refused if the time would then be
+further ahead than a full bucket lasts. A full bucket is equivalent to none, so it can be forgotten.
 """
 
 from __future__ import annotations

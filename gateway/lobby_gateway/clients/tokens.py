@@ -243,9 +243,8 @@ def verify(token: str, keys: Sequence[bytes], *, purpose: Purpose, lobby: str, p
 class UsedTokens:
     """Remembers used tokens until they expire, so that each is accepted once.
 
-    Bounded: while it is full of tokens that have not expired, further tokens are refused. That is the safe choice, and
-        takes more
-    than `capacity` clients within the lifetime of a token; a lobby has a few hundred.
+    Bounded: while it is full of tokens that have not expired, further tokens are refused. That is safe, and takes more than
+    `capacity` clients within the lifetime of a token; a lobby has a few hundred.
 
     A token is stored as the hash of its nonce, and forgotten with all others that expire in the same second: 80 bytes
     instead of 200. Two of 64 thousand tokens collide once in a billion times; the later one is refused.

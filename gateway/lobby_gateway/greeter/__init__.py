@@ -1,1 +1,1 @@
-"""The greeter process: takes every new client to a seat in an open lobby."""
+"""The greeter process: accepts every new client and gets it a seat in an open lobby."""

@@ -50,11 +50,11 @@ class GreeterSettings:
         trusted_proxies: proxies whose X-Forwarded-For is trusted.
         token_keys: sign the tokens for lobbies.
         token_key_file: watched for new keys.
-        close_seconds: over how long a stopping greeter closes its clients: all of them reconnect elsewhere.
-        close_batches: in how many batches it does so; each one makes a burst of handshakes there.
+        close_seconds: seconds over which a stopping greeter closes its clients, since all of them reconnect elsewhere.
+        close_batches: number of batches in which it does so; each causes a burst of handshakes there.
         close_answer_seconds: how long it then waits for clients to answer the close frame (at most `close_seconds`).
         linger_seconds: how long an unused trunk stays open, for clients that reload a page.
-        tick_seconds: between two checks for unresponsive clients and unused trunks. Adds to `clients.pingSeconds`.
+        tick_seconds: interval between checks for unresponsive clients and unused trunks. Adds to `clients.pingSeconds`.
         seat_queue: see `SeatQueueSettings`.
         trunk: see `TrunkConsumerSettings`.
         limits: limits on clients.

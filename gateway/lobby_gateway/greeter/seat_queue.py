@@ -105,9 +105,8 @@ class LobbyView:
         self.skip_until = -NEVER
         self.failures = 0  # in a row
         self.failed_at = -NEVER
-        self.returning = (
-            False  # its trunk broke a moment ago; asked first, since only there can clients continue exactly
-        )
+        # Its trunk broke a moment ago: it is asked first, since clients can continue exactly only there.
+        self.returning = False
 
     def room(self, now: float, held: int) -> int:
         """Free seats as far as known, without those that claims and tickets are for."""
@@ -157,7 +156,7 @@ class LobbyView:
 
 
 class Rank(IntEnum):
-    """Who gets a seat first; first come, first served within a rank."""
+    """The order in which clients get seats; first come, first served within a rank."""
 
     LOST = 0  # had a seat in a lobby that is gone
     MOVING = 1  # has a seat in a draining lobby, and is still served there
@@ -248,7 +247,7 @@ class MoveSchedule(Generic[C]):
 
 @dataclass(frozen=True, slots=True)
 class Seated(Generic[C]):
-    """Who gets the seats that a lobby granted.
+    """The clients that get the seats that a lobby granted.
 
     Attributes:
         clients: in the order in which they waited.

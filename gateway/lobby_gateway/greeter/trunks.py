@@ -243,7 +243,7 @@ class Trunk:
         )
 
     def __repr__(self) -> str:
-        return f"<Trunk to {self.id.name} at {self.id.address}: {self.seats} seats>"
+        return f"<Trunk lobby={self.id.name} address={self.id.address} seats={self.seats}>"
 
     @property
     def moving(self) -> bool:
@@ -293,7 +293,7 @@ class Trunk:
         return self._connection is not None and self._connection.forward(opcode, payload)
 
     def resume(self, group: Group) -> None:
-        """Has a group join at its position; its seats have been granted."""
+        """Asks the lobby to join a group at its position; its seats have been granted."""
         if self._connection is None:
             raise ValueError("the trunk is not open, so no client has a seat")
         self._groups[self._connection.resume(group.position)] = group

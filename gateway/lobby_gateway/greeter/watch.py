@@ -68,8 +68,8 @@ class ApiServer:
     Attributes:
         host: name or address.
         port: TCP port.
-        ca_file: certificates that verify it; None: no TLS.
-        token_file: of our service account; None: no token is sent.
+        ca_file: CA certificates to verify it with; None: no TLS.
+        token_file: token of our service account; None: no token is sent.
         settings: timeouts and limits.
     """
 
@@ -84,8 +84,8 @@ class ApiServer:
         """The API server of the cluster that this pod runs in.
 
         Args:
-            environment: of the process.
-            folder: of its service account.
+            environment: environment of the process.
+            folder: folder of its service account.
 
         Raises:
             UserError: this is not a pod.
@@ -169,7 +169,7 @@ class ApiServer:
         context = None
         if self.ca_file is not None:
             context = ssl.create_default_context(cafile=self.ca_file)
-            # Python 3.13 began to require extensions that the own CAs of many clusters lack; Go's clients don't.
+            # Python 3.13 requires extensions that the CAs of many clusters lack; Go's clients don't.
             context.verify_flags &= ~ssl.VERIFY_X509_STRICT
         headers = {"user-agent": f"lobby-greeter/{__version__}", "accept": "application/json", "connection": "close"}
         token = self.token_file.read_text(encoding="ascii").strip() if self.token_file is not None else ""
@@ -192,7 +192,7 @@ class KubernetesSource:
 
     Args:
         server: the API server.
-        namespace: of the Lobbies; empty: all namespaces.
+        namespace: namespace of the Lobbies; empty: all namespaces.
     """
 
     def __init__(self, server: ApiServer, namespace: str = "") -> None:
@@ -204,7 +204,7 @@ class KubernetesSource:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self, directory: Directory, ended: Callable[[str], None]) -> None:
-        """Begins to watch; returns when the first list is here, or after a moment if the server does not respond."""
+        """Begins to watch; returns once the first list has arrived, or after `start_seconds`."""
         listed = asyncio.Event()
 
         def done(task: asyncio.Task[None]) -> None:

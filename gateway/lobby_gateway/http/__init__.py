@@ -1,1 +1,1 @@
-"""HTTP beside the WebSockets: the admin server with its status page, and the client."""
+"""Plain HTTP: the admin server with its status page, and the client."""

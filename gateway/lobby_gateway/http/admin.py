@@ -29,9 +29,9 @@ class AdminRequest:
     Attributes:
         method: `GET`, `HEAD` or `POST`.
         path: without the query.
-        query: undecoded text behind `?`.
-        headers: by lower-case name.
-        body: bounded by `AdminSettings.max_body_bytes`.
+        query: text after `?`, not decoded.
+        headers: values by lower-case name.
+        body: body, at most `AdminSettings.max_body_bytes`.
     """
 
     method: str
@@ -47,9 +47,9 @@ class AdminResponse:
 
     Attributes:
         status: HTTP status code.
-        body: its body.
+        body: body.
         content_type: media type of the body.
-        headers: more headers.
+        headers: additional headers.
     """
 
     status: int = 200
@@ -106,7 +106,7 @@ def health_handlers(ready: Callable[[], str], alive: Callable[[], str] = lambda:
 
     Args:
         ready: returns why the process is not ready; empty: it is.
-        alive: returns why it should be restarted; empty: it should not. That the event loop runs is shown by the response.
+        alive: returns why it should be restarted; empty: it should not. A response itself shows that the event loop runs.
     """
 
     async def healthz(_request: AdminRequest) -> AdminResponse:
@@ -121,7 +121,7 @@ def health_handlers(ready: Callable[[], str], alive: Callable[[], str] = lambda:
 
 
 class AdminServer:
-    """Serves routes, given as `{(method, path): handler}`; `GET` routes serve `HEAD`, too."""
+    """Serves routes, given as `{(method, path): handler}`; `GET` routes also serve `HEAD`."""
 
     def __init__(self, routes: Routes, settings: AdminSettings | None = None) -> None:
         self._routes = routes
@@ -130,7 +130,7 @@ class AdminServer:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self, host: str, port: int) -> int:
-        """Starts to listen; returns the port (for 0 a free one).
+        """Starts to listen; returns the port (if `port` is 0, a free one).
 
         Raises:
             UserError: listening on the address failed.
@@ -162,7 +162,7 @@ class AdminServer:
             async with asyncio.timeout(self._settings.request_timeout_seconds):
                 await writer.wait_closed()
         except (ConnectionError, TimeoutError):
-            pass  # the peer disconnected, sent nothing for long, or does not read the response
+            pass  # the peer disconnected, was silent for too long, or does not read the response
         except asyncio.CancelledError:
             pass  # close() closes the connections
         finally:
@@ -226,7 +226,7 @@ async def _read_request(
             headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in head.headers}
             return AdminRequest(method=head.method.decode(), path=path, query=query, headers=headers, body=body)
         else:
-            return None  # the connection was closed, or is to switch protocols
+            return None  # the connection was closed, or the client wants to switch protocols
 
 
 async def _write(

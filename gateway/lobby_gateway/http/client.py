@@ -1,7 +1,7 @@
-"""A small HTTP/1.1 client: whole responses on a kept connection, or a response line by line. h11 speaks the protocol.
+"""A small HTTP/1.1 client: whole responses on a persistent connection, or a response line by line. h11 speaks the protocol.
 
-The lobby host polls lobbies and greeters with it, and a greeter watches the API server. Where the peer has closed the kept
-connection in the meantime, a request is sent once more on a new one (RFC 9112 §9.3.1), so every `POST` must be idempotent.
+The lobby host polls lobbies and greeters with it, and a greeter watches the API server. If the peer has closed the persistent
+connection in the meantime, the request is retried once on a new one (RFC 9112 §9.3.1), so every `POST` must be idempotent.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from lobby_gateway.settings import HttpClientSettings
 
 
 class HttpError(LobbyGatewayError):
-    """There is no response, or none that can be read. The text is one line that names the address."""
+    """A request failed. The text is one line with the address and the problem."""
 
 
 class _StaleConnectionError(Exception):
@@ -34,8 +34,8 @@ class HttpResponse:
 
     Attributes:
         status: HTTP status code.
-        headers: by lower-case name.
-        body: its whole body.
+        headers: values by lower-case name.
+        body: the whole body.
     """
 
     status: int
@@ -79,7 +79,7 @@ class HttpStream:
                 return await self._connection.body(max_bytes)
 
     async def lines(self, idle_timeout: float) -> AsyncIterator[bytes]:
-        """The lines of the body as they arrive, without their ends; an unfinished last line is left out.
+        """The lines of the body as they arrive, without line ends; an incomplete last line is dropped.
 
         Args:
             idle_timeout: give up if nothing arrives for this many seconds.
@@ -112,10 +112,10 @@ class HttpClient:
     Args:
         host: name or address of the peer.
         port: its TCP port.
-        timeout: seconds for one request, from connecting to the last byte of the response (of `stream`: of its head).
-        tls: how the peer is verified; None: no TLS.
-        headers: of every request, beside Host and Content-Length.
-        settings: limits.
+        timeout: most seconds for a request, from connecting to the last byte of the response (for `stream`: of its head).
+        tls: TLS settings; None: no TLS.
+        headers: headers of every request, in addition to Host and Content-Length.
+        settings: see `HttpClientSettings`.
     """
 
     def __init__(
@@ -136,7 +136,7 @@ class HttpClient:
         self._headers = [("host", self._authority), *({"accept": "*/*"} if headers is None else headers).items()]
         self._settings = settings or HttpClientSettings()
         self._lock = asyncio.Lock()
-        self._kept: _Connection | None = None
+        self._persistent: _Connection | None = None
 
     async def get(self, target: str) -> HttpResponse:
         """Sends a `GET` request for a path, with a query if there is one.
@@ -156,7 +156,7 @@ class HttpClient:
 
     @contextlib.asynccontextmanager
     async def stream(self, target: str) -> AsyncIterator[HttpStream]:
-        """Sends a `GET` request on a connection of its own, which is closed at the end of the `async with` block.
+        """Sends a `GET` request on a separate connection, which is closed at the end of the `async with` block.
 
         Raises:
             HttpError: no head of a response arrived in time.
@@ -183,10 +183,10 @@ class HttpClient:
                 connection.abort()
 
     def close(self) -> None:
-        """Closes the kept connection at once."""
-        if self._kept is not None:
-            self._kept.abort()
-            self._kept = None
+        """Closes the persistent connection at once."""
+        if self._persistent is not None:
+            self._persistent.abort()
+            self._persistent = None
 
     def _where(self, method: str, target: str) -> str:
         return f"{method} {'http' if self._tls is None else 'https'}://{self._authority}{target.partition('?')[0]}"
@@ -195,14 +195,14 @@ class HttpClient:
         with _http_errors(self._where(method, target), self._timeout):
             async with self._lock, asyncio.timeout(self._timeout):
                 try:
-                    if self._kept is not None:
+                    if self._persistent is not None:
                         with contextlib.suppress(_StaleConnectionError):
-                            return await self._exchange(self._kept, method, target, body)
+                            return await self._exchange(self._persistent, method, target, body)
                         self.close()
-                    self._kept = await self._connect()
-                    return await self._exchange(self._kept, method, target, body)
+                    self._persistent = await self._connect()
+                    return await self._exchange(self._persistent, method, target, body)
                 except BaseException:
-                    # After a failed, timed out or cancelled exchange nobody knows what comes next on the connection.
+                    # After a failed, timed out or cancelled exchange, the state of the connection is unknown.
                     self.close()
                     raise
 
@@ -222,13 +222,13 @@ class HttpClient:
 
 
 class _Connection:
-    """A TCP connection, and how far the exchange on it is."""
+    """A TCP connection and the state of HTTP on it."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
         self._http = h11.Connection(h11.CLIENT)
-        self._responding = False  # the first bytes of the response are here
+        self._responding = False  # the response has begun to arrive
 
     async def send(self, method: str, target: str, headers: list[tuple[str, str]], body: bytes = b"") -> None:
         self._responding = False
@@ -269,7 +269,7 @@ class _Connection:
         raise h11.RemoteProtocolError("closed before the end of the response")
 
     def reusable(self) -> bool:
-        """Prepares for another request, if the peer allows one."""
+        """Prepares for another request; returns False if the peer does not allow one."""
         if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
             return False
         self._http.start_next_cycle()
@@ -295,12 +295,12 @@ class _Connection:
 
 @contextlib.contextmanager
 def _http_errors(where: str, timeout: float) -> Iterator[None]:
-    """Whatever goes wrong with a request becomes an `HttpError`."""
+    """Turns every error of a request into an `HttpError`."""
     try:
         yield
     except TimeoutError as error:
         raise HttpError(f"{where}: no response within {timeout:g} s") from error
-    except OSError as error:  # of TLS, too
+    except OSError as error:  # includes errors of TLS
         raise HttpError(f"{where}: {error.strerror or error}") from error
     except h11.RemoteProtocolError as error:
         raise HttpError(f"{where}: {error}") from error

@@ -1,7 +1,7 @@
 """The status page: one self-contained HTML page at `/`, which polls `/status` once per second.
 
-The page loads nothing else and can reach nothing else: its Content-Security-Policy allows its own style and script by hash,
-and requests to its own server. Data is inserted as text, never as HTML.
+The page loads and reaches nothing else: its Content-Security-Policy allows its own style and script by hash, and requests to
+its own server. Data is inserted as text, never as HTML.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ def load_lobby(file: Path, *, validated: bool) -> Lobby:
     Validation needs libraries that would double the memory of this process for good, so a child process does it.
 
     Args:
-        file: with the resource, YAML or JSON.
+        file: the file with the resource, YAML or JSON.
         validated: the file is JSON that has been validated and defaulted.
 
     Raises:
@@ -75,7 +75,7 @@ class EnvironmentSecrets:
         return resolve(origin, self.environment)
 
     def files(self, origin: OriginSpec) -> tuple[Path, ...]:
-        """None."""
+        """No files."""
         return ()
 
 

@@ -133,7 +133,7 @@ class LobbyHandshakes:
     # ClientOwner
 
     def client_message(self, client: ClientConnection, opcode: int, payload: bytes) -> None:
-        """Handles a message from a client as the Lobby says."""
+        """Handles a message from a client as `clients.messages` of the Lobby says."""
         mode = self._lobby.spec.clients.messages
         self.client_bytes += len(payload)
         if mode is ClientMessages.FORWARD:
@@ -225,7 +225,7 @@ class LobbyHandshakes:
             self.resumes["exact" if exact else "live"] += 1
             if isinstance(found, Exact):
                 cursor = found.cursor
-            elif isinstance(found, Wait):  # ahead of us in our own epoch: it has received all there is
+            elif isinstance(found, Wait):  # ahead of us in our current epoch: it already has every message
                 cursor = self._ring.cursor
         return [chunk.batch for chunk in self._ring.since(cursor, self._settings.replay_bytes)]
 

@@ -130,10 +130,10 @@ class LobbyProcess:
         self._lag = metrics.LoopLag()
 
     async def run(self, stopping: Shutdown, addresses: Addresses, watches: Sequence[FileWatch] = ()) -> None:
-        """Serves until it is told to stop, then stops in order: seats, trunks, direct clients, origin, ports.
+        """Serves until `stopping` is set, then stops in order: seats, trunks, direct clients, origin, ports.
 
         Args:
-            stopping: set when it is to stop.
+            stopping: requests the shutdown.
             addresses: where to listen.
             watches: of files that may change; run from start to stop.
 
@@ -166,7 +166,7 @@ class LobbyProcess:
                 watching = [tasks.create_task(watch(), name=f"file watch {at}") for at, watch in enumerate(watches, 1)]
                 await stopping.wait()
                 logger.info("lobby is stopping", extra={"lobby": self.name, "reason": stopping.reason})
-                await self._let_clients_leave()
+                await self._drain_before_exit()
                 listener.close()
                 await self._origin.close()
                 for task in (origin, sweep, lag, *watching):
@@ -315,11 +315,11 @@ class LobbyProcess:
             await asyncio.sleep(self._settings.sweep_seconds)
             self._handshakes.bus.sweep(self._loop.time())
 
-    async def _let_clients_leave(self) -> None:
+    async def _drain_before_exit(self) -> None:
         seconds = self._settings.stop_seconds
         spread = min(self._settings.stop_spread_seconds, seconds / 2)
         self.drain(trunk.MoveReason.STOPPING, spread)
-        with contextlib.suppress(TimeoutError):  # clients that are left are closed with the process
+        with contextlib.suppress(TimeoutError):  # remaining clients are closed when the process exits
             async with asyncio.timeout(seconds):
                 await self._no_trunks.wait()
                 await self._no_clients.wait()

@@ -1,1 +1,1 @@
-"""The stream from a lobby to a greeter, with a position for every message."""
+"""Trunks: the stream from a lobby to a greeter, with a position for every message."""

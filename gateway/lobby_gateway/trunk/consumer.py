@@ -39,7 +39,7 @@ _DEFAULT_SETTINGS = TrunkConsumerSettings()
 
 
 class SeatLedger:
-    """The seats of one consumer in one lobby. Its trunk records them here; whoever needs them reads them here.
+    """The seats of one consumer in one lobby: the one record of them, written by the trunk.
 
     Attributes:
         held: seats that were granted and not released.
@@ -73,7 +73,7 @@ class SeatLedger:
         """
         claimed = self.claims.pop(claim, None)
         if claimed is None or count > claimed:
-            raise TrunkError(f"GRANTED: {count} seats for claim {claim} of {claimed}")
+            raise TrunkError(f"GRANTED: granted {count} for claim {claim}, claimed {claimed or 0}")
         self.held += count
 
     def release(self, count: int) -> None:
@@ -83,7 +83,7 @@ class SeatLedger:
             ValueError: fewer are held.
         """
         if not 0 <= count <= self.held:
-            raise ValueError(f"count: cannot release {count} seats; accepted: 0 to {self.held}")
+            raise ValueError(f"count: {count} is out of range; accepted: 0 to {self.held}")
         self.held -= count
 
 
@@ -139,8 +139,8 @@ class TrunkConsumer:
         self._digests: tuple[int, ...] = ()  # of messages before those in `_latest`
         self._latest: deque[Batch] = deque()  # as many as a position needs
         self._latest_count = 0
-        self._groups: dict[int, StreamOffset] = {}  # the place of each group that has no answer yet
-        self._released = 0  # seats for which RELEASE was not sent yet
+        self._groups: dict[int, StreamOffset] = {}  # the place of each group without an answer
+        self._released = 0  # seats for which RELEASE has not been sent
         self._next_id = 1
         self._heard = now
         self._heartbeat_at = now + settings.heartbeat_seconds
@@ -254,7 +254,7 @@ class TrunkConsumer:
     def wake(self, now: float) -> bool:
         """Time has passed; returns whether the lobby is still alive. Send `data_to_send` afterwards, or close the trunk."""
         settings = self.settings
-        if now - self.wake_at > settings.heartbeat_seconds:  # we were suspended: the lobby's silence means nothing
+        if now - self.wake_at > settings.heartbeat_seconds:  # we were suspended, so the lobby's silence means nothing
             self._heard = now
         if now >= self._heartbeat_at:
             self._heartbeat_at = now + settings.heartbeat_seconds

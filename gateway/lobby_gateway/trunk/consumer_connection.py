@@ -1,4 +1,4 @@
-"""The connection of a trunk at the greeter's end. What goes over it is decided by `TrunkConsumer`."""
+"""The connection of a trunk at the greeter's end. `TrunkConsumer` decides what is sent on it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lobby_gateway.websocket.parser import Close, Event, Violation
 logger = logging.getLogger(__name__)
 
 MAX_RECORD_BYTES = 80 << 20
-"""Largest record accepted from a lobby: the largest message that a Lobby may allow, and the rest of the same read."""
+"""Largest record accepted from a lobby, in bytes: the largest message that a Lobby may allow, and the rest of its batch."""
 
 _DEFAULT_SETTINGS = TrunkConsumerSettings()
 
@@ -58,7 +58,7 @@ async def connect_trunk(
         listener: is called with what arrives.
         replay: how many earlier messages the stream starts with.
         position: where the stream resumes instead, if the lobby knows it.
-        ledger: records the seats. Claims that are in it already are sent first.
+        ledger: records the seats. Claims that it already contains are sent first.
         settings: see `TrunkConsumerSettings`.
 
     Raises:
@@ -97,8 +97,8 @@ class TrunkConsumerConnection:
     def __init__(self, listener: TrunkListener) -> None:
         self._listener = listener
         self._loop = asyncio.get_running_loop()
-        self._over = True  # until it has begun
-        self._flushing = False  # later in this turn of the event loop
+        self._over = True  # until `begin`
+        self._flushing = False  # `_flush` is scheduled
 
     def __repr__(self) -> str:
         return f"<TrunkConsumerConnection to {self.core.lobby or '?'}: {self.core.held} seats>"
@@ -117,11 +117,11 @@ class TrunkConsumerConnection:
         return not self._over
 
     def position(self) -> Position:
-        """The position behind all messages so far; also known after the loss of the trunk."""
+        """The position after all messages so far; available even after the trunk was lost."""
         return self.core.position()
 
     def claim(self, count: int) -> int:
-        """Asks for seats; the listener gets a `Granted` with the returned id, unless the trunk is lost first."""
+        """Claims seats; the listener gets a `Granted` with the returned id, unless the trunk is lost first."""
         claim = self.core.claim(count)
         self._send()
         return claim
@@ -150,7 +150,7 @@ class TrunkConsumerConnection:
         return True
 
     def resume(self, position: Position) -> int:
-        """Asks to resume a group of clients behind a position.
+        """Asks to resume a group of clients at a position.
 
         The listener gets, with the returned id, `Replay` (and `Missed`) for this group alone, then `Resumed`. From then on the
         group belongs to the stream: the next `trunk_messages` is for it, too.
@@ -195,7 +195,7 @@ class TrunkConsumerConnection:
         """The connection is closed."""
         self._fail("the connection ended" if error is None else str(error) or type(error).__name__)
 
-    # How
+    # Helpers
 
     def _record_received(self, batch: Batch, index: int, now: float, batches: list[Batch]) -> None:
         problem, record = "", None

@@ -59,14 +59,14 @@ class Position:
         if not 0 <= self.epoch < _LIMIT or not 0 <= self.offset < _LIMIT:
             raise ValueError(f"epoch {self.epoch}, offset {self.offset}: out of range; accepted: 0 to 2^64 - 1")
         if len(self.digests) > DIGESTS_KEPT:
-            raise ValueError(f"digests: {len(self.digests)} are too many; accepted: at most {DIGESTS_KEPT}")
+            raise ValueError(f"digests: {len(self.digests)} is too many; accepted: at most {DIGESTS_KEPT}")
 
     def __str__(self) -> str:
         return f"{self.epoch:016x}-{self.offset}"
 
     @classmethod
     def parse(cls, text: str) -> Position:
-        """Reads what `str()` gives: 16 hex digits, `-`, a decimal number (both below 2^64).
+        """Parses what `str()` returns: 16 hex digits, `-`, a decimal number (both below 2^64).
 
         Raises:
             ValueError: the text is not of that form.

@@ -403,7 +403,7 @@ class Replay(WireRecord):
 
 @dataclass(frozen=True, slots=True)
 class Missed(WireRecord):
-    """Messages that will not come: the consumer was slow, and they were evicted before they could be sent.
+    """Messages that will not come: the consumer was too slow, and they were evicted before they could be sent.
 
     Attributes:
         id: of the group that missed them, or `STREAM`.
@@ -427,7 +427,7 @@ class Missed(WireRecord):
 
 @dataclass(frozen=True, slots=True)
 class Status(WireRecord):
-    """The server is alive. Sent every half second, and immediately when its origin connects or disconnects.
+    """The server is alive. Sent every half second, and immediately when the number of seats changes.
 
     Attributes:
         origin_connected: whether the lobby's origin is connected.
@@ -489,7 +489,7 @@ def decode(data: bytes | memoryview) -> Record | None:
     """
     view = memoryview(data)
     if len(view) < 2:
-        raise TrunkError(f"a record of {len(view)} bytes")
+        raise TrunkError(f"the record has no type and flags ({len(view)} of at least 2 bytes)")
     decoder = _DECODERS.get(view[0])
     if decoder is None:
         return None

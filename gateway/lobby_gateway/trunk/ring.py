@@ -208,7 +208,7 @@ class MessageRing:
         return Live(self.cursor, reason)
 
     def locate(self, cursor: int) -> tuple[int, int]:
-        """Epoch and offset of the message at a cursor, or of the next one to come.
+        """Epoch and offset of the message at a cursor, or of the next message.
 
         Raises:
             ValueError: the cursor was evicted, or never existed.

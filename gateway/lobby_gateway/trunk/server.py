@@ -41,7 +41,7 @@ _DEFAULT_SETTINGS = TrunkServerSettings()
 
 
 class TrunkLobby(Protocol):
-    """What a trunk needs of its lobby."""
+    """What a trunk needs from its lobby."""
 
     @property
     def name(self) -> str:
@@ -49,7 +49,7 @@ class TrunkLobby(Protocol):
 
     @property
     def seats(self) -> int:
-        """How many seats it has."""
+        """Number of its seats."""
 
     @property
     def free(self) -> int:
@@ -191,7 +191,7 @@ class TrunkServer:
         self._hello: tuple[Hello, float] | None = None  # with the deadline for its position; until WELCOME
         self._answers: deque[bytes] = deque()
         self._resumes: list[_Pending] = []
-        self._replay: _Reader | None = None  # of the group that catches up; the stream waits for it
+        self._replay: _Reader | None = None  # of the group that is catching up; the stream waits for it
         self._heard = now
         self._status_at = now + settings.status_seconds
         self._status_due = False
@@ -229,7 +229,7 @@ class TrunkServer:
             self._claim(record)
         elif isinstance(record, Release):
             if record.count > self.held:
-                raise TrunkError(f"RELEASE: {record.count} seats released, {self.held} held")
+                raise TrunkError(f"RELEASE: released {record.count}, held {self.held}")
             self.held -= record.count
             self._lobby.release(record.count)
         elif isinstance(record, Resume):
@@ -283,7 +283,7 @@ class TrunkServer:
         self._answers.append(Move(reason, min(int(within_seconds * 1000), 0xFFFFFFFF)).encode())
 
     def send_status(self) -> None:
-        """Has STATUS sent now, because the origin connected or disconnected. Call `take` afterwards."""
+        """Makes `take` return STATUS next, instead of at the next interval. Call `take` afterwards."""
         self._status_due = True
 
     # Time
@@ -295,13 +295,13 @@ class TrunkServer:
         deadlines = [pending.deadline for pending in self._resumes]
         if self._hello is not None:
             deadlines.append(self._hello[1])
-        # After its deadline a position is answered by `take`, once the socket has room: that needs no waking.
+        # After its deadline, `take` answers a position once the socket has room: no `wake` is needed.
         return min((at, *(deadline for deadline in deadlines if deadline > self._woken)))
 
     def wake(self, now: float) -> bool:
         """Time has passed; returns whether the consumer is still alive. Call `take` afterwards, or close the trunk."""
         settings = self._settings
-        if now - self.wake_at > settings.status_seconds:  # we were suspended: the consumer's silence means nothing
+        if now - self.wake_at > settings.status_seconds:  # we were suspended, so the consumer's silence means nothing
             self._heard = now
         self._woken = now
         if now >= self._status_at:

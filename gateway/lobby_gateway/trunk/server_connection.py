@@ -1,7 +1,7 @@
-"""The connection of a trunk at the lobby's end. What goes over it is decided by `TrunkServer`.
+"""The connection of a trunk at the lobby's end. `TrunkServer` decides what is sent on it.
 
-A message of the origin goes from the ring to the socket by one `sendmsg`, in the very callback that published it. When the
-socket is full nothing is queued but the rest of one record; the server's cursor stays where it is.
+A message of the origin goes from the ring to the socket with one `sendmsg`, in the callback that published it. When the socket
+is full, only the rest of one record is kept, and the server's cursor does not advance.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ class TrunkServerConnection(ServerSocket):
         """Takes over a socket; no callback is called before the next turn of the event loop.
 
         Args:
-            sock: connected, non-blocking, behind the 101 that chose `trunk.SUBPROTOCOL`.
+            sock: connected, non-blocking, after the 101 that chose `trunk.SUBPROTOCOL`.
             loop: the running event loop.
             server: made for this trunk alone.
             forward: receives opcode and payload of clients' messages for the origin.
             on_closed: called once, when the socket is closed; the seats have been released by then.
-            leftover: bytes that came in the same read as the handshake.
+            leftover: bytes that arrived in the same read as the handshake.
             max_record_bytes: largest record accepted.
             settings: see `TrunkServerSettings`.
         """
@@ -88,12 +88,12 @@ class TrunkServerConnection(ServerSocket):
         self.wake()
 
     def send_status(self) -> None:
-        """Sends the status now, because the origin connected or disconnected, or the number of seats changed."""
+        """Sends STATUS now instead of at the next interval, for example because the number of seats changed."""
         self.server.send_status()
         self.wake()
 
     def close(self, code: int = 1000, reason: str = "") -> None:
-        """Begins the closing handshake (RFC 6455 §7.1.2) behind a begun record. The seats are released at once."""
+        """Begins the closing handshake (RFC 6455 §7.1.2), after a partially sent record. The seats are released at once."""
         self._close(CloseState.AWAITING_CLOSE, code, reason)
 
     def abort(self) -> None:
@@ -174,7 +174,7 @@ class TrunkServerConnection(ServerSocket):
 
     def _time_passed(self) -> None:
         if self._close_state:
-            return  # the deadline of the closing handshake counts from here on
+            return  # from now on the deadline of the closing handshake applies
         if not self.server.wake(self._loop.time()):
             extra = {"consumer": self.server.consumer, "seats": self.server.held}
             logger.warning("a trunk does not respond: its seats are free again", extra=extra)

@@ -1,8 +1,7 @@
-"""Outgoing WebSocket connections: a lobby's to its origin, a greeter's (and another lobby's) trunk to a lobby.
+"""Outgoing WebSocket connections: from a lobby to its origin, and from a greeter to a lobby (trunks).
 
-This is what RFC 6455 requires of every client: it answers pings and close frames, fails the connection when the peer breaks
-the protocol (§7.1.7), and bounds every wait. Everything else is passed on, read by read: one parser call and one `received`
-for each.
+The client does what RFC 6455 requires: it answers pings and close frames, fails the connection if the peer breaks the protocol
+(§7.1.7), and bounds every wait. Everything else is passed on, with one parser call and one call of `received` per read.
 """
 
 from __future__ import annotations
@@ -24,13 +23,13 @@ from lobby_gateway.websocket.parser import Close, Event, FrameParser, Ping, Viol
 
 
 class Receiver(Protocol):
-    """What a connection reports to."""
+    """The user of a connection."""
 
     def received(self, events: list[Event]) -> None:
         """The events of one read, in order. Pings, close frames and violations have been answered."""
 
     def lost(self, error: Exception | None) -> None:
-        """The connection is closed; called once, after all events. `error` is None if TCP ended in order."""
+        """The connection is closed; called once, after all events. `error` is None if TCP was closed in order."""
 
 
 async def open_websocket(
@@ -53,8 +52,8 @@ async def open_websocket(
     Args:
         url: `ws://` or `wss://`.
         receiver: is called with what arrives; never if this raises.
-        headers: of the request.
-        subprotocols: offered, the preferred one first.
+        headers: headers of the request.
+        subprotocols: subprotocols to offer, preferred one first.
         ssl: for `wss://`; None: verifies against the system's certificates.
         server_hostname: name to request and verify, if it is not the URL's host.
         open_timeout: seconds for everything: DNS, TCP, TLS, handshake; None: as in `settings`.
@@ -63,7 +62,7 @@ async def open_websocket(
 
     Raises:
         HandshakeRefusedError: an HTTP answer other than 101.
-        ConnectFailedError: anything else that the other side or the network does.
+        ConnectFailedError: any other failure of the peer or the network.
         UserError: the URL or a header is not valid.
     """
     settings = settings or WebSocketClientSettings()
@@ -243,7 +242,7 @@ class WebSocketClient(asyncio.BufferedProtocol):
             self._handshake_received(self._handshake, data)
 
     def eof_received(self) -> None:
-        """The peer closed its half: asyncio closes ours once everything is written; the time for that is bounded."""
+        """The peer closed its half: asyncio closes ours once everything is written, within a bounded time."""
         self._bound(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -256,7 +255,7 @@ class WebSocketClient(asyncio.BufferedProtocol):
         self._gone.set()
         if not self._open.done():
             self._open.set_exception(exc or ConnectFailedError("the connection was closed during the handshake"))
-            self._open.exception()  # marks it as retrieved: nobody may be waiting any more
+            self._open.exception()  # marks it as retrieved, since nobody may be waiting
         elif self._begun:
             self._receiver.lost(exc)
 
@@ -308,7 +307,7 @@ class WebSocketClient(asyncio.BufferedProtocol):
 
 
 def explain(error: OSError, host: str = "") -> str:
-    """One line for a person on why a connection failed."""
+    """Why a connection failed, in one line for people."""
     if isinstance(error, tls.SSLCertVerificationError):
         return f"TLS: certificate is not trusted ({error.verify_message.rstrip('.')})"
     if isinstance(error, tls.SSLError):
@@ -343,7 +342,7 @@ async def dial(host: str, port: int, *, attempt_delay: float) -> socket.socket:
         attempt_delay: seconds of head start (RFC 8305 §5).
 
     Raises:
-        OSError: no address could be connected to: the error of the last one. `socket.gaierror` if there is no address.
+        OSError: connecting to all addresses failed; this is the error of the last one. `socket.gaierror`: there is no address.
     """
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -397,9 +396,9 @@ async def _first(attempts: list[asyncio.Task[socket.socket]], seconds: float | N
 
 
 def _cancel(attempts: list[asyncio.Task[socket.socket]], won: socket.socket | None) -> None:
-    """Cancels all attempts but the one that won. Nothing is awaited here: a cancellation meanwhile would leak its socket."""
+    """Cancels all attempts but the one that won. Nothing is awaited here: a cancellation would leak its socket."""
     for each in attempts:
-        # An attempt that is not done closes its socket itself when the cancellation reaches it.
+        # An attempt that is not done closes its socket when it is cancelled.
         if each.cancel() or each.cancelled():
             continue
         if each.exception() is None and each.result() is not won:

@@ -1,8 +1,8 @@
 """The client's side of an opening handshake (RFC 6455 §4.1): the request, and what the response means.
 
-`websockets` builds the request and validates a 101. No extension is offered, so the bytes behind the 101 are plain frames that
-can be passed on unchanged. Any other response is parsed here, leniently: its status, its `Retry-After` and its redirect target
-are useful even if its body is endless or its HTTP version old.
+`websockets` builds the request and validates a 101. No extension is offered, so the bytes after the 101 are plain frames that
+can be passed on unchanged. Any other response is parsed here, leniently: its status, `Retry-After` and redirect target are
+useful even if its body is endless or its HTTP version old.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class HandshakeRefusedError(LobbyGatewayError):
 
     Attributes:
         status: HTTP status.
-        retry_after_seconds: what the server asks for in `Retry-After`; None without one.
-        reason: one line for a person: "HTTP 404 Not Found".
+        retry_after_seconds: seconds of `Retry-After`; None if there is none.
+        reason: one line for people: "HTTP 404 Not Found".
     """
 
     def __init__(self, status: int, retry_after_seconds: float | None, reason: str) -> None:
@@ -44,10 +44,10 @@ class HandshakeRefusedError(LobbyGatewayError):
 
 
 class ConnectFailedError(LobbyGatewayError):
-    """No WebSocket connection: name, network, TLS, time, or no HTTP there.
+    """Connecting failed: DNS, network, TLS, timeout, or a response that is not HTTP or not valid.
 
     Attributes:
-        reason: one line for a person: "connection refused".
+        reason: one line for people: "connection refused".
     """
 
     def __init__(self, reason: str) -> None:
@@ -59,11 +59,11 @@ class ClientHandshake:
     """One handshake.
 
     Attributes:
-        host: to connect to.
-        port: to connect to.
-        secure: TLS is asked for (`wss`).
+        host: host to connect to.
+        port: port to connect to.
+        secure: whether to use TLS (`wss`).
         request: bytes of the request.
-        leftover: bytes that came behind the answer, once it is there.
+        leftover: bytes after the response, once it has arrived.
     """
 
     def __init__(
@@ -78,8 +78,8 @@ class ClientHandshake:
 
         Args:
             url: `ws://` or `wss://`.
-            headers: added to the request; they replace ours of the same name.
-            subprotocols: offered, the preferred one first.
+            headers: headers of the request; they replace ours of the same name.
+            subprotocols: subprotocols to offer, preferred one first.
             max_head_bytes: longest head of a response that is accepted.
 
         Raises:
@@ -115,22 +115,22 @@ class ClientHandshake:
 
     @property
     def subprotocol(self) -> str | None:
-        """Chosen by the origin; None if it chose none."""
+        """The subprotocol that the server chose; None if it chose none."""
         return self._protocol.subprotocol
 
     def receive(self, data: bytes, unix_now: float) -> bool:
         """Takes bytes of the response.
 
         Args:
-            data: as they arrived.
-            unix_now: seconds since 1970, for a `Retry-After` that is a date.
+            data: the bytes.
+            unix_now: Unix time in seconds, for a `Retry-After` that is a date.
 
         Returns:
-            True once the connection is open; `leftover` then holds the bytes behind the response.
+            True once the connection is open; `leftover` then contains the bytes after the response.
 
         Raises:
             HandshakeRefusedError: it was refused.
-            ConnectFailedError: what came is no answer to a WebSocket handshake.
+            ConnectFailedError: the response is not one to a WebSocket handshake.
         """
         self._buffer += data
         while True:
@@ -169,10 +169,10 @@ def retry_after_seconds(value: str, unix_now: float) -> float | None:
 
 
 def _check_status(head: bytes, unix_now: float) -> int:
-    """The status of a response if it is 1xx.
+    """The status of a 1xx response.
 
     Raises:
-        HandshakeRefusedError: it is another one.
+        HandshakeRefusedError: the status is not 1xx.
         ConnectFailedError: this is not the head of an HTTP response.
     """
     status_line, *lines = head[:-4].split(b"\r\n")
@@ -192,7 +192,7 @@ def _check_status(head: bytes, unix_now: float) -> int:
         phrase = (match[2] or b"").decode("latin-1")
     reason = f"HTTP {status} {phrase}".rstrip()
     if 300 <= status < 400 and b"location" in fields:
-        # Not followed: the headers, and so the credentials, would go to a host that the Lobby does not name.
+        # Not followed: headers, including credentials, would go to a host that the Lobby does not name.
         reason += f": redirects are not followed; this one points to {_without_query(fields[b'location'])}"
     retry_after = fields.get(b"retry-after")
     raise HandshakeRefusedError(
@@ -209,6 +209,6 @@ def _without_query(location: str) -> str:
 
 
 def _explain(error: Exception) -> str:
-    """The fault of a 101. For an InvalidMessage the cause names it; the texts of the others name the header."""
+    """What is wrong with a 101. The cause of an InvalidMessage names it; the texts of other errors name the header."""
     cause = error.__cause__ if isinstance(error, WebSocketException) and error.__cause__ is not None else error
     return str(cause) or type(cause).__name__

@@ -13,7 +13,7 @@ from lobby_gateway.errors import LobbyGatewayError
 from lobby_gateway.websocket.frames import Batch, frame
 
 _NAME = "permessage-deflate"
-_TAIL = b"\x00\x00\xff\xff"  # of an empty stored block, behind its header bits (RFC 7692 §7.2.1)
+_TAIL = b"\x00\x00\xff\xff"  # of an empty stored block, after its header bits (RFC 7692 §7.2.1)
 # Measured: compared with level 1, level 6 makes market data of 1 to 64 KiB 9 to 19 % smaller, for all clients, and still takes
 # less than a tenth of the time of sending it to 512 of them. Level 9 is slower from 16 KiB on and gains nothing.
 _LEVEL = 6
@@ -39,7 +39,7 @@ def negotiate(offers: str) -> str | None:
     """Answers the `Sec-WebSocket-Extensions` header of a request (RFC 7692 §5.1, §7.1).
 
     The first acceptable offer is accepted. Offers of other extensions, malformed ones, and those of a window of less than 32
-    KiB, which the shared bytes don't respect, are declined; that never fails the handshake.
+    KiB, which the shared bytes may exceed, are declined; that never fails the handshake.
 
     Returns:
         The header of the response; None: no compression.
@@ -139,7 +139,7 @@ class Inflater:
             raise InflateError(1007, "message is not DEFLATE data") from error
         if len(plain) > self._max_bytes:
             raise InflateError(1009, f"message of more than {self._max_bytes} bytes")
-        # A sender may end with a final block, behind which it appends an empty one (§7.2.3.4). Nothing else may follow.
+        # A sender may end with a final block, after which it appends an empty one (§7.2.3.4). Nothing else may follow.
         if stream.eof and stream.unused_data not in (_TAIL, b"\x00" + _TAIL):
-            raise InflateError(1007, "message continues behind its final block")
+            raise InflateError(1007, "message continues after its final block")
         return plain

@@ -77,7 +77,7 @@ class Batch:
 
     Attributes:
         data: the frames.
-        ends: offset in `data` behind each frame; there are `len(ends)` messages.
+        ends: offset in `data` of the end of each frame; there are `len(ends)` messages.
     """
 
     __slots__ = ("_frames", "data", "ends")
@@ -91,7 +91,7 @@ class Batch:
         return len(self.ends)
 
     def __repr__(self) -> str:
-        return f"<Batch of {len(self)} messages, {len(self.data)} bytes>"
+        return f"<Batch messages={len(self)} bytes={len(self.data)}>"
 
     @classmethod
     def of(cls, frames: Sequence[bytes | memoryview]) -> Batch:

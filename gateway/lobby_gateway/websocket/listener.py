@@ -118,7 +118,7 @@ class Handshake:
 
     @property
     def leftover(self) -> bytes:
-        """Bytes behind the request, for the connection that it becomes."""
+        """Bytes after the request, for the connection that it becomes."""
         return self._buffer
 
     def accept(

@@ -2,7 +2,7 @@
 
 Both sides share one class. As a client of an origin (`masked=False`) it is the hot path: a read may bring a thousand small
 frames, and all clients get those very bytes. So whole frames are only measured, never split, and their UTF-8 is validated all
-at once. As the server of our clients (`masked=True`) it is nearly always idle, so it keeps nearly nothing.
+at once. As the server of our clients (`masked=True`) it is nearly always idle, so it keeps almost no state.
 
 The text of a fragmented message is validated when the message is complete; RFC 6455 §8.1 allows an endpoint to fail earlier,
 but does not require it.

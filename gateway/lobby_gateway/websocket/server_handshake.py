@@ -1,6 +1,6 @@
 """The server's side of an opening handshake: HTTP/1.1 as far as a WebSocket server needs it (RFC 9112, RFC 6455 §4).
 
-The parser is our own because a burst of clients is a burst of handshakes, and because it guards everything behind it:
+The parser is our own because a burst of clients is a burst of handshakes, and because it guards everything after it:
 malformed and ambiguous requests are refused, never repaired. Requests are not forwarded to another HTTP server, so nothing is
 lost.
 
@@ -61,8 +61,8 @@ class HandshakeError(LobbyGatewayError):
 
     Attributes:
         refusal: the response.
-        detail: the fault, for a person; contains no bytes of the request.
-        headers: more headers of the response.
+        detail: what is wrong, for people; contains no bytes of the request.
+        headers: additional headers of the response.
     """
 
     def __init__(self, refusal: Refusal, detail: str = "", *, headers: tuple[tuple[str, str], ...] = ()) -> None:
@@ -83,7 +83,7 @@ class Request:
         query_string: of the target, without the question mark, not decoded.
         headers: values by name in lower case. Lines of the same name are joined by commas (RFC 9110 §5.3), cookies by
             semicolons; if that would be ambiguous the request is refused.
-        leftover: bytes behind the request.
+        leftover: bytes after the request.
     """
 
     __slots__ = ("headers", "leftover", "method", "path", "query_string", "target")
@@ -136,7 +136,7 @@ def parse_request(data: bytes, *, max_header_bytes: int = 16384) -> Request | No
 
     Args:
         data: all bytes of the connection so far.
-        max_header_bytes: most bytes of the request line and all headers, with the empty line behind them.
+        max_header_bytes: most bytes of the request line and all headers, with the empty line after them.
 
     Raises:
         HandshakeError: it is not a request, or not one that a WebSocket server accepts: 400, 405, 431 or 505.
@@ -297,8 +297,8 @@ def refusal_response(refusal: Refusal, *, headers: Headers = (), body: str | Non
 
     Args:
         refusal: gives status, Retry-After, and the text unless `body` is set.
-        headers: in addition to those that belong to the status.
-        body: text for a person.
+        headers: headers in addition to those that belong to the status.
+        body: text for people.
 
     Raises:
         ValueError: a header can't be sent.
@@ -314,8 +314,8 @@ def http_response(status: int, headers: Headers, body: bytes) -> bytes:
     """A whole HTTP response, after which the connection is closed.
 
     Args:
-        status: three digits.
-        headers: in addition to Connection, Content-Length and those that belong to the status.
+        status: HTTP status code.
+        headers: headers in addition to Connection, Content-Length and those that belong to the status.
         body: may be empty.
 
     Raises:

@@ -2,7 +2,7 @@
 
 RFC 6455 is spoken on a plain non-blocking socket: an asyncio transport for each connection takes more memory than everything
 else, and a tenth of the speed. As long as the socket takes everything, nothing is kept here; only when it is full do the rest
-of a begun frame and the control frames behind it wait, and the event loop reports when there is room.
+of a partially sent frame and the control frames after it wait until the event loop reports that there is room.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class CloseState(IntEnum):
     AWAITING_CLOSE = 1
     """We began it: the peer's close frame is awaited."""
     CLOSE_RECEIVED = 2
-    """The peer's close frame arrived: the socket is closed as soon as ours is out."""
+    """The peer's close frame arrived: the socket is closed as soon as ours is sent."""
     FAILED = 3
-    """Nothing that the peer sends is read as frames any more (§7.1.7): the end of its TCP connection is awaited."""
+    """Nothing more from the peer is read as frames (§7.1.7): the end of its TCP connection is awaited."""
 
 
 class ServerSocket(ABC):
@@ -61,9 +61,9 @@ class ServerSocket(ABC):
         """Takes over a socket; no callback is called before the next turn of the event loop.
 
         Args:
-            sock: connected, non-blocking, behind the 101.
+            sock: connected, non-blocking, after the 101.
             loop: the running event loop.
-            parser: of the peer's frames.
+            parser: parses the peer's frames.
             read_bytes: most bytes of one read.
         """
         self.sock = sock
@@ -72,9 +72,9 @@ class ServerSocket(ABC):
         self._loop = loop
         self._parser = parser
         self._read_bytes = read_bytes
-        self._rest: memoryview | None = None  # of the frame that went out in part
-        self._control = b""  # whole control frames that go out at the next frame boundary
-        self._close_state = CloseState.OPEN  # otherwise a close frame is out, or on its way: no data frame may follow
+        self._rest: memoryview | None = None  # of a partially sent frame
+        self._control = b""  # whole control frames to send at the next frame boundary
+        self._close_state = CloseState.OPEN  # otherwise a close frame was sent or queued: no data frame may follow
         self._deadline: asyncio.TimerHandle | None = None
         loop.add_reader(self.fd, self._readable)
 
@@ -120,7 +120,7 @@ class ServerSocket(ABC):
 
     @abstractmethod
     def _close_received(self, close: Close) -> None:
-        """The peer begins the closing handshake: answers with `_begin_close`."""
+        """The peer began the closing handshake: answers with `_begin_close`."""
 
     @abstractmethod
     def _violated(self, violation: Violation) -> None:
@@ -128,10 +128,10 @@ class ServerSocket(ABC):
 
     @abstractmethod
     def _lost(self, error: OSError | None) -> None:
-        """The TCP connection is lost; `error` is None if the peer ended it: aborts."""
+        """The TCP connection is lost; `error` is None if the peer closed it. Aborts."""
 
     def _send_data(self) -> bool:
-        """The socket has room: sends data frames that wait; returns whether all are out."""
+        """The socket has room: sends waiting data frames; returns whether all were sent."""
         return True
 
     def _handle(self, events: Iterable[Event]) -> None:
@@ -158,7 +158,7 @@ class ServerSocket(ABC):
             self._send_pong(frame(Opcode.PONG, ping.payload))
 
     def _begin_close(self, state: CloseState, payload: bytes, timeout: float) -> None:
-        """Sends our close frame, behind a begun frame; the socket is closed after `timeout` seconds at the latest."""
+        """Sends our close frame, after a partially sent frame; the socket is closed within `timeout` seconds."""
         self._close_state = state
         self._deadline = self._loop.call_later(timeout, self.abort)
         self._send_control(frame(Opcode.CLOSE, payload))
@@ -168,10 +168,8 @@ class ServerSocket(ABC):
     def _close_sent(self) -> None:
         if self.fd < 0:
             return
-        if (
-            self._close_state is CloseState.CLOSE_RECEIVED
-        ):  # the server closes the TCP connection first (RFC 6455 §7.1.1)
-            self.abort()
+        if self._close_state is CloseState.CLOSE_RECEIVED:
+            self.abort()  # the server closes the TCP connection first (RFC 6455 §7.1.1)
         elif self._close_state is CloseState.FAILED:
             # Closing a socket with unread bytes would be a reset, and lose the close frame: only our half is closed.
             try:
@@ -181,7 +179,7 @@ class ServerSocket(ABC):
 
     def _send_pong(self, data: bytes) -> None:
         if self.pending and self._control:
-            self._control = data  # replaces an earlier pong (or our ping) that never went out: a flood stays bounded
+            self._control = data  # replaces an earlier pong (or our ping) that was not sent: a flood stays bounded
         else:
             self._send_control(data)
 
@@ -218,10 +216,10 @@ class ServerSocket(ABC):
             self._lost(error)
 
     def _send_waiting(self) -> bool:
-        """Sends the rest of a begun frame, and control frames; returns whether all are out."""
+        """Sends the rest of a partially sent frame, and control frames; returns whether all were sent."""
         while self._rest is not None or self._control:
             if self._rest is None:
-                self._rest = memoryview(self._control)  # until it is out, it is the begun frame
+                self._rest = memoryview(self._control)  # now the partially sent frame
                 self._control = b""
             sent = self.sock.send(self._rest, self.send_flags)
             if sent != len(self._rest):

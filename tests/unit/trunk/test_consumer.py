@@ -207,8 +207,8 @@ def test_granted_seats_are_held() -> None:
 def test_refuses_seats_that_were_not_claimed() -> None:
     consumer = welcomed()
     claim = consumer.claim(3)
-    refused(consumer, Granted(claim + 1, 1, 0, 0), "GRANTED: 1 seats for claim 2 of None")
-    refused(consumer, Granted(claim, 4, 0, 0), "GRANTED: 4 seats for claim 1 of 3")
+    refused(consumer, Granted(claim + 1, 1, 0, 0), "GRANTED: granted 1 for claim 2, claimed 0")
+    refused(consumer, Granted(claim, 4, 0, 0), "GRANTED: granted 4 for claim 1, claimed 3")
 
 
 def test_refuses_a_second_answer() -> None:
@@ -223,7 +223,7 @@ def test_refuses_impossible_calls_of_its_owner() -> None:
     with pytest.raises(ValueError, match="count: 0 is too small"):
         consumer.claim(0)
     for count in (-1, 1):
-        with pytest.raises(ValueError, match=f"count: cannot release {count} seats; accepted: 0 to 0"):
+        with pytest.raises(ValueError, match=f"count: {count} is out of range; accepted: 0 to 0"):
             consumer.release(count)
 
 

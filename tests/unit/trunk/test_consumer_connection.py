@@ -338,7 +338,7 @@ def test_a_close_of_the_lobby_is_reported_with_its_reason() -> None:
             frame(Opcode.BINARY, Messages(1, 7, numbered([7])).encode()),
             "broken: MESSAGES: messages before its place are missing",
         ),
-        (frame(Opcode.BINARY, b"\x81"), "broken: a record of 1 bytes"),
+        (frame(Opcode.BINARY, b"\x81"), "broken: the record has no type and flags (1 of at least 2 bytes)"),
         (frame(Opcode.TEXT, b"hello"), "broken: a text message"),
         (frame(Opcode.CONT, b""), "broken: "),
         (frame(Opcode.CLOSE, close_payload(1012)), "closed by the lobby: 1012"),

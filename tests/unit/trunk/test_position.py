@@ -53,7 +53,7 @@ def test_refuses_numbers_that_do_not_fit_64_bits(epoch: int, offset: int) -> Non
 
 def test_refuses_more_digests_than_a_position_has() -> None:
     assert len(Position(1, 1, (0,) * 16).digests) == 16
-    with pytest.raises(ValueError, match="17 are too many"):
+    with pytest.raises(ValueError, match="17 is too many"):
         Position(1, 1, (0,) * 17)
 
 

@@ -225,7 +225,7 @@ def test_refuses_the_release_of_seats_that_another_consumer_holds() -> None:
     lobby.claim(2)
     lobby.join()
     lobby.receive(Claim(1, 1))
-    with pytest.raises(TrunkError, match="RELEASE: 2 seats released, 1 held"):
+    with pytest.raises(TrunkError, match="RELEASE: released 2, held 1"):
         lobby.receive(Release(2))
     assert lobby.seat_count.taken == 3
 

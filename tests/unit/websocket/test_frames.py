@@ -77,8 +77,8 @@ def test_batch_returns_each_message() -> None:
     assert len(batch) == 2
     assert [bytes(batch.payload(index)) for index in (0, 1, -1, -2)] == [b"one", b"2" * 300, b"2" * 300, b"one"]
     assert [batch.opcode(index) for index in (0, 1, -1)] == [Opcode.TEXT, Opcode.BINARY, Opcode.BINARY]
-    assert "2 messages" in repr(batch)
-    assert "309 bytes" in repr(batch)
+    assert "messages=2" in repr(batch)
+    assert "bytes=309" in repr(batch)
 
 
 @pytest.mark.parametrize("index", [2, -3])

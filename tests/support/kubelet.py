@@ -23,7 +23,7 @@ class RunningLobby:
     Attributes:
         name: of the pod.
         clients: number of taken seats.
-        draining: it was told to drain.
+        draining: it was asked to drain.
         origin: state of its origin connection.
     """
 

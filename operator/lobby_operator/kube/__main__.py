@@ -62,9 +62,11 @@ def parser() -> arguments.ArgumentParser:
     pair = r"[A-Za-z0-9]([A-Za-z0-9._/-]*[A-Za-z0-9])?=[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?"
     labels = _text(rf"{pair}(,{pair})*", "is not a label selector", "name=value pairs, separated by commas")
     identity = _text(r"[!-~]{1,128}", "is not an identity", "up to 128 printable characters without spaces")
-    command = arguments.ArgumentParser(prog="python -m lobby_operator.kube", description=__doc__)
+    command = arguments.ArgumentParser(
+        prog="python -m lobby_operator.kube", description="Run the Lobbies of a Kubernetes cluster."
+    )
     scope = command.add_mutually_exclusive_group()
-    scope.add_argument("--namespace", type=name(), help="namespace whose Lobbies to run (this pod's own)")
+    scope.add_argument("--namespace", type=name(), help="run the Lobbies of this namespace (this pod's own)")
     scope.add_argument("--all-namespaces", action="store_true", help="run the Lobbies of all namespaces")
     command.add_argument(
         "--own-namespace", type=name(), help="namespace of the Lease and the greeters (this pod's own)"

@@ -5,7 +5,6 @@ Helm installs a CRD once and never upgrades it; a hook of the chart runs this at
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import logging
 import sys
@@ -64,7 +63,8 @@ async def _main(kubeconfig: str, desired: Mapping[str, Any]) -> None:
 def parser() -> ArgumentParser:
     """The command line."""
     command = ArgumentParser(
-        prog="python -m lobby_operator.kube.crd", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+        prog="python -m lobby_operator.kube.crd",
+        description="Upgrade the cluster's CustomResourceDefinition of Lobby to this version.",
     )
     command.add_argument(
         "--kubeconfig", default="", metavar="FILE", help="kubeconfig file (KUBECONFIG, or in a pod its service account)"

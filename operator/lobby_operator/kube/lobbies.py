@@ -16,7 +16,7 @@ from lobby_gateway.resource.schema import default_stored
 from lobby_gateway.resource.spec import Lobby, lobby_from_resource
 from lobby_operator.planner.status import PathClaim
 
-_MAX_PROBLEM = 1000
+_MAX_SPEC_PROBLEM = 1000
 """Characters of a problem. A condition's message may have 32 KiB, but people read it."""
 
 
@@ -182,10 +182,10 @@ def _read(key: str, resource: Mapping[str, Any], before: LobbyRecord | None) -> 
         checked = default_stored({**resource, "metadata": _identity(metadata)})
         lobby = lobby_from_resource(checked)
     except InvalidLobbyError as error:
-        return replace(last, problem="; ".join(error.problems)[:_MAX_PROBLEM])
+        return replace(last, problem="; ".join(error.problems)[:_MAX_SPEC_PROBLEM])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         # The server enforces its schema, but another version of the schema may allow what this code can't read.
-        return replace(last, problem=f"spec: can't be read ({error!r})"[:_MAX_PROBLEM])
+        return replace(last, problem=f"spec: can't be read ({error!r})"[:_MAX_SPEC_PROBLEM])
     checked["spec"]["path"] = lobby.spec.path
     return replace(record, lobby=lobby, resource=checked, problem="")
 

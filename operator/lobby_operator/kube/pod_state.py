@@ -13,7 +13,7 @@ from lobby_operator.planner.state import LobbyReading, PollResult
 
 _TERMINAL_PHASES = ("Succeeded", "Failed")
 
-_MAX_PROBLEM = 300
+_MAX_POD_PROBLEM = 300
 """Characters of a problem: it becomes part of a condition's message, which people read."""
 
 
@@ -157,4 +157,4 @@ def _problem(status: Mapping[str, Any], *, ended: bool) -> str:
 
 def _line(reason: str, message: str | None) -> str:
     text = " ".join(f"{reason}: {message}".split()) if message else reason
-    return text if len(text) <= _MAX_PROBLEM else text[: _MAX_PROBLEM - 3] + "..."
+    return text if len(text) <= _MAX_POD_PROBLEM else text[: _MAX_POD_PROBLEM - 3] + "..."

@@ -21,7 +21,7 @@ MAX_LISTED = 150
 """Most entries in each of the lists `lobbies`, `open` and `draining`, which keeps a status below 64 KiB: it is sent to
 every greeter at each change. Open lobbies are listed in order, so those left out would be tried last anyway."""
 
-_MAX_PROBLEM = 200  # characters of an origin's problem
+_MAX_ORIGIN_PROBLEM = 200  # characters of an origin's problem
 _MAX_FAILURE = 1000  # characters of a failure; the API server names fields and quotas
 _ANSWERING = (Phase.READY, Phase.RECOVERING, Phase.DRAINING, Phase.ENDING)
 _EXISTING = (Phase.STARTING, Phase.READY, Phase.RECOVERING, Phase.UNRESPONSIVE, Phase.DRAINING)
@@ -183,7 +183,9 @@ def _origin(observed: Observed) -> ConditionState:
 def _not_connected(reason: ConditionReason, lobbies: list[LobbyState]) -> ConditionState:
     first = lobbies[0]
     problem = (first.origin.reason if first.origin is not None else "") or "reason unknown"
-    return ConditionState(reason, {"count": len(lobbies), "lobby": first.name, "problem": problem[:_MAX_PROBLEM]})
+    return ConditionState(
+        reason, {"count": len(lobbies), "lobby": first.name, "problem": problem[:_MAX_ORIGIN_PROBLEM]}
+    )
 
 
 def _path(claim: PathClaim) -> ConditionState:

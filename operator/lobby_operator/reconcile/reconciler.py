@@ -54,7 +54,7 @@ class Reconciler:
         passes: passes begun.
         seconds: total time of the passes, calls of the platform included.
         failures: passes that failed, in whole or in part.
-        problem: why a planned action or a pass failed, for people; empty if none did.
+        problem: why an action or a whole pass failed, for people; empty if none did.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class Reconciler:
                 fields = {"lobby": self.lobby.key, "again_in_seconds": wait, "problem": str(error)}
                 expected = isinstance(error, RuntimeFailedError)
                 self._passed(str(error) if expected else INTERNAL_ERROR, started)
-                logger.warning("a pass failed", extra=fields, exc_info=None if expected else error)
+                logger.warning("reconcile failed", extra=fields, exc_info=None if expected else error)
                 await asyncio.sleep(wait)
             await self._wait(wake_at)
 

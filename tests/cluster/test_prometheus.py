@@ -79,7 +79,7 @@ async def check(server: Prometheus, cluster: Cluster, name: str, lobbies: int) -
     )
     ((labels, value),) = await server.query(joined)
     assert (labels["lobby"], value) == (key, lobbies + 2 * CLIENTS)
-    assert await number(server, "Origins away", window=WINDOW) == 0
+    assert await number(server, "Disconnected origins", window=WINDOW) == 0
 
     ((_, leaders),) = await server.query("sum(lobby_operator_leader)")
     assert leaders == 1

@@ -128,8 +128,8 @@ class TrunkMachine(RuleBasedStateMachine):
     def time_passes(self, seconds: float) -> None:
         self.now += seconds
         for trunk in self.trunks:
-            trunk.server.heard(self.now)
-            trunk.consumer.heard(self.now)
+            trunk.server.bytes_received(self.now)
+            trunk.consumer.bytes_received(self.now)
             assert trunk.server.wake(self.now)
             assert trunk.consumer.wake(self.now)
 

@@ -36,7 +36,7 @@ def send_all_in_python(clients: dict[int, HasSocket], data: bytes) -> list[tuple
     """See `SendAll`.
 
     The loop over the sockets runs inside `list.extend` rather than in bytecode: measured, that is a third of the overhead. A
-    full or broken socket interrupts it with an exception behind the results so far, and it continues with the next socket.
+    full or broken socket interrupts it with an exception after the results so far, and it continues with the next socket.
     """
     size = len(data)
     sent: list[int] = []

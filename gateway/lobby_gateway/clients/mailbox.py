@@ -32,7 +32,7 @@ class Mailbox:
         self.capacity = capacity
         self._frames: deque[bytes] = deque(maxlen=capacity)
         self._batch: Batch | None = None
-        self._index = 0  # its messages that are sent, or begun
+        self._index = 0  # its messages that were sent, wholly or partially
 
     def __len__(self) -> int:
         return len(self._frames) + (0 if self._batch is None else len(self._batch) - self._index)
@@ -41,7 +41,7 @@ class Mailbox:
         """Takes over a batch of which the socket took `sent` bytes; the mailbox must be empty.
 
         Returns:
-            How many of its messages are sent or begun, and the unsent rest of the begun one.
+            How many of its messages were sent, wholly or partially, and the unsent rest of the partial one.
         """
         self._batch, self._index = batch, 0
         index, rest = self.took(sent)
@@ -67,10 +67,10 @@ class Mailbox:
         return self._frames[0]
 
     def took(self, sent: int) -> tuple[int, memoryview | None]:
-        """The socket took `sent` bytes of `next`, at least one: messages that are sent or begun leave the mailbox.
+        """The socket took `sent` bytes of `next`, at least one: messages sent, wholly or partially, leave the mailbox.
 
         Returns:
-            How many messages that were, and the unsent rest of the begun one.
+            How many messages those are, and the unsent rest of the partial one.
         """
         batch = self._batch
         if batch is None:
@@ -78,14 +78,14 @@ class Mailbox:
             return 1, rest if len(rest) else None
         before, at = self._index, self._start + sent
         self._index = bisect_right(batch.ends, at)
-        begun = None
+        partial = None
         if at > self._start:
-            begun = memoryview(batch.data)[at : batch.ends[self._index]]
+            partial = memoryview(batch.data)[at : batch.ends[self._index]]
             self._index += 1
         count = self._index - before
         if self._index == len(batch):
             self._batch = None
-        return count, begun
+        return count, partial
 
     @property
     def _start(self) -> int:

@@ -174,7 +174,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Runs `lobby origin` until told to stop; returns the exit code."""
+    """Runs `lobby origin` until a signal stops it; returns the exit code."""
     logs.configure("origin")
     settings = TickerSettings(
         host=arguments.host, port=arguments.port, rate=arguments.rate, burst=arguments.burst, size=arguments.size

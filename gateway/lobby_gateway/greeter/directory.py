@@ -184,7 +184,7 @@ class StdinSource:
         """Does nothing: standard input ends with the process."""
 
     async def start(self, directory: Directory, ended: Callable[[str], None]) -> None:
-        """Starts to read; when standard input is closed, the parent process is gone.
+        """Starts to read; when standard input is closed, the parent process has exited.
 
         Raises:
             UserError: standard input is not a pipe.
@@ -196,7 +196,7 @@ class StdinSource:
                 if items is not None:
                     directory.update(items)
 
-        await watch_stdin(line, lambda: ended("parent is gone"))
+        await watch_stdin(line, lambda: ended("the parent exited"))
 
 
 def _items(line: bytes) -> list[Any] | None:

@@ -162,7 +162,7 @@ class Greeter:
             await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311  # no secret
         deadline = self._loop.time() + min(settings.close_seconds, settings.close_answer_seconds)
         while self._loop.time() < deadline and any(service.clients for service in self._services.values()):  # noqa: ASYNC110
-            await asyncio.sleep(0.02)  # each client has a timeout of its own, too
+            await asyncio.sleep(0.02)  # each client has its own timeout, too
 
     # From the directory
 

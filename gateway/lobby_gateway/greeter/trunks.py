@@ -237,7 +237,7 @@ class Trunk:
         self._connection: TrunkConsumerConnection | None = None
         self._groups: dict[int, Group] = {}
         self._observed = (0, 0)
-        self._heard_at = 0.0
+        self._received_at = 0.0
         self._opening = self._loop.create_task(
             self._open(token_keys, lobby_key(namespace, lobby.name)), name=f"trunk to {lobby.name}"
         )
@@ -327,14 +327,14 @@ class Trunk:
 
     def trunk_messages(self, batch: Batch) -> None:
         """The next messages of the stream."""
-        self._heard_at = self._loop.time()
+        self._received_at = self._loop.time()
         self.messages += len(batch)
         self.bus.publish(batch)
         self._recent.append(batch)
 
     def trunk_record(self, record: FromServer) -> None:
         """Any other record."""
-        self._heard_at = self._loop.time()
+        self._received_at = self._loop.time()
         match record:
             case Status() | Welcome():
                 self._observe(record.seats, record.free)
@@ -359,7 +359,7 @@ class Trunk:
     def trunk_lost(self, problem: str) -> None:
         """It ended, broke, or stopped responding."""
         # If the lobby responded a moment ago, it may still be there, and it has the messages that were missed.
-        responsive = self._loop.time() - self._heard_at < self._settings.responsive_seconds
+        responsive = self._loop.time() - self._received_at < self._settings.responsive_seconds
         self._lose(problem, come_back=responsive and not self.moving)
 
     # Helpers
@@ -374,7 +374,7 @@ class Trunk:
             connection.close()
             return
         self._connection = connection
-        self._heard_at = self._loop.time()
+        self._received_at = self._loop.time()
 
     async def _connect(self, keys: Sequence[bytes], lobby: str) -> TrunkConsumerConnection:
         for number, key in enumerate(keys, 1):

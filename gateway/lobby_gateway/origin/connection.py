@@ -171,7 +171,7 @@ class OriginConnection:
         self._act()
 
     def lost(self, error: Exception | None) -> None:
-        """The connection is gone (see `Receiver`)."""
+        """The connection is closed (see `Receiver`)."""
         self._websocket = None
         reason = explain(error) if isinstance(error, OSError) else "the connection ended without a close frame"
         self._session.lost(reason, self._loop.time())
@@ -231,9 +231,9 @@ class OriginConnection:
             case SendPing():
                 if self._websocket is not None:
                     self._websocket.send_ping()
-            case BeginClose(code, reason, gone):
+            case BeginClose(code, reason, unresponsive):
                 if self._websocket is not None:
-                    timeout = self._settings.unresponsive_close_seconds if gone else None
+                    timeout = self._settings.unresponsive_close_seconds if unresponsive else None
                     self._websocket.begin_close(code, reason, timeout=timeout)
 
     async def _connect(self, cancelled: asyncio.Task[None] | None) -> None:

@@ -30,14 +30,22 @@ class Keepalive:
         stale_seconds: longest time without a message of the stream; 0: no limit.
     """
 
-    __slots__ = ("_heard", "_message", "_next_ping", "_pinged", "ping_seconds", "stale_seconds", "timeout_seconds")
+    __slots__ = (
+        "_last_received",
+        "_message",
+        "_next_ping",
+        "_pinged",
+        "ping_seconds",
+        "stale_seconds",
+        "timeout_seconds",
+    )
 
     def __init__(self, *, ping_seconds: float, timeout_seconds: float, stale_seconds: float, now: float) -> None:
         self.ping_seconds = ping_seconds
         self.timeout_seconds = timeout_seconds
         self.stale_seconds = stale_seconds
-        self._heard = now
-        self._message: float | None = None  # None: the stream has not begun, so it can't be stale
+        self._last_received = now
+        self._message: float | None = None  # None: the stream has not started, so it can't be stale
         self._next_ping = now + ping_seconds
         self._pinged: float | None = None  # when the oldest ping without an answer was sent
 
@@ -50,13 +58,13 @@ class Keepalive:
         """The stream starts: from now on messages are expected."""
         self._message = now
 
-    def heard(self, now: float) -> None:
+    def bytes_received(self, now: float) -> None:
         """A control frame, or a message of the script, arrived."""
-        self._heard = now
+        self._last_received = now
 
     def message(self, now: float) -> None:
         """A message of the stream arrived."""
-        self._heard = self._message = now
+        self._last_received = self._message = now
 
     def wake_at(self) -> float | None:
         """When to call `wake`; calling it earlier or later does no harm."""
@@ -71,7 +79,7 @@ class Keepalive:
 
     def wake(self, now: float) -> Due:
         """What is due now, one thing at a time; `NOTHING` once all is done."""
-        if self._pinged is not None and self._heard > self._pinged:
+        if self._pinged is not None and self._last_received > self._pinged:
             self._pinged = None
         if self._pinged is not None and now >= self._pinged + self.timeout_seconds:
             return Due.NO_PONG

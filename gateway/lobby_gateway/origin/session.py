@@ -1,6 +1,6 @@
 """A lobby's one connection to its origin across all reconnects, without I/O. For the states see `states.py`.
 
-Its laws, checked by tests/property/test_origin_session.py: no second connection is opened before the first is gone; while
+Its laws, checked by tests/property/test_origin_session.py: no second connection is opened before the first is closed; while
 the stream is wanted there is a connection, an attempt, or a scheduled attempt; an origin is never tried earlier than its
 last response allows, even if all clients leave and return meanwhile, unless a secret was replaced; nothing reported about it
 contains a secret.
@@ -100,7 +100,7 @@ class OriginSession:
 
     @property
     def stopped(self) -> bool:
-        """Whether `stop` was called and the last connection is gone."""
+        """Whether `stop` was called and the last connection is closed."""
         return self._stopped and self.state is State.IDLE
 
     def commands(self) -> list[Command]:
@@ -275,7 +275,7 @@ class OriginSession:
 
     def _receive(self, event: Event, now: float) -> None:
         assert self._keepalive is not None  # noqa: S101  while open
-        self._keepalive.heard(now)
+        self._keepalive.bytes_received(now)
         if isinstance(event, Batch):
             self._advance(self._script.receive(event, now), now)
         elif isinstance(event, Close):
@@ -318,7 +318,9 @@ class OriginSession:
                 self._commands.append(SendPing())
             elif due is Due.NO_PONG:
                 reason = f"no answer to a ping within {self._spec.keepalive.timeout_seconds} s"
-                self._give_up(Failure.PING_TIMEOUT, reason, BeginClose(1011, "no answer to a ping", gone=True), now)
+                self._give_up(
+                    Failure.PING_TIMEOUT, reason, BeginClose(1011, "no answer to a ping", unresponsive=True), now
+                )
             else:
                 reason = f"no message for {self._spec.stale_seconds} s"
                 self._give_up(Failure.STALE, reason, BeginClose(1000, reason), now)

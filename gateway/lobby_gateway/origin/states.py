@@ -115,12 +115,12 @@ class BeginClose:
     Attributes:
         code: close code.
         reason: text of the close frame.
-        gone: the origin has probably stopped responding, so waiting for its answer is hardly worthwhile.
+        unresponsive: the origin has probably stopped responding, so waiting for its answer is hardly worthwhile.
     """
 
     code: int
     reason: str = ""
-    gone: bool = False
+    unresponsive: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,7 +69,7 @@ def read_folder(folder: Path, names: Iterable[str]) -> Mapping[str, str]:
     """
     data = folder / "..data"
     names = tuple(names)
-    for _ in range(10):  # the folder behind the link may be replaced, and deleted, while it is read
+    for _ in range(10):  # the folder that the link points to may be replaced, and deleted, while it is read
         version = data.resolve() if data.is_symlink() else folder
         texts = {name: text for name in names if (text := _text(version / name)) is not None}
         if version == folder or version == data.resolve():

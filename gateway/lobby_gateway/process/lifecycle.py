@@ -64,7 +64,7 @@ async def _main(main: Callable[[Shutdown], Awaitable[None]], *, end_with_stdin: 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.stop, signal.Signals(number).name)
     if end_with_stdin:
-        await watch_stdin(lambda _line: None, lambda: stopping.stop("parent is gone"))
+        await watch_stdin(lambda _line: None, lambda: stopping.stop("the parent exited"))
     await main(stopping)
 
 
@@ -92,9 +92,7 @@ async def watch_stdin(line: Callable[[bytes], None], end: Callable[[], None]) ->
     try:
         await asyncio.get_running_loop().connect_read_pipe(lambda: _StdinLines(line, end), sys.stdin)
     except ValueError as error:
-        raise UserError(
-            "standard input is a file; accepted: a pipe, whose end tells that the parent is gone"
-        ) from error
+        raise UserError("standard input is a file; accepted: a pipe, which closes when the parent exits") from error
 
 
 def announce(**fields: object) -> None:

@@ -103,8 +103,25 @@ class TrunkConsumer:
     """
 
     __slots__ = (
-        "_digests", "_groups", "_heard", "_heartbeat_at", "_latest", "_latest_count", "_next_id", "_out", "_place",
-        "_released", "_resuming", "free", "ledger", "lobby", "missed", "moving", "origin_connected", "seats", "settings",
+        "_digests",
+        "_groups",
+        "_heartbeat_at",
+        "_last_received",
+        "_latest",
+        "_latest_count",
+        "_next_id",
+        "_out",
+        "_place",
+        "_released",
+        "_resuming",
+        "free",
+        "ledger",
+        "lobby",
+        "missed",
+        "moving",
+        "origin_connected",
+        "seats",
+        "settings",
         "welcomed",
     )  # fmt: skip
 
@@ -142,7 +159,7 @@ class TrunkConsumer:
         self._groups: dict[int, StreamOffset] = {}  # the place of each group without an answer
         self._released = 0  # seats for which RELEASE has not been sent
         self._next_id = 1
-        self._heard = now
+        self._last_received = now
         self._heartbeat_at = now + settings.heartbeat_seconds
         claims = (Claim(claim, count).encode() for claim, count in self.ledger.claims.items())
         self._out = [Hello(name, replay, position).encode(), *claims]
@@ -212,7 +229,7 @@ class TrunkConsumer:
         Raises:
             TrunkError: the lobby violated the protocol. The owner closes the trunk with 1002.
         """
-        self._heard = now
+        self._last_received = now
         record = decode(data)
         if isinstance(record, Messages):  # first, since nearly all are
             self._messages(record)
@@ -240,26 +257,26 @@ class TrunkConsumer:
             raise TrunkError(f"{record.TYPE.name} is not a server record")
         return record
 
-    def heard(self, now: float) -> None:
+    def bytes_received(self, now: float) -> None:
         """Bytes arrived, even if they are not a whole record yet."""
-        self._heard = max(self._heard, now)
+        self._last_received = max(self._last_received, now)
 
     # Time
 
     @property
     def wake_at(self) -> float:
         """When to call `wake`."""
-        return min(self._heartbeat_at, self._heard + self.settings.lobby_timeout_seconds)
+        return min(self._heartbeat_at, self._last_received + self.settings.lobby_timeout_seconds)
 
     def wake(self, now: float) -> bool:
         """Time has passed; returns whether the lobby is still alive. Send `data_to_send` afterwards, or close the trunk."""
         settings = self.settings
         if now - self.wake_at > settings.heartbeat_seconds:  # we were suspended, so the lobby's silence means nothing
-            self._heard = now
+            self._last_received = now
         if now >= self._heartbeat_at:
             self._heartbeat_at = now + settings.heartbeat_seconds
             self._out.append(Heartbeat().encode())
-        return now - self._heard < settings.lobby_timeout_seconds
+        return now - self._last_received < settings.lobby_timeout_seconds
 
     # Records
 

@@ -235,7 +235,7 @@ class TrunkConsumerConnection:
 
     def _time_passed(self) -> None:
         core = self.core
-        core.heard(self._client.received_at)
+        core.bytes_received(self._client.received_at)
         if core.wake(self._loop.time()):
             self._timer = self._loop.call_at(core.wake_at, self._time_passed)
             self._send()

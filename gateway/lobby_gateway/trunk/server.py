@@ -1,7 +1,7 @@
 """The lobby's end of one trunk: grants seats, and sends the stream from the ring at the pace of its consumer.
 
-There is no queue of messages: the server keeps a cursor into the lobby's ring, so a slow consumer costs no memory, and is told
-what it missed once the ring has evicted it. The owner asks for records (`take`) as long as the socket has room.
+There is no queue of messages: the server keeps a cursor into the lobby's ring, so a slow consumer costs no memory; it is
+informed of what it missed once the ring has evicted it. The owner asks for records (`take`) as long as the socket has room.
 docs/trunk.md describes the records and their order.
 """
 
@@ -167,8 +167,23 @@ class TrunkServer:
     """
 
     __slots__ = (
-        "_answers", "_heard", "_hello", "_lobby", "_missed_by_groups", "_record_bytes", "_replay", "_resumes", "_ring",
-        "_settings", "_status_at", "_status_due", "_stream", "_woken", "consumer", "held", "state",
+        "_answers",
+        "_hello",
+        "_last_received",
+        "_lobby",
+        "_missed_by_groups",
+        "_record_bytes",
+        "_replay",
+        "_resumes",
+        "_ring",
+        "_settings",
+        "_status_at",
+        "_status_due",
+        "_stream",
+        "_woken",
+        "consumer",
+        "held",
+        "state",
     )  # fmt: skip
 
     def __init__(
@@ -192,7 +207,7 @@ class TrunkServer:
         self._answers: deque[bytes] = deque()
         self._resumes: list[_Pending] = []
         self._replay: _Reader | None = None  # of the group that is catching up; the stream waits for it
-        self._heard = now
+        self._last_received = now
         self._status_at = now + settings.status_seconds
         self._status_due = False
         self._woken = now
@@ -215,7 +230,7 @@ class TrunkServer:
         Raises:
             TrunkError: the consumer violated the protocol. The owner closes the trunk with 1002.
         """
-        self._heard = now
+        self._last_received = now
         record = decode(data)
         if record is None:
             return None
@@ -240,9 +255,9 @@ class TrunkServer:
             raise TrunkError(f"{record.TYPE.name} is not a consumer record")
         return None
 
-    def heard(self, now: float) -> None:
+    def bytes_received(self, now: float) -> None:
         """Bytes arrived, even if they are not a whole record yet."""
-        self._heard = max(self._heard, now)
+        self._last_received = max(self._last_received, now)
 
     def close(self) -> None:
         """The trunk has ended: returns its seats."""
@@ -291,7 +306,7 @@ class TrunkServer:
     @property
     def wake_at(self) -> float:
         """When to call `wake`."""
-        at = min(self._status_at, self._heard + self._settings.consumer_timeout_seconds)
+        at = min(self._status_at, self._last_received + self._settings.consumer_timeout_seconds)
         deadlines = [pending.deadline for pending in self._resumes]
         if self._hello is not None:
             deadlines.append(self._hello[1])
@@ -302,12 +317,12 @@ class TrunkServer:
         """Time has passed; returns whether the consumer is still alive. Call `take` afterwards, or close the trunk."""
         settings = self._settings
         if now - self.wake_at > settings.status_seconds:  # we were suspended, so the consumer's silence means nothing
-            self._heard = now
+            self._last_received = now
         self._woken = now
         if now >= self._status_at:
             self._status_at = now + settings.status_seconds
             self._status_due = True
-        return now - self._heard < settings.consumer_timeout_seconds
+        return now - self._last_received < settings.consumer_timeout_seconds
 
     # Records
 

@@ -138,7 +138,7 @@ class TrunkServerConnection(ServerSocket):
     # What comes in
 
     def _data_received(self, data: bytes) -> None:
-        self.server.heard(self._loop.time())
+        self.server.bytes_received(self._loop.time())
         self._handle(self._parser.receive(data))
         self.wake()
 

@@ -254,7 +254,7 @@ def test_each_line_of_standard_input_is_a_directory_and_its_end_means_that_the_p
         check=True,
         env=os.environ,
     )
-    assert done.stdout.splitlines() == ["changed a 1", "changed a 2", "removed a", "ended: parent is gone"]
+    assert done.stdout.splitlines() == ["changed a 1", "changed a 2", "removed a", "ended: the parent exited"]
     assert done.stderr.count("is not a directory") == 2
 
 

@@ -14,7 +14,7 @@ def test_ping_is_due_every_so_often_while_pongs_come() -> None:
     for at in (120, 140, 160):
         assert watch.wake(at) is Due.PING
         assert watch.wake(at) is Due.NOTHING
-        watch.heard(at + 0.1)
+        watch.bytes_received(at + 0.1)
     assert watch.wake(179) is Due.NOTHING
 
 
@@ -79,7 +79,7 @@ def test_pongs_do_not_keep_a_stream_from_being_stale() -> None:
     watch.stream_begins(100)
     for at in (110, 120):
         assert watch.wake(at) is Due.PING
-        watch.heard(at + 1)
+        watch.bytes_received(at + 1)
     assert watch.wake(130) is Due.STALE
 
 
@@ -89,5 +89,5 @@ def test_last_message_is_when_the_stream_was_last_alive() -> None:
     watch.stream_begins(101)
     assert watch.last_message == 101
     watch.message(105)
-    watch.heard(109)
+    watch.bytes_received(109)
     assert watch.last_message == 105

@@ -467,7 +467,7 @@ def test_pings_are_sent_and_pongs_keep_the_connection() -> None:
 def test_origin_that_answers_no_ping_is_given_up() -> None:
     shell = Shell(keepalive={"pingSeconds": 20, "timeoutSeconds": 5}).streaming()
     assert shell.later(24.9) == [SendPing()]
-    assert shell.later(0.1) == [BeginClose(1011, "no answer to a ping", gone=True)]
+    assert shell.later(0.1) == [BeginClose(1011, "no answer to a ping", unresponsive=True)]
     shell.lost()
     assert shell.report.reason == "no answer to a ping within 5 s"
     assert shell.session.failures == {Failure.PING_TIMEOUT: 1}
@@ -479,7 +479,7 @@ def test_pings_go_out_during_the_script_too() -> None:
     shell.wanted()
     shell.opened()
     assert shell.later(20) == [SendPing()]
-    assert shell.later(5) == [BeginClose(1011, "no answer to a ping", gone=True)]
+    assert shell.later(5) == [BeginClose(1011, "no answer to a ping", unresponsive=True)]
 
 
 def test_stream_without_a_message_for_too_long_is_given_up() -> None:

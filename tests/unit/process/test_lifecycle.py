@@ -50,7 +50,7 @@ def test_the_end_of_standard_input_stops_it_where_that_is_asked_for() -> None:
         assert process.stdout is not None
         process.stdout.readline()
         out, err = process.communicate(timeout=20)
-    assert (out, err, process.returncode) == ("parent is gone\n", "", 0)
+    assert (out, err, process.returncode) == ("the parent exited\n", "", 0)
 
 
 def test_bad_input_is_one_line_and_exit_code_2() -> None:

@@ -353,8 +353,8 @@ def test_a_lobby_that_sends_nothing_for_two_seconds_is_dead() -> None:
     consumer = welcomed()
     consumer.receive(Status(True, 1, 1, 1, 0).encode(), NOW + 0.7)
     assert pass_time(consumer, NOW + 2.69)
-    consumer.heard(NOW + 2.69)  # part of a record
-    consumer.heard(NOW + 1)  # no news
+    consumer.bytes_received(NOW + 2.69)  # part of a record
+    consumer.bytes_received(NOW + 1)  # no news
     assert pass_time(consumer, NOW + 4.68)
     assert not pass_time(consumer, NOW + 4.69)
 

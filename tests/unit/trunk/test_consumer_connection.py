@@ -387,7 +387,7 @@ def test_part_of_a_record_is_a_sign_of_life() -> None:
         await until(lambda: trunk._client.received_at > before)
         trunk._timer.cancel()
         trunk._time_passed()
-        assert trunk.core._heard == trunk._client.received_at
+        assert trunk.core._last_received == trunk._client.received_at
         lobby.trunks[0].sock.send(data[10:])
         assert (await listening.until(2))[1:] == [Status(True, 4, 4, 1, 0)]
         trunk.close()

@@ -567,7 +567,7 @@ def test_a_consumer_that_sends_nothing_for_five_seconds_is_dead() -> None:
     lobby.now = 1000.2
     lobby.receive(Heartbeat())
     assert pass_time(lobby, 1005.19)
-    lobby.server.heard(1005.19)
+    lobby.server.bytes_received(1005.19)
     assert pass_time(lobby, 1010.18)
     assert not pass_time(lobby, 1010.19)
 

@@ -225,11 +225,11 @@ class ClientReader:
 
     def _keep(self, run: Run) -> None:
         key = (len(run.data), run.data[:_KEY_BYTES])
-        gone = self._runs.pop(key, None)  # one that begins alike
-        if gone is None and len(self._runs) >= _MAX_RUNS:
-            gone = self._runs.pop(next(iter(self._runs)))
-        if gone is not None:
-            gone.add_up(self._received)
+        evicted = self._runs.pop(key, None)  # one with the same key
+        if evicted is None and len(self._runs) >= _MAX_RUNS:
+            evicted = self._runs.pop(next(iter(self._runs)))
+        if evicted is not None:
+            evicted.add_up(self._received)
         self._runs[key] = run
 
     def _count(self, stream: Stream, run: Run, *, timed: bool) -> None:

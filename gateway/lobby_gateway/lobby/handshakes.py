@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import time
 from collections import Counter
 from collections.abc import Callable
+from typing import NamedTuple
 
 from lobby_gateway import close_codes
 from lobby_gateway.clients.admission import Admission, Permit, ProcessCapacity, SeatCount
@@ -40,6 +42,14 @@ LOBBY_SETTINGS = LobbySettings()
 
 ForwardToOrigin = Callable[[int, bytes], bool]
 """Sends a message (opcode and payload); returns False if that is not possible."""
+
+
+class _Accepted(NamedTuple):
+    """A client that was accepted; its seat is taken."""
+
+    sock: socket.socket
+    deflate: bool
+    resume: Position | None
 
 
 class LobbyHandshakes:
@@ -150,7 +160,7 @@ class LobbyHandshakes:
         self.closes[label] += 1
         self._seat_count.release()
         permit = client.context
-        assert isinstance(permit, Permit)  # noqa: S101  # see `_seat`
+        assert isinstance(permit, Permit)  # noqa: S101  # see `_client`
         permit.release()
         self._seats_changed()
 
@@ -170,14 +180,28 @@ class LobbyHandshakes:
         if isinstance(permit, Refusal):
             handshake.refuse(permit)
             return
-        client = None
+        accepted = None
         try:
-            client = self._seat(handshake, asked, permit)
+            accepted = self._accept(handshake, asked)
         finally:
-            if client is None:
+            if accepted is None:
                 permit.release()
+        if accepted is None:
+            return
+        client = ClientConnection(
+            accepted.sock,
+            loop=self._loop,
+            policy=self._policy,
+            owner=self,
+            deflate=accepted.deflate,
+            context=permit,
+        )
+        self.clients[client] = None
+        self._seats_changed()
+        self.bus.attach(client, self._replay(accepted.resume))
+        client.feed(handshake.leftover)
 
-    def _seat(self, handshake: Handshake, asked: Upgrade, permit: Permit) -> ClientConnection | None:
+    def _accept(self, handshake: Handshake, asked: Upgrade) -> _Accepted | None:
         """Accepts a client with a valid token if there is a free seat.
 
         Raises:
@@ -197,19 +221,7 @@ class LobbyHandshakes:
         if sock is None:
             self._seat_count.release()
             return None
-        client = ClientConnection(
-            sock,
-            loop=self._loop,
-            policy=self._policy,
-            owner=self,
-            deflate=extensions is not None,
-            context=permit,
-        )
-        self.clients[client] = None
-        self._seats_changed()
-        self.bus.attach(client, self._replay(resume))
-        client.feed(handshake.leftover)
-        return client
+        return _Accepted(sock, extensions is not None, resume)
 
     def _verify(self, token: str, purpose: Purpose, path: str) -> None:
         now = time.time()

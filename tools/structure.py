@@ -30,7 +30,7 @@ CONCERNS: Mapping[str, str] = {
         "TrustedProxies UsedTokens TokenKeys"
     ),
     "a Lobby change becoming a pod": (
-        "Informer Lobbies Host|ControllerManager Care|LobbyController Worker|Reconciler PlannerSpec plan "
+        "Informer Lobbies|LobbyRegistry Host|ControllerManager Care|LobbyController Worker|Reconciler PlannerSpec plan "
         "Draft|PlanBuilder act KubeRuntime pod_manifest config_map"
     ),
     "a dead lobby's clients moving": (
@@ -41,7 +41,12 @@ CONCERNS: Mapping[str, str] = {
 """Names of classes and functions by concern."""
 
 OTHER_MEANINGS = frozenset(
-    {"local/host.py:Host", "kube/lobbies.py:KnownLobby", "local/terminal.py:LobbyView", "protocol/trunk_types.py:Place"}
+    {
+        "local/host.py:Host",
+        "kube/lobby_registry.py:KnownLobby",
+        "local/terminal.py:LobbyView",
+        "protocol/trunk_types.py:Place",
+    }
 )
 """Definitions of an earlier layout that share a name with the class that is meant."""
 

@@ -20,7 +20,7 @@ from prometheus_client.utils import floatToGoString
 
 from lobby_gateway import close_codes
 from lobby_gateway.origin.states import Failure
-from lobby_gateway.process.reports import OriginState
+from lobby_gateway.process.seat_reports import OriginState
 
 
 @dataclass(frozen=True, slots=True)

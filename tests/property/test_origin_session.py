@@ -25,7 +25,7 @@ from lobby_gateway.origin.states import (
     SendPing,
     State,
 )
-from lobby_gateway.process.reports import OriginState
+from lobby_gateway.process.seat_reports import OriginState
 from lobby_gateway.settings import ORIGIN, OriginSettings
 from lobby_gateway.websocket.frames import Batch, Opcode, frame
 from lobby_gateway.websocket.parser import Close, Event, Ping, Pong, Violation

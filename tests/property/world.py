@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from lobby_gateway.process.reports import LobbyReport, OriginReport, OriginState
+from lobby_gateway.process.seat_reports import LobbyReport, OriginReport, OriginState
 from lobby_operator.planner.actions import Action, Create, Delete, Drain
 from lobby_operator.planner.history import observe
 from lobby_operator.planner.plan import Plan, plan

@@ -12,7 +12,7 @@ from typing import Any
 from tests.support.kube_api import FakeKubeApi
 
 from lobby_gateway.http.admin import AdminRequest, AdminResponse, AdminServer
-from lobby_gateway.process.reports import LobbyReport, OriginReport, OriginState
+from lobby_gateway.process.seat_reports import LobbyReport, OriginReport, OriginState
 
 INTERVAL_SECONDS = 0.005
 

@@ -16,7 +16,7 @@ import sys
 
 from lobby_gateway.http.admin import AdminRequest, AdminResponse, AdminServer
 from lobby_gateway.process.lifecycle import announce, watch_stdin
-from lobby_gateway.process.reports import GreeterReport, LobbyReport, OriginReport, OriginState
+from lobby_gateway.process.seat_reports import GreeterReport, LobbyReport, OriginReport, OriginState
 
 
 class _Scripted:

@@ -29,8 +29,8 @@ from lobby_gateway.http import status_page
 from lobby_gateway.http.admin import AdminRequest, AdminResponse, AdminServer, Routes, health_handlers, metrics_handler
 from lobby_gateway.process.lifecycle import Shutdown, announce
 from lobby_gateway.process.limits import MemoryWatch, ProcessLimits
-from lobby_gateway.process.reports import GreeterReport
-from lobby_gateway.resource.overview import Overview
+from lobby_gateway.process.seat_reports import GreeterReport
+from lobby_gateway.resource.lobby_overview import Overview
 from lobby_gateway.settings import SeatQueueSettings, TrunkConsumerSettings
 from lobby_gateway.websocket.listener import Listener, listen
 

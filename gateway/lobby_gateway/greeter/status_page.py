@@ -9,8 +9,8 @@ from lobby_gateway import __version__
 from lobby_gateway.greeter.directory import Directory
 from lobby_gateway.greeter.lobby_service import LobbyService
 from lobby_gateway.greeter.trunks import Trunk
-from lobby_gateway.process.reports import OriginState
-from lobby_gateway.resource.overview import (
+from lobby_gateway.process.seat_reports import OriginState
+from lobby_gateway.resource.lobby_overview import (
     Item,
     LobbyCounts,
     LobbyOverview,

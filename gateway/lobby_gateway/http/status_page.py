@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lobby_gateway.http.admin import AdminRequest, AdminResponse, Routes
-from lobby_gateway.resource.overview import Overview
+from lobby_gateway.resource.lobby_overview import Overview
 
 _PAGE = Path(__file__).with_name("status_page.html").read_bytes()
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from lobby_gateway.clients import token_key_file
 from lobby_gateway.clients.auth import TrustedProxies
 from lobby_gateway.errors import UserError
-from lobby_gateway.lobby.files import EnvironmentSecrets, MountedSecrets, SecretSource, file_watches, load_lobby
 from lobby_gateway.lobby.process import Addresses, LobbyProcess
+from lobby_gateway.lobby.watched_files import EnvironmentSecrets, MountedSecrets, SecretSource, file_watches, load_lobby
 from lobby_gateway.process import arguments, limits, logs
 from lobby_gateway.process.lifecycle import Shutdown, run
 from lobby_gateway.settings import LobbySettings

@@ -11,7 +11,7 @@ from lobby_gateway.clients.collectors import client_port_samples, message_bus_sa
 from lobby_gateway.lobby.handshakes import LobbyHandshakes
 from lobby_gateway.origin.connection import OriginConnection
 from lobby_gateway.origin.states import Failure
-from lobby_gateway.process.reports import OriginState
+from lobby_gateway.process.seat_reports import OriginState
 from lobby_gateway.trunk.ring import MessageRing
 from lobby_gateway.trunk.server_connection import TrunkServerConnection
 from lobby_gateway.websocket.listener import ListenerStats

@@ -17,13 +17,13 @@ from lobby_gateway.clients.tokens import TokenKeys
 from lobby_gateway.http.admin import AdminRequest, AdminResponse, AdminServer, health_handlers, metrics_handler
 from lobby_gateway.lobby import collectors
 from lobby_gateway.lobby.collectors import LobbyStats
-from lobby_gateway.lobby.files import FileWatch, SecretSource
 from lobby_gateway.lobby.handshakes import LobbyHandshakes
+from lobby_gateway.lobby.watched_files import FileWatch, SecretSource
 from lobby_gateway.origin.connection import OriginConnection
 from lobby_gateway.origin.secrets import ResolvedOrigin
 from lobby_gateway.process.lifecycle import Shutdown, announce
 from lobby_gateway.process.limits import MemoryWatch, ProcessLimits
-from lobby_gateway.process.reports import LobbyReport, OriginState
+from lobby_gateway.process.seat_reports import LobbyReport, OriginState
 from lobby_gateway.resource.spec import Lobby, OriginSpec
 from lobby_gateway.settings import LobbySettings
 from lobby_gateway.trunk import records as trunk

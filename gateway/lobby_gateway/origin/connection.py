@@ -24,7 +24,7 @@ from lobby_gateway.origin.states import (
     State,
 )
 from lobby_gateway.origin.tls import origin_context
-from lobby_gateway.process.reports import OriginReport
+from lobby_gateway.process.seat_reports import OriginReport
 from lobby_gateway.resource.spec import OriginSpec
 from lobby_gateway.settings import ORIGIN, OriginSettings
 from lobby_gateway.websocket.client import WebSocketClient, explain, open_websocket

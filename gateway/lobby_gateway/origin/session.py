@@ -32,7 +32,7 @@ from lobby_gateway.origin.states import (
     State,
 )
 from lobby_gateway.process.backoff import Backoff
-from lobby_gateway.process.reports import OriginReport, OriginState
+from lobby_gateway.process.seat_reports import OriginReport, OriginState
 from lobby_gateway.resource.spec import ConnectMode, OriginSpec
 from lobby_gateway.settings import ORIGIN, OriginSettings
 from lobby_gateway.websocket.frames import Batch

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 
-from lobby_gateway.process.reports import OriginState
+from lobby_gateway.process.seat_reports import OriginState
 from lobby_gateway.websocket.frames import Batch
 
 

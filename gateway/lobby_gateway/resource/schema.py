@@ -18,9 +18,9 @@ import yaml
 
 from lobby_gateway.errors import InvalidLobbyError
 from lobby_gateway.origin import secrets
-from lobby_gateway.resource import rules, structure, yaml_file
+from lobby_gateway.resource import cel_rules, structural_schema, yaml_file
 from lobby_gateway.resource.spec import LobbySpec, lobby_from_resource
-from lobby_gateway.resource.structure import Problem
+from lobby_gateway.resource.structural_schema import Problem
 
 _HERE: Final = Path(__file__).resolve()
 
@@ -81,7 +81,7 @@ def validate_and_default(document: object, source: str) -> dict[str, Any]:
     if found:  # another kind of resource: its fields would all be unknown
         raise _invalid(source, found)
     schema = open_api_schema()
-    resource: dict[str, Any] = structure.defaulted(
+    resource: dict[str, Any] = structural_schema.defaulted(
         schema, {key: value for key, value in document.items() if key != "status"}
     )
     metadata = resource.get("metadata", {})
@@ -91,8 +91,8 @@ def validate_and_default(document: object, source: str) -> dict[str, Any]:
         found += _metadata_problems(metadata)
         # The CRD knows only the name; the rest of the metadata is checked above.
         checked = {**resource, "metadata": {key: metadata[key] for key in ("name",) if key in metadata}}
-    found += structure.problems(schema, checked)
-    found += rules.violations(schema, checked, [problem.path for problem in found])
+    found += structural_schema.problems(schema, checked)
+    found += cel_rules.violations(schema, checked, [problem.path for problem in found])
     if not found:
         found += _problems_beyond_crd(resource)
     if found:
@@ -109,7 +109,7 @@ def default_stored(document: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         InvalidLobbyError: the resource is invalid, with one line per problem.
     """
-    resource: dict[str, Any] = structure.defaulted(
+    resource: dict[str, Any] = structural_schema.defaulted(
         open_api_schema(), {key: value for key, value in document.items() if key != "status"}
     )
     if found := tuple(map(str, _problems_beyond_crd(resource))):
@@ -157,7 +157,7 @@ def _identity_problems(document: Mapping[str, Any]) -> Iterator[Problem]:
         if given is None:
             yield Problem((field,), f"missing; accepted: {expected}")
         elif given != expected:
-            yield Problem((field,), f"{structure.describe(given, {})} is not supported; accepted: {expected}")
+            yield Problem((field,), f"{structural_schema.describe(given, {})} is not supported; accepted: {expected}")
 
 
 def _metadata_problems(metadata: Mapping[str, Any]) -> Iterator[Problem]:
@@ -166,7 +166,7 @@ def _metadata_problems(metadata: Mapping[str, Any]) -> Iterator[Problem]:
             yield Problem(("metadata", key), f"unknown field; accepted: {', '.join(_METADATA)}")
     if "name" not in metadata:
         name = open_api_schema()["properties"]["metadata"]["properties"]["name"]
-        yield Problem(("metadata", "name"), f"missing; accepted: {structure.accepted(name)}")
+        yield Problem(("metadata", "name"), f"missing; accepted: {structural_schema.accepted(name)}")
     for key in ("labels", "annotations"):
         values = metadata.get(key, {})
         if not isinstance(values, dict) or not all(isinstance(value, str) for value in values.values()):

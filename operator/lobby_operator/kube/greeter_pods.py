@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from lobby_gateway.process.reports import GreeterReport
+from lobby_gateway.process.seat_reports import GreeterReport
 from lobby_gateway.resource.list_watch import Change
 from lobby_operator.kube.names import ADMIN_PORT
 from lobby_operator.planner.state import PollResult

@@ -20,7 +20,7 @@ from lobby_operator import wall_clock
 from lobby_operator.kube import names
 from lobby_operator.kube.event_reasons import event_of_action, events_between
 from lobby_operator.kube.events import Recorder, Regarding
-from lobby_operator.kube.lobbies import Lobbies, LobbyRecord
+from lobby_operator.kube.lobby_registry import LobbyRecord, LobbyRegistry
 from lobby_operator.kube.runtime import KubeRuntime
 from lobby_operator.kube.status_writer import StatusWriter
 from lobby_operator.planner.actions import Action
@@ -37,7 +37,7 @@ class ControllerContext(Protocol):
     """What a controller needs from the manager."""
 
     @property
-    def lobbies(self) -> Lobbies:
+    def lobbies(self) -> LobbyRegistry:
         """All Lobbies."""
 
     @property

@@ -11,14 +11,14 @@ from typing import Any
 
 from lobby_gateway.metrics import LoopLag
 from lobby_gateway.resource.list_watch import Change
-from lobby_gateway.resource.overview import redacted_spec
+from lobby_gateway.resource.lobby_overview import redacted_spec
 from lobby_gateway.resource.spec import Lobby
 from lobby_operator.kube import names
 from lobby_operator.kube.client import KubeApi
 from lobby_operator.kube.events import Recorder
 from lobby_operator.kube.greeter_pods import GreeterPods
-from lobby_operator.kube.lobbies import Lobbies, LobbyRecord
 from lobby_operator.kube.lobby_controller import LobbyController
+from lobby_operator.kube.lobby_registry import LobbyRecord, LobbyRegistry
 from lobby_operator.kube.runtime import KubeRuntime
 from lobby_operator.kube.status_writer import StatusWriter
 from lobby_operator.kube.token_secret import TokenSecret
@@ -51,7 +51,7 @@ class ControllerManager:
     """
 
     def __init__(self, api: KubeApi, settings: OperatorSettings, *, token_secret: TokenSecret | None = None) -> None:
-        self.lobbies = Lobbies()
+        self.lobbies = LobbyRegistry()
         self.recorder = Recorder(api, settings.identity, settings.events)
         self.lag = LoopLag()
         self.active = False

@@ -21,7 +21,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from lobby_gateway.process.reports import LobbyReport
+from lobby_gateway.process.seat_reports import LobbyReport
 from lobby_gateway.resource.spec import Lobby
 from lobby_operator.kube import names
 from lobby_operator.kube.client import ApiError, ConflictError, KubeApi, NotFoundError

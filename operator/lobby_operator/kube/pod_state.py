@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from lobby_gateway.process.reports import LobbyReport
+from lobby_gateway.process.seat_reports import LobbyReport
 from lobby_operator.kube import names
 from lobby_operator.planner.state import LobbyReading, PollResult
 

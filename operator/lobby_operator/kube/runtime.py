@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lobby_gateway.http.client import HttpClient, HttpError
-from lobby_gateway.process.reports import LobbyReport
+from lobby_gateway.process.seat_reports import LobbyReport
 from lobby_gateway.resource.spec import Lobby
 from lobby_operator import wall_clock
 from lobby_operator.kube import names, pods

@@ -11,7 +11,7 @@ from typing import Any
 
 from lobby_gateway.process.backoff import Backoff
 from lobby_operator.kube.client import ApiError, ConflictError, KubeApi, NotFoundError
-from lobby_operator.kube.lobbies import Lobbies
+from lobby_operator.kube.lobby_registry import LobbyRegistry
 from lobby_operator.kube.names import LOBBIES, Object
 from lobby_operator.settings import StatusWriterSettings
 
@@ -45,7 +45,9 @@ class StatusWriter:
         writes: number of writes.
     """
 
-    def __init__(self, api: KubeApi, key: str, lobbies: Lobbies, settings: StatusWriterSettings | None = None) -> None:
+    def __init__(
+        self, api: KubeApi, key: str, lobbies: LobbyRegistry, settings: StatusWriterSettings | None = None
+    ) -> None:
         self.desired: Mapping[str, Any] | None = None
         self.writes = 0
         self._api = api

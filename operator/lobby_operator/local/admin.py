@@ -9,8 +9,8 @@ from typing import Any, Protocol
 from lobby_gateway.http import status_page
 from lobby_gateway.http.admin import AdminRequest, AdminResponse, Routes, health_handlers, metrics_handler
 from lobby_gateway.metrics import LoopLag, Samples, registry
-from lobby_gateway.process.reports import GreeterReport, LobbyReport
-from lobby_gateway.resource.overview import (
+from lobby_gateway.process.seat_reports import GreeterReport, LobbyReport
+from lobby_gateway.resource.lobby_overview import (
     Item,
     LobbyCounts,
     LobbyOverview,

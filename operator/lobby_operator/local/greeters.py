@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lobby_gateway.process.backoff import Backoff
-from lobby_gateway.process.reports import GreeterReport
+from lobby_gateway.process.seat_reports import GreeterReport
 from lobby_gateway.settings import TOKEN_KEY_VARIABLE
 from lobby_operator.local.child import Child, ChildFailedError, LogLine, child_environment, describe_exit
 from lobby_operator.planner.state import PollResult

@@ -13,13 +13,13 @@ from typing import Any
 
 from lobby_gateway import __version__
 from lobby_gateway.metrics import LoopLag
-from lobby_gateway.resource.overview import Overview, redacted_spec
+from lobby_gateway.resource.lobby_overview import Overview, redacted_spec
 from lobby_operator import wall_clock
 from lobby_operator.local.admin import ScrapeTarget, overview_item
 from lobby_operator.local.child import LogLine
 from lobby_operator.local.greeters import GreeterProcesses
+from lobby_operator.local.lobby_sources import Source
 from lobby_operator.local.runtime import LobbyProcessSettings, LocalRuntime, reachable_authority
-from lobby_operator.local.sources import Source
 from lobby_operator.local.terminal import TRY_COMMAND, Terminal
 from lobby_operator.local.view import LobbySummary, Rates, TerminalView, changes, lobby_summary
 from lobby_operator.planner.demand import waiting_clients

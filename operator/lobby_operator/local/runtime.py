@@ -12,7 +12,7 @@ from typing import Any
 
 from lobby_gateway.http.client import HttpClient, HttpError
 from lobby_gateway.origin.secrets import secret_references
-from lobby_gateway.process.reports import LobbyReport
+from lobby_gateway.process.seat_reports import LobbyReport
 from lobby_gateway.resource.spec import Lobby, RoutingMode
 from lobby_gateway.settings import TOKEN_KEY_VARIABLE
 from lobby_operator.local.child import Child, ChildFailedError, LogLine, child_environment, describe_exit

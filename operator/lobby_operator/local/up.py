@@ -25,8 +25,7 @@ from lobby_gateway.process.lifecycle import run as run_process
 from lobby_operator.local.admin import routes
 from lobby_operator.local.child import ChildFailedError, LogLine
 from lobby_operator.local.host import LobbyHost, LobbyHostSettings
-from lobby_operator.local.runtime import reachable_authority
-from lobby_operator.local.sources import (
+from lobby_operator.local.lobby_sources import (
     DEFAULT_NAME,
     DEMO_NAME,
     DemoOrigin,
@@ -35,6 +34,7 @@ from lobby_operator.local.sources import (
     from_files,
     from_url,
 )
+from lobby_operator.local.runtime import reachable_authority
 from lobby_operator.local.terminal import Terminal, open_terminal
 from lobby_operator.settings import LOCAL_MODE
 

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from lobby_gateway.process.reports import GreeterReport, LobbyReport, OriginState
+from lobby_gateway.process.seat_reports import GreeterReport, LobbyReport, OriginState
 from lobby_operator.planner.state import LobbyState, Observed, Phase, PollResult
 from lobby_operator.settings import LOCAL_MODE
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lobby_gateway.process.reports import GreeterReport
+from lobby_gateway.process.seat_reports import GreeterReport
 from lobby_operator.planner.state import PollResult
 from lobby_operator.settings import PlannerSettings
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Generic, TypeVar
 
-from lobby_gateway.process.reports import GreeterReport, LobbyReport, OriginReport
+from lobby_gateway.process.seat_reports import GreeterReport, LobbyReport, OriginReport
 from lobby_operator.planner.stabilization_window import Window
 
 R = TypeVar("R", LobbyReport, GreeterReport)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lobby_gateway.process.reports import OriginState
+from lobby_gateway.process.seat_reports import OriginState
 from lobby_operator.planner import reasons
 from lobby_operator.planner.actions import Create
 from lobby_operator.planner.plan import Plan

@@ -15,7 +15,7 @@ from websockets.exceptions import InvalidStatus
 from lobby_gateway import metrics
 from lobby_gateway.errors import UserError
 from lobby_gateway.greeter.process import Greeter
-from lobby_gateway.process.reports import GreeterReport
+from lobby_gateway.process.seat_reports import GreeterReport
 
 
 def test_it_is_ready_once_it_knows_the_lobbies() -> None:

@@ -13,7 +13,7 @@ from tests.unit.greeter.lobbies import greeter
 from lobby_gateway import __version__
 from lobby_gateway.http import status_page
 from lobby_gateway.http.admin import AdminRequest, AdminResponse
-from lobby_gateway.resource.overview import Overview
+from lobby_gateway.resource.lobby_overview import Overview
 
 OVERVIEW = Overview(kind="greeter", name="greeter test/1", version="0", seconds=1.5)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lobby_gateway.process.reports import LobbyReport, OriginReport, OriginState
+from lobby_gateway.process.seat_reports import LobbyReport, OriginReport, OriginState
 from lobby_operator.planner.spec import PlannerSpec
 from lobby_operator.planner.state import LobbyReading, LobbyState, Observed, Phase
 

@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tools.metrics_reference import render
 
 from lobby_gateway.metrics import GREETER, LOBBY, PROCESS, LoopLag, registry
-from lobby_operator.local.sources import from_url
+from lobby_operator.local.lobby_sources import from_url
 from lobby_operator.metrics import LOBBY_HOST, read
 from lobby_operator.planner.reasons import ActionReason
 from lobby_operator.planner.state import Failures, Observed, Phase

@@ -18,7 +18,7 @@ from tests.support.waiting import until
 from lobby_gateway.errors import UserError
 from lobby_gateway.origin.connection import OriginConnection
 from lobby_gateway.origin.states import Failure
-from lobby_gateway.process.reports import OriginState
+from lobby_gateway.process.seat_reports import OriginState
 from lobby_gateway.settings import ORIGIN, OriginSettings
 from lobby_gateway.websocket.frames import Batch, Opcode
 

@@ -9,7 +9,7 @@ from tests.support.waiting import stays, until
 from tests.unit.origin.test_connection import running
 
 from lobby_gateway.origin.states import Failure
-from lobby_gateway.process.reports import OriginState
+from lobby_gateway.process.seat_reports import OriginState
 
 
 def test_origin_that_restarts_is_found_again_by_itself() -> None:

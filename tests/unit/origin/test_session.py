@@ -24,7 +24,7 @@ from lobby_gateway.origin.states import (
     Signal,
     State,
 )
-from lobby_gateway.process.reports import OriginReport, OriginState
+from lobby_gateway.process.seat_reports import OriginReport, OriginState
 from lobby_gateway.settings import ORIGIN, OriginSettings
 from lobby_gateway.websocket.frames import Batch, Opcode, frame
 from lobby_gateway.websocket.parser import Close, Ping, Pong, Violation

@@ -11,7 +11,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 import cel
 import pytest
 
-from lobby_gateway.resource import schema, spec, structure
+from lobby_gateway.resource import schema, spec, structural_schema
 from lobby_gateway.resource.from_json import camel_case
 from lobby_gateway.resource.spec import LobbySpec
 
@@ -93,7 +93,7 @@ def test_every_number_text_list_and_map_is_bounded(path: str) -> None:
 @pytest.mark.parametrize("path", [path for path, node in ALL.items() if "default" in node])
 def test_a_default_is_accepted_by_its_own_schema(path: str) -> None:
     node = ALL[path]
-    assert list(structure.problems(node, structure.defaulted(node, node["default"]))) == []
+    assert list(structural_schema.problems(node, structural_schema.defaulted(node, node["default"]))) == []
 
 
 @pytest.mark.parametrize("path", [path for path, node in ALL.items() if "pattern" in node])

@@ -10,7 +10,7 @@ from typing import Any
 from tests.support.waiting import stays, until
 
 from lobby_gateway.http.admin import AdminRequest, AdminResponse, AdminServer
-from lobby_gateway.process.reports import GreeterReport
+from lobby_gateway.process.seat_reports import GreeterReport
 from lobby_gateway.resource.list_watch import Change
 from lobby_operator.kube.greeter_pods import GreeterPods
 

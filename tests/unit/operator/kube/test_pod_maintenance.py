@@ -14,7 +14,7 @@ from tests.support.kube_api import FakeKubeApi, status
 from tests.support.waiting import stays, until
 from tests.unit.operator.kube.support import SETTINGS, UID, connected, lobby, running_pod
 
-from lobby_gateway.process.reports import LobbyReport
+from lobby_gateway.process.seat_reports import LobbyReport
 from lobby_operator.kube.pod_maintenance import DisruptionBudget, PodMaintenance, disruption_budget, min_available
 from lobby_operator.kube.pod_state import PodState, pod_state
 from lobby_operator.kube.pods import pod_manifest

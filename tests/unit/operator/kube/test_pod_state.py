@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tests.unit.operator.kube.support import SETTINGS, UID, lobby, running_pod
 
-from lobby_gateway.process.reports import LobbyReport
+from lobby_gateway.process.seat_reports import LobbyReport
 from lobby_operator.kube.pod_state import PodState, lobby_reading, pod_state
 from lobby_operator.kube.pods import pod_manifest, revision
 from lobby_operator.planner.state import PollResult

@@ -27,7 +27,7 @@ from tests.unit.operator.kube.support import (
 
 from lobby_gateway.http.admin import AdminRequest, AdminResponse
 from lobby_gateway.process.lifecycle import Shutdown
-from lobby_gateway.process.reports import OriginReport, OriginState
+from lobby_gateway.process.seat_reports import OriginReport, OriginState
 from lobby_gateway.resource.list_watch import Change
 from lobby_operator import metrics
 from lobby_operator.kube.client import KubeApi

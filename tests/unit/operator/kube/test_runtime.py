@@ -15,7 +15,7 @@ from tests.support.waiting import stays, until
 from tests.unit.operator.kube import support
 
 from lobby_gateway.http.admin import AdminRequest, AdminResponse, AdminServer
-from lobby_gateway.process.reports import LobbyReport
+from lobby_gateway.process.seat_reports import LobbyReport
 from lobby_gateway.resource.spec import lobby_from_resource
 from lobby_operator.kube.client import KubeApi
 from lobby_operator.kube.names import Resource

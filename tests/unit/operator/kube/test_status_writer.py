@@ -16,7 +16,7 @@ from tests.support.kube_api import FakeKubeApi, merge, status
 from tests.support.waiting import stays, until
 from tests.unit.operator.kube.support import LOBBIES_PATH, connected, lobby_resource, running
 
-from lobby_operator.kube.lobbies import Lobbies
+from lobby_operator.kube.lobby_registry import LobbyRegistry
 from lobby_operator.kube.status_writer import StatusWriter, merge_patch
 from lobby_operator.settings import StatusWriterSettings
 
@@ -33,7 +33,7 @@ STATUS = st.dictionaries(st.sampled_from("abcd"), JSON | st.dictionaries(st.samp
 class Scene:
     """A writer, its server, and the known Lobbies."""
 
-    def __init__(self, server: FakeKubeApi, lobbies: Lobbies, writer: StatusWriter) -> None:
+    def __init__(self, server: FakeKubeApi, lobbies: LobbyRegistry, writer: StatusWriter) -> None:
         self.server = server
         self.lobbies = lobbies
         self.writer = writer
@@ -53,7 +53,7 @@ class Scene:
 async def writing(**settings: Any) -> AsyncIterator[Scene]:
     async with connected() as (server, api):
         server.put(PATH, lobby_resource())
-        lobbies = Lobbies()
+        lobbies = LobbyRegistry()
         lobbies.update(server.objects[PATH])
         writer = StatusWriter(api, "shop/prices", lobbies, replace(QUICK, **settings))
         async with running(writer.run()):

@@ -10,10 +10,10 @@ from typing import Any
 
 from lobby_gateway.http.admin import AdminRequest, AdminResponse
 from lobby_gateway.metrics import LoopLag
-from lobby_gateway.process.reports import GreeterReport, LobbyReport, OriginReport, OriginState
-from lobby_gateway.resource.overview import Item, Overview
+from lobby_gateway.process.seat_reports import GreeterReport, LobbyReport, OriginReport, OriginState
+from lobby_gateway.resource.lobby_overview import Item, Overview
 from lobby_operator.local.admin import ScrapeTarget, overview_item, routes
-from lobby_operator.local.sources import from_url
+from lobby_operator.local.lobby_sources import from_url
 from lobby_operator.planner.state import LobbyState, Observed, Phase, PollResult
 from lobby_operator.reconcile.reconciler import Reconciler
 

@@ -16,7 +16,7 @@ from websockets.exceptions import ConnectionClosed
 
 from lobby_gateway.commands.origin import Ticker, TickerSettings
 from lobby_operator.local.host import LobbyHost, LobbyHostSettings
-from lobby_operator.local.sources import from_url
+from lobby_operator.local.lobby_sources import from_url
 from lobby_operator.local.terminal import Terminal
 from lobby_operator.local.up import _reserved_port
 from lobby_operator.local.view import TerminalView

@@ -16,8 +16,8 @@ from tests.support.waiting import until
 
 from lobby_gateway.http.client import HttpClient
 from lobby_gateway.resource.spec import lobby_from_resource
+from lobby_operator.local.lobby_sources import Source, from_url
 from lobby_operator.local.runtime import LobbyProcessSettings, LocalRuntime, reachable_authority
-from lobby_operator.local.sources import Source, from_url
 from lobby_operator.planner.state import LobbyReading
 from lobby_operator.reconcile.poller import PollSchedule
 from lobby_operator.reconcile.runtime import RuntimeFailedError

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lobby_gateway.process.reports import GreeterReport, LobbyReport, OriginReport, OriginState
+from lobby_gateway.process.seat_reports import GreeterReport, LobbyReport, OriginReport, OriginState
 from lobby_operator.local.view import LobbyRow, LobbySummary, Rates, changes, lobby_summary, phase
 from lobby_operator.planner.state import LobbyState, Observed, Phase, PollResult
 from lobby_operator.settings import LOCAL_MODE

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lobby_gateway.process.reports import GreeterReport
+from lobby_gateway.process.seat_reports import GreeterReport
 from lobby_operator.planner.demand import waiting_clients
 from lobby_operator.planner.state import PollResult
 from lobby_operator.settings import PlannerSettings

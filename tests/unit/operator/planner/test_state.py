@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from tests.unit.operator.lobbies import lobby_state, observed
 
-from lobby_gateway.process.reports import GreeterReport
+from lobby_gateway.process.seat_reports import GreeterReport
 from lobby_operator.planner.state import Phase, PollResult, lobby_index, lobby_name
 
 

@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 from tests.unit.operator.lobbies import NOW, SPEC, lobby_state, observed
 
-from lobby_gateway.process.reports import OriginReport, OriginState
+from lobby_gateway.process.seat_reports import OriginReport, OriginState
 from lobby_gateway.resource.schema import open_api_schema
 from lobby_operator.planner import reasons
 from lobby_operator.planner.plan import Plan, plan

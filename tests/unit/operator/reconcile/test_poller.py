@@ -14,7 +14,7 @@ import pytest
 from tests.support.waiting import stays, until
 
 from lobby_gateway.http.admin import AdminRequest, AdminResponse, AdminServer
-from lobby_gateway.process.reports import LobbyReport
+from lobby_gateway.process.seat_reports import LobbyReport
 from lobby_operator.planner.state import PollResult
 from lobby_operator.reconcile.poller import Poller, PollSchedule
 from lobby_operator.settings import PollSettings

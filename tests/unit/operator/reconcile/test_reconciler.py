@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from tests.support.waiting import until
 
-from lobby_gateway.process.reports import LobbyReport
+from lobby_gateway.process.seat_reports import LobbyReport
 from lobby_gateway.resource.spec import Lobby
-from lobby_operator.local.sources import from_url
+from lobby_operator.local.lobby_sources import from_url
 from lobby_operator.planner.actions import Action, Create, Delete, Drain, Reason
 from lobby_operator.planner.reasons import ActionReason
 from lobby_operator.planner.state import LobbyReading, Phase

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from lobby_gateway.resource.overview import (
+from lobby_gateway.resource.lobby_overview import (
     Item,
     LobbyCounts,
     LobbyOverview,

@@ -21,11 +21,11 @@ from tests.support.waiting import until
 from lobby_gateway.clients.auth import TrustedProxies
 from lobby_gateway.clients.tokens import TokenKeys
 from lobby_gateway.errors import MissingSecretError, UserError
-from lobby_gateway.lobby.files import EnvironmentSecrets, MountedSecrets, file_watches, load_lobby
 from lobby_gateway.lobby.process import Addresses, LobbyProcess
+from lobby_gateway.lobby.watched_files import EnvironmentSecrets, MountedSecrets, file_watches, load_lobby
 from lobby_gateway.process.lifecycle import Shutdown
 from lobby_gateway.process.limits import ProcessLimits
-from lobby_gateway.process.reports import OriginState
+from lobby_gateway.process.seat_reports import OriginState
 from lobby_gateway.resource.schema import validate_and_default
 from lobby_gateway.settings import FileWatchSettings, LobbySettings
 

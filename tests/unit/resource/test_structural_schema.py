@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from lobby_gateway.resource.structure import accepted, defaulted, describe, path_text, problems
+from lobby_gateway.resource.structural_schema import accepted, defaulted, describe, path_text, problems
 
 
 def lines(schema: dict[str, Any], value: Any) -> list[str]:

@@ -62,7 +62,7 @@ class LobbyRecord:
         return (self.created_at, self.namespace, self.name)
 
 
-class Lobbies:
+class LobbyRegistry:
     """All Lobbies.
 
     Attributes:

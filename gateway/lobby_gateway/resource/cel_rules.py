@@ -15,7 +15,7 @@ from typing import Any
 
 import cel
 
-from lobby_gateway.resource.structure import Path, Problem, Schema, child, describe
+from lobby_gateway.resource.structural_schema import Path, Problem, Schema, child, describe
 
 
 def violations(schema: Schema, value: Any, broken: Collection[Path], path: Path = ()) -> Iterator[Problem]:

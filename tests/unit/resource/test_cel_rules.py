@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from lobby_gateway.resource.rules import violations
-from lobby_gateway.resource.structure import Path
+from lobby_gateway.resource.cel_rules import violations
+from lobby_gateway.resource.structural_schema import Path
 
 
 def rule(expression: str, message: str = "must hold", **more: str) -> dict[str, str]:

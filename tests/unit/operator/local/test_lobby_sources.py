@@ -14,7 +14,7 @@ from tests.support.waiting import until
 from websockets.asyncio.client import connect
 
 from lobby_gateway.errors import InvalidLobbyError, UserError
-from lobby_operator.local.sources import DemoOrigin, check_secrets, from_files, from_url
+from lobby_operator.local.lobby_sources import DemoOrigin, check_secrets, from_files, from_url
 from lobby_operator.settings import LocalModeSettings
 
 

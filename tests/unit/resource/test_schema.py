@@ -253,7 +253,7 @@ def test_what_a_lobby_imports_leaves_the_checker_out() -> None:
     """A lobby with 512 clients has 45 MiB; the checker alone would take 40."""
     code = (
         "import sys; from lobby_gateway.resource import spec; from lobby_gateway.origin import secrets; "
-        "from lobby_gateway.clients import tokens; from lobby_gateway.process import reports; "
+        "from lobby_gateway.clients import tokens; from lobby_gateway.process import seat_reports; "
         "from lobby_gateway.trunk import position; "
         "print([name for name in ('yaml', 'jsonschema', 'cel', 'asyncio', 'ssl') if name in sys.modules])"
     )

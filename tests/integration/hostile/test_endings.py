@@ -98,7 +98,7 @@ TIMES = 4
 @BOTH_KINDS
 def test_every_ending_at_every_moment_releases_all_resources(kind: str) -> None:
     async def main() -> None:
-        async with attacked(kind, size=16_384) as target:
+        async with attacked(kind, rate=20, size=16_384) as target:  # a mailbox then bridges a stall of 0.8 s
 
             async def one(moment: Callable[[Target], Awaitable[RawClient]], ending: Ending) -> None:
                 client = await moment(target)

@@ -342,3 +342,32 @@ class TokenSettings:
 
 TOKEN_KEY_VARIABLE = "LOBBY_TOKEN_KEY"  # noqa: S105  # the name of the variable, not its value
 """Environment variable with the key that signs seat tokens: at least 32 bytes in hex."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchSettings:
+    """The clients of `lobby bench`.
+
+    Attributes:
+        timed_clients: clients whose latency is measured, evenly spread over all. Waiting for every client would take as much
+            CPU time as the server, or more; 64 give stable percentiles.
+        max_connecting: most handshakes under way at once: enough to keep the server busy, and less than its backlog.
+        handshake_seconds: how long a client may take to connect.
+        max_redirects: most redirects a client follows; greeters need one.
+        turn_seconds: between two updates of the progress bar.
+        max_events: most sockets handled per turn.
+        longest_pause_seconds: most time between two reads of the clients that are not timed.
+        shortest_pause_seconds: least time between them; below it, reading would take a whole core.
+        hurry_bytes: if one of these clients had more bytes waiting, the pause is halved. Receive buffers hold at least
+            64 KiB, so they never fill up.
+    """
+
+    timed_clients: int = 64
+    max_connecting: int = 256
+    handshake_seconds: float = 10.0
+    max_redirects: int = 5
+    turn_seconds: float = 0.1
+    max_events: int = 1024
+    longest_pause_seconds: float = 0.25
+    shortest_pause_seconds: float = 0.001
+    hurry_bytes: int = 8192

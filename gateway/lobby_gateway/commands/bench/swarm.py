@@ -3,7 +3,7 @@
 A client has no task, transport or queue; `ClientReader` checks what it receives.
 
 Reading costs a system call, as sending does: a bench that read each message of each client immediately would need as much
-CPU time as the server, or more. So it waits for and times only every n-th client, `TIMED_CLIENTS` in total. The others are
+CPU time as the server, or more. So it waits for and times only every n-th client, `timed_clients` in total. The others are
 read now and then, several messages at once; all of their messages are counted and checked, too. They are read often enough
 that their receive buffers never fill up, because then the server would see slow clients.
 """
@@ -24,21 +24,13 @@ from urllib.parse import urlsplit
 
 from lobby_gateway.commands.bench.handshake import AnswerError, Endpoint, endpoint_of, parse_answer, redirected
 from lobby_gateway.commands.bench.receiver import ClientReader, Stream
+from lobby_gateway.settings import BenchSettings
 from lobby_gateway.websocket.client import explain
 from lobby_gateway.websocket.frames import Opcode, close_payload, masked_frame
 
-TIMED_CLIENTS: Final = 64
-MAX_CONNECTING: Final = 256
-HANDSHAKE_SECONDS: Final = 10.0
-MAX_REDIRECTS: Final = 5
-_TURN_SECONDS: Final = 0.1  # how often progress is shown
-_MAX_EVENTS: Final = 1024
-_LONGEST_PAUSE: Final = 0.25  # between two reads of the clients that are not timed
-_SHORTEST_PAUSE: Final = 0.001
-_MUCH: Final = 8192  # bytes waiting for such a client; receive buffers hold at least 64 KiB
 _READ: Final = select.EPOLLIN
 _WRITE: Final = select.EPOLLOUT
-
+_SETTINGS: Final = BenchSettings()
 
 _Address: TypeAlias = tuple[int, tuple[str, int]]
 """Address family and argument of `connect`."""
@@ -72,12 +64,14 @@ class _Dial:
 
     __slots__ = ("address", "asked", "attempt", "buffer", "connected", "deadline", "sock", "target")
 
-    def __init__(self, sock: socket.socket, attempt: _Attempt, target: Endpoint, address: _Address) -> None:
+    def __init__(
+        self, sock: socket.socket, attempt: _Attempt, target: Endpoint, address: _Address, deadline: float
+    ) -> None:
         self.sock = sock
         self.attempt = attempt
         self.target = target
         self.address = address
-        self.deadline = time.monotonic() + HANDSHAKE_SECONDS
+        self.deadline = deadline
         self.connected = False
         self.asked = False
         self.buffer = b""
@@ -95,7 +89,8 @@ class Swarm:
         disconnects: clients that connected and have left, by close code, or `lost` without one.
     """
 
-    def __init__(self, url: str, context: ssl.SSLContext | None = None) -> None:
+    def __init__(self, url: str, context: ssl.SSLContext | None = None, settings: BenchSettings = _SETTINGS) -> None:
+        self._settings = settings
         self.receiver = ClientReader()
         self.connected = 0
         self.redirects = 0
@@ -109,7 +104,7 @@ class Swarm:
         self._epoll = select.epoll()  # timed clients, and those still connecting
         self._others = select.epoll()  # all others; never waited for
         self._every = 1  # one client in this many is timed
-        self._pause = _SHORTEST_PAUSE
+        self._pause = self._settings.shortest_pause_seconds
         self._sweep_at = 0.0
         self._streams: dict[int, Stream] = {}
         self._dials: dict[int, _Dial] = {}  # oldest first
@@ -139,21 +134,21 @@ class Swarm:
             ramp: seconds.
             look: called ten times per second.
         """
-        self._every = -(-count // TIMED_CLIENTS)
+        self._every = -(-count // self._settings.timed_clients)
         start = now = time.monotonic()
         started = 0
         looked = 0.0
         while self.decided < count:
             due = count if now - start >= ramp else int(count * (now - start) / ramp) + 1
-            while len(self._dials) < MAX_CONNECTING and (self._again or started < due):
+            while len(self._dials) < self._settings.max_connecting and (self._again or started < due):
                 if not self._again:
                     started += 1
                 self._dial(self._again.popleft() if self._again else _Attempt(self._url, 0))
-            until_next = (started + 1) / count * ramp + start - now if started < count else _TURN_SECONDS
-            self._turn(min(max(until_next, 0.0), _TURN_SECONDS))
+            until_next = (started + 1) / count * ramp + start - now if started < count else self._settings.turn_seconds
+            self._turn(min(max(until_next, 0.0), self._settings.turn_seconds))
             now = time.monotonic()
             self._give_up(now)
-            if now - looked >= _TURN_SECONDS:
+            if now - looked >= self._settings.turn_seconds:
                 looked = now
                 look()
         return time.monotonic() - start
@@ -165,9 +160,9 @@ class Swarm:
         start = now = time.monotonic()
         looked = 0.0
         while now - start < seconds and self._streams:
-            self._turn(min(_TURN_SECONDS, max(0.0, start + seconds - now)))
+            self._turn(min(self._settings.turn_seconds, max(0.0, start + seconds - now)))
             now = time.monotonic()
-            if now - looked >= _TURN_SECONDS:
+            if now - looked >= self._settings.turn_seconds:
                 looked = now
                 look()
         self._sweep()
@@ -189,7 +184,7 @@ class Swarm:
     # One turn
 
     def _turn(self, timeout: float) -> None:
-        events = self._epoll.poll(min(timeout, max(0.0, self._sweep_at - time.monotonic())), _MAX_EVENTS)
+        events = self._epoll.poll(min(timeout, max(0.0, self._sweep_at - time.monotonic())), self._settings.max_events)
         if self._dials:
             for fd in [fd for fd, _ in events if fd in self._dials]:
                 self._continue(self._dials[fd])
@@ -201,8 +196,10 @@ class Swarm:
         """Reads for the clients that are not timed; the more there was, the sooner it reads again."""
         self.receiver.most = 0
         self._receive(self._others.poll(0, max(1, len(self._streams))), timed=False)
-        more = 0.5 if self.receiver.most > _MUCH else 2
-        self._pause = min(max(self._pause * more, _SHORTEST_PAUSE), _LONGEST_PAUSE)
+        more = 0.5 if self.receiver.most > self._settings.hurry_bytes else 2
+        self._pause = min(
+            max(self._pause * more, self._settings.shortest_pause_seconds), self._settings.longest_pause_seconds
+        )
         self._sweep_at = time.monotonic() + self._pause
 
     def _receive(self, events: list[tuple[int, int]], *, timed: bool) -> None:
@@ -227,7 +224,7 @@ class Swarm:
         except OSError as error:
             self.failed[explain(error, urlsplit(attempt.url).hostname or "")] += 1
             return
-        dial = _Dial(sock, attempt, target, address)
+        dial = _Dial(sock, attempt, target, address, time.monotonic() + self._settings.handshake_seconds)
         self._dials[sock.fileno()] = dial
         self._epoll.register(sock.fileno(), _WRITE)
         problem = sock.connect_ex(address[1])
@@ -321,8 +318,8 @@ class Swarm:
 
     def _redirect(self, dial: _Dial, location: str) -> None:
         url, redirects = dial.attempt
-        if redirects == MAX_REDIRECTS:
-            self._fail(dial, f"more than {MAX_REDIRECTS} redirects")
+        if redirects == self._settings.max_redirects:
+            self._fail(dial, f"more than {self._settings.max_redirects} redirects")
             return
         try:
             to = redirected(url, location)
@@ -350,7 +347,7 @@ class Swarm:
             if dial.deadline > now:
                 return
             what = "no answer to the handshake" if dial.connected else "no connection"
-            self._fail(dial, f"{what} within {HANDSHAKE_SECONDS:g} s")
+            self._fail(dial, f"{what} within {self._settings.handshake_seconds:g} s")
 
     def _fail(self, dial: _Dial, reason: str) -> None:
         self._drop(dial)

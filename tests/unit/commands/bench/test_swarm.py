@@ -8,7 +8,6 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Callable
 
-import pytest
 import trustme
 from tests.support.peers import raw_server
 from tests.support.processes import free_port
@@ -17,9 +16,9 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
-from lobby_gateway.commands.bench import swarm
-from lobby_gateway.commands.bench.swarm import MAX_REDIRECTS, Swarm
+from lobby_gateway.commands.bench.swarm import Swarm
 from lobby_gateway.commands.origin import message
+from lobby_gateway.settings import BenchSettings
 
 RATE = 200
 
@@ -129,7 +128,7 @@ def test_redirects_are_followed_but_not_in_circles() -> None:
         async with server(answer=elsewhere("/feed")) as url:
             circling = Swarm(url)
             await benched(circling, 2)
-            assert circling.failed == {f"more than {MAX_REDIRECTS} redirects": 2}
+            assert circling.failed == {f"more than {BenchSettings().max_redirects} redirects": 2}
         async with server(answer=elsewhere("ftp://example.com/")) as url:
             lost = Swarm(url)
             await benched(lost, 1)
@@ -159,8 +158,8 @@ def test_clients_that_leave_are_counted_by_close_code() -> None:
     run(main(), deadline=60)
 
 
-def test_why_clients_do_not_get_in_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def says(data: bytes) -> dict[str, int]:
+def test_why_clients_do_not_get_in_is_counted() -> None:
+    async def says(data: bytes, settings: BenchSettings) -> dict[str, int]:
         async def handle(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _accept: bytes) -> None:
             writer.write(data)
             await writer.drain()
@@ -168,7 +167,7 @@ def test_why_clients_do_not_get_in_is_counted(monkeypatch: pytest.MonkeyPatch) -
                 await asyncio.sleep(3)
 
         async with raw_server(handle) as url:
-            swarm = Swarm(url)
+            swarm = Swarm(url, settings=settings)
             await benched(swarm, 2)
             return dict(swarm.failed)
 
@@ -176,10 +175,9 @@ def test_why_clients_do_not_get_in_is_counted(monkeypatch: pytest.MonkeyPatch) -
         nobody = Swarm(f"ws://127.0.0.1:{free_port()}/")
         await benched(nobody, 3)
         assert nobody.failed == {"connection refused": 3}
-        assert await says(b"SSH-2.0\r\n") == {"the answer is not HTTP/1.1": 2}
-        assert await says(b"HTTP/1.1 101") == {"the connection was closed during the handshake": 2}
-        monkeypatch.setattr(swarm, "HANDSHAKE_SECONDS", 0.2)
-        assert await says(b"") == {"no answer to the handshake within 0.2 s": 2}
+        assert await says(b"SSH-2.0\r\n", BenchSettings()) == {"the answer is not HTTP/1.1": 2}
+        assert await says(b"HTTP/1.1 101", BenchSettings()) == {"the connection was closed during the handshake": 2}
+        assert await says(b"", BenchSettings(handshake_seconds=0.2)) == {"no answer to the handshake within 0.2 s": 2}
 
     run(main(), deadline=60)
 

@@ -27,7 +27,7 @@ OPTIONS = (
     *("--server.host", "0.0.0.0", "--server.port", str(PORT), "--miner.blockTime", "1"),
     *("--wallet.totalAccounts", "1", "--logging.quiet"),
 )
-WHY_NOT = npm_tools.skip_reason("ganache") or ENVIRONMENT.why_no_faults()
+SKIP_REASON = npm_tools.skip_reason("ganache") or ENVIRONMENT.faults_skip_reason()
 # This machine's address in the cluster's network: the local address of a route to a node.
 OWN_ADDRESS = (
     "import socket, sys; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.connect((sys.argv[1], 9)); "
@@ -38,7 +38,7 @@ ASK = (
     "sys.argv[2].encode(), {'Content-Type': 'application/json'}), timeout=10).read().decode())"
 )
 
-pytestmark = pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)
+pytestmark = pytest.mark.skipif(bool(SKIP_REASON), reason=SKIP_REASON)
 
 
 def heads(client: Client) -> dict[int, str]:

@@ -22,7 +22,7 @@ from lobby_gateway.greeter.router import PendingClient
 from lobby_gateway.greeter.seat_queue import ClaimRefusal, LobbyId, Waiter
 from lobby_gateway.resource.spec import lobby_key
 from lobby_gateway.settings import TrunkConsumerSettings
-from lobby_gateway.trunk.consumer import SeatLedger, TrunkConsumer
+from lobby_gateway.trunk.consumer import TRUNK_CONSUMER_SETTINGS, SeatLedger, TrunkConsumer
 from lobby_gateway.trunk.consumer_connection import TrunkConsumerConnection, connect_trunk
 from lobby_gateway.trunk.position import NO_EPOCH, LiveReason, Position
 from lobby_gateway.trunk.records import (
@@ -40,8 +40,6 @@ from lobby_gateway.trunk.records import (
 )
 from lobby_gateway.websocket.client_handshake import HandshakeRefusedError
 from lobby_gateway.websocket.frames import Batch
-
-_DEFAULT_SETTINGS = TrunkConsumerSettings()
 
 _REFUSALS: dict[int, ClaimRefusal] = {GrantReason.FULL: ClaimRefusal.FULL, GrantReason.DRAINING: ClaimRefusal.DRAINING}
 
@@ -136,7 +134,7 @@ class Recent:
 
     __slots__ = ("_batches", "_bytes", "_count", "_max_bytes", "messages")
 
-    def __init__(self, messages: int, max_bytes: int = _DEFAULT_SETTINGS.replay_bytes) -> None:
+    def __init__(self, messages: int, max_bytes: int = TRUNK_CONSUMER_SETTINGS.replay_bytes) -> None:
         self.messages = messages
         self._max_bytes = max_bytes
         self._batches: deque[Batch] = deque()
@@ -221,7 +219,7 @@ class Trunk:
         replay: int,
         stats: BusStats,
         namespace: str = "",
-        settings: TrunkConsumerSettings = _DEFAULT_SETTINGS,
+        settings: TrunkConsumerSettings = TRUNK_CONSUMER_SETTINGS,
     ) -> None:
         self.id = lobby
         self.bus = MessageBus(stats)

@@ -35,7 +35,7 @@ from lobby_gateway.trunk.ring import newest_first
 from lobby_gateway.websocket.frames import Batch
 
 _MAX_ID = 0xFFFFFFFF
-_DEFAULT_SETTINGS = TrunkConsumerSettings()
+TRUNK_CONSUMER_SETTINGS = TrunkConsumerSettings()
 
 
 class SeatLedger:
@@ -133,7 +133,7 @@ class TrunkConsumer:
         replay: int = 0,
         position: Position | None = None,
         ledger: SeatLedger | None = None,
-        settings: TrunkConsumerSettings = _DEFAULT_SETTINGS,
+        settings: TrunkConsumerSettings = TRUNK_CONSUMER_SETTINGS,
     ) -> None:
         """Starts with HELLO, and a CLAIM for each claim that is in the ledger already.
 

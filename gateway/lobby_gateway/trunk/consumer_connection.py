@@ -7,7 +7,7 @@ import logging
 from typing import Protocol
 
 from lobby_gateway.settings import TrunkConsumerSettings
-from lobby_gateway.trunk.consumer import SeatLedger, TrunkConsumer
+from lobby_gateway.trunk.consumer import TRUNK_CONSUMER_SETTINGS, SeatLedger, TrunkConsumer
 from lobby_gateway.trunk.position import Position
 from lobby_gateway.trunk.records import MAX_FORWARD_BYTES, PATH, SUBPROTOCOL, FromServer, Messages, TrunkError
 from lobby_gateway.websocket.client import WebSocketClient, open_websocket
@@ -19,8 +19,6 @@ logger = logging.getLogger(__name__)
 
 MAX_RECORD_BYTES = 80 << 20
 """Largest record accepted from a lobby, in bytes: the largest message that a Lobby may allow, and the rest of its batch."""
-
-_DEFAULT_SETTINGS = TrunkConsumerSettings()
 
 
 class TrunkListener(Protocol):
@@ -45,7 +43,7 @@ async def connect_trunk(
     replay: int = 0,
     position: Position | None = None,
     ledger: SeatLedger | None = None,
-    settings: TrunkConsumerSettings = _DEFAULT_SETTINGS,
+    settings: TrunkConsumerSettings = TRUNK_CONSUMER_SETTINGS,
 ) -> TrunkConsumerConnection:
     """Opens a trunk to a lobby. It can be used at once; the listener gets `Welcome` first.
 

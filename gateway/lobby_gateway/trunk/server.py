@@ -37,7 +37,7 @@ from lobby_gateway.trunk.records import (
 )
 from lobby_gateway.trunk.ring import Chunk, Exact, Live, MessageRing, Wait
 
-_DEFAULT_SETTINGS = TrunkServerSettings()
+TRUNK_SERVER_SETTINGS = TrunkServerSettings()
 
 
 class TrunkLobby(Protocol):
@@ -192,7 +192,7 @@ class TrunkServer:
         ring: MessageRing,
         *,
         now: float,
-        settings: TrunkServerSettings = _DEFAULT_SETTINGS,
+        settings: TrunkServerSettings = TRUNK_SERVER_SETTINGS,
     ) -> None:
         self._lobby = lobby
         self._ring = ring

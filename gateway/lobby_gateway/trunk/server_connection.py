@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from lobby_gateway.settings import TrunkServerSettings
 from lobby_gateway.trunk.records import MAX_FORWARD_BYTES, MoveReason, TrunkError
-from lobby_gateway.trunk.server import Parts, TrunkServer
+from lobby_gateway.trunk.server import TRUNK_SERVER_SETTINGS, Parts, TrunkServer
 from lobby_gateway.websocket.frames import Opcode, close_payload, header
 from lobby_gateway.websocket.listener import TCP_NOTSENT_LOWAT
 from lobby_gateway.websocket.parser import Close, FrameParser, Message, Violation
@@ -23,8 +23,6 @@ logger = logging.getLogger(__name__)
 
 MAX_RECORD_BYTES = MAX_FORWARD_BYTES + 64
 """Largest record accepted from a consumer: a client's message to the origin, and its head."""
-
-_DEFAULT_SETTINGS = TrunkServerSettings()
 
 
 class TrunkServerConnection(ServerSocket):
@@ -46,7 +44,7 @@ class TrunkServerConnection(ServerSocket):
         on_closed: Callable[[TrunkServerConnection], None],
         leftover: bytes = b"",
         max_record_bytes: int = MAX_RECORD_BYTES,
-        settings: TrunkServerSettings = _DEFAULT_SETTINGS,
+        settings: TrunkServerSettings = TRUNK_SERVER_SETTINGS,
     ) -> None:
         """Takes over a socket; no callback is called before the next turn of the event loop.
 

@@ -76,7 +76,7 @@ class Environment:
         missing = [name for name in ("kubectl", "helm") if shutil.which(name) is None]
         return f"no {' and no '.join(missing)}" if missing else ""
 
-    def why_no_faults(self) -> str:
+    def faults_skip_reason(self) -> str:
         """Why nodes and components can't be disturbed here; empty: they can."""
         return "" if self.faults else "LOBBY_TEST_FAULTS is not set: nothing here makes nodes fail"
 

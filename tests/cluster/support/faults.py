@@ -18,7 +18,7 @@ from tests.cluster.support.commands import run
 from tests.cluster.support.environment import ENVIRONMENT
 from tests.cluster.support.waiting import eventually
 
-needs_faults = pytest.mark.skipif(bool(ENVIRONMENT.why_no_faults()), reason=ENVIRONMENT.why_no_faults())
+needs_faults = pytest.mark.skipif(bool(ENVIRONMENT.faults_skip_reason()), reason=ENVIRONMENT.faults_skip_reason())
 
 
 def fault(*arguments: str) -> None:

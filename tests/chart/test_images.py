@@ -64,7 +64,7 @@ def test_images_run_as_non_root_on_a_configurable_python(file: str) -> None:
     for stage in final:
         assert stage.startswith("${PYTHON_IMAGE}")
         assert "USER 65532:65532\n" in stage
-        assert "ENV PYTHONDONTWRITEBYTECODE=1\n" in stage
+        assert re.search(r'^ENTRYPOINT \["python", "-I", "-B", "-m", "lobby_[a-z_.]+"\]$', stage, re.MULTILINE)
 
 
 def test_images_and_makefile_use_one_version_of_uv() -> None:

@@ -114,6 +114,18 @@ def test_all_pods_meet_pod_security_restricted(given: dict[str, Any]) -> None:
 
 
 @each_case
+def test_every_process_ignores_variables_of_the_interpreter(given: dict[str, Any]) -> None:
+    commands = [
+        container["command"]
+        for spec in pod_specs(objects(given)).values()
+        for container in spec["containers"]
+        if "command" in container
+    ]
+    assert commands
+    assert {tuple(command[:4]) for command in commands} == {("python", "-I", "-B", "-m")}
+
+
+@each_case
 def test_no_pod_spec_contains_a_secret(given: dict[str, Any]) -> None:
     found = objects(given)
     keys = [each["data"]["key"] for each in found if each["kind"] == "Secret"]

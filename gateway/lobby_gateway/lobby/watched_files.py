@@ -38,7 +38,8 @@ def load_lobby(file: Path, *, validated: bool) -> Lobby:
         except (OSError, ValueError) as error:
             raise UserError(f"--file: {file} can't be read ({error}); accepted: a validated Lobby as JSON") from error
     else:
-        command = [sys.executable, "-m", "lobby_gateway.resource.schema", str(file)]
+        isolated = "-I" if sys.flags.isolated else "-P"  # at least without modules of the current directory
+        command = [sys.executable, isolated, "-m", "lobby_gateway.resource.schema", str(file)]
         checked = subprocess.run(command, capture_output=True, check=False)  # noqa: S603
         if checked.returncode:
             raise UserError(checked.stderr.decode(errors="replace").strip())

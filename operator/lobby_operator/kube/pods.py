@@ -32,6 +32,9 @@ cause thousands of writes."""
 _DIGITS = 10
 """Length of a digest: two revisions of one Lobby are equal by chance once in 10^12."""
 
+_COMMAND = ("python", "-I", "-B", "-m", "lobby_gateway.lobby")
+"""Isolated: variables of the template that begin with PYTHON have no effect. -B: the root file system is read-only."""
+
 _CONFIG_METADATA = ("name", "namespace", "uid", "generation")
 
 
@@ -134,7 +137,7 @@ def _container(lobby: Lobby, settings: PodSettings, volumes: Sequence[str]) -> O
     container: Object = {
         "name": "lobby",
         "image": settings.image,
-        "command": ["python", "-m", "lobby_gateway.lobby"],
+        "command": list(_COMMAND),
         "args": _arguments(settings, with_secrets="secrets" in volumes),
         "env": [{"name": each["name"], "value": each["value"]} for each in lobby.spec.template.get("env", ())],
         "ports": [

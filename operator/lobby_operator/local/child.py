@@ -31,6 +31,8 @@ _PASSED_VARIABLES = frozenset(
         *("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR"),
         *("SSL_CERT_FILE", "SSL_CERT_DIR"),
         *("LOBBY_LOG_STYLE", "LOBBY_LOG_LEVEL", "LOBBY_PURE_PYTHON"),
+        # Where this process may have found its modules, and so must the child.
+        *("PYTHONPATH", "PYTHONHOME"),
     }
 )
 
@@ -40,7 +42,7 @@ class ChildFailedError(LobbyGatewayError):
 
 
 def child_environment(environment: Mapping[str, str], names: Iterable[str] = (), **added: str) -> dict[str, str]:
-    """The few variables that a child needs: those that Python reads, and those named here.
+    """The few variables that a child needs: those that find its modules, and those named here.
 
     Args:
         environment: environment of this process.
@@ -48,8 +50,7 @@ def child_environment(environment: Mapping[str, str], names: Iterable[str] = (),
         added: variables to set.
     """
     passed = _PASSED_VARIABLES | set(names)
-    kept = {key: value for key, value in environment.items() if key in passed or key.startswith("PYTHON")}
-    return {**kept, **added}
+    return {**{key: value for key, value in environment.items() if key in passed}, **added}
 
 
 class Child:
@@ -74,7 +75,7 @@ class Child:
     async def start(
         cls, name: str, arguments: Sequence[str], *, environment: Mapping[str, str], log: LogLine | None = None
     ) -> Child:
-        """Starts `python <arguments>`.
+        """Starts `python <arguments>`; it never imports modules from the current directory, which may be anyone's.
 
         Args:
             name: name for people.
@@ -84,6 +85,7 @@ class Child:
         """
         process = await asyncio.create_subprocess_exec(
             sys.executable,
+            "-P",
             *arguments,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,

@@ -47,6 +47,16 @@ def test_a_validated_file_is_read_as_it_is_and_any_other_is_validated(tmp_path: 
     assert load_lobby(plain, validated=False) == load_lobby(checked, validated=True)
 
 
+def test_check_of_a_lobby_imports_nothing_from_the_current_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "prices.json"
+    file.write_text(json.dumps(lobby_resource("prices", "ws://127.0.0.1:9/")))
+    (tmp_path / "yaml.py").write_text("raise SystemExit(9)")
+    monkeypatch.chdir(tmp_path)
+    assert load_lobby(file, validated=False).spec.origin.url == "ws://127.0.0.1:9/"
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"metadata": {}}', "\xff", BAD_GENERATION])
 def test_the_error_for_an_invalid_file_is_one_line(tmp_path: Path, text: str) -> None:
     file = tmp_path / "lobby.json"

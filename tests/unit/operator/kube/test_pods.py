@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import itertools
 import json
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -97,7 +100,33 @@ def test_the_command_names_all_files_and_ports() -> None:
     assert (given["--host"], given["--port"]) == ("0.0.0.0", "8000")
     assert (given["--admin-host"], given["--admin-port"]) == ("0.0.0.0", "8001")
     assert {"--validated", "--follow-file"} <= set(args)
-    assert container(made())["command"] == ["python", "-m", "lobby_gateway.lobby"]
+    assert container(made())["command"] == ["python", "-I", "-B", "-m", "lobby_gateway.lobby"]
+
+
+def test_no_variable_of_the_template_makes_the_interpreter_run_something_else(tmp_path: Path) -> None:
+    ran = tmp_path / "ran"
+    module = tmp_path / "sitecustomize.py"
+    module.write_text(f"open({str(ran)!r}, 'w').close()\n")
+    harmful = {
+        # A warning filter imports the module of its category, and this module starts a browser.
+        "PYTHONWARNINGS": "all:0:antigravity.x:0:0",
+        "BROWSER": f"/bin/sh -c 'touch {ran}' %s",
+        "PYTHONPATH": str(tmp_path),
+        "PYTHONSTARTUP": str(module),
+        "PYTHONBREAKPOINT": "sitecustomize.x",
+    }
+    variables = [{"name": name, "value": value} for name, value in harmful.items()]
+    only = container(made(template={"env": variables}))
+    environment = {each["name"]: each["value"] for each in only["env"]}
+    done = subprocess.run(
+        [sys.executable, *only["command"][1:], "--help"],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert not ran.exists()
 
 
 def test_the_declared_ports_are_those_it_listens_on() -> None:

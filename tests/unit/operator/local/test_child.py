@@ -146,16 +146,30 @@ def test_child_gets_only_the_variables_it_needs() -> None:
         "PATH": "/bin",
         "HOME": "/root",
         "AWS_SECRET": "s",
-        "PYTHONUTF8": "1",
+        "PYTHONPATH": "/modules",
+        "PYTHONWARNINGS": "all:0:antigravity.x:0:0",
+        "BROWSER": "/bin/sh",
         "LOBBY_SECRET_A": "a",
         "LOBBY_SECRET_B": "b",
     }
     assert child_environment(parent, ["LOBBY_SECRET_A", "LOBBY_SECRET_C"], LOBBY_TOKEN_KEY="k") == {
         "PATH": "/bin",
-        "PYTHONUTF8": "1",
+        "PYTHONPATH": "/modules",
         "LOBBY_SECRET_A": "a",
         "LOBBY_TOKEN_KEY": "k",
     }
+
+
+def test_child_imports_nothing_from_the_current_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "json.py").write_text("raise SystemExit(9)")
+    monkeypatch.chdir(tmp_path)
+
+    async def main() -> None:
+        child = await start(LISTENING + UNTIL_EOF)
+        assert await child.listening(20) == {"event": "listening", "port": 7}
+        await child.stop(20)
+
+    run(main())
 
 
 @pytest.mark.parametrize(("code", "text"), [(0, "exit code 0"), (2, "exit code 2"), (-9, "SIGKILL (Killed)")])

@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from lobby_operator.local.greeters import GreeterProcesses
 from lobby_operator.settings import LOCAL_MODE, LocalModeSettings
 
 MODULE = "tests.support.scripted_lobby"
+ROOT = Path(__file__).parents[4]
 
 
 class Running:
@@ -30,7 +32,7 @@ class Running:
             host="127.0.0.1",
             port=4321,
             token_key="ab" * 32,
-            environment={**os.environ, "LOBBY_SECRET_A": "s3cret"},
+            environment={**os.environ, "PYTHONPATH": str(ROOT), "LOBBY_SECRET_A": "s3cret"},
             log=lambda _line: None,
             changed=lambda: None,
             event=lambda *event: self.events.append(event),

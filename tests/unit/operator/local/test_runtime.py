@@ -24,6 +24,7 @@ from lobby_operator.reconcile.runtime import RuntimeFailedError
 from lobby_operator.settings import LOCAL_MODE, LocalModeSettings, PollSettings
 
 MODULE = "tests.support.scripted_lobby"
+ROOT = Path(__file__).parents[4]
 
 
 def source(name: str, **spec: Any) -> Source:
@@ -43,7 +44,7 @@ class Running:
         settings = LobbyProcessSettings(
             host=host,
             token_key="ab" * 32,
-            environment={**os.environ, "LOBBY_SECRET_FEED_KEY": "s3cret", "OTHER": "x"},
+            environment={**os.environ, "PYTHONPATH": str(ROOT), "LOBBY_SECRET_FEED_KEY": "s3cret", "OTHER": "x"},
             directory=directory,
             module=MODULE,
             times=times,

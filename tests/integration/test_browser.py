@@ -64,7 +64,8 @@ def test_page_gets_a_ticket_and_connects_to_the_lobby(tmp_path: Path) -> None:
 
 def test_page_from_a_disallowed_origin_is_refused(tmp_path: Path) -> None:
     async def main() -> None:
-        async with ticker() as origin, browser.web_page() as site:
+        async with ticker() as origin, browser.web_page() as address:
+            site = address.replace("127.0.0.1", "localhost")  # to a browser, another host than the greeter's
             resource = lobby_resource("prices", origin.url, clients_allowedOrigins=["https://example.com"])
             async with lobby_up("-f", lobby_file(tmp_path, resource)) as up, browser.page(tmp_path / "profile") as page:
                 await page.goto(site)

@@ -46,6 +46,25 @@ def test_only_pages_from_allowed_origins_are_accepted(tmp_path: Path, mode: str)
     run(main(), deadline=60)
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_by_default_only_pages_of_the_greeters_own_host_are_accepted(tmp_path: Path, mode: str) -> None:
+    async def main() -> None:
+        async with FakeOrigin() as origin:
+            resource = lobby_resource("prices", origin.url, routing={"mode": mode})
+            async with lobby_up("-f", lobby_file(tmp_path, resource)) as up:
+                for page, status in (
+                    (None, 101),
+                    ("http://127.0.0.1:3000", 101),
+                    ("https://evil.example", 403),
+                    ("null", 403),
+                ):
+                    async with Swarm(up.url, origin=page, follow_redirects=True) as swarm:
+                        (client,) = await swarm.connect(1)
+                        assert client.status == status, page
+
+    run(main(), deadline=60)
+
+
 def test_plain_http_request_is_refused(tmp_path: Path) -> None:
     async def main() -> None:
         async with FakeOrigin() as origin:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from lobby_gateway.errors import UserError
+from lobby_gateway.http.hosts import is_rebindable
 from lobby_gateway.websocket.server_handshake import Request
 
 Address = IPv4Address | IPv6Address
@@ -14,7 +16,13 @@ Network = IPv4Network | IPv6Network
 _DEFAULT_PORTS = {"http": ":80", "https": ":443", "ws": ":80", "wss": ":443"}
 
 
-def origin_allowed(origin: str | None, allowed: Collection[str]) -> bool:
+# The serialization of an origin (RFC 6454 §6.2), in lower case. Others, such as `null`, have no host.
+_match_origin = re.compile(
+    r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<host>[a-z0-9._~-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?"
+).fullmatch
+
+
+def origin_allowed(origin: str | None, allowed: Collection[str], *, own_host: str) -> bool:
     """Whether a page may connect (RFC 6455 §4.2.2, item 4).
 
     Browsers always send the true Origin header (RFC 6454 §7). Other clients send anything or nothing, so a client without the
@@ -22,12 +30,42 @@ def origin_allowed(origin: str | None, allowed: Collection[str]) -> bool:
 
     Args:
         origin: value of the header; None if there is none.
-        allowed: accepted values; empty: all.
+        allowed: `allowedOrigins` of the Lobby: pages in addition to those of our own host.
+        own_host: see `is_own_page`.
     """
-    if origin is None or not allowed:
+    if origin is None or is_own_page(origin, own_host):
         return True
-    canonical = _canonical_origin(origin)
-    return any(canonical == _canonical_origin(each) for each in allowed)
+    page = _canonical_origin(origin)
+    return any(_matches(page, each) for each in allowed)
+
+
+def is_own_page(origin: str | None, own_host: str) -> bool:
+    """Whether a page comes from the host at which its browser reached the greeter, whatever the port.
+
+    A page that is not encrypted may have rebound its name to our address (see `hosts`), so it counts only if it can't have.
+    The browser of one that is encrypted has verified our certificate for that name.
+
+    Args:
+        origin: value of the Origin header; None if there is none.
+        own_host: host of the request for a seat, as `hosts.host_of` returns it; empty: unknown.
+    """
+    page = _match_origin(origin.lower()) if origin is not None else None
+    return (
+        page is not None
+        and page["host"] == own_host
+        and (page["scheme"] == "https" or (page["scheme"] == "http" and not is_rebindable(own_host)))
+    )
+
+
+def _matches(page: str, allowed: str) -> bool:
+    """Whether a canonical origin is what an entry of `allowedOrigins` names."""
+    if allowed == "*":
+        return True
+    allowed = _canonical_origin(allowed)
+    scheme, wildcard, domain = allowed.partition("://*.")
+    if not wildcard:
+        return page == allowed
+    return bool(_match_origin(page)) and page.startswith(f"{scheme}://") and page.endswith(f".{domain}")
 
 
 def _canonical_origin(origin: str) -> str:

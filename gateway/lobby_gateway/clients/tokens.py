@@ -182,6 +182,7 @@ class Claims:
         path: of the URL it was made for.
         expires: Unix time in seconds when it expires.
         nonce: random; unique to each token.
+        host: of the greeter, if a page of that host asked for the token; else empty.
     """
 
     purpose: Purpose
@@ -189,9 +190,12 @@ class Claims:
     path: str
     expires: float
     nonce: str
+    host: str = ""
 
 
-def sign(key: bytes, *, purpose: Purpose, lobby: str, path: str, expires: float, nonce: str | None = None) -> str:
+def sign(
+    key: bytes, *, purpose: Purpose, lobby: str, path: str, expires: float, nonce: str | None = None, host: str = ""
+) -> str:
     """Makes a token.
 
     Args:
@@ -201,9 +205,12 @@ def sign(key: bytes, *, purpose: Purpose, lobby: str, path: str, expires: float,
         path: of the URL it is for.
         expires: Unix time in seconds when it expires.
         nonce: for tests; 96 random bits by default.
+        host: see `Claims`.
     """
     nonce = secrets.token_urlsafe(12) if nonce is None else nonce
-    claims = json.dumps([purpose, lobby, path, expires, nonce], separators=(",", ":"), allow_nan=False)
+    # Without a host, a token is as before, so that lobbies that are older than their greeter accept it.
+    values = [purpose, lobby, path, expires, nonce, *([host] if host else [])]
+    claims = json.dumps(values, separators=(",", ":"), allow_nan=False)
     signed = f"v1.{_encode(claims.encode())}"
     return f"{signed}.{_signature(key, signed)}"
 
@@ -297,9 +304,10 @@ def _encode(data: bytes) -> str:
 def _decode(claims: str) -> Claims:
     """Decodes the claims of a token with a valid signature; another version of ours may have written them differently."""
     try:
-        purpose, lobby, path, expires, nonce = json.loads(urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))
-        if not all(isinstance(each, str) for each in (lobby, path, nonce)) or not math.isfinite(expires):
+        purpose, lobby, path, expires, nonce, *more = json.loads(urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))
+        (host,) = more or ("",)
+        if not all(isinstance(each, str) for each in (lobby, path, nonce, host)) or not math.isfinite(expires):
             raise TokenError(TokenProblem.MALFORMED)
-        return Claims(purpose=Purpose(purpose), lobby=lobby, path=path, expires=float(expires), nonce=nonce)
+        return Claims(purpose=Purpose(purpose), lobby=lobby, path=path, expires=float(expires), nonce=nonce, host=host)
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise TokenError(TokenProblem.MALFORMED) from error

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
+from lobby_gateway.clients.auth import is_own_page
 from lobby_gateway.clients.tokens import TOKEN_SETTINGS, Purpose, sign
 from lobby_gateway.greeter.seat_queue import LobbyId
 from lobby_gateway.resource.spec import lobby_key
@@ -47,6 +48,9 @@ def new_ticket(
 ) -> Ticket:
     """Makes a ticket for the client that sent a request.
 
+    The lobby is another host than the greeter, so it can't see by itself whether a page comes from the greeter's own host: the
+    token says so.
+
     Args:
         template: see `lobby_url`.
         lobby: where the client gets a seat.
@@ -57,7 +61,14 @@ def new_ticket(
         settings: lifetime of the token.
     """
     expires = int(now) + settings.ticket_seconds
-    token = sign(key, purpose=Purpose.SEAT, lobby=lobby_key(namespace, lobby.name), path=request.path, expires=expires)
+    token = sign(
+        key,
+        purpose=Purpose.SEAT,
+        lobby=lobby_key(namespace, lobby.name),
+        path=request.path,
+        expires=expires,
+        host=request.host if is_own_page(request.headers.get("origin"), request.host) else "",
+    )
     url = lobby_url(template, lobby, request.path, request.query_string, token)
     return Ticket(url=url, token=token, expires=expires)
 

@@ -141,7 +141,7 @@ class Router:
             handshake.refuse(close_codes.NO_SUCH_PATH if self._paths.known else close_codes.NO_SEAT)
             return
         spec = entry.lobby.spec
-        if not origin_allowed(request.headers.get("origin"), spec.clients.allowed_origins):
+        if not origin_allowed(request.headers.get("origin"), spec.clients.allowed_origins, own_host=request.host):
             handshake.refuse(close_codes.ORIGIN_NOT_ALLOWED)
             return
         try:

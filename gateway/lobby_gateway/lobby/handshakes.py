@@ -16,7 +16,7 @@ from lobby_gateway.clients.auth import TrustedProxies, forwarded_for, origin_all
 from lobby_gateway.clients.connection import ClientConnection, ClientPolicy
 from lobby_gateway.clients.message_bus import MessageBus
 from lobby_gateway.clients.rate_limit import FLOOD_LIMIT, FloodLimit
-from lobby_gateway.clients.tokens import Purpose, TokenError, TokenKeys, UsedTokens, verify
+from lobby_gateway.clients.tokens import Claims, Purpose, TokenError, TokenKeys, UsedTokens, verify
 from lobby_gateway.close_codes import Refusal
 from lobby_gateway.metrics import FATES, VERDICTS
 from lobby_gateway.resource.spec import ClientMessages, Compression, Lobby, lobby_key
@@ -166,15 +166,12 @@ class LobbyHandshakes:
 
     def _trunk(self, handshake: Handshake) -> None:
         upgrade(handshake.request)
-        self._verify(_bearer(handshake.request), Purpose.TRUNK, trunk.PATH)
+        self._used.use(self._verify(_bearer(handshake.request), Purpose.TRUNK, trunk.PATH), time.time())
         self._trunk_arrived(handshake)
 
     def _client(self, handshake: Handshake) -> None:
         request = handshake.request
         asked = upgrade(request)
-        if not origin_allowed(request.headers.get("origin"), self._lobby.spec.clients.allowed_origins):
-            handshake.refuse(close_codes.ORIGIN_NOT_ALLOWED)
-            return
         address = self._proxies.client_address(handshake.peer[0], forwarded_for(request))
         permit = self._admission.admit(address, self._loop.time())  # before the token is verified: it is single-use
         if isinstance(permit, Refusal):
@@ -202,7 +199,7 @@ class LobbyHandshakes:
         client.feed(handshake.leftover)
 
     def _accept(self, handshake: Handshake, asked: Upgrade) -> _Accepted | None:
-        """Accepts a client with a valid token if there is a free seat.
+        """Accepts a client with a valid token if its page is allowed and there is a free seat.
 
         Raises:
             HandshakeError: `resume` is not a position.
@@ -210,11 +207,15 @@ class LobbyHandshakes:
         """
         request = handshake.request
         resume = _resume(request)
-        self._verify(request.query_value("token") or _bearer(request), Purpose.SEAT, request.path)
+        spec = self._lobby.spec
+        claims = self._verify(request.query_value("token") or _bearer(request), Purpose.SEAT, request.path)
+        if not origin_allowed(request.headers.get("origin"), spec.clients.allowed_origins, own_host=claims.host):
+            handshake.refuse(close_codes.ORIGIN_NOT_ALLOWED)
+            return None
+        self._used.use(claims, time.time())
         if not self._seat_count.claim():
             handshake.refuse(self._seat_count.refusal)
             return None
-        spec = self._lobby.spec
         extensions = negotiate(asked.extensions) if spec.clients.compression is Compression.SHARED else None
         subprotocol = choose_subprotocol(asked.subprotocols, spec.origin.subprotocols)
         sock = handshake.accept(subprotocol=subprotocol, extensions=extensions)
@@ -223,11 +224,9 @@ class LobbyHandshakes:
             return None
         return _Accepted(sock, extensions is not None, resume)
 
-    def _verify(self, token: str, purpose: Purpose, path: str) -> None:
-        now = time.time()
+    def _verify(self, token: str, purpose: Purpose, path: str) -> Claims:
         keys = self._keys.verification_keys(self._loop.time())
-        claims = verify(token, keys, purpose=purpose, lobby=self._name, path=path, now=now)
-        self._used.use(claims, now)
+        return verify(token, keys, purpose=purpose, lobby=self._name, path=path, now=time.time())
 
     def _replay(self, resume: Position | None) -> list[Batch]:
         cursor = self._ring.latest(self._lobby.spec.clients.replay)

@@ -260,7 +260,7 @@ class ClientsSpec:
         replay: how many of the latest messages a joining client gets first.
         ping_seconds: seconds of silence after which a client is pinged; 0: never.
         compression: whether messages to clients are compressed.
-        allowed_origins: accepted `Origin` headers; empty: all.
+        allowed_origins: accepted `Origin` headers, in addition to the greeter's own host.
         max_message_bytes: largest message accepted from a client, in bytes.
         limits: limits on clients of one address.
     """

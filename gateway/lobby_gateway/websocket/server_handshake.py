@@ -22,6 +22,7 @@ from urllib.parse import unquote_plus
 from lobby_gateway import close_codes
 from lobby_gateway.close_codes import Refusal
 from lobby_gateway.errors import LobbyGatewayError
+from lobby_gateway.http.hosts import host_of
 
 Headers = Iterable[tuple[str, str]]
 
@@ -108,6 +109,11 @@ class Request:
             if part and (unquote_plus(key) if "%" in key or "+" in key else key) == name:
                 return unquote_plus(value)
         return None
+
+    @property
+    def host(self) -> str:
+        """The host that it is for, as `hosts.host_of` returns it."""
+        return host_of(self.headers["host"])
 
     @property
     def wants_upgrade(self) -> bool:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from lobby_gateway.clients.auth import TrustedProxies, origin_allowed
+from lobby_gateway.clients.auth import TrustedProxies, is_own_page, origin_allowed
 from lobby_gateway.errors import UserError
 
 PAGES = ("https://example.com", "http://localhost:3000")
@@ -26,17 +26,81 @@ PAGES = ("https://example.com", "http://localhost:3000")
     ],
 )
 def test_listed_pages_and_clients_other_than_browsers_may_connect(origin: str | None, expected: bool) -> None:
-    assert origin_allowed(origin, PAGES) is expected
+    assert origin_allowed(origin, PAGES, own_host="greeter.example") is expected
 
 
-@pytest.mark.parametrize("origin", ["https://anything.example", "null", None])
-def test_without_a_list_every_page_may_connect(origin: str | None) -> None:
-    assert origin_allowed(origin, ())
+@pytest.mark.parametrize("allowed", [(), PAGES])
+@pytest.mark.parametrize(
+    ("origin", "own_host", "expected"),
+    [
+        ("https://greeter.example", "greeter.example", True),
+        ("https://GREETER.example:8443", "greeter.example", True),
+        ("https://greeter.example.", "greeter.example.", True),
+        ("http://localhost:3000", "localhost", True),
+        ("http://app.localhost:3000", "app.localhost", True),
+        ("http://127.0.0.1", "127.0.0.1", True),
+        ("http://[fd00::1]:80", "[fd00::1]", True),
+        ("http://prices:8080", "prices", True),
+        ("http://greeter.lobby-system.svc", "greeter.lobby-system.svc", True),
+        ("http://greeter.example", "greeter.example", False),  # may have been rebound
+        ("http://evil.com.", "evil.com.", False),
+        ("https://evil.example", "greeter.example", False),
+        ("https://greeter.example.evil.org", "greeter.example", False),
+        ("https://a.greeter.example", "greeter.example", False),
+        ("https://greeter.example@evil.org", "greeter.example", False),
+        ("https://greeter.example/", "greeter.example", False),
+        ("file://localhost", "localhost", False),
+        ("ftp://greeter.example", "greeter.example", False),
+        ("null", "null", False),
+        ("null", "", False),
+        ("", "", False),
+        ("https://", "", False),
+        ("https://evil.example", "", False),
+    ],
+)
+def test_pages_of_our_own_host_may_connect(
+    allowed: tuple[str, ...], origin: str, own_host: str, expected: bool
+) -> None:
+    assert is_own_page(origin, own_host) is expected
+    listed = origin in allowed
+    assert origin_allowed(origin, allowed, own_host=own_host) is (expected or listed)
+
+
+def test_a_client_that_is_no_browser_may_connect_but_comes_from_no_page() -> None:
+    assert origin_allowed(None, (), own_host="")
+    assert not is_own_page(None, "localhost")
 
 
 def test_a_listed_default_port_makes_no_difference() -> None:
-    assert origin_allowed("https://example.com", ["https://example.com:443"])
-    assert not origin_allowed("http://example.com", ["http://example.com:443"])
+    assert origin_allowed("https://example.com", ["https://example.com:443"], own_host="")
+    assert not origin_allowed("http://example.com", ["http://example.com:443"], own_host="")
+
+
+@pytest.mark.parametrize(
+    ("origin", "entry", "expected"),
+    [
+        ("https://a.example.com", "https://*.example.com", True),
+        ("https://a.b.EXAMPLE.com:443", "https://*.example.com", True),
+        ("https://a.example.com:8443", "https://*.example.com:8443", True),
+        ("https://example.com", "https://*.example.com", False),
+        ("https://.example.com", "https://*.example.com", True),  # no browser sends it, and nobody else owns it
+        ("http://a.example.com", "https://*.example.com", False),
+        ("https://a.example.com:8443", "https://*.example.com", False),
+        ("https://evilexample.com", "https://*.example.com", False),
+        ("https://evil.org/.example.com", "https://*.example.com", False),
+        ("https://evil.org#.example.com", "https://*.example.com", False),
+        ("https://evil.org:1.example.com", "https://*.example.com", False),
+        ("https://a.example.com.evil.org", "https://*.example.com", False),
+        ("null", "https://*.example.com", False),
+        ("null", "null", True),
+        ("https://example.com", "null", False),
+        ("https://example.com", "*", True),
+        ("null", "*", True),
+        ("anything", "*", True),
+    ],
+)
+def test_wildcards_and_null_can_be_listed(origin: str, entry: str, expected: bool) -> None:
+    assert origin_allowed(origin, [entry], own_host="") is expected
 
 
 @pytest.mark.parametrize(

@@ -188,13 +188,14 @@ def problem(text: str, **changed: Any) -> TokenProblem:
     lobby=st.text(max_size=60),
     path=st.text(max_size=60),
     expires=st.integers(1, 2**53) | st.floats(min_value=1e-300, allow_infinity=False),
+    host=st.text(max_size=60),
 )
 def test_claims_survive_signing_and_verifying(
-    key: bytes, purpose: Purpose, lobby: str, path: str, expires: float
+    *, key: bytes, purpose: Purpose, lobby: str, path: str, expires: float, host: str
 ) -> None:
-    text = sign(key, purpose=purpose, lobby=lobby, path=path, expires=expires)
+    text = sign(key, purpose=purpose, lobby=lobby, path=path, expires=expires, host=host)
     claims = verify(text, [key], purpose=purpose, lobby=lobby, path=path, now=0.0)
-    assert (claims.purpose, claims.lobby, claims.path, claims.expires) == (purpose, lobby, path, expires)
+    assert claims == Claims(purpose=purpose, lobby=lobby, path=path, expires=expires, nonce=claims.nonce, host=host)
     assert set(text) <= set(string.ascii_letters + string.digits + "-_.")
 
 
@@ -263,7 +264,7 @@ def test_the_longest_name_and_path_fit() -> None:
     text = token(lobby="p" * 63, path="/" + "é" * 127)
     assert len(text) < MAX_TOKEN_CHARACTERS
     assert check(text, lobby="p" * 63, path="/" + "é" * 127).expires == NOW + 30
-    assert len(token(lobby="p" * 63, path="/" * 512)) < MAX_TOKEN_CHARACTERS
+    assert len(token(lobby=f"{'n' * 63}/{'p' * 63}", path="/" * 512, host="h" * 255)) < MAX_TOKEN_CHARACTERS
 
 
 def signed(claims: bytes) -> str:
@@ -292,6 +293,9 @@ def signed(claims: bytes) -> str:
         b'["seat", "prices-3", "/prices", Infinity, "n"]',
         b'["seat", "prices-3", "/prices", 1900000000, null]',
         b'[["seat"], "prices-3", "/prices", 1900000000, "n"]',
+        b'["seat", "prices-3", "/prices", 1900000000, "n", 1]',
+        b'["seat", "prices-3", "/prices", 1900000000, "n", null]',
+        b'["seat", "prices-3", "/prices", 1900000000, "n", "h", "more"]',
         b"[" * 1400,
         b'["seat", "prices-3", "/prices", 1' + b"0" * 400 + b', "n"]',
     ],
@@ -303,6 +307,8 @@ def test_claims_of_another_version_are_malformed(claims: bytes) -> None:
 def test_claims_in_the_current_format_are_read() -> None:
     claims = check(signed(json.dumps(["seat", "prices-3", "/prices", NOW + 1, "nonce"]).encode()))
     assert claims == Claims(purpose=Purpose.SEAT, lobby="prices-3", path="/prices", expires=NOW + 1, nonce="nonce")
+    claims = check(signed(json.dumps(["seat", "prices-3", "/prices", NOW + 1, "nonce", "greeter.example"]).encode()))
+    assert claims.host == "greeter.example"
 
 
 def claims_of(nonce: str, expires: float) -> Claims:

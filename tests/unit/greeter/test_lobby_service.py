@@ -528,9 +528,7 @@ def test_redirected_clients_are_spread_over_lobbies_by_the_tickets_issued() -> N
             assert [urlsplit(url).netloc for url in urls] == [
                 lobby.address for lobby in running.lobbies for _ in range(2)
             ]
-            status, headers, _ = await http_get(
-                running.greeter.port, Accept="application/json", Origin="https://p.example"
-            )
+            status, headers, _ = await http_get(running.greeter.port, Accept="application/json", Origin="https://h")
             assert (status, headers["retry-after"]) == (503, "5")
 
     run(main())

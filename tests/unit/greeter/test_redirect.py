@@ -4,16 +4,19 @@ import json
 
 import pytest
 
+from lobby_gateway.clients.tokens import Purpose, verify
 from lobby_gateway.greeter.redirect import (
     Ticket,
     cors_headers,
     lobby_url,
     location,
+    new_ticket,
     redirect_headers,
     ticket_response,
     wants_json,
 )
 from lobby_gateway.greeter.seat_queue import LobbyId
+from lobby_gateway.websocket.server_handshake import Request
 
 TICKET = Ticket(url="ws://10.0.0.7:9000/prices?token=t", token="t", expires=1700000000)
 
@@ -30,6 +33,22 @@ TICKET = Ticket(url="ws://10.0.0.7:9000/prices?token=t", token="t", expires=1700
 )
 def test_the_address_is_filled_into_the_template(template: str, address: str, expected: str) -> None:
     assert lobby_url(template, LobbyId("x-1", address), "/prices", "", "t.k") == expected
+
+
+@pytest.mark.parametrize(
+    ("host", "origin", "named"),
+    [
+        ("greeter.example:8443", "https://greeter.example", "greeter.example"),
+        ("greeter.example", "https://listed.example", ""),
+        ("greeter.example", None, ""),
+    ],
+)
+def test_the_token_names_the_greeters_host_if_a_page_of_it_asks(host: str, origin: str | None, named: str) -> None:
+    headers = {"host": host} | ({"origin": origin} if origin is not None else {})
+    request = Request("GET", "/prices", headers, b"")
+    ticket = new_ticket("ws://{ip}:{port}/", LobbyId("prices-1", "10.0.0.7:9000"), request, b"k" * 32, 1000.0)
+    claims = verify(ticket.token, [b"k" * 32], purpose=Purpose.SEAT, lobby="prices-1", path="/prices", now=1000.0)
+    assert claims.host == named
 
 
 def test_the_query_is_passed_on_without_the_clients_token() -> None:

@@ -143,6 +143,36 @@ def test_an_allowed_page_is_accepted() -> None:
     assert answer.status == 101
 
 
+@pytest.mark.parametrize("routing", [{"mode": "Proxy"}, {"mode": "Redirect"}])
+@pytest.mark.parametrize("accept", ["*/*", "application/json"])
+@pytest.mark.parametrize(
+    ("host", "page", "allowed"),
+    [
+        ("greeter.example", "https://evil.example", False),
+        ("greeter.example", "null", False),
+        ("greeter.example", "", False),
+        ("greeter.example:8443", "https://greeter.example", True),
+        ("GREETER.example", "https://greeter.EXAMPLE:9000", True),
+        ("127.0.0.1:8080", "http://127.0.0.1:3000", True),
+        ("[::1]:8080", "http://[::1]:3000", True),
+        ("evil.example:8080", "http://evil.example:8080", False),  # its DNS now answers with our address
+    ],
+)
+def test_by_default_only_pages_of_the_greeters_own_host_are_admitted(
+    routing: dict[str, str], accept: str, host: str, page: str, allowed: bool
+) -> None:
+    directory = [resource("prices", routing=routing)]
+    headers = {**UPGRADE, "Host": host, "Origin": page, "Accept": accept}
+    answer, pending = run(asked(directory, headers, then=lambda pending: pending.refuse(NO_SEAT)))
+    assert (pending is not None) is allowed
+    assert answer.status == (503 if allowed else 403)
+
+
+def test_the_refusal_of_a_page_names_the_field_that_admits_it() -> None:
+    answer, _ = run(asked([resource("prices")], {**UPGRADE, "Origin": "https://evil.example"}))
+    assert b"clients.allowedOrigins" in answer.body
+
+
 @pytest.mark.parametrize(("offered", "chosen"), [("b, a", "b"), ("x, a", "a"), ("x", None)])
 def test_the_first_subprotocol_that_the_origin_supports_is_chosen(offered: str, chosen: str | None) -> None:
     directory = [resource("prices", origin={"url": "ws://o.example/", "subprotocols": ["a", "b"]})]

@@ -80,8 +80,17 @@ class Served:
         self.ring.append(batch)
         self.handshakes.bus.publish(batch)
 
-    def url(self, *, query: str = "", lobby: str = "prices-1", path: str = "/prices", expires_in: float = 30) -> str:
-        token = sign(self.key, purpose=Purpose.SEAT, lobby=lobby, path=path, expires=time.time() + expires_in)
+    def url(
+        self,
+        *,
+        query: str = "",
+        lobby: str = "prices-1",
+        path: str = "/prices",
+        expires_in: float = 30,
+        host: str = "",
+    ) -> str:
+        expires = time.time() + expires_in
+        token = sign(self.key, purpose=Purpose.SEAT, lobby=lobby, path=path, expires=expires, host=host)
         return f"ws://127.0.0.1:{self.listener.port}/prices?token={token}{query}"
 
 
@@ -387,6 +396,21 @@ def test_a_page_of_another_site_is_refused() -> None:
         async with served(allowedOrigins=["https://page.example"]) as lobby:
             assert await refused(lobby.url(), origin="https://evil.example") == 403
             async with connect(lobby.url(), origin="https://page.example"):  # type: ignore[arg-type]  # a NewType
+                pass
+
+    run(main())
+
+
+def test_the_token_admits_pages_of_the_greeters_host_and_no_others() -> None:
+    async def main() -> None:
+        async with served() as lobby:
+            for page in ("https://evil.example", "null", f"http://127.0.0.1:{lobby.listener.port}"):
+                url = lobby.url(host="greeter.example")
+                assert await refused(url, origin=Origin(page)) == 403
+                async with connect(url, origin=Origin("https://greeter.example:8443")):  # it was not used up
+                    pass
+            assert await refused(lobby.url(), origin=Origin("https://greeter.example")) == 403
+            async with connect(lobby.url()):  # no browser
                 pass
 
     run(main())

@@ -36,8 +36,6 @@ QUIET_SECONDS = 8.0
 # Rights that such a run need not use, and what they are for.
 SELDOM: dict[Right, str] = {
     ("get", "", "pods"): "a pod's name was taken already: whose is it",
-    ("create", "", "configmaps"): "applied by a patch, which may create only with this right",
-    ("create", "policy", "poddisruptionbudgets"): "applied by a patch, which may create only with this right",
     ("create", "coordination.k8s.io", "leases"): "somebody deleted the chart's Lease",
     ("get", "lobby-gateway.io", "lobbies"): "the status was changed by somebody else",
     ("patch", "events.k8s.io", "events"): "the same happens again",

@@ -224,6 +224,8 @@ class FakeKubeApi:
                     return web.json_response(asked.body, status=201)
                 return web.json_response(self.put(path, asked.body), status=201)
             case "PATCH" if there is None and asked.content_type == "application/apply-patch+yaml":
+                if "uid" in asked.body["metadata"]:
+                    return status(409, "Conflict", "uid mismatch: no existing object was found")
                 return web.json_response(self.put(path, asked.body), status=201)
             case _ if there is None:
                 return status(404, "NotFound", f'"{path.rpartition("/")[2]}" not found')

@@ -197,20 +197,23 @@ class LobbyController:
                 at=wall_clock.now(),
                 previous=self.status or record.status,
                 selector=names.selector(names.lobby_labels(record.name)),
-                problem=reconciler.problem or self._problem or self._start_problem(reconciler),
+                problem=reconciler.problem or self._problem or self._other_problem(reconciler),
                 invalid=record.problem,
             )
         )
 
-    def _start_problem(self, reconciler: Reconciler) -> str:
-        """Why a starting lobby does not start; empty if unknown."""
-        problems = self.runtime.problems() if self.runtime is not None else {}
+    def _other_problem(self, reconciler: Reconciler) -> str:
+        """Why a starting lobby does not start, or the budget can't be written; empty if unknown."""
+        if self.runtime is None:
+            return ""
+        problems = self.runtime.problems()
         starting = (
             lobby.name
             for lobby in reconciler.observed.in_phase(Phase.STARTING, Phase.UNRESPONSIVE)
             if not lobby.ready_at
         )
-        return next((f"{name}: {problems[name]}" for name in starting if name in problems), "")
+        found = (f"{name}: {problems[name]}" for name in starting if name in problems)
+        return next(found, self.runtime.maintenance_problem)
 
     def _set_status(self, status: Mapping[str, Any]) -> None:
         record = self._context.lobbies.get(self.key)

@@ -26,6 +26,7 @@ from lobby_gateway.resource.spec import Lobby
 from lobby_operator.kube import names
 from lobby_operator.kube.client import ApiError, ConflictError, KubeApi, NotFoundError
 from lobby_operator.kube.names import DISRUPTION_BUDGETS, PODS
+from lobby_operator.kube.owned_object import NameTakenError, OwnedObject, belongs_to
 from lobby_operator.kube.pod_state import PodState
 from lobby_operator.settings import PodMaintenanceSettings
 
@@ -103,6 +104,10 @@ class PodMaintenance:
         lobby: the Lobby.
         pods: returns its pods, each with the latest report of its lobby.
         settings: times and limits.
+        changed: called when `problem` has changed.
+
+    Attributes:
+        problem: whose object has the budget's name, for people; empty: nobody else's.
     """
 
     def __init__(
@@ -111,7 +116,11 @@ class PodMaintenance:
         lobby: Lobby,
         pods: Callable[[], Sequence[tuple[PodState, LobbyReport | None]]],
         settings: PodMaintenanceSettings | None = None,
+        *,
+        changed: Callable[[], None] = lambda: None,
     ) -> None:
+        self.problem = ""
+        self._notify = changed
         self._api = api
         self._lobby = lobby
         self._pods = pods
@@ -120,6 +129,13 @@ class PodMaintenance:
         self._changed = asyncio.Event()
         self._config = ""
         self._budget = DisruptionBudget(settings)
+        self._budget_object = OwnedObject(
+            api,
+            DISRUPTION_BUDGETS,
+            lobby.namespace,
+            names.owned_name(lobby.name),
+            lambda found: belongs_to(lobby, found),
+        )
         self._empty_since: dict[str, float] = {}
         self._written: dict[str, tuple[dict[str, str], float]] = {}
         self._task: asyncio.Task[None] | None = None
@@ -149,8 +165,12 @@ class PodMaintenance:
             self._changed.clear()
             pause = self._settings.min_interval_seconds
             try:
-                await self._maintain_budget()
                 await self._maintain_pods()
+                await self._maintain_budget()
+                self._set_problem("")
+            except NameTakenError as error:
+                self._set_problem(str(error))
+                pause = self._settings.retry_seconds
             except ApiError as error:
                 logger.warning("pod maintenance failed", extra={"lobby": self._lobby.key, "problem": str(error)})
                 pause = self._settings.retry_seconds
@@ -165,20 +185,27 @@ class PodMaintenance:
     # The budget
 
     async def _maintain_budget(self) -> None:
-        name = names.owned_name(self._lobby.name)
         if self._budget.current is None:
+            stored = await self._budget_object.read()
             try:
-                stored = await self._api.get(DISRUPTION_BUDGETS, self._lobby.namespace, name)
-                self._budget.current = int(stored["spec"].get("minAvailable", -1))
-            except (NotFoundError, ValueError):  # there is none, or not as we write it
+                self._budget.current = int(stored["spec"].get("minAvailable", -1)) if stored is not None else -1
+            except ValueError:  # not as we write it
                 self._budget.current = -1
         serving = sum(pod.serves for pod, _ in self._pods())
         available = self._budget.change(serving, self._clock())
         if available is None:
             return
-        manifest = disruption_budget(self._lobby, available)
-        await self._api.apply(DISRUPTION_BUDGETS, self._lobby.namespace, name, manifest)
+        await self._budget_object.write(disruption_budget(self._lobby, available))
         self._budget.written(available)
+
+    def _set_problem(self, problem: str) -> None:
+        if problem != self.problem:
+            self.problem = problem
+            logger.warning(
+                "the disruption budget can't be written" if problem else "the disruption budget can be written again",
+                extra={"lobby": self._lobby.key, "problem": problem},
+            )
+            self._notify()
 
     # The pods
 

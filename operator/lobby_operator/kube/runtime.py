@@ -20,6 +20,7 @@ from lobby_operator import wall_clock
 from lobby_operator.kube import names, pods
 from lobby_operator.kube.client import AlreadyExistsError, ApiError, ConflictError, KubeApi, NotFoundError
 from lobby_operator.kube.names import CONFIG_MAPS, PODS
+from lobby_operator.kube.owned_object import OwnedObject, belongs_to
 from lobby_operator.kube.pod_maintenance import PodMaintenance
 from lobby_operator.kube.pod_state import PodState, lobby_reading, owner_of, pod_state
 from lobby_operator.planner.state import LobbyReading, PollResult
@@ -76,11 +77,14 @@ class KubeRuntime:
         self._clock = asyncio.get_running_loop().time
         self._pods: dict[str, _Pod] = {}
         self._fast = True
+        self._config_map = OwnedObject(
+            api, CONFIG_MAPS, lobby.namespace, names.owned_name(lobby.name), lambda found: belongs_to(lobby, found)
+        )
         self._config: Mapping[str, Any] | None = None  # as last written
         self._config_written_at = 0.0
         self._config_lock = asyncio.Lock()
         self._closing: set[asyncio.Task[None]] = set()
-        self._maintenance = PodMaintenance(api, lobby, self._pods_and_reports, settings.maintenance)
+        self._maintenance = PodMaintenance(api, lobby, self._pods_and_reports, settings.maintenance, changed=changed)
 
     @property
     def revision(self) -> str:
@@ -166,6 +170,11 @@ class KubeRuntime:
         """The latest poll of each lobby, by name."""
         return {name: pod.result for name, pod in self._pods.items()}
 
+    @property
+    def maintenance_problem(self) -> str:
+        """What keeps the PodDisruptionBudget from being written, for people; empty: nothing that a person must fix."""
+        return self._maintenance.problem
+
     def problems(self) -> dict[str, str]:
         """Why pods do not run, by name, one line each for people; only pods with a known problem."""
         return {name: pod.state.problem for name, pod in self._pods.items() if pod.state.problem}
@@ -197,9 +206,8 @@ class KubeRuntime:
             recent = self._clock() - self._config_written_at < self._settings.controller.resync_seconds
             if self._config == manifest and recent:
                 return
-            name = manifest["metadata"]["name"]
             try:
-                await self._api.apply(CONFIG_MAPS, self._lobby.namespace, name, manifest)
+                await self._config_map.write(manifest)
             except ApiError as error:
                 raise RuntimeFailedError(f"can't write the ConfigMap of the lobbies: {error}") from error
             self._config, self._config_written_at = manifest, self._clock()

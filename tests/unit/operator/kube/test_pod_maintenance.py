@@ -213,7 +213,7 @@ def test_a_restart_does_not_lower_the_budget() -> None:
     async def main() -> None:
         async with maintained() as (server, pods, maintenance):
             pods.make(3)
-            server.put(BUDGET, {"spec": {"minAvailable": 7}})
+            server.put(BUDGET, disruption_budget(lobby(), 7))
             maintenance.start()
             await until(lambda: server.requests("GET", BUDGET))
             await stays(lambda: available(server) == 7, seconds=0.2)
@@ -223,12 +223,31 @@ def test_a_restart_does_not_lower_the_budget() -> None:
     run(main())
 
 
-def test_a_foreign_budget_is_corrected() -> None:
+def test_an_edited_budget_is_corrected() -> None:
     async def main() -> None:
         async with maintained() as (server, _, maintenance):
-            server.put(BUDGET, {"spec": {"minAvailable": "50%"}})
+            server.put(BUDGET, {**disruption_budget(lobby(), 0), "spec": {"minAvailable": "50%"}})
             maintenance.start()
             await until(lambda: available(server) == 0)
+
+    run(main())
+
+
+def test_a_budget_of_someone_else_is_left_alone_and_named_until_it_is_gone() -> None:
+    async def main() -> None:
+        async with maintained() as (server, pods, maintenance):
+            pods.make(2)
+            theirs = server.put(BUDGET, {"spec": {"minAvailable": 0, "selector": {"matchLabels": {"app": "theirs"}}}})
+            maintenance.start()
+            maintenance.configured("new")
+            await until(lambda: maintenance.problem)
+            assert maintenance.problem.startswith(
+                "the PodDisruptionBudget prices-lobby in namespace shop was created by"
+            )
+            await until(lambda: pods.of("prices-2")[CONFIG] == "new")  # the rest of the maintenance goes on
+            await stays(lambda: server.objects[BUDGET] == theirs, seconds=0.2)
+            server.remove(BUDGET)
+            await until(lambda: available(server) == 1 and not maintenance.problem)
 
     run(main())
 
@@ -251,10 +270,10 @@ def test_a_bug_does_not_end_it(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         async with maintained() as (server, pods, maintenance):
             pods.make(2)
-            server.put(BUDGET, {"spec": None})
+            server.put(BUDGET, {**disruption_budget(lobby(), 0), "spec": None})
             maintenance.start()
             await until(lambda: "pod maintenance failed" in caplog.text)
-            server.put(BUDGET, {"spec": {"minAvailable": 0}})
+            server.put(BUDGET, disruption_budget(lobby(), 0))
             await until(lambda: available(server) == 1)
 
     with caplog.at_level(logging.ERROR):

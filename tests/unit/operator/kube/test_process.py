@@ -332,6 +332,37 @@ def test_a_refused_pod_is_a_condition_and_an_event_until_it_is_created() -> None
     run(main)
 
 
+def test_a_config_map_of_someone_else_is_left_alone_and_named_in_a_condition() -> None:
+    async def main(it: Cluster) -> None:
+        path = "/api/v1/namespaces/shop/configmaps/prices-lobby"
+        theirs = it.server.put(path, {"metadata": {"labels": {"team": "trading"}}, "data": {"prices.conf": "theirs"}})
+        it.server.put(PRICES, lobby_resource())
+        async with it.operator():
+            await until(lambda: it.condition("Scaling").get("reason") == "Failing")
+            assert "the ConfigMap prices-lobby in namespace shop was created by" in it.condition("Scaling")["message"]
+            await until(lambda: "ActionFailed" in it.reasons())
+            await stays(lambda: it.server.objects[path] == theirs and not it.pods(), seconds=0.3)
+            it.server.remove(path)
+            await until(it.well)
+            await until(lambda: it.condition("Scaling")["status"] == "True")
+
+    run(main)
+
+
+def test_a_budget_of_someone_else_is_named_in_a_condition() -> None:
+    async def main(it: Cluster) -> None:
+        path = "/apis/policy/v1/namespaces/shop/poddisruptionbudgets/prices-lobby"
+        theirs = it.server.put(path, {"spec": {"minAvailable": 3}})
+        it.server.put(PRICES, lobby_resource())
+        async with it.operator():
+            await until(it.well)
+            await until(lambda: it.condition("Scaling").get("reason") == "Failing")
+            assert "the PodDisruptionBudget prices-lobby in namespace shop" in it.condition("Scaling")["message"]
+            assert it.server.objects[path] == theirs
+
+    run(main)
+
+
 def test_a_deleted_lobby_is_forgotten_and_a_new_one_of_its_name_starts_afresh() -> None:
     async def main(it: Cluster) -> None:
         it.server.put(PRICES, lobby_resource())

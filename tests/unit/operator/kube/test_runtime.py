@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from kubernetes.aio.client import ApiClient, Configuration
-from tests.support.kube_api import FakeKubeApi, fake_kube_api, status
+from tests.support.kube_api import Answer, FakeKubeApi, fake_kube_api, status
 from tests.support.waiting import stays, until
 from tests.unit.operator.kube import support
 
@@ -144,13 +144,19 @@ def run(main: Coroutine[Any, Any, None]) -> None:
     asyncio.run(main)
 
 
+def no_pod(code: int, reason: str, message: str) -> Answer:
+    """Refuses to create pods."""
+    return lambda asked: status(code, reason, message) if (asked.method, asked.path) == ("POST", PODS) else None
+
+
 def test_the_config_map_is_written_before_the_pod() -> None:
     async def main() -> None:
         async with scene() as it:
             runtime: Runtime = it.runtime()
             await runtime.create(LOBBY, "prices-1")
-            assert [asked.method for asked in it.server.asked] == ["PATCH", "POST"]
+            assert [asked.method for asked in it.server.asked] == ["GET", "POST", "POST"]
             assert it.server.asked[0].path == CONFIG
+            assert it.server.asked[1].path == CONFIG.rpartition("/")[0]
             labels = it.pod("prices-1")["metadata"]["labels"]
             assert labels["lobby-gateway.io/revision"] == it.runtime().revision
 
@@ -162,7 +168,8 @@ def test_the_config_map_is_written_once_for_many_lobbies() -> None:
         async with scene() as it:
             runtime = it.runtime()
             await asyncio.gather(*(runtime.create(LOBBY, f"prices-{n}") for n in range(1, 6)))
-            assert len(it.server.requests("PATCH", "configmaps")) == 1
+            assert len(it.server.requests("POST", "configmaps")) == 1
+            assert not it.server.requests("PATCH", "configmaps")
 
     run(main())
 
@@ -220,7 +227,9 @@ def test_a_pod_that_vanishes_during_the_check_is_an_error() -> None:
     async def main() -> None:
         async with scene() as it:
             runtime = it.runtime()
-            it.server.instead = lambda asked: status(409, "AlreadyExists", "there") if asked.method == "POST" else None
+            it.server.instead = lambda asked: (
+                status(409, "AlreadyExists", "there") if (asked.method, asked.path) == ("POST", PODS) else None
+            )
             with pytest.raises(RuntimeFailedError, match="can't create prices-1: get pods"):
                 await runtime.create(LOBBY, "prices-1")
 
@@ -230,7 +239,9 @@ def test_a_pod_that_vanishes_during_the_check_is_an_error() -> None:
 def test_a_refusal_by_the_server_is_reported() -> None:
     async def main() -> None:
         async with scene() as it:
-            it.server.instead = lambda asked: status(422, "Invalid", "spec.x: no") if asked.method == "POST" else None
+            it.server.instead = lambda asked: (
+                status(422, "Invalid", "spec.x: no") if (asked.method, asked.path) == ("POST", PODS) else None
+            )
             with pytest.raises(RuntimeFailedError, match=r"can't create prices-1: .*spec\.x: no"):
                 await it.runtime().create(LOBBY, "prices-1")
 

@@ -10,8 +10,13 @@ from tests.support.processes import ROOT
 
 SOURCES = Path(__file__).parent / "c"
 CACHE = ROOT / ".cache" / "benchmarks"
-_PROGRAMS = {"load": ("load.c", "clients.c", "origin.c", "net.c"), "fan_out": ("fan_out.c", "net.c")}
-_FLAGS = ("-O2", "-Wall", "-Wextra", "-Werror")
+_PROGRAMS = {
+    "load": ("load.c", "clients.c", "origin.c", "net.c"),
+    "far": ("far.c", "clients.c", "origin.c", "net.c"),
+    "fan_out": ("fan_out.c", "net.c"),
+    "line": ("line.c",),
+}
+_FLAGS = ("-O2", "-Wall", "-Wextra", "-Werror", "-pthread")
 
 
 def skip_reason() -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tests.benchmarks.build import CACHE
 from tests.benchmarks.machine import pinned
+from tests.benchmarks.place import HERE, Place
 from tests.support.processes import ROOT, WITH_PARENT
 
 END_SECONDS = 10.0
@@ -58,6 +59,12 @@ class Child:
         line, _, self._rest = self._rest.partition(b"\n")
         return line.decode()
 
+    def last_line(self) -> str:
+        """Closes its standard input and returns what it answers."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        return self.line()
+
     def end(self) -> None:
         """Closes its standard input and terminates it."""
         assert self._process.stdin is not None
@@ -74,20 +81,23 @@ class Child:
 
 
 @contextlib.contextmanager
-def child(name: str, *command: str, core: int, env: Mapping[str, str] | None = None) -> Iterator[Child]:
+def child(
+    name: str, *command: str, core: int | None, env: Mapping[str, str] | None = None, place: Place = HERE
+) -> Iterator[Child]:
     """A process for the duration of a block; it also ends with this process.
 
     Args:
         name: for error messages and its log file.
         command: what to run.
-        core: to run on.
+        core: to run on; None: any.
         env: additional environment variables.
+        place: in which network it runs.
     """
     CACHE.mkdir(parents=True, exist_ok=True)
     log = CACHE / f"{name}.log"
     with log.open("wb") as stderr:
         process = subprocess.Popen(
-            [*WITH_PARENT, *pinned(core, *command)],
+            [*WITH_PARENT, *place.command(*(command if core is None else pinned(core, *command)))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stderr,

@@ -1,4 +1,4 @@
-"""The contestants: each takes an origin's port and serves clients for the duration of a block."""
+"""The contestants: each takes an origin's address and serves clients for the duration of a block."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from typing import Any
 from tests.benchmarks import build
 from tests.benchmarks.children import Child, child
 from tests.benchmarks.machine import LOAD_CORE, SERVER_CORE
+from tests.benchmarks.place import HERE, Place
 from tests.support.npm_tools import MODULES, NODE
 from tests.support.npm_tools import skip_reason as no_package
 from tests.support.processes import ROOT, free_port
@@ -43,10 +44,12 @@ class Serving:
     Attributes:
         port: for clients.
         paths: clients use them in turn.
+        address: for clients.
         holders: processes that hold the clients.
         helpers: other processes a message passes through.
         servers: how many connections the origin will get.
         publish_path: where messages are published, for servers that do not connect to the origin.
+        admins: admin ports with metrics, and where they can be reached.
     """
 
     port: int
@@ -55,6 +58,12 @@ class Serving:
     helpers: Sequence[int] = ()
     servers: int = 1
     publish_path: str = ""
+    address: str = "127.0.0.1"
+    admins: Sequence[tuple[Place, int]] = ()
+
+    def line(self, paths: str) -> str:
+        """What the load has to know (see `c/origin.h`), given a file with the paths."""
+        return f"{self.address} {self.port} {self.servers} {paths} {self.publish_path}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,18 +92,22 @@ def other_interpreter(path: str, name: str) -> Interpreter:
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """The load a server must be ready for.
+    """The load a server must be ready for, and where it runs.
 
     Attributes:
         clients: connected at once.
         handshakes: in total.
+        place: of the server.
+        greeter_place: of the greeters; None: beside the lobbies.
     """
 
     clients: int
     handshakes: int
+    place: Place = HERE
+    greeter_place: Place | None = None
 
 
-Serve = Callable[[int, Demand], AbstractContextManager[Serving]]
+Serve = Callable[[str, Demand], AbstractContextManager[Serving]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +116,7 @@ class Contestant:
 
     Attributes:
         name: in tables.
-        serve: starts it, given the origin's port and the number of clients.
+        serve: starts it, given the origin's address (HOST:PORT) and the load.
         missing: why it can't run here; empty if it can.
     """
 
@@ -113,41 +126,46 @@ class Contestant:
 
 
 @contextlib.contextmanager
-def c_loop(origin_port: int, _demand: Demand) -> Iterator[Serving]:
+def c_loop(origin: str, _demand: Demand) -> Iterator[Serving]:
     """The reference: an epoll loop in C."""
-    with child("c-loop", str(build.program("fan_out")), str(origin_port), core=SERVER_CORE) as process:
+    with child("c-loop", str(build.program("fan_out")), origin, core=SERVER_CORE) as process:
         yield Serving(port=int(process.line()), paths=["/"], holders=[process.pid])
 
 
 @contextlib.contextmanager
-def websockets_broadcast(origin_port: int, _demand: Demand, *options: str) -> Iterator[Serving]:
+def websockets_broadcast(origin: str, demand: Demand, *options: str) -> Iterator[Serving]:
     """Python's `websockets`."""
     script = str(PEERS / "websockets_broadcast.py")
-    with child("websockets", sys.executable, script, str(origin_port), *options, core=SERVER_CORE) as process:
-        yield Serving(port=int(process.line()), paths=["/"], holders=[process.pid])
+    command, at = (sys.executable, script, origin, demand.place.address, *options), demand.place
+    with child("websockets", *command, core=SERVER_CORE, place=at) as process:
+        yield Serving(address=at.address, port=int(process.line()), paths=["/"], holders=[process.pid])
 
 
 @contextlib.contextmanager
-def npm_ws(origin_port: int, _demand: Demand, *options: str) -> Iterator[Serving]:
+def npm_ws(origin: str, demand: Demand, *options: str) -> Iterator[Serving]:
     """npm's `ws`."""
     assert NODE is not None
     script = str(PEERS / "ws_broadcast.js")
     env = {"NODE_PATH": str(MODULES)}
-    with child("npm-ws", NODE, script, str(origin_port), *options, core=SERVER_CORE, env=env) as process:
-        yield Serving(port=int(process.line()), paths=["/"], holders=[process.pid])
+    command, at = (NODE, script, origin, demand.place.address, *options), demand.place
+    with child("npm-ws", *command, core=SERVER_CORE, env=env, place=at) as process:
+        yield Serving(address=at.address, port=int(process.line()), paths=["/"], holders=[process.pid])
 
 
 @contextlib.contextmanager
-def nchan(_origin_port: int, _demand: Demand) -> Iterator[Serving]:
+def nchan(_origin: str, demand: Demand) -> Iterator[Serving]:
     """nginx with nchan, one worker."""
     with tempfile.TemporaryDirectory() as folder:
-        port = free_port()
+        port, at = free_port(), demand.place
         user = "user root;" if os.geteuid() == 0 else ""
         config = Path(folder) / "nginx.conf"
-        config.write_text((PEERS / "nchan.conf").read_text() % {"folder": folder, "port": port, "user": user})
-        with child("nchan", str(NGINX), "-c", str(config), "-e", "stderr", core=SERVER_CORE) as process:
-            _until_answered(f"http://127.0.0.1:{port}/")
-            yield Serving(port=port, paths=["/subscribe"], holders=[process.pid], publish_path="/publish")
+        filled = {"folder": folder, "address": at.address, "port": port, "user": user}
+        config.write_text((PEERS / "nchan.conf").read_text() % filled)
+        with child("nchan", str(NGINX), "-c", str(config), "-e", "stderr", core=SERVER_CORE, place=at) as process:
+            until_answered(at, port, "/")
+            yield Serving(
+                address=at.address, port=port, paths=["/subscribe"], holders=[process.pid], publish_path="/publish"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,10 +189,10 @@ class Gateway:
     lobby_core: int = LOAD_CORE
 
     @contextlib.contextmanager
-    def serve(self, origin_port: int, demand: Demand) -> Iterator[Serving]:
+    def serve(self, origin: str, demand: Demand) -> Iterator[Serving]:
         """Starts the lobbies, then the greeters."""
         seats = self.seats if self.greeters else max(self.seats, demand.clients)
-        resource = validate_and_default(_resource(origin_port, {"seats": seats, **self.clients_spec}), "benchmark")
+        resource = validate_and_default(_resource(origin, {"seats": seats, **self.clients_spec}), "benchmark")
         key = secrets.token_hex(32)
         env = {**self.interpreter.env, "LOBBY_TOKEN_KEY": key, "LOBBY_LOG_LEVEL": "warning"}
         if not self.compiled:
@@ -183,50 +201,68 @@ class Gateway:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             (folder / "lobby.json").write_text(json.dumps(resource))
             count = -(-demand.clients // seats) if self.greeters else 1
-            lobbies = [self._lobby(stack, folder / "lobby.json", number, env) for number in range(1, count + 1)]
-            ports = [json.loads(lobby.line())["port"] for lobby in lobbies]
+            file, at = folder / "lobby.json", demand.place
+            lobbies = [self._lobby(stack, file, number, env, at) for number in range(1, count + 1)]
+            told = [json.loads(lobby.line()) for lobby in lobbies]
+            ports, admins = [each["port"] for each in told], [(at, int(each["admin_port"])) for each in told]
             pids = [lobby.pid for lobby in lobbies]
             if not self.greeters:
-                yield Serving(port=ports[0], paths=_seat_paths(key, demand.handshakes), holders=pids)
+                paths = _seat_paths(key, demand.handshakes)
+                yield Serving(address=at.address, port=ports[0], paths=paths, holders=pids, admins=admins)
                 return
             entries = [
-                {"name": f"{_NAME}-{number}", "address": f"127.0.0.1:{port}", "clients": 0, "seats": seats}
+                {"name": f"{_NAME}-{number}", "address": f"{at.address}:{port}", "clients": 0, "seats": seats}
                 for number, port in enumerate(ports, start=1)
             ]
             directory = json.dumps({"items": [{**resource, "status": {"open": entries, "latest": entries[0]}}]})
-            greeters, port = self._greeters(stack, directory, env)
-            yield Serving(port=port, paths=[f"/{_NAME}"], holders=greeters, helpers=pids, servers=count)
+            beside = demand.greeter_place or at
+            greeters, port, more = self._greeters(stack, directory, env, beside)
+            yield Serving(
+                address=beside.address,
+                port=port,
+                paths=[f"/{_NAME}"],
+                holders=greeters,
+                helpers=pids,
+                servers=count,
+                admins=[*more, *admins],
+            )
 
-    def _lobby(self, stack: contextlib.ExitStack, file: Path, number: int, env: Mapping[str, str]) -> Child:
+    def _lobby(
+        self, stack: contextlib.ExitStack, file: Path, number: int, env: Mapping[str, str], place: Place
+    ) -> Child:
         core = self.lobby_core if self.greeters else SERVER_CORE
         name = f"{_NAME}-{number}"
-        options = ("--file", str(file), "--validated", "--name", name, "--end-with-stdin")
+        options = ("--file", str(file), "--validated", "--name", name, "--host", place.address, "--end-with-stdin")
         command = (self.interpreter.path, "-m", "lobby_gateway.lobby", *options)
-        return stack.enter_context(child(name, *command, core=core, env=env))
+        return stack.enter_context(child(name, *command, core=core, env=env, place=place))
 
-    def _greeters(self, stack: contextlib.ExitStack, directory: str, env: Mapping[str, str]) -> tuple[list[int], int]:
+    def _greeters(
+        self, stack: contextlib.ExitStack, directory: str, env: Mapping[str, str], place: Place
+    ) -> tuple[list[int], int, list[tuple[Place, int]]]:
         cores = [SERVER_CORE, LOAD_CORE]
         pids: list[int] = []
+        admins: list[tuple[Place, int]] = []
         port = 0
         for number in range(self.greeters):
-            options = ("--port", str(port), "--reuse-port", "--directory-from-stdin")
+            options = ("--host", place.address, "--port", str(port), "--reuse-port", "--directory-from-stdin")
             command = (self.interpreter.path, "-m", "lobby_gateway.greeter", *options)
             core = cores[number % len(cores)]
-            greeter = stack.enter_context(child(f"greeter-{number + 1}", *command, core=core, env=env))
+            greeter = stack.enter_context(child(f"greeter-{number + 1}", *command, core=core, env=env, place=place))
             told = json.loads(greeter.line())
             greeter.write(directory)
-            _until_answered(f"http://127.0.0.1:{told['admin_port']}/readyz", 200)
+            admins.append((place, int(told["admin_port"])))
+            until_answered(*admins[-1], "/readyz", 200)
             port = told["port"]
             pids.append(greeter.pid)
-        return pids, port
+        return pids, port, admins
 
 
-def _resource(origin_port: int, clients: Mapping[str, Any]) -> dict[str, Any]:
+def _resource(origin: str, clients: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "apiVersion": "lobby-gateway.io/v1alpha1",
         "kind": "Lobby",
         "metadata": {"name": _NAME},
-        "spec": {"origin": {"url": f"ws://127.0.0.1:{origin_port}/"}, "clients": dict(clients)},
+        "spec": {"origin": {"url": f"ws://{origin}/"}, "clients": dict(clients)},
     }
 
 
@@ -240,8 +276,13 @@ def _seat_paths(key: str, count: int) -> list[str]:
     ]
 
 
-def _until_answered(url: str, status: int = 0, seconds: float = 20.0) -> None:
-    """Waits until a URL answers, with this status if given."""
+def until_answered(place: Place, port: int, path: str, status: int = 0, seconds: float = 20.0) -> None:
+    """Waits until an HTTP server answers, with this status if given."""
+    url = f"http://127.0.0.1:{port}{path}"
+    place.inside(lambda: _until_answered(url, status, seconds))
+
+
+def _until_answered(url: str, status: int, seconds: float) -> None:
     end = time.monotonic() + seconds
     while True:
         found = 0

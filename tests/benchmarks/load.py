@@ -101,15 +101,15 @@ def measure(contestant: Contestant, case: Case) -> Outcome:
     """
     handshakes = case.clients if case.mode != "shake" else int((case.seconds + case.warm_up) * SHAKES_A_SECOND)
     with child("load", str(build.program("load")), *case.options(), core=LOAD_CORE) as load:
-        origin_port = int(load.line().split()[1])
+        origin = f"127.0.0.1:{load.line().split()[1]}"
         with (
-            contestant.serve(origin_port, Demand(case.clients, handshakes)) as serving,
+            contestant.serve(origin, Demand(case.clients, handshakes)) as serving,
             tempfile.NamedTemporaryFile("w") as paths,
         ):
             paths.write("\n".join(serving.paths) + "\n")
             paths.flush()
             before = [machine.resident_bytes(pid) for pid in serving.holders]
-            load.write(f"{serving.port} {serving.servers} {paths.name} {serving.publish_path}")
+            load.write(serving.line(paths.name))
             load.line()  # counting
             holders, helpers = _cpu(serving.holders), _cpu(serving.helpers)
             load.line(case.seconds + 60)  # counted

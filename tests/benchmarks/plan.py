@@ -34,10 +34,11 @@ PROXIED: Final = who.PROXIED
 TWO_GREETERS: Final = Contestant("Lobby Gateway, two greeters", Gateway(greeters=2).serve)
 SHARED: Final = Contestant("Lobby Gateway, Shared", Gateway(clients_spec={"compression": "Shared"}).serve)
 WEBSOCKETS_DEFLATE: Final = Contestant(
-    "websockets.broadcast, permessage-deflate", lambda port, demand: who.websockets_broadcast(port, demand, "deflate")
+    "websockets.broadcast, permessage-deflate",
+    lambda origin, demand: who.websockets_broadcast(origin, demand, "deflate"),
 )
 WS_DEFLATE: Final = Contestant(
-    "npm ws, permessage-deflate", lambda port, demand: who.npm_ws(port, demand, "deflate"), who.WS.missing
+    "npm ws, permessage-deflate", lambda origin, demand: who.npm_ws(origin, demand, "deflate"), who.WS.missing
 )
 DEBIANS: Final = Path("/usr/bin/python3")
 

@@ -4,11 +4,11 @@
 #include "net.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -42,29 +42,40 @@ void clients_read_paths(const char *file) {
     if (!path_count) die("no path");
 }
 
-static void watch(int fd, int tag) {
-    struct epoll_event event = {.events = EPOLLIN, .data.u32 = (uint32_t)tag};
+static void watch(int index, int change, uint32_t events) {
+    struct epoll_event event = {.events = events, .data.u32 = (uint32_t)index};
     if (epoll < 0) epoll = epoll_create1(0);
-    if (epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) < 0) die("epoll_ctl");
+    if (epoll_ctl(epoll, change, clients[index].fd, &event) < 0) die("epoll_ctl");
 }
 
-static void begin(int index, int port, const char *more_headers) {
-    int fd = connect_to(port);
-    send_request(fd, port, paths[turn++ % path_count], more_headers);
-    fcntl(fd, F_SETFL, O_NONBLOCK);
-    clients[index].fd = fd;
-    watch(fd, index);
+static void request(int index, int port, const char *more_headers) {
+    send_request(clients[index].fd, port, paths[turn++ % path_count], more_headers);
 }
 
-void clients_connect(int port, const char *more_headers, int at_once) {
+static void begin(int index, const struct server *server, const char *more_headers) {
+    int connected;
+    clients[index].fd = begin_connecting(server->address, server->port, &connected);
+    clients[index].connecting = !connected;
+    if (connected) request(index, server->port, more_headers);
+    watch(index, EPOLL_CTL_ADD, connected ? EPOLLIN : EPOLLOUT);
+}
+
+void clients_connect(const struct server *server, const char *more_headers, int at_once) {
     int begun = 0, done = 0, ready[MAX_EVENTS];
     while (done < client_count) {
-        for (; begun < client_count && begun - done < at_once; begun++) begin(begun, port, more_headers);
+        for (; begun < client_count && begun - done < at_once; begun++) begin(begun, server, more_headers);
         int count = clients_wait(ready, 30);
         if (!count) die("the server does not respond");
-        for (int i = 0; i < count; i++, done++) {
+        for (int i = 0; i < count; i++) {
             struct client *client = &clients[ready[i]];
             char head[8192];
+            if (client->connecting) {
+                client->connecting = 0;
+                request(ready[i], server->port, more_headers);
+                watch(ready[i], EPOLL_CTL_MOD, EPOLLIN);
+                continue;
+            }
+            done++;
             ssize_t got = recv(client->fd, head, sizeof head - 1, 0);
             head[got > 0 ? got : 0] = 0;
             if (strncmp(head, "HTTP/1.1 101", 12)) {
@@ -108,19 +119,20 @@ static void check_message(struct client *client, const uint8_t *payload, double 
     memcpy(&sent, payload + 8, 8);
     if (client->next && sequence > client->next) counts.gaps += sequence - client->next;
     if (client->next && sequence < client->next) counts.duplicates++;
-    else client->next = sequence + 1;
+    else client->next = sequence + 1, client->messages++;
+    if (at - sent > client->oldest) client->oldest = at - sent;
     if (sample && sample_count < SAMPLES) {
         if (!samples) samples = malloc(SAMPLES * sizeof *samples);
         samples[sample_count++] = (float)(at - sent);
     }
 }
 
-uint64_t client_check(struct client *client, int sample) {
+uint64_t client_check(struct client *client, int sample, size_t most) {
     static uint8_t buffer[READ_BYTES + (1 << 20)];
     uint64_t whole = 0;
     size_t have = client->rest_size, head;
     if (have) memcpy(buffer, client->rest, have);
-    ssize_t got = recv(client->fd, buffer + have, READ_BYTES, MSG_DONTWAIT);
+    ssize_t got = recv(client->fd, buffer + have, most < READ_BYTES ? most : READ_BYTES, MSG_DONTWAIT);
     if (got == 0 || (got < 0 && errno != EAGAIN)) drop(client);
     if (got <= 0) return 0;
     double at = now();
@@ -144,13 +156,32 @@ uint64_t client_check(struct client *client, int sample) {
     return whole;
 }
 
-uint64_t clients_shake(int port, int at_once, double seconds) {
+struct stalled clients_read_stalled(uint64_t newest, size_t delivered_size, double quiet) {
+    struct stalled found = {0};
+    int *in_buffer = calloc((size_t)stalled_count + 1, sizeof *in_buffer);
+    for (int i = 0; i < stalled_count; i++) {
+        ioctl(clients[i].fd, FIONREAD, &in_buffer[i]);
+        if (in_buffer[i] > found.receive_buffer) found.receive_buffer = in_buffer[i];
+    }
+    for (double last = now(); now() - last < quiet;)
+        for (int i = 0; i < stalled_count; i++)
+            if (clients[i].fd >= 0 && client_check(&clients[i], 0, SIZE_MAX)) last = now();
+    for (int i = 0; i < stalled_count; i++) {
+        double beyond = (double)((clients[i].bytes - (uint64_t)in_buffer[i]) / delivered_size);
+        if (beyond > found.beyond) found.beyond = beyond;
+        found.at_newest += clients[i].next == newest + 1;
+    }
+    free(in_buffer);
+    return found;
+}
+
+uint64_t clients_shake(const struct server *server, int at_once, double seconds) {
     struct linger reset = {1, 0}; /* no TIME_WAIT, which would exhaust the ports */
     double end = now() + seconds;
     uint64_t done = 0;
     int ready[MAX_EVENTS];
     for (int i = 0; i < at_once; i++)
-        if (!clients[i].fd) begin(i, port, ""); /* otherwise still connected from an earlier call */
+        if (!clients[i].fd) begin(i, server, ""); /* otherwise still connected from an earlier call */
     while (now() < end) {
         int count = clients_wait(ready, 0.1);
         for (int i = 0; i < count; i++) {
@@ -161,7 +192,7 @@ uint64_t clients_shake(int port, int at_once, double seconds) {
             else counts.refused++;
             setsockopt(client->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
             close(client->fd);
-            begin(ready[i], port, "");
+            begin(ready[i], server, "");
         }
     }
     return done;

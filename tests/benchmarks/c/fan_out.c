@@ -1,8 +1,8 @@
 /* The upper limit: the minimum work with which one process can share an origin among clients, as a plain epoll loop.
  *
- *   fan_out ORIGIN_PORT
+ *   fan_out ORIGIN
  *
- * Connects to the origin at 127.0.0.1:ORIGIN_PORT, listens on a free port and prints it. After each read from the origin, it
+ * Connects to the origin (HOST:PORT), listens on a free port and prints it. After each read from the origin, it
  * sends all whole frames to every client, with one call per client. It has no checks, limits or error handling: what a full
  * socket does not accept is lost, and a handshake must arrive in a single read.
  */
@@ -24,8 +24,8 @@
 
 static int clients[MAX_FDS], index_of[MAX_FDS], client_count;
 
-static int connect_origin(int port) {
-    int fd = connect_to(port);
+static int connect_origin(char *origin) {
+    int port = split_port(origin), fd = connect_to(origin, port);
     char head[1024];
     send_request(fd, port, "/", "");
     if (!read_head(fd, head, sizeof head)) die("the origin's handshake");
@@ -72,13 +72,13 @@ static void shake_hands(int fd) {
 
 int main(int argc, char **argv) {
     if (argc != 2) {
-        fprintf(stderr, "usage: fan_out ORIGIN_PORT\n");
+        fprintf(stderr, "usage: fan_out ORIGIN\n");
         return 2;
     }
-    int port, listener = listen_anywhere(&port, 4096);
+    int port, listener = listen_at("127.0.0.1", &port, 4096);
     fcntl(listener, F_SETFL, O_NONBLOCK);
     memset(index_of, -1, sizeof index_of);
-    int origin = connect_origin(atoi(argv[1])), epoll = epoll_create1(0);
+    int origin = connect_origin(argv[1]), epoll = epoll_create1(0);
     struct epoll_event event = {.events = EPOLLIN, .data.fd = listener}, events[256];
     epoll_ctl(epoll, EPOLL_CTL_ADD, listener, &event);
     event.data.fd = origin;

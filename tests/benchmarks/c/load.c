@@ -3,9 +3,7 @@
  *   load --mode MODE --value V [--clients N] [--size BYTES] [--seconds S] [--warm-up S] [--stalled N] [--at-once N]
  *        [--text FILE] [--deflate]
  *
- * Prints "origin PORT", then reads a line "PORT SERVERS PATHS [PUBLISH_PATH]" once the server under test runs: the port for
- * clients, the number of connections to the origin, a file with the paths of clients, and the path to publish to, if the
- * server needs that. Prints "counting" and "counted" around the measured time, then one JSON object, and exits when its
+ * Prints "origin PORT", then reads a line about the server under test once it runs (`origin_wait_for_server`). Prints "counting" and "counted" around the measured time, then one JSON object, and exits when its
  * standard input ends. The first --stalled clients never read.
  *
  *   one    V messages are in flight. 1: the next is sent when every client has the previous one. 1.5: when half of them have
@@ -25,12 +23,10 @@
 #include "origin.h"
 
 #include <getopt.h>
-#include <poll.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #define MAX_SIZE (1 << 20)
@@ -52,12 +48,6 @@ static struct {
     long long tcp_bytes;                /* held by all TCP sockets of the machine at the end of the measured time */
     int reading, counting;
 } run;
-
-static struct {
-    double receive_buffer; /* bytes, maximum of all stalled clients */
-    double beyond;         /* whole messages held for a client of which it had no byte, likewise */
-    int at_newest;         /* stalled clients whose last message was the newest one */
-} stalled;
 
 static uint8_t text[2 * MAX_SIZE], block[MAX_BLOCK]; /* messages are consecutive pieces of the text */
 static size_t text_size = sizeof text, text_at, block_size, delivered_size;
@@ -82,39 +72,6 @@ static void read_text(void) {
     text_size = file ? fread(text, 1, sizeof text, file) : 0;
     if (text_size < want.size) die(want.text);
     fclose(file);
-}
-
-/* Some servers connect to the origin before they listen, some only when a client connects. */
-static int wait_for_server(int *servers, char *publish_path) {
-    struct pollfd sources[2] = {{.fd = 0, .events = POLLIN}, {.fd = origin_listener(), .events = POLLIN}};
-    char line[8192], paths[4096];
-    int port;
-    do {
-        if (poll(sources, 2, -1) < 0) die("poll");
-        if (sources[1].revents) origin_accept();
-    } while (!sources[0].revents);
-    if (!fgets(line, sizeof line, stdin) || sscanf(line, "%d %d %4000s %200s", &port, servers, paths, publish_path) < 3) {
-        fprintf(stderr, "load: expected PORT SERVERS PATHS [PUBLISH_PATH]\n");
-        exit(2);
-    }
-    clients_read_paths(paths);
-    return port;
-}
-
-/* Bytes held by both ends of all connections, as the kernel accounts for them. */
-static long long tcp_bytes(void) {
-    char line[256];
-    long long pages = 0;
-    FILE *file = fopen("/proc/net/sockstat", "r");
-    while (file && fgets(line, sizeof line, file))
-        if (sscanf(line, "TCP: inuse %*d orphan %*d tw %*d alloc %*d mem %lld", &pages) == 1) break;
-    if (file) fclose(file);
-    return pages * sysconf(_SC_PAGESIZE);
-}
-
-static void say(const char *line) {
-    puts(line);
-    fflush(stdout);
 }
 
 static void push_one(void) {
@@ -184,7 +141,7 @@ static void measure(void) {
             struct client *client = &clients[ready[i]];
             if (client->fd < 0) continue;
             uint64_t before = client->bytes;
-            if (rate) client_check(client, run.counting);
+            if (rate) client_check(client, run.counting, SIZE_MAX);
             else client_skip(client);
             run.received += client->bytes - before;
         }
@@ -195,30 +152,13 @@ static void measure(void) {
     say("counted");
 }
 
-/* Measures what was held for stalled clients when the origin stopped sending: in their receive buffers, and beyond. */
-static void read_stalled(void) {
-    int *in_buffer = calloc((size_t)stalled_count + 1, sizeof *in_buffer);
-    for (int i = 0; i < stalled_count; i++) {
-        ioctl(clients[i].fd, FIONREAD, &in_buffer[i]);
-        if (in_buffer[i] > stalled.receive_buffer) stalled.receive_buffer = in_buffer[i];
-    }
-    for (double last = now(); now() - last < QUIET;)
-        for (int i = 0; i < stalled_count; i++)
-            if (clients[i].fd >= 0 && client_check(&clients[i], 0)) last = now();
-    for (int i = 0; i < stalled_count; i++) {
-        double beyond = (double)((clients[i].bytes - (uint64_t)in_buffer[i]) / delivered_size);
-        if (beyond > stalled.beyond) stalled.beyond = beyond;
-        stalled.at_newest += clients[i].next == sequence;
-    }
-    free(in_buffer);
-}
-
 static void report(void) {
     double took = run.end - run.start;
     uint64_t bytes = run.received - run.received_before;
     uint64_t deliveries = counts.messages ? counts.messages : bytes / delivered_size;
     struct counts seen = counts; /* before reading the stalled clients adds to them */
-    if (stalled_count) read_stalled();
+    struct stalled stalled = {0};
+    if (stalled_count) stalled = clients_read_stalled(sequence - 1, delivered_size, QUIET);
     printf("{\"clients\": %d, \"size\": %zu, \"mode\": \"%s\", \"value\": %g, \"seconds\": %.3f, \"connect_seconds\": %.4f, "
            "\"sent\": %llu, \"deliveries\": %llu, \"bytes\": %llu, \"per_second\": %.1f, ",
            client_count, want.size, want.mode, want.value, took, run.connect_seconds, (unsigned long long)run.sent,
@@ -258,31 +198,31 @@ static void read_options(int argc, char **argv) {
 }
 
 int main(int argc, char **argv) {
-    char publish_path[256] = "", rest[256];
-    int servers;
+    struct server server;
+    char rest[256];
     client_count = 512;
     read_options(argc, argv);
     read_text();
     delivered_size = header_size(want.size) + want.size;
-    printf("origin %d\n", origin_listen());
+    printf("origin %d\n", origin_listen("127.0.0.1"));
     fflush(stdout);
-    int port = wait_for_server(&servers, publish_path);
-    if (publish_path[0]) origin_publish(port, publish_path);
+    origin_wait_for_server(&server);
+    clients_read_paths(server.paths);
 
     if (!strcmp(want.mode, "shake")) {
-        clients_shake(port, want.at_once, want.warm_up);
+        clients_shake(&server, want.at_once, want.warm_up);
         say("counting");
         run.start = now();
         counts.refused = 0;
-        uint64_t done = clients_shake(port, want.at_once, want.seconds);
+        uint64_t done = clients_shake(&server, want.at_once, want.seconds);
         run.end = now();
         say("counted");
         counts.messages = done;
     } else {
         double begin = now();
-        clients_connect(port, want.deflate ? "Sec-WebSocket-Extensions: permessage-deflate\r\n" : "", want.at_once);
+        clients_connect(&server, want.deflate ? "Sec-WebSocket-Extensions: permessage-deflate\r\n" : "", want.at_once);
         run.connect_seconds = now() - begin;
-        while (origin_count() < servers) origin_accept();
+        while (origin_count() < server.connections) origin_accept();
         run.reading = client_count - stalled_count;
         measure();
     }

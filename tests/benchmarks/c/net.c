@@ -2,8 +2,12 @@
 #include "net.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,14 +26,43 @@ void die(const char *what) {
     exit(1);
 }
 
-static struct sockaddr_in loopback(int port) {
-    return (struct sockaddr_in){
-        .sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+void say(const char *line) {
+    puts(line);
+    fflush(stdout);
 }
 
-int listen_anywhere(int *port, int backlog) {
+long long tcp_bytes(void) {
+    char line[256];
+    long long pages = 0;
+    FILE *file = fopen("/proc/net/sockstat", "r");
+    while (file && fgets(line, sizeof line, file))
+        if (sscanf(line, "TCP: inuse %*d orphan %*d tw %*d alloc %*d mem %lld", &pages) == 1) break;
+    if (file) fclose(file);
+    return pages * sysconf(_SC_PAGESIZE);
+}
+
+void enter_network(const char *path) {
+    int fd = open(path, O_RDONLY);
+    if (fd < 0 || setns(fd, CLONE_NEWNET) < 0) die(path);
+    close(fd);
+}
+
+static struct sockaddr_in socket_address(const char *address, int port) {
+    struct sockaddr_in made = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+    if (inet_pton(AF_INET, address, &made.sin_addr) != 1) die(address);
+    return made;
+}
+
+int split_port(char *server) {
+    char *colon = strrchr(server, ':');
+    if (!colon) die(server);
+    *colon = 0;
+    return atoi(colon + 1);
+}
+
+int listen_at(const char *host, int *port, int backlog) {
     int fd = socket(AF_INET, SOCK_STREAM, 0), one = 1;
-    struct sockaddr_in address = loopback(0);
+    struct sockaddr_in address = socket_address(host, 0);
     socklen_t length = sizeof address;
     if (fd < 0) die("socket");
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
@@ -39,9 +72,19 @@ int listen_anywhere(int *port, int backlog) {
     return fd;
 }
 
-int connect_to(int port) {
+int begin_connecting(const char *host, int port, int *connected) {
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0), one = 1;
+    struct sockaddr_in address = socket_address(host, port);
+    if (fd < 0) die("socket");
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    if (connect(fd, (struct sockaddr *)&address, sizeof address) < 0 && errno != EINPROGRESS) die("connect");
+    *connected = poll(&(struct pollfd){.fd = fd, .events = POLLOUT}, 1, 0) == 1; /* on loopback it is */
+    return fd;
+}
+
+int connect_to(const char *host, int port) {
     int fd = socket(AF_INET, SOCK_STREAM, 0), one = 1;
-    struct sockaddr_in address = loopback(port);
+    struct sockaddr_in address = socket_address(host, port);
     if (fd < 0) die("socket");
     if (connect(fd, (struct sockaddr *)&address, sizeof address) < 0) die("connect");
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);

@@ -1,4 +1,4 @@
-/* Sockets, time and WebSocket frames for both programs. */
+/* Sockets, time and WebSocket frames for all programs. */
 #ifndef NET_H
 #define NET_H
 
@@ -11,11 +11,26 @@ double now(void);
 /* Prints errno as text and exits. */
 void die(const char *what);
 
-/* A listening socket on a free loopback port. */
-int listen_anywhere(int *port, int backlog);
+/* Prints a line at once. */
+void say(const char *line);
 
-/* A blocking connection to a loopback port, with TCP_NODELAY. */
-int connect_to(int port);
+/* Bytes held by all TCP connections of the machine, both ends, as the kernel accounts for them. */
+long long tcp_bytes(void);
+
+/* Sockets created from now on belong to the network namespace at this path. */
+void enter_network(const char *path);
+
+/* A listening socket on a free port of this address. */
+int listen_at(const char *address, int *port, int backlog);
+
+/* Splits HOST:PORT in place; returns the port. */
+int split_port(char *server);
+
+/* A blocking connection with TCP_NODELAY. */
+int connect_to(const char *address, int port);
+
+/* The same without blocking; sets whether it is connected already. It is writable once it is. */
+int begin_connecting(const char *address, int port, int *connected);
 
 void write_whole(int fd, const char *data, size_t size);
 

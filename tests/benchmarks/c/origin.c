@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,13 +21,12 @@ static struct {
 } servers[MAX_SERVERS];
 static int server_count, listener = -1, masks;
 
-int origin_listen(void) {
+int origin_listen(const char *address) {
     int port;
-    listener = listen_anywhere(&port, MAX_SERVERS);
+    listener = listen_at(address, &port, MAX_SERVERS);
     return port;
 }
 
-int origin_listener(void) { return listener; }
 int origin_count(void) { return server_count; }
 int origin_masks(void) { return masks; }
 size_t origin_pushed(void) { return servers[0].sent; }
@@ -48,13 +48,29 @@ void origin_accept(void) {
     add(fd);
 }
 
-void origin_publish(int port, const char *path) {
+static void publish(const struct server *server) {
     char head[8192];
-    int fd = connect_to(port);
-    send_request(fd, port, path, "");
+    int fd = connect_to(server->address, server->port);
+    send_request(fd, server->port, server->publish_path, "");
     if (!read_head(fd, head, sizeof head) || strncmp(head, "HTTP/1.1 101", 12)) die("publishing to the server failed");
     masks = 1;
     add(fd);
+}
+
+void origin_wait_for_server(struct server *server) {
+    struct pollfd sources[2] = {{.fd = 0, .events = POLLIN}, {.fd = listener, .events = POLLIN}};
+    char line[8192];
+    do { /* some servers connect to the origin before they listen, some only when a client connects */
+        if (poll(sources, 2, -1) < 0) die("poll");
+        if (sources[1].revents) origin_accept();
+    } while (!sources[0].revents);
+    *server = (struct server){0};
+    if (!fgets(line, sizeof line, stdin) || sscanf(line, "%60s %d %d %4000s %200s", server->address, &server->port, &server->connections,
+                                                   server->paths, server->publish_path) < 4) {
+        fprintf(stderr, "expected ADDRESS PORT CONNECTIONS PATHS [PUBLISH_PATH]\n");
+        exit(2);
+    }
+    if (server->publish_path[0]) publish(server);
 }
 
 int origin_push(const uint8_t *data, size_t size) {

@@ -5,17 +5,22 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Listens; returns the port. */
-int origin_listen(void);
+/* The server under test. */
+struct server {
+    char address[64], publish_path[256]; /* publish_path: empty if it connects to the origin */
+    char paths[4096];                    /* a file with the paths of clients, one per line */
+    int port, connections;               /* of clients; number of connections to the origin */
+};
 
-/* The listening socket. */
-int origin_listener(void);
+/* Listens at this address; returns the port. */
+int origin_listen(const char *address);
+
+/* Waits for the line "ADDRESS PORT CONNECTIONS PATHS [PUBLISH_PATH]" on standard input, which says that the server runs.
+ * Meanwhile accepts its connections; if it has to be published to, connects to it. */
+void origin_wait_for_server(struct server *server);
 
 /* Accepts a connection of a server; blocks until there is one. */
 void origin_accept(void);
-
-/* Connects to a server as its publisher instead. */
-void origin_publish(int port, const char *path);
 
 /* Number of connected servers; each gets all messages. */
 int origin_count(void);

@@ -1,8 +1,8 @@
 """A peer: the obvious program with Python's `websockets`, using its own `broadcast` between origin and clients.
 
-    websockets_broadcast.py ORIGIN_PORT [deflate]
+    websockets_broadcast.py ORIGIN ADDRESS [deflate]
 
-Prints its port once the origin is connected, and exits with the origin.
+ORIGIN is HOST:PORT; clients connect to ADDRESS. Prints its port once the origin is connected, and exits with the origin.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, broadcast, serve
 
 
-async def main(origin_port: int, compression: str | None) -> None:
+async def main(origin_address: str, address: str, compression: str | None) -> None:
     """Serves until the origin disconnects."""
     clients: set[ServerConnection] = set()
 
@@ -26,8 +26,8 @@ async def main(origin_port: int, compression: str | None) -> None:
             clients.discard(client)
 
     async with (
-        serve(handler, "127.0.0.1", 0, compression=compression) as server,
-        connect(f"ws://127.0.0.1:{origin_port}", compression=None, max_size=None) as origin,
+        serve(handler, address, 0, compression=compression) as server,
+        connect(f"ws://{origin_address}", compression=None, max_size=None) as origin,
     ):
         print(next(iter(server.sockets)).getsockname()[1], flush=True)
         async for message in origin:
@@ -35,4 +35,4 @@ async def main(origin_port: int, compression: str | None) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1]), "deflate" if "deflate" in sys.argv else None))
+    asyncio.run(main(sys.argv[1], sys.argv[2], "deflate" if "deflate" in sys.argv else None))

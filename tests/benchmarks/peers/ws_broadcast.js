@@ -1,15 +1,16 @@
 // A peer: the obvious program with npm's `ws`, using the broadcast from its README between an origin and clients.
 //
-//     ws_broadcast.js ORIGIN_PORT [deflate]
+//     ws_broadcast.js ORIGIN ADDRESS [deflate]
 //
-// Prints its port once the origin is connected; exits with the origin.
+// ORIGIN is HOST:PORT; clients connect to ADDRESS. Prints its port once the origin is connected; exits with the origin.
 "use strict";
 
 const { WebSocket, WebSocketServer } = require("ws");
 
-const deflate = process.argv[3] === "deflate";
-const server = new WebSocketServer({ host: "127.0.0.1", port: 0, backlog: 4096, perMessageDeflate: deflate }, () => {
-  const origin = new WebSocket(`ws://127.0.0.1:${process.argv[2]}`, { perMessageDeflate: false });
+const [, , originAddress, address, compression] = process.argv;
+const deflate = compression === "deflate";
+const server = new WebSocketServer({ host: address, port: 0, backlog: 4096, perMessageDeflate: deflate }, () => {
+  const origin = new WebSocket(`ws://${originAddress}`, { perMessageDeflate: false });
   origin.on("open", () => console.log(server.address().port));
   origin.on("message", (data, binary) => {
     for (const client of server.clients) {

@@ -21,6 +21,7 @@ from lobby_gateway.settings import ClientSettings
 from lobby_gateway.websocket.deflate import Inflater
 from lobby_gateway.websocket.frames import Batch, Opcode, close_payload, frame
 from lobby_gateway.websocket.parser import Close, FrameParser, Message, Violation
+from lobby_gateway.websocket.send_progress import SendProgress
 from lobby_gateway.websocket.server_socket import CloseState, ServerSocket
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ class ClientConnection(ServerSocket):
     """
 
     __slots__ = (
-        "_label", "_mailbox", "_ping_sent", "_received_at", "_spent_until", "bus", "context", "deflate", "dropped", "owner",
+        "_label", "_mailbox", "_pinged", "_received_at", "_spent_until", "bus", "context", "deflate", "dropped", "owner",
         "policy",
     )  # fmt: skip
 
@@ -110,7 +111,7 @@ class ClientConnection(ServerSocket):
         self._mailbox: Mailbox | None = None
         self._label = ""
         self._received_at = loop.time()
-        self._ping_sent = 0.0  # when; 0: no pong is awaited
+        self._pinged: tuple[float, SendProgress] | None = None  # since when a pong is awaited, if one is
         self._spent_until = 0.0  # when everything it has sent so far is paid off (see `FloodLimit`)
         self.deflate = deflate
         self.bus: MessageBus | None = None
@@ -186,16 +187,23 @@ class ClientConnection(ServerSocket):
         self.owner.client_closed(self, self._label or label)
 
     def check_liveness(self, now: float) -> None:
-        """Pings a silent client, and closes one that has not answered; to be called every few seconds."""
+        """Pings a silent client, and closes one that has not answered; to be called every few seconds.
+
+        The ping may be queued behind a large message: as long as the client takes bytes that waited for it, it is alive.
+        """
         policy = self.policy
         if self.closing or not policy.ping_seconds:
             return
-        if self._ping_sent:
-            if now - self._ping_sent >= policy.settings.ping_timeout_seconds:
+        if self._pinged is not None:
+            since, progress = self._pinged
+            if progress.look(waiting=self.pending):
+                self._pinged = (now, progress)
+            elif now - since >= policy.settings.ping_timeout_seconds:
                 self.close(close_codes.PING_TIMEOUT)
         elif now - self._received_at >= policy.ping_seconds:
-            self._ping_sent = now
             self._send_control(_PING)
+            if not self.closed:
+                self._pinged = (now, SendProgress(self.sock, waiting=self.pending))
 
     def _close(self, state: CloseState, payload: bytes, label: str, timeout: float | None = None) -> None:
         self._label = self._label or label
@@ -236,7 +244,7 @@ class ClientConnection(ServerSocket):
 
     def _data_received(self, data: bytes) -> None:
         self._received_at = now = self._loop.time()
-        self._ping_sent = 0.0
+        self._pinged = None
         events = self._parser.receive(data)
         flood = self.policy.flood
         self._spent_until = max(self._spent_until, now) + flood.cost(self._parser.frames, len(data))

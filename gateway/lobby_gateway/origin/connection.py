@@ -198,7 +198,13 @@ class OriginConnection:
 
     def _wake(self) -> None:
         self._timer = self._timer_at = None
-        self._session.wake(self._loop.time())
+        now = self._loop.time()
+        websocket = self._websocket
+        if websocket is not None:
+            self._session.bytes_received(websocket.received_at, websocket.incomplete)
+            if websocket.took_bytes():
+                self._session.bytes_taken(now)
+        self._session.wake(now)
         self._act()
 
     def _perform_all(self) -> None:
@@ -231,6 +237,7 @@ class OriginConnection:
             case SendPing():
                 if self._websocket is not None:
                     self._websocket.send_ping()
+                    self._websocket.took_bytes()  # from now on, whether it waits
             case BeginClose(code, reason, unresponsive):
                 if self._websocket is not None:
                     timeout = self._settings.unresponsive_close_seconds if unresponsive else None

@@ -21,16 +21,17 @@ class Due(Enum):
 class Keepalive:
     """Watchdogs of one open connection.
 
-    A ping counts as answered by a pong or by anything else received after it: an origin that streams is alive, and its
-    pong may be queued behind megabytes of messages.
+    A ping counts as answered by a pong or by any bytes received after it, even if they complete no message: a pong can't
+    overtake a message that is not fragmented (RFC 6455 §5.4). Its timeout starts when it was sent, not when it was queued.
 
     Attributes:
         ping_seconds: interval between pings (RFC 6455 §5.5.2); 0: none.
-        timeout_seconds: how long to wait for the answer to a ping.
-        stale_seconds: longest time without a message of the stream; 0: no limit.
+        timeout_seconds: how long to wait for the answer to a ping, once it was sent.
+        stale_seconds: longest time without a message of the stream, or a part of one; 0: no limit.
     """
 
     __slots__ = (
+        "_incomplete",
         "_last_received",
         "_message",
         "_next_ping",
@@ -47,20 +48,30 @@ class Keepalive:
         self._last_received = now
         self._message: float | None = None  # None: the stream has not started, so it can't be stale
         self._next_ping = now + ping_seconds
-        self._pinged: float | None = None  # when the oldest ping without an answer was sent
+        self._pinged: float | None = None  # when the oldest ping without an answer was sent, or last made progress
+        self._incomplete = 0
 
     @property
     def last_message(self) -> float:
-        """When the last message arrived; without one, when the stream started; 0 if it has not."""
+        """When the last message, or a part of it, arrived; without one, when the stream started; 0 if it has not."""
         return self._message or 0.0
 
     def stream_begins(self, now: float) -> None:
         """The stream starts: from now on messages are expected."""
         self._message = now
 
-    def bytes_received(self, now: float) -> None:
-        """A control frame, or a message of the script, arrived."""
-        self._last_received = now
+    def bytes_received(self, now: float, incomplete: int = 0) -> None:
+        """Bytes arrived at `now`; `incomplete` is how many are kept of a message of which more is to come."""
+        self._last_received = max(self._last_received, now)
+        if incomplete > self._incomplete and self._message is not None:
+            self._message = max(self._message, now)
+        self._incomplete = incomplete
+
+    def bytes_taken(self, now: float) -> None:
+        """The origin took bytes while others waited for it: a ping may still be among those."""
+        if self._pinged is not None and self._last_received <= self._pinged:
+            self._pinged = now
+            self._next_ping = max(self._next_ping, now + self.ping_seconds)
 
     def message(self, now: float) -> None:
         """A message of the stream arrived."""

@@ -227,8 +227,18 @@ class OriginSession:
                 return  # closing: ignored
             self._receive(event, now)
 
+    def bytes_received(self, at: float, incomplete: int) -> None:
+        """Bytes arrived, the latest ones at `at`; `incomplete` of them belong to a message of which more is to come."""
+        if self._keepalive is not None:
+            self._keepalive.bytes_received(at, incomplete)
+
+    def bytes_taken(self, now: float) -> None:
+        """The origin took bytes while others waited for it."""
+        if self._keepalive is not None:
+            self._keepalive.bytes_taken(now)
+
     def wake(self, now: float) -> None:
-        """Acts on the deadlines that have passed."""
+        """Acts on the deadlines that have passed. To be told what `bytes_received` and `bytes_taken` tell, first."""
         if self.state in (State.WAITING, State.REFUSED):
             self._try(now)
         if self._linger_until is not None and now >= self._linger_until:

@@ -258,7 +258,7 @@ class TrunkConsumer:
         return record
 
     def bytes_received(self, now: float) -> None:
-        """Bytes arrived, even if they are not a whole record yet."""
+        """Bytes arrived, even if they are not a whole record yet; or the lobby took bytes while others waited for it."""
         self._last_received = max(self._last_received, now)
 
     # Time

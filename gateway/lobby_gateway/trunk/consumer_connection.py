@@ -232,9 +232,9 @@ class TrunkConsumerConnection:
             self._send()
 
     def _time_passed(self) -> None:
-        core = self.core
-        core.bytes_received(self._client.received_at)
-        if core.wake(self._loop.time()):
+        core, now = self.core, self._loop.time()
+        core.bytes_received(now if self._client.took_bytes() else self._client.received_at)
+        if core.wake(now):
             self._timer = self._loop.call_at(core.wake_at, self._time_passed)
             self._send()
         else:

@@ -256,7 +256,7 @@ class TrunkServer:
         return None
 
     def bytes_received(self, now: float) -> None:
-        """Bytes arrived, even if they are not a whole record yet."""
+        """Bytes arrived, even if they are not a whole record yet; or the consumer took bytes while others waited for it."""
         self._last_received = max(self._last_received, now)
 
     def close(self) -> None:

@@ -17,6 +17,7 @@ from lobby_gateway.trunk.server import TRUNK_SERVER_SETTINGS, Parts, TrunkServer
 from lobby_gateway.websocket.frames import Opcode, close_payload, header
 from lobby_gateway.websocket.listener import TCP_NOTSENT_LOWAT
 from lobby_gateway.websocket.parser import Close, FrameParser, Message, Violation
+from lobby_gateway.websocket.send_progress import SendProgress
 from lobby_gateway.websocket.server_socket import CloseState, ServerSocket
 
 logger = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ class TrunkServerConnection(ServerSocket):
         server: the lobby's end of the trunk.
     """
 
-    __slots__ = ("_forward", "_on_closed", "_settings", "_timer", "server")
+    __slots__ = ("_forward", "_on_closed", "_progress", "_settings", "_timer", "server")
 
     def __init__(
         self,
@@ -66,6 +67,7 @@ class TrunkServerConnection(ServerSocket):
         self._forward = forward
         self._on_closed = on_closed
         self._settings = settings
+        self._progress = SendProgress(sock, waiting=False)
         self._timer = loop.call_at(server.wake_at, self._time_passed)
         if leftover:
             loop.call_soon(self.feed, leftover)
@@ -173,7 +175,10 @@ class TrunkServerConnection(ServerSocket):
     def _time_passed(self) -> None:
         if self._close_state:
             return  # from now on the deadline of the closing handshake applies
-        if not self.server.wake(self._loop.time()):
+        now = self._loop.time()
+        if self._progress.look(waiting=self.pending):
+            self.server.bytes_received(now)
+        if not self.server.wake(now):
             extra = {"consumer": self.server.consumer, "seats": self.server.held}
             logger.warning("a trunk does not respond: its seats are free again", extra=extra)
             self.abort()

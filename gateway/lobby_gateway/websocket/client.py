@@ -20,6 +20,7 @@ from lobby_gateway.settings import WebSocketClientSettings
 from lobby_gateway.websocket.client_handshake import ClientHandshake, ConnectFailedError, HandshakeRefusedError
 from lobby_gateway.websocket.frames import Batch, Opcode, close_payload, masked_frame
 from lobby_gateway.websocket.parser import Close, Event, FrameParser, Ping, Violation
+from lobby_gateway.websocket.send_progress import SendProgress
 
 
 class Receiver(Protocol):
@@ -127,6 +128,7 @@ class WebSocketClient(asyncio.BufferedProtocol):
         self._handshake: ClientHandshake | None = handshake
         self._open: asyncio.Future[None] = self._loop.create_future()
         self._transport: asyncio.Transport | None = None
+        self._progress: SendProgress | None = None
         self._begun = False
         self._leftover = b""
         self._close_sent = False
@@ -146,6 +148,20 @@ class WebSocketClient(asyncio.BufferedProtocol):
     def buffered(self) -> int:
         """Bytes waiting for room in the socket."""
         return self._transport.get_write_buffer_size() if self._transport is not None else 0
+
+    @property
+    def incomplete(self) -> int:
+        """Bytes received so far of a message that is not complete; 0 between messages."""
+        return self._parser.incomplete
+
+    def took_bytes(self) -> bool:
+        """Whether the peer, since the previous call, took bytes while others waited for it (see `SendProgress`)."""
+        if self._transport is None:
+            return False
+        waiting = self.buffered > 0
+        if self._progress is None:
+            self._progress = SendProgress(self._transport.get_extra_info("socket"), waiting=waiting)
+        return self._progress.look(waiting=waiting)
 
     def send(self, opcode: int, payload: bytes | memoryview) -> bool:
         """Sends a message; returns False if the connection is closing or closed. The caller has to bound `buffered`."""

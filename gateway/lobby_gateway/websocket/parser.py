@@ -123,6 +123,13 @@ class FrameParser:
         """It keeps neither part of a frame nor fragments of a message, and the connection is not over."""
         return not self._need and self._fragments is None
 
+    @property
+    def incomplete(self) -> int:
+        """Bytes kept of a message of which more is to come; 0 between messages."""
+        buffer = self._buffer
+        frame = len(buffer) if buffer and buffer[0] & 0x0F < _CLOSE else 0
+        return frame + (len(self._fragments.data) if self._fragments is not None else 0)
+
     def receive(self, data: bytes) -> list[Event]:
         """The events that `data` completes, in order. There are none after a `Close` or a `Violation`."""
         self.frames = 0

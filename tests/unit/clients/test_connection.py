@@ -6,6 +6,7 @@ import struct
 
 import pytest
 from tests.support.sockets import receive, receive_to_end, run
+from tests.support.waiting import until as wait_until
 from tests.support.wire import CONT, MASK, TEXT, raw_frame
 from tests.unit.clients.test_message_bus import Owner, connect
 
@@ -15,10 +16,23 @@ from lobby_gateway.clients.message_bus import MessageBus
 from lobby_gateway.clients.rate_limit import FloodLimit
 from lobby_gateway.settings import ClientSettings
 from lobby_gateway.websocket.frames import Batch, Opcode, close_payload, frame, masked_frame
+from lobby_gateway.websocket.send_progress import SendProgress
 
 
 async def send(sock: socket.socket, data: bytes) -> None:
     await asyncio.get_running_loop().sock_sendall(sock, data)
+
+
+async def until_idle(client: ClientConnection) -> None:
+    async with asyncio.timeout(5):
+        while client.pending:  # noqa: ASYNC110  # the loop has yet to see that there is room
+            await asyncio.sleep(0)
+
+
+async def stays_full(client: ClientConnection) -> None:
+    """Returns when the client's kernel takes no more."""
+    progress = SendProgress(client.sock, waiting=True)
+    await wait_until(lambda: not progress.look(waiting=True), every=0.05)
 
 
 async def until(owner: Owner, count: int) -> None:
@@ -180,6 +194,60 @@ def test_a_pong_keeps_a_client_connected() -> None:
         client.check_liveness(now + 47)
         assert not client.closing
         client.abort()
+        sock.close()
+
+    run(main())
+
+
+def test_a_client_that_takes_a_large_message_slowly_has_time_to_answer_the_ping_behind_it() -> None:
+    async def main() -> None:
+        bus = MessageBus()
+        owner = Owner()
+        policy = ClientPolicy(
+            ping_seconds=25, settings=ClientSettings(ping_timeout_seconds=20, close_timeout_seconds=0.01)
+        )
+        client, sock = connect(owner, policy, receive_buffer=65536)
+        bus.attach(client)
+        message = Batch.of([frame(Opcode.BINARY, b"." * (4 << 20))])
+        bus.publish(message)
+        assert client.pending
+        now = asyncio.get_running_loop().time() + 26
+        client.check_liveness(now)
+        left = len(message.data)
+        while left > 65536:  # a quarter of the message every 19 seconds
+            left -= len(await receive(sock, 65536))
+            if left % (1 << 20) < 65536:
+                client.check_liveness(now := now + 19)
+                assert not client.closing
+        await receive(sock, left + 2)  # and the ping
+        await until_idle(client)
+        client.check_liveness(now := now + 19)
+        client.check_liveness(now + 19)
+        assert not client.closing
+        client.check_liveness(now + 21)  # its answer did not come
+        assert await owner.until_closed() == "ping_timeout"
+        sock.close()
+
+    run(main())
+
+
+def test_a_client_that_stops_taking_a_large_message_is_closed() -> None:
+    async def main() -> None:
+        bus = MessageBus()
+        owner = Owner()
+        policy = ClientPolicy(
+            ping_seconds=25, settings=ClientSettings(ping_timeout_seconds=20, close_timeout_seconds=0.01)
+        )
+        client, sock = connect(owner, policy, receive_buffer=65536)
+        bus.attach(client)
+        bus.publish(Batch.of([frame(Opcode.BINARY, b"." * (4 << 20))]))
+        await receive(sock, 65536)
+        now = asyncio.get_running_loop().time() + 26
+        client.check_liveness(now)
+        await stays_full(client)
+        client.check_liveness(now := now + 1)  # what its kernel took meanwhile
+        client.check_liveness(now + 21)
+        assert await owner.until_closed() == "ping_timeout"
         sock.close()
 
     run(main())

@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
+import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 from tests.support.origins import FakeOrigin, Refuse, authority, fragmented, server_frame
+from tests.support.peers import raw_server
 from tests.support.sockets import run
 from tests.support.specs import origin_spec, resolved
-from tests.support.waiting import until
+from tests.support.waiting import stays, until
 
 from lobby_gateway.errors import UserError
 from lobby_gateway.origin.connection import OriginConnection
@@ -526,5 +529,85 @@ def test_failure_of_our_own_ends_run(monkeypatch: pytest.MonkeyPatch) -> None:
         lobby = Lobby("ws://localhost:1/", connect="Always")
         with pytest.raises(LookupError, match="a bug"):
             await lobby.origin.run()
+
+    run(main())
+
+
+# Liveness
+
+IMPATIENT = {"pingSeconds": 1, "timeoutSeconds": 1}
+
+
+async def drip(origin: FakeOrigin, data: bytes, *, seconds: float) -> None:
+    """Sends bytes in small parts over some time; the origin neither reads nor answers meanwhile."""
+    origin.go_silent()
+    pieces = 50
+    size = -(-len(data) // pieces)
+    for at in range(0, len(data), size):
+        origin.send_raw(data[at : at + size])
+        await asyncio.sleep(seconds / pieces)
+
+
+@pytest.mark.parametrize("fields", [{"keepalive": IMPATIENT}, {"staleSeconds": 1}], ids=["ping", "stale"])
+def test_origin_whose_message_takes_longer_than_the_timeout_stays_connected(fields: dict[str, Any]) -> None:
+    async def main() -> None:
+        async with FakeOrigin() as origin, running(origin.url, maxMessageBytes=4 << 20, **fields) as lobby:
+            await origin.until_open()
+            await lobby.until_state(OriginState.CONNECTED)
+            message = b"x" * (3 << 20)
+            await drip(origin, server_frame(2, message), seconds=3.5)
+            await lobby.until(lambda: lobby.messages)
+            assert lobby.messages == [message]
+            assert len(origin.connections) == 1, lobby.origin.failures
+            assert not lobby.origin.failures
+            origin.kill_connections()
+
+    run(main())
+
+
+def test_message_that_stalls_half_way_does_not_keep_the_origin_connected() -> None:
+    async def main() -> None:
+        async with FakeOrigin() as origin, running(origin.url, keepalive=IMPATIENT) as lobby:
+            await origin.until_open()
+            await lobby.until_state(OriginState.CONNECTED)
+            origin.go_silent()
+            origin.send_raw(server_frame(2, bytes(1000))[:500])
+            await lobby.until_failure(Failure.PING_TIMEOUT)
+            origin.kill_connections()
+
+    run(main())
+
+
+@pytest.mark.parametrize("stops", [False, True], ids=["reads", "stops reading"])
+def test_ping_behind_messages_that_the_origin_takes_slowly_has_its_time(stops: bool) -> None:
+    async def main() -> None:
+        begun = asyncio.Event()
+        ended = asyncio.Event()
+
+        async def handle(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter, accept: bytes) -> None:
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+            writer.write(accept)
+            writer.transport.pause_reading()  # type: ignore[attr-defined]
+            sock = socket.socket(fileno=os.dup(writer.get_extra_info("socket").fileno()))
+            with sock:
+                sock.setblocking(False)
+                await begun.wait()
+                for _ in range(100):
+                    if not stops:
+                        with contextlib.suppress(BlockingIOError):
+                            sock.recv(20_000)
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(ended.wait(), 0.04)
+
+        async with raw_server(handle) as url, running(url, keepalive=IMPATIENT) as lobby:
+            await lobby.until_state(OriginState.CONNECTED)
+            while lobby.origin.send_to_origin(Opcode.BINARY, bytes(65536)):
+                pass
+            begun.set()
+            if stops:
+                await lobby.until_failure(Failure.PING_TIMEOUT)
+            else:
+                await stays(lambda: not lobby.origin.failures, seconds=3.5, describe=lambda: str(lobby.origin.failures))
+            ended.set()
 
     run(main())

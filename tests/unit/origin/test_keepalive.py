@@ -91,3 +91,48 @@ def test_last_message_is_when_the_stream_was_last_alive() -> None:
     watch.message(105)
     watch.bytes_received(109)
     assert watch.last_message == 105
+
+
+def test_parts_of_a_message_answer_a_ping() -> None:
+    watch = keepalive(ping=2, timeout=2)
+    assert watch.wake(102) is Due.PING
+    for at in (103, 105, 107, 109):  # one message that takes so long
+        watch.bytes_received(at, at * 1000)
+        assert watch.wake(at + 0.5) in {Due.PING, Due.NOTHING}
+        assert watch.wake(at + 0.5) is Due.NOTHING
+
+
+def test_timeout_starts_over_while_the_origin_takes_what_the_ping_waits_behind() -> None:
+    watch = keepalive(ping=5, timeout=5)
+    assert watch.wake(105) is Due.PING
+    for at in (109, 113, 117):
+        watch.bytes_taken(at)
+        assert watch.wake(at) is Due.NOTHING, "one ping that waits is enough"
+    assert watch.wake_at() == 122
+    assert watch.wake(122) is Due.NO_PONG
+
+
+def test_an_answer_still_counts_after_the_timeout_started_over() -> None:
+    watch = keepalive(ping=20, timeout=5)
+    assert watch.wake(120) is Due.PING
+    watch.bytes_received(121)
+    watch.bytes_taken(124)
+    assert watch.wake(126) is Due.NOTHING
+    assert watch.wake(129) is Due.NOTHING
+
+
+def test_bytes_taken_while_no_ping_waits_change_nothing() -> None:
+    watch = keepalive()
+    watch.bytes_taken(119)
+    assert watch.wake(120) is Due.PING
+
+
+def test_parts_of_a_message_keep_a_stream_from_being_stale_and_a_message_that_stalls_does_not() -> None:
+    watch = keepalive(ping=0, stale=5)
+    watch.bytes_received(100, 10)  # of the script
+    watch.stream_begins(101)
+    for at, size in ((105, 1000), (109, 2000), (113, 3000)):
+        watch.bytes_received(at, size)
+        assert watch.wake(at + 1) is Due.NOTHING
+    watch.bytes_received(117, 3000)  # a control frame between two fragments
+    assert watch.wake(118) is Due.STALE

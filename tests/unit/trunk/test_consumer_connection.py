@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import socket
 from collections.abc import Awaitable, Callable
 from typing import cast
 
 import pytest
+from tests.support.peers import raw_server
 from tests.support.sockets import run
 from tests.support.streams import SeatsOnly, numbered, numbers
-from tests.support.waiting import until
+from tests.support.waiting import stays, until
 
 from lobby_gateway import close_codes
 from lobby_gateway.settings import TrunkConsumerSettings, TrunkServerSettings
@@ -447,3 +451,39 @@ def test_a_server_without_trunks_is_an_error() -> None:
             sock.close()
 
     with_lobby(main)
+
+
+@pytest.mark.parametrize("reads", [True, False], ids=["takes bytes", "takes none"])
+def test_lobby_that_takes_clients_messages_slowly_is_alive_though_nothing_comes_from_it(reads: bool) -> None:
+    async def slow(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter, accept: bytes) -> None:
+        sock = writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        writer.write(accept.replace(b"\r\n\r\n", b"\r\nSec-WebSocket-Protocol: lobby-trunk.v1\r\n\r\n"))
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        with socket.socket(fileno=os.dup(sock.fileno())) as ours:
+            ours.setblocking(False)
+            with contextlib.suppress(ConnectionError):
+                while not done.is_set():
+                    if reads:
+                        with contextlib.suppress(BlockingIOError):
+                            ours.recv(20_000)
+                    await asyncio.sleep(0.02)
+
+    async def main() -> None:
+        listening = Listening()
+        settings = TrunkConsumerSettings(lobby_timeout_seconds=0.4, heartbeat_seconds=0.1, max_buffered_bytes=8 << 20)
+        async with raw_server(slow) as url:
+            address = url.removeprefix("ws://").rstrip("/")
+            trunk = await connect_trunk(address, token="good", name="g", listener=listening, settings=settings)
+            while trunk.forward(Opcode.BINARY, bytes(65536)):
+                pass
+            if reads:
+                await stays(lambda: trunk.open, seconds=2, describe=lambda: str(listening.told))
+                trunk.close()
+            else:
+                assert await listening.until(1) == ["no data for 0.4 s"]
+            done.set()
+            await trunk.wait_closed()
+
+    done = asyncio.Event()
+    run(main())

@@ -464,3 +464,21 @@ def test_the_trunk_of_a_greeter_that_sends_heartbeats_stays() -> None:
         greeter.end()
 
     run(main())
+
+
+@pytest.mark.parametrize("reads", [True, False], ids=["takes bytes", "takes none"])
+def test_consumer_that_takes_the_stream_slowly_is_alive_though_nothing_comes_from_it(reads: bool) -> None:
+    async def main() -> None:
+        greeter = Greeter.join(receive_buffer=65536, status_seconds=0.05, consumer_timeout_seconds=0.5)
+        greeter.publish(Batch.of([frame(Opcode.BINARY, bytes(4 << 20))]))
+        await greeter.send(Hello("g", replay=1))
+        if reads:
+            for _ in range(30):
+                await receive(greeter.sock, 65536)
+                assert not greeter.connection.closed
+                await asyncio.sleep(0.05)
+            greeter.end()
+        else:
+            await greeter.over()
+
+    run(main())

@@ -24,7 +24,7 @@ from tests.support.wire import (
 )
 
 from lobby_gateway.websocket.deflate import Inflater
-from lobby_gateway.websocket.frames import Batch
+from lobby_gateway.websocket.frames import Batch, Opcode, frame
 from lobby_gateway.websocket.parser import Close, Event, FrameParser, Message, Ping, Pong, Violation
 
 LIMIT = 1 << 17
@@ -462,3 +462,16 @@ def test_frames_of_the_latest_read_are_counted_including_fragments() -> None:
     assert parser.frames == 1
     parser.receive(b"")
     assert parser.frames == 0
+
+
+def test_incomplete_counts_the_bytes_of_a_message_of_which_more_is_to_come() -> None:
+    parser = FrameParser(masked=False, max_message_bytes=1 << 20)
+    assert parser.incomplete == 0
+    parser.receive(frame(Opcode.TEXT, b"whole") + frame(Opcode.TEXT, b"x" * 200)[:50])
+    assert parser.incomplete == 50
+    parser.receive(b"x" * 50)
+    assert parser.incomplete == 100
+    parser.receive(b"x" * 104 + frame(Opcode.PING, b"ping")[:3])
+    assert parser.incomplete == 0  # a control frame is no message
+    parser.receive(frame(Opcode.PING, b"ping")[3:] + b"\x01\x02hi" + frame(Opcode.PONG, b"")[:1])
+    assert parser.incomplete == 2

@@ -201,7 +201,8 @@ def main() -> int:
     if reason:
         print(f"far clients: skipped: {reason}", file=sys.stderr)
         return 0
-    rows = run(matrix(given).cells(), given.servers, given.rounds, given.seed)
+    with machine.precedence():
+        rows = run(matrix(given).cells(), given.servers, given.rounds, given.seed)
     save(rows, given.json)
     print("\n".join(["", *full_table(rows), "", f"wrote {given.json}"]))
     return 0

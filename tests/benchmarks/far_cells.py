@@ -17,6 +17,8 @@ SETTLE_SECONDS: Final = 0.5
 """Between the handshakes and a steady stream."""
 LATE_SECONDS: Final = 2.0
 """A message that a client does not have this much and a round trip after the last one was due counts as missing."""
+LATE_LINE_MS: Final = 3
+"""More than this, and the line was short of CPU time: its round trips were longer than they should have been."""
 
 LAYOUTS: Final = {
     "clients": "the server is beside the origin, the clients are far away",
@@ -226,7 +228,10 @@ def notes(row: Row) -> str:
     if slow or stalled:
         found.append(f"TCP {row.load['tcp_bytes'] / 1e6:.1f} MB")
     congested = sum(counts["overflowed"] + counts["dropped"] for counts in row.line.values())
-    return ", ".join([*found, f"line overflowed {congested:,}"] if congested else found)
+    late = max((counts["late_us"] / 1e3 for counts in row.line.values()), default=0)
+    found += [f"line overflowed {congested:,}"] if congested else []
+    found += [f"line up to {late:.0f} ms late"] if late >= LATE_LINE_MS else []
+    return ", ".join(found)
 
 
 def page_table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:

@@ -6,9 +6,9 @@
  * "PID NEAR_FD FAR_FD": /proc/PID/fd/NEAR_FD is the namespace to enter. Packets to far arrive THERE_MS later and packets to
  * near BACK_MS later, in order; in both directions LOSS_PER_MILLE of them are lost, the same ones for the same SEED and traffic.
  * At most QUEUE_PACKETS are under way in a direction; more are lost, as in a router. When its standard input ends it prints
- * one JSON object that counts packets, and exits; the namespaces end with it and with the processes inside.
+ * one JSON object that counts packets, and by how much one was late at most, and exits; the namespaces end with it and with the processes inside.
  *
- * One thread per direction. Writing a packet into a TUN device runs the receiver's TCP, so that time counts for the line.
+ * One thread per direction, with real-time priority where permitted. Writing a packet into a TUN device runs the receiver's TCP, so that time counts for the line.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -47,7 +47,7 @@ struct direction {
     uint64_t delay, random;      /* nanoseconds; state of the random numbers */
     struct packet *queue;
     size_t head, tail; /* packets ever put in and taken out */
-    uint64_t lost, overflowed;
+    uint64_t lost, overflowed, latest; /* latest: nanoseconds by which a packet was late, at most */
 };
 
 static size_t queue_packets;
@@ -131,11 +131,13 @@ static void *carry(void *given) {
     struct pollfd source = {.fd = way->device, .events = POLLIN};
     uint8_t rest[MTU];
     prctl(PR_SET_TIMERSLACK, 1000);
+    sched_setscheduler(0, SCHED_RR, &(struct sched_param){.sched_priority = 1}); /* a network card waits for no core */
     for (;;) {
         uint64_t time = nanoseconds();
         for (; way->tail != way->head; way->tail++) {
             struct packet *packet = &way->queue[way->tail % queue_packets];
             if (packet->due > time) break;
+            if (time - packet->due > way->latest) way->latest = time - packet->due;
             if (write(way->peer, packet->data, (size_t)packet->size) < 0) way->overflowed++;
         }
         struct timespec wait = {0};
@@ -201,8 +203,9 @@ int main(int argc, char **argv) {
     fflush(stdout);
     while (fgets(rest, sizeof rest, stdin)) continue;
     for (int i = 0; i < 2; i++)
-        printf("%s\"%s\": {\"packets\": %zu, \"lost\": %llu, \"overflowed\": %llu, \"dropped\": %llu}", i ? ", " : "{", ways[i].name,
-               ways[i].head, (unsigned long long)ways[i].lost, (unsigned long long)ways[i].overflowed, dropped(ways[i].namespace));
+        printf("%s\"%s\": {\"packets\": %zu, \"lost\": %llu, \"overflowed\": %llu, \"dropped\": %llu, \"late_us\": %llu}", i ? ", " : "{", ways[i].name,
+               ways[i].head, (unsigned long long)ways[i].lost, (unsigned long long)ways[i].overflowed, dropped(ways[i].namespace),
+               (unsigned long long)ways[i].latest / 1000);
     puts("}");
     fflush(stdout);
     return 0;

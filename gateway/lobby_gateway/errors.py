@@ -5,6 +5,9 @@ People see only `UserError`: its text is one line that names the field, the valu
 
 from __future__ import annotations
 
+import traceback
+from pathlib import PurePath
+
 
 class LobbyGatewayError(Exception):
     """Base of all exceptions raised by Lobby Gateway."""
@@ -28,3 +31,9 @@ class InvalidLobbyError(UserError):
 
 class MissingSecretError(UserError):
     """A secret that a Lobby refers to is missing. The text says where it should be, and never contains a value."""
+
+
+def internal_error(error: BaseException) -> str:
+    """One line about an exception that nobody expected: its type and place, not its text, which may contain a secret."""
+    places = [f" in {PurePath(f.f_code.co_filename).name}:{line}" for f, line in traceback.walk_tb(error.__traceback__)]
+    return f"internal error: {type(error).__name__}{places[-1] if places else ''}"

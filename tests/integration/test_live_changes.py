@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 from tests.support.lobby import greeter_process, lobby_process, new_key, with_open
 from tests.support.mounted_volume import MountedVolume
 from tests.support.origins import FakeOrigin, Refuse, ticking
@@ -132,13 +133,38 @@ def test_token_keys_are_rotated_while_clients_connect(tmp_path: Path) -> None:
     run(main(), deadline=60)
 
 
-def test_missing_secret_is_reported_with_its_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("secret", "problem"),
+    [
+        ("", "key key of Secret feed is missing; accepted: a value in the file "),
+        ("not UTF-8: \udcff\udcfe", "key key of Secret feed is not UTF-8; accepted: UTF-8 text"),
+    ],
+)
+def test_unusable_secret_at_start_is_the_reason_until_it_is_replaced(tmp_path: Path, secret: str, problem: str) -> None:
+    async def main() -> None:
+        async with FakeOrigin() as origin:
+            resource = lobby_resource("prices", origin.url, origin_headers=KEY_HEADER, origin_connect="Always")
+            key = new_key()
+            pod = Pod(tmp_path, resource, key, "")
+            await asyncio.to_thread((pod.secrets / VARIABLE).write_bytes, secret.encode(errors="surrogateescape"))
+            async with lobby_process(resource, key=key, file=pod.config / "lobby.json", options=pod.options) as lobby:
+                report = await lobby.until_origin("Waiting")
+                assert report["reason"].startswith(f"spec.origin.headers[0].valueFrom.secretKeyRef: {problem}")
+                await asyncio.to_thread(pod.secrets.replace, **{VARIABLE: "first\n"})
+                await lobby.until_origin("Connected")
+                assert [each.headers["x-key"] for each in origin.connections] == ["first"]
+                assert len(origin.attempts) == 1
+
+    run(main(), deadline=60)
+
+
+def test_missing_environment_variable_is_one_line(tmp_path: Path) -> None:
+    file = tmp_path / "lobby.json"
     resource = lobby_resource("prices", "ws://127.0.0.1:9/", origin_headers=KEY_HEADER)
-    pod = Pod(tmp_path, resource, new_key(), "unused")
-    pod.secrets.replace(SOMETHING="else")
-    arguments = ("--file", str(pod.config / "lobby.json"), "--validated", "--name", "prices-1", *pod.options)
-    code, _, err = run(finished(sys.executable, "-m", "lobby_gateway.lobby", *arguments), deadline=40)
+    file.write_text(json.dumps(validate_and_default(resource, "test")))
+    arguments = ("-m", "lobby_gateway.lobby", "--file", str(file), "--validated", "--name", "prices-1")
+    code, _, err = run(finished(sys.executable, *arguments, env={"LOBBY_TOKEN_KEY": new_key()}), deadline=40)
     assert code == 2
     (line,) = err.splitlines()
     assert line.startswith("spec.origin.headers[0].valueFrom.secretKeyRef: ")
-    assert line.endswith(f"a value in the file {pod.secrets.path}/{VARIABLE}")
+    assert line.endswith(f"a value in the environment variable {VARIABLE}")

@@ -11,7 +11,14 @@ from lobby_gateway.clients import token_key_file
 from lobby_gateway.clients.auth import TrustedProxies
 from lobby_gateway.errors import UserError
 from lobby_gateway.lobby.process import Addresses, LobbyProcess
-from lobby_gateway.lobby.watched_files import EnvironmentSecrets, MountedSecrets, SecretSource, file_watches, load_lobby
+from lobby_gateway.lobby.watched_files import (
+    EnvironmentSecrets,
+    MountedSecrets,
+    SecretSource,
+    current_secrets,
+    file_watches,
+    load_lobby,
+)
 from lobby_gateway.process import arguments, limits, logs
 from lobby_gateway.process.lifecycle import Shutdown, run
 from lobby_gateway.settings import LobbySettings
@@ -86,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         secret_source: SecretSource = (
             MountedSecrets(folder) if folder is not None else EnvironmentSecrets(dict(os.environ))
         )
-        resolved = secret_source.resolve(lobby.spec.origin)
+        resolved = current_secrets(secret_source, lobby.spec.origin)
     except UserError as error:
         print(error, file=sys.stderr)  # noqa: T201
         return 2

@@ -69,7 +69,7 @@ class LobbyProcess:
         *,
         keys: TokenKeys,
         secret_source: SecretSource,
-        resolved: ResolvedOrigin,
+        resolved: ResolvedOrigin | None,
         settings: LobbySettings,
         limits: ProcessLimits,
         proxies: TrustedProxies,
@@ -80,14 +80,11 @@ class LobbyProcess:
             lobby: the Lobby that it serves.
             name: of the lobby.
             keys: of tokens.
-            secret_source: where the origin's secrets come from; if they may change, they are read again for each connection.
-            resolved: the origin with the current values of its secrets.
+            secret_source: where the origin's secrets come from; they are read again for each connection.
+            resolved: the origin with the current values of its secrets; None: one is missing or unusable.
             settings: of a lobby process.
             limits: of this process.
             proxies: trusted to report the addresses of clients.
-
-        Raises:
-            UserError: the origin is unusable.
         """
         self.name = name
         self.lobby = lobby
@@ -99,9 +96,9 @@ class LobbyProcess:
         self._origin = OriginConnection(
             origin,
             resolved,
+            read_secrets=lambda: secret_source.resolve(origin),
             publish=self._publish,
             begin_epoch=self._begin_epoch,
-            read_secrets=(lambda: secret_source.resolve(origin)) if secret_source.files(origin) else None,
             settings=settings.origin,
         )
         self._limits = limits

@@ -100,6 +100,23 @@ class MountedSecrets:
         return tuple(sorted({self.folder / reference.variable for reference in secret_references(origin)}))
 
 
+def current_secrets(source: SecretSource, origin: OriginSpec) -> ResolvedOrigin | None:
+    """The origin with its secrets, for the start of a lobby.
+
+    Returns:
+        None if one is missing or unusable, but can still be replaced: each attempt to connect reads them again.
+
+    Raises:
+        UserError: one is missing or unusable, and they never change.
+    """
+    try:
+        return source.resolve(origin)
+    except UserError:
+        if source.files(origin):
+            return None
+        raise
+
+
 FileWatch = Callable[[], Coroutine[Any, Any, NoReturn]]
 """Watches files until it is cancelled."""
 

@@ -8,7 +8,7 @@ import random
 import ssl
 from collections.abc import Callable, Mapping
 
-from lobby_gateway.errors import UserError
+from lobby_gateway.errors import UserError, internal_error
 from lobby_gateway.origin.secrets import Redactor, ResolvedOrigin
 from lobby_gateway.origin.session import OriginSession
 from lobby_gateway.origin.states import (
@@ -28,7 +28,7 @@ from lobby_gateway.process.seat_reports import OriginReport
 from lobby_gateway.resource.spec import OriginSpec
 from lobby_gateway.settings import ORIGIN, OriginSettings
 from lobby_gateway.websocket.client import WebSocketClient, explain, open_websocket
-from lobby_gateway.websocket.client_handshake import ClientHandshake, ConnectFailedError, HandshakeRefusedError
+from lobby_gateway.websocket.client_handshake import ConnectFailedError, HandshakeRefusedError
 from lobby_gateway.websocket.frames import Batch
 from lobby_gateway.websocket.parser import Event
 
@@ -44,12 +44,12 @@ class OriginConnection:
     def __init__(
         self,
         spec: OriginSpec,
-        resolved: ResolvedOrigin,
+        resolved: ResolvedOrigin | None,
         *,
+        read_secrets: Callable[[], ResolvedOrigin],
         publish: Callable[[Batch], None],
         begin_epoch: Callable[[], None],
         fraction: Callable[[], float] = random.random,
-        read_secrets: Callable[[], ResolvedOrigin] | None = None,
         settings: OriginSettings = ORIGIN,
         open_timeout: float | None = None,
     ) -> None:
@@ -57,16 +57,13 @@ class OriginConnection:
 
         Args:
             spec: the origin of a checked Lobby.
-            resolved: its values with the secrets filled in.
+            resolved: its values with the current secrets filled in; None: a secret is missing or unusable.
+            read_secrets: reads them before each attempt, in a thread. A UserError is the reason why the attempt failed.
             publish: called with every batch of the stream.
             begin_epoch: called before the first batch of each origin connection.
             fraction: returns random numbers from 0 to 1, for the jitter.
-            read_secrets: reads them before each attempt, in a thread; None: they never change.
             settings: timeouts and limits.
             open_timeout: most seconds for connecting; None: as in `WebSocketClientSettings`.
-
-        Raises:
-            UserError: the URL, a header or a certificate is unusable.
         """
         self._spec = spec
         self._settings = settings
@@ -75,18 +72,19 @@ class OriginConnection:
         self._publish = publish
         self._begin_epoch = begin_epoch
         self._open_timeout = open_timeout
-        self._tls = origin_context(spec, resolved)
-        ClientHandshake(resolved.url, headers=resolved.headers, subprotocols=spec.subprotocols)  # raises if unusable
+        self._tls: ssl.SSLContext | None = None
+        self._tls_is_current = False
         self._session = OriginSession(
             spec,
-            steps=resolved.steps,
-            redactor=Redactor(resolved.secrets),
+            steps=() if resolved is None else resolved.steps,
+            redactor=Redactor(() if resolved is None else resolved.secrets),
             fraction=fraction,
             settings=settings,
         )
         self._loop = asyncio.get_running_loop()
         self._finished: asyncio.Future[None] = self._loop.create_future()
         self._websocket: WebSocketClient | None = None
+        self._error: Exception | None = None  # our own, for which the open connection was aborted
         self._connecting: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
@@ -101,7 +99,7 @@ class OriginConnection:
         """Maintains the connection as the session decides, until `close`.
 
         Raises:
-            Exception: an internal error; never for what the origin does.
+            Exception: a bug in the session itself; never for what the origin does or a setting says.
         """
         self._session.start(self._loop.time())
         self._act()
@@ -173,8 +171,13 @@ class OriginConnection:
     def lost(self, error: Exception | None) -> None:
         """The connection is closed (see `Receiver`)."""
         self._websocket = None
-        reason = explain(error) if isinstance(error, OSError) else "the connection ended without a close frame"
-        self._session.lost(reason, self._loop.time())
+        error, self._error = self._error or error, None
+        reason, failure = "the connection ended without a close frame", Failure.LOST
+        if isinstance(error, OSError):
+            reason = explain(error)
+        elif error is not None:  # raised by a call of `received`
+            reason, failure = internal_error(error), Failure.INTERNAL
+        self._session.lost(reason, self._loop.time(), failure)
         self._act()
 
     # Carrying out the session's decisions
@@ -247,48 +250,58 @@ class OriginConnection:
         if cancelled is not None and not cancelled.done():
             await asyncio.wait([cancelled])  # until its socket is closed: never two connections
         try:
-            await self._refresh_values()
+            resolved = await self._refresh_values()
             self._websocket = await open_websocket(
-                self._resolved.url,
+                resolved.url,
                 receiver=self,
-                headers=self._resolved.headers,
+                headers=resolved.headers,
                 subprotocols=self._spec.subprotocols,
                 ssl=self._tls,
                 server_hostname=self._spec.tls.server_name,
                 open_timeout=self._open_timeout,
                 max_message_bytes=self._spec.max_message_bytes,
             )
+            self._session.opened(self._loop.time())
+            self._act()
         except HandshakeRefusedError as error:
             self._session.refused(error.status, error.reason, error.retry_after_seconds, self._loop.time())
         except ConnectFailedError as error:
             self._session.failed(error.reason, self._loop.time())
-        except UserError as error:  # a secret was deleted, or replaced by an unusable one
+        except UserError as error:  # a secret, certificate or URL is unusable
             self._session.failed(str(error), self._loop.time())
-        else:
-            self._session.opened(self._loop.time())
+        except Exception as error:  # noqa: BLE001  # whatever a library raises, the lobby must outlive its origin
+            self._broken(error)
         self._act()
 
-    async def _refresh_values(self) -> None:
-        """Takes the current values of the secrets if they have changed.
+    def _broken(self, error: Exception) -> None:
+        """An error that nobody expected ends the attempt, or the connection that was just opened."""
+        logger.error("origin: %s", internal_error(error))
+        logger.debug("origin: the same with its traceback", exc_info=error)
+        if self._websocket is None:
+            self._session.failed(internal_error(error), self._loop.time(), Failure.INTERNAL)
+        else:
+            self._error = error
+            self._websocket.abort()  # `lost` follows
+
+    async def _refresh_values(self) -> ResolvedOrigin:
+        """The current values of the secrets. The TLS context is made anew if they have changed.
 
         Raises:
             UserError: they are unusable.
         """
-        read = self._read_secrets
-        if read is None:
-            return
         before = self._resolved
-
-        def refresh() -> tuple[ResolvedOrigin, ssl.SSLContext | None]:
-            resolved = read()
-            return resolved, self._tls if resolved == before else origin_context(self._spec, resolved)
-
-        resolved, self._tls = await asyncio.to_thread(refresh)
+        resolved = await asyncio.to_thread(self._read_secrets)
         if resolved != before:
             self._resolved = resolved
+            self._tls_is_current = False
             # The origin may still quote the old secrets.
-            self._session.set_steps(resolved.steps, Redactor(resolved.secrets | before.secrets))
+            old = frozenset() if before is None else before.secrets
+            self._session.set_steps(resolved.steps, Redactor(resolved.secrets | old))
             logger.info("origin: secrets were replaced")
+        if not self._tls_is_current:
+            self._tls = await asyncio.to_thread(origin_context, self._spec, resolved)
+            self._tls_is_current = True
+        return resolved
 
     def _connect_done(self, task: asyncio.Task[None]) -> None:
         if self._connecting is task:

@@ -58,6 +58,11 @@ class SecretReference:
         """The environment variable that holds the value."""
         return secret_variable(self.name, self.key)
 
+    @property
+    def where(self) -> str:
+        """The key, for people."""
+        return f"key {self.key} of Secret {self.name}"
+
 
 def secret_references(origin: OriginSpec) -> tuple[SecretReference, ...]:
     """All references to Secrets, in the order of the fields, including duplicates."""
@@ -147,11 +152,13 @@ def resolve(origin: OriginSpec, environment: Mapping[str, str], *, place: str = 
 
     Raises:
         MissingSecretError: values are missing or empty: one line each, with the field and the place.
-        UserError: a value is not allowed where it is used, or a `send` text names an unknown secret.
+        UserError: a value is not UTF-8 or not allowed where it is used, or a `send` text names an unknown secret.
     """
     references = secret_references(origin)
     if missing := [each for each in references if not environment.get(each.variable)]:
         raise MissingSecretError("\n".join(dict.fromkeys(_missing(each, place) for each in missing)))
+    if binary := [each for each in references if not _is_text(environment[each.variable])]:
+        raise UserError("\n".join(f"{each.field}: {each.where} is not UTF-8; accepted: UTF-8 text" for each in binary))
     if wrong := problems(origin):
         raise UserError("\n".join(f"{field}: {text}" for field, text in wrong))
     by_name = {
@@ -181,10 +188,12 @@ def resolve(origin: OriginSpec, environment: Mapping[str, str], *, place: str = 
 
 
 def _missing(reference: SecretReference, place: str) -> str:
-    return (
-        f"{reference.field}: key {reference.key} of Secret {reference.name} is missing; "
-        f"accepted: a value in {place.format(reference.variable)}"
-    )
+    return f"{reference.field}: {reference.where} is missing; accepted: a value in {place.format(reference.variable)}"
+
+
+def _is_text(value: str) -> bool:
+    """Whether it was UTF-8. Other bytes were decoded to surrogates (PEP 383), which nothing can encode."""
+    return not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 def _named_values(values: tuple[NamedValue, ...], environment: Mapping[str, str]) -> tuple[tuple[str, str], ...]:

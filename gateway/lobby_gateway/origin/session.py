@@ -201,15 +201,15 @@ class OriginSession:
         self._fail(Failure.REFUSED if forbidden else Failure.TURNED_AWAY, reason, now, retry_after or 0.0)
         self._gone(now)
 
-    def failed(self, reason: str, now: float) -> None:
+    def failed(self, reason: str, now: float, failure: Failure = Failure.UNREACHABLE) -> None:
         """Connecting failed (name, network, TLS, timeout). `reason` is for people."""
-        self._fail(Failure.UNREACHABLE, reason, now)
+        self._fail(failure, reason, now)
         self._gone(now)
 
-    def lost(self, reason: str, now: float) -> None:
+    def lost(self, reason: str, now: float, failure: Failure = Failure.LOST) -> None:
         """The connection is closed, with or without a closing handshake."""
         if self.state is not State.CLOSING:
-            self._fail(Failure.LOST, reason, now)
+            self._fail(failure, reason, now)
         elif not self._doomed and self._lasted(now):
             self._backoff.reset()
         self._gone(now)

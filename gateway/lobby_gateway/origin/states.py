@@ -152,3 +152,4 @@ class Failure(StrEnum):
     TOO_BIG = "too_big"
     PING_TIMEOUT = "ping_timeout"
     STALE = "stale"
+    INTERNAL = "internal"  # an error of our own

@@ -21,8 +21,10 @@ def origin_context(origin: OriginSpec, resolved: ResolvedOrigin) -> ssl.SSLConte
     """
     if not origin.url.startswith("wss://"):
         return None
+    # Only ASCII is accepted, but comments between certificates may contain anything; within one, "?" makes it invalid.
+    ca_pem = None if resolved.ca_pem is None else resolved.ca_pem.encode("ascii", "replace").decode()
     try:
-        context = ssl.create_default_context(cadata=resolved.ca_pem)
+        context = ssl.create_default_context(cadata=ca_pem)
     except (ssl.SSLError, ValueError) as error:
         raise UserError(f"{_CA_FIELD}: {_problem(error)}; accepted: certificates as PEM") from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2  # not the default of every Python build (RFC 8996)

@@ -191,11 +191,15 @@ def with_seats(lobby: LobbyOverview, clients: int, seats: int) -> LobbyOverview:
 
 
 def redacted_url(url: str) -> str:
-    """A URL without the parts that may be secret: user, password and query."""
-    parts = urlsplit(url)
+    """A URL without the parts that may be secret: user, password and query; empty if it is not a URL."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return ""
     host = parts.hostname or ""
     host = f"[{host}]" if ":" in host else host
-    netloc = host if parts.port is None else f"{host}:{parts.port}"
+    netloc = host if port is None else f"{host}:{port}"
     return parts._replace(netloc=netloc, query="", fragment="").geturl()
 
 

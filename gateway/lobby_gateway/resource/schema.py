@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -174,8 +175,13 @@ def _metadata_problems(metadata: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def _problems_beyond_crd(resource: Mapping[str, Any]) -> Iterator[Problem]:
-    """Problems that neither a schema nor CEL can express: names in texts, and keys that are JSON pointers."""
+    """Problems that neither a schema nor CEL can express: addresses, names in texts, and keys that are JSON pointers."""
     spec: LobbySpec = lobby_from_resource(resource).spec
+    try:
+        urlsplit(spec.origin.url)
+    except ValueError:
+        wrong = f"{structural_schema.describe(spec.origin.url, {})} has a host that is not an address"
+        yield Problem(("spec", "origin", "url"), f"{wrong}; accepted: an IPv6 address in the brackets")
     for field, text in secrets.problems(spec.origin):
         yield Problem((), f"{field}: {text}")
     for index, step in enumerate(spec.origin.on_connect):

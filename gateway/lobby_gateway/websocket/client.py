@@ -86,6 +86,10 @@ async def open_websocket(
         raise ConnectFailedError(f"timeout: {what} within {timeout:g} s") from error
     except OSError as error:
         raise ConnectFailedError(explain(error, handshake.host)) from error
+    except UnicodeError as error:  # from DNS and TLS
+        client.abort()
+        detail = "its labels must have 1 to 63 characters"
+        raise ConnectFailedError(f"DNS: no address for {handshake.host} ({detail})") from error
     except BaseException:
         client.abort()
         raise

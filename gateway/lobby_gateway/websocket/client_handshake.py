@@ -89,7 +89,7 @@ class ClientHandshake:
             uri = parse_uri(url)
         except (InvalidURI, ValueError) as error:
             # The URL itself may contain a secret.
-            detail = error.msg if isinstance(error, InvalidURI) else "its port is not a number from 1 to 65535"
+            detail = error.msg if isinstance(error, InvalidURI) else _url_problem(url)
             raise UserError(f"url: {detail}; accepted: ws://host[:port]/path or wss://…") from None
         self.host = uri.host
         self.port = uri.port
@@ -156,6 +156,15 @@ class ClientHandshake:
         return True
 
 
+def _url_problem(url: str) -> str:
+    """What a `ValueError` of `urllib.parse` is about; its own text repeats parts of the URL."""
+    try:
+        urlsplit(url)
+    except ValueError:
+        return "its host is not an IPv6 address"  # the only part in brackets (RFC 3986 §3.2.2)
+    return "its port is not a number from 1 to 65535"
+
+
 def retry_after_seconds(value: str, unix_now: float) -> float | None:
     """The seconds of a `Retry-After` header, which is a number or a date (RFC 9110 §10.2.3); None if it is neither."""
     value = value.strip()
@@ -163,7 +172,7 @@ def retry_after_seconds(value: str, unix_now: float) -> float | None:
         return float(value[:12])
     try:
         date = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):  # unreadable, or numbers beyond any date
         return None
     return max(0.0, date.replace(tzinfo=date.tzinfo or UTC).timestamp() - unix_now)
 

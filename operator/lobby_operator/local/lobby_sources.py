@@ -10,6 +10,7 @@ from typing import Any
 
 from lobby_gateway.errors import InvalidLobbyError, UserError
 from lobby_gateway.origin import secrets
+from lobby_gateway.origin.tls import origin_context
 from lobby_gateway.resource import schema
 from lobby_gateway.resource.spec import Lobby, lobby_from_resource
 from lobby_operator.local.child import Child, ChildFailedError, LogLine, child_environment, describe_exit
@@ -77,7 +78,7 @@ def from_files(paths: Sequence[str], *, seats: int | None) -> list[Source]:
 
 
 def check_secrets(sources: Sequence[Source], environment: Mapping[str, str]) -> None:
-    """Checks that all secrets are set: an error now is better than a lobby that fails to start.
+    """Checks that all secrets are set and usable: an error now is better than lobbies that cannot connect.
 
     Raises:
         UserError: one line per secret that is missing or invalid.
@@ -85,7 +86,9 @@ def check_secrets(sources: Sequence[Source], environment: Mapping[str, str]) -> 
     problems: list[str] = []
     for source in sources:
         try:
-            secrets.resolve(source.lobby.spec.origin, environment)
+            resolved = secrets.resolve(source.lobby.spec.origin, environment)
+            if resolved.ca_pem is not None or resolved.client_certificate_pem is not None:
+                origin_context(source.lobby.spec.origin, resolved)
         except UserError as error:
             problems += [f"{source.origin}: {line}" for line in str(error).splitlines()]
     if problems:

@@ -20,6 +20,7 @@ from tests.support.waiting import stays, until
 
 from lobby_gateway.errors import UserError
 from lobby_gateway.origin.connection import OriginConnection
+from lobby_gateway.origin.secrets import ResolvedOrigin
 from lobby_gateway.origin.states import Failure
 from lobby_gateway.process.seat_reports import OriginState
 from lobby_gateway.settings import ORIGIN, OriginSettings
@@ -45,12 +46,18 @@ class Lobby:
         self.spec = spec = origin_spec(url, **{"reconnect": QUICK, **fields})
         self.origin = OriginConnection(
             spec,
-            resolved(spec, environment),
+            self.current_secrets(),
+            read_secrets=lambda: resolved(spec, self.environment),
             publish=self.publish,
             begin_epoch=self.begin_epoch,
-            read_secrets=lambda: resolved(spec, self.environment),
             **options,
         )
+
+    def current_secrets(self) -> ResolvedOrigin | None:
+        try:
+            return resolved(self.spec, self.environment)
+        except UserError:
+            return None
 
     def look_at_secrets(self) -> None:
         self.origin.update_secrets(resolved(self.spec, self.environment))
@@ -505,30 +512,67 @@ def test_a_secret_that_is_gone_or_not_usable_is_a_failed_try(environment: dict[s
 # What goes wrong in here
 
 
-def test_what_can_not_be_used_is_told_before_anything_runs() -> None:
+CA = {"caSecretRef": {"name": "ca", "key": "crt"}, "insecureSkipVerify": False}
+
+
+@pytest.mark.parametrize(
+    ("url", "fields", "reason"),
+    [
+        ("wss://localhost/", {"environment": {"LOBBY_SECRET_CA_CRT": "no pem"}, "tls": CA}, "spec.origin.tls.caSecretRef: "),
+        ("ws://localhost:99999/", {}, "url: its port is not a number from 1 to 65535"),
+        ("ws://[1.2.3]/", {}, "url: its host is not an IPv6 address"),
+        ("ws://localhost/", {"headers": KEY_HEADER}, "spec.origin.headers[0].valueFrom.secretKeyRef: key key of Secret feed "),
+        ("ws://localhost/", {"query": KEY_HEADER, "environment": {"LOBBY_SECRET_FEED_KEY": "hunter\udcff22"}},
+         "spec.origin.query[0].valueFrom.secretKeyRef: key key of Secret feed is not UTF-8"),
+    ],
+)  # fmt: skip
+def test_setting_that_can_not_be_used_is_a_failed_attempt(url: str, fields: dict[str, Any], reason: str) -> None:
     async def main() -> None:
-        with pytest.raises(UserError, match="caSecretRef"):
-            Lobby(
-                "wss://localhost/",
-                {"LOBBY_SECRET_CA_CRT": "no pem"},
-                tls={"caSecretRef": {"name": "ca", "key": "crt"}, "insecureSkipVerify": False},
-            )
-        with pytest.raises(UserError, match="url"):
-            Lobby("ws://localhost:99999/")
+        async with running(url, **fields) as lobby:
+            await until(lambda: lobby.origin.failures.get(Failure.UNREACHABLE, 0) >= 2)
+            assert lobby.origin.report().reason.startswith(reason)
 
     run(main())
 
 
-def test_failure_of_our_own_ends_run(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("secret", ["hunter22"])
+def test_unexpected_error_while_connecting_is_a_failed_attempt(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, secret: str
+) -> None:
     async def broken(*_: object, **__: object) -> None:
-        raise LookupError("a bug")
-
-    monkeypatch.setattr("lobby_gateway.origin.connection.open_websocket", broken)
+        raise LookupError(f"a bug: {secret}")
 
     async def main() -> None:
-        lobby = Lobby("ws://localhost:1/", connect="Always")
-        with pytest.raises(LookupError, match="a bug"):
-            await lobby.origin.run()
+        async with FakeOrigin() as origin:
+            with monkeypatch.context() as patch:
+                patch.setattr("lobby_gateway.origin.connection.open_websocket", broken)
+                async with running(origin.url) as lobby:
+                    await until(lambda: lobby.origin.failures.get(Failure.INTERNAL, 0) >= 2)
+                    reason = lobby.origin.report().reason
+                    assert reason.startswith("internal error: LookupError in test_connection.py:")
+                    assert secret not in reason
+                    patch.undo()
+                    await origin.until_open()
+
+    run(main())
+    assert "internal error: LookupError in test_connection.py:" in caplog.text
+    assert secret not in caplog.text
+
+
+def test_error_of_our_own_in_an_open_connection_is_a_failure_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async with FakeOrigin() as origin, running(origin.url) as lobby:
+            await origin.until_open()
+            await lobby.until_state(OriginState.CONNECTED)
+            with monkeypatch.context() as patch:
+                patch.setattr(lobby, "publish", None)
+                patch.setattr(lobby.origin, "_publish", lambda _batch: KEY["a bug: hunter22"])
+                await origin.send("breaks")
+                await lobby.until_failure(Failure.INTERNAL)
+                assert lobby.origin.report().reason.startswith("internal error: KeyError in test_connection.py:")
+            await origin.until_connected(2)
+            await origin.send("works")
+            await lobby.until(lambda: lobby.messages == [b"works"])
 
     run(main())
 

@@ -109,6 +109,27 @@ def test_retry_after_is_waited_for(status: int) -> None:
     run(main())
 
 
+def test_unreadable_retry_after_is_ignored() -> None:
+    async def main() -> None:
+        unreadable = (("Retry-After", "Mon, 01 Jan 2020 00:00:00 +99999999999999999999"),)
+        async with FakeOrigin(refuse=Refuse(503, unreadable)) as origin, running(origin.url) as lobby:
+            await lobby.until_failure(Failure.TURNED_AWAY)
+            assert lobby.origin.report().reason == "HTTP 503 Service Unavailable"
+            origin.refuse = None
+            await origin.until_open()
+
+    run(main())
+
+
+def test_name_that_dns_does_not_allow_is_a_failed_attempt() -> None:
+    async def main() -> None:
+        async with running("ws://feed..example.com/") as lobby:
+            await until(lambda: lobby.origin.failures.get(Failure.UNREACHABLE, 0) >= 2)
+            assert lobby.origin.report().reason.startswith("DNS: no address for feed..example.com (")
+
+    run(main())
+
+
 def test_long_retry_after_is_shown() -> None:
     async def main() -> None:
         async with FakeOrigin(refuse=Refuse(429, (("Retry-After", "600"),))) as origin, running(origin.url) as lobby:

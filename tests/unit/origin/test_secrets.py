@@ -127,6 +127,21 @@ def test_every_missing_secret_is_named_with_its_field_and_variable(environment: 
     ]
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"headers": [secret_value("X-Key")]},
+        {"query": [secret_value("key")]},
+        {"secrets": [{"name": "KEY", "secretKeyRef": ref("k")}], "onConnect": [{"send": "$(KEY)"}]},
+        {"tls": {"caSecretRef": ref("k")}},
+    ],
+)
+def test_a_secret_that_is_not_utf_8_is_refused_without_showing_it(fields: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=r": key k of Secret feed is not UTF-8; accepted: UTF-8 text$") as caught:
+        resolve(origin(**fields), {"LOBBY_SECRET_FEED_K": b"hunter2\xff".decode(errors="surrogateescape")})
+    assert "hunter2" not in str(caught.value)
+
+
 @pytest.mark.parametrize("value", ["hunter2\n", "hunter2\r\nHost: x", " hunter2", "hunter2\x00", "hunter2€"])
 def test_a_secret_that_no_header_can_carry_is_refused_without_showing_it(value: str) -> None:
     spec = origin(headers=[{"name": "X-A", "value": "a"}, secret_value("X-Key")])

@@ -79,6 +79,12 @@ def test_own_authority_is_trusted_and_no_other() -> None:
     run(main())
 
 
+def test_comments_of_a_ca_bundle_may_be_in_any_language() -> None:
+    made = context(ca=f"# Autoridad de Certificación\n{authority().ca_pem}")
+    assert made is not None
+    assert len(made.get_ca_certs()) == 1
+
+
 def test_any_certificate_is_taken_if_so_wanted() -> None:
     async def main() -> None:
         async with FakeOrigin(tls=authority("other.example").server) as origin:
@@ -114,7 +120,7 @@ MIIBvTBXBgkqhkiG9w0BBQ0wSjApBgkqhkiG9w0BBQwwHA==
 NO_CERTIFICATE = "-----BEGIN CERTIFICATE-----\nhunter22\n-----END CERTIFICATE-----\n"
 
 
-@pytest.mark.parametrize("pem", ["hunter22", NO_CERTIFICATE, OURS.key_pem])
+@pytest.mark.parametrize("pem", ["hunter22", NO_CERTIFICATE, NO_CERTIFICATE.replace("22", "é"), OURS.key_pem])
 def test_bad_authority_is_a_user_error_that_names_the_field(pem: str) -> None:
     with pytest.raises(UserError, match=r"^spec\.origin\.tls\.caSecretRef: unusable.*; accepted: ") as caught:
         context(ca=pem)

@@ -99,6 +99,8 @@ def test_item_says_how_it_is_reached_and_nothing_secret() -> None:
         ("wss://feed.example.com/stream", "wss://feed.example.com/stream"),
         ("wss://user:s3cret@feed.example.com:8443/x?key=s3cret#s3cret", "wss://feed.example.com:8443/x"),
         ("ws://[::1]:9000/?s3cret", "ws://[::1]:9000/"),
+        ("ws://[s3cret]/", ""),  # stored by an API server, which does not check addresses
+        ("ws://feed.example.com:s3cret/", ""),
     ],
 )
 def test_a_url_is_shown_without_what_may_be_secret(url: str, shown: str) -> None:

@@ -211,7 +211,17 @@ def test_any_bytes_are_accepted_refused_or_incomplete(data: bytes, prefix: bytes
         ("0", 0), ("120", 120), (" 7 ", 7), ("-5", None), ("1.5", None), ("soon", None), ("", None), ("\u0663", None),
         ("9" * 5000, float("9" * 12)), (formatdate(NOW + 90, usegmt=True), 90), (formatdate(NOW - 90, usegmt=True), 0),
         ("Tue, 14 Nov 2023 22:14:20", 60),
+        ("Mon, 01 Jan 2020 00:00:00 +99999999999999999999", None), ("99999999999999999999 Jan 2020 00.00.00 +", None),
     ],
 )  # fmt: skip
 def test_retry_after_is_seconds_or_a_date(value: str, seconds: float | None) -> None:
     assert retry_after_seconds(value, NOW) == seconds
+
+
+DATE_PIECES = "Mon Mon, 01 Jan 2020 00:00:00 GMT +0000 -99999 , - . 1-Jan-20 00.00.00 99999999999999999999 + AM x"
+
+
+@given(st.lists(st.sampled_from(DATE_PIECES.split()), max_size=7).map(" ".join) | st.text(max_size=40))
+def test_unreadable_retry_after_is_ignored(value: str) -> None:
+    seconds = retry_after_seconds(value, NOW)
+    assert seconds is None or 0 <= seconds < float("inf")

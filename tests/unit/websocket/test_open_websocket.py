@@ -81,6 +81,16 @@ def test_name_without_an_address() -> None:
     run(main())
 
 
+@pytest.mark.parametrize("secure", [False, True])
+@pytest.mark.parametrize("host", ["feed..example.com", f"{'a' * 64}.example.com", "a." * 127 + "example"])
+def test_name_that_dns_does_not_allow(host: str, secure: bool) -> None:  # a parameter
+    async def main() -> None:
+        reason = await unreachable(f"{'wss' if secure else 'ws'}://{host}/")
+        assert reason.startswith(f"DNS: no address for {host} (")
+
+    run(main())
+
+
 def test_untrusted_certificate() -> None:
     async def main() -> None:
         async with FakeOrigin(tls=authority().server) as origin:

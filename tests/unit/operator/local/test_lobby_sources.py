@@ -126,6 +126,24 @@ def test_missing_secrets_of_all_lobbies_are_reported_with_file_field_and_variabl
     check_secrets(sources, {"LOBBY_SECRET_FEED_API_KEY": "k"})
 
 
+@pytest.mark.parametrize(
+    ("origin", "value", "problem"),
+    [
+        ({"headers": [{"name": "X-Key", "valueFrom": {"secretKeyRef": {"name": "feed", "key": "k"}}}]},
+         "hunter\udcff22", "spec.origin.headers[0].valueFrom.secretKeyRef: key k of Secret feed is not UTF-8; "),
+        ({"tls": {"caSecretRef": {"name": "feed", "key": "k"}}}, "hunter22", "spec.origin.tls.caSecretRef: unusable"),
+    ],
+)  # fmt: skip
+def test_unusable_secrets_are_refused_before_anything_starts(
+    tmp_path: Path, origin: dict[str, Any], value: str, problem: str
+) -> None:
+    path = write(tmp_path / "a.yaml", "prices", origin={"url": "wss://feed.example.com/", **origin})
+    with pytest.raises(UserError) as refused:
+        check_secrets(from_files([path], seats=None), {"LOBBY_SECRET_FEED_K": value})
+    assert str(refused.value).startswith(f"{path}: {problem}")
+    assert "hunter" not in str(refused.value)
+
+
 def test_demo_ticks_and_is_restarted_at_the_same_address_when_killed() -> None:
     async def main() -> None:
         origin = DemoOrigin(

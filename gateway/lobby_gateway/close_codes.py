@@ -61,6 +61,7 @@ UPGRADE_REQUIRED = Refusal(426, "upgrade_required", "This is a WebSocket endpoin
 WRONG_VERSION = Refusal(426, "wrong_version", "Sec-WebSocket-Version 13 is required.", _FIX)
 TOO_MANY = Refusal(429, "too_many", "Too many connections from this address.", _WAIT, 5)
 HEADERS_TOO_LARGE = Refusal(431, "headers_too_large", "The request headers are too large.", _FIX)
+NO_REDIRECT = Refusal(500, "no_redirect", "This Lobby's spec.routing.redirect.urlTemplate gives no URL.", "report it")
 LOBBY_FULL = Refusal(503, "lobby_full", "All seats of this lobby are taken.", _ASK, 1)
 LOBBY_DRAINING = Refusal(503, "lobby_draining", "This lobby is draining and accepts no new clients.", _ASK, 1)
 NO_SEAT = Refusal(503, "no_seat", "No seat became free in time.", _WAIT, 5)

@@ -20,7 +20,7 @@ from lobby_gateway.clients.message_bus import BusStats
 from lobby_gateway.clients.rate_limit import FloodLimit
 from lobby_gateway.clients.tokens import TokenKeys
 from lobby_gateway.greeter.directory import DirectoryEntry
-from lobby_gateway.greeter.redirect import new_ticket
+from lobby_gateway.greeter.redirect import RedirectError, new_ticket
 from lobby_gateway.greeter.router import PendingClient, ResponseForm
 from lobby_gateway.greeter.seat_queue import ClaimRefusal, LobbyId, Rank, SeatQueue
 from lobby_gateway.greeter.trunks import ClientSeat, Group, Trunk, regroup, seat_of
@@ -108,6 +108,7 @@ class LobbyService:
         self._pump_handle: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._closing = False
+        self._redirect_problem = ""
         self.update(entry)
 
     def __repr__(self) -> str:
@@ -341,7 +342,16 @@ class LobbyService:
         template = self.lobby.spec.routing.redirect.url_template
         key = self._token_keys.signing_key(time.monotonic())
         request, namespace = pending.handshake.request, self.lobby.namespace
-        pending.redirect(new_ticket(template, lobby, request, key, time.time(), namespace=namespace))
+        try:
+            ticket = new_ticket(template, lobby, request, key, time.time(), namespace=namespace)
+        except RedirectError as error:
+            if self._redirect_problem != str(error):  # not for each client
+                self._redirect_problem = str(error)
+                logger.warning("clients can't be redirected", extra={"lobby": self.lobby.key, "problem": str(error)})
+            pending.refuse(close_codes.NO_REDIRECT)
+            return
+        self._redirect_problem = ""
+        pending.redirect(ticket)
         form = pending.response.form
         self.stats.redirects[ResponseForm.JSON if form is ResponseForm.JSON else ResponseForm.LOCATION] += 1
 

@@ -7,10 +7,12 @@ a page first asks for a ticket with `fetch`, and then connects to the URL in it.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 
 from lobby_gateway.clients.auth import is_own_page
 from lobby_gateway.clients.tokens import TOKEN_SETTINGS, Purpose, sign
+from lobby_gateway.errors import LobbyGatewayError
 from lobby_gateway.greeter.seat_queue import LobbyId
 from lobby_gateway.resource.spec import lobby_key
 from lobby_gateway.settings import TokenSettings
@@ -18,6 +20,10 @@ from lobby_gateway.websocket.server_handshake import Request
 
 ResponseHeaders = tuple[tuple[str, str], ...]
 
+# As in the rule of the CRD, with the placeholders replaced. A Lobby in the directory may be older than the rule.
+_match_base = re.compile(
+    r"wss?://(?:[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9])?\.?|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{1,5}))?"
+).fullmatch
 _NO_STORE = ("Cache-Control", "no-store")  # a ticket is for one client, and expires soon
 
 
@@ -34,6 +40,10 @@ class Ticket:
     url: str
     token: str
     expires: int
+
+
+class RedirectError(LobbyGatewayError):
+    """A lobby's URL can't be made. The text contains no token."""
 
 
 def new_ticket(
@@ -59,6 +69,9 @@ def new_ticket(
         now: Unix time in seconds.
         namespace: of the Lobby.
         settings: lifetime of the token.
+
+    Raises:
+        RedirectError: the template and the lobby's address give no URL.
     """
     expires = int(now) + settings.ticket_seconds
     token = sign(
@@ -82,10 +95,19 @@ def lobby_url(template: str, lobby: LobbyId, path: str, query: str, token: str) 
         path: of the request.
         query: of the request, as received; passed on, except for a token in it.
         token: for the lobby.
+
+    Raises:
+        RedirectError: the template and the lobby's address give no URL.
     """
     host, _, port = lobby.address.rpartition(":")
     bare = host.removeprefix("[").removesuffix("]")
-    base = template.replace("{ip}", f"[{bare}]" if ":" in bare else bare).replace("{port}", port).rstrip("/")
+    base = template.replace("{ip}", f"[{bare}]" if ":" in bare else bare).replace("{port}", port).removesuffix("/")
+    match = _match_base(base)
+    if match is None or not 1 <= int(match["port"] or 1) <= 65535:
+        raise RedirectError(
+            f"spec.routing.redirect.urlTemplate: {template[:100]!a} gives no URL for {lobby.name[:100]!a} at "
+            f"{lobby.address[:100]!a}; accepted: ws:// or wss://, a host and optionally a port"
+        )
     kept = [part for part in query.split("&") if part and part.partition("=")[0] != "token"]
     return f"{base}{path}?{'&'.join([*kept, f'token={token}'])}"
 

@@ -338,6 +338,7 @@ def _encode_headers(headers: Headers) -> bytes:
     lines: list[str] = []
     for name, value in headers:
         if not _is_token(name) or not _is_value(value):  # a line end in a value would begin another header, or the body
-            raise ValueError(f"header {name!r} can't be sent: {value!r}")
+            # Not the value: it may contain a token.
+            raise ValueError(f"header {name[:40]!a} can't be sent: it is not a token and printable Latin-1")
         lines.append(f"{name}: {value}\r\n")
     return "".join(lines).encode("latin-1")

@@ -6,6 +6,7 @@ import pytest
 
 from lobby_gateway.clients.tokens import Purpose, verify
 from lobby_gateway.greeter.redirect import (
+    RedirectError,
     Ticket,
     cors_headers,
     lobby_url,
@@ -33,6 +34,32 @@ TICKET = Ticket(url="ws://10.0.0.7:9000/prices?token=t", token="t", expires=1700
 )
 def test_the_address_is_filled_into_the_template(template: str, address: str, expected: str) -> None:
     assert lobby_url(template, LobbyId("x-1", address), "/prices", "", "t.k") == expected
+
+
+@pytest.mark.parametrize(
+    ("template", "address"),
+    [
+        ("ws://{ip}:{port}\u0001", "10.0.0.7:9000"),
+        ("ws://{ip}:{port} ", "10.0.0.7:9000"),
+        ("wss://münchen-{port}.example/", "10.0.0.7:9000"),
+        ("wss://host:{port}/path", "10.0.0.7:9000"),
+        ("wss://user@host:{port}", "10.0.0.7:9000"),
+        ("http://{ip}:{port}/", "10.0.0.7:9000"),
+        ("wss://{ip}:9{port}/", "10.0.0.7:9000"),  # port 99000
+        ("wss://{ip}:0/", "10.0.0.7:9000"),
+        ("wss://{ip}.pods.example/", "[fd00::7]:9000"),
+        ("ws://{ip}:{port}/", "9000"),
+        ("ws://{ip}:{port}/", "10.0.0.7"),
+        ("ws://{ip}:{port}/", "10.0.0.7:port"),
+        ("ws://{ip}:{port}/", "evil.example/#:9000"),
+        ("ws://{ip}:{port}/", "10.0.0.7:9000\r\nSet-Cookie: a=b"),
+    ],
+)
+def test_what_is_not_a_url_is_an_error_that_names_the_field_and_no_token(template: str, address: str) -> None:
+    with pytest.raises(RedirectError, match=r"spec\.routing\.redirect\.urlTemplate") as caught:
+        lobby_url(template, LobbyId("x-1", address), "/prices", "", "secret")
+    assert "secret" not in str(caught.value)
+    assert str(caught.value).isprintable()
 
 
 @pytest.mark.parametrize(

@@ -20,9 +20,6 @@ from tests.support.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
 LOBBY = str(Path(sys.executable).parent / "lobby")
-# Identifies the descendants of a process. `lobby up` passes only variables that Python reads on to its children, so it is
-# named like one.
-MARK = "PYTHON_LOBBY_TEST_MARK"
 KEEP_LINES = 400
 MAX_SHOWN = 500
 TERMINATE_DEADLINE = 20.0
@@ -65,6 +62,15 @@ class Lines:
         return "\n".join(self.lines)
 
 
+def with_mark(environment: Mapping[str, str], mark: str) -> dict[str, str]:
+    """An environment by which the descendants of a process are found.
+
+    `lobby up` passes only a few variables on to its children. The mark is in one of them, as a folder that does not exist.
+    """
+    paths = [each for each in (environment.get("LD_LIBRARY_PATH"), f"/nonexistent/{mark}") if each]
+    return {**environment, "LD_LIBRARY_PATH": ":".join(paths)}
+
+
 class Process:
     """A running process.
 
@@ -97,7 +103,7 @@ class Process:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             cwd=cwd or ROOT,
-            env={**os.environ, **(env or {}), MARK: mark},
+            env=with_mark({**os.environ, **(env or {})}, mark),
         )
         return cls(name, mark, process)
 

@@ -13,7 +13,7 @@ import uuid
 from collections.abc import AsyncIterator
 
 from tests.support.proc import ProcessInfo, marked
-from tests.support.processes import MARK, ROOT
+from tests.support.processes import ROOT, with_mark
 from tests.support.waiting import until
 
 CTRL_C = "\x03"
@@ -104,7 +104,7 @@ async def terminal(*command: str, columns: int = 110, rows: int = 40) -> AsyncIt
             stdout=slave,
             stderr=slave,
             cwd=ROOT,
-            env={**env, "TERM": "xterm-256color", MARK: mark},
+            env=with_mark({**env, "TERM": "xterm-256color"}, mark),
         )
     finally:
         os.close(slave)

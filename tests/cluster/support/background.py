@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.cluster.support.environment import ROOT
 from tests.cluster.support.waiting import eventually
 from tests.support.proc import marked
-from tests.support.processes import MARK, WITH_PARENT
+from tests.support.processes import WITH_PARENT, with_mark
 
 STOP_SECONDS = 20.0
 
@@ -63,7 +63,7 @@ def background(*command: str) -> Iterator[Background]:
             stdout=output,
             stderr=output,
             cwd=ROOT,
-            env={**os.environ, MARK: mark, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
+            env=with_mark({**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}, mark),
         )
         running = Background(process, Path(output.name))
         try:

@@ -33,6 +33,7 @@ PEERS = Path(__file__).parent / "peers"
 NGINX = Path("/usr/sbin/nginx")
 NCHAN = Path("/usr/lib/nginx/modules/ngx_nchan_module.so")
 TOKEN_SECONDS = 600
+READY_SECONDS = 20
 SEATS = 512
 _NAME = "prices"
 
@@ -162,7 +163,7 @@ def nchan(_origin: str, demand: Demand) -> Iterator[Serving]:
         filled = {"folder": folder, "address": at.address, "port": port, "user": user}
         config.write_text((PEERS / "nchan.conf").read_text() % filled)
         with child("nchan", str(NGINX), "-c", str(config), "-e", "stderr", core=SERVER_CORE, place=at) as process:
-            until_answered(at, port, "/")
+            until_answered(at, port, "/", host=at.address)
             yield Serving(
                 address=at.address, port=port, paths=["/subscribe"], holders=[process.pid], publish_path="/publish"
             )
@@ -276,14 +277,13 @@ def _seat_paths(key: str, count: int) -> list[str]:
     ]
 
 
-def until_answered(place: Place, port: int, path: str, status: int = 0, seconds: float = 20.0) -> None:
+def until_answered(place: Place, port: int, path: str, status: int = 0, *, host: str = "127.0.0.1") -> None:
     """Waits until an HTTP server answers, with this status if given."""
-    url = f"http://127.0.0.1:{port}{path}"
-    place.inside(lambda: _until_answered(url, status, seconds))
+    place.inside(lambda: _until_answered(f"http://{host}:{port}{path}", status))
 
 
-def _until_answered(url: str, status: int, seconds: float) -> None:
-    end = time.monotonic() + seconds
+def _until_answered(url: str, status: int) -> None:
+    end = time.monotonic() + READY_SECONDS
     while True:
         found = 0
         try:

@@ -46,8 +46,7 @@ def measure(contestant: Contestant, cell: Cell, seed: int = 1) -> Row:
     """
     with line(cell.delay(seed)) as made:
         origin, server, greeter, clients = places(cell.layout, made)
-        count = CLIENTS + cell.stalled + cell.slow
-        demand = Demand(count, count, server, greeter)
+        demand = Demand(cell.everyone, cell.everyone, server, greeter)
         options = ["--origin-address", origin.address, "--origin-namespace", origin.namespace]
         options += ["--client-namespace", clients.namespace, *cell.options()]
         with child("far", str(build.program("far")), *options, core=LOAD_CORE) as load:
@@ -157,6 +156,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--size", type=_numbers(int), metavar="BYTES", help=f"message sizes, {lists}")
     parser.add_argument("--servers", type=_numbers(str), default=list(SERVERS), help=f"{', '.join(SERVERS)}, {lists}")
     parser.add_argument("--layout", type=_numbers(str), help=f"what is far: {', '.join(LAYOUTS)}, {lists}")
+    parser.add_argument("--clients", type=int, default=CLIENTS, help="that read everything at once (%(default)s)")
     parser.add_argument("--stalled", type=int, default=0, help="additional clients that never read")
     parser.add_argument("--slow", type=int, default=0, help="additional clients that read at half of the stream's rate")
     parser.add_argument("--seconds", type=float, default=2.0, help="of a steady stream (%(default)g)")
@@ -187,6 +187,7 @@ def matrix(given: argparse.Namespace) -> Matrix:
         bursts=chosen(given.burst, () if streams else whole.bursts),
         sizes=chosen(given.size, whole.sizes),
         layouts=chosen(given.layout, whole.layouts),
+        clients=given.clients,
         stalled=given.stalled,
         slow=given.slow,
         seconds=given.seconds,

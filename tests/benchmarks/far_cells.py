@@ -68,6 +68,7 @@ class Cell:
         layout: what is far from what (`LAYOUTS`).
         stalled: additional clients that never read.
         slow: additional clients that read at half of the stream's rate.
+        clients: that read everything at once.
     """
 
     rtt_ms: float
@@ -77,6 +78,12 @@ class Cell:
     layout: str = "clients"
     stalled: int = 0
     slow: int = 0
+    clients: int = CLIENTS
+
+    @property
+    def everyone(self) -> int:
+        """All clients."""
+        return self.clients + self.stalled + self.slow
 
     @property
     def name(self) -> str:
@@ -84,6 +91,8 @@ class Cell:
         parts = [f"{self.rtt_ms:g} ms", f"{self.loss_percent:g}% loss", self.stream.name, f"{self.size:,} B"]
         if self.layout != "clients":
             parts.append(f"far {self.layout}")
+        if self.clients != CLIENTS:
+            parts.append(f"{self.clients} clients")
         parts += [f"{count} {what}" for what, count in (("stalled", self.stalled), ("slow", self.slow)) if count]
         return ", ".join(parts)
 
@@ -95,7 +104,7 @@ class Cell:
     def options(self) -> list[str]:
         """Command-line options of `c/far.c`."""
         given = {
-            "clients": CLIENTS, "slow": self.slow, "stalled": self.stalled, "size": self.size,
+            "clients": self.clients, "slow": self.slow, "stalled": self.stalled, "size": self.size,
             "burst": self.stream.messages, "spread": self.stream.seconds, "bursts": self.stream.bursts,
             "pause": self.stream.pause, "drain": LATE_SECONDS + self.rtt_ms / 1e3, "quiet": 0.3 + 4 * self.rtt_ms / 1e3,
         }  # fmt: skip
@@ -115,6 +124,7 @@ class Matrix:
         layouts: what is far from what.
         stalled: additional clients that never read.
         slow: additional clients that read at half of the stream's rate.
+        clients: that read everything at once.
         seconds: of a steady stream.
         repeat: number of bursts.
     """
@@ -127,6 +137,7 @@ class Matrix:
     layouts: Sequence[str] = ("clients",)
     stalled: int = 0
     slow: int = 0
+    clients: int = CLIENTS
     seconds: float = 2.0
     repeat: int = 2
 
@@ -134,16 +145,9 @@ class Matrix:
         """The cells, near ones first."""
         streams = [steady(rate, self.seconds) for rate in self.steady]
         streams += [burst(messages, self.repeat) for messages in self.bursts]
+        everyone = {"stalled": self.stalled, "slow": self.slow, "clients": self.clients}
         return [
-            Cell(
-                rtt_ms=rtt,
-                loss_percent=loss,
-                stream=stream,
-                size=size,
-                layout=layout,
-                stalled=self.stalled,
-                slow=self.slow,
-            )
+            Cell(rtt_ms=rtt, loss_percent=loss, stream=stream, size=size, layout=layout, **everyone)
             for layout, rtt, loss, stream, size in itertools.product(
                 self.layouts, self.rtts_ms, self.losses_percent, streams, self.sizes
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +21,8 @@ class OriginSettings:
         max_buffered_bytes: most bytes of client messages that wait for an origin that reads slowly; more are refused, so that
             it can't fill the memory.
         unresponsive_close_seconds: how long to wait for the close frame of an origin that stopped responding: it hardly comes.
+        denied_networks: networks that no origin may be in. None by default, where the user of the machine chooses the origin;
+            the operator sets them, since in a cluster whoever creates a Lobby would reach what a pod can reach.
     """
 
     linger_seconds: float = 10.0
@@ -28,6 +31,7 @@ class OriginSettings:
     max_retry_after_seconds: float = 3600.0
     max_buffered_bytes: int = 1 << 20
     unresponsive_close_seconds: float = 0.5
+    denied_networks: tuple[IPv4Network | IPv6Network, ...] = ()
 
 
 ORIGIN = OriginSettings()

@@ -33,6 +33,21 @@ def test_refused_credentials_are_reported_and_not_retried_quickly(status: int) -
     run(main(), deadline=60)
 
 
+def test_lobby_connects_to_no_origin_in_a_denied_network() -> None:
+    async def main() -> None:
+        async with FakeOrigin() as origin:
+            denied = ("--origin-deny-cidrs", "127.0.0.0/8,::1/128")
+            resource = lobby_resource("prices", origin.url, origin_reconnect=FAST)
+            async with lobby_process(resource, options=denied) as lobby, Swarm(lobby.client_url) as swarm:
+                await swarm.connect_all(1)
+                report = await lobby.until_origin("Waiting")
+                assert report["reason"].startswith("localhost resolves to ")
+                assert ", which is in the denied network " in report["reason"]
+                assert origin.attempts == []
+
+    run(main(), deadline=60)
+
+
 @pytest.mark.parametrize("status", [429, 503])
 def test_retry_after_is_honored(status: int) -> None:
     async def main() -> None:

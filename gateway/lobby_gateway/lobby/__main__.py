@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from lobby_gateway.clients import token_key_file
@@ -21,7 +22,7 @@ from lobby_gateway.lobby.watched_files import (
 )
 from lobby_gateway.process import arguments, limits, logs
 from lobby_gateway.process.lifecycle import Shutdown, run
-from lobby_gateway.settings import LobbySettings
+from lobby_gateway.settings import ORIGIN, LobbySettings
 
 
 def parser() -> arguments.ArgumentParser:
@@ -45,6 +46,13 @@ def parser() -> arguments.ArgumentParser:
         metavar="DIRECTORY",
         help="folder of the origin's secrets, in files named LOBBY_SECRET_<NAME>_<KEY>; may be replaced while running "
         "(default: environment variables of these names)",
+    )
+    made.add_argument(
+        "--origin-deny-cidrs",
+        type=arguments.networks(),
+        default=(),
+        metavar="NETWORKS",
+        help="networks that the origin may not be in, separated by commas (default: none)",
     )
     token_key_file.add_argument(made)
     limits.add_arguments(made)
@@ -71,7 +79,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             keys=keys,
             secret_source=secret_source,
             resolved=resolved,
-            settings=LobbySettings(stop_seconds=given.stop_seconds),
+            settings=LobbySettings(
+                stop_seconds=given.stop_seconds, origin=replace(ORIGIN, denied_networks=given.origin_deny_cidrs)
+            ),
             limits=limits.from_arguments(given, limits.raise_descriptor_limit()),
             proxies=proxies,
         )

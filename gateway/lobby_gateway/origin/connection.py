@@ -260,6 +260,7 @@ class OriginConnection:
                 server_hostname=self._spec.tls.server_name,
                 open_timeout=self._open_timeout,
                 max_message_bytes=self._spec.max_message_bytes,
+                denied_networks=self._settings.denied_networks,
             )
             self._session.opened(self._loop.time())
             self._act()

@@ -143,6 +143,18 @@ def address() -> Accepted[str]:
     return Accepted(_address, "an IP address of this machine, such as 127.0.0.1, 0.0.0.0 or ::")
 
 
+def networks() -> Accepted[tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]]:
+    """Networks and addresses, separated by commas; the empty string: none."""
+
+    def read(text: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+        try:
+            return tuple(ipaddress.ip_network(each.strip()) for each in text.split(",")) if text else ()
+        except ValueError as error:
+            raise ValueError(f"is not a list of networks ({error})") from error
+
+    return Accepted(read, "networks such as 10.0.0.0/8 or fd00::/8, separated by commas")
+
+
 def cannot_listen(error: OSError, host: str, port: int, option: str = "--port") -> UserError:
     """The error to raise if listening on an address and port failed.
 

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from lobby_gateway.settings import WebSocketClientSettings
 from lobby_gateway.websocket.client_handshake import ClientHandshake, ConnectFailedError, HandshakeRefusedError
+from lobby_gateway.websocket.denied_networks import Network, denied_by
 from lobby_gateway.websocket.frames import Batch, Opcode, close_payload, masked_frame
 from lobby_gateway.websocket.parser import Close, Event, FrameParser, Ping, Violation
 from lobby_gateway.websocket.send_progress import SendProgress
@@ -43,6 +44,7 @@ async def open_websocket(
     server_hostname: str | None = None,
     open_timeout: float | None = None,
     max_message_bytes: int = 1 << 20,
+    denied_networks: Sequence[Network] = (),
     settings: WebSocketClientSettings | None = None,
 ) -> WebSocketClient:
     """Opens a connection.
@@ -59,6 +61,7 @@ async def open_websocket(
         server_hostname: name to request and verify, if it is not the URL's host.
         open_timeout: seconds for everything: DNS, TCP, TLS, handshake; None: as in `settings`.
         max_message_bytes: largest message accepted; a larger one fails the connection with 1009.
+        denied_networks: networks that no connection is made to, whatever the host resolves to.
         settings: timeouts and sizes.
 
     Raises:
@@ -74,7 +77,12 @@ async def open_websocket(
     client = WebSocketClient(handshake, receiver, max_message_bytes, settings)
     try:
         async with asyncio.timeout(timeout):
-            sock = await dial(handshake.host, handshake.port, attempt_delay=settings.attempt_delay_seconds)
+            sock = await dial(
+                handshake.host,
+                handshake.port,
+                attempt_delay=settings.attempt_delay_seconds,
+                denied_networks=denied_networks,
+            )
             if context is None:
                 await loop.create_connection(lambda: client, sock=sock)
             else:
@@ -349,7 +357,7 @@ SocketAddress = tuple[int, Any]
 """Family and address of a socket."""
 
 
-async def dial(host: str, port: int, *, attempt_delay: float) -> socket.socket:
+async def dial(host: str, port: int, *, attempt_delay: float, denied_networks: Sequence[Network] = ()) -> socket.socket:
     """A connected, non-blocking TCP socket; the caller bounds the time.
 
     A host may have several addresses, some of which may not respond: they are tried with a head start for the earlier ones
@@ -360,16 +368,20 @@ async def dial(host: str, port: int, *, attempt_delay: float) -> socket.socket:
         host: name or address.
         port: TCP port.
         attempt_delay: seconds of head start (RFC 8305 §5).
+        denied_networks: addresses in these are not tried. The very address that was checked is connected to: nothing resolves
+            the name again.
 
     Raises:
         OSError: connecting to all addresses failed; this is the error of the last one. `socket.gaierror`: there is no address.
+            `AddressDeniedError`: all of them are in `denied_networks`.
     """
     loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    resolved = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    found = _allowed(host, [(family, address) for family, _, _, _, address in resolved], denied_networks)
     attempts: list[asyncio.Task[socket.socket]] = []
     won: socket.socket | None = None
     try:
-        for family, address in interleave([(family, address) for family, _, _, _, address in found]):
+        for family, address in interleave(found):
             attempts.append(loop.create_task(_connect(family, address)))
             won = await _first(attempts, attempt_delay)
             if won is not None:
@@ -383,6 +395,22 @@ async def dial(host: str, port: int, *, attempt_delay: float) -> socket.socket:
     error = attempts[-1].exception()
     assert error is not None  # noqa: S101  none of them succeeded
     raise error
+
+
+class AddressDeniedError(OSError):
+    """All addresses of a host are in networks that no connection may be made to."""
+
+
+def _allowed(host: str, found: list[SocketAddress], denied_networks: Sequence[Network]) -> list[SocketAddress]:
+    if not denied_networks:
+        return found
+    networks = [denied_by(address[0], denied_networks) for _, address in found]
+    allowed = [each for each, network in zip(found, networks, strict=True) if network is None]
+    if found and not allowed:
+        address = found[0][1][0]
+        what = address if address == host else f"{host} resolves to {address}, which"
+        raise AddressDeniedError(f"{what} is in the denied network {networks[0]}")
+    return allowed
 
 
 def interleave(addresses: Sequence[SocketAddress]) -> list[SocketAddress]:

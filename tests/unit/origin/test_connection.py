@@ -9,6 +9,7 @@ import os
 import socket
 import time
 from collections.abc import AsyncIterator, Callable
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
@@ -325,6 +326,42 @@ def test_origin_that_never_answers_the_handshake() -> None:
         async with speechless() as (url, _), running(url, open_timeout=0.05) as lobby:
             await lobby.until_failure(Failure.UNREACHABLE)
             assert lobby.origin.report().reason == "timeout: no answer to the handshake within 0.05 s"
+
+    run(main())
+
+
+def test_origin_in_a_denied_network_is_a_failed_attempt_without_a_connection() -> None:
+    async def main() -> None:
+        settings = OriginSettings(denied_networks=(ip_network("127.0.0.0/8"),))
+        async with FakeOrigin() as origin:
+            url = origin.url.replace("localhost", "127.0.0.1")
+            async with running(url, settings=settings) as lobby:
+                await lobby.until_failure(Failure.UNREACHABLE)
+                assert lobby.origin.report().reason == "127.0.0.1 is in the denied network 127.0.0.0/8"
+                assert origin.attempts == []
+
+    run(main())
+
+
+def test_every_reconnect_checks_the_address_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        hosts = ["127.0.0.1", "127.0.0.2"]
+
+        async def getaddrinfo(_host: str, port: int, **_: object) -> list[tuple[Any, ...]]:
+            host = hosts.pop(0) if len(hosts) > 1 else hosts[0]
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, port))]
+
+        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+        settings = OriginSettings(denied_networks=(ip_network("127.0.0.2/32"),))
+        async with FakeOrigin() as origin:
+            url = origin.url.replace("localhost", "rebinding.example")
+            async with running(url, settings=settings) as lobby:
+                seen = await origin.until_open()
+                await seen.server.close()
+                await lobby.until_failure(Failure.UNREACHABLE)
+                reason = lobby.origin.report().reason
+                assert reason == "rebinding.example resolves to 127.0.0.2, which is in the denied network 127.0.0.2/32"
+                assert len(origin.connections) == 1
 
     run(main())
 

@@ -13,6 +13,7 @@ from lobby_gateway.process.arguments import (
     cannot_listen,
     integer,
     name,
+    networks,
     number,
     port,
     websocket_url,
@@ -26,6 +27,7 @@ def parser() -> ArgumentParser:
     result.add_argument("--host", type=address())
     result.add_argument("--port", type=port())
     result.add_argument("--name", type=name())
+    result.add_argument("--deny", type=networks())
     result.add_argument("--style", choices=["text", "json"])
     result.add_argument("--hidden", help=argparse.SUPPRESS)
     result.add_argument("--plain", action="store_true")
@@ -44,6 +46,20 @@ def parser() -> ArgumentParser:
         ("--demo --seats 1.5", "--seats: 1.5 is not an integer; accepted: 1 to 4096"),
         ("--demo --seats=", "--seats: the empty string is not an integer; accepted: 1 to 4096"),
         ("--demo --seats", "--seats: a value is missing; accepted: 1 to 4096"),
+        (
+            "--demo --deny 10.0.0.1/8",
+            (
+                "--deny: 10.0.0.1/8 is not a list of networks (10.0.0.1/8 has host bits set); "
+                "accepted: networks such as 10.0.0.0/8 or fd00::/8, separated by commas"
+            ),
+        ),
+        (
+            "--demo --deny 10.0.0.0/8,,::/0",
+            (
+                "--deny: 10.0.0.0/8,,::/0 is not a list of networks ('' does not appear to be an IPv4 or IPv6 network); "
+                "accepted: networks such as 10.0.0.0/8 or fd00::/8, separated by commas"
+            ),
+        ),
         ("--demo --rate nan", "--rate: nan is not a number; accepted: 0.5 to 10"),
         ("--demo --rate inf", "--rate: inf is too large; accepted: 0.5 to 10"),
         ("--demo --port 65536", "--port: 65536 is too large; accepted: 0 to 65535 (0: any free port)"),
@@ -67,7 +83,7 @@ def parser() -> ArgumentParser:
             "--demo --sea 1",
             (
                 "--sea 1: is unknown; accepted: "
-                "--help, --seats, --rate, --host, --port, --name, --style, --plain, --origin, --demo"
+                "--help, --seats, --rate, --host, --port, --name, --deny, --style, --plain, --origin, --demo"
             ),
         ),
     ],
@@ -158,3 +174,10 @@ def test_a_missing_command_is_one_line(capsys: pytest.CaptureFixture[str]) -> No
     with pytest.raises(SystemExit):
         lobby.parse_args([])
     assert capsys.readouterr().err == "lobby: command: is missing; accepted: up\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "read"), [("", []), ("10.0.0.0/8", ["10.0.0.0/8"]), ("::1, 192.0.2.7", ["::1/128", "192.0.2.7/32"])]
+)
+def test_networks_are_separated_by_commas(text: str, read: list[str]) -> None:
+    assert [str(each) for each in parser().parse_args(["--demo", "--deny", text]).deny] == read

@@ -5,12 +5,13 @@ import contextlib
 import errno
 import socket
 from collections.abc import Iterator
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
 from tests.support.sockets import run
 
-from lobby_gateway.websocket.client import dial, interleave
+from lobby_gateway.websocket.client import AddressDeniedError, dial, explain, interleave
 
 V4, V6 = socket.AF_INET, socket.AF_INET6
 
@@ -61,6 +62,54 @@ def test_name_without_an_address_is_a_gaierror() -> None:
             await dial("no-such-host.invalid", 80, attempt_delay=0.25)
 
     run(main())
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.1", "0x7f000001", "2130706433", "::ffff:127.0.0.1"])
+def test_host_with_denied_addresses_only_is_not_connected_to(host: str) -> None:
+    async def main() -> None:
+        with listening() as server:
+            server.setblocking(False)
+            networks = [ip_network("127.0.0.0/8"), ip_network("::1/128")]
+            with pytest.raises(AddressDeniedError) as denied:
+                await dial(host, server.getsockname()[1], attempt_delay=0.25, denied_networks=networks)
+            with pytest.raises(BlockingIOError):
+                server.accept()
+        assert "is in the denied network " in explain(denied.value, host)
+        assert host in explain(denied.value, host)
+
+    run(main())
+
+
+def test_only_the_allowed_addresses_of_a_host_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        with listening() as denied, socket.create_server(("127.0.0.2", 0)) as allowed:
+            denied.setblocking(False)
+            resolve_to(monkeypatch, denied.getsockname(), allowed.getsockname())
+            networks = [ip_network("127.0.0.1/32")]
+            with await dial("host", 1, attempt_delay=3600, denied_networks=networks) as sock:
+                assert sock.getpeername() == allowed.getsockname()
+            with pytest.raises(BlockingIOError):
+                denied.accept()
+
+    run(main(), deadline=5)
+
+
+def test_name_is_resolved_once_so_that_the_checked_address_is_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        with listening() as denied, socket.create_server(("127.0.0.2", 0)) as allowed:
+            answers = [allowed.getsockname(), denied.getsockname()]
+
+            async def getaddrinfo(*_: object, **__: object) -> list[tuple[Any, ...]]:
+                return [(V4, socket.SOCK_STREAM, 6, "", answers.pop(0))]
+
+            monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+            networks = [ip_network("127.0.0.1/32")]
+            with await dial("rebinding", 1, attempt_delay=0.25, denied_networks=networks) as sock:
+                assert sock.getpeername() == allowed.getsockname()
+            with pytest.raises(AddressDeniedError):  # at the next attempt the name leads elsewhere
+                await dial("rebinding", 1, attempt_delay=0.25, denied_networks=networks)
+
+    run(main(), deadline=5)
 
 
 def test_address_that_refuses_costs_no_time(monkeypatch: pytest.MonkeyPatch) -> None:

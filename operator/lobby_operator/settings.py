@@ -113,6 +113,61 @@ class ReconcileSettings:
     active_seconds: float = 3.0
 
 
+ORIGIN_DENY_CIDRS = (
+    *("0.0.0.0/8", "127.0.0.0/8", "::/128", "::1/128"),  # the pod itself
+    *("169.254.0.0/16", "fe80::/10"),  # link-local: the node, and the metadata service of most clouds
+    *(
+        "fd00:ec2::254/128",
+        "fd20:ce::254/128",
+        "100.100.100.200/32",
+        "168.63.129.16/32",
+    ),  # that of AWS, GCP, Alibaba, Azure
+)
+"""Networks that no origin is in and that pods must not be used to reach."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicySettings:
+    """What Lobbies may ask for. A Lobby that asks for more is refused with a condition that names the field.
+
+    The right to create Lobbies shall not include what the right to create pods does. Names in lists are exact, or end in `*`,
+    which stands for any rest.
+
+    Attributes:
+        max_replicas: largest `maxReplicas`. Twice the default of that field: 100,000 seats.
+        max_lobbies: most lobbies in one namespace, of all its Lobbies; also during a rollout, which needs a few more than
+            usual.
+        env: names of environment variables. By default those that a lobby reads itself; others would only reach its libraries.
+        labels: keys of pod labels. By default labels for people only: Services and NetworkPolicies of others select pods by
+            their labels.
+        annotations: keys of pod annotations. None by default: they configure other controllers, which may change the pod.
+        node_labels: keys of node labels that nodeSelector and node affinity may use. By default those of places, not those of
+            single nodes or of nodes reserved for someone.
+        tolerations: keys of taints. By default only those of nodes that are down, so that lobbies can leave them sooner. Other
+            taints keep pods off nodes on purpose.
+        priority_classes: names of PriorityClasses. None by default: a higher priority evicts others' pods.
+        pod_affinity: whether affinity and anti-affinity to pods are accepted. Not by default: a required anti-affinity keeps
+            others' pods away.
+        max_resources: largest request and limit of one lobby by resource; a resource that is not listed has no maximum. Far
+            more than a lobby uses, and less than a node has.
+    """
+
+    max_replicas: int = 200
+    max_lobbies: int = 500
+    env: tuple[str, ...] = ("LOBBY_LOG_LEVEL", "LOBBY_LOG_STYLE", "TZ")
+    labels: tuple[str, ...] = ("app.kubernetes.io/part-of", "app.kubernetes.io/version")
+    annotations: tuple[str, ...] = ()
+    node_labels: tuple[str, ...] = (
+        *("kubernetes.io/arch", "topology.kubernetes.io/region", "topology.kubernetes.io/zone"),
+    )
+    tolerations: tuple[str, ...] = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
+    priority_classes: tuple[str, ...] = ()
+    pod_affinity: bool = False
+    max_resources: Mapping[str, str] = field(
+        default_factory=lambda: {"cpu": "4", "memory": "4Gi", "ephemeral-storage": "1Gi"}
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodSettings:
     """What all pods of lobbies have in common, whatever the Lobby. Times are in seconds.
@@ -132,6 +187,8 @@ class PodSettings:
         grace_margin_seconds: time from then to SIGKILL. Closing the origin connection takes up to 10 s; the rest is for a
             busy node.
         max_avoided_nodes: most nodes that a pod's affinity names, so that its manifest stays small.
+        origin_deny_cidrs: networks that no origin may be in, whatever its name resolves to. Not private networks, since many
+            origins are in the cluster or next to it.
     """
 
     image: str
@@ -144,6 +201,7 @@ class PodSettings:
     lobby_stop_seconds: int = 15
     grace_margin_seconds: int = 15
     max_avoided_nodes: int = 32
+    origin_deny_cidrs: tuple[str, ...] = ORIGIN_DENY_CIDRS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -289,6 +347,7 @@ class OperatorSettings:
 
     Attributes:
         pods: pods of lobbies.
+        policy: what Lobbies may ask for.
         namespace: namespace whose Lobbies are reconciled; empty: all namespaces.
         own_namespace: namespace of the Lease and of the greeters.
         identity: identity of this process in the leader election; unique among those running. A pod's name is suitable: a
@@ -315,6 +374,7 @@ class OperatorSettings:
     """
 
     pods: PodSettings
+    policy: PolicySettings = field(default_factory=PolicySettings)
     namespace: str
     own_namespace: str
     identity: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ipaddress
 import logging
 import os
 import re
@@ -27,8 +28,17 @@ from lobby_gateway.process.limits import raise_descriptor_limit
 from lobby_gateway.resource.schema import crd
 from lobby_operator.kube.lease import LeaseLostError
 from lobby_operator.kube.names import Resource
+from lobby_operator.kube.policy import quantity
 from lobby_operator.kube.process import serve
-from lobby_operator.settings import GREETER_SELECTOR, LEASE_NAME, TOKEN_SECRET, OperatorSettings, PodSettings
+from lobby_operator.settings import (
+    GREETER_SELECTOR,
+    LEASE_NAME,
+    ORIGIN_DENY_CIDRS,
+    TOKEN_SECRET,
+    OperatorSettings,
+    PodSettings,
+    PolicySettings,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -108,6 +118,7 @@ def parser() -> arguments.ArgumentParser:
         type=identity,
         help="identity of this operator, unique among replicas (in a pod: its name; elsewhere: random)",
     )
+    _add_policy(command)
     command.add_argument(
         "--admin-host",
         type=arguments.address(),
@@ -118,6 +129,87 @@ def parser() -> arguments.ArgumentParser:
         "--admin-port", type=arguments.port(), default=8001, help="port of probes, /metrics and /lobbies (%(default)s)"
     )
     return command
+
+
+def _add_policy(command: arguments.ArgumentParser) -> None:
+    """What Lobbies may ask for: a list is separated by commas and replaces the default; the empty string allows nothing."""
+    default = PolicySettings()
+    group = command.add_argument_group("what Lobbies may ask for (docs/security.md)")
+    key = r"[A-Za-z0-9]([A-Za-z0-9._/-]*[A-Za-z0-9])?"
+    names = _list(rf"\*|{key}(/?\*)?", "names, separated by commas; one may end in *, for any rest")
+    for option, preset, what in (
+        ("--allowed-env", default.env, "environment variables"),
+        ("--allowed-labels", default.labels, "labels of pods"),
+        ("--allowed-annotations", default.annotations, "annotations of pods"),
+        ("--allowed-node-labels", default.node_labels, "labels in nodeSelector and nodeAffinity"),
+        ("--allowed-tolerations", default.tolerations, "keys of taints to tolerate"),
+        ("--allowed-priority-classes", default.priority_classes, "PriorityClasses"),
+    ):
+        preset_text = ",".join(preset)
+        group.add_argument(
+            option, type=names, default=preset, metavar="NAMES", help=f"{what} ({preset_text or 'none'})"
+        )
+    group.add_argument("--allow-pod-affinity", action="store_true", help="podAffinity and podAntiAffinity")
+    group.add_argument(
+        "--max-resources",
+        type=Accepted(_quantities, "resource=quantity pairs, separated by commas"),
+        default=default.max_resources,
+        metavar="PAIRS",
+        help="largest request and limit of a lobby "
+        f"({','.join(f'{name}={most}' for name, most in default.max_resources.items())})",
+    )
+    group.add_argument(
+        "--max-replicas",
+        type=arguments.integer(1, 10_000),
+        default=default.max_replicas,
+        help="largest maxReplicas (%(default)s)",
+    )
+    group.add_argument(
+        "--max-lobbies",
+        type=arguments.integer(1, 1_000_000),
+        default=default.max_lobbies,
+        help="most lobbies in a namespace, of all its Lobbies (%(default)s)",
+    )
+    group.add_argument(
+        "--origin-deny-cidrs",
+        type=arguments.networks(),
+        metavar="NETWORKS",
+        help=f"networks that no origin may be in ({','.join(ORIGIN_DENY_CIDRS)}); unless empty, the address of the API "
+        "server's Service is added",
+    )
+
+
+def _list(pattern: str, accepted: str) -> Accepted[tuple[str, ...]]:
+    def read(text: str) -> tuple[str, ...]:
+        found = tuple(text.split(",")) if text else ()
+        for each in found:
+            if not re.fullmatch(pattern, each):
+                raise ValueError(f"contains {each!r}, which is not a name")
+        return found
+
+    return Accepted(read, accepted)
+
+
+def _quantities(text: str) -> dict[str, str]:
+    pairs = [each.partition("=") for each in text.split(",")] if text else []
+    for name, _, most in pairs:
+        if name not in ("cpu", "memory", "ephemeral-storage"):
+            raise ValueError(f"contains {name!r}, which is not cpu, memory or ephemeral-storage")
+        try:
+            quantity(most)
+        except ValueError as error:
+            raise ValueError(f"contains {most!r}, which is not a quantity") from error
+    return {name: most for name, _, most in pairs}
+
+
+def _denied(given: Sequence[object] | None) -> tuple[str, ...]:
+    """The networks that no origin may be in, with the API server; empty if the option was."""
+    networks = ORIGIN_DENY_CIDRS if given is None else tuple(map(str, given))
+    try:
+        server = str(ipaddress.ip_network(os.environ.get("KUBERNETES_SERVICE_HOST", "")))
+    except ValueError:  # not in a pod, or the cluster gives its API server a public name
+        return networks
+    return tuple(dict.fromkeys([*networks, server])) if networks else ()
 
 
 def settings_of(options: argparse.Namespace) -> OperatorSettings:
@@ -131,6 +223,19 @@ def settings_of(options: argparse.Namespace) -> OperatorSettings:
             image_pull_policy=options.lobby_image_pull_policy,
             image_pull_secrets=tuple(options.lobby_image_pull_secret),
             service_account=options.lobby_service_account or "",
+            origin_deny_cidrs=_denied(options.origin_deny_cidrs),
+        ),
+        policy=PolicySettings(
+            max_replicas=options.max_replicas,
+            max_lobbies=options.max_lobbies,
+            env=options.allowed_env,
+            labels=options.allowed_labels,
+            annotations=options.allowed_annotations,
+            node_labels=options.allowed_node_labels,
+            tolerations=options.allowed_tolerations,
+            priority_classes=options.allowed_priority_classes,
+            pod_affinity=options.allow_pod_affinity,
+            max_resources=options.max_resources,
         ),
         namespace="" if options.all_namespaces else options.namespace or own,
         own_namespace=own,

@@ -1,7 +1,7 @@
 """The Lobbies on the server: the spec of each, which Lobby has which path, and which specs are invalid. Pure.
 
-An edit may pass the CRD's validation and still be invalid. Then the last valid spec, if any, remains in force, and the status
-says what is wrong.
+An edit may pass the CRD's validation and still be invalid, or ask for more than the policy of this cluster allows. Then the
+last valid spec, if any, remains in force, and the status says what is wrong.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from lobby_gateway.errors import InvalidLobbyError
 from lobby_gateway.resource.list_watch import object_key
 from lobby_gateway.resource.schema import default_stored
 from lobby_gateway.resource.spec import Lobby, lobby_from_resource
+from lobby_operator.kube.policy import violations
 from lobby_operator.planner.status import PathClaim
+from lobby_operator.settings import PolicySettings
 
 _MAX_SPEC_PROBLEM = 1000
 """Characters of a problem. A condition's message may have 32 KiB, but people read it."""
@@ -65,12 +67,16 @@ class LobbyRecord:
 class LobbyRegistry:
     """All Lobbies.
 
+    Args:
+        policy: what they may ask for.
+
     Attributes:
         synced: all Lobbies are known, so it is certain which one has a path.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, policy: PolicySettings) -> None:
         self.synced = False
+        self._policy = policy
         self._records: dict[str, LobbyRecord] = {}
         self._paths: dict[str, list[str]] = {}  # keys of the Lobbies that claim it, oldest first
 
@@ -100,7 +106,7 @@ class LobbyRegistry:
         if before is not None and before.uid != str(metadata["uid"]):
             affected |= self.remove(key)
             before = None
-        record = _read(key, resource, before)
+        record = _read(key, resource, before, self._policy)
         self._records[key] = record
         old_path, path = _path(before), _path(record)
         if old_path != path:
@@ -162,7 +168,7 @@ def _path(record: LobbyRecord | None) -> str:
     return record.lobby.spec.path if record is not None and record.lobby is not None else ""
 
 
-def _read(key: str, resource: Mapping[str, Any], before: LobbyRecord | None) -> LobbyRecord:
+def _read(key: str, resource: Mapping[str, Any], before: LobbyRecord | None, policy: PolicySettings) -> LobbyRecord:
     metadata = resource["metadata"]
     record = LobbyRecord(
         key=key,
@@ -186,6 +192,8 @@ def _read(key: str, resource: Mapping[str, Any], before: LobbyRecord | None) -> 
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         # The server enforces its schema, but another version of the schema may allow what this code can't read.
         return replace(last, problem=f"spec: can't be read ({error!r})"[:_MAX_SPEC_PROBLEM])
+    if found := violations(checked["spec"], policy):
+        return replace(last, problem="; ".join(found)[:_MAX_SPEC_PROBLEM])
     checked["spec"]["path"] = lobby.spec.path
     return replace(record, lobby=lobby, resource=checked, problem="")
 

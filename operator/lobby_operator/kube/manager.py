@@ -18,6 +18,7 @@ from lobby_operator.kube.client import KubeApi
 from lobby_operator.kube.events import Recorder
 from lobby_operator.kube.greeter_pods import GreeterPods
 from lobby_operator.kube.lobby_controller import LobbyController
+from lobby_operator.kube.lobby_quota import LobbyQuota
 from lobby_operator.kube.lobby_registry import LobbyRecord, LobbyRegistry
 from lobby_operator.kube.runtime import KubeRuntime
 from lobby_operator.kube.status_writer import StatusWriter
@@ -51,7 +52,7 @@ class ControllerManager:
     """
 
     def __init__(self, api: KubeApi, settings: OperatorSettings, *, token_secret: TokenSecret | None = None) -> None:
-        self.lobbies = LobbyRegistry()
+        self.lobbies = LobbyRegistry(settings.policy)
         self.recorder = Recorder(api, settings.identity, settings.events)
         self.lag = LoopLag()
         self.active = False
@@ -59,6 +60,7 @@ class ControllerManager:
         self._settings = settings
         self._token_secret = token_secret
         self._schedule = PollSchedule(settings.polling)
+        self._quota = LobbyQuota(settings.policy.max_lobbies, unseen_seconds=settings.reconcile.expected_seconds)
         self._pods: dict[str, dict[str, Mapping[str, Any]]] = {}  # by key of the Lobby, then by name
         self._lobby_of: dict[str, str] = {}  # key of the Lobby by key of the pod
         self._greeter_pods: dict[str, Change] = {}
@@ -92,7 +94,9 @@ class ControllerManager:
             self._forget_pod(change.key, before)
         if change.object is None or not lobby:
             return
-        name, pod = change.key.rpartition("/")[2], _trimmed(change.object)
+        namespace, _, name = change.key.rpartition("/")
+        pod = _trimmed(change.object)
+        self._quota.seen(namespace, name)
         self._pods.setdefault(lobby, {})[name] = pod
         self._lobby_of[change.key] = lobby
         controller = self._controllers.get(lobby)
@@ -100,7 +104,8 @@ class ControllerManager:
             controller.runtime.pod_changed(pod)
 
     def _forget_pod(self, key: str, lobby: str) -> None:
-        name = key.rpartition("/")[2]
+        namespace, _, name = key.rpartition("/")
+        self._quota.gone(namespace, name)
         del self._lobby_of[key]
         del self._pods[lobby][name]
         if not self._pods[lobby]:
@@ -168,7 +173,13 @@ class ControllerManager:
     def create_runtime(self, record: LobbyRecord, lobby: Lobby, changed: Callable[[], None]) -> KubeRuntime:
         """Creates the runtime of a Lobby, with all its pods."""
         runtime = KubeRuntime(
-            self._api, self._settings, lobby, record.resource, changed=changed, schedule=self._schedule
+            self._api,
+            self._settings,
+            lobby,
+            record.resource,
+            changed=changed,
+            schedule=self._schedule,
+            quota=self._quota,
         )
         for pod in self._pods.get(record.key, {}).values():
             runtime.pod_changed(pod)

@@ -166,6 +166,7 @@ def _arguments(settings: PodSettings, *, with_secrets: bool) -> list[str]:
         *("--host", "0.0.0.0", "--port", str(names.CLIENTS_PORT)),  # noqa: S104  # a pod has its own address
         *("--admin-host", "0.0.0.0", "--admin-port", str(names.ADMIN_PORT)),  # noqa: S104
         *("--stop-seconds", str(settings.lobby_stop_seconds)),
+        *(("--origin-deny-cidrs", ",".join(settings.origin_deny_cidrs)) if settings.origin_deny_cidrs else ()),
     ]
 
 

@@ -19,6 +19,7 @@ from lobby_gateway.resource.spec import Lobby
 from lobby_operator import wall_clock
 from lobby_operator.kube import names, pods
 from lobby_operator.kube.client import AlreadyExistsError, ApiError, ConflictError, KubeApi, NotFoundError
+from lobby_operator.kube.lobby_quota import LobbyQuota
 from lobby_operator.kube.names import CONFIG_MAPS, PODS
 from lobby_operator.kube.owned_object import OwnedObject, belongs_to
 from lobby_operator.kube.pod_maintenance import PodMaintenance
@@ -56,6 +57,7 @@ class KubeRuntime:
         resource: the same as JSON, validated and with defaults.
         changed: called when something about a lobby may have changed.
         schedule: shared by all pollers of this process; None: a new one.
+        quota: shared by all Lobbies; None: a new one.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class KubeRuntime:
         *,
         changed: Callable[[], None],
         schedule: PollSchedule | None = None,
+        quota: LobbyQuota | None = None,
     ) -> None:
         self._api = api
         self._settings = settings
@@ -74,6 +77,9 @@ class KubeRuntime:
         self._resource = resource
         self._changed = changed
         self._schedule = schedule or PollSchedule()
+        self._quota = quota or LobbyQuota(
+            settings.policy.max_lobbies, unseen_seconds=settings.reconcile.expected_seconds
+        )
         self._clock = asyncio.get_running_loop().time
         self._pods: dict[str, _Pod] = {}
         self._fast = True
@@ -218,6 +224,19 @@ class KubeRuntime:
         await self._write_config()
         config, avoid = pods.live_digest(self._resource), self._unresponsive_nodes()
         manifest = pods.pod_manifest(self._lobby, name, self._settings.pods, config=config, avoid=avoid)
+        namespace = self._lobby.namespace
+        if not self._quota.reserve(namespace, name, self._clock()):
+            most = self._quota.most
+            raise RuntimeFailedError(
+                f"can't create {name}: namespace {namespace} has {most} lobbies, the most that this cluster allows"
+            )
+        try:
+            await self._create_pod(name, manifest)
+        except RuntimeFailedError:
+            self._quota.not_created(namespace, name)
+            raise
+
+    async def _create_pod(self, name: str, manifest: names.Object) -> None:
         try:
             await self._api.create(PODS, self._lobby.namespace, manifest)
         except AlreadyExistsError as error:

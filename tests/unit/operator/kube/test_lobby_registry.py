@@ -11,6 +11,7 @@ from tests.unit.operator.kube.support import lobby_resource
 
 from lobby_operator.kube.lobby_registry import LobbyRecord, LobbyRegistry, newer
 from lobby_operator.planner.status import PathClaim
+from lobby_operator.settings import PolicySettings
 
 EARLY, LATE = "2026-11-25T10:00:00Z", "2026-11-25T10:00:01Z"
 BAD: dict[str, Any] = {"origin": {"url": "ws://feed/", "onConnect": [{"send": "$(NOT_THERE)"}]}}
@@ -23,7 +24,7 @@ def known(lobbies: LobbyRegistry, key: str = "shop/prices") -> LobbyRecord:
 
 
 def test_a_lobby_is_read_with_its_defaults_and_its_path() -> None:
-    lobbies = LobbyRegistry()
+    lobbies = LobbyRegistry(PolicySettings())
     assert lobbies.update(lobby_resource(version=7, generation=3, status={"replicas": 2})) == {"shop/prices"}
     one = known(lobbies)
     assert (one.namespace, one.name, one.version, one.generation) == ("shop", "prices", "7", 3)
@@ -43,7 +44,7 @@ def test_a_lobby_is_read_with_its_defaults_and_its_path() -> None:
 
 
 def test_a_change_of_the_status_alone_does_not_parse_the_spec() -> None:
-    lobbies = LobbyRegistry()
+    lobbies = LobbyRegistry(PolicySettings())
     lobbies.update(lobby_resource())
     before = known(lobbies).lobby
     assert lobbies.update(lobby_resource(version=2, status={"clients": 1})) == {"shop/prices"}
@@ -52,7 +53,7 @@ def test_a_change_of_the_status_alone_does_not_parse_the_spec() -> None:
 
 
 def test_a_new_generation_is_parsed() -> None:
-    lobbies = LobbyRegistry()
+    lobbies = LobbyRegistry(PolicySettings())
     lobbies.update(lobby_resource())
     lobbies.update(lobby_resource(version=2, generation=2, spareSeats=9))
     one = known(lobbies).lobby
@@ -61,7 +62,7 @@ def test_a_new_generation_is_parsed() -> None:
 
 
 def test_an_invalid_spec_names_the_field_and_keeps_the_previous_one() -> None:
-    lobbies = LobbyRegistry()
+    lobbies = LobbyRegistry(PolicySettings())
     lobbies.update(lobby_resource())
     lobbies.update(lobby_resource(version=2, generation=2, **BAD))
     one = known(lobbies)
@@ -75,11 +76,29 @@ def test_an_invalid_spec_names_the_field_and_keeps_the_previous_one() -> None:
     assert known(lobbies).problem == ""
 
 
+def test_a_spec_that_the_policy_does_not_allow_names_the_field_and_keeps_the_previous_one() -> None:
+    lobbies = LobbyRegistry(PolicySettings())
+    lobbies.update(lobby_resource())
+    lobbies.update(lobby_resource(version=2, generation=2, template={"priorityClassName": "system-node-critical"}))
+    one = known(lobbies)
+    refused = "spec.template.priorityClassName: system-node-critical is not allowed; accepted here: nothing"
+    assert one.problem == refused
+    assert one.lobby is not None
+    assert one.lobby.generation == 1
+
+
+def test_a_new_lobby_that_the_policy_does_not_allow_is_not_run() -> None:
+    lobbies = LobbyRegistry(PolicySettings(max_replicas=5))
+    lobbies.update(lobby_resource(maxReplicas=6))
+    assert known(lobbies).problem == "spec.maxReplicas: 6 is too large; accepted here: at most 5"
+    assert known(lobbies).lobby is None
+
+
 @pytest.mark.parametrize(
     "spec", [None, 5, {}, {"origin": 5}, {"origin": {"url": 7}}, {"origin": {"onConnect": 5, "url": "ws://h/"}}]
 )
 def test_a_malformed_spec_is_a_problem_and_not_a_crash(spec: Any) -> None:
-    lobbies = LobbyRegistry()
+    lobbies = LobbyRegistry(PolicySettings())
     assert lobbies.update({**lobby_resource(), "spec": spec}) == {"shop/prices"}
     assert known(lobbies).lobby is None
     assert known(lobbies).problem
@@ -87,7 +106,7 @@ def test_a_malformed_spec_is_a_problem_and_not_a_crash(spec: Any) -> None:
 
 
 def test_the_older_lobby_has_the_path_in_whatever_order_they_arrive() -> None:
-    lobbies = LobbyRegistry()
+    lobbies = LobbyRegistry(PolicySettings())
     lobbies.synced = True
     lobbies.update(lobby_resource("new", created=LATE, path="/p"))
     assert lobbies.claim("shop/new") == PathClaim("/p")
@@ -97,7 +116,7 @@ def test_the_older_lobby_has_the_path_in_whatever_order_they_arrive() -> None:
 
 
 def test_names_decide_between_lobbies_created_in_the_same_second() -> None:
-    lobbies = LobbyRegistry()
+    lobbies = LobbyRegistry(PolicySettings())
     for name in ("b", "a"):
         lobbies.update(lobby_resource(name, created=EARLY, path="/p"))
     assert lobbies.claim("shop/b").older == "a"
@@ -105,14 +124,14 @@ def test_names_decide_between_lobbies_created_in_the_same_second() -> None:
 
 
 def test_paths_are_unique_across_namespaces() -> None:
-    lobbies = LobbyRegistry()
+    lobbies = LobbyRegistry(PolicySettings())
     lobbies.update(lobby_resource("prices", namespace="a", created=EARLY))
     lobbies.update(lobby_resource("prices", namespace="b", created=LATE))
     assert lobbies.claim("b/prices").older == "a/prices"
 
 
 def test_a_released_path_goes_to_the_next_lobby() -> None:
-    lobbies = LobbyRegistry()
+    lobbies = LobbyRegistry(PolicySettings())
     for name, created in (("old", EARLY), ("new", LATE)):
         lobbies.update(lobby_resource(name, created=created, path="/p"))
     assert lobbies.update(lobby_resource("old", created=EARLY, path="/q", version=2, generation=2)) == {
@@ -128,13 +147,13 @@ def test_a_released_path_goes_to_the_next_lobby() -> None:
 
 
 def test_no_path_is_accepted_before_all_lobbies_are_known() -> None:
-    lobbies = LobbyRegistry()
+    lobbies = LobbyRegistry(PolicySettings())
     lobbies.update(lobby_resource())
     assert not lobbies.claim("shop/prices").compared
 
 
 def test_a_lobby_that_is_being_deleted_is_gone() -> None:
-    lobbies = LobbyRegistry()
+    lobbies = LobbyRegistry(PolicySettings())
     lobbies.update(lobby_resource())
     deleted = lobby_resource(version=2, metadata={"deletionTimestamp": EARLY})
     assert lobbies.update(deleted) == {"shop/prices"}
@@ -142,7 +161,7 @@ def test_a_lobby_that_is_being_deleted_is_gone() -> None:
 
 
 def test_a_recreated_lobby_inherits_nothing() -> None:
-    lobbies = LobbyRegistry()
+    lobbies = LobbyRegistry(PolicySettings())
     lobbies.update(lobby_resource(version=5))
     lobbies.update(lobby_resource(version=9, uid="another", **BAD))
     assert known(lobbies).lobby is None
@@ -150,7 +169,7 @@ def test_a_recreated_lobby_inherits_nothing() -> None:
 
 
 def test_a_recreated_lobby_with_another_path_releases_the_old_one() -> None:
-    lobbies = LobbyRegistry()
+    lobbies = LobbyRegistry(PolicySettings())
     lobbies.update(lobby_resource("old", created=EARLY, path="/p"))
     lobbies.update(lobby_resource("new", created=LATE, path="/p"))
     made_anew = lobby_resource("old", created=LATE, path="/q", uid="another", version=9)
@@ -159,7 +178,7 @@ def test_a_recreated_lobby_with_another_path_releases_the_old_one() -> None:
 
 
 def test_the_answer_to_a_write_counts_until_something_newer_arrives() -> None:
-    lobbies = LobbyRegistry()
+    lobbies = LobbyRegistry(PolicySettings())
     lobbies.update(lobby_resource(version=5))
     lobbies.status_written(lobby_resource(version=7, status={"clients": 7}))
     assert (known(lobbies).version, known(lobbies).status) == ("7", {"clients": 7})
@@ -187,7 +206,7 @@ def test_versions_are_compared_as_integers_if_they_are() -> None:
     )
 )
 def test_a_path_always_belongs_to_its_oldest_lobby(steps: list[tuple[str, str, str]]) -> None:
-    lobbies = LobbyRegistry()
+    lobbies = LobbyRegistry(PolicySettings())
     created: dict[str, str] = {}
     wanted: dict[str, str] = {}
     for number, (name, what, when) in enumerate(steps, 1):

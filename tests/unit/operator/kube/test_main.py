@@ -5,13 +5,14 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
 
 from lobby_operator.kube import __main__ as command
 from lobby_operator.kube.__main__ import main, parser, settings_of
-from lobby_operator.settings import OperatorSettings
+from lobby_operator.settings import ORIGIN_DENY_CIDRS, OperatorSettings, PolicySettings
 
 IMAGE = ["--lobby-image", "registry/lobby:1.0"]
 
@@ -72,6 +73,62 @@ def test_every_option_has_its_setting(tmp_path: Path) -> None:
     assert (made.identity, made.admin_host, made.admin_port) == ("operator-0", "127.0.0.1", 0)
 
 
+def test_policy_and_denied_networks_have_safe_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    made = settings()
+    assert made.policy == PolicySettings()
+    assert made.pods.origin_deny_cidrs == ORIGIN_DENY_CIDRS
+    networks = [ip_network(each) for each in made.pods.origin_deny_cidrs]
+    for address in ("127.0.0.1", "0.0.0.0", "169.254.169.254", "::1", "fe80::1", "fd00:ec2::254"):
+        assert any(ip_address(address) in network for network in networks), address
+    for address in ("10.96.0.10", "192.168.0.1", "203.0.113.1", "2001:db8::1"):
+        assert not any(ip_address(address) in network for network in networks), address
+
+
+def test_every_option_of_the_policy_replaces_its_default() -> None:
+    options = {
+        "--allowed-env": "MALLOC_ARENA_MAX,TZ",
+        "--allowed-labels": "team,example.com/*",
+        "--allowed-annotations": "*",
+        "--allowed-node-labels": "",
+        "--allowed-tolerations": "dedicated",
+        "--allowed-priority-classes": "feeds",
+        "--max-resources": "cpu=500m,memory=1Gi",
+        "--max-replicas": "7",
+        "--max-lobbies": "9",
+    }
+    made = settings("--allow-pod-affinity", *(text for pair in options.items() for text in pair))
+    assert made.policy == PolicySettings(
+        max_replicas=7,
+        max_lobbies=9,
+        env=("MALLOC_ARENA_MAX", "TZ"),
+        labels=("team", "example.com/*"),
+        annotations=("*",),
+        node_labels=(),
+        tolerations=("dedicated",),
+        priority_classes=("feeds",),
+        pod_affinity=True,
+        max_resources={"cpu": "500m", "memory": "1Gi"},
+    )
+
+
+@pytest.mark.parametrize(
+    ("host", "options", "denied"),
+    [
+        ("10.96.0.1", ["--origin-deny-cidrs", "192.0.2.0/24"], ("192.0.2.0/24", "10.96.0.1/32")),
+        ("fd00:10:96::1", ["--origin-deny-cidrs", "192.0.2.0/24"], ("192.0.2.0/24", "fd00:10:96::1/128")),
+        ("10.96.0.1", [], (*ORIGIN_DENY_CIDRS, "10.96.0.1/32")),
+        ("api.example.com", ["--origin-deny-cidrs", "192.0.2.0/24"], ("192.0.2.0/24",)),
+        ("10.96.0.1", ["--origin-deny-cidrs", ""], ()),
+    ],
+)
+def test_api_server_is_no_origin_unless_nothing_is_denied(
+    host: str, options: list[str], denied: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", host)
+    assert settings(*options).pods.origin_deny_cidrs == denied
+
+
 def test_in_one_namespace_the_charts_secret_is_used(tmp_path: Path) -> None:
     key = tmp_path / "key"
     key.write_text("ab" * 32)
@@ -99,6 +156,11 @@ def test_a_restarted_pod_keeps_its_identity_and_two_on_a_machine_differ(own: Pat
         ([*IMAGE, "--identity", "a b"], "--identity: a b is not an identity"),
         ([*IMAGE, "--admin-port", "70000"], "--admin-port: 70000 is too large"),
         ([*IMAGE, "--lobby-image-pull-policy", "Often"], "--lobby-image-pull-policy: Often is unknown"),
+        ([*IMAGE, "--allowed-env", "A,B C"], "--allowed-env: A,B C contains 'B C', which is not a name; accepted: "),
+        ([*IMAGE, "--max-replicas", "0"], "--max-replicas: 0 is too small; accepted: 1 to 10000"),
+        ([*IMAGE, "--max-resources", "gpu=1"], "gpu=1 contains 'gpu', which is not cpu, memory or ephemeral-storage"),
+        ([*IMAGE, "--max-resources", "cpu=much"], "cpu=much contains 'much', which is not a quantity; accepted: "),
+        ([*IMAGE, "--origin-deny-cidrs", "localhost"], "--origin-deny-cidrs: localhost is not a list of networks"),
         ([*IMAGE, "--unknown"], "--unknown: is unknown"),
     ],
 )

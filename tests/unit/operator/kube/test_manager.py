@@ -14,6 +14,7 @@ from tests.unit.operator.kube.support import LOBBIES_PATH, connected, lobby_reso
 
 from lobby_gateway.resource.list_watch import Change
 from lobby_operator.kube.manager import ControllerManager
+from lobby_operator.settings import PolicySettings
 
 PRICES = f"{LOBBIES_PATH.format('shop')}/prices"
 
@@ -104,6 +105,31 @@ def test_a_pod_belongs_to_the_lobby_that_its_label_names_now() -> None:
             await until(lambda: not reconciler.observed.lobbies)
             manager.pod_changed(pod("stranger", ""))
             assert manager.object_counts["pods"] == 1
+
+    run(main())
+
+
+def test_all_lobbies_of_a_namespace_share_its_limit() -> None:
+    async def main() -> None:
+        async with connected() as (server, api):
+            manager = ControllerManager(api, operator_settings(policy=PolicySettings(max_lobbies=3)))
+            try:
+                manager.pod_changed(pod("books-1", "books"))
+                manager.pod_changed(pod("books-2", "books"))
+                manager.lobbies_listed()
+                manager.start()
+                put_lobby(server, manager, name="prices", replicas=2, spareSeats=0)
+
+                def problem() -> str:
+                    conditions = manager.statuses.get("shop/prices", {}).get("conditions", [])
+                    return next((each["message"] for each in conditions if each["type"] == "Scaling"), "")
+
+                await until(lambda: "namespace shop has 3 lobbies, the most that this cluster allows" in problem())
+                assert len([path for path in server.objects if "/pods/" in path]) == 1
+                manager.pod_changed(Change("shop/books-1", None))
+                await until(lambda: len([path for path in server.objects if "/pods/" in path]) == 2, deadline=20)
+            finally:
+                await manager.close()
 
     run(main())
 

@@ -129,6 +129,14 @@ def test_no_variable_of_the_template_makes_the_interpreter_run_something_else(tm
     assert not ran.exists()
 
 
+def test_denied_networks_reach_the_process_of_every_lobby() -> None:
+    args = container(made())["args"]
+    text = args[args.index("--origin-deny-cidrs") + 1]
+    networks = parser().parse_args([*args]).origin_deny_cidrs
+    assert text.split(",") == [str(each) for each in networks] == list(SETTINGS.origin_deny_cidrs)
+    assert "--origin-deny-cidrs" not in container(made(replace(SETTINGS, origin_deny_cidrs=())))["args"]
+
+
 def test_the_declared_ports_are_those_it_listens_on() -> None:
     ports = {port["name"]: port["containerPort"] for port in container(made())["ports"]}
     assert ports == {"clients": 8000, "admin": 8001}
@@ -351,6 +359,7 @@ def test_another_origin_or_template_changes_the_revision(spec: dict[str, Any]) -
         {"token_secret": "other"},
         {"limits": {"memory": "1Gi"}},
         {"image_pull_secrets": ("a",)},
+        {"origin_deny_cidrs": ("10.0.0.0/8",)},
     ],
     ids=str,
 )

@@ -21,7 +21,7 @@ from lobby_operator.kube.client import KubeApi
 from lobby_operator.kube.names import Resource
 from lobby_operator.kube.runtime import KubeRuntime
 from lobby_operator.reconcile.runtime import Runtime, RuntimeFailedError
-from lobby_operator.settings import LobbyControllerSettings, OperatorSettings, PodMaintenanceSettings
+from lobby_operator.settings import LobbyControllerSettings, OperatorSettings, PodMaintenanceSettings, PolicySettings
 
 PODS = "/api/v1/namespaces/shop/pods"
 CONFIG = "/api/v1/namespaces/shop/configmaps/prices-lobby"
@@ -193,6 +193,26 @@ def test_creating_an_existing_lobby_succeeds() -> None:
             before = it.pod("prices-1")
             await it.runtime().create(LOBBY, "prices-1")
             assert it.pod("prices-1") == before
+
+    run(main())
+
+
+def test_no_more_lobbies_are_created_than_a_namespace_may_have() -> None:
+    async def main() -> None:
+        async with scene(policy=PolicySettings(max_lobbies=2)) as it:
+            runtime = it.runtime()
+            it.server.instead = lambda asked: status(500, "InternalError", "no") if asked.path == PODS else None
+            with pytest.raises(RuntimeFailedError, match="can't create prices-0"):
+                await runtime.create(LOBBY, "prices-0")  # does not count
+            it.server.instead = lambda _asked: None
+            results = await asyncio.gather(
+                *(runtime.create(LOBBY, f"prices-{n}") for n in range(1, 4)), return_exceptions=True
+            )
+            (problem,) = filter(None, results)
+            wanted = "can't create prices-3: namespace shop has 2 lobbies, the most that this cluster allows"
+            assert str(problem) == wanted
+            assert isinstance(problem, RuntimeFailedError)
+            assert len([path for path in it.server.objects if path.startswith(PODS)]) == 2
 
     run(main())
 

@@ -18,7 +18,7 @@ from tests.unit.operator.kube.support import LOBBIES_PATH, connected, lobby_reso
 
 from lobby_operator.kube.lobby_registry import LobbyRegistry
 from lobby_operator.kube.status_writer import StatusWriter, merge_patch
-from lobby_operator.settings import StatusWriterSettings
+from lobby_operator.settings import PolicySettings, StatusWriterSettings
 
 PATH = f"{LOBBIES_PATH.format('shop')}/prices"
 
@@ -53,7 +53,7 @@ class Scene:
 async def writing(**settings: Any) -> AsyncIterator[Scene]:
     async with connected() as (server, api):
         server.put(PATH, lobby_resource())
-        lobbies = LobbyRegistry()
+        lobbies = LobbyRegistry(PolicySettings())
         lobbies.update(server.objects[PATH])
         writer = StatusWriter(api, "shop/prices", lobbies, replace(QUICK, **settings))
         async with running(writer.run()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from typing import Any
 
@@ -9,6 +10,9 @@ import pytest
 import yaml
 from tests.chart import helm
 from tests.chart.helm import EVERYTHING, NAMESPACE, named, objects, pod_specs
+
+from lobby_operator.kube.__main__ import parser, settings_of
+from lobby_operator.settings import ORIGIN_DENY_CIDRS, OperatorSettings, PolicySettings
 
 ALL_NAMESPACES = {"watch": {"allNamespaces": True, "lobbyNamespaces": ["feeds"]}}
 CASES = [{}, EVERYTHING, helm.merged(EVERYTHING, ALL_NAMESPACES)]
@@ -216,6 +220,33 @@ def test_image_of_lobbies_is_an_option_of_the_operator() -> None:
         "spec"
     ]["containers"]
     assert [each for each in container["args"] if each.endswith("=lobby-gateway-lobby:2")]
+
+
+def operator(given: dict[str, Any] | None = None) -> OperatorSettings:
+    """The settings that the operator reads from its options."""
+    (container,) = named(objects(given), "Deployment", "-operator")["spec"]["template"]["spec"]["containers"]
+    return settings_of(parser().parse_args(container["args"]))
+
+
+def test_policy_of_the_chart_is_that_of_the_operator(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    assert operator().policy == PolicySettings()
+    assert operator().pods.origin_deny_cidrs == ORIGIN_DENY_CIDRS
+
+
+def test_policy_in_values_replaces_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    template = {"env": [], "labels": ["team", "example.com/*"], "podAffinity": True, "maxResources": {"memory": None}}
+    made = operator({"policy": {"maxReplicas": 7, "template": template, "origin": {"denyCidrs": []}}})
+    assert made.policy == dataclasses.replace(
+        PolicySettings(),
+        max_replicas=7,
+        env=(),
+        labels=("team", "example.com/*"),
+        pod_affinity=True,
+        max_resources={"cpu": "4", "ephemeral-storage": "1Gi"},
+    )
+    assert made.pods.origin_deny_cidrs == ()
 
 
 def test_helm_test_connects_to_the_declared_lobbies() -> None:

@@ -25,6 +25,14 @@ _SAMPLES: Mapping[str, Any] = {
     "ingress.tls": [{"secretName": "tls", "hosts": ["a.example.com"]}],
     "httpRoute.timeouts": {"request": "0s"},
     "httpRoute.parentRefs": [{"name": "other"}],
+    "policy.origin.denyCidrs": ["192.0.2.0/24"],
+    "policy.template.env": ["OTHER"],
+    "policy.template.labels": ["other"],
+    "policy.template.annotations": ["other"],
+    "policy.template.nodeLabels": ["other"],
+    "policy.template.tolerations": ["other"],
+    "policy.template.priorityClassNames": ["other"],
+    "policy.template.maxResources": {"cpu": "7"},
     "lobbies": {"other": {"origin": {"url": "wss://other.example.com/"}}},
     "metrics.podMonitor.interval": "7s",
 }
@@ -45,7 +53,7 @@ _NEEDS: Mapping[str, Any] = {
 }
 """Other values that have to be set for a value to be used."""
 
-_WHOLE = ("resources", "matchLabels", "lobbies")
+_WHOLE = ("resources", "matchLabels", "lobbies", "maxResources")
 """Values with nested defaults that are replaced as a whole."""
 
 
@@ -152,6 +160,10 @@ def test_schema_covers_exactly_the_values() -> None:
         ({"lobbies": {"Prices": {"origin": {}}}}, "invalid propertyName 'Prices'"),
         ({"lobbies": {"prices": {}}}, "at '/lobbies/prices': missing property 'origin'"),
         ({"logLevel": "loud"}, "at '/logLevel': value must be one of"),
+        ({"policy": {"template": {"labels": ["a b"]}}}, "at '/policy/template/labels/0': 'a b' does not match pattern"),
+        ({"policy": {"template": {"maxResources": {"gpu": 1}}}}, "additional properties 'gpu' not allowed"),
+        ({"policy": {"maxReplicas": 0}}, "at '/policy/maxReplicas': minimum: got 0, want 1"),
+        ({"policy": {"origin": {"denyCidrs": ["localhost"]}}}, "at '/policy/origin/denyCidrs/0': 'localhost' does not match"),
         ({"httpRoute": {"enabled": True}}, "httpRoute.parentRefs: no Gateway given; accepted: [{name: my-gateway}]"),
         ({"demo": {"enabled": True}, "lobbies": {"demo": {"origin": {}}}}, "lobbies.demo: already created by demo.enabled"),
     ],

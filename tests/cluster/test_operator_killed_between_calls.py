@@ -178,7 +178,7 @@ def run(cluster: Cluster, origin: str, *, spare: bool) -> Run:
 
             settled(2)
             old = {pod["metadata"]["uid"] for pod in cluster.pods(NAME)}
-            cluster.merge(NAME, template={**SMALL, "labels": {"round": "2"}})
+            cluster.merge(NAME, template={**SMALL, "labels": {"app.kubernetes.io/version": "2"}})
             eventually(
                 lambda: not old & {pod["metadata"]["uid"] for pod in cluster.pods(NAME)},
                 deadline=180,

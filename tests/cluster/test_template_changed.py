@@ -33,7 +33,7 @@ def test_every_lobby_is_replaced_and_no_client_is_closed(installed: Release, clu
             return not old & {pod["metadata"]["uid"] for pod in pods}
 
         with crowd.new_clients() as new_clients:
-            cluster.merge(name, template={**SMALL, "env": [{"name": "GREETING", "value": "hello"}]})
+            cluster.merge(name, template={**SMALL, "env": [{"name": "LOBBY_LOG_LEVEL", "value": "debug"}]})
             eventually(replaced, deadline=180, what=lambda: f"all are replaced; {cluster.describe(name)}")
             cluster.until_condition(name, "Ready", "True")
         crowd.each_gets(4)
@@ -42,7 +42,7 @@ def test_every_lobby_is_replaced_and_no_client_is_closed(installed: Release, clu
         assert seen.duplicates == 0, seen
         assert not new_clients.refused, new_clients
         for pod in cluster.ready_pods(name):
-            assert {"name": "GREETING", "value": "hello"} in pod["spec"]["containers"][0]["env"]
+            assert {"name": "LOBBY_LOG_LEVEL", "value": "debug"} in pod["spec"]["containers"][0]["env"]
     FIGURES.note(
         f"template changed: {LOBBIES} lobbies replaced, at most {most} at a time; {CLIENTS} clients, none closed, "
         f"{seen.missing} messages missing, longest silence {seen.longest_silence:.1f} s"

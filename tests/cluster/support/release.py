@@ -51,6 +51,11 @@ def values(images: Images) -> dict[str, Any]:
             "service": {"type": "NodePort", "nodePort": ENVIRONMENT.node_port},
         },
         "lobby": {"image": {"tag": images.tag}},
+        "policy": {
+            "maxReplicas": 3000,
+            "maxLobbiesPerNamespace": 3000,
+            "template": {"nodeLabels": ["type"], "tolerations": ["fake"]},  # of simulated nodes
+        },
     }
 
 

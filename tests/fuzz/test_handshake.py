@@ -45,7 +45,7 @@ def check_refusal(error: HandshakeError, *statuses: int) -> None:
 
 def check_request(request: Request, data: bytes) -> None:
     """An accepted request is unambiguous text, and every part of it is usable."""
-    assert data.startswith(b"GET /")
+    assert data.lstrip(b"\r\n").lower().startswith((b"get /", b"get http", b"get ws"))
     assert data.endswith(request.leftover)
     assert request.target.isascii()
     assert request.target.isprintable()
@@ -73,7 +73,7 @@ def test_any_bytes_are_a_request_or_refused(data: bytes) -> None:
     try:
         request = parse_request(data, max_header_bytes=LIMIT)
     except HandshakeError as error:
-        check_refusal(error, 400, 405, 431, 505)
+        check_refusal(error, 400, 405, 426, 431, 505)
         return
     if request is None:
         assert len(data) < LIMIT  # the limit refuses longer heads

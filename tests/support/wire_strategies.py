@@ -171,7 +171,8 @@ _HEADER_LINES = st.sampled_from(
 _REQUEST_LINES = st.sampled_from(
     [
         "GET / HTTP/1.1", "GET /prices?resume=1 HTTP/1.1", "GET / HTTP/1.0", "POST / HTTP/1.1", "GET * HTTP/1.1",
-        "GET http://a/ HTTP/1.1", "GET /a b HTTP/1.1", "PRI * HTTP/2.0", "OPTIONS * HTTP/1.1", "", "GET", "GET /%00 HTTP/1.1",
+        "GET http://a/ HTTP/1.1", "GET ws://a?b HTTP/1.1", r"GET /?\ HTTP/1.1",
+        "GET /a b HTTP/1.1", "PRI * HTTP/2.0", "OPTIONS * HTTP/1.1", "", "GET", "GET /%00 HTTP/1.1",
     ]
 )  # fmt: skip
 _GOOD = (

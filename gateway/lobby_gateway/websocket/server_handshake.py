@@ -42,8 +42,12 @@ _TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]"  # noqa: S105  # RFC 9110 §5.6.2
 _is_token = re.compile(f"{_TOKEN}+").fullmatch
 _match_request_line = re.compile(rf"({_TOKEN}{{1,20}}) ([!-~]+) HTTP/([0-9]\.[0-9])".encode()).fullmatch
 _is_beginning = re.compile(rf"{_TOKEN}{{1,20}}(?: [\x20-\x7e]*\r?)?".encode()).fullmatch
-# Origin-form (RFC 9112 §3.2.1) and what browsers leave unescaped in it; no fragment, and nothing ambiguous.
-_is_target = re.compile(r"/[!$-;=?-\[\]-~]*").fullmatch
+_empty_lines = re.compile(rb"(?:\r\n)*").match
+# Origin-form (RFC 9112 §3.2.1) and what browsers leave unescaped in it; no fragment, and nothing ambiguous: browsers take a
+# backslash in the path for a slash, and in the query for itself.
+_is_target = re.compile(r"/[!$-;=@-\[\]-~]*(?:\?[!$-;=?-~]*)?").fullmatch
+# Absolute-form (RFC 9112 §3.2.2).
+_match_absolute = re.compile(r"(?i:https?|wss?)://(?P<authority>[^/?]*)(?P<path>/?)(?P<rest>.*)").fullmatch
 _is_host = re.compile(r"(?:[A-Za-z0-9._~%!$&'()*+;=-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?").fullmatch
 _is_key = re.compile(r"[A-Za-z0-9+/]{22}==").fullmatch  # 16 bytes as base64
 _is_value = re.compile(r"[\t\x20-\x7e\x80-\xff]*").fullmatch
@@ -78,12 +82,13 @@ class Request:
 
     Attributes:
         method: always GET.
-        target: path and query, as sent.
+        target: path and query, as sent; without the authority of a target in absolute-form (RFC 9112 §3.2.2).
         path: of the target, as sent. It is not percent-decoded, so `/%61` and `/a` are two paths, and no decoding can make one
             path look like another.
         query_string: of the target, without the question mark, not decoded.
         headers: values by name in lower case. Lines of the same name are joined by commas (RFC 9110 §5.3), cookies by
-            semicolons; if that would be ambiguous the request is refused.
+            semicolons; if that would be ambiguous the request is refused. The authority of a target in absolute-form
+            replaces the host.
         leftover: bytes after the request.
     """
 
@@ -142,26 +147,30 @@ def parse_request(data: bytes, *, max_header_bytes: int = 16384) -> Request | No
 
     Args:
         data: all bytes of the connection so far.
-        max_header_bytes: most bytes of the request line and all headers, with the empty line after them.
+        max_header_bytes: most bytes of the request line and all headers, with the empty line after them and those before.
 
     Raises:
-        HandshakeError: it is not a request, or not one that a WebSocket server accepts: 400, 405, 431 or 505.
+        HandshakeError: it is not a request, or not one that a WebSocket server accepts: 400, 405, 426, 431 or 505.
     """
-    end = data.find(_END, 0, max_header_bytes)
-    head = data[: end + 2] if end >= 0 else data[:max_header_bytes]
+    empty = _empty_lines(data)
+    begin = empty.end() if empty else 0  # RFC 9112 §2.2
+    end = data.find(_END, begin, max_header_bytes)
+    head = data[begin : end + 2] if end >= 0 else data[begin:max_header_bytes]
     line_end = head.find(b"\r\n")
-    if line_end < 0:
-        _check_beginning(head)
-        target = ""
-    else:
-        target = _parse_request_line(head[:line_end])
+    authority, target = "", ""
+    if line_end >= 0:
+        authority, target = _parse_request_line(head[:line_end])
         _check_bytes(head)
+    elif head != b"\r":
+        _check_beginning(head)
     if end < 0:
         if len(data) >= max_header_bytes:
             raise HandshakeError(close_codes.HEADERS_TOO_LARGE, f"At most {max_header_bytes} bytes are accepted.")
         return None
     headers = _parse_headers(head[line_end + 2 :].decode("latin-1").split("\r\n"))
     _check_headers(headers)
+    if authority:
+        headers["host"] = authority
     return Request("GET", target, headers, data[end + 4 :])
 
 
@@ -177,21 +186,29 @@ def _check_beginning(head: bytes) -> None:
         _bad("This is not an HTTP request.")
 
 
-def _parse_request_line(line: bytes) -> str:
-    """The target of a request line (RFC 9112 §3)."""
+def _parse_request_line(line: bytes) -> tuple[str, str]:
+    """The target of a request line (RFC 9112 §3): its authority if it has one, and path and query."""
     match = _match_request_line(line)
     if match is None:
         _check_beginning(line)
         _bad("The request line is malformed.")
     method, target, version = match.groups()
-    if version != b"1.1":
+    if version == b"1.0":  # has no upgrades (RFC 9110 §7.8)
+        raise HandshakeError(close_codes.UPGRADE_REQUIRED, "HTTP/1.1 is required.")
+    if not version.startswith(b"1."):  # a later minor version is processed as 1.1 (RFC 9110 §2.5)
         raise HandshakeError(close_codes.HTTP_VERSION)
     if method != b"GET":
         raise HandshakeError(close_codes.METHOD_NOT_ALLOWED)
     text: str = target.decode("ascii")
+    authority = ""
+    absolute = _match_absolute(text)
+    if absolute is not None:
+        authority, text = absolute["authority"], f"/{absolute['rest']}"
+        if not _is_host(authority):
+            _bad("The host in the request target is malformed.")
     if not _is_target(text):
         _bad("The request target is not a path with an optional query.")
-    return text
+    return authority, text
 
 
 def _check_bytes(head: bytes) -> None:

@@ -33,18 +33,18 @@ def replaced(old: bytes, new: bytes) -> Make:
 
 CASES: dict[str, tuple[Make, int, str]] = {
     # RFC 9112 §3: the request line
-    "HTTP/1.0": (with_line("GET PATH HTTP/1.0"), 505, "http_version"),
+    "HTTP/1.0": (with_line("GET PATH HTTP/1.0"), 426, "upgrade_required"),
     "HTTP/2.0": (with_line("GET PATH HTTP/2.0"), 505, "http_version"),
     "POST": (with_line("POST PATH HTTP/1.1"), 405, "method_not_allowed"),
     "CONNECT": (with_line("CONNECT PATH HTTP/1.1"), 405, "method_not_allowed"),
     "lower-case method": (with_line("get PATH HTTP/1.1"), 405, "method_not_allowed"),
     "no version": (with_line("GET PATH"), 400, "bad_request"),
-    "absolute target": (with_line("GET http://localhostPATH HTTP/1.1"), 400, "bad_request"),
+    "absolute target with a user": (with_line("GET http://me@localhostPATH HTTP/1.1"), 400, "bad_request"),
     "fragment in the target": (with_line("GET PATH#top HTTP/1.1"), 400, "bad_request"),
     "space in the target": (with_line("GET PATH x HTTP/1.1"), 400, "bad_request"),
     "backslash in the target": (with_line("GET \\prices HTTP/1.1"), 400, "bad_request"),
     "two spaces": (with_line("GET  PATH HTTP/1.1"), 400, "bad_request"),
-    "a line in front": (lambda target: b"\r\n" + target.request(), 400, "bad_request"),
+    "a bare line feed in front": (lambda target: b"\n" + target.request(), 400, "bad_request"),
     # RFC 9112 §5, §6: headers, body
     "no Host": (with_headers(Host=None), 400, "bad_request"),
     "two Hosts": (with_more(b"Host: other\r\n"), 400, "bad_request"),
@@ -147,6 +147,23 @@ def test_a_valid_request_is_accepted_however_its_bytes_are_split(kind: str) -> N
                     frame = await client.frame()
                     assert frame is not None
                     assert b'"seq"' in frame.payload
+
+    run(main(), deadline=60)
+
+
+@BOTH_KINDS
+def test_unusual_but_valid_requests_are_accepted(kind: str) -> None:
+    async def main() -> None:
+        async with attacked(kind) as target:
+            for data in (
+                target.request(line=f"GET http://localhost{target.path} HTTP/1.1"),
+                target.request(line=f"GET ws://127.0.0.1:8000{target.path} HTTP/1.1"),
+                target.request(line=f"GET {target.path}{'&' if '?' in target.path else '?'}x=\\ HTTP/1.1"),
+                b"\r\n" + target.request(),
+            ):
+                async with await target.connect() as client:
+                    await client.send(data)
+                    assert (await client.head()).status == 101, data
 
     run(main(), deadline=60)
 

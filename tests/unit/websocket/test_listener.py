@@ -109,7 +109,7 @@ def test_a_request_in_pieces_is_assembled() -> None:
     ("data", "status"),
     [
         (b"POST / HTTP/1.1\r\nHost: a\r\n\r\n", 405),
-        (b"GET / HTTP/1.0\r\nHost: a\r\n\r\n", 505),
+        (b"GET / HTTP/1.0\r\nHost: a\r\n\r\n", 426),
         (b"GET / HTTP/1.1\r\n\r\n", 400),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),
         (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 70000, 431),

@@ -97,6 +97,46 @@ def test_path_is_kept_as_sent(target: str) -> None:
     assert request.path == target.split("?", maxsplit=1)[0]
 
 
+@pytest.mark.parametrize(
+    ("target", "host", "origin_form"),
+    [
+        ("http://lobby.example/prices", "lobby.example", "/prices"),
+        ("HTTPS://Lobby.example:8443/prices?x=1/2?", "Lobby.example:8443", "/prices?x=1/2?"),
+        ("ws://[::1]:80/prices", "[::1]:80", "/prices"),
+        ("wss://lobby.example//a/", "lobby.example", "//a/"),
+        ("http://lobby.example", "lobby.example", "/"),
+        ("http://lobby.example?x=1", "lobby.example", "/?x=1"),
+        ("http://lobby.example/p?next=http://a/b", "lobby.example", "/p?next=http://a/b"),
+    ],
+)
+def test_target_in_absolute_form_replaces_the_host(target: str, host: str, origin_form: str) -> None:
+    request = parsed(head(line=f"GET {target} HTTP/1.1", change={"Host": "other.example"}))
+    assert (request.target, request.path) == (origin_form, origin_form.partition("?")[0])
+    assert request.headers["host"] == host
+    assert upgrade(request)
+
+
+def test_backslash_in_the_query_is_passed_on() -> (
+    None
+):  # as browsers send it (URL Standard, "query percent-encode set")
+    request = parsed(head(line="GET /prices?a=\\b\\ HTTP/1.1"))
+    assert (request.path, request.query_string, request.query_value("a")) == ("/prices", "a=\\b\\", "\\b\\")
+
+
+@pytest.mark.parametrize("lines", [1, 2, 100])
+def test_empty_lines_before_the_request_are_ignored(lines: int) -> None:
+    data = b"\r\n" * lines + head()
+    for size in range(len(data)):
+        assert parse_request(data[:size]) is None
+    assert parsed(data + b"\r\n").leftover == b"\r\n"
+    refused(data, close_codes.HEADERS_TOO_LARGE, limit=2 * lines + 20)  # they count
+
+
+@pytest.mark.parametrize("version", ["1.1", "1.2", "1.9"])
+def test_later_minor_version_is_processed_as_1_1(version: str) -> None:  # RFC 9110 §2.5
+    assert parsed(head(line=f"GET /prices HTTP/{version}")).path == "/prices"
+
+
 def test_request_is_incomplete_without_its_last_byte() -> None:
     data = head()
     for size in range(len(data)):
@@ -160,13 +200,23 @@ def test_malformed_request_line(line: str) -> None:
 
 @pytest.mark.parametrize(
     "target",
-    ["http://lobby.example/prices", "lobby.example:443", "*", "prices", "?a", '/a"b', "/a#b", "/<a>", "/a\\b", "/a#"],
+    [
+        *("lobby.example:443", "*", "prices", "?a", '/a"b', "/a#b", "/<a>", "/a\\b", "\\a", "/a?b#c", "/a#"),
+        *("http://", "http:///prices", "http://user@lobby.example/prices", "http://lobby.example\\prices"),
+        *("http://lobby.example/a#b", "http:/lobby.example/prices", "http:prices", "ftp://lobby.example/prices"),
+        "http://lobby.example:port/",
+    ],
 )
 def test_target_that_is_not_a_path(target: str) -> None:
     refused(head(line=f"GET {target} HTTP/1.1"), close_codes.BAD_REQUEST, "target")
 
 
-@pytest.mark.parametrize("version", ["0.9", "1.0", "1.2", "2.0", "3.0"])
+def test_http_1_0_has_no_upgrade() -> None:  # RFC 6455 §4.1, item 1 asks for 1.1; RFC 9110 §7.8
+    refused(head(line="GET /prices HTTP/1.0"), close_codes.UPGRADE_REQUIRED, "HTTP/1.1")
+    refused(b"GET /prices HTTP/1.0\r\n\r\n", close_codes.UPGRADE_REQUIRED, "HTTP/1.1")
+
+
+@pytest.mark.parametrize("version", ["0.9", "2.0", "3.0"])
 def test_other_version_of_http(version: str) -> None:
     refused(head(line=f"GET / HTTP/{version}"), close_codes.HTTP_VERSION)
 
@@ -181,7 +231,7 @@ def test_other_method(line: str) -> None:
 
 
 def test_request_line_is_validated_without_the_headers() -> None:
-    for line, status in (("POST / HTTP/1.1", 405), ("GET / HTTP/1.0", 505), ("GET * HTTP/1.1", 400)):
+    for line, status in (("POST / HTTP/1.1", 405), ("GET / HTTP/1.0", 426), ("GET * HTTP/1.1", 400)):
         with pytest.raises(HandshakeError) as caught:
             parse_request(f"{line}\r\n".encode())
         assert caught.value.refusal.status == status
@@ -196,7 +246,20 @@ def test_tls_on_the_plain_port_is_refused_at_once() -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"\x00", b"\r\n", b"\n", b" ", b"\x80", b"\xff\xff", b"GET /\x00", b"G\n", b"GET / HTTP/1.1\n", b"A" * 21]
+    "data",
+    [
+        b"\x00",
+        b"\r\n\n",
+        b"\rG",
+        b"\n",
+        b" ",
+        b"\x80",
+        b"\xff\xff",
+        b"GET /\x00",
+        b"G\n",
+        b"GET / HTTP/1.1\n",
+        b"A" * 21,
+    ],
 )
 def test_garbage_is_refused_at_once(data: bytes) -> None:
     with pytest.raises(HandshakeError) as caught:

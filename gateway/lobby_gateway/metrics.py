@@ -78,7 +78,7 @@ class Definition:
 
 
 FATES: tuple[str, ...] = ("ignored", "forwarded", "rejected", "undeliverable")
-"""What happens to a message from a client; undeliverable: the origin was not connected, or did not accept it."""
+"""What happens to a message from a client; undeliverable: the origin was not connected in time, or did not accept it."""
 
 VERDICTS: tuple[str, ...] = ("exact", "live")
 """How a stream continues elsewhere: exact, without a gap or a duplicate; or live, with the next message."""

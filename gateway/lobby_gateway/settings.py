@@ -39,11 +39,30 @@ ORIGIN = OriginSettings()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ForwardSettings:
+    """Clients' messages on their way to the origin.
+
+    Attributes:
+        held_bytes: most bytes held until the origin is connected; in a greeter, for clients of one Lobby that have lost their
+            lobby. As much as may wait for an origin that reads slowly.
+        held_bytes_per_client: most bytes of them from one client, but always one message: enough for what a client sends when
+            it connects, so little that a few clients can't take all of it.
+        hold_seconds: how long a message is held. The longest wait of `origin.reconnect` by default; what a client wanted
+            longer ago it may not want any more.
+    """
+
+    held_bytes: int = 1 << 20
+    held_bytes_per_client: int = 64 << 10
+    hold_seconds: float = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LobbySettings:
     """A lobby process.
 
     Attributes:
         origin: settings of its connection to the origin.
+        forward: settings of clients' messages to the origin.
         ring_messages: most messages kept for replay, resuming and slow greeters.
         ring_bytes: most bytes of them: an upper bound on this memory, however fast the origin is.
         replay_bytes: most bytes of messages sent to a client that joins or resumes: all that the ring holds.
@@ -56,6 +75,7 @@ class LobbySettings:
     """
 
     origin: OriginSettings = ORIGIN
+    forward: ForwardSettings = ForwardSettings()
     ring_messages: int = 16384
     ring_bytes: int = 8 << 20
     replay_bytes: int = 8 << 20

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 from tests.support import web
-from tests.support.origins import FakeOrigin
+from tests.support.origins import ConnectionRecord, FakeOrigin
 from tests.support.sockets import run
 from tests.support.swarm import Swarm
 from tests.support.up import lobby_file, lobby_resource, lobby_up
@@ -85,5 +86,34 @@ def test_rejected_message_closes_only_its_sender(tmp_path: Path, mode: str) -> N
                 await origin.send("after")
                 await until(lambda: other.tally.other == 1, describe=swarm.summary)
                 assert connection.messages == []
+
+    run(main(), deadline=60)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_messages_sent_before_the_origin_is_connected_reach_it_in_order(tmp_path: Path, mode: str) -> None:
+    async def login(origin: FakeOrigin, _: ConnectionRecord) -> None:
+        await asyncio.sleep(0.5)  # the client has long sent its messages
+        await origin.send("welcome")
+
+    async def main() -> None:
+        async with FakeOrigin(on_open=login) as origin:
+            resource = lobby_resource(
+                "prices",
+                origin.url,
+                origin_onConnect=[{"expect": {"timeoutSeconds": 5}}],
+                clients_messages="Forward",
+                routing={"mode": mode},
+            )
+            async with (
+                lobby_up("-f", lobby_file(tmp_path, resource)) as up,
+                Swarm(up.url, follow_redirects=True) as swarm,
+            ):
+                (client,) = await swarm.connect_all(1)
+                for number in range(3):
+                    client.send(f"subscribe {number}")
+                connection = await origin.until_open(1)
+                await origin.until(lambda: len(connection.messages) == 3)
+                assert connection.messages == ["subscribe 0", "subscribe 1", "subscribe 2"]
 
     run(main(), deadline=60)

@@ -12,10 +12,12 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import count
 
 from lobby_gateway import close_codes
 from lobby_gateway.clients.admission import Admission, ProcessCapacity
 from lobby_gateway.clients.connection import ClientConnection, ClientPolicy
+from lobby_gateway.clients.held_messages import HeldMessages
 from lobby_gateway.clients.message_bus import BusStats
 from lobby_gateway.clients.rate_limit import FloodLimit
 from lobby_gateway.clients.tokens import TokenKeys
@@ -102,6 +104,11 @@ class LobbyService:
         self._queue: SeatQueue[PendingClient | ClientConnection] = SeatQueue(
             self._ledger, wait_seconds=entry.lobby.spec.wait_seconds, settings=seat_queue
         )
+        self._forwarders: dict[
+            ClientConnection, int
+        ] = {}  # clients that sent messages to the origin, and their numbers
+        self._numbers = count(1)
+        self._held: HeldMessages[ClientConnection] = HeldMessages()
         self._flood = flood
         self._clients_spec = entry.lobby.spec.clients
         self._policy = ClientPolicy.of(self._clients_spec, flood)
@@ -165,7 +172,7 @@ class LobbyService:
         self._wake()
 
     def tick(self, now: float) -> None:
-        """Pings clients and closes unused trunks; called periodically."""
+        """Pings clients, closes unused trunks, and drops messages held for too long; called periodically."""
         for trunk in list(self._trunks.values()):
             trunk.bus.sweep(now)
             if not trunk.unused:
@@ -174,6 +181,7 @@ class LobbyService:
                 trunk.idle_since = now
             elif now - trunk.idle_since >= self._linger_seconds:
                 self._close_trunk(trunk)
+        self.stats.fates["undeliverable"] += self._held.expire(now)
 
     def stop(self) -> None:
         """Refuses waiting clients; connected ones stay until they are closed."""
@@ -208,9 +216,7 @@ class LobbyService:
                 fates["rejected"] += 1
                 client.close(close_codes.MESSAGES_REJECTED)
             case ClientMessages.FORWARD:
-                trunk = seat_of(client).trunk
-                forwarded = trunk is not None and trunk.forward(opcode, payload)
-                fates["forwarded" if forwarded else "undeliverable"] += 1
+                self._forward(client, opcode, payload)
 
     def client_closed(self, client: ClientConnection, label: str) -> None:
         """A client has disconnected: returns its seat."""
@@ -220,6 +226,8 @@ class LobbyService:
         logger.debug(
             "client disconnected", extra={"address": seat.permit.address, "reason": label, "dropped": client.dropped}
         )
+        if self._forwarders.pop(client, None) is not None:
+            self.stats.fates["undeliverable"] += len(self._held.pop_all(lambda sender: sender is client))
         if seat.waiter is not None:
             self._queue.leave(seat.waiter)
         if seat.group is not None:
@@ -242,6 +250,7 @@ class LobbyService:
                 movers.append(client)
         for group in regroup(movers, trunk):
             trunk.resume(group)
+        self._forward_held()
         self._close_if_unused(trunk)
         self._wake()
 
@@ -311,6 +320,23 @@ class LobbyService:
         self._wake()
 
     # Helpers
+
+    def _forward(self, client: ClientConnection, opcode: int, payload: bytes) -> None:
+        """Sends a client's message to the origin; holds it while the client has no lobby."""
+        number = self._forwarders.get(client)
+        if number is None:
+            number = self._forwarders[client] = next(self._numbers) & 0xFFFFFFFF
+        trunk = seat_of(client).trunk
+        if trunk is not None:
+            self.stats.fates["forwarded" if trunk.forward(number, opcode, payload) else "undeliverable"] += 1
+        elif not self._held.put(client, opcode, payload, self._loop.time()):
+            self.stats.fates["undeliverable"] += 1
+
+    def _forward_held(self) -> None:
+        """Forwards the held messages of clients that have a lobby again."""
+        if self._held:
+            for message in self._held.pop_all(lambda client: seat_of(client).trunk is not None):
+                self._forward(message.sender, message.opcode, message.payload)
 
     def _accept(self, pending: PendingClient, trunk: Trunk) -> None:
         """Accepts a waiting client that has a seat now."""

@@ -286,9 +286,9 @@ class Trunk:
         if seats and self._connection is not None:
             self._connection.release(seats)
 
-    def forward(self, opcode: int, payload: bytes) -> bool:
-        """Sends a client's message to the origin; False if that is not possible."""
-        return self._connection is not None and self._connection.forward(opcode, payload)
+    def forward(self, client: int, opcode: int, payload: bytes) -> bool:
+        """Sends the message of a client, a number, to the origin; False if that is not possible."""
+        return self._connection is not None and self._connection.forward(client, opcode, payload)
 
     def resume(self, group: Group) -> None:
         """Asks the lobby to join a group at its position; its seats have been granted."""

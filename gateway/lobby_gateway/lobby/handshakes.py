@@ -40,8 +40,8 @@ logger = logging.getLogger(__name__)
 
 LOBBY_SETTINGS = LobbySettings()
 
-ForwardToOrigin = Callable[[int, bytes], bool]
-"""Sends a message (opcode and payload); returns False if that is not possible."""
+ForwardToOrigin = Callable[[ClientConnection, int, bytes], None]
+"""Sends a client's message (opcode and payload), or holds it, and counts what happened to it."""
 
 
 class _Accepted(NamedTuple):
@@ -147,7 +147,7 @@ class LobbyHandshakes:
         mode = self._lobby.spec.clients.messages
         self.client_bytes += len(payload)
         if mode is ClientMessages.FORWARD:
-            self.fates["forwarded" if self._forward(opcode, payload) else "undeliverable"] += 1
+            self._forward(client, opcode, payload)
         elif mode is ClientMessages.REJECT:
             self.fates["rejected"] += 1
             client.close(close_codes.MESSAGES_REJECTED)

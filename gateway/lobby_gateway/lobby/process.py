@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 
 from lobby_gateway import metrics
@@ -17,6 +17,7 @@ from lobby_gateway.clients.tokens import TokenKeys
 from lobby_gateway.http.admin import AdminRequest, AdminResponse, AdminServer, health_handlers, metrics_handler
 from lobby_gateway.lobby import collectors
 from lobby_gateway.lobby.collectors import LobbyStats
+from lobby_gateway.lobby.forwarding import Forwarding
 from lobby_gateway.lobby.handshakes import LobbyHandshakes
 from lobby_gateway.lobby.watched_files import FileWatch, SecretSource
 from lobby_gateway.origin.connection import OriginConnection
@@ -110,13 +111,14 @@ class LobbyProcess:
             seat_count=self._seat_count,
             capacity=self._capacity,
             ring=self._ring,
-            forward=self._origin.send_to_origin,
+            forward=self._forward,
             seats_changed=self._seats_changed,
             trunk_arrived=self._trunk_arrived,
             proxies=proxies,
             settings=settings,
             flood=limits.flood,
         )
+        self._forwarding = Forwarding(self._origin, self._handshakes.fates, settings=settings.forward)
         self._trunks: dict[TrunkServerConnection, None] = {}
         self._no_trunks = asyncio.Event()
         self._no_trunks.set()
@@ -265,6 +267,7 @@ class LobbyProcess:
 
     def _begin_epoch(self) -> None:
         self._ring.begin_epoch(secrets.randbits(63) + 1)
+        self._forwarding.pump(self._loop.time())
 
     def _publish(self, batch: Batch) -> None:
         self._stats.messages += len(batch)
@@ -273,6 +276,9 @@ class LobbyProcess:
         for each in list(self._trunks):
             each.wake()  # before the direct clients: one send of a trunk may serve hundreds of clients
         self._handshakes.bus.publish(batch)
+
+    def _forward(self, sender: Hashable, opcode: int, payload: bytes) -> None:
+        self._forwarding.submit(sender, opcode, payload, self._loop.time())
 
     def _seats_changed(self) -> None:
         self._origin.set_needed(self._seat_count.taken > 0)
@@ -289,15 +295,19 @@ class LobbyProcess:
             return
         server = TrunkServer(self, self._ring, now=self._loop.time())
         connection = TrunkServerConnection(
-            sock, self._loop, server, forward=self._forward, on_closed=self._trunk_closed, leftover=handshake.leftover
+            sock,
+            self._loop,
+            server,
+            forward=lambda message: self._forward_from_trunk(connection, message),
+            on_closed=self._trunk_closed,
+            leftover=handshake.leftover,
         )
         self._trunks[connection] = None
         self._no_trunks.clear()
 
-    def _forward(self, opcode: int, payload: bytes) -> None:
-        fate = "forwarded" if self._origin.send_to_origin(opcode, payload) else "undeliverable"
-        self._handshakes.fates[fate] += 1
-        self._handshakes.client_bytes += len(payload)
+    def _forward_from_trunk(self, connection: TrunkServerConnection, message: trunk.Forward) -> None:
+        self._handshakes.client_bytes += len(message.payload)
+        self._forward((connection, message.client), message.opcode, message.payload)
 
     def _trunk_closed(self, connection: TrunkServerConnection) -> None:
         self._trunks.pop(connection, None)
@@ -310,7 +320,9 @@ class LobbyProcess:
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(self._settings.sweep_seconds)
-            self._handshakes.bus.sweep(self._loop.time())
+            now = self._loop.time()
+            self._handshakes.bus.sweep(now)
+            self._forwarding.pump(now)
 
     async def _drain_before_exit(self) -> None:
         seconds = self._settings.stop_seconds

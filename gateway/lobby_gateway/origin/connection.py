@@ -131,10 +131,15 @@ class OriginConnection:
             self._session.secrets_changed(self._loop.time())
             self._act()
 
+    @property
+    def streaming(self) -> bool:
+        """Whether the stream has started, and has not ended."""
+        return self._websocket is not None and self._session.state is State.STREAMING
+
     def send_to_origin(self, opcode: int, payload: bytes) -> bool:
         """Sends a client's message; False if there is no stream, or the origin reads too slowly to take more."""
         websocket = self._websocket
-        if websocket is None or self._session.state is not State.STREAMING:
+        if websocket is None or not self.streaming:
             return False
         waiting = websocket.buffered
         if waiting and waiting + len(payload) > self._settings.max_buffered_bytes:

@@ -209,9 +209,9 @@ class TrunkConsumer:
         self.ledger.release(count)
         self._released += count
 
-    def forward(self, opcode: int, payload: bytes) -> None:
-        """Sends a client's message to the origin."""
-        self._out.append(Forward(opcode, payload).encode())
+    def forward(self, client: int, opcode: int, payload: bytes) -> None:
+        """Sends a client's message to the origin; `client` is a number of the owner's choice."""
+        self._out.append(Forward(client, opcode, payload).encode())
 
     def resume(self, position: Position) -> int:
         """Has a group of clients join at a position; returns the id of its `Replay`, `Missed` and `Resumed`."""

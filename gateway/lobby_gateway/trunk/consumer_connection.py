@@ -135,15 +135,21 @@ class TrunkConsumerConnection:
             self._flushing = True
             self._loop.call_soon(self._flush)
 
-    def forward(self, opcode: int, payload: bytes) -> bool:
-        """Sends a client's message to the origin; returns False if the lobby reads too slowly, or it is too large."""
+    def forward(self, client: int, opcode: int, payload: bytes) -> bool:
+        """Sends a client's message to the origin; returns False if the lobby reads too slowly, or it is too large.
+
+        Args:
+            client: number of the client.
+            opcode: `Opcode.TEXT` or `Opcode.BINARY`.
+            payload: the message.
+        """
         if (
             self._over
             or self._client.buffered > self.core.settings.max_buffered_bytes
             or len(payload) > MAX_FORWARD_BYTES
         ):
             return False
-        self.core.forward(opcode, payload)
+        self.core.forward(client, opcode, payload)
         self._send()
         return True
 

@@ -205,25 +205,32 @@ class Release(WireRecord):
 
 @dataclass(frozen=True, slots=True)
 class Forward(WireRecord):
-    """A client's message to the origin. `opcode` is TEXT or BINARY."""
+    """A client's message to the origin.
+
+    Attributes:
+        client: number of the client, chosen by the consumer.
+        opcode: TEXT or BINARY.
+        payload: the message.
+    """
 
     TYPE = Type.FORWARD
-    LAYOUT = Struct("!BBB")
+    LAYOUT = Struct("!BBIB")
 
+    client: int
     opcode: int
     payload: bytes
 
     def encode(self) -> bytes:
         """The record's bytes."""
-        return self._head(self.opcode) + self.payload
+        return self._head(self.client, self.opcode) + self.payload
 
     @classmethod
     def decode(cls, view: memoryview) -> Self:
         """Reads a record of this type."""
-        (opcode,) = cls._fields(view)
+        client, opcode = cls._fields(view)
         if opcode not in {Opcode.TEXT, Opcode.BINARY}:
             raise ValueError(f"opcode {opcode} is not a message opcode; accepted: 1, 2")
-        return cls(opcode, bytes(view[cls.LAYOUT.size :]))
+        return cls(client, opcode, bytes(view[cls.LAYOUT.size :]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import socket
 from collections.abc import Callable
 
 from lobby_gateway.settings import TrunkServerSettings
-from lobby_gateway.trunk.records import MAX_FORWARD_BYTES, MoveReason, TrunkError
+from lobby_gateway.trunk.records import MAX_FORWARD_BYTES, Forward, MoveReason, TrunkError
 from lobby_gateway.trunk.server import TRUNK_SERVER_SETTINGS, Parts, TrunkServer
 from lobby_gateway.websocket.frames import Opcode, close_payload, header
 from lobby_gateway.websocket.listener import TCP_NOTSENT_LOWAT
@@ -41,7 +41,7 @@ class TrunkServerConnection(ServerSocket):
         loop: asyncio.AbstractEventLoop,
         server: TrunkServer,
         *,
-        forward: Callable[[int, bytes], None],
+        forward: Callable[[Forward], None],
         on_closed: Callable[[TrunkServerConnection], None],
         leftover: bytes = b"",
         max_record_bytes: int = MAX_RECORD_BYTES,
@@ -53,7 +53,7 @@ class TrunkServerConnection(ServerSocket):
             sock: connected, non-blocking, after the 101 that chose `trunk.SUBPROTOCOL`.
             loop: the running event loop.
             server: made for this trunk alone.
-            forward: receives opcode and payload of clients' messages for the origin.
+            forward: receives clients' messages for the origin.
             on_closed: called once, when the socket is closed; the seats have been released by then.
             leftover: bytes that arrived in the same read as the handshake.
             max_record_bytes: largest record accepted.
@@ -152,7 +152,7 @@ class TrunkServerConnection(ServerSocket):
             self._broken(CloseState.AWAITING_CLOSE, 1002, str(error))
             return
         if forward is not None:
-            self._forward(forward.opcode, forward.payload)
+            self._forward(forward)
 
     def _close_received(self, close: Close) -> None:
         self._close(CloseState.CLOSE_RECEIVED, 1000 if close.code == 1005 else close.code)

@@ -14,6 +14,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from lobby_gateway import close_codes
 from lobby_gateway.clients.admission import SeatCount
 from lobby_gateway.clients.tokens import Purpose, TokenError, TokenKeys, key_from_hex, verify
+from lobby_gateway.greeter.lobby_service import LobbyService
 from lobby_gateway.greeter.process import Greeter, GreeterSettings
 from lobby_gateway.greeter.seat_queue import LobbyId
 from lobby_gateway.trunk.records import PATH, SUBPROTOCOL, MoveReason
@@ -112,7 +113,7 @@ class Lobby:
                 sock,
                 self._loop,
                 TrunkServer(self, self.ring, now=self._loop.time()),
-                forward=lambda opcode, payload: self.forwarded.append((opcode, payload)),
+                forward=lambda message: self.forwarded.append((message.opcode, message.payload)),
                 on_closed=lambda trunk: self.trunks.remove(trunk) if trunk in self.trunks else None,
                 leftover=handshake.leftover,
             )
@@ -153,6 +154,10 @@ class Running:
         self.greeter = greeter
         self.lobbies: list[Lobby] = []
         self._spec: dict[str, Any] = {}
+
+    def service(self) -> LobbyService:
+        """What serves the Lobby `prices`."""
+        return next(service for key, service in self.greeter._services.items() if key.endswith("prices"))
 
     def lobby(self, name: str, seats: int = 512) -> Lobby:
         made = Lobby(name, seats)

@@ -431,6 +431,41 @@ def test_messages_of_clients_are_forwarded() -> None:
     run(main())
 
 
+def test_messages_of_a_client_that_lost_its_lobby_reach_its_next_one() -> None:
+    async def main() -> None:
+        async with greeter("prices-1", "prices-2", clients={"messages": "Forward"}) as running:
+            [client] = await running.clients(1)
+            old, new = sorted(running.lobbies, key=lambda lobby: -lobby.seat_count.taken)
+            new.refusing = True
+            old.die()
+            await until(lambda: running.service().waiting == 1)
+            await client.send("held")
+            await until(lambda: running.service()._held)
+            await client.send("too")
+            new.refusing = False
+            await until(lambda: len(new.forwarded) == 2)
+            assert new.forwarded == [(Opcode.TEXT, b"held"), (Opcode.TEXT, b"too")]
+            assert running.service().stats.fates["forwarded"] == 2
+            await client.close()
+
+    run(main())
+
+
+def test_messages_of_a_client_that_leaves_without_a_lobby_are_undeliverable() -> None:
+    async def main() -> None:
+        async with greeter("prices-1", clients={"messages": "Forward"}) as running:
+            [client] = await running.clients(1)
+            running.lobbies[0].die()
+            await until(lambda: running.service().waiting == 1)
+            await client.send("held")
+            await until(lambda: running.service()._held)
+            await client.close()
+            await until(lambda: running.service().stats.fates["undeliverable"] == 1)
+            assert not running.service()._held
+
+    run(main())
+
+
 def test_messages_of_clients_close_them_if_messages_are_rejected() -> None:
     async def main() -> None:
         async with greeter("prices-1", clients={"messages": "Reject"}) as running:

@@ -214,7 +214,7 @@ def test_a_trunk_that_cannot_be_opened_is_lost_at_once(how: str) -> None:
         await until(lambda: owner.lost)
         assert owner.lost[0][1] is False
         assert len(owner.lost) == 1
-        assert not trunk.forward(Opcode.TEXT, b"x")
+        assert not trunk.forward(1, Opcode.TEXT, b"x")
         lobby.close()
 
     run(main())

@@ -16,6 +16,7 @@ from websockets.typing import Origin
 
 from lobby_gateway.clients.admission import ProcessCapacity, SeatCount
 from lobby_gateway.clients.auth import TrustedProxies
+from lobby_gateway.clients.connection import ClientConnection
 from lobby_gateway.clients.tokens import Purpose, TokenKeys, sign
 from lobby_gateway.lobby.handshakes import LobbyHandshakes
 from lobby_gateway.resource.schema import validate_and_default
@@ -50,8 +51,7 @@ class Served:
         self.seat_count = SeatCount(self.lobby.spec.clients.seats)
         self.ring = MessageRing()
         self.ring.begin_epoch(EPOCH)
-        self.forwarded: list[tuple[int, bytes]] = []
-        self.origin_takes = True
+        self.forwarded: list[tuple[ClientConnection, int, bytes]] = []
         self.trunks: list[Handshake] = []
         self.handshakes = LobbyHandshakes(
             self.lobby,
@@ -67,9 +67,8 @@ class Served:
         )
         self.listener = Listener(listen("127.0.0.1", 0), self.handshakes)
 
-    def _forward(self, opcode: int, payload: bytes) -> bool:
-        self.forwarded.append((opcode, payload))
-        return self.origin_takes
+    def _forward(self, client: ClientConnection, opcode: int, payload: bytes) -> None:
+        self.forwarded.append((client, opcode, payload))
 
     def _trunk_arrived(self, handshake: Handshake) -> None:
         self.trunks.append(handshake)
@@ -231,25 +230,25 @@ def test_a_malformed_position_is_refused_with_the_reason() -> None:
     run(main())
 
 
-@pytest.mark.parametrize(("mode", "fate"), [("Ignore", "ignored"), ("Forward", "forwarded"), ("Reject", "rejected")])
+@pytest.mark.parametrize(("mode", "fate"), [("Ignore", "ignored"), ("Reject", "rejected")])
 def test_messages_from_clients_are_handled_as_the_lobby_says(mode: str, fate: str) -> None:
     async def main() -> None:
         async with served(messages=mode) as lobby, connect(lobby.url()) as client:
             await client.send("hello")
             await until(lambda: lobby.handshakes.fates[fate] == 1)
-            assert lobby.forwarded == ([(Opcode.TEXT, b"hello")] if mode == "Forward" else [])
+            assert lobby.forwarded == []
             if mode == "Reject":
                 assert (await closed(client))[0] == 1008
 
     run(main())
 
 
-def test_a_message_that_the_origin_does_not_accept_is_counted() -> None:
+def test_messages_are_forwarded_with_their_sender() -> None:
     async def main() -> None:
         async with served(messages="Forward") as lobby, connect(lobby.url()) as client:
-            lobby.origin_takes = False
-            await client.send(b"\0")
-            await until(lambda: lobby.handshakes.fates["undeliverable"] == 1)
+            await client.send("hello")
+            await until(lambda: lobby.forwarded)
+            assert lobby.forwarded == [(next(iter(lobby.handshakes.clients)), Opcode.TEXT, b"hello")]
 
     run(main())
 

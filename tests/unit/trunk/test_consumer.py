@@ -229,8 +229,8 @@ def test_refuses_impossible_calls_of_its_owner() -> None:
 
 def test_forwards_a_clients_message() -> None:
     consumer = welcomed()
-    consumer.forward(Opcode.TEXT, b"hi")
-    assert sent(consumer) == [Forward(Opcode.TEXT, b"hi")]
+    consumer.forward(7, Opcode.TEXT, b"hi")
+    assert sent(consumer) == [Forward(7, Opcode.TEXT, b"hi")]
 
 
 # Groups that resume

@@ -92,7 +92,7 @@ class Lobby(SeatsOnly):
                 sock,
                 loop,
                 server,
-                forward=lambda opcode, payload: self.forwarded.append((opcode, payload)),
+                forward=lambda message: self.forwarded.append((message.opcode, message.payload)),
                 on_closed=self.trunks.remove,
                 leftover=handshake.leftover,
             )
@@ -204,8 +204,8 @@ def test_a_group_joins_between_the_messages_where_it_belongs() -> None:
 def test_clients_messages_reach_the_origin() -> None:
     async def main(lobby: Lobby, listening: Listening) -> None:
         trunk = await connect(lobby, listening)
-        assert trunk.forward(Opcode.TEXT, "ünï".encode())
-        assert trunk.forward(Opcode.BINARY, b"\0")
+        assert trunk.forward(7, Opcode.TEXT, "ünï".encode())
+        assert trunk.forward(7, Opcode.BINARY, b"\0")
         await until(lambda: len(lobby.forwarded) == 2)
         assert lobby.forwarded == [(Opcode.TEXT, "ünï".encode()), (Opcode.BINARY, b"\0")]
         trunk.close()
@@ -216,11 +216,11 @@ def test_clients_messages_reach_the_origin() -> None:
 def test_accepts_no_more_client_messages_than_the_lobby_reads() -> None:
     async def main(lobby: Lobby, listening: Listening) -> None:
         trunk = await connect(lobby, listening)
-        assert not trunk.forward(Opcode.BINARY, bytes(MAX_FORWARD_BYTES + 1))
-        assert trunk.forward(Opcode.BINARY, bytes(MAX_FORWARD_BYTES))  # no turn of the event loop for the lobby
-        assert not trunk.forward(Opcode.TEXT, b"one more")
+        assert not trunk.forward(7, Opcode.BINARY, bytes(MAX_FORWARD_BYTES + 1))
+        assert trunk.forward(7, Opcode.BINARY, bytes(MAX_FORWARD_BYTES))  # no turn of the event loop for the lobby
+        assert not trunk.forward(7, Opcode.TEXT, b"one more")
         await until(lambda: lobby.forwarded)
-        assert trunk.forward(Opcode.TEXT, b"now")
+        assert trunk.forward(7, Opcode.TEXT, b"now")
         await until(lambda: len(lobby.forwarded) == 2)
         trunk.close()
 
@@ -251,7 +251,7 @@ def test_after_close_the_listener_is_not_called() -> None:
         trunk.close()
         await until(lambda: not lobby.trunks)
         assert not trunk.open
-        assert not trunk.forward(Opcode.TEXT, b"late")
+        assert not trunk.forward(7, Opcode.TEXT, b"late")
         assert len(listening.told) == 1
 
     with_lobby(main)
@@ -475,7 +475,7 @@ def test_lobby_that_takes_clients_messages_slowly_is_alive_though_nothing_comes_
         async with raw_server(slow) as url:
             address = url.removeprefix("ws://").rstrip("/")
             trunk = await connect_trunk(address, token="good", name="g", listener=listening, settings=settings)
-            while trunk.forward(Opcode.BINARY, bytes(65536)):
+            while trunk.forward(7, Opcode.BINARY, bytes(65536)):
                 pass
             if reads:
                 await stays(lambda: trunk.open, seconds=2, describe=lambda: str(listening.told))

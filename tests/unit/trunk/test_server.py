@@ -88,7 +88,9 @@ def test_sends_nothing_before_hello() -> None:
     assert lobby.server.state is TrunkServerState.AWAITING_HELLO
 
 
-@pytest.mark.parametrize("record", [Claim(1, 1), Release(0), Forward(1, b""), Resume(1, Position(1, 1)), Heartbeat()])
+@pytest.mark.parametrize(
+    "record", [Claim(1, 1), Release(0), Forward(7, 1, b""), Resume(1, Position(1, 1)), Heartbeat()]
+)
 def test_refuses_any_other_record_before_hello(record: Record) -> None:
     with pytest.raises(TrunkError, match=f"{record.TYPE.name} came before HELLO"):
         Lobby().server.receive(record.encode(), 0.0)
@@ -256,7 +258,7 @@ def test_refuses_a_consumer_that_claims_and_never_reads() -> None:
 def test_a_clients_message_is_forwarded() -> None:
     lobby = Lobby()
     lobby.join()
-    forward = Forward(Opcode.BINARY, b"\0\1")
+    forward = Forward(7, Opcode.BINARY, b"\0\1")
     assert lobby.server.receive(forward.encode(), lobby.now) == forward
 
 

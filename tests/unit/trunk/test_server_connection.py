@@ -76,7 +76,7 @@ class Greeter:
             ours,
             loop,
             server,
-            forward=lambda opcode, payload: greeter.forwarded.append((opcode, payload)),
+            forward=lambda message: greeter.forwarded.append((message.opcode, message.payload)),
             on_closed=lambda _: greeter.on_closed(),
             leftover=leftover,
             settings=settings or TrunkServerSettings(),
@@ -169,7 +169,7 @@ def test_claims_are_answered_and_messages_to_the_origin_passed_on() -> None:
     async def main() -> None:
         greeter = Greeter.join()
         await greeter.welcome()
-        await greeter.send(Claim(1, 3), Forward(Opcode.TEXT, "ünï".encode()), Claim(2, 3))
+        await greeter.send(Claim(1, 3), Forward(7, Opcode.TEXT, "ünï".encode()), Claim(2, 3))
         assert await greeter.record() == Granted(1, 3, 1, 0)
         assert await greeter.record() == Granted(2, 1, 0, 1)
         assert greeter.forwarded == [(Opcode.TEXT, "ünï".encode())]
@@ -183,7 +183,7 @@ def test_a_large_client_message_arrives_whole() -> None:
     async def main() -> None:
         greeter = Greeter.join()
         await greeter.welcome()
-        await greeter.send(Forward(Opcode.BINARY, bytes(1 << 20)))
+        await greeter.send(Forward(7, Opcode.BINARY, bytes(1 << 20)))
         await until(lambda: greeter.forwarded)
         assert greeter.forwarded == [(Opcode.BINARY, bytes(1 << 20))]
         greeter.end()
@@ -436,7 +436,7 @@ def test_later_records_are_ignored_once_the_owner_has_aborted_it() -> None:
         greeter = Greeter.join()
         await greeter.welcome()
         greeter.connection._forward = lambda *_: greeter.connection.abort()
-        await greeter.send(Forward(Opcode.TEXT, b"last"), Claim(1, 1))
+        await greeter.send(Forward(7, Opcode.TEXT, b"last"), Claim(1, 1))
         await greeter.over()
         assert greeter.lobby.seat_count.taken == 0
 

@@ -113,7 +113,7 @@ def test_target_in_absolute_form_replaces_the_host(target: str, host: str, origi
     request = parsed(head(line=f"GET {target} HTTP/1.1", change={"Host": "other.example"}))
     assert (request.target, request.path) == (origin_form, origin_form.partition("?")[0])
     assert request.headers["host"] == host
-    assert upgrade(request)
+    assert upgrade(request).subprotocols == ()
 
 
 def test_backslash_in_the_query_is_passed_on() -> (

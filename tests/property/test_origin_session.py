@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from tests.support.specs import origin_spec, resolved
 
-from lobby_gateway.origin.secrets import MAX_REASON_CHARACTERS, Redactor
+from lobby_gateway.origin.redaction import MAX_REASON_CHARACTERS, Redactor
 from lobby_gateway.origin.session import OriginSession
 from lobby_gateway.origin.states import (
     BeginClose,

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
@@ -69,7 +69,7 @@ class EnvironmentSecrets:
         environment: as `os.environ`.
     """
 
-    environment: Mapping[str, str]
+    environment: Mapping[str, str] = field(repr=False)
 
     def resolve(self, origin: OriginSpec) -> ResolvedOrigin:
         """See `SecretSource`."""

@@ -9,7 +9,8 @@ import ssl
 from collections.abc import Callable, Mapping
 
 from lobby_gateway.errors import UserError, internal_error
-from lobby_gateway.origin.secrets import Redactor, ResolvedOrigin
+from lobby_gateway.origin.redaction import Redactor
+from lobby_gateway.origin.secrets import ResolvedOrigin
 from lobby_gateway.origin.session import OriginSession
 from lobby_gateway.origin.states import (
     BeginClose,
@@ -24,6 +25,7 @@ from lobby_gateway.origin.states import (
     State,
 )
 from lobby_gateway.origin.tls import origin_context
+from lobby_gateway.process import logs
 from lobby_gateway.process.seat_reports import OriginReport
 from lobby_gateway.resource.spec import OriginSpec
 from lobby_gateway.settings import ORIGIN, OriginSettings
@@ -77,7 +79,7 @@ class OriginConnection:
         self._session = OriginSession(
             spec,
             steps=() if resolved is None else resolved.steps,
-            redactor=Redactor(() if resolved is None else resolved.secrets),
+            redactor=_hiding(frozenset() if resolved is None else resolved.secrets),
             fraction=fraction,
             settings=settings,
         )
@@ -302,7 +304,7 @@ class OriginConnection:
             self._tls_is_current = False
             # The origin may still quote the old secrets.
             old = frozenset() if before is None else before.secrets
-            self._session.set_steps(resolved.steps, Redactor(resolved.secrets | old))
+            self._session.set_steps(resolved.steps, _hiding(resolved.secrets | old))
             logger.info("origin: secrets were replaced")
         if not self._tls_is_current:
             self._tls = await asyncio.to_thread(origin_context, self._spec, resolved)
@@ -335,3 +337,10 @@ class OriginConnection:
         elif state is State.IDLE:
             logger.info("origin idle: no client needs it")
         self._logged = state
+
+
+def _hiding(secrets: frozenset[str]) -> Redactor:
+    """A redactor of secrets, which are hidden in the logs, too: asyncio logs whatever a callback raises."""
+    redactor = Redactor(secrets)
+    logs.hide_secrets(redactor.hide)
+    return redactor

@@ -1,4 +1,4 @@
-"""Secrets of an origin: the references in a Lobby, their values filled in, and their redaction from texts.
+"""Secrets of an origin: the references in a Lobby, and their values filled in. `redaction.py` hides them in texts.
 
 Each value belongs to a variable named after the Secret and its key: local mode passes its environment on; in Kubernetes
 it is a file of that name mounted into the pod, which is updated with the Secret. No text made here contains a value.
@@ -7,9 +7,9 @@ it is a file of that name mounted into the pod, which is updated with the Secret
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote
 
 from lobby_gateway.errors import MissingSecretError, UserError
 from lobby_gateway.resource.spec import ExpectSpec, NamedValue, OriginSpec
@@ -17,6 +17,9 @@ from lobby_gateway.resource.spec import ExpectSpec, NamedValue, OriginSpec
 TLS_CERTIFICATE_KEY = "tls.crt"
 TLS_PRIVATE_KEY_KEY = "tls.key"
 """Keys of a Secret of type kubernetes.io/tls."""
+
+_CA_FIELD = "spec.origin.tls.caSecretRef"
+_CLIENT_FIELD = "spec.origin.tls.clientCertSecretRef"
 
 ENVIRONMENT = "the environment variable {}"
 """Source of a value in local mode."""
@@ -26,12 +29,6 @@ _REFERENCE = re.compile(r"\$\$\(|\$\(([^()\s]{0,64}\))?")
 
 _HEADER_VALUE = re.compile(r"[\t -~\x80-\xff]*")
 """What a field value may contain (RFC 9110 §5.5): above all, no line break."""
-
-MAX_REASON_CHARACTERS = 200
-"""Of a line about an origin, see `Redactor.line`."""
-
-_SHORTEST_SECRET = 4  # anything shorter is hardly a secret, and replacing it would mangle words
-_HIDDEN = "***"
 
 
 def secret_variable(name: str, key: str) -> str:
@@ -59,6 +56,11 @@ class SecretReference:
         return secret_variable(self.name, self.key)
 
     @property
+    def public(self) -> bool:
+        """It refers to certificates, which everybody may see."""
+        return self.field == _CA_FIELD or (self.field == _CLIENT_FIELD and self.key == TLS_CERTIFICATE_KEY)
+
+    @property
     def where(self) -> str:
         """The key, for people."""
         return f"key {self.key} of Secret {self.name}"
@@ -80,10 +82,10 @@ def _references(origin: OriginSpec) -> Iterator[SecretReference]:
         ref = secret.secret_key_ref
         yield SecretReference(f"spec.origin.secrets[{index}].secretKeyRef", ref.name, ref.key)
     if (ca := origin.tls.ca_secret_ref) is not None:
-        yield SecretReference("spec.origin.tls.caSecretRef", ca.name, ca.key)
+        yield SecretReference(_CA_FIELD, ca.name, ca.key)
     if (client := origin.tls.client_cert_secret_ref) is not None:
         for key in (TLS_CERTIFICATE_KEY, TLS_PRIVATE_KEY_KEY):
-            yield SecretReference("spec.origin.tls.clientCertSecretRef", client.name, key)
+            yield SecretReference(_CLIENT_FIELD, client.name, key)
 
 
 def problems(origin: OriginSpec) -> tuple[tuple[str, str], ...]:
@@ -126,7 +128,7 @@ class ResolvedOrigin:
         ca_pem: CA certificates to verify the origin with; None: those of the system.
         client_certificate_pem: our certificate; None: no client certificate.
         client_key_pem: its private key.
-        secrets: values that must never be shown: those from Secrets, and those of headers and query.
+        secrets: values that must never be shown: those from Secrets, but not certificates, and those of headers and query.
     """
 
     url: str
@@ -175,7 +177,7 @@ def resolve(origin: OriginSpec, environment: Mapping[str, str], *, place: str = 
             )
     tls = origin.tls
     ca, client = tls.ca_secret_ref, tls.client_cert_secret_ref
-    values = {environment[each.variable] for each in references}
+    values = {environment[each.variable] for each in references if not each.public}
     return ResolvedOrigin(
         url=_with_query(origin.url, query),
         headers=headers,
@@ -225,29 +227,3 @@ def _expand(text: str, values: Mapping[str, str]) -> str:
 def _expected(expect: ExpectSpec | None) -> ExpectSpec:
     assert expect is not None  # noqa: S101  a step has one of the two
     return expect
-
-
-class Redactor:
-    """Replaces secrets in texts: an origin may send back whatever it was sent."""
-
-    __slots__ = ("_secrets",)
-
-    def __init__(self, secrets: Iterable[str] = ()) -> None:
-        # An origin may quote a part ("abc123" of "Bearer abc123"), or a value as it was encoded in the URL.
-        parts = {part for each in secrets for part in (each, *each.split())}
-        forms = {form for part in parts for form in (part, quote(part, safe=""), quote_plus(part))}
-        # Longest first: one secret may contain another.
-        self._secrets = tuple(sorted((each for each in forms if len(each) >= _SHORTEST_SECRET), key=len, reverse=True))
-
-    def __repr__(self) -> str:
-        return f"<Redactor: {len(self._secrets)} secrets>"
-
-    def line(self, text: str) -> str:
-        """`text` as one line of at most `MAX_REASON_CHARACTERS` printable characters, with each secret replaced."""
-        for each in self._secrets:
-            text = text.replace(each, _HIDDEN)
-        text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-        # Again: removing unprintable characters may have assembled a secret.
-        for each in self._secrets:
-            text = text.replace(each, _HIDDEN)
-        return text if len(text) <= MAX_REASON_CHARACTERS else text[: MAX_REASON_CHARACTERS - 1] + "…"

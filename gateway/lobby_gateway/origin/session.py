@@ -14,8 +14,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 from lobby_gateway.origin.keepalive import Due, Keepalive
+from lobby_gateway.origin.redaction import Redactor
 from lobby_gateway.origin.script import OriginScript, Progress, Step
-from lobby_gateway.origin.secrets import Redactor
 from lobby_gateway.origin.states import (
     TRANSITIONS,
     BeginClose,

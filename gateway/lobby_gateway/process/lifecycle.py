@@ -13,7 +13,7 @@ import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-from lobby_gateway.errors import UserError
+from lobby_gateway.errors import UserError, internal_error
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,8 @@ def run(main: Callable[[Shutdown], Coroutine[Any, Any, None]], *, end_with_stdin
     """Runs a process until it returns; SIGTERM, SIGINT and, if asked, the end of standard input request a shutdown.
 
     Returns:
-        The exit code: 0 after an orderly shutdown, 2 after a `UserError`, which is printed as one line on standard error.
+        The exit code: 0 after an orderly shutdown, 2 after a `UserError`, which is printed as one line on standard error,
+        1 after any other exception, which is logged.
     """
     # Objects created at import live as long as the process, so the garbage collector need not visit them again.
     gc.collect()
@@ -55,6 +56,9 @@ def run(main: Callable[[Shutdown], Coroutine[Any, Any, None]], *, end_with_stdin
     except UserError as error:
         print(error, file=sys.stderr)  # noqa: T201
         return 2
+    except Exception as error:  # logged like any other event, and not by Python, which knows no secrets
+        logger.critical("ended by an %s", internal_error(error), exc_info=error)
+        return 1
     return 0
 
 

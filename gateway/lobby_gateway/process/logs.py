@@ -1,7 +1,7 @@
 """Logs: one line per event on standard error; text on a terminal, JSON elsewhere.
 
 Details of an event go into `extra={...}`: fields in JSON, `key=value` after the text on a terminal. Nothing is logged per
-message, and no secrets: anything that may contain one is never passed to a logger.
+message, and no secrets: what may contain one is not passed to a logger, and `hide_secrets` catches what libraries log.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,7 +21,29 @@ def _fields(record: logging.LogRecord) -> dict[str, Any]:
     return {key: value for key, value in vars(record).items() if key not in _STANDARD}
 
 
-class JsonFormatter(logging.Formatter):
+class _Formatter(logging.Formatter):
+    """A formatter that hides secrets.
+
+    Attributes:
+        hide: returns a text with its secrets replaced.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hide: Callable[[str], str] = str
+
+    def _shown(self, value: object) -> object:
+        """A value as JSON types."""
+        if value is None or isinstance(value, (bool, int, float)):
+            return value
+        if isinstance(value, dict):
+            return {str(key): self._shown(each) for key, each in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [self._shown(each) for each in value]
+        return self.hide(str(value))
+
+
+class JsonFormatter(_Formatter):
     """One JSON object per line."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -34,10 +57,10 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str, ensure_ascii=False)
+        return json.dumps(self._shown(line), ensure_ascii=False)
 
 
-class TextFormatter(logging.Formatter):
+class TextFormatter(_Formatter):
     """A line for people: time, process, message, fields."""
 
     def __init__(self, process: str) -> None:
@@ -50,7 +73,14 @@ class TextFormatter(logging.Formatter):
         level = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
         fields = "".join(f" {key}={value}" for key, value in _fields(record).items())
         text = f"{time} {self._process}: {level}{record.getMessage()}{fields}"
-        return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
+        return self.hide(f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text)
+
+
+def hide_secrets(hide: Callable[[str], str]) -> None:
+    """From now on, `hide` is applied to every text that this process logs: also to those of libraries, and to tracebacks."""
+    for handler in logging.root.handlers:
+        if isinstance(handler.formatter, _Formatter):
+            handler.formatter.hide = hide
 
 
 def configure(process: str, *, style: str | None = None, level: str | None = None) -> None:

@@ -7,7 +7,7 @@ import os
 import socket
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +45,8 @@ class LobbyHostSettings:
     host: str
     port: int
     greeters: int
-    token_key: str
-    environment: Mapping[str, str]
+    token_key: str = field(repr=False)
+    environment: Mapping[str, str] = field(repr=False)
     directory: Path
 
 
@@ -181,7 +181,7 @@ class LobbyHost:
         greeters = {name: result.to_json() for name, result in self._greeters.poll_results().items()}
         return [
             {
-                "metadata": source.resource["metadata"],
+                "metadata": {key: each for key, each in source.resource["metadata"].items() if key != "annotations"},
                 "url": self._url(name),
                 "spec": redacted_spec(source.resource["spec"]),
                 "status": self._statuses.get(name, {}),

@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +38,8 @@ class LobbyProcessSettings:
     """
 
     host: str
-    token_key: str
-    environment: Mapping[str, str]
+    token_key: str = field(repr=False)
+    environment: Mapping[str, str] = field(repr=False)
     directory: Path
     module: str = "lobby_gateway.lobby"
     times: LocalModeSettings = LOCAL_MODE

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tests.support.specs import origin_spec, resolved
 
-from lobby_gateway.origin.secrets import Redactor
+from lobby_gateway.origin.redaction import Redactor
 from lobby_gateway.origin.session import OriginSession
 from lobby_gateway.origin.states import (
     TRANSITIONS,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -12,12 +13,17 @@ import pytest
 PROGRAM = """
 import sys
 from lobby_gateway.errors import UserError
+from lobby_gateway.process import logs
 from lobby_gateway.process.lifecycle import announce, run
 
 async def main(stopping):
     announce(port=1)
     if "bad" in sys.argv:
         raise UserError("--port: 1 is in use")
+    if "broken" in sys.argv:
+        logs.configure("prices-1", style="json")
+        logs.hide_secrets(lambda text: text.replace("hunter22", "***"))
+        raise KeyError("hunter22")
     await stopping.wait()
     print(stopping.reason)
 
@@ -51,6 +57,16 @@ def test_the_end_of_standard_input_stops_it_where_that_is_asked_for() -> None:
         process.stdout.readline()
         out, err = process.communicate(timeout=20)
     assert (out, err, process.returncode) == ("the parent exited\n", "", 0)
+
+
+def test_unexpected_error_is_logged_without_secrets_and_exit_code_1() -> None:
+    with start("broken") as process:
+        _, err = process.communicate(timeout=20)
+    assert process.returncode == 1
+    line = json.loads(err)
+    assert (line["level"], line["message"]) == ("critical", "ended by an internal error: KeyError in <string>:14")
+    assert "KeyError: '***'" in line["exception"]
+    assert "hunter22" not in err
 
 
 def test_bad_input_is_one_line_and_exit_code_2() -> None:

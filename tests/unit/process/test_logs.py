@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from lobby_gateway.process.logs import JsonFormatter, TextFormatter, configure
+from lobby_gateway.process.logs import JsonFormatter, TextFormatter, configure, hide_secrets
 
 
 def record(level: int = logging.INFO, **extra: object) -> logging.LogRecord:
@@ -52,3 +52,31 @@ def test_style_and_level_come_from_the_environment(
         logging.getLogger("lobby_gateway").setLevel(logging.NOTSET)
         logging.getLogger("lobby_operator").setLevel(logging.NOTSET)
     assert [json.loads(line)["message"] for line in capsys.readouterr().err.splitlines()] == ["loud"]
+
+
+@pytest.mark.parametrize("style", ["json", "text"])
+def test_secrets_are_hidden_in_whatever_is_logged(style: str, capsys: pytest.CaptureFixture[str]) -> None:
+    before = logging.root.handlers[:]
+    try:
+        configure("prices-1", style=style)
+        hide_secrets(lambda text: text.replace("hunter22", "***"))
+        extra = {
+            "problem": "hunter22",
+            "seats": 512,
+            "names": ("hunter22", 1),
+            "nested": {"key": ValueError("hunter22")},
+        }
+        logging.getLogger("asyncio").error(
+            "callback of %s failed", "hunter22", extra=extra, exc_info=KeyError("hunter22")
+        )
+    finally:
+        logging.root.handlers[:] = before
+        logging.getLogger("lobby_gateway").setLevel(logging.NOTSET)
+        logging.getLogger("lobby_operator").setLevel(logging.NOTSET)
+    text = capsys.readouterr().err
+    assert "hunter22" not in text
+    assert "KeyError: '***'" in text
+    if style == "json":
+        line = json.loads(text)
+        assert (line["message"], line["problem"], line["seats"]) == ("callback of *** failed", "***", 512)
+        assert (line["names"], line["nested"]) == (["***", 1], {"key": "***"})

@@ -32,6 +32,7 @@ class Case:
         at_once: concurrent handshakes.
         text: file whose consecutive pieces become messages.
         deflate: clients ask for compression.
+        sleep: clients sleep between messages.
     """
 
     mode: str
@@ -44,6 +45,7 @@ class Case:
     at_once: int = 64
     text: Path | None = None
     deflate: bool = False
+    sleep: bool = False
 
     def options(self) -> list[str]:
         """Command-line options."""
@@ -54,7 +56,8 @@ class Case:
         options = [each for name, value in given.items() for each in (f"--{name}", str(value))]
         if self.text is not None:
             options += ["--text", str(self.text)]
-        return [*options, "--deflate"] if self.deflate else options
+        options += ["--deflate"] if self.deflate else []
+        return [*options, "--sleep"] if self.sleep else options
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

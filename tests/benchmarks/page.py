@@ -10,7 +10,7 @@ from typing import cast
 from tests.benchmarks import plan
 from tests.benchmarks.cost import GIB, GIB_HOUR, HOURS, PRICE_LIST, VCPU_HOUR, need
 from tests.benchmarks.load import Outcome
-from tests.benchmarks.plan import C_LOOP, DIRECT, PROXIED, TWO_GREETERS
+from tests.benchmarks.plan import C_LOOP, DIRECT, ON_ONE_CORE, PROXIED, TWO_GREETERS
 from tests.benchmarks.results import Figure, Results
 
 LIMIT, OURS, HOP = C_LOOP.name, DIRECT.name, PROXIED.name
@@ -31,7 +31,7 @@ def total_us(outcome: Outcome) -> float:
 
 
 def latency(share: str) -> Figure:
-    """Milliseconds not exceeded by a share of the messages: `p50`, `p99`, `p999`."""
+    """Milliseconds not exceeded by a share of the messages: `p50`, `p99`, `p999`, `max`."""
     return lambda outcome: float(outcome.load[share]) * 1e3
 
 
@@ -118,6 +118,17 @@ def goals(results: Results) -> list[Goal]:
         name = who.removeprefix("Lobby Gateway, ")
         values = results.ratios("latency", "100/s", who, LIMIT, latency("p99"))
         found.append(Goal(f"p99 at 100 messages/s, {name}: ≤ 1.3 times the C loop's", values, lambda x: x <= 1.3))
+    for share, most in (("p50", 1.15), ("p99", 1.2)):
+        values = results.ratios("sleeping", "100/s", ON_ONE_CORE.name, LIMIT, latency(share))
+        found.append(
+            Goal(
+                f"{share} of sleeping clients, proxied, all on one core: ≤ {most:g} times the C loop's",
+                values,
+                lambda x, most=most: x <= most,  # type: ignore[misc]
+            )
+        )
+    joined = results.all("sleeping", "joined", ON_ONE_CORE.name, latency("max"))
+    found.append(Goal("the latest message just after they joined, ms: < 10", joined, lambda x: x < 10, ".1f"))
     for who in (OURS, HOP):
         name = who.removeprefix("Lobby Gateway, ")
         stalled = results.all("stalled", "256", who, latency("p99"))
@@ -187,6 +198,17 @@ def latencies(results: Results) -> list[str]:
             [who, *(show(value) for value in values), worst, show(results.value("latency", "100/s", who, total_us))]
         )
     return table(["ms", "p50", "p99", "p99.9", "p99 range over rounds", "CPU µs per delivery"], rows)
+
+
+def sleeping(results: Results) -> list[str]:
+    """Clients that sleep between messages."""
+    rows = []
+    for who in results.contestants("sleeping"):
+        values = [results.value("sleeping", "100/s", who, latency(share)) for share in ("p50", "p99", "max")]
+        after = [results.value("sleeping", "joined", who, latency(share)) for share in ("p99", "max")]
+        worst = spread(results.all("sleeping", "joined", who, latency("max")))
+        rows.append([who, *(show(value) for value in (*values, *after)), worst])
+    return table(["ms", "p50", "p99", "max", "p99 after joining", "max", "max, range over rounds"], rows)
 
 
 def stalled(results: Results) -> list[str]:
@@ -361,6 +383,9 @@ def page(results: Results, about: Mapping[str, object], drawn: Sequence[str]) ->
         "512 sends.",
         *plot("latency"),
         *latencies(results),
+        "The same while the clients sleep between messages, with greeter and lobby on one core, as in a small installation: the sender wakes",
+        "the clients. The figures after joining are those of the first seconds, which begin with the first message.",
+        *sleeping(results),
         "## Clients that never read",
         "",
         "256 clients read 50 messages of 16 KiB per second, without and with 256 others that never read. TCP memory covers the whole machine,",

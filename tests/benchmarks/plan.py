@@ -18,6 +18,7 @@ from tests.benchmarks import contestants as who
 from tests.benchmarks.build import CACHE
 from tests.benchmarks.contestants import Contestant, Gateway
 from tests.benchmarks.load import Case
+from tests.benchmarks.machine import SERVER_CORE
 
 CLIENTS: Final = 512
 IDLE_CLIENTS: Final = 5000
@@ -32,6 +33,9 @@ C_LOOP: Final = who.C_LOOP
 DIRECT: Final = who.DIRECT
 PROXIED: Final = who.PROXIED
 TWO_GREETERS: Final = Contestant("Lobby Gateway, two greeters", Gateway(greeters=2).serve)
+ON_ONE_CORE: Final = Contestant(
+    "Lobby Gateway, proxied, all on one core", Gateway(greeters=1, lobby_core=SERVER_CORE).serve
+)
 SHARED: Final = Contestant("Lobby Gateway, Shared", Gateway(clients_spec={"compression": "Shared"}).serve)
 WEBSOCKETS_DEFLATE: Final = Contestant(
     "websockets.broadcast, permessage-deflate",
@@ -99,6 +103,14 @@ def sections(rounds: int, seconds: float) -> list[Section]:
             turns=ours,
         ),
         Section(name="latency", cases={"100/s": rate}, turns=[*ours, *peers]),
+        Section(
+            name="sleeping",
+            cases={
+                "100/s": replace(rate, sleep=True, seconds=4 * seconds, warm_up=3 * seconds),
+                "joined": replace(rate, sleep=True, seconds=3 * seconds, warm_up=0),
+            },
+            turns=[(C_LOOP, some), (ON_ONE_CORE, some), (DIRECT, some)],
+        ),
         Section(
             name="stalled",
             cases={

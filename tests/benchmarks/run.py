@@ -42,7 +42,7 @@ def run(section: Section, results: Results) -> None:
                 results.add(section.name, name, contestant.name, outcome)
                 print(
                     f"{section.name}, {name}: {contestant.name}: {outcome.per_second:,.0f}/s, "
-                    f"p99 {outcome.load['p99'] * 1e3:.2f} ms, {outcome.total_us:.2f} us",
+                    f"p50 {outcome.load['p50'] * 1e3:.2f}, p99 {outcome.load['p99'] * 1e3:.2f}, max {outcome.load['max'] * 1e3:.2f} ms, {outcome.total_us:.2f} us",
                     flush=True,
                 )
 
@@ -68,9 +68,10 @@ def main() -> int:
             return 2
         results = Results()
         begun, others = time.monotonic(), machine.Others()
-        for section in sections(given.rounds, given.seconds):
-            if not given.only or section.name in given.only.split(","):
-                run(section, results)
+        with machine.precedence():
+            for section in sections(given.rounds, given.seconds):
+                if not given.only or section.name in given.only.split(","):
+                    run(section, results)
         if given.only:
             return 0
         results.save(kept)

@@ -20,7 +20,7 @@ from tests.benchmarks.contestants import (
     Contestant,
 )
 from tests.benchmarks.load import Case, Outcome, measure
-from tests.benchmarks.plan import SHARED, TWO_GREETERS, sections, trades
+from tests.benchmarks.plan import ON_ONE_CORE, SHARED, TWO_GREETERS, sections, trades
 from tests.benchmarks.results import Results
 
 CLIENTS = 8
@@ -57,6 +57,12 @@ def test_two_greeters_share_the_clients() -> None:
     outcome = measured(TWO_GREETERS, dataclasses.replace(RATE, clients=64))
     assert len(outcome.resident) == 2
     assert outcome.load["deliveries"] >= 64
+
+
+@pytest.mark.parametrize("contestant", [C_LOOP, ON_ONE_CORE], ids=lambda each: str(each.name))
+def test_sleeping_clients_receive_every_message_from_the_first(contestant: Contestant) -> None:
+    outcome = measured(contestant, dataclasses.replace(RATE, sleep=True, warm_up=0))
+    assert 0 < outcome.load["p50"] <= outcome.load["p99"] <= outcome.load["max"]
 
 
 def test_clients_with_compression_receive_fewer_bytes() -> None:

@@ -1,7 +1,7 @@
 /* The load of a benchmark: the origin and all clients, in one epoll loop on a dedicated core.
  *
  *   load --mode MODE --value V [--clients N] [--size BYTES] [--seconds S] [--warm-up S] [--stalled N] [--at-once N]
- *        [--text FILE] [--deflate]
+ *        [--text FILE] [--deflate] [--sleep]
  *
  * Prints "origin PORT", then reads a line about the server under test once it runs (`origin_wait_for_server`). Prints "counting" and "counted" around the measured time, then one JSON object, and exits when its
  * standard input ends. The first --stalled clients never read.
@@ -15,7 +15,8 @@
  *
  * In `one` and `burst`, clients discard what they receive inside the kernel (MSG_TRUNC), so that they cost less than what they
  * measure; messages are counted by their bytes. In `rate`, every message is read and checked. Clients never sleep: on loopback
- * the sender pays for waking a sleeping receiver, sometimes as much as for sending; over a network it does not.
+ * the sender pays for waking a sleeping receiver, sometimes as much as for sending; over a network it does not. With --sleep they
+ * do, in `rate`: the load sleeps until data arrives or the next message is due.
  */
 #define _GNU_SOURCE
 #include "clients.h"
@@ -27,6 +28,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #define MAX_SIZE (1 << 20)
@@ -37,7 +39,7 @@ static struct {
     const char *mode;
     double value, seconds, warm_up;
     size_t size;
-    int at_once, deflate;
+    int at_once, deflate, sleep;
     const char *text;
 } want = {.mode = "one", .value = 1, .seconds = 2, .warm_up = 0.5, .size = 64, .at_once = 64};
 
@@ -105,7 +107,8 @@ static void push_burst(void) {
     }
 }
 
-static void push_rate(void) {
+/* Returns the seconds until the next message is due. */
+static double push_rate(void) {
     static double next;
     static int sending;
     if (!next) next = now();
@@ -116,6 +119,8 @@ static void push_rate(void) {
         run.sent++;
         next += 1 / want.value;
     }
+    double left = next - now();
+    return sending || left < 0 ? 0 : left;
 }
 
 static void measure(void) {
@@ -134,9 +139,9 @@ static void measure(void) {
         if (time >= run.end) break;
         if (one) push_one();
         if (burst) push_burst();
-        if (rate) push_rate();
-        int count = clients_wait(ready, 0);
-        if (!count) sched_yield(); /* to the lobby, which may share this core */
+        double left = rate ? push_rate() : 0, until_turn = (run.counting ? run.end : begin) - time;
+        int count = clients_wait(ready, !want.sleep ? 0 : left < until_turn ? left : until_turn);
+        if (!count && !want.sleep) sched_yield(); /* to the lobby, which may share this core */
         for (int i = 0; i < count; i++) {
             struct client *client = &clients[ready[i]];
             if (client->fd < 0) continue;
@@ -163,9 +168,9 @@ static void report(void) {
            "\"sent\": %llu, \"deliveries\": %llu, \"bytes\": %llu, \"per_second\": %.1f, ",
            client_count, want.size, want.mode, want.value, took, run.connect_seconds, (unsigned long long)run.sent,
            (unsigned long long)deliveries, (unsigned long long)bytes, (double)deliveries / took);
-    printf("\"p50\": %.7f, \"p99\": %.7f, \"p999\": %.7f, \"gaps\": %llu, \"duplicates\": %llu, \"lost\": %llu, "
+    printf("\"p50\": %.7f, \"p99\": %.7f, \"p999\": %.7f, \"max\": %.7f, \"gaps\": %llu, \"duplicates\": %llu, \"lost\": %llu, "
            "\"refused\": %llu, ",
-           clients_latency(0.5), clients_latency(0.99), clients_latency(0.999), (unsigned long long)seen.gaps,
+           clients_latency(0.5), clients_latency(0.99), clients_latency(0.999), clients_latency(1), (unsigned long long)seen.gaps,
            (unsigned long long)seen.duplicates, (unsigned long long)seen.lost, (unsigned long long)seen.refused);
     printf("\"stalled\": %d, \"stalled_receive_buffer\": %.0f, \"stalled_beyond\": %.0f, \"stalled_at_newest\": %d, "
            "\"tcp_bytes\": %lld}\n",
@@ -177,7 +182,7 @@ static void read_options(int argc, char **argv) {
     static const struct option options[] = {
         {"mode", 1, NULL, 'm'},    {"value", 1, NULL, 'v'},   {"clients", 1, NULL, 'c'}, {"size", 1, NULL, 'b'},
         {"seconds", 1, NULL, 's'}, {"warm-up", 1, NULL, 'w'}, {"stalled", 1, NULL, 't'}, {"at-once", 1, NULL, 'a'},
-        {"text", 1, NULL, 'x'}, {"deflate", 0, NULL, 'd'}, {0}};
+        {"text", 1, NULL, 'x'},    {"deflate", 0, NULL, 'd'}, {"sleep", 0, NULL, 'p'}, {0}};
     for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         if (option == 'm') want.mode = optarg;
         else if (option == 'v') want.value = atof(optarg);
@@ -189,6 +194,7 @@ static void read_options(int argc, char **argv) {
         else if (option == 'a') want.at_once = atoi(optarg);
         else if (option == 'x') want.text = optarg;
         else if (option == 'd') want.deflate = 1;
+        else if (option == 'p') want.sleep = 1;
         else exit(2);
     }
     if (client_count > MAX_CLIENTS || want.at_once > MAX_CLIENTS || want.size < 16 || want.size > MAX_SIZE) {
@@ -202,6 +208,7 @@ int main(int argc, char **argv) {
     char rest[256];
     client_count = 512;
     read_options(argc, argv);
+    prctl(PR_SET_TIMERSLACK, 1000);
     read_text();
     delivered_size = header_size(want.size) + want.size;
     printf("origin %d\n", origin_listen("127.0.0.1"));

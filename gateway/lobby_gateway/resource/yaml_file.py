@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Hashable
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,8 +22,15 @@ MAX_BYTES: Final = 1_048_576
 """More than any Lobby needs, and about the largest object that Kubernetes stores (1.5 MiB in etcd)."""
 
 MAX_DEPTH: Final = 64
-MAX_VALUES: Final = 100_000
-"""No file of that size has more without nested aliases, which could fill the memory."""
+MAX_VALUES: Final = 10_000
+"""Keys and values, including those that aliases and merge keys repeat. A Lobby that uses every field to its limits has about
+2,000; this many take half a second to read."""
+
+MAX_DIGITS: Final = 100
+"""Characters of an integer. Every field of a Lobby is far below 2^63; Python refuses to read more than 4,300 digits."""
+
+_MAX_PROBLEM: Final = 200
+"""Characters of what PyYAML says about a file, which may quote a tag or alias of any length."""
 
 
 def read_document(path: Path) -> object:
@@ -53,15 +61,17 @@ def parse(text: str, source: str) -> object:
     """
     try:
         # _Loader is a SafeLoader: it creates plain values only.
-        documents = [each for each in yaml.load_all(text, _Loader) if each is not None]
+        documents = list(islice((each for each in yaml.load_all(text, _Loader) if each is not None), 2))
         if len(documents) != 1:
-            found = f"contains {len(documents)} documents" if documents else "is empty"
+            found = "contains more than one document" if documents else "is empty"
             raise _invalid(source, f"{found}; accepted: one Lobby resource")
         return _plain(documents[0], source)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise _invalid(source, f"{where}{error.problem or error.context}") from error
+        problem = str(error.problem or error.context)
+        shortened = problem if len(problem) <= _MAX_PROBLEM else f"{problem[:_MAX_PROBLEM]}..."
+        raise _invalid(source, f"{where}{shortened}") from error
     except yaml.reader.ReaderError as error:
         what = f"contains the character U+{_code(error):04X} at {error.position}"
         raise _invalid(source, f"{what}; accepted: YAML or JSON") from error
@@ -78,8 +88,37 @@ def _code(error: yaml.reader.ReaderError) -> int:
     return error.character if isinstance(error.character, int) else ord(error.character)
 
 
+_TOO_MANY = f"there are more than {MAX_VALUES} keys and values; accepted: a Lobby resource"
+
+
 class _Loader(yaml.SafeLoader):
-    """A SafeLoader that refuses duplicate keys and keys that are not strings, and stops early if brackets nest too deeply."""
+    """A SafeLoader that refuses duplicate keys and keys that are not strings, and stops early at the limits above."""
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._nodes = 0
+        self._merged = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        self._nodes += 1
+        if self._nodes > MAX_VALUES:
+            raise yaml.composer.ComposerError(problem=_TOO_MANY, problem_mark=self.get_mark())
+        return super().compose_node(parent, index)
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        # PyYAML calls this for every mapping that a merge key names, before it copies the keys of that.
+        super().flatten_mapping(node)
+        self._merged += len(node.value)
+        if self._merged > MAX_VALUES:
+            raise yaml.constructor.ConstructorError(problem=_TOO_MANY, problem_mark=node.start_mark)
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        if len(node.value) > MAX_DIGITS:
+            raise yaml.constructor.ConstructorError(
+                problem=f"an integer has {len(node.value)} digits; accepted: at most {MAX_DIGITS}",
+                problem_mark=node.start_mark,
+            )
+        return super().construct_yaml_int(node)
 
     def fetch_flow_collection_start(self, TokenClass: type[yaml.Token]) -> None:  # noqa: N803  PyYAML's name
         if self.flow_level > MAX_DEPTH:  # the scanner's time grows with the square of the depth
@@ -105,6 +144,8 @@ class _Loader(yaml.SafeLoader):
             seen.add(key)
         return super().construct_mapping(node, deep)
 
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 
 # Unlike in YAML 1.1, times stay strings (JSON has none), 1:30 is not a number, and 1e3 is one.
 _Loader.yaml_implicit_resolvers = {
@@ -133,8 +174,10 @@ def _plain(value: object, source: str, depth: int = 0, budget: _Budget | None = 
     """A copy of JSON types only; what only YAML has (dates, sets, bytes, recursion) is refused."""
     budget = budget or _Budget()
     budget.values -= 1
-    if budget.values < 0 or (depth >= MAX_DEPTH and isinstance(value, (dict, list))):
-        raise _invalid(source, f"is nested too deeply; accepted: {MAX_DEPTH} levels and {MAX_VALUES} values")
+    if budget.values < 0:
+        raise _invalid(source, _TOO_MANY)
+    if depth >= MAX_DEPTH and isinstance(value, (dict, list)):
+        raise _invalid(source, f"is nested too deeply; accepted: at most {MAX_DEPTH} levels")
     if isinstance(value, dict):
         return {_text(key, source): _plain(each, source, depth + 1, budget) for key, each in value.items()}
     if isinstance(value, list):

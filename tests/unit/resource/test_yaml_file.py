@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from lobby_gateway.errors import InvalidLobbyError
 from lobby_gateway.resource.yaml_file import MAX_BYTES, MAX_DEPTH, parse, read_document
 
+TOO_MANY = "there are more than 10000 keys and values; accepted: a Lobby resource"
+
 
 def refusal(text: str) -> str:
     with pytest.raises(InvalidLobbyError) as caught:
@@ -80,7 +82,7 @@ def test_empty_documents_around_the_one_are_passed_over() -> None:
 
 
 def test_a_second_document_is_refused() -> None:
-    assert refusal("a: 1\n---\nb: 1\n") == "contains 2 documents; accepted: one Lobby resource"
+    assert refusal("a: 1\n---\nb: 1\n") == "contains more than one document; accepted: one Lobby resource"
 
 
 @pytest.mark.parametrize(
@@ -145,7 +147,54 @@ def test_aliases_of_aliases_do_not_fill_the_memory() -> None:
     text = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n"
     for i in range(1, 12):
         text += f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n"
-    assert refusal(text).startswith("is nested too deeply")
+    assert refusal(text) == TOO_MANY
+
+
+def merging(depth: int, width: int) -> str:
+    lines = ["l0: &l0 {a: 1, b: 2}"]
+    lines += [f"l{i}: &l{i} {{<<: [{', '.join([f'*l{i - 1}'] * width)}], k{i}: 1}}" for i in range(1, depth + 1)]
+    return "\n".join(lines)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    "text",
+    [
+        merging(8, 9),
+        f"a: &a {{{', '.join(f'k{i}: 1' for i in range(4_000))}}}\nb: {{<<: [{', '.join(['*a'] * 900)}]}}",
+        f"a: [{'1,' * 500_000}]",
+        "- 1\n" * 250_000,
+        f"a: [{'!!str 1, ' * 110_000}]",
+        f"a: [{''.join(f'&a{i} 1, ' for i in range(90_000))}]",
+        "\n".join(f"k{i}: 1" for i in range(90_000)),
+        "---\n" * 250_000,
+    ],
+    ids=["merge keys", "merge of many keys", "flow list", "list", "tags", "anchors", "keys", "empty documents"],
+)
+def test_a_file_of_too_many_values_is_refused_early(text: str) -> None:
+    assert refusal(text).endswith("there are more than 10000 keys and values; accepted: a Lobby resource")
+
+
+@pytest.mark.timeout(20)
+def test_documents_after_the_second_are_not_read() -> None:
+    assert refusal("--- 1\n" * 160_000) == "contains more than one document; accepted: one Lobby resource"
+
+
+@pytest.mark.parametrize(
+    "digits", [f"{'1' * 1_000_000}", f"-{'9' * 4_301}", f"0x{'f' * 1_000}", f"0b{'1' * 200}", f"0{'7' * 200}"]
+)
+def test_an_integer_of_many_digits_is_refused_in_one_line(digits: str) -> None:
+    line = refusal(f"a:\n  b: {digits}")
+    assert line == f"line 2, column 6: an integer has {len(digits)} digits; accepted: at most 100"
+
+
+def test_an_integer_of_many_digits_in_json_is_refused_in_one_line() -> None:
+    assert refusal(f'{{"a": {"1" * 5_000}}}') == "line 1, column 7: an integer has 5000 digits; accepted: at most 100"
+
+
+def test_what_is_said_about_a_long_tag_or_alias_is_short() -> None:
+    for text in (f"a: !{'x' * 100_000} 1", f"a: *{'x' * 100_000}"):
+        assert len(refusal(text)) < 300
 
 
 def test_a_loop_is_refused() -> None:

@@ -1,11 +1,13 @@
 """Secrets of an origin: the references in a Lobby, and their values filled in. `redaction.py` hides them in texts.
 
 Each value belongs to a variable named after the Secret and its key: local mode passes its environment on; in Kubernetes
-it is a file of that name mounted into the pod, which is updated with the Secret. No text made here contains a value.
+it is a file of that name mounted into the pod, which is updated with the Secret. One line end at the end of a value is left
+out, wherever it is used: editors and `echo` add it. No text made here contains a value.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -24,8 +26,11 @@ _CLIENT_FIELD = "spec.origin.tls.clientCertSecretRef"
 ENVIRONMENT = "the environment variable {}"
 """Source of a value in local mode."""
 
-_REFERENCE = re.compile(r"\$\$\(|\$\(([^()\s]{0,64}\))?")
+_REFERENCE = re.compile(r"\$\$\(|\$\(([^()\s]{0,69}\))?")
 """`$$(`, or `$(` with the name and `)` if they follow."""
+
+_JSON = "json:"
+"""In front of a name: the value is escaped for a JSON string."""
 
 _HEADER_VALUE = re.compile(r"[\t -~\x80-\xff]*")
 """What a field value may contain (RFC 9110 §5.5): above all, no line break."""
@@ -103,7 +108,7 @@ def _unknown_names(origin: OriginSpec) -> Iterator[tuple[str, str]]:
             named = found[1]
             if named is None:
                 yield f"spec.origin.onConnect[{index}].send", f"$( without a name and ')'; accepted: {accepted}"
-            elif named[:-1] not in known:
+            elif named[:-1].removeprefix(_JSON) not in known:
                 yield f"spec.origin.onConnect[{index}].send", f"$({named} is unknown; accepted: {accepted}"
 
 
@@ -157,7 +162,8 @@ def resolve(origin: OriginSpec, environment: Mapping[str, str], *, place: str = 
         UserError: a value is not UTF-8 or not allowed where it is used, or a `send` text names an unknown secret.
     """
     references = secret_references(origin)
-    if missing := [each for each in references if not environment.get(each.variable)]:
+    environment = {each.variable: _without_line_end(environment.get(each.variable, "")) for each in references}
+    if missing := [each for each in references if not environment[each.variable]]:
         raise MissingSecretError("\n".join(dict.fromkeys(_missing(each, place) for each in missing)))
     if binary := [each for each in references if not _is_text(environment[each.variable])]:
         raise UserError("\n".join(f"{each.field}: {each.where} is not UTF-8; accepted: UTF-8 text" for each in binary))
@@ -193,6 +199,10 @@ def _missing(reference: SecretReference, place: str) -> str:
     return f"{reference.field}: {reference.where} is missing; accepted: a value in {place.format(reference.variable)}"
 
 
+def _without_line_end(value: str) -> str:
+    return value.removesuffix("\n").removesuffix("\r") if value.endswith("\n") else value
+
+
 def _is_text(value: str) -> bool:
     """Whether it was UTF-8. Other bytes were decoded to surrogates (PEP 383), which nothing can encode."""
     return not any("\ud800" <= character <= "\udfff" for character in value)
@@ -220,8 +230,14 @@ def _with_query(url: str, query: tuple[tuple[str, str], ...]) -> str:
 
 
 def _expand(text: str, values: Mapping[str, str]) -> str:
-    # In one pass, so that "$(" in a value is not expanded.
-    return _REFERENCE.sub(lambda found: "$(" if found[0] == "$$(" else values[found[1][:-1]], text)
+    def expanded(found: re.Match[str]) -> str:
+        if found[0] == "$$(":
+            return "$("
+        name = found[1][:-1]
+        value = values[name.removeprefix(_JSON)]
+        return json.dumps(value, ensure_ascii=False)[1:-1] if name.startswith(_JSON) else value
+
+    return _REFERENCE.sub(expanded, text)  # in one pass, so that "$(" in a value is not expanded
 
 
 def _expected(expect: ExpectSpec | None) -> ExpectSpec:

@@ -63,7 +63,7 @@ async def watch_files(
 
 
 def read_folder(folder: Path, names: Iterable[str]) -> Mapping[str, str]:
-    """The texts of files in a mounted folder, all from one version of it, without a trailing newline.
+    """The texts of files in a mounted folder, all from one version of it.
 
     Files that can't be read are left out.
     """
@@ -80,7 +80,7 @@ def read_folder(folder: Path, names: Iterable[str]) -> Mapping[str, str]:
 def _text(file: Path) -> str | None:
     try:
         # Decoded like the environment: bytes that are not UTF-8 are encoded back unchanged (PEP 383).
-        return file.read_bytes().decode(errors="surrogateescape").removesuffix("\n")
+        return file.read_bytes().decode(errors="surrogateescape")
     except OSError:
         return None
 

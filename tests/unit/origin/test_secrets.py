@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+import json
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, quote, urlsplit
 
 import pytest
 from hypothesis import given
@@ -95,14 +96,11 @@ def test_values_are_put_in_where_they_belong() -> None:
         "LOBBY_SECRET_US_TLS_KEY": "our key\n",
     }
     made = resolve(spec, environment)
+    environment = {name: value.removesuffix("\n") for name, value in environment.items()}
     assert made.headers == (("Authorization", "Bearer x"), ("X-A", ""))
     assert made.url == f"{URL}?key=a%2Bb%2F%C3%A4%3D&a%20b=c%26d"
     assert made.steps == ('{"key":"k$(API_KEY)"}', ExpectSpec(json={"/ok": True}, timeout_seconds=5))
-    assert (made.ca_pem, made.client_certificate_pem, made.client_key_pem) == (
-        "the CA\n",
-        "our certificate\n",
-        "our key\n",
-    )
+    assert (made.ca_pem, made.client_certificate_pem, made.client_key_pem) == ("the CA", "our certificate", "our key")
     assert made.secrets == {*environment.values(), "c&d"} - {made.ca_pem, made.client_certificate_pem}
 
 
@@ -112,7 +110,41 @@ def test_a_repr_shows_no_value() -> None:
     assert text == "<ResolvedOrigin with headers ['X-Key'], 1 steps, 1 secrets>"
 
 
-@pytest.mark.parametrize("environment", [{}, {"LOBBY_SECRET_FEED_A": "", "LOBBY_SECRET_FEED_B": ""}])
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+def test_one_line_end_behind_a_secret_is_left_out_everywhere(line_end: str) -> None:
+    spec = origin(
+        headers=[secret_value("X-Key")],
+        query=[secret_value("key")],
+        secrets=[{"name": "KEY", "secretKeyRef": ref("k")}],
+        onConnect=[{"send": '{"key": "$(KEY)"}'}],
+    )
+    made = resolve(spec, {"LOBBY_SECRET_FEED_K": f"hunter2{line_end}"})
+    assert made.headers == (("X-Key", "hunter2"),)
+    assert made.url == f"{URL}?key=hunter2"
+    assert made.steps == ('{"key": "hunter2"}',)
+    assert made.secrets == {"hunter2"}
+    again = resolve(origin(query=[secret_value("key")]), {"LOBBY_SECRET_FEED_K": f"hunter2{line_end * 2}"})
+    assert again.url == f"{URL}?key=hunter2{quote(line_end)}"
+
+
+@given(st.text(min_size=1, max_size=20).filter(lambda text: not text.endswith(("\n", "\r"))))
+def test_any_secret_fits_into_a_json_string(secret: str) -> None:
+    spec = origin(
+        secrets=[{"name": "KEY", "secretKeyRef": ref("k")}], onConnect=[{"send": '{"auth": "Bearer $(json:KEY)"}'}]
+    )
+    (text,) = resolve(spec, {"LOBBY_SECRET_FEED_K": secret}).steps
+    assert isinstance(text, str)
+    assert json.loads(text) == {"auth": f"Bearer {secret}"}
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {},
+        {"LOBBY_SECRET_FEED_A": "", "LOBBY_SECRET_FEED_B": ""},
+        {"LOBBY_SECRET_FEED_A": "\n", "LOBBY_SECRET_FEED_B": "\r\n"},
+    ],
+)
 def test_every_missing_secret_is_named_with_its_field_and_variable(environment: dict[str, str]) -> None:
     spec = origin(headers=[secret_value("X-A", "a"), secret_value("X-B", "b")])
     with pytest.raises(MissingSecretError) as caught:
@@ -140,7 +172,7 @@ def test_a_secret_that_is_not_utf_8_is_refused_without_showing_it(fields: dict[s
     assert "hunter2" not in str(caught.value)
 
 
-@pytest.mark.parametrize("value", ["hunter2\n", "hunter2\r\nHost: x", " hunter2", "hunter2\x00", "hunter2€"])
+@pytest.mark.parametrize("value", ["hunter2\n\n", "hunter2\r\nHost: x", " hunter2", "hunter2\x00", "hunter2€"])
 def test_a_secret_that_no_header_can_carry_is_refused_without_showing_it(value: str) -> None:
     spec = origin(headers=[{"name": "X-A", "value": "a"}, secret_value("X-Key")])
     with pytest.raises(UserError, match=r"^spec\.origin\.headers\[1\]: the value of X-Key has a line break") as caught:
@@ -153,6 +185,8 @@ def test_a_secret_that_no_header_can_carry_is_refused_without_showing_it(value: 
     [
         ("$(API_KEY)", "K"),
         ("$(API_KEY)$(API_KEY)", "KK"),
+        ("$(json:API_KEY)", "K"),
+        ("$$(json:API_KEY)", "$(json:API_KEY)"),
         ("$$(API_KEY)", "$(API_KEY)"),
         ("$$$(API_KEY)", "$$(API_KEY)"),
         ("$API_KEY $ $$ (API_KEY) ${API_KEY}", "$API_KEY $ $$ (API_KEY) ${API_KEY}"),
@@ -170,11 +204,15 @@ def test_names_in_texts_are_replaced_and_can_be_escaped(send: str, sent: str) ->
         ("$(APIKEY)", "$(APIKEY) is unknown"),
         ("$()", "$() is unknown"),
         ("$(API-KEY)", "$(API-KEY) is unknown"),
+        ("$(json:APIKEY)", "$(json:APIKEY) is unknown"),
+        ("$(JSON:API_KEY)", "$(JSON:API_KEY) is unknown"),
+        ("$(json:)", "$(json:) is unknown"),
+        ("$(json:API_KEY", "$( without a name and ')'"),
         ("$(", "$( without a name and ')'"),
         ("$(API_KEY", "$( without a name and ')'"),
         ("$( API_KEY)", "$( without a name and ')'"),
         ("$(A$(B", "$( without a name and ')'"),
-        (f"$({'A' * 65})", "$( without a name and ')'"),
+        (f"$({'A' * 70})", "$( without a name and ')'"),
     ],
 )
 def test_an_unknown_name_is_refused_with_its_field(send: str, what: str) -> None:

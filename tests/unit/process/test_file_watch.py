@@ -84,14 +84,14 @@ def test_unusable_contents_are_logged_once_and_ignored(tmp_path: Path, caplog: p
     assert record.problem == "a: it is bad"  # type: ignore[attr-defined]
 
 
-def test_a_mounted_folder_is_read_without_trailing_newlines(tmp_path: Path) -> None:
+def test_a_mounted_folder_is_read_as_it_is(tmp_path: Path) -> None:
     folder = MountedVolume(tmp_path / "mounted", A="one\n", B="two\n\n", C="", D="not asked for")
-    assert read_folder(folder.path, ["A", "B", "C", "E"]) == {"A": "one", "B": "two\n", "C": ""}
+    assert read_folder(folder.path, ["A", "B", "C", "E"]) == {"A": "one\n", "B": "two\n\n", "C": ""}
 
 
 def test_a_plain_folder_is_read_too(tmp_path: Path) -> None:
     (tmp_path / "A").write_bytes(b"\xff\n")
-    assert read_folder(tmp_path, ["A"])["A"].encode(errors="surrogateescape") == b"\xff"
+    assert read_folder(tmp_path, ["A"])["A"].encode(errors="surrogateescape") == b"\xff\n"
 
 
 def test_files_that_are_read_together_are_of_one_version(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ WORKERS ?= 2
 PYTEST := $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 BENCH_FLAGS ?=
+FAR_FLAGS ?=
 
 # Images: `make images BUILDER="docker build" TAG=1.2.3`; the builder takes --tag, --file, --target and a directory.
 BUILDER ?= $(if $(shell command -v docker),docker build,$(if $(shell command -v podman),podman build))
@@ -45,7 +46,7 @@ KIND_FLAGS ?=
 # The tools that can be built on this machine.
 AVAILABLE_TOOLS = $(if $(shell command -v npm),.cache/npm/.installed) $(if $(shell command -v go),.cache/go/listen)
 
-.PHONY: help bench demo docs test test-cluster test-cluster-all check soak lint format images kind tools clean
+.PHONY: help bench bench-far demo docs test test-cluster test-cluster-all check soak lint format images kind tools clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' Makefile
@@ -84,8 +85,12 @@ format: $(VENV)/.dev  ## format the code and apply ruff's fixes
 	@$(BIN)/ruff check --quiet --fix-only
 	@$(BIN)/ruff format --quiet
 
-bench: $(VENV)/.bench $(AVAILABLE_TOOLS)  ## compare with a C loop and other servers; writes docs/performance.md (13 minutes, needs gcc)
+bench: $(VENV)/.bench $(AVAILABLE_TOOLS)  ## compare with a C loop and other servers; writes docs/performance.md (75 minutes, needs gcc)
 	@PYTHONPATH=. $(BIN)/python -m tests.benchmarks.run $(BENCH_FLAGS)
+	@test -n "$(BENCH_FLAGS)" || $(MAKE) bench-far
+
+bench-far: $(VENV)/.bench $(AVAILABLE_TOOLS)  ## only its far clients (an hour, needs root and gcc); FAR_FLAGS='--help' lists selections
+	@PYTHONPATH=. $(BIN)/python -m tests.benchmarks.far $(FAR_FLAGS)
 
 images:  ## build images of operator, greeter and lobby with docker or podman (BUILDER, TAG, PYTHON_IMAGE)
 	@test -n "$(BUILDER)" || { echo "make images: found neither docker nor podman; try: make images BUILDER='... build'" >&2; exit 1; }

@@ -2,32 +2,37 @@
 
     python -m tests.benchmarks.far --rtt 100 --loss 0 --burst 900 --size 200 --servers proxied,direct,broadcast
 
-Without options it measures the whole matrix (about 40 minutes).
+Without a selection it measures everything (an hour) and writes the section of `docs/performance.md`.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import itertools
 import json
 import sys
 import tempfile
+import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Final, TypeVar
 
 from prometheus_client.parser import text_string_to_metric_families
-from tests.benchmarks import build, contestants, machine
+from tests.benchmarks import build, contestants, far_handshakes, far_page, machine
 from tests.benchmarks.build import CACHE
 from tests.benchmarks.children import child
 from tests.benchmarks.contestants import Contestant, Demand, Serving
-from tests.benchmarks.far_cells import CLIENTS, LAYOUTS, Cell, Matrix, Row, full_table
+from tests.benchmarks.far_cells import CLIENTS, GROUPS, HANDSHAKE_RTTS, LAYOUTS, Cell, Matrix
+from tests.benchmarks.far_results import FarResults, Row, full_table
 from tests.benchmarks.line import Line, line, skip_reason
 from tests.benchmarks.machine import LOAD_CORE
 from tests.benchmarks.place import Place
+from tests.support.processes import ROOT
 
 RESULTS: Final = CACHE / "far.json"
+PAGE: Final = ROOT / "docs" / "performance.md"
 SERVERS: Final = {
     "proxied": contestants.PROXIED,
     "direct": contestants.DIRECT,
@@ -63,7 +68,7 @@ def measure(contestant: Contestant, cell: Cell, seed: int = 1) -> Row:
                 counted = json.loads(load.line())
                 load.end()
         return Row(
-            cell=cell.name,
+            cell=cell,
             server=contestant.name,
             load=counted,
             line=made.end(),
@@ -98,47 +103,50 @@ def _get(url: str) -> str:
         return str(answer.read().decode())
 
 
-def run(cells: Sequence[Cell], names: Sequence[str], rounds: int, seed: int) -> list[Row]:
-    """Measures all cells; a failed run is reported, and the others continue."""
-    rows: list[Row] = []
+def run(cells: Sequence[Cell], names: Sequence[str], seed: int, results: FarResults) -> None:
+    """Measures cells once; a failed run is recorded, and the others continue."""
+    for cell in cells:
+        for name in names:
+            contestant = SERVERS[name]
+            if contestant.missing:
+                results.missing[contestant.name] = contestant.missing
+            elif cell.layout != "greeter" or name == "proxied":
+                with _recorded(results, f"{cell.name}: {contestant.name}"):
+                    results.rows.append(measure(contestant, cell, seed))
+                    print(full_table(results.rows[-1:])[1], flush=True)
+
+
+def run_handshakes(results: FarResults) -> None:
+    """Measures how long clients take to connect."""
+    for rtt_ms, contestant, tls in itertools.product(
+        HANDSHAKE_RTTS, (contestants.PROXIED, contestants.WEBSOCKETS), (False, True)
+    ):
+        with _recorded(results, f"handshakes, {rtt_ms} ms: {contestant.name}"):
+            results.handshakes.append(far_handshakes.measure(contestant, rtt_ms, tls=tls))
+            print("  ".join(results.handshakes[-1].line()), flush=True)
+
+
+@contextlib.contextmanager
+def _recorded(results: FarResults, what: str) -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        results.failed.append(f"{what}: {str(error)[-300:]}")
+        print(results.failed[-1], file=sys.stderr, flush=True)
+
+
+def everything(names: Sequence[str], rounds: int, seed: int) -> FarResults:
+    """Measures all groups of cells and the handshakes."""
+    results = FarResults()
+    begun, others = time.monotonic(), machine.Others()
     for number in range(rounds):
-        for cell in cells:
-            for name in reversed(names) if number % 2 else names:  # the machine may speed up or slow down
-                contestant = SERVERS[name]
-                if contestant.missing:
-                    print(f"{cell.name}: {name}: skipped: {contestant.missing}", file=sys.stderr, flush=True)
-                    continue
-                if cell.layout == "greeter" and name != "proxied":
-                    continue
-                try:
-                    rows.append(measure(contestant, cell, seed + number))
-                except RuntimeError as error:
-                    print(f"{cell.name}: {name}: failed: {str(error)[-300:]}", file=sys.stderr, flush=True)
-                    continue
-                print(full_table(rows[-1:])[1], flush=True)
-    return rows
-
-
-def save(rows: Sequence[Row], file: Path) -> None:
-    """Writes results as JSON, with the figures that are derived from them."""
-    told = [
-        {
-            **asdict(row),
-            "missing_percent": row.missing_percent,
-            **{f"{share}_ms": row.milliseconds(share) for share in ("p50", "p99", "max")},
-        }
-        for row in rows
-    ]
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(told, indent=1))
-
-
-def load(file: Path) -> list[Row]:
-    """Reads what `save` wrote."""
-    names = Row.__dataclass_fields__
-    return [
-        Row(**{name: value for name, value in each.items() if name in names}) for each in json.loads(file.read_text())
-    ]
+        turns = names[::-1] if number % 2 else names  # the machine may speed up or slow down
+        for group in GROUPS.values():
+            run(group.cells(), turns, seed + number, results)
+    run_handshakes(results)
+    about = {"rounds": rounds, "minutes": (time.monotonic() - begun) / 60, "others": others.shares()}
+    results.about = {**machine.describe([]), **about}
+    return results
 
 
 def _numbers(kind: Callable[[str], _T]) -> Callable[[str], list[_T]]:
@@ -156,11 +164,13 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--size", type=_numbers(int), metavar="BYTES", help=f"message sizes, {lists}")
     parser.add_argument("--servers", type=_numbers(str), default=list(SERVERS), help=f"{', '.join(SERVERS)}, {lists}")
     parser.add_argument("--layout", type=_numbers(str), help=f"what is far: {', '.join(LAYOUTS)}, {lists}")
-    parser.add_argument("--clients", type=int, default=CLIENTS, help="that read everything at once (%(default)s)")
-    parser.add_argument("--stalled", type=int, default=0, help="additional clients that never read")
-    parser.add_argument("--slow", type=int, default=0, help="additional clients that read at half of the stream's rate")
-    parser.add_argument("--seconds", type=float, default=2.0, help="of a steady stream (%(default)g)")
-    parser.add_argument("--bursts", type=int, default=2, help="number of bursts (%(default)s)")
+    parser.add_argument("--clients", type=int, metavar="N", help=f"that read everything at once ({CLIENTS})")
+    parser.add_argument("--stalled", type=int, metavar="N", help="additional clients that never read")
+    parser.add_argument(
+        "--slow", type=int, metavar="N", help="additional clients that read at half of the stream's rate"
+    )
+    parser.add_argument("--seconds", type=float, metavar="S", help="of a steady stream (2)")
+    parser.add_argument("--bursts", type=int, metavar="N", help="number of bursts (2)")
     parser.add_argument("--rounds", type=int, default=1, help="how often everything is measured (%(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="chooses the lost packets (%(default)s)")
     parser.add_argument("--json", type=Path, default=RESULTS, metavar="FILE", help="results (%(default)s)")
@@ -172,27 +182,21 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     return made
 
 
-def matrix(given: argparse.Namespace) -> Matrix:
-    """The cells that the command line selects; a stream that is not mentioned takes no part if the other is."""
-    whole = Matrix()
-    streams = given.steady is not None or given.burst is not None
+_SELECTIONS: Final = {
+    "rtts_ms": "rtt", "losses_percent": "loss", "steady": "steady", "bursts": "burst", "sizes": "size", "layouts": "layout",
+    "clients": "clients", "stalled": "stalled", "slow": "slow", "seconds": "seconds", "repeat": "bursts",
+}  # fmt: skip
+"""Fields of the matrix, and the options that choose them."""
 
-    def chosen(selected: Sequence[_T] | None, otherwise: Sequence[_T]) -> Sequence[_T]:
-        return otherwise if selected is None else selected
 
-    return Matrix(
-        rtts_ms=chosen(given.rtt, whole.rtts_ms),
-        losses_percent=chosen(given.loss, whole.losses_percent),
-        steady=chosen(given.steady, () if streams else whole.steady),
-        bursts=chosen(given.burst, () if streams else whole.bursts),
-        sizes=chosen(given.size, whole.sizes),
-        layouts=chosen(given.layout, whole.layouts),
-        clients=given.clients,
-        stalled=given.stalled,
-        slow=given.slow,
-        seconds=given.seconds,
-        repeat=given.bursts,
-    )
+def matrix(given: argparse.Namespace) -> Matrix | None:
+    """The cells that the command line selects, None for everything. A kind of stream that it does not name takes no part."""
+    chosen = {name: getattr(given, option) for name, option in _SELECTIONS.items()}
+    if all(value is None for value in chosen.values()):
+        return None
+    if given.steady is not None or given.burst is not None:
+        chosen |= {"steady": given.steady or (), "bursts": given.burst or ()}
+    return Matrix(**{name: value for name, value in chosen.items() if value is not None})
 
 
 def main() -> int:
@@ -202,10 +206,22 @@ def main() -> int:
     if reason:
         print(f"far clients: skipped: {reason}", file=sys.stderr)
         return 0
+    selected = matrix(given)
     with machine.precedence():
-        rows = run(matrix(given).cells(), given.servers, given.rounds, given.seed)
-    save(rows, given.json)
-    print("\n".join(["", *full_table(rows), "", f"wrote {given.json}"]))
+        if selected is None:
+            results = everything(given.servers, given.rounds, given.seed)
+        else:
+            results = FarResults()
+            for number in range(given.rounds):
+                turns = given.servers[::-1] if number % 2 else given.servers
+                run(selected.cells(), turns, given.seed + number, results)
+    results.save(given.json)
+    print("\n".join(["", *full_table(results.rows), "", f"wrote {given.json}"]))
+    for name, why in results.missing.items():
+        print(f"{name}: skipped: {why}", file=sys.stderr)
+    if selected is None:
+        PAGE.write_text(far_page.replaced(PAGE.read_text(), far_page.section(results)))
+        print(f"wrote {PAGE}")
     return 0
 
 

@@ -1,11 +1,11 @@
-"""What is measured over a far line: the cells of the matrix, and their results as tables."""
+"""What is measured over a far line: the cells of the matrix."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
 
 from tests.benchmarks.line import Delay
 
@@ -17,9 +17,6 @@ SETTLE_SECONDS: Final = 0.5
 """Between the handshakes and a steady stream."""
 LATE_SECONDS: Final = 2.0
 """A message that a client does not have this much and a round trip after the last one was due counts as missing."""
-LATE_LINE_MS: Final = 3
-"""More than this, and the line was short of CPU time: its round trips were longer than they should have been."""
-
 LAYOUTS: Final = {
     "clients": "the server is beside the origin, the clients are far away",
     "greeter": "the lobby is beside the origin, the greeter beside the clients, far away",
@@ -154,105 +151,16 @@ class Matrix:
         ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """The result of one server in one cell.
-
-    Attributes:
-        cell: name of the cell.
-        server: name of the server.
-        load: what `c/far.c` counted.
-        line: what `c/line.c` counted.
-        dropped: messages that the server says it dropped, by process and reason.
-        cpu_seconds: of all processes of the server.
-    """
-
-    cell: str
-    server: str
-    load: Mapping[str, Any]
-    line: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    dropped: Mapping[str, float] = field(default_factory=dict)
-    cpu_seconds: float = 0.0
-
-    @property
-    def missing_percent(self) -> float:
-        """Messages that did not arrive, of those that should have."""
-        return 100 * float(self.load["missing"]) / max(1, int(self.load["sent"]) * int(self.load["clients"]))
-
-    def milliseconds(self, share: str) -> float:
-        """`p50`, `p99` or `max` of the latency."""
-        return float(self.load[share]) * 1e3
-
-
-def percent(value: float) -> str:
-    """At least one significant digit, so that a single missing message shows."""
-    return f"{value:.2g}" if value < 10 else f"{value:.0f}"
-
-
-def full_table(rows: Iterable[Row]) -> list[str]:
-    """One line for each row, aligned, for a terminal."""
-    head = ["cell", "server", "missing %", "p50 ms", "p99 ms", "max ms", "connect ms", "CPU s", "dropped, notes"]
-    lines = [head]
-    for row in rows:
-        latencies = [f"{row.milliseconds(share):.1f}" for share in ("p50", "p99", "max")]
-        connect = f"{float(row.load['connect_seconds']) * 1e3:.0f}"
-        lines.append(
-            [
-                row.cell,
-                row.server,
-                percent(row.missing_percent),
-                *latencies,
-                connect,
-                f"{row.cpu_seconds:.2f}",
-                notes(row),
-            ]
-        )
-    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-    text = (0, 1, len(head) - 1)
-    return [
-        "  ".join(
-            cell.ljust(width) if column in text else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    ]
-
-
-def notes(row: Row) -> str:
-    """Everything else that a reader of one row should know."""
-    found = [f"{name} {count:,.0f}" for name, count in row.dropped.items() if count]
-    for what in ("lost_clients", "duplicates"):
-        found += [f"{what.replace('_', ' ')} {row.load[what]:,}"] if row.load.get(what) else []
-    slow, stalled = row.load.get("slow"), row.load.get("stalled")
-    if slow:
-        share = 100 * slow["missing"] / max(1, slow["clients"] * int(row.load["sent"]))
-        found.append(f"slow: {percent(share)}% missing, {slow['oldest'] * 1e3:,.0f} ms and {slow['behind']:,} behind")
-    if stalled:
-        found.append(f"stalled: {stalled['beyond']:.0f} beyond {stalled['receive_buffer'] / 1024:.0f} KiB")
-    if slow or stalled:
-        found.append(f"TCP {row.load['tcp_bytes'] / 1e6:.1f} MB")
-    congested = sum(counts["overflowed"] + counts["dropped"] for counts in row.line.values())
-    late = max((counts["late_us"] / 1e3 for counts in row.line.values()), default=0)
-    found += [f"line overflowed {congested:,}"] if congested else []
-    found += [f"line up to {late:.0f} ms late"] if late >= LATE_LINE_MS else []
-    return ", ".join(found)
-
-
-def page_table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
-    """Head and lines of a table with one line for each cell and one column for each server: missing % / p50 / p99 / max in ms."""
-    servers = list(dict.fromkeys(row.server for row in rows))
-    found = {(row.cell, row.server): row for row in rows}
-    lines = []
-    for cell in dict.fromkeys(row.cell for row in rows):
-        line = [cell]
-        for server in servers:
-            row = found.get((cell, server))
-            line.append(_short(row) if row else "–")  # noqa: RUF001
-        lines.append(line)
-    return ["missing % · p50 · p99 · max, ms", *servers], lines
-
-
-def _short(row: Row) -> str:
-    missing = percent(row.missing_percent)
-    latencies = [f"{row.milliseconds(share):,.0f}" for share in ("p50", "p99", "max")]
-    return " · ".join([f"**{missing}**" if row.missing_percent else missing, *latencies])
+GROUPS: Final = {
+    "far clients": Matrix(),
+    "far greeter": Matrix(layouts=("greeter",), rtts_ms=(2, 50), losses_percent=(0,), steady=(1000,), bursts=(900,)),
+    "far origin": Matrix(layouts=("origin",), rtts_ms=(2, 100), losses_percent=(0, 0.1), steady=(1000,), bursts=(900,)),
+    "slow clients": Matrix(
+        rtts_ms=(2, 100), losses_percent=(0,), steady=(100, 500), bursts=(), sizes=(200,), slow=25, seconds=6
+    ),
+    "stalled clients": Matrix(
+        rtts_ms=(2, 100), losses_percent=(0,), steady=(100, 500), bursts=(), sizes=(200,), stalled=25, seconds=6
+    ),
+}
+"""Everything that is measured without a selection."""
+HANDSHAKE_RTTS: Final = (20, 100, 250)

@@ -17,50 +17,19 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
-from typing import Final
 
 import trustme
 from tests.benchmarks import build
 from tests.benchmarks.children import child
 from tests.benchmarks.contestants import NGINX, PEERS, Contestant, Demand, Serving, until_answered
+from tests.benchmarks.far_cells import CLIENTS
+from tests.benchmarks.far_results import Handshakes
 from tests.benchmarks.line import Delay, line
 from tests.benchmarks.machine import LOAD_CORE, SERVER_CORE
 from tests.benchmarks.place import Place
 from tests.support.processes import free_port
 from websockets.asyncio.client import ClientConnection, connect
-
-CLIENTS: Final = 50
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Handshakes:
-    """How long clients took to connect.
-
-    Attributes:
-        server: name of the server.
-        rtt_ms: round-trip time of the line.
-        tls: whether nginx stood in front.
-        seconds: one per client, sorted.
-    """
-
-    server: str
-    rtt_ms: float
-    tls: bool
-    seconds: Sequence[float]
-
-    @property
-    def cells(self) -> list[str]:
-        """Its line of a table."""
-        trips = median(self.seconds) * 1e3 / self.rtt_ms
-        times = (median(self.seconds), self.seconds[-1])
-        front = "TLS, nginx in front" if self.tls else "no TLS"
-        return [f"{self.rtt_ms:g} ms", self.server, front, *(f"{each * 1e3:,.0f}" for each in times), f"{trips:.1f}"]
-
-
-HEAD: Final = ("round trip", "server", "", "median, ms", "slowest, ms", "median, round trips")
 
 
 def measure(contestant: Contestant, rtt_ms: float, *, tls: bool) -> Handshakes:

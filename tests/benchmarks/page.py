@@ -334,8 +334,8 @@ def costs(results: Results) -> list[str]:
     return lines
 
 
-def page(results: Results, about: Mapping[str, object], drawn: Sequence[str]) -> str:
-    """The whole page."""
+def page(results: Results, about: Mapping[str, object], drawn: Sequence[str], far: Sequence[str]) -> str:
+    """The whole page, given the section about far clients."""
     plots = {name: f"![{name}](performance-{name}.svg)" for name in drawn}
 
     def plot(name: str) -> list[str]:
@@ -393,6 +393,7 @@ def page(results: Results, about: Mapping[str, object], drawn: Sequence[str]) ->
         "whole messages it received beyond that buffer when it finally read. The C loop discards what it cannot send; its figures show what 256",
         "connections with a closed window cost in the kernel, which probes each of them now and then.",
         *stalled(results),
+        *far,
         "## Idle clients and handshakes",
         "",
         f"Growth in resident memory of the process that holds {plan.IDLE_CLIENTS:,} idle clients. Handshakes: 64 at once; each client leaves as soon",
@@ -418,7 +419,7 @@ def page(results: Results, about: Mapping[str, object], drawn: Sequence[str]) ->
         *costs(results),
         "## Not measured",
         "",
-        "- A network: everything runs over loopback, so network cards and round trips are not included. TLS belongs in front of a greeter.",
+        "- Network cards: everything but the far clients runs over loopback. TLS belongs in front of a greeter.",
         "- More than two cores. The load shares one of them with the lobbies, which holds *proxied* and *two greeters* back.",
         "- Single messages that arrive faster than clients receive them, which is the same as bursts. Bursts above 30 kB are not compared, because",
         "  the C loop discards what a socket does not accept.",

@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.benchmarks import machine, page, plots
+from tests.benchmarks import far_page, machine, page, plots
 from tests.benchmarks.build import CACHE, skip_reason
 from tests.benchmarks.contestants import OWN
 from tests.benchmarks.load import measure
@@ -87,10 +87,12 @@ def about(rounds: int, seconds: float, took: float, others: tuple[float, float])
 
 
 def write(results: Results, about: dict[str, object], folder: Path) -> None:
-    """Writes the page and its plots to a folder."""
+    """Writes the page and its plots to a folder; the section about far clients stays."""
     drawn = plots.draw(results, folder)
-    (folder / "performance.md").write_text(page.page(results, about, drawn))
-    print(f"wrote {folder / 'performance.md'}{'' if drawn else ', without plots: matplotlib is not installed'}")
+    file = folder / "performance.md"
+    far = far_page.kept(file.read_text() if file.exists() else "")
+    file.write_text(page.page(results, about, drawn, far))
+    print(f"wrote {file}{'' if drawn else ', without plots: matplotlib is not installed'}")
 
 
 if __name__ == "__main__":

@@ -6,12 +6,13 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from tests.benchmarks.contestants import WEBSOCKETS
 from tests.benchmarks.far import measure
 from tests.benchmarks.far_cells import Cell, burst
-from tests.benchmarks.line import Delay, Line, line, skip_reason
+from tests.benchmarks.line import CONGESTION_CONTROL, Delay, Line, line, skip_reason
 
 DATA = bytes(range(256)) * 4096
 
@@ -84,6 +85,14 @@ def test_data_arrives_whole_although_packets_are_lost(loss_per_mille: int) -> No
         with_echo(made, send_and_receive_everything)
         counts = made.end()
     assert bool(counts["there"]["lost"] + counts["back"]["lost"]) == bool(loss_per_mille)
+
+
+def test_both_ends_use_the_same_congestion_control_and_the_machine_keeps_its_own() -> None:
+    setting = Path("/proc/sys/net/ipv4/tcp_congestion_control")
+    before = setting.read_text()
+    with line(Delay(there_ms=0, back_ms=0)) as made:
+        assert [place.inside(setting.read_text) for place in (made.near, made.far)] == [f"{CONGESTION_CONTROL}\n"] * 2
+        assert setting.read_text() == before
 
 
 def test_two_lines_at_once_are_separate() -> None:

@@ -79,17 +79,22 @@ static int open_namespace(void) {
 }
 
 /* A namespace takes over this setting from the machine when it is made, and may choose only what the machine allows others.
- * So the machine's setting changes for the moment in which both are made; the lock keeps two lines apart. */
+ * So the machine's setting changes for the moment in which both are made, unless it fits; the lock keeps two lines apart. The
+ * file is opened before: later it would be that of a namespace. */
 static void make_namespaces(const char *congestion_control, int *near, int *far) {
     char before[64] = "";
-    int fd = open(CONGESTION_CONTROL, O_RDWR);
-    if (fd < 0 || flock(fd, LOCK_EX) < 0 || pread(fd, before, sizeof before - 1, 0) <= 0) fail(CONGESTION_CONTROL);
     size_t length = strlen(congestion_control);
-    if (pwrite(fd, congestion_control, length, 0) != (ssize_t)length) fail(congestion_control);
+    int fd = open(CONGESTION_CONTROL, O_RDONLY), writable = -1;
+    if (fd < 0 || flock(fd, LOCK_EX) < 0 || read(fd, before, sizeof before - 1) <= 0) fail(CONGESTION_CONTROL);
+    before[strcspn(before, "\n")] = 0;
+    if (strcmp(before, congestion_control)) {
+        writable = open(CONGESTION_CONTROL, O_WRONLY);
+        if (writable < 0 || pwrite(writable, congestion_control, length, 0) != (ssize_t)length) fail(congestion_control);
+    }
     int made = unshare(CLONE_NEWNET);
     if (!made) *near = open_namespace(), made = unshare(CLONE_NEWNET);
     int error = errno;
-    if (pwrite(fd, before, strlen(before), 0) < 0) fail(CONGESTION_CONTROL);
+    if (writable >= 0 && pwrite(writable, before, strlen(before), 0) < 0) fail(CONGESTION_CONTROL);
     close(fd);
     errno = error;
     if (made) fail("unshare");

@@ -352,20 +352,22 @@ class TokenSettings:
             useless when it turns up in a log later.
         activation_seconds: how long a new key only verifies before it signs, so that all processes have it by then. A kubelet
             checks once a minute whether a mounted Secret has changed, from a cache that may be as old (Kubernetes, "Mounted
-            Secrets are updated automatically"); the rest is a margin.
+            Secrets are updated automatically"). That happens twice in a row: the operator gets the master key, and lobbies
+            get the key that it derives. The rest is a margin.
         retired_key_seconds: how long a removed key still verifies. The last process to see the change may see it
             `activation_seconds` late, sign with the old key for as long again, and its tokens live for `ticket_seconds`.
         used_tokens: most used tokens that a lobby remembers, at 80 bytes each; far more than it can have clients.
     """
 
     ticket_seconds: int = 30
-    activation_seconds: float = 180.0
-    retired_key_seconds: float = 420.0
+    activation_seconds: float = 300.0
+    retired_key_seconds: float = 660.0
     used_tokens: int = 65_536
 
 
 TOKEN_KEY_VARIABLE = "LOBBY_TOKEN_KEY"  # noqa: S105  # the name of the variable, not its value
-"""Environment variable with the key that signs seat tokens: at least 32 bytes in hex."""
+"""Environment variable with the key of tokens, in hex: at least 32 bytes. For a greeter the master key, for a lobby the key of
+its namespace; without a namespace they are the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,9 @@ from pathlib import Path
 
 LEASE_NAME = "lobby-operator"
 
-TOKEN_SECRET = "lobby-gateway-token-key"  # noqa: S105  # its name, not its content
+MASTER_SECRET = "lobby-gateway-token-key"  # noqa: S105  # its name, not its content
+
+TOKEN_SECRET = "lobby-gateway-lobby-token-key"  # noqa: S105  # its name, not its content
 
 GREETER_SELECTOR = "app.kubernetes.io/name=lobby-gateway,app.kubernetes.io/component=greeter"
 
@@ -174,7 +176,7 @@ class PodSettings:
 
     Attributes:
         image: image of the lobby process.
-        token_secret: name of the Secret with the key that signs seat tokens, in the namespace of the Lobby.
+        token_secret: name of the Secret with the key of its namespace's tokens, in the namespace of the Lobby.
         image_pull_policy: `IfNotPresent`, `Always` or `Never`; empty: the cluster's default.
         image_pull_secrets: names of Secrets.
         service_account: name of a service account without rights, whose token no pod mounts; empty: the namespace's
@@ -352,9 +354,13 @@ class OperatorSettings:
         own_namespace: namespace of the Lease and of the greeters.
         identity: identity of this process in the leader election; unique among those running. A pod's name is suitable: a
             container that restarts in the same pod still holds the Lease.
+        lobby_namespaces: with `namespace` empty, the only namespaces that may have lobbies: the operator may access pods there
+            and nowhere else. A Lobby elsewhere gets a condition that says so. Empty: all namespaces.
+        prefix_paths: Lobbies are served at `/<namespace><path>`, so that no tenant can take the path of another.
         greeter_selector: label selector of greeters' pods; by default the labels that the chart sets.
-        token_key_file: with `namespace` empty, the file with the key of seat tokens, which is copied as a Secret to each
-            namespace that has a Lobby; None: someone else provides the Secret.
+        token_key_file: file with the master keys of tokens. The key of each namespace that has a Lobby is derived from it and
+            written as a Secret there; None: someone else provides these Secrets.
+        master_secret: name of the Secret with the master keys. No Lobby may refer to a Secret of that name.
         admin_host: address of the admin port. By default all: probes, Prometheus and people connect from elsewhere.
         admin_port: admin port, by default the same as in lobbies and greeters; 0: any free port.
         lease_name: name of the Lease that decides which replica acts.
@@ -378,8 +384,11 @@ class OperatorSettings:
     namespace: str
     own_namespace: str
     identity: str
+    lobby_namespaces: tuple[str, ...] = ()
+    prefix_paths: bool = False
     greeter_selector: str = GREETER_SELECTOR
     token_key_file: Path | None = None
+    master_secret: str = MASTER_SECRET
     admin_host: str = "0.0.0.0"  # noqa: S104  # see above
     admin_port: int = 8001
     lease_name: str = LEASE_NAME

@@ -11,6 +11,7 @@ import yaml
 from tests.chart import helm
 from tests.chart.helm import EVERYTHING, NAMESPACE, named, objects, pod_specs
 
+from lobby_operator.kube import names
 from lobby_operator.kube.__main__ import parser, settings_of
 from lobby_operator.settings import ORIGIN_DENY_CIDRS, OperatorSettings, PolicySettings
 
@@ -64,7 +65,54 @@ def test_no_rbac_rule_has_wildcards_or_secrets(given: dict[str, Any]) -> None:
         for rule in role["rules"]:
             words = [*rule["apiGroups"], *rule["resources"], *rule["verbs"]]
             assert not [word for word in words if "*" in word], role["metadata"]["name"]
-            assert not {"secrets", "pods/exec", "serviceaccounts", "roles", "nodes"} & set(rule["resources"])
+            assert not {"pods/exec", "serviceaccounts", "roles", "nodes"} & set(rule["resources"])
+            if "secrets" in rule["resources"]:
+                assert rule["resourceNames"] == ["trial-lobby-gateway-lobby-token-key"]  # never the master key
+                assert not {"create", "list", "watch", "delete"} & set(rule["verbs"])
+
+
+@pytest.mark.parametrize("namespaces", [[], ["feeds", "lab"]])
+def test_with_all_namespaces_only_lobbies_are_accessible_everywhere(namespaces: list[str]) -> None:
+    found = objects({"watch": {"allNamespaces": True, "lobbyNamespaces": namespaces}, "crds": {"upgrade": False}})
+    cluster_wide = {each["metadata"]["name"]: each["rules"] for each in found if each["kind"] == "ClusterRole"}
+    assert set(cluster_wide) == {f"{NAMESPACE}-trial-lobby-gateway-{who}" for who in ("operator", "greeter")}
+    for rules in cluster_wide.values():
+        for rule in rules:
+            assert rule["apiGroups"] == ["lobby-gateway.io"]
+    roles = {each["metadata"]["namespace"]: each for each in found if named_operator(each, "Role")}
+    assert set(roles) == {NAMESPACE, *namespaces}
+    for role in roles.values():
+        assert {"pods", "configmaps", "secrets"} <= {name for rule in role["rules"] for name in rule["resources"]}
+    bindings = {each["metadata"]["namespace"]: each for each in found if named_operator(each, "RoleBinding")}
+    assert set(bindings) == {NAMESPACE, *namespaces}
+    for binding in bindings.values():
+        account = {"kind": "ServiceAccount", "name": "trial-lobby-gateway-operator", "namespace": NAMESPACE}
+        assert binding["subjects"] == [account]
+
+
+def named_operator(each: helm.Object, kind: str) -> bool:
+    return bool(each["kind"] == kind and each["metadata"]["name"] == "trial-lobby-gateway-operator")
+
+
+def test_the_operator_knows_the_namespaces_that_its_roles_are_in() -> None:
+    def options(given: dict[str, Any]) -> list[str]:
+        spec = pod_specs(objects(given))["Deployment trial-lobby-gateway-operator"]
+        return [each for each in spec["containers"][0]["args"] if "namespace" in each]
+
+    assert options({}) == [f"--namespace={NAMESPACE}"]
+    assert options(ALL_NAMESPACES) == [
+        "--all-namespaces",
+        "--lobby-namespace=feeds",
+        f"--lobby-namespace={NAMESPACE}",
+    ]
+
+
+def test_operators_and_greeters_prefix_paths_together() -> None:
+    for prefix in (False, True):
+        specs = pod_specs(objects({"watch": {"prefixPaths": prefix}}))
+        for who in ("operator", "greeter"):
+            arguments = specs[f"Deployment trial-lobby-gateway-{who}"]["containers"][0]["args"]
+            assert ("--prefix-paths" in arguments) is prefix, who
 
 
 def test_permissions_are_namespaced_unless_all_namespaces_are_watched() -> None:
@@ -132,7 +180,7 @@ def test_every_process_ignores_variables_of_the_interpreter(given: dict[str, Any
 @each_case
 def test_no_pod_spec_contains_a_secret(given: dict[str, Any]) -> None:
     found = objects(given)
-    keys = [each["data"]["key"] for each in found if each["kind"] == "Secret"]
+    keys = [each["data"]["key"] for each in found if each["kind"] == "Secret" and "data" in each]
     assert keys
     for where, spec in pod_specs(found).items():
         said = yaml.safe_dump(spec)
@@ -140,19 +188,39 @@ def test_no_pod_spec_contains_a_secret(given: dict[str, Any]) -> None:
         assert not [key for key in keys if key in said], where
 
 
-def test_token_key_is_long_and_the_same_in_all_namespaces() -> None:
-    found = objects(ALL_NAMESPACES)
-    secrets = [each for each in found if each["kind"] == "Secret"]
-    assert {each["metadata"]["namespace"] for each in secrets} == {NAMESPACE, "feeds"}
-    (key,) = {each["data"]["key"] for each in secrets}
-    assert re.fullmatch(r"[A-Za-z0-9+/=]{88}", key)
+def test_the_master_key_is_long_and_in_no_other_namespace() -> None:
+    secrets = [each for each in objects(ALL_NAMESPACES) if each["kind"] == "Secret"]
+    (master,) = (each for each in secrets if "data" in each)
+    assert master["metadata"]["name"] == "trial-lobby-gateway-token-key"
+    assert master["metadata"].get("namespace", NAMESPACE) == NAMESPACE
+    assert re.fullmatch(r"[A-Za-z0-9+/=]{88}", master["data"]["key"])
 
 
-def test_existing_secret_replaces_the_charts() -> None:
-    found = objects({"tokenKey": {"existingSecret": "mine"}})
-    assert not [each for each in found if each["kind"] == "Secret"]
-    volumes = pod_specs(found)["Deployment trial-lobby-gateway-greeter"]["volumes"]
-    assert volumes == [{"name": "token-key", "secret": {"secretName": "mine"}}]
+def test_each_namespace_has_a_secret_that_the_operator_fills_and_knows_as_ours() -> None:
+    found = [each for each in objects(ALL_NAMESPACES) if each["kind"] == "Secret" and "data" not in each]
+    assert {each["metadata"]["namespace"] for each in found} == {NAMESPACE, "feeds"}
+    for each in found:
+        assert each["metadata"]["name"] == "trial-lobby-gateway-lobby-token-key"
+        assert names.TOKEN_SECRET_LABELS.items() <= each["metadata"]["labels"].items()
+
+
+@pytest.mark.parametrize("existing", ["", "mine"])
+def test_only_operators_and_greeters_mount_the_master_key(existing: str) -> None:
+    found = objects(helm.merged(EVERYTHING, {"tokenKey": {"existingSecret": existing}}))
+    name = existing or "trial-lobby-gateway-token-key"
+    mounting = {
+        where
+        for where, spec in pod_specs(found).items()
+        if {"name": "token-key", "secret": {"secretName": name}} in spec.get("volumes", [])
+    }
+    assert mounting == {"Deployment trial-lobby-gateway-operator", "Deployment trial-lobby-gateway-greeter"}
+    for where in mounting:
+        assert "--token-key-file=/etc/lobby/token/key" in pod_specs(found)[where]["containers"][0]["args"]
+    operator = pod_specs(found)["Deployment trial-lobby-gateway-operator"]["containers"][0]["args"]
+    assert f"--master-secret={name}" in operator
+    assert [each["metadata"]["name"] for each in found if each["kind"] == "Secret" and "data" in each] == (
+        [] if existing else [name]
+    )
 
 
 def test_greeter_is_replaced_before_it_terminates_and_has_time_to() -> None:
@@ -257,7 +325,11 @@ def test_helm_test_connects_to_the_declared_lobbies() -> None:
     origin = {"url": "wss://feed.example.com/"}
     assert arguments({}) == []
     assert arguments({"demo": {"enabled": True}}) == ["/demo"]
-    assert arguments({"lobbies": {"a": {"origin": origin}, "b": {"origin": origin, "path": "/c"}}}) == ["/a", "/c"]
+    lobbies = {"lobbies": {"a": {"origin": origin}, "b": {"origin": origin, "path": "/c"}}}
+    assert arguments(lobbies) == ["/a", "/c"]
+    prefixed = {"watch": {"prefixPaths": True}}
+    assert arguments({**lobbies, **prefixed}) == [f"/{NAMESPACE}/a", f"/{NAMESPACE}/c"]
+    assert arguments({"demo": {"enabled": True}, **prefixed}) == [f"/{NAMESPACE}/demo"]
 
 
 def test_every_permission_is_explained_in_the_docs() -> None:

@@ -18,7 +18,7 @@ from tests.support import proc, web
 from tests.support.processes import Process, running
 from tests.support.waiting import until
 
-from lobby_gateway.clients.tokens import Purpose, key_from_hex, sign
+from lobby_gateway.clients.tokens import Purpose, key_from_hex, namespace_key, sign
 from lobby_gateway.resource.schema import crd, validate_and_default
 
 TOKEN_SECONDS = 60.0
@@ -125,7 +125,7 @@ async def lobby_process(
     Args:
         resource: the Lobby.
         number: number of the lobby.
-        key: token key; by default a new one.
+        key: master key of tokens; by default a new one. The lobby gets the key of its namespace.
         env: additional environment variables.
         validated: whether to validate and default the file here, as the lobby host does, instead of in the lobby.
         file: an already validated file; by default one is written.
@@ -150,6 +150,7 @@ async def lobby_process(
             "--end-with-stdin",
             *(["--validated"] if validated or given else []),
         )
+        key = namespace_key(key_from_hex(key), resource["metadata"].get("namespace", "")).hex()
         environment = {**(env or {}), "LOBBY_TOKEN_KEY": key}
         async with running(
             f"{name}-{number}",

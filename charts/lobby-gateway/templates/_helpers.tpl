@@ -44,9 +44,29 @@ app.kubernetes.io/component: lobby
 {{- end -}}
 {{- end -}}
 
-{{/* The Secret with the token key. */}}
+{{/* The Secret with the master key of tokens, in the release's namespace. */}}
 {{- define "lobby-gateway.tokenSecret" -}}
 {{- .Values.tokenKey.existingSecret | default (printf "%s-token-key" (include "lobby-gateway.fullname" .)) -}}
+{{- end -}}
+
+{{/* The Secret with the key of its namespace's tokens, in each namespace that may have lobbies. */}}
+{{- define "lobby-gateway.lobbyTokenSecret" -}}
+{{- printf "%s-lobby-token-key" (include "lobby-gateway.fullname" .) -}}
+{{- end -}}
+
+{{/* With what the paths of the release's own Lobbies begin. */}}
+{{- define "lobby-gateway.pathPrefix" -}}
+{{- if .Values.watch.prefixPaths }}/{{ .Release.Namespace }}{{ end -}}
+{{- end -}}
+
+{{/* What the operator may do with Lobbies. */}}
+{{- define "lobby-gateway.operatorLobbyRules" -}}
+- apiGroups: [lobby-gateway.io]
+  resources: [lobbies]
+  verbs: [list, watch]
+- apiGroups: [lobby-gateway.io]
+  resources: [lobbies/status]
+  verbs: [patch]
 {{- end -}}
 
 {{/* Namespaces that may have Lobbies, and so lobbies, as a JSON list. */}}

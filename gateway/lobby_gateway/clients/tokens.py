@@ -5,6 +5,9 @@ both parts base64url without padding (RFC 4648 §5), so that it fits into a URL 
 are JSON; the signature is HMAC-SHA256 (RFC 2104) over all that precedes it. A token opens one seat or trunk, once,
 before it expires.
 
+Each namespace has its own key, derived from a master key that only greeters and the operator know: whoever reads the key of
+a namespace, as a lobby does, can open lobbies of that namespace and of no other.
+
 Keys rotate without a pause: a process signs with one key and accepts several, because processes see a changed Secret at
 different times. Keys and tokens never appear in an error or log line.
 """
@@ -80,8 +83,18 @@ def keys_from_text(text: str, source: str) -> tuple[bytes, ...]:
     return tuple(dict.fromkeys(key_from_hex(line, f"{source}: line {number}") for number, line in lines))
 
 
+def namespace_key(master: bytes, namespace: str) -> bytes:
+    """The key of the lobbies of one namespace: HMAC-SHA256 of its name (RFC 2104), which does not reveal the master key.
+
+    Args:
+        master: a master key.
+        namespace: name of the namespace; empty, as in local mode: there is only one user, and the key is the master key.
+    """
+    return hmac.digest(master, namespace.encode(), "sha256") if namespace else master
+
+
 class TokenKeys:
-    """The keys of one process, which may be replaced while it runs.
+    """The keys of one process, which may be replaced while it runs. A greeter has master keys, a lobby those of its namespace.
 
     A new first key signs once all processes have it, and keys that were removed verify until the last process has stopped
     signing with them (`TokenSettings`). Times are seconds of any monotonic clock.
@@ -135,6 +148,29 @@ class TokenKeys:
         self._retired = {key: until for key, until in self._retired.items() if key not in keys}
         self._keys = keys
         return True
+
+
+class NamespaceKeys:
+    """The keys with which a greeter signs tokens for the lobbies of one namespace.
+
+    Args:
+        master: the master keys.
+        namespace: see `namespace_key`.
+    """
+
+    __slots__ = ("_master", "_namespace")
+
+    def __init__(self, master: TokenKeys, namespace: str) -> None:
+        self._master = master
+        self._namespace = namespace
+
+    def signing_key(self, now: float) -> bytes:
+        """See `TokenKeys`."""
+        return namespace_key(self._master.signing_key(now), self._namespace)
+
+    def signing_keys_to_try(self, now: float) -> tuple[bytes, ...]:
+        """See `TokenKeys`."""
+        return tuple(namespace_key(key, self._namespace) for key in self._master.signing_keys_to_try(now))
 
 
 # Tokens
@@ -199,7 +235,7 @@ def sign(
     """Makes a token.
 
     Args:
-        key: see `TokenKeys.signing_key`.
+        key: see `NamespaceKeys.signing_key`.
         purpose: what it opens.
         lobby: name of the one lobby that accepts it.
         path: of the URL it is for.

@@ -53,6 +53,11 @@ def parser() -> arguments.ArgumentParser:
     scope.add_argument("--namespace", type=arguments.name(), help="watch the Lobbies of one namespace")
     scope.add_argument("--all-namespaces", action="store_true", help="watch the Lobbies of all namespaces")
     made.add_argument(
+        "--prefix-paths",
+        action="store_true",
+        help="serve Lobbies at /NAMESPACE/PATH; the operator needs the same option",
+    )
+    made.add_argument(
         "--api-server", metavar="URL", help="use this API server without credentials, such as a kubectl proxy"
     )
     return made
@@ -96,6 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             trusted_proxies=TrustedProxies.parse(given.trusted_proxies),
             token_keys=token_key_file.token_keys(given.token_key_file, os.environ),
             token_key_file=given.token_key_file,
+            prefix_paths=given.prefix_paths,
             limits=limits.from_arguments(given, limits.raise_descriptor_limit()),
         )
     except UserError as error:

@@ -14,8 +14,8 @@ from typing import Any, Protocol
 from lobby_gateway.errors import InvalidLobbyError
 from lobby_gateway.greeter.seat_queue import LobbyId, OpenLobby
 from lobby_gateway.process.lifecycle import watch_stdin
-from lobby_gateway.resource.spec import Lobby, lobby_from_resource, lobby_key
-from lobby_gateway.resource.status import LobbyStatus
+from lobby_gateway.resource.spec import Lobby, lobby_from_resource, lobby_key, with_namespace_in_path
+from lobby_gateway.resource.status import LobbyStatus, is_ip_and_port, is_not_served
 
 logger = logging.getLogger(__name__)
 
@@ -27,10 +27,12 @@ class DirectoryEntry:
     Attributes:
         lobby: the validated resource.
         open: its open lobbies, in the order in which to try them.
+        served: the lobby host serves its namespace; if not, it can't have a path.
     """
 
     lobby: Lobby
     open: tuple[OpenLobby, ...]
+    served: bool = True
 
 
 class DirectoryListener(Protocol):
@@ -49,16 +51,21 @@ class Directory:
     If two Lobbies have the same path, the older one keeps it (of two created in the same second, the first by namespace and
     name, as for the lobby host); without creation times, the one that is listed first.
 
+    Args:
+        listener: receives the changes.
+        prefix_paths: Lobbies are served at `/<namespace><path>`.
+
     Attributes:
         known: the Lobbies have been listed at least once.
         problem: why there are no updates now; empty if there are.
     """
 
-    def __init__(self, listener: DirectoryListener) -> None:
+    def __init__(self, listener: DirectoryListener, *, prefix_paths: bool = False) -> None:
         self.known = False
         self.problem = ""
         self._unreadable: dict[str, str] = {}  # the problem by key, to log it once
         self._listener = listener
+        self._prefix_paths = prefix_paths
         self._entries: dict[str, DirectoryEntry] = {}
         self._resources: dict[str, Mapping[str, Any]] = {}  # as last read, to skip unchanged ones
         self._paths: dict[str, str] = {}
@@ -106,7 +113,7 @@ class Directory:
         if entry is before:
             return
         self._entries[entry.lobby.key] = entry
-        if before is None or before.lobby.spec.path != entry.lobby.spec.path:
+        if before is None or (before.lobby.spec.path, before.served) != (entry.lobby.spec.path, entry.served):
             self._assign_paths()  # not on each change of a status: there may be hundreds a second
         self._listener.entry_changed(entry)
 
@@ -121,7 +128,8 @@ class Directory:
     def _assign_paths(self) -> None:
         self._paths = {}
         for entry in sorted(self._entries.values(), key=self._age):
-            self._paths.setdefault(entry.lobby.spec.path, entry.lobby.key)
+            if entry.served:
+                self._paths.setdefault(entry.lobby.spec.path, entry.lobby.key)
 
     def _read(self, resource: Mapping[str, Any]) -> DirectoryEntry | None:
         key = ""
@@ -136,9 +144,10 @@ class Directory:
                 lobby = known.lobby
             else:
                 lobby = lobby_from_resource(resource)
+                lobby = with_namespace_in_path(lobby) if self._prefix_paths else lobby
             status = resource.get("status") or {}
             open_lobbies = _open_lobbies(status, lobby.spec.clients.seats)
-            entry = DirectoryEntry(lobby, open_lobbies)
+            entry = DirectoryEntry(lobby, open_lobbies, served=not is_not_served(status))
         except (InvalidLobbyError, KeyError, TypeError, ValueError, AttributeError) as error:
             if self._unreadable.get(key) != str(error):
                 self._unreadable[key] = str(error)
@@ -156,12 +165,19 @@ class Directory:
 
 
 def _open_lobbies(status: Mapping[str, Any], seats: int) -> tuple[OpenLobby, ...]:
-    return tuple(
-        OpenLobby(
-            LobbyId(str(each["name"]), str(each["address"])), int(each.get("clients", 0)), int(each.get("seats", seats))
-        )
-        for each in status.get("open") or ()
-    )
+    """The open lobbies of a status.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is not the status of a Lobby.
+    """
+    found = []
+    for number, each in enumerate(status.get("open") or ()):
+        name, address = str(each["name"]), str(each["address"])
+        # Greeters connect to what is written there; a name would be looked up, and could lead anywhere.
+        if not is_ip_and_port(address):
+            raise ValueError(f"status.open[{number}].address: {address[:100]!r} is not accepted; accepted: ip:port")
+        found.append(OpenLobby(LobbyId(name, address), int(each.get("clients", 0)), int(each.get("seats", seats))))
+    return tuple(found)
 
 
 class DirectorySource(Protocol):

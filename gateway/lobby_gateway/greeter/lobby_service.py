@@ -20,7 +20,7 @@ from lobby_gateway.clients.connection import ClientConnection, ClientPolicy
 from lobby_gateway.clients.held_messages import HeldMessages
 from lobby_gateway.clients.message_bus import BusStats
 from lobby_gateway.clients.rate_limit import FloodLimit
-from lobby_gateway.clients.tokens import TokenKeys
+from lobby_gateway.clients.tokens import NamespaceKeys, TokenKeys
 from lobby_gateway.greeter.directory import DirectoryEntry
 from lobby_gateway.greeter.redirect import RedirectError, new_ticket
 from lobby_gateway.greeter.router import PendingClient, ResponseForm
@@ -97,7 +97,7 @@ class LobbyService:
         self.stats = stats
         self._loop = asyncio.get_running_loop()
         self._greeter = greeter
-        self._token_keys = token_keys
+        self._token_keys = NamespaceKeys(token_keys, entry.lobby.namespace)
         self._trunk_settings = trunk
         self._linger_seconds = linger_seconds
         self._trunks: dict[LobbyId, Trunk] = {}

@@ -48,8 +48,9 @@ class GreeterSettings:
         admin_port: admin port; 0 for a free one.
         reuse_port: share the client port with other greeters (SO_REUSEPORT).
         trusted_proxies: proxies whose X-Forwarded-For is trusted.
-        token_keys: sign the tokens for lobbies.
+        token_keys: master keys; those derived from them sign the tokens for lobbies.
         token_key_file: watched for new keys.
+        prefix_paths: Lobbies are served at `/<namespace><path>`, as the operator does it with the same setting.
         close_seconds: seconds over which a stopping greeter closes its clients, since all of them reconnect elsewhere.
         close_batches: number of batches in which it does so; each causes a burst of handshakes there.
         close_answer_seconds: how long it then waits for clients to answer the close frame (at most `close_seconds`).
@@ -68,6 +69,7 @@ class GreeterSettings:
     trusted_proxies: TrustedProxies = field(default_factory=TrustedProxies)
     token_keys: TokenKeys
     token_key_file: Path | None = None
+    prefix_paths: bool = False
     close_seconds: float = 2.0
     close_batches: int = 20
     close_answer_seconds: float = 2.0
@@ -88,7 +90,7 @@ class Greeter:
     """
 
     def __init__(self, settings: GreeterSettings) -> None:
-        self.directory = Directory(self)
+        self.directory = Directory(self, prefix_paths=settings.prefix_paths)
         self.port = 0
         self.admin_port = 0
         self._settings = settings

@@ -16,7 +16,7 @@ from lobby_gateway import close_codes
 from lobby_gateway.clients.admission import Permit
 from lobby_gateway.clients.connection import ClientConnection
 from lobby_gateway.clients.message_bus import BusStats, MessageBus
-from lobby_gateway.clients.tokens import Purpose, TokenKeys, sign
+from lobby_gateway.clients.tokens import NamespaceKeys, Purpose, sign
 from lobby_gateway.errors import LobbyGatewayError
 from lobby_gateway.greeter.router import PendingClient
 from lobby_gateway.greeter.seat_queue import ClaimRefusal, LobbyId, Waiter
@@ -215,7 +215,7 @@ class Trunk:
         owner: TrunkOwner,
         *,
         greeter: str,
-        token_keys: TokenKeys,
+        token_keys: NamespaceKeys,
         replay: int,
         stats: BusStats,
         namespace: str = "",
@@ -362,7 +362,7 @@ class Trunk:
 
     # Helpers
 
-    async def _open(self, token_keys: TokenKeys, lobby: str) -> None:
+    async def _open(self, token_keys: NamespaceKeys, lobby: str) -> None:
         try:
             connection = await self._connect(token_keys.signing_keys_to_try(time.monotonic()), lobby)
         except LobbyGatewayError as error:

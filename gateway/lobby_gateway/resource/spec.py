@@ -7,7 +7,7 @@ validates and defaults a resource. That is a separate module so that a lobby, wh
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -375,6 +375,13 @@ class Lobby:
 def lobby_key(namespace: str, name: str) -> str:
     """`Lobby.key` from a namespace (empty in local mode) and a name."""
     return f"{namespace}/{name}" if namespace else name
+
+
+def with_namespace_in_path(lobby: Lobby) -> Lobby:
+    """The Lobby at `/<namespace><path>`, where no Lobby of another namespace can be. Without a namespace: unchanged."""
+    if not lobby.namespace:
+        return lobby
+    return replace(lobby, spec=replace(lobby.spec, path=f"/{lobby.namespace}{lobby.spec.path}"))
 
 
 def lobby_from_resource(resource: Mapping[str, Any]) -> Lobby:

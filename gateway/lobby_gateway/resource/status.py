@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, Final
+
+_IP_AND_PORT: Final = re.compile(r"(?:([0-9.]+)|\[([0-9A-Fa-f:.]+)\]):([1-9][0-9]{0,4})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +92,29 @@ class LobbyStatus:
             clients=int(status.get("clients", 0)),
             seats=int(status.get("seats", 0)),
         )
+
+
+@lru_cache(maxsize=16384)  # a greeter asks again with each change of a status
+def is_ip_and_port(text: str) -> bool:
+    """Whether a text is an address as `status.open` has it: an IP address, in brackets if it is IPv6, and a port."""
+    found = _IP_AND_PORT.fullmatch(text)
+    if found is None or int(found[3]) > 65535:
+        return False
+    try:
+        return ipaddress.ip_address(found[1] or found[2]).version == (4 if found[1] else 6)
+    except ValueError:
+        return False
+
+
+def is_not_served(status: Mapping[str, Any]) -> bool:
+    """Whether the lobby host serves no Lobbies of this one's namespace.
+
+    Raises:
+        KeyError, TypeError: it is not the status of a Lobby.
+    """
+    return any(
+        each["type"] == "PathAccepted" and each["reason"] == "NotServed" for each in status.get("conditions") or ()
+    )
 
 
 def _lobby(data: Mapping[str, Any], phase: str) -> LobbyEntry:

@@ -21,6 +21,7 @@ except ModuleNotFoundError as missing:
         "install lobby-gateway[operator] (in a checkout: make .venv/.dev)"
     )
 
+from lobby_gateway.errors import UserError
 from lobby_gateway.process import arguments, logs
 from lobby_gateway.process.arguments import Accepted
 from lobby_gateway.process.lifecycle import Shutdown, run
@@ -33,6 +34,7 @@ from lobby_operator.kube.process import serve
 from lobby_operator.settings import (
     GREETER_SELECTOR,
     LEASE_NAME,
+    MASTER_SECRET,
     ORIGIN_DENY_CIDRS,
     TOKEN_SECRET,
     OperatorSettings,
@@ -79,6 +81,16 @@ def parser() -> arguments.ArgumentParser:
     scope.add_argument("--namespace", type=name(), help="run the Lobbies of this namespace (this pod's own)")
     scope.add_argument("--all-namespaces", action="store_true", help="run the Lobbies of all namespaces")
     command.add_argument(
+        "--lobby-namespace",
+        type=name(),
+        action="append",
+        default=[],
+        help="with --all-namespaces: a namespace that may have lobbies; may be repeated (all)",
+    )
+    command.add_argument(
+        "--prefix-paths", action="store_true", help="serve Lobbies at /NAMESPACE/PATH; greeters need the same option"
+    )
+    command.add_argument(
         "--own-namespace", type=name(), help="namespace of the Lease and the greeters (this pod's own)"
     )
     command.add_argument("--lobby-image", type=image, required=True, help="image of lobbies")
@@ -99,12 +111,21 @@ def parser() -> arguments.ArgumentParser:
         "--lobby-service-account", type=name(253), help="service account of lobbies' pods; its token is not mounted"
     )
     command.add_argument(
-        "--token-secret", type=name(253), default=TOKEN_SECRET, help="Secret with the key of seat tokens (%(default)s)"
+        "--token-secret",
+        type=name(253),
+        default=TOKEN_SECRET,
+        help="Secret with the key of its namespace's tokens, in each namespace that has a Lobby (%(default)s)",
     )
     command.add_argument(
         "--token-key-file",
         type=Accepted(_file, "a file with at least 32 bytes in hex"),
-        help="with --all-namespaces: copy this key to that Secret in each namespace that has a Lobby",
+        help="write those Secrets, with keys derived from the master keys in this file (they are provided otherwise)",
+    )
+    command.add_argument(
+        "--master-secret",
+        type=name(253),
+        default=MASTER_SECRET,
+        help="Secret with the master keys, to which no Lobby may refer (%(default)s)",
     )
     command.add_argument(
         "--greeter-selector",
@@ -213,7 +234,15 @@ def _denied(given: Sequence[object] | None) -> tuple[str, ...]:
 
 
 def settings_of(options: argparse.Namespace) -> OperatorSettings:
-    """The settings of a command line."""
+    """The settings of a command line.
+
+    Raises:
+        UserError: its options conflict.
+    """
+    if options.lobby_namespace and not options.all_namespaces:
+        raise UserError(
+            "--lobby-namespace: can't be used without --all-namespaces; accepted: both, or --namespace NAME alone"
+        )
     pod_namespace = _pod_namespace()
     own = options.own_namespace or pod_namespace or options.namespace or "default"
     return OperatorSettings(
@@ -241,7 +270,10 @@ def settings_of(options: argparse.Namespace) -> OperatorSettings:
         own_namespace=own,
         identity=options.identity or _identity(in_pod=bool(pod_namespace)),
         greeter_selector=options.greeter_selector,
-        token_key_file=options.token_key_file if options.all_namespaces else None,
+        lobby_namespaces=tuple(dict.fromkeys(options.lobby_namespace)),
+        prefix_paths=options.prefix_paths,
+        token_key_file=options.token_key_file,
+        master_secret=options.master_secret,
         admin_host=options.admin_host,
         admin_port=options.admin_port,
         lease_name=options.lease_name,
@@ -271,7 +303,11 @@ def main(argv: Sequence[str] | None = None, *, before: Callable[[str, Resource],
     logs.configure("operator")
     raise_descriptor_limit()  # one connection to each lobby
     crd()  # reads its file now, before there is an event loop that this would block
-    settings = settings_of(options)
+    try:
+        settings = settings_of(options)
+    except UserError as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        return 2
 
     async def operate(stopping: Shutdown) -> None:
         await serve(settings, stopping, before=before)

@@ -368,6 +368,7 @@ async def connect(
     *,
     settings: ApiSettings | None = None,
     before: Callable[[str, Resource], None] | None = None,
+    watches: int = 0,
 ) -> KubeApi:
     """Connects to the API with a kubeconfig file, with the one that `KUBECONFIG` names, or with a pod's service account.
 
@@ -375,6 +376,7 @@ async def connect(
         kubeconfig: path of the file; empty: `KUBECONFIG`, then the service account.
         settings: see `KubeApi`.
         before: see `KubeApi`.
+        watches: number of watches besides the usual few; each keeps a connection to itself.
 
     Raises:
         UserError: the file does not exist or can't be used; or there is neither a file nor a service account.
@@ -389,6 +391,7 @@ async def connect(
         raise UserError(f"{where}: {problem}; accepted: the path of a kubeconfig file") from error
     # Verify no more than Go's clients do: certificates of many clusters lack extensions that Python 3.13 requires.
     configuration.disable_strict_ssl_verification = True
+    configuration.connection_pool_maxsize += watches
     return KubeApi(ApiClient(configuration), settings=settings, before=before)
 
 

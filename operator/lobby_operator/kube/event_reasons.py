@@ -24,6 +24,7 @@ _WARNINGS: Mapping[tuple[str, str], str] = {
     (ConditionType.SCALING, "Failing"): "ActionFailed",
     (ConditionType.SCALING, "InvalidSpec"): "InvalidSpec",
     (ConditionType.PATH_ACCEPTED, "PathTaken"): "PathTaken",
+    (ConditionType.PATH_ACCEPTED, "NotServed"): "NotServed",
 }
 """Reasons of conditions that deserve a Warning, and the reason of its Event."""
 

@@ -25,7 +25,7 @@ from lobby_operator.kube.runtime import KubeRuntime
 from lobby_operator.kube.status_writer import StatusWriter
 from lobby_operator.planner.actions import Action
 from lobby_operator.planner.state import Phase
-from lobby_operator.planner.status import invalid_spec_status, lobby_status
+from lobby_operator.planner.status import invalid_spec_status, lobby_status, not_served_status
 from lobby_operator.reconcile.reconciler import Reconciler
 from lobby_operator.reconcile.runtime import INTERNAL_ERROR, RuntimeFailedError
 from lobby_operator.settings import OperatorSettings
@@ -103,6 +103,11 @@ class LobbyController:
     def update(self, record: LobbyRecord) -> None:
         """Sets the Lobby as it is now."""
         self.status_writer.wake()
+        if not record.served:
+            self._set_status(
+                not_served_status(record.namespace, record.generation, at=wall_clock.now(), previous=record.status)
+            )
+            return
         if record.lobby is None:
             self._set_status(
                 invalid_spec_status(record.generation, record.problem, at=wall_clock.now(), previous=record.status)
@@ -119,6 +124,10 @@ class LobbyController:
         """Something may have changed."""
         if self.reconciler is not None:
             self.reconciler.wake()
+
+    def apply_again(self) -> None:
+        """What the Lobby needs besides its pods has changed."""
+        self._spec_changed.set()
 
     async def close(self) -> None:
         """Stops reconciling the Lobby; its lobbies keep running."""

@@ -15,6 +15,7 @@ from lobby_gateway.resource.list_watch import object_key
 from lobby_gateway.resource.schema import default_stored
 from lobby_gateway.resource.spec import Lobby, lobby_from_resource
 from lobby_operator.kube.policy import violations
+from lobby_operator.kube.tenancy import Tenancy
 from lobby_operator.planner.status import PathClaim
 from lobby_operator.settings import PolicySettings
 
@@ -36,6 +37,7 @@ class LobbyRecord:
         lobby: the Lobby with its last valid spec; None: no spec was ever valid.
         resource: what `lobby` was read from, with all defaults.
         problem: what is wrong with the stored spec; empty: it is valid.
+        served: Lobbies of its namespace are served. If not, its spec is not read.
     """
 
     key: str
@@ -47,6 +49,7 @@ class LobbyRecord:
     lobby: Lobby | None = None
     resource: Mapping[str, Any] = field(default_factory=dict)
     problem: str = ""
+    served: bool = True
 
     @property
     def namespace(self) -> str:
@@ -69,14 +72,16 @@ class LobbyRegistry:
 
     Args:
         policy: what they may ask for.
+        tenancy: what they may do.
 
     Attributes:
         synced: all Lobbies are known, so it is certain which one has a path.
     """
 
-    def __init__(self, policy: PolicySettings) -> None:
+    def __init__(self, policy: PolicySettings, tenancy: Tenancy | None = None) -> None:
         self.synced = False
         self._policy = policy
+        self._tenancy = tenancy or Tenancy()
         self._records: dict[str, LobbyRecord] = {}
         self._paths: dict[str, list[str]] = {}  # keys of the Lobbies that claim it, oldest first
 
@@ -106,7 +111,7 @@ class LobbyRegistry:
         if before is not None and before.uid != str(metadata["uid"]):
             affected |= self.remove(key)
             before = None
-        record = _read(key, resource, before, self._policy)
+        record = _read(key, resource, before, self._policy, self._tenancy)
         self._records[key] = record
         old_path, path = _path(before), _path(record)
         if old_path != path:
@@ -168,7 +173,9 @@ def _path(record: LobbyRecord | None) -> str:
     return record.lobby.spec.path if record is not None and record.lobby is not None else ""
 
 
-def _read(key: str, resource: Mapping[str, Any], before: LobbyRecord | None, policy: PolicySettings) -> LobbyRecord:
+def _read(
+    key: str, resource: Mapping[str, Any], before: LobbyRecord | None, policy: PolicySettings, tenancy: Tenancy
+) -> LobbyRecord:
     metadata = resource["metadata"]
     record = LobbyRecord(
         key=key,
@@ -181,19 +188,21 @@ def _read(key: str, resource: Mapping[str, Any], before: LobbyRecord | None, pol
     if before is not None and not newer(record.version, before.version):
         # The answer to one of our writes arrived before the watch showed an earlier version.
         record = replace(record, version=before.version, status=before.status)
+    if not tenancy.serves(record.namespace):
+        return replace(record, served=False)
     last = replace(record, lobby=before.lobby, resource=before.resource) if before is not None else record
     if before is not None and before.generation == record.generation:
         return replace(last, problem=before.problem)  # the common case: only the status changed
     try:
         checked = default_stored({**resource, "metadata": _identity(metadata)})
-        lobby = lobby_from_resource(checked)
+        lobby = tenancy.place(lobby_from_resource(checked))
     except InvalidLobbyError as error:
         return replace(last, problem="; ".join(error.problems)[:_MAX_SPEC_PROBLEM])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         # The server enforces its schema, but another version of the schema may allow what this code can't read.
         return replace(last, problem=f"spec: can't be read ({error!r})"[:_MAX_SPEC_PROBLEM])
-    if found := violations(checked["spec"], policy):
-        return replace(last, problem="; ".join(found)[:_MAX_SPEC_PROBLEM])
+    if refused := [*violations(checked["spec"], policy), *tenancy.problems(lobby)]:
+        return replace(last, problem="; ".join(refused)[:_MAX_SPEC_PROBLEM])
     checked["spec"]["path"] = lobby.spec.path
     return replace(record, lobby=lobby, resource=checked, problem="")
 

@@ -22,7 +22,8 @@ from lobby_operator.kube.lobby_quota import LobbyQuota
 from lobby_operator.kube.lobby_registry import LobbyRecord, LobbyRegistry
 from lobby_operator.kube.runtime import KubeRuntime
 from lobby_operator.kube.status_writer import StatusWriter
-from lobby_operator.kube.token_secret import TokenSecret
+from lobby_operator.kube.tenancy import Tenancy
+from lobby_operator.kube.token_secret import TokenSecrets
 from lobby_operator.planner.demand import waiting_clients
 from lobby_operator.reconcile.poller import PollSchedule
 from lobby_operator.reconcile.reconciler import Reconciler
@@ -42,7 +43,7 @@ class ControllerManager:
     Args:
         api: access to the API.
         settings: settings of the operator.
-        token_secret: copies the key of seat tokens to where lobbies need it; None: someone else does.
+        token_secrets: writes the keys of tokens to where lobbies need them; None: someone else does.
 
     Attributes:
         lobbies: all Lobbies.
@@ -51,16 +52,17 @@ class ControllerManager:
         active: Lobbies are being reconciled.
     """
 
-    def __init__(self, api: KubeApi, settings: OperatorSettings, *, token_secret: TokenSecret | None = None) -> None:
-        self.lobbies = LobbyRegistry(settings.policy)
+    def __init__(self, api: KubeApi, settings: OperatorSettings, *, token_secrets: TokenSecrets | None = None) -> None:
+        self.lobbies = LobbyRegistry(settings.policy, Tenancy.of(settings))
         self.recorder = Recorder(api, settings.identity, settings.events)
         self.lag = LoopLag()
         self.active = False
         self._api = api
         self._settings = settings
-        self._token_secret = token_secret
+        self._token_secrets = token_secrets
         self._schedule = PollSchedule(settings.polling)
         self._quota = LobbyQuota(settings.policy.max_lobbies, unseen_seconds=settings.reconcile.expected_seconds)
+        self._pods_listed: set[str] = set()  # namespaces
         self._pods: dict[str, dict[str, Mapping[str, Any]]] = {}  # by key of the Lobby, then by name
         self._lobby_of: dict[str, str] = {}  # key of the Lobby by key of the pod
         self._greeter_pods: dict[str, Change] = {}
@@ -85,6 +87,13 @@ class ControllerManager:
             self.lobbies.synced = True
             for controller in self._controllers.values():
                 controller.wake()
+
+    def pods_listed(self, namespace: str) -> None:
+        """All pods of lobbies in a namespace are known (empty: in all that may have them)."""
+        if namespace not in self._pods_listed:
+            self._pods_listed.add(namespace)
+            for record in list(self.lobbies):
+                self._sync(record.key)
 
     def pod_changed(self, change: Change) -> None:
         """A lobby's pod was added, changed or deleted."""
@@ -127,7 +136,7 @@ class ControllerManager:
     # Life cycle
 
     def start(self) -> None:
-        """Starts reconciling; all objects must be known."""
+        """Starts reconciling; all Lobbies and greeters must be known. A Lobby waits until the pods in its namespace are."""
         self.active = True
         self._greeters = GreeterPods(
             self._greeters_changed, port=self._settings.lobby_admin_port, schedule=self._schedule
@@ -161,12 +170,15 @@ class ControllerManager:
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
             controller = None
-        if record is None:
+        if record is None or (record.served and not self._pods_known(record.namespace)):
             return
         if controller is None:
             self._controllers[key] = LobbyController(record, self, self._settings)
         else:
             controller.update(record)
+
+    def _pods_known(self, namespace: str) -> bool:
+        return not self._settings.lobby_namespaces or namespace in self._pods_listed
 
     # What controllers need
 
@@ -218,8 +230,13 @@ class ControllerManager:
 
     async def prepare(self, namespace: str) -> None:
         """Creates what lobbies need in their namespace."""
-        if self._token_secret is not None:
-            await self._token_secret.ensure(namespace)
+        if self._token_secrets is not None:
+            await self._token_secrets.ensure(namespace)
+
+    def token_keys_changed(self, _keys: object) -> None:
+        """The file with the master keys was read, at the start and after each change."""
+        for controller in self._controllers.values():
+            controller.apply_again()
 
     def _greeters_changed(self, keys: frozenset[str]) -> None:
         for key in keys or self._controllers:

@@ -79,6 +79,10 @@ TOKEN_KEY = "key"  # noqa: S105  # the key in the Secret, not its content
 SECRETS_DIRECTORY = "/etc/lobby/secrets"
 
 
+TOKEN_SECRET_LABELS = {NAME_LABEL: APP, COMPONENT_LABEL: "lobby-token-key"}
+"""Labels by which the Secret with the key of a namespace is known as ours, whether the chart or the operator created it."""
+
+
 def lobby_labels(lobby: str) -> dict[str, str]:
     """Labels of every object that belongs to a Lobby; together they select its pods."""
     return {NAME_LABEL: APP, COMPONENT_LABEL: LOBBY_COMPONENT, LOBBY_LABEL: lobby}

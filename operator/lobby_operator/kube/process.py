@@ -6,8 +6,10 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any
 
+from lobby_gateway.clients.token_key_file import read_keys
 from lobby_gateway.http.admin import (
     AdminRequest,
     AdminResponse,
@@ -17,6 +19,7 @@ from lobby_gateway.http.admin import (
     metrics_handler,
 )
 from lobby_gateway.metrics import Samples, registry
+from lobby_gateway.process.file_watch import watch_files
 from lobby_gateway.process.lifecycle import Shutdown
 from lobby_operator import metrics
 from lobby_operator.kube import names
@@ -27,7 +30,7 @@ from lobby_operator.kube.lease import Lease
 from lobby_operator.kube.manager import ControllerManager
 from lobby_operator.kube.metrics import API_CALLS, OPERATOR, read_calls, read_operator
 from lobby_operator.kube.names import LOBBIES, PODS, Resource
-from lobby_operator.kube.token_secret import TokenSecret
+from lobby_operator.kube.token_secret import TokenSecrets
 from lobby_operator.settings import OperatorSettings
 
 logger = logging.getLogger(__name__)
@@ -52,7 +55,9 @@ async def serve(
         LeaseLostError: it may no longer act. The process must exit, and may be restarted.
     """
     api = await connect(
-        settings=settings.api, before=lambda verb, resource: operator.before_call(verb, resource, before)
+        settings=settings.api,
+        before=lambda verb, resource: operator.before_call(verb, resource, before),
+        watches=len(settings.lobby_namespaces),
     )
     # Separate connections, so that a renewal never waits for other calls.
     lease_api = await connect(settings=settings.api, before=before)
@@ -77,37 +82,42 @@ class Operator:
         self._settings = settings
         election = Election(settings.identity, settings.lease)
         self.lease = Lease(lease_api, election, namespace=settings.own_namespace, name=settings.lease_name)
-        token_secret = None
+        token_secrets = None
         if settings.token_key_file is not None:
-            name, own = settings.pods.token_secret, settings.own_namespace
-            token_secret = TokenSecret(api, name, settings.token_key_file, own, settings.controller)
-        self.manager = manager = ControllerManager(api, settings, token_secret=token_secret)
-        self._informers = (
-            Informer(
-                api,
-                LOBBIES,
-                manager.lobby_changed,
-                namespace=settings.namespace,
-                listed=manager.lobbies_listed,
-                settings=settings.informer,
-            ),
+            name = settings.pods.token_secret
+            token_secrets = TokenSecrets(api, name, settings.token_key_file, settings.controller)
+        self.manager = manager = ControllerManager(api, settings, token_secrets=token_secrets)
+        lobbies = Informer(
+            api,
+            LOBBIES,
+            manager.lobby_changed,
+            namespace=settings.namespace,
+            listed=manager.lobbies_listed,
+            settings=settings.informer,
+        )
+        pods = [
             Informer(
                 api,
                 PODS,
                 manager.pod_changed,
-                namespace=settings.namespace,
+                namespace=namespace,
                 labels=LOBBY_SELECTOR,
+                listed=partial(manager.pods_listed, namespace),
                 settings=settings.informer,
-            ),
-            Informer(
-                api,
-                PODS,
-                manager.greeter_changed,
-                namespace=settings.own_namespace,
-                labels=settings.greeter_selector,
-                settings=settings.informer,
-            ),
+            )
+            for namespace in settings.lobby_namespaces or (settings.namespace,)
+        ]
+        greeters = Informer(
+            api,
+            PODS,
+            manager.greeter_changed,
+            namespace=settings.own_namespace,
+            labels=settings.greeter_selector,
+            settings=settings.informer,
         )
+        self._informers = (lobbies, *pods, greeters)
+        # One of several namespaces may be gone, or not grant its rights: the Lobbies of the others don't wait for its pods.
+        self._needed_informers = (lobbies, greeters) if settings.lobby_namespaces else self._informers
         self._admin = AdminServer(routes(manager, self.lease, (api, lease_api), ready=self.ready, alive=self.alive))
 
     def before_call(self, verb: str, resource: Resource, then: Callable[[str, Resource], None]) -> None:
@@ -122,7 +132,7 @@ class Operator:
 
     def ready(self) -> str:
         """Why this process could not act if it held the Lease; empty: it could."""
-        for informer in self._informers:
+        for informer in self._needed_informers:
             if not informer.synced:
                 return informer.problem or "not all objects are known yet"
         return ""
@@ -152,19 +162,21 @@ class Operator:
     def _spawn(self) -> list[asyncio.Task[None]]:
         """All tasks except those of single Lobbies."""
         work: dict[str, Coroutine[Any, Any, None]] = {
-            "lobbies": self._informers[0].run(),
-            "pods": self._informers[1].run(),
-            "greeters": self._informers[2].run(),
+            **{f"informer {number}": informer.run() for number, informer in enumerate(self._informers, 1)},
             "lease": self.lease.run(),
             "act": self._act(),
             "events": self.manager.recorder.run(),
             "loop lag": self.manager.lag.watch(),
         }
+        file = self._settings.token_key_file
+        if file is not None:
+            read = partial(read_keys, file)
+            work["token keys"] = watch_files("the token key file", [file], read, self.manager.token_keys_changed)
         return [asyncio.create_task(each, name=name) for name, each in work.items()]
 
     async def _act(self) -> None:
         await self.lease.acquired.wait()
-        for informer in self._informers:
+        for informer in self._needed_informers:
             await informer.wait_synced()
         self.manager.start()
         logger.info("active", extra=dict(self.manager.object_counts))

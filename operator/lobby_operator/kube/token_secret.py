@@ -1,7 +1,7 @@
-"""The key that signs seat tokens, where lobbies need it: a Secret in each namespace that has a Lobby.
+"""The key of a namespace's tokens, where its lobbies mount it: a Secret in each namespace that has a Lobby.
 
-Only for an operator of all namespaces; in a single namespace lobbies use the chart's Secret. The value comes from a file of
-this process, which is read again each time, so that a new key reaches all namespaces. No Secret is ever read from the API.
+The keys are derived from the master keys (`namespace_key`), which are in a file of this process and in no pod but those of
+operators and greeters. The file is read again each time, so that a new master key reaches all namespaces.
 """
 
 from __future__ import annotations
@@ -9,53 +9,47 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from lobby_gateway.clients.tokens import key_from_hex
+from lobby_gateway.clients.token_key_file import read_keys
+from lobby_gateway.clients.tokens import namespace_key
 from lobby_gateway.errors import UserError
 from lobby_operator.kube import names
 from lobby_operator.kube.client import ApiError, KubeApi
 from lobby_operator.kube.names import SECRETS
+from lobby_operator.kube.owned_object import OwnedObject
 from lobby_operator.reconcile.runtime import RuntimeFailedError
 from lobby_operator.settings import LobbyControllerSettings
 
 
-class TokenSecret:
-    """Writes the Secret.
+class TokenSecrets:
+    """Writes the Secrets.
 
     Args:
         api: access to the API.
-        name: name of the Secret.
-        file: file with the key, in hex.
-        own_namespace: namespace whose Secret the chart manages; it is never written.
-        settings: when the Secret is written again.
+        name: name of the Secret, the same in each namespace.
+        file: file with the master keys, as for a greeter.
+        settings: when a Secret is written again.
     """
 
-    def __init__(
-        self,
-        api: KubeApi,
-        name: str,
-        file: Path,
-        own_namespace: str,
-        settings: LobbyControllerSettings | None = None,
-    ) -> None:
+    def __init__(self, api: KubeApi, name: str, file: Path, settings: LobbyControllerSettings | None = None) -> None:
         self._api = api
         self._name = name
         self._file = file
-        self._own_namespace = own_namespace
         self._settings = settings or LobbyControllerSettings()
+        self._objects: dict[str, OwnedObject] = {}  # by namespace
         self._written: dict[str, tuple[str, float]] = {}
         self._clock = asyncio.get_running_loop().time
 
     async def ensure(self, namespace: str) -> None:
-        """Writes the Secret, unless that was done recently.
+        """Writes the Secret of a namespace, unless that was done recently.
 
         Raises:
             RuntimeFailedError: it can't be written now.
         """
-        if namespace == self._own_namespace:
-            return
-        text = await read_key(self._file)
+        text = await self._keys_of(namespace)
         digest = hashlib.sha256(text.encode()).hexdigest()
         before, at = self._written.get(namespace, ("", 0.0))
         if before == digest and self._clock() < at + self._settings.resync_seconds:
@@ -66,27 +60,32 @@ class TokenSecret:
             "metadata": {
                 "name": self._name,
                 "namespace": namespace,
-                "labels": {names.NAME_LABEL: names.APP, names.MANAGED_BY_LABEL: names.MANAGER},
+                "labels": names.TOKEN_SECRET_LABELS,
             },
             "type": "Opaque",
             "data": {names.TOKEN_KEY: base64.b64encode(text.encode()).decode()},
         }
+        if namespace not in self._objects:
+            self._objects[namespace] = OwnedObject(self._api, SECRETS, namespace, self._name, _is_ours)
         try:
-            await self._api.apply(SECRETS, namespace, self._name, secret)
+            await self._objects[namespace].write(secret)
         except ApiError as error:
             raise RuntimeFailedError(f"can't write the Secret {self._name}: {error}") from error
         self._written[namespace] = (digest, self._clock())
 
+    async def _keys_of(self, namespace: str) -> str:
+        """The keys of a namespace, in the format and order of the file.
 
-async def read_key(file: Path) -> str:
-    """The key in a file, in hex.
+        Raises:
+            RuntimeFailedError: the file contains no valid keys.
+        """
+        try:
+            keys = await asyncio.to_thread(read_keys, self._file)
+        except UserError as error:
+            raise RuntimeFailedError(str(error)) from error
+        return "".join(f"{namespace_key(key, namespace).hex()}\n" for key in keys)
 
-    Raises:
-        RuntimeFailedError: the file contains no valid key.
-    """
-    try:
-        text = (await asyncio.to_thread(file.read_text, encoding="ascii")).strip()
-        key_from_hex(text, str(file))
-    except (OSError, ValueError, UserError) as error:
-        raise RuntimeFailedError(f"{file} contains no key: {error}") from error
-    return text
+
+def _is_ours(metadata: Mapping[str, Any]) -> bool:
+    """Whether a Secret was made by the chart or by an operator for this purpose."""
+    return names.TOKEN_SECRET_LABELS.items() <= (metadata.get("labels") or {}).items()

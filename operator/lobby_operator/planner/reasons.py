@@ -174,6 +174,9 @@ READY_ON_REQUEST = ConditionReason(
 )
 READY_NO_PATH = ConditionReason(ConditionType.READY, FALSE, "PathTaken", "its path belongs to another Lobby")
 READY_INVALID = ConditionReason(ConditionType.READY, FALSE, "InvalidSpec", "its spec is invalid, see Scaling")
+READY_NOT_SERVED = ConditionReason(
+    ConditionType.READY, FALSE, "NotServed", "no Lobby of its namespace is served, see PathAccepted"
+)
 
 ORIGIN_CONNECTED = ConditionReason(
     ConditionType.ORIGIN_CONNECTED, TRUE, "Connected", "{connected:# connection is|# connections are} up"
@@ -233,6 +236,12 @@ PATH_TAKEN = ConditionReason(
 PATH_UNKNOWN = ConditionReason(
     ConditionType.PATH_ACCEPTED, UNKNOWN, "NotCompared", "the other Lobbies are not known yet"
 )
+PATH_NOT_SERVED = ConditionReason(
+    ConditionType.PATH_ACCEPTED,
+    FALSE,
+    "NotServed",
+    "Lobbies in namespace {namespace} are not served; accepted: a namespace of watch.lobbyNamespaces (chart)",
+)
 
 CONDITIONS: tuple[ConditionReason, ...] = (
     *(
@@ -246,9 +255,10 @@ CONDITIONS: tuple[ConditionReason, ...] = (
         READY_NO_PATH,
     ),
     READY_INVALID,
+    READY_NOT_SERVED,
     *(ORIGIN_CONNECTED, ORIGIN_IDLE, ORIGIN_NO_LOBBY, ORIGIN_CONNECTING, ORIGIN_LOST, ORIGIN_REFUSED),
     *(SCALING_STEADY, SCALING_UP, SCALING_ROLLING, SCALING_DOWN, SCALING_LIMITED, SCALING_BACKOFF),
     *(SCALING_FAILING, SCALING_INVALID),
-    *(PATH_ACCEPTED, PATH_TAKEN, PATH_UNKNOWN),
+    *(PATH_ACCEPTED, PATH_TAKEN, PATH_UNKNOWN, PATH_NOT_SERVED),
 )
 """All condition reasons, in the order of the documentation."""

@@ -125,6 +125,24 @@ def invalid_spec_status(
     return {**previous, "observedGeneration": generation, "conditions": conditions}
 
 
+def not_served_status(
+    namespace: str, generation: int, *, at: str, previous: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """The status of a Lobby in a namespace whose Lobbies are not served: nothing is open. Its lobbies, if any, are left alone.
+
+    Args:
+        namespace: its namespace.
+        generation: generation of the spec.
+        at: as in `lobby_status`.
+        previous: the current status.
+    """
+    found = (
+        ConditionState(reasons.READY_NOT_SERVED),
+        ConditionState(reasons.PATH_NOT_SERVED, {"namespace": namespace}),
+    )
+    return {"observedGeneration": generation, "conditions": _conditions(found, generation, previous, at)}
+
+
 def _open(lobby: LobbyState) -> dict[str, Any]:
     return {"name": lobby.name, "address": lobby.address, "clients": lobby.clients, "seats": lobby.seats}
 

@@ -10,15 +10,17 @@ from pathlib import Path
 
 from tests.support import raw_client, web
 from tests.support.attack import BYSTANDERS, Target, attacked
-from tests.support.lobby import new_key
+from tests.support.lobby import greeter_process, lobby_process, new_key, with_open
 from tests.support.raw_client import RawClient
 from tests.support.sockets import run
 from tests.support.swarm import Swarm
 from tests.support.ticker import ticker
 from tests.support.up import lobby_file, lobby_resource, lobby_up
 
-from lobby_gateway.clients.tokens import Purpose, key_from_hex, sign
+from lobby_gateway.clients.tokens import Purpose, key_from_hex, namespace_key, sign
 from lobby_gateway.trunk.records import PATH, SUBPROTOCOL
+
+TRUNK = {"Sec-WebSocket-Protocol": SUBPROTOCOL}
 
 
 def token(target: Target, *, key: str | None = None, purpose: Purpose = Purpose.SEAT, **claims: object) -> str:
@@ -94,6 +96,40 @@ def test_invalid_tokens_get_no_seat() -> None:
             logs = target.lobby.process.stderr.text
             assert good not in logs
             assert not any(given in logs for given in bad.values() if len(given) > 20), "a token appears in the logs"
+
+    run(main(), deadline=60)
+
+
+def test_the_key_of_a_namespace_opens_no_lobby_of_another() -> None:
+    """A tenant knows the key that its own lobbies mount, and names, addresses and paths of all others."""
+
+    async def main() -> None:
+        master = new_key()
+        async with ticker() as origin:
+            resource = lobby_resource("prices", origin.url)
+            victim = {**resource, "metadata": {**resource["metadata"], "namespace": "victim"}}
+            async with (
+                lobby_process(victim, key=master) as lobby,
+                greeter_process(key=master) as greeter,
+            ):
+
+                async def enters(key: bytes, purpose: Purpose) -> int:
+                    path, protocol = (lobby.path, {}) if purpose is Purpose.SEAT else (PATH, TRUNK)
+                    good = {"lobby": f"victim/{lobby.name}", "path": path, "expires": time.time() + 30}
+                    bearer = {"Authorization": f"Bearer {sign(key, purpose=purpose, **good)}"}  # type: ignore[arg-type]
+                    async with await RawClient.connect(
+                        lobby.port, raw_client.request(path, {**protocol, **bearer})
+                    ) as it:
+                        return (await it.head()).status
+
+                for purpose in Purpose:
+                    mine = namespace_key(key_from_hex(master), "tenant")
+                    assert await enters(mine, purpose) == 401, "with the key of another namespace"
+                    assert await enters(key_from_hex(master), purpose) == 401, "lobbies don't know the master key"
+                    assert await enters(key_from_hex(lobby.key), purpose) == 101
+                greeter.set_directory(with_open(victim, lobby))
+                async with Swarm(greeter.url("/prices")) as swarm:
+                    await swarm.connect_all(2)  # the greeter derives the right key
 
     run(main(), deadline=60)
 

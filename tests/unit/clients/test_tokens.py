@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import hmac
 import json
 import math
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from lobby_gateway.clients.tokens import (
     MAX_TOKEN_CHARACTERS,
     Claims,
+    NamespaceKeys,
     Purpose,
     TokenError,
     TokenKeys,
@@ -21,6 +23,7 @@ from lobby_gateway.clients.tokens import (
     UsedTokens,
     key_from_hex,
     keys_from_text,
+    namespace_key,
     sign,
     verify,
 )
@@ -363,3 +366,32 @@ def test_no_token_is_accepted_twice_before_it_expires(uses: list[tuple[int, int,
             used.use(claims, now)
             opened[claims.nonce] = now + lifetime
         assert len(used) == len(opened)
+
+
+def test_the_key_of_a_namespace_is_an_hmac_of_its_name() -> None:
+    # printf %s shop | openssl dgst -sha256 -mac HMAC -macopt hexkey:abab...
+    expected = hmac.new(A, b"shop", hashlib.sha256).digest()
+    assert namespace_key(A, "shop") == expected
+    assert len({A, B, *(namespace_key(key, name) for key in (A, B) for name in ("shop", "shops"))}) == 6
+    assert namespace_key(A, "") == A  # local mode: one user
+
+
+def test_a_token_of_one_namespace_opens_nothing_in_another() -> None:
+    shop, lab = (NamespaceKeys(TokenKeys([A]), name) for name in ("shop", "lab"))
+    made = sign(shop.signing_key(0), purpose=Purpose.SEAT, lobby="lab/prices-1", path="/p", expires=1e12)
+    lobby = TokenKeys([namespace_key(A, "lab")])
+    with pytest.raises(TokenError) as refused:
+        verify(made, lobby.verification_keys(0), purpose=Purpose.SEAT, lobby="lab/prices-1", path="/p", now=0)
+    assert refused.value.problem is TokenProblem.FORGED
+    made = sign(lab.signing_key(0), purpose=Purpose.SEAT, lobby="lab/prices-1", path="/p", expires=1e12)
+    claims = verify(made, lobby.verification_keys(0), purpose=Purpose.SEAT, lobby="lab/prices-1", path="/p", now=0)
+    assert claims.lobby == "lab/prices-1"
+
+
+def test_keys_of_a_namespace_follow_the_master_keys() -> None:
+    master = TokenKeys([A])
+    keys = NamespaceKeys(master, "shop")
+    master.replace([B], 0.0)
+    assert keys.signing_key(0.0) == namespace_key(A, "shop")
+    assert keys.signing_keys_to_try(0.0) == (namespace_key(A, "shop"), namespace_key(B, "shop"))
+    assert keys.signing_key(ACTIVATION) == namespace_key(B, "shop")

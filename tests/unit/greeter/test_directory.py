@@ -60,16 +60,16 @@ def test_lobbies_with_the_same_name_in_two_namespaces_are_separate() -> None:
 
 def test_one_lobby_is_added_changed_and_removed_without_the_others() -> None:
     made, changes = directory()
-    made.put(resource("a", "h:1"))
+    made.put(resource("a", "10.0.0.1:1"))
     made.put(resource("b"))
     assert made.known is False  # its source says when it has told all
     assert changes.take() == ["+a", "+b"]
-    made.put(resource("a", "h:1"))
+    made.put(resource("a", "10.0.0.1:1"))
     assert changes.take() == []
-    made.put(resource("a", "h:2"))
+    made.put(resource("a", "10.0.0.1:2"))
     entry = made.at("/a")
     assert entry is not None
-    assert entry.open[0].id.address == "h:2"
+    assert entry.open[0].id.address == "10.0.0.1:2"
     made.put(resource("a", path="/c"))
     assert (made.at("/a"), made.at("/c") is not None) == (None, True)
     made.remove("a")
@@ -104,7 +104,7 @@ def test_an_invalid_resource_is_logged_once_per_problem(caplog: pytest.LogCaptur
     for number in range(3):
         made.put({**broken, "status": {"clients": number}})
     made.put({**broken, "spec": {}})
-    made.put(resource("a", "h:1"))
+    made.put(resource("a", "10.0.0.1:1"))
     made.put(broken)
     assert len(caplog.records) == 3
     assert made.at("/a") is not None
@@ -121,7 +121,7 @@ def test_only_changes_are_reported() -> None:
     made, changes = directory()
     made.update([resource("a"), resource("b")])
     changes.take()
-    made.update([resource("a"), resource("b", "h:1")])
+    made.update([resource("a"), resource("b", "10.0.0.1:1")])
     assert changes.take() == ["+b"]
     made.update([resource("a", waitSeconds=3)])
     assert sorted(changes.take()) == ["+a", "-b"]
@@ -132,22 +132,22 @@ def test_only_changes_are_reported() -> None:
 
 def test_a_change_of_status_keeps_the_spec() -> None:
     made, _ = directory()
-    made.update([resource("a", "h:1")])
+    made.update([resource("a", "10.0.0.1:1")])
     before = made.at("/a")
-    made.update([resource("a", "h:2")])
+    made.update([resource("a", "10.0.0.1:2")])
     after = made.at("/a")
     assert before is not None
     assert after is not None
     assert after.lobby is before.lobby
-    assert after.open[0].id.address == "h:2"
+    assert after.open[0].id.address == "10.0.0.1:2"
 
 
 def test_seats_and_clients_come_from_the_status_and_default_to_the_spec() -> None:
     made, _ = directory()
     raw = resource("a", clients={"seats": 7})
     raw["status"]["open"] = [
-        {"name": "a-1", "address": "h:1"},
-        {"name": "a-2", "address": "h:2", "clients": 3, "seats": 9},
+        {"name": "a-1", "address": "10.0.0.1:1"},
+        {"name": "a-2", "address": "10.0.0.1:2", "clients": 3, "seats": 9},
     ]
     made.update([raw])
     entry = made.at("/a")
@@ -189,7 +189,7 @@ def test_without_creation_times_the_first_in_the_list_keeps_the_path() -> None:
 
 
 def broken(kind: str) -> Any:
-    raw: Any = resource("a", "h:9")
+    raw: Any = resource("a", "10.0.0.1:9")
     if kind == "no spec":
         del raw["spec"]
     elif kind == "wrong field":
@@ -204,15 +204,15 @@ def broken(kind: str) -> Any:
 @pytest.mark.parametrize("kind", ["no spec", "wrong field", "no address", "status is a text"])
 def test_an_invalid_resource_keeps_its_previous_state(kind: str, caplog: pytest.LogCaptureFixture) -> None:
     made, changes = directory()
-    made.update([resource("a", "h:1"), resource("b", "h:2")])
+    made.update([resource("a", "10.0.0.1:1"), resource("b", "10.0.0.1:2")])
     changes.take()
-    made.update([broken(kind), resource("b", "h:3")])
+    made.update([broken(kind), resource("b", "10.0.0.1:3")])
     assert changes.take() == ["+b"]
     entry = made.at("/a")
     assert entry is not None
-    assert entry.open[0].id.address == "h:1"
+    assert entry.open[0].id.address == "10.0.0.1:1"
     assert "ignored an invalid Lobby update" in caplog.text
-    made.update([resource("a", "h:4"), resource("b", "h:3")])
+    made.update([resource("a", "10.0.0.1:4"), resource("b", "10.0.0.1:3")])
     assert changes.take() == ["+a"]
 
 
@@ -238,11 +238,11 @@ asyncio.run(main())
 
 def test_each_line_of_standard_input_is_a_directory_and_its_end_means_that_the_parent_is_gone() -> None:
     lines = [
-        json.dumps({"items": [resource("a", "h:1")]}),
+        json.dumps({"items": [resource("a", "10.0.0.1:1")]}),
         "not json",
         '{"items": 3}',
         "",
-        json.dumps({"items": [resource("a", "h:1", "h:2")]}),
+        json.dumps({"items": [resource("a", "10.0.0.1:1", "10.0.0.1:2")]}),
         json.dumps({"items": []}),
     ]
     done = subprocess.run(
@@ -267,3 +267,73 @@ def test_a_file_as_standard_input_is_refused(tmp_path: Any) -> None:
         )
     assert done.returncode != 0
     assert "standard input is a file" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "metadata.google.internal:80",
+        "kubernetes.default.svc:443",
+        "10.0.0.1",
+        "10.0.0.1:0",
+        "10.0.0.1:65536",
+        "10.0.0.1:80/path",
+        "user@10.0.0.1:80",
+        "fd00::1:80",
+        "[10.0.0.1]:80",
+        "[fd00::1%eth0]:80",
+        "10.0.0.999:80",
+        "10.0.0.1:80\n",
+        "",
+    ],
+)
+def test_a_status_whose_address_is_not_an_ip_address_with_a_port_is_ignored(
+    address: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    made, _ = directory()
+    made.put(resource("a", "10.0.0.1:1"))
+    made.put(resource("a", "10.0.0.1:2", address))
+    entry = made.at("/a")
+    assert entry is not None
+    assert [each.id.address for each in entry.open] == ["10.0.0.1:1"]
+    assert "ignored an invalid Lobby update" in caplog.text
+
+
+@pytest.mark.parametrize("address", ["10.0.0.1:8000", "[fd00::1]:8000", "[::ffff:10.0.0.1]:65535"])
+def test_both_families_of_addresses_are_accepted(address: str) -> None:
+    made, _ = directory()
+    made.put(resource("a", address))
+    entry = made.at("/a")
+    assert entry is not None
+    assert [each.id.address for each in entry.open] == [address]
+
+
+def not_served(name: str, **fields: Any) -> Any:
+    made: Any = resource(name, **fields)
+    made["status"]["conditions"] = [{"type": "PathAccepted", "status": "False", "reason": "NotServed"}]
+    return made
+
+
+def test_a_lobby_of_a_namespace_that_is_not_served_takes_no_path() -> None:
+    made, _ = directory()
+    first, second = "2026-01-01T00:00:01Z", "2026-01-01T00:00:02Z"
+    made.put(resource("a", path="/x", created=first, namespace="intruder"))
+    made.put(resource("b", path="/x", created=second, namespace="shop"))
+    assert holder(made, "/x") == "intruder/a"  # nobody has judged it yet
+    made.put(not_served("a", path="/x", created=first, namespace="intruder"))
+    assert holder(made, "/x") == "shop/b"
+    made.update([not_served("a", path="/x", created=first, namespace="intruder")])
+    assert holder(made, "/x") is None
+
+
+def test_with_prefixed_paths_namespaces_cannot_meet() -> None:
+    made = Directory(Changes(), prefix_paths=True)
+    made.put(resource("a", path="/x", namespace="north"))
+    made.put(resource("a", path="/x", namespace="south"))
+    made.put(resource("a"))
+    assert [holder(made, path) for path in ("/north/x", "/south/x", "/x", "/a")] == ["north/a", "south/a", None, "a"]
+
+
+def holder(made: Directory, path: str) -> str | None:
+    entry = made.at(path)
+    return entry.lobby.key if entry is not None else None

@@ -8,7 +8,7 @@ from tests.support.sockets import run
 from tests.unit.greeter.lobbies import KEY, Lobby, until
 
 from lobby_gateway.clients.message_bus import BusStats
-from lobby_gateway.clients.tokens import TokenKeys
+from lobby_gateway.clients.tokens import NamespaceKeys, TokenKeys
 from lobby_gateway.greeter.seat_queue import ClaimRefusal, LobbyId
 from lobby_gateway.greeter.trunks import Group, Recent, Trunk
 from lobby_gateway.trunk.position import NO_EPOCH, Position
@@ -107,7 +107,7 @@ class Owner:
 
 def trunk_to(lobby: LobbyId, owner: Owner, *, replay: int = 0, keys: TokenKeys | None = None) -> Trunk:
     keys = keys or TokenKeys([KEY])
-    return Trunk(lobby, owner, greeter="test", token_keys=keys, replay=replay, stats=BusStats())
+    return Trunk(lobby, owner, greeter="test", token_keys=NamespaceKeys(keys, ""), replay=replay, stats=BusStats())
 
 
 def test_claims_made_before_the_trunk_is_open_are_sent_then() -> None:

@@ -87,15 +87,15 @@ async def world() -> AsyncIterator[World]:
 def test_existing_lobbies_are_known_after_the_start_and_changes_follow() -> None:
     async def main() -> None:
         async with world() as it:
-            it.put("n/a", "h:1")
+            it.put("n/a", "10.0.0.1:1")
             it.put("m/b")
             async with it.followed():
                 assert it.directory.known
                 assert sorted(it.changes) == ["+m/b", "+n/a"]
-                assert it.addresses("/a") == ["h:1"]
-                it.put("n/a", "h:2")
+                assert it.addresses("/a") == ["10.0.0.1:1"]
+                it.put("n/a", "10.0.0.1:2")
                 it.put("n/c", path="/see")
-                await until(lambda: it.addresses("/a") == ["h:2"] and it.addresses("/see") == [])
+                await until(lambda: it.addresses("/a") == ["10.0.0.1:2"] and it.addresses("/see") == [])
                 it.remove("m/b")
                 await until(lambda: it.addresses("/b") == ["there is none"])
                 assert it.lists == 1
@@ -132,12 +132,12 @@ def test_a_long_list_is_read_in_pages() -> None:
 def test_a_watch_that_ends_is_resumed() -> None:
     async def main() -> None:
         async with world() as it:
-            it.put("n/a", "h:1")
+            it.put("n/a", "10.0.0.1:1")
             async with it.followed():
                 await it.until_watched()
                 it.api.end_watches()
-                it.put("n/a", "h:2")
-                await until(lambda: it.addresses("/a") == ["h:2"])
+                it.put("n/a", "10.0.0.1:2")
+                await until(lambda: it.addresses("/a") == ["10.0.0.1:2"])
                 await it.until_watched()
                 it.api.send_event({"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "77"}}})
                 await until(lambda: it.version == "77")
@@ -183,20 +183,20 @@ def test_an_expired_version_leads_to_a_new_list_that_finds_deleted_lobbies(where
 def test_while_the_server_is_unavailable_the_directory_stays_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         async with world() as it:
-            it.put("n/a", "h:1")
+            it.put("n/a", "10.0.0.1:1")
             async with it.followed():
                 await it.until_watched()
                 it.api.instead = lambda _: web.Response(status=503)
                 it.api.end_watches()
                 await until(lambda: it.directory.problem)
-                it.put("n/a", "h:2")
+                it.put("n/a", "10.0.0.1:2")
                 before = len(it.api.asked)
                 await until(lambda: len(it.api.asked) > before + 5)
-                assert it.addresses("/a") == ["h:1"]
+                assert it.addresses("/a") == ["10.0.0.1:1"]
                 assert it.directory.known
                 assert it.directory.problem == "HTTP 503"
                 it.api.instead = lambda _: None
-                await until(lambda: it.addresses("/a") == ["h:2"])
+                await until(lambda: it.addresses("/a") == ["10.0.0.1:2"])
                 assert not it.directory.problem
                 assert it.lists == 1
 

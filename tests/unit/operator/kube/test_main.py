@@ -58,6 +58,8 @@ def test_every_option_has_its_setting(tmp_path: Path) -> None:
         "--lobby-service-account": "lobby",
         "--token-secret": "key-of-tokens",
         "--token-key-file": str(key),
+        "--master-secret": "key-of-all",
+        "--lobby-namespace": "shop",
         "--greeter-selector": "app.kubernetes.io/name=x,a=b",
         "--lease-name": "one-of-two",
         "--identity": "operator-0",
@@ -68,7 +70,8 @@ def test_every_option_has_its_setting(tmp_path: Path) -> None:
     assert made.pods.image == "registry/lobby:1.0"
     assert (made.pods.image_pull_policy, made.pods.image_pull_secrets) == ("Always", ("registry",))
     assert (made.pods.service_account, made.pods.token_secret) == ("lobby", "key-of-tokens")
-    assert made.token_key_file == key
+    assert (made.token_key_file, made.master_secret) == (key, "key-of-all")
+    assert (made.lobby_namespaces, made.prefix_paths) == (("shop",), False)
     assert (made.greeter_selector, made.lease_name) == ("app.kubernetes.io/name=x,a=b", "one-of-two")
     assert (made.identity, made.admin_host, made.admin_port) == ("operator-0", "127.0.0.1", 0)
 
@@ -129,10 +132,17 @@ def test_api_server_is_no_origin_unless_nothing_is_denied(
     assert settings(*options).pods.origin_deny_cidrs == denied
 
 
-def test_in_one_namespace_the_charts_secret_is_used(tmp_path: Path) -> None:
-    key = tmp_path / "key"
-    key.write_text("ab" * 32)
-    assert settings("--token-key-file", str(key)).token_key_file is None
+def test_namespaces_that_may_have_lobbies_are_named_once_each() -> None:
+    options = [text for each in ("shop", "lab", "shop") for text in ("--lobby-namespace", each)]
+    made = settings("--all-namespaces", "--prefix-paths", *options)
+    assert (made.lobby_namespaces, made.prefix_paths) == (("shop", "lab"), True)
+
+
+def test_namespaces_of_lobbies_need_an_operator_of_all_namespaces(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*IMAGE, "--lobby-namespace", "shop"]) == 2
+    assert capsys.readouterr().err == (
+        "--lobby-namespace: can't be used without --all-namespaces; accepted: both, or --namespace NAME alone\n"
+    )
 
 
 def test_a_restarted_pod_keeps_its_identity_and_two_on_a_machine_differ(own: Path) -> None:
@@ -151,6 +161,7 @@ def test_a_restarted_pod_keeps_its_identity_and_two_on_a_machine_differ(own: Pat
             [*IMAGE, "--namespace", "a", "--all-namespaces"],
             "--all-namespaces: can't be combined with --namespace",
         ),
+        ([*IMAGE, "--lobby-namespace", "A"], "--lobby-namespace: A is not a valid name"),
         ([*IMAGE, "--greeter-selector", "a in (b)"], "--greeter-selector: a in (b) is not a label selector"),
         ([*IMAGE, "--token-key-file", "/not/there"], "--token-key-file: /not/there is not a file"),
         ([*IMAGE, "--identity", "a b"], "--identity: a b is not an identity"),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +93,8 @@ class Cluster:
                 own_namespace="system",
                 identity=identity,
                 token_key_file=fields.get("token_key_file"),
+                lobby_namespaces=fields.get("lobby_namespaces", ()),
+                prefix_paths=fields.get("prefix_paths", False),
                 admin_host="127.0.0.1",
                 admin_port=0,
                 lease=lease,
@@ -427,7 +431,103 @@ def test_in_all_namespaces_each_lobby_has_what_it_needs(tmp_path: Path) -> None:
             await until(lambda: (it.server.objects[lab].get("status") or {}).get("readyReplicas") == 1)
             secrets = {path for path in it.server.objects if "/secrets/" in path}
             assert secrets == {f"/api/v1/namespaces/{name}/secrets/token" for name in ("shop", "lab")}
-            assert it.server.requests("GET", "/secrets") == []
+
+    run(main)
+
+
+def test_a_new_master_key_reaches_all_namespaces_at_once(tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_text("ab" * 32)
+
+    def stored(it: Cluster) -> dict[str, str]:
+        return {path: each["data"]["key"] for path, each in it.server.objects.items() if "/secrets/" in path}
+
+    async def main(it: Cluster) -> None:
+        it.server.put(PRICES, lobby_resource())
+        it.server.put(f"{LOBBIES_PATH.format('lab')}/prices", lobby_resource(namespace="lab", path="/lab"))
+        async with it.operator(namespace="", token_key_file=key):
+            await until(lambda: len(stored(it)) == 2)
+            before = stored(it)
+            assert len(set(before.values())) == 2
+            await asyncio.to_thread(key.write_text, f"{'ab' * 32}\n{'cd' * 32}\n")
+            await until(lambda: all(stored(it)[path] != text for path, text in before.items()), deadline=10)
+            for path, text in before.items():  # the first line signs, as before
+                assert base64.b64decode(stored(it)[path]).startswith(base64.b64decode(text))
+
+    run(main)
+
+
+def test_only_lobbies_of_the_named_namespaces_are_served_and_only_their_pods_are_read() -> None:
+    async def main(it: Cluster) -> None:
+        lab = f"{LOBBIES_PATH.format('lab')}/prices"
+        it.server.put(lab, lobby_resource(namespace="lab", created="2026-11-25T10:00:00Z", path="/prices"))
+        it.server.put(PRICES, lobby_resource(created="2026-11-25T10:00:01Z"))
+        async with it.operator(namespace="", lobby_namespaces=("shop", "feeds")):
+            await until(it.well)
+            assert it.condition("PathAccepted")["status"] == "True"  # the older Lobby has no claim
+            await until(lambda: it.condition("PathAccepted", lab).get("reason") == "NotServed")
+            assert it.condition("PathAccepted", lab)["message"] == (
+                "Lobbies in namespace lab are not served; accepted: a namespace of watch.lobbyNamespaces (chart)"
+            )
+            assert it.condition("Ready", lab)["status"] == "False"
+            await until(lambda: "NotServed" in it.reasons())
+            assert not it.server.requests("POST", "/namespaces/lab/pods")
+            listed = {asked.path for asked in it.server.requests("GET", "/pods")}
+            assert listed == {f"/api/v1/namespaces/{name}/pods" for name in ("shop", "feeds", "system")}
+
+    run(main)
+
+
+def test_a_namespace_whose_pods_cannot_be_listed_does_not_stop_the_others() -> None:
+    async def main(it: Cluster) -> None:
+        def refuse(asked: Asked) -> Any:
+            gone = asked.path.startswith("/api/v1/namespaces/gone/")
+            return status(403, "Forbidden", "no role there") if gone else None
+
+        gone = f"{LOBBIES_PATH.format('gone')}/prices"
+        it.server.instead = refuse
+        it.server.put(PRICES, lobby_resource())
+        it.server.put(gone, lobby_resource(namespace="gone", path="/gone"))
+        async with it.operator(namespace="", lobby_namespaces=("gone", "shop")) as (made, _, _stopping):
+            await until(it.well)
+            assert made.ready() == ""
+            assert not it.server.requests("POST", "/namespaces/gone/pods")  # it may have lobbies already
+            it.server.instead = lambda _asked: None
+            await until(lambda: it.condition("Ready", gone).get("status") == "True")
+
+    run(main)
+
+
+def test_with_prefixed_paths_two_namespaces_share_a_path() -> None:
+    async def main(it: Cluster) -> None:
+        lab = f"{LOBBIES_PATH.format('lab')}/prices"
+        it.server.put(PRICES, lobby_resource(path="/p"))
+        it.server.put(lab, lobby_resource(namespace="lab", path="/p"))
+        async with it.operator(namespace="", prefix_paths=True):
+            await until(lambda: it.condition("PathAccepted").get("message") == "served at /shop/p")
+            await until(lambda: it.condition("PathAccepted", lab).get("message") == "served at /lab/p")
+            config = it.server.objects["/api/v1/namespaces/lab/configmaps/prices-lobby"]["data"]["lobby.json"]
+            assert json.loads(config)["spec"]["path"] == "/lab/p"
+
+    run(main)
+
+
+def _says(it: Cluster, message: str) -> bool:
+    return message in it.condition("Scaling").get("message", "")
+
+
+def test_a_reference_to_a_secret_with_token_keys_is_refused_with_a_condition() -> None:
+    async def main(it: Cluster) -> None:
+        async with it.operator():
+            for number, name in enumerate(("token", "lobby-gateway-token-key"), 1):
+                reference = {"secretKeyRef": {"name": name, "key": "key"}}
+                origin = {"url": "ws://feed/", "headers": [{"name": "X", "valueFrom": reference}]}
+                it.server.put(PRICES, lobby_resource(uid=f"uid-{number}", origin=origin))
+                message = f"spec.origin.headers[0].valueFrom.secretKeyRef.name: {name} holds keys of tokens"
+                await until(partial(_says, it, message))
+                assert it.condition("Scaling")["reason"] == "InvalidSpec"
+                assert not it.pods()
+                it.server.remove(PRICES)
 
     run(main)
 

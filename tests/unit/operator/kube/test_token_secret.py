@@ -1,23 +1,25 @@
-"""The key of seat tokens is copied to where lobbies need it, and only ever read from its file."""
+"""Each namespace gets the key derived for it, and no other; the master key stays in its file."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
+import hmac
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.kube_api import status
+from tests.support.kube_api import FakeKubeApi, status
 from tests.unit.operator.kube.support import connected
 
-from lobby_operator.kube.token_secret import TokenSecret
+from lobby_operator.kube.token_secret import TokenSecrets
 from lobby_operator.reconcile.runtime import RuntimeFailedError
 from lobby_operator.settings import LobbyControllerSettings
 
 PATH = "/api/v1/namespaces/shop/secrets/token"
 KEY, OTHER = "ab" * 32, "cd" * 32
+CHARTS = {"labels": {"app.kubernetes.io/name": "lobby-gateway", "app.kubernetes.io/component": "lobby-token-key"}}
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
@@ -31,15 +33,38 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_secret_is_applied_once_with_the_key_of_the_file_and_never_read(file: Path) -> None:
+def derived(key: str, namespace: str) -> str:
+    return hmac.digest(bytes.fromhex(key), namespace.encode(), "sha256").hex()
+
+
+def keys(server: FakeKubeApi, namespace: str = "shop") -> list[str]:
+    data = server.objects[PATH.replace("shop", namespace)]["data"]["key"]
+    return base64.b64decode(data).decode().splitlines()
+
+
+def test_each_namespace_gets_a_key_of_its_own_once_and_the_master_key_is_sent_nowhere(file: Path) -> None:
     async def main() -> None:
         async with connected() as (server, api):
-            secret = TokenSecret(api, "token", file, "system")
+            secrets = TokenSecrets(api, "token", file)
             for _ in range(3):
-                await secret.ensure("shop")
-            (asked,) = server.asked
-            assert (asked.method, asked.content_type, asked.path) == ("PATCH", "application/apply-patch+yaml", PATH)
-            assert base64.b64decode(server.objects[PATH]["data"]["key"]).decode() == KEY
+                await secrets.ensure("shop")
+                await secrets.ensure("feeds")
+            assert [asked.method for asked in server.asked] == ["GET", "POST"] * 2
+            assert keys(server) == [derived(KEY, "shop")]
+            assert keys(server, "feeds") == [derived(KEY, "feeds")]
+            sent = repr([asked.body for asked in server.asked])
+            assert KEY not in sent
+            assert base64.b64encode(KEY.encode()).decode() not in sent
+
+    run(main())
+
+
+def test_every_line_of_the_file_is_derived_in_its_order(file: Path) -> None:
+    async def main() -> None:
+        async with connected() as (server, api):
+            await asyncio.to_thread(file.write_text, f"{OTHER}\n{KEY}\n")
+            await TokenSecrets(api, "token", file).ensure("shop")
+            assert keys(server) == [derived(OTHER, "shop"), derived(KEY, "shop")]
 
     run(main())
 
@@ -47,12 +72,12 @@ def test_the_secret_is_applied_once_with_the_key_of_the_file_and_never_read(file
 def test_a_new_key_is_written_at_once_and_the_same_key_again_after_a_while(file: Path) -> None:
     async def main() -> None:
         async with connected() as (server, api):
-            secret = TokenSecret(api, "token", file, "system")
-            await secret.ensure("shop")
+            secrets = TokenSecrets(api, "token", file)
+            await secrets.ensure("shop")
             await asyncio.to_thread(file.write_text, OTHER)
-            await secret.ensure("shop")
-            assert base64.b64decode(server.objects[PATH]["data"]["key"]).decode() == OTHER
-            impatient = TokenSecret(api, "token", file, "system", LobbyControllerSettings(resync_seconds=0.0))
+            await secrets.ensure("shop")
+            assert keys(server) == [derived(OTHER, "shop")]
+            impatient = TokenSecrets(api, "token", file, LobbyControllerSettings(resync_seconds=0.0))
             await impatient.ensure("shop")
             server.remove(PATH)
             await impatient.ensure("shop")
@@ -61,11 +86,26 @@ def test_a_new_key_is_written_at_once_and_the_same_key_again_after_a_while(file:
     run(main())
 
 
-def test_the_secret_in_our_own_namespace_is_left_alone(file: Path) -> None:
+def test_the_empty_secret_of_the_chart_is_filled_and_never_created(file: Path) -> None:
     async def main() -> None:
         async with connected() as (server, api):
-            await TokenSecret(api, "token", file, "system").ensure("system")
-            assert server.asked == []
+            server.put(PATH, {"metadata": CHARTS, "type": "Opaque"})
+            await TokenSecrets(api, "token", file).ensure("shop")
+            assert keys(server) == [derived(KEY, "shop")]
+            assert not server.requests("POST")
+
+    run(main())
+
+
+def test_a_secret_of_someone_else_is_left_alone_and_named(file: Path) -> None:
+    async def main() -> None:
+        async with connected() as (server, api):
+            theirs = server.put(PATH, {"metadata": {"labels": {"app": "shop"}}, "data": {"key": "bWluZQ=="}})
+            with pytest.raises(
+                RuntimeFailedError, match="the Secret token in namespace shop was created by someone else"
+            ):
+                await TokenSecrets(api, "token", file).ensure("shop")
+            assert server.objects[PATH] == theirs
 
     run(main())
 
@@ -78,8 +118,8 @@ def test_an_error_names_the_key_file_but_not_its_content(tmp_path: Path, content
 
     async def main() -> None:
         async with connected() as (server, api):
-            with pytest.raises(RuntimeFailedError, match=r"key contains no key") as raised:
-                await TokenSecret(api, "token", path, "system").ensure("shop")
+            with pytest.raises(RuntimeFailedError, match=f"--token-key-file: {path}") as raised:
+                await TokenSecrets(api, "token", path).ensure("shop")
             assert "s3cret" not in str(raised.value)
             assert server.asked == []
 
@@ -89,12 +129,12 @@ def test_an_error_names_the_key_file_but_not_its_content(tmp_path: Path, content
 def test_a_refusal_is_reported_and_retried(file: Path) -> None:
     async def main() -> None:
         async with connected() as (server, api):
-            secret = TokenSecret(api, "token", file, "system")
+            secrets = TokenSecrets(api, "token", file)
             server.instead = lambda _asked: status(403, "Forbidden", "not you")
             with pytest.raises(RuntimeFailedError, match=r"can't write the Secret token: .*not you"):
-                await secret.ensure("shop")
+                await secrets.ensure("shop")
             server.instead = lambda _asked: None
-            await secret.ensure("shop")
+            await secrets.ensure("shop")
             assert PATH in server.objects
 
     run(main())

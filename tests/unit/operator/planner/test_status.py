@@ -15,7 +15,13 @@ from lobby_operator.planner.plan import Plan, plan
 from lobby_operator.planner.reasons import SCALING_STEADY, ConditionReason, ConditionState, ConditionType
 from lobby_operator.planner.spec import PlannerSpec
 from lobby_operator.planner.state import Failures, LobbyState, Observed, Phase, lobby_name
-from lobby_operator.planner.status import MAX_LISTED, PathClaim, invalid_spec_status, lobby_status
+from lobby_operator.planner.status import (
+    MAX_LISTED,
+    PathClaim,
+    invalid_spec_status,
+    lobby_status,
+    not_served_status,
+)
 
 THEN, LATER = "2026-08-01T10:00:00Z", "2026-08-01T10:00:09Z"
 CLAIM = PathClaim("/prices")
@@ -292,3 +298,15 @@ def test_a_status_with_thousands_of_lobbies_stays_below_64_kib() -> None:
     made = long_status(*open_ones, *draining)
     assert len(made["lobbies"]) == MAX_LISTED  # type: ignore[arg-type]
     assert len(json.dumps(made, separators=(",", ":"))) < 64 * 1024  # as it is sent
+
+
+def test_a_lobby_of_a_namespace_that_is_not_served_offers_nothing() -> None:
+    before = {"open": [{"name": "prices-1", "address": "10.0.0.1:8000"}], "conditions": []}
+    made = not_served_status("lab", 3, at=THEN, previous=before)
+    jsonschema.validate(made, open_api_schema()["properties"]["status"])
+    assert made["observedGeneration"] == 3
+    assert "open" not in made
+    assert expect(made, reasons.READY_NOT_SERVED)
+    assert "namespace lab are not served" in expect(made, reasons.PATH_NOT_SERVED)
+    later = not_served_status("lab", 4, at=LATER, previous=made)
+    assert {each["lastTransitionTime"] for each in later["conditions"]} == {THEN}

@@ -506,8 +506,9 @@ def test_with_prefixed_paths_two_namespaces_share_a_path() -> None:
         async with it.operator(namespace="", prefix_paths=True):
             await until(lambda: it.condition("PathAccepted").get("message") == "served at /shop/p")
             await until(lambda: it.condition("PathAccepted", lab).get("message") == "served at /lab/p")
-            config = it.server.objects["/api/v1/namespaces/lab/configmaps/prices-lobby"]["data"]["lobby.json"]
-            assert json.loads(config)["spec"]["path"] == "/lab/p"
+            config = "/api/v1/namespaces/lab/configmaps/prices-lobby"
+            await until(lambda: config in it.server.objects)
+            assert json.loads(it.server.objects[config]["data"]["lobby.json"])["spec"]["path"] == "/lab/p"
 
     run(main)
 

@@ -106,7 +106,9 @@ class ClientConnection(ServerSocket):
             max_message_bytes=policy.max_message_bytes,
             deflate=Inflater(policy.max_message_bytes) if deflate else None,
         )
-        super().__init__(sock, loop, parser, read_bytes=policy.settings.read_bytes)
+        settings = policy.settings
+        read_bytes = settings.deflated_read_bytes if deflate else settings.read_bytes
+        super().__init__(sock, loop, parser, read_bytes=read_bytes)
         self.policy = policy
         self._mailbox: Mailbox | None = None
         self._label = ""
@@ -247,7 +249,8 @@ class ClientConnection(ServerSocket):
         self._pinged = None
         events = self._parser.receive(data)
         flood = self.policy.flood
-        self._spent_until = max(self._spent_until, now) + flood.cost(self._parser.frames, len(data))
+        size = len(data) + sum(event.grown for event in events if isinstance(event, Message))
+        self._spent_until = max(self._spent_until, now) + flood.cost(self._parser.frames, size)
         if self._spent_until - now > flood.bucket(self.policy.max_message_bytes) and not self._close_state:
             self._flooded()
         else:

@@ -71,7 +71,8 @@ class FloodLimit:
 
     Attributes:
         frames_per_second: messages, pings and pongs; 0: no limit.
-        bytes_per_second: all bytes, including fragments of incomplete messages; 0: no limit.
+        bytes_per_second: all bytes, including fragments of incomplete messages; of a compressed message, its inflated size if
+            that is larger. 0: no limit.
         burst_seconds: how many seconds' worth may arrive at once: a client that subscribes to many topics when it connects
             sends that much in one go.
     """
@@ -81,7 +82,7 @@ class FloodLimit:
     burst_seconds: float = 10.0
 
     def cost(self, frames: int, size: int) -> float:
-        """What frames and bytes take out of the bucket, in seconds."""
+        """What frames and bytes (as sent, or inflated if that is more) take out of the bucket, in seconds."""
         cost = frames / self.frames_per_second if self.frames_per_second else 0.0
         return cost + size / self.bytes_per_second if self.bytes_per_second else cost
 

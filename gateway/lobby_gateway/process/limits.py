@@ -71,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--client-bytes", type=arguments.integer(0, 1 << 40), default=FLOOD_LIMIT.bytes_per_second, metavar="NUMBER",
-        help="bytes per second that a client may send on average; 0: no limit (%(default)s)",
+        help="bytes per second that a client may send on average, inflated if that is more; 0: no limit (%(default)s)",
     )  # fmt: skip
     parser.add_argument(
         "--trusted-proxies", default="", metavar="CIDR,CIDR", help="proxies whose X-Forwarded-For is trusted (none)"

@@ -10,7 +10,7 @@ but does not require it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TypeAlias
 
@@ -33,10 +33,17 @@ _CLOSE_CODES = frozenset({1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A whole message of a client, unmasked and inflated. `opcode` is `Opcode.TEXT` or `Opcode.BINARY`."""
+    """A whole message of a client, unmasked and inflated.
+
+    Attributes:
+        opcode: `Opcode.TEXT` or `Opcode.BINARY`.
+        payload: bytes of the message.
+        grown: bytes that inflating added.
+    """
 
     opcode: int
     payload: bytes
+    grown: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +269,7 @@ class FrameParser:
             self._fragments = _Fragments(opcode, deflated)
             self._fragments.data += payload
             return
+        size = len(payload)
         if deflated:
             assert self._deflate is not None  # noqa: S101  # otherwise its header was refused
             try:
@@ -273,7 +281,7 @@ class FrameParser:
         if opcode == _TEXT and not _is_utf8(payload):
             raise _ViolationError(1007, "text is not UTF-8")
         if self._masked:
-            events.append(Message(opcode, payload))
+            events.append(Message(opcode, payload, max(0, len(payload) - size)))
         else:
             framed = frame(opcode, payload)
             runs.append((framed, [len(framed)]))

@@ -90,8 +90,10 @@ class ServerSocket(ABC):
 
     def feed(self, leftover: bytes) -> None:
         """Takes bytes that came in the same read as the handshake."""
-        if leftover and self.fd >= 0:
-            self._data_received(leftover)
+        for at in range(0, len(leftover), self._read_bytes):
+            if self.fd < 0 or self._close_state is CloseState.FAILED:
+                return
+            self._data_received(leftover[at : at + self._read_bytes])
 
     def abort(self) -> None:
         """Closes the socket at once."""

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
+import zlib
 
 import pytest
 from tests.support.attack import BOTH_KINDS, BYSTANDERS, Target, attacked
 from tests.support.raw_client import RawClient, masked
 from tests.support.sockets import run
 from tests.support.waiting import until
-from tests.support.wire import BINARY, CONT, FIN, PING, PONG, TEXT
+from tests.support.wire import BINARY, CONT, FIN, PING, PONG, RSV1, TEXT
 
 MIB = 1 << 20
+
+
+def deflated(payload: bytes) -> bytes:
+    """The payload of a deflated message (RFC 7692 §7.2.1)."""
+    stream = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return (stream.compress(payload) + stream.flush(zlib.Z_SYNC_FLUSH)).removesuffix(b"\x00\x00\xff\xff")
+
+
 # Sent repeatedly, 64 KiB at a time.
 FLOODS = {
     "pings": masked(FIN | PING, b"x" * 8) * 4681,
@@ -23,6 +33,10 @@ FLOODS = {
     "large messages": masked(FIN | BINARY, bytes(65536)),
     "fragments that never end": masked(CONT) * 10922,
 }
+
+
+# Each inflates to 1 MiB. Sent at a rate that the limit on frames allows.
+BOMB = masked(FIN | RSV1 | BINARY, deflated(bytes(MIB)))
 
 
 async def flood(target: Target, what: str, *, reading: bool) -> int:
@@ -81,6 +95,35 @@ def test_many_floods_that_never_read_cost_no_memory_and_affect_no_one(kind: str)
             assert target.resident() - before < 4 * MIB
 
     run(main(), deadline=90)
+
+
+@BOTH_KINDS
+def test_clients_that_send_little_which_inflates_to_much_are_closed_and_delay_no_one(kind: str) -> None:
+    async def bombard(target: Target) -> int:
+        offer = {"Sec-WebSocket-Extensions": "permessage-deflate"}
+        async with await target.client(offer) as client:
+            sending = asyncio.create_task(send_bombs(client))
+            try:
+                return await client.closed_with()
+            finally:
+                sending.cancel()
+                await asyncio.gather(sending, return_exceptions=True)
+
+    async def send_bombs(client: RawClient) -> None:
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            while True:
+                await loop.sock_sendall(client.sock, BOMB * 4)
+                await asyncio.sleep(0.02)  # 200 frames a second
+
+    async def main() -> None:
+        assert len(BOMB) < 1100
+        async with attacked(kind, compression=True, clients_maxMessageBytes=MIB, rate=100) as target:
+            async with asyncio.timeout(20):
+                assert await asyncio.gather(*(bombard(target) for _ in range(4))) == [1008] * 4
+            await until_flooded(target, 4)
+
+    run(main(), deadline=60)
 
 
 @BOTH_KINDS

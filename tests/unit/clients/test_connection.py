@@ -3,11 +3,12 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+import zlib
 
 import pytest
 from tests.support.sockets import receive, receive_to_end, run
 from tests.support.waiting import until as wait_until
-from tests.support.wire import CONT, MASK, TEXT, raw_frame
+from tests.support.wire import BINARY, CONT, FIN, MASK, RSV1, TEXT, raw_frame
 from tests.unit.clients.test_message_bus import Owner, connect
 
 from lobby_gateway import close_codes
@@ -15,6 +16,7 @@ from lobby_gateway.clients.connection import ClientConnection, ClientPolicy
 from lobby_gateway.clients.message_bus import MessageBus
 from lobby_gateway.clients.rate_limit import FloodLimit
 from lobby_gateway.settings import ClientSettings
+from lobby_gateway.websocket.deflate import Inflater
 from lobby_gateway.websocket.frames import Batch, Opcode, close_payload, frame, masked_frame
 from lobby_gateway.websocket.send_progress import SendProgress
 
@@ -339,6 +341,94 @@ def test_a_flooding_client_is_told_and_not_read_any_further(what: str) -> None:
         client.abort()
         assert owner.closed == ["flooded"]
         assert (Opcode.TEXT, b"more") not in owner.messages
+        sock.close()
+
+    run(main())
+
+
+def deflated_frame(payload: bytes, *, split: bool = False) -> bytes:
+    stream = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    data = (stream.compress(payload) + stream.flush(zlib.Z_SYNC_FLUSH)).removesuffix(b"\x00\x00\xff\xff")
+    if not split:
+        return raw_frame(FIN | RSV1 | BINARY, data, mask=MASK)
+    return raw_frame(RSV1 | BINARY, data[:5], mask=MASK) + raw_frame(FIN | CONT, data[5:], mask=MASK)
+
+
+@pytest.mark.parametrize("split", [False, True])
+def test_inflated_bytes_count_for_the_flood_limit(split: bool) -> None:
+    async def main() -> None:
+        owner = Owner()
+        limit = FloodLimit(frames_per_second=0, bytes_per_second=100_000, burst_seconds=1)
+        client, sock = connect(owner, ClientPolicy(flood=limit, max_message_bytes=100_000), deflate=True)
+        bomb = deflated_frame(bytes(100_000), split=split)
+        assert len(bomb) < 200
+        await send(sock, bomb)  # the bucket of two seconds has room for this one
+        await until(owner, 1)
+        assert not client.closing
+        await send(sock, bomb)
+        await send(sock, bomb)
+        answer = await receive_to_end(sock)
+        assert struct.unpack("!H", answer[2:4])[0] == 1008
+        assert len(owner.messages) <= 2
+        client.abort()
+        assert owner.closed == ["flooded"]
+        sock.close()
+
+    run(main())
+
+
+def test_no_more_is_inflated_at_once_than_the_flood_limit_allows() -> None:
+    async def main() -> None:
+        owner = Owner()
+        limit = FloodLimit(frames_per_second=0, bytes_per_second=100_000, burst_seconds=1)
+        settings = ClientSettings(deflated_read_bytes=500)
+        policy = ClientPolicy(flood=limit, max_message_bytes=100_000, settings=settings)
+        bomb = deflated_frame(bytes(100_000))
+        for connected in (True, False):
+            client, sock = connect(owner, policy, deflate=True)
+            inflated: list[int] = []
+            inflater = client._parser._deflate
+            assert inflater is not None
+            client._parser._deflate = Recording(inflater, inflated)  # type: ignore[assignment]
+            if connected:
+                await send(sock, bomb * 50)
+            else:
+                client.feed(bomb * 50)  # behind the handshake
+            await receive_to_end(sock)
+            assert sum(inflated) <= 200_000 + 500 // len(bomb) * 100_000 + 100_000
+            client.abort()
+            sock.close()
+        assert owner.closed == ["flooded", "flooded"]
+
+    run(main())
+
+
+class Recording:
+    """An inflater that records how many bytes it made."""
+
+    def __init__(self, inflater: Inflater, inflated: list[int]) -> None:
+        self._inflater = inflater
+        self._inflated = inflated
+
+    def inflate(self, payload: bytes) -> bytes:
+        plain = self._inflater.inflate(payload)
+        self._inflated.append(len(plain))
+        return plain
+
+
+def test_a_message_that_inflating_shortens_counts_as_sent() -> None:
+    async def main() -> None:
+        owner = Owner()
+        limit = FloodLimit(frames_per_second=0, bytes_per_second=1000, burst_seconds=1)
+        client, sock = connect(owner, ClientPolicy(flood=limit, max_message_bytes=1000), deflate=True)
+        padded = raw_frame(FIN | RSV1 | BINARY, b"\x00\x00\x00\xff\xff" * 150, mask=MASK)  # empty blocks
+        await send(sock, padded)
+        await until(owner, 1)
+        assert owner.messages == [(Opcode.BINARY, b"")]
+        await send(sock, padded * 3)
+        answer = await receive_to_end(sock)
+        assert struct.unpack("!H", answer[2:4])[0] == 1008
+        client.abort()
         sock.close()
 
     run(main())

@@ -216,6 +216,10 @@ class SeatQueueSettings:
     min_lost_seconds: float = 30.0
     move_interval_seconds: float = 0.1
 
+    def lost_seconds(self, wait_seconds: float) -> float:
+        """How long a client whose lobby is gone waits for a new seat, with this `waitSeconds` of its Lobby."""
+        return max(wait_seconds, self.min_lost_seconds)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdmissionSettings:

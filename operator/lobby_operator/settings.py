@@ -35,6 +35,13 @@ class PlannerSettings:
         min_backoff_seconds: wait after the second failed start in a row; doubles with each further one. The first failure
             is retried at once: it may be chance.
         max_backoff_seconds: longest such wait, so that a fix takes effect within a minute.
+        lost_backoff_share: while clients wait whose lobby is gone, the longest such wait as a share of the time after which
+            they are closed (`SeatQueueSettings.lost_seconds`). With a twentieth (1.5 s), many starts may fail before that.
+        lost_starting: while they wait, most lobbies that start at a time after a failed start (otherwise one), so that one
+            more failure does not cost them another wait.
+        lost_start_share: while clients wait whose lobby is gone, a lobby that has been starting for this share of the time
+            after which they are closed no longer counts, and another is started: it may hang, or its node be broken. A
+            quarter (7.5 s) is longer than a usual start, and leaves time for two more.
         max_starting: most lobbies that start at a time; more would only slow each other down.
         move_share: largest share of all clients that one batch of drains moves (or one full lobby, if that is more), so
             that greeters do not have to move everyone at once.
@@ -53,6 +60,9 @@ class PlannerSettings:
     min_ready_seconds: float = 5.0
     min_backoff_seconds: float = 1.0
     max_backoff_seconds: float = 60.0
+    lost_backoff_share: float = 0.05
+    lost_starting: int = 2
+    lost_start_share: float = 0.25
     max_starting: int = 16
     move_share: float = 0.1
     unreachable_seconds: float = 2.0

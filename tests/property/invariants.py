@@ -10,7 +10,7 @@ from lobby_gateway.resource.spec import Placement
 from lobby_operator.planner.actions import Create, Delete, Drain
 from lobby_operator.planner.history import observe
 from lobby_operator.planner.plan import plan
-from lobby_operator.planner.reasons import ACTION_REASONS, ActionReason
+from lobby_operator.planner.reasons import ACTION_REASONS, SCALING_BACKOFF, ActionReason
 from lobby_operator.planner.state import Phase
 from lobby_operator.planner.timers import due
 
@@ -87,12 +87,22 @@ def every_action_has_a_reason(step: Step) -> None:
 
 
 def creations_are_bounded(step: Step) -> None:
-    """Not too many lobbies start at a time, and only one while starts fail."""
+    """Not too many lobbies start at a time; while starts fail only one, or a few for clients whose lobby is gone."""
     created = sum(isinstance(action, Create) for action in step.plan.actions)
     if created:
-        starting = len(step.observed.in_phase(Phase.STARTING))
-        most = 1 if step.observed.failures.count else step.settings.max_starting
+        late = step.settings.lost_start_share * step.spec.lost_seconds if step.observed.lost else float("inf")
+        starting = sum(not due(lobby.created_at, late, step.now) for lobby in step.observed.in_phase(Phase.STARTING))
+        few = step.settings.lost_starting if step.observed.lost else 1
+        most = few if step.observed.failures.count else step.settings.max_starting
         assert created + starting <= max(most, starting)
+
+
+def the_backoff_is_short_for_clients_whose_lobby_is_gone(step: Step) -> None:
+    """However many starts have failed, the next one is long before greeters give up clients that had a seat."""
+    if step.world.lost and step.plan.scaling.reason is SCALING_BACKOFF:
+        assert step.now - step.observed.failures.last_at < step.spec.lost_seconds / 10
+        assert step.plan.wake_at is not None
+        assert step.plan.wake_at - step.observed.failures.last_at <= step.spec.lost_seconds / 10
 
 
 def moved_clients_fit_into_fuller_lobbies(step: Step) -> None:
@@ -121,7 +131,13 @@ def the_plan_depends_on_its_input_alone(step: Step) -> None:
     readings = list(step.readings)
     random.Random(len(readings)).shuffle(readings)
     observed = observe(
-        step.before, readings, waiting=step.observed.waiting, spec=step.spec, now=step.now, settings=step.settings
+        step.before,
+        readings,
+        waiting=step.observed.waiting,
+        lost=step.observed.lost,
+        spec=step.spec,
+        now=step.now,
+        settings=step.settings,
     )
     assert observed == step.observed
     assert plan(step.spec, observed, step.now, step.settings) == step.plan
@@ -142,7 +158,13 @@ def nothing_changes_before_wake_at(step: Step) -> None:
         if until is not None and now > until - 1e-6:
             continue
         observed = observe(
-            observed, step.readings, waiting=observed.waiting, spec=step.spec, now=now, settings=step.settings
+            observed,
+            step.readings,
+            waiting=observed.waiting,
+            lost=observed.lost,
+            spec=step.spec,
+            now=now,
+            settings=step.settings,
         )
         again = plan(step.spec, observed, now, step.settings)
         assert again.actions == ()
@@ -156,6 +178,7 @@ STEP_LAWS = (
     open_lobbies_are_in_placement_order,
     every_action_has_a_reason,
     creations_are_bounded,
+    the_backoff_is_short_for_clients_whose_lobby_is_gone,
     moved_clients_fit_into_fuller_lobbies,
     the_plan_depends_on_its_input_alone,
     nothing_changes_before_wake_at,

@@ -224,6 +224,7 @@ class SeatQueueMachine(RuleBasedStateMachine):
     def the_queue_lists_the_waiting_clients(self) -> None:
         assert (len(self.queue), self.queue.scheduled) == (len(self.waiting) - len(self.scheduled), len(self.scheduled))
         assert self.queue.unseated == sum(waiter.rank is not Rank.MOVING for waiter in self.waiting.values())
+        assert self.queue.lost == sum(waiter.rank is Rank.LOST for waiter in self.waiting.values())
 
     @invariant()
     def the_ledger_agrees_with_what_lobbies_granted(self) -> None:

@@ -6,6 +6,7 @@ The truth is in `World.lobbies`; the planner only gets `World.readings()`. Time 
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -72,6 +73,8 @@ class World:
     now: float = START
     lobbies: dict[str, SimLobby] = field(default_factory=dict)
     waiting: int = 0
+    lost: deque[tuple[float, int]] = field(default_factory=deque)  # of those waiting: since when, how many
+    longest_lost: float = 0.0  # the longest time that a client without its seat waited, in seconds
     start_seconds: float = 1.0
     start_fails: bool = False
     keeps_remains: bool = False  # ended lobbies stay listed until they are deleted, like pods
@@ -104,6 +107,7 @@ class World:
             occupied = [lobby for lobby in self.lobbies.values() if lobby.clients and not lobby.dead]
             if not occupied:
                 self.waiting = max(0, self.waiting - 1)
+                self._forget_lost(self.lost_clients() - self.waiting)
                 return
             lobby = rng.choice(occupied)
             lobby.clients -= 1
@@ -112,8 +116,7 @@ class World:
     def kill(self, name: str) -> None:
         lobby = self.lobbies[name]
         lobby.dead = True
-        self.waiting += lobby.clients
-        lobby.clients = lobby.direct = 0
+        self._lose_clients(lobby)
         if not self.keeps_remains:
             lobby.unlisted_at = self.now + self.lag
 
@@ -146,16 +149,33 @@ class World:
         """Greeters move clients of draining and stopped lobbies as far as seats allow."""
         for lobby in self.lobbies.values():
             if lobby.stopped and lobby.clients:  # missing heartbeats
-                self.waiting += lobby.clients
-                lobby.clients = lobby.direct = 0
+                self._lose_clients(lobby)
             elif (lobby.draining or lobby.gone_at is not None) and lobby.answers(self.now):
                 moving = lobby.clients - lobby.direct
                 seated = self._claim(moving)
                 lobby.clients -= seated
                 self.moved += seated
 
+    def _lose_clients(self, lobby: SimLobby) -> None:
+        if lobby.clients:
+            self.waiting += lobby.clients
+            self.lost.append((self.now, lobby.clients))
+            lobby.clients = lobby.direct = 0
+
     def _seat(self) -> None:
-        self.waiting -= self._claim(self.waiting)
+        seated = self._claim(self.waiting)
+        self.waiting -= seated
+        self._forget_lost(seated)
+        if self.lost:
+            self.longest_lost = max(self.longest_lost, self.now - self.lost[0][0])
+
+    def _forget_lost(self, count: int) -> None:
+        """Clients that had a seat come first; those that have waited longest, first of all."""
+        while self.lost and count > 0:
+            since, waiting = self.lost.popleft()
+            if waiting > count:
+                self.lost.appendleft((since, waiting - count))
+            count -= waiting
 
     def _claim(self, count: int) -> int:
         left = count
@@ -207,7 +227,15 @@ class World:
         """Observes, plans, acts, and tells the greeters."""
         readings, self.expected = self.expected.overlay(self.readings(), self.now)
         before = self.observed
-        observed = observe(before, readings, waiting=self.waiting, spec=self.spec, now=self.now, settings=self.settings)
+        observed = observe(
+            before,
+            readings,
+            waiting=self.waiting,
+            lost=self.lost_clients(),
+            spec=self.spec,
+            now=self.now,
+            settings=self.settings,
+        )
         self.observed = observed
         planned = plan(self.spec, observed, self.now, self.settings)
         step = Step(self.spec, self.settings, before, readings, observed, planned, self.now, self)
@@ -288,6 +316,9 @@ class World:
     def uniform(self) -> bool:
         """Whether all lobbies, and new ones, have the same number of seats."""
         return {lobby.seats for lobby in self.running()} <= {self.spec.seats}
+
+    def lost_clients(self) -> int:
+        return sum(count for _, count in self.lost)
 
     def clients(self) -> int:
         return self.waiting + sum(lobby.clients for lobby in self.lobbies.values())

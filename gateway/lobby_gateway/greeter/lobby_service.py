@@ -129,6 +129,11 @@ class LobbyService:
         return self._queue.unseated
 
     @property
+    def lost(self) -> int:
+        """Those of them that had a seat in a lobby that is gone."""
+        return self._queue.lost
+
+    @property
     def trunks(self) -> Iterable[Trunk]:
         """Its trunks."""
         return self._trunks.values()

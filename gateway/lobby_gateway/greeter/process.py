@@ -220,6 +220,7 @@ class Greeter:
         return GreeterReport(
             clients={key: len(service.clients) for key, service in services},
             waiting={key: service.waiting for key, service in services},
+            lost={key: service.lost for key, service in services},
             dropped={key: service.bus_stats.dropped for key, service in services},
             deliveries={key: service.bus_stats.deliveries for key, service in services},
             moves_exact={key: service.moves["exact"] for key, service in services},

@@ -305,6 +305,11 @@ class SeatQueue(Generic[C]):
         return len(self._queues[Rank.LOST]) + len(self._queues[Rank.NEW])
 
     @property
+    def lost(self) -> int:
+        """Clients whose lobby is gone."""
+        return len(self._queues[Rank.LOST])
+
+    @property
     def scheduled(self) -> int:
         """Clients of draining lobbies whose turn to move has not come yet."""
         return sum(map(len, self._schedules.values()))
@@ -324,10 +329,14 @@ class SeatQueue(Generic[C]):
             deadline = NEVER
         else:
             settings = self.settings
-            least = settings.claim_seconds if rank is Rank.NEW else settings.min_lost_seconds
+            wait = (
+                settings.lost_seconds(self.wait_seconds)
+                if rank is Rank.LOST
+                else max(self.wait_seconds, settings.claim_seconds)
+            )
             # The queue stays sorted by deadline even if wait_seconds was shortened.
             earliest = self._last_deadline[rank] if self._queues[rank] else 0.0
-            deadline = max(now + max(self.wait_seconds, least), earliest)
+            deadline = max(now + wait, earliest)
             self._last_deadline[rank] = deadline
         waiter = Waiter(client, rank, deadline, leaving)
         schedule = self._schedules.get(leaving) if leaving is not None else None

@@ -91,6 +91,7 @@ class GreeterReport:
     Attributes:
         clients: connected clients.
         waiting: clients without a seat.
+        lost: those of them that had a seat in a lobby that is gone; they are closed unless they get another in time.
         dropped: messages dropped from mailboxes since the start.
         deliveries: messages handed to clients since the start.
         moves_exact: clients moved without a gap or duplicate since the start.
@@ -99,6 +100,7 @@ class GreeterReport:
 
     clients: dict[str, int] = field(default_factory=dict)
     waiting: dict[str, int] = field(default_factory=dict)
+    lost: dict[str, int] = field(default_factory=dict)
     dropped: dict[str, int] = field(default_factory=dict)
     deliveries: dict[str, int] = field(default_factory=dict)
     moves_exact: dict[str, int] = field(default_factory=dict)

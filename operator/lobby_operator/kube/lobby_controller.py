@@ -24,6 +24,7 @@ from lobby_operator.kube.lobby_registry import LobbyRecord, LobbyRegistry
 from lobby_operator.kube.runtime import KubeRuntime
 from lobby_operator.kube.status_writer import StatusWriter
 from lobby_operator.planner.actions import Action
+from lobby_operator.planner.demand import Demand
 from lobby_operator.planner.state import Phase
 from lobby_operator.planner.status import invalid_spec_status, lobby_status, not_served_status
 from lobby_operator.reconcile.reconciler import Reconciler
@@ -44,8 +45,8 @@ class ControllerContext(Protocol):
     def recorder(self) -> Recorder:
         """Writes Events."""
 
-    def waiting(self, key: str, taken: int) -> int:
-        """Clients of a Lobby that wait for a seat; `taken` seats are taken through greeters."""
+    def demand(self, key: str, taken: int) -> Demand:
+        """Counts the clients of a Lobby that wait for a seat; `taken` seats are taken through greeters."""
 
     def set_active(self, key: str, *, active: bool) -> None:
         """Sets whether something about a Lobby is changing."""
@@ -143,7 +144,7 @@ class LobbyController:
         self.reconciler = Reconciler(
             lobby,
             self.runtime,
-            waiting=lambda taken: self._context.waiting(self.key, taken),
+            demand=lambda taken: self._context.demand(self.key, taken),
             on_action=self._on_action,
             on_plan=self._on_plan,
             planner_settings=self._settings.planner,

@@ -24,7 +24,7 @@ from lobby_operator.kube.runtime import KubeRuntime
 from lobby_operator.kube.status_writer import StatusWriter
 from lobby_operator.kube.tenancy import Tenancy
 from lobby_operator.kube.token_secret import TokenSecrets
-from lobby_operator.planner.demand import waiting_clients
+from lobby_operator.planner.demand import Demand, measure_demand
 from lobby_operator.reconcile.poller import PollSchedule
 from lobby_operator.reconcile.reconciler import Reconciler
 from lobby_operator.settings import OperatorSettings
@@ -201,10 +201,10 @@ class ControllerManager:
         """Creates the writer of a Lobby's status."""
         return StatusWriter(self._api, key, self.lobbies, self._settings.status)
 
-    def waiting(self, key: str, taken: int) -> int:
-        """Clients of a Lobby that wait for a seat."""
+    def demand(self, key: str, taken: int) -> Demand:
+        """Counts the clients of a Lobby that wait for a seat."""
         results = self._greeters.poll_results() if self._greeters is not None else {}
-        return waiting_clients(results, key, taken, self._clock(), self._settings.planner)
+        return measure_demand(results, key, taken, self._clock(), self._settings.planner)
 
     def set_active(self, key: str, *, active: bool) -> None:
         """Polls greeters at the fast interval while something about any Lobby is changing."""

@@ -22,7 +22,7 @@ from lobby_operator.local.lobby_sources import Source
 from lobby_operator.local.runtime import LobbyProcessSettings, LocalRuntime, reachable_authority
 from lobby_operator.local.terminal import TRY_COMMAND, Terminal
 from lobby_operator.local.view import LobbySummary, Rates, TerminalView, changes, lobby_summary
-from lobby_operator.planner.demand import waiting_clients
+from lobby_operator.planner.demand import measure_demand
 from lobby_operator.planner.status import PathClaim, lobby_status
 from lobby_operator.reconcile.poller import PollSchedule
 from lobby_operator.reconcile.reconciler import Reconciler
@@ -236,9 +236,7 @@ class LobbyHost:
         return Reconciler(
             source.lobby,
             self._runtime,
-            waiting=lambda taken: waiting_clients(
-                self._greeters.poll_results(), source.lobby.key, taken, self._clock()
-            ),
+            demand=lambda taken: measure_demand(self._greeters.poll_results(), source.lobby.key, taken, self._clock()),
             on_action=lambda action, text: self._print_event(action.name, text),
             on_plan=self._on_plan,
             # Starting many more processes than there are cores at a time delays all of them, and the greeters.

@@ -28,6 +28,7 @@ def observe(
     readings: Iterable[LobbyReading],
     *,
     waiting: int,
+    lost: int = 0,
     spec: PlannerSpec,
     now: float,
     settings: PlannerSettings | None = None,
@@ -38,6 +39,7 @@ def observe(
         before: the previous observation; None if the operator has just started.
         readings: all lobbies of the Lobby, in any order.
         waiting: clients that greeters hold without a seat.
+        lost: those of them that had a seat in a lobby that is gone.
         spec: spec of the Lobby.
         now: when the readings were taken.
         settings: settings of the planner.
@@ -58,6 +60,7 @@ def observe(
     observed = Observed(
         lobbies=lobbies,
         waiting=waiting,
+        lost=lost,
         at=now,
         generation=spec.generation,
         revision=spec.revision,

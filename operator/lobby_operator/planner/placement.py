@@ -30,7 +30,8 @@ class Capacity:
         free: free seats of the accepting lobbies, unreachable ones excluded.
         unreachable: names of lobbies whose free seats do not count while clients wait: we have had no answer for
             `unreachable_seconds`, and greeters can't reach them either, or nobody would wait.
-        starting: starting lobbies of the current revision.
+        starting: starting lobbies of the current revision, without late ones.
+        late: names of starting lobbies that take so long that clients whose lobby is gone would be closed first.
         waiting: clients without a seat.
         moving: clients in lobbies that are draining or ending, which need a seat elsewhere.
         needed: seats that should be free: for waiting clients, moving clients and `spareSeats`.
@@ -42,6 +43,7 @@ class Capacity:
     free: int
     unreachable: frozenset[str]
     starting: int
+    late: frozenset[str]
     waiting: int
     moving: int
     needed: int
@@ -59,7 +61,12 @@ def measure_capacity(spec: PlannerSpec, observed: Observed, settings: PlannerSet
         observed: its lobbies.
         settings: settings of the planner.
     """
-    after = (settings or PlannerSettings()).unreachable_seconds
+    settings = settings or PlannerSettings()
+    late = frozenset(
+        lobby.name
+        for lobby in observed.in_phase(Phase.STARTING)
+        if observed.lost and due(lobby.created_at, late_seconds(spec, settings), observed.at)
+    )
     ready: list[LobbyState] = []
     outdated: list[LobbyState] = []
     starting = moving = 0
@@ -67,12 +74,14 @@ def measure_capacity(spec: PlannerSpec, observed: Observed, settings: PlannerSet
         if lobby.phase is Phase.READY:
             (outdated if lobby.outdated else ready).append(lobby)
         elif lobby.phase is Phase.STARTING:
-            starting += not lobby.outdated
+            starting += not lobby.outdated and lobby.name not in late
         elif lobby.phase in (Phase.DRAINING, Phase.ENDING):
             moving += lobby.clients
     accepting, superseded = _divide(spec, ready)
     unreachable = frozenset(
-        lobby.name for lobby in observed.lobbies if observed.waiting and _is_unreachable(lobby, after, observed.at)
+        lobby.name
+        for lobby in observed.lobbies
+        if observed.waiting and _is_unreachable(lobby, settings.unreachable_seconds, observed.at)
     )
     return Capacity(
         accepting=accepting,
@@ -81,10 +90,16 @@ def measure_capacity(spec: PlannerSpec, observed: Observed, settings: PlannerSet
         free=sum(lobby.free for lobby in accepting if lobby.name not in unreachable),
         unreachable=unreachable,
         starting=starting,
+        late=late,
         waiting=observed.waiting,
         moving=moving,
         needed=observed.waiting + moving + spec.spare,
     )
+
+
+def late_seconds(spec: PlannerSpec, settings: PlannerSettings) -> float:
+    """How long a lobby may start while clients wait whose lobby is gone."""
+    return settings.lost_start_share * spec.lost_seconds
 
 
 def open_lobbies(capacity: Capacity, leaving: frozenset[str] = frozenset()) -> tuple[LobbyState, ...]:

@@ -27,7 +27,7 @@ from lobby_gateway.process.backoff import ceiling
 from lobby_operator.planner.actions import Action, Create, Delete, Drain, Reason
 from lobby_operator.planner.compaction import compact, drain_empty
 from lobby_operator.planner.history import failures_over_at
-from lobby_operator.planner.placement import measure_capacity, open_lobbies
+from lobby_operator.planner.placement import late_seconds, measure_capacity, open_lobbies
 from lobby_operator.planner.plan_builder import PlanBuilder
 from lobby_operator.planner.reasons import (
     SCALING_BACKOFF,
@@ -189,22 +189,24 @@ def _scale_up(builder: PlanBuilder) -> None:
 
 
 def _startable(builder: PlanBuilder) -> int:
-    """How many lobbies may be created now: after a failed start one at a time, until one lasts."""
-    failures = builder.observed.failures
-    starting = len(builder.observed.in_phase(Phase.STARTING))
+    """How many lobbies may be created now: after a failed start very few at a time, until one lasts."""
+    failures, settings = builder.observed.failures, builder.settings
+    starting = sum(lobby.name not in builder.capacity.late for lobby in builder.observed.in_phase(Phase.STARTING))
     if failures.count == 0:
-        return max(0, builder.settings.max_starting - starting)
+        return max(0, settings.max_starting - starting)
     # One failure may be chance (someone killed the lobby), and clients may be waiting: the second try is immediate.
-    first, longest = builder.settings.min_backoff_seconds, builder.settings.max_backoff_seconds
+    first, longest, most = settings.min_backoff_seconds, settings.max_backoff_seconds, 1
+    if builder.observed.lost:
+        longest = min(longest, settings.lost_backoff_share * builder.spec.lost_seconds)
+        most = settings.lost_starting
     seconds = ceiling(first, longest, failures.count - 2) if failures.count > 1 else 0.0
-    if starting:
-        builder.wake(failures_over_at(failures, builder.observed.lobbies, builder.settings))
-        return 0
-    if not due(failures.last_at, seconds, builder.now):
+    if starting < most and due(failures.last_at, seconds, builder.now):
+        return most - starting
+    builder.wake(failures_over_at(failures, builder.observed.lobbies, settings))
+    if starting < most:
         builder.backing_off = True
         builder.wake(failures.last_at + seconds)
-        return 0
-    return 1
+    return 0
 
 
 def _wake_for_phases(builder: PlanBuilder) -> None:
@@ -212,6 +214,8 @@ def _wake_for_phases(builder: PlanBuilder) -> None:
     for lobby in builder.observed.lobbies:
         if lobby.phase is Phase.STARTING:
             builder.wake(lobby.created_at + builder.settings.start_seconds)
+            if builder.observed.lost and lobby.name not in builder.capacity.late:
+                builder.wake(lobby.created_at + late_seconds(builder.spec, builder.settings))
         elif lobby.phase is Phase.RECOVERING:
             builder.wake(lobby.recovered_at)
         elif (

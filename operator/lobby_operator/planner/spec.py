@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lobby_gateway.resource.spec import Lobby, Placement
+from lobby_gateway.settings import SeatQueueSettings
+
+_SEAT_QUEUE = SeatQueueSettings()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +28,7 @@ class PlannerSpec:
         stabilization_seconds: how long that must have been possible before it is done.
         empty_seconds: how long an empty lobby that is not needed is kept.
         drain_seconds: how long a drain may take.
+        lost_seconds: how long greeters hold a client whose lobby is gone until it gets another seat.
     """
 
     lobby: str
@@ -39,6 +43,7 @@ class PlannerSpec:
     stabilization_seconds: float = 60.0
     empty_seconds: float = 60.0
     drain_seconds: float = 300.0
+    lost_seconds: float = 30.0
 
     @classmethod
     def of(cls, lobby: Lobby, revision: str = "") -> PlannerSpec:
@@ -57,6 +62,7 @@ class PlannerSpec:
             stabilization_seconds=spec.compaction.stabilization_seconds,
             empty_seconds=spec.empty_seconds,
             drain_seconds=spec.drain_seconds,
+            lost_seconds=_SEAT_QUEUE.lost_seconds(spec.wait_seconds),
         )
 
     @property

@@ -160,6 +160,7 @@ class Observed:
         lobbies: in order of their index.
         waiting: clients that greeters hold without any seat. A client that still has its seat in a draining lobby does not
             count.
+        lost: those of them that had a seat in a lobby that is gone.
         at: when this was observed.
         generation: generation of the spec at that time.
         revision: revision of new lobbies at that time.
@@ -172,6 +173,7 @@ class Observed:
 
     lobbies: tuple[LobbyState, ...] = ()
     waiting: int = 0
+    lost: int = 0
     at: float = 0.0
     generation: int = 0
     revision: str = ""

@@ -16,6 +16,7 @@ from itertools import groupby
 from lobby_gateway.process.backoff import Backoff
 from lobby_gateway.resource.spec import Lobby
 from lobby_operator.planner.actions import Action, Create, Delete, Drain
+from lobby_operator.planner.demand import Demand
 from lobby_operator.planner.history import observe
 from lobby_operator.planner.plan import Plan, plan
 from lobby_operator.planner.spec import PlannerSpec
@@ -37,8 +38,8 @@ class Reconciler:
     Args:
         lobby: the Lobby.
         runtime: runs its lobbies.
-        waiting: returns how many of its clients greeters hold without a seat; called with the number of seats that greeters
-            have taken.
+        demand: returns the clients that greeters hold without a seat; called with the number of seats that greeters have
+            taken.
         on_action: called after each action.
         on_plan: called in each pass, after planning and before acting.
         planner_settings: times and limits of the planner.
@@ -62,7 +63,7 @@ class Reconciler:
         lobby: Lobby,
         runtime: Runtime,
         *,
-        waiting: Callable[[int], int],
+        demand: Callable[[int], Demand],
         on_action: OnAction,
         on_plan: Callable[[Reconciler], None],
         planner_settings: PlannerSettings | None = None,
@@ -79,7 +80,7 @@ class Reconciler:
         self.failures = 0
         self.problem = ""
         self._runtime = runtime
-        self._waiting = waiting
+        self._demand = demand
         self._on_action = on_action
         self._on_plan = on_plan
         self._planner_settings = planner_settings or PlannerSettings()
@@ -148,9 +149,15 @@ class Reconciler:
             reading.report for reading in readings if reading.report is not None and reading.unresponsive_since is None
         ]
         taken = sum(report.clients - report.direct for report in reports)
-        before = self.observed
+        before, demand = self.observed, self._demand(taken)
         self.observed = observe(
-            before, readings, waiting=self._waiting(taken), spec=self.spec, now=now, settings=self._planner_settings
+            before,
+            readings,
+            waiting=demand.waiting,
+            lost=demand.lost,
+            spec=self.spec,
+            now=now,
+            settings=self._planner_settings,
         )
         self.planned = plan(self.spec, self.observed, now, self._planner_settings)
         if self.planned.actions or _changing(before, self.observed):

@@ -13,6 +13,7 @@ from tools.metrics_reference import render
 from lobby_gateway.metrics import GREETER, LOBBY, PROCESS, LoopLag, registry
 from lobby_operator.local.lobby_sources import from_url
 from lobby_operator.metrics import LOBBY_HOST, read
+from lobby_operator.planner.demand import Demand
 from lobby_operator.planner.reasons import ActionReason
 from lobby_operator.planner.state import Failures, Observed, Phase
 from lobby_operator.reconcile.reconciler import Reconciler
@@ -24,7 +25,7 @@ def reconciler(name: str) -> Reconciler:
     lobby = from_url("ws://h/", name=name, seats=None, option="test").lobby
 
     async def make() -> Reconciler:
-        return Reconciler(lobby, None, waiting=int, on_action=print, on_plan=print)  # type: ignore[arg-type]
+        return Reconciler(lobby, None, demand=lambda _taken: Demand(), on_action=print, on_plan=print)  # type: ignore[arg-type]
 
     return asyncio.run(make())
 

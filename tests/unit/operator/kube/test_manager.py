@@ -14,6 +14,7 @@ from tests.unit.operator.kube.support import LOBBIES_PATH, connected, lobby_reso
 
 from lobby_gateway.resource.list_watch import Change
 from lobby_operator.kube.manager import ControllerManager
+from lobby_operator.planner.demand import Demand
 from lobby_operator.settings import PolicySettings
 
 PRICES = f"{LOBBIES_PATH.format('shop')}/prices"
@@ -67,7 +68,7 @@ def test_a_standby_stores_objects_and_calls_nothing() -> None:
                 0,
                 {},
             )
-            assert manager.waiting("shop/prices", 5) == 0
+            assert manager.demand("shop/prices", 5) == Demand()
             assert server.asked == []
 
     run(main())

@@ -14,6 +14,7 @@ from lobby_gateway.process.seat_reports import GreeterReport, LobbyReport, Origi
 from lobby_gateway.resource.lobby_overview import Item, Overview
 from lobby_operator.local.admin import ScrapeTarget, overview_item, routes
 from lobby_operator.local.lobby_sources import from_url
+from lobby_operator.planner.demand import Demand
 from lobby_operator.planner.state import LobbyState, Observed, Phase, PollResult
 from lobby_operator.reconcile.reconciler import Reconciler
 
@@ -86,7 +87,7 @@ def reconciler(name: str) -> Reconciler:
     lobby = from_url("ws://h/", name=name, seats=None, option="test").lobby
 
     async def make() -> Reconciler:
-        return Reconciler(lobby, None, waiting=int, on_action=print, on_plan=print)  # type: ignore[arg-type]
+        return Reconciler(lobby, None, demand=lambda _taken: Demand(), on_action=print, on_plan=print)  # type: ignore[arg-type]
 
     return asyncio.run(make())
 

@@ -13,6 +13,7 @@ from tests.property.world import World
 from tests.unit.operator.lobbies import NOW, SPEC, lobby_state, observed
 
 from lobby_gateway.resource.spec import Placement
+from lobby_gateway.settings import SeatQueueSettings
 from lobby_operator.planner import reasons
 from lobby_operator.planner.actions import Action, Create, Delete, Drain
 from lobby_operator.planner.plan import Plan, plan
@@ -22,6 +23,7 @@ from lobby_operator.planner.stabilization_window import Sample
 from lobby_operator.planner.state import Failures, Observed, Phase
 from lobby_operator.settings import PlannerSettings
 
+LOST_WAIT_SECONDS = SeatQueueSettings().lost_seconds(15)
 NO_SPARE = replace(SPEC, spare_seats=0)
 LATEST = replace(SPEC, placement=Placement.LATEST)
 
@@ -148,8 +150,8 @@ def test_latest_creates_a_lobby_even_if_older_ones_have_seats() -> None:
 # Failed starts
 
 
-def failing(count: int, since: float, *lobbies: Any) -> Plan:
-    return planned(observed(*lobbies, waiting=2000, failures=Failures(count, NOW - since)))
+def failing(count: int, since: float, *lobbies: Any, lost: int = 0) -> Plan:
+    return planned(observed(*lobbies, waiting=2000, lost=lost, failures=Failures(count, NOW - since)))
 
 
 def test_after_one_failed_start_a_single_retry_is_immediate() -> None:
@@ -173,6 +175,39 @@ def test_the_planner_wakes_when_a_lobby_has_lasted() -> None:
     lasting = lobby_state(1, created_at=NOW - 3.0, ready_at=NOW - 2.0)
     made = failing(3, 50.0, lasting, lobby_state(2, phase=Phase.STARTING, created_at=NOW))
     assert (made.actions, made.wake_at) == ((), NOW + 3.0)
+    made = failing(9, 10.0, lasting)  # the back-off has 50 s left
+    assert (made.actions, made.wake_at) == ((), NOW + 3.0)
+
+
+@pytest.mark.parametrize("count", [3, 9, 100])
+def test_retries_wait_little_while_clients_wait_whose_lobby_is_gone(count: int) -> None:
+    early = failing(count, 1.0, lost=1)
+    assert (early.actions, early.wake_at) == ((), NOW + 0.5)
+    assert early.scaling.reason is reasons.SCALING_BACKOFF
+    assert len(failing(count, 1.5, lost=1).actions) == 2
+    assert len(failing(count, 1.5, lobby_state(1, phase=Phase.STARTING, created_at=NOW), lost=1).actions) == 1
+
+
+def test_how_long_lost_clients_wait_bounds_the_backoff() -> None:
+    spec = replace(SPEC, lost_seconds=300.0)
+    waiting = observed(waiting=2000, lost=1, failures=Failures(9, NOW - 10.0))
+    made = planned(waiting, spec)
+    assert (made.actions, made.wake_at) == ((), NOW + 5.0)
+
+
+def test_a_late_start_does_not_count_while_clients_wait_whose_lobby_is_gone() -> None:
+    hanging = lobby_state(1, phase=Phase.STARTING, created_at=NOW - 7.5)
+    assert described(planned(observed(hanging, waiting=300))) == []
+    assert described(planned(observed(hanging, waiting=300, lost=1))) == ["Create prices-2 ClientsWait"]
+    started = replace(hanging, created_at=NOW - 7.0)
+    made = planned(observed(started, waiting=300, lost=1))
+    assert (described(made), made.wake_at) == ([], NOW + 0.5)
+
+
+def test_late_starts_do_not_keep_others_from_starting() -> None:
+    hanging = [lobby_state(index, phase=Phase.STARTING, created_at=NOW - 9.0) for index in (1, 2)]
+    assert len(planned(observed(*hanging, waiting=9000, lost=1), max_starting=2).actions) == 2
+    assert len(failing(1, 8.0, *hanging, lost=1).actions) == 2
 
 
 # What is lost
@@ -486,3 +521,23 @@ def test_direct_clients_are_closed_when_the_drain_ends_and_not_before() -> None:
     live(story, 20.0)
     assert [action.reason.code for _, action in story.history] == [ActionReason.SPARSE, ActionReason.DRAIN_OVERDUE]
     assert [lobby.clients for lobby in story.running()] == [250]
+
+
+@pytest.mark.parametrize("seats", [512, 128])
+@pytest.mark.parametrize("seed", range(2))
+def test_lobby_faults_in_a_row_close_no_client(seats: int, seed: int) -> None:
+    """500 clients, and for two minutes a lobby is killed or stopped every 2 s, even one that has just started."""
+    rng = random.Random(seed)
+    story = world(replace(SPEC, seats=seats), start_seconds=0.7)
+    story.join(500)
+    live(story, 20.0)
+    assert story.waiting == 0
+    for _ in range(62):
+        if up := sorted(lobby.name for lobby in story.running() if not lobby.stopped):
+            victim = rng.choice(up)
+            if story.lobbies[victim].answers(story.now) and rng.random() < 0.5:
+                story.lobbies[victim].stopped = True
+            else:
+                story.kill(victim)
+        live(story, 2.0, step=0.25)
+    assert story.longest_lost < LOST_WAIT_SECONDS  # then greeters would close them

@@ -18,6 +18,7 @@ FIELDS = {
     "compaction": {"enabled": False, "stabilizationSeconds": 3},
     "emptySeconds": 4,
     "drainSeconds": 6,
+    "waitSeconds": 45,
 }
 
 
@@ -36,6 +37,7 @@ def test_the_fields_come_from_the_lobby() -> None:
         stabilization_seconds=3,
         empty_seconds=4,
         drain_seconds=6,
+        lost_seconds=45,
     )
 
 

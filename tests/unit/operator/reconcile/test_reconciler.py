@@ -16,6 +16,7 @@ from lobby_gateway.process.seat_reports import LobbyReport
 from lobby_gateway.resource.spec import Lobby
 from lobby_operator.local.lobby_sources import from_url
 from lobby_operator.planner.actions import Action, Create, Delete, Drain, Reason
+from lobby_operator.planner.demand import Demand
 from lobby_operator.planner.reasons import ActionReason
 from lobby_operator.planner.state import LobbyReading, Phase
 from lobby_operator.reconcile.reconciler import Reconciler, act
@@ -78,7 +79,7 @@ class Reconciled:
         self.reconciler = Reconciler(
             LOBBY,
             self.runtime,
-            waiting=lambda _taken: self.waiting,
+            demand=lambda _taken: Demand(self.waiting),
             on_action=lambda *each: self.done.append(each),
             on_plan=self._on_plan,
             settings=replace(QUICK, **settings),

@@ -55,13 +55,14 @@ async def receive(sock: socket.socket, size: int) -> bytes:
         EOFError: the stream ended early.
     """
     loop = asyncio.get_running_loop()
-    data = b""
-    while len(data) < size:
-        more = await loop.sock_recv(sock, size - len(data))
-        if not more:
-            raise EOFError(f"{len(data)} of {size} bytes: {data[:60]!r}")
-        data += more
-    return data
+    data = bytearray(size)
+    received = 0
+    while received < size:
+        count = await loop.sock_recv_into(sock, memoryview(data)[received:])
+        if not count:
+            raise EOFError(f"{received} of {size} bytes: {bytes(data[: min(received, 60)])!r}")
+        received += count
+    return bytes(data)
 
 
 async def receive_to_end(sock: socket.socket) -> bytes:

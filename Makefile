@@ -46,7 +46,7 @@ KIND_FLAGS ?=
 # The tools that can be built on this machine.
 AVAILABLE_TOOLS = $(if $(shell command -v npm),.cache/npm/.installed) $(if $(shell command -v go),.cache/go/listen)
 
-.PHONY: help bench bench-far demo docs test test-cluster test-cluster-all check soak lint format images kind tools clean
+.PHONY: help bench bench-far demo docs test test-cluster test-cluster-all check soak chaos lint format images kind tools clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' Makefile
@@ -69,6 +69,9 @@ test-cluster-all: $(VENV)/.dev  ## the same plus the slow ones: thousands of pod
 
 soak: $(VENV)/.dev  ## 10 minutes of churn and failures: memory and descriptors must stay flat (SOAK_SECONDS=600)
 	@SOAK_SECONDS=$${SOAK_SECONDS:-600} $(BIN)/pytest tests/integration/test_soak.py $(PYTEST_FLAGS)
+
+chaos: $(VENV)/.dev  ## 10 minutes in which something is killed or stopped every 2 s (CHAOS_SECONDS=600, CHAOS_SEED=1)
+	@CHAOS_SECONDS=$${CHAOS_SECONDS:-600} $(BIN)/pytest tests/integration/test_chaos.py $(PYTEST_FLAGS)
 
 lint: $(VENV)/.dev  ## ruff, mypy --strict and import-linter; helm lint if helm is installed
 	@$(BIN)/ruff check --quiet

@@ -10,7 +10,6 @@ import itertools
 import os
 import random
 import signal
-import statistics
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from tests.support import proc, web
+from tests.support.growth import Sample, Samples
 from tests.support.origins import FakeOrigin, ticking
 from tests.support.sockets import run
 from tests.support.swarm import Swarm
@@ -37,15 +37,6 @@ LASTING = PlannerSettings().min_ready_seconds + 2.0
 CHANCE = random.Random(1)
 
 Step = Callable[[], Awaitable[None]]
-
-
-@dataclass(slots=True)
-class Sample:
-    """Memory and descriptors of a process at one time."""
-
-    at: float
-    resident: int
-    files: int
 
 
 @dataclass(slots=True)
@@ -69,7 +60,7 @@ class Soak:
     origin: FakeOrigin
     kept: int
     steady: Swarm
-    samples: dict[int, list[Sample]] = field(default_factory=lambda: defaultdict(list))
+    samples: dict[int, Samples] = field(default_factory=lambda: defaultdict(Samples))
     statuses: list[int | None] = field(default_factory=list)
     reordered: int = 0
     since: dict[int, float] = field(default_factory=dict)
@@ -80,7 +71,7 @@ class Soak:
         """Samples the processes that run from start to end."""
         now = asyncio.get_running_loop().time()
         for pid in (self.up.process.pid, self.kept, *(each.pid for each in self.up.greeter_processes())):
-            self.samples[pid].append(Sample(now, proc.resident_bytes(pid), proc.open_files(pid)))
+            self.samples[pid].items.append(Sample(now, proc.resident_bytes(pid), proc.open_files(pid)))
         await asyncio.sleep(0.5)
 
     async def come_and_go(self) -> None:
@@ -121,15 +112,6 @@ class Soak:
                 await self.origin.stop()
                 await asyncio.sleep(CHANCE.uniform(0.1, 1.5))
                 await self.origin.start_again_on_same_port()
-
-    def growth(self, pid: int, what: Callable[[Sample], float]) -> float:
-        """Median of the last quarter minus that of the first quarter after the warm-up."""
-        samples = self.samples[pid]
-        begin, end = samples[0].at + WARM_UP, samples[-1].at
-        part = (end - begin) / 4
-        first = [what(each) for each in samples if begin <= each.at <= begin + part]
-        last = [what(each) for each in samples if each.at >= end - part]
-        return statistics.median(last) - statistics.median(first)
 
 
 async def repeat_until(end: float, step: Step) -> None:
@@ -183,20 +165,19 @@ def check(soak: Soak, *, ring: float) -> None:
     assert set(soak.statuses) == {101}, {status: soak.statuses.count(status) for status in set(soak.statuses)}
     assert len(steady.open) == STEADY, steady.summary()
     assert soak.reordered + sum(client.tally.reordered for client in steady.clients) == 0, steady.summary()
-    for pid in soak.samples:
+    for pid, samples in soak.samples.items():
         # A lobby's ring fills up to its bound by design.
         allowed = 2 * MIB + (400 * ring if pid == soak.kept else 0)
-        grown = soak.growth(pid, lambda each: each.resident)
+        grown = samples.growth(lambda each: each.resident, WARM_UP)
         found = proc.process(pid)
         assert grown < allowed, f"{found} grew by {grown} bytes; {allowed} are allowed"
         # One leaked descriptor per client, kill or outage would add up to dozens.
-        files = soak.growth(pid, lambda each: each.files)
+        files = samples.growth(lambda each: each.files, WARM_UP)
         assert abs(files) <= FEW_FILES, f"{found} has {files} more descriptors"
 
 
 def test_medians_detect_a_leak_and_ignore_a_peak() -> None:
     flat = itertools.cycle([100, 120, 90, 5000, 100])
-    samples = [Sample(float(at), next(flat), at) for at in range(100)]
-    soak = Soak(None, None, 0, None, {1: samples})  # type: ignore[arg-type]  # only the samples are used
-    assert soak.growth(1, lambda each: each.resident) == 0
-    assert soak.growth(1, lambda each: each.files) > 40
+    samples = Samples([Sample(float(at), next(flat), at) for at in range(100)])
+    assert samples.growth(lambda each: each.resident, 0.0) == 0
+    assert samples.growth(lambda each: each.files, 0.0) > 40

@@ -124,14 +124,24 @@ def established(port: int) -> int:
     return sum(1 for each in connections() if each.local_port == port and each.state == ESTABLISHED)
 
 
-def listening_ports(pid: int) -> list[int]:
-    """TCP ports on which a process listens."""
-    inodes = set()
-    for entry in (_PROC / str(pid) / "fd").iterdir():
+def socket_inodes(pid: int) -> set[int]:
+    """Inodes of the open sockets of a process; none if it has exited."""
+    inodes: set[int] = set()
+    try:
+        descriptors = list((_PROC / str(pid) / "fd").iterdir())
+    except (FileNotFoundError, ProcessLookupError):
+        return inodes
+    for entry in descriptors:
         try:
             target = str(entry.readlink())
-        except FileNotFoundError:
+        except (FileNotFoundError, ProcessLookupError):
             continue  # closed meanwhile
         if target.startswith("socket:["):
             inodes.add(int(target[8:-1]))
+    return inodes
+
+
+def listening_ports(pid: int) -> list[int]:
+    """TCP ports on which a process listens."""
+    inodes = socket_inodes(pid)
     return sorted({each.local_port for each in connections() if each.state == LISTEN and each.inode in inodes})

@@ -1,12 +1,13 @@
 """The client's side of an opening handshake (RFC 6455 §4.1): the request, and what the response means.
 
-`websockets` builds the request and validates a 101. No extension is offered, so the bytes after the 101 are plain frames that
-can be passed on unchanged. Any other response is parsed here, leniently: its status, `Retry-After` and redirect target are
-useful even if its body is endless or its HTTP version old.
+`websockets` builds the request and validates the fields of a 101. No extension is offered, so the bytes after the 101 are
+plain frames that can be passed on unchanged. Responses are parsed here, as tolerantly as RFC 9112 allows and other clients
+are: the status, `Retry-After` and redirect target of a refusal are useful, too, whatever its body.
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC
@@ -15,14 +16,23 @@ from http import HTTPStatus
 from urllib.parse import urlsplit
 
 from websockets.client import ClientProtocol
-from websockets.exceptions import InvalidURI, WebSocketException
+from websockets.datastructures import Headers
+from websockets.exceptions import InvalidHandshake, InvalidURI
+from websockets.http11 import Response
 from websockets.typing import Subprotocol
 from websockets.uri import parse_uri
 
 from lobby_gateway import __version__
 from lobby_gateway.errors import LobbyGatewayError, UserError
 
-_STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9])(?: (.*))?")
+_STATUS_LINE = re.compile(
+    rb"HTTP/1\.[0-9][ \t]+([1-5][0-9][0-9])(?:[ \t]+(.*))?"
+)  # RFC 9112 §4: the phrase may be missing
+_LINE_END = re.compile(rb"\r?\n")  # RFC 9112 §2.2
+_HEAD_END = re.compile(rb"\r?\n\r?\n")
+_TO_SPACE = re.compile(rb"\r?\n[ \t]+|\r(?!\n)|\0")  # folded lines (RFC 9112 §5.2), bare CR (§2.2), NUL (RFC 9110 §5.5)
+_OF_A_HANDSHAKE = re.compile("connection|upgrade|sec-websocket-.*", re.IGNORECASE)
+_NOT_A_HANDSHAKE = "the response is not a WebSocket handshake"
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")  # RFC 9110 §5.5
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token, RFC 9110 §5.6.2
 
@@ -80,7 +90,7 @@ class ClientHandshake:
             url: `ws://` or `wss://`.
             headers: headers of the request; they replace ours of the same name.
             subprotocols: subprotocols to offer, preferred one first.
-            max_head_bytes: longest head of a response that is accepted.
+            max_head_bytes: longest head that is accepted, together with those of interim responses.
 
         Raises:
             UserError: the URL or a header is not valid. The text never contains a value, which may be a secret.
@@ -111,6 +121,7 @@ class ClientHandshake:
             request.headers[name] = value.strip()
         self.request = request.serialize()
         self._buffer = bytearray()
+        self._head_bytes = 0  # of interim responses
         self._max_head_bytes = max_head_bytes
 
     @property
@@ -132,25 +143,30 @@ class ClientHandshake:
             HandshakeRefusedError: it was refused.
             ConnectFailedError: the response is not one to a WebSocket handshake.
         """
+        searched = max(0, len(self._buffer) - 3)  # an end may have arrived in part
         self._buffer += data
         while True:
-            end = self._buffer.find(b"\r\n\r\n") + 4
-            if end < 4:
-                if len(self._buffer) > self._max_head_bytes:
-                    raise ConnectFailedError(f"the response's headers are longer than {self._max_head_bytes} bytes")
+            end = _HEAD_END.search(self._buffer, searched)
+            if self._head_bytes + (len(self._buffer) if end is None else end.end()) > self._max_head_bytes:
+                raise ConnectFailedError(f"the response's headers are longer than {self._max_head_bytes} bytes")
+            if end is None:
                 if not b"HTTP/1.".startswith(self._buffer[:7]):
                     raise ConnectFailedError("the response is not HTTP/1.1")
                 return False
-            head = bytes(self._buffer[:end])
-            del self._buffer[:end]
-            status = _check_status(head, unix_now)
+            head = bytes(self._buffer[: end.start()])
+            del self._buffer[: end.end()]
+            self._head_bytes += end.end()
+            searched = 0
+            status, phrase, fields = _parse_head(head)
             if status == HTTPStatus.SWITCHING_PROTOCOLS:
                 break
+            if status >= 200:
+                raise _refusal(status, phrase, fields, unix_now)
             # An interim response, such as 103 Early Hints, precedes the final one (RFC 9110 §15.2).
-        self._protocol.receive_data(head)
-        error = self._protocol.handshake_exc
-        if error is not None:
-            raise ConnectFailedError(f"the response is not a WebSocket handshake: {_explain(error)}")
+        try:
+            self._protocol.process_response(Response(status, phrase, _headers(fields)))
+        except InvalidHandshake as error:
+            raise ConnectFailedError(f"{_NOT_A_HANDSHAKE}: {error}") from error
         self.leftover = bytes(self._buffer)
         self._buffer.clear()
         return True
@@ -177,36 +193,54 @@ def retry_after_seconds(value: str, unix_now: float) -> float | None:
     return max(0.0, date.replace(tzinfo=date.tzinfo or UTC).timestamp() - unix_now)
 
 
-def _check_status(head: bytes, unix_now: float) -> int:
-    """The status of a 1xx response.
+Fields = list[tuple[str, str]]
+"""Names and values of a head, in order. The name of a line without a colon is the whole line."""
+
+
+def _parse_head(head: bytes) -> tuple[int, str, Fields]:
+    """Status, reason phrase and fields of a response, without the empty line at its end.
 
     Raises:
-        HandshakeRefusedError: the status is not 1xx.
         ConnectFailedError: this is not the head of an HTTP response.
     """
-    status_line, *lines = head[:-4].split(b"\r\n")
+    status_line, *lines = _LINE_END.split(_TO_SPACE.sub(b" ", head))
     match = _STATUS_LINE.fullmatch(status_line)
     if match is None:
         raise ConnectFailedError("the response is not HTTP/1.1")
-    status = int(match[1])
-    if status < 200:
-        return status
-    fields = {
-        name.strip().lower(): value.strip().decode("latin-1")
+    fields = [
+        # RFC 9112 §5.1: whitespace before the colon is to be removed from a response.
+        (name.rstrip(b" \t").decode("latin-1"), value.strip(b" \t").decode("latin-1"))
         for name, _, value in (line.partition(b":") for line in lines)
-    }
-    try:
+    ]
+    return int(match[1]), (match[2] or b"").decode("latin-1"), fields
+
+
+def _headers(fields: Fields) -> Headers:
+    """The fields that `websockets` validates; it accepts no control characters, which others may contain (RFC 9110 §5.5).
+
+    Raises:
+        ConnectFailedError: a line is not a field.
+    """
+    headers = Headers()
+    for name, value in fields:
+        if not _HEADER_NAME.fullmatch(name):
+            raise ConnectFailedError(f"{_NOT_A_HANDSHAKE}: a header line has no name")
+        if _OF_A_HANDSHAKE.fullmatch(name):
+            headers[name] = value
+    return headers
+
+
+def _refusal(status: int, phrase: str, fields: Fields, unix_now: float) -> HandshakeRefusedError:
+    values = {name.lower(): value for name, value in fields}
+    with contextlib.suppress(ValueError):  # not a registered status
         phrase = HTTPStatus(status).phrase
-    except ValueError:
-        phrase = (match[2] or b"").decode("latin-1")
     reason = f"HTTP {status} {phrase}".rstrip()
-    if 300 <= status < 400 and b"location" in fields:
+    if 300 <= status < 400 and "location" in values:
         # Not followed: headers, including credentials, would go to a host that the Lobby does not name.
-        reason += f": redirects are not followed; this one points to {_without_query(fields[b'location'])}"
-    retry_after = fields.get(b"retry-after")
-    raise HandshakeRefusedError(
-        status, None if retry_after is None else retry_after_seconds(retry_after, unix_now), reason
-    )
+        reason += f": redirects are not followed; this one points to {_without_query(values['location'])}"
+    retry_after = values.get("retry-after")
+    seconds = None if retry_after is None else retry_after_seconds(retry_after, unix_now)
+    return HandshakeRefusedError(status, seconds, reason)
 
 
 def _without_query(location: str) -> str:
@@ -215,9 +249,3 @@ def _without_query(location: str) -> str:
     except ValueError:
         return "an invalid URL"
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
-
-
-def _explain(error: Exception) -> str:
-    """What is wrong with a 101. The cause of an InvalidMessage names it; the texts of other errors name the header."""
-    cause = error.__cause__ if isinstance(error, WebSocketException) and error.__cause__ is not None else error
-    return str(cause) or type(cause).__name__

@@ -132,13 +132,90 @@ def test_interim_responses_are_skipped() -> None:
     assert handshake.leftover == b"rest"
 
 
+def response(*lines: str, end: str = "\r\n", phrase: str = " Switching Protocols") -> tuple[ClientHandshake, bytes]:
+    """A handshake, and a 101 with these header lines in which `KEY` is the right Sec-WebSocket-Accept."""
+    handshake = ClientHandshake("ws://origin.example")
+    key = accept_key(headers_of(handshake.request)["sec-websocket-key"])
+    head = end.join([f"HTTP/1.1 101{phrase}", *lines, "", ""]).replace("KEY", key)
+    return handshake, head.encode("latin-1")
+
+
+UPGRADE = ("Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Accept: KEY")
+
+
+@pytest.mark.parametrize(
+    ("lines", "options"),
+    [
+        ((*UPGRADE, f"X-Policy: {'x' * 9000}"), {}),
+        ((*UPGRADE, *(f"X-{number}: 1" for number in range(300))), {}),
+        ((*UPGRADE, f"X-Policy: {'x' * 65350}"), {}),  # 64 KiB in all, less a few bytes
+        (UPGRADE, {"phrase": ""}),  # RFC 9112 §4
+        (UPGRADE, {"phrase": " "}),
+        (UPGRADE, {"phrase": "\t  caf\xe9 \x01"}),
+        (UPGRADE, {"end": "\n"}),  # §2.2
+        ((*UPGRADE, "X-Value: \x01\xff\r \x00."), {}),  # §2.2, RFC 9110 §5.5
+        (("Upgrade : websocket", "Connection \t: Upgrade", "Sec-WebSocket-Accept:KEY \t"), {}),  # §5.1
+        (
+            ("Upgrade:", " websocket", "Connection: keep-alive,", "\tUpgrade", "Sec-WebSocket-Accept:", "  KEY"),
+            {},
+        ),  # §5.2
+        (("  X-Ignored: no", "\tUpgrade: h2c", *UPGRADE), {}),  # §2.2
+        ((*UPGRADE, "Content-Length: 5", "Transfer-Encoding: chunked"), {}),  # §6.3: a 1xx has no body
+    ],
+)
+@pytest.mark.parametrize("pieces", ["whole", "bytes"])
+def test_unusual_101_is_accepted_as_http_allows(lines: tuple[str, ...], options: dict[str, str], pieces: str) -> None:
+    handshake, head = response(*lines, **options)
+    assert len(head) <= 65536
+    if pieces == "bytes":
+        for at in range(len(head)):
+            assert handshake.receive(head[at : at + 1], NOW) is (at == len(head) - 1)
+        assert handshake.leftover == b""
+    else:
+        assert handshake.receive(head + b"\x81\x02\n\n", NOW)
+        assert handshake.leftover == b"\x81\x02\n\n"
+
+
+@pytest.mark.parametrize("version", ["HTTP/1.0", "HTTP/1.2"])
+def test_minor_version_of_the_response_does_not_matter(version: str) -> None:
+    handshake, head = response(*UPGRADE)
+    assert handshake.receive(head.replace(b"HTTP/1.1", version.encode()), NOW)
+
+
+@pytest.mark.parametrize("early", [0, 1000])
+def test_head_of_more_than_64_kib_in_all_is_an_error(early: int) -> None:
+    handshake, head = response(*UPGRADE, f"X-Policy: {'x' * (65536 - early)}")
+    interim = f"HTTP/1.1 103 Early Hints\r\nX: {'x' * early}\r\n\r\n".encode() if early else b""
+    with pytest.raises(ConnectFailedError, match=r"^the response's headers are longer than 65536 bytes$"):
+        handshake.receive(interim + head, NOW)
+
+
+def test_endless_interim_responses_are_an_error() -> None:
+    early = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
+    handshake = ClientHandshake("ws://origin.example")
+    for _ in range(65536 // len(early)):
+        assert not handshake.receive(early, NOW)
+    with pytest.raises(ConnectFailedError, match="longer than"):
+        handshake.receive(early, NOW)
+
+
+def test_unusual_refusal_has_its_reason() -> None:
+    with pytest.raises(HandshakeRefusedError) as caught:
+        answer(b"HTTP/1.1 429\nRetry-After :\n 17\n\n")
+    assert (caught.value.reason, caught.value.retry_after_seconds) == ("HTTP 429 Too Many Requests", 17)
+
+
 @pytest.mark.parametrize(
     ("extra", "key", "said"),
     [
         ("", "wrong", "Sec-WebSocket-Accept"),
         ("Sec-WebSocket-Extensions: permessage-deflate\r\n", None, "extensions"),
         ("Sec-WebSocket-Protocol: v3\r\n", None, "subprotocols"),
-        ("no header\r\n", None, "invalid HTTP header line"),
+        ("no header\r\n", None, "a header line has no name"),
+        (": no name\r\n", None, "a header line has no name"),
+        ("no name: x\r\n", None, "a header line has no name"),
+        ("Sec-WebSocket-Accept: x\r\n", None, "Sec-WebSocket-Accept"),
+        ("Upgrade: h2c\r\n", None, "Upgrade"),
     ],
 )
 def test_invalid_101_is_an_error(extra: str, key: str | None, said: str) -> None:
@@ -198,7 +275,10 @@ def test_endless_headers_are_an_error() -> None:
         answer(b"HTTP/1.1 101 Switching Protocols\r\n" + b"X-Fill: x\r\n" * (65536 // 10))
 
 
-@given(st.binary(max_size=200), st.sampled_from([b"", b"HTTP/1.1 101 \r\n", b"HTTP/1.1 301 \r\nlocation:"]))
+@given(
+    st.binary(max_size=200),
+    st.sampled_from([b"", b"HTTP/1.1 101\n", b"HTTP/1.1 101 \r\n", b"HTTP/1.1 301 \r\nlocation:"]),
+)
 def test_any_bytes_are_accepted_refused_or_incomplete(data: bytes, prefix: bytes) -> None:
     # Nothing that an origin sends raises anything else, and none of these opens the connection.
     with contextlib.suppress(HandshakeRefusedError, ConnectFailedError):

@@ -207,6 +207,22 @@ def test_peer_that_is_not_a_websocket_server(said: bytes, reason: str) -> None:
     run(main())
 
 
+def test_long_and_unusual_response_opens_the_connection() -> None:
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, accept: bytes) -> None:
+        _, _, fields = accept.partition(b"\r\n")
+        writer.write(b"HTTP/1.1 101\r\nContent-Security-Policy: " + b"x" * 9000 + b"\r\n" + fields + b"\x81\x02hi")
+        await reader.read()
+
+    async def main() -> None:
+        async with raw_server(handle) as url:
+            recorder = Recorder()
+            client = await open_websocket(url, receiver=recorder)
+            await recorder.until(lambda: recorder.messages == [b"hi"])
+            client.abort()
+
+    run(main())
+
+
 def test_canceled_opening_leaves_no_connection() -> None:
     closed = asyncio.Event()
     asked = asyncio.Event()

@@ -115,12 +115,24 @@ def _stream(prefix: str) -> tuple[Definition, ...]:
             f"{prefix}_delivered_bytes_total", "counter", "Bytes of messages written to the sockets of clients."
         ),
         Definition(
-            f"{prefix}_dropped_messages_total", "counter", "Messages dropped from the mailboxes of slow clients."
+            f"{prefix}_dropped_messages_total",
+            "counter",
+            "Messages that a client did not get: it did not read (slow), its line was too slow (old), or the bytes that may "
+            "wait were used up (memory).",
+            (Label("reason", ("slow", "old", "memory")),),
         ),
         Definition(
             f"{prefix}_mailbox_high_water_messages", "gauge", "Most messages that have ever waited for one client."
         ),
-        Definition(f"{prefix}_clients_behind", "gauge", "Clients whose socket is full."),
+        Definition(
+            f"{prefix}_clients_behind",
+            "gauge",
+            "Clients whose socket is full, because what was sent is still on the way (line) or because they do not read "
+            "(not_reading).",
+            (Label("cause", ("line", "not_reading")),),
+        ),
+        Definition(f"{prefix}_client_lag_messages", "gauge", "Most messages that wait for one client now."),
+        Definition(f"{prefix}_client_lag_seconds", "gauge", "Longest that a message has waited for a client now."),
         Definition(f"{prefix}_closes_total", "counter", "Closed clients, by reason.", closes),
         Definition(f"{prefix}_handshakes_total", "counter", "Handshakes answered with 101."),
         Definition(f"{prefix}_refusals_total", "counter", "Handshakes refused, by reason.", refusals),

@@ -99,6 +99,12 @@ class ClientSettings:
             served; 64 KiB would take 17 ms.
         deflated_read_bytes: the same for a client whose messages may be compressed. DEFLATE shrinks by 1032 at most, so they
             inflate to 2 MiB, which takes 6 ms; 16 KiB would take 50 ms.
+        send_bytes: most bytes of one send of messages that waited: as many as Linux puts into one buffer, so that packets are
+            full, and few enough that other clients don't wait for the copy.
+        silent_line_seconds: a client whose line has acknowledged nothing for this long counts as not reading. Longer than two
+            retransmission timeouts on a line around the world, so that a lost packet is not taken for that.
+        stalled_seconds: a client whose socket is full and that has taken nothing for this long is closed. A phone in a tunnel
+            or a laptop that sleeps for a moment stays.
     """
 
     ping_timeout_seconds: float = 20.0
@@ -106,6 +112,9 @@ class ClientSettings:
     flood_close_timeout_seconds: float = 1.0
     read_bytes: int = 16384
     deflated_read_bytes: int = 2048
+    send_bytes: int = 65536
+    silent_line_seconds: float = 2.0
+    stalled_seconds: float = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from lobby_gateway.clients.admission import ProcessCapacity
-from lobby_gateway.clients.message_bus import BusStats
+from lobby_gateway.clients.message_bus import BusStats, Lag
 from lobby_gateway.metrics import Value
 from lobby_gateway.websocket.listener import ListenerStats
 
 
-def message_bus_samples(prefix: str, stats: BusStats, behind: int) -> dict[str, Value]:
-    """Samples of message buses; `behind` is the number of clients whose socket is full now."""
+def message_bus_samples(prefix: str, stats: BusStats, lag: Lag) -> dict[str, Value]:
+    """Samples of message buses."""
     return {
         f"{prefix}_deliveries_total": stats.deliveries,
         f"{prefix}_delivered_bytes_total": stats.delivered_bytes,
-        f"{prefix}_dropped_messages_total": stats.dropped,
+        f"{prefix}_dropped_messages_total": {
+            "slow": stats.dropped_slow,
+            "old": stats.dropped_old,
+            "memory": stats.dropped_memory,
+        },
         f"{prefix}_mailbox_high_water_messages": stats.high_water,
-        f"{prefix}_clients_behind": behind,
+        f"{prefix}_clients_behind": {"line": lag.on_the_way, "not_reading": lag.not_reading},
+        f"{prefix}_client_lag_messages": lag.messages,
+        f"{prefix}_client_lag_seconds": lag.seconds,
     }
 
 

@@ -12,7 +12,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from lobby_gateway import close_codes
+from lobby_gateway.clients.backlog import QueueLimits
 from lobby_gateway.clients.fan_out import SEND_FLAGS
+from lobby_gateway.clients.line import SIZE as LINE_SIZE
+from lobby_gateway.clients.line import Line
 from lobby_gateway.clients.mailbox import Mailbox
 from lobby_gateway.clients.rate_limit import FLOOD_LIMIT, FloodLimit
 from lobby_gateway.close_codes import CloseCode
@@ -35,15 +38,15 @@ class ClientPolicy:
     """How the clients of one Lobby are served; all of them share one object.
 
     Attributes:
-        mailbox_messages: most messages that wait for one client.
-        disconnect_when_full: close a client whose mailbox overflows instead of dropping its oldest message.
+        queue: what may wait for one client.
+        disconnect_when_full: close a client instead of dropping its oldest message.
         max_message_bytes: largest message accepted from a client.
         ping_seconds: a client that has been silent for this long is pinged; 0: never.
         flood: how fast a client may send.
         settings: what no Lobby sets.
     """
 
-    mailbox_messages: int = 16
+    queue: QueueLimits = field(default_factory=QueueLimits)
     disconnect_when_full: bool = False
     max_message_bytes: int = 65536
     ping_seconds: float = 25.0
@@ -54,7 +57,11 @@ class ClientPolicy:
     def of(cls, clients: ClientsSpec, flood: FloodLimit = FLOOD_LIMIT) -> ClientPolicy:
         """The policy that a Lobby asks for, in lobbies and greeters alike."""
         return cls(
-            mailbox_messages=clients.queue.messages,
+            queue=QueueLimits(
+                messages=clients.queue.messages,
+                seconds=clients.queue.milliseconds / 1000,
+                bytes=clients.queue.bytes,
+            ),
             disconnect_when_full=clients.queue.overflow is Overflow.DISCONNECT,
             max_message_bytes=clients.max_message_bytes,
             ping_seconds=clients.ping_seconds,
@@ -79,13 +86,14 @@ class ClientConnection(ServerSocket):
         deflate: permessage-deflate was negotiated.
         bus: the message bus it is attached to, if any. It sends by itself as long as `pending` is false.
         owner: is notified of messages and of the end.
+        mailbox: what waits for room in the socket, while it is full and the connection open.
         policy: how it is served; may be replaced. `max_message_bytes` keeps its first value.
         dropped: messages of this client that were dropped.
         context: data of the owner.
     """
 
     __slots__ = (
-        "_label", "_mailbox", "_pinged", "_received_at", "_spent_until", "bus", "context", "deflate", "dropped", "owner",
+        "_label", "_pinged", "_received_at", "_spent_until", "bus", "context", "deflate", "dropped", "mailbox", "owner",
         "policy",
     )  # fmt: skip
 
@@ -110,7 +118,7 @@ class ClientConnection(ServerSocket):
         read_bytes = settings.deflated_read_bytes if deflate else settings.read_bytes
         super().__init__(sock, loop, parser, read_bytes=read_bytes)
         self.policy = policy
-        self._mailbox: Mailbox | None = None
+        self.mailbox: Mailbox | None = None
         self._label = ""
         self._received_at = loop.time()
         self._pinged: tuple[float, SendProgress] | None = None  # since when a pong is awaited, if one is
@@ -124,52 +132,85 @@ class ClientConnection(ServerSocket):
     @property
     def waiting_messages(self) -> int:
         """Messages in the mailbox: no byte of them has been sent."""
-        return len(self._mailbox) if self._mailbox is not None else 0
+        return len(self.mailbox) if self.mailbox is not None else 0
 
     # Sending
 
-    def deliver(self, batch: Batch) -> int:
-        """Sends a batch (deflated if `deflate`), keeping what the socket doesn't accept; returns the messages dropped."""
-        if self.pending:
-            return self.enqueue(batch.frames)
+    def deliver(self, batch: Batch, now: float) -> None:
+        """Sends a batch (deflated if `deflate`) to this client alone, keeping what the socket doesn't accept."""
+        if self.mailbox is not None:
+            self.mailbox.put(batch, now, self.policy.queue)
+            return
         try:
             sent = self.sock.send(batch.data, SEND_FLAGS)
         except BlockingIOError:
             sent = 0
         except OSError as error:
             self._lost(error)
-            return 0
+            return
         if sent != len(batch.data):
-            self.enqueue_rest(batch, sent)
-        return 0
+            mailbox = Mailbox()
+            mailbox.put(batch, now, self.policy.queue)
+            self.wait_from(mailbox, batch, sent)
+        elif self.bus is not None:
+            self.bus.stats.deliveries += len(batch)
+            self.bus.stats.delivered_bytes += sent
 
-    def enqueue_rest(self, batch: Batch, sent: int) -> None:
-        """Keeps what is left of a batch of which the socket took `sent` bytes."""
-        self._mailbox = Mailbox(self.policy.mailbox_messages)
-        index, self._rest = self._mailbox.begin(batch, sent)
-        if self.bus is not None:
-            self.bus.stats.deliveries += index
-            self.bus.stats.delivered_bytes += batch.ends[index - 1] if index else 0
+    def wait_from(self, mailbox: Mailbox, batch: Batch, sent: int) -> None:
+        """The socket is full: it took `sent` bytes of a batch, the first one of `mailbox`."""
+        self.mailbox = mailbox
+        if sent:
+            self._sent(mailbox, memoryview(batch.data), sent)
         self._wait_for_room()
-        self._note_high_water(len(self._mailbox))
+        self._note_high_water()
 
-    def enqueue(self, frames: tuple[bytes, ...]) -> int:
-        """Puts frames into the mailbox; returns how many messages were dropped for them."""
-        if self._close_state or not frames:
-            return 0
-        if self._mailbox is None:
-            self._mailbox = Mailbox(self.policy.mailbox_messages)
-        dropped = self._mailbox.put(frames)
-        self._note_high_water(len(self._mailbox))
-        if dropped:
-            self.dropped += dropped
+    def check_line(self, now: float) -> None:
+        """Looks at a client whose socket is full: drops what may no longer wait, and closes it if it makes no progress."""
+        mailbox = self.mailbox
+        if mailbox is None:
+            return
+        settings = self.policy.settings
+        line = self._line()
+        if line.acked != mailbox.acked:
+            mailbox.acked, mailbox.acked_at = line.acked, now
+        silent = now - mailbox.acked_at
+        if silent >= settings.stalled_seconds:
+            self.close(close_codes.TOO_SLOW)
+            return
+        mailbox.not_reading = line.window_closed or silent >= settings.silent_line_seconds
+        self._note_high_water()
+        self._drop(mailbox, now)
+
+    def _line(self) -> Line:
+        return Line.parse(self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, LINE_SIZE))
+
+    def _drop(self, mailbox: Mailbox, now: float) -> None:
+        """Drops what may no longer wait; or closes the client instead, if the Lobby asks for that."""
+        bus = self.bus
+        if bus is None:
+            return  # it is moving: nothing is added meanwhile
+        dropped = mailbox.drop(now)
+        count = int(dropped)
+        if count:
+            self.dropped += count
+            bus.stats.count_dropped(dropped)
             if self.policy.disconnect_when_full:
                 self.close(close_codes.TOO_SLOW)
-        return dropped
 
-    def _note_high_water(self, messages: int) -> None:
-        if self.bus is not None and messages > self.bus.stats.high_water:
-            self.bus.stats.high_water = messages
+    def _sent(self, mailbox: Mailbox, data: memoryview, sent: int) -> None:
+        """The socket took `sent` bytes of the next ones in the mailbox: keeps the rest of a frame that was cut."""
+        count, unsent = mailbox.took(sent)
+        if unsent:
+            rest = data[sent : sent + unsent]
+            # Of many small messages only this one is kept in memory; a large one is shared with others that lag.
+            self._rest = rest if unsent * 2 > memoryview(data.obj).nbytes else memoryview(bytes(rest))
+        if self.bus is not None:
+            self.bus.stats.deliveries += count
+            self.bus.stats.delivered_bytes += sent + unsent
+
+    def _note_high_water(self) -> None:
+        if self.bus is not None and self.waiting_messages > self.bus.stats.high_water:
+            self.bus.stats.high_water = self.waiting_messages
 
     def close(self, close: CloseCode, reason: str | None = None) -> None:
         """Begins the closing handshake (RFC 6455 §7.1.2): the mailbox is discarded; a partially sent frame is completed."""
@@ -184,7 +225,7 @@ class ClientConnection(ServerSocket):
             return
         if self.bus is not None:
             self.bus.detach(self)  # before another socket can get the descriptor
-        self._mailbox = None
+        self.mailbox = None
         super().abort()
         self.owner.client_closed(self, self._label or label)
 
@@ -209,36 +250,38 @@ class ClientConnection(ServerSocket):
 
     def _close(self, state: CloseState, payload: bytes, label: str, timeout: float | None = None) -> None:
         self._label = self._label or label
-        self._mailbox = None
         if self.bus is not None:
             self.bus.detach(self)
+        self.mailbox = None
         self._begin_close(state, payload, timeout or self.policy.settings.close_timeout_seconds)
 
     def _wait_for_room(self) -> None:
         super()._wait_for_room()
-        if self.bus is not None:
-            self.bus.fell_behind(self)  # a direct send could land in the middle of a frame
+        if self.mailbox is None and not self._close_state:
+            self.mailbox = Mailbox()
+        if self.bus is not None and self.mailbox is not None:
+            self.bus.fell_behind(self, self.mailbox)  # a direct send could land in the middle of a frame
 
     def _send_data(self) -> bool:
-        mailbox = self._mailbox
+        """Sends what waits: together, in full packets, as much as the client has room for."""
+        mailbox = self.mailbox
         if mailbox is None:
             return True
-        delivered = delivered_bytes = 0
-        try:
-            while mailbox and self._rest is None:
-                sent = self.sock.send(mailbox.next(), SEND_FLAGS)
-                count, self._rest = mailbox.took(sent)
-                delivered += count
-                delivered_bytes += sent + len(self._rest or b"")
-        finally:
-            if delivered and self.bus is not None:
-                self.bus.stats.deliveries += delivered
-                self.bus.stats.delivered_bytes += delivered_bytes
-        return self._rest is None
+        self._drop(mailbox, self._loop.time())
+        if self._close_state:
+            return False  # closed instead: the close frame is next
+        most = self.policy.settings.send_bytes
+        while len(mailbox):
+            data = memoryview(mailbox.next(min(most, self._line().room)))
+            sent = self.sock.send(data, SEND_FLAGS)
+            self._sent(mailbox, data, sent)
+            if sent != len(data):
+                return False
+        return True
 
     def _caught_up(self) -> None:
         super()._caught_up()
-        self._mailbox = None
+        self.mailbox = None
         if self.bus is not None:
             self.bus.caught_up(self)
 

@@ -1,92 +1,165 @@
-"""What waits for one client whose socket is full: the rest of one batch, and the latest messages after it.
+"""What waits for one client whose socket is full.
 
 A client that keeps up has no mailbox: it is created when the first message has to wait, and released when the last one has
-been sent. It holds references to bytes that all clients share, so its size is that of 16 pointers.
+been sent. It holds no messages but a place in the backlog of its bus. Only what waits for this client alone is its own: a
+replay, or what it brought along from another bus.
+
+A client may lag for two reasons. Its line is long or thin: what was sent is on the way, and acknowledgements keep coming. Or
+it does not read: nothing is on the way, because its receive window is closed. The first kind waits for a round trip and takes
+everything then, so its messages may wait for `QueueLimits.seconds`; for the second kind only the newest messages are kept.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections import deque
-from collections.abc import Sequence
+from dataclasses import dataclass
 
+from lobby_gateway.clients.backlog import Backlog, QueueLimits
 from lobby_gateway.websocket.frames import Batch
 
 
-class Mailbox:
-    """At most `capacity` frames, the oldest of which make room for the newest; in front of them, the rest of one batch.
-
-    That batch is the one that filled the socket of a client that was up to date. A burst of the origin may exceed a client's
-    TCP window even if the client reads as fast as it can, so none of it is dropped. It is bounded by one read of the
-    origin, and takes no more memory than its partially sent message, which refers to all of it anyway.
+@dataclass(slots=True)
+class Dropped:
+    """Messages that were dropped, by reason.
 
     Attributes:
-        capacity: most messages that wait for this client, not counting that batch.
+        slow: the client did not read, and enough newer messages waited.
+        old: the line was too slow: they waited too long.
+        memory: the bytes that may wait were used up.
     """
 
-    __slots__ = ("_batch", "_frames", "_index", "capacity")
+    slow: int = 0
+    old: int = 0
+    memory: int = 0
 
-    def __init__(self, capacity: int) -> None:
-        if capacity < 1:
-            raise ValueError(f"capacity: {capacity} is too small; accepted: at least 1")
-        self.capacity = capacity
-        self._frames: deque[bytes] = deque(maxlen=capacity)
-        self._batch: Batch | None = None
-        self._index = 0  # its messages that were sent, wholly or partially
+    def __int__(self) -> int:
+        return self.slow + self.old + self.memory
+
+
+class Mailbox:
+    """A place in a backlog, behind messages of its own.
+
+    Attributes:
+        not_reading: the client does not read: only the newest messages are kept.
+        acked: bytes that the client had acknowledged when that last changed, to see whether it makes progress.
+        acked_at: when that was.
+    """
+
+    __slots__ = ("_cursor", "_own", "_own_cursor", "_shared", "acked", "acked_at", "not_reading")
+
+    def __init__(self, shared: Backlog | None = None, cursor: int = 0) -> None:
+        """A mailbox of the messages from a cursor of a bus's backlog."""
+        self._shared = shared
+        self._cursor = cursor
+        self._own: Backlog | None = None
+        self._own_cursor = 0
+        self.not_reading = False
+        self.acked = -1
+        self.acked_at = 0.0
 
     def __len__(self) -> int:
-        return len(self._frames) + (0 if self._batch is None else len(self._batch) - self._index)
+        return self._waiting_own() + self._waiting_shared()
 
-    def begin(self, batch: Batch, sent: int) -> tuple[int, memoryview | None]:
-        """Takes over a batch of which the socket took `sent` bytes; the mailbox must be empty.
+    @property
+    def attached(self) -> bool:
+        """It has a place in a backlog."""
+        return self._shared is not None
 
-        Returns:
-            How many of its messages were sent, wholly or partially, and the unsent rest of the partial one.
-        """
-        self._batch, self._index = batch, 0
-        index, rest = self.took(sent)
-        if len(batch) - index <= self.capacity:  # few enough to be dropped for later ones
-            self._frames.extend(batch.frames[index:])
-            self._batch = None
-        return index, rest
+    @property
+    def cursor(self) -> int:
+        """Cursor of the next message of the backlog."""
+        return self._cursor
 
-    def put(self, frames: Sequence[bytes]) -> int:
-        """Adds frames, newest last; returns how many of the oldest (waiting or new) were dropped for them."""
-        dropped = max(0, len(self._frames) + len(frames) - self.capacity)
-        self._frames.extend(frames[-self.capacity :])
+    def put(self, batch: Batch, now: float, limits: QueueLimits) -> None:
+        """Adds messages for this client alone, in front of those of the backlog."""
+        if self._own is None:
+            self._own = Backlog(limits)
+        self._own.append(batch, now)
+
+    def attach(self, shared: Backlog) -> None:
+        """From now on the messages of a backlog wait, too."""
+        self._shared = shared
+        self._cursor = shared.cursor
+
+    def detach(self) -> None:
+        """Takes along what waits: the client leaves the backlog."""
+        shared = self._shared
+        if shared is None:
+            return
+        for came, batch in shared.batches(max(self._cursor, shared.floor)):
+            if self._own is None:
+                self._own = Backlog(shared.limits)
+            self._own.append(batch, came)
+        self._shared = None
+
+    def drop(self, now: float) -> Dropped:
+        """Drops what the limits no longer allow; returns how many messages."""
+        dropped = Dropped()
+        own, shared = self._own, self._shared
+        if own is not None:
+            own.expire(now, self._waiting_shared())
+            self._own_cursor = _skip(own, self._own_cursor, dropped)
+        if shared is not None:
+            shared.expire(now)
+            self._cursor = _skip(shared, self._cursor, dropped)
+        if self.not_reading and (limiting := shared or own) is not None:
+            surplus = len(self) - limiting.limits.messages
+            if surplus > 0:
+                dropped.slow = surplus
+                from_own = min(surplus, self._waiting_own())
+                self._own_cursor += from_own
+                self._cursor += surplus - from_own
         return dropped
 
-    def next(self) -> bytes | memoryview:
-        """The bytes to send next: all of the batch, otherwise the oldest frame.
+    def next(self, max_bytes: int) -> bytes | memoryview:
+        """The bytes to send next: whole frames, at most `max_bytes`, but at least one. Call `drop` first.
 
         Raises:
             IndexError: the mailbox is empty.
         """
-        if self._batch is not None:
-            return memoryview(self._batch.data)[self._start :]
-        return self._frames[0]
+        if self._own is not None and self._own_cursor < self._own.cursor:
+            return self._own.next(self._own_cursor, max_bytes)
+        if self._shared is None or self._cursor >= self._shared.cursor:
+            raise IndexError("the mailbox is empty")
+        return self._shared.next(self._cursor, max_bytes)
 
-    def took(self, sent: int) -> tuple[int, memoryview | None]:
+    def took(self, sent: int) -> tuple[int, int]:
         """The socket took `sent` bytes of `next`, at least one: messages sent, wholly or partially, leave the mailbox.
 
         Returns:
-            How many messages those are, and the unsent rest of the partial one.
+            How many messages those are, and how many bytes of the last one are unsent.
         """
-        batch = self._batch
-        if batch is None:
-            rest = memoryview(self._frames.popleft())[sent:]
-            return 1, rest if len(rest) else None
-        before, at = self._index, self._start + sent
-        self._index = bisect_right(batch.ends, at)
-        partial = None
-        if at > self._start:
-            partial = memoryview(batch.data)[at : batch.ends[self._index]]
-            self._index += 1
-        count = self._index - before
-        if self._index == len(batch):
-            self._batch = None
-        return count, partial
+        own, shared = self._own, self._shared
+        if own is not None and self._own_cursor < own.cursor:
+            before = self._own_cursor
+            self._own_cursor, unsent = own.took(before, sent)
+            if self._own_cursor == own.cursor:
+                self._own = None
+                self._own_cursor = 0
+                return own.cursor - before, unsent
+            return self._own_cursor - before, unsent
+        assert shared is not None  # noqa: S101  # `next` would have raised
+        before = self._cursor
+        self._cursor, unsent = shared.took(before, sent)
+        return self._cursor - before, unsent
 
-    @property
-    def _start(self) -> int:
-        return self._batch.ends[self._index - 1] if self._batch is not None and self._index else 0
+    def age(self, now: float) -> float:
+        """Seconds that the oldest message has waited; 0 if there is none."""
+        if self._own is not None and self._waiting_own():
+            return self._own.age(self._own_cursor, now)
+        return self._shared.age(self._cursor, now) if self._shared is not None else 0.0
+
+    def _waiting_own(self) -> int:
+        return 0 if self._own is None else self._own.cursor - max(self._own_cursor, self._own.floor)
+
+    def _waiting_shared(self) -> int:
+        return 0 if self._shared is None else self._shared.cursor - max(self._cursor, self._shared.floor)
+
+
+def _skip(backlog: Backlog, cursor: int, dropped: Dropped) -> int:
+    """The cursor after what was dropped; counts that."""
+    if cursor < backlog.floor:
+        for_memory = max(0, min(backlog.memory_floor, backlog.floor) - cursor)
+        dropped.memory += for_memory
+        dropped.old += backlog.floor - cursor - for_memory
+        return backlog.floor
+    return cursor

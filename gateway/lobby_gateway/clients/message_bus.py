@@ -1,18 +1,26 @@
 """One message to all clients: the hot path, the same in a lobby and in a greeter.
 
 A batch is framed once, and every client with nothing pending gets it by one direct, non-blocking `send`. There is no task,
-queue or callback per client and message. The mailboxes of clients that lag are filled afterwards, so that no other client
-waits for them. Which ones these are is determined before the fast loop: it may add others, which must not get the batch twice.
+queue or callback per client and message. For clients that lag the batch is kept once, in the backlog, and nothing is done for
+each of them until its socket has room.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
+from lobby_gateway.clients.backlog import Backlog, QueueLimits
 from lobby_gateway.clients.connection import ClientConnection
 from lobby_gateway.clients.fan_out import send_all
+from lobby_gateway.clients.mailbox import Dropped, Mailbox
 from lobby_gateway.websocket.deflate import deflate_batch
 from lobby_gateway.websocket.frames import Batch
+
+LINE_CHECK_SECONDS = 0.25
+"""Interval between looks at the lines of clients that lag. A look takes a microsecond for each of them, and until the first
+one a client that has stopped reading is treated as one that is far away."""
 
 
 class BusStats:
@@ -23,19 +31,79 @@ class BusStats:
         bytes: bytes of their frames.
         deliveries: messages that clients' sockets took to the end.
         delivered_bytes: bytes of those.
-        dropped: messages dropped from mailboxes.
-        high_water: most messages that ever waited for one client; the clients update it.
+        dropped_slow, dropped_old, dropped_memory: messages dropped from mailboxes, by reason: see `Dropped`.
+        high_water: most messages seen waiting for one client.
     """
 
-    __slots__ = ("bytes", "delivered_bytes", "deliveries", "dropped", "high_water", "messages")
+    __slots__ = (
+        "bytes", "delivered_bytes", "deliveries", "dropped_memory", "dropped_old", "dropped_slow", "high_water", "messages",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.messages = 0
         self.bytes = 0
         self.deliveries = 0
         self.delivered_bytes = 0
-        self.dropped = 0
+        self.dropped_slow = 0
+        self.dropped_old = 0
+        self.dropped_memory = 0
         self.high_water = 0
+
+    @property
+    def dropped(self) -> int:
+        """Messages dropped from mailboxes."""
+        return self.dropped_slow + self.dropped_old + self.dropped_memory
+
+    def count_dropped(self, dropped: Dropped) -> None:
+        """Messages were dropped from one mailbox."""
+        self.dropped_slow += dropped.slow
+        self.dropped_old += dropped.old
+        self.dropped_memory += dropped.memory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lag:
+    """Clients whose socket is full.
+
+    Attributes:
+        on_the_way: those that take what their line can carry.
+        not_reading: those that do not read.
+        messages: most messages that wait for one of them.
+        seconds: longest that one of those has waited.
+    """
+
+    on_the_way: int = 0
+    not_reading: int = 0
+    messages: int = 0
+    seconds: float = 0.0
+
+    @classmethod
+    def of(cls, lags: Iterable[Lag]) -> Lag:
+        """The lag of several buses."""
+        lags = list(lags)
+        return cls(
+            on_the_way=sum(each.on_the_way for each in lags),
+            not_reading=sum(each.not_reading for each in lags),
+            messages=max((each.messages for each in lags), default=0),
+            seconds=max((each.seconds for each in lags), default=0.0),
+        )
+
+
+class _Encoding:
+    """The clients of a bus that get the same bytes: deflated or not.
+
+    Attributes:
+        ready: clients with nothing pending, by the descriptors of their sockets, which are all that the compiled loop touches.
+        behind: clients whose socket is full, with what waits for each.
+        backlog: what waits for all of those; empty if there are none.
+    """
+
+    __slots__ = ("backlog", "behind", "ready")
+
+    def __init__(self, limits: QueueLimits) -> None:
+        self.ready: dict[int, ClientConnection] = {}
+        self.behind: dict[ClientConnection, Mailbox] = {}
+        self.backlog = Backlog(limits)
 
 
 class MessageBus:
@@ -45,24 +113,51 @@ class MessageBus:
         stats: counters; may be shared by several buses.
     """
 
-    def __init__(self, stats: BusStats | None = None) -> None:
+    def __init__(
+        self,
+        stats: BusStats | None = None,
+        limits: QueueLimits | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.stats = stats or BusStats()
-        # Dictionaries as ordered sets: a client joins, leaves and falls behind in constant time. Those that are ready are
-        # keyed by the descriptors of their sockets, which are all that the compiled loop touches.
-        self._ready: dict[int, ClientConnection] = {}
-        self._ready_deflated: dict[int, ClientConnection] = {}
-        self._behind: dict[ClientConnection, None] = {}
+        self._clock = clock
+        self._limits = limits or QueueLimits()
+        self._plain = _Encoding(self._limits)
+        self._deflated = _Encoding(self._limits)
+        self._look_at = 0.0  # when the lines of clients that lag are looked at again
 
     def __len__(self) -> int:
-        return len(self._ready) + len(self._ready_deflated) + len(self._behind)
+        return sum(len(each.ready) + len(each.behind) for each in (self._plain, self._deflated))
 
     def __iter__(self) -> Iterator[ClientConnection]:
-        return iter([*self._ready.values(), *self._ready_deflated.values(), *self._behind])
+        plain, deflated = self._plain, self._deflated
+        return iter([*plain.ready.values(), *deflated.ready.values(), *plain.behind, *deflated.behind])
+
+    @property
+    def limits(self) -> QueueLimits:
+        """What may wait for a client; may be replaced."""
+        return self._limits
+
+    @limits.setter
+    def limits(self, limits: QueueLimits) -> None:
+        self._limits = self._plain.backlog.limits = self._deflated.backlog.limits = limits
 
     @property
     def behind(self) -> int:
         """Clients whose socket is full."""
-        return len(self._behind)
+        return len(self._plain.behind) + len(self._deflated.behind)
+
+    def lag(self) -> Lag:
+        """How far the clients lag whose socket is full."""
+        now = self._clock()
+        mailboxes = [*self._plain.behind.values(), *self._deflated.behind.values()]
+        return Lag(
+            on_the_way=sum(not each.not_reading for each in mailboxes),
+            not_reading=sum(each.not_reading for each in mailboxes),
+            messages=max(map(len, mailboxes), default=0),
+            seconds=max((each.age(now) for each in mailboxes), default=0.0),
+        )
 
     def attach(self, client: ClientConnection, replay: Sequence[Batch] = ()) -> None:
         """Adds a client; it gets `replay` first, then everything published from now on."""
@@ -71,78 +166,107 @@ class MessageBus:
         if client.bus is not None:
             raise ValueError("the client is attached to a bus")
         client.bus = self
-        self._add(client)
+        encoding = self._encoding(client)
+        if client.mailbox is not None:
+            self.fell_behind(client, client.mailbox)
+        else:
+            encoding.ready[client.fd] = client
         for batch in replay:
             if client.bus is not self:
                 return  # lost, or closed as too slow
             self._deliver(client, batch)
 
     def detach(self, client: ClientConnection) -> None:
-        """Removes a client whose socket is still open; its mailbox stays with it."""
+        """Removes a client whose socket is still open; what waits stays with it."""
         client.bus = None
-        self._ready.pop(client.fd, None)
-        self._ready_deflated.pop(client.fd, None)
-        self._behind.pop(client, None)
+        encoding = self._encoding(client)
+        encoding.ready.pop(client.fd, None)
+        mailbox = encoding.behind.get(client)
+        if mailbox is not None:
+            mailbox.detach()
+            self._leave(encoding, client)
 
-    def fell_behind(self, client: ClientConnection) -> None:
-        """A client's socket is full: from now on its messages go to its mailbox."""
-        self._ready.pop(client.fd, None)
-        self._ready_deflated.pop(client.fd, None)
-        self._behind[client] = None
+    def fell_behind(self, client: ClientConnection, mailbox: Mailbox) -> None:
+        """A client's socket is full: from now on its messages wait."""
+        encoding = self._encoding(client)
+        encoding.ready.pop(client.fd, None)
+        encoding.behind[client] = mailbox
+        if not mailbox.attached:
+            mailbox.attach(encoding.backlog)
 
     def caught_up(self, client: ClientConnection) -> None:
         """A client that lagged no longer has anything pending."""
-        self._behind.pop(client, None)
-        self._add(client)
+        encoding = self._encoding(client)
+        self._leave(encoding, client)
+        encoding.ready[client.fd] = client
 
     def publish(self, batch: Batch) -> None:
         """Sends a batch to every attached client."""
         stats = self.stats
         stats.messages += len(batch)
         stats.bytes += len(batch.data)
-        deflated = deflate_batch(batch) if self._ready_deflated or self._any_behind_deflated() else batch
-        behind = list(self._behind)
-        if self._ready:
-            self._send(self._ready, batch)
-        if self._ready_deflated:
-            self._send(self._ready_deflated, deflated)
-        for client in behind:
-            if client.bus is self:  # the end of another client may have led to its removal
-                stats.dropped += client.enqueue((deflated if client.deflate else batch).frames)
+        plain, deflated = self._plain, self._deflated
+        now = self._clock() if plain.behind or deflated.behind else 0.0
+        if plain.ready or plain.behind:
+            self._send(plain, batch, now)
+        if deflated.ready or deflated.behind:
+            self._send(deflated, deflate_batch(batch), now)
+        if now >= self._look_at and (plain.behind or deflated.behind):
+            self.look(now or self._clock())
+
+    def look(self, now: float) -> None:
+        """Looks at the clients that lag: drops what may no longer wait for them, and closes those that make no progress."""
+        self._look_at = now + LINE_CHECK_SECONDS
+        for encoding in (self._plain, self._deflated):
+            for client in list(encoding.behind):
+                client.check_line(now)
+            if encoding.behind:
+                encoding.backlog.forget(min(mailbox.cursor for mailbox in encoding.behind.values()))
 
     def sweep(self, now: float) -> None:
         """Pings silent clients and closes dead ones; to be called every few seconds."""
+        self.look(now)
         for client in self:
             client.check_liveness(now)
 
-    def _send(self, ready: dict[int, ClientConnection], batch: Batch) -> None:
-        """One system call for each client that is ready."""
+    def _send(self, encoding: _Encoding, batch: Batch, now: float) -> None:
+        """One system call for each client that is ready, none for one that is behind."""
+        ready, backlog = encoding.ready, encoding.backlog
+        start = backlog.cursor
+        if encoding.behind:
+            backlog.append(batch, now)
+        if not ready:
+            return
         incomplete = send_all(ready, batch.data)
         stats = self.stats
         whole = len(ready) - len(incomplete)
         stats.deliveries += whole * len(batch)
         stats.delivered_bytes += whole * len(batch.data)
-        for client, sent in [(ready[fd], sent) for fd, sent in incomplete]:  # the loop removes them from `ready`
+        if not incomplete:
+            return
+        if backlog.cursor == start and any(sent >= 0 for _, sent in incomplete):
+            backlog.append(batch, self._clock())
+        clients = [(ready[fd], sent) for fd, sent in incomplete]  # the loops remove them from `ready`
+        for client, sent in clients:
+            if sent >= 0:
+                client.wait_from(Mailbox(backlog, start), batch, sent)
+        for client, sent in clients:
             if sent < 0:
-                client.abort()
-            elif client.bus is self:  # as above
-                client.enqueue_rest(batch, sent)
+                client.abort()  # last: its owner may remove others
 
     def _deliver(self, client: ClientConnection, batch: Batch) -> None:
         if client.deflate:
             batch = deflate_batch(batch)
-        self.stats.dropped += client.deliver(batch)
-        if not client.pending:
-            self.stats.deliveries += len(batch)
-            self.stats.delivered_bytes += len(batch.data)
+        client.deliver(batch, self._clock())
 
-    def _add(self, client: ClientConnection) -> None:
-        if client.pending:
-            self._behind[client] = None
-        elif client.deflate:
-            self._ready_deflated[client.fd] = client
-        else:
-            self._ready[client.fd] = client
+    def _encoding(self, client: ClientConnection) -> _Encoding:
+        return self._deflated if client.deflate else self._plain
 
-    def _any_behind_deflated(self) -> bool:
-        return any(client.deflate for client in self._behind)
+    def _leave(self, encoding: _Encoding, client: ClientConnection) -> None:
+        encoding.behind.pop(client, None)
+        if not encoding.behind:
+            self._empty(encoding)
+
+    def _empty(self, encoding: _Encoding) -> None:
+        if encoding.backlog.cursor:
+            encoding.backlog = Backlog(self._limits)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from lobby_gateway import metrics
 from lobby_gateway.clients.admission import ProcessCapacity
 from lobby_gateway.clients.collectors import client_port_samples, message_bus_samples
-from lobby_gateway.clients.message_bus import BusStats
+from lobby_gateway.clients.message_bus import BusStats, Lag
 from lobby_gateway.greeter.directory import Directory
 from lobby_gateway.greeter.lobby_service import LobbyService, ServiceStats
 from lobby_gateway.websocket.listener import Listener, ListenerStats
@@ -56,6 +56,6 @@ def samples(
         "greeter_client_messages_total": dict(stats.fates),
         "greeter_client_message_bytes_total": stats.client_bytes,
         "greeter_event_loop_lag_seconds": lag.distribution(),
-        **message_bus_samples("greeter", total, sum(trunk.bus.behind for trunk in trunks)),
+        **message_bus_samples("greeter", total, Lag.of(trunk.bus.lag() for trunk in trunks)),
         **client_port_samples("greeter", listener.stats if listener is not None else ListenerStats(), capacity),
     }

@@ -151,6 +151,8 @@ class LobbyService:
         if entry.lobby.spec.clients != self._clients_spec:
             self._clients_spec = entry.lobby.spec.clients
             self._policy = ClientPolicy.of(self._clients_spec, self._flood)
+            for trunk in self._trunks.values():
+                trunk.bus.limits = self._policy.queue
             for client in self.clients:
                 client.policy = self._policy
         self._queue.wait_seconds = entry.lobby.spec.wait_seconds
@@ -442,6 +444,7 @@ class LobbyService:
                 namespace=self.lobby.namespace,
                 replay=self.lobby.spec.clients.replay,
                 stats=self.bus_stats,
+                limits=self._policy.queue,
                 settings=self._trunk_settings,
             )
         return trunk

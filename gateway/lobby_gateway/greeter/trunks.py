@@ -14,6 +14,7 @@ from typing import Protocol
 
 from lobby_gateway import close_codes
 from lobby_gateway.clients.admission import Permit
+from lobby_gateway.clients.backlog import QueueLimits
 from lobby_gateway.clients.connection import ClientConnection
 from lobby_gateway.clients.message_bus import BusStats, MessageBus
 from lobby_gateway.clients.tokens import NamespaceKeys, Purpose, sign
@@ -218,11 +219,12 @@ class Trunk:
         token_keys: NamespaceKeys,
         replay: int,
         stats: BusStats,
+        limits: QueueLimits,
         namespace: str = "",
         settings: TrunkConsumerSettings = TRUNK_CONSUMER_SETTINGS,
     ) -> None:
         self.id = lobby
-        self.bus = MessageBus(stats)
+        self.bus = MessageBus(stats, limits)
         self.ledger = SeatLedger()
         self.lost = False
         self.messages = 0

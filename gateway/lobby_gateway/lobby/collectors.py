@@ -65,7 +65,7 @@ def samples(
         "lobby_ring_messages": len(ring),
         "lobby_ring_bytes": ring.bytes,
         "lobby_resumes_total": dict(handshakes.resumes),
-        **message_bus_samples("lobby", handshakes.bus.stats, handshakes.bus.behind),
+        **message_bus_samples("lobby", handshakes.bus.stats, handshakes.bus.lag()),
         "lobby_closes_total": dict(handshakes.closes),
         **client_port_samples("lobby", listener, capacity),
         "lobby_client_messages_total": dict(handshakes.fates),

@@ -95,7 +95,7 @@ class LobbyHandshakes:
         self._policy = ClientPolicy.of(lobby.spec.clients, flood)
         self._used = UsedTokens()
         self._loop = asyncio.get_running_loop()
-        self.bus = MessageBus()
+        self.bus = MessageBus(limits=self._policy.queue)
         self.clients: dict[ClientConnection, None] = {}
         self.closes: Counter[str] = Counter(dict.fromkeys(close_codes.CLOSE_LABELS, 0))
         self.fates: Counter[str] = Counter(dict.fromkeys(FATES, 0))
@@ -123,6 +123,7 @@ class LobbyHandshakes:
         self._lobby = lobby
         self._admission.update(lobby.spec.clients.limits)
         self._policy = ClientPolicy.of(lobby.spec.clients, self._flood)
+        self.bus.limits = self._policy.queue
         for client in self.clients:
             client.policy = self._policy
 

@@ -225,14 +225,18 @@ class OriginSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueSpec:
-    """The mailbox of a client that reads too slowly.
+    """What waits for a client whose socket is full.
 
     Attributes:
-        messages: most messages that it holds.
-        overflow: what happens when it is full.
+        messages: the newest messages that always wait.
+        milliseconds: how long others wait for a client that takes what its line can carry.
+        bytes: most bytes that wait.
+        overflow: what happens to messages that may no longer wait.
     """
 
     messages: int
+    milliseconds: int
+    bytes: int
     overflow: Overflow
 
 

@@ -16,12 +16,12 @@ from typing import NamedTuple
 
 from lobby_gateway.settings import LobbySettings
 from lobby_gateway.trunk.position import NO_EPOCH, LiveReason, Position, digests_of
+from lobby_gateway.websocket.batch_log import BatchLog
 from lobby_gateway.websocket.frames import Batch
 
 MAX_EPOCHS = 64
 """With more origin sessions than this, those without messages are forgotten: an origin may flap for weeks."""
 
-_COMPACT_AT = 1024  # evicted entries at the head of the lists before they are deleted
 _DEFAULT_SETTINGS = LobbySettings()
 
 
@@ -69,7 +69,7 @@ class _Span(NamedTuple):
     offset: int
 
 
-class MessageRing:
+class MessageRing(BatchLog):
     """Keeps the latest messages, at most `max_messages` and `max_bytes` of frames, but always the newest batch.
 
     Batches are evicted whole, so up to one batch less than the limits may be kept.
@@ -79,34 +79,19 @@ class MessageRing:
         max_bytes: limit in bytes of frames.
         epoch: the current epoch; `NO_EPOCH` before the first.
         offset: of the next message in it.
-        cursor: the place after the newest message: messages so far, across epochs.
-        oldest: cursor of the oldest message kept; equal to `cursor` if there is none.
-        bytes: bytes of the frames kept.
     """
 
-    __slots__ = (
-        "_batches", "_head", "_spans", "_starts", "bytes", "cursor", "epoch", "max_bytes", "max_messages", "offset", "oldest",
-    )  # fmt: skip
+    __slots__ = ("_spans", "epoch", "max_bytes", "max_messages", "offset")
 
     def __init__(
         self, max_messages: int = _DEFAULT_SETTINGS.ring_messages, max_bytes: int = _DEFAULT_SETTINGS.ring_bytes
     ) -> None:
+        super().__init__()
         self.max_messages = max_messages
         self.max_bytes = max_bytes
         self.epoch = NO_EPOCH
         self.offset = 0
-        self.cursor = 0
-        self.oldest = 0
-        self.bytes = 0
-        # Two lists instead of a deque, since `since` has to bisect; what lies before `_head` is evicted.
-        self._starts: list[int] = []  # cursor of the first message of each batch
-        self._batches: list[Batch] = []
-        self._head = 0
         self._spans = [_Span(0, NO_EPOCH, 0)]
-
-    def __len__(self) -> int:
-        """Messages kept."""
-        return self.cursor - self.oldest
 
     def begin_epoch(self, epoch: int, offset: int = 0) -> None:
         """Begins an origin session; or, for the current epoch, skips messages up to `offset` that will never come.
@@ -140,11 +125,8 @@ class MessageRing:
             return
         if self.epoch == NO_EPOCH:
             raise ValueError("a message before the first epoch")
-        self._starts.append(self.cursor)
-        self._batches.append(batch)
-        self.cursor += count
+        self._append(batch)
         self.offset += count
-        self.bytes += len(batch.data)
         if self.bytes > self.max_bytes or self.cursor - self.oldest > self.max_messages:
             self._evict()
 
@@ -161,9 +143,7 @@ class MessageRing:
         if cursor >= end:
             return chunks
         starts = self._starts
-        at = len(starts) - 1
-        if starts[at] > cursor:  # usually only the newest batch is needed
-            at = bisect_right(starts, cursor, self._head) - 1
+        at = self._index(cursor)
         size = 0
         while cursor < end:
             batch = self._batches[at]
@@ -248,22 +228,13 @@ class MessageRing:
                 return
 
     def _evict(self) -> None:
-        newest = len(self._batches) - 1
-        batches, head = self._batches, self._head
-        while head < newest and (self.bytes > self.max_bytes or self.cursor - self.oldest > self.max_messages):
-            self.bytes -= len(batches[head].data)
-            batches[head] = _EVICTED
-            head += 1
-            self.oldest = self._starts[head]
-        if head >= _COMPACT_AT and head * 2 >= len(batches):
-            del batches[:head], self._starts[:head]
-            head = 0
-        self._head = head
+        newest = self._starts[-1]
+        while self.oldest < newest and (self.bytes > self.max_bytes or self.cursor - self.oldest > self.max_messages):
+            self._evict_oldest()
         while len(self._spans) > 1 and self._spans[1].start < self.oldest:
             del self._spans[0]  # even the place at its end was evicted
 
 
-_EVICTED = Batch(b"", ())
 _start = attrgetter("start")
 
 

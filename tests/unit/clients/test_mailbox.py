@@ -1,125 +1,163 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from lobby_gateway.clients.mailbox import Mailbox
+from lobby_gateway.clients.backlog import Backlog, QueueLimits
+from lobby_gateway.clients.mailbox import Dropped, Mailbox
 from lobby_gateway.websocket.frames import Batch
 
-
-def took(mailbox: Mailbox, sent: int) -> tuple[int, bytes]:
-    count, rest = mailbox.took(sent)
-    return count, bytes(rest or b"")
+EVERYTHING = 1 << 30
 
 
-def begin(mailbox: Mailbox, frames: list[bytes], sent: int) -> tuple[int, bytes]:
-    count, rest = mailbox.begin(Batch.of(frames), sent)
-    return count, bytes(rest or b"")
+def batch(text: str) -> Batch:
+    """One message for each word."""
+    return Batch.of([word.encode() for word in text.split()])
 
 
-def take(mailbox: Mailbox) -> bytes:
-    data = bytes(mailbox.next())
-    mailbox.took(len(data))
-    return data
+def backlog(*texts: str, limits: QueueLimits | None = None) -> Backlog:
+    made = Backlog(limits or QueueLimits())
+    for second, text in enumerate(texts):
+        made.append(batch(text), float(second))
+    return made
 
 
-def test_keeps_frames_in_order() -> None:
-    mailbox = Mailbox(3)
-    assert mailbox.put([b"a", b"b"]) == 0
-    assert mailbox.put([b"c"]) == 0
-    assert [take(mailbox) for _ in range(3)] == [b"a", b"b", b"c"]
+def take_all(mailbox: Mailbox, most: int = EVERYTHING) -> list[bytes]:
+    taken = []
+    while len(mailbox):
+        data = bytes(mailbox.next(most))
+        mailbox.took(len(data))
+        taken.append(data)
+    return taken
 
 
-def test_drops_the_oldest_and_returns_how_many() -> None:
-    mailbox = Mailbox(2)
-    assert mailbox.put([b"a", b"b", b"c"]) == 1
-    assert mailbox.put([b"d"]) == 1
-    assert [take(mailbox), take(mailbox)] == [b"c", b"d"]
+def test_what_waits_leaves_together_across_batches() -> None:
+    mailbox = Mailbox(backlog("a b", "c", "d e"), 1)
+    assert len(mailbox) == 4
+    assert take_all(mailbox) == [b"bcde"]
 
 
-def test_an_empty_mailbox_has_no_next_frame() -> None:
+def test_a_chunk_ends_where_a_message_ends() -> None:
+    assert take_all(Mailbox(backlog("aaa bbb", "cc", "ddd"), 0), 7) == [b"aaabbb", b"ccddd"]
+
+
+def test_a_chunk_has_at_least_one_message_however_little_room_there_is() -> None:
+    assert take_all(Mailbox(backlog("aaa bbb", "cc"), 0), -5) == [b"aaa", b"bbb", b"cc"]
+
+
+def test_an_empty_mailbox_has_nothing_to_send() -> None:
     with pytest.raises(IndexError):
-        Mailbox(1).next()
+        Mailbox(backlog("a"), 1).next(1)
+    with pytest.raises(IndexError):
+        Mailbox().next(1)
 
 
-def test_a_partly_sent_frame_leaves_the_mailbox_and_its_rest_is_returned() -> None:
-    mailbox = Mailbox(2)
-    mailbox.put([b"abcd", b"e"])
-    assert took(mailbox, 3) == (1, b"d")
-    assert len(mailbox) == 1
-    assert took(mailbox, 1) == (1, b"")
-    assert len(mailbox) == 0
+@pytest.mark.parametrize(
+    ("sent", "messages", "unsent", "after"),
+    [
+        (1, 1, 1, b"bbccdd"),
+        (2, 1, 0, b"bbccdd"),
+        (3, 2, 1, b"ccdd"),
+        (4, 2, 0, b"ccdd"),
+        (5, 3, 1, b"dd"),
+        (8, 4, 0, b""),
+    ],
+)
+def test_a_message_that_was_begun_has_left_the_mailbox(sent: int, messages: int, unsent: int, after: bytes) -> None:
+    mailbox = Mailbox(backlog("aa bb", "cc", "dd"), 0)
+    assert mailbox.took(sent) == (messages, unsent)
+    assert b"".join(take_all(mailbox)) == after
 
 
-def test_nothing_of_the_batch_that_filled_the_socket_is_dropped() -> None:
-    mailbox = Mailbox(2)
-    assert begin(mailbox, [b"aa", b"bb", b"cc", b"dd", b"ee"], 3) == (2, b"b")
+def test_clients_that_lag_share_what_waits() -> None:
+    shared = backlog("aa", "bb", "cc")
+    first, second = Mailbox(shared, 1), Mailbox(shared, 1)
+    assert first.next(EVERYTHING) is second.next(EVERYTHING)
+
+
+def test_messages_of_its_own_come_before_those_of_the_backlog() -> None:
+    shared = backlog("a")
+    mailbox = Mailbox()
+    mailbox.put(batch("x y"), 1.0, QueueLimits())
+    mailbox.attach(shared)
+    shared.append(batch("b"), 1.0)
     assert len(mailbox) == 3
-    assert mailbox.put([b"x", b"y", b"z"]) == 1
+    assert take_all(mailbox) == [b"xy", b"b"]
+
+
+def test_what_waits_moves_along_to_another_backlog() -> None:
+    mailbox = Mailbox(backlog("a b", "c"), 1)
+    mailbox.detach()
+    assert len(mailbox) == 2
+    other = backlog("z")
+    mailbox.attach(other)
+    other.append(batch("d"), 1.0)
+    assert take_all(mailbox) == [b"bc", b"d"]
+
+
+def test_for_a_client_that_reads_everything_waits_until_it_is_too_old() -> None:
+    shared = backlog("a b", "c", "d", "e", limits=QueueLimits(messages=2, seconds=3))
+    mailbox = Mailbox(shared, 0)
+    assert mailbox.drop(3.0) == Dropped()
     assert len(mailbox) == 5
-    assert mailbox.next() == b"ccddee"
-    assert took(mailbox, 5) == (3, b"e")
-    assert [take(mailbox), take(mailbox)] == [b"y", b"z"]
+    assert mailbox.drop(3.5) == Dropped(old=2)
+    assert take_all(mailbox) == [b"cde"]
 
 
-def test_a_rest_of_a_batch_that_fits_the_mailbox_makes_room_for_later_frames() -> None:
-    mailbox = Mailbox(2)
-    assert begin(mailbox, [b"aa", b"bb", b"cc"], 1) == (1, b"a")
-    assert mailbox.put([b"dd"]) == 1
-    assert [take(mailbox), take(mailbox)] == [b"cc", b"dd"]
+def test_the_newest_messages_are_kept_however_old() -> None:
+    mailbox = Mailbox(backlog("a b c", "d", limits=QueueLimits(messages=2)), 0)
+    assert mailbox.drop(100.0) == Dropped(old=2)
+    assert take_all(mailbox) == [b"cd"]
 
 
-def test_a_full_socket_takes_nothing_of_a_batch() -> None:
-    mailbox = Mailbox(1)
-    assert begin(mailbox, [b"aa", b"bb"], 0) == (0, b"")
-    assert take(mailbox) == b"aabb"
-    assert len(mailbox) == 0
+def test_for_a_client_that_does_not_read_only_the_newest_wait() -> None:
+    mailbox = Mailbox(backlog("a b c", "d", limits=QueueLimits(messages=2)), 0)
+    mailbox.not_reading = True
+    assert mailbox.drop(1.0) == Dropped(slow=2)
+    assert take_all(mailbox) == [b"cd"]
 
 
-def test_refuses_a_capacity_below_one() -> None:
-    with pytest.raises(ValueError, match="capacity: 0"):
-        Mailbox(0)
+def test_the_newest_are_counted_across_a_move() -> None:
+    limits = QueueLimits(messages=3)
+    mailbox = Mailbox(backlog("a b c d", limits=limits), 0)
+    mailbox.not_reading = True
+    mailbox.detach()
+    other = backlog(limits=limits)
+    mailbox.attach(other)
+    other.append(batch("e f"), 1.0)
+    assert mailbox.drop(1.0) == Dropped(slow=3)
+    assert take_all(mailbox) == [b"d", b"ef"]
 
 
-@given(st.integers(1, 20), st.lists(st.one_of(st.none(), st.integers(1, 40)), max_size=40))
-def test_keeps_exactly_the_newest_and_accounts_for_every_frame(capacity: int, steps: list[int | None]) -> None:
-    """Laws: never more than capacity; what is held is a suffix of what came; came = taken + dropped + held."""
-    mailbox = Mailbox(capacity)
-    came = taken = dropped = 0
-    held: list[int] = []
-    for step in steps:
-        if step is None:
-            if held:
-                assert take(mailbox) == str(held.pop(0)).encode()
-                taken += 1
-        else:
-            new = list(range(came, came + step))
-            came += step
-            dropped += mailbox.put([str(n).encode() for n in new])
-            held = (held + new)[-capacity:]
-        assert len(mailbox) == len(held) <= capacity
-        assert came == taken + dropped + len(held)
+def test_the_oldest_are_dropped_when_the_bytes_are_used_up() -> None:
+    mailbox = Mailbox(backlog("aaaa bbbb", "cccc", "dddd", limits=QueueLimits(bytes=10)), 0)
+    assert mailbox.drop(2.0) == Dropped(memory=2)
+    assert take_all(mailbox) == [b"ccccdddd"]
 
 
-@given(st.lists(st.integers(1, 9), min_size=1, max_size=30), st.integers(1, 8), st.data())
-def test_however_much_the_socket_takes_a_batch_is_sent_byte_for_byte_and_counted_once(
-    sizes: list[int], capacity: int, data: st.DataObject
-) -> None:
-    batch = Batch.of([bytes([n]) * size for n, size in enumerate(sizes)])
-    mailbox = Mailbox(capacity)
-    sent = data.draw(st.integers(0, len(batch.data) - 1))
-    out = bytearray(batch.data[:sent])
-    count, rest = mailbox.begin(batch, sent)
-    while rest is not None or len(mailbox):
-        if rest is not None:
-            out += rest
-        if not len(mailbox):
-            break
-        upcoming = mailbox.next()
-        sent = data.draw(st.integers(1, len(upcoming)))
-        out += upcoming[:sent]
-        more, rest = mailbox.took(sent)
-        count += more
-    assert bytes(out) == batch.data
-    assert count == len(batch)
+def test_the_newest_batch_waits_however_large() -> None:
+    mailbox = Mailbox(backlog("aaaa", "bbbbbbbb", limits=QueueLimits(bytes=4)), 0)
+    assert mailbox.drop(1.0) == Dropped(memory=1)
+    assert take_all(mailbox) == [b"bbbbbbbb"]
+
+
+def test_the_age_is_that_of_the_oldest_message() -> None:
+    mailbox = Mailbox(backlog("a", "b"), 1)
+    assert mailbox.age(5.0) == 4.0
+    mailbox.took(1)
+    assert mailbox.age(5.0) == 0.0
+    mailbox.put(batch("c"), 3.0, QueueLimits())
+    assert mailbox.age(5.0) == 2.0
+
+
+def test_a_backlog_forgets_what_no_client_needs() -> None:
+    shared = backlog("aa bb", "cc", "dd")
+    shared.forget(1)
+    assert shared.bytes == 8
+    shared.forget(3)
+    assert (shared.bytes, shared.oldest, shared.memory_floor) == (2, 3, 0)
+    assert take_all(Mailbox(shared, 3)) == [b"dd"]
+
+
+def test_a_queue_of_no_messages_is_refused() -> None:
+    with pytest.raises(ValueError, match="messages: 0"):
+        QueueLimits(messages=0)

@@ -675,7 +675,7 @@ def test_changes_of_a_lobby_apply_to_connected_clients() -> None:
             [client] = await running.clients(1)
             running.tell(lobby, clients={"queue": {"messages": 3}, "messages": "Reject", "replay": 1})
             (service,) = running.greeter._services.values()
-            assert [each.policy.mailbox_messages for each in service.clients] == [3]
+            assert [each.policy.queue.messages for each in service.clients] == [3]
             lobby.publish("a", "b")
             assert await texts(client, 2) == ["a", "b"]
             [late] = await running.clients(1)

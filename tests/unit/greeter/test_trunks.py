@@ -7,6 +7,7 @@ import pytest
 from tests.support.sockets import run
 from tests.unit.greeter.lobbies import KEY, Lobby, until
 
+from lobby_gateway.clients.backlog import QueueLimits
 from lobby_gateway.clients.message_bus import BusStats
 from lobby_gateway.clients.tokens import NamespaceKeys, TokenKeys
 from lobby_gateway.greeter.seat_queue import ClaimRefusal, LobbyId
@@ -107,7 +108,15 @@ class Owner:
 
 def trunk_to(lobby: LobbyId, owner: Owner, *, replay: int = 0, keys: TokenKeys | None = None) -> Trunk:
     keys = keys or TokenKeys([KEY])
-    return Trunk(lobby, owner, greeter="test", token_keys=NamespaceKeys(keys, ""), replay=replay, stats=BusStats())
+    return Trunk(
+        lobby,
+        owner,
+        greeter="test",
+        token_keys=NamespaceKeys(keys, ""),
+        replay=replay,
+        stats=BusStats(),
+        limits=QueueLimits(),
+    )
 
 
 def test_claims_made_before_the_trunk_is_open_are_sent_then() -> None:

@@ -427,7 +427,7 @@ def test_a_changed_lobby_applies_to_new_and_connected_clients() -> None:
             )
             lobby.handshakes.update(changed)
             (client,) = lobby.handshakes.clients
-            assert client.policy.mailbox_messages == 3
+            assert client.policy.queue.messages == lobby.handshakes.bus.limits.messages == 3
             lobby.publish("a", "b")
             async with connect(lobby.url()) as second:
                 assert await second.recv() == "b"

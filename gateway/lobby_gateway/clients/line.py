@@ -1,0 +1,53 @@
+"""What TCP knows about the line to a client: is it long, or does the client not read?"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import NamedTuple
+
+SIZE = 232
+"""Bytes of `struct tcp_info` that are read (linux/tcp.h); Linux fills in as many as it knows."""
+
+_FIELDS = Struct("=24x I 92x Q 16x I 52x Q Q 12x I".replace(" ", ""))
+
+
+class Line(NamedTuple):
+    """One look at a connection; a system call of half a microsecond, made only while its socket is full.
+
+    Attributes:
+        packets_in_flight: sent and not acknowledged (tcpi_unacked).
+        acked: bytes acknowledged so far (tcpi_bytes_acked).
+        unsent: bytes that the kernel holds and has not sent yet (tcpi_notsent_bytes).
+        sent: bytes sent so far, with repeated ones (tcpi_bytes_sent).
+        repeated: bytes sent again (tcpi_bytes_retrans).
+        window: bytes that the client has room for, counted from the last acknowledgement (tcpi_snd_wnd).
+    """
+
+    packets_in_flight: int
+    acked: int
+    unsent: int
+    sent: int
+    repeated: int
+    window: int
+
+    @classmethod
+    def parse(cls, info: bytes) -> Line:
+        """The line as `getsockopt(IPPROTO_TCP, TCP_INFO, SIZE)` gives it. What an old kernel does not know is 0."""
+        return cls(*_FIELDS.unpack(info.ljust(SIZE, b"\0")))
+
+    @property
+    def window_closed(self) -> bool:
+        """The client does not read: something is unsent, and nothing is on the way (RFC 9293 §3.8.6.1).
+
+        A client that reads over a long line always has something on the way.
+        """
+        return self.unsent > 0 and not self.packets_in_flight
+
+    @property
+    def room(self) -> int:
+        """Bytes that fit the client's receive window behind what is on the way or unsent.
+
+        More would wait in the kernel if the client stopped reading now.
+        """
+        in_flight = self.sent - self.repeated - self.acked
+        return self.window - max(0, in_flight) - self.unsent

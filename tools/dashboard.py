@@ -181,14 +181,18 @@ _MESSAGES = Row(
             Query(f"sum by (pod) (rate(greeter_delivered_bytes_total{{{INSTALLED}}}{RATE}))", "{{pod}}"),
             Query(f"sum by (lobby) (rate(lobby_delivered_bytes_total{{{LOBBY}}}{RATE}))", "{{lobby}} directly"),
         ), "Bps"),
-        Panel("Dropped messages", "Per second, from mailboxes of slow clients. LobbyMessagesDropped fires above 5%.", (
-            Query(f"sum by (pod) (rate(greeter_dropped_messages_total{{{INSTALLED}}}{RATE}))", "{{pod}}"),
-            Query(f"sum by (lobby) (rate(lobby_dropped_messages_total{{{LOBBY}}}{RATE}))", "{{lobby}} directly"),
+        Panel("Dropped messages", "Per second, by reason. LobbyMessagesDropped fires above 5%.", (
+            Query(f"sum by (pod, reason) (rate(greeter_dropped_messages_total{{{INSTALLED}}}{RATE}))", "{{pod}} {{reason}}"),
+            Query(f"sum by (lobby, reason) (rate(lobby_dropped_messages_total{{{LOBBY}}}{RATE}))", "{{lobby}} {{reason}}"),
         )),
-        Panel("Slow clients", "Clients whose socket is full.", (
-            Query(f"sum by (pod) (greeter_clients_behind{{{INSTALLED}}})", "{{pod}}"),
-            Query(f"sum by (lobby) (lobby_clients_behind{{{LOBBY}}})", "{{lobby}} directly"),
+        Panel("Clients behind", "Clients whose socket is full: what was sent is on the way (line), or they do not read.", (
+            Query(f"sum by (pod, cause) (greeter_clients_behind{{{INSTALLED}}})", "{{pod}} {{cause}}"),
+            Query(f"sum by (lobby, cause) (lobby_clients_behind{{{LOBBY}}})", "{{lobby}} {{cause}}"),
         )),
+        Panel("Lag of clients", "Longest that a message has waited for a client.", (
+            Query(f"max by (pod) (greeter_client_lag_seconds{{{INSTALLED}}})", "{{pod}}"),
+            Query(f"max by (lobby) (lobby_client_lag_seconds{{{LOBBY}}})", "{{lobby}} directly"),
+        ), "s"),
         Panel("Moves", "Clients that moved to another lobby. Exact: without a gap. Live: continued with the next message.", (
             Query(f"sum by (verdict) (increase(greeter_moves_total{{{INSTALLED}}}{RATE}))", "{{verdict}}"),
             Query(f"sum(increase(greeter_trunk_losses_total{{{INSTALLED}}}{RATE}))", "trunks lost"),

@@ -101,6 +101,8 @@ class ClientSettings:
             inflate to 2 MiB, which takes 6 ms; 16 KiB would take 50 ms.
         send_bytes: most bytes of one send of messages that waited: as many as Linux puts into one buffer, so that packets are
             full, and few enough that other clients don't wait for the copy.
+        not_reading_seconds: a client whose receive window is seen closed for this long counts as not reading. A busy program
+            that reads nothing for half a second loses nothing; one that stops is back at the newest messages soon after.
         silent_line_seconds: a client whose line has acknowledged nothing for this long counts as not reading. Longer than two
             retransmission timeouts on a line around the world, so that a lost packet is not taken for that.
         stalled_seconds: a client whose socket is full and that has taken nothing for this long is closed. A phone in a tunnel
@@ -113,6 +115,7 @@ class ClientSettings:
     read_bytes: int = 16384
     deflated_read_bytes: int = 2048
     send_bytes: int = 65536
+    not_reading_seconds: float = 1.0
     silent_line_seconds: float = 2.0
     stalled_seconds: float = 60.0
 

@@ -171,13 +171,18 @@ class ClientConnection(ServerSocket):
             return
         settings = self.policy.settings
         line = self._line()
+        if mailbox.acked < 0:
+            mailbox.closed_at = now
         if line.acked != mailbox.acked:
             mailbox.acked, mailbox.acked_at = line.acked, now
         silent = now - mailbox.acked_at
         if silent >= settings.stalled_seconds:
             self.close(close_codes.TOO_SLOW)
             return
-        mailbox.not_reading = line.window_closed or silent >= settings.silent_line_seconds
+        if not line.window_closed:
+            mailbox.closed_at = now
+        closed = now - mailbox.closed_at
+        mailbox.not_reading = closed >= settings.not_reading_seconds or silent >= settings.silent_line_seconds
         self._note_high_water()
         self._drop(mailbox, now)
 

@@ -40,11 +40,12 @@ class Mailbox:
 
     Attributes:
         not_reading: the client does not read: only the newest messages are kept.
-        acked: bytes that the client had acknowledged when that last changed, to see whether it makes progress.
-        acked_at: when that was.
+        acked: bytes that the client had acknowledged at the latest look at its line; -1 before the first.
+        acked_at: when that last changed.
+        closed_at: since when its receive window has been closed at every look.
     """
 
-    __slots__ = ("_cursor", "_own", "_own_cursor", "_shared", "acked", "acked_at", "not_reading")
+    __slots__ = ("_cursor", "_own", "_own_cursor", "_shared", "acked", "acked_at", "closed_at", "not_reading")
 
     def __init__(self, shared: Backlog | None = None, cursor: int = 0) -> None:
         """A mailbox of the messages from a cursor of a bus's backlog."""
@@ -55,6 +56,7 @@ class Mailbox:
         self.not_reading = False
         self.acked = -1
         self.acked_at = 0.0
+        self.closed_at = 0.0
 
     def __len__(self) -> int:
         return self._waiting_own() + self._waiting_shared()

@@ -8,6 +8,7 @@ import socket
 import struct
 import termios
 import time
+from dataclasses import replace
 from unittest.mock import ANY
 
 import pytest
@@ -19,6 +20,7 @@ from lobby_gateway.clients.connection import ClientConnection, ClientPolicy
 from lobby_gateway.clients.fan_out import SEND_FLAGS, SendAll
 from lobby_gateway.clients.message_bus import Lag, MessageBus
 from lobby_gateway.close_codes import NORMAL
+from lobby_gateway.settings import ClientSettings
 from lobby_gateway.websocket.frames import Batch, Opcode, frame, masked_frame
 from lobby_gateway.websocket.parser import Close, Event, FrameParser, Pong, Violation
 
@@ -63,6 +65,10 @@ def numbered(first: int, count: int, size: int = 64) -> Batch:
     return Batch.of([frame(Opcode.BINARY, struct.pack("!Q", n).ljust(size, b".")) for n in range(first, first + count)])
 
 
+JUDGED_AT_ONCE = ClientPolicy(settings=ClientSettings(not_reading_seconds=0))
+"""A client counts as not reading at the first look at a closed window."""
+
+
 async def until_seen_not_reading(bus: MessageBus) -> None:
     """Acknowledgements of what the kernel sent are on the way for a moment, on loopback, too."""
     async with asyncio.timeout(5):
@@ -98,7 +104,7 @@ def test_every_attached_client_gets_the_same_bytes() -> None:
 def test_a_slow_client_gets_the_latest_messages_each_once_and_whole() -> None:
     async def main() -> None:
         bus = MessageBus()
-        slow, slow_sock = connect(Owner(), receive_buffer=4096)
+        slow, slow_sock = connect(Owner(), JUDGED_AT_ONCE, receive_buffer=4096)
         fast, fast_sock = connect(Owner())
         bus.attach(slow)
         bus.attach(fast)
@@ -136,7 +142,7 @@ def test_a_slow_client_gets_the_latest_messages_each_once_and_whole() -> None:
 def test_a_client_that_never_reads_lags_by_its_mailbox_and_the_message_that_fills_its_receive_buffer() -> None:
     async def main() -> None:
         bus = MessageBus()
-        client, sock = connect(Owner(), receive_buffer=65536)
+        client, sock = connect(Owner(), JUDGED_AT_ONCE, receive_buffer=65536)
         bus.attach(client)
         size = 16384 + 4
         total = 100
@@ -178,7 +184,7 @@ def test_a_burst_that_fits_in_part_reaches_a_client_that_kept_up_completely() ->
 def test_of_bursts_that_a_client_does_not_read_only_the_latest_messages_are_kept() -> None:
     async def main() -> None:
         bus = MessageBus()
-        client, sock = connect(Owner(), receive_buffer=4096)
+        client, sock = connect(Owner(), JUDGED_AT_ONCE, receive_buffer=4096)
         bus.attach(client)
         for first in (0, 4000, 8000):
             bus.publish(numbered(first, 4000, 1024))
@@ -238,7 +244,7 @@ def test_overflow_disconnect_closes_with_4008_behind_the_begun_message() -> None
     async def main() -> None:
         bus = MessageBus()
         owner = Owner()
-        client, sock = connect(owner, ClientPolicy(disconnect_when_full=True), receive_buffer=4096)
+        client, sock = connect(owner, replace(JUDGED_AT_ONCE, disconnect_when_full=True), receive_buffer=4096)
         bus.attach(client)
         n = 0
         while not client.closing:

@@ -83,7 +83,7 @@ def test_defaults_reach_every_leaf() -> None:
         },
         "clients": {
             "seats": 512,
-            "queue": {"messages": 16, "overflow": "DropOldest"},
+            "queue": {"messages": 16, "milliseconds": 3000, "bytes": 16777216, "overflow": "DropOldest"},
             "messages": "Ignore",
             "replay": 0,
             "pingSeconds": 25,
@@ -178,7 +178,12 @@ def test_what_an_api_server_stored_by_another_definition_is_read_with_its_gaps_f
     stored["spec"]["clients"]["addedLater"] = 5
     stored["status"] = {"replicas": 1}
     read = schema.default_stored(stored)
-    assert read["spec"]["clients"]["queue"] == {"messages": 16, "overflow": "DropOldest"}
+    assert read["spec"]["clients"]["queue"] == {
+        "messages": 16,
+        "milliseconds": 3000,
+        "bytes": 16777216,
+        "overflow": "DropOldest",
+    }
     assert "status" not in read
     assert lobby_from_resource(read).spec.clients.seats == 512
 

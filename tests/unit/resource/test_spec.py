@@ -18,6 +18,7 @@ from lobby_gateway.resource.spec import (
     OnConnectStep,
     Overflow,
     Placement,
+    QueueSpec,
     RoutingMode,
     SecretKeyRef,
     SecretRef,
@@ -73,7 +74,8 @@ def test_every_field_arrives() -> None:
     assert (origin.keepalive.ping_seconds, origin.keepalive.timeout_seconds, origin.stale_seconds) == (0, 30, 60)
     assert (origin.reconnect.min_milliseconds, origin.reconnect.max_milliseconds) == (100, 60000)
     assert (origin.connect, origin.max_message_bytes) == (ConnectMode.ALWAYS, 2097152)
-    assert (clients.seats, clients.queue.messages, clients.queue.overflow) == (100, 64, Overflow.DISCONNECT)
+    assert clients.seats == 100
+    assert clients.queue == QueueSpec(messages=64, milliseconds=1500, bytes=1048576, overflow=Overflow.DISCONNECT)
     assert (clients.messages, clients.replay, clients.ping_seconds) == (ClientMessages.FORWARD, 5, 0)
     assert (clients.compression, clients.max_message_bytes) == (Compression.SHARED, 1024)
     assert clients.allowed_origins == ("https://example.com", "http://localhost:3000")

@@ -83,7 +83,13 @@ NOT_SHOWN = {
     # For troubleshooting by hand.
     *("lobby_draining", "lobby_stream_offset", "greeter_stream_offset", "lobby_origin_attempts_total", "lobby_trunks"),
     *("lobby_trunk_behind_messages", "lobby_trunk_missed_messages_total", "lobby_ring_messages", "lobby_ring_bytes"),
-    *("lobby_resumes_total", "lobby_mailbox_high_water_messages", "greeter_mailbox_high_water_messages"),
+    *(
+        "lobby_resumes_total",
+        "lobby_mailbox_high_water_messages",
+        "lobby_client_lag_messages",
+        "greeter_client_lag_messages",
+        "greeter_mailbox_high_water_messages",
+    ),
     *("lobby_abandoned_handshakes_total", "greeter_moving_clients", "lobby_operator_waiting_clients"),
     *("lobby_client_message_bytes_total", "greeter_client_message_bytes_total"),
     # Messages on trunks are those of origins.

@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Protocol
 from lobby_gateway import close_codes
 from lobby_gateway.clients.backlog import QueueLimits
 from lobby_gateway.clients.fan_out import SEND_FLAGS
-from lobby_gateway.clients.line import SIZE as LINE_SIZE
-from lobby_gateway.clients.line import Line
 from lobby_gateway.clients.mailbox import Mailbox
 from lobby_gateway.clients.rate_limit import FLOOD_LIMIT, FloodLimit
 from lobby_gateway.close_codes import CloseCode
@@ -26,6 +24,7 @@ from lobby_gateway.websocket.frames import Batch, Opcode, close_payload, frame
 from lobby_gateway.websocket.parser import Close, FrameParser, Message, Violation
 from lobby_gateway.websocket.send_progress import SendProgress
 from lobby_gateway.websocket.server_socket import CloseState, ServerSocket
+from lobby_gateway.websocket.tcp_info import TcpInfo
 
 if TYPE_CHECKING:
     from lobby_gateway.clients.message_bus import MessageBus
@@ -170,24 +169,21 @@ class ClientConnection(ServerSocket):
         if mailbox is None:
             return
         settings = self.policy.settings
-        line = self._line()
+        info = TcpInfo.of(self.sock)
         if mailbox.acked < 0:
             mailbox.closed_at = now
-        if line.acked != mailbox.acked:
-            mailbox.acked, mailbox.acked_at = line.acked, now
+        if info.acked != mailbox.acked:
+            mailbox.acked, mailbox.acked_at = info.acked, now
         silent = now - mailbox.acked_at
         if silent >= settings.stalled_seconds:
             self.close(close_codes.TOO_SLOW)
             return
-        if not line.window_closed:
+        if not info.window_closed:
             mailbox.closed_at = now
         closed = now - mailbox.closed_at
         mailbox.not_reading = closed >= settings.not_reading_seconds or silent >= settings.silent_line_seconds
         self._note_high_water()
         self._drop(mailbox, now)
-
-    def _line(self) -> Line:
-        return Line.parse(self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, LINE_SIZE))
 
     def _drop(self, mailbox: Mailbox, now: float) -> None:
         """Drops what may no longer wait; or closes the client instead, if the Lobby asks for that."""
@@ -277,7 +273,7 @@ class ClientConnection(ServerSocket):
             return False  # closed instead: the close frame is next
         most = self.policy.settings.send_bytes
         while len(mailbox):
-            data = memoryview(mailbox.next(min(most, self._line().room)))
+            data = memoryview(mailbox.next(min(most, TcpInfo.of(self.sock).room)))
             sent = self.sock.send(data, SEND_FLAGS)
             self._sent(mailbox, data, sent)
             if sent != len(data):

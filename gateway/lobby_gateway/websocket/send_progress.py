@@ -6,18 +6,7 @@ alive; once nothing waits, only its answer counts, since the kernel of a hung pr
 
 from __future__ import annotations
 
-import socket
-from struct import Struct
-from typing import Protocol
-
-_TCP_INFO = Struct("=120xQ16xI")  # linux/tcp.h, `struct tcp_info`: tcpi_bytes_acked and tcpi_notsent_bytes
-
-
-class TcpSocket(Protocol):
-    """A socket, or asyncio's view of one."""
-
-    def getsockopt(self, level: int, optname: int, buflen: int, /) -> bytes:
-        """Reads an option."""
+from lobby_gateway.websocket.tcp_info import TcpInfo, TcpSocket
 
 
 class SendProgress:
@@ -38,8 +27,8 @@ class SendProgress:
         Args:
             waiting: bytes wait for room in the socket. Those that the kernel has yet to send count in any case.
         """
-        acked, unsent = _TCP_INFO.unpack(self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size))
-        waited, self._waiting = self._waiting, waiting or unsent > 0
-        took = acked > self._acked and (waited or self._waiting)
-        self._acked = acked
+        info = TcpInfo.of(self._sock)
+        waited, self._waiting = self._waiting, waiting or info.unsent > 0
+        took = info.acked > self._acked and (waited or self._waiting)
+        self._acked = info.acked
         return took

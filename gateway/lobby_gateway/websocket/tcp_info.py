@@ -1,18 +1,24 @@
-"""What TCP knows about the line to a client: is it long, or does the client not read?"""
+"""What TCP knows about a connection: does the peer take what waits, is its line long, or does it not read?"""
 
 from __future__ import annotations
 
+import socket
 from struct import Struct
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-SIZE = 232
-"""Bytes of `struct tcp_info` that are read (linux/tcp.h); Linux fills in as many as it knows."""
-
+_SIZE = 232  # of `struct tcp_info` (linux/tcp.h), as far as it is read; Linux fills in as much as it knows
 _FIELDS = Struct("=24x I 92x Q 16x I 52x Q Q 12x I".replace(" ", ""))
 
 
-class Line(NamedTuple):
-    """One look at a connection; a system call of half a microsecond, made only while its socket is full.
+class TcpSocket(Protocol):
+    """A socket, or asyncio's view of one."""
+
+    def getsockopt(self, level: int, optname: int, buflen: int, /) -> bytes:
+        """Reads an option."""
+
+
+class TcpInfo(NamedTuple):
+    """One look at a connection: a system call of half a microsecond.
 
     Attributes:
         packets_in_flight: sent and not acknowledged (tcpi_unacked).
@@ -31,9 +37,9 @@ class Line(NamedTuple):
     window: int
 
     @classmethod
-    def parse(cls, info: bytes) -> Line:
-        """The line as `getsockopt(IPPROTO_TCP, TCP_INFO, SIZE)` gives it. What an old kernel does not know is 0."""
-        return cls(*_FIELDS.unpack(info.ljust(SIZE, b"\0")))
+    def of(cls, sock: TcpSocket) -> TcpInfo:
+        """Looks at a connected socket. What an old kernel does not know is 0."""
+        return cls(*_FIELDS.unpack(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _SIZE).ljust(_SIZE, b"\0")))
 
     @property
     def window_closed(self) -> bool:

@@ -290,6 +290,8 @@ class WebSocketClientSettings:
         max_head_bytes: longest head of a response to the handshake, so that an endless one can't fill the memory.
         max_buffered_for_pong: bytes waiting for room in the socket above which pings are not answered: a peer that pings and
             never reads must not fill the memory.
+        max_pongs_per_read: most pings of one read that are answered, besides the latest: each takes a system call, and a read
+            may bring 130,000.
         attempt_delay_seconds: head start of an address of a host over the next one; RFC 8305 §5 recommends 250 ms.
     """
 
@@ -298,6 +300,7 @@ class WebSocketClientSettings:
     read_bytes: int = 256 << 10
     max_head_bytes: int = 65536
     max_buffered_for_pong: int = 65536
+    max_pongs_per_read: int = 256
     attempt_delay_seconds: float = 0.25
 
 

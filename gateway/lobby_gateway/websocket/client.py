@@ -312,16 +312,21 @@ class WebSocketClient(asyncio.BufferedProtocol):
         self._receiver.received(events)
 
     def _answer(self, events: list[Event]) -> None:
-        ping: Ping | None = None
+        self._answer_pings([event for event in events if isinstance(event, Ping)])
         for event in events:
-            if isinstance(event, Ping):
-                ping = event  # of several, only the latest needs an answer (RFC 6455 §5.5.3)
-            elif isinstance(event, Close):
+            if isinstance(event, Close):
                 self._send_close(b"" if event.code == 1005 else close_payload(event.code), None)
             elif isinstance(event, Violation):
                 self._send_close(close_payload(event.code, event.reason), None)
-        if ping is not None and self.buffered <= self._settings.max_buffered_for_pong:
+
+    def _answer_pings(self, pings: list[Ping]) -> None:
+        """Answers each as long as the socket takes it, and otherwise only the latest, which is enough (RFC 6455 §5.5.3)."""
+        for ping in pings[:-1][: self._settings.max_pongs_per_read]:
+            if self.buffered:
+                break
             self.send(Opcode.PONG, ping.payload)
+        if pings and self.buffered <= self._settings.max_buffered_for_pong:
+            self.send(Opcode.PONG, pings[-1].payload)
 
     def _send_close(self, payload: bytes, timeout: float | None) -> None:
         if self.send(Opcode.CLOSE, payload):

@@ -137,16 +137,18 @@ class ServerSocket(ABC):
         return True
 
     def _handle(self, events: Iterable[Event]) -> None:
-        ping: Ping | None = None
+        pongs: list[bytes] = []
         for event in events:
             if isinstance(event, Message):
                 if not self._close_state and self.fd >= 0:
                     self._message_received(event)
             elif isinstance(event, Ping):
-                ping = event  # of several, only the latest needs an answer (RFC 6455 §5.5.3)
+                pongs.append(frame(Opcode.PONG, event.payload))
             elif isinstance(event, Close):
-                if not self._close_state:
-                    self._close_received(event)
+                if not self.closing:
+                    self._send_pongs(pongs)
+                    if not self.closing:
+                        self._close_received(event)
                     return
                 self._close_state = CloseState.CLOSE_RECEIVED  # the answer to ours
                 if not self.pending:
@@ -156,8 +158,8 @@ class ServerSocket(ABC):
                 if not self._close_state:
                     self._violated(event)
                 return
-        if ping is not None and not self.closing:
-            self._send_pong(frame(Opcode.PONG, ping.payload))
+        if not self.closing:
+            self._send_pongs(pongs)
 
     def _begin_close(self, state: CloseState, payload: bytes, timeout: float) -> None:
         """Sends our close frame, after a partially sent frame; the socket is closed within `timeout` seconds."""
@@ -179,17 +181,25 @@ class ServerSocket(ABC):
             except OSError as error:
                 self._lost(error)
 
-    def _send_pong(self, data: bytes) -> None:
-        if self.pending and self._control:
-            self._control = data  # replaces an earlier pong (or our ping) that was not sent: a flood stays bounded
+    def _send_pongs(self, pongs: list[bytes]) -> None:
+        """Sends as many as the socket takes; of the others only the latest is kept, which is enough (RFC 6455 §5.5.3)."""
+        if not pongs:
+            return
+        if self.pending:
+            self._control = pongs[-1]  # replaces an earlier pong (or our ping) that was not sent: a flood stays bounded
         else:
-            self._send_control(data)
+            self._send_frames(pongs)
 
     def _send_control(self, data: bytes) -> None:
         """Sends a whole control frame, or keeps it for the next frame boundary."""
         if self.pending:
             self._control += data
-            return
+        else:
+            self._send_frames([data])
+
+    def _send_frames(self, frames: list[bytes]) -> None:
+        """Sends control frames; keeps the rest of a partially sent one, and of those after it only the last."""
+        data = b"".join(frames)
         try:
             sent = self.sock.send(data, self.send_flags)
         except BlockingIOError:
@@ -197,12 +207,18 @@ class ServerSocket(ABC):
         except OSError as error:
             self._lost(error)
             return
-        if sent != len(data):
-            if sent:
-                self._rest = memoryview(data)[sent:]
-            else:
-                self._control = data
-            self._wait_for_room()
+        if sent == len(data):
+            return
+        end = 0  # of the frame that was sent last
+        for each in frames:
+            end += len(each)
+            if end >= sent:
+                break
+        if 0 < sent < end:
+            self._rest = memoryview(data)[sent:end]
+        if not sent or end < len(data):
+            self._control = frames[-1]
+        self._wait_for_room()
 
     def _wait_for_room(self) -> None:
         self.pending = True

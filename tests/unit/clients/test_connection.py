@@ -68,11 +68,54 @@ def test_bytes_behind_the_handshake_are_read() -> None:
     run(main())
 
 
-def test_answers_only_the_latest_of_many_pings() -> None:
+def test_answers_each_of_many_pings_in_order() -> None:  # Autobahn 2.10
     async def main() -> None:
         client, sock = connect(Owner())
-        await send(sock, b"".join(masked_frame(Opcode.PING, str(n).encode()) for n in range(100)))
-        assert await receive(sock, 4) == frame(Opcode.PONG, b"99")
+        await send(sock, b"".join(masked_frame(Opcode.PING, b"%02d" % n) for n in range(100)))
+        pongs = b"".join(frame(Opcode.PONG, b"%02d" % n) for n in range(100))
+        assert await receive(sock, len(pongs)) == pongs
+        client.abort()
+        sock.close()
+
+    run(main())
+
+
+def test_answers_pings_that_came_before_a_close() -> None:
+    async def main() -> None:
+        owner = Owner()
+        _, sock = connect(owner)
+        pings = masked_frame(Opcode.PING, b"1") + masked_frame(Opcode.PING, b"2")
+        await send(sock, pings + masked_frame(Opcode.CLOSE, close_payload(1000)))
+        pongs = frame(Opcode.PONG, b"1") + frame(Opcode.PONG, b"2")
+        assert await receive_to_end(sock) == pongs + frame(Opcode.CLOSE, close_payload(1000))
+        assert await owner.until_closed() == "by_client"
+        sock.close()
+
+    run(main())
+
+
+def test_only_the_latest_ping_is_answered_once_the_socket_is_full() -> None:
+    async def main() -> None:
+        owner = Owner()
+        limit = FloodLimit(frames_per_second=0, bytes_per_second=0)
+        client, sock = connect(owner, ClientPolicy(flood=limit), receive_buffer=4096)
+        sent = 0
+        while not client.pending:
+            await send(sock, b"".join(masked_frame(Opcode.PING, b"%0125d" % n) for n in range(sent, sent + 100)))
+            sent += 100
+            await asyncio.sleep(0)
+        await send(sock, b"".join(masked_frame(Opcode.PING, b"%0125d" % n) for n in range(sent, sent + 5000)))
+        await send(sock, masked_frame(Opcode.TEXT, b"all are read"))
+        await until(owner, 1)
+        last = frame(Opcode.PONG, b"%0125d" % (sent + 4999))
+        stream = b""
+        while not stream.endswith(last):
+            stream += await receive(sock, 127)
+        pongs = [int(stream[at + 2 : at + 127]) for at in range(0, len(stream), 127)]
+        assert all(stream[at : at + 2] == b"\x8a\x7d" for at in range(0, len(stream), 127))
+        assert pongs == sorted(set(pongs))
+        assert len(pongs) < sent + 4000
+        await until_idle(client)
         client.abort()
         sock.close()
 

@@ -15,7 +15,7 @@ from tests.support.sockets import run
 from lobby_gateway.settings import WebSocketClientSettings
 from lobby_gateway.websocket.client import WebSocketClient, explain, open_websocket
 from lobby_gateway.websocket.client_handshake import ClientHandshake
-from lobby_gateway.websocket.frames import Batch, Opcode
+from lobby_gateway.websocket.frames import Batch, Opcode, apply_mask
 from lobby_gateway.websocket.parser import Close, Ping, Pong, Violation
 
 
@@ -155,7 +155,57 @@ def test_small_messages_are_sent_at_once() -> None:
 # What a client owes its peer
 
 
-def test_pings_are_answered_once_per_read_and_passed_on() -> None:
+def test_each_ping_of_a_burst_is_answered_in_order() -> None:  # Autobahn 2.10
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, accept: bytes) -> None:
+        writer.write(accept + b"".join(server_frame(Opcode.PING, b"%d" % n) for n in range(10)))
+        for _ in range(10):
+            head = await reader.readexactly(6)
+            assert head[:2] == b"\x8a\x81"
+            answered.append(apply_mask(await reader.readexactly(1), head[2:]))
+        finished.set()
+
+    answered: list[bytes] = []
+    finished = asyncio.Event()
+
+    async def main() -> None:
+        recorder = Recorder()
+        async with raw_server(handle) as url:
+            client = await open_websocket(url, receiver=recorder)
+            async with asyncio.timeout(5):
+                await finished.wait()
+            client.abort()
+        assert answered == [b"%d" % n for n in range(10)]
+
+    run(main())
+
+
+def test_of_very_many_pings_only_some_are_answered_and_the_latest() -> None:
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, accept: bytes) -> None:
+        writer.write(accept)
+        await asyncio.sleep(0)
+        writer.write(b"".join(server_frame(Opcode.PING, b"%05d" % n) for n in range(10_000)))
+        while not answered or answered[-1] != b"09999":
+            head = await reader.readexactly(6)
+            answered.append(apply_mask(await reader.readexactly(5), head[2:]))
+        finished.set()
+
+    answered: list[bytes] = []
+    finished = asyncio.Event()
+
+    async def main() -> None:
+        recorder = Recorder()
+        async with raw_server(handle) as url:
+            client = await open_websocket(url, receiver=recorder)
+            async with asyncio.timeout(10):
+                await finished.wait()
+            client.abort()
+        assert answered == sorted(answered)
+        assert len(answered) < 9000
+
+    run(main())
+
+
+def test_pings_are_answered_and_passed_on() -> None:
     async def main() -> None:
         async with FakeOrigin() as origin, connected(origin) as (_, recorder):
             seen = await origin.until_open()

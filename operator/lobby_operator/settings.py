@@ -371,7 +371,8 @@ class OperatorSettings:
         token_key_file: file with the master keys of tokens. The key of each namespace that has a Lobby is derived from it and
             written as a Secret there; None: someone else provides these Secrets.
         master_secret: name of the Secret with the master keys. No Lobby may refer to a Secret of that name.
-        admin_host: address of the admin port. By default all: probes, Prometheus and people connect from elsewhere.
+        admin_host: address of the admin port. By default all, IPv6 and IPv4: probes, Prometheus and people connect from
+            elsewhere.
         admin_port: admin port, by default the same as in lobbies and greeters; 0: any free port.
         lease_name: name of the Lease that decides which replica acts.
         stop_seconds: time for an orderly shutdown, in seconds; then the process exits anyway. Well below the 30 s after
@@ -399,7 +400,7 @@ class OperatorSettings:
     greeter_selector: str = GREETER_SELECTOR
     token_key_file: Path | None = None
     master_secret: str = MASTER_SECRET
-    admin_host: str = "0.0.0.0"  # noqa: S104  # see above
+    admin_host: str = "::"
     admin_port: int = 8001
     lease_name: str = LEASE_NAME
     stop_seconds: float = 10.0

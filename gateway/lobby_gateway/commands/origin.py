@@ -27,6 +27,7 @@ from websockets.http11 import Request, Response
 from lobby_gateway.errors import UserError
 from lobby_gateway.process import logs
 from lobby_gateway.process.arguments import ArgumentParser, address, cannot_listen, integer, number, port
+from lobby_gateway.process.bind import bind
 from lobby_gateway.process.lifecycle import Shutdown, announce, run
 
 logger = logging.getLogger("lobby_gateway.commands.origin")  # __name__ may be __main__
@@ -92,8 +93,7 @@ class Ticker:
         try:
             self._server = await serve(
                 self._connected,
-                host,
-                wanted,
+                sock=bind(host, wanted),
                 compression=None,
                 close_timeout=self._settings.close_timeout_seconds,
                 server_header=None,

@@ -17,6 +17,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from lobby_gateway.process.arguments import cannot_listen
+from lobby_gateway.process.bind import bind
 from lobby_gateway.settings import AdminSettings
 
 logger = logging.getLogger(__name__)
@@ -136,7 +137,7 @@ class AdminServer:
             UserError: listening on the address failed.
         """
         try:
-            self._server = await asyncio.start_server(self._connected, host, port)
+            self._server = await asyncio.start_server(self._connected, sock=bind(host, port))
         except OSError as error:
             raise cannot_listen(error, host, port, "--admin-port") from error
         return int(self._server.sockets[0].getsockname()[1])

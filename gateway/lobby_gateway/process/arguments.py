@@ -140,7 +140,7 @@ def _address(text: str) -> str:
 
 def address() -> Accepted[str]:
     """An IP address to listen on; `localhost` means `127.0.0.1`."""
-    return Accepted(_address, "an IP address of this machine, such as 127.0.0.1, 0.0.0.0 or ::")
+    return Accepted(_address, "an IP address of this machine, such as 127.0.0.1, or :: for all")
 
 
 def networks() -> Accepted[tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]]:

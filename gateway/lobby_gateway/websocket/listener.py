@@ -13,8 +13,8 @@ from typing import Protocol
 
 from lobby_gateway import close_codes
 from lobby_gateway.close_codes import Refusal
-from lobby_gateway.errors import UserError
 from lobby_gateway.process.arguments import cannot_listen
+from lobby_gateway.process.bind import bind, peer_ip
 from lobby_gateway.settings import ListenerSettings
 from lobby_gateway.websocket.server_handshake import (
     HandshakeError,
@@ -56,7 +56,7 @@ class HandshakeHandler(Protocol):
 def listen(
     host: str, port: int, *, reuse_port: bool = False, settings: ListenerSettings | None = None
 ) -> socket.socket:
-    """A listening socket whose connections inherit the options that bound how far a slow client can lag.
+    """A listening socket (see `bind`) whose connections inherit the options that bound how far a slow client can lag.
 
     `TCP_NOTSENT_LOWAT` of 1 byte: the kernel takes new bytes only when all earlier ones have been sent, so messages wait in
     the mailbox and not in a buffer of megabytes.
@@ -65,17 +65,12 @@ def listen(
         UserError: listening on the address failed.
     """
     try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        sock = bind(host, port, reuse_port=reuse_port)
     except OSError as error:
-        raise UserError(f"--host: can't listen on {host!r} ({error.strerror})") from error
+        raise cannot_listen(error, host, port) from error
     try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if reuse_port:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, 1)
-        sock.bind(address)
         sock.listen((settings or ListenerSettings()).backlog)
     except OSError as error:
         sock.close()
@@ -323,7 +318,7 @@ class Listener:
                 return
             sock.setblocking(False)
             handshake = Handshake(
-                self, sock, (address[0], address[1]), self.loop.time() + self.settings.timeout_seconds
+                self, sock, (peer_ip(address[0]), address[1]), self.loop.time() + self.settings.timeout_seconds
             )
             if len(self._pending) >= self.settings.max_pending:
                 next(iter(self._pending)).refuse(close_codes.HANDSHAKE_TIMEOUT)

@@ -24,6 +24,7 @@ except ModuleNotFoundError as missing:
 from lobby_gateway.errors import UserError
 from lobby_gateway.process import arguments, logs
 from lobby_gateway.process.arguments import Accepted
+from lobby_gateway.process.bind import ALL_ADDRESSES
 from lobby_gateway.process.lifecycle import Shutdown, run
 from lobby_gateway.process.limits import raise_descriptor_limit
 from lobby_gateway.resource.schema import crd
@@ -143,7 +144,7 @@ def parser() -> arguments.ArgumentParser:
     command.add_argument(
         "--admin-host",
         type=arguments.address(),
-        default="0.0.0.0",  # noqa: S104
+        default=ALL_ADDRESSES,
         help="address of the admin port (%(default)s)",
     )
     command.add_argument(

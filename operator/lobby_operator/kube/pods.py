@@ -16,6 +16,7 @@ from dataclasses import asdict
 from typing import Any
 
 from lobby_gateway.origin.secrets import secret_references
+from lobby_gateway.process.bind import ALL_ADDRESSES
 from lobby_gateway.resource.spec import Lobby
 from lobby_operator.kube import names
 from lobby_operator.kube.names import Object
@@ -163,8 +164,8 @@ def _arguments(settings: PodSettings, *, with_secrets: bool) -> list[str]:
         *("--file", f"{names.CONFIG_DIRECTORY}/{names.CONFIG_KEY}", "--validated", "--follow-file"),
         *("--token-key-file", f"{names.TOKEN_DIRECTORY}/{names.TOKEN_KEY}"),
         *(("--secrets-directory", names.SECRETS_DIRECTORY) if with_secrets else ()),
-        *("--host", "0.0.0.0", "--port", str(names.CLIENTS_PORT)),  # noqa: S104  # a pod has its own address
-        *("--admin-host", "0.0.0.0", "--admin-port", str(names.ADMIN_PORT)),  # noqa: S104
+        *("--host", ALL_ADDRESSES, "--port", str(names.CLIENTS_PORT)),  # a pod has its own addresses
+        *("--admin-host", ALL_ADDRESSES, "--admin-port", str(names.ADMIN_PORT)),
         *("--stop-seconds", str(settings.lobby_stop_seconds)),
         *(("--origin-deny-cidrs", ",".join(settings.origin_deny_cidrs)) if settings.origin_deny_cidrs else ()),
     ]

@@ -20,6 +20,7 @@ from lobby_gateway.errors import UserError
 from lobby_gateway.http.admin import AdminServer
 from lobby_gateway.process import logs
 from lobby_gateway.process.arguments import cannot_listen
+from lobby_gateway.process.bind import bind
 from lobby_gateway.process.lifecycle import Shutdown
 from lobby_gateway.process.lifecycle import run as run_process
 from lobby_operator.local.admin import routes
@@ -263,32 +264,18 @@ def _reserved_port(host: str, port: int) -> Iterator[int]:
 
 
 def _check_free(host: str, port: int, option: str) -> None:
-    with socket.socket(_family(host)) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise cannot_listen(error, host, port, option) from error
-
-
-def _family(host: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        bind(host, port).close()
+    except OSError as error:
+        raise cannot_listen(error, host, port, option) from error
 
 
 def _bound(host: str, port: int) -> socket.socket:
-    held = socket.socket(_family(host))
     try:
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        try:
-            held.bind((host, port))
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                raise
-            # Connections in TIME_WAIT keep a port in use, unless SO_REUSEADDR is set. Only as a second try: with it, two
-            # processes that start at the same time would not notice each other.
-            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            held.bind((host, port))
-    except OSError:
-        held.close()
-        raise
-    return held
+        return bind(host, port, reuse_address=False, reuse_port=True)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+    # Connections in TIME_WAIT keep a port in use, unless SO_REUSEADDR is set. Only as a second try: with it, two processes
+    # that start at the same time would not notice each other.
+    return bind(host, port, reuse_port=True)

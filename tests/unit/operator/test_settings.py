@@ -25,7 +25,7 @@ def test_defaults_are_these() -> None:
         pods=PodSettings(image="lobby", token_secret="token"), namespace="", own_namespace="system", identity="one"
     )
     assert made.greeter_selector == "app.kubernetes.io/name=lobby-gateway,app.kubernetes.io/component=greeter"
-    assert (made.admin_host, made.admin_port, made.lobby_admin_port) == ("0.0.0.0", 8001, 8001)
+    assert (made.admin_host, made.admin_port, made.lobby_admin_port) == ("::", 8001, 8001)
     assert made.lease_name == "lobby-operator"
     assert made.lease == LeaseSettings(duration_seconds=15, deadline_seconds=10.0, renew_seconds=2.0)
     assert made.informer.watch_seconds == 300.0

@@ -73,7 +73,7 @@ def parser() -> ArgumentParser:
         ),
         (
             "--demo --host here",
-            "--host: here is not an IP address; accepted: an IP address of this machine, such as 127.0.0.1, 0.0.0.0 or ::",
+            "--host: here is not an IP address; accepted: an IP address of this machine, such as 127.0.0.1, or :: for all",
         ),
         ("--demo --style x", "--style: x is unknown; accepted: text, json"),
         ("--demo --plain=yes", "--plain: takes no value; accepted: --plain alone"),
@@ -149,7 +149,7 @@ def test_a_long_value_is_cut_in_the_complaint() -> None:
             errno.EADDRNOTAVAIL,
             (
                 "--host: 10.0.0.1 is not an address of this machine; "
-                "accepted: an IP address of this machine, such as 127.0.0.1, 0.0.0.0 or ::"
+                "accepted: an IP address of this machine, such as 127.0.0.1, or :: for all"
             ),
         ),
         (errno.EACCES, "--port: can't listen on 80 on 10.0.0.1 (Permission denied); accepted: a free port"),

@@ -97,8 +97,8 @@ def test_the_command_names_all_files_and_ports() -> None:
     assert args[-2:] == ["--name", "prices-1"]
     assert given["--file"] == "/etc/lobby/config/lobby.json"
     assert given["--token-key-file"] == "/etc/lobby/token/key"
-    assert (given["--host"], given["--port"]) == ("0.0.0.0", "8000")
-    assert (given["--admin-host"], given["--admin-port"]) == ("0.0.0.0", "8001")
+    assert (given["--host"], given["--port"]) == ("::", "8000")
+    assert (given["--admin-host"], given["--admin-port"]) == ("::", "8001")
     assert {"--validated", "--follow-file"} <= set(args)
     assert container(made())["command"] == ["python", "-I", "-B", "-m", "lobby_gateway.lobby"]
 

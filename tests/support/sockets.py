@@ -7,6 +7,8 @@ import socket
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+import pytest
+
 from lobby_gateway.websocket.listener import listen
 
 T = TypeVar("T")
@@ -77,3 +79,13 @@ async def receive_to_end(sock: socket.socket) -> bytes:
         if not more:
             return data
         data += more
+
+
+def resolve_absolute_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets `localhost.` resolve, which not every resolver knows."""
+    resolve = socket.getaddrinfo
+
+    def without_dot(host: str, *args: Any, **options: Any) -> Any:
+        return resolve(host.removesuffix("."), *args, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", without_dot)

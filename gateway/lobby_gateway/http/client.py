@@ -208,7 +208,9 @@ class HttpClient:
 
     async def _connect(self) -> _Connection:
         async with asyncio.timeout(self._settings.connect_timeout_seconds):
-            return _Connection(*await asyncio.open_connection(self.host, self.port, ssl=self._tls))
+            name = None if self._tls is None else self.host.removesuffix(".")  # RFC 6066 §3
+            opened = await asyncio.open_connection(self.host, self.port, ssl=self._tls, server_hostname=name)
+            return _Connection(*opened)
 
     async def _exchange(self, connection: _Connection, method: str, target: str, body: bytes) -> HttpResponse:
         headers = [*self._headers, ("content-length", str(len(body)))]
@@ -302,6 +304,8 @@ def _http_errors(where: str, timeout: float) -> Iterator[None]:
         raise HttpError(f"{where}: no response within {timeout:g} s") from error
     except OSError as error:  # includes errors of TLS
         raise HttpError(f"{where}: {error.strerror or error}") from error
+    except UnicodeError as error:
+        raise HttpError(f"{where}: the host is not a DNS name") from error
     except h11.RemoteProtocolError as error:
         raise HttpError(f"{where}: {error}") from error
     except _StaleConnectionError as error:

@@ -92,12 +92,9 @@ async def open_websocket(
         client.abort()
         what = "no answer to the handshake" if client.connected else "no connection"
         raise ConnectFailedError(f"timeout: {what} within {timeout:g} s") from error
-    except OSError as error:
-        raise ConnectFailedError(explain(error, handshake.host)) from error
-    except UnicodeError as error:  # from DNS and TLS
+    except (OSError, UnicodeError) as error:
         client.abort()
-        detail = "its labels must have 1 to 63 characters"
-        raise ConnectFailedError(f"DNS: no address for {handshake.host} ({detail})") from error
+        raise ConnectFailedError(explain(error, handshake.host)) from error
     except BaseException:
         client.abort()
         raise
@@ -109,7 +106,16 @@ async def _connect_tls(client: WebSocketClient, sock: socket.socket, context: tl
     """TLS in a separate step: `create_connection` leaks the socket if it is cancelled at the wrong moment."""
     loop = asyncio.get_running_loop()
     plain, _ = await loop.create_connection(asyncio.Protocol, sock=sock)
-    secured = await loop.start_tls(plain, client, context, server_hostname=name)
+    try:
+        # The dot of an absolute name is of DNS: SNI and certificates are without it (RFC 6066 §3), `Host` keeps it.
+        secured = await loop.start_tls(plain, client, context, server_hostname=name.removesuffix("."))
+    except BaseException as error:
+        plain.abort()  # asyncio leaves it open if it can't use the name
+        if isinstance(error, UnicodeError):
+            raise ConnectFailedError(
+                f"TLS: {name} is not a DNS name (its labels must have 1 to 63 characters)"
+            ) from error
+        raise
     if secured is None:
         raise ConnectionResetError
     client.connection_made(secured)
@@ -339,8 +345,10 @@ class WebSocketClient(asyncio.BufferedProtocol):
             self._deadline = self._loop.call_later(seconds, self.abort)
 
 
-def explain(error: OSError, host: str = "") -> str:
-    """Why a connection failed, in one line for people."""
+def explain(error: OSError | UnicodeError, host: str = "") -> str:
+    """Why a connection failed, in one line for people. Python raises a UnicodeError for a host that can't be in DNS."""
+    if isinstance(error, UnicodeError):
+        return f"DNS: no address for {host} (its labels must have 1 to 63 characters)"
     if isinstance(error, tls.SSLCertVerificationError):
         return f"TLS: certificate is not trusted ({error.verify_message.rstrip('.')})"
     if isinstance(error, tls.SSLError):

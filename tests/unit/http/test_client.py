@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Self
 
 import pytest
+from tests.support.origins import authority
+from tests.support.sockets import resolve_absolute_names
 
 from lobby_gateway.http.admin import AdminRequest, AdminResponse, AdminServer
 from lobby_gateway.http.client import HttpClient, HttpError
@@ -226,6 +229,33 @@ def test_a_stream_that_brings_nothing_is_an_error_that_says_for_how_long() -> No
                     await anext(lines)
 
     asyncio.run(run())
+
+
+def test_a_host_that_dns_does_not_allow_is_an_error_that_says_so() -> None:
+    async def main() -> None:
+        with pytest.raises(HttpError, match=r"GET http://a\.\.b:1/: the host is not a DNS name"):
+            await HttpClient("a..b", 1, timeout=5).get("/")
+
+    asyncio.run(main())
+
+
+def test_the_dot_of_an_absolute_name_is_not_verified(monkeypatch: pytest.MonkeyPatch) -> None:
+    resolve_absolute_names(monkeypatch)
+    theirs = authority("localhost")
+
+    async def main() -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await answering(OK)(reader, writer)
+            writer.close()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=theirs.server)
+        async with server:
+            tls = ssl.create_default_context(cadata=theirs.ca_pem)
+            client = HttpClient("localhost.", server.sockets[0].getsockname()[1], timeout=5, tls=tls)
+            assert (await client.get("/")).body == b"ok"
+            client.close()
+
+    asyncio.run(main())
 
 
 def test_an_ipv6_address_is_bracketed() -> None:

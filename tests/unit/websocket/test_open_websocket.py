@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from tests.support.origins import FakeOrigin, Refuse, authority
 from tests.support.peers import Recorder, raw_server
-from tests.support.sockets import run
+from tests.support.sockets import resolve_absolute_names, run
 
 from lobby_gateway.websocket.client import explain, open_websocket
 from lobby_gateway.websocket.client_handshake import ConnectFailedError, HandshakeRefusedError
@@ -114,6 +114,38 @@ def test_certificate_of_another_name() -> None:
             await client.close()
 
     run(main())
+
+
+@pytest.mark.parametrize("server_hostname", [None, "localhost."])
+def test_absolute_name_is_verified_without_its_dot(
+    server_hostname: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolve_absolute_names(monkeypatch)
+
+    async def main() -> None:
+        theirs = authority("localhost")
+        requested: list[str | None] = []
+        theirs.server.sni_callback = lambda _socket, name, _context: requested.append(name)
+        async with FakeOrigin(tls=theirs.server) as origin:
+            trusting = ssl.create_default_context(cadata=theirs.ca_pem)
+            url = f"wss://localhost.:{origin.port}/"
+            client = await open_websocket(url, receiver=Recorder(), ssl=trusting, server_hostname=server_hostname)
+            seen = await origin.until_open()
+            assert requested == ["localhost"]  # RFC 6066 §3
+            assert seen.headers["host"] == f"localhost.:{origin.port}"
+            await client.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize("name", ["a..b", "a" * 64])
+def test_server_name_that_dns_does_not_allow_leaves_no_connection(name: str) -> None:
+    def serve(sock: socket.socket) -> None:
+        sock.settimeout(10)
+        assert sock.recv(1) == b""
+
+    reason = run(blocking_server(serve, server_hostname=name))
+    assert reason == f"TLS: {name} is not a DNS name (its labels must have 1 to 63 characters)"
 
 
 def test_tls_to_a_port_without_it() -> None:
@@ -275,9 +307,10 @@ def test_opening_can_be_canceled_at_any_moment_and_leaves_nothing(secure: bool) 
         (ConnectionResetError(), "the connection was closed during the TLS handshake"),
         (TimeoutError(110, "x"), "connection timed out"),
         (socket.gaierror(-2, "Name or service not known"), "DNS: no address for h (Name or service not known)"),
+        (UnicodeError("label empty or too long"), "DNS: no address for h (its labels must have 1 to 63 characters)"),
         (OSError("odd"), "odd"),
         (ConnectionAbortedError(), "ConnectionAbortedError"),
     ],
 )
-def test_errors_are_explained_in_one_line(error: OSError, reason: str) -> None:
+def test_errors_are_explained_in_one_line(error: OSError | UnicodeError, reason: str) -> None:
     assert explain(error, "h") == reason

@@ -221,7 +221,7 @@ class Swarm:
             target = self._target(attempt)
             address = self._resolve(target)[0]
             sock = socket.socket(address[0], socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
             self.failed[explain(error, urlsplit(attempt.url).hostname or "")] += 1
             return
         dial = _Dial(sock, attempt, target, address, time.monotonic() + self._settings.handshake_seconds)
@@ -276,9 +276,8 @@ class Swarm:
             dial.connected = True
             if dial.target.secure:
                 context = self._context = self._context or ssl.create_default_context()
-                dial.sock = context.wrap_socket(
-                    dial.sock, server_hostname=dial.target.host, do_handshake_on_connect=False
-                )
+                name = dial.target.host.removesuffix(".")  # RFC 6066 §3
+                dial.sock = context.wrap_socket(dial.sock, server_hostname=name, do_handshake_on_connect=False)
         if dial.asked:
             return dial.sock.recv(65536)
         if isinstance(dial.sock, ssl.SSLSocket):

@@ -8,10 +8,11 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Callable
 
+import pytest
 import trustme
 from tests.support.peers import raw_server
 from tests.support.processes import free_port
-from tests.support.sockets import run
+from tests.support.sockets import resolve_absolute_names, run
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
@@ -182,7 +183,16 @@ def test_why_clients_do_not_get_in_is_counted() -> None:
     run(main(), deadline=60)
 
 
-def test_speaks_tls_and_says_what_is_wrong_with_a_certificate() -> None:
+def test_host_that_dns_does_not_allow_is_a_reason() -> None:
+    async def main() -> None:
+        swarm = Swarm("ws://feed..example.com/")
+        await benched(swarm, 2)
+        assert swarm.failed == {"DNS: no address for feed..example.com (its labels must have 1 to 63 characters)": 2}
+
+    run(main())
+
+
+def test_speaks_tls_and_says_what_is_wrong_with_a_certificate(monkeypatch: pytest.MonkeyPatch) -> None:
     authority = trustme.CA()
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("localhost").configure_cert(tls)
@@ -197,6 +207,10 @@ def test_speaks_tls_and_says_what_is_wrong_with_a_certificate() -> None:
             assert (swarm.connected, swarm.failed) == (4, {})
             assert received.stamped > 4
             assert (received.order.gaps, received.order.duplicates) == (0, 0)
+            absolute = Swarm(url.replace("localhost", "localhost."), trusting)
+            resolve_absolute_names(monkeypatch)
+            await benched(absolute, 1)
+            assert (absolute.connected, absolute.failed) == (1, {})
             distrusting = Swarm(url)
             await benched(distrusting, 1)
             (reason,) = distrusting.failed

@@ -26,7 +26,8 @@ class PlannerSettings:
         start_seconds: a lobby that has not answered this long after its creation is unresponsive. Long, because pulling
             an image takes time.
         recovery_seconds: how long a lobby must answer after an outage before it takes clients again; doubles with each
-            further outage within `flap_seconds`. Two seconds are several polls, so one lucky answer is not enough.
+            further outage within `flap_seconds`, except while clients wait whose lobby is gone. Two seconds are several
+            polls, so one lucky answer is not enough.
         max_recovery_seconds: longest recovery. A minute, so that the seats of a healthy lobby are not wasted for longer.
         flap_seconds: an outage that ends within this time of the previous recovery makes the next recovery longer. Two
             minutes: outages further apart hardly have the same cause.

@@ -43,7 +43,7 @@ RATE = 4.0
 WARM_UP = min(0.25 * SECONDS, 30.0)
 MIB = 1 << 20
 STREAM = 1 << 32  # numbers per stream of the origin
-PAUSE = (0.5, 6.0)  # seconds for which a process is stopped
+PAUSE = (0.5, 12.0)  # seconds for which a process is stopped; a lobby that does not respond for 10 s is replaced
 VICTIMS = ("lobby",) * 5 + ("greeter",) * 2 + ("origin",) * 2
 SETTLE_SECONDS = 60.0
 
@@ -212,9 +212,11 @@ class Chaos:
 
     async def strike_until(self, end: float) -> None:
         """One fault every 2 s."""
-        while time.monotonic() < end:
+        at = time.monotonic()
+        while at < end:
             await self.strike()
-            await asyncio.sleep(EVERY)
+            at += EVERY
+            await asyncio.sleep(at - time.monotonic())
         for pid in list(self.stopped):
             self.resume(pid)
 

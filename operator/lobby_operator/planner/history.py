@@ -50,7 +50,7 @@ def observe(
     # If this process itself was paused (SIGSTOP, suspend), that time counts against no lobby.
     paused = now - before.at > 2 * settings.unresponsive_seconds
     readings = list(readings)
-    observer = _Observer(spec, settings, now, paused)
+    observer = _Observer(spec, settings, now, paused=paused, lost=lost)
     lobbies = tuple(
         sorted(
             (observer.lobby(known.get(each.name), each) for each in readings),
@@ -83,11 +83,12 @@ class _Liveness(NamedTuple):
 class _Observer:
     """Derives the state of single lobbies."""
 
-    def __init__(self, spec: PlannerSpec, settings: PlannerSettings, now: float, paused: bool) -> None:
+    def __init__(self, spec: PlannerSpec, settings: PlannerSettings, now: float, *, paused: bool, lost: int) -> None:
         self.spec = spec
         self.settings = settings
         self.now = now
         self.paused = paused
+        self.lost = lost
 
     def lobby(self, before: LobbyState | None, reading: LobbyReading) -> LobbyState:
         """The state of a lobby, given its state before."""
@@ -145,6 +146,9 @@ class _Observer:
             outages = outages + 1 if soon else 1
             seconds = ceiling(self.settings.recovery_seconds, self.settings.max_recovery_seconds, outages - 1)
             recovered_at = self.now + seconds
+        if recovered_at is not None and self.lost:
+            # Clients whose lobby is gone may have no other lobby, and are closed if they wait too long.
+            recovered_at = min(recovered_at, self.now + self.settings.recovery_seconds)
         ready_at = self.now if before.ready_at is None else before.ready_at
         if draining:
             phase = Phase.DRAINING

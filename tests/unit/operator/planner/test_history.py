@@ -21,8 +21,8 @@ class Track:
         self.seen = before
         self.spec = SPEC
 
-    def see(self, at: float, *lobbies: LobbyReading, waiting: int = 0) -> Observed:
-        self.seen = observe(self.seen, lobbies, waiting=waiting, spec=self.spec, now=at, settings=TIMES)
+    def see(self, at: float, *lobbies: LobbyReading, waiting: int = 0, lost: int = 0) -> Observed:
+        self.seen = observe(self.seen, lobbies, waiting=waiting, lost=lost, spec=self.spec, now=at, settings=TIMES)
         return self.seen
 
     def one(self, at: float, **fields: Any) -> LobbyState:
@@ -149,6 +149,19 @@ def test_recovery_takes_longer_after_each_outage() -> None:
     now += 1000
     track.one(now, **unresponsive(now))
     assert track.one(now + 1, clients=5).outages == 1
+
+
+def test_recovery_takes_no_longer_while_clients_wait_whose_lobby_is_gone() -> None:
+    track = Track()
+    track.one(NOW, clients=5)
+    for at in (NOW + 10, NOW + 20, NOW + 30):
+        track.one(at, **unresponsive(at))
+        assert track.one(at + 1, clients=0).phase is Phase.RECOVERING
+    back = reading(1, clients=0, created_at=NOW)
+    assert track.see(NOW + 32, back).lobbies[0].recovered_at == NOW + 39  # 8 s for the third outage
+    assert track.see(NOW + 33, back, waiting=5, lost=5).lobbies[0].recovered_at == NOW + 35
+    assert track.see(NOW + 34, back, waiting=5, lost=5).lobbies[0].recovered_at == NOW + 35
+    assert track.see(NOW + 35, back, waiting=5, lost=5).lobbies[0].phase is Phase.READY
 
 
 def test_a_draining_lobby_keeps_draining_after_an_outage() -> None:

@@ -541,3 +541,14 @@ def test_lobby_faults_in_a_row_close_no_client(seats: int, seed: int) -> None:
                 story.kill(victim)
         live(story, 2.0, step=0.25)
     assert story.longest_lost < LOST_WAIT_SECONDS  # then greeters would close them
+
+
+def test_pauses_in_a_row_of_the_only_lobby_close_no_client() -> None:
+    story = world(replace(SPEC, max_replicas=1), 500)
+    for _ in range(20):
+        story.lobbies["prices-1"].stopped = True
+        live(story, 3.0)
+        story.lobbies["prices-1"].stopped = False
+        live(story, 5.0)
+    assert done(story, Delete) == []
+    assert story.longest_lost < LOST_WAIT_SECONDS  # then greeters would close them

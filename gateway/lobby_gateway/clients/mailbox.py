@@ -45,7 +45,17 @@ class Mailbox:
         closed_at: since when its receive window has been closed at every look.
     """
 
-    __slots__ = ("_cursor", "_own", "_own_cursor", "_shared", "acked", "acked_at", "closed_at", "not_reading")
+    __slots__ = (
+        "_cursor",
+        "_own",
+        "_own_cursor",
+        "_shared",
+        "_uncounted",
+        "acked",
+        "acked_at",
+        "closed_at",
+        "not_reading",
+    )
 
     def __init__(self, shared: Backlog | None = None, cursor: int = 0) -> None:
         """A mailbox of the messages from a cursor of a bus's backlog."""
@@ -53,6 +63,7 @@ class Mailbox:
         self._cursor = cursor
         self._own: Backlog | None = None
         self._own_cursor = 0
+        self._uncounted: Dropped | None = None  # dropped before it left a backlog
         self.not_reading = False
         self.acked = -1
         self.acked_at = 0.0
@@ -87,7 +98,9 @@ class Mailbox:
         shared = self._shared
         if shared is None:
             return
-        for came, batch in shared.batches(max(self._cursor, shared.floor)):
+        self._uncounted = self._uncounted or Dropped()
+        self._cursor = _skip(shared, self._cursor, self._uncounted)
+        for came, batch in shared.batches(self._cursor):
             if self._own is None:
                 self._own = Backlog(shared.limits)
             self._own.append(batch, came)
@@ -95,7 +108,7 @@ class Mailbox:
 
     def drop(self, now: float) -> Dropped:
         """Drops what the limits no longer allow; returns how many messages."""
-        dropped = Dropped()
+        dropped, self._uncounted = self._uncounted or Dropped(), None
         own, shared = self._own, self._shared
         if own is not None:
             own.expire(now, self._waiting_shared())
@@ -106,7 +119,7 @@ class Mailbox:
         if self.not_reading and (limiting := shared or own) is not None:
             surplus = len(self) - limiting.limits.messages
             if surplus > 0:
-                dropped.slow = surplus
+                dropped.slow += surplus
                 from_own = min(surplus, self._waiting_own())
                 self._own_cursor += from_own
                 self._cursor += surplus - from_own

@@ -27,6 +27,7 @@ EVERYTHING: Mapping[str, Any] = {
     "ingress": {"enabled": True},
     "httpRoute": {"enabled": True, "parentRefs": [{"name": "web"}]},
     "lobbies": {"prices": {"origin": {"url": "wss://feed.example.com/"}}},
+    "networkPolicy": {"lobbyEgress": {"enabled": True}},
     "metrics": {
         "podMonitor": {"enabled": True},
         "prometheusRule": {"enabled": True},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 import pytest
@@ -248,7 +249,7 @@ def test_only_operator_and_prometheus_can_reach_admin_ports(given: dict[str, Any
     policies = [each for each in objects(given) if each["kind"] == "NetworkPolicy"]
     assert len(policies) >= 3
     for policy in policies:
-        for rule in policy["spec"]["ingress"]:
+        for rule in policy["spec"].get("ingress", []):
             ports = [port["port"] for port in rule["ports"]]
             if ports != ["admin"]:
                 continue
@@ -266,6 +267,45 @@ def test_only_greeters_can_reach_lobbies_unless_clients_are_redirected() -> None
         policy = named(objects({"lobby": {"redirect": redirect}}), "NetworkPolicy", "-lobby")
         (clients,) = (rule for rule in policy["spec"]["ingress"] if rule["ports"] == [{"port": "clients"}])
         assert ("from" not in clients) is redirect
+
+
+def egress(given: dict[str, Any]) -> list[helm.Object]:
+    (policy,) = [each for each in objects(given) if each["metadata"]["name"].endswith("-lobby-egress")]
+    assert policy["spec"]["policyTypes"] == ["Egress"]
+    assert policy["spec"]["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "lobby"
+    rules: list[helm.Object] = policy["spec"]["egress"]
+    return rules
+
+
+def test_egress_of_lobbies_is_limited_on_request_only() -> None:
+    assert not [each for each in objects() if each["metadata"]["name"].endswith("-egress")]
+    dns, v4, v6 = egress({"networkPolicy": {"lobbyEgress": {"enabled": True}}})
+    assert {(port["port"], port["protocol"]) for port in dns["ports"]} == {(53, "UDP"), (53, "TCP")}
+    assert dns["to"] == [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}}}]
+    for rule, private in ((v4, ["10.96.0.1", "169.254.169.254", "192.168.0.1"]), (v6, ["fd00::1", "fe80::1"])):
+        (peer,) = rule["to"]
+        networks = [ip_network(each) for each in peer["ipBlock"]["except"]]
+        assert peer["ipBlock"]["cidr"] in ("0.0.0.0/0", "::/0")
+        assert {network.version for network in networks} == {ip_network(peer["ipBlock"]["cidr"]).version}
+        assert all(any(ip_address(each) in network for network in networks) for each in private)
+
+
+def test_egress_to_origins_in_the_cluster_can_be_added() -> None:
+    lobby_egress = {
+        "enabled": True,
+        "cidrs": ["203.0.113.0/24"],
+        "to": [{"podSelector": {"matchLabels": {"app": "feed"}}}],
+    }
+    _, network, added, demo = egress({"networkPolicy": {"lobbyEgress": lobby_egress}, "demo": {"enabled": True}})
+    assert network == {"to": [{"ipBlock": {"cidr": "203.0.113.0/24"}}]}
+    assert added == {"to": lobby_egress["to"]}
+    assert demo["to"][0]["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "demo-origin"
+
+
+def test_egress_is_limited_in_every_namespace_with_lobbies() -> None:
+    given = helm.merged(ALL_NAMESPACES, {"networkPolicy": {"lobbyEgress": {"enabled": True}}})
+    found = [each for each in objects(given) if each["metadata"]["name"].endswith("-lobby-egress")]
+    assert {each["metadata"]["namespace"] for each in found} == {NAMESPACE, "feeds"}
 
 
 def test_one_route_sends_all_paths_to_the_greeters() -> None:

@@ -6,11 +6,12 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 
-UV_VERSION := 0.13.9
 VENV := .venv
 BIN := $(VENV)/bin
 UV := VIRTUAL_ENV= UV_PROJECT_ENVIRONMENT=$(VENV) $(BIN)/uv
-SYNC := $(UV) sync --quiet --frozen --inexact --no-progress
+# The build backend comes from uv.lock, too: without isolation, uv does not download another one for the build.
+SYNC := $(UV) sync --quiet --frozen --inexact --no-progress --no-build-isolation-package lobby-gateway
+SYNC_BACKEND := $(UV) sync --quiet --frozen --inexact --no-progress --only-group build
 # Isolate the environment from the shell's. Without bytecode files every process that a test starts compiles all its imports.
 unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE
 export PYTHONUNBUFFERED := 1
@@ -35,10 +36,14 @@ PYTEST := $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 BENCH_FLAGS ?=
 FAR_FLAGS ?=
 
-# Images: `make images BUILDER="docker build" TAG=1.2.3`; the builder takes --tag, --file, --target and a directory.
-BUILDER ?= $(if $(shell command -v docker),docker build,$(if $(shell command -v podman),podman build))
-PYTHON_IMAGE ?= python:3.13-slim
+# Images: `make images BUILDER="docker build" TAG=1.2.3`; the builder takes --tag, --file, --target and a directory. PYTHON_IMAGE replaces
+# the base image that the Dockerfiles pin.
+ENGINE ?= $(if $(shell command -v docker),docker,$(if $(shell command -v podman),podman))
+BUILDER ?= $(if $(ENGINE),$(ENGINE) build)
+PYTHON_IMAGE ?=
+BUILD_ARGS := $(if $(PYTHON_IMAGE),--build-arg PYTHON_IMAGE=$(PYTHON_IMAGE))
 TAG ?= dev
+REGISTRY ?=
 IMAGES := lobby-gateway-operator lobby-gateway-greeter lobby-gateway-lobby
 KIND_CLUSTER := lobby-gateway
 KIND_FLAGS ?=
@@ -46,7 +51,7 @@ KIND_FLAGS ?=
 # The tools that can be built on this machine.
 AVAILABLE_TOOLS = $(if $(shell command -v npm),.cache/npm/.installed) $(if $(shell command -v go),.cache/go/listen)
 
-.PHONY: help bench bench-far demo docs test test-cluster test-cluster-all check soak chaos lint format images kind tools clean
+.PHONY: help bench bench-far demo docs test test-cluster test-cluster-all check soak chaos lint format images release kind tools clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' Makefile
@@ -95,11 +100,17 @@ bench: $(VENV)/.bench $(AVAILABLE_TOOLS)  ## compare with a C loop and other ser
 bench-far: $(VENV)/.bench $(AVAILABLE_TOOLS)  ## only its far clients (an hour, needs root and gcc); FAR_FLAGS='--help' lists selections
 	@PYTHONPATH=. $(BIN)/python -m tests.benchmarks.far $(FAR_FLAGS)
 
-images:  ## build images of operator, greeter and lobby with docker or podman (BUILDER, TAG, PYTHON_IMAGE)
+images: $(VENV)/.dev  ## build images and SBOMs of operator, greeter and lobby with docker or podman (BUILDER, TAG, PYTHON_IMAGE)
 	@test -n "$(BUILDER)" || { echo "make images: found neither docker nor podman; try: make images BUILDER='... build'" >&2; exit 1; }
-	@$(BUILDER) --build-arg PYTHON_IMAGE=$(PYTHON_IMAGE) --tag lobby-gateway-operator:$(TAG) --file operator/Dockerfile .
-	@$(BUILDER) --build-arg PYTHON_IMAGE=$(PYTHON_IMAGE) --tag lobby-gateway-greeter:$(TAG) --file gateway/Dockerfile --target greeter .
-	@$(BUILDER) --build-arg PYTHON_IMAGE=$(PYTHON_IMAGE) --tag lobby-gateway-lobby:$(TAG) --file gateway/Dockerfile --target lobby .
+	@$(BUILDER) $(BUILD_ARGS) --tag lobby-gateway-operator:$(TAG) --file operator/Dockerfile .
+	@$(BUILDER) $(BUILD_ARGS) --tag lobby-gateway-greeter:$(TAG) --file gateway/Dockerfile --target greeter .
+	@$(BUILDER) $(BUILD_ARGS) --tag lobby-gateway-lobby:$(TAG) --file gateway/Dockerfile --target lobby .
+	@$(BIN)/python -m tools.sbom dist --tag $(TAG) --base "$(PYTHON_IMAGE)"
+
+release:  ## build the images, push them to REGISTRY and write dist/values-TAG.yaml, which pins them by digest
+	@test -n "$(REGISTRY)" || { echo "make release: REGISTRY is missing; try: make release TAG=1.2.3 REGISTRY=registry.example.com/team" >&2; exit 1; }
+	@$(MAKE) images
+	@$(BIN)/python -m tools.release dist/values-$(TAG).yaml --engine $(ENGINE) --registry $(REGISTRY) --tag $(TAG)
 
 kind:  ## create a kind cluster with the chart and its demo at ws://127.0.0.1:8000/demo (KIND_FLAGS go to helm)
 	@for each in docker kind helm kubectl; do command -v $$each > /dev/null || { echo "make kind: $$each is not installed" >&2; exit 1; }; done
@@ -128,10 +139,10 @@ FORCE:
 	@rm -rf $(VENV)
 endif
 
-$(BIN)/uv: Makefile
+$(BIN)/uv: Makefile requirements-uv.txt
 	$(if $(shell test -x $(BIN)/python && echo there),,@echo "installing into $(VENV) (once) ..."; $(CHECKED_PYTHON) -m venv --clear $(VENV))
 	@$(BIN)/python -c 'import pip' 2>/dev/null || $(BIN)/python -m ensurepip > /dev/null
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-uv.txt
 	@echo "$(CURDIR)" > $(VENV)/.place
 	@touch $@
 
@@ -139,10 +150,12 @@ $(BIN)/uv: Makefile
 SEND_LOOP := gateway/build_hook.py gateway/lobby_gateway/clients/_send_all.c
 
 $(VENV)/.runtime: $(BIN)/uv pyproject.toml uv.lock $(SEND_LOOP)
+	@$(SYNC_BACKEND)
 	@$(SYNC) --no-dev
 	@touch $@
 
 $(VENV)/.dev: $(BIN)/uv pyproject.toml uv.lock $(SEND_LOOP)
+	@$(SYNC_BACKEND)
 	@$(SYNC) --all-extras --group dev
 	@touch $@ $(VENV)/.runtime
 

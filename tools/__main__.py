@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tools import alerts_reference, dashboard, lobby_reference, metrics_reference
+from tools import alerts_reference, dashboard, lobby_reference, metrics_reference, uv_requirements
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -16,6 +16,7 @@ GENERATED: Mapping[str, Callable[[], str]] = {
     "docs/alerts.md": alerts_reference.render,
     "docs/metrics.md": metrics_reference.render,
     "docs/reference.md": lobby_reference.render,
+    "requirements-uv.txt": uv_requirements.render,
 }
 """Each generated file and what renders its text."""
 

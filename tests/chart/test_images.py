@@ -58,7 +58,7 @@ def test_processes_import_only_what_their_image_has(process: str) -> None:
 def test_images_run_as_non_root_on_a_configurable_python(file: str) -> None:
     text = (ROOT / file).read_text()
     stages = re.split(r"^FROM ", text, flags=re.MULTILINE)
-    assert "ARG PYTHON_IMAGE=python:3.13-slim\n" in stages[0]
+    assert re.search(r"^ARG PYTHON_IMAGE=python:3\.13-slim@sha256:[0-9a-f]{64}$", stages[0], re.MULTILINE)
     final = [stage for stage in stages[1:] if "ENTRYPOINT" in stage]
     assert final
     for stage in final:
@@ -67,10 +67,27 @@ def test_images_run_as_non_root_on_a_configurable_python(file: str) -> None:
         assert re.search(r'^ENTRYPOINT \["python", "-I", "-B", "-m", "lobby_[a-z_.]+"\]$', stage, re.MULTILINE)
 
 
-def test_images_and_makefile_use_one_version_of_uv() -> None:
-    versions = {
-        version
-        for file in ("Makefile", "operator/Dockerfile", "gateway/Dockerfile")
-        for version in re.findall(r"(?:UV_VERSION := |uv==)([0-9.]+)", (ROOT / file).read_text())
-    }
-    assert len(versions) == 1
+@pytest.mark.parametrize("file", ["operator/Dockerfile", "gateway/Dockerfile"])
+def test_whatever_an_image_installs_is_pinned_by_hash(file: str) -> None:
+    text = re.sub(r"^#.*\n", "", (ROOT / file).read_text(), flags=re.MULTILINE)
+    for command in re.findall(r"\bpip install [^&\n]*", text):
+        assert "--require-hashes" in command or "--no-deps /wheel/*.whl" in command, command
+    for command in re.findall(r"\buv sync [^&\n]*", text):
+        assert "--frozen" in command, command
+    (build,) = re.findall(r"\buv build [^&\n]*", text)
+    assert "--no-build-isolation" in build  # with the backend of the lock file, not the newest one
+    assert "uv sync --quiet --frozen --only-group build" in text
+    assert re.findall(r"^FROM (?!\$\{PYTHON_IMAGE\})(\S+)", text, re.MULTILINE) in ([], ["uv", "uv"])
+
+
+def test_build_backend_of_the_lock_file_is_the_one_that_the_project_asks_for() -> None:
+    whole = project()
+    assert whole["dependency-groups"]["build"] == whole["build-system"]["requires"]
+    assert packages("--only-group", "build") >= {"hatchling", "setuptools"}
+
+
+def test_makefile_installs_uv_by_hash_and_builds_without_isolation() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    assert re.findall(r"pip install [^\n]*--require-hashes --requirement requirements-uv\.txt", makefile)
+    assert "--no-build-isolation-package lobby-gateway" in makefile
+    assert "uv==" not in makefile

@@ -80,6 +80,9 @@ GOING_AWAY = CloseCode(1001, "going_away", "the server is shutting down", _RECON
 PROTOCOL_ERROR = CloseCode(1002, "protocol_error", "protocol error", _FIX_FIRST)
 INVALID_DATA = CloseCode(1007, "invalid_data", "text is not UTF-8", _FIX_FIRST)
 MESSAGES_REJECTED = CloseCode(1008, "messages_rejected", "this Lobby accepts no messages from clients", _FIX_FIRST)
+ORIGIN_OBJECTED = CloseCode(
+    1008, "origin_objected", "the origin closed its connection because of a message of this client", _FIX_FIRST
+)
 FLOODED = CloseCode(1008, "flooded", "too many frames or bytes in too short a time", _FIX_FIRST)
 TOO_BIG = CloseCode(1009, "too_big", "the message is larger than this Lobby accepts", _FIX_FIRST)
 PING_TIMEOUT = CloseCode(1011, "ping_timeout", "no response to a ping", _RECONNECT)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from tests.support import web
-from tests.support.origins import ConnectionRecord, FakeOrigin
+from tests.support.origins import ConnectionRecord, FakeOrigin, ticking
 from tests.support.sockets import run
 from tests.support.swarm import Swarm
 from tests.support.up import lobby_file, lobby_resource, lobby_up
@@ -117,3 +118,52 @@ def test_messages_sent_before_the_origin_is_connected_reach_it_in_order(tmp_path
                 assert connection.messages == ["subscribe 0", "subscribe 1", "subscribe 2"]
 
     run(main(), deadline=60)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_clients_whose_messages_the_origin_objects_to_are_closed_and_others_keep_their_stream(
+    tmp_path: Path, mode: str
+) -> None:
+    async def main() -> None:
+        closes: list[asyncio.Task[None]] = []
+
+        def object_to(_: str | bytes) -> Sequence[str]:
+            closes.append(asyncio.create_task(origin.close_connections(1008, "no such method")))
+            return ()
+
+        async with FakeOrigin(on_message=object_to) as origin:
+            resource = lobby_resource(
+                "prices",
+                origin.url,
+                origin_reconnect={"minMilliseconds": 100, "maxMilliseconds": 30000},
+                clients_messages="Forward",
+                routing={"mode": mode},
+            )
+            async with (
+                lobby_up("-f", lobby_file(tmp_path, resource)) as up,
+                Swarm(up.url, follow_redirects=True) as swarm,
+                Swarm(up.url, follow_redirects=True) as senders,
+            ):
+                (bystander,) = await swarm.connect_all(1)
+                clients = await senders.connect_all(10)
+                await origin.until_open(1)
+                await up.until_origin("Connected")
+                async with ticking(origin, interval=0.05):
+                    await swarm.each_has(1)
+                    before = asyncio.get_running_loop().time()
+                    for client in clients:
+                        if client.is_open:
+                            client.send("bad")
+                        await asyncio.sleep(1)
+                    seconds = asyncio.get_running_loop().time() - before
+                await asyncio.gather(*closes)
+                closed = [client for client in clients if client.close_code is not None]
+                assert len(closed) in {4, 5}, senders.summary()  # then forwarding pauses
+                for client in closed:
+                    assert client.close_code == 1008
+                    assert "because of a message of this client" in client.close_reason
+                assert bystander.is_open
+                received = bystander.tally.count + bystander.tally.other
+                assert received > 0.8 * seconds / 0.06, (received, seconds, swarm.summary())
+
+    run(main(), deadline=90)

@@ -20,6 +20,7 @@ from lobby_gateway.origin.states import (
     BeginEpoch,
     CancelConnect,
     Connect,
+    NoteClose,
     Publish,
     Send,
     SendPing,
@@ -192,6 +193,10 @@ class OriginSessionMachine(RuleBasedStateMachine):
                     assert self.open
                     assert not self.streaming, "an epoch began twice"
                     self.streaming = True
+                case NoteClose(code):
+                    assert self.streaming
+                    if code == 1008:  # a client's message was the reason
+                        self.session.excuse(self.now)
                 case Publish(batch):
                     assert self.streaming, "published while the script runs"
                     assert not self.closing

@@ -42,6 +42,7 @@ class ClientPolicy:
         max_message_bytes: largest message accepted from a client.
         ping_seconds: a client that has been silent for this long is pinged; 0: never.
         flood: how fast a client may send.
+        forward_seconds: what a message to the origin takes out of the flood limit's bucket, in seconds.
         settings: what no Lobby sets.
     """
 
@@ -50,6 +51,7 @@ class ClientPolicy:
     max_message_bytes: int = 65536
     ping_seconds: float = 25.0
     flood: FloodLimit = FLOOD_LIMIT
+    forward_seconds: float = 0.0
     settings: ClientSettings = field(default_factory=ClientSettings)
 
     @classmethod
@@ -65,6 +67,7 @@ class ClientPolicy:
             max_message_bytes=clients.max_message_bytes,
             ping_seconds=clients.ping_seconds,
             flood=flood,
+            forward_seconds=1 / rate if (rate := clients.forward.messages_per_second_per_client) else 0.0,
         )
 
 
@@ -229,6 +232,14 @@ class ClientConnection(ServerSocket):
         self.mailbox = None
         super().abort()
         self.owner.client_closed(self, self._label or label)
+
+    def charge_forward(self) -> bool:
+        """Takes a message to the origin out of the flood limit; returns False, and closes, if it exceeds that."""
+        self._spent_until = max(self._spent_until, self._received_at) + self.policy.forward_seconds
+        if self._spent_until - self._received_at <= self.policy.flood.bucket(self.policy.max_message_bytes):
+            return True
+        self._flooded()
+        return False
 
     def check_liveness(self, now: float) -> None:
         """Pings a silent client, and closes one that has not answered; to be called every few seconds.

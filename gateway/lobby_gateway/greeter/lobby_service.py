@@ -223,7 +223,10 @@ class LobbyService:
                 fates["rejected"] += 1
                 client.close(close_codes.MESSAGES_REJECTED)
             case ClientMessages.FORWARD:
-                self._forward(client, opcode, payload)
+                if client.charge_forward():
+                    self._forward(client, opcode, payload)
+                else:
+                    fates["rejected"] += 1
 
     def client_closed(self, client: ClientConnection, label: str) -> None:
         """A client has disconnected: returns its seat."""
@@ -296,6 +299,17 @@ class LobbyService:
                 self._schedule_move(client, trunk)
         self._release_old_seats(group)
         self._wake()
+
+    def trunk_blamed(self, client: int, code: int) -> None:
+        """The origin closed its connection because of a client's message: closes the client."""
+        for each, number in self._forwarders.items():
+            if number == client:
+                logger.warning(
+                    "closing a client: the origin closed its connection because of its message",
+                    extra={"lobby": self.lobby.name, "address": seat_of(each).permit.address, "code": code},
+                )
+                each.close(close_codes.ORIGIN_OBJECTED)
+                return
 
     def trunk_missed(self, count: int) -> None:
         """This greeter was too slow to get `count` messages."""

@@ -29,6 +29,7 @@ from lobby_gateway.trunk.position import NO_EPOCH, LiveReason, Position
 from lobby_gateway.trunk.records import (
     PATH,
     STREAM,
+    Blamed,
     FromServer,
     Granted,
     GrantReason,
@@ -190,6 +191,9 @@ class TrunkOwner(Protocol):
 
     def trunk_joined(self, trunk: Trunk, group: Group) -> None:
         """The stream has reached the place where a group joins it."""
+
+    def trunk_blamed(self, client: int, code: int) -> None:
+        """The origin closed its connection with `code` because of a message of the client with this number."""
 
     def trunk_missed(self, count: int) -> None:
         """This greeter was too slow to get `count` messages."""
@@ -355,6 +359,8 @@ class Trunk:
                 self._owner.trunk_joined(self, group)
             case Move():
                 self._owner.trunk_moving(self, record.within_seconds)
+            case Blamed():
+                self._owner.trunk_blamed(record.client, record.code)
 
     def trunk_lost(self, problem: str) -> None:
         """It ended, broke, or stopped responding."""

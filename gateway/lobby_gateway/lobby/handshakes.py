@@ -148,7 +148,10 @@ class LobbyHandshakes:
         mode = self._lobby.spec.clients.messages
         self.client_bytes += len(payload)
         if mode is ClientMessages.FORWARD:
-            self._forward(client, opcode, payload)
+            if client.charge_forward():
+                self._forward(client, opcode, payload)
+            else:
+                self.fates["rejected"] += 1
         elif mode is ClientMessages.REJECT:
             self.fates["rejected"] += 1
             client.close(close_codes.MESSAGES_REJECTED)

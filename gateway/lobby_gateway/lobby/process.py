@@ -9,9 +9,10 @@ import secrets
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 
-from lobby_gateway import metrics
+from lobby_gateway import close_codes, metrics
 from lobby_gateway.clients.admission import ProcessCapacity, SeatCount
 from lobby_gateway.clients.auth import TrustedProxies
+from lobby_gateway.clients.connection import ClientConnection
 from lobby_gateway.clients.fan_out import SEND_LOOP
 from lobby_gateway.clients.tokens import TokenKeys
 from lobby_gateway.http.admin import AdminRequest, AdminResponse, AdminServer, health_handlers, metrics_handler
@@ -100,6 +101,7 @@ class LobbyProcess:
             read_secrets=lambda: secret_source.resolve(origin),
             publish=self._publish,
             begin_epoch=self._begin_epoch,
+            closed=self._origin_closed,
             settings=settings.origin,
         )
         self._limits = limits
@@ -118,7 +120,13 @@ class LobbyProcess:
             settings=settings,
             flood=limits.flood,
         )
-        self._forwarding = Forwarding(self._origin, self._handshakes.fates, settings=settings.forward)
+        self._forwarding = Forwarding(
+            self._origin,
+            self._handshakes.fates,
+            per_second=lobby.spec.clients.forward.messages_per_second,
+            settings=settings.forward,
+        )
+        self._forward_timer: asyncio.TimerHandle | None = None
         self._trunks: dict[TrunkServerConnection, None] = {}
         self._no_trunks = asyncio.Event()
         self._no_trunks.set()
@@ -191,6 +199,7 @@ class LobbyProcess:
         logger.info("the Lobby changed", extra={"lobby": self.name, "seats": seats})
         self.lobby = lobby
         self._handshakes.update(lobby)
+        self._forwarding.per_second = lobby.spec.clients.forward.messages_per_second
         if seats != self._seat_count.total:
             self._seat_count.total = seats
             for each in list(self._trunks):
@@ -267,7 +276,20 @@ class LobbyProcess:
 
     def _begin_epoch(self) -> None:
         self._ring.begin_epoch(secrets.randbits(63) + 1)
-        self._forwarding.pump(self._loop.time())
+        self._forward_held()
+
+    def _origin_closed(self, code: int, round_trip: float) -> bool:
+        """Closes the client whose message was the reason, if there is one."""
+        sender = self._forwarding.origin_closed(code, self._loop.time(), round_trip)
+        match sender:
+            case None:
+                return False
+            case ClientConnection():
+                sender.close(close_codes.ORIGIN_OBJECTED)
+            case (TrunkServerConnection() as connection, int(client)):
+                connection.blame(client, code)
+        logger.warning("the origin closed its connection because of a client's message", extra={"code": code})
+        return True
 
     def _publish(self, batch: Batch) -> None:
         self._stats.messages += len(batch)
@@ -279,6 +301,19 @@ class LobbyProcess:
 
     def _forward(self, sender: Hashable, opcode: int, payload: bytes) -> None:
         self._forwarding.submit(sender, opcode, payload, self._loop.time())
+        self._schedule_forwarding()
+
+    def _forward_held(self) -> None:
+        if self._forward_timer is not None:
+            self._forward_timer.cancel()
+            self._forward_timer = None
+        self._forwarding.pump(self._loop.time())
+        self._schedule_forwarding()
+
+    def _schedule_forwarding(self) -> None:
+        at = self._forwarding.wake_at
+        if at is not None and self._forward_timer is None:
+            self._forward_timer = self._loop.call_at(at, self._forward_held)
 
     def _seats_changed(self) -> None:
         self._origin.set_needed(self._seat_count.taken > 0)
@@ -322,7 +357,7 @@ class LobbyProcess:
             await asyncio.sleep(self._settings.sweep_seconds)
             now = self._loop.time()
             self._handshakes.bus.sweep(now)
-            self._forwarding.pump(now)
+            self._forwarding.pump(now)  # for what was held for too long
 
     async def _drain_before_exit(self) -> None:
         seconds = self._settings.stop_seconds

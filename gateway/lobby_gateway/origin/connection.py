@@ -19,6 +19,7 @@ from lobby_gateway.origin.states import (
     Command,
     Connect,
     Failure,
+    NoteClose,
     Publish,
     Send,
     SendPing,
@@ -51,6 +52,7 @@ class OriginConnection:
         read_secrets: Callable[[], ResolvedOrigin],
         publish: Callable[[Batch], None],
         begin_epoch: Callable[[], None],
+        closed: Callable[[int, float], bool] = lambda _code, _round_trip: False,
         fraction: Callable[[], float] = random.random,
         settings: OriginSettings = ORIGIN,
         open_timeout: float | None = None,
@@ -63,6 +65,8 @@ class OriginConnection:
             read_secrets: reads them before each attempt, in a thread. A UserError is the reason why the attempt failed.
             publish: called with every batch of the stream.
             begin_epoch: called before the first batch of each origin connection.
+            closed: called with the code when the origin closes the stream, and the seconds of the shortest round trip; returns
+                whether a client's message was the reason.
             fraction: returns random numbers from 0 to 1, for the jitter.
             settings: timeouts and limits.
             open_timeout: most seconds for connecting; None: as in `WebSocketClientSettings`.
@@ -73,6 +77,7 @@ class OriginConnection:
         self._read_secrets = read_secrets
         self._publish = publish
         self._begin_epoch = begin_epoch
+        self._closed = closed
         self._open_timeout = open_timeout
         self._tls: ssl.SSLContext | None = None
         self._tls_is_current = False
@@ -234,6 +239,10 @@ class OriginConnection:
                 self._publish(batch)
             case BeginEpoch():
                 self._begin_epoch()
+            case NoteClose(code):
+                round_trip = self._websocket.min_rtt_seconds if self._websocket is not None else 0.0
+                if self._closed(code, round_trip):
+                    self._session.excuse(self._loop.time())
             case Connect():
                 task = self._loop.create_task(self._connect(self._connecting), name="origin connect")
                 task.add_done_callback(self._connect_done)

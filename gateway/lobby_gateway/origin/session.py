@@ -25,6 +25,7 @@ from lobby_gateway.origin.states import (
     Connect,
     Failure,
     ImpossibleSignalError,
+    NoteClose,
     Publish,
     Send,
     SendPing,
@@ -232,6 +233,12 @@ class OriginSession:
         if self._keepalive is not None:
             self._keepalive.bytes_received(at, incomplete)
 
+    def excuse(self, now: float) -> None:
+        """A client's message was why the origin closed: the next attempt is as soon as after a first failure."""
+        if self.state is State.CLOSING:
+            self._backoff.reset()
+            self._next_try = now + self._backoff.next()
+
     def bytes_taken(self, now: float) -> None:
         """The origin took bytes while others waited for it."""
         if self._keepalive is not None:
@@ -317,6 +324,8 @@ class OriginSession:
         name = _CODE_NAMES.get(close.code, "")
         said = f"{name}: {close.reason}" if name and close.reason else name or close.reason
         reason = f"the origin closed the connection: {close.code}{f' ({said})' if said else ''}"
+        if self.state is State.STREAMING:
+            self._commands.append(NoteClose(close.code))
         self._give_up(Failure.REFUSED if close.code in _FORBIDDEN_CODES else Failure.CLOSED, reason, None, now)
 
     def _watch(self, now: float) -> None:

@@ -135,7 +135,14 @@ class Publish:
     batch: Batch
 
 
-Command = Connect | CancelConnect | Send | SendPing | BeginClose | BeginEpoch | Publish
+@dataclass(frozen=True, slots=True)
+class NoteClose:
+    """The origin closed the stream with this code: find out whether a client caused that, and if so call `excuse`."""
+
+    code: int
+
+
+Command = Connect | CancelConnect | Send | SendPing | BeginClose | BeginEpoch | Publish | NoteClose
 
 
 class Failure(StrEnum):

@@ -241,6 +241,19 @@ class QueueSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ForwardSpec:
+    """Limits on messages from clients to the origin.
+
+    Attributes:
+        messages_per_second_per_client: most from one client, on average; 0: no limit.
+        messages_per_second: most from all clients of one lobby; 0: no limit.
+    """
+
+    messages_per_second_per_client: int
+    messages_per_second: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LimitsSpec:
     """Limits on clients of one address.
 
@@ -261,6 +274,7 @@ class ClientsSpec:
         seats: most clients of one lobby.
         queue: the mailbox of a slow client.
         messages: what happens to messages from clients.
+        forward: limits on those that go to the origin.
         replay: how many of the latest messages a joining client gets first.
         ping_seconds: seconds of silence after which a client is pinged; 0: never.
         compression: whether messages to clients are compressed.
@@ -272,6 +286,7 @@ class ClientsSpec:
     seats: int
     queue: QueueSpec
     messages: ClientMessages
+    forward: ForwardSpec
     replay: int
     ping_seconds: int
     compression: Compression

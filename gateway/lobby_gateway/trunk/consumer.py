@@ -12,6 +12,7 @@ from lobby_gateway.settings import TrunkConsumerSettings
 from lobby_gateway.trunk.position import DIGESTS_KEPT, NO_EPOCH, Position, digests_of
 from lobby_gateway.trunk.records import (
     STREAM,
+    Blamed,
     Claim,
     Forward,
     FromServer,
@@ -253,7 +254,7 @@ class TrunkConsumer:
             self._resumed(record)
         elif isinstance(record, Move):
             self.moving = True
-        else:
+        elif not isinstance(record, Blamed):
             raise TrunkError(f"{record.TYPE.name} is not a server record")
         return record
 

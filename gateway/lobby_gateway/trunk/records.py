@@ -47,6 +47,7 @@ class Type(IntEnum):
     MISSED = 0x86
     STATUS = 0x87
     MOVE = 0x88
+    BLAMED = 0x89
 
 
 class GrantReason(IntEnum):
@@ -475,15 +476,31 @@ class Move(WireRecord):
         return self.within_ms / 1000
 
 
+@dataclass(frozen=True, slots=True)
+class Blamed(WireRecord):
+    """The origin closed its connection because of a client's message: the consumer should close that client.
+
+    Attributes:
+        client: its number, from FORWARD.
+        code: close code of the origin.
+    """
+
+    TYPE = Type.BLAMED
+    LAYOUT = Struct("!BBIH")
+
+    client: int
+    code: int
+
+
 # Decoding
 
 FromConsumer = Hello | Claim | Release | Forward | Resume | Heartbeat
-FromServer = Welcome | Messages | Granted | Resumed | Replay | Missed | Status | Move
+FromServer = Welcome | Messages | Granted | Resumed | Replay | Missed | Status | Move | Blamed
 Record = FromConsumer | FromServer
 
 RECORDS: Final[tuple[type[Record], ...]] = (
     Hello, Claim, Release, Forward, Resume, Heartbeat,
-    Welcome, Messages, Granted, Resumed, Replay, Missed, Status, Move,
+    Welcome, Messages, Granted, Resumed, Replay, Missed, Status, Move, Blamed,
 )  # fmt: skip
 _DECODERS: Final[dict[int, Callable[[memoryview], Record]]] = {each.TYPE: each.decode for each in RECORDS}
 

@@ -15,6 +15,7 @@ from lobby_gateway.settings import TrunkServerSettings
 from lobby_gateway.trunk.position import LiveReason, Position
 from lobby_gateway.trunk.records import (
     STREAM,
+    Blamed,
     Claim,
     Forward,
     Granted,
@@ -296,6 +297,10 @@ class TrunkServer:
     def move(self, reason: MoveReason, within_seconds: float) -> None:
         """Asks the consumer to move its clients elsewhere, spread over some seconds. Call `take` afterwards."""
         self._answers.append(Move(reason, min(int(within_seconds * 1000), 0xFFFFFFFF)).encode())
+
+    def blame(self, client: int, code: int) -> None:
+        """Asks the consumer to close a client, because of whose message the origin closed. Call `take` afterwards."""
+        self._answers.append(Blamed(client, code).encode())
 
     def send_status(self) -> None:
         """Makes `take` return STATUS next, instead of at the next interval. Call `take` afterwards."""

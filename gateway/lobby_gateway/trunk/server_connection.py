@@ -87,6 +87,11 @@ class TrunkServerConnection(ServerSocket):
         self.server.move(reason, within_seconds)
         self.wake()
 
+    def blame(self, client: int, code: int) -> None:
+        """Asks the consumer to close the client with this number: the origin closed with `code` because of its message."""
+        self.server.blame(client, code)
+        self.wake()
+
     def send_status(self) -> None:
         """Sends STATUS now instead of at the next interval, for example because the number of seats changed."""
         self.server.send_status()

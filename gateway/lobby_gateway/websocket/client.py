@@ -22,6 +22,7 @@ from lobby_gateway.websocket.denied_networks import Network, denied_by
 from lobby_gateway.websocket.frames import Batch, Opcode, close_payload, masked_frame
 from lobby_gateway.websocket.parser import Close, Event, FrameParser, Ping, Violation
 from lobby_gateway.websocket.send_progress import SendProgress
+from lobby_gateway.websocket.tcp_info import TcpInfo
 
 
 class Receiver(Protocol):
@@ -171,6 +172,13 @@ class WebSocketClient(asyncio.BufferedProtocol):
     def incomplete(self) -> int:
         """Bytes received so far of a message that is not complete; 0 between messages."""
         return self._parser.incomplete
+
+    @property
+    def min_rtt_seconds(self) -> float:
+        """Shortest round trip of TCP so far; 0 if none is known."""
+        return (
+            TcpInfo.of(self._transport.get_extra_info("socket")).min_rtt_seconds if self._transport is not None else 0.0
+        )
 
     def took_bytes(self) -> bool:
         """Whether the peer, since the previous call, took bytes while others waited for it (see `SendProgress`)."""

@@ -17,7 +17,7 @@ from lobby_gateway.clients.tokens import Purpose, TokenError, TokenKeys, key_fro
 from lobby_gateway.greeter.lobby_service import LobbyService
 from lobby_gateway.greeter.process import Greeter, GreeterSettings
 from lobby_gateway.greeter.seat_queue import LobbyId
-from lobby_gateway.trunk.records import PATH, SUBPROTOCOL, MoveReason
+from lobby_gateway.trunk.records import PATH, SUBPROTOCOL, Forward, MoveReason
 from lobby_gateway.trunk.ring import MessageRing
 from lobby_gateway.trunk.server import TrunkServer
 from lobby_gateway.trunk.server_connection import TrunkServerConnection
@@ -38,6 +38,7 @@ class Lobby:
         trunks_opened: how many there have been.
         claims: seats of each claim.
         forwarded: messages of clients.
+        forwarders: numbers of the clients that sent them.
         refusing: refuses trunks.
         keys: that it takes tokens of.
     """
@@ -52,6 +53,7 @@ class Lobby:
         self.trunks_opened = 0
         self.claims: list[int] = []
         self.forwarded: list[tuple[int, bytes]] = []
+        self.forwarders: list[int] = []
         self.refusing = False
         self.keys = [KEY]
         self._loop = asyncio.get_running_loop()
@@ -113,11 +115,15 @@ class Lobby:
                 sock,
                 self._loop,
                 TrunkServer(self, self.ring, now=self._loop.time()),
-                forward=lambda message: self.forwarded.append((message.opcode, message.payload)),
+                forward=self.forward,
                 on_closed=lambda trunk: self.trunks.remove(trunk) if trunk in self.trunks else None,
                 leftover=handshake.leftover,
             )
         )
+
+    def forward(self, message: Forward) -> None:
+        self.forwarders.append(message.client)
+        self.forwarded.append((message.opcode, message.payload))
 
     # The test's hands
 

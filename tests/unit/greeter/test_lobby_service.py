@@ -466,6 +466,50 @@ def test_messages_of_a_client_that_leaves_without_a_lobby_are_undeliverable() ->
     run(main())
 
 
+def test_a_client_whose_message_made_the_origin_close_is_closed() -> None:
+    async def main() -> None:
+        async with greeter("prices-1", clients={"messages": "Forward"}) as running:
+            good, bad = await running.clients(2)
+            [lobby] = running.lobbies
+            await good.send("good")
+            await until(lambda: len(lobby.forwarded) == 1)
+            await bad.send("bad")
+            await until(lambda: len(lobby.forwarded) == 2)
+            first, second = lobby.forwarders
+            assert first != second
+            lobby.trunks[0].blame(second, 1008)
+            lobby.trunks[0].blame(second + 100, 1008)  # has disconnected
+            with pytest.raises(ConnectionClosed):
+                await bad.recv()
+            assert bad.close_code == 1008
+            assert "origin closed its connection" in str(bad.close_reason)
+            await until(lambda: running.service().stats.closes["origin_objected"] == 1)
+            lobby.publish("a")
+            assert await texts(good, 1) == ["a"]
+            await good.close()
+
+    run(main())
+
+
+def test_a_client_that_sends_too_many_messages_to_the_origin_is_closed() -> None:
+    async def main() -> None:
+        forward = {"messagesPerSecondPerClient": 10}
+        async with greeter("prices-1", clients={"messages": "Forward", "forward": forward}) as running:
+            good, bad = await running.clients(2)
+            for _ in range(150):
+                await bad.send("x")
+            with pytest.raises(ConnectionClosed):
+                await bad.recv()
+            assert bad.close_code == 1008
+            [lobby] = running.lobbies
+            assert 90 <= len(lobby.forwarded) <= 100
+            await good.send("y")
+            await until(lambda: lobby.forwarded[-1] == (Opcode.TEXT, b"y"))
+            await good.close()
+
+    run(main())
+
+
 def test_messages_of_clients_close_them_if_messages_are_rejected() -> None:
     async def main() -> None:
         async with greeter("prices-1", clients={"messages": "Reject"}) as running:

@@ -80,6 +80,7 @@ class Owner:
         self.joined: list[Group] = []
         self.moving: list[float] = []
         self.missed = 0
+        self.blamed: list[tuple[int, int]] = []
         self.lost: list[tuple[str, bool]] = []
 
     def trunk_granted(self, trunk: Trunk, seats: int, refusal: ClaimRefusal | None) -> None:
@@ -97,6 +98,9 @@ class Owner:
     def trunk_joined(self, trunk: Trunk, group: Group) -> None:
         assert group not in trunk.groups
         self.joined.append(group)
+
+    def trunk_blamed(self, client: int, code: int) -> None:
+        self.blamed.append((client, code))
 
     def trunk_missed(self, count: int) -> None:
         self.missed += count

@@ -253,6 +253,30 @@ def test_messages_are_forwarded_with_their_sender() -> None:
     run(main())
 
 
+def test_a_client_that_sends_too_many_messages_to_the_origin_is_closed() -> None:
+    async def main() -> None:
+        forward = {"messagesPerSecondPerClient": 10}
+        async with served(messages="Forward", forward=forward) as lobby, connect(lobby.url()) as client:
+            for _ in range(150):
+                await client.send("x")
+            assert (await closed(client))[0] == 1008
+            assert 90 <= len(lobby.forwarded) <= 100
+            await until(lambda: lobby.handshakes.closes["flooded"] == 1)
+
+    run(main())
+
+
+def test_a_client_may_send_as_many_messages_as_the_flood_limit_allows_without_a_limit_of_its_own() -> None:
+    async def main() -> None:
+        forward = {"messagesPerSecondPerClient": 0}
+        async with served(messages="Forward", forward=forward) as lobby, connect(lobby.url()) as client:
+            for _ in range(150):
+                await client.send("x")
+            await until(lambda: len(lobby.forwarded) == 150)
+
+    run(main())
+
+
 def test_a_draining_lobby_refuses_with_retry_after() -> None:
     async def main() -> None:
         async with served() as lobby:

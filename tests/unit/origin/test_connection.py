@@ -42,7 +42,9 @@ class Lobby:
     def __init__(self, url: str, environment: dict[str, str] | None = None, **fields: Any) -> None:
         self.epochs: list[list[bytes]] = []
         self.changed = asyncio.Event()
-        options = {name: fields.pop(name) for name in ("settings", "open_timeout", "fraction") if name in fields}
+        options = {
+            name: fields.pop(name) for name in ("settings", "open_timeout", "fraction", "closed") if name in fields
+        }
         self.environment = environment or {}
         self.spec = spec = origin_spec(url, **{"reconnect": QUICK, **fields})
         self.origin = OriginConnection(
@@ -690,5 +692,37 @@ def test_ping_behind_messages_that_the_origin_takes_slowly_has_its_time(stops: b
             else:
                 await stays(lambda: not lobby.origin.failures, seconds=3.5, describe=lambda: str(lobby.origin.failures))
             ended.set()
+
+    run(main())
+
+
+# Clients' messages that the origin objects to
+
+
+@pytest.mark.parametrize(("blamed", "quick"), [(True, True), (False, False)])
+def test_origin_that_objects_to_a_clients_message_is_tried_again_soon(blamed: bool, quick: bool) -> None:
+    async def main() -> None:
+        codes: list[tuple[int, float]] = []
+
+        def closed(code: int, round_trip: float) -> bool:
+            codes.append((code, round_trip))
+            return blamed
+
+        reconnect = {"minMilliseconds": 20, "maxMilliseconds": 60000}
+        async with (
+            FakeOrigin() as origin,
+            running(origin.url, closed=closed, reconnect=reconnect, fraction=lambda: 1.0) as lobby,
+        ):
+            for number in range(1, 5):
+                await origin.until_connected(number)
+                await origin.until_open()
+                await lobby.until_state(OriginState.CONNECTED)
+                await origin.close_connections(1008, "no such method")
+                await origin.until(lambda: not origin.open)
+            await until(lambda: len(codes) == 4, every=0.002)
+            assert [code for code, _ in codes] == [1008] * 4
+            assert all(0 < round_trip < 1 for _, round_trip in codes)
+            await until(lambda: lobby.state is not OriginState.CONNECTED, every=0.001)
+            assert (lobby.origin._session._backoff.ceiling <= 0.04) is quick
 
     run(main())

@@ -18,6 +18,7 @@ from lobby_gateway.origin.states import (
     Connect,
     Failure,
     ImpossibleSignalError,
+    NoteClose,
     Publish,
     Send,
     SendPing,
@@ -383,7 +384,7 @@ def test_no_secret_is_reported_even_if_the_origin_says_it() -> None:
 )
 def test_origin_that_closes_is_tried_again(close: Close, said: str) -> None:
     shell = Shell().streaming()
-    assert shell.receive(HELLO, close) == [Publish(HELLO)]
+    assert shell.receive(HELLO, close) == [Publish(HELLO), NoteClose(close.code)]
     assert shell.report.state is OriginState.CLOSING
     assert shell.lost() == []
     assert shell.report.reason == f"the origin closed the connection: {said}"

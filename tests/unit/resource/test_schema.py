@@ -85,6 +85,7 @@ def test_defaults_reach_every_leaf() -> None:
             "seats": 512,
             "queue": {"messages": 16, "milliseconds": 3000, "bytes": 16777216, "overflow": "DropOldest"},
             "messages": "Ignore",
+            "forward": {"messagesPerSecondPerClient": 10, "messagesPerSecond": 100},
             "replay": 0,
             "pingSeconds": 25,
             "compression": "Off",

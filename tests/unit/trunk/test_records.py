@@ -5,6 +5,7 @@ import pytest
 from lobby_gateway.trunk.position import Position
 from lobby_gateway.trunk.records import (
     RECORDS,
+    Blamed,
     Claim,
     Forward,
     Granted,
@@ -53,6 +54,7 @@ EXAMPLES: list[tuple[Record, str]] = [
     (Missed(0, 5, EPOCH, 250, EPOCH, OFFSET), f"86 00 00000000 0000000000000005 {E}00000000000000fa {E}{AT}"),
     (Status(True, 512, 1, EPOCH, OFFSET), f"87 00 01 00000200 00000001 {E}{AT}"),
     (Move(1, 60000), "88 00 01 0000ea60"),
+    (Blamed(7, 1008), "89 00 00000007 03f0"),
 ]
 NAMES = [type(record).__name__ for record, _ in EXAMPLES]
 
@@ -93,7 +95,7 @@ def test_flags_and_bytes_of_a_newer_version_are_ignored(record: Record) -> None:
         assert same(decode(data + b"new"), record)
 
 
-@pytest.mark.parametrize("number", [0x00, 0x07, 0x7F, 0x80, 0x89, 0xFF])
+@pytest.mark.parametrize("number", [0x00, 0x07, 0x7F, 0x80, 0x8A, 0xFF])
 def test_types_of_a_newer_version_are_ignored(number: int) -> None:
     assert decode(bytes((number, 0, 1, 2, 3))) is None
 

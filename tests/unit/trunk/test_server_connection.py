@@ -12,6 +12,7 @@ from tests.support.waiting import until
 from lobby_gateway.settings import TrunkServerSettings
 from lobby_gateway.trunk.position import Position
 from lobby_gateway.trunk.records import (
+    Blamed,
     Claim,
     Forward,
     Granted,
@@ -462,6 +463,17 @@ def test_the_trunk_of_a_greeter_that_sends_heartbeats_stays() -> None:
             await greeter.send(Heartbeat())
             await greeter.record()
         assert not greeter.connection.closed
+        greeter.end()
+
+    run(main())
+
+
+def test_a_blamed_client_is_named_with_the_code() -> None:
+    async def main() -> None:
+        greeter = Greeter.join()
+        await greeter.welcome()
+        greeter.connection.blame(7, 1008)
+        assert await greeter.record() == Blamed(7, 1008)
         greeter.end()
 
     run(main())

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
-from lobby_gateway.errors import UserError
+from lobby_gateway.errors import UserError, internal_error
 from lobby_gateway.settings import FileWatchSettings
 
 logger = logging.getLogger(__name__)
@@ -38,7 +38,8 @@ async def watch_files(
     Args:
         what: name of the files in log lines.
         files: to watch.
-        read: reads them, in a thread. Raises UserError if the contents are unusable; they are then ignored.
+        read: reads them, in a thread. Raises UserError if the contents are unusable; they are then ignored, as after any other
+            exception.
         apply: called on the event loop with what was read.
         settings: how often to poll.
     """
@@ -49,15 +50,15 @@ async def watch_files(
         # Stamps are taken before reading: a change during the read is noticed, and read, in the next round.
         stamps = await asyncio.to_thread(_stamps, files)
         if stamps != last:
+            before, problem = problem, ""
             try:
-                value = await asyncio.to_thread(read)
+                apply(await asyncio.to_thread(read))
             except UserError as error:
-                if str(error) != problem:
-                    problem = str(error)
-                    logger.warning("can't use %s, keeping the previous contents", what, extra={"problem": problem})
-            else:
-                problem = ""
-                apply(value)
+                problem = str(error)
+            except Exception as error:  # noqa: BLE001  # no contents of a file may end the process
+                problem = internal_error(error)
+            if problem not in ("", before):
+                logger.warning("can't use %s, keeping the previous contents", what, extra={"problem": problem})
             last = stamps
         await asyncio.sleep(settings.poll_seconds)
 

@@ -84,6 +84,46 @@ def test_unusable_contents_are_logged_once_and_ignored(tmp_path: Path, caplog: p
     assert record.problem == "a: it is bad"  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("fails", ["read", "apply"])
+def test_an_unexpected_error_is_logged_once_and_the_watch_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, fails: str
+) -> None:
+    file = tmp_path / "a"
+    seen: dict[str, list[str]] = {"read": [], "apply": []}
+
+    def step(name: str, text: str) -> str:
+        seen[name].append(text)
+        if name == fails and text.startswith("bad"):
+            raise RecursionError(f"a bug: {text}")
+        return text
+
+    async def main() -> None:
+        settings = FileWatchSettings(poll_seconds=0.01)
+        file.write_text("bad 1")
+        watch = watch_files(
+            "a file",
+            [file],
+            lambda: step("read", file.read_text()),
+            lambda text: seen["apply"].append(step("apply", text)),
+            settings=settings,
+        )
+        task = asyncio.create_task(watch)
+        for text in ("bad 1", "bad, too", "good again"):
+            await asyncio.to_thread(file.write_text, text)
+            await until(lambda text=text: text in seen[fails])  # type: ignore[misc]
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert seen["apply"][-1] == "good again"
+
+    with caplog.at_level(logging.WARNING):
+        run(main())
+    (record,) = caplog.records
+    assert record.getMessage() == "can't use a file, keeping the previous contents"
+    assert record.problem.startswith("internal error: RecursionError in test_file_watch.py:")  # type: ignore[attr-defined]
+    assert "bad" not in str(vars(record))
+
+
 def test_a_mounted_folder_is_read_as_it_is(tmp_path: Path) -> None:
     folder = MountedVolume(tmp_path / "mounted", A="one\n", B="two\n\n", C="", D="not asked for")
     assert read_folder(folder.path, ["A", "B", "C", "E"]) == {"A": "one\n", "B": "two\n\n", "C": ""}

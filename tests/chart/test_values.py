@@ -130,6 +130,25 @@ def test_every_value_is_explained() -> None:
     assert not [path for path in missing if not any(other.startswith(f"{path}.") for other in explained)]
 
 
+def test_every_limit_of_the_policy_is_in_the_docs_with_its_default() -> None:
+    text = (helm.ROOT / "docs" / "security.md").read_text()
+    rows = dict(re.findall(r"^\| `(policy\.[\w.]+)` \| ([^|]*) \|", text, re.MULTILINE))
+    defaults = dict(leaves({"policy": helm.values()["policy"]}))
+    assert set(rows) == set(defaults)
+    for path, default in defaults.items():
+        where = text if path.endswith("denyCidrs") else rows[path]
+        match default:
+            case bool():
+                wanted = [f"`{str(default).lower()}`"]
+            case list():
+                wanted = [f"`{each}`" for each in default] or ["none"]
+            case Mapping():
+                wanted = [f"`{name}: {most}`" for name, most in default.items()]
+            case _:
+                wanted = [str(default)]
+        assert not [each for each in wanted if each not in where], path
+
+
 def schema() -> dict[str, Any]:
     loaded: dict[str, Any] = json.loads((helm.CHART / "values.schema.json").read_text())
     return loaded

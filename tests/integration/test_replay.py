@@ -57,3 +57,28 @@ def test_without_replay_the_stream_begins_with_the_next_message(tmp_path: Path) 
                 assert (late.tally.first or 0) > seen
 
     run(main(), deadline=60)
+
+
+@pytest.mark.parametrize("mode", ["Proxy", "Redirect"])
+def test_client_gets_no_message_of_a_connection_that_was_closed_because_nobody_was_there(
+    tmp_path: Path, mode: str
+) -> None:
+    async def main() -> None:
+        async with FakeOrigin() as origin:
+            resource = lobby_resource("prices", origin.url, clients_replay=REPLAY, routing={"mode": mode})
+            async with lobby_up("-f", lobby_file(tmp_path, resource)) as up:
+                async with Swarm(up.url, follow_redirects=True) as first:
+                    await first.connect_all(1)
+                    connection = await origin.until_open(1)
+                    await origin.send(json.dumps({"seq": 1}), json.dumps({"seq": 2}))
+                    await first.each_reaches(2)
+                await origin.until_closed(connection, deadline=30)  # 10 s after its last client disconnected
+                async with Swarm(up.url, follow_redirects=True) as second:
+                    (client,) = await second.connect_all(1)
+                    await origin.until_open(1)
+                    await up.until_origin("Connected")
+                    await origin.send(json.dumps({"seq": 101}))
+                    await second.each_reaches(101)
+                    assert (client.tally.first, client.tally.count) == (101, 1), second.summary()
+
+    run(main(), deadline=90)

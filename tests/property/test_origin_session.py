@@ -20,6 +20,7 @@ from lobby_gateway.origin.states import (
     BeginEpoch,
     CancelConnect,
     Connect,
+    Forget,
     NoteClose,
     Publish,
     Send,
@@ -193,6 +194,8 @@ class OriginSessionMachine(RuleBasedStateMachine):
                     assert self.open
                     assert not self.streaming, "an epoch began twice"
                     self.streaming = True
+                case Forget():
+                    assert not self.wanted, "forgotten while clients need it"
                 case NoteClose(code):
                     assert self.streaming
                     if code == 1008:  # a client's message was the reason

@@ -158,8 +158,12 @@ class Recent:
         if messages:
             self._trim()
         else:
-            self._batches.clear()
-            self._count = self._bytes = 0
+            self.clear()
+
+    def clear(self) -> None:
+        """Drops all of them: they are stale."""
+        self._batches.clear()
+        self._count = self._bytes = 0
 
     def _trim(self) -> None:
         batches = self._batches
@@ -341,6 +345,8 @@ class Trunk:
         self._received_at = self._loop.time()
         match record:
             case Status() | Welcome():
+                if isinstance(record, Status) and record.stale:
+                    self._recent.clear()
                 self._observe(record.seats, record.free)
             case Granted():
                 self._granted(record)

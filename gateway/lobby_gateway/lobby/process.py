@@ -102,6 +102,7 @@ class LobbyProcess:
             publish=self._publish,
             begin_epoch=self._begin_epoch,
             closed=self._origin_closed,
+            forget=self._forget,
             settings=settings.origin,
         )
         self._limits = limits
@@ -277,6 +278,12 @@ class LobbyProcess:
     def _begin_epoch(self) -> None:
         self._ring.begin_epoch(secrets.randbits(63) + 1)
         self._forward_held()
+
+    def _forget(self) -> None:
+        """The origin's connection is closed because no client needs it: what it sent must not pass for fresh later."""
+        self._ring.forget()
+        for each in list(self._trunks):
+            each.send_status()
 
     def _origin_closed(self, code: int, round_trip: float) -> bool:
         """Closes the client whose message was the reason, if there is one."""

@@ -19,6 +19,7 @@ from lobby_gateway.origin.states import (
     Command,
     Connect,
     Failure,
+    Forget,
     NoteClose,
     Publish,
     Send,
@@ -53,6 +54,7 @@ class OriginConnection:
         publish: Callable[[Batch], None],
         begin_epoch: Callable[[], None],
         closed: Callable[[int, float], bool] = lambda _code, _round_trip: False,
+        forget: Callable[[], None] = lambda: None,
         fraction: Callable[[], float] = random.random,
         settings: OriginSettings = ORIGIN,
         open_timeout: float | None = None,
@@ -67,6 +69,7 @@ class OriginConnection:
             begin_epoch: called before the first batch of each origin connection.
             closed: called with the code when the origin closes the stream, and the seconds of the shortest round trip; returns
                 whether a client's message was the reason.
+            forget: called when the stream ends because no client needs it: its messages must not be replayed later.
             fraction: returns random numbers from 0 to 1, for the jitter.
             settings: timeouts and limits.
             open_timeout: most seconds for connecting; None: as in `WebSocketClientSettings`.
@@ -78,6 +81,7 @@ class OriginConnection:
         self._publish = publish
         self._begin_epoch = begin_epoch
         self._closed = closed
+        self._forget = forget
         self._open_timeout = open_timeout
         self._tls: ssl.SSLContext | None = None
         self._tls_is_current = False
@@ -239,6 +243,8 @@ class OriginConnection:
                 self._publish(batch)
             case BeginEpoch():
                 self._begin_epoch()
+            case Forget():
+                self._forget()
             case NoteClose(code):
                 round_trip = self._websocket.min_rtt_seconds if self._websocket is not None else 0.0
                 if self._closed(code, round_trip):

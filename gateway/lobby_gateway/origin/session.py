@@ -24,6 +24,7 @@ from lobby_gateway.origin.states import (
     Command,
     Connect,
     Failure,
+    Forget,
     ImpossibleSignalError,
     NoteClose,
     Publish,
@@ -96,6 +97,7 @@ class OriginSession:
         self._script = OriginScript(())
         self._keepalive: Keepalive | None = None
         self._streaming_since: float | None = None
+        self._streamed = False  # since the latest `Forget`
 
     # For the connection: state
 
@@ -316,6 +318,7 @@ class OriginSession:
         self._secrets_changed = False
         self._streaming_since = now
         self._keepalive.stream_begins(now)
+        self._streamed = True
         self._commands.append(BeginEpoch())
         if progress.stream is not None:
             self._commands.append(Publish(progress.stream))
@@ -352,6 +355,7 @@ class OriginSession:
 
     def _close(self, close: BeginClose | None, *, doomed: bool = False) -> None:
         self._move(Signal.CLOSE)
+        self._forget_if_unwanted()
         self._doomed = doomed
         if close is not None:
             self._commands.append(close)
@@ -396,3 +400,10 @@ class OriginSession:
             self.state = TRANSITIONS[self.state][signal]
         except KeyError:
             raise ImpossibleSignalError(f"{signal.name} in {self.state.name}") from None
+        if self.state is State.IDLE:
+            self._forget_if_unwanted()
+
+    def _forget_if_unwanted(self) -> None:
+        if self._streamed and not self._wanted and not self._stopped:
+            self._streamed = False
+            self._commands.append(Forget())

@@ -142,7 +142,12 @@ class NoteClose:
     code: int
 
 
-Command = Connect | CancelConnect | Send | SendPing | BeginClose | BeginEpoch | Publish | NoteClose
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """No client needs the stream any more: what was published so far is stale by the time of the next stream."""
+
+
+Command = Connect | CancelConnect | Send | SendPing | BeginClose | BeginEpoch | Publish | NoteClose | Forget
 
 
 class Failure(StrEnum):

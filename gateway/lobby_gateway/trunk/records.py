@@ -443,16 +443,18 @@ class Status(WireRecord):
         free: seats that would be granted now.
         epoch: of the current place of the stream, that of the next message.
         offset: of that place.
+        stale: no message so far may be sent to a client that joins, unless it resumes.
     """
 
     TYPE = Type.STATUS
-    LAYOUT = Struct("!BB?IIQQ")
+    LAYOUT = Struct("!BB?IIQQ?")
 
     origin_connected: bool
     seats: int
     free: int
     epoch: int
     offset: int
+    stale: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,9 +79,10 @@ class MessageRing(BatchLog):
         max_bytes: limit in bytes of frames.
         epoch: the current epoch; `NO_EPOCH` before the first.
         offset: of the next message in it.
+        stale_before: cursor before which messages are not replayed, only resumed.
     """
 
-    __slots__ = ("_spans", "epoch", "max_bytes", "max_messages", "offset")
+    __slots__ = ("_spans", "epoch", "max_bytes", "max_messages", "offset", "stale_before")
 
     def __init__(
         self, max_messages: int = _DEFAULT_SETTINGS.ring_messages, max_bytes: int = _DEFAULT_SETTINGS.ring_bytes
@@ -91,6 +92,7 @@ class MessageRing(BatchLog):
         self.max_bytes = max_bytes
         self.epoch = NO_EPOCH
         self.offset = 0
+        self.stale_before = 0
         self._spans = [_Span(0, NO_EPOCH, 0)]
 
     def begin_epoch(self, epoch: int, offset: int = 0) -> None:
@@ -163,8 +165,17 @@ class MessageRing(BatchLog):
         return chunks
 
     def latest(self, count: int) -> int:
-        """The cursor `count` messages back, or as far back as messages are kept."""
-        return max(self.oldest, self.cursor - count)
+        """The cursor `count` messages back, or as far back as messages are kept and not stale."""
+        return max(self.oldest, self.stale_before, self.cursor - count)
+
+    @property
+    def stale(self) -> bool:
+        """There have been messages, and all of them are stale."""
+        return self.stale_before == self.cursor > 0
+
+    def forget(self) -> None:
+        """Makes all messages so far stale: a client that joins must not take them for fresh ones."""
+        self.stale_before = self.cursor
 
     def resume(self, position: Position) -> Exact | Live | Wait:
         """Where a consumer that has seen everything up to `position` continues; never a guess.

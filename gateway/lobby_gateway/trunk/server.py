@@ -402,7 +402,8 @@ class TrunkServer:
     def _status(self) -> Parts:
         self._status_due = False
         lobby = self._lobby
-        return Status(lobby.origin_connected, lobby.seats, lobby.free, *self._stream.place).encode(), b""
+        stale = self._ring.stale
+        return Status(lobby.origin_connected, lobby.seats, lobby.free, *self._stream.place, stale).encode(), b""
 
 
 def _resolve(ring: MessageRing, position: Position, *, timed_out: bool) -> Exact | Live | Wait:

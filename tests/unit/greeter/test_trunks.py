@@ -54,6 +54,15 @@ def test_a_lower_number_applies_at_once_and_a_higher_one_from_now_on() -> None:
     assert payloads(recent.latest()) == ["c", "d", "e"]
 
 
+def test_stale_messages_are_dropped() -> None:
+    recent = Recent(2)
+    recent.append(batch("1", "2", "3"))
+    recent.clear()
+    assert payloads(recent.latest()) == []
+    recent.append(batch("4"))
+    assert payloads(recent.latest()) == ["4"]
+
+
 def test_messages_from_a_time_without_replay_leave_no_gap_later() -> None:
     recent = Recent(4)
     recent.append(batch("a", "b"))

@@ -17,6 +17,7 @@ from lobby_gateway.origin.states import (
     Command,
     Connect,
     Failure,
+    Forget,
     ImpossibleSignalError,
     NoteClose,
     Publish,
@@ -151,7 +152,7 @@ def test_connection_outlives_the_last_client_by_the_linger_time() -> None:
     shell = Shell(linger=10, keepalive=NO_PINGS).streaming()
     assert shell.wanted(False) == []
     assert shell.later(9.9) == []
-    assert shell.later(0.1) == [BeginClose(1000)]
+    assert shell.later(0.1) == [Forget(), BeginClose(1000)]
     assert shell.report.state is OriginState.CLOSING
     assert shell.lost() == []
     assert shell.report == OriginReport(connections=1)
@@ -187,7 +188,7 @@ def test_nobody_wants_it_any_more_while_it_connects() -> None:
 def test_connection_lost_while_nobody_wants_it_is_not_made_anew() -> None:
     shell = Shell().streaming()
     shell.wanted(False)
-    assert shell.lost() == []
+    assert shell.lost() == [Forget()]
     assert shell.state is State.IDLE
     assert shell.later(100) == []
 
@@ -445,7 +446,7 @@ def test_connection_that_lasted_and_was_left_makes_the_next_wait_short_again() -
         shell.later(30)
     shell.opened()
     shell.wanted(False)
-    assert shell.later(10) == [BeginClose(1000)]
+    assert shell.later(10) == [Forget(), BeginClose(1000)]
     shell.lost()
     assert shell.wanted() == [Connect()]
     shell.failed()
@@ -582,3 +583,39 @@ def test_new_steps_hold_from_the_next_connection_on_and_old_secrets_stay_hidden(
     assert Send("login new") in shell.opened()
     shell.lost("old-secret and new-secret are bad")
     assert shell.report.reason == "*** and *** are bad"
+
+
+# Messages that nobody needs any more
+
+
+def test_messages_are_forgotten_when_the_stream_is_closed_because_nobody_needs_it() -> None:
+    shell = Shell().streaming()
+    shell.receive(HELLO)
+    shell.wanted(False)
+    assert shell.later(11) == [Forget(), BeginClose(1000)]
+    assert shell.lost() == []
+
+
+def test_messages_are_forgotten_when_the_stream_ends_by_itself_while_nobody_needs_it() -> None:
+    shell = Shell().streaming()
+    shell.receive(HELLO)
+    shell.wanted(False)
+    assert shell.lost() == [Forget()]
+
+
+def test_messages_are_forgotten_when_the_last_client_leaves_while_the_origin_is_away() -> None:
+    shell = Shell().streaming()
+    shell.receive(HELLO)
+    assert shell.lost() == []
+    assert shell.wanted(False) == [Forget()]
+    assert shell.wanted() == []
+    assert shell.wanted(False) == [], "there is nothing new"
+
+
+def test_messages_are_kept_while_clients_wait_for_the_origin_and_when_the_lobby_stops() -> None:
+    shell = Shell().streaming()
+    shell.receive(HELLO)
+    assert Forget() not in [*shell.lost(), *shell.later(1), *shell.opened()]
+    shell.session.stop()
+    assert shell.took() == [BeginClose(1000)]
+    assert shell.lost() == []

@@ -52,7 +52,7 @@ EXAMPLES: list[tuple[Record, str]] = [
     (Resumed(1, False, 2, EPOCH, OFFSET), f"84 00 00000001 00 02 {E}{AT}"),
     (Replay(1, EPOCH, OFFSET, Batch.scan(FRAMES)), f"85 00 00000001 {E}{AT} 00000002 81026869 8200"),
     (Missed(0, 5, EPOCH, 250, EPOCH, OFFSET), f"86 00 00000000 0000000000000005 {E}00000000000000fa {E}{AT}"),
-    (Status(True, 512, 1, EPOCH, OFFSET), f"87 00 01 00000200 00000001 {E}{AT}"),
+    (Status(True, 512, 1, EPOCH, OFFSET, stale=True), f"87 00 01 00000200 00000001 {E}{AT} 01"),
     (Move(1, 60000), "88 00 01 0000ea60"),
     (Blamed(7, 1008), "89 00 00000007 03f0"),
 ]

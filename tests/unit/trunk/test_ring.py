@@ -291,3 +291,25 @@ def test_payloads_come_newest_first_without_their_headers() -> None:
         Batch.of([frame(Opcode.TEXT, b""), frame(Opcode.TEXT, b"z")]),
     ]
     assert [bytes(each) for each in newest_first(reversed(batches))] == [b"z", b"", b"x" * 300]
+
+
+def test_stale_messages_are_not_replayed_but_resumed() -> None:
+    ring = ring_of(3, 2)
+    stale = [ring.stale]
+    ring.forget()
+    stale.append(ring.stale)
+    assert ring.latest(100) == 5
+    assert ring.resume(Position(1, 2)) == Exact(2)
+    ring.begin_epoch(2)
+    stale.append(ring.stale)
+    ring.append(numbered([5, 6]))
+    stale.append(ring.stale)
+    assert stale == [False, True, True, False]
+    assert [ring.latest(count) for count in (1, 2, 100)] == [6, 5, 5]
+    assert ring.resume(Position(1, 4)) == Exact(4)
+
+
+def test_a_ring_without_messages_is_not_stale() -> None:
+    ring = MessageRing()
+    ring.forget()
+    assert not ring.stale

@@ -521,6 +521,18 @@ def test_sends_its_status_every_half_second() -> None:
     assert lobby.server.wake_at == 1001.0
 
 
+def test_status_says_that_messages_are_stale_and_a_new_consumer_gets_none_of_them() -> None:
+    lobby = Lobby(3)
+    lobby.ring.forget()
+    lobby.receive(Hello("g", replay=2))
+    assert lobby.take() == Welcome(False, LiveReason.NO_POSITION, True, 4, 4, 1, 3, "prices-1")
+    lobby.server.send_status()
+    assert lobby.rest() == [Status(True, 4, 4, 1, 3, stale=True)]
+    lobby.publish(1)
+    lobby.server.send_status()
+    assert Status(True, 4, 4, 1, 3, stale=False) in lobby.rest()
+
+
 def test_sends_its_status_at_once_when_asked() -> None:
     lobby = Lobby(1)
     lobby.join()

@@ -173,20 +173,27 @@ class Chaos:
         if not new:
             return
         inodes = {each.inode: each.remote_port for each in proc.connections() if each.remote_port in new}
-        for greeter in self.up.greeter_processes():
-            for inode in proc.socket_inodes(greeter.pid) & set(inodes):
-                self.greeter_of[inodes[inode]] = greeter.pid
+        for greeter in self.pids()["greeter"]:
+            for inode in proc.socket_inodes(greeter) & set(inodes):
+                self.greeter_of[inodes[inode]] = greeter
 
     # Faults
+
+    def pids(self) -> dict[str, list[int]]:
+        """Running processes by kind, from one look at `/proc`."""
+        found: dict[str, list[int]] = {"lobby": [], "greeter": [], "origin": []}
+        for each in proc.descendants(self.up.process.pid):
+            for kind in ("lobby", "greeter"):
+                if f"lobby_gateway.{kind}" in each.command and each.state != "Z":
+                    found[kind].append(each.pid)
+        if self.origin is not None:
+            found["origin"].append(self.origin.process.pid)
+        return {kind: sorted(pids) for kind, pids in found.items()}
 
     async def strike(self) -> None:
         """One fault."""
         kind = self.chance.choice(VICTIMS)
-        pids = {
-            "lobby": sorted(each.pid for each in self.up.lobby_processes().values()),
-            "greeter": sorted(each.pid for each in self.up.greeter_processes()),
-            "origin": [self.origin.process.pid] if self.origin is not None else [],
-        }[kind]
+        pids = self.pids()[kind]
         number = self.chance.choice((signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM))
         position, seconds = self.chance.random(), self.chance.uniform(*PAUSE)
         if not pids:
@@ -226,12 +233,9 @@ class Chaos:
         """Samples memory and finds the greeters of new clients."""
         while True:
             self.find_greeters()
-            kinds = {
-                "lobby up": [self.up.process.pid],
-                "lobbies": [each.pid for each in self.up.lobby_processes().values()],
-                "greeters": [each.pid for each in self.up.greeter_processes()],
-            }
-            for kind, pids in kinds.items():
+            running = self.pids()
+            own = {"lobby up": [self.up.process.pid], "lobby": running["lobby"], "greeter": running["greeter"]}
+            for kind, pids in own.items():
                 sizes = []
                 for pid in pids:
                     with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
@@ -239,7 +243,7 @@ class Chaos:
                 if sizes:
                     resident, files = map(max, zip(*sizes, strict=True))
                     self.samples[kind].items.append(Sample(time.monotonic(), resident, files))
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(1.0)
 
     def summary(self) -> str:
         """What happened, for failure messages."""

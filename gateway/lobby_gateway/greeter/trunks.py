@@ -18,7 +18,7 @@ from lobby_gateway.clients.backlog import QueueLimits
 from lobby_gateway.clients.connection import ClientConnection
 from lobby_gateway.clients.message_bus import BusStats, MessageBus
 from lobby_gateway.clients.tokens import NamespaceKeys, Purpose, sign
-from lobby_gateway.errors import LobbyGatewayError
+from lobby_gateway.errors import LobbyGatewayError, internal_error
 from lobby_gateway.greeter.router import PendingClient
 from lobby_gateway.greeter.seat_queue import ClaimRefusal, LobbyId, Waiter
 from lobby_gateway.resource.spec import lobby_key
@@ -381,6 +381,9 @@ class Trunk:
             connection = await self._connect(token_keys.signing_keys_to_try(time.monotonic()), lobby)
         except LobbyGatewayError as error:
             self._lose(str(error), come_back=False)
+            return
+        except Exception as error:  # noqa: BLE001  # or its clients would wait for a trunk that never opens
+            self._lose(internal_error(error), come_back=False)
             return
         if self.lost:
             connection.close()

@@ -242,6 +242,24 @@ def test_a_trunk_that_cannot_be_opened_is_lost_at_once(how: str) -> None:
     run(main())
 
 
+def test_a_trunk_is_lost_if_opening_it_raises_an_unexpected_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(*_: object, **__: object) -> None:
+        raise LookupError("a bug: hunter22")
+
+    monkeypatch.setattr("lobby_gateway.greeter.trunks.connect_trunk", broken)
+
+    async def main() -> None:
+        lobby, owner = Lobby(), Owner()
+        trunk_to(lobby.id, owner).claim(1)
+        await until(lambda: owner.lost)
+        ((problem, come_back),) = owner.lost
+        assert problem.startswith("internal error: LookupError in test_trunks.py:")
+        assert come_back is False
+        lobby.close()
+
+    run(main())
+
+
 def test_a_trunk_can_be_closed_while_it_opens() -> None:
     async def main() -> None:
         lobby, owner = Lobby(), Owner()

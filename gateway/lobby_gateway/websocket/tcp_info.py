@@ -7,8 +7,9 @@ from struct import Struct
 from typing import NamedTuple, Protocol
 
 _SIZE = 232  # of `struct tcp_info` (linux/tcp.h), as far as it is read; Linux fills in as much as it knows
-_FIELDS = Struct("=24x I 92x Q 16x I I 48x Q Q 12x I".replace(" ", ""))
+_FIELDS = Struct("=16x I 4x I 92x Q 16x I I 48x Q Q 12x I".replace(" ", ""))
 
+_ETHERNET_SEGMENT = 1460  # on loopback a packet may have 64 KiB
 _NO_RTT = 0xFFFFFFFF
 
 
@@ -23,6 +24,7 @@ class TcpInfo(NamedTuple):
     """One look at a connection: a system call of half a microsecond.
 
     Attributes:
+        segment: most bytes of a packet to the peer (tcpi_snd_mss).
         packets_in_flight: sent and not acknowledged (tcpi_unacked).
         acked: bytes acknowledged so far (tcpi_bytes_acked).
         unsent: bytes that the kernel holds and has not sent yet (tcpi_notsent_bytes).
@@ -32,6 +34,7 @@ class TcpInfo(NamedTuple):
         window: bytes that the client has room for, counted from the last acknowledgement (tcpi_snd_wnd).
     """
 
+    segment: int
     packets_in_flight: int
     acked: int
     unsent: int
@@ -52,11 +55,12 @@ class TcpInfo(NamedTuple):
 
     @property
     def window_closed(self) -> bool:
-        """The client does not read: something is unsent, and nothing is on the way (RFC 9293 §3.8.6.1).
+        """The peer does not read: something is unsent, and its receive window has no room for a packet (RFC 9293 §3.8.6).
 
-        A client that reads over a long line always has something on the way.
+        A peer that reads over a long line has something on the way, and a window of many packets. The window of one that does
+        not read is 0, or (Linux, small messages) a few hundred bytes for each that its kernel still squeezes in.
         """
-        return self.unsent > 0 and not self.packets_in_flight
+        return self.unsent > 0 and (not self.packets_in_flight or self.window < min(self.segment, _ETHERNET_SEGMENT))
 
     @property
     def room(self) -> int:

@@ -8,6 +8,7 @@ import socket
 import struct
 import termios
 import time
+import tracemalloc
 from dataclasses import replace
 from unittest.mock import ANY
 
@@ -196,6 +197,28 @@ def test_of_bursts_that_a_client_does_not_read_only_the_latest_messages_are_kept
         assert got == [*range(took), *range(12000 - 16, 12000)]
         client.abort()
         sock.close()
+
+    run(main())
+
+
+def test_what_waits_is_kept_once_for_all_clients() -> None:
+    async def main() -> None:
+        bus = MessageBus()
+        pairs = [connect(Owner(), receive_buffer=4096) for _ in range(100)]
+        for client, _ in pairs:
+            bus.attach(client)
+        bus.publish(numbered(0, 1, 1 << 20))
+        assert bus.behind == len(pairs)
+        tracemalloc.start()
+        for n in range(1, 1001):
+            bus.publish(numbered(n, 1, 1024))
+        kept, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert all(client.waiting_messages == 1000 for client, _ in pairs)
+        assert 1000 * 1024 < kept < 1000 * (1024 + 500)  # a message and its place in the backlog, not 100 of each
+        for client, sock in pairs:
+            client.abort()
+            sock.close()
 
     run(main())
 

@@ -24,7 +24,7 @@ VAULT = "vault"
 SECRET = "vault-credentials"
 WRONG = "wrong-credentials"
 MOUNTED = "/etc/lobby/secrets/LOBBY_SECRET_VAULT_CREDENTIALS_AUTHORIZATION"
-TOKEN_KEY = "lobby-gateway-token-key"
+TOKEN_KEYS = ("lobby-gateway-token-key", "lobby-gateway-lobby-token-key")
 
 
 def digest(secret: str) -> str:
@@ -92,10 +92,10 @@ def mounted(cluster: Cluster, pod: str) -> str:
     return digest(kubectl("exec", pod, "-n", cluster.namespace, "--", "python", "-c", code))
 
 
-def key_of_tokens(cluster: Cluster) -> str:
-    """The key with which greeters sign."""
-    secret = cluster.api.get(f"/api/v1/namespaces/{cluster.namespace}/secrets/{TOKEN_KEY}")
-    return base64.b64decode(secret["data"]["key"]).decode().strip()
+def keys_of_tokens(cluster: Cluster) -> list[str]:
+    """The master key, and the key of the namespace."""
+    secrets = (cluster.api.get(f"/api/v1/namespaces/{cluster.namespace}/secrets/{each}") for each in TOKEN_KEYS)
+    return [base64.b64decode(secret["data"]["key"]).decode().strip() for secret in secrets]
 
 
 def test_a_rotation_disturbs_no_client_and_nothing_leaks(installed: Release, cluster: Cluster) -> None:
@@ -144,7 +144,7 @@ def test_a_rotation_disturbs_no_client_and_nothing_leaks(installed: Release, clu
             eventually(lambda: seen_by_origin().get(digest(wrong)), deadline=30, what="the wrong secret is used")
             cluster.until_condition(refused, "OriginConnected", "False")
             for what, text in everything_told(cluster).items():
-                for secret in (old, new, wrong, key_of_tokens(cluster)):
+                for secret in (old, new, wrong, *keys_of_tokens(cluster)):
                     for disguise in disguises(secret):
                         assert disguise not in text, f"{what} has a secret: {disguise}"
     finally:

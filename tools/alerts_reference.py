@@ -34,8 +34,10 @@ _TITLES: Mapping[str, str] = {
     "lobby-gateway-operator": "The operator",
 }
 
+_OPTIONAL_LABEL = re.compile(r"\{\{ *with \$labels\.(\w+) *\}\}(.*?)\{\{ *\. *\}\}(.*?)\{\{ *end *\}\}")
 _LABEL = re.compile(r"\{\{ *\$labels\.(\w+) *\}\}")
 _VALUE = re.compile(r"\{\{ *\$value[^}]*\}\}")
+_PAGE = re.compile(r"\bdocs/([\w-]+\.md)")
 
 
 def render(rules: Mapping[str, Any] | None = None) -> str:
@@ -67,5 +69,6 @@ def _sections(rules: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _text(text: str) -> str:
-    """An annotation with Prometheus' templates replaced by words."""
-    return _VALUE.sub("*N*", _LABEL.sub(r"*\1*", text)).strip()
+    """An annotation with Prometheus' templates replaced by words, and pages by links."""
+    words = _VALUE.sub("*N*", _LABEL.sub(r"*\1*", _OPTIONAL_LABEL.sub(r"\2*\1*\3", text)))
+    return _PAGE.sub(r"[\1](\1)", words).strip()

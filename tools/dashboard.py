@@ -181,7 +181,7 @@ _MESSAGES = Row(
             Query(f"sum by (pod) (rate(greeter_delivered_bytes_total{{{INSTALLED}}}{RATE}))", "{{pod}}"),
             Query(f"sum by (lobby) (rate(lobby_delivered_bytes_total{{{LOBBY}}}{RATE}))", "{{lobby}} directly"),
         ), "Bps"),
-        Panel("Dropped messages", "Per second, by reason. LobbyMessagesDropped fires above 5%.", (
+        Panel("Dropped messages", "Per second, by reason (see docs/dropped-messages.md).", (
             Query(f"sum by (pod, reason) (rate(greeter_dropped_messages_total{{{INSTALLED}}}{RATE}))", "{{pod}} {{reason}}"),
             Query(f"sum by (lobby, reason) (rate(lobby_dropped_messages_total{{{LOBBY}}}{RATE}))", "{{lobby}} {{reason}}"),
         )),

@@ -88,7 +88,7 @@ TOO_BIG = CloseCode(1009, "too_big", "the message is larger than this Lobby acce
 PING_TIMEOUT = CloseCode(1011, "ping_timeout", "no response to a ping", _RECONNECT)
 MOVED = CloseCode(1012, "moved", "", "reconnect, with ?resume= and the position from the reason")
 NO_SEAT_LEFT = CloseCode(1013, "no_seat_left", "no seat became free in time", "reconnect after a few seconds")
-TOO_SLOW = CloseCode(4008, "too_slow", "more messages were waiting than this Lobby keeps for a client", _RECONNECT)
+TOO_SLOW = CloseCode(4008, "too_slow", "the client took its messages too slowly", _RECONNECT)
 
 CLOSES: tuple[CloseCode, ...] = tuple(each for each in vars().values() if isinstance(each, CloseCode))
 

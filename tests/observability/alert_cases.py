@@ -53,6 +53,16 @@ def _lag(of: str, metric: str, slow: int) -> dict[str, str]:
     }
 
 
+def _drops(of: str, *, slow: int = 0, old: int = 0, memory: int = 0, delivered: int) -> dict[str, str]:
+    """Messages dropped and delivered by a process per sample."""
+    job = "lobby" if 'job="lobby"' in of else "greeter"
+    dropped = {"slow": slow, "old": old, "memory": memory}
+    return {
+        **{f'{job}_dropped_messages_total{{{of}, reason="{why}"}}': f"0+{each}x120" for why, each in dropped.items()},
+        f"{job}_deliveries_total{{{of}}}": f"0+{delivered}x120",
+    }
+
+
 def _condition(condition: str, reason: str, values: str, lobby: str = PRICES) -> dict[str, str]:
     of = f'{lobby}, job="operator", pod="operator-1"'
     return {f'lobby_operator_condition{{{of}, condition="{condition}", reason="{reason}"}}': values}
@@ -180,6 +190,13 @@ SEATS: Mapping[str, Case] = {
         not_yet="4m",
         quiet=(_condition("PathAccepted", "Accepted", "1x120"),),
     ),
+    "LobbyNotServed": Case(
+        fires=_condition("Ready", "NotServed", "1x120"),
+        summary="shop/prices is in a namespace whose Lobbies are not served.",
+        at="6m",
+        not_yet="4m",
+        quiet=(_condition("Ready", "Open", "1x120"),),
+    ),
 }
 
 LOBBIES: Mapping[str, Case] = {
@@ -205,21 +222,33 @@ LOBBIES: Mapping[str, Case] = {
 }
 
 MESSAGES: Mapping[str, Case] = {
-    "LobbyMessagesDropped": Case(
-        fires={
-            f"greeter_dropped_messages_total{{{_GREETER}}}": "0+10x120",
-            f"greeter_deliveries_total{{{_GREETER}}}": "0+70x120",
-            f"greeter_dropped_messages_total{{{_OTHER_GREETER}}}": "0+10x120",
-            f"greeter_deliveries_total{{{_OTHER_GREETER}}}": "0+110x120",
-        },
+    "LobbyClientsNotReading": Case(
+        fires=_drops(_GREETER, slow=10, old=5, delivered=65) | _drops(_OTHER_GREETER, slow=10, old=5, delivered=105),
         labels={"namespace": "shop", "job": "greeter"},
-        summary="10% of the messages for clients are dropped (greeter ).",
+        summary="10% of the messages for clients are dropped because clients do not read (greeter).",
         quiet=(
-            {
-                f"lobby_dropped_messages_total{{{_POD}}}": "0+4x120",
-                f"lobby_deliveries_total{{{_POD}}}": "0+96x120",
-            },
-            {f"lobby_dropped_messages_total{{{_POD}}}": "0x120", f"lobby_deliveries_total{{{_POD}}}": "0x120"},
+            _drops(_POD, slow=4, delivered=96),
+            _drops(_POD, slow=4, old=20, memory=20, delivered=56),
+            _drops(_POD, delivered=0),
+        ),
+    ),
+    "LobbyClientsTooSlow": Case(
+        fires=_drops(_POD, slow=5, old=10, delivered=35) | _drops(_OTHER_POD, old=10, delivered=40),
+        labels={"namespace": "shop", "job": "lobby", "lobby": "shop/prices"},
+        summary="20% of the messages for clients are dropped because clients are too slow (lobby shop/prices).",
+        quiet=(
+            _drops(_POD, old=4, delivered=96),
+            _drops(_POD, slow=20, old=4, memory=20, delivered=56),
+            _drops(_POD, delivered=0),
+        ),
+    ),
+    "LobbyQueueFull": Case(
+        fires=_drops(_GREETER, memory=1, delivered=100_000) | _drops(_OTHER_GREETER, memory=1, delivered=100_000),
+        labels={"namespace": "shop", "job": "greeter"},
+        summary="40 messages for clients were dropped within ten minutes because `clients.queue.bytes` was used up (greeter).",
+        quiet=(
+            _drops(_POD, slow=30, old=30, delivered=40),
+            {f'lobby_dropped_messages_total{{{_POD}, reason="memory"}}': "5x120"},
         ),
     ),
     "LobbyGreeterTooSlow": Case(

@@ -7,6 +7,7 @@ the socket does not accept everything are the rest of the partially sent frame a
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
@@ -28,6 +29,8 @@ from lobby_gateway.websocket.tcp_info import TcpInfo
 
 if TYPE_CHECKING:
     from lobby_gateway.clients.message_bus import MessageBus
+
+logger = logging.getLogger(__name__)
 
 _PING = frame(Opcode.PING, b"")
 
@@ -331,6 +334,13 @@ class ClientConnection(ServerSocket):
 
     def _lost(self, error: OSError | None) -> None:
         self.abort(close_codes.LOST)
+
+
+def log_disconnect(client: ClientConnection, label: str, address: str, **about: str) -> None:
+    """Logs the end of a connection; at level INFO if the client missed messages or was too slow, otherwise DEBUG."""
+    level = logging.INFO if client.dropped or label == close_codes.TOO_SLOW.label else logging.DEBUG
+    fields = {"address": address, "reason": label, "dropped": client.dropped, **about}
+    logger.log(level, "client disconnected", extra=fields)
 
 
 _LABEL_OF_VIOLATION = {

@@ -16,7 +16,7 @@ from itertools import count
 
 from lobby_gateway import close_codes
 from lobby_gateway.clients.admission import Admission, ProcessCapacity
-from lobby_gateway.clients.connection import ClientConnection, ClientPolicy
+from lobby_gateway.clients.connection import ClientConnection, ClientPolicy, log_disconnect
 from lobby_gateway.clients.held_messages import HeldMessages
 from lobby_gateway.clients.message_bus import BusStats
 from lobby_gateway.clients.rate_limit import FloodLimit
@@ -233,9 +233,7 @@ class LobbyService:
         self.clients.pop(client, None)
         self.stats.closes[label] += 1
         seat = seat_of(client)
-        logger.debug(
-            "client disconnected", extra={"address": seat.permit.address, "reason": label, "dropped": client.dropped}
-        )
+        log_disconnect(client, label, seat.permit.address, lobby=self.lobby.key)
         if self._forwarders.pop(client, None) is not None:
             self.stats.fates["undeliverable"] += len(self._held.pop_all(lambda sender: sender is client))
         if seat.waiter is not None:

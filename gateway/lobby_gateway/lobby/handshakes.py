@@ -13,7 +13,7 @@ from typing import NamedTuple
 from lobby_gateway import close_codes
 from lobby_gateway.clients.admission import Admission, Permit, ProcessCapacity, SeatCount
 from lobby_gateway.clients.auth import TrustedProxies, forwarded_for, origin_allowed
-from lobby_gateway.clients.connection import ClientConnection, ClientPolicy
+from lobby_gateway.clients.connection import ClientConnection, ClientPolicy, log_disconnect
 from lobby_gateway.clients.message_bus import MessageBus
 from lobby_gateway.clients.rate_limit import FLOOD_LIMIT, FloodLimit
 from lobby_gateway.clients.tokens import Claims, Purpose, TokenError, TokenKeys, UsedTokens, verify
@@ -166,6 +166,7 @@ class LobbyHandshakes:
         permit = client.context
         assert isinstance(permit, Permit)  # noqa: S101  # see `_client`
         permit.release()
+        log_disconnect(client, label, permit.address)
         self._seats_changed()
 
     def _trunk(self, handshake: Handshake) -> None:

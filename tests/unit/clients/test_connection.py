@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import struct
 import zlib
@@ -12,7 +13,7 @@ from tests.support.wire import BINARY, CONT, FIN, MASK, RSV1, TEXT, raw_frame
 from tests.unit.clients.test_message_bus import Owner, connect
 
 from lobby_gateway import close_codes
-from lobby_gateway.clients.connection import ClientConnection, ClientPolicy
+from lobby_gateway.clients.connection import ClientConnection, ClientPolicy, log_disconnect
 from lobby_gateway.clients.message_bus import MessageBus
 from lobby_gateway.clients.rate_limit import FloodLimit
 from lobby_gateway.settings import ClientSettings
@@ -518,3 +519,31 @@ def test_bytes_behind_the_handshake_of_a_lost_client_are_ignored() -> None:
         sock.close()
 
     run(main())
+
+
+@pytest.mark.parametrize(
+    ("dropped", "label", "level"),
+    [
+        (0, close_codes.NORMAL.label, logging.DEBUG),
+        (1, close_codes.BY_CLIENT, logging.INFO),
+        (0, close_codes.TOO_SLOW.label, logging.INFO),
+    ],
+)
+def test_the_end_of_a_client_that_missed_messages_is_logged_by_default(
+    dropped: int, label: str, level: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        client, sock = connect(Owner())
+        client.dropped = dropped
+        log_disconnect(client, label, "192.0.2.7", lobby="shop/prices")
+        client.abort()
+        sock.close()
+
+    caplog.set_level(logging.DEBUG, "lobby_gateway.clients.connection")
+    run(main())
+    (record,) = [each for each in caplog.records if each.name == "lobby_gateway.clients.connection"]
+    assert (record.levelno, record.getMessage()) == (level, "client disconnected")
+    assert (
+        vars(record).items()
+        >= {"address": "192.0.2.7", "reason": label, "dropped": dropped, "lobby": "shop/prices"}.items()
+    )

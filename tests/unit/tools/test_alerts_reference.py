@@ -30,3 +30,16 @@ def test_every_alert_is_in_the_overview_and_has_a_section() -> None:
     assert "## Seats\n" in page
     assert "### LobbyWaits\n\n*N* clients of *lobby* wait. They are held.\n\n**What to do:** Wait, too.\n" in page
     assert "```promql\na\n> 1\n```" in page
+
+
+def test_optional_labels_and_pages_become_words_and_links() -> None:
+    annotations = {
+        "summary": "{{ $labels.job }}{{ with $labels.lobby }} {{ . }}{{ end }} waits.",
+        "description": "It is held.",
+        "action": "See docs/some-page.md.",
+    }
+    page = render({"groups": [{"name": "lobby-gateway-seats", "rules": [rule(annotations=annotations)]}]})
+    assert (
+        "### LobbyWaits\n\n*job* *lobby* waits. It is held.\n\n**What to do:** See [some-page.md](some-page.md).\n"
+        in page
+    )

@@ -323,12 +323,18 @@ class AdminSettings:
     Attributes:
         request_timeout_seconds: most seconds for a request to arrive, and for its response to be read; both take milliseconds.
         max_body_bytes: longest body of a request; ours have none.
-        max_connections: most connections; beyond that they are closed at once. Probes, scrapers and people need a few.
+        max_connections: most connections. Beyond that, the one that has waited longest for its peer is closed, so that
+            half-open connections keep no probe out. Probes, scrapers and people need a few.
+        max_connections_per_peer: most connections of one address (of a /64 network for IPv6), likewise, so that one peer
+            doesn't disconnect the others. A browser with several tabs has a dozen.
+        backlog: most connections that the kernel queues until they are accepted: all that one peer may open at once.
     """
 
     request_timeout_seconds: float = 10.0
     max_body_bytes: int = 65536
     max_connections: int = 256
+    max_connections_per_peer: int = 64
+    backlog: int = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
@@ -16,6 +16,8 @@ from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
+from lobby_gateway.clients.admission import address_key
+from lobby_gateway.http.hosts import host_of, is_rebindable, split_target
 from lobby_gateway.process.arguments import cannot_listen
 from lobby_gateway.process.bind import bind
 from lobby_gateway.settings import AdminSettings
@@ -122,13 +124,23 @@ def health_handlers(ready: Callable[[], str], alive: Callable[[], str] = lambda:
 
 
 class AdminServer:
-    """Serves routes, given as `{(method, path): handler}`; `GET` routes also serve `HEAD`."""
+    """Serves routes, given as `{(method, path): handler}`; `GET` routes also serve `HEAD`.
 
-    def __init__(self, routes: Routes, settings: AdminSettings | None = None) -> None:
+    Args:
+        routes: what is served.
+        settings: limits and timeouts.
+        hosts: names under which it may be reached, in addition to those that no web page can have rebound (see `hosts`).
+    """
+
+    def __init__(self, routes: Routes, settings: AdminSettings | None = None, *, hosts: Iterable[str] = ()) -> None:
         self._routes = routes
         self._settings = settings or AdminSettings()
+        self._hosts = frozenset(host.lower().removesuffix(".") for host in hosts)
         self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], str] = {}  # the connections, with their peers
+        self._waiting: dict[
+            asyncio.Task[None], None
+        ] = {}  # those that wait for their peer, since when: the longest first
 
     async def start(self, host: str, port: int) -> int:
         """Starts to listen; returns the port (if `port` is 0, a free one).
@@ -137,7 +149,9 @@ class AdminServer:
             UserError: listening on the address failed.
         """
         try:
-            self._server = await asyncio.start_server(self._connected, sock=bind(host, port))
+            self._server = await asyncio.start_server(
+                self._connected, sock=bind(host, port), backlog=self._settings.backlog
+            )
         except OSError as error:
             raise cannot_listen(error, host, port, "--admin-port") from error
         return int(self._server.sockets[0].getsockname()[1])
@@ -155,24 +169,44 @@ class AdminServer:
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101  # a callback of start_server runs in a task
-        self._tasks.add(task)
+        peer = address_key(writer.get_extra_info("peername")[0])
         try:
-            if len(self._tasks) <= self._settings.max_connections:
-                await self._serve(reader, writer)
+            if self._make_room(peer):
+                self._tasks[task] = peer
+                await self._serve(reader, writer, task)
             writer.close()
             async with asyncio.timeout(self._settings.request_timeout_seconds):
                 await writer.wait_closed()
         except (ConnectionError, TimeoutError):
             pass  # the peer disconnected, was silent for too long, or does not read the response
         except asyncio.CancelledError:
-            pass  # close() closes the connections
+            pass  # close() closes the connections, and `_make_room` some
         finally:
-            self._tasks.discard(task)
+            self._tasks.pop(task, None)
+            self._waiting.pop(task, None)
             writer.transport.abort()  # has no effect on a closed one; discards the unsent rest of a response
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _make_room(self, peer: str) -> bool:
+        """Closes a connection that waits for its peer if there are too many; returns whether there is room for another."""
+        if sum(each == peer for each in self._tasks.values()) >= self._settings.max_connections_per_peer:
+            waiting = (task for task in self._waiting if self._tasks[task] == peer)
+        elif len(self._tasks) >= self._settings.max_connections:
+            waiting = (task for task in self._waiting)
+        else:
+            return True
+        evicted = next(waiting, None)
+        if evicted is None:
+            return False
+        del self._tasks[evicted], self._waiting[evicted]
+        evicted.cancel()
+        return True
+
+    async def _serve(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, task: asyncio.Task[None]
+    ) -> None:
         connection = h11.Connection(h11.SERVER)
         while True:
+            self._waiting[task] = None
             try:
                 async with asyncio.timeout(self._settings.request_timeout_seconds):
                     request = await _read_request(connection, reader, self._settings.max_body_bytes)
@@ -181,14 +215,25 @@ class AdminServer:
                 return
             if request is None:
                 return
+            del self._waiting[task]
             response = await self._respond(request)
+            self._waiting[task] = None
             async with asyncio.timeout(self._settings.request_timeout_seconds):
                 await _write(connection, writer, response, head=request.method == "HEAD")
             if connection.our_state is not h11.DONE or connection.their_state is not h11.DONE:
                 return
             connection.start_next_cycle()
+            del self._waiting[task]
 
     async def _respond(self, request: AdminRequest) -> AdminResponse:
+        host = host_of(request.headers.get("host", ""))
+        if is_rebindable(host) and host.removesuffix(".") not in self._hosts:
+            # A web page that let its name point here would be able to read the response (DNS rebinding).
+            return AdminResponse.text(
+                f"{host[:100]!a} is not accepted as Host; accepted: IP addresses, localhost, names outside public DNS, and "
+                "those of --admin-hosts",
+                HTTPStatus.MISDIRECTED_REQUEST,
+            )
         method = "GET" if request.method == "HEAD" else request.method
         handler = self._routes.get((method, request.path))
         if handler is None:
@@ -223,8 +268,11 @@ async def _read_request(
             if len(body) > max_body_bytes:
                 raise h11.RemoteProtocolError("the body is too large", error_status_hint=413)
         elif isinstance(event, h11.EndOfMessage) and head is not None:
-            path, _, query = head.target.decode("latin-1").partition("?")
+            authority, target = split_target(head.target.decode("latin-1"))
+            path, _, query = target.partition("?")
             headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in head.headers}
+            if authority:
+                headers["host"] = authority
             return AdminRequest(method=head.method.decode(), path=path, query=query, headers=headers, body=body)
         else:
             return None  # the connection was closed, or the client wants to switch protocols

@@ -7,12 +7,15 @@ public DNS server answers for.
 
 from __future__ import annotations
 
+import re
 from ipaddress import ip_address
 
 _MAX_HOST = 255  # a DNS name has at most 253 characters (RFC 1035 §2.3.4), an address fewer
 # Of special use, so never delegated to anybody: RFC 6761 §6.3, RFC 6762 §3, ICANN resolution 2024.07.29.06. Kubernetes' DNS
 # answers for `svc`, and for `cluster.local` below `local`.
 _PRIVATE_DOMAINS = ("localhost", "local", "internal", "svc")
+
+_match_absolute = re.compile(r"(?i:https?|wss?)://(?P<authority>[^/?]*)/?(?P<rest>.*)").fullmatch
 
 
 def host_of(authority: str) -> str:
@@ -26,6 +29,15 @@ def host_of(authority: str) -> str:
         if colon and (port.isdecimal() or not port):
             host = before
     return host if len(host) <= _MAX_HOST else ""
+
+
+def split_target(target: str) -> tuple[str, str]:
+    """Authority, and path with query, of a request target; the authority is empty unless it is in absolute-form.
+
+    An absolute path may be empty, which is the same as `/` (RFC 9112 §3.2.1, §3.2.2).
+    """
+    match = _match_absolute(target)
+    return (match["authority"], f"/{match['rest']}") if match is not None else ("", target)
 
 
 def is_rebindable(host: str) -> bool:

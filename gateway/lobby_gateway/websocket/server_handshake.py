@@ -22,7 +22,7 @@ from urllib.parse import unquote_plus
 from lobby_gateway import close_codes
 from lobby_gateway.close_codes import Refusal
 from lobby_gateway.errors import LobbyGatewayError
-from lobby_gateway.http.hosts import host_of
+from lobby_gateway.http.hosts import host_of, split_target
 
 Headers = Iterable[tuple[str, str]]
 
@@ -46,8 +46,6 @@ _empty_lines = re.compile(rb"(?:\r\n)*").match
 # Origin-form (RFC 9112 §3.2.1) and what browsers leave unescaped in it; no fragment, and nothing ambiguous: browsers take a
 # backslash in the path for a slash, and in the query for itself.
 _is_target = re.compile(r"/[!$-;=@-\[\]-~]*(?:\?[!$-;=?-~]*)?").fullmatch
-# Absolute-form (RFC 9112 §3.2.2).
-_match_absolute = re.compile(r"(?i:https?|wss?)://(?P<authority>[^/?]*)(?P<path>/?)(?P<rest>.*)").fullmatch
 _is_host = re.compile(r"(?:[A-Za-z0-9._~%!$&'()*+;=-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?").fullmatch
 _is_key = re.compile(r"[A-Za-z0-9+/]{22}==").fullmatch  # 16 bytes as base64
 _is_value = re.compile(r"[\t\x20-\x7e\x80-\xff]*").fullmatch
@@ -199,13 +197,10 @@ def _parse_request_line(line: bytes) -> tuple[str, str]:
         raise HandshakeError(close_codes.HTTP_VERSION)
     if method != b"GET":
         raise HandshakeError(close_codes.METHOD_NOT_ALLOWED)
-    text: str = target.decode("ascii")
-    authority = ""
-    absolute = _match_absolute(text)
-    if absolute is not None:
-        authority, text = absolute["authority"], f"/{absolute['rest']}"
-        if not _is_host(authority):
-            _bad("The host in the request target is malformed.")
+    whole: str = target.decode("ascii")
+    authority, text = split_target(whole)
+    if text is not whole and not _is_host(authority):
+        _bad("The host in the request target is malformed.")
     if not _is_target(text):
         _bad("The request target is not a path with an optional query.")
     return authority, text

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
@@ -18,8 +19,10 @@ from lobby_gateway.settings import AdminSettings
 
 
 @asynccontextmanager
-async def serving(routes: Routes) -> AsyncIterator[int]:
-    server = AdminServer(routes)
+async def serving(
+    routes: Routes, settings: AdminSettings | None = None, *, hosts: Sequence[str] = ()
+) -> AsyncIterator[int]:
+    server = AdminServer(routes, settings, hosts=hosts)
     try:
         yield await server.start("127.0.0.1", 0)
     finally:
@@ -209,6 +212,119 @@ def test_a_large_page_is_formatted_in_a_thread_after_collecting() -> None:
                 assert b"\nlobby_seats 7.0\n" in answer
                 assert b"\nprocess_open_fds " in answer
             assert set(threads) == {threading.main_thread()}
+
+    run(main())
+
+
+async def half_open(port: int, data: bytes = b"GET /echo HTTP/1.1\r\n") -> asyncio.StreamWriter:
+    """Begins a request and leaves it incomplete."""
+    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(data)
+    return writer
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"GET /echo HTTP/1.1\r\n", b"GET /echo HTTP/1.1\r\nHost: a\r\n\r\n"], ids=["nothing", "half", "idle"]
+)
+def test_connections_that_wait_for_their_peer_keep_no_probe_out(data: bytes) -> None:
+    async def main() -> None:
+        async with serving({("GET", "/echo"): echo}) as port:
+            writers = [await half_open(port, data) for _ in range(300)]
+            for _ in range(20):
+                async with asyncio.timeout(1):
+                    assert (await ask(port, get("/echo"))).startswith(b"HTTP/1.1 200 ")
+            for writer in writers:
+                writer.transport.abort()
+
+    run(main())
+
+
+def test_peers_that_do_not_read_their_responses_keep_no_probe_out() -> None:
+    async def main() -> None:
+        settings = AdminSettings(max_connections_per_peer=2)
+        async with serving({("GET", "/much"): much, ("GET", "/echo"): echo}, settings) as port:
+            writers = [await unread(port, "/much") for _ in range(5)]
+            assert (await ask(port, get("/echo"))).startswith(b"HTTP/1.1 200 ")
+            for writer in writers:
+                writer.transport.abort()
+
+    run(main())
+
+
+def test_a_request_that_is_being_handled_is_not_evicted() -> None:
+    async def main() -> None:
+        arrived, go_on = asyncio.Semaphore(0), asyncio.Event()
+
+        async def slow(_request: AdminRequest) -> AdminResponse:
+            arrived.release()
+            await go_on.wait()
+            return AdminResponse.text("done")
+
+        settings = AdminSettings(max_connections_per_peer=2)
+        async with serving({("GET", "/slow"): slow, ("GET", "/echo"): echo}, settings) as port:
+            handled = [asyncio.create_task(ask(port, get("/slow"))) for _ in range(2)]
+            for _ in handled:
+                await arrived.acquire()
+            with contextlib.suppress(ConnectionResetError):
+                assert await ask(port, get("/echo")) == b"", "there is no room, and nobody to evict"
+            go_on.set()
+            for each in handled:
+                assert (await each).endswith(b"done\n")
+            assert (await ask(port, get("/echo"))).startswith(b"HTTP/1.1 200 ")
+
+    run(main())
+
+
+def test_many_peers_together_keep_no_probe_out() -> None:
+    async def main() -> None:
+        settings = AdminSettings(max_connections=4, max_connections_per_peer=2)
+        async with serving({("GET", "/echo"): echo}, settings) as port:
+            writers = []
+            for number in range(2, 12):
+                _, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(f"127.0.0.{number}", 0))
+                writers.append(writer)
+            assert (await ask(port, get("/echo"))).startswith(b"HTTP/1.1 200 ")
+            for writer in writers:
+                writer.transport.abort()
+
+    run(main())
+
+
+def asking_for(host: str, path: str = "/echo") -> bytes:
+    return f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
+
+
+@pytest.mark.parametrize(
+    ("host", "path", "status"),
+    [
+        ("127.0.0.1:8001", "/echo", 200),
+        ("[::1]:8001", "/echo", 200),
+        ("localhost:8001", "/echo", 200),
+        ("greeter", "/echo", 200),
+        ("greeter.lobby-system.svc:8001", "/echo", 200),
+        ("status.example.com", "/echo", 200),  # an option allows it
+        ("STATUS.example.com.:8001", "/echo", 200),
+        ("evil.example:8001", "/echo", 421),
+        ("evil.example:8001", "/nothing", 421),
+        ("a.status.example.com", "/echo", 421),
+        ("evil.example", "http://localhost/echo?a=1", 200),  # RFC 9112 §3.2.2: the target decides
+        ("localhost", "http://evil.example/echo", 421),
+    ],
+)
+def test_names_that_a_page_may_have_rebound_are_refused(host: str, path: str, status: int) -> None:
+    async def main() -> None:
+        async with serving({("GET", "/echo"): echo}, hosts=("status.example.com",)) as port:
+            answer = await ask(port, asking_for(host, path))
+            assert answer.startswith(f"HTTP/1.1 {status} ".encode())
+            assert (b"--admin-hosts" in answer) == (status == 421)
+
+    run(main())
+
+
+def test_a_request_of_http_1_0_needs_no_host() -> None:
+    async def main() -> None:
+        async with serving({("GET", "/echo"): echo}) as port:
+            assert (await ask(port, b"GET /echo HTTP/1.0\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
 
     run(main())
 

@@ -19,6 +19,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from lobby_gateway import close_codes
+from lobby_gateway.clients.tokens import RESULTS
 from lobby_gateway.origin.states import Failure
 from lobby_gateway.process.seat_reports import OriginState
 
@@ -176,6 +177,13 @@ LOBBY: tuple[Definition, ...] = (
     Definition("lobby_trunk_missed_messages_total", "counter", "Messages that slow greeters missed."),
     Definition("lobby_ring_messages", "gauge", "Messages in the ring, for replay and resuming."),
     Definition("lobby_ring_bytes", "gauge", "Bytes in the ring."),
+    Definition(
+        "lobby_tokens_total",
+        "counter",
+        "Tokens of clients, greeters and the lobby host, by what became of them. late: accepted, although it had expired "
+        "(the clocks of two nodes differ by more than the lifetime of a token).",
+        (Label("result", RESULTS),),
+    ),
     Definition("lobby_resumes_total", "counter", "Direct clients that sent a position, by verdict.", (_VERDICT,)),
     *_stream("lobby"),
 )

@@ -390,6 +390,9 @@ class TokenSettings:
     Attributes:
         ticket_seconds: lifetime of the token in a redirect: enough for a client on a slow line to connect, short enough to be
             useless when it turns up in a log later.
+        drain_seconds: lifetime of the token of a drain request, which is sent at once.
+        clock_tolerance_seconds: how long after it expires a token is still accepted, because clocks of nodes differ. Without
+            it, a lobby whose clock is ahead by the lifetime of a token would accept none. With NTP it is milliseconds.
         activation_seconds: how long a new key only verifies before it signs, so that all processes have it by then. A kubelet
             checks once a minute whether a mounted Secret has changed, from a cache that may be as old (Kubernetes, "Mounted
             Secrets are updated automatically"). That happens twice in a row: the operator gets the master key, and lobbies
@@ -400,6 +403,8 @@ class TokenSettings:
     """
 
     ticket_seconds: int = 30
+    drain_seconds: int = 30
+    clock_tolerance_seconds: float = 120.0
     activation_seconds: float = 300.0
     retired_key_seconds: float = 660.0
     used_tokens: int = 65_536

@@ -10,7 +10,16 @@ from importlib.metadata import version
 
 from lobby_gateway.commands.bench import command as bench
 from lobby_gateway.errors import UserError
-from lobby_gateway.process.arguments import Accepted, ArgumentParser, address, integer, name, port, websocket_url
+from lobby_gateway.process.arguments import (
+    Accepted,
+    ArgumentParser,
+    add_admin_hosts,
+    address,
+    integer,
+    name,
+    port,
+    websocket_url,
+)
 
 MAX_NAME = 50
 """Longest name of a Lobby (`crds/lobbies.yaml`): its lobbies and pods append a number to it."""
@@ -68,6 +77,7 @@ def _add_up(commands: argparse._SubParsersAction[ArgumentParser]) -> None:
     up.add_argument(
         "--admin-port", type=port(), default=8001, help="port of the status page and metrics on 127.0.0.1 (%(default)s)"
     )
+    add_admin_hosts(up)
     up.add_argument("--seats", type=integer(1, 4096), help="seats of one lobby (512, or as in the file)")
     up.add_argument(
         "--greeters",
@@ -114,6 +124,7 @@ def _up(arguments: argparse.Namespace) -> int:
             host=arguments.host,
             port=arguments.port,
             admin_port=arguments.admin_port,
+            admin_hosts=arguments.admin_hosts,
             seats=arguments.seats,
             greeters=arguments.greeters,
             plain=arguments.plain,

@@ -370,10 +370,11 @@ class OperatorSettings:
         prefix_paths: Lobbies are served at `/<namespace><path>`, so that no tenant can take the path of another.
         greeter_selector: label selector of greeters' pods; by default the labels that the chart sets.
         token_key_file: file with the master keys of tokens. The key of each namespace that has a Lobby is derived from it and
-            written as a Secret there; None: someone else provides these Secrets.
+            written as a Secret there, and requests to its lobbies are signed with it; None: neither is done.
         master_secret: name of the Secret with the master keys. No Lobby may refer to a Secret of that name.
         admin_host: address of the admin port. By default all, IPv6 and IPv4: probes, Prometheus and people connect from
             elsewhere.
+        admin_hosts: names under which it may be reached, besides those that no web page can have made up.
         admin_port: admin port, by default the same as in lobbies and greeters; 0: any free port.
         lease_name: name of the Lease that decides which replica acts.
         stop_seconds: time for an orderly shutdown, in seconds; then the process exits anyway. Well below the 30 s after
@@ -402,6 +403,7 @@ class OperatorSettings:
     token_key_file: Path | None = None
     master_secret: str = MASTER_SECRET
     admin_host: str = "::"
+    admin_hosts: tuple[str, ...] = ()
     admin_port: int = 8001
     lease_name: str = LEASE_NAME
     stop_seconds: float = 10.0

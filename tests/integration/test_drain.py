@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import partial
 
 import pytest
-from tests.support.lobby import greeter_process, lobby_processes, new_key, with_open
+from tests.support import web
+from tests.support.lobby import drain, greeter_process, lobby_process, lobby_processes, new_key, with_open
 from tests.support.sockets import run
 from tests.support.swarm import Swarm
 from tests.support.ticker import ticker
@@ -14,6 +15,25 @@ from tests.support.waiting import until
 
 LOBBIES = 20
 EACH = 25
+
+
+def test_a_drain_without_a_valid_token_is_refused() -> None:
+    async def main() -> None:
+        async with ticker() as origin, lobby_process(lobby_resource("prices", origin.url)) as lobby:
+            for headers in ({}, {"Authorization": "Bearer v1.e30.x"}):
+                answer = await web.request("POST", f"{lobby.admin}/drain", **headers)
+                assert answer.status == 401
+                assert answer.headers["www-authenticate"] == "Bearer"
+            answer = await drain(lobby.admin, bytes(32), lobby.name)
+            assert answer.status == 401
+            assert not (await lobby.seats())["draining"]
+            metrics = await lobby.metrics()
+            assert metrics("lobby_tokens_total", result="forged") == 2
+            assert metrics("lobby_tokens_total", result="malformed") == 1
+            await lobby.drain()
+            assert (await lobby.seats())["draining"]
+
+    run(main(), deadline=30)
 
 
 @pytest.mark.timeout(180)

@@ -18,7 +18,7 @@ from tests.support import proc, web
 from tests.support.processes import Process, running
 from tests.support.waiting import until
 
-from lobby_gateway.clients.tokens import Purpose, key_from_hex, namespace_key, sign
+from lobby_gateway.clients.tokens import DRAIN_PATH, Purpose, key_from_hex, namespace_key, sign
 from lobby_gateway.resource.schema import crd, validate_and_default
 
 TOKEN_SECONDS = 60.0
@@ -73,8 +73,8 @@ class LobbyProcess:
 
     async def drain(self) -> None:
         """Starts its drain."""
-        answer = await web.request("POST", f"{self.admin}/drain")
-        assert answer.status in {200, 202, 204}, answer
+        answer = await drain(self.admin, key_from_hex(self.key), self.name)
+        assert answer.status == 202, answer
 
     async def until_clients(self, count: int, *, deadline: float = 10.0) -> None:
         """Waits until `count` seats are taken."""
@@ -100,6 +100,12 @@ class LobbyProcess:
     def directory_entry(self) -> dict[str, Any]:
         """Its entry in `status.open`."""
         return {"name": self.name, "address": f"127.0.0.1:{self.port}", "clients": 0, "seats": 512}
+
+
+async def drain(admin: str, key: bytes, lobby: str) -> web.HttpResponse:
+    """Asks a lobby to drain, as the lobby host does; `admin` is the URL of its admin port."""
+    token = sign(key, purpose=Purpose.DRAIN, lobby=lobby, path=DRAIN_PATH, expires=time.time() + TOKEN_SECONDS)
+    return await web.request("POST", f"{admin}{DRAIN_PATH}", Authorization=f"Bearer {token}")
 
 
 def new_key() -> str:

@@ -13,10 +13,13 @@ import json
 import os
 import signal
 import sys
+import time
 
+from lobby_gateway.clients.tokens import DRAIN_PATH, Purpose, key_from_hex, verify
 from lobby_gateway.http.admin import AdminRequest, AdminResponse, AdminServer
 from lobby_gateway.process.lifecycle import announce, watch_stdin
 from lobby_gateway.process.seat_reports import GreeterReport, LobbyReport, OriginReport, OriginState
+from lobby_gateway.settings import TOKEN_KEY_VARIABLE
 
 
 class _Scripted:
@@ -36,9 +39,17 @@ class _Scripted:
         )
         return AdminResponse.json(report.to_json())
 
-    async def drain(self, _request: AdminRequest) -> AdminResponse:
+    async def drain(self, request: AdminRequest) -> AdminResponse:
         if self.name.startswith("broken"):
             return AdminResponse.text("can't", 500)
+        verify(
+            request.headers["authorization"].removeprefix("Bearer "),
+            [key_from_hex(os.environ[TOKEN_KEY_VARIABLE])],
+            purpose=Purpose.DRAIN,
+            lobby=self.name,
+            path=DRAIN_PATH,
+            now=time.time(),
+        )
         self.draining = True
         return AdminResponse.text("draining")
 

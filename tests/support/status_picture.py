@@ -7,15 +7,25 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.support import browser, web
+from tests.support import browser
+from tests.support.lobby import drain
 from tests.support.swarm import Swarm
 from tests.support.ticker import ticker
 from tests.support.up import lobby_file, lobby_resource, lobby_up
 from tests.support.waiting import until
 
+from lobby_gateway.clients.tokens import key_from_hex
+from lobby_gateway.settings import TOKEN_KEY_VARIABLE
+
 WIDTH = 1000
 SECONDS_OF_RATES = 40.0
 DRAINED = "[...document.querySelectorAll('.lobby')].some(each => /draining[^]*90 of 512/.test(each.innerText))"
+
+
+def token_key(pid: int) -> bytes:
+    """The key of a lobby's tokens."""
+    variables = Path(f"/proc/{pid}/environ").read_text().split("\0")
+    return key_from_hex(next(each for each in variables if each.startswith(TOKEN_KEY_VARIABLE)).partition("=")[2])
 
 
 async def take(path: Path, folder: Path) -> None:
@@ -33,7 +43,8 @@ async def take(path: Path, folder: Path) -> None:
                 await page.goto(f"{up.admin}/")
                 await asyncio.sleep(SECONDS_OF_RATES)  # fills the history of rates
                 first = min(name for name in up.lobby_processes() if name.startswith("prices"))
-                await web.request("POST", f"{await up.admin_of(up.lobby_processes()[first].pid)}/drain")
+                pid = up.lobby_processes()[first].pid
+                await drain(await up.admin_of(pid), token_key(pid), first)
                 await until(lambda: page.run(f"return {DRAINED};"), deadline=20, every=0.2)
                 await asyncio.sleep(1.0)  # the bars are animated
                 await page.screenshot(path)

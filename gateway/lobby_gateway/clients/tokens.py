@@ -37,6 +37,9 @@ MIN_KEY_BYTES: Final = 32
 MAX_TOKEN_CHARACTERS: Final = 2048
 """Longer tokens are refused unread. The CRD bounds names and paths, so ours are never longer."""
 
+DRAIN_PATH: Final = "/drain"
+"""Where a lobby's admin port accepts tokens for `Purpose.DRAIN`."""
+
 _MAX_KEYS: Final = 8
 _TOKEN: Final = re.compile(r"(?P<signed>v1\.(?P<claims>[A-Za-z0-9_-]+))\.(?P<signature>[A-Za-z0-9_-]+)")
 
@@ -177,10 +180,11 @@ class NamespaceKeys:
 
 
 class Purpose(StrEnum):
-    """What a token opens. A token for one purpose is refused for the other."""
+    """What a token is for. A token for one purpose is refused for the others."""
 
     SEAT = "seat"
     TRUNK = "trunk"
+    DRAIN = "drain"
 
 
 class TokenProblem(StrEnum):
@@ -194,6 +198,10 @@ class TokenProblem(StrEnum):
     WRONG_PATH = "wrong_path"
     USED = "used"
     NO_ROOM = "no_room"
+
+
+RESULTS: Final = ("accepted", "late", *(str(problem) for problem in TokenProblem))
+"""What becomes of a token; late: accepted, although it has expired by our clock."""
 
 
 class TokenError(LobbyGatewayError):
@@ -251,7 +259,16 @@ def sign(
     return f"{signed}.{_signature(key, signed)}"
 
 
-def verify(token: str, keys: Sequence[bytes], *, purpose: Purpose, lobby: str, path: str, now: float) -> Claims:
+def verify(
+    token: str,
+    keys: Sequence[bytes],
+    *,
+    purpose: Purpose,
+    lobby: str,
+    path: str,
+    now: float,
+    settings: TokenSettings = TOKEN_SETTINGS,
+) -> Claims:
     """Verifies a token. Its claims are not read before its signature is verified.
 
     Args:
@@ -261,6 +278,7 @@ def verify(token: str, keys: Sequence[bytes], *, purpose: Purpose, lobby: str, p
         lobby: name of this lobby.
         path: of the request.
         now: Unix time in seconds.
+        settings: how far clocks may differ.
 
     Raises:
         TokenError: the token is invalid, with the reason.
@@ -274,7 +292,7 @@ def verify(token: str, keys: Sequence[bytes], *, purpose: Purpose, lobby: str, p
     claims = _decode(found["claims"])
     if claims.purpose is not purpose:
         raise TokenError(TokenProblem.WRONG_PURPOSE)
-    if now >= claims.expires:
+    if now >= claims.expires + settings.clock_tolerance_seconds:
         raise TokenError(TokenProblem.EXPIRED)
     if claims.lobby != lobby:
         raise TokenError(TokenProblem.WRONG_LOBBY)
@@ -284,7 +302,7 @@ def verify(token: str, keys: Sequence[bytes], *, purpose: Purpose, lobby: str, p
 
 
 class UsedTokens:
-    """Remembers used tokens until they expire, so that each is accepted once.
+    """Remembers used tokens until `verify` refuses them, so that each is accepted once.
 
     Bounded: while it is full of tokens that have not expired, further tokens are refused. That is safe, and takes more than
     `capacity` clients within the lifetime of a token; a lobby has a few hundred.
@@ -293,10 +311,11 @@ class UsedTokens:
     instead of 200. Two of 64 thousand tokens collide once in a billion times; the later one is refused.
     """
 
-    __slots__ = ("_capacity", "_hashes", "_of_second", "_seconds")
+    __slots__ = ("_capacity", "_hashes", "_of_second", "_seconds", "_tolerance")
 
-    def __init__(self, capacity: int = TOKEN_SETTINGS.used_tokens) -> None:
-        self._capacity = capacity
+    def __init__(self, *, settings: TokenSettings = TOKEN_SETTINGS) -> None:
+        self._capacity = settings.used_tokens
+        self._tolerance = settings.clock_tolerance_seconds
         self._hashes: set[int] = set()
         self._of_second: dict[int, list[int]] = {}
         self._seconds: list[int] = []  # a heap
@@ -321,7 +340,7 @@ class UsedTokens:
             raise TokenError(TokenProblem.USED)
         if len(self._hashes) >= self._capacity:
             raise TokenError(TokenProblem.NO_ROOM)
-        second = math.ceil(claims.expires)
+        second = math.ceil(claims.expires + self._tolerance)
         if second not in self._of_second:
             self._of_second[second] = []
             heapq.heappush(self._seconds, second)

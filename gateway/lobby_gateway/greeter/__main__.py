@@ -30,6 +30,7 @@ def parser() -> arguments.ArgumentParser:
     made.add_argument(
         "--admin-port", type=arguments.port(), default=0, help="admin port (/waiting, /metrics); 0: a free one"
     )
+    arguments.add_admin_hosts(made)
     made.add_argument(
         "--stop-seconds", type=arguments.number(0.1, 3600), default=2.0, metavar="SECONDS",
         help="over how long a stopping greeter closes its clients (%(default)g)",
@@ -96,6 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             port=given.port,
             admin_host=given.admin_host,
             admin_port=given.admin_port,
+            admin_hosts=given.admin_hosts,
             reuse_port=given.reuse_port,
             close_seconds=given.stop_seconds,
             trusted_proxies=TrustedProxies.parse(given.trusted_proxies),

@@ -46,6 +46,7 @@ class GreeterSettings:
         port: client port; 0 for a free one.
         admin_host: address of the admin port.
         admin_port: admin port; 0 for a free one.
+        admin_hosts: names under which the admin port may be reached (see `AdminServer`).
         reuse_port: share the client port with other greeters (SO_REUSEPORT).
         trusted_proxies: proxies whose X-Forwarded-For is trusted.
         token_keys: master keys; those derived from them sign the tokens for lobbies.
@@ -65,6 +66,7 @@ class GreeterSettings:
     port: int = 0
     admin_host: str = "127.0.0.1"
     admin_port: int = 0
+    admin_hosts: tuple[str, ...] = ()
     reuse_port: bool = False
     trusted_proxies: TrustedProxies = field(default_factory=TrustedProxies)
     token_keys: TokenKeys
@@ -121,7 +123,7 @@ class Greeter:
         self._listener = Listener(sock, self._router, settings=settings.limits.handshakes)
         self.port = self._listener.port
         registry = metrics.registry(metrics.GREETER, self._samples)
-        self._admin = AdminServer(self._routes(registry))
+        self._admin = AdminServer(self._routes(registry), hosts=settings.admin_hosts)
         self.admin_port = await self._admin.start(settings.admin_host, settings.admin_port)
         self._tasks.append(asyncio.create_task(self._lag.watch(), name="loop lag"))
         self._tick_timer = self._loop.call_later(self._settings.tick_seconds, self._tick)

@@ -70,6 +70,11 @@ class AdminResponse:
         """A response with one line."""
         return cls(status=status, body=text.encode() + b"\n")
 
+    @classmethod
+    def unauthorized(cls, text: str) -> AdminResponse:
+        """The response to a request without a valid token (RFC 6750 §3)."""
+        return cls(status=401, body=text.encode() + b"\n", headers={"www-authenticate": "Bearer"})
+
 
 Handler = Callable[[AdminRequest], Awaitable[AdminResponse]]
 Routes = Mapping[tuple[str, str], Handler]

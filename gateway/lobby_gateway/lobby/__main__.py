@@ -40,6 +40,7 @@ def parser() -> arguments.ArgumentParser:
         "--admin-host", type=arguments.address(), default="127.0.0.1", help="address for /seats, /metrics, /drain"
     )
     made.add_argument("--admin-port", type=arguments.port(), default=0, help="port for the same; 0: any free port")
+    arguments.add_admin_hosts(made)
     made.add_argument(
         "--secrets-directory",
         type=Path,
@@ -70,7 +71,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs a lobby until it stops; returns the exit code."""
     given = parser().parse_args(argv)
     logs.configure(given.name)
-    addresses = Addresses(host=given.host, port=given.port, admin_host=given.admin_host, admin_port=given.admin_port)
+    addresses = Addresses(
+        host=given.host,
+        port=given.port,
+        admin_host=given.admin_host,
+        admin_port=given.admin_port,
+        admin_hosts=given.admin_hosts,
+    )
 
     async def serve(stopping: Shutdown) -> None:
         process = LobbyProcess(

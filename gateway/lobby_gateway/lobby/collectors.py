@@ -64,6 +64,7 @@ def samples(
         + sum(trunk.server.missed for trunk in trunks),
         "lobby_ring_messages": len(ring),
         "lobby_ring_bytes": ring.bytes,
+        "lobby_tokens_total": dict(handshakes.tokens),
         "lobby_resumes_total": dict(handshakes.resumes),
         **message_bus_samples("lobby", handshakes.bus.stats, handshakes.bus.lag()),
         "lobby_closes_total": dict(handshakes.closes),

@@ -16,7 +16,7 @@ from lobby_gateway.clients.auth import TrustedProxies, forwarded_for, origin_all
 from lobby_gateway.clients.connection import ClientConnection, ClientPolicy, log_disconnect
 from lobby_gateway.clients.message_bus import MessageBus
 from lobby_gateway.clients.rate_limit import FLOOD_LIMIT, FloodLimit
-from lobby_gateway.clients.tokens import Claims, Purpose, TokenError, TokenKeys, UsedTokens, verify
+from lobby_gateway.clients.tokens import DRAIN_PATH, RESULTS, Claims, Purpose, TokenError, TokenKeys, UsedTokens, verify
 from lobby_gateway.close_codes import Refusal
 from lobby_gateway.metrics import FATES, VERDICTS
 from lobby_gateway.resource.spec import ClientMessages, Compression, Lobby, lobby_key
@@ -61,6 +61,7 @@ class LobbyHandshakes:
         closes: closed clients, by label.
         fates: messages from clients, by what became of them.
         client_bytes: bytes of the payloads of those.
+        tokens: tokens by what became of them (`tokens.RESULTS`).
         resumes: direct clients that sent a position, by verdict.
     """
 
@@ -100,6 +101,7 @@ class LobbyHandshakes:
         self.closes: Counter[str] = Counter(dict.fromkeys(close_codes.CLOSE_LABELS, 0))
         self.fates: Counter[str] = Counter(dict.fromkeys(FATES, 0))
         self.client_bytes = 0
+        self.tokens: Counter[str] = Counter(dict.fromkeys(RESULTS, 0))
         self.resumes: Counter[str] = Counter(dict.fromkeys(VERDICTS, 0))
 
     def arrived(self, handshake: Handshake) -> None:
@@ -171,7 +173,8 @@ class LobbyHandshakes:
 
     def _trunk(self, handshake: Handshake) -> None:
         upgrade(handshake.request)
-        self._used.use(self._verify(_bearer(handshake.request), Purpose.TRUNK, trunk.PATH), time.time())
+        authorization = handshake.request.headers.get("authorization", "")
+        self._use(self._verify(_bearer(authorization), Purpose.TRUNK, trunk.PATH))
         self._trunk_arrived(handshake)
 
     def _client(self, handshake: Handshake) -> None:
@@ -213,11 +216,12 @@ class LobbyHandshakes:
         request = handshake.request
         resume = _resume(request)
         spec = self._lobby.spec
-        claims = self._verify(request.query_value("token") or _bearer(request), Purpose.SEAT, request.path)
+        authorization = request.headers.get("authorization", "")
+        claims = self._verify(request.query_value("token") or _bearer(authorization), Purpose.SEAT, request.path)
         if not origin_allowed(request.headers.get("origin"), spec.clients.allowed_origins, own_host=claims.host):
             handshake.refuse(close_codes.ORIGIN_NOT_ALLOWED)
             return None
-        self._used.use(claims, time.time())
+        self._use(claims)
         if not self._seat_count.claim():
             handshake.refuse(self._seat_count.refusal)
             return None
@@ -229,9 +233,30 @@ class LobbyHandshakes:
             return None
         return _Accepted(sock, extensions is not None, resume)
 
+    def check_drain_token(self, authorization: str) -> None:
+        """Checks the Authorization header of a request to drain.
+
+        Raises:
+            TokenError: it has no valid token.
+        """
+        self._use(self._verify(_bearer(authorization), Purpose.DRAIN, DRAIN_PATH))
+
     def _verify(self, token: str, purpose: Purpose, path: str) -> Claims:
         keys = self._keys.verification_keys(self._loop.time())
-        return verify(token, keys, purpose=purpose, lobby=self._name, path=path, now=time.time())
+        try:
+            return verify(token, keys, purpose=purpose, lobby=self._name, path=path, now=time.time())
+        except TokenError as error:
+            self.tokens[error.problem] += 1
+            raise
+
+    def _use(self, claims: Claims) -> None:
+        now = time.time()
+        try:
+            self._used.use(claims, now)
+        except TokenError as error:
+            self.tokens[error.problem] += 1
+            raise
+        self.tokens["late" if now >= claims.expires else "accepted"] += 1
 
     def _replay(self, resume: Position | None) -> list[Batch]:
         cursor = self._ring.latest(self._lobby.spec.clients.replay)
@@ -246,8 +271,8 @@ class LobbyHandshakes:
         return [chunk.batch for chunk in self._ring.since(cursor, self._settings.replay_bytes)]
 
 
-def _bearer(request: Request) -> str:
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+def _bearer(authorization: str) -> str:
+    scheme, _, token = authorization.partition(" ")
     return token.strip() if scheme.lower() == "bearer" else ""
 
 

@@ -14,7 +14,7 @@ from lobby_gateway.clients.admission import ProcessCapacity, SeatCount
 from lobby_gateway.clients.auth import TrustedProxies
 from lobby_gateway.clients.connection import ClientConnection
 from lobby_gateway.clients.fan_out import SEND_LOOP
-from lobby_gateway.clients.tokens import TokenKeys
+from lobby_gateway.clients.tokens import DRAIN_PATH, TokenError, TokenKeys
 from lobby_gateway.http.admin import AdminRequest, AdminResponse, AdminServer, health_handlers, metrics_handler
 from lobby_gateway.lobby import collectors
 from lobby_gateway.lobby.collectors import LobbyStats
@@ -48,12 +48,14 @@ class Addresses:
         port: for clients and trunks.
         admin_host: for probes, Prometheus and the lobby host.
         admin_port: likewise.
+        admin_hosts: names under which the admin port may be reached (see `AdminServer`).
     """
 
     host: str
     port: int
     admin_host: str
     admin_port: int
+    admin_hosts: tuple[str, ...] = ()
 
 
 class LobbyProcess:
@@ -156,8 +158,9 @@ class LobbyProcess:
                 **health_handlers(lambda: "draining" if self._seat_count.draining else ""),
                 ("GET", "/metrics"): metrics_handler(registry),
                 ("GET", "/seats"): self._answer_seats,
-                ("POST", "/drain"): self._answer_drain,
-            }
+                ("POST", DRAIN_PATH): self._answer_drain,
+            },
+            hosts=addresses.admin_hosts,
         )
         try:
             admin_port = await admin.start(addresses.admin_host, addresses.admin_port)
@@ -393,7 +396,12 @@ class LobbyProcess:
     async def _answer_seats(self, _request: AdminRequest) -> AdminResponse:
         return AdminResponse.json(self.report().to_json())
 
-    async def _answer_drain(self, _request: AdminRequest) -> AdminResponse:
+    async def _answer_drain(self, request: AdminRequest) -> AdminResponse:
+        try:
+            self._handshakes.check_drain_token(request.headers.get("authorization", ""))
+        except TokenError as error:
+            logger.warning("refused to drain", extra={"lobby": self.name, "problem": error.problem})
+            return AdminResponse.unauthorized(str(error))
         self.drain(
             trunk.MoveReason.DRAINING, min(self._settings.drain_spread_seconds, self.lobby.spec.drain_seconds / 2)
         )

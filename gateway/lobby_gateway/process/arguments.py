@@ -155,6 +155,28 @@ def networks() -> Accepted[tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, 
     return Accepted(read, "networks such as 10.0.0.0/8 or fd00::/8, separated by commas")
 
 
+def hosts() -> Accepted[tuple[str, ...]]:
+    """Names of hosts, separated by commas."""
+
+    def read(text: str) -> tuple[str, ...]:
+        found = tuple(each.strip() for each in text.split(","))
+        for each in found:
+            if not re.fullmatch(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9])?\.?", each):
+                raise ValueError(f"contains {each[:100]!a}, which is not the name of a host")
+        return found
+
+    return Accepted(read, "names of hosts, separated by commas, without ports")
+
+
+def add_admin_hosts(parser: argparse.ArgumentParser) -> None:
+    """Adds the option for names of the admin port."""
+    parser.add_argument(
+        "--admin-hosts", type=hosts(), default=(), metavar="NAMES",
+        help="names under which the admin port may be reached, besides addresses, localhost and names outside public DNS "
+        "(none)",
+    )  # fmt: skip
+
+
 def cannot_listen(error: OSError, host: str, port: int, option: str = "--port") -> UserError:
     """The error to raise if listening on an address and port failed.
 

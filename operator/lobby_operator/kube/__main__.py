@@ -120,7 +120,8 @@ def parser() -> arguments.ArgumentParser:
     command.add_argument(
         "--token-key-file",
         type=Accepted(_file, "a file with at least 32 bytes in hex"),
-        help="write those Secrets, with keys derived from the master keys in this file (they are provided otherwise)",
+        required=True,
+        help="file with the master keys, from which the keys in those Secrets and of requests to lobbies are derived",
     )
     command.add_argument(
         "--master-secret",
@@ -150,6 +151,7 @@ def parser() -> arguments.ArgumentParser:
     command.add_argument(
         "--admin-port", type=arguments.port(), default=8001, help="port of probes, /metrics and /lobbies (%(default)s)"
     )
+    arguments.add_admin_hosts(command)
     return command
 
 
@@ -277,6 +279,7 @@ def settings_of(options: argparse.Namespace) -> OperatorSettings:
         master_secret=options.master_secret,
         admin_host=options.admin_host,
         admin_port=options.admin_port,
+        admin_hosts=options.admin_hosts,
         lease_name=options.lease_name,
     )
 

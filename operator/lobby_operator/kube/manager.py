@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from lobby_gateway.metrics import LoopLag
@@ -27,6 +28,7 @@ from lobby_operator.kube.token_secret import TokenSecrets
 from lobby_operator.planner.demand import Demand, measure_demand
 from lobby_operator.reconcile.poller import PollSchedule
 from lobby_operator.reconcile.reconciler import Reconciler
+from lobby_operator.reconcile.runtime import RuntimeFailedError
 from lobby_operator.settings import OperatorSettings
 
 _METADATA = (
@@ -192,6 +194,7 @@ class ControllerManager:
             changed=changed,
             schedule=self._schedule,
             quota=self._quota,
+            token_keys=partial(self._token_keys, lobby.namespace),
         )
         for pod in self._pods.get(record.key, {}).values():
             runtime.pod_changed(pod)
@@ -232,6 +235,16 @@ class ControllerManager:
         """Creates what lobbies need in their namespace."""
         if self._token_secrets is not None:
             await self._token_secrets.ensure(namespace)
+
+    async def _token_keys(self, namespace: str) -> tuple[bytes, ...]:
+        """The keys of a namespace.
+
+        Raises:
+            RuntimeFailedError: they are unknown now.
+        """
+        if self._token_secrets is None:
+            raise RuntimeFailedError("--token-key-file: missing; accepted: a file with the master keys")
+        return await self._token_secrets.keys_of(namespace)
 
     def token_keys_changed(self, _keys: object) -> None:
         """The file with the master keys was read, at the start and after each change."""

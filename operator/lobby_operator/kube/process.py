@@ -118,7 +118,8 @@ class Operator:
         self._informers = (lobbies, *pods, greeters)
         # One of several namespaces may be gone, or not grant its rights: the Lobbies of the others don't wait for its pods.
         self._needed_informers = (lobbies, greeters) if settings.lobby_namespaces else self._informers
-        self._admin = AdminServer(routes(manager, self.lease, (api, lease_api), ready=self.ready, alive=self.alive))
+        admin = routes(manager, self.lease, (api, lease_api), ready=self.ready, alive=self.alive)
+        self._admin = AdminServer(admin, hosts=settings.admin_hosts)
 
     def before_call(self, verb: str, resource: Resource, then: Callable[[str, Resource], None]) -> None:
         """Refuses writes while this process does not hold the Lease, even by tasks that have not noticed yet.

@@ -10,10 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from lobby_gateway.http.client import HttpClient, HttpError
 from lobby_gateway.process.seat_reports import LobbyReport
 from lobby_gateway.resource.spec import Lobby
 from lobby_operator import wall_clock
@@ -25,6 +24,7 @@ from lobby_operator.kube.owned_object import OwnedObject, belongs_to
 from lobby_operator.kube.pod_maintenance import PodMaintenance
 from lobby_operator.kube.pod_state import PodState, lobby_reading, owner_of, pod_state
 from lobby_operator.planner.state import LobbyReading, PollResult
+from lobby_operator.reconcile.drain import request_drain
 from lobby_operator.reconcile.poller import Poller, PollSchedule
 from lobby_operator.reconcile.runtime import RuntimeFailedError
 from lobby_operator.settings import OperatorSettings
@@ -58,6 +58,7 @@ class KubeRuntime:
         changed: called when something about a lobby may have changed.
         schedule: shared by all pollers of this process; None: a new one.
         quota: shared by all Lobbies; None: a new one.
+        token_keys: the keys of the Lobby's namespace; raises `RuntimeFailedError` if they are unknown now.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class KubeRuntime:
         changed: Callable[[], None],
         schedule: PollSchedule | None = None,
         quota: LobbyQuota | None = None,
+        token_keys: Callable[[], Awaitable[Sequence[bytes]]],
     ) -> None:
         self._api = api
         self._settings = settings
@@ -80,6 +82,7 @@ class KubeRuntime:
         self._quota = quota or LobbyQuota(
             settings.policy.max_lobbies, unseen_seconds=settings.reconcile.expected_seconds
         )
+        self._token_keys = token_keys
         self._clock = asyncio.get_running_loop().time
         self._pods: dict[str, _Pod] = {}
         self._fast = True
@@ -280,16 +283,13 @@ class KubeRuntime:
             await self._mark_draining(pod.state)
         if pod.poller is None:
             raise RuntimeFailedError(f"can't drain {name}: it has no address yet")
-        timeout = self._settings.controller.drain_timeout_seconds
-        client = HttpClient(pod.state.ip, self._settings.lobby_admin_port, timeout=timeout)
-        try:
-            response = await client.post("/drain")
-        except HttpError as error:
-            raise RuntimeFailedError(f"can't drain {name}: {error}") from error
-        finally:
-            client.close()
-        if response.status >= 300:
-            raise RuntimeFailedError(f"can't drain {name}: it answered {response.status}")
+        await request_drain(
+            (pod.state.ip, self._settings.lobby_admin_port),
+            namespace=self._lobby.namespace,
+            name=name,
+            keys=await self._token_keys(),
+            timeout=self._settings.controller.drain_timeout_seconds,
+        )
         if pod.poller is not None:
             pod.poller.poll_now()
 

@@ -49,7 +49,7 @@ class TokenSecrets:
         Raises:
             RuntimeFailedError: it can't be written now.
         """
-        text = await self._keys_of(namespace)
+        text = "".join(f"{key.hex()}\n" for key in await self.keys_of(namespace))
         digest = hashlib.sha256(text.encode()).hexdigest()
         before, at = self._written.get(namespace, ("", 0.0))
         if before == digest and self._clock() < at + self._settings.resync_seconds:
@@ -73,8 +73,8 @@ class TokenSecrets:
             raise RuntimeFailedError(f"can't write the Secret {self._name}: {error}") from error
         self._written[namespace] = (digest, self._clock())
 
-    async def _keys_of(self, namespace: str) -> str:
-        """The keys of a namespace, in the format and order of the file.
+    async def keys_of(self, namespace: str) -> tuple[bytes, ...]:
+        """The keys of a namespace, in the order of the file.
 
         Raises:
             RuntimeFailedError: the file contains no valid keys.
@@ -83,7 +83,7 @@ class TokenSecrets:
             keys = await asyncio.to_thread(read_keys, self._file)
         except UserError as error:
             raise RuntimeFailedError(str(error)) from error
-        return "".join(f"{namespace_key(key, namespace).hex()}\n" for key in keys)
+        return tuple(namespace_key(key, namespace) for key in keys)
 
 
 def _is_ours(metadata: Mapping[str, Any]) -> bool:

@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lobby_gateway.http.client import HttpClient, HttpError
+from lobby_gateway.clients.tokens import key_from_hex
 from lobby_gateway.origin.secrets import secret_references
 from lobby_gateway.process.seat_reports import LobbyReport
 from lobby_gateway.resource.spec import Lobby, RoutingMode
 from lobby_gateway.settings import TOKEN_KEY_VARIABLE
 from lobby_operator.local.child import Child, ChildFailedError, LogLine, child_environment, describe_exit
 from lobby_operator.planner.state import LobbyReading, PollResult
+from lobby_operator.reconcile.drain import request_drain
 from lobby_operator.reconcile.poller import Poller, PollSchedule
 from lobby_operator.reconcile.runtime import RuntimeFailedError
 from lobby_operator.settings import LOCAL_MODE, LocalModeSettings
@@ -178,15 +179,13 @@ class LocalRuntime:
             return
         if process.admin is None:
             raise RuntimeFailedError(f"can't drain {name}: it does not listen yet")
-        client = HttpClient(*process.admin, timeout=self._settings.times.drain_timeout_seconds)
-        try:
-            response = await client.post("/drain")
-        except HttpError as error:
-            raise RuntimeFailedError(f"can't drain {name}: {error}") from error
-        finally:
-            client.close()
-        if response.status >= 300:
-            raise RuntimeFailedError(f"can't drain {name}: status {response.status}")
+        await request_drain(
+            process.admin,
+            namespace="",
+            name=name,
+            keys=[key_from_hex(self._settings.token_key)],
+            timeout=self._settings.times.drain_timeout_seconds,
+        )
         process.draining = True
         if process.poller is not None:
             process.poller.poll_now()

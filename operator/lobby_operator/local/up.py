@@ -56,6 +56,7 @@ class UpSettings:
         host: address for clients.
         port: port for clients; 0: any free port.
         admin_port: port of the status page, `/lobbies` and `/metrics`; 0: any free port.
+        admin_hosts: names under which it may be reached, besides those that no web page can have made up.
         seats: seats of a lobby; None: as the Lobby says.
         greeters: number of greeter processes.
         plain: print plain lines on a terminal, too.
@@ -68,6 +69,7 @@ class UpSettings:
     host: str = "127.0.0.1"
     port: int = 8000
     admin_port: int = 8001
+    admin_hosts: tuple[str, ...] = ()
     seats: int | None = None
     greeters: int = 1
     plain: bool = False
@@ -157,7 +159,7 @@ class _Up:
         return await asyncio.to_thread(from_url, url, name=name, seats=self._settings.seats, option="--demo")
 
     async def _serve(self, host: LobbyHost, terminal: Terminal) -> None:
-        admin = AdminServer(routes(host))
+        admin = AdminServer(routes(host), hosts=self._settings.admin_hosts)
         stopping = asyncio.create_task(self._stopping.wait(), name="stopping")
         try:
             admin_port = await admin.start(ADMIN_HOST, self._settings.admin_port)

@@ -238,7 +238,7 @@ def test_a_token_signed_with_another_key_is_forged() -> None:
         ({"purpose": Purpose.TRUNK}, TokenProblem.WRONG_PURPOSE),
         ({"lobby": "prices-4"}, TokenProblem.WRONG_LOBBY),
         ({"path": "/prices/"}, TokenProblem.WRONG_PATH),
-        ({"now": NOW + 30}, TokenProblem.EXPIRED),
+        ({"now": NOW + 30 + TokenSettings().clock_tolerance_seconds}, TokenProblem.EXPIRED),
         ({"now": NOW + 30_000}, TokenProblem.EXPIRED),
     ],
 )
@@ -249,8 +249,20 @@ def test_a_valid_token_for_something_else_is_refused_with_the_reason(
     assert check(token()).lobby == "prices-3"
 
 
-def test_a_token_is_valid_until_it_expires() -> None:
+def test_a_token_is_valid_until_it_has_expired_by_any_tolerable_clock() -> None:
     assert check(token(), now=NOW + 29.999).expires == NOW + 30
+    assert check(token(), now=NOW + 60).expires == NOW + 30, "the clock of this node is 30 s ahead"
+    assert check(token(), now=NOW - 60).expires == NOW + 30, "the clock of this node is a minute behind"
+    assert TokenSettings().clock_tolerance_seconds >= 2 * TokenSettings().ticket_seconds
+
+
+def test_a_used_token_is_remembered_as_long_as_it_is_accepted() -> None:
+    used, claims = UsedTokens(), claims_of("a", 10)
+    used.use(claims, 0)
+    tolerance = TokenSettings().clock_tolerance_seconds
+    assert refused(used, claims, 9 + tolerance) is TokenProblem.USED
+    used.use(claims_of("b", 10_000), 10 + tolerance)
+    assert len(used) == 1
 
 
 def test_tokens_are_unique() -> None:
@@ -325,7 +337,7 @@ def refused(used: UsedTokens, claims: Claims, now: float) -> TokenProblem:
 
 
 def test_a_token_is_accepted_once() -> None:
-    used = UsedTokens()
+    used = UsedTokens(settings=TokenSettings(clock_tolerance_seconds=0))
     used.use(claims_of("a", 10), 0)
     used.use(claims_of("b", 10), 0)
     assert refused(used, claims_of("a", 10), 9.9) is TokenProblem.USED
@@ -333,7 +345,7 @@ def test_a_token_is_accepted_once() -> None:
 
 
 def test_used_tokens_are_forgotten_when_they_expire() -> None:
-    used = UsedTokens()
+    used = UsedTokens(settings=TokenSettings(clock_tolerance_seconds=0))
     for number in range(100):
         used.use(claims_of(f"late {number}", 1000), 0)
         used.use(claims_of(f"soon {number}", 10), 0)
@@ -342,7 +354,7 @@ def test_used_tokens_are_forgotten_when_they_expire() -> None:
 
 
 def test_a_full_memory_refuses_tokens_until_one_expires() -> None:
-    used = UsedTokens(capacity=2)
+    used = UsedTokens(settings=TokenSettings(used_tokens=2, clock_tolerance_seconds=0))
     used.use(claims_of("a", 20), 0)
     used.use(claims_of("b", 10), 0)
     assert refused(used, claims_of("c", 30), 9) is TokenProblem.NO_ROOM
@@ -353,7 +365,11 @@ def test_a_full_memory_refuses_tokens_until_one_expires() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 9), st.integers(0, 3)), max_size=60))
 def test_no_token_is_accepted_twice_before_it_expires(uses: list[tuple[int, int, int]]) -> None:
-    used, opened, now = UsedTokens(capacity=4), dict[str, int](), 0
+    used, opened, now = (
+        UsedTokens(settings=TokenSettings(used_tokens=4, clock_tolerance_seconds=0)),
+        dict[str, int](),
+        0,
+    )
     for nonce, lifetime, later in uses:
         now += later
         opened = {name: expires for name, expires in opened.items() if now < expires}

@@ -17,7 +17,7 @@ from websockets.typing import Origin
 from lobby_gateway.clients.admission import ProcessCapacity, SeatCount
 from lobby_gateway.clients.auth import TrustedProxies
 from lobby_gateway.clients.connection import ClientConnection
-from lobby_gateway.clients.tokens import Purpose, TokenKeys, sign
+from lobby_gateway.clients.tokens import DRAIN_PATH, RESULTS, Purpose, TokenError, TokenKeys, sign
 from lobby_gateway.lobby.handshakes import LobbyHandshakes
 from lobby_gateway.resource.schema import validate_and_default
 from lobby_gateway.resource.spec import Lobby, lobby_from_resource
@@ -133,12 +133,56 @@ def test_a_client_with_a_token_receives_messages() -> None:
     run(main())
 
 
-@pytest.mark.parametrize("wrong", [{"lobby": "prices-2"}, {"path": "/other"}, {"expires_in": -1}])
+@pytest.mark.parametrize("wrong", [{"lobby": "prices-2"}, {"path": "/other"}, {"expires_in": -1000}])
 def test_a_token_for_something_else_or_an_expired_one_is_refused(wrong: dict[str, Any]) -> None:
     async def main() -> None:
         async with served() as lobby:
             assert await refused(lobby.url(**wrong)) == 401
             assert lobby.seat_count.taken == 0
+
+    run(main())
+
+
+def test_a_token_that_expired_because_clocks_differ_is_accepted_and_counted() -> None:
+    async def main() -> None:
+        async with served() as lobby:
+            async with connect(lobby.url(expires_in=-30)):  # this node's clock is a minute ahead of the greeter's
+                pass
+            async with connect(lobby.url()):
+                pass
+            assert await refused(lobby.url(expires_in=-1000)) == 401
+            assert await refused(lobby.url(lobby="prices-2")) == 401
+            counts = lobby.handshakes.tokens
+            assert set(counts) == set(RESULTS)
+            assert {result: count for result, count in counts.items() if count} == {
+                "late": 1, "accepted": 1, "expired": 1, "wrong_lobby": 1,
+            }  # fmt: skip
+
+    run(main())
+
+
+def test_a_drain_needs_a_token_for_it() -> None:
+    async def main() -> None:
+        async with served() as lobby:
+
+            def token(purpose: Purpose, path: str = DRAIN_PATH, key: bytes = KEY) -> str:
+                expires = time.time() + 30
+                return f"Bearer {sign(key, purpose=purpose, lobby='prices-1', path=path, expires=expires)}"
+
+            good = token(Purpose.DRAIN)
+            lobby.handshakes.check_drain_token(good)
+            for bad in (
+                good,
+                "",
+                "Bearer",
+                "Basic YTpi",
+                token(Purpose.SEAT),
+                token(Purpose.TRUNK),
+                token(Purpose.DRAIN, "/prices"),
+                token(Purpose.DRAIN, key=bytes(32)),
+            ):
+                with pytest.raises(TokenError):
+                    lobby.handshakes.check_drain_token(bad)
 
     run(main())
 

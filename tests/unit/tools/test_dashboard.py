@@ -85,6 +85,7 @@ NOT_SHOWN = {
     *("lobby_trunk_behind_messages", "lobby_trunk_missed_messages_total", "lobby_ring_messages", "lobby_ring_bytes"),
     *(
         "lobby_resumes_total",
+        "lobby_tokens_total",
         "lobby_mailbox_high_water_messages",
         "lobby_client_lag_messages",
         "greeter_client_lag_messages",

@@ -14,7 +14,7 @@ from lobby_operator.kube import __main__ as command
 from lobby_operator.kube.__main__ import main, parser, settings_of
 from lobby_operator.settings import ORIGIN_DENY_CIDRS, OperatorSettings, PolicySettings
 
-IMAGE = ["--lobby-image", "registry/lobby:1.0"]
+IMAGE = ["--lobby-image", "registry/lobby:1.0", "--token-key-file", __file__]
 
 
 @pytest.fixture(autouse=True)
@@ -154,7 +154,8 @@ def test_a_restarted_pod_keeps_its_identity_and_two_on_a_machine_differ(own: Pat
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        ([], "--lobby-image: is missing; accepted: a name such as registry/lobby:1.0"),
+        ([], "--lobby-image, --token-key-file: is missing"),
+        (IMAGE[:2], "--token-key-file: is missing; accepted: a file with at least 32 bytes in hex"),
         (["--lobby-image", "a b"], "--lobby-image: a b is not the name of an image"),
         ([*IMAGE, "--namespace", "A"], "--namespace: A is not a valid name"),
         (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -14,6 +15,7 @@ from tests.support.kube_api import Answer, FakeKubeApi, fake_kube_api, status
 from tests.support.waiting import stays, until
 from tests.unit.operator.kube import support
 
+from lobby_gateway.clients.tokens import Purpose, TokenError, verify
 from lobby_gateway.http.admin import AdminRequest, AdminResponse, AdminServer
 from lobby_gateway.process.seat_reports import LobbyReport
 from lobby_gateway.resource.spec import lobby_from_resource
@@ -37,6 +39,9 @@ class Killed(BaseException):
     """The operator's process was killed."""
 
 
+OLD_KEY, NEW_KEY = b"o" * 32, b"n" * 32
+
+
 class AdminPort:
     """The admin port of a lobby."""
 
@@ -45,15 +50,27 @@ class AdminPort:
         self.clients = 0
         self.asked = 0
         self.broken = False
+        self.token_keys = [OLD_KEY]
 
     async def seats(self, _request: AdminRequest) -> AdminResponse:
         self.asked += 1
         report = LobbyReport(name="prices-1", lobby="prices", draining=self.draining, seats=5, clients=self.clients)
         return AdminResponse.json(report.to_json())
 
-    async def drain(self, _request: AdminRequest) -> AdminResponse:
+    async def drain(self, request: AdminRequest) -> AdminResponse:
         if self.broken:
             return AdminResponse.text("can't", 500)
+        try:
+            verify(
+                request.headers["authorization"].removeprefix("Bearer "),
+                self.token_keys,
+                purpose=Purpose.DRAIN,
+                lobby=f"{LOBBY.namespace}/prices-1",
+                path="/drain",
+                now=time.time(),
+            )
+        except TokenError as error:
+            return AdminResponse.unauthorized(str(error))
         self.draining = True
         return AdminResponse.json({}, 202)
 
@@ -64,6 +81,7 @@ class Scene:
     def __init__(self, server: FakeKubeApi, admin: AdminPort, settings: OperatorSettings) -> None:
         self.server = server
         self.admin = admin
+        self.token_keys: tuple[bytes, ...] = (OLD_KEY,)
         self.settings = settings
         self.calls = 0
         self.last_call: int | None = None
@@ -78,12 +96,15 @@ class Scene:
     def _changed(self) -> None:
         self.changes += 1
 
+    async def _token_keys(self) -> tuple[bytes, ...]:
+        return self.token_keys
+
     def runtime(self, resource: dict[str, Any] | None = None) -> KubeRuntime:
         """A new runtime, as after a start of the operator, that knows all pods."""
         resource = resource or RESOURCE
         api = KubeApi(ApiClient(Configuration(host=self.server.url)), before=self._before)
         lobby = lobby_from_resource(resource)
-        made = KubeRuntime(api, self.settings, lobby, resource, changed=self._changed)
+        made = KubeRuntime(api, self.settings, lobby, resource, changed=self._changed, token_keys=self._token_keys)
         self._open += [made, api]
         self.feed(made)
         return made
@@ -411,6 +432,29 @@ def test_a_drain_is_annotated_and_sent() -> None:
             assert it.annotations("prices-1")["lobby-gateway.io/draining"].endswith("Z")
             (reading,) = await runtime.list("prices")
             assert reading.draining
+
+    run(main())
+
+
+def test_a_lobby_that_does_not_have_the_new_key_yet_is_asked_with_the_old_one() -> None:
+    async def main() -> None:
+        async with scene() as it:
+            runtime = await it.serving()
+            it.token_keys = (NEW_KEY, OLD_KEY)
+            await runtime.drain("prices-1")
+            assert it.admin.draining
+
+    run(main())
+
+
+def test_a_lobby_that_does_not_accept_the_token_is_an_error() -> None:
+    async def main() -> None:
+        async with scene() as it:
+            runtime = await it.serving()
+            it.token_keys = (NEW_KEY,)
+            with pytest.raises(RuntimeFailedError, match="can't drain prices-1: it answered 401"):
+                await runtime.drain("prices-1")
+            assert not it.admin.draining
 
     run(main())
 

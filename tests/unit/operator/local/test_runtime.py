@@ -235,7 +235,7 @@ def test_a_drain_request_that_fails_is_an_error(tmp_path: Path) -> None:
                 await made.runtime.drain("mute-1")
             await made.runtime.create(broken.lobby, "broken-1")
             await made.until("broken", "broken-1", lambda lobby: lobby.report)
-            with pytest.raises(RuntimeFailedError, match="can't drain broken-1: status 500"):
+            with pytest.raises(RuntimeFailedError, match="can't drain broken-1: it answered 500"):
                 await made.runtime.drain("broken-1")
             assert not (await made.one("broken", "broken-1")).draining  # type: ignore[union-attr]
             os.kill(made.runtime._processes["broken-1"].child.pid, signal.SIGKILL)

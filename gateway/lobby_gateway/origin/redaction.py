@@ -29,11 +29,10 @@ _ESCAPES = re.compile(
     r"|\\(?P<short>[\"'\\/bfnrt])"
     r"|&\#(?:(?P<decimal>[0-9]{1,7})|[xX](?P<hex>[0-9A-Fa-f]{1,6}));|&(?P<named>amp|lt|gt|quot|apos);"
 )
+_LONGEST_CUT = 32  # characters of the latter
 _SHORT_ESCAPES = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 _NAMED_REFERENCES = {"amp": "&", "lt": "<", "gt": ">", "quot": '"', "apos": "'"}
-_BASE64 = re.compile(r"[A-Za-z0-9+/_-]{6,}")
 _FROM_URL_SAFE = str.maketrans("-_", "+/")  # RFC 4648 §5
-_HEX = re.compile(r"[0-9A-Fa-f]{8,}")
 _AFTER_A_CUT = re.compile(
     r"(?:%\w?|\\[uUx]?\{?\w{0,7}|&\#?\w{0,6})?[ .…'\")\]}>]*\Z"
 )  # half an escape, and what follows
@@ -45,7 +44,7 @@ Span = tuple[int, int]
 class Redactor:
     """Replaces secrets in texts."""
 
-    __slots__ = ("_beginnings", "_count", "_grams", "_long", "_short")
+    __slots__ = ("_base64", "_beginnings", "_count", "_grams", "_hex", "_long", "_short")
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         # An origin may quote a part ("abc123" of "Bearer abc123"), or treat line breaks and spaces in its own way.
@@ -60,6 +59,10 @@ class Redactor:
         self._long = "\0".join(long)
         # Every piece contains one of these whole, so that most texts cost one look-up for each character.
         self._grams = frozenset(form[at : at + _GRAM] for form in long for at in range(0, len(form) - _GRAM + 1, _GRAM))
+        # Runs too short for the shortest secret, as most words are, need not be decoded.
+        shortest = min((_GRAM, *(len(form) for form in forms)))
+        self._base64 = re.compile(rf"[A-Za-z0-9+/_-]{{{-(-shortest * 4 // 3)},}}")
+        self._hex = re.compile(rf"[0-9A-Fa-f]{{{shortest * 2},}}")
         self._beginnings = {form[:_GRAM]: form[:_PIECE] for form in forms if len(form) > _GRAM}
 
     def __repr__(self) -> str:
@@ -87,10 +90,14 @@ class Redactor:
         return text if len(text) <= MAX_REASON_CHARACTERS else text[: MAX_REASON_CHARACTERS - 1] + "…"
 
     def _secret_spans(self, text: str, depth: int = _DEPTH) -> Iterator[Span]:
+        yield from self._visible_spans(text, depth)
         for decoded in _Decoded.rounds(text):
-            encoded = self._encoded(decoded.text, depth - 1) if depth else ()
-            for start, end in chain(self._matches(decoded.text), encoded):
+            for start, end in self._visible_spans(decoded.text, depth):
                 yield decoded.starts[start], decoded.ends[end - 1]
+
+    def _visible_spans(self, text: str, depth: int) -> Iterator[Span]:
+        """Without undoing escapes."""
+        return chain(self._matches(text), self._encoded(text, depth - 1) if depth else ())
 
     def _matches(self, text: str) -> Iterator[Span]:
         """The secrets in a text, and large pieces of them."""
@@ -101,7 +108,7 @@ class Redactor:
                 for at in range(max(0, gram + _GRAM - _PIECE), gram + 1):
                     if len(piece := text[at : at + _PIECE]) == _PIECE and piece in self._long:
                         yield at, at + _PIECE
-        cut = _AFTER_A_CUT.search(text)
+        cut = _AFTER_A_CUT.search(text, max(0, len(text) - _LONGEST_CUT))
         end = len(text) if cut is None else cut.start()
         for at in range(max(0, end - _PIECE + 1), end - _GRAM + 1):
             if self._beginnings.get(text[at : at + _GRAM], "").startswith(text[at:end]):
@@ -109,10 +116,10 @@ class Redactor:
 
     def _encoded(self, text: str, depth: int) -> Iterator[Span]:
         """Runs of base64 or hexadecimal digits that contain a secret."""
-        for found in _BASE64.finditer(text):
+        for found in self._base64.finditer(text):
             if any(self._reveals(_base64_decoded(found[0][skip:]), depth) for skip in range(4)):
                 yield found.span()
-        for found in _HEX.finditer(text):
+        for found in self._hex.finditer(text):
             if any(self._reveals(_hex_decoded(found[0][skip:]), depth) for skip in range(2)):
                 yield found.span()
 
@@ -138,15 +145,16 @@ class _Decoded:
 
     @classmethod
     def rounds(cls, text: str) -> Iterator[_Decoded]:
-        """The text as it is, and after each round, until nothing changes."""
+        """The text after each round, until nothing changes."""
+        if _ESCAPES.search(text) is None:
+            return
         length = len(text)
         decoded = cls(text, list(range(length)), list(range(1, length + 1)))
-        yield decoded
         for _ in range(_ROUNDS):
-            if _ESCAPES.search(decoded.text) is None:
-                return
             decoded = decoded._once()
             yield decoded
+            if _ESCAPES.search(decoded.text) is None:
+                return
 
     @classmethod
     def entirely(cls, text: str) -> str:

@@ -52,12 +52,12 @@ class JsonFormatter(_Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
-            **_fields(record),
+            "message": self.hide(record.getMessage()),
+            **{key: self._shown(value) for key, value in _fields(record).items()},
         }
         if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(self._shown(line), ensure_ascii=False)
+            line["exception"] = self.hide(self.formatException(record.exc_info))
+        return json.dumps(line, ensure_ascii=False)
 
 
 class TextFormatter(_Formatter):

@@ -14,6 +14,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+logger = logging.getLogger(__name__)
+
+_STYLES = ("text", "json")
+_LEVELS = ("debug", "info", "warning", "error")
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
 
 
@@ -84,18 +88,23 @@ def hide_secrets(hide: Callable[[str], str]) -> None:
 
 
 def configure(process: str, *, style: str | None = None, level: str | None = None) -> None:
-    """Sets up logging of the process.
+    """Sets up logging of the process. An unknown style or level, which a Lobby's `spec.template.env` may contain, is logged.
 
     Args:
         process: name of the process in text logs.
         style: `text` or `json`; by default `LOBBY_LOG_STYLE`, otherwise text on a terminal and JSON elsewhere.
         level: by default `LOBBY_LOG_LEVEL`, otherwise `info`.
     """
-    style = style or os.environ.get("LOBBY_LOG_STYLE") or ("text" if sys.stderr.isatty() else "json")
-    level = level or os.environ.get("LOBBY_LOG_LEVEL") or "info"
+    style = style or os.environ.get("LOBBY_LOG_STYLE") or ""
+    level = level or os.environ.get("LOBBY_LOG_LEVEL") or ""
+    found_style = style.lower() if style.lower() in _STYLES else "text" if sys.stderr.isatty() else "json"
+    found_level = level.lower() if level.lower() in _LEVELS else "info"
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(TextFormatter(process) if style == "text" else JsonFormatter())
+    handler.setFormatter(TextFormatter(process) if found_style == "text" else JsonFormatter())
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
-    logging.getLogger("lobby_gateway").setLevel(level.upper())
-    logging.getLogger("lobby_operator").setLevel(level.upper())
+    logging.getLogger("lobby_gateway").setLevel(found_level.upper())
+    logging.getLogger("lobby_operator").setLevel(found_level.upper())
     logging.getLogger("websockets").setLevel(logging.WARNING)
+    for variable, given, accepted in (("LOBBY_LOG_STYLE", style, _STYLES), ("LOBBY_LOG_LEVEL", level, _LEVELS)):
+        if given and given.lower() not in accepted:
+            logger.warning("%s: %r is unknown; accepted: %s", variable, given[:60], ", ".join(accepted))

@@ -80,3 +80,29 @@ def test_secrets_are_hidden_in_whatever_is_logged(style: str, capsys: pytest.Cap
         line = json.loads(text)
         assert (line["message"], line["problem"], line["seats"]) == ("callback of *** failed", "***", 512)
         assert (line["names"], line["nested"]) == (["***", 1], {"key": "***"})
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "problem"),
+    [
+        ("LOBBY_LOG_LEVEL", "verbose", "LOBBY_LOG_LEVEL: 'verbose' is unknown; accepted: debug, info, warning, error"),
+        ("LOBBY_LOG_LEVEL", "15", "LOBBY_LOG_LEVEL: '15' is unknown; accepted: debug, info, warning, error"),
+        ("LOBBY_LOG_STYLE", "xml", "LOBBY_LOG_STYLE: 'xml' is unknown; accepted: text, json"),
+    ],
+)
+def test_unknown_style_or_level_is_reported_and_ends_no_process(
+    variable: str, value: str, problem: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("LOBBY_LOG_STYLE", raising=False)
+    monkeypatch.setenv(variable, value)
+    before = logging.root.handlers[:]
+    try:
+        configure("prices-1")
+        logging.getLogger("lobby_gateway.x").debug("quiet")
+        logging.getLogger("lobby_gateway.x").info("loud")
+    finally:
+        logging.root.handlers[:] = before
+        logging.getLogger("lobby_gateway").setLevel(logging.NOTSET)
+        logging.getLogger("lobby_operator").setLevel(logging.NOTSET)
+    first, second = map(json.loads, capsys.readouterr().err.splitlines())
+    assert (first["level"], first["message"], second["message"]) == ("warning", problem, "loud")

@@ -19,6 +19,10 @@ from tests.support.ticker import ticker
 from tests.support.up import lobby_file, lobby_resource, lobby_up
 from tests.support.waiting import until
 
+from lobby_gateway.http import status_page
+from lobby_gateway.http.admin import AdminServer
+from lobby_gateway.resource.lobby_overview import Item, LobbyCounts, Overview
+
 pytestmark = pytest.mark.skipif(bool(browser.skip_reason()), reason=browser.skip_reason())
 
 # What a user or a screen reader finds on the page.
@@ -40,6 +44,7 @@ READ = """
             rate: number(item, ".rate"),
             deliveries: number(item, ".deliveries"),
             dropped: number(item, ".dropped"),
+            droppedBy: text(item, ".dropped-by"),
             moved: [number(item, ".exact"), number(item, ".moved-live")],
             counted: shown(item.querySelector(".of-clients")),
             problems: [...item.querySelectorAll(".problems > li")].map(each => each.textContent),
@@ -351,6 +356,43 @@ def test_data_is_shown_as_text_and_never_as_html(tmp_path: Path) -> None:
             await page.until(lambda: any("Content Security Policy" in line for line in page.browser_page.console))
 
     run(main(), deadline=110)
+
+
+def test_page_shows_why_messages_were_dropped(tmp_path: Path) -> None:
+    counts = {
+        "none": LobbyCounts(),
+        "one": LobbyCounts(dropped=1200, dropped_by={"slow": 1200, "old": 0, "memory": 0}),
+        "two": LobbyCounts(dropped=1207, dropped_by={"slow": 1200, "old": 7, "memory": 0}),
+    }
+
+    def overview() -> Overview:
+        items = tuple(
+            Item(name=name, address=f"/{name}", origin="ws://origin.example/", counts=each)
+            for name, each in counts.items()
+        )
+        return Overview(kind="lobby host", name="test", version="0", seconds=1.0, items=items)
+
+    async def main() -> None:
+        admin = AdminServer(status_page.routes(overview))
+        port = await admin.start("127.0.0.1", 0)
+        try:
+            async with opened(f"http://127.0.0.1:{port}/", tmp_path) as page:
+
+                async def shown() -> bool:
+                    return bool(await page.item("two"))
+
+                await page.until(shown)
+                found = {name: await page.item(name) for name in counts}
+                assert {name: (item["dropped"], item["droppedBy"]) for name, item in found.items()} == {
+                    "none": (0, ""),
+                    "one": (1200, "slow"),
+                    "two": (1207, "1,200 slow, 7 old"),
+                }
+                assert page.browser_page.console == []
+        finally:
+            await admin.close()
+
+    run(main(), deadline=60)
 
 
 def test_page_is_readable_on_desktop_and_phone_in_light_and_dark_mode(tmp_path: Path) -> None:

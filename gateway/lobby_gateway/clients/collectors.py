@@ -13,11 +13,7 @@ def message_bus_samples(prefix: str, stats: BusStats, lag: Lag) -> dict[str, Val
     return {
         f"{prefix}_deliveries_total": stats.deliveries,
         f"{prefix}_delivered_bytes_total": stats.delivered_bytes,
-        f"{prefix}_dropped_messages_total": {
-            "slow": stats.dropped_slow,
-            "old": stats.dropped_old,
-            "memory": stats.dropped_memory,
-        },
+        f"{prefix}_dropped_messages_total": stats.dropped_by,
         f"{prefix}_mailbox_high_water_messages": stats.high_water,
         f"{prefix}_clients_behind": {"line": lag.on_the_way, "not_reading": lag.not_reading},
         f"{prefix}_client_lag_messages": lag.messages,

@@ -54,6 +54,11 @@ class BusStats:
         """Messages dropped from mailboxes."""
         return self.dropped_slow + self.dropped_old + self.dropped_memory
 
+    @property
+    def dropped_by(self) -> dict[str, int]:
+        """The same by reason, as metrics and reports name it."""
+        return {"slow": self.dropped_slow, "old": self.dropped_old, "memory": self.dropped_memory}
+
     def count_dropped(self, dropped: Dropped) -> None:
         """Messages were dropped from one mailbox."""
         self.dropped_slow += dropped.slow

@@ -224,6 +224,7 @@ class Greeter:
             waiting={key: service.waiting for key, service in services},
             lost={key: service.lost for key, service in services},
             dropped={key: service.bus_stats.dropped for key, service in services},
+            dropped_by={key: service.bus_stats.dropped_by for key, service in services},
             deliveries={key: service.bus_stats.deliveries for key, service in services},
             moves_exact={key: service.moves["exact"] for key, service in services},
             moves_live={key: service.moves["live"] for key, service in services},

@@ -71,6 +71,7 @@ def _item(service: LobbyService, listed: LobbyStatus | None, now: float) -> Item
             waiting=service.waiting,
             deliveries=stats.deliveries,
             dropped=stats.dropped,
+            dropped_by=stats.dropped_by,
             moves_exact=service.moves["exact"],
             moves_live=service.moves["live"],
             at=now,

@@ -227,6 +227,7 @@ class LobbyProcess:
             messages=self._stats.messages,
             bytes=self._stats.bytes,
             dropped=self._handshakes.bus.stats.dropped,
+            dropped_by=self._handshakes.bus.stats.dropped_by,
             deliveries=self._handshakes.bus.stats.deliveries,
         )
 

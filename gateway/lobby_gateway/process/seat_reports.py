@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -51,6 +53,7 @@ class LobbyReport:
         messages: messages received from the origin.
         bytes: bytes of their frames.
         dropped: messages dropped from the mailboxes of direct clients.
+        dropped_by: the same by reason: `slow`, `old`, `memory`.
         deliveries: messages handed to direct clients.
     """
 
@@ -65,6 +68,7 @@ class LobbyReport:
     messages: int = 0
     bytes: int = 0
     dropped: int = 0
+    dropped_by: dict[str, int] = field(default_factory=dict)
     deliveries: int = 0
 
     def to_json(self) -> dict[str, Any]:
@@ -93,6 +97,7 @@ class GreeterReport:
         waiting: clients without a seat.
         lost: those of them that had a seat in a lobby that is gone; they are closed unless they get another in time.
         dropped: messages dropped from mailboxes since the start.
+        dropped_by: the same by reason: `slow`, `old`, `memory`.
         deliveries: messages handed to clients since the start.
         moves_exact: clients moved without a gap or duplicate since the start.
         moves_live: clients moved to the live end of another lobby's stream since the start.
@@ -102,6 +107,7 @@ class GreeterReport:
     waiting: dict[str, int] = field(default_factory=dict)
     lost: dict[str, int] = field(default_factory=dict)
     dropped: dict[str, int] = field(default_factory=dict)
+    dropped_by: dict[str, dict[str, int]] = field(default_factory=dict)
     deliveries: dict[str, int] = field(default_factory=dict)
     moves_exact: dict[str, int] = field(default_factory=dict)
     moves_live: dict[str, int] = field(default_factory=dict)
@@ -118,3 +124,20 @@ class GreeterReport:
             TypeError, ValueError: the data is not a report.
         """
         return cls(**{key: value for key, value in data.items() if key in cls.__dataclass_fields__})
+
+
+def dropped_by(lobby: str, lobbies: Iterable[LobbyReport], greeters: Iterable[GreeterReport]) -> dict[str, int]:
+    """Messages of a Lobby that were dropped, by reason.
+
+    Args:
+        lobby: its key.
+        lobbies: reports of its lobbies.
+        greeters: reports of the greeters.
+    """
+    total: Counter[str] = Counter()
+    for counts in (
+        *(report.dropped_by for report in lobbies),
+        *(report.dropped_by.get(lobby, {}) for report in greeters),
+    ):
+        total.update(counts)
+    return dict(total)

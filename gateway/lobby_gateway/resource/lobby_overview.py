@@ -6,7 +6,7 @@ It contains counts, not rates: the page computes rates from two polls, so the se
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -50,7 +50,8 @@ class LobbyCounts:
         clients: connected clients.
         waiting: clients without a seat.
         deliveries: messages handed to clients so far.
-        dropped: messages dropped from mailboxes of slow clients so far.
+        dropped: messages dropped from mailboxes so far.
+        dropped_by: the same by reason: `slow`, `old`, `memory`.
         moves_exact: clients moved to another lobby without a gap or duplicate so far.
         moves_live: clients moved to the live end of another lobby's stream so far.
         at: when these were counted, in seconds of a monotonic clock.
@@ -60,6 +61,7 @@ class LobbyCounts:
     waiting: int = 0
     deliveries: int = 0
     dropped: int = 0
+    dropped_by: Mapping[str, int] = field(default_factory=dict)
     moves_exact: int = 0
     moves_live: int = 0
     at: float = 0.0

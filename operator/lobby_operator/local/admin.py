@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from lobby_gateway.http import status_page
 from lobby_gateway.http.admin import AdminRequest, AdminResponse, Routes, health_handlers, metrics_handler
 from lobby_gateway.metrics import LoopLag, Samples, registry
-from lobby_gateway.process.seat_reports import GreeterReport, LobbyReport
+from lobby_gateway.process.seat_reports import GreeterReport, LobbyReport, dropped_by
 from lobby_gateway.resource.lobby_overview import (
     Item,
     LobbyCounts,
@@ -139,6 +139,7 @@ def overview_item(
             deliveries=sum(report.deliveries for report in own)
             + sum(report.deliveries.get(key, 0) for report in greeters),
             dropped=sum(report.dropped for report in own) + sum(report.dropped.get(key, 0) for report in greeters),
+            dropped_by=dropped_by(key, own, greeters),
             moves_exact=sum(report.moves_exact.get(key, 0) for report in greeters),
             moves_live=sum(report.moves_live.get(key, 0) for report in greeters),
             at=max([*(each.at for each in lobby_polls.values()), *(each.at for each in greeter_polls)], default=now),

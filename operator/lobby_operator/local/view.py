@@ -51,7 +51,7 @@ class LobbySummary:
         url: where its clients connect.
         lobbies: its lobbies.
         waiting: clients without a seat.
-        dropped: messages dropped from mailboxes of slow clients.
+        dropped: messages dropped from mailboxes of clients.
         problem: what is wrong, for people; empty if nothing is.
     """
 

@@ -42,7 +42,8 @@ def test_it_reports_waiting_and_moved_clients() -> None:
             answer = await web.get(f"http://127.0.0.1:{made.greeter.admin_port}/waiting")
             assert GreeterReport.from_json(answer.json()) == GreeterReport(
                 clients={"prices": 1}, waiting={"prices": 1}, lost={"prices": 0}, dropped={"prices": 0},
-                deliveries={"prices": 0}, moves_exact={"prices": 0}, moves_live={"prices": 0},
+                dropped_by={"prices": {"slow": 0, "old": 0, "memory": 0}}, deliveries={"prices": 0},
+                moves_exact={"prices": 0}, moves_live={"prices": 0},
             )  # fmt: skip
             await client.close()
             await (await waiting).close()

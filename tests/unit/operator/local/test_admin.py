@@ -163,6 +163,7 @@ def test_counts_add_up_lobbies_and_greeters() -> None:
                 clients={"prices": 5, "books": 99},
                 waiting={"prices": 2},
                 dropped={"prices": 7, "books": 99},
+                dropped_by={"prices": {"slow": 5, "memory": 2}, "books": {"slow": 99}},
                 deliveries={"prices": 100},
                 moves_exact={"prices": 1},
                 moves_live={"prices": 4},
@@ -172,9 +173,11 @@ def test_counts_add_up_lobbies_and_greeters() -> None:
         PollResult(GreeterReport(clients={"prices": 1}), 97.0),
         PollResult(),
     ]
-    counts = page_item({"prices-1": PollResult(report(direct=3, dropped=10, deliveries=20), 98.0)}, *greeters).counts
+    own = replace(report(direct=3, dropped=10, deliveries=20), dropped_by={"slow": 3, "old": 7})
+    counts = page_item({"prices-1": PollResult(own, 98.0)}, *greeters).counts
     assert (counts.clients, counts.waiting) == (9, 2)
     assert (counts.dropped, counts.deliveries) == (17, 120)
+    assert counts.dropped_by == {"slow": 8, "old": 7, "memory": 2}
     assert (counts.moves_exact, counts.moves_live) == (1, 4)
     assert counts.at == 99.0
 

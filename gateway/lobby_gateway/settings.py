@@ -21,6 +21,8 @@ class OriginSettings:
         max_buffered_bytes: most bytes of client messages that wait for an origin that reads slowly; more are refused, so that
             it can't fill the memory.
         unresponsive_close_seconds: how long to wait for the close frame of an origin that stopped responding: it hardly comes.
+        judged_per_turn: most messages that are compared with what `onConnect` expects in one turn of the event loop. Parsing
+            that many takes a few milliseconds; one read may bring 100,000 tiny ones.
         denied_networks: networks that no origin may be in. None by default, where the user of the machine chooses the origin;
             the operator sets them, since in a cluster whoever creates a Lobby would reach what a pod can reach.
     """
@@ -31,6 +33,7 @@ class OriginSettings:
     max_retry_after_seconds: float = 3600.0
     max_buffered_bytes: int = 1 << 20
     unresponsive_close_seconds: float = 0.5
+    judged_per_turn: int = 500
     denied_networks: tuple[IPv4Network | IPv6Network, ...] = ()
 
 

@@ -21,7 +21,9 @@ from lobby_gateway.origin.states import (
     Failure,
     Forget,
     NoteClose,
+    PauseReading,
     Publish,
+    ResumeReading,
     Send,
     SendPing,
     State,
@@ -243,6 +245,12 @@ class OriginConnection:
                 self._publish(batch)
             case BeginEpoch():
                 self._begin_epoch()
+            case PauseReading():
+                if self._websocket is not None:
+                    self._websocket.pause_reading()
+            case ResumeReading():
+                if self._websocket is not None:
+                    self._websocket.resume_reading()
             case Forget():
                 self._forget()
             case NoteClose(code):

@@ -28,10 +28,12 @@ class Progress:
     Attributes:
         sends: texts to send now, in this order.
         stream: messages after the end of the script; None before its end, or if there are none.
+        unjudged: index of the first message that is yet to be judged; None if all were.
     """
 
     sends: tuple[str, ...] = ()
     stream: Batch | None = None
+    unjudged: int | None = None
 
 
 class OriginScript:
@@ -57,12 +59,21 @@ class OriginScript:
         """The connection is open. Call this once, before `receive`."""
         return Progress(self._advance(now))
 
-    def receive(self, batch: Batch, now: float) -> Progress:
-        """Messages arrived. Call this until the script is done."""
+    def receive(self, batch: Batch, now: float, *, start: int = 0, most: int | None = None) -> Progress:
+        """Messages arrived. Call this until the script is done.
+
+        Args:
+            batch: the messages.
+            now: seconds.
+            start: index of the first one that was not judged yet.
+            most: how many to judge at most; None: all.
+        """
         sends: list[str] = []
-        for index in range(len(batch)):
+        for index in range(start, len(batch)):
             if self.done:
                 return Progress(tuple(sends), batch.after(index))
+            if most is not None and index - start == most:
+                return Progress(tuple(sends), unjudged=index)
             step = self._steps[self._at]
             if isinstance(step, ExpectSpec) and _matches(step, batch, index):
                 self._at += 1

@@ -11,7 +11,7 @@ Every call takes the time; `commands` returns what to do, `wake_at` when to call
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from lobby_gateway.origin.keepalive import Due, Keepalive
 from lobby_gateway.origin.redaction import Redactor
@@ -27,7 +27,9 @@ from lobby_gateway.origin.states import (
     Forget,
     ImpossibleSignalError,
     NoteClose,
+    PauseReading,
     Publish,
+    ResumeReading,
     Send,
     SendPing,
     Signal,
@@ -98,6 +100,8 @@ class OriginSession:
         self._keepalive: Keepalive | None = None
         self._streaming_since: float | None = None
         self._streamed = False  # since the latest `Forget`
+        self._unjudged: list[Event] = []  # while reading is paused
+        self._judged = 0  # messages of the first of those
 
     # For the connection: state
 
@@ -116,6 +120,8 @@ class OriginSession:
         times: list[float | None] = [self._linger_until]
         if self.state in (State.WAITING, State.REFUSED):
             times = [self._next_try]
+        elif self._unjudged:
+            return 0.0  # in the next turn
         elif self._keepalive is not None and self.state in (State.SCRIPTING, State.STREAMING):
             times += [self._script.deadline, self._keepalive.wake_at()]
         elif self.state is not State.CONNECTING:
@@ -219,6 +225,12 @@ class OriginSession:
 
     def receive(self, events: Iterable[Event], now: float) -> None:
         """Messages and control frames arrived."""
+        if self._unjudged:
+            self._unjudged += events  # the rest of the read that was under way
+        else:
+            self._receive_all(iter(events), now)
+
+    def _receive_all(self, events: Iterator[Event], now: float) -> None:
         for event in events:
             if self.state is State.STREAMING:
                 if isinstance(event, Batch):
@@ -229,6 +241,9 @@ class OriginSession:
             elif self.state is not State.SCRIPTING:
                 return  # closing: ignored
             self._receive(event, now)
+            if self._judged:
+                self._unjudged = [event, *events]
+                return
 
     def bytes_received(self, at: float, incomplete: int) -> None:
         """Bytes arrived, the latest ones at `at`; `incomplete` of them belong to a message of which more is to come."""
@@ -248,6 +263,9 @@ class OriginSession:
 
     def wake(self, now: float) -> None:
         """Acts on the deadlines that have passed. To be told what `bytes_received` and `bytes_taken` tell, first."""
+        if self._unjudged:
+            events, self._unjudged = self._unjudged, []
+            self._receive_all(iter(events), now)
         if self.state in (State.WAITING, State.REFUSED):
             self._try(now)
         if self._linger_until is not None and now >= self._linger_until:
@@ -296,7 +314,9 @@ class OriginSession:
         assert self._keepalive is not None  # noqa: S101  while open
         self._keepalive.bytes_received(now)
         if isinstance(event, Batch):
-            self._advance(self._script.receive(event, now), now)
+            progress = self._script.receive(event, now, start=self._judged, most=self._settings.judged_per_turn)
+            self._judge_later(progress.unjudged)
+            self._advance(progress, now)
         elif isinstance(event, Close):
             self._closed_by_origin(event, now)
         elif isinstance(event, Violation):
@@ -307,6 +327,12 @@ class OriginSession:
                 None,
                 now,
             )
+
+    def _judge_later(self, unjudged: int | None) -> None:
+        """Reads no more while messages wait to be judged, from this index on; None: none do."""
+        if (unjudged is not None) != bool(self._judged):
+            self._commands.append(ResumeReading() if self._judged else PauseReading())
+        self._judged = unjudged or 0
 
     def _advance(self, progress: Progress, now: float) -> None:
         self._commands.extend(Send(text) for text in progress.sends)
@@ -355,6 +381,8 @@ class OriginSession:
 
     def _close(self, close: BeginClose | None, *, doomed: bool = False) -> None:
         self._move(Signal.CLOSE)
+        self._unjudged = []
+        self._judge_later(None)
         self._forget_if_unwanted()
         self._doomed = doomed
         if close is not None:
@@ -384,6 +412,8 @@ class OriginSession:
     def _gone(self, now: float) -> None:
         """The connection is closed, or the attempt has failed."""
         self._keepalive = None
+        self._unjudged = []
+        self._judged = 0
         self._streaming_since = None
         self._linger_until = None
         self._script = OriginScript(())

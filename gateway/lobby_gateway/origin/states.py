@@ -147,7 +147,29 @@ class Forget:
     """No client needs the stream any more: what was published so far is stale by the time of the next stream."""
 
 
-Command = Connect | CancelConnect | Send | SendPing | BeginClose | BeginEpoch | Publish | NoteClose | Forget
+@dataclass(frozen=True, slots=True)
+class PauseReading:
+    """Read nothing more from the origin until `ResumeReading`: what has arrived takes a while to be judged."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeReading:
+    """Read again."""
+
+
+Command = (
+    Connect
+    | CancelConnect
+    | Send
+    | SendPing
+    | BeginClose
+    | BeginEpoch
+    | Publish
+    | NoteClose
+    | Forget
+    | PauseReading
+    | ResumeReading
+)
 
 
 class Failure(StrEnum):

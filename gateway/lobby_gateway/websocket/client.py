@@ -208,6 +208,16 @@ class WebSocketClient(asyncio.BufferedProtocol):
         """Sends a ping of at most 125 bytes (RFC 6455 §5.5), see `send`."""
         return self.send(Opcode.PING, payload)
 
+    def pause_reading(self) -> None:
+        """Leaves what arrives in the socket, until `resume_reading`; parts of the read under way may still arrive."""
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Reads again."""
+        if self._transport is not None:
+            self._transport.resume_reading()
+
     def begin_close(self, code: int = 1000, reason: str = "", *, timeout: float | None = None) -> None:
         """Begins the closing handshake (RFC 6455 §7.1.2).
 

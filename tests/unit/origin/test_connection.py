@@ -726,3 +726,32 @@ def test_origin_that_objects_to_a_clients_message_is_tried_again_soon(blamed: bo
             assert (lobby.origin._session._backoff.ceiling <= 0.04) is quick
 
     run(main())
+
+
+# Floods
+
+
+def test_a_flood_before_the_awaited_message_does_not_block_the_loop() -> None:
+    async def main() -> None:
+        longest = 0.0
+
+        async def watch() -> None:
+            nonlocal longest
+            loop = asyncio.get_running_loop()
+            while True:
+                before = loop.time()
+                await asyncio.sleep(0)
+                longest = max(longest, loop.time() - before)
+
+        flood = server_frame(1, b"{}") * 400_000
+        steps = [{"expect": {"json": {"/ok": True}, "timeoutSeconds": 60}}]
+        async with FakeOrigin() as origin, running(origin.url, onConnect=steps) as lobby:
+            await origin.until_open()
+            watching = asyncio.create_task(watch())
+            origin.send_raw(flood + server_frame(1, b'{"ok": true}') + server_frame(1, b"first"))
+            await lobby.until(lambda: lobby.messages)
+            watching.cancel()
+            assert lobby.messages == [b"first"]
+            assert longest < 0.2, longest
+
+    run(main())

@@ -165,3 +165,15 @@ def test_pointer_to_nothing_equals_no_value(pointer: str) -> None:
 def test_values_are_compared_as_json(a: object, b: object, same: bool) -> None:
     assert equal(a, b) is same
     assert equal(b, a) is same
+
+
+def test_at_most_so_many_messages_are_judged_at_a_time() -> None:
+    script = OriginScript([ExpectSpec(json={"/ok": True}, timeout_seconds=5)])
+    script.start(0)
+    flood = texts(*["{}"] * 25, '{"ok": true}', "first")
+    assert script.receive(flood, 0, most=10) == Progress(unjudged=10)
+    assert script.receive(flood, 0, start=10, most=10) == Progress(unjudged=20)
+    progress = script.receive(flood, 0, start=20, most=10)
+    assert progress.unjudged is None
+    assert progress.stream is not None
+    assert [bytes(progress.stream.payload(i)) for i in range(len(progress.stream))] == [b"first"]

@@ -20,7 +20,9 @@ from lobby_gateway.origin.states import (
     Forget,
     ImpossibleSignalError,
     NoteClose,
+    PauseReading,
     Publish,
+    ResumeReading,
     Send,
     SendPing,
     Signal,
@@ -619,3 +621,60 @@ def test_messages_are_kept_while_clients_wait_for_the_origin_and_when_the_lobby_
     shell.session.stop()
     assert shell.took() == [BeginClose(1000)]
     assert shell.lost() == []
+
+
+# Floods before the script is done
+
+FLOOD = ["{}"] * 1200
+
+
+def test_a_flood_before_the_awaited_message_is_judged_in_several_turns() -> None:
+    shell = Shell(onConnect=LOGIN, keepalive=NO_PINGS)
+    shell.wanted()
+    shell.opened()
+    assert shell.receive(json_batch(*FLOOD, '{"ok": true}', "a"), Ping(b"")) == [PauseReading()]
+    assert shell.receive(json_batch("b")) == []
+    turns: list[Command] = []
+    for _ in range(2):
+        assert shell.session.wake_at() == 0.0
+        shell.session.wake(shell.now)
+        turns += shell.took()
+    assert [type(each) for each in turns] == [ResumeReading, BeginEpoch, Publish, Publish]
+    assert shell.state is State.STREAMING
+    assert [bytes(each.batch.payload(0)) for each in turns if isinstance(each, Publish)] == [b"a", b"b"]
+
+
+def test_a_flood_that_ends_with_a_close_ends_the_connection_in_its_turn() -> None:
+    shell = Shell(onConnect=LOGIN, keepalive=NO_PINGS)
+    shell.wanted()
+    shell.opened()
+    shell.receive(json_batch(*FLOOD[:700]), Close(1008, "login first"))
+    states = [shell.state]
+    shell.session.wake(shell.now)
+    assert shell.took() == [ResumeReading()]
+    states.append(shell.state)
+    assert states == [State.SCRIPTING, State.CLOSING]
+    shell.lost()
+    assert "1008" in shell.report.reason
+
+
+def test_a_flood_without_the_awaited_message_does_not_keep_the_script_from_timing_out() -> None:
+    shell = Shell(onConnect=LOGIN, keepalive=NO_PINGS)
+    shell.wanted()
+    shell.opened()
+    assert shell.receive(json_batch(*FLOOD)) == [PauseReading()]
+    shell.now += 6
+    shell.session.wake(shell.now)
+    assert [type(each) for each in shell.took()] == [ResumeReading, BeginClose]
+    assert shell.session.failures == {Failure.SCRIPT: 1}
+
+
+def test_a_flood_is_dropped_with_its_connection() -> None:
+    shell = Shell(onConnect=LOGIN, keepalive=NO_PINGS)
+    shell.wanted()
+    shell.opened()
+    shell.receive(json_batch(*FLOOD))
+    shell.lost()
+    assert shell.later(1) == [Connect()]
+    shell.opened()
+    assert shell.receive(json_batch('{"ok": true}')) == [BeginEpoch()]

@@ -448,6 +448,8 @@ class LocalModeSettings:
             terminal's scrollback and take little memory.
         terminal_close_seconds: time for the terminal to show the last lines. A terminal that is held (Ctrl-S) must not keep
             the process alive.
+        busy_seconds: a lobby that does not answer but uses the CPU counts as busy, not dead, for this long. On a machine that
+            has too much to do a burst takes seconds; a loop without end must not pass for work for ever.
         seats_per_spare_seat: with `--seats`, one seat in this many is kept free. The resource's default of 64 spare seats
             suits 512 seats; it would start a dozen lobbies of 5 seats before the first client connects.
     """
@@ -466,6 +468,7 @@ class LocalModeSettings:
     rate_window_seconds: float = 5.0
     max_pending_lines: int = 1000
     terminal_close_seconds: float = 2.0
+    busy_seconds: float = 30.0
     seats_per_spare_seat: int = 8
 
 

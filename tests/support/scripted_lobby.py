@@ -61,6 +61,13 @@ class _Scripted:
             {"environment": dict(os.environ), "arguments": sys.argv, "directories": self.directories}
         )
 
+    async def spin(self, _request: AdminRequest) -> AdminResponse:
+        """Blocks the event loop with work for three seconds, as a flood does."""
+        end = time.monotonic() + 3
+        while time.monotonic() < end:
+            pass
+        return AdminResponse.text("done")
+
     def set_directory(self, line: bytes) -> None:
         self.directories.append(len(json.loads(line)["items"]))
 
@@ -77,6 +84,7 @@ async def main(name: str) -> None:
         ("GET", "/waiting"): scripted.waiting,
         ("POST", "/drain"): scripted.drain,
         ("GET", "/environment"): scripted.environment,
+        ("POST", "/spin"): scripted.spin,
     }
     admin = AdminServer(routes)
     port = await admin.start("127.0.0.1", 0)

@@ -15,6 +15,7 @@ import logging
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from lobby_gateway.errors import LobbyGatewayError
@@ -108,6 +109,14 @@ class Child:
     def returncode(self) -> int | None:
         """Its exit code, or minus the number of the signal that killed it; None while it runs."""
         return self._process.returncode
+
+    def busy(self) -> bool:
+        """Whether its main thread runs, or waits for a CPU or a disk: a process that hangs or was stopped does not."""
+        try:
+            stat = Path(f"/proc/{self.pid}/stat").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return False  # it has exited
+        return stat.rpartition(")")[2].split()[0] in {"R", "D"}  # proc(5): the name in parentheses may contain anything
 
     async def listening(self, within: float) -> dict[str, Any]:
         """Waits for the line that announces its ports.

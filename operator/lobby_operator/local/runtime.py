@@ -135,6 +135,7 @@ class LocalRuntime:
 
     async def list(self, lobby: str) -> Sequence[LobbyReading]:
         """See `Runtime`."""
+        busy = await self._busy(lobby)
         return [
             LobbyReading(
                 name=process.name,
@@ -142,12 +143,25 @@ class LocalRuntime:
                 address=process.address,
                 report=process.poll_result.report,
                 unresponsive_since=process.poll_result.unresponsive_since,
+                alive=True if process.name in busy else None,
                 draining=process.draining,
                 ending=process.ending,
             )
             for process in self._processes.values()
             if process.lobby == lobby
         ]
+
+    async def _busy(self, lobby: str) -> set[str]:
+        """Names of the lobbies that have not answered for a short time, and are busy: their event loop is late."""
+        since = self._clock() - self._settings.times.busy_seconds
+        late = [
+            process
+            for process in self._processes.values()
+            if process.lobby == lobby and (process.poll_result.unresponsive_since or 0.0) > since
+        ]
+        if not late:
+            return set()
+        return await asyncio.to_thread(lambda: {process.name for process in late if process.child.busy()})
 
     async def create(self, lobby: Lobby, name: str) -> None:
         """See `Runtime`."""

@@ -61,8 +61,8 @@ class LobbyReading:
         address: `ip:port` for trunks and clients; empty until known.
         report: its latest answer on `/seats`, kept while it is unresponsive; None if it has never answered.
         unresponsive_since: when it stopped answering; None if it answers, or has not been polled yet.
-        alive: whether the platform considers it healthy (the kubelet's readiness probe) while it does not answer us. True:
-            the fault is on our side, and the latest report remains valid. False, or None if unknown: it is unresponsive.
+        alive: whether the platform considers it healthy (the kubelet's readiness probe; in local mode, that it is busy) while
+            it does not answer us. True: the latest report remains valid. False, or None if unknown: it is unresponsive.
         was_up: it had already started, according to the platform, when this process first saw it. If it has never answered
             us, it was lost later; it is not starting.
         draining: it is marked as draining, whatever it reports; the mark survives a restart of the operator.

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.waiting import until
 
 from lobby_operator.local.child import Child, ChildFailedError, child_environment, describe_exit
 
@@ -211,3 +212,30 @@ def test_children_exit_when_the_parent_is_killed_even_if_stopped() -> None:
     while not {state(pid) for pid in pids} <= {"gone", "Z"}:
         assert time.monotonic() < deadline
         time.sleep(0.005)
+
+
+def test_a_child_is_busy_while_it_computes_and_not_while_it_waits_or_is_stopped() -> None:
+    child: Child
+
+    async def until_busy(busy: bool) -> None:
+        async def look() -> bool:
+            return await asyncio.to_thread(child.busy) is busy
+
+        await until(look)
+
+    async def main() -> None:
+        nonlocal child
+        child = await start(LISTENING + "sys.stdin.readline(); print(1, flush=True)\nwhile True: pass")
+        await child.listening(20)
+        await until_busy(False)
+        child.send_latest(b"go\n")
+        await until_busy(True)
+        os.kill(child.pid, signal.SIGSTOP)
+        await until_busy(False)
+        os.kill(child.pid, signal.SIGCONT)
+        await until_busy(True)
+        child.kill()
+        await child.wait()
+        assert not await asyncio.to_thread(child.busy)
+
+    run(main())

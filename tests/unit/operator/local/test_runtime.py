@@ -197,6 +197,38 @@ def test_a_stopped_lobby_is_unresponsive_and_keeps_its_last_report(tmp_path: Pat
     run(main())
 
 
+@pytest.mark.parametrize(("busy_seconds", "alive"), [(30.0, True), (0.5, None)], ids=["at first", "for too long"])
+def test_a_lobby_that_answers_late_because_it_is_busy_is_alive(
+    tmp_path: Path, busy_seconds: float, alive: bool | None
+) -> None:
+    prices = source("prices")
+    polling = PollSettings(timeout_seconds=0.1)
+    times = LocalModeSettings(busy_seconds=busy_seconds)
+
+    async def main() -> None:
+        async with running(tmp_path, prices, polling=polling, times=times) as made:
+            await made.runtime.create(prices.lobby, "prices-1")
+            await made.until("prices", "prices-1", lambda lobby: lobby.report)
+            client = HttpClient(*made.runtime._processes["prices-1"].admin, timeout=20)  # type: ignore[misc]
+            spinning = asyncio.create_task(client.post("/spin"))
+            late = await made.until(
+                "prices",
+                "prices-1",
+                lambda lobby: (
+                    lobby.unresponsive_since is not None
+                    and asyncio.get_running_loop().time() - lobby.unresponsive_since > 1
+                    and lobby.alive is alive
+                ),
+            )
+            assert late.report is not None
+            assert not spinning.done()
+            await spinning
+            client.close()
+            await made.until("prices", "prices-1", lambda lobby: lobby.unresponsive_since is None)
+
+    run(main())
+
+
 @pytest.mark.parametrize("name", ["quits", "mute", "garbled"])
 def test_lobby_that_does_not_start_is_removed(tmp_path: Path, name: str) -> None:
     times = LocalModeSettings(listen_seconds=0.5 if name == "mute" else 20.0)

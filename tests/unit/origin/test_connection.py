@@ -737,11 +737,10 @@ def test_a_flood_before_the_awaited_message_does_not_block_the_loop() -> None:
 
         async def watch() -> None:
             nonlocal longest
-            loop = asyncio.get_running_loop()
             while True:
-                before = loop.time()
+                before = time.thread_time()  # not the clock: the machine may be busy with other things
                 await asyncio.sleep(0)
-                longest = max(longest, loop.time() - before)
+                longest = max(longest, time.thread_time() - before)
 
         flood = server_frame(1, b"{}") * 400_000
         steps = [{"expect": {"json": {"/ok": True}, "timeoutSeconds": 60}}]

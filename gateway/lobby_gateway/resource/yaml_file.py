@@ -33,6 +33,12 @@ _MAX_PROBLEM: Final = 200
 """Characters of what PyYAML says about a file, which may quote a tag or alias of any length."""
 
 
+_NAMES: Final = re.compile(r"(undefined alias|for the tag|tag handle) '(?!tag:yaml\.org,).*'", re.DOTALL)
+"""The names of aliases and tags in PyYAML's errors: they may be texts, such as passwords, that should have been in quotes."""
+
+_QUOTE: Final = "accepted: plain values (put text that begins with * or ! in quotes)"
+
+
 def read_document(path: Path) -> object:
     """The one document of a file, as dicts with string keys, lists, strings, numbers, booleans and None.
 
@@ -69,7 +75,7 @@ def parse(text: str, source: str) -> object:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        problem = str(error.problem or error.context)
+        problem = _NAMES.sub(rf"\1; {_QUOTE}", str(error.problem or error.context))
         shortened = problem if len(problem) <= _MAX_PROBLEM else f"{problem[:_MAX_PROBLEM]}..."
         raise _invalid(source, f"{where}{shortened}") from error
     except yaml.reader.ReaderError as error:

@@ -85,6 +85,9 @@ def test_a_second_document_is_refused() -> None:
     assert refusal("a: 1\n---\nb: 1\n") == "contains more than one document; accepted: one Lobby resource"
 
 
+QUOTE = "accepted: plain values (put text that begins with * or ! in quotes)"
+
+
 @pytest.mark.parametrize(
     ("text", "line"),
     [
@@ -94,8 +97,11 @@ def test_a_second_document_is_refused() -> None:
         ("on: a\n", "line 1, column 1: a key is not a string; accepted: a string (put it in quotes)"),
         ("? [a]\n: b\n", "line 1, column 3: a key is not a string; accepted: a string (put it in quotes)"),
         ("a: [1\n", "line 2, column 1: expected ',' or ']', but got '<stream end>'"),
-        ("a: *b\n", "line 1, column 4: found undefined alias 'b'"),
-        ("a: !mine 1\n", "line 1, column 4: could not determine a constructor for the tag '!mine'"),
+        ("a: *b\n", f"line 1, column 4: found undefined alias; {QUOTE}"),
+        ("a: *b: 1\n", f"line 1, column 4: found undefined alias; {QUOTE}"),
+        ("a: !mine 1\n", f"line 1, column 4: could not determine a constructor for the tag; {QUOTE}"),
+        ("a: !<b> 1\n", f"line 1, column 4: could not determine a constructor for the tag; {QUOTE}"),
+        ("a: !b!c 1\n", f"line 1, column 4: found undefined tag handle; {QUOTE}"),
         ("%YAML 3.0\n---\na: 1\n", "line 1, column 1: found incompatible YAML document (version 1.* is required)"),
         ("a: \x01\n", "contains the character U+0001 at 3; accepted: YAML or JSON"),
         (

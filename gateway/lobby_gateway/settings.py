@@ -434,6 +434,8 @@ class BenchSettings:
         shortest_pause_seconds: least time between them; below it, reading would take a whole core.
         hurry_bytes: if one of these clients had more bytes waiting, the pause is halved. Receive buffers hold at least
             64 KiB, so they never fill up.
+        metrics_seconds: interval between two looks at the metrics of the server: each costs it a few milliseconds.
+        metrics_timeout_seconds: how long to wait for them. A server that is busy with the clients answers late.
     """
 
     timed_clients: int = 64
@@ -445,3 +447,5 @@ class BenchSettings:
     longest_pause_seconds: float = 0.25
     shortest_pause_seconds: float = 0.001
     hurry_bytes: int = 8192
+    metrics_seconds: float = 1.0
+    metrics_timeout_seconds: float = 5.0

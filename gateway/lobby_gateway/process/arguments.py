@@ -90,7 +90,7 @@ def port(*, free: bool = True) -> Accepted[int]:
     return accepted
 
 
-def _websocket_url(text: str) -> str:
+def _url(text: str, schemes: tuple[str, str]) -> str:
     if re.search(r"[\s\x00-\x1f\x7f]", text):
         raise ValueError("contains a space or control character")
     try:
@@ -98,7 +98,7 @@ def _websocket_url(text: str) -> str:
         host, _ = parts.hostname, parts.port  # reading the port checks it
     except ValueError as error:
         raise ValueError(f"is not a URL ({error})") from error
-    if parts.scheme not in {"ws", "wss"}:
+    if parts.scheme not in schemes:
         raise ValueError(f"has the scheme {parts.scheme}" if "://" in text else "has no scheme")
     if not host:
         raise ValueError("has no host")
@@ -109,7 +109,12 @@ def _websocket_url(text: str) -> str:
 
 def websocket_url() -> Accepted[str]:
     """The URL of a WebSocket server (RFC 6455 §3: `ws` or `wss`, a host, no fragment)."""
-    return Accepted(_websocket_url, "ws://host[:port]/path or wss://host[:port]/path")
+    return Accepted(lambda text: _url(text, ("ws", "wss")), "ws://host[:port]/path or wss://host[:port]/path")
+
+
+def http_url() -> Accepted[str]:
+    """The URL of a page of an HTTP server."""
+    return Accepted(lambda text: _url(text, ("http", "https")), "http://host[:port]/path or https://host[:port]/path")
 
 
 def name(longest: int = 63) -> Accepted[str]:

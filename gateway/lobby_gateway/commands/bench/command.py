@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from lobby_gateway.errors import UserError
-from lobby_gateway.process.arguments import integer, number, websocket_url
+from lobby_gateway.process.arguments import http_url, integer, number, websocket_url
 
 MAX_CLIENTS = 100_000
 _OTHER_DESCRIPTORS = 32
@@ -42,6 +42,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="spread connecting evenly over this time (%(default)g)",
     )
+    parser.add_argument(
+        "--metrics",
+        type=http_url(),
+        action="append",
+        default=[],
+        metavar="URL",
+        help="also report messages dropped, and how far clients lag, from /metrics of a lobby or greeter, or from /targets "
+        "of `lobby up`; may be repeated",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
 
 
@@ -49,17 +58,21 @@ def main(arguments: argparse.Namespace) -> int:
     """Runs `lobby bench`; returns the exit code: 0, 1 if no client connected, 130 if it was interrupted.
 
     Raises:
-        UserError: this machine does not allow that many clients.
+        UserError: this machine does not allow that many clients, or the metrics of the server cannot be read.
     """
     from rich.console import Console  # noqa: PLC0415
 
     from lobby_gateway.commands.bench.report import report, table  # noqa: PLC0415
+    from lobby_gateway.commands.bench.server_metrics import ServerWatch  # noqa: PLC0415
     from lobby_gateway.commands.bench.swarm import Swarm  # noqa: PLC0415
     from lobby_gateway.process.limits import raise_descriptor_limit  # noqa: PLC0415
 
     room = raise_descriptor_limit() - _OTHER_DESCRIPTORS
     if arguments.clients > room:
         raise UserError(f"--clients: {arguments.clients} is too large here (`ulimit -n`); accepted: 1 to {room}")
+    watch = ServerWatch(arguments.metrics) if arguments.metrics else None
+    if watch is not None:
+        watch.start()
     gc.collect()
     gc.freeze()  # objects created at import need no further collection
     swarm = Swarm(arguments.url)
@@ -87,6 +100,7 @@ def main(arguments: argparse.Namespace) -> int:
         connect_seconds=connect_seconds,
         seconds=seconds,
         cpu_seconds=cpu,
+        server=watch.stop() if watch is not None else None,
     )
     swarm.close()
     if arguments.json:

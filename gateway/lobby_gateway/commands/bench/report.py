@@ -9,6 +9,7 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
+from lobby_gateway.commands.bench.server_metrics import ServerReport
 from lobby_gateway.commands.bench.swarm import Swarm
 
 SHARES = (0.5, 0.99, 0.999)
@@ -43,6 +44,7 @@ class Report:
         silent: clients that connected and received nothing.
         disconnects: clients that connected and left before the end, by close code, or `lost` without one.
         cpu: share of a core the bench itself used.
+        server: what the server said meanwhile; None if it was not asked.
     """
 
     url: str
@@ -67,6 +69,7 @@ class Report:
     silent: int
     disconnects: Mapping[str, int]
     cpu: float
+    server: ServerReport | None = None
 
     def to_json(self) -> dict[str, Any]:
         """All fields."""
@@ -74,7 +77,14 @@ class Report:
 
 
 def report(
-    swarm: Swarm, *, url: str, clients: int, connect_seconds: float, seconds: float, cpu_seconds: float
+    swarm: Swarm,
+    *,
+    url: str,
+    clients: int,
+    connect_seconds: float,
+    seconds: float,
+    cpu_seconds: float,
+    server: ServerReport | None = None,
 ) -> Report:
     """The result of a run.
 
@@ -85,6 +95,7 @@ def report(
         connect_seconds: until the last one had connected or failed.
         seconds: duration of the measurement.
         cpu_seconds: CPU time this process used while measuring.
+        server: what the server said meanwhile, if it was asked.
     """
     received = swarm.receiver.received
     order = received.order
@@ -116,6 +127,7 @@ def report(
         silent=swarm.silent,
         disconnects=dict(swarm.disconnects),
         cpu=round(cpu_seconds * rate, 3),
+        server=server,
     )
 
 
@@ -148,7 +160,19 @@ def _received(result: Report) -> dict[str, str]:
         "restarts": f"{result.restarts:,} (a client's numbers started over)" if result.restarts else "",
         "disconnects": _by(result.disconnects) or "0",
         "silent": _silent(result.silent),
+        **(_of_server(result.server) if result.server is not None else {}),
         "this process": f"{result.cpu:.0%} of a core" + (_TOO_BUSY if result.cpu > BUSY else ""),
+    }
+
+
+def _of_server(server: ServerReport) -> dict[str, str]:
+    line, not_reading = server.behind.get("line", 0), server.behind.get("not_reading", 0)
+    missed = server.missed_samples
+    return {
+        "dropped": ", ".join(f"{count:,} {reason}" for reason, count in server.dropped.items() if count) or "0",
+        "behind": f"up to {line:,} waiting for the line, {not_reading:,} not reading" if line or not_reading else "0",
+        "lag": f"up to {server.lag_messages:,} messages, {server.lag_ms:,.0f} ms",
+        "metrics": f"{missed:,} {'sample' if missed == 1 else 'samples'} failed" if missed else "",
     }
 
 

@@ -10,6 +10,7 @@ import re
 from rich.console import Console
 
 from lobby_gateway.commands.bench.report import Report, report, table
+from lobby_gateway.commands.bench.server_metrics import ServerReport
 from lobby_gateway.commands.bench.swarm import Swarm
 
 FINE = Report(
@@ -83,6 +84,29 @@ def test_whatever_went_wrong_has_a_line() -> None:
     assert rows["gaps"] == "1,234"
     assert rows["disconnects"] == "1012: 2, lost: 1"
     assert "may reflect the bench" in rows["this process"]
+
+
+def test_a_server_without_a_client_behind_has_short_rows() -> None:
+    dropped, behind = {"slow": 0, "old": 0, "memory": 0}, {"line": 0, "not_reading": 0}
+    calm = ServerReport(dropped=dropped, behind=behind, lag_messages=0, lag_ms=0.0)
+    rows = shown(dataclasses.replace(FINE, server=calm))
+    assert (rows["dropped"], rows["behind"], rows["lag"]) == ("0", "0", "up to 0 messages, 0 ms")
+    assert "metrics" not in rows
+
+
+def test_drops_are_told_by_reason_and_lags_by_cause() -> None:
+    busy = ServerReport(
+        dropped={"slow": 1200, "old": 0, "memory": 7},
+        behind={"line": 1000, "not_reading": 3},
+        lag_messages=2500,
+        lag_ms=1234.4,
+        missed_samples=1,
+    )
+    rows = shown(dataclasses.replace(FINE, server=busy))
+    assert rows["dropped"] == "1,200 slow, 7 memory"
+    assert rows["behind"] == "up to 1,000 waiting for the line, 3 not reading"
+    assert rows["lag"] == "up to 2,500 messages, 1,234 ms"
+    assert rows["metrics"] == "1 sample failed"
 
 
 def test_messages_that_say_nothing_of_themselves_are_not_judged() -> None:

@@ -57,6 +57,14 @@ def is_own_page(origin: str | None, own_host: str) -> bool:
     )
 
 
+def is_unreadable_fetch(request: Request) -> bool:
+    """Whether a page asks for something that its browser won't let it read: it can only do harm, such as taking seats.
+
+    A browser omits the Origin of such a request, but says that it is for another site (Fetch Metadata, "Sec-Fetch-Site").
+    """
+    return "origin" not in request.headers and request.headers.get("sec-fetch-site") in {"cross-site", "same-site"}
+
+
 def _matches(page: str, allowed: str) -> bool:
     """Whether a canonical origin is what an entry of `allowedOrigins` names."""
     if allowed == "*":

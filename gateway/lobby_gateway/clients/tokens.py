@@ -226,7 +226,7 @@ class Claims:
         path: of the URL it was made for.
         expires: Unix time in seconds when it expires.
         nonce: random; unique to each token.
-        host: of the greeter, if a page of that host asked for the token; else empty.
+        host: of the greeter, if a page may have asked for the token; else empty.
     """
 
     purpose: Purpose

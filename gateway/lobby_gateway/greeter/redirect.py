@@ -10,7 +10,6 @@ import json
 import re
 from dataclasses import dataclass
 
-from lobby_gateway.clients.auth import is_own_page
 from lobby_gateway.clients.tokens import TOKEN_SETTINGS, Purpose, sign
 from lobby_gateway.errors import LobbyGatewayError
 from lobby_gateway.greeter.seat_queue import LobbyId
@@ -58,8 +57,9 @@ def new_ticket(
 ) -> Ticket:
     """Makes a ticket for the client that sent a request.
 
-    The lobby is another host than the greeter, so it can't see by itself whether a page comes from the greeter's own host: the
-    token says so.
+    The lobby is another host than the greeter, so it can't see by itself which pages are of the greeter's own host: the token
+    names that host. Only a page's requests have an Origin, or no upgrade: browsers omit the Origin of a page that fetches from
+    its own origin.
 
     Args:
         template: see `lobby_url`.
@@ -80,7 +80,7 @@ def new_ticket(
         lobby=lobby_key(namespace, lobby.name),
         path=request.path,
         expires=expires,
-        host=request.host if is_own_page(request.headers.get("origin"), request.host) else "",
+        host=request.host if "origin" in request.headers or not request.wants_upgrade else "",
     )
     url = lobby_url(template, lobby, request.path, request.query_string, token)
     return Ticket(url=url, token=token, expires=expires)

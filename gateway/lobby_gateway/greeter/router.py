@@ -11,7 +11,7 @@ from typing import Protocol
 
 from lobby_gateway import close_codes
 from lobby_gateway.clients.admission import Admission, Permit, ProcessCapacity
-from lobby_gateway.clients.auth import TrustedProxies, forwarded_for, origin_allowed
+from lobby_gateway.clients.auth import TrustedProxies, forwarded_for, is_unreadable_fetch, origin_allowed
 from lobby_gateway.close_codes import Refusal
 from lobby_gateway.greeter.directory import DirectoryEntry
 from lobby_gateway.greeter.redirect import Ticket, cors_headers, redirect_headers, ticket_response, wants_json
@@ -141,7 +141,8 @@ class Router:
             handshake.refuse(close_codes.NO_SUCH_PATH if self._paths.known else close_codes.NO_SEAT)
             return
         spec = entry.lobby.spec
-        if not origin_allowed(request.headers.get("origin"), spec.clients.allowed_origins, own_host=request.host):
+        allowed = origin_allowed(request.headers.get("origin"), spec.clients.allowed_origins, own_host=request.host)
+        if not allowed or is_unreadable_fetch(request):
             handshake.refuse(close_codes.ORIGIN_NOT_ALLOWED)
             return
         try:

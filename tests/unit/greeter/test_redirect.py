@@ -63,15 +63,15 @@ def test_what_is_not_a_url_is_an_error_that_names_the_field_and_no_token(templat
 
 
 @pytest.mark.parametrize(
-    ("host", "origin", "named"),
+    ("headers", "named"),
     [
-        ("greeter.example:8443", "https://greeter.example", "greeter.example"),
-        ("greeter.example", "https://listed.example", ""),
-        ("greeter.example", None, ""),
+        ({"host": "greeter.example:8443", "origin": "https://greeter.example"}, "greeter.example"),
+        ({"host": "greeter.example", "origin": "https://listed.example"}, "greeter.example"),
+        ({"host": "greeter.example"}, "greeter.example"),  # browsers name no page that fetches from its own origin
+        ({"host": "greeter.example", "upgrade": "websocket", "connection": "Upgrade"}, ""),  # no page
     ],
 )
-def test_the_token_names_the_greeters_host_if_a_page_of_it_asks(host: str, origin: str | None, named: str) -> None:
-    headers = {"host": host} | ({"origin": origin} if origin is not None else {})
+def test_the_token_names_the_greeters_host_if_a_page_may_have_asked(headers: dict[str, str], named: str) -> None:
     request = Request("GET", "/prices", headers, b"")
     ticket = new_ticket("ws://{ip}:{port}/", LobbyId("prices-1", "10.0.0.7:9000"), request, b"k" * 32, 1000.0)
     claims = verify(ticket.token, [b"k" * 32], purpose=Purpose.SEAT, lobby="prices-1", path="/prices", now=1000.0)

@@ -168,6 +168,16 @@ def test_by_default_only_pages_of_the_greeters_own_host_are_admitted(
     assert answer.status == (503 if allowed else 403)
 
 
+@pytest.mark.parametrize(
+    ("site", "status"), [("cross-site", 403), ("same-site", 403), ("same-origin", 200), ("none", 200), (None, 200)]
+)
+def test_a_fetch_whose_answer_its_page_may_not_read_gets_no_ticket(site: str | None, status: int) -> None:
+    # In mode `no-cors`, a browser names no page in Origin (Fetch Standard, "append a request Origin header").
+    asking = {"Host": "h", "Accept": "application/json"} | ({"Sec-Fetch-Site": site} if site is not None else {})
+    answer, _ = run(asked(REDIRECTING, asking, then=lambda pending: pending.redirect(TICKET)))
+    assert answer.status == status
+
+
 def test_the_refusal_of_a_page_names_the_field_that_admits_it() -> None:
     answer, _ = run(asked([resource("prices")], {**UPGRADE, "Origin": "https://evil.example"}))
     assert b"clients.allowedOrigins" in answer.body

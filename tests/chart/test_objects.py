@@ -333,7 +333,8 @@ def test_image_of_lobbies_is_an_option_of_the_operator() -> None:
 def operator(given: dict[str, Any] | None = None) -> OperatorSettings:
     """The settings that the operator reads from its options."""
     (container,) = named(objects(given), "Deployment", "-operator")["spec"]["template"]["spec"]["containers"]
-    here = [each for each in container["args"] if not each.startswith("--token-key-file=")]  # a file of the pod
+    option = "--token-key-file="  # a file of the pod; any file will do, since it is not read yet
+    here = [f"{option}{__file__}" if each.startswith(option) else each for each in container["args"]]
     return settings_of(parser().parse_args(here))
 
 

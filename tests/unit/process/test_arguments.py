@@ -9,6 +9,7 @@ import pytest
 
 from lobby_gateway.process.arguments import (
     ArgumentParser,
+    add_admin_hosts,
     address,
     cannot_listen,
     integer,
@@ -28,6 +29,7 @@ def parser() -> ArgumentParser:
     result.add_argument("--port", type=port())
     result.add_argument("--name", type=name())
     result.add_argument("--deny", type=networks())
+    add_admin_hosts(result)
     result.add_argument("--style", choices=["text", "json"])
     result.add_argument("--hidden", help=argparse.SUPPRESS)
     result.add_argument("--plain", action="store_true")
@@ -174,6 +176,27 @@ def test_a_missing_command_is_one_line(capsys: pytest.CaptureFixture[str]) -> No
     with pytest.raises(SystemExit):
         lobby.parse_args([])
     assert capsys.readouterr().err == "lobby: command: is missing; accepted: up\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("status.example.com", ("status.example.com",)),
+        ("a.example., B.example", ("a.example.", "B.example")),
+    ],
+)
+def test_admin_hosts_are_separated_by_commas(text: str, read: tuple[str, ...]) -> None:
+    assert parser().parse_args(["--admin-hosts", text]).admin_hosts == read
+    assert parser().parse_args([]).admin_hosts == ()
+
+
+@pytest.mark.parametrize("text", ["", "a,,b", "a.example:8001", "https://a.example", "a b", "*.example.com"])
+def test_what_is_not_the_name_of_a_host_is_one_line(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parser().parse_args(["--admin-hosts", text])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "--admin-hosts: " in line
+    assert line.endswith("; accepted: names of hosts, separated by commas, without ports")
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,6 @@ def parser() -> ArgumentParser:
     result.add_argument("--port", type=port())
     result.add_argument("--name", type=name())
     result.add_argument("--deny", type=networks())
-    add_admin_hosts(result)
     result.add_argument("--style", choices=["text", "json"])
     result.add_argument("--hidden", help=argparse.SUPPRESS)
     result.add_argument("--plain", action="store_true")
@@ -186,14 +185,18 @@ def test_a_missing_command_is_one_line(capsys: pytest.CaptureFixture[str]) -> No
     ],
 )
 def test_admin_hosts_are_separated_by_commas(text: str, read: tuple[str, ...]) -> None:
-    assert parser().parse_args(["--admin-hosts", text]).admin_hosts == read
-    assert parser().parse_args([]).admin_hosts == ()
+    command = ArgumentParser(prog="lobby")
+    add_admin_hosts(command)
+    assert command.parse_args(["--admin-hosts", text]).admin_hosts == read
+    assert command.parse_args([]).admin_hosts == ()
 
 
 @pytest.mark.parametrize("text", ["", "a,,b", "a.example:8001", "https://a.example", "a b", "*.example.com"])
 def test_what_is_not_the_name_of_a_host_is_one_line(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ArgumentParser(prog="lobby")
+    add_admin_hosts(command)
     with pytest.raises(SystemExit):
-        parser().parse_args(["--admin-hosts", text])
+        command.parse_args(["--admin-hosts", text])
     (line,) = capsys.readouterr().err.splitlines()
     assert "--admin-hosts: " in line
     assert line.endswith("; accepted: names of hosts, separated by commas, without ports")

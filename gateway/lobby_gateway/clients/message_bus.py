@@ -208,7 +208,7 @@ class MessageBus:
     def publish(self, batch: Batch) -> None:
         """Sends a batch to every attached client."""
         stats = self.stats
-        stats.messages += len(batch)
+        stats.messages += len(batch.ends)
         stats.bytes += len(batch.data)
         plain, deflated = self._plain, self._deflated
         now = self._clock() if plain.behind or deflated.behind else 0.0
@@ -245,7 +245,7 @@ class MessageBus:
         incomplete = send_all(ready, batch.data)
         stats = self.stats
         whole = len(ready) - len(incomplete)
-        stats.deliveries += whole * len(batch)
+        stats.deliveries += whole * len(batch.ends)
         stats.delivered_bytes += whole * len(batch.data)
         if not incomplete:
             return

@@ -336,7 +336,7 @@ class Trunk:
     def trunk_messages(self, batch: Batch) -> None:
         """The next messages of the stream."""
         self._received_at = self._loop.time()
-        self.messages += len(batch)
+        self.messages += len(batch.ends)
         self.bus.publish(batch)
         self._recent.append(batch)
 

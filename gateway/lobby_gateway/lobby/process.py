@@ -303,7 +303,7 @@ class LobbyProcess:
         return True
 
     def _publish(self, batch: Batch) -> None:
-        self._stats.messages += len(batch)
+        self._stats.messages += len(batch.ends)
         self._stats.bytes += len(batch.data)
         self._ring.append(batch)
         for each in list(self._trunks):

@@ -40,6 +40,8 @@ from lobby_gateway.websocket.parser import Event
 
 logger = logging.getLogger(__name__)
 
+_STREAMING = State.STREAMING
+
 
 class OriginConnection:
     """A lobby's connection to its origin.
@@ -180,7 +182,7 @@ class OriginConnection:
         session = self._session
         before = session.state
         session.receive(events, self._loop.time())
-        if before is State.STREAMING is session.state:
+        if before is _STREAMING is session.state:
             self._perform_all()  # the hot path: messages never bring a deadline forward
             if not self._act_again:
                 return
@@ -235,14 +237,15 @@ class OriginConnection:
         try:
             while commands := self._session.commands():
                 for command in commands:
-                    self._perform(command)
+                    if type(command) is Publish:  # nearly always
+                        self._publish(command.batch)
+                    else:
+                        self._perform(command)
         finally:
             self._acting = False
 
     def _perform(self, command: Command) -> None:
         match command:
-            case Publish(batch):
-                self._publish(batch)
             case BeginEpoch():
                 self._begin_epoch()
             case PauseReading():

@@ -42,6 +42,7 @@ from lobby_gateway.settings import ORIGIN, OriginSettings
 from lobby_gateway.websocket.frames import Batch
 from lobby_gateway.websocket.parser import Close, Event, Violation
 
+_STREAMING = State.STREAMING  # looking up an attribute of an enumeration costs more than a message does here
 _FORBIDDEN_STATUS = frozenset({401, 403})
 _FORBIDDEN_CODES = frozenset({3000, 3003})  # Unauthorized and Forbidden in IANA's registry of close codes
 _CODE_NAMES = {
@@ -232,7 +233,7 @@ class OriginSession:
 
     def _receive_all(self, events: Iterator[Event], now: float) -> None:
         for event in events:
-            if self.state is State.STREAMING:
+            if self.state is _STREAMING:
                 if isinstance(event, Batch):
                     assert self._keepalive is not None  # noqa: S101  while streaming
                     self._keepalive.message(now)

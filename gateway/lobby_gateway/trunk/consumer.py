@@ -105,14 +105,15 @@ class TrunkConsumer:
 
     __slots__ = (
         "_digests",
+        "_epoch",
         "_groups",
         "_heartbeat_at",
         "_last_received",
         "_latest",
         "_latest_count",
         "_next_id",
+        "_offset",
         "_out",
-        "_place",
         "_released",
         "_resuming",
         "free",
@@ -152,7 +153,7 @@ class TrunkConsumer:
         self.welcomed = False
         self.seats = self.free = self.missed = 0
         self.origin_connected = self.moving = False
-        self._place = StreamOffset(NO_EPOCH, 0)
+        self._epoch, self._offset = NO_EPOCH, 0  # the place in the stream
         self._resuming = position
         self._digests: tuple[int, ...] = ()  # of messages before those in `_latest`
         self._latest: deque[Batch] = deque()  # as many as a position needs
@@ -173,12 +174,16 @@ class TrunkConsumer:
     @property
     def epoch(self) -> int:
         """Epoch of the place in the stream: that of the next message."""
-        return self._place.epoch
+        return self._epoch
 
     @property
     def offset(self) -> int:
         """Offset of the place in the stream."""
-        return self._place.offset
+        return self._offset
+
+    @property
+    def _place(self) -> StreamOffset:
+        return StreamOffset(self._epoch, self._offset)
 
     def position(self) -> Position:
         """The position after all messages so far; the digests are computed now."""
@@ -291,7 +296,7 @@ class TrunkConsumer:
                 raise TrunkError("WELCOME: the stream does not continue at the requested position")
             self._digests = position.digests
         self._resuming = None
-        self._place = place
+        self._epoch, self._offset = place
         self.welcomed = True
         self.lobby = welcome.lobby
         self._update(welcome)
@@ -304,19 +309,20 @@ class TrunkConsumer:
     def _messages(self, record: Messages) -> None:
         if not self.welcomed:
             raise TrunkError("MESSAGES came before WELCOME")
-        self._check(self._place, record)
-        batch = record.batch
-        count = len(batch)
-        self._place = StreamOffset(record.epoch, record.offset + count)
+        batch, epoch, offset = record.batch, record.epoch, record.offset
+        if offset != self._offset or epoch != self._epoch:
+            self._check(self._place, record)
+        count = len(batch.ends)
+        self._epoch, self._offset = epoch, offset + count
         latest = self._latest
         latest.append(batch)
         self._latest_count += count
-        while self._latest_count - len(latest[0]) >= DIGESTS_KEPT:
-            self._latest_count -= len(latest.popleft())
+        while self._latest_count - len(latest[0].ends) >= DIGESTS_KEPT:
+            self._latest_count -= len(latest.popleft().ends)
 
     def _status(self, record: Status) -> None:
         self._check(self._place, record)
-        self._place = StreamOffset(record.epoch, record.offset)
+        self._epoch, self._offset = record.epoch, record.offset
         self._update(record)
 
     def _granted(self, record: Granted) -> None:
@@ -329,7 +335,7 @@ class TrunkConsumer:
             raise TrunkError(f"MISSED: count {record.count}, not from the current place")
         place = StreamOffset(record.to_epoch, record.to_offset)
         if record.id == STREAM:
-            self._place = place
+            self._epoch, self._offset = place
             self.missed += record.count
             self._latest.clear()  # digests do not reach back across missed messages
             self._latest_count = 0
@@ -341,7 +347,7 @@ class TrunkConsumer:
         place = self._group(record)
         del self._groups[record.id]
         self._check(self._place, record)
-        self._place = StreamOffset(record.epoch, record.offset)
+        self._epoch, self._offset = record.epoch, record.offset
         if record.exact and not place.followed_by(record.epoch, record.offset):
             raise TrunkError("RESUMED: messages are missing before the place where the group joins")
 

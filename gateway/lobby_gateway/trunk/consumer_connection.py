@@ -12,10 +12,12 @@ from lobby_gateway.trunk.position import Position
 from lobby_gateway.trunk.records import MAX_FORWARD_BYTES, PATH, SUBPROTOCOL, FromServer, Messages, TrunkError
 from lobby_gateway.websocket.client import WebSocketClient, open_websocket
 from lobby_gateway.websocket.client_handshake import ConnectFailedError
-from lobby_gateway.websocket.frames import Batch, Opcode
+from lobby_gateway.websocket.frames import Batch, Opcode, header_size
 from lobby_gateway.websocket.parser import Close, Event, Violation
 
 logger = logging.getLogger(__name__)
+
+_BINARY = int(Opcode.BINARY)
 
 MAX_RECORD_BYTES = 80 << 20
 """Largest record accepted from a lobby, in bytes: the largest message that a Lobby may allow, and the rest of its batch."""
@@ -181,10 +183,12 @@ class TrunkConsumerConnection:
         batches: list[Batch] = []
         for event in events:
             if isinstance(event, Batch):
-                for index in range(len(event)):
+                start = 0
+                for end in event.ends:
                     if self._over:
                         return
-                    self._record_received(event, index, now, batches)
+                    self._record_received(event.data, start, end, now, batches)
+                    start = end
             elif isinstance(event, Close):
                 self._pass_on(batches)
                 self._fail(f"closed by the lobby: {event.code} {event.reason}".rstrip())
@@ -201,13 +205,14 @@ class TrunkConsumerConnection:
 
     # Helpers
 
-    def _record_received(self, batch: Batch, index: int, now: float, batches: list[Batch]) -> None:
+    def _record_received(self, data: bytes, start: int, end: int, now: float, batches: list[Batch]) -> None:
+        """Takes the record in the frame from `start` to `end`."""
         problem, record = "", None
-        if batch.opcode(index) != Opcode.BINARY:
+        if data[start] & 0x0F != _BINARY:
             problem = "a text message; accepted: binary messages"
         else:
             try:
-                record = self.core.receive(batch.payload(index), now)
+                record = self.core.receive(memoryview(data)[start + header_size(data, start) : end], now)
             except TrunkError as error:
                 problem = str(error)
         if isinstance(record, Messages):

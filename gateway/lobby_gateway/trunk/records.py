@@ -115,7 +115,7 @@ def decode_text(view: memoryview, at: int) -> tuple[str, int]:
 def decode_frames(view: memoryview, offset: int, count: int) -> Batch:
     """Reads the frames of `count` messages; the first one has this offset."""
     batch = Batch.scan(bytes(view))
-    if len(batch) != count or not count:
+    if len(batch.ends) != count or not count:
         raise ValueError(f"message count is {count}, found {len(batch)}")
     if offset + count >= 1 << 64:
         raise ValueError(f"offset {offset} is too large for {count} messages")
@@ -329,13 +329,20 @@ class Messages(WireRecord):
     @classmethod
     def head(cls, epoch: int, offset: int, count: int) -> bytes:
         """What precedes the frames of `count` messages; the frames need not be copied to be sent."""
-        return cls.LAYOUT.pack(cls.TYPE, 0, epoch, offset, count)
+        return _pack_messages(_MESSAGES, 0, epoch, offset, count)
 
     @classmethod
     def decode(cls, view: memoryview) -> Self:
         """Reads a record of this type."""
-        epoch, offset, count = cls._fields(view)
-        return cls(epoch, offset, decode_frames(view[cls.LAYOUT.size :], offset, count))
+        _, _, epoch, offset, count = _unpack_messages(view)
+        return cls(epoch, offset, decode_frames(view[_MESSAGES_SIZE:], offset, count))
+
+
+# The record of nearly every message: looking these up in the class costs more than packing.
+_MESSAGES = int(Messages.TYPE)
+_MESSAGES_SIZE = Messages.LAYOUT.size
+_pack_messages = Messages.LAYOUT.pack
+_unpack_messages = Messages.LAYOUT.unpack_from
 
 
 @dataclass(frozen=True, slots=True)
@@ -513,7 +520,7 @@ def decode(data: bytes | memoryview) -> Record | None:
     Raises:
         TrunkError: the record is shorter than its layout, or contradicts itself.
     """
-    view = memoryview(data)
+    view = data if isinstance(data, memoryview) else memoryview(data)
     if len(view) < 2:
         raise TrunkError(f"the record has no type and flags ({len(view)} of at least 2 bytes)")
     decoder = _DECODERS.get(view[0])

@@ -80,9 +80,16 @@ class MessageRing(BatchLog):
         epoch: the current epoch; `NO_EPOCH` before the first.
         offset: of the next message in it.
         stale_before: cursor before which messages are not replayed, only resumed.
+        newest: the newest batch, which nearly all consumers take next.
+        newest_start: cursor of its first message; -1 before the first batch.
+        newest_epoch: epoch of its messages.
+        newest_offset: offset of its first message.
     """
 
-    __slots__ = ("_spans", "epoch", "max_bytes", "max_messages", "offset", "stale_before")
+    __slots__ = (
+        "_spans", "epoch", "max_bytes", "max_messages", "newest", "newest_epoch", "newest_offset", "newest_start", "offset",
+        "stale_before",
+    )  # fmt: skip
 
     def __init__(
         self, max_messages: int = _DEFAULT_SETTINGS.ring_messages, max_bytes: int = _DEFAULT_SETTINGS.ring_bytes
@@ -93,6 +100,10 @@ class MessageRing(BatchLog):
         self.epoch = NO_EPOCH
         self.offset = 0
         self.stale_before = 0
+        self.newest = Batch(b"", ())
+        self.newest_start = -1
+        self.newest_epoch = NO_EPOCH
+        self.newest_offset = 0
         self._spans = [_Span(0, NO_EPOCH, 0)]
 
     def begin_epoch(self, epoch: int, offset: int = 0) -> None:
@@ -122,11 +133,15 @@ class MessageRing(BatchLog):
         Raises:
             ValueError: no epoch has begun.
         """
-        count = len(batch)
+        count = len(batch.ends)
         if not count:
             return
         if self.epoch == NO_EPOCH:
             raise ValueError("a message before the first epoch")
+        self.newest = batch
+        self.newest_start = self.cursor
+        self.newest_epoch = self.epoch
+        self.newest_offset = self.offset
         self._append(batch)
         self.offset += count
         if self.bytes > self.max_bytes or self.cursor - self.oldest > self.max_messages:
@@ -149,7 +164,7 @@ class MessageRing(BatchLog):
         size = 0
         while cursor < end:
             batch = self._batches[at]
-            after = starts[at] + len(batch)
+            after = starts[at] + len(batch.ends)
             if cursor > starts[at]:
                 batch = batch.after(cursor - starts[at])
             if after > end:

@@ -84,6 +84,9 @@ class TrunkServerState(Enum):
     """The seats have been returned."""
 
 
+_STREAMING = TrunkServerState.STREAMING  # an attribute of an enumeration costs more than the rest of `take`
+
+
 class _Pending(NamedTuple):
     """A RESUME without an answer."""
 
@@ -99,13 +102,29 @@ Parts = tuple[bytes, bytes]
 class _Reader:
     """A place in the ring that advances record by record: the stream's, or that of a group that catches up with it."""
 
-    __slots__ = ("cursor", "group", "missed", "place")
+    __slots__ = ("cursor", "epoch", "group", "missed", "offset")
 
     def __init__(self, group: int, cursor: int, place: StreamOffset) -> None:
         self.group = group
         self.cursor = cursor
-        self.place = place  # of the cursor, as the consumer knows it
+        self.epoch, self.offset = place  # of the cursor, as the consumer knows it
         self.missed = 0
+
+    @property
+    def place(self) -> StreamOffset:
+        """The place of the cursor, as the consumer knows it."""
+        return StreamOffset(self.epoch, self.offset)
+
+    def take_newest(self, ring: MessageRing) -> Parts | None:
+        """The same as `take` for a stream that lacks only the newest batch, without its steps; None if it does not."""
+        epoch, offset = ring.newest_epoch, ring.newest_offset
+        if self.cursor != ring.newest_start or self.offset != offset or self.epoch != epoch:
+            return None
+        batch = ring.newest
+        count = len(batch.ends)
+        self.cursor = ring.cursor
+        self.offset = offset + count
+        return Messages.head(epoch, offset, count), batch.data
 
     def take(self, ring: MessageRing, max_bytes: int, until: int | None = None) -> Parts | None:
         """The next record: messages before `until`, or MISSED if messages before them are gone."""
@@ -117,11 +136,11 @@ class _Reader:
         epoch, offset, batch, cursor = chunks[0]
         if not self.place.followed_by(epoch, offset):
             return self.skip(0, StreamOffset(epoch, offset))
-        data, count = batch.data, len(batch)
+        data, count = batch.data, len(batch.ends)
         if len(chunks) > 1:
             data, count, cursor = _merge(chunks)
         self.cursor = cursor
-        self.place = StreamOffset(epoch, offset + count)
+        self.epoch, self.offset = epoch, offset + count
         if self.group == STREAM:
             return Messages.head(epoch, offset, count), data
         return Replay.head(self.group, epoch, offset, count), data
@@ -131,7 +150,7 @@ class _Reader:
         place = StreamOffset(*ring.locate(self.cursor))
         if not self.place.followed_by(*place):
             return self.skip(0, place)
-        self.place = place
+        self.epoch, self.offset = place
         return None
 
     def skip(self, evicted: int, to: StreamOffset) -> Parts:
@@ -139,7 +158,7 @@ class _Reader:
         at = self.place
         count = max(evicted, to.offset - at.offset) if to.epoch == at.epoch else evicted or to.offset
         self.cursor += evicted
-        self.place = to
+        self.epoch, self.offset = to
         self.missed += count
         return Missed(self.group, count, *at, *to).encode(), b""
 
@@ -275,7 +294,7 @@ class TrunkServer:
         What it returns counts as sent. Only a single larger batch exceeds `max_bytes` (default: `record_bytes`).
         """
         max_bytes = max_bytes or self._record_bytes
-        if self.state is not TrunkServerState.STREAMING:
+        if self.state is not _STREAMING:
             return self._welcome(now)
         if self._answers:
             return self._answers.popleft(), b""
@@ -292,7 +311,7 @@ class TrunkServer:
                 return answer
         if stream.cursor == ring.cursor:
             return None
-        return stream.take(ring, max_bytes)
+        return stream.take_newest(ring) or stream.take(ring, max_bytes)
 
     def move(self, reason: MoveReason, within_seconds: float) -> None:
         """Asks the consumer to move its clients elsewhere, spread over some seconds. Call `take` afterwards."""

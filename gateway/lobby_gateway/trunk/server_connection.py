@@ -22,6 +22,8 @@ from lobby_gateway.websocket.server_socket import CloseState, ServerSocket
 
 logger = logging.getLogger(__name__)
 
+_BINARY = int(Opcode.BINARY)
+
 MAX_RECORD_BYTES = MAX_FORWARD_BYTES + 64
 """Largest record accepted from a consumer: a client's message to the origin, and its head."""
 
@@ -123,7 +125,7 @@ class TrunkServerConnection(ServerSocket):
             if parts is None:
                 return
             head, data = parts
-            head = header(Opcode.BINARY, len(head) + len(data)) + head
+            head = header(_BINARY, len(head) + len(data)) + head
             try:
                 sent = self.sock.sendmsg((head, data))
             except BlockingIOError:

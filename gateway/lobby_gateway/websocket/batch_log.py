@@ -39,7 +39,7 @@ class BatchLog:
     def _append(self, batch: Batch) -> None:
         self._starts.append(self.cursor)
         self._batches.append(batch)
-        self.cursor += len(batch)
+        self.cursor += len(batch.ends)
         self.bytes += len(batch.data)
 
     def _index(self, cursor: int) -> int:

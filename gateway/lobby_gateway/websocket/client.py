@@ -281,7 +281,12 @@ class WebSocketClient(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """`nbytes` bytes were read into the buffer."""
-        self.data_received(bytes(self._buffer[:nbytes]))
+        data = bytes(self._buffer[:nbytes])
+        if not self._begun:
+            self.data_received(data)
+            return
+        self.received_at = self._loop.time()
+        self._frames_received(data)
 
     def data_received(self, data: bytes) -> None:
         """Bytes arrived."""

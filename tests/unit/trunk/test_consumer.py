@@ -149,7 +149,7 @@ def test_a_new_epoch_starts_at_offset_0_and_keeps_the_digests() -> None:
     assert consumer.position() == Position(2, 1, digests(0, 1, 2))
 
 
-@pytest.mark.parametrize(("epoch", "offset"), [(1, 6), (1, 4), (1, 0), (2, 1)])
+@pytest.mark.parametrize(("epoch", "offset"), [(1, 6), (1, 4), (1, 0), (2, 1), (2, 5)])
 def test_refuses_messages_after_a_gap_or_repetition(epoch: int, offset: int) -> None:
     consumer = welcomed(1, 5)
     refused(

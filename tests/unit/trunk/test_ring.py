@@ -82,6 +82,17 @@ def test_chunks_say_where_they_are() -> None:
     ]
 
 
+def test_the_newest_batch_is_the_last_chunk_even_after_a_new_epoch_and_an_eviction() -> None:
+    ring = ring_of(3, 2, max_messages=2)
+    ring.begin_epoch(2)
+    for _ in range(2):
+        (chunk,) = ring.since(ring.newest_start, EVERYTHING)
+        assert (ring.newest_epoch, ring.newest_offset, ring.newest) == (chunk.epoch, chunk.first_offset, chunk.batch)
+        assert chunk.cursor_after == ring.cursor
+        ring.append(numbered([5]))
+    assert (ring.newest_start, ring.newest_epoch, ring.newest_offset) == (6, 2, 1)
+
+
 def test_evicts_whole_batches_over_the_limit_of_messages() -> None:
     ring = ring_of(3, 3, 3, max_messages=6)
     assert (ring.oldest, len(ring)) == (3, 6)

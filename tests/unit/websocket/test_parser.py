@@ -82,6 +82,31 @@ def test_read_of_whole_frames_is_the_batch_itself() -> None:
     assert [len(message.payload) for message in messages(batch)] == [0, 1, 125, 126, 65535, 65536]
 
 
+@pytest.mark.parametrize("payload", [b"x", b"\x7f", b"\x80", "é".encode()], ids=["x", "del", "not-utf8", "two-bytes"])
+@pytest.mark.parametrize("opcode", [TEXT, BINARY])
+@pytest.mark.parametrize("repeat", [0, 1, 62, 63, 125, 126, 127, 300, 65535, 65536])
+def test_one_message_means_the_same_in_one_read_and_in_two(opcode: int, repeat: int, payload: bytes) -> None:
+    data = sent(False, FIN | opcode, payload * repeat)
+    whole, cut = client_side(), client_side()
+    one = whole.receive(data)
+    two = [*cut.receive(data[:1]), *cut.receive(data[1:])]
+    assert flat(one) == flat(two)
+    assert whole.idle == cut.idle
+    assert whole.frames == 1
+
+
+@pytest.mark.parametrize(("length", "size"), [(125, 2), (0, 2), (65535, 8)])
+def test_one_message_with_a_longer_length_than_needed_is_refused_in_one_read(length: int, size: int) -> None:
+    data = sent(False, FIN | BINARY, bytes(length), length=length, size=size)
+    assert client_side().receive(data) == [Violation(1002, "length is not encoded in its shortest form")]
+
+
+def test_one_message_inside_a_fragmented_one_is_refused_in_one_read() -> None:
+    parser = client_side()
+    parser.receive(sent(False, TEXT, b"a"))
+    assert parser.receive(sent(False, FIN | TEXT, b"b")) == [Violation(1002, "data frame inside a fragmented message")]
+
+
 def test_frames_of_one_read_are_one_batch_byte_for_byte() -> None:
     data = raw_frame(FIN | TEXT, b"one") + raw_frame(FIN | BINARY, b"\xff\x81") + raw_frame(FIN | TEXT, EMOJI)
     batch = only_batch(client_side().receive(data))
@@ -243,6 +268,7 @@ def test_message_may_be_as_large_as_the_limit_and_no_larger(masked: bool, limit:
     exact = sent(masked, FIN | TEXT, b"x" * limit)
     over = sent(masked, FIN | TEXT, b"x" * (limit + 1))
     assert flat(parser_for(masked, limit).receive(exact)) == [Message(TEXT, b"x" * limit)]
+    assert broken(flat(parser_for(masked, limit).receive(over)), 1009, f"more than {limit} bytes") == []
     events = flat(parser_for(masked, limit).receive(exact + over))
     assert broken(events, 1009, f"more than {limit} bytes") == [Message(TEXT, b"x" * limit)]
 

@@ -66,7 +66,6 @@ class Close:
     """A client that was closed although its greeter lived."""
 
     at: float
-    greeter: int | None
     code: int | None
     reason: str
     tally: Tally
@@ -85,9 +84,8 @@ class Chaos:
         origin: the origin; None while it restarts.
         starts: Unix time of each start of the origin.
         clients: the connected client of each slot; None while it connects.
-        greeter_of: process ID of the greeter of each client, by the client's port.
-        ended_greeters: when each greeter that was killed or asked to end was, by process ID.
-        stopped: processes that are stopped now.
+        doomed: ports of the clients whose greeter was killed or asked to end.
+        stopped: processes that are stopped now, and when they continue.
         faults: the latest faults, as lines.
         counts: number of faults by kind.
         closes: clients closed although their greeter lived.
@@ -105,9 +103,8 @@ class Chaos:
     origin: TickerProcess | None = None
     starts: list[float] = field(default_factory=list)
     clients: list[Client | None] = field(default_factory=lambda: [None] * CLIENTS)
-    greeter_of: dict[int, int] = field(default_factory=dict)
-    ended_greeters: dict[int, float] = field(default_factory=dict)
-    stopped: set[int] = field(default_factory=set)
+    doomed: set[int] = field(default_factory=set)
+    stopped: dict[int, asyncio.TimerHandle] = field(default_factory=dict)
     faults: deque[str] = field(default_factory=lambda: deque(maxlen=40))
     counts: Counter[str] = field(default_factory=Counter)
     closes: list[Close] = field(default_factory=list)
@@ -141,6 +138,8 @@ class Chaos:
             await client.connect()
             if client.status != 101:
                 self.refused[client.status] += 1
+                if client.was_connected:
+                    self.doomed.discard(client.local_port)  # another client may have this port next
                 await asyncio.sleep(self.chance.uniform(0.1, 0.5))
                 continue
             self.clients[slot] = client
@@ -152,30 +151,25 @@ class Chaos:
 
     def judge(self, client: Client) -> None:
         """Records a client whose greeter lived."""
-        now = time.monotonic()
-        greeter = self.greeter_of.pop(client.local_port, None)
-        if greeter is None:  # connected a moment ago: it was that of a greeter that has just ended, or of none
-            allowed = any(now - at < 5.0 for at in self.ended_greeters.values())
+        if client.local_port in self.doomed:
+            self.doomed.remove(client.local_port)
         else:
-            allowed = greeter in self.ended_greeters
-        if not allowed:
-            self.closes.append(
-                Close(now - self.begun_at, greeter, client.close_code, client.close_reason, client.tally)
-            )
+            at = time.monotonic() - self.begun_at
+            self.closes.append(Close(at, client.close_code, client.close_reason, client.tally))
 
     def connected(self) -> list[Client]:
         """The connected clients."""
         return [client for client in self.clients if client is not None and client.is_open]
 
-    def find_greeters(self) -> None:
-        """Finds the greeter of each new client by its socket: all of them listen on one port."""
-        new = {client.local_port for client in self.connected()} - set(self.greeter_of)
-        if not new:
-            return
-        inodes = {each.inode: each.remote_port for each in proc.connections() if each.remote_port in new}
-        for greeter in self.pids()["greeter"]:
-            for inode in proc.socket_inodes(greeter) & set(inodes):
-                self.greeter_of[inodes[inode]] = greeter
+    async def doom(self, greeter: int) -> None:
+        """Stops a greeter and records which clients it has, by their sockets: all greeters listen on one port."""
+        if greeter in self.stopped:
+            self.stopped.pop(greeter).cancel()
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(greeter, signal.SIGSTOP)
+        await until(lambda: (found := proc.process(greeter)) is None or found.state in "TZ")
+        inodes = proc.socket_inodes(greeter)
+        self.doomed |= {each.remote_port for each in proc.connections() if each.inode in inodes}
 
     # Faults
 
@@ -199,20 +193,22 @@ class Chaos:
         if not pids:
             return
         pid = pids[int(position * len(pids))]
-        self.find_greeters()
         if kind == "greeter" and number is not signal.SIGSTOP:
-            self.ended_greeters[pid] = time.monotonic()
+            await self.doom(pid)
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
+            if kind == "greeter" and number is signal.SIGTERM:
+                os.kill(pid, signal.SIGCONT)
         self.counts[f"{kind} {number.name}"] += 1
         self.faults.append(f"{time.monotonic() - self.begun_at:.1f} s: {number.name} to {kind} {pid}")
         if number is signal.SIGSTOP:
-            self.stopped.add(pid)
-            asyncio.get_running_loop().call_later(seconds, self.resume, pid)
+            if pid in self.stopped:
+                self.stopped.pop(pid).cancel()
+            self.stopped[pid] = asyncio.get_running_loop().call_later(seconds, self.resume, pid)
 
     def resume(self, pid: int) -> None:
         """Continues a stopped process."""
-        self.stopped.discard(pid)
+        self.stopped.pop(pid).cancel()
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGCONT)
         self.faults.append(f"{time.monotonic() - self.begun_at:.1f} s: SIGCONT to {pid}")
@@ -230,9 +226,8 @@ class Chaos:
     # Observations
 
     async def watch(self) -> None:
-        """Samples memory and finds the greeters of new clients."""
+        """Samples memory."""
         while True:
-            self.find_greeters()
             running = self.pids()
             own = {"lobby up": [self.up.process.pid], "lobby": running["lobby"], "greeter": running["greeter"]}
             for kind, pids in own.items():

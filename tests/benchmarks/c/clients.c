@@ -150,7 +150,7 @@ uint64_t client_check(struct client *client, int sample, size_t most) {
         have -= size;
     }
     if (have > client->rest_size) client->rest = realloc(client->rest, have);
-    memcpy(client->rest, frame, have);
+    if (have) memcpy(client->rest, frame, have);
     client->rest_size = have;
     counts.messages += whole;
     return whole;

@@ -6,12 +6,14 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from tests.support import web
 from tests.support.origins import FakeOrigin
 from tests.support.sockets import run
 from tests.support.swarm import Swarm
-from tests.support.up import lobby_file, lobby_resource, lobby_up
+from tests.support.up import LobbyUp, lobby_file, lobby_resource, lobby_up
 from tests.support.waiting import until
 
 AT_A_TIME = 8
@@ -27,6 +29,13 @@ async def send_until(done: Callable[[], Awaitable[bool]], origin: FakeOrigin, qu
             last += AT_A_TIME
             await quick.each_reaches(last)
     return last
+
+
+async def item_of(up: LobbyUp) -> dict[str, Any]:
+    """What the status page shows about the only Lobby."""
+    (item,) = (await web.get(f"{up.admin}/status")).json()["items"]
+    found: dict[str, Any] = item
+    return found
 
 
 @pytest.mark.parametrize("mode", ["Proxy", "Redirect"])
@@ -62,6 +71,61 @@ def test_drop_oldest_drops_the_oldest_messages_of_the_slow_client(tmp_path: Path
                 latest = set(range(messages - 15, messages + 1))
                 assert not latest & stalled.tally.missing
                 assert await dropped() == len(stalled.tally.missing)
+
+    run(main(), deadline=60)
+
+
+@pytest.mark.parametrize("mode", ["Proxy", "Redirect"])
+def test_a_stalled_client_counts_as_not_reading_and_its_dropped_messages_as_slow(tmp_path: Path, mode: str) -> None:
+    async def main() -> None:
+        async with FakeOrigin() as origin:
+            # So many bytes may wait that none are dropped for lack of memory before the client counts as not reading.
+            resource = lobby_resource("prices", origin.url, clients_queue={"bytes": 1 << 30}, routing={"mode": mode})
+            async with (
+                lobby_up("-f", lobby_file(tmp_path, resource)) as up,
+                Swarm(up.url, follow_redirects=True) as quick,
+                Swarm(up.url, follow_redirects=True, receive_buffer=65536) as slow,
+            ):
+                await quick.connect_all(5)
+                (stalled,) = await slow.connect_all(1)
+                await origin.until_open(1)
+                holder = "greeter" if mode == "Proxy" else "lobby"
+                processes = up.greeter_processes() if mode == "Proxy" else list(up.lobby_processes().values())
+                admin = await up.admin_of(processes[0].pid)
+
+                async def of_holder(name: str, **labels: str) -> float:
+                    return (await web.metrics(f"{admin}/metrics"))(f"{holder}_{name}", **labels)
+
+                assert await of_holder("clients_behind", cause="not_reading") == 0
+                stalled.pause()
+
+                async def some_dropped() -> bool:
+                    return await of_holder("dropped_messages_total", reason="slow") > 0
+
+                last = await send_until(some_dropped, origin, quick)
+                assert await of_holder("clients_behind", cause="not_reading") == 1
+                assert await of_holder("clients_behind", cause="line") == 0
+                for reason in ("old", "memory"):
+                    assert await of_holder("dropped_messages_total", reason=reason) == 0
+
+                async def only_the_newest_wait() -> bool:
+                    return await of_holder("client_lag_messages") == 16
+
+                await until(only_the_newest_wait, describe="all but the newest messages to be dropped")
+                total = await of_holder("dropped_messages_total", reason="slow")
+
+                async def shown() -> bool:
+                    return bool((await item_of(up))["counts"]["dropped_by"] == {"slow": total, "old": 0, "memory": 0})
+
+                await until(shown, describe="the status page to say why")
+
+                stalled.resume()
+                await slow.each_reaches(last)
+
+                async def caught_up() -> bool:
+                    return await of_holder("clients_behind") == 0
+
+                await until(caught_up, describe="the client to catch up")
 
     run(main(), deadline=60)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from tests.support.processes import LOBBY, finished, running
 from tests.support.sockets import run
+from tests.support.swarm import Swarm
 from tests.support.ticker import ticker
 from tests.support.up import lobby_file, lobby_resource, lobby_up
 from tests.support.waiting import until
@@ -64,6 +65,46 @@ def test_clients_without_a_seat_are_counted_as_refused(tmp_path: Path) -> None:
         assert (report["gaps"], report["duplicates"]) == (0, 0)
 
     run(main(), deadline=90)
+
+
+def test_drops_and_lags_of_the_server_are_reported(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with ticker(rate=50, size=65536) as origin:
+            file = lobby_file(tmp_path, lobby_resource("prices", origin.url))
+            async with lobby_up("-f", file) as up, Swarm(up.url, receive_buffer=65536) as slow:
+                calm = await run_bench(up.url, "--clients", "5", "--seconds", "1", "--metrics", f"{up.admin}/targets")
+                assert calm["gaps"] == sum(calm["server"]["dropped"].values()) == 0
+                assert calm["server"]["behind"].keys() == {"line", "not_reading"}
+
+                (stalled,) = await slow.connect_all(1)
+                stalled.pause()
+                (greeter,) = up.greeter_processes()
+                metrics = f"{await up.admin_of(greeter.pid)}/metrics"
+                report = await run_bench(up.url, "--clients", "5", "--seconds", "6", "--metrics", metrics)
+                stalled.abort()
+        assert report["gaps"] == 0
+        server = report["server"]
+        assert server["dropped"]["slow"] > 0
+        assert server["dropped"]["old"] == server["dropped"]["memory"] == 0
+        assert server["behind"]["not_reading"] == 1
+        assert server["lag_messages"] >= 16
+        assert server["lag_ms"] > 250
+        assert server["missed_samples"] == 0
+
+    run(main(), deadline=90)
+
+
+def test_metrics_that_cannot_be_read_are_an_error_before_a_client_connects() -> None:
+    async def main() -> None:
+        async with ticker(rate=50) as origin:
+            command = (LOBBY, "bench", origin.url, "--metrics", f"http://127.0.0.1:{origin.port}/metrics")
+            code, out, err = await finished(*command)
+            assert (code, out) == (2, "")
+            problem = f"cannot read http://127.0.0.1:{origin.port}/metrics: HTTP 426 Upgrade Required"
+            assert err == f"lobby bench: --metrics: {problem}"
+            assert origin.connections == 0
+
+    run(main(), deadline=60)
 
 
 def test_ctrl_c_prints_the_report_so_far_and_exits_with_130() -> None:

@@ -15,6 +15,7 @@ from unittest.mock import ANY
 import pytest
 from tests.support.send_loops import LOOPS
 from tests.support.sockets import receive, receive_to_end, run, tcp_pair
+from tests.support.waiting import until
 
 from lobby_gateway.clients import message_bus
 from lobby_gateway.clients.backlog import QueueLimits
@@ -25,6 +26,7 @@ from lobby_gateway.close_codes import NORMAL
 from lobby_gateway.settings import ClientSettings
 from lobby_gateway.websocket.frames import Batch, Opcode, frame, masked_frame
 from lobby_gateway.websocket.parser import Close, Event, FrameParser, Pong, Violation
+from lobby_gateway.websocket.tcp_info import TcpInfo
 
 
 @pytest.fixture(autouse=True, params=LOOPS)
@@ -258,6 +260,55 @@ def test_a_close_discards_the_rest_of_a_burst() -> None:
         while not (events and isinstance(events[-1], Close)):
             events += parser.receive(await loop.sock_recv(sock, 65536))
         assert sum(len(event) for event in events if isinstance(event, Batch)) < 4000
+        client.abort()
+        sock.close()
+
+    run(main())
+
+
+HANGS_UP_AT_ONCE = ClientPolicy(settings=ClientSettings(not_reading_seconds=0, close_timeout_seconds=0.05))
+STALLED_SECONDS = ClientSettings().stalled_seconds
+
+
+def test_a_client_that_takes_nothing_for_a_minute_is_closed_as_too_slow() -> None:
+    async def main() -> None:
+        bus = MessageBus()
+        owner = Owner()
+        client, sock = connect(owner, HANGS_UP_AT_ONCE, receive_buffer=4096)
+        bus.attach(client)
+        begun = time.monotonic()
+        for n in range(100):
+            bus.publish(numbered(n, 1, 16384))
+        await until_seen_not_reading(bus)
+        ended = time.monotonic()
+        bus.look(begun + STALLED_SECONDS - 0.1)
+        assert bus.behind == 1
+        bus.look(ended + STALLED_SECONDS)
+        assert client.closing
+        assert bus.behind == 0
+        assert await owner.until_closed() == "too_slow"
+        sock.close()
+
+    run(main())
+
+
+def test_a_client_that_takes_a_little_each_minute_stays() -> None:
+    async def main() -> None:
+        bus = MessageBus()
+        owner = Owner()
+        client, sock = connect(owner, HANGS_UP_AT_ONCE, receive_buffer=4096)
+        bus.attach(client)
+        for n in range(100):
+            bus.publish(numbered(n, 1, 16384))
+        await until_seen_not_reading(bus)
+        now = time.monotonic()
+        for _ in range(3):
+            before = TcpInfo.of(client.sock).acked
+            await receive(sock, 16384)
+            await until(lambda before=before: TcpInfo.of(client.sock).acked > before)  # type: ignore[misc]
+            now += STALLED_SECONDS - 1
+            bus.look(now)
+            assert not client.closing
         client.abort()
         sock.close()
 

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 from dataclasses import replace
 
 import pytest
 from tests.support import web
 from tests.support.lobby import greeter_process, new_key
+from tests.support.raw_client import RawClient, request
 from tests.support.sockets import run
+from tests.support.waiting import until as until_true
 from tests.unit.greeter.lobbies import SETTINGS, greeter, texts, until
 from tests.unit.greeter.support import resource
 from websockets.exceptions import InvalidStatus
@@ -16,6 +19,7 @@ from lobby_gateway import metrics
 from lobby_gateway.errors import UserError
 from lobby_gateway.greeter.process import Greeter
 from lobby_gateway.process.seat_reports import GreeterReport
+from lobby_gateway.settings import ClientSettings
 
 
 def test_it_is_ready_once_it_knows_the_lobbies() -> None:
@@ -73,6 +77,35 @@ def test_every_metric_of_the_table_is_exported() -> None:
             await client.close()
 
     run(main())
+
+
+def test_a_client_that_takes_nothing_for_too_long_is_closed_as_too_slow_and_logged(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = {"not_reading_seconds": 0.1, "stalled_seconds": 0.5, "close_timeout_seconds": 0.1}
+    for name, value in settings.items():
+        monkeypatch.setitem(ClientSettings.__init__.__kwdefaults__, name, value)  # type: ignore[arg-type]
+    caplog.set_level(logging.INFO, "lobby_gateway.clients.connection")
+
+    async def main() -> None:
+        async with greeter("prices-1") as made:
+            stalled = await RawClient.upgraded(made.greeter.port, request("/prices"), receive_buffer=4096)
+            await until(lambda: made.greeter.report().clients["prices"] == 1)
+
+            async def closed() -> bool:
+                made.lobbies[0].publish(*["x" * 16384] * 8)
+                found = await web.metrics(f"http://127.0.0.1:{made.greeter.admin_port}/metrics")
+                return found("greeter_closes_total", reason="too_slow") == 1
+
+            await until_true(closed, describe="the stalled client to be closed")
+            assert made.greeter.report().clients["prices"] == 0
+            stalled.sock.close()
+
+    run(main())
+    (record,) = [each for each in caplog.records if each.getMessage() == "client disconnected"]
+    fields = vars(record)
+    assert (fields["reason"], fields["lobby"], fields["address"]) == ("too_slow", "prices", "127.0.0.1")
+    assert fields["dropped"] > 0
 
 
 def test_counters_outlive_their_lobby() -> None:

@@ -12,7 +12,8 @@ import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from urllib.error import URLError
+from http.client import HTTPException
+from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import OpenerDirector, ProxyHandler, build_opener
 
@@ -20,6 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from lobby_gateway.errors import UserError
 from lobby_gateway.settings import BenchSettings
+from lobby_gateway.websocket.client import explain
 
 _SETTINGS = BenchSettings()
 # Only these lines are parsed: parsing all of them would delay the clients by milliseconds.
@@ -180,9 +182,14 @@ class ServerWatch:
         return targets
 
     def _get(self, url: str) -> str:
+        host = urlsplit(url).hostname or ""
         try:
             with self._opener.open(url, timeout=self._settings.metrics_timeout_seconds) as response:
                 return str(response.read().decode())
-        except (URLError, OSError, ValueError) as error:
-            reason = getattr(error, "reason", None) or error
-            raise UserError(f"--metrics: cannot read {url}: {reason}") from error
+        except HTTPError as error:
+            problem = f"HTTP {error.code} {error.reason}"
+        except URLError as error:
+            problem = explain(error.reason, host) if isinstance(error.reason, OSError) else str(error.reason)
+        except (HTTPException, OSError, UnicodeError) as error:
+            problem = explain(error, host) if isinstance(error, OSError) else "the response is not text over HTTP"
+        raise UserError(f"--metrics: cannot read {url}: {problem}")

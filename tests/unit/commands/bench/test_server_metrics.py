@@ -160,5 +160,14 @@ def test_a_page_of_something_else_is_refused(path: str, body: str, problem: str)
 
 def test_a_url_that_cannot_be_read_is_refused() -> None:
     url = f"http://127.0.0.1:{free_port()}/metrics"
-    with pytest.raises(UserError, match=f"^--metrics: cannot read {url}: .*refused"):
+    with pytest.raises(UserError, match=f"^--metrics: cannot read {url}: connection refused$"):
         ServerWatch([url], SETTINGS).start()
+
+
+def test_an_error_of_the_server_is_named() -> None:
+    async def main() -> None:
+        async with serving({"/metrics": str}) as url:
+            with pytest.raises(UserError, match=f"^--metrics: cannot read {url}/metric: HTTP 404 Not Found$"):
+                await asyncio.to_thread(ServerWatch([f"{url}/metric"], SETTINGS).start)
+
+    run(main())

@@ -40,8 +40,10 @@ _READ = """\
 | How full are the lobbies? | `sum by (lobby) (lobby_operator_clients) / sum by (lobby) (lobby_operator_seats)` |
 | Are clients waiting for a seat? | `sum by (lobby) (greeter_waiting_clients)` |
 | How many messages per second reach clients? | `sum(rate({__name__=~"(lobby\\|greeter)_deliveries_total"}[1m]))` |
-| How many messages are dropped per delivered message? | `rate(greeter_dropped_messages_total[5m]) \
-/ rate(greeter_deliveries_total[5m])` |
+| How many messages are dropped per delivered message, and why? | \
+`sum by (reason) (rate({__name__=~"(lobby\\|greeter)_dropped_messages_total"}[5m])) \
+/ on () group_left () sum(rate({__name__=~"(lobby\\|greeter)_deliveries_total"}[5m]))` |
+| How many clients lag, and why? | `sum by (cause) ({__name__=~"(lobby\\|greeter)_clients_behind"})` |
 | Is an origin disconnected? | `max by (state) (lobby_origin_state{state=~"Waiting\\|Refused"}) == 1` |
 | How many origin connections were made? | `increase(lobby_origin_connections_total[1h])` |
 | Did clients miss messages when they moved? | `increase(greeter_moves_total{verdict="live"}[1h])` |

@@ -118,8 +118,8 @@ def _stream(prefix: str) -> tuple[Definition, ...]:
         Definition(
             f"{prefix}_dropped_messages_total",
             "counter",
-            "Messages that a client did not get: it did not read (slow), its line was too slow (old), or the bytes that may "
-            "wait were used up (memory).",
+            "Messages that a client did not get: it did not read (slow), its line or program was too slow (old), or the "
+            "bytes that may wait were used up (memory).",
             (Label("reason", ("slow", "old", "memory")),),
         ),
         Definition(

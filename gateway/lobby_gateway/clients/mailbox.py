@@ -23,7 +23,7 @@ class Dropped:
 
     Attributes:
         slow: the client did not read, and enough newer messages waited.
-        old: the line was too slow: they waited too long.
+        old: they waited too long: the client reads, but its line or its program is too slow.
         memory: the bytes that may wait were used up.
     """
 

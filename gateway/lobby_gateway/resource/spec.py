@@ -23,7 +23,7 @@ class ConnectMode(StrEnum):
 
 
 class Overflow(StrEnum):
-    """What happens when a slow client's mailbox is full."""
+    """What happens when a message may no longer wait for a client."""
 
     DROP_OLDEST = "DropOldest"
     DISCONNECT = "Disconnect"
@@ -272,7 +272,7 @@ class ClientsSpec:
 
     Attributes:
         seats: most clients of one lobby.
-        queue: the mailbox of a slow client.
+        queue: what waits for a client whose socket is full.
         messages: what happens to messages from clients.
         forward: limits on those that go to the origin.
         replay: how many of the latest messages a joining client gets first.

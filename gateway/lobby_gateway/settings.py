@@ -81,6 +81,8 @@ class LobbySettings:
         ring_messages: most messages kept for replay, resuming and slow greeters.
         ring_bytes: most bytes of them: an upper bound on this memory, however fast the origin is.
         replay_bytes: most bytes of messages sent to a client that joins or resumes: all that the ring holds.
+        subprotocol_wait_seconds: how long a client that offers a subprotocol of the origin is kept waiting for the origin to
+            choose one, since it is to be told the same. Connecting rarely takes longer; after that it gets none.
         sweep_seconds: interval between checks for silent clients. Adds to `clients.pingSeconds`.
         stop_seconds: how long a stopping lobby waits at most until its clients, which keep getting the stream, have moved
             elsewhere. Longer in a pod, where another lobby may have to be started first.
@@ -94,6 +96,7 @@ class LobbySettings:
     ring_messages: int = 16384
     ring_bytes: int = 8 << 20
     replay_bytes: int = 8 << 20
+    subprotocol_wait_seconds: float = 5.0
     sweep_seconds: float = 2.5
     stop_seconds: float = 2.0
     stop_spread_seconds: float = 5.0
@@ -206,6 +209,8 @@ class TrunkConsumerSettings:
         responsive_seconds: if a trunk ends less than this after its lobby sent something, the lobby may still be running and
             is asked first. Twice the interval of STATUS.
         token_seconds: lifetime of the token that opens a trunk: enough to connect, even if clocks differ a little.
+        subprotocol_wait_seconds: how long a client that offers a subprotocol of the origin is kept waiting for the origin to
+            choose one: as in a lobby.
         replay_bytes: most bytes of messages kept for joining clients, but always the newest message: as in a lobby.
     """
 
@@ -215,6 +220,7 @@ class TrunkConsumerSettings:
     lobby_timeout_seconds: float = 2.0
     responsive_seconds: float = 1.0
     token_seconds: float = 30.0
+    subprotocol_wait_seconds: float = 5.0
     replay_bytes: int = 8 << 20
 
 

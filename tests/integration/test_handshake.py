@@ -77,3 +77,22 @@ def test_plain_http_request_is_refused(tmp_path: Path) -> None:
                 assert response.status == 405, response
 
     run(main(), deadline=60)
+
+
+@pytest.mark.parametrize("mode", ["Proxy", "Redirect"])
+@pytest.mark.parametrize("chosen", ["feed.v1", None])
+def test_client_is_told_the_subprotocol_that_the_origin_chose(tmp_path: Path, mode: str, chosen: str | None) -> None:
+    """The origin, connected for the first client, knows only the Lobby's second subprotocol, or none."""
+
+    async def main() -> None:
+        async with FakeOrigin(subprotocols=[chosen] if chosen else []) as origin:
+            resource = lobby_resource(
+                "prices", origin.url, origin_subprotocols=["feed.v2", "feed.v1"], routing={"mode": mode}
+            )
+            async with lobby_up("-f", lobby_file(tmp_path, resource)) as up:
+                offered = ["feed.v2", "feed.v1"]
+                async with Swarm(up.url, subprotocols=offered, follow_redirects=True) as swarm:
+                    first, second = *await swarm.connect_all(1), *await swarm.connect_all(1)
+                    assert (first.subprotocol, second.subprotocol) == (chosen, chosen)
+
+    run(main(), deadline=60)

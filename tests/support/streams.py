@@ -25,6 +25,7 @@ class SeatsOnly:
         self.name = name
         self.seat_count = SeatCount(seats)
         self.origin_connected = True
+        self.subprotocol: str | None = None
 
     @property
     def seats(self) -> int:

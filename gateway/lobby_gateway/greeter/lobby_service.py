@@ -104,6 +104,9 @@ class LobbyService:
         self._queue: SeatQueue[PendingClient | ClientConnection] = SeatQueue(
             self._ledger, wait_seconds=entry.lobby.spec.wait_seconds, settings=seat_queue
         )
+        self._undecided: dict[
+            PendingClient, Trunk
+        ] = {}  # have a seat, and wait for the origin's choice of a subprotocol
         self._forwarders: dict[
             ClientConnection, int
         ] = {}  # clients that sent messages to the origin, and their numbers
@@ -196,6 +199,10 @@ class LobbyService:
         for waiter in self._queue.clear():
             if isinstance(waiter.client, PendingClient):
                 waiter.client.refuse(close_codes.SHUTTING_DOWN)
+        for pending, trunk in list(self._undecided.items()):
+            del self._undecided[pending]
+            pending.refuse(close_codes.SHUTTING_DOWN)
+            self._release(trunk, 1)
 
     async def close(self) -> None:
         """Closes the remaining clients and trunks."""
@@ -298,6 +305,12 @@ class LobbyService:
         self._release_old_seats(group)
         self._wake()
 
+    def trunk_origin(self, trunk: Trunk) -> None:
+        """The lobby's origin has chosen a subprotocol, or none: clients that waited for that are accepted."""
+        for pending, each in list(self._undecided.items()):
+            if each is trunk:
+                self._decide(pending)
+
     def trunk_blamed(self, client: int, code: int) -> None:
         """The origin closed its connection because of a client's message: closes the client."""
         for each, number in self._forwarders.items():
@@ -319,6 +332,10 @@ class LobbyService:
             del self._trunks[trunk.id]
         now = self._loop.time()
         self._queue.failed(trunk.id, now, come_back=come_back)
+        for pending, each in list(self._undecided.items()):
+            if each is trunk:
+                del self._undecided[pending]
+                self.enqueue(pending)
         clients = list(trunk.bus)
         position = trunk.position() if clients else None
         lost = len(clients)
@@ -363,7 +380,28 @@ class LobbyService:
             self._redirect(pending, trunk.id)
             self._release(trunk, 1)
             return
-        sock = pending.accept()
+        if pending.response.subprotocols and trunk.subprotocol is None:
+            self._undecided[pending] = trunk
+            pending.handshake.on_abandoned = lambda: self._abandoned(pending)
+            self._loop.call_later(self._trunk_settings.subprotocol_wait_seconds, self._decide, pending)
+            return
+        self._complete(pending, trunk)
+
+    def _decide(self, pending: PendingClient) -> None:
+        """A client has waited for the origin's choice, which is known or late."""
+        trunk = self._undecided.pop(pending, None)
+        if trunk is not None:
+            self._complete(pending, trunk)
+
+    def _abandoned(self, pending: PendingClient) -> None:
+        """A client disconnected while it waited for the origin's choice."""
+        trunk = self._undecided.pop(pending)
+        pending.permit.release()
+        self._release(trunk, 1)
+
+    def _complete(self, pending: PendingClient, trunk: Trunk) -> None:
+        """Answers 101 to a client that has a seat."""
+        sock = pending.accept(trunk.subprotocol)
         if sock is None:
             self._release(trunk, 1)
             return

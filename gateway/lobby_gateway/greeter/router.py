@@ -35,12 +35,12 @@ class SeatResponse:
 
     Attributes:
         form: of the answer.
-        subprotocol: chosen for a proxied client.
+        subprotocols: those that a proxied client offers and that the lobbies offer to the origin.
         extensions: answer to the extensions of a proxied client; if there is one, its messages are deflated.
     """
 
     form: ResponseForm
-    subprotocol: str | None = None
+    subprotocols: tuple[str, ...] = ()
     extensions: str | None = None
 
 
@@ -60,10 +60,15 @@ class PendingClient:
         self.response = response
         self.permit = permit
 
-    def accept(self) -> socket.socket | None:
-        """Answers 101; returns None if the client has disconnected."""
+    def accept(self, subprotocol: str | None) -> socket.socket | None:
+        """Answers 101; returns None if the client has disconnected.
+
+        Args:
+            subprotocol: that the origin chose; the client is told if it offered that.
+        """
         response = self.response
-        sock = self.handshake.accept(subprotocol=response.subprotocol, extensions=response.extensions)
+        chosen = choose_subprotocol(response.subprotocols, (subprotocol,) if subprotocol else ())
+        sock = self.handshake.accept(subprotocol=chosen, extensions=response.extensions)
         if sock is None:
             self.permit.release()
         return sock
@@ -175,7 +180,7 @@ def _response(handshake: Handshake, spec: LobbySpec) -> SeatResponse:
         return SeatResponse(form=ResponseForm.LOCATION)
     return SeatResponse(
         form=ResponseForm.PROXY,
-        subprotocol=choose_subprotocol(asked.subprotocols, spec.origin.subprotocols),
+        subprotocols=tuple(each for each in asked.subprotocols if each in spec.origin.subprotocols),
         extensions=negotiate(asked.extensions) if spec.clients.compression is Compression.SHARED else None,
     )
 

@@ -35,6 +35,7 @@ from lobby_gateway.trunk.records import (
     GrantReason,
     Missed,
     Move,
+    Origin,
     Replay,
     Resumed,
     Status,
@@ -196,6 +197,9 @@ class TrunkOwner(Protocol):
     def trunk_joined(self, trunk: Trunk, group: Group) -> None:
         """The stream has reached the place where a group joins it."""
 
+    def trunk_origin(self, trunk: Trunk) -> None:
+        """The lobby's origin has chosen a subprotocol, or none."""
+
     def trunk_blamed(self, client: int, code: int) -> None:
         """The origin closed its connection with `code` because of a message of the client with this number."""
 
@@ -273,6 +277,11 @@ class Trunk:
         """What the lobby reported; None before its first record."""
         core = self._connection.core if self._connection is not None else None
         return core if core is not None and core.welcomed else None
+
+    @property
+    def subprotocol(self) -> str | None:
+        """What the lobby's origin chose; empty if it chose none; None if that is not known yet."""
+        return self._connection.core.subprotocol if self._connection is not None else None
 
     @property
     def offset(self) -> int:
@@ -365,6 +374,8 @@ class Trunk:
                 self._owner.trunk_joined(self, group)
             case Move():
                 self._owner.trunk_moving(self, record.within_seconds)
+            case Origin():
+                self._owner.trunk_origin(self)
             case Blamed():
                 self._owner.trunk_blamed(record.client, record.code)
 

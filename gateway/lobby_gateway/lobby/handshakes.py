@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -44,11 +43,11 @@ ForwardToOrigin = Callable[[ClientConnection, int, bytes], None]
 """Sends a client's message (opcode and payload), or holds it, and counts what happened to it."""
 
 
-class _Accepted(NamedTuple):
-    """A client that was accepted; its seat is taken."""
+class _Seated(NamedTuple):
+    """A client whose seat is taken, and that is yet to be answered."""
 
-    sock: socket.socket
-    deflate: bool
+    asked: Upgrade
+    permit: Permit
     resume: Position | None
 
 
@@ -75,6 +74,7 @@ class LobbyHandshakes:
         capacity: ProcessCapacity,
         ring: MessageRing,
         forward: ForwardToOrigin,
+        origin_subprotocol: Callable[[], str | None],
         seats_changed: Callable[[], None],
         trunk_arrived: Callable[[Handshake], None],
         proxies: TrustedProxies,
@@ -87,6 +87,8 @@ class LobbyHandshakes:
         self._seat_count = seat_count
         self._ring = ring
         self._forward = forward
+        self._origin_subprotocol = origin_subprotocol
+        self._undecided: dict[Handshake, _Seated] = {}  # wait for the origin's choice of a subprotocol
         self._seats_changed = seats_changed
         self._trunk_arrived = trunk_arrived
         self._proxies = proxies
@@ -185,29 +187,65 @@ class LobbyHandshakes:
         if isinstance(permit, Refusal):
             handshake.refuse(permit)
             return
-        accepted = None
+        seated = None
         try:
-            accepted = self._accept(handshake, asked)
+            seated = self._seat(handshake, asked, permit)
         finally:
-            if accepted is None:
+            if seated is None:
                 permit.release()
-        if accepted is None:
+        if seated is None:
+            return
+        common = choose_subprotocol(asked.subprotocols, self._lobby.spec.origin.subprotocols)
+        if common is None or self._origin_subprotocol() is not None:
+            self._accept(handshake, seated)
+            return
+        self._undecided[handshake] = seated
+        handshake.on_abandoned = lambda: self._release(self._undecided.pop(handshake))
+        self._loop.call_later(self._settings.subprotocol_wait_seconds, self._decide, handshake)
+        self._seats_changed()  # has the origin connected
+
+    def origin_connected(self) -> None:
+        """The origin has chosen a subprotocol, or none: accepts the clients that waited for that."""
+        for handshake in list(self._undecided):
+            self._decide(handshake)
+
+    def _decide(self, handshake: Handshake) -> None:
+        seated = self._undecided.pop(handshake, None)
+        if seated is not None:
+            self._accept(handshake, seated)
+
+    def _accept(self, handshake: Handshake, seated: _Seated) -> None:
+        """Answers 101."""
+        asked = seated.asked
+        shared = self._lobby.spec.clients.compression is Compression.SHARED
+        extensions = negotiate(asked.extensions) if shared else None
+        chosen = self._origin_subprotocol()
+        subprotocol = choose_subprotocol(asked.subprotocols, (chosen,) if chosen else ())
+        sock = handshake.accept(subprotocol=subprotocol, extensions=extensions)
+        if sock is None:
+            self._release(seated)
             return
         client = ClientConnection(
-            accepted.sock,
+            sock,
             loop=self._loop,
             policy=self._policy,
             owner=self,
-            deflate=accepted.deflate,
-            context=permit,
+            deflate=extensions is not None,
+            context=seated.permit,
         )
         self.clients[client] = None
         self._seats_changed()
-        self.bus.attach(client, self._replay(accepted.resume))
+        self.bus.attach(client, self._replay(seated.resume))
         client.feed(handshake.leftover)
 
-    def _accept(self, handshake: Handshake, asked: Upgrade) -> _Accepted | None:
-        """Accepts a client with a valid token if its page is allowed and there is a free seat.
+    def _release(self, seated: _Seated) -> None:
+        """A client that has a seat disconnected before it was answered."""
+        self._seat_count.release()
+        seated.permit.release()
+        self._seats_changed()
+
+    def _seat(self, handshake: Handshake, asked: Upgrade, permit: Permit) -> _Seated | None:
+        """Takes a seat for a client with a valid token if its page is allowed and there is a free one.
 
         Raises:
             HandshakeError: `resume` is not a position.
@@ -225,13 +263,7 @@ class LobbyHandshakes:
         if not self._seat_count.claim():
             handshake.refuse(self._seat_count.refusal)
             return None
-        extensions = negotiate(asked.extensions) if spec.clients.compression is Compression.SHARED else None
-        subprotocol = choose_subprotocol(asked.subprotocols, spec.origin.subprotocols)
-        sock = handshake.accept(subprotocol=subprotocol, extensions=extensions)
-        if sock is None:
-            self._seat_count.release()
-            return None
-        return _Accepted(sock, extensions is not None, resume)
+        return _Seated(asked, permit, resume)
 
     def check_drain_token(self, authorization: str) -> None:
         """Checks the Authorization header of a request to drain.

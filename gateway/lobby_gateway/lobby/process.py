@@ -117,6 +117,7 @@ class LobbyProcess:
             capacity=self._capacity,
             ring=self._ring,
             forward=self._forward,
+            origin_subprotocol=lambda: self._origin.subprotocol,
             seats_changed=self._seats_changed,
             trunk_arrived=self._trunk_arrived,
             proxies=proxies,
@@ -266,6 +267,11 @@ class LobbyProcess:
         """Whether messages can be expected."""
         return self._origin.report().state is OriginState.CONNECTED
 
+    @property
+    def subprotocol(self) -> str | None:
+        """What the origin chose; empty if it chose none; None if it was not connected yet."""
+        return self._origin.subprotocol
+
     def claim(self, count: int) -> int:
         """Takes up to `count` seats; returns how many were granted."""
         granted = self._seat_count.claim(count)
@@ -281,6 +287,9 @@ class LobbyProcess:
 
     def _begin_epoch(self) -> None:
         self._ring.begin_epoch(secrets.randbits(63) + 1)
+        self._handshakes.origin_connected()
+        for each in list(self._trunks):
+            each.tell_origin()
         self._forward_held()
 
     def _forget(self) -> None:

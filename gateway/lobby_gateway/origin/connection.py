@@ -99,6 +99,7 @@ class OriginConnection:
         self._loop = asyncio.get_running_loop()
         self._finished: asyncio.Future[None] = self._loop.create_future()
         self._websocket: WebSocketClient | None = None
+        self._subprotocol: str | None = None
         self._error: Exception | None = None  # our own, for which the open connection was aborted
         self._connecting: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -145,6 +146,11 @@ class OriginConnection:
         if resolved != self._resolved:
             self._session.secrets_changed(self._loop.time())
             self._act()
+
+    @property
+    def subprotocol(self) -> str | None:
+        """What the origin chose on its latest connection; empty if it chose none; None before the first."""
+        return self._subprotocol
 
     @property
     def streaming(self) -> bool:
@@ -295,6 +301,7 @@ class OriginConnection:
                 max_message_bytes=self._spec.max_message_bytes,
                 denied_networks=self._settings.denied_networks,
             )
+            self._subprotocol = self._websocket.subprotocol or ""
             self._session.opened(self._loop.time())
             self._act()
         except HandshakeRefusedError as error:

@@ -22,6 +22,7 @@ from lobby_gateway.trunk.records import (
     Messages,
     Missed,
     Move,
+    Origin,
     Release,
     Replay,
     Resume,
@@ -98,6 +99,7 @@ class TrunkConsumer:
         seats: number of seats of the lobby, as last reported.
         free: seats that it would have granted then.
         origin_connected: whether its origin was connected then.
+        subprotocol: that its origin chose; empty if it chose none; None if it was not connected yet.
         moving: the lobby asked for its seats back (MOVE).
         missed: messages of the stream that were evicted before they could be sent.
         settings: see `TrunkConsumerSettings`.
@@ -124,6 +126,7 @@ class TrunkConsumer:
         "origin_connected",
         "seats",
         "settings",
+        "subprotocol",
         "welcomed",
     )  # fmt: skip
 
@@ -154,6 +157,7 @@ class TrunkConsumer:
         self.seats = self.free = self.missed = 0
         self.origin_connected = self.moving = False
         self._epoch, self._offset = NO_EPOCH, 0  # the place in the stream
+        self.subprotocol: str | None = None
         self._resuming = position
         self._digests: tuple[int, ...] = ()  # of messages before those in `_latest`
         self._latest: deque[Batch] = deque()  # as many as a position needs
@@ -259,6 +263,8 @@ class TrunkConsumer:
             self._resumed(record)
         elif isinstance(record, Move):
             self.moving = True
+        elif isinstance(record, Origin):
+            self.subprotocol = record.subprotocol
         elif not isinstance(record, Blamed):
             raise TrunkError(f"{record.TYPE.name} is not a server record")
         return record

@@ -48,6 +48,7 @@ class Type(IntEnum):
     STATUS = 0x87
     MOVE = 0x88
     BLAMED = 0x89
+    ORIGIN = 0x8A
 
 
 class GrantReason(IntEnum):
@@ -501,15 +502,40 @@ class Blamed(WireRecord):
     code: int
 
 
+@dataclass(frozen=True, slots=True)
+class Origin(WireRecord):
+    """The lobby's origin is connected. Sent after WELCOME if it ever was, and again for each connection.
+
+    Attributes:
+        subprotocol: that the origin chose; empty if it chose none.
+    """
+
+    TYPE = Type.ORIGIN
+    LAYOUT = Struct("!BB")
+
+    subprotocol: str
+
+    def encode(self) -> bytes:
+        """The record's bytes."""
+        return self._head() + encode_text(self.subprotocol)
+
+    @classmethod
+    def decode(cls, view: memoryview) -> Self:
+        """Reads a record of this type."""
+        cls._fields(view)
+        subprotocol, _ = decode_text(view, cls.LAYOUT.size)
+        return cls(subprotocol)
+
+
 # Decoding
 
 FromConsumer = Hello | Claim | Release | Forward | Resume | Heartbeat
-FromServer = Welcome | Messages | Granted | Resumed | Replay | Missed | Status | Move | Blamed
+FromServer = Welcome | Messages | Granted | Resumed | Replay | Missed | Status | Move | Blamed | Origin
 Record = FromConsumer | FromServer
 
 RECORDS: Final[tuple[type[Record], ...]] = (
     Hello, Claim, Release, Forward, Resume, Heartbeat,
-    Welcome, Messages, Granted, Resumed, Replay, Missed, Status, Move, Blamed,
+    Welcome, Messages, Granted, Resumed, Replay, Missed, Status, Move, Blamed, Origin,
 )  # fmt: skip
 _DECODERS: Final[dict[int, Callable[[memoryview], Record]]] = {each.TYPE: each.decode for each in RECORDS}
 

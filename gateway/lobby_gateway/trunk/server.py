@@ -26,6 +26,7 @@ from lobby_gateway.trunk.records import (
     Missed,
     Move,
     MoveReason,
+    Origin,
     Release,
     Replay,
     Resume,
@@ -63,6 +64,10 @@ class TrunkLobby(Protocol):
     @property
     def origin_connected(self) -> bool:
         """Whether the origin is connected."""
+
+    @property
+    def subprotocol(self) -> str | None:
+        """What the origin chose; empty if it chose none; None if it was not connected yet."""
 
     def claim(self, count: int) -> int:
         """Takes up to `count` seats; returns how many were granted."""
@@ -317,6 +322,11 @@ class TrunkServer:
         """Asks the consumer to move its clients elsewhere, spread over some seconds. Call `take` afterwards."""
         self._answers.append(Move(reason, min(int(within_seconds * 1000), 0xFFFFFFFF)).encode())
 
+    def tell_origin(self) -> None:
+        """The origin is connected: makes `take` return ORIGIN. Call `take` afterwards."""
+        if self.state is TrunkServerState.STREAMING and self._lobby.subprotocol is not None:
+            self._answers.append(Origin(self._lobby.subprotocol).encode())
+
     def blame(self, client: int, code: int) -> None:
         """Asks the consumer to close a client, because of whose message the origin closed. Call `take` afterwards."""
         self._answers.append(Blamed(client, code).encode())
@@ -387,6 +397,10 @@ class TrunkServer:
         self.state = TrunkServerState.STREAMING
         self._stream = _Reader(STREAM, cursor, place)
         exact = reason == LiveReason.NONE
+        if lobby.subprotocol is not None:
+            self._answers.appendleft(
+                Origin(lobby.subprotocol).encode()
+            )  # before GRANTED, so that clients need not wait
         welcome = Welcome(exact, reason, lobby.origin_connected, lobby.seats, lobby.free, *place, lobby.name)
         return welcome.encode(), b""
 

@@ -89,6 +89,11 @@ class TrunkServerConnection(ServerSocket):
         self.server.move(reason, within_seconds)
         self.wake()
 
+    def tell_origin(self) -> None:
+        """Tells the consumer what the origin chose; to be called when it is connected."""
+        self.server.tell_origin()
+        self.wake()
+
     def blame(self, client: int, code: int) -> None:
         """Asks the consumer to close the client with this number: the origin closed with `code` because of its message."""
         self.server.blame(client, code)

@@ -44,6 +44,7 @@ class Lobby:
     """
 
     origin_connected = True
+    subprotocol: str | None = None
 
     def __init__(self, name: str = "prices-1", seats: int = 512) -> None:
         self.name = name
@@ -134,6 +135,12 @@ class Lobby:
         self.ring.append(Batch.of([frame(Opcode.TEXT, text.encode()) for text in texts]))
         for trunk in list(self.trunks):
             trunk.wake()
+
+    def connect_origin(self, subprotocol: str) -> None:
+        """The origin is connected, and has chosen a subprotocol (empty for none)."""
+        self.subprotocol = subprotocol
+        for trunk in list(self.trunks):
+            trunk.tell_origin()
 
     def drain(self, within_seconds: float = 0.0) -> None:
         self.seat_count.draining = True

@@ -47,10 +47,14 @@ class Answer:
         self.headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
 
 
+def accept(pending: PendingClient) -> socket.socket | None:
+    return pending.accept(None)
+
+
 class Queue:
     """Ends each client that is admitted, as `then` says."""
 
-    def __init__(self, capacity: ProcessCapacity, then: Then = PendingClient.accept, connections: int = 0) -> None:
+    def __init__(self, capacity: ProcessCapacity, then: Then = accept, connections: int = 0) -> None:
         limits = LimitsSpec(connections_per_address=connections, connects_per_second=0)
         self.admission = Admission(limits, capacity)
         self.admitted: list[PendingClient] = []
@@ -71,7 +75,7 @@ async def asked(
     closed: bool = False,
     proxies: str = "",
     capacity: ProcessCapacity | None = None,
-    then: Then = PendingClient.accept,
+    then: Then = accept,
     queue: Queue | None = None,
 ) -> tuple[Answer, PendingClient | None]:
     """The answer to a request, and the client it became; `then` says what is done with it."""
@@ -183,12 +187,25 @@ def test_the_refusal_of_a_page_names_the_field_that_admits_it() -> None:
     assert b"clients.allowedOrigins" in answer.body
 
 
-@pytest.mark.parametrize(("offered", "chosen"), [("b, a", "b"), ("x, a", "a"), ("x", None)])
-def test_the_first_subprotocol_that_the_origin_supports_is_chosen(offered: str, chosen: str | None) -> None:
+@pytest.mark.parametrize(
+    ("offered", "in_use", "told"),
+    [
+        ("b, a", "a", "a"),
+        ("b, a", "", None),
+        ("b, a", None, None),
+        ("x, a", "a", "a"),
+        ("x, b", "a", None),
+        ("x", "a", None),
+    ],
+)
+def test_a_client_is_told_the_subprotocol_that_the_origin_chose_if_it_offered_it(
+    offered: str, in_use: str | None, told: str | None
+) -> None:
     directory = [resource("prices", origin={"url": "ws://o.example/", "subprotocols": ["a", "b"]})]
-    answer, _ = run(asked(directory, {**UPGRADE, "Sec-WebSocket-Protocol": offered}))
+    headers = {**UPGRADE, "Sec-WebSocket-Protocol": offered}
+    answer, _ = run(asked(directory, headers, then=lambda pending: pending.accept(in_use)))
     assert answer.status == 101
-    assert answer.headers.get("sec-websocket-protocol") == chosen
+    assert answer.headers.get("sec-websocket-protocol") == told
 
 
 @pytest.mark.parametrize(("compression", "negotiated"), [("Shared", True), ("Off", False)])
@@ -260,11 +277,11 @@ def test_a_page_may_see_that_its_address_has_too_many_connections() -> None:
     permit.release()
 
 
-@pytest.mark.parametrize("end", [PendingClient.accept, lambda pending: pending.refuse(NO_SEAT)])
+@pytest.mark.parametrize("end", [accept, lambda pending: pending.refuse(NO_SEAT)])
 def test_a_client_is_counted_until_it_is_accepted_or_refused(end: Then) -> None:
     capacity = ProcessCapacity()
     run(asked([resource("prices")], UPGRADE, then=end, capacity=capacity))
-    assert capacity.clients == (1 if end is PendingClient.accept else 0)  # then the connection owns the permit
+    assert capacity.clients == (1 if end is accept else 0)  # then the connection owns the permit
 
 
 def test_a_client_that_disconnects_while_waiting_is_reported() -> None:

@@ -90,6 +90,7 @@ class Owner:
         self.moving: list[float] = []
         self.missed = 0
         self.blamed: list[tuple[int, int]] = []
+        self.subprotocols: list[str | None] = []
         self.lost: list[tuple[str, bool]] = []
 
     def trunk_granted(self, trunk: Trunk, seats: int, refusal: ClaimRefusal | None) -> None:
@@ -107,6 +108,9 @@ class Owner:
     def trunk_joined(self, trunk: Trunk, group: Group) -> None:
         assert group not in trunk.groups
         self.joined.append(group)
+
+    def trunk_origin(self, trunk: Trunk) -> None:
+        self.subprotocols.append(trunk.subprotocol)
 
     def trunk_blamed(self, client: int, code: int) -> None:
         self.blamed.append((client, code))

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -12,7 +12,7 @@ from tests.support.waiting import until
 from websockets.asyncio.client import ClientConnection as WebSocket
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
-from websockets.typing import Origin
+from websockets.typing import Origin, Subprotocol
 
 from lobby_gateway.clients.admission import ProcessCapacity, SeatCount
 from lobby_gateway.clients.auth import TrustedProxies
@@ -30,12 +30,12 @@ KEY = b"k" * 32
 EPOCH = 7
 
 
-def lobby_of(clients: dict[str, Any]) -> Lobby:
+def lobby_of(clients: dict[str, Any], subprotocols: Sequence[str] = ()) -> Lobby:
     resource = {
         "apiVersion": "lobby-gateway.io/v1alpha1",
         "kind": "Lobby",
         "metadata": {"name": "prices"},
-        "spec": {"origin": {"url": "ws://origin.example/"}, "clients": clients},
+        "spec": {"origin": {"url": "ws://origin.example/", "subprotocols": list(subprotocols)}, "clients": clients},
     }
     return lobby_from_resource(validate_and_default(resource, "test"))
 
@@ -53,6 +53,7 @@ class Served:
         self.ring.begin_epoch(EPOCH)
         self.forwarded: list[tuple[ClientConnection, int, bytes]] = []
         self.trunks: list[Handshake] = []
+        self.subprotocol: str | None = None
         self.handshakes = LobbyHandshakes(
             self.lobby,
             "prices-1",
@@ -61,6 +62,7 @@ class Served:
             capacity=self.capacity,
             ring=self.ring,
             forward=self._forward,
+            origin_subprotocol=lambda: self.subprotocol,
             seats_changed=lambda: None,
             trunk_arrived=self._trunk_arrived,
             proxies=TrustedProxies.parse(proxies),
@@ -94,8 +96,10 @@ class Served:
 
 
 @asynccontextmanager
-async def served(*, proxies: str = "", **clients: Any) -> AsyncIterator[Served]:
-    made = Served(await asyncio.to_thread(lobby_of, clients), proxies)  # reading the CRD blocks
+async def served(
+    *, proxies: str = "", origin_subprotocols: Sequence[str] = (), **clients: Any
+) -> AsyncIterator[Served]:
+    made = Served(await asyncio.to_thread(lobby_of, clients, origin_subprotocols), proxies)  # reading the CRD blocks
     made.listener.start()
     try:
         yield made
@@ -531,5 +535,49 @@ def test_old_and_new_keys_verify_during_a_rotation() -> None:
             lobby.key = b"n" * 32
             async with connect(lobby.url()):
                 pass
+
+    run(main())
+
+
+# Subprotocols
+
+OFFERED = [Subprotocol("v2"), Subprotocol("v1")]
+
+
+@pytest.mark.parametrize(("chosen", "told"), [("v1", "v1"), ("", None)])
+def test_a_client_waits_for_the_subprotocol_that_the_origin_chooses(chosen: str, told: str | None) -> None:
+    async def main() -> None:
+        async with served(origin_subprotocols=["v2", "v1"]) as lobby:
+            first = asyncio.ensure_future(connect(lobby.url(), subprotocols=OFFERED).__aenter__())
+            await until(lambda: lobby.handshakes._undecided)
+            assert lobby.seat_count.taken == 1
+            lobby.subprotocol = chosen
+            lobby.handshakes.origin_connected()
+            async with connect(lobby.url(), subprotocols=OFFERED) as second:
+                assert [(await first).subprotocol, second.subprotocol] == [told, told]
+            await (await first).close()
+
+    run(main())
+
+
+def test_a_client_that_disconnects_while_the_origin_chooses_returns_its_seat() -> None:
+    async def main() -> None:
+        async with served(origin_subprotocols=["v2"]) as lobby:
+            leaving = asyncio.ensure_future(connect(lobby.url(), subprotocols=OFFERED).__aenter__())
+            await until(lambda: lobby.handshakes._undecided)
+            leaving.cancel()
+            await until(lambda: lobby.seat_count.taken == 0)
+            assert not lobby.handshakes._undecided
+
+    run(main())
+
+
+def test_a_client_that_offers_none_of_the_origins_subprotocols_does_not_wait() -> None:
+    async def main() -> None:
+        async with served(origin_subprotocols=["v2"]) as lobby:
+            async with connect(lobby.url(), subprotocols=[Subprotocol("x")]) as client:
+                assert client.subprotocol is None
+            async with connect(lobby.url()) as client:
+                assert client.subprotocol is None
 
     run(main())

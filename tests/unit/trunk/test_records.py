@@ -14,6 +14,7 @@ from lobby_gateway.trunk.records import (
     Messages,
     Missed,
     Move,
+    Origin,
     Record,
     Release,
     Replay,
@@ -55,6 +56,7 @@ EXAMPLES: list[tuple[Record, str]] = [
     (Status(True, 512, 1, EPOCH, OFFSET, stale=True), f"87 00 01 00000200 00000001 {E}{AT} 01"),
     (Move(1, 60000), "88 00 01 0000ea60"),
     (Blamed(7, 1008), "89 00 00000007 03f0"),
+    (Origin("v2.json"), "8a 00 07 76322e6a736f6e"),
 ]
 NAMES = [type(record).__name__ for record, _ in EXAMPLES]
 
@@ -95,7 +97,7 @@ def test_flags_and_bytes_of_a_newer_version_are_ignored(record: Record) -> None:
         assert same(decode(data + b"new"), record)
 
 
-@pytest.mark.parametrize("number", [0x00, 0x07, 0x7F, 0x80, 0x8A, 0xFF])
+@pytest.mark.parametrize("number", [0x00, 0x07, 0x7F, 0x80, 0x8B, 0xFF])
 def test_types_of_a_newer_version_are_ignored(number: int) -> None:
     assert decode(bytes((number, 0, 1, 2, 3))) is None
 

@@ -15,6 +15,7 @@ from lobby_gateway.trunk.records import (
     Missed,
     Move,
     MoveReason,
+    Origin,
     Record,
     Release,
     Replay,
@@ -531,6 +532,24 @@ def test_status_says_that_messages_are_stale_and_a_new_consumer_gets_none_of_the
     lobby.publish(1)
     lobby.server.send_status()
     assert Status(True, 4, 4, 1, 3, stale=False) in lobby.rest()
+
+
+def test_tells_what_the_origin_chose_before_it_grants_and_again_for_each_connection() -> None:
+    lobby = Lobby(1)
+    lobby.subprotocol = "v2"
+    lobby.receive(Hello("g"), Claim(1, 1))
+    assert lobby.rest()[1:] == [Origin("v2"), Granted(1, 1, 3, GrantReason.NONE)]
+    lobby.subprotocol = ""
+    lobby.server.tell_origin()
+    assert lobby.rest() == [Origin("")]
+
+
+def test_tells_nothing_about_an_origin_that_was_not_connected_yet() -> None:
+    lobby = Lobby(1)
+    lobby.server.tell_origin()
+    lobby.join()
+    lobby.server.tell_origin()
+    assert lobby.rest() == []
 
 
 def test_sends_its_status_at_once_when_asked() -> None:

@@ -56,6 +56,7 @@ def test_messages_arrive_intact_both_ways(tmp_path: Path, mode: str, compression
             resource = lobby_resource(
                 "prices", origin.url, routing={"mode": mode}, clients_compression=compression,
                 clients_messages="Forward", clients_maxMessageBytes=MIB, origin_subprotocols=["v2.json"],
+                clients_forward={"messagesPerSecondPerClient": 0, "messagesPerSecond": 0},
             )  # fmt: skip
             up = await stack.enter_async_context(lobby_up("-f", lobby_file(tmp_path, resource)))
             how = {"compress": compression == "Shared", "redirect": mode == "Redirect"}

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from lobby_gateway.errors import UserError, internal_error
+from lobby_gateway.process.brief_threads import BriefThreads
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +65,7 @@ def run(main: Callable[[Shutdown], Coroutine[Any, Any, None]], *, end_with_stdin
 
 async def _main(main: Callable[[Shutdown], Awaitable[None]], *, end_with_stdin: bool) -> None:
     loop = asyncio.get_running_loop()
+    loop.set_default_executor(BriefThreads())
     stopping = Shutdown()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.stop, signal.Signals(number).name)

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 PROGRAM = """
-import sys
+import asyncio, sys, threading
 from lobby_gateway.errors import UserError
 from lobby_gateway.process import logs
 from lobby_gateway.process.lifecycle import announce, run
@@ -24,6 +24,10 @@ async def main(stopping):
         logs.configure("prices-1", style="json")
         logs.hide_secrets(lambda text: text.replace("hunter22", "***"))
         raise KeyError("hunter22")
+    if "threads" in sys.argv:
+        thread = await asyncio.to_thread(threading.current_thread)
+        thread.join(10)
+        print(threading.active_count())
     await stopping.wait()
     print(stopping.reason)
 
@@ -49,6 +53,12 @@ def test_a_signal_stops_it_in_order(number: signal.Signals) -> None:
         process.send_signal(number)
         out, err = process.communicate(timeout=20)
     assert (out, err, process.returncode) == (f"{number.name}\n", "", 0)
+
+
+def test_it_keeps_no_idle_thread() -> None:
+    with start("threads", "stdin") as process:
+        out, err = process.communicate(timeout=20)
+    assert (out, err) == ('{"event": "listening", "port": 1}\n1\nthe parent exited\n', "")
 
 
 def test_the_end_of_standard_input_stops_it_where_that_is_asked_for() -> None:

@@ -8,22 +8,41 @@
 #include <Python.h>
 
 #include <errno.h>
+#include <limits.h>
 #include <sys/socket.h>
 #include <sys/types.h>
 
-/* The dictionary's keys as descriptors, in its order; NULL with an exception set. The caller frees them. */
-static int *descriptors(PyObject *clients, Py_ssize_t count) {
-    int *fds = PyMem_Malloc((size_t)count * sizeof *fds + 1);
+/* A key of the dictionary as a descriptor; -1 with an exception set. No code of the key's class is called, so it can't change the
+ * dictionary meanwhile. */
+static int descriptor(PyObject *key) {
+    if (!PyLong_Check(key)) {
+        PyErr_Format(PyExc_TypeError, "send_all: a descriptor must be an int, not %R", (PyObject *)Py_TYPE(key));
+        return -1;
+    }
+    int overflow;
+    long fd = PyLong_AsLongAndOverflow(key, &overflow);
+    if (overflow || fd < 0 || fd > INT_MAX) {
+        PyErr_Format(PyExc_ValueError, "send_all: %R is no descriptor; accepted: 0 to %d", key, INT_MAX);
+        return -1;
+    }
+    return (int)fd;
+}
+
+/* The dictionary's keys as descriptors, in its order, at most `*count`, which becomes their number; NULL with an exception set.
+ * The caller frees them. */
+static int *descriptors(PyObject *clients, Py_ssize_t *count) {
+    int *fds = PyMem_Malloc((size_t)*count * sizeof *fds + 1);
     if (!fds) return (int *)PyErr_NoMemory();
     PyObject *key;
-    for (Py_ssize_t at = 0, i = 0; i < count && PyDict_Next(clients, &at, &key, NULL); i++) {
-        long fd = PyLong_AsLong(key);
-        if (fd == -1 && PyErr_Occurred()) {
+    Py_ssize_t found = 0;
+    for (Py_ssize_t at = 0; found < *count && PyDict_Next(clients, &at, &key, NULL); found++) {
+        fds[found] = descriptor(key);
+        if (fds[found] < 0) {
             PyMem_Free(fds);
             return NULL;
         }
-        fds[i] = (int)fd;
     }
+    *count = found;
     return fds;
 }
 
@@ -49,7 +68,7 @@ static PyObject *send_all(PyObject *Py_UNUSED(module), PyObject *arguments) {
     if (!PyArg_ParseTuple(arguments, "O!y*:send_all", &PyDict_Type, &clients, &data)) return NULL;
     Py_ssize_t count = PyDict_Size(clients);
     PyObject *less = NULL;
-    int *fds = descriptors(clients, count);
+    int *fds = descriptors(clients, &count);
     Py_ssize_t *results = fds ? PyMem_Malloc((size_t)count * sizeof *results + 1) : NULL;
     if (results) {
         Py_BEGIN_ALLOW_THREADS

@@ -86,12 +86,48 @@ class TestSendAll:
             assert taken < 20  # 64 KiB beyond the receive buffer would be 65 more
 
 
-def test_arguments_other_than_descriptors_and_bytes_are_refused() -> None:
-    if send_all_compiled is None:
-        pytest.skip("the send loop is not compiled: it takes a C compiler")
-    for clients_, data in (([], b""), ({"1": None}, b""), ({1 << 80: None}, b""), ({}, "text")):
-        with pytest.raises((TypeError, OverflowError)):
+compiled = pytest.mark.skipif(send_all_compiled is None, reason="the send loop is not compiled (needs a C compiler)")
+
+
+@compiled
+def test_arguments_other_than_a_dictionary_and_bytes_are_refused() -> None:
+    assert send_all_compiled is not None
+    for clients_, data in (([], b""), ({}, "text")):
+        with pytest.raises(TypeError):
             send_all_compiled(clients_, data)  # type: ignore[arg-type]
+
+
+@compiled
+@pytest.mark.parametrize(
+    ("key", "problem"),
+    [
+        ("5", "must be an int"),
+        (5.0, "must be an int"),
+        (-1, "-1 is no descriptor"),
+        (1 << 31, "2147483648 is no descriptor"),
+        (1 << 32, "4294967296 is no descriptor"),  # cut to 32 bits it would be descriptor 0
+        (1 << 64, "18446744073709551616 is no descriptor"),
+    ],
+)
+def test_the_compiled_loop_refuses_what_is_no_descriptor(key: object, problem: str) -> None:
+    assert send_all_compiled is not None
+    with pytest.raises((TypeError, ValueError), match=problem):
+        send_all_compiled({key: None}, DATA)  # type: ignore[dict-item]
+
+
+@compiled
+def test_the_compiled_loop_runs_no_code_of_a_key() -> None:
+    assert send_all_compiled is not None
+
+    class Meddler:
+        def __index__(self) -> int:
+            keys.clear()
+            return 0
+
+    keys: dict[object, None] = {Meddler(): None, Meddler(): None}
+    with pytest.raises(TypeError, match="Meddler"):
+        send_all_compiled(keys, DATA)  # type: ignore[arg-type]
+    assert len(keys) == 2
 
 
 @pytest.mark.parametrize(

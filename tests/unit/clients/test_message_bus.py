@@ -283,8 +283,11 @@ def test_a_client_that_takes_nothing_for_a_minute_is_closed_as_too_slow() -> Non
         ended = time.monotonic()
         bus.look(begun + STALLED_SECONDS - 0.1)
         assert bus.behind == 1
-        bus.look(ended + STALLED_SECONDS)
-        assert client.closing
+        minutes = 0
+        while not client.closing:  # its kernel may have taken a few more bytes meanwhile: another minute then
+            minutes += 1
+            assert minutes < 5
+            bus.look(ended + minutes * STALLED_SECONDS)
         assert bus.behind == 0
         assert await owner.until_closed() == "too_slow"
         sock.close()

@@ -97,6 +97,12 @@ def test_an_unexpected_error_is_logged_once_and_the_watch_goes_on(
             raise RecursionError(f"a bug: {text}")
         return text
 
+    def replace(text: str) -> None:
+        """At once: a file that is written in place is empty for a moment."""
+        new = tmp_path / "new"
+        new.write_text(text)
+        new.replace(file)
+
     async def main() -> None:
         settings = FileWatchSettings(poll_seconds=0.01)
         file.write_text("bad 1")
@@ -109,8 +115,9 @@ def test_an_unexpected_error_is_logged_once_and_the_watch_goes_on(
         )
         task = asyncio.create_task(watch)
         for text in ("bad 1", "bad, too", "good again"):
-            await asyncio.to_thread(file.write_text, text)
+            await asyncio.to_thread(replace, text)
             await until(lambda text=text: text in seen[fails])  # type: ignore[misc]
+        await until(lambda: seen["apply"][-1:] == ["good again"])
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

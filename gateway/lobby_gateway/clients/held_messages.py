@@ -53,15 +53,13 @@ class HeldMessages(Generic[Sender]):
         return len(self._queue)
 
     def put(self, sender: Sender, opcode: int, payload: bytes, now: float) -> bool:
-        """Adds a message; returns False if there is no room for it. A client may always hold one message."""
+        """Adds a message; returns False if there is no room for it. A client's share always has room for one."""
         settings = self._settings
         message = HeldMessage(sender, opcode, payload, now + settings.hold_seconds)
         share = self._by_sender[sender]
         if self._bytes + message.size > settings.held_bytes or (
             share and share + message.size > settings.held_bytes_per_client
         ):
-            if not share:
-                del self._by_sender[sender]
             return False
         self._queue.append(message)
         self._bytes += message.size

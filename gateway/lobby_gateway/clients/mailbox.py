@@ -105,6 +105,8 @@ class Mailbox:
                 self._own = Backlog(shared.limits)
             self._own.append(batch, came)
         self._shared = None
+        if self._own is not None:  # what came along may have displaced what was there
+            self._own_cursor = _skip(self._own, self._own_cursor, self._uncounted)
 
     def drop(self, now: float) -> Dropped:
         """Drops what the limits no longer allow; returns how many messages."""

@@ -128,6 +128,17 @@ def test_the_newest_are_counted_across_a_move() -> None:
     assert take_all(mailbox) == [b"d", b"ef"]
 
 
+def test_what_a_move_displaces_is_dropped_and_counted() -> None:
+    shared = backlog(limits=QueueLimits(bytes=10))
+    mailbox = Mailbox(shared, 0)
+    mailbox.put(batch("aa"), 0.0, shared.limits)
+    mailbox.put(batch("bbbb"), 0.0, shared.limits)
+    shared.append(batch("cccc dd"), 0.0)
+    mailbox.detach()
+    assert take_all(mailbox) == [b"bbbbccccdd"]  # sent before the client has another bus, which drops
+    assert mailbox.drop(0.0) == Dropped(memory=1)
+
+
 def test_the_oldest_are_dropped_when_the_bytes_are_used_up() -> None:
     mailbox = Mailbox(backlog("aaaa bbbb", "cccc", "dddd", limits=QueueLimits(bytes=10)), 0)
     assert mailbox.drop(2.0) == Dropped(memory=2)

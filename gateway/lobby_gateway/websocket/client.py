@@ -254,13 +254,13 @@ class WebSocketClient(asyncio.BufferedProtocol):
     def begin(self) -> None:
         """Begins to pass on what arrives."""
         self._begun = True
+        if self._transport is not None:
+            self._transport.resume_reading()  # first: the receiver may pause it because of what has arrived
         leftover, self._leftover = self._leftover, b""
         if leftover:
             self._frames_received(leftover)
         if self._gone.is_set():
             self._receiver.lost(self._error)
-        elif self._transport is not None:
-            self._transport.resume_reading()
 
     # For the event loop
 

@@ -16,7 +16,7 @@ from lobby_gateway.settings import WebSocketClientSettings
 from lobby_gateway.websocket.client import WebSocketClient, explain, open_websocket
 from lobby_gateway.websocket.client_handshake import ClientHandshake
 from lobby_gateway.websocket.frames import Batch, Opcode, apply_mask
-from lobby_gateway.websocket.parser import Close, Ping, Pong, Violation
+from lobby_gateway.websocket.parser import Close, Event, Ping, Pong, Violation
 
 
 @contextlib.asynccontextmanager
@@ -114,12 +114,18 @@ class Wire(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__()
         self.written = b""
+        self.reading = True
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         self.written += data
 
     def pause_reading(self) -> None:
         """What comes is given by the test."""
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        """Likewise."""
+        self.reading = True
 
 
 def test_events_before_the_owner_has_the_connection_are_kept_in_order_including_its_end() -> None:
@@ -138,6 +144,25 @@ def test_events_before_the_owner_has_the_connection_are_kept_in_order_including_
         assert recorder.messages == [b"one", b"two"]
         assert recorder.lost_with == [error]
         assert not client.send_text("too late")
+
+    run(main())
+
+
+def test_owner_may_pause_reading_because_of_what_came_with_the_handshake() -> None:
+    async def main() -> None:
+        class Pausing(Recorder):
+            def received(self, events: list[Event]) -> None:
+                super().received(events)
+                client.pause_reading()
+
+        recorder, wire = Pausing(), Wire()
+        client = WebSocketClient(ClientHandshake("ws://origin.example"), recorder, 1024, WebSocketClientSettings())
+        client.connection_made(wire)
+        key = wire.written.decode().split("Sec-WebSocket-Key: ")[1].split("\r\n")[0]
+        client.data_received(acceptance(key) + server_frame(1, b"one"))
+        client.begin()
+        assert recorder.messages == [b"one"]
+        assert not wire.reading
 
     run(main())
 

@@ -134,8 +134,13 @@ class LobbyHandshakes:
     def move_clients(self, seconds: float) -> None:
         """Closes the direct clients one by one over `seconds`, so that they don't all reconnect at once.
 
-        The close reason gives each its position: a client that reconnects with it (`?resume=`) continues there.
+        The close reason gives each its position: a client that reconnects with it (`?resume=`) continues there. Clients that
+        wait for the origin's choice are refused, since they would join only to move.
         """
+        for handshake, seated in list(self._undecided.items()):
+            del self._undecided[handshake]
+            handshake.refuse(close_codes.LOBBY_DRAINING)
+            self._release(seated)
         clients = list(self.clients)
         for index, client in enumerate(clients):
             self._loop.call_later(seconds * index / len(clients), self._move, client)

@@ -572,6 +572,23 @@ def test_a_client_that_disconnects_while_the_origin_chooses_returns_its_seat() -
     run(main())
 
 
+def test_a_client_that_waits_for_the_origins_choice_is_refused_when_the_lobby_drains() -> None:
+    async def main() -> None:
+        async with served(origin_subprotocols=["v2"]) as lobby:
+            waiting = asyncio.ensure_future(connect(lobby.url(), subprotocols=OFFERED).__aenter__())
+            await until(lambda: lobby.handshakes._undecided)
+            lobby.seat_count.draining = True
+            lobby.handshakes.move_clients(10.0)
+            with pytest.raises(InvalidStatus) as refused:
+                await waiting
+            assert refused.value.response.status_code == 503
+            assert lobby.seat_count.taken == 0
+            lobby.handshakes.origin_connected()
+            assert not lobby.handshakes.clients
+
+    run(main())
+
+
 def test_a_client_that_offers_none_of_the_origins_subprotocols_does_not_wait() -> None:
     async def main() -> None:
         async with served(origin_subprotocols=["v2"]) as lobby:

@@ -53,7 +53,7 @@ class HeldMessages(Generic[Sender]):
         return len(self._queue)
 
     def put(self, sender: Sender, opcode: int, payload: bytes, now: float) -> bool:
-        """Adds a message; returns False if there is no room for it. A client's share always has room for one."""
+        """Adds a message; returns False if there is no room for it. Any message fits an empty share."""
         settings = self._settings
         message = HeldMessage(sender, opcode, payload, now + settings.hold_seconds)
         share = self._by_sender[sender]

@@ -104,12 +104,10 @@ class LobbyService:
         self._queue: SeatQueue[PendingClient | ClientConnection] = SeatQueue(
             self._ledger, wait_seconds=entry.lobby.spec.wait_seconds, settings=seat_queue
         )
-        self._undecided: dict[
-            PendingClient, Trunk
-        ] = {}  # have a seat, and wait for the origin's choice of a subprotocol
-        self._forwarders: dict[
-            ClientConnection, int
-        ] = {}  # clients that sent messages to the origin, and their numbers
+        # Clients that have a seat, and wait for the origin's choice of a subprotocol.
+        self._undecided: dict[PendingClient, Trunk] = {}
+        # The numbers of clients that have sent messages to the origin.
+        self._forwarders: dict[ClientConnection, int] = {}
         self._numbers = count(1)
         self._held: HeldMessages[ClientConnection] = HeldMessages()
         self._flood = flood

@@ -143,9 +143,8 @@ class AdminServer:
         self._hosts = frozenset(host.lower().removesuffix(".") for host in hosts)
         self._server: asyncio.Server | None = None
         self._tasks: dict[asyncio.Task[None], str] = {}  # the connections, with their peers
-        self._waiting: dict[
-            asyncio.Task[None], None
-        ] = {}  # those that wait for their peer, since when: the longest first
+        # Those of them that wait for their peer; the one that has waited longest is first.
+        self._waiting: dict[asyncio.Task[None], None] = {}
 
     async def start(self, host: str, port: int) -> int:
         """Starts to listen; returns the port (if `port` is 0, a free one).

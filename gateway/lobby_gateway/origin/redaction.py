@@ -29,13 +29,12 @@ _ESCAPES = re.compile(
     r"|\\(?P<short>[\"'\\/bfnrt])"
     r"|&\#(?:(?P<decimal>[0-9]{1,7})|[xX](?P<hex>[0-9A-Fa-f]{1,6}));|&(?P<named>amp|lt|gt|quot|apos);"
 )
-_LONGEST_CUT = 32  # characters of the latter
 _SHORT_ESCAPES = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 _NAMED_REFERENCES = {"amp": "&", "lt": "<", "gt": ">", "quot": '"', "apos": "'"}
 _FROM_URL_SAFE = str.maketrans("-_", "+/")  # RFC 4648 §5
-_AFTER_A_CUT = re.compile(
-    r"(?:%\w?|\\[uUx]?\{?\w{0,7}|&\#?\w{0,6})?[ .…'\")\]}>]*\Z"
-)  # half an escape, and what follows
+# Half an escape, and what follows it.
+_AFTER_A_CUT = re.compile(r"(?:%\w?|\\[uUx]?\{?\w{0,7}|&\#?\w{0,6})?[ .…'\")\]}>]*\Z")
+_LONGEST_CUT = 32  # characters at the end of a text that are searched for it
 
 Span = tuple[int, int]
 """Start and end of a part of a text."""

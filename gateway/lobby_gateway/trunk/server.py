@@ -398,9 +398,8 @@ class TrunkServer:
         self._stream = _Reader(STREAM, cursor, place)
         exact = reason == LiveReason.NONE
         if lobby.subprotocol is not None:
-            self._answers.appendleft(
-                Origin(lobby.subprotocol).encode()
-            )  # before GRANTED, so that clients need not wait
+            # Before GRANTED, so that clients need not wait.
+            self._answers.appendleft(Origin(lobby.subprotocol).encode())
         welcome = Welcome(exact, reason, lobby.origin_connected, lobby.seats, lobby.free, *place, lobby.name)
         return welcome.encode(), b""
 

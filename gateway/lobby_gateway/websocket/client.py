@@ -457,9 +457,8 @@ def interleave(addresses: Sequence[SocketAddress]) -> list[SocketAddress]:
 
 
 async def _connect(family: int, address: Any) -> socket.socket:  # noqa: ANN401  an address depends on its family
-    sock = socket.socket(
-        family, socket.SOCK_STREAM, socket.IPPROTO_TCP
-    )  # asyncio sets TCP_NODELAY if it sees this number
+    # asyncio sets TCP_NODELAY only on sockets that were made with this protocol number.
+    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         sock.setblocking(False)
         await asyncio.get_running_loop().sock_connect(sock, address)

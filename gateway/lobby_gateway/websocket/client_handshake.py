@@ -25,9 +25,8 @@ from websockets.uri import parse_uri
 from lobby_gateway import __version__
 from lobby_gateway.errors import LobbyGatewayError, UserError
 
-_STATUS_LINE = re.compile(
-    rb"HTTP/1\.[0-9][ \t]+([1-5][0-9][0-9])(?:[ \t]+(.*))?"
-)  # RFC 9112 §4: the phrase may be missing
+# RFC 9112 §4: the phrase may be missing.
+_STATUS_LINE = re.compile(rb"HTTP/1\.[0-9][ \t]+([1-5][0-9][0-9])(?:[ \t]+(.*))?")
 _LINE_END = re.compile(rb"\r?\n")  # RFC 9112 §2.2
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
 _TO_SPACE = re.compile(rb"\r?\n[ \t]+|\r(?!\n)|\0")  # folded lines (RFC 9112 §5.2), bare CR (§2.2), NUL (RFC 9110 §5.5)

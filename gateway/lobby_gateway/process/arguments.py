@@ -10,12 +10,15 @@ import os
 import re
 import sys
 from collections.abc import Callable
-from typing import Generic, NoReturn, TypeVar
+from typing import Final, Generic, NoReturn, TypeVar
 from urllib.parse import urlsplit
 
 from lobby_gateway.errors import UserError
 
 T = TypeVar("T")
+
+LONGEST_OBJECT_NAME: Final = 253
+"""Characters of a DNS subdomain, as Kubernetes counts them."""
 
 
 class Accepted(Generic[T]):
@@ -132,6 +135,21 @@ def name(longest: int = 63) -> Accepted[str]:
         return text
 
     return Accepted(read, f"1 to {longest} of a-z, 0-9 and -, no - at the ends")
+
+
+def object_name() -> Accepted[str]:
+    """The name of a Kubernetes object such as a Secret: a DNS subdomain (RFC 1123), up to 253 characters."""
+
+    def read(text: str) -> str:
+        if not re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*", text):
+            raise ValueError("is not a valid name")
+        if len(text) > LONGEST_OBJECT_NAME:
+            raise ValueError("is too long")
+        return text
+
+    return Accepted(
+        read, f"1 to {LONGEST_OBJECT_NAME} of a-z, 0-9, - and ., beginning and ending with a letter or digit"
+    )
 
 
 def _address(text: str) -> str:

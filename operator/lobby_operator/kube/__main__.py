@@ -70,7 +70,7 @@ def _file(text: str) -> Path:
 
 def parser() -> arguments.ArgumentParser:
     """The command line."""
-    name = arguments.name
+    name, object_name = arguments.name, arguments.object_name
     image = _text(r"[^\s\x00-\x1f]+", "is not the name of an image", "a name such as registry/lobby:1.0")
     pair = r"[A-Za-z0-9]([A-Za-z0-9._/-]*[A-Za-z0-9])?=[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?"
     labels = _text(rf"{pair}(,{pair})*", "is not a label selector", "name=value pairs, separated by commas")
@@ -103,17 +103,17 @@ def parser() -> arguments.ArgumentParser:
     )
     command.add_argument(
         "--lobby-image-pull-secret",
-        type=name(253),
+        type=object_name(),
         action="append",
         default=[],
         help="Secret with which to pull it; may be repeated",
     )
     command.add_argument(
-        "--lobby-service-account", type=name(253), help="service account of lobbies' pods; its token is not mounted"
+        "--lobby-service-account", type=object_name(), help="service account of lobbies' pods; its token is not mounted"
     )
     command.add_argument(
         "--token-secret",
-        type=name(253),
+        type=object_name(),
         default=TOKEN_SECRET,
         help="Secret with the key of its namespace's tokens, in each namespace that has a Lobby (%(default)s)",
     )
@@ -125,7 +125,7 @@ def parser() -> arguments.ArgumentParser:
     )
     command.add_argument(
         "--master-secret",
-        type=name(253),
+        type=object_name(),
         default=MASTER_SECRET,
         help="Secret with the master keys, to which no Lobby may refer (%(default)s)",
     )
@@ -135,7 +135,7 @@ def parser() -> arguments.ArgumentParser:
         default=GREETER_SELECTOR,
         help="label selector of greeters' pods (%(default)s)",
     )
-    command.add_argument("--lease-name", type=name(253), default=LEASE_NAME, help="name of the Lease (%(default)s)")
+    command.add_argument("--lease-name", type=object_name(), default=LEASE_NAME, help="name of the Lease (%(default)s)")
     command.add_argument(
         "--identity",
         type=identity,
@@ -245,6 +245,11 @@ def settings_of(options: argparse.Namespace) -> OperatorSettings:
     if options.lobby_namespace and not options.all_namespaces:
         raise UserError(
             "--lobby-namespace: can't be used without --all-namespaces; accepted: both, or --namespace NAME alone"
+        )
+    if options.token_secret == options.master_secret:
+        raise UserError(
+            f"--token-secret: {options.token_secret} is also the --master-secret; accepted: another name, since the operator "
+            "overwrites this Secret"
         )
     pod_namespace = _pod_namespace()
     own = options.own_namespace or pod_namespace or options.namespace or "default"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from lobby_gateway.errors import UserError
 from lobby_operator.kube import __main__ as command
 from lobby_operator.kube.__main__ import main, parser, settings_of
 from lobby_operator.settings import ORIGIN_DENY_CIDRS, OperatorSettings, PolicySettings
@@ -74,6 +75,26 @@ def test_every_option_has_its_setting(tmp_path: Path) -> None:
     assert (made.lobby_namespaces, made.prefix_paths) == (("shop",), False)
     assert (made.greeter_selector, made.lease_name) == ("app.kubernetes.io/name=x,a=b", "one-of-two")
     assert (made.identity, made.admin_host, made.admin_port) == ("operator-0", "127.0.0.1", 0)
+
+
+def test_names_of_secrets_may_contain_dots_as_in_the_chart() -> None:
+    made = settings("--master-secret", "token.key", "--lobby-image-pull-secret", "registry.example.com")
+    assert (made.master_secret, made.pods.image_pull_secrets) == ("token.key", ("registry.example.com",))
+
+
+@pytest.mark.parametrize("name", ["", ".key", "key.", "a..b", "a.-b", "Key", "a_b", "a" * 254])
+def test_other_names_of_secrets_are_refused(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        settings("--master-secret", name)
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "--master-secret: " in line
+    assert line.endswith("accepted: 1 to 253 of a-z, 0-9, - and ., beginning and ending with a letter or digit")
+
+
+def test_the_secret_with_the_master_keys_cannot_be_one_that_the_operator_overwrites() -> None:
+    with pytest.raises(UserError, match=r"^--token-secret: one is also the --master-secret; accepted: another name"):
+        settings("--token-secret", "one", "--master-secret", "one")
 
 
 def test_policy_and_denied_networks_have_safe_defaults(monkeypatch: pytest.MonkeyPatch) -> None:

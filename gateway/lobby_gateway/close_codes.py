@@ -52,7 +52,7 @@ _WAIT = "wait for Retry-After, then retry"
 BAD_REQUEST = Refusal(400, "bad_request", "Malformed WebSocket handshake.", _FIX)
 BAD_TOKEN = Refusal(401, "bad_token", "A valid token from a greeter is required.", _ASK)
 ORIGIN_NOT_ALLOWED = Refusal(
-    403, "origin_not_allowed", "This page is not in the Lobby's clients.allowedOrigins.", "give up"
+    403, "origin_not_allowed", "This page is neither of this host nor in the Lobby's clients.allowedOrigins.", "give up"
 )
 NO_SUCH_PATH = Refusal(404, "no_such_path", "No Lobby is served at this path.", _FIX)
 METHOD_NOT_ALLOWED = Refusal(405, "method_not_allowed", "Only GET is supported.", _FIX)

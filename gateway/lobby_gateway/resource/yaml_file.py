@@ -76,6 +76,8 @@ def parse(text: str, source: str) -> object:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         problem = _NAMES.sub(rf"\1; {_QUOTE}", str(error.problem or error.context))
+        if error.context == "while scanning an alias":
+            problem = f"{problem}; {_QUOTE}"
         shortened = problem if len(problem) <= _MAX_PROBLEM else f"{problem[:_MAX_PROBLEM]}..."
         raise _invalid(source, f"{where}{shortened}") from error
     except yaml.reader.ReaderError as error:

@@ -98,6 +98,8 @@ QUOTE = "accepted: plain values (put text that begins with * or ! in quotes)"
         ("? [a]\n: b\n", "line 1, column 3: a key is not a string; accepted: a string (put it in quotes)"),
         ("a: [1\n", "line 2, column 1: expected ',' or ']', but got '<stream end>'"),
         ("a: *b\n", f"line 1, column 4: found undefined alias; {QUOTE}"),
+        ("a: [*]\n", f"line 1, column 6: expected alphabetic or numeric character, but found ']'; {QUOTE}"),
+        ("a: [*.b]\n", f"line 1, column 6: expected alphabetic or numeric character, but found '.'; {QUOTE}"),
         ("a: *b: 1\n", f"line 1, column 4: found undefined alias; {QUOTE}"),
         ("a: !mine 1\n", f"line 1, column 4: could not determine a constructor for the tag; {QUOTE}"),
         ("a: !<b> 1\n", f"line 1, column 4: could not determine a constructor for the tag; {QUOTE}"),

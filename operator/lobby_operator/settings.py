@@ -25,6 +25,9 @@ class PlannerSettings:
             continued, may recover.
         start_seconds: a lobby that has not answered this long after its creation is unresponsive. Long, because pulling
             an image takes time.
+        unheard_seconds: once a lobby that the platform considers healthy has not answered us for this long, the silence is
+            named (`LobbiesUnreachable`). If it has never answered, one more lobby is created, in case this one is broken.
+            Ten seconds are many polls, even on a busy machine.
         recovery_seconds: how long a lobby must answer after an outage before it takes clients again; doubles with each
             further outage within `flap_seconds`, except while clients wait whose lobby is gone. Two seconds are several
             polls, so one lucky answer is not enough.
@@ -55,6 +58,7 @@ class PlannerSettings:
 
     unresponsive_seconds: float = 10.0
     start_seconds: float = 60.0
+    unheard_seconds: float = 10.0
     recovery_seconds: float = 2.0
     max_recovery_seconds: float = 60.0
     flap_seconds: float = 120.0

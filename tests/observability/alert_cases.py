@@ -169,6 +169,13 @@ SEATS: Mapping[str, Case] = {
             _condition("Scaling", "Full", "1x120"),
         ),
     ),
+    "LobbyUnreachable": Case(
+        fires=_condition("Scaling", "LobbiesUnreachable", "1x120"),
+        summary="The operator gets no answer from healthy lobbies of shop/prices.",
+        at="2m",
+        not_yet="30s",
+        quiet=(_condition("Scaling", "LobbiesUnreachable", "1x1 stale"), _condition("Scaling", "Growing", "1x120")),
+    ),
     "LobbyAtMaximum": Case(
         fires=_condition("Scaling", "AtMaximum", "1x120"),
         summary="shop/prices needs more lobbies than `maxReplicas` allows.",

@@ -10,7 +10,7 @@ from lobby_gateway.resource.spec import Placement
 from lobby_operator.planner.actions import Create, Delete, Drain
 from lobby_operator.planner.history import observe
 from lobby_operator.planner.plan import plan
-from lobby_operator.planner.reasons import ACTION_REASONS, SCALING_BACKOFF, ActionReason
+from lobby_operator.planner.reasons import ACTION_REASONS, SCALING_BACKOFF, SCALING_UNREACHABLE, ActionReason
 from lobby_operator.planner.state import Phase
 from lobby_operator.planner.timers import due
 
@@ -35,6 +35,9 @@ def no_client_is_disconnected_before_the_drain_ends(step: Step) -> None:
             continue
         since = states[action.name].draining_since
         overdue = since is not None and due(since, step.spec.drain_seconds, step.now)
+        if action.reason.code in (ActionReason.NEVER_ANSWERED, ActionReason.NEVER_NEEDED) and lobby.report is None:
+            assert lobby.clients == 0  # no greeter knows it
+            continue
         pointless = action.reason.code is ActionReason.DRAIN_POINTLESS and no_other_seat_is_available(step)
         assert overdue or pointless or (lobby.draining and lobby.clients == 0)
 
@@ -48,13 +51,14 @@ def no_other_seat_is_available(step: Step) -> bool:
 
 
 def clients_are_sent_only_to_free_seats(step: Step) -> None:
-    """Open lobbies answered the latest poll, have free seats, and are not about to leave."""
+    """Open lobbies answered the latest poll or are healthy, have free seats, and are not about to leave."""
     leaving = {action.name for action in step.plan.actions if not isinstance(action, Create)}
     states = states_by_name(step.observed)
     readings = {each.name: each for each in step.readings}
     for lobby in step.plan.open:
         assert lobby.name not in leaving
-        assert readings[lobby.name].unresponsive_since is None
+        assert readings[lobby.name].unresponsive_since is None or readings[lobby.name].alive
+        assert readings[lobby.name].report is not None
         assert states[lobby.name].phase is Phase.READY
         assert lobby.free > 0
         assert lobby.address
@@ -87,14 +91,33 @@ def every_action_has_a_reason(step: Step) -> None:
 
 
 def creations_are_bounded(step: Step) -> None:
-    """Not too many lobbies start at a time; while starts fail only one, or a few for clients whose lobby is gone."""
+    """Not too many lobbies start at a time; while starts fail only one, or a few for clients whose lobby is gone.
+
+    Those that live but have been silent for long start no more.
+    """
     created = sum(isinstance(action, Create) for action in step.plan.actions)
     if created:
         late = step.settings.lost_start_share * step.spec.lost_seconds if step.observed.lost else float("inf")
-        starting = sum(not due(lobby.created_at, late, step.now) for lobby in step.observed.in_phase(Phase.STARTING))
+        starting = sum(
+            not due(lobby.created_at, late, step.now)
+            if lobby.unheard_since is None
+            else not due(lobby.unheard_since, step.settings.unheard_seconds, step.now)
+            for lobby in step.observed.in_phase(Phase.STARTING)
+        )
         few = step.settings.lost_starting if step.observed.lost else 1
         most = few if step.observed.failures.count else step.settings.max_starting
         assert created + starting <= max(most, starting)
+
+
+def silence_of_living_lobbies_is_named(step: Step) -> None:
+    """A condition says so if, and only if, the platform has long called a lobby healthy that does not answer."""
+    silent = [
+        lobby
+        for lobby in step.observed.lobbies
+        for since in (lobby.unheard_since, lobby.unreachable_since)
+        if since is not None and due(since, step.settings.unheard_seconds, step.now)
+    ]
+    assert bool(silent) is (step.plan.scaling.reason is SCALING_UNREACHABLE)
 
 
 def the_backoff_is_short_for_clients_whose_lobby_is_gone(step: Step) -> None:
@@ -178,6 +201,7 @@ STEP_LAWS = (
     open_lobbies_are_in_placement_order,
     every_action_has_a_reason,
     creations_are_bounded,
+    silence_of_living_lobbies_is_named,
     the_backoff_is_short_for_clients_whose_lobby_is_gone,
     moved_clients_fit_into_fuller_lobbies,
     the_plan_depends_on_its_input_alone,
@@ -207,6 +231,13 @@ def there_are_as_many_lobbies_as_needed(world: World) -> None:
     if spec.placement is Placement.PACKED and spec.compaction and world.uniform():
         fewest = -(-(world.clients() + spec.spare) // spec.seats)
         assert len(running) == min(spec.max_replicas, max(spec.min_replicas, fewest))
+
+
+def at_most_one_lobby_is_surplus(world: World) -> None:
+    """Without an answer of any lobby there are as many as clients wait for, and one more in case one is broken."""
+    spec = world.spec
+    needed = max(spec.min_replicas, -(-(world.waiting + spec.spare) // spec.seats))
+    assert len(world.running()) <= needed + 1
 
 
 def every_lobby_has_the_current_revision(world: World) -> None:

@@ -12,6 +12,7 @@ from tests.property import invariants
 from tests.property.strategies import CLIENTS, PAUSES, PLANNER_SETTINGS, SPEC_FIELDS, specs
 from tests.property.world import World
 
+from lobby_operator.planner.reasons import SCALING_UNREACHABLE
 from lobby_operator.planner.spec import PlannerSpec
 from lobby_operator.settings import PlannerSettings
 
@@ -41,11 +42,20 @@ class PlannerMachine(RuleBasedStateMachine):
         planner=PLANNER_SETTINGS,
         remains=st.booleans(),
         direct=st.sampled_from([0.0, 0.5]),
+        tells=st.booleans(),
     )
     def begin(
-        self, spec: PlannerSpec, clients: list[int], planner: PlannerSettings, remains: bool, direct: float
+        self,
+        *,
+        spec: PlannerSpec,
+        clients: list[int],
+        planner: PlannerSettings,
+        remains: bool,
+        direct: float,
+        tells: bool,
     ) -> None:
         self.world = World(spec, planner, keeps_remains=remains, direct_share=direct, laws=list(invariants.STEP_LAWS))
+        self.world.platform_tells = tells
         self.world.populate(min(count, spec.seats) for count in clients[: spec.max_replicas])
         self.world.step()
 
@@ -96,6 +106,18 @@ class PlannerMachine(RuleBasedStateMachine):
     def unresponsive_lobbies_recover(self) -> None:
         for lobby in self.world.lobbies.values():
             lobby.stopped = False
+
+    @precondition(lambda self: self.world.platform_tells)
+    @rule(cut=st.booleans())
+    def the_operator_is_cut_off_from_its_lobbies(self, cut: bool) -> None:
+        self.world.cut_off = cut
+
+    @precondition(lambda self: self.world.platform_tells and self.world.running())
+    @rule(data=st.data())
+    def only_the_operator_does_not_reach_a_lobby(self, data: st.DataObject) -> None:
+        self.world.lobbies[
+            data.draw(st.sampled_from(sorted(lobby.name for lobby in self.world.running())))
+        ].unheard = True
 
     @rule(fails=st.booleans(), seconds=st.sampled_from([0.0, 0.7, 5.0, 100.0]))
     def starts_change(self, fails: bool, seconds: float) -> None:
@@ -180,6 +202,31 @@ def test_rolls_out_another_revision_from_any_population(
     world.join(join)
     settle(world)
     world.spec = replace(spec, revision="new")
+    settle(world)
+
+
+@given(
+    spec=specs(),
+    planner=PLANNER_SETTINGS,
+    looks=st.lists(st.tuples(PAUSES, st.sampled_from([0, 0, 0, 1, 7]), st.sampled_from("----r")), max_size=60),
+    starts=st.sampled_from([0.0, 0.7, 5.0]),
+)
+def test_lobbies_that_live_but_never_answer_are_one_more_than_needed_at_most(
+    spec: PlannerSpec, planner: PlannerSettings, looks: list[tuple[float, int, str]], starts: float
+) -> None:
+    """The operator never reaches a lobby, clients come, and it restarts now and then; after that all is as usual."""
+    world = World(spec, planner, start_seconds=starts, laws=list(invariants.STEP_LAWS))
+    world.cut_off = world.platform_tells = True
+    for seconds, count, event in [*looks, *[(5.0, 0, "-")] * 40]:
+        if event == "r":
+            world.restart_operator()
+        world.join(count)
+        world.advance(seconds)
+        world.step()
+        invariants.at_most_one_lobby_is_surplus(world)
+    if world.running() and spec.max_replicas > 1:  # the only one would be replaced from time to time
+        assert world.step().scaling.reason is SCALING_UNREACHABLE
+    world.calm()
     settle(world)
 
 

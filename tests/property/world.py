@@ -39,8 +39,9 @@ class SimLobby:
     direct: int = 0  # clients that leave only when the lobby ends
     draining: bool = False
     stopped: bool = False  # SIGSTOP, a cut network
+    unheard: bool = False  # its admin port alone does not answer; for greeters and the platform it is in order
     unresponsive_since: float | None = None
-    answered: bool = False  # the operator that runs now
+    report: LobbyReport | None = None  # its latest answer to the operator that runs now
     was_up: bool = False  # when that operator started
     gone_at: float | None = None  # it was deleted and will be gone then
     dead: bool = False
@@ -81,6 +82,8 @@ class World:
     lag: float = 0.0
     direct_share: float = 0.0
     drains_fail: bool = False  # drains get lost
+    cut_off: bool = False  # the operator reaches no lobby; greeters and the platform do
+    platform_tells: bool = False  # whether it calls lobbies healthy, as the kubelet does
     arriving: int = 0  # clients that arrive between observing and acting, at a greeter with old information
     stale: Plan | None = None  # the plan that this greeter knows
     observed: Observed | None = None
@@ -126,7 +129,7 @@ class World:
         # Its list is fresh: everything written is listed at once.
         for lobby in self.lobbies.values():
             lobby.listed_at = min(lobby.listed_at, self.now)
-            lobby.unresponsive_since, lobby.answered = None, False
+            lobby.unresponsive_since, lobby.report = None, None
             lobby.was_up = lobby.answers_at <= self.now
 
     # What happens over time
@@ -194,15 +197,14 @@ class World:
         return tuple(self._read(lobby) for lobby in self.lobbies.values() if lobby.listed_at <= self.now)
 
     def _read(self, lobby: SimLobby) -> LobbyReading:
-        report = None
         asked = lobby.created_at + REACHABLE <= self.now
-        if lobby.answers(self.now):
-            lobby.unresponsive_since, lobby.answered = None, True
+        if lobby.answers(self.now) and not self.cut_off and not lobby.unheard:
+            lobby.unresponsive_since = None
         elif asked and lobby.unresponsive_since is None:
             lobby.unresponsive_since = self.now
-        if lobby.answers_at <= self.now and lobby.answered:
+        if lobby.unresponsive_since is None and lobby.answers_at <= self.now:
             state = OriginState.CONNECTED if lobby.clients else OriginState.IDLE
-            report = LobbyReport(
+            lobby.report = LobbyReport(
                 name=lobby.name,
                 lobby=self.spec.lobby,
                 draining=lobby.draining,
@@ -215,8 +217,9 @@ class World:
             name=lobby.name,
             created_at=lobby.created_at,
             address=f"127.0.0.1:{40000 + hash(lobby.name) % 1000}" if lobby.answers_at <= self.now else "",
-            report=report,
+            report=lobby.report,
             unresponsive_since=lobby.unresponsive_since,
+            alive=lobby.answers(self.now) if self.platform_tells else None,
             was_up=lobby.was_up,
             ending=lobby.gone_at is not None,
             ended=lobby.dead and self.keeps_remains,
@@ -263,7 +266,7 @@ class World:
                         action.name, self.now, answers_at, self.spec.seats, self.now + self.lag, 0, self.spec.revision
                     )
             case Drain():
-                if lobby is not None and lobby.answers(self.now) and not self.drains_fail:
+                if lobby is not None and lobby.answers(self.now) and not self.drains_fail and not self.cut_off:
                     lobby.draining = True
             case Delete():
                 if lobby is not None and lobby.dead:
@@ -277,10 +280,10 @@ class World:
 
     def calm(self) -> None:
         """Ends all failures; no client connects or leaves any more."""
-        self.start_fails = self.drains_fail = False
+        self.start_fails = self.drains_fail = self.cut_off = False
         self.start_seconds = min(self.start_seconds, 5.0)
         for lobby in self.lobbies.values():
-            lobby.stopped = False
+            lobby.stopped = lobby.unheard = False
 
     def settle(self, most_steps: int = 3000) -> int:
         """Runs until nothing is left to do; returns the number of steps."""

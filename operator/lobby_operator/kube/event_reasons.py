@@ -21,6 +21,7 @@ _WARNINGS: Mapping[tuple[str, str], str] = {
     (ConditionType.ORIGIN_CONNECTED, "Refused"): "OriginRefused",
     (ConditionType.SCALING, "AtMaximum"): "AtMaximum",
     (ConditionType.SCALING, "BackingOff"): "LobbiesFailToStart",
+    (ConditionType.SCALING, "LobbiesUnreachable"): "LobbiesUnreachable",
     (ConditionType.SCALING, "Failing"): "ActionFailed",
     (ConditionType.SCALING, "InvalidSpec"): "InvalidSpec",
     (ConditionType.PATH_ACCEPTED, "PathTaken"): "PathTaken",

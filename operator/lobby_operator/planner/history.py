@@ -65,6 +65,7 @@ def observe(
         generation=spec.generation,
         revision=spec.revision,
         complete=not any(_unpolled(each) for each in readings),
+        heard_since=_heard_since(None if paused else before.heard_since, readings, now),
         failures=_failures(before, lobbies, spec, settings, now),
     )
     return _with_windows(observed, before, spec, settings, now)
@@ -114,6 +115,9 @@ class _Observer:
         else:
             liveness = self._responding(before, bool(address), draining_since is not None)
         ending = Phase.ENDED if reading.ended else Phase.ENDING if reading.ending else None
+        unheard_since = None
+        if reading.report is None and reading.alive is True and not (ending or draining_since is not None):
+            unheard_since = self.now if before.unheard_since is None or self.paused else before.unheard_since
         return LobbyState(
             name=reading.name,
             index=before.index,
@@ -127,6 +131,7 @@ class _Observer:
             unresponsive_since=liveness.unresponsive_since,
             recovered_at=liveness.recovered_at,
             unreachable_since=reading.unresponsive_since if report is not None else None,
+            unheard_since=unheard_since,
             outages=liveness.outages,
             empty_since=empty_since,
             draining_since=draining_since,
@@ -164,8 +169,11 @@ class _Observer:
             if ready_at is None and reading.was_up and reading.unresponsive_since is not None:
                 ready_at = reading.created_at  # it did not fail to start; it was lost later
             if reading.alive is True:
-                # The platform considers it healthy, but we can't reach it and don't know how full it is: leave it alone.
-                return _Liveness(Phase.RECOVERING, ready_at, None, before.recovered_at, before.outages)
+                # The platform considers it healthy. Perhaps its first answer is on its way, or we can't reach it. If it was
+                # up before us, we don't know how full it is. Leave it alone.
+                starts = ready_at is None and before.draining_since is None and not reading.draining
+                phase = Phase.STARTING if starts else Phase.RECOVERING
+                return _Liveness(phase, ready_at, None, before.recovered_at, before.outages)
             late = since is not None or due(reading.created_at, self.settings.start_seconds, self.now)
             if ready_at is None and not late:
                 return _Liveness(Phase.STARTING, None, None, before.recovered_at, before.outages)
@@ -202,6 +210,12 @@ def _unpolled(reading: LobbyReading) -> bool:
         and reading.unresponsive_since is None
         and not (reading.ending or reading.ended)
     )
+
+
+def _heard_since(before: float | None, readings: Iterable[LobbyReading], now: float) -> float | None:
+    if not any(each.report is not None and each.unresponsive_since is None and not each.ended for each in readings):
+        return None
+    return now if before is None else before
 
 
 def _failures(
@@ -245,7 +259,10 @@ def _start_failed(before: LobbyState, after: LobbyState | None, settings: Planne
     if before.draining_since is not None or before.phase in (Phase.ENDING, Phase.ENDED):
         return False  # it was supposed to end
     over = after is None or after.phase is Phase.ENDED
-    given_up = before.phase is Phase.UNRESPONSIVE and after is not None and after.phase is Phase.ENDING
+    silent = before.phase is Phase.UNRESPONSIVE or (
+        before.phase is Phase.STARTING and before.unheard_since is not None and not before.outdated
+    )
+    given_up = silent and after is not None and after.phase is Phase.ENDING
     if not over and not given_up:
         return False
     until = now if before.unresponsive_since is None else before.unresponsive_since

@@ -30,8 +30,10 @@ class Capacity:
         free: free seats of the accepting lobbies, unreachable ones excluded.
         unreachable: names of lobbies whose free seats do not count while clients wait: we have had no answer for
             `unreachable_seconds`, and greeters can't reach them either, or nobody would wait.
-        starting: starting lobbies of the current revision, without late ones.
+        starting: starting lobbies of the current revision, without late ones and without the one that is presumed broken
+            (`_count_unheard`).
         late: names of starting lobbies that take so long that clients whose lobby is gone would be closed first.
+        silent: healthy lobbies, according to the platform, that have not answered us for `unheard_seconds`.
         waiting: clients without a seat.
         moving: clients in lobbies that are draining or ending, which need a seat elsewhere.
         needed: seats that should be free: for waiting clients, moving clients and `spareSeats`.
@@ -44,6 +46,7 @@ class Capacity:
     unreachable: frozenset[str]
     starting: int
     late: frozenset[str]
+    silent: tuple[LobbyState, ...]
     waiting: int
     moving: int
     needed: int
@@ -65,7 +68,9 @@ def measure_capacity(spec: PlannerSpec, observed: Observed, settings: PlannerSet
     late = frozenset(
         lobby.name
         for lobby in observed.in_phase(Phase.STARTING)
-        if observed.lost and due(lobby.created_at, late_seconds(spec, settings), observed.at)
+        if observed.lost
+        and lobby.unheard_since is None
+        and due(lobby.created_at, late_seconds(spec, settings), observed.at)
     )
     ready: list[LobbyState] = []
     outdated: list[LobbyState] = []
@@ -73,7 +78,7 @@ def measure_capacity(spec: PlannerSpec, observed: Observed, settings: PlannerSet
     for lobby in observed.lobbies:
         if lobby.phase is Phase.READY:
             (outdated if lobby.outdated else ready).append(lobby)
-        elif lobby.phase is Phase.STARTING:
+        elif lobby.phase is Phase.STARTING and lobby.unheard_since is None:
             starting += not lobby.outdated and lobby.name not in late
         elif lobby.phase in (Phase.DRAINING, Phase.ENDING):
             moving += lobby.clients
@@ -89,12 +94,45 @@ def measure_capacity(spec: PlannerSpec, observed: Observed, settings: PlannerSet
         outdated=tuple(sorted(outdated, key=_fullest, reverse=True)),
         free=sum(lobby.free for lobby in accepting if lobby.name not in unreachable),
         unreachable=unreachable,
-        starting=starting,
+        starting=starting + _count_unheard(observed, settings),
         late=late,
+        silent=tuple(lobby for lobby in observed.lobbies if _is_silent(lobby, settings.unheard_seconds, observed.at)),
         waiting=observed.waiting,
         moving=moving,
         needed=observed.waiting + moving + spec.spare,
     )
+
+
+def _count_unheard(observed: Observed, settings: PlannerSettings) -> int:
+    """How many of the lobbies that live but have never answered us count as starting.
+
+    One of them that has been silent for long may be broken, so all but one count, and another is created. Two at once mean
+    that we are cut off, rather than that both are broken, and so does an older lobby that does not answer any more: then no
+    further lobby would answer, either. Otherwise there would be more and more of them, for as long as it lasts.
+
+    A lobby that was up before this process is full, perhaps. If others answer, it is lost, not out of our reach.
+    """
+    counted, presumed_broken = 0, 0
+    for lobby in observed.lobbies:
+        if lobby.unheard_since is None or lobby.outdated or lobby.phase not in (Phase.STARTING, Phase.RECOVERING):
+            continue
+        silent = due(lobby.unheard_since, unheard_patience(lobby, settings), observed.at)
+        if lobby.phase is Phase.RECOVERING and silent and observed.heard_since is not None:
+            continue
+        counted += 1
+        presumed_broken |= silent
+    cut_off = any(lobby.unreachable_since is not None for lobby in observed.lobbies)
+    return counted if cut_off else counted - presumed_broken
+
+
+def unheard_patience(lobby: LobbyState, settings: PlannerSettings) -> float:
+    """How long a lobby that lives may leave us without a first answer; less if it was up before this process."""
+    return settings.unreachable_seconds if lobby.phase is Phase.RECOVERING else settings.unheard_seconds
+
+
+def _is_silent(lobby: LobbyState, seconds: float, now: float) -> bool:
+    since = lobby.unheard_since if lobby.unheard_since is not None else lobby.unreachable_since
+    return since is not None and due(since, seconds, now)
 
 
 def late_seconds(spec: PlannerSpec, settings: PlannerSettings) -> float:

@@ -2,12 +2,13 @@
 
 The passes run in order; each is a small function that adds actions to the plan:
 
-1. `_delete_lost`: deletes lobbies that have ended, or have been unresponsive for too long.
+1. `_delete_lost`: deletes lobbies that have ended, have been unresponsive for too long, or live but never answer.
 2. `_end_drains`: deletes draining lobbies that are empty or overdue. No other responsive lobby is ever deleted: a lobby that
    takes clients is drained first, even an empty one, since a client may be on its way.
 3. `_enforce_maximum`: drains the sparsest lobbies if `maxReplicas` was lowered.
 4. `_scale_up`: creates the lobbies that `replicas` requires, and those whose seats are missing for waiting clients, moving
-   clients and `spareSeats`. Seats of starting lobbies count as free. In small batches, and with a back-off while starts fail.
+   clients and `spareSeats`. Seats of starting lobbies count as free, also if they live but have not answered yet
+   (`placement.py`). In small batches, and with a back-off while starts fail.
 5. `roll_out` (`rollout.py`): drains lobbies of an older revision once their clients have seats elsewhere.
 6. `drain_empty`, `compact` (`compaction.py`): drain lobbies that are not needed, each only if the previous passes changed
    nothing.
@@ -22,12 +23,13 @@ connections.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 
 from lobby_gateway.process.backoff import ceiling
 from lobby_operator.planner.actions import Action, Create, Delete, Drain, Reason
 from lobby_operator.planner.compaction import compact, drain_empty
 from lobby_operator.planner.history import failures_over_at
-from lobby_operator.planner.placement import late_seconds, measure_capacity, open_lobbies
+from lobby_operator.planner.placement import late_seconds, measure_capacity, open_lobbies, unheard_patience
 from lobby_operator.planner.plan_builder import PlanBuilder
 from lobby_operator.planner.reasons import (
     SCALING_BACKOFF,
@@ -35,6 +37,7 @@ from lobby_operator.planner.reasons import (
     SCALING_LIMITED,
     SCALING_ROLLING,
     SCALING_STEADY,
+    SCALING_UNREACHABLE,
     SCALING_UP,
     ActionReason,
     ConditionState,
@@ -55,6 +58,7 @@ class Plan:
         open: the lobbies that new clients should try, in order.
         wake_at: when to plan again even if nothing else changes; None: not before something changes.
         scaling: whether there are as many lobbies as needed.
+        silent: lobbies that the platform considers healthy but that do not answer us.
         complete: planned from a complete observation. Otherwise there are no actions, and no status should be written.
     """
 
@@ -62,6 +66,7 @@ class Plan:
     open: tuple[LobbyState, ...] = ()
     wake_at: float | None = None
     scaling: ConditionState
+    silent: tuple[LobbyState, ...] = ()
     complete: bool = True
 
     @property
@@ -82,7 +87,12 @@ def plan(spec: PlannerSpec, observed: Observed, now: float, settings: PlannerSet
     settings = settings or PlannerSettings()
     builder = PlanBuilder(spec, settings, observed, measure_capacity(spec, observed, settings), now)
     if not observed.complete:
-        return Plan(open=open_lobbies(builder.capacity), scaling=_scaling(builder), complete=False)
+        return Plan(
+            open=open_lobbies(builder.capacity),
+            scaling=_scaling(builder),
+            silent=builder.capacity.silent,
+            complete=False,
+        )
     _delete_lost(builder)
     _end_drains(builder)
     _enforce_maximum(builder)
@@ -96,6 +106,7 @@ def plan(spec: PlannerSpec, observed: Observed, now: float, settings: PlannerSet
         open=open_lobbies(builder.capacity, frozenset(builder.leaving)),
         wake_at=builder.wake_at,
         scaling=_scaling(builder),
+        silent=builder.capacity.silent,
     )
 
 
@@ -105,6 +116,9 @@ def _delete_lost(builder: PlanBuilder) -> None:
             builder.act(Delete(lobby.name, Reason(ActionReason.ENDED)))
         elif lobby.phase is Phase.STARTING and lobby.outdated:
             builder.act(Delete(lobby.name, Reason(ActionReason.NEVER_NEEDED)))
+        elif lobby.unheard_since is not None and due(_broken_at(builder, lobby), 0.0, builder.now):
+            reason = Reason(ActionReason.NEVER_ANSWERED, seconds=round(builder.now - lobby.created_at, 1))
+            builder.act(Delete(lobby.name, reason))
         elif lobby.phase is Phase.UNRESPONSIVE:
             since = builder.now if lobby.unresponsive_since is None else lobby.unresponsive_since
             if not due(since, builder.settings.unresponsive_seconds, builder.now):
@@ -116,6 +130,22 @@ def _delete_lost(builder: PlanBuilder) -> None:
                 builder.act(
                     Delete(lobby.name, Reason(ActionReason.UNRESPONSIVE, seconds=round(builder.now - since, 1)))
                 )
+
+
+def _broken_at(builder: PlanBuilder, lobby: LobbyState) -> float:
+    """When a lobby that lives but has never answered us is certainly broken; never, while it may be we that are cut off.
+
+    It has no clients: no greeter was ever told about it. It is broken if other lobbies answer, and is deleted if no other
+    can be created beside it, to see whether that one does.
+    """
+    observed, settings = builder.observed, builder.settings
+    if lobby.phase is not Phase.STARTING or lobby.unheard_since is None:
+        return inf
+    late = max(lobby.created_at + settings.start_seconds, lobby.unheard_since + settings.unheard_seconds)
+    if observed.heard_since is not None:
+        return max(late, observed.heard_since + settings.unresponsive_seconds)
+    existing = [each for each in observed.lobbies if each.phase is not Phase.ENDED]
+    return late if existing == [lobby] and builder.spec.max_replicas == 1 else inf
 
 
 def _end_drains(builder: PlanBuilder) -> None:
@@ -191,7 +221,8 @@ def _scale_up(builder: PlanBuilder) -> None:
 def _startable(builder: PlanBuilder) -> int:
     """How many lobbies may be created now: after a failed start very few at a time, until one lasts."""
     failures, settings = builder.observed.failures, builder.settings
-    starting = sum(lobby.name not in builder.capacity.late for lobby in builder.observed.in_phase(Phase.STARTING))
+    waited_for = {*builder.capacity.late, *(lobby.name for lobby in builder.capacity.silent)}
+    starting = sum(lobby.name not in waited_for for lobby in builder.observed.in_phase(Phase.STARTING))
     if failures.count == 0:
         return max(0, settings.max_starting - starting)
     # One failure may be chance (someone killed the lobby), and clients may be waiting: the second try is immediate.
@@ -212,7 +243,9 @@ def _startable(builder: PlanBuilder) -> int:
 def _wake_for_phases(builder: PlanBuilder) -> None:
     """Wakes when the next phase, or the number of countable seats, changes with time alone."""
     for lobby in builder.observed.lobbies:
-        if lobby.phase is Phase.STARTING:
+        if lobby.unheard_since is not None:
+            _wake_for_unheard(builder, lobby, lobby.unheard_since)
+        elif lobby.phase is Phase.STARTING:
             builder.wake(lobby.created_at + builder.settings.start_seconds)
             if builder.observed.lost and lobby.name not in builder.capacity.late:
                 builder.wake(lobby.created_at + late_seconds(builder.spec, builder.settings))
@@ -224,6 +257,19 @@ def _wake_for_phases(builder: PlanBuilder) -> None:
             and lobby.name not in builder.capacity.unreachable
         ):
             builder.wake(lobby.unreachable_since + builder.settings.unreachable_seconds)
+        if lobby.unreachable_since is not None and lobby not in builder.capacity.silent:
+            builder.wake(lobby.unreachable_since + builder.settings.unheard_seconds)  # then the condition names it
+
+
+def _wake_for_unheard(builder: PlanBuilder, lobby: LobbyState, since: float) -> None:
+    settings = builder.settings
+    for at in (
+        since + unheard_patience(lobby, settings),
+        since + settings.unheard_seconds,
+        _broken_at(builder, lobby),
+    ):
+        if builder.now < at < inf:
+            builder.wake(at)
 
 
 def _scaling(builder: PlanBuilder) -> ConditionState:
@@ -233,6 +279,9 @@ def _scaling(builder: PlanBuilder) -> ConditionState:
     leaving = [
         lobby for lobby in builder.observed.lobbies if lobby.name in builder.leaving and lobby.phase is Phase.READY
     ]
+    silent = builder.capacity.silent
+    if silent:
+        return ConditionState(SCALING_UNREACHABLE, {"count": len(silent), "lobby": silent[0].name})
     if builder.backing_off:
         return ConditionState(SCALING_BACKOFF, {"failures": observed.failures.count})
     if builder.missing:

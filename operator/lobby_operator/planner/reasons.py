@@ -163,6 +163,12 @@ READY_UNRESPONSIVE = ConditionReason(
     "Silent",
     "no free seat; {unresponsive:# lobby is|# lobbies are} unresponsive or recovering",
 )
+READY_UNREACHABLE = ConditionReason(
+    ConditionType.READY,
+    FALSE,
+    "LobbiesUnreachable",
+    "no free seat; {count:# healthy lobby does|# healthy lobbies do} not answer the operator, see Scaling",
+)
 READY_FAILING = ConditionReason(
     ConditionType.READY, FALSE, "Failing", "no free seat; {failures:the last start|the last # starts} failed"
 )
@@ -226,6 +232,13 @@ SCALING_BACKOFF = ConditionReason(
     "BackingOff",
     "{failures:the last start|the last # starts} failed; waiting before the next",
 )
+SCALING_UNREACHABLE = ConditionReason(
+    ConditionType.SCALING,
+    FALSE,
+    "LobbiesUnreachable",
+    "{count:# lobby is|# lobbies are} healthy but {count:does|do} not answer the operator ({lobby}): does a NetworkPolicy, "
+    "service mesh or firewall block its admin port, or is a node lost?",
+)
 SCALING_FAILING = ConditionReason(ConditionType.SCALING, FALSE, "Failing", "{problem}; retrying")
 SCALING_INVALID = ConditionReason(ConditionType.SCALING, FALSE, "InvalidSpec", "the spec is ignored: {problem}")
 
@@ -250,6 +263,7 @@ CONDITIONS: tuple[ConditionReason, ...] = (
         READY_STARTING,
         READY_FULL,
         READY_UNRESPONSIVE,
+        READY_UNREACHABLE,
         READY_FAILING,
         READY_ON_REQUEST,
         READY_NO_PATH,
@@ -258,6 +272,7 @@ CONDITIONS: tuple[ConditionReason, ...] = (
     READY_NOT_SERVED,
     *(ORIGIN_CONNECTED, ORIGIN_IDLE, ORIGIN_NO_LOBBY, ORIGIN_CONNECTING, ORIGIN_LOST, ORIGIN_REFUSED),
     *(SCALING_STEADY, SCALING_UP, SCALING_ROLLING, SCALING_DOWN, SCALING_LIMITED, SCALING_BACKOFF),
+    SCALING_UNREACHABLE,
     *(SCALING_FAILING, SCALING_INVALID),
     *(PATH_ACCEPTED, PATH_TAKEN, PATH_UNKNOWN, PATH_NOT_SERVED),
 )

@@ -20,7 +20,7 @@ R = TypeVar("R", LobbyReport, GreeterReport)
 class Phase(StrEnum):
     """The phase of a lobby's life, as the operator sees it."""
 
-    STARTING = "Starting"  # has not answered yet
+    STARTING = "Starting"  # has not answered yet, even if the platform already considers it healthy
     READY = "Ready"  # answers and takes clients
     UNRESPONSIVE = "Silent"  # does not answer; takes no new clients
     RECOVERING = "Settling"  # answers again; takes clients after it has done so for a while
@@ -62,7 +62,8 @@ class LobbyReading:
         report: its latest answer on `/seats`, kept while it is unresponsive; None if it has never answered.
         unresponsive_since: when it stopped answering; None if it answers, or has not been polled yet.
         alive: whether the platform considers it healthy (the kubelet's readiness probe; in local mode, that it is busy) while
-            it does not answer us. True: the latest report remains valid. False, or None if unknown: it is unresponsive.
+            it does not answer us. True: the latest report remains valid; without a report, it counts as starting. False, or
+            None if unknown: it is unresponsive.
         was_up: it had already started, according to the platform, when this process first saw it. If it has never answered
             us, it was lost later; it is not starting.
         draining: it is marked as draining, whatever it reports; the mark survives a restart of the operator.
@@ -104,6 +105,8 @@ class LobbyState:
         recovered_at: when it takes, or took, clients again after its latest outage.
         unreachable_since: when it stopped answering us although the platform considers it healthy; its numbers are those
             of its latest report. None if it answers, or is unresponsive.
+        unheard_since: since when the platform has considered it healthy although it has never answered us; None if it has
+            answered, or is not healthy. It may be ready a moment before its first answer, be broken, or out of our reach.
         outages: number of outages in quick succession (`flap_seconds`).
         empty_since: when it became empty; None if it has clients, or does not answer.
         draining_since: when it began to drain.
@@ -125,6 +128,7 @@ class LobbyState:
     unresponsive_since: float | None = None
     recovered_at: float | None = None
     unreachable_since: float | None = None
+    unheard_since: float | None = None
     outages: int = 0
     empty_since: float | None = None
     draining_since: float | None = None
@@ -165,6 +169,8 @@ class Observed:
         generation: generation of the spec at that time.
         revision: revision of new lobbies at that time.
         complete: every lobby has been polled at least once. Nothing is planned before.
+        heard_since: since when there has always been a lobby that answers, so that we are not cut off from all; None if
+            none answers.
         failures: failed starts.
         surplus: number of empty lobbies that were not needed, over the last `emptySeconds`.
         sparse: number of lobbies, empty ones included, that could have been removed by moving their clients, over the last
@@ -178,6 +184,7 @@ class Observed:
     generation: int = 0
     revision: str = ""
     complete: bool = True
+    heard_since: float | None = None
     failures: Failures = field(default_factory=Failures)
     surplus: Window = ()
     sparse: Window = ()

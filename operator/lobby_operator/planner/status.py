@@ -159,6 +159,8 @@ def _ready(spec: PlannerSpec, observed: Observed, planned: Plan, claim: PathClai
     if planned.open:
         free = sum(lobby.free for lobby in planned.open)
         return ConditionState(reasons.READY, {"free": free, "open": len(planned.open)})
+    if planned.silent:
+        return ConditionState(reasons.READY_UNREACHABLE, {"count": len(planned.silent)})
     starting = len(observed.in_phase(Phase.STARTING)) + sum(isinstance(action, Create) for action in planned.actions)
     if observed.failures.count:
         return ConditionState(reasons.READY_FAILING, {"failures": observed.failures.count})

@@ -10,13 +10,16 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.cluster.support.api import ADMIN_PORT
 from tests.cluster.support.commands import run
 from tests.cluster.support.environment import ENVIRONMENT
 from tests.cluster.support.waiting import eventually
+
+OPERATOR_MODULE = "lobby_operator.kube"
 
 needs_faults = pytest.mark.skipif(bool(ENVIRONMENT.faults_skip_reason()), reason=ENVIRONMENT.faults_skip_reason())
 
@@ -78,6 +81,27 @@ def pid_of_pod(pod: str, module: str) -> int:
             if module.encode() in command and f"HOSTNAME={pod}".encode() in environment:
                 return int(entry.name)
     raise LookupError(f"no process of pod {pod} on this machine runs {module}")
+
+
+@contextlib.contextmanager
+def admin_ports_dropped(operators: Iterable[str], *, but: Iterable[str]) -> Iterator[None]:
+    """During the block, packets from operators to any admin port are dropped, also those of connections that exist.
+
+    Works where the nodes are on this machine, as root: the rules are made in the network namespace of each pod.
+
+    Args:
+        operators: names of their pods.
+        but: addresses of pods that are reached nevertheless.
+    """
+    to_admin = ("OUTPUT", "-p", "tcp", "--dport", str(ADMIN_PORT))
+    rules = [(*to_admin, "-j", "DROP"), *((*to_admin, "-d", address, "-j", "ACCEPT") for address in but)]
+    inside_pod = [("nsenter", "-t", str(pid_of_pod(each, OPERATOR_MODULE)), "-n", "iptables") for each in operators]
+    with contextlib.ExitStack() as stack:
+        for pod in inside_pod:
+            for rule in rules:
+                run(*pod, "-I", *rule)
+                stack.callback(run, *pod, "-D", *rule)
+        yield
 
 
 def kill_process(pod: str, module: str) -> None:

@@ -190,9 +190,60 @@ def test_a_lobby_that_the_platform_calls_ready_is_not_unresponsive() -> None:
     assert track.one(NOW + 2, alive=False, **unresponsive(NOW + 1)).phase is Phase.UNRESPONSIVE
 
 
-def test_a_ready_lobby_that_we_never_reached_is_left_alone() -> None:
-    lobby = Track().one(NOW + 1000, clients=None, unresponsive_since=NOW + 1000, alive=True)
-    assert (lobby.phase, lobby.recovered_at) == (Phase.RECOVERING, None)
+def test_a_ready_lobby_that_we_never_reached_is_still_starting_however_long_it_lasts() -> None:
+    track = Track()
+    never: dict[str, Any] = {"clients": None, "unresponsive_since": NOW + 1}
+    assert track.one(NOW + 1, **never).unheard_since is None  # its pod is not ready
+    for seconds in range(2, 300, 5):
+        lobby = track.one(NOW + seconds, alive=True, **never)
+        assert (lobby.phase, lobby.unheard_since, lobby.ready_at) == (Phase.STARTING, NOW + 2, None)
+    first = track.one(NOW + 301, clients=0, alive=True)  # it was in order; this is no recovery
+    assert (first.phase, first.unheard_since, first.ready_at) == (Phase.READY, None, NOW + 301)
+
+
+def test_silence_that_nobody_observed_does_not_count() -> None:
+    track = Track()
+    never: dict[str, Any] = {"clients": None, "unresponsive_since": NOW + 1, "alive": True}
+    track.one(NOW + 1, **never)
+    late = NOW + 2 * TIMES.unresponsive_seconds + 1.1
+    assert track.one(late, **never).unheard_since == late
+
+
+def test_a_lobby_that_we_never_reached_is_unresponsive_once_its_pod_is_not_ready() -> None:
+    track = Track()
+    never: dict[str, Any] = {"clients": None, "unresponsive_since": NOW + 1}
+    assert track.one(NOW + 59, alive=True, **never).phase is Phase.STARTING
+    lobby = track.one(NOW + 61, alive=False, **never)
+    assert (lobby.phase, lobby.unheard_since, lobby.unresponsive_since) == (Phase.UNRESPONSIVE, None, NOW + 61)
+
+
+def test_a_marked_lobby_that_we_never_reached_is_no_starting_one() -> None:
+    lobby = Track().one(NOW + 9, clients=None, unresponsive_since=NOW + 9, alive=True, draining=True)
+    assert (lobby.phase, lobby.unheard_since) == (Phase.RECOVERING, None)
+
+
+def test_we_are_not_cut_off_while_any_lobby_answers() -> None:
+    track = Track()
+    silent = reading(2, None, created_at=NOW, unresponsive_since=NOW)
+    assert track.see(NOW, silent).heard_since is None
+    assert track.see(NOW + 1, reading(1, 3), silent).heard_since == NOW + 1
+    assert track.see(NOW + 9, reading(1, 3), silent).heard_since == NOW + 1
+    assert track.see(NOW + 10, reading(1, 3, unresponsive_since=NOW + 10, alive=True), silent).heard_since is None
+    assert track.see(NOW + 11, reading(1, 3), silent).heard_since == NOW + 11
+    late = NOW + 11 + 2 * TIMES.unresponsive_seconds + 0.1  # this process was paused
+    assert track.see(late, reading(1, 3), silent).heard_since == late
+
+
+def test_a_lobby_that_never_answered_and_was_given_up_is_a_failed_start() -> None:
+    track = Track()
+    never: dict[str, Any] = {"clients": None, "unresponsive_since": NOW + 1}
+    track.one(NOW + 2, alive=True, **never)
+    assert track.see(NOW + 9, reading(1, created_at=NOW, ending=True, **never)).failures == Failures(1, NOW + 9)
+    outdated = Track()
+    outdated.spec = replace(SPEC, revision="new")
+    outdated.one(NOW + 2, alive=True, revision="old", **never)
+    ending = reading(1, created_at=NOW, ending=True, revision="old", **never)
+    assert outdated.see(NOW + 9, ending).failures == Failures()
 
 
 def test_a_lobby_that_only_the_platform_reaches_is_unreachable() -> None:

@@ -20,7 +20,7 @@ from lobby_operator.planner.plan import Plan, plan
 from lobby_operator.planner.reasons import ActionReason
 from lobby_operator.planner.spec import PlannerSpec
 from lobby_operator.planner.stabilization_window import Sample
-from lobby_operator.planner.state import Failures, Observed, Phase
+from lobby_operator.planner.state import Failures, LobbyState, Observed, Phase
 from lobby_operator.settings import PlannerSettings
 
 LOST_WAIT_SECONDS = SeatQueueSettings().lost_seconds(15)
@@ -208,6 +208,89 @@ def test_late_starts_do_not_keep_others_from_starting() -> None:
     hanging = [lobby_state(index, phase=Phase.STARTING, created_at=NOW - 9.0) for index in (1, 2)]
     assert len(planned(observed(*hanging, waiting=9000, lost=1), max_starting=2).actions) == 2
     assert len(failing(1, 8.0, *hanging, lost=1).actions) == 2
+
+
+# Lobbies that live, but never answered
+
+
+def unheard(index: int, seconds: float, phase: Phase = Phase.STARTING, **fields: Any) -> LobbyState:
+    """Its pod has been ready for this long; it has not answered us since."""
+    values = {"created_at": NOW - seconds - 3.0, "unheard_since": NOW - seconds, **fields}
+    return lobby_state(index, 0, phase, **values)
+
+
+def test_a_lobby_that_lives_but_was_not_heard_yet_counts_as_starting() -> None:
+    made = planned(observed(unheard(1, 9.9), waiting=300))
+    assert (described(made), made.scaling.reason) == ([], reasons.SCALING_UP)
+    assert made.wake_at == pytest.approx(NOW + 0.1)
+
+
+@pytest.mark.parametrize("waiting", [0, 300])
+@pytest.mark.parametrize("seconds", [10.0, 70.0, 1e6])
+def test_one_more_is_created_in_case_it_is_broken_and_not_a_third(waiting: int, seconds: float) -> None:
+    reason = "ClientsWait" if waiting else "SpareSeatsLow"
+    assert described(planned(observed(unheard(1, seconds), waiting=waiting))) == [f"Create prices-2 {reason}"]
+    for younger in (lobby_state(2, phase=Phase.STARTING, created_at=NOW), unheard(2, 0.1), unheard(2, seconds)):
+        made = planned(observed(unheard(1, seconds), younger, waiting=waiting))
+        assert (described(made), made.scaling.reason) == ([], reasons.SCALING_UNREACHABLE)
+
+
+def test_many_that_were_never_heard_are_one_more_at_most() -> None:
+    ten = [unheard(index, 60.0) for index in range(1, 11)]
+    assert described(planned(observed(*ten, waiting=5000))) == ["Create prices-11 ClientsWait"]
+    assert described(planned(observed(*ten, unheard(11, 50.0), waiting=5000))) == []
+    assert len(planned(observed(*ten, waiting=5000, lost=5000)).actions) == 1
+
+
+def test_no_lobby_is_created_to_see_whether_one_is_broken_if_older_ones_fell_silent_too() -> None:
+    older = lobby_state(1, 512, unreachable_since=NOW - 60.0)
+    assert described(planned(observed(older, unheard(2, 50.0)))) == []
+    assert described(planned(observed(lobby_state(1, 512), unheard(2, 50.0)))) == ["Create prices-3 SpareSeatsLow"]
+
+
+def test_a_failed_start_does_not_keep_us_from_seeing_whether_a_silent_lobby_is_broken() -> None:
+    made = planned(observed(unheard(1, 50.0), waiting=9, failures=Failures(1, NOW - 90)))
+    assert described(made) == ["Create prices-2 ClientsWait"]
+
+
+def test_a_lobby_that_never_answers_while_others_do_is_broken() -> None:
+    both = (lobby_state(1, 5), unheard(2, 60.0))
+    assert described(planned(observed(*both, heard_since=NOW - 10.0))) == ["Delete prices-2 NeverAnswered"]
+    soon = planned(observed(*both, heard_since=NOW - 9.0))  # we may have been cut off until then
+    assert (described(soon), soon.wake_at) == ([], NOW + 1.0)
+    young = (lobby_state(1, 5), unheard(2, 50.0, created_at=NOW - 59.0))
+    made = planned(observed(*young, heard_since=NOW - 100.0))
+    assert (described(made), made.wake_at) == ([], NOW + 1.0)
+    assert described(planned(observed(*both))) == []  # none answers
+
+
+def test_without_room_for_another_a_single_lobby_that_never_answers_is_replaced() -> None:
+    one = replace(SPEC, max_replicas=1)
+    assert described(planned(observed(unheard(1, 60.0)), one)) == ["Delete prices-1 NeverAnswered"]
+    assert described(planned(observed(unheard(1, 50.0)), one)) == []
+    two = replace(SPEC, max_replicas=2)
+    assert described(planned(observed(unheard(1, 60.0), unheard(2, 60.0), waiting=9), two)) == []
+
+
+def test_lobbies_that_were_up_before_us_are_lost_only_if_others_answer() -> None:
+    lost = [unheard(index, 2.0, Phase.RECOVERING) for index in (1, 2, 3)]
+    assert described(planned(observed(*lost, waiting=900))) == []  # all three count but one
+    assert described(planned(observed(*lost, waiting=1400))) == ["Create prices-4 ClientsWait"]
+    answers = lobby_state(4, 512)
+    assert len(planned(observed(*lost, answers, waiting=1400, heard_since=NOW)).actions) == 3
+    missed_one = [replace(lobby, unheard_since=NOW - 1.0) for lobby in lost]
+    made = planned(observed(*missed_one, answers, waiting=1400, heard_since=NOW))
+    assert (described(made), made.wake_at) == ([], NOW + 1.0)
+
+
+def test_lobbies_that_fall_silent_for_long_are_named_but_nothing_is_done() -> None:
+    made = planned(observed(lobby_state(1, 5, unreachable_since=NOW - 9.0)))
+    assert (described(made), made.silent, made.wake_at) == ([], (), NOW + 1.0)
+    silent = lobby_state(1, 5, unreachable_since=NOW - 10.0)
+    made = planned(observed(silent))
+    assert (described(made), made.silent, made.scaling.reason) == ([], (silent,), reasons.SCALING_UNREACHABLE)
+    assert "1 lobby is healthy but does not answer the operator (prices-1)" in made.scaling.sentence
+    assert "NetworkPolicy" in made.scaling.sentence
 
 
 # What is lost
@@ -552,3 +635,49 @@ def test_pauses_in_a_row_of_the_only_lobby_close_no_client() -> None:
         live(story, 5.0)
     assert done(story, Delete) == []
     assert story.longest_lost < LOST_WAIT_SECONDS  # then greeters would close them
+
+
+def test_a_single_lobby_that_never_answers_costs_clients_seconds_and_is_deleted() -> None:
+    story = world(replace(SPEC, spare_seats=0), platform_tells=True)
+    story.join(3)
+    story.step()
+    story.lobbies["prices-1"].unheard = True
+    live(story, 13.0)
+    assert (story.waiting, done(story, Create)) == (0, ["prices-1", "prices-2"])
+    live(story, 60.0)
+    assert done(story, Delete) == ["prices-1"]
+    live(story, 300.0)
+    assert (done(story, Create), [lobby.name for lobby in story.running()]) == (["prices-1", "prices-2"], ["prices-2"])
+
+
+def test_the_only_permitted_lobby_is_replaced_if_it_never_answers() -> None:
+    story = world(replace(SPEC, max_replicas=1), platform_tells=True)
+    story.lobbies["prices-1"].unheard = True
+    story.join(3)
+    live(story, 59.0)
+    assert (done(story, Delete), story.waiting) == ([], 3)
+    live(story, 10.0)
+    assert (done(story, Delete), story.waiting, len(story.running())) == (["prices-1"], 0, 1)
+
+
+def test_an_operator_that_is_cut_off_creates_one_lobby_more_and_all_answer_afterwards() -> None:
+    story = world(SPEC, 40, platform_tells=True)
+    story.cut_off = True
+    story.join(600)  # more than the only lobby has seats for
+    live(story, 600.0, step=1.0)
+    assert len(story.running()) <= 3
+    assert done(story, Delete) == []
+    story.cut_off = False
+    live(story, 30.0)
+    assert story.waiting == 0
+    assert done(story, Delete) == []  # those that did not answer for so long are in order
+
+
+def test_a_lobby_whose_pod_is_ready_before_its_first_answer_is_not_created_twice() -> None:
+    story = world(SPEC, platform_tells=True)
+    for step in range(60):
+        story.join(512 if step < 15 else 0)
+        for lobby in story.running():
+            lobby.unheard = story.now < lobby.created_at + 9.0  # polls are late
+        live(story, 0.5)
+    assert (story.waiting, len(story.running()), done(story, Delete)) == (0, 16, [])

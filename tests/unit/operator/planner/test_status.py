@@ -137,6 +137,16 @@ def test_not_ready_while_lobbies_are_unresponsive() -> None:
     expect(status(observed(lobby_state(1, 5, Phase.RECOVERING)), spec), reasons.READY_UNRESPONSIVE)
 
 
+def test_not_ready_while_no_lobby_can_be_reached() -> None:
+    silent = [lobby_state(n, 0, Phase.STARTING, unheard_since=NOW - 60.0) for n in (1, 2)]
+    made = status(observed(*silent))
+    assert "2 healthy lobbies do not answer the operator" in expect(made, reasons.READY_UNREACHABLE)
+    assert "2 lobbies are healthy but do not answer" in expect(made, reasons.SCALING_UNREACHABLE)
+    others = status(observed(*silent, lobby_state(3)))
+    assert expect(others, reasons.READY) == "512 free seats in 1 lobby"
+    expect(others, reasons.SCALING_UNREACHABLE)
+
+
 def test_not_ready_when_all_lobbies_are_full() -> None:
     made = status(observed(lobby_state(1, 512), waiting=3), replace(SPEC, max_replicas=1))
     assert expect(made, reasons.READY_FULL) == "all 512 seats are taken, and maxReplicas is 1"

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
-from lobby_gateway.errors import UserError
 from lobby_gateway.http.hosts import is_rebindable
 from lobby_gateway.websocket.server_handshake import Request
 
@@ -92,24 +91,6 @@ class TrustedProxies:
 
     def __init__(self, networks: Iterable[Network] = ()) -> None:
         self.networks = tuple(networks)
-
-    @classmethod
-    def parse(cls, text: str) -> TrustedProxies:
-        """Parses the comma-separated networks of a command line; empty: none.
-
-        Raises:
-            UserError: one of them is not a network.
-        """
-        networks = []
-        for part in filter(None, map(str.strip, text.split(","))):
-            try:
-                networks.append(ip_network(part))
-            except ValueError as error:
-                raise UserError(
-                    f"--trusted-proxies: {part!r} is not a network; accepted: addresses and networks like 10.0.0.0/8, "
-                    "separated by commas"
-                ) from error
-        return cls(networks)
 
     def client_address(self, peer: str, forwarded_for: Iterable[str]) -> str:
         """The trustworthy address that is nearest to the client.

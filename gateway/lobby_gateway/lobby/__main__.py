@@ -103,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         await process.run(stopping, addresses, watches)
 
     try:
-        proxies = TrustedProxies.parse(given.trusted_proxies)
+        proxies = TrustedProxies(given.trusted_proxies)
         lobby = load_lobby(given.file, validated=given.validated)
         keys = token_key_file.token_keys(given.token_key_file, os.environ)
         folder: Path | None = given.secrets_directory

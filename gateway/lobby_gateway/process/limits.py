@@ -74,8 +74,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="bytes per second that a client may send on average, inflated if that is more; 0: no limit (%(default)s)",
     )  # fmt: skip
     parser.add_argument(
-        "--trusted-proxies", default="", metavar="CIDR,CIDR", help="proxies whose X-Forwarded-For is trusted (none)"
-    )
+        "--trusted-proxies", type=arguments.networks(), default=(), metavar="CIDR,CIDR",
+        help="proxies whose X-Forwarded-For is trusted (none)",
+    )  # fmt: skip
 
 
 def add_max_clients(parser: argparse.ArgumentParser) -> None:

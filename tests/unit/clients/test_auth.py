@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+from ipaddress import ip_network
+
 import pytest
 
 from lobby_gateway.clients.auth import TrustedProxies, is_own_page, origin_allowed
-from lobby_gateway.errors import UserError
 
 PAGES = ("https://example.com", "http://localhost:3000")
 
@@ -121,15 +122,9 @@ def test_wildcards_and_null_can_be_listed(origin: str, entry: str, expected: boo
     ],
 )
 def test_the_rightmost_untrusted_hop_is_the_client(peer: str, forwarded_for: list[str], expected: str) -> None:
-    proxies = TrustedProxies.parse("10.0.0.0/8, fd00::/8")
+    proxies = TrustedProxies(map(ip_network, ("10.0.0.0/8", "fd00::/8")))
     assert proxies.client_address(peer, forwarded_for) == expected
 
 
 def test_without_trusted_proxies_the_header_is_ignored() -> None:
-    assert TrustedProxies.parse("").client_address("127.0.0.1", ["198.51.100.7"]) == "127.0.0.1"
-
-
-@pytest.mark.parametrize("text", ["10.0.0.0/33", "proxy.example", "10.0.0.1/8"])
-def test_the_error_names_a_bad_network(text: str) -> None:
-    with pytest.raises(UserError, match=f"--trusted-proxies: '{text}' is not a network"):
-        TrustedProxies.parse(f"192.0.2.0/24,{text}")
+    assert TrustedProxies().client_address("127.0.0.1", ["198.51.100.7"]) == "127.0.0.1"

@@ -15,6 +15,7 @@ from websockets.http11 import Response
 
 from lobby_gateway.clients.auth import TrustedProxies
 from lobby_gateway.clients.rate_limit import FloodLimit
+from lobby_gateway.process.arguments import networks
 from lobby_gateway.process.limits import ProcessLimits
 
 
@@ -91,7 +92,7 @@ def test_a_changed_limit_applies_at_once_and_closes_no_client() -> None:
 @pytest.mark.parametrize(("proxies", "status"), [("127.0.0.0/8", 101), ("192.0.2.0/24", 429), ("", 429)])
 def test_only_trusted_proxies_report_the_client_address(proxies: str, status: int) -> None:
     async def main() -> None:
-        settings = replace(SETTINGS, trusted_proxies=TrustedProxies.parse(proxies))
+        settings = replace(SETTINGS, trusted_proxies=TrustedProxies(networks()(proxies)))
         spec = {"limits": {"connectionsPerAddress": 1}}
         async with greeter("prices-1", settings=settings, clients=spec) as made:
             [client] = await made.clients(1, additional_headers={"X-Forwarded-For": "192.0.2.1"})

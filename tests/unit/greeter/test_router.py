@@ -16,6 +16,7 @@ from lobby_gateway.close_codes import NO_SEAT
 from lobby_gateway.greeter.directory import Directory, DirectoryEntry
 from lobby_gateway.greeter.redirect import Ticket
 from lobby_gateway.greeter.router import PendingClient, ResponseForm, Router
+from lobby_gateway.process.arguments import networks
 from lobby_gateway.resource.spec import LimitsSpec
 from lobby_gateway.websocket.listener import Listener, listen
 
@@ -84,7 +85,7 @@ async def asked(
     made = Directory(Changes())
     if directory is not None:
         made.update(list(directory))
-    router = Router(made, lambda _entry: queue, TrustedProxies.parse(proxies), capacity)
+    router = Router(made, lambda _entry: queue, TrustedProxies(networks()(proxies)), capacity)
     router.closed = closed
     listener = Listener(listen("127.0.0.1", 0), router)
     listener.start()

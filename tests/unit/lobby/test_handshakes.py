@@ -19,6 +19,7 @@ from lobby_gateway.clients.auth import TrustedProxies
 from lobby_gateway.clients.connection import ClientConnection
 from lobby_gateway.clients.tokens import DRAIN_PATH, RESULTS, Purpose, TokenError, TokenKeys, sign
 from lobby_gateway.lobby.handshakes import LobbyHandshakes
+from lobby_gateway.process.arguments import networks
 from lobby_gateway.resource.schema import validate_and_default
 from lobby_gateway.resource.spec import Lobby, lobby_from_resource
 from lobby_gateway.trunk import records as trunk
@@ -65,7 +66,7 @@ class Served:
             origin_subprotocol=lambda: self.subprotocol,
             seats_changed=lambda: None,
             trunk_arrived=self._trunk_arrived,
-            proxies=TrustedProxies.parse(proxies),
+            proxies=TrustedProxies(networks()(proxies)),
         )
         self.listener = Listener(listen("127.0.0.1", 0), self.handshakes)
 

@@ -315,7 +315,7 @@ class LobbyService:
             if number == client:
                 logger.warning(
                     "closing a client: the origin closed its connection because of its message",
-                    extra={"lobby": self.lobby.name, "address": seat_of(each).permit.address, "code": code},
+                    extra={"lobby": self.lobby.key, "address": seat_of(each).permit.address, "code": code},
                 )
                 each.close(close_codes.ORIGIN_OBJECTED)
                 return

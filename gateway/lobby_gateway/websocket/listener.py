@@ -84,8 +84,8 @@ class Handshake:
     Attributes:
         deadline: when an incomplete request is refused, by the event loop's clock.
         peer: address and port of the TCP connection.
-        on_abandoned: set by a handler that answers later: called if the client disconnects meanwhile, or the listener refuses
-            it.
+        on_abandoned: set by a handler that answers later: called if the client disconnects meanwhile, or is refused because it
+            sends too much; not if the listener closes.
     """
 
     __slots__ = ("_buffer", "_listener", "_reading", "_request", "_sock", "deadline", "on_abandoned", "peer")

@@ -187,6 +187,10 @@ def test_schema_covers_exactly_the_values() -> None:
         ({"policy": {"template": {"maxResources": {"gpu": 1}}}}, "additional properties 'gpu' not allowed"),
         ({"policy": {"maxReplicas": 0}}, "at '/policy/maxReplicas': minimum: got 0, want 1"),
         ({"policy": {"origin": {"denyCidrs": ["localhost"]}}}, "at '/policy/origin/denyCidrs/0': 'localhost' does not match"),
+        (
+            {"watch": {"lobbyNamespaces": ["feeds", "news"]}},
+            "watch.lobbyNamespaces: feeds, news have no effect without watch.allNamespaces; accepted: []",
+        ),
         ({"httpRoute": {"enabled": True}}, "httpRoute.parentRefs: no Gateway given; accepted: [{name: my-gateway}]"),
         ({"demo": {"enabled": True}, "lobbies": {"demo": {"origin": {}}}}, "lobbies.demo: already created by demo.enabled"),
     ],

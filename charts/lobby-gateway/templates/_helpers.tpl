@@ -74,6 +74,7 @@ app.kubernetes.io/component: lobby
 {{- if .Values.watch.allNamespaces -}}
 {{- append .Values.watch.lobbyNamespaces .Release.Namespace | uniq | toJson -}}
 {{- else -}}
+{{- with .Values.watch.lobbyNamespaces }}{{ fail (printf "watch.lobbyNamespaces: %s have no effect without watch.allNamespaces; accepted: [], or watch.allNamespaces=true" (join ", " .)) }}{{ end -}}
 {{- list .Release.Namespace | toJson -}}
 {{- end -}}
 {{- end -}}

@@ -230,9 +230,9 @@ class ClientConnection(ServerSocket):
         """Closes the socket at once."""
         if self.fd < 0:
             return
+        self.mailbox = None
         if self.bus is not None:
             self.bus.detach(self)  # before another socket can get the descriptor
-        self.mailbox = None
         super().abort()
         self.owner.client_closed(self, self._label or label)
 
@@ -265,9 +265,9 @@ class ClientConnection(ServerSocket):
 
     def _close(self, state: CloseState, payload: bytes, label: str, timeout: float | None = None) -> None:
         self._label = self._label or label
+        self.mailbox = None
         if self.bus is not None:
             self.bus.detach(self)
-        self.mailbox = None
         self._begin_close(state, payload, timeout or self.policy.settings.close_timeout_seconds)
 
     def _wait_for_room(self) -> None:

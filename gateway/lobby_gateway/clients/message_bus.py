@@ -182,13 +182,13 @@ class MessageBus:
             self._deliver(client, batch)
 
     def detach(self, client: ClientConnection) -> None:
-        """Removes a client whose socket is still open; what waits stays with it."""
+        """Removes a client whose socket is still open; what waits stays with it, as long as it has a mailbox."""
         client.bus = None
         encoding = self._encoding(client)
         encoding.ready.pop(client.fd, None)
-        mailbox = encoding.behind.get(client)
-        if mailbox is not None:
-            mailbox.detach()
+        if client.mailbox is not None:
+            client.mailbox.detach()
+        if client in encoding.behind:
             self._leave(encoding, client)
 
     def fell_behind(self, client: ClientConnection, mailbox: Mailbox) -> None:

@@ -225,6 +225,26 @@ def test_what_waits_is_kept_once_for_all_clients() -> None:
     run(main())
 
 
+def test_what_waits_for_a_client_that_is_closed_is_not_copied() -> None:
+    async def main() -> None:
+        bus = MessageBus()
+        pairs = [connect(Owner(), receive_buffer=4096) for _ in range(2)]
+        for client, _ in pairs:
+            bus.attach(client)
+        for n in range(100):
+            bus.publish(numbered(n, 1, 16384))
+        mailboxes = [client.mailbox for client, _ in pairs]
+        pairs[0][0].abort()
+        pairs[1][0].close(NORMAL)
+        assert bus.behind == 0
+        assert all(mailbox is not None and mailbox.attached for mailbox in mailboxes)
+        for client, sock in pairs:
+            client.abort()
+            sock.close()
+
+    run(main())
+
+
 def test_a_pong_does_not_wait_for_the_end_of_a_burst() -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()

@@ -245,6 +245,27 @@ def test_what_waits_for_a_client_that_is_closed_is_not_copied() -> None:
     run(main())
 
 
+def test_a_client_whose_message_was_cut_keeps_only_the_rest_of_that_message() -> None:
+    async def main() -> None:
+        bus = MessageBus(limits=QueueLimits(messages=1, seconds=0))
+        pairs = [connect(Owner(), receive_buffer=4096) for _ in range(8)]
+        for client, _ in pairs:
+            bus.attach(client)
+        tracemalloc.start()
+        bus.publish(numbered(0, 1000, 1024))  # all are cut in the middle of this batch of 1 MB
+        bus.publish(numbered(1000, 1, 64))
+        bus.look(time.monotonic())
+        kept, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert bus.behind == len(pairs)
+        assert kept < 1 << 18
+        for client, sock in pairs:
+            client.abort()
+            sock.close()
+
+    run(main())
+
+
 def test_a_pong_does_not_wait_for_the_end_of_a_burst() -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()

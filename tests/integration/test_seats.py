@@ -8,6 +8,8 @@ from tests.support.swarm import Swarm
 from tests.support.ticker import ticker
 from tests.support.up import lobby_resource
 
+from lobby_gateway.settings import TokenSettings
+
 
 def test_513th_client_is_refused_until_a_seat_is_free() -> None:
     async def main() -> None:
@@ -41,7 +43,7 @@ def test_lobby_refuses_clients_without_a_valid_token() -> None:
             urls = {
                 "none": good.partition("?")[0],
                 "forged": good[:-4] + ("AAAA" if good[-4:] != "AAAA" else "BBBB"),
-                "expired": lobby.client_url(expires_in=-1),
+                "expired": lobby.client_url(expires_in=-TokenSettings().clock_tolerance_seconds - 1),
                 "of another lobby": lobby.client_url(lobby="prices-2"),
                 "of another path": lobby.client_url(path="/other"),
             }

@@ -40,7 +40,7 @@ def section(results: FarResults | None) -> list[str]:
     about = results.about
     if about:
         lines += [
-            f"Measured on {about['date']} on {about['processor']}, {about['kernel']}; {about['rounds']} rounds, {about['minutes']:.0f} minutes. Other processes used",
+            f"Measured on {about['date']} on {about['processor']}, {about['kernel']}; {about['rounds']} {'round' if about['rounds'] == 1 else 'rounds'}, {about['minutes']:.0f} minutes. Other processes used",
             f"{about['others'][0]:.0%} of all cores' time, other guests of the host {about['others'][1]:.0%}.",
             "",
         ]

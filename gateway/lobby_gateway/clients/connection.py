@@ -176,7 +176,7 @@ class ClientConnection(ServerSocket):
             return
         settings = self.policy.settings
         info = TcpInfo.of(self.sock)
-        if mailbox.acked < 0:
+        if mailbox.acked < 0 or not info.window_closed:
             mailbox.closed_at = now
         if info.acked != mailbox.acked:
             mailbox.acked, mailbox.acked_at = info.acked, now
@@ -184,8 +184,6 @@ class ClientConnection(ServerSocket):
         if silent >= settings.stalled_seconds:
             self.close(close_codes.TOO_SLOW)
             return
-        if not info.window_closed:
-            mailbox.closed_at = now
         closed = now - mailbox.closed_at
         mailbox.not_reading = closed >= settings.not_reading_seconds or silent >= settings.silent_line_seconds
         self._note_high_water()

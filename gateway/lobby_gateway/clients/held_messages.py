@@ -14,7 +14,7 @@ from lobby_gateway.settings import ForwardSettings
 Sender = TypeVar("Sender", bound=Hashable)
 
 _OVERHEAD = 64  # what a message takes beside its payload, so that empty ones are bounded, too
-_DEFAULTS = ForwardSettings()
+FORWARD_SETTINGS = ForwardSettings()
 
 
 class HeldMessage(NamedTuple, Generic[Sender]):
@@ -43,7 +43,7 @@ class HeldMessages(Generic[Sender]):
 
     __slots__ = ("_by_sender", "_bytes", "_queue", "_settings")
 
-    def __init__(self, settings: ForwardSettings = _DEFAULTS) -> None:
+    def __init__(self, settings: ForwardSettings = FORWARD_SETTINGS) -> None:
         self._settings = settings
         self._queue: deque[HeldMessage[Sender]] = deque()
         self._bytes = 0

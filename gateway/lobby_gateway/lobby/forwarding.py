@@ -14,11 +14,10 @@ from collections import Counter, deque
 from collections.abc import Hashable
 from typing import Protocol
 
-from lobby_gateway.clients.held_messages import HeldMessages
+from lobby_gateway.clients.held_messages import FORWARD_SETTINGS, HeldMessages
 from lobby_gateway.clients.rate_limit import RateLimiter
 from lobby_gateway.settings import ForwardSettings
 
-FORWARD_SETTINGS = ForwardSettings()
 OBJECTIONS = frozenset({1002, 1003, 1007, 1008, 1009})
 """Close codes of an origin that objects to what it received (RFC 6455 §7.4.1)."""
 

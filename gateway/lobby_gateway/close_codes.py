@@ -57,6 +57,7 @@ ORIGIN_NOT_ALLOWED = Refusal(
 NO_SUCH_PATH = Refusal(404, "no_such_path", "No Lobby is served at this path.", _FIX)
 METHOD_NOT_ALLOWED = Refusal(405, "method_not_allowed", "Only GET is supported.", _FIX)
 HANDSHAKE_TIMEOUT = Refusal(408, "handshake_timeout", "The handshake took too long.", "retry")
+LOBBY_GONE = Refusal(410, "lobby_deleted", "This Lobby was deleted.", "give up")
 UPGRADE_REQUIRED = Refusal(426, "upgrade_required", "This is a WebSocket endpoint.", _FIX)
 WRONG_VERSION = Refusal(426, "wrong_version", "Sec-WebSocket-Version 13 is required.", _FIX)
 TOO_MANY = Refusal(429, "too_many", "Too many connections from this address.", _WAIT, 5)
@@ -77,6 +78,9 @@ _FIX_FIRST = "fix the cause before reconnecting"
 
 NORMAL = CloseCode(1000, "normal", "", "nothing")
 GOING_AWAY = CloseCode(1001, "going_away", "the server is shutting down", _RECONNECT)
+LOBBY_DELETED = CloseCode(
+    1001, "lobby_deleted", "the Lobby was deleted", "reconnect only if the Lobby is created again: until then, 404"
+)
 PROTOCOL_ERROR = CloseCode(1002, "protocol_error", "protocol error", _FIX_FIRST)
 INVALID_DATA = CloseCode(1007, "invalid_data", "text is not UTF-8", _FIX_FIRST)
 MESSAGES_REJECTED = CloseCode(1008, "messages_rejected", "this Lobby accepts no messages from clients", _FIX_FIRST)

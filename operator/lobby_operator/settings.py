@@ -322,12 +322,15 @@ class LobbyControllerSettings:
         max_backoff_seconds: largest random time. Usually a person has to fix a quota or an admission rule first.
         drain_timeout_seconds: how long to wait for the answer to a drain request. It takes milliseconds, and a lobby that
             hangs must not delay the others for long.
+        max_deletion_notices: most lobbies of a deleted Lobby that are told so at the same time. Each takes a connection; 2,000
+            lobbies are told within a second or two.
     """
 
     resync_seconds: float = 300.0
     min_backoff_seconds: float = 0.2
     max_backoff_seconds: float = 10.0
     drain_timeout_seconds: float = 2.0
+    max_deletion_notices: int = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

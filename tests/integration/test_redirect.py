@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
 from tests.support import proc, web
+from tests.support.lobby import lobby_process
 from tests.support.sockets import run
 from tests.support.swarm import Swarm
 from tests.support.ticker import ticker
 from tests.support.up import LobbyUp, lobby_file, lobby_resource, lobby_up
 from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
 
 REDIRECT = {"mode": "Redirect"}
 
@@ -87,5 +90,26 @@ def test_location_has_the_form_that_most_clients_follow(tmp_path: Path) -> None:
                 (client,) = await swarm.connect(1)
                 assert client.status == 307
                 assert client.headers["Location"].startswith("//127.0.0.1:")
+
+    run(main(), deadline=60)
+
+
+def test_a_lobby_whose_lobby_was_deleted_closes_its_clients_and_refuses_others() -> None:
+    async def main() -> None:
+        async with ticker() as origin, lobby_process(lobby_resource("prices", origin.url)) as lobby:
+            client = await connect(lobby.client_url(), proxy=None)
+            late = lobby.client_url()  # issued before the deletion
+            await client.recv()
+            await lobby.tell_deleted()
+            await lobby.tell_deleted()  # idempotent
+            async for _ in client:
+                pass  # what it was sent before
+            assert (client.close_code, client.close_reason) == (1001, "the Lobby was deleted")
+            with pytest.raises(InvalidStatus) as refused:
+                await connect(late, proxy=None)
+            assert refused.value.response.status_code == 410
+            assert refused.value.response.body == b"This Lobby was deleted.\n"
+            metrics = await lobby.metrics()
+            assert metrics("lobby_closes_total", reason="lobby_deleted") == 1
 
     run(main(), deadline=60)

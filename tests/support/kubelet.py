@@ -11,6 +11,7 @@ from typing import Any
 
 from tests.support.kube_api import FakeKubeApi
 
+from lobby_gateway.clients.tokens import DELETED_QUERY
 from lobby_gateway.http.admin import AdminRequest, AdminResponse, AdminServer
 from lobby_gateway.process.seat_reports import LobbyReport, OriginReport, OriginState
 
@@ -24,6 +25,7 @@ class RunningLobby:
         name: of the pod.
         clients: number of taken seats.
         draining: it was asked to drain.
+        deleted: it was told that its Lobby was deleted.
         origin: state of its origin connection.
     """
 
@@ -32,6 +34,7 @@ class RunningLobby:
         self.address = address
         self.clients = 0
         self.draining = False
+        self.deleted = False
         self.origin = OriginReport(state=OriginState.CONNECTED)
         self.server = AdminServer({("GET", "/seats"): self._seats, ("POST", "/drain"): self._drain})
 
@@ -46,8 +49,9 @@ class RunningLobby:
         )
         return AdminResponse.json(report.to_json())
 
-    async def _drain(self, _request: AdminRequest) -> AdminResponse:
+    async def _drain(self, request: AdminRequest) -> AdminResponse:
         self.draining = True
+        self.deleted = request.query == DELETED_QUERY
         return AdminResponse.json({}, 202)
 
 

@@ -18,7 +18,7 @@ from tests.support import proc, web
 from tests.support.processes import Process, running
 from tests.support.waiting import until
 
-from lobby_gateway.clients.tokens import DRAIN_PATH, Purpose, key_from_hex, namespace_key, sign
+from lobby_gateway.clients.tokens import DELETED_QUERY, DRAIN_PATH, Purpose, key_from_hex, namespace_key, sign
 from lobby_gateway.resource.schema import crd, validate_and_default
 
 TOKEN_SECONDS = 60.0
@@ -76,6 +76,11 @@ class LobbyProcess:
         answer = await drain(self.admin, key_from_hex(self.key), self.name)
         assert answer.status == 202, answer
 
+    async def tell_deleted(self) -> None:
+        """Tells it that its Lobby was deleted."""
+        answer = await drain(self.admin, key_from_hex(self.key), self.name, query=f"?{DELETED_QUERY}")
+        assert answer.status == 202, answer
+
     async def until_clients(self, count: int, *, deadline: float = 10.0) -> None:
         """Waits until `count` seats are taken."""
 
@@ -102,10 +107,10 @@ class LobbyProcess:
         return {"name": self.name, "address": f"127.0.0.1:{self.port}", "clients": 0, "seats": 512}
 
 
-async def drain(admin: str, key: bytes, lobby: str) -> web.HttpResponse:
+async def drain(admin: str, key: bytes, lobby: str, *, query: str = "") -> web.HttpResponse:
     """Asks a lobby to drain, as the lobby host does; `admin` is the URL of its admin port."""
     token = sign(key, purpose=Purpose.DRAIN, lobby=lobby, path=DRAIN_PATH, expires=time.time() + TOKEN_SECONDS)
-    return await web.request("POST", f"{admin}{DRAIN_PATH}", Authorization=f"Bearer {token}")
+    return await web.request("POST", f"{admin}{DRAIN_PATH}{query}", Authorization=f"Bearer {token}")
 
 
 def new_key() -> str:

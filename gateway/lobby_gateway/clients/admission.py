@@ -29,6 +29,7 @@ class SeatCount:
         total: seats of the lobby.
         taken: seats granted and not yet released.
         draining: no more seats are granted.
+        deleted: nor will any other lobby grant one, since the Lobby was deleted.
     """
 
     def __init__(self, total: int) -> None:
@@ -37,6 +38,7 @@ class SeatCount:
         self.total = total
         self.taken = 0
         self.draining = False
+        self.deleted = False
 
     @property
     def free(self) -> int:
@@ -46,6 +48,8 @@ class SeatCount:
     @property
     def refusal(self) -> Refusal:
         """Why a seat would be refused now."""
+        if self.deleted:
+            return close_codes.LOBBY_GONE
         return close_codes.LOBBY_DRAINING if self.draining else close_codes.LOBBY_FULL
 
     def claim(self, count: int = 1) -> int:

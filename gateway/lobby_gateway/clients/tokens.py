@@ -38,6 +38,8 @@ MAX_TOKEN_CHARACTERS: Final = 2048
 """Longer tokens are refused unread. The CRD bounds names and paths, so ours are never longer."""
 
 DRAIN_PATH: Final = "/drain"
+DELETED_QUERY: Final = "lobby=deleted"
+"""Query of `DRAIN_PATH`: clients need not look for another lobby, since the Lobby was deleted."""
 """Where a lobby's admin port accepts tokens for `Purpose.DRAIN`."""
 
 _MAX_KEYS: Final = 8

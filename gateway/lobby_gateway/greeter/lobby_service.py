@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, islice
 
 from lobby_gateway import close_codes
 from lobby_gateway.clients.admission import Admission, ProcessCapacity
@@ -21,6 +21,7 @@ from lobby_gateway.clients.held_messages import HeldMessages
 from lobby_gateway.clients.message_bus import BusStats
 from lobby_gateway.clients.rate_limit import FloodLimit
 from lobby_gateway.clients.tokens import NamespaceKeys, TokenKeys
+from lobby_gateway.close_codes import Refusal
 from lobby_gateway.greeter.directory import DirectoryEntry
 from lobby_gateway.greeter.redirect import RedirectError, new_ticket
 from lobby_gateway.greeter.router import PendingClient, ResponseForm
@@ -28,11 +29,13 @@ from lobby_gateway.greeter.seat_queue import ClaimRefusal, LobbyId, Rank, SeatQu
 from lobby_gateway.greeter.trunks import ClientSeat, Group, Trunk, regroup, seat_of
 from lobby_gateway.metrics import FATES, VERDICTS
 from lobby_gateway.resource.spec import ClientMessages, Lobby, RoutingMode
-from lobby_gateway.settings import SeatQueueSettings, TrunkConsumerSettings
+from lobby_gateway.settings import RemovalSettings, SeatQueueSettings, TrunkConsumerSettings
 from lobby_gateway.trunk.consumer import SeatLedger
 from lobby_gateway.trunk.position import Position
 
 logger = logging.getLogger(__name__)
+
+REMOVAL_SETTINGS = RemovalSettings()
 
 
 @dataclass(slots=True)
@@ -68,7 +71,7 @@ class LobbyService:
     Attributes:
         lobby: the resource, as last seen in the directory.
         admission: admits its clients.
-        removed: the Lobby was deleted; its clients stay as long as its lobbies do.
+        removed: the Lobby was deleted, and its clients are being closed.
         clients: the connected clients.
         bus_stats: of all its message buses.
         moves: moved clients, by verdict.
@@ -87,6 +90,7 @@ class LobbyService:
         linger_seconds: float,
         capacity: ProcessCapacity,
         flood: FloodLimit,
+        removal: RemovalSettings = REMOVAL_SETTINGS,
     ) -> None:
         self.lobby: Lobby = entry.lobby
         self.admission = Admission(entry.lobby.spec.clients.limits, capacity)
@@ -115,6 +119,8 @@ class LobbyService:
         self._policy = ClientPolicy.of(self._clients_spec, flood)
         self._pump_handle: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._removal_timer: asyncio.TimerHandle | None = None
+        self._removal_settings = removal
         self._closing = False
         self._redirect_problem = ""
         self.update(entry)
@@ -163,10 +169,22 @@ class LobbyService:
         self._wake()
 
     def remove(self) -> None:
-        """The Lobby was deleted: there are no lobbies for new clients."""
+        """The Lobby was deleted: refuses waiting clients, and starts to close connected ones."""
         self.removed = True
         self._queue.update(())
-        self._wake()
+        self._refuse_waiting(close_codes.LOBBY_GONE)
+        self._close_removed()
+
+    def _close_removed(self) -> None:
+        """Closes the clients of a deleted Lobby, some at a time, so that those of other Lobbies need not wait for that."""
+        self._removal_timer = None
+        if not self.removed or self._closing:  # it was created again, or all clients are being closed
+            return
+        settings = self._removal_settings
+        for client in list(islice((each for each in self.clients if not each.closing), settings.batch)):
+            client.close(close_codes.LOBBY_DELETED)
+        if not all(client.closing for client in self.clients):
+            self._removal_timer = self._loop.call_later(settings.pause_seconds, self._close_removed)
 
     def enqueue(self, pending: PendingClient) -> None:
         """Queues an admitted client for a seat."""
@@ -194,18 +212,21 @@ class LobbyService:
     def stop(self) -> None:
         """Refuses waiting clients; connected ones stay until they are closed."""
         self._closing = True
+        self._refuse_waiting(close_codes.SHUTTING_DOWN)
+
+    def _refuse_waiting(self, refusal: Refusal) -> None:
         for waiter in self._queue.clear():
             if isinstance(waiter.client, PendingClient):
-                waiter.client.refuse(close_codes.SHUTTING_DOWN)
+                waiter.client.refuse(refusal)
         for pending, trunk in list(self._undecided.items()):
             del self._undecided[pending]
-            pending.refuse(close_codes.SHUTTING_DOWN)
+            pending.refuse(refusal)
             self._release(trunk, 1)
 
     async def close(self) -> None:
         """Closes the remaining clients and trunks."""
         self._closing = True
-        for handle in (self._pump_handle, self._timer):
+        for handle in (self._pump_handle, self._timer, self._removal_timer):
             if handle is not None:
                 handle.cancel()
         for client in list(self.clients):
@@ -467,7 +488,7 @@ class LobbyService:
             self._wake()
 
     def _close_if_unused(self, trunk: Trunk) -> None:
-        if trunk.moving and trunk.unused:
+        if (trunk.moving or self.removed) and trunk.unused:
             self._close_trunk(trunk)  # the lobby is waiting for that
 
     def _close_trunk(self, trunk: Trunk) -> None:

@@ -139,11 +139,16 @@ class LobbyHandshakes:
         """
         for handshake, seated in list(self._undecided.items()):
             del self._undecided[handshake]
-            handshake.refuse(close_codes.LOBBY_DRAINING)
+            handshake.refuse(self._seat_count.refusal)
             self._release(seated)
         clients = list(self.clients)
         for index, client in enumerate(clients):
             self._loop.call_later(seconds * index / len(clients), self._move, client)
+
+    def close_clients(self, close: close_codes.CloseCode) -> None:
+        """Closes the direct clients at once."""
+        for client in list(self.clients):
+            client.close(close)
 
     def _move(self, client: ClientConnection) -> None:
         cursor = self._ring.cursor - client.waiting_messages

@@ -14,7 +14,7 @@ from lobby_gateway.clients.admission import ProcessCapacity, SeatCount
 from lobby_gateway.clients.auth import TrustedProxies
 from lobby_gateway.clients.connection import ClientConnection
 from lobby_gateway.clients.fan_out import SEND_LOOP
-from lobby_gateway.clients.tokens import DRAIN_PATH, TokenError, TokenKeys
+from lobby_gateway.clients.tokens import DELETED_QUERY, DRAIN_PATH, TokenError, TokenKeys
 from lobby_gateway.http.admin import AdminRequest, AdminResponse, AdminServer, health_handlers, metrics_handler
 from lobby_gateway.lobby import collectors
 from lobby_gateway.lobby.collectors import LobbyStats
@@ -245,6 +245,15 @@ class LobbyProcess:
         self._handshakes.move_clients(seconds)
         logger.info("lobby is draining", extra={"lobby": self.name, "clients": self._seat_count.taken})
 
+    def lobby_deleted(self) -> None:
+        """The Lobby was deleted: closes direct clients at once, and refuses new ones until the process ends. Idempotent."""
+        if self._seat_count.deleted:
+            return
+        logger.info("the Lobby was deleted", extra={"lobby": self.name, "clients": self._seat_count.taken})
+        self._seat_count.deleted = True
+        self._handshakes.close_clients(close_codes.LOBBY_DELETED)
+        self.drain(trunk.MoveReason.DRAINING, 0.0)
+
     # TrunkLobby
 
     @property
@@ -412,7 +421,9 @@ class LobbyProcess:
         except TokenError as error:
             logger.warning("refused to drain", extra={"lobby": self.name, "problem": error.problem})
             return AdminResponse.unauthorized(str(error))
-        self.drain(
-            trunk.MoveReason.DRAINING, min(self._settings.drain_spread_seconds, self.lobby.spec.drain_seconds / 2)
-        )
+        if request.query == DELETED_QUERY:
+            self.lobby_deleted()
+        else:
+            spread = min(self._settings.drain_spread_seconds, self.lobby.spec.drain_seconds / 2)
+            self.drain(trunk.MoveReason.DRAINING, spread)
         return AdminResponse.json(self.report().to_json(), 202)

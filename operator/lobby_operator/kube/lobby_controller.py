@@ -130,12 +130,14 @@ class LobbyController:
         """What the Lobby needs besides its pods has changed."""
         self._spec_changed.set()
 
-    async def close(self) -> None:
-        """Stops reconciling the Lobby; its lobbies keep running."""
+    async def close(self, *, deleted: bool = False) -> None:
+        """Stops reconciling the Lobby; its lobbies keep running, unless it was deleted."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self.runtime is not None:
+            if deleted:
+                await self.runtime.tell_deleted()
             await self.runtime.close()
         self._context.set_active(self.key, active=False)
 

@@ -168,7 +168,7 @@ class ControllerManager:
         controller = self._controllers.get(key)
         if controller is not None and (record is None or record.uid != controller.uid):
             del self._controllers[key]
-            task = asyncio.create_task(controller.close(), name=f"close {key}")
+            task = asyncio.create_task(controller.close(deleted=True), name=f"close {key}")
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
             controller = None

@@ -317,6 +317,36 @@ class KubeRuntime:
         except ApiError as error:
             raise RuntimeFailedError(f"can't delete {name}: {error}") from error
 
+    async def tell_deleted(self) -> None:
+        """Tells all lobbies that their Lobby was deleted, so that they close the clients that were redirected to them.
+
+        Their pods end within seconds: Kubernetes deletes what a deleted Lobby owns. A lobby that can't be told is one of them.
+        """
+        lobbies = [pod.state for pod in self._pods.values() if pod.poller is not None]
+        at_once = asyncio.Semaphore(self._settings.controller.max_deletion_notices)
+
+        async def tell(state: PodState, keys: Sequence[bytes]) -> None:
+            try:
+                async with at_once:
+                    await request_drain(
+                        (state.ip, self._settings.lobby_admin_port),
+                        namespace=self._lobby.namespace,
+                        name=state.name,
+                        keys=keys,
+                        timeout=self._settings.controller.drain_timeout_seconds,
+                        deleted=True,
+                    )
+            except RuntimeFailedError as error:
+                logger.info("can't tell a lobby that its Lobby was deleted", extra={"problem": str(error)})
+
+        if lobbies:
+            try:
+                keys = await self._token_keys()
+            except RuntimeFailedError as error:
+                logger.info("can't tell lobbies that their Lobby was deleted", extra={"problem": str(error)})
+                return
+            await asyncio.gather(*(tell(state, keys) for state in lobbies))
+
     async def close(self) -> None:
         """Stops polling and writing; the lobbies keep running."""
         await self._maintenance.close()

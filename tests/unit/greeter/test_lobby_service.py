@@ -12,13 +12,23 @@ import pytest
 from tests.support.sockets import run
 from tests.unit.greeter.lobbies import KEY, SETTINGS, greeter, texts, until
 from tests.unit.greeter.support import resource
+from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from lobby_gateway.clients.tokens import Purpose, verify
-from lobby_gateway.settings import SeatQueueSettings
+from lobby_gateway.settings import RemovalSettings, SeatQueueSettings
 from lobby_gateway.websocket.frames import Opcode
 
 WAIT_SECONDS = 15  # for which a client waits for a seat, by default; a loaded machine is quicker than half of it
+
+
+async def outcome(client: ClientConnection) -> str:
+    """The next message of a client, or the code with which it was closed."""
+    try:
+        async with asyncio.timeout(10):
+            return str(await client.recv())
+    except ConnectionClosed:
+        return str(client.close_code)
 
 
 def numbered(first: int, count: int) -> list[str]:
@@ -674,21 +684,89 @@ def test_an_unused_trunk_is_closed() -> None:
     run(main())
 
 
-def test_a_deleted_lobby_keeps_its_clients_and_accepts_no_new_ones() -> None:
+def test_the_clients_of_a_deleted_lobby_are_closed_at_once_and_new_ones_refused() -> None:
+    async def main() -> None:
+        async with greeter("prices-1", seats=2) as running:
+            [lobby] = running.lobbies
+            clients = await running.clients(2)
+            waiting = asyncio.ensure_future(http_get(running.greeter.port, **UPGRADE))
+            await until(lambda: running.greeter.report().waiting == {"prices": 1})
+            running.greeter.directory.update([])
+            status, headers, body = await waiting
+            assert (status, body) == (410, b"This Lobby was deleted.\n")
+            assert "retry-after" not in headers
+            for client in clients:
+                with pytest.raises(ConnectionClosed):
+                    await client.recv()
+                assert (client.close_code, client.close_reason) == (1001, "the Lobby was deleted")
+            assert (await http_get(running.greeter.port, **UPGRADE))[0] == 404
+            await until(lambda: lobby.seat_count.taken == 0 and not lobby.trunks)
+            await until(lambda: not running.greeter._services)
+            assert running.greeter._stats.closes["lobby_deleted"] == 2
+
+    run(main())
+
+
+def test_a_client_that_waits_to_be_redirected_is_refused_when_the_lobby_is_deleted() -> None:
+    async def main() -> None:
+        async with greeter(**REDIRECT) as running:
+            page = {"Accept": "application/json", "Origin": "http://h"}
+            waiting = asyncio.ensure_future(http_get(running.greeter.port, **page))
+            await until(lambda: running.greeter.report().waiting == {"prices": 1})
+            running.greeter.directory.update([])
+            status, headers, _ = await waiting
+            assert (status, headers["access-control-allow-origin"]) == (410, page["Origin"])
+
+    run(main())
+
+
+def test_a_client_whose_subprotocol_is_undecided_is_refused_when_the_lobby_is_deleted() -> None:
+    async def main() -> None:
+        async with greeter("prices-1", origin=SUBPROTOCOLS) as running:
+            [lobby] = running.lobbies
+            undecided = asyncio.ensure_future(running.connect(subprotocols=["v2"]).__aenter__())
+            await until(lambda: running.service()._undecided)
+            running.greeter.directory.update([])
+            with pytest.raises(InvalidStatus) as refused:
+                await undecided
+            assert refused.value.response.status_code == 410
+            await until(lambda: lobby.seat_count.taken == 0)
+
+    run(main())
+
+
+def test_clients_that_wait_for_another_lobby_are_closed_when_the_lobby_is_deleted() -> None:
     async def main() -> None:
         async with greeter("prices-1") as running:
             [lobby] = running.lobbies
             [client] = await running.clients(1)
+            lobby.die()
+            await until(lambda: running.greeter.report().lost == {"prices": 1})
             running.greeter.directory.update([])
-            status, _, _ = await http_get(running.greeter.port, **UPGRADE)
-            assert status == 404
-            lobby.publish("still here")
-            assert await texts(client, 1) == ["still here"]
+            with pytest.raises(ConnectionClosed):
+                await client.recv()
+            assert client.close_code == 1001
+
+    run(main())
+
+
+def test_many_clients_of_a_deleted_lobby_are_closed_in_batches_and_none_after_it_was_created_again() -> None:
+    async def main() -> None:
+        async with greeter("prices-1") as running:
+            [lobby] = running.lobbies
+            clients = await running.clients(10)
+            service = running.service()
+            service._removal_settings = RemovalSettings(batch=3, pause_seconds=0.01)
+            running.greeter.directory.update([])
+            assert sum(client.closing for client in service.clients) == 3, "no more in one turn of the event loop"
+            await until(lambda: len(service.clients) <= 4)
             running.tell(lobby)
-            [other] = await running.clients(1)
-            assert running.greeter.report().clients == {"prices": 2}
-            await client.close()
-            await other.close()
+            left = len(service.clients)
+            lobby.publish("still here")
+            heard = [client for client in clients if await outcome(client) == "still here"]
+            assert len(heard) == sum(not client.closing for client in service.clients) <= left
+            for client in heard:
+                await client.close()
 
     run(main())
 

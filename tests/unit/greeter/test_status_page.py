@@ -11,6 +11,8 @@ from tests.support.waiting import until
 from tests.unit.greeter.lobbies import Lobby, Running, greeter, texts
 from tests.unit.greeter.support import resource
 
+from lobby_gateway.settings import RemovalSettings
+
 
 async def items(made: Running) -> dict[str, dict[str, Any]]:
     told = (await web.get(f"http://127.0.0.1:{made.greeter.admin_port}/status")).json()
@@ -163,6 +165,7 @@ def test_a_deleted_lobby_is_marked_until_its_clients_are_gone() -> None:
     async def main() -> None:
         async with greeter("prices-1") as made:
             [client] = await made.clients(1)
+            made.service()._removal_settings = RemovalSettings(batch=0, pause_seconds=60)
             made.greeter.directory.update([])
             item = (await items(made))["prices"]
             assert item["removed"]

@@ -14,6 +14,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Origin, Subprotocol
 
+from lobby_gateway import close_codes
 from lobby_gateway.clients.admission import ProcessCapacity, SeatCount
 from lobby_gateway.clients.auth import TrustedProxies
 from lobby_gateway.clients.connection import ClientConnection
@@ -586,6 +587,28 @@ def test_a_client_that_waits_for_the_origins_choice_is_refused_when_the_lobby_dr
             assert lobby.seat_count.taken == 0
             lobby.handshakes.origin_connected()
             assert not lobby.handshakes.clients
+
+    run(main())
+
+
+def test_a_deleted_lobby_closes_its_clients_and_refuses_others_for_good() -> None:
+    async def main() -> None:
+        async with served(origin_subprotocols=["v2"]) as lobby:
+            clients = [await connect(lobby.url()) for _ in range(2)]
+            waiting = asyncio.ensure_future(connect(lobby.url(), subprotocols=OFFERED).__aenter__())
+            await until(lambda: lobby.handshakes._undecided)
+            lobby.seat_count.draining = lobby.seat_count.deleted = True
+            lobby.handshakes.close_clients(close_codes.LOBBY_DELETED)
+            lobby.handshakes.move_clients(0.0)
+            for client in clients:
+                assert await closed(client) == (1001, "the Lobby was deleted")
+            with pytest.raises(InvalidStatus) as refusal:
+                await waiting
+            assert refusal.value.response.status_code == 410
+            assert "retry-after" not in refusal.value.response.headers
+            assert await refused(lobby.url()) == 410
+            await until(lambda: lobby.seat_count.taken == 0)
+            assert lobby.handshakes.closes["lobby_deleted"] == 2
 
     run(main())
 

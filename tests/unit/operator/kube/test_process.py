@@ -381,6 +381,36 @@ def test_a_deleted_lobby_is_forgotten_and_a_new_one_of_its_name_starts_afresh() 
     run(main)
 
 
+def test_the_lobbies_of_a_deleted_lobby_are_told_before_its_finalizers_are_done(tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_text("ab" * 32)
+
+    async def main(it: Cluster) -> None:
+        it.server.put(PRICES, lobby_resource())
+        async with it.operator(token_key_file=key) as (made, _, _stopping):
+            await until(it.well)
+            lobby = it.kubelet.lobbies["prices-1"]
+            # As `kubectl delete --cascade=foreground` leaves it until its pods are gone.
+            leaving = dict(it.server.objects[PRICES])
+            leaving["metadata"] = {**leaving["metadata"], "deletionTimestamp": "2026-11-25T10:00:00Z"}
+            it.server.put(PRICES, leaving)
+            await until(lambda: lobby.deleted)
+            assert not made.manager.reconcilers
+
+    run(main)
+
+
+def test_the_lobbies_of_an_operator_that_stops_are_not_told_that_their_lobby_was_deleted() -> None:
+    async def main(it: Cluster) -> None:
+        it.server.put(PRICES, lobby_resource())
+        async with it.operator():
+            await until(it.well)
+        lobby = it.kubelet.lobbies["prices-1"]
+        assert (lobby.deleted, lobby.draining) == (False, False)
+
+    run(main)
+
+
 def test_a_lost_and_a_recovered_origin_are_reported() -> None:
     async def main(it: Cluster) -> None:
         it.server.put(PRICES, lobby_resource())

@@ -50,6 +50,7 @@ class AdminPort:
         self.clients = 0
         self.asked = 0
         self.broken = False
+        self.queries: list[str] = []
         self.token_keys = [OLD_KEY]
 
     async def seats(self, _request: AdminRequest) -> AdminResponse:
@@ -72,6 +73,7 @@ class AdminPort:
         except TokenError as error:
             return AdminResponse.unauthorized(str(error))
         self.draining = True
+        self.queries.append(request.query)
         return AdminResponse.json({}, 202)
 
 
@@ -455,6 +457,41 @@ def test_a_lobby_that_does_not_accept_the_token_is_an_error() -> None:
             with pytest.raises(RuntimeFailedError, match="can't drain prices-1: it answered 401"):
                 await runtime.drain("prices-1")
             assert not it.admin.draining
+
+    run(main())
+
+
+def test_lobbies_are_told_that_their_lobby_was_deleted_and_nothing_is_written() -> None:
+    async def main() -> None:
+        async with scene() as it:
+            runtime = await it.serving()
+            await runtime.create(LOBBY, "prices-2")
+            it.starts("prices-2", host=DEAD)
+            await runtime.create(LOBBY, "prices-3")  # has no address yet
+            it.feed(runtime)
+            start = len(it.server.asked)
+            await runtime.tell_deleted()  # and a lobby that can't be reached keeps no other from it
+            assert it.admin.queries == ["lobby=deleted"]
+            assert it.server.asked[start:] == []
+
+    run(main())
+
+
+def test_lobbies_without_a_known_key_are_not_told_that_their_lobby_was_deleted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def main() -> None:
+        async with scene() as it:
+            runtime = await it.serving()
+
+            async def unknown() -> tuple[bytes, ...]:
+                raise RuntimeFailedError("no keys")
+
+            runtime._token_keys = unknown
+            with caplog.at_level("INFO"):
+                await runtime.tell_deleted()
+            assert it.admin.queries == []
+            assert [each.__dict__["problem"] for each in caplog.records if "deleted" in each.message] == ["no keys"]
 
     run(main())
 

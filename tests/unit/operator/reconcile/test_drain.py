@@ -20,6 +20,7 @@ class Lobby:
     def __init__(self, key: bytes, status: int = 202) -> None:
         self.asked = 0
         self.drained = 0
+        self.query = ""
         self._key = key
         self._status = status
 
@@ -32,14 +33,15 @@ class Lobby:
         except TokenError as error:
             return AdminResponse.unauthorized(str(error))
         self.drained += 1
+        self.query = request.query
         return AdminResponse.json({}, self._status)
 
 
-async def ask(lobby: Lobby, *keys: bytes, name: str = "prices-1") -> None:
+async def ask(lobby: Lobby, *keys: bytes, name: str = "prices-1", deleted: bool = False) -> None:
     server = AdminServer({("POST", "/drain"): lobby.drain})
     port = await server.start("127.0.0.1", 0)
     try:
-        await request_drain(("127.0.0.1", port), namespace="shop", name=name, keys=keys, timeout=5)
+        await request_drain(("127.0.0.1", port), namespace="shop", name=name, keys=keys, timeout=5, deleted=deleted)
     finally:
         await server.close()
 
@@ -48,6 +50,13 @@ def test_a_lobby_is_asked_with_a_token_that_it_accepts() -> None:
     lobby = Lobby(A)
     run(ask(lobby, A, B))
     assert (lobby.asked, lobby.drained) == (1, 1)
+
+
+@pytest.mark.parametrize(("deleted", "query"), [(False, ""), (True, "lobby=deleted")])
+def test_a_lobby_is_told_why_it_should_drain(deleted: bool, query: str) -> None:
+    lobby = Lobby(A)
+    run(ask(lobby, A, deleted=deleted))
+    assert (lobby.drained, lobby.query) == (1, query)
 
 
 def test_further_keys_are_tried_while_they_are_rotated() -> None:

@@ -139,6 +139,18 @@ class ClientSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BatchingSettings:
+    """Messages that are gathered to go out in one send per client.
+
+    Attributes:
+        max_bytes: once this many bytes wait, they are sent. As many as Linux puts into one buffer, like
+            `ClientSettings.send_bytes`: more would save nothing, and fill the sockets of clients that keep up.
+    """
+
+    max_bytes: int = 65536
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MemorySettings:
     """The memory limit of a process.
 

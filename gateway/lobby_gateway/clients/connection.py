@@ -41,6 +41,7 @@ class ClientPolicy:
 
     Attributes:
         queue: what may wait for one client.
+        batch_seconds: how long messages are gathered to be sent together; 0: not at all.
         disconnect_when_full: close a client instead of dropping its oldest message.
         max_message_bytes: largest message accepted from a client.
         ping_seconds: a client that has been silent for this long is pinged; 0: never.
@@ -50,6 +51,7 @@ class ClientPolicy:
     """
 
     queue: QueueLimits = field(default_factory=QueueLimits)
+    batch_seconds: float = 0.0
     disconnect_when_full: bool = False
     max_message_bytes: int = 65536
     ping_seconds: float = 25.0
@@ -66,6 +68,7 @@ class ClientPolicy:
                 seconds=clients.queue.milliseconds / 1000,
                 bytes=clients.queue.bytes,
             ),
+            batch_seconds=clients.batch_milliseconds / 1000,
             disconnect_when_full=clients.queue.overflow is Overflow.DISCONNECT,
             max_message_bytes=clients.max_message_bytes,
             ping_seconds=clients.ping_seconds,
@@ -230,7 +233,7 @@ class ClientConnection(ServerSocket):
             return
         self.mailbox = None
         if self.bus is not None:
-            self.bus.detach(self)  # before another socket can get the descriptor
+            self.bus.remove(self)  # before another socket can get the descriptor
         super().abort()
         self.owner.client_closed(self, self._label or label)
 
@@ -265,7 +268,7 @@ class ClientConnection(ServerSocket):
         self._label = self._label or label
         self.mailbox = None
         if self.bus is not None:
-            self.bus.detach(self)
+            self.bus.remove(self)
         self._begin_close(state, payload, timeout or self.policy.settings.close_timeout_seconds)
 
     def _wait_for_room(self) -> None:

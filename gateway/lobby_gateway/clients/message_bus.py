@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from lobby_gateway.clients.backlog import Backlog, QueueLimits
+from lobby_gateway.clients.batching import Batching
 from lobby_gateway.clients.connection import ClientConnection
 from lobby_gateway.clients.fan_out import send_all
 from lobby_gateway.clients.mailbox import Dropped, Mailbox
@@ -116,6 +117,7 @@ class MessageBus:
 
     Attributes:
         stats: counters; may be shared by several buses.
+        publish: sends a batch to every attached client; with `batch_seconds`, within that time.
     """
 
     def __init__(
@@ -123,6 +125,7 @@ class MessageBus:
         stats: BusStats | None = None,
         limits: QueueLimits | None = None,
         *,
+        batch_seconds: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.stats = stats or BusStats()
@@ -131,6 +134,9 @@ class MessageBus:
         self._plain = _Encoding(self._limits)
         self._deflated = _Encoding(self._limits)
         self._look_at = 0.0  # when the lines of clients that lag are looked at again
+        self.publish: Callable[[Batch], None] = self._publish  # chosen once, so that it costs nothing per batch
+        self._batching: Batching | None = None
+        self.batch_seconds = batch_seconds
 
     def __len__(self) -> int:
         return sum(len(each.ready) + len(each.behind) for each in (self._plain, self._deflated))
@@ -147,6 +153,23 @@ class MessageBus:
     @limits.setter
     def limits(self, limits: QueueLimits) -> None:
         self._limits = self._plain.backlog.limits = self._deflated.backlog.limits = limits
+
+    @property
+    def batch_seconds(self) -> float:
+        """How long messages are gathered, to go out in one send per client; 0: not at all. May be changed."""
+        return self._batch_seconds
+
+    @batch_seconds.setter
+    def batch_seconds(self, seconds: float) -> None:
+        self.flush()
+        self._batch_seconds = seconds
+        self._batching = Batching(self._publish, seconds) if seconds else None
+        self.publish = self._batching.add if self._batching is not None else self._publish
+
+    def flush(self) -> None:
+        """Sends what was gathered, so that every attached client is at the end of the stream."""
+        if self._batching is not None:
+            self._batching.flush()
 
     @property
     def behind(self) -> int:
@@ -170,6 +193,7 @@ class MessageBus:
             return
         if client.bus is not None:
             raise ValueError("the client is attached to a bus")
+        self.flush()  # what came before it is in `replay`, or not for it
         client.bus = self
         encoding = self._encoding(client)
         if client.mailbox is not None:
@@ -182,7 +206,13 @@ class MessageBus:
             self._deliver(client, batch)
 
     def detach(self, client: ClientConnection) -> None:
-        """Removes a client whose socket is still open; what waits stays with it, as long as it has a mailbox."""
+        """Removes a client that continues elsewhere: it gets everything published so far; what waits stays with it."""
+        self.flush()
+        if client.bus is self:  # otherwise it was lost
+            self.remove(client)
+
+    def remove(self, client: ClientConnection) -> None:
+        """Removes a client, without what was gathered; what waits stays with it, as long as it has a mailbox."""
         client.bus = None
         encoding = self._encoding(client)
         encoding.ready.pop(client.fd, None)
@@ -205,8 +235,7 @@ class MessageBus:
         self._leave(encoding, client)
         encoding.ready[client.fd] = client
 
-    def publish(self, batch: Batch) -> None:
-        """Sends a batch to every attached client."""
+    def _publish(self, batch: Batch) -> None:
         stats = self.stats
         stats.messages += len(batch.ends)
         stats.bytes += len(batch.data)

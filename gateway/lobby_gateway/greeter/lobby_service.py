@@ -160,6 +160,7 @@ class LobbyService:
             self._policy = ClientPolicy.of(self._clients_spec, self._flood)
             for trunk in self._trunks.values():
                 trunk.bus.limits = self._policy.queue
+                trunk.bus.batch_seconds = self._policy.batch_seconds
             for client in self.clients:
                 client.policy = self._policy
         self._queue.wait_seconds = entry.lobby.spec.wait_seconds
@@ -223,6 +224,11 @@ class LobbyService:
             pending.refuse(refusal)
             self._release(trunk, 1)
 
+    def flush(self) -> None:
+        """Sends what was gathered (`clients.batchMilliseconds`)."""
+        for trunk in self._trunks.values():
+            trunk.bus.flush()
+
     async def close(self) -> None:
         """Closes the remaining clients and trunks."""
         self._closing = True
@@ -274,6 +280,7 @@ class LobbyService:
 
     def trunk_granted(self, trunk: Trunk, seats: int, refusal: ClaimRefusal | None) -> None:
         """A lobby answered a claim."""
+        self.flush()  # a client that is lost meanwhile gets no seat
         seated = self._queue.granted(trunk.id, seats, refusal, self._loop.time())
         trunk.release(seated.surplus)
         movers: list[ClientConnection] = []
@@ -349,6 +356,7 @@ class LobbyService:
         """A trunk ended, stopped responding or could not be opened: its clients keep their sockets and continue elsewhere."""
         if self._trunks.get(trunk.id) is trunk:
             del self._trunks[trunk.id]
+        trunk.bus.flush()
         now = self._loop.time()
         self._queue.failed(trunk.id, now, come_back=come_back)
         for pending, each in list(self._undecided.items()):
@@ -514,6 +522,7 @@ class LobbyService:
                 replay=self.lobby.spec.clients.replay,
                 stats=self.bus_stats,
                 limits=self._policy.queue,
+                batch_seconds=self._policy.batch_seconds,
                 settings=self._trunk_settings,
             )
         return trunk

@@ -161,6 +161,8 @@ class Greeter:
         size = -(-len(clients) // settings.close_batches)
         pause = settings.close_seconds / settings.close_batches
         for batch in _batches(clients, size):
+            for service in self._services.values():
+                service.flush()
             for client in batch:
                 client.close(close_codes.GOING_AWAY)
             await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311  # no secret

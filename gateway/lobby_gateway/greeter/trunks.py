@@ -232,11 +232,12 @@ class Trunk:
         replay: int,
         stats: BusStats,
         limits: QueueLimits,
+        batch_seconds: float = 0.0,
         namespace: str = "",
         settings: TrunkConsumerSettings = TRUNK_CONSUMER_SETTINGS,
     ) -> None:
         self.id = lobby
-        self.bus = MessageBus(stats, limits)
+        self.bus = MessageBus(stats, limits, batch_seconds=batch_seconds)
         self.ledger = SeatLedger()
         self.lost = False
         self.messages = 0

@@ -98,7 +98,7 @@ class LobbyHandshakes:
         self._policy = ClientPolicy.of(lobby.spec.clients, flood)
         self._used = UsedTokens()
         self._loop = asyncio.get_running_loop()
-        self.bus = MessageBus(limits=self._policy.queue)
+        self.bus = MessageBus(limits=self._policy.queue, batch_seconds=self._policy.batch_seconds)
         self.clients: dict[ClientConnection, None] = {}
         self.closes: Counter[str] = Counter(dict.fromkeys(close_codes.CLOSE_LABELS, 0))
         self.fates: Counter[str] = Counter(dict.fromkeys(FATES, 0))
@@ -128,6 +128,7 @@ class LobbyHandshakes:
         self._admission.update(lobby.spec.clients.limits)
         self._policy = ClientPolicy.of(lobby.spec.clients, self._flood)
         self.bus.limits = self._policy.queue
+        self.bus.batch_seconds = self._policy.batch_seconds
         for client in self.clients:
             client.policy = self._policy
 
@@ -151,6 +152,7 @@ class LobbyHandshakes:
             client.close(close)
 
     def _move(self, client: ClientConnection) -> None:
+        self.bus.flush()
         cursor = self._ring.cursor - client.waiting_messages
         position = Position(*self._ring.locate(max(cursor, self._ring.oldest)))
         client.close(close_codes.MOVED, f"resume={position}")

@@ -186,6 +186,7 @@ class LobbyProcess:
         finally:
             memory.close()
             listener.close()
+            self._handshakes.bus.flush()
             for client in list(self._handshakes.clients):
                 client.abort()
             for each in list(self._trunks):

@@ -273,6 +273,7 @@ class ClientsSpec:
     Attributes:
         seats: most clients of one lobby.
         queue: what waits for a client whose socket is full.
+        batch_milliseconds: how long messages are gathered to be sent together; 0: not at all.
         messages: what happens to messages from clients.
         forward: limits on those that go to the origin.
         replay: how many of the latest messages a joining client gets first.
@@ -285,6 +286,7 @@ class ClientsSpec:
 
     seats: int
     queue: QueueSpec
+    batch_milliseconds: int
     messages: ClientMessages
     forward: ForwardSpec
     replay: int

@@ -10,7 +10,7 @@ import pytest
 from tests.support.sockets import receive, receive_to_end, run
 from tests.support.waiting import until as wait_until
 from tests.support.wire import BINARY, CONT, FIN, MASK, RSV1, TEXT, raw_frame
-from tests.unit.clients.test_message_bus import Owner, connect
+from tests.unit.clients.support import Owner, connect
 
 from lobby_gateway import close_codes
 from lobby_gateway.clients.connection import ClientConnection, ClientPolicy, log_disconnect

@@ -16,6 +16,7 @@ import pytest
 from tests.support.send_loops import LOOPS
 from tests.support.sockets import receive, receive_to_end, run, tcp_pair
 from tests.support.waiting import until
+from tests.unit.clients.support import Owner, connect, numbered, numbers
 
 from lobby_gateway.clients import message_bus
 from lobby_gateway.clients.backlog import QueueLimits
@@ -36,39 +37,6 @@ def send_all(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(message_bus, "send_all", loop)
 
 
-class Owner:
-    def __init__(self) -> None:
-        self.messages: list[tuple[int, bytes]] = []
-        self.closed: list[str] = []
-        self.changed = asyncio.Event()
-
-    def client_message(self, client: ClientConnection, opcode: int, payload: bytes) -> None:
-        self.messages.append((opcode, payload))
-        self.changed.set()
-
-    def client_closed(self, client: ClientConnection, label: str) -> None:
-        self.closed.append(label)
-        self.changed.set()
-
-    async def until_closed(self) -> str:
-        while not self.closed:
-            self.changed.clear()
-            await self.changed.wait()
-        return self.closed[0]
-
-
-def connect(
-    owner: Owner, policy: ClientPolicy | None = None, *, deflate: bool = False, receive_buffer: int | None = None
-) -> tuple[ClientConnection, socket.socket]:
-    ours, theirs = tcp_pair(receive_buffer=receive_buffer)
-    loop = asyncio.get_running_loop()
-    return ClientConnection(ours, loop=loop, policy=policy or ClientPolicy(), owner=owner, deflate=deflate), theirs
-
-
-def numbered(first: int, count: int, size: int = 64) -> Batch:
-    return Batch.of([frame(Opcode.BINARY, struct.pack("!Q", n).ljust(size, b".")) for n in range(first, first + count)])
-
-
 JUDGED_AT_ONCE = ClientPolicy(settings=ClientSettings(not_reading_seconds=0))
 """A client counts as not reading at the first look at a closed window."""
 
@@ -80,11 +48,6 @@ async def until_seen_not_reading(bus: MessageBus) -> None:
         while bus.lag().on_the_way:
             await asyncio.sleep(0.001)
             bus.look(time.monotonic())
-
-
-def numbers(stream: bytes) -> list[int]:
-    batch = Batch.scan(stream)
-    return [struct.unpack("!Q", batch.payload(i)[:8])[0] for i in range(len(batch)) if batch.opcode(i) == Opcode.BINARY]
 
 
 def test_every_attached_client_gets_the_same_bytes() -> None:

@@ -107,10 +107,10 @@ class World:
         await asyncio.gather(*self.readers)
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_whatever_happens_to_lobbies_clients_miss_nothing_and_seats_add_up(seed: int) -> None:
+@pytest.mark.parametrize(("seed", "batch_milliseconds"), [(0, 0), (1, 0), (2, 0), (3, 5), (4, 50)])
+def test_whatever_happens_to_lobbies_clients_miss_nothing_and_seats_add_up(seed: int, batch_milliseconds: int) -> None:
     async def main() -> None:
-        async with greeter(waitSeconds=30) as running:
+        async with greeter(waitSeconds=30, clients={"batchMilliseconds": batch_milliseconds}) as running:
             world = World(running, seed)
             world.new_lobby(8)
             world.new_lobby(8)

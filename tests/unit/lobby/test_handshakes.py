@@ -256,6 +256,31 @@ def test_a_moved_client_resumes_where_it_was() -> None:
     run(main())
 
 
+def test_a_moved_client_gets_what_was_gathered_before_its_position() -> None:
+    async def main() -> None:
+        async with served(batchMilliseconds=1000) as lobby:
+            client = await connect(lobby.url())
+            lobby.publish("a")
+            lobby.publish("b")
+            lobby.handshakes.move_clients(0)
+            assert [await client.recv(), await client.recv()] == ["a", "b"]
+            assert await closed(client) == (1012, f"resume={EPOCH:016x}-2")
+
+    run(main())
+
+
+def test_a_changed_batch_time_applies_to_connected_clients() -> None:
+    async def main() -> None:
+        async with served(batchMilliseconds=1000) as lobby, connect(lobby.url()) as client:
+            lobby.publish("a")
+            lobby.handshakes.update(await asyncio.to_thread(lobby_of, {"batchMilliseconds": 0}))
+            lobby.publish("b")
+            assert lobby.handshakes.bus.stats.deliveries == 2
+            assert [await client.recv(), await client.recv()] == ["a", "b"]
+
+    run(main())
+
+
 def test_a_client_with_an_unknown_position_continues_live_and_is_counted() -> None:
     async def main() -> None:
         async with served() as lobby:

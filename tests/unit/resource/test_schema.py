@@ -84,6 +84,7 @@ def test_defaults_reach_every_leaf() -> None:
         "clients": {
             "seats": 512,
             "queue": {"messages": 16, "milliseconds": 3000, "bytes": 16777216, "overflow": "DropOldest"},
+            "batchMilliseconds": 0,
             "messages": "Ignore",
             "forward": {"messagesPerSecondPerClient": 10, "messagesPerSecond": 100},
             "replay": 0,

@@ -54,7 +54,8 @@ def main(arguments: list[str] | None = None) -> None:
     values = {
         image.removeprefix("lobby-gateway-"): {
             "image": {
-                "repository": f"{given.registry}/{image}",
+                "registry": given.registry,
+                "repository": image,
                 "tag": given.tag,
                 "digest": push(given.engine, image, given.registry, given.tag),
             }

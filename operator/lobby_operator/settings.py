@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 LEASE_NAME = "lobby-operator"
 
@@ -196,7 +197,11 @@ class PodSettings:
         image_pull_secrets: names of Secrets.
         service_account: name of a service account without rights, whose token no pod mounts; empty: the namespace's
             `default`.
-        requests: quantities by resource. A full lobby whose 512 clients read as fast as they can uses about 45 MiB.
+        labels: labels of everything that the operator creates, besides its own: an administrator's, for people and bills.
+        defaults: fields of `spec.template` and volumes that all lobbies have unless their Lobby says otherwise; see
+            `kube/lobby_defaults.py`.
+        requests: quantities by resource. A full lobby whose 512 clients read as fast as they can uses about 45 MiB, and 25m of
+            a CPU if they are direct clients and get 10 messages per second (docs/performance.md).
         limits: quantities by resource. There is none on CPU, which would only make all clients of a lobby wait. 256 MiB is
             enough for an origin with large messages and slow clients; the lobby refuses clients well before that.
         lobby_stop_seconds: how long a terminating lobby still serves its clients while greeters find them other seats.
@@ -213,7 +218,9 @@ class PodSettings:
     image_pull_policy: str = "IfNotPresent"
     image_pull_secrets: tuple[str, ...] = ()
     service_account: str = ""
-    requests: Mapping[str, str] = field(default_factory=lambda: {"cpu": "100m", "memory": "64Mi"})
+    labels: Mapping[str, str] = field(default_factory=dict)
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    requests: Mapping[str, str] = field(default_factory=lambda: {"cpu": "25m", "memory": "64Mi"})
     limits: Mapping[str, str] = field(default_factory=lambda: {"memory": "256Mi"})
     lobby_stop_seconds: int = 15
     grace_margin_seconds: int = 15

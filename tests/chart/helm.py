@@ -23,7 +23,14 @@ Object = dict[str, Any]
 
 EVERYTHING: Mapping[str, Any] = {
     "demo": {"enabled": True},
-    "greeter": {"autoscaling": {"enabled": True}, "service": {"type": "LoadBalancer"}},
+    "greeter": {
+        "autoscaling": {
+            "enabled": True,
+            "targetClients": 5000,
+            "keda": {"enabled": True, "serverAddress": "http://prometheus.monitoring.svc:9090"},
+        },
+        "service": {"type": "LoadBalancer"},
+    },
     "ingress": {"enabled": True},
     "httpRoute": {"enabled": True, "parentRefs": [{"name": "web"}]},
     "lobbies": {"prices": {"origin": {"url": "wss://feed.example.com/"}}},

@@ -25,11 +25,13 @@ def test_default_render_needs_no_other_crds() -> None:
 def test_podmonitor_selects_exactly_the_pods_with_metrics() -> None:
     spec = of_kind("PodMonitor")["spec"]
     (endpoint,) = spec["podMetricsEndpoints"]
-    (expression,) = spec["selector"]["matchExpressions"]
+    assert set(spec["selector"]) == {"matchExpressions"}
+    name, expression = spec["selector"]["matchExpressions"]
+    assert (name["key"], name["values"]) == ("app.kubernetes.io/name", ["lobby-gateway"])
     for component in ("operator", "greeter"):
         template = named(objects(dict(EVERYTHING)), "Deployment", f"-{component}")["spec"]["template"]
         labels = template["metadata"]["labels"]
-        assert spec["selector"]["matchLabels"].items() <= labels.items()
+        assert labels[name["key"]] in name["values"]
         assert labels[expression["key"]] in expression["values"]
         ports = [port["name"] for container in template["spec"]["containers"] for port in container["ports"]]
         assert endpoint["port"] in ports

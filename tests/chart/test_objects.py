@@ -12,9 +12,10 @@ import yaml
 from tests.chart import helm
 from tests.chart.helm import EVERYTHING, NAMESPACE, named, objects, pod_specs
 
+from lobby_gateway.metrics import GREETER
 from lobby_operator.kube import names
 from lobby_operator.kube.__main__ import parser, settings_of
-from lobby_operator.settings import ORIGIN_DENY_CIDRS, OperatorSettings, PolicySettings
+from lobby_operator.settings import ORIGIN_DENY_CIDRS, OperatorSettings, PodSettings, PolicySettings
 
 ALL_NAMESPACES = {"watch": {"allNamespaces": True, "lobbyNamespaces": ["feeds"]}}
 CASES = [{}, EVERYTHING, helm.merged(EVERYTHING, ALL_NAMESPACES)]
@@ -74,7 +75,8 @@ def test_no_rbac_rule_has_wildcards_or_secrets(given: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("namespaces", [[], ["feeds", "lab"]])
 def test_with_all_namespaces_only_lobbies_are_accessible_everywhere(namespaces: list[str]) -> None:
-    found = objects({"watch": {"allNamespaces": True, "lobbyNamespaces": namespaces}, "crds": {"upgrade": False}})
+    watch = {"allNamespaces": True, "lobbyNamespaces": namespaces}
+    found = objects({"watch": watch, "crds": {"upgrade": False}, "rbac": {"aggregateClusterRoles": False}})
     cluster_wide = {each["metadata"]["name"]: each["rules"] for each in found if each["kind"] == "ClusterRole"}
     assert set(cluster_wide) == {f"{NAMESPACE}-trial-lobby-gateway-{who}" for who in ("operator", "greeter")}
     for rules in cluster_wide.values():
@@ -116,12 +118,44 @@ def test_operators_and_greeters_prefix_paths_together() -> None:
             assert ("--prefix-paths" in arguments) is prefix, who
 
 
+def aggregated(each: helm.Object) -> set[str]:
+    """The built-in roles that a ClusterRole is part of."""
+    prefix = "rbac.authorization.k8s.io/aggregate-to-"
+    return {
+        key.removeprefix(prefix)
+        for key, value in each["metadata"]["labels"].items()
+        if key.startswith(prefix) and value == "true"
+    }
+
+
+def test_built_in_roles_get_rights_to_lobbies_and_nothing_else() -> None:
+    roles = {each["metadata"]["name"]: each for each in objects() if aggregated(each)}
+    assert {name: aggregated(each) for name, each in roles.items()} == {
+        f"{NAMESPACE}-trial-lobby-gateway-view": {"view", "edit", "admin"},
+        f"{NAMESPACE}-trial-lobby-gateway-edit": {"edit", "admin"},
+    }
+    rights = {
+        name: {(verb, what) for rule in each["rules"] for verb in rule["verbs"] for what in rule["resources"]}
+        for name, each in roles.items()
+    }
+    view, edit = (rights[f"{NAMESPACE}-trial-lobby-gateway-{who}"] for who in ("view", "edit"))
+    assert {verb for verb, _ in view} == {"get", "list", "watch"}
+    assert {("create", "lobbies"), ("delete", "lobbies"), ("patch", "lobbies/scale")} <= edit
+    assert {what for _, what in view | edit} == {"lobbies", "lobbies/status", "lobbies/scale"}
+    assert not [verb for verb, what in edit if what == "lobbies/status"]
+    assert {group for each in roles.values() for rule in each["rules"] for group in rule["apiGroups"]} == {
+        "lobby-gateway.io"
+    }
+    assert not [each for each in objects({"rbac": {"aggregateClusterRoles": False}}) if aggregated(each)]
+
+
 def test_permissions_are_namespaced_unless_all_namespaces_are_watched() -> None:
     hooks = ("pre-install,pre-upgrade",)
     cluster_wide = [
         each["metadata"]["name"]
         for each in objects()
         if each["kind"].startswith("ClusterRole")
+        and not aggregated(each)
         and each["metadata"].get("annotations", {}).get("helm.sh/hook") not in hooks
     ]
     assert not cluster_wide
@@ -236,7 +270,8 @@ def test_greeter_is_replaced_before_it_terminates_and_has_time_to() -> None:
 def test_new_version_of_the_chart_alone_restarts_no_pod() -> None:
     for each in objects(EVERYTHING):
         if each["kind"] == "Deployment":
-            assert set(each["spec"]["template"]["metadata"]["labels"]) == set(each["spec"]["selector"]["matchLabels"])
+            labels = each["spec"]["template"]["metadata"]["labels"]
+            assert labels == {**each["spec"]["selector"]["matchLabels"], "app.kubernetes.io/part-of": "lobby-gateway"}
 
 
 def test_autoscaled_greeter_has_no_fixed_replicas() -> None:
@@ -334,7 +369,8 @@ def operator(given: dict[str, Any] | None = None) -> OperatorSettings:
     """The settings that the operator reads from its options."""
     (container,) = named(objects(given), "Deployment", "-operator")["spec"]["template"]["spec"]["containers"]
     option = "--token-key-file="  # a file of the pod; any file will do, since it is not read yet
-    here = [f"{option}{__file__}" if each.startswith(option) else each for each in container["args"]]
+    read = [each.replace("$$(", "$(") for each in container["args"]]  # by the kubelet
+    here = [f"{option}{__file__}" if each.startswith(option) else each for each in read]
     return settings_of(parser().parse_args(here))
 
 
@@ -389,3 +425,157 @@ def test_every_permission_is_explained_in_the_docs() -> None:
             for resource in rule["resources"]:
                 name = "customresourcedefinition" if resource == "customresourcedefinitions" else resource
                 assert {(verb, name) for verb in rule["verbs"]} <= told, each["metadata"]["name"]
+
+
+def test_every_object_and_pod_has_the_recommended_and_the_common_labels() -> None:
+    given = helm.merged(EVERYTHING, {**ALL_NAMESPACES, "commonLabels": {"team": "data"}})
+    found = objects(given)
+    wanted = {"app.kubernetes.io/instance": "trial", "app.kubernetes.io/part-of": "lobby-gateway", "team": "data"}
+    for each in found:
+        where = f"{each['kind']} {each['metadata']['name']}"
+        assert wanted.items() <= each["metadata"]["labels"].items(), where
+        if "template" in each.get("spec", {}) and each["kind"] != "Lobby":
+            assert wanted.items() <= each["spec"]["template"]["metadata"]["labels"].items(), where
+        assert "team" not in each.get("spec", {}).get("selector", {}).get("matchLabels", {}), where
+
+
+def test_common_labels_and_labels_of_a_component_may_name_the_same_key() -> None:
+    given = {"commonLabels": {"team": "data"}, "operator": {"podLabels": {"team": "operations"}}}
+    operator = named(objects(given), "Deployment", "-operator")
+    assert operator["metadata"]["labels"]["team"] == "data"
+    assert operator["spec"]["template"]["metadata"]["labels"]["team"] == "operations"
+
+
+def test_name_override_names_objects_and_their_label_and_nothing_that_the_operator_finds_by_it() -> None:
+    found = objects(helm.merged(EVERYTHING, {"nameOverride": "gate"}))
+    named_otherwise = {"lobby-operator", "demo", "prices"}
+    for each in found:
+        name = each["metadata"]["name"]
+        assert "trial-gate" in name or name in named_otherwise
+    for component in ("operator", "greeter"):
+        deployment = named(found, "Deployment", f"-{component}")["spec"]
+        assert deployment["selector"]["matchLabels"]["app.kubernetes.io/name"] == "gate"
+        policy = named(found, "NetworkPolicy", f"-{component}")["spec"]
+        assert policy["podSelector"]["matchLabels"].items() <= deployment["template"]["metadata"]["labels"].items()
+    (monitor,) = (each for each in found if each["kind"] == "PodMonitor")
+    assert monitor["spec"]["selector"]["matchExpressions"][0]["values"] == ["lobby-gateway", "gate"]
+    keys = [each for each in found if each["kind"] == "Secret" and "data" not in each]
+    assert all(names.TOKEN_SECRET_LABELS.items() <= each["metadata"]["labels"].items() for each in keys)
+
+
+def images(given: dict[str, Any]) -> set[str]:
+    """The images of all pods, lobbies' among them."""
+    specs = pod_specs(objects(given)).values()
+    options = [each for spec in specs for container in spec["containers"] for each in container.get("args", [])]
+    lobby = [each.removeprefix("--lobby-image=") for each in options if each.startswith("--lobby-image=")]
+    return {container["image"] for spec in specs for container in spec["containers"]} | set(lobby)
+
+
+def test_images_come_from_their_own_registry_or_from_that_of_all() -> None:
+    plain = {f"lobby-gateway-{component}:0.1.0" for component in ("operator", "greeter", "lobby")}
+    demo = {"demo": {"enabled": True}}
+    assert images(demo) == plain
+    everywhere = {**demo, "global": {"imageRegistry": "registry.example.com:5000/team"}}
+    assert images(everywhere) == {f"registry.example.com:5000/team/{each}" for each in plain}
+    one = {**demo, "greeter": {"image": {"registry": "mirror.example.com"}}}
+    assert images(one) == {f"mirror.example.com/{each}" if "greeter" in each else each for each in plain}
+    both = helm.merged(one, {"global": {"imageRegistry": "registry.example.com:5000/team"}})
+    assert images(both) == images(everywhere)
+    digest = f"sha256:{64 * 'a'}"
+    pinned = helm.merged(everywhere, {"greeter": {"image": {"digest": digest}}})
+    assert f"registry.example.com:5000/team/lobby-gateway-greeter@{digest}" in images(pinned)
+
+
+def test_secrets_of_the_registry_are_those_of_every_pod() -> None:
+    secrets = [{"name": "registry"}, {"name": "mirror.example.com"}]
+    found = objects(helm.merged(EVERYTHING, {"imagePullSecrets": secrets}))
+    assert all(spec["imagePullSecrets"] == secrets for spec in pod_specs(found).values())
+    (container,) = named(found, "Deployment", "-operator")["spec"]["template"]["spec"]["containers"]
+    options = [each for each in container["args"] if each.startswith("--lobby-image-pull-secret=")]
+    assert options == [f"--lobby-image-pull-secret={each['name']}" for each in secrets]
+
+
+@pytest.mark.parametrize("component", ["operator", "greeter"])
+def test_extra_variables_and_volumes_are_added(component: str) -> None:
+    env = [{"name": "A", "value": "b"}, {"name": "NODE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}]
+    volume = {"name": "ca", "configMap": {"name": "ca"}}
+    mount = {"name": "ca", "mountPath": "/etc/ca", "readOnly": True}
+    given = {component: {"extraEnv": env, "extraVolumes": [volume], "extraVolumeMounts": [mount]}}
+    spec = pod_specs(objects(given))[f"Deployment trial-lobby-gateway-{component}"]
+    (container,) = spec["containers"]
+    assert container["env"] == [{"name": "LOBBY_LOG_LEVEL", "value": "info"}, *env]
+    assert [each["name"] for each in spec["volumes"]] == ["token-key", "ca"]
+    assert spec["volumes"][1] == volume
+    assert [each["mountPath"] for each in container["volumeMounts"]] == ["/etc/lobby/token", "/etc/ca"]
+
+
+def test_defaults_of_lobbies_reach_the_operator(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    plain = operator().pods
+    own = PodSettings(image=plain.image, token_secret=plain.token_secret)
+    assert plain.defaults == {"resources": {"requests": own.requests, "limits": own.limits}}
+    assert plain.labels == {"app.kubernetes.io/instance": "trial", "app.kubernetes.io/part-of": "lobby-gateway"}
+    lobby = {
+        "resources": {"requests": {"cpu": "7m"}},
+        "podLabels": {"tier": "edge"},
+        "podAnnotations": {"example.com/note": "<a & b>"},
+        "nodeSelector": {"pool": "lobbies"},
+        "tolerations": [{"key": "pool", "operator": "Exists"}],
+        "affinity": {"nodeAffinity": {}},
+        "priorityClassName": "high",
+        "topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "rack", "whenUnsatisfiable": "DoNotSchedule"}],
+        "extraEnv": [{"name": "PATH_OF", "value": "$(HOME)/a"}],
+        "extraVolumes": [{"name": "ca", "configMap": {"name": "ca"}}],
+        "extraVolumeMounts": [{"name": "ca", "mountPath": "/etc/ca"}],
+    }
+    made = operator({"lobby": lobby, "commonLabels": {"team": "data"}}).pods
+    assert made.labels["team"] == "data"
+    assert made.defaults == {
+        # Merged with the chart's own, as Helm does.
+        "resources": {"requests": {"cpu": "7m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}},
+        "labels": lobby["podLabels"],
+        "annotations": lobby["podAnnotations"],
+        **{key: lobby[key] for key in ("nodeSelector", "tolerations", "affinity", "priorityClassName")},
+        "topologySpreadConstraints": lobby["topologySpreadConstraints"],
+        "env": lobby["extraEnv"],
+        "volumes": lobby["extraVolumes"],
+        "volumeMounts": lobby["extraVolumeMounts"],
+    }
+
+
+def autoscaler(**given: Any) -> helm.Object:
+    kinds = ("HorizontalPodAutoscaler", "ScaledObject")
+    (found,) = (
+        each for each in objects({"greeter": {"autoscaling": {"enabled": True, **given}}}) if each["kind"] in kinds
+    )
+    return found
+
+
+def test_greeters_are_scaled_by_cpu_clients_or_both() -> None:
+    cpu = {"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 70}}}
+    target = {"type": "AverageValue", "averageValue": "5000"}
+    clients = {"type": "Pods", "pods": {"metric": {"name": "greeter_clients"}, "target": target}}
+    assert autoscaler()["spec"]["metrics"] == [cpu]
+    assert autoscaler(targetClients=5000)["spec"]["metrics"] == [cpu, clients]
+    assert autoscaler(targetClients=5000, targetCPUUtilizationPercentage=0)["spec"]["metrics"] == [clients]
+    assert "greeter_clients" in {definition.name for definition in GREETER}
+
+
+def test_keda_scales_greeters_by_the_clients_that_prometheus_counts() -> None:
+    keda = {"enabled": True, "serverAddress": "http://prometheus:9090", "authenticationRef": {"name": "reader"}}
+    found = autoscaler(targetClients=5000, keda=keda, minReplicas=3)
+    assert (found["apiVersion"], found["kind"]) == ("keda.sh/v1alpha1", "ScaledObject")
+    spec = found["spec"]
+    greeter = named(objects(), "Deployment", "-greeter")["metadata"]["name"]
+    assert spec["scaleTargetRef"] == {"apiVersion": "apps/v1", "kind": "Deployment", "name": greeter}
+    assert (spec["minReplicaCount"], spec["maxReplicaCount"]) == (3, 10)
+    clients, cpu = spec["triggers"]
+    assert clients["metadata"] == {
+        "serverAddress": "http://prometheus:9090",
+        "query": f'sum(greeter_clients{{namespace="{NAMESPACE}",pod=~"{greeter}-.+"}})',
+        "threshold": "5000",
+    }
+    assert clients["authenticationRef"] == {"name": "reader"}
+    assert cpu == {"type": "cpu", "metricType": "Utilization", "metadata": {"value": "70"}}
+    behavior = spec["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
+    assert behavior == autoscaler()["spec"]["behavior"]

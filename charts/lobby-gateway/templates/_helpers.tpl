@@ -1,30 +1,51 @@
+{{/* The name of the chart's own objects, in their names and in their label. */}}
+{{- define "lobby-gateway.name" -}}
+{{- .Values.nameOverride | default .Chart.Name -}}
+{{- end -}}
+
 {{/* Prefix of the names of all objects, short enough for the longest suffix. */}}
 {{- define "lobby-gateway.fullname" -}}
+{{- $name := include "lobby-gateway.name" . -}}
 {{- if .Values.fullnameOverride -}}
 {{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
-{{- else if contains .Chart.Name .Release.Name -}}
+{{- else if contains $name .Release.Name -}}
 {{- .Release.Name | trunc 40 | trimSuffix "-" -}}
 {{- else -}}
-{{- printf "%s-%s" .Release.Name .Chart.Name | trunc 40 | trimSuffix "-" -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 40 | trimSuffix "-" -}}
 {{- end -}}
 {{- end -}}
 
-{{/* Selector of a component, and the only labels of its pods: with a version label, a new version of the chart alone would restart the
-pods and close every client. Arguments: the root context, the component. */}}
+{{/* Prefix of the names of cluster-wide objects: they have no namespace, so it is in their names. */}}
+{{- define "lobby-gateway.clusterName" -}}
+{{- printf "%s-%s" .Release.Namespace (include "lobby-gateway.fullname" .) -}}
+{{- end -}}
+
+{{/* Selector of a component. Arguments: the root context, the component. */}}
 {{- define "lobby-gateway.selector" -}}
 {{- $root := index . 0 -}}
-app.kubernetes.io/name: {{ $root.Chart.Name }}
+app.kubernetes.io/name: {{ include "lobby-gateway.name" $root }}
 app.kubernetes.io/instance: {{ $root.Release.Name }}
 app.kubernetes.io/component: {{ index . 1 }}
 {{- end -}}
 
-{{/* All labels of an object. Arguments: the root context, the component. */}}
+{{/* All labels of a component's pods. No version: a new version of the chart alone would restart the pods and close every client.
+Arguments: the root context, the component, optionally further labels. */}}
+{{- define "lobby-gateway.podLabels" -}}
+{{- $root := index . 0 -}}
+{{- $ours := include "lobby-gateway.selector" . | fromYaml -}}
+{{- $further := dict -}}
+{{- if gt (len .) 2 }}{{ $further = index . 2 }}{{ end -}}
+{{- merge $ours $further $root.Values.commonLabels (dict "app.kubernetes.io/part-of" $root.Chart.Name) | toYaml -}}
+{{- end -}}
+
+{{/* All labels of an object. Arguments: as for podLabels. */}}
 {{- define "lobby-gateway.labels" -}}
 {{- $root := index . 0 -}}
-{{ include "lobby-gateway.selector" . }}
-app.kubernetes.io/version: {{ $root.Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ $root.Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" }}
+{{- $ours := include "lobby-gateway.podLabels" . | fromYaml -}}
+{{- $_ := set $ours "app.kubernetes.io/version" $root.Chart.AppVersion -}}
+{{- $_ := set $ours "app.kubernetes.io/managed-by" $root.Release.Service -}}
+{{- $_ := set $ours "helm.sh/chart" (printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_") -}}
+{{- toYaml $ours -}}
 {{- end -}}
 
 {{/* Selector of lobby pods, which the operator creates; independent of the name of the release. */}}
@@ -37,11 +58,9 @@ app.kubernetes.io/component: lobby
 {{- define "lobby-gateway.image" -}}
 {{- $root := index . 0 -}}
 {{- $image := (index . 1).image -}}
-{{- if $image.digest -}}
-{{- printf "%s@%s" $image.repository $image.digest -}}
-{{- else -}}
-{{- printf "%s:%s" $image.repository ($image.tag | default $root.Chart.AppVersion) -}}
-{{- end -}}
+{{- $registry := $root.Values.global.imageRegistry | default $image.registry -}}
+{{- with $registry }}{{ . }}/{{ end }}{{ $image.repository }}
+{{- if $image.digest }}@{{ $image.digest }}{{ else }}:{{ $image.tag | default $root.Chart.AppVersion }}{{ end -}}
 {{- end -}}
 
 {{/* The Secret with the master key of tokens, in the release's namespace. */}}
@@ -116,8 +135,57 @@ affinity:
 {{- define "lobby-gateway.imagePullSecrets" -}}
 {{- with .Values.imagePullSecrets -}}
 imagePullSecrets:
-  {{- range . }}
-  - name: {{ . }}
-  {{- end }}
+  {{- toYaml . | nindent 2 }}
 {{- end }}
+{{- end -}}
+
+{{/* The variables of a container, with `extraEnv`. Arguments: the root context, the component. */}}
+{{- define "lobby-gateway.env" -}}
+{{- $root := index . 0 -}}
+- name: LOBBY_LOG_LEVEL
+  value: {{ $root.Values.logLevel }}
+{{- range (index $root.Values (index . 1)).extraEnv }}
+{{- if eq .name "LOBBY_LOG_LEVEL" }}{{ fail (printf "%s.extraEnv: LOBBY_LOG_LEVEL is taken; accepted: other names, and the value logLevel" (index $ 1)) }}{{ end }}
+- {{ toYaml . | nindent 2 | trim }}
+{{- end }}
+{{- end -}}
+
+{{/* The volumes of a pod that mounts the master key, with `extraVolumes`. Arguments: the root context, the component. */}}
+{{- define "lobby-gateway.volumes" -}}
+- name: token-key
+  secret:
+    secretName: {{ include "lobby-gateway.tokenSecret" (index . 0) }}
+{{- range (index (index . 0).Values (index . 1)).extraVolumes }}
+{{- if eq .name "token-key" }}{{ fail (printf "%s.extraVolumes: token-key is taken; accepted: other names" (index $ 1)) }}{{ end }}
+- {{ toYaml . | nindent 2 | trim }}
+{{- end }}
+{{- end -}}
+
+{{/* The mounts of a container that reads the master key, with `extraVolumeMounts`. Arguments: the root context, the component. */}}
+{{- define "lobby-gateway.volumeMounts" -}}
+- name: token-key
+  mountPath: /etc/lobby/token
+  readOnly: true
+{{- with (index (index . 0).Values (index . 1)).extraVolumeMounts }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* Labels of what the operator creates for Lobbies, besides its own, as a JSON object. */}}
+{{- define "lobby-gateway.lobbyLabels" -}}
+{{- merge (dict "app.kubernetes.io/part-of" .Chart.Name "app.kubernetes.io/instance" .Release.Name) .Values.commonLabels | toJson -}}
+{{- end -}}
+
+{{/* Defaults of the pods of lobbies, as a JSON object: the fields of `spec.template`, and volumes. Kubernetes would replace $(NAME) in an
+argument. */}}
+{{- define "lobby-gateway.lobbyDefaults" -}}
+{{- $lobby := .Values.lobby -}}
+{{- $given := dict "resources" $lobby.resources -}}
+{{- range $field, $value := dict "labels" $lobby.podLabels "annotations" $lobby.podAnnotations "nodeSelector" $lobby.nodeSelector
+  "tolerations" $lobby.tolerations "affinity" $lobby.affinity "priorityClassName" $lobby.priorityClassName
+  "topologySpreadConstraints" $lobby.topologySpreadConstraints "env" $lobby.extraEnv "volumes" $lobby.extraVolumes
+  "volumeMounts" $lobby.extraVolumeMounts }}
+{{- if $value }}{{ $_ := set $given $field $value }}{{ end -}}
+{{- end -}}
+{{- toJson $given | replace "$(" "$$(" -}}
 {{- end -}}

@@ -29,6 +29,7 @@ from lobby_gateway.process.lifecycle import Shutdown, run
 from lobby_gateway.process.limits import raise_descriptor_limit
 from lobby_gateway.resource.schema import crd
 from lobby_operator.kube.lease import LeaseLostError
+from lobby_operator.kube.lobby_defaults import read_defaults, read_labels
 from lobby_operator.kube.names import Resource
 from lobby_operator.kube.policy import quantity
 from lobby_operator.kube.process import serve
@@ -110,6 +111,20 @@ def parser() -> arguments.ArgumentParser:
     )
     command.add_argument(
         "--lobby-service-account", type=object_name(), help="service account of lobbies' pods; its token is not mounted"
+    )
+    command.add_argument(
+        "--lobby-labels",
+        type=Accepted(read_labels, "labels as a JSON object"),
+        default={},
+        metavar="JSON",
+        help="labels of everything that the operator creates for Lobbies (none)",
+    )
+    command.add_argument(
+        "--lobby-defaults",
+        type=Accepted(read_defaults, "fields of spec.template, volumes and volumeMounts as a JSON object"),
+        default={},
+        metavar="JSON",
+        help="what the pods of lobbies have unless spec.template of their Lobby says otherwise (nothing)",
     )
     command.add_argument(
         "--token-secret",
@@ -260,6 +275,8 @@ def settings_of(options: argparse.Namespace) -> OperatorSettings:
             image_pull_policy=options.lobby_image_pull_policy,
             image_pull_secrets=tuple(options.lobby_image_pull_secret),
             service_account=options.lobby_service_account or "",
+            labels=options.lobby_labels,
+            defaults=options.lobby_defaults,
             origin_deny_cidrs=_denied(options.origin_deny_cidrs),
         ),
         policy=PolicySettings(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,8 +99,14 @@ def owned_name(lobby: str) -> str:
     return f"{lobby}-lobby"
 
 
-def owned_metadata(lobby: Lobby, name: str) -> dict[str, Any]:
-    """Metadata of an object that a Lobby owns and that is garbage collected with it."""
+def owned_metadata(lobby: Lobby, name: str, labels: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Metadata of an object that a Lobby owns and that is garbage collected with it.
+
+    Args:
+        lobby: the Lobby.
+        name: name of the object.
+        labels: further labels.
+    """
     owner = {
         "apiVersion": LOBBIES.api_version,
         "kind": LOBBIES.kind,
@@ -111,6 +118,6 @@ def owned_metadata(lobby: Lobby, name: str) -> dict[str, Any]:
     return {
         "name": name,
         "namespace": lobby.namespace,
-        "labels": {**lobby_labels(lobby.name), MANAGED_BY_LABEL: MANAGER},
+        "labels": {**(labels or {}), **lobby_labels(lobby.name), MANAGED_BY_LABEL: MANAGER},
         "ownerReferences": [owner],
     }

@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from lobby_gateway.process.seat_reports import LobbyReport
@@ -38,17 +38,18 @@ def min_available(lobbies: int, lobbies_per_eviction: int) -> int:
     return max(0, lobbies - max(1, lobbies // lobbies_per_eviction))
 
 
-def disruption_budget(lobby: Lobby, available: int) -> dict[str, Any]:
+def disruption_budget(lobby: Lobby, available: int, labels: Mapping[str, str] | None = None) -> dict[str, Any]:
     """The manifest of the budget.
 
     Args:
         lobby: the Lobby.
         available: how many lobbies must stay.
+        labels: further labels of the budget.
     """
     return {
         "apiVersion": DISRUPTION_BUDGETS.api_version,
         "kind": DISRUPTION_BUDGETS.kind,
-        "metadata": names.owned_metadata(lobby, names.owned_name(lobby.name)),
+        "metadata": names.owned_metadata(lobby, names.owned_name(lobby.name), labels),
         "spec": {
             "minAvailable": available,
             "selector": {"matchLabels": names.lobby_labels(lobby.name)},
@@ -104,6 +105,7 @@ class PodMaintenance:
         lobby: the Lobby.
         pods: returns its pods, each with the latest report of its lobby.
         settings: times and limits.
+        labels: further labels of the budget.
         changed: called when `problem` has changed.
 
     Attributes:
@@ -117,6 +119,7 @@ class PodMaintenance:
         pods: Callable[[], Sequence[tuple[PodState, LobbyReport | None]]],
         settings: PodMaintenanceSettings | None = None,
         *,
+        labels: Mapping[str, str] | None = None,
         changed: Callable[[], None] = lambda: None,
     ) -> None:
         self.problem = ""
@@ -125,6 +128,7 @@ class PodMaintenance:
         self._lobby = lobby
         self._pods = pods
         self._settings = settings or PodMaintenanceSettings()
+        self._labels = labels
         self._clock = asyncio.get_running_loop().time
         self._changed = asyncio.Event()
         self._config = ""
@@ -195,7 +199,7 @@ class PodMaintenance:
         available = self._budget.change(serving, self._clock())
         if available is None:
             return
-        await self._budget_object.write(disruption_budget(self._lobby, available))
+        await self._budget_object.write(disruption_budget(self._lobby, available, self._labels))
         self._budget.written(available)
 
     def _set_problem(self, problem: str) -> None:

@@ -19,6 +19,7 @@ from lobby_gateway.origin.secrets import secret_references
 from lobby_gateway.process.bind import ALL_ADDRESSES
 from lobby_gateway.resource.spec import Lobby
 from lobby_operator.kube import names
+from lobby_operator.kube.lobby_defaults import merged_template
 from lobby_operator.kube.names import Object
 from lobby_operator.settings import PodSettings
 
@@ -53,12 +54,13 @@ def live_digest(resource: Mapping[str, Any]) -> str:
     return _digest([resource["spec"].get(name) for name in _LIVE])
 
 
-def config_map(lobby: Lobby, resource: Mapping[str, Any]) -> Object:
+def config_map(lobby: Lobby, resource: Mapping[str, Any], labels: Mapping[str, str] | None = None) -> Object:
     """The ConfigMap with a Lobby's configuration as a file. It does not change with the status or labels of the Lobby.
 
     Args:
         lobby: the Lobby.
         resource: the same as JSON, validated and with defaults.
+        labels: further labels of the ConfigMap.
     """
     document = {
         "apiVersion": resource.get("apiVersion"),
@@ -70,7 +72,7 @@ def config_map(lobby: Lobby, resource: Mapping[str, Any]) -> Object:
     return {
         "apiVersion": names.CONFIG_MAPS.api_version,
         "kind": names.CONFIG_MAPS.kind,
-        "metadata": names.owned_metadata(lobby, names.owned_name(lobby.name)),
+        "metadata": names.owned_metadata(lobby, names.owned_name(lobby.name), labels),
         "data": {names.CONFIG_KEY: json.dumps(document, sort_keys=True, indent=1) + "\n"},
     }
 
@@ -101,14 +103,13 @@ def pod_manifest(lobby: Lobby, name: str, settings: PodSettings, *, config: str,
 
 def _template(lobby: Lobby, settings: PodSettings) -> Object:
     """The part that all pods created now for a Lobby have in common."""
-    template = lobby.spec.template
-    metadata = names.owned_metadata(lobby, "")
-    metadata["labels"] = {**template.get("labels", {}), **metadata["labels"]}
-    metadata["annotations"] = dict(template.get("annotations", {}))
+    template = merged_template(settings.defaults, lobby.spec.template)
+    metadata = names.owned_metadata(lobby, "", {**settings.labels, **template["labels"]})
+    metadata["annotations"] = template["annotations"]
     volumes = _volumes(lobby, settings)
     spec: Object = {
-        "containers": [_container(lobby, settings, [volume["name"] for volume in volumes])],
-        "volumes": volumes,
+        "containers": [_container(template, settings, [volume["name"] for volume in volumes])],
+        "volumes": [*volumes, *template.get("volumes", ())],
         # A lobby that ended is replaced by another, perhaps elsewhere, whose name differs.
         "restartPolicy": "Never",
         "terminationGracePeriodSeconds": settings.lobby_stop_seconds + settings.grace_margin_seconds,
@@ -116,7 +117,7 @@ def _template(lobby: Lobby, settings: PodSettings) -> Object:
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
-        "topologySpreadConstraints": _spread(lobby),
+        "topologySpreadConstraints": _spread(lobby.name, template.get("topologySpreadConstraints")),
     }
     if settings.service_account:
         spec["serviceAccountName"] = settings.service_account
@@ -129,7 +130,7 @@ def _template(lobby: Lobby, settings: PodSettings) -> Object:
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
 
 
-def _container(lobby: Lobby, settings: PodSettings, volumes: Sequence[str]) -> Object:
+def _container(template: Object, settings: PodSettings, volumes: Sequence[str]) -> Object:
     directories = {
         "config": names.CONFIG_DIRECTORY,
         "token": names.TOKEN_DIRECTORY,
@@ -140,18 +141,21 @@ def _container(lobby: Lobby, settings: PodSettings, volumes: Sequence[str]) -> O
         "image": settings.image,
         "command": list(_COMMAND),
         "args": _arguments(settings, with_secrets="secrets" in volumes),
-        "env": [{"name": each["name"], "value": each["value"]} for each in lobby.spec.template.get("env", ())],
+        "env": template["env"],
         "ports": [
             {"name": "clients", "containerPort": names.CLIENTS_PORT, "protocol": "TCP"},
             {"name": "admin", "containerPort": names.ADMIN_PORT, "protocol": "TCP"},
         ],
-        "resources": _resources(lobby.spec.template.get("resources", {}), settings),
+        "resources": _resources(template["resources"], settings),
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]},
         },
-        "volumeMounts": [{"name": name, "mountPath": directories[name], "readOnly": True} for name in volumes],
+        "volumeMounts": [
+            *({"name": name, "mountPath": directories[name], "readOnly": True} for name in volumes),
+            *template.get("volumeMounts", ()),
+        ],
         **_probes(),
     }
     if settings.image_pull_policy:
@@ -183,21 +187,22 @@ def _probes() -> Object:
 
 
 def _resources(template: Mapping[str, Mapping[str, Any]], settings: PodSettings) -> Object:
-    limits = {**settings.limits, **template.get("limits", {})}
+    limits = {**settings.limits, **template["limits"]}
     return {
-        "requests": {**settings.requests, **template.get("requests", {})},
+        "requests": {**settings.requests, **template["requests"]},
         "limits": {name: quantity for name, quantity in limits.items() if str(quantity) != "0"},
     }
 
 
-def _spread(lobby: Lobby) -> list[Object]:
-    pods = {"matchLabels": names.lobby_labels(lobby.name)}
-    constraints: list[Object] | None = lobby.spec.template.get("topologySpreadConstraints")
+def _spread(lobby: str, constraints: Sequence[Object] | None) -> list[Object]:
     if constraints is None:
         constraints = [
             {"maxSkew": 1, "topologyKey": key, "whenUnsatisfiable": "ScheduleAnyway"} for key in _SPREAD_OVER
         ]
-    return [{"labelSelector": pods, **each} for each in constraints]  # without a selector Kubernetes counts no pods
+    # Without a selector Kubernetes counts no pods. Each revision is spread by itself: in a rollout, old lobbies, which are
+    # about to go, do not count.
+    counted = {"labelSelector": {"matchLabels": names.lobby_labels(lobby)}, "matchLabelKeys": [names.REVISION_LABEL]}
+    return [each if "labelSelector" in each else {**counted, **each} for each in constraints]
 
 
 def _avoiding(affinity: Mapping[str, Any], nodes: Sequence[str]) -> Object:

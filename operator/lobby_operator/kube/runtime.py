@@ -93,7 +93,9 @@ class KubeRuntime:
         self._config_written_at = 0.0
         self._config_lock = asyncio.Lock()
         self._closing: set[asyncio.Task[None]] = set()
-        self._maintenance = PodMaintenance(api, lobby, self._pods_and_reports, settings.maintenance, changed=changed)
+        self._maintenance = PodMaintenance(
+            api, lobby, self._pods_and_reports, settings.maintenance, labels=settings.pods.labels, changed=changed
+        )
 
     @property
     def revision(self) -> str:
@@ -210,7 +212,7 @@ class KubeRuntime:
 
     async def _write_config(self) -> None:
         async with self._config_lock:
-            manifest = pods.config_map(self._lobby, self._resource)
+            manifest = pods.config_map(self._lobby, self._resource, self._settings.pods.labels)
             digest = pods.live_digest(self._resource)
             recent = self._clock() - self._config_written_at < self._settings.controller.resync_seconds
             if self._config == manifest and recent:

@@ -45,7 +45,8 @@ def test_every_image_is_pushed_and_pinned_by_its_digest(tmp_path: Path) -> None:
     digests = set()
     for section, each in values.items():
         image = each["image"]
-        assert (image["repository"], image["tag"]) == (f"{REGISTRY}/lobby-gateway-{section}", "1.2.3")
+        wanted = (REGISTRY, f"lobby-gateway-{section}", "1.2.3")
+        assert (image["registry"], image["repository"], image["tag"]) == wanted
         digests.add(image["digest"])
     assert len(digests) == 3
     assert all(digest.startswith("sha256:") and digest != f"sha256:{64 * '0'}" for digest in digests)

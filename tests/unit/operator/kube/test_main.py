@@ -77,6 +77,17 @@ def test_every_option_has_its_setting(tmp_path: Path) -> None:
     assert (made.identity, made.admin_host, made.admin_port) == ("operator-0", "127.0.0.1", 0)
 
 
+def test_labels_and_defaults_of_lobbies_are_json(capsys: pytest.CaptureFixture[str]) -> None:
+    made = settings("--lobby-labels", '{"team": "data"}', "--lobby-defaults", '{"nodeSelector": {"pool": "a"}}')
+    assert (made.pods.labels, made.pods.defaults) == ({"team": "data"}, {"nodeSelector": {"pool": "a"}})
+    with pytest.raises(SystemExit) as ended:
+        settings("--lobby-defaults", '{"nodeSelectors": {"pool": "a"}}')
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "--lobby-defaults: " in line
+    assert "nodeSelectors: unknown field" in line
+
+
 def test_names_of_secrets_may_contain_dots_as_in_the_chart() -> None:
     made = settings("--master-secret", "token.key", "--lobby-image-pull-secret", "registry.example.com")
     assert (made.master_secret, made.pods.image_pull_secrets) == ("token.key", ("registry.example.com",))

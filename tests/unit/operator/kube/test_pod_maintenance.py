@@ -15,6 +15,7 @@ from tests.support.waiting import stays, until
 from tests.unit.operator.kube.support import SETTINGS, UID, connected, lobby, running_pod
 
 from lobby_gateway.process.seat_reports import LobbyReport
+from lobby_operator.kube.names import lobby_labels
 from lobby_operator.kube.pod_maintenance import DisruptionBudget, PodMaintenance, disruption_budget, min_available
 from lobby_operator.kube.pod_state import PodState, pod_state
 from lobby_operator.kube.pods import pod_manifest
@@ -67,7 +68,7 @@ class Pods:
 async def maintained(**settings: Any) -> AsyncIterator[tuple[FakeKubeApi, Pods, PodMaintenance]]:
     async with connected() as (server, api):
         pods = Pods(server)
-        maintenance = PodMaintenance(api, lobby(), pods, replace(QUICK, **settings))
+        maintenance = PodMaintenance(api, lobby(), pods, replace(QUICK, **settings), labels={"team": "data"})
         try:
             yield server, pods, maintenance
         finally:
@@ -201,6 +202,10 @@ def test_the_budget_follows_the_lobbies() -> None:
         async with maintained(lower_budget_seconds=0.3) as (server, pods, maintenance):
             maintenance.start()
             await until(lambda: available(server) == 0)
+            assert (
+                server.objects[BUDGET]["metadata"]["labels"].items()
+                >= {"team": "data", **lobby_labels("prices")}.items()
+            )
             pods.make(3)
             await until(lambda: available(server) == 2)
             server.remove(f"{PODS}/prices-3")

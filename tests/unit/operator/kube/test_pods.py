@@ -196,13 +196,13 @@ def test_without_secrets_there_is_no_secrets_directory() -> None:
 
 def test_resources_have_defaults_and_no_limit_on_cpu() -> None:
     resources = container(made())["resources"]
-    assert resources == {"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}}
+    assert resources == {"requests": {"cpu": "25m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}}
 
 
 def test_resources_of_the_template_override_single_defaults() -> None:
     wanted = {"requests": {"memory": "128Mi"}, "limits": {"cpu": 2, "ephemeral-storage": "1Gi"}}
     assert container(made(template={"resources": wanted}))["resources"] == {
-        "requests": {"cpu": "100m", "memory": "128Mi"},
+        "requests": {"cpu": "25m", "memory": "128Mi"},
         "limits": {"memory": "256Mi", "cpu": 2, "ephemeral-storage": "1Gi"},
     }
 
@@ -241,6 +241,71 @@ def test_the_template_is_merged_in() -> None:
     assert spec["imagePullSecrets"] == [{"name": "mine"}, {"name": "both"}, {"name": "theirs"}]
 
 
+def test_defaults_of_all_lobbies_hold_unless_the_template_says_otherwise() -> None:
+    pool = {"key": "dedicated", "operator": "Equal", "value": "lobbies", "effect": "NoSchedule"}
+    down = {"key": "node.kubernetes.io/not-ready", "operator": "Exists"}
+    certificates = {"name": "certificates", "configMap": {"name": "ca"}}
+    mount = {"name": "certificates", "mountPath": "/etc/ca", "readOnly": True}
+    node = {"name": "NODE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}
+    defaults = {
+        "labels": {"team": "platform", "cost": "shared"},
+        "annotations": {"example.com/note": "all"},
+        "nodeSelector": {"pool": "lobbies", "disk": "hdd"},
+        "tolerations": [pool],
+        "affinity": {"podAffinity": {}},
+        "priorityClassName": "platform",
+        "resources": {"requests": {"cpu": "10m"}, "limits": {"memory": "512Mi"}},
+        "env": [{"name": "LOBBY_LOG_LEVEL", "value": "warning"}, node],
+        "volumes": [certificates],
+        "volumeMounts": [mount],
+    }
+    settings = replace(SETTINGS, labels={"team": "all", "app.kubernetes.io/instance": "trial"}, defaults=defaults)
+    plain = made(settings)
+    assert plain["metadata"]["labels"].items() >= {"cost": "shared", "app.kubernetes.io/instance": "trial"}.items()
+    assert plain["metadata"]["labels"]["team"] == "platform"
+    assert plain["metadata"]["annotations"]["example.com/note"] == "all"
+    spec = plain["spec"]
+    assert (spec["nodeSelector"], spec["tolerations"]) == (defaults["nodeSelector"], [pool])
+    assert (spec["affinity"], spec["priorityClassName"]) == ({"podAffinity": {}}, "platform")
+    assert [volume["name"] for volume in spec["volumes"]] == ["config", "token", "certificates"]
+    assert [each["name"] for each in container(plain)["volumeMounts"]] == ["config", "token", "certificates"]
+    assert container(plain)["env"] == defaults["env"]
+    wanted = {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}}
+    assert container(plain)["resources"] == wanted
+
+    own = made(
+        settings,
+        template={
+            "labels": {"team": "feeds"},
+            "nodeSelector": {"disk": "ssd"},
+            "tolerations": [down, pool],
+            "affinity": {"nodeAffinity": {}},
+            "priorityClassName": "feeds",
+            "resources": {"limits": {"memory": "1Gi"}},
+            "env": [{"name": "LOBBY_LOG_LEVEL", "value": "debug"}],
+        },
+    )
+    assert own["metadata"]["labels"]["team"] == "feeds"
+    spec = own["spec"]
+    assert (spec["nodeSelector"], spec["tolerations"]) == ({"pool": "lobbies", "disk": "ssd"}, [pool, down])
+    assert (spec["affinity"], spec["priorityClassName"]) == ({"nodeAffinity": {}}, "feeds")
+    assert container(own)["env"] == [{"name": "LOBBY_LOG_LEVEL", "value": "debug"}, node]
+    assert container(own)["resources"] == {
+        "requests": {"cpu": "10m", "memory": "64Mi"},
+        "limits": {"memory": "1Gi"},
+    }
+    assert revision(lobby(), settings) != revision(lobby(), SETTINGS)
+
+
+def test_labels_of_the_operator_cannot_be_replaced_by_defaults() -> None:
+    settings = replace(
+        SETTINGS, labels={"lobby-gateway.io/lobby": "other"}, defaults={"labels": {"lobby-gateway.io/revision": "x"}}
+    )
+    labels = made(settings)["metadata"]["labels"]
+    assert labels["lobby-gateway.io/lobby"] == "prices"
+    assert labels["lobby-gateway.io/revision"] == revision(lobby(), settings)
+
+
 def test_avoided_nodes_are_added_to_the_templates_affinity() -> None:
     kind, other = "preferredDuringSchedulingIgnoredDuringExecution", "requiredDuringSchedulingIgnoredDuringExecution"
     near = {"weight": 3, "preference": {"matchExpressions": [{"key": "disk", "operator": "Exists"}]}}
@@ -263,6 +328,13 @@ def test_lobbies_are_spread_over_zones_and_nodes() -> None:
     assert [each["topologyKey"] for each in constraints] == ["topology.kubernetes.io/zone", "kubernetes.io/hostname"]
     assert {each["whenUnsatisfiable"] for each in constraints} == {"ScheduleAnyway"}
     assert constraints[0]["labelSelector"]["matchLabels"]["lobby-gateway.io/lobby"] == "prices"
+
+
+def test_each_revision_is_spread_by_itself() -> None:
+    pod = made()
+    for constraint in pod["spec"]["topologySpreadConstraints"]:
+        assert constraint["matchLabelKeys"] == ["lobby-gateway.io/revision"]
+        assert set(constraint["matchLabelKeys"]) <= set(pod["metadata"]["labels"])
 
 
 def test_a_spread_of_the_template_replaces_the_default() -> None:
@@ -300,7 +372,8 @@ def document(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_the_config_map_belongs_to_the_lobby() -> None:
-    metadata = config_map(lobby(), resource())["metadata"]
+    metadata = config_map(lobby(), resource(), {"team": "data"})["metadata"]
+    assert metadata["labels"]["team"] == "data"
     assert (metadata["name"], metadata["namespace"]) == ("prices-lobby", "shop")
     assert metadata["ownerReferences"][0]["uid"] == UID
 

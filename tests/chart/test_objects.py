@@ -274,6 +274,15 @@ def test_new_version_of_the_chart_alone_restarts_no_pod() -> None:
             assert labels == {**each["spec"]["selector"]["matchLabels"], "app.kubernetes.io/part-of": "lobby-gateway"}
 
 
+@each_case
+def test_the_first_probe_waits_until_a_process_usually_listens(given: dict[str, Any]) -> None:
+    # A probe that fails is a Warning in the Events of the pod.
+    for where, spec in pod_specs(objects(given)).items():
+        for container in spec["containers"]:
+            first = container.get("startupProbe") or container.get("readinessProbe")
+            assert first is None or first["initialDelaySeconds"] >= 2, where
+
+
 def test_autoscaled_greeter_has_no_fixed_replicas() -> None:
     assert "replicas" not in named(objects(EVERYTHING), "Deployment", "-greeter")["spec"]
     assert named(objects(), "Deployment", "-greeter")["spec"]["replicas"] == 2

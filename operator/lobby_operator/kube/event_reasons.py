@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,9 @@ from lobby_operator.planner.actions import Action
 from lobby_operator.planner.reasons import ActionReason, ConditionType
 
 NORMAL, WARNING = "Normal", "Warning"
+
+_MAX_NAMES = 10
+"""Most names in one note: a person reads no more, and `status.lobbies` has them all."""
 
 _FAILURES = frozenset(
     {ActionReason.ENDED, ActionReason.UNRESPONSIVE, ActionReason.NEVER_ANSWERED, ActionReason.DRAIN_OVERDUE}
@@ -46,24 +49,53 @@ class LobbyEvent:
         reason: one word.
         action: what was done, or `Observe`.
         note: a sentence. Never contains a secret.
+        lobby: name of the lobby, and of its pod, that it is about; empty: it is about the whole Lobby.
     """
 
     type: str
     reason: str
     action: str
     note: str
+    lobby: str = ""
 
 
-def event_of_action(action: Action, text: str) -> LobbyEvent:
+def event_of_action(action: Action, text: str, problem: str = "") -> LobbyEvent:
     """The event of an action that was taken.
 
     Args:
         action: what was done.
         text: the same for people, with the reason.
+        problem: what the kubelet reports about the lobby's pod; empty if nothing. It explains a failure.
     """
     reason = action.reason.code
-    kind = WARNING if reason in _FAILURES else NORMAL
-    return LobbyEvent(kind, reason.value, type(action).__name__, f"{action.name}: {text}")
+    if reason not in _FAILURES:
+        return LobbyEvent(NORMAL, reason.value, type(action).__name__, text, action.name)
+    note = f"{text} ({problem})" if problem else text
+    return LobbyEvent(WARNING, reason.value, type(action).__name__, note, action.name)
+
+
+def note_of(events: Sequence[LobbyEvent], most: int) -> str:
+    """One note for alike events: each lobby with what happened to it, and lobbies with the same text together.
+
+    Args:
+        events: at least one; all have the same type, reason and action.
+        most: largest length, in characters.
+    """
+    lobbies: dict[str, dict[str, None]] = {}  # by text, as an ordered set
+    for event in events:
+        lobbies.setdefault(event.note, {})[event.lobby] = None
+    parts = [_with_names([name for name in names if name], text) for text, names in lobbies.items()]
+    note = "; ".join(parts)
+    if len(note) <= most:
+        return note
+    more = f" (and {len(events) - 1} more like it)" if len(events) > 1 else ""
+    return f"{parts[0][: most - len(more)]}{more}"
+
+
+def _with_names(names: Sequence[str], text: str) -> str:
+    if len(names) > _MAX_NAMES:
+        names = [*names[:_MAX_NAMES], f"{len(names) - _MAX_NAMES} more"]
+    return f"{', '.join(names)}: {text}" if names else text
 
 
 def events_between(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[LobbyEvent]:

@@ -1,8 +1,8 @@
 """Writes Events about Lobbies, which `kubectl describe lobby` and `kubectl events` show.
 
-Few and short: similar events within a second become one Event; a repetition increases the count of a recent Event; and a Lobby
-with very many events gets only a few Events a minute (the log has everything). An Event that can't be written is lost, and
-nothing waits for it.
+Few and short: alike events within a second become one Event that names all lobbies; a repetition about the same lobbies
+increases the count of a recent Event; and a Lobby with very many events gets only a few Events a minute (the log has
+everything). An Event that can't be written is lost, and nothing waits for it.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Any
 
 from lobby_operator import wall_clock
 from lobby_operator.kube.client import ApiError, KubeApi, NotFoundError
-from lobby_operator.kube.event_reasons import LobbyEvent
-from lobby_operator.kube.names import EVENTS, LOBBIES, Object
+from lobby_operator.kube.event_reasons import LobbyEvent, note_of
+from lobby_operator.kube.names import EVENTS, LOBBIES, PODS, Object
 from lobby_operator.settings import EventSettings
 
 logger = logging.getLogger(__name__)
@@ -67,11 +67,17 @@ class PendingEvent:
     written: bool = False
 
 
+_Alike = tuple[str, str, str]
+"""Type, reason and action."""
+
+
 @dataclass(slots=True)
 class _LobbyEvents:
     tokens: float
     at: float
-    recent: dict[tuple[str, str, str], PendingEvent] = field(default_factory=dict)
+    recent: dict[tuple[_Alike, frozenset[str]], PendingEvent] = field(
+        default_factory=dict
+    )  # also by what they are about
 
 
 class EventCorrelator:
@@ -87,7 +93,7 @@ class EventCorrelator:
     def __init__(self, settings: EventSettings | None = None) -> None:
         self.dropped = 0
         self._settings = settings or EventSettings()
-        self._new: dict[tuple[Regarding, tuple[str, str, str]], list[LobbyEvent]] = {}
+        self._new: dict[tuple[Regarding, _Alike], list[LobbyEvent]] = {}
         self._lobbies: dict[Regarding, _LobbyEvents] = {}
 
     def __bool__(self) -> bool:
@@ -109,21 +115,23 @@ class EventCorrelator:
                 self.dropped += 1
                 continue
             lobby.tokens -= 1
-            pending = lobby.recent.get(alike)
+            about = frozenset(event.lobby for event in events)
+            pending = lobby.recent.get((alike, about))
             if pending is not None and now < pending.at + settings.series_seconds:
                 pending = replace(pending, count=pending.count + len(events), written=True)
             else:
-                first, more = events[0], len(events) - 1
-                if more:
-                    first = replace(first, note=f"{first.note[: _MAX_NOTE - 30]} (and {more} more like it)")
+                only = events[0].lobby if len(about) == 1 else ""
+                first = replace(events[0], note=note_of(events, _MAX_NOTE), lobby=only)
                 name = f"{regarding.name}.{uuid.uuid4().hex[:16]}"
-                pending = PendingEvent(regarding, replace(first, note=first.note[:_MAX_NOTE]), name, now, len(events))
-            lobby.recent[alike] = pending
+                pending = PendingEvent(regarding, first, name, now, len(events))
+            lobby.recent[alike, about] = pending
             yield pending
 
     def forget(self, now: float) -> None:
-        """Removes Lobbies whose events are too old to matter."""
+        """Removes Lobbies and Events that are too old to matter."""
         settings = self._settings
+        for lobby in self._lobbies.values():
+            lobby.recent = {key: each for key, each in lobby.recent.items() if now < each.at + settings.series_seconds}
         seconds = max(settings.series_seconds, settings.burst * settings.refill_seconds)
         for regarding in [each for each, lobby in self._lobbies.items() if now > lobby.at + seconds]:
             del self._lobbies[regarding]
@@ -200,6 +208,9 @@ class Recorder:
                 "uid": regarding.uid,
             },
         }
+        if event.lobby:
+            pod = {"apiVersion": PODS.api_version, "kind": PODS.kind}
+            manifest["related"] = {**pod, "namespace": regarding.namespace, "name": event.lobby}
         if pending.count > 1:
             manifest["series"] = {"count": pending.count, "lastObservedTime": manifest["eventTime"]}
         return manifest

@@ -187,7 +187,8 @@ class LobbyController:
                     await self._spec_changed.wait()
 
     def _on_action(self, action: Action, text: str) -> None:
-        self._context.recorder.record(self._regarding, event_of_action(action, text))
+        problems = self.runtime.problems() if self.runtime is not None else {}
+        self._context.recorder.record(self._regarding, event_of_action(action, text, problems.get(action.name, "")))
 
     def _on_plan(self, reconciler: Reconciler) -> None:
         """Publishes each plan before its actions are taken."""

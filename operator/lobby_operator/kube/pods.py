@@ -176,11 +176,14 @@ def _arguments(settings: PodSettings, *, with_secrets: bool) -> list[str]:
 
 
 def _probes() -> Object:
-    """The operator polls lobbies itself. Probes add the kubelet's view, and kill a lobby whose event loop hangs for 30 s."""
+    """The operator polls lobbies itself. Probes add the kubelet's view, and kill a lobby whose event loop hangs for 30 s.
+
+    The first probe waits until a lobby usually listens: each one that fails is a Warning in the Events of the pod.
+    """
     healthz = {"httpGet": {"path": "/healthz", "port": "admin"}, "timeoutSeconds": 2}
     readyz = {"httpGet": {"path": "/readyz", "port": "admin"}, "timeoutSeconds": 2}
     return {
-        "startupProbe": {**healthz, "initialDelaySeconds": 1, "periodSeconds": 1, "failureThreshold": 60},
+        "startupProbe": {**healthz, "initialDelaySeconds": 3, "periodSeconds": 1, "failureThreshold": 60},
         "livenessProbe": {**healthz, "periodSeconds": 10, "failureThreshold": 3},
         "readinessProbe": {**readyz, "periodSeconds": 5, "failureThreshold": 2},
     }

@@ -64,22 +64,22 @@ ACTION_REASONS: Mapping[ActionReason, str] = MappingProxyType(
             "{free:# seat is|# seats are} free or starting"
         ),
         ActionReason.SPARE_SEATS_LOW: (
-            "{free:# free seat|# free seats}, {spare} wanted (spareSeats), {moving:# client|# clients} moving"
+            "{free:# seat is|# seats are} free or starting, {spare} wanted (spareSeats), {moving:# client|# clients} moving"
         ),
         ActionReason.EMPTY: "it has had no clients for {seconds} s and is not needed",
         ActionReason.SPARSE: "for {seconds} s, fuller lobbies have had room for its {clients:# client|# clients}",
         ActionReason.OVER_MAXIMUM: "{running:# lobby is|# lobbies are} running, but maxReplicas is {maximum}",
         ActionReason.DRAIN_UNCONFIRMED: "it was asked to drain {seconds} s ago but still takes clients",
         ActionReason.OUTDATED: "it is {outdated:the last lobby|one of # lobbies} of an older revision",
-        ActionReason.ENDED: "its process has ended",
+        ActionReason.ENDED: "it has ended",
         ActionReason.UNRESPONSIVE: "it has not responded for {seconds} s",
         ActionReason.NEVER_ANSWERED: "it did not respond within {seconds} s of its creation",
-        ActionReason.DRAINED: "its last client has left",
+        ActionReason.DRAINED: "it is drained: it has no clients",
         ActionReason.DRAIN_OVERDUE: "it has been draining for {seconds} s, and {clients:# client is|# clients are} left",
         ActionReason.DRAIN_POINTLESS: (
             "its {clients:# client|# clients} cannot get another seat until it is gone: maxReplicas is {maximum}"
         ),
-        ActionReason.NEVER_NEEDED: "it has not started yet, and its revision is already outdated",
+        ActionReason.NEVER_NEEDED: "it has not answered yet, and its revision is already outdated",
     }
 )
 
@@ -157,6 +157,12 @@ READY_FULL = ConditionReason(
     "Full",
     "{seats:the only seat is|all # seats are} taken, and maxReplicas is {maximum}",
 )
+READY_DRAINING = ConditionReason(
+    ConditionType.READY,
+    FALSE,
+    "Draining",
+    "no free seat; {leaving:# lobby is|# lobbies are} draining or ending, and maxReplicas is {maximum}",
+)
 READY_UNRESPONSIVE = ConditionReason(
     ConditionType.READY,
     FALSE,
@@ -171,6 +177,9 @@ READY_UNREACHABLE = ConditionReason(
 )
 READY_FAILING = ConditionReason(
     ConditionType.READY, FALSE, "Failing", "no free seat; {failures:the last start|the last # starts} failed"
+)
+READY_NOT_CREATED = ConditionReason(
+    ConditionType.READY, FALSE, "NotCreated", "no free seat; a lobby is needed but cannot be created, see Scaling"
 )
 READY_ON_REQUEST = ConditionReason(
     ConditionType.READY,
@@ -191,7 +200,7 @@ ORIGIN_IDLE = ConditionReason(
     ConditionType.ORIGIN_CONNECTED, UNKNOWN, "Idle", "there are no clients, so no lobby connects"
 )
 ORIGIN_NO_LOBBY = ConditionReason(
-    ConditionType.ORIGIN_CONNECTED, UNKNOWN, "NoLobby", "no lobby is running that could connect"
+    ConditionType.ORIGIN_CONNECTED, UNKNOWN, "NoLobby", "no lobby reports the state of its connection"
 )
 ORIGIN_CONNECTING = ConditionReason(ConditionType.ORIGIN_CONNECTED, FALSE, "Connecting", "{lobby} is connecting")
 ORIGIN_LOST = ConditionReason(
@@ -262,9 +271,11 @@ CONDITIONS: tuple[ConditionReason, ...] = (
         READY_AT_ZERO,
         READY_STARTING,
         READY_FULL,
+        READY_DRAINING,
         READY_UNRESPONSIVE,
         READY_UNREACHABLE,
         READY_FAILING,
+        READY_NOT_CREATED,
         READY_ON_REQUEST,
         READY_NO_PATH,
     ),

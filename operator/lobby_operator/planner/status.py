@@ -75,6 +75,7 @@ def lobby_status(
     draining = observed.in_phase(Phase.DRAINING)
     ready = observed.in_phase(Phase.READY)
     origin = _origin(observed)
+    can_enter = _ready(spec, observed, planned, claim, failing=bool(problem))
     status: dict[str, Any] = {
         "observedGeneration": spec.generation,
         "replicas": len(observed.in_phase(*_EXISTING)),
@@ -91,9 +92,7 @@ def lobby_status(
                 for lobby in _reporting(observed)
             ),
         },
-        "conditions": _conditions(
-            (_ready(spec, observed, planned, claim), origin, scaling, _path(claim)), spec.generation, previous, at
-        ),
+        "conditions": _conditions((can_enter, origin, scaling, _path(claim)), spec.generation, previous, at),
     }
     if planned.latest is not None:
         status["latest"] = _open(planned.latest)
@@ -153,7 +152,7 @@ def _lobby(lobby: LobbyState) -> dict[str, Any]:
     return entry if lobby.origin is None else {**entry, "origin": lobby.origin.state.value}
 
 
-def _ready(spec: PlannerSpec, observed: Observed, planned: Plan, claim: PathClaim) -> ConditionState:
+def _ready(spec: PlannerSpec, observed: Observed, planned: Plan, claim: PathClaim, *, failing: bool) -> ConditionState:
     if claim.older:
         return ConditionState(reasons.READY_NO_PATH)
     if planned.open:
@@ -161,16 +160,23 @@ def _ready(spec: PlannerSpec, observed: Observed, planned: Plan, claim: PathClai
         return ConditionState(reasons.READY, {"free": free, "open": len(planned.open)})
     if planned.silent:
         return ConditionState(reasons.READY_UNREACHABLE, {"count": len(planned.silent)})
-    starting = len(observed.in_phase(Phase.STARTING)) + sum(isinstance(action, Create) for action in planned.actions)
+    starting = len(observed.in_phase(Phase.STARTING))
+    creating = sum(isinstance(action, Create) for action in planned.actions)
     if observed.failures.count:
         return ConditionState(reasons.READY_FAILING, {"failures": observed.failures.count})
-    if starting:
-        return ConditionState(reasons.READY_STARTING, {"starting": starting})
+    if creating and failing and not starting:
+        return ConditionState(reasons.READY_NOT_CREATED)
+    if starting or creating:
+        return ConditionState(reasons.READY_STARTING, {"starting": starting + creating})
     unresponsive = len(observed.in_phase(Phase.UNRESPONSIVE, Phase.RECOVERING))
     if unresponsive:
         return ConditionState(reasons.READY_UNRESPONSIVE, {"unresponsive": unresponsive})
     existing = observed.in_phase(*_EXISTING, Phase.ENDING)
     if len(existing) >= spec.max_replicas:
+        leaving = [lobby for lobby in existing if lobby.phase is not Phase.READY or lobby.free]
+        if leaving:
+            fields = {"leaving": len(leaving), "maximum": spec.max_replicas}
+            return ConditionState(reasons.READY_DRAINING, fields)
         seats = sum(lobby.seats for lobby in existing)
         return ConditionState(reasons.READY_FULL, {"seats": seats, "maximum": spec.max_replicas})
     return ConditionState(reasons.READY_ON_REQUEST if existing else reasons.READY_AT_ZERO)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lobby_operator.kube import event_reasons
-from lobby_operator.kube.event_reasons import LobbyEvent, event_of_action, events_between
+from lobby_operator.kube.event_reasons import LobbyEvent, event_of_action, events_between, note_of
 from lobby_operator.planner import reasons
 from lobby_operator.planner.actions import Create, Delete, Reason
 from lobby_operator.planner.reasons import ActionReason, ConditionState, ConditionType
@@ -36,8 +36,41 @@ IDLE = ConditionState(reasons.ORIGIN_IDLE)
 def test_the_event_of_an_action_names_lobby_and_reason() -> None:
     action = Create("prices-2", Reason(ActionReason.BELOW_REPLICAS, running=1, replicas=2))
     text = f"starting: {action.reason.sentence}"
-    note = "prices-2: starting: 1 lobby is running, 2 wanted (replicas)"
-    assert event_of_action(action, text) == LobbyEvent("Normal", "BelowReplicas", "Create", note)
+    note = "starting: 1 lobby is running, 2 wanted (replicas)"
+    event = event_of_action(action, text, "Unschedulable: not yet")
+    assert event == LobbyEvent("Normal", "BelowReplicas", "Create", note, "prices-2")
+    assert note_of([event], 1024) == f"prices-2: {note}"
+
+
+def test_the_event_of_a_failure_says_what_the_kubelet_reports() -> None:
+    action = Delete("prices-2", Reason(ActionReason.ENDED))
+    event = event_of_action(action, "deleting: it has ended", "OOMKilled (exit code 137)")
+    assert (event.type, event.note) == ("Warning", "deleting: it has ended (OOMKilled (exit code 137))")
+
+
+def told(lobby: str, note: str = "draining") -> LobbyEvent:
+    return LobbyEvent("Normal", "Empty", "Drain", note, lobby)
+
+
+@pytest.mark.parametrize(
+    ("events", "note"),
+    [
+        ([told("", "/p is taken")], "/p is taken"),
+        ([told("p-1"), told("p-3"), told("p-2")], "p-1, p-3, p-2: draining"),
+        ([told("p-1"), told("p-1")], "p-1: draining"),
+        ([told("p-1", "a"), told("p-2", "b"), told("p-3", "a")], "p-1, p-3: a; p-2: b"),
+        ([told("", "a"), told("", "b")], "a; b"),
+        ([told(f"p-{n}") for n in range(13)], f"{', '.join(f'p-{n}' for n in range(10))}, 3 more: draining"),
+    ],
+)
+def test_a_note_names_every_lobby(events: list[LobbyEvent], note: str) -> None:
+    assert note_of(events, 1024) == note
+
+
+def test_a_long_note_is_cut() -> None:
+    assert note_of([told("p-1", "x" * 50)], 20) == f"p-1: {'x' * 15}"
+    many = note_of([told(f"p-{n}", f"{n}" * 30) for n in range(3)], 60)
+    assert many == f"p-0: {'0' * 30} (and 2 more like it)"
 
 
 def test_an_action_after_a_failure_is_a_warning() -> None:

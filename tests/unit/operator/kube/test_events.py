@@ -30,23 +30,24 @@ BOOKS = Regarding("shop", "books", "uid-2")
 PATH = "/apis/events.k8s.io/v1/namespaces/shop/events/"
 
 
-def lobby_event(reason: str = "SpareSeatsLow", note: str = "prices-1: starting", kind: str = "Normal") -> LobbyEvent:
-    return LobbyEvent(kind, reason, "Create", note)
+def lobby_event(reason: str = "SpareSeatsLow", lobby: str = "prices-1", kind: str = "Normal") -> LobbyEvent:
+    return LobbyEvent(kind, reason, "Create", "starting", lobby)
 
 
 def taken(correlator: EventCorrelator, now: float) -> list[PendingEvent]:
     return list(correlator.take(now))
 
 
-def test_alike_events_become_one() -> None:
+def test_alike_events_become_one_that_names_all_lobbies() -> None:
     correlator = EventCorrelator()
     for number in range(1, 6):
-        correlator.add(PRICES, lobby_event(note=f"prices-{number}: starting"))
+        correlator.add(PRICES, lobby_event(lobby=f"prices-{number}"))
     correlator.add(PRICES, lobby_event("Empty"))
     correlator.add(BOOKS, lobby_event())
     assert correlator
     first, other, books = taken(correlator, 100.0)
-    assert first.event.note == "prices-1: starting (and 4 more like it)"
+    assert first.event.note == "prices-1, prices-2, prices-3, prices-4, prices-5: starting"
+    assert (first.event.lobby, other.event.lobby) == ("", "prices-1")
     assert (first.count, other.count, books.count) == (5, 1, 1)
     assert not correlator
     assert taken(correlator, 101.0) == []
@@ -56,13 +57,25 @@ def test_a_repeated_event_increases_the_count_of_a_young_one() -> None:
     correlator = EventCorrelator()
     correlator.add(PRICES, lobby_event())
     (first,) = taken(correlator, 100.0)
-    correlator.add(PRICES, lobby_event(note="prices-2: starting"))
+    correlator.add(PRICES, lobby_event())
     (again,) = taken(correlator, 110.0)
     assert (again.name, again.count, again.written) == (first.name, 2, True)
     correlator.add(PRICES, lobby_event())
     (later,) = taken(correlator, 100.0 + SETTINGS.series_seconds)
     assert later.name != first.name
     assert not later.written
+
+
+def test_what_happens_to_another_lobby_is_no_repetition() -> None:
+    correlator = EventCorrelator()
+    correlator.add(PRICES, lobby_event("Ended"))
+    (first,) = taken(correlator, 100.0)
+    correlator.add(PRICES, lobby_event("Ended", "prices-2"))
+    (second,) = taken(correlator, 101.0)
+    assert (second.name != first.name, second.event.note, second.count) == (True, "prices-2: starting", 1)
+    correlator.add(PRICES, lobby_event("Ended"))
+    (again,) = taken(correlator, 102.0)
+    assert (again.name, again.event.lobby, again.count) == (first.name, "prices-1", 2)
 
 
 def test_events_are_rate_limited_per_lobby() -> None:
@@ -83,18 +96,20 @@ def test_old_events_are_forgotten() -> None:
     correlator.add(PRICES, lobby_event())
     taken(correlator, 100.0)
     correlator.forget(110.0)
-    assert correlator._lobbies
+    assert correlator._lobbies[PRICES].recent
+    correlator.add(PRICES, lobby_event("Empty"))
+    taken(correlator, 101.0 + SETTINGS.series_seconds)
+    correlator.forget(101.0 + SETTINGS.series_seconds)
+    assert [each.event.reason for each in correlator._lobbies[PRICES].recent.values()] == ["Empty"]
     correlator.forget(10_000.0)
     assert not correlator._lobbies
 
 
 def test_a_long_note_is_truncated() -> None:
     correlator = EventCorrelator()
-    for _ in range(2):
-        correlator.add(PRICES, lobby_event(note="x" * 5000))
+    correlator.add(PRICES, LobbyEvent("Warning", "ActionFailed", "Observe", "x" * 5000))
     (entry,) = taken(correlator, 100.0)
-    assert len(entry.event.note) <= 1024
-    assert entry.event.note.endswith("(and 1 more like it)")
+    assert entry.event.note == "x" * 1024
 
 
 @asynccontextmanager
@@ -127,6 +142,7 @@ def test_an_event_names_the_lobby_what_happened_and_the_reporter() -> None:
             }
             assert (event["type"], event["reason"], event["action"]) == ("Warning", "SpareSeatsLow", "Create")
             assert event["note"] == "prices-1: starting"
+            assert event["related"] == {"apiVersion": "v1", "kind": "Pod", "namespace": "shop", "name": "prices-1"}
             assert event["reportingInstance"] == "operator-abc"
             assert event["eventTime"].endswith("Z")
             assert "series" not in event

@@ -151,6 +151,7 @@ def test_probes_use_the_admin_port() -> None:
         "readinessProbe": "/readyz",
     }
     assert {asked["port"] for asked in paths.values()} == {"admin"}
+    assert pod["startupProbe"]["initialDelaySeconds"] >= 2, "each probe that fails is a Warning in the pod's Events"
 
 
 def test_files_are_mounted_as_directories_which_the_kubelet_updates() -> None:

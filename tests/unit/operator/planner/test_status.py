@@ -153,6 +153,37 @@ def test_not_ready_when_all_lobbies_are_full() -> None:
     assert "2 more" not in expect(made, reasons.SCALING_LIMITED)
 
 
+@pytest.mark.parametrize("phase", [Phase.DRAINING, Phase.ENDING])
+def test_seats_of_leaving_lobbies_are_not_said_to_be_taken(phase: Phase) -> None:
+    # A lobby that drains with 20 clients refuses new ones, with 492 seats that nobody has.
+    spec = replace(SPEC, max_replicas=1)
+    made = status(observed(lobby_state(1, 20, phase)), spec)
+    wanted = "no free seat; 1 lobby is draining or ending, and maxReplicas is 1"
+    assert expect(made, reasons.READY_DRAINING) == wanted
+
+
+def test_seats_of_a_lobby_that_is_about_to_drain_are_not_said_to_be_taken() -> None:
+    outdated = lobby_state(1, 20, outdated=True)
+    made = status(observed(outdated), replace(SPEC, max_replicas=1, spare_seats=0))
+    assert made["open"] == []
+    expect(made, reasons.READY_DRAINING)
+
+
+def test_full_and_leaving_lobbies_together() -> None:
+    both = observed(lobby_state(1, 512), lobby_state(2, 3, Phase.DRAINING))
+    assert "1 lobby is draining" in expect(status(both, replace(SPEC, max_replicas=2)), reasons.READY_DRAINING)
+
+
+def test_a_lobby_that_cannot_be_created_is_not_said_to_start() -> None:
+    quota = "can't create prices-1: exceeded quota"
+    made = status(observed(), problem=quota)
+    wanted = "no free seat; a lobby is needed but cannot be created, see Scaling"
+    assert expect(made, reasons.READY_NOT_CREATED) == wanted
+    assert expect(made, reasons.SCALING_FAILING) == f"{quota}; retrying"
+    starting = observed(lobby_state(1, 0, Phase.STARTING), waiting=600)
+    expect(status(starting, problem=quota), reasons.READY_STARTING)
+
+
 def test_not_ready_when_another_lobby_has_the_path() -> None:
     made = status(observed(lobby_state(1)), claim=PathClaim("/prices", older="first"))
     expect(made, reasons.READY_NO_PATH)

@@ -6,11 +6,12 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tools import alerts_reference, dashboard, lobby_reference, metrics_reference, uv_requirements
+from tools import alerts_reference, chart_reference, dashboard, lobby_reference, metrics_reference, uv_requirements
 
 ROOT = Path(__file__).resolve().parents[1]
 
 GENERATED: Mapping[str, Callable[[], str]] = {
+    "charts/lobby-gateway/README.md": chart_reference.render,
     "charts/lobby-gateway/crds/lobbies.yaml": lambda: (ROOT / "crds" / "lobbies.yaml").read_text(encoding="utf-8"),
     "charts/lobby-gateway/dashboards/lobby-gateway.json": dashboard.render,
     "docs/alerts.md": alerts_reference.render,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import re
 from ipaddress import ip_address, ip_network
@@ -13,6 +14,7 @@ from tests.chart import helm
 from tests.chart.helm import EVERYTHING, NAMESPACE, named, objects, pod_specs
 
 from lobby_gateway.metrics import GREETER
+from lobby_gateway.resource.schema import crd, validate_and_default
 from lobby_operator.kube import names
 from lobby_operator.kube.__main__ import parser, settings_of
 from lobby_operator.settings import ORIGIN_DENY_CIDRS, OperatorSettings, PodSettings, PolicySettings
@@ -57,6 +59,28 @@ def test_chart_has_the_version_of_the_distribution() -> None:
     project = (helm.ROOT / "pyproject.toml").read_text()
     assert f'\nversion = "{chart["appVersion"]}"\n' in project
     assert chart["version"] == chart["appVersion"]
+
+
+def test_the_icon_is_the_picture_of_the_docs() -> None:
+    kind, _, content = yaml.safe_load((helm.CHART / "Chart.yaml").read_text())["icon"].partition(",")
+    assert kind == "data:image/svg+xml;base64"
+    assert base64.b64decode(content) == (helm.ROOT / "docs" / "icon.svg").read_bytes()
+
+
+def test_annotations_of_the_chart_name_its_images_and_its_resource() -> None:
+    chart = yaml.safe_load((helm.CHART / "Chart.yaml").read_text())
+    told = {key: value for key, value in chart["annotations"].items() if key.startswith("artifacthub.io/")}
+    assert {each["image"] for each in yaml.safe_load(told["artifacthub.io/images"])} == images(
+        {"demo": {"enabled": True}}
+    )
+    (resource,) = yaml.safe_load(told["artifacthub.io/crds"])
+    definition = crd()
+    assert (resource["name"], resource["kind"]) == (definition["metadata"]["name"], definition["spec"]["names"]["kind"])
+    assert resource["version"] == definition["spec"]["versions"][0]["name"]
+    for example in yaml.safe_load(told["artifacthub.io/crdsExamples"]):
+        assert validate_and_default(example, "example")["kind"] == resource["kind"]
+    assert chart["home"].startswith("https://")
+    assert chart["sources"]
 
 
 @each_case

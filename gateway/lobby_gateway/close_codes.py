@@ -77,7 +77,6 @@ _RECONNECT = "reconnect"
 _FIX_FIRST = "fix the cause before reconnecting"
 
 NORMAL = CloseCode(1000, "normal", "", "nothing")
-GOING_AWAY = CloseCode(1001, "going_away", "the server is shutting down", _RECONNECT)
 LOBBY_DELETED = CloseCode(
     1001, "lobby_deleted", "the Lobby was deleted", "reconnect only if the Lobby is created again: until then, 404"
 )
@@ -90,7 +89,12 @@ ORIGIN_OBJECTED = CloseCode(
 FLOODED = CloseCode(1008, "flooded", "too many frames or bytes in too short a time", _FIX_FIRST)
 TOO_BIG = CloseCode(1009, "too_big", "the message is larger than this Lobby accepts", _FIX_FIRST)
 PING_TIMEOUT = CloseCode(1011, "ping_timeout", "no response to a ping", _RECONNECT)
-MOVED = CloseCode(1012, "moved", "", "reconnect, with ?resume= and the position from the reason")
+MOVED = CloseCode(
+    1012,
+    "moved",
+    "the server is restarting",
+    "reconnect, with ?resume= and, if the reason has one, the position from it",
+)
 NO_SEAT_LEFT = CloseCode(1013, "no_seat_left", "no seat became free in time", "reconnect after a few seconds")
 TOO_SLOW = CloseCode(4008, "too_slow", "the client took its messages too slowly", _RECONNECT)
 

@@ -287,7 +287,8 @@ def test_greeter_is_replaced_before_it_terminates_and_has_time_to() -> None:
     assert greeter["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
     pod = greeter["template"]["spec"]
     waits = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
-    assert pod["terminationGracePeriodSeconds"] >= waits + 15
+    [stop] = [each for each in pod["containers"][0]["args"] if each.startswith("--stop-seconds=")]
+    assert pod["terminationGracePeriodSeconds"] == waits + int(stop.removeprefix("--stop-seconds=")) + 15
     assert pod["topologySpreadConstraints"][0]["labelSelector"]["matchLabels"] == greeter["selector"]["matchLabels"]
 
 

@@ -31,7 +31,7 @@ from lobby_gateway.metrics import FATES, VERDICTS
 from lobby_gateway.resource.spec import ClientMessages, Lobby, RoutingMode
 from lobby_gateway.settings import RemovalSettings, SeatQueueSettings, TrunkConsumerSettings
 from lobby_gateway.trunk.consumer import SeatLedger
-from lobby_gateway.trunk.position import Position
+from lobby_gateway.trunk.position import NO_EPOCH, Position
 
 logger = logging.getLogger(__name__)
 
@@ -224,6 +224,12 @@ class LobbyService:
             pending.refuse(refusal)
             self._release(trunk, 1)
 
+    def close_for_restart(self, client: ClientConnection) -> None:
+        """Closes a client because this greeter is stopping; the reason says where it was."""
+        self.flush()
+        position = self._position(client)
+        client.close(close_codes.MOVED, f"resume={position}" if position is not None else None)
+
     def flush(self) -> None:
         """Sends what was gathered (`clients.batchMilliseconds`)."""
         for trunk in self._trunks.values():
@@ -236,7 +242,7 @@ class LobbyService:
             if handle is not None:
                 handle.cancel()
         for client in list(self.clients):
-            client.abort(close_codes.GOING_AWAY.label)
+            client.abort(close_codes.MOVED.label)
         trunks = list(self._trunks.values())
         for trunk in trunks:
             self._close_trunk(trunk)
@@ -354,6 +360,9 @@ class LobbyService:
 
     def trunk_lost(self, trunk: Trunk, problem: str, *, come_back: bool) -> None:
         """A trunk ended, stopped responding or could not be opened: its clients keep their sockets and continue elsewhere."""
+        if self._closing:
+            for client in list(trunk.bus):
+                self.close_for_restart(client)  # it would hear nothing until its turn
         if self._trunks.get(trunk.id) is trunk:
             del self._trunks[trunk.id]
         trunk.bus.flush()
@@ -383,6 +392,14 @@ class LobbyService:
         self._wake()
 
     # Helpers
+
+    def _position(self, client: ClientConnection) -> Position | None:
+        """The place after the messages that a client on a stream was sent; None: not known."""
+        for trunk in self._trunks.values():
+            if trunk.bus is client.bus:
+                offset = trunk.offset - client.waiting_messages
+                return Position(trunk.epoch, offset) if trunk.epoch != NO_EPOCH and offset >= 0 else None
+        return None
 
     def _forward(self, client: ClientConnection, opcode: int, payload: bytes) -> None:
         """Sends a client's message to the origin; holds it while the client has no lobby."""

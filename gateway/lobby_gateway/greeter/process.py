@@ -7,16 +7,14 @@ import logging
 import os
 import random
 import socket
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
-from lobby_gateway import close_codes, metrics
+from lobby_gateway import metrics
 from lobby_gateway.clients.admission import ProcessCapacity
 from lobby_gateway.clients.auth import TrustedProxies
-from lobby_gateway.clients.connection import ClientConnection
 from lobby_gateway.clients.fan_out import SEND_LOOP
 from lobby_gateway.clients.token_key_file import watch_keys
 from lobby_gateway.clients.tokens import TokenKeys
@@ -53,7 +51,8 @@ class GreeterSettings:
         token_key_file: watched for new keys.
         prefix_paths: Lobbies are served at `/<namespace><path>`, as the operator does it with the same setting.
         close_seconds: seconds over which a stopping greeter closes its clients, since all of them reconnect elsewhere.
-        close_batches: number of batches in which it does so; each causes a burst of handshakes there.
+        close_batches: number of batches in which it does so, each at a random time within its share of these seconds: a batch
+            causes a burst of handshakes elsewhere, and greeters that stop together do not close theirs at the same moments.
         close_answer_seconds: how long it then waits for clients to answer the close frame (at most `close_seconds`).
         linger_seconds: how long an unused trunk stays open, for clients that reload a page.
         tick_seconds: interval between checks for unresponsive clients and unused trunks. Adds to `clients.pingSeconds`.
@@ -152,23 +151,29 @@ class Greeter:
             await self._admin.close()
 
     async def _close_clients(self) -> None:
-        clients = [client for service in self._services.values() for client in service.clients]
+        clients = [(service, client) for service in self._services.values() for client in service.clients]
         if not clients:
             return
         logger.info("closing clients", extra={"clients": len(clients)})
         settings = self._settings
         random.shuffle(clients)
         size = -(-len(clients) // settings.close_batches)
-        pause = settings.close_seconds / settings.close_batches
-        for batch in _batches(clients, size):
-            for service in self._services.values():
-                service.flush()
-            for client in batch:
-                client.close(close_codes.GOING_AWAY)
-            await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311  # no secret
+        share = settings.close_seconds / settings.close_batches
+        started = self._loop.time()
+        for number in range(settings.close_batches):
+            at = started + share * (number + random.random())  # noqa: S311  # no secret
+            await asyncio.sleep(max(0.0, at - self._loop.time()))
+            if not self._has_clients:
+                return
+            for service, client in clients[number * size : (number + 1) * size]:
+                service.close_for_restart(client)
         deadline = self._loop.time() + min(settings.close_seconds, settings.close_answer_seconds)
-        while self._loop.time() < deadline and any(service.clients for service in self._services.values()):  # noqa: ASYNC110
+        while self._loop.time() < deadline and self._has_clients:  # noqa: ASYNC110
             await asyncio.sleep(0.02)  # each client has its own timeout, too
+
+    @property
+    def _has_clients(self) -> bool:
+        return any(service.clients for service in self._services.values())
 
     # From the directory
 
@@ -262,11 +267,6 @@ class Greeter:
             ("GET", "/waiting"): waiting,
             **status_page.routes(self._overview),
         }
-
-
-def _batches(clients: list[ClientConnection], size: int) -> Iterator[list[ClientConnection]]:
-    for start in range(0, len(clients), size):
-        yield clients[start : start + size]
 
 
 async def serve(settings: GreeterSettings, source: DirectorySource, stopping: Shutdown) -> None:

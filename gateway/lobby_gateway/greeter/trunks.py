@@ -290,6 +290,11 @@ class Trunk:
         return self._connection.core.offset if self._connection is not None else 0
 
     @property
+    def epoch(self) -> int:
+        """Epoch of its place in the stream."""
+        return self._connection.core.epoch if self._connection is not None else NO_EPOCH
+
+    @property
     def groups(self) -> Iterable[Group]:
         """Groups that are about to join."""
         return tuple(self._groups.values())

@@ -167,8 +167,8 @@ def test_a_client_that_never_answers_our_close_is_cut_off() -> None:
     async def main() -> None:
         owner = Owner()
         client, sock = connect(owner, ClientPolicy(settings=ClientSettings(close_timeout_seconds=0.01)))
-        client.close(close_codes.GOING_AWAY)
-        assert await owner.until_closed() == "going_away"
+        client.close(close_codes.MOVED)
+        assert await owner.until_closed() == "moved"
         assert client.closed
         sock.close()
 

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from tests.support.raw_client import RawClient, request
 from tests.support.sockets import run
 from tests.unit.greeter.lobbies import KEY, SETTINGS, greeter, texts, until
 from tests.unit.greeter.support import resource
@@ -784,8 +785,68 @@ def test_a_stopping_greeter_closes_clients_and_refuses_waiting_ones() -> None:
             for client in clients:
                 with pytest.raises(ConnectionClosed):
                     await client.recv()
-                assert client.close_code == 1001
+                assert (client.close_code, client.close_reason) == (1012, "the server is restarting")
             await until(lambda: lobby.seat_count.taken == 0 and not lobby.trunks)
+
+    run(main())
+
+
+@pytest.mark.parametrize("batch_milliseconds", [0, 1000])
+def test_a_stopping_greeter_tells_each_client_the_place_after_its_last_message(batch_milliseconds: int) -> None:
+    async def main() -> None:
+        async with greeter("prices-1", clients={"batchMilliseconds": batch_milliseconds}) as running:
+            [lobby] = running.lobbies
+            clients = await running.clients(2)
+            lobby.publish("a", "b")
+            lobby.publish("c")
+            [trunk] = running.service().trunks
+            await until(lambda: trunk.offset == 3)
+            await running.greeter.stop()
+            for client in clients:
+                assert await texts(client, 3) == ["a", "b", "c"]
+                with pytest.raises(ConnectionClosed):
+                    await client.recv()
+                assert (client.close_code, client.close_reason) == (1012, "resume=0000000000000001-3")
+
+    run(main())
+
+
+def test_the_place_of_a_client_that_lags_is_before_what_waits_for_it() -> None:
+    async def main() -> None:
+        async with greeter("prices-1", clients={"queue": {"messages": 1000}}) as running:
+            [lobby] = running.lobbies
+            stalled = await RawClient.upgraded(running.greeter.port, request("/prices"), receive_buffer=4096)
+            service = running.service()
+            await until(lambda: service.clients)
+            [client] = service.clients
+            while client.waiting_messages < 5:
+                lobby.publish("x" * 60_000)
+                await asyncio.sleep(0)
+            [trunk] = service.trunks
+            position = service._position(client)
+            assert position is not None
+            assert position.offset == trunk.offset - client.waiting_messages
+            stalled.sock.close()
+
+    run(main())
+
+
+def test_clients_of_a_stopping_greeter_whose_lobby_is_lost_are_closed_at_once() -> None:
+    async def main() -> None:
+        async with greeter("prices-1", settings=replace(SETTINGS, close_seconds=6)) as running:
+            [lobby] = running.lobbies
+            clients = await running.clients(2)
+            service = running.service()
+            stopping = asyncio.create_task(running.greeter.stop())
+            await asyncio.sleep(0)
+            lobby.die()
+            await until(lambda: not service.trunks)
+            assert all(client.closing for client in service.clients)
+            for client in clients:
+                with pytest.raises(ConnectionClosed):
+                    await client.recv()
+                assert client.close_code == 1012
+            await stopping
 
     run(main())
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -13,6 +14,7 @@ from tests.support.sockets import run
 from tests.support.waiting import until as until_true
 from tests.unit.greeter.lobbies import SETTINGS, greeter, texts, until
 from tests.unit.greeter.support import resource
+from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import InvalidStatus
 
 from lobby_gateway import metrics
@@ -147,6 +149,29 @@ def test_two_greeters_share_a_port() -> None:
         await second.start()
         await first.stop()
         await second.stop()
+
+    run(main())
+
+
+def test_it_closes_clients_in_batches_within_the_time_it_has() -> None:
+    async def main() -> None:
+        async with greeter("prices-1", settings=replace(SETTINGS, close_seconds=1.0, close_batches=4)) as made:
+            clients = await made.clients(40)
+            closed: Counter[float] = Counter()
+            loop = asyncio.get_running_loop()
+
+            async def watch(client: ClientConnection) -> None:
+                await client.wait_closed()
+                closed[round(loop.time() - began, 1)] += 1
+
+            began = loop.time()
+            async with asyncio.TaskGroup() as tasks:
+                for client in clients:
+                    tasks.create_task(watch(client))
+                await made.greeter.stop()
+            assert closed.total() == 40
+            assert max(closed) - min(closed) >= 0.4  # from the first quarter to the last
+            assert max(closed) < 1.0 + 1.0  # a second for a busy machine
 
     run(main())
 

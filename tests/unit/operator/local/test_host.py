@@ -137,7 +137,7 @@ def test_closing_closes_clients_and_leaves_no_process(tmp_path: Path) -> None:
                     while True:
                         await client.recv()
                 except ConnectionClosed:
-                    assert client.close_code == 1001
+                    assert client.close_code == 1012
                 await closing
             assert host.not_ready() == "no greeter responds"
             assert host.items()[0]["lobbies"] == {}

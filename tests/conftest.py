@@ -48,6 +48,7 @@ def no_blocking_calls() -> Iterator[None]:
         buster.functions[name].can_block_in("prometheus_client/process_collector.py", "collect")
     for function in buster.functions.values():  # a kubeconfig is read once, at startup
         function.can_block_in("lobby_operator/kube/client.py", "_load")
+        function.can_block_in("lobby_operator/kube/kopf_thread.py", "start")  # waits until the thread runs
     try:
         yield
     finally:

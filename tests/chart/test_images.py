@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from tests.chart.helm import ROOT
 
-HEAVY = {"kubernetes", "jsonschema", "rich", "common-expression-language"}
+HEAVY = {"kopf", "kubernetes", "jsonschema", "rich", "common-expression-language"}
 
 
 def project() -> dict[str, Any]:

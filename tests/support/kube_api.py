@@ -1,8 +1,9 @@
 """A small Kubernetes API server on a real socket, with objects in memory.
 
-It knows no kinds: any path is an object or a collection. It implements the rules that our code relies on: uids and
-resourceVersions, 404, both kinds of 409, preconditions, merge patches (RFC 7396), apply as create or merge, graceful deletion
-of pods, dry runs, paged lists, and watches. Validation and admission take a real cluster.
+Any path is an object or a collection; discovery shows the kinds that kopf watches. It implements the rules that our code
+relies on: uids and resourceVersions, 404, both kinds of 409, preconditions, merge patches (RFC 7396), apply as create or
+merge, graceful deletion of pods, dry runs, paged lists, lists of metadata, and watches. Validation and admission take a real
+cluster.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
+import inspect
 import itertools
 import json
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -46,8 +48,17 @@ class Asked:
     headers: dict[str, str]
 
 
-Answer = Callable[[Asked], web.StreamResponse | None]
+Answer = Callable[[Asked], web.StreamResponse | Awaitable[web.StreamResponse | None] | None]
 """The answer; None: the usual one."""
+
+LOBBY_GROUP = "lobby-gateway.io"
+
+_DISCOVERED = {
+    "/api/v1": {"pods": "Pod", "namespaces": "Namespace"},
+    f"/apis/{LOBBY_GROUP}/v1alpha1": {"lobbies": "Lobby"},
+    "/apis/apiextensions.k8s.io/v1": {"customresourcedefinitions": "CustomResourceDefinition"},
+}
+"""Kinds by plural name, by path of their group and version."""
 
 
 class FakeKubeApi:
@@ -59,8 +70,10 @@ class FakeKubeApi:
         asked: all requests so far.
         instead: called for each request, may replace the answer; if it raises, the connection breaks.
         mute: while set, requests get no answer.
-        oldest: the oldest version from which a watch may start; an older one is 410.
+        oldest: the oldest version from which a watch may start; an older one gets an event with the code 410.
         watches: number of open watches.
+        bookmark_seconds: time between bookmarks of a watch; None: there are none.
+        hidden: groups that discovery does not show.
     """
 
     def __init__(self) -> None:
@@ -71,11 +84,16 @@ class FakeKubeApi:
         self.mute = asyncio.Event()
         self.oldest = 0
         self.watches = 0
+        self.bookmark_seconds: float | None = None
+        self.hidden: frozenset[str] = frozenset()
         self._versions = itertools.count(1)
         self._version = 0
         self._events: list[Object] = []
         self._waiters: list[asyncio.Event] = []
         self._watch_end = 0
+        self._deaf_watches = 0  # number of the last watch that is deaf
+        self._watch_numbers = itertools.count(1)
+        self._site: web.TCPSite | None = None
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> None:
@@ -84,9 +102,25 @@ class FakeKubeApi:
         app.router.add_route("*", "/{path:.*}", self._handle)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
-        await site.start()
+        await self.listen(0)
         self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+
+    async def listen(self, port: int | None = None) -> None:
+        """Listens, again on its own port."""
+        assert self._runner is not None
+        port = int(self.url.rpartition(":")[2]) if port is None else port
+        self._site = web.TCPSite(self._runner, "127.0.0.1", port, reuse_address=True)
+        await self._site.start()
+
+    async def refuse(self) -> None:
+        """Refuses connections and breaks those that are open, until `listen`."""
+        assert self._runner is not None
+        assert self._runner.server is not None
+        assert self._site is not None
+        await self._site.stop()
+        for connection in list(self._runner.server.connections):
+            if connection.transport is not None:
+                connection.transport.abort()
 
     async def close(self) -> None:
         """Stops listening."""
@@ -106,8 +140,8 @@ class FakeKubeApi:
         path.write_text(yaml.safe_dump(content))
         return str(path)
 
-    def put(self, path: str, body: Object) -> Object:
-        """Stores an object as if someone had created or changed it."""
+    def put(self, path: str, body: Object, *, silent: bool = False) -> Object:
+        """Stores an object as if someone had created or changed it; `silent`: no watch tells of it."""
         made = copy.deepcopy(body)
         metadata = made.setdefault("metadata", {})
         metadata["name"] = path.rpartition("/")[2]
@@ -115,13 +149,22 @@ class FakeKubeApi:
         metadata["uid"] = before.get("uid") or metadata.get("uid") or str(uuid.uuid4())
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         metadata["creationTimestamp"] = before.get("creationTimestamp") or metadata.get("creationTimestamp") or now
-        self._add_event("MODIFIED" if path in self.objects else "ADDED", path, made)
+        self._add_event("MODIFIED" if path in self.objects else "ADDED", path, made, silent=silent)
         self.objects[path] = made
         return made
 
-    def remove(self, path: str) -> None:
-        """Removes an object as if someone had deleted it."""
-        self._add_event("DELETED", path, self.objects.pop(path))
+    def remove(self, path: str, *, silent: bool = False) -> None:
+        """Removes an object as if someone had deleted it; `silent`: no watch tells of it."""
+        self._add_event("DELETED", path, self.objects.pop(path), silent=silent)
+
+    def compact(self) -> None:
+        """Forgets all events: a watch can't resume at an earlier version."""
+        self.oldest = self._version + 1
+        self._version = next(self._versions)
+
+    def deafen(self) -> None:
+        """From now on, open watches tell nothing but bookmarks."""
+        self._deaf_watches = next(self._watch_numbers)
 
     def send_event(self, event: Object) -> None:
         """Sends an event to all open watches."""
@@ -133,9 +176,11 @@ class FakeKubeApi:
         self._watch_end += 1
         self._wake()
 
-    def _add_event(self, kind: str, path: str, changed: Object) -> None:
+    def _add_event(self, kind: str, path: str, changed: Object, *, silent: bool = False) -> None:
         self._version = next(self._versions)
         changed["metadata"]["resourceVersion"] = str(self._version)
+        if silent:
+            return
         event = {"type": kind, "object": copy.deepcopy(changed)}
         self._events.append({"path": path, "version": self._version, "event": event})
         self._wake()
@@ -162,7 +207,8 @@ class FakeKubeApi:
         if self.mute.is_set():
             await asyncio.Event().wait()
         try:
-            instead = self.instead(asked)
+            answer = self.instead(asked)
+            instead = await answer if inspect.isawaitable(answer) else answer
         except Exception:  # whatever it is: break the connection
             assert request.transport is not None
             request.transport.abort()
@@ -173,11 +219,18 @@ class FakeKubeApi:
 
     async def _watch(self, request: web.Request, asked: Asked) -> web.StreamResponse:
         since = int(asked.query["resourceVersion"])
-        if since < self.oldest:
-            return status(410, "Expired", f"too old resource version: {since} ({self.oldest})")
         response = web.StreamResponse()
         await response.prepare(request)
+        if since < self.oldest:
+            expired = {
+                "code": 410,
+                "reason": "Expired",
+                "message": f"too old resource version: {since} ({self.oldest})",
+            }
+            await response.write(json.dumps({"type": "ERROR", "object": expired}).encode() + b"\n")
+            return response
         news, end, sent, begun = asyncio.Event(), self._watch_end, 0, len(self._events)
+        number = next(self._watch_numbers)
         self._waiters.append(news)
         self.watches += 1
         try:
@@ -188,10 +241,15 @@ class FakeKubeApi:
                         wanted = wanted and self._fits(each["event"]["object"], asked)
                     else:
                         wanted = index >= begun
-                    if wanted:
+                    if wanted and number > self._deaf_watches:
                         await response.write(json.dumps(each["event"]).encode() + b"\n")
                 sent = len(self._events)
-                await news.wait()
+                try:
+                    async with asyncio.timeout(self.bookmark_seconds):
+                        await news.wait()
+                except TimeoutError:
+                    bookmark = {"metadata": {"resourceVersion": str(self._version)}}
+                    await response.write(json.dumps({"type": "BOOKMARK", "object": bookmark}).encode() + b"\n")
                 news.clear()
         finally:
             self._waiters.remove(news)
@@ -214,6 +272,10 @@ class FakeKubeApi:
         path = asked.path.removesuffix("/status")
         there = self.objects.get(path)
         match asked.method:
+            case "GET" if (discovered := self._discover(path)) is not None:
+                return web.json_response(discovered)
+            case "GET" if self.hidden and there is None and path in _DISCOVERED:
+                return status(404, "NotFound", "the server could not find the requested resource")
             case "GET" if there is None and path.count("/") % 2 == (1 if path.startswith("/api/") else 0):
                 return self._list(path, asked)
             case "POST":
@@ -237,10 +299,42 @@ class FakeKubeApi:
                 return self._delete(path, there, asked.body or {})
         return status(405, "MethodNotAllowed", asked.method)
 
+    def _discover(self, path: str) -> Object | None:
+        """What discovery says about a path; None: it is none of discovery's, or its group is hidden."""
+        groups = [each.split("/")[2:] for each in _DISCOVERED if each.startswith("/apis/")]
+        if path == "/api":
+            return {"versions": ["v1"]}
+        if path == "/apis":
+            shown = [(group, version) for group, version in groups if group not in self.hidden]
+            versions = {group: {"groupVersion": f"{group}/{version}", "version": version} for group, version in shown}
+            return {
+                "groups": [
+                    {"name": group, "versions": [version], "preferredVersion": version}
+                    for group, version in versions.items()
+                ]
+            }
+        if path not in _DISCOVERED or path.split("/")[2] in self.hidden:
+            return None
+        verbs = ["create", "delete", "get", "list", "patch", "update", "watch"]
+        return {
+            "resources": [
+                {
+                    "name": plural,
+                    "singularName": kind.lower(),
+                    "namespaced": plural in {"pods", "lobbies"},
+                    "kind": kind,
+                }
+                | {"verbs": verbs}
+                for plural, kind in _DISCOVERED[path].items()
+            ]
+        }
+
     def _list(self, path: str, asked: Asked) -> web.Response:
         items = [item for key, item in self.objects.items() if self._is_in(key, path) and self._fits(item, asked)]
         after, limit = int(asked.query.get("continue", 0)), int(asked.query.get("limit", 0)) or len(items)
         metadata = {"resourceVersion": str(self._version)}
+        if "as=PartialObjectMetadataList" in asked.headers.get("accept", ""):
+            items = [{"metadata": item["metadata"]} for item in items]
         if after + limit < len(items):
             metadata["continue"] = str(after + limit)
         return web.json_response({"items": items[after : after + limit], "metadata": metadata})

@@ -9,6 +9,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import kopf
 import pytest
 from tests.support import examples
 
@@ -69,6 +70,23 @@ def test_lock_file_fits_the_project() -> None:
 def test_lobbies_in_the_documentation_are_accepted(page: Path) -> None:
     for lobby in examples.lobbies(page):
         assert validate_and_default(lobby, name(page))["metadata"]["name"] == lobby["metadata"]["name"]
+
+
+def test_all_handlers_of_kopf_are_in_one_file() -> None:
+    users = [
+        name(path) for path in SOURCES if re.search(r"^@?kopf\.on\.|^\s*@kopf\.on\.", path.read_text(), re.MULTILINE)
+    ]
+    assert users == ["operator/lobby_operator/kube/handlers.py"]
+
+
+def test_only_public_names_of_kopf_are_used() -> None:
+    for path in SOURCES:
+        text = path.read_text()
+        assert not re.search(r"\bkopf\._|^\s*(from|import) kopf\.", text, re.MULTILINE), name(path)
+        for used in re.findall(
+            r"\bkopf\.([A-Za-z_]+)", text if re.search(r"^import kopf$", text, re.MULTILINE) else ""
+        ):
+            assert used in {*kopf.__all__, "on", "objects"}, used
 
 
 def test_readme_shows_a_lobby() -> None:

@@ -106,6 +106,15 @@ class ListWatch:
         self.version = ""
 
 
+def newer(version: str, than: str) -> bool:
+    """Whether a `resourceVersion` is newer than another of the same kind.
+
+    Versions are increasing integers (guaranteed since Kubernetes 1.35 by KEP-5504, and true in practice before). If they are
+    not integers, any other version counts as newer.
+    """
+    return int(version) > int(than) if version.isdigit() and than.isdigit() else version != than
+
+
 def object_key(item: Mapping[str, Any]) -> str:
     """`namespace/name` of an object."""
     metadata = item["metadata"]

@@ -11,7 +11,7 @@ import contextlib
 import json
 import os
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,6 +32,7 @@ _LIBRARY_TIMEOUT = 2
 """Multiple of our deadline: the library needs a timeout, too, which must not expire first."""
 
 _JSON = "application/json"
+_METADATA_LIST = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
 _MERGE_PATCH = "application/merge-patch+json"  # RFC 7396
 _APPLY_PATCH = "application/apply-patch+yaml"  # JSON is YAML
 
@@ -120,6 +121,7 @@ class _Call:
     query: Mapping[str, str] = field(default_factory=dict)
     body: Mapping[str, Any] | None = None
     content: str = _JSON
+    accept: str = _JSON
 
     @property
     def plural(self) -> str:
@@ -190,38 +192,68 @@ class KubeApi:
         query = {"labelSelector": labels, "limit": str(limit or ""), "continue": after}
         return await self._call(_Call("list", "GET", resource, namespace, query=query))
 
-    @contextlib.asynccontextmanager
-    async def watch(
-        self, resource: Resource, namespace: str, version: str, *, labels: str = "", seconds: float, idle: float
-    ) -> AsyncIterator[AsyncIterator[Object]]:
-        """The events after a version, including bookmarks, until the server ends the watch.
+    async def list_versions(
+        self, resource: Resource, namespace: str = "", *, labels: str = "", cached: bool = False
+    ) -> tuple[dict[str, str], str]:
+        """Reads which objects there are: the `resourceVersion` of each by uid, and that of the list.
 
         Args:
             resource: their kind.
             namespace: their namespace; empty: all.
-            version: the `resourceVersion` after which to start.
-            labels: a label selector that the objects must match.
-            seconds: seconds after which the server ends the watch.
-            idle: seconds without data after which the connection counts as lost.
-
-        Raises:
-            GoneError: the server no longer has that version.
-            ApiError: like all calls here; also when the connection breaks.
+            labels: a label selector that they must match.
+            cached: the server may answer from its cache, which may be a little old; that costs it least.
         """
-        query = {"watch": "true", "allowWatchBookmarks": "true", "resourceVersion": version, "labelSelector": labels}
-        call = _Call("watch", "GET", resource, namespace, query={**query, "timeoutSeconds": f"{seconds:.0f}"})
-        limits = aiohttp.ClientTimeout(total=seconds + idle, sock_connect=self._timeout, sock_read=idle)
-        with self._counted(call):
-            try:
-                response = await self._open(call, limits)
-                data = await response.read() if response.status >= 300 else b"{}"
-            except (aiohttp.ClientError, OSError) as error:
-                raise _unanswered(call, error) from error
-            _content(call, response.status, data, response.headers.get("Retry-After", ""))
+        query = {"labelSelector": labels, "resourceVersion": "0" if cached else ""}
+        call = _Call("list", "GET", resource, namespace, query=query, accept=_METADATA_LIST)
+        answer = await self._call(call)
         try:
-            yield _events(call, response)
-        finally:
-            response.close()
+            each = (item["metadata"] for item in answer["items"])
+            versions = {str(metadata["uid"]): str(metadata["resourceVersion"]) for metadata in each}
+            return versions, str(answer["metadata"]["resourceVersion"])
+        except (KeyError, TypeError) as error:
+            raise UnreachableError(str(call), message="the answer is not a list") from error
+
+    @property
+    def server(self) -> str:
+        """Address of the server."""
+        return str(self._client.configuration.host)
+
+    def open_session(self, *middlewares: aiohttp.ClientMiddlewareType) -> aiohttp.ClientSession:
+        """A session with the same credentials, for the running event loop; whoever opens it closes it.
+
+        Args:
+            middlewares: called for each request, first to last, after its credentials were added.
+        """
+        rest = self._client.rest_client
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ssl=rest.ssl_context),
+            headers={"User-Agent": self._client.user_agent},
+            middlewares=[self._authorized, *middlewares],
+            proxy=rest.proxy,
+        )
+
+    async def _authorized(
+        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        """Adds the current credentials: a token in a file is replaced every hour."""
+        headers: dict[str, str] = {}
+        path, method = request.url.path, request.method
+        await self._client.update_params_for_auth(headers, [], ["BearerToken"], path, method, None)
+        request.headers.update(headers)
+        return await handler(request)
+
+    def count(self, verb: str, plural: str, status: int, seconds: float) -> None:
+        """Counts a call that was made with `open_session`.
+
+        Args:
+            verb: as in RBAC rules.
+            plural: of the resource.
+            status: HTTP status of the answer; 0: there was none.
+            seconds: its duration, in seconds; of a watch, until its answer began.
+        """
+        outcome = "ok" if 0 < status < 300 else _error_type(status).__name__.removesuffix("Error")
+        self.calls[verb, plural, outcome] += 1
+        self.seconds[verb, plural] += seconds
 
     async def create(
         self, resource: Resource, namespace: str, body: Mapping[str, Any], *, dry_run: bool = False
@@ -319,7 +351,7 @@ class KubeApi:
             call.method,
             call.resource.path(call.namespace, call.name, call.subresource),
             query_params=[(name, value) for name, value in call.query.items() if value],
-            header_params={"Accept": _JSON, "Content-Type": call.content},
+            header_params={"Accept": call.accept, "Content-Type": call.content},
             body=dict(call.body) if call.body is not None else None,
             auth_settings=["BearerToken"],
         )
@@ -328,17 +360,12 @@ class KubeApi:
         return opened
 
 
-async def _events(call: _Call, response: aiohttp.ClientResponse) -> AsyncIterator[Object]:
-    try:
-        while line := await response.content.readline():
-            yield json.loads(line)
-    except (aiohttp.ClientError, OSError, ValueError) as error:
-        problem = str(error) or type(error).__name__
-        raise UnreachableError(str(call), message=f"connection lost: {problem}") from error
-
-
 def _unanswered(call: _Call, error: Exception) -> UnreachableError:
     return UnreachableError(str(call), message=f"no answer: {str(error) or type(error).__name__}")
+
+
+def _error_type(status: int) -> type[ApiError]:
+    return _ERRORS.get(status, UnreachableError if status >= 500 or not status else ApiError)
 
 
 def _content(call: _Call, status: int, data: bytes, retry_after: str) -> Object:
@@ -354,7 +381,7 @@ def _content(call: _Call, status: int, data: bytes, retry_after: str) -> Object:
         return answer
     reason = str(answer.get("reason") or "")
     message = str(answer.get("message") or "") or f"answer {status}"
-    error_type = _ERRORS.get(status, UnreachableError if status >= 500 else ApiError)
+    error_type = _error_type(status)
     if reason == "AlreadyExists":
         error_type = AlreadyExistsError
     error = error_type(str(call), status=status, reason=reason, message=message)
@@ -368,7 +395,6 @@ async def connect(
     *,
     settings: ApiSettings | None = None,
     before: Callable[[str, Resource], None] | None = None,
-    watches: int = 0,
 ) -> KubeApi:
     """Connects to the API with a kubeconfig file, with the one that `KUBECONFIG` names, or with a pod's service account.
 
@@ -376,7 +402,6 @@ async def connect(
         kubeconfig: path of the file; empty: `KUBECONFIG`, then the service account.
         settings: see `KubeApi`.
         before: see `KubeApi`.
-        watches: number of watches besides the usual few; each keeps a connection to itself.
 
     Raises:
         UserError: the file does not exist or can't be used; or there is neither a file nor a service account.
@@ -391,7 +416,6 @@ async def connect(
         raise UserError(f"{where}: {problem}; accepted: the path of a kubeconfig file") from error
     # Verify no more than Go's clients do: certificates of many clusters lack extensions that Python 3.13 requires.
     configuration.disable_strict_ssl_verification = True
-    configuration.connection_pool_maxsize += watches
     return KubeApi(ApiClient(configuration), settings=settings, before=before)
 
 

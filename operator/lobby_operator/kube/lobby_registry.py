@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lobby_gateway.errors import InvalidLobbyError
-from lobby_gateway.resource.list_watch import object_key
+from lobby_gateway.resource.list_watch import newer, object_key
 from lobby_gateway.resource.schema import default_stored
 from lobby_gateway.resource.spec import Lobby, lobby_from_resource
 from lobby_operator.kube.policy import violations
@@ -158,15 +158,6 @@ class LobbyRegistry:
         claims = {*self._paths.get(path, []), record.key}
         self._paths[path] = sorted(claims, key=lambda each: self._records[each].age)
         return claims
-
-
-def newer(version: str, than: str) -> bool:
-    """Whether a `resourceVersion` is newer than another of the same kind.
-
-    Versions are increasing integers (guaranteed since Kubernetes 1.35 by KEP-5504, and true in practice before). If they are
-    not integers, any other version counts as newer.
-    """
-    return int(version) > int(than) if version.isdigit() and than.isdigit() else version != than
 
 
 def _path(record: LobbyRecord | None) -> str:

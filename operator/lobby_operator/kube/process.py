@@ -25,12 +25,12 @@ from lobby_operator import metrics
 from lobby_operator.kube import names
 from lobby_operator.kube.client import KubeApi, NotHolderError, connect
 from lobby_operator.kube.election import Election
-from lobby_operator.kube.informer import Informer
 from lobby_operator.kube.lease import Lease
 from lobby_operator.kube.manager import ControllerManager
 from lobby_operator.kube.metrics import API_CALLS, OPERATOR, read_calls, read_operator
 from lobby_operator.kube.names import LOBBIES, PODS, Resource
 from lobby_operator.kube.token_secret import TokenSecrets
+from lobby_operator.kube.watch import Watch
 from lobby_operator.settings import OperatorSettings
 
 logger = logging.getLogger(__name__)
@@ -57,7 +57,6 @@ async def serve(
     api = await connect(
         settings=settings.api,
         before=lambda verb, resource: operator.before_call(verb, resource, before),
-        watches=len(settings.lobby_namespaces),
     )
     # Separate connections, so that a renewal never waits for other calls.
     lease_api = await connect(settings=settings.api, before=before)
@@ -87,37 +86,37 @@ class Operator:
             name = settings.pods.token_secret
             token_secrets = TokenSecrets(api, name, settings.token_key_file, settings.controller)
         self.manager = manager = ControllerManager(api, settings, token_secrets=token_secrets)
-        lobbies = Informer(
+        lobbies = Watch(
             api,
             LOBBIES,
             manager.lobby_changed,
             namespace=settings.namespace,
-            listed=manager.lobbies_listed,
-            settings=settings.informer,
+            synced=manager.lobbies_listed,
+            settings=settings.kopf,
         )
         pods = [
-            Informer(
+            Watch(
                 api,
                 PODS,
                 manager.pod_changed,
                 namespace=namespace,
                 labels=LOBBY_SELECTOR,
-                listed=partial(manager.pods_listed, namespace),
-                settings=settings.informer,
+                synced=partial(manager.pods_listed, namespace),
+                settings=settings.kopf,
             )
             for namespace in settings.lobby_namespaces or (settings.namespace,)
         ]
-        greeters = Informer(
+        greeters = Watch(
             api,
             PODS,
             manager.greeter_changed,
             namespace=settings.own_namespace,
             labels=settings.greeter_selector,
-            settings=settings.informer,
+            settings=settings.kopf,
         )
-        self._informers = (lobbies, *pods, greeters)
+        self._watches = (lobbies, *pods, greeters)
         # One of several namespaces may be gone, or not grant its rights: the Lobbies of the others don't wait for its pods.
-        self._needed_informers = (lobbies, greeters) if settings.lobby_namespaces else self._informers
+        self._needed_watches = (lobbies, greeters) if settings.lobby_namespaces else self._watches
         admin = routes(manager, self.lease, (api, lease_api), ready=self.ready, alive=self.alive)
         self._admin = AdminServer(admin, hosts=settings.admin_hosts)
 
@@ -133,14 +132,14 @@ class Operator:
 
     def ready(self) -> str:
         """Why this process could not act if it held the Lease; empty: it could."""
-        for informer in self._needed_informers:
-            if not informer.synced:
-                return informer.problem or "not all objects are known yet"
+        for watch in self._needed_watches:
+            if not watch.synced:
+                return watch.problem or "not all objects are known yet"
         return ""
 
     def alive(self) -> str:
         """Why this process should be restarted; empty: it need not be."""
-        return next((stuck for informer in self._informers if (stuck := informer.stuck())), "")
+        return next((stuck for watch in self._watches if (stuck := watch.stuck())), "")
 
     async def run(self, stopping: Shutdown) -> None:
         """Runs until shutdown, or until it may no longer act."""
@@ -163,7 +162,7 @@ class Operator:
     def _spawn(self) -> list[asyncio.Task[None]]:
         """All tasks except those of single Lobbies."""
         work: dict[str, Coroutine[Any, Any, None]] = {
-            **{f"informer {number}": informer.run() for number, informer in enumerate(self._informers, 1)},
+            **{f"watch {number}": watch.run() for number, watch in enumerate(self._watches, 1)},
             "lease": self.lease.run(),
             "act": self._act(),
             "events": self.manager.recorder.run(),
@@ -177,8 +176,8 @@ class Operator:
 
     async def _act(self) -> None:
         await self.lease.acquired.wait()
-        for informer in self._needed_informers:
-            await informer.wait_synced()
+        for watch in self._needed_watches:
+            await watch.wait_synced()
         self.manager.start()
         logger.info("active", extra=dict(self.manager.object_counts))
         await self.manager.wait_failed()
@@ -192,6 +191,7 @@ class Operator:
                 await asyncio.gather(*tasks, return_exceptions=True)
                 await self.manager.close()
                 await self.lease.release()
+                await asyncio.gather(*(watch.close() for watch in self._watches))
         except TimeoutError:
             logger.warning("shutdown timed out", extra={"seconds": self._settings.stop_seconds})
         finally:

@@ -28,7 +28,7 @@ def test_defaults_are_these() -> None:
     assert (made.admin_host, made.admin_port, made.lobby_admin_port) == ("::", 8001, 8001)
     assert made.lease_name == "lobby-operator"
     assert made.lease == LeaseSettings(duration_seconds=15, deadline_seconds=10.0, renew_seconds=2.0)
-    assert made.informer.watch_seconds == 300.0
+    assert made.kopf.watch_seconds == 300.0
     assert made.stop_seconds == 10.0
 
 

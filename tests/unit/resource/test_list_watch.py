@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lobby_gateway.resource.list_watch import Change, ListWatch, WatchEndedError, object_key
+from lobby_gateway.resource.list_watch import Change, ListWatch, WatchEndedError, newer, object_key
 
 
 def item(name: str, version: int, uid: str = "", namespace: str = "feeds") -> dict[str, Any]:
@@ -136,3 +136,11 @@ def test_applying_the_changes_reproduces_the_servers_objects(data: st.DataObject
     objects.expired()
     follow(objects.listed(list(server.values()), "99"))
     assert followed == {f"feeds/{name}": each for name, each in server.items()}
+
+
+def test_versions_are_compared_as_integers_if_they_are() -> None:
+    assert newer("10", "9")
+    assert not newer("9", "10")
+    assert not newer("9", "9")
+    assert newer("x", "9")
+    assert not newer("x", "x")

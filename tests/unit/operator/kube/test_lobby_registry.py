@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.operator.kube.support import lobby_resource
 
-from lobby_operator.kube.lobby_registry import LobbyRecord, LobbyRegistry, newer
+from lobby_operator.kube.lobby_registry import LobbyRecord, LobbyRegistry
 from lobby_operator.planner.status import PathClaim
 from lobby_operator.settings import PolicySettings
 
@@ -190,14 +190,6 @@ def test_the_answer_to_a_write_counts_until_something_newer_arrives() -> None:
     assert known(lobbies).version == "7"
     lobbies.update(lobby_resource(version=8, status={"clients": 8}))
     assert known(lobbies).status == {"clients": 8}
-
-
-def test_versions_are_compared_as_integers_if_they_are() -> None:
-    assert newer("10", "9")
-    assert not newer("9", "10")
-    assert not newer("9", "9")
-    assert newer("x", "9")
-    assert not newer("x", "x")
 
 
 @given(

@@ -42,7 +42,7 @@ from lobby_operator.kube.process import Operator, routes
 from lobby_operator.settings import (
     ApiSettings,
     EventSettings,
-    InformerSettings,
+    KopfSettings,
     LeaseSettings,
     OperatorSettings,
     PodSettings,
@@ -53,7 +53,7 @@ from lobby_operator.settings import (
 PRICES = f"{LOBBIES_PATH.format('shop')}/prices"
 PODS = PODS_PATH.format("shop")
 CALLS = ApiSettings(request_seconds=2.0)
-QUICK = LeaseSettings(duration_seconds=1, deadline_seconds=0.8, renew_seconds=0.05)
+QUICK = LeaseSettings(duration_seconds=3, deadline_seconds=2.5, renew_seconds=0.05)
 
 
 class Killed(BaseException):
@@ -98,7 +98,7 @@ class Cluster:
                 admin_host="127.0.0.1",
                 admin_port=0,
                 lease=lease,
-                informer=InformerSettings(min_backoff_seconds=0.01, max_backoff_seconds=0.05),
+                kopf=KopfSettings(min_backoff_seconds=0.01, max_backoff_seconds=0.05),
                 reconcile=ReconcileSettings(min_interval_seconds=0.005, min_backoff_seconds=0.02),
                 events=EventSettings(gather_seconds=0.01),
                 status=StatusWriterSettings(min_interval_seconds=0.02),
@@ -192,16 +192,17 @@ def test_without_changes_nothing_is_written_or_read() -> None:
 def test_a_standby_writes_nothing_and_takes_over_at_once_when_the_other_stops() -> None:
     async def main(it: Cluster) -> None:
         it.server.put(PRICES, lobby_resource())
-        async with it.operator("one") as (_, first, stopping):
+        long = LeaseSettings(duration_seconds=100, deadline_seconds=90, renew_seconds=0.05)
+        async with it.operator("one", lease=long) as (_, first, stopping):
             await until(it.well)
             start = len(it.server.asked)
-            async with it.operator("two") as (second, _, _stopping):
+            async with it.operator("two", lease=long) as (second, _, _stopping):
                 await until(lambda: second.ready() == "" and second.manager.object_counts["pods"] == 1)
                 assert not second.manager.active
                 user_agents = {each.path for each in it.writes(start)}
                 assert all("/leases" in path or "/events" in path for path in user_agents)
                 stopping.stop("the test says so")
-                await until(lambda: second.manager.active, deadline=3)
+                await until(lambda: second.manager.active)
                 assert first.done()
                 await until(it.well)
                 assert it.kubelet.started == {"prices-1": 1}

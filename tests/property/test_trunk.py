@@ -15,7 +15,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from tests.support.streams import SeatsOnly, numbered, numbers
 
 from lobby_gateway.trunk.consumer import TrunkConsumer
-from lobby_gateway.trunk.position import Position
+from lobby_gateway.trunk.identity import digest
+from lobby_gateway.trunk.position import DIGESTS_KEPT, Position
 from lobby_gateway.trunk.records import (
     Claim,
     Granted,
@@ -32,6 +33,7 @@ from lobby_gateway.trunk.ring import MessageRing
 from lobby_gateway.trunk.server import TrunkServer
 
 SEATS = 10
+ELSEWHERE = 10**9  # the epoch of another lobby
 Seen = list[int | None]  # numbers of messages, in order; None for each announced miss
 
 
@@ -216,10 +218,21 @@ class TrunkMachine(RuleBasedStateMachine):
         """A position of a consumer, of any message, or of no message."""
         here = [Position(epoch, offset) for epoch, offset in self.places[-20:]]
         ahead = [Position(self.epoch, self.offset + n) for n in range(4)]
-        return st.sampled_from([*self.positions, *here, *ahead, Position(10**6, 1), Position(0, 0)])
+        elsewhere = [
+            self.position_elsewhere(number) for number in range(max(0, len(self.places) - 20), len(self.places))
+        ]
+        nowhere = [Position(10**6, 1), Position(0, 0)]
+        return st.sampled_from([*self.positions, *here, *ahead, *elsewhere, *nowhere])
+
+    def position_elsewhere(self, number: int) -> Position:
+        """Before message `number`, at another lobby with the same stream."""
+        seen = range(max(0, number - DIGESTS_KEPT), number)
+        return Position(ELSEWHERE, number, tuple(digest(b"%d" % each) for each in seen))
 
     def number_of(self, position: Position) -> int | None:
         """Number of the message after a position in this lobby's stream; at the end of an epoch, the first of the next."""
+        if position.epoch == ELSEWHERE:
+            return position.offset
         if position.epoch == self.epoch and position.offset > self.offset:
             return len(self.places) + position.offset - self.offset  # if the epoch lasts that long
         place = (position.epoch, position.offset)

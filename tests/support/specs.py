@@ -24,6 +24,7 @@ def origin_spec(url: str = "ws://origin.example/", **fields: Any) -> OriginSpec:
         "reconnect": {"minMilliseconds": 500, "maxMilliseconds": 30000},
         "connect": "OnDemand",
         "maxMessageBytes": 1048576,
+        "identity": "Content",
     }
     return build(OriginSpec, {**defaults, "url": url, **fields}, "spec.origin")
 

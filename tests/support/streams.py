@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import cycle
 
 from lobby_gateway.clients.admission import SeatCount
 from lobby_gateway.websocket.frames import Batch, Opcode, frame
@@ -44,3 +45,13 @@ class SeatsOnly:
 
     def release(self, count: int) -> None:
         self.seat_count.release(count)
+
+
+def batches_of(payloads: Sequence[bytes], sizes: Sequence[int]) -> Iterator[Batch]:
+    """Text messages in batches of these sizes, in turn."""
+    at = 0
+    for size in cycle(sizes):
+        if at >= len(payloads):
+            return
+        yield Batch.of([frame(Opcode.TEXT, each) for each in payloads[at : at + size]])
+        at += size

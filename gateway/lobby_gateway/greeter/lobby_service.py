@@ -31,6 +31,7 @@ from lobby_gateway.metrics import FATES, VERDICTS
 from lobby_gateway.resource.spec import ClientMessages, Lobby, RoutingMode
 from lobby_gateway.settings import RemovalSettings, SeatQueueSettings, TrunkConsumerSettings
 from lobby_gateway.trunk.consumer import SeatLedger
+from lobby_gateway.trunk.identity import identity_of
 from lobby_gateway.trunk.position import NO_EPOCH, Position
 
 logger = logging.getLogger(__name__)
@@ -540,6 +541,7 @@ class LobbyService:
                 stats=self.bus_stats,
                 limits=self._policy.queue,
                 batch_seconds=self._policy.batch_seconds,
+                identity=identity_of(self.lobby.spec.origin.identity),
                 settings=self._trunk_settings,
             )
         return trunk

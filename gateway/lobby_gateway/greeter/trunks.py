@@ -25,6 +25,7 @@ from lobby_gateway.resource.spec import lobby_key
 from lobby_gateway.settings import TrunkConsumerSettings
 from lobby_gateway.trunk.consumer import TRUNK_CONSUMER_SETTINGS, SeatLedger, TrunkConsumer
 from lobby_gateway.trunk.consumer_connection import TrunkConsumerConnection, connect_trunk
+from lobby_gateway.trunk.identity import Identity, digest
 from lobby_gateway.trunk.position import NO_EPOCH, LiveReason, Position
 from lobby_gateway.trunk.records import (
     PATH,
@@ -233,6 +234,7 @@ class Trunk:
         stats: BusStats,
         limits: QueueLimits,
         batch_seconds: float = 0.0,
+        identity: Identity = digest,
         namespace: str = "",
         settings: TrunkConsumerSettings = TRUNK_CONSUMER_SETTINGS,
     ) -> None:
@@ -245,6 +247,7 @@ class Trunk:
         self._owner = owner
         self._greeter = greeter
         self._settings = settings
+        self._identity = identity
         self._recent = Recent(replay, settings.replay_bytes)
         self._loop = asyncio.get_running_loop()
         self._connection: TrunkConsumerConnection | None = None
@@ -420,6 +423,7 @@ class Trunk:
                     listener=self,
                     replay=self._recent.messages,
                     ledger=self.ledger,
+                    identity=self._identity,
                     settings=self._settings,
                 )
             except HandshakeRefusedError as error:

@@ -29,6 +29,7 @@ from lobby_gateway.process.seat_reports import LobbyReport, OriginState
 from lobby_gateway.resource.spec import Lobby, OriginSpec
 from lobby_gateway.settings import LobbySettings
 from lobby_gateway.trunk import records as trunk
+from lobby_gateway.trunk.identity import identity_of
 from lobby_gateway.trunk.position import Position
 from lobby_gateway.trunk.ring import MessageRing
 from lobby_gateway.trunk.server import TrunkServer
@@ -95,8 +96,8 @@ class LobbyProcess:
         self._settings = settings
         self._loop = asyncio.get_running_loop()
         self._seat_count = SeatCount(lobby.spec.clients.seats)
-        self._ring = MessageRing(settings.ring_messages, settings.ring_bytes)
         origin = lobby.spec.origin
+        self._ring = MessageRing(settings.ring_messages, settings.ring_bytes, identity_of(origin.identity))
         self._origin = OriginConnection(
             origin,
             resolved,

@@ -8,17 +8,16 @@ read. No text made here contains what was sent or expected: those may be secrets
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lobby_gateway.resource.json_pointer import resolve
 from lobby_gateway.resource.spec import ExpectSpec
 from lobby_gateway.websocket.frames import Batch, Opcode
 
 Step = str | ExpectSpec
 """A text to send, with the secrets filled in, or a message to wait for."""
-
-_ABSENT = object()
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,24 +119,6 @@ def _matches(expect: ExpectSpec, batch: Batch, index: int) -> bool:
     return all(equal(resolve(document, pointer), value) for pointer, value in expect.json.items())
 
 
-def resolve(document: Any, pointer: str) -> Any:  # noqa: ANN401  any JSON
-    """The value at a JSON pointer (RFC 6901 §4); if there is none, an object unequal to any JSON value."""
-    if pointer == "":
-        return document
-    if not pointer.startswith("/"):
-        return _ABSENT
-    at = document
-    for token in pointer[1:].split("/"):
-        key = token.replace("~1", "/").replace("~0", "~")  # in this order: "~01" is "~1" (RFC 6901 §4)
-        if isinstance(at, Mapping) and key in at:
-            at = at[key]
-        elif isinstance(at, list) and _is_index(key) and int(key) < len(at):
-            at = at[int(key)]
-        else:
-            return _ABSENT
-    return at
-
-
 def equal(a: Any, b: Any) -> bool:  # noqa: ANN401  any JSON
     """Whether two JSON values are equal. 1 equals 1.0, as in JSON, but not true, as it would in Python."""
     if isinstance(a, bool) or isinstance(b, bool):
@@ -147,8 +128,3 @@ def equal(a: Any, b: Any) -> bool:  # noqa: ANN401  any JSON
     if isinstance(a, list) and isinstance(b, list):
         return len(a) == len(b) and all(map(equal, a, b))
     return bool(a == b)
-
-
-def _is_index(key: str) -> bool:
-    """Digits without leading zeros (RFC 6901 §4); few enough to be turned into a number."""
-    return key.isascii() and key.isdigit() and len(key) < 16 and (key == "0" or key[0] != "0")

@@ -7,7 +7,6 @@ imports of this module take 40 MiB, so no module of a lobby or greeter may impor
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
@@ -20,6 +19,7 @@ import yaml
 from lobby_gateway.errors import InvalidLobbyError
 from lobby_gateway.origin import secrets
 from lobby_gateway.resource import cel_rules, structural_schema, yaml_file
+from lobby_gateway.resource.json_pointer import is_pointer
 from lobby_gateway.resource.spec import LobbySpec, lobby_from_resource
 from lobby_gateway.resource.structural_schema import Problem
 
@@ -27,9 +27,6 @@ _HERE: Final = Path(__file__).resolve()
 
 # In a wheel it is next to this module, in a checkout at the top.
 _CRD_FILES: Final = (_HERE.with_name("lobbies.yaml"), *(up / "crds" / "lobbies.yaml" for up in _HERE.parents[3:4]))
-
-_POINTER: Final = re.compile("(/([^~/]|~[01])*)*")
-"""RFC 6901 §3."""
 
 _METADATA: Final = (
     "annotations", "creationTimestamp", "deletionGracePeriodSeconds", "deletionTimestamp", "finalizers", "generateName",
@@ -186,7 +183,7 @@ def _problems_beyond_crd(resource: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem((), f"{field}: {text}")
     for index, step in enumerate(spec.origin.on_connect):
         for pointer in step.expect.json if step.expect else ():
-            if not _POINTER.fullmatch(pointer):
+            if not is_pointer(pointer):
                 path = ("spec", "origin", "onConnect", index, "expect", "json", pointer)
                 yield Problem(
                     path,

@@ -207,6 +207,7 @@ class OriginSpec:
         reconnect: back-off between attempts to connect.
         connect: when to connect.
         max_message_bytes: largest message accepted, in bytes.
+        identity: what makes two messages the same: `Content`, `None` or a JSON pointer (see `trunk.identity`).
     """
 
     url: str
@@ -221,6 +222,7 @@ class OriginSpec:
     reconnect: ReconnectSpec
     connect: ConnectMode
     max_message_bytes: int
+    identity: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 
 from lobby_gateway.settings import TrunkConsumerSettings
+from lobby_gateway.trunk.identity import Identity, digest
 from lobby_gateway.trunk.position import DIGESTS_KEPT, NO_EPOCH, Position, digests_of
 from lobby_gateway.trunk.records import (
     STREAM,
@@ -89,6 +90,21 @@ class SeatLedger:
         self.held -= count
 
 
+class _Anywhere(StreamOffset):
+    """A place that the lobby may find by its digests in any other epoch."""
+
+    __slots__ = ()
+
+    def followed_by(self, epoch: int, offset: int) -> bool:
+        """Whether nothing lies between the two places, as far as can be known."""
+        return epoch != self.epoch or offset == self.offset
+
+
+def _asked(position: Position) -> StreamOffset:
+    """The place at which a lobby was asked to continue."""
+    return (_Anywhere if position.digests else StreamOffset)(position.epoch, position.offset)
+
+
 class TrunkConsumer:
     """One trunk, seen from the greeter.
 
@@ -102,6 +118,7 @@ class TrunkConsumer:
         subprotocol: that its origin chose; empty if it chose none; None if it was not connected yet.
         moving: the lobby asked for its seats back (MOVE).
         missed: messages of the stream that were evicted before they could be sent.
+        identity: gives the identity of a message's payload, for positions.
         settings: see `TrunkConsumerSettings`.
     """
 
@@ -119,6 +136,7 @@ class TrunkConsumer:
         "_released",
         "_resuming",
         "free",
+        "identity",
         "ledger",
         "lobby",
         "missed",
@@ -138,6 +156,7 @@ class TrunkConsumer:
         replay: int = 0,
         position: Position | None = None,
         ledger: SeatLedger | None = None,
+        identity: Identity = digest,
         settings: TrunkConsumerSettings = TRUNK_CONSUMER_SETTINGS,
     ) -> None:
         """Starts with HELLO, and a CLAIM for each claim that is in the ledger already.
@@ -148,9 +167,11 @@ class TrunkConsumer:
             replay: how many messages before the newest one the stream starts, unless it continues at the position.
             position: where the stream continues, if the lobby finds it.
             ledger: records the seats; by default a new one.
+            identity: gives the identity of a message's payload.
             settings: see `TrunkConsumerSettings`.
         """
         self.settings = settings
+        self.identity = identity
         self.ledger = ledger or SeatLedger()
         self.lobby = ""
         self.welcomed = False
@@ -191,7 +212,7 @@ class TrunkConsumer:
 
     def position(self) -> Position:
         """The position after all messages so far; the digests are computed now."""
-        digests = digests_of(newest_first(reversed(self._latest)))
+        digests = digests_of(newest_first(reversed(self._latest)), self.identity)
         return Position(*self._place, (self._digests + digests)[-DIGESTS_KEPT:])
 
     # What goes out
@@ -227,7 +248,7 @@ class TrunkConsumer:
         """Has a group of clients join at a position; returns the id of its `Replay`, `Missed` and `Resumed`."""
         group = self._next_id
         self._next_id = group % _MAX_ID + 1
-        self._groups[group] = StreamOffset(position.epoch, position.offset)
+        self._groups[group] = _asked(position)
         self._out.append(Resume(group, position).encode())
         return group
 
@@ -297,10 +318,11 @@ class TrunkConsumer:
             raise TrunkError("WELCOME came twice")
         position = self._resuming
         place = StreamOffset(welcome.epoch, welcome.offset)
+        self._digests = welcome.digests
         if welcome.exact:
-            if position is None or place != (position.epoch, position.offset):
+            if position is None or not _asked(position).followed_by(*place):
                 raise TrunkError("WELCOME: the stream does not continue at the requested position")
-            self._digests = position.digests
+            self._digests = position.digests  # a consumer may know more of them than the lobby still has
         self._resuming = None
         self._epoch, self._offset = place
         self.welcomed = True
@@ -337,7 +359,9 @@ class TrunkConsumer:
 
     def _missed(self, record: Missed) -> None:
         place = self._place if record.id == STREAM else self._group(record)
-        if place != (record.from_epoch, record.from_offset) or not record.count:
+        start = StreamOffset(record.from_epoch, record.from_offset)
+        found = isinstance(place, _Anywhere) and place.followed_by(*start)
+        if not (place == start or found) or not record.count:
             raise TrunkError(f"MISSED: count {record.count}, not from the current place")
         place = StreamOffset(record.to_epoch, record.to_offset)
         if record.id == STREAM:

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from lobby_gateway.settings import TrunkConsumerSettings
 from lobby_gateway.trunk.consumer import TRUNK_CONSUMER_SETTINGS, SeatLedger, TrunkConsumer
+from lobby_gateway.trunk.identity import Identity, digest
 from lobby_gateway.trunk.position import Position
 from lobby_gateway.trunk.records import MAX_FORWARD_BYTES, PATH, SUBPROTOCOL, FromServer, Messages, TrunkError
 from lobby_gateway.websocket.client import WebSocketClient, open_websocket
@@ -45,6 +46,7 @@ async def connect_trunk(
     replay: int = 0,
     position: Position | None = None,
     ledger: SeatLedger | None = None,
+    identity: Identity = digest,
     settings: TrunkConsumerSettings = TRUNK_CONSUMER_SETTINGS,
 ) -> TrunkConsumerConnection:
     """Opens a trunk to a lobby. It can be used at once; the listener gets `Welcome` first.
@@ -59,6 +61,7 @@ async def connect_trunk(
         replay: how many earlier messages the stream starts with.
         position: where the stream resumes instead, if the lobby knows it.
         ledger: records the seats. Claims that it already contains are sent first.
+        identity: gives the identity of a message's payload, for positions.
         settings: see `TrunkConsumerSettings`.
 
     Raises:
@@ -78,7 +81,9 @@ async def connect_trunk(
         client.abort()
         raise ConnectFailedError(f"trunks are not served there (no subprotocol {SUBPROTOCOL})")
     now = asyncio.get_running_loop().time()
-    core = TrunkConsumer(name, now=now, replay=replay, position=position, ledger=ledger, settings=settings)
+    core = TrunkConsumer(
+        name, now=now, replay=replay, position=position, ledger=ledger, identity=identity, settings=settings
+    )
     connection.begin(client, core)
     return connection
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
-from hashlib import blake2b
 from itertools import islice
 
+from lobby_gateway.trunk.identity import Identity, digest
+
 DIGESTS_KEPT = 16
-"""How many of the latest messages a position has digests of."""
+"""How many of the latest messages a position has the identities of."""
+
+_LOOKED_AT = 256
+"""How many of the latest messages are searched for that many with an identity, so that few having one costs little."""
 
 NO_EPOCH = 0
 """The epoch of a stream whose origin was never connected; no origin session has it."""
@@ -23,16 +27,18 @@ class LiveReason(IntEnum):
     Attributes:
         NONE: it does continue there (exact).
         NO_POSITION: none was given.
-        UNKNOWN_EPOCH: this lobby does not know the position's origin session, or no longer does.
-        GONE: messages after the position are no longer kept.
+        UNKNOWN: this lobby knows neither the position's epoch nor the messages before it, or no longer does.
+        GONE: messages after the position are no longer kept, or this lobby never had them.
         AHEAD: the position is ahead of what this lobby has, and stayed so.
+        AMBIGUOUS: the messages before the position occur, or may occur, at more than one place.
     """
 
     NONE = 0
     NO_POSITION = 1
-    UNKNOWN_EPOCH = 2
+    UNKNOWN = 2
     GONE = 3
     AHEAD = 4
+    AMBIGUOUS = 5
 
     @property
     def label(self) -> str:
@@ -45,10 +51,10 @@ class Position:
     """A place between two messages of a stream.
 
     Attributes:
-        epoch: one origin session: a random 64-bit number, new with every origin connection. `NO_EPOCH` before the first.
+        epoch: one unbroken stream of one lobby: a random 64-bit number. `NO_EPOCH` before the first.
         offset: messages of that epoch before this place; 0 in an epoch without messages.
-        digests: of the latest messages before it, oldest first, at most `DIGESTS_KEPT`. They reach back across epochs: a
-            consumer at offset 0 still has those of the messages that it saw before.
+        digests: the identities of the latest messages before it, oldest first, at most `DIGESTS_KEPT`. They reach back across
+            epochs: a consumer at offset 0 still has those of the messages that it saw before.
     """
 
     epoch: int
@@ -80,11 +86,8 @@ class Position:
         return cls(int(epoch, 16), number)
 
 
-def digest(payload: bytes | memoryview) -> int:
-    """64-bit digest of a message's payload (BLAKE2b, RFC 7693, with an 8-byte output)."""
-    return int.from_bytes(blake2b(payload, digest_size=8).digest(), "big")
-
-
-def digests_of(newest_first: Iterable[bytes | memoryview]) -> tuple[int, ...]:
-    """Digests of the latest payloads, which come newest first; in the order of `Position.digests`, oldest first."""
-    return tuple(digest(payload) for payload in islice(newest_first, DIGESTS_KEPT))[::-1]
+def digests_of(newest_first: Iterable[bytes | memoryview], identity: Identity = digest) -> tuple[int, ...]:
+    """Digests of the latest payloads that have an identity, which come newest first; in the order of `Position.digests`."""
+    latest = islice(newest_first, _LOOKED_AT)
+    digests = (each for payload in latest if (each := identity(payload)) is not None)
+    return tuple(islice(digests, DIGESTS_KEPT))[::-1]

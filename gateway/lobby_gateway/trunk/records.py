@@ -79,22 +79,33 @@ class StreamOffset(NamedTuple):
 
 # Fields that have no fixed size
 
-_POSITION = Struct("!QQB")
+_PLACE = Struct("!QQ")
 
 
 def encode_position(position: Position) -> bytes:
-    """Epoch, offset, number of digests, the digests."""
-    digests = position.digests
-    head = _POSITION.pack(position.epoch, position.offset, len(digests))
-    return head + b"".join(each.to_bytes(8, "big") for each in digests)
+    """Epoch, offset, digests."""
+    return _PLACE.pack(position.epoch, position.offset) + encode_digests(position.digests)
 
 
 def decode_position(view: memoryview, at: int) -> Position:
     """Reads what `encode_position` wrote."""
-    epoch, offset, count = _POSITION.unpack_from(view, at)
+    epoch, offset = _PLACE.unpack_from(view, at)
+    return Position(epoch, offset, decode_digests(view, at + _PLACE.size))
+
+
+def encode_digests(digests: tuple[int, ...]) -> bytes:
+    """One byte with their number, then the digests."""
+    return Struct(f"!B{len(digests)}Q").pack(len(digests), *digests)
+
+
+def decode_digests(view: memoryview, at: int) -> tuple[int, ...]:
+    """Reads what `encode_digests` wrote."""
+    if at >= len(view):
+        raise ValueError("the digests are cut off")
+    count = view[at]
     if count > DIGESTS_KEPT:
         raise ValueError(f"{count} digests; accepted: at most {DIGESTS_KEPT}")
-    return Position(epoch, offset, Struct(f"!{count}Q").unpack_from(view, at + _POSITION.size))
+    return Struct(f"!{count}Q").unpack_from(view, at + 1)
 
 
 def encode_text(text: str) -> bytes:
@@ -282,6 +293,7 @@ class Welcome(WireRecord):
         epoch: of the place where the stream starts; `NO_EPOCH` before the first origin session.
         offset: of that place.
         lobby: name of the lobby; at most 255 bytes of UTF-8.
+        digests: of the messages before that place, as in a `Position`.
     """
 
     TYPE = Type.WELCOME
@@ -295,18 +307,19 @@ class Welcome(WireRecord):
     epoch: int
     offset: int
     lobby: str
+    digests: tuple[int, ...] = ()
 
     def encode(self) -> bytes:
         """The record's bytes."""
-        *fields, lobby = (getattr(self, name) for name in self.__slots__)
-        return self._head(*fields) + encode_text(lobby)
+        *fields, lobby, digests = (getattr(self, name) for name in self.__slots__)
+        return self._head(*fields) + encode_text(lobby) + encode_digests(digests)
 
     @classmethod
     def decode(cls, view: memoryview) -> Self:
         """Reads a record of this type."""
         exact, reason, origin_connected, seats, free, epoch, offset = cls._fields(view)
-        lobby, _ = decode_text(view, cls.LAYOUT.size)
-        return cls(exact, reason, origin_connected, seats, free, epoch, offset, lobby)
+        lobby, end = decode_text(view, cls.LAYOUT.size)
+        return cls(exact, reason, origin_connected, seats, free, epoch, offset, lobby, decode_digests(view, end))
 
 
 @dataclass(frozen=True, slots=True)

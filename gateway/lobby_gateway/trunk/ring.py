@@ -2,19 +2,21 @@
 
 The ring numbers messages over the life of the process, across epochs: a *cursor* is the number of messages before a place. A
 consumer keeps a cursor, so a slow one costs no memory beyond the ring itself. Batches are kept as they came: nothing is done
-per message, and digests are computed only when a position is needed.
+per message, and identities are computed only when a position is needed or has to be found.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from operator import attrgetter
 from typing import NamedTuple
 
 from lobby_gateway.settings import LobbySettings
+from lobby_gateway.trunk.identity import Identity, digest
+from lobby_gateway.trunk.identity_index import IdentityIndex
 from lobby_gateway.trunk.position import NO_EPOCH, LiveReason, Position, digests_of
 from lobby_gateway.websocket.batch_log import BatchLog
 from lobby_gateway.websocket.frames import Batch
@@ -58,7 +60,13 @@ class Live:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """The position is ahead of this ring in the current epoch: ask again when there are more messages."""
+    """The ring may simply be behind the position: ask again when there are more messages.
+
+    Attributes:
+        reason: why the stream is live if that takes too long.
+    """
+
+    reason: LiveReason = LiveReason.AHEAD
 
 
 class _Span(NamedTuple):
@@ -80,6 +88,7 @@ class MessageRing(BatchLog):
         epoch: the current epoch; `NO_EPOCH` before the first.
         offset: of the next message in it.
         stale_before: cursor before which messages are not replayed, only resumed.
+        identity: gives the identity of a payload.
         newest: the newest batch, which nearly all consumers take next.
         newest_start: cursor of its first message; -1 before the first batch.
         newest_epoch: epoch of its messages.
@@ -87,16 +96,21 @@ class MessageRing(BatchLog):
     """
 
     __slots__ = (
-        "_spans", "epoch", "max_bytes", "max_messages", "newest", "newest_epoch", "newest_offset", "newest_start", "offset",
-        "stale_before",
+        "_indexes", "_spans", "epoch", "identity", "max_bytes", "max_messages", "newest", "newest_epoch", "newest_offset",
+        "newest_start", "offset", "stale_before",
     )  # fmt: skip
 
     def __init__(
-        self, max_messages: int = _DEFAULT_SETTINGS.ring_messages, max_bytes: int = _DEFAULT_SETTINGS.ring_bytes
+        self,
+        max_messages: int = _DEFAULT_SETTINGS.ring_messages,
+        max_bytes: int = _DEFAULT_SETTINGS.ring_bytes,
+        identity: Identity = digest,
     ) -> None:
         super().__init__()
         self.max_messages = max_messages
         self.max_bytes = max_bytes
+        self.identity = identity
+        self._indexes: dict[Identity, IdentityIndex] = {}  # made when needed
         self.epoch = NO_EPOCH
         self.offset = 0
         self.stale_before = 0
@@ -192,16 +206,30 @@ class MessageRing(BatchLog):
         """Makes all messages so far stale: a client that joins must not take them for fresh ones."""
         self.stale_before = self.cursor
 
-    def resume(self, position: Position) -> Exact | Live | Wait:
+    def resume(self, position: Position, identity: Identity | None = None) -> Exact | Live | Wait:
         """Where a consumer that has seen everything up to `position` continues; never a guess.
 
-        An ended epoch is found while its end is kept: a consumer that had all of it continues with the next epoch.
+        An epoch that this ring has is found by the offset; an ended one while its end is kept, since a consumer that had all
+        of it continues with the next epoch. In any other epoch, the identities before the position must fit at one place.
+
+        Args:
+            position: of the consumer.
+            identity: what the digests of the position are of; by default those of this ring.
         """
-        reason = LiveReason.UNKNOWN_EPOCH
+        known = self._by_offset(position)
+        if known is not None:
+            return known
+        if not position.digests:
+            return Live(self.cursor, LiveReason.UNKNOWN)
+        return self._by_identities(position.digests, identity or self.identity)
+
+    def _by_offset(self, position: Position) -> Exact | Live | Wait | None:
+        """The same by epoch and offset; None if this ring does not have the epoch."""
+        reason = None
         end = self.cursor
         for span in reversed(self._spans):
             if span.epoch == position.epoch != NO_EPOCH:
-                known_later = reason != LiveReason.UNKNOWN_EPOCH
+                known_later = reason is not None
                 cursor = span.start + position.offset - span.offset
                 if cursor > end and span is self._spans[-1]:
                     return Wait()
@@ -210,8 +238,34 @@ class MessageRing(BatchLog):
                 # `known_later`: the epoch continues after a gap, so the end of this span is not a place in the stream.
                 reason = LiveReason.AHEAD if cursor > end and not known_later else LiveReason.GONE
             end = span.start
-        # A position of another origin session could be found here by its digests, if they occur in exactly one place.
-        return Live(self.cursor, reason)
+        return None if reason is None else Live(self.cursor, reason)
+
+    def _by_identities(self, digests: Sequence[int], identity: Identity) -> Exact | Live | Wait:
+        """The same by the identities of the messages before the position, of which there is at least one.
+
+        A place at an edge of the ring, where not all of them can be compared, is not enough by itself, but makes any other
+        place doubtful. What no ring can see is that all of them occur, in this order, before its oldest message, too.
+        """
+        index = self._indexes.get(identity) or self._indexes.setdefault(identity, IdentityIndex(identity))
+        index.forget(self.oldest)
+        index.append(chunk.batch for chunk in self.since(index.end, self.bytes))
+        fits = index.find(digests)
+        if len(fits.cursors) > 1 or (fits.before and (fits.cursors or fits.ahead)):
+            return Live(self.cursor, LiveReason.AMBIGUOUS)
+        if fits.before:
+            return Live(self.cursor, LiveReason.GONE)
+        if fits.cursors:
+            (cursor,) = fits.cursors
+            if any(cursor <= span.start <= index.following(cursor) for span in self._spans):
+                return Live(self.cursor, LiveReason.GONE)  # another epoch begins there, so messages may be missing
+            return Wait(LiveReason.AMBIGUOUS) if fits.ahead else Exact(cursor)
+        if fits.ahead or not len(index):
+            return Wait()
+        return Live(self.cursor, LiveReason.UNKNOWN)
+
+    def has(self, epoch: int) -> bool:
+        """Whether places of an epoch are found by their offset."""
+        return epoch != NO_EPOCH and any(span.epoch == epoch for span in self._spans)
 
     def locate(self, cursor: int) -> tuple[int, int]:
         """Epoch and offset of the message at a cursor, or of the next message.
@@ -233,7 +287,7 @@ class MessageRing(BatchLog):
         if cursor is None:
             cursor = self.cursor
         epoch, offset = self.locate(cursor)
-        return Position(epoch, offset, digests_of(newest_first(self._before(cursor))))
+        return Position(epoch, offset, digests_of(newest_first(self._before(cursor)), self.identity))
 
     def _before(self, cursor: int) -> Iterator[Batch]:
         """The batches before a cursor, newest first."""

@@ -390,7 +390,7 @@ class TrunkServer:
                 return None
             if isinstance(outcome, Exact):
                 reason = LiveReason.NONE
-                cursor, place = outcome.cursor, StreamOffset(hello.position.epoch, hello.position.offset)
+                cursor, place = outcome.cursor, _place(ring, hello.position, outcome)
             else:
                 reason = outcome.reason
         self._hello = None
@@ -400,7 +400,8 @@ class TrunkServer:
         if lobby.subprotocol is not None:
             # Before GRANTED, so that clients need not wait.
             self._answers.appendleft(Origin(lobby.subprotocol).encode())
-        welcome = Welcome(exact, reason, lobby.origin_connected, lobby.seats, lobby.free, *place, lobby.name)
+        digests = ring.position(cursor).digests
+        welcome = Welcome(exact, reason, lobby.origin_connected, lobby.seats, lobby.free, *place, lobby.name, digests)
         return welcome.encode(), b""
 
     def _answer_resume(self, now: float, max_bytes: int) -> Parts | None:
@@ -411,8 +412,7 @@ class TrunkServer:
             self._resumes.remove(pending)
             if isinstance(outcome, Live):
                 return self._joined(pending.id, outcome.reason)
-            start = StreamOffset(pending.position.epoch, pending.position.offset)
-            self._replay = _Reader(pending.id, outcome.cursor, start)
+            self._replay = _Reader(pending.id, outcome.cursor, _place(self._ring, pending.position, outcome))
             return self._catch_up(self._replay, max_bytes)
         return None
 
@@ -440,4 +440,11 @@ class TrunkServer:
 
 def _resolve(ring: MessageRing, position: Position, *, timed_out: bool) -> Exact | Live | Wait:
     outcome = ring.resume(position)
-    return Live(ring.cursor, LiveReason.AHEAD) if timed_out and isinstance(outcome, Wait) else outcome
+    return Live(ring.cursor, outcome.reason) if timed_out and isinstance(outcome, Wait) else outcome
+
+
+def _place(ring: MessageRing, position: Position, found: Exact) -> StreamOffset:
+    """The place of a consumer that was found: its own, or if its epoch is another lobby's, that of the ring."""
+    own = StreamOffset(position.epoch, position.offset)
+    place = StreamOffset(*ring.locate(found.cursor))
+    return own if ring.has(position.epoch) else place

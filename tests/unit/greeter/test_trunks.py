@@ -291,7 +291,7 @@ def test_a_group_gets_what_it_missed_before_it_joins() -> None:
         await until(lambda: len(owner.joined) == 2)
         assert owner.joined == [known, unknown]
         assert (known.exact, payloads(known.replay)) == (True, ["2", "3"])
-        assert (unknown.exact, unknown.reason, unknown.replay) == (False, "unknown_epoch", [])
+        assert (unknown.exact, unknown.reason, unknown.replay) == (False, "unknown", [])
         assert (trunk.position().epoch, trunk.position().offset) == (1, 3)
         trunk.close()
         await trunk.wait_closed()

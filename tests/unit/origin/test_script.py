@@ -1,11 +1,10 @@
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
 
-from lobby_gateway.origin.script import OriginScript, Progress, Step, equal, resolve
+from lobby_gateway.origin.script import OriginScript, Progress, Step, equal
 from lobby_gateway.resource.spec import ExpectSpec
 from lobby_gateway.websocket.frames import Batch, Opcode, frame
 
@@ -120,38 +119,6 @@ def test_overdue_without_pointers_says_that_nothing_came() -> None:
     script = OriginScript([expect(seconds=2)])
     script.start(0)
     assert script.overdue(2) == "onConnect[0]: no message within 2 s"
-
-
-# The examples of RFC 6901 §5.
-DOCUMENT = json.loads(
-    r"""{"foo": ["bar", "baz"], "": 0, "a/b": 1, "c%d": 2, "e^f": 3, "g|h": 4, "i\\j": 5, "k\"l": 6, " ": 7, "m~n": 8}"""
-)
-
-
-@pytest.mark.parametrize(
-    ("pointer", "value"),
-    [
-        ("", DOCUMENT), ("/foo", ["bar", "baz"]), ("/foo/0", "bar"), ("/", 0), ("/a~1b", 1), ("/c%d", 2), ("/e^f", 3),
-        ("/g|h", 4), ("/i\\j", 5), ('/k"l', 6), ("/ ", 7), ("/m~0n", 8),
-    ],
-)  # fmt: skip
-def test_json_pointers_of_the_rfc(pointer: str, value: object) -> None:
-    assert equal(resolve(DOCUMENT, pointer), value)
-
-
-def test_tilde_escapes_are_undone_in_the_order_of_the_rfc() -> None:
-    assert resolve({"~1": "here", "/": "not here"}, "/~01") == "here"
-
-
-NO_VALUES: tuple[object, ...] = (None, False, 0, "", [], {})
-
-
-@pytest.mark.parametrize(
-    "pointer", ["foo", "/foo/2", "/foo/-", "/foo/01", "/foo/+1", "/foo/bar", "/foo/0/x", "/nope", "/foo/" + "9" * 5000]
-)
-def test_pointer_to_nothing_equals_no_value(pointer: str) -> None:
-    found = resolve(DOCUMENT, pointer)
-    assert not any(equal(found, value) for value in NO_VALUES)
 
 
 @pytest.mark.parametrize(

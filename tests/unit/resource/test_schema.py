@@ -80,6 +80,7 @@ def test_defaults_reach_every_leaf() -> None:
             "reconnect": {"minMilliseconds": 500, "maxMilliseconds": 30000},
             "connect": "OnDemand",
             "maxMessageBytes": 1048576,
+            "identity": "Content",
         },
         "clients": {
             "seats": 512,

@@ -4,7 +4,8 @@ import pytest
 from tests.support.streams import numbered
 
 from lobby_gateway.trunk.consumer import SeatLedger, TrunkConsumer
-from lobby_gateway.trunk.position import Position, digest
+from lobby_gateway.trunk.identity import digest
+from lobby_gateway.trunk.position import Position
 from lobby_gateway.trunk.records import (
     Claim,
     Forward,
@@ -108,6 +109,18 @@ def test_continues_at_the_requested_position() -> None:
     consumer = TrunkConsumer("g", now=NOW, position=Position(1, 20, digests(*range(4, 20))))
     receive(consumer, Welcome(True, 0, True, 512, 500, 1, 20, "p-1"), Messages(1, 20, numbered([20, 21])))
     assert consumer.position() == Position(1, 22, digests(*range(6, 22)))
+
+
+def test_continues_at_a_place_that_the_lobby_found_by_the_digests() -> None:
+    consumer = TrunkConsumer("g", now=NOW, position=Position(7, 500, digests(18, 19)))
+    receive(consumer, Welcome(True, 0, True, 512, 500, 1, 20, "p-1", digests(19)), Messages(1, 20, numbered([20])))
+    assert consumer.position() == Position(1, 21, digests(18, 19, 20))
+
+
+def test_knows_the_digests_of_messages_before_the_start_of_the_stream() -> None:
+    consumer = TrunkConsumer("g", now=NOW)
+    receive(consumer, Welcome(False, 1, True, 512, 500, 1, 20, "p-1", digests(18, 19)), Messages(1, 20, numbered([20])))
+    assert consumer.position() == Position(1, 21, digests(18, 19, 20))
 
 
 @pytest.mark.parametrize("position", [None, Position(1, 19), Position(2, 20)])
@@ -281,6 +294,22 @@ def test_refuses_a_group_that_joins_elsewhere() -> None:
     consumer = welcomed(1, 9)
     group = consumer.resume(Position(1, 5))
     refused(consumer, Resumed(group, False, 2, 1, 8), "RESUMED: messages before its place are missing or repeated")
+
+
+def test_a_group_may_be_found_anywhere_in_another_epoch() -> None:
+    consumer = welcomed(epoch=1, offset=9)
+    group = consumer.resume(Position(7, 500, digests(5, 6)))
+    receive(
+        consumer, Missed(group, 1, 1, 6, 1, 7), Replay(group, 1, 7, numbered([7, 8])), Resumed(group, True, 0, 1, 9)
+    )
+    at_once = consumer.resume(Position(7, 502, digests(7, 8)))
+    receive(consumer, Resumed(at_once, True, 0, 1, 9))
+
+
+def test_a_group_with_digests_is_found_at_its_offset_in_its_own_epoch() -> None:
+    consumer = welcomed(epoch=1, offset=9)
+    group = consumer.resume(Position(1, 5, digests(4)))
+    refused(consumer, Replay(group, 1, 6, numbered([6])), "REPLAY: messages before its place are missing or repeated")
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lobby_gateway.trunk.position import LiveReason, Position, digest, digests_of
+from lobby_gateway.trunk.identity import digest
+from lobby_gateway.trunk.position import LiveReason, Position, digests_of
 
 NUMBERS = st.integers(0, 2**64 - 1)
 
@@ -57,16 +58,24 @@ def test_refuses_more_digests_than_a_position_has() -> None:
         Position(1, 1, (0,) * 17)
 
 
-def test_a_digest_is_eight_bytes_of_blake2b() -> None:
-    # b2sum --length=64
-    assert digest(b"") == 0xE4A6A0577479B2B4
-    assert digest(memoryview(b"abc")) == 0xD8BB14D833D59559
-
-
 def test_digests_are_of_the_latest_sixteen_oldest_first() -> None:
     payloads = [b"%d" % number for number in range(20)]
     assert digests_of(reversed(payloads)) == tuple(digest(each) for each in payloads[4:])
 
 
+def test_digests_leave_out_messages_without_an_identity() -> None:
+    payloads = [b"%d" % number for number in range(40)]
+
+    def even(payload: bytes | memoryview) -> int | None:
+        return None if int(bytes(payload)) % 2 else digest(payload)
+
+    assert digests_of(reversed(payloads), even) == tuple(digest(each) for each in payloads[8::2])
+
+
+def test_digests_are_looked_for_among_the_latest_messages_only() -> None:
+    payloads = [b"1"] * 16 + [b"0"] * 1000
+    assert digests_of(reversed(payloads), lambda payload: digest(payload) if payload == b"1" else None) == ()
+
+
 def test_every_reason_has_a_label() -> None:
-    assert [each.label for each in LiveReason] == ["none", "no_position", "unknown_epoch", "gone", "ahead"]
+    assert [each.label for each in LiveReason] == ["none", "no_position", "unknown", "gone", "ahead", "ambiguous"]

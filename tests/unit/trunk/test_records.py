@@ -47,7 +47,10 @@ EXAMPLES: list[tuple[Record, str]] = [
     (Forward(7, Opcode.TEXT, b"hi"), "04 00 00000007 01 6869"),
     (Resume(1, Position(EPOCH, OFFSET)), f"05 00 00000001 {E}{AT} 00"),
     (Heartbeat(), "06 00"),
-    (Welcome(True, 0, False, 512, 500, EPOCH, OFFSET, "p-1"), f"81 00 01 00 00 00000200 000001f4 {E}{AT} 03 702d31"),
+    (
+        Welcome(True, 0, False, 512, 500, EPOCH, OFFSET, "p-1", (7,)),
+        f"81 00 01 00 00 00000200 000001f4 {E}{AT} 03 702d31 01 {7:016x}",
+    ),
     (Messages(EPOCH, OFFSET, Batch.scan(FRAMES)), f"82 00 {E}{AT} 00000002 81026869 8200"),
     (Granted(7, 2, 0, 1), "83 00 00000007 00000002 00000000 01"),
     (Resumed(1, False, 2, EPOCH, OFFSET), f"84 00 00000001 00 02 {E}{AT}"),

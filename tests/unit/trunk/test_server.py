@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from tests.support.streams import SeatsOnly, numbered, numbers
 
+from lobby_gateway.trunk.identity import digest
 from lobby_gateway.trunk.position import LiveReason, Position
 from lobby_gateway.trunk.records import (
     Claim,
@@ -70,6 +71,11 @@ class Lobby(SeatsOnly):
         return welcome
 
 
+def digests(count: int) -> tuple[int, ...]:
+    """Of the first messages."""
+    return tuple(digest(b"%d" % number) for number in range(count))
+
+
 def shown(records: list[Record]) -> list[object]:
     """Messages as their numbers, groups' messages as pairs of group and numbers, all else as it is."""
     return [
@@ -121,7 +127,7 @@ def test_ignores_a_record_of_a_newer_version() -> None:
 def test_welcome_describes_the_lobby_and_where_the_stream_starts() -> None:
     lobby = Lobby(5)
     lobby.claim(1)
-    assert lobby.join() == Welcome(False, LiveReason.NO_POSITION, True, 4, 3, 1, 5, "prices-1")
+    assert lobby.join() == Welcome(False, LiveReason.NO_POSITION, True, 4, 3, 1, 5, "prices-1", digests(5))
     assert lobby.server.consumer == "g"
     assert lobby.server.state is TrunkServerState.STREAMING
     lobby.publish(1)
@@ -169,7 +175,7 @@ def test_the_stream_continues_in_the_next_epoch_after_the_end_of_an_epoch() -> N
 def test_an_unknown_position_is_live_with_replay() -> None:
     lobby = Lobby(5)
     welcome = lobby.join(Hello("g", 1, Position(9, 2)))
-    assert (welcome.exact, welcome.reason, welcome.offset) == (False, LiveReason.UNKNOWN_EPOCH, 4)
+    assert (welcome.exact, welcome.reason, welcome.offset) == (False, LiveReason.UNKNOWN, 4)
     assert shown(lobby.rest()) == [[4]]
 
 
@@ -179,7 +185,7 @@ def test_a_position_ahead_delays_welcome_until_it_is_reached() -> None:
     assert lobby.take() is None
     assert lobby.server.state is TrunkServerState.AWAITING_PLACE
     lobby.publish(3)
-    assert shown(lobby.rest()) == [Welcome(True, 0, True, 4, 3, 1, 7, "prices-1"), Granted(1, 1, 3, 0), [7]]
+    assert shown(lobby.rest()) == [Welcome(True, 0, True, 4, 3, 1, 7, "prices-1", digests(7)), Granted(1, 1, 3, 0), [7]]
 
 
 def test_a_position_ahead_is_live_after_a_second() -> None:
@@ -190,7 +196,7 @@ def test_a_position_ahead_is_live_after_a_second() -> None:
         assert lobby.take() is None
     assert lobby.server.wake_at == 1000.5
     lobby.now = 1001.0
-    assert lobby.take() == Welcome(False, LiveReason.AHEAD, True, 4, 4, 1, 6, "prices-1")
+    assert lobby.take() == Welcome(False, LiveReason.AHEAD, True, 4, 4, 1, 6, "prices-1", digests(6))
 
 
 # Seats
@@ -408,7 +414,40 @@ def test_a_group_with_an_unknown_position_joins_live() -> None:
     lobby.join()
     lobby.receive(Resume(3, Position(9, 2)))
     lobby.publish(1)
-    assert shown(lobby.rest()) == [Resumed(3, False, LiveReason.UNKNOWN_EPOCH, 1, 5), [5]]
+    assert shown(lobby.rest()) == [Resumed(3, False, LiveReason.UNKNOWN, 1, 5), [5]]
+
+
+def test_a_group_of_another_lobby_is_found_by_its_digests() -> None:
+    lobby = Lobby(6)
+    lobby.join()
+    lobby.receive(Resume(3, Position(9, 700, digests(4))))
+    assert shown(lobby.rest()) == [(3, [4, 5]), Resumed(3, True, 0, 1, 6)]
+
+
+def test_a_trunk_continues_at_a_position_of_another_lobby() -> None:
+    lobby = Lobby(6)
+    welcome = lobby.join(Hello("g", 0, Position(9, 700, digests(4))))
+    assert (welcome.exact, welcome.epoch, welcome.offset, welcome.digests) == (True, 1, 4, digests(4))
+    assert shown(lobby.rest()) == [[4, 5]]
+
+
+def test_a_group_of_another_lobby_that_is_ahead_is_waited_for() -> None:
+    lobby = Lobby(4)
+    lobby.join()
+    lobby.receive(Resume(3, Position(9, 700, digests(6))))
+    lobby.publish(1)
+    assert shown(lobby.rest()) == [[4]]
+    lobby.publish(2)
+    assert shown(lobby.rest()) == [[5, 6], (3, [6]), Resumed(3, True, 0, 1, 7)]
+
+
+def test_messages_of_a_found_group_that_are_evicted_meanwhile_are_announced() -> None:
+    lobby = Lobby(8)
+    lobby.join()
+    lobby.receive(Resume(3, Position(9, 700, digests(2))))
+    assert shown([record for record in [lobby.take(max_bytes=1)] if record]) == [(3, [2])]
+    lobby.publish(6)
+    assert shown(lobby.rest())[:2] == [Missed(3, 3, 1, 3, 1, 6), (3, [6, 7])]
 
 
 def test_a_group_ahead_of_the_ring_is_waited_for() -> None:
@@ -526,7 +565,7 @@ def test_status_says_that_messages_are_stale_and_a_new_consumer_gets_none_of_the
     lobby = Lobby(3)
     lobby.ring.forget()
     lobby.receive(Hello("g", replay=2))
-    assert lobby.take() == Welcome(False, LiveReason.NO_POSITION, True, 4, 4, 1, 3, "prices-1")
+    assert lobby.take() == Welcome(False, LiveReason.NO_POSITION, True, 4, 4, 1, 3, "prices-1", digests(3))
     lobby.server.send_status()
     assert lobby.rest() == [Status(True, 4, 4, 1, 3, stale=True)]
     lobby.publish(1)

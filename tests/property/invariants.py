@@ -260,6 +260,12 @@ def new_clients_alone_move_no_one(world: World, moved: int, *, uniform: bool) ->
         assert moved == 0
 
 
+def clients_are_moved_seldom(world: World) -> None:
+    """While clients only come and go: each at most once per stabilizationSeconds, and on average at most twice in all."""
+    assert world.shortest_stay >= world.spec.stabilization_seconds
+    assert world.moved <= 2 * world.joined
+
+
 def the_settled_state_is_stable(world: World) -> None:
     """Nothing happens in the following hours, however often the operator reconciles."""
     done = len(world.history)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from math import ceil
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from tests.property import invariants
 from tests.property.strategies import CLIENTS, PAUSES, PLANNER_SETTINGS, SPEC_FIELDS, specs
 from tests.property.world import World
 
+from lobby_gateway.resource.spec import Placement
 from lobby_operator.planner.reasons import SCALING_UNREACHABLE
 from lobby_operator.planner.spec import PlannerSpec
 from lobby_operator.settings import PlannerSettings
@@ -230,5 +232,91 @@ def test_lobbies_that_live_but_never_answer_are_one_more_than_needed_at_most(
     settle(world)
 
 
+class ClientsMachine(RuleBasedStateMachine):
+    """Clients come and go in the worst order, and nothing else happens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = World(PlannerSpec(lobby="prices"))
+
+    @initialize(
+        seats=st.sampled_from([4, 10]),
+        spare=st.sampled_from([0, 0, 1, 12]),
+        placement=st.sampled_from([Placement.PACKED, Placement.PACKED, Placement.LATEST]),
+        seconds=st.sampled_from([5.0, 60.0]),
+        drain=st.sampled_from([0.0, 300.0]),
+        share=st.sampled_from([0.3, 0.4, 0.6, 0.8]),
+        lobbies=st.integers(4, 16),
+        starts=st.sampled_from([0.0, 5.0]),
+    )
+    def begin(
+        self,
+        *,
+        seats: int,
+        spare: int,
+        placement: Placement,
+        seconds: float,
+        drain: float,
+        share: float,
+        lobbies: int,
+        starts: float,
+    ) -> None:
+        spec = PlannerSpec(
+            lobby="prices",
+            seats=seats,
+            spare_seats=spare,
+            placement=placement,
+            stabilization_seconds=seconds,
+            drain_seconds=drain,
+        )
+        self.world = World(spec, start_seconds=starts)
+        self.world.populate(min(seats, ceil(share * seats) + number % 2) for number in range(lobbies))
+        self.world.step()
+
+    @rule(seconds=st.sampled_from([0.05, 1.0, 4.0, 61.0]), looks=st.integers(1, 3))
+    def time_passes(self, seconds: float, looks: int) -> None:
+        for _ in range(looks):
+            self.world.advance(seconds)
+            self.world.step()
+
+    @rule(count=st.sampled_from([1, 7, 20]))
+    def clients_come(self, count: int) -> None:
+        self.world.join(count)
+
+    @rule(count=st.sampled_from([1, 7]))
+    def clients_come_while_the_operator_plans(self, count: int) -> None:
+        self.world.arriving = count
+        self.world.step()
+
+    @precondition(lambda self: self.world.running())
+    @rule(place=st.integers(-3, 3), count=st.integers(1, 10))
+    def clients_of_one_lobby_leave(self, place: int, count: int) -> None:
+        lobbies = sorted(self.world.running(), key=lambda lobby: -lobby.clients)
+        self.world.leave_from(lobbies[place % len(lobbies)], count)
+
+    @rule(place=st.integers(0, 3))
+    def only_moved_clients_stay_in_a_lobby(self, place: int) -> None:
+        """So that it may be the next one to drain."""
+        lobbies = [lobby for lobby in self.world.running() if any(client.moves for client in lobby.members)]
+        if lobbies:
+            lobby = lobbies[place % len(lobbies)]
+            self.world.leave_from(lobby, sum(client.moves == 0 for client in lobby.members))
+
+    @rule(share=st.sampled_from([0.2, 0.5]))
+    def clients_of_all_lobbies_leave(self, share: float) -> None:
+        for lobby in self.world.running():
+            self.world.leave_from(lobby, int(share * lobby.clients))
+
+    @invariant()
+    def clients_are_moved_seldom(self) -> None:
+        invariants.clients_are_moved_seldom(self.world)
+
+    def teardown(self) -> None:
+        self.world.settle()
+        invariants.clients_are_moved_seldom(self.world)
+
+
+TestClients = ClientsMachine.TestCase
+TestClients.settings = settings(stateful_step_count=40)
 TestPlanner = PlannerMachine.TestCase
 TestPlanner.settings = settings(stateful_step_count=40)

@@ -26,6 +26,14 @@ REACHABLE = 0.0
 
 
 @dataclass
+class SimClient:
+    """A client: how often it was moved to another lobby, and when it was last."""
+
+    moves: int = 0
+    moved_at: float | None = None
+
+
+@dataclass
 class SimLobby:
     """A lobby as it really is."""
 
@@ -34,7 +42,7 @@ class SimLobby:
     answers_at: float  # when it will listen; inf: never
     seats: int
     listed_at: float  # when the runtime's list will show it
-    clients: int = 0
+    members: list[SimClient] = field(default_factory=list)
     revision: str = ""
     direct: int = 0  # clients that leave only when the lobby ends
     draining: bool = False
@@ -46,6 +54,10 @@ class SimLobby:
     gone_at: float | None = None  # it was deleted and will be gone then
     dead: bool = False
     unlisted_at: float | None = None  # when the list will no longer show it
+
+    @property
+    def clients(self) -> int:
+        return len(self.members)
 
     def answers(self, now: float) -> bool:
         return not self.dead and not self.stopped and self.answers_at <= now
@@ -73,8 +85,8 @@ class World:
     settings: PlannerSettings = field(default_factory=PlannerSettings)
     now: float = START
     lobbies: dict[str, SimLobby] = field(default_factory=dict)
-    waiting: int = 0
-    lost: deque[tuple[float, int]] = field(default_factory=deque)  # of those waiting: since when, how many
+    newcomers: deque[SimClient] = field(default_factory=deque)  # wait for their first seat
+    lost: deque[tuple[float, SimClient]] = field(default_factory=deque)  # wait since their lobby has gone
     longest_lost: float = 0.0  # the longest time that a client without its seat waited, in seconds
     start_seconds: float = 1.0
     start_fails: bool = False
@@ -89,7 +101,9 @@ class World:
     observed: Observed | None = None
     expected: Expectations = field(default_factory=Expectations)
     planned: Plan | None = None
-    moved: int = 0
+    moved: int = 0  # moves of all clients
+    joined: int = 0  # clients that there have been
+    shortest_stay: float = float("inf")  # the shortest time between two moves of one client, in seconds
     history: list[tuple[float, Action]] = field(default_factory=list)
     laws: list[Callable[[Step], None]] = field(default_factory=list)
 
@@ -97,24 +111,36 @@ class World:
         """Adds lobbies that exist already, with these numbers of clients."""
         for index, count in enumerate(clients, 1):
             name, since = f"{self.spec.lobby}-{index}", self.now - 500.0
-            self.lobbies[name] = SimLobby(name, since, since, self.spec.seats, since, count, self.spec.revision)
+            members = [SimClient() for _ in range(count)]
+            self.lobbies[name] = SimLobby(name, since, since, self.spec.seats, since, members, self.spec.revision)
+            self.joined += count
 
     # Clients and failures
 
+    @property
+    def waiting(self) -> int:
+        return len(self.newcomers) + len(self.lost)
+
     def join(self, count: int) -> None:
-        self.waiting += count
+        self.newcomers.extend(SimClient() for _ in range(count))
+        self.joined += count
         self._seat()
 
     def leave(self, count: int, rng: random.Random) -> None:
         for _ in range(count):
             occupied = [lobby for lobby in self.lobbies.values() if lobby.clients and not lobby.dead]
-            if not occupied:
-                self.waiting = max(0, self.waiting - 1)
-                self._forget_lost(self.lost_clients() - self.waiting)
-                return
-            lobby = rng.choice(occupied)
-            lobby.clients -= 1
-            lobby.direct = min(lobby.direct, lobby.clients)
+            if occupied:
+                self.leave_from(rng.choice(occupied), 1)
+            elif self.newcomers:
+                self.newcomers.popleft()
+            elif self.lost:
+                self.lost.popleft()
+
+    def leave_from(self, lobby: SimLobby, count: int) -> None:
+        """Those that were moved last stay longest: the hardest case for what bounds the moves of a client."""
+        lobby.members.sort(key=lambda client: client.moved_at or 0.0)
+        del lobby.members[:count]
+        lobby.direct = min(lobby.direct, lobby.clients)
 
     def kill(self, name: str) -> None:
         lobby = self.lobbies[name]
@@ -154,42 +180,43 @@ class World:
             if lobby.stopped and lobby.clients:  # missing heartbeats
                 self._lose_clients(lobby)
             elif (lobby.draining or lobby.gone_at is not None) and lobby.answers(self.now):
-                moving = lobby.clients - lobby.direct
-                seated = self._claim(moving)
-                lobby.clients -= seated
-                self.moved += seated
+                moving = lobby.members[lobby.direct :]
+                seated = self._claim(len(moving))
+                self._have_moved(moving[: len(seated)], seated)
+                del lobby.members[lobby.direct : lobby.direct + len(seated)]
 
     def _lose_clients(self, lobby: SimLobby) -> None:
-        if lobby.clients:
-            self.waiting += lobby.clients
-            self.lost.append((self.now, lobby.clients))
-            lobby.clients = lobby.direct = 0
+        self.lost.extend((self.now, client) for client in lobby.members)
+        lobby.members, lobby.direct = [], 0
 
     def _seat(self) -> None:
-        seated = self._claim(self.waiting)
-        self.waiting -= seated
-        self._forget_lost(seated)
+        """Clients that had a seat come first; those that have waited longest, first of all."""
         if self.lost:
             self.longest_lost = max(self.longest_lost, self.now - self.lost[0][0])
+        seats = self._claim(self.waiting)
+        again = [self.lost.popleft()[1] for _ in range(min(len(seats), len(self.lost)))]
+        self._have_moved(again, seats[: len(again)])
+        for lobby in seats[len(again) :]:
+            lobby.members.append(self.newcomers.popleft())
 
-    def _forget_lost(self, count: int) -> None:
-        """Clients that had a seat come first; those that have waited longest, first of all."""
-        while self.lost and count > 0:
-            since, waiting = self.lost.popleft()
-            if waiting > count:
-                self.lost.appendleft((since, waiting - count))
-            count -= waiting
+    def _have_moved(self, clients: Iterable[SimClient], lobbies: Iterable[SimLobby]) -> None:
+        for client, lobby in zip(clients, lobbies, strict=True):
+            if client.moved_at is not None:
+                self.shortest_stay = min(self.shortest_stay, self.now - client.moved_at)
+            client.moves, client.moved_at = client.moves + 1, self.now
+            lobby.members.append(client)
+            self.moved += 1
 
-    def _claim(self, count: int) -> int:
-        left = count
+    def _claim(self, count: int) -> list[SimLobby]:
+        """Claims seats; returns the lobby of each seat that was granted."""
+        seats: list[SimLobby] = []
         for each in self.planned.open if self.planned is not None else ():
             lobby = self.lobbies.get(each.name)
             if lobby is not None and lobby.answers(self.now) and not lobby.draining and lobby.gone_at is None:
-                taken = min(left, max(0, lobby.seats - lobby.clients))
-                lobby.clients += taken
+                taken = min(count - len(seats), max(0, lobby.seats - lobby.clients))
                 lobby.direct += int(taken * self.direct_share)
-                left -= taken
-        return count - left
+                seats += [lobby] * taken
+        return seats
 
     # The operator
 
@@ -263,7 +290,7 @@ class World:
                 if lobby is None:  # otherwise it exists already, as the API server would say
                     answers_at = float("inf") if self.start_fails else self.now + self.start_seconds
                     self.lobbies[action.name] = SimLobby(
-                        action.name, self.now, answers_at, self.spec.seats, self.now + self.lag, 0, self.spec.revision
+                        action.name, self.now, answers_at, self.spec.seats, self.now + self.lag, [], self.spec.revision
                     )
             case Drain():
                 if lobby is not None and lobby.answers(self.now) and not self.drains_fail and not self.cut_off:
@@ -321,7 +348,7 @@ class World:
         return {lobby.seats for lobby in self.running()} <= {self.spec.seats}
 
     def lost_clients(self) -> int:
-        return sum(count for _, count in self.lost)
+        return len(self.lost)
 
     def clients(self) -> int:
         return self.waiting + sum(lobby.clients for lobby in self.lobbies.values())

@@ -6,6 +6,9 @@ as its own. With lobbies of equal size, ceil((clients + spare) / seats) of them 
 
 A lobby is removed only if it was superfluous throughout a window (`stabilization_window.py`), and is checked again at that
 moment. No clients are moved while others wait, or while lobbies are starting or unresponsive.
+
+Nobody knows which lobby a moved client went to, and its new lobby may soon be the sparsest, because others left it. So after
+clients were moved, for whatever reason, none are for `stabilizationSeconds`: no client is moved twice within that time.
 """
 
 from __future__ import annotations
@@ -102,6 +105,9 @@ def compact(builder: PlanBuilder) -> None:
         return
     candidates = removable_sparse(spec, builder.capacity)
     if not any(lobby.clients for lobby in candidates):
+        return
+    if observed.moved_at is not None and not due(observed.moved_at, spec.stabilization_seconds, now):
+        builder.wake(observed.moved_at + spec.stabilization_seconds)
         return
     builder.wake(rises_at(observed.sparse, now, spec.stabilization_seconds))
     count = least(observed.sparse, now, spec.stabilization_seconds)

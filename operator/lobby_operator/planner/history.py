@@ -21,6 +21,8 @@ from lobby_operator.planner.timers import due, earliest
 from lobby_operator.settings import PlannerSettings
 
 _NOTHING = Observed()
+_MOVING = (Phase.DRAINING, Phase.ENDING)
+"""A lobby's phases in which its clients go elsewhere."""
 
 
 def observe(
@@ -67,6 +69,7 @@ def observe(
         complete=not any(_unpolled(each) for each in readings),
         heard_since=_heard_since(None if paused else before.heard_since, readings, now),
         failures=_failures(before, lobbies, spec, settings, now),
+        moved_at=now if _moving(before, lobbies, lost) else before.moved_at,
     )
     return _with_windows(observed, before, spec, settings, now)
 
@@ -216,6 +219,20 @@ def _heard_since(before: float | None, readings: Iterable[LobbyReading], now: fl
     if not any(each.report is not None and each.unresponsive_since is None and not each.ended for each in readings):
         return None
     return now if before is None else before
+
+
+def _moving(before: Observed, lobbies: Iterable[LobbyState], lost: int) -> bool:
+    """Whether clients are on their way to another lobby, or may have arrived there since the previous observation.
+
+    Clients of a lobby that died alone usually have another seat before we know; they do not count, or in a large Lobby, where
+    one dies every few minutes, clients would always be on their way.
+    """
+    leaving = {lobby.name: lobby.clients for lobby in lobbies if lobby.phase in _MOVING}
+    return (
+        bool(lost or before.lost)
+        or any(leaving.values())
+        or any(lobby.clients and (lobby.name in leaving or lobby.phase in _MOVING) for lobby in before.lobbies)
+    )
 
 
 def _failures(

@@ -172,6 +172,8 @@ class Observed:
         heard_since: since when there has always been a lobby that answers, so that we are not cut off from all; None if
             none answers.
         failures: failed starts.
+        moved_at: when clients were last on their way to another lobby because theirs drained or ended, or had none because
+            theirs was gone; None if that has never been.
         surplus: number of empty lobbies that were not needed, over the last `emptySeconds`.
         sparse: number of lobbies, empty ones included, that could have been removed by moving their clients, over the last
             `stabilizationSeconds`.
@@ -186,6 +188,7 @@ class Observed:
     complete: bool = True
     heard_since: float | None = None
     failures: Failures = field(default_factory=Failures)
+    moved_at: float | None = None
     surplus: Window = ()
     sparse: Window = ()
 

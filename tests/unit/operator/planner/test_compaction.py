@@ -156,6 +156,14 @@ def test_what_is_removable_is_checked_again_before_it_drains() -> None:
     assert drained(observed(lobby_state(1, 500), lobby_state(2, 440), lobby_state(3, 430), sparse=window))[0] == []
 
 
+def test_a_moved_client_is_left_alone_for_the_stabilization_time() -> None:
+    ready = (lobby_state(1, clients=100), lobby_state(2, clients=50))
+    seen = replace(observed(*ready), sparse=(Sample(LONG_AGO, 0), Sample(LONG_AGO + 1.0, 1)))
+    moved_at = NOW - SPEC.stabilization_seconds
+    assert drained(replace(seen, moved_at=moved_at))[0] == ["Sparse prices-2"]
+    assert drained(replace(seen, moved_at=moved_at + 0.5)) == ([], NOW + 0.5)
+
+
 @pytest.mark.parametrize("phase", [Phase.STARTING, Phase.UNRESPONSIVE])
 def test_no_client_moves_while_lobbies_start_or_are_unresponsive(phase: Phase) -> None:
     lobbies = [lobby_state(1, 30), lobby_state(2, 20), lobby_state(3, 0, phase)]

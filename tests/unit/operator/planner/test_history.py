@@ -438,3 +438,22 @@ def test_a_lobby_needed_for_a_moment_counts_from_then_on() -> None:
     track.see(NOW + 30, *lobbies, waiting=500)
     assert surplus(track.see(NOW + 89, *lobbies)) == 0
     assert surplus(track.see(NOW + 90, *lobbies)) == 1
+
+
+def test_it_is_remembered_when_clients_were_last_on_their_way() -> None:
+    track = Track()
+    assert track.see(NOW, reading(1, 5), reading(2, 5)).moved_at is None
+    assert track.see(NOW + 1, reading(1, 5), reading(2, 5, draining=True)).moved_at == NOW + 1
+    assert track.see(NOW + 2, reading(1, 8), reading(2, 2, draining=True)).moved_at == NOW + 2
+    # The last ones may have arrived at any moment since then.
+    assert track.see(NOW + 3, reading(1, 10), reading(2, 0, draining=True)).moved_at == NOW + 3
+    assert track.see(NOW + 4, reading(1, 10)).moved_at == NOW + 3
+    assert track.see(NOW + 5, reading(1, 10), waiting=4, lost=4).moved_at == NOW + 5
+    assert track.see(NOW + 6, reading(1, 14)).moved_at == NOW + 6
+    assert track.see(NOW + 7, reading(1, 14)).moved_at == NOW + 6
+
+
+def test_clients_of_a_lobby_that_died_are_not_on_their_way() -> None:
+    track = Track()
+    track.see(NOW, reading(1, 5), reading(2, 5))
+    assert track.see(NOW + 1, reading(1, 10)).moved_at is None

@@ -474,10 +474,10 @@ def test_one_second_without_an_answer_closes_a_lobby_for_a_few_seconds_only() ->
     story = world(SPEC, 300, 0)
     unresponsive = story.lobbies["prices-1"]
     unresponsive.unresponsive_since = story.now
-    unresponsive.stopped, clients = True, unresponsive.clients
+    unresponsive.stopped, members = True, unresponsive.members
     assert [lobby.name for lobby in story.step().open] == ["prices-2"]
     unresponsive.stopped = False
-    unresponsive.clients = clients
+    unresponsive.members = members
     live(story, 1.5)
     assert [lobby.name for lobby in story.step().open] == ["prices-2"]
     live(story, 1.0)
@@ -593,6 +593,19 @@ def test_clients_that_lose_lobby_and_operator_together_wait_only_for_the_next_op
     live(story, 5.0)
     assert story.waiting == 0
     assert len(done(story, Create)) == len(full) == 3
+
+
+def test_a_client_is_not_moved_again_when_the_others_leave_its_new_lobby() -> None:
+    spec = replace(SPEC, seats=10, spare_seats=0)
+    story = world(spec, 7, 7, 7, 7, 6, 6)
+    live(story, spec.stabilization_seconds + 1.0)
+    assert done(story, Drain) == ["prices-6"]  # more are to follow
+    story.leave_from(story.lobbies["prices-1"], 7)  # the 3 that were moved there are left
+    live(story, spec.stabilization_seconds - 2.0)
+    assert done(story, Drain) == ["prices-6"]
+    live(story, spec.stabilization_seconds)
+    assert done(story, Drain)[1:2] == ["prices-1"]
+    assert story.shortest_stay >= spec.stabilization_seconds
 
 
 def test_direct_clients_are_closed_when_the_drain_ends_and_not_before() -> None:

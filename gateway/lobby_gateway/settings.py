@@ -89,6 +89,9 @@ class LobbySettings:
         stop_spread_seconds: seconds over which a stopping lobby spreads the moves of its clients and the closes of direct ones
             (at most half of `stop_seconds`), so that they don't arrive elsewhere all at once.
         drain_spread_seconds: the same for a draining lobby (at most half of the Lobby's `drainSeconds`), which has more time.
+        preconnect_seconds: how long a lobby without clients stays connected to its origin after the lobby host asked for it.
+            The lobby host repeats the request after half of that, so it must be many polls long; and short, since some
+            origins charge for connections.
     """
 
     origin: OriginSettings = ORIGIN
@@ -101,6 +104,7 @@ class LobbySettings:
     stop_seconds: float = 2.0
     stop_spread_seconds: float = 5.0
     drain_spread_seconds: float = 10.0
+    preconnect_seconds: float = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -425,7 +429,7 @@ class TokenSettings:
     Attributes:
         ticket_seconds: lifetime of the token in a redirect: enough for a client on a slow line to connect, short enough to be
             useless when it turns up in a log later.
-        drain_seconds: lifetime of the token of a drain request, which is sent at once.
+        request_seconds: lifetime of the token of a request of the lobby host (to drain, say), which is sent at once.
         clock_tolerance_seconds: how long after it expires a token is still accepted, because clocks of nodes differ. Without
             it, a lobby whose clock is ahead by the lifetime of a token would accept none. With NTP it is milliseconds.
         activation_seconds: how long a new key only verifies before it signs, so that all processes have it by then. A kubelet
@@ -438,7 +442,7 @@ class TokenSettings:
     """
 
     ticket_seconds: int = 30
-    drain_seconds: int = 30
+    request_seconds: int = 30
     clock_tolerance_seconds: float = 120.0
     activation_seconds: float = 300.0
     retired_key_seconds: float = 660.0

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lobby_gateway.metrics import NAME_OF_A_LOBBY, Definition, Label, LoopLag, Samples, loop_lag
-from lobby_operator.planner.actions import Create, Delete, Drain
+from lobby_operator.planner.actions import Create, Delete, Drain, Preconnect
 from lobby_operator.planner.reasons import CONDITIONS, ActionReason, ConditionType
 from lobby_operator.planner.state import Phase
 from lobby_operator.reconcile.reconciler import Reconciler
 
-_ACTIONS = (Create, Drain, Delete)
+_ACTIONS = (Create, Preconnect, Drain, Delete)
 _REASONS = tuple(
     (action.__name__, reason.value) for action in _ACTIONS for reason in ActionReason if reason in action.ACCEPTS
 )
@@ -34,7 +34,10 @@ _BY_CONDITION = (
 LOBBY_HOST: tuple[Definition, ...] = (
     Definition("lobby_operator_lobbies", "gauge", "Lobbies by phase.", _BY_PHASE),
     Definition(
-        "lobby_operator_actions_total", "counter", "Lobbies created, drained and deleted, by reason.", _BY_ACTION
+        "lobby_operator_actions_total",
+        "counter",
+        "Lobbies created, preconnected, drained and deleted, by reason.",
+        _BY_ACTION,
     ),
     Definition("lobby_operator_max_replicas", "gauge", "Maximum number of lobbies.", _BY_LOBBY),
     Definition(

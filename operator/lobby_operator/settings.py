@@ -48,6 +48,10 @@ class PlannerSettings:
             after which they are closed no longer counts, and another is started: it may hang, or its node be broken. A
             quarter (7.5 s) is longer than a usual start, and leaves time for two more.
         max_starting: most lobbies that start at a time; more would only slow each other down.
+        stream_memory_seconds: how long a lobby that lost its origin connection still counts as one that has the stream, which
+            a rollout must not take from its clients. A minute covers the restart of an origin.
+        rollout_stalled_seconds: once a new lobby has been ready for this long without a connection to its origin, the rollout
+            is said to have stopped. Ten seconds are several attempts; it goes on all the same once the lobby is connected.
         move_share: largest share of all clients that one batch of drains moves (or one full lobby, if that is more), so
             that greeters do not have to move everyone at once.
         unreachable_seconds: while clients wait, free seats of a lobby that has not answered for this long do not count,
@@ -70,6 +74,8 @@ class PlannerSettings:
     lost_starting: int = 2
     lost_start_share: float = 0.25
     max_starting: int = 16
+    stream_memory_seconds: float = 60.0
+    rollout_stalled_seconds: float = 10.0
     move_share: float = 0.1
     unreachable_seconds: float = 2.0
     greeter_report_seconds: float = 30.0
@@ -115,8 +121,8 @@ class ReconcileSettings:
         max_concurrent_actions: most actions in flight for one Lobby. One that calls a lobby may wait seconds for an answer.
         expected_seconds: how long to wait until a creation or deletion shows in the list; then the action is planned
             again. A watch that lags more is broken.
-        drain_expected_seconds: the same for a drain, which the lobby reports at the next poll. Shorter, since draining
-            twice does no harm.
+        request_expected_seconds: the same for what a lobby is asked to do (drain, connect to its origin), which it reports at
+            the next poll. Shorter, since asking twice does no harm.
         active_seconds: how long lobbies and greeters are still polled at the fast interval after the last change, since
             one change often causes another.
     """
@@ -127,7 +133,7 @@ class ReconcileSettings:
     max_backoff_seconds: float = 10.0
     max_concurrent_actions: int = 16
     expected_seconds: float = 30.0
-    drain_expected_seconds: float = 5.0
+    request_expected_seconds: float = 5.0
     active_seconds: float = 3.0
 
 
@@ -351,7 +357,7 @@ class LobbyControllerSettings:
         min_backoff_seconds: least wait after such a write failed; a random time of up to as much is added, which doubles
             with each failure. Short, since no pod is created before it succeeds.
         max_backoff_seconds: largest random time. Usually a person has to fix a quota or an admission rule first.
-        drain_timeout_seconds: how long to wait for the answer to a drain request. It takes milliseconds, and a lobby that
+        request_timeout_seconds: how long to wait for a lobby's answer to a request. It takes milliseconds, and a lobby that
             hangs must not delay the others for long.
         max_deletion_notices: most lobbies of a deleted Lobby that are told so at the same time. Each takes a connection; 2,000
             lobbies are told within a second or two.
@@ -360,7 +366,7 @@ class LobbyControllerSettings:
     resync_seconds: float = 300.0
     min_backoff_seconds: float = 0.2
     max_backoff_seconds: float = 10.0
-    drain_timeout_seconds: float = 2.0
+    request_timeout_seconds: float = 2.0
     max_deletion_notices: int = 64
 
 
@@ -470,7 +476,7 @@ class LocalModeSettings:
         greeter_kill_seconds: the same for a greeter whose sibling failed to start; no client is connected yet.
         exit_seconds: time for greeters to close their clients when `lobby up` ends, and again for lobbies; what is left is
             killed. A person is waiting.
-        drain_timeout_seconds: how long to wait for the answer to a drain request. On one machine it takes a millisecond.
+        request_timeout_seconds: how long to wait for a lobby's answer to a request. On one machine it takes a millisecond.
         min_restart_seconds: pause before a greeter that exited is restarted; doubles with each further failure. Short,
             since clients can't connect meanwhile.
         max_restart_seconds: the longest such pause, so that clients can connect soon after the cause is gone.
@@ -496,7 +502,7 @@ class LocalModeSettings:
     lobby_kill_seconds: float = 10.0
     greeter_kill_seconds: float = 5.0
     exit_seconds: float = 5.0
-    drain_timeout_seconds: float = 2.0
+    request_timeout_seconds: float = 2.0
     min_restart_seconds: float = 0.1
     max_restart_seconds: float = 5.0
     greeter_stable_seconds: float = 10.0

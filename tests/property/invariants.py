@@ -6,9 +6,11 @@ import random
 
 from tests.property.world import START, Step, World, states_by_name
 
+from lobby_gateway.process.seat_reports import OriginState
 from lobby_gateway.resource.spec import Placement
 from lobby_operator.planner.actions import Create, Delete, Drain
 from lobby_operator.planner.history import observe
+from lobby_operator.planner.origin_stream import has_stream
 from lobby_operator.planner.plan import plan
 from lobby_operator.planner.reasons import ACTION_REASONS, SCALING_BACKOFF, SCALING_UNREACHABLE, ActionReason
 from lobby_operator.planner.state import Phase
@@ -52,7 +54,7 @@ def no_other_seat_is_available(step: Step) -> bool:
 
 def clients_are_sent_only_to_free_seats(step: Step) -> None:
     """Open lobbies answered the latest poll or are healthy, have free seats, and are not about to leave."""
-    leaving = {action.name for action in step.plan.actions if not isinstance(action, Create)}
+    leaving = {action.name for action in step.plan.actions if isinstance(action, Drain | Delete)}
     states = states_by_name(step.observed)
     readings = {each.name: each for each in step.readings}
     for lobby in step.plan.open:
@@ -126,6 +128,36 @@ def the_backoff_is_short_for_clients_whose_lobby_is_gone(step: Step) -> None:
         assert step.now - step.observed.failures.last_at < step.spec.lost_seconds / 10
         assert step.plan.wake_at is not None
         assert step.plan.wake_at - step.observed.failures.last_at <= step.spec.lost_seconds / 10
+
+
+def a_rollout_keeps_the_stream(step: Step) -> None:
+    """No lobby that has the stream is replaced before a new one has it, and clients are sent only where it is.
+
+    Unless no new one can be tried: maxReplicas exist, and none of them is new.
+    """
+    outdated = {lobby.name for lobby in step.observed.lobbies if lobby.outdated}
+    streaming = {
+        each.name
+        for each in step.readings
+        if each.report is not None and each.report.origin.state is OriginState.CONNECTED and not each.ended
+    }
+    living = [lobby for lobby in step.observed.lobbies if lobby.phase not in (Phase.ENDING, Phase.ENDED)]
+    new = {lobby.name for lobby in living if not lobby.outdated and lobby.phase is not Phase.DRAINING}
+    for action in step.plan.actions:
+        rolls = action.reason.code is ActionReason.OUTDATED
+        if rolls and action.name in streaming and not new & streaming:
+            states = states_by_name(step.observed)
+            alone = not states[action.name].clients and not new
+            assert alone or (not new and len(living) >= step.spec.max_replicas)
+    if any(lobby.free and lobby.phase is Phase.READY and lobby.name in outdated & streaming for lobby in living):
+        leaving = {action.name for action in step.plan.actions if isinstance(action, Drain | Delete)}
+        opened = {lobby.name for lobby in step.plan.open}
+        assert outdated & streaming <= leaving | opened or opened <= _with_stream(step)
+
+
+def _with_stream(step: Step) -> set[str]:
+    """Those that have it, or had it until a moment ago."""
+    return {lobby.name for lobby in step.observed.lobbies if has_stream(lobby, step.settings, step.now)}
 
 
 def moved_clients_fit_into_fuller_lobbies(step: Step) -> None:
@@ -203,6 +235,7 @@ STEP_LAWS = (
     creations_are_bounded,
     silence_of_living_lobbies_is_named,
     the_backoff_is_short_for_clients_whose_lobby_is_gone,
+    a_rollout_keeps_the_stream,
     moved_clients_fit_into_fuller_lobbies,
     the_plan_depends_on_its_input_alone,
     nothing_changes_before_wake_at,

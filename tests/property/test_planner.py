@@ -14,7 +14,7 @@ from tests.property.strategies import CLIENTS, PAUSES, PLANNER_SETTINGS, SPEC_FI
 from tests.property.world import World
 
 from lobby_gateway.resource.spec import Placement
-from lobby_operator.planner.reasons import SCALING_UNREACHABLE
+from lobby_operator.planner.reasons import SCALING_ROLLOUT_STOPPED, SCALING_UNREACHABLE, SCALING_UP
 from lobby_operator.planner.spec import PlannerSpec
 from lobby_operator.settings import PlannerSettings
 
@@ -146,9 +146,13 @@ class PlannerMachine(RuleBasedStateMachine):
         changed = replace(before, generation=before.generation + 1, **{name: getattr(spec, name)})
         self.world.spec = replace(changed, replicas=min(changed.replicas, changed.max_replicas))
 
-    @rule(revision=st.sampled_from(["a", "b"]))
+    @rule(revision=st.sampled_from(["a", "b", "c"]))
     def the_revision_changes(self, revision: str) -> None:
         self.world.spec = replace(self.world.spec, revision=revision)
+
+    @rule(wrong=st.sets(st.sampled_from(["a", "b", "c"])))
+    def the_origins_of_some_revisions_cannot_be_reached(self, wrong: set[str]) -> None:
+        self.world.wrong = wrong
 
     # Settling
 
@@ -204,6 +208,46 @@ def test_rolls_out_another_revision_from_any_population(
     world.join(join)
     settle(world)
     world.spec = replace(spec, revision="new")
+    settle(world)
+
+
+@given(
+    spec=specs(),
+    planner=PLANNER_SETTINGS,
+    clients=CLIENTS,
+    looks=st.lists(st.tuples(PAUSES, st.sampled_from([0, 0, 1, 7])), max_size=30),
+    connects=st.booleans(),
+)
+def test_a_revision_without_the_stream_stops_and_a_corrected_one_goes_on(
+    spec: PlannerSpec,
+    planner: PlannerSettings,
+    clients: list[int],
+    looks: list[tuple[float, int]],
+    connects: bool,
+) -> None:
+    spec = replace(spec, drain_seconds=min(spec.drain_seconds, 10.0))
+    world = World(replace(spec, revision="old"), planner, laws=list(invariants.STEP_LAWS))
+    world.populate(min(count, spec.seats) for count in clients[: spec.max_replicas])
+    settle(world)
+    served = {lobby.name: lobby.clients for lobby in world.running() if lobby.clients}
+    lobbies, moved, count = len(world.running()), world.moved, world.clients()
+    room = lobbies < spec.max_replicas
+    world.wrong, world.spec = {"wrong"}, replace(spec, revision="wrong")
+    for seconds, coming in [*looks, *[(5.0, 0)] * 20]:
+        world.join(coming)
+        world.advance(seconds)
+        world.step()
+        if served and room:
+            assert world.moved == moved
+            assert all(world.lobbies[name].clients >= count for name, count in served.items())
+            assert not any(world.lobbies[name].draining for name in served)
+            needed = -(-(world.clients() + spec.spare) // spec.seats)
+            # As many new ones as the next batch needs, seats to spare, and one for the rounding of each.
+            assert len(world.running()) <= lobbies + max(needed, spec.min_replicas) + 2
+    if served and room and world.clients() == count:
+        assert world.step().scaling.reason in (SCALING_ROLLOUT_STOPPED, SCALING_UP)
+    world.wrong = {"wrong"} if connects else set()
+    world.spec = replace(spec, revision="corrected" if connects else "wrong")
     settle(world)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from lobby_gateway.process.seat_reports import LobbyReport, OriginReport, OriginState
-from lobby_operator.planner.actions import Action, Create, Delete, Drain
+from lobby_operator.planner.actions import Action, Create, Delete, Drain, Preconnect
 from lobby_operator.planner.history import observe
 from lobby_operator.planner.plan import Plan, plan
 from lobby_operator.planner.spec import PlannerSpec
@@ -23,6 +23,8 @@ from lobby_operator.settings import PlannerSettings
 START = 1000.0
 STOP_SECONDS = 2.0
 REACHABLE = 0.0
+NEVER = float("-inf")
+PRECONNECT_SECONDS = 60.0
 
 
 @dataclass
@@ -45,6 +47,7 @@ class SimLobby:
     members: list[SimClient] = field(default_factory=list)
     revision: str = ""
     direct: int = 0  # clients that leave only when the lobby ends
+    preconnected_at: float = NEVER  # when it was last asked to connect without clients
     draining: bool = False
     stopped: bool = False  # SIGSTOP, a cut network
     unheard: bool = False  # its admin port alone does not answer; for greeters and the platform it is in order
@@ -95,6 +98,7 @@ class World:
     direct_share: float = 0.0
     drains_fail: bool = False  # drains get lost
     cut_off: bool = False  # the operator reaches no lobby; greeters and the platform do
+    wrong: set[str] = field(default_factory=set)  # revisions whose origin can't be reached
     platform_tells: bool = False  # whether it calls lobbies healthy, as the kubelet does
     arriving: int = 0  # clients that arrive between observing and acting, at a greeter with old information
     stale: Plan | None = None  # the plan that this greeter knows
@@ -230,7 +234,6 @@ class World:
         elif asked and lobby.unresponsive_since is None:
             lobby.unresponsive_since = self.now
         if lobby.unresponsive_since is None and lobby.answers_at <= self.now:
-            state = OriginState.CONNECTED if lobby.clients else OriginState.IDLE
             lobby.report = LobbyReport(
                 name=lobby.name,
                 lobby=self.spec.lobby,
@@ -238,7 +241,8 @@ class World:
                 seats=lobby.seats,
                 clients=lobby.clients,
                 direct=lobby.direct,
-                origin=OriginReport(state=state),
+                origin=self._origin(lobby),
+                preconnected=self.now < lobby.preconnected_at + PRECONNECT_SECONDS / 2,
             )
         return LobbyReading(
             name=lobby.name,
@@ -252,6 +256,13 @@ class World:
             ended=lobby.dead and self.keeps_remains,
             revision=lobby.revision,
         )
+
+    def _origin(self, lobby: SimLobby) -> OriginReport:
+        if not lobby.clients and self.now >= lobby.preconnected_at + PRECONNECT_SECONDS:
+            return OriginReport(state=OriginState.IDLE)
+        if lobby.revision in self.wrong:
+            return OriginReport(state=OriginState.WAITING, reason="connection refused")
+        return OriginReport(state=OriginState.CONNECTED)
 
     def step(self) -> Plan:
         """Observes, plans, acts, and tells the greeters."""
@@ -292,6 +303,9 @@ class World:
                     self.lobbies[action.name] = SimLobby(
                         action.name, self.now, answers_at, self.spec.seats, self.now + self.lag, [], self.spec.revision
                     )
+            case Preconnect():
+                if lobby is not None and lobby.answers(self.now) and not self.drains_fail and not self.cut_off:
+                    lobby.preconnected_at = self.now
             case Drain():
                 if lobby is not None and lobby.answers(self.now) and not self.drains_fail and not self.cut_off:
                     lobby.draining = True
@@ -308,6 +322,7 @@ class World:
     def calm(self) -> None:
         """Ends all failures; no client connects or leaves any more."""
         self.start_fails = self.drains_fail = self.cut_off = False
+        self.wrong.clear()
         self.start_seconds = min(self.start_seconds, 5.0)
         for lobby in self.lobbies.values():
             lobby.stopped = lobby.unheard = False

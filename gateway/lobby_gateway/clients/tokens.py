@@ -38,9 +38,13 @@ MAX_TOKEN_CHARACTERS: Final = 2048
 """Longer tokens are refused unread. The CRD bounds names and paths, so ours are never longer."""
 
 DRAIN_PATH: Final = "/drain"
+"""Where a lobby's admin port accepts tokens for `Purpose.DRAIN`."""
+
 DELETED_QUERY: Final = "lobby=deleted"
 """Query of `DRAIN_PATH`: clients need not look for another lobby, since the Lobby was deleted."""
-"""Where a lobby's admin port accepts tokens for `Purpose.DRAIN`."""
+
+PRECONNECT_PATH: Final = "/preconnect"
+"""Where it accepts tokens for `Purpose.PRECONNECT`."""
 
 _MAX_KEYS: Final = 8
 _TOKEN: Final = re.compile(r"(?P<signed>v1\.(?P<claims>[A-Za-z0-9_-]+))\.(?P<signature>[A-Za-z0-9_-]+)")
@@ -187,6 +191,7 @@ class Purpose(StrEnum):
     SEAT = "seat"
     TRUNK = "trunk"
     DRAIN = "drain"
+    PRECONNECT = "preconnect"
 
 
 class TokenProblem(StrEnum):

@@ -15,7 +15,7 @@ from lobby_gateway.clients.auth import TrustedProxies, forwarded_for, origin_all
 from lobby_gateway.clients.connection import ClientConnection, ClientPolicy, log_disconnect
 from lobby_gateway.clients.message_bus import MessageBus
 from lobby_gateway.clients.rate_limit import FLOOD_LIMIT, FloodLimit
-from lobby_gateway.clients.tokens import DRAIN_PATH, RESULTS, Claims, Purpose, TokenError, TokenKeys, UsedTokens, verify
+from lobby_gateway.clients.tokens import RESULTS, Claims, Purpose, TokenError, TokenKeys, UsedTokens, verify
 from lobby_gateway.close_codes import Refusal
 from lobby_gateway.metrics import FATES, VERDICTS
 from lobby_gateway.resource.spec import ClientMessages, Compression, Lobby, lobby_key
@@ -277,13 +277,18 @@ class LobbyHandshakes:
             return None
         return _Seated(asked, permit, resume)
 
-    def check_drain_token(self, authorization: str) -> None:
-        """Checks the Authorization header of a request to drain.
+    def check_request_token(self, authorization: str, purpose: Purpose, path: str) -> None:
+        """Checks the Authorization header of a request of the lobby host.
+
+        Args:
+            authorization: the header.
+            purpose: what is asked for.
+            path: path of the request.
 
         Raises:
             TokenError: it has no valid token.
         """
-        self._use(self._verify(_bearer(authorization), Purpose.DRAIN, DRAIN_PATH))
+        self._use(self._verify(_bearer(authorization), purpose, path))
 
     def _verify(self, token: str, purpose: Purpose, path: str) -> Claims:
         keys = self._keys.verification_keys(self._loop.time())

@@ -14,7 +14,7 @@ from lobby_gateway.clients.admission import ProcessCapacity, SeatCount
 from lobby_gateway.clients.auth import TrustedProxies
 from lobby_gateway.clients.connection import ClientConnection
 from lobby_gateway.clients.fan_out import SEND_LOOP
-from lobby_gateway.clients.tokens import DELETED_QUERY, DRAIN_PATH, TokenError, TokenKeys
+from lobby_gateway.clients.tokens import DELETED_QUERY, DRAIN_PATH, PRECONNECT_PATH, Purpose, TokenError, TokenKeys
 from lobby_gateway.http.admin import AdminRequest, AdminResponse, AdminServer, health_handlers, metrics_handler
 from lobby_gateway.lobby import collectors
 from lobby_gateway.lobby.collectors import LobbyStats
@@ -137,6 +137,8 @@ class LobbyProcess:
         self._no_trunks.set()
         self._no_clients = asyncio.Event()
         self._no_clients.set()
+        self._preconnected_until = 0.0
+        self._preconnect_timer: asyncio.TimerHandle | None = None
         self._ignored_origin: OriginSpec | None = None
         self._stats = LobbyStats()
         self._lag = metrics.LoopLag()
@@ -161,6 +163,7 @@ class LobbyProcess:
                 ("GET", "/metrics"): metrics_handler(registry),
                 ("GET", "/seats"): self._answer_seats,
                 ("POST", DRAIN_PATH): self._answer_drain,
+                ("POST", PRECONNECT_PATH): self._answer_preconnect,
             },
             hosts=addresses.admin_hosts,
         )
@@ -226,6 +229,7 @@ class LobbyProcess:
             clients=self._seat_count.taken,
             direct=len(self._handshakes.clients),
             origin=self._origin.report(),
+            preconnected=self._loop.time() < self._preconnected_until - self._settings.preconnect_seconds / 2,
             position=str(Position(self._ring.epoch, self._ring.offset)),
             messages=self._stats.messages,
             bytes=self._stats.bytes,
@@ -242,6 +246,7 @@ class LobbyProcess:
         if self._seat_count.draining and reason is trunk.MoveReason.DRAINING:
             return
         self._seat_count.draining = True
+        self._end_preconnect()
         for each in list(self._trunks):
             each.move(reason, seconds)
         self._handshakes.move_clients(seconds)
@@ -255,6 +260,23 @@ class LobbyProcess:
         self._seat_count.deleted = True
         self._handshakes.close_clients(close_codes.LOBBY_DELETED)
         self.drain(trunk.MoveReason.DRAINING, 0.0)
+
+    def preconnect(self) -> None:
+        """Connects to the origin, and stays connected for a while without clients: they come once it has the stream."""
+        if self._seat_count.draining:
+            return
+        if self._preconnect_timer is not None:
+            self._preconnect_timer.cancel()
+        self._preconnected_until = self._loop.time() + self._settings.preconnect_seconds
+        self._preconnect_timer = self._loop.call_at(self._preconnected_until, self._end_preconnect)
+        self._seats_changed()
+
+    def _end_preconnect(self) -> None:
+        if self._preconnect_timer is not None:
+            self._preconnect_timer.cancel()
+            self._preconnect_timer = None
+            self._preconnected_until = 0.0
+            self._seats_changed()
 
     # TrunkLobby
 
@@ -347,7 +369,7 @@ class LobbyProcess:
             self._forward_timer = self._loop.call_at(at, self._forward_held)
 
     def _seats_changed(self) -> None:
-        self._origin.set_needed(self._seat_count.taken > 0)
+        self._origin.set_needed(self._seat_count.taken > 0 or self._preconnect_timer is not None)
         if self._handshakes.clients:
             self._no_clients.clear()
         else:
@@ -417,12 +439,24 @@ class LobbyProcess:
     async def _answer_seats(self, _request: AdminRequest) -> AdminResponse:
         return AdminResponse.json(self.report().to_json())
 
-    async def _answer_drain(self, request: AdminRequest) -> AdminResponse:
+    async def _answer_preconnect(self, request: AdminRequest) -> AdminResponse:
+        if (refusal := self._refusal(request, Purpose.PRECONNECT, PRECONNECT_PATH)) is not None:
+            return refusal
+        self.preconnect()
+        return AdminResponse.json(self.report().to_json(), 202)
+
+    def _refusal(self, request: AdminRequest, purpose: Purpose, path: str) -> AdminResponse | None:
+        """The answer to a request of someone other than the lobby host."""
         try:
-            self._handshakes.check_drain_token(request.headers.get("authorization", ""))
+            self._handshakes.check_request_token(request.headers.get("authorization", ""), purpose, path)
         except TokenError as error:
-            logger.warning("refused to drain", extra={"lobby": self.name, "problem": error.problem})
+            logger.warning("refused a request to %s", purpose, extra={"lobby": self.name, "problem": error.problem})
             return AdminResponse.unauthorized(str(error))
+        return None
+
+    async def _answer_drain(self, request: AdminRequest) -> AdminResponse:
+        if (refusal := self._refusal(request, Purpose.DRAIN, DRAIN_PATH)) is not None:
+            return refusal
         if request.query == DELETED_QUERY:
             self.lobby_deleted()
         else:

@@ -49,6 +49,8 @@ class LobbyReport:
         clients: seats taken, by direct clients and through greeters.
         direct: clients connected directly; included in `clients`.
         origin: its origin connection.
+        preconnected: it keeps that connection without clients, because the lobby host asked for it; False when half of the
+            time is over, so that the request should be repeated.
         position: epoch and offset of the stream, as text.
         messages: messages received from the origin.
         bytes: bytes of their frames.
@@ -64,6 +66,7 @@ class LobbyReport:
     clients: int = 0
     direct: int = 0
     origin: OriginReport = field(default_factory=OriginReport)
+    preconnected: bool = False
     position: str = ""
     messages: int = 0
     bytes: int = 0

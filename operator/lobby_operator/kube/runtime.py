@@ -13,6 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
+from lobby_gateway.clients.tokens import Purpose
 from lobby_gateway.process.seat_reports import LobbyReport
 from lobby_gateway.resource.spec import Lobby
 from lobby_operator import wall_clock
@@ -24,7 +25,7 @@ from lobby_operator.kube.owned_object import OwnedObject, belongs_to
 from lobby_operator.kube.pod_maintenance import PodMaintenance
 from lobby_operator.kube.pod_state import PodState, lobby_reading, owner_of, pod_state
 from lobby_operator.planner.state import LobbyReading, PollResult
-from lobby_operator.reconcile.drain import request_drain
+from lobby_operator.reconcile.lobby_requests import send_request
 from lobby_operator.reconcile.poller import Poller, PollSchedule
 from lobby_operator.reconcile.runtime import RuntimeFailedError
 from lobby_operator.settings import OperatorSettings
@@ -283,14 +284,25 @@ class KubeRuntime:
             return
         if not pod.state.draining:
             await self._mark_draining(pod.state)
+        await self._ask(pod, Purpose.DRAIN)
+
+    async def preconnect(self, name: str) -> None:
+        """See `Runtime`."""
+        pod = self._pods.get(name)
+        if pod is not None and pod.state.serves:
+            await self._ask(pod, Purpose.PRECONNECT)
+
+    async def _ask(self, pod: _Pod, purpose: Purpose) -> None:
+        name = pod.state.name
         if pod.poller is None:
-            raise RuntimeFailedError(f"can't drain {name}: it has no address yet")
-        await request_drain(
+            raise RuntimeFailedError(f"can't {purpose} {name}: it has no address yet")
+        await send_request(
+            purpose,
             (pod.state.ip, self._settings.lobby_admin_port),
             namespace=self._lobby.namespace,
             name=name,
             keys=await self._token_keys(),
-            timeout=self._settings.controller.drain_timeout_seconds,
+            timeout=self._settings.controller.request_timeout_seconds,
         )
         if pod.poller is not None:
             pod.poller.poll_now()
@@ -330,12 +342,13 @@ class KubeRuntime:
         async def tell(state: PodState, keys: Sequence[bytes]) -> None:
             try:
                 async with at_once:
-                    await request_drain(
+                    await send_request(
+                        Purpose.DRAIN,
                         (state.ip, self._settings.lobby_admin_port),
                         namespace=self._lobby.namespace,
                         name=state.name,
                         keys=keys,
-                        timeout=self._settings.controller.drain_timeout_seconds,
+                        timeout=self._settings.controller.request_timeout_seconds,
                         deleted=True,
                     )
             except RuntimeFailedError as error:

@@ -22,6 +22,7 @@ from lobby_operator.local.lobby_sources import Source
 from lobby_operator.local.runtime import LobbyProcessSettings, LocalRuntime, reachable_authority
 from lobby_operator.local.terminal import TRY_COMMAND, Terminal
 from lobby_operator.local.view import LobbySummary, Rates, TerminalView, changes, lobby_summary
+from lobby_operator.planner import reasons
 from lobby_operator.planner.demand import measure_demand
 from lobby_operator.planner.status import PathClaim, lobby_status
 from lobby_operator.reconcile.poller import PollSchedule
@@ -127,13 +128,30 @@ class LobbyHost:
             ChildFailedError: a greeter failed to start.
         """
         for source in self._sources.values():
-            await self._runtime.add(source.lobby, source.resource)
+            await self._runtime.apply(source)
         self._tasks = [
             asyncio.create_task(each.run(), name=f"reconcile {each.lobby.name}") for each in self._reconcilers
         ]
         self._tasks.append(asyncio.create_task(self.lag.watch(), name="loop lag"))
         self._publish()
         await self._greeters.start()
+
+    async def change(self, sources: Sequence[Source]) -> None:
+        """Applies Lobbies that have changed. If a lobby's process must be another one, lobbies are replaced one by one."""
+        reconcilers = {each.lobby.name: each for each in self._reconcilers}
+        for source in sources:
+            name = source.lobby.name
+            replaces = source.revision != self._sources[name].revision
+            self._sources[name] = source
+            await self._runtime.apply(source)
+            reconcilers[name].update(source.lobby, source.revision)
+            self._print_event(name, "changed; replacing its lobbies" if replaces else "changed")
+        self._publish()
+
+    @property
+    def sources(self) -> Sequence[Source]:
+        """The Lobbies as they are now."""
+        return list(self._sources.values())
 
     async def close(self, grace: float) -> None:
         """Stops greeters, which close their clients, and then lobbies.
@@ -239,6 +257,7 @@ class LobbyHost:
             demand=lambda taken: measure_demand(self._greeters.poll_results(), source.lobby.key, taken, self._clock()),
             on_action=lambda action, text: self._print_event(action.name, text),
             on_plan=self._on_plan,
+            revision=source.revision,
             # Starting many more processes than there are cores at a time delays all of them, and the greeters.
             planner_settings=PlannerSettings(max_starting=2 * (os.cpu_count() or 1)),
         )
@@ -254,18 +273,26 @@ class LobbyHost:
         """Publishes the result of a reconciler's pass to greeters and people."""
         name = reconciler.lobby.name
         if reconciler.planned is not None and reconciler.planned.complete:
+            before = self._statuses.get(name, {})
             self._statuses[name] = lobby_status(
                 reconciler.spec,
                 reconciler.observed,
                 reconciler.planned,
                 claim=PathClaim(reconciler.lobby.spec.path),
                 at=wall_clock.now(),
-                previous=self._statuses.get(name),
+                previous=before,
             )
+            self._print_scaling(name, _scaling(before), _scaling(self._statuses[name]))
         self._publish()
         self._runtime.poll_fast(name, fast=reconciler.active)
         self._greeters.poll_fast(fast=any(each.active for each in self._reconcilers))
         self._update_summary(reconciler)
+
+    def _print_scaling(self, name: str, before: Mapping[str, str], now: Mapping[str, str]) -> None:
+        """A line when something prevents what the Lobby needs, and when nothing does any more."""
+        fails = now["status"] == reasons.FALSE
+        if (fails and before.get("reason") != now["reason"]) or (not fails and before.get("status") == reasons.FALSE):
+            self._print_event(name, now["message"])
 
     def _publish(self) -> None:
         self._greeters.publish(
@@ -287,3 +314,8 @@ class LobbyHost:
         for line in changes(self._summaries.get(name), summary):
             self._terminal.line(f"{time.strftime('%H:%M:%S')} {line}")
         self._summaries[name] = summary
+
+
+def _scaling(status: Mapping[str, Any]) -> Mapping[str, str]:
+    conditions: Sequence[Mapping[str, str]] = status.get("conditions") or ()
+    return next((each for each in conditions if each["type"] == reasons.ConditionType.SCALING), {})

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from lobby_gateway.errors import InvalidLobbyError, UserError
@@ -35,6 +37,12 @@ class Source:
     lobby: Lobby
     resource: Mapping[str, Any]
     origin: str
+
+    @property
+    def revision(self) -> str:
+        """Digest of what needs another process: a lobby with another revision is replaced."""
+        text = json.dumps(asdict(self.lobby.spec.origin), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
 def from_url(
@@ -75,6 +83,38 @@ def from_files(paths: Sequence[str], *, seats: int | None) -> list[Source]:
     if problems:
         raise InvalidLobbyError(tuple(problems))
     return sources
+
+
+def changed(before: Sequence[Source], after: Sequence[Source]) -> list[Source]:
+    """The Lobbies of files that were edited, each with the next generation; those that are as before are left out.
+
+    Raises:
+        InvalidLobbyError: a Lobby was added, removed, renamed or moved to another path, which needs a restart.
+    """
+    known = {source.lobby.name: source for source in before}
+    problems = [
+        f"{each.origin}: metadata.name: {each.lobby.name} is new; accepted until `lobby up` is restarted: "
+        f"{', '.join(sorted(known))}"
+        for each in after
+        if each.lobby.name not in known
+    ]
+    problems += [
+        f"{each.origin}: spec.path: {each.lobby.spec.path}; accepted until `lobby up` is restarted: "
+        f"{known[each.lobby.name].lobby.spec.path}"
+        for each in after
+        if each.lobby.name in known and each.lobby.spec.path != known[each.lobby.name].lobby.spec.path
+    ]
+    if problems:
+        raise InvalidLobbyError(tuple(problems))
+    found = []
+    for each in after:
+        old = known[each.lobby.name]
+        generation = old.lobby.generation
+        if replace(each.lobby, generation=generation) != old.lobby:
+            metadata = {**each.resource["metadata"], "generation": generation + 1}
+            resource = {**each.resource, "metadata": metadata}
+            found.append(Source(lobby_from_resource(resource), resource, each.origin))
+    return found
 
 
 def check_secrets(sources: Sequence[Source], environment: Mapping[str, str]) -> None:

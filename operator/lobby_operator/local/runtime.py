@@ -10,14 +10,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lobby_gateway.clients.tokens import key_from_hex
+from lobby_gateway.clients.tokens import Purpose, key_from_hex
 from lobby_gateway.origin.secrets import secret_references
 from lobby_gateway.process.seat_reports import LobbyReport
 from lobby_gateway.resource.spec import Lobby, RoutingMode
 from lobby_gateway.settings import TOKEN_KEY_VARIABLE
 from lobby_operator.local.child import Child, ChildFailedError, LogLine, child_environment, describe_exit
+from lobby_operator.local.lobby_sources import Source
 from lobby_operator.planner.state import LobbyReading, PollResult
-from lobby_operator.reconcile.drain import request_drain
+from lobby_operator.reconcile.lobby_requests import send_request
 from lobby_operator.reconcile.poller import Poller, PollSchedule
 from lobby_operator.reconcile.runtime import RuntimeFailedError
 from lobby_operator.settings import LOCAL_MODE, LocalModeSettings
@@ -49,8 +50,9 @@ class LobbyProcessSettings:
 class _LobbyProcess:
     """A lobby's process and its state."""
 
-    def __init__(self, name: str, lobby: str, host: str, created_at: float, child: Child) -> None:
+    def __init__(self, name: str, lobby: str, host: str, *, revision: str, created_at: float, child: Child) -> None:
         self.name = name
+        self.revision = revision
         self.host = host
         self.lobby = lobby
         self.created_at = created_at
@@ -100,24 +102,23 @@ class LocalRuntime:
         self._schedule = schedule or PollSchedule()
         self._processes: dict[str, _LobbyProcess] = {}
         self._files: dict[str, Path] = {}
+        self._revisions: dict[str, str] = {}
         self._clock = asyncio.get_running_loop().time
         self._closing = False
 
-    async def add(self, lobby: Lobby, resource: Mapping[str, Any]) -> None:
-        """Writes the file that the lobbies of a Lobby read.
-
-        Args:
-            lobby: the Lobby.
-            resource: the same as JSON, validated and with defaults.
-        """
-        path = self._settings.directory / f"{lobby.name}.json"
+    async def apply(self, source: Source) -> None:
+        """Writes the file that the lobbies of a Lobby read, and watch, and starts new ones with its revision."""
+        path = self._settings.directory / f"{source.lobby.name}.json"
 
         def write() -> None:
-            path.touch(mode=0o600)
-            path.write_text(json.dumps(resource))
+            new = path.with_suffix(".new")
+            new.touch(mode=0o600)
+            new.write_text(json.dumps(source.resource))
+            new.replace(path)  # a lobby reads the old file or the new one
 
         await asyncio.to_thread(write)
-        self._files[lobby.name] = path
+        self._files[source.lobby.name] = path
+        self._revisions[source.lobby.name] = source.revision
 
     def poll_fast(self, lobby: str, *, fast: bool) -> None:
         """Polls the lobbies of a Lobby at the fast interval, or at the normal one."""
@@ -146,6 +147,7 @@ class LocalRuntime:
                 alive=True if process.name in busy else None,
                 draining=process.draining,
                 ending=process.ending,
+                revision=process.revision,
             )
             for process in self._processes.values()
             if process.lobby == lobby
@@ -167,13 +169,14 @@ class LocalRuntime:
         """See `Runtime`."""
         if name in self._processes or self._closing:
             return
+        revision = self._revisions[lobby.name]
         host = self._settings.host if lobby.spec.routing.mode is RoutingMode.REDIRECT else "127.0.0.1"
         secrets = {reference.variable for reference in secret_references(lobby.spec.origin)}
         environment = child_environment(
             self._settings.environment, secrets, **{TOKEN_KEY_VARIABLE: self._settings.token_key}
         )
         arguments = [
-            *("-m", self._settings.module, "--end-with-stdin", "--validated"),
+            *("-m", self._settings.module, "--end-with-stdin", "--validated", "--follow-file"),
             *("--file", str(self._files[lobby.name]), "--name", name),
             *("--host", host, "--port", "0"),
             *("--admin-host", "127.0.0.1", "--admin-port", "0"),
@@ -182,7 +185,7 @@ class LocalRuntime:
             child = await Child.start(name, arguments, environment=environment, log=self._log)
         except OSError as error:
             raise RuntimeFailedError(f"can't start {name}: {error.strerror or error}") from error
-        process = _LobbyProcess(name, lobby.name, host, self._clock(), child)
+        process = _LobbyProcess(name, lobby.name, host, revision=revision, created_at=self._clock(), child=child)
         self._processes[name] = process
         self._spawn(process, self._supervise(process), "supervise")
 
@@ -191,19 +194,29 @@ class LocalRuntime:
         process = self._processes.get(name)
         if process is None or process.ending:
             return
+        await self._ask(process, Purpose.DRAIN)
+        process.draining = True
+        self._changed()
+
+    async def preconnect(self, name: str) -> None:
+        """See `Runtime`."""
+        process = self._processes.get(name)
+        if process is not None and not (process.ending or process.draining):
+            await self._ask(process, Purpose.PRECONNECT)
+
+    async def _ask(self, process: _LobbyProcess, purpose: Purpose) -> None:
         if process.admin is None:
-            raise RuntimeFailedError(f"can't drain {name}: it does not listen yet")
-        await request_drain(
+            raise RuntimeFailedError(f"can't {purpose} {process.name}: it does not listen yet")
+        await send_request(
+            purpose,
             process.admin,
             namespace="",
-            name=name,
+            name=process.name,
             keys=[key_from_hex(self._settings.token_key)],
-            timeout=self._settings.times.drain_timeout_seconds,
+            timeout=self._settings.times.request_timeout_seconds,
         )
-        process.draining = True
         if process.poller is not None:
             process.poller.poll_now()
-        self._changed()
 
     async def delete(self, name: str) -> None:
         """See `Runtime`."""

@@ -21,6 +21,7 @@ from lobby_gateway.http.admin import AdminServer
 from lobby_gateway.process import logs
 from lobby_gateway.process.arguments import cannot_listen
 from lobby_gateway.process.bind import bind
+from lobby_gateway.process.file_watch import watch_files
 from lobby_gateway.process.lifecycle import Shutdown
 from lobby_gateway.process.lifecycle import run as run_process
 from lobby_operator.local.admin import routes
@@ -31,6 +32,7 @@ from lobby_operator.local.lobby_sources import (
     DEMO_NAME,
     DemoOrigin,
     Source,
+    changed,
     check_secrets,
     from_files,
     from_url,
@@ -161,18 +163,26 @@ class _Up:
     async def _serve(self, host: LobbyHost, terminal: Terminal) -> None:
         admin = AdminServer(routes(host), hosts=self._settings.admin_hosts)
         stopping = asyncio.create_task(self._stopping.wait(), name="stopping")
+        following: asyncio.Task[None] | None = None
         try:
             admin_port = await admin.start(ADMIN_HOST, self._settings.admin_port)
             host.admin = f"http://{reachable_authority(ADMIN_HOST, admin_port)}"
             if await _started(host, stopping):
                 self._announce_addresses(host, terminal)
+                if self._settings.files:
+                    following = asyncio.create_task(_follow(host, self._settings), name="follow files")
                 while not stopping.done():
                     terminal.show(host.view(stopping=False))
+                    if following is not None and following.done():
+                        following.result()  # it ends only with an error
                     await asyncio.wait({stopping}, timeout=LOCAL_MODE.refresh_seconds)
             terminal.show(host.view(stopping=True))
             terminal.line("stopping: closing clients, then lobbies; press Ctrl-C again to kill them")
         finally:
             stopping.cancel()
+            if following is not None:
+                following.cancel()
+                await asyncio.gather(following, return_exceptions=True)
             await host.close(LOCAL_MODE.exit_seconds)
             await admin.close()
 
@@ -191,6 +201,21 @@ class _Up:
         self._stopping.stop(name)
         if self._signals > 1 and self._host is not None:
             self._host.kill()
+
+
+async def _follow(host: LobbyHost, settings: UpSettings) -> None:
+    """Applies changes of the files until cancelled. Files that are invalid are reported, and the Lobbies stay as they are."""
+    edited: asyncio.Queue[list[Source]] = asyncio.Queue()
+
+    def read() -> list[Source]:
+        found = changed(host.sources, from_files(settings.files, seats=settings.seats))
+        check_secrets(found, os.environ)
+        return found
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(watch_files("Lobby files", map(Path, settings.files), read, edited.put_nowait))
+        while True:
+            await host.change(await edited.get())
 
 
 async def _started(host: LobbyHost, stopping: asyncio.Task[None]) -> bool:

@@ -90,6 +90,13 @@ class Drain(_Action):
 
 
 @dataclass(frozen=True, slots=True)
+class Preconnect(_Action):
+    """Asks a lobby to connect to its origin although it has no clients, and to stay connected for a while."""
+
+    ACCEPTS: ClassVar[frozenset[ActionReason]] = frozenset({ActionReason.BEFORE_MOVES})
+
+
+@dataclass(frozen=True, slots=True)
 class Delete(_Action):
     """Ends a lobby, gracefully if possible, and removes what is left of it."""
 
@@ -101,4 +108,4 @@ class Delete(_Action):
     )
 
 
-Action = Create | Drain | Delete
+Action = Create | Preconnect | Drain | Delete

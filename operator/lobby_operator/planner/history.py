@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from lobby_gateway.process.backoff import ceiling
 from lobby_operator.planner.compaction import removable_empty, removable_sparse
+from lobby_operator.planner.origin_stream import stream_lost_at
 from lobby_operator.planner.placement import measure_capacity
 from lobby_operator.planner.spec import PlannerSpec
 from lobby_operator.planner.stabilization_window import add, lowered
@@ -136,6 +137,8 @@ class _Observer:
             unreachable_since=reading.unresponsive_since if report is not None else None,
             unheard_since=unheard_since,
             outages=liveness.outages,
+            stream_lost_at=None if ending else stream_lost_at(before, report, self.now),
+            preconnected=report is not None and report.preconnected,
             empty_since=empty_since,
             draining_since=draining_since,
             drain_confirmed=report is not None and report.draining,
@@ -200,6 +203,7 @@ def _unchanged(before: LobbyState, reading: LobbyReading) -> bool:
         and report.clients == before.clients
         and report.seats == before.seats
         and report.origin == before.origin
+        and report.preconnected == before.preconnected
         and reading.address == before.address
         and reading.created_at == before.created_at
     )

@@ -6,6 +6,9 @@ Latest: of the lobbies with clients only the newest takes new ones, then the emp
 first; older lobbies keep the clients they have. So new clients always meet in one lobby, and a burst that needs several fills
 one after the other. Only the order of the lobbies decides; the previous latest lobby is not remembered. If none of these has
 a free seat, a seat in an older lobby is better than none: those are then open, newest first.
+
+During a rollout, clients are sent to lobbies of the current revision as soon as one has a seat; but as long as lobbies of an
+older revision have the origin's stream, only where it is: a new revision may have the wrong URL.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lobby_gateway.resource.spec import Placement
+from lobby_operator.planner.origin_stream import has_stream, streaming_outdated
 from lobby_operator.planner.spec import PlannerSpec
 from lobby_operator.planner.state import LobbyState, Observed, Phase
 from lobby_operator.planner.timers import due
@@ -30,6 +34,8 @@ class Capacity:
         free: free seats of the accepting lobbies, unreachable ones excluded.
         unreachable: names of lobbies whose free seats do not count while clients wait: we have had no answer for
             `unreachable_seconds`, and greeters can't reach them either, or nobody would wait.
+        with_stream: names of ready lobbies that have the origin's stream.
+        guarded: lobbies of an older revision have the stream, so that clients are sent only where it is, too.
         starting: starting lobbies of the current revision, without late ones and without the one that is presumed broken
             (`_count_unheard`).
         late: names of starting lobbies that take so long that clients whose lobby is gone would be closed first.
@@ -44,6 +50,8 @@ class Capacity:
     outdated: tuple[LobbyState, ...]
     free: int
     unreachable: frozenset[str]
+    with_stream: frozenset[str]
+    guarded: bool
     starting: int
     late: frozenset[str]
     silent: tuple[LobbyState, ...]
@@ -94,6 +102,8 @@ def measure_capacity(spec: PlannerSpec, observed: Observed, settings: PlannerSet
         outdated=tuple(sorted(outdated, key=_fullest, reverse=True)),
         free=sum(lobby.free for lobby in accepting if lobby.name not in unreachable),
         unreachable=unreachable,
+        with_stream=frozenset(lobby.name for lobby in (*ready, *outdated) if has_stream(lobby, settings, observed.at)),
+        guarded=bool(streaming_outdated(observed, settings)),
         starting=starting + _count_unheard(observed, settings),
         late=late,
         silent=tuple(lobby for lobby in observed.lobbies if _is_silent(lobby, settings.unheard_seconds, observed.at)),
@@ -147,6 +157,15 @@ def open_lobbies(capacity: Capacity, leaving: frozenset[str] = frozenset()) -> t
         capacity: as measured.
         leaving: names of lobbies that are about to be drained or deleted.
     """
+    if capacity.guarded:
+        for tier in (capacity.accepting, tuple(reversed(capacity.outdated))):
+            streaming = tuple(
+                lobby
+                for lobby in tier
+                if lobby.free and lobby.name in capacity.with_stream and lobby.name not in leaving
+            )
+            if streaming:
+                return streaming
     accepting = tuple(lobby for lobby in capacity.accepting if lobby.free and lobby.name not in leaving)
     if accepting:
         return accepting

@@ -9,7 +9,8 @@ The passes run in order; each is a small function that adds actions to the plan:
 4. `_scale_up`: creates the lobbies that `replicas` requires, and those whose seats are missing for waiting clients, moving
    clients and `spareSeats`. Seats of starting lobbies count as free, also if they live but have not answered yet
    (`placement.py`). In small batches, and with a back-off while starts fail.
-5. `roll_out` (`rollout.py`): drains lobbies of an older revision once their clients have seats elsewhere.
+5. `roll_out` (`rollout.py`): drains lobbies of an older revision once their clients have seats elsewhere, and the stream
+   if they have it now.
 6. `drain_empty`, `compact` (`compaction.py`): drain lobbies that are not needed, each only if the previous passes changed
    nothing.
 
@@ -29,6 +30,7 @@ from lobby_gateway.process.backoff import ceiling
 from lobby_operator.planner.actions import Action, Create, Delete, Drain, Reason
 from lobby_operator.planner.compaction import compact, drain_empty
 from lobby_operator.planner.history import failures_over_at
+from lobby_operator.planner.origin_stream import streaming_outdated
 from lobby_operator.planner.placement import late_seconds, measure_capacity, open_lobbies, unheard_patience
 from lobby_operator.planner.plan_builder import PlanBuilder
 from lobby_operator.planner.reasons import (
@@ -36,6 +38,7 @@ from lobby_operator.planner.reasons import (
     SCALING_DOWN,
     SCALING_LIMITED,
     SCALING_ROLLING,
+    SCALING_ROLLOUT_STOPPED,
     SCALING_STEADY,
     SCALING_UNREACHABLE,
     SCALING_UP,
@@ -178,7 +181,9 @@ def _enforce_maximum(builder: PlanBuilder) -> None:
     running = builder.observed.in_phase(Phase.READY, Phase.RECOVERING)
     excess = len(running) - builder.spec.max_replicas
     if excess > 0:
-        running.sort(key=lambda lobby: (not lobby.outdated, lobby.clients, -lobby.index))
+        # While older lobbies have the stream, new ones without it go first; otherwise the older ones do.
+        kept = builder.capacity.with_stream if builder.capacity.guarded else frozenset()
+        running.sort(key=lambda lobby: (lobby.name in kept, not lobby.outdated, lobby.clients, -lobby.index))
         reason = Reason(ActionReason.OVER_MAXIMUM, running=len(running), maximum=builder.spec.max_replicas)
         for lobby in running[:excess]:
             builder.act(Drain(lobby.name, reason))
@@ -257,6 +262,8 @@ def _wake_for_phases(builder: PlanBuilder) -> None:
             and lobby.name not in builder.capacity.unreachable
         ):
             builder.wake(lobby.unreachable_since + builder.settings.unreachable_seconds)
+        if lobby.stream_lost_at is not None and lobby.outdated:
+            builder.wake_later(lobby.stream_lost_at + builder.settings.stream_memory_seconds)
         if lobby.unreachable_since is not None and lobby not in builder.capacity.silent:
             builder.wake(lobby.unreachable_since + builder.settings.unheard_seconds)  # then the condition names it
 
@@ -268,8 +275,7 @@ def _wake_for_unheard(builder: PlanBuilder, lobby: LobbyState, since: float) -> 
         since + settings.unheard_seconds,
         _broken_at(builder, lobby),
     ):
-        if builder.now < at < inf:
-            builder.wake(at)
+        builder.wake_later(at)
 
 
 def _scaling(builder: PlanBuilder) -> ConditionState:
@@ -284,6 +290,10 @@ def _scaling(builder: PlanBuilder) -> ConditionState:
         return ConditionState(SCALING_UNREACHABLE, {"count": len(silent), "lobby": silent[0].name})
     if builder.backing_off:
         return ConditionState(SCALING_BACKOFF, {"failures": observed.failures.count})
+    if builder.without_stream is not None:
+        lobby, count = builder.without_stream, len(streaming_outdated(observed, builder.settings))
+        problem = lobby.origin.reason if lobby.origin is not None else ""
+        return ConditionState(SCALING_ROLLOUT_STOPPED, {"lobby": lobby.name, "problem": problem, "count": count})
     if builder.missing:
         return ConditionState(SCALING_LIMITED, {"missing": builder.missing, "maximum": builder.spec.max_replicas})
     outdated = sum(

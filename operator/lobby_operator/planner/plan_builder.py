@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from lobby_operator.planner.actions import Action, Create, Drain
+from math import inf
+
+from lobby_operator.planner.actions import Action, Create, Delete, Drain
 from lobby_operator.planner.placement import Capacity
 from lobby_operator.planner.reasons import ActionReason
 from lobby_operator.planner.spec import PlannerSpec
-from lobby_operator.planner.state import Observed
+from lobby_operator.planner.state import LobbyState, Observed
 from lobby_operator.planner.timers import earliest
 from lobby_operator.settings import PlannerSettings
 
@@ -25,6 +27,7 @@ class PlanBuilder:
         wake_at: when to plan again even if nothing else changes; None: not before something changes.
         missing: number of lobbies that are needed but exceed `maxReplicas`.
         backing_off: lobbies are needed but wait, because the latest ones failed to start.
+        without_stream: the new lobby for which the rollout has stopped: it does not get the stream that older ones have.
     """
 
     def __init__(
@@ -40,11 +43,12 @@ class PlanBuilder:
         self.wake_at: float | None = None
         self.missing = 0
         self.backing_off = False
+        self.without_stream: LobbyState | None = None
 
     def act(self, action: Action) -> None:
         """Adds an action."""
         self.actions.append(action)
-        if not isinstance(action, Create):
+        if isinstance(action, Drain | Delete):
             self.leaving.add(action.name)
 
     @property
@@ -59,3 +63,8 @@ class PlanBuilder:
     def wake(self, at: float | None) -> None:
         """Asks for another plan at a time; None asks for nothing."""
         self.wake_at = earliest(self.wake_at, at)
+
+    def wake_later(self, at: float) -> None:
+        """The same, unless that time is over or never comes."""
+        if self.now < at < inf:
+            self.wake(at)

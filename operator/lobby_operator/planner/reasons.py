@@ -40,6 +40,8 @@ class ActionReason(StrEnum):
     BELOW_REPLICAS = "BelowReplicas"
     CLIENTS_WAIT = "ClientsWait"
     SPARE_SEATS_LOW = "SpareSeatsLow"
+    # preconnect
+    BEFORE_MOVES = "BeforeMoves"
     # drain
     EMPTY = "Empty"
     SPARSE = "Sparse"
@@ -65,6 +67,9 @@ ACTION_REASONS: Mapping[ActionReason, str] = MappingProxyType(
         ),
         ActionReason.SPARE_SEATS_LOW: (
             "{free:# seat is|# seats are} free or starting, {spare} wanted (spareSeats), {moving:# client|# clients} moving"
+        ),
+        ActionReason.BEFORE_MOVES: (
+            "{clients:# client moves|# clients move} to it from an older revision once its origin is connected"
         ),
         ActionReason.EMPTY: "it has had no clients for {seconds} s and is not needed",
         ActionReason.SPARSE: "for {seconds} s, fuller lobbies have had room for its {clients:# client|# clients}",
@@ -187,6 +192,12 @@ READY_ON_REQUEST = ConditionReason(
     "OnRequest",
     "no free seat, and none is kept free; the next client starts a lobby and waits for it",
 )
+READY_ROLLOUT_FAILS = ConditionReason(
+    ConditionType.READY,
+    FALSE,
+    "RolloutFails",
+    "{count:# lobby of an older revision serves|# lobbies of an older revision serve} the clients, see Scaling",
+)
 READY_NO_PATH = ConditionReason(ConditionType.READY, FALSE, "PathTaken", "its path belongs to another Lobby")
 READY_INVALID = ConditionReason(ConditionType.READY, FALSE, "InvalidSpec", "its spec is invalid, see Scaling")
 READY_NOT_SERVED = ConditionReason(
@@ -222,6 +233,14 @@ SCALING_ROLLING = ConditionReason(
     TRUE,
     "RollingOut",
     "replacing {count:# lobby|# lobbies} of an older revision",
+)
+SCALING_ROLLOUT_STOPPED = ConditionReason(
+    ConditionType.SCALING,
+    FALSE,
+    "RolloutStopped",
+    "{lobby}, of the new revision, has no connection to its origin ({problem}), so {count:# older lobby that has one stays|"
+    "# older lobbies that have one stay}; change or revert spec.origin (or, if the origin accepts only one connection, "
+    "set maxReplicas to 1)",
 )
 SCALING_DOWN = ConditionReason(
     ConditionType.SCALING,
@@ -277,12 +296,21 @@ CONDITIONS: tuple[ConditionReason, ...] = (
         READY_FAILING,
         READY_NOT_CREATED,
         READY_ON_REQUEST,
+        READY_ROLLOUT_FAILS,
         READY_NO_PATH,
     ),
     READY_INVALID,
     READY_NOT_SERVED,
     *(ORIGIN_CONNECTED, ORIGIN_IDLE, ORIGIN_NO_LOBBY, ORIGIN_CONNECTING, ORIGIN_LOST, ORIGIN_REFUSED),
-    *(SCALING_STEADY, SCALING_UP, SCALING_ROLLING, SCALING_DOWN, SCALING_LIMITED, SCALING_BACKOFF),
+    *(
+        SCALING_STEADY,
+        SCALING_UP,
+        SCALING_ROLLING,
+        SCALING_ROLLOUT_STOPPED,
+        SCALING_DOWN,
+        SCALING_LIMITED,
+        SCALING_BACKOFF,
+    ),
     SCALING_UNREACHABLE,
     *(SCALING_FAILING, SCALING_INVALID),
     *(PATH_ACCEPTED, PATH_TAKEN, PATH_UNKNOWN, PATH_NOT_SERVED),

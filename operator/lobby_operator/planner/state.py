@@ -108,6 +108,8 @@ class LobbyState:
         unheard_since: since when the platform has considered it healthy although it has never answered us; None if it has
             answered, or is not healthy. It may be ready a moment before its first answer, be broken, or out of our reach.
         outages: number of outages in quick succession (`flap_seconds`).
+        stream_lost_at: when it lost its origin connection; None if it has one, needs none, or has had none yet.
+        preconnected: it keeps its origin connected without clients, as asked, for some time to come.
         empty_since: when it became empty; None if it has clients, or does not answer.
         draining_since: when it began to drain.
         drain_confirmed: its own report says that it drains, so it certainly takes no more clients.
@@ -130,6 +132,8 @@ class LobbyState:
     unreachable_since: float | None = None
     unheard_since: float | None = None
     outages: int = 0
+    stream_lost_at: float | None = None
+    preconnected: bool = False
     empty_since: float | None = None
     draining_since: float | None = None
     drain_confirmed: bool = False

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from lobby_gateway.process.backoff import ceiling
-from lobby_operator.planner.actions import Action, Create, Drain
+from lobby_operator.planner.actions import Action, Create, Drain, Preconnect
 from lobby_operator.planner.state import LobbyReading
 from lobby_operator.planner.timers import earliest
 from lobby_operator.settings import ReconcileSettings
@@ -67,6 +67,9 @@ class Expectations:
             kept.append(item)
             if reading is None:
                 lobbies[name] = LobbyReading(name=name, created_at=item.at, expected=True)
+            elif isinstance(item.action, Preconnect):
+                if reading.report is not None:
+                    lobbies[name] = replace(reading, report=replace(reading.report, preconnected=True))
             elif isinstance(item.action, Drain):
                 lobbies[name] = replace(reading, draining=True, expected=True)
             else:
@@ -74,7 +77,8 @@ class Expectations:
         return tuple(lobbies.values()), replace(self, items=tuple(kept))
 
     def _seconds(self, action: Action) -> float:
-        return self.settings.drain_expected_seconds if isinstance(action, Drain) else self.settings.expected_seconds
+        requested = isinstance(action, Preconnect | Drain)
+        return self.settings.request_expected_seconds if requested else self.settings.expected_seconds
 
 
 def _observed(action: Action, reading: LobbyReading | None) -> bool:
@@ -83,6 +87,9 @@ def _observed(action: Action, reading: LobbyReading | None) -> bool:
         return reading is not None
     if reading is None:
         return True
+    if isinstance(action, Preconnect):
+        report = reading.report
+        return reading.ending or reading.ended or (report is not None and (report.preconnected or report.draining))
     if isinstance(action, Drain):
         return reading.ending or reading.ended or (reading.report is not None and reading.report.draining)
     return reading.ending

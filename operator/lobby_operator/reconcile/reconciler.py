@@ -15,7 +15,7 @@ from itertools import groupby
 
 from lobby_gateway.process.backoff import Backoff
 from lobby_gateway.resource.spec import Lobby
-from lobby_operator.planner.actions import Action, Create, Delete, Drain
+from lobby_operator.planner.actions import Action, Create, Delete, Drain, Preconnect
 from lobby_operator.planner.demand import Demand
 from lobby_operator.planner.history import observe
 from lobby_operator.planner.plan import Plan, plan
@@ -213,6 +213,9 @@ async def act(action: Action, lobby: Lobby, runtime: Runtime, on_action: OnActio
         case Create():
             await runtime.create(lobby, action.name)
             done = "starting"
+        case Preconnect():
+            await runtime.preconnect(action.name)
+            return  # repeated while a rollout waits, so it is neither logged nor an Event
         case Drain():
             await runtime.drain(action.name)
             done = "draining"

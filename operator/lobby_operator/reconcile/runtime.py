@@ -30,6 +30,13 @@ class Runtime(Protocol):
             RuntimeFailedError: it can't be started now.
         """
 
+    async def preconnect(self, name: str) -> None:
+        """Asks a lobby to connect to its origin although it has no clients, and to stay connected for a while.
+
+        Raises:
+            RuntimeFailedError: it can't be asked now.
+        """
+
     async def drain(self, name: str) -> None:
         """Asks a lobby to take no new clients and to send its clients elsewhere.
 

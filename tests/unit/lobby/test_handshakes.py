@@ -176,7 +176,7 @@ def test_a_drain_needs_a_token_for_it() -> None:
                 return f"Bearer {sign(key, purpose=purpose, lobby='prices-1', path=path, expires=expires)}"
 
             good = token(Purpose.DRAIN)
-            lobby.handshakes.check_drain_token(good)
+            lobby.handshakes.check_request_token(good, Purpose.DRAIN, DRAIN_PATH)
             for bad in (
                 good,
                 "",
@@ -184,11 +184,12 @@ def test_a_drain_needs_a_token_for_it() -> None:
                 "Basic YTpi",
                 token(Purpose.SEAT),
                 token(Purpose.TRUNK),
+                token(Purpose.PRECONNECT),
                 token(Purpose.DRAIN, "/prices"),
                 token(Purpose.DRAIN, key=bytes(32)),
             ):
                 with pytest.raises(TokenError):
-                    lobby.handshakes.check_drain_token(bad)
+                    lobby.handshakes.check_request_token(bad, Purpose.DRAIN, DRAIN_PATH)
 
     run(main())
 

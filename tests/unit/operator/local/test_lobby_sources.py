@@ -14,7 +14,7 @@ from tests.support.waiting import until
 from websockets.asyncio.client import connect
 
 from lobby_gateway.errors import InvalidLobbyError, UserError
-from lobby_operator.local.lobby_sources import DemoOrigin, check_secrets, from_files, from_url
+from lobby_operator.local.lobby_sources import DemoOrigin, changed, check_secrets, from_files, from_url
 from lobby_operator.settings import LocalModeSettings
 
 
@@ -48,6 +48,31 @@ def test_invalid_url_is_reported_with_its_option() -> None:
     with pytest.raises(InvalidLobbyError) as refused:
         from_url("http://feed.example.com", name="prices", seats=None, option="--origin")
     assert all(line.startswith("--origin: spec.origin.url: ") for line in refused.value.problems)
+
+
+def test_edited_lobbies_get_the_next_generation_and_a_revision_by_their_origin(tmp_path: Path) -> None:
+    a, b = tmp_path / "a.yaml", tmp_path / "b.yaml"
+    before = from_files([write(a, "a"), write(b, "b")], seats=None)
+    assert changed(before, from_files([str(a), str(b)], seats=None)) == []
+    write(a, "a", spareSeats=3)
+    (live,) = changed(before, from_files([str(a), str(b)], seats=None))
+    assert (live.lobby.name, live.lobby.generation, live.resource["metadata"]["generation"]) == ("a", 1, 1)
+    assert live.revision == before[0].revision
+    write(a, "a", spareSeats=3, origin={"url": "ws://127.0.0.1:10/"})
+    (replaced,) = changed([live, before[1]], from_files([str(a), str(b)], seats=None))
+    assert replaced.lobby.generation == 2
+    assert replaced.revision != live.revision
+
+
+def test_another_name_or_path_needs_a_restart(tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    before = from_files([write(file, "a")], seats=None)
+    write(file, "b")
+    with pytest.raises(InvalidLobbyError, match=r"metadata.name: b is new; accepted until `lobby up` is restarted: a"):
+        changed(before, from_files([str(file)], seats=None))
+    write(file, "a", path="/other")
+    with pytest.raises(InvalidLobbyError, match=r"spec.path: /other; accepted until `lobby up` is restarted: /a"):
+        changed(before, from_files([str(file)], seats=None))
 
 
 def test_seats_option_overrides_files(tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ async def running(
 ) -> AsyncIterator[Running]:
     made = Running(directory, host, times, polling or PollSettings())
     for each in sources:
-        await made.runtime.add(each.lobby, each.resource)
+        await made.runtime.apply(each)
     try:
         yield made
     finally:

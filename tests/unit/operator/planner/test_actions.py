@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from lobby_operator.planner.actions import Action, Create, Delete, Drain, Reason
+from lobby_operator.planner.actions import Action, Create, Delete, Drain, Preconnect, Reason
 from lobby_operator.planner.reasons import ActionReason
 
 REASONS = {
@@ -38,7 +38,7 @@ def test_an_action_needs_a_name() -> None:
 
 
 def test_every_reason_belongs_to_exactly_one_action() -> None:
-    accepted = [why for action in (Create, Drain, Delete) for why in action.ACCEPTS]
+    accepted = [why for action in (Create, Preconnect, Drain, Delete) for why in action.ACCEPTS]
     assert sorted(accepted) == sorted(ActionReason)
 
 

@@ -9,6 +9,7 @@ from tests.property.invariants import STEP_LAWS
 from tests.property.world import World
 from tests.unit.operator.lobbies import NOW, SPEC, lobby_state, observed, reading
 
+from lobby_gateway.process.seat_reports import OriginReport, OriginState
 from lobby_operator.planner import reasons
 from lobby_operator.planner.history import observe
 from lobby_operator.planner.placement import measure_capacity, open_lobbies
@@ -25,6 +26,12 @@ NO_SPARE = replace(NEW, spare_seats=0)
 
 def old(index: int, clients: int = 0, phase: Phase = Phase.READY, **fields: Any) -> LobbyState:
     return lobby_state(index, clients, phase, outdated=True, **fields)
+
+
+def new(index: int, clients: int = 0, **fields: Any) -> LobbyState:
+    """A lobby of the current revision that has the stream."""
+    connected = OriginReport(state=OriginState.CONNECTED)
+    return lobby_state(index, clients, **{"origin": connected, "preconnected": True, **fields})
 
 
 def planned(*lobbies: LobbyState, spec: PlannerSpec = NEW, waiting: int = 0) -> Plan:
@@ -75,16 +82,16 @@ def test_a_created_lobby_that_is_not_listed_yet_is_not_outdated() -> None:
 def test_seats_for_the_next_batch_exist_before_it_drains() -> None:
     assert described(old(1, 300)) == ["Create prices-2 SpareSeatsLow"]
     assert described(old(1, 300), lobby_state(2, phase=Phase.STARTING)) == []
-    assert described(old(1, 300), lobby_state(2)) == ["Drain prices-1 Outdated"]
+    assert described(old(1, 300), new(2)) == ["Drain prices-1 Outdated"]
 
 
 def test_as_many_are_created_as_the_batch_and_the_spare_seats_need() -> None:
     assert described(old(1, 512), old(2, 512)) == ["Create prices-3 SpareSeatsLow", "Create prices-4 SpareSeatsLow"]
-    assert described(old(1, 512), old(2, 512), lobby_state(3), lobby_state(4)) == ["Drain prices-2 Outdated"]
+    assert described(old(1, 512), old(2, 512), new(3), new(4)) == ["Drain prices-2 Outdated"]
 
 
 def test_the_sparsest_goes_first() -> None:
-    assert described(old(1, 300), old(2, 20), lobby_state(3)) == ["Drain prices-2 Outdated"]
+    assert described(old(1, 300), old(2, 20), new(3)) == ["Drain prices-2 Outdated"]
 
 
 def test_waiting_clients_are_served_before_others_move() -> None:
@@ -114,9 +121,109 @@ def test_an_outdated_lobby_that_has_not_started_is_deleted() -> None:
 
 def test_compaction_waits_for_the_end_of_a_rollout() -> None:
     spec = replace(NEW, empty_seconds=0.0, max_replicas=4)
-    assert described(old(1, 512), lobby_state(2, 400), lobby_state(3), lobby_state(4), spec=spec) == [
-        "Drain prices-1 Outdated"
+    assert described(old(1, 512), lobby_state(2, 400), new(3), new(4), spec=spec) == ["Drain prices-1 Outdated"]
+
+
+# The stream
+
+WAITING = OriginReport(state=OriginState.WAITING, reason="connection refused")
+
+
+def test_a_new_lobby_connects_before_an_old_one_with_the_stream_drains() -> None:
+    assert described(old(1, 300), lobby_state(2)) == ["Preconnect prices-2 BeforeMoves"]
+    assert described(old(1, 300), lobby_state(2, preconnected=True)) == []
+    connecting = OriginReport(state=OriginState.CONNECTING)
+    assert described(old(1, 300), lobby_state(2, origin=connecting, preconnected=True)) == []
+    assert described(old(1, 300), new(2)) == ["Drain prices-1 Outdated"]
+
+
+def test_it_is_asked_again_before_it_disconnects() -> None:
+    assert described(old(1, 300), new(2, preconnected=False)) == [
+        "Preconnect prices-2 BeforeMoves",
+        "Drain prices-1 Outdated",
     ]
+    assert described(old(1, 300), lobby_state(2, origin=WAITING)) == ["Preconnect prices-2 BeforeMoves"]
+
+
+def test_as_many_connect_as_the_clients_of_the_next_batch_need() -> None:
+    three = [lobby_state(index) for index in (2, 3, 4)]
+    assert described(old(1, 500), *three) == ["Preconnect prices-2 BeforeMoves"]
+    small = [lobby_state(index, seats=200) for index in (2, 3, 4)]
+    assert described(old(1, 300), *small, spec=NO_SPARE) == [
+        "Preconnect prices-2 BeforeMoves",
+        "Preconnect prices-3 BeforeMoves",
+    ]
+
+
+def test_an_old_lobby_without_the_stream_waits_for_nothing() -> None:
+    assert described(old(1, 300, origin=WAITING), lobby_state(2)) == ["Drain prices-1 Outdated"]
+    assert described(old(1), lobby_state(2)) == ["Drain prices-1 Outdated"]
+
+
+def test_one_that_lost_the_stream_a_moment_ago_still_counts() -> None:
+    assert described(old(1, 300, origin=WAITING, stream_lost_at=NOW - 59), lobby_state(2, preconnected=True)) == []
+    assert planned(old(1, 300, origin=WAITING, stream_lost_at=NOW - 59), new(2, preconnected=False)).actions
+    late = old(1, 300, origin=WAITING, stream_lost_at=NOW - 60)
+    assert described(late, lobby_state(2)) == ["Drain prices-1 Outdated"]
+
+
+def test_the_plan_is_made_again_when_it_no_longer_counts() -> None:
+    lost = old(1, 300, origin=WAITING, stream_lost_at=NOW - 20)
+    assert planned(lost, lobby_state(2, preconnected=True)).wake_at == NOW + 40
+
+
+def test_a_rollout_without_the_stream_stops_and_says_why() -> None:
+    stopped = planned(old(1, 300), old(2, 400), lobby_state(3, origin=WAITING, preconnected=True))
+    assert stopped.actions == ()
+    assert stopped.scaling.reason is reasons.SCALING_ROLLOUT_STOPPED
+    assert stopped.scaling.sentence == (
+        "prices-3, of the new revision, has no connection to its origin (connection refused), so 2 older lobbies that have "
+        "one stay; change or revert spec.origin (or, if the origin accepts only one connection, set maxReplicas to 1)"
+    )
+
+
+def test_it_is_said_after_a_few_attempts_and_also_during_the_next() -> None:
+    fresh = lobby_state(2, origin=WAITING, preconnected=True, ready_at=NOW - 4)
+    soon = planned(old(1, 300), fresh)
+    assert (soon.scaling.reason, soon.wake_at) == (reasons.SCALING_ROLLING, NOW + 6)
+    connecting = OriginReport(state=OriginState.CONNECTING, reason="connection refused")
+    again = planned(old(1, 300), lobby_state(2, origin=connecting, preconnected=True))
+    assert again.scaling.reason is reasons.SCALING_ROLLOUT_STOPPED
+
+
+def test_a_corrected_revision_replaces_a_wrong_one_first() -> None:
+    wrong = old(2, 3, origin=WAITING, preconnected=True)
+    assert described(old(1, 300), wrong, new(3)) == ["Drain prices-2 Outdated"]
+    assert described(old(1, 300), wrong, lobby_state(3, origin=WAITING, preconnected=True)) == [
+        "Drain prices-2 Outdated"
+    ]
+
+
+def test_while_it_waits_clients_are_sent_to_old_lobbies_that_have_the_stream() -> None:
+    assert names(planned(old(1, 300), lobby_state(2, preconnected=True)).open) == ["prices-1"]
+    assert names(planned(old(1, 512), lobby_state(2, preconnected=True)).open) == ["prices-2"]
+    assert names(planned(old(1, 300, Phase.DRAINING), old(2, 9), lobby_state(3, preconnected=True)).open) == [
+        "prices-2"
+    ]
+
+
+def test_without_room_the_next_one_waits_for_the_successor_of_the_first() -> None:
+    two = replace(NEW, max_replicas=2)
+    assert described(old(1, 500), old(2, 500), spec=two) == ["Drain prices-2 Outdated"]
+    assert described(old(1, 500), lobby_state(2, 400, origin=WAITING), spec=two) == []
+    assert described(old(1, 500), new(2, 400), spec=two) == ["Drain prices-1 Outdated"]
+
+
+def test_a_lobby_without_clients_that_nothing_replaces_waits_for_nothing() -> None:
+    connected = OriginReport(state=OriginState.CONNECTED)
+    assert described(old(1, origin=connected), spec=NO_SPARE) == ["Drain prices-1 Outdated"]
+    assert described(old(1, origin=connected), spec=replace(NO_SPARE, replicas=1)) == ["Create prices-2 BelowReplicas"]
+
+
+def test_a_lower_maximum_takes_the_new_lobbies_without_the_stream_first() -> None:
+    one = replace(NEW, max_replicas=1)
+    assert described(old(1, 300), lobby_state(2, 3, origin=WAITING), spec=one) == ["Drain prices-2 OverMaximum"]
+    assert described(old(1, 300), new(2, 3), spec=one) == ["Drain prices-1 OverMaximum"]
 
 
 # Where new clients go

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tests.unit.operator.lobbies import NOW, reading, report
 
-from lobby_operator.planner.actions import Action, Create, Delete, Drain, Reason
+from lobby_operator.planner.actions import Action, Create, Delete, Drain, Preconnect, Reason
 from lobby_operator.planner.reasons import ActionReason
 from lobby_operator.planner.state import LobbyReading
 from lobby_operator.reconcile.pending_actions import Expectations, Retries
@@ -13,6 +15,7 @@ from lobby_operator.settings import ReconcileSettings
 CREATE = Create("prices-2", Reason(ActionReason.BELOW_REPLICAS, running=1, replicas=2))
 DRAIN = Drain("prices-1", Reason(ActionReason.EMPTY, seconds=60))
 SETTINGS = ReconcileSettings()
+PRECONNECT = Preconnect("prices-1", Reason(ActionReason.BEFORE_MOVES, clients=3))
 DELETE = Delete("prices-1", Reason(ActionReason.DRAINED))
 
 
@@ -44,6 +47,21 @@ def test_a_drained_lobby_is_draining_before_it_reports_so() -> None:
         assert expected.overlay(shown, NOW) == (tuple(shown), Expectations())
 
 
+def test_a_lobby_asked_to_connect_is_not_asked_again_before_it_reports_so() -> None:
+    expected = Expectations().expect([PRECONNECT], NOW)
+    overlaid, kept = expected.overlay([reading(1)], NOW)
+    assert overlaid == (reading(1, report=replace(report(), preconnected=True)),)
+    assert kept == expected
+    assert expected.wake_at() == NOW + SETTINGS.request_expected_seconds
+    for shown in (
+        [reading(1, report=replace(report(), preconnected=True))],
+        [reading(1, report=report(draining=True))],
+        [reading(1, ending=True)],
+        [],
+    ):
+        assert expected.overlay(shown, NOW) == (tuple(shown), Expectations())
+
+
 def test_a_lobby_without_a_report_is_still_expected_to_drain() -> None:
     overlaid, kept = Expectations().expect([DRAIN], NOW).overlay([reading(1, None)], NOW)
     assert overlaid[0].draining
@@ -53,7 +71,7 @@ def test_a_lobby_without_a_report_is_still_expected_to_drain() -> None:
 def test_expectations_expire() -> None:
     for action in (CREATE, DRAIN, DELETE):
         expected = Expectations().expect([action], NOW)
-        until = NOW + (SETTINGS.drain_expected_seconds if action is DRAIN else SETTINGS.expected_seconds)
+        until = NOW + (SETTINGS.request_expected_seconds if action is DRAIN else SETTINGS.expected_seconds)
         assert expected.wake_at() == until
         overlaid, kept = expected.overlay([reading(1)], until - 0.001)
         assert kept == expected

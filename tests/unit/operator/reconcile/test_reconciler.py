@@ -15,7 +15,7 @@ from tests.support.waiting import until
 from lobby_gateway.process.seat_reports import LobbyReport
 from lobby_gateway.resource.spec import Lobby
 from lobby_operator.local.lobby_sources import from_url
-from lobby_operator.planner.actions import Action, Create, Delete, Drain, Reason
+from lobby_operator.planner.actions import Action, Create, Delete, Drain, Preconnect, Reason
 from lobby_operator.planner.demand import Demand
 from lobby_operator.planner.reasons import ActionReason
 from lobby_operator.planner.state import LobbyReading, Phase
@@ -289,6 +289,9 @@ class RecordingRuntime:
         assert lobby is LOBBY
         self._call("create", name)
 
+    async def preconnect(self, name: str) -> None:
+        self._call("preconnect", name)
+
     async def drain(self, name: str) -> None:
         self._call("drain", name)
 
@@ -310,6 +313,15 @@ def test_an_action_is_one_call_and_is_reported_with_its_reason(action: Action, c
     asyncio.run(act(action, LOBBY, runtime, lambda *each: done.append(each)))
     assert runtime.calls == [(call, action.name)]
     assert done == [(action, f"{said}: {action.reason.sentence}")]
+
+
+def test_a_request_to_connect_is_repeated_and_so_not_reported() -> None:
+    runtime = RecordingRuntime()
+    done: list[tuple[Action, str]] = []
+    action = Preconnect("prices-4", Reason(ActionReason.BEFORE_MOVES, clients=3))
+    asyncio.run(act(action, LOBBY, runtime, lambda *each: done.append(each)))
+    assert runtime.calls == [("preconnect", "prices-4")]
+    assert done == []
 
 
 @pytest.mark.parametrize("action", [each[0] for each in ACTIONS])

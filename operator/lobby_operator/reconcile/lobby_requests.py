@@ -1,7 +1,4 @@
-"""Asks a lobby to drain, or tells it that its Lobby was deleted.
-
-The request carries a token, as those of greeters do: nobody else may drain a lobby.
-"""
+"""What the lobby host asks of a lobby. Each request carries a token, as those of greeters do: nobody else may ask."""
 
 from __future__ import annotations
 
@@ -9,14 +6,18 @@ import time
 from collections.abc import Sequence
 from http import HTTPStatus
 
-from lobby_gateway.clients.tokens import DELETED_QUERY, DRAIN_PATH, TOKEN_SETTINGS, Purpose, sign
+from lobby_gateway.clients.tokens import DELETED_QUERY, DRAIN_PATH, PRECONNECT_PATH, TOKEN_SETTINGS, Purpose, sign
 from lobby_gateway.http.client import HttpClient, HttpError
 from lobby_gateway.resource.spec import lobby_key
 from lobby_gateway.settings import TokenSettings
 from lobby_operator.reconcile.runtime import RuntimeFailedError
 
+PATHS = {Purpose.DRAIN: DRAIN_PATH, Purpose.PRECONNECT: PRECONNECT_PATH}
+"""Where each of the requests goes."""
 
-async def request_drain(
+
+async def send_request(
+    purpose: Purpose,
     address: tuple[str, int],
     *,
     namespace: str,
@@ -26,33 +27,35 @@ async def request_drain(
     deleted: bool = False,
     settings: TokenSettings = TOKEN_SETTINGS,
 ) -> None:
-    """Asks a lobby to drain.
+    """Asks a lobby to drain, or to connect to its origin although it has no clients.
 
     Args:
+        purpose: which of these.
         address: of its admin port.
         namespace: of the Lobby; empty in local mode.
         name: of the lobby.
         keys: of its namespace, tried in order: while keys are rotated, it may not have the first one yet.
         timeout: most seconds to wait for each answer.
-        deleted: the Lobby was deleted, so direct clients are closed instead of moved.
+        deleted: it is asked to drain because the Lobby was deleted, so direct clients are closed instead of moved.
         settings: lifetime of the token.
 
     Raises:
         RuntimeFailedError: it did not accept the request.
     """
+    path = PATHS[purpose]
     status = int(HTTPStatus.UNAUTHORIZED)
-    target = f"{DRAIN_PATH}?{DELETED_QUERY}" if deleted else DRAIN_PATH
+    target = f"{path}?{DELETED_QUERY}" if deleted else path
     for key in keys:
-        expires = int(time.time()) + settings.drain_seconds
-        token = sign(key, purpose=Purpose.DRAIN, lobby=lobby_key(namespace, name), path=DRAIN_PATH, expires=expires)
+        expires = int(time.time()) + settings.request_seconds
+        token = sign(key, purpose=purpose, lobby=lobby_key(namespace, name), path=path, expires=expires)
         client = HttpClient(*address, timeout=timeout, headers={"authorization": f"Bearer {token}"})
         try:
             status = (await client.post(target)).status
         except HttpError as error:
-            raise RuntimeFailedError(f"can't drain {name}: {error}") from error
+            raise RuntimeFailedError(f"can't {purpose} {name}: {error}") from error
         finally:
             client.close()
         if status != HTTPStatus.UNAUTHORIZED:
             break
     if status >= HTTPStatus.MULTIPLE_CHOICES:
-        raise RuntimeFailedError(f"can't drain {name}: it answered {status}")
+        raise RuntimeFailedError(f"can't {purpose} {name}: it answered {status}")

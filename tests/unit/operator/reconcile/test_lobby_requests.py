@@ -8,7 +8,7 @@ from tests.support.sockets import run
 
 from lobby_gateway.clients.tokens import Purpose, TokenError, verify
 from lobby_gateway.http.admin import AdminRequest, AdminResponse, AdminServer
-from lobby_operator.reconcile.drain import request_drain
+from lobby_operator.reconcile.lobby_requests import PATHS, send_request
 from lobby_operator.reconcile.runtime import RuntimeFailedError
 
 A, B, C = (bytes([each]) * 32 for each in b"abc")
@@ -21,6 +21,7 @@ class Lobby:
         self.asked = 0
         self.drained = 0
         self.query = ""
+        self.purpose = Purpose.DRAIN
         self._key = key
         self._status = status
 
@@ -29,7 +30,14 @@ class Lobby:
         scheme, _, token = request.headers["authorization"].partition(" ")
         assert scheme == "Bearer"
         try:
-            verify(token, [self._key], purpose=Purpose.DRAIN, lobby="shop/prices-1", path="/drain", now=time.time())
+            verify(
+                token,
+                [self._key],
+                purpose=self.purpose,
+                lobby="shop/prices-1",
+                path=PATHS[self.purpose],
+                now=time.time(),
+            )
         except TokenError as error:
             return AdminResponse.unauthorized(str(error))
         self.drained += 1
@@ -38,10 +46,13 @@ class Lobby:
 
 
 async def ask(lobby: Lobby, *keys: bytes, name: str = "prices-1", deleted: bool = False) -> None:
-    server = AdminServer({("POST", "/drain"): lobby.drain})
+    server = AdminServer({("POST", PATHS[lobby.purpose]): lobby.drain})
     port = await server.start("127.0.0.1", 0)
+    address = ("127.0.0.1", port)
     try:
-        await request_drain(("127.0.0.1", port), namespace="shop", name=name, keys=keys, timeout=5, deleted=deleted)
+        await send_request(
+            lobby.purpose, address, namespace="shop", name=name, keys=keys, timeout=5, deleted=deleted
+        )
     finally:
         await server.close()
 
@@ -52,11 +63,14 @@ def test_a_lobby_is_asked_with_a_token_that_it_accepts() -> None:
     assert (lobby.asked, lobby.drained) == (1, 1)
 
 
-@pytest.mark.parametrize(("deleted", "query"), [(False, ""), (True, "lobby=deleted")])
-def test_a_lobby_is_told_why_it_should_drain(deleted: bool, query: str) -> None:
-    lobby = Lobby(A)
-    run(ask(lobby, A, deleted=deleted))
-    assert (lobby.drained, lobby.query) == (1, query)
+async def ask(lobby: Lobby, *keys: bytes, name: str = "prices-1", deleted: bool = False) -> None:
+    server = AdminServer({("POST", PATHS[lobby.purpose]): lobby.drain})
+    port = await server.start("127.0.0.1", 0)
+    address = ("127.0.0.1", port)
+    try:
+        await send_request(
+            lobby.purpose, address, namespace="shop", name=name, keys=keys, timeout=5, deleted=deleted
+        )
 
 
 def test_further_keys_are_tried_while_they_are_rotated() -> None:
@@ -86,7 +100,9 @@ def test_a_lobby_that_is_gone_is_an_error() -> None:
         port = await server.start("127.0.0.1", 0)
         await server.close()
         async with asyncio.timeout(5):
-            await request_drain(("127.0.0.1", port), namespace="shop", name="prices-1", keys=(A,), timeout=5)
+            await send_request(
+                Purpose.DRAIN, ("127.0.0.1", port), namespace="shop", name="prices-1", keys=(A,), timeout=5
+            )
 
     with pytest.raises(RuntimeFailedError, match="can't drain prices-1: POST"):
         run(main())

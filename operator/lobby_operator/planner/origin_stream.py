@@ -1,0 +1,41 @@
+"""Which lobbies have the origin's stream. A rollout must not take it from clients that have it.
+
+A lobby that lost its connection a moment ago still counts: the origin may be restarting, and what is wrong with a new
+revision would look the same.
+"""
+
+from __future__ import annotations
+
+from lobby_gateway.process.seat_reports import LobbyReport, OriginState
+from lobby_operator.planner.state import LobbyState, Observed, Phase
+from lobby_operator.planner.timers import due
+from lobby_operator.settings import PlannerSettings
+
+
+def has_stream(lobby: LobbyState, settings: PlannerSettings, now: float) -> bool:
+    """Whether it is connected to its origin, or was until a moment ago."""
+    if lobby.origin is None:
+        return False
+    lost_at = lobby.stream_lost_at
+    return lobby.origin.state is OriginState.CONNECTED or (
+        lost_at is not None and not due(lost_at, settings.stream_memory_seconds, now)
+    )
+
+
+def streaming_outdated(observed: Observed, settings: PlannerSettings) -> list[LobbyState]:
+    """The lobbies of an older revision that have the stream; while there are any, new ones have to prove that they get it."""
+    return [
+        lobby
+        for lobby in observed.in_phase(Phase.READY, Phase.RECOVERING, Phase.DRAINING)
+        if lobby.outdated and has_stream(lobby, settings, observed.at)
+    ]
+
+
+def stream_lost_at(before: LobbyState, report: LobbyReport | None, now: float) -> float | None:
+    """When a lobby lost the stream that it still needs; None: it has it, needs none, or never had it."""
+    if report is None:
+        return before.stream_lost_at
+    if report.origin.state in (OriginState.CONNECTED, OriginState.IDLE):
+        return None
+    lost_now = before.origin is not None and before.origin.state is OriginState.CONNECTED
+    return now if lost_now else before.stream_lost_at

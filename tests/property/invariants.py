@@ -149,10 +149,11 @@ def a_rollout_keeps_the_stream(step: Step) -> None:
             states = states_by_name(step.observed)
             alone = not states[action.name].clients and not new
             assert alone or (not new and len(living) >= step.spec.max_replicas)
-    if any(lobby.free and lobby.phase is Phase.READY and lobby.name in outdated & streaming for lobby in living):
-        leaving = {action.name for action in step.plan.actions if isinstance(action, Drain | Delete)}
-        opened = {lobby.name for lobby in step.plan.open}
-        assert outdated & streaming <= leaving | opened or opened <= _with_stream(step)
+    leaving = {action.name for action in step.plan.actions if isinstance(action, Drain | Delete)}
+    if any(
+        lobby.free and lobby.phase is Phase.READY and lobby.name in (outdated & streaming) - leaving for lobby in living
+    ):
+        assert {lobby.name for lobby in step.plan.open if not lobby.outdated} <= _with_stream(step)
 
 
 def _with_stream(step: Step) -> set[str]:

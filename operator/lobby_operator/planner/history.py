@@ -144,6 +144,7 @@ class _Observer:
             drain_confirmed=report is not None and report.draining,
             delete_requested=reading.ending,
             expected=reading.expected,
+            revision=reading.revision,
             outdated=outdated,
         )
 
@@ -206,6 +207,7 @@ def _unchanged(before: LobbyState, reading: LobbyReading) -> bool:
         and report.preconnected == before.preconnected
         and reading.address == before.address
         and reading.created_at == before.created_at
+        and reading.revision == before.revision
     )
 
 

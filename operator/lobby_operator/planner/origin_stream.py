@@ -23,12 +23,19 @@ def has_stream(lobby: LobbyState, settings: PlannerSettings, now: float) -> bool
 
 
 def streaming_outdated(observed: Observed, settings: PlannerSettings) -> list[LobbyState]:
-    """The lobbies of an older revision that have the stream; while there are any, new ones have to prove that they get it."""
-    return [
-        lobby
-        for lobby in observed.in_phase(Phase.READY, Phase.RECOVERING, Phase.DRAINING)
-        if lobby.outdated and has_stream(lobby, settings, observed.at)
-    ]
+    """The lobbies of an older revision that have the stream; while there are any, new ones have to prove that they get it.
+
+    Also those of the same revision that need no stream now: a client that comes gets it there.
+    """
+    outdated = [lobby for lobby in observed.in_phase(Phase.READY, Phase.RECOVERING, Phase.DRAINING) if lobby.outdated]
+    streaming = [lobby for lobby in outdated if has_stream(lobby, settings, observed.at)]
+    revisions = {lobby.revision for lobby in streaming}
+    names = {lobby.name for lobby in streaming}
+    return [lobby for lobby in outdated if lobby.name in names or (_is_idle(lobby) and lobby.revision in revisions)]
+
+
+def _is_idle(lobby: LobbyState) -> bool:
+    return lobby.origin is not None and lobby.origin.state is OriginState.IDLE
 
 
 def stream_lost_at(before: LobbyState, report: LobbyReport | None, now: float) -> float | None:

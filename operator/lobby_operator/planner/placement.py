@@ -34,7 +34,7 @@ class Capacity:
         free: free seats of the accepting lobbies, unreachable ones excluded.
         unreachable: names of lobbies whose free seats do not count while clients wait: we have had no answer for
             `unreachable_seconds`, and greeters can't reach them either, or nobody would wait.
-        with_stream: names of ready lobbies that have the origin's stream.
+        with_stream: names of ready lobbies that have the origin's stream, and of outdated ones where a client would get it.
         guarded: lobbies of an older revision have the stream, so that clients are sent only where it is, too.
         starting: starting lobbies of the current revision, without late ones and without the one that is presumed broken
             (`_count_unheard`).
@@ -91,6 +91,7 @@ def measure_capacity(spec: PlannerSpec, observed: Observed, settings: PlannerSet
         elif lobby.phase in (Phase.DRAINING, Phase.ENDING):
             moving += lobby.clients
     accepting, superseded = _divide(spec, ready)
+    streaming = streaming_outdated(observed, settings)
     unreachable = frozenset(
         lobby.name
         for lobby in observed.lobbies
@@ -102,8 +103,11 @@ def measure_capacity(spec: PlannerSpec, observed: Observed, settings: PlannerSet
         outdated=tuple(sorted(outdated, key=_fullest, reverse=True)),
         free=sum(lobby.free for lobby in accepting if lobby.name not in unreachable),
         unreachable=unreachable,
-        with_stream=frozenset(lobby.name for lobby in (*ready, *outdated) if has_stream(lobby, settings, observed.at)),
-        guarded=bool(streaming_outdated(observed, settings)),
+        with_stream=frozenset(
+            [lobby.name for lobby in ready if has_stream(lobby, settings, observed.at)]
+            + [lobby.name for lobby in streaming]
+        ),
+        guarded=bool(streaming),
         starting=starting + _count_unheard(observed, settings),
         late=late,
         silent=tuple(lobby for lobby in observed.lobbies if _is_silent(lobby, settings.unheard_seconds, observed.at)),

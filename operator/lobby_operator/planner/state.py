@@ -70,7 +70,7 @@ class LobbyReading:
         ending: its deletion was requested.
         ended: its process has ended. Never set by a runtime whose lobbies disappear when they end.
         expected: the lobby, or its state, is expected but not observed yet; see `reconcile/pending_actions.py`.
-        revision: revision that it was created from; empty where revisions are not compared (local mode).
+        revision: revision that it was created from; empty if it is not known yet.
     """
 
     name: str
@@ -115,7 +115,8 @@ class LobbyState:
         drain_confirmed: its own report says that it drains, so it certainly takes no more clients.
         delete_requested: its deletion was requested; once it has ended, nothing is left to do.
         expected: the state after our own action, which is not observed yet.
-        outdated: it was created from another revision than new lobbies are.
+        revision: revision that it was created from; empty where it is not known yet.
+        outdated: that is another than the one of new lobbies.
     """
 
     name: str
@@ -139,6 +140,7 @@ class LobbyState:
     drain_confirmed: bool = False
     delete_requested: bool = False
     expected: bool = False
+    revision: str = ""
     outdated: bool = False
 
     @property

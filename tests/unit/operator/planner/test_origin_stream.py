@@ -57,4 +57,13 @@ def test_outdated_lobbies_that_serve_and_have_the_stream_are_counted() -> None:
         lobby_state(5, 5, Phase.UNRESPONSIVE, outdated=True),
         lobby_state(6, 5, Phase.ENDING, outdated=True),
     ]
-    assert [lobby.index for lobby in streaming_outdated(observed(*lobbies), SETTINGS)] == [1, 4]
+    assert [lobby.index for lobby in streaming_outdated(observed(*lobbies), SETTINGS)] == [1, 3, 4]
+
+
+def test_idle_ones_count_only_beside_one_of_their_revision_that_has_the_stream() -> None:
+    idle = lobby_state(1, outdated=True, revision="a")
+    assert streaming_outdated(observed(idle), SETTINGS) == []
+    other = lobby_state(2, 5, outdated=True, revision="b")
+    assert streaming_outdated(observed(idle, other), SETTINGS) == [other]
+    same = lobby_state(2, 5, outdated=True, revision="a")
+    assert streaming_outdated(observed(idle, same), SETTINGS) == [idle, same]

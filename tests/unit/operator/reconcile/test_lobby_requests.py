@@ -50,9 +50,7 @@ async def ask(lobby: Lobby, *keys: bytes, name: str = "prices-1", deleted: bool 
     port = await server.start("127.0.0.1", 0)
     address = ("127.0.0.1", port)
     try:
-        await send_request(
-            lobby.purpose, address, namespace="shop", name=name, keys=keys, timeout=5, deleted=deleted
-        )
+        await send_request(lobby.purpose, address, namespace="shop", name=name, keys=keys, timeout=5, deleted=deleted)
     finally:
         await server.close()
 
@@ -63,14 +61,22 @@ def test_a_lobby_is_asked_with_a_token_that_it_accepts() -> None:
     assert (lobby.asked, lobby.drained) == (1, 1)
 
 
-async def ask(lobby: Lobby, *keys: bytes, name: str = "prices-1", deleted: bool = False) -> None:
-    server = AdminServer({("POST", PATHS[lobby.purpose]): lobby.drain})
-    port = await server.start("127.0.0.1", 0)
-    address = ("127.0.0.1", port)
-    try:
-        await send_request(
-            lobby.purpose, address, namespace="shop", name=name, keys=keys, timeout=5, deleted=deleted
-        )
+@pytest.mark.parametrize(("deleted", "query"), [(False, ""), (True, "lobby=deleted")])
+def test_a_lobby_is_told_why_it_should_drain(*, deleted: bool, query: str) -> None:
+    lobby = Lobby(A)
+    run(ask(lobby, A, deleted=deleted))
+    assert (lobby.drained, lobby.query) == (1, query)
+
+
+def test_it_is_asked_to_connect_with_a_token_for_that() -> None:
+    lobby = Lobby(A)
+    lobby.purpose = Purpose.PRECONNECT
+    run(ask(lobby, A))
+    assert (lobby.asked, lobby.drained) == (1, 1)
+    lobby = Lobby(B)
+    lobby.purpose = Purpose.PRECONNECT
+    with pytest.raises(RuntimeFailedError, match="can't preconnect prices-1: it answered 401"):
+        run(ask(lobby, A))
 
 
 def test_further_keys_are_tried_while_they_are_rotated() -> None:

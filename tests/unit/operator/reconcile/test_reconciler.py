@@ -51,6 +51,9 @@ class MemoryRuntime:
         )
         self.created.append(name)
 
+    async def preconnect(self, name: str) -> None:
+        raise AssertionError(f"{name} replaces no other")
+
     async def drain(self, name: str) -> None:
         self.change(name, draining=True)
 

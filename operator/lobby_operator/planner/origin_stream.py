@@ -12,14 +12,15 @@ from lobby_operator.planner.timers import due
 from lobby_operator.settings import PlannerSettings
 
 
+def is_connected(lobby: LobbyState) -> bool:
+    """Whether it is connected to its origin: what a new lobby has to be before clients move there."""
+    return lobby.origin is not None and lobby.origin.state is OriginState.CONNECTED
+
+
 def has_stream(lobby: LobbyState, settings: PlannerSettings, now: float) -> bool:
     """Whether it is connected to its origin, or was until a moment ago."""
-    if lobby.origin is None:
-        return False
     lost_at = lobby.stream_lost_at
-    return lobby.origin.state is OriginState.CONNECTED or (
-        lost_at is not None and not due(lost_at, settings.stream_memory_seconds, now)
-    )
+    return is_connected(lobby) or (lost_at is not None and not due(lost_at, settings.stream_memory_seconds, now))
 
 
 def streaming_outdated(observed: Observed, settings: PlannerSettings) -> list[LobbyState]:

@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lobby_gateway.resource.spec import Placement
-from lobby_operator.planner.origin_stream import has_stream, streaming_outdated
+from lobby_operator.planner.origin_stream import is_connected, streaming_outdated
 from lobby_operator.planner.spec import PlannerSpec
 from lobby_operator.planner.state import LobbyState, Observed, Phase
 from lobby_operator.planner.timers import due
@@ -104,8 +104,7 @@ def measure_capacity(spec: PlannerSpec, observed: Observed, settings: PlannerSet
         free=sum(lobby.free for lobby in accepting if lobby.name not in unreachable),
         unreachable=unreachable,
         with_stream=frozenset(
-            [lobby.name for lobby in ready if has_stream(lobby, settings, observed.at)]
-            + [lobby.name for lobby in streaming]
+            [lobby.name for lobby in ready if is_connected(lobby)] + [lobby.name for lobby in streaming]
         ),
         guarded=bool(streaming),
         starting=starting + _count_unheard(observed, settings),

@@ -292,6 +292,15 @@ _OPERATOR = Row(
         Panel("Objects", "Objects in the operator's caches. On Kubernetes only.", (
             Query(f"max by (resource) (lobby_operator_known_objects{{{INSTALLED}}})", "{{resource}}"),
         )),
+        Panel("Watch lag", "How long an object has not been reported. On Kubernetes only.", (
+            Query(f"max by (resource) (lobby_operator_watch_lag_seconds{{{INSTALLED}}})", "{{resource}}"),
+        ), "s"),
+        Panel("Watch failures", "Restarts of kopf, and deletions that it did not report. On Kubernetes only.", (
+            Query(f"sum by (resource) (increase(lobby_operator_kopf_restarts_total{{{INSTALLED}}}{RATE}))",
+                "{{resource}} restarts"),
+            Query(f"sum by (resource) (increase(lobby_operator_ghosts_dropped_total{{{INSTALLED}}}{RATE}))",
+                "{{resource}} dropped"),
+        )),
     ),
 )  # fmt: skip
 

@@ -30,7 +30,7 @@ CONCERNS: Mapping[str, str] = {
         "TrustedProxies UsedTokens TokenKeys"
     ),
     "a Lobby change becoming a pod": (
-        "Informer Lobbies|LobbyRegistry Host|ControllerManager Care|LobbyController Worker|Reconciler PlannerSpec plan "
+        "Informer|Watch Lobbies|LobbyRegistry Host|ControllerManager Care|LobbyController Worker|Reconciler PlannerSpec plan "
         "Draft|PlanBuilder act KubeRuntime pod_manifest config_map"
     ),
     "a dead lobby's clients moving": (

@@ -112,19 +112,19 @@ class KopfThread:
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
     ) -> aiohttp.ClientResponse:
         """Keeps a pause between watches: kopf begins one that ends at once up to 1,200 times a second."""
-        watch = "watch" in request.url.query
+        watch, listing = "watch" in request.url.query, request.url.path == self._resource.path(self._namespace)
         if watch:
             await asyncio.sleep(self._next_watch_at - self._kopfs.time())
             self._next_watch_at = self._kopfs.time() + self.settings.watch_interval_seconds
-        elif request.url.path == self._resource.path(self._namespace):
+        elif listing:
             self._call(self._listing)
         begun, status = self._kopfs.time(), 0
         try:
             response = await handler(request)
             status = response.status
         finally:
-            verb = "watch" if watch else "list"
-            self._call(self._api.count, verb, self._resource.plural, status, self._kopfs.time() - begun)
+            verb, what = ("watch" if watch else "list", self._resource.plural) if listing else ("get", "discovery")
+            self._call(self._api.count, verb, what, status, self._kopfs.time() - begun)
         return response
 
     def _run(self) -> None:

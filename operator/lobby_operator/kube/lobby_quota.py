@@ -1,6 +1,6 @@
 """How many lobbies each namespace has and may have, over all its Lobbies. Pure.
 
-A lobby counts from the moment its creation is attempted: the informer shows it later, and several Lobbies may create some at
+A lobby counts from the moment its creation is attempted: the watch shows it later, and several Lobbies may create some at
 the same time.
 """
 

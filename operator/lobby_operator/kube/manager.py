@@ -1,4 +1,4 @@
-"""Passes what the informers report to the controller of each Lobby while this process is active.
+"""Passes what the watches report to the controller of each Lobby while this process is active.
 
 Before `start`, everything is only stored: a standby knows all objects and writes nothing.
 """
@@ -75,7 +75,7 @@ class ControllerManager:
         self._clock = asyncio.get_running_loop().time
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    # What the informers report
+    # What the watches report
 
     def lobby_changed(self, change: Change) -> None:
         """A Lobby was added, changed or deleted."""

@@ -1,11 +1,12 @@
-"""Metrics that only the operator on Kubernetes has: API calls, writes, and known objects."""
+"""Metrics that only the operator on Kubernetes has: API calls, writes, known objects, and how well kopf reports them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from lobby_gateway.metrics import NAME_OF_A_LOBBY, Definition, Label, Samples
 from lobby_operator.kube import client
+from lobby_operator.kube.watch import Watch
 
 OUTCOMES: tuple[str, ...] = (
     "ok",
@@ -83,19 +84,50 @@ OPERATOR: tuple[Definition, ...] = (
         "Objects that the operator watches: Lobbies, pods of lobbies, pods of greeters.",
         (Label("resource", KNOWN),),
     ),
+    Definition(
+        "lobby_operator_kopf_restarts_total",
+        "counter",
+        "Times that kopf was started again, since it had ended or did not report what the API server has.",
+        (Label("resource", KNOWN),),
+    ),
+    Definition(
+        "lobby_operator_ghosts_dropped_total",
+        "counter",
+        "Objects whose deletion kopf did not report, and that a list no longer had.",
+        (Label("resource", KNOWN),),
+    ),
+    Definition(
+        "lobby_operator_watch_lag_seconds",
+        "gauge",
+        "How long the API server has had an object, or a version of one, that kopf has not reported. 0: it has reported all.",
+        (Label("resource", KNOWN),),
+    ),
 )
 
 
-def read_operator(writes: Mapping[str, int], dropped_events: int, known: Mapping[str, int]) -> Samples:
+def read_operator(
+    writes: Mapping[str, int], dropped_events: int, known: Mapping[str, int], watches: Sequence[Watch]
+) -> Samples:
     """Values of `OPERATOR`.
 
     Args:
         writes: number of writes of each status, by key of the Lobby.
         dropped_events: number of Events that were not written.
         known: number of known objects of each kind.
+        watches: all watches; there may be several of a kind, in different namespaces.
     """
+    of_kind = {name: [watch for watch in watches if watch.name == name] for name in KNOWN}
     return {
         "lobby_operator_status_writes_total": dict(writes),
         "lobby_operator_dropped_events_total": dropped_events,
         "lobby_operator_known_objects": {name: known[name] for name in KNOWN},
+        "lobby_operator_kopf_restarts_total": {
+            name: sum(watch.restarts for watch in found) for name, found in of_kind.items()
+        },
+        "lobby_operator_ghosts_dropped_total": {
+            name: sum(watch.ghosts for watch in found) for name, found in of_kind.items()
+        },
+        "lobby_operator_watch_lag_seconds": {
+            name: max((watch.lag_seconds for watch in found), default=0.0) for name, found in of_kind.items()
+        },
     }

@@ -1,6 +1,6 @@
 """Keeps the annotations of a Lobby's pods and its PodDisruptionBudget up to date. Both may lag a little.
 
-A separate task does it, so that the reconciler never waits. Each round compares what the informer shows with what should be
+A separate task does it, so that the reconciler never waits. Each round compares what the watch shows with what should be
 there, and writes the difference, a few writes at a time. What fails is retried later, since the difference is still there.
 
 The budget limits how many lobbies may be evicted at a time (when a node is drained). Clients that a greeter holds notice

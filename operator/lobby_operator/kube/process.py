@@ -110,6 +110,7 @@ class Operator:
             api,
             PODS,
             manager.greeter_changed,
+            name="greeters",
             namespace=settings.own_namespace,
             labels=settings.greeter_selector,
             settings=settings.kopf,
@@ -117,7 +118,7 @@ class Operator:
         self._watches = (lobbies, *pods, greeters)
         # One of several namespaces may be gone, or not grant its rights: the Lobbies of the others don't wait for its pods.
         self._needed_watches = (lobbies, greeters) if settings.lobby_namespaces else self._watches
-        admin = routes(manager, self.lease, (api, lease_api), ready=self.ready, alive=self.alive)
+        admin = routes(manager, self.lease, (api, lease_api), self._watches, ready=self.ready, alive=self.alive)
         self._admin = AdminServer(admin, hosts=settings.admin_hosts)
 
     def before_call(self, verb: str, resource: Resource, then: Callable[[str, Resource], None]) -> None:
@@ -202,6 +203,7 @@ def routes(
     manager: ControllerManager,
     lease: Lease,
     apis: Sequence[KubeApi],
+    watches: Sequence[Watch],
     *,
     ready: Callable[[], str],
     alive: Callable[[], str],
@@ -212,6 +214,7 @@ def routes(
         manager: source of Lobbies, greeters and metrics.
         lease: the Lease.
         apis: all clients of the API, for their metrics.
+        watches: all watches, for theirs.
         ready: see `Operator.ready`.
         alive: see `Operator.alive`.
     """
@@ -237,7 +240,7 @@ def routes(
                 manager.reconcilers, manager.greeters_serving, manager.lag, manager.statuses, leader=lease.holds()
             ),
             **read_calls(calls, seconds),
-            **read_operator(manager.status_writes, manager.recorder.correlator.dropped, manager.object_counts),
+            **read_operator(manager.status_writes, manager.recorder.correlator.dropped, manager.object_counts, watches),
         }
 
     return {

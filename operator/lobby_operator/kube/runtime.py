@@ -1,6 +1,6 @@
 """Runs the lobbies of one Lobby as pods.
 
-What exists is known from the informer (`pod_changed`, `pod_deleted`) and from the lobbies' own admin ports. Every action is
+What exists is known from the watches (`pod_changed`, `pod_deleted`) and from the lobbies' own admin ports. Every action is
 idempotent, and each call to the API is about one object: if an operator is killed between any two calls, another one
 completes the work. The ConfigMap is written before a pod is created. What may lag is in `pod_maintenance.py`.
 """
@@ -267,7 +267,7 @@ class KubeRuntime:
         return sorted(node for node, since in unresponsive.items() if node and answered.get(node, 0.0) < since)
 
     async def _check_owner(self, name: str, error: AlreadyExistsError) -> None:
-        """Accepts an existing pod of that name if this Lobby owns it: the informer does not show it yet."""
+        """Accepts an existing pod of that name if this Lobby owns it: the watch does not show it yet."""
         try:
             pod = await self._api.get(PODS, self._lobby.namespace, name)
         except ApiError as second:

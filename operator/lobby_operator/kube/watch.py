@@ -32,13 +32,14 @@ class Watch:
         api: access to the API.
         resource: the kind.
         changed: called with each change; must accept any object that the server accepts.
+        name: name of the objects in logs and metrics; empty: that of the kind.
         namespace: namespace of the objects; empty: all.
         labels: a label selector that the objects must match.
         synced: called once all objects are known, after `changed` was called for all of them.
         settings: times and page size.
 
     Attributes:
-        resource: the kind.
+        name: name of the objects in logs and metrics.
         problem: why the objects can't be listed now; empty if they can.
         restarts: how often kopf was started again.
         ghosts: number of objects that were dropped since a list no longer had them.
@@ -50,12 +51,14 @@ class Watch:
         resource: Resource,
         changed: Callable[[Change], None],
         *,
+        name: str = "",
         namespace: str = "",
         labels: str = "",
         synced: Callable[[], None] = lambda: None,
         settings: KopfSettings | None = None,
     ) -> None:
-        self.resource = resource
+        self.name = name or resource.plural
+        self._resource = resource
         self.problem = ""
         self.restarts = 0
         self.ghosts = 0
@@ -91,7 +94,7 @@ class Watch:
         await self._synced.wait()
 
     @property
-    def behind_seconds(self) -> float:
+    def lag_seconds(self) -> float:
         """How long the server has had an object, or a version of one, that kopf has not told; 0: kopf has told all."""
         since = self._view.behind_since
         return 0.0 if since is None else self._clock() - since
@@ -102,10 +105,10 @@ class Watch:
         limit = settings.audit_seconds + 2 * settings.request_seconds
         seconds = self._clock() - self._audited_at
         if seconds > limit:
-            return f"no list of {self.resource.plural} for {seconds:.0f} s"
-        if not self.problem and self.behind_seconds > settings.blind_seconds:
-            untold = f"{self._view.untold} of the {self.resource.plural}"
-            return f"kopf has not reported changes to {untold} for {self.behind_seconds:.0f} s"
+            return f"no list of {self.name} for {seconds:.0f} s"
+        if not self.problem and self.lag_seconds > settings.blind_seconds:
+            untold = f"{self._view.untold} of the {self.name}"
+            return f"kopf has not reported changes to {untold} for {self.lag_seconds:.0f} s"
         return ""
 
     async def run(self) -> None:
@@ -144,18 +147,18 @@ class Watch:
 
     async def _compare(self) -> None:
         before = self._view.uids
-        listed, _ = await self._api.list_versions(self.resource, self._namespace, labels=self._labels, cached=True)
+        listed, _ = await self._api.list_versions(self._resource, self._namespace, labels=self._labels, cached=True)
         suspects = self._view.compare(before, listed, self._clock())
         if suspects:
             # Confirmed by one list that is not from a cache, however many they are.
-            listed, version = await self._api.list_versions(self.resource, self._namespace, labels=self._labels)
+            listed, version = await self._api.list_versions(self._resource, self._namespace, labels=self._labels)
             changes = self._view.drop(suspects - listed.keys(), version)
             self.ghosts += len(changes)
             self._notify(changes)
         self._check_synced()
 
     def _set_problem(self, problem: str) -> None:
-        fields = {"resource": self.resource.plural, "namespace": self._namespace or "all"}
+        fields = {"resource": self.name, "namespace": self._namespace or "all"}
         if problem and not self.problem:
             logger.warning("can't list or watch; keeping what is known", extra={**fields, "problem": problem})
         elif self.problem and not problem:
@@ -174,7 +177,7 @@ class Watch:
             if self._listed and now >= self._started_at:
                 self._start_kopf()
         elif now >= self._restart_at():
-            self._end_kopf(self._kopf, f"it reports nothing of {self._view.untold} {self.resource.plural}")
+            self._end_kopf(self._kopf, f"it reports nothing of {self._view.untold} {self.name}")
             self._after_life(self._kopf)
             self._kopf = None
 
@@ -191,7 +194,7 @@ class Watch:
     def _start_kopf(self) -> None:
         self._kopf = KopfThread(
             self._api,
-            self.resource,
+            self._resource,
             namespace=self._namespace,
             labels=self._labels,
             told=self._told,
@@ -204,7 +207,7 @@ class Watch:
 
     def _end_kopf(self, kopf: KopfThread, reason: str) -> None:
         kopf.stop(reason)
-        task = asyncio.create_task(self._wait_ended(kopf), name=f"end of kopf for {self.resource.plural}")
+        task = asyncio.create_task(self._wait_ended(kopf), name=f"end of kopf for {self.name}")
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
 
@@ -213,7 +216,7 @@ class Watch:
             async with asyncio.timeout(2 * self._settings.end_seconds):
                 await kopf.wait_ended()
                 return
-        logger.error("kopf does not end; leaving it behind", extra={"resource": self.resource.plural})
+        logger.error("kopf does not end; leaving it behind", extra={"resource": self.name})
 
     def _after_life(self, kopf: KopfThread) -> None:
         """Kopf ended: it starts again once the objects can be listed."""
@@ -224,7 +227,7 @@ class Watch:
         self._listed = False
         self._audit_at = self._started_at = now + self._life_backoff.next()
         level = logging.DEBUG if kopf.reason == self._last_reason else logging.WARNING
-        fields = {"resource": self.resource.plural, "namespace": self._namespace or "all", "restarts": self.restarts}
+        fields = {"resource": self.name, "namespace": self._namespace or "all", "restarts": self.restarts}
         logger.log(level, "kopf ended; starting it again", extra={**fields, "problem": kopf.reason})
         self._last_reason = kopf.reason
 
@@ -238,7 +241,7 @@ class Watch:
         try:
             changes = self._view.told(kind, item)
         except (KeyError, TypeError, AttributeError):
-            logger.exception("can't read an object", extra={"resource": self.resource.plural})
+            logger.exception("can't read an object", extra={"resource": self.name})
             return
         self._notify(changes)
         self._check_synced()
@@ -248,7 +251,7 @@ class Watch:
             try:
                 self._changed(change)
             except Exception:  # one bad object must not stop the others; it is logged with its traceback
-                logger.exception("can't handle an object", extra={"resource": self.resource.plural, "key": change.key})
+                logger.exception("can't handle an object", extra={"resource": self.name, "key": change.key})
 
     def _check_synced(self) -> None:
         if self._view.complete and not self._synced.is_set():

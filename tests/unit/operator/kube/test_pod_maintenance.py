@@ -34,7 +34,7 @@ LOWER_SECONDS = PodMaintenanceSettings().lower_budget_seconds
 
 
 class Pods:
-    """What the informer shows, and the reports of lobbies."""
+    """What the watch shows, and the reports of lobbies."""
 
     def __init__(self, server: FakeKubeApi) -> None:
         self.server = server

@@ -148,6 +148,20 @@ async def cluster() -> AsyncIterator[Cluster]:
             yield Cluster(server, kubelet)
 
 
+async def quiet(it: Cluster) -> None:
+    """Waits until nothing is written any more: what is not urgent is written a second later."""
+    loop = asyncio.get_running_loop()
+    writes, since = -1, loop.time()
+
+    def unchanged() -> bool:
+        nonlocal writes, since
+        if len(it.writes()) != writes:
+            writes, since = len(it.writes()), loop.time()
+        return loop.time() - since > 1.5
+
+    await until(unchanged)
+
+
 def run(main: Callable[[Cluster], Coroutine[Any, Any, None]]) -> None:
     async def all_of_it() -> None:
         async with cluster() as it:
@@ -195,6 +209,7 @@ def test_a_standby_writes_nothing_and_takes_over_at_once_when_the_other_stops() 
         long = LeaseSettings(duration_seconds=100, deadline_seconds=90, renew_seconds=0.05)
         async with it.operator("one", lease=long) as (_, first, stopping):
             await until(it.well)
+            await quiet(it)
             start = len(it.server.asked)
             async with it.operator("two", lease=long) as (second, _, _stopping):
                 await until(lambda: second.ready() == "" and second.manager.object_counts["pods"] == 1)
@@ -590,7 +605,7 @@ async def ask(port: Port, path: str, *, active: bool = False) -> AdminResponse:
         manager.lobby_changed(Change("shop/prices", resource))
         if active:
             manager.start()
-        port.routes = routes(manager, lease, [api, api], ready=lambda: port.ready, alive=lambda: port.alive)
+        port.routes = routes(manager, lease, [api, api], [], ready=lambda: port.ready, alive=lambda: port.alive)
         try:
             return await port.get(path)
         finally:
@@ -625,6 +640,7 @@ def test_the_metrics_include_those_of_the_lobby_host_and_the_operator() -> None:
             assert definition.name.removesuffix("_total") in found
         assert 'lobby_operator_known_objects{resource="lobbies"} 1.0' in page
         assert 'lobby_operator_status_writes_total{lobby="shop/prices"} 0.0' in page
+        assert 'lobby_operator_kopf_restarts_total{resource="greeters"} 0.0' in page
         assert "lobby_operator_leader 0.0" in page
 
     run_alone(main())

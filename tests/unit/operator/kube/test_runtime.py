@@ -112,7 +112,7 @@ class Scene:
         return made
 
     def feed(self, runtime: KubeRuntime) -> None:
-        """Does what an informer would have done by now."""
+        """Does what a watch would have done by now."""
         there = {path: pod for path, pod in self.server.objects.items() if path.startswith(PODS)}
         for pod in there.values():
             runtime.pod_changed(pod)

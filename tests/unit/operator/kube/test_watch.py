@@ -104,7 +104,7 @@ def test_it_reports_existing_added_changed_and_deleted_objects() -> None:
             async with watching_with(server, api, namespace="shop") as (_, recorder, watch):
                 await watch.wait_synced()
                 assert recorder.objects.keys() == {"shop/a-0"}
-                assert (recorder.synced, watch.behind_seconds, watch.stuck()) == (1, 0.0, "")
+                assert (recorder.synced, watch.lag_seconds, watch.stuck()) == (1, 0.0, "")
                 await until(lambda: server.watches == 1)
                 server.put(f"{SHOP}/a-1", pod())
                 await until(lambda: "shop/a-1" in recorder.objects)
@@ -273,10 +273,10 @@ def test_a_watch_that_lives_and_reports_nothing_makes_kopf_start_again() -> None
             await until(lambda: recorder.objects and server.watches == 1)
             server.deafen()
             server.put(f"{SHOP}/a-2", pod())
-            await until(lambda: watch.behind_seconds > 0.5)
+            await until(lambda: watch.lag_seconds > 0.5)
             await until(lambda: recorder.objects.keys() == {"shop/a-1", "shop/a-2"})
             assert watch.restarts == 1
-            assert watch.behind_seconds == 0.0
+            assert watch.lag_seconds == 0.0
 
     run(main())
 

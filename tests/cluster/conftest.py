@@ -19,17 +19,22 @@ from tests.cluster.support.resources import origin_url, ticker
 RATE = 4  # messages per second of the shared origin: silences are measured to a quarter of a second
 TIMEOUT = 420
 TICKER = "ticker"
+ORDER = ("tests/cluster/test_make_kind.py", "tests/cluster/test_", "tests/cluster/failures/", "tests/cluster/enforced/")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skips the tests if there is no cluster; tests of failures run last, with their clients."""
+    """Skips the tests if there is no cluster, and orders them.
+
+    `make kind` needs the node port before the release does, the tests of failures share their clients, and NetworkPolicies
+    stay once they are enforced.
+    """
     here = [item for item in items if "tests/cluster/" in item.nodeid]
     for item in here:
         if skip_reason := ENVIRONMENT.skip_reason():
             item.add_marker(pytest.mark.skip(reason=skip_reason))
         if not any(item.iter_markers("timeout")):
             item.add_marker(pytest.mark.timeout(TIMEOUT))
-    items.sort(key=lambda item: "tests/cluster/failures/" in item.nodeid)
+    items.sort(key=lambda item: next((at for at, where in enumerate(ORDER) if where in item.nodeid), 1))
 
 
 @pytest.hookimpl(wrapper=True)

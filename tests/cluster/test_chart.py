@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 
 import pytest
 from tests.chart import helm as chart
 from tests.cluster.support.api import Api
 from tests.cluster.support.cluster import Cluster
-from tests.cluster.support.commands import helm, kubectl
+from tests.cluster.support.commands import CommandFailedError, helm, kubectl
+from tests.cluster.support.figures import FIGURES
 from tests.cluster.support.images import Images
 from tests.cluster.support.release import CHART, NAMESPACE, RELEASE, Release, namespace
 from tests.cluster.support.resources import lobby
@@ -18,6 +20,12 @@ from tests.cluster.support.waiting import eventually
 DEFINITION = "crd/lobbies.lobby-gateway.io"
 ITS_OWN = "lobby-gateway-chart"
 FEEDS = "lobby-gateway-feeds"
+OLDER = {
+    "op": "add",
+    "path": "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/dropped",
+    "value": {"type": "string"},
+}
+"""A change to the CRD that makes it one of another version."""
 KINDS = "all,configmaps,secrets,serviceaccounts,roles,rolebindings,networkpolicies,pdb,leases,ingresses,lobbies"
 
 
@@ -54,11 +62,7 @@ def test_an_upgrade_installs_the_new_crd_and_keeps_the_token_key(installed: Rele
 
     key = token_key()
     older = [
-        {
-            "op": "add",
-            "path": "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/dropped",
-            "value": {"type": "string"},
-        },
+        OLDER,
         {
             "op": "remove",
             "path": "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/drainSeconds",
@@ -71,6 +75,65 @@ def test_an_upgrade_installs_the_new_crd_and_keeps_the_token_key(installed: Rele
     assert "drainSeconds" in fields["properties"]["spec"]["properties"]
     assert token_key() == key
     assert not [each for each in names("clusterroles,clusterrolebindings") if each.endswith(f"{RELEASE}-crd")]
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize(
+    ("where", "watch"),
+    [(NAMESPACE, {}), (ITS_OWN, {"watch": {"allNamespaces": True, "lobbyNamespaces": [NAMESPACE]}})],
+    ids=["same-namespace", "all-namespaces"],
+)
+def test_a_second_release_for_the_same_lobbies_is_refused_with_a_sentence(
+    own: str, where: str, watch: dict[str, object]
+) -> None:
+    assert own
+    with pytest.raises(CommandFailedError) as refused:
+        helm("install", "second", CHART, "-n", where, *(f"--set-json={key}={json.dumps(watch[key])}" for key in watch))
+    assert (
+        f"namespace {NAMESPACE}: release {RELEASE} of namespace {NAMESPACE} already serves its Lobbies; accepted: a "
+        f"namespace that no other release serves, or to uninstall {RELEASE} first"
+    ) in refused.value.output
+    assert "second" not in helm("list", "--all", "--short", "-n", where)
+    assert not [each for each in names(KINDS, "-n", where) if "second" in each]
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_first_install_with_a_wrong_image_of_the_operator_is_not_held_up_and_leaves_nothing(own: str) -> None:
+    before = names(KINDS, "-n", own)
+    helm(
+        "install", "wrong", CHART, "-n", own, "--set=operator.image.tag=wrong"
+    )  # without a Job, which would wait for it
+    assert not kubectl("get", "jobs", "-n", own, "-o", "name")
+
+    def waiting() -> str:
+        return kubectl(
+            *("get", "pods", "-n", own, "-l", "app.kubernetes.io/component=operator"),
+            *("-o", "jsonpath={.items[*].status.containerStatuses[*].state.waiting}"),
+        )
+
+    eventually(lambda: "ImagePull" in waiting() or "ErrImage" in waiting(), deadline=60, what=waiting)
+    helm("uninstall", "wrong", "-n", own, "--wait", "--timeout=120s")
+    eventually(lambda: names(KINDS, "-n", own) <= before, what=lambda: f"there is {names(KINDS, '-n', own) - before}")
+
+
+def test_an_upgrade_to_an_image_without_the_operator_fails_at_once_says_so_and_leaves_no_job(
+    installed: Release,
+) -> None:
+    kubectl("patch", DEFINITION, "--type=json", "-p", json.dumps([OLDER]))  # so that there is something to upgrade
+    wrong = "--set=operator.image.repository=lobby-gateway-greeter"
+    began = time.monotonic()
+    try:
+        with pytest.raises(CommandFailedError) as failed:
+            helm("upgrade", RELEASE, CHART, "-n", NAMESPACE, "--reuse-values", wrong, "--timeout=150s")
+        seconds = time.monotonic() - began
+        assert "the operator on Kubernetes is not installed here" in failed.value.output, failed.value.output
+        assert seconds < 60, "as long as the pod takes to start, and not the deadline of the Job"
+        assert not kubectl(
+            "get", "jobs,serviceaccounts", "-n", NAMESPACE, "-l", "app.kubernetes.io/component=crd", "-o", "name"
+        )
+    finally:
+        installed.upgrade(installed.images)
+    FIGURES.note(f"upgrade to an image without the operator: failed after {seconds:.0f} s")
 
 
 @pytest.mark.usefixtures("installed")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -21,6 +22,9 @@ from lobby_operator.kube.names import Resource
 logger = logging.getLogger("lobby_operator.kube.crd")  # it runs as __main__
 
 CRDS: Final = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition")
+
+RETRY: Final = os.EX_TEMPFAIL
+"""Exit code, at which the chart's Job tries again. Not 1, with which Python ends if there is no such module."""
 
 _PARTS: Final = (("metadata", "labels"), ("spec", "names"), ("spec", "versions"))
 
@@ -73,7 +77,7 @@ def parser() -> ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Upgrades the definition; returns the exit code: 2 if a person has to act, 1 if a retry may help."""
+    """Upgrades the definition; returns the exit code: 2 if a person has to act, `RETRY` if another attempt may succeed."""
     options = parser().parse_args(argv)
     logs.configure("crd")
     try:
@@ -83,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except ApiError as error:
         print(error, file=sys.stderr)  # noqa: T201
-        return 1
+        return RETRY
     return 0
 
 

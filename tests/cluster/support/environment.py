@@ -10,6 +10,7 @@
 | `LOBBY_TEST_NODE_PORT` | that node port | `30080` |
 | `LOBBY_TEST_KEPT_NODE` | node that the address leads to: never disturbed | the first worker by name |
 | `LOBBY_TEST_TAG` | images with this tag are on the nodes already | they are built and loaded |
+| `LOBBY_TEST_CREATE` | creates the cluster from `{config}`, for the test of `make kind` | it exists already |
 | `LOBBY_TEST_KEEP` | the release stays installed after the session, for the next one | it is uninstalled |
 """
 

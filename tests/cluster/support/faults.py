@@ -1,8 +1,8 @@
 """Faults of the cluster itself, caused by the command that the environment names. Each is undone at the end of its block.
 
 The arguments after those of `LOBBY_TEST_FAULTS` are `stop apiserver`, `start apiserver` (`controllers`,
-`scheduler`), `crash NODE`, `boot NODE`, `cut NODE`, `mend NODE` (its network), and `exec -- COMMAND`: a process of this
-machine, inside the cluster's network.
+`scheduler`), `crash NODE`, `boot NODE`, `cut NODE`, `mend NODE` (its network), `policies`, which enforces NetworkPolicies from
+then on, and `exec -- COMMAND`: a process of this machine, inside the cluster's network.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ OPERATOR_MODULE = "lobby_operator.kube"
 needs_faults = pytest.mark.skipif(bool(ENVIRONMENT.faults_skip_reason()), reason=ENVIRONMENT.faults_skip_reason())
 
 
-def fault(*arguments: str) -> None:
+def fault(*arguments: str, deadline: float = 120.0) -> None:
     """Runs the command for faults."""
-    run(*ENVIRONMENT.faults, *arguments, deadline=120)
+    run(*ENVIRONMENT.faults, *arguments, deadline=deadline)
 
 
 @contextlib.contextmanager

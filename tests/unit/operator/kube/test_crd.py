@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ from tests.support.kube_api import FakeKubeApi, fake_kube_api, status
 from lobby_gateway.resource.schema import crd
 from lobby_operator.kube.crd import main
 
+ROOT = Path(__file__).resolve().parents[4]
 PATH = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/lobbies.lobby-gateway.io"
 OURS = crd()
 
@@ -63,14 +67,25 @@ def test_without_a_crd_it_says_what_to_do(tmp_path: Path, capsys: pytest.Capture
     assert "kubectl create -f crds/lobbies.yaml" in capsys.readouterr().err
 
 
-def test_a_refusing_server_gives_one_line_and_exit_code_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_refusing_server_gives_one_line_and_the_exit_code_for_a_retry(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     def forbidding(server: FakeKubeApi) -> None:
         server.put(PATH, there())
         server.instead = lambda asked: status(403, "Forbidden", "not you") if asked.method == "PATCH" else None
 
     code, _ = run(forbidding, tmp_path)
-    assert code == 1
+    assert code == 75
     assert capsys.readouterr().err.splitlines() == ["patch customresourcedefinitions lobbies.lobby-gateway.io: not you"]
+
+
+def test_an_image_without_the_operator_says_so_in_one_line() -> None:
+    paths = os.pathsep.join(str(ROOT / each) for each in ("gateway", "operator"))
+    command = [sys.executable, "-S", "-m", "lobby_operator.kube.crd"]  # -S: without installed packages
+    ended = subprocess.run(command, env={"PYTHONPATH": paths}, capture_output=True, text=True, check=False, timeout=60)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("the operator on Kubernetes is not installed here; accepted: ")
+    assert len(ended.stderr.splitlines()) == 1
 
 
 def test_a_missing_cluster_gives_one_line_and_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

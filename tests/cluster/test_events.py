@@ -1,0 +1,64 @@
+"""Events: each names the pod that it is about, and a normal start leaves no Warning."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.cluster.support.cluster import Cluster, name_of
+from tests.cluster.support.faults import kill_process
+from tests.cluster.support.resources import lobby
+from tests.cluster.support.waiting import eventually
+
+EVENTS = "/apis/events.k8s.io/v1/namespaces/{}/events"
+
+
+def events(cluster: Cluster, *, kind: str = "", reason: str = "") -> list[dict[str, Any]]:
+    """Events of the namespace about objects of a kind, with a reason; all, if these are empty."""
+    items: list[dict[str, Any]] = cluster.api.get(EVENTS.format(cluster.namespace))["items"]
+    return [
+        each
+        for each in items
+        if each["regarding"].get("kind") == (kind or each["regarding"].get("kind"))
+        and each.get("reason") == (reason or each.get("reason"))
+    ]
+
+
+def test_each_event_names_its_pod_and_says_why_one_ended(cluster: Cluster, origin: str) -> None:
+    with cluster.lobby(lobby("eventful", origin, replicas=2, spareSeats=0)) as name:
+        cluster.until_ready(name, 2)
+        pods = sorted(name_of(pod) for pod in cluster.pods(name))
+        eventually(lambda: events(cluster, kind="Lobby", reason="BelowReplicas"), what="an Event of their creation")
+        created = [
+            each["note"] for each in events(cluster, kind="Lobby", reason="BelowReplicas") if name in each["note"]
+        ]
+        assert all(any(pod in note for note in created) for pod in pods), created
+
+        for pod in pods:  # one after the other: the second is no repetition of the first
+            kill_process(pod, "lobby_gateway.lobby")
+            ended = eventually(
+                lambda pod=pod: [  # type: ignore[misc]
+                    each for each in events(cluster, kind="Lobby", reason="Ended") if each["note"].startswith(f"{pod}:")
+                ],
+                what=lambda: str([each["note"] for each in events(cluster, kind="Lobby", reason="Ended")]),
+            )
+            (event,) = ended
+            assert event["related"] == {
+                "kind": "Pod",
+                "namespace": cluster.namespace,
+                "name": pod,
+                "apiVersion": "v1",
+            }
+            assert event["type"] == "Warning"
+            assert "137" in event["note"], event["note"]
+            cluster.until_ready(name, 2)
+
+
+def test_a_start_leaves_no_warning(cluster: Cluster, origin: str) -> None:
+    with cluster.lobby(lobby("quiet", origin)) as name:
+        cluster.until_ready(name, 1)
+        (pod,) = cluster.pods(name)
+        assert [each["note"] for each in events(cluster, kind="Pod", reason="Unhealthy") if about(each, pod)] == []
+
+
+def about(event: dict[str, Any], pod: dict[str, Any]) -> bool:
+    return bool(event["regarding"].get("uid") == pod["metadata"]["uid"])

@@ -15,14 +15,17 @@ class OriginSettings:
             take less, so they don't cost the origin a new connection.
         stable_seconds: a connection that streamed for this long was a success and resets the back-off. Connections that an
             origin accepts and soon drops don't, so it is not hammered.
-        min_refused_seconds: shortest wait after 401 or 403. Only a person can fix the cause, and many origins ban clients that
-            retry too often.
+        min_refused_seconds: shortest wait after a refusal (401, 403, a close code or a message that says so). Only a person
+            can fix the cause, and many origins ban clients that retry too often.
         max_retry_after_seconds: longest Retry-After that is honored, so that a mistaken one can't stop a Lobby for days.
         max_buffered_bytes: most bytes of client messages that wait for an origin that reads slowly; more are refused, so that
             it can't fill the memory.
         unresponsive_close_seconds: how long to wait for the close frame of an origin that stopped responding: it hardly comes.
-        judged_per_turn: most messages that are compared with what `onConnect` expects in one turn of the event loop. Parsing
-            that many takes a few milliseconds; one read may bring 100,000 tiny ones.
+        judged_per_turn: most messages that are compared with what `onConnect` expects, or with the rules of `onMessage`, in
+            one turn of the event loop. Parsing that many takes a few milliseconds, with expressions up to 50; one read may
+            bring 100,000 tiny ones.
+        early_bytes: most bytes of messages kept until `onConnect` is done, to be forwarded then: a snapshot of an order book
+            has some 100 KB.
         denied_networks: networks that no origin may be in. None by default, where the user of the machine chooses the origin;
             the operator sets them, since in a cluster whoever creates a Lobby would reach what a pod can reach.
     """
@@ -34,6 +37,7 @@ class OriginSettings:
     max_buffered_bytes: int = 1 << 20
     unresponsive_close_seconds: float = 0.5
     judged_per_turn: int = 500
+    early_bytes: int = 4 << 20
     denied_networks: tuple[IPv4Network | IPv6Network, ...] = ()
 
 

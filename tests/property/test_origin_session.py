@@ -43,6 +43,16 @@ SCRIPTS: list[list[dict[str, Any]]] = [
     [{"expect": {"json": {}, "timeoutSeconds": 2}}, {"expect": {"json": {"/status": "ready"}, "timeoutSeconds": 9}}],
 ]
 
+RULES: list[list[dict[str, Any]]] = [
+    [],
+    [{"contains": "tick", "send": "tock $(KEY)", "forward": False}],
+    [{"contains": "no", "end": {"refused": True}}],
+    [
+        {"contains": "key", "forward": False, "end": {}},
+        {"contains": "tick", "when": "text == 'tick'", "send": "$(now)"},
+    ],
+]
+
 
 def batch_of(*messages: str) -> Batch:
     return Batch.of([frame(Opcode.TEXT, each.encode()) for each in messages])
@@ -100,6 +110,8 @@ class OriginSessionMachine(RuleBasedStateMachine):
 
     @initialize(
         script=st.sampled_from(SCRIPTS),
+        rules=st.sampled_from(RULES),
+        every=st.sampled_from([[], [], [{"seconds": 3, "send": "beat $(now)"}]]),
         ping=st.sampled_from([0, 1, 20]),
         stale=st.sampled_from([0, 3, 60]),
         connect=st.sampled_from(["OnDemand", "Always"]),
@@ -113,6 +125,8 @@ class OriginSessionMachine(RuleBasedStateMachine):
         self,
         *,
         script: list[dict[str, Any]],
+        rules: list[dict[str, Any]],
+        every: list[dict[str, Any]],
         ping: int,
         stale: int,
         connect: str,
@@ -125,6 +139,8 @@ class OriginSessionMachine(RuleBasedStateMachine):
         spec = origin_spec(
             secrets=SECRETS,
             onConnect=script,
+            onMessage=rules,
+            every=every,
             keepalive={"pingSeconds": ping, "timeoutSeconds": 2},
             staleSeconds=stale,
             connect=connect,
@@ -133,10 +149,13 @@ class OriginSessionMachine(RuleBasedStateMachine):
         values = resolved(spec, KEY)
         self.longest = longest / 1000
         self.always = connect == "Always"
+        self.rules = rules
+        self.speaks = bool(every) or any("send" in rule for rule in rules)
         self.expects = [step["expect"]["json"] for step in script if "expect" in step]
         self.session = OriginSession(
             spec,
-            steps=values.steps,
+            dialogue=values.dialogue,
+            wall_clock=lambda: 1767225600.0,
             redactor=Redactor(values.secrets),
             fraction=random.Random(seed).random if fraction is None else lambda: fraction,  # no secret
             settings=OriginSettings(linger_seconds=linger),
@@ -179,7 +198,7 @@ class OriginSessionMachine(RuleBasedStateMachine):
                 case Send():
                     assert self.open
                     assert not self.closing
-                    assert not self.streaming, "the script continues after its end"
+                    assert not self.streaming or self.speaks, "the script continues after its end"
                 case SendPing():
                     assert self.open
                     assert not self.closing
@@ -300,22 +319,32 @@ class OriginSessionMachine(RuleBasedStateMachine):
     def receives(self, events: tuple[Event, ...]) -> None:
         if not self.closing:
             for event in events:
-                if isinstance(event, Batch):
-                    self.expect_or_stream(event)
+                if isinstance(event, Batch) and not self.expect_or_stream(event):
+                    break
         self.session.receive(events, self.now)
         self.obey()
         if any(isinstance(event, Close | Violation) for event in events):
             self.closing = True  # the connection sends pongs by itself
         assert self.published == self.stream, "lost, duplicated or reordered"
 
-    def expect_or_stream(self, batch: Batch) -> None:
-        """The script in four lines: non-matching messages are skipped; after the last wait, all are published."""
+    def expect_or_stream(self, batch: Batch) -> bool:
+        """The script and the rules in a few lines; returns whether the connection goes on.
+
+        Messages that are not awaited are skipped; after the last wait, all are published that no rule drops.
+        """
         for index in range(len(batch)):
             message = bytes(batch.payload(index))
-            if not self.awaited:
-                self.stream.append(message)
-            elif not self.awaited[0] or message == READY.encode():
+            if self.awaited and (not self.awaited[0] or message == READY.encode()):
                 self.awaited.pop(0)
+                continue
+            rule = next((rule for rule in self.rules if rule["contains"].encode() in message), {})
+            if not self.awaited and rule.get("forward", True):
+                self.stream.append(message)
+            if "end" in rule:
+                if rule["end"].get("refused") and not self.outdated:
+                    self.not_before = self.now + ORIGIN.min_refused_seconds
+                return False
+        return True
 
     # The laws
 

@@ -19,6 +19,9 @@ def origin_spec(url: str = "ws://origin.example/", **fields: Any) -> OriginSpec:
         "tls": {"insecureSkipVerify": False},
         "secrets": [],
         "onConnect": [],
+        "onMessage": [],
+        "every": [],
+        "closeCodes": {"refused": [1008]},
         "keepalive": {"pingSeconds": 20, "timeoutSeconds": 20},
         "staleSeconds": 0,
         "reconnect": {"minMilliseconds": 500, "maxMilliseconds": 30000},
@@ -26,7 +29,15 @@ def origin_spec(url: str = "ws://origin.example/", **fields: Any) -> OriginSpec:
         "maxMessageBytes": 1048576,
         "identity": "Content",
     }
-    return build(OriginSpec, {**defaults, "url": url, **fields}, "spec.origin")
+    steps = [
+        {**step, "expect": {"early": "Drop", **step["expect"]}} if "expect" in step else step
+        for step in fields.get("onConnect", ())
+    ]
+    rules = [
+        {"forward": True, **rule, **({"end": {"refused": False, **rule["end"]}} if "end" in rule else {})}
+        for rule in fields.get("onMessage", ())
+    ]
+    return build(OriginSpec, {**defaults, "url": url, **fields, "onConnect": steps, "onMessage": rules}, "spec.origin")
 
 
 def resolved(spec: OriginSpec, environment: Mapping[str, str] | None = None) -> ResolvedOrigin:

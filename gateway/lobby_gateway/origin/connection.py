@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 import ssl
+import time
 from collections.abc import Callable, Mapping
 
 from lobby_gateway.errors import UserError, internal_error
@@ -91,9 +92,10 @@ class OriginConnection:
         self._tls_is_current = False
         self._session = OriginSession(
             spec,
-            steps=() if resolved is None else resolved.steps,
+            dialogue=None if resolved is None else resolved.dialogue,
             redactor=_hiding(frozenset() if resolved is None else resolved.secrets),
             fraction=fraction,
+            wall_clock=time.time,
             settings=settings,
         )
         self._loop = asyncio.get_running_loop()
@@ -337,7 +339,7 @@ class OriginConnection:
             self._tls_is_current = False
             # The origin may still quote the old secrets.
             old = frozenset() if before is None else before.secrets
-            self._session.set_steps(resolved.steps, _hiding(resolved.secrets | old))
+            self._session.set_dialogue(resolved.dialogue, _hiding(resolved.secrets | old))
             logger.info("origin: secrets were replaced")
         if not self._tls_is_current:
             self._tls = await asyncio.to_thread(origin_context, self._spec, resolved)

@@ -1,23 +1,51 @@
 """The `onConnect` steps of a new origin connection: what to send, what to wait for, and where the stream begins.
 
 Messages before the end of the last step are the origin's responses to us (a login, a subscription), so they are not
-forwarded. The message after the one that ended the script is the first of the stream, even if both arrived in the same
-read. No text made here contains what was sent or expected: those may be secrets.
+forwarded, except with `early: Forward` those that no step waits for: they are the beginning of the stream. The message after
+the one that ended the script is the next of the stream, even if both arrived in the same read.
+
+Consecutive `expect` steps match in any order: an origin may answer two requests as it likes.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
+from lobby_gateway.origin.expressions import Expression, ExpressionError, message_variables
+from lobby_gateway.origin.rules import End, MessageRules
+from lobby_gateway.origin.templates import Template
 from lobby_gateway.resource.json_pointer import resolve
-from lobby_gateway.resource.spec import ExpectSpec
 from lobby_gateway.websocket.frames import Batch, Opcode
 
-Step = str | ExpectSpec
-"""A text to send, with the secrets filled in, or a message to wait for."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expectation:
+    """A message to wait for.
+
+    Attributes:
+        json: the JSON value expected at each JSON pointer (RFC 6901).
+        contains: bytes that it must contain; empty: any.
+        when: an expression that must hold; None: none.
+        forward_early: whether messages that arrive meanwhile, and that no step waits for, are forwarded.
+        timeout_seconds: how long to wait.
+    """
+
+    json: Mapping[str, Any]
+    contains: bytes = b""
+    when: Expression | None = None
+    forward_early: bool = False
+    timeout_seconds: float
+
+
+Step = str | Template | Expectation
+"""A text to send, with or without expressions that depend on the time, or a message to wait for."""
+
+_NO_VARIABLES: Mapping[str, object] = MappingProxyType({})
+_SHOWN = 300
+"""Bytes of a message that came instead of an expected one; the report of it is redacted and cut later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +53,17 @@ class Progress:
     """The result of an advance.
 
     Attributes:
-        sends: texts to send now, in this order.
+        sends: texts to send now, in this order; they may contain secrets, so `repr` omits them.
+        early: messages before the end of the script that are part of the stream; None before its end, or if there are none.
         stream: messages after the end of the script; None before its end, or if there are none.
+        end: why the connection ends: a rule says so, or a step has failed; None: it does not.
         unjudged: index of the first message that is yet to be judged; None if all were.
     """
 
-    sends: tuple[str, ...] = ()
+    sends: tuple[str, ...] = field(default=(), repr=False)
+    early: Batch | None = None
     stream: Batch | None = None
+    end: End | None = None
     unjudged: int | None = None
 
 
@@ -42,11 +74,30 @@ class OriginScript:
         deadline: when the expected message is overdue; None if none is expected.
     """
 
-    __slots__ = ("_at", "_steps", "deadline")
+    __slots__ = (
+        "_after_awaited", "_at", "_awaited", "_early", "_early_bytes", "_instead", "_max_early", "_rules", "_steps",
+        "deadline",
+    )  # fmt: skip
 
-    def __init__(self, steps: Sequence[Step]) -> None:
+    def __init__(
+        self, steps: Sequence[Step], rules: MessageRules | None = None, *, max_early_bytes: int = 1 << 20
+    ) -> None:
+        """Begins before the first step.
+
+        Args:
+            steps: the steps.
+            rules: for messages that no step waits for.
+            max_early_bytes: most bytes of messages that are kept until the stream begins.
+        """
         self._steps = tuple(steps)
-        self._at = 0
+        self._rules = rules
+        self._max_early = max_early_bytes
+        self._at = 0  # the first step that is not done
+        self._awaited: dict[int, Expectation] = {}  # of consecutive `expect` steps, those that are not done
+        self._after_awaited = 0  # the step behind them
+        self._early: list[bytes] = []
+        self._early_bytes = 0
+        self._instead = ""  # the latest message that no step waited for
         self.deadline: float | None = None
 
     @property
@@ -54,69 +105,141 @@ class OriginScript:
         """Whether all steps are done, so the stream has started."""
         return self._at == len(self._steps)
 
-    def start(self, now: float) -> Progress:
-        """The connection is open. Call this once, before `receive`."""
-        return Progress(self._advance(now))
+    def start(self, now: float, others: Mapping[str, object] = _NO_VARIABLES) -> Progress:
+        """The connection is open. Call this once, before `receive`. `others`: the secrets and the times."""
+        sends: list[str] = []
+        end = self._advance(sends, now, others)
+        return Progress(tuple(sends), end=end)
 
-    def receive(self, batch: Batch, now: float, *, start: int = 0, most: int | None = None) -> Progress:
+    def receive(
+        self,
+        batch: Batch,
+        now: float,
+        others: Mapping[str, object] = _NO_VARIABLES,
+        *,
+        start: int = 0,
+        most: int | None = None,
+    ) -> Progress:
         """Messages arrived. Call this until the script is done.
 
         Args:
             batch: the messages.
             now: seconds.
+            others: the secrets by their names, and the times, for expressions.
             start: index of the first one that was not judged yet.
             most: how many to judge at most; None: all.
         """
         sends: list[str] = []
         for index in range(start, len(batch)):
             if self.done:
-                return Progress(tuple(sends), batch.after(index))
+                return Progress(tuple(sends), self._take_early(), batch.after(index))
             if most is not None and index - start == most:
                 return Progress(tuple(sends), unjudged=index)
-            step = self._steps[self._at]
-            if isinstance(step, ExpectSpec) and _matches(step, batch, index):
-                self._at += 1
-                sends.extend(self._advance(now))
-        return Progress(tuple(sends))
+            matched = self._matching(batch, index, others)
+            end: End | None = None
+            if matched is None:
+                end = self._not_awaited(batch, index, others, sends)
+            else:
+                del self._awaited[matched]
+                if self._awaited:
+                    self._await(now)
+                else:
+                    self._at = self._after_awaited
+                    end = self._advance(sends, now, others)
+            if end is not None:
+                return Progress(tuple(sends), end=end)
+        return Progress(tuple(sends), self._take_early() if self.done else None)
 
     def overdue(self, now: float) -> str | None:
-        """If the expected message is overdue, one line about it for people."""
+        """If the expected message is overdue, one line about it for people. It quotes the origin, so it is to be redacted."""
         if self.deadline is None or now < self.deadline:
             return None
-        step = self._steps[self._at]
-        assert isinstance(step, ExpectSpec)  # noqa: S101  only those have a deadline
+        step = next(iter(self._awaited.values()))
         what = f"no message matching {', '.join(sorted(step.json))}" if step.json else "no message"
-        return f"onConnect[{self._at}]: {what} within {step.timeout_seconds} s"
+        if not step.json and (step.contains or step.when is not None):
+            what = "no matching message"
+        line = f"{self.where}: {what} within {step.timeout_seconds} s"
+        return f"{line}; the latest other message: {self._instead}" if self._instead else line
 
     @property
     def where(self) -> str:
         """The current step, for people."""
-        return f"onConnect[{self._at}]"
+        return f"onConnect[{next(iter(self._awaited), self._at)}]"
 
-    def _advance(self, now: float) -> tuple[str, ...]:
-        """Runs the `send` steps up to the next `expect`, whose message is awaited then."""
-        sends = []
+    def _advance(self, sends: list[str], now: float, others: Mapping[str, object]) -> End | None:
+        """Runs the `send` steps up to the next `expect` steps, whose messages are awaited then."""
         self.deadline = None
         while not self.done:
             step = self._steps[self._at]
-            if isinstance(step, ExpectSpec):
-                self.deadline = now + step.timeout_seconds
-                break
-            sends.append(step)
+            if isinstance(step, Expectation):
+                self._await_from(self._at, now)
+                return None
+            where = self.where
             self._at += 1
-        return tuple(sends)
+            try:
+                sends.append(step if isinstance(step, str) else step.text(others))
+            except ExpressionError as error:
+                return End(f"{where}.send: {error}", refused=False)
+        return None
+
+    def _await_from(self, at: int, now: float) -> None:
+        """Begins to wait for a step and the `expect` steps that follow it."""
+        while at < len(self._steps) and isinstance(step := self._steps[at], Expectation):
+            self._awaited[at] = step
+            at += 1
+        self._after_awaited = at
+        self._await(now)
+
+    def _await(self, now: float) -> None:
+        self.deadline = now + min(each.timeout_seconds for each in self._awaited.values())
+
+    def _matching(self, batch: Batch, index: int, others: Mapping[str, object]) -> int | None:
+        """The first awaited step that a message matches."""
+        variables: Mapping[str, object] | None = None
+        for at, step in self._awaited.items():
+            if step.contains and step.contains not in bytes(batch.payload(index)):
+                continue
+            if step.json or step.when is not None:
+                variables = variables or message_variables(batch, index, others)
+                if not _has(variables, step.json):
+                    continue
+                if step.when is not None and not step.when.holds(variables):
+                    continue
+            return at
+        return None
+
+    def _not_awaited(self, batch: Batch, index: int, others: Mapping[str, object], sends: list[str]) -> End | None:
+        """A message that no step waits for: what the rules say, and perhaps the beginning of the stream."""
+        if self._rules is not None:
+            verdict = self._rules.judge_one(batch, index, others)
+            if verdict.send is not None:
+                sends.append(verdict.send)
+            if verdict.end is not None:
+                return verdict.end
+            if not verdict.forward:
+                return None
+        shown = bytes(batch.payload(index)[:_SHOWN])
+        is_text = batch.opcode(index) == Opcode.TEXT
+        self._instead = shown.decode(errors="replace") if is_text else f"{len(batch.payload(index))} bytes, not text"
+        if any(each.forward_early for each in self._awaited.values()):
+            frame = batch.frames[index]
+            self._early.append(frame)
+            self._early_bytes += len(frame)
+            if self._early_bytes > self._max_early:
+                return End(f"more than {self._max_early} bytes arrived before onConnect was done", refused=False)
+        return None
+
+    def _take_early(self) -> Batch | None:
+        early, self._early = self._early, []
+        return Batch.of(early) if early else None
 
 
-def _matches(expect: ExpectSpec, batch: Batch, index: int) -> bool:
-    if not expect.json:
-        return True
-    if batch.opcode(index) != Opcode.TEXT:
+def _has(variables: Mapping[str, object], values: Mapping[str, Any]) -> bool:
+    """Whether a message is JSON that has these values at these pointers."""
+    msg = variables["msg"]
+    if values and msg is None and str(variables["text"]).strip() != "null":
         return False
-    try:
-        document = json.loads(bytes(batch.payload(index)))
-    except (ValueError, RecursionError):  # not JSON, or nested absurdly deep
-        return False
-    return all(equal(resolve(document, pointer), value) for pointer, value in expect.json.items())
+    return all(equal(resolve(msg, pointer), value) for pointer, value in values.items())
 
 
 def equal(a: Any, b: Any) -> bool:  # noqa: ANN401  any JSON

@@ -7,14 +7,15 @@ out, wherever it is used: editors and `echo` add it. No text made here contains 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import quote
 
 from lobby_gateway.errors import MissingSecretError, UserError
-from lobby_gateway.resource.spec import ExpectSpec, NamedValue, OriginSpec
+from lobby_gateway.origin import dialogue as dialogues
+from lobby_gateway.origin.dialogue import Dialogue
+from lobby_gateway.resource.spec import NamedValue, OriginSpec
 
 TLS_CERTIFICATE_KEY = "tls.crt"
 TLS_PRIVATE_KEY_KEY = "tls.key"
@@ -25,12 +26,6 @@ _CLIENT_FIELD = "spec.origin.tls.clientCertSecretRef"
 
 ENVIRONMENT = "the environment variable {}"
 """Source of a value in local mode."""
-
-_REFERENCE = re.compile(r"\$\$\(|\$\(([^()\s]{0,69}\))?")
-"""`$$(`, or `$(` with the name and `)` if they follow."""
-
-_JSON = "json:"
-"""In front of a name: the value is escaped for a JSON string."""
 
 _HEADER_VALUE = re.compile(r"[\t -~\x80-\xff]*")
 """What a field value may contain (RFC 9110 §5.5): above all, no line break."""
@@ -94,22 +89,8 @@ def _references(origin: OriginSpec) -> Iterator[SecretReference]:
 
 
 def problems(origin: OriginSpec) -> tuple[tuple[str, str], ...]:
-    """Errors in the references that the CRD's rules cannot express, as (field, one line)."""
-    return (*_unknown_names(origin), *_shared_variables(origin))
-
-
-def _unknown_names(origin: OriginSpec) -> Iterator[tuple[str, str]]:
-    known = sorted(secret.name for secret in origin.secrets)
-    accepted = f"the names of spec.origin.secrets ({', '.join(known) or 'none'}), or $$( for $( itself"
-    for index, step in enumerate(origin.on_connect):
-        for found in _REFERENCE.finditer(step.send or ""):
-            if found[0] == "$$(":
-                continue
-            named = found[1]
-            if named is None:
-                yield f"spec.origin.onConnect[{index}].send", f"$( without a name and ')'; accepted: {accepted}"
-            elif named[:-1].removeprefix(_JSON) not in known:
-                yield f"spec.origin.onConnect[{index}].send", f"$({named} is unknown; accepted: {accepted}"
+    """Errors in references and expressions that the CRD's rules cannot express, as (field, one line)."""
+    return (*dialogues.problems(origin), *_shared_variables(origin))
 
 
 def _shared_variables(origin: OriginSpec) -> Iterator[tuple[str, str]]:
@@ -129,7 +110,7 @@ class ResolvedOrigin:
     Attributes:
         url: URL with the query parameters.
         headers: names and values, in the order of the Lobby.
-        steps: steps of `onConnect`: a text to send, or a message to wait for.
+        dialogue: what is said to the origin, and how its messages are understood.
         ca_pem: CA certificates to verify the origin with; None: those of the system.
         client_certificate_pem: our certificate; None: no client certificate.
         client_key_pem: its private key.
@@ -138,7 +119,7 @@ class ResolvedOrigin:
 
     url: str
     headers: tuple[tuple[str, str], ...]
-    steps: tuple[str | ExpectSpec, ...]
+    dialogue: Dialogue
     ca_pem: str | None
     client_certificate_pem: str | None
     client_key_pem: str | None
@@ -146,7 +127,7 @@ class ResolvedOrigin:
 
     def __repr__(self) -> str:
         names = [name for name, _ in self.headers]
-        return f"<ResolvedOrigin with headers {names}, {len(self.steps)} steps, {len(self.secrets)} secrets>"
+        return f"<ResolvedOrigin with headers {names}, {len(self.dialogue.steps)} steps, {len(self.secrets)} secrets>"
 
 
 def resolve(origin: OriginSpec, environment: Mapping[str, str], *, place: str = ENVIRONMENT) -> ResolvedOrigin:
@@ -187,7 +168,7 @@ def resolve(origin: OriginSpec, environment: Mapping[str, str], *, place: str = 
     return ResolvedOrigin(
         url=_with_query(origin.url, query),
         headers=headers,
-        steps=tuple(_expand(s.send, by_name) if s.send is not None else _expected(s.expect) for s in origin.on_connect),
+        dialogue=dialogues.dialogue(origin, by_name),
         ca_pem=environment[secret_variable(ca.name, ca.key)] if ca else None,
         client_certificate_pem=environment[secret_variable(client.name, TLS_CERTIFICATE_KEY)] if client else None,
         client_key_pem=environment[secret_variable(client.name, TLS_PRIVATE_KEY_KEY)] if client else None,
@@ -227,19 +208,3 @@ def _with_query(url: str, query: tuple[tuple[str, str], ...]) -> str:
     if "?" not in url:
         return f"{url}?{added}"
     return url + added if url.endswith(("?", "&")) else f"{url}&{added}"
-
-
-def _expand(text: str, values: Mapping[str, str]) -> str:
-    def expanded(found: re.Match[str]) -> str:
-        if found[0] == "$$(":
-            return "$("
-        name = found[1][:-1]
-        value = values[name.removeprefix(_JSON)]
-        return json.dumps(value, ensure_ascii=False)[1:-1] if name.startswith(_JSON) else value
-
-    return _REFERENCE.sub(expanded, text)  # in one pass, so that "$(" in a value is not expanded
-
-
-def _expected(expect: ExpectSpec | None) -> ExpectSpec:
-    assert expect is not None  # noqa: S101  a step has one of the two
-    return expect

@@ -11,11 +11,14 @@ Every call takes the time; `commands` returns what to do, `wake_at` when to call
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
+from lobby_gateway.origin.dialogue import Dialogue
+from lobby_gateway.origin.expressions import ExpressionError, times
 from lobby_gateway.origin.keepalive import Due, Keepalive
 from lobby_gateway.origin.redaction import Redactor
-from lobby_gateway.origin.script import OriginScript, Progress, Step
+from lobby_gateway.origin.rules import End
+from lobby_gateway.origin.script import OriginScript, Progress
 from lobby_gateway.origin.states import (
     TRANSITIONS,
     BeginClose,
@@ -35,6 +38,7 @@ from lobby_gateway.origin.states import (
     Signal,
     State,
 )
+from lobby_gateway.origin.timed_messages import TimedMessages
 from lobby_gateway.process.backoff import Backoff
 from lobby_gateway.process.seat_reports import OriginReport, OriginState
 from lobby_gateway.resource.spec import ConnectMode, OriginSpec
@@ -67,19 +71,31 @@ class OriginSession:
         self,
         spec: OriginSpec,
         *,
-        steps: Sequence[Step] = (),
+        dialogue: Dialogue | None = None,
         redactor: Redactor | None = None,
         fraction: Callable[[], float],
+        wall_clock: Callable[[], float],
         settings: OriginSettings = ORIGIN,
     ) -> None:
-        """`steps` are the `onConnect` steps with secrets filled in; `fraction` returns random numbers from 0 to 1."""
+        """Begins without a connection.
+
+        Args:
+            spec: the origin of a checked Lobby.
+            dialogue: its steps, rules and timed messages, with the secrets; None: a secret is missing.
+            redactor: hides the secrets.
+            fraction: returns random numbers from 0 to 1.
+            wall_clock: returns the seconds since 1970, for expressions.
+            settings: timeouts and limits.
+        """
         self.state = State.IDLE
         self.failures: Counter[Failure] = Counter()
         self.attempts = 0
         self.connections = 0
         self._spec = spec
-        self._steps = tuple(steps)
+        self._dialogue = dialogue or Dialogue()
         self._redactor = redactor or Redactor()
+        self._wall_clock = wall_clock
+        self._refused_codes = _FORBIDDEN_CODES | frozenset(spec.close_codes.refused)
         self._always = spec.connect is ConnectMode.ALWAYS
         self._settings = settings
         self._backoff = Backoff(
@@ -103,6 +119,8 @@ class OriginSession:
         self._streamed = False  # since the latest `Forget`
         self._unjudged: list[Event] = []  # while reading is paused
         self._judged = 0  # messages of the first of those
+        self._rules = self._dialogue.rules  # of the open connection
+        self._timed: TimedMessages | None = None  # while streaming
 
     # For the connection: state
 
@@ -118,16 +136,18 @@ class OriginSession:
 
     def wake_at(self) -> float | None:
         """When to call `wake`; calling it earlier or later does no harm."""
-        times: list[float | None] = [self._linger_until]
+        deadlines: list[float | None] = [self._linger_until]
         if self.state in (State.WAITING, State.REFUSED):
-            times = [self._next_try]
+            deadlines = [self._next_try]
         elif self._unjudged:
             return 0.0  # in the next turn
         elif self._keepalive is not None and self.state in (State.SCRIPTING, State.STREAMING):
-            times += [self._script.deadline, self._keepalive.wake_at()]
+            deadlines += [self._script.deadline, self._keepalive.wake_at()]
+            if self._timed is not None:
+                deadlines.append(self._timed.wake_at)
         elif self.state is not State.CONNECTING:
             return None
-        return min((each for each in times if each is not None), default=None)
+        return min((each for each in deadlines if each is not None), default=None)
 
     def report(self, now: float) -> OriginReport:
         """The state as people and the lobby host see it."""
@@ -159,9 +179,9 @@ class OriginSession:
         elif self.state in (State.CONNECTING, State.SCRIPTING, State.STREAMING) and self._linger_until is None:
             self._linger_until = now + self._settings.linger_seconds
 
-    def set_steps(self, steps: Sequence[Step], redactor: Redactor) -> None:
-        """Sets the `onConnect` steps, from the next connection on."""
-        self._steps = tuple(steps)
+    def set_dialogue(self, dialogue: Dialogue, redactor: Redactor) -> None:
+        """Sets what is said to the origin, from the next connection on."""
+        self._dialogue = dialogue
         self._redactor = redactor
 
     def secrets_changed(self, now: float) -> None:
@@ -195,8 +215,9 @@ class OriginSession:
             stale_seconds=self._spec.stale_seconds,
             now=now,
         )
-        self._script = OriginScript(self._steps)
-        self._advance(self._script.start(now), now)
+        self._rules = self._dialogue.rules
+        self._script = OriginScript(self._dialogue.steps, self._rules, max_early_bytes=self._settings.early_bytes)
+        self._advance(self._script.start(now, self._variables()), now)
 
     def refused(self, status: int, reason: str, retry_after: float | None, now: float) -> None:
         """The origin answered the handshake with a status other than 101.
@@ -233,17 +254,20 @@ class OriginSession:
 
     def _receive_all(self, events: Iterator[Event], now: float) -> None:
         for event in events:
-            if self.state is _STREAMING:
-                if isinstance(event, Batch):
-                    assert self._keepalive is not None  # noqa: S101  while streaming
-                    self._keepalive.message(now)
+            rest: Batch | None = None
+            if self.state is _STREAMING and isinstance(event, Batch):
+                assert self._keepalive is not None  # noqa: S101  while streaming
+                self._keepalive.message(now)
+                if self._rules is None or not self._rules.concern(event):
                     self._commands.append(Publish(event))
                     continue
-            elif self.state is not State.SCRIPTING:
+                rest = self._judge(event, now)
+            elif self.state is _STREAMING or self.state is State.SCRIPTING:
+                rest = self._receive(event, now)
+            else:
                 return  # closing: ignored
-            self._receive(event, now)
-            if self._judged:
-                self._unjudged = [event, *events]
+            if rest is not None:
+                self._unjudged = [rest, *events]
                 return
 
     def bytes_received(self, at: float, incomplete: int) -> None:
@@ -254,6 +278,7 @@ class OriginSession:
     def excuse(self, now: float) -> None:
         """A client's message was why the origin closed: the next attempt is as soon as after a first failure."""
         if self.state is State.CLOSING:
+            self._forbidden = False
             self._backoff.reset()
             self._next_try = now + self._backoff.next()
 
@@ -276,6 +301,8 @@ class OriginSession:
                 Failure.SCRIPT, overdue, BeginClose(1000, "a message that onConnect expects did not arrive"), now
             )
         self._watch(now)
+        if self._timed is not None and self.state is State.STREAMING:
+            self._send_timed(self._timed, now)
 
     # Connecting and disconnecting
 
@@ -311,14 +338,16 @@ class OriginSession:
 
     # The open connection
 
-    def _receive(self, event: Event, now: float) -> None:
+    def _receive(self, event: Event, now: float) -> Batch | None:
+        """Returns the batch whose messages are to be judged later, from index `_judged` on."""
         assert self._keepalive is not None  # noqa: S101  while open
         self._keepalive.bytes_received(now)
         if isinstance(event, Batch):
-            progress = self._script.receive(event, now, start=self._judged, most=self._settings.judged_per_turn)
+            most = self._settings.judged_per_turn
+            progress = self._script.receive(event, now, self._variables(), start=self._judged, most=most)
             self._judge_later(progress.unjudged)
-            self._advance(progress, now)
-        elif isinstance(event, Close):
+            return event if self._judged else self._advance(progress, now)
+        if isinstance(event, Close):
             self._closed_by_origin(event, now)
         elif isinstance(event, Violation):
             # The connection itself answers a violation with this code, as it answers pings and close frames (RFC 6455 §7.1.7).
@@ -328,6 +357,39 @@ class OriginSession:
                 None,
                 now,
             )
+        return None
+
+    def _variables(self) -> Mapping[str, object]:
+        """The variables of expressions that do not depend on a message."""
+        return {**self._dialogue.secrets, **times(self._wall_clock())}
+
+    def _judge(self, batch: Batch, now: float) -> Batch | None:
+        """Does with messages of the stream what the rules say; returns the batch if some are to be judged later."""
+        if self._rules is None or not self._rules.concern(batch):
+            self._commands.append(Publish(batch))
+            return None
+        most = self._settings.judged_per_turn
+        judgement = self._rules.judge(batch, self._variables(), start=self._judged, most=most)
+        if judgement.forwarded is not None:
+            self._commands.append(Publish(judgement.forwarded))
+        self._commands.extend(Send(text) for text in judgement.sends)
+        self._judge_later(judgement.unjudged)
+        if judgement.end is not None:
+            self._end(judgement.end, now)
+        return batch if self._judged else None
+
+    def _end(self, end: End, now: float) -> None:
+        """A message of the origin ends the connection."""
+        failure = Failure.REFUSED if end.refused else Failure.ENDED
+        self._give_up(failure, end.reason, BeginClose(1000, "ended by a message of the origin"), now)
+
+    def _send_timed(self, timed: TimedMessages, now: float) -> None:
+        for message in timed.due(now):
+            try:
+                self._commands.append(Send(message.send.text(self._variables())))
+            except ExpressionError as error:
+                self._end(End(f"{message.field}.send: {error}", refused=False), now)
+                return
 
     def _judge_later(self, unjudged: int | None) -> None:
         """Reads no more while messages wait to be judged, from this index on; None: none do."""
@@ -335,10 +397,14 @@ class OriginSession:
             self._commands.append(ResumeReading() if self._judged else PauseReading())
         self._judged = unjudged or 0
 
-    def _advance(self, progress: Progress, now: float) -> None:
+    def _advance(self, progress: Progress, now: float) -> Batch | None:
+        """Returns the batch whose messages are to be judged later, from index `_judged` on."""
         self._commands.extend(Send(text) for text in progress.sends)
+        if progress.end is not None:
+            self._end(progress.end, now)
+            return None
         if not self._script.done:
-            return
+            return None
         assert self._keepalive is not None  # noqa: S101  while open
         self._move(Signal.SCRIPT_DONE)
         self._reason = ""
@@ -346,9 +412,11 @@ class OriginSession:
         self._streaming_since = now
         self._keepalive.stream_begins(now)
         self._streamed = True
+        self._timed = TimedMessages(self._dialogue.timed, now) if self._dialogue.timed else None
         self._commands.append(BeginEpoch())
-        if progress.stream is not None:
-            self._commands.append(Publish(progress.stream))
+        if progress.early is not None:
+            self._commands.append(Publish(progress.early))
+        return None if progress.stream is None else self._judge(progress.stream, now)
 
     def _closed_by_origin(self, close: Close, now: float) -> None:
         name = _CODE_NAMES.get(close.code, "")
@@ -356,7 +424,7 @@ class OriginSession:
         reason = f"the origin closed the connection: {close.code}{f' ({said})' if said else ''}"
         if self.state is State.STREAMING:
             self._commands.append(NoteClose(close.code))
-        self._give_up(Failure.REFUSED if close.code in _FORBIDDEN_CODES else Failure.CLOSED, reason, None, now)
+        self._give_up(Failure.REFUSED if close.code in self._refused_codes else Failure.CLOSED, reason, None, now)
 
     def _watch(self, now: float) -> None:
         while self._keepalive is not None and self.state in (State.SCRIPTING, State.STREAMING):
@@ -413,6 +481,7 @@ class OriginSession:
     def _gone(self, now: float) -> None:
         """The connection is closed, or the attempt has failed."""
         self._keepalive = None
+        self._timed = None
         self._unjudged = []
         self._judged = 0
         self._streaming_since = None

@@ -20,7 +20,7 @@ class State(Enum):
 
     IDLE = OriginState.IDLE  # no client needs the stream
     WAITING = OriginState.WAITING  # the next attempt is scheduled (back-off, Retry-After)
-    REFUSED = OriginState.REFUSED  # the same after 401 or 403: retried, but rarely
+    REFUSED = OriginState.REFUSED  # the same after a refusal, such as 401: retried, but rarely
     CONNECTING = OriginState.CONNECTING  # DNS, TCP, TLS and handshake are under way
     SCRIPTING = "Scripting"  # open; the `onConnect` steps run, nothing is published
     STREAMING = OriginState.CONNECTED  # open; every message is published
@@ -176,9 +176,10 @@ class Failure(StrEnum):
     """Why an attempt or a connection failed; the values are those of a metrics label."""
 
     UNREACHABLE = "unreachable"  # DNS, TCP, TLS, timeout, or not a WebSocket server
-    REFUSED = "refused"  # HTTP 401, 403; close codes 3000, 3003
+    REFUSED = "refused"  # HTTP 401, 403; `closeCodes.refused`; a rule says so
     TURNED_AWAY = "turned_away"  # any other HTTP status except 101
     SCRIPT = "script"  # a message that `onConnect` expects did not arrive
+    ENDED = "ended"  # by us, because of a message: a rule of `onMessage` says so, or it can't be answered
     CLOSED = "closed"  # by the origin, with a close frame
     LOST = "lost"  # without one
     PROTOCOL_ERROR = "protocol_error"

@@ -22,6 +22,13 @@ class ConnectMode(StrEnum):
     ALWAYS = "Always"
 
 
+class Early(StrEnum):
+    """What happens to messages that arrive during `onConnect` and that no step waits for."""
+
+    DROP = "Drop"
+    FORWARD = "Forward"
+
+
 class Overflow(StrEnum):
     """What happens when a message may no longer wait for a client."""
 
@@ -144,10 +151,16 @@ class ExpectSpec:
 
     Attributes:
         json: the JSON value expected at each JSON pointer (RFC 6901); empty: any message matches.
+        contains: text that the message must contain; None: any.
+        when: an expression that must hold; None: none.
+        early: what happens to messages that arrive meanwhile and no step waits for.
         timeout_seconds: how long to wait, in seconds.
     """
 
     json: Mapping[str, Any]
+    contains: str | None
+    when: str | None
+    early: Early
     timeout_seconds: int
 
 
@@ -162,6 +175,62 @@ class OnConnectStep:
 
     send: str | None = field(repr=False)
     expect: ExpectSpec | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndSpec:
+    """A message that ends the origin's connection.
+
+    Attributes:
+        reason: an expression for why; None: the message itself.
+        refused: whether trying again soon is pointless.
+    """
+
+    reason: str | None
+    refused: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleSpec:
+    """What to do with messages of the origin that match; at least one of `contains` and `when` is set.
+
+    Attributes:
+        contains: text that the message must contain; None: any message.
+        when: an expression that must hold; None: none.
+        send: a text to send to the origin, with `$(…)` not evaluated; may contain a secret, so `repr` omits it.
+        forward: whether the message goes to the clients.
+        end: ends the connection; None: it does not.
+    """
+
+    contains: str | None
+    when: str | None
+    send: str | None = field(repr=False)
+    forward: bool
+    end: EndSpec | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloseCodesSpec:
+    """What the origin's close codes mean.
+
+    Attributes:
+        refused: codes after which trying again soon is pointless, beside 3000 and 3003.
+    """
+
+    refused: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimedSpec:
+    """A message to the origin, again and again.
+
+    Attributes:
+        seconds: the interval.
+        send: the text, with `$(…)` not evaluated; may contain a secret, so `repr` omits it.
+    """
+
+    seconds: int
+    send: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,6 +271,9 @@ class OriginSpec:
         tls: TLS settings of a `wss://` origin.
         secrets: secrets that `send` texts refer to.
         on_connect: steps on each new connection.
+        on_message: rules for messages of the origin, the first match wins.
+        every: messages to the origin at intervals.
+        close_codes: what the origin's close codes mean.
         keepalive: pings to the origin.
         stale_seconds: seconds without a message after which the connection is closed; 0: never.
         reconnect: back-off between attempts to connect.
@@ -217,6 +289,9 @@ class OriginSpec:
     tls: TlsSpec
     secrets: tuple[SecretVariable, ...]
     on_connect: tuple[OnConnectStep, ...]
+    on_message: tuple[RuleSpec, ...]
+    every: tuple[TimedSpec, ...]
+    close_codes: CloseCodesSpec
     keepalive: KeepaliveSpec
     stale_seconds: int
     reconnect: ReconnectSpec

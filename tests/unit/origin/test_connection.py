@@ -711,7 +711,13 @@ def test_origin_that_objects_to_a_clients_message_is_tried_again_soon(blamed: bo
         reconnect = {"minMilliseconds": 20, "maxMilliseconds": 60000}
         async with (
             FakeOrigin() as origin,
-            running(origin.url, closed=closed, reconnect=reconnect, fraction=lambda: 1.0) as lobby,
+            running(
+                origin.url,
+                closed=closed,
+                reconnect=reconnect,
+                fraction=lambda: 1.0,
+                closeCodes={"refused": [1008] if blamed else []},
+            ) as lobby,
         ):
             for number in range(1, 5):
                 await origin.until_connected(number)

@@ -3,14 +3,16 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from tests.support.specs import origin_spec, resolved
 
-from lobby_gateway.origin.script import OriginScript, Progress, Step, equal
-from lobby_gateway.resource.spec import ExpectSpec
+from lobby_gateway.origin.expressions import times
+from lobby_gateway.origin.rules import End
+from lobby_gateway.origin.script import Expectation, OriginScript, Progress, Step, equal
 from lobby_gateway.websocket.frames import Batch, Opcode, frame
 
 
-def expect(json: dict[str, Any] | None = None, seconds: int = 5) -> ExpectSpec:
-    return ExpectSpec(json=json or {}, timeout_seconds=seconds)
+def expect(json: dict[str, Any] | None = None, seconds: int = 5) -> Expectation:
+    return Expectation(json=json or {}, timeout_seconds=seconds)
 
 
 def texts(*messages: str) -> Batch:
@@ -135,7 +137,7 @@ def test_values_are_compared_as_json(a: object, b: object, same: bool) -> None:
 
 
 def test_at_most_so_many_messages_are_judged_at_a_time() -> None:
-    script = OriginScript([ExpectSpec(json={"/ok": True}, timeout_seconds=5)])
+    script = OriginScript([expect({"/ok": True})])
     script.start(0)
     flood = texts(*["{}"] * 25, '{"ok": true}', "first")
     assert script.receive(flood, 0, most=10) == Progress(unjudged=10)
@@ -144,3 +146,102 @@ def test_at_most_so_many_messages_are_judged_at_a_time() -> None:
     assert progress.unjudged is None
     assert progress.stream is not None
     assert [bytes(progress.stream.payload(i)) for i in range(len(progress.stream))] == [b"first"]
+
+
+# What arrives meanwhile
+
+
+def script_of(*onConnect: dict[str, Any], rules: list[dict[str, Any]] | None = None, most: int = 1000) -> OriginScript:  # noqa: N803
+    found = resolved(origin_spec(onConnect=[with_timeout(each) for each in onConnect], onMessage=rules or [])).dialogue
+    script = OriginScript(found.steps, found.rules, max_early_bytes=most)
+    script.start(0)
+    return script
+
+
+def with_timeout(step: dict[str, Any]) -> dict[str, Any]:
+    return {"expect": {"json": {}, "timeoutSeconds": 5, **step["expect"]}} if "expect" in step else step
+
+
+A, B = '{"id":1}', '{"id":2}'
+
+
+@pytest.mark.parametrize("answers", [(A, B), (B, A)])
+def test_consecutive_expects_match_in_any_order(answers: tuple[str, str]) -> None:
+    script = script_of({"expect": {"json": {"/id": 1}}}, {"expect": {"json": {"/id": 2}}})
+    assert not script.receive(texts(answers[0]), 1).sends
+    assert not script.done
+    assert payloads(script.receive(texts(answers[1], "first"), 1).stream) == ["first"]
+
+
+def test_the_time_of_consecutive_expects_begins_again_with_each_match_and_names_the_open_one() -> None:
+    script = script_of({"expect": {"json": {"/id": 1}}}, {"expect": {"json": {"/id": 2}}})
+    script.receive(texts(B), 4)
+    assert script.overdue(8.9) is None
+    assert script.overdue(9) == "onConnect[0]: no message matching /id within 5 s"
+
+
+def test_early_messages_are_the_beginning_of_the_stream_in_their_order() -> None:
+    script = script_of(
+        {"expect": {"json": {"/id": 1}, "early": "Forward"}},
+        {"send": "next"},
+        {"expect": {"json": {"/id": 2}, "early": "Forward"}},
+    )
+    assert script.receive(texts("snapshot", A, "tick 1"), 1).early is None
+    progress = script.receive(texts("tick 2", B, "tick 3"), 2)
+    assert payloads(progress.early) == ["snapshot", "tick 1", "tick 2"]
+    assert payloads(progress.stream) == ["tick 3"]
+
+
+def test_early_messages_are_dropped_while_no_awaited_step_forwards_them() -> None:
+    script = script_of(
+        {"expect": {"json": {"/id": 1}}}, {"send": "x"}, {"expect": {"json": {"/id": 2}, "early": "Forward"}}
+    )
+    script.receive(texts("too early", A), 1)
+    progress = script.receive(texts("early", B), 1)
+    assert payloads(progress.early) == ["early"]
+
+
+def test_rules_hold_for_messages_that_no_step_waits_for() -> None:
+    rules = [
+        {"contains": "ping", "send": "pong", "forward": False},
+        {"contains": '"error"', "end": {"reason": "msg.error", "refused": True}},
+    ]
+    script = script_of({"expect": {"contains": "welcome", "early": "Forward"}}, rules=rules)
+    progress = script.receive(texts("ping", "tick"), 1)
+    assert progress.sends == ("pong",)
+    progress = script.receive(texts('{"error":"auth failed"}', "welcome"), 1)
+    assert progress.end == End("auth failed", refused=True)
+    assert not script.done
+
+
+def test_an_awaited_message_is_the_steps_even_if_a_rule_matches() -> None:
+    script = script_of({"expect": {"when": 'text.startsWith("40")'}}, rules=[{"contains": "4", "end": {}}])
+    assert script.receive(texts("40{}"), 1).end is None
+    assert script.done
+
+
+def test_too_many_early_bytes_end_the_connection() -> None:
+    script = script_of({"expect": {"json": {"/id": 1}, "early": "Forward"}}, most=100)
+    end = script.receive(texts(*["x" * 30] * 5), 1).end
+    assert end == End("more than 100 bytes arrived before onConnect was done", refused=False)
+
+
+def test_what_came_instead_is_told() -> None:
+    script = script_of({"expect": {"json": {"/ok": True}}}, rules=[{"contains": "hb", "forward": False}])
+    script.receive(texts('{"ok":false,"why":"no such channel"}', "hb"), 1)
+    assert script.overdue(9) == (
+        'onConnect[0]: no message matching /ok within 5 s; the latest other message: {"ok":false,"why":"no such channel"}'
+    )
+
+
+def test_an_expression_in_a_text_is_evaluated_when_it_is_sent() -> None:
+    script = OriginScript(resolved(origin_spec(onConnect=[{"send": "at $(now)"}])).dialogue.steps)
+    assert script.start(0, times(7.9)).sends == ("at 7",)
+
+
+def test_not_json_is_not_the_json_null() -> None:
+    script = script_of({"expect": {"json": {"": None}}})
+    script.receive(texts("no JSON"), 1)
+    assert not script.done
+    script.receive(texts("null"), 1)
+    assert script.done

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from tests.support.specs import origin_spec, resolved
 
+from lobby_gateway.origin.dialogue import Dialogue
 from lobby_gateway.origin.redaction import Redactor
 from lobby_gateway.origin.session import OriginSession
 from lobby_gateway.origin.states import (
@@ -56,9 +57,10 @@ class Shell:
         spec = origin_spec(**fields)
         self.session = OriginSession(
             spec,
-            steps=resolved(spec).steps,
+            dialogue=resolved(spec).dialogue,
             redactor=Redactor(secrets),
             fraction=lambda: fraction,
+            wall_clock=lambda: 1767225600.5,
             settings=OriginSettings(linger_seconds=linger),
         )
         self.now = 1000.0
@@ -579,7 +581,7 @@ def test_a_secret_replaced_during_a_lingering_attempt_leaves_it_alone() -> None:
 
 def test_new_steps_hold_from_the_next_connection_on_and_old_secrets_stay_hidden() -> None:
     shell = Shell(secrets=("old-secret",)).streaming()
-    shell.session.set_steps(["login new"], Redactor(("old-secret", "new-secret")))
+    shell.session.set_dialogue(Dialogue(steps=("login new",)), Redactor(("old-secret", "new-secret")))
     shell.lost()
     shell.later(30.0)
     assert Send("login new") in shell.opened()
@@ -678,3 +680,136 @@ def test_a_flood_is_dropped_with_its_connection() -> None:
     assert shell.later(1) == [Connect()]
     shell.opened()
     assert shell.receive(json_batch('{"ok": true}')) == [BeginEpoch()]
+
+
+# Rules, close codes and timed messages
+
+PING_RULE = {"contains": '"ping"', "when": "has(msg.ping)", "send": '{"pong":$(msg.ping)}', "forward": False}
+
+
+def published(commands: list[Command]) -> list[str]:
+    batches = [each.batch for each in commands if isinstance(each, Publish)]
+    return [bytes(batch.payload(i)).decode() for batch in batches for i in range(len(batch))]
+
+
+def test_without_a_hit_a_batch_is_published_as_it_came() -> None:
+    shell = Shell(onMessage=[PING_RULE]).streaming()
+    assert shell.receive(HELLO) == [Publish(HELLO)]
+
+
+def test_a_control_message_is_answered_and_not_published() -> None:
+    shell = Shell(onMessage=[PING_RULE]).streaming()
+    commands = shell.receive(json_batch('{"n":1}', '{"ping":7}', '{"n":2}'))
+    assert published(commands) == ['{"n":1}', '{"n":2}']
+    assert [each for each in commands if isinstance(each, Send)] == [Send('{"pong":7}')]
+
+
+def test_a_dropped_message_counts_as_a_sign_of_life() -> None:
+    shell = Shell(onMessage=[PING_RULE], staleSeconds=5, keepalive=NO_PINGS).streaming()
+    for _ in range(4):
+        assert shell.later(3) == []
+        shell.receive(json_batch('{"ping":1}'))
+    assert shell.state is State.STREAMING
+
+
+def test_a_message_that_ends_the_connection_is_the_reason_with_secrets_hidden() -> None:
+    shell = Shell(
+        secrets=("hunter2hunter2",), onMessage=[{"contains": "error", "end": {"reason": "msg.error"}}]
+    ).streaming()
+    commands = shell.receive(json_batch("a", '{"error":"bad key hunter2hunter2"}'), json_batch("b"))
+    assert published(commands) == ["a", '{"error":"bad key hunter2hunter2"}']
+    assert commands[-1] == BeginClose(1000, "ended by a message of the origin")
+    shell.lost()
+    assert (shell.state, shell.report.reason) == (State.WAITING, "bad key ***")
+    assert shell.session.failures == {Failure.ENDED: 1}
+
+
+def test_a_refusal_in_a_message_is_retried_rarely() -> None:
+    shell = Shell(onMessage=[{"contains": "error", "end": {"reason": "msg.error", "refused": True}}])
+    shell.wanted()
+    for attempt in range(1, 4):
+        shell.opened()
+        shell.receive(json_batch('{"error":"connection limit exceeded"}'))
+        shell.lost()
+        assert (shell.state, shell.report.reason) == (State.REFUSED, "connection limit exceeded")
+        assert shell.report.state is OriginState.REFUSED
+        assert Connect() not in shell.later(30)
+        assert Connect() in shell.later(ORIGIN.min_refused_seconds * 2**attempt)
+
+
+def test_a_refusal_during_the_script_names_the_step() -> None:
+    shell = Shell(onConnect=LOGIN, onMessage=[{"contains": "error", "end": {"reason": "msg.error", "refused": True}}])
+    shell.wanted()
+    shell.opened()
+    assert shell.receive(json_batch('{"error":"auth failed"}')) == [
+        BeginClose(1000, "ended by a message of the origin")
+    ]
+    shell.lost()
+    assert (shell.state, shell.report.reason) == (State.REFUSED, "onConnect[1]: auth failed")
+
+
+@pytest.mark.parametrize(("codes", "code", "state"), [
+    ([1008], 1008, State.REFUSED), ([], 1008, State.WAITING), ([4401], 4401, State.REFUSED), ([4401], 4403, State.WAITING),
+    ([4401], 3000, State.REFUSED), ([], 3003, State.REFUSED),
+])  # fmt: skip
+def test_close_codes_that_mean_a_refusal(codes: list[int], code: int, state: State) -> None:
+    shell = Shell(closeCodes={"refused": codes}).streaming()
+    shell.receive(Close(code, "no"))
+    shell.lost()
+    assert shell.state is state
+
+
+def test_a_client_to_blame_makes_a_close_code_no_refusal() -> None:
+    shell = Shell().streaming()
+    assert shell.receive(Close(1008, "bad message")) == [NoteClose(1008)]
+    shell.session.excuse(shell.now)
+    shell.lost()
+    assert shell.state is State.WAITING
+
+
+def test_timed_messages_are_sent_while_streaming_and_only_then() -> None:
+    every = [{"seconds": 10, "send": "ping $(now)"}, {"seconds": 25, "send": "other"}]
+    shell = Shell(every=every, onConnect=LOGIN, keepalive=NO_PINGS)
+    shell.wanted()
+    shell.opened()
+    assert shell.later(4) == []
+    shell.receive(json_batch('{"ok":true}'))
+    assert shell.later(26) == [Send("ping 1767225600"), Send("ping 1767225600"), Send("other")]
+    shell.lost()
+    assert [each for each in shell.later(0.4) if isinstance(each, Send)] == []
+
+
+def test_early_messages_are_published_when_the_stream_begins() -> None:
+    steps = [{"expect": {"json": {"/ok": True}, "timeoutSeconds": 5, "early": "Forward"}}]
+    shell = Shell(onConnect=steps, onMessage=[PING_RULE])
+    shell.wanted()
+    shell.opened()
+    assert published(shell.receive(json_batch("snapshot", '{"ping":1}'))) == []
+    commands = shell.receive(json_batch('{"ok":true}', "tick", '{"ping":2}'))
+    assert BeginEpoch() in commands
+    assert published(commands) == ["snapshot", "tick"]
+    assert Send('{"pong":2}') in commands
+
+
+def test_a_flood_that_concerns_a_rule_is_judged_in_turns_and_in_order() -> None:
+    shell = Shell(onMessage=[PING_RULE]).streaming()
+    flood = json_batch(*(f'{{"n":{n}}}' if n % 2 else f'{{"ping":{n}}}' for n in range(1200)))
+    commands = shell.receive(flood, HELLO)
+    assert PauseReading() in commands
+    assert len(published(commands)) == ORIGIN.judged_per_turn / 2
+    assert shell.session.wake_at() == 0
+    commands += shell.later(0)
+    assert published(commands) == [f'{{"n":{n}}}' for n in range(1, 1200, 2)] + ["hello"]
+    assert commands.count(PauseReading()) == commands.count(ResumeReading()) == 1
+    assert sum(isinstance(each, Send) for each in commands) == 600
+
+
+def test_the_rest_of_a_flood_behind_the_script_is_judged_in_turns() -> None:
+    shell = Shell(onConnect=LOGIN, onMessage=[PING_RULE])
+    shell.wanted()
+    shell.opened()
+    ticks = [f'{{"n":{n}}}' for n in range(1200)]
+    commands = shell.receive(json_batch('{"ok":true}', *ticks, '{"ping":1}'))
+    commands += shell.later(0)
+    assert published(commands) == ticks
+    assert Send('{"pong":1}') in commands

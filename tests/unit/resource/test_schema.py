@@ -75,6 +75,9 @@ def test_defaults_reach_every_leaf() -> None:
             "tls": {"insecureSkipVerify": False},
             "secrets": [],
             "onConnect": [],
+            "onMessage": [],
+            "closeCodes": {"refused": [1008]},
+            "every": [],
             "keepalive": {"pingSeconds": 20, "timeoutSeconds": 20},
             "staleSeconds": 0,
             "reconnect": {"minMilliseconds": 500, "maxMilliseconds": 30000},
@@ -127,7 +130,7 @@ def test_nulls_count_as_absent_except_in_free_json() -> None:
     assert "path" not in spec
     assert spec["replicas"] == 0
     assert spec["origin"]["headers"] == []
-    assert spec["origin"]["onConnect"] == [{"expect": {"json": {"/error": None}, "timeoutSeconds": 5}}]
+    assert spec["origin"]["onConnect"] == [{"expect": {"json": {"/error": None}, "early": "Drop", "timeoutSeconds": 5}}]
 
 
 def test_numbers_are_read_as_kubernetes_reads_them() -> None:

@@ -9,8 +9,11 @@ from lobby_gateway.errors import InvalidLobbyError
 from lobby_gateway.resource import schema
 from lobby_gateway.resource.spec import (
     ClientMessages,
+    CloseCodesSpec,
     Compression,
     ConnectMode,
+    Early,
+    EndSpec,
     ExpectSpec,
     LimitsSpec,
     Lobby,
@@ -20,9 +23,11 @@ from lobby_gateway.resource.spec import (
     Placement,
     QueueSpec,
     RoutingMode,
+    RuleSpec,
     SecretKeyRef,
     SecretRef,
     SecretVariable,
+    TimedSpec,
     TlsSpec,
     ValueFrom,
     lobby_from_resource,
@@ -66,11 +71,22 @@ def test_every_field_arrives() -> None:
             send=None,
             expect=ExpectSpec(
                 json={"/status": "authenticated", "/error": None, "/limits/0": {"max": 5, "tags": ["a", None]}},
+                contains="status",
+                when='msg.status != "pending"',
+                early=Early.FORWARD,
                 timeout_seconds=10,
             ),
         ),
-        OnConnectStep(send=None, expect=ExpectSpec(json={}, timeout_seconds=5)),
+        OnConnectStep(
+            send=None, expect=ExpectSpec(json={}, contains=None, when=None, early=Early.DROP, timeout_seconds=5)
+        ),
     )
+    assert origin.on_message == (
+        RuleSpec(contains='"ping"', when="has(msg.ping)", send='{"pong":$(msg.ping)}', forward=False, end=None),
+        RuleSpec(contains='"error"', when=None, send=None, forward=True, end=EndSpec(reason="msg.error", refused=True)),
+    )
+    assert origin.close_codes == CloseCodesSpec(refused=(4401, 4403))
+    assert origin.every == (TimedSpec(seconds=25, send="ping"),)
     assert (origin.keepalive.ping_seconds, origin.keepalive.timeout_seconds, origin.stale_seconds) == (0, 30, 60)
     assert (origin.reconnect.min_milliseconds, origin.reconnect.max_milliseconds) == (100, 60000)
     assert (origin.connect, origin.max_message_bytes) == (ConnectMode.ALWAYS, 2097152)

@@ -1,0 +1,137 @@
+"""All that we say to an origin and understand of its messages: the steps, rules and timed messages of a Lobby, compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from lobby_gateway.origin.expressions import OF_MESSAGE, TIMES, Expression, ExpressionError
+from lobby_gateway.origin.rules import MessageRules, Rule
+from lobby_gateway.origin.script import Expectation, Step
+from lobby_gateway.origin.templates import Template
+from lobby_gateway.origin.timed_messages import TimedMessage
+from lobby_gateway.resource.spec import Early, ExpectSpec, OriginSpec, RuleSpec
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Dialogue:
+    """Two of the same Lobby are equal if the secrets are.
+
+    Attributes:
+        secrets: values by the names that expressions use; `repr` omits them.
+        steps: of `onConnect`.
+        rules: of `onMessage`; None: there are none.
+        timed: of `every`.
+    """
+
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    steps: tuple[Step, ...] = field(default=(), compare=False)
+    rules: MessageRules | None = field(default=None, compare=False)
+    timed: tuple[TimedMessage, ...] = field(default=(), compare=False)
+
+
+def dialogue(origin: OriginSpec, secrets: Mapping[str, str]) -> Dialogue:
+    """Compiles the dialogue of a checked Lobby.
+
+    Args:
+        origin: the origin.
+        secrets: values by name.
+
+    Raises:
+        ExpressionError: it was not checked, see `problems`.
+    """
+    compiler = _Compiler(origin, secrets)
+    steps, rules, timed = compiler.steps(), compiler.rules(), compiler.timed()
+    for path, text in compiler.problems:
+        raise ExpressionError(f"{path}: {text}")
+    return Dialogue(dict(secrets), steps, MessageRules(rules) if rules else None, timed)
+
+
+def problems(origin: OriginSpec) -> Iterator[tuple[str, str]]:
+    """Errors in expressions and in texts with expressions, as (field, one line)."""
+    compiler = _Compiler(origin, {each.name: "" for each in origin.secrets})
+    compiler.steps()
+    compiler.rules()
+    compiler.timed()
+    yield from compiler.problems
+
+
+class _Compiler:
+    """Compiles one field after the other, and collects the errors.
+
+    Attributes:
+        problems: as (field, one line).
+    """
+
+    def __init__(self, origin: OriginSpec, secrets: Mapping[str, str]) -> None:
+        self._origin = origin
+        self._secrets = secrets
+        self.problems: list[tuple[str, str]] = []
+
+    def steps(self) -> tuple[Step, ...]:
+        made: list[Step | None] = []
+        for index, step in enumerate(self._origin.on_connect):
+            path = f"spec.origin.onConnect[{index}]"
+            if step.expect is not None:
+                made.append(self._expectation(step.expect, f"{path}.expect"))
+            else:
+                made.append(self._sent(step.send or "", f"{path}.send"))
+        return tuple(each for each in made if each is not None)
+
+    def rules(self) -> tuple[Rule, ...]:
+        found = enumerate(self._origin.on_message)
+        return tuple(self._rule(rule, f"spec.origin.onMessage[{index}]") for index, rule in found)
+
+    def timed(self) -> tuple[TimedMessage, ...]:
+        made = []
+        for index, each in enumerate(self._origin.every):
+            path = f"spec.origin.every[{index}].send"
+            template = self._template(each.send, path, TIMES)
+            if template is not None:
+                made.append(TimedMessage(path.removeprefix("spec.origin."), each.seconds, template))
+        return tuple(made)
+
+    def _expectation(self, expect: ExpectSpec, path: str) -> Expectation:
+        return Expectation(
+            json=expect.json,
+            contains=(expect.contains or "").encode(),
+            when=self._expression(expect.when, f"{path}.when"),
+            forward_early=expect.early is Early.FORWARD,
+            timeout_seconds=expect.timeout_seconds,
+        )
+
+    def _rule(self, rule: RuleSpec, path: str) -> Rule:
+        end = rule.end
+        return Rule(
+            field=path.removeprefix("spec.origin."),
+            contains=(rule.contains or "").encode(),
+            when=self._expression(rule.when, f"{path}.when"),
+            send=None if rule.send is None else self._template(rule.send, f"{path}.send", OF_MESSAGE),
+            forward=rule.forward,
+            ends=end is not None,
+            end_reason=None if end is None else self._expression(end.reason, f"{path}.end.reason"),
+            refused=end is not None and end.refused,
+        )
+
+    def _sent(self, text: str, path: str) -> Step | None:
+        """A text with nothing but secrets in it is filled in now."""
+        template = self._template(text, path, TIMES)
+        return template.text(self._secrets) if template is not None and template.constant else template
+
+    def _template(self, text: str, path: str, variables: Collection[str]) -> Template | None:
+        return self._compiled(path, lambda: Template(text, self._secrets.keys(), variables))
+
+    def _expression(self, source: str | None, path: str) -> Expression | None:
+        if source is None:
+            return None
+        return self._compiled(path, lambda: Expression(source, {*self._secrets, *OF_MESSAGE}))
+
+    def _compiled(self, path: str, make: Callable[[], T]) -> T | None:
+        try:
+            return make()
+        except ExpressionError as error:
+            self.problems.append((path, str(error)))
+            return None

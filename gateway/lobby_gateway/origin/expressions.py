@@ -1,0 +1,216 @@
+"""Expressions of a Lobby's origin (CEL): compiled and checked once, evaluated on messages.
+
+An expression sees the Lobby's secrets by their names and the variables below. It cannot loop without bound: CEL has no
+loops, and of its macros over lists (`all`, `exists`, `map`, `filter`) one may be used, so that the time is proportional to
+the size of a message. Regular expressions (`matches`) take linear time.
+
+| variable | value |
+| --- | --- |
+| `msg` | the message as JSON; null if it is none |
+| `text` | its text; empty if it is binary |
+| `data` | its bytes |
+| `now`, `nowMillis` | seconds and milliseconds since 1970, whole numbers |
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import cache
+from importlib.machinery import PathFinder
+from importlib.util import find_spec, module_from_spec
+from types import ModuleType
+from typing import Any, Final, Protocol
+
+from lobby_gateway.errors import LobbyGatewayError
+from lobby_gateway.websocket.frames import Batch, Opcode
+
+TIMES: Final = frozenset({"now", "nowMillis"})
+"""Variables that every expression has, beside the secrets."""
+
+OF_MESSAGE: Final = TIMES | {"msg", "text", "data"}
+"""Variables of an expression that is evaluated on a message."""
+
+_STANDARD: Final = frozenset(
+    ("contains", "startsWith", "endsWith", "matches", "size", "string", "int", "uint", "double", "bytes", "type")
+) | {"timestamp", "duration", "dyn"}
+_TYPES: Final = frozenset(("int", "uint", "double", "bool", "string", "bytes", "list", "map", "null_type"))
+_MACRO: Final = re.compile(r"\.\s*(?:all|exists|exists_one|map|filter)\s*\(\s*([A-Za-z_]\w*)\s*,")
+_STRING: Final = re.compile(
+    r"""[bBrR]{0,2}(?:"{3}(?:.|\n)*?"{3}|'{3}(?:.|\n)*?'{3}|"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')"""
+)
+_NAME: Final = re.compile("[A-Za-z]\\w*")
+_PLACE: Final = re.compile(r"<input>:(\d+):(\d+): ?(?:Syntax error: )?(.*)")
+
+
+class ExpressionError(LobbyGatewayError):
+    """An expression does not compile, or has no value for a message. One line for people, without the message itself."""
+
+
+class _Program(Protocol):
+    """A compiled expression of the library."""
+
+    def execute(self, context: Any = None) -> Any: ...  # noqa: ANN401  any value
+
+    def variables(self) -> list[str]: ...
+
+    def functions(self) -> list[str]: ...
+
+
+class Expression:
+    """One compiled expression.
+
+    Attributes:
+        source: its text.
+    """
+
+    __slots__ = ("_functions", "_program", "source")
+
+    def __init__(self, source: str, variables: Collection[str]) -> None:
+        """Compiles it.
+
+        Args:
+            source: its text.
+            variables: the names it may use.
+
+        Raises:
+            ExpressionError: it does not compile, or uses an unknown name: the place, and what is accepted.
+        """
+        self.source = source
+        self._program: _Program = _translated(lambda: _cel().compile(source))
+        used = set(self._program.functions())
+        self._functions = {name: each for name, each in _FUNCTIONS.items() if name in used}
+        for problem in self._problems(variables, used):
+            raise ExpressionError(problem)
+
+    def __repr__(self) -> str:
+        return f"<Expression: {self.source[:60]}>"
+
+    def value(self, variables: Mapping[str, object]) -> Any:  # noqa: ANN401  any value
+        """Its value.
+
+        Raises:
+            ExpressionError: it has none: a field is missing, or has another type.
+        """
+        if not self._functions:
+            return _translated(lambda: self._program.execute(variables))
+        context = _cel().Context(dict(variables), self._functions)
+        return _translated(lambda: self._program.execute(context))
+
+    def holds(self, variables: Mapping[str, object]) -> bool:
+        """Whether it is true. A message that lacks what it looks at, or has it in another type, is not what it means."""
+        try:
+            return self.value(variables) is True
+        except ExpressionError:
+            return False
+
+    def _problems(self, variables: Collection[str], used: Collection[str]) -> Iterator[str]:
+        bare = _STRING.sub('""', self.source)
+        bound = _MACRO.findall(bare)
+        if len(bound) > 1:
+            yield "uses more than one of all, exists, exists_one, map and filter; accepted: one, to bound its time"
+        for name in self._program.variables():
+            if name not in variables and name not in bound and name not in _TYPES:
+                yield f"{name} is unknown; accepted: {', '.join(sorted(variables))}"
+        known = _STANDARD | _FUNCTIONS.keys()
+        for name in sorted(used):
+            if _NAME.fullmatch(name) and name not in known:
+                yield f"{name}() is unknown; accepted: has, {', '.join(sorted(known))}"
+
+
+def message_variables(batch: Batch, index: int, others: Mapping[str, object]) -> dict[str, object]:
+    """The variables of an expression that is evaluated on a message of a batch; `others`: the secrets and the times."""
+    data = bytes(batch.payload(index))
+    text = data.decode(errors="replace") if batch.opcode(index) == Opcode.TEXT else ""
+    return {"msg": _parsed(text), "text": text, "data": data, **others}
+
+
+def times(now: float) -> dict[str, object]:
+    """The variables in `TIMES`, from the seconds since 1970."""
+    return {"now": int(now), "nowMillis": int(now * 1000)}
+
+
+def _parsed(text: str) -> object:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):  # not JSON, or nested absurdly deep
+        return None
+
+
+def _translated(call: Callable[[], Any]) -> Any:  # noqa: ANN401  whatever it returns
+    """Calls the library; what it raises becomes an `ExpressionError` of one line.
+
+    It raises ordinary exceptions of many kinds, and a panic of its own, which is a BaseException.
+    """
+    try:
+        return call()
+    except (KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:  # noqa: BLE001
+        raise ExpressionError(_line(str(error))) from None
+
+
+def _line(said: str) -> str:
+    """What the library says, as one line: the place in the expression first."""
+    found = _PLACE.search(said)
+    if found is None:
+        return said.split("\n", 1)[0].split(". ", maxsplit=1)[0].rstrip(".")
+    line, column, problem = found.groups()
+    where = f"character {column}" if line == "1" else f"line {line}, character {column}"
+    problem = "ends too early" if "'<EOF>'" in problem else problem.split(" expecting ")[0]
+    return f"{where}: {problem}; accepted: a CEL expression"
+
+
+@cache
+def _cel() -> Any:  # noqa: ANN401  the library's compiled module has its own types
+    """The compiled module of the library. Importing the whole package would import its command line, too: 30 MiB.
+
+    Raises:
+        ExpressionError: the library is not installed.
+    """
+    loaded = sys.modules.get("cel.cel")
+    if loaded is not None:
+        return loaded
+    package = find_spec("cel")
+    found = PathFinder.find_spec("cel.cel", package.submodule_search_locations if package is not None else [])
+    if found is None or found.loader is None:
+        raise ExpressionError("expressions need the package common-expression-language, which is not installed")
+    module: ModuleType = module_from_spec(found)
+    sys.modules["cel.cel"] = module  # it can be initialized once only; a later `import cel` takes this one
+    found.loader.exec_module(module)
+    return module
+
+
+# Functions beyond CEL's own
+
+
+def _hex(data: bytes) -> str:
+    return bytes(data).hex()
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def _unbase64(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error:
+        raise ValueError("unbase64: the text is not base64 (RFC 4648 §4)") from None
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+_FUNCTIONS: Final[Mapping[str, Callable[..., Any]]] = {
+    "hex": _hex,
+    "base64": _base64,
+    "unbase64": _unbase64,
+    "json": _json,
+    "parseJson": json.loads,
+}

@@ -1,0 +1,169 @@
+"""The rules of `onMessage`: which messages of the origin are dropped, answered, or end the connection.
+
+A rule's `contains` is looked for in all messages of a read at once, so without a hit nothing is parsed, and the batch is
+passed on as it came. The first rule that matches a message decides; a message that none matches is forwarded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from lobby_gateway.origin.expressions import Expression, ExpressionError, message_variables
+from lobby_gateway.origin.templates import Template
+from lobby_gateway.websocket.frames import Batch
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Why a message ends the connection.
+
+    Attributes:
+        reason: in the origin's words, not redacted yet, so `repr` omits it.
+        refused: whether trying again soon is pointless.
+    """
+
+    reason: str = field(repr=False)
+    refused: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """One rule, compiled.
+
+    Attributes:
+        field: where it is in the Lobby, for people: `onMessage[0]`.
+        contains: bytes that the message must contain; empty: any message.
+        when: what must hold; None: nothing more.
+        send: what to send to the origin; None: nothing.
+        forward: whether the message goes to the clients.
+        ends: whether it ends the connection.
+        end_reason: why; None: the message itself.
+        refused: whether that is a refusal.
+    """
+
+    field: str
+    contains: bytes
+    when: Expression | None
+    send: Template | None
+    forward: bool
+    ends: bool
+    end_reason: Expression | None
+    refused: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the rules say about one message.
+
+    Attributes:
+        forward: whether it goes to the clients.
+        send: a text to send to the origin; None: nothing. It may contain a secret, so `repr` omits it.
+        end: why the connection ends; None: it does not.
+    """
+
+    forward: bool = True
+    send: str | None = field(default=None, repr=False)
+    end: End | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What the rules say about messages that arrived together, up to the one that ends the connection.
+
+    Attributes:
+        forwarded: those that go to the clients; None: none do.
+        sends: texts to send to the origin, in this order.
+        end: why the connection ends; None: it does not.
+        unjudged: index of the first message that is yet to be judged; None if all were.
+    """
+
+    forwarded: Batch | None
+    sends: tuple[str, ...] = field(repr=False)
+    end: End | None
+    unjudged: int | None
+
+
+class MessageRules:
+    """All rules of an origin."""
+
+    __slots__ = ("_literals", "_rules")
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        self._rules = tuple(rules)
+        self._literals = tuple(dict.fromkeys(rule.contains for rule in rules))
+
+    def concern(self, batch: Batch) -> bool:
+        """Whether any rule may match a message of the batch: if not, all of it is forwarded."""
+        data = batch.data
+        for literal in self._literals:  # noqa: SIM110  a generator costs more than the search
+            if literal in data:
+                return True
+        return False
+
+    def judge(
+        self, batch: Batch, others: Mapping[str, object], *, start: int = 0, most: int | None = None
+    ) -> Judgement:
+        """What to do with messages, in their order.
+
+        Args:
+            batch: the messages.
+            others: the secrets by their names, and the times, for expressions.
+            start: index of the first one that was not judged yet.
+            most: how many to judge at most; None: all.
+        """
+        frames = batch.frames
+        stop = len(batch) if most is None else min(len(batch), start + most)
+        forwarded: list[bytes] = []
+        sends: list[str] = []
+        end: End | None = None
+        for index in range(start, stop):
+            verdict = self.judge_one(batch, index, others)
+            if verdict.forward:
+                forwarded.append(frames[index])
+            if verdict.send is not None:
+                sends.append(verdict.send)
+            if verdict.end is not None:
+                end = verdict.end
+                break
+        published = batch if len(forwarded) == len(batch) else Batch.of(forwarded) if forwarded else None
+        return Judgement(published, tuple(sends), end, stop if end is None and stop < len(batch) else None)
+
+    def judge_one(self, batch: Batch, index: int, others: Mapping[str, object]) -> Verdict:
+        """What to do with one message of a batch."""
+        payload = bytes(batch.payload(index))
+        variables: Mapping[str, object] | None = None  # only made for a hit
+        for rule in self._rules:
+            if rule.contains and rule.contains not in payload:
+                continue
+            if variables is None:
+                variables = message_variables(batch, index, others)
+            if rule.when is None or rule.when.holds(variables):
+                return _apply(rule, variables)
+        return _FORWARD
+
+
+_FORWARD = Verdict()
+
+
+def _apply(rule: Rule, variables: Mapping[str, object]) -> Verdict:
+    """What a rule says about a message that it matches."""
+    send: str | None = None
+    end: End | None = None
+    if rule.send is not None:
+        try:
+            send = rule.send.text(variables)
+        except ExpressionError as error:  # the origin waits for an answer that it will not get
+            end = End(f"{rule.field}.send: {error}", refused=False)
+    if rule.ends:
+        end = End(_reason(rule, variables), rule.refused)
+    return Verdict(rule.forward, send, end)
+
+
+def _reason(rule: Rule, variables: Mapping[str, object]) -> str:
+    if rule.end_reason is not None:
+        try:
+            return str(rule.end_reason.value(variables))
+        except ExpressionError:
+            pass  # the message has another form than expected: all of it is the reason
+    return str(variables["text"]) or "a binary message"

@@ -1,0 +1,127 @@
+"""Texts with expressions in them: `{"pong":$(msg.ping)}`.
+
+`$(…)` holds an expression (see `expressions.py`) and is replaced by its value: a string as it is, anything else as JSON.
+`$(json:NAME)` is a secret escaped for a JSON string. `$$(` is a literal `$(`. No error contains a value.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from lobby_gateway.origin.expressions import Expression, ExpressionError
+
+_NAME = re.compile("[A-Za-z_][A-Za-z0-9_]*")
+_JSON = "json:"
+_ESCAPE, _OPEN = "$$(", "$("
+# What may stand between the parentheses of an expression: strings, in which parentheses do not count, and the rest.
+_TOKEN = re.compile(r"""[rRbB]{0,2}"(?:[^"\\]|\\.)*"|[rRbB]{0,2}'(?:[^'\\]|\\.)*'|[()]|[^()"']""", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class _Secret:
+    """`$(NAME)` or `$(json:NAME)`: needs no expression, so most Lobbies need no library for them."""
+
+    name: str
+    quoted: bool
+
+    def text(self, variables: Mapping[str, object]) -> str:
+        value = str(variables[self.name])
+        return json.dumps(value, ensure_ascii=False)[1:-1] if self.quoted else value
+
+
+class Template:
+    """A text with expressions.
+
+    Attributes:
+        constant: whether its text depends on the secrets alone.
+    """
+
+    __slots__ = ("_parts", "constant")
+
+    def __init__(self, source: str, secrets: Collection[str], variables: Collection[str]) -> None:
+        """Parses and compiles it.
+
+        Args:
+            source: the text.
+            secrets: names of the Lobby's secrets.
+            variables: other names that its expressions may use.
+
+        Raises:
+            ExpressionError: an expression is not closed, does not compile, or uses an unknown name.
+        """
+        parts: list[str | _Secret | Expression] = []
+        at = 0
+        while (start := source.find(_OPEN, at)) >= 0:
+            if start and source[start - 1 : start + 2] == _ESCAPE and start > at:
+                parts.append(source[at : start - 1] + _OPEN)
+                at = start + len(_OPEN)
+                continue
+            end = _closing(source, start + len(_OPEN))
+            if end is None:
+                raise ExpressionError(f"$( without an expression and ')'; {_accepted(secrets, variables)}")
+            parts += (source[at:start], _part(source[start + len(_OPEN) : end], start, secrets, variables))
+            at = end + 1
+        parts.append(source[at:])
+        self._parts = tuple(parts)
+        self.constant = not any(isinstance(part, Expression) for part in parts)
+
+    def text(self, variables: Mapping[str, object]) -> str:
+        """The text, with the values of the expressions.
+
+        Raises:
+            ExpressionError: an expression has no value, or one that no text can hold.
+        """
+        made: list[str] = []
+        for part in self._parts:
+            if isinstance(part, str):
+                made.append(part)
+            elif isinstance(part, _Secret):
+                made.append(part.text(variables))
+            else:
+                made.append(_as_text(part.value(variables)))
+        return "".join(made)
+
+
+def _part(inner: str, start: int, secrets: Collection[str], variables: Collection[str]) -> _Secret | Expression:
+    name = inner.removeprefix(_JSON)
+    if _NAME.fullmatch(name) and (name != inner or name not in variables):
+        if name not in secrets:
+            raise ExpressionError(f"$({inner}) is unknown; {_accepted(secrets, variables)}")
+        return _Secret(name, quoted=name != inner)
+    try:
+        return Expression(inner, {*secrets, *variables})
+    except ExpressionError as error:
+        raise ExpressionError(f"the expression at character {start + len(_OPEN) + 1}: {error}") from None
+
+
+def _accepted(secrets: Collection[str], variables: Collection[str]) -> str:
+    names = ", ".join(sorted(secrets)) or "none"
+    others = ", ".join(sorted(variables))
+    return f"accepted: the names of spec.origin.secrets ({names}), expressions with {others}, or $$( for $( itself"
+
+
+def _closing(source: str, at: int) -> int | None:
+    """Where the `)` is that closes an expression which begins at `at`; None if there is none."""
+    depth = 1
+    while (token := _TOKEN.match(source, at)) is not None:
+        at = token.end()
+        if token[0] == "(":
+            depth += 1
+        elif token[0] == ")":
+            depth -= 1
+            if not depth:
+                return at - 1
+    return None
+
+
+def _as_text(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    except (TypeError, ValueError):
+        kind = type(value).__name__
+        raise ExpressionError(f"the value is {kind}; accepted: text, numbers, booleans, lists and maps") from None

@@ -1,0 +1,184 @@
+"""Expressions of an origin, and texts with expressions in them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lobby_gateway.origin.expressions import OF_MESSAGE, TIMES, Expression, ExpressionError, message_variables, times
+from lobby_gateway.origin.templates import Template
+from lobby_gateway.websocket.frames import Batch, Opcode, frame
+
+NOW = times(1767225600.25)
+
+
+def variables(message: str | bytes, **secrets: str) -> dict[str, object]:
+    opcode, payload = (Opcode.TEXT, message.encode()) if isinstance(message, str) else (Opcode.BINARY, message)
+    return message_variables(Batch.of([frame(opcode, payload)]), 0, {**secrets, **NOW})
+
+
+def expression(source: str, *secrets: str) -> Expression:
+    return Expression(source, {*OF_MESSAGE, *secrets})
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ('msg.type == "ping"', '{"type":"ping"}'),
+        ("has(msg.error)", '{"error":null}'),
+        ('msg[0].T == "error"', '[{"T":"error"}]'),
+        ('text == "pong"', "pong"),
+        ('text.startsWith("44")', '44{"message":"no"}'),
+        ('hex(data) == "d000"', b"\xd0\x00"),
+        ("msg == null", "not JSON"),
+        ("msg == null", "null"),
+        ("msg == null && text == ''", b"\x00"),
+        ('type(msg) == list && size(msg) == 2 && msg[1] == "hb"', '[5,"hb"]'),
+        ("now == 1767225600 && nowMillis == 1767225600250", "x"),
+        ('msg.items.exists(x, x.id == "a")', '{"items":[{"id":"b"},{"id":"a"}]}'),
+        ("parseJson(msg.inner).ok", '{"inner":"{\\"ok\\":true}"}'),
+        ('string(unbase64(base64(b"ab")))  == "ab"', "x"),
+        ('json(msg) == "{\\"a\\":[1,true]}"', '{"a": [1, true]}'),
+        ('text.contains("é")', "caf\u00e9"),
+        ("msg.id == 9223372036854775807", '{"id":9223372036854775807}'),
+    ],
+)
+def test_an_expression_holds(source: str, message: str | bytes) -> None:
+    assert expression(source).holds(variables(message))
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "no JSON",
+        "null",
+        "[]",
+        "7",
+        '"ping"',
+        "{}",
+        '{"type":7}',
+        '{"type":{"a":1}}',
+        b"\xff",
+        "[" * 100_000,
+        '{"type":"\\ud800"}',
+    ],
+)
+def test_what_is_missing_or_of_another_type_does_not_hold_and_raises_nothing(message: str | bytes) -> None:
+    assert not expression('msg.type == "ping"').holds(variables(message))
+    assert not expression("msg.type.deeper > 3 && msg[0].x").holds(variables(message))
+
+
+def test_only_true_holds() -> None:
+    assert not expression("msg.n").holds(variables('{"n":1}'))
+    assert not expression("text").holds(variables("true"))
+
+
+@pytest.mark.parametrize(
+    ("source", "problem"),
+    [
+        ("msg.type ==", "character 12: ends too early; accepted: a CEL expression"),
+        ("msg.type = 1", "character 10: "),
+        ("", "character 1: ends too early"),
+        ("a &&\n&& b", "line 2, character 1: "),
+        ("message.type", "message is unknown; accepted: KEY, data, msg, now, nowMillis, text"),
+        ("lower(text)", "lower() is unknown; accepted: has, base64, "),
+        ("(" * 3000 + "1" + ")" * 3000, ""),
+        ("msg.a.all(x, msg.b.all(y, x == y))", "uses more than one of all, exists, exists_one, map and filter"),
+        ("msg.map(x, x).filter(y, y > 1)", "uses more than one of all"),
+    ],
+)
+def test_a_wrong_expression_is_refused_with_the_place_and_in_one_line(source: str, problem: str) -> None:
+    with pytest.raises(ExpressionError) as caught:
+        expression(source, "KEY")
+    assert str(caught.value).startswith(problem)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_name_bound_by_a_macro_is_known_and_one_in_a_string_is_no_macro() -> None:
+    assert expression('msg.all(each, each > 1) && text != ".map(x, .map(y,"').holds(variables("[2,3]"))
+
+
+def test_an_error_quotes_no_message() -> None:
+    with pytest.raises(ExpressionError) as caught:
+        expression("msg.n + 1").value(variables('{"n":"hunter2"}'))
+    assert "hunter2" not in str(caught.value)
+
+
+def test_the_time_of_an_expression_is_proportional_to_the_message() -> None:
+    found = expression("msg.exists(x, x > 100000)")
+    rates = []
+    for count in (2_000, 20_000):
+        values = variables(json.dumps(list(range(count))))
+        start = time.process_time()
+        found.holds(values)
+        rates.append((time.process_time() - start) / count)
+    assert rates[1] < rates[0] * 5
+
+
+def test_the_library_is_loaded_without_its_command_line_and_only_when_an_expression_needs_it() -> None:
+    code = """
+import sys
+from lobby_gateway.origin.templates import Template
+assert Template('{"key":"$(KEY)"}', {"KEY"}, ()).text({"KEY": "k"}) == '{"key":"k"}'
+assert not any(name.split(".")[0] == "cel" for name in sys.modules), "loaded for a secret"
+from lobby_gateway.origin.expressions import Expression
+assert Expression("1 + 1", ()).value({}) == 2
+assert "cel.cli" not in sys.modules and "rich" not in sys.modules
+import cel
+assert cel.evaluate("1 + 2") == 3
+assert Expression("2 + 2", ()).value({}) == 4
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+# Texts
+
+
+def text(source: str, message: str = "", **secrets: str) -> str:
+    template = Template(source, secrets.keys(), OF_MESSAGE)
+    return template.text(variables(message, **secrets))
+
+
+@pytest.mark.parametrize(
+    ("source", "message", "made"),
+    [
+        ('{"pong":$(msg.ping)}', '{"ping":1492420473027}', '{"pong":1492420473027}'),
+        (
+            "$(msg.a)|$(msg.b)|$(msg.c)|$(msg.d)",
+            '{"a":"x","b":1.5,"c":null,"d":[true,{"e":"é"}]}',
+            'x|1.5|null|[true,{"e":"é"}]',
+        ),
+        ("$(has(msg.s) ? msg.s : null)", "{}", "null"),
+        ('$("a)(" + text)$(KEY)', "b", "a)(bk"),
+        ("$((now + 1) * 2)", "", str((1767225600 + 1) * 2)),
+        ("$$(now) $(now)", "", "$(now) 1767225600"),
+        ('["$(json:KEY)",$(json(KEY))]', "", '["k","k"]'),
+    ],
+)
+def test_a_text_holds_the_values_of_its_expressions(source: str, message: str, made: str) -> None:
+    assert text(source, message, KEY="k") == made
+
+
+def test_a_value_that_no_text_can_hold_is_an_error_of_one_line() -> None:
+    with pytest.raises(ExpressionError, match="the value is bytes; accepted: text, numbers"):
+        text("$(data)", "x")
+    with pytest.raises(ExpressionError):
+        text("$(msg.missing)", "{}")
+
+
+@given(st.text(max_size=20), st.text(max_size=20))
+def test_what_a_message_says_is_put_in_as_it_is_and_never_evaluated(before: str, said: Any) -> None:
+    said = said.encode(errors="replace").decode()
+    source = before.replace("$", "") + "$(msg)"
+    assert text(source, json.dumps(said)) == before.replace("$", "") + said
+
+
+def test_a_secret_is_not_evaluated() -> None:
+    assert Template("$(KEY)", {"KEY"}, TIMES).text({"KEY": "$(now)"}) == "$(now)"

@@ -1,0 +1,133 @@
+"""Which messages of an origin are dropped, answered, or end its connection."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.support.specs import origin_spec, resolved
+
+from lobby_gateway.origin.expressions import times
+from lobby_gateway.origin.rules import End, Judgement, MessageRules
+from lobby_gateway.websocket.frames import Batch, Opcode, frame
+
+NOW = times(1767225600.0)
+
+
+def rules(*onMessage: dict[str, Any]) -> MessageRules:  # noqa: N803  the field's name
+    made = resolved(origin_spec(onMessage=list(onMessage))).dialogue.rules
+    assert made is not None
+    return made
+
+
+def texts(*messages: str) -> Batch:
+    return Batch.of([frame(Opcode.TEXT, each.encode()) for each in messages])
+
+
+def judged(found: MessageRules, *messages: str, **options: Any) -> tuple[list[str], Judgement]:
+    judgement = found.judge(texts(*messages), NOW, **options)
+    forwarded = judgement.forwarded
+    return [] if forwarded is None else [bytes(forwarded.payload(i)).decode() for i in range(len(forwarded))], judgement
+
+
+def test_an_origin_without_rules_has_none() -> None:
+    assert resolved(origin_spec()).dialogue.rules is None
+
+
+def test_without_a_hit_a_batch_concerns_no_rule() -> None:
+    found = rules({"contains": '"ping"', "when": "has(msg.ping)", "forward": False}, {"contains": "error", "end": {}})
+    assert not found.concern(texts('{"price":1}', '{"price":2}'))
+    assert found.concern(texts('{"price":1}', '{"ping":2}'))
+
+
+def test_a_rule_without_contains_concerns_every_message() -> None:
+    found = rules({"when": r'text == "\n"', "forward": False})
+    assert found.concern(texts("anything"))
+    assert judged(found, "a", "\n", "b")[0] == ["a", "b"]
+
+
+def test_a_control_message_is_answered_and_dropped_in_the_order_of_messages() -> None:
+    found = rules({"contains": '"ping"', "when": "has(msg.ping)", "send": '{"pong":$(msg.ping)}', "forward": False})
+    forwarded, judgement = judged(found, '{"n":1}', '{"ping":7}', '{"n":"\\"ping\\""}', '{"ping":8}')
+    assert forwarded == ['{"n":1}', '{"n":"\\"ping\\""}']
+    assert judgement.sends == ('{"pong":7}', '{"pong":8}')
+    assert judgement.end is None
+
+
+def test_a_hit_that_no_rule_means_is_passed_on_as_it_came() -> None:
+    found = rules({"contains": "ping", "when": "has(msg.ping)", "forward": False})
+    batch = texts('{"text":"ping"}', "pinging")
+    assert found.judge(batch, NOW).forwarded is batch
+
+
+def test_the_first_rule_that_matches_decides() -> None:
+    found = rules(
+        {"contains": '"error"', "when": "msg.code == 1", "forward": True},
+        {"contains": '"error"', "end": {"reason": "msg.error"}},
+    )
+    assert judged(found, '{"error":"mild","code":1}')[1].end is None
+    assert judged(found, '{"error":"bad","code":2}')[1].end == End("bad", refused=False)
+
+
+def test_what_ends_the_connection_is_forwarded_unless_told_otherwise_and_nothing_after_it_is() -> None:
+    found = rules({"contains": "error", "end": {"reason": "msg.error", "refused": True}})
+    forwarded, judgement = judged(found, "a", '{"error":"no"}', "b")
+    assert forwarded == ["a", '{"error":"no"}']
+    assert judgement.end == End("no", refused=True)
+    assert judgement.unjudged is None
+    silent = rules({"contains": "error", "forward": False, "end": {}})
+    assert judged(silent, "a", "error", "b")[0] == ["a"]
+
+
+def test_without_a_reason_that_can_be_told_the_message_is_the_reason() -> None:
+    for end in ({}, {"reason": "msg.error.message"}):
+        assert judged(rules({"contains": "error", "end": end}), '{"error":7}')[1].end == End(
+            '{"error":7}', refused=False
+        )
+
+
+def test_an_answer_that_can_not_be_made_ends_the_connection_and_says_where() -> None:
+    found = rules({"contains": "a"}, {"contains": "ping", "send": "$(msg.id)"})
+    end = judged(found, '{"ping":1}')[1].end
+    assert end is not None
+    assert end.reason.startswith("onMessage[1].send: ")
+    assert not end.refused
+
+
+def test_messages_are_judged_so_many_at_a_time() -> None:
+    found = rules({"contains": "x", "forward": False})
+    messages = ["x", "1", "x", "2", "3"]
+    assert [(judged(found, *messages, start=at, most=2)[0]) for at in (0, 2, 4)] == [["1"], ["2"], ["3"]]
+    assert [judged(found, *messages, start=at, most=2)[1].unjudged for at in (0, 2, 4)] == [2, 4, None]
+
+
+def test_no_repr_shows_an_answer_or_a_reason() -> None:
+    found = rules({"contains": "k", "send": "$(text)", "end": {}})
+    assert "hunter2" not in repr(judged(found, "k hunter2")[1])
+
+
+messages = st.lists(
+    st.one_of(
+        st.integers(0, 9).map(lambda n: json.dumps({"n": n})),
+        st.integers(0, 9).map(lambda n: json.dumps({"ping": n})),
+        st.just('{"text":"ping"}'),
+    ),
+    max_size=12,
+)
+
+
+@given(messages, st.integers(1, 13))
+def test_in_any_steps_the_same_is_forwarded_and_answered(given_messages: list[str], most: int) -> None:
+    found = rules({"contains": "ping", "when": "has(msg.ping)", "send": "$(msg.ping)", "forward": False})
+    forwarded: list[str] = []
+    sends: list[str] = []
+    at: int | None = 0
+    while at is not None:
+        some, judgement = judged(found, *given_messages, start=at, most=most)
+        forwarded += some
+        sends += judgement.sends
+        at = judgement.unjudged
+    assert forwarded == [each for each in given_messages if "ping" not in json.loads(each)]
+    assert sends == [str(json.loads(each)["ping"]) for each in given_messages if "ping" in json.loads(each)]

@@ -149,7 +149,7 @@ class OriginSessionMachine(RuleBasedStateMachine):
         values = resolved(spec, KEY)
         self.longest = longest / 1000
         self.always = connect == "Always"
-        self.rules = rules
+        self.on_message = rules
         self.speaks = bool(every) or any("send" in rule for rule in rules)
         self.expects = [step["expect"]["json"] for step in script if "expect" in step]
         self.session = OriginSession(
@@ -337,11 +337,11 @@ class OriginSessionMachine(RuleBasedStateMachine):
             if self.awaited and (not self.awaited[0] or message == READY.encode()):
                 self.awaited.pop(0)
                 continue
-            rule = next((rule for rule in self.rules if rule["contains"].encode() in message), {})
-            if not self.awaited and rule.get("forward", True):
+            applied = next((each for each in self.on_message if each["contains"].encode() in message), {})
+            if not self.awaited and applied.get("forward", True):
                 self.stream.append(message)
-            if "end" in rule:
-                if rule["end"].get("refused") and not self.outdated:
+            if "end" in applied:
+                if applied["end"].get("refused") and not self.outdated:
                     self.not_before = self.now + ORIGIN.min_refused_seconds
                 return False
         return True

@@ -13,8 +13,8 @@ from lobby_gateway.resource.schema import open_api_schema
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "charts" / "lobby-gateway"
-OTHER_NAMES = frozenset({"maxUnavailable", "minAvailable", "preStop", "resourceVersion"})
-"""Fields of Kubernetes itself."""
+OTHER_NAMES = frozenset({"nowMillis", "maxUnavailable", "minAvailable", "preStop", "resourceVersion"})
+"""Fields of Kubernetes itself, and a variable of expressions."""
 
 QUOTED = re.compile(r"`([^`\n]+)`")
 PATH = re.compile(r"(?:^|(?<=\s))(?:(?:spec|status)\.)?[a-z][A-Za-z]*(?:(?:\[\])?\.[a-z][A-Za-z]*)*(?=:? |:?$)")

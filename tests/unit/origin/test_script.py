@@ -202,7 +202,7 @@ def test_early_messages_are_dropped_while_no_awaited_step_forwards_them() -> Non
 
 
 def test_rules_hold_for_messages_that_no_step_waits_for() -> None:
-    rules = [
+    rules: list[dict[str, Any]] = [
         {"contains": "ping", "send": "pong", "forward": False},
         {"contains": '"error"', "end": {"reason": "msg.error", "refused": True}},
     ]

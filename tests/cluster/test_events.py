@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from datetime import datetime
 from typing import Any
 
-from tests.cluster.support.cluster import Cluster, name_of
+import pytest
+from tests.cluster.support.cluster import GREETER_PODS, OPERATOR_PODS, Cluster, Pod, name_of
+from tests.cluster.support.commands import kubectl
 from tests.cluster.support.faults import kill_process
 from tests.cluster.support.resources import lobby
 from tests.cluster.support.waiting import eventually
 
+LISTENS = {"lobby is open", "listening", "started"}  # log messages of a lobby, a greeter and an operator
 EVENTS = "/apis/events.k8s.io/v1/namespaces/{}/events"
 
 
@@ -53,12 +58,30 @@ def test_each_event_names_its_pod_and_says_why_one_ended(cluster: Cluster, origi
             cluster.until_ready(name, 2)
 
 
-def test_a_start_leaves_no_warning(cluster: Cluster, origin: str) -> None:
+def seconds_until_listening(cluster: Cluster, pod: Pod) -> float:
+    """How long the process of a pod took from its start until it listened, according to its log."""
+    running = pod["status"]["containerStatuses"][0]["state"]["running"]
+    lines = [
+        json.loads(line)
+        for line in kubectl("logs", name_of(pod), "-n", cluster.namespace).splitlines()
+        if line.startswith("{")
+    ]
+    listens = next(line["time"] for line in lines if line["message"] in {"lobby is open", "listening"})
+    return (datetime.fromisoformat(listens) - datetime.fromisoformat(running["startedAt"])).total_seconds()
+
+
+def test_a_start_leaves_no_warning_unless_it_takes_long(cluster: Cluster, origin: str) -> None:
     with cluster.lobby(lobby("quiet", origin)) as name:
         cluster.until_ready(name, 1)
-        (pod,) = cluster.pods(name)
-        assert [each["note"] for each in events(cluster, kind="Pod", reason="Unhealthy") if about(each, pod)] == []
-
-
-def about(event: dict[str, Any], pod: dict[str, Any]) -> bool:
-    return bool(event["regarding"].get("uid") == pod["metadata"]["uid"])
+        pods = [*cluster.pods(name), *cluster.labeled(GREETER_PODS), *cluster.labeled(OPERATOR_PODS)]
+        unhealthy = {
+            each["regarding"].get("uid"): each["note"] for each in events(cluster, kind="Pod", reason="Unhealthy")
+        }
+        quick = 0
+        for pod in pods:
+            delay = pod["spec"]["containers"][0]["startupProbe"]["initialDelaySeconds"]
+            if seconds_until_listening(cluster, pod) < delay:
+                quick += 1
+                assert pod["metadata"]["uid"] not in unhealthy, (name_of(pod), unhealthy)
+        if not quick:
+            pytest.skip("every process took longer to start than its probe waits: this machine is busy")

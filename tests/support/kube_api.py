@@ -335,6 +335,8 @@ class FakeKubeApi:
         metadata = {"resourceVersion": str(self._version)}
         if "as=PartialObjectMetadataList" in asked.headers.get("accept", ""):
             items = [{"metadata": item["metadata"]} for item in items]
+            if not items:  # as the real one
+                return web.json_response({"items": None, "metadata": metadata})
         if after + limit < len(items):
             metadata["continue"] = str(after + limit)
         return web.json_response({"items": items[after : after + limit], "metadata": metadata})

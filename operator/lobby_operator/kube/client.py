@@ -207,7 +207,8 @@ class KubeApi:
         call = _Call("list", "GET", resource, namespace, query=query, accept=_METADATA_LIST)
         answer = await self._call(call)
         try:
-            each = (item["metadata"] for item in answer["items"])
+            # Of no objects at all, the server writes null.
+            each = (item["metadata"] for item in answer["items"] or ())
             versions = {str(metadata["uid"]): str(metadata["resourceVersion"]) for metadata in each}
             return versions, str(answer["metadata"]["resourceVersion"])
         except (KeyError, TypeError) as error:

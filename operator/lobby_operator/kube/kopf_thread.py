@@ -144,6 +144,8 @@ class KopfThread:
     async def _live(self) -> str:
         """Runs kopf until its first task ends; returns why."""
         scope: dict[str, Any] = {"namespaces": [self._namespace]} if self._namespace else {"clusterwide": True}
+        # Among kopf's peers, of which there are none: without one, kopf asks for the user's name, which a pod's user has not.
+        scope["identity"] = "lobby-operator"
         try:
             tasks = [
                 *await kopf.spawn_tasks(registry=REGISTRIES[self._resource], memo=self, standalone=True, **scope),

@@ -188,6 +188,20 @@ def test_a_lobby_that_is_applied_gets_a_pod_a_status_and_events() -> None:
     run(main)
 
 
+def test_it_runs_as_a_user_without_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown() -> str:
+        raise OSError("No username set in the environment")
+
+    monkeypatch.setattr("getpass.getuser", unknown)  # as in a pod
+
+    async def main(it: Cluster) -> None:
+        it.server.put(PRICES, lobby_resource())
+        async with it.operator():
+            await until(it.well)
+
+    run(main)
+
+
 def test_without_changes_nothing_is_written_or_read() -> None:
     async def main(it: Cluster) -> None:
         it.server.put(PRICES, lobby_resource())

@@ -7,6 +7,7 @@ in the code and start at 0, or are keys of Lobbies.
 from __future__ import annotations
 
 import asyncio
+import platform
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from lobby_gateway import close_codes
+from lobby_gateway import __version__, close_codes
 from lobby_gateway.clients.tokens import RESULTS
 from lobby_gateway.origin.states import Failure
 from lobby_gateway.process.seat_reports import OriginState
@@ -105,6 +106,21 @@ def loop_lag(prefix: str) -> Definition:
     )
 
 
+def build_info(prefix: str) -> Definition:
+    """Which version of the software a process runs."""
+    labels = (
+        Label("version", bound="version of Lobby Gateway, one for each process"),
+        Label("python", bound="version of Python, one for each process"),
+    )
+    return Definition(f"{prefix}_build_info", "gauge", "1, with the versions of Lobby Gateway and Python.", labels)
+
+
+def read_build_info(prefix: str) -> Samples:
+    """The value of `build_info`."""
+    versions: dict[tuple[str, ...], float] = {(__version__, platform.python_version()): 1}
+    return {f"{prefix}_build_info": versions}
+
+
 def _stream(prefix: str) -> tuple[Definition, ...]:
     """Metrics of clients, the same in lobbies and greeters."""
     closes = (Label("reason", close_codes.CLOSE_LABELS),)
@@ -150,6 +166,7 @@ def _stream(prefix: str) -> tuple[Definition, ...]:
             "Resident bytes above which no new clients are accepted; 0: no limit.",
         ),
         loop_lag(prefix),
+        build_info(prefix),
     )
 
 

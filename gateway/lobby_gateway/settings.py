@@ -174,6 +174,24 @@ class MemorySettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RepeatSettings:
+    """Which repeated failures are logged. Times are in seconds.
+
+    Attributes:
+        remind_seconds: between two lines about problems that are known. Ten minutes: whoever looks at the log of the last
+            quarter of an hour sees them.
+        settle_seconds: a failure this soon after a success belongs to the same series. A minute is longer than any pause
+            between two attempts.
+        max_problems: most problems of a series that are logged when seen first, so that texts that always differ don't
+            fill the log.
+    """
+
+    remind_seconds: float = 600.0
+    settle_seconds: float = 60.0
+    max_problems: int = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FileWatchSettings:
     """Watches of files that may be replaced while a process runs.
 

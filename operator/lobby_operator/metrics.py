@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from lobby_gateway.metrics import NAME_OF_A_LOBBY, Definition, Label, LoopLag, Samples, loop_lag
+from lobby_gateway.metrics import (
+    NAME_OF_A_LOBBY,
+    Definition,
+    Label,
+    LoopLag,
+    Samples,
+    build_info,
+    loop_lag,
+    read_build_info,
+)
 from lobby_operator.planner.actions import Create, Delete, Drain, Preconnect
 from lobby_operator.planner.reasons import CONDITIONS, ActionReason, ConditionType
 from lobby_operator.planner.state import Phase
@@ -70,6 +79,7 @@ LOBBY_HOST: tuple[Definition, ...] = (
     Definition("lobby_operator_leader", "gauge", "1 while this process is the leader, 0 while it is a standby."),
     Definition("lobby_operator_greeters", "gauge", "Greeters that respond."),
     loop_lag("lobby_operator"),
+    build_info("lobby_operator"),
 )
 
 
@@ -125,6 +135,7 @@ def read(
         "lobby_operator_leader": int(leader),
         "lobby_operator_greeters": greeters,
         "lobby_operator_event_loop_lag_seconds": lag.distribution(),
+        **read_build_info("lobby_operator"),
     }
 
 

@@ -56,6 +56,7 @@ def samples(
         "greeter_client_messages_total": dict(stats.fates),
         "greeter_client_message_bytes_total": stats.client_bytes,
         "greeter_event_loop_lag_seconds": lag.distribution(),
+        **metrics.read_build_info("greeter"),
         **message_bus_samples("greeter", total, Lag.of(trunk.bus.lag() for trunk in trunks)),
         **client_port_samples("greeter", listener.stats if listener is not None else ListenerStats(), capacity),
     }

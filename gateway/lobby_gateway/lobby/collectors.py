@@ -72,4 +72,5 @@ def samples(
         "lobby_client_messages_total": dict(handshakes.fates),
         "lobby_client_message_bytes_total": handshakes.client_bytes,
         "lobby_event_loop_lag_seconds": lag.distribution(),
+        **metrics.read_build_info("lobby"),
     }

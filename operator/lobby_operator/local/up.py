@@ -266,7 +266,9 @@ def _route_logs(terminal: Terminal, *, plain: bool) -> LogLine | None:
     if plain or not (sys.stdout.isatty() and sys.stderr.isatty()):
         return None
     handler = _TerminalHandler(terminal)
-    handler.setFormatter(logging.getLogger().handlers[0].formatter)
+    (configured,) = logging.getLogger().handlers
+    handler.setFormatter(configured.formatter)
+    handler.filters = configured.filters
     logging.getLogger().handlers = [handler]
     return terminal.line
 

@@ -1,11 +1,18 @@
 from __future__ import annotations
 
+import contextlib
+import gc
 import json
 import logging
+import re
 import sys
+import threading
+import warnings
+from collections.abc import Iterator
 
 import pytest
 
+from lobby_gateway import __version__
 from lobby_gateway.process.logs import JsonFormatter, TextFormatter, configure, hide_secrets
 
 
@@ -34,7 +41,116 @@ def test_json_is_one_line_even_with_an_exception() -> None:
 
 def test_text_names_the_process_and_the_fields() -> None:
     assert TextFormatter("prices-1").format(record(seats=512)).endswith(" prices-1: lobby opens seats=512")
-    assert "warning: lobby opens" in TextFormatter("prices-1").format(record(logging.WARNING))
+    assert " warning prices-1: lobby opens" in TextFormatter("prices-1").format(record(logging.WARNING))
+
+
+def test_text_has_time_and_level_in_every_line() -> None:
+    for level in ("debug", "info", "warning", "error", "critical"):
+        text = TextFormatter("prices-1").format(record(getattr(logging, level.upper())))
+        assert re.match(rf"\d\d:\d\d:\d\d {level} prices-1: lobby opens$", text)
+
+
+@contextlib.contextmanager
+def configured(style: str) -> Iterator[None]:
+    before = logging.root.handlers[:]
+    hooks = sys.excepthook, threading.excepthook, sys.unraisablehook
+    sys.excepthook, threading.excepthook = sys.__excepthook__, threading.__excepthook__
+    sys.unraisablehook = sys.__unraisablehook__
+    try:
+        configure("prices-1", style=style)
+        yield
+    finally:
+        logging.captureWarnings(False)
+        logging.root.handlers[:] = before
+        logging.getLogger("lobby_gateway").setLevel(logging.NOTSET)
+        logging.getLogger("lobby_operator").setLevel(logging.NOTSET)
+        sys.excepthook, threading.excepthook, sys.unraisablehook = hooks
+
+
+class Broken:
+    def __del__(self) -> None:
+        raise ValueError("broken")
+
+
+def fail() -> None:
+    raise ValueError("broken")
+
+
+@pytest.mark.parametrize("style", ["json", "text"])
+def test_what_libraries_and_python_say_has_time_and_level(style: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with configured(style):
+        logging.getLogger("asyncio").error("a task failed")
+        logging.getLogger("uvloop").warning("slow")
+        about = {"kind": "Lobby", "namespace": "shop", "name": "prices", "uid": "1"}
+        extra = {"settings": object(), "k8s_skip": False, "k8s_ref": about}
+        logging.getLogger("kopf.objects").error("a handler failed", extra=extra)
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            logging.captureWarnings(False)  # catch_warnings has replaced what captureWarnings had set
+            logging.captureWarnings(True)
+            warnings.warn("old", DeprecationWarning, stacklevel=1)
+        thread = threading.Thread(target=fail, name="reader")
+        thread.start()
+        thread.join()
+        Broken()
+        gc.collect()
+        try:
+            fail()
+        except ValueError as error:
+            sys.excepthook(ValueError, error, error.__traceback__)
+    lines = capsys.readouterr().err.splitlines()
+    if style == "text":
+        starts = [line for line in lines if re.match(r"\d\d:\d\d:\d\d (warning|error|critical) prices-1: ", line)]
+        assert len(starts) == 7
+        assert any(line.endswith("a handler failed object=Lobby/shop/prices") for line in starts)
+        return
+    found = [json.loads(line) for line in lines]
+    assert all(each["time"] and each["level"] and each["logger"] for each in found)
+    assert [(each["level"], each["message"]) for each in found[:3]] == [
+        ("error", "a task failed"),
+        ("warning", "slow"),
+        ("error", "a handler failed"),
+    ]
+    assert found[2]["object"] == "Lobby/shop/prices"
+    assert not {"settings", "k8s_skip", "k8s_ref"} & set(found[2])
+    assert "DeprecationWarning: old" in found[3]["message"]
+    assert [each["message"] for each in found[4:]] == [
+        "an exception was not caught in a thread",
+        "an exception was ignored",
+        "an exception was not caught",
+    ]
+    assert all("ValueError: broken" in each["exception"] for each in found[4:])
+
+
+def test_hooks_that_someone_else_has_set_are_left_alone() -> None:
+    hooks = sys.excepthook, threading.excepthook, sys.unraisablehook
+    before = logging.root.handlers[:]
+
+    def other(*_: object) -> None: ...
+
+    sys.excepthook = threading.excepthook = sys.unraisablehook = other
+    try:
+        configure("prices-1")
+        assert sys.excepthook is other
+        assert threading.excepthook is other
+        assert sys.unraisablehook is other
+    finally:
+        sys.excepthook, threading.excepthook, sys.unraisablehook = hooks
+        logging.captureWarnings(False)
+        logging.root.handlers[:] = before
+        logging.getLogger("lobby_gateway").setLevel(logging.NOTSET)
+        logging.getLogger("lobby_operator").setLevel(logging.NOTSET)
+
+
+@pytest.mark.parametrize("style", ["json", "text"])
+def test_the_first_line_has_the_version(style: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with configured(style):
+        logging.getLogger("asyncio").error("first")
+        logging.getLogger("lobby_gateway.x").info("second")
+    first, second = capsys.readouterr().err.splitlines()
+    assert __version__ in first
+    assert "version" in first
+    assert "version" not in second
 
 
 def test_style_and_level_come_from_the_environment(

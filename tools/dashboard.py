@@ -254,6 +254,11 @@ _PROCESSES = Row(
         Panel("Memory", "Resident memory.", _of_processes("process_resident_memory_bytes"), "bytes"),
         Panel("Descriptors", "Open file descriptors, as a share of the limit. Each client takes one.",
             _of_processes("process_open_fds / process_max_fds"), "percentunit"),
+        Panel("Versions", "Number of processes, by kind and version: two versions of a kind are a rollout.", (
+            Query(f"count by (job, version) (lobby_operator_build_info{{{INSTALLED}}})", "{{job}} {{version}}"),
+            Query(f"count by (job, version) (greeter_build_info{{{INSTALLED}}})", "{{job}} {{version}}"),
+            Query(f"count by (job, version) (lobby_build_info{{{LOBBY}}})", "{{job}} {{version}}"),
+        )),
     ),
 )  # fmt: skip
 

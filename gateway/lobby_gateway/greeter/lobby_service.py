@@ -28,6 +28,7 @@ from lobby_gateway.greeter.router import PendingClient, ResponseForm
 from lobby_gateway.greeter.seat_queue import ClaimRefusal, LobbyId, Rank, SeatQueue
 from lobby_gateway.greeter.trunks import ClientSeat, Group, Trunk, regroup, seat_of
 from lobby_gateway.metrics import FATES, VERDICTS
+from lobby_gateway.process.repeated_failures import RepeatedFailures
 from lobby_gateway.resource.spec import ClientMessages, Lobby, RoutingMode
 from lobby_gateway.settings import RemovalSettings, SeatQueueSettings, TrunkConsumerSettings
 from lobby_gateway.trunk.consumer import SeatLedger
@@ -101,6 +102,7 @@ class LobbyService:
         self.moves: Counter[str] = Counter(dict.fromkeys(VERDICTS, 0))
         self.stats = stats
         self._loop = asyncio.get_running_loop()
+        self._lost_trunks = RepeatedFailures(self._loop.time)
         self._greeter = greeter
         self._token_keys = NamespaceKeys(token_keys, entry.lobby.namespace)
         self._trunk_settings = trunk
@@ -287,6 +289,8 @@ class LobbyService:
 
     def trunk_granted(self, trunk: Trunk, seats: int, refusal: ClaimRefusal | None) -> None:
         """A lobby answered a claim."""
+        if (told := self._lost_trunks.worked()) is not None:
+            logger.info("trunks work again", extra={"lobby": self.lobby.key, **told})
         self.flush()  # a client that is lost meanwhile gets no seat
         seated = self._queue.granted(trunk.id, seats, refusal, self._loop.time())
         trunk.release(seated.surplus)
@@ -386,10 +390,15 @@ class LobbyService:
             self._release_old_seats(group)
         if lost:
             self.stats.trunk_losses += 1
-        logger.warning(
-            "lost a trunk with clients" if lost else "lost a trunk",
-            extra={"lobby": trunk.id.name, "address": trunk.id.address, "problem": problem, "clients": lost},
-        )
+        told = self._lost_trunks.failed(problem)
+        if lost or told is not None:  # clients are always worth a line, attempts are not
+            extra = {
+                "lobby": trunk.id.name,
+                "address": trunk.id.address,
+                "clients": lost,
+                **(told or {"problem": problem}),
+            }
+            logger.warning("lost a trunk with clients" if lost else "lost a trunk", extra=extra)
         self._wake()
 
     # Helpers

@@ -28,6 +28,7 @@ from lobby_gateway.errors import LobbyGatewayError, UserError
 from lobby_gateway.greeter.directory import Directory
 from lobby_gateway.http.client import HttpClient, HttpError, HttpStream
 from lobby_gateway.process.backoff import Backoff
+from lobby_gateway.process.repeated_failures import RepeatedFailures
 from lobby_gateway.resource.list_watch import Change, ListWatch, WatchEndedError
 from lobby_gateway.settings import HttpClientSettings, WatchSettings
 
@@ -201,6 +202,7 @@ class KubernetesSource:
         self._path = f"{_ROOT}{scope}/lobbies"
         self._settings = server.settings
         self._objects = ListWatch()
+        self._failures = RepeatedFailures(time.monotonic)
         self._task: asyncio.Task[None] | None = None
 
     async def start(self, directory: Directory, ended: Callable[[str], None]) -> None:
@@ -242,15 +244,15 @@ class KubernetesSource:
                 if error.gone:
                     self._expired(error)
                 else:
-                    _failed(directory, str(error))
+                    self._failed(directory, str(error))
             except WatchEndedError as error:
                 if self._objects.version:
-                    _failed(directory, str(error))
+                    self._failed(directory, str(error))
                 else:
                     self._expired(error)
             except _INVALID_EVENT as error:
                 self._objects.expired()
-                _failed(directory, f"the API server sent an invalid event: {error!r}"[:200])
+                self._failed(directory, f"the API server sent an invalid event: {error!r}"[:200])
             else:
                 backoff.reset()
                 # A server that ends each watch at once must not be asked again without a pause.
@@ -274,7 +276,7 @@ class KubernetesSource:
             token = page["metadata"].get("continue") or ""
             if not token:
                 break
-        _recovered(directory)
+        self._recovered(directory)
         for change in self._objects.listed(items, page["metadata"]["resourceVersion"]):
             _apply(directory, change)
         directory.known = True
@@ -289,22 +291,20 @@ class KubernetesSource:
         }
         # The server ends the watch in time; `idle_seconds` is for one that keeps the connection and forgets to.
         async with self._server.lines(self._path, query) as lines:
-            _recovered(directory)
+            self._recovered(directory)
             async for line in lines:
                 if line.strip():
                     yield json.loads(line)
 
-
-def _recovered(directory: Directory) -> None:
-    if directory.problem:
-        logger.info("the API server responds again")
+    def _recovered(self, directory: Directory) -> None:
         directory.problem = ""
+        if (told := self._failures.worked()) is not None:
+            logger.info("the API server responds again", extra=told)
 
-
-def _failed(directory: Directory, problem: str) -> None:
-    if not directory.problem:
-        logger.warning("Lobbies can't be watched: the known ones stay as they are", extra={"problem": problem})
-    directory.problem = problem
+    def _failed(self, directory: Directory, problem: str) -> None:
+        directory.problem = problem
+        if (told := self._failures.failed(problem)) is not None:
+            logger.warning("Lobbies can't be watched: the known ones stay as they are", extra=told)
 
 
 _METADATA = frozenset(

@@ -18,6 +18,7 @@ from lobby_gateway.clients.rate_limit import FLOOD_LIMIT, FloodLimit
 from lobby_gateway.clients.tokens import RESULTS, Claims, Purpose, TokenError, TokenKeys, UsedTokens, verify
 from lobby_gateway.close_codes import Refusal
 from lobby_gateway.metrics import FATES, VERDICTS
+from lobby_gateway.process.repeated_failures import RepeatedFailures
 from lobby_gateway.resource.spec import ClientMessages, Compression, Lobby, lobby_key
 from lobby_gateway.settings import LobbySettings
 from lobby_gateway.trunk import records as trunk
@@ -98,6 +99,7 @@ class LobbyHandshakes:
         self._policy = ClientPolicy.of(lobby.spec.clients, flood)
         self._used = UsedTokens()
         self._loop = asyncio.get_running_loop()
+        self._refused_tokens = RepeatedFailures(self._loop.time)
         self.bus = MessageBus(limits=self._policy.queue, batch_seconds=self._policy.batch_seconds)
         self.clients: dict[ClientConnection, None] = {}
         self.closes: Counter[str] = Counter(dict.fromkeys(close_codes.CLOSE_LABELS, 0))
@@ -119,7 +121,8 @@ class LobbyHandshakes:
         except HandshakeError as error:
             handshake.refuse(error.refusal, headers=error.headers, body=str(error))
         except TokenError as error:
-            logger.info("refused a token", extra={"problem": error.problem, "peer": handshake.peer[0]})
+            if (told := self._refused_tokens.failed(error.problem)) is not None:
+                logger.info("refused a token", extra={"peer": handshake.peer[0], **told})
             handshake.refuse(close_codes.BAD_TOKEN, body=str(error))
 
     def update(self, lobby: Lobby) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
+import time
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 
@@ -25,6 +26,7 @@ from lobby_gateway.origin.connection import OriginConnection
 from lobby_gateway.origin.secrets import ResolvedOrigin
 from lobby_gateway.process.lifecycle import Shutdown, announce
 from lobby_gateway.process.limits import MemoryWatch, ProcessLimits
+from lobby_gateway.process.repeated_failures import RepeatedFailures
 from lobby_gateway.process.seat_reports import LobbyReport, OriginState
 from lobby_gateway.resource.spec import Lobby, OriginSpec
 from lobby_gateway.settings import LobbySettings
@@ -133,6 +135,8 @@ class LobbyProcess:
         )
         self._forward_timer: asyncio.TimerHandle | None = None
         self._trunks: dict[TrunkServerConnection, None] = {}
+        self._failed_trunks = RepeatedFailures(time.monotonic)
+        self._refused_requests = RepeatedFailures(time.monotonic)
         self._no_trunks = asyncio.Event()
         self._no_trunks.set()
         self._no_clients = asyncio.Event()
@@ -389,6 +393,7 @@ class LobbyProcess:
             forward=lambda message: self._forward_from_trunk(connection, message),
             on_closed=self._trunk_closed,
             leftover=handshake.leftover,
+            failures=self._failed_trunks,
         )
         self._trunks[connection] = None
         self._no_trunks.clear()
@@ -450,7 +455,8 @@ class LobbyProcess:
         try:
             self._handshakes.check_request_token(request.headers.get("authorization", ""), purpose, path)
         except TokenError as error:
-            logger.warning("refused a request to %s", purpose, extra={"lobby": self.name, "problem": error.problem})
+            if (told := self._refused_requests.failed(error.problem)) is not None:
+                logger.warning("refused a request to %s", purpose, extra={"lobby": self.name, **told})
             return AdminResponse.unauthorized(str(error))
         return None
 

@@ -31,6 +31,7 @@ from lobby_gateway.origin.states import (
 )
 from lobby_gateway.origin.tls import origin_context
 from lobby_gateway.process import logs
+from lobby_gateway.process.repeated_failures import RepeatedFailures
 from lobby_gateway.process.seat_reports import OriginReport
 from lobby_gateway.resource.spec import OriginSpec
 from lobby_gateway.settings import ORIGIN, OriginSettings
@@ -110,6 +111,8 @@ class OriginConnection:
         self._acting = False
         self._act_again = False  # the lobby called us while a command was being performed
         self._logged = State.IDLE
+        self._failures = RepeatedFailures(self._loop.time)
+        self._bugs = RepeatedFailures(self._loop.time)
 
     # For the lobby
 
@@ -318,8 +321,9 @@ class OriginConnection:
 
     def _broken(self, error: Exception) -> None:
         """An error that nobody expected ends the attempt, or the connection that was just opened."""
-        logger.error("origin: %s", internal_error(error))
-        logger.debug("origin: the same with its traceback", exc_info=error)
+        if (told := self._bugs.failed(internal_error(error))) is not None:
+            logger.error("origin: %s", told.pop("problem"), extra=told)
+        logger.debug("origin: an internal error with its traceback", exc_info=error)
         if self._websocket is None:
             self._session.failed(internal_error(error), self._loop.time(), Failure.INTERNAL)
         else:
@@ -360,15 +364,19 @@ class OriginConnection:
             self._websocket.abort()
 
     def _log_state(self) -> None:
-        """Logs one line when a stream starts, and one when it ends or an attempt fails; none per message."""
+        """Logs one line when a stream starts, and one when it ends; none per message, and not for each attempt."""
         state = self._session.state
         if state is self._logged:
             return
         report = self.report()
         if state is State.STREAMING:
-            logger.info("origin connected (connection %d)", report.connections)
+            failed, told = self._failures.fails, self._failures.worked()
+            if not failed or told is not None:
+                logger.info("origin connected (connection %d)", report.connections, extra=told)
         elif state in (State.WAITING, State.REFUSED):
-            logger.warning("origin: %s; next attempt in %.1f s", report.reason, report.retry_in_seconds)
+            if (told := self._failures.failed(report.reason)) is not None:
+                reason = told.pop("problem")
+                logger.warning("origin: %s; next attempt in %.1f s", reason, report.retry_in_seconds, extra=told)
         elif state is State.IDLE:
             logger.info("origin idle: no client needs it")
         self._logged = state

@@ -41,6 +41,11 @@ class RepeatedFailures:
         self._logged_at = 0.0
         self._is_told = False  # that it fails now
 
+    @property
+    def fails(self) -> bool:
+        """Whether the latest attempt failed."""
+        return self._fails_since is not None
+
     def failed(self, problem: str) -> Fields | None:
         """Counts a failure; returns the fields of a line to log, None if it is not worth one.
 

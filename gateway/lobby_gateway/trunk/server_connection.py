@@ -11,6 +11,7 @@ import logging
 import socket
 from collections.abc import Callable
 
+from lobby_gateway.process.repeated_failures import RepeatedFailures
 from lobby_gateway.settings import TrunkServerSettings
 from lobby_gateway.trunk.records import MAX_FORWARD_BYTES, Forward, MoveReason, TrunkError
 from lobby_gateway.trunk.server import TRUNK_SERVER_SETTINGS, Parts, TrunkServer
@@ -35,7 +36,7 @@ class TrunkServerConnection(ServerSocket):
         server: the lobby's end of the trunk.
     """
 
-    __slots__ = ("_forward", "_on_closed", "_progress", "_settings", "_timer", "server")
+    __slots__ = ("_failures", "_forward", "_on_closed", "_progress", "_settings", "_timer", "server")
 
     def __init__(
         self,
@@ -47,6 +48,7 @@ class TrunkServerConnection(ServerSocket):
         on_closed: Callable[[TrunkServerConnection], None],
         leftover: bytes = b"",
         max_record_bytes: int = MAX_RECORD_BYTES,
+        failures: RepeatedFailures | None = None,
         settings: TrunkServerSettings = TRUNK_SERVER_SETTINGS,
     ) -> None:
         """Takes over a socket; no callback is called before the next turn of the event loop.
@@ -59,6 +61,7 @@ class TrunkServerConnection(ServerSocket):
             on_closed: called once, when the socket is closed; the seats have been released by then.
             leftover: bytes that arrived in the same read as the handshake.
             max_record_bytes: largest record accepted.
+            failures: counts those of all trunks of this lobby, for the log.
             settings: see `TrunkServerSettings`.
         """
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -66,6 +69,7 @@ class TrunkServerConnection(ServerSocket):
         parser = FrameParser(masked=True, max_message_bytes=max_record_bytes)
         super().__init__(sock, loop, parser, read_bytes=settings.read_bytes)
         self.server = server
+        self._failures = failures or RepeatedFailures(loop.time)
         self._forward = forward
         self._on_closed = on_closed
         self._settings = settings
@@ -173,13 +177,16 @@ class TrunkServerConnection(ServerSocket):
         self._broken(CloseState.FAILED, violation.code, violation.reason)
 
     def _broken(self, state: CloseState, code: int, reason: str) -> None:
-        logger.warning("a trunk is broken", extra={"consumer": self.server.consumer, "problem": reason})
+        if (told := self._failures.failed(f"broken: {reason}")) is not None:
+            extra = {"consumer": self.server.consumer, **told, "problem": reason}
+            logger.warning("a trunk is broken", extra=extra)
         self._close(state, code, reason)
 
     def _lost(self, error: OSError | None) -> None:
         if not self._close_state:
             problem = "closed without a close frame" if error is None else str(error)
-            logger.info("a trunk is lost", extra={"consumer": self.server.consumer, "problem": problem})
+            if (told := self._failures.failed(problem)) is not None:
+                logger.info("a trunk is lost", extra={"consumer": self.server.consumer, **told})
         self.abort()
 
     # Time
@@ -191,8 +198,9 @@ class TrunkServerConnection(ServerSocket):
         if self._progress.look(waiting=self.pending):
             self.server.bytes_received(now)
         if not self.server.wake(now):
-            extra = {"consumer": self.server.consumer, "seats": self.server.held}
-            logger.warning("a trunk does not respond: its seats are free again", extra=extra)
+            if (told := self._failures.failed("does not respond")) is not None:
+                extra = {"consumer": self.server.consumer, "seats": self.server.held, **told}
+                logger.warning("a trunk does not respond: its seats are free again", extra=extra)
             self.abort()
             return
         self._timer = self._loop.call_at(self.server.wake_at, self._time_passed)

@@ -15,6 +15,7 @@ from lobby_gateway import close_codes
 from lobby_gateway.close_codes import Refusal
 from lobby_gateway.process.arguments import cannot_listen
 from lobby_gateway.process.bind import bind, peer_ip
+from lobby_gateway.process.repeated_failures import RepeatedFailures
 from lobby_gateway.settings import ListenerSettings
 from lobby_gateway.websocket.server_handshake import (
     HandshakeError,
@@ -233,6 +234,7 @@ class Listener:
         self, sock: socket.socket, handler: HandshakeHandler, *, settings: ListenerSettings | None = None
     ) -> None:
         self.loop = asyncio.get_running_loop()
+        self._failures = RepeatedFailures(self.loop.time)
         self.settings = settings or ListenerSettings()
         self.stats = ListenerStats()
         self._sock = sock
@@ -312,10 +314,13 @@ class Listener:
             except OSError as error:
                 if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
                     raise
-                logger.warning("no room for more connections (%s): accepting pauses", error.strerror)
+                if (told := self._failures.failed(error.strerror or "")) is not None:
+                    logger.warning("no room for more connections: accepting pauses", extra=told)
                 self.loop.remove_reader(self._sock.fileno())
                 self._resume = self.loop.call_later(self.settings.accept_pause_seconds, self._resume_accepting)
                 return
+            if (told := self._failures.worked()) is not None:
+                logger.warning("there is room for connections again", extra=told)
             sock.setblocking(False)
             handshake = Handshake(
                 self, sock, (peer_ip(address[0]), address[1]), self.loop.time() + self.settings.timeout_seconds

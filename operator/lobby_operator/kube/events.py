@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from lobby_gateway.process.repeated_failures import RepeatedFailures
 from lobby_operator import wall_clock
 from lobby_operator.kube.client import ApiError, KubeApi, NotFoundError
 from lobby_operator.kube.event_reasons import LobbyEvent, note_of
@@ -156,6 +157,7 @@ class Recorder:
         self._settings = settings or EventSettings()
         self._added = asyncio.Event()
         self._clock = asyncio.get_running_loop().time
+        self._failures = RepeatedFailures(self._clock)
 
     def record(self, regarding: Regarding, event: LobbyEvent) -> None:
         """Records an event; returns at once."""
@@ -184,7 +186,10 @@ class Recorder:
             else:
                 await self._api.create(EVENTS, namespace, self._manifest(pending))
         except ApiError as error:
-            fields = {"lobby": pending.regarding.name, "reason": pending.event.reason, "problem": str(error)}
+            told = self._failures.failed(str(error))
+            if told is None:
+                return
+            fields = {"lobby": pending.regarding.name, "reason": pending.event.reason, **told}
             logger.info("can't write an Event", extra=fields)
 
     def _manifest(self, pending: PendingEvent) -> Object:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lobby_gateway.errors import LobbyGatewayError
+from lobby_gateway.process.repeated_failures import RepeatedFailures
 from lobby_operator import wall_clock
 from lobby_operator.kube.client import AlreadyExistsError, ApiError, ConflictError, KubeApi, NotFoundError
 from lobby_operator.kube.election import Election, ObservedLease
@@ -43,6 +44,7 @@ class Lease:
         self._namespace = namespace
         self._name = name
         self._clock = asyncio.get_running_loop().time
+        self._failures = RepeatedFailures(self._clock)
         self._seconds = election.settings.renew_seconds
 
     @property
@@ -129,11 +131,11 @@ class Lease:
         return await self._api.patch(LEASES, self._namespace, self._name, {"metadata": version, "spec": dict(spec)})
 
     def _set_reachable(self) -> None:
-        if self.problem:
-            logger.warning("the Lease can be read and written again", extra={"lease": self._name})
+        if (told := self._failures.worked()) is not None:
+            logger.warning("the Lease can be read and written again", extra={"lease": self._name, **told})
         self.problem = ""
 
     def _set_unreachable(self, problem: str) -> None:
-        if not self.problem:
-            logger.warning("can't read or write the Lease", extra={"lease": self._name, "problem": problem})
+        if (told := self._failures.failed(problem)) is not None:
+            logger.warning("can't read or write the Lease", extra={"lease": self._name, **told})
         self.problem = problem

@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from lobby_gateway.process.backoff import Backoff
+from lobby_gateway.process.repeated_failures import RepeatedFailures
 from lobby_gateway.resource.spec import Lobby
 from lobby_operator import wall_clock
 from lobby_operator.kube import names
@@ -162,6 +163,7 @@ class LobbyController:
         """Applies what a Lobby needs besides its pods: after a change, after a failure, and periodically."""
         settings = self._settings.controller
         backoff = Backoff(base=settings.min_backoff_seconds, cap=settings.max_backoff_seconds, fraction=random.random)
+        failures = RepeatedFailures(asyncio.get_running_loop().time)
         while True:
             self._spec_changed.clear()
             record = self._record
@@ -173,13 +175,15 @@ class LobbyController:
                     reconciler.update(record.lobby, runtime.revision)
                 self._problem = ""
                 backoff.reset()
+                if (told := failures.worked()) is not None:
+                    logger.warning("a Lobby's configuration can be written again", extra={"lobby": self.key, **told})
             except Exception as error:  # any error: it is retried, and other Lobbies are not affected
                 wait = backoff.next(floor=settings.min_backoff_seconds)
-                fields = {"lobby": self.key, "problem": str(error), "again_in_seconds": round(wait, 1)}
                 expected = isinstance(error, RuntimeFailedError)
-                logger.warning(
-                    "can't write a Lobby's configuration", extra=fields, exc_info=None if expected else error
-                )
+                if (told := failures.failed(str(error))) is not None:
+                    fields = {"lobby": self.key, "again_in_seconds": round(wait, 1), **told}
+                    trace = None if expected else error
+                    logger.warning("can't write a Lobby's configuration", extra=fields, exc_info=trace)
                 self._problem = str(error) if expected else INTERNAL_ERROR
                 self.wake()
             with contextlib.suppress(TimeoutError):

@@ -21,6 +21,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from lobby_gateway.process.repeated_failures import RepeatedFailures
 from lobby_gateway.process.seat_reports import LobbyReport
 from lobby_gateway.resource.spec import Lobby
 from lobby_operator.kube import names
@@ -132,6 +133,7 @@ class PodMaintenance:
         self._clock = asyncio.get_running_loop().time
         self._changed = asyncio.Event()
         self._config = ""
+        self._failures = RepeatedFailures(self._clock)
         self._budget = DisruptionBudget(settings)
         self._budget_object = OwnedObject(
             api,
@@ -172,14 +174,16 @@ class PodMaintenance:
                 await self._maintain_pods()
                 await self._maintain_budget()
                 self._set_problem("")
+                if (told := self._failures.worked()) is not None:
+                    logger.warning("pod maintenance works again", extra={"lobby": self._lobby.key, **told})
             except NameTakenError as error:
                 self._set_problem(str(error))
                 pause = self._settings.retry_seconds
-            except ApiError as error:
-                logger.warning("pod maintenance failed", extra={"lobby": self._lobby.key, "problem": str(error)})
-                pause = self._settings.retry_seconds
-            except Exception:  # any error: the loop must keep running
-                logger.exception("pod maintenance failed", extra={"lobby": self._lobby.key})
+            except Exception as error:  # any error: the loop must keep running
+                if (told := self._failures.failed(str(error))) is not None:
+                    level, trace = (logging.WARNING, None) if isinstance(error, ApiError) else (logging.ERROR, error)
+                    extra = {"lobby": self._lobby.key, **told}
+                    logger.log(level, "pod maintenance failed", extra=extra, exc_info=trace)
                 pause = self._settings.retry_seconds
             await asyncio.sleep(pause)
             with contextlib.suppress(TimeoutError):

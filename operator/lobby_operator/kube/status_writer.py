@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lobby_gateway.process.backoff import Backoff
+from lobby_gateway.process.repeated_failures import RepeatedFailures
 from lobby_operator.kube.client import ApiError, ConflictError, KubeApi, NotFoundError
 from lobby_operator.kube.lobby_registry import LobbyRegistry
 from lobby_operator.kube.names import LOBBIES, Object
@@ -71,6 +72,7 @@ class StatusWriter:
         """Writes until cancelled."""
         settings = self._settings
         backoff = Backoff(base=settings.min_backoff_seconds, cap=settings.max_backoff_seconds, fraction=random.random)
+        failures = RepeatedFailures(self._clock)
         while True:
             await self._changed.wait()
             self._changed.clear()
@@ -80,6 +82,8 @@ class StatusWriter:
             try:
                 await self._write()
                 backoff.reset()
+                if (told := failures.worked()) is not None:
+                    logger.warning("the status can be written again", extra={"lobby": self._key, **told})
             except NotFoundError:
                 pass  # the Lobby is gone; the watch will report it
             except ConflictError:
@@ -89,9 +93,10 @@ class StatusWriter:
                 self._changed.set()
             except Exception as error:  # any error: it is retried, and other Lobbies are not affected
                 pause = backoff.next(floor=settings.min_backoff_seconds)
-                fields = {"lobby": self._key, "problem": str(error), "again_in_seconds": round(pause, 1)}
-                expected = isinstance(error, ApiError)
-                logger.warning("can't write the status", extra=fields, exc_info=None if expected else error)
+                if (told := failures.failed(str(error))) is not None:
+                    fields = {"lobby": self._key, "again_in_seconds": round(pause, 1), **told}
+                    expected = isinstance(error, ApiError)
+                    logger.warning("can't write the status", extra=fields, exc_info=None if expected else error)
                 await asyncio.sleep(pause)
                 self._changed.set()
             await asyncio.sleep(max(0.0, started + settings.min_interval_seconds - self._clock()))

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from lobby_gateway.process.backoff import Backoff
+from lobby_gateway.process.repeated_failures import RepeatedFailures
 from lobby_gateway.resource.list_watch import Change
 from lobby_operator.kube.client import ApiError, KubeApi
 from lobby_operator.kube.exact_view import ExactView
@@ -72,6 +73,7 @@ class Watch:
         self._synced = asyncio.Event()
         self._wake = asyncio.Event()
         self._clock = asyncio.get_running_loop().time
+        self._failures = RepeatedFailures(self._clock)
         self._audit_at = self._audited_at = self._told_at = self._started_at = self._clock()
         shortest, longest = settings.min_backoff_seconds, settings.max_backoff_seconds
         self._audit_backoff = Backoff(base=shortest, cap=longest, fraction=random.random)
@@ -159,10 +161,10 @@ class Watch:
 
     def _set_problem(self, problem: str) -> None:
         fields = {"resource": self.name, "namespace": self._namespace or "all"}
-        if problem and not self.problem:
-            logger.warning("can't list or watch; keeping what is known", extra={**fields, "problem": problem})
-        elif self.problem and not problem:
-            logger.warning("the API server answers again", extra=fields)
+        told = self._failures.failed(problem) if problem else self._failures.worked()
+        if told is not None:
+            text = "can't list or watch; keeping what is known" if problem else "the API server answers again"
+            logger.warning(text, extra={**fields, **told})
         self.problem = problem
 
     # Kopf

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, Generic
 
 from lobby_gateway.http.client import HttpClient, HttpError
+from lobby_gateway.process.repeated_failures import RepeatedFailures
 from lobby_operator.planner.state import PollResult, R
 from lobby_operator.settings import PollSettings
 
@@ -92,7 +93,7 @@ class Poller(Generic[R]):
         self._schedule = schedule
         self._now = asyncio.Event()
         self._clock = asyncio.get_running_loop().time
-        self._logged = False
+        self._failures = RepeatedFailures(self._clock)
         self._task = asyncio.create_task(self._run(), name=f"poll {name}")
         schedule.pollers += 1
         schedule.unanswered += 1
@@ -130,16 +131,13 @@ class Poller(Generic[R]):
             report = self._parse((await self._client.get(self._path)).json())
         except (HttpError, ValueError, TypeError, KeyError, AttributeError) as error:
             last = self.result
-            if last.unresponsive_since is None and not self.quiet:
-                logger.warning("not responding", extra={"child": self._name, "problem": str(error)})
-                self._logged = True
+            if not self.quiet and (told := self._failures.failed(str(error))) is not None:
+                logger.warning("not responding", extra={"child": self._name, **told})
             since = started if last.unresponsive_since is None else last.unresponsive_since
             self.result = PollResult(last.report, last.at, since, str(error))
             return
-        if self.result.unresponsive_since is not None and self._logged:
-            seconds = round(self._clock() - self.result.unresponsive_since, 1)
-            logger.warning("responding again", extra={"child": self._name, "seconds": seconds})
-            self._logged = False
+        if (told := self._failures.worked()) is not None:
+            logger.warning("responding again", extra={"child": self._name, **told})
         self._schedule.unanswered -= self.result.report is None
         self.result = PollResult(report, self._clock())
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from itertools import groupby
 
 from lobby_gateway.process.backoff import Backoff
+from lobby_gateway.process.repeated_failures import RepeatedFailures
 from lobby_gateway.resource.spec import Lobby
 from lobby_operator.planner.actions import Action, Create, Delete, Drain, Preconnect
 from lobby_operator.planner.demand import Demand
@@ -89,6 +90,8 @@ class Reconciler:
         self._retries = Retries(self._settings.min_backoff_seconds, self._settings.max_backoff_seconds)
         self._changed = asyncio.Event()
         self._clock = asyncio.get_running_loop().time
+        self._failed_passes = RepeatedFailures(self._clock)
+        self._failed_actions = RepeatedFailures(self._clock)
         self._active_at = self._clock()
 
     @property
@@ -116,15 +119,18 @@ class Reconciler:
             try:
                 wake_at = await self._pass()
                 backoff.reset()
+                if (told := self._failed_passes.worked()) is not None:
+                    logger.warning("reconciling again", extra={"lobby": self.lobby.key, **told})
                 self._passed(self._retries.problem, started)
             except Exception as error:  # any error: this Lobby is retried, and others are not affected
                 self.failures += 1
                 wait = backoff.next()
                 wake_at = self._clock() + wait
-                fields = {"lobby": self.lobby.key, "again_in_seconds": wait, "problem": str(error)}
                 expected = isinstance(error, RuntimeFailedError)
                 self._passed(str(error) if expected else INTERNAL_ERROR, started)
-                logger.warning("reconcile failed", extra=fields, exc_info=None if expected else error)
+                if (told := self._failed_passes.failed(str(error))) is not None:
+                    fields = {"lobby": self.lobby.key, "again_in_seconds": wait, **told}
+                    logger.warning("reconcile failed", extra=fields, exc_info=None if expected else error)
                 await asyncio.sleep(wait)
             await self._wait(wake_at)
 
@@ -188,12 +194,21 @@ class Reconciler:
         except RuntimeFailedError as error:  # the other actions are taken anyway
             wait = self._retries.failed(action, str(error), self._clock())
             what = f"{type(action).__name__} {action.name}"
-            fields = {"lobby": self.lobby.key, "action": what, "again_in_seconds": wait, "problem": str(error)}
-            logger.warning("an action failed", extra=fields)
+            if (told := self._failed_actions.failed(f"{type(action).__name__}: {error}")) is not None:
+                fields = {
+                    "lobby": self.lobby.key,
+                    "action": what,
+                    "again_in_seconds": wait,
+                    **told,
+                    "problem": str(error),
+                }
+                logger.warning("an action failed", extra=fields)
             return False
         self._retries.done(action)
         self._expected = self._expected.expect([action], self._clock())
         self.actions[type(action).__name__, action.reason.code.value] += 1
+        if not self._retries.problem and (told := self._failed_actions.worked()) is not None:
+            logger.warning("actions succeed again", extra={"lobby": self.lobby.key, **told})
         return True
 
 

@@ -107,6 +107,23 @@ async def running(url: str, *, wanted: bool = True, **fields: Any) -> AsyncItera
         await task
 
 
+# The log
+
+
+def test_attempts_that_fail_alike_are_logged_once_and_counted(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with FakeOrigin() as origin:
+            url = origin.url
+        async with running(url, reconnect=QUICK) as lobby:
+            await until(lambda: lobby.origin.attempts >= 5)
+
+    with caplog.at_level(logging.INFO):
+        run(main())
+    told = [each.getMessage() for each in caplog.records if each.name.startswith("lobby_gateway")]
+    assert [each for each in told if "next attempt in" in each] == told[:1]
+    assert told[0].startswith("origin: connection refused")
+
+
 # The plain way
 
 

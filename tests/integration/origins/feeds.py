@@ -1,0 +1,321 @@
+"""Strict versions of public feeds, each from its public documents. Times are scaled down: 30 s there are about 2 s here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.integration.origins.strict import Peer
+
+SOON = 5.0
+IDLE = 2.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Feed:
+    """One feed.
+
+    Attributes:
+        name: of its manifest in docs/origins.
+        serve: talks to one connection.
+        is_data: whether a message is data, which clients are to get.
+        subprotocol: that it chooses.
+        secrets: environment of a lobby that it accepts.
+        every: seconds between messages that its rules ask for, scaled; None: it asks for none.
+        error: sends an error in a message.
+        reason: what a lobby is to show of it.
+        refused: whether that is a refusal.
+    """
+
+    name: str
+    serve: Callable[[Peer], Awaitable[None]]
+    is_data: Callable[[str], bool]
+    subprotocol: str = ""
+    secrets: dict[str, str] = field(default_factory=dict)
+    every: int | None = None
+    error: Callable[[Peer], Awaitable[None]]
+    reason: str
+    refused: bool = False
+
+
+def _json_with(key: str) -> Callable[[str], bool]:
+    def is_data(text: str) -> bool:
+        message = json.loads(text)
+        return isinstance(message, dict) and key in message
+
+    return is_data
+
+
+async def okx(peer: Peer) -> None:
+    request = await peer.receive_json(SOON, "subscribe")
+    if request.get("op") != "subscribe" or len(request.get("args", ())) != 2:
+        peer.violation(f"not a subscribe: {request}")
+    first, second = request["args"]
+    await peer.send({"event": "subscribe", "arg": second})
+    await peer.send({"arg": first, "action": "snapshot", "data": [{"seq": 0}]})  # before the other answer
+    await peer.send({"event": "subscribe", "arg": first})
+
+    async def on_message(message: str | bytes) -> None:
+        if message != "ping":
+            peer.violation(f"unknown: {message!r}")
+        await peer.send("pong")
+
+    await peer.stream(lambda n: {"arg": second, "data": [{"seq": n}]}, on_message, idle=IDLE)
+
+
+async def kraken(peer: Peer) -> None:
+    await peer.send({"channel": "status", "type": "update", "data": [{"system": "online"}]})
+    request = await peer.receive_json(SOON, "subscribe")
+    if request.get("method") != "subscribe":
+        peer.violation(f"not a subscribe: {request}")
+    await peer.send({"channel": "heartbeat"})
+    await peer.send({"method": "subscribe", "req_id": request["req_id"], "success": True})
+
+    async def on_message(message: str | bytes) -> None:
+        if json.loads(message).get("method") != "ping":
+            peer.violation(f"unknown: {message!r}")
+        await peer.send({"channel": "heartbeat"})
+
+    await peer.stream(lambda n: {"channel": "ticker", "type": "update", "data": [{"seq": n}]}, on_message, idle=IDLE)
+
+
+async def bybit(peer: Peer) -> None:
+    request = await peer.receive_json(SOON, "subscribe")
+    await peer.send({"success": True, "ret_msg": "", "op": "subscribe", "req_id": request["req_id"]})
+
+    async def on_message(message: str | bytes) -> None:
+        if json.loads(message) != {"op": "ping"}:
+            peer.violation(f"unknown: {message!r}")
+        await peer.send({"success": True, "ret_msg": "pong", "op": "ping"})
+
+    await peer.stream(lambda n: {"topic": "tickers.BTCUSDT", "data": {"seq": n}}, on_message, idle=IDLE)
+
+
+async def deribit(peer: Peer) -> None:
+    heartbeat = await peer.receive_json(SOON, "set_heartbeat")
+    if heartbeat.get("method") != "public/set_heartbeat":
+        peer.violation(f"not set_heartbeat: {heartbeat}")
+    await peer.send({"jsonrpc": "2.0", "id": heartbeat["id"], "result": "ok"})
+    request = await peer.receive_json(SOON, "subscribe")
+    await peer.send({"jsonrpc": "2.0", "id": request["id"], "result": request["params"]["channels"]})
+    asked = {"method": "heartbeat", "params": {"type": "test_request"}}
+
+    def tick(n: int) -> object:
+        return asked if n % 25 == 0 else {"method": "subscription", "params": {"channel": "ticker", "data": {"seq": n}}}
+
+    async def on_message(message: str | bytes) -> None:
+        said = json.loads(message)
+        if said.get("method") != "public/test":
+            peer.violation(f"unknown: {message!r}")
+        await peer.send({"jsonrpc": "2.0", "id": said["id"], "result": {"version": "1.2.26"}})
+
+    await peer.stream(tick, on_message, idle=IDLE)
+
+
+async def alpaca(peer: Peer) -> None:
+    await peer.send([{"T": "success", "msg": "connected"}])
+    if (peer.header("APCA-API-KEY-ID"), peer.header("APCA-API-SECRET-KEY")) != ("PK123456", "s3cr3ts3cr3t"):
+        await peer.send([{"T": "error", "code": 402, "msg": f"auth failed for {peer.header('APCA-API-SECRET-KEY')}"}])
+        await peer.close(1000)
+    await peer.send([{"T": "success", "msg": "authenticated"}])
+    request = await peer.receive_json(SOON, "subscribe")
+    if request != {"action": "subscribe", "trades": ["AAPL"]}:
+        peer.violation(f"not a subscribe: {request}")
+    await peer.send([{"T": "subscription", "trades": ["AAPL"]}])
+    await peer.stream(lambda n: [{"T": "t", "S": "AAPL", "seq": n}], _nothing(peer))
+
+
+async def socketio(peer: Peer) -> None:
+    await peer.send('0{"sid":"a","pingInterval":500,"pingTimeout":500}')
+    if await peer.receive(SOON, "40") != "40":
+        peer.violation("not a CONNECT packet")
+    await peer.send('40{"sid":"b"}')
+
+    async def on_message(message: str | bytes) -> None:
+        if message != "3":
+            peer.violation(f"not a pong: {message!r}")
+
+    await peer.stream(lambda n: "2" if n % 25 == 0 else f'42["tick",{{"seq":{n}}}]', on_message, idle=IDLE)
+
+
+async def graphql(peer: Peer) -> None:
+    if await peer.receive_json(SOON, "connection_init") != {"type": "connection_init"}:
+        await peer.close(4401, "Unauthorized")
+    await peer.send({"type": "connection_ack"})
+    request = await peer.receive_json(SOON, "subscribe")
+    if request.get("type") != "subscribe":
+        await peer.close(4400, "Invalid message")
+
+    def tick(n: int) -> object:
+        return (
+            {"type": "ping"} if n % 25 == 0 else {"id": request["id"], "type": "next", "payload": {"data": {"seq": n}}}
+        )
+
+    async def on_message(message: str | bytes) -> None:
+        if json.loads(message) != {"type": "pong"}:
+            peer.violation(f"unknown: {message!r}")
+
+    await peer.stream(tick, on_message, idle=IDLE)
+
+
+async def actioncable(peer: Peer) -> None:
+    await peer.send({"type": "welcome"})
+    request = await peer.receive_json(SOON, "subscribe")
+    if request.get("command") != "subscribe":
+        peer.violation(f"not a subscribe: {request}")
+    await peer.send({"type": "ping", "message": 1})
+    await peer.send({"identifier": request["identifier"], "type": "confirm_subscription"})
+
+    def tick(n: int) -> object:
+        return (
+            {"type": "ping", "message": n}
+            if n % 25 == 0
+            else {"identifier": request["identifier"], "message": {"seq": n}}
+        )
+
+    await peer.stream(tick, _nothing(peer))
+
+
+async def phoenix(peer: Peer) -> None:
+    join = await peer.receive_json(SOON, "phx_join")
+    if join[3] != "phx_join":
+        peer.violation(f"not a join: {join}")
+    await peer.send([join[0], join[1], join[2], "phx_reply", {"status": "ok", "response": {}}])
+
+    async def on_message(message: str | bytes) -> None:
+        said = json.loads(message)
+        if said[2:4] != ["phoenix", "heartbeat"]:
+            peer.violation(f"unknown: {message!r}")
+        await peer.send([None, said[1], "phoenix", "phx_reply", {"status": "ok", "response": {}}])
+
+    await peer.stream(lambda n: [join[0], None, "room:lobby", "tick", {"seq": n}], on_message, idle=IDLE)
+
+
+async def home_assistant(peer: Peer) -> None:
+    await peer.send({"type": "auth_required", "ha_version": "2026.11"})
+    login = await peer.receive_json(SOON, "auth")
+    if login.get("type") != "auth":
+        peer.violation(f"the first message is not auth: {login}")
+    if login.get("access_token") != "t0kent0kent0ken":
+        await peer.send({"type": "auth_invalid", "message": f"Invalid access token {login.get('access_token')}"})
+        await peer.close(1000)
+    await peer.send({"type": "auth_ok"})
+    request = await peer.receive_json(SOON, "subscribe_events")
+    await peer.send({"id": request["id"], "type": "result", "success": True, "result": None})
+    await peer.stream(lambda n: {"id": 1, "type": "event", "event": {"seq": n}}, _nothing(peer))
+
+
+async def coinbase(peer: Peer) -> None:
+    for channel in ("heartbeats", "ticker"):
+        request = await peer.receive_json(SOON, f"subscribe to {channel}")
+        if request.get("channel") != channel:
+            peer.violation(f"not {channel}: {request}")
+    await peer.send({"channel": "heartbeats", "events": []})
+    await peer.send({"channel": "subscriptions", "events": []})
+
+    def tick(n: int) -> object:
+        return {"channel": "heartbeats"} if n % 25 == 0 else {"channel": "ticker", "sequence_num": n}
+
+    await peer.stream(tick, _nothing(peer))
+
+
+async def nats(peer: Peer) -> None:
+    await peer.send(b'INFO {"server_id":"a","max_payload":1048576}\r\n')
+    said = await peer.receive(SOON, "CONNECT")
+    if not isinstance(said, str) or not said.startswith("CONNECT {") or not said.endswith("PING\r\n"):
+        peer.violation(f"not CONNECT: {said!r}")
+    await peer.send(b"PONG\r\n")
+
+    async def on_message(message: str | bytes) -> None:
+        if message != "PONG\r\n":
+            peer.violation(f"unknown: {message!r}")
+
+    def tick(n: int) -> object:
+        return b"PING\r\n" if n % 25 == 0 else b"MSG ticks 1 10\r\n%010d\r\n" % n
+
+    await peer.stream(tick, on_message, idle=IDLE)
+
+
+def _nothing(peer: Peer) -> Callable[[str | bytes], Awaitable[None]]:
+    async def on_message(message: str | bytes) -> None:
+        peer.violation(f"unknown: {message!r}")
+
+    return on_message
+
+
+def _says(*messages: object) -> Callable[[Peer], Awaitable[None]]:
+    async def error(peer: Peer) -> None:
+        await peer.send(*messages)
+
+    return error
+
+
+def _of(kind: str, at: int) -> Callable[[str], bool]:
+    def is_data(text: str) -> bool:
+        found: list[Any] = json.loads(text)
+        return bool(found[at] == kind)
+
+    return is_data
+
+
+FEEDS = (
+    Feed(
+        name="okx-public", serve=okx, is_data=_json_with("data"), every=1,
+        error=_says({"event": "error", "code": "60018", "msg": "Wrong channel"}), reason="60018 Wrong channel",
+    ),
+    Feed(
+        name="kraken-v2", serve=kraken, is_data=_json_with("data"), every=1,
+        error=_says({"method": "subscribe", "success": False, "error": "Currency pair not supported"}),
+        reason="Currency pair not supported",
+    ),
+    Feed(
+        name="bybit", serve=bybit, is_data=_json_with("topic"), every=1,
+        error=_says({"success": False, "ret_msg": "error:handler not found", "op": "subscribe"}),
+        reason="error:handler not found",
+    ),
+    Feed(
+        name="deribit", serve=deribit, is_data=lambda text: json.loads(text).get("method") == "subscription",
+        error=_says({"jsonrpc": "2.0", "id": 3, "error": {"code": 13009, "message": "unauthorized"}}),
+        reason="unauthorized",
+    ),
+    Feed(
+        name="alpaca", serve=alpaca, is_data=lambda text: json.loads(text)[0]["T"] == "t",
+        secrets={"LOBBY_SECRET_ALPACA_KEY": "PK123456", "LOBBY_SECRET_ALPACA_SECRET": "s3cr3ts3cr3t"},
+        error=_says([{"T": "error", "code": 406, "msg": "connection limit exceeded"}]),
+        reason="406 connection limit exceeded", refused=True,
+    ),
+    Feed(
+        name="socketio", serve=socketio, is_data=lambda text: text.startswith("42"),
+        error=_says('44{"message":"not authorized"}'), reason='44{"message":"not authorized"}', refused=True,
+    ),
+    Feed(
+        name="graphql-transport-ws", serve=graphql, is_data=lambda text: json.loads(text)["type"] == "next",
+        subprotocol="graphql-transport-ws",
+        error=_says({"id": "t", "type": "error", "payload": [{"message": "no such field"}]}), reason="no such field",
+    ),
+    Feed(
+        name="actioncable", serve=actioncable, is_data=_json_with("identifier"),
+        subprotocol="actioncable-v1-json",
+        error=_says({"type": "disconnect", "reason": "unauthorized", "reconnect": False}), reason="unauthorized", refused=True,
+    ),
+    Feed(
+        name="phoenix", serve=phoenix, is_data=_of("tick", 3), every=1,
+        error=_says(["1", "1", "room:lobby", "phx_error", {}]), reason="phx_error",
+    ),
+    Feed(
+        name="home-assistant", serve=home_assistant, is_data=lambda text: json.loads(text)["type"] == "event",
+        secrets={"LOBBY_SECRET_HOME_ASSISTANT_TOKEN": "t0kent0kent0ken"},
+        error=_says({"type": "auth_invalid", "message": "the token was revoked"}),
+        reason="the token was revoked", refused=True,
+    ),
+    Feed(
+        name="coinbase-advanced-public", serve=coinbase, is_data=lambda text: json.loads(text)["channel"] == "ticker",
+        error=_says({"type": "error", "message": "rate limit exceeded"}), reason="rate limit exceeded",
+    ),
+    Feed(
+        name="nats", serve=nats, is_data=lambda text: text.startswith("MSG"),
+        error=_says(b"-ERR 'Authorization Violation'\r\n"), reason="-ERR 'Authorization Violation'", refused=True,
+    ),
+)  # fmt: skip

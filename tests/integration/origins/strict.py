@@ -1,0 +1,167 @@
+"""Origins that hold their clients to the rules of real feeds, written from the feeds' public documents.
+
+A feed is a function that talks to one connection, as the feed's documents say, and calls `violation` for whatever a client
+must not do. Times are scaled: what takes a feed 30 seconds takes it here one or two.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+from websockets.typing import Subprotocol
+
+TICK_SECONDS = 0.02
+
+
+class GoneError(Exception):
+    """The connection is over, by the client or by the feed."""
+
+
+@dataclass(slots=True, kw_only=True)
+class StrictOrigin:
+    """One feed.
+
+    Attributes:
+        violations: what clients did against its rules, one line each.
+        attempts: `time.monotonic()` of each connection.
+        open: its connections.
+        most_open: most of them at a time.
+        url: its address.
+    """
+
+    feed: Callable[[Peer], Awaitable[None]]
+    subprotocol: str = ""
+    path: str = "/"
+    violations: list[str] = field(default_factory=list)
+    attempts: list[float] = field(default_factory=list)
+    open: list[Peer] = field(default_factory=list)
+    most_open: int = 0
+    url: str = ""
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[StrictOrigin]:
+        """Serves during a block."""
+        offered = [Subprotocol(self.subprotocol)] if self.subprotocol else None
+        async with serve(self._serve, "127.0.0.1", 0, subprotocols=offered, ping_interval=None) as server:
+            port = next(iter(server.sockets)).getsockname()[1]
+            self.url = f"ws://127.0.0.1:{port}{self.path}"
+            yield self
+
+    async def _serve(self, connection: ServerConnection) -> None:
+        self.attempts.append(time.monotonic())
+        peer = Peer(self, connection)
+        self.open.append(peer)
+        self.most_open = max(self.most_open, len(self.open))
+        try:
+            await self.feed(peer)
+        except (GoneError, ConnectionClosed):
+            pass
+        finally:
+            self.open.remove(peer)
+            await connection.close()
+
+
+class Peer:
+    """One connection to a feed.
+
+    Attributes:
+        origin: the feed.
+        connection: the connection.
+    """
+
+    def __init__(self, origin: StrictOrigin, connection: ServerConnection) -> None:
+        self.origin = origin
+        self.connection = connection
+
+    def header(self, name: str) -> str:
+        """A header of the handshake; empty if there is none."""
+        assert self.connection.request is not None
+        return self.connection.request.headers.get(name, "")
+
+    def violation(self, text: str) -> None:
+        """Records what the client did against the rules, and ends the connection.
+
+        Raises:
+            GoneError: always.
+        """
+        self.origin.violations.append(text)
+        raise GoneError
+
+    async def receive(self, seconds: float, what: str) -> str | bytes:
+        """The next message; a violation if none comes within that time."""
+        try:
+            async with asyncio.timeout(seconds):
+                return await self.connection.recv()
+        except TimeoutError:
+            self.violation(f"no {what} within {seconds} s")
+            raise AssertionError from None
+
+    async def receive_json(self, seconds: float, what: str) -> Any:
+        """The next message, which must be JSON."""
+        said = await self.receive(seconds, what)
+        try:
+            return json.loads(said)
+        except ValueError:
+            self.violation(f"not JSON: {said[:80]!r}")
+
+    async def send(self, *messages: object) -> None:
+        """Sends messages; what is not text is sent as JSON."""
+        for each in messages:
+            await self.connection.send(
+                each if isinstance(each, str | bytes) else json.dumps(each, separators=(",", ":"))
+            )
+
+    async def close(self, code: int, reason: str = "") -> None:
+        """Closes the connection.
+
+        Raises:
+            GoneError: always.
+        """
+        await self.connection.close(code, reason)
+        raise GoneError
+
+    async def stream(
+        self, tick: Callable[[int], object], on_message: Callable[[str | bytes], Awaitable[None]], *, idle: float = 0.0
+    ) -> None:
+        """Sends ticks, and gives each message of the client to `on_message`, until the connection ends.
+
+        Args:
+            tick: the message with this number, the same on all connections.
+            on_message: what the feed does with a message.
+            idle: longest time without a message of the client, in seconds; 0: no limit.
+        """
+        heard = time.monotonic()
+
+        async def listen() -> None:
+            nonlocal heard
+            async for message in self.connection:
+                heard = time.monotonic()
+                await on_message(message)
+            raise GoneError
+
+        async def talk() -> None:
+            while True:
+                await self.send(tick(number()))
+                if idle and time.monotonic() - heard > idle:
+                    self.violation(f"nothing sent for {idle} s")
+                await asyncio.sleep(TICK_SECONDS)
+
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(listen())
+                tasks.create_task(talk())
+        except BaseExceptionGroup as group:
+            raise group.exceptions[0] from None
+
+
+def number() -> int:
+    """The number of the current tick, the same for all connections."""
+    return int(time.time() / TICK_SECONDS)

@@ -25,6 +25,7 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import Opcode
 from websockets.http11 import Request, Response
+from websockets.protocol import State
 from websockets.typing import Subprotocol
 
 DEADLINE = 10.0
@@ -159,7 +160,8 @@ class FakeOrigin:
     def send_raw(self, data: bytes) -> None:
         """Sends bytes to every open connection, in one write if possible."""
         for each in self.open:
-            each.server.transport.write(data)
+            if each.server.state is State.OPEN:
+                each.server.transport.write(data)
 
     async def close_connections(self, code: int = 1000, reason: str = "") -> None:
         """Closes every open connection with a close frame."""

@@ -79,6 +79,12 @@ def own_pid() -> int:
     return os.getpid()
 
 
+def environment(pid: int) -> dict[str, str]:
+    """Environment variables of a process."""
+    pairs = Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
+    return dict(pair.split("=", 1) for pair in pairs if "=" in pair)
+
+
 def resident_bytes(pid: int) -> int:
     """Resident memory of a process."""
     for line in (_PROC / str(pid) / "status").read_text().splitlines():

@@ -24,8 +24,6 @@ class PlannerSettings:
         unresponsive_seconds: a lobby that has not answered for this long is deleted. It takes no new clients from the
             first missed poll on, so this can be generous: a process on an overloaded machine, or one that was stopped and
             continued, may recover.
-        start_seconds: a lobby that has not answered this long after its creation is unresponsive. Long, because pulling
-            an image takes time.
         unheard_seconds: once a lobby that the platform considers healthy has not answered us for this long, the silence is
             named (`LobbiesUnreachable`). If it has never answered, one more lobby is created, in case this one is broken.
             Ten seconds are many polls, even on a busy machine.
@@ -62,7 +60,6 @@ class PlannerSettings:
     """
 
     unresponsive_seconds: float = 10.0
-    start_seconds: float = 60.0
     unheard_seconds: float = 10.0
     recovery_seconds: float = 2.0
     max_recovery_seconds: float = 60.0
@@ -123,6 +120,8 @@ class ReconcileSettings:
             again. A watch that lags more is broken.
         request_expected_seconds: the same for what a lobby is asked to do (drain, connect to its origin), which it reports at
             the next poll. Shorter, since asking twice does no harm.
+        taken_seconds: how long a name that someone else has is not tried again. A person rarely frees one sooner, and another
+            number does as well.
         active_seconds: how long lobbies and greeters are still polled at the fast interval after the last change, since
             one change often causes another.
     """
@@ -134,6 +133,7 @@ class ReconcileSettings:
     max_concurrent_actions: int = 16
     expected_seconds: float = 30.0
     request_expected_seconds: float = 5.0
+    taken_seconds: float = 300.0
     active_seconds: float = 3.0
 
 
@@ -399,6 +399,34 @@ class PodMaintenanceSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StartWatchSettings:
+    """Events about pods that do not start.
+
+    Attributes:
+        poll_seconds: how long a pod may wait for the kubelet before its Events are read, and time in seconds between two
+            times. Most pods start within three seconds, and a kubelet retries a mount after seconds.
+        max_pods: most pods of one Lobby whose Events are read each time: they wait for the same.
+    """
+
+    poll_seconds: float = 3.0
+    max_pods: int = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrittenObjectsSettings:
+    """What the operator wrote and someone may delete.
+
+    Attributes:
+        config_seconds: time in seconds between two lists of ConfigMaps. A list of uids from the server's cache is cheap.
+        rounds_per_token_check: so many of these for one read of the token Secret of each namespace. A missing one is also
+            noticed by the first pod that does not start.
+    """
+
+    config_seconds: float = 5.0
+    rounds_per_token_check: int = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OperatorSettings:
     """Settings of an operator on Kubernetes.
 
@@ -412,6 +440,7 @@ class OperatorSettings:
         lobby_namespaces: with `namespace` empty, the only namespaces that may have lobbies: the operator may access pods there
             and nowhere else. A Lobby elsewhere gets a condition that says so. Empty: all namespaces.
         prefix_paths: Lobbies are served at `/<namespace><path>`, so that no tenant can take the path of another.
+        clients_url: URL at which clients reach the greeters, without a path, for `status.url`; empty: it is not known.
         greeter_selector: label selector of greeters' pods; by default the labels that the chart sets.
         token_key_file: file with the master keys of tokens. The key of each namespace that has a Lobby is derived from it and
             written as a Secret there, and requests to its lobbies are signed with it; None: neither is done.
@@ -434,6 +463,8 @@ class OperatorSettings:
         status: writes of the status.
         controller: what a Lobby needs besides its pods.
         maintenance: annotations of pods, and the PodDisruptionBudget.
+        starts: Events about pods that do not start.
+        written: what the operator wrote and someone may delete.
     """
 
     pods: PodSettings
@@ -443,6 +474,7 @@ class OperatorSettings:
     identity: str
     lobby_namespaces: tuple[str, ...] = ()
     prefix_paths: bool = False
+    clients_url: str = ""
     greeter_selector: str = GREETER_SELECTOR
     token_key_file: Path | None = None
     master_secret: str = MASTER_SECRET
@@ -462,6 +494,8 @@ class OperatorSettings:
     status: StatusWriterSettings = field(default_factory=StatusWriterSettings)
     controller: LobbyControllerSettings = field(default_factory=LobbyControllerSettings)
     maintenance: PodMaintenanceSettings = field(default_factory=PodMaintenanceSettings)
+    starts: StartWatchSettings = field(default_factory=StartWatchSettings)
+    written: WrittenObjectsSettings = field(default_factory=WrittenObjectsSettings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ from tests.chart import helm
 
 _SAMPLES: Mapping[str, Any] = {
     "nameOverride": "other",
+    "greeter.clientsUrl": "wss://other.example.com",
     "fullnameOverride": "other",
     "commonLabels": {"team": "data"},
     "imagePullSecrets": [{"name": "registry"}],

@@ -9,7 +9,7 @@ from tests.cluster.support.cluster import Cluster
 from tests.cluster.support.commands import kubectl
 from tests.cluster.support.crowd import Crowd
 from tests.cluster.support.figures import FIGURES
-from tests.cluster.support.release import Release
+from tests.cluster.support.release import RELEASE, Release
 from tests.cluster.support.resources import lobby
 from tests.cluster.support.waiting import eventually
 
@@ -31,18 +31,18 @@ def test_it_is_right_within_two_seconds(installed: Release, cluster: Cluster, or
         nonlocal slowest
         begun = time.monotonic()
         eventually(
-            lambda: right(row(cluster, "table")),
+            lambda: right(row(cluster, "table", "-o", "wide")),
             deadline=SECONDS + PRINTING,
             every=0.05,
-            what=lambda: f"{what}: {row(cluster, 'table')}",
+            what=lambda: f"{what}: {row(cluster, 'table', '-o', 'wide')}",
         )
         slowest = max(slowest, time.monotonic() - begun)
 
     resource = lobby("table", origin, clients_seats=20, spareSeats=5)
     with cluster.lobby(resource) as name, Crowd(installed.url("/table")) as crowd:
         cluster.until_condition(name, "Ready", "True")
-        seen = row(cluster, name)
-        assert seen["ORIGIN"] == origin
+        seen = row(cluster, name, "-o", "wide")
+        assert seen["ORIGIN-URL"] == origin
         assert seen["LATEST"].startswith("table-")
         assert (seen["LOBBIES"], seen["SERVING"], seen["CLIENTS"], seen["SEATS"]) == ("1", "1", "0", "20"), seen
 
@@ -53,7 +53,15 @@ def test_it_is_right_within_two_seconds(installed: Release, cluster: Cluster, or
         crowd.connect(12)
         cluster.until_ready(name, 2)
         comes("a second lobby is there", lambda now: (now["SERVING"], now["SEATS"]) == ("2", "40"))
-        kubectl("delete", "pod", row(cluster, name)["LATEST"], "-n", cluster.namespace, "--force", "--grace-period=0")
+        kubectl(
+            "delete",
+            "pod",
+            row(cluster, name, "-o", "wide")["LATEST"],
+            "-n",
+            cluster.namespace,
+            "--force",
+            "--grace-period=0",
+        )
         eventually(lambda: len(cluster.ready_pods(name)) == 2, what="the deleted lobby is replaced", deadline=60)
         comes("a deleted lobby was replaced", lambda now: (now["SERVING"], now["CLIENTS"]) == ("2", "18"))
     FIGURES.note(
@@ -65,6 +73,29 @@ def test_wide_output_and_short_name_and_category(cluster: Cluster, origin: str) 
     with cluster.lobby(lobby("wide", origin)) as name:
         cluster.until_condition(name, "Ready", "True")
         seen = row(cluster, name, "-o", "wide")
-        assert {"CONNECTIONS", "PATH", "MAX", "REASON"} <= seen.keys()
+        assert {"CONNECTIONS", "MAX", "MESSAGE"} <= seen.keys()
         assert "lobby.lobby-gateway.io/wide" in kubectl("get", "lob", "-n", cluster.namespace, "-o", "name")
         assert "wide" in kubectl("get", "lobby-gateway", "-n", cluster.namespace)
+
+
+def test_it_shows_where_clients_connect_and_why_it_is_not_ready_in_120_columns(cluster: Cluster, origin: str) -> None:
+    with cluster.lobby(lobby("narrow", origin, replicas=1)) as name:
+        cluster.until_condition(name, "Ready", "True")
+        url = f"ws://{RELEASE}-greeter.{cluster.namespace}.svc/narrow"
+        seen = row(cluster, name)
+        assert {**seen, "AGE": ""} == {
+            "NAME": "narrow",
+            "URL": url,
+            "ORIGIN": "Idle",
+            "LOBBIES": "1",
+            "CLIENTS": "0",
+            "READY": "True",
+            "REASON": "Open",
+            "AGE": "",
+        }
+        assert (cluster.status(name)["url"], cluster.status(name)["path"]) == (url, "/narrow")
+        assert max(map(len, kubectl("get", "lobby", name, "-n", cluster.namespace).splitlines())) <= 120
+        cluster.merge(name, template={"nodeSelector": {"kubernetes.io/arch": "none"}}, replicas=2)
+        cluster.until_condition(name, "Ready", "False")
+        assert row(cluster, name)["REASON"] == "RolloutFails"
+        kubectl("wait", f"lobby/{name}", "--for=condition=Reconciling", "-n", cluster.namespace, "--timeout=20s")

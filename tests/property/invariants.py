@@ -13,7 +13,7 @@ from lobby_operator.planner.history import observe
 from lobby_operator.planner.origin_stream import has_stream
 from lobby_operator.planner.plan import plan
 from lobby_operator.planner.reasons import ACTION_REASONS, SCALING_BACKOFF, SCALING_UNREACHABLE, ActionReason
-from lobby_operator.planner.state import Phase
+from lobby_operator.planner.state import Phase, lobby_index
 from lobby_operator.planner.timers import due
 
 
@@ -50,6 +50,13 @@ def no_other_seat_is_available(step: Step) -> bool:
     free = any(lobby.phase is Phase.READY and lobby.free for lobby in there)
     waits = all(lobby.phase in (Phase.READY, Phase.DRAINING) for lobby in there)
     return len(there) >= step.spec.max_replicas and waits and not free
+
+
+def no_name_of_others_is_used(step: Step) -> None:
+    """Lobbies are created under free names only."""
+    for action in step.plan.actions:
+        if isinstance(action, Create):
+            assert lobby_index(action.name) not in step.world.taken
 
 
 def clients_are_sent_only_to_free_seats(step: Step) -> None:
@@ -191,6 +198,7 @@ def the_plan_depends_on_its_input_alone(step: Step) -> None:
         readings,
         waiting=step.observed.waiting,
         lost=step.observed.lost,
+        taken=step.observed.taken,
         spec=step.spec,
         now=step.now,
         settings=step.settings,
@@ -218,6 +226,7 @@ def nothing_changes_before_wake_at(step: Step) -> None:
             step.readings,
             waiting=observed.waiting,
             lost=observed.lost,
+            taken=observed.taken,
             spec=step.spec,
             now=now,
             settings=step.settings,
@@ -228,6 +237,7 @@ def nothing_changes_before_wake_at(step: Step) -> None:
 
 
 STEP_LAWS = (
+    no_name_of_others_is_used,
     lobbies_never_exceed_max_replicas,
     no_client_is_disconnected_before_the_drain_ends,
     clients_are_sent_only_to_free_seats,

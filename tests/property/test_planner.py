@@ -16,6 +16,7 @@ from tests.property.world import World
 from lobby_gateway.resource.spec import Placement
 from lobby_operator.planner.reasons import SCALING_ROLLOUT_STOPPED, SCALING_UNREACHABLE, SCALING_UP
 from lobby_operator.planner.spec import PlannerSpec
+from lobby_operator.planner.state import lobby_index
 from lobby_operator.settings import PlannerSettings
 
 
@@ -133,6 +134,11 @@ class PlannerMachine(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([0.0, 0.0, 0.4, 6.0]))
     def the_watch_lags(self, seconds: float) -> None:
         self.world.lag = seconds
+
+    @rule(taken=st.sets(st.integers(1, 15), max_size=5))
+    def others_have_names(self, taken: set[int]) -> None:
+        there = {lobby_index(lobby.name) for lobby in self.world.lobbies.values()}
+        self.world.taken = taken - there
 
     @rule()
     def the_operator_restarts(self) -> None:

@@ -98,6 +98,7 @@ class World:
     direct_share: float = 0.0
     drains_fail: bool = False  # drains get lost
     cut_off: bool = False  # the operator reaches no lobby; greeters and the platform do
+    taken: set[int] = field(default_factory=set)  # numbers of names that others have
     wrong: set[str] = field(default_factory=set)  # revisions whose origin can't be reached
     platform_tells: bool = False  # whether it calls lobbies healthy, as the kubelet does
     arriving: int = 0  # clients that arrive between observing and acting, at a greeter with old information
@@ -273,6 +274,7 @@ class World:
             readings,
             waiting=self.waiting,
             lost=self.lost_clients(),
+            taken=frozenset(self.taken),
             spec=self.spec,
             now=self.now,
             settings=self.settings,

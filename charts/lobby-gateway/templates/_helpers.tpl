@@ -189,3 +189,17 @@ argument. */}}
 {{- end -}}
 {{- toJson $given | replace "$(" "$$(" -}}
 {{- end -}}
+
+{{/* Where clients reach the greeters, without a path: the first host of the Ingress or HTTPRoute, or else the Service. */}}
+{{- define "lobby-gateway.clientsUrl" -}}
+{{- $service := printf "%s-greeter.%s.svc" (include "lobby-gateway.fullname" .) .Release.Namespace }}
+{{- if .Values.greeter.clientsUrl }}
+{{- .Values.greeter.clientsUrl }}
+{{- else if and .Values.ingress.enabled .Values.ingress.hosts }}
+{{- ternary "wss" "ws" (not (empty .Values.ingress.tls)) }}://{{ first .Values.ingress.hosts }}
+{{- else if and .Values.httpRoute.enabled .Values.httpRoute.hostnames }}
+{{- "ws" }}://{{ first .Values.httpRoute.hostnames }}
+{{- else }}
+{{- "ws" }}://{{ $service }}{{ if ne (int .Values.greeter.service.port) 80 }}:{{ .Values.greeter.service.port }}{{ end }}
+{{- end }}
+{{- end }}

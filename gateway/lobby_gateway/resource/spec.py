@@ -426,6 +426,7 @@ class LobbySpec:
         compaction: whether and when nearly empty lobbies are drained.
         empty_seconds: seconds that an empty lobby is kept when it is not needed.
         drain_seconds: most seconds that draining a lobby may take.
+        start_seconds: seconds that a lobby may take from the start of its process to its first answer.
         routing: how clients get to a lobby.
         wait_seconds: most seconds that a client waits at a greeter for a seat.
         template: additions to the pods of lobbies, unparsed: only the operator reads it.
@@ -441,6 +442,7 @@ class LobbySpec:
     compaction: CompactionSpec
     empty_seconds: int
     drain_seconds: int
+    start_seconds: int
     routing: RoutingSpec
     wait_seconds: int
     template: Mapping[str, Any] = field(repr=False)

@@ -75,6 +75,9 @@ def parser() -> arguments.ArgumentParser:
     image = _text(r"[^\s\x00-\x1f]+", "is not the name of an image", "a name such as registry/lobby:1.0")
     pair = r"[A-Za-z0-9]([A-Za-z0-9._/-]*[A-Za-z0-9])?=[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?"
     labels = _text(rf"{pair}(,{pair})*", "is not a label selector", "name=value pairs, separated by commas")
+    clients_url = _text(
+        r"wss?://[A-Za-z0-9.:_\[\]-]+", "is not where clients connect", "ws:// or wss://, a host, and optionally a port"
+    )
     identity = _text(r"[!-~]{1,128}", "is not an identity", "up to 128 printable characters without spaces")
     command = arguments.ArgumentParser(
         prog="python -m lobby_operator.kube", description="Run the Lobbies of a Kubernetes cluster."
@@ -143,6 +146,12 @@ def parser() -> arguments.ArgumentParser:
         type=object_name(),
         default=MASTER_SECRET,
         help="Secret with the master keys, to which no Lobby may refer (%(default)s)",
+    )
+    command.add_argument(
+        "--clients-url",
+        type=clients_url,
+        metavar="URL",
+        help="where clients reach the greeters, ws:// or wss:// without a path; shown in status.url (none)",
     )
     command.add_argument(
         "--greeter-selector",
@@ -297,6 +306,7 @@ def settings_of(options: argparse.Namespace) -> OperatorSettings:
         greeter_selector=options.greeter_selector,
         lobby_namespaces=tuple(dict.fromkeys(options.lobby_namespace)),
         prefix_paths=options.prefix_paths,
+        clients_url=options.clients_url or "",
         token_key_file=options.token_key_file,
         master_secret=options.master_secret,
         admin_host=options.admin_host,

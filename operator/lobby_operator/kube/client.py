@@ -175,7 +175,14 @@ class KubeApi:
         return await self._call(_Call("get", "GET", resource, namespace, name))
 
     async def list(
-        self, resource: Resource, namespace: str = "", *, labels: str = "", limit: int = 0, after: str = ""
+        self,
+        resource: Resource,
+        namespace: str = "",
+        *,
+        labels: str = "",
+        fields: str = "",
+        limit: int = 0,
+        after: str = "",
     ) -> Object:
         """Reads many objects, of one namespace or of all: `items`, and `metadata` with the `resourceVersion`.
 
@@ -183,13 +190,14 @@ class KubeApi:
             resource: their kind.
             namespace: their namespace; empty: all.
             labels: a label selector that they must match.
+            fields: a field selector that they must match.
             limit: most objects to return; `metadata.continue` as `after` gives the next ones. 0: all.
             after: see `limit`.
 
         Raises:
             GoneError: the previous pages are too old; start again.
         """
-        query = {"labelSelector": labels, "limit": str(limit or ""), "continue": after}
+        query = {"labelSelector": labels, "fieldSelector": fields, "limit": str(limit or ""), "continue": after}
         return await self._call(_Call("list", "GET", resource, namespace, query=query))
 
     async def list_versions(

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from lobby_operator.planner.actions import Action
-from lobby_operator.planner.reasons import ActionReason, ConditionType
+from lobby_operator.planner.reasons import SCALING_HELD, ActionReason, ConditionType
 
 NORMAL, WARNING = "Normal", "Warning"
+
+NAME_TAKEN = "NameTaken"
+"""Reason of the Event about a name that someone else's pod has."""
 
 _MAX_NAMES = 10
 """Most names in one note: a person reads no more, and `status.lobbies` has them all."""
@@ -24,6 +27,8 @@ _WARNINGS: Mapping[tuple[str, str], str] = {
     (ConditionType.ORIGIN_CONNECTED, "Refused"): "OriginRefused",
     (ConditionType.SCALING, "AtMaximum"): "AtMaximum",
     (ConditionType.SCALING, "BackingOff"): "LobbiesFailToStart",
+    (ConditionType.SCALING, "RolloutStopped"): "RolloutStopped",
+    **{(ConditionType.SCALING, each.name): each.name for each in SCALING_HELD.values()},
     (ConditionType.SCALING, "LobbiesUnreachable"): "LobbiesUnreachable",
     (ConditionType.SCALING, "Failing"): "ActionFailed",
     (ConditionType.SCALING, "InvalidSpec"): "InvalidSpec",
@@ -74,6 +79,11 @@ def event_of_action(action: Action, text: str, problem: str = "") -> LobbyEvent:
     return LobbyEvent(WARNING, reason.value, type(action).__name__, note, action.name)
 
 
+def event_of_taken_name(name: str, problem: str) -> LobbyEvent:
+    """The event of a lobby that could not have its name, because another pod has it."""
+    return LobbyEvent(WARNING, NAME_TAKEN, "Create", problem, name)
+
+
 def note_of(events: Sequence[LobbyEvent], most: int) -> str:
     """One note for alike events: each lobby with what happened to it, and lobbies with the same text together.
 
@@ -117,4 +127,5 @@ def _has_new_message(kind: str, old: Mapping[str, Any], condition: Mapping[str, 
     return (kind, condition["reason"]) in {
         (ConditionType.SCALING, "Failing"),
         (ConditionType.SCALING, "InvalidSpec"),
+        (ConditionType.SCALING, "SecretMissing"),
     } and old.get("message") != condition["message"]

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -19,7 +19,7 @@ from lobby_gateway.process.repeated_failures import RepeatedFailures
 from lobby_gateway.resource.spec import Lobby
 from lobby_operator import wall_clock
 from lobby_operator.kube import names
-from lobby_operator.kube.event_reasons import event_of_action, events_between
+from lobby_operator.kube.event_reasons import event_of_action, event_of_taken_name, events_between
 from lobby_operator.kube.events import Recorder, Regarding
 from lobby_operator.kube.lobby_registry import LobbyRecord, LobbyRegistry
 from lobby_operator.kube.runtime import KubeRuntime
@@ -62,6 +62,9 @@ class ControllerContext(Protocol):
             RuntimeFailedError: it can't be created now.
         """
 
+    def forget_prepared(self, namespace: str) -> None:
+        """Some of what `prepare` created may be gone: it is created again."""
+
     def create_runtime(self, record: LobbyRecord, lobby: Lobby, changed: Callable[[], None]) -> KubeRuntime:
         """Creates the runtime of a Lobby, which calls `changed` when something about a lobby changed."""
 
@@ -99,6 +102,7 @@ class LobbyController:
         self._record: LobbyRecord | None = None  # the latest with a valid spec
         self._spec_changed = asyncio.Event()
         self._problem = ""
+        self._lacks: Collection[str] = set()
         self._tasks = [context.spawn(self.status_writer.run(), f"status of {self.key}")]
         self.update(record)
 
@@ -131,6 +135,19 @@ class LobbyController:
         """What the Lobby needs besides its pods has changed."""
         self._spec_changed.set()
 
+    @property
+    def config_uid(self) -> str:
+        """The uid of its ConfigMap; empty: not written yet."""
+        return self.runtime.config_uid if self.runtime is not None else ""
+
+    def write_again(self) -> None:
+        """Someone deleted what the operator wrote for it: writes all of it again."""
+        if self.runtime is not None:
+            logger.warning("an object of a Lobby was deleted; writing it again", extra={"lobby": self.key})
+            self.runtime.forget_config()
+            self._context.forget_prepared(self._regarding.namespace)
+            self.apply_again()
+
     async def close(self, *, deleted: bool = False) -> None:
         """Stops reconciling the Lobby; its lobbies keep running, unless it was deleted."""
         for task in self._tasks:
@@ -150,6 +167,7 @@ class LobbyController:
             demand=lambda taken: self._context.demand(self.key, taken),
             on_action=self._on_action,
             on_plan=self._on_plan,
+            on_name_taken=self._on_name_taken,
             planner_settings=self._settings.planner,
             settings=self._settings.reconcile,
             revision=self.runtime.revision,
@@ -194,17 +212,26 @@ class LobbyController:
         problems = self.runtime.problems() if self.runtime is not None else {}
         self._context.recorder.record(self._regarding, event_of_action(action, text, problems.get(action.name, "")))
 
+    def _on_name_taken(self, name: str, problem: str) -> None:
+        self._context.recorder.record(self._regarding, event_of_taken_name(name, problem))
+
     def _on_plan(self, reconciler: Reconciler) -> None:
         """Publishes each plan before its actions are taken."""
         active = reconciler.active
         if self.runtime is not None:
             self.runtime.poll_fast(fast=active)
+            lacks = self.runtime.lacks
+            if lacks != self._lacks:
+                self._lacks = lacks
+                if lacks:
+                    self.write_again()
         self._context.set_active(self.key, active=active)
         record = self._context.lobbies.get(self.key)
         if record is None or reconciler.planned is None or not reconciler.planned.complete:
             return
-        # The status describes the stored spec, even if that is invalid and an earlier one is in force.
-        spec = replace(reconciler.spec, generation=record.generation)
+        # The status describes the stored spec if that is invalid and an earlier one is in force. Otherwise it describes the
+        # spec that was planned for, which is an earlier one until the ConfigMap is written.
+        spec = replace(reconciler.spec, generation=record.generation) if record.problem else reconciler.spec
         self._set_status(
             lobby_status(
                 spec,
@@ -212,6 +239,7 @@ class LobbyController:
                 reconciler.planned,
                 claim=self._context.lobbies.claim(self.key),
                 at=wall_clock.now(),
+                url=self._settings.clients_url,
                 previous=self.status or record.status,
                 selector=names.selector(names.lobby_labels(record.name)),
                 problem=reconciler.problem or self._problem or self._other_problem(reconciler),
@@ -227,7 +255,7 @@ class LobbyController:
         starting = (
             lobby.name
             for lobby in reconciler.observed.in_phase(Phase.STARTING, Phase.UNRESPONSIVE)
-            if not lobby.ready_at
+            if not lobby.ready_at and lobby.held is None  # the planner names what holds it
         )
         found = (f"{name}: {problems[name]}" for name in starting if name in problems)
         return next(found, self.runtime.maintenance_problem)

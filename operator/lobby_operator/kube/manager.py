@@ -25,6 +25,7 @@ from lobby_operator.kube.runtime import KubeRuntime
 from lobby_operator.kube.status_writer import StatusWriter
 from lobby_operator.kube.tenancy import Tenancy
 from lobby_operator.kube.token_secret import TokenSecrets
+from lobby_operator.kube.written_objects import WrittenObjects
 from lobby_operator.planner.demand import Demand, measure_demand
 from lobby_operator.reconcile.poller import PollSchedule
 from lobby_operator.reconcile.reconciler import Reconciler
@@ -72,6 +73,7 @@ class ControllerManager:
         self._active_lobbies: set[str] = set()
         self._controllers: dict[str, LobbyController] = {}
         self._closing: set[asyncio.Task[None]] = set()
+        self._written: asyncio.Task[None] | None = None
         self._clock = asyncio.get_running_loop().time
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -147,6 +149,16 @@ class ControllerManager:
             self._greeters.pod_changed(change)
         for record in list(self.lobbies):
             self._sync(record.key)
+        self._written = self.spawn(
+            WrittenObjects(
+                self._api,
+                self._settings.lobby_namespaces or (self._settings.namespace,),
+                self._writers,
+                token_secrets=self._token_secrets,
+                settings=self._settings.written,
+            ).run(),
+            "written objects",
+        )
 
     async def wait_failed(self) -> None:
         """Waits until a task of a controller fails, and raises its exception."""
@@ -155,6 +167,9 @@ class ControllerManager:
     async def close(self) -> None:
         """Stops reconciling; lobbies and greeters keep running."""
         self.active = False
+        if self._written is not None:
+            self._written.cancel()
+            await asyncio.gather(self._written, return_exceptions=True)
         controllers, self._controllers = self._controllers, {}
         await asyncio.gather(*(controller.close() for controller in controllers.values()), *self._closing)
         if self._greeters is not None:
@@ -235,6 +250,19 @@ class ControllerManager:
         """Creates what lobbies need in their namespace."""
         if self._token_secrets is not None:
             await self._token_secrets.ensure(namespace)
+
+    def forget_prepared(self, namespace: str) -> None:
+        """Some of what `prepare` created may be gone: it is created again."""
+        if self._token_secrets is not None:
+            self._token_secrets.forget(namespace)
+
+    def _writers(self, namespace: str) -> list[LobbyController]:
+        """The controllers of the Lobbies in a namespace; empty: of all."""
+        return [
+            controller
+            for key, controller in self._controllers.items()
+            if not namespace or key.partition("/")[0] == namespace
+        ]
 
     async def _token_keys(self, namespace: str) -> tuple[bytes, ...]:
         """The keys of a namespace.

@@ -59,6 +59,11 @@ class OwnedObject:
         self._is_ours = is_ours
         self._uid = ""  # of the existing object, which is ours
 
+    @property
+    def uid(self) -> str:
+        """The uid of the object as this process last saw it; empty: there is none, or it is not ours."""
+        return self._uid
+
     async def read(self) -> Object | None:
         """The object as it is stored; None: there is none.
 

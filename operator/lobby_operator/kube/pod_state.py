@@ -9,7 +9,19 @@ from typing import Any
 
 from lobby_gateway.process.seat_reports import LobbyReport
 from lobby_operator.kube import names
-from lobby_operator.planner.state import LobbyReading, PollResult
+from lobby_operator.planner.state import Held, Hold, LobbyReading, PollResult
+
+LOBBY_CONTAINER = "lobby"
+"""Name of the container in the pod of a lobby."""
+
+_HOLDS = {
+    **dict.fromkeys(
+        ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName"), Hold.IMAGE_UNAVAILABLE
+    ),
+    **dict.fromkeys(("ImageInspectError", "RegistryUnavailable"), Hold.IMAGE_UNAVAILABLE),
+    **dict.fromkeys(("CreateContainerConfigError", "CreateContainerError"), Hold.CONTAINER_NOT_CREATED),
+}
+"""Reasons of a waiting container that the kubelet retries by itself: another pod would wait for the same."""
 
 _TERMINAL_PHASES = ("Succeeded", "Failed")
 
@@ -28,6 +40,8 @@ class PodState:
         created: its creation time, in seconds since 1970.
         node: name of its node; empty until it is scheduled.
         ip: its IP address; empty until it has one.
+        running: the container of the lobby runs.
+        held: what keeps it from being created, as far as the pod's status says; the kubelet's Events may say more.
         started: the kubelet's startup probe has succeeded.
         ready: its condition Ready, as set by the kubelet (or, when the node is lost, by Kubernetes); None: not set yet.
         draining: it is marked as draining.
@@ -45,6 +59,8 @@ class PodState:
     created: float = 0.0
     node: str = ""
     ip: str = ""
+    running: bool = False
+    held: Held | None = None
     started: bool = False
     ready: bool | None = None
     draining: bool = False
@@ -59,6 +75,11 @@ class PodState:
     def serves(self) -> bool:
         """It is not marked as draining, not being deleted, and has not ended."""
         return not (self.draining or self.ending or self.ended)
+
+    @property
+    def awaits_kubelet(self) -> bool:
+        """It is on a node and its container does not run, for a reason that the status does not give."""
+        return bool(self.node) and not (self.running or self.ending or self.ended) and self.held is None
 
 
 def pod_state(pod: Mapping[str, Any]) -> PodState:
@@ -79,6 +100,8 @@ def pod_state(pod: Mapping[str, Any]) -> PodState:
         created=datetime.fromisoformat(metadata["creationTimestamp"].replace("Z", "+00:00")).timestamp(),
         node=str((pod.get("spec") or {}).get("nodeName") or ""),
         ip=str(status.get("podIP") or ""),
+        running=any("running" in (container.get("state") or {}) for container in _lobby_container(status)),
+        held=None if ended else _held(status),
         started=any(container.get("started") for container in status.get("containerStatuses") or ()),
         ready=_ready(status),
         draining=bool(annotations.get(names.DRAINING_ANNOTATION)),
@@ -98,7 +121,12 @@ def owner_of(metadata: Mapping[str, Any]) -> str:
 
 
 def lobby_reading(
-    pod: PodState, result: PollResult[LobbyReport], created_at: float, *, was_up: bool = False
+    pod: PodState,
+    result: PollResult[LobbyReport],
+    created_at: float,
+    *,
+    was_up: bool = False,
+    held: Held | None = None,
 ) -> LobbyReading:
     """What is known about a lobby.
 
@@ -107,6 +135,7 @@ def lobby_reading(
         result: the latest poll of it.
         created_at: its creation time, on the operator's clock.
         was_up: it had already started when this process first saw it.
+        held: what keeps it from starting, as the kubelet's Events say.
     """
     return LobbyReading(
         name=pod.name,
@@ -116,6 +145,8 @@ def lobby_reading(
         unresponsive_since=result.unresponsive_since,
         alive=pod.ready,
         was_up=was_up,
+        held=pod.held or (held if pod.awaits_kubelet else None),
+        running=pod.running,
         draining=pod.draining,
         ending=pod.ending,
         ended=pod.ended,
@@ -137,24 +168,44 @@ def _ready(status: Mapping[str, Any]) -> bool | None:
     return None if value is None else value == "True"
 
 
+def _lobby_container(status: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The status of the lobby's own container; others may have been injected."""
+    return [
+        each for each in status.get("containerStatuses") or () if each.get("name", LOBBY_CONTAINER) == LOBBY_CONTAINER
+    ]
+
+
+def _held(status: Mapping[str, Any]) -> Held | None:
+    scheduled = _condition(status, "PodScheduled")
+    if scheduled.get("status") == "False":
+        return Held(Hold.UNSCHEDULABLE, line(scheduled.get("reason") or "not scheduled", scheduled.get("message")))
+    for container in _lobby_container(status):
+        waiting = (container.get("state") or {}).get("waiting") or {}
+        hold = _HOLDS.get(waiting.get("reason", ""))
+        if hold is not None:
+            return Held(hold, line(waiting["reason"], waiting.get("message")))
+    return None
+
+
 def _problem(status: Mapping[str, Any], *, ended: bool) -> str:
     if ended and status.get("reason"):  # Evicted, NodeLost: the node is the cause
-        return _line(status["reason"], status.get("message"))
+        return line(status["reason"], status.get("message"))
     for container in status.get("containerStatuses") or ():
         state = container.get("state") or {}
         if terminated := state.get("terminated"):
             signal, code = terminated.get("signal"), terminated.get("exitCode")
             how = f"signal {signal}" if signal else f"exit code {code}"
-            return _line(f"{terminated.get('reason') or 'ended'} ({how})", terminated.get("message"))
+            return line(f"{terminated.get('reason') or 'ended'} ({how})", terminated.get("message"))
         waiting = state.get("waiting") or {}
         if waiting.get("reason") not in {None, "ContainerCreating", "PodInitializing"}:
-            return _line(waiting["reason"], waiting.get("message"))
+            return line(waiting["reason"], waiting.get("message"))
     scheduled = _condition(status, "PodScheduled")
     if scheduled.get("status") == "False":
-        return _line(scheduled.get("reason") or "not scheduled", scheduled.get("message"))
+        return line(scheduled.get("reason") or "not scheduled", scheduled.get("message"))
     return ""
 
 
-def _line(reason: str, message: str | None) -> str:
+def line(reason: str, message: str | None) -> str:
+    """A reason and a message on one line, not too long."""
     text = " ".join(f"{reason}: {message}".split()) if message else reason
     return text if len(text) <= _MAX_POD_PROBLEM else text[: _MAX_POD_PROBLEM - 3] + "..."

@@ -21,6 +21,7 @@ from lobby_gateway.resource.spec import Lobby
 from lobby_operator.kube import names
 from lobby_operator.kube.lobby_defaults import merged_template
 from lobby_operator.kube.names import Object
+from lobby_operator.kube.pod_state import LOBBY_CONTAINER
 from lobby_operator.settings import PodSettings
 
 _PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
@@ -30,6 +31,9 @@ _SPREAD_OVER = ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
 _LIVE = ("path", "clients", "routing", "drainSeconds")
 """Fields of the spec whose changes reach running lobbies. Others don't: with thousands of lobbies, each `kubectl scale` would
 cause thousands of writes."""
+
+_MAX_START_SECONDS = 3600
+"""Largest `startSeconds`."""
 
 _DIGITS = 10
 """Length of a digest: two revisions of one Lobby are equal by chance once in 10^12."""
@@ -137,7 +141,7 @@ def _container(template: Object, settings: PodSettings, volumes: Sequence[str]) 
         "secrets": names.SECRETS_DIRECTORY,
     }
     container: Object = {
-        "name": "lobby",
+        "name": LOBBY_CONTAINER,
         "image": settings.image,
         "command": list(_COMMAND),
         "args": _arguments(settings, with_secrets="secrets" in volumes),
@@ -178,12 +182,18 @@ def _arguments(settings: PodSettings, *, with_secrets: bool) -> list[str]:
 def _probes() -> Object:
     """The operator polls lobbies itself. Probes add the kubelet's view, and kill a lobby whose event loop hangs for 30 s.
 
-    The first probe waits until a lobby usually listens: each one that fails is a Warning in the Events of the pod.
+    A lobby that does not start is replaced by the operator, after `startSeconds`; the startup probe only shows that it has.
+    The first one waits until a lobby usually listens: each one that fails is a Warning in the Events of the pod.
     """
     healthz = {"httpGet": {"path": "/healthz", "port": "admin"}, "timeoutSeconds": 2}
     readyz = {"httpGet": {"path": "/readyz", "port": "admin"}, "timeoutSeconds": 2}
     return {
-        "startupProbe": {**healthz, "initialDelaySeconds": 3, "periodSeconds": 1, "failureThreshold": 60},
+        "startupProbe": {
+            **healthz,
+            "initialDelaySeconds": 3,
+            "periodSeconds": 1,
+            "failureThreshold": _MAX_START_SECONDS,
+        },
         "livenessProbe": {**healthz, "periodSeconds": 10, "failureThreshold": 3},
         "readinessProbe": {**readyz, "periodSeconds": 5, "failureThreshold": 2},
     }

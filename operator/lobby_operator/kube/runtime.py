@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from lobby_gateway.clients.tokens import Purpose
@@ -24,10 +24,12 @@ from lobby_operator.kube.names import CONFIG_MAPS, PODS
 from lobby_operator.kube.owned_object import OwnedObject, belongs_to
 from lobby_operator.kube.pod_maintenance import PodMaintenance
 from lobby_operator.kube.pod_state import PodState, lobby_reading, owner_of, pod_state
+from lobby_operator.kube.start_events import secrets_by_key
+from lobby_operator.kube.start_watch import StartWatch
 from lobby_operator.planner.state import LobbyReading, PollResult
 from lobby_operator.reconcile.lobby_requests import send_request
 from lobby_operator.reconcile.poller import Poller, PollSchedule
-from lobby_operator.reconcile.runtime import RuntimeFailedError
+from lobby_operator.reconcile.runtime import LobbyNameTakenError, RuntimeFailedError
 from lobby_operator.settings import OperatorSettings
 
 logger = logging.getLogger(__name__)
@@ -94,6 +96,14 @@ class KubeRuntime:
         self._config_written_at = 0.0
         self._config_lock = asyncio.Lock()
         self._closing: set[asyncio.Task[None]] = set()
+        self._starts = StartWatch(
+            api,
+            lobby.namespace,
+            awaiting=lambda: [pod.state for pod in self._pods.values() if pod.state.awaits_kubelet],
+            secrets=lambda: secrets_by_key(self._lobby, settings.pods.token_secret),
+            changed=changed,
+            settings=settings.starts,
+        )
         self._maintenance = PodMaintenance(
             api, lobby, self._pods_and_reports, settings.maintenance, labels=settings.pods.labels, changed=changed
         )
@@ -120,6 +130,7 @@ class KubeRuntime:
         elif known.state == state:
             return
         self._update(known, state)
+        self._starts.wake()
         self._maintenance.wake()
         self._changed()
 
@@ -194,7 +205,27 @@ class KubeRuntime:
     async def list(self, lobby: str) -> Sequence[LobbyReading]:
         """See `Runtime`. Must not be called before all existing pods are known."""
         self._maintenance.start()
-        return [lobby_reading(pod.state, pod.result, pod.created_at, was_up=pod.was_up) for pod in self._pods.values()]
+        self._starts.start()
+        held = self._starts.held
+        return [
+            lobby_reading(pod.state, pod.result, pod.created_at, was_up=pod.was_up, held=held.get(pod.state.uid))
+            for pod in self._pods.values()
+        ]
+
+    @property
+    def config_uid(self) -> str:
+        """The uid of the ConfigMap; empty: not written yet."""
+        return self._config_map.uid
+
+    def forget_config(self) -> None:
+        """The ConfigMap was deleted: writes it with the next `apply` or `create`."""
+        self._config = None
+
+    @property
+    def lacks(self) -> Collection[str]:
+        """Names of the Secrets and ConfigMaps that pods wait for, as far as this operator writes them."""
+        ours = {self._settings.pods.token_secret, names.owned_name(self._lobby.name)}
+        return ours & {name for held in self._starts.held.values() for name in held.missing}
 
     # Actions
 
@@ -267,15 +298,19 @@ class KubeRuntime:
         return sorted(node for node, since in unresponsive.items() if node and answered.get(node, 0.0) < since)
 
     async def _check_owner(self, name: str, error: AlreadyExistsError) -> None:
-        """Accepts an existing pod of that name if this Lobby owns it: the watch does not show it yet."""
+        """Accepts an existing pod of that name if it is one of this Lobby's, which the watch does not show yet."""
         try:
             pod = await self._api.get(PODS, self._lobby.namespace, name)
         except ApiError as second:
             raise RuntimeFailedError(f"can't create {name}: {second}") from second
-        if owner_of(pod["metadata"]) != self._lobby.uid:
-            raise RuntimeFailedError(
-                f"can't create {name}: a pod of that name exists and does not belong to this Lobby"
-            ) from error
+        metadata = pod["metadata"]
+        if owner_of(metadata) != self._lobby.uid:
+            problem = "a pod of that name exists that this Lobby does not own"
+        elif not names.lobby_labels(self._lobby.name).items() <= (metadata.get("labels") or {}).items():
+            problem = "a pod of that name exists whose labels were changed, so it is not one of this Lobby's any more"
+        else:
+            return
+        raise LobbyNameTakenError(name, f"{problem}; it is left alone, and another number is taken") from error
 
     async def drain(self, name: str) -> None:
         """See `Runtime`. The annotation comes first: it survives the operator, so that the lobby is asked again."""
@@ -365,6 +400,7 @@ class KubeRuntime:
     async def close(self) -> None:
         """Stops polling and writing; the lobbies keep running."""
         await self._maintenance.close()
+        await self._starts.close()
         for pod in self._pods.values():
             self._close_poller(pod)
         await asyncio.gather(*self._closing)

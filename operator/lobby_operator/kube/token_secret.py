@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from lobby_gateway.errors import UserError
 from lobby_operator.kube import names
 from lobby_operator.kube.client import ApiError, KubeApi
 from lobby_operator.kube.names import SECRETS
-from lobby_operator.kube.owned_object import OwnedObject
+from lobby_operator.kube.owned_object import NameTakenError, OwnedObject
 from lobby_operator.reconcile.runtime import RuntimeFailedError
 from lobby_operator.settings import LobbyControllerSettings
 
@@ -72,6 +72,27 @@ class TokenSecrets:
         except ApiError as error:
             raise RuntimeFailedError(f"can't write the Secret {self._name}: {error}") from error
         self._written[namespace] = (digest, self._clock())
+
+    def forget(self, namespace: str) -> None:
+        """Makes `ensure` write the Secret of a namespace again: it was deleted."""
+        self._written.pop(namespace, None)
+
+    async def deleted(self) -> Sequence[str]:
+        """The namespaces whose Secret was deleted since it was written; `ensure` writes it again.
+
+        Raises:
+            ApiError: they can't be read now.
+        """
+        gone = []
+        for namespace in list(self._written):
+            try:
+                stored = await self._objects[namespace].read()
+            except NameTakenError:
+                stored = None  # someone else's; `ensure` says so
+            if stored is None:
+                self.forget(namespace)
+                gone.append(namespace)
+        return gone
 
     async def keys_of(self, namespace: str) -> tuple[bytes, ...]:
         """The keys of a namespace, in the order of the file.

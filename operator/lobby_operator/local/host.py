@@ -280,6 +280,7 @@ class LobbyHost:
                 reconciler.planned,
                 claim=PathClaim(reconciler.lobby.spec.path),
                 at=wall_clock.now(),
+                url=f"ws://{self._authority}",
                 previous=before,
             )
             self._print_scaling(name, _scaling(before), _scaling(self._statuses[name]))

@@ -32,6 +32,7 @@ def observe(
     *,
     waiting: int,
     lost: int = 0,
+    taken: frozenset[int] = frozenset(),
     spec: PlannerSpec,
     now: float,
     settings: PlannerSettings | None = None,
@@ -43,6 +44,7 @@ def observe(
         readings: all lobbies of the Lobby, in any order.
         waiting: clients that greeters hold without a seat.
         lost: those of them that had a seat in a lobby that is gone.
+        taken: the n of names that no lobby can have.
         spec: spec of the Lobby.
         now: when the readings were taken.
         settings: settings of the planner.
@@ -68,6 +70,7 @@ def observe(
         generation=spec.generation,
         revision=spec.revision,
         complete=not any(_unpolled(each) for each in readings),
+        taken=taken,
         heard_since=_heard_since(None if paused else before.heard_since, readings, now),
         failures=_failures(before, lobbies, spec, settings, now),
         moved_at=now if _moving(before, lobbies, lost) else before.moved_at,
@@ -104,7 +107,13 @@ class _Observer:
         if before is None or (before.phase in (Phase.ENDING, Phase.ENDED) and not reading.ending and not reading.ended):
             # New; or the name is reused, or the deletion failed.
             index = lobby_index(reading.name)
-            before = LobbyState(name=reading.name, index=index, phase=Phase.STARTING, created_at=reading.created_at)
+            before = LobbyState(
+                name=reading.name,
+                index=index,
+                phase=Phase.STARTING,
+                created_at=reading.created_at,
+                starting_since=reading.created_at,
+            )
         answers = reading.report is not None and (reading.unresponsive_since is None or reading.alive is True)
         report = reading.report if answers and not reading.ended else None
         draining_since = before.draining_since
@@ -114,8 +123,9 @@ class _Observer:
         if report is not None and report.clients == 0:
             empty_since = self.now if before.empty_since is None else before.empty_since
         address = reading.address or before.address
+        starting_since = self._starting_since(before, reading)
         if report is None:
-            liveness = self._unresponsive(before, reading)
+            liveness = self._unresponsive(before, reading, starting_since)
         else:
             liveness = self._responding(before, bool(address), draining_since is not None)
         ending = Phase.ENDED if reading.ended else Phase.ENDING if reading.ending else None
@@ -127,6 +137,9 @@ class _Observer:
             index=before.index,
             phase=ending or liveness.phase,
             created_at=reading.created_at,
+            starting_since=starting_since,
+            held=reading.held,
+            running=reading.running,
             address=address,
             seats=report.seats if report is not None else before.seats or self.spec.seats,
             clients=report.clients if report is not None else 0 if ending else before.clients,
@@ -170,7 +183,13 @@ class _Observer:
             phase = Phase.READY
         return _Liveness(phase, ready_at, None, recovered_at, outages)
 
-    def _unresponsive(self, before: LobbyState, reading: LobbyReading) -> _Liveness:
+    def _starting_since(self, before: LobbyState, reading: LobbyReading) -> float | None:
+        if reading.held is not None:
+            return None
+        started = reading.running and not before.running
+        return self.now if before.starting_since is None or started else before.starting_since
+
+    def _unresponsive(self, before: LobbyState, reading: LobbyReading, starting_since: float | None) -> _Liveness:
         since, ready_at = before.unresponsive_since, before.ready_at
         if reading.report is None:
             if ready_at is None and reading.was_up and reading.unresponsive_since is not None:
@@ -181,7 +200,8 @@ class _Observer:
                 starts = ready_at is None and before.draining_since is None and not reading.draining
                 phase = Phase.STARTING if starts else Phase.RECOVERING
                 return _Liveness(phase, ready_at, None, before.recovered_at, before.outages)
-            late = since is not None or due(reading.created_at, self.settings.start_seconds, self.now)
+            overdue = starting_since is not None and due(starting_since, self.spec.start_seconds, self.now)
+            late = since is not None or overdue
             if ready_at is None and not late:
                 return _Liveness(Phase.STARTING, None, None, before.recovered_at, before.outages)
         if since is None and reading.report is not None:
@@ -250,9 +270,7 @@ def _failures(
     by_name = {lobby.name: lobby for lobby in lobbies}
     known = {lobby.name for lobby in before.lobbies}
     failed = any(_start_failed(lobby, by_name.get(lobby.name), settings, now) for lobby in before.lobbies) or any(
-        lobby.phase is Phase.ENDED
-        and lobby.name not in known
-        and not due(lobby.created_at, settings.start_seconds, now)
+        lobby.phase is Phase.ENDED and lobby.name not in known and not due(lobby.created_at, spec.start_seconds, now)
         for lobby in lobbies
     )
     if failed:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from lobby_gateway.resource.spec import Placement
 from lobby_operator.planner.origin_stream import is_connected, streaming_outdated
 from lobby_operator.planner.spec import PlannerSpec
-from lobby_operator.planner.state import LobbyState, Observed, Phase
+from lobby_operator.planner.state import Hold, LobbyState, Observed, Phase
 from lobby_operator.planner.timers import due
 from lobby_operator.settings import PlannerSettings
 
@@ -78,6 +78,7 @@ def measure_capacity(spec: PlannerSpec, observed: Observed, settings: PlannerSet
         for lobby in observed.in_phase(Phase.STARTING)
         if observed.lost
         and lobby.unheard_since is None
+        and (lobby.held is None or lobby.held.hold is Hold.IMAGE_PULL)
         and due(lobby.created_at, late_seconds(spec, settings), observed.at)
     )
     ready: list[LobbyState] = []

@@ -24,6 +24,8 @@ connections.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import count as numbers
+from itertools import islice
 from math import inf
 
 from lobby_gateway.process.backoff import ceiling
@@ -36,6 +38,7 @@ from lobby_operator.planner.plan_builder import PlanBuilder
 from lobby_operator.planner.reasons import (
     SCALING_BACKOFF,
     SCALING_DOWN,
+    SCALING_HELD,
     SCALING_LIMITED,
     SCALING_ROLLING,
     SCALING_ROLLOUT_STOPPED,
@@ -144,7 +147,7 @@ def _broken_at(builder: PlanBuilder, lobby: LobbyState) -> float:
     observed, settings = builder.observed, builder.settings
     if lobby.phase is not Phase.STARTING or lobby.unheard_since is None:
         return inf
-    late = max(lobby.created_at + settings.start_seconds, lobby.unheard_since + settings.unheard_seconds)
+    late = max(lobby.created_at + builder.spec.start_seconds, lobby.unheard_since + settings.unheard_seconds)
     if observed.heard_since is not None:
         return max(late, observed.heard_since + settings.unresponsive_seconds)
     existing = [each for each in observed.lobbies if each.phase is not Phase.ENDED]
@@ -219,7 +222,7 @@ def _scale_up(builder: PlanBuilder) -> None:
     # The next free index: another operator, or this one after a restart, chooses the same names, so nothing is created
     # twice.
     first = max((lobby.index for lobby in observed.lobbies), default=0) + 1
-    for index in range(first, first + count):
+    for index in islice((each for each in numbers(first) if each not in observed.taken), count):
         builder.act(Create(lobby_name(spec.lobby, index), reason))
 
 
@@ -251,9 +254,10 @@ def _wake_for_phases(builder: PlanBuilder) -> None:
         if lobby.unheard_since is not None:
             _wake_for_unheard(builder, lobby, lobby.unheard_since)
         elif lobby.phase is Phase.STARTING:
-            builder.wake(lobby.created_at + builder.settings.start_seconds)
+            if lobby.starting_since is not None:
+                builder.wake(lobby.starting_since + builder.spec.start_seconds)
             if builder.observed.lost and lobby.name not in builder.capacity.late:
-                builder.wake(lobby.created_at + late_seconds(builder.spec, builder.settings))
+                builder.wake_later(lobby.created_at + late_seconds(builder.spec, builder.settings))
         elif lobby.phase is Phase.RECOVERING:
             builder.wake(lobby.recovered_at)
         elif (
@@ -288,6 +292,10 @@ def _scaling(builder: PlanBuilder) -> ConditionState:
     silent = builder.capacity.silent
     if silent:
         return ConditionState(SCALING_UNREACHABLE, {"count": len(silent), "lobby": silent[0].name})
+    for lobby in observed.in_phase(Phase.STARTING):
+        if lobby.held is not None and lobby.held.hold in SCALING_HELD:
+            fields = {"lobby": lobby.name, "problem": lobby.held.problem}
+            return ConditionState(SCALING_HELD[lobby.held.hold], fields)
     if builder.backing_off:
         return ConditionState(SCALING_BACKOFF, {"failures": observed.failures.count})
     if builder.without_stream is not None:

@@ -14,6 +14,8 @@ from string import Formatter
 from types import MappingProxyType
 from typing import Any
 
+from lobby_operator.planner.state import Hold
+
 
 class _Forms(Formatter):
     def format_field(self, value: Any, format_spec: str) -> Any:  # noqa: ANN401  # as its base has it
@@ -96,6 +98,8 @@ class ConditionType(StrEnum):
     ORIGIN_CONNECTED = "OriginConnected"
     SCALING = "Scaling"
     PATH_ACCEPTED = "PathAccepted"
+    RECONCILING = "Reconciling"
+    STALLED = "Stalled"
 
 
 MEANING: Mapping[ConditionType, str] = MappingProxyType(
@@ -106,6 +110,12 @@ MEANING: Mapping[ConditionType, str] = MappingProxyType(
         ConditionType.ORIGIN_CONNECTED: "Every lobby that needs a connection to the origin has one.",
         ConditionType.SCALING: "There are as many lobbies as needed, or they are starting; nothing prevents it.",
         ConditionType.PATH_ACCEPTED: "Greeters serve this Lobby at its path.",
+        ConditionType.RECONCILING: (
+            "The current generation is not in force everywhere yet, and the operator is working on it (kstatus: InProgress)."
+        ),
+        ConditionType.STALLED: (
+            "The current generation does not take effect until a person changes something (kstatus: Failed)."
+        ),
     }
 )
 
@@ -198,6 +208,12 @@ READY_ROLLOUT_FAILS = ConditionReason(
     "RolloutFails",
     "{count:# lobby of an older revision serves|# lobbies of an older revision serve} the clients, see Scaling",
 )
+READY_HELD = ConditionReason(
+    ConditionType.READY,
+    FALSE,
+    "WaitingToStart",
+    "no free seat; {starting:# lobby waits|# lobbies wait} to start, see Scaling",
+)
 READY_NO_PATH = ConditionReason(ConditionType.READY, FALSE, "PathTaken", "its path belongs to another Lobby")
 READY_INVALID = ConditionReason(ConditionType.READY, FALSE, "InvalidSpec", "its spec is invalid, see Scaling")
 READY_NOT_SERVED = ConditionReason(
@@ -267,8 +283,37 @@ SCALING_UNREACHABLE = ConditionReason(
     "{count:# lobby is|# lobbies are} healthy but {count:does|do} not answer the operator ({lobby}): does a NetworkPolicy, "
     "service mesh or firewall block its admin port, or is a node lost?",
 )
+SCALING_HELD: Mapping[Hold, ConditionReason] = MappingProxyType(
+    {
+        Hold.UNSCHEDULABLE: ConditionReason(
+            ConditionType.SCALING, FALSE, "Unschedulable", "{lobby} waits for a node: {problem}"
+        ),
+        Hold.SECRET_MISSING: ConditionReason(
+            ConditionType.SCALING, FALSE, "SecretMissing", "{problem}; {lobby} starts as soon as it is there"
+        ),
+        Hold.VOLUME_UNAVAILABLE: ConditionReason(
+            ConditionType.SCALING, FALSE, "VolumeUnavailable", "{lobby} waits for a volume: {problem}"
+        ),
+        Hold.IMAGE_UNAVAILABLE: ConditionReason(
+            ConditionType.SCALING, FALSE, "ImageUnavailable", "{lobby} waits for its image: {problem}"
+        ),
+        Hold.CONTAINER_NOT_CREATED: ConditionReason(
+            ConditionType.SCALING, FALSE, "ContainerNotCreated", "the container of {lobby} can't be created: {problem}"
+        ),
+    }
+)
+"""The reason for each hold that is a problem. A lobby that is held is left alone: another one would wait for the same."""
+
 SCALING_FAILING = ConditionReason(ConditionType.SCALING, FALSE, "Failing", "{problem}; retrying")
 SCALING_INVALID = ConditionReason(ConditionType.SCALING, FALSE, "InvalidSpec", "the spec is ignored: {problem}")
+
+RECONCILING_ROLLOUT = ConditionReason(
+    ConditionType.RECONCILING, TRUE, "RollingOut", "{count:# lobby is|# lobbies are} of an older revision"
+)
+RECONCILING_START = ConditionReason(ConditionType.RECONCILING, TRUE, "Starting", "not ready yet: {problem}")
+RECONCILING_RETRY = ConditionReason(ConditionType.RECONCILING, TRUE, "Retrying", "{problem}")
+RECONCILED = ConditionReason(ConditionType.RECONCILING, FALSE, "InForce", "every lobby is of the current revision")
+RECONCILING_STALLED = ConditionReason(ConditionType.RECONCILING, FALSE, "Stalled", "see Stalled")
 
 PATH_ACCEPTED = ConditionReason(ConditionType.PATH_ACCEPTED, TRUE, "Accepted", "served at {path}")
 PATH_TAKEN = ConditionReason(
@@ -284,6 +329,18 @@ PATH_NOT_SERVED = ConditionReason(
     "Lobbies in namespace {namespace} are not served; accepted: a namespace of watch.lobbyNamespaces (chart)",
 )
 
+NOT_STALLED = ConditionReason(ConditionType.STALLED, FALSE, "Progressing", "nothing needs a person")
+STALLED: Mapping[ConditionReason, ConditionReason] = MappingProxyType(
+    {
+        cause: ConditionReason(ConditionType.STALLED, TRUE, cause.name, "{problem}")
+        for cause in (
+            *(SCALING_INVALID, SCALING_ROLLOUT_STOPPED, SCALING_BACKOFF, PATH_TAKEN, PATH_NOT_SERVED),
+            *(reason for hold, reason in SCALING_HELD.items() if hold is not Hold.UNSCHEDULABLE),
+        )
+    }
+)
+"""The reasons of other conditions for which a Lobby is stalled, and its own reason then."""
+
 CONDITIONS: tuple[ConditionReason, ...] = (
     *(
         READY,
@@ -296,6 +353,7 @@ CONDITIONS: tuple[ConditionReason, ...] = (
         READY_FAILING,
         READY_NOT_CREATED,
         READY_ON_REQUEST,
+        READY_HELD,
         READY_ROLLOUT_FAILS,
         READY_NO_PATH,
     ),
@@ -312,7 +370,10 @@ CONDITIONS: tuple[ConditionReason, ...] = (
         SCALING_BACKOFF,
     ),
     SCALING_UNREACHABLE,
+    *SCALING_HELD.values(),
     *(SCALING_FAILING, SCALING_INVALID),
     *(PATH_ACCEPTED, PATH_TAKEN, PATH_UNKNOWN, PATH_NOT_SERVED),
+    *(RECONCILING_ROLLOUT, RECONCILING_START, RECONCILING_RETRY, RECONCILED, RECONCILING_STALLED),
+    *(NOT_STALLED, *STALLED.values()),
 )
 """All condition reasons, in the order of the documentation."""

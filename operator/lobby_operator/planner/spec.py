@@ -28,6 +28,7 @@ class PlannerSpec:
         stabilization_seconds: how long that must have been possible before it is done.
         empty_seconds: how long an empty lobby that is not needed is kept.
         drain_seconds: how long a drain may take.
+        start_seconds: how long a lobby may take from the start of its process to its first answer.
         lost_seconds: how long greeters hold a client whose lobby is gone until it gets another seat.
     """
 
@@ -43,6 +44,7 @@ class PlannerSpec:
     stabilization_seconds: float = 60.0
     empty_seconds: float = 60.0
     drain_seconds: float = 300.0
+    start_seconds: float = 60.0
     lost_seconds: float = 30.0
 
     @classmethod
@@ -62,6 +64,7 @@ class PlannerSpec:
             stabilization_seconds=spec.compaction.stabilization_seconds,
             empty_seconds=spec.empty_seconds,
             drain_seconds=spec.drain_seconds,
+            start_seconds=spec.start_seconds,
             lost_seconds=_SEAT_QUEUE.lost_seconds(spec.wait_seconds),
         )
 

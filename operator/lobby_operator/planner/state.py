@@ -29,6 +29,32 @@ class Phase(StrEnum):
     ENDED = "Ended"  # its process has ended; the finished pod still exists
 
 
+class Hold(StrEnum):
+    """What keeps the platform from starting a lobby's process, where another lobby would fare no better."""
+
+    UNSCHEDULABLE = "Unschedulable"  # no node has room; the scheduler or an autoscaler finds one
+    SECRET_MISSING = "SecretMissing"  # noqa: S105  # a Secret or one of its keys does not exist
+    VOLUME_UNAVAILABLE = "VolumeUnavailable"  # another volume can't be mounted
+    IMAGE_UNAVAILABLE = "ImageUnavailable"  # it can't be pulled
+    CONTAINER_NOT_CREATED = "ContainerNotCreated"  # its configuration is refused on the node
+    IMAGE_PULL = "PullingImage"  # nothing is wrong; it takes a while
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Why a lobby does not start.
+
+    Attributes:
+        hold: what keeps it.
+        problem: the same in one line for people.
+        missing: names of Secrets and ConfigMaps that it waits for, if that is the reason.
+    """
+
+    hold: Hold
+    problem: str
+    missing: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class PollResult(Generic[R]):
     """The outcome of polling a lobby or a greeter.
@@ -66,6 +92,8 @@ class LobbyReading:
             None if unknown: it is unresponsive.
         was_up: it had already started, according to the platform, when this process first saw it. If it has never answered
             us, it was lost later; it is not starting.
+        held: what keeps its process from being started; None: nothing that is known.
+        running: its process was started, as far as the platform tells.
         draining: it is marked as draining, whatever it reports; the mark survives a restart of the operator.
         ending: its deletion was requested.
         ended: its process has ended. Never set by a runtime whose lobbies disappear when they end.
@@ -80,6 +108,8 @@ class LobbyReading:
     unresponsive_since: float | None = None
     alive: bool | None = None
     was_up: bool = False
+    held: Held | None = None
+    running: bool = False
     draining: bool = False
     ending: bool = False
     ended: bool = False
@@ -96,6 +126,10 @@ class LobbyState:
         index: the n; each lobby that is created while others exist gets a higher one.
         phase: see `Phase`.
         created_at: when it was created.
+        starting_since: since when `startSeconds` have counted: when it was created, nothing held it any more, or its process
+            was started, whichever was last. None while it is held.
+        held: what keeps its process from being started.
+        running: its process was started.
         address: `ip:port` for trunks and clients.
         seats: number of seats that it reports; before its first report, those of the spec.
         clients: seats taken; while it is unresponsive, as in its latest report.
@@ -123,6 +157,9 @@ class LobbyState:
     index: int
     phase: Phase
     created_at: float
+    starting_since: float | None = None
+    held: Held | None = None
+    running: bool = False
     address: str = ""
     seats: int = 0
     clients: int = 0
@@ -175,6 +212,7 @@ class Observed:
         generation: generation of the spec at that time.
         revision: revision of new lobbies at that time.
         complete: every lobby has been polled at least once. Nothing is planned before.
+        taken: the n of names that others have, so that no lobby can have them.
         heard_since: since when there has always been a lobby that answers, so that we are not cut off from all; None if
             none answers.
         failures: failed starts.
@@ -192,6 +230,7 @@ class Observed:
     generation: int = 0
     revision: str = ""
     complete: bool = True
+    taken: frozenset[int] = frozenset()
     heard_since: float | None = None
     failures: Failures = field(default_factory=Failures)
     moved_at: float | None = None

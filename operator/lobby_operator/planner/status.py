@@ -49,6 +49,7 @@ def lobby_status(
     *,
     claim: PathClaim,
     at: str,
+    url: str = "",
     previous: Mapping[str, Any] | None = None,
     selector: str = "",
     problem: str = "",
@@ -62,6 +63,7 @@ def lobby_status(
         planned: the plan made from it.
         claim: path of the Lobby.
         at: the time now, RFC 3339 in UTC, as Kubernetes writes it.
+        url: URL at which clients reach the greeters, without a path; empty if it is not known.
         previous: the current status; a condition whose status stays the same keeps its `lastTransitionTime`.
         selector: label selector of its pods; empty if it has none.
         problem: why a planned action failed; empty if none did.
@@ -75,9 +77,10 @@ def lobby_status(
     draining = observed.in_phase(Phase.DRAINING)
     ready = observed.in_phase(Phase.READY)
     origin = _origin(observed)
-    can_enter = _ready(spec, observed, planned, claim, failing=bool(problem))
+    can_enter = _ready(spec, observed, planned, claim, scaling)
     status: dict[str, Any] = {
         "observedGeneration": spec.generation,
+        "path": claim.path,
         "replicas": len(observed.in_phase(*_EXISTING)),
         "readyReplicas": len(ready),
         "clients": sum(lobby.clients for lobby in observed.in_phase(*_ANSWERING)),
@@ -92,8 +95,12 @@ def lobby_status(
                 for lobby in _reporting(observed)
             ),
         },
-        "conditions": _conditions((can_enter, origin, scaling, _path(claim)), spec.generation, previous, at),
+        "conditions": _conditions(
+            _with_kstatus((can_enter, origin, scaling, _path(claim)), observed), spec.generation, previous, at
+        ),
     }
+    if url:
+        status["url"] = f"{url.rstrip('/')}{claim.path}"
     if planned.latest is not None:
         status["latest"] = _open(planned.latest)
     if selector:
@@ -113,9 +120,8 @@ def invalid_spec_status(
         previous: the current status. Its lobbies keep serving, and greeters keep sending clients to them.
     """
     previous = previous or {}
-    found = [ConditionState(reasons.SCALING_INVALID, {"problem": invalid[:_MAX_FAILURE]})]
-    if not previous.get("open"):
-        found.insert(0, ConditionState(reasons.READY_INVALID))
+    scaling = ConditionState(reasons.SCALING_INVALID, {"problem": invalid[:_MAX_FAILURE]})
+    found = _with_kstatus((ConditionState(reasons.READY_INVALID), scaling), Observed())
     replaced = {finding.reason.kind.value for finding in found}
     others = [each for each in previous.get("conditions") or () if each["type"] not in replaced]
     conditions = [*_conditions(found, generation, previous, at), *others]
@@ -135,10 +141,8 @@ def not_served_status(
         at: as in `lobby_status`.
         previous: the current status.
     """
-    found = (
-        ConditionState(reasons.READY_NOT_SERVED),
-        ConditionState(reasons.PATH_NOT_SERVED, {"namespace": namespace}),
-    )
+    path = ConditionState(reasons.PATH_NOT_SERVED, {"namespace": namespace})
+    found = _with_kstatus((ConditionState(reasons.READY_NOT_SERVED), path), Observed())
     return {"observedGeneration": generation, "conditions": _conditions(found, generation, previous, at)}
 
 
@@ -152,9 +156,16 @@ def _lobby(lobby: LobbyState) -> dict[str, Any]:
     return entry if lobby.origin is None else {**entry, "origin": lobby.origin.state.value}
 
 
-def _ready(spec: PlannerSpec, observed: Observed, planned: Plan, claim: PathClaim, *, failing: bool) -> ConditionState:
+def _ready(
+    spec: PlannerSpec, observed: Observed, planned: Plan, claim: PathClaim, scaling: ConditionState
+) -> ConditionState:
     if claim.older:
         return ConditionState(reasons.READY_NO_PATH)
+    if scaling.reason is reasons.SCALING_INVALID:
+        return ConditionState(reasons.READY_INVALID)
+    outdated = _outdated(observed)
+    if outdated and scaling.reason.status == reasons.FALSE and scaling.reason is not reasons.SCALING_LIMITED:
+        return ConditionState(reasons.READY_ROLLOUT_FAILS, {"count": outdated})
     if planned.open:
         free = sum(lobby.free for lobby in planned.open)
         return ConditionState(reasons.READY, {"free": free, "open": len(planned.open)})
@@ -164,8 +175,10 @@ def _ready(spec: PlannerSpec, observed: Observed, planned: Plan, claim: PathClai
     creating = sum(isinstance(action, Create) for action in planned.actions)
     if observed.failures.count:
         return ConditionState(reasons.READY_FAILING, {"failures": observed.failures.count})
-    if creating and failing and not starting:
+    if creating and scaling.reason is reasons.SCALING_FAILING and not starting:
         return ConditionState(reasons.READY_NOT_CREATED)
+    if scaling.reason in reasons.SCALING_HELD.values():
+        return ConditionState(reasons.READY_HELD, {"starting": starting})
     if starting or creating:
         return ConditionState(reasons.READY_STARTING, {"starting": starting + creating})
     unresponsive = len(observed.in_phase(Phase.UNRESPONSIVE, Phase.RECOVERING))
@@ -180,6 +193,31 @@ def _ready(spec: PlannerSpec, observed: Observed, planned: Plan, claim: PathClai
         seats = sum(lobby.seats for lobby in existing)
         return ConditionState(reasons.READY_FULL, {"seats": seats, "maximum": spec.max_replicas})
     return ConditionState(reasons.READY_ON_REQUEST if existing else reasons.READY_AT_ZERO)
+
+
+def _outdated(observed: Observed) -> int:
+    return sum(lobby.outdated for lobby in observed.in_phase(*_EXISTING))
+
+
+def _with_kstatus(found: tuple[ConditionState, ...], observed: Observed) -> list[ConditionState]:
+    """Adds what tools such as Flux, Argo CD and `kubectl wait` go by: Reconciling and Stalled, as kstatus defines them."""
+    causes = [each for each in found if each.reason in reasons.STALLED]
+    if causes:
+        stalled = ConditionState(reasons.STALLED[causes[0].reason], {"problem": causes[0].sentence})
+        return [*found, ConditionState(reasons.RECONCILING_STALLED), stalled]
+    return [*found, _reconciling(found, _outdated(observed)), ConditionState(reasons.NOT_STALLED)]
+
+
+def _reconciling(found: tuple[ConditionState, ...], outdated: int) -> ConditionState:
+    by_kind = {each.reason.kind: each for each in found}
+    ready, scaling = by_kind[reasons.ConditionType.READY], by_kind[reasons.ConditionType.SCALING]
+    if scaling.reason is reasons.SCALING_FAILING:
+        return ConditionState(reasons.RECONCILING_RETRY, {"problem": scaling.sentence})
+    if outdated:
+        return ConditionState(reasons.RECONCILING_ROLLOUT, {"count": outdated})
+    if ready.reason.status != reasons.TRUE and ready.reason is not reasons.READY_FULL:
+        return ConditionState(reasons.RECONCILING_START, {"problem": ready.sentence})
+    return ConditionState(reasons.RECONCILED)
 
 
 def _reporting(observed: Observed) -> list[LobbyState]:

@@ -21,16 +21,20 @@ from lobby_operator.planner.demand import Demand
 from lobby_operator.planner.history import observe
 from lobby_operator.planner.plan import Plan, plan
 from lobby_operator.planner.spec import PlannerSpec
-from lobby_operator.planner.state import Observed, Phase
+from lobby_operator.planner.state import Observed, Phase, lobby_index
 from lobby_operator.planner.timers import earliest
 from lobby_operator.reconcile.pending_actions import Expectations, Retries
-from lobby_operator.reconcile.runtime import INTERNAL_ERROR, Runtime, RuntimeFailedError
+from lobby_operator.reconcile.runtime import INTERNAL_ERROR, LobbyNameTakenError, Runtime, RuntimeFailedError
 from lobby_operator.settings import PlannerSettings, ReconcileSettings
 
 logger = logging.getLogger(__name__)
 
 OnAction = Callable[[Action, str], None]
 """Called with an action that was taken, and with a line about it for people."""
+
+
+OnNameTaken = Callable[[str, str], None]
+"""Called with the name of a lobby that someone else has, and with a line about it for people."""
 
 
 class Reconciler:
@@ -42,6 +46,7 @@ class Reconciler:
         demand: returns the clients that greeters hold without a seat; called with the number of seats that greeters have
             taken.
         on_action: called after each action.
+        on_name_taken: called with a name that a lobby cannot have, and with a line about it for people.
         on_plan: called in each pass, after planning and before acting.
         planner_settings: times and limits of the planner.
         settings: intervals and retries.
@@ -67,6 +72,7 @@ class Reconciler:
         demand: Callable[[int], Demand],
         on_action: OnAction,
         on_plan: Callable[[Reconciler], None],
+        on_name_taken: OnNameTaken = lambda _name, _problem: None,
         planner_settings: PlannerSettings | None = None,
         settings: ReconcileSettings | None = None,
         revision: str = "",
@@ -84,6 +90,8 @@ class Reconciler:
         self._demand = demand
         self._on_action = on_action
         self._on_plan = on_plan
+        self._on_name_taken = on_name_taken
+        self._taken: dict[int, float] = {}  # until when, by the n of the name
         self._planner_settings = planner_settings or PlannerSettings()
         self._settings = settings or ReconcileSettings()
         self._expected = Expectations(settings=self._settings)
@@ -161,6 +169,7 @@ class Reconciler:
             readings,
             waiting=demand.waiting,
             lost=demand.lost,
+            taken=self._taken_now(now),
             spec=self.spec,
             now=now,
             settings=self._planner_settings,
@@ -172,6 +181,10 @@ class Reconciler:
         self._on_plan(self)
         await self._act(self.planned.actions)
         return earliest(self.planned.wake_at, self._expected.wake_at(), self._retries.wake_at())
+
+    def _taken_now(self, now: float) -> frozenset[int]:
+        self._taken = {index: until for index, until in self._taken.items() if now < until}
+        return frozenset(self._taken)
 
     async def _act(self, actions: Iterable[Action]) -> None:
         """Takes the actions that are due, kind by kind; those of a kind concurrently, so that a slow one delays few others."""
@@ -191,6 +204,12 @@ class Reconciler:
     async def _try(self, action: Action) -> bool:
         try:
             await act(action, self.lobby, self._runtime, self._on_action)
+        except LobbyNameTakenError as error:  # the next pass takes another
+            self._taken[lobby_index(error.name)] = self._clock() + self._settings.taken_seconds
+            logger.warning("a name is taken", extra={"lobby": error.name, "problem": str(error)})
+            self._on_name_taken(error.name, str(error))
+            self.wake()
+            return True
         except RuntimeFailedError as error:  # the other actions are taken anyway
             wait = self._retries.failed(action, str(error), self._clock())
             what = f"{type(action).__name__} {action.name}"

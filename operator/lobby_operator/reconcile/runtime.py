@@ -17,6 +17,18 @@ class RuntimeFailedError(LobbyGatewayError):
     """A call failed, and is retried. The text is one line for people."""
 
 
+class LobbyNameTakenError(RuntimeFailedError):
+    """Someone else has the name of a lobby that is to be created. Trying again is pointless.
+
+    Attributes:
+        name: the name.
+    """
+
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(problem)
+        self.name = name
+
+
 class Runtime(Protocol):
     """Runs lobbies. Every call is idempotent."""
 
@@ -27,6 +39,7 @@ class Runtime(Protocol):
         """Starts a lobby; returns before it listens.
 
         Raises:
+            LobbyNameTakenError: someone else has its name.
             RuntimeFailedError: it can't be started now.
         """
 

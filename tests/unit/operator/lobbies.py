@@ -19,6 +19,7 @@ def lobby_state(index: int, clients: int = 0, phase: Phase = Phase.READY, **fiel
         "index": index,
         "phase": phase,
         "created_at": 0.0,
+        "starting_since": fields.get("created_at", 0.0),
         "address": f"10.0.0.{index}:8000",
         "seats": 512,
         "clients": clients,

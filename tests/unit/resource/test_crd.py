@@ -173,4 +173,4 @@ def test_columns_show_fields_that_exist() -> None:
         path = re.sub(r"\[\?.*?\]", "[]", column["jsonPath"][1:])
         assert path in ALL or path == "metadata.creationTimestamp"
     shown = [column["name"] for column in version["additionalPrinterColumns"] if not column.get("priority")]
-    assert shown == ["Origin", "Lobbies", "Serving", "Clients", "Seats", "Latest", "Ready", "Age"]
+    assert shown == ["URL", "Origin", "Lobbies", "Clients", "Ready", "Reason", "Age"]

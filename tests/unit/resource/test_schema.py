@@ -104,6 +104,7 @@ def test_defaults_reach_every_leaf() -> None:
         "placement": "Packed",
         "compaction": {"enabled": True, "stabilizationSeconds": 60},
         "emptySeconds": 60,
+        "startSeconds": 60,
         "drainSeconds": 300,
         "routing": {"mode": "Proxy", "redirect": {"urlTemplate": "ws://{ip}:{port}/"}},
         "waitSeconds": 15,

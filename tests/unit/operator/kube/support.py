@@ -86,7 +86,7 @@ def running_pod(
         {"type": "PodScheduled", "status": "True"},
         {"type": "Ready", "status": "True" if ready else "False"},
     ]
-    containers = [{"name": "lobby", "started": started}]
+    containers = [{"name": "lobby", "started": started, "state": {"running": {}}}]
     status = {"phase": "Running", "podIP": ip, "conditions": conditions, "containerStatuses": containers}
     return {**pod, "spec": {**pod["spec"], "nodeName": node}, "status": status}
 

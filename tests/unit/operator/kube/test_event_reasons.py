@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from lobby_operator.kube import event_reasons
-from lobby_operator.kube.event_reasons import LobbyEvent, event_of_action, events_between, note_of
+from lobby_operator.kube.event_reasons import LobbyEvent, event_of_action, event_of_taken_name, events_between, note_of
 from lobby_operator.planner import reasons
 from lobby_operator.planner.actions import Create, Delete, Preconnect, Reason
 from lobby_operator.planner.reasons import ActionReason, ConditionState, ConditionType
+from lobby_operator.planner.state import Hold
 
 
 def status(*found: ConditionState) -> dict[str, Any]:
@@ -123,5 +124,21 @@ def test_every_event_is_documented() -> None:
         *(why.value for why in ActionReason if why not in Preconnect.ACCEPTS),
         *event_reasons._WARNINGS.values(),
         *event_reasons._RECOVERIES.values(),
+        event_reasons.NAME_TAKEN,
     }
     assert {each for each in reasons_of_events if f"`{each}`" not in page} == set()
+
+
+def test_a_name_that_someone_else_has_is_a_warning_about_that_lobby() -> None:
+    event = event_of_taken_name("prices-2", "a pod of that name exists")
+    assert event == LobbyEvent("Warning", "NameTaken", "Create", "a pod of that name exists", "prices-2")
+
+
+def test_another_missing_secret_is_another_event() -> None:
+    first, second = (
+        status(ConditionState(reasons.SCALING_HELD[Hold.SECRET_MISSING], {"lobby": "prices-1", "problem": problem}))
+        for problem in ("Secret a is missing", "Secret b is missing")
+    )
+    (event,) = events_between(first, second)
+    assert (event.type, event.reason) == ("Warning", "SecretMissing")
+    assert "Secret b is missing" in event.note

@@ -166,7 +166,8 @@ def test_api_server_is_no_origin_unless_nothing_is_denied(
 
 def test_namespaces_that_may_have_lobbies_are_named_once_each() -> None:
     options = [text for each in ("shop", "lab", "shop") for text in ("--lobby-namespace", each)]
-    made = settings("--all-namespaces", "--prefix-paths", *options)
+    made = settings("--all-namespaces", "--prefix-paths", "--clients-url=wss://prices.example.com:8443", *options)
+    assert made.clients_url == "wss://prices.example.com:8443"
     assert (made.lobby_namespaces, made.prefix_paths) == (("shop", "lab"), True)
 
 

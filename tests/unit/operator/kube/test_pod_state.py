@@ -10,7 +10,7 @@ from tests.unit.operator.kube.support import SETTINGS, UID, lobby, running_pod
 from lobby_gateway.process.seat_reports import LobbyReport
 from lobby_operator.kube.pod_state import PodState, lobby_reading, pod_state
 from lobby_operator.kube.pods import pod_manifest, revision
-from lobby_operator.planner.state import PollResult
+from lobby_operator.planner.state import Held, Hold, PollResult
 
 
 def pod(**metadata: Any) -> dict[str, Any]:
@@ -131,6 +131,50 @@ def test_a_pod_without_an_ip_has_no_address() -> None:
 )
 def test_a_problem_is_one_line(given: dict[str, Any], problem: str) -> None:
     assert status(**given).problem == problem
+
+
+def waiting(reason: str, name: str = "lobby") -> dict[str, Any]:
+    return {"containerStatuses": [{"name": name, "state": {"waiting": {"reason": reason, "message": "why"}}}]}
+
+
+@pytest.mark.parametrize(
+    ("given", "hold"),
+    [
+        ({}, None),
+        ({"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}]}, Hold.UNSCHEDULABLE),
+        ({"conditions": [{"type": "PodScheduled", "status": "True"}]}, None),
+        *((waiting(reason), Hold.IMAGE_UNAVAILABLE) for reason in ("ErrImagePull", "ImagePullBackOff")),
+        *((waiting(reason), Hold.IMAGE_UNAVAILABLE) for reason in ("ErrImageNeverPull", "InvalidImageName")),
+        (waiting("CreateContainerConfigError"), Hold.CONTAINER_NOT_CREATED),
+        (waiting("ContainerCreating"), None),
+        (waiting("CrashLoopBackOff"), None),
+        (waiting("ImagePullBackOff", "sidecar"), None),
+        ({**waiting("ErrImagePull"), "phase": "Failed"}, None),
+    ],
+)
+def test_what_another_pod_would_wait_for_too_holds_a_pod(given: dict[str, Any], hold: Hold | None) -> None:
+    held = status(**given).held
+    assert (held and held.hold) == hold
+
+
+def test_a_hold_is_said_in_one_line() -> None:
+    assert status(**waiting("ErrImagePull")).held == Held(Hold.IMAGE_UNAVAILABLE, "ErrImagePull: why")
+
+
+def test_a_pod_on_a_node_without_a_container_waits_for_the_kubelet() -> None:
+    assert not pod_state(pod()).awaits_kubelet
+    on_node = {**pod(), "spec": {"nodeName": "node-1"}, "status": {"phase": "Pending"}}
+    assert pod_state(on_node).awaits_kubelet
+    assert not pod_state({**on_node, "status": waiting("ErrImagePull")}).awaits_kubelet
+    assert not pod_state(running_pod(pod())).awaits_kubelet
+
+
+def test_the_events_count_only_while_it_waits() -> None:
+    held = Held(Hold.SECRET_MISSING, "Secret feed is missing", ("feed",))
+    on_node = pod_state({**pod(), "spec": {"nodeName": "node-1"}, "status": {"phase": "Pending"}})
+    assert lobby_reading(on_node, PollResult(), 0.0, held=held).held == held
+    running = lobby_reading(pod_state(running_pod(pod())), PollResult(), 0.0, held=held)
+    assert (running.held, running.running) == (None, True)
 
 
 def test_a_long_problem_is_truncated() -> None:

@@ -22,8 +22,15 @@ from lobby_gateway.resource.spec import lobby_from_resource
 from lobby_operator.kube.client import KubeApi
 from lobby_operator.kube.names import Resource
 from lobby_operator.kube.runtime import KubeRuntime
-from lobby_operator.reconcile.runtime import Runtime, RuntimeFailedError
-from lobby_operator.settings import LobbyControllerSettings, OperatorSettings, PodMaintenanceSettings, PolicySettings
+from lobby_operator.planner.state import Held, Hold
+from lobby_operator.reconcile.runtime import LobbyNameTakenError, Runtime, RuntimeFailedError
+from lobby_operator.settings import (
+    LobbyControllerSettings,
+    OperatorSettings,
+    PodMaintenanceSettings,
+    PolicySettings,
+    StartWatchSettings,
+)
 
 PODS = "/api/v1/namespaces/shop/pods"
 CONFIG = "/api/v1/namespaces/shop/configmaps/prices-lobby"
@@ -245,13 +252,48 @@ def test_a_foreign_pod_of_that_name_is_an_error() -> None:
         async with scene() as it:
             it.server.put(f"{PODS}/prices-1", {"metadata": {"labels": {}}})
             runtime = it.runtime()
-            with pytest.raises(RuntimeFailedError, match="does not belong to this Lobby"):
+            with pytest.raises(LobbyNameTakenError, match="that this Lobby does not own"):
                 await runtime.create(LOBBY, "prices-1")
             it.feed(runtime)
             assert await runtime.list("prices") == []
             await runtime.delete("prices-1")
             await runtime.drain("prices-1")
             assert f"{PODS}/prices-1" in it.server.objects
+
+    run(main())
+
+
+def test_a_pod_whose_label_was_taken_away_has_the_name() -> None:
+    async def main() -> None:
+        async with scene() as it:
+            await it.runtime().create(LOBBY, "prices-1")
+            pod = it.pod("prices-1")
+            labels = {key: each for key, each in pod["metadata"]["labels"].items() if key != "lobby-gateway.io/lobby"}
+            it.server.put(f"{PODS}/prices-1", {**pod, "metadata": {**pod["metadata"], "labels": labels}})
+            with pytest.raises(LobbyNameTakenError, match="whose labels were changed") as taken:
+                await it.runtime().create(LOBBY, "prices-1")
+            assert taken.value.name == "prices-1"
+            assert it.pod("prices-1")["metadata"]["labels"] == labels
+
+    run(main())
+
+
+def test_what_keeps_a_pod_from_starting_is_read_from_its_events() -> None:
+    async def main() -> None:
+        async with scene(starts=StartWatchSettings(poll_seconds=0.01)) as it:
+            runtime = it.runtime()
+            await runtime.create(LOBBY, "prices-1")
+            pod = it.pod("prices-1")
+            it.server.put(f"{PODS}/prices-1", {**pod, "spec": {**pod["spec"], "nodeName": "node-1"}})
+            note = 'MountVolume.SetUp failed for volume "token" : secret "token" not found'
+            event = {"metadata": {"name": "e"}, "reason": "FailedMount", "note": note}
+            it.server.put("/apis/events.k8s.io/v1/namespaces/shop/events/e", event)
+            it.feed(runtime)
+            await runtime.list("prices")
+            await until(lambda: runtime.lacks)
+            (reading,) = await runtime.list("prices")
+            assert reading.held == Held(Hold.SECRET_MISSING, "Secret token is missing", ("token",))
+            assert runtime.lacks == {"token"}
 
     run(main())
 

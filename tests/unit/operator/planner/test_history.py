@@ -8,7 +8,7 @@ from tests.unit.operator.lobbies import NOW, SPEC, reading, report
 
 from lobby_operator.planner.history import observe
 from lobby_operator.planner.stabilization_window import least
-from lobby_operator.planner.state import Failures, LobbyReading, LobbyState, Observed, Phase
+from lobby_operator.planner.state import Failures, Held, Hold, LobbyReading, LobbyState, Observed, Phase
 from lobby_operator.settings import PlannerSettings
 
 TIMES = PlannerSettings()
@@ -175,12 +175,44 @@ def test_a_draining_lobby_keeps_draining_after_an_outage() -> None:
 def test_a_lobby_that_never_answered_becomes_unresponsive_after_a_while() -> None:
     track = Track()
     track.one(NOW, clients=None, address="")
-    over = NOW + TIMES.start_seconds
+    over = NOW + SPEC.start_seconds
     assert track.one(over - 0.01, clients=None, unresponsive_since=NOW).phase is Phase.STARTING
     lobby = track.one(over, clients=None, unresponsive_since=NOW)
     assert (lobby.phase, lobby.unresponsive_since, lobby.ready_at) == (Phase.UNRESPONSIVE, over, None)
     first = track.one(over + 1, clients=0)  # late, but new: this is no recovery
     assert (first.phase, first.ready_at) == (Phase.READY, over + 1)
+
+
+UNSCHEDULABLE = Held(Hold.UNSCHEDULABLE, "0/2 nodes are available")
+
+
+def test_time_in_which_the_platform_holds_a_lobby_does_not_count() -> None:
+    track = Track()
+    for seconds in range(0, 1000, 100):
+        held = track.one(NOW + seconds, clients=None, address="", held=UNSCHEDULABLE)
+        assert (held.phase, held.starting_since, held.held) == (Phase.STARTING, None, UNSCHEDULABLE)
+    free = track.one(NOW + 1000, clients=None, address="")
+    assert (free.starting_since, free.held) == (NOW + 1000, None)
+    over = NOW + 1000 + SPEC.start_seconds
+    assert track.one(over - 0.01, clients=None, address="").phase is Phase.STARTING
+    assert track.one(over, clients=None, address="").phase is Phase.UNRESPONSIVE
+
+
+def test_the_time_counts_again_from_the_start_of_its_process() -> None:
+    track = Track()
+    track.one(NOW, clients=None, address="")
+    began = NOW + SPEC.start_seconds - 1
+    assert track.one(began, clients=None, running=True).starting_since == began
+    assert track.one(began + SPEC.start_seconds - 0.01, clients=None, running=True).phase is Phase.STARTING
+    assert track.one(began + SPEC.start_seconds, clients=None, running=True).phase is Phase.UNRESPONSIVE
+
+
+def test_a_lobby_may_take_as_long_to_start_as_its_lobby_says() -> None:
+    track = Track()
+    track.spec = replace(SPEC, start_seconds=5.0)
+    track.one(NOW, clients=None)
+    assert track.one(NOW + 4.9, clients=None).phase is Phase.STARTING
+    assert track.one(NOW + 5.0, clients=None).phase is Phase.UNRESPONSIVE
 
 
 def test_a_lobby_that_the_platform_calls_ready_is_not_unresponsive() -> None:
@@ -356,7 +388,7 @@ def test_a_lobby_that_is_given_up_has_failed_if_it_did_not_last(answered: float 
     track = Track()
     if answered is None:
         track.one(NOW, clients=None, unresponsive_since=NOW)
-        now = NOW + TIMES.start_seconds
+        now = NOW + SPEC.start_seconds
         track.one(now, clients=None, unresponsive_since=NOW)
         track.one(now + 10, clients=None, unresponsive_since=NOW, ending=True)
     else:

@@ -20,7 +20,7 @@ from lobby_operator.planner.plan import Plan, plan
 from lobby_operator.planner.reasons import ActionReason
 from lobby_operator.planner.spec import PlannerSpec
 from lobby_operator.planner.stabilization_window import Sample
-from lobby_operator.planner.state import Failures, LobbyState, Observed, Phase
+from lobby_operator.planner.state import Failures, Held, Hold, LobbyState, Observed, Phase
 from lobby_operator.settings import PlannerSettings
 
 LOST_WAIT_SECONDS = SeatQueueSettings().lost_seconds(15)
@@ -694,3 +694,47 @@ def test_a_lobby_whose_pod_is_ready_before_its_first_answer_is_not_created_twice
             lobby.unheard = story.now < lobby.created_at + 9.0  # polls are late
         live(story, 0.5)
     assert (story.waiting, len(story.running()), done(story, Delete)) == (0, 16, [])
+
+
+# What holds a starting lobby
+
+
+def held(index: int, hold: Hold, problem: str = "why", **fields: Any) -> LobbyState:
+    made = {"origin": None, "address": "", "starting_since": None, "held": Held(hold, problem), **fields}
+    return lobby_state(index, phase=Phase.STARTING, **made)
+
+
+@pytest.mark.parametrize("hold", list(Hold))
+def test_a_lobby_that_the_platform_holds_is_left_alone_and_counts_as_starting(hold: Hold) -> None:
+    made = plan(replace(SPEC, replicas=1), observed(held(1, hold)), NOW)
+    assert made.actions == ()
+    if hold is Hold.IMAGE_PULL:
+        assert made.scaling.reason is reasons.SCALING_UP
+    else:
+        assert made.scaling.reason is reasons.SCALING_HELD[hold]
+        assert made.scaling.reason.name == hold.value
+        assert "why" in made.scaling.sentence
+
+
+def test_no_other_is_created_for_clients_whose_lobby_is_gone_where_it_would_wait_too() -> None:
+    lost = {"waiting": 3, "lost": 3}
+    assert plan(SPEC, observed(held(1, Hold.UNSCHEDULABLE), **lost), NOW).actions == ()
+    assert plan(SPEC, observed(held(1, Hold.IMAGE_PULL), **lost), NOW).actions  # another node may have the image
+    assert plan(SPEC, observed(held(1, Hold.UNSCHEDULABLE), **lost), NOW).wake_at is None
+
+
+def test_an_outdated_lobby_that_is_held_goes_at_once() -> None:
+    (action,) = plan(
+        replace(SPEC, revision="new"), observed(held(1, Hold.SECRET_MISSING, outdated=True), lobby_state(2)), NOW
+    ).actions
+    assert (type(action), action.reason.code) == (Delete, ActionReason.NEVER_NEEDED)
+
+
+# Names that others have
+
+
+def test_names_of_others_are_skipped() -> None:
+    three = replace(SPEC, replicas=3)
+    made = plan(three, observed(lobby_state(1, 500), taken=frozenset({2, 4})), NOW)
+    assert [action.name for action in made.actions] == ["prices-3", "prices-5"]
+    assert [action.name for action in plan(SPEC, observed(taken=frozenset({1})), NOW).actions] == ["prices-2"]

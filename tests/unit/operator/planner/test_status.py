@@ -79,7 +79,7 @@ def test_counts_lobbies_seats_and_clients_and_says_where_clients_go() -> None:
     assert made["lobbies"][0] == first
     assert "origin" not in made["lobbies"][3]
     assert made["selector"] == "lobby-gateway.io/lobby=prices"
-    assert [each["type"] for each in made["conditions"]] == ["Ready", "OriginConnected", "Scaling", "PathAccepted"]
+    assert [each["type"] for each in made["conditions"]] == [kind.value for kind in ConditionType]
 
 
 def test_fields_that_do_not_apply_are_left_out() -> None:
@@ -240,7 +240,7 @@ def test_a_condition_keeps_its_time_until_its_status_changes() -> None:
         observed(lobby_state(1, 6, origin=OriginReport(state=OriginState.WAITING))), at=LATER, previous=first
     )
     times = {each["type"]: each["lastTransitionTime"] for each in second["conditions"]}
-    assert times == {"Ready": THEN, "OriginConnected": LATER, "Scaling": THEN, "PathAccepted": THEN}
+    assert times == {**dict.fromkeys(times, THEN), "OriginConnected": LATER}
 
 
 def test_the_same_observation_gives_the_same_status() -> None:
@@ -262,7 +262,8 @@ def test_a_failure_is_shown_with_its_problem() -> None:
 def test_an_invalid_spec_is_reported_while_the_previous_one_is_in_force() -> None:
     made = status(observed(lobby_state(1, 3)), invalid="spec.origin.onConnect[0].send: $(A) is unknown")
     assert "onConnect[0].send" in expect(made, reasons.SCALING_INVALID)
-    assert expect(made, reasons.READY)
+    assert expect(made, reasons.READY_INVALID)
+    assert [each["name"] for each in made["open"]] == ["prices-1"]
 
 
 def test_a_lobby_whose_spec_was_never_valid_is_not_ready() -> None:
@@ -277,10 +278,87 @@ def test_lobbies_keep_taking_clients_when_the_spec_becomes_invalid() -> None:
     before = status(observed(lobby_state(1, 3)))
     made = invalid_spec_status(9, "spec.path: is bad", at=LATER, previous=before)
     assert made["open"] == before["open"]
-    assert [each["type"] for each in made["conditions"]] == ["Ready", "OriginConnected", "Scaling", "PathAccepted"]
-    assert condition(made, ConditionType.READY) == condition(before, ConditionType.READY)
+    assert [each["type"] for each in made["conditions"]] == [kind.value for kind in ConditionType]
+    assert expect(made, reasons.READY_INVALID)
     assert condition(made, ConditionType.SCALING)["lastTransitionTime"] == LATER
     assert invalid_spec_status(9, "spec.path: is bad", at="later still", previous=made) == made
+
+
+# Rollouts, and what tools go by (kstatus)
+
+
+def outdated(index: int, clients: int = 300, phase: Phase = Phase.READY) -> LobbyState:
+    return lobby_state(index, clients, phase, outdated=True)
+
+
+def kstatus(made: dict[str, Any]) -> tuple[str, str, str]:
+    """Ready, Reconciling and Stalled."""
+    ready, reconciling, stalled = (
+        condition(made, kind) for kind in (ConditionType.READY, ConditionType.RECONCILING, ConditionType.STALLED)
+    )
+    return ready["status"], reconciling["status"], stalled["status"]
+
+
+def test_a_settled_lobby_is_current() -> None:
+    made = status(observed(lobby_state(1, 3)))
+    assert kstatus(made) == ("True", "False", "False")
+    assert expect(made, reasons.RECONCILED)
+    assert expect(made, reasons.NOT_STALLED)
+    full = status(observed(lobby_state(1, 512)), replace(SPEC, max_replicas=1))
+    assert kstatus(full) == ("False", "False", "False")
+
+
+def test_a_rollout_that_goes_on_is_in_progress_and_clients_get_seats() -> None:
+    made = status(observed(outdated(1), lobby_state(2, phase=Phase.STARTING)), replace(SPEC, revision="new"))
+    assert kstatus(made) == ("True", "True", "False")
+    assert expect(made, reasons.RECONCILING_ROLLOUT) == "1 lobby is of an older revision"
+
+
+def test_a_rollout_without_the_stream_is_not_ready_and_stalled() -> None:
+    waiting = with_origin(2, OriginState.WAITING, "connection refused", preconnected=True)
+    made = status(observed(outdated(1), replace(waiting, clients=0)), replace(SPEC, revision="new"))
+    assert kstatus(made) == ("False", "False", "True")
+    assert expect(made, reasons.READY_ROLLOUT_FAILS) == "1 lobby of an older revision serves the clients, see Scaling"
+    assert "connection refused" in expect(made, reasons.STALLED[reasons.SCALING_ROLLOUT_STOPPED])
+    assert [each["name"] for each in made["open"]] == ["prices-1"]
+
+
+def test_a_rollout_whose_lobbies_fail_to_start_is_not_ready_and_stalled() -> None:
+    made = status(observed(outdated(1), failures=Failures(3, NOW - 0.1)), replace(SPEC, revision="new"))
+    assert kstatus(made) == ("False", "False", "True")
+    assert expect(made, reasons.READY_ROLLOUT_FAILS)
+
+
+def test_a_failure_that_is_retried_is_in_progress() -> None:
+    made = status(observed(outdated(1)), problem="can't create prices-2: quota exceeded")
+    assert kstatus(made) == ("False", "True", "False")
+    assert "quota exceeded" in expect(made, reasons.RECONCILING_RETRY)
+
+
+def test_a_lobby_that_starts_for_the_first_time_is_in_progress() -> None:
+    made = status(observed(lobby_state(1, phase=Phase.STARTING)))
+    assert kstatus(made) == ("False", "True", "False")
+    assert expect(made, reasons.RECONCILING_START)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        status(observed(lobby_state(1, 3)), claim=PathClaim("/prices", "older")),
+        status(observed(lobby_state(1, 3)), invalid="spec.path: is bad"),
+        invalid_spec_status(3, "spec.path: is bad", at=THEN, previous=None),
+        not_served_status("lab", 3, at=THEN, previous=None),
+    ],
+)
+def test_what_only_a_person_can_change_is_stalled(made: dict[str, Any]) -> None:
+    assert kstatus(made) == ("False", "False", "True")
+    assert {each["observedGeneration"] for each in made["conditions"]} == {made["observedGeneration"]}
+
+
+def test_the_url_has_the_path_at_which_the_lobby_is_served() -> None:
+    made = status(observed(), url="wss://prices.example.com/", claim=PathClaim("/shop/prices"))
+    assert (made["url"], made["path"]) == ("wss://prices.example.com/shop/prices", "/shop/prices")
+    assert "url" not in status(observed())
 
 
 # Lists and size

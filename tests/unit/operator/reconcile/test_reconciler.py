@@ -20,7 +20,7 @@ from lobby_operator.planner.demand import Demand
 from lobby_operator.planner.reasons import ActionReason
 from lobby_operator.planner.state import LobbyReading, Phase
 from lobby_operator.reconcile.reconciler import Reconciler, act
-from lobby_operator.reconcile.runtime import RuntimeFailedError
+from lobby_operator.reconcile.runtime import LobbyNameTakenError, RuntimeFailedError
 from lobby_operator.settings import PlannerSettings, ReconcileSettings
 
 LOBBY = from_url("ws://h/", name="prices", seats=8, option="test").lobby
@@ -35,6 +35,7 @@ class MemoryRuntime:
         self.revision = ""
         self.problem: Exception | None = None
         self.list_problem: Exception | None = None
+        self.taken: set[str] = set()
 
     async def list(self, lobby: str) -> Sequence[LobbyReading]:
         if self.list_problem is not None:
@@ -44,6 +45,8 @@ class MemoryRuntime:
     async def create(self, lobby: Lobby, name: str) -> None:
         if self.problem is not None:
             raise self.problem
+        if name in self.taken:
+            raise LobbyNameTakenError(name, "someone else has it")
         report = LobbyReport(name=name, lobby=lobby.name, seats=lobby.spec.clients.seats)
         now = asyncio.get_running_loop().time()
         self.lobbies[name] = LobbyReading(
@@ -79,12 +82,14 @@ class Reconciled:
         self.waiting = waiting
         self.done: list[tuple[Action, str]] = []
         self.passes = 0
+        self.taken: list[tuple[str, str]] = []
         self.reconciler = Reconciler(
             LOBBY,
             self.runtime,
             demand=lambda _taken: Demand(self.waiting),
             on_action=lambda *each: self.done.append(each),
             on_plan=self._on_plan,
+            on_name_taken=lambda *each: self.taken.append(each),
             settings=replace(QUICK, **settings),
             planner_settings=PlannerSettings(min_backoff_seconds=0.01, unresponsive_seconds=0.1),
         )
@@ -97,7 +102,12 @@ class Reconciled:
 
 @asynccontextmanager
 async def reconciling(**fields: Any) -> AsyncIterator[Reconciled]:
-    made = Reconciled(**fields)
+    async with running_reconciler(Reconciled(**fields)) as made:
+        yield made
+
+
+@asynccontextmanager
+async def running_reconciler(made: Reconciled) -> AsyncIterator[Reconciled]:
     task = asyncio.create_task(made.reconciler.run())
     try:
         yield made
@@ -274,6 +284,32 @@ def test_is_active_while_something_changes_and_shortly_after() -> None:
 
 
 # One action
+
+
+def test_a_name_that_someone_else_has_is_skipped_and_said_once() -> None:
+    async def main() -> None:
+        made = Reconciled()
+        made.runtime.taken = {"prices-1", "prices-2"}
+        async with running_reconciler(made):
+            await until(lambda: made.runtime.created == ["prices-3"])
+            await until(lambda: made.reconciler.observed.lobbies)
+            assert made.taken == [(name, "someone else has it") for name in ("prices-1", "prices-2")]
+            assert (made.reconciler.problem, made.reconciler.failures) == ("", 0)
+
+    run(main())
+
+
+def test_a_taken_name_is_tried_again_after_a_while() -> None:
+    async def main() -> None:
+        made = Reconciled(taken_seconds=0.05)
+        made.runtime.taken = {"prices-1"}
+        async with running_reconciler(made):
+            await until(lambda: made.runtime.created == ["prices-2"])
+            made.runtime.taken.clear()
+            await made.runtime.delete("prices-2")
+            await until(lambda: made.runtime.created[1:] == ["prices-1"])
+
+    run(main())
 
 
 class RecordingRuntime:

@@ -1,0 +1,100 @@
+"""Asks for the Events about pods that are on a node and do not start, while there are any."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Mapping, Sequence
+
+from lobby_operator.kube.client import ApiError, KubeApi
+from lobby_operator.kube.names import EVENTS
+from lobby_operator.kube.pod_state import PodState
+from lobby_operator.kube.start_events import held_by
+from lobby_operator.planner.state import Held
+from lobby_operator.settings import StartWatchSettings
+
+logger = logging.getLogger(__name__)
+
+
+class StartWatch:
+    """Finds out what keeps the pods of one Lobby from starting.
+
+    Args:
+        api: access to the API.
+        namespace: namespace of the pods.
+        awaiting: returns the pods that wait for the kubelet.
+        secrets: returns the names of the Secrets that they mount, by key.
+        changed: called when `held` has changed.
+        settings: intervals and limits.
+
+    Attributes:
+        held: what keeps each of these pods from starting, by uid.
+    """
+
+    def __init__(
+        self,
+        api: KubeApi,
+        namespace: str,
+        *,
+        awaiting: Callable[[], Sequence[PodState]],
+        secrets: Callable[[], Mapping[str, list[str]]],
+        changed: Callable[[], None],
+        settings: StartWatchSettings | None = None,
+    ) -> None:
+        self.held: Mapping[str, Held] = {}
+        self._api = api
+        self._namespace = namespace
+        self._awaiting = awaiting
+        self._secrets = secrets
+        self._notify = changed
+        self._settings = settings or StartWatchSettings()
+        self._changed = asyncio.Event()
+        self._problem = ""
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Starts watching."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name=f"starts of pods in {self._namespace}")
+
+    def wake(self) -> None:
+        """A pod was created, or has changed."""
+        self._changed.set()
+
+    async def close(self) -> None:
+        """Stops watching."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        while True:
+            if not self._awaiting():
+                self._set({})
+                await self._changed.wait()
+            self._changed.clear()
+            await asyncio.sleep(self._settings.poll_seconds)  # most pods have started by then
+            with contextlib.suppress(ApiError):
+                await self._look()
+
+    async def _look(self) -> None:
+        found: dict[str, Held] = {}
+        try:
+            for pod in self._awaiting()[: self._settings.max_pods]:
+                events = await self._api.list(EVENTS, self._namespace, fields=f"regarding.uid={pod.uid}")
+                if (held := held_by(events["items"], self._secrets())) is not None:
+                    found[pod.uid] = held
+        except ApiError as error:
+            if str(error) != self._problem:
+                self._problem = str(error)
+                extra = {"namespace": self._namespace, "problem": self._problem}
+                logger.warning("can't read the Events about pods that do not start", extra=extra)
+            raise
+        self._problem = ""
+        self._set(found)
+
+    def _set(self, held: Mapping[str, Held]) -> None:
+        if held != self.held:
+            self.held = held
+            self._notify()

@@ -1,0 +1,93 @@
+"""Finds out when ConfigMaps and token Secrets that the operator wrote are deleted, so that they are written again at once.
+
+Pods mount them, so a new pod could not start. They are few and rarely deleted, so a list of their uids every few seconds costs
+less than a watch; and to watch Secrets would take the right to read all of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from typing import NoReturn, Protocol
+
+from lobby_operator.kube.client import ApiError, KubeApi
+from lobby_operator.kube.names import CONFIG_MAPS, MANAGED_BY_LABEL, MANAGER, selector
+from lobby_operator.kube.token_secret import TokenSecrets
+from lobby_operator.settings import WrittenObjectsSettings
+
+logger = logging.getLogger(__name__)
+
+
+class Writer(Protocol):
+    """Writes the ConfigMap of one Lobby."""
+
+    @property
+    def config_uid(self) -> str:
+        """The uid of its ConfigMap; empty: not written yet."""
+
+    def write_again(self) -> None:
+        """Writes what the Lobby needs again."""
+
+
+class WrittenObjects:
+    """Watches over what the operator wrote.
+
+    Args:
+        api: access to the API.
+        namespaces: where to list; an empty one: everywhere.
+        writers: returns the writers of all Lobbies in a namespace.
+        token_secrets: writes the token Secrets; None: someone else does.
+        settings: intervals.
+    """
+
+    def __init__(
+        self,
+        api: KubeApi,
+        namespaces: Sequence[str],
+        writers: Callable[[str], Iterable[Writer]],
+        *,
+        token_secrets: TokenSecrets | None,
+        settings: WrittenObjectsSettings | None = None,
+    ) -> None:
+        self._api = api
+        self._namespaces = namespaces
+        self._writers = writers
+        self._token_secrets = token_secrets
+        self._settings = settings or WrittenObjectsSettings()
+        self._problem = ""
+
+    async def run(self) -> NoReturn:
+        """Looks until cancelled."""
+        rounds = 0
+        while True:
+            await asyncio.sleep(self._settings.config_seconds)
+            rounds += 1
+            try:
+                for namespace in self._namespaces:
+                    await self._check_configs(namespace)
+                if rounds % self._settings.rounds_per_token_check == 0:
+                    await self._check_tokens()
+                self._problem = ""
+            except ApiError as error:
+                if str(error) != self._problem:
+                    self._problem = str(error)
+                    logger.warning("can't look for deleted objects", extra={"problem": self._problem})
+
+    async def _check_configs(self, namespace: str) -> None:
+        written = [(each, each.config_uid) for each in self._writers(namespace) if each.config_uid]
+        if not written:
+            return
+        labels = selector({MANAGED_BY_LABEL: MANAGER})
+        there, _ = await self._api.list_versions(CONFIG_MAPS, namespace, labels=labels, cached=True)
+        for writer, uid in written:
+            if uid not in there and writer.config_uid == uid:
+                writer.write_again()
+
+    async def _check_tokens(self) -> None:
+        if self._token_secrets is None:
+            return
+        gone = await self._token_secrets.deleted()
+        for namespace in gone:
+            for writer in self._writers(namespace):
+                writer.write_again()

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from tests.support.waiting import until
+from tests.unit.operator.kube.support import connected, running
+
+from lobby_operator.kube.token_secret import TokenSecrets
+from lobby_operator.kube.written_objects import WrittenObjects
+from lobby_operator.settings import WrittenObjectsSettings
+
+CONFIG_MAPS = "/api/v1/namespaces/shop/configmaps"
+SECRET = "/api/v1/namespaces/shop/secrets/token"  # its path
+LABELS = {"app.kubernetes.io/managed-by": "lobby-operator"}
+SETTINGS = WrittenObjectsSettings(config_seconds=0.01, rounds_per_token_check=1)
+
+
+class Controller:
+    """Writes a ConfigMap of this uid."""
+
+    def __init__(self, uid: str) -> None:
+        self.config_uid = uid
+        self.written = 0
+
+    def write_again(self) -> None:
+        self.written += 1
+        self.config_uid = ""
+
+
+def test_a_deleted_config_map_is_written_again_once() -> None:
+    async def main() -> None:
+        async with connected() as (server, api):
+            stored = server.put(f"{CONFIG_MAPS}/prices-lobby", {"metadata": {"name": "prices-lobby", "labels": LABELS}})
+            there, gone = Controller(stored["metadata"]["uid"]), Controller("another")
+            watch = WrittenObjects(
+                api, ["shop"], lambda _: [there, gone, Controller("")], token_secrets=None, settings=SETTINGS
+            )
+            async with running(watch.run()):
+                await until(lambda: gone.written)
+                await until(lambda: len(server.requests("GET", "configmaps")) > 3)
+                assert (there.written, gone.written) == (0, 1)
+                server.remove(f"{CONFIG_MAPS}/prices-lobby")
+                await until(lambda: there.written)
+
+    asyncio.run(main())
+
+
+def test_a_deleted_token_secret_is_written_again(tmp_path: Path) -> None:
+    async def main() -> None:
+        file = tmp_path / "key"
+        await asyncio.to_thread(file.write_text, "ab" * 32)
+        async with connected() as (server, api):
+            secrets = TokenSecrets(api, "token", file)
+            await secrets.ensure("shop")
+            lobby = Controller("")
+            watch = WrittenObjects(api, ["shop"], lambda _: [lobby], token_secrets=secrets, settings=SETTINGS)
+            async with running(watch.run()):
+                await until(lambda: len(server.requests("GET", "secrets")) > 3)
+                assert not lobby.written
+                server.remove(SECRET)
+                await until(lambda: lobby.written)
+            await secrets.ensure("shop")
+            assert SECRET in server.objects
+
+    asyncio.run(main())

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 
+from lobby_gateway.errors import internal_error
 from lobby_operator.kube.client import ApiError, KubeApi
 from lobby_operator.kube.names import EVENTS
 from lobby_operator.kube.pod_state import PodState
@@ -75,24 +75,31 @@ class StartWatch:
                 await self._changed.wait()
             self._changed.clear()
             await asyncio.sleep(self._settings.poll_seconds)  # most pods have started by then
-            with contextlib.suppress(ApiError):
+            try:
                 await self._look()
+                self._problem = ""
+            except ApiError as error:
+                self._log(str(error))
+            except Exception as error:  # noqa: BLE001  # whatever the server answers: the loop must keep running
+                self._log(internal_error(error))
 
     async def _look(self) -> None:
         found: dict[str, Held] = {}
-        try:
-            for pod in self._awaiting()[: self._settings.max_pods]:
-                events = await self._api.list(EVENTS, self._namespace, fields=f"regarding.uid={pod.uid}")
-                if (held := held_by(events["items"], self._secrets())) is not None:
-                    found[pod.uid] = held
-        except ApiError as error:
-            if str(error) != self._problem:
-                self._problem = str(error)
-                extra = {"namespace": self._namespace, "problem": self._problem}
-                logger.warning("can't read the Events about pods that do not start", extra=extra)
-            raise
-        self._problem = ""
+        pods = self._awaiting()
+        for pod in pods[: self._settings.max_pods]:
+            events = await self._api.list(EVENTS, self._namespace, fields=f"regarding.uid={pod.uid}")
+            if (held := held_by(events["items"], self._secrets())) is not None:
+                found[pod.uid] = held
+        if found:  # the others wait for the same
+            common = next(iter(found.values()))
+            found |= {pod.uid: common for pod in pods[self._settings.max_pods :]}
         self._set(found)
+
+    def _log(self, problem: str) -> None:
+        if problem != self._problem:
+            self._problem = problem
+            extra = {"namespace": self._namespace, "problem": problem}
+            logger.warning("can't read the Events about pods that do not start", extra=extra)
 
     def _set(self, held: Mapping[str, Held]) -> None:
         if held != self.held:

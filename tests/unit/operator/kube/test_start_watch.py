@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 from tests.support.kube_api import status
@@ -47,6 +48,30 @@ def test_the_events_of_a_pod_that_waits_are_read_until_it_starts() -> None:
                 count = len(server.requests("GET", "events"))
                 await asyncio.sleep(0.1)
                 assert len(server.requests("GET", "events")) == count  # nobody waits
+            finally:
+                await watch.close()
+
+    asyncio.run(main())
+
+
+def test_many_pods_wait_for_the_same() -> None:
+    async def main() -> None:
+        async with connected() as (server, api):
+            server.put(f"{EVENTS}/a", failed())
+            pods = [replace(POD, uid=f"u{number}") for number in range(1, 8)]
+            watch = StartWatch(
+                api,
+                "shop",
+                awaiting=lambda: pods,
+                secrets=dict,
+                changed=lambda: None,
+                settings=StartWatchSettings(poll_seconds=0.01, max_pods=2),
+            )
+            watch.start()
+            try:
+                await until(lambda: len(watch.held) == len(pods))
+                asked = server.requests("GET", "events")
+                assert {each.query["fieldSelector"] for each in asked} == {"regarding.uid=u1", "regarding.uid=u2"}
             finally:
                 await watch.close()
 

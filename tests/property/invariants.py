@@ -52,6 +52,15 @@ def no_other_seat_is_available(step: Step) -> bool:
     return len(there) >= step.spec.max_replicas and waits and not free
 
 
+def what_the_platform_holds_is_left_alone(step: Step) -> None:
+    """A lobby whose process is not started yet is deleted only because its revision is outdated, or because it drains."""
+    states = states_by_name(step.observed)
+    for action in step.plan.actions:
+        if isinstance(action, Delete) and states[action.name].held is not None:
+            state = states[action.name]
+            assert state.outdated or state.draining_since is not None or state.phase is Phase.ENDED
+
+
 def no_name_of_others_is_used(step: Step) -> None:
     """Lobbies are created under free names only."""
     for action in step.plan.actions:
@@ -237,6 +246,7 @@ def nothing_changes_before_wake_at(step: Step) -> None:
 
 
 STEP_LAWS = (
+    what_the_platform_holds_is_left_alone,
     no_name_of_others_is_used,
     lobbies_never_exceed_max_replicas,
     no_client_is_disconnected_before_the_drain_ends,

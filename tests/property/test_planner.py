@@ -16,7 +16,7 @@ from tests.property.world import World
 from lobby_gateway.resource.spec import Placement
 from lobby_operator.planner.reasons import SCALING_ROLLOUT_STOPPED, SCALING_UNREACHABLE, SCALING_UP
 from lobby_operator.planner.spec import PlannerSpec
-from lobby_operator.planner.state import lobby_index
+from lobby_operator.planner.state import Held, Hold, lobby_index
 from lobby_operator.settings import PlannerSettings
 
 
@@ -134,6 +134,10 @@ class PlannerMachine(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([0.0, 0.0, 0.4, 6.0]))
     def the_watch_lags(self, seconds: float) -> None:
         self.world.lag = seconds
+
+    @rule(hold=st.sampled_from([None, None, *Hold]))
+    def the_platform_starts_no_lobby(self, hold: Hold | None) -> None:
+        self.world.holds = None if hold is None else Held(hold, "why")
 
     @rule(taken=st.sets(st.integers(1, 15), max_size=5))
     def others_have_names(self, taken: set[int]) -> None:

@@ -15,7 +15,7 @@ from lobby_operator.planner.actions import Action, Create, Delete, Drain, Precon
 from lobby_operator.planner.history import observe
 from lobby_operator.planner.plan import Plan, plan
 from lobby_operator.planner.spec import PlannerSpec
-from lobby_operator.planner.state import LobbyReading, LobbyState, Observed, Phase
+from lobby_operator.planner.state import Held, LobbyReading, LobbyState, Observed, Phase
 from lobby_operator.planner.timers import due, earliest
 from lobby_operator.reconcile.pending_actions import Expectations
 from lobby_operator.settings import PlannerSettings
@@ -23,7 +23,7 @@ from lobby_operator.settings import PlannerSettings
 START = 1000.0
 STOP_SECONDS = 2.0
 REACHABLE = 0.0
-NEVER = float("-inf")
+NEVER, NEVER_ANSWERS = float("-inf"), float("inf")
 PRECONNECT_SECONDS = 60.0
 
 
@@ -98,6 +98,7 @@ class World:
     direct_share: float = 0.0
     drains_fail: bool = False  # drains get lost
     cut_off: bool = False  # the operator reaches no lobby; greeters and the platform do
+    holds: Held | None = None  # what keeps the platform from starting lobbies
     taken: set[int] = field(default_factory=set)  # numbers of names that others have
     wrong: set[str] = field(default_factory=set)  # revisions whose origin can't be reached
     platform_tells: bool = False  # whether it calls lobbies healthy, as the kubelet does
@@ -168,6 +169,8 @@ class World:
     def advance(self, seconds: float) -> None:
         self.now += seconds
         for name, lobby in list(self.lobbies.items()):
+            if self._holds(lobby):
+                lobby.answers_at = max(lobby.answers_at, self.now + self.start_seconds)
             if lobby.gone_at is not None and lobby.gone_at <= self.now and lobby.unlisted_at is None:
                 if not lobby.dead:
                     self.kill(name)
@@ -253,10 +256,15 @@ class World:
             unresponsive_since=lobby.unresponsive_since,
             alive=lobby.answers(self.now) if self.platform_tells else None,
             was_up=lobby.was_up,
+            held=self.holds if self._holds(lobby) else None,
             ending=lobby.gone_at is not None,
             ended=lobby.dead and self.keeps_remains,
             revision=lobby.revision,
         )
+
+    def _holds(self, lobby: SimLobby) -> bool:
+        """Whether its process is not started yet, and cannot be."""
+        return self.holds is not None and self.now < lobby.answers_at < NEVER_ANSWERS and not lobby.dead
 
     def _origin(self, lobby: SimLobby) -> OriginReport:
         if not lobby.clients and self.now >= lobby.preconnected_at + PRECONNECT_SECONDS:
@@ -325,6 +333,7 @@ class World:
         """Ends all failures; no client connects or leaves any more."""
         self.start_fails = self.drains_fail = self.cut_off = False
         self.wrong.clear()
+        self.holds = None
         self.start_seconds = min(self.start_seconds, 5.0)
         for lobby in self.lobbies.values():
             lobby.stopped = lobby.unheard = False

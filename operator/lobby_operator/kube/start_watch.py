@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 
 from lobby_gateway.errors import internal_error
+from lobby_gateway.process.repeated_failures import RepeatedFailures
 from lobby_operator.kube.client import ApiError, KubeApi
 from lobby_operator.kube.names import EVENTS
 from lobby_operator.kube.pod_state import PodState
@@ -50,7 +51,7 @@ class StartWatch:
         self._notify = changed
         self._settings = settings or StartWatchSettings()
         self._changed = asyncio.Event()
-        self._problem = ""
+        self._failures = RepeatedFailures(asyncio.get_running_loop().time)
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -77,7 +78,8 @@ class StartWatch:
             await asyncio.sleep(self._settings.poll_seconds)  # most pods have started by then
             try:
                 await self._look()
-                self._problem = ""
+                if (fields := self._failures.worked()) is not None:
+                    logger.info("can read the Events about pods again", extra=fields)
             except ApiError as error:
                 self._log(str(error))
             except Exception as error:  # noqa: BLE001  # whatever the server answers: the loop must keep running
@@ -96,9 +98,8 @@ class StartWatch:
         self._set(found)
 
     def _log(self, problem: str) -> None:
-        if problem != self._problem:
-            self._problem = problem
-            extra = {"namespace": self._namespace, "problem": problem}
+        if (fields := self._failures.failed(problem)) is not None:
+            extra = {"namespace": self._namespace, **fields}
             logger.warning("can't read the Events about pods that do not start", extra=extra)
 
     def _set(self, held: Mapping[str, Held]) -> None:

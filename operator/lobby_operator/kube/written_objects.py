@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import NoReturn, Protocol
 
+from lobby_gateway.process.repeated_failures import RepeatedFailures
 from lobby_operator.kube.client import ApiError, KubeApi
 from lobby_operator.kube.names import CONFIG_MAPS, MANAGED_BY_LABEL, MANAGER, selector
 from lobby_operator.kube.token_secret import TokenSecrets
@@ -55,11 +56,11 @@ class WrittenObjects:
         self._writers = writers
         self._token_secrets = token_secrets
         self._settings = settings or WrittenObjectsSettings()
-        self._problem = ""
 
     async def run(self) -> NoReturn:
         """Looks until cancelled."""
         rounds = 0
+        failures = RepeatedFailures(asyncio.get_running_loop().time)
         while True:
             await asyncio.sleep(self._settings.config_seconds)
             rounds += 1
@@ -68,11 +69,12 @@ class WrittenObjects:
                     await self._check_configs(namespace)
                 if rounds % self._settings.rounds_per_token_check == 0:
                     await self._check_tokens()
-                self._problem = ""
             except ApiError as error:
-                if str(error) != self._problem:
-                    self._problem = str(error)
-                    logger.warning("can't look for deleted objects", extra={"problem": self._problem})
+                if (fields := failures.failed(str(error))) is not None:
+                    logger.warning("can't look for deleted objects", extra=fields)
+            else:
+                if (fields := failures.worked()) is not None:
+                    logger.info("can look for deleted objects again", extra=fields)
 
     async def _check_configs(self, namespace: str) -> None:
         written = [(each, each.config_uid) for each in self._writers(namespace) if each.config_uid]

@@ -201,7 +201,7 @@ LOBBY: tuple[Definition, ...] = (
         "(the clocks of two nodes differ by more than the lifetime of a token).",
         (Label("result", RESULTS),),
     ),
-    Definition("lobby_resumes_total", "counter", "Direct clients that sent a position, by verdict.", (_VERDICT,)),
+    Definition("lobby_resumes_total", "counter", "Direct clients that asked to resume, by verdict.", (_VERDICT,)),
     *_stream("lobby"),
 )
 
@@ -226,6 +226,7 @@ GREETER: tuple[Definition, ...] = (
     ),
     Definition("greeter_trunk_missed_messages_total", "counter", "Messages that this greeter was too slow to receive."),
     Definition("greeter_moves_total", "counter", "Clients moved to another lobby or trunk, by verdict.", (_VERDICT,)),
+    Definition("greeter_resumes_total", "counter", "Clients that asked to resume, by verdict.", (_VERDICT,)),
     Definition("greeter_moving_clients", "gauge", "Clients between two lobbies: seated, but not in the stream yet."),
     Definition("greeter_messages_total", "counter", "Messages received over trunks."),
     Definition("greeter_message_bytes_total", "counter", "Bytes of the frames of those messages."),

@@ -87,6 +87,9 @@ class LobbySettings:
         replay_bytes: most bytes of messages sent to a client that joins or resumes: all that the ring holds.
         subprotocol_wait_seconds: how long a client that offers a subprotocol of the origin is kept waiting for the origin to
             choose one, since it is to be told the same. Connecting rarely takes longer; after that it gets none.
+        resume_wait_seconds: how long a direct client waits to resume if its place may be ahead of this lobby; as on a trunk.
+        resume_poll_seconds: interval between looks whether this lobby has caught up with such clients. Each look costs 0.1 ms
+            for each of them; clients wait that long for a reconnect anyway.
         sweep_seconds: interval between checks for silent clients. Adds to `clients.pingSeconds`.
         stop_seconds: how long a stopping lobby waits at most until its clients, which keep getting the stream, have moved
             elsewhere. Longer in a pod, where another lobby may have to be started first.
@@ -104,6 +107,8 @@ class LobbySettings:
     ring_bytes: int = 8 << 20
     replay_bytes: int = 8 << 20
     subprotocol_wait_seconds: float = 5.0
+    resume_wait_seconds: float = 1.0
+    resume_poll_seconds: float = 0.05
     sweep_seconds: float = 2.5
     stop_seconds: float = 2.0
     stop_spread_seconds: float = 5.0
@@ -474,6 +479,26 @@ class TokenSettings:
 TOKEN_KEY_VARIABLE = "LOBBY_TOKEN_KEY"  # noqa: S105  # the name of the variable, not its value
 """Environment variable with the key of tokens, in hex: at least 32 bytes. For a greeter the master key, for a lobby the key of
 its namespace; without a namespace they are the same."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamSettings:
+    """The client of `lobby_gateway.client`.
+
+    Attributes:
+        min_backoff_seconds: upper bound of the first wait before it reconnects, which is random: the clients of a greeter that
+            was killed come back within this time, and another greeter takes a thousand of them.
+        max_backoff_seconds: upper bound of any wait; it doubles with each attempt.
+        stable_seconds: a connection that lasted this long was a success and resets the back-off, as for an origin's.
+        no_seat_seconds: fewest seconds to wait after 1013 (no seat became free in time); as Retry-After of the refusal.
+        max_retry_after_seconds: longest Retry-After that is honored, so that a mistaken one can't stop a client for days.
+    """
+
+    min_backoff_seconds: float = 0.5
+    max_backoff_seconds: float = 30.0
+    stable_seconds: float = 10.0
+    no_seat_seconds: float = 5.0
+    max_retry_after_seconds: float = 300.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

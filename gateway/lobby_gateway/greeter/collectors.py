@@ -48,6 +48,7 @@ def samples(
         "greeter_trunk_losses_total": stats.trunk_losses,
         "greeter_trunk_missed_messages_total": stats.trunk_missed,
         "greeter_moves_total": dict(stats.moves),
+        "greeter_resumes_total": dict(stats.resumes),
         "greeter_moving_clients": sum(len(group.clients) for trunk in trunks for group in trunk.groups),
         "greeter_messages_total": total.messages,
         "greeter_message_bytes_total": total.bytes,

@@ -20,6 +20,7 @@ from lobby_gateway.clients.connection import ClientConnection, ClientPolicy, log
 from lobby_gateway.clients.held_messages import HeldMessages
 from lobby_gateway.clients.message_bus import BusStats
 from lobby_gateway.clients.rate_limit import FloodLimit
+from lobby_gateway.clients.resuming import answer as resume_answer
 from lobby_gateway.clients.tokens import NamespaceKeys, TokenKeys
 from lobby_gateway.close_codes import Refusal
 from lobby_gateway.greeter.directory import DirectoryEntry
@@ -49,6 +50,7 @@ class ServiceStats:
         fates: clients' messages, by what happened to them.
         client_bytes: bytes of their payloads.
         moves: moved clients, by verdict.
+        resumes: clients that asked to resume when they connected, by verdict.
         redirects: redirected clients, by form.
         trunk_losses: trunks that ended or stopped responding while they had clients.
         trunk_missed: messages that this greeter was too slow to get.
@@ -60,6 +62,7 @@ class ServiceStats:
     fates: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(FATES, 0)))
     client_bytes: int = 0
     moves: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(VERDICTS, 0)))
+    resumes: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(VERDICTS, 0)))
     redirects: Counter[str] = field(default_factory=lambda: Counter({ResponseForm.LOCATION: 0, ResponseForm.JSON: 0}))
     trunk_losses: int = 0
     trunk_missed: int = 0
@@ -324,19 +327,26 @@ class LobbyService:
         self._wake()
 
     def trunk_joined(self, trunk: Trunk, group: Group) -> None:
-        """Moved clients join a trunk's stream."""
+        """Clients that moved, or that asked to resume, join a trunk's stream."""
         verdict = "exact" if group.exact else "live"
-        self.stats.moves[verdict] += len(group.clients)
-        self.moves[verdict] += len(group.clients)
-        logger.info(
-            "moved clients",
+        resuming = [client for client in group.clients if seat_of(client).resuming]
+        moved = len(group.clients) - len(resuming)
+        self.stats.resumes[verdict] += len(resuming)
+        self.stats.moves[verdict] += moved
+        self.moves[verdict] += moved
+        logger.log(
+            logging.INFO if moved else logging.DEBUG,  # one client each
+            "moved clients" if moved else "resumed a client",
             extra={"lobby": trunk.id.name, "clients": len(group.clients), "verdict": verdict, "reason": group.reason},
         )
+        answer = [resume_answer(group.reason), *(group.replay if group.exact or group.replay else trunk.latest())]
         for client in list(group.clients):
             seat = seat_of(client)
             seat.group = None
             seat.position = None
-            trunk.bus.attach(client, replay=group.replay)
+            replay = answer if seat.resuming else group.replay
+            seat.resuming = False
+            trunk.bus.attach(client, replay)
             if trunk.moving:
                 self._schedule_move(client, trunk)
         self._release_old_seats(group)
@@ -459,18 +469,23 @@ class LobbyService:
         if sock is None:
             self._release(trunk, 1)
             return
+        resume = pending.response.resume
         client = ClientConnection(
             sock,
             loop=self._loop,
             policy=self._policy,
             owner=self,
             deflate=pending.response.extensions is not None,
-            context=ClientSeat(pending.permit, trunk),
+            context=ClientSeat(pending.permit, resume=resume) if resume else ClientSeat(pending.permit, trunk=trunk),
         )
         self.clients[client] = None
-        trunk.bus.attach(client, replay=trunk.latest())
-        if trunk.moving:
-            self._schedule_move(client, trunk)
+        if resume:
+            for group in regroup([client], trunk):
+                trunk.resume(group)
+        else:
+            trunk.bus.attach(client, replay=trunk.latest())
+            if trunk.moving:
+                self._schedule_move(client, trunk)
         logger.debug("client connected", extra={"address": pending.permit.address, "lobby": trunk.id.name})
         client.feed(pending.handshake.leftover)
 

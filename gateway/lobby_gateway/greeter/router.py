@@ -12,10 +12,12 @@ from typing import Protocol
 from lobby_gateway import close_codes
 from lobby_gateway.clients.admission import Admission, Permit, ProcessCapacity
 from lobby_gateway.clients.auth import TrustedProxies, forwarded_for, is_unreadable_fetch, origin_allowed
+from lobby_gateway.clients.resuming import position_of
 from lobby_gateway.close_codes import Refusal
 from lobby_gateway.greeter.directory import DirectoryEntry
 from lobby_gateway.greeter.redirect import Ticket, cors_headers, redirect_headers, ticket_response, wants_json
 from lobby_gateway.resource.spec import Compression, LobbySpec, RoutingMode
+from lobby_gateway.trunk.position import Position
 from lobby_gateway.websocket.deflate import negotiate
 from lobby_gateway.websocket.listener import Handshake
 from lobby_gateway.websocket.server_handshake import HandshakeError, choose_subprotocol, upgrade
@@ -37,11 +39,13 @@ class SeatResponse:
         form: of the answer.
         subprotocols: those that a proxied client offers and that the lobbies offer to the origin.
         extensions: answer to the extensions of a proxied client; if there is one, its messages are deflated.
+        resume: where a proxied client asks to continue.
     """
 
     form: ResponseForm
     subprotocols: tuple[str, ...] = ()
     extensions: str | None = None
+    resume: Position | None = None
 
 
 class PendingClient:
@@ -172,6 +176,7 @@ def _response(handshake: Handshake, spec: LobbySpec) -> SeatResponse:
         HandshakeError: it asks for nothing that is served at this path.
     """
     request = handshake.request
+    resume = position_of(request)
     redirecting = spec.routing.mode is RoutingMode.REDIRECT
     if redirecting and not request.wants_upgrade and wants_json(request.headers.get("accept", "")):
         return SeatResponse(form=ResponseForm.JSON)
@@ -182,6 +187,7 @@ def _response(handshake: Handshake, spec: LobbySpec) -> SeatResponse:
         form=ResponseForm.PROXY,
         subprotocols=tuple(each for each in asked.subprotocols if each in spec.origin.subprotocols),
         extensions=negotiate(asked.extensions) if spec.clients.compression is Compression.SHARED else None,
+        resume=resume,
     )
 
 

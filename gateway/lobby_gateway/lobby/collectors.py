@@ -65,7 +65,7 @@ def samples(
         "lobby_ring_messages": len(ring),
         "lobby_ring_bytes": ring.bytes,
         "lobby_tokens_total": dict(handshakes.tokens),
-        "lobby_resumes_total": dict(handshakes.resumes),
+        "lobby_resumes_total": dict(handshakes.resuming.verdicts),
         **message_bus_samples("lobby", handshakes.bus.stats, handshakes.bus.lag()),
         "lobby_closes_total": dict(handshakes.closes),
         **client_port_samples("lobby", listener, capacity),

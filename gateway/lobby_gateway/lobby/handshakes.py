@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from lobby_gateway import close_codes
+from lobby_gateway.clients import resuming
 from lobby_gateway.clients.admission import Admission, Permit, ProcessCapacity, SeatCount
 from lobby_gateway.clients.auth import TrustedProxies, forwarded_for, origin_allowed
 from lobby_gateway.clients.connection import ClientConnection, ClientPolicy, log_disconnect
@@ -17,19 +18,19 @@ from lobby_gateway.clients.message_bus import MessageBus
 from lobby_gateway.clients.rate_limit import FLOOD_LIMIT, FloodLimit
 from lobby_gateway.clients.tokens import RESULTS, Claims, Purpose, TokenError, TokenKeys, UsedTokens, verify
 from lobby_gateway.close_codes import Refusal
-from lobby_gateway.metrics import FATES, VERDICTS
+from lobby_gateway.lobby.resuming import ResumingClients
+from lobby_gateway.metrics import FATES
 from lobby_gateway.process.repeated_failures import RepeatedFailures
 from lobby_gateway.resource.spec import ClientMessages, Compression, Lobby, lobby_key
 from lobby_gateway.settings import LobbySettings
 from lobby_gateway.trunk import records as trunk
 from lobby_gateway.trunk.position import Position
-from lobby_gateway.trunk.ring import Exact, MessageRing, Wait
+from lobby_gateway.trunk.ring import MessageRing
 from lobby_gateway.websocket.deflate import negotiate
 from lobby_gateway.websocket.frames import Batch
 from lobby_gateway.websocket.listener import Handshake
 from lobby_gateway.websocket.server_handshake import (
     HandshakeError,
-    Request,
     Upgrade,
     choose_subprotocol,
     offered_subprotocols,
@@ -62,7 +63,7 @@ class LobbyHandshakes:
         fates: messages from clients, by what became of them.
         client_bytes: bytes of the payloads of those.
         tokens: tokens by what became of them (`tokens.RESULTS`).
-        resumes: direct clients that sent a position, by verdict.
+        resuming: those that resume.
     """
 
     def __init__(
@@ -106,7 +107,7 @@ class LobbyHandshakes:
         self.fates: Counter[str] = Counter(dict.fromkeys(FATES, 0))
         self.client_bytes = 0
         self.tokens: Counter[str] = Counter(dict.fromkeys(RESULTS, 0))
-        self.resumes: Counter[str] = Counter(dict.fromkeys(VERDICTS, 0))
+        self.resuming = ResumingClients(ring, self.bus.attach, latest=self._latest, settings=settings)
 
     def arrived(self, handshake: Handshake) -> None:
         """Decides on a handshake (called by the listener)."""
@@ -155,6 +156,9 @@ class LobbyHandshakes:
             client.close(close)
 
     def _move(self, client: ClientConnection) -> None:
+        if client in self.resuming:
+            client.close(close_codes.MOVED)  # it was sent nothing that has a place here
+            return
         self.bus.flush()
         cursor = self._ring.cursor - client.waiting_messages
         position = Position(*self._ring.locate(max(cursor, self._ring.oldest)))
@@ -180,6 +184,7 @@ class LobbyHandshakes:
     def client_closed(self, client: ClientConnection, label: str) -> None:
         """Releases the seat of a client that was closed."""
         del self.clients[client]
+        self.resuming.discard(client)
         self.closes[label] += 1
         self._seat_count.release()
         permit = client.context
@@ -250,7 +255,10 @@ class LobbyHandshakes:
         )
         self.clients[client] = None
         self._seats_changed()
-        self.bus.attach(client, self._replay(seated.resume))
+        if seated.resume is None:
+            self.bus.attach(client, self._latest())
+        else:
+            self.resuming.add(client, seated.resume)
         client.feed(handshake.leftover)
 
     def _release(self, seated: _Seated) -> None:
@@ -263,11 +271,11 @@ class LobbyHandshakes:
         """Takes a seat for a client with a valid token if its page is allowed and there is a free one.
 
         Raises:
-            HandshakeError: `resume` is not a position.
+            HandshakeError: `resume` is malformed.
             TokenError: the token is invalid.
         """
         request = handshake.request
-        resume = _resume(request)
+        resume = resuming.position_of(request)
         spec = self._lobby.spec
         authorization = request.headers.get("authorization", "")
         claims = self._verify(request.query_value("token") or _bearer(authorization), Purpose.SEAT, request.path)
@@ -310,29 +318,12 @@ class LobbyHandshakes:
             raise
         self.tokens["late" if now >= claims.expires else "accepted"] += 1
 
-    def _replay(self, resume: Position | None) -> list[Batch]:
+    def _latest(self) -> list[Batch]:
+        """What a client that joins gets first."""
         cursor = self._ring.latest(self._lobby.spec.clients.replay)
-        if resume is not None:
-            found = self._ring.resume(resume)
-            exact = isinstance(found, Exact)
-            self.resumes["exact" if exact else "live"] += 1
-            if isinstance(found, Exact):
-                cursor = found.cursor
-            elif isinstance(found, Wait):  # ahead of us in our current epoch: it already has every message
-                cursor = self._ring.cursor
         return [chunk.batch for chunk in self._ring.since(cursor, self._settings.replay_bytes)]
 
 
 def _bearer(authorization: str) -> str:
     scheme, _, token = authorization.partition(" ")
     return token.strip() if scheme.lower() == "bearer" else ""
-
-
-def _resume(request: Request) -> Position | None:
-    text = request.query_value("resume")
-    if text is None:
-        return None
-    try:
-        return Position.parse(text)
-    except ValueError as error:
-        raise HandshakeError(close_codes.BAD_REQUEST, f"resume: {error}.") from error

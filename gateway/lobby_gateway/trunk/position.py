@@ -55,11 +55,13 @@ class Position:
         offset: messages of that epoch before this place; 0 in an epoch without messages.
         digests: the identities of the latest messages before it, oldest first, at most `DIGESTS_KEPT`. They reach back across
             epochs: a consumer at offset 0 still has those of the messages that it saw before.
+        of_payloads: the digests are of payloads, whatever `origin.identity` says: all that a client has.
     """
 
     epoch: int
     offset: int
     digests: tuple[int, ...] = ()
+    of_payloads: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.epoch < _LIMIT or not 0 <= self.offset < _LIMIT:

@@ -8,7 +8,7 @@ a newer peer may send them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from struct import Struct
 from struct import error as struct_error
@@ -251,22 +251,22 @@ class Resume(WireRecord):
     """A group of clients joins the stream at a position; answered by RESUMED with the same id (from 1 on)."""
 
     TYPE = Type.RESUME
-    LAYOUT = Struct("!BBI")
+    LAYOUT = Struct("!BBI?")
 
     id: int
     position: Position
 
     def encode(self) -> bytes:
         """The record's bytes."""
-        return self._head(self.id) + encode_position(self.position)
+        return self._head(self.id, self.position.of_payloads) + encode_position(self.position)
 
     @classmethod
     def decode(cls, view: memoryview) -> Self:
         """Reads a record of this type."""
-        (group,) = cls._fields(view)
+        group, of_payloads = cls._fields(view)
         if group == STREAM:
             raise ValueError("group 0 is the stream itself; accepted: from 1 on")
-        return cls(group, decode_position(view, cls.LAYOUT.size))
+        return cls(group, replace(decode_position(view, cls.LAYOUT.size), of_payloads=of_payloads))
 
 
 @dataclass(frozen=True, slots=True)

@@ -206,22 +206,18 @@ class MessageRing(BatchLog):
         """Makes all messages so far stale: a client that joins must not take them for fresh ones."""
         self.stale_before = self.cursor
 
-    def resume(self, position: Position, identity: Identity | None = None) -> Exact | Live | Wait:
+    def resume(self, position: Position) -> Exact | Live | Wait:
         """Where a consumer that has seen everything up to `position` continues; never a guess.
 
         An epoch that this ring has is found by the offset; an ended one while its end is kept, since a consumer that had all
         of it continues with the next epoch. In any other epoch, the identities before the position must fit at one place.
-
-        Args:
-            position: of the consumer.
-            identity: what the digests of the position are of; by default those of this ring.
         """
         known = self._by_offset(position)
         if known is not None:
             return known
         if not position.digests:
             return Live(self.cursor, LiveReason.UNKNOWN)
-        return self._by_identities(position.digests, identity or self.identity)
+        return self._by_identities(position.digests, digest if position.of_payloads else self.identity)
 
     def _by_offset(self, position: Position) -> Exact | Live | Wait | None:
         """The same by epoch and offset; None if this ring does not have the epoch."""

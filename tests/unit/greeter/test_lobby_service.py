@@ -9,15 +9,18 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from tests.support import web
 from tests.support.raw_client import RawClient, request
 from tests.support.sockets import run
-from tests.unit.greeter.lobbies import KEY, SETTINGS, greeter, texts, until
+from tests.unit.greeter.lobbies import KEY, SETTINGS, Running, greeter, texts, until
 from tests.unit.greeter.support import resource
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from lobby_gateway.clients.resuming import hashes
 from lobby_gateway.clients.tokens import Purpose, verify
 from lobby_gateway.settings import RemovalSettings, SeatQueueSettings
+from lobby_gateway.trunk.identity import identity_of
 from lobby_gateway.websocket.frames import Opcode
 
 WAIT_SECONDS = 15  # for which a client waits for a seat, by default; a loaded machine is quicker than half of it
@@ -574,16 +577,17 @@ def asked_for(url: str, name: str) -> bool:
     return 0 < claims.expires - time.time() <= 31
 
 
-async def http_get(port: int, **headers: str) -> tuple[int, dict[str, str], bytes]:
+async def http_get(port: int, path: str = "/prices?symbol=x", /, **headers: str) -> tuple[int, dict[str, str], bytes]:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    lines = ["GET /prices?symbol=x HTTP/1.1", "Host: h", *(f"{k}: {v}" for k, v in headers.items()), "", ""]
+    lines = [f"GET {path} HTTP/1.1", "Host: h", *(f"{k}: {v}" for k, v in headers.items()), "", ""]
     writer.write("\r\n".join(lines).encode())
     data = await reader.read()
     writer.close()
     await writer.wait_closed()
     head, _, body = data.partition(b"\r\n\r\n")
     status, *rest = head.decode().split("\r\n")
-    return int(status.split()[1]), dict(line.lower().split(": ", 1) for line in rest), body
+    fields = (line.split(": ", 1) for line in rest)
+    return int(status.split()[1]), {name.lower(): value for name, value in fields}, body
 
 
 UPGRADE = {
@@ -787,6 +791,148 @@ def test_a_stopping_greeter_closes_clients_and_refuses_waiting_ones() -> None:
                     await client.recv()
                 assert (client.close_code, client.close_reason) == (1012, "the server is restarting")
             await until(lambda: lobby.seat_count.taken == 0 and not lobby.trunks)
+
+    run(main())
+
+
+EXACT = '{"lobby-gateway":{"resume":"exact"}}'
+LIVE = '{{"lobby-gateway":{{"resume":"live","reason":"{}"}}}}'
+
+
+def asking(*seen: str) -> str:
+    """The path for a client that saw these messages last."""
+    return f"/prices?resume={hashes(text.encode() for text in seen)}"
+
+
+async def resumes(running: Running) -> tuple[float, float]:
+    metrics = await web.metrics(f"http://127.0.0.1:{running.greeter.admin_port}/metrics")
+    return metrics("greeter_resumes_total", verdict="exact"), metrics("greeter_resumes_total", verdict="live")
+
+
+@pytest.mark.parametrize("compression", [None, "deflate"])
+def test_a_client_resumes_after_the_messages_that_it_hashed(compression: str | None) -> None:
+    async def main() -> None:
+        async with greeter("prices-1", clients={"compression": "Shared"}) as running:
+            [lobby] = running.lobbies
+            lobby.publish("a", "b", "c")
+            lobby.publish("d")
+            async with running.connect(asking("a", "b"), compression=compression) as client:
+                await until(lambda: running.greeter._stats.resumes["exact"] == 1)
+                lobby.publish("e")
+                assert await texts(client, 4) == [EXACT, "c", "d", "e"]
+            async with running.connect(asking("e"), compression=compression) as client:
+                assert await texts(client, 1) == [EXACT]
+                lobby.publish("f")
+                assert await texts(client, 1) == ["f"]
+            assert await resumes(running) == (2, 0)
+            assert running.greeter.report().moves_exact == {"prices": 0}
+            await until(lambda: lobby.seat_count.taken == 0)
+
+    run(main())
+
+
+def test_a_client_resumes_with_the_position_of_a_close_reason_at_another_greeter() -> None:
+    async def main() -> None:
+        async with greeter("prices-1") as first, greeter() as second:
+            [lobby] = first.lobbies
+            second.tell(lobby)
+            [client] = await first.clients(1)
+            lobby.publish("a")
+            assert await texts(client, 1) == ["a"]
+            await first.greeter.stop()
+            with pytest.raises(ConnectionClosed):
+                await client.recv()
+            lobby.publish("b")
+            async with second.connect(f"/prices?{client.close_reason}") as again:
+                assert await texts(again, 2) == [EXACT, "b"]
+
+    run(main())
+
+
+def test_a_client_whose_place_is_not_known_learns_why_and_joins_like_a_new_one() -> None:
+    async def main() -> None:
+        async with greeter("prices-1", clients={"replay": 1}) as running:
+            [lobby] = running.lobbies
+            [other] = await running.clients(1)
+            lobby.publish("a", "b", "a", "c")
+            assert await texts(other, 4) == ["a", "b", "a", "c"]
+            async with running.connect(asking("x")) as client:
+                assert await texts(client, 2) == [LIVE.format("unknown"), "c"]
+            async with running.connect(asking("a")) as client:
+                assert await texts(client, 2) == [LIVE.format("ambiguous"), "c"]
+                lobby.publish("d")
+                assert await texts(client, 1) == ["d"]
+            assert await resumes(running) == (0, 2)
+            await other.close()
+
+    run(main())
+
+
+def test_hashes_are_of_payloads_whatever_identifies_messages_of_other_connections() -> None:
+    async def main() -> None:
+        async with greeter("prices-1") as running:
+            [lobby] = running.lobbies
+            lobby.ring.identity = identity_of("/id")
+            lobby.publish('{"id": 1}', '{"id": 1}', '{"id": 2}', '{"id": 3}')
+            async with running.connect(asking('{"id": 2}')) as client:
+                assert await texts(client, 2) == [EXACT, '{"id": 3}']
+
+    run(main())
+
+
+def test_a_client_whose_lobby_dies_while_it_resumes_does_so_in_another() -> None:
+    async def main() -> None:
+        async with greeter("prices-1", "prices-2") as running:
+            first, second = running.lobbies
+            first.publish("a")
+            second.publish("a", "b", "c")
+            async with running.connect(asking("a", "b")) as client:  # for which the first lobby waits
+                await until(lambda: first.seat_count.taken == 1 and running.service().clients)
+                first.die()
+                assert await texts(client, 2) == [EXACT, "c"]
+            assert await resumes(running) == (1, 0)
+            await until(lambda: second.seat_count.taken == 0)
+
+    run(main())
+
+
+def test_a_client_that_leaves_while_it_resumes_returns_its_seat() -> None:
+    async def main() -> None:
+        async with greeter("prices-1") as running:
+            [lobby] = running.lobbies
+            lobby.publish("a")
+            async with running.connect(asking("a", "b")):
+                await until(lambda: lobby.seat_count.taken == 1)
+            await until(lambda: lobby.seat_count.taken == 0)
+            assert await resumes(running) == (0, 0)
+
+    run(main())
+
+
+def test_malformed_hashes_are_refused_with_one_line() -> None:
+    async def main() -> None:
+        async with greeter("prices-1") as running:
+            for query in ("resume=here", "resume=", f"{asking('a').partition('?')[2]}."):
+                status, _, body = await http_get(running.greeter.port, f"/prices?{query}", **UPGRADE)
+                assert status == 400
+                assert body.count(b"\n") <= 1
+                assert b"1 to 16 hashes" in body
+            running.tell(*running.lobbies, routing={"mode": "Redirect"})
+            status, _, body = await http_get(running.greeter.port, "/prices?resume=here", Accept="application/json")
+            assert status == 400
+
+    run(main())
+
+
+def test_a_redirected_client_keeps_its_hashes() -> None:
+    async def main() -> None:
+        async with greeter("prices-1", routing={"mode": "Redirect"}) as running:
+            path = asking("a", "b")
+            asked = path.partition("?")[2]
+            _, headers, _ = await http_get(running.greeter.port, path, **UPGRADE)
+            assert headers["location"].partition("?")[2].startswith(f"{asked}&token=")
+            _, _, body = await http_get(running.greeter.port, path, Accept="application/json")
+            assert json.loads(body)["url"].partition("?")[2].startswith(f"{asked}&token=")
 
     run(main())
 

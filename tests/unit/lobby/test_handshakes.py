@@ -18,18 +18,22 @@ from lobby_gateway import close_codes
 from lobby_gateway.clients.admission import ProcessCapacity, SeatCount
 from lobby_gateway.clients.auth import TrustedProxies
 from lobby_gateway.clients.connection import ClientConnection
+from lobby_gateway.clients.resuming import hashes
 from lobby_gateway.clients.tokens import DRAIN_PATH, RESULTS, Purpose, TokenError, TokenKeys, sign
 from lobby_gateway.lobby.handshakes import LobbyHandshakes
 from lobby_gateway.process.arguments import networks
 from lobby_gateway.resource.schema import validate_and_default
 from lobby_gateway.resource.spec import Lobby, lobby_from_resource
 from lobby_gateway.trunk import records as trunk
+from lobby_gateway.trunk.identity import identity_of
 from lobby_gateway.trunk.ring import MessageRing
 from lobby_gateway.websocket.frames import Batch, Opcode, frame
 from lobby_gateway.websocket.listener import Handshake, Listener, listen
 
 KEY = b"k" * 32
 EPOCH = 7
+EXACT = '{"lobby-gateway":{"resume":"exact"}}'
+LIVE = '{{"lobby-gateway":{{"resume":"live","reason":"{}"}}}}'
 
 
 def lobby_of(clients: dict[str, Any], subprotocols: Sequence[str] = ()) -> Lobby:
@@ -251,8 +255,8 @@ def test_a_moved_client_resumes_where_it_was() -> None:
             lobby.publish("c", "d")
             async with connect(lobby.url(query=f"&{reason}")) as again:
                 lobby.publish("e")
-                assert [await again.recv() for _ in range(3)] == ["c", "d", "e"]
-            assert lobby.handshakes.resumes["exact"] == 1
+                assert [await again.recv() for _ in range(4)] == [EXACT, "c", "d", "e"]
+            assert lobby.handshakes.resuming.verdicts["exact"] == 1
 
     run(main())
 
@@ -288,8 +292,112 @@ def test_a_client_with_an_unknown_position_continues_live_and_is_counted() -> No
             lobby.publish("a")
             async with connect(lobby.url(query="&resume=00000000000000ff-3")) as client:
                 lobby.publish("b")
-                assert await client.recv() == "b"
-            assert lobby.handshakes.resumes["live"] == 1
+                assert [await client.recv(), await client.recv()] == [LIVE.format("unknown"), "b"]
+            assert lobby.handshakes.resuming.verdicts["live"] == 1
+
+    run(main())
+
+
+def asking(*texts: str) -> str:
+    """The query of a client that saw these messages last."""
+    return f"&resume={hashes(text.encode() for text in texts)}"
+
+
+def test_a_client_resumes_after_the_messages_that_it_hashed() -> None:
+    async def main() -> None:
+        async with served(replay=2) as lobby:
+            lobby.publish("a", "b", "c")
+            lobby.publish("d")
+            async with connect(lobby.url(query=asking("a", "b"))) as client:
+                lobby.publish("e")
+                assert [await client.recv() for _ in range(4)] == [EXACT, "c", "d", "e"]
+            async with connect(lobby.url(query=asking("e"))) as client:
+                lobby.publish("f")
+                assert [await client.recv() for _ in range(2)] == [EXACT, "f"]
+            assert lobby.handshakes.resuming.verdicts == {"exact": 2, "live": 0}
+
+    run(main())
+
+
+def test_a_compressed_client_resumes_like_any_other() -> None:
+    async def main() -> None:
+        async with served(compression="Shared") as lobby:
+            lobby.publish("a" * 500, "b" * 500, "c" * 500)
+            async with connect(lobby.url(query=asking("a" * 500, "b" * 500)), compression="deflate") as client:
+                assert [await client.recv() for _ in range(2)] == [EXACT, "c" * 500]
+
+    run(main())
+
+
+def test_hashes_are_of_payloads_whatever_identifies_messages_of_other_connections() -> None:
+    async def main() -> None:
+        async with served() as lobby:
+            lobby.ring.identity = identity_of("/id")
+            lobby.publish('{"id": 1}', '{"id": 1}', '{"id": 2}', '{"id": 3}')
+            async with connect(lobby.url(query=asking('{"id": 2}'))) as client:
+                assert [await client.recv() for _ in range(2)] == [EXACT, '{"id": 3}']
+
+    run(main())
+
+
+@pytest.mark.parametrize(("seen", "reason"), [(("x",), "unknown"), (("a",), "ambiguous"), (("b", "x"), "unknown")])
+def test_a_client_whose_place_is_not_known_learns_why_and_joins_like_a_new_one(
+    seen: tuple[str, ...], reason: str
+) -> None:
+    async def main() -> None:
+        async with served(replay=1) as lobby:
+            lobby.publish("a", "b", "a", "c")
+            async with connect(lobby.url(query=asking(*seen))) as client:
+                lobby.publish("d")
+                assert [await client.recv() for _ in range(3)] == [LIVE.format(reason), "c", "d"]
+            assert lobby.handshakes.resuming.verdicts == {"exact": 0, "live": 1}
+
+    run(main())
+
+
+def test_a_client_that_is_ahead_of_the_lobby_waits_for_it() -> None:
+    async def main() -> None:
+        async with served() as lobby:
+            lobby.publish("a", "b")
+            async with connect(lobby.url(query=asking("b", "c"))) as client:
+                await until(lambda: lobby.handshakes.clients)
+                [waiting] = lobby.handshakes.clients
+                assert waiting in lobby.handshakes.resuming
+                lobby.publish("c", "d")
+                assert [await client.recv() for _ in range(2)] == [EXACT, "d"]
+                lobby.publish("e")
+                assert await client.recv() == "e"
+            assert lobby.handshakes.resuming.verdicts == {"exact": 1, "live": 0}
+
+    run(main())
+
+
+def test_a_client_waits_only_for_so_long() -> None:
+    async def main() -> None:
+        async with served() as lobby:
+            lobby.publish("a", "b")
+            async with connect(lobby.url(query=asking("b", "x"))) as client:
+                assert await client.recv() == LIVE.format("ahead")
+                lobby.publish("c")
+                assert await client.recv() == "c"
+
+    run(main())
+
+
+def test_a_client_that_leaves_or_is_moved_while_it_waits_is_forgotten() -> None:
+    async def main() -> None:
+        async with served() as lobby:
+            lobby.publish("a", "b")
+            leaving = await connect(lobby.url(query=asking("b", "x")))
+            moved = await connect(lobby.url(query=asking("b", "x")))
+            await until(lambda: len(lobby.handshakes.clients) == 2)
+            await leaving.close()
+            lobby.handshakes.move_clients(0)
+            assert await closed(moved) == (1012, "the server is restarting")
+            await until(lambda: not lobby.handshakes.clients)
+            assert lobby.seat_count.taken == 0
+            await until(lambda: lobby.handshakes.resuming._timer is None)
+            assert lobby.handshakes.resuming.verdicts == {"exact": 0, "live": 0}
 
     run(main())
 
@@ -300,7 +408,7 @@ def test_a_malformed_position_is_refused_with_the_reason() -> None:
             with pytest.raises(InvalidStatus) as caught:
                 await connect(lobby.url(query="&resume=here"))
             assert caught.value.response.status_code == 400
-            assert b"'here' is not a position" in caught.value.response.body
+            assert b"'here' is neither a position" in caught.value.response.body
             assert lobby.seat_count.taken == 0
 
     run(main())

@@ -45,7 +45,8 @@ EXAMPLES: list[tuple[Record, str]] = [
     (Claim(7, 3), "02 00 00000007 00000003"),
     (Release(2), "03 00 00000002"),
     (Forward(7, Opcode.TEXT, b"hi"), "04 00 00000007 01 6869"),
-    (Resume(1, Position(EPOCH, OFFSET)), f"05 00 00000001 {E}{AT} 00"),
+    (Resume(1, Position(EPOCH, OFFSET)), f"05 00 00000001 00 {E}{AT} 00"),
+    (Resume(1, Position(0, 0, (1,), of_payloads=True)), f"05 00 00000001 01 {'00' * 16} 01 {'00' * 7}01"),
     (Heartbeat(), "06 00"),
     (
         Welcome(True, 0, False, 512, 500, EPOCH, OFFSET, "p-1", (7,)),
@@ -116,8 +117,8 @@ def test_refuses_records_that_are_too_short(data: bytes) -> None:
     [
         ("01 00 00000000 00 02 ff ff", "HELLO: 'utf-8' codec"),
         ("01 00 00000000 00 05 67", "HELLO: the name is cut off"),
-        (f"05 00 00000000 {E}{AT} 00", "RESUME: group 0 is the stream itself"),
-        (f"05 00 00000001 {E}{AT} 11" + "00" * 136, "RESUME: 17 digests; accepted: at most 16"),
+        (f"05 00 00000000 00 {E}{AT} 00", "RESUME: group 0 is the stream itself"),
+        (f"05 00 00000001 00 {E}{AT} 11" + "00" * 136, "RESUME: 17 digests; accepted: at most 16"),
         ("04 00 00000007 08 6869", "FORWARD: opcode 8 is not a message opcode"),
         (f"82 00 {E}{AT} 00000000", "MESSAGES: message count is 0, found 0"),
         (f"82 00 {E}{AT} 00000003 81026869 8200", "MESSAGES: message count is 3, found 2"),

@@ -193,8 +193,9 @@ _MESSAGES = Row(
             Query(f"max by (pod) (greeter_client_lag_seconds{{{INSTALLED}}})", "{{pod}}"),
             Query(f"max by (lobby) (lobby_client_lag_seconds{{{LOBBY}}})", "{{lobby}} directly"),
         ), "s"),
-        Panel("Moves", "Clients that moved to another lobby. Exact: without a gap. Live: continued with the next message.", (
+        Panel("Moves", "Clients that moved or resumed. Exact: without a gap. Live: they continued with the next message.", (
             Query(f"sum by (verdict) (increase(greeter_moves_total{{{INSTALLED}}}{RATE}))", "{{verdict}}"),
+            Query(f"sum by (verdict) (increase(greeter_resumes_total{{{INSTALLED}}}{RATE}))", "resumed {{verdict}}"),
             Query(f"sum(increase(greeter_trunk_losses_total{{{INSTALLED}}}{RATE}))", "trunks lost"),
         )),
         Panel("Messages missed by greeters", "Per second. The greeter was too slow for a trunk: LobbyGreeterTooSlow.", (

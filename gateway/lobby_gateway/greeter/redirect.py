@@ -138,8 +138,13 @@ def ticket_response(ticket: Ticket, origin: str | None) -> tuple[ResponseHeaders
 
 
 def cors_headers(origin: str | None) -> ResponseHeaders:
-    """Lets a page read the answer (Fetch Standard, "CORS protocol"), and caches tell the answers to different pages apart."""
-    return (("Vary", "Origin"), *((("Access-Control-Allow-Origin", origin),) if origin is not None else ()))
+    """Lets a page read the answer (Fetch Standard, "CORS protocol"), and caches tell the answers to different pages apart.
+
+    A page of another origin sees only headers that are exposed to it.
+    """
+    if origin is None:
+        return (("Vary", "Origin"),)
+    return ("Vary", "Origin"), ("Access-Control-Allow-Origin", origin), ("Access-Control-Expose-Headers", "Retry-After")
 
 
 def wants_json(accept: str) -> bool:

@@ -100,6 +100,7 @@ def test_a_ticket_is_json_that_only_the_asking_page_may_read() -> None:
         "Cache-Control": "no-store",
         "Vary": "Origin",
         "Access-Control-Allow-Origin": "https://example.com",
+        "Access-Control-Expose-Headers": "Retry-After",
     }
 
 

@@ -222,7 +222,7 @@ def test_without_changes_nothing_is_written_or_read() -> None:
 def test_a_standby_writes_nothing_and_takes_over_at_once_when_the_other_stops() -> None:
     async def main(it: Cluster) -> None:
         it.server.put(PRICES, lobby_resource())
-        long = LeaseSettings(duration_seconds=100, deadline_seconds=90, renew_seconds=0.05)
+        long = LeaseSettings(duration_seconds=100, deadline_seconds=90, renew_seconds=1.0)
         async with it.operator("one", lease=long) as (_, first, stopping):
             await until(it.well)
             await quiet(it)

@@ -20,6 +20,7 @@ from lobby_gateway.process.arguments import (
     port,
     websocket_url,
 )
+from lobby_operator.simulate import command as simulate
 
 MAX_NAME = 50
 """Longest name of a Lobby (`crds/lobbies.yaml`): its lobbies and pods append a number to it."""
@@ -47,6 +48,7 @@ def _parser() -> ArgumentParser:
     _add_up(commands)
     _add_origin(commands)
     _add_bench(commands)
+    _add_simulate(commands)
     version_command = commands.add_parser("version", help="show the version", description="Show the version.")
     version_command.set_defaults(run=_version)
     return parser
@@ -110,6 +112,17 @@ def _add_bench(commands: argparse._SubParsersAction[ArgumentParser]) -> None:
     )
     bench.add_arguments(parser)
     parser.set_defaults(run=bench.main)
+
+
+def _add_simulate(commands: argparse._SubParsersAction[ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "simulate",
+        help="try how many lobbies a crowd of clients gets",
+        description="Simulate the clients of a Lobby, up to two million; report what the planner decides and what it costs "
+        "them: lobbies, refusals, waits and moves. Nothing is started.",
+    )
+    simulate.add_arguments(parser)
+    parser.set_defaults(run=simulate.main)
 
 
 def _up(arguments: argparse.Namespace) -> int:

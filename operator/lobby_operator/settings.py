@@ -552,3 +552,33 @@ class LocalModeSettings:
 
 LOCAL_MODE = LocalModeSettings()
 """The defaults."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimulationSettings:
+    """`lobby simulate`: the delays of what surrounds the planner, in seconds.
+
+    Attributes:
+        tick_seconds: between two moments at which clients come and go. Below that, no decision differs.
+        start_seconds: from the creation of a lobby to its first answer, on average; it varies by half. A pod whose image is
+            on its node takes that long.
+        api_seconds: until an action takes effect: one call of the API server, or to a lobby.
+        directory_seconds: until greeters know the open lobbies: the status is written at most once a second.
+        move_seconds: from a drain to the move of the clients, and between two attempts while there are no seats.
+        notice_seconds: until greeters notice that a node is gone: a lobby sends something every half second, and is given up
+            after two seconds of silence.
+        stop_seconds: from the deletion of a lobby to its end.
+        retry_seconds: least time after which a client that was refused or closed connects again, at most twice as long. What
+            clients with a back-off do.
+        samples: number of samples over time, for the plot.
+    """
+
+    tick_seconds: float = 0.5
+    start_seconds: float = 3.0
+    api_seconds: float = 0.05
+    directory_seconds: float = 0.5
+    move_seconds: float = 0.2
+    notice_seconds: float = 2.0
+    stop_seconds: float = 2.0
+    retry_seconds: float = 5.0
+    samples: int = 240

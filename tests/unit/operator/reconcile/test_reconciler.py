@@ -306,6 +306,7 @@ def test_a_taken_name_is_tried_again_after_a_while() -> None:
         async with running_reconciler(made):
             await until(lambda: made.runtime.created == ["prices-2"])
             made.runtime.taken.clear()
+            await until(lambda: not made.reconciler.observed.taken)
             await made.runtime.delete("prices-2")
             await until(lambda: made.runtime.created[1:] == ["prices-1"])
 

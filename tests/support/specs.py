@@ -18,6 +18,7 @@ def origin_spec(url: str = "ws://origin.example/", **fields: Any) -> OriginSpec:
         "subprotocols": [],
         "tls": {"insecureSkipVerify": False},
         "secrets": [],
+        "decode": "None",
         "onConnect": [],
         "onMessage": [],
         "every": [],

@@ -37,7 +37,7 @@ from lobby_gateway.resource.spec import OriginSpec
 from lobby_gateway.settings import ORIGIN, OriginSettings
 from lobby_gateway.websocket.client import WebSocketClient, explain, open_websocket
 from lobby_gateway.websocket.client_handshake import ConnectFailedError, HandshakeRefusedError
-from lobby_gateway.websocket.frames import Batch
+from lobby_gateway.websocket.frames import Batch, Opcode
 from lobby_gateway.websocket.parser import Event
 
 logger = logging.getLogger(__name__)
@@ -278,9 +278,12 @@ class OriginConnection:
             case CancelConnect():
                 if self._connecting is not None:
                     self._connecting.cancel()
-            case Send(text):
+            case Send(message):
                 if self._websocket is not None:
-                    self._websocket.send_text(text)
+                    opcode, payload = (
+                        (Opcode.TEXT, message.encode()) if isinstance(message, str) else (Opcode.BINARY, message)
+                    )
+                    self._websocket.send(opcode, payload)
             case SendPing():
                 if self._websocket is not None:
                     self._websocket.send_ping()

@@ -9,7 +9,7 @@ from typing import TypeVar
 from lobby_gateway.origin.expressions import OF_MESSAGE, TIMES, Expression, ExpressionError
 from lobby_gateway.origin.rules import MessageRules, Rule
 from lobby_gateway.origin.script import Expectation, Step
-from lobby_gateway.origin.templates import Template
+from lobby_gateway.origin.templates import BytesTemplate, MessageTemplate, Template
 from lobby_gateway.origin.timed_messages import TimedMessage
 from lobby_gateway.resource.spec import Early, ExpectSpec, OriginSpec, RuleSpec
 
@@ -78,7 +78,7 @@ class _Compiler:
             if step.expect is not None:
                 made.append(self._expectation(step.expect, f"{path}.expect"))
             else:
-                made.append(self._sent(step.send or "", f"{path}.send"))
+                made.append(self._sent(step.send, step.send_bytes, path))
         return tuple(each for each in made if each is not None)
 
     def rules(self) -> tuple[Rule, ...]:
@@ -88,8 +88,8 @@ class _Compiler:
     def timed(self) -> tuple[TimedMessage, ...]:
         made = []
         for index, each in enumerate(self._origin.every):
-            path = f"spec.origin.every[{index}].send"
-            template = self._template(each.send, path, TIMES)
+            path = f"spec.origin.every[{index}]"
+            template = self._message(each.send, each.send_bytes, path, TIMES)
             if template is not None:
                 made.append(TimedMessage(path.removeprefix("spec.origin."), each.seconds, template))
         return tuple(made)
@@ -109,20 +109,28 @@ class _Compiler:
             field=path.removeprefix("spec.origin."),
             contains=(rule.contains or "").encode(),
             when=self._expression(rule.when, f"{path}.when"),
-            send=None if rule.send is None else self._template(rule.send, f"{path}.send", OF_MESSAGE),
+            send=self._message(rule.send, rule.send_bytes, path, OF_MESSAGE),
             forward=rule.forward,
             ends=end is not None,
             end_reason=None if end is None else self._expression(end.reason, f"{path}.end.reason"),
             refused=end is not None and end.refused,
         )
 
-    def _sent(self, text: str, path: str) -> Step | None:
+    def _sent(self, text: str | None, data: str | None, path: str) -> Step | None:
         """A text with nothing but secrets in it is filled in now."""
-        template = self._template(text, path, TIMES)
-        return template.text(self._secrets) if template is not None and template.constant else template
+        made = self._message(text, data, path, TIMES)
+        return made.message(self._secrets) if isinstance(made, Template) and made.constant else made
 
-    def _template(self, text: str, path: str, variables: Collection[str]) -> Template | None:
-        return self._compiled(path, lambda: Template(text, self._secrets.keys(), variables))
+    def _message(
+        self, text: str | None, data: str | None, path: str, variables: Collection[str]
+    ) -> MessageTemplate | None:
+        """What makes a message: of `send` or of `sendBytes`, whichever is set."""
+        secrets = self._secrets.keys()
+        if text is not None:
+            return self._compiled(f"{path}.send", lambda: Template(text, secrets, variables))
+        if data is not None:
+            return self._compiled(f"{path}.sendBytes", lambda: BytesTemplate(data, {*secrets, *variables}))
+        return None
 
     def _expression(self, source: str | None, path: str) -> Expression | None:
         if source is None:

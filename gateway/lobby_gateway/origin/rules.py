@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lobby_gateway.origin.expressions import Expression, ExpressionError, message_variables
-from lobby_gateway.origin.templates import Template
+from lobby_gateway.origin.templates import MessageTemplate
 from lobby_gateway.websocket.frames import Batch
 
 
@@ -45,7 +45,7 @@ class Rule:
     field: str
     contains: bytes
     when: Expression | None
-    send: Template | None
+    send: MessageTemplate | None
     forward: bool
     ends: bool
     end_reason: Expression | None
@@ -58,12 +58,12 @@ class Verdict:
 
     Attributes:
         forward: whether it goes to the clients.
-        send: a text to send to the origin; None: nothing. It may contain a secret, so `repr` omits it.
+        send: a message to send to the origin; None: nothing. It may contain a secret, so `repr` omits it.
         end: why the connection ends; None: it does not.
     """
 
     forward: bool = True
-    send: str | None = field(default=None, repr=False)
+    send: str | bytes | None = field(default=None, repr=False)
     end: End | None = None
 
 
@@ -73,13 +73,13 @@ class Judgement:
 
     Attributes:
         forwarded: those that go to the clients; None: none do.
-        sends: texts to send to the origin, in this order.
+        sends: messages to send to the origin, in this order.
         end: why the connection ends; None: it does not.
         unjudged: index of the first message that is yet to be judged; None if all were.
     """
 
     forwarded: Batch | None
-    sends: tuple[str, ...] = field(repr=False)
+    sends: tuple[str | bytes, ...] = field(repr=False)
     end: End | None
     unjudged: int | None
 
@@ -115,7 +115,7 @@ class MessageRules:
         frames = batch.frames
         stop = len(batch) if most is None else min(len(batch), start + most)
         forwarded: list[bytes] = []
-        sends: list[str] = []
+        sends: list[str | bytes] = []
         end: End | None = None
         for index in range(start, stop):
             verdict = self.judge_one(batch, index, others)
@@ -148,11 +148,11 @@ _FORWARD = Verdict()
 
 def _apply(rule: Rule, variables: Mapping[str, object]) -> Verdict:
     """What a rule says about a message that it matches."""
-    send: str | None = None
+    send: str | bytes | None = None
     end: End | None = None
     if rule.send is not None:
         try:
-            send = rule.send.text(variables)
+            send = rule.send.message(variables)
         except ExpressionError as error:  # the origin waits for an answer that it will not get
             end = End(f"{rule.field}.send: {error}", refused=False)
     if rule.ends:

@@ -16,7 +16,7 @@ from typing import Any
 
 from lobby_gateway.origin.expressions import Expression, ExpressionError, message_variables
 from lobby_gateway.origin.rules import End, MessageRules
-from lobby_gateway.origin.templates import Template
+from lobby_gateway.origin.templates import MessageTemplate
 from lobby_gateway.resource.json_pointer import resolve
 from lobby_gateway.websocket.frames import Batch, Opcode
 
@@ -40,8 +40,8 @@ class Expectation:
     timeout_seconds: float
 
 
-Step = str | Template | Expectation
-"""A text to send, with or without expressions that depend on the time, or a message to wait for."""
+Step = str | MessageTemplate | Expectation
+"""A text to send with the secrets filled in, what makes a message to send, or a message to wait for."""
 
 _NO_VARIABLES: Mapping[str, object] = MappingProxyType({})
 _SHOWN = 300
@@ -53,14 +53,14 @@ class Progress:
     """The result of an advance.
 
     Attributes:
-        sends: texts to send now, in this order; they may contain secrets, so `repr` omits them.
+        sends: messages to send now, in this order; they may contain secrets, so `repr` omits them.
         early: messages before the end of the script that are part of the stream; None before its end, or if there are none.
         stream: messages after the end of the script; None before its end, or if there are none.
         end: why the connection ends: a rule says so, or a step has failed; None: it does not.
         unjudged: index of the first message that is yet to be judged; None if all were.
     """
 
-    sends: tuple[str, ...] = field(default=(), repr=False)
+    sends: tuple[str | bytes, ...] = field(default=(), repr=False)
     early: Batch | None = None
     stream: Batch | None = None
     end: End | None = None
@@ -107,7 +107,7 @@ class OriginScript:
 
     def start(self, now: float, others: Mapping[str, object] = _NO_VARIABLES) -> Progress:
         """The connection is open. Call this once, before `receive`. `others`: the secrets and the times."""
-        sends: list[str] = []
+        sends: list[str | bytes] = []
         end = self._advance(sends, now, others)
         return Progress(tuple(sends), end=end)
 
@@ -129,7 +129,7 @@ class OriginScript:
             start: index of the first one that was not judged yet.
             most: how many to judge at most; None: all.
         """
-        sends: list[str] = []
+        sends: list[str | bytes] = []
         for index in range(start, len(batch)):
             if self.done:
                 return Progress(tuple(sends), self._take_early(), batch.after(index))
@@ -166,7 +166,7 @@ class OriginScript:
         """The current step, for people."""
         return f"onConnect[{next(iter(self._awaited), self._at)}]"
 
-    def _advance(self, sends: list[str], now: float, others: Mapping[str, object]) -> End | None:
+    def _advance(self, sends: list[str | bytes], now: float, others: Mapping[str, object]) -> End | None:
         """Runs the `send` steps up to the next `expect` steps, whose messages are awaited then."""
         self.deadline = None
         while not self.done:
@@ -177,7 +177,7 @@ class OriginScript:
             where = self.where
             self._at += 1
             try:
-                sends.append(step if isinstance(step, str) else step.text(others))
+                sends.append(step if isinstance(step, str) else step.message(others))
             except ExpressionError as error:
                 return End(f"{where}.send: {error}", refused=False)
         return None
@@ -208,7 +208,9 @@ class OriginScript:
             return at
         return None
 
-    def _not_awaited(self, batch: Batch, index: int, others: Mapping[str, object], sends: list[str]) -> End | None:
+    def _not_awaited(
+        self, batch: Batch, index: int, others: Mapping[str, object], sends: list[str | bytes]
+    ) -> End | None:
         """A message that no step waits for: what the rules say, and perhaps the beginning of the stream."""
         if self._rules is not None:
             verdict = self._rules.judge_one(batch, index, others)

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
+from lobby_gateway.origin.decoding import Decoder, Undecodable
 from lobby_gateway.origin.dialogue import Dialogue
 from lobby_gateway.origin.expressions import ExpressionError, times
 from lobby_gateway.origin.keepalive import Due, Keepalive
@@ -117,8 +118,10 @@ class OriginSession:
         self._keepalive: Keepalive | None = None
         self._streaming_since: float | None = None
         self._streamed = False  # since the latest `Forget`
-        self._unjudged: list[Event] = []  # while reading is paused
+        self._unjudged: list[Event | Undecodable] = []  # while reading is paused
         self._judged = 0  # messages of the first of those
+        decoder = Decoder(spec.decode, spec.split, spec.max_message_bytes)
+        self._decoder = decoder if decoder.needed else None
         self._rules = self._dialogue.rules  # of the open connection
         self._timed: TimedMessages | None = None  # while streaming
 
@@ -247,12 +250,13 @@ class OriginSession:
 
     def receive(self, events: Iterable[Event], now: float) -> None:
         """Messages and control frames arrived."""
+        decoded = iter(events) if self._decoder is None else self._decoder.events(events)
         if self._unjudged:
-            self._unjudged += events  # the rest of the read that was under way
+            self._unjudged += decoded  # the rest of the read that was under way
         else:
-            self._receive_all(iter(events), now)
+            self._receive_all(decoded, now)
 
-    def _receive_all(self, events: Iterator[Event], now: float) -> None:
+    def _receive_all(self, events: Iterator[Event | Undecodable], now: float) -> None:
         for event in events:
             rest: Batch | None = None
             if self.state is _STREAMING and isinstance(event, Batch):
@@ -338,7 +342,7 @@ class OriginSession:
 
     # The open connection
 
-    def _receive(self, event: Event, now: float) -> Batch | None:
+    def _receive(self, event: Event | Undecodable, now: float) -> Batch | None:
         """Returns the batch whose messages are to be judged later, from index `_judged` on."""
         assert self._keepalive is not None  # noqa: S101  while open
         self._keepalive.bytes_received(now)
@@ -349,6 +353,9 @@ class OriginSession:
             return event if self._judged else self._advance(progress, now)
         if isinstance(event, Close):
             self._closed_by_origin(event, now)
+        elif isinstance(event, Undecodable):
+            failure, code = (Failure.TOO_BIG, 1009) if event.too_big else (Failure.INVALID_DATA, 1007)
+            self._give_up(failure, event.reason, BeginClose(code, event.reason), now)
         elif isinstance(event, Violation):
             # The connection itself answers a violation with this code, as it answers pings and close frames (RFC 6455 §7.1.7).
             self._give_up(
@@ -372,7 +379,7 @@ class OriginSession:
         judgement = self._rules.judge(batch, self._variables(), start=self._judged, most=most)
         if judgement.forwarded is not None:
             self._commands.append(Publish(judgement.forwarded))
-        self._commands.extend(Send(text) for text in judgement.sends)
+        self._commands.extend(Send(each) for each in judgement.sends)
         self._judge_later(judgement.unjudged)
         if judgement.end is not None:
             self._end(judgement.end, now)
@@ -386,7 +393,7 @@ class OriginSession:
     def _send_timed(self, timed: TimedMessages, now: float) -> None:
         for message in timed.due(now):
             try:
-                self._commands.append(Send(message.send.text(self._variables())))
+                self._commands.append(Send(message.send.message(self._variables())))
             except ExpressionError as error:
                 self._end(End(f"{message.field}.send: {error}", refused=False), now)
                 return
@@ -399,7 +406,7 @@ class OriginSession:
 
     def _advance(self, progress: Progress, now: float) -> Batch | None:
         """Returns the batch whose messages are to be judged later, from index `_judged` on."""
-        self._commands.extend(Send(text) for text in progress.sends)
+        self._commands.extend(Send(each) for each in progress.sends)
         if progress.end is not None:
             self._end(progress.end, now)
             return None

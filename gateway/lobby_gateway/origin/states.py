@@ -98,9 +98,9 @@ class CancelConnect:
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send a text message. It may contain a secret, so `repr` omits it."""
+    """Send a message: text, or bytes for a binary one. It may contain a secret, so `repr` omits it."""
 
-    text: str = field(repr=False)
+    message: str | bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

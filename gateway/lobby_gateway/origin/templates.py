@@ -68,7 +68,7 @@ class Template:
         self._parts = tuple(parts)
         self.constant = not any(isinstance(part, Expression) for part in parts)
 
-    def text(self, variables: Mapping[str, object]) -> str:
+    def message(self, variables: Mapping[str, object]) -> str:
         """The text, with the values of the expressions.
 
         Raises:
@@ -83,6 +83,35 @@ class Template:
             else:
                 made.append(_as_text(part.value(variables)))
         return "".join(made)
+
+
+class BytesTemplate:
+    """A binary message: one expression whose value is bytes."""
+
+    __slots__ = ("_expression",)
+
+    def __init__(self, source: str, variables: Collection[str]) -> None:
+        """Compiles it; `variables` are the names that it may use.
+
+        Raises:
+            ExpressionError: it does not compile, or uses an unknown name.
+        """
+        self._expression = Expression(source, variables)
+
+    def message(self, variables: Mapping[str, object]) -> bytes:
+        """The message.
+
+        Raises:
+            ExpressionError: the expression has no value, or none of bytes.
+        """
+        value = self._expression.value(variables)
+        if not isinstance(value, bytes):
+            raise ExpressionError(f'the value is {type(value).__name__}; accepted: bytes, such as b"\\xc0\\x00"')
+        return value
+
+
+MessageTemplate = Template | BytesTemplate
+"""What makes a message to send."""
 
 
 def _part(inner: str, start: int, secrets: Collection[str], variables: Collection[str]) -> _Secret | Expression:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lobby_gateway.origin.templates import Template
+from lobby_gateway.origin.templates import MessageTemplate
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,12 +15,12 @@ class TimedMessage:
     Attributes:
         field: where it is in the Lobby, for people: `every[0]`.
         seconds: the interval.
-        send: the text.
+        send: makes the message.
     """
 
     field: str
     seconds: float
-    send: Template
+    send: MessageTemplate
 
 
 class TimedMessages:

@@ -29,6 +29,15 @@ class Early(StrEnum):
     FORWARD = "Forward"
 
 
+class Decode(StrEnum):
+    """How binary messages of an origin are compressed."""
+
+    NONE = "None"
+    GZIP = "Gzip"
+    ZLIB = "Zlib"
+    DEFLATE = "Deflate"
+
+
 class Overflow(StrEnum):
     """What happens when a message may no longer wait for a client."""
 
@@ -166,14 +175,16 @@ class ExpectSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OnConnectStep:
-    """One step on a new origin connection; exactly one of the two is set.
+    """One step on a new origin connection; exactly one is set.
 
     Attributes:
         send: a text to send, with `$(NAME)` not expanded; may contain a secret, so `repr` omits it.
+        send_bytes: an expression for a binary message to send; may contain a secret, so `repr` omits it.
         expect: a message to wait for.
     """
 
     send: str | None = field(repr=False)
+    send_bytes: str | None = field(repr=False)
     expect: ExpectSpec | None
 
 
@@ -198,6 +209,7 @@ class RuleSpec:
         contains: text that the message must contain; None: any message.
         when: an expression that must hold; None: none.
         send: a text to send to the origin, with `$(…)` not evaluated; may contain a secret, so `repr` omits it.
+        send_bytes: an expression for a binary message to send, likewise; at most one of the two is set.
         forward: whether the message goes to the clients.
         end: ends the connection; None: it does not.
     """
@@ -205,6 +217,7 @@ class RuleSpec:
     contains: str | None
     when: str | None
     send: str | None = field(repr=False)
+    send_bytes: str | None = field(repr=False)
     forward: bool
     end: EndSpec | None
 
@@ -222,15 +235,17 @@ class CloseCodesSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimedSpec:
-    """A message to the origin, again and again.
+    """A message to the origin, again and again; exactly one of `send` and `send_bytes` is set.
 
     Attributes:
         seconds: the interval.
-        send: the text, with `$(…)` not evaluated; may contain a secret, so `repr` omits it.
+        send: a text, with `$(…)` not evaluated; may contain a secret, so `repr` omits it.
+        send_bytes: an expression for a binary message, likewise.
     """
 
     seconds: int
-    send: str = field(repr=False)
+    send: str | None = field(repr=False)
+    send_bytes: str | None = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -270,6 +285,8 @@ class OriginSpec:
         subprotocols: subprotocols to offer, preferred one first.
         tls: TLS settings of a `wss://` origin.
         secrets: secrets that `send` texts refer to.
+        decode: how binary messages are compressed; decoded, they are texts.
+        split: what separates messages in a text; None: each text is one message.
         on_connect: steps on each new connection.
         on_message: rules for messages of the origin, the first match wins.
         every: messages to the origin at intervals.
@@ -288,6 +305,8 @@ class OriginSpec:
     subprotocols: tuple[str, ...]
     tls: TlsSpec
     secrets: tuple[SecretVariable, ...]
+    decode: Decode
+    split: str | None
     on_connect: tuple[OnConnectStep, ...]
     on_message: tuple[RuleSpec, ...]
     every: tuple[TimedSpec, ...]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ class Feed:
         subprotocol: that it chooses.
         secrets: environment of a lobby that it accepts.
         every: seconds between messages that its rules ask for, scaled; None: it asks for none.
-        error: sends an error in a message.
+        error: sends an error in a message; None: it has none.
         reason: what a lobby is to show of it.
         refused: whether that is a refusal.
     """
@@ -35,8 +36,8 @@ class Feed:
     subprotocol: str = ""
     secrets: dict[str, str] = field(default_factory=dict)
     every: int | None = None
-    error: Callable[[Peer], Awaitable[None]]
-    reason: str
+    error: Callable[[Peer], Awaitable[None]] | None = None
+    reason: str = ""
     refused: bool = False
 
 
@@ -238,6 +239,59 @@ async def nats(peer: Peer) -> None:
     await peer.stream(tick, on_message, idle=IDLE)
 
 
+async def mqtt(peer: Peer) -> None:
+    said = await peer.receive(SOON, "CONNECT")
+    if not isinstance(said, bytes) or said[:10] != b"\x10\x10\x00\x04MQTT\x04\x02":
+        peer.violation(f"not CONNECT: {said!r}")
+    await peer.send(b"\x20\x02\x00\x00")
+    said = await peer.receive(SOON, "SUBSCRIBE")
+    if not isinstance(said, bytes) or said[:1] != b"\x82":
+        peer.violation(f"not SUBSCRIBE: {said!r}")
+    await peer.send(b"\x90\x03\x00\x01\x00")
+
+    async def on_message(message: str | bytes) -> None:
+        if message != b"\xc0\x00":
+            peer.violation(f"not PINGREQ: {message!r}")
+        await peer.send(b"\xd0\x00")
+
+    await peer.stream(lambda n: b"\x30\x11\x00\x05ticks%010d" % n, on_message, idle=IDLE)
+
+
+async def htx(peer: Peer) -> None:
+    request = await peer.receive_json(SOON, "sub")
+    await peer.send(_zipped({"id": request["id"], "status": "ok", "subbed": request["sub"]}))
+
+    async def on_message(message: str | bytes) -> None:
+        if "pong" not in json.loads(message):
+            peer.violation(f"not a pong: {message!r}")
+
+    await peer.stream(
+        lambda n: _zipped({"ping": n} if n % 25 == 0 else {"ch": "ticker", "tick": n}), on_message, idle=IDLE
+    )
+
+
+async def centrifugo(peer: Peer) -> None:
+    login = await peer.receive_json(SOON, "connect")
+    if login.get("connect") != {"token": "t0kent0kent0ken"}:
+        await peer.close(3500, "invalid token")
+    await peer.send('{"id":1,"connect":{"client":"a","ping":1,"pong":true}}')
+    request = await peer.receive_json(SOON, "subscribe")
+    await peer.send(f'{{"push":{{"seq":0}}}}\n{{"id":{request["id"]},"subscribe":{{}}}}\n')
+
+    async def on_message(message: str | bytes) -> None:
+        if message != "{}":
+            peer.violation(f"not a pong: {message!r}")
+
+    def tick(n: int) -> object:
+        return "{}" if n % 25 == 0 else f'{{"push":{{"seq":{n}}}}}\n{{"push":{{"seq":{n}.5}}}}'
+
+    await peer.stream(tick, on_message, idle=IDLE)
+
+
+def _zipped(message: object) -> bytes:
+    return gzip.compress(json.dumps(message, separators=(",", ":")).encode())
+
+
 def _nothing(peer: Peer) -> Callable[[str | bytes], Awaitable[None]]:
     async def on_message(message: str | bytes) -> None:
         peer.violation(f"unknown: {message!r}")
@@ -313,6 +367,19 @@ FEEDS = (
     Feed(
         name="coinbase-advanced-public", serve=coinbase, is_data=lambda text: json.loads(text)["channel"] == "ticker",
         error=_says({"type": "error", "message": "rate limit exceeded"}), reason="rate limit exceeded",
+    ),
+    Feed(
+        name="mqtt", serve=mqtt, is_data=lambda text: text.startswith("0\x11\x00\x05ticks"), subprotocol="mqtt", every=1,
+    ),
+    Feed(
+        name="htx", serve=htx, is_data=_json_with("tick"),
+        error=_says(_zipped({"status": "error", "err-code": "bad-request", "err-msg": "invalid topic"})),
+        reason="invalid topic",
+    ),
+    Feed(
+        name="centrifugo", serve=centrifugo, is_data=_json_with("push"),
+        secrets={"LOBBY_SECRET_CENTRIFUGO_TOKEN": "t0kent0kent0ken"},
+        error=_says('{"id":3,"error":{"code":109,"message":"token expired"}}'), reason="token expired",
     ),
     Feed(
         name="nats", serve=nats, is_data=lambda text: text.startswith("MSG"),

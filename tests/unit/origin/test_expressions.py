@@ -126,7 +126,7 @@ def test_the_library_is_loaded_without_its_command_line_and_only_when_an_express
     code = """
 import sys
 from lobby_gateway.origin.templates import Template
-assert Template('{"key":"$(KEY)"}', {"KEY"}, ()).text({"KEY": "k"}) == '{"key":"k"}'
+assert Template('{"key":"$(KEY)"}', {"KEY"}, ()).message({"KEY": "k"}) == '{"key":"k"}'
 assert not any(name.split(".")[0] == "cel" for name in sys.modules), "loaded for a secret"
 from lobby_gateway.origin.expressions import Expression
 assert Expression("1 + 1", ()).value({}) == 2
@@ -143,7 +143,7 @@ assert Expression("2 + 2", ()).value({}) == 4
 
 def text(source: str, message: str = "", **secrets: str) -> str:
     template = Template(source, secrets.keys(), OF_MESSAGE)
-    return template.text(variables(message, **secrets))
+    return template.message(variables(message, **secrets))
 
 
 @pytest.mark.parametrize(
@@ -181,4 +181,4 @@ def test_what_a_message_says_is_put_in_as_it_is_and_never_evaluated(before: str,
 
 
 def test_a_secret_is_not_evaluated() -> None:
-    assert Template("$(KEY)", {"KEY"}, TIMES).text({"KEY": "$(now)"}) == "$(now)"
+    assert Template("$(KEY)", {"KEY"}, TIMES).message({"KEY": "$(now)"}) == "$(now)"

@@ -122,7 +122,7 @@ messages = st.lists(
 def test_in_any_steps_the_same_is_forwarded_and_answered(given_messages: list[str], most: int) -> None:
     found = rules({"contains": "ping", "when": "has(msg.ping)", "send": "$(msg.ping)", "forward": False})
     forwarded: list[str] = []
-    sends: list[str] = []
+    sends: list[str | bytes] = []
     at: int | None = 0
     while at is not None:
         some, judgement = judged(found, *given_messages, start=at, most=most)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from typing import Any
 
 import pytest
@@ -813,3 +814,35 @@ def test_the_rest_of_a_flood_behind_the_script_is_judged_in_turns() -> None:
     commands += shell.later(0)
     assert published(commands) == ticks
     assert Send('{"pong":1}') in commands
+
+
+def test_compressed_messages_are_judged_and_published_as_texts() -> None:
+    shell = Shell(decode="Gzip", split="|", onMessage=[PING_RULE]).streaming()
+    batch = Batch.of(
+        [frame(Opcode.BINARY, gzip.compress(b'{"ping":1}|{"n":1}')), frame(Opcode.BINARY, gzip.compress(b"{}"))]
+    )
+    commands = shell.receive(batch)
+    assert published(commands) == ['{"n":1}', "{}"]
+    assert Send('{"pong":1}') in commands
+
+
+def test_what_can_not_be_decoded_ends_the_connection_with_a_reason() -> None:
+    shell = Shell(decode="Gzip").streaming()
+    commands = shell.receive(Batch.of([frame(Opcode.BINARY, b"no")]), HELLO)
+    assert commands == [BeginClose(1007, "a binary message is not Gzip")]
+    shell.lost()
+    assert shell.session.failures == {Failure.INVALID_DATA: 1}
+    assert shell.report.reason == "a binary message is not Gzip"
+
+
+def test_binary_messages_are_sent_by_steps_rules_and_timers() -> None:
+    shell = Shell(
+        onConnect=[{"sendBytes": r'b"\x10\x01"'}],
+        onMessage=[{"when": 'hex(data) == "d000"', "forward": False, "sendBytes": 'b"got " + data'}],
+        every=[{"seconds": 30, "sendBytes": r'b"\xc0\x00"'}],
+        keepalive=NO_PINGS,
+    )
+    shell.wanted()
+    assert Send(b"\x10\x01") in shell.opened()
+    assert shell.receive(Batch.of([frame(Opcode.BINARY, b"\xd0\x00")])) == [Send(b"got \xd0\x00")]
+    assert shell.later(31) == [Send(b"\xc0\x00")]

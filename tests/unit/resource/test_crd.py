@@ -125,8 +125,11 @@ def test_texts_that_may_be_secret_are_marked() -> None:
         "spec.origin.headers[].value",
         "spec.origin.query[].value",
         "spec.origin.onConnect[].send",
+        "spec.origin.onConnect[].sendBytes",
         "spec.origin.onMessage[].send",
+        "spec.origin.onMessage[].sendBytes",
         "spec.origin.every[].send",
+        "spec.origin.every[].sendBytes",
         "spec.template.env[].value",
     }
 

@@ -74,6 +74,7 @@ def test_defaults_reach_every_leaf() -> None:
             "subprotocols": [],
             "tls": {"insecureSkipVerify": False},
             "secrets": [],
+            "decode": "None",
             "onConnect": [],
             "onMessage": [],
             "closeCodes": {"refused": [1008]},

@@ -12,6 +12,7 @@ from lobby_gateway.resource.spec import (
     CloseCodesSpec,
     Compression,
     ConnectMode,
+    Decode,
     Early,
     EndSpec,
     ExpectSpec,
@@ -69,6 +70,7 @@ def test_every_field_arrives() -> None:
     assert origin.on_connect[1:] == (
         OnConnectStep(
             send=None,
+            send_bytes=None,
             expect=ExpectSpec(
                 json={"/status": "authenticated", "/error": None, "/limits/0": {"max": 5, "tags": ["a", None]}},
                 contains="status",
@@ -78,15 +80,25 @@ def test_every_field_arrives() -> None:
             ),
         ),
         OnConnectStep(
-            send=None, expect=ExpectSpec(json={}, contains=None, when=None, early=Early.DROP, timeout_seconds=5)
+            send=None,
+            send_bytes=None,
+            expect=ExpectSpec(json={}, contains=None, when=None, early=Early.DROP, timeout_seconds=5),
         ),
     )
-    assert origin.on_message == (
-        RuleSpec(contains='"ping"', when="has(msg.ping)", send='{"pong":$(msg.ping)}', forward=False, end=None),
-        RuleSpec(contains='"error"', when=None, send=None, forward=True, end=EndSpec(reason="msg.error", refused=True)),
+    pong = RuleSpec(
+        contains='"ping"', when="has(msg.ping)", send='{"pong":$(msg.ping)}', send_bytes=None, forward=False, end=None
     )
+    end = EndSpec(reason="msg.error", refused=True)
+    assert origin.on_message == (
+        pong,
+        RuleSpec(contains='"error"', when=None, send=None, send_bytes=None, forward=True, end=end),
+    )
+    assert (origin.decode, origin.split) == (Decode.GZIP, "\n")
     assert origin.close_codes == CloseCodesSpec(refused=(4401, 4403))
-    assert origin.every == (TimedSpec(seconds=25, send="ping"),)
+    assert origin.every == (
+        TimedSpec(seconds=25, send="ping", send_bytes=None),
+        TimedSpec(seconds=30, send=None, send_bytes='b"\\xc0\\x00"'),
+    )
     assert (origin.keepalive.ping_seconds, origin.keepalive.timeout_seconds, origin.stale_seconds) == (0, 30, 60)
     assert (origin.reconnect.min_milliseconds, origin.reconnect.max_milliseconds) == (100, 60000)
     assert (origin.connect, origin.max_message_bytes) == (ConnectMode.ALWAYS, 2097152)

@@ -1,0 +1,91 @@
+"""Messages that come compressed, or several in one."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lobby_gateway.origin.decoding import Decoder, Undecodable
+from lobby_gateway.resource.spec import Decode
+from lobby_gateway.websocket.frames import Batch, Opcode, frame
+from lobby_gateway.websocket.parser import Event, Ping
+
+
+def deflate(data: bytes) -> bytes:
+    made = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return made.compress(data) + made.flush()
+
+
+COMPRESS: dict[Decode, Callable[[bytes], bytes]] = {
+    Decode.GZIP: gzip.compress,
+    Decode.ZLIB: zlib.compress,
+    Decode.DEFLATE: deflate,
+}
+
+
+def binary(*payloads: bytes) -> Batch:
+    return Batch.of([frame(Opcode.BINARY, each) for each in payloads])
+
+
+def text(*payloads: str) -> Batch:
+    return Batch.of([frame(Opcode.TEXT, each.encode()) for each in payloads])
+
+
+def decoded(decoder: Decoder, *events: Event) -> list[tuple[int, bytes] | Event | Undecodable]:
+    made: list[tuple[int, bytes] | Event | Undecodable] = []
+    for each in decoder.events(events):
+        if isinstance(each, Batch):
+            made += [(each.opcode(i), bytes(each.payload(i))) for i in range(len(each))]
+        else:
+            made.append(each)
+    return made
+
+
+@pytest.mark.parametrize("how", COMPRESS)
+def test_binary_messages_become_texts_and_the_rest_stays(how: Decode) -> None:
+    decoder = Decoder(how, None, 1000)
+    ping = Ping(b"")
+    found = decoded(decoder, binary(COMPRESS[how](b"caf\xc3\xa9"), COMPRESS[how](b"")), ping, text("plain"))
+    assert found == [(Opcode.TEXT, b"caf\xc3\xa9"), (Opcode.TEXT, b""), ping, (Opcode.TEXT, b"plain")]
+
+
+@pytest.mark.parametrize(
+    ("payload", "reason"),
+    [
+        (b"not gzip", "a binary message is not Gzip"),
+        (gzip.compress(b"x" * 500)[:-9], "a message ends in the middle of its Gzip data"),
+        (gzip.compress(b"\xff\xfe"), "a message is not UTF-8 once it is decoded (Gzip)"),
+        (b"", "a message ends in the middle of its Gzip data"),
+    ],
+)
+def test_what_can_not_be_decoded_ends_the_events_behind_what_could(payload: bytes, reason: str) -> None:
+    found = decoded(Decoder(Decode.GZIP, None, 1000), binary(gzip.compress(b"good"), payload, gzip.compress(b"late")))
+    assert found == [(Opcode.TEXT, b"good"), Undecodable(reason)]
+
+
+def test_a_bomb_is_not_unpacked() -> None:
+    found = decoded(Decoder(Decode.GZIP, None, 1000), binary(gzip.compress(b"x" * 50_000_000)))
+    assert found == [Undecodable("a message has more than 1000 bytes once it is decoded", too_big=True)]
+
+
+@given(st.lists(st.text(max_size=5), max_size=6), st.sampled_from(["\n", "\x1e", "||"]))
+def test_a_text_is_split_into_its_parts_without_empty_ones(parts: list[str], separator: str) -> None:
+    whole = separator.join(parts)
+    found = decoded(Decoder(Decode.NONE, separator, 1000), text(whole, "end"))
+    assert found == [(Opcode.TEXT, each.encode()) for each in whole.split(separator) if each] + [(Opcode.TEXT, b"end")]
+
+
+def test_binary_messages_are_not_split_unless_they_are_decoded() -> None:
+    assert decoded(Decoder(Decode.NONE, "\n", 1000), binary(b"a\nb")) == [(Opcode.BINARY, b"a\nb")]
+    assert decoded(Decoder(Decode.ZLIB, "\n", 1000), binary(zlib.compress(b"a\nb"))) == [
+        (Opcode.TEXT, b"a"), (Opcode.TEXT, b"b"),
+    ]  # fmt: skip
+
+
+def test_without_either_it_is_not_needed() -> None:
+    assert not Decoder(Decode.NONE, None, 1000).needed

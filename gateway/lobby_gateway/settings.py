@@ -219,6 +219,7 @@ class TrunkServerSettings:
             A busy greeter may pause for seconds (many handshakes at once), and its clients would lose their seats.
         resume_wait_seconds: how long to wait for messages if a position is ahead of the ring, before answering live: two
             lobbies of one origin are rarely further apart.
+        looks_per_second: how often a position that may be ahead is looked for meanwhile. A look takes 0.2 ms.
         record_bytes: approximate size of a record when batches are merged for a consumer that lags: so large that headers and
             system calls don't matter, so small that other records are not delayed.
         max_answers: most answers waiting to be sent. A consumer that claims more without reading any is broken.
@@ -231,6 +232,7 @@ class TrunkServerSettings:
     status_seconds: float = 0.5
     consumer_timeout_seconds: float = 5.0
     resume_wait_seconds: float = 1.0
+    looks_per_second: float = 50.0
     record_bytes: int = 256 << 10
     max_answers: int = 4096
     close_timeout_seconds: float = 2.0
@@ -255,6 +257,9 @@ class TrunkConsumerSettings:
         subprotocol_wait_seconds: how long a client that offers a subprotocol of the origin is kept waiting for the origin to
             choose one: as in a lobby.
         replay_bytes: most bytes of messages kept for joining clients, but always the newest message: as in a lobby.
+        find_seconds: how long clients of a draining lobby stay there at most because the next one has not found their place.
+            A lobby that has just connected needs 16 messages of its origin for that, which may take seconds.
+        find_again_seconds: interval between two such questions. Each costs the lobby a fraction of a millisecond.
     """
 
     open_timeout_seconds: float = 3.0
@@ -265,6 +270,8 @@ class TrunkConsumerSettings:
     token_seconds: float = 30.0
     subprotocol_wait_seconds: float = 5.0
     replay_bytes: int = 8 << 20
+    find_seconds: float = 10.0
+    find_again_seconds: float = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

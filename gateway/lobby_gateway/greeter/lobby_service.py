@@ -119,6 +119,8 @@ class LobbyService:
         # The numbers of clients that have sent messages to the origin.
         self._forwarders: dict[ClientConnection, int] = {}
         self._numbers = count(1)
+        # Groups whose clients have seats in two lobbies and are on the stream of the one that they leave.
+        self._scouting: dict[Group, None] = {}
         self._held: HeldMessages[ClientConnection] = HeldMessages()
         self._flood = flood
         self._clients_spec = entry.lobby.spec.clients
@@ -283,7 +285,7 @@ class LobbyService:
         if seat.waiter is not None:
             self._queue.leave(seat.waiter)
         if seat.group is not None:
-            seat.group.clients.pop(client, None)
+            self._discard(seat.group, client)
         if seat.trunk is not None:
             self._release(seat.trunk, 1)
         seat.permit.release()
@@ -304,7 +306,7 @@ class LobbyService:
             else:
                 movers.append(client)
         for group in regroup(movers, trunk):
-            trunk.resume(group)
+            self._move(group)
         self._forward_held()
         self._close_if_unused(trunk)
         self._wake()
@@ -327,7 +329,10 @@ class LobbyService:
         self._wake()
 
     def trunk_joined(self, trunk: Trunk, group: Group) -> None:
-        """Clients that moved, or that asked to resume, join a trunk's stream."""
+        """Clients join a trunk's stream, or their place in it was looked for while they are still on another one."""
+        if group.scouting:
+            self._scouted(group)
+            return
         verdict = "exact" if group.exact else "live"
         resuming = [client for client in group.clients if seat_of(client).resuming]
         moved = len(group.clients) - len(resuming)
@@ -387,13 +392,19 @@ class LobbyService:
             if each is trunk:
                 del self._undecided[pending]
                 self.enqueue(pending)
-        clients = list(trunk.bus)
-        position = trunk.position() if clients else None
-        lost = len(clients)
-        for client in clients:
+        lost = len(trunk.bus)
+        for group in [each for each in self._scouting if trunk in {each.trunk, each.old}]:
+            if group.old is trunk:
+                self._leave(group)  # they have a seat already
+            else:
+                self._call_back(group)
+        position = trunk.position() if len(trunk.bus) else None
+        for client in list(trunk.bus):
             trunk.bus.detach(client)
             self._requeue(client, position, now)
         for group in trunk.groups:
+            if group.scouting:
+                continue
             lost += len(group.clients)
             for client in list(group.clients):
                 self._requeue(client, group.position, now)
@@ -410,6 +421,60 @@ class LobbyService:
             }
             logger.warning("lost a trunk with clients" if lost else "lost a trunk", extra=extra)
         self._wake()
+
+    # Moves
+
+    def _move(self, group: Group) -> None:
+        """Asks for the place of clients that have a seat; those that are on another stream stay there meanwhile."""
+        if group.scouting:
+            group.scouting_until = self._loop.time() + self._trunk_settings.find_seconds
+            self._scouting[group] = None
+            if not group.position.digests:
+                self._leave(group)  # no lobby could find it
+                return
+        group.trunk.resume(group)
+
+    def _scouted(self, group: Group) -> None:
+        """A lobby has looked for the place of clients that are still on another stream: they leave it, or it looks again."""
+        if not group.clients or group not in self._scouting:
+            return
+        now = self._loop.time()
+        if group.exact or now >= group.scouting_until:
+            self._leave(group)
+        else:
+            # It has begun only a moment ago, or is far behind; in a moment it has what they saw last.
+            group.timer = self._loop.call_later(self._trunk_settings.find_again_seconds, self._look_again, group)
+
+    def _look_again(self, group: Group) -> None:
+        group.timer = None
+        if group.old is not None:
+            group.ask(group.old.position())
+            group.trunk.resume(group)
+
+    def _leave(self, group: Group) -> None:
+        """Clients whose next lobby knows their place, or never will, leave the old one's stream and join at once."""
+        del self._scouting[group]
+        joining = group.leave()
+        if joining.clients:
+            joining.trunk.resume(joining)
+
+    def _call_back(self, group: Group) -> None:
+        """The lobby to which clients were about to move is gone: they need another seat, and stay where they are."""
+        del self._scouting[group]
+        if group.timer is not None:
+            group.timer.cancel()
+        for client in group.clients:
+            seat_of(client).group = None
+            if group.old is not None:
+                self._schedule_move(client, group.old)
+
+    def _discard(self, group: Group, client: ClientConnection) -> None:
+        """A client that was about to move has disconnected."""
+        group.discard(client)
+        if group.scouting:
+            self._release(group.trunk, 1)
+            if not group.clients:
+                self._scouting.pop(group, None)
 
     # Helpers
 
@@ -524,9 +589,9 @@ class LobbyService:
             seat.waiter = self._queue.wait(client, Rank.LOST, now)
 
     def _release_old_seats(self, group: Group) -> None:
-        for old, seats in group.old_seats.items():
-            self._release(old, seats)
-        group.old_seats.clear()
+        if group.old is not None and group.old_seats:
+            self._release(group.old, group.old_seats)
+            group.old_seats = 0
 
     def _release(self, trunk: Trunk, seats: int) -> None:
         if trunk.lost:

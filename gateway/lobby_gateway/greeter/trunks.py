@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
@@ -49,26 +49,74 @@ _REFUSALS: dict[int, ClaimRefusal] = {GrantReason.FULL: ClaimRefusal.FULL, Grant
 
 
 class Group:
-    """Clients that are at the same position and join a trunk's stream together.
+    """Clients that move to the same trunk together.
+
+    At first they may stay on the stream of the lobby that they leave, until the next one knows their place (`scouting`). Then
+    they leave it, and join the stream of the next one.
 
     Attributes:
+        trunk: to the lobby that they move to, where each has a seat.
+        old: to the lobby that they leave, if it still has their seats; they are kept until the clients have joined.
+        scouting: they are still on the stream of `old`.
+        scouting_until: when they leave it even if their place was not found.
         clients: the clients; those that disconnect meanwhile are removed.
-        position: where they are.
-        old_seats: seats in the lobbies that they leave, kept until they have joined.
+        position: where they are, or while scouting, where they were when it was asked for.
+        old_seats: seats to return to `old` when they have joined.
         replay: the messages that they missed, so far.
         exact: whether they miss nothing and get nothing twice.
         reason: why not.
+        timer: asks for their place again.
     """
 
-    __slots__ = ("clients", "exact", "old_seats", "position", "reason", "replay")
+    __slots__ = (
+        "clients", "exact", "old", "old_seats", "position", "reason", "replay", "scouting", "scouting_until", "timer", "trunk",
+    )  # fmt: skip
 
-    def __init__(self, position: Position) -> None:
+    def __init__(self, trunk: Trunk, position: Position, old: Trunk | None = None) -> None:
+        self.trunk = trunk
+        self.old = old
+        self.scouting = False
+        self.scouting_until = 0.0
         self.clients: dict[ClientConnection, None] = {}
+        self.old_seats = 0
+        self.timer: asyncio.TimerHandle | None = None
+        self.ask(position)
+
+    def ask(self, position: Position) -> None:
+        """The lobby is asked for a position; what it answered before does not count."""
         self.position = position
-        self.old_seats: Counter[Trunk] = Counter()
         self.replay: list[Batch] = []
         self.exact = True
         self.reason = ""
+
+    def discard(self, client: ClientConnection) -> None:
+        """A client has disconnected."""
+        self.clients.pop(client, None)
+        if not self.clients and self.timer is not None:
+            self.timer.cancel()
+
+    def leave(self) -> Group:
+        """Takes the clients from the stream of `old`; returns them as a group at the place that it has reached."""
+        old = self.old
+        if old is None:
+            raise ValueError("the clients are on no stream")
+        if self.timer is not None:
+            self.timer.cancel()
+        old.bus.flush()  # a client that is lost by this is discarded
+        joining = Group(self.trunk, old.position(), old)
+        for client in list(self.clients):
+            old.bus.detach(client)
+            joining.add(client)
+        joining.old_seats = len(joining.clients)
+        return joining
+
+    def add(self, client: ClientConnection) -> None:
+        """Adds a client that is on no stream."""
+        self.clients[client] = None
+        seat = seat_of(client)
+        seat.group = self
+        seat.trunk = self.trunk
+        seat.waiter = None
 
 
 class ClientSeat:
@@ -76,9 +124,10 @@ class ClientSeat:
 
     Attributes:
         permit: of its address; released when it disconnects.
-        trunk: of the lobby in which it has a seat; None while it has none.
+        trunk: of the lobby in which it has a seat; None while it has none. While its group is scouting, of the one that it
+            leaves.
         waiter: its place in the queue, while it waits for a seat (elsewhere).
-        group: with which it is about to join a trunk's stream.
+        group: with which it is about to move.
         position: where it is in the stream, while it has no trunk.
         resuming: it asked to continue at `position` when it connected, and is not answered yet.
     """
@@ -104,32 +153,30 @@ def seat_of(client: ClientConnection) -> ClientSeat:
 
 
 def regroup(clients: Iterable[ClientConnection], trunk: Trunk) -> list[Group]:
-    """Takes clients from the streams that they are on, if any, so that they can join a trunk's stream.
+    """Groups clients that have got a seat by where they are.
 
     Args:
-        clients: clients with a seat there.
-        trunk: the trunk.
+        clients: clients that are on no stream, or on that of a lobby that they leave.
+        trunk: to the lobby of the seats.
 
     Returns:
-        The clients, grouped by their positions.
+        Groups to join the trunk's stream; those of clients that are still on another one are scouting.
     """
-    groups: dict[Position, Group] = {}
-    positions: dict[Trunk, Position] = {}
+    lost: dict[Position, Group] = {}
+    moving: dict[Trunk, Group] = {}
     for client in clients:
         seat = seat_of(client)
-        seat.waiter = None
+        if seat.trunk is None:
+            position = seat.position or Position(NO_EPOCH, 0)
+            (lost.get(position) or lost.setdefault(position, Group(trunk, position))).add(client)
+            continue
         old = seat.trunk
-        if old is not None:
-            old.bus.detach(client)
-            seat.position = positions.get(old) or positions.setdefault(old, old.position())
-        position = seat.position or Position(NO_EPOCH, 0)
-        group = groups.get(position) or groups.setdefault(position, Group(position))
-        if old is not None:
-            group.old_seats[old] += 1
+        group = moving.get(old) or moving.setdefault(old, Group(trunk, old.position(), old))
+        group.scouting = True
         group.clients[client] = None
         seat.group = group
-        seat.trunk = trunk
-    return list(groups.values())
+        seat.waiter = None
+    return [*lost.values(), *moving.values()]
 
 
 class Recent:
@@ -199,7 +246,7 @@ class TrunkOwner(Protocol):
         """The lobby asks for its seats back; when it asks again, the earliest end counts."""
 
     def trunk_joined(self, trunk: Trunk, group: Group) -> None:
-        """The stream has reached the place where a group joins it."""
+        """The lobby has found the place of a group in its stream, or not; if it is not scouting, it joins there."""
 
     def trunk_origin(self, trunk: Trunk) -> None:
         """The lobby's origin has chosen a subprotocol, or none."""

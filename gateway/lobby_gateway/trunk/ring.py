@@ -255,9 +255,7 @@ class MessageRing(BatchLog):
             if any(cursor <= span.start <= index.following(cursor) for span in self._spans):
                 return Live(self.cursor, LiveReason.GONE)  # another epoch begins there, so messages may be missing
             return Wait(LiveReason.AMBIGUOUS) if fits.ahead else Exact(cursor)
-        if fits.ahead or not len(index):
-            return Wait()
-        return Live(self.cursor, LiveReason.UNKNOWN)
+        return Wait() if fits.ahead else Wait(LiveReason.UNKNOWN)
 
     def has(self, epoch: int) -> bool:
         """Whether places of an epoch are found by their offset."""

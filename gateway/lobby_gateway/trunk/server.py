@@ -8,8 +8,9 @@ docs/trunk.md describes the records and their order.
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
 from enum import Enum, auto
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from lobby_gateway.settings import TrunkServerSettings
 from lobby_gateway.trunk.position import LiveReason, Position
@@ -40,6 +41,9 @@ from lobby_gateway.trunk.records import (
 from lobby_gateway.trunk.ring import Chunk, Exact, Live, MessageRing, Wait
 
 TRUNK_SERVER_SETTINGS = TrunkServerSettings()
+
+LOOKS_AT_ONCE = 16
+"""How many messages in a row a position is looked for after each of them."""
 
 
 class TrunkLobby(Protocol):
@@ -92,12 +96,14 @@ class TrunkServerState(Enum):
 _STREAMING = TrunkServerState.STREAMING  # an attribute of an enumeration costs more than the rest of `take`
 
 
-class _Pending(NamedTuple):
+@dataclass(slots=True)
+class _Pending:
     """A RESUME without an answer."""
 
     id: int
     position: Position
     deadline: float
+    looked_until: float = 0.0  # when the looks so far no longer count against `looks_per_second`
 
 
 Parts = tuple[bytes, bytes]
@@ -406,6 +412,8 @@ class TrunkServer:
 
     def _answer_resume(self, now: float, max_bytes: int) -> Parts | None:
         for pending in self._resumes:
+            if not self._may_look(pending, now):
+                continue
             outcome = _resolve(self._ring, pending.position, timed_out=now >= pending.deadline)
             if isinstance(outcome, Wait) or (isinstance(outcome, Exact) and outcome.cursor > self._stream.cursor):
                 continue  # the stream will get there
@@ -415,6 +423,14 @@ class TrunkServer:
             self._replay = _Reader(pending.id, outcome.cursor, _place(self._ring, pending.position, outcome))
             return self._catch_up(self._replay, max_bytes)
         return None
+
+    def _may_look(self, pending: _Pending, now: float) -> bool:
+        """Whether a position is looked for: after a few looks, not with each message of a fast stream."""
+        interval = 1 / self._settings.looks_per_second
+        if now < pending.deadline and pending.looked_until - now > LOOKS_AT_ONCE * interval:
+            return False
+        pending.looked_until = max(pending.looked_until, now) + interval
+        return True
 
     def _catch_up(self, group: _Reader, max_bytes: int) -> Parts:
         """The next record of a group that catches up with the stream, which waits for it."""

@@ -12,14 +12,14 @@ import pytest
 from tests.support import web
 from tests.support.raw_client import RawClient, request
 from tests.support.sockets import run
-from tests.unit.greeter.lobbies import KEY, SETTINGS, Running, greeter, texts, until
+from tests.unit.greeter.lobbies import KEY, SETTINGS, Lobby, Running, greeter, texts, until
 from tests.unit.greeter.support import resource
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from lobby_gateway.clients.resuming import hashes
 from lobby_gateway.clients.tokens import Purpose, verify
-from lobby_gateway.settings import RemovalSettings, SeatQueueSettings
+from lobby_gateway.settings import RemovalSettings, SeatQueueSettings, TrunkConsumerSettings
 from lobby_gateway.trunk.identity import identity_of
 from lobby_gateway.websocket.frames import Opcode
 
@@ -273,6 +273,133 @@ def test_clients_leave_a_draining_lobby_without_a_gap_and_return_its_seats_last(
             for client in clients:
                 await client.close()
             await until(lambda: not any(lobby.seat_count.taken for lobby in running.lobbies))
+
+    run(main())
+
+
+QUICK = replace(SETTINGS, trunk=TrunkConsumerSettings(find_again_seconds=0.02))
+
+
+async def moving(running: Running, count: int) -> tuple[Lobby, Lobby, list[ClientConnection]]:
+    """Clients of a draining lobby that have seats in another one, which does not know their place."""
+    [old] = running.lobbies
+    clients = await running.clients(count)
+    old.publish(*numbered(1, 20))
+    for client in clients:
+        await texts(client, 20)
+    new = running.lobby("prices-2")
+    new.ring.begin_epoch(7)
+    new.publish(*numbered(15, 6))  # it connected a moment ago
+    old.drain()
+    running.tell(new)
+    await until(lambda: (new.seat_count.taken, old.seat_count.taken) == (count, count))
+    return old, new, clients
+
+
+def test_clients_stay_on_the_stream_of_a_draining_lobby_until_the_next_one_knows_their_place() -> None:
+    async def main() -> None:
+        async with greeter("prices-1", settings=QUICK) as running:
+            old, new, clients = await moving(running, 3)
+            old.publish(*numbered(21, 20))
+            for client in clients:
+                assert await texts(client, 20) == numbered(21, 20)
+            assert old.seat_count.taken == 3
+            new.publish(*numbered(21, 20))
+            await until(lambda: old.seat_count.taken == 0)
+            new.publish("41")
+            for client in clients:
+                assert await texts(client, 1) == ["41"]
+                await client.close()
+            assert running.greeter.report().moves_exact == {"prices": 3}
+            await until(lambda: not new.seat_count.taken)
+
+    run(main())
+
+
+def test_clients_that_stay_on_a_draining_lobby_leave_when_it_is_lost() -> None:
+    async def main() -> None:
+        async with greeter("prices-1", settings=QUICK) as running:
+            old, new, clients = await moving(running, 3)
+            new.publish(*numbered(21, 16))
+            old.publish(*numbered(21, 11))
+            old.die()
+            for client in clients:
+                assert await texts(client, 16) == numbered(21, 16)
+                await client.close()
+            assert running.greeter.report().moves_exact == {"prices": 3}
+            assert new.claims == [3]
+            await until(lambda: not new.seat_count.taken)
+
+    run(main())
+
+
+def test_clients_stay_on_a_draining_lobby_when_the_next_one_is_lost_and_move_to_another() -> None:
+    async def main() -> None:
+        async with greeter("prices-1", settings=QUICK) as running:
+            old, new, clients = await moving(running, 3)
+            new.die()
+            old.publish("21")
+            for client in clients:
+                assert await texts(client, 1) == ["21"]
+            third = running.lobby("prices-3")
+            third.ring.begin_epoch(8)
+            third.publish(*numbered(1, 21))
+            running.tell(third)
+            await until(lambda: (third.seat_count.taken, old.seat_count.taken) == (3, 0))
+            third.publish("22")
+            for client in clients:
+                assert await texts(client, 1) == ["22"]
+                await client.close()
+            await until(lambda: not third.seat_count.taken)
+            assert running.greeter.report().moves_exact == {"prices": 3}
+
+    run(main())
+
+
+def test_a_client_that_disconnects_while_its_place_is_looked_for_returns_both_seats() -> None:
+    async def main() -> None:
+        async with greeter("prices-1", settings=QUICK) as running:
+            old, new, clients = await moving(running, 2)
+            for client in clients:
+                await client.close()
+            await until(lambda: (new.seat_count.taken, old.seat_count.taken) == (0, 0))
+            await until(lambda: not old.trunks)
+
+    run(main())
+
+
+def test_clients_leave_a_draining_lobby_in_the_end_even_if_their_place_is_not_found() -> None:
+    hasty = replace(SETTINGS, trunk=TrunkConsumerSettings(find_seconds=0.1, find_again_seconds=0.02))
+
+    async def main() -> None:
+        async with greeter("prices-1", settings=hasty) as running:
+            old, new, clients = await moving(running, 2)
+            await until(lambda: not old.seat_count.taken)
+            new.publish("next")
+            for client in clients:
+                assert await texts(client, 1) == ["next"]
+                await client.close()
+            assert running.greeter.report().moves_live == {"prices": 2}
+
+    run(main())
+
+
+def test_clients_whose_messages_have_no_identity_move_at_once() -> None:
+    async def main() -> None:
+        origin = {"url": "ws://origin.example/", "identity": "None"}
+        async with greeter("prices-1", origin=origin) as running:
+            [old] = running.lobbies
+            clients = await running.clients(2)
+            old.publish("1")
+            new = running.lobby("prices-2")
+            new.ring.begin_epoch(7)
+            new.publish("1")
+            old.drain()
+            running.tell(new)
+            await until(lambda: (new.seat_count.taken, old.seat_count.taken) == (2, 0))
+            assert running.greeter.report().moves_live == {"prices": 2}
+            for client in clients:
+                await client.close()
 
     run(main())
 

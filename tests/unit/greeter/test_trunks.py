@@ -284,7 +284,7 @@ def test_a_group_gets_what_it_missed_before_it_joins() -> None:
         trunk = trunk_to(lobby.id, owner)
         trunk.claim(2)
         await until(lambda: owner.granted)
-        known, unknown = Group(Position(1, 1)), Group(Position(77, 1))
+        known, unknown = Group(trunk, Position(1, 1)), Group(trunk, Position(77, 1))
         trunk.resume(known)
         trunk.resume(unknown)
         assert set(trunk.groups) == {known, unknown}
@@ -305,7 +305,7 @@ def test_no_group_joins_a_trunk_that_is_not_open() -> None:
         lobby = Lobby()
         trunk = trunk_to(lobby.id, Owner())
         with pytest.raises(ValueError, match="the trunk is not open"):
-            trunk.resume(Group(Position(1, 1)))
+            trunk.resume(Group(trunk, Position(1, 1)))
         trunk.close()
         await trunk.wait_closed()
         lobby.close()

@@ -39,6 +39,7 @@ class SimulatedLobby:
         groups: its clients.
         clients: number of them.
         draining: it takes no more clients.
+        preconnected: it was asked to connect to the origin before its first client.
         lost: it is on a node that is lost.
         gone: its process has ended.
         origin_back_at: when it has its origin connection again.
@@ -53,6 +54,7 @@ class SimulatedLobby:
     groups: Counter[Past] = field(default_factory=Counter)
     clients: int = 0
     draining: bool = False
+    preconnected: bool = False
     lost: bool = False
     gone: bool = False
     origin_back_at: float = 0.0

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from math import ceil, exp, sqrt
 
 from lobby_gateway.process.seat_reports import GreeterReport, LobbyReport, OriginReport, OriginState
-from lobby_operator.planner.actions import Action, Create, Delete, Drain
+from lobby_operator.planner.actions import Action, Create, Delete, Drain, Preconnect
 from lobby_operator.planner.demand import measure_demand
 from lobby_operator.planner.history import observe
 from lobby_operator.planner.plan import Plan, plan
@@ -311,6 +311,7 @@ class Simulation:
                 reading is None
                 or reading.report is None
                 or (lobby.draining and lobby.clients != reading.report.clients)
+                or lobby.preconnected is not reading.report.preconnected
             ):
                 self._read(lobby)
 
@@ -324,10 +325,14 @@ class Simulation:
                 before.unresponsive_since if before is not None and before.unresponsive_since is not None else self.now
             )
         elif not starts:
-            origin = _WAITING if lobby.origin_back_at > self.now else _CONNECTED if lobby.clients else _IDLE
-            if before is not None and report is not None and (report.clients, report.draining, report.origin) == (
-                lobby.clients, lobby.draining, origin,
-            ):  # fmt: skip
+            needed = lobby.clients > 0 or lobby.preconnected
+            origin = _WAITING if lobby.origin_back_at > self.now else _CONNECTED if needed else _IDLE
+            now = (lobby.clients, lobby.draining, lobby.preconnected, origin)
+            if (
+                before is not None
+                and report is not None
+                and (report.clients, report.draining, report.preconnected, report.origin) == now
+            ):
                 return
             report = LobbyReport(
                 name=lobby.name,
@@ -336,6 +341,7 @@ class Simulation:
                 seats=lobby.seats,
                 clients=lobby.clients,
                 origin=origin,
+                preconnected=lobby.preconnected,
             )
         self._readings[lobby.name] = LobbyReading(
             name=lobby.name,
@@ -373,6 +379,8 @@ class Simulation:
                 starts = self._settings.start_seconds * self._rng.uniform(0.5, 1.5)
                 made = SimulatedLobby(action.name, self.now, self.now + starts, self.spec.seats, self.spec.revision)
                 self._add(made)
+            case Preconnect() if lobby is not None and not lobby.lost:
+                lobby.preconnected = True
             case Drain() if lobby is not None and not lobby.lost:
                 lobby.draining = True
                 self._causes.setdefault(

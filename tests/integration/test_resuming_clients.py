@@ -1,6 +1,7 @@
 """Clients that resume (`lobby_gateway.client`) miss nothing, whatever ends their connections.
 
-`RESUMING_CLIENTS=1000` runs with as many clients, `RESUMING_KILLS=20` kills as often.
+`RESUMING_CLIENTS=1000 RESUMING_KILLS=20 RESUMING_RATE=5` runs as many clients, kills as often, and sends as many messages per
+second.
 """
 
 from __future__ import annotations
@@ -10,40 +11,24 @@ import signal
 from pathlib import Path
 
 import pytest
-from tests.support import web
-from tests.support.resuming import NO_FAULTS, Resuming, resuming
+from tests.support.resuming import NO_FAULTS, Resuming, fuller_greeter, resuming, until_found_anywhere
 from tests.support.sockets import run
 from tests.support.ticker import ticker
 from tests.support.up import LobbyUp, lobby_file, lobby_resource, lobby_up
 from tests.support.waiting import until
 
-from lobby_gateway.clients.resuming import HASHES_KEPT
-
 CLIENTS = int(os.environ.get("RESUMING_CLIENTS", "60"))
 KILLS = int(os.environ.get("RESUMING_KILLS", "4"))
-RATE = 20
+RATE = float(os.environ.get("RESUMING_RATE", "20"))
 """Messages per second."""
+QUEUE = {"messages": 1024, "milliseconds": 60_000}
+"""So that the test's own process, which runs all clients, may lag."""
 SIGNALS = (signal.SIGKILL, signal.SIGTERM)
 
 
 def seats() -> int:
     """Of a lobby: the clients need several."""
     return CLIENTS // 2 + 5
-
-
-async def fuller_greeter(up: LobbyUp) -> int:
-    """Process id of the greeter with the most clients, once all greeters are open."""
-
-    async def counts() -> dict[int, int] | None:
-        try:
-            found = {pid: await up.admin_of(pid) for pid in (each.pid for each in up.greeter_processes())}
-            reports = {pid: (await web.get(f"{admin}/waiting")).json() for pid, admin in found.items()}
-        except (OSError, LookupError):
-            return None
-        return {pid: report["clients"].get("prices", 0) for pid, report in reports.items()}
-
-    seen: dict[int, int] = await until(counts, describe="all greeters to be open")
-    return max(seen, key=lambda pid: seen[pid])
 
 
 async def end(up: LobbyUp, pid: int, number: signal.Signals, clients: Resuming) -> None:
@@ -60,19 +45,6 @@ async def end(up: LobbyUp, pid: int, number: signal.Signals, clients: Resuming) 
     await clients.each_goes_on()
 
 
-async def until_found_anywhere(up: LobbyUp) -> None:
-    """Waits until each lobby has more messages than clients send hashes of: before, it cannot tell where they were."""
-
-    async def look() -> bool:
-        try:
-            reports = await up.reports()
-        except (OSError, LookupError):
-            return False  # a lobby does not listen yet
-        return all(report["messages"] > 2 * HASHES_KEPT for report in reports.values())
-
-    await until(look, every=0.1, describe="each lobby to have a few messages")
-
-
 @pytest.mark.parametrize("batch_milliseconds", [0, 20])
 def test_greeters_that_are_killed_in_turn_cost_a_reconnect_and_no_message(
     tmp_path: Path, batch_milliseconds: int
@@ -84,6 +56,7 @@ def test_greeters_that_are_killed_in_turn_cost_a_reconnect_and_no_message(
                 origin.url,
                 clients_seats=seats(),
                 clients_batchMilliseconds=batch_milliseconds,
+                clients_queue=QUEUE,
                 replicas=2,
                 maxReplicas=2,
                 origin_connect="Always",
@@ -107,7 +80,7 @@ def test_redirected_clients_whose_lobby_ends_resume_in_another(tmp_path: Path, n
     async def main() -> None:
         async with ticker(rate=RATE) as origin:
             resource = lobby_resource(
-                "prices", origin.url, clients_seats=seats(), replicas=3, origin_connect="Always",
+                "prices", origin.url, clients_seats=seats(), clients_queue=QUEUE, replicas=3, origin_connect="Always",
                 routing={"mode": "Redirect"}, waitSeconds=60,
             )  # fmt: skip
             async with (

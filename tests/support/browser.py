@@ -164,17 +164,20 @@ async def page(profile: Path) -> AsyncIterator[Page]:
 
 
 @contextlib.asynccontextmanager
-async def web_page() -> AsyncIterator[str]:
-    """A page whose origin differs from the greeter's; yields its URL."""
+async def web_page(script: Path | None = None) -> AsyncIterator[str]:
+    """A page whose origin differs from the greeter's; yields its URL. `/script.js` on it is a file."""
+    source = await asyncio.to_thread(script.read_bytes) if script is not None else b""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            await reader.readuntil(b"\r\n\r\n")
+            request = await reader.readuntil(b"\r\n\r\n")
         except asyncio.IncompleteReadError:  # browsers open spare connections and close them unused
             writer.close()
             return
-        body = b"<!doctype html><title>page</title>"
-        head = f"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        kind, body = "text/html", b"<!doctype html><title>page</title>"
+        if request.startswith(b"GET /script.js "):
+            kind, body = "text/javascript", source
+        head = f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
         writer.write(head.encode() + body)
         await writer.drain()
         writer.close()

@@ -8,10 +8,13 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
+from tests.support import web
 from tests.support.tally import Tally, by_seq
+from tests.support.up import LobbyUp
 from tests.support.waiting import until
 
 from lobby_gateway.client import Stream
+from lobby_gateway.clients.resuming import HASHES_KEPT
 
 
 @dataclass(slots=True)
@@ -90,3 +93,31 @@ async def resuming(url: str, count: int) -> AsyncIterator[Resuming]:
             yield made
         finally:
             await asyncio.gather(*(stream.close() for stream in made.streams))
+
+
+async def fuller_greeter(up: LobbyUp) -> int:
+    """Process id of the greeter with the most clients, once all greeters are open."""
+
+    async def counts() -> dict[int, int] | None:
+        try:
+            found = {pid: await up.admin_of(pid) for pid in (each.pid for each in up.greeter_processes())}
+            reports = {pid: (await web.get(f"{admin}/waiting")).json() for pid, admin in found.items()}
+        except (OSError, LookupError):
+            return None
+        return {pid: report["clients"].get("prices", 0) for pid, report in reports.items()}
+
+    seen: dict[int, int] = await until(counts, describe="all greeters to be open")
+    return max(seen, key=lambda pid: seen[pid])
+
+
+async def until_found_anywhere(up: LobbyUp) -> None:
+    """Waits until each lobby has more messages than clients send hashes of: before, it cannot tell where they were."""
+
+    async def look() -> bool:
+        try:
+            reports = await up.reports()
+        except (OSError, LookupError):
+            return False  # a lobby does not listen yet
+        return all(report["messages"] > 2 * HASHES_KEPT for report in reports.values())
+
+    await until(look, every=0.1, describe="each lobby to have a few messages")

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import http
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
+from tests.support.scripted_gateway import Server, Step, refuses, sends
 from tests.support.sockets import hold_port, run
 from websockets.asyncio.server import ServerConnection, serve
-from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
-from websockets.http11 import Request, Response
+from websockets.http11 import Response
 
 from lobby_gateway.client import Message, Stream
 from lobby_gateway.clients.resuming import hashes
@@ -23,65 +20,6 @@ from lobby_gateway.settings import StreamSettings
 QUICK = StreamSettings(min_backoff_seconds=0.02, max_backoff_seconds=0.05, no_seat_seconds=0.2)
 EXACT = '{"lobby-gateway":{"resume":"exact"}}'
 LIVE = '{"lobby-gateway":{"resume":"live","reason":"gone"}}'
-
-Step = Callable[[ServerConnection], Awaitable[None]] | Response
-"""What happens to one connection: it is served, or refused."""
-
-
-def sends(*messages: Message, close: int = 1012) -> Step:
-    """Sends messages, then closes with a code; 0: drops the TCP connection."""
-
-    async def serve_one(connection: ServerConnection) -> None:
-        for message in messages:
-            await connection.send(message)
-        if close:
-            await connection.close(close)
-        else:
-            connection.transport.abort()
-
-    return serve_one
-
-
-def refuses(status: int, **headers: str) -> Response:
-    fields = Headers({name.replace("_", "-"): value for name, value in headers.items()})
-    fields["Content-Length"] = "0"
-    return Response(status, http.HTTPStatus(status).phrase, fields)
-
-
-class Server:
-    """Serves each connection with the next step.
-
-    Attributes:
-        asked: the targets of the requests.
-        times: when they came.
-    """
-
-    def __init__(self, *steps: Step) -> None:
-        self.steps = list(steps)
-        self.asked: list[str] = []
-        self.times: list[float] = []
-        self.port = 0
-
-    @property
-    def url(self) -> str:
-        return f"ws://127.0.0.1:{self.port}/prices"
-
-    def _request(self, _connection: ServerConnection, request: Request) -> Response | None:
-        self.asked.append(request.path)
-        self.times.append(asyncio.get_running_loop().time())
-        step = self.steps[0]
-        return self.steps.pop(0) if isinstance(step, Response) else None  # type: ignore[return-value]
-
-    async def _serve(self, connection: ServerConnection) -> None:
-        step = self.steps.pop(0)
-        assert not isinstance(step, Response)
-        await step(connection)
-
-    @contextlib.asynccontextmanager
-    async def run(self) -> AsyncIterator[Server]:
-        async with serve(self._serve, "127.0.0.1", 0, process_request=self._request) as server:
-            self.port = next(iter(server.sockets)).getsockname()[1]
-            yield self
 
 
 async def all_of(stream: Stream) -> list[Message]:

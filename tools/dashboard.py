@@ -155,6 +155,16 @@ _ORIGINS = Row(
         Panel("Lobbies without an origin connection", "Waiting or refused, by Lobby.", (
             Query(f"sum by (lobby) (lobby_origin_state{{{LOBBY}, state=~\"Waiting|Refused\"}})", "{{lobby}}"),
         )),
+        Panel("Source of the stream", "peer: another lobby, since its own connection is lost or not allowed.", (
+            Query(f"sum by (source) (lobby_stream_source{{{LOBBY}}})", "{{source}}"),
+        ), stacked=True),
+        Panel("Lobbies between origin and lobby", "Of the stream with the longest way, by Lobby.", (
+            Query(f"max by (lobby) (lobby_stream_depth{{{LOBBY}}})", "{{lobby}}"),
+        )),
+        Panel("Changes of the source", "exact: nobody noticed, for example that a connection was lost. live: a gap.", (
+            Query(f"sum by (to, verdict) (increase(lobby_source_changes_total{{{LOBBY}}}{RATE}))", "{{to}} {{verdict}}"),
+            Query(f"sum(increase(lobby_stream_gaps_total{{{LOBBY}}}{RATE}))", "gaps"),
+        )),
         Panel("Connections made", "More connections than new lobbies mean that origins were reconnected.", (
             Query(f"sum by (lobby) (increase(lobby_origin_connections_total{{{LOBBY}}}{RATE}))", "{{lobby}}"),
         )),

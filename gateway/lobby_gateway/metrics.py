@@ -91,6 +91,12 @@ FORMS: tuple[str, ...] = ("location", "json")
 SIDES: tuple[str, ...] = ("direct", "trunk")
 """How a client is connected to its lobby."""
 
+SOURCES: tuple[str, ...] = ("origin", "peer", "none")
+"""Where a lobby's stream comes from: its own origin connection, another lobby, or nowhere now."""
+
+CHANGES: tuple[str, ...] = ("origin", "renewal", "peer")
+"""What a lobby's stream changes to: an own connection after a loss, a renewed connection, another lobby."""
+
 NAME_OF_A_LOBBY = Label("lobby", bound="key of a Lobby, one for each Lobby")
 
 LAG_BUCKETS: tuple[float, ...] = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
@@ -182,14 +188,34 @@ LOBBY: tuple[Definition, ...] = (
     Definition("lobby_draining", "gauge", "1 while this lobby accepts no new clients."),
     Definition("lobby_messages_total", "counter", "Messages received from the origin."),
     Definition("lobby_message_bytes_total", "counter", "Bytes of the frames of those messages."),
-    Definition("lobby_stream_offset", "gauge", "Offset of the stream: messages of this origin connection so far."),
+    Definition("lobby_stream_offset", "gauge", "Offset of the stream: messages since it last began or broke."),
     Definition("lobby_origin_state", "gauge", "1 for the state of the origin connection, 0 for all others.", (_STATE,)),
     Definition(
         "lobby_origin_connections_total", "counter", "Origin connections made; all but the first are reconnects."
     ),
     Definition("lobby_origin_attempts_total", "counter", "Attempts to connect to the origin."),
     Definition("lobby_origin_failures_total", "counter", "Failures of the origin connection, by kind.", (_FAILURE,)),
-    Definition("lobby_trunks", "gauge", "Trunks of greeters."),
+    Definition(
+        "lobby_stream_source",
+        "gauge",
+        "1 for where the stream comes from (its own origin connection, a peer, which is another lobby, or nowhere), 0 for "
+        "the others.",
+        (Label("source", SOURCES),),
+    ),
+    Definition("lobby_stream_depth", "gauge", "Lobbies that the stream comes over; 0: its own origin connection."),
+    Definition(
+        "lobby_source_changes_total",
+        "counter",
+        "Changes of where the stream comes from. exact: it went on at the same message, and no client noticed. live: with "
+        "the next message, so that some may be missing.",
+        (Label("to", CHANGES), Label("verdict", VERDICTS)),
+    ),
+    Definition("lobby_stream_gaps_total", "counter", "Times that the stream did not go on at the same message."),
+    Definition(
+        "lobby_stream_skipped_messages_total", "counter", "Messages that this lobby was too slow to take from a peer."
+    ),
+    Definition("lobby_relays", "gauge", "Lobbies that take their stream from this one; included in lobby_trunks."),
+    Definition("lobby_trunks", "gauge", "Trunks of greeters and other lobbies."),
     Definition("lobby_trunk_behind_messages", "gauge", "Messages not yet sent on the trunk that is furthest behind."),
     Definition("lobby_trunk_missed_messages_total", "counter", "Messages that slow greeters missed."),
     Definition("lobby_ring_messages", "gauge", "Messages in the ring, for replay and resuming."),

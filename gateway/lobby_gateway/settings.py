@@ -21,6 +21,8 @@ class OriginSettings:
         max_buffered_bytes: most bytes of client messages that wait for an origin that reads slowly; more are refused, so that
             it can't fill the memory.
         unresponsive_close_seconds: how long to wait for the close frame of an origin that stopped responding: it hardly comes.
+        renew_jitter: a renewal (`origin.renew`) comes up to this share of its interval early, so that lobbies that were
+            started together don't connect together for ever.
         judged_per_turn: most messages that are compared with what `onConnect` expects, or with the rules of `onMessage`, in
             one turn of the event loop. Parsing that many takes a few milliseconds, with expressions up to 50; one read may
             bring 100,000 tiny ones.
@@ -36,6 +38,7 @@ class OriginSettings:
     max_retry_after_seconds: float = 3600.0
     max_buffered_bytes: int = 1 << 20
     unresponsive_close_seconds: float = 0.5
+    renew_jitter: float = 0.1
     judged_per_turn: int = 500
     early_bytes: int = 4 << 20
     denied_networks: tuple[IPv4Network | IPv6Network, ...] = ()
@@ -76,12 +79,55 @@ class ForwardSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RelaySettings:
+    """Lobbies that take their stream from another lobby, and the change from one source of the stream to the next.
+
+    Attributes:
+        max_depth: most lobbies that a stream comes over on its way from the origin's connection. Two: with `max_relays` each,
+            that is enough for a thousand lobbies, and each costs latency.
+        max_relays: most lobbies that one lobby serves: as much work as 32 greeters, a small part of its clients.
+        wait_seconds: how long a stream that has stopped waits for a source that continues it exactly, before one continues it
+            as it is. Asking a peer takes milliseconds; two lobbies of one origin are rarely further apart than this.
+        try_seconds: interval between two comparisons of a candidate with the stream, while another source is active.
+        history_messages: most messages that a lobby without any takes from a peer, so that it can continue the streams of
+            clients that come from a lobby that has ended: what an origin sends within a few seconds.
+        renew_seconds: how long the place in a renewed session is searched before it takes over as it is.
+        ask_seconds: how long to wait for a peer's answer before the next one is asked, too: several round trips.
+        welcome_seconds: how long a peer may take to answer; its own `resume_wait_seconds` and a round trip.
+        min_backoff_seconds: upper bound of the first wait after no peer had a stream; doubles with each round.
+        max_backoff_seconds: upper bound of any such wait: another lobby may have connected meanwhile.
+        linger_seconds: how long a peer's stream is kept after it was last needed, as with an origin's connection.
+        candidate_messages: most messages of a candidate that are kept: at 1,000 a second, what comes in four seconds.
+        candidate_bytes: most bytes of them.
+    """
+
+    max_depth: int = 2
+    max_relays: int = 32
+    wait_seconds: float = 1.0
+    try_seconds: float = 0.05
+    history_messages: int = 4096
+    renew_seconds: float = 30.0
+    ask_seconds: float = 0.05
+    welcome_seconds: float = 1.5
+    min_backoff_seconds: float = 0.05
+    max_backoff_seconds: float = 0.5
+    linger_seconds: float = 10.0
+    candidate_messages: int = 4096
+    candidate_bytes: int = 4 << 20
+
+
+RELAY = RelaySettings()
+"""The defaults, for arguments."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LobbySettings:
     """A lobby process.
 
     Attributes:
         origin: settings of its connection to the origin.
         forward: settings of clients' messages to the origin.
+        relay: settings of streams from and to other lobbies.
         ring_messages: most messages kept for replay, resuming and slow greeters.
         ring_bytes: most bytes of them: an upper bound on this memory, however fast the origin is.
         replay_bytes: most bytes of messages sent to a client that joins or resumes: all that the ring holds.
@@ -103,6 +149,7 @@ class LobbySettings:
 
     origin: OriginSettings = ORIGIN
     forward: ForwardSettings = ForwardSettings()
+    relay: RelaySettings = RELAY
     ring_messages: int = 16384
     ring_bytes: int = 8 << 20
     replay_bytes: int = 8 << 20

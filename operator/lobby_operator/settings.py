@@ -105,6 +105,23 @@ class PollSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PeerListSettings:
+    """What lobbies are told about each other.
+
+    Attributes:
+        max_peers: most peers that a lobby is told: with thousands of lobbies, lists of all would cost more than the streams.
+        full_relays: a lobby that serves this many others counts as full; as `RelaySettings.max_relays` of the lobby.
+        timeout_seconds: how long to wait for a lobby's answer.
+        retry_seconds: how long to wait before a lobby that did not answer is told again.
+    """
+
+    max_peers: int = 16
+    full_relays: int = 32
+    timeout_seconds: float = 2.0
+    retry_seconds: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReconcileSettings:
     """When a Lobby is reconciled, and how failures are retried. Times are in seconds.
 
@@ -455,6 +472,7 @@ class OperatorSettings:
         lobby_admin_port: admin port of lobbies and greeters; the one that their pods declare.
         polling: polls of lobbies and greeters.
         planner: times and limits of the planner.
+        peers: what lobbies are told about each other.
         reconcile: when Lobbies are reconciled, and how failures are retried.
         api: calls to the API.
         kopf: watches, and the lists that they are compared with.
@@ -486,6 +504,7 @@ class OperatorSettings:
     lobby_admin_port: int = 8001
     polling: PollSettings = field(default_factory=PollSettings)
     planner: PlannerSettings = field(default_factory=PlannerSettings)
+    peers: PeerListSettings = field(default_factory=PeerListSettings)
     reconcile: ReconcileSettings = field(default_factory=ReconcileSettings)
     api: ApiSettings = field(default_factory=ApiSettings)
     kopf: KopfSettings = field(default_factory=KopfSettings)

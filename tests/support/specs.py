@@ -29,6 +29,8 @@ def origin_spec(url: str = "ws://origin.example/", **fields: Any) -> OriginSpec:
         "connect": "OnDemand",
         "maxMessageBytes": 1048576,
         "identity": "Content",
+        "limits": {"connections": 0},
+        "renew": {"everySeconds": 0, "overlap": True},
     }
     steps = [
         {**step, "expect": {"early": "Drop", **step["expect"]}} if "expect" in step else step

@@ -27,6 +27,7 @@ class SeatsOnly:
         self.seat_count = SeatCount(seats)
         self.origin_connected = True
         self.subprotocol: str | None = None
+        self.via: tuple[str, ...] | None = ()
 
     @property
     def seats(self) -> int:
@@ -39,6 +40,9 @@ class SeatsOnly:
     @property
     def draining(self) -> bool:
         return self.seat_count.draining
+
+    def relay_refusal(self, consumer: str) -> str:
+        return "" if self.via is not None else f"it has no stream for {consumer}"
 
     def claim(self, count: int) -> int:
         return self.seat_count.claim(count)

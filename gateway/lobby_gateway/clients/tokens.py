@@ -46,6 +46,9 @@ DELETED_QUERY: Final = "lobby=deleted"
 PRECONNECT_PATH: Final = "/preconnect"
 """Where it accepts tokens for `Purpose.PRECONNECT`."""
 
+PEERS_PATH: Final = "/peers"
+"""Where a lobby's admin port accepts tokens for `Purpose.PEERS`."""
+
 _MAX_KEYS: Final = 8
 _TOKEN: Final = re.compile(r"(?P<signed>v1\.(?P<claims>[A-Za-z0-9_-]+))\.(?P<signature>[A-Za-z0-9_-]+)")
 
@@ -192,6 +195,7 @@ class Purpose(StrEnum):
     TRUNK = "trunk"
     DRAIN = "drain"
     PRECONNECT = "preconnect"
+    PEERS = "peers"
 
 
 class TokenProblem(StrEnum):

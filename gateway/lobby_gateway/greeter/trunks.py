@@ -408,6 +408,9 @@ class Trunk:
         self.bus.publish(batch)
         self._recent.append(batch)
 
+    def trunk_epoch(self) -> None:
+        """The stream of the lobby was broken: its clients go on with it as it is."""
+
     def trunk_record(self, record: FromServer) -> None:
         """Any other record."""
         self._received_at = self._loop.time()

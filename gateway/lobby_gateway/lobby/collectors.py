@@ -9,7 +9,7 @@ from lobby_gateway import metrics
 from lobby_gateway.clients.admission import ProcessCapacity, SeatCount
 from lobby_gateway.clients.collectors import client_port_samples, message_bus_samples
 from lobby_gateway.lobby.handshakes import LobbyHandshakes
-from lobby_gateway.origin.connection import OriginConnection
+from lobby_gateway.lobby.stream import LobbyStream
 from lobby_gateway.origin.states import Failure
 from lobby_gateway.process.seat_reports import OriginState
 from lobby_gateway.trunk.ring import MessageRing
@@ -38,7 +38,7 @@ def samples(
     seat_count: SeatCount,
     capacity: ProcessCapacity,
     ring: MessageRing,
-    origin: OriginConnection,
+    stream: LobbyStream,
     handshakes: LobbyHandshakes,
     trunks: Collection[TrunkServerConnection],
     listener: ListenerStats,
@@ -46,7 +46,12 @@ def samples(
 ) -> metrics.Samples:
     """Everything in the table `metrics.LOBBY`."""
     direct = len(handshakes.clients)
+    origin, sources = stream.own, stream.sources
     report = origin.report()
+    changes: dict[tuple[str, ...], float] = {
+        (kind, verdict): sources.changes[kind, verdict] for kind in metrics.CHANGES for verdict in metrics.VERDICTS
+    }
+    source = "none" if not sources.flowing else "peer" if sources.via else "origin"
     return {
         "lobby_seats": seat_count.total,
         "lobby_clients": {"direct": direct, "trunk": seat_count.taken - direct},
@@ -58,6 +63,12 @@ def samples(
         "lobby_origin_connections_total": report.connections,
         "lobby_origin_attempts_total": origin.attempts,
         "lobby_origin_failures_total": {str(failure): origin.failures.get(failure, 0) for failure in Failure},
+        "lobby_stream_source": {each: int(each == source) for each in metrics.SOURCES},
+        "lobby_stream_depth": len(sources.via or ()),
+        "lobby_source_changes_total": changes,
+        "lobby_stream_gaps_total": sources.gaps,
+        "lobby_stream_skipped_messages_total": sources.skipped,
+        "lobby_relays": sum(trunk.server.relays for trunk in trunks),
         "lobby_trunks": len(trunks),
         "lobby_trunk_behind_messages": max((trunk.server.behind for trunk in trunks), default=0),
         "lobby_trunk_missed_messages_total": stats.missed_by_closed_trunks

@@ -29,8 +29,8 @@ class ForwardTarget(Protocol):
     def streaming(self) -> bool:
         """Whether it is open, and its `onConnect` steps are done."""
 
-    def send_to_origin(self, opcode: int, payload: bytes) -> bool:
-        """Sends a message; False if the origin reads too slowly to take more."""
+    def send_to_origin(self, opcode: int, payload: bytes, sender: Hashable) -> bool:
+        """Sends a message of a client; False if the origin reads too slowly to take more."""
 
 
 class Forwarding:
@@ -105,7 +105,7 @@ class Forwarding:
         return self._origin.streaming and now >= self._next_at
 
     def _send(self, sender: Hashable, opcode: int, payload: bytes, now: float) -> None:
-        if not self._origin.send_to_origin(opcode, payload):
+        if not self._origin.send_to_origin(opcode, payload, sender):
             self._fates["undeliverable"] += 1
             return
         self._fates["forwarded"] += 1

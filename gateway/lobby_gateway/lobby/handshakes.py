@@ -297,7 +297,7 @@ class LobbyHandshakes:
             path: path of the request.
 
         Raises:
-            TokenError: it has no valid token.
+            TokenError: it has no valid token for this.
         """
         self._use(self._verify(_bearer(authorization), purpose, path))
 

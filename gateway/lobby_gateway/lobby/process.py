@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import secrets
 import time
@@ -15,19 +16,28 @@ from lobby_gateway.clients.admission import ProcessCapacity, SeatCount
 from lobby_gateway.clients.auth import TrustedProxies
 from lobby_gateway.clients.connection import ClientConnection
 from lobby_gateway.clients.fan_out import SEND_LOOP
-from lobby_gateway.clients.tokens import DELETED_QUERY, DRAIN_PATH, PRECONNECT_PATH, Purpose, TokenError, TokenKeys
+from lobby_gateway.clients.tokens import (
+    DELETED_QUERY,
+    DRAIN_PATH,
+    PEERS_PATH,
+    PRECONNECT_PATH,
+    Purpose,
+    TokenError,
+    TokenKeys,
+)
 from lobby_gateway.http.admin import AdminRequest, AdminResponse, AdminServer, health_handlers, metrics_handler
 from lobby_gateway.lobby import collectors
 from lobby_gateway.lobby.collectors import LobbyStats
 from lobby_gateway.lobby.forwarding import Forwarding
 from lobby_gateway.lobby.handshakes import LobbyHandshakes
+from lobby_gateway.lobby.stream import LobbyStream
 from lobby_gateway.lobby.watched_files import FileWatch, SecretSource
-from lobby_gateway.origin.connection import OriginConnection
 from lobby_gateway.origin.secrets import ResolvedOrigin
 from lobby_gateway.process.lifecycle import Shutdown, announce
 from lobby_gateway.process.limits import MemoryWatch, ProcessLimits
+from lobby_gateway.process.peer_list import PeerList
 from lobby_gateway.process.repeated_failures import RepeatedFailures
-from lobby_gateway.process.seat_reports import LobbyReport, OriginState
+from lobby_gateway.process.seat_reports import LobbyReport
 from lobby_gateway.resource.spec import Lobby, OriginSpec
 from lobby_gateway.settings import LobbySettings
 from lobby_gateway.trunk import records as trunk
@@ -100,15 +110,16 @@ class LobbyProcess:
         self._seat_count = SeatCount(lobby.spec.clients.seats)
         origin = lobby.spec.origin
         self._ring = MessageRing(settings.ring_messages, settings.ring_bytes, identity_of(origin.identity))
-        self._origin = OriginConnection(
-            origin,
-            resolved,
+        self._stream = LobbyStream(
+            lobby,
+            name,
+            self._ring,
+            self,
+            keys=keys,
+            resolved=resolved,
             read_secrets=lambda: secret_source.resolve(origin),
-            publish=self._publish,
-            begin_epoch=self._begin_epoch,
-            closed=self._origin_closed,
-            forget=self._forget,
-            settings=settings.origin,
+            identity=identity_of(origin.identity),
+            settings=settings,
         )
         self._limits = limits
         self._capacity = ProcessCapacity(limits.max_clients, limits.max_memory)
@@ -120,7 +131,7 @@ class LobbyProcess:
             capacity=self._capacity,
             ring=self._ring,
             forward=self._forward,
-            origin_subprotocol=lambda: self._origin.subprotocol,
+            origin_subprotocol=lambda: self._stream.subprotocol,
             seats_changed=self._seats_changed,
             trunk_arrived=self._trunk_arrived,
             proxies=proxies,
@@ -128,7 +139,7 @@ class LobbyProcess:
             flood=limits.flood,
         )
         self._forwarding = Forwarding(
-            self._origin,
+            self._stream,
             self._handshakes.fates,
             per_second=lobby.spec.clients.forward.messages_per_second,
             settings=settings.forward,
@@ -143,6 +154,8 @@ class LobbyProcess:
         self._no_clients.set()
         self._preconnected_until = 0.0
         self._preconnect_timer: asyncio.TimerHandle | None = None
+        self._origin_id = origin.stream_id
+        self._asked_until: float | None = None  # a lobby without a stream asked this one for it
         self._ignored_origin: OriginSpec | None = None
         self._stats = LobbyStats()
         self._lag = metrics.LoopLag()
@@ -168,6 +181,7 @@ class LobbyProcess:
                 ("GET", "/seats"): self._answer_seats,
                 ("POST", DRAIN_PATH): self._answer_drain,
                 ("POST", PRECONNECT_PATH): self._answer_preconnect,
+                ("POST", PEERS_PATH): self._answer_peers,
             },
             hosts=addresses.admin_hosts,
         )
@@ -180,7 +194,7 @@ class LobbyProcess:
             extra = {"lobby": self.name, "port": listener.port, "seats": self.seats, "send_loop": SEND_LOOP}
             logger.info("lobby is open", extra=extra)
             async with asyncio.TaskGroup() as tasks:
-                origin = tasks.create_task(self._origin.run(), name="origin")
+                stream = tasks.create_task(self._stream.run(), name="stream")
                 sweep = tasks.create_task(self._sweep(), name="sweep")
                 lag = tasks.create_task(self._lag.watch(), name="loop lag")
                 watching = [tasks.create_task(watch(), name=f"file watch {at}") for at, watch in enumerate(watches, 1)]
@@ -188,8 +202,8 @@ class LobbyProcess:
                 logger.info("lobby is stopping", extra={"lobby": self.name, "reason": stopping.reason})
                 await self._drain_before_exit()
                 listener.close()
-                await self._origin.close()
-                for task in (origin, sweep, lag, *watching):
+                await self._stream.own.close()
+                for task in (stream, sweep, lag, *watching):
                     task.cancel()
         finally:
             memory.close()
@@ -221,7 +235,7 @@ class LobbyProcess:
 
     def update_secrets(self, resolved: ResolvedOrigin) -> None:
         """Takes the origin's secrets, which may have changed."""
-        self._origin.update_secrets(resolved)
+        self._stream.own.update_secrets(resolved)
 
     def report(self) -> LobbyReport:
         """The answer on `/seats`."""
@@ -232,7 +246,13 @@ class LobbyProcess:
             seats=self._seat_count.total,
             clients=self._seat_count.taken,
             direct=len(self._handshakes.clients),
-            origin=self._origin.report(),
+            origin=self._stream.own.report(),
+            permit=self._stream.own.permitted or not self._stream.own.idle,
+            told=[self._stream.version.term, self._stream.version.number],
+            flowing=self._stream.sources.flowing,
+            via=list(self._stream.sources.via or ()),
+            relays=self._relays,
+            origin_id=self._origin_id,
             preconnected=self._loop.time() < self._preconnected_until - self._settings.preconnect_seconds / 2,
             position=str(Position(self._ring.epoch, self._ring.offset)),
             messages=self._stats.messages,
@@ -301,13 +321,47 @@ class LobbyProcess:
 
     @property
     def origin_connected(self) -> bool:
-        """Whether messages can be expected."""
-        return self._origin.report().state is OriginState.CONNECTED
+        """Whether messages can be expected, from the origin itself or over another lobby."""
+        return self._stream.sources.flowing
 
     @property
     def subprotocol(self) -> str | None:
         """What the origin chose; empty if it chose none; None if it was not connected yet."""
-        return self._origin.subprotocol
+        return self._stream.subprotocol
+
+    @property
+    def via(self) -> tuple[str, ...] | None:
+        """The lobbies that the stream comes over, the nearest first; empty: the own session; None: there is no stream."""
+        return self._stream.sources.via
+
+    def relay_refusal(self, consumer: str) -> str:
+        """Why this lobby can't serve its stream to another one now; empty if it can.
+
+        A lobby that holds one of the few connections that the origin allows connects when it is asked.
+        """
+        if self._seat_count.draining:
+            return "it drains"
+        if self._relays > self._settings.relay.max_relays:  # the one that asks is counted already
+            return f"it serves {self._settings.relay.max_relays} lobbies already"
+        refusal = self._stream.sources.refusal(consumer)
+        if not refusal:
+            self._loop.call_soon(self._relays_changed)
+        elif self._stream.own.permitted and self.lobby.spec.origin.limits.connections:
+            self._asked_until = self._loop.time() + self._settings.relay.linger_seconds
+            self._seats_changed()
+        return refusal
+
+    @property
+    def _relays(self) -> int:
+        """Lobbies that take their stream from this one."""
+        return sum(each.server.relays for each in self._trunks)
+
+    def _relays_changed(self) -> None:
+        if self._relays == len(self._trunks):
+            self._no_trunks.set()  # other lobbies leave when this one has stopped, if they can't before
+        else:
+            self._no_trunks.clear()
+        self._seats_changed()
 
     def claim(self, count: int) -> int:
         """Takes up to `count` seats; returns how many were granted."""
@@ -322,33 +376,66 @@ class LobbyProcess:
 
     # The stream
 
-    def _begin_epoch(self) -> None:
+    def begin_epoch(self) -> None:
+        """The stream begins, or does not go on exactly."""
         self._ring.begin_epoch(secrets.randbits(63) + 1)
+
+    def remember(self, batch: Batch) -> None:
+        """Messages from before the stream began: nobody gets them who does not resume there."""
+        self._ring.append(batch)
+        for each in self._trunks:
+            each.server.skip_history()
+
+    def skip(self, count: int) -> None:
+        """`count` messages of the stream will never come."""
+        self._ring.begin_epoch(self._ring.epoch, self._ring.offset + count)
+
+    def origin_chosen(self) -> None:
+        """The origin is connected, here or at a peer, and has chosen a subprotocol, or none."""
+        if self.subprotocol is None:
+            return
         self._handshakes.origin_connected()
         for each in list(self._trunks):
             each.tell_origin()
         self._forward_held()
 
-    def _forget(self) -> None:
-        """The origin's connection is closed because no client needs it: what it sent must not pass for fresh later."""
+    def forget(self) -> None:
+        """Nobody needs the stream any more: what it had so far must not pass for fresh later."""
         self._ring.forget()
         for each in list(self._trunks):
             each.send_status()
 
-    def _origin_closed(self, code: int, round_trip: float) -> bool:
+    def stream_changed(self) -> None:
+        """The stream comes from somewhere else now, or has stopped: tells the lobbies that relay it."""
+        for each in list(self._trunks):
+            if each.server.relays:
+                each.send_status()
+
+    def drop_relays(self, depth: int) -> None:
+        """Closes the trunks of lobbies that were told a smaller depth, so that no two take their stream from each other."""
+        for each in list(self._trunks):
+            if each.server.relays and each.server.told_depth < depth:
+                each.drop_relay()
+
+    def origin_closed(self, code: int, round_trip: float) -> bool:
         """Closes the client whose message was the reason, if there is one."""
         sender = self._forwarding.origin_closed(code, self._loop.time(), round_trip)
+        if sender is None:
+            return False
+        self.blamed(sender, code)
+        return True
+
+    def blamed(self, sender: Hashable, code: int) -> None:
+        """The origin closed a connection because of a message of this client, which is closed; or its greeter is told."""
         match sender:
-            case None:
-                return False
             case ClientConnection():
                 sender.close(close_codes.ORIGIN_OBJECTED)
             case (TrunkServerConnection() as connection, int(client)):
                 connection.blame(client, code)
         logger.warning("the origin closed its connection because of a client's message", extra={"code": code})
-        return True
 
-    def _publish(self, batch: Batch) -> None:
+    def publish(self, batch: Batch) -> None:
+        """The next messages of the stream."""
         self._stats.messages += len(batch.ends)
         self._stats.bytes += len(batch.data)
         self._ring.append(batch)
@@ -373,7 +460,9 @@ class LobbyProcess:
             self._forward_timer = self._loop.call_at(at, self._forward_held)
 
     def _seats_changed(self) -> None:
-        self._origin.set_needed(self._seat_count.taken > 0 or self._preconnect_timer is not None)
+        asked = self._asked_until is not None and self._loop.time() < self._asked_until
+        preconnects = self._preconnect_timer is not None
+        self._stream.set_needed(self._seat_count.taken > 0 or preconnects or asked or self._relays > 0)
         if self._handshakes.clients:
             self._no_clients.clear()
         else:
@@ -405,8 +494,7 @@ class LobbyProcess:
     def _trunk_closed(self, connection: TrunkServerConnection) -> None:
         self._trunks.pop(connection, None)
         self._stats.missed_by_closed_trunks += connection.server.missed
-        if not self._trunks:
-            self._no_trunks.set()
+        self._relays_changed()
 
     # Background tasks
 
@@ -416,6 +504,9 @@ class LobbyProcess:
             now = self._loop.time()
             self._handshakes.bus.sweep(now)
             self._forwarding.pump(now)  # for what was held for too long
+            if self._asked_until is not None and now >= self._asked_until:
+                self._asked_until = None
+                self._seats_changed()
 
     async def _drain_before_exit(self) -> None:
         seconds = self._settings.stop_seconds
@@ -434,7 +525,7 @@ class LobbyProcess:
             seat_count=self._seat_count,
             capacity=self._capacity,
             ring=self._ring,
-            origin=self._origin,
+            stream=self._stream,
             handshakes=self._handshakes,
             trunks=self._trunks,
             listener=listener,
@@ -443,6 +534,16 @@ class LobbyProcess:
 
     async def _answer_seats(self, _request: AdminRequest) -> AdminResponse:
         return AdminResponse.json(self.report().to_json())
+
+    async def _answer_peers(self, request: AdminRequest) -> AdminResponse:
+        if (refusal := self._refusal(request, Purpose.PEERS, PEERS_PATH)) is not None:
+            return refusal
+        try:
+            told = PeerList.from_json(json.loads(request.body))
+        except (ValueError, TypeError, KeyError) as error:
+            return AdminResponse.text(f"not a list of peers: {error}", 400)
+        accepted = self._stream.tell(told)
+        return AdminResponse.json(self.report().to_json(), 200 if accepted else 409)
 
     async def _answer_preconnect(self, request: AdminRequest) -> AdminResponse:
         if (refusal := self._refusal(request, Purpose.PRECONNECT, PRECONNECT_PATH)) is not None:

@@ -59,8 +59,10 @@ class OriginConnection:
         read_secrets: Callable[[], ResolvedOrigin],
         publish: Callable[[Batch], None],
         begin_epoch: Callable[[], None],
+        ended: Callable[[], None] = lambda: None,
         closed: Callable[[int, float], bool] = lambda _code, _round_trip: False,
         forget: Callable[[], None] = lambda: None,
+        permitted: bool = True,
         fraction: Callable[[], float] = random.random,
         settings: OriginSettings = ORIGIN,
         open_timeout: float | None = None,
@@ -73,9 +75,11 @@ class OriginConnection:
             read_secrets: reads them before each attempt, in a thread. A UserError is the reason why the attempt failed.
             publish: called with every batch of the stream.
             begin_epoch: called before the first batch of each origin connection.
+            ended: called when its stream has ended, for whatever reason.
             closed: called with the code when the origin closes the stream, and the seconds of the shortest round trip; returns
                 whether a client's message was the reason.
             forget: called when the stream ends because no client needs it: its messages must not be replayed later.
+            permitted: whether it may connect; see `set_permitted`.
             fraction: returns random numbers from 0 to 1, for the jitter.
             settings: timeouts and limits.
             open_timeout: most seconds for connecting; None: as in `WebSocketClientSettings`.
@@ -86,6 +90,7 @@ class OriginConnection:
         self._read_secrets = read_secrets
         self._publish = publish
         self._begin_epoch = begin_epoch
+        self._ended = ended
         self._closed = closed
         self._forget = forget
         self._open_timeout = open_timeout
@@ -97,6 +102,7 @@ class OriginConnection:
             redactor=_hiding(frozenset() if resolved is None else resolved.secrets),
             fraction=fraction,
             wall_clock=time.time,
+            permitted=permitted,
             settings=settings,
         )
         self._loop = asyncio.get_running_loop()
@@ -108,6 +114,7 @@ class OriginConnection:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
         self._needed = False
+        self._streamed = False  # since `begin_epoch`, until `ended`
         self._acting = False
         self._act_again = False  # the lobby called us while a command was being performed
         self._logged = State.IDLE
@@ -142,6 +149,21 @@ class OriginConnection:
         self._needed = needed
         self._session.set_needed(needed, self._loop.time())
         self._act()
+
+    def reconnect(self) -> None:
+        """Closes an open stream and connects again at once."""
+        self._session.renew(self._loop.time())
+        self._act()
+
+    def set_permitted(self, permitted: bool) -> None:
+        """Sets whether it may connect; if not, an open connection is closed at once."""
+        self._session.set_permitted(permitted, self._loop.time())
+        self._act()
+
+    @property
+    def idle(self) -> bool:
+        """There is no connection, no attempt, and no scheduled attempt."""
+        return self._session.state is State.IDLE and self._connecting is None
 
     def update_secrets(self, resolved: ResolvedOrigin) -> None:
         """Takes the current secrets: if they differ from those of the latest attempt, a scheduled one is made now.
@@ -220,6 +242,9 @@ class OriginConnection:
             self._act_again = True
             return
         self._act_again = False
+        if self._streamed and self._session.state is not State.STREAMING:
+            self._streamed = False
+            self._ended()
         self._log_state()
         at = self._session.wake_at()
         if at != self._timer_at:
@@ -258,6 +283,7 @@ class OriginConnection:
     def _perform(self, command: Command) -> None:
         match command:
             case BeginEpoch():
+                self._streamed = True
                 self._begin_epoch()
             case PauseReading():
                 if self._websocket is not None:

@@ -76,6 +76,7 @@ class OriginSession:
         redactor: Redactor | None = None,
         fraction: Callable[[], float],
         wall_clock: Callable[[], float],
+        permitted: bool = True,
         settings: OriginSettings = ORIGIN,
     ) -> None:
         """Begins without a connection.
@@ -86,6 +87,7 @@ class OriginSession:
             redactor: hides the secrets.
             fraction: returns random numbers from 0 to 1.
             wall_clock: returns the seconds since 1970, for expressions.
+            permitted: whether it may connect; see `set_permitted`.
             settings: timeouts and limits.
         """
         self.state = State.IDLE
@@ -98,6 +100,8 @@ class OriginSession:
         self._wall_clock = wall_clock
         self._refused_codes = _FORBIDDEN_CODES | frozenset(spec.close_codes.refused)
         self._always = spec.connect is ConnectMode.ALWAYS
+        self._needed = self._always
+        self._permitted = permitted
         self._settings = settings
         self._backoff = Backoff(
             base=spec.reconnect.min_milliseconds / 1000,
@@ -166,12 +170,26 @@ class OriginSession:
 
     def start(self, now: float) -> None:
         """The lobby starts. Connects if `connect` is Always."""
-        if self._always:
+        if self._always and self._permitted:
+            self._want(now)
+
+    def set_permitted(self, permitted: bool, now: float) -> None:
+        """Sets whether it may connect (`origin.limits.connections`). If not, an open connection is closed at once."""
+        if self._stopped or permitted == self._permitted:
+            return
+        self._permitted = permitted
+        if not permitted:
+            self._wanted = False
+            self._leave()
+        elif self._needed:
             self._want(now)
 
     def set_needed(self, needed: bool, now: float) -> None:
         """Sets whether there are clients. Ignored if `connect` is Always."""
         if self._stopped or self._always:
+            return
+        self._needed = needed
+        if not self._permitted:
             return
         if needed:
             self._want(now)
@@ -200,6 +218,13 @@ class OriginSession:
         self._allow(now)
         if self.state in (State.WAITING, State.REFUSED):
             self._try(now)
+
+    def renew(self, now: float) -> None:
+        """Closes an open stream and connects again at once (`origin.renew` without overlap). Counts as no failure."""
+        if self.state is State.STREAMING:
+            self._backoff.reset()
+            self._next_try = now
+            self._close(BeginClose(1000, "planned reconnect"))
 
     def stop(self) -> None:
         """The lobby stops: no more connections are opened, and an open one is closed cleanly."""

@@ -51,6 +51,12 @@ class LobbyReport:
         origin: its origin connection.
         preconnected: it keeps that connection without clients, because the lobby host asked for it; False when half of the
             time is over, so that the request should be repeated.
+        permit: whether it may connect to the origin, or is still connected to it.
+        told: term and number of the latest list of peers (`peer_list.Version`).
+        flowing: whether messages can be expected, from the origin or over another lobby.
+        via: the lobbies that its stream comes over, the nearest first; empty: it comes from its own connection.
+        relays: lobbies that take their stream from this one.
+        origin_id: hash of what decides which stream its origin sends: equal for lobbies that get the same one.
         position: epoch and offset of the stream, as text.
         messages: messages received from the origin.
         bytes: bytes of their frames.
@@ -67,6 +73,12 @@ class LobbyReport:
     direct: int = 0
     origin: OriginReport = field(default_factory=OriginReport)
     preconnected: bool = False
+    permit: bool = True
+    told: list[int] = field(default_factory=lambda: [0, 0])
+    flowing: bool = False
+    via: list[str] = field(default_factory=list)
+    relays: int = 0
+    origin_id: str = ""
     position: str = ""
     messages: int = 0
     bytes: int = 0

@@ -25,6 +25,7 @@ class LobbyOverview:
         clients: seats taken.
         seats: number of seats.
         origin: state of its origin connection, in one word; empty if unknown.
+        via: the lobbies that its stream comes over, the nearest first; empty: it comes from its own connection.
         problem: why the origin is not connected; empty if it is, or if the reason is unknown.
         retry_in_seconds: seconds until the next attempt to connect; 0 if none is scheduled.
         messages: messages received from it so far; None if unknown.
@@ -36,6 +37,7 @@ class LobbyOverview:
     clients: int = 0
     seats: int = 0
     origin: str = ""
+    via: tuple[str, ...] = ()
     problem: str = ""
     retry_in_seconds: float = 0.0
     messages: int | None = None
@@ -142,6 +144,7 @@ def lobby_overviews(status: LobbyStatus) -> dict[str, LobbyOverview]:
             clients=each.clients,
             seats=each.seats,
             origin=each.origin,
+            via=each.via,
         )
         for each in entries.values()
     }

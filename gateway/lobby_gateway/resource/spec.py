@@ -6,9 +6,11 @@ validates and defaults a resource. That is a separate module so that a lobby, wh
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
+from hashlib import sha256
 from typing import Any
 
 from lobby_gateway.errors import InvalidLobbyError
@@ -275,6 +277,30 @@ class ReconnectSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OriginLimitsSpec:
+    """What the origin allows all lobbies of the Lobby together.
+
+    Attributes:
+        connections: most connections at any moment, except during a renewal; 0: one for each lobby.
+    """
+
+    connections: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenewSpec:
+    """Planned reconnects, before the origin's own limit.
+
+    Attributes:
+        every_seconds: seconds after which a connection is replaced; 0: never.
+        overlap: whether the next connection is opened before the old one is closed.
+    """
+
+    every_seconds: int
+    overlap: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OriginSpec:
     """The upstream WebSocket server.
 
@@ -295,6 +321,8 @@ class OriginSpec:
         stale_seconds: seconds without a message after which the connection is closed; 0: never.
         reconnect: back-off between attempts to connect.
         connect: when to connect.
+        limits: what the origin allows all lobbies together.
+        renew: planned reconnects.
         max_message_bytes: largest message accepted, in bytes.
         identity: what makes two messages the same: `Content`, `None` or a JSON pointer (see `trunk.identity`).
     """
@@ -315,8 +343,21 @@ class OriginSpec:
     stale_seconds: int
     reconnect: ReconnectSpec
     connect: ConnectMode
+    limits: OriginLimitsSpec
+    renew: RenewSpec
     max_message_bytes: int
     identity: str
+
+    @property
+    def stream_id(self) -> str:
+        """A hash of what decides which stream the origin sends: lobbies with the same one can take each other's."""
+        fields = asdict(self)
+        asked = {name: fields[name] for name in _DECIDING if fields[name]}
+        return sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
+
+
+_DECIDING = ("url", "headers", "query", "subprotocols", "on_connect", "on_message", "identity")
+"""Fields of `OriginSpec`; one that is empty does not count, so that a version that adds one agrees with those before it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

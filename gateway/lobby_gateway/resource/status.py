@@ -39,6 +39,7 @@ class LobbyEntry:
         clients: seats taken.
         seats: number of seats; 0 if not given.
         origin: state of its origin connection; empty if not given.
+        via: the lobbies that its stream comes over, the nearest first; empty: it comes from its own connection.
     """
 
     name: str
@@ -46,6 +47,7 @@ class LobbyEntry:
     clients: int = 0
     seats: int = 0
     origin: str = ""
+    via: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,4 +126,5 @@ def _lobby(data: Mapping[str, Any], phase: str) -> LobbyEntry:
         clients=int(data.get("clients", 0)),
         seats=int(data.get("seats", 0)),
         origin=str(data.get("origin", "")),
+        via=tuple(map(str, data.get("via") or ())),
     )

@@ -119,6 +119,7 @@ class TrunkConsumer:
         moving: the lobby asked for its seats back (MOVE).
         missed: messages of the stream that were evicted before they could be sent.
         identity: gives the identity of a message's payload, for positions.
+        via: the lobbies that the lobby's stream comes over, the nearest first; None: it has no stream now.
         settings: see `TrunkConsumerSettings`.
     """
 
@@ -145,6 +146,7 @@ class TrunkConsumer:
         "seats",
         "settings",
         "subprotocol",
+        "via",
         "welcomed",
     )  # fmt: skip
 
@@ -157,6 +159,7 @@ class TrunkConsumer:
         position: Position | None = None,
         ledger: SeatLedger | None = None,
         identity: Identity = digest,
+        relays: bool = False,
         settings: TrunkConsumerSettings = TRUNK_CONSUMER_SETTINGS,
     ) -> None:
         """Starts with HELLO, and a CLAIM for each claim that is in the ledger already.
@@ -168,6 +171,7 @@ class TrunkConsumer:
             position: where the stream continues, if the lobby finds it.
             ledger: records the seats; by default a new one.
             identity: gives the identity of a message's payload.
+            relays: this end is a lobby that serves the stream to others; `name` is its name.
             settings: see `TrunkConsumerSettings`.
         """
         self.settings = settings
@@ -177,6 +181,7 @@ class TrunkConsumer:
         self.welcomed = False
         self.seats = self.free = self.missed = 0
         self.origin_connected = self.moving = False
+        self.via: tuple[str, ...] | None = None
         self._epoch, self._offset = NO_EPOCH, 0  # the place in the stream
         self.subprotocol: str | None = None
         self._resuming = position
@@ -189,7 +194,7 @@ class TrunkConsumer:
         self._last_received = now
         self._heartbeat_at = now + settings.heartbeat_seconds
         claims = (Claim(claim, count).encode() for claim, count in self.ledger.claims.items())
-        self._out = [Hello(name, replay, position).encode(), *claims]
+        self._out = [Hello(name, replay, position, relays).encode(), *claims]
 
     @property
     def held(self) -> int:
@@ -333,6 +338,7 @@ class TrunkConsumer:
         self.seats = record.seats
         self.free = record.free
         self.origin_connected = record.origin_connected
+        self.via = record.via
 
     def _messages(self, record: Messages) -> None:
         if not self.welcomed:

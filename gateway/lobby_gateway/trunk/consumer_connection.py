@@ -10,7 +10,7 @@ from lobby_gateway.settings import TrunkConsumerSettings
 from lobby_gateway.trunk.consumer import TRUNK_CONSUMER_SETTINGS, SeatLedger, TrunkConsumer
 from lobby_gateway.trunk.identity import Identity, digest
 from lobby_gateway.trunk.position import Position
-from lobby_gateway.trunk.records import MAX_FORWARD_BYTES, PATH, SUBPROTOCOL, FromServer, Messages, TrunkError
+from lobby_gateway.trunk.records import MAX_FORWARD_BYTES, PATH, SUBPROTOCOL, FromServer, Messages, TrunkError, Welcome
 from lobby_gateway.websocket.client import WebSocketClient, open_websocket
 from lobby_gateway.websocket.client_handshake import ConnectFailedError
 from lobby_gateway.websocket.frames import Batch, Opcode, header_size
@@ -30,6 +30,9 @@ class TrunkListener(Protocol):
     def trunk_messages(self, batch: Batch) -> None:
         """The next messages of the stream, without a gap except for those that `Missed` reports."""
 
+    def trunk_epoch(self) -> None:
+        """The next messages belong to another epoch than those before, if there were any: the lobby's stream was broken."""
+
     def trunk_record(self, record: FromServer) -> None:
         """Any other record: `Welcome` first; `Granted`, `Replay`, `Resumed`, `Missed`, `Status`, `Move`."""
 
@@ -47,6 +50,7 @@ async def connect_trunk(
     position: Position | None = None,
     ledger: SeatLedger | None = None,
     identity: Identity = digest,
+    relays: bool = False,
     settings: TrunkConsumerSettings = TRUNK_CONSUMER_SETTINGS,
 ) -> TrunkConsumerConnection:
     """Opens a trunk to a lobby. It can be used at once; the listener gets `Welcome` first.
@@ -62,6 +66,7 @@ async def connect_trunk(
         position: where the stream resumes instead, if the lobby knows it.
         ledger: records the seats. Claims that it already contains are sent first.
         identity: gives the identity of a message's payload, for positions.
+        relays: this is a lobby that serves the stream to others; `name` is its name.
         settings: see `TrunkConsumerSettings`.
 
     Raises:
@@ -82,7 +87,14 @@ async def connect_trunk(
         raise ConnectFailedError(f"trunks are not served there (no subprotocol {SUBPROTOCOL})")
     now = asyncio.get_running_loop().time()
     core = TrunkConsumer(
-        name, now=now, replay=replay, position=position, ledger=ledger, identity=identity, settings=settings
+        name,
+        now=now,
+        replay=replay,
+        position=position,
+        ledger=ledger,
+        identity=identity,
+        relays=relays,
+        settings=settings,
     )
     connection.begin(client, core)
     return connection
@@ -212,7 +224,7 @@ class TrunkConsumerConnection:
 
     def _record_received(self, data: bytes, start: int, end: int, now: float, batches: list[Batch]) -> None:
         """Takes the record in the frame from `start` to `end`."""
-        problem, record = "", None
+        problem, record, epoch = "", None, self.core.epoch
         if data[start] & 0x0F != _BINARY:
             problem = "a text message; accepted: binary messages"
         else:
@@ -220,6 +232,9 @@ class TrunkConsumerConnection:
                 record = self.core.receive(memoryview(data)[start + header_size(data, start) : end], now)
             except TrunkError as error:
                 problem = str(error)
+        if self.core.epoch != epoch and not isinstance(record, Welcome):
+            self._pass_on(batches)
+            self._listener.trunk_epoch()
         if isinstance(record, Messages):
             batches.append(record.batch)
             return

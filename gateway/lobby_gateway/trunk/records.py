@@ -30,6 +30,10 @@ class TrunkError(LobbyGatewayError):
     """The peer of a trunk broke its protocol; the trunk is closed with 1002."""
 
 
+class RelayRefusedError(LobbyGatewayError):
+    """This lobby can't serve its stream to another one now; the trunk is closed with 1013."""
+
+
 class Type(IntEnum):
     """First byte of a record: below 0x80 it comes from the consumer (a greeter), otherwise from the server (a lobby)."""
 
@@ -79,6 +83,7 @@ class StreamOffset(NamedTuple):
 
 # Fields that have no fixed size
 
+_COUNT = Struct("!I")
 _PLACE = Struct("!QQ")
 
 
@@ -122,6 +127,26 @@ def decode_text(view: memoryview, at: int) -> tuple[str, int]:
     if end > len(view):
         raise ValueError("the name is cut off")
     return str(view[at + 1 : end], "utf-8"), end
+
+
+_NO_STREAM = 255
+
+
+def encode_via(via: tuple[str, ...] | None) -> bytes:
+    """One byte with the number of names, then each as text; 255: the lobby has no stream now."""
+    return bytes((_NO_STREAM,)) if via is None else bytes((len(via),)) + b"".join(map(encode_text, via))
+
+
+def decode_via(view: memoryview, at: int) -> tuple[tuple[str, ...] | None, int]:
+    """Reads what `encode_via` wrote, and where it ends; None, too, in a record of an older lobby, which doesn't relay."""
+    if at >= len(view) or view[at] == _NO_STREAM:
+        return None, at + 1
+    names = []
+    end = at + 1
+    for _ in range(view[at]):
+        name, end = decode_text(view, end)
+        names.append(name)
+    return tuple(names), end
 
 
 def decode_frames(view: memoryview, offset: int, count: int) -> Batch:
@@ -173,6 +198,7 @@ class Hello(WireRecord):
         name: of the consumer, for logs; at most 255 bytes of UTF-8.
         replay: how many messages before the newest one the stream starts, unless it continues at the position.
         position: where the stream continues, if the server finds it.
+        relays: the consumer is a lobby that serves the stream to others; its name is the lobby's.
     """
 
     TYPE = Type.HELLO
@@ -181,18 +207,24 @@ class Hello(WireRecord):
     name: str
     replay: int = 0
     position: Position | None = None
+    relays: bool = False
 
     def encode(self) -> bytes:
         """The record's bytes."""
         position = b"" if self.position is None else encode_position(self.position)
-        return self._head(self.replay, self.position is not None) + encode_text(self.name) + position
+        head = self._head(self.replay, self.position is not None)
+        return head + encode_text(self.name) + position + bytes((self.relays,))
 
     @classmethod
     def decode(cls, view: memoryview) -> Self:
         """Reads a record of this type."""
         replay, has_position = cls._fields(view)
         name, end = decode_text(view, cls.LAYOUT.size)
-        return cls(name, replay, decode_position(view, end) if has_position else None)
+        position = None
+        if has_position:
+            position = decode_position(view, end)
+            end += _PLACE.size + 1 + 8 * len(position.digests)
+        return cls(name, replay, position, end < len(view) and bool(view[end]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,6 +326,8 @@ class Welcome(WireRecord):
         offset: of that place.
         lobby: name of the lobby; at most 255 bytes of UTF-8.
         digests: of the messages before that place, as in a `Position`.
+        via: the lobbies that its stream comes over, the nearest first; None: it has no stream now.
+        behind: messages from the start of the stream to the newest one.
     """
 
     TYPE = Type.WELCOME
@@ -308,18 +342,24 @@ class Welcome(WireRecord):
     offset: int
     lobby: str
     digests: tuple[int, ...] = ()
+    via: tuple[str, ...] | None = ()
+    behind: int = 0
 
     def encode(self) -> bytes:
         """The record's bytes."""
-        *fields, lobby, digests = (getattr(self, name) for name in self.__slots__)
-        return self._head(*fields) + encode_text(lobby) + encode_digests(digests)
+        *fields, lobby, digests, via, behind = (getattr(self, name) for name in self.__slots__)
+        head: bytes = self._head(*fields) + encode_text(lobby) + encode_digests(digests)
+        return head + encode_via(via) + _COUNT.pack(behind)
 
     @classmethod
     def decode(cls, view: memoryview) -> Self:
         """Reads a record of this type."""
         exact, reason, origin_connected, seats, free, epoch, offset = cls._fields(view)
         lobby, end = decode_text(view, cls.LAYOUT.size)
-        return cls(exact, reason, origin_connected, seats, free, epoch, offset, lobby, decode_digests(view, end))
+        digests = decode_digests(view, end)
+        via, end = decode_via(view, end + 1 + 8 * len(digests))
+        (behind,) = _COUNT.unpack_from(view, end) if end <= len(view) else (0,)
+        return cls(exact, reason, origin_connected, seats, free, epoch, offset, lobby, digests, via, behind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -465,6 +505,7 @@ class Status(WireRecord):
         epoch: of the current place of the stream, that of the next message.
         offset: of that place.
         stale: no message so far may be sent to a client that joins, unless it resumes.
+        via: the lobbies that its stream comes over, the nearest first; None: it has no stream now.
     """
 
     TYPE = Type.STATUS
@@ -476,6 +517,18 @@ class Status(WireRecord):
     epoch: int
     offset: int
     stale: bool = False
+    via: tuple[str, ...] | None = ()
+
+    def encode(self) -> bytes:
+        """The record's bytes."""
+        *fields, via = (getattr(self, name) for name in self.__slots__)
+        return self._head(*fields) + encode_via(via)
+
+    @classmethod
+    def decode(cls, view: memoryview) -> Self:
+        """Reads a record of this type."""
+        connected, seats, free, epoch, offset, stale = cls._fields(view)
+        return cls(connected, seats, free, epoch, offset, stale, decode_via(view, cls.LAYOUT.size)[0])
 
 
 @dataclass(frozen=True, slots=True)

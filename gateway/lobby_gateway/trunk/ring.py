@@ -52,7 +52,10 @@ class Exact:
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """The stream continues with the next message, at `cursor`; what was missed is unknown."""
+    """The stream continues with the next message, or where the position is known to lie at a gap, with that after the gap.
+
+    What was missed is unknown.
+    """
 
     cursor: int
     reason: LiveReason
@@ -253,7 +256,7 @@ class MessageRing(BatchLog):
         if fits.cursors:
             (cursor,) = fits.cursors
             if any(cursor <= span.start <= index.following(cursor) for span in self._spans):
-                return Live(self.cursor, LiveReason.GONE)  # another epoch begins there, so messages may be missing
+                return Live(cursor, LiveReason.GONE)  # another epoch begins there, so messages may be missing
             return Wait(LiveReason.AMBIGUOUS) if fits.ahead else Exact(cursor)
         return Wait() if fits.ahead else Wait(LiveReason.UNKNOWN)
 

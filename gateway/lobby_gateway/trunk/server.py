@@ -13,7 +13,7 @@ from enum import Enum, auto
 from typing import Protocol
 
 from lobby_gateway.settings import TrunkServerSettings
-from lobby_gateway.trunk.position import LiveReason, Position
+from lobby_gateway.trunk.position import NO_EPOCH, LiveReason, Position
 from lobby_gateway.trunk.records import (
     STREAM,
     Blamed,
@@ -28,6 +28,7 @@ from lobby_gateway.trunk.records import (
     Move,
     MoveReason,
     Origin,
+    RelayRefusedError,
     Release,
     Replay,
     Resume,
@@ -72,6 +73,13 @@ class TrunkLobby(Protocol):
     @property
     def subprotocol(self) -> str | None:
         """What the origin chose; empty if it chose none; None if it was not connected yet."""
+
+    @property
+    def via(self) -> tuple[str, ...] | None:
+        """The lobbies that its stream comes over, the nearest first; empty: its own session; None: it has no stream."""
+
+    def relay_refusal(self, consumer: str) -> str:
+        """Why it can't serve its stream to the lobby of this name now; empty if it can."""
 
     def claim(self, count: int) -> int:
         """Takes up to `count` seats; returns how many were granted."""
@@ -195,6 +203,8 @@ class TrunkServer:
         state: see `TrunkServerState`.
         consumer: the consumer's name, from HELLO.
         held: seats that the consumer holds.
+        relays: the consumer is a lobby that serves the stream to others.
+        told_depth: the fewest lobbies that the stream was ever said to come over; 255 before WELCOME.
     """
 
     __slots__ = (
@@ -205,6 +215,7 @@ class TrunkServer:
         "_missed_by_groups",
         "_record_bytes",
         "_replay",
+        "_replay_reason",
         "_resumes",
         "_ring",
         "_settings",
@@ -214,7 +225,9 @@ class TrunkServer:
         "_woken",
         "consumer",
         "held",
+        "relays",
         "state",
+        "told_depth",
     )  # fmt: skip
 
     def __init__(
@@ -232,12 +245,15 @@ class TrunkServer:
         self.state = TrunkServerState.AWAITING_HELLO
         self.consumer = ""
         self.held = 0
+        self.relays = False
+        self.told_depth = 255
         self._stream = _Reader(STREAM, ring.cursor, StreamOffset(*ring.locate(ring.cursor)))
         self._missed_by_groups = 0
         self._hello: tuple[Hello, float] | None = None  # with the deadline for its position; until WELCOME
         self._answers: deque[bytes] = deque()
         self._resumes: list[_Pending] = []
         self._replay: _Reader | None = None  # of the group that is catching up; the stream waits for it
+        self._replay_reason = LiveReason.NONE  # why that group is not exact
         self._last_received = now
         self._status_at = now + settings.status_seconds
         self._status_due = False
@@ -260,6 +276,7 @@ class TrunkServer:
 
         Raises:
             TrunkError: the consumer violated the protocol. The owner closes the trunk with 1002.
+            RelayRefusedError: the consumer is a lobby that can't be served now. The owner closes the trunk with 1013.
         """
         self._last_received = now
         record = decode(data)
@@ -303,6 +320,9 @@ class TrunkServer:
         """Returns the next record to send, as its head and the frames that follow it, or None.
 
         What it returns counts as sent. Only a single larger batch exceeds `max_bytes` (default: `record_bytes`).
+
+        Raises:
+            RelayRefusedError: as in `receive`.
         """
         max_bytes = max_bytes or self._record_bytes
         if self.state is not _STREAMING:
@@ -323,6 +343,12 @@ class TrunkServer:
         if stream.cursor == ring.cursor:
             return None
         return stream.take_newest(ring) or stream.take(ring, max_bytes)
+
+    def skip_history(self) -> None:
+        """What the ring has got is older than the stream that starts now: a consumer gets it only if it resumes there."""
+        stream, ring = self._stream, self._ring
+        if stream.epoch == NO_EPOCH:
+            self._stream = _Reader(STREAM, ring.cursor, StreamOffset(*ring.locate(ring.cursor)))
 
     def move(self, reason: MoveReason, within_seconds: float) -> None:
         """Asks the consumer to move its clients elsewhere, spread over some seconds. Call `take` afterwards."""
@@ -371,7 +397,19 @@ class TrunkServer:
             raise TrunkError("HELLO came twice")
         self.state = TrunkServerState.AWAITING_PLACE
         self.consumer = hello.name
+        self.relays = hello.relays
+        self._check_relay()
         self._hello = hello, now + self._settings.resume_wait_seconds
+
+    def _check_relay(self) -> None:
+        if self.relays and (refusal := self._lobby.relay_refusal(self.consumer)):
+            raise RelayRefusedError(refusal)
+
+    def _tell_via(self) -> tuple[str, ...] | None:
+        via = self._lobby.via
+        if via is not None:
+            self.told_depth = min(self.told_depth, len(via))
+        return via
 
     def _claim(self, claim: Claim) -> None:
         if len(self._answers) >= self._settings.max_answers:
@@ -396,9 +434,13 @@ class TrunkServer:
                 return None
             if isinstance(outcome, Exact):
                 reason = LiveReason.NONE
-                cursor, place = outcome.cursor, _place(ring, hello.position, outcome)
+                cursor, place = outcome.cursor, _place(ring, hello.position, outcome.cursor)
             else:
                 reason = outcome.reason
+                if reason == LiveReason.GONE and ring.oldest <= outcome.cursor < ring.cursor:
+                    cursor = outcome.cursor  # it lacks nothing of what came after the gap
+                    place = StreamOffset(*ring.locate(cursor))
+        self._check_relay()  # it may have waited for its place
         self._hello = None
         self.state = TrunkServerState.STREAMING
         self._stream = _Reader(STREAM, cursor, place)
@@ -406,9 +448,18 @@ class TrunkServer:
         if lobby.subprotocol is not None:
             # Before GRANTED, so that clients need not wait.
             self._answers.appendleft(Origin(lobby.subprotocol).encode())
-        digests = ring.position(cursor).digests
-        welcome = Welcome(exact, reason, lobby.origin_connected, lobby.seats, lobby.free, *place, lobby.name, digests)
-        return welcome.encode(), b""
+        return Welcome(
+            exact,
+            reason,
+            lobby.origin_connected,
+            lobby.seats,
+            lobby.free,
+            *place,
+            lobby.name,
+            ring.position(cursor).digests,
+            self._tell_via(),
+            ring.cursor - cursor,
+        ).encode(), b""
 
     def _answer_resume(self, now: float, max_bytes: int) -> Parts | None:
         for pending in self._resumes:
@@ -418,9 +469,10 @@ class TrunkServer:
             if isinstance(outcome, Wait) or (isinstance(outcome, Exact) and outcome.cursor > self._stream.cursor):
                 continue  # the stream will get there
             self._resumes.remove(pending)
-            if isinstance(outcome, Live):
+            if isinstance(outcome, Live) and not self._after_gap(outcome):
                 return self._joined(pending.id, outcome.reason)
-            self._replay = _Reader(pending.id, outcome.cursor, _place(self._ring, pending.position, outcome))
+            self._replay_reason = outcome.reason if isinstance(outcome, Live) else LiveReason.NONE
+            self._replay = _Reader(pending.id, outcome.cursor, _place(self._ring, pending.position, outcome.cursor))
             return self._catch_up(self._replay, max_bytes)
         return None
 
@@ -442,7 +494,11 @@ class TrunkServer:
             return group.skip(0, self._stream.place)
         self._replay = None
         self._missed_by_groups += group.missed
-        return self._joined(group.group, LiveReason.NONE)
+        return self._joined(group.group, self._replay_reason)
+
+    def _after_gap(self, outcome: Live) -> bool:
+        """Whether a position lies at a gap of this stream, so that its consumer lacks nothing of what came after it."""
+        return outcome.reason == LiveReason.GONE and self._ring.oldest <= outcome.cursor < self._stream.cursor
 
     def _joined(self, group: int, reason: LiveReason) -> Parts:
         return Resumed(group, reason == LiveReason.NONE, reason, *self._stream.place).encode(), b""
@@ -451,7 +507,9 @@ class TrunkServer:
         self._status_due = False
         lobby = self._lobby
         stale = self._ring.stale
-        return Status(lobby.origin_connected, lobby.seats, lobby.free, *self._stream.place, stale).encode(), b""
+        place = self._stream.place
+        status = Status(lobby.origin_connected, lobby.seats, lobby.free, *place, stale, self._tell_via())
+        return status.encode(), b""
 
 
 def _resolve(ring: MessageRing, position: Position, *, timed_out: bool) -> Exact | Live | Wait:
@@ -459,8 +517,8 @@ def _resolve(ring: MessageRing, position: Position, *, timed_out: bool) -> Exact
     return Live(ring.cursor, outcome.reason) if timed_out and isinstance(outcome, Wait) else outcome
 
 
-def _place(ring: MessageRing, position: Position, found: Exact) -> StreamOffset:
+def _place(ring: MessageRing, position: Position, cursor: int) -> StreamOffset:
     """The place of a consumer that was found: its own, or if its epoch is another lobby's, that of the ring."""
     own = StreamOffset(position.epoch, position.offset)
-    place = StreamOffset(*ring.locate(found.cursor))
+    place = StreamOffset(*ring.locate(cursor))
     return own if ring.has(position.epoch) else place

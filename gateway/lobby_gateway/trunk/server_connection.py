@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from lobby_gateway.process.repeated_failures import RepeatedFailures
 from lobby_gateway.settings import TrunkServerSettings
-from lobby_gateway.trunk.records import MAX_FORWARD_BYTES, Forward, MoveReason, TrunkError
+from lobby_gateway.trunk.records import MAX_FORWARD_BYTES, Forward, MoveReason, RelayRefusedError, TrunkError
 from lobby_gateway.trunk.server import TRUNK_SERVER_SETTINGS, Parts, TrunkServer
 from lobby_gateway.websocket.frames import Opcode, close_payload, header
 from lobby_gateway.websocket.listener import TCP_NOTSENT_LOWAT
@@ -24,6 +24,7 @@ from lobby_gateway.websocket.server_socket import CloseState, ServerSocket
 logger = logging.getLogger(__name__)
 
 _BINARY = int(Opcode.BINARY)
+_TRY_AGAIN_LATER = 1013  # IANA's registry of close codes
 
 MAX_RECORD_BYTES = MAX_FORWARD_BYTES + 64
 """Largest record accepted from a consumer: a client's message to the origin, and its head."""
@@ -108,6 +109,10 @@ class TrunkServerConnection(ServerSocket):
         self.server.send_status()
         self.wake()
 
+    def drop_relay(self) -> None:
+        """Closes the trunk of a lobby that may no longer be served: it is to take its stream from another one."""
+        self.close(_TRY_AGAIN_LATER, "its stream comes over more lobbies now")
+
     def close(self, code: int = 1000, reason: str = "") -> None:
         """Begins the closing handshake (RFC 6455 §7.1.2), after a partially sent record. The seats are released at once."""
         self._close(CloseState.AWAITING_CLOSE, code, reason)
@@ -130,7 +135,11 @@ class TrunkServerConnection(ServerSocket):
         now = self._loop.time()
         take = self.server.take
         while True:
-            parts: Parts | None = take(now)
+            try:
+                parts: Parts | None = take(now)
+            except RelayRefusedError as error:
+                self.close(_TRY_AGAIN_LATER, str(error))
+                return
             if parts is None:
                 return
             head, data = parts
@@ -166,6 +175,9 @@ class TrunkServerConnection(ServerSocket):
             forward = self.server.receive(message.payload, self._loop.time())
         except TrunkError as error:
             self._broken(CloseState.AWAITING_CLOSE, 1002, str(error))
+            return
+        except RelayRefusedError as error:
+            self.close(_TRY_AGAIN_LATER, str(error))
             return
         if forward is not None:
             self._forward(forward)

@@ -53,6 +53,12 @@ class Lease:
         observed = self._election.observed
         return observed.holder if observed is not None else ""
 
+    @property
+    def term(self) -> int:
+        """How often the Lease has changed hands: each holder has a greater term than those before it."""
+        observed = self._election.observed
+        return observed.transitions if observed is not None else 0
+
     def holds(self) -> bool:
         """Whether this process may act now."""
         return self._election.holds(self._clock())

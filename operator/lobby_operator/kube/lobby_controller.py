@@ -46,6 +46,10 @@ class ControllerContext(Protocol):
     def recorder(self) -> Recorder:
         """Writes Events."""
 
+    @property
+    def term(self) -> int:
+        """Of the Lease."""
+
     def demand(self, key: str, taken: int) -> Demand:
         """Counts the clients of a Lobby that wait for a seat; `taken` seats are taken through greeters."""
 
@@ -171,6 +175,8 @@ class LobbyController:
             planner_settings=self._settings.planner,
             settings=self._settings.reconcile,
             revision=self.runtime.revision,
+            term=self._context.term,
+            peer_settings=self._settings.peers,
         )
         self._tasks += [
             self._context.spawn(self._apply(self.runtime, self.reconciler), f"configuration of {self.key}"),

@@ -53,6 +53,7 @@ class ControllerManager:
         recorder: writes Events.
         lag: lag of the event loop.
         active: Lobbies are being reconciled.
+        term: of the Lease.
     """
 
     def __init__(self, api: KubeApi, settings: OperatorSettings, *, token_secrets: TokenSecrets | None = None) -> None:
@@ -60,6 +61,7 @@ class ControllerManager:
         self.recorder = Recorder(api, settings.identity, settings.events)
         self.lag = LoopLag()
         self.active = False
+        self.term = 0
         self._api = api
         self._settings = settings
         self._token_secrets = token_secrets
@@ -139,9 +141,14 @@ class ControllerManager:
 
     # Life cycle
 
-    def start(self) -> None:
-        """Starts reconciling; all Lobbies and greeters must be known. A Lobby waits until the pods in its namespace are."""
+    def start(self, term: int = 0) -> None:
+        """Starts reconciling; all Lobbies and greeters must be known. A Lobby waits until the pods in its namespace are.
+
+        Args:
+            term: of the Lease.
+        """
         self.active = True
+        self.term = term
         self._greeters = GreeterPods(
             self._greeters_changed, port=self._settings.lobby_admin_port, schedule=self._schedule
         )

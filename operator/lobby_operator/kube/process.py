@@ -179,7 +179,7 @@ class Operator:
         await self.lease.acquired.wait()
         for watch in self._needed_watches:
             await watch.wait_synced()
-        self.manager.start()
+        self.manager.start(self.lease.term)
         logger.info("active", extra=dict(self.manager.object_counts))
         await self.manager.wait_failed()
 

@@ -8,12 +8,14 @@ completes the work. The ConfigMap is written before a pod is created. What may l
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from lobby_gateway.clients.tokens import Purpose
+from lobby_gateway.process.peer_list import PeerList
 from lobby_gateway.process.seat_reports import LobbyReport
 from lobby_gateway.resource.spec import Lobby
 from lobby_operator import wall_clock
@@ -26,7 +28,7 @@ from lobby_operator.kube.pod_maintenance import PodMaintenance
 from lobby_operator.kube.pod_state import PodState, lobby_reading, owner_of, pod_state
 from lobby_operator.kube.start_events import secrets_by_key
 from lobby_operator.kube.start_watch import StartWatch
-from lobby_operator.planner.state import LobbyReading, PollResult
+from lobby_operator.planner.state import LobbyReading, PollResult, StreamState
 from lobby_operator.reconcile.lobby_requests import send_request
 from lobby_operator.reconcile.poller import Poller, PollSchedule
 from lobby_operator.reconcile.runtime import LobbyNameTakenError, RuntimeFailedError
@@ -165,7 +167,16 @@ class KubeRuntime:
         """Wakes the reconciler if the answer affects a decision, which most answers do not."""
         result = known.result
         report = result.report
-        counts = (report.draining, report.seats, report.clients, report.direct, report.origin) if report else ()
+        counts: tuple[object, ...] = ()
+        if report is not None:
+            counts = (
+                report.draining,
+                report.seats,
+                report.clients,
+                report.direct,
+                report.origin,
+                StreamState.of(report),
+            )
         decisive = (*counts, result.unresponsive_since)
         if decisive != known.decisive:
             known.decisive = decisive
@@ -351,6 +362,23 @@ class KubeRuntime:
             return  # it is gone already
         except ApiError as error:
             raise RuntimeFailedError(f"can't mark {state.name} as draining: {error}") from error
+
+    async def tell_peers(self, name: str, told: PeerList) -> None:
+        """See `Runtime`."""
+        pod = self._pods.get(name)
+        if pod is None or pod.poller is None:
+            raise RuntimeFailedError(f"can't tell {name} its peers: it has no address yet")
+        await send_request(
+            Purpose.PEERS,
+            (pod.state.ip, self._settings.lobby_admin_port),
+            body=json.dumps(told.to_json()).encode(),
+            namespace=self._lobby.namespace,
+            name=name,
+            keys=await self._token_keys(),
+            timeout=self._settings.peers.timeout_seconds,
+        )
+        if pod.poller is not None:
+            pod.poller.poll_now()
 
     async def delete(self, name: str) -> None:
         """See `Runtime`."""

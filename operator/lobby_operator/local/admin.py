@@ -154,6 +154,7 @@ def _with_report(overview: LobbyOverview, result: PollResult[LobbyReport] | None
     updated = replace(
         overview,
         origin=report.origin.state.value,
+        via=tuple(report.via),
         problem=report.origin.reason,
         retry_in_seconds=max(0.0, report.origin.retry_in_seconds - (now - result.at)),
         messages=report.messages,

@@ -12,6 +12,7 @@ from typing import Any
 
 from lobby_gateway.clients.tokens import Purpose, key_from_hex
 from lobby_gateway.origin.secrets import secret_references
+from lobby_gateway.process.peer_list import PeerList
 from lobby_gateway.process.seat_reports import LobbyReport
 from lobby_gateway.resource.spec import Lobby, RoutingMode
 from lobby_gateway.settings import TOKEN_KEY_VARIABLE
@@ -21,7 +22,7 @@ from lobby_operator.planner.state import LobbyReading, PollResult
 from lobby_operator.reconcile.lobby_requests import send_request
 from lobby_operator.reconcile.poller import Poller, PollSchedule
 from lobby_operator.reconcile.runtime import RuntimeFailedError
-from lobby_operator.settings import LOCAL_MODE, LocalModeSettings
+from lobby_operator.settings import LOCAL_MODE, LocalModeSettings, PeerListSettings
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +38,7 @@ class LobbyProcessSettings:
         directory: folder for the Lobbies' files, private to this user.
         module: module of the lobby process.
         times: times of local mode.
+        peers: settings of what lobbies are told about each other.
     """
 
     host: str
@@ -45,6 +47,7 @@ class LobbyProcessSettings:
     directory: Path
     module: str = "lobby_gateway.lobby"
     times: LocalModeSettings = LOCAL_MODE
+    peers: PeerListSettings = field(default_factory=PeerListSettings)
 
 
 class _LobbyProcess:
@@ -214,6 +217,23 @@ class LocalRuntime:
             name=process.name,
             keys=[key_from_hex(self._settings.token_key)],
             timeout=self._settings.times.request_timeout_seconds,
+        )
+        if process.poller is not None:
+            process.poller.poll_now()
+
+    async def tell_peers(self, name: str, told: PeerList) -> None:
+        """See `Runtime`."""
+        process = self._processes.get(name)
+        if process is None or process.admin is None:
+            raise RuntimeFailedError(f"can't tell {name} its peers: it does not listen")
+        await send_request(
+            Purpose.PEERS,
+            process.admin,
+            body=json.dumps(told.to_json()).encode(),
+            namespace="",
+            name=name,
+            keys=[key_from_hex(self._settings.token_key)],
+            timeout=self._settings.peers.timeout_seconds,
         )
         if process.poller is not None:
             process.poller.poll_now()

@@ -17,7 +17,7 @@ from lobby_operator.planner.origin_stream import stream_lost_at
 from lobby_operator.planner.placement import measure_capacity
 from lobby_operator.planner.spec import PlannerSpec
 from lobby_operator.planner.stabilization_window import add, lowered
-from lobby_operator.planner.state import Failures, LobbyReading, LobbyState, Observed, Phase, lobby_index
+from lobby_operator.planner.state import Failures, LobbyReading, LobbyState, Observed, Phase, StreamState, lobby_index
 from lobby_operator.planner.timers import due, earliest
 from lobby_operator.settings import PlannerSettings
 
@@ -144,6 +144,7 @@ class _Observer:
             seats=report.seats if report is not None else before.seats or self.spec.seats,
             clients=report.clients if report is not None else 0 if ending else before.clients,
             origin=report.origin if report is not None else None if ending else before.origin,
+            stream=StreamState.of(reading.report) if reading.report is not None else before.stream,
             ready_at=liveness.ready_at,
             unresponsive_since=liveness.unresponsive_since,
             recovered_at=liveness.recovered_at,
@@ -225,6 +226,7 @@ def _unchanged(before: LobbyState, reading: LobbyReading) -> bool:
         and report.seats == before.seats
         and report.origin == before.origin
         and report.preconnected == before.preconnected
+        and StreamState.of(report) == before.stream
         and reading.address == before.address
         and reading.created_at == before.created_at
         and reading.revision == before.revision

@@ -13,7 +13,12 @@ from lobby_operator.settings import PlannerSettings
 
 
 def is_connected(lobby: LobbyState) -> bool:
-    """Whether it is connected to its origin: what a new lobby has to be before clients move there."""
+    """Whether it is connected to its origin: what a new lobby has to be before clients move there.
+
+    One that may not connect (`origin.limits.connections`) has to have the stream of another lobby.
+    """
+    if lobby.stream is not None and not lobby.stream.permit:
+        return lobby.stream.flowing
     return lobby.origin is not None and lobby.origin.state is OriginState.CONNECTED
 
 

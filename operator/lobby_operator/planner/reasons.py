@@ -107,7 +107,7 @@ MEANING: Mapping[ConditionType, str] = MappingProxyType(
         ConditionType.READY: (
             "A new client gets a seat: at once or, if none is kept free, as soon as a lobby has started for it."
         ),
-        ConditionType.ORIGIN_CONNECTED: "Every lobby that needs a connection to the origin has one.",
+        ConditionType.ORIGIN_CONNECTED: "Every lobby that needs the stream has it, over its own connection or another lobby.",
         ConditionType.SCALING: "There are as many lobbies as needed, or they are starting; nothing prevents it.",
         ConditionType.PATH_ACCEPTED: "Greeters serve this Lobby at its path.",
         ConditionType.RECONCILING: (
@@ -222,6 +222,20 @@ READY_NOT_SERVED = ConditionReason(
 
 ORIGIN_CONNECTED = ConditionReason(
     ConditionType.ORIGIN_CONNECTED, TRUE, "Connected", "{connected:# connection is|# connections are} up"
+)
+ORIGIN_SHARED = ConditionReason(
+    ConditionType.ORIGIN_CONNECTED,
+    TRUE,
+    "Shared",
+    "{connected:# connection is|# connections are} up, as many as origin.limits.connections allows; {count:# more lobby "
+    "takes|# more lobbies take} the stream from there",
+)
+ORIGIN_RELAYED = ConditionReason(
+    ConditionType.ORIGIN_CONNECTED,
+    TRUE,
+    "Relayed",
+    "{connected:# connection is|# connections are} up, and lobbies without one take the stream from there; {lobby}: "
+    "{problem}",
 )
 ORIGIN_IDLE = ConditionReason(
     ConditionType.ORIGIN_CONNECTED, UNKNOWN, "Idle", "there are no clients, so no lobby connects"
@@ -359,7 +373,16 @@ CONDITIONS: tuple[ConditionReason, ...] = (
     ),
     READY_INVALID,
     READY_NOT_SERVED,
-    *(ORIGIN_CONNECTED, ORIGIN_IDLE, ORIGIN_NO_LOBBY, ORIGIN_CONNECTING, ORIGIN_LOST, ORIGIN_REFUSED),
+    *(
+        ORIGIN_CONNECTED,
+        ORIGIN_SHARED,
+        ORIGIN_RELAYED,
+        ORIGIN_IDLE,
+        ORIGIN_NO_LOBBY,
+        ORIGIN_CONNECTING,
+        ORIGIN_LOST,
+        ORIGIN_REFUSED,
+    ),
     *(
         SCALING_STEADY,
         SCALING_UP,

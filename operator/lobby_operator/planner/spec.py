@@ -30,6 +30,7 @@ class PlannerSpec:
         drain_seconds: how long a drain may take.
         start_seconds: how long a lobby may take from the start of its process to its first answer.
         lost_seconds: how long greeters hold a client whose lobby is gone until it gets another seat.
+        connections: most connections to the origin; 0: one for each lobby.
     """
 
     lobby: str
@@ -46,6 +47,7 @@ class PlannerSpec:
     drain_seconds: float = 300.0
     start_seconds: float = 60.0
     lost_seconds: float = 30.0
+    connections: int = 0
 
     @classmethod
     def of(cls, lobby: Lobby, revision: str = "") -> PlannerSpec:
@@ -66,6 +68,7 @@ class PlannerSpec:
             drain_seconds=spec.drain_seconds,
             start_seconds=spec.start_seconds,
             lost_seconds=_SEAT_QUEUE.lost_seconds(spec.wait_seconds),
+            connections=spec.origin.limits.connections,
         )
 
     @property

@@ -118,6 +118,45 @@ class LobbyReading:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StreamState:
+    """Where a lobby's stream comes from, as it reports it (see `LobbyReport`).
+
+    Attributes:
+        flowing: whether messages can be expected.
+        via: the lobbies that it comes over, the nearest first; empty: it comes from its own origin connection.
+        relays: lobbies that take their stream from it.
+        permit: whether it may connect to the origin, or is still connected.
+        told: term and number of the latest list of peers that it was told.
+        origin_id: equal for lobbies that get the same stream from their origin.
+    """
+
+    flowing: bool = False
+    via: tuple[str, ...] = ()
+    relays: int = 0
+    permit: bool = True
+    told: tuple[int, int] = (0, 0)
+    origin_id: str = ""
+
+    @property
+    def relayed(self) -> bool:
+        """Whether it has a stream, over another lobby."""
+        return self.flowing and bool(self.via)
+
+    @classmethod
+    def of(cls, report: LobbyReport) -> StreamState:
+        """This part of a report."""
+        term, number = report.told
+        return cls(
+            flowing=report.flowing,
+            via=tuple(report.via),
+            relays=report.relays,
+            permit=report.permit,
+            told=(term, number),
+            origin_id=report.origin_id,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LobbyState:
     """A lobby, and the times at which its state changed, in seconds of the monotonic clock.
 
@@ -134,6 +173,7 @@ class LobbyState:
         seats: number of seats that it reports; before its first report, those of the spec.
         clients: seats taken; while it is unresponsive, as in its latest report.
         origin: its origin connection; None before its first report.
+        stream: where its stream comes from, as in its latest report; None before its first.
         ready_at: when it first answered (or was created, if it was up before this process); None if it never has.
         unresponsive_since: when it stopped answering; None if it answers, or still has time for its first answer.
         recovered_at: when it takes, or took, clients again after its latest outage.
@@ -164,6 +204,7 @@ class LobbyState:
     seats: int = 0
     clients: int = 0
     origin: OriginReport | None = None
+    stream: StreamState | None = None
     ready_at: float | None = None
     unresponsive_since: float | None = None
     recovered_at: float | None = None

@@ -24,6 +24,7 @@ every greeter at each change. Open lobbies are listed in order, so those left ou
 _MAX_ORIGIN_PROBLEM = 200  # characters of an origin's problem
 _MAX_FAILURE = 1000  # characters of a failure; the API server names fields and quotas
 _ANSWERING = (Phase.READY, Phase.RECOVERING, Phase.DRAINING, Phase.ENDING)
+_LOST = (OriginState.REFUSED, OriginState.WAITING)
 _EXISTING = (Phase.STARTING, Phase.READY, Phase.RECOVERING, Phase.UNRESPONSIVE, Phase.DRAINING)
 
 
@@ -153,7 +154,11 @@ def _open(lobby: LobbyState) -> dict[str, Any]:
 def _lobby(lobby: LobbyState) -> dict[str, Any]:
     entry: dict[str, Any] = {"name": lobby.name, "phase": lobby.phase.value}
     entry |= {"clients": lobby.clients, "seats": lobby.seats}
-    return entry if lobby.origin is None else {**entry, "origin": lobby.origin.state.value}
+    if lobby.origin is not None:
+        entry["origin"] = lobby.origin.state.value
+    if lobby.stream is not None and lobby.stream.via:
+        entry["via"] = list(lobby.stream.via)
+    return entry
 
 
 def _ready(
@@ -233,23 +238,33 @@ def _origin(observed: Observed) -> ConditionState:
     for lobby in reporting:
         if lobby.origin is not None:
             by_state.setdefault(lobby.origin.state, []).append(lobby)
+    connected = by_state.get(OriginState.CONNECTED, [])
+    lost = [lobby for lobby in reporting if lobby.origin is not None and lobby.origin.state in _LOST]
+    relayed = [lobby for lobby in reporting if connected and lobby.stream is not None and lobby.stream.relayed]
     for state, reason in ((OriginState.REFUSED, reasons.ORIGIN_REFUSED), (OriginState.WAITING, reasons.ORIGIN_LOST)):
-        if state in by_state:
-            return _not_connected(reason, by_state[state])
-    if OriginState.CONNECTED in by_state:
+        if noticed := [lobby for lobby in by_state.get(state, ()) if lobby not in relayed]:
+            return _not_connected(reason, noticed)
+    if lost:
+        fields = {"connected": len(connected), "lobby": lost[0].name, "problem": _problem(lost[0])}
+        return ConditionState(reasons.ORIGIN_RELAYED, fields)
+    if shared := sum(lobby.stream is not None and not lobby.stream.permit for lobby in relayed):
+        return ConditionState(reasons.ORIGIN_SHARED, {"connected": len(connected), "count": shared})
+    if connected:
         # Others may be connecting: every new lobby does at first, which is not worth an alert.
-        return ConditionState(reasons.ORIGIN_CONNECTED, {"connected": len(by_state[OriginState.CONNECTED])})
+        return ConditionState(reasons.ORIGIN_CONNECTED, {"connected": len(connected)})
     if OriginState.CONNECTING in by_state:
         return ConditionState(reasons.ORIGIN_CONNECTING, {"lobby": by_state[OriginState.CONNECTING][0].name})
     return ConditionState(reasons.ORIGIN_IDLE)
 
 
 def _not_connected(reason: ConditionReason, lobbies: list[LobbyState]) -> ConditionState:
-    first = lobbies[0]
-    problem = (first.origin.reason if first.origin is not None else "") or "reason unknown"
-    return ConditionState(
-        reason, {"count": len(lobbies), "lobby": first.name, "problem": problem[:_MAX_ORIGIN_PROBLEM]}
-    )
+    return ConditionState(reason, {"count": len(lobbies), "lobby": lobbies[0].name, "problem": _problem(lobbies[0])})
+
+
+def _problem(lobby: LobbyState) -> str:
+    """Why it has no origin connection."""
+    problem = (lobby.origin.reason if lobby.origin is not None else "") or "reason unknown"
+    return problem[:_MAX_ORIGIN_PROBLEM]
 
 
 def _path(claim: PathClaim) -> ConditionState:

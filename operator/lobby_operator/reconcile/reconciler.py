@@ -14,18 +14,22 @@ from collections.abc import Callable, Iterable
 from itertools import groupby
 
 from lobby_gateway.process.backoff import Backoff
+from lobby_gateway.process.peer_list import Version
 from lobby_gateway.process.repeated_failures import RepeatedFailures
 from lobby_gateway.resource.spec import Lobby
+from lobby_operator import wall_clock
 from lobby_operator.planner.actions import Action, Create, Delete, Drain, Preconnect
 from lobby_operator.planner.demand import Demand
 from lobby_operator.planner.history import observe
+from lobby_operator.planner.peer_lists import PeerLists
 from lobby_operator.planner.plan import Plan, plan
 from lobby_operator.planner.spec import PlannerSpec
 from lobby_operator.planner.state import Observed, Phase, lobby_index
 from lobby_operator.planner.timers import earliest
+from lobby_operator.reconcile.peers import PeerTeller
 from lobby_operator.reconcile.pending_actions import Expectations, Retries
 from lobby_operator.reconcile.runtime import INTERNAL_ERROR, LobbyNameTakenError, Runtime, RuntimeFailedError
-from lobby_operator.settings import PlannerSettings, ReconcileSettings
+from lobby_operator.settings import PeerListSettings, PlannerSettings, ReconcileSettings
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +55,8 @@ class Reconciler:
         planner_settings: times and limits of the planner.
         settings: intervals and retries.
         revision: revision that its lobbies should have.
+        term: of this lobby host; a later one has a greater term, or the same one and a later start (see `PeerLists`).
+        peer_settings: settings of what lobbies are told about each other.
 
     Attributes:
         lobby: the Lobby.
@@ -76,6 +82,8 @@ class Reconciler:
         planner_settings: PlannerSettings | None = None,
         settings: ReconcileSettings | None = None,
         revision: str = "",
+        term: int = 1,
+        peer_settings: PeerListSettings | None = None,
     ) -> None:
         self.lobby = lobby
         self.spec = PlannerSpec.of(lobby, revision)
@@ -96,6 +104,9 @@ class Reconciler:
         self._settings = settings or ReconcileSettings()
         self._expected = Expectations(settings=self._settings)
         self._retries = Retries(self._settings.min_backoff_seconds, self._settings.max_backoff_seconds)
+        peer_settings = peer_settings or PeerListSettings()
+        self._peer_lists = PeerLists(Version(term, wall_clock.milliseconds()), peer_settings)
+        self._peer_teller = PeerTeller(self._peer_lists, runtime, changed=self.wake, settings=peer_settings)
         self._changed = asyncio.Event()
         self._clock = asyncio.get_running_loop().time
         self._failed_passes = RepeatedFailures(self._clock)
@@ -119,6 +130,12 @@ class Reconciler:
 
     async def run(self) -> None:
         """Reconciles until it is cancelled."""
+        try:
+            await self._run()
+        finally:
+            await self._peer_teller.close()
+
+    async def _run(self) -> None:
         settings = self._settings
         backoff = Backoff(base=settings.min_backoff_seconds, cap=settings.max_backoff_seconds)
         while True:
@@ -179,8 +196,12 @@ class Reconciler:
             self._active_at = now
         # Before acting, so that clients know where to go before lobbies drain or end.
         self._on_plan(self)
+        if self.planned.complete:
+            self._peer_teller.send(self._peer_lists.update(self.spec, self.observed))
         await self._act(self.planned.actions)
-        return earliest(self.planned.wake_at, self._expected.wake_at(), self._retries.wake_at())
+        return earliest(
+            self.planned.wake_at, self._expected.wake_at(), self._retries.wake_at(), self._peer_teller.wake_at()
+        )
 
     def _taken_now(self, now: float) -> frozenset[int]:
         self._taken = {index: until for index, until in self._taken.items() if now < until}

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from lobby_gateway.errors import LobbyGatewayError
+from lobby_gateway.process.peer_list import PeerList
 from lobby_gateway.resource.spec import Lobby
 from lobby_operator.planner.state import LobbyReading
 
@@ -55,6 +56,13 @@ class Runtime(Protocol):
 
         Raises:
             RuntimeFailedError: it can't be asked now.
+        """
+
+    async def tell_peers(self, name: str, told: PeerList) -> None:
+        """Tells a lobby its peers, and whether it may connect to the origin.
+
+        Raises:
+            RuntimeFailedError: it can't be told now.
         """
 
     async def delete(self, name: str) -> None:

@@ -45,6 +45,7 @@ class Lobby:
 
     origin_connected = True
     subprotocol: str | None = None
+    via: tuple[str, ...] | None = ()
 
     def __init__(self, name: str = "prices-1", seats: int = 512) -> None:
         self.name = name
@@ -88,6 +89,9 @@ class Lobby:
     @property
     def draining(self) -> bool:
         return self.seat_count.draining
+
+    def relay_refusal(self, consumer: str) -> str:
+        return f"it serves no lobbies, and not {consumer}"
 
     def claim(self, count: int) -> int:
         self.claims.append(count)

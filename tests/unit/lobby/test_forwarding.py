@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Hashable
 from typing import Any
 
 import pytest
@@ -19,7 +20,8 @@ class Origin:
         self.takes = True
         self.sent: list[bytes] = []
 
-    def send_to_origin(self, opcode: int, payload: bytes) -> bool:
+    def send_to_origin(self, opcode: int, payload: bytes, sender: Hashable) -> bool:
+        assert sender is not None
         assert self.streaming
         assert opcode == TEXT
         if self.takes:

@@ -189,6 +189,7 @@ def test_a_drain_needs_a_token_for_it() -> None:
                 token(Purpose.SEAT),
                 token(Purpose.TRUNK),
                 token(Purpose.PRECONNECT),
+                token(Purpose.PEERS),
                 token(Purpose.DRAIN, "/prices"),
                 token(Purpose.DRAIN, key=bytes(32)),
             ):

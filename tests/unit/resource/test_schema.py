@@ -83,6 +83,8 @@ def test_defaults_reach_every_leaf() -> None:
             "staleSeconds": 0,
             "reconnect": {"minMilliseconds": 500, "maxMilliseconds": 30000},
             "connect": "OnDemand",
+            "limits": {"connections": 0},
+            "renew": {"everySeconds": 0, "overlap": True},
             "maxMessageBytes": 1048576,
             "identity": "Content",
         },

@@ -48,6 +48,10 @@ class Listening:
 
     def __init__(self) -> None:
         self.told: list[object] = []
+        self.epochs = 0
+
+    def trunk_epoch(self) -> None:
+        self.epochs += 1
 
     def trunk_messages(self, batch: Batch) -> None:
         self.told.append(numbers(batch))
@@ -135,7 +139,7 @@ def test_the_stream_arrives_in_order_after_the_welcome() -> None:
         await listening.until(3)
         lobby.publish(numbered([4, 5]))
         assert await listening.until(4) == [
-            Welcome(False, 1, True, 4, 4, 1, 1, "prices-1", (digest(b"0"),)),
+            Welcome(False, 1, True, 4, 4, 1, 1, "prices-1", (digest(b"0"),), behind=2),
             [1, 2],
             [3],
             [4, 5],

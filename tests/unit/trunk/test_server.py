@@ -185,7 +185,11 @@ def test_a_position_ahead_delays_welcome_until_it_is_reached() -> None:
     assert lobby.take() is None
     assert lobby.server.state is TrunkServerState.AWAITING_PLACE
     lobby.publish(3)
-    assert shown(lobby.rest()) == [Welcome(True, 0, True, 4, 3, 1, 7, "prices-1", digests(7)), Granted(1, 1, 3, 0), [7]]
+    assert shown(lobby.rest()) == [
+        Welcome(True, 0, True, 4, 3, 1, 7, "prices-1", digests(7), behind=1),
+        Granted(1, 1, 3, 0),
+        [7],
+    ]
 
 
 def test_a_position_ahead_is_live_after_a_second() -> None:

@@ -14,7 +14,7 @@ from lobby_operator.planner import reasons
 from lobby_operator.planner.plan import Plan, plan
 from lobby_operator.planner.reasons import SCALING_STEADY, ConditionReason, ConditionState, ConditionType
 from lobby_operator.planner.spec import PlannerSpec
-from lobby_operator.planner.state import Failures, LobbyState, Observed, Phase, lobby_name
+from lobby_operator.planner.state import Failures, LobbyState, Observed, Phase, StreamState, lobby_name
 from lobby_operator.planner.status import (
     MAX_LISTED,
     PathClaim,
@@ -429,3 +429,48 @@ def test_a_lobby_of_a_namespace_that_is_not_served_offers_nothing() -> None:
     assert "namespace lab are not served" in expect(made, reasons.PATH_NOT_SERVED)
     later = not_served_status("lab", 4, at=LATER, previous=made)
     assert {each["lastTransitionTime"] for each in later["conditions"]} == {THEN}
+
+
+def _with_origin(index: int, state: OriginState, stream: StreamState, reason: str = "") -> LobbyState:
+    return lobby_state(index, 5, origin=OriginReport(state=state, reason=reason), stream=stream)
+
+
+def test_a_lost_connection_that_nobody_notices_is_no_false_condition() -> None:
+    connected = _with_origin(1, OriginState.CONNECTED, StreamState(flowing=True))
+    relayed = _with_origin(2, OriginState.WAITING, StreamState(flowing=True, via=("prices-1",)), "connection refused")
+    made = status(observed(connected, relayed))
+    found = condition(made, ConditionType.ORIGIN_CONNECTED)
+    assert (found["status"], found["reason"]) == ("True", "Relayed")
+    assert found["message"] == (
+        "1 connection is up, and lobbies without one take the stream from there; prices-2: connection refused"
+    )
+    assert [each.get("via") for each in made["lobbies"]] == [None, ["prices-1"]]
+
+
+@pytest.mark.parametrize(
+    "stream", [StreamState(), StreamState(via=("prices-1",))], ids=["no stream", "a stream that has stopped"]
+)
+def test_a_lost_connection_that_is_noticed_is_a_false_condition(stream: StreamState) -> None:
+    connected = _with_origin(1, OriginState.CONNECTED, StreamState(flowing=True))
+    lost = _with_origin(2, OriginState.WAITING, stream, "connection refused")
+    found = condition(status(observed(connected, lost)), ConditionType.ORIGIN_CONNECTED)
+    assert (found["status"], found["reason"]) == ("False", "Away")
+
+
+def test_without_any_connection_relayed_streams_are_nobodys() -> None:
+    lost = _with_origin(2, OriginState.WAITING, StreamState(flowing=True, via=("prices-1",)), "connection refused")
+    found = condition(status(observed(lost)), ConditionType.ORIGIN_CONNECTED)
+    assert (found["status"], found["reason"]) == ("False", "Away")
+
+
+def test_lobbies_beyond_the_budget_share_its_connections() -> None:
+    holder = _with_origin(1, OriginState.CONNECTED, StreamState(flowing=True))
+    others = [
+        _with_origin(index, OriginState.IDLE, StreamState(flowing=True, via=("prices-1",), permit=False))
+        for index in (2, 3)
+    ]
+    found = condition(status(observed(holder, *others)), ConditionType.ORIGIN_CONNECTED)
+    assert (found["status"], found["reason"]) == ("True", "Shared")
+    assert found["message"] == (
+        "1 connection is up, as many as origin.limits.connections allows; 2 more lobbies take the stream from there"
+    )

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from tests.support.waiting import until
 
+from lobby_gateway.process.peer_list import PeerList
 from lobby_gateway.process.seat_reports import LobbyReport
 from lobby_gateway.resource.spec import Lobby
 from lobby_operator.local.lobby_sources import from_url
@@ -32,6 +33,7 @@ class MemoryRuntime:
     def __init__(self) -> None:
         self.lobbies: dict[str, LobbyReading] = {}
         self.created: list[str] = []
+        self.told: list[tuple[str, PeerList]] = []
         self.revision = ""
         self.problem: Exception | None = None
         self.list_problem: Exception | None = None
@@ -59,6 +61,10 @@ class MemoryRuntime:
 
     async def drain(self, name: str) -> None:
         self.change(name, draining=True)
+
+    async def tell_peers(self, name: str, told: PeerList) -> None:
+        self.told.append((name, told))
+        self.change(name, told=[told.version.term, told.version.number], permit=told.connect)
 
     async def delete(self, name: str) -> None:
         if self.problem is not None:
@@ -337,6 +343,9 @@ class RecordingRuntime:
 
     async def drain(self, name: str) -> None:
         self._call("drain", name)
+
+    async def tell_peers(self, name: str, told: PeerList) -> None:
+        raise AssertionError((name, told))
 
     async def delete(self, name: str) -> None:
         self._call("delete", name)

@@ -1,0 +1,516 @@
+"""Where a lobby's stream comes from: its own origin session, or another lobby of its Lobby over a trunk. Pure.
+
+One source is active: its messages are the lobby's stream. Others are candidates, whose messages are collected beside it until
+the place after the newest message of the stream is found among them. Then the candidate takes over at exactly that message,
+and nobody downstream notices: no gap, no duplicate, the same epoch. An active source is never given up for another one except
+at such a place (a renewal that does not find it in time is the one exception).
+
+If there is no active source, a candidate gets a bounded time to be found; after that the best one continues the stream
+as it is: a new epoch begins, and the gap is counted.
+
+Loops are impossible. A source has a depth: 0 for the lobby's own session, otherwise one more than that of the lobby it comes
+from. A lobby tells its depth to the lobbies that relay its stream, and before it takes a source of a greater depth than it
+told one of them, that one is dropped. So a lobby is always deeper than the one that it takes its stream from, whatever is
+still on its way between them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+
+from lobby_gateway.settings import RELAY, RelaySettings
+from lobby_gateway.trunk.position import NO_EPOCH, LiveReason, Position
+from lobby_gateway.trunk.ring import Exact, Live, MessageRing, Wait
+from lobby_gateway.websocket.frames import Batch
+
+
+class Rank(IntEnum):
+    """Which of two sources is preferred: the lower one."""
+
+    RENEWED = 0  # the lobby's own next session, which is to replace its current one
+    OWN = 1
+    PEER = 2
+
+
+class Source:
+    """A source of the stream, active or a candidate. Made and kept by the owner, who does not write its attributes.
+
+    Attributes:
+        rank: what it is.
+        name: of the lobby that it comes from; empty for the lobby's own session.
+        via: the lobbies that its stream comes over, the nearest first; None: that lobby has no stream now.
+        moving: the lobby asked its consumers to leave.
+        collected: its messages while it is a candidate; None otherwise.
+        before_loss: cursor in `collected`: messages before it may have been seen from the source that was lost.
+        since: when its stream began.
+        epochs: epochs of `collected` so far.
+        history: messages still to come that are older than the stream: a lobby that begins with it can continue the streams
+            of clients that come from elsewhere.
+    """
+
+    __slots__ = ("before_loss", "collected", "epochs", "history", "moving", "name", "rank", "since", "tried", "via")
+
+    def __init__(self, rank: Rank, name: str = "") -> None:
+        self.rank = rank
+        self.name = name
+        self.via: tuple[str, ...] | None = (name,) if name else ()
+        self.moving = False
+        self.collected: MessageRing | None = None
+        self.before_loss = 0
+        self.since = 0.0
+        self.epochs = 0
+        self.history = 0
+        self.tried: tuple[int, int] | None = None  # its cursor and the stream's when they were last compared
+
+    def __repr__(self) -> str:
+        return f"<Source: {self.name or self.rank.name.lower()}>"
+
+    @property
+    def usable(self) -> bool:
+        """Messages can be expected from it."""
+        return self.via is not None
+
+    @property
+    def depth(self) -> int:
+        """Number of lobbies that its stream comes over."""
+        return len(self.via or ())
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """Append these messages to the stream."""
+
+    batch: Batch
+
+
+@dataclass(frozen=True, slots=True)
+class Remember:
+    """Append these messages to the stream as if they had been published before it began: nobody gets them by itself."""
+
+    batch: Batch
+
+
+@dataclass(frozen=True, slots=True)
+class BeginEpoch:
+    """The stream does not go on exactly: begin a new epoch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """This many messages of the stream will never come, and the consumers are to be told.
+
+    Attributes:
+        count: number of messages.
+    """
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class DropRelays:
+    """Close the trunks of lobbies that were told a smaller depth.
+
+    Attributes:
+        depth: of the source that is about to be taken.
+    """
+
+    depth: int
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Close this source; it is not used any more, and nothing is to be reported about it."""
+
+    source: Source
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """Nobody needs the stream any more: what was published so far is stale by the time of the next one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """The active source, or the lobbies that its stream comes over, changed: tell the lobbies that relay it."""
+
+
+Command = Publish | Remember | BeginEpoch | Skip | DropRelays | Close | Forget | Changed
+
+
+class StreamSources:
+    """The sources of one lobby's stream.
+
+    Attributes:
+        active: the source whose messages are the stream; None: there is none.
+        changes: changes of the source, by the kind of the new one (`origin`, `renewal`, `peer`) and whether the stream went
+            on at the same message (`exact`, `live`). The first source of all is not counted.
+        gaps: breaks of the stream: new epochs after the first.
+        skipped: messages that a peer had no longer when this lobby was to get them.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        ring: MessageRing,
+        *,
+        collect: Callable[[], MessageRing] | None = None,
+        identifiable: bool = True,
+        settings: RelaySettings = RELAY,
+    ) -> None:
+        """Prepares it; there is no source yet.
+
+        Args:
+            name: of the lobby.
+            ring: has the stream; the owner appends to it what `commands` says.
+            collect: makes the ring of a candidate, with the same identities as `ring`; by default a plain one.
+            identifiable: whether messages have identities (`origin.identity`); without, no stream is continued exactly, and
+                a lobby that may connect to its origin waits for that instead.
+            settings: times and limits.
+        """
+        self.active: Source | None = None
+        self.changes: Counter[tuple[str, str]] = Counter()
+        self.gaps = 0
+        self.skipped = 0
+        self._name = name
+        self._ring = ring
+        self._settings = settings
+        self._collect = collect or (lambda: MessageRing(settings.candidate_messages, settings.candidate_bytes))
+        self._candidates: list[Source] = []
+        self._commands: list[Command] = []
+        self._needed = False
+        self._identifiable = identifiable
+        self._permitted = True
+        self._lost_at: float | None = None  # when the stream stopped
+        self._unasked: set[str] = set()  # peers that have not answered since then
+        self._try_at: float | None = None
+        self._linger_until: float | None = None  # set while the stream is no longer needed
+
+    # State
+
+    def commands(self) -> list[Command]:
+        """What to do now, in this order; each command is returned once."""
+        commands, self._commands = self._commands, []
+        return commands
+
+    @property
+    def candidates(self) -> tuple[Source, ...]:
+        """The sources that may take over."""
+        return tuple(self._candidates)
+
+    @property
+    def flowing(self) -> bool:
+        """Whether messages can be expected."""
+        return self.active is not None and self.active.usable
+
+    @property
+    def via(self) -> tuple[str, ...] | None:
+        """The lobbies that the stream comes over, the nearest first; empty: its own session; None: there is no stream."""
+        return self.active.via if self.active is not None else None
+
+    @property
+    def seeking(self) -> bool:
+        """Whether another lobby should be asked for the stream."""
+        active = self.active
+        if not self._needed or (self._permitted and not self._identifiable):
+            return False
+        if any(each.rank is Rank.PEER and each.usable and not each.moving for each in self._candidates):
+            return False
+        return active is None or not active.usable or active.moving
+
+    def refusal(self, consumer: str) -> str:
+        """Why this lobby can't serve another one now; empty if it can.
+
+        Args:
+            consumer: name of that lobby.
+        """
+        via = self.via
+        if via is None:
+            return "it has no stream now"
+        if consumer == self._name or consumer in via:
+            return f"its stream comes from {consumer}"
+        if len(via) >= self._settings.max_depth:
+            return f"its stream comes over {len(via)} lobbies"
+        return ""
+
+    def wake_at(self) -> float | None:
+        """When to call `wake`; calling it earlier or later does no harm."""
+        return min((at for at in (self._try_at, self._linger_until) if at is not None), default=None)
+
+    # What happens
+
+    def set_needed(self, needed: bool, now: float) -> None:
+        """Sets whether anybody needs the stream. If not, a peer's stream is given up; the own session ends by itself."""
+        if needed:
+            if not self._needed and not self.flowing:
+                self._lost_at = now
+            self._needed, self._linger_until = True, None
+        elif self._needed and self._linger_until is None:
+            self._linger_until = now + self._settings.linger_seconds
+
+    def set_permitted(self, permitted: bool) -> None:
+        """Sets whether the lobby may connect to the origin itself."""
+        self._permitted = permitted
+
+    def ask(self, peers: set[str]) -> None:
+        """The owner is about to ask these peers for the stream, if there is none."""
+        self._unasked = set(peers) if self._identifiable or not self._permitted else set()
+
+    def refused(self, peer: str, now: float) -> None:
+        """A peer has no stream for this lobby, or does not answer."""
+        self._unasked.discard(peer)
+        self._decide(now)
+
+    def opened(
+        self,
+        source: Source,
+        now: float,
+        *,
+        via: tuple[str, ...] | None = (),
+        exact_at: int | None = None,
+        behind: int = 0,
+    ) -> None:
+        """A source's stream begins.
+
+        Args:
+            source: the source.
+            now: the time.
+            via: what its lobby told, without its own name; None: it has no stream. For the lobby's own session: empty.
+            exact_at: cursor of the stream at which it continues exactly, according to its lobby; None: it does not.
+            behind: messages from its start to the newest one of its lobby.
+        """
+        self._unasked.discard(source.name)
+        source.via = None if via is None else (source.name, *via) if source.name else ()
+        source.since = now
+        source.collected = self._collect()
+        self._candidates.append(source)
+        if exact_at is not None and not self.flowing and exact_at == self._ring.cursor and source.usable:
+            self._take(source, exact=True)
+        elif self._begins and source.usable and (source.name or not self._unasked):
+            source.history = behind
+            self._take(source, exact=False)
+        else:
+            self._begin_collected(source)
+            self._decide(now)
+
+    @property
+    def _begins(self) -> bool:
+        """There has never been a stream."""
+        return self._ring.epoch == NO_EPOCH and self.active is None
+
+    def received(self, source: Source, batch: Batch, now: float) -> None:
+        """Messages of a source; those of the active one may be published without this call."""
+        if source is self.active:
+            if source.history:
+                batch = self._remember(source, batch)
+            if batch.ends:
+                self._commands.append(Publish(batch))
+        elif source.collected is not None:
+            source.collected.append(batch)
+            if self.flowing:
+                self._schedule(now)
+            else:
+                self._decide(now)
+
+    def _remember(self, source: Source, batch: Batch) -> Batch:
+        """Takes what is older than the stream; returns the rest."""
+        count = min(source.history, len(batch.ends))
+        source.history -= count
+        self._commands.append(Remember(batch.before(count)))
+        return batch.after(count)
+
+    def broken(self, source: Source) -> None:
+        """A source's own stream did not go on exactly: what follows belongs to another epoch."""
+        if source is self.active:
+            self._break()
+        elif source.collected is not None:
+            self._begin_collected(source)
+
+    def missed(self, source: Source, count: int) -> None:
+        """A source had `count` messages that it no longer has: this lobby was too slow to get them."""
+        if source is self.active:
+            source.history = max(0, source.history - count)
+            self.skipped += count
+            self._commands.append(Skip(count))
+        elif source.collected is not None:
+            self._begin_collected(source)
+
+    def told(self, source: Source, via: tuple[str, ...] | None, now: float) -> None:
+        """A peer says which lobbies its stream comes over; None: it has none now."""
+        before = source.via
+        source.via = None if via is None else (source.name, *via)
+        if source.via == before or source is not self.active:
+            return
+        self._commands.append(Changed())
+        if source.via is None:
+            self._stopped(now)
+        elif before is None:
+            self._lost_at = None
+            self._schedule(now)
+
+    def moving(self, source: Source) -> None:
+        """A peer drains: another source is to be found, while its stream continues."""
+        source.moving = True
+
+    def lost(self, source: Source, now: float) -> None:
+        """A source's stream ended."""
+        active = source is self.active
+        self._remove(source)
+        self._unasked.discard(source.name)
+        if active:
+            self._commands.append(Changed())
+            self._stopped(now)
+        self._decide(now)
+
+    def wake(self, now: float) -> None:
+        """Compares the candidates with the stream, and acts on the deadlines that have passed."""
+        self._try_at = None
+        if self._linger_until is not None and now >= self._linger_until:
+            self._linger_until = None
+            self._needed = False
+            self._leave()
+        self._decide(now)
+
+    # Decisions
+
+    def _leave(self) -> None:
+        """Nobody needs the stream: gives up those of peers."""
+        for source in [*self._candidates, *([self.active] if self.active is not None else [])]:
+            if source.rank is Rank.PEER:
+                self._close(source)
+        if self.active is None:
+            self._commands += [Forget(), Changed()]
+
+    def _close(self, source: Source) -> None:
+        self._commands.append(Close(source))
+        self._remove(source)
+
+    def _stopped(self, now: float) -> None:
+        """There is no stream any more; candidates keep apart what came before and after."""
+        self._lost_at = now
+        for each in self._candidates:
+            each.before_loss = each.collected.cursor if each.collected is not None else 0
+
+    def _decide(self, now: float) -> None:
+        waits = False
+        for source in sorted(self._candidates, key=lambda each: (each.rank, each.moving, each.depth)):
+            if not self._better(source):
+                continue
+            found = self._find(source)
+            if isinstance(found, Exact):
+                self._take(source, exact=True, cursor=found.cursor)
+                break
+            waits = waits or not isinstance(found, Live)
+        else:
+            self._decide_late(now, waits=waits)
+        for source in self.candidates:
+            if source.rank is Rank.PEER and not self._better(source):
+                self._close(source)
+        self._schedule(now)
+
+    def _decide_late(self, now: float, *, waits: bool) -> None:
+        """No candidate continues the stream exactly, so far."""
+        if self.flowing:
+            for source in self._candidates:
+                if source.rank is Rank.RENEWED and now >= source.since + self._settings.renew_seconds:
+                    self._take(source, exact=False, cursor=_cursor(source))
+                    return
+            return
+        usable = [each for each in self._candidates if each.usable]
+        if not usable:
+            return
+        waits = waits or bool(self._unasked)
+        since = now if self._lost_at is None else self._lost_at
+        if waits and now < max(since, min(each.since for each in usable)) + self._settings.wait_seconds:
+            return
+        best = min(usable, key=lambda each: (each.rank, each.moving, each.depth))
+        self._take(best, exact=False, cursor=best.before_loss)
+
+    def _better(self, source: Source) -> bool:
+        """Whether a candidate should take over where it can do so exactly."""
+        active = self.active
+        if not source.usable:
+            return False
+        if active is None or not active.usable:
+            return True
+        return source.rank < active.rank or (active.moving and not source.moving)
+
+    def _find(self, source: Source) -> Exact | Live | Wait | None:
+        """Where the stream continues in a candidate; None: as at the last time, since nothing has come."""
+        collected, ring = source.collected, self._ring
+        if collected is None:
+            return None
+        at = (collected.cursor, ring.cursor)
+        if source.tried == at and self.flowing:
+            return None
+        source.tried = at
+        digests = ring.position().digests
+        if not digests:
+            return Live(0, LiveReason.NO_POSITION)
+        position = Position(NO_EPOCH, 0, digests)
+        found = collected.resume(position)
+        if isinstance(found, Exact):
+            here = ring.resume(position)  # more of the stream is known here: it may show that there are two places
+            if not isinstance(here, Exact):
+                return Live(collected.cursor, here.reason) if isinstance(here, Live) else here
+        return found
+
+    def _take(self, source: Source, *, exact: bool, cursor: int | None = None) -> None:
+        """Makes a candidate the active source, from a place in what was collected of it."""
+        before, collected = self.active, source.collected
+        if self._ring.epoch != NO_EPOCH:
+            kind = {Rank.OWN: "origin", Rank.RENEWED: "renewal", Rank.PEER: "peer"}[source.rank]
+            self.changes[kind, "exact" if exact else "live"] += 1
+        self._commands.append(DropRelays(source.depth))
+        if not exact:
+            self._break()
+        self._candidates.remove(source)
+        source.collected = None
+        if source.rank is Rank.RENEWED:
+            source.rank = Rank.OWN
+        self.active = source
+        self._lost_at = None
+        if collected is not None and cursor is not None:
+            self._publish_collected(collected, max(cursor, collected.oldest))
+        self._commands.append(Changed())
+        if before is not None:
+            self._commands.append(Close(before))
+
+    def _publish_collected(self, collected: MessageRing, cursor: int) -> None:
+        epoch = None
+        while chunks := collected.since(cursor, self._settings.candidate_bytes):
+            for chunk in chunks:
+                if epoch is not None and chunk.epoch != epoch:
+                    self._break()
+                epoch, cursor = chunk.epoch, chunk.cursor_after
+                self._commands.append(Publish(chunk.batch))
+
+    def _break(self) -> None:
+        if self._ring.epoch != NO_EPOCH:
+            self.gaps += 1
+        self._commands.append(BeginEpoch())
+
+    def _begin_collected(self, source: Source) -> None:
+        source.epochs += 1
+        if source.collected is not None:
+            source.collected.begin_epoch(source.epochs)
+
+    def _remove(self, source: Source) -> None:
+        source.collected = None
+        if source is self.active:
+            self.active = None
+        elif source in self._candidates:
+            self._candidates.remove(source)
+
+    def _schedule(self, now: float) -> None:
+        waiting = [each for each in self._candidates if self._better(each) or each.rank is Rank.RENEWED]
+        if not waiting:
+            self._try_at = None
+        elif self._try_at is None:
+            self._try_at = now + self._settings.try_seconds
+
+
+def _cursor(source: Source) -> int:
+    return source.collected.cursor if source.collected is not None else 0

@@ -1,0 +1,123 @@
+"""Lobbies take the stream from each other: while one has no origin connection, or because the origin allows only few."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+from pathlib import Path
+
+import pytest
+from tests.support import web
+from tests.support.origins import FakeOrigin, ticking
+from tests.support.origins import reset as reset_connection
+from tests.support.sockets import run
+from tests.support.swarm import Swarm
+from tests.support.up import LobbyUp, lobby_file, lobby_resource, lobby_up
+from tests.support.waiting import until
+
+INTERVAL = 0.005
+QUEUE = {"messages": 1000, "milliseconds": 10_000}  # so that a busy machine drops nothing
+
+
+async def metrics_of(up: LobbyUp) -> dict[str, web.Metrics]:
+    return {
+        name: await web.metrics(f"{await up.admin_of(process.pid)}/metrics")
+        for name, process in up.lobby_processes().items()
+    }
+
+
+async def total(up: LobbyUp, name: str, **labels: str) -> float:
+    """Sum of a metric over all lobbies."""
+    return sum(each(name, **labels) for each in (await metrics_of(up)).values())
+
+
+@pytest.mark.timeout(180)
+def test_lost_origin_connections_are_not_noticed_while_a_lobby_has_one(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with FakeOrigin() as origin, ticking(origin, interval=INTERVAL):
+            resource = lobby_resource(
+                "prices",
+                origin.url,
+                replicas=3,
+                spareSeats=0,
+                origin_connect="Always",
+                clients_seats=8,
+                clients_queue=QUEUE,
+            )
+            async with lobby_up("-f", lobby_file(tmp_path, resource)) as up, Swarm(up.url) as swarm:
+                await origin.until_open(3, deadline=30)
+                await swarm.connect_all(14)
+                await swarm.each_has(50)
+                for round_ in range(6):
+                    lost = random.sample(origin.open, 1 + round_ % 2)
+                    for each in lost:
+                        reset_connection(each.server)
+                    await origin.until_open(3, deadline=30)
+                    await swarm.each_gets(60, deadline=30)
+                    await until_own_sources(up)
+                assert swarm.gaps == swarm.disorder == 0, swarm.summary()
+                assert len(swarm.open) == 14, swarm.summary()
+                assert await total(up, "lobby_stream_gaps_total") == 0
+                assert await total(up, "lobby_source_changes_total", to="peer", verdict="exact") >= 6
+                assert await total(up, "lobby_source_changes_total", to="origin", verdict="exact") >= 6
+
+    run(main(), deadline=170)
+
+
+async def until_own_sources(up: LobbyUp) -> None:
+    """Waits until the stream of every lobby comes from its own connection."""
+
+    async def look() -> bool:
+        return all(report["flowing"] and not report["via"] for report in (await up.reports()).values())
+
+    await until(look, deadline=30, every=0.1, describe="every stream comes from its own connection")
+
+
+@pytest.mark.timeout(180)
+def test_one_connection_serves_all_lobbies_and_moves_when_its_holder_is_killed(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with FakeOrigin() as origin, ticking(origin, interval=INTERVAL):
+            resource = lobby_resource(
+                "prices",
+                origin.url,
+                replicas=3,
+                spareSeats=0,
+                origin_limits={"connections": 1},
+                origin_connect="Always",
+                clients_seats=8,
+                clients_queue=QUEUE,
+            )
+            async with lobby_up("-f", lobby_file(tmp_path, resource)) as up, Swarm(up.url) as swarm:
+                await origin.until_open(1, deadline=30)
+                await swarm.connect_all(14)
+                await swarm.each_has(50, deadline=40)
+                for _ in range(3):
+                    holder = await holder_of(up)
+                    os.kill(up.lobby_processes()[holder].pid, signal.SIGKILL)
+                    connections = len(origin.connections)
+                    await origin.until_connected(connections + 1, deadline=30)
+                    await swarm.each_gets(100, deadline=40)
+                assert origin.most_open == 1
+                assert len(swarm.open) == 14, swarm.summary()
+                assert swarm.disorder == 0, swarm.summary()
+                missing = {frozenset(client.tally.missing) for client in swarm.clients}
+                assert len(missing) == 1, [len(each) for each in missing]
+
+    run(main(), deadline=170)
+
+
+async def holder_of(up: LobbyUp) -> str:
+    """Waits until one lobby is connected and all others take its stream; returns its name."""
+    found: list[str] = []
+
+    async def look() -> bool:
+        try:
+            reports = await up.reports()
+        except (OSError, LookupError):
+            return False
+        found[:] = [name for name, report in reports.items() if report["origin"]["state"] == "Connected"]
+        return len(found) == 1 and all(report["flowing"] for report in reports.values())
+
+    await until(look, deadline=30, every=0.1, describe=lambda: f"one connection for all; {found}; {up.process.tail()}")
+    return found[0]

@@ -1,0 +1,383 @@
+"""The sources of a lobby's stream, under any order of losses, delays and answers.
+
+The laws: where the stream goes on in the same epoch, the next message is the one after the last (unless the identities of the
+messages fit in several places of the origin's stream); what is known to be missing is announced; the stream never stops while
+a source has messages; and lobbies that relay each other's streams never form a loop.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from dataclasses import dataclass, field
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from tests.support.content_ring import content_batch, content_ring, content_window
+
+from lobby_gateway.lobby.stream_source import (
+    BeginEpoch,
+    Close,
+    DropRelays,
+    Forget,
+    Publish,
+    Rank,
+    Skip,
+    Source,
+    StreamSources,
+)
+from lobby_gateway.settings import RelaySettings
+from lobby_gateway.trunk.ring import MessageRing
+
+SETTINGS = RelaySettings(candidate_messages=40)
+
+
+@dataclass(eq=False)
+class Feed:
+    """A source, and the messages that are on their way from it."""
+
+    source: Source
+    next: int  # index in the origin's stream
+    until: int | None = None  # a session that has ended delivers no more
+
+
+class OneLobby(RuleBasedStateMachine):
+    """One lobby; the origin's stream is the same for all of its sources, which lag differently."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 1000.0
+        self.origin: list[str] = []  # the identities of the messages
+        self.ring = content_ring(400)
+        self.sources = StreamSources(
+            "a-1", self.ring, collect=lambda: content_ring(SETTINGS.candidate_messages), settings=SETTINGS
+        )
+        self.sources.set_needed(True, self.now)
+        self.epochs = 0
+        self.feeds: list[Feed] = []
+        self.published: list[int | None] = []  # indices; None: a new epoch, or an announced gap
+        self.peers = 0
+
+    @rule(count=st.integers(1, 20))
+    def origin_sends(self, count: int) -> None:
+        """Messages that are all different."""
+        self.origin += [f"m{len(self.origin) + n}" for n in range(count)]
+
+    @rule(content=st.lists(st.sampled_from("ab"), min_size=1, max_size=6), times=st.integers(1, 8))
+    def origin_repeats_itself(self, content: list[str], times: int) -> None:
+        self.origin += content * times
+
+    def own_sessions(self) -> list[Feed]:
+        return [feed for feed in self.feeds if feed.source.rank is not Rank.PEER]
+
+    @precondition(lambda self: not self.own_sessions())
+    @rule()
+    def own_session_opens(self) -> None:
+        self.open(Feed(Source(Rank.OWN), len(self.origin)))
+
+    @precondition(
+        lambda self: len(self.own_sessions()) == 1 and self.sources.active in map(_source, self.own_sessions())
+    )
+    @rule()
+    def renewed_session_opens(self) -> None:
+        self.open(Feed(Source(Rank.RENEWED), len(self.origin)))
+
+    @precondition(lambda self: self.sources.seeking)
+    @rule(depth=st.integers(0, 1))
+    def peer_answers_exactly(self, depth: int) -> None:
+        last = next((index for index in reversed(self.published) if index is not None), None)
+        after = [] if not self.published or last is None or self.published[-1] is None else [last]
+        if not after or not content_window(self.origin, after[0], self.ring.position().digests):
+            return
+        self.peers += 1
+        feed = Feed(Source(Rank.PEER, f"p-{self.peers}"), after[0] + 1)
+        self.open(feed, via=("q",) * depth, exact_at=self.ring.cursor)
+
+    @precondition(lambda self: self.sources.seeking)
+    @rule(back=st.integers(0, 3))
+    def peer_answers_live(self, back: int) -> None:
+        self.peers += 1
+        self.open(Feed(Source(Rank.PEER, f"p-{self.peers}"), max(0, len(self.origin) - back)), via=())
+
+    @precondition(lambda self: self.feeds)
+    @rule(data=st.data(), count=st.integers(1, 12))
+    def delivers(self, data: st.DataObject, count: int) -> None:
+        self.deliver(data.draw(st.sampled_from(self.feeds)), count)
+
+    @precondition(lambda self: self.feeds)
+    @rule(data=st.data())
+    def is_lost(self, data: st.DataObject) -> None:
+        feed = data.draw(st.sampled_from(self.feeds))
+        self.feeds.remove(feed)
+        self.sources.lost(feed.source, self.now)
+        self.perform()
+
+    @precondition(lambda self: any(feed.source.rank is Rank.PEER for feed in self.feeds))
+    @rule(data=st.data(), event=st.sampled_from(["dry", "flows", "moving", "missed", "broken"]))
+    def peer_tells(self, data: st.DataObject, event: str) -> None:
+        feed = data.draw(st.sampled_from([feed for feed in self.feeds if feed.source.rank is Rank.PEER]))
+        match event:
+            case "dry":
+                self.sources.told(feed.source, None, self.now)
+            case "flows":
+                self.sources.told(feed.source, (), self.now)
+            case "moving":
+                self.sources.moving(feed.source)
+            case "missed" if feed.next < len(self.origin):
+                feed.next += 1
+                self.sources.missed(feed.source, 1)
+            case "broken" if feed.next < len(self.origin):
+                feed.next += 1
+                self.sources.broken(feed.source)
+        self.perform()
+
+    @rule(seconds=st.sampled_from([0.05, 0.4, 1.0, 31.0]))
+    def time_passes(self, seconds: float) -> None:
+        until = self.now + seconds
+        while (at := self.sources.wake_at()) is not None and at <= until:
+            self.now = max(self.now, at)
+            self.sources.wake(self.now)
+            self.perform()
+            if at == self.sources.wake_at():
+                break
+        self.now = until
+
+    # The owner
+
+    def open(self, feed: Feed, *, via: tuple[str, ...] | None = (), exact_at: int | None = None) -> None:
+        self.feeds.append(feed)
+        self.sources.opened(feed.source, self.now, via=via, exact_at=exact_at)
+        self.perform()
+
+    def deliver(self, feed: Feed, count: int) -> None:
+        end = min(feed.next + count, len(self.origin))
+        if feed.next < end:
+            batch = content_batch(self.origin, range(feed.next, end))
+            feed.next = end
+            self.sources.received(feed.source, batch, self.now)
+            self.perform()
+
+    def perform(self) -> None:
+        for command in self.sources.commands():
+            match command:
+                case Publish(batch):
+                    self.ring.append(batch)
+                    self.published += [json.loads(bytes(batch.payload(at)))["n"] for at in range(len(batch))]
+                case BeginEpoch():
+                    self.epochs += 1
+                    self.ring.begin_epoch(1_000_000 + self.epochs)
+                    self.published.append(None)
+                case Skip(count):
+                    self.ring.begin_epoch(self.ring.epoch, self.ring.offset + count)
+                    self.published.append(None)
+                case Close(source):
+                    self.feeds = [feed for feed in self.feeds if feed.source is not source]
+                case Forget():
+                    self.ring.forget()
+
+    # The laws
+
+    @invariant()
+    def the_next_message_is_the_one_after_the_last(self) -> None:
+        for at in range(1, len(self.published)):
+            last, following = self.published[at - 1], self.published[at]
+            if last is None or following is None or following == last + 1:
+                continue
+            start = max((n for n in range(at) if self.published[n] is None), default=-1) + 1
+            window = self.origin_window(self.published[max(start, at - 16) : at])
+            places = sum(self.origin[n : n + len(window)] == window for n in range(len(self.origin) - len(window) + 1))
+            assert places > 1, f"{last} is followed by {following}, although {window} is there once"
+
+    def origin_window(self, indices: list[int | None]) -> list[str]:
+        return [self.origin[index] for index in indices if index is not None]
+
+    @invariant()
+    def candidates_are_kept_apart(self) -> None:
+        known = {feed.source for feed in self.feeds}
+        assert set(self.sources.candidates) <= known
+        assert self.sources.active is None or self.sources.active in known
+        assert self.sources.active not in self.sources.candidates
+        assert sum(feed.source.rank is Rank.OWN for feed in self.feeds) <= 1
+
+    def teardown(self) -> None:
+        """Whatever happened: a source that sends gets through, and messages that are all different end on its own session."""
+        if not self.own_sessions():
+            self.own_session_opens()
+        for _ in range(8):
+            self.origin_sends(20)
+            for feed in list(self.feeds):
+                self.deliver(feed, len(self.origin))
+            self.time_passes(31.0)
+        assert self.sources.active is not None
+        assert self.sources.active.rank is Rank.OWN
+        assert self.published[-1] == len(self.origin) - 1
+        assert self.sources.candidates == ()
+
+
+def _source(feed: Feed) -> Source:
+    return feed.source
+
+
+TestOneLobby = OneLobby.TestCase
+
+
+# Several lobbies that relay each other's streams
+
+
+@dataclass(eq=False)
+class Edge:
+    """A trunk from a relaying lobby to the one that serves it, with what is on its way."""
+
+    consumer: Node
+    server: Node
+    source: Source
+    told: int = 9  # the smallest depth that the server told
+    open: bool = False
+    answer: deque[tuple[str, tuple[str, ...] | None]] = field(default_factory=deque)
+    seen_closed: bool = False
+
+
+@dataclass(eq=False)
+class Node:
+    name: str
+    sources: StreamSources
+    ring: MessageRing
+    own: Source | None = None
+    served: list[Edge] = field(default_factory=list)
+
+
+class ManyLobbies(RuleBasedStateMachine):
+    """Nobody ever takes its stream from itself, in any interleaving of what is said, heard and lost."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+        self.epoch = 0
+        self.nodes: list[Node] = []
+        self.edges: list[Edge] = []
+        for number in range(3):
+            ring = content_ring(100)
+            node = Node(f"n-{number}", StreamSources(f"n-{number}", ring), ring)
+            node.sources.set_needed(True, 0.0)
+            self.nodes.append(node)
+
+    @rule(data=st.data())
+    def own_session_opens(self, data: st.DataObject) -> None:
+        node = data.draw(st.sampled_from(self.nodes))
+        if node.own is None:
+            node.own = Source(Rank.OWN)
+            node.sources.opened(node.own, self.now)
+            self.perform(node)
+
+    @rule(data=st.data())
+    def own_session_ends(self, data: st.DataObject) -> None:
+        node = data.draw(st.sampled_from(self.nodes))
+        if node.own is not None:
+            source, node.own = node.own, None
+            node.sources.lost(source, self.now)
+            self.perform(node)
+
+    @rule(data=st.data())
+    def asks(self, data: st.DataObject) -> None:
+        consumer, server = data.draw(st.sampled_from(self.nodes)), data.draw(st.sampled_from(self.nodes))
+        if consumer is not server and consumer.sources.seeking:
+            self.edges.append(Edge(consumer, server, Source(Rank.PEER, server.name)))
+
+    @precondition(lambda self: self.edges)
+    @rule(data=st.data())
+    def is_answered(self, data: st.DataObject) -> None:
+        edge = data.draw(st.sampled_from(self.edges))
+        if edge.told == 9 and not edge.open and not edge.answer:
+            if edge.server.sources.refusal(edge.consumer.name):
+                self.edges.remove(edge)
+                return
+            edge.open = True
+            edge.server.served.append(edge)
+            self.tell(edge, "welcome")
+
+    @precondition(lambda self: self.edges)
+    @rule(data=st.data())
+    def hears(self, data: st.DataObject) -> None:
+        edge = data.draw(st.sampled_from(self.edges))
+        if not edge.answer:
+            return
+        kind, via = edge.answer.popleft()
+        node = edge.consumer
+        if kind == "closed":
+            self.edges.remove(edge)
+            node.sources.lost(edge.source, self.now)
+        elif kind == "welcome":
+            node.sources.opened(edge.source, self.now, via=via)
+        else:
+            node.sources.told(edge.source, via, self.now)
+        self.perform(node)
+
+    @rule(data=st.data())
+    def says_its_status(self, data: st.DataObject) -> None:
+        for edge in data.draw(st.sampled_from(self.nodes)).served:
+            self.tell(edge, "status")
+
+    @precondition(lambda self: self.edges)
+    @rule(data=st.data())
+    def trunk_is_lost(self, data: st.DataObject) -> None:
+        edge = data.draw(st.sampled_from(self.edges))
+        if edge.open:
+            self.close_at_server(edge)
+
+    @rule(seconds=st.sampled_from([0.1, 2.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
+        for node in self.nodes:
+            node.sources.wake(self.now)
+            self.perform(node)
+
+    def tell(self, edge: Edge, kind: str) -> None:
+        via = edge.server.sources.via
+        if via is not None:
+            edge.told = min(edge.told, len(via))
+        edge.answer.append((kind, via))
+
+    def close_at_server(self, edge: Edge) -> None:
+        edge.open = False
+        edge.server.served.remove(edge)
+        edge.answer.append(("closed", None))
+
+    def perform(self, node: Node) -> None:
+        for command in node.sources.commands():
+            match command:
+                case BeginEpoch():
+                    self.epoch += 1
+                    node.ring.begin_epoch(self.epoch)
+                case DropRelays(depth):
+                    for edge in [edge for edge in node.served if edge.told < depth]:
+                        self.close_at_server(edge)
+                case Close(source):
+                    if source is node.own:
+                        node.own = None
+                    for edge in [edge for edge in self.edges if edge.source is source]:
+                        self.edges.remove(edge)
+                        if edge.open:
+                            edge.server.served.remove(edge)
+
+    @invariant()
+    def there_is_no_loop(self) -> None:
+        for node in self.nodes:
+            at = self.source_of(node)
+            for _ in self.nodes:
+                assert at is not node, f"{node.name} takes its stream from itself"
+                at = self.source_of(at) if at is not None else None
+
+    @invariant()
+    def no_stream_comes_over_more_than_two_lobbies(self) -> None:
+        for node in self.nodes:
+            assert len(node.sources.via or ()) <= 2
+
+    def source_of(self, node: Node) -> Node | None:
+        active = node.sources.active
+        for edge in self.edges:
+            if edge.source is active and edge.open:
+                return edge.server
+        return None
+
+
+TestManyLobbies = ManyLobbies.TestCase

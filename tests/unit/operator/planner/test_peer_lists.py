@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tests.unit.operator.lobbies import SPEC, lobby_state, observed
+
+from lobby_gateway.process.peer_list import PeerList, Version
+from lobby_operator.planner.peer_lists import PeerLists
+from lobby_operator.planner.spec import PlannerSpec
+from lobby_operator.planner.state import LobbyState, Phase, StreamState
+from lobby_operator.settings import PeerListSettings
+
+START = Version(3, 100)
+FREE, BUDGET = SPEC, replace(SPEC, connections=1)
+NEW = StreamState(permit=False)
+
+
+class Host:
+    """A lobby host whose requests are answered at once."""
+
+    def __init__(self, spec: PlannerSpec, settings: PeerListSettings | None = None) -> None:
+        self.spec = spec
+        self.lists = PeerLists(START, settings)
+
+    def tell(self, *lobbies: LobbyState) -> tuple[dict[str, PeerList], list[LobbyState]]:
+        """One pass: what is sent, and the lobbies after that."""
+        due = self.lists.update(self.spec, observed(*lobbies))
+        after = []
+        for lobby in lobbies:
+            told, stream = due.get(lobby.name), lobby.stream
+            if told is not None and stream is not None:
+                self.lists.answered(lobby.name, told)
+                version = (told.version.term, told.version.number)
+                after.append(replace(lobby, stream=replace(stream, told=version, permit=told.connect)))
+            else:
+                after.append(lobby)
+        return due, after
+
+
+def test_without_a_limit_all_may_connect_and_know_each_other() -> None:
+    due, _ = Host(FREE).tell(*(lobby_state(index, stream=StreamState()) for index in (1, 2, 3)))
+    assert all(each.connect for each in due.values())
+    assert [peer.name for peer in due["prices-2"].peers] == ["prices-3", "prices-1"]
+    assert due["prices-2"].peers[0].address == "10.0.0.3:8000"
+
+
+def test_nothing_is_sent_twice() -> None:
+    host = Host(FREE)
+    _, lobbies = host.tell(lobby_state(1, stream=StreamState()), lobby_state(2, stream=StreamState()))
+    assert host.tell(*lobbies)[0] == {}
+
+
+def test_one_of_several_new_lobbies_gets_the_only_permit_once_the_others_have_answered() -> None:
+    host = Host(BUDGET)
+    due, lobbies = host.tell(*(lobby_state(index, stream=NEW) for index in (1, 2)))
+    assert not any(each.connect for each in due.values())
+    due, lobbies = host.tell(*lobbies)
+    assert {name for name, each in due.items() if each.connect} == {"prices-1"}
+    assert host.lists.holders == {"prices-1"}
+    assert host.tell(*lobbies)[0] == {}
+
+
+def test_the_permit_of_a_lobby_that_is_gone_goes_to_the_fullest() -> None:
+    host = Host(BUDGET)
+    lobbies = [lobby_state(index, index, stream=NEW) for index in (1, 2, 3)]
+    for _ in range(3):
+        _, lobbies = host.tell(*lobbies)
+    assert host.lists.holders == {"prices-3"}
+    host.tell(*lobbies[:2])
+    assert host.lists.holders == {"prices-2"}
+
+
+def test_a_holder_that_does_not_answer_keeps_its_permit() -> None:
+    host = Host(BUDGET)
+    lobbies = [lobby_state(index, stream=NEW) for index in (1, 2)]
+    for _ in range(3):
+        _, lobbies = host.tell(*lobbies)
+    due, _ = host.tell(replace(lobbies[0], phase=Phase.UNRESPONSIVE), lobbies[1])
+    assert host.lists.holders == {"prices-1"}
+    assert not any(each.connect for each in due.values())
+
+
+def test_a_draining_holder_lets_go_before_another_connects() -> None:
+    host = Host(BUDGET)
+    lobbies = [lobby_state(index, stream=NEW) for index in (1, 2)]
+    for _ in range(3):
+        _, lobbies = host.tell(*lobbies)
+    draining = replace(lobbies[0], phase=Phase.DRAINING)
+    due = host.lists.update(BUDGET, observed(draining, lobbies[1]))
+    assert not due["prices-1"].connect
+    assert host.lists.holders == frozenset()
+    host.lists.answered("prices-1", due["prices-1"])
+    told = (due["prices-1"].version.term, due["prices-1"].version.number)
+    host.lists.update(BUDGET, observed(replace(draining, stream=StreamState(permit=True, told=told)), lobbies[1]))
+    assert host.lists.holders == frozenset()  # it is still closing its connection
+    host.lists.update(BUDGET, observed(replace(draining, stream=StreamState(permit=False, told=told)), lobbies[1]))
+    assert host.lists.holders == {"prices-2"}
+
+
+def test_a_new_lobby_host_finds_the_holder_by_its_report() -> None:
+    host = Host(BUDGET)
+    holder = lobby_state(2, stream=StreamState(permit=True, told=(2, 7)))
+    due, _ = host.tell(lobby_state(1, 9, stream=StreamState(permit=False, told=(2, 8))), holder)
+    assert {name for name, each in due.items() if each.connect} == {"prices-2"}
+
+
+def test_a_lobby_of_another_origin_is_no_peer() -> None:
+    due, _ = Host(FREE).tell(
+        lobby_state(1, stream=StreamState(origin_id="a")),
+        lobby_state(2, stream=StreamState(origin_id="b")),
+        lobby_state(3, stream=StreamState(origin_id="a")),
+    )
+    assert [peer.name for peer in due["prices-1"].peers] == ["prices-3"]
+    assert due["prices-2"].peers == ()
+
+
+def test_of_very_many_peers_those_with_a_stream_and_room_are_told() -> None:
+    settings = PeerListSettings(max_peers=3, full_relays=2)
+    lobbies = [lobby_state(index, stream=StreamState(permit=False)) for index in range(1, 9)]
+    lobbies[5] = lobby_state(6, stream=StreamState(flowing=True, via=("prices-8",), relays=1, permit=False))
+    lobbies[6] = lobby_state(7, stream=StreamState(flowing=True, via=("prices-8",), relays=2, permit=False))
+    lobbies[7] = lobby_state(8, stream=StreamState(flowing=True, permit=True))
+    due, _ = Host(BUDGET, settings).tell(*lobbies)
+    assert [peer.name for peer in due["prices-1"].peers] == ["prices-8", "prices-6", "prices-2"]

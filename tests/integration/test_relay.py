@@ -121,3 +121,58 @@ async def holder_of(up: LobbyUp) -> str:
 
     await until(look, deadline=30, every=0.1, describe=lambda: f"one connection for all; {found}; {up.process.tail()}")
     return found[0]
+
+
+@pytest.mark.timeout(120)
+def test_a_renewal_is_not_noticed(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with FakeOrigin() as origin, ticking(origin, interval=INTERVAL):
+            resource = lobby_resource(
+                "prices",
+                origin.url,
+                replicas=1,
+                spareSeats=0,
+                origin_connect="Always",
+                origin_limits={"connections": 1},
+                origin_renew={"everySeconds": 10},
+                clients_queue=QUEUE,
+            )
+            async with lobby_up("-f", lobby_file(tmp_path, resource)) as up, Swarm(up.url) as swarm:
+                await swarm.connect_all(10)
+                await origin.until_connected(3, deadline=60)
+                await origin.until_open(1)
+                await swarm.each_gets(100)
+                assert origin.most_open == 2  # only during a renewal
+                assert swarm.gaps == swarm.disorder == 0, swarm.summary()
+                assert [each.close_code for each in origin.connections[:2]] == [1000, 1000]
+                assert await total(up, "lobby_source_changes_total", to="renewal", verdict="exact") == 2
+                assert await total(up, "lobby_stream_gaps_total") == 0
+
+    run(main(), deadline=110)
+
+
+@pytest.mark.timeout(120)
+def test_a_message_of_a_client_reaches_the_origin_over_the_lobby_that_is_connected(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with FakeOrigin() as origin, ticking(origin, interval=0.05):
+            resource = lobby_resource(
+                "prices",
+                origin.url,
+                replicas=2,
+                spareSeats=0,
+                origin_limits={"connections": 1},
+                clients_seats=2,
+                clients_messages="Forward",
+            )
+            async with lobby_up("-f", lobby_file(tmp_path, resource)) as up, Swarm(up.url) as swarm:
+                clients = await swarm.connect_all(4)
+                await swarm.each_has(3, deadline=30)
+                assert len(await up.reports()) == 2
+                assert len(origin.connections) == 1
+                for number, client in enumerate(clients):
+                    client.send(f"from {number}")
+                record = origin.connections[0]
+                await origin.until(lambda: len(record.messages) == 4, deadline=30)
+                assert sorted(map(str, record.messages)) == [f"from {number}" for number in range(4)]
+
+    run(main(), deadline=110)

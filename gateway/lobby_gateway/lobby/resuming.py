@@ -10,7 +10,7 @@ from lobby_gateway.clients import resuming
 from lobby_gateway.clients.connection import ClientConnection
 from lobby_gateway.metrics import VERDICTS
 from lobby_gateway.settings import LobbySettings
-from lobby_gateway.trunk.position import Position
+from lobby_gateway.trunk.position import LiveReason, Position
 from lobby_gateway.trunk.ring import Exact, Live, MessageRing, Wait
 from lobby_gateway.websocket.frames import Batch
 
@@ -87,4 +87,8 @@ class ResumingClients:
             self._join(client, [resuming.answer(""), *missed])
         else:
             self.verdicts["live"] += 1
-            self._join(client, [resuming.answer(found.reason.label), *self._latest()])
+            missed = list(self._latest())
+            if found.reason is LiveReason.GONE and self._ring.oldest <= found.cursor < self._ring.cursor:
+                # It lies at a gap of the stream, so it lacks all that came after that.
+                missed = [chunk.batch for chunk in self._ring.since(found.cursor, self._ring.max_bytes)]
+            self._join(client, [resuming.answer(found.reason.label), *missed])

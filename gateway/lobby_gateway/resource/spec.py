@@ -352,12 +352,13 @@ class OriginSpec:
     def stream_id(self) -> str:
         """A hash of what decides which stream the origin sends: lobbies with the same one can take each other's."""
         fields = asdict(self)
-        asked = {name: fields[name] for name in _DECIDING if fields[name]}
+        asked = {name: fields[name] for name in _DECIDING if fields[name] not in _EMPTY}
         return sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
 
 
-_DECIDING = ("url", "headers", "query", "subprotocols", "on_connect", "on_message", "identity")
-"""Fields of `OriginSpec`; one that is empty does not count, so that a version that adds one agrees with those before it."""
+_DECIDING = ("url", "headers", "query", "subprotocols", "decode", "split", "on_connect", "on_message", "identity")
+_EMPTY = ("", None, (), "None")
+"""A field that is empty does not count, so that a version that adds one agrees with those before it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

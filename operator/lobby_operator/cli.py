@@ -70,7 +70,7 @@ def _add_up(commands: argparse._SubParsersAction[ArgumentParser]) -> None:
         action="append",
         type=Accepted(str, "a YAML file with a Lobby"),
         metavar="FILE",
-        help="serve the Lobby in a YAML file; can be repeated",
+        help="serve the Lobby in a YAML file, and apply its changes; can be repeated",
     )
     source.add_argument("--demo", action="store_true", help="serve a built-in ticker")
     up.add_argument("--name", type=name(MAX_NAME), help="name of the Lobby with --origin or --demo; its path is /NAME")

@@ -147,7 +147,8 @@ def _broken_at(builder: PlanBuilder, lobby: LobbyState) -> float:
     observed, settings = builder.observed, builder.settings
     if lobby.phase is not Phase.STARTING or lobby.unheard_since is None:
         return inf
-    late = max(lobby.created_at + builder.spec.start_seconds, lobby.unheard_since + settings.unheard_seconds)
+    since = lobby.created_at if lobby.starting_since is None else lobby.starting_since
+    late = max(since + builder.spec.start_seconds, lobby.unheard_since + settings.unheard_seconds)
     if observed.heard_since is not None:
         return max(late, observed.heard_since + settings.unresponsive_seconds)
     existing = [each for each in observed.lobbies if each.phase is not Phase.ENDED]

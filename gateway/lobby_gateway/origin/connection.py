@@ -21,6 +21,7 @@ from lobby_gateway.origin.states import (
     Connect,
     Failure,
     Forget,
+    Hide,
     NoteClose,
     PauseReading,
     Publish,
@@ -293,6 +294,8 @@ class OriginConnection:
                     self._websocket.resume_reading()
             case Forget():
                 self._forget()
+            case Hide(redactor):
+                logs.hide_secrets(redactor.hide)
             case NoteClose(code):
                 round_trip = self._websocket.min_rtt_seconds if self._websocket is not None else 0.0
                 if self._closed(code, round_trip):

@@ -6,7 +6,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from lobby_gateway.origin.expressions import OF_MESSAGE, TIMES, Expression, ExpressionError
+from lobby_gateway.origin.captured import Known
+from lobby_gateway.origin.expressions import ALWAYS, OF_MESSAGE, Expression, ExpressionError
 from lobby_gateway.origin.rules import MessageRules, Rule
 from lobby_gateway.origin.script import Expectation, Step
 from lobby_gateway.origin.templates import BytesTemplate, MessageTemplate, Template
@@ -89,9 +90,11 @@ class _Compiler:
         made = []
         for index, each in enumerate(self._origin.every):
             path = f"spec.origin.every[{index}]"
-            template = self._message(each.send, each.send_bytes, path, TIMES)
-            if template is not None:
-                made.append(TimedMessage(path.removeprefix("spec.origin."), each.seconds, template))
+            template = self._message(each.send, each.send_bytes, path, ALWAYS)
+            computed = self._expression(each.seconds_from, f"{path}.secondsFrom", ALWAYS)
+            interval = each.seconds if each.seconds is not None else computed
+            if template is not None and interval is not None:
+                made.append(TimedMessage(path.removeprefix("spec.origin."), interval, template))
         return tuple(made)
 
     def _expectation(self, expect: ExpectSpec, path: str) -> Expectation:
@@ -99,6 +102,7 @@ class _Compiler:
             json=expect.json,
             contains=(expect.contains or "").encode(),
             when=self._expression(expect.when, f"{path}.when"),
+            save=self._saves(expect.save, path),
             forward_early=expect.early is Early.FORWARD,
             timeout_seconds=expect.timeout_seconds,
         )
@@ -110,6 +114,7 @@ class _Compiler:
             contains=(rule.contains or "").encode(),
             when=self._expression(rule.when, f"{path}.when"),
             send=self._message(rule.send, rule.send_bytes, path, OF_MESSAGE),
+            save=self._saves(rule.save, path),
             forward=rule.forward,
             ends=end is not None,
             end_reason=None if end is None else self._expression(end.reason, f"{path}.end.reason"),
@@ -118,8 +123,8 @@ class _Compiler:
 
     def _sent(self, text: str | None, data: str | None, path: str) -> Step | None:
         """A text with nothing but secrets in it is filled in now."""
-        made = self._message(text, data, path, TIMES)
-        return made.message(self._secrets) if isinstance(made, Template) and made.constant else made
+        made = self._message(text, data, path, ALWAYS)
+        return made.message(Known(self._secrets)) if isinstance(made, Template) and made.constant else made
 
     def _message(
         self, text: str | None, data: str | None, path: str, variables: Collection[str]
@@ -132,10 +137,14 @@ class _Compiler:
             return self._compiled(f"{path}.sendBytes", lambda: BytesTemplate(data, {*secrets, *variables}))
         return None
 
-    def _expression(self, source: str | None, path: str) -> Expression | None:
+    def _saves(self, sources: Mapping[str, str] | None, path: str) -> Mapping[str, Expression]:
+        made = {name: self._expression(source, f"{path}.save.{name}") for name, source in (sources or {}).items()}
+        return {name: each for name, each in made.items() if each is not None}
+
+    def _expression(self, source: str | None, path: str, variables: Collection[str] = OF_MESSAGE) -> Expression | None:
         if source is None:
             return None
-        return self._compiled(path, lambda: Expression(source, {*self._secrets, *OF_MESSAGE}))
+        return self._compiled(path, lambda: Expression(source, {*self._secrets, *variables}))
 
     def _compiled(self, path: str, make: Callable[[], T]) -> T | None:
         try:

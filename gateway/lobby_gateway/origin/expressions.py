@@ -10,15 +10,19 @@ the size of a message. Regular expressions (`matches`) take linear time.
 | `text` | its text; empty if it is binary |
 | `data` | its bytes |
 | `now`, `nowMillis` | seconds and milliseconds since 1970, whole numbers |
+| `saved` | values captured from messages, by name (`captured.py`) |
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
+import hmac
 import json
 import re
 import sys
+import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import cache
 from importlib.machinery import PathFinder
@@ -29,10 +33,10 @@ from typing import Any, Final, Protocol
 from lobby_gateway.errors import LobbyGatewayError
 from lobby_gateway.websocket.frames import Batch, Opcode
 
-TIMES: Final = frozenset({"now", "nowMillis"})
+ALWAYS: Final = frozenset({"now", "nowMillis", "saved"})
 """Variables that every expression has, beside the secrets."""
 
-OF_MESSAGE: Final = TIMES | {"msg", "text", "data"}
+OF_MESSAGE: Final = ALWAYS | {"msg", "text", "data"}
 """Variables of an expression that is evaluated on a message."""
 
 _STANDARD: Final = frozenset(
@@ -66,9 +70,10 @@ class Expression:
 
     Attributes:
         source: its text.
+        signs: whether its value is a signature, or made of one.
     """
 
-    __slots__ = ("_functions", "_program", "source")
+    __slots__ = ("_functions", "_program", "signs", "source")
 
     def __init__(self, source: str, variables: Collection[str]) -> None:
         """Compiles it.
@@ -83,6 +88,7 @@ class Expression:
         self.source = source
         self._program: _Program = _translated(lambda: _cel().compile(source))
         used = set(self._program.functions())
+        self.signs = "hmac" in used
         self._functions = {name: each for name, each in _FUNCTIONS.items() if name in used}
         for problem in self._problems(variables, used):
             raise ExpressionError(problem)
@@ -130,7 +136,7 @@ def message_variables(batch: Batch, index: int, others: Mapping[str, object]) ->
 
 
 def times(now: float) -> dict[str, object]:
-    """The variables in `TIMES`, from the seconds since 1970."""
+    """The variables `now` and `nowMillis`, from the seconds since 1970."""
     return {"now": int(now), "nowMillis": int(now * 1000)}
 
 
@@ -187,6 +193,8 @@ def _cel() -> Any:  # noqa: ANN401  the library's compiled module has its own ty
 
 # Functions beyond CEL's own
 
+_ALGORITHMS: Final = {"SHA256": "sha256", "SHA384": "sha384", "SHA512": "sha512"}
+
 
 def _hex(data: bytes) -> str:
     return bytes(data).hex()
@@ -203,11 +211,36 @@ def _unbase64(text: str) -> bytes:
         raise ValueError("unbase64: the text is not base64 (RFC 4648 §4)") from None
 
 
+def _hmac(algorithm: str, key: str | bytes, data: str | bytes) -> bytes:
+    return hmac.digest(_bytes(key), _bytes(data), _algorithm(algorithm))
+
+
+def _digest(algorithm: str, data: str | bytes) -> bytes:
+    return hashlib.new(_algorithm(algorithm), _bytes(data)).digest()
+
+
+def _algorithm(name: str) -> str:
+    if name not in _ALGORITHMS:
+        raise ValueError(f"{name[:20]} is not an algorithm; accepted: {', '.join(_ALGORITHMS)}")
+    return _ALGORITHMS[name]
+
+
+def _bytes(value: str | bytes) -> bytes:
+    return value.encode() if isinstance(value, str) else value
+
+
+def _uuid() -> str:
+    return str(uuid.uuid4())
+
+
 def _json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 _FUNCTIONS: Final[Mapping[str, Callable[..., Any]]] = {
+    "hmac": _hmac,
+    "digest": _digest,
+    "uuid": _uuid,
     "hex": _hex,
     "base64": _base64,
     "unbase64": _unbase64,

@@ -43,9 +43,10 @@ Span = tuple[int, int]
 class Redactor:
     """Replaces secrets in texts."""
 
-    __slots__ = ("_base64", "_beginnings", "_count", "_grams", "_hex", "_long", "_short")
+    __slots__ = ("_base64", "_beginnings", "_count", "_grams", "_hex", "_long", "_secrets", "_short")
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
+        self._secrets = secrets = frozenset(secrets)
         # An origin may quote a part ("abc123" of "Bearer abc123"), or treat line breaks and spaces in its own way.
         parts = {part for each in secrets for part in (each, " ".join(each.split()), *each.split())}
         # A secret that looks like an escape is found in both ways.
@@ -66,6 +67,10 @@ class Redactor:
 
     def __repr__(self) -> str:
         return f"<Redactor: {self._count} secrets>"
+
+    def also(self, secrets: Iterable[str]) -> Redactor:
+        """One that hides more secrets, too."""
+        return Redactor(self._secrets.union(secrets))
 
     def hide(self, text: str) -> str:
         """`text` with each secret replaced."""

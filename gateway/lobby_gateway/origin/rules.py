@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from lobby_gateway.origin.captured import Captured, Known
 from lobby_gateway.origin.expressions import Expression, ExpressionError, message_variables
 from lobby_gateway.origin.templates import MessageTemplate
 from lobby_gateway.websocket.frames import Batch
@@ -36,6 +37,7 @@ class Rule:
         contains: bytes that the message must contain; empty: any message.
         when: what must hold; None: nothing more.
         send: what to send to the origin; None: nothing.
+        save: what to save of it, by name.
         forward: whether the message goes to the clients.
         ends: whether it ends the connection.
         end_reason: why; None: the message itself.
@@ -46,6 +48,7 @@ class Rule:
     contains: bytes
     when: Expression | None
     send: MessageTemplate | None
+    save: Mapping[str, Expression]
     forward: bool
     ends: bool
     end_reason: Expression | None
@@ -101,14 +104,12 @@ class MessageRules:
                 return True
         return False
 
-    def judge(
-        self, batch: Batch, others: Mapping[str, object], *, start: int = 0, most: int | None = None
-    ) -> Judgement:
+    def judge(self, batch: Batch, known: Known, *, start: int = 0, most: int | None = None) -> Judgement:
         """What to do with messages, in their order.
 
         Args:
             batch: the messages.
-            others: the secrets by their names, and the times, for expressions.
+            known: what expressions know beside a message.
             start: index of the first one that was not judged yet.
             most: how many to judge at most; None: all.
         """
@@ -118,7 +119,7 @@ class MessageRules:
         sends: list[str | bytes] = []
         end: End | None = None
         for index in range(start, stop):
-            verdict = self.judge_one(batch, index, others)
+            verdict = self.judge_one(batch, index, known)
             if verdict.forward:
                 forwarded.append(frames[index])
             if verdict.send is not None:
@@ -129,7 +130,7 @@ class MessageRules:
         published = batch if len(forwarded) == len(batch) else Batch.of(forwarded) if forwarded else None
         return Judgement(published, tuple(sends), end, stop if end is None and stop < len(batch) else None)
 
-    def judge_one(self, batch: Batch, index: int, others: Mapping[str, object]) -> Verdict:
+    def judge_one(self, batch: Batch, index: int, known: Known) -> Verdict:
         """What to do with one message of a batch."""
         payload = bytes(batch.payload(index))
         variables: Mapping[str, object] | None = None  # only made for a hit
@@ -137,22 +138,26 @@ class MessageRules:
             if rule.contains and rule.contains not in payload:
                 continue
             if variables is None:
-                variables = message_variables(batch, index, others)
+                variables = message_variables(batch, index, known.variables)
             if rule.when is None or rule.when.holds(variables):
-                return _apply(rule, variables)
+                return _apply(rule, variables, known.captured)
         return _FORWARD
 
 
 _FORWARD = Verdict()
 
 
-def _apply(rule: Rule, variables: Mapping[str, object]) -> Verdict:
+def _apply(rule: Rule, variables: Mapping[str, object], captured: Captured) -> Verdict:
     """What a rule says about a message that it matches."""
     send: str | bytes | None = None
     end: End | None = None
+    try:
+        captured.save(rule.save, variables, rule.field)
+    except ExpressionError as error:  # what is missing now will be missed later
+        end = End(str(error), refused=False)
     if rule.send is not None:
         try:
-            send = rule.send.message(variables)
+            send = rule.send.message(Known(variables, captured))
         except ExpressionError as error:  # the origin waits for an answer that it will not get
             end = End(f"{rule.field}.send: {error}", refused=False)
     if rule.ends:

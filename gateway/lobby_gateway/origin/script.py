@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
+from lobby_gateway.origin.captured import Known
 from lobby_gateway.origin.expressions import Expression, ExpressionError, message_variables
 from lobby_gateway.origin.rules import End, MessageRules
 from lobby_gateway.origin.templates import MessageTemplate
@@ -29,6 +29,7 @@ class Expectation:
         json: the JSON value expected at each JSON pointer (RFC 6901).
         contains: bytes that it must contain; empty: any.
         when: an expression that must hold; None: none.
+        save: what to save of it, by name.
         forward_early: whether messages that arrive meanwhile, and that no step waits for, are forwarded.
         timeout_seconds: how long to wait.
     """
@@ -36,6 +37,7 @@ class Expectation:
     json: Mapping[str, Any]
     contains: bytes = b""
     when: Expression | None = None
+    save: Mapping[str, Expression] = field(default_factory=dict)
     forward_early: bool = False
     timeout_seconds: float
 
@@ -43,7 +45,6 @@ class Expectation:
 Step = str | MessageTemplate | Expectation
 """A text to send with the secrets filled in, what makes a message to send, or a message to wait for."""
 
-_NO_VARIABLES: Mapping[str, object] = MappingProxyType({})
 _SHOWN = 300
 """Bytes of a message that came instead of an expected one; the report of it is redacted and cut later."""
 
@@ -105,17 +106,17 @@ class OriginScript:
         """Whether all steps are done, so the stream has started."""
         return self._at == len(self._steps)
 
-    def start(self, now: float, others: Mapping[str, object] = _NO_VARIABLES) -> Progress:
-        """The connection is open. Call this once, before `receive`. `others`: the secrets and the times."""
+    def start(self, now: float, known: Known | None = None) -> Progress:
+        """The connection is open. Call this once, before `receive`."""
         sends: list[str | bytes] = []
-        end = self._advance(sends, now, others)
+        end = self._advance(sends, now, known or Known())
         return Progress(tuple(sends), end=end)
 
     def receive(
         self,
         batch: Batch,
         now: float,
-        others: Mapping[str, object] = _NO_VARIABLES,
+        known: Known | None = None,
         *,
         start: int = 0,
         most: int | None = None,
@@ -125,27 +126,31 @@ class OriginScript:
         Args:
             batch: the messages.
             now: seconds.
-            others: the secrets by their names, and the times, for expressions.
+            known: what expressions know beside a message.
             start: index of the first one that was not judged yet.
             most: how many to judge at most; None: all.
         """
+        known = known or Known()
         sends: list[str | bytes] = []
         for index in range(start, len(batch)):
             if self.done:
                 return Progress(tuple(sends), self._take_early(), batch.after(index))
             if most is not None and index - start == most:
                 return Progress(tuple(sends), unjudged=index)
-            matched = self._matching(batch, index, others)
+            matched = self._matching(batch, index, known)
             end: End | None = None
             if matched is None:
-                end = self._not_awaited(batch, index, others, sends)
+                end = self._not_awaited(batch, index, known, sends)
             else:
-                del self._awaited[matched]
-                if self._awaited:
+                step = self._awaited.pop(matched)
+                end = self._save(step, matched, batch, index, known)
+                if end is not None:
+                    pass
+                elif self._awaited:
                     self._await(now)
                 else:
                     self._at = self._after_awaited
-                    end = self._advance(sends, now, others)
+                    end = self._advance(sends, now, known)
             if end is not None:
                 return Progress(tuple(sends), end=end)
         return Progress(tuple(sends), self._take_early() if self.done else None)
@@ -166,7 +171,7 @@ class OriginScript:
         """The current step, for people."""
         return f"onConnect[{next(iter(self._awaited), self._at)}]"
 
-    def _advance(self, sends: list[str | bytes], now: float, others: Mapping[str, object]) -> End | None:
+    def _advance(self, sends: list[str | bytes], now: float, known: Known) -> End | None:
         """Runs the `send` steps up to the next `expect` steps, whose messages are awaited then."""
         self.deadline = None
         while not self.done:
@@ -177,7 +182,7 @@ class OriginScript:
             where = self.where
             self._at += 1
             try:
-                sends.append(step if isinstance(step, str) else step.message(others))
+                sends.append(step if isinstance(step, str) else step.message(known))
             except ExpressionError as error:
                 return End(f"{where}.send: {error}", refused=False)
         return None
@@ -193,14 +198,14 @@ class OriginScript:
     def _await(self, now: float) -> None:
         self.deadline = now + min(each.timeout_seconds for each in self._awaited.values())
 
-    def _matching(self, batch: Batch, index: int, others: Mapping[str, object]) -> int | None:
+    def _matching(self, batch: Batch, index: int, known: Known) -> int | None:
         """The first awaited step that a message matches."""
         variables: Mapping[str, object] | None = None
         for at, step in self._awaited.items():
             if step.contains and step.contains not in bytes(batch.payload(index)):
                 continue
             if step.json or step.when is not None:
-                variables = variables or message_variables(batch, index, others)
+                variables = variables or message_variables(batch, index, known.variables)
                 if not _has(variables, step.json):
                     continue
                 if step.when is not None and not step.when.holds(variables):
@@ -208,12 +213,21 @@ class OriginScript:
             return at
         return None
 
-    def _not_awaited(
-        self, batch: Batch, index: int, others: Mapping[str, object], sends: list[str | bytes]
-    ) -> End | None:
+    @staticmethod
+    def _save(step: Expectation, at: int, batch: Batch, index: int, known: Known) -> End | None:
+        if not step.save:
+            return None
+        try:
+            variables = message_variables(batch, index, known.variables)
+            known.captured.save(step.save, variables, f"onConnect[{at}].expect")
+        except ExpressionError as error:  # a later step needs it
+            return End(str(error), refused=False)
+        return None
+
+    def _not_awaited(self, batch: Batch, index: int, known: Known, sends: list[str | bytes]) -> End | None:
         """A message that no step waits for: what the rules say, and perhaps the beginning of the stream."""
         if self._rules is not None:
-            verdict = self._rules.judge_one(batch, index, others)
+            verdict = self._rules.judge_one(batch, index, known)
             if verdict.send is not None:
                 sends.append(verdict.send)
             if verdict.end is not None:

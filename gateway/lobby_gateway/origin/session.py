@@ -10,9 +10,10 @@ Every call takes the time; `commands` returns what to do, `wake_at` when to call
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
 
+from lobby_gateway.origin.captured import Captured, Known
 from lobby_gateway.origin.decoding import Decoder, Undecodable
 from lobby_gateway.origin.dialogue import Dialogue
 from lobby_gateway.origin.expressions import ExpressionError, times
@@ -29,6 +30,7 @@ from lobby_gateway.origin.states import (
     Connect,
     Failure,
     Forget,
+    Hide,
     ImpossibleSignalError,
     NoteClose,
     PauseReading,
@@ -55,6 +57,7 @@ _CODE_NAMES = {
     1007: "invalid data", 1008: "policy violation", 1009: "message too big", 1011: "internal error",
     1012: "service restart", 1013: "try again later", 1014: "bad gateway", 3000: "unauthorized", 3003: "forbidden",
 }  # fmt: skip
+_MAX_HIDDEN = 64  # more than any conversation has; each costs time in every line that is redacted
 _FAILURE_OF_VIOLATION = {1007: Failure.INVALID_DATA, 1009: Failure.TOO_BIG}
 
 
@@ -126,6 +129,8 @@ class OriginSession:
         self._judged = 0  # messages of the first of those
         decoder = Decoder(spec.decode, spec.split, spec.max_message_bytes)
         self._decoder = decoder if decoder.needed else None
+        self._captured = Captured()
+        self._hidden: deque[str] = deque(maxlen=_MAX_HIDDEN)  # captured and computed texts, the latest ones
         self._rules = self._dialogue.rules  # of the open connection
         self._timed: TimedMessages | None = None  # while streaming
 
@@ -203,7 +208,7 @@ class OriginSession:
     def set_dialogue(self, dialogue: Dialogue, redactor: Redactor) -> None:
         """Sets what is said to the origin, from the next connection on."""
         self._dialogue = dialogue
-        self._redactor = redactor
+        self._redactor = redactor.also(self._hidden) if self._hidden else redactor
 
     def secrets_changed(self, now: float) -> None:
         """A secret has changed. A scheduled attempt is made now; an open stream continues.
@@ -245,7 +250,7 @@ class OriginSession:
         )
         self._rules = self._dialogue.rules
         self._script = OriginScript(self._dialogue.steps, self._rules, max_early_bytes=self._settings.early_bytes)
-        self._advance(self._script.start(now, self._variables()), now)
+        self._advance(self._script.start(now, self._known()), now)
 
     def refused(self, status: int, reason: str, retry_after: float | None, now: float) -> None:
         """The origin answered the handshake with a status other than 101.
@@ -373,7 +378,7 @@ class OriginSession:
         self._keepalive.bytes_received(now)
         if isinstance(event, Batch):
             most = self._settings.judged_per_turn
-            progress = self._script.receive(event, now, self._variables(), start=self._judged, most=most)
+            progress = self._script.receive(event, now, self._known(), start=self._judged, most=most)
             self._judge_later(progress.unjudged)
             return event if self._judged else self._advance(progress, now)
         if isinstance(event, Close):
@@ -391,9 +396,17 @@ class OriginSession:
             )
         return None
 
-    def _variables(self) -> Mapping[str, object]:
-        """The variables of expressions that do not depend on a message."""
-        return {**self._dialogue.secrets, **times(self._wall_clock())}
+    def _known(self) -> Known:
+        """What expressions know beside a message."""
+        captured = self._captured
+        return Known({"saved": captured.values, **self._dialogue.secrets, **times(self._wall_clock())}, captured)
+
+    def _hide_captured(self) -> None:
+        """What was captured or computed is hidden from now on."""
+        if hidden := self._captured.take_hidden():
+            self._hidden += hidden
+            self._redactor = self._redactor.also(self._hidden)
+            self._commands.append(Hide(self._redactor))
 
     def _judge(self, batch: Batch, now: float) -> Batch | None:
         """Does with messages of the stream what the rules say; returns the batch if some are to be judged later."""
@@ -401,9 +414,10 @@ class OriginSession:
             self._commands.append(Publish(batch))
             return None
         most = self._settings.judged_per_turn
-        judgement = self._rules.judge(batch, self._variables(), start=self._judged, most=most)
+        judgement = self._rules.judge(batch, self._known(), start=self._judged, most=most)
         if judgement.forwarded is not None:
             self._commands.append(Publish(judgement.forwarded))
+        self._hide_captured()
         self._commands.extend(Send(each) for each in judgement.sends)
         self._judge_later(judgement.unjudged)
         if judgement.end is not None:
@@ -418,10 +432,11 @@ class OriginSession:
     def _send_timed(self, timed: TimedMessages, now: float) -> None:
         for message in timed.due(now):
             try:
-                self._commands.append(Send(message.send.message(self._variables())))
+                self._commands.append(Send(message.send.message(self._known())))
             except ExpressionError as error:
                 self._end(End(f"{message.field}.send: {error}", refused=False), now)
                 return
+        self._hide_captured()
 
     def _judge_later(self, unjudged: int | None) -> None:
         """Reads no more while messages wait to be judged, from this index on; None: none do."""
@@ -431,6 +446,7 @@ class OriginSession:
 
     def _advance(self, progress: Progress, now: float) -> Batch | None:
         """Returns the batch whose messages are to be judged later, from index `_judged` on."""
+        self._hide_captured()
         self._commands.extend(Send(each) for each in progress.sends)
         if progress.end is not None:
             self._end(progress.end, now)
@@ -444,7 +460,11 @@ class OriginSession:
         self._streaming_since = now
         self._keepalive.stream_begins(now)
         self._streamed = True
-        self._timed = TimedMessages(self._dialogue.timed, now) if self._dialogue.timed else None
+        try:
+            self._timed = TimedMessages(self._dialogue.timed, now, self._known()) if self._dialogue.timed else None
+        except ExpressionError as error:
+            self._end(End(str(error), refused=False), now)
+            return None
         self._commands.append(BeginEpoch())
         if progress.early is not None:
             self._commands.append(Publish(progress.early))
@@ -493,6 +513,7 @@ class OriginSession:
 
     def _fail(self, failure: Failure, reason: str, now: float, floor: float = 0.0) -> None:
         self.failures[failure] += 1
+        self._hide_captured()
         self._reason = self._redactor.line(reason)
         self._forbidden = failure is Failure.REFUSED
         if self._forbidden:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 
+from lobby_gateway.origin.redaction import Redactor
 from lobby_gateway.process.seat_reports import OriginState
 from lobby_gateway.websocket.frames import Batch
 
@@ -153,6 +154,13 @@ class PauseReading:
 
 
 @dataclass(frozen=True, slots=True)
+class Hide:
+    """From now on hide what this redactor hides: values were captured."""
+
+    redactor: Redactor
+
+
+@dataclass(frozen=True, slots=True)
 class ResumeReading:
     """Read again."""
 
@@ -167,6 +175,7 @@ Command = (
     | Publish
     | NoteClose
     | Forget
+    | Hide
     | PauseReading
     | ResumeReading
 )

@@ -1,6 +1,7 @@
 """Texts with expressions in them: `{"pong":$(msg.ping)}`.
 
-`$(…)` holds an expression (see `expressions.py`) and is replaced by its value: a string as it is, anything else as JSON.
+`$(…)` holds an expression (see `expressions.py`) and is replaced by its value: a string as it is, anything else as JSON (the
+keys of an object in any order).
 `$(json:NAME)` is a secret escaped for a JSON string. `$$(` is a literal `$(`. No error contains a value.
 """
 
@@ -11,6 +12,7 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from lobby_gateway.origin.captured import Known
 from lobby_gateway.origin.expressions import Expression, ExpressionError
 
 _NAME = re.compile("[A-Za-z_][A-Za-z0-9_]*")
@@ -68,7 +70,7 @@ class Template:
         self._parts = tuple(parts)
         self.constant = not any(isinstance(part, Expression) for part in parts)
 
-    def message(self, variables: Mapping[str, object]) -> str:
+    def message(self, known: Known) -> str:
         """The text, with the values of the expressions.
 
         Raises:
@@ -79,9 +81,12 @@ class Template:
             if isinstance(part, str):
                 made.append(part)
             elif isinstance(part, _Secret):
-                made.append(part.text(variables))
+                made.append(part.text(known.variables))
             else:
-                made.append(_as_text(part.value(variables)))
+                text = _as_text(part.value(known.variables))
+                if part.signs:
+                    known.captured.hide(text)
+                made.append(text)
         return "".join(made)
 
 
@@ -98,13 +103,13 @@ class BytesTemplate:
         """
         self._expression = Expression(source, variables)
 
-    def message(self, variables: Mapping[str, object]) -> bytes:
+    def message(self, known: Known) -> bytes:
         """The message.
 
         Raises:
             ExpressionError: the expression has no value, or none of bytes.
         """
-        value = self._expression.value(variables)
+        value = self._expression.value(known.variables)
         if not isinstance(value, bytes):
             raise ExpressionError(f'the value is {type(value).__name__}; accepted: bytes, such as b"\\xc0\\x00"')
         return value

@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lobby_gateway.origin.captured import Known
+from lobby_gateway.origin.expressions import Expression, ExpressionError
 from lobby_gateway.origin.templates import MessageTemplate
+
+SHORTEST, LONGEST = 1, 86400
+"""Seconds of an interval, as in the CRD."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,12 +19,12 @@ class TimedMessage:
 
     Attributes:
         field: where it is in the Lobby, for people: `every[0]`.
-        seconds: the interval.
+        seconds: the interval, or an expression for it.
         send: makes the message.
     """
 
     field: str
-    seconds: float
+    seconds: float | Expression
     send: MessageTemplate
 
 
@@ -30,11 +35,16 @@ class TimedMessages:
         wake_at: when to call `due`; None: never.
     """
 
-    __slots__ = ("_next", "wake_at")
+    __slots__ = ("_intervals", "_next", "wake_at")
 
-    def __init__(self, messages: Sequence[TimedMessage], now: float) -> None:
-        """The stream begins: each message is sent for the first time after its interval."""
-        self._next = [(now + each.seconds, each) for each in messages]
+    def __init__(self, messages: Sequence[TimedMessage], now: float, known: Known | None = None) -> None:
+        """The stream begins: each message is sent for the first time after its interval.
+
+        Raises:
+            ExpressionError: an interval has no value, or is less than a second or more than a day.
+        """
+        self._intervals = [_seconds(each, known or Known()) for each in messages]
+        self._next = [(now + seconds, each) for seconds, each in zip(self._intervals, messages, strict=True)]
         self.wake_at = min((at for at, _ in self._next), default=None)
 
     def due(self, now: float) -> list[TimedMessage]:
@@ -43,6 +53,20 @@ class TimedMessages:
         for index, (at, each) in enumerate(self._next):
             if now >= at:
                 due.append(each)
-                self._next[index] = (max(at + each.seconds, now + each.seconds / 2), each)
+                seconds = self._intervals[index]
+                self._next[index] = (max(at + seconds, now + seconds / 2), each)
         self.wake_at = min((at for at, _ in self._next), default=None)
         return due
+
+
+def _seconds(message: TimedMessage, known: Known) -> float:
+    if not isinstance(message.seconds, Expression):
+        return message.seconds
+    where = f"{message.field}.secondsFrom"
+    try:
+        value = message.seconds.value(known.variables)
+    except ExpressionError as error:
+        raise ExpressionError(f"{where}: {error}") from None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not SHORTEST <= value <= LONGEST:
+        raise ExpressionError(f"{where}: {str(value)[:40]}; accepted: {SHORTEST} to {LONGEST}")
+    return float(value)

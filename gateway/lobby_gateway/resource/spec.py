@@ -164,6 +164,7 @@ class ExpectSpec:
         json: the JSON value expected at each JSON pointer (RFC 6901); empty: any message matches.
         contains: text that the message must contain; None: any.
         when: an expression that must hold; None: none.
+        save: expressions for values to save of it, by name; None: none.
         early: what happens to messages that arrive meanwhile and no step waits for.
         timeout_seconds: how long to wait, in seconds.
     """
@@ -171,6 +172,7 @@ class ExpectSpec:
     json: Mapping[str, Any]
     contains: str | None
     when: str | None
+    save: Mapping[str, str] | None
     early: Early
     timeout_seconds: int
 
@@ -212,6 +214,7 @@ class RuleSpec:
         when: an expression that must hold; None: none.
         send: a text to send to the origin, with `$(…)` not evaluated; may contain a secret, so `repr` omits it.
         send_bytes: an expression for a binary message to send, likewise; at most one of the two is set.
+        save: expressions for values to save of it, by name; None: none.
         forward: whether the message goes to the clients.
         end: ends the connection; None: it does not.
     """
@@ -220,6 +223,7 @@ class RuleSpec:
     when: str | None
     send: str | None = field(repr=False)
     send_bytes: str | None = field(repr=False)
+    save: Mapping[str, str] | None
     forward: bool
     end: EndSpec | None
 
@@ -240,12 +244,14 @@ class TimedSpec:
     """A message to the origin, again and again; exactly one of `send` and `send_bytes` is set.
 
     Attributes:
-        seconds: the interval.
+        seconds: the interval; None: `seconds_from` is set.
+        seconds_from: an expression for it.
         send: a text, with `$(…)` not evaluated; may contain a secret, so `repr` omits it.
         send_bytes: an expression for a binary message, likewise.
     """
 
-    seconds: int
+    seconds: int | None
+    seconds_from: str | None
     send: str | None = field(repr=False)
     send_bytes: str | None = field(repr=False)
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
+import hmac
 import json
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.integration.origins.strict import Peer
+from tests.integration.origins.strict import Peer, number
 
 SOON = 5.0
 IDLE = 2.5
@@ -288,6 +291,70 @@ async def centrifugo(peer: Peer) -> None:
     await peer.stream(tick, on_message, idle=IDLE)
 
 
+async def okx_login(peer: Peer) -> None:
+    login = (await peer.receive_json(SOON, "login"))["args"][0]
+    signed = hmac.digest(b"s3cr3ts3cr3t", f"{login['timestamp']}GET/users/self/verify".encode(), "sha256")
+    if abs(int(login["timestamp"]) - time.time()) > 30:
+        peer.violation(f"the timestamp is old: {login['timestamp']}")
+    if login["sign"] != base64.b64encode(signed).decode():
+        await peer.send({"event": "error", "code": "60007", "msg": f"Invalid sign {login['sign']}"})
+        await peer.close(1000)
+    await peer.send({"event": "login", "code": "0"})
+    request = await peer.receive_json(SOON, "subscribe")
+    arg = request["args"][0]
+    await peer.send({"event": "subscribe", "arg": arg})
+
+    async def on_message(message: str | bytes) -> None:
+        if message != "ping":
+            peer.violation(f"unknown: {message!r}")
+        await peer.send("pong")
+
+    await peer.stream(lambda n: {"arg": arg, "data": [{"seq": n}]}, on_message, idle=IDLE)
+
+
+async def discord(peer: Peer) -> None:
+    await peer.send({"op": 10, "d": {"heartbeat_interval": 1000}, "s": None, "t": None})
+    login = await peer.receive_json(SOON, "identify")
+    if login["d"]["token"] != "t0kent0kent0ken":
+        await peer.close(4004, "Authentication failed.")
+    first = number()
+    latest = first
+    await peer.send(
+        {"op": 0, "t": "READY", "s": first, "d": {"session_id": "a", "resume_gateway_url": "wss://r.example"}}
+    )
+
+    def tick(n: int) -> object:
+        nonlocal latest
+        latest = n
+        return {"op": 0, "t": "MESSAGE_CREATE", "s": n, "d": {"content": "hi"}}
+
+    async def on_message(message: str | bytes) -> None:
+        beat = json.loads(message)
+        if beat["op"] != 1:
+            peer.violation(f"not a heartbeat: {message!r}")
+        if not isinstance(beat["d"], int) or not first <= beat["d"] <= latest:
+            peer.violation(f"a heartbeat with the number {beat['d']}, not from {first} to {latest}")
+        await peer.send({"op": 11})
+
+    await peer.stream(tick, on_message, idle=IDLE)
+
+
+async def pusher(peer: Peer) -> None:
+    told = json.dumps({"socket_id": "1.2", "activity_timeout": 1})
+    await peer.send({"event": "pusher:connection_established", "data": told})
+    request = await peer.receive_json(SOON, "subscribe")
+    if request.get("event") != "pusher:subscribe":
+        peer.violation(f"not a subscribe: {request}")
+    await peer.send({"event": "pusher_internal:subscription_succeeded", "channel": "ticks", "data": "{}"})
+
+    async def on_message(message: str | bytes) -> None:
+        if json.loads(message)["event"] not in {"pusher:ping", "pusher:pong"}:
+            peer.violation(f"unknown: {message!r}")
+        await peer.send({"event": "pusher:pong", "data": "{}"})
+
+    await peer.stream(lambda n: {"event": "tick", "channel": "ticks", "data": f'{{"seq":{n}}}'}, on_message, idle=IDLE)
+
+
 def _zipped(message: object) -> bytes:
     return gzip.compress(json.dumps(message, separators=(",", ":")).encode())
 
@@ -380,6 +447,21 @@ FEEDS = (
         name="centrifugo", serve=centrifugo, is_data=_json_with("push"),
         secrets={"LOBBY_SECRET_CENTRIFUGO_TOKEN": "t0kent0kent0ken"},
         error=_says('{"id":3,"error":{"code":109,"message":"token expired"}}'), reason="token expired",
+    ),
+    Feed(
+        name="okx-vip-books", serve=okx_login, is_data=_json_with("data"), every=1,
+        secrets={f"LOBBY_SECRET_OKX_VIP_BOOKS_{name}": "s3cr3ts3cr3t" for name in ("KEY", "SECRET", "PASS")},
+        error=_says({"event": "error", "code": "60011", "msg": "Please log in"}), reason="60011 Please log in", refused=True,
+    ),
+    Feed(
+        name="discord", serve=discord, is_data=lambda text: json.loads(text)["t"] == "MESSAGE_CREATE",
+        secrets={"LOBBY_SECRET_DISCORD_TOKEN": "t0kent0kent0ken"},
+        error=_says({"op": 9, "d": False}), reason="invalid session",
+    ),
+    Feed(
+        name="pusher", serve=pusher, is_data=lambda text: json.loads(text)["event"] == "tick",
+        error=_says({"event": "pusher:error", "data": {"code": 4301, "message": "Client event rejected"}}),
+        reason="Client event rejected",
     ),
     Feed(
         name="nats", serve=nats, is_data=lambda text: text.startswith("MSG"),

@@ -31,7 +31,8 @@ def manifest(feed: Feed, url: str) -> dict[str, Any]:
     origin["connect"] = "Always"
     origin["reconnect"] = {"minMilliseconds": 100, "maxMilliseconds": 200}
     for timed in origin.get("every", ()):
-        timed["seconds"] = feed.every
+        if feed.every is not None:
+            timed["seconds"] = feed.every
     return resource
 
 
@@ -111,6 +112,12 @@ def reasons(lobby: LobbyProcess) -> str:
 
 WRONG = (
     ("alpaca", "LOBBY_SECRET_ALPACA_SECRET", "onConnect[0]: 402 auth failed for ***"),
+    (
+        "discord",
+        "LOBBY_SECRET_DISCORD_TOKEN",
+        "onConnect[2]: the origin closed the connection: 4004 (Authentication failed.)",
+    ),
+    ("okx-vip-books", "LOBBY_SECRET_OKX_VIP_BOOKS_SECRET", "onConnect[1]: 60007 Invalid sign ***"),
     ("home-assistant", "LOBBY_SECRET_HOME_ASSISTANT_TOKEN", "onConnect[2]: Invalid access token ***"),
 )
 

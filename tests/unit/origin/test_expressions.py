@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lobby_gateway.origin.expressions import OF_MESSAGE, TIMES, Expression, ExpressionError, message_variables, times
+from lobby_gateway.origin.captured import Known
+from lobby_gateway.origin.expressions import ALWAYS, OF_MESSAGE, Expression, ExpressionError, message_variables, times
 from lobby_gateway.origin.templates import Template
 from lobby_gateway.websocket.frames import Batch, Opcode, frame
 
@@ -47,6 +48,14 @@ def expression(source: str, *secrets: str) -> Expression:
         ('string(unbase64(base64(b"ab")))  == "ab"', "x"),
         ('json(msg) == "{\\"a\\":[1,true]}"', '{"a": [1, true]}'),
         ('text.contains("é")', "caf\u00e9"),
+        # RFC 4231, test case 2; FIPS 180-4's "abc".
+        (
+            'hex(hmac("SHA256", "Jefe", text)) == "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"',
+            "what do ya want for nothing?",
+        ),
+        ('base64(digest("SHA256", text)) == "ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0="', "abc"),
+        ('size(hmac("SHA384", b"\\x00k", unbase64("AAA="))) == 48 && size(digest("SHA512", "")) == 64', "x"),
+        ("size(uuid()) == 36 && uuid() != uuid()", "x"),
         ("msg.id == 9223372036854775807", '{"id":9223372036854775807}'),
     ],
 )
@@ -87,7 +96,7 @@ def test_only_true_holds() -> None:
         ("msg.type = 1", "character 10: "),
         ("", "character 1: ends too early"),
         ("a &&\n&& b", "line 2, character 1: "),
-        ("message.type", "message is unknown; accepted: KEY, data, msg, now, nowMillis, text"),
+        ("message.type", "message is unknown; accepted: KEY, data, msg, now, nowMillis, saved, text"),
         ("lower(text)", "lower() is unknown; accepted: has, base64, "),
         ("(" * 3000 + "1" + ")" * 3000, ""),
         ("msg.a.all(x, msg.b.all(y, x == y))", "uses more than one of all, exists, exists_one, map and filter"),
@@ -125,8 +134,9 @@ def test_the_time_of_an_expression_is_proportional_to_the_message() -> None:
 def test_the_library_is_loaded_without_its_command_line_and_only_when_an_expression_needs_it() -> None:
     code = """
 import sys
+from lobby_gateway.origin.captured import Known
 from lobby_gateway.origin.templates import Template
-assert Template('{"key":"$(KEY)"}', {"KEY"}, ()).message({"KEY": "k"}) == '{"key":"k"}'
+assert Template('{"key":"$(KEY)"}', {"KEY"}, ()).message(Known({"KEY": "k"})) == '{"key":"k"}'
 assert not any(name.split(".")[0] == "cel" for name in sys.modules), "loaded for a secret"
 from lobby_gateway.origin.expressions import Expression
 assert Expression("1 + 1", ()).value({}) == 2
@@ -143,7 +153,7 @@ assert Expression("2 + 2", ()).value({}) == 4
 
 def text(source: str, message: str = "", **secrets: str) -> str:
     template = Template(source, secrets.keys(), OF_MESSAGE)
-    return template.message(variables(message, **secrets))
+    return template.message(Known(variables(message, **secrets)))
 
 
 @pytest.mark.parametrize(
@@ -181,4 +191,4 @@ def test_what_a_message_says_is_put_in_as_it_is_and_never_evaluated(before: str,
 
 
 def test_a_secret_is_not_evaluated() -> None:
-    assert Template("$(KEY)", {"KEY"}, TIMES).message({"KEY": "$(now)"}) == "$(now)"
+    assert Template("$(KEY)", {"KEY"}, ALWAYS).message(Known({"KEY": "$(now)"})) == "$(now)"

@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.specs import origin_spec, resolved
 
+from lobby_gateway.origin.captured import Known
 from lobby_gateway.origin.expressions import times
 from lobby_gateway.origin.rules import End, Judgement, MessageRules
 from lobby_gateway.websocket.frames import Batch, Opcode, frame
 
-NOW = times(1767225600.0)
+NOW = Known(times(1767225600.0))
 
 
 def rules(*onMessage: dict[str, Any]) -> MessageRules:  # noqa: N803  the field's name

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from tests.support.specs import origin_spec, resolved
 
+from lobby_gateway.origin.captured import Known
 from lobby_gateway.origin.expressions import times
 from lobby_gateway.origin.rules import End
 from lobby_gateway.origin.script import Expectation, OriginScript, Progress, Step, equal
@@ -236,7 +237,7 @@ def test_what_came_instead_is_told() -> None:
 
 def test_an_expression_in_a_text_is_evaluated_when_it_is_sent() -> None:
     script = OriginScript(resolved(origin_spec(onConnect=[{"send": "at $(now)"}])).dialogue.steps)
-    assert script.start(0, times(7.9)).sends == ("at 7",)
+    assert script.start(0, Known(times(7.9))).sends == ("at 7",)
 
 
 def test_not_json_is_not_the_json_null() -> None:

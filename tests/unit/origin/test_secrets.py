@@ -214,7 +214,9 @@ def test_an_unknown_name_is_refused_with_its_field(send: str, what: str) -> None
     spec = unchecked(secrets=[API_KEY], onConnect=[{"send": "fine"}, {"send": send}])
     field, text = problems(spec)[0]
     assert field == "spec.origin.onConnect[1].send"
-    accepted = "the names of spec.origin.secrets (API_KEY), expressions with now, nowMillis, or $$( for $( itself"
+    accepted = (
+        "the names of spec.origin.secrets (API_KEY), expressions with now, nowMillis, saved, or $$( for $( itself"
+    )
     assert text == f"{what}; accepted: {accepted}"
     with pytest.raises(UserError, match=r"^spec\.origin\.onConnect\[1\]\.send: \$"):
         resolve(spec, {"LOBBY_SECRET_FEED_API_KEY": "K"})

@@ -20,6 +20,7 @@ from lobby_gateway.origin.states import (
     Connect,
     Failure,
     Forget,
+    Hide,
     ImpossibleSignalError,
     NoteClose,
     PauseReading,
@@ -846,3 +847,75 @@ def test_binary_messages_are_sent_by_steps_rules_and_timers() -> None:
     assert Send(b"\x10\x01") in shell.opened()
     assert shell.receive(Batch.of([frame(Opcode.BINARY, b"\xd0\x00")])) == [Send(b"got \xd0\x00")]
     assert shell.later(31) == [Send(b"\xc0\x00")]
+
+
+# Saved values
+
+HELLO_RULES: dict[str, Any] = {
+    "onConnect": [
+        {"expect": {"json": {"/op": 10}, "timeoutSeconds": 5, "save": {"beat": "msg.beat", "id": "msg.id"}}},
+        {"send": "identify $(saved.id)"},
+    ],
+    "every": [{"secondsFrom": "double(saved.beat) / 1000.0", "send": "beat"}],
+    "keepalive": NO_PINGS,
+}
+
+
+def sent(commands: list[Command]) -> list[str | bytes]:
+    return [each.message for each in commands if isinstance(each, Send)]
+
+
+def test_saved_values_are_used_by_later_steps_and_timers() -> None:
+    shell = Shell(**HELLO_RULES)
+    shell.wanted()
+    shell.opened()
+    assert sent(shell.receive(json_batch('{"op":10,"beat":4000,"id":"abc"}'))) == ["identify abc"]
+    assert shell.later(3.9) == []
+    assert sent(shell.later(4.2)) == ["beat", "beat"]
+
+
+@pytest.mark.parametrize(
+    ("hello", "reason"),
+    [
+        ('{"op":10,"beat":10,"id":"abc"}', "every[0].secondsFrom: 0.01; accepted: 1 to 86400"),
+        ('{"op":10,"beat":true,"id":"abc"}', "every[0].secondsFrom: "),
+        ('{"op":10,"id":"abc"}', "onConnect[0].expect.save.beat: "),
+    ],
+)
+def test_a_value_that_is_missing_or_useless_ends_the_connection_and_says_where(hello: str, reason: str) -> None:
+    shell = Shell(**HELLO_RULES)
+    shell.wanted()
+    shell.opened()
+    shell.receive(json_batch(hello))
+    shell.lost()
+    assert reason in shell.report.reason
+    assert shell.session.failures == {Failure.ENDED: 1}
+
+
+def test_saved_values_outlive_a_reconnect_and_are_hidden_in_reasons() -> None:
+    rules = [{"contains": "token", "save": {"token": "msg.token"}, "forward": False}, {"contains": "error", "end": {}}]
+    shell = Shell(onMessage=rules, onConnect=[{"send": '$(has(saved.token) ? saved.token : "none")'}])
+    shell.wanted()
+    assert sent(shell.opened()) == ["none"]
+    commands = shell.receive(json_batch('{"token":"cap7ured"}'))
+    (hide,) = (each for each in commands if isinstance(each, Hide))
+    assert hide.redactor.hide("a cap7ured b") == "a *** b"
+    shell.receive(json_batch("error: cap7ured is no good"))
+    shell.lost()
+    assert shell.report.reason == "error: *** is no good"
+    shell.later(60)
+    assert sent(shell.opened()) == ["cap7ured"]
+    shell.session.set_dialogue(Dialogue(), Redactor(()))
+    shell.receive(Close(4000, "cap7ured"))
+    shell.lost()
+    assert "cap7ured" not in shell.report.reason
+
+
+def test_a_signature_is_hidden_in_reasons() -> None:
+    shell = Shell(onConnect=[{"send": '$(hex(hmac("SHA256", "k", string(now))))'}])
+    shell.wanted()
+    (sign,) = sent(shell.opened())
+    assert isinstance(sign, str)
+    shell.receive(Close(4000, f"bad {sign}"))
+    shell.lost()
+    assert shell.report.reason == "the origin closed the connection: 4000 (bad ***)"

@@ -75,6 +75,7 @@ def test_every_field_arrives() -> None:
                 json={"/status": "authenticated", "/error": None, "/limits/0": {"max": 5, "tags": ["a", None]}},
                 contains="status",
                 when='msg.status != "pending"',
+                save={"session": "msg.session"},
                 early=Early.FORWARD,
                 timeout_seconds=10,
             ),
@@ -82,22 +83,28 @@ def test_every_field_arrives() -> None:
         OnConnectStep(
             send=None,
             send_bytes=None,
-            expect=ExpectSpec(json={}, contains=None, when=None, early=Early.DROP, timeout_seconds=5),
+            expect=ExpectSpec(json={}, contains=None, when=None, save=None, early=Early.DROP, timeout_seconds=5),
         ),
     )
     pong = RuleSpec(
-        contains='"ping"', when="has(msg.ping)", send='{"pong":$(msg.ping)}', send_bytes=None, forward=False, end=None
+        contains='"ping"',
+        when="has(msg.ping)",
+        send='{"pong":$(msg.ping)}',
+        send_bytes=None,
+        save={"beat": "msg.ping"},
+        forward=False,
+        end=None,
     )
     end = EndSpec(reason="msg.error", refused=True)
     assert origin.on_message == (
         pong,
-        RuleSpec(contains='"error"', when=None, send=None, send_bytes=None, forward=True, end=end),
+        RuleSpec(contains='"error"', when=None, send=None, send_bytes=None, save=None, forward=True, end=end),
     )
     assert (origin.decode, origin.split) == (Decode.GZIP, "\n")
     assert origin.close_codes == CloseCodesSpec(refused=(4401, 4403))
     assert origin.every == (
-        TimedSpec(seconds=25, send="ping", send_bytes=None),
-        TimedSpec(seconds=30, send=None, send_bytes='b"\\xc0\\x00"'),
+        TimedSpec(seconds=25, seconds_from=None, send="ping", send_bytes=None),
+        TimedSpec(seconds=None, seconds_from="double(saved.beat) / 1000.0", send=None, send_bytes='b"\\xc0\\x00"'),
     )
     assert (origin.keepalive.ping_seconds, origin.keepalive.timeout_seconds, origin.stale_seconds) == (0, 30, 60)
     assert (origin.reconnect.min_milliseconds, origin.reconnect.max_milliseconds) == (100, 60000)

@@ -1,0 +1,59 @@
+"""What a connection learns from an origin's messages."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from lobby_gateway.origin.captured import MAX_SAVED_BYTES, Captured, Known
+from lobby_gateway.origin.expressions import ALWAYS, OF_MESSAGE, Expression, ExpressionError, message_variables
+from lobby_gateway.origin.templates import Template
+from lobby_gateway.websocket.frames import Batch, Opcode, frame
+
+
+def save(captured: Captured, message: object, **expressions: str) -> None:
+    batch = Batch.of([frame(Opcode.TEXT, json.dumps(message).encode())])
+    variables = message_variables(batch, 0, {"saved": captured.values})
+    captured.save({name: Expression(each, OF_MESSAGE) for name, each in expressions.items()}, variables, "onMessage[0]")
+
+
+def test_values_are_saved_by_name_and_replaced() -> None:
+    captured = Captured()
+    save(captured, {"id": "a1", "beat": 41250}, session="msg.id", beat="msg.beat")
+    save(captured, {"id": "a2"}, session="msg.id")
+    assert captured.values == {"session": "a2", "beat": 41250}
+
+
+def test_all_are_saved_or_none() -> None:
+    captured = Captured()
+    with pytest.raises(ExpressionError, match=r"^onMessage\[0\].save.b: "):
+        save(captured, {"a": 1}, a="msg.a", b="msg.b")
+    assert captured.values == {}
+
+
+def test_saved_values_are_bounded_and_json() -> None:
+    captured = Captured()
+    with pytest.raises(ExpressionError, match=f"accepted: {MAX_SAVED_BYTES}"):
+        save(captured, {"a": "x" * MAX_SAVED_BYTES}, a="msg.a")
+    with pytest.raises(ExpressionError, match=r"save.a: the value is not JSON"):
+        save(captured, {}, a="data")
+    assert captured.values == {}
+
+
+def test_every_text_in_a_saved_value_is_to_be_hidden_once() -> None:
+    captured = Captured()
+    save(captured, {"a": {"token": "t1", "more": ["t2", 3]}, "n": 7}, a="msg.a", n="msg.n")
+    assert sorted(captured.take_hidden()) == ["t1", "t2"]
+    assert captured.take_hidden() == []
+
+
+def test_a_signature_in_a_text_is_to_be_hidden() -> None:
+    known = Known({"KEY": "k", "now": 1, "nowMillis": 1000, "saved": {}})
+    template = Template('{"sign":"$(hex(hmac("SHA256", KEY, string(now))))","at":$(now)}', {"KEY"}, ALWAYS)
+    sign = json.loads(template.message(known))["sign"]
+    assert known.captured.take_hidden() == [sign]
+
+
+def test_no_repr_shows_a_value() -> None:
+    assert "hunter2" not in repr(Known({"KEY": "hunter2"}))

@@ -51,7 +51,7 @@ KIND_FLAGS ?=
 # The tools that can be built on this machine.
 AVAILABLE_TOOLS = $(if $(shell command -v npm),.cache/npm/.installed) $(if $(shell command -v go),.cache/go/listen)
 
-.PHONY: help bench bench-far demo docs test test-cluster test-cluster-all check soak chaos lint format images release kind tools clean
+.PHONY: help bench bench-far demo docs test test-cluster test-cluster-all check soak chaos continuity lint format images release kind tools clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' Makefile
@@ -77,6 +77,10 @@ soak: $(VENV)/.dev  ## 10 minutes of churn and failures: memory and descriptors 
 
 chaos: $(VENV)/.dev  ## 10 minutes in which something is killed or stopped every 2 s (CHAOS_SECONDS=600, CHAOS_SEED=1)
 	@CHAOS_SECONDS=$${CHAOS_SECONDS:-600} $(BIN)/pytest tests/integration/test_chaos.py $(PYTEST_FLAGS)
+
+continuity: $(VENV)/.dev  ## what 2,000 clients notice of 500 sequences of faults (CONTINUITY_CLIENTS=2000, CONTINUITY_SEQUENCES=500)
+	@CONTINUITY_CLIENTS=$${CONTINUITY_CLIENTS:-2000} CONTINUITY_SEQUENCES=$${CONTINUITY_SEQUENCES:-500} \
+		$(BIN)/pytest -s tests/integration/continuity $(PYTEST_FLAGS)
 
 lint: $(VENV)/.dev  ## ruff, mypy --strict and import-linter; helm lint if helm is installed
 	@$(BIN)/ruff check --quiet

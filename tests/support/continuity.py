@@ -33,10 +33,12 @@ from tests.support.waiting import until
 from lobby_gateway.clients.tokens import key_from_hex
 
 PAUSE_SECONDS = 0.005
-"""Time between two rounds of reading: adds to every silence measured."""
+"""Time between two rounds of reading."""
 HANDSHAKE = "GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n{more}\r\n"
 KEY = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
 MOST_NOTES = 3
+KNOWN_SECONDS = 4.0
+"""So long after it has connected, a lobby has what clients of one that hangs saw last: those give up on it after 2 s."""
 READ_BYTES = 1 << 18
 SETTLE_SECONDS = 60.0
 QUEUE = {"messages": 1024, "milliseconds": 60000, "bytes": 64 << 20}
@@ -51,13 +53,16 @@ class Stream:
         ends: where each ends.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, size: int = 0) -> None:
+        """A stream of messages that are filled up to `size` bytes."""
+        self._size = size
         self.data = bytearray()
         self.ends: list[int] = []
 
     def next(self) -> bytes:
         """One more message, as a frame."""
-        frame = server_frame(1, json.dumps({"seq": len(self.ends), "at": time.time()}).encode())
+        text = json.dumps({"seq": len(self.ends), "at": time.time()}).encode()
+        frame = server_frame(1, text.ljust(self._size))
         self.data += frame
         self.ends.append(len(self.data))
         return frame
@@ -237,6 +242,8 @@ class Continuity:
         origin: the origin; its connections can be reset.
         stream: what it sent.
         chance: decides what is random.
+        rate: messages per second.
+        least_lobbies: how many lobbies there must be.
         viewers: the clients.
         deflated: clients that negotiated permessage-deflate.
         faults: what was done, as lines for failure messages.
@@ -249,6 +256,8 @@ class Continuity:
     origin: FakeOrigin
     stream: Stream
     chance: random.Random
+    rate: float
+    least_lobbies: int
     deflated: Swarm
     viewers: list[Viewer] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
@@ -330,6 +339,14 @@ class Continuity:
                 self._poll.modify(viewer.sock.fileno(), select.EPOLLIN)
                 viewer.reads = True
 
+    def leave(self, viewers: Iterable[Viewer]) -> None:
+        """Some clients disconnect."""
+        for viewer in list(viewers):
+            self.viewers.remove(viewer)
+            del self._by_fd[viewer.sock.fileno()]
+            self._poll.unregister(viewer.sock.fileno())
+            viewer.sock.close()
+
     def close(self) -> None:
         """Closes all clients."""
         for viewer in self._by_fd.values():
@@ -384,6 +401,26 @@ class Continuity:
         answer = await drain(await self.up.admin_of(pid), key, lobby)
         assert answer.status == 202, answer
 
+    async def strike(self) -> None:
+        """Strikes one or two lobbies in a random way, of which the others can take the clients."""
+        reports = await self.reports()
+        ways: list[signal.Signals | None] = [None, signal.SIGTERM, signal.SIGKILL, signal.SIGSTOP]
+        struck: list[str] = []
+        for _ in range(self.chance.choice((1, 1, 2))):
+            left = [name for name in reports if name not in struck]
+            victim = self.chance.choice(left)
+            free = sum(reports[name]["seats"] - reports[name]["clients"] for name in left if name != victim)
+            if free < sum(reports[name]["clients"] for name in (*struck, victim)):
+                continue
+            struck.append(victim)
+            way = self.chance.choice(ways)
+            if way is None:
+                await self.drain(victim)
+                continue
+            pid = self.signal(victim, way)
+            if way is signal.SIGSTOP and self.chance.random() < 0.5:
+                asyncio.get_running_loop().call_later(self.chance.uniform(0.1, 6.0), self.wake, pid)
+
     # Observations
 
     def mark(self) -> None:
@@ -393,6 +430,10 @@ class Continuity:
             viewer.mark(now)
         self.deflated.mark()
         self.own_pause = 0.0
+
+    async def until_sent(self, number: int) -> None:
+        """Waits until the origin has sent this many messages."""
+        await until(lambda: len(self.stream.ends) >= number, deadline=SETTLE_SECONDS, describe=self.summary)
 
     async def settled(self) -> None:
         """Waits until each client has everything that the origin has sent by now, and every lobby is one that is wanted."""
@@ -410,7 +451,7 @@ class Continuity:
         )
 
     async def steady(self) -> None:
-        """Waits until as many lobbies as wanted are ready and connected, none is draining, and all clients are up to date."""
+        """Waits until enough lobbies are ready and have the stream, none is draining, and all clients are up to date."""
         seen: dict[str, dict[str, Any]] = {}
 
         async def look() -> bool:
@@ -418,8 +459,12 @@ class Continuity:
             seen = await self.reports()
             status = await self.up.status()
             calm = not any(report["draining"] for report in seen.values())
-            connected = all(report["origin"]["state"] == "Connected" for report in seen.values())
-            return calm and connected and status.get("readyReplicas", 0) == len(seen) >= status.get("replicas", 1)
+            # A lobby knows the places of clients that saw their last messages after it had connected.
+            known = all(
+                report["messages"] >= self.rate * KNOWN_SECONDS or report["origin"]["state"] == "Idle"
+                for report in seen.values()
+            )
+            return calm and known and status.get("readyReplicas", 0) == len(seen) >= self.least_lobbies
 
         await until(look, deadline=SETTLE_SECONDS, every=0.1, describe=lambda: f"{summary(seen)}; {self.summary()}")
         await self.settled()
@@ -453,13 +498,13 @@ class Continuity:
 
         Args:
             what: name of what was done, for the report.
-            silence: longest silence accepted, in seconds.
+            silence: longest silence accepted besides the pauses of this process itself, in seconds.
         """
         await self.settled()
         report = self.report()
         print(f"{what}: {report}")  # noqa: T201  # the figures, with `pytest -s`
         assert report.zeros, f"{what}: {self.summary()}"
-        assert silence is None or report.percentile(1.0) <= silence, f"{what}: {self.summary()}"
+        assert silence is None or report.percentile(1.0) <= silence + report.own_pause, f"{what}: {self.summary()}"
         return report
 
     def summary(self) -> str:
@@ -478,6 +523,7 @@ async def continuity(
     seats: int = 20,
     greeters: int = 2,
     rate: float = 200.0,
+    size: int = 0,
     seed: int = 1,
     on_origin: Callable[[FakeOrigin], Awaitable[None]] | None = None,
     **spec: Any,
@@ -492,11 +538,12 @@ async def continuity(
         seats: of each lobby.
         greeters: number of greeters.
         rate: messages per second.
+        size: bytes of each message, at least.
         seed: of what is random.
         on_origin: awaited before anything connects to the origin.
         spec: further fields of the Lobby, as for `lobby_resource`.
     """
-    stream = Stream()
+    stream = Stream(size)
     async with FakeOrigin() as origin:
         if on_origin is not None:
             await on_origin(origin)
@@ -517,7 +564,7 @@ async def continuity(
                 lobby_up("-f", lobby_file(folder, resource), "--greeters", str(greeters)) as up,
                 Swarm(up.url, compression=True) as swarm,
             ):
-                running = Continuity(up, origin, stream, random.Random(seed), swarm)
+                running = Continuity(up, origin, stream, random.Random(seed), rate, lobbies, swarm)
                 reading = asyncio.create_task(running.read())
                 running.work = [sending, reading]
                 try:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from tests.support.streams import SeatsOnly, numbered, numbers
 
@@ -27,7 +29,7 @@ from lobby_gateway.trunk.records import (
     Welcome,
     decode,
 )
-from lobby_gateway.trunk.ring import MessageRing
+from lobby_gateway.trunk.ring import Exact, Live, MessageRing, Wait
 from lobby_gateway.trunk.server import TrunkServer, TrunkServerState
 from lobby_gateway.websocket.frames import Opcode
 
@@ -443,6 +445,32 @@ def test_a_group_of_another_lobby_that_is_ahead_is_waited_for() -> None:
     assert shown(lobby.rest()) == [[4]]
     lobby.publish(2)
     assert shown(lobby.rest()) == [[5, 6], (3, [6]), Resumed(3, True, 0, 1, 7)]
+
+
+def test_a_group_that_is_waited_for_is_not_looked_for_after_each_message_of_a_fast_stream() -> None:
+    looks = 0
+
+    class Ring(MessageRing):
+        def resume(self, *args: Any, **options: Any) -> Exact | Live | Wait:
+            nonlocal looks
+            looks += 1
+            return super().resume(*args, **options)
+
+    lobby = Lobby()
+    lobby.ring = Ring(max_messages=1000)
+    lobby.ring.begin_epoch(1)
+    lobby.server = TrunkServer(lobby, lobby.ring, now=lobby.now)
+    lobby.join()
+    lobby.receive(Resume(3, Position(9, 700, digests(400)[-16:])))
+    for _ in range(300):
+        lobby.publish(1)
+        lobby.rest()
+        lobby.now += 0.001
+    assert looks < 16 + 50 * 0.3 + 5
+    lobby.publish(99)
+    lobby.now += 0.1
+    lobby.publish(1)
+    assert lobby.rest()[-1] == Resumed(3, True, 0, 1, 400)
 
 
 def test_messages_of_a_found_group_that_are_evicted_meanwhile_are_announced() -> None:

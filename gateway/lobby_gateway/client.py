@@ -74,7 +74,7 @@ class Stream:
         self.gaps = 0
         self._on_gap = on_gap
         self._settings = settings
-        self._options = options
+        self._options = {"max_size": settings.max_message_bytes, **options}
         self._latest: deque[Message] = deque(maxlen=HASHES_KEPT)
         self._connection: ClientConnection | None = None
         self._connected_before = False
@@ -202,10 +202,11 @@ class Stream:
         self._connection = None
         self._asked = False
         received = closed.rcvd.code if closed.rcvd is not None else None
+        sent = closed.sent.code if closed.sent is not None and not closed.rcvd_then_sent else None
         if self._closing.is_set() or received == _ENDED:
             self._closing.set()
             raise StopAsyncIteration
-        if received in _FINAL_CODES:
+        if received in _FINAL_CODES or sent in _FINAL_CODES:  # sent: a message was larger than `max_size`, for instance
             self._closing.set()
             raise closed
         if asyncio.get_running_loop().time() - self._connected_at >= self._settings.stable_seconds:

@@ -130,7 +130,7 @@ class LobbySettings:
         relay: settings of streams from and to other lobbies.
         ring_messages: most messages kept for replay, resuming and slow greeters.
         ring_bytes: most bytes of them: an upper bound on this memory, however fast the origin is.
-        replay_bytes: most bytes of messages sent to a client that joins or resumes: all that the ring holds.
+        replay_bytes: most bytes of messages sent to a client that joins: all that the ring holds.
         subprotocol_wait_seconds: how long a client that offers a subprotocol of the origin is kept waiting for the origin to
             choose one, since it is to be told the same. Connecting rarely takes longer; after that it gets none.
         resume_wait_seconds: how long a direct client waits to resume if its place may be ahead of this lobby; as on a trunk.
@@ -546,6 +546,7 @@ class StreamSettings:
         stable_seconds: a connection that lasted this long was a success and resets the back-off, as for an origin's.
         no_seat_seconds: fewest seconds to wait after 1013 (no seat became free in time); as Retry-After of the refusal.
         max_retry_after_seconds: longest Retry-After that is honored, so that a mistaken one can't stop a client for days.
+        max_message_bytes: largest message accepted: the largest that a Lobby may accept from its origin.
     """
 
     min_backoff_seconds: float = 0.5
@@ -553,6 +554,7 @@ class StreamSettings:
     stable_seconds: float = 10.0
     no_seat_seconds: float = 5.0
     max_retry_after_seconds: float = 300.0
+    max_message_bytes: int = 64 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -100,6 +100,20 @@ def test_a_close_code_that_would_come_again_ends_it(code: int) -> None:
     run(main())
 
 
+def test_a_message_that_is_too_large_ends_it_instead_of_coming_again_and_again() -> None:
+    async def main() -> None:
+        async with (
+            Server(sends("a", "b" * 101), sends("never")).run() as server,
+            Stream(server.url, settings=QUICK, max_size=100) as stream,
+        ):
+            assert await anext(stream) == "a"
+            with pytest.raises(ConnectionClosedError, match="1009"):
+                await anext(stream)
+            assert len(server.asked) == 1
+
+    run(main())
+
+
 def test_1013_waits_for_seats() -> None:
     _, _, server = got(sends("a", close=1013), sends(EXACT, close=1000))
     assert server.times[1] - server.times[0] >= QUICK.no_seat_seconds

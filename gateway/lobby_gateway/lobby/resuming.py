@@ -10,7 +10,7 @@ from lobby_gateway.clients import resuming
 from lobby_gateway.clients.connection import ClientConnection
 from lobby_gateway.metrics import VERDICTS
 from lobby_gateway.settings import LobbySettings
-from lobby_gateway.trunk.position import LiveReason, Position
+from lobby_gateway.trunk.position import Position
 from lobby_gateway.trunk.ring import Exact, Live, MessageRing, Wait
 from lobby_gateway.websocket.frames import Batch
 
@@ -81,14 +81,11 @@ class ResumingClients:
             self._look_later()
 
     def _answer(self, client: ClientConnection, found: Exact | Live) -> None:
-        if isinstance(found, Exact):
-            self.verdicts["exact"] += 1
-            missed = [chunk.batch for chunk in self._ring.since(found.cursor, self._ring.max_bytes)]
-            self._join(client, [resuming.answer(""), *missed])
-        else:
-            self.verdicts["live"] += 1
-            missed = list(self._latest())
-            if found.reason is LiveReason.GONE and self._ring.oldest <= found.cursor < self._ring.cursor:
-                # It lies at a gap of the stream, so it lacks all that came after that.
-                missed = [chunk.batch for chunk in self._ring.since(found.cursor, self._ring.max_bytes)]
-            self._join(client, [resuming.answer(found.reason.label), *missed])
+        ring = self._ring
+        exact = isinstance(found, Exact)
+        self.verdicts["exact" if exact else "live"] += 1
+        answer = resuming.answer(found.reason.label if isinstance(found, Live) else "")
+        # Also a client whose place is known to lie at a gap continues there: with what came after the gap.
+        missed = ring.since(found.cursor, ring.max_bytes) if found.cursor >= ring.oldest else []
+        batches = [chunk.batch for chunk in missed] if exact or missed else self._latest()
+        self._join(client, [answer, *batches])

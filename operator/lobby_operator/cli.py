@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
+from pathlib import Path
 
 from lobby_gateway.commands.bench import command as bench
 from lobby_gateway.errors import UserError
@@ -17,6 +18,7 @@ from lobby_gateway.process.arguments import (
     address,
     integer,
     name,
+    number,
     port,
     websocket_url,
 )
@@ -46,6 +48,7 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--version", action="version", version=f"lobby {version('lobby-gateway')}")
     commands = parser.add_subparsers(dest="command", metavar="command", required=True)
     _add_up(commands)
+    _add_check(commands)
     _add_origin(commands)
     _add_bench(commands)
     _add_simulate(commands)
@@ -89,6 +92,36 @@ def _add_up(commands: argparse._SubParsersAction[ArgumentParser]) -> None:
     )
     up.add_argument("--plain", action="store_true", help="print plain lines, even on a terminal")
     up.set_defaults(run=_up)
+
+
+def _add_check(commands: argparse._SubParsersAction[ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "check",
+        help="check the file of a Lobby, and try its origin",
+        description="Check the files of Lobbies, and say what each does with its origin. With --connect, try it once.",
+    )
+    parser.add_argument(
+        "-f",
+        "--file",
+        action="append",
+        required=True,
+        type=Accepted(Path, "a YAML file with a Lobby"),
+        metavar="FILE",
+        help="the Lobby; can be repeated",
+    )
+    parser.add_argument(
+        "--connect",
+        action="store_true",
+        help="connect to each origin once, and print each step until the stream flows; secrets come from the environment "
+        "variables LOBBY_SECRET_<NAME>_<KEY>",
+    )
+    parser.add_argument(
+        "--seconds",
+        type=number(0.1, 3600),
+        default=20.0,
+        help="with --connect: how long to wait for the first message of the stream (%(default)s)",
+    )
+    parser.set_defaults(run=_check)
 
 
 def _add_origin(commands: argparse._SubParsersAction[ArgumentParser]) -> None:
@@ -143,6 +176,12 @@ def _up(arguments: argparse.Namespace) -> int:
             plain=arguments.plain,
         )
     )
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from lobby_gateway.commands import check  # noqa: PLC0415  # slow, and only for this command
+
+    return check.main(arguments.file, connect=arguments.connect, seconds=arguments.seconds)
 
 
 def _version(_arguments: argparse.Namespace) -> int:

@@ -36,7 +36,7 @@ from lobby_gateway.process.repeated_failures import RepeatedFailures
 from lobby_gateway.process.seat_reports import OriginReport
 from lobby_gateway.resource.spec import OriginSpec
 from lobby_gateway.settings import ORIGIN, OriginSettings
-from lobby_gateway.websocket.client import WebSocketClient, explain, open_websocket
+from lobby_gateway.websocket.client import Receiver, WebSocketClient, explain, open_websocket
 from lobby_gateway.websocket.client_handshake import ConnectFailedError, HandshakeRefusedError
 from lobby_gateway.websocket.frames import Batch, Opcode
 from lobby_gateway.websocket.parser import Event
@@ -44,6 +44,32 @@ from lobby_gateway.websocket.parser import Event
 logger = logging.getLogger(__name__)
 
 _STREAMING = State.STREAMING
+
+
+Trace = Callable[[str, str | bytes], None]
+"""Gets what happens to a message ("sent", "received"), and the message."""
+
+
+class _TracedReceiver:
+    """Passes on what a connection receives, and tells of each message before."""
+
+    def __init__(self, receiver: Receiver, trace: Trace) -> None:
+        self._receiver = receiver
+        self._trace = trace
+
+    def received(self, events: list[Event]) -> None:
+        """See `Receiver`."""
+        for event in events:
+            if isinstance(event, Batch):
+                for index in range(len(event)):
+                    payload = bytes(event.payload(index))
+                    text = event.opcode(index) == Opcode.TEXT
+                    self._trace("received", payload.decode(errors="replace") if text else payload)
+        self._receiver.received(events)
+
+    def lost(self, error: Exception | None) -> None:
+        """See `Receiver`."""
+        self._receiver.lost(error)
 
 
 class OriginConnection:
@@ -67,6 +93,7 @@ class OriginConnection:
         fraction: Callable[[], float] = random.random,
         settings: OriginSettings = ORIGIN,
         open_timeout: float | None = None,
+        trace: Trace | None = None,
     ) -> None:
         """Prepares the connection.
 
@@ -84,6 +111,7 @@ class OriginConnection:
             fraction: returns random numbers from 0 to 1, for the jitter.
             settings: timeouts and limits.
             open_timeout: most seconds for connecting; None: as in `WebSocketClientSettings`.
+            trace: called with "sent" or "received" and each message on the connection, secrets included.
         """
         self._spec = spec
         self._settings = settings
@@ -95,6 +123,8 @@ class OriginConnection:
         self._closed = closed
         self._forget = forget
         self._open_timeout = open_timeout
+        self._trace = trace
+        self._receiver: Receiver = self if trace is None else _TracedReceiver(self, trace)
         self._tls: ssl.SSLContext | None = None
         self._tls_is_current = False
         self._session = OriginSession(
@@ -198,6 +228,10 @@ class OriginConnection:
     def report(self) -> OriginReport:
         """The origin's part of `/seats`."""
         return self._session.report(self._loop.time())
+
+    def redacted(self, text: str) -> str:
+        """`text` as one line of limited length, with secrets and captured values hidden."""
+        return self._session.redacted(text)
 
     @property
     def failures(self) -> Mapping[Failure, int]:
@@ -308,6 +342,8 @@ class OriginConnection:
                 if self._connecting is not None:
                     self._connecting.cancel()
             case Send(message):
+                if self._trace is not None:
+                    self._trace("sent", message)
                 if self._websocket is not None:
                     opcode, payload = (
                         (Opcode.TEXT, message.encode()) if isinstance(message, str) else (Opcode.BINARY, message)
@@ -329,7 +365,7 @@ class OriginConnection:
             resolved = await self._refresh_values()
             self._websocket = await open_websocket(
                 resolved.url,
-                receiver=self,
+                receiver=self._receiver,
                 headers=resolved.headers,
                 subprotocols=self._spec.subprotocols,
                 ssl=self._tls,

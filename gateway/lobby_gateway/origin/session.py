@@ -171,6 +171,11 @@ class OriginSession:
             retry_in_seconds=max(0.0, self._next_try - now) if planned else 0.0,
         )
 
+    def redacted(self, text: str) -> str:
+        """`text` as one line of limited length, with secrets and captured values hidden."""
+        self._hide_captured()
+        return self._redactor.line(text)
+
     # For the connection: events
 
     def start(self, now: float) -> None:

@@ -27,8 +27,8 @@ def test_shows_the_version(arguments: list[str], capsys: pytest.CaptureFixture[s
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("", "lobby: command: is missing; accepted: up, origin, bench, simulate, version"),
-        ("down", "lobby: command: down is unknown; accepted: up, origin, bench, simulate, version"),
+        ("", "lobby: command: is missing; accepted: up, check, origin, bench, simulate, version"),
+        ("down", "lobby: command: down is unknown; accepted: up, check, origin, bench, simulate, version"),
         ("up", "lobby up: a required option is missing; accepted: one of --origin, --file, --demo"),
         ("up --demo --seats 0", "lobby up: --seats: 0 is too small; accepted: 1 to 4096"),
         ("up --demo --greeters 65", "lobby up: --greeters: 65 is too large; accepted: 1 to 64"),

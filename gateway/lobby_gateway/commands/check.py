@@ -1,0 +1,190 @@
+"""`lobby check`: what a Lobby's file says, and with `--connect`, what its origin says to that.
+
+Nothing is served. Texts that are sent may hold secrets, so the file's own are never printed; what goes over the connection is
+printed with all known secrets hidden.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from lobby_gateway.origin.connection import OriginConnection
+from lobby_gateway.origin.secrets import ResolvedOrigin, resolve
+from lobby_gateway.process.seat_reports import OriginState
+from lobby_gateway.resource.schema import load_file
+from lobby_gateway.resource.spec import (
+    ConnectMode,
+    Decode,
+    Early,
+    ExpectSpec,
+    Lobby,
+    OriginSpec,
+    RuleSpec,
+    lobby_from_resource,
+)
+from lobby_gateway.websocket.frames import Batch
+
+_SHOWN_MESSAGES = 3
+_POLL_SECONDS = 0.05
+
+
+def main(files: Sequence[Path], *, connect: bool, seconds: float) -> int:
+    """Runs the command.
+
+    Args:
+        files: the files of the Lobbies.
+        connect: whether to try each origin once.
+        seconds: how long to wait for the first message of a stream.
+
+    Returns:
+        The exit code: 1 if a stream did not flow.
+
+    Raises:
+        UserError: a file cannot be read, a Lobby is invalid, or a secret is missing.
+    """
+    lobbies = [(path, lobby_from_resource(load_file(path))) for path in files]
+    failed = False
+    for path, lobby in lobbies:
+        _print(f"{path}: Lobby {lobby.name} is valid")
+        for line in describe(lobby):
+            _print(f"  {line}")
+        if connect:
+            problem = asyncio.run(_try(lobby.spec.origin, os.environ, seconds))
+            _print(f"  {problem or 'the stream flows'}")
+            failed = failed or bool(problem)
+    return 1 if failed else 0
+
+
+def describe(lobby: Lobby) -> Iterator[str]:
+    """What a lobby of this Lobby does with its origin, line by line."""
+    origin = lobby.spec.origin
+    when = "when it starts" if origin.connect is ConnectMode.ALWAYS else "when the first client arrives"
+    yield f"clients connect to {lobby.spec.path}; a lobby connects to {origin.url} {when}"
+    if origin.decode is not Decode.NONE:
+        yield f"binary messages are decompressed ({origin.decode.value})"
+    if origin.split is not None:
+        yield f"texts are split at {origin.split!r}"
+    for index, step in enumerate(origin.on_connect):
+        what = _sent(step.send, step.send_bytes) if step.expect is None else _awaited(step.expect)
+        yield f"onConnect[{index}]: {what}"
+    for index, rule in enumerate(origin.on_message):
+        yield f"onMessage[{index}]: {_rule(rule)}"
+    for index, timed in enumerate(origin.every):
+        interval = f"{timed.seconds} s" if timed.seconds is not None else f"{timed.seconds_from} seconds"
+        yield f"every[{index}]: every {interval}, {_sent(timed.send, timed.send_bytes)}"
+    if origin.stale_seconds:
+        yield f"without a message for {origin.stale_seconds} s, the connection is closed and opened again"
+
+
+def _sent(text: str | None, data: str | None) -> str:
+    if data is not None:
+        return "send a binary message"
+    return f"send a text of {len(text or '')} characters"
+
+
+def _awaited(expect: ExpectSpec) -> str:
+    conditions = [f"{pointer or 'the message'} is {value!r}" for pointer, value in expect.json.items()]
+    if expect.contains is not None:
+        conditions.insert(0, f"it contains {expect.contains!r}")
+    if expect.when is not None:
+        conditions.append(expect.when)
+    which = f"in which {' and '.join(conditions)}" if conditions else "of any content"
+    saved = f", save {', '.join(expect.save)}" if expect.save else ""
+    early = "kept for clients" if expect.early is Early.FORWARD else "dropped"
+    return f"wait up to {expect.timeout_seconds} s for a message {which}{saved}; others are {early} meanwhile"
+
+
+def _rule(rule: RuleSpec) -> str:
+    conditions = [f"it contains {rule.contains!r}"] if rule.contains is not None else []
+    if rule.when is not None:
+        conditions.append(rule.when)
+    actions = [_sent(rule.send, rule.send_bytes)] if rule.send is not None or rule.send_bytes is not None else []
+    if rule.save:
+        actions.append(f"save {', '.join(rule.save)}")
+    if not rule.forward:
+        actions.append("drop it")
+    if rule.end is not None:
+        why = rule.end.reason or "the message"
+        actions.append(f"end the connection ({'refused' if rule.end.refused else 'retried'}; the reason is {why})")
+    return f"if {' and '.join(conditions)}: {', '.join(actions) or 'forward it'}"
+
+
+async def _try(origin: OriginSpec, environment: Mapping[str, str], seconds: float) -> str:
+    """Connects once; returns why the stream does not flow, or an empty text."""
+    resolved = resolve(origin, environment)
+    trial = _Trial(origin, resolved)
+    running = asyncio.create_task(trial.connection.run())
+    try:
+        problem = await trial.until_flowing(seconds)
+        await trial.connection.close()
+        await running
+    finally:
+        trial.tell()
+        running.cancel()
+        await asyncio.wait([running])
+    return problem
+
+
+class _Trial:
+    """One attempt at an origin, printed as it goes."""
+
+    def __init__(self, origin: OriginSpec, resolved: ResolvedOrigin) -> None:
+        self._start = time.monotonic()
+        self._said: list[tuple[float, str, str]] = []  # when, what happened, and to which text; not redacted yet
+        self._began = False
+        self._messages = 0
+        self.connection = OriginConnection(
+            origin,
+            resolved,
+            read_secrets=lambda: resolved,
+            publish=self._publish,
+            begin_epoch=self._begin,
+            trace=self._trace,
+        )
+
+    async def until_flowing(self, seconds: float) -> str:
+        """Waits for messages of the stream; returns why there are none, or an empty text."""
+        self._say("connecting")
+        self.tell()
+        self.connection.set_needed(True)
+        deadline = self._start + seconds
+        while self._messages < _SHOWN_MESSAGES and time.monotonic() < deadline:
+            report = self.connection.report()
+            if report.state in (OriginState.WAITING, OriginState.REFUSED):
+                return f"{report.state.value}: {report.reason}"
+            await asyncio.sleep(_POLL_SECONDS)
+            self.tell()
+        if self._messages:
+            return ""
+        where = "the stream began, but brought" if self._began else "onConnect was not done, and there was"
+        return f"{where} no message within {seconds:g} s"
+
+    def _publish(self, batch: Batch) -> None:
+        self._messages += len(batch)
+
+    def _begin(self) -> None:
+        self._began = True
+        self._say("the stream begins")
+
+    def _trace(self, what: str, message: str | bytes) -> None:
+        if self._messages < _SHOWN_MESSAGES:
+            self._say(what, message if isinstance(message, str) else f"{len(message)} bytes: {message[:40].hex(' ')}")
+
+    def _say(self, what: str, text: str = "") -> None:
+        self._said.append((time.monotonic() - self._start, what, text))
+
+    def tell(self) -> None:
+        """Prints what has happened since the last call, a moment later: what was captured in the meantime is hidden."""
+        said, self._said = self._said, []
+        for at, what, text in said:
+            _print(f"  {at:7.3f} s  {what} {self.connection.redacted(text)}".rstrip())
+
+
+def _print(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()

@@ -47,6 +47,7 @@ export class ResumingWebSocket extends EventTarget {
   #opened = false;
   #asked = false; // with hashes: the next message is the answer
   #latest = []; // payloads of the latest messages: strings and ArrayBuffers
+  #afterGap = false; // the next message does not follow those
   #attempt = 0;
   #openedAt = 0;
   #timer = null;
@@ -138,6 +139,8 @@ export class ResumingWebSocket extends EventTarget {
         return;
       }
     }
+    if (this.#afterGap) this.#latest = []; // no lobby has these in a row
+    this.#afterGap = false;
     this.#latest.push(data);
     if (this.#latest.length > HASHES) this.#latest.shift();
     const asked = typeof data === "string" || this.binaryType === "arraybuffer" ? data : new Blob([data]);
@@ -163,6 +166,7 @@ export class ResumingWebSocket extends EventTarget {
 
   #gap(reason) {
     this.gaps += 1;
+    this.#afterGap = true;
     this.dispatchEvent(Object.assign(new Event("gap"), { reason }));
   }
 

@@ -79,6 +79,7 @@ class Stream:
         self._connection: ClientConnection | None = None
         self._connected_before = False
         self._asked = False  # with hashes: the next message is the answer
+        self._after_gap = False  # the next message does not follow the latest ones
         self._backoff = Backoff(
             base=settings.min_backoff_seconds, cap=settings.max_backoff_seconds, fraction=random.random,
             max_floor=settings.max_retry_after_seconds,
@@ -115,6 +116,9 @@ class Stream:
                     if problem:
                         self._gap(problem)
                     continue
+            if self._after_gap:
+                self._after_gap = False
+                self._latest.clear()  # no lobby has these in a row
             self._latest.append(message)
             return message
 
@@ -220,6 +224,7 @@ class Stream:
 
     def _gap(self, problem: str) -> None:
         self.gaps += 1
+        self._after_gap = True
         logger.warning("messages of %s may be missing or repeated: %s", self.url, problem)
         if self._on_gap is not None:
             self._on_gap(problem)

@@ -199,6 +199,7 @@ def test_a_page_sees_one_socket_and_its_gaps(tmp_path: Path) -> None:
     assert server.asked[:3] == [
         "/prices", f"/prices?resume={hashes([b'a', b'b'])}", f"/prices?resume={hashes([b'a', b'b', b'c'])}",
     ]  # fmt: skip
+    assert server.asked[4] == f"/prices?resume={hashes([b'e'])}"  # in a row
     assert server.times[4] - server.times[3] >= 0.2  # after 1013
 
 

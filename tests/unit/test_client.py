@@ -78,6 +78,12 @@ def test_a_gap_is_told_before_the_message_after_it(caplog: pytest.LogCaptureFixt
     assert warnings[0].endswith("messages of " + warnings[0].split()[2] + " may be missing or repeated: gone")
 
 
+def test_after_a_gap_it_says_only_what_it_saw_in_a_row() -> None:
+    _, _, server = got(sends("a"), sends(LIVE), sends(LIVE, "c"), sends(EXACT, close=1000))
+    asked = [f"/prices?resume={hashes([seen])}" for seen in (b"a", b"a", b"c")]
+    assert server.asked == ["/prices", *asked]
+
+
 def test_without_a_message_it_cannot_say_where_it_was() -> None:
     messages, stream, server = got(sends(), sends("a", close=1000))
     assert messages == ["a"]

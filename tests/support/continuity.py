@@ -464,7 +464,8 @@ class Continuity:
                 report["messages"] >= self.rate * KNOWN_SECONDS or report["origin"]["state"] == "Idle"
                 for report in seen.values()
             )
-            return calm and known and status.get("readyReplicas", 0) == len(seen) >= self.least_lobbies
+            flowing = all(report["flowing"] or not report["clients"] for report in seen.values())
+            return calm and known and flowing and status.get("readyReplicas", 0) == len(seen) >= self.least_lobbies
 
         await until(look, deadline=SETTLE_SECONDS, every=0.1, describe=lambda: f"{summary(seen)}; {self.summary()}")
         await self.settled()

@@ -446,7 +446,7 @@ class OriginConnection:
                 reason = told.pop("problem")
                 logger.warning("origin: %s; next attempt in %.1f s", reason, report.retry_in_seconds, extra=told)
         elif state is State.IDLE:
-            logger.info("origin idle: no client needs it")
+            logger.info("origin connection closed" if self._session.stopped else "origin idle: no client needs it")
         self._logged = state
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import subprocess
+from pathlib import Path
 from typing import Any
 
 from tests.cluster.support.environment import ENVIRONMENT, ROOT
@@ -26,8 +27,8 @@ class CommandFailedError(AssertionError):
         self.output = output
 
 
-def run(*command: str, stdin: str = "", deadline: float = DEADLINE) -> str:
-    """Runs a command; returns its standard output.
+def run(*command: str, stdin: str = "", deadline: float = DEADLINE, folder: Path = ROOT) -> str:
+    """Runs a command in a folder; returns its standard output.
 
     Raises:
         CommandFailedError: it failed or timed out.
@@ -36,7 +37,7 @@ def run(*command: str, stdin: str = "", deadline: float = DEADLINE) -> str:
     env = {**os.environ, "KUBECONFIG": ENVIRONMENT.kubeconfig}
     try:
         done = subprocess.run(
-            command, input=stdin, capture_output=True, text=True, timeout=deadline, check=False, cwd=ROOT, env=env
+            command, input=stdin, capture_output=True, text=True, timeout=deadline, check=False, cwd=folder, env=env
         )
     except subprocess.TimeoutExpired as error:
         raise CommandFailedError(shown, f"did not end within {deadline:g} s") from error
@@ -61,8 +62,9 @@ def helm(*arguments: str, deadline: float = 180.0) -> str:
     return run("helm", *arguments, deadline=deadline)
 
 
-def build_and_load(tag: str, *, file: str, stage: str = "") -> None:
-    """Builds an image from one of the project's Dockerfiles and loads it onto the nodes."""
+def build_and_load(tag: str, *, file: str, stage: str = "", source: Path = ROOT) -> None:
+    """Builds an image from one of the project's Dockerfiles, in a folder with its source, and loads it onto the nodes."""
     target = f"--target={stage}" if stage else ""
     for template in (ENVIRONMENT.build, ENVIRONMENT.load):
-        run(*shlex.split(template.format(tag=tag, file=file, target=target)), deadline=BUILD_DEADLINE)
+        command = shlex.split(template.format(tag=tag, file=file, target=target))
+        run(*command, deadline=BUILD_DEADLINE, folder=source)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from tests.cluster.support.commands import build_and_load
+from tests.cluster.support.environment import ROOT
 
 OPERATOR = ("lobby-gateway-operator", "operator/Dockerfile", "")
 LOBBY = ("lobby-gateway-lobby", "gateway/Dockerfile", "lobby")
@@ -36,7 +38,11 @@ class Images:
         """The greeter's image."""
         return f"{GREETER[0]}:{self.tag}"
 
-    def build(self) -> None:
-        """Builds and loads the images."""
+    def build(self, source: Path = ROOT) -> None:
+        """Builds the images from the source in a folder, and loads them."""
         for name, file, stage in (OPERATOR, LOBBY, GREETER):
-            build_and_load(f"{name}:{self.tag}", file=file, stage=stage)
+            build_and_load(f"{name}:{self.tag}", file=file, stage=stage, source=source)
+
+    def settings(self) -> list[str]:
+        """Options of Helm that choose these images."""
+        return [f"--set={each}.image.tag={self.tag}" for each in ("operator", "greeter", "lobby")]

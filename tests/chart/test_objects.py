@@ -348,7 +348,10 @@ def egress(given: dict[str, Any]) -> list[helm.Object]:
 
 def test_egress_of_lobbies_is_limited_on_request_only() -> None:
     assert not [each for each in objects() if each["metadata"]["name"].endswith("-egress")]
-    dns, v4, v6 = egress({"networkPolicy": {"lobbyEgress": {"enabled": True}}})
+    dns, v4, v6, lobbies = egress({"networkPolicy": {"lobbyEgress": {"enabled": True}}})
+    (peer,) = lobbies["to"]  # a lobby may take the stream from another one of its namespace
+    assert (lobbies["ports"], set(peer)) == ([{"port": "clients"}], {"podSelector"})
+    assert peer["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "lobby"
     assert {(port["port"], port["protocol"]) for port in dns["ports"]} == {(53, "UDP"), (53, "TCP")}
     assert dns["to"] == [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}}}]
     for rule, private in ((v4, ["10.96.0.1", "169.254.169.254", "192.168.0.1"]), (v6, ["fd00::1", "fe80::1"])):
@@ -365,7 +368,7 @@ def test_egress_to_origins_in_the_cluster_can_be_added() -> None:
         "cidrs": ["203.0.113.0/24"],
         "to": [{"podSelector": {"matchLabels": {"app": "feed"}}}],
     }
-    _, network, added, demo = egress({"networkPolicy": {"lobbyEgress": lobby_egress}, "demo": {"enabled": True}})
+    _, network, added, _, demo = egress({"networkPolicy": {"lobbyEgress": lobby_egress}, "demo": {"enabled": True}})
     assert network == {"to": [{"ipBlock": {"cidr": "203.0.113.0/24"}}]}
     assert added == {"to": lobby_egress["to"]}
     assert demo["to"][0]["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "demo-origin"

@@ -126,10 +126,10 @@ def test_clients_of_a_deleted_lobby_are_closed_at_once(redirecting: Redirecting)
             eventually(lambda: state(newcomer).get("refused", {}).get("404"), what=lambda: newcomer.text[-1500:])
 
 
+@pytest.mark.usefixtures("redirecting")
 def test_lobbies_can_be_reached_by_greeters_only_unless_the_chart_allows_redirects(
-    redirecting: Redirecting, installed: Release, cluster: Cluster, origin: str
+    installed: Release, cluster: Cluster, origin: str
 ) -> None:
-    assert redirecting.url
     with cluster.lobby(lobby("closed", origin, routing=REDIRECT)):
         cluster.until_condition("closed", "Ready", "True")
         assert installed.answers()

@@ -21,7 +21,7 @@ from tests.cluster.support.figures import FIGURES
 from tests.cluster.support.release import Release
 from tests.cluster.support.resources import lobby
 from tests.cluster.support.waiting import eventually
-from tests.support import third_party
+from tests.support import npm_tools, third_party
 from tests.support.third_party import BROWSER, COMMANDS
 
 pytestmark = needs_faults
@@ -62,10 +62,10 @@ def test_a_program_follows_the_307_and_a_page_its_ticket(redirecting: Redirectin
     resource = lobby("direct", redirecting.origin, routing=REDIRECT, clients_allowedOrigins=["*"])
     url = f"{redirecting.url}/direct"
     page = (sys.executable, "-m", "tests.cluster.support.page", url, str(tmp_path))
-    command = page if name == BROWSER else (*COMMANDS[name], url, "plain")
+    program = ("env", f"NODE_MODULES={npm_tools.MODULES}", *COMMANDS[name], url, "plain") if name != BROWSER else page
     with cluster.lobby(resource):
         cluster.until_condition("direct", "Ready", "True")
-        with background(*inside(*command)) as client:
+        with background(*inside(*program)) as client:
             client.until_line(r'^\["open"')
             client.until_line(r'^\["text"(.|\n)*^\["text"(.|\n)*^\["text"')
             eventually(lambda: cluster.status("direct")["clients"] == 1, what=lambda: cluster.describe("direct"))

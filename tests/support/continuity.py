@@ -376,6 +376,8 @@ class Continuity:
         for name in self.lobbies():
             with contextlib.suppress(OSError, LookupError, KeyError):
                 found[name] = await self.up.seats(name)
+        over = {name: report for name, report in found.items() if report["clients"] > report["seats"]}
+        assert not over, f"overfilled: {summary(over)}"
         return found
 
     def signal(self, lobby: str, number: signal.Signals) -> int:
@@ -495,13 +497,15 @@ class Continuity:
         )
 
     async def check(self, what: str, *, silence: float | None = None) -> Report:
-        """Waits until each client is up to date; nobody may have noticed anything.
+        """Waits until each client is up to date and has one seat; nobody may have noticed anything.
 
         Args:
             what: name of what was done, for the report.
             silence: longest silence accepted besides the pauses of this process itself, in seconds.
         """
         await self.settled()
+        connected = sum(not viewer.closed for viewer in self.viewers) + len(self.deflated.open)
+        await self.up.until_clients(connected, deadline=SETTLE_SECONDS)  # no seat is lost, none is held twice
         report = self.report()
         print(f"{what}: {report}")  # noqa: T201  # the figures, with `pytest -s`
         assert report.zeros, f"{what}: {self.summary()}"

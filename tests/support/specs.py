@@ -37,7 +37,12 @@ def origin_spec(url: str = "ws://origin.example/", **fields: Any) -> OriginSpec:
         for step in fields.get("onConnect", ())
     ]
     rules = [
-        {"forward": True, **rule, **({"end": {"refused": False, **rule["end"]}} if "end" in rule else {})}
+        {
+            "forward": True,
+            "renew": False,
+            **rule,
+            **({"end": {"refused": False, **rule["end"]}} if "end" in rule else {}),
+        }
         for rule in fields.get("onMessage", ())
     ]
     return build(OriginSpec, {**defaults, "url": url, **fields, "onConnect": steps, "onMessage": rules}, "spec.origin")

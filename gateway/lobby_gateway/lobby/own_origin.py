@@ -212,6 +212,7 @@ class OwnOrigin:
             ended=lambda: self._ended(session),
             closed=lambda code, round_trip: session is self._current and listener.own_closed(code, round_trip),
             forget=self._forgotten,
+            renew=lambda: self._renew() if session is self._current else None,
             permitted=self._permitted,
             fraction=self._fraction,
             settings=self._settings,
@@ -276,8 +277,8 @@ class OwnOrigin:
             self._renew_timer = None
 
     def _renew(self) -> None:
-        """Opens the next session."""
-        self._renew_timer = None
+        """Opens the next session: it is time, or the origin asks for it."""
+        self._cancel_renewal()
         if self._closing or self._next is not None or not self._permitted or not self.streaming:
             return
         logger.info("origin: renewing the connection", extra={"overlap": self._spec.renew.overlap})

@@ -25,6 +25,7 @@ from lobby_gateway.origin.states import (
     NoteClose,
     PauseReading,
     Publish,
+    Renew,
     ResumeReading,
     Send,
     SendPing,
@@ -89,6 +90,7 @@ class OriginConnection:
         ended: Callable[[], None] = lambda: None,
         closed: Callable[[int, float], bool] = lambda _code, _round_trip: False,
         forget: Callable[[], None] = lambda: None,
+        renew: Callable[[], None] = lambda: None,
         permitted: bool = True,
         fraction: Callable[[], float] = random.random,
         settings: OriginSettings = ORIGIN,
@@ -107,6 +109,7 @@ class OriginConnection:
             closed: called with the code when the origin closes the stream, and the seconds of the shortest round trip; returns
                 whether a client's message was the reason.
             forget: called when the stream ends because no client needs it: its messages must not be replayed later.
+            renew: called when the origin asks for a new connection, while this one still works.
             permitted: whether it may connect; see `set_permitted`.
             fraction: returns random numbers from 0 to 1, for the jitter.
             settings: timeouts and limits.
@@ -122,6 +125,7 @@ class OriginConnection:
         self._ended = ended
         self._closed = closed
         self._forget = forget
+        self._renew = renew
         self._open_timeout = open_timeout
         self._trace = trace
         self._receiver: Receiver = self if trace is None else _TracedReceiver(self, trace)
@@ -328,6 +332,8 @@ class OriginConnection:
                     self._websocket.resume_reading()
             case Forget():
                 self._forget()
+            case Renew():
+                self._renew()
             case Hide(redactor):
                 logs.hide_secrets(redactor.hide)
             case NoteClose(code):

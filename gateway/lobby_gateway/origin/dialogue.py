@@ -116,6 +116,7 @@ class _Compiler:
             send=self._message(rule.send, rule.send_bytes, path, OF_MESSAGE),
             save=self._saves(rule.save, path),
             forward=rule.forward,
+            renew=rule.renew,
             ends=end is not None,
             end_reason=None if end is None else self._expression(end.reason, f"{path}.end.reason"),
             refused=end is not None and end.refused,

@@ -39,6 +39,7 @@ class Rule:
         send: what to send to the origin; None: nothing.
         save: what to save of it, by name.
         forward: whether the message goes to the clients.
+        renew: whether the origin asks for a new connection, while this one still works.
         ends: whether it ends the connection.
         end_reason: why; None: the message itself.
         refused: whether that is a refusal.
@@ -50,6 +51,7 @@ class Rule:
     send: MessageTemplate | None
     save: Mapping[str, Expression]
     forward: bool
+    renew: bool
     ends: bool
     end_reason: Expression | None
     refused: bool
@@ -62,11 +64,13 @@ class Verdict:
     Attributes:
         forward: whether it goes to the clients.
         send: a message to send to the origin; None: nothing. It may contain a secret, so `repr` omits it.
+        renew: whether the connection is to be renewed.
         end: why the connection ends; None: it does not.
     """
 
     forward: bool = True
     send: str | bytes | None = field(default=None, repr=False)
+    renew: bool = False
     end: End | None = None
 
 
@@ -77,12 +81,14 @@ class Judgement:
     Attributes:
         forwarded: those that go to the clients; None: none do.
         sends: messages to send to the origin, in this order.
+        renew: whether the connection is to be renewed.
         end: why the connection ends; None: it does not.
         unjudged: index of the first message that is yet to be judged; None if all were.
     """
 
     forwarded: Batch | None
     sends: tuple[str | bytes, ...] = field(repr=False)
+    renew: bool
     end: End | None
     unjudged: int | None
 
@@ -117,6 +123,7 @@ class MessageRules:
         stop = len(batch) if most is None else min(len(batch), start + most)
         forwarded: list[bytes] = []
         sends: list[str | bytes] = []
+        renew = False
         end: End | None = None
         for index in range(start, stop):
             verdict = self.judge_one(batch, index, known)
@@ -124,11 +131,13 @@ class MessageRules:
                 forwarded.append(frames[index])
             if verdict.send is not None:
                 sends.append(verdict.send)
+            renew = renew or verdict.renew
             if verdict.end is not None:
                 end = verdict.end
                 break
         published = batch if len(forwarded) == len(batch) else Batch.of(forwarded) if forwarded else None
-        return Judgement(published, tuple(sends), end, stop if end is None and stop < len(batch) else None)
+        unjudged = stop if end is None and stop < len(batch) else None
+        return Judgement(published, tuple(sends), renew, end, unjudged)
 
     def judge_one(self, batch: Batch, index: int, known: Known) -> Verdict:
         """What to do with one message of a batch."""
@@ -162,7 +171,7 @@ def _apply(rule: Rule, variables: Mapping[str, object], captured: Captured) -> V
             end = End(f"{rule.field}.send: {error}", refused=False)
     if rule.ends:
         end = End(_reason(rule, variables), rule.refused)
-    return Verdict(rule.forward, send, end)
+    return Verdict(rule.forward, send, rule.renew, end)
 
 
 def _reason(rule: Rule, variables: Mapping[str, object]) -> str:

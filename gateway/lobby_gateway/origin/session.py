@@ -35,6 +35,7 @@ from lobby_gateway.origin.states import (
     NoteClose,
     PauseReading,
     Publish,
+    Renew,
     ResumeReading,
     Send,
     SendPing,
@@ -425,6 +426,8 @@ class OriginSession:
         self._hide_captured()
         self._commands.extend(Send(each) for each in judgement.sends)
         self._judge_later(judgement.unjudged)
+        if judgement.renew and judgement.end is None:
+            self._commands.append(Renew())
         if judgement.end is not None:
             self._end(judgement.end, now)
         return batch if self._judged else None

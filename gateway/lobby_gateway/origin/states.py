@@ -154,6 +154,11 @@ class PauseReading:
 
 
 @dataclass(frozen=True, slots=True)
+class Renew:
+    """The origin asks for a new connection, while this one still works."""
+
+
+@dataclass(frozen=True, slots=True)
 class Hide:
     """From now on hide what this redactor hides: values were captured."""
 
@@ -177,6 +182,7 @@ Command = (
     | Forget
     | Hide
     | PauseReading
+    | Renew
     | ResumeReading
 )
 

@@ -216,6 +216,7 @@ class RuleSpec:
         send_bytes: an expression for a binary message to send, likewise; at most one of the two is set.
         save: expressions for values to save of it, by name; None: none.
         forward: whether the message goes to the clients.
+        renew: whether the connection is renewed, as `RenewSpec` says.
         end: ends the connection; None: it does not.
     """
 
@@ -225,6 +226,7 @@ class RuleSpec:
     send_bytes: str | None = field(repr=False)
     save: Mapping[str, str] | None
     forward: bool
+    renew: bool
     end: EndSpec | None
 
 

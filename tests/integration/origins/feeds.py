@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.integration.origins.strict import Peer, number
+from tests.integration.origins.strict import Peer
 
 SOON = 5.0
 IDLE = 2.5
@@ -30,6 +30,7 @@ class Feed:
         every: seconds between messages that its rules ask for, scaled; None: it asks for none.
         error: sends an error in a message; None: it has none.
         reason: what a lobby is to show of it.
+        renewal: asks for a new connection in a message; None: it never does.
         refused: whether that is a refusal.
     """
 
@@ -41,6 +42,7 @@ class Feed:
     every: int | None = None
     error: Callable[[Peer], Awaitable[None]] | None = None
     reason: str = ""
+    renewal: Callable[[Peer], Awaitable[None]] | None = None
     refused: bool = False
 
 
@@ -225,6 +227,15 @@ async def coinbase(peer: Peer) -> None:
     await peer.stream(tick, _nothing(peer))
 
 
+async def binance(peer: Peer) -> None:
+    request = await peer.receive_json(SOON, "SUBSCRIBE")
+    if request.get("method") != "SUBSCRIBE":
+        peer.violation(f"not SUBSCRIBE: {request}")
+    await peer.send({"stream": "btcusdt@trade", "data": {"e": "trade", "seq": 0}})
+    await peer.send({"result": None, "id": request["id"]})
+    await peer.stream(lambda n: {"stream": "btcusdt@trade", "data": {"e": "trade", "seq": n}}, _nothing(peer))
+
+
 async def nats(peer: Peer) -> None:
     await peer.send(b'INFO {"server_id":"a","max_payload":1048576}\r\n')
     said = await peer.receive(SOON, "CONNECT")
@@ -317,7 +328,7 @@ async def discord(peer: Peer) -> None:
     login = await peer.receive_json(SOON, "identify")
     if login["d"]["token"] != "t0kent0kent0ken":
         await peer.close(4004, "Authentication failed.")
-    first = number()
+    first = peer.origin.number
     latest = first
     await peer.send(
         {"op": 0, "t": "READY", "s": first, "d": {"session_id": "a", "resume_gateway_url": "wss://r.example"}}
@@ -385,6 +396,7 @@ FEEDS = (
     Feed(
         name="okx-public", serve=okx, is_data=_json_with("data"), every=1,
         error=_says({"event": "error", "code": "60018", "msg": "Wrong channel"}), reason="60018 Wrong channel",
+        renewal=_says({"event": "notice", "code": "64008", "msg": "The connection will soon be closed for an upgrade."}),
     ),
     Feed(
         name="kraken-v2", serve=kraken, is_data=_json_with("data"), every=1,
@@ -462,6 +474,12 @@ FEEDS = (
         name="pusher", serve=pusher, is_data=lambda text: json.loads(text)["event"] == "tick",
         error=_says({"event": "pusher:error", "data": {"code": 4301, "message": "Client event rejected"}}),
         reason="Client event rejected",
+    ),
+    Feed(
+        name="binance-spot", serve=binance, is_data=_json_with("stream"),
+        error=_says({"error": {"code": 2, "msg": "Invalid request: unknown stream"}}),
+        reason="Invalid request: unknown stream",
+        renewal=_says({"e": "serverShutdown", "E": 1770123456789}),
     ),
     Feed(
         name="nats", serve=nats, is_data=lambda text: text.startswith("MSG"),

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,6 +35,7 @@ class StrictOrigin:
         open: its connections.
         most_open: most of them at a time.
         url: its address.
+        number: of the latest tick, the same on all connections.
     """
 
     feed: Callable[[Peer], Awaitable[None]]
@@ -45,6 +46,8 @@ class StrictOrigin:
     open: list[Peer] = field(default_factory=list)
     most_open: int = 0
     url: str = ""
+    number: int = 0
+    _listening: set[asyncio.Queue[int]] = field(default_factory=set)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[StrictOrigin]:
@@ -53,7 +56,29 @@ class StrictOrigin:
         async with serve(self._serve, "127.0.0.1", 0, subprotocols=offered, ping_interval=None) as server:
             port = next(iter(server.sockets)).getsockname()[1]
             self.url = f"ws://127.0.0.1:{port}{self.path}"
-            yield self
+            ticking = asyncio.create_task(self._tick())
+            try:
+                yield self
+            finally:
+                ticking.cancel()
+                await asyncio.wait([ticking])
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            self.number += 1
+            for each in self._listening:
+                each.put_nowait(self.number)
+
+    @contextlib.contextmanager
+    def ticks(self) -> Iterator[asyncio.Queue[int]]:
+        """The numbers of the ticks during a block."""
+        queue: asyncio.Queue[int] = asyncio.Queue()
+        self._listening.add(queue)
+        try:
+            yield queue
+        finally:
+            self._listening.remove(queue)
 
     async def _serve(self, connection: ServerConnection) -> None:
         self.attempts.append(time.monotonic())
@@ -148,11 +173,11 @@ class Peer:
             raise GoneError
 
         async def talk() -> None:
-            while True:
-                await self.send(tick(number()))
-                if idle and time.monotonic() - heard > idle:
-                    self.violation(f"nothing sent for {idle} s")
-                await asyncio.sleep(TICK_SECONDS)
+            with self.origin.ticks() as ticks:
+                while True:
+                    await self.send(tick(await ticks.get()))
+                    if idle and time.monotonic() - heard > idle:
+                        self.violation(f"nothing sent for {idle} s")
 
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -160,8 +185,3 @@ class Peer:
                 tasks.create_task(talk())
         except BaseExceptionGroup as group:
             raise group.exceptions[0] from None
-
-
-def number() -> int:
-    """The number of the current tick, the same for all connections."""
-    return int(time.time() / TICK_SECONDS)

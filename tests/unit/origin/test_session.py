@@ -25,6 +25,7 @@ from lobby_gateway.origin.states import (
     NoteClose,
     PauseReading,
     Publish,
+    Renew,
     ResumeReading,
     Send,
     SendPing,
@@ -919,3 +920,16 @@ def test_a_signature_is_hidden_in_reasons() -> None:
     shell.receive(Close(4000, f"bad {sign}"))
     shell.lost()
     assert shell.report.reason == "the origin closed the connection: 4000 (bad ***)"
+
+
+def test_a_message_may_ask_for_a_new_connection_and_this_one_goes_on() -> None:
+    shell = Shell(onMessage=[{"contains": "shutdown", "renew": True, "forward": False}]).streaming()
+    commands = shell.receive(json_batch("a", "shutdown", "b", "shutdown"))
+    assert published(commands) == ["a", "b"]
+    assert commands.count(Renew()) == 1
+    assert shell.state is State.STREAMING
+
+
+def test_what_ends_the_connection_renews_nothing() -> None:
+    rules = [{"contains": "shutdown", "renew": True}, {"contains": "error", "end": {}}]
+    assert Renew() not in Shell(onMessage=rules).streaming().receive(json_batch("shutdown", "error"))

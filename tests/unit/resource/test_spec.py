@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -93,12 +94,14 @@ def test_every_field_arrives() -> None:
         send_bytes=None,
         save={"beat": "msg.ping"},
         forward=False,
+        renew=False,
         end=None,
     )
     end = EndSpec(reason="msg.error", refused=True)
     assert origin.on_message == (
         pong,
-        RuleSpec(contains='"error"', when=None, send=None, send_bytes=None, save=None, forward=True, end=end),
+        replace(pong, contains='"error"', when=None, send=None, save=None, forward=True, end=end),
+        replace(pong, contains="serverShutdown", when=None, send=None, save=None, forward=True, renew=True),
     )
     assert (origin.decode, origin.split) == (Decode.GZIP, "\n")
     assert origin.close_codes == CloseCodesSpec(refused=(4401, 4403))

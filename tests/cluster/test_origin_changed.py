@@ -18,6 +18,12 @@ WRONG = "ws://nobody-has-this-name.invalid:9000/"
 WATCHED_SECONDS = 20.0
 
 
+def has_event(cluster: Cluster, name: str, reason: str) -> bool:
+    """Whether there is an Event with this reason about a Lobby."""
+    events = json.loads(kubectl("get", "events", "-n", cluster.namespace, "-o", "json"))["items"]
+    return any(each["reason"] == reason and each["involvedObject"]["name"] == name for each in events)
+
+
 def test_a_wrong_url_stops_the_rollout_and_a_right_one_goes_on(
     installed: Release, cluster: Cluster, origin: str
 ) -> None:
@@ -45,8 +51,7 @@ def test_a_wrong_url_stops_the_rollout_and_a_right_one_goes_on(
         assert condition(seen, "Reconciling")["status"] == "False"
         generations = {each["observedGeneration"] for each in seen["status"]["conditions"]}
         assert generations == {seen["metadata"]["generation"]} == {seen["status"]["observedGeneration"]}
-        events = json.loads(kubectl("get", "events", "-n", cluster.namespace, "-o", "json"))["items"]
-        assert any(each["reason"] == "RolloutStopped" and each["involvedObject"]["name"] == name for each in events)
+        eventually(lambda: has_event(cluster, name, "RolloutStopped"), deadline=20, what="an Event says so")
 
         most = 0
         until = time.monotonic() + WATCHED_SECONDS

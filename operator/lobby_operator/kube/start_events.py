@@ -14,6 +14,7 @@ from lobby_operator.planner.state import Held, Hold
 
 _NO_OBJECT = re.compile(r"\b(secret|configmap) \"([^\"]+)\" not found")
 _NO_KEY = re.compile(r"references non-existent (secret|config) key: ([A-Za-z0-9._-]+)")
+_VOLUME = re.compile(r"for volume \"([^\"]+)\"")
 _KINDS = {"secret": "Secret", "configmap": "ConfigMap", "config": "ConfigMap"}
 _SECONDARY = "Unable to attach or mount volumes"
 """Beginning of the kubelet's note that it waits for volumes; others say why."""
@@ -34,16 +35,18 @@ def held_by(events: Iterable[Mapping[str, Any]], secrets: Mapping[str, list[str]
         events: as in the API (events.k8s.io/v1), in any order.
         secrets: see `secrets_by_key`.
     """
-    notes: list[str] = []
+    notes: dict[str, str] = {}  # the latest of each volume: an earlier one may be about something that is there now
     for event in sorted(events, key=_last_at, reverse=True):
         reason = event.get("reason")
         if reason == "FailedMount":
-            notes.append(str(event.get("note") or ""))
+            note = str(event.get("note") or "")
+            volume = _VOLUME.search(note)
+            notes.setdefault(volume[1] if volume else note, note)
         elif reason == "Pulling" and not notes:
             return Held(Hold.IMAGE_PULL, line("pulling its image", None))
         elif reason in {"Pulled", "Created", "Started"}:
             break
-    return _of_mounts(notes, secrets) if notes else None
+    return _of_mounts(notes.values(), secrets) if notes else None
 
 
 def _last_at(event: Mapping[str, Any]) -> str:

@@ -64,6 +64,15 @@ def test_the_kubelets_summary_of_unmounted_volumes_adds_nothing() -> None:
     assert held_by([cause, summary], SECRETS) == Held(Hold.SECRET_MISSING, "Secret feed is missing", ("feed",))
 
 
+def test_only_the_latest_of_each_volume_counts() -> None:
+    earlier = event("FailedMount", f'{MOUNT}"secrets" : secret "feed" not found', 1)
+    later = event("FailedMount", f'{MOUNT}"secrets" : references non-existent secret key: apikey', 2)
+    other = event("FailedMount", f'{MOUNT}"token" : secret "token" not found', 1)
+    held = held_by([earlier, later, other], SECRETS)
+    assert held is not None
+    assert held.problem == "key apikey is missing in Secret feed; Secret token is missing"
+
+
 def test_what_is_over_does_not_count() -> None:
     failed = event("FailedMount", f'{MOUNT}"secrets" : secret "feed" not found', 1)
     assert held_by([failed, event("Pulled", second=2)], SECRETS) is None

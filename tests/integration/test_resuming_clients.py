@@ -24,6 +24,9 @@ RATE = float(os.environ.get("RESUMING_RATE", "20"))
 QUEUE = {"messages": 1024, "milliseconds": 60_000}
 """So that the test's own process, which runs all clients, may lag."""
 SIGNALS = (signal.SIGKILL, signal.SIGTERM)
+DEADLINE = 100 + 10 * KILLS + CLIENTS / 10
+
+pytestmark = pytest.mark.timeout(DEADLINE + 20)
 
 
 def seats() -> int:
@@ -72,7 +75,7 @@ def test_greeters_that_are_killed_in_turn_cost_a_reconnect_and_no_message(
                 assert clients.faults() == NO_FAULTS, clients.summary()
                 await up.until_clients(CLIENTS)
 
-    run(main(), deadline=100 + KILLS * 10)
+    run(main(), deadline=DEADLINE)
 
 
 @pytest.mark.parametrize("number", SIGNALS)
@@ -94,4 +97,4 @@ def test_redirected_clients_whose_lobby_ends_resume_in_another(tmp_path: Path, n
                     await end(up, up.lobby_processes()[victim].pid, number, clients)
                 assert clients.faults() == NO_FAULTS, clients.summary()
 
-    run(main(), deadline=100 + KILLS * 10)
+    run(main(), deadline=DEADLINE)

@@ -529,6 +529,7 @@ async def continuity(
     greeters: int = 2,
     rate: float = 200.0,
     size: int = 0,
+    per_connection: bool = False,
     seed: int = 1,
     on_origin: Callable[[FakeOrigin], Awaitable[None]] | None = None,
     **spec: Any,
@@ -544,6 +545,7 @@ async def continuity(
         greeters: number of greeters.
         rate: messages per second.
         size: bytes of each message, at least.
+        per_connection: each message has an id of its connection, as with `eth_subscribe`, and clients compare only numbers.
         seed: of what is random.
         on_origin: awaited before anything connects to the origin.
         spec: further fields of the Lobby, as for `lobby_resource`.
@@ -563,7 +565,7 @@ async def continuity(
             "origin_reconnect": {"minMilliseconds": 50, "maxMilliseconds": 500},
         }
         resource = lobby_resource("prices", origin.url, **{**fields, **spec})
-        sending = asyncio.create_task(_send(origin, stream, rate))
+        sending = asyncio.create_task(_send(origin, stream, rate, per_connection=per_connection))
         try:
             async with (
                 lobby_up("-f", lobby_file(folder, resource), "--greeters", str(greeters)) as up,
@@ -589,11 +591,18 @@ async def continuity(
             await asyncio.gather(sending, return_exceptions=True)
 
 
-async def _send(origin: FakeOrigin, stream: Stream, rate: float) -> None:
+async def _send(origin: FakeOrigin, stream: Stream, rate: float, *, per_connection: bool) -> None:
     """Sends messages at a rate, those that are late at once."""
     begun = time.monotonic()
     while True:
         due = int((time.monotonic() - begun) * rate) - len(stream.ends)
         if due > 0:
-            origin.send_raw(b"".join(stream.next() for _ in range(due)))
+            frames = [stream.next() for _ in range(due)]
+            if per_connection:
+                first = len(stream.ends) - due
+                for record in origin.open:
+                    texts = [f'{{"subscription": "{id(record):x}", "seq": {first + at}}}' for at in range(due)]
+                    origin.send_raw(b"".join(server_frame(1, text.encode()) for text in texts), to=[record])
+            else:
+                origin.send_raw(b"".join(frames))
         await asyncio.sleep(1 / rate)

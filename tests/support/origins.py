@@ -157,9 +157,9 @@ class FakeOrigin:
                 for message in messages:
                     await each.server.send(message)
 
-    def send_raw(self, data: bytes) -> None:
-        """Sends bytes to every open connection, in one write if possible."""
-        for each in self.open:
+    def send_raw(self, data: bytes, *, to: Iterable[ConnectionRecord] | None = None) -> None:
+        """Sends bytes to every open connection (or to these), in one write if possible."""
+        for each in self.open if to is None else to:
             if each.server.state is State.OPEN:
                 each.server.transport.write(data)
 

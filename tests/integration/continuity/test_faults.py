@@ -62,6 +62,21 @@ def test_clients_of_a_killed_lobby_continue_in_one_that_was_not_connected(tmp_pa
     run(main(), deadline=230)
 
 
+@pytest.mark.timeout(240)
+def test_messages_that_differ_per_connection_are_the_same_by_their_identity(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with continuity(
+            tmp_path, clients=20, deflated=0, lobbies=3, seats=16, per_connection=True, origin_identity="/seq"
+        ) as running:
+            await running.drain(await running.busiest())
+            await running.steady()
+            running.signal(await running.busiest(), signal.SIGKILL)
+            await running.steady()
+            await running.check("drain and SIGKILL with an id of the connection in each message")
+
+    run(main(), deadline=230)
+
+
 @pytest.mark.timeout(300)
 def test_clients_notice_nothing_while_each_lobby_is_replaced(tmp_path: Path) -> None:
     async def main() -> None:

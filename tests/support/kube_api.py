@@ -219,6 +219,8 @@ class FakeKubeApi:
 
     async def _watch(self, request: web.Request, asked: Asked) -> web.StreamResponse:
         since = int(asked.query["resourceVersion"])
+        if not asked.query.get("timeoutSeconds", "0").isdigit():
+            return status(400, "BadRequest", f'strconv.ParseInt: parsing "{asked.query["timeoutSeconds"]}"')
         response = web.StreamResponse()
         await response.prepare(request)
         if since < self.oldest:

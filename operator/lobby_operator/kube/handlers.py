@@ -54,7 +54,7 @@ async def configure(settings: kopf.OperatorSettings, memo: Memo, **_: object) ->
     settings.networking.error_backoffs = _Forever(ours)
     settings.networking.request_timeout = ours.request_seconds
     settings.networking.connect_timeout = settings.watching.connect_timeout = ours.connect_seconds
-    settings.watching.server_timeout = ours.watch_seconds
+    settings.watching.server_timeout = int(ours.watch_seconds)  # the server refuses 300.0
     settings.watching.inactivity_timeout = ours.idle_seconds
     settings.watching.chunk_size = ours.page_size
     settings.queueing.idle_timeout = ours.worker_seconds

@@ -95,7 +95,7 @@ def test_it_shows_where_clients_connect_and_why_it_is_not_ready_in_120_columns(c
         }
         assert (cluster.status(name)["url"], cluster.status(name)["path"]) == (url, "/narrow")
         assert max(map(len, kubectl("get", "lobby", name, "-n", cluster.namespace).splitlines())) <= 120
-        cluster.merge(name, template={"nodeSelector": {"kubernetes.io/arch": "none"}}, replicas=2)
+        cluster.merge(name, template={"nodeSelector": {"type": "nowhere"}}, replicas=2)
         cluster.until_condition(name, "Ready", "False")
         assert row(cluster, name)["REASON"] == "RolloutFails"
         kubectl("wait", f"lobby/{name}", "--for=condition=Reconciling", "-n", cluster.namespace, "--timeout=20s")

@@ -16,7 +16,7 @@ PATIENCE = 75.0
 
 def test_a_pod_without_a_node_stays_and_the_reason_is_named(cluster: Cluster, origin: str) -> None:
     huge = {"resources": {"requests": {"cpu": "4", "memory": "4Gi"}, "limits": {"memory": "4Gi"}}}
-    other = {"nodeSelector": {"kubernetes.io/arch": "s390x"}}
+    other = {"nodeSelector": {"type": "nowhere"}}
     with cluster.lobby(lobby("homeless", origin, replicas=1, startSeconds=5, template={**huge, **other})) as name:
         begun = time.monotonic()
         found = eventually(
@@ -40,14 +40,13 @@ def test_a_pod_without_a_node_stays_and_the_reason_is_named(cluster: Cluster, or
 
 
 def test_an_image_that_cannot_be_pulled_is_named_and_the_pod_stays(cluster: Cluster, origin: str) -> None:
-    """The image of a pod is changed while it waits for a node in a zone that there is not yet."""
-    zone = "topology.kubernetes.io/zone"
-    template = {**SMALL, "nodeSelector": {zone: "new"}}
+    """The image of a pod is changed while it waits for a node of a type that there is not yet."""
+    template = {**SMALL, "nodeSelector": {"type": "new"}}
     with cluster.lobby(lobby("imageless", origin, replicas=1, startSeconds=5, template=template)) as name:
         (pod,) = eventually(lambda: cluster.pods(name), what="the pod is there")
         kubectl("set", "image", f"pod/{name_of(pod)}", "lobby=nobody/has-this:1", "-n", cluster.namespace)
         node = cluster.other_node()
-        kubectl("label", "node", node, f"{zone}=new", "--overwrite")
+        kubectl("label", "node", node, "type=new", "--overwrite")
         try:
             found = eventually(
                 lambda: (
@@ -65,4 +64,4 @@ def test_an_image_that_cannot_be_pulled_is_named_and_the_pod_stays(cluster: Clus
                 assert [each["metadata"]["uid"] for each in cluster.pods(name)] == [pod["metadata"]["uid"]]
                 time.sleep(1)
         finally:
-            kubectl("label", "node", node, f"{zone}-")
+            kubectl("label", "node", node, "type-")

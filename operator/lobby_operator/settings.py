@@ -444,6 +444,36 @@ class WrittenObjectsSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AdmissionSettings:
+    """Checks of Lobbies before they are stored, and the certificate that this takes.
+
+    Attributes:
+        service: name of the Service, in the operator's namespace, under which the API server asks; empty: nothing is checked.
+        secret: name of the Secret with the certificate.
+        configuration: name of the ValidatingWebhookConfiguration whose `caBundle` is written; empty: cert-manager makes the
+            certificate and writes it.
+        port: port on which the API server asks.
+        check_seconds: how often the Secret is read, which another replica may have written, and the configuration, which
+            someone may have changed.
+        first_check_seconds: the same as long as there is no certificate, right after the installation.
+        certificate_days: how long a certificate is valid. Short enough that a renewal is nothing
+            unusual, as with Let's Encrypt.
+        renew_days: it is renewed when it is valid for less than this. A month, for an operator that is down for weeks.
+        answer_seconds: deadline of an answer. It takes a millisecond; the API server waits for two seconds.
+    """
+
+    service: str = ""
+    secret: str = ""
+    configuration: str = ""
+    port: int = 9443
+    check_seconds: float = 20.0
+    first_check_seconds: float = 1.0
+    certificate_days: float = 90.0
+    renew_days: float = 30.0
+    answer_seconds: float = 1.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OperatorSettings:
     """Settings of an operator on Kubernetes.
 
@@ -483,6 +513,7 @@ class OperatorSettings:
         maintenance: annotations of pods, and the PodDisruptionBudget.
         starts: Events about pods that do not start.
         written: what the operator wrote and someone may delete.
+        admission: checks of Lobbies before they are stored.
     """
 
     pods: PodSettings
@@ -515,6 +546,7 @@ class OperatorSettings:
     maintenance: PodMaintenanceSettings = field(default_factory=PodMaintenanceSettings)
     starts: StartWatchSettings = field(default_factory=StartWatchSettings)
     written: WrittenObjectsSettings = field(default_factory=WrittenObjectsSettings)
+    admission: AdmissionSettings = field(default_factory=AdmissionSettings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

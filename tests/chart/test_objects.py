@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import json
 import re
 from ipaddress import ip_address, ip_network
 from typing import Any
@@ -17,7 +18,8 @@ from lobby_gateway.metrics import GREETER
 from lobby_gateway.resource.schema import crd, validate_and_default
 from lobby_operator.kube import names
 from lobby_operator.kube.__main__ import parser, settings_of
-from lobby_operator.settings import ORIGIN_DENY_CIDRS, OperatorSettings, PodSettings, PolicySettings
+from lobby_operator.kube.handlers import ADMISSION_PATH
+from lobby_operator.settings import ORIGIN_DENY_CIDRS, AdmissionSettings, OperatorSettings, PodSettings, PolicySettings
 
 ALL_NAMESPACES = {"watch": {"allNamespaces": True, "lobbyNamespaces": ["feeds"]}}
 CASES = [{}, EVERYTHING, helm.merged(EVERYTHING, ALL_NAMESPACES)]
@@ -93,14 +95,22 @@ def test_no_rbac_rule_has_wildcards_or_secrets(given: dict[str, Any]) -> None:
             assert not [word for word in words if "*" in word], role["metadata"]["name"]
             assert not {"pods/exec", "serviceaccounts", "roles", "nodes"} & set(rule["resources"])
             if "secrets" in rule["resources"]:
-                assert rule["resourceNames"] == ["trial-lobby-gateway-lobby-token-key"]  # never the master key
+                (name,) = rule["resourceNames"]  # never the master key
+                assert name in ("trial-lobby-gateway-lobby-token-key", "trial-lobby-gateway-admission")
                 assert not {"create", "list", "watch", "delete"} & set(rule["verbs"])
 
 
 @pytest.mark.parametrize("namespaces", [[], ["feeds", "lab"]])
 def test_with_all_namespaces_only_lobbies_are_accessible_everywhere(namespaces: list[str]) -> None:
     watch = {"allNamespaces": True, "lobbyNamespaces": namespaces}
-    found = objects({"watch": watch, "crds": {"upgrade": False}, "rbac": {"aggregateClusterRoles": False}})
+    found = objects(
+        {
+            "watch": watch,
+            "admission": {"enabled": False},
+            "crds": {"upgrade": False},
+            "rbac": {"aggregateClusterRoles": False},
+        }
+    )
     cluster_wide = {each["metadata"]["name"]: each["rules"] for each in found if each["kind"] == "ClusterRole"}
     assert set(cluster_wide) == {f"{NAMESPACE}-trial-lobby-gateway-{who}" for who in ("operator", "greeter")}
     for rules in cluster_wide.values():
@@ -180,6 +190,7 @@ def test_permissions_are_namespaced_unless_all_namespaces_are_watched() -> None:
         for each in objects()
         if each["kind"].startswith("ClusterRole")
         and not aggregated(each)
+        and not each["metadata"]["name"].endswith("-admission")
         and each["metadata"].get("annotations", {}).get("helm.sh/hook") not in hooks
     ]
     assert not cluster_wide
@@ -256,7 +267,11 @@ def test_the_master_key_is_long_and_in_no_other_namespace() -> None:
 
 
 def test_each_namespace_has_a_secret_that_the_operator_fills_and_knows_as_ours() -> None:
-    found = [each for each in objects(ALL_NAMESPACES) if each["kind"] == "Secret" and "data" not in each]
+    found = [
+        each
+        for each in objects({**ALL_NAMESPACES, "admission": {"enabled": False}})
+        if each["kind"] == "Secret" and "data" not in each
+    ]
     assert {each["metadata"]["namespace"] for each in found} == {NAMESPACE, "feeds"}
     for each in found:
         assert each["metadata"]["name"] == "trial-lobby-gateway-lobby-token-key"
@@ -496,7 +511,10 @@ def test_name_override_names_objects_and_their_label_and_nothing_that_the_operat
         assert policy["podSelector"]["matchLabels"].items() <= deployment["template"]["metadata"]["labels"].items()
     (monitor,) = (each for each in found if each["kind"] == "PodMonitor")
     assert monitor["spec"]["selector"]["matchExpressions"][0]["values"] == ["lobby-gateway", "gate"]
-    keys = [each for each in found if each["kind"] == "Secret" and "data" not in each]
+    keys = [
+        each for each in found if each["kind"] == "Secret" and each["metadata"]["name"].endswith("-lobby-token-key")
+    ]
+    assert keys
     assert all(names.TOKEN_SECRET_LABELS.items() <= each["metadata"]["labels"].items() for each in keys)
 
 
@@ -537,7 +555,10 @@ def test_extra_variables_and_volumes_are_added(component: str) -> None:
     env = [{"name": "A", "value": "b"}, {"name": "NODE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}]
     volume = {"name": "ca", "configMap": {"name": "ca"}}
     mount = {"name": "ca", "mountPath": "/etc/ca", "readOnly": True}
-    given = {component: {"extraEnv": env, "extraVolumes": [volume], "extraVolumeMounts": [mount]}}
+    given = {
+        "admission": {"enabled": False},
+        component: {"extraEnv": env, "extraVolumes": [volume], "extraVolumeMounts": [mount]},
+    }
     spec = pod_specs(objects(given))[f"Deployment trial-lobby-gateway-{component}"]
     (container,) = spec["containers"]
     assert container["env"] == [{"name": "LOBBY_LOG_LEVEL", "value": "info"}, *env]
@@ -616,3 +637,85 @@ def test_keda_scales_greeters_by_the_clients_that_prometheus_counts() -> None:
     assert cpu == {"type": "cpu", "metricType": "Utilization", "metadata": {"value": "70"}}
     behavior = spec["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
     assert behavior == autoscaler()["spec"]["behavior"]
+
+
+# Admission
+
+
+ADMISSION = "trial-lobby-gateway-admission"
+
+
+def webhook(given: dict[str, Any] | None = None) -> helm.Object:
+    (configuration,) = [each for each in objects(given) if each["kind"] == "ValidatingWebhookConfiguration"]
+    (found,) = configuration["webhooks"]
+    return dict(found)
+
+
+def test_admission_never_blocks_and_asks_about_the_lobbies_of_the_release_only() -> None:
+    asked = webhook({"watch": {"allNamespaces": True, "lobbyNamespaces": ["feeds"]}})
+    assert asked["failurePolicy"] == "Ignore"
+    assert asked["timeoutSeconds"] <= 2
+    (selected,) = asked["namespaceSelector"]["matchExpressions"]
+    assert selected == {"key": "kubernetes.io/metadata.name", "operator": "In", "values": ["feeds", NAMESPACE]}
+    (rule,) = asked["rules"]
+    assert (rule["resources"], rule["operations"]) == (["lobbies"], ["CREATE", "UPDATE"])
+    assert asked["clientConfig"]["service"]["path"] == f"/{ADMISSION_PATH}"
+
+
+def test_admission_reaches_the_operators_through_their_service_and_policy() -> None:
+    found = objects()
+    service = webhook()["clientConfig"]["service"]
+    (there,) = [each for each in found if each["kind"] == "Service" and each["metadata"]["name"] == service["name"]]
+    pod = named(found, "Deployment", "-operator")["spec"]["template"]
+    assert there["spec"]["selector"].items() <= pod["metadata"]["labels"].items()
+    (port,) = there["spec"]["ports"]
+    assert port["port"] == service["port"]
+    (container,) = pod["spec"]["containers"]
+    ports = {each["name"]: each["containerPort"] for each in container["ports"]}
+    assert ports[port["targetPort"]] == AdmissionSettings().port
+    rules = named(found, "NetworkPolicy", "-operator")["spec"]["ingress"]
+    assert {"ports": [{"port": "admission"}]} in rules
+    limited = objects({"admission": {"apiServerCidrs": ["10.0.0.0/24"]}})
+    rules = named(limited, "NetworkPolicy", "-operator")["spec"]["ingress"]
+    assert {"ports": [{"port": "admission"}], "from": [{"ipBlock": {"cidr": "10.0.0.0/24"}}]} in rules
+
+
+def test_the_operator_may_write_one_secret_and_one_configuration_for_admission() -> None:
+    found = objects()
+    rules = [rule for each in found if each["kind"] in ("Role", "ClusterRole") for rule in each["rules"]]
+    (configurations,) = [rule for rule in rules if rule["resources"] == ["validatingwebhookconfigurations"]]
+    assert configurations["resourceNames"] == [f"{NAMESPACE}-{ADMISSION}"]
+    assert set(configurations["verbs"]) == {"get", "patch"}
+    (secrets,) = [rule for rule in rules if rule.get("resourceNames") == [ADMISSION]]
+    assert set(secrets["verbs"]) == {"get", "patch"}
+    (secret,) = [each for each in found if each["kind"] == "Secret" and each["metadata"]["name"] == ADMISSION]
+    assert "data" not in secret  # the operator fills it
+    options = operator().admission
+    assert (options.service, options.secret) == (ADMISSION, ADMISSION)
+    assert options.configuration == configurations["resourceNames"][0]
+
+
+def test_with_cert_manager_the_operator_writes_nothing_for_admission() -> None:
+    found = objects({"admission": {"certManager": {"enabled": True}}})
+    rules = [rule for each in found if each["kind"] in ("Role", "ClusterRole") for rule in each["rules"]]
+    assert not [rule for rule in rules if "validatingwebhookconfigurations" in rule["resources"]]
+    (secrets,) = [rule for rule in rules if rule.get("resourceNames") == [ADMISSION]]
+    assert secrets["verbs"] == ["get"]
+    assert not [each for each in found if each["kind"] == "Secret" and each["metadata"]["name"] == ADMISSION]
+    (certificate,) = [each for each in found if each["kind"] == "Certificate"]
+    assert certificate["spec"]["secretName"] == ADMISSION
+    assert f"{ADMISSION}.{NAMESPACE}.svc" in certificate["spec"]["dnsNames"]
+    (issuer,) = [each for each in found if each["kind"] == "Issuer"]
+    assert certificate["spec"]["issuerRef"] == {"name": issuer["metadata"]["name"]}
+    (configuration,) = [each for each in found if each["kind"] == "ValidatingWebhookConfiguration"]
+    injected = {"cert-manager.io/inject-ca-from": f"{NAMESPACE}/{ADMISSION}"}
+    assert configuration["metadata"]["annotations"] == injected
+    assert operator({"admission": {"certManager": {"enabled": True}}}).admission.configuration == ""
+    own = {"name": "ours", "kind": "ClusterIssuer"}
+    found = objects({"admission": {"certManager": {"enabled": True, "issuerRef": own}}})
+    assert [each["spec"]["issuerRef"] for each in found if each["kind"] == "Certificate"] == [own]
+    assert not [each for each in found if each["kind"] == "Issuer"]
+
+
+def test_without_admission_nothing_of_it_is_left() -> None:
+    assert not [each for each in objects({"admission": {"enabled": False}}) if "admission" in json.dumps(each)]

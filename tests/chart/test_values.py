@@ -31,6 +31,8 @@ _SAMPLES: Mapping[str, Any] = {
     "ingress.tls": [{"secretName": "tls", "hosts": ["a.example.com"]}],
     "httpRoute.timeouts": {"request": "0s"},
     "httpRoute.parentRefs": [{"name": "other"}],
+    "admission.apiServerCidrs": ["192.0.2.0/24"],
+    "admission.certManager.issuerRef": {"name": "other"},
     "networkPolicy.lobbyEgress.cidrs": ["192.0.2.0/24"],
     "networkPolicy.lobbyEgress.exceptCidrs": ["192.0.2.0/24"],
     "networkPolicy.lobbyEgress.to": [{"podSelector": {}}],

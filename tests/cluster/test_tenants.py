@@ -157,7 +157,8 @@ def test_a_lobby_that_names_a_secret_with_token_keys_is_refused(tenants: dict[st
         refused = home.until_condition(name, "Scaling", "False")
         assert refused["reason"] == "InvalidSpec"
         assert (
-            f"spec.origin.headers[0].valueFrom.secretKeyRef.name: {secret} holds keys of tokens" in refused["message"]
+            f"spec.origin.headers[0].valueFrom.secretKeyRef.name: {secret} holds keys of the operator"
+            in refused["message"]
         )
         assert not home.pods(name)
 

@@ -73,6 +73,11 @@ app.kubernetes.io/component: lobby
 {{- printf "%s-lobby-token-key" (include "lobby-gateway.fullname" .) -}}
 {{- end -}}
 
+{{/* The Service under which the API server asks the operators, and the Secret with its certificate. */}}
+{{- define "lobby-gateway.admission" -}}
+{{- printf "%s-admission" (include "lobby-gateway.fullname" .) -}}
+{{- end -}}
+
 {{/* With what the paths of the release's own Lobbies begin. */}}
 {{- define "lobby-gateway.pathPrefix" -}}
 {{- if .Values.watch.prefixPaths }}/{{ .Release.Namespace }}{{ end -}}
@@ -155,6 +160,10 @@ imagePullSecrets:
 - name: token-key
   secret:
     secretName: {{ include "lobby-gateway.tokenSecret" (index . 0) }}
+{{- if and (eq (index . 1) "operator") (index . 0).Values.admission.enabled }}
+- name: admission
+  emptyDir: {medium: Memory, sizeLimit: 1Mi}
+{{- end }}
 {{- range (index (index . 0).Values (index . 1)).extraVolumes }}
 {{- if eq .name "token-key" }}{{ fail (printf "%s.extraVolumes: token-key is taken; accepted: other names" (index $ 1)) }}{{ end }}
 - {{ toYaml . | nindent 2 | trim }}
@@ -166,6 +175,10 @@ imagePullSecrets:
 - name: token-key
   mountPath: /etc/lobby/token
   readOnly: true
+{{- if and (eq (index . 1) "operator") (index . 0).Values.admission.enabled }}
+- name: admission
+  mountPath: /tmp
+{{- end }}
 {{- with (index (index . 0).Values (index . 1)).extraVolumeMounts }}
 {{ toYaml . }}
 {{- end }}

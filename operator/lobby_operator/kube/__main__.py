@@ -39,6 +39,7 @@ from lobby_operator.settings import (
     MASTER_SECRET,
     ORIGIN_DENY_CIDRS,
     TOKEN_SECRET,
+    AdmissionSettings,
     OperatorSettings,
     PodSettings,
     PolicySettings,
@@ -166,6 +167,7 @@ def parser() -> arguments.ArgumentParser:
         help="identity of this operator, unique among replicas (in a pod: its name; elsewhere: random)",
     )
     _add_policy(command)
+    _add_admission(command)
     command.add_argument(
         "--admin-host",
         type=arguments.address(),
@@ -224,6 +226,35 @@ def _add_policy(command: arguments.ArgumentParser) -> None:
         metavar="NETWORKS",
         help=f"networks that no origin may be in ({','.join(ORIGIN_DENY_CIDRS)}); unless empty, the address of the API "
         "server's Service is added",
+    )
+
+
+def _add_admission(command: arguments.ArgumentParser) -> None:
+    default = AdmissionSettings()
+    group = command.add_argument_group("checks of Lobbies before they are stored (docs/security.md)")
+    group.add_argument(
+        "--admission-service",
+        type=arguments.name(),
+        metavar="NAME",
+        help="Service in this namespace under which the API server asks (none: nothing is checked)",
+    )
+    group.add_argument(
+        "--admission-secret",
+        type=arguments.object_name(),
+        metavar="NAME",
+        help="Secret with the certificate (the name of the Service)",
+    )
+    group.add_argument(
+        "--admission-configuration",
+        type=arguments.object_name(),
+        metavar="NAME",
+        help="ValidatingWebhookConfiguration to which the CA is written (none: cert-manager makes the certificate)",
+    )
+    group.add_argument(
+        "--admission-port",
+        type=arguments.port(free=False),
+        default=default.port,
+        help="port on which the API server asks (%(default)s)",
     )
 
 
@@ -299,6 +330,12 @@ def settings_of(options: argparse.Namespace) -> OperatorSettings:
             priority_classes=options.allowed_priority_classes,
             pod_affinity=options.allow_pod_affinity,
             max_resources=options.max_resources,
+        ),
+        admission=AdmissionSettings(
+            service=options.admission_service or "",
+            secret=options.admission_secret or options.admission_service or "",
+            configuration=options.admission_configuration or "",
+            port=options.admission_port,
         ),
         namespace="" if options.all_namespaces else options.namespace or own,
         own_namespace=own,

@@ -3,7 +3,7 @@
 Kopf watches one kind in one namespace, or in all: a namespace that is gone or grants no rights must not end the watches of
 others. `memo` is the watch (`kopf_thread.py`). The handlers keep no state on objects, add no finalizer and write nothing, so a
 standby runs them, too. They pass on what they are told, and the reconciler of that Lobby looks at all there is (`manager.py`).
-What is checked at `kubectl apply` (`kopf.on.validate`) belongs below them.
+What is checked at `kubectl apply` is answered from what is known anyway, in a life of kopf of its own (`admission.py`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,11 @@ from lobby_gateway.process.backoff import Backoff
 from lobby_operator.kube.names import LOBBIES, PODS, Resource
 from lobby_operator.settings import KopfSettings
 
+ADMISSION_PATH = "lobbies"
+"""Path of the URL of admission, and in the chart's ValidatingWebhookConfiguration."""
+
 LOBBY_WATCH, POD_WATCH = kopf.OperatorRegistry(), kopf.OperatorRegistry()
+ADMISSION = kopf.OperatorRegistry()
 REGISTRIES: Mapping[Resource, kopf.OperatorRegistry] = {LOBBIES: LOBBY_WATCH, PODS: POD_WATCH}
 
 
@@ -41,8 +45,22 @@ class Memo(Protocol):
         """Passes an event on; kind None: of a list."""
 
 
+class AdmissionMemo(Memo, Protocol):
+    """What the handlers of admission know of the operator.
+
+    Attributes:
+        server: serves the API server's questions.
+    """
+
+    server: kopf.WebhookServer
+
+    async def refusal(self, new: Mapping[str, Any], old: Mapping[str, Any] | None) -> str:
+        """Why a Lobby may not be stored as it is, for people; empty: it may."""
+
+
 @kopf.on.startup(registry=LOBBY_WATCH)
 @kopf.on.startup(registry=POD_WATCH)
+@kopf.on.startup(registry=ADMISSION)
 async def configure(settings: kopf.OperatorSettings, memo: Memo, **_: object) -> None:
     """Settings of kopf."""
     ours = memo.settings
@@ -63,8 +81,16 @@ async def configure(settings: kopf.OperatorSettings, memo: Memo, **_: object) ->
         settings.watching.label_selectors[kopf.EVERYTHING] = memo.labels  # by the server
 
 
+@kopf.on.startup(registry=ADMISSION)
+async def configure_admission(settings: kopf.OperatorSettings, memo: AdmissionMemo, **_: object) -> None:
+    """The server for the API server's questions. The chart makes the configuration: kopf would empty it at each stop."""
+    settings.admission.server = memo.server
+    settings.admission.managed = None
+
+
 @kopf.on.login(registry=LOBBY_WATCH)
 @kopf.on.login(registry=POD_WATCH)
+@kopf.on.login(registry=ADMISSION)
 async def log_in(memo: Memo, **_: object) -> kopf.AiohttpSession:
     """Credentials of kopf: those of all our calls."""
     return await memo.log_in()
@@ -80,6 +106,22 @@ async def lobby_told(type: str | None, event: kopf.RawEvent, memo: Memo, **_: ob
 async def pod_told(type: str | None, event: kopf.RawEvent, memo: Memo, **_: object) -> None:  # noqa: A002  # kopf's name
     """A pod of a lobby or of a greeter, depending on the labels of its watch, exists, has changed or was deleted."""
     memo.tell(type, event["object"])
+
+
+@kopf.on.validate(
+    LOBBIES.group,
+    LOBBIES.version,
+    LOBBIES.plural,
+    id=ADMISSION_PATH,
+    operations=["CREATE", "UPDATE"],
+    registry=ADMISSION,
+)
+async def lobby_checked(
+    body: kopf.Body, memo: AdmissionMemo, old: Mapping[str, Any] | None = None, **_: object
+) -> None:
+    """A Lobby is about to be created or changed."""
+    if refusal := await memo.refusal(body, old):
+        raise kopf.AdmissionError(refusal, code=422)
 
 
 class _NoHistory(kopf.DiffBaseStorage):

@@ -38,6 +38,7 @@ class KopfThread:
         listing: called when kopf begins a list.
         ended: called once it has ended.
         settings: settings of kopf.
+        registry: its handlers; None: those that watch the kind.
 
     Attributes:
         reason: why it ended, or was stopped; empty: it runs.
@@ -55,7 +56,9 @@ class KopfThread:
         listing: Callable[[], None],
         ended: Callable[[], None],
         settings: KopfSettings,
+        registry: kopf.OperatorRegistry | None = None,
     ) -> None:
+        self._registry = registry or REGISTRIES[resource]
         self.settings = settings
         self.labels = labels
         self.reason = ""
@@ -148,7 +151,7 @@ class KopfThread:
         scope["identity"] = "lobby-operator"
         try:
             tasks = [
-                *await kopf.spawn_tasks(registry=REGISTRIES[self._resource], memo=self, standalone=True, **scope),
+                *await kopf.spawn_tasks(registry=self._registry, memo=self, standalone=True, **scope),
                 asyncio.create_task(self._over.wait(), name="stopped"),
             ]
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -16,6 +16,7 @@ from lobby_gateway.resource.schema import default_stored
 from lobby_gateway.resource.spec import Lobby, lobby_from_resource
 from lobby_operator.kube.policy import violations
 from lobby_operator.kube.tenancy import Tenancy
+from lobby_operator.planner.reasons import PATH_TAKEN, ConditionState
 from lobby_operator.planner.status import PathClaim
 from lobby_operator.settings import PolicySettings
 
@@ -135,6 +136,34 @@ class LobbyRegistry:
         """Removes a Lobby that was deleted; returns keys as `update` does."""
         before = self._records.pop(key, None)
         return set() if before is None else {key} | self._release_path(key, _path(before))
+
+    def refusal(self, resource: Mapping[str, Any], old: Mapping[str, Any] | None = None) -> str:
+        """Why a Lobby that is about to be stored would not be served, in the words of its conditions; empty: it would be.
+
+        Args:
+            resource: the Lobby.
+            old: what is stored; None: it is new. What does not change the spec is not refused, whatever the spec is.
+
+        Raises:
+            KeyError, TypeError: it has no name.
+        """
+        metadata = {"uid": "", "resourceVersion": "0", **resource["metadata"]}
+        if metadata.get("deletionTimestamp") or (old is not None and old.get("spec") == resource.get("spec")):
+            return ""
+        record = _read(object_key(resource), {**resource, "metadata": metadata}, None, self._policy, self._tenancy)
+        return record.problem or self._path_refusal(record)
+
+    def _path_refusal(self, record: LobbyRecord) -> str:
+        """Why a Lobby can't have its path; a path that it has, or claims already, is not refused."""
+        path = _path(record)
+        claims = self._paths.get(path, [])
+        if not self.synced or not claims or record.key in claims:
+            return ""
+        holder = self._records[claims[0]]
+        name = holder.name if holder.namespace == record.namespace else holder.key
+        if holder.age < record.age:
+            return ConditionState(PATH_TAKEN, {"path": path, "other": name}).sentence
+        return f"{path} belongs to the Lobby {name}, which would lose it"
 
     def claim(self, key: str) -> PathClaim:
         """The path at which a Lobby is served, or why it is not."""

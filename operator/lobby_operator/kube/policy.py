@@ -29,6 +29,11 @@ def violations(spec: Mapping[str, Any], policy: PolicySettings) -> list[str]:
         found.append(
             f"spec.maxReplicas: {spec['maxReplicas']} is too large; accepted here: at most {policy.max_replicas}"
         )
+    if spec.get("replicas", 0) > policy.max_lobbies:
+        found.append(
+            f"spec.replicas: {spec['replicas']} is too large; accepted here: at most {policy.max_lobbies}, the lobbies that a "
+            "namespace may have"
+        )
     for name, given, allowed in (
         ("labels", template.get("labels", {}), policy.labels),
         ("annotations", template.get("annotations", {}), policy.annotations),

@@ -23,6 +23,7 @@ from lobby_gateway.process.file_watch import watch_files
 from lobby_gateway.process.lifecycle import Shutdown
 from lobby_operator import metrics
 from lobby_operator.kube import names
+from lobby_operator.kube.admission import Admission
 from lobby_operator.kube.client import KubeApi, NotHolderError, connect
 from lobby_operator.kube.election import Election
 from lobby_operator.kube.lease import Lease
@@ -115,6 +116,17 @@ class Operator:
             labels=settings.greeter_selector,
             settings=settings.kopf,
         )
+        self._lobbies = lobbies
+        self._admission: Admission | None = None
+        if settings.admission.service:
+            self._admission = Admission(
+                api,
+                manager.lobbies,
+                namespace=settings.own_namespace,
+                holds=self.lease.holds,
+                settings=settings.admission,
+                kopf_settings=settings.kopf,
+            )
         self._watches = (lobbies, *pods, greeters)
         # One of several namespaces may be gone, or not grant its rights: the Lobbies of the others don't wait for its pods.
         self._needed_watches = (lobbies, greeters) if settings.lobby_namespaces else self._watches
@@ -169,11 +181,18 @@ class Operator:
             "events": self.manager.recorder.run(),
             "loop lag": self.manager.lag.watch(),
         }
+        if self._admission is not None:
+            work["admission"] = self._admit(self._admission)
         file = self._settings.token_key_file
         if file is not None:
             read = partial(read_keys, file)
             work["token keys"] = watch_files("the token key file", [file], read, self.manager.token_keys_changed)
         return [asyncio.create_task(each, name=name) for name, each in work.items()]
+
+    async def _admit(self, admission: Admission) -> None:
+        """A standby answers, too."""
+        await self._lobbies.wait_synced()
+        await admission.run()
 
     async def _act(self) -> None:
         await self.lease.acquired.wait()
@@ -193,6 +212,8 @@ class Operator:
                 await self.manager.close()
                 await self.lease.release()
                 await asyncio.gather(*(watch.close() for watch in self._watches))
+                if self._admission is not None:
+                    await self._admission.close()
         except TimeoutError:
             logger.warning("shutdown timed out", extra={"seconds": self._settings.stop_seconds})
         finally:

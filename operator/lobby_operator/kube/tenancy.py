@@ -17,13 +17,13 @@ class Tenancy:
     Attributes:
         namespaces: namespaces whose Lobbies are served; empty: all.
         prefix_paths: paths begin with the namespace.
-        token_secrets: names of Secrets with keys of tokens. No Lobby may refer to them: an origin is sent whatever a Lobby
-            refers to, and whoever knows a key can enter every lobby that accepts it.
+        key_secrets: names of Secrets with keys of tokens, or of admission. No Lobby may refer to them: an origin is sent whatever
+            a Lobby refers to, and whoever knows a key of tokens can enter every lobby that accepts it.
     """
 
     namespaces: frozenset[str] = frozenset()
     prefix_paths: bool = False
-    token_secrets: frozenset[str] = frozenset()
+    key_secrets: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, settings: OperatorSettings) -> Tenancy:
@@ -31,7 +31,9 @@ class Tenancy:
         return cls(
             namespaces=frozenset(settings.lobby_namespaces),
             prefix_paths=settings.prefix_paths,
-            token_secrets=frozenset({settings.master_secret, settings.pods.token_secret}),
+            key_secrets=frozenset(
+                {settings.master_secret, settings.pods.token_secret, settings.admission.secret} - {""}
+            ),
         )
 
     def serves(self, namespace: str) -> bool:
@@ -45,9 +47,9 @@ class Tenancy:
     def problems(self, lobby: Lobby) -> list[str]:
         """References that are refused, one line each."""
         return [
-            f"{field}.name: {name} holds keys of tokens; accepted: another Secret"
+            f"{field}.name: {name} holds keys of the operator; accepted: another Secret"
             for field, name in dict.fromkeys(_referenced_secrets(lobby))
-            if name in self.token_secrets
+            if name in self.key_secrets
         ]
 
 

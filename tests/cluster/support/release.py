@@ -51,6 +51,8 @@ def values(images: Images) -> dict[str, Any]:
             "service": {"type": "NodePort", "nodePort": ENVIRONMENT.node_port},
         },
         "lobby": {"image": {"tag": images.tag}},
+        # These tests see what the conditions say of Lobbies that are refused; tests/cluster/enforced has admission.
+        "admission": {"enabled": False},
         "policy": {
             "maxReplicas": 3000,
             "maxLobbiesPerNamespace": 3000,

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from tests.unit.operator.kube.support import lobby_resource
 
 from lobby_operator.kube.lobby_registry import LobbyRecord, LobbyRegistry
+from lobby_operator.kube.tenancy import Tenancy
+from lobby_operator.planner.reasons import PATH_TAKEN, ConditionState
 from lobby_operator.planner.status import PathClaim
 from lobby_operator.settings import PolicySettings
 
@@ -215,3 +217,87 @@ def test_a_path_always_belongs_to_its_oldest_lobby(steps: list[tuple[str, str, s
         for each, path in wanted.items():
             first = min((other for other in wanted if wanted[other] == path), key=lambda other: (created[other], other))
             assert lobbies.claim(f"shop/{each}") == PathClaim(path, "" if first == each else first, compared=False)
+
+
+# What is refused before it is stored
+
+
+def refused(lobbies: LobbyRegistry, lobby: dict[str, Any], old: dict[str, Any] | None = None) -> str:
+    """The refusal; and the conditions of the same Lobby, if it is stored all the same, say nothing else."""
+    refusal = lobbies.refusal(lobby, old)
+    stored = LobbyRegistry(PolicySettings())
+    stored.synced = True
+    for each in lobbies:
+        if each.name != lobby["metadata"]["name"]:
+            stored.update({"metadata": {**each.resource["metadata"], "resourceVersion": "1",
+                                        "creationTimestamp": each.created_at}, "spec": each.resource["spec"]})  # fmt: skip
+    stored.update(lobby)
+    record = known(stored, f"{lobby['metadata']['namespace']}/{lobby['metadata']['name']}")
+    claim = stored.claim(record.key)
+    problem = record.problem
+    if claim.older:
+        problem = ConditionState(PATH_TAKEN, {"path": claim.path, "other": claim.older}).sentence
+    assert refusal in ("", problem) or "which would lose it" in refusal
+    return refusal
+
+
+def test_a_refusal_is_what_the_condition_would_say() -> None:
+    lobbies = LobbyRegistry(PolicySettings(), Tenancy(key_secrets=frozenset({"keys"})))
+    lobbies.synced = True
+    lobbies.update(lobby_resource("old", created=EARLY, path="/p"))
+    new: dict[str, Any] = {"created": LATE, "name": "new"}
+    assert refused(lobbies, lobby_resource(**new)) == ""
+    assert refused(lobbies, lobby_resource(**new, path="/p")) == "/p belongs to the older Lobby old"
+    assert refused(lobbies, lobby_resource(**new, template={"priorityClassName": "high"})) == (
+        "spec.template.priorityClassName: high is not allowed; accepted here: nothing"
+    )
+    assert "NOT_THERE" in refused(lobbies, lobby_resource(**new, **BAD))
+    most = PolicySettings().max_lobbies
+    assert refused(lobbies, lobby_resource(**new, replicas=most + 1)) == (
+        f"spec.replicas: {most + 1} is too large; accepted here: at most {most}, the lobbies that a namespace may have"
+    )
+    pulls = lobby_resource(**new, template={"imagePullSecrets": [{"name": "keys"}]})
+    assert lobbies.refusal(pulls) == (
+        "spec.template.imagePullSecrets[0].name: keys holds keys of the operator; accepted: another Secret"
+    )
+
+
+def test_an_older_lobby_can_not_take_the_path_of_a_younger_one() -> None:
+    lobbies = LobbyRegistry(PolicySettings())
+    lobbies.synced = True
+    lobbies.update(lobby_resource("old", created=EARLY))
+    lobbies.update(lobby_resource("young", created=LATE, path="/p"))
+    moved = lobby_resource("old", created=EARLY, path="/p")
+    assert lobbies.refusal(moved, lobby_resource("old", created=EARLY)) == (
+        "/p belongs to the Lobby young, which would lose it"
+    )
+
+
+def test_a_path_is_not_refused_before_all_lobbies_are_known() -> None:
+    lobbies = LobbyRegistry(PolicySettings())
+    lobbies.update(lobby_resource("old", created=EARLY, path="/p"))
+    assert lobbies.refusal(lobby_resource("new", created=LATE, path="/p")) == ""
+
+
+def test_what_leaves_the_spec_alone_is_never_refused() -> None:
+    lobbies = LobbyRegistry(PolicySettings())
+    bad = lobby_resource(**BAD)
+    assert lobbies.refusal(bad)
+    assert lobbies.refusal({**bad, "metadata": {**bad["metadata"], "labels": {"a": "b"}}}, bad) == ""
+    assert lobbies.refusal({**bad, "metadata": {**bad["metadata"], "deletionTimestamp": LATE}}, lobby_resource()) == ""
+
+
+def test_a_loser_of_a_path_may_change_everything_else() -> None:
+    lobbies = LobbyRegistry(PolicySettings())
+    lobbies.synced = True
+    lobbies.update(lobby_resource("old", created=EARLY, path="/p"))
+    lost = lobby_resource("new", created=LATE, path="/p")
+    lobbies.update(lost)
+    assert lobbies.refusal(lobby_resource("new", created=LATE, path="/p", spareSeats=3), lost) == ""
+
+
+def test_a_new_lobby_has_no_version_yet() -> None:
+    new = lobby_resource()
+    for name in ("uid", "resourceVersion", "creationTimestamp", "generation"):
+        del new["metadata"][name]
+    assert LobbyRegistry(PolicySettings()).refusal(new) == ""

@@ -587,7 +587,7 @@ def test_a_reference_to_a_secret_with_token_keys_is_refused_with_a_condition() -
                 reference = {"secretKeyRef": {"name": name, "key": "key"}}
                 origin = {"url": "ws://feed/", "headers": [{"name": "X", "valueFrom": reference}]}
                 it.server.put(PRICES, lobby_resource(uid=f"uid-{number}", origin=origin))
-                message = f"spec.origin.headers[0].valueFrom.secretKeyRef.name: {name} holds keys of tokens"
+                message = f"spec.origin.headers[0].valueFrom.secretKeyRef.name: {name} holds keys of the operator"
                 await until(partial(_says, it, message))
                 assert it.condition("Scaling")["reason"] == "InvalidSpec"
                 assert not it.pods()

@@ -9,7 +9,7 @@ from tests.unit.operator.kube.support import lobby, operator_settings
 
 from lobby_operator.kube.tenancy import Tenancy
 
-RULES = Tenancy(token_secrets=frozenset({"master", "token"}))
+RULES = Tenancy(key_secrets=frozenset({"master", "token"}))
 
 
 def reference(name: str) -> dict[str, Any]:
@@ -34,7 +34,9 @@ def reference(name: str) -> dict[str, Any]:
     ],
 )
 def test_a_secret_with_keys_of_tokens_is_refused_wherever_it_is_named(spec: dict[str, Any], field: str) -> None:
-    assert RULES.problems(lobby(**spec)) == [f"{field}.name: master holds keys of tokens; accepted: another Secret"]
+    assert RULES.problems(lobby(**spec)) == [
+        f"{field}.name: master holds keys of the operator; accepted: another Secret"
+    ]
 
 
 def test_other_secrets_are_accepted() -> None:

@@ -65,6 +65,7 @@ _BY_LAST_NAME: Mapping[str, Any] = {
 _NEEDS: Mapping[str, Any] = {
     "greeter.replicas": {"greeter": {"autoscaling": {"enabled": False, "keda": {"enabled": False}}}},
     "greeter.autoscaling.enabled": {"greeter": {"autoscaling": {"keda": {"enabled": False}}}},
+    "admission.certManager.issuerRef": {"admission": {"certManager": {"enabled": True}}},
     "watch.lobbyNamespaces": {"watch": {"allNamespaces": True}},
 }
 """Other values that have to be set for a value to be used."""

@@ -17,8 +17,8 @@ class Tenancy:
     Attributes:
         namespaces: namespaces whose Lobbies are served; empty: all.
         prefix_paths: paths begin with the namespace.
-        key_secrets: names of Secrets with keys of tokens, or of admission. No Lobby may refer to them: an origin is sent whatever
-            a Lobby refers to, and whoever knows a key of tokens can enter every lobby that accepts it.
+        key_secrets: names of Secrets with keys of tokens, or of admission. No Lobby may refer to them: an origin is sent
+            whatever a Lobby refers to, and whoever knows a key of tokens can enter every lobby that accepts it.
     """
 
     namespaces: frozenset[str] = frozenset()

@@ -23,7 +23,7 @@ class Past(NamedTuple):
 Group = tuple[Past, int]
 """A number of clients with the same past."""
 
-NEW = Past()
+NEW, NEVER = Past(), float("-inf")
 
 
 @dataclass(eq=False, slots=True)
@@ -39,10 +39,10 @@ class SimulatedLobby:
         groups: its clients.
         clients: number of them.
         draining: it takes no more clients.
-        preconnected: it was asked to connect to the origin before its first client.
         lost: it is on a node that is lost.
         gone: its process has ended.
         origin_back_at: when it has its origin connection again.
+        preconnected_at: when it was last asked to connect to its origin without a client.
         place: its place among the open lobbies.
     """
 
@@ -54,10 +54,10 @@ class SimulatedLobby:
     groups: Counter[Past] = field(default_factory=Counter)
     clients: int = 0
     draining: bool = False
-    preconnected: bool = False
     lost: bool = False
     gone: bool = False
     origin_back_at: float = 0.0
+    preconnected_at: float = NEVER
     place: int = 0
 
     def free(self, now: float) -> int:

@@ -69,7 +69,7 @@ def _slow_leak(now: float, clients: int) -> Flow:
     return Flow(leave=_during(now, 60, 1800, 0.9 * clients))
 
 
-_DAY, _SESSION, _NIGHT = 3600.0, 600.0, 0.1
+_DAY, _SESSION, _NIGHT = 2400.0, 600.0, 0.1
 
 
 def _day_and_night(now: float, clients: int) -> Flow:
@@ -110,7 +110,7 @@ SCENARIOS: Mapping[str, Scenario] = MappingProxyType(
             ),
             Scenario(
                 name="day-and-night",
-                sentence="A day in an hour: from a tenth of the clients to all and back; most stay for a few minutes.",
+                sentence="A day in 40 minutes: from a tenth of the clients to all and back; most stay for a few minutes.",
                 seconds=_DAY,
                 start=_NIGHT,
                 flow=_day_and_night,

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from math import ceil, exp, sqrt
 
 from lobby_gateway.process.seat_reports import GreeterReport, LobbyReport, OriginReport, OriginState
+from lobby_gateway.settings import LobbySettings
 from lobby_operator.planner.actions import Action, Create, Delete, Drain, Preconnect
 from lobby_operator.planner.demand import measure_demand
 from lobby_operator.planner.history import observe
@@ -31,6 +32,7 @@ from lobby_operator.simulate.tally import COMPACTION, LOST, ROLLOUT, Report, Sam
 
 _CONNECTED, _WAITING = OriginReport(state=OriginState.CONNECTED), OriginReport(state=OriginState.WAITING)
 _IDLE = OriginReport(state=OriginState.IDLE)
+_PRECONNECT_SECONDS = LobbySettings().preconnect_seconds
 
 
 @dataclass(slots=True)
@@ -93,6 +95,7 @@ class Simulation:
         self._expected = Expectations()
         self._readings: dict[str, LobbyReading] = {}
         self._to_poll: deque[str] = deque()
+        self._urgent: set[str] = set()  # starting or draining: they are polled first
         self._passed_at = 0.0
         self._causes: dict[str, str] = {}  # why a lobby drains
 
@@ -141,6 +144,7 @@ class Simulation:
     def _add(self, lobby: SimulatedLobby) -> None:
         self.lobbies[lobby.name] = lobby
         self._to_poll.append(lobby.name)
+        self._urgent.add(lobby.name)
         if self.scenario.origin_fails_every:
             self._in(self._rng.expovariate(1 / self.scenario.origin_fails_every), lambda: self._origin_fails(lobby))
 
@@ -305,15 +309,8 @@ class Simulation:
             if name in self.lobbies:
                 self._read(self.lobbies[name])
                 self._to_poll.append(name)
-        for lobby in self.lobbies.values():  # what is seen without a poll, or polled first
-            reading = self._readings.get(lobby.name)
-            if (
-                reading is None
-                or reading.report is None
-                or (lobby.draining and lobby.clients != reading.report.clients)
-                or lobby.preconnected is not reading.report.preconnected
-            ):
-                self._read(lobby)
+        for name in list(self._urgent):
+            self._read(self.lobbies[name])
 
     def _read(self, lobby: SimulatedLobby) -> None:
         before = self._readings.get(lobby.name)
@@ -325,14 +322,12 @@ class Simulation:
                 before.unresponsive_since if before is not None and before.unresponsive_since is not None else self.now
             )
         elif not starts:
-            needed = lobby.clients > 0 or lobby.preconnected
-            origin = _WAITING if lobby.origin_back_at > self.now else _CONNECTED if needed else _IDLE
-            now = (lobby.clients, lobby.draining, lobby.preconnected, origin)
-            if (
-                before is not None
-                and report is not None
-                and (report.clients, report.draining, report.preconnected, report.origin) == now
-            ):
+            preconnected_until = lobby.preconnected_at + _PRECONNECT_SECONDS
+            preconnected = self.now < preconnected_until - _PRECONNECT_SECONDS / 2  # as a lobby reports it
+            connects = lobby.clients or self.now < preconnected_until
+            origin = _WAITING if lobby.origin_back_at > self.now else _CONNECTED if connects else _IDLE
+            state = (lobby.clients, lobby.draining, origin, preconnected)
+            if report is not None and state == (report.clients, report.draining, report.origin, report.preconnected):
                 return
             report = LobbyReport(
                 name=lobby.name,
@@ -341,8 +336,10 @@ class Simulation:
                 seats=lobby.seats,
                 clients=lobby.clients,
                 origin=origin,
-                preconnected=lobby.preconnected,
+                preconnected=preconnected,
             )
+            if not lobby.draining:
+                self._urgent.discard(lobby.name)
         self._readings[lobby.name] = LobbyReading(
             name=lobby.name,
             created_at=lobby.created_at,
@@ -379,10 +376,13 @@ class Simulation:
                 starts = self._settings.start_seconds * self._rng.uniform(0.5, 1.5)
                 made = SimulatedLobby(action.name, self.now, self.now + starts, self.spec.seats, self.spec.revision)
                 self._add(made)
-            case Preconnect() if lobby is not None and not lobby.lost:
-                lobby.preconnected = True
+            case Preconnect():
+                if lobby is not None and not lobby.lost:
+                    lobby.preconnected_at = self.now
+                    self._urgent.add(lobby.name)
             case Drain() if lobby is not None and not lobby.lost:
                 lobby.draining = True
+                self._urgent.add(lobby.name)
                 self._causes.setdefault(
                     lobby.name, ROLLOUT if action.reason.code is ActionReason.OUTDATED else COMPACTION
                 )
@@ -392,7 +392,7 @@ class Simulation:
                     self._readings[lobby.name] = replace(self._readings[lobby.name], ending=True)
                 lobby.draining = True
                 self._in(self._settings.stop_seconds, lambda: self._end(lobby))
-            case _:
+            case Create() | Drain() | Delete():
                 pass  # it exists already, or is gone
 
     def _end(self, lobby: SimulatedLobby) -> None:
@@ -400,6 +400,7 @@ class Simulation:
             lobby.gone = True
             self.tally.removed += 1
             del self.lobbies[lobby.name]
+            self._urgent.discard(lobby.name)
             self._readings.pop(lobby.name, None)
             self._lose(lobby)
 

@@ -46,7 +46,7 @@ def test_other_secrets_are_accepted() -> None:
 
 def test_the_secrets_of_all_keys_are_those_of_the_settings() -> None:
     rules = Tenancy.of(operator_settings(master_secret="master"))
-    assert rules.token_secrets == {"master", "token"}
+    assert rules.key_secrets == {"master", "token"}
     assert rules.serves("anywhere")
 
 

@@ -417,6 +417,13 @@ OPERATOR: Mapping[str, Case] = {
             {f'lobby_operator_api_calls_total{{{_OPERATOR}, verb="get", resource="pods", outcome="ok"}}': "0+9x120"},
         ),
     ),
+    "LobbyWatchesBreak": Case(
+        fires={f'lobby_operator_kopf_restarts_total{{{_OPERATOR}, resource="pods"}}': "0+1x120"},
+        labels={"namespace": "shop", "resource": "pods"},
+        summary="The operator's watches of pods break all the time.",
+        description="They were restarted 20 times in ten minutes. Lists find what they miss, but changes are noticed late.",
+        quiet=({f'lobby_operator_kopf_restarts_total{{{_OPERATOR}, resource="pods"}}': "0x20 8x100"},),  # an outage
+    ),
     "LobbyApiCallsFail": Case(
         fires={
             f'lobby_operator_api_calls_total{{{_OPERATOR}, verb="create", resource="pods", outcome="Unreachable"}}': "0+1x120",

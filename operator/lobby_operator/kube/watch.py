@@ -81,7 +81,7 @@ class Watch:
         self._kopf: KopfThread | None = None
         self._ending: set[asyncio.Task[None]] = set()
         self._listed = False  # since kopf ended
-        self._last_reason = ""
+        self._ends = RepeatedFailures(self._clock)
 
     def __len__(self) -> int:
         return len(self._view)
@@ -226,12 +226,12 @@ class Watch:
         self.restarts += 1
         if now - self._started_at > self._settings.behind_seconds:
             self._life_backoff.reset()
+            self._ends.worked()
         self._listed = False
         self._audit_at = self._started_at = now + self._life_backoff.next()
-        level = logging.DEBUG if kopf.reason == self._last_reason else logging.WARNING
-        fields = {"resource": self.name, "namespace": self._namespace or "all", "restarts": self.restarts}
-        logger.log(level, "kopf ended; starting it again", extra={**fields, "problem": kopf.reason})
-        self._last_reason = kopf.reason
+        if (told := self._ends.failed(kopf.reason)) is not None:
+            fields = {"resource": self.name, "namespace": self._namespace or "all", "restarts": self.restarts}
+            logger.warning("kopf ended; starting it again", extra={**fields, **told})
 
     def _relisted(self) -> None:
         """Kopf lists anew: what was deleted before that, it does not tell."""

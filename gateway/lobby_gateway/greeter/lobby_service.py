@@ -119,6 +119,8 @@ class LobbyService:
         # The numbers of clients that have sent messages to the origin.
         self._forwarders: dict[ClientConnection, int] = {}
         self._numbers = count(1)
+        # Clients that asked to continue somewhere when they connected, and are not answered yet.
+        self._resuming: set[ClientConnection] = set()
         # Groups whose clients have seats in two lobbies and are on the stream of the one that they leave.
         self._scouting: dict[Group, None] = {}
         self._held: HeldMessages[ClientConnection] = HeldMessages()
@@ -277,6 +279,7 @@ class LobbyService:
     def client_closed(self, client: ClientConnection, label: str) -> None:
         """A client has disconnected: returns its seat."""
         self.clients.pop(client, None)
+        self._resuming.discard(client)
         self.stats.closes[label] += 1
         seat = seat_of(client)
         log_disconnect(client, label, seat.permit.address, lobby=self.lobby.key)
@@ -334,7 +337,8 @@ class LobbyService:
             self._scouted(group)
             return
         verdict = "exact" if group.exact else "live"
-        resuming = [client for client in group.clients if seat_of(client).resuming]
+        resuming = self._resuming.intersection(group.clients)
+        self._resuming -= resuming
         moved = len(group.clients) - len(resuming)
         self.stats.resumes[verdict] += len(resuming)
         self.stats.moves[verdict] += moved
@@ -349,9 +353,7 @@ class LobbyService:
             seat = seat_of(client)
             seat.group = None
             seat.position = None
-            replay = answer if seat.resuming else group.replay
-            seat.resuming = False
-            trunk.bus.attach(client, replay)
+            trunk.bus.attach(client, answer if client in resuming else group.replay)
             if trunk.moving:
                 self._schedule_move(client, trunk)
         self._release_old_seats(group)
@@ -545,6 +547,7 @@ class LobbyService:
         )
         self.clients[client] = None
         if resume:
+            self._resuming.add(client)
             for group in regroup([client], trunk):
                 trunk.resume(group)
         else:

@@ -129,10 +129,9 @@ class ClientSeat:
         waiter: its place in the queue, while it waits for a seat (elsewhere).
         group: with which it is about to move.
         position: where it is in the stream, while it has no trunk.
-        resuming: it asked to continue at `position` when it connected, and is not answered yet.
     """
 
-    __slots__ = ("group", "permit", "position", "resuming", "trunk", "waiter")
+    __slots__ = ("group", "permit", "position", "trunk", "waiter")
 
     def __init__(self, permit: Permit, *, trunk: Trunk | None = None, resume: Position | None = None) -> None:
         """A client with a seat in the lobby of a trunk, or one that is yet to join a stream where it asks to continue."""
@@ -141,7 +140,6 @@ class ClientSeat:
         self.waiter: Waiter[PendingClient | ClientConnection] | None = None
         self.group: Group | None = None
         self.position = resume
-        self.resuming = resume is not None
 
 
 def seat_of(client: ClientConnection) -> ClientSeat:

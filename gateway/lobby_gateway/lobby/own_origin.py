@@ -46,20 +46,15 @@ class OwnOriginListener(Protocol):
 
 
 class _Session:
-    """A connection, its source, and the task that runs it."""
+    """A connection and its source."""
 
     def __init__(self, source: Source) -> None:
         self.source = source
         self.connection: OriginConnection
-        self.task: asyncio.Task[None] | None = None
 
 
 class OwnOrigin:
-    """The connections of one lobby to its origin: one, and during a renewal two.
-
-    Attributes:
-        renewals: renewed sessions that took over.
-    """
+    """The connections of one lobby to its origin: one, and during a renewal two."""
 
     def __init__(
         self,
@@ -83,7 +78,6 @@ class OwnOrigin:
             fraction: returns random numbers from 0 to 1, for jitter.
             settings: timeouts and limits.
         """
-        self.renewals = 0
         self._spec = spec
         self._resolved = resolved
         self._read_secrets = read_secrets
@@ -183,7 +177,6 @@ class OwnOrigin:
     def taken(self, source: Source) -> None:
         """A source took over; if it is a renewed session, it is the current one from now on."""
         if self._next is not None and source is self._next.source:
-            self.renewals += 1
             self._promote()
 
     def give_up(self, source: Source) -> None:
@@ -221,7 +214,7 @@ class OwnOrigin:
 
     def _start(self, session: _Session) -> None:
         if self._tasks is not None:
-            session.task = self._tasks.create_task(session.connection.run(), name="origin")
+            self._tasks.create_task(session.connection.run(), name="origin")
 
     def _began(self, session: _Session) -> None:
         if session is self._current:

@@ -174,11 +174,6 @@ class PeerTrunk:
         if self._connection is not None:
             self._connection.close()
 
-    async def wait_closed(self) -> None:
-        """Waits for its end, after `close`."""
-        if self._connection is not None:
-            await self._connection.wait_closed()
-
     # TrunkListener
 
     def trunk_messages(self, batch: Batch) -> None:

@@ -402,7 +402,7 @@ class StreamSources:
             if isinstance(found, Exact):
                 self._take(source, exact=True, cursor=found.cursor)
                 break
-            waits = waits or not isinstance(found, Live)
+            waits = waits or (isinstance(found, Wait) and self._may_be_behind(source, found))
         else:
             self._decide_late(now, waits=waits)
         for source in self.candidates:
@@ -436,6 +436,10 @@ class StreamSources:
         if active is None or not active.usable:
             return True
         return source.rank < active.rank or (active.moving and not source.moving)
+
+    def _may_be_behind(self, source: Source, found: Wait) -> bool:
+        """Whether the place may still come: a source that began after the loss has it only if it repeats earlier messages."""
+        return found.reason is not LiveReason.UNKNOWN or self._lost_at is None or source.since < self._lost_at
 
     def _find(self, source: Source) -> Exact | Live | Wait | None:
         """Where the stream continues in a candidate; None: as at the last time, since nothing has come."""

@@ -119,7 +119,6 @@ class TrunkConsumer:
         moving: the lobby asked for its seats back (MOVE).
         missed: messages of the stream that were evicted before they could be sent.
         identity: gives the identity of a message's payload, for positions.
-        via: the lobbies that the lobby's stream comes over, the nearest first; None: it has no stream now.
         settings: see `TrunkConsumerSettings`.
     """
 
@@ -146,7 +145,6 @@ class TrunkConsumer:
         "seats",
         "settings",
         "subprotocol",
-        "via",
         "welcomed",
     )  # fmt: skip
 
@@ -181,7 +179,6 @@ class TrunkConsumer:
         self.welcomed = False
         self.seats = self.free = self.missed = 0
         self.origin_connected = self.moving = False
-        self.via: tuple[str, ...] | None = None
         self._epoch, self._offset = NO_EPOCH, 0  # the place in the stream
         self.subprotocol: str | None = None
         self._resuming = position
@@ -338,7 +335,6 @@ class TrunkConsumer:
         self.seats = record.seats
         self.free = record.free
         self.origin_connected = record.origin_connected
-        self.via = record.via
 
     def _messages(self, record: Messages) -> None:
         if not self.welcomed:

@@ -933,3 +933,41 @@ def test_a_message_may_ask_for_a_new_connection_and_this_one_goes_on() -> None:
 def test_what_ends_the_connection_renews_nothing() -> None:
     rules = [{"contains": "shutdown", "renew": True}, {"contains": "error", "end": {}}]
     assert Renew() not in Shell(onMessage=rules).streaming().receive(json_batch("shutdown", "error"))
+
+
+# A permit (`origin.limits.connections`) and planned reconnects (`origin.renew`)
+
+
+def test_without_a_permit_nothing_is_tried_until_there_is_one() -> None:
+    shell = Shell(connect="Always")
+    shell.took()
+    shell.session.set_permitted(False, shell.now)
+    assert shell.took() == [CancelConnect()]
+    assert shell.state is State.IDLE
+    assert shell.later(100) == []
+    shell.session.set_permitted(True, shell.now)
+    assert shell.took() == [Connect()]
+
+
+def test_a_permit_that_is_withdrawn_closes_an_open_connection_at_once() -> None:
+    shell = Shell()
+    shell.wanted()
+    shell.opened()
+    shell.session.set_permitted(False, shell.now)
+    assert BeginClose(1000) in shell.took()
+    assert shell.lost() == []
+    assert shell.state is State.IDLE
+    assert shell.wanted(False) == shell.wanted() == []
+    shell.session.set_permitted(True, shell.now)
+    assert shell.took() == [Connect()]
+
+
+def test_a_planned_reconnect_is_at_once_and_no_failure() -> None:
+    shell = Shell(keepalive=NO_PINGS)
+    shell.wanted()
+    shell.opened()
+    shell.later(60)
+    shell.session.renew(shell.now)
+    assert BeginClose(1000, "planned reconnect") in shell.took()
+    assert shell.lost() == [Connect()]
+    assert not shell.session.failures

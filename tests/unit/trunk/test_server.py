@@ -20,6 +20,7 @@ from lobby_gateway.trunk.records import (
     MoveReason,
     Origin,
     Record,
+    RelayRefusedError,
     Release,
     Replay,
     Resume,
@@ -689,3 +690,77 @@ def test_after_our_own_suspension_the_consumer_gets_its_time_again() -> None:
     assert lobby.server.wake(lobby.now)
     assert pass_time(lobby, 1064.9)
     assert not pass_time(lobby, 1065.0)
+
+
+# Lobbies that relay the stream
+
+
+def test_a_lobby_is_told_which_lobbies_the_stream_comes_over_and_the_least_depth_is_remembered() -> None:
+    lobby = Lobby(3)
+    lobby.via = ("p-2",)
+    assert lobby.join(Hello("p-3", relays=True)).via == ("p-2",)
+    assert lobby.server.told_depth == 1
+    lobby.via = ()
+    lobby.server.send_status()
+    assert lobby.take() == Status(True, 4, 4, 1, 3, False, ())
+    lobby.via = ("p-2",)
+    lobby.server.send_status()
+    assert isinstance(lobby.take(), Status)
+    assert lobby.server.told_depth == 0
+    assert lobby.server.relays
+
+
+def test_a_lobby_is_refused_while_there_is_no_stream() -> None:
+    lobby = Lobby(3)
+    lobby.via = None
+    with pytest.raises(RelayRefusedError, match="no stream for p-3"):
+        lobby.receive(Hello("p-3", relays=True))
+
+
+def test_a_lobby_that_waits_for_its_place_is_refused_if_the_stream_ends_meanwhile() -> None:
+    lobby = Lobby(3)
+    lobby.receive(Hello("p-3", 0, Position(1, 5), relays=True))
+    assert lobby.take() is None
+    lobby.via = None
+    lobby.publish(2)
+    with pytest.raises(RelayRefusedError):
+        lobby.take()
+
+
+def test_a_greeter_is_welcome_without_a_stream() -> None:
+    lobby = Lobby(3)
+    lobby.via = None
+    assert lobby.join().via is None
+
+
+def test_who_is_at_a_gap_gets_all_that_came_after_it() -> None:
+    lobby = Lobby(4)
+    lobby.ring.begin_epoch(2)
+    lobby.publish(3)
+    lobby.join()
+    lobby.receive(Resume(1, Position(9, 4, digests(4))))
+    assert shown(lobby.rest()) == [(1, [4, 5, 6]), Resumed(1, False, LiveReason.GONE, 2, 3)]
+
+
+def test_a_lobby_that_is_at_a_gap_begins_after_it() -> None:
+    lobby = Lobby(4)
+    lobby.ring.begin_epoch(2)
+    lobby.publish(3)
+    welcome = lobby.join(Hello("p-3", 0, Position(9, 4, digests(4)), relays=True))
+    assert (welcome.exact, welcome.reason, welcome.epoch, welcome.offset) == (False, LiveReason.GONE, 2, 0)
+    assert welcome.behind == 3
+    assert shown(lobby.rest()) == [[4, 5, 6]]
+
+
+def test_what_is_older_than_the_stream_is_only_for_those_who_resume_there() -> None:
+    lobby = Lobby()
+    lobby.ring = MessageRing()
+    lobby.server = TrunkServer(lobby, lobby.ring, now=lobby.now)
+    lobby.join()
+    lobby.ring.begin_epoch(1)
+    lobby.publish(4)
+    lobby.server.skip_history()
+    lobby.publish(1)
+    assert shown(lobby.rest()) == [[4]]
+    lobby.receive(Resume(1, Position(9, 2, digests(2))))
+    assert shown(lobby.rest()) == [(1, [2, 3, 4]), Resumed(1, True, LiveReason.NONE, 1, 5)]

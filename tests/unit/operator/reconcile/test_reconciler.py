@@ -382,3 +382,21 @@ def test_a_failed_action_is_not_reported_as_done(action: Action) -> None:
     with pytest.raises(RuntimeFailedError):
         asyncio.run(act(action, LOBBY, RecordingRuntime(fails=True), lambda *each: done.append(each)))
     assert done == []
+
+
+def test_lobbies_are_told_their_peers_once() -> None:
+    async def main() -> None:
+        async with reconciling() as made:
+            await until(lambda: [name for name, _ in made.runtime.told] == ["prices-1"])
+            assert made.runtime.told[0][1].connect
+            await made.runtime.create(LOBBY, "prices-2")
+            await until(lambda: len(made.runtime.told) == 3)
+            assert {name: [peer.name for peer in told.peers] for name, told in made.runtime.told[1:]} == {
+                "prices-1": ["prices-2"],
+                "prices-2": ["prices-1"],
+            }
+            passes = made.passes
+            await until(lambda: made.passes > passes + 3)
+            assert len(made.runtime.told) == 3
+
+    run(main())

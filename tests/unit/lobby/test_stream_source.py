@@ -1,0 +1,184 @@
+"""Single decisions; the laws are in tests/property/test_stream_source.py."""
+
+from __future__ import annotations
+
+from tests.support.streams import numbered, numbers
+
+from lobby_gateway.lobby.stream_source import (
+    BeginEpoch,
+    Changed,
+    Close,
+    Command,
+    DropRelays,
+    Forget,
+    Publish,
+    Rank,
+    Remember,
+    Source,
+    StreamSources,
+)
+from lobby_gateway.trunk.ring import MessageRing
+
+
+class Lobby:
+    """The owner of the sources: performs what they say."""
+
+    def __init__(self, *, identifiable: bool = True) -> None:
+        self.ring = MessageRing()
+        self.sources = StreamSources("a-1", self.ring, identifiable=identifiable)
+        self.now = 100.0
+        self.epochs = 0
+        self.published: list[int] = []
+        self.sources.set_needed(True, self.now)
+
+    def perform(self) -> list[Command]:
+        commands = self.sources.commands()
+        for command in commands:
+            match command:
+                case BeginEpoch():
+                    self.epochs += 1
+                    self.ring.begin_epoch(self.epochs)
+                case Publish(batch):
+                    self.ring.append(batch)
+                    self.published += numbers(batch)
+                case Remember(batch):
+                    self.ring.append(batch)
+        return commands
+
+    def opened(self, source: Source, **fields: object) -> list[Command]:
+        self.sources.opened(source, self.now, **fields)  # type: ignore[arg-type]
+        return self.perform()
+
+    def got(self, source: Source, *messages: int) -> list[Command]:
+        self.sources.received(source, numbered(messages), self.now)
+        return self.perform()
+
+    def lost(self, source: Source) -> list[Command]:
+        self.sources.lost(source, self.now)
+        return self.perform()
+
+    def later(self, seconds: float) -> list[Command]:
+        self.now += seconds
+        self.sources.wake(self.now)
+        return self.perform()
+
+
+def streaming(*messages: int) -> tuple[Lobby, Source]:
+    lobby, own = Lobby(), Source(Rank.OWN)
+    lobby.opened(own)
+    lobby.got(own, *messages)
+    return lobby, own
+
+
+def test_a_lost_stream_goes_on_over_a_peer_and_back_at_the_same_message() -> None:
+    lobby, own = streaming(*range(20))
+    lobby.sources.ask({"a-2"})
+    lobby.lost(own)
+    assert lobby.sources.seeking
+    peer = Source(Rank.PEER, "a-2")
+    assert lobby.opened(peer, exact_at=lobby.ring.cursor) == [DropRelays(1), Changed()]
+    lobby.got(peer, 20, 21)
+    again = Source(Rank.OWN)
+    assert lobby.opened(again) == []
+    lobby.got(again, 21, 22, 23)  # its place is known when the peer has sent what came before
+    lobby.got(peer, *range(22, 40))
+    lobby.got(again, *range(24, 42))
+    assert Close(peer) in lobby.later(0.1)
+    assert lobby.published == list(range(42))
+    assert lobby.epochs == 1
+    assert lobby.sources.via == ()
+    assert dict(lobby.sources.changes) == {("peer", "exact"): 1, ("origin", "exact"): 1}
+
+
+def test_without_peers_an_own_session_goes_on_at_once_with_its_first_message() -> None:
+    lobby, own = streaming(*range(20))
+    lobby.sources.ask(set())
+    lobby.lost(own)
+    again = Source(Rank.OWN)
+    lobby.opened(again)
+    lobby.got(again, 25)
+    assert lobby.published[-1] == 25
+    assert (lobby.epochs, lobby.sources.gaps) == (2, 1)
+
+
+def test_an_own_session_waits_for_a_second_for_a_peer_that_has_the_place() -> None:
+    lobby, own = streaming(*range(20))
+    lobby.sources.ask({"a-2"})
+    lobby.lost(own)
+    again = Source(Rank.OWN)
+    lobby.opened(again)
+    lobby.got(again, 25, 26)
+    assert lobby.published[-1] == 19
+    lobby.later(1.0)
+    assert lobby.published[-2:] == [25, 26]  # nothing that came is lost
+    assert lobby.sources.gaps == 1
+
+
+def test_without_identities_a_lobby_waits_for_its_own_session() -> None:
+    lobby, own = Lobby(identifiable=False), Source(Rank.OWN)
+    lobby.opened(own)
+    lobby.sources.ask({"a-2"})
+    lobby.lost(own)
+    assert not lobby.sources.seeking
+    lobby.sources.set_permitted(False)
+    assert lobby.sources.seeking
+
+
+def test_a_renewed_session_takes_over_where_it_is_found() -> None:
+    lobby, own = streaming(*range(20))
+    renewed = Source(Rank.RENEWED)
+    lobby.opened(renewed)
+    lobby.got(renewed, *range(20, 37))
+    assert not any(isinstance(each, Close) for each in lobby.later(0.1))
+    lobby.got(own, *range(20, 38))
+    lobby.got(renewed, 37, 38)
+    assert Close(own) in lobby.later(0.1)
+    assert lobby.published == list(range(39))
+    assert lobby.sources.changes["renewal", "exact"] == 1
+
+
+def test_a_renewed_session_that_is_not_found_takes_over_in_the_end() -> None:
+    lobby, own = streaming(*[7] * 20)
+    renewed = Source(Rank.RENEWED)
+    lobby.opened(renewed)
+    lobby.got(renewed, 7, 7)
+    lobby.got(own, 7, 7)
+    assert Close(own) in lobby.later(30.0)
+    assert lobby.sources.gaps == 1
+
+
+def test_what_a_new_lobby_gets_from_before_its_stream_is_not_published() -> None:
+    lobby, peer = Lobby(), Source(Rank.PEER, "a-2")
+    lobby.opened(peer, behind=3)
+    commands = lobby.got(peer, 1, 2, 3, 4)
+    assert [type(each) for each in commands] == [Remember, Publish]
+    assert lobby.published == [4]
+    assert lobby.ring.cursor == 4
+
+
+def test_a_deeper_source_is_taken_after_relays_that_were_told_less_are_dropped() -> None:
+    lobby, own = streaming(*range(20))
+    lobby.lost(own)
+    peer = Source(Rank.PEER, "a-2")
+    commands = lobby.opened(peer, via=("a-3",), exact_at=lobby.ring.cursor)
+    assert commands[0] == DropRelays(2)
+    assert lobby.sources.via == ("a-2", "a-3")
+    assert lobby.sources.refusal("a-4") == "its stream comes over 2 lobbies"
+
+
+def test_a_lobby_whose_stream_comes_from_the_asking_one_refuses() -> None:
+    lobby, own = streaming(*range(20))
+    lobby.lost(own)
+    assert lobby.sources.refusal("a-2") == "it has no stream now"
+    lobby.opened(Source(Rank.PEER, "a-2"), exact_at=lobby.ring.cursor)
+    assert lobby.sources.refusal("a-2") == "its stream comes from a-2"
+    assert lobby.sources.refusal("a-3") == ""
+
+
+def test_a_peers_stream_that_nobody_needs_is_given_up_after_a_while() -> None:
+    lobby, peer = Lobby(), Source(Rank.PEER, "a-2")
+    lobby.opened(peer)
+    lobby.sources.set_needed(False, lobby.now)
+    assert lobby.later(9) == []
+    assert lobby.later(1) == [Close(peer), Forget(), Changed()]
+    assert not lobby.sources.seeking

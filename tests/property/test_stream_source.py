@@ -57,6 +57,8 @@ class OneLobby(RuleBasedStateMachine):
         self.feeds: list[Feed] = []
         self.published: list[int | None] = []  # indices; None: a new epoch, or an announced gap
         self.peers = 0
+        self.lives = 0  # peers that answered without a place
+        self.asked: list[tuple[int, int]] = []  # cursor when a peer was asked, and the index of the next message
 
     @rule(count=st.integers(1, 20))
     def origin_sends(self, count: int) -> None:
@@ -83,20 +85,25 @@ class OneLobby(RuleBasedStateMachine):
         self.open(Feed(Source(Rank.RENEWED), len(self.origin)))
 
     @precondition(lambda self: self.sources.seeking)
+    @rule()
+    def peer_is_asked(self) -> None:
+        last = self.published[-1] if self.published else None
+        if last is not None and content_window(self.origin, last, self.ring.position().digests):
+            self.asked.append((self.ring.cursor, last + 1))
+
+    @precondition(lambda self: self.asked)
     @rule(depth=st.integers(0, 1))
     def peer_answers_exactly(self, depth: int) -> None:
-        last = next((index for index in reversed(self.published) if index is not None), None)
-        after = [] if not self.published or last is None or self.published[-1] is None else [last]
-        if not after or not content_window(self.origin, after[0], self.ring.position().digests):
-            return
+        """Perhaps so late that the stream has gone on from another source meanwhile."""
+        cursor, after = self.asked.pop()
         self.peers += 1
-        feed = Feed(Source(Rank.PEER, f"p-{self.peers}"), after[0] + 1)
-        self.open(feed, via=("q",) * depth, exact_at=self.ring.cursor)
+        self.open(Feed(Source(Rank.PEER, f"p-{self.peers}"), after), via=("q",) * depth, exact_at=cursor)
 
     @precondition(lambda self: self.sources.seeking)
     @rule(back=st.integers(0, 3))
     def peer_answers_live(self, back: int) -> None:
         self.peers += 1
+        self.lives += 1
         self.open(Feed(Source(Rank.PEER, f"p-{self.peers}"), max(0, len(self.origin) - back)), via=())
 
     @precondition(lambda self: self.feeds)
@@ -190,6 +197,13 @@ class OneLobby(RuleBasedStateMachine):
 
     def origin_window(self, indices: list[int | None]) -> list[str]:
         return [self.origin[index] for index in indices if index is not None]
+
+    @invariant()
+    def a_peer_that_answers_late_repeats_nothing(self) -> None:
+        """What was published is never published again, unless a peer that knows no place for this lobby is behind it."""
+        if not self.lives:
+            known = [index for index in self.published if index is not None]
+            assert len(known) == len(set(known))
 
     @invariant()
     def candidates_are_kept_apart(self) -> None:

@@ -383,6 +383,9 @@ class LobbyProcess:
     def remember(self, batch: Batch) -> None:
         """Messages from before the stream began: nobody gets them who does not resume there."""
         self._ring.append(batch)
+
+    def remembered(self) -> None:
+        """There are no more of them: consumers without a place begin here."""
         for each in self._trunks:
             each.server.skip_history()
 

@@ -21,6 +21,7 @@ from lobby_gateway.lobby.stream_source import (
     Forget,
     Publish,
     Remember,
+    Remembered,
     Skip,
     Source,
     StreamSources,
@@ -31,7 +32,7 @@ from lobby_gateway.process.peer_list import Peer, PeerList, Version
 from lobby_gateway.resource.spec import ConnectMode, Lobby
 from lobby_gateway.settings import LobbySettings
 from lobby_gateway.trunk.identity import NONE, Identity, digest
-from lobby_gateway.trunk.position import NO_EPOCH
+from lobby_gateway.trunk.position import NO_EPOCH, LiveReason
 from lobby_gateway.trunk.records import Welcome
 from lobby_gateway.trunk.ring import MessageRing
 from lobby_gateway.websocket.frames import Batch
@@ -46,7 +47,10 @@ class StreamOwner(Protocol):
         """The next messages of the stream."""
 
     def remember(self, batch: Batch) -> None:
-        """Messages from before the stream began: nobody gets them who does not resume there."""
+        """Messages from before the stream begins: nobody gets them who does not resume there."""
+
+    def remembered(self) -> None:
+        """There are no more of them: consumers without a place begin here."""
 
     def begin_epoch(self) -> None:
         """The stream begins, or does not go on exactly."""
@@ -243,7 +247,15 @@ class LobbyStream:
         """See `PeerTrunkOwner`."""
         self._trunks[trunk.source] = trunk
         exact_at = trunk.cursor if welcome.exact else None
-        self.sources.opened(trunk.source, self._loop.time(), via=welcome.via, exact_at=exact_at, behind=welcome.behind)
+        at_gap = welcome.reason == LiveReason.GONE and welcome.behind > 0 and trunk.cursor == self._ring.cursor
+        self.sources.opened(
+            trunk.source,
+            self._loop.time(),
+            via=welcome.via,
+            exact_at=exact_at,
+            at_gap=at_gap,
+            behind=welcome.behind,
+        )
         self._act()
 
     def peer_received(self, trunk: PeerTrunk, batch: Batch) -> None:
@@ -328,6 +340,8 @@ class LobbyStream:
                 self._owner.publish(batch)
             case Remember(batch):
                 self._owner.remember(batch)
+            case Remembered():
+                self._owner.remembered()
             case BeginEpoch():
                 self._owner.begin_epoch()
             case Skip(count):

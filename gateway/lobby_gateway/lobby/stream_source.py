@@ -94,6 +94,11 @@ class Remember:
 
 
 @dataclass(frozen=True, slots=True)
+class Remembered:
+    """All messages to remember are there: consumers that have no place yet begin after them."""
+
+
+@dataclass(frozen=True, slots=True)
 class BeginEpoch:
     """The stream does not go on exactly: begin a new epoch."""
 
@@ -137,7 +142,7 @@ class Changed:
     """The active source, or the lobbies that its stream comes over, changed: tell the lobbies that relay it."""
 
 
-Command = Publish | Remember | BeginEpoch | Skip | DropRelays | Close | Forget | Changed
+Command = Publish | Remember | Remembered | BeginEpoch | Skip | DropRelays | Close | Forget | Changed
 
 
 class StreamSources:
@@ -270,6 +275,7 @@ class StreamSources:
         *,
         via: tuple[str, ...] | None = (),
         exact_at: int | None = None,
+        at_gap: bool = False,
         behind: int = 0,
     ) -> None:
         """A source's stream begins.
@@ -279,21 +285,35 @@ class StreamSources:
             now: the time.
             via: what its lobby told, without its own name; None: it has no stream. For the lobby's own session: empty.
             exact_at: cursor of the stream at which it continues exactly, according to its lobby; None: it does not.
+            at_gap: its lobby knows that the stream broke where this lobby is, and its stream begins after that.
             behind: messages from its start to the newest one of its lobby.
         """
         self._unasked.discard(source.name)
+        if exact_at is not None and exact_at != self._ring.cursor and not self.flowing:
+            # The stream has gone on meanwhile, and stopped again: this one would repeat messages.
+            self._commands.append(Close(source))
+            return
         source.via = None if via is None else (source.name, *via) if source.name else ()
         source.since = now
         source.collected = self._collect()
         self._candidates.append(source)
         if exact_at is not None and not self.flowing and exact_at == self._ring.cursor and source.usable:
             self._take(source, exact=True)
-        elif self._begins and source.usable and (source.name or not self._unasked):
-            source.history = behind
+        elif at_gap and not self.flowing and source.usable and not self._own_waits:
             self._take(source, exact=False)
+        elif self._begins and source.usable and (source.name or not self._unasked):
+            if behind:
+                self._take_history(source, behind)
+            else:
+                self._take(source, exact=False)
         else:
             self._begin_collected(source)
             self._decide(now)
+
+    @property
+    def _own_waits(self) -> bool:
+        """A session of its own has begun, and is preferred to a peer that does not continue the stream exactly."""
+        return any(each.rank is not Rank.PEER for each in self._candidates[:-1])
 
     @property
     def _begins(self) -> bool:
@@ -317,21 +337,49 @@ class StreamSources:
     def _remember(self, source: Source, batch: Batch) -> Batch:
         """Takes what is older than the stream; returns the rest."""
         count = min(source.history, len(batch.ends))
-        source.history -= count
-        self._commands.append(Remember(batch.before(count)))
+        if source.collected is not None:
+            source.collected.append(batch.before(count))
+        self._lessen_history(source, count)
         return batch.after(count)
+
+    def _take_history(self, source: Source, behind: int) -> None:
+        """Makes the first source active; the stream begins when all that is older is there."""
+        source.history = behind
+        self._begin_collected(source)
+        self._candidates.remove(source)
+        self.active = source
+        self._lost_at = None
+        self._commands += [DropRelays(source.depth), Changed()]
+
+    def _lessen_history(self, source: Source, count: int) -> None:
+        source.history = max(0, source.history - count)
+        if source.history:
+            return
+        collected, source.collected = source.collected, None
+        epoch = cursor = -1
+        while collected is not None and (chunks := collected.since(max(cursor, collected.oldest), 1 << 20)):
+            for chunk in chunks:
+                if chunk.epoch != epoch:
+                    self._break()
+                epoch, cursor = chunk.epoch, chunk.cursor_after
+                self._commands.append(Remember(chunk.batch))
+        if epoch < 0:
+            self._break()
+        self._commands.append(Remembered())
 
     def broken(self, source: Source) -> None:
         """A source's own stream did not go on exactly: what follows belongs to another epoch."""
-        if source is self.active:
+        if source is self.active and not source.history:
             self._break()
         elif source.collected is not None:
             self._begin_collected(source)
 
     def missed(self, source: Source, count: int) -> None:
         """A source had `count` messages that it no longer has: this lobby was too slow to get them."""
-        if source is self.active:
-            source.history = max(0, source.history - count)
+        if source.history:
+            self._begin_collected(source)
+            self._lessen_history(source, count)
+        elif source is self.active:
             self.skipped += count
             self._commands.append(Skip(count))
         elif source.collected is not None:
@@ -438,8 +486,9 @@ class StreamSources:
         return source.rank < active.rank or (active.moving and not source.moving)
 
     def _may_be_behind(self, source: Source, found: Wait) -> bool:
-        """Whether the place may still come: a source that began after the loss has it only if it repeats earlier messages."""
-        return found.reason is not LiveReason.UNKNOWN or self._lost_at is None or source.since < self._lost_at
+        """Whether the place may still come. A session that began after the loss has it only if it repeats earlier messages."""
+        fresh = source.rank is not Rank.PEER and self._lost_at is not None and source.since >= self._lost_at
+        return found.reason is not LiveReason.UNKNOWN or not fresh
 
     def _find(self, source: Source) -> Exact | Live | Wait | None:
         """Where the stream continues in a candidate; None: as at the last time, since nothing has come."""

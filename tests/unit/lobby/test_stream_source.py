@@ -14,6 +14,7 @@ from lobby_gateway.lobby.stream_source import (
     Publish,
     Rank,
     Remember,
+    Remembered,
     Source,
     StreamSources,
 )
@@ -151,7 +152,7 @@ def test_what_a_new_lobby_gets_from_before_its_stream_is_not_published() -> None
     lobby, peer = Lobby(), Source(Rank.PEER, "a-2")
     lobby.opened(peer, behind=3)
     commands = lobby.got(peer, 1, 2, 3, 4)
-    assert [type(each) for each in commands] == [Remember, Publish]
+    assert [type(each) for each in commands] == [BeginEpoch, Remember, Remembered, Publish]
     assert lobby.published == [4]
     assert lobby.ring.cursor == 4
 
@@ -182,3 +183,67 @@ def test_a_peers_stream_that_nobody_needs_is_given_up_after_a_while() -> None:
     assert lobby.later(9) == []
     assert lobby.later(1) == [Close(peer), Forget(), Changed()]
     assert not lobby.sources.seeking
+
+
+def test_a_peer_that_answers_after_the_stream_has_gone_on_is_asked_again() -> None:
+    lobby, own = streaming(*range(20))
+    lobby.sources.ask({"a-2"})
+    lobby.lost(own)
+    asked_at = lobby.ring.cursor
+    again = Source(Rank.OWN)
+    lobby.opened(again)
+    lobby.got(again, *range(25, 45))
+    lobby.later(1.0)
+    lobby.sources.ask({"a-2"})
+    lobby.lost(again)
+    late = Source(Rank.PEER, "a-2")
+    assert lobby.opened(late, exact_at=asked_at) == [Close(late)]
+    assert lobby.sources.seeking
+    assert lobby.published == [*range(20), *range(25, 45)]
+
+
+def test_a_peer_that_may_be_behind_is_waited_for() -> None:
+    lobby, own = streaming(*range(20))
+    lobby.sources.ask(set())
+    lobby.lost(own)
+    peer = Source(Rank.PEER, "a-2")
+    lobby.opened(peer)
+    lobby.got(peer, *range(2, 10))
+    assert lobby.published == list(range(20))
+    lobby.got(peer, *range(10, 22))
+    assert lobby.published == list(range(22))
+    assert lobby.sources.gaps == 0
+
+
+def test_a_peer_that_knows_the_gap_is_taken_at_once() -> None:
+    lobby, own = streaming(*range(20))
+    lobby.sources.ask(set())
+    lobby.lost(own)
+    peer = Source(Rank.PEER, "a-2")
+    lobby.opened(peer, at_gap=True)
+    lobby.got(peer, 30, 31)
+    assert lobby.published[-2:] == [30, 31]
+    assert lobby.sources.gaps == 1
+
+
+def test_history_comes_in_pieces_and_is_remembered_at_once() -> None:
+    lobby, peer = Lobby(), Source(Rank.PEER, "a-2")
+    lobby.opened(peer, behind=4)
+    assert lobby.ring.epoch == 0  # a consumer must not be told a place that is left out then
+    assert lobby.got(peer, 1, 2) == []
+    lobby.sources.broken(peer)
+    assert lobby.perform() == []
+    commands = lobby.got(peer, 5, 6, 7)
+    kinds = [BeginEpoch, Remember, BeginEpoch, Remember, Remembered, Publish]
+    assert [type(each) for each in commands] == kinds
+    assert lobby.published == [7]
+    assert lobby.sources.gaps == 0
+
+
+def test_a_peer_that_is_lost_during_its_history_leaves_nothing() -> None:
+    lobby, peer = Lobby(), Source(Rank.PEER, "a-2")
+    lobby.opened(peer, behind=4)
+    lobby.got(peer, 1, 2)
+    lobby.lost(peer)
+    assert lobby.ring.cursor == 0
+    assert lobby.sources.seeking

@@ -80,10 +80,16 @@ class AdmissionThread(KopfThread):
         self._answer_seconds = settings.answer_seconds
 
     async def refusal(self, new: Mapping[str, Any], old: Mapping[str, Any] | None) -> str:
-        """See `handlers.AdmissionMemo`. Called in kopf's thread; the Lobbies are known in ours."""
+        """See `handlers.AdmissionMemo`; what fails refuses nothing. Called in kopf's thread; our loop knows the Lobbies."""
         asked = asyncio.run_coroutine_threadsafe(self._refusal(new, old), self._ours)
-        async with asyncio.timeout(self._answer_seconds):
-            return await asyncio.wrap_future(asked)
+        try:
+            async with asyncio.timeout(self._answer_seconds):
+                return await asyncio.wrap_future(asked)
+        except TimeoutError:
+            logger.warning("no answer in time; accepting a Lobby unchecked", extra={"seconds": self._answer_seconds})
+        except Exception:  # a bug, logged with its traceback; kopf would refuse the Lobby with it
+            logger.exception("can't check a Lobby; accepting it unchecked")
+        return ""
 
     async def _refusal(self, new: Mapping[str, Any], old: Mapping[str, Any] | None) -> str:
         refusal = self._lobbies.refusal(new, old)

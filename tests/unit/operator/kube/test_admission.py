@@ -18,7 +18,7 @@ from tests.support.kube_api import FakeKubeApi
 from tests.support.waiting import until
 from tests.unit.operator.kube.support import connected, lobby_resource, running
 
-from lobby_operator.kube.admission import Admission
+from lobby_operator.kube.admission import Admission, AdmissionThread
 from lobby_operator.kube.certificates import Certificate, issue
 from lobby_operator.kube.lobby_registry import LobbyRegistry
 from lobby_operator.settings import AdmissionSettings, ApiSettings, KopfSettings, PolicySettings
@@ -233,5 +233,25 @@ def test_the_problem_is_named_while_the_certificate_can_not_be_kept() -> None:
             asker.server.put(CONFIGURATION, there)
             await until(lambda: not asker.admission.problem)
             assert await asker.answers()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("error", [KeyError("name"), None], ids=["bug", "no-answer"])
+def test_what_fails_refuses_nothing(error: Exception | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        async with asking(answer_seconds=0.2) as asker:
+            await until(asker.answers)
+            bad = stored(maxReplicas=201)
+            assert (await asker.ask(bad))[0] is False
+
+            async def fails(*_: object) -> str:
+                if error is not None:
+                    raise error
+                await asyncio.Event().wait()
+                return ""
+
+            monkeypatch.setattr(AdmissionThread, "_refusal", fails)
+            assert await asker.ask(bad) == (True, "")
 
     asyncio.run(scenario())

@@ -8,7 +8,7 @@ A lobby is removed only if it was superfluous throughout a window (`stabilizatio
 moment. No clients are moved while others wait, or while lobbies are starting or unresponsive.
 
 Nobody knows which lobby a moved client went to, and its new lobby may soon be the sparsest, because others left it. So after
-clients were moved, for whatever reason, none are for `stabilizationSeconds`: no client is moved twice within that time.
+clients of a draining lobby were moved, none are for `stabilizationSeconds`: compaction moves no client twice within that time.
 """
 
 from __future__ import annotations

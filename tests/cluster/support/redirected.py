@@ -10,7 +10,7 @@ import asyncio
 import json
 import sys
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 
 from tests.support.tally import by_seq
 from websockets.asyncio.client import connect
@@ -94,15 +94,19 @@ async def main(url: str, count: int) -> None:
     """Runs the clients."""
     state = State()
 
+    def say() -> None:
+        print(json.dumps({each.name: getattr(state, each.name) for each in fields(state)}), flush=True)  # noqa: T201
+
     async def tell() -> None:
         while True:
-            print(json.dumps(asdict(state)), flush=True)  # noqa: T201
+            say()
             await asyncio.sleep(TELL_EVERY)
 
-    telling = asyncio.create_task(tell())
-    await asyncio.gather(*(client(url, state) for _ in range(count)))
-    telling.cancel()
-    print(json.dumps(asdict(state)), flush=True)  # noqa: T201
+    async with asyncio.TaskGroup() as tasks:
+        telling = tasks.create_task(tell())
+        await asyncio.gather(*(client(url, state) for _ in range(count)))
+        telling.cancel()
+    say()
 
 
 if __name__ == "__main__":

@@ -31,8 +31,13 @@ def packages(*arguments: str) -> set[str]:
     return {found[1] for found in re.finditer(r"^([A-Za-z0-9-]+)==", done.stdout, re.MULTILINE)}
 
 
-def test_images_of_lobby_and_greeter_have_three_packages() -> None:
-    assert packages("--only-group", "gateway") == {"h11", "prometheus-client", "websockets"}
+def test_images_of_lobby_and_greeter_have_four_packages() -> None:
+    assert packages("--only-group", "gateway") == {
+        "common-expression-language",
+        "h11",
+        "prometheus-client",
+        "websockets",
+    }
 
 
 def test_operator_image_has_no_development_tools() -> None:

@@ -21,16 +21,12 @@ import hashlib
 import hmac
 import json
 import re
-import sys
 import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping
-from functools import cache
-from importlib.machinery import PathFinder
-from importlib.util import find_spec, module_from_spec
-from types import ModuleType
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from lobby_gateway.errors import LobbyGatewayError
+from lobby_gateway.resource.cel_library import Program, cel
 from lobby_gateway.websocket.frames import Batch, Opcode
 
 ALWAYS: Final = frozenset({"now", "nowMillis", "saved"})
@@ -55,16 +51,6 @@ class ExpressionError(LobbyGatewayError):
     """An expression does not compile, or has no value for a message. One line for people, without the message itself."""
 
 
-class _Program(Protocol):
-    """A compiled expression of the library."""
-
-    def execute(self, context: Any = None) -> Any: ...  # noqa: ANN401  any value
-
-    def variables(self) -> list[str]: ...
-
-    def functions(self) -> list[str]: ...
-
-
 class Expression:
     """One compiled expression.
 
@@ -86,7 +72,7 @@ class Expression:
             ExpressionError: it does not compile, or uses an unknown name: the place, and what is accepted.
         """
         self.source = source
-        self._program: _Program = _translated(lambda: _cel().compile(source))
+        self._program: Program = _translated(lambda: cel().compile(source))
         used = set(self._program.functions())
         self.signs = "hmac" in used
         self._functions = {name: each for name, each in _FUNCTIONS.items() if name in used}
@@ -104,7 +90,7 @@ class Expression:
         """
         if not self._functions:
             return _translated(lambda: self._program.execute(variables))
-        context = _cel().Context(dict(variables), self._functions)
+        context = cel().Context(dict(variables), self._functions)
         return _translated(lambda: self._program.execute(context))
 
     def holds(self, variables: Mapping[str, object]) -> bool:
@@ -169,26 +155,6 @@ def _line(said: str) -> str:
     where = f"character {column}" if line == "1" else f"line {line}, character {column}"
     problem = "ends too early" if "'<EOF>'" in problem else problem.split(" expecting ")[0]
     return f"{where}: {problem}; accepted: a CEL expression"
-
-
-@cache
-def _cel() -> Any:  # noqa: ANN401  the library's compiled module has its own types
-    """The compiled module of the library. Importing the whole package would import its command line, too: 30 MiB.
-
-    Raises:
-        ExpressionError: the library is not installed.
-    """
-    loaded = sys.modules.get("cel.cel")
-    if loaded is not None:
-        return loaded
-    package = find_spec("cel")
-    found = PathFinder.find_spec("cel.cel", package.submodule_search_locations if package is not None else [])
-    if found is None or found.loader is None:
-        raise ExpressionError("expressions need the package common-expression-language, which is not installed")
-    module: ModuleType = module_from_spec(found)
-    sys.modules["cel.cel"] = module  # it can be initialized once only; a later `import cel` takes this one
-    found.loader.exec_module(module)
-    return module
 
 
 # Functions beyond CEL's own

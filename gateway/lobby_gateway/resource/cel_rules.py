@@ -13,8 +13,7 @@ from collections.abc import Collection, Iterator
 from functools import cache
 from typing import Any
 
-import cel
-
+from lobby_gateway.resource.cel_library import Program, cel
 from lobby_gateway.resource.structural_schema import Path, Problem, Schema, child, describe
 
 
@@ -55,8 +54,9 @@ def _checked(schema: Schema, value: Any, path: Path) -> Iterator[Problem]:
 
 
 @cache
-def _compiled(expression: str) -> cel.cel.Program:
-    return cel.compile(expression)
+def _compiled(expression: str) -> Program:
+    compiled: Program = cel().compile(expression)
+    return compiled
 
 
 def _visible(schema: Schema, value: Any) -> Any:

@@ -140,10 +140,7 @@ assert Template('{"key":"$(KEY)"}', {"KEY"}, ()).message(Known({"KEY": "k"})) ==
 assert not any(name.split(".")[0] == "cel" for name in sys.modules), "loaded for a secret"
 from lobby_gateway.origin.expressions import Expression
 assert Expression("1 + 1", ()).value({}) == 2
-assert "cel.cli" not in sys.modules and "rich" not in sys.modules
-import cel
-assert cel.evaluate("1 + 2") == 3
-assert Expression("2 + 2", ()).value({}) == 4
+assert "cel.cli" not in sys.modules and "typer" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 

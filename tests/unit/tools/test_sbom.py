@@ -22,9 +22,15 @@ def test_base_image_is_pinned_by_digest() -> None:
 
 
 @pytest.mark.parametrize("image", ["lobby-gateway-lobby", "lobby-gateway-greeter"])
-def test_images_of_the_data_plane_list_their_three_packages_and_the_project(image: str) -> None:
+def test_images_of_the_data_plane_list_their_four_packages_and_the_project(image: str) -> None:
     made = document(image, tag="1.2.3", base=PINNED)
-    assert set(libraries(made)) == {"h11", "prometheus-client", "websockets", "lobby-gateway"}
+    assert set(libraries(made)) == {
+        "common-expression-language",
+        "h11",
+        "prometheus-client",
+        "websockets",
+        "lobby-gateway",
+    }
     root = made["metadata"]["component"]
     assert (root["type"], root["name"], root["version"]) == ("container", image, "1.2.3")
 

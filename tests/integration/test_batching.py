@@ -28,6 +28,6 @@ def test_clients_get_every_message_in_bundles_and_none_late(tmp_path: Path, mode
                 assert (swarm.gaps, swarm.disorder) == (0, 0), swarm.summary()
                 silences = [client.longest_silence for client in clients]
                 assert min(silences) > 0.08  # between two bundles; without batching there are 5 ms between two messages
-                assert max(silences) < 0.1 + 1.0  # a second for a busy machine
+                assert max(silences) < 0.1 + 10  # ten seconds for a busy machine
 
     run(main(), deadline=60)

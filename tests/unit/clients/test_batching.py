@@ -63,7 +63,9 @@ def test_no_message_waits_longer_than_the_time() -> None:
         await until(lambda: sum(len(batch) for batch in sent.batches) == len(came))
         first = 0
         for batch, at in zip(sent.batches, sent.at, strict=True):
-            assert 0.09 < at - came[first] < 0.1 + 1.0  # a second for a busy machine; each that comes later waits less
+            assert (
+                0.09 < at - came[first] < 0.1 + 10
+            )  # ten seconds for a busy machine; each that comes later waits less
             first += len(batch)
         assert len(sent.batches) <= 6  # 0.5 s in steps of at least 0.1 s
 

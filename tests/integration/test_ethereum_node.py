@@ -62,3 +62,35 @@ def test_1100_clients_in_three_lobbies_get_every_head_over_three_connections(tmp
                     assert all(received[number] == known[number] for number in both)
 
     run(main(), deadline=220)
+
+
+@pytest.mark.timeout(240)
+def test_clients_of_a_lobby_that_is_killed_miss_no_head_and_get_none_twice(tmp_path: Path) -> None:
+    """Each connection has a subscription of its own, whose id is in every message: the hash of a block is what they share."""
+
+    async def main() -> None:
+        async with npm_tools.ethereum_node(block_seconds=1) as node:
+            resource = readme_lobby("heads")
+            spec = resource["spec"]
+            spec["origin"] |= {"url": node.url, "connect": "Always", "identity": "/params/result/hash"}
+            spec |= {"replicas": 2, "spareSeats": 0, "clients": {**spec.get("clients", {}), "seats": 20}}
+            file = lobby_file(tmp_path, resource)
+            async with lobby_up("-f", file) as up, Swarm(up.url, sequence=by_block, keep=64) as swarm:
+                await up.until_lobbies(2)
+                await swarm.connect_all(15)
+                reports = await up.until_clients(15)
+                await until(lambda: node.connections == 2, describe=lambda: f"2 connections, not {node.connections}")
+                await swarm.each_gets(20, deadline=60)
+                (busy,) = (name for name, report in reports.items() if report["clients"])
+                pid = up.lobby_processes()[busy].pid
+                up.kill(pid)
+                await up.until_gone(pid)
+                await swarm.each_gets(6, deadline=60)
+                assert len(swarm.open) == 15, swarm.summary()
+                assert (swarm.gaps, swarm.disorder) == (0, 0), swarm.summary()
+                for client in swarm.clients:
+                    numbers = sorted(heads(client))
+                    assert numbers == list(range(numbers[0], numbers[-1] + 1))
+                    assert len(client.kept) == len(numbers), "a head came twice"
+
+    run(main(), deadline=220)

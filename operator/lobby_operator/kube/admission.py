@@ -79,6 +79,11 @@ class AdmissionThread(KopfThread):
         self._lobbies = lobbies
         self._answer_seconds = settings.answer_seconds
 
+    def start(self) -> None:
+        """Starts the thread."""
+        logging.getLogger("aiohttp.access").setLevel(logging.WARNING)  # a line for each question; refusals are logged
+        super().start()
+
     async def refusal(self, new: Mapping[str, Any], old: Mapping[str, Any] | None) -> str:
         """See `handlers.AdmissionMemo`; what fails refuses nothing. Called in kopf's thread; our loop knows the Lobbies."""
         asked = asyncio.run_coroutine_threadsafe(self._refusal(new, old), self._ours)

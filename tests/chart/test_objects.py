@@ -447,6 +447,36 @@ def test_policy_in_values_replaces_the_default(monkeypatch: pytest.MonkeyPatch) 
     assert made.pods.origin_deny_cidrs == ()
 
 
+@pytest.mark.parametrize(
+    ("given", "url"),
+    [
+        ({}, "ws://trial-lobby-gateway-greeter.gateway.svc"),
+        ({"ingress": {"enabled": True, "hosts": ["*.example.com"]}}, "ws://trial-lobby-gateway-greeter.gateway.svc"),
+        (
+            {"ingress": {"enabled": True, "hosts": ["*.example.com", "a.example.com"], "tls": [{"secretName": "t"}]}},
+            "wss://a.example.com",
+        ),
+        (
+            {
+                "httpRoute": {
+                    "enabled": True,
+                    "parentRefs": [{"name": "web"}],
+                    "hostnames": ["*.example.com", "b.example.com"],
+                }
+            },
+            "ws://b.example.com",
+        ),
+        (
+            {"ingress": {"hosts": ["a.example.com"]}, "httpRoute": {"hostnames": ["b.example.com"]}},
+            "ws://trial-lobby-gateway-greeter.gateway.svc",
+        ),
+    ],
+    ids=["neither", "wildcard-only", "ingress", "route", "disabled"],
+)
+def test_the_url_of_lobbies_has_a_host_that_clients_can_connect_to(given: dict[str, Any], url: str) -> None:
+    assert operator(given).clients_url == url
+
+
 def test_helm_test_connects_to_the_declared_lobbies() -> None:
     def arguments(given: dict[str, Any]) -> list[str]:
         (container,) = named(objects(given), "Pod", "-round-trip")["spec"]["containers"]

@@ -207,6 +207,10 @@ def test_schema_covers_exactly_the_values() -> None:
             "greeter.extraVolumes: token-key is taken; accepted: other names",
         ),
         (
+            {"operator": {"extraVolumes": [{"name": "admission", "emptyDir": {}}]}},
+            "operator.extraVolumes: admission is taken; accepted: other names",
+        ),
+        (
             {"greeter": {"autoscaling": {"keda": {"enabled": True}}}},
             "greeter.autoscaling.keda.enabled: has no effect without greeter.autoscaling.enabled",
         ),

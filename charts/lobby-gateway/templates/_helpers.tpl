@@ -165,7 +165,7 @@ imagePullSecrets:
   emptyDir: {medium: Memory, sizeLimit: 1Mi}
 {{- end }}
 {{- range (index (index . 0).Values (index . 1)).extraVolumes }}
-{{- if eq .name "token-key" }}{{ fail (printf "%s.extraVolumes: token-key is taken; accepted: other names" (index $ 1)) }}{{ end }}
+{{- if has .name (eq (index $ 1) "operator" | ternary (list "token-key" "admission") (list "token-key")) }}{{ fail (printf "%s.extraVolumes: %s is taken; accepted: other names" (index $ 1) .name) }}{{ end }}
 - {{ toYaml . | nindent 2 | trim }}
 {{- end }}
 {{- end -}}
@@ -203,16 +203,23 @@ argument. */}}
 {{- toJson $given | replace "$(" "$$(" -}}
 {{- end -}}
 
-{{/* Where clients reach the greeters, without a path: the first host of the Ingress or HTTPRoute, or else the Service. */}}
+{{/* Where clients reach the greeters, without a path: the first host of the Ingress or HTTPRoute that is no wildcard, or else the Service. */}}
 {{- define "lobby-gateway.clientsUrl" -}}
+{{- $ingress := .Values.ingress.enabled | ternary (include "lobby-gateway.firstHost" .Values.ingress.hosts) "" }}
+{{- $route := .Values.httpRoute.enabled | ternary (include "lobby-gateway.firstHost" .Values.httpRoute.hostnames) "" }}
 {{- $service := printf "%s-greeter.%s.svc" (include "lobby-gateway.fullname" .) .Release.Namespace }}
 {{- if .Values.greeter.clientsUrl }}
 {{- .Values.greeter.clientsUrl }}
-{{- else if and .Values.ingress.enabled .Values.ingress.hosts }}
-{{- ternary "wss" "ws" (not (empty .Values.ingress.tls)) }}://{{ first .Values.ingress.hosts }}
-{{- else if and .Values.httpRoute.enabled .Values.httpRoute.hostnames }}
-{{- "ws" }}://{{ first .Values.httpRoute.hostnames }}
+{{- else if $ingress }}
+{{- ternary "wss" "ws" (not (empty .Values.ingress.tls)) }}://{{ $ingress }}
+{{- else if $route }}
+{{- "ws" }}://{{ $route }}
 {{- else }}
 {{- "ws" }}://{{ $service }}{{ if ne (int .Values.greeter.service.port) 80 }}:{{ .Values.greeter.service.port }}{{ end }}
 {{- end }}
 {{- end }}
+
+{{/* The first host that clients can connect to; empty: there is none. Argument: hosts, which may be wildcards such as *.example.com. */}}
+{{- define "lobby-gateway.firstHost" -}}
+{{- range . }}{{ if not (contains "*" .) }}{{ . }}{{ break }}{{ end }}{{ end -}}
+{{- end -}}

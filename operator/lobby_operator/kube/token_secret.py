@@ -77,22 +77,24 @@ class TokenSecrets:
         """Makes `ensure` write the Secret of a namespace again: it was deleted."""
         self._written.pop(namespace, None)
 
-    async def deleted(self) -> Sequence[str]:
-        """The namespaces whose Secret was deleted since it was written; `ensure` writes it again.
+    @property
+    def written(self) -> Sequence[str]:
+        """The namespaces whose Secret was written, and not found to be deleted since."""
+        return list(self._written)
+
+    async def deleted(self, namespace: str) -> bool:
+        """Whether the Secret of one of the `written` was deleted; then `ensure` writes it again.
 
         Raises:
-            ApiError: they can't be read now.
+            ApiError: it can't be read now.
         """
-        gone = []
-        for namespace in list(self._written):
-            try:
-                stored = await self._objects[namespace].read()
-            except NameTakenError:
-                stored = None  # someone else's; `ensure` says so
-            if stored is None:
-                self.forget(namespace)
-                gone.append(namespace)
-        return gone
+        try:
+            stored = await self._objects[namespace].read()
+        except NameTakenError:
+            stored = None  # someone else's; `ensure` says so
+        if stored is None:
+            self.forget(namespace)
+        return stored is None
 
     async def keys_of(self, namespace: str) -> tuple[bytes, ...]:
         """The keys of a namespace, in the order of the file.

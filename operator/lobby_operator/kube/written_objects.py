@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import NoReturn, Protocol
 
 from lobby_gateway.process.repeated_failures import RepeatedFailures
@@ -64,32 +65,39 @@ class WrittenObjects:
         while True:
             await asyncio.sleep(self._settings.config_seconds)
             rounds += 1
-            try:
-                for namespace in self._namespaces:
-                    await self._check_configs(namespace)
-                if rounds % self._settings.rounds_per_token_check == 0:
-                    await self._check_tokens()
-            except ApiError as error:
-                if (fields := failures.failed(str(error))) is not None:
+            problems = await self._look(tokens=rounds % self._settings.rounds_per_token_check == 0)
+            for problem in problems:
+                if (fields := failures.failed(problem)) is not None:
                     logger.warning("can't look for deleted objects", extra=fields)
-            else:
-                if (fields := failures.worked()) is not None:
-                    logger.info("can look for deleted objects again", extra=fields)
+            if not problems and (fields := failures.worked()) is not None:
+                logger.info("can look for deleted objects again", extra=fields)
+
+    async def _look(self, *, tokens: bool) -> list[str]:
+        """Looks once; returns what failed. A namespace that is gone or grants no rights is no problem of the others."""
+        checks = [partial(self._check_configs, namespace) for namespace in self._namespaces]
+        if tokens and (secrets := self._token_secrets) is not None:
+            checks += [partial(self._check_token, namespace, secrets) for namespace in secrets.written]
+        problems = []
+        for check in checks:
+            try:
+                await check()
+            except ApiError as error:
+                problems.append(str(error))
+        return problems
 
     async def _check_configs(self, namespace: str) -> None:
         written = [(each, each.config_uid) for each in self._writers(namespace) if each.config_uid]
-        if not written:
-            return
-        labels = selector({MANAGED_BY_LABEL: MANAGER})
-        there, _ = await self._api.list_versions(CONFIG_MAPS, namespace, labels=labels, cached=True)
+        for cached in (True, False):  # a cache may lack what was written a moment ago
+            if not written:
+                return
+            labels = selector({MANAGED_BY_LABEL: MANAGER})
+            there, _ = await self._api.list_versions(CONFIG_MAPS, namespace, labels=labels, cached=cached)
+            written = [(writer, uid) for writer, uid in written if uid not in there]
         for writer, uid in written:
-            if uid not in there and writer.config_uid == uid:
+            if writer.config_uid == uid:
                 writer.write_again()
 
-    async def _check_tokens(self) -> None:
-        if self._token_secrets is None:
-            return
-        gone = await self._token_secrets.deleted()
-        for namespace in gone:
+    async def _check_token(self, namespace: str, token_secrets: TokenSecrets) -> None:
+        if await token_secrets.deleted(namespace):
             for writer in self._writers(namespace):
                 writer.write_again()

@@ -3,6 +3,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from aiohttp import web
+from tests.support.kube_api import Asked, status
 from tests.support.waiting import until
 from tests.unit.operator.kube.support import connected, running
 
@@ -62,5 +64,49 @@ def test_a_deleted_token_secret_is_written_again(tmp_path: Path) -> None:
                 await until(lambda: lobby.written)
             await secrets.ensure("shop")
             assert SECRET in server.objects
+
+    asyncio.run(main())
+
+
+def test_a_list_from_a_cache_that_lacks_a_new_config_map_is_not_believed() -> None:
+    async def main() -> None:
+        async with connected() as (server, api):
+            stored = server.put(f"{CONFIG_MAPS}/prices-lobby", {"metadata": {"name": "prices-lobby", "labels": LABELS}})
+
+            def late_cache(asked: Asked) -> web.Response | None:
+                if asked.query.get("resourceVersion") != "0":
+                    return None
+                return web.json_response({"metadata": {"resourceVersion": "1"}, "items": []})
+
+            server.instead = late_cache
+            lobby = Controller(stored["metadata"]["uid"])
+            watch = WrittenObjects(api, ["shop"], lambda _: [lobby], token_secrets=None, settings=SETTINGS)
+            async with running(watch.run()):
+                await until(lambda: len(server.requests("GET", "configmaps")) > 6)
+                assert not lobby.written
+                server.remove(f"{CONFIG_MAPS}/prices-lobby")
+                await until(lambda: lobby.written)
+
+    asyncio.run(main())
+
+
+def test_a_namespace_without_rights_does_not_hide_what_is_deleted_in_the_others(tmp_path: Path) -> None:
+    async def main() -> None:
+        file = tmp_path / "key"
+        await asyncio.to_thread(file.write_text, "ab" * 32)
+        async with connected() as (server, api):
+            secrets = TokenSecrets(api, "token", file)
+            for namespace in ("closed", "shop"):
+                await secrets.ensure(namespace)
+            server.instead = lambda asked: status(403, "Forbidden", "no rights") if "/closed/" in asked.path else None
+            lobbies = {"closed": Controller("one"), "shop": Controller("gone")}
+            watch = WrittenObjects(
+                api, list(lobbies), lambda each: [lobbies[each]], token_secrets=secrets, settings=SETTINGS
+            )
+            async with running(watch.run()):
+                await until(lambda: lobbies["shop"].written == 1)  # its ConfigMap
+                server.remove(SECRET)
+                await until(lambda: lobbies["shop"].written == 2)
+                assert not lobbies["closed"].written
 
     asyncio.run(main())

@@ -86,8 +86,8 @@ class AdmissionThread(KopfThread):
 
     async def refusal(self, new: Mapping[str, Any], old: Mapping[str, Any] | None) -> str:
         """See `handlers.AdmissionMemo`; what fails refuses nothing. Called in kopf's thread; our loop knows the Lobbies."""
-        asked = asyncio.run_coroutine_threadsafe(self._refusal(new, old), self._ours)
         try:
+            asked = asyncio.run_coroutine_threadsafe(self._refusal(new, old), self._ours)
             async with asyncio.timeout(self._answer_seconds):
                 return await asyncio.wrap_future(asked)
         except TimeoutError:
@@ -139,6 +139,7 @@ class Admission:
         self._names = (service, f"{service}.cluster.local")
         self._clock = asyncio.get_running_loop().time
         self._failures = RepeatedFailures(self._clock)
+        self._ends = RepeatedFailures(self._clock)  # of kopf
         self._wake = asyncio.Event()
         self._thread: AdmissionThread | None = None
         self._start_at = 0.0
@@ -181,13 +182,17 @@ class Admission:
         self._wake.clear()
 
     def _tend_kopf(self, folder: Path) -> None:
+        now = self._clock()
         if self._thread is not None and not self._thread.alive:
-            logger.warning(
-                "kopf ended; starting it again", extra={"resource": "admission", "problem": self._thread.reason}
-            )
+            if now - self._start_at > self._kopf_settings.behind_seconds:  # it was up for long
+                self._backoff.reset()
+                self._ends.worked()
+            if (told := self._ends.failed(self._thread.reason)) is not None:
+                logger.warning("kopf ended; starting it again", extra={"resource": "admission", **told})
             self._thread = None
-            self._start_at = self._clock() + self._backoff.next()
-        if self._thread is None and self._clock() >= self._start_at:
+            self._start_at = now + self._backoff.next()
+        if self._thread is None and now >= self._start_at:
+            self._start_at = now
             self._thread = AdmissionThread(
                 self._api,
                 self._lobbies,
@@ -202,9 +207,13 @@ class Admission:
 
     async def _try_check(self) -> Certificate | None:
         """The certificate to use; None: there is none yet, or it can't be read now."""
-        found = None
+        found, problem = None, ""
         try:
-            found, problem = await self._check(), ""
+            found = await self._check()
+            if (
+                found is None and not self._settings.configuration
+            ):  # what cert-manager writes is complete, unless it has no CA
+                problem = f"the Secret {self._settings.secret} lacks ca.crt, tls.crt or tls.key; accepted: an issuer that tells its CA"
         except ApiError as error:
             problem = str(error)
         self.problem = problem

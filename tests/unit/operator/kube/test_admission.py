@@ -95,11 +95,12 @@ def stored(name: str = "prices", **fields: Any) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def asking(*, run: bool = True, **fields: Any) -> AsyncIterator[Asker]:
+async def asking(*, port: int = 0, **fields: Any) -> AsyncIterator[Asker]:
     async with connected(settings=ApiSettings(request_seconds=5.0)) as (server, api):
-        with socket.socket() as listening:
-            listening.bind(("127.0.0.1", 0))
-            port = listening.getsockname()[1]
+        if not port:
+            with socket.socket() as listening:
+                listening.bind(("127.0.0.1", 0))
+                port = listening.getsockname()[1]
         asker = Asker(server, port)
         server.put(SECRET, {"metadata": {"name": "admission", "namespace": "system"}, "type": "Opaque"})
         webhook = {"name": "lobbies.lobby-gateway.io", "clientConfig": {"service": {"name": "admission"}}}
@@ -112,9 +113,6 @@ async def asking(*, run: bool = True, **fields: Any) -> AsyncIterator[Asker]:
             settings=replace(SETTINGS, port=port, **fields),
             kopf_settings=KopfSettings(min_backoff_seconds=0.01, max_backoff_seconds=0.05),
         )
-        if not run:
-            yield asker
-            return
         try:
             async with running(admission.run()):
                 yield asker
@@ -235,6 +233,42 @@ def test_the_problem_is_named_while_the_certificate_can_not_be_kept() -> None:
             assert await asker.answers()
 
     asyncio.run(scenario())
+
+
+def test_a_secret_of_cert_manager_without_a_ca_is_named() -> None:
+    async def scenario() -> None:
+        async with asking(configuration="") as asker:
+            incomplete = {**issue(NAMES, datetime.now(UTC), 10).data(), "ca.crt": ""}
+            asker.server.put(SECRET, {**asker.server.objects[SECRET], "data": incomplete})
+            await until(lambda: "ca.crt" in asker.admission.problem)
+
+    asyncio.run(scenario())
+
+
+def test_a_taken_port_is_logged_once_and_used_when_it_is_free(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    lives: list[AdmissionThread] = []
+
+    async def scenario() -> None:
+        with socket.socket() as taken:
+            taken.bind(("", 0))
+            taken.listen()
+            async with asking(port=taken.getsockname()[1]) as asker:
+                await until(lambda: len(lives) > 5)
+                taken.close()
+                await until(asker.answers)
+
+    start = AdmissionThread.start
+
+    def counted(life: AdmissionThread) -> None:
+        lives.append(life)
+        start(life)
+
+    monkeypatch.setattr(AdmissionThread, "start", counted)
+    asyncio.run(scenario())
+    ends = [each for each in caplog.records if each.message == "kopf ended; starting it again"]
+    assert len(ends) == 1
 
 
 @pytest.mark.parametrize("error", [KeyError("name"), None], ids=["bug", "no-answer"])

@@ -210,10 +210,9 @@ class Admission:
         found, problem = None, ""
         try:
             found = await self._check()
-            if (
-                found is None and not self._settings.configuration
-            ):  # what cert-manager writes is complete, unless it has no CA
-                problem = f"the Secret {self._settings.secret} lacks ca.crt, tls.crt or tls.key; accepted: an issuer that tells its CA"
+            if found is None and not self._settings.configuration:  # cert-manager writes all entries that there are
+                lacking = f"the Secret {self._settings.secret} lacks ca.crt, tls.crt or tls.key"
+                problem = f"{lacking}; accepted: an issuer that provides its CA"
         except ApiError as error:
             problem = str(error)
         self.problem = problem

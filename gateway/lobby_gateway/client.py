@@ -20,6 +20,7 @@ from collections import deque
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlsplit, urlunsplit
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
@@ -130,7 +131,7 @@ class Stream:
             ConnectionClosed: it was lost.
         """
         if self._connection is None:
-            raise ConnectionError(f"not connected to {self.url}")
+            raise ConnectionError(f"not connected to {self._shown_url}")
         await self._connection.send(message)
 
     async def close(self) -> None:
@@ -202,6 +203,12 @@ class Stream:
         payloads = (message.encode() if isinstance(message, str) else message for message in self._latest)
         return f"{self.url}{'&' if '?' in self.url else '?'}{PARAMETER}={hashes(payloads)}"
 
+    @property
+    def _shown_url(self) -> str:
+        """The URL without what may be secret: a password, a token in the query."""
+        parts = urlsplit(self.url)
+        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
     def _lost(self, closed: ConnectionClosed) -> None:
         self._connection = None
         self._asked = False
@@ -220,11 +227,11 @@ class Stream:
     def _later(self, problem: str, floor: float = 0.0) -> None:
         wait = self._backoff.next(floor)
         self._connect_at = asyncio.get_running_loop().time() + wait
-        logger.info("reconnecting to %s in %.1f s: %s", self.url, wait, problem)
+        logger.info("reconnecting to %s in %.1f s: %s", self._shown_url, wait, problem)
 
     def _gap(self, problem: str) -> None:
         self.gaps += 1
         self._after_gap = True
-        logger.warning("messages of %s may be missing or repeated: %s", self.url, problem)
+        logger.warning("messages of %s may be missing or repeated: %s", self._shown_url, problem)
         if self._on_gap is not None:
             self._on_gap(problem)

@@ -48,8 +48,11 @@ def login(origin: str, **more: Any) -> dict[str, Any]:
 
 def test_a_file_is_told_in_words_without_its_texts(tmp_path: Path) -> None:
     async def main() -> None:
-        rule = {"contains": "error", "end": {"reason": "msg.error", "refused": True}}
-        file = lobby_file(tmp_path, login("wss://feed.example", origin_onMessage=[rule]))
+        rules = [
+            {"contains": "error", "end": {"reason": "msg.error", "refused": True}},
+            {"contains": "going away", "renew": True},
+        ]
+        file = lobby_file(tmp_path, login("wss://feed.example", origin_onMessage=rules))
         code, out, error = await check("-f", file)
         assert (code, error) == (0, "")
         assert out.splitlines() == [
@@ -59,6 +62,7 @@ def test_a_file_is_told_in_words_without_its_texts(tmp_path: Path) -> None:
             "  onConnect[1]: wait up to 2 s for a message in which /ok is True, save token; others are dropped meanwhile",
             "  onConnect[2]: send a text of 24 characters",
             "  onMessage[0]: if it contains 'error': end the connection (refused; the reason is msg.error)",
+            "  onMessage[1]: if it contains 'going away': renew the connection",
         ]
 
     run(main(), deadline=60)
@@ -112,6 +116,21 @@ def test_an_origin_is_tried_step_by_step_with_secrets_hidden(tmp_path: Path) -> 
             record = await origin.until_closed(origin.connections[0])
             assert record.close_code == 1000
             assert len(origin.attempts) == 1
+
+    run(main(), deadline=60)
+
+
+def test_secrets_in_binary_messages_are_hidden(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with FakeOrigin() as origin, ticking(origin):
+            resource = login(origin.url)
+            resource["spec"]["origin"]["onConnect"] = [{"sendBytes": 'b"key=" + bytes(KEY)'}, {"sendBytes": 'b"hi"'}]
+            file = lobby_file(tmp_path, resource)
+            code, out, error = await check("-f", file, "--connect", LOBBY_SECRET_FEED_KEY=SECRET)
+            assert (code, error) == (0, ""), out
+            assert "sent 18 bytes: ***" in out
+            assert "sent 2 bytes: 6869" in out
+            assert SECRET.encode().hex() not in out.replace(" ", "")
 
     run(main(), deadline=60)
 

@@ -78,6 +78,24 @@ def test_a_gap_is_told_before_the_message_after_it(caplog: pytest.LogCaptureFixt
     assert warnings[0].endswith("messages of " + warnings[0].split()[2] + " may be missing or repeated: gone")
 
 
+def test_neither_logs_nor_errors_show_passwords_and_queries(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "lobby_gateway.client")
+    said: list[str] = []
+
+    async def main() -> None:
+        async with Server(sends("a"), sends(LIVE, close=1000)).run() as server:
+            stream = Stream(f"{server.url.replace('://', '://me:hunter22@')}?token=hunter22", settings=QUICK)
+            with pytest.raises(ConnectionError) as error:
+                await stream.send("x")
+            said.append(str(error.value))
+            assert await all_of(stream) == ["a"]
+
+    run(main())
+    said += [record.getMessage() for record in caplog.records]
+    assert len(said) == 3
+    assert all("/prices" in line and "hunter22" not in line for line in said)
+
+
 def test_after_a_gap_it_says_only_what_it_saw_in_a_row() -> None:
     _, _, server = got(sends("a"), sends(LIVE), sends(LIVE, "c"), sends(EXACT, close=1000))
     asked = [f"/prices?resume={hashes([seen])}" for seen in (b"a", b"a", b"c")]

@@ -108,6 +108,8 @@ def _rule(rule: RuleSpec) -> str:
         actions.append(f"save {', '.join(rule.save)}")
     if not rule.forward:
         actions.append("drop it")
+    if rule.renew:
+        actions.append("renew the connection")
     if rule.end is not None:
         why = rule.end.reason or "the message"
         actions.append(f"end the connection ({'refused' if rule.end.refused else 'retried'}; the reason is {why})")
@@ -173,7 +175,8 @@ class _Trial:
 
     def _trace(self, what: str, message: str | bytes) -> None:
         if self._messages < _SHOWN_MESSAGES:
-            self._say(what, message if isinstance(message, str) else f"{len(message)} bytes: {message[:40].hex(' ')}")
+            # Without spaces, and not cut: only so are secrets found in it. What is printed is cut later.
+            self._say(what, message if isinstance(message, str) else f"{len(message)} bytes: {message.hex()}")
 
     def _say(self, what: str, text: str = "") -> None:
         self._said.append((time.monotonic() - self._start, what, text))

@@ -18,7 +18,7 @@ from lobby_gateway.lobby.stream_source import Rank, Source
 from lobby_gateway.origin.connection import OriginConnection
 from lobby_gateway.origin.secrets import ResolvedOrigin
 from lobby_gateway.origin.states import Failure
-from lobby_gateway.process.seat_reports import OriginReport
+from lobby_gateway.process.seat_reports import OriginReport, OriginState
 from lobby_gateway.resource.spec import OriginSpec
 from lobby_gateway.settings import ORIGIN, OriginSettings
 from lobby_gateway.websocket.frames import Batch
@@ -224,8 +224,8 @@ class OwnOrigin:
     def _ended(self, session: _Session) -> None:
         if session is self._current:
             self._cancel_renewal()
-            if self._next is not None:  # its renewal becomes its successor
-                self._promote()
+            if self._next is not None:
+                self._succeed(self._next)
         self._listener.own_ended(session.source)
 
     def _forgotten(self) -> None:
@@ -243,7 +243,20 @@ class OwnOrigin:
         if session.connection.streaming:
             self._schedule_renewal()
 
+    def _succeed(self, renewed: _Session) -> None:
+        """The current stream has ended during its renewal, which becomes its successor; but not one that waits.
+
+        An origin that refuses a second connection may ask for a long wait; the first one need not keep it.
+        """
+        if renewed.connection.report().state in (OriginState.WAITING, OriginState.REFUSED):
+            self._next = None
+            self._retire(renewed)
+        else:
+            self._promote()
+
     def _retire(self, session: _Session) -> None:
+        if session in self._retiring:
+            return
         self._retiring.add(session)
         if self._tasks is not None:
             self._tasks.create_task(self._close(session), name="close of an origin connection")
@@ -279,5 +292,6 @@ class OwnOrigin:
             self._current.connection.reconnect()
             return
         self._next = self._make(Rank.RENEWED)
+        self._next.connection.inherit(self._current.connection)
         self._start(self._next)
         self._next.connection.set_needed(True)

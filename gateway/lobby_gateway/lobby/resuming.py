@@ -69,8 +69,9 @@ class ResumingClients:
     def _look(self) -> None:
         self._timer = None
         now = self._loop.time()
+        places: dict[Position, Exact | Live | Wait] = {}  # clients of the same lobby saw the same messages last
         for client, (position, deadline) in list(self._waiting.items()):
-            found = self._ring.resume(position)
+            found = places.get(position) or places.setdefault(position, self._ring.resume(position))
             if isinstance(found, Wait):
                 if now < deadline:
                     continue

@@ -141,7 +141,6 @@ class LobbyStream:
         self._peers: tuple[Peer, ...] = ()
         self._told = asyncio.Event()
         self._trunks: dict[Source, PeerTrunk] = {}
-        self._asking: set[asyncio.Task[None]] = set()
         self._seek_now = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
@@ -386,6 +385,7 @@ class LobbyStream:
                 self._told.clear()
                 await self._ask_all()
                 if not self.sources.seeking:
+                    self._seek_now.clear()  # it may have been set meanwhile
                     break
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(backoff.next(settings.min_backoff_seconds)):

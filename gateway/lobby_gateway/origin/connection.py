@@ -185,6 +185,11 @@ class OriginConnection:
         self._session.set_needed(needed, self._loop.time())
         self._act()
 
+    def inherit(self, other: OriginConnection) -> None:
+        """Takes over the values that another connection has saved, since this one is to replace it."""
+        self._session.inherit(other._session)
+        self._act()
+
     def reconnect(self) -> None:
         """Closes an open stream and connects again at once."""
         self._session.renew(self._loop.time())

@@ -82,15 +82,17 @@ class Decoder:
             try:
                 inflater = zlib.decompressobj(_WINDOW[self._decode])
                 payload = inflater.decompress(payload, self._max_bytes + 1)
-                payload.decode()
             except zlib.error:
                 return Undecodable(f"a binary message is not {self._decode.value}")
-            except UnicodeDecodeError:
-                return Undecodable(f"a message is not UTF-8 once it is decoded ({self._decode.value})")
+            # These two first: they cut the text, perhaps within a character.
             if len(payload) > self._max_bytes:
                 return Undecodable(f"a message has more than {self._max_bytes} bytes once it is decoded", too_big=True)
             if not inflater.eof:
                 return Undecodable(f"a message ends in the middle of its {self._decode.value} data")
+            try:
+                payload.decode()
+            except UnicodeDecodeError:
+                return Undecodable(f"a message is not UTF-8 once it is decoded ({self._decode.value})")
             opcode = Opcode.TEXT
         if not self._separator or opcode != Opcode.TEXT:
             frames.append(frame(opcode, payload))

@@ -159,11 +159,11 @@ class OriginScript:
         """If the expected message is overdue, one line about it for people. It quotes the origin, so it is to be redacted."""
         if self.deadline is None or now < self.deadline:
             return None
-        step = next(iter(self._awaited.values()))
+        at, step = min(self._awaited.items(), key=lambda each: each[1].timeout_seconds)
         what = f"no message matching {', '.join(sorted(step.json))}" if step.json else "no message"
         if not step.json and (step.contains or step.when is not None):
             what = "no matching message"
-        line = f"{self.where}: {what} within {step.timeout_seconds} s"
+        line = f"onConnect[{at}]: {what} within {step.timeout_seconds} s"
         return f"{line}; the latest other message: {self._instead}" if self._instead else line
 
     @property

@@ -216,6 +216,15 @@ class OriginSession:
         self._dialogue = dialogue
         self._redactor = redactor.also(self._hidden) if self._hidden else redactor
 
+    def inherit(self, other: OriginSession) -> None:
+        """Takes over what another session has captured so far, since this one is to replace it."""
+        other._hide_captured()
+        self._captured.values.update(other._captured.values)
+        if other._hidden:
+            self._hidden += other._hidden
+            self._redactor = self._redactor.also(self._hidden)
+            self._commands.append(Hide(self._redactor))
+
     def secrets_changed(self, now: float) -> None:
         """A secret has changed. A scheduled attempt is made now; an open stream continues.
 

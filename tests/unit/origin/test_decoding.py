@@ -73,6 +73,16 @@ def test_a_bomb_is_not_unpacked() -> None:
     assert found == [Undecodable("a message has more than 1000 bytes once it is decoded", too_big=True)]
 
 
+def test_a_text_that_is_cut_within_a_character_is_too_large_or_not_at_its_end() -> None:
+    euros = "€".encode() * 500
+    found = decoded(Decoder(Decode.GZIP, None, 1000), binary(gzip.compress(euros)))
+    assert found == [Undecodable("a message has more than 1000 bytes once it is decoded", too_big=True)]
+    stored = zlib.compressobj(0, wbits=16 + zlib.MAX_WBITS)
+    whole = stored.compress("ab€".encode()) + stored.flush()
+    found = decoded(Decoder(Decode.GZIP, None, 1000), binary(whole[:-9]))
+    assert found == [Undecodable("a message ends in the middle of its Gzip data")]
+
+
 @given(st.lists(st.text(max_size=5), max_size=6), st.sampled_from(["\n", "\x1e", "||"]))
 def test_a_text_is_split_into_its_parts_without_empty_ones(parts: list[str], separator: str) -> None:
     whole = separator.join(parts)

@@ -118,6 +118,12 @@ def test_overdue_names_the_step_and_the_pointers_but_no_value() -> None:
     assert script.where == "onConnect[1]"
 
 
+def test_overdue_names_the_step_whose_time_is_up() -> None:
+    script = OriginScript([expect({"/id": 1}, seconds=60), expect({"/id": 2}, seconds=5)])
+    script.start(0)
+    assert script.overdue(5) == "onConnect[1]: no message matching /id within 5 s"
+
+
 def test_overdue_without_pointers_says_that_nothing_came() -> None:
     script = OriginScript([expect(seconds=2)])
     script.start(0)

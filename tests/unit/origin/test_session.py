@@ -912,6 +912,25 @@ def test_saved_values_outlive_a_reconnect_and_are_hidden_in_reasons() -> None:
     assert "cap7ured" not in shell.report.reason
 
 
+def test_the_successor_of_a_session_knows_and_hides_what_that_one_saved() -> None:
+    fields: dict[str, Any] = {
+        "onMessage": [{"contains": "token", "save": {"token": "msg.token"}, "forward": False}],
+        "onConnect": [{"send": '$(has(saved.token) ? saved.token : "none")'}],
+    }
+    before, after = Shell(**fields), Shell(**fields)
+    before.wanted()
+    before.opened()
+    before.receive(json_batch('{"token":"cap7ured"}'))
+    after.session.inherit(before.session)
+    (hide,) = (each for each in after.session.commands() if isinstance(each, Hide))
+    assert hide.redactor.hide("a cap7ured b") == "a *** b"
+    after.wanted()
+    assert sent(after.opened()) == ["cap7ured"]
+    after.receive(Close(4000, "cap7ured"))
+    after.lost()
+    assert "cap7ured" not in after.report.reason
+
+
 def test_a_signature_is_hidden_in_reasons() -> None:
     shell = Shell(onConnect=[{"send": '$(hex(hmac("SHA256", "k", string(now))))'}])
     shell.wanted()

@@ -309,6 +309,7 @@ class StreamSources:
         else:
             self._begin_collected(source)
             self._decide(now)
+        self._close_useless()
 
     @property
     def _own_waits(self) -> bool:
@@ -357,7 +358,8 @@ class StreamSources:
             return
         collected, source.collected = source.collected, None
         epoch = cursor = -1
-        while collected is not None and (chunks := collected.since(max(cursor, collected.oldest), 1 << 20)):
+        limit = self._settings.candidate_bytes
+        while collected is not None and (chunks := collected.since(max(cursor, collected.oldest), limit)):
             for chunk in chunks:
                 if chunk.epoch != epoch:
                     self._break()
@@ -453,10 +455,14 @@ class StreamSources:
             waits = waits or (isinstance(found, Wait) and self._may_be_behind(source, found))
         else:
             self._decide_late(now, waits=waits)
+        self._close_useless()
+        self._schedule(now)
+
+    def _close_useless(self) -> None:
+        """Closes the peers that are no better than the active source."""
         for source in self.candidates:
             if source.rank is Rank.PEER and not self._better(source):
                 self._close(source)
-        self._schedule(now)
 
     def _decide_late(self, now: float, *, waits: bool) -> None:
         """No candidate continues the stream exactly, so far."""

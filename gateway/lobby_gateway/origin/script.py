@@ -18,6 +18,7 @@ from lobby_gateway.origin.expressions import Expression, ExpressionError, messag
 from lobby_gateway.origin.rules import End, MessageRules
 from lobby_gateway.origin.templates import MessageTemplate
 from lobby_gateway.resource.json_pointer import resolve
+from lobby_gateway.settings import ORIGIN
 from lobby_gateway.websocket.frames import Batch, Opcode
 
 
@@ -81,7 +82,7 @@ class OriginScript:
     )  # fmt: skip
 
     def __init__(
-        self, steps: Sequence[Step], rules: MessageRules | None = None, *, max_early_bytes: int = 1 << 20
+        self, steps: Sequence[Step], rules: MessageRules | None = None, *, max_early_bytes: int = ORIGIN.early_bytes
     ) -> None:
         """Begins before the first step.
 

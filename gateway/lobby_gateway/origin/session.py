@@ -214,16 +214,14 @@ class OriginSession:
     def set_dialogue(self, dialogue: Dialogue, redactor: Redactor) -> None:
         """Sets what is said to the origin, from the next connection on."""
         self._dialogue = dialogue
-        self._redactor = redactor.also(self._hidden) if self._hidden else redactor
+        self._redactor = redactor
+        self._hide_too(())
 
     def inherit(self, other: OriginSession) -> None:
         """Takes over what another session has captured so far, since this one is to replace it."""
         other._hide_captured()
         self._captured.values.update(other._captured.values)
-        if other._hidden:
-            self._hidden += other._hidden
-            self._redactor = self._redactor.also(self._hidden)
-            self._commands.append(Hide(self._redactor))
+        self._hide_too(other._hidden)
 
     def secrets_changed(self, now: float) -> None:
         """A secret has changed. A scheduled attempt is made now; an open stream continues.
@@ -419,7 +417,12 @@ class OriginSession:
     def _hide_captured(self) -> None:
         """What was captured or computed is hidden from now on."""
         if hidden := self._captured.take_hidden():
-            self._hidden += hidden
+            self._hide_too(hidden)
+
+    def _hide_too(self, texts: Iterable[str]) -> None:
+        """Hides these texts beside the secrets and those so far, in the log, too."""
+        self._hidden += texts
+        if self._hidden:
             self._redactor = self._redactor.also(self._hidden)
             self._commands.append(Hide(self._redactor))
 

@@ -91,6 +91,16 @@ def test_a_lost_stream_goes_on_over_a_peer_and_back_at_the_same_message() -> Non
     assert dict(lobby.sources.changes) == {("peer", "exact"): 1, ("origin", "exact"): 1}
 
 
+def test_a_peer_that_answered_before_the_one_with_the_place_is_closed_at_once() -> None:
+    lobby, own = streaming(*range(20))
+    lobby.sources.ask({"a-2", "a-3"})
+    lobby.lost(own)
+    first, second = Source(Rank.PEER, "a-2"), Source(Rank.PEER, "a-3")
+    assert lobby.opened(first) == []
+    assert Close(first) in lobby.opened(second, exact_at=lobby.ring.cursor)
+    assert lobby.sources.candidates == ()
+
+
 def test_without_peers_an_own_session_goes_on_at_once_with_its_first_message() -> None:
     lobby, own = streaming(*range(20))
     lobby.sources.ask(set())

@@ -907,6 +907,8 @@ def test_saved_values_outlive_a_reconnect_and_are_hidden_in_reasons() -> None:
     shell.later(60)
     assert sent(shell.opened()) == ["cap7ured"]
     shell.session.set_dialogue(Dialogue(), Redactor(()))
+    (hide,) = (each for each in shell.took() if isinstance(each, Hide))
+    assert hide.redactor.hide("a cap7ured b") == "a *** b"
     shell.receive(Close(4000, "cap7ured"))
     shell.lost()
     assert "cap7ured" not in shell.report.reason

@@ -44,6 +44,7 @@ class PeerTeller:
         self._failing &= due.keys()
         for name, told in due.items():
             if name not in self._under_way and self._not_before.get(name, now) <= now:
+                self._not_before.pop(name, None)  # it is not due again before it has an answer
                 task = asyncio.create_task(self._send(name, told), name=f"peers of {name}")
                 self._under_way[name] = task
 
@@ -61,7 +62,6 @@ class PeerTeller:
         try:
             await self._runtime.tell_peers(name, told)
             self._lists.answered(name, told)
-            self._not_before.pop(name, None)
             self._failing.discard(name)
         except RuntimeFailedError as error:
             self._not_before[name] = self._clock() + self._settings.retry_seconds

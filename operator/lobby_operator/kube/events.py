@@ -191,6 +191,9 @@ class Recorder:
                 return
             fields = {"lobby": pending.regarding.name, "reason": pending.event.reason, **told}
             logger.info("can't write an Event", extra=fields)
+        else:
+            if (told := self._failures.worked()) is not None:
+                logger.info("Events can be written again", extra=told)
 
     def _manifest(self, pending: PendingEvent) -> Object:
         event, regarding = pending.event, pending.regarding

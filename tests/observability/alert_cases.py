@@ -158,7 +158,7 @@ SEATS: Mapping[str, Case] = {
         quiet=({f'greeter_waiting_clients{{{_GREETER}, lobby="shop/prices"}}': "900 0 900 0 900 0x120"},),
     ),
     "LobbyNotReady": Case(
-        fires=_condition("Ready", "Starting", "1x4 stale") | _condition("Ready", "Failing", "_x4 1x120"),
+        fires=_condition("Ready", "WaitingToStart", "1x4 stale") | _condition("Ready", "Failing", "_x4 1x120"),
         summary="shop/prices has had no seat for new clients for three minutes.",
         at="4m",
         not_yet="2m",
@@ -213,6 +213,24 @@ LOBBIES: Mapping[str, Case] = {
         at="4m",
         not_yet="2m",
         quiet=({f"lobby_operator_failed_starts{{{PRICES}}}": "2x120"},),
+    ),
+    "LobbyStartsBlocked": Case(
+        fires=_condition("Scaling", "SecretMissing", "1x120"),
+        labels={"namespace": "shop", "lobby": "shop/prices", "reason": "SecretMissing"},
+        summary="A lobby of shop/prices has not been able to start for ten minutes: SecretMissing.",
+        at="11m",
+        not_yet="9m",
+        quiet=(
+            _condition("Scaling", "Unschedulable", "1x9 stale"),  # until an autoscaler has a node
+            _condition("Scaling", "RollingOut", "1x120"),
+        ),
+    ),
+    "LobbyRolloutFails": Case(
+        fires=_condition("Ready", "RolloutFails", "1x120"),
+        summary="The rollout of shop/prices has not gone on for ten minutes.",
+        at="11m",
+        not_yet="9m",
+        quiet=(_condition("Ready", "RolloutFails", "1x9 stale"), _condition("Scaling", "RollingOut", "1x120")),
     ),
     "LobbyLobbiesDie": Case(
         fires={

@@ -148,8 +148,8 @@ class LobbyProcess:
         self._trunks: dict[TrunkServerConnection, None] = {}
         self._failed_trunks = RepeatedFailures(time.monotonic)
         self._refused_requests = RepeatedFailures(time.monotonic)
-        self._no_trunks = asyncio.Event()
-        self._no_trunks.set()
+        self._no_greeters = asyncio.Event()
+        self._no_greeters.set()
         self._no_clients = asyncio.Event()
         self._no_clients.set()
         self._preconnected_until = 0.0
@@ -358,9 +358,9 @@ class LobbyProcess:
 
     def _relays_changed(self) -> None:
         if self._relays == len(self._trunks):
-            self._no_trunks.set()  # other lobbies leave when this one has stopped, if they can't before
+            self._no_greeters.set()  # other lobbies leave when this one has stopped, if they can't before
         else:
-            self._no_trunks.clear()
+            self._no_greeters.clear()
         self._seats_changed()
 
     def claim(self, count: int) -> int:
@@ -488,7 +488,7 @@ class LobbyProcess:
             failures=self._failed_trunks,
         )
         self._trunks[connection] = None
-        self._no_trunks.clear()
+        self._no_greeters.clear()
 
     def _forward_from_trunk(self, connection: TrunkServerConnection, message: trunk.Forward) -> None:
         self._handshakes.client_bytes += len(message.payload)
@@ -517,7 +517,7 @@ class LobbyProcess:
         self.drain(trunk.MoveReason.STOPPING, spread)
         with contextlib.suppress(TimeoutError):  # remaining clients are closed when the process exits
             async with asyncio.timeout(seconds):
-                await self._no_trunks.wait()
+                await self._no_greeters.wait()
                 await self._no_clients.wait()
 
     # Admin port

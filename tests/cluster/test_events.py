@@ -66,7 +66,7 @@ def seconds_until_listening(cluster: Cluster, pod: Pod) -> float:
         for line in kubectl("logs", name_of(pod), "-n", cluster.namespace).splitlines()
         if line.startswith("{")
     ]
-    listens = next(line["time"] for line in lines if line.get("message") in {"lobby is open", "listening"})
+    listens = next(line["time"] for line in lines if line.get("message") in LISTENS)
     return (datetime.fromisoformat(listens) - datetime.fromisoformat(running["startedAt"])).total_seconds()
 
 

@@ -153,6 +153,7 @@ class OriginConnection:
         self._acting = False
         self._act_again = False  # the lobby called us while a command was being performed
         self._logged = State.IDLE
+        self._failures_seen = 0
         self._failures = RepeatedFailures(self._loop.time)
         self._bugs = RepeatedFailures(self._loop.time)
 
@@ -445,17 +446,20 @@ class OriginConnection:
     def _log_state(self) -> None:
         """Logs one line when a stream starts, and one when it ends; none per message, and not for each attempt."""
         state = self._session.state
+        report = self.report()
+        failures = self._session.failures.total()
+        # Counted, since the next attempt may be under way already, if its wait was shorter than the close took.
+        if failures > self._failures_seen and state in (State.WAITING, State.REFUSED, State.CONNECTING):
+            self._failures_seen = failures
+            if (told := self._failures.failed(report.reason)) is not None:
+                reason = told.pop("problem")
+                logger.warning("origin: %s; next attempt in %.1f s", reason, report.retry_in_seconds, extra=told)
         if state is self._logged:
             return
-        report = self.report()
         if state is State.STREAMING:
             failed, told = self._failures.fails, self._failures.worked()
             if not failed or told is not None:
                 logger.info("origin connected (connection %d)", report.connections, extra=told)
-        elif state in (State.WAITING, State.REFUSED):
-            if (told := self._failures.failed(report.reason)) is not None:
-                reason = told.pop("problem")
-                logger.warning("origin: %s; next attempt in %.1f s", reason, report.retry_in_seconds, extra=told)
         elif state is State.IDLE:
             logger.info("origin connection closed" if self._session.stopped else "origin idle: no client needs it")
         self._logged = state

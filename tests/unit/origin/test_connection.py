@@ -713,6 +713,21 @@ def test_ping_behind_messages_that_the_origin_takes_slowly_has_its_time(stops: b
     run(main())
 
 
+def test_a_failure_is_logged_even_if_the_next_attempt_follows_at_once(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with FakeOrigin() as origin, running(origin.url, fraction=lambda: 0.0) as lobby:
+            await lobby.until_state(OriginState.CONNECTED)
+            await origin.close_connections(1012, "restart")
+            await origin.until_connected(2)
+            await lobby.until_state(OriginState.CONNECTED)
+
+    with caplog.at_level("WARNING"):
+        run(main())
+    assert [record.message for record in caplog.records] == [
+        "origin: the origin closed the connection: 1012 (service restart: restart); next attempt in 0.0 s"
+    ]
+
+
 # Clients' messages that the origin objects to
 
 

@@ -194,6 +194,9 @@ def test_permissions_are_namespaced_unless_all_namespaces_are_watched() -> None:
         and each["metadata"].get("annotations", {}).get("helm.sh/hook") not in hooks
     ]
     assert not cluster_wide
+    none = {"crds": {"upgrade": False}, "admission": {"enabled": False}, "rbac": {"aggregateClusterRoles": False}}
+    kinds = {each["kind"] for each in objects(helm.merged(EVERYTHING, none))}
+    assert not [each for each in kinds if each.startswith("Cluster") or each.endswith("WebhookConfiguration")]
     everywhere = objects(helm.merged(EVERYTHING, ALL_NAMESPACES))
     assert named(everywhere, "ClusterRole", "-operator")["metadata"]["name"].startswith(f"{NAMESPACE}-")
 

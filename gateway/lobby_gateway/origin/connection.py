@@ -151,7 +151,9 @@ class OriginConnection:
         self._needed = False
         self._streamed = False  # since `begin_epoch`, until `ended`
         self._acting = False
-        self._act_again = False  # the lobby called us while a command was being performed
+        self._act_again = (
+            False  # a command brought a deadline forward: the lobby called us, or messages wait to be judged
+        )
         self._logged = State.IDLE
         self._failures_seen = 0
         self._failures = RepeatedFailures(self._loop.time)
@@ -261,7 +263,7 @@ class OriginConnection:
         before = session.state
         session.receive(events, self._loop.time())
         if before is _STREAMING is session.state:
-            self._perform_all()  # the hot path: messages never bring a deadline forward
+            self._perform_all()  # the hot path: messages bring no deadline forward, unless `_act_again` says so
             if not self._act_again:
                 return
         self._act()
@@ -331,6 +333,7 @@ class OriginConnection:
                 self._streamed = True
                 self._begin_epoch()
             case PauseReading():
+                self._act_again = True
                 if self._websocket is not None:
                     self._websocket.pause_reading()
             case ResumeReading():

@@ -769,6 +769,20 @@ def test_origin_that_objects_to_a_clients_message_is_tried_again_soon(blamed: bo
 # Floods
 
 
+def test_more_messages_for_rules_than_fit_a_turn_are_judged_without_a_pause() -> None:
+    async def main() -> None:
+        rules = [{"contains": "x", "when": 'text == "xdrop"', "forward": False}]
+        settings = OriginSettings(judged_per_turn=10)
+        async with FakeOrigin() as origin, running(origin.url, onMessage=rules, settings=settings) as lobby:
+            await lobby.until_state(OriginState.CONNECTED)
+            origin.send_raw(b"".join(server_frame(1, b"x%d" % number) for number in range(100)))
+            async with asyncio.timeout(5):  # far less than the time of the next ping
+                await lobby.until(lambda: len(lobby.messages) == 100)
+            assert lobby.messages == [b"x%d" % number for number in range(100)]
+
+    run(main())
+
+
 def test_a_flood_before_the_awaited_message_does_not_block_the_loop() -> None:
     async def main() -> None:
         longest = 0.0

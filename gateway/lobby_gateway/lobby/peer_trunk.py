@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Hashable
 from typing import Protocol
 
 from lobby_gateway import close_codes
 from lobby_gateway.clients.tokens import Purpose, TokenKeys, sign
-from lobby_gateway.errors import LobbyGatewayError
+from lobby_gateway.errors import LobbyGatewayError, internal_error
 from lobby_gateway.lobby.stream_source import Rank, Source
 from lobby_gateway.process.peer_list import Peer
 from lobby_gateway.resource.spec import lobby_key
@@ -19,6 +20,8 @@ from lobby_gateway.trunk.position import Position
 from lobby_gateway.trunk.records import PATH, STREAM, Blamed, FromServer, Missed, Move, Origin, Status, Welcome
 from lobby_gateway.websocket.client_handshake import HandshakeRefusedError
 from lobby_gateway.websocket.frames import Batch
+
+logger = logging.getLogger(__name__)
 
 TRUNK_SETTINGS = TrunkConsumerSettings()
 
@@ -108,6 +111,9 @@ class PeerTrunk:
             )
         except LobbyGatewayError as error:
             return str(error)
+        except Exception as error:  # noqa: BLE001  # or the stream would wait for its answer
+            logger.error("asking a peer: %s", internal_error(error), extra={"peer": self.peer.name})  # noqa: TRY400
+            return internal_error(error)
         self._connection = connection
         try:
             async with asyncio.timeout(timeout):

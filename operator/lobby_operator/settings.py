@@ -434,12 +434,16 @@ class WrittenObjectsSettings:
     """What the operator wrote and someone may delete.
 
     Attributes:
-        config_seconds: time in seconds between two lists of ConfigMaps. A list of uids from the server's cache is cheap.
+        config_seconds: least time in seconds between two lists of the ConfigMaps of a namespace. A list of uids from the
+            server's cache is cheap.
+        lists_per_second: most such lists per second, on average. With more than twenty namespaces, each is looked at less
+            often, so that an idle operator stays quiet.
         rounds_per_token_check: so many of these for one read of the token Secret of each namespace. A missing one is also
             noticed by the first pod that does not start.
     """
 
     config_seconds: float = 5.0
+    lists_per_second: float = 4.0
     rounds_per_token_check: int = 3
 
 

@@ -318,7 +318,7 @@ class KubeRuntime:
         if owner_of(metadata) != self._lobby.uid:
             problem = "a pod of that name exists that this Lobby does not own"
         elif not names.lobby_labels(self._lobby.name).items() <= (metadata.get("labels") or {}).items():
-            problem = "a pod of that name exists whose labels were changed, so it is not one of this Lobby's any more"
+            problem = "a pod of that name exists whose labels were changed, so it no longer belongs to this Lobby"
         else:
             return
         raise LobbyNameTakenError(name, f"{problem}; it is left alone, and another number is taken") from error

@@ -61,11 +61,13 @@ class WrittenObjects:
     async def run(self) -> NoReturn:
         """Looks until cancelled."""
         rounds = 0
+        settings = self._settings
+        pause = max(settings.config_seconds, len(self._namespaces) / settings.lists_per_second)
         failures = RepeatedFailures(asyncio.get_running_loop().time)
         while True:
-            await asyncio.sleep(self._settings.config_seconds)
+            await asyncio.sleep(pause)
             rounds += 1
-            problems = await self._look(tokens=rounds % self._settings.rounds_per_token_check == 0)
+            problems = await self._look(tokens=rounds % settings.rounds_per_token_check == 0)
             for problem in problems:
                 if (fields := failures.failed(problem)) is not None:
                     logger.warning("can't look for deleted objects", extra=fields)

@@ -322,11 +322,11 @@ SCALING_FAILING = ConditionReason(ConditionType.SCALING, FALSE, "Failing", "{pro
 SCALING_INVALID = ConditionReason(ConditionType.SCALING, FALSE, "InvalidSpec", "the spec is ignored: {problem}")
 
 RECONCILING_ROLLOUT = ConditionReason(
-    ConditionType.RECONCILING, TRUE, "RollingOut", "{count:# lobby is|# lobbies are} of an older revision"
+    ConditionType.RECONCILING, TRUE, "RollingOut", "{count:# lobby runs|# lobbies run} an older revision"
 )
 RECONCILING_START = ConditionReason(ConditionType.RECONCILING, TRUE, "Starting", "not ready yet: {problem}")
 RECONCILING_RETRY = ConditionReason(ConditionType.RECONCILING, TRUE, "Retrying", "{problem}")
-RECONCILED = ConditionReason(ConditionType.RECONCILING, FALSE, "InForce", "every lobby is of the current revision")
+RECONCILED = ConditionReason(ConditionType.RECONCILING, FALSE, "InForce", "every lobby runs the current revision")
 RECONCILING_STALLED = ConditionReason(ConditionType.RECONCILING, FALSE, "Stalled", "see Stalled")
 
 PATH_ACCEPTED = ConditionReason(ConditionType.PATH_ACCEPTED, TRUE, "Accepted", "served at {path}")
@@ -343,7 +343,7 @@ PATH_NOT_SERVED = ConditionReason(
     "Lobbies in namespace {namespace} are not served; accepted: a namespace of watch.lobbyNamespaces (chart)",
 )
 
-NOT_STALLED = ConditionReason(ConditionType.STALLED, FALSE, "Progressing", "nothing needs a person")
+NOT_STALLED = ConditionReason(ConditionType.STALLED, FALSE, "Progressing", "no intervention is needed")
 STALLED: Mapping[ConditionReason, ConditionReason] = MappingProxyType(
     {
         cause: ConditionReason(ConditionType.STALLED, TRUE, cause.name, "{problem}")

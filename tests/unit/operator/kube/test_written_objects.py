@@ -110,3 +110,18 @@ def test_a_namespace_without_rights_does_not_hide_what_is_deleted_in_the_others(
                 assert not lobbies["closed"].written
 
     asyncio.run(main())
+
+
+def test_many_namespaces_are_looked_at_less_often() -> None:
+    async def main() -> None:
+        async with connected() as (server, api):
+            settings = WrittenObjectsSettings(config_seconds=0.01, lists_per_second=20)
+            watch = WrittenObjects(
+                api, ["a", "b", "c", "d"], lambda _: [Controller("gone")], token_secrets=None, settings=settings
+            )
+            begun = asyncio.get_running_loop().time()
+            async with running(watch.run()):
+                await until(lambda: len(server.requests("GET", "/d/configmaps")) >= 4)  # two lists a round
+            assert asyncio.get_running_loop().time() - begun >= 2 * 4 / 20
+
+    asyncio.run(main())

@@ -311,7 +311,7 @@ def test_a_settled_lobby_is_current() -> None:
 def test_a_rollout_that_goes_on_is_in_progress_and_clients_get_seats() -> None:
     made = status(observed(outdated(1), lobby_state(2, phase=Phase.STARTING)), replace(SPEC, revision="new"))
     assert kstatus(made) == ("True", "True", "False")
-    assert expect(made, reasons.RECONCILING_ROLLOUT) == "1 lobby is of an older revision"
+    assert expect(made, reasons.RECONCILING_ROLLOUT) == "1 lobby runs an older revision"
 
 
 def test_a_rollout_without_the_stream_is_not_ready_and_stalled() -> None:

@@ -85,6 +85,13 @@ class Budget(RuleBasedStateMachine):
                 self.poll(lobby)
 
     @rule()
+    def terms_begin_anew(self) -> None:
+        """Someone deleted the Lease, or installed the release again; by then no request of the old one is under way."""
+        self.requests.clear()
+        self.term = 0
+        self.host_is_replaced()
+
+    @rule()
     def host_process_is_replaced_in_the_same_term(self) -> None:
         self.host = PeerLists(Version(self.term, 1000 * (self.host._latest.number // 1000 + 1)))
         for lobby in self.lobbies:

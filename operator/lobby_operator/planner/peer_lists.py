@@ -6,7 +6,8 @@ at which it is first sent, and comes back only when its lobby has answered the r
 connection any more, or when its process is known to have ended. A holder that is cut off keeps its permit.
 
 A lobby host that starts does not know what its predecessor said, and a late request of that one may still arrive. Its lists
-have smaller versions, and a lobby that has answered one of ours refuses them; until then, the lobby counts as a holder.
+have smaller versions, and a lobby that has answered one of ours refuses them; until then, the lobby counts as a holder. Where
+terms began anew, because the Lease was deleted, the versions of ours begin after those that lobbies were told before.
 """
 
 from __future__ import annotations
@@ -101,15 +102,24 @@ class PeerLists:
             if record is None or record.created_at != lobby.created_at:
                 record = _Record(lobby.created_at, inherited=self._first)
             self._records[lobby.name] = record
-            stream = lobby.stream
+        for lobby in lobbies:
+            record, stream = self._records[lobby.name], lobby.stream
             if stream is None:
                 continue
             told = Version(*stream.told)
+            if record.inherited and record.latest is None and told > self._latest:
+                self._begin_after(told)
             if told > self._start:
                 record.confirmed = max(record.confirmed, told)
             if self._answered_latest(record) and told >= record.confirmed and not stream.permit:
                 record.maybe = record.latest is None or record.latest.connect
         self._first = False
+
+    def _begin_after(self, told: Version) -> None:
+        """An earlier lobby host had a greater term: all lists are made again, with a greater one."""
+        self._start = self._latest = Version(told.term + 1, 0)
+        for record in self._records.values():
+            record.latest = None
 
     @staticmethod
     def _answered_latest(record: _Record) -> bool:

@@ -104,6 +104,22 @@ def test_a_new_lobby_host_finds_the_holder_by_its_report() -> None:
     assert {name for name, each in due.items() if each.connect} == {"prices-2"}
 
 
+def test_versions_begin_after_those_of_an_earlier_lobby_host_with_a_greater_term() -> None:
+    """Someone deleted the Lease, or the release was installed again while lobbies ran."""
+    host = Host(BUDGET)
+    holder = lobby_state(1, 9, stream=StreamState(permit=True, told=(7, 500)))
+    others = [lobby_state(2, stream=StreamState(permit=False, told=(2, 8))), lobby_state(3)]
+    due, (holder, *others) = host.tell(holder, *others)
+    assert {name for name, each in due.items() if each.connect} == {"prices-1"}
+    assert min(each.version for each in due.values()) > Version(7, 500)
+    late = replace(others[-1], stream=StreamState(permit=False, told=(7, 501)))  # polled for the first time
+    due, lobbies = host.tell(holder, others[0], late)
+    assert due["prices-3"].version > Version(7, 501)
+    assert host.tell(*lobbies)[0] == {}
+    host.tell(*lobbies[1:])
+    assert host.lists.holders == {"prices-2"}
+
+
 def test_a_lobby_of_another_origin_is_no_peer() -> None:
     due, _ = Host(FREE).tell(
         lobby_state(1, stream=StreamState(origin_id="a")),

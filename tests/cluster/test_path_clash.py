@@ -6,6 +6,7 @@ from tests.cluster.support.cluster import Cluster, condition
 from tests.cluster.support.crowd import Crowd
 from tests.cluster.support.release import Release
 from tests.cluster.support.resources import lobby
+from tests.cluster.support.waiting import eventually
 
 
 def test_the_later_lobby_has_a_condition(installed: Release, cluster: Cluster, origin: str) -> None:
@@ -21,7 +22,10 @@ def test_the_later_lobby_has_a_condition(installed: Release, cluster: Cluster, o
             with Crowd(installed.url("/shared")) as crowd:
                 crowd.connect(3)
                 crowd.each_gets(2)
-                assert sum(report["clients"] for report in cluster.reports(older).values()) == 3
+                eventually(
+                    lambda: sum(report["clients"] for report in cluster.reports(older).values()) == 3,
+                    what="the older Lobby has the clients",
+                )
             cluster.merge(newer, path="/its-own")
             cluster.until_condition(newer, "PathAccepted", "True")
             cluster.until_condition(newer, "Ready", "True")

@@ -28,6 +28,7 @@ def test_none_of_2000_clients_is_refused(tmp_path: Path) -> None:
                 assert len(reports) <= 5, summary(reports)
                 await swarm.each_has(3, deadline=30)
                 assert (swarm.gaps, swarm.disorder, swarm.closes) == (0, 0, {}), swarm.summary()
-                assert origin.connections == len(taken)
+                # A lobby connects when seats are claimed there, even if the clients got others in the end.
+                assert len(taken) <= origin.connections <= len(reports)
 
     run(main(), deadline=170)

@@ -77,7 +77,7 @@ def test_rotated_secret_ends_a_refusal_without_disconnects(tmp_path: Path) -> No
         async with FakeOrigin() as origin:
             resource = lobby_resource("prices", origin.url, origin_headers=KEY_HEADER)
             key = new_key()
-            pod = Pod(tmp_path, resource, key, "first\n")
+            pod = Pod(tmp_path, resource, key, "first-key\n")
             async with (
                 lobby_process(resource, key=key, file=pod.config / "lobby.json", options=pod.options) as lobby,
                 Swarm(lobby.client_url) as swarm,
@@ -85,20 +85,20 @@ def test_rotated_secret_ends_a_refusal_without_disconnects(tmp_path: Path) -> No
                 await swarm.connect_all(5)
                 async with ticking(origin, interval=0.05):
                     await swarm.each_has(3)
-                    await asyncio.to_thread(pod.secrets.replace, **{VARIABLE: "second\n"})
+                    await asyncio.to_thread(pod.secrets.replace, **{VARIABLE: "second-key\n"})
                     await swarm.each_gets(60)  # 3 s, enough for the file watch to notice
                     assert len(origin.connections) == 1, "the stream was interrupted"
                 origin.refuse = Refuse(401)
                 origin.kill_connections()
                 await lobby.until_origin("Refused")
                 origin.refuse = None
-                await asyncio.to_thread(pod.secrets.replace, **{VARIABLE: "third\n"})
+                await asyncio.to_thread(pod.secrets.replace, **{VARIABLE: "third-key\n"})
                 await lobby.until_origin("Connected", deadline=10)
                 async with ticking(origin, interval=0.05):
                     await swarm.each_gets(3)
-                assert [each.headers["x-key"] for each in origin.connections] == ["first", "third"]
+                assert [each.headers["x-key"] for each in origin.connections] == ["first-key", "third-key"]
                 assert len(swarm.open) == 5, swarm.summary()
-                assert all(value not in lobby.process.tail(1000) for value in ("first", "second", "third"))
+                assert all(value not in lobby.process.tail(1000) for value in ("first-key", "second-key", "third-key"))
 
     run(main(), deadline=60)
 

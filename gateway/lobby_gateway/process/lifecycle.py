@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
+from datetime import UTC, datetime
 from typing import Any
 
 from lobby_gateway.errors import UserError, internal_error
@@ -104,4 +105,6 @@ async def watch_stdin(line: Callable[[bytes], None], end: Callable[[], None]) ->
 def announce(**fields: object) -> None:
     """Prints one line of JSON on standard output, from which the parent reads the ports; does nothing if it has exited."""
     with contextlib.suppress(BrokenPipeError):
-        os.write(1, (json.dumps({"event": "listening", **fields}) + "\n").encode())
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")  # in a pod it stands among the lines of the log
+        line = {"time": now, "level": "info", "event": "listening", **fields}
+        os.write(1, (json.dumps(line) + "\n").encode())

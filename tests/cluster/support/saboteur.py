@@ -62,7 +62,7 @@ class Saboteur:
         headers = {name: value for name, value in request.headers.items() if name.lower() not in HOP}
         headers["Authorization"] = f"Bearer {self._token}"
         async with self._session.request(
-            request.method, self._server + request.path_qs, headers=headers, data=await request.read()
+            request.method, self._server + request.path_qs, headers=headers, data=await request.read() or None
         ) as answer:
             with self._calls.open("a") as calls:
                 calls.write(f"{request.method} {request.path_qs} {answer.status}\n")

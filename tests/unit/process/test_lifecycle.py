@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from datetime import datetime
 
 import pytest
 
@@ -45,11 +46,18 @@ def start(*arguments: str) -> subprocess.Popen[str]:
     )
 
 
+def told(line: str) -> dict[str, object]:
+    """What a process announced, without the time, which must be there."""
+    found: dict[str, object] = json.loads(line)
+    assert datetime.fromisoformat(str(found.pop("time"))).tzinfo is not None
+    return found
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_it_in_order(number: signal.Signals) -> None:
     with start() as process:
         assert process.stdout is not None
-        assert process.stdout.readline() == '{"event": "listening", "port": 1}\n'
+        assert told(process.stdout.readline()) == {"level": "info", "event": "listening", "port": 1}
         process.send_signal(number)
         out, err = process.communicate(timeout=20)
     assert (out, err, process.returncode) == (f"{number.name}\n", "", 0)
@@ -58,7 +66,9 @@ def test_a_signal_stops_it_in_order(number: signal.Signals) -> None:
 def test_it_keeps_no_idle_thread() -> None:
     with start("threads", "stdin") as process:
         out, err = process.communicate(timeout=20)
-    assert (out, err) == ('{"event": "listening", "port": 1}\n1\nthe parent exited\n', "")
+    first, _, rest = out.partition("\n")
+    assert told(first) == {"level": "info", "event": "listening", "port": 1}
+    assert (rest, err) == ("1\nthe parent exited\n", "")
 
 
 def test_the_end_of_standard_input_stops_it_where_that_is_asked_for() -> None:

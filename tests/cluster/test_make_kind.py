@@ -25,6 +25,7 @@ NAME = "lobby-gateway"
 DEADLINE = 1500  # images are built without a cache, perhaps on a busy machine
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.timeout(DEADLINE + 120),
     pytest.mark.skipif(ENVIRONMENT.keep, reason="LOBBY_TEST_KEEP: the kept release has the node port of `make kind`"),
 ]

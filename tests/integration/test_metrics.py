@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import re
 from importlib.metadata import version
 from pathlib import Path
@@ -32,6 +33,10 @@ def documented(*sections: str) -> dict[str, tuple[str, tuple[str, ...]]]:
             found[name] = (kind, tuple(re.findall(r"\w+", labels)))
     assert found
     return found
+
+
+BUILD = {"version": version("lobby-gateway"), "python": platform.python_version()}
+"""Labels of `*_build_info`."""
 
 
 def label_values() -> dict[tuple[str, str], set[str]]:
@@ -72,8 +77,8 @@ async def check(url: str, *sections: str) -> None:
             for label in expected[name][1]:
                 found = {sample[label] for sample in samples}
                 listed = values[name, label]
-                if label == "version":
-                    assert found == {version("lobby-gateway")}, name
+                if name.endswith("_build_info"):
+                    assert found == {BUILD[label]}, (name, label)
                 elif name == "lobby_operator_condition":  # only conditions that hold are exported
                     assert found <= (listed or {"prices", "books"}), (name, label)
                 else:

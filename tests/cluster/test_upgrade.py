@@ -26,7 +26,7 @@ KINDS = (
 )
 DEFINITION = "crd/lobbies.lobby-gateway.io"
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from tests.cluster.conftest import TICKER
 from tests.cluster.enforced.conftest import POLICIES_DEADLINE, reachable
 from tests.cluster.support.api import ADMIN_PORT
@@ -15,7 +16,7 @@ from tests.cluster.support.release import Release
 from tests.cluster.support.resources import lobby
 from tests.cluster.support.waiting import eventually
 
-pytestmark = needs_faults
+pytestmark = [pytest.mark.slow, needs_faults]
 
 CLIENTS = 12
 
@@ -43,6 +44,7 @@ def test_a_lobby_that_is_cut_off_from_its_origin_has_the_stream_of_its_peer(
     resource = lobby("cut", origin, replicas=1, spareSeats=0, origin_connect="Always", clients_seats=8)
     with cluster.lobby(resource) as name, Crowd(installed.url("/cut")) as crowd:
         cluster.until_condition(name, "OriginConnected", "True")
+        cluster.until_ready(name, 1)
         first = cluster.ready_pods(name)[0]
         cluster.apply(only_from(first["status"]["podIP"]))
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 
+import pytest
 from tests.cluster.support.cluster import Cluster
 from tests.cluster.support.commands import kubectl
 from tests.cluster.support.figures import FIGURES
@@ -13,6 +14,8 @@ from tests.cluster.support.resources import lobby
 from tests.support.resuming import NO_FAULTS, Resuming, resuming
 from tests.support.sockets import run
 from tests.support.waiting import until
+
+pytestmark = pytest.mark.slow
 
 CLIENTS = 200
 NAME = "resuming"

@@ -12,23 +12,21 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from lobby_gateway import close_codes
 from lobby_gateway.clients.admission import Permit
 from lobby_gateway.clients.backlog import QueueLimits
 from lobby_gateway.clients.connection import ClientConnection
 from lobby_gateway.clients.message_bus import BusStats, MessageBus
-from lobby_gateway.clients.tokens import NamespaceKeys, Purpose, sign
+from lobby_gateway.clients.tokens import NamespaceKeys
 from lobby_gateway.errors import LobbyGatewayError, internal_error
 from lobby_gateway.greeter.router import PendingClient
 from lobby_gateway.greeter.seat_queue import ClaimRefusal, LobbyId, Waiter
 from lobby_gateway.resource.spec import lobby_key
 from lobby_gateway.settings import TrunkConsumerSettings
 from lobby_gateway.trunk.consumer import TRUNK_CONSUMER_SETTINGS, SeatLedger, TrunkConsumer
-from lobby_gateway.trunk.consumer_connection import TrunkConsumerConnection, connect_trunk
+from lobby_gateway.trunk.consumer_connection import TrunkConsumerConnection, connect_trunk, with_each_key
 from lobby_gateway.trunk.identity import Identity, digest
 from lobby_gateway.trunk.position import NO_EPOCH, LiveReason, Position
 from lobby_gateway.trunk.records import (
-    PATH,
     STREAM,
     Blamed,
     FromServer,
@@ -42,7 +40,6 @@ from lobby_gateway.trunk.records import (
     Status,
     Welcome,
 )
-from lobby_gateway.websocket.client_handshake import HandshakeRefusedError
 from lobby_gateway.websocket.frames import Batch
 
 _REFUSALS: dict[int, ClaimRefusal] = {GrantReason.FULL: ClaimRefusal.FULL, GrantReason.DRAINING: ClaimRefusal.DRAINING}
@@ -463,24 +460,21 @@ class Trunk:
         self._received_at = self._loop.time()
 
     async def _connect(self, keys: Sequence[bytes], lobby: str) -> TrunkConsumerConnection:
-        for number, key in enumerate(keys, 1):
-            expires = time.time() + self._settings.token_seconds
-            token = sign(key, purpose=Purpose.TRUNK, lobby=lobby, path=PATH, expires=expires)
-            try:
-                return await connect_trunk(
-                    self.id.address,
-                    token=token,
-                    name=self._greeter,
-                    listener=self,
-                    replay=self._recent.messages,
-                    ledger=self.ledger,
-                    identity=self._identity,
-                    settings=self._settings,
-                )
-            except HandshakeRefusedError as error:
-                if error.status != close_codes.BAD_TOKEN.status or number == len(keys):
-                    raise
-        raise ValueError("no key")
+        return await with_each_key(
+            keys,
+            lobby,
+            lambda token: connect_trunk(
+                self.id.address,
+                token=token,
+                name=self._greeter,
+                listener=self,
+                replay=self._recent.messages,
+                ledger=self.ledger,
+                identity=self._identity,
+                settings=self._settings,
+            ),
+            self._settings,
+        )
 
     def _granted(self, record: Granted) -> None:
         self._owner.trunk_granted(self, record.granted, _REFUSALS.get(record.reason))

@@ -8,17 +8,15 @@ import time
 from collections.abc import Hashable
 from typing import Protocol
 
-from lobby_gateway import close_codes
-from lobby_gateway.clients.tokens import Purpose, TokenKeys, sign
+from lobby_gateway.clients.tokens import TokenKeys
 from lobby_gateway.errors import LobbyGatewayError, internal_error
 from lobby_gateway.lobby.stream_source import Rank, Source
 from lobby_gateway.process.peer_list import Peer
 from lobby_gateway.resource.spec import lobby_key
 from lobby_gateway.settings import TrunkConsumerSettings
-from lobby_gateway.trunk.consumer_connection import TrunkConsumerConnection, connect_trunk
+from lobby_gateway.trunk.consumer_connection import TrunkConsumerConnection, connect_trunk, with_each_key
 from lobby_gateway.trunk.position import Position
-from lobby_gateway.trunk.records import PATH, STREAM, Blamed, FromServer, Missed, Move, Origin, Status, Welcome
-from lobby_gateway.websocket.client_handshake import HandshakeRefusedError
+from lobby_gateway.trunk.records import STREAM, Blamed, FromServer, Missed, Move, Origin, Status, Welcome
 from lobby_gateway.websocket.frames import Batch
 
 logger = logging.getLogger(__name__)
@@ -134,26 +132,21 @@ class PeerTrunk:
         replay: int,
         settings: TrunkConsumerSettings,
     ) -> TrunkConsumerConnection:
-        tried = keys.signing_keys_to_try(time.monotonic())
-        for number, key in enumerate(tried, 1):
-            expires = time.time() + settings.token_seconds
-            lobby = lobby_key(namespace, self.peer.name)
-            token = sign(key, purpose=Purpose.TRUNK, lobby=lobby, path=PATH, expires=expires)
-            try:
-                return await connect_trunk(
-                    self.peer.address,
-                    token=token,
-                    name=name,
-                    listener=self,
-                    replay=replay,
-                    position=position,
-                    relays=True,
-                    settings=settings,
-                )
-            except HandshakeRefusedError as error:
-                if error.status != close_codes.BAD_TOKEN.status or number == len(tried):
-                    raise
-        raise ValueError("no key")
+        return await with_each_key(
+            keys.signing_keys_to_try(time.monotonic()),
+            lobby_key(namespace, self.peer.name),
+            lambda token: connect_trunk(
+                self.peer.address,
+                token=token,
+                name=name,
+                listener=self,
+                replay=replay,
+                position=position,
+                relays=True,
+                settings=settings,
+            ),
+            settings,
+        )
 
     @property
     def subprotocol(self) -> str | None:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
+from lobby_gateway import close_codes
+from lobby_gateway.clients.tokens import Purpose, sign
 from lobby_gateway.settings import TrunkConsumerSettings
 from lobby_gateway.trunk.consumer import TRUNK_CONSUMER_SETTINGS, SeatLedger, TrunkConsumer
 from lobby_gateway.trunk.identity import Identity, digest
 from lobby_gateway.trunk.position import Position
 from lobby_gateway.trunk.records import MAX_FORWARD_BYTES, PATH, SUBPROTOCOL, FromServer, Messages, TrunkError, Welcome
 from lobby_gateway.websocket.client import WebSocketClient, open_websocket
-from lobby_gateway.websocket.client_handshake import ConnectFailedError
+from lobby_gateway.websocket.client_handshake import ConnectFailedError, HandshakeRefusedError
 from lobby_gateway.websocket.frames import Batch, Opcode, header_size
 from lobby_gateway.websocket.parser import Close, Event, Violation
 
@@ -98,6 +102,36 @@ async def connect_trunk(
     )
     connection.begin(client, core)
     return connection
+
+
+async def with_each_key(
+    keys: Sequence[bytes],
+    lobby: str,
+    connect: Callable[[str], Awaitable[TrunkConsumerConnection]],
+    settings: TrunkConsumerSettings = TRUNK_CONSUMER_SETTINGS,
+) -> TrunkConsumerConnection:
+    """Opens a trunk with a token of the first key that the lobby accepts: while keys rotate, it may know another one.
+
+    Args:
+        keys: signing keys, in the order in which to try them.
+        lobby: `lobby_key` of the lobby.
+        connect: opens the trunk with a token; see `connect_trunk`.
+        settings: see `TrunkConsumerSettings`.
+
+    Raises:
+        HandshakeRefusedError: the lobby refused for another reason, or refused all keys.
+        ConnectFailedError: it did not respond, or is not a lobby.
+        ValueError: there is no key.
+    """
+    for number, key in enumerate(keys, 1):
+        expires = time.time() + settings.token_seconds
+        token = sign(key, purpose=Purpose.TRUNK, lobby=lobby, path=PATH, expires=expires)
+        try:
+            return await connect(token)
+        except HandshakeRefusedError as error:
+            if error.status != close_codes.BAD_TOKEN.status or number == len(keys):
+                raise
+    raise ValueError("no key")
 
 
 class TrunkConsumerConnection:

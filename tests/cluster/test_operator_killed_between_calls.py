@@ -41,6 +41,7 @@ SELDOM: dict[Right, str] = {
     ("create", "coordination.k8s.io", "leases"): "somebody deleted the chart's Lease",
     ("get", "lobby-gateway.io", "lobbies"): "the status was changed by somebody else",
     ("patch", "events.k8s.io", "events"): "the same happens again",
+    ("list", "events.k8s.io", "events"): "a container is not created: what the kubelet says about it",
 }
 
 pytestmark = [

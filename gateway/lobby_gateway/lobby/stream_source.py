@@ -44,7 +44,8 @@ class Source:
         via: the lobbies that its stream comes over, the nearest first; None: that lobby has no stream now.
         moving: the lobby asked its consumers to leave.
         collected: its messages while it is a candidate; None otherwise.
-        before_loss: cursor in `collected`: messages before it may have been seen from the source that was lost.
+        before_loss: cursor in `collected`: messages before it may have been seen from the source that was lost; None: it
+            began after the loss.
         since: when its stream began.
         epochs: epochs of `collected` so far.
         history: messages still to come that are older than the stream: a lobby that begins with it can continue the streams
@@ -59,7 +60,7 @@ class Source:
         self.via: tuple[str, ...] | None = (name,) if name else ()
         self.moving = False
         self.collected: MessageRing | None = None
-        self.before_loss = 0
+        self.before_loss: int | None = None
         self.since = 0.0
         self.epochs = 0
         self.history = 0
@@ -480,7 +481,7 @@ class StreamSources:
         if waits and now < max(since, min(each.since for each in usable)) + self._settings.wait_seconds:
             return
         best = min(usable, key=lambda each: (each.rank, each.moving, each.depth))
-        self._take(best, exact=False, cursor=best.before_loss)
+        self._take(best, exact=False, cursor=best.before_loss or 0)
 
     def _better(self, source: Source) -> bool:
         """Whether a candidate should take over where it can do so exactly."""
@@ -493,7 +494,7 @@ class StreamSources:
 
     def _may_be_behind(self, source: Source, found: Wait) -> bool:
         """Whether the place may still come. A session that began after the loss has it only if it repeats earlier messages."""
-        fresh = source.rank is not Rank.PEER and self._lost_at is not None and source.since >= self._lost_at
+        fresh = source.rank is not Rank.PEER and self._lost_at is not None and source.before_loss is None
         return found.reason is not LiveReason.UNKNOWN or not fresh
 
     def _find(self, source: Source) -> Exact | Live | Wait | None:
@@ -545,6 +546,8 @@ class StreamSources:
                     self._break()
                 epoch, cursor = chunk.epoch, chunk.cursor_after
                 self._commands.append(Publish(chunk.batch))
+        if epoch is not None and epoch != collected.epoch:
+            self._break()  # what comes next does not follow the last of these
 
     def _break(self) -> None:
         if self._ring.epoch != NO_EPOCH:

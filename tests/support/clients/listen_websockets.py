@@ -26,7 +26,7 @@ async def main(url: str, compression: str, *subprotocols: str) -> None:
     async with connect(
         url,
         compression="deflate" if compression == "compress" else None,
-        subprotocols=[Subprotocol(each) for each in subprotocols],
+        subprotocols=[Subprotocol(each) for each in subprotocols] or None,
         max_size=None,
         proxy=None,
     ) as client:

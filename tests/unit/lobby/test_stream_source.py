@@ -71,6 +71,40 @@ def streaming(*messages: int) -> tuple[Lobby, Source]:
     return lobby, own
 
 
+def test_a_gap_after_the_last_message_of_a_candidate_is_not_hidden_when_it_takes_over() -> None:
+    lobby = Lobby()
+    first, second = Source(Rank.PEER, "b-1"), Source(Rank.PEER, "c-1")
+    lobby.opened(first, via=())
+    lobby.got(first, 1, 2)
+    lobby.sources.told(first, None, lobby.now)
+    lobby.opened(second, via=())
+    lobby.got(second, 1)
+    lobby.sources.missed(second, 1)
+    lobby.now += 60
+    lobby.sources.wake(lobby.now)
+    lobby.perform()
+    assert lobby.sources.active is second
+    epochs = lobby.epochs
+    lobby.got(second, 3)
+    assert lobby.published == [1, 2, 1, 3]
+    assert lobby.ring.locate(lobby.ring.cursor - 2)[0] != lobby.ring.locate(lobby.ring.cursor - 1)[0]
+    assert lobby.epochs == epochs
+
+
+def test_a_renewed_session_that_opened_when_the_old_one_was_lost_repeats_nothing() -> None:
+    lobby = Lobby()
+    old, renewed = Source(Rank.OWN), Source(Rank.RENEWED)
+    lobby.opened(old)
+    lobby.opened(renewed)
+    lobby.got(old, 1, 2)
+    lobby.lost(old)  # at the time at which the renewed one opened: the clock did not move
+    assert lobby.published == [1, 2]
+    lobby.got(renewed, 1, 2, 3)
+    assert lobby.sources.active is renewed
+    assert lobby.published == [1, 2, 3]
+    assert lobby.epochs == 1
+
+
 def test_a_lost_stream_goes_on_over_a_peer_and_back_at_the_same_message() -> None:
     lobby, own = streaming(*range(20))
     lobby.sources.ask({"a-2"})

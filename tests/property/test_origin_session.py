@@ -269,8 +269,8 @@ class OriginSessionMachine(RuleBasedStateMachine):
         was_connecting, was_open = self.connecting, self.open
         if was_connecting or (was_open and (self.closing or not self.streaming)):
             self.outdated = True
-        elif not was_open:
-            self.not_before = self.now
+        if not was_connecting and (not was_open or self.closing):
+            self.not_before = self.now  # what it refused was the old secret
         self.session.secrets_changed(self.now)
         self.obey()
         assert self.open == was_open

@@ -12,7 +12,7 @@ from lobby_gateway.resource.spec import OriginSpec
 
 def origin_spec(url: str = "ws://origin.example/", **fields: Any) -> OriginSpec:
     """An origin spec; `fields` are fields of the resource, such as `staleSeconds=5`."""
-    defaults = {
+    defaults: dict[str, Any] = {
         "headers": [],
         "query": [],
         "subprotocols": [],
@@ -25,7 +25,7 @@ def origin_spec(url: str = "ws://origin.example/", **fields: Any) -> OriginSpec:
         "closeCodes": {"refused": [1008]},
         "keepalive": {"pingSeconds": 20, "timeoutSeconds": 20},
         "staleSeconds": 0,
-        "reconnect": {"minMilliseconds": 500, "maxMilliseconds": 30000},
+        "reconnect": {"minMilliseconds": 500, "maxMilliseconds": 30000, "jitter": "Full"},
         "connect": "OnDemand",
         "maxMessageBytes": 1048576,
         "identity": "Content",
@@ -45,7 +45,8 @@ def origin_spec(url: str = "ws://origin.example/", **fields: Any) -> OriginSpec:
         }
         for rule in fields.get("onMessage", ())
     ]
-    return build(OriginSpec, {**defaults, "url": url, **fields, "onConnect": steps, "onMessage": rules}, "spec.origin")
+    given = {name: {**defaults[name], **each} if isinstance(each, dict) else each for name, each in fields.items()}
+    return build(OriginSpec, {**defaults, "url": url, **given, "onConnect": steps, "onMessage": rules}, "spec.origin")
 
 
 def resolved(spec: OriginSpec, environment: Mapping[str, str] | None = None) -> ResolvedOrigin:

@@ -111,6 +111,7 @@ class OriginSession:
             base=spec.reconnect.min_milliseconds / 1000,
             cap=spec.reconnect.max_milliseconds / 1000,
             fraction=fraction,
+            jitter=spec.reconnect.jitter.share,
             max_floor=settings.max_retry_after_seconds,
         )
         self._commands: list[Command] = []

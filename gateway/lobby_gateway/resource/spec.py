@@ -40,6 +40,19 @@ class Decode(StrEnum):
     DEFLATE = "Deflate"
 
 
+class Jitter(StrEnum):
+    """How much of the wait before an attempt to connect is random."""
+
+    FULL = "Full"
+    HALF = "Half"
+    NONE = "None"
+
+    @property
+    def share(self) -> float:
+        """The random share of the wait."""
+        return {Jitter.FULL: 1.0, Jitter.HALF: 0.5, Jitter.NONE: 0.0}[self]
+
+
 class Overflow(StrEnum):
     """What happens when a message may no longer wait for a client."""
 
@@ -273,15 +286,17 @@ class KeepaliveSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReconnectSpec:
-    """Back-off between attempts to connect: exponential with full jitter.
+    """Back-off between attempts to connect: exponential with jitter.
 
     Attributes:
         min_milliseconds: upper bound of the first wait.
         max_milliseconds: upper bound of any wait.
+        jitter: how much of each wait is random.
     """
 
     min_milliseconds: int
     max_milliseconds: int
+    jitter: Jitter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

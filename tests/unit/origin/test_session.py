@@ -273,6 +273,16 @@ def test_forbidden_waits_at_least_the_longest_wait() -> None:
     assert shell.report.retry_in_seconds == 600
 
 
+@pytest.mark.parametrize(("jitter", "wait"), [("Full", 7.5), ("Half", 18.75), ("None", 30.0)])
+def test_jitter_is_the_random_share_of_each_wait(jitter: str, wait: float) -> None:
+    shell = Shell(fraction=0.25, reconnect={"minMilliseconds": 30_000, "maxMilliseconds": 30_000, "jitter": jitter})
+    shell.wanted()
+    for _ in range(3):
+        shell.failed()
+        assert shell.later(wait - 0.01) == []
+        assert shell.later(0.02) == [Connect()]
+
+
 @pytest.mark.parametrize("status", [429, 503])
 def test_retry_after_is_honored(status: int) -> None:
     shell = Shell(fraction=0.5)

@@ -38,6 +38,13 @@ def test_jitter_is_full_from_nothing_to_the_ceiling() -> None:
     assert [waits.next(), waits.next(), waits.next()] == [0, 2, 16]
 
 
+@pytest.mark.parametrize(("jitter", "waits"), [(0.5, [5, 15, 40]), (0.0, [10, 20, 40])])
+def test_without_full_jitter_only_a_share_of_the_wait_is_random(jitter: float, waits: list[float]) -> None:
+    fractions = iter([0.0, 0.5, 1.0])
+    backoff = Backoff(base=10, cap=100, jitter=jitter, fraction=lambda: next(fractions))
+    assert [backoff.next() for _ in range(3)] == waits
+
+
 def test_reset_makes_the_next_wait_a_first_one() -> None:
     waits = backoff()
     for _ in range(5):

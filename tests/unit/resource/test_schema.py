@@ -81,7 +81,7 @@ def test_defaults_reach_every_leaf() -> None:
             "every": [],
             "keepalive": {"pingSeconds": 20, "timeoutSeconds": 20},
             "staleSeconds": 0,
-            "reconnect": {"minMilliseconds": 500, "maxMilliseconds": 30000},
+            "reconnect": {"minMilliseconds": 500, "maxMilliseconds": 30000, "jitter": "Full"},
             "connect": "OnDemand",
             "limits": {"connections": 0},
             "renew": {"everySeconds": 0, "overlap": True},

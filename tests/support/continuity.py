@@ -32,8 +32,8 @@ from tests.support.waiting import until
 
 from lobby_gateway.clients.tokens import key_from_hex
 
-PAUSE_SECONDS = 0.005
-"""Time between two rounds of reading."""
+PAUSE_SECONDS, PAUSE_PER_CLIENT = 0.005, 25e-6
+"""Seconds between two rounds of reading: at least the first; many clients are read less often, several messages at once."""
 HANDSHAKE = "GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n{more}\r\n"
 KEY = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
 MOST_NOTES = 3
@@ -323,7 +323,7 @@ class Continuity:
                     self._poll.unregister(fd)
                     del self._by_fd[fd]
                     viewer.sock.close()
-            await asyncio.sleep(PAUSE_SECONDS)
+            await asyncio.sleep(max(PAUSE_SECONDS, PAUSE_PER_CLIENT * len(self.viewers)))
 
     def pause(self, viewers: Iterable[Viewer]) -> None:
         """Some clients stop reading."""

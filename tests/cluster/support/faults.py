@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -102,6 +103,41 @@ def admin_ports_dropped(operators: Iterable[str], *, but: Iterable[str]) -> Iter
                 run(*pod, "-I", *rule)
                 stack.callback(run, *pod, "-D", *rule)
         yield
+
+
+@contextlib.contextmanager
+def api_refused(operators: Iterable[str]) -> Iterator[None]:
+    """During the block, connections of operators to the API server break and are refused.
+
+    Works where the nodes are on this machine, as root: the rules are made in the network namespace of each pod, which outlives
+    a restart of its process.
+
+    Args:
+        operators: names of their pods.
+    """
+    rule = ("OUTPUT", "-p", "tcp", "--dport", "443", "-j", "REJECT", "--reject-with", "tcp-reset")
+    with contextlib.ExitStack() as stack:
+        for each in operators:
+            network = os.open(f"/proc/{pid_of_pod(each, OPERATOR_MODULE)}/ns/net", os.O_RDONLY)
+            stack.callback(os.close, network)
+            inside_pod = ("nsenter", f"--net=/proc/{os.getpid()}/fd/{network}", "iptables")
+            run(*inside_pod, "-I", *rule)
+            stack.callback(run, *inside_pod, "-D", *rule)
+        yield
+
+
+_COMPACT = """
+import json, urllib.request
+def ask(what, body):
+    url = "http://127.0.0.1:2379/v3/kv/" + what
+    return json.loads(urllib.request.urlopen(urllib.request.Request(url, json.dumps(body).encode()), timeout=10).read())
+ask("compaction", {"revision": ask("range", {"key": "AA=="})["header"]["revision"], "physical": True})
+"""
+
+
+def compact_etcd() -> None:
+    """Lets etcd forget all earlier versions; where it listens on its usual port, inside the cluster's network."""
+    run(*inside(sys.executable, "-c", _COMPACT))
 
 
 def kill_process(pod: str, module: str) -> None:

@@ -1,6 +1,6 @@
 """Faults of the cluster itself, caused by the command that the environment names. Each is undone at the end of its block.
 
-The arguments after those of `LOBBY_TEST_FAULTS` are `stop apiserver`, `start apiserver` (`controllers`,
+The arguments after those of `LOBBY_TEST_FAULTS` are `stop apiserver`, `kill apiserver`, `start apiserver` (`controllers`,
 `scheduler`), `crash NODE`, `boot NODE`, `cut NODE`, `mend NODE` (its network), `policies`, which enforces NetworkPolicies from
 then on, and `exec -- COMMAND`: a process of this machine, inside the cluster's network.
 """

@@ -121,6 +121,27 @@ RELAY = RelaySettings()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class IdentitySettings:
+    """The search for a place in a stream by the identities of messages (`origin.identity`).
+
+    Attributes:
+        index_bytes: bytes of messages whose identities are computed in one turn of the event loop; a message counts as 512
+            more. JSON takes at most 5 ms, payloads 1 ms; all that a ring keeps would take half a second.
+        index_seconds: how much longer than usual a consumer waits for its place while that goes on: several times what a full
+            ring takes, since other work goes on, too.
+        looked_at: most messages that are searched for the 16 of a position, so that few having an identity costs little.
+    """
+
+    index_bytes: int = 64 << 10
+    index_seconds: float = 3.0
+    looked_at: int = 256
+
+
+IDENTITIES = IdentitySettings()
+"""The defaults, for arguments."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LobbySettings:
     """A lobby process.
 

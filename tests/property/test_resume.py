@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.streams import batches_of
 
+from lobby_gateway.settings import IdentitySettings
 from lobby_gateway.trunk.identity import digest
 from lobby_gateway.trunk.identity_index import COMMONPLACE
 from lobby_gateway.trunk.position import DIGESTS_KEPT, LiveReason, Position
@@ -188,3 +189,27 @@ def test_searching_again_after_more_messages_is_like_searching_once(stream: Stre
             often.resume(position(stream[: often.cursor]))
     seen = data.draw(st.integers(1, len(stream)))
     assert often.resume(position(stream[:seen])) == once.resume(position(stream[:seen]))
+
+
+@given(stream=streams(), data=st.data())
+def test_searching_in_many_turns_is_like_searching_once(stream: Stream, data: st.DataObject) -> None:
+    """Messages come and are evicted between the turns; until all identities are there, the answer is to wait."""
+    limit = data.draw(st.integers(1, 60))
+    settings = IdentitySettings(index_bytes=data.draw(st.integers(1, 5000)))
+    turns: list[MessageRing] = []
+    slowly, once = MessageRing(limit, index_later=turns.append, settings=settings), MessageRing(limit)
+    for ring in (slowly, once):
+        ring.begin_epoch(1)
+    for batch in batches_of(stream, [1, 7, 2]):
+        slowly.append(batch)
+        once.append(batch)
+        if data.draw(st.booleans()):
+            slowly.resume(position(stream[: slowly.cursor]))
+        if turns and not slowly.index_more():
+            turns.clear()
+    seen = position(stream[: data.draw(st.integers(1, len(stream)))])
+    while isinstance(found := slowly.resume(seen), Wait) and found.grace:
+        assert turns == [slowly]
+        if not slowly.index_more():
+            turns.clear()
+    assert found == once.resume(seen)

@@ -30,6 +30,7 @@ from lobby_gateway.lobby import collectors
 from lobby_gateway.lobby.collectors import LobbyStats
 from lobby_gateway.lobby.forwarding import Forwarding
 from lobby_gateway.lobby.handshakes import LobbyHandshakes
+from lobby_gateway.lobby.indexing import IndexInTurns
 from lobby_gateway.lobby.stream import LobbyStream
 from lobby_gateway.lobby.watched_files import FileWatch, SecretSource
 from lobby_gateway.origin.secrets import ResolvedOrigin
@@ -109,7 +110,12 @@ class LobbyProcess:
         self._loop = asyncio.get_running_loop()
         self._seat_count = SeatCount(lobby.spec.clients.seats)
         origin = lobby.spec.origin
-        self._ring = MessageRing(settings.ring_messages, settings.ring_bytes, identity_of(origin.identity))
+        self._ring = MessageRing(
+            settings.ring_messages,
+            settings.ring_bytes,
+            identity_of(origin.identity),
+            index_later=IndexInTurns(self._wake_trunks),
+        )
         self._stream = LobbyStream(
             lobby,
             name,
@@ -442,9 +448,12 @@ class LobbyProcess:
         self._stats.messages += len(batch.ends)
         self._stats.bytes += len(batch.data)
         self._ring.append(batch)
-        for each in list(self._trunks):
-            each.wake()  # before the direct clients: one send of a trunk may serve hundreds of clients
+        self._wake_trunks()  # before the direct clients: one send of a trunk may serve hundreds of clients
         self._handshakes.bus.publish(batch)
+
+    def _wake_trunks(self) -> None:
+        for each in list(self._trunks):
+            each.wake()
 
     def _forward(self, sender: Hashable, opcode: int, payload: bytes) -> None:
         self._forwarding.submit(sender, opcode, payload, self._loop.time())

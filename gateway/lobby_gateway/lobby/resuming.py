@@ -73,7 +73,7 @@ class ResumingClients:
         for client, (position, deadline) in list(self._waiting.items()):
             found = places.get(position) or places.setdefault(position, self._ring.resume(position))
             if isinstance(found, Wait):
-                if now < deadline:
+                if now < deadline + found.grace:
                     continue
                 found = Live(self._ring.cursor, found.reason)
             if self._waiting.pop(client, None) is not None:  # otherwise it was lost meanwhile

@@ -117,7 +117,9 @@ class LobbyStream:
         self.sources = StreamSources(
             name,
             ring,
-            collect=lambda: MessageRing(relay.candidate_messages, relay.candidate_bytes, identity),
+            collect=lambda: MessageRing(
+                relay.candidate_messages, relay.candidate_bytes, identity, index_later=ring.index_later
+            ),
             identifiable=spec.identity != NONE,
             settings=relay,
         )

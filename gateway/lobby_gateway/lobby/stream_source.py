@@ -445,7 +445,7 @@ class StreamSources:
             each.before_loss = each.collected.cursor if each.collected is not None else 0
 
     def _decide(self, now: float) -> None:
-        waits = False
+        patience = 0.0
         for source in sorted(self._candidates, key=lambda each: (each.rank, each.moving, each.depth)):
             if not self._better(source):
                 continue
@@ -453,9 +453,10 @@ class StreamSources:
             if isinstance(found, Exact):
                 self._take(source, exact=True, cursor=found.cursor)
                 break
-            waits = waits or (isinstance(found, Wait) and self._may_be_behind(source, found))
+            if isinstance(found, Wait) and self._may_be_behind(source, found):
+                patience = max(patience, self._settings.wait_seconds + found.grace)
         else:
-            self._decide_late(now, waits=waits)
+            self._decide_late(now, patience)
         self._close_useless()
         self._schedule(now)
 
@@ -465,8 +466,8 @@ class StreamSources:
             if source.rank is Rank.PEER and not self._better(source):
                 self._close(source)
 
-    def _decide_late(self, now: float, *, waits: bool) -> None:
-        """No candidate continues the stream exactly, so far."""
+    def _decide_late(self, now: float, patience: float) -> None:
+        """No candidate continues the stream exactly, so far; one may within `patience` seconds after the stream stopped."""
         if self.flowing:
             for source in self._candidates:
                 if source.rank is Rank.RENEWED and now >= source.since + self._settings.renew_seconds:
@@ -476,9 +477,10 @@ class StreamSources:
         usable = [each for each in self._candidates if each.usable]
         if not usable:
             return
-        waits = waits or bool(self._unasked)
+        if self._unasked:
+            patience = max(patience, self._settings.wait_seconds)
         since = now if self._lost_at is None else self._lost_at
-        if waits and now < max(since, min(each.since for each in usable)) + self._settings.wait_seconds:
+        if now < max(since, min(each.since for each in usable)) + patience:
             return
         best = min(usable, key=lambda each: (each.rank, each.moving, each.depth))
         self._take(best, exact=False, cursor=best.before_loss or 0)
@@ -495,7 +497,7 @@ class StreamSources:
     def _may_be_behind(self, source: Source, found: Wait) -> bool:
         """Whether the place may still come. A session that began after the loss has it only if it repeats earlier messages."""
         fresh = source.rank is not Rank.PEER and self._lost_at is not None and source.before_loss is None
-        return found.reason is not LiveReason.UNKNOWN or not fresh
+        return found.reason is not LiveReason.UNKNOWN or bool(found.grace) or not fresh
 
     def _find(self, source: Source) -> Exact | Live | Wait | None:
         """Where the stream continues in a candidate; None: as at the last time, since nothing has come."""
@@ -514,7 +516,9 @@ class StreamSources:
         if isinstance(found, Exact):
             here = ring.resume(position)  # more of the stream is known here: it may show that there are two places
             if not isinstance(here, Exact):
-                return Live(collected.cursor, here.reason) if isinstance(here, Live) else here
+                found = Live(collected.cursor, here.reason) if isinstance(here, Live) else here
+        if isinstance(found, Wait) and found.grace:
+            source.tried = None  # it is known soon, even if nothing comes
         return found
 
     def _take(self, source: Source, *, exact: bool, cursor: int | None = None) -> None:

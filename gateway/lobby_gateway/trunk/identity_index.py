@@ -1,7 +1,7 @@
 """The identities of the messages of a ring, and the places where those of a position fit.
 
-They are computed when somebody resumes with a position of another epoch: the first search hashes everything that the ring
-keeps, a later one only what was added since.
+They are computed when somebody resumes with a position of another epoch: for the first search, of everything that the ring
+keeps, and for a later one only of what was added since.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ COMMONPLACE = 16
 the position has other messages, too."""
 
 _SIZE = array("Q").itemsize
+_MESSAGE_BYTES = 512  # what a message costs besides its bytes, in bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,17 +57,19 @@ class IdentityIndex:
         """Messages with an identity."""
         return len(self._digests)
 
-    def append(self, batches: Iterable[Batch]) -> None:
-        """Adds the messages from `end` on."""
-        cursor = self.end
+    def append(self, batches: Iterable[Batch], max_bytes: int) -> None:
+        """Adds the messages from `end` on: about `max_bytes`, where a message counts as 512 more, but at least one."""
         for batch in batches:
             for index in range(len(batch.ends)):
-                cursor += 1
-                digest = self.identity(batch.payload(index))
+                payload = batch.payload(index)
+                digest = self.identity(payload)
+                self.end += 1
                 if digest is not None:
                     self._digests.append(digest)
-                    self._cursors.append(cursor)
-        self.end = cursor
+                    self._cursors.append(self.end)
+                max_bytes -= len(payload) + _MESSAGE_BYTES
+                if max_bytes <= 0:
+                    return
 
     def forget(self, oldest: int) -> None:
         """Drops the messages before a cursor."""

@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from enum import IntEnum
 from itertools import islice
 
+from lobby_gateway.settings import IDENTITIES
 from lobby_gateway.trunk.identity import Identity, digest
 
 DIGESTS_KEPT = 16
 """How many of the latest messages a position has the identities of."""
-
-_LOOKED_AT = 256
-"""How many of the latest messages are searched for that many with an identity, so that few having one costs little."""
 
 NO_EPOCH = 0
 """The epoch of a stream whose origin was never connected; no origin session has it."""
@@ -88,8 +86,16 @@ class Position:
         return cls(int(epoch, 16), number)
 
 
-def digests_of(newest_first: Iterable[bytes | memoryview], identity: Identity = digest) -> tuple[int, ...]:
-    """Digests of the latest payloads that have an identity, which come newest first; in the order of `Position.digests`."""
-    latest = islice(newest_first, _LOOKED_AT)
+def digests_of(
+    newest_first: Iterable[bytes | memoryview], identity: Identity = digest, looked_at: int = IDENTITIES.looked_at
+) -> tuple[int, ...]:
+    """Digests of the latest payloads that have an identity, in the order of `Position.digests`.
+
+    Args:
+        newest_first: the payloads.
+        identity: gives the identity of one.
+        looked_at: see `IdentitySettings`.
+    """
+    latest = islice(newest_first, looked_at)
     digests = (each for payload in latest if (each := identity(payload)) is not None)
     return tuple(islice(digests, DIGESTS_KEPT))[::-1]

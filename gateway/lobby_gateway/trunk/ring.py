@@ -2,19 +2,19 @@
 
 The ring numbers messages over the life of the process, across epochs: a *cursor* is the number of messages before a place. A
 consumer keeps a cursor, so a slow one costs no memory beyond the ring itself. Batches are kept as they came: nothing is done
-per message, and identities are computed only when a position is needed or has to be found.
+per message, and identities are computed only when a position is needed or has to be found, bit by bit if there are many.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from operator import attrgetter
 from typing import NamedTuple
 
-from lobby_gateway.settings import LobbySettings
+from lobby_gateway.settings import IDENTITIES, IdentitySettings, LobbySettings
 from lobby_gateway.trunk.identity import Identity, digest
 from lobby_gateway.trunk.identity_index import IdentityIndex
 from lobby_gateway.trunk.position import NO_EPOCH, LiveReason, Position, digests_of
@@ -67,9 +67,11 @@ class Wait:
 
     Attributes:
         reason: why the stream is live if that takes too long.
+        grace: seconds to wait longer than usual, because the identities of messages are still being computed: ask again soon.
     """
 
     reason: LiveReason = LiveReason.AHEAD
+    grace: float = 0.0
 
 
 class _Span(NamedTuple):
@@ -92,6 +94,8 @@ class MessageRing(BatchLog):
         offset: of the next message in it.
         stale_before: cursor before which messages are not replayed, only resumed.
         identity: gives the identity of a payload.
+        index_later: called with this ring if more identities are needed than should be computed at once: it makes sure that
+            `index_more` is called in later turns of the event loop. None: they are computed at once.
         newest: the newest batch, which nearly all consumers take next.
         newest_start: cursor of its first message; -1 before the first batch.
         newest_epoch: epoch of its messages.
@@ -99,8 +103,8 @@ class MessageRing(BatchLog):
     """
 
     __slots__ = (
-        "_indexes", "_spans", "epoch", "identity", "max_bytes", "max_messages", "newest", "newest_epoch", "newest_offset",
-        "newest_start", "offset", "stale_before",
+        "_indexes", "_indexing", "_settings", "_spans", "epoch", "identity", "index_later", "max_bytes", "max_messages",
+        "newest", "newest_epoch", "newest_offset", "newest_start", "offset", "stale_before",
     )  # fmt: skip
 
     def __init__(
@@ -108,12 +112,18 @@ class MessageRing(BatchLog):
         max_messages: int = _DEFAULT_SETTINGS.ring_messages,
         max_bytes: int = _DEFAULT_SETTINGS.ring_bytes,
         identity: Identity = digest,
+        *,
+        index_later: Callable[[MessageRing], None] | None = None,
+        settings: IdentitySettings = IDENTITIES,
     ) -> None:
         super().__init__()
         self.max_messages = max_messages
         self.max_bytes = max_bytes
         self.identity = identity
+        self.index_later = index_later
+        self._settings = settings
         self._indexes: dict[Identity, IdentityIndex] = {}  # made when needed
+        self._indexing: list[IdentityIndex] = []  # those that `index_more` goes on with
         self.epoch = NO_EPOCH
         self.offset = 0
         self.stale_before = 0
@@ -246,8 +256,8 @@ class MessageRing(BatchLog):
         place doubtful. What no ring can see is that all of them occur, in this order, before its oldest message, too.
         """
         index = self._indexes.get(identity) or self._indexes.setdefault(identity, IdentityIndex(identity))
-        index.forget(self.oldest)
-        index.append(chunk.batch for chunk in self.since(index.end, self.bytes))
+        if index in self._indexing or not self._complete(index):
+            return Wait(LiveReason.UNKNOWN, grace=self._settings.index_seconds)
         fits = index.find(digests)
         if len(fits.cursors) > 1 or (fits.before and (fits.cursors or fits.ahead)):
             return Live(self.cursor, LiveReason.AMBIGUOUS)
@@ -259,6 +269,29 @@ class MessageRing(BatchLog):
                 return Live(cursor, LiveReason.GONE)  # another epoch begins there, so messages may be missing
             return Wait(LiveReason.AMBIGUOUS) if fits.ahead else Exact(cursor)
         return Wait() if fits.ahead else Wait(LiveReason.UNKNOWN)
+
+    def _complete(self, index: IdentityIndex) -> bool:
+        """Computes identities up to the newest message; returns False if that goes on in later turns."""
+        while not self._index_some(index):
+            if self.index_later is not None:
+                self._indexing.append(index)
+                if len(self._indexing) == 1:
+                    self.index_later(self)
+                return False
+        return True
+
+    def _index_some(self, index: IdentityIndex) -> bool:
+        """Computes as many identities as in one turn; returns whether all are there."""
+        index.forget(self.oldest)
+        max_bytes = self._settings.index_bytes
+        index.append((chunk.batch for chunk in self.since(index.end, max_bytes)), max_bytes)
+        return index.end == self.cursor
+
+    def index_more(self) -> bool:
+        """Computes some of the identities that searches need; returns whether there are more to compute."""
+        if self._indexing and self._index_some(self._indexing[0]):
+            del self._indexing[0]
+        return bool(self._indexing)
 
     def has(self, epoch: int) -> bool:
         """Whether places of an epoch are found by their offset."""
@@ -284,7 +317,9 @@ class MessageRing(BatchLog):
         if cursor is None:
             cursor = self.cursor
         epoch, offset = self.locate(cursor)
-        return Position(epoch, offset, digests_of(newest_first(self._before(cursor)), self.identity))
+        return Position(
+            epoch, offset, digests_of(newest_first(self._before(cursor)), self.identity, self._settings.looked_at)
+        )
 
     def _before(self, cursor: int) -> Iterator[Batch]:
         """The batches before a cursor, newest first."""

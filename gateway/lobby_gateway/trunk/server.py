@@ -429,7 +429,7 @@ class TrunkServer:
         place = StreamOffset(*ring.locate(cursor))
         reason = LiveReason.NO_POSITION
         if hello.position is not None:
-            outcome = _resolve(ring, hello.position, timed_out=now >= deadline)
+            outcome = _resolve(ring, hello.position, deadline=deadline, now=now)
             if isinstance(outcome, Wait):
                 return None
             if isinstance(outcome, Exact):
@@ -465,7 +465,7 @@ class TrunkServer:
         for pending in self._resumes:
             if not self._may_look(pending, now):
                 continue
-            outcome = _resolve(self._ring, pending.position, timed_out=now >= pending.deadline)
+            outcome = _resolve(self._ring, pending.position, deadline=pending.deadline, now=now)
             if isinstance(outcome, Wait) or (isinstance(outcome, Exact) and outcome.cursor > self._stream.cursor):
                 continue  # the stream will get there
             self._resumes.remove(pending)
@@ -512,8 +512,9 @@ class TrunkServer:
         return status.encode(), b""
 
 
-def _resolve(ring: MessageRing, position: Position, *, timed_out: bool) -> Exact | Live | Wait:
+def _resolve(ring: MessageRing, position: Position, *, deadline: float, now: float) -> Exact | Live | Wait:
     outcome = ring.resume(position)
+    timed_out = isinstance(outcome, Wait) and now >= deadline + outcome.grace
     return Live(ring.cursor, outcome.reason) if timed_out and isinstance(outcome, Wait) else outcome
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any, cast
 
 from tests.support.sockets import run
-from tests.support.streams import numbered
+from tests.support.streams import numbered, numbers
 from tests.support.waiting import until
 
 from lobby_gateway.clients.connection import ClientConnection
+from lobby_gateway.lobby.indexing import IndexInTurns
 from lobby_gateway.lobby.resuming import ResumingClients
-from lobby_gateway.settings import LobbySettings
+from lobby_gateway.settings import IdentitySettings, LobbySettings
 from lobby_gateway.trunk.identity import digest
 from lobby_gateway.trunk.position import NO_EPOCH, Position
 from lobby_gateway.trunk.ring import Exact, Live, MessageRing, Wait
@@ -49,5 +51,28 @@ def test_clients_that_wait_for_the_same_place_cost_one_search_together() -> None
         assert joined == clients
         assert ring.searches <= len(clients) + 10
         assert resuming.verdicts == {"exact": 0, "live": 1000}
+
+    run(main())
+
+
+def test_a_client_is_answered_late_but_exact_if_identities_take_long() -> None:
+    async def main() -> None:
+        turns: list[MessageRing] = []
+        ring = MessageRing(index_later=turns.append, settings=IdentitySettings(index_bytes=1, index_seconds=60))
+        ring.begin_epoch(7)
+        ring.append(numbered(range(300)))
+        joined: list[Sequence[Batch]] = []
+        settings = LobbySettings(resume_poll_seconds=0.001, resume_wait_seconds=0.001)
+        resuming = ResumingClients(ring, lambda _, batches: joined.append(batches), latest=list, settings=settings)
+        place = Position(NO_EPOCH, 0, tuple(digest(b"%d" % number) for number in range(250, 260)), of_payloads=True)
+        resuming.add(cast("ClientConnection", object()), place)
+        assert turns == [ring]
+        looks = asyncio.get_running_loop().time() + 0.05
+        await until(lambda: asyncio.get_running_loop().time() > looks)
+        assert joined == []
+        IndexInTurns(lambda: None)(ring)
+        await until(lambda: bool(joined))
+        assert resuming.verdicts == {"exact": 1, "live": 0}
+        assert [number for batch in joined[0][1:] for number in numbers(batch)] == list(range(260, 300))
 
     run(main())

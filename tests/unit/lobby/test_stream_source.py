@@ -18,14 +18,15 @@ from lobby_gateway.lobby.stream_source import (
     Source,
     StreamSources,
 )
+from lobby_gateway.settings import IdentitySettings
 from lobby_gateway.trunk.ring import MessageRing
 
 
 class Lobby:
     """The owner of the sources: performs what they say."""
 
-    def __init__(self, *, identifiable: bool = True) -> None:
-        self.ring = MessageRing()
+    def __init__(self, *, identifiable: bool = True, ring: MessageRing | None = None) -> None:
+        self.ring = MessageRing() if ring is None else ring
         self.sources = StreamSources("a-1", self.ring, identifiable=identifiable)
         self.now = 100.0
         self.epochs = 0
@@ -291,3 +292,36 @@ def test_a_peer_that_is_lost_during_its_history_leaves_nothing() -> None:
     lobby.lost(peer)
     assert lobby.ring.cursor == 0
     assert lobby.sources.seeking
+
+
+def test_a_source_whose_place_takes_long_to_compute_is_waited_for() -> None:
+    ring = MessageRing(index_later=lambda _: None, settings=IdentitySettings(index_bytes=1, index_seconds=3))
+    lobby, own = Lobby(ring=ring), Source(Rank.OWN)
+    lobby.opened(own)
+    lobby.got(own, *range(40))
+    lobby.sources.ask({"a-2"})
+    lobby.lost(own)
+    again = Source(Rank.OWN)
+    lobby.opened(again)
+    lobby.got(again, *range(10, 50))  # an origin that repeats the latest messages
+    lobby.later(1.5)
+    assert lobby.published == list(range(40))
+    while ring.index_more():
+        pass
+    lobby.later(0.1)
+    assert lobby.published == list(range(50))
+    assert dict(lobby.sources.changes) == {("origin", "exact"): 1}
+
+
+def test_a_source_whose_place_takes_too_long_to_compute_takes_over_as_it_is() -> None:
+    ring = MessageRing(index_later=lambda _: None, settings=IdentitySettings(index_bytes=1, index_seconds=3))
+    lobby, own = Lobby(ring=ring), Source(Rank.OWN)
+    lobby.opened(own)
+    lobby.got(own, *range(40))
+    lobby.sources.ask({"a-2"})
+    lobby.lost(own)
+    again = Source(Rank.OWN)
+    lobby.opened(again)
+    lobby.got(again, *range(10, 50))
+    lobby.later(4.1)
+    assert dict(lobby.sources.changes) == {("origin", "live"): 1}

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from tests.support.streams import numbered, numbers
 
+from lobby_gateway.settings import IdentitySettings
 from lobby_gateway.trunk.identity import digest
 from lobby_gateway.trunk.position import LiveReason, Position
 from lobby_gateway.trunk.ring import MAX_EPOCHS, Exact, Live, MessageRing, Wait, newest_first
@@ -278,6 +279,96 @@ def test_each_of_many_short_epochs_is_known_while_its_messages_are_kept() -> Non
         ring.append(numbered([epoch]))
     assert ring.resume(Position(1, 0)) == Exact(0)
     assert [ring.locate(epoch - 1) for epoch in (1, 50, 199)] == [(1, 0), (50, 0), (199, 0)]
+
+
+# Identities in many turns
+
+
+class Counting:
+    """An identity that counts its calls."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, payload: bytes | memoryview) -> int:
+        self.calls += 1
+        return digest(payload)
+
+
+def ring_to_index(messages: int, *, index_bytes: int) -> tuple[MessageRing, Counting, list[MessageRing]]:
+    """A ring whose identities are computed in turns, what counts them, and the rings that asked for turns."""
+    identity, asked = Counting(), list[MessageRing]()
+    settings = IdentitySettings(index_bytes=index_bytes)
+    ring = MessageRing(messages, EVERYTHING, identity, index_later=asked.append, settings=settings)
+    ring.begin_epoch(1)
+    for start in range(0, messages, 100):
+        ring.append(numbered(range(start, start + 100)))
+    return ring, identity, asked
+
+
+def elsewhere(*messages: int) -> Position:
+    return Position(77, 0, tuple(digest(b"%d" % number) for number in messages))
+
+
+def test_a_search_of_a_full_ring_computes_few_identities_in_one_turn() -> None:
+    ring, identity, asked = ring_to_index(10_000, index_bytes=1 << 16)
+    place = elsewhere(*range(4990, 5000))
+    most, before = 0, 0
+    assert ring.resume(place) == Wait(LiveReason.UNKNOWN, grace=3.0)
+    more = True
+    while more:
+        assert ring.resume(place) == Wait(LiveReason.UNKNOWN, grace=3.0)
+        most, before = max(most, identity.calls - before), identity.calls
+        more = ring.index_more()
+    assert ring.resume(place) == Exact(5000)
+    assert asked == [ring]
+    assert most <= 128
+    assert identity.calls == 10_000
+
+
+def test_large_messages_are_indexed_by_their_bytes_but_at_least_one_in_a_turn() -> None:
+    identity, settings = Counting(), IdentitySettings(index_bytes=3000)
+    ring = MessageRing(100, EVERYTHING, identity, index_later=lambda _: None, settings=settings)
+    ring.begin_epoch(1)
+    ring.append(Batch.of([frame(Opcode.TEXT, b"x" * size) for size in (900, 900, 900, 9000, 9000)]))
+    ring.resume(elsewhere(1))
+    turns = [identity.calls]
+    while ring.index_more():
+        turns.append(identity.calls)
+    assert [*turns, identity.calls] == [3, 4, 5]
+
+
+def test_a_place_that_is_evicted_before_it_was_indexed_is_not_found() -> None:
+    ring, _, _ = ring_to_index(1000, index_bytes=1)
+    place = elsewhere(*range(16))
+    ring.resume(place)
+    ring.append(numbered(range(1000, 1100)))
+    while ring.index_more():
+        pass
+    assert ring.resume(place) == Wait(LiveReason.UNKNOWN)
+
+
+def test_a_few_new_messages_are_indexed_at_once() -> None:
+    ring, _, asked = ring_to_index(1000, index_bytes=1 << 16)
+    ring.resume(elsewhere(0))
+    while ring.index_more():
+        pass
+    ring.append(numbered(range(1000, 1100)))
+    assert ring.resume(elsewhere(1098, 1099)) == Exact(1100)
+    assert asked == [ring]
+
+
+def test_payloads_and_identities_are_indexed_one_after_the_other() -> None:
+    ring, identity, asked = ring_to_index(1000, index_bytes=1 << 16)
+    numbers = tuple(digest(b"%d" % number) for number in range(490, 500))
+    assert ring.resume(Position(77, 0, numbers, of_payloads=True)) == Wait(LiveReason.UNKNOWN, grace=3.0)
+    assert ring.resume(Position(77, 0, numbers)) == Wait(LiveReason.UNKNOWN, grace=3.0)
+    while ring.index_more():
+        pass
+    assert ring.resume(Position(77, 0, numbers, of_payloads=True)) == Exact(500)
+    assert ring.resume(Position(77, 0, numbers)) == Exact(500)
+    assert asked == [ring]
+    assert identity.calls == 1000
 
 
 # Positions

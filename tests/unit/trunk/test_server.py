@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from tests.support.streams import SeatsOnly, numbered, numbers
 
+from lobby_gateway.settings import IdentitySettings
 from lobby_gateway.trunk.identity import digest
 from lobby_gateway.trunk.position import LiveReason, Position
 from lobby_gateway.trunk.records import (
@@ -72,6 +73,18 @@ class Lobby(SeatsOnly):
         welcome = self.take()
         assert isinstance(welcome, Welcome)
         return welcome
+
+
+class LobbyToIndex(Lobby):
+    """Has six messages, of which one is indexed in a turn."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        settings = IdentitySettings(index_bytes=1, index_seconds=3)
+        self.ring = MessageRing(8, index_later=lambda _: None, settings=settings)
+        self.ring.begin_epoch(1)
+        self.publish(6)
+        self.server = TrunkServer(self, self.ring, now=self.now)
 
 
 def digests(count: int) -> tuple[int, ...]:
@@ -436,6 +449,39 @@ def test_a_trunk_continues_at_a_position_of_another_lobby() -> None:
     welcome = lobby.join(Hello("g", 0, Position(9, 700, digests(4))))
     assert (welcome.exact, welcome.epoch, welcome.offset, welcome.digests) == (True, 1, 4, digests(4))
     assert shown(lobby.rest()) == [[4, 5]]
+
+
+def test_a_group_is_answered_late_but_exact_if_identities_take_long() -> None:
+    lobby = LobbyToIndex()
+    lobby.join()
+    lobby.receive(Resume(3, Position(9, 700, digests(4))))
+    lobby.now += 1.1  # an answer that depends on the origin would be due
+    assert lobby.rest() == []
+    while lobby.ring.index_more():
+        pass
+    assert shown(lobby.rest()) == [(3, [4, 5]), Resumed(3, True, 0, 1, 6)]
+
+
+def test_a_trunk_continues_late_but_exactly_if_identities_take_long() -> None:
+    lobby = LobbyToIndex()
+    lobby.receive(Hello("g", 0, Position(9, 700, digests(4))))
+    lobby.now += 1.1
+    assert lobby.rest() == []
+    while lobby.ring.index_more():
+        pass
+    welcome, *_ = lobby.rest()
+    assert isinstance(welcome, Welcome)
+    assert (welcome.exact, welcome.epoch, welcome.offset) == (True, 1, 4)
+
+
+def test_identities_that_take_too_long_are_not_waited_for() -> None:
+    lobby = LobbyToIndex()
+    lobby.join()
+    lobby.receive(Resume(3, Position(9, 700, digests(4))))
+    lobby.now += 3.9
+    assert lobby.rest() == []
+    lobby.now += 0.2
+    assert lobby.rest() == [Resumed(3, False, LiveReason.UNKNOWN, 1, 6)]
 
 
 def test_a_group_of_another_lobby_that_is_ahead_is_waited_for() -> None:

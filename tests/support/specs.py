@@ -33,7 +33,7 @@ def origin_spec(url: str = "ws://origin.example/", **fields: Any) -> OriginSpec:
         "renew": {"everySeconds": 0, "overlap": True},
     }
     steps = [
-        {**step, "expect": {"early": "Drop", **step["expect"]}} if "expect" in step else step
+        {kind: {"early": "Drop", **each} if kind in ("expect", "wait") else each for kind, each in step.items()}
         for step in fields.get("onConnect", ())
     ]
     rules = [

@@ -23,6 +23,7 @@ from lobby_gateway.resource.spec import (
     Early,
     ExpectSpec,
     Lobby,
+    OnConnectStep,
     OriginSpec,
     RuleSpec,
     lobby_from_resource,
@@ -70,8 +71,7 @@ def describe(lobby: Lobby) -> Iterator[str]:
     if origin.split is not None:
         yield f"texts are split at {origin.split!r}"
     for index, step in enumerate(origin.on_connect):
-        what = _sent(step.send, step.send_bytes) if step.expect is None else _awaited(step.expect)
-        yield f"onConnect[{index}]: {what}"
+        yield f"onConnect[{index}]: {_step(step)}"
     for index, rule in enumerate(origin.on_message):
         yield f"onMessage[{index}]: {_rule(rule)}"
     for index, timed in enumerate(origin.every):
@@ -79,6 +79,19 @@ def describe(lobby: Lobby) -> Iterator[str]:
         yield f"every[{index}]: every {interval}, {_sent(timed.send, timed.send_bytes)}"
     if origin.stale_seconds:
         yield f"without a message for {origin.stale_seconds} s, the connection is closed and opened again"
+
+
+def _step(step: OnConnectStep) -> str:
+    if step.expect is not None:
+        return _awaited(step.expect)
+    if step.wait is not None:
+        wait = step.wait
+        seconds = f"{wait.seconds} s" if wait.seconds is not None else f"{wait.seconds_from} seconds"
+        return f"wait {seconds}; messages are {_EARLY[wait.early]} meanwhile"
+    return _sent(step.send, step.send_bytes)
+
+
+_EARLY = {Early.FORWARD: "kept for clients", Early.DROP: "dropped"}
 
 
 def _sent(text: str | None, data: str | None) -> str:
@@ -95,8 +108,8 @@ def _awaited(expect: ExpectSpec) -> str:
         conditions.append(expect.when)
     which = f"in which {' and '.join(conditions)}" if conditions else "of any content"
     saved = f", save {', '.join(expect.save)}" if expect.save else ""
-    early = "kept for clients" if expect.early is Early.FORWARD else "dropped"
-    return f"wait up to {expect.timeout_seconds} s for a message {which}{saved}; others are {early} meanwhile"
+    others = f"others are {_EARLY[expect.early]} meanwhile"
+    return f"wait up to {expect.timeout_seconds} s for a message {which}{saved}; {others}"
 
 
 def _rule(rule: RuleSpec) -> str:

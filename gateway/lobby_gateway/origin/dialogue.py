@@ -9,10 +9,10 @@ from typing import TypeVar
 from lobby_gateway.origin.captured import Known
 from lobby_gateway.origin.expressions import ALWAYS, OF_MESSAGE, Expression, ExpressionError
 from lobby_gateway.origin.rules import MessageRules, Rule
-from lobby_gateway.origin.script import Expectation, Step
+from lobby_gateway.origin.script import Expectation, Pause, Step
 from lobby_gateway.origin.templates import BytesTemplate, MessageTemplate, Template
 from lobby_gateway.origin.timed_messages import TimedMessage
-from lobby_gateway.resource.spec import Early, ExpectSpec, OriginSpec, RuleSpec
+from lobby_gateway.resource.spec import Early, ExpectSpec, OriginSpec, RuleSpec, WaitSpec
 
 T = TypeVar("T")
 
@@ -78,6 +78,8 @@ class _Compiler:
             path = f"spec.origin.onConnect[{index}]"
             if step.expect is not None:
                 made.append(self._expectation(step.expect, f"{path}.expect"))
+            elif step.wait is not None:
+                made.append(self._pause(step.wait, f"{path}.wait"))
             else:
                 made.append(self._sent(step.send, step.send_bytes, path))
         return tuple(each for each in made if each is not None)
@@ -106,6 +108,13 @@ class _Compiler:
             forward_early=expect.early is Early.FORWARD,
             timeout_seconds=expect.timeout_seconds,
         )
+
+    def _pause(self, wait: WaitSpec, path: str) -> Pause | None:
+        computed = self._expression(wait.seconds_from, f"{path}.secondsFrom", ALWAYS)
+        seconds = wait.seconds if wait.seconds is not None else computed
+        if seconds is None:
+            return None
+        return Pause(path.removeprefix("spec.origin."), seconds, forward_early=wait.early is Early.FORWARD)
 
     def _rule(self, rule: RuleSpec, path: str) -> Rule:
         end = rule.end

@@ -4,7 +4,7 @@ Messages before the end of the last step are the origin's responses to us (a log
 forwarded, except with `early: Forward` those that no step waits for: they are the beginning of the stream. The message after
 the one that ended the script is the next of the stream, even if both arrived in the same read.
 
-Consecutive `expect` steps match in any order: an origin may answer two requests as it likes.
+Consecutive `expect` steps match in any order: an origin may answer two requests as it likes. A `wait` step lets time pass.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lobby_gateway.origin.captured import Known
+from lobby_gateway.origin.durations import Duration, seconds_of
 from lobby_gateway.origin.expressions import Expression, ExpressionError, message_variables
 from lobby_gateway.origin.rules import End, MessageRules
 from lobby_gateway.origin.templates import MessageTemplate
@@ -43,8 +44,26 @@ class Expectation:
     timeout_seconds: float
 
 
-Step = str | MessageTemplate | Expectation
-"""A text to send with the secrets filled in, what makes a message to send, or a message to wait for."""
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Time to let pass.
+
+    Attributes:
+        field: where it is in the Lobby, for people: `onConnect[1].wait`.
+        seconds: how long.
+        forward_early: whether messages that arrive meanwhile are forwarded.
+    """
+
+    field: str
+    seconds: Duration
+    forward_early: bool = False
+
+
+LONGEST_PAUSE = 300
+"""Most seconds of a pause, as in the CRD."""
+
+Step = str | MessageTemplate | Expectation | Pause
+"""A text to send with the secrets filled in, what makes a message to send, a message to wait for, or a pause."""
 
 _SHOWN = 300
 """Bytes of a message that came instead of an expected one; the report of it is redacted and cut later."""
@@ -73,12 +92,12 @@ class OriginScript:
     """One run of the steps, on one connection.
 
     Attributes:
-        deadline: when the expected message is overdue; None if none is expected.
+        deadline: when the expected message is overdue, or a pause ends; None if neither is under way.
     """
 
     __slots__ = (
-        "_after_awaited", "_at", "_awaited", "_early", "_early_bytes", "_instead", "_max_early", "_rules", "_steps",
-        "deadline",
+        "_after_awaited", "_at", "_awaited", "_early", "_early_bytes", "_instead", "_max_early", "_pause", "_rules",
+        "_steps", "deadline",
     )  # fmt: skip
 
     def __init__(
@@ -97,6 +116,7 @@ class OriginScript:
         self._at = 0  # the first step that is not done
         self._awaited: dict[int, Expectation] = {}  # of consecutive `expect` steps, those that are not done
         self._after_awaited = 0  # the step behind them
+        self._pause: Pause | None = None  # under way
         self._early: list[bytes] = []
         self._early_bytes = 0
         self._instead = ""  # the latest message that no step waited for
@@ -156,9 +176,19 @@ class OriginScript:
                 return Progress(tuple(sends), end=end)
         return Progress(tuple(sends), self._take_early() if self.done else None)
 
+    def resume(self, now: float, known: Known | None = None) -> Progress | None:
+        """Goes on if a pause is over; None: there is none, or it is not. Call it when all messages so far were judged."""
+        if self._pause is None or self.deadline is None or now < self.deadline:
+            return None
+        self._pause = None
+        self._at += 1
+        sends: list[str | bytes] = []
+        end = self._advance(sends, now, known or Known())
+        return Progress(tuple(sends), self._take_early() if self.done and end is None else None, end=end)
+
     def overdue(self, now: float) -> str | None:
         """If the expected message is overdue, one line about it for people. It quotes the origin, so it is to be redacted."""
-        if self.deadline is None or now < self.deadline:
+        if self._pause is not None or self.deadline is None or now < self.deadline:
             return None
         at, step = min(self._awaited.items(), key=lambda each: each[1].timeout_seconds)
         what = f"no message matching {', '.join(sorted(step.json))}" if step.json else "no message"
@@ -173,19 +203,30 @@ class OriginScript:
         return f"onConnect[{next(iter(self._awaited), self._at)}]"
 
     def _advance(self, sends: list[str | bytes], now: float, known: Known) -> End | None:
-        """Runs the `send` steps up to the next `expect` steps, whose messages are awaited then."""
+        """Runs the `send` steps up to the next `expect` steps, whose messages are awaited then, or the next pause."""
         self.deadline = None
         while not self.done:
             step = self._steps[self._at]
             if isinstance(step, Expectation):
                 self._await_from(self._at, now)
                 return None
+            if isinstance(step, Pause):
+                return self._pause_for(step, now, known)
             where = self.where
             self._at += 1
             try:
                 sends.append(step if isinstance(step, str) else step.message(known))
             except ExpressionError as error:
                 return End(f"{where}.send: {error}", refused=False)
+        return None
+
+    def _pause_for(self, pause: Pause, now: float, known: Known) -> End | None:
+        try:
+            seconds = seconds_of(pause.seconds, known, field=pause.field, shortest=0, longest=LONGEST_PAUSE)
+        except ExpressionError as error:
+            return End(str(error), refused=False)
+        self._pause = pause
+        self.deadline = now + seconds
         return None
 
     def _await_from(self, at: int, now: float) -> None:
@@ -238,7 +279,10 @@ class OriginScript:
         shown = bytes(batch.payload(index)[:_SHOWN])
         is_text = batch.opcode(index) == Opcode.TEXT
         self._instead = shown.decode(errors="replace") if is_text else f"{len(batch.payload(index))} bytes, not text"
-        if any(each.forward_early for each in self._awaited.values()):
+        waiting: list[Expectation | Pause] = [*self._awaited.values()]
+        if self._pause is not None:
+            waiting.append(self._pause)
+        if any(each.forward_early for each in waiting):
             frame = batch.frames[index]
             self._early.append(frame)
             self._early_bytes += len(frame)

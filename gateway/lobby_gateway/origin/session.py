@@ -344,6 +344,10 @@ class OriginSession:
             self._try(now)
         if self._linger_until is not None and now >= self._linger_until:
             self._leave()
+        if self.state is State.SCRIPTING and not self._unjudged:  # what came before the end of a pause is part of it
+            resumed = self._script.resume(now, self._known())
+            if resumed is not None:
+                self._advance(resumed, now)
         if self.state is State.SCRIPTING and (overdue := self._script.overdue(now)) is not None:
             self._give_up(
                 Failure.SCRIPT, overdue, BeginClose(1000, "a message that onConnect expects did not arrive"), now

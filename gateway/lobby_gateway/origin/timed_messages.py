@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lobby_gateway.origin.captured import Known
-from lobby_gateway.origin.expressions import Expression, ExpressionError
+from lobby_gateway.origin.durations import Duration, seconds_of
 from lobby_gateway.origin.templates import MessageTemplate
 
 SHORTEST, LONGEST = 1, 86400
@@ -24,7 +24,7 @@ class TimedMessage:
     """
 
     field: str
-    seconds: float | Expression
+    seconds: Duration
     send: MessageTemplate
 
 
@@ -43,7 +43,10 @@ class TimedMessages:
         Raises:
             ExpressionError: an interval has no value, or is less than a second or more than a day.
         """
-        self._intervals = [_seconds(each, known or Known()) for each in messages]
+        known = known or Known()
+        self._intervals = [
+            seconds_of(each.seconds, known, field=each.field, shortest=SHORTEST, longest=LONGEST) for each in messages
+        ]
         self._next = [(now + seconds, each) for seconds, each in zip(self._intervals, messages, strict=True)]
         self.wake_at = min((at for at, _ in self._next), default=None)
 
@@ -57,16 +60,3 @@ class TimedMessages:
                 self._next[index] = (max(at + seconds, now + seconds / 2), each)
         self.wake_at = min((at for at, _ in self._next), default=None)
         return due
-
-
-def _seconds(message: TimedMessage, known: Known) -> float:
-    if not isinstance(message.seconds, Expression):
-        return message.seconds
-    where = f"{message.field}.secondsFrom"
-    try:
-        value = message.seconds.value(known.variables)
-    except ExpressionError as error:
-        raise ExpressionError(f"{where}: {error}") from None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not SHORTEST <= value <= LONGEST:
-        raise ExpressionError(f"{where}: {str(value)[:40]}; accepted: {SHORTEST} to {LONGEST}")
-    return float(value)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from enum import StrEnum
 from hashlib import sha256
 from typing import Any
@@ -191,6 +191,21 @@ class ExpectSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WaitSpec:
+    """A pause; exactly one of `seconds` and `seconds_from` is set.
+
+    Attributes:
+        seconds: how long.
+        seconds_from: an expression for it.
+        early: what happens to messages that arrive meanwhile.
+    """
+
+    seconds: int | None
+    seconds_from: str | None
+    early: Early
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OnConnectStep:
     """One step on a new origin connection; exactly one is set.
 
@@ -198,11 +213,13 @@ class OnConnectStep:
         send: a text to send, with `$(NAME)` not expanded; may contain a secret, so `repr` omits it.
         send_bytes: an expression for a binary message to send; may contain a secret, so `repr` omits it.
         expect: a message to wait for.
+        wait: a pause.
     """
 
     send: str | None = field(repr=False)
     send_bytes: str | None = field(repr=False)
     expect: ExpectSpec | None
+    wait: WaitSpec | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -374,14 +391,23 @@ class OriginSpec:
     @property
     def stream_id(self) -> str:
         """A hash of what decides which stream the origin sends: lobbies with the same one can take each other's."""
-        fields = asdict(self)
-        asked = {name: fields[name] for name in _DECIDING if fields[name] not in _EMPTY}
+        asked = {name: _set_fields(value) for name in _DECIDING if (value := getattr(self, name)) not in _EMPTY}
         return sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
 
 
 _DECIDING = ("url", "headers", "query", "subprotocols", "decode", "split", "on_connect", "on_message", "identity")
 _EMPTY = ("", None, (), "None")
 """A field that is empty does not count, so that a version that adds one agrees with those before it."""
+
+
+def _set_fields(value: object) -> object:
+    """A value as JSON types; of dataclasses only the fields that are not empty."""
+    if isinstance(value, tuple):
+        return [_set_fields(each) for each in value]
+    if is_dataclass(value):
+        values = ((each.name, getattr(value, each.name)) for each in fields(value))
+        return {name: _set_fields(each) for name, each in values if each not in _EMPTY}
+    return value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,9 +6,9 @@ import pytest
 from tests.support.specs import origin_spec, resolved
 
 from lobby_gateway.origin.captured import Known
-from lobby_gateway.origin.expressions import times
+from lobby_gateway.origin.expressions import Expression, times
 from lobby_gateway.origin.rules import End
-from lobby_gateway.origin.script import Expectation, OriginScript, Progress, Step, equal
+from lobby_gateway.origin.script import Expectation, OriginScript, Pause, Progress, Step, equal
 from lobby_gateway.websocket.frames import Batch, Opcode, frame
 
 
@@ -252,3 +252,52 @@ def test_not_json_is_not_the_json_null() -> None:
     assert not script.done
     script.receive(texts("null"), 1)
     assert script.done
+
+
+# Pauses (`wait`)
+
+
+def test_a_pause_is_the_time_between_two_steps() -> None:
+    script = OriginScript(["first", Pause("onConnect[1].wait", 2.0), "second", expect({"/status": "ok"})])
+    assert script.start(10).sends == ("first",)
+    assert script.deadline == 12
+    assert script.resume(11.9) is None
+    assert script.overdue(12) is None
+    resumed = script.resume(12)
+    assert resumed is not None
+    assert resumed.sends == ("second",)
+    assert script.deadline == 17
+    assert script.resume(17) is None
+    assert script.overdue(17) is not None
+
+
+@pytest.mark.parametrize(("forward", "kept"), [(False, []), (True, ["snapshot", "tick"])])
+def test_what_arrives_in_a_pause_is_dropped_or_the_beginning_of_the_stream(forward: bool, kept: list[str]) -> None:
+    script = OriginScript(["subscribe", Pause("onConnect[1].wait", 2.0, forward_early=forward)])
+    script.start(0)
+    assert script.receive(texts("snapshot", "tick"), 1) == Progress()
+    resumed = script.resume(2)
+    assert resumed is not None
+    assert script.done
+    assert payloads(resumed.early) == kept
+
+
+def test_rules_hold_in_a_pause() -> None:
+    script = script_of({"wait": {"seconds": 2}}, rules=[{"contains": "ping", "send": "pong"}])
+    assert script.receive(texts("ping"), 1).sends == ("pong",)
+
+
+def test_the_origin_may_tell_how_long_a_pause_is() -> None:
+    pause = Pause("onConnect[0].wait", Expression("double(saved.delay) / 1000.0", {"saved"}))
+    script = OriginScript([pause])
+    assert script.start(0, Known({"saved": {"delay": 1500}})).end is None
+    assert script.deadline == 1.5
+
+
+@pytest.mark.parametrize(("delay", "problem"), [(301_000, "301.0; accepted: 0 to 300"), (None, "delay")])
+def test_a_pause_without_a_usable_length_ends_the_connection(delay: int | None, problem: str) -> None:
+    pause = Pause("onConnect[0].wait", Expression("double(saved.delay) / 1000.0", {"saved"}))
+    end = OriginScript([pause]).start(0, Known({"saved": {} if delay is None else {"delay": delay}})).end
+    assert end is not None
+    assert end.reason.startswith("onConnect[0].wait.secondsFrom: ")
+    assert problem in end.reason.lower()

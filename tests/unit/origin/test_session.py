@@ -792,6 +792,32 @@ def test_timed_messages_are_sent_while_streaming_and_only_then() -> None:
     assert [each for each in shell.later(0.4) if isinstance(each, Send)] == []
 
 
+def test_the_stream_begins_when_a_pause_at_the_end_is_over() -> None:
+    shell = Shell(onConnect=[{"send": "a"}, {"wait": {"seconds": 2}}, {"send": "b"}, {"wait": {"seconds": 3}}])
+    shell.wanted()
+    assert shell.opened() == [Send("a")]
+    assert shell.later(1.9) == []
+    assert shell.later(0.2) == [Send("b")]
+    assert shell.receive(HELLO) == []
+    assert shell.report.state is OriginState.CONNECTING
+    assert shell.later(3) == [BeginEpoch()]
+    assert shell.receive(HELLO) == [Publish(HELLO)]
+
+
+def test_a_pause_ends_after_what_came_before_its_end_was_judged() -> None:
+    """A read of many messages takes several turns; those of a pause must not pass for the stream."""
+    shell = Shell(onConnect=[{"wait": {"seconds": 1}}])
+    shell.wanted()
+    shell.opened()
+    many = json_batch(*["early"] * (2 * ORIGIN.judged_per_turn + 1))
+    assert shell.receive(many) == [PauseReading()]
+    shell.now += 1
+    shell.session.wake(shell.now)
+    assert shell.took() == []
+    shell.session.wake(shell.now)
+    assert shell.took() == [ResumeReading(), BeginEpoch()]
+
+
 def test_early_messages_are_published_when_the_stream_begins() -> None:
     steps = [{"expect": {"json": {"/ok": True}, "timeoutSeconds": 5, "early": "Forward"}}]
     shell = Shell(onConnect=steps, onMessage=[PING_RULE])

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.specs import origin_spec
 
 from lobby_gateway.errors import InvalidLobbyError
 from lobby_gateway.resource import schema
@@ -32,6 +33,7 @@ from lobby_gateway.resource.spec import (
     TimedSpec,
     TlsSpec,
     ValueFrom,
+    WaitSpec,
     lobby_from_resource,
 )
 
@@ -40,6 +42,10 @@ VALID = Path(__file__).parents[2] / "data" / "valid"
 
 def lobby(name: str) -> Lobby:
     return lobby_from_resource(schema.load_file(VALID / f"{name}.yaml"))
+
+
+def pause(wait: WaitSpec) -> OnConnectStep:
+    return OnConnectStep(send=None, send_bytes=None, expect=None, wait=wait)
 
 
 def test_every_field_arrives() -> None:
@@ -80,12 +86,16 @@ def test_every_field_arrives() -> None:
                 early=Early.FORWARD,
                 timeout_seconds=10,
             ),
+            wait=None,
         ),
         OnConnectStep(
             send=None,
             send_bytes=None,
             expect=ExpectSpec(json={}, contains=None, when=None, save=None, early=Early.DROP, timeout_seconds=5),
+            wait=None,
         ),
+        pause(WaitSpec(seconds=1, seconds_from=None, early=Early.DROP)),
+        pause(WaitSpec(seconds=None, seconds_from="double(saved.session) / 1000.0", early=Early.FORWARD)),
     )
     pong = RuleSpec(
         contains='"ping"',
@@ -160,3 +170,14 @@ def test_a_resource_that_was_not_defaulted_is_refused() -> None:
     resource = {"metadata": {"name": "a"}, "spec": {"origin": {"url": "ws://a"}}}
     with pytest.raises(InvalidLobbyError, match=r"^Lobby: spec\.origin\.headers: missing"):
         lobby_from_resource(resource)
+
+
+def test_the_id_of_a_stream_depends_on_what_is_asked_of_the_origin_alone() -> None:
+    asked = origin_spec(onConnect=[{"send": "hello"}])
+    assert asked.stream_id == origin_spec(onConnect=[{"send": "hello"}], staleSeconds=5).stream_id
+    assert asked.stream_id != origin_spec(onConnect=[{"send": "bye"}]).stream_id
+
+
+def test_the_id_of_a_stream_is_that_of_versions_without_later_fields() -> None:
+    """A field that is added, and not set, must not part the lobbies of two versions during an upgrade."""
+    assert origin_spec(onConnect=[{"send": "hello"}]).stream_id == "10736446f76962e0"

@@ -14,7 +14,8 @@ class OriginSettings:
         linger_seconds: how long an OnDemand connection is kept after its last client disconnected. Page reloads and moves
             take less, so they don't cost the origin a new connection.
         stable_seconds: a connection that streamed for this long was a success and resets the back-off. Connections that an
-            origin accepts and soon drops don't, so it is not hammered.
+            origin accepts and soon drops don't, so it is not hammered. Nor is a connection renewed earlier because the origin
+            asks for it (`renew` of a rule).
         min_refused_seconds: shortest wait after a refusal (401, 403, a close code or a message that says so). Only a person
             can fix the cause, and many origins ban clients that retry too often.
         max_retry_after_seconds: longest Retry-After that is honored, so that a mistaken one can't stop a Lobby for days.

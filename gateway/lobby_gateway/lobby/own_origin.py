@@ -1,7 +1,8 @@
 """A lobby's own connection to its origin, and for the time of a renewal, the next one beside it.
 
 A renewal (`origin.renew`) opens the next session before the origin ends the current one by its own limit. With `overlap` both
-are open until the place of the stream is found in the new one; without it, the current one is closed first.
+are open until the place of the stream is found in the new one; without it, the current one is closed first. A next session
+that the origin refuses is retried like any other connection, while the current one goes on.
 """
 
 from __future__ import annotations
@@ -93,6 +94,8 @@ class OwnOrigin:
         self._next: _Session | None = None
         self._retiring: set[_Session] = set()
         self._renew_timer: asyncio.TimerHandle | None = None
+        self._began_at = 0.0  # when the current stream began
+        self._refused_until = 0.0  # when a renewal that was given up would have been tried again
         self._past_connections = 0
         self._past_attempts = 0
         self._past_failures: Counter[Failure] = Counter()
@@ -160,8 +163,10 @@ class OwnOrigin:
         return self._current.connection.send_to_origin(opcode, payload)
 
     def report(self) -> OriginReport:
-        """The origin's part of `/seats`."""
+        """The origin's part of `/seats`. While the current connection works, its reason says why a renewal fails."""
         report = self._current.connection.report()
+        if self._next is not None and not report.reason and (problem := self._next.connection.report().reason):
+            report = replace(report, reason=f"renewal: {problem}")
         return replace(report, connections=self._past_connections + sum(each.connections for each in self._reports()))
 
     @property
@@ -205,7 +210,7 @@ class OwnOrigin:
             ended=lambda: self._ended(session),
             closed=lambda code, round_trip: session is self._current and listener.own_closed(code, round_trip),
             forget=self._forgotten,
-            renew=lambda: self._renew() if session is self._current else None,
+            renew=lambda: self._renew_asked() if session is self._current else None,
             permitted=self._permitted,
             fraction=self._fraction,
             settings=self._settings,
@@ -218,7 +223,7 @@ class OwnOrigin:
 
     def _began(self, session: _Session) -> None:
         if session is self._current:
-            self._schedule_renewal()
+            self._stream_began()
         self._listener.own_began(session.source)
 
     def _ended(self, session: _Session) -> None:
@@ -241,14 +246,17 @@ class OwnOrigin:
         session.connection.set_needed(self._needed)
         self._retire(before)
         if session.connection.streaming:
-            self._schedule_renewal()
+            self._stream_began()
 
     def _succeed(self, renewed: _Session) -> None:
         """The current stream has ended during its renewal, which becomes its successor; but not one that waits.
 
-        An origin that refuses a second connection may ask for a long wait; the first one need not keep it.
+        An origin that refuses a second connection may ask for a long wait. The first one need not keep it, but the next
+        renewal does.
         """
-        if renewed.connection.report().state in (OriginState.WAITING, OriginState.REFUSED):
+        report = renewed.connection.report()
+        if report.state in (OriginState.WAITING, OriginState.REFUSED):
+            self._refused_until = self._loop.time() + report.retry_in_seconds
             self._next = None
             self._retire(renewed)
         else:
@@ -270,12 +278,25 @@ class OwnOrigin:
 
     # Renewal
 
-    def _schedule_renewal(self) -> None:
+    def _stream_began(self) -> None:
+        self._began_at = self._loop.time()
         self._cancel_renewal()
         seconds = self._spec.renew.every_seconds
         if seconds and not self._closing:
             early = self._fraction() * self._settings.renew_jitter
-            self._renew_timer = self._loop.call_later(seconds * (1 - early), self._renew)
+            self._renew_at(self._began_at + seconds * (1 - early))
+
+    def _renew_at(self, at: float) -> None:
+        self._cancel_renewal()
+        self._renew_timer = self._loop.call_at(max(at, self._refused_until), self._renew)
+
+    def _renew_asked(self) -> None:
+        """The origin asks for a new connection. One that asks as soon as it is connected is not hammered."""
+        earliest = max(self._began_at + self._settings.stable_seconds, self._refused_until)
+        if self._loop.time() >= earliest:
+            self._renew()
+        elif not self._closing:
+            self._renew_at(earliest)
 
     def _cancel_renewal(self) -> None:
         if self._renew_timer is not None:
@@ -283,7 +304,7 @@ class OwnOrigin:
             self._renew_timer = None
 
     def _renew(self) -> None:
-        """Opens the next session: it is time, or the origin asks for it."""
+        """Opens the next session."""
         self._cancel_renewal()
         if self._closing or self._next is not None or not self._permitted or not self.streaming:
             return

@@ -26,7 +26,8 @@ class OriginReport:
 
     Attributes:
         state: see `OriginState`.
-        reason: why it is not connected, in one line for people; empty if it is. Never contains a secret.
+        reason: why it is not connected or, if it is, why its renewal fails, in one line for people; otherwise empty. Never
+            contains a secret.
         connections: origin connections opened since the process started.
         retry_in_seconds: seconds until the next attempt to connect; 0 if none is scheduled.
     """

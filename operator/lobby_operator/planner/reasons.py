@@ -237,6 +237,12 @@ ORIGIN_RELAYED = ConditionReason(
     "{connected:# connection is|# connections are} up, and lobbies without one take the stream from there; {lobby}: "
     "{problem}",
 )
+ORIGIN_NOT_RENEWED = ConditionReason(
+    ConditionType.ORIGIN_CONNECTED,
+    TRUE,
+    "NotRenewed",
+    "{connected:# connection is|# connections are} up, but {count} can't be renewed (origin.renew); {lobby}: {problem}",
+)
 ORIGIN_IDLE = ConditionReason(
     ConditionType.ORIGIN_CONNECTED, UNKNOWN, "Idle", "there are no clients, so no lobby connects"
 )
@@ -377,6 +383,7 @@ CONDITIONS: tuple[ConditionReason, ...] = (
         ORIGIN_CONNECTED,
         ORIGIN_SHARED,
         ORIGIN_RELAYED,
+        ORIGIN_NOT_RENEWED,
         ORIGIN_IDLE,
         ORIGIN_NO_LOBBY,
         ORIGIN_CONNECTING,

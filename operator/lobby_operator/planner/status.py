@@ -247,6 +247,9 @@ def _origin(observed: Observed) -> ConditionState:
     if lost:
         fields = {"connected": len(connected), "lobby": lost[0].name, "problem": _problem(lost[0])}
         return ConditionState(reasons.ORIGIN_RELAYED, fields)
+    if failing := [lobby for lobby in connected if lobby.origin is not None and lobby.origin.reason]:
+        fields = {"connected": len(connected), "count": len(failing), "lobby": failing[0].name}
+        return ConditionState(reasons.ORIGIN_NOT_RENEWED, {**fields, "problem": _problem(failing[0])})
     if shared := sum(lobby.stream is not None and not lobby.stream.permit for lobby in relayed):
         return ConditionState(reasons.ORIGIN_SHARED, {"connected": len(connected), "count": shared})
     if connected:

@@ -18,6 +18,7 @@ from lobby_gateway.lobby.own_origin import OwnOrigin
 from lobby_gateway.lobby.stream_source import Source
 from lobby_gateway.origin.states import Failure
 from lobby_gateway.process.seat_reports import OriginReport, OriginState
+from lobby_gateway.settings import OriginSettings
 from lobby_gateway.websocket.frames import Batch
 
 
@@ -33,6 +34,8 @@ class FakeConnection:
         self.attempts = 0
         self.connections = 0
         self.subprotocol = ""
+        self.reason = ""
+        self.retry_in_seconds = 0.0
         self.closed = asyncio.Event()
 
     @property
@@ -57,7 +60,12 @@ class FakeConnection:
         self.ended()
 
     def report(self) -> OriginReport:
-        return OriginReport(state=self.state, connections=self.connections)
+        return OriginReport(
+            state=self.state,
+            reason=self.reason,
+            connections=self.connections,
+            retry_in_seconds=self.retry_in_seconds,
+        )
 
     async def run(self) -> None:
         await self.closed.wait()
@@ -95,7 +103,9 @@ class Listener:
 
 
 @asynccontextmanager
-async def streaming(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[OwnOrigin, list[FakeConnection]]]:
+async def streaming(
+    monkeypatch: pytest.MonkeyPatch, *, stable_seconds: float = 0.0
+) -> AsyncIterator[tuple[OwnOrigin, list[FakeConnection]]]:
     """An own origin whose first connection streams, and the connections that it makes."""
     made: list[FakeConnection] = []
 
@@ -106,7 +116,8 @@ async def streaming(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[OwnO
     monkeypatch.setattr(own_origin, "OriginConnection", make)
     listener = Listener()
     spec = origin_spec(renew={"everySeconds": 3600, "overlap": True})
-    origin = listener.origin = OwnOrigin(spec, None, read_secrets=NotImplemented, listener=listener)
+    settings = OriginSettings(stable_seconds=stable_seconds)
+    origin = listener.origin = OwnOrigin(spec, None, read_secrets=NotImplemented, listener=listener, settings=settings)
     running = asyncio.create_task(origin.run())
     await asyncio.sleep(0)
     origin.set_needed(True)
@@ -158,5 +169,68 @@ def test_a_lost_connection_does_not_wait_as_long_as_a_refused_renewal(
             assert not made[0].closed.is_set()
             made[0].begin()
             assert origin.streaming
+
+    run(main())
+
+
+def test_the_report_says_why_a_renewal_fails_while_the_connection_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async with streaming(monkeypatch) as (origin, made):
+            made[0].renew()
+            made[1].state, made[1].reason, made[1].retry_in_seconds = OriginState.REFUSED, "HTTP 403", 60.0
+            report = origin.report()
+            assert (report.state, report.reason) == (OriginState.CONNECTED, "renewal: HTTP 403")
+            made[1].reason = ""
+            made[1].begin()
+            assert origin.report().reason == ""
+
+    run(main())
+
+
+def test_a_refused_renewal_is_not_begun_again_by_the_origin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It goes on at its own pace; see the back-off of `OriginSession`."""
+
+    async def main() -> None:
+        async with streaming(monkeypatch) as (_, made):
+            made[0].renew()
+            made[1].state = OriginState.REFUSED
+            for _ in range(100):
+                made[0].renew()
+            assert len(made) == 2
+
+    run(main())
+
+
+def test_a_renewal_that_was_refused_is_not_begun_sooner_because_the_connection_was_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def main() -> None:
+        async with streaming(monkeypatch) as (_, made):
+            made[0].renew()
+            made[1].state, made[1].retry_in_seconds = OriginState.REFUSED, 0.2
+            refused = asyncio.get_running_loop().time()
+            made[0].end()
+            made[0].begin()
+            made[0].renew()
+            assert len(made) == 2
+            await until(lambda: len(made) == 3)
+            assert asyncio.get_running_loop().time() - refused >= 0.2
+
+    run(main())
+
+
+def test_an_origin_that_asks_for_a_renewal_at_once_is_not_hammered(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async with streaming(monkeypatch, stable_seconds=0.2) as (_, made):
+            began = asyncio.get_running_loop().time()
+            for _ in range(100):
+                made[0].renew()
+            assert len(made) == 1
+            await until(lambda: len(made) == 2)
+            assert asyncio.get_running_loop().time() - began >= 0.2
+            made[1].begin()
+            made[1].renew()
+            await until(made[0].closed.is_set)
+            assert len(made) == 2
 
     run(main())

@@ -210,7 +210,9 @@ def test_the_path_is_accepted_or_not_compared() -> None:
     ],
 )
 def test_the_worst_origin_connection_decides(states: list[OriginState], reason: ConditionReason) -> None:
-    made = status(observed(*(with_origin(index, state, "no answer") for index, state in enumerate(states, 1))))
+    problems = ["" if state is OriginState.CONNECTED else "no answer" for state in states]
+    lobbies = [with_origin(at, *each) for at, each in enumerate(zip(states, problems, strict=True), 1)]
+    made = status(observed(*lobbies))
     expect(made, reason)
     assert made["origin"]["connected"] is (reason is reasons.ORIGIN_CONNECTED)
     assert made["origin"]["connections"] == states.count(OriginState.CONNECTED)
@@ -433,6 +435,16 @@ def test_a_lobby_of_a_namespace_that_is_not_served_offers_nothing() -> None:
 
 def _with_origin(index: int, state: OriginState, stream: StreamState, reason: str = "") -> LobbyState:
     return lobby_state(index, 5, origin=OriginReport(state=state, reason=reason), stream=stream)
+
+
+def test_a_connection_that_cannot_be_renewed_is_named_while_it_works() -> None:
+    works = _with_origin(1, OriginState.CONNECTED, StreamState(flowing=True))
+    fails = _with_origin(2, OriginState.CONNECTED, StreamState(flowing=True), "renewal: HTTP 403")
+    found = condition(status(observed(works, fails)), ConditionType.ORIGIN_CONNECTED)
+    assert (found["status"], found["reason"]) == ("True", "NotRenewed")
+    assert (
+        found["message"] == "2 connections are up, but 1 can't be renewed (origin.renew); prices-2: renewal: HTTP 403"
+    )
 
 
 def test_a_lost_connection_that_nobody_notices_is_no_false_condition() -> None:

@@ -60,6 +60,10 @@ class Captured:
         """A text that must not be shown."""
         self._hidden.append(text)
 
+    def texts(self) -> Iterator[str]:
+        """All texts of the saved values."""
+        yield from _texts(self.values)
+
     def take_hidden(self) -> list[str]:
         """What must not be shown, since the last call."""
         hidden, self._hidden = self._hidden, []

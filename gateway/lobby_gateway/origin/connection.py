@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from lobby_gateway.errors import UserError, internal_error
+from lobby_gateway.origin.expressions import ExpressionError
 from lobby_gateway.origin.redaction import Redactor
 from lobby_gateway.origin.secrets import ResolvedOrigin
 from lobby_gateway.origin.session import OriginSession
@@ -377,11 +378,13 @@ class OriginConnection:
         if cancelled is not None and not cancelled.done():
             await asyncio.wait([cancelled])  # until its socket is closed: never two connections
         try:
-            resolved = await self._refresh_values()
+            await self._refresh_values()
+            request = self._session.request()
+            self._act()  # what the request contains is hidden first
             self._websocket = await open_websocket(
-                resolved.url,
+                request.url,
                 receiver=self._receiver,
-                headers=resolved.headers,
+                headers=request.headers,
                 subprotocols=self._spec.subprotocols,
                 ssl=self._tls,
                 server_hostname=self._spec.tls.server_name,
@@ -396,7 +399,7 @@ class OriginConnection:
             self._session.refused(error.status, error.reason, error.retry_after_seconds, self._loop.time())
         except ConnectFailedError as error:
             self._session.failed(error.reason, self._loop.time())
-        except UserError as error:  # a secret, certificate or URL is unusable
+        except (UserError, ExpressionError) as error:  # a secret, certificate, URL or header is unusable
             self._session.failed(str(error), self._loop.time())
         except Exception as error:  # noqa: BLE001  # whatever a library raises, the lobby must outlive its origin
             self._broken(error)
@@ -413,8 +416,8 @@ class OriginConnection:
             self._error = error
             self._websocket.abort()  # `lost` follows
 
-    async def _refresh_values(self) -> ResolvedOrigin:
-        """The current values of the secrets. The TLS context is made anew if they have changed.
+    async def _refresh_values(self) -> None:
+        """Reads the current values of the secrets. The TLS context is made anew if they have changed.
 
         Raises:
             UserError: they are unusable.
@@ -431,7 +434,6 @@ class OriginConnection:
         if not self._tls_is_current:
             self._tls = await asyncio.to_thread(origin_context, self._spec, resolved)
             self._tls_is_current = True
-        return resolved
 
     def _connect_done(self, task: asyncio.Task[None]) -> None:
         if self._connecting is task:

@@ -1,20 +1,24 @@
-"""All that we say to an origin and understand of its messages: the steps, rules and timed messages of a Lobby, compiled."""
+"""All that we say to an origin and understand of its messages, compiled: handshake, steps, rules and timed messages."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from lobby_gateway.origin.captured import Known
 from lobby_gateway.origin.expressions import ALWAYS, OF_MESSAGE, Expression, ExpressionError
+from lobby_gateway.origin.requests import RequestTemplate, Text
 from lobby_gateway.origin.rules import MessageRules, Rule
 from lobby_gateway.origin.script import Expectation, Pause, Step
 from lobby_gateway.origin.templates import BytesTemplate, MessageTemplate, Template
 from lobby_gateway.origin.timed_messages import TimedMessage
-from lobby_gateway.resource.spec import Early, ExpectSpec, OriginSpec, RuleSpec, WaitSpec
+from lobby_gateway.resource.spec import Early, ExpectSpec, NamedValue, OriginSpec, RuleSpec, SecretKeyRef, WaitSpec
 
 T = TypeVar("T")
+
+ReadSecret = Callable[[SecretKeyRef], str]
+"""Gives the value of a key of a Secret."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,54 +27,95 @@ class Dialogue:
 
     Attributes:
         secrets: values by the names that expressions use; `repr` omits them.
+        handshake: makes the request that opens the connection; None: nobody connects.
         steps: of `onConnect`.
         rules: of `onMessage`; None: there are none.
         timed: of `every`.
     """
 
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    handshake: RequestTemplate | None = field(default=None, compare=False)
     steps: tuple[Step, ...] = field(default=(), compare=False)
     rules: MessageRules | None = field(default=None, compare=False)
     timed: tuple[TimedMessage, ...] = field(default=(), compare=False)
 
+    def constants(self) -> Iterator[str]:
+        """Values of headers and query that are the same for each request, and may be secret."""
+        for each in (self.handshake,) if self.handshake is not None else ():
+            yield from (value for _, value in (*each.headers, *each.query) if isinstance(value, str) and value)
 
-def dialogue(origin: OriginSpec, secrets: Mapping[str, str]) -> Dialogue:
+
+def dialogue(origin: OriginSpec, read: ReadSecret) -> Dialogue:
     """Compiles the dialogue of a checked Lobby.
 
     Args:
         origin: the origin.
-        secrets: values by name.
+        read: gives the values of its secrets.
 
     Raises:
         ExpressionError: it was not checked, see `problems`.
     """
-    compiler = _Compiler(origin, secrets)
-    steps, rules, timed = compiler.steps(), compiler.rules(), compiler.timed()
-    for path, text in compiler.problems:
+    made, problems = _compile(origin, read)
+    for path, text in problems:
         raise ExpressionError(f"{path}: {text}")
-    return Dialogue(dict(secrets), steps, MessageRules(rules) if rules else None, timed)
+    return made
 
 
 def problems(origin: OriginSpec) -> Iterator[tuple[str, str]]:
     """Errors in expressions and in texts with expressions, as (field, one line)."""
-    compiler = _Compiler(origin, {each.name: "" for each in origin.secrets})
-    compiler.steps()
-    compiler.rules()
-    compiler.timed()
-    yield from compiler.problems
+    _, problems = _compile(origin, lambda _: "")
+    yield from problems
+
+
+def _compile(origin: OriginSpec, read: ReadSecret) -> tuple[Dialogue, Sequence[tuple[str, str]]]:
+    compiler = _Compiler(origin, read)
+    rules = compiler.rules()
+    made = Dialogue(
+        secrets=compiler.secrets,
+        handshake=compiler.handshake(),
+        steps=compiler.steps(),
+        rules=MessageRules(rules) if rules else None,
+        timed=compiler.timed(),
+    )
+    return made, compiler.problems
 
 
 class _Compiler:
     """Compiles one field after the other, and collects the errors.
 
     Attributes:
+        secrets: values by the names that expressions use.
         problems: as (field, one line).
     """
 
-    def __init__(self, origin: OriginSpec, secrets: Mapping[str, str]) -> None:
+    def __init__(self, origin: OriginSpec, read: ReadSecret) -> None:
         self._origin = origin
-        self._secrets = secrets
+        self._read = read
+        self.secrets = {each.name: read(each.secret_key_ref) for each in origin.secrets}
         self.problems: list[tuple[str, str]] = []
+
+    def handshake(self) -> RequestTemplate:
+        origin = self._origin
+        return RequestTemplate(
+            url=self._text(origin.url, "spec.origin.url"),
+            headers=self._named(origin.headers, "spec.origin.headers"),
+            query=self._named(origin.query, "spec.origin.query"),
+        )
+
+    def _named(self, values: Sequence[NamedValue], path: str) -> tuple[tuple[str, Text], ...]:
+        return tuple((each.name, self._value(each, f"{path}[{index}].value")) for index, each in enumerate(values))
+
+    def _value(self, named: NamedValue, path: str) -> Text:
+        if named.value_from is not None:
+            return self._read(named.value_from.secret_key_ref)
+        return self._text(named.value or "", path)
+
+    def _text(self, source: str, path: str) -> Text:
+        """A text with nothing but secrets in it is filled in now."""
+        made = self._compiled(path, lambda: Template(source, self.secrets, ALWAYS))
+        if made is None:
+            return ""  # there is a problem
+        return made.message(Known(self.secrets)) if made.constant else made
 
     def steps(self) -> tuple[Step, ...]:
         made: list[Step | None] = []
@@ -134,13 +179,13 @@ class _Compiler:
     def _sent(self, text: str | None, data: str | None, path: str) -> Step | None:
         """A text with nothing but secrets in it is filled in now."""
         made = self._message(text, data, path, ALWAYS)
-        return made.message(Known(self._secrets)) if isinstance(made, Template) and made.constant else made
+        return made.message(Known(self.secrets)) if isinstance(made, Template) and made.constant else made
 
     def _message(
         self, text: str | None, data: str | None, path: str, variables: Collection[str]
     ) -> MessageTemplate | None:
         """What makes a message: of `send` or of `sendBytes`, whichever is set."""
-        secrets = self._secrets.keys()
+        secrets = self.secrets.keys()
         if text is not None:
             return self._compiled(f"{path}.send", lambda: Template(text, secrets, variables))
         if data is not None:
@@ -154,7 +199,7 @@ class _Compiler:
     def _expression(self, source: str | None, path: str, variables: Collection[str] = OF_MESSAGE) -> Expression | None:
         if source is None:
             return None
-        return self._compiled(path, lambda: Expression(source, {*self._secrets, *variables}))
+        return self._compiled(path, lambda: Expression(source, {*self.secrets, *variables}))
 
     def _compiled(self, path: str, make: Callable[[], T]) -> T | None:
         try:

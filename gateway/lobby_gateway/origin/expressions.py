@@ -142,6 +142,8 @@ def _translated(call: Callable[[], Any]) -> Any:  # noqa: ANN401  whatever it re
         return call()
     except (KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
+    except KeyError as error:
+        raise ExpressionError(f"there is no field {_line(str(error))}") from None
     except BaseException as error:  # noqa: BLE001
         raise ExpressionError(_line(str(error))) from None
 

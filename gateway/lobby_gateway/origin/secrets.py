@@ -10,12 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from urllib.parse import quote
 
 from lobby_gateway.errors import MissingSecretError, UserError
 from lobby_gateway.origin import dialogue as dialogues
 from lobby_gateway.origin.dialogue import Dialogue
-from lobby_gateway.resource.spec import NamedValue, OriginSpec
+from lobby_gateway.origin.requests import header_problem
+from lobby_gateway.resource.spec import OriginSpec, SecretKeyRef
 
 TLS_CERTIFICATE_KEY = "tls.crt"
 TLS_PRIVATE_KEY_KEY = "tls.key"
@@ -26,9 +26,6 @@ _CLIENT_FIELD = "spec.origin.tls.clientCertSecretRef"
 
 ENVIRONMENT = "the environment variable {}"
 """Source of a value in local mode."""
-
-_HEADER_VALUE = re.compile(r"[\t -~\x80-\xff]*")
-"""What a field value may contain (RFC 9110 §5.5): above all, no line break."""
 
 
 def secret_variable(name: str, key: str) -> str:
@@ -108,8 +105,7 @@ class ResolvedOrigin:
     """An origin's values with secrets filled in. Its `repr` shows none of them.
 
     Attributes:
-        url: URL with the query parameters.
-        headers: names and values, in the order of the Lobby.
+        values: those from Secrets, by the variables that hold them.
         dialogue: what is said to the origin, and how its messages are understood.
         ca_pem: CA certificates to verify the origin with; None: those of the system.
         client_certificate_pem: our certificate; None: no client certificate.
@@ -117,8 +113,7 @@ class ResolvedOrigin:
         secrets: values that must never be shown: those from Secrets, but not certificates, and those of headers and query.
     """
 
-    url: str
-    headers: tuple[tuple[str, str], ...]
+    values: Mapping[str, str]
     dialogue: Dialogue
     ca_pem: str | None
     client_certificate_pem: str | None
@@ -126,8 +121,7 @@ class ResolvedOrigin:
     secrets: frozenset[str]
 
     def __repr__(self) -> str:
-        names = [name for name, _ in self.headers]
-        return f"<ResolvedOrigin with headers {names}, {len(self.dialogue.steps)} steps, {len(self.secrets)} secrets>"
+        return f"<ResolvedOrigin with {len(self.dialogue.steps)} steps and {len(self.secrets)} secrets>"
 
 
 def resolve(origin: OriginSpec, environment: Mapping[str, str], *, place: str = ENVIRONMENT) -> ResolvedOrigin:
@@ -150,29 +144,24 @@ def resolve(origin: OriginSpec, environment: Mapping[str, str], *, place: str = 
         raise UserError("\n".join(f"{each.field}: {each.where} is not UTF-8; accepted: UTF-8 text" for each in binary))
     if wrong := problems(origin):
         raise UserError("\n".join(f"{field}: {text}" for field, text in wrong))
-    by_name = {
-        each.name: environment[secret_variable(each.secret_key_ref.name, each.secret_key_ref.key)]
-        for each in origin.secrets
-    }
-    headers = _named_values(origin.headers, environment)
-    query = _named_values(origin.query, environment)
-    for index, (name, value) in enumerate(headers):
-        if not _HEADER_VALUE.fullmatch(value) or value != value.strip():
-            where = f"spec.origin.headers[{index}]: the value of {name}"
-            raise UserError(
-                f"{where} has a line break, a control character, or a space at either end; accepted: one line"
-            )
+
+    def read(reference: SecretKeyRef) -> str:
+        return environment[secret_variable(reference.name, reference.key)]
+
+    made = dialogues.dialogue(origin, read)
+    for index, (name, value) in enumerate(made.handshake.headers if made.handshake else ()):
+        if isinstance(value, str) and (problem := header_problem(name, value)):
+            raise UserError(f"spec.origin.headers[{index}]: {problem}")
     tls = origin.tls
     ca, client = tls.ca_secret_ref, tls.client_cert_secret_ref
     values = {environment[each.variable] for each in references if not each.public}
     return ResolvedOrigin(
-        url=_with_query(origin.url, query),
-        headers=headers,
-        dialogue=dialogues.dialogue(origin, by_name),
+        values=environment,
+        dialogue=made,
         ca_pem=environment[secret_variable(ca.name, ca.key)] if ca else None,
         client_certificate_pem=environment[secret_variable(client.name, TLS_CERTIFICATE_KEY)] if client else None,
         client_key_pem=environment[secret_variable(client.name, TLS_PRIVATE_KEY_KEY)] if client else None,
-        secrets=frozenset(values | {value for _, value in (*headers, *query) if value}),
+        secrets=frozenset(values | set(made.constants())),
     )
 
 
@@ -187,24 +176,3 @@ def _without_line_end(value: str) -> str:
 def _is_text(value: str) -> bool:
     """Whether it was UTF-8. Other bytes were decoded to surrogates (PEP 383), which nothing can encode."""
     return not any("\ud800" <= character <= "\udfff" for character in value)
-
-
-def _named_values(values: tuple[NamedValue, ...], environment: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    made = []
-    for each in values:
-        if each.value_from is not None:
-            ref = each.value_from.secret_key_ref
-            made.append((each.name, environment[secret_variable(ref.name, ref.key)]))
-        else:
-            made.append((each.name, each.value or ""))
-    return tuple(made)
-
-
-def _with_query(url: str, query: tuple[tuple[str, str], ...]) -> str:
-    """Appends parameters to those of the URL, percent-encoded (RFC 3986 §2.1; a space is `%20`, not `+`)."""
-    if not query:
-        return url
-    added = "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in query)
-    if "?" not in url:
-        return f"{url}?{added}"
-    return url + added if url.endswith(("?", "&")) else f"{url}&{added}"

@@ -19,6 +19,7 @@ from lobby_gateway.origin.dialogue import Dialogue
 from lobby_gateway.origin.expressions import ExpressionError, times
 from lobby_gateway.origin.keepalive import Due, Keepalive
 from lobby_gateway.origin.redaction import Redactor
+from lobby_gateway.origin.requests import Request
 from lobby_gateway.origin.rules import End
 from lobby_gateway.origin.script import OriginScript, Progress
 from lobby_gateway.origin.states import (
@@ -58,7 +59,7 @@ _CODE_NAMES = {
     1007: "invalid data", 1008: "policy violation", 1009: "message too big", 1011: "internal error",
     1012: "service restart", 1013: "try again later", 1014: "bad gateway", 3000: "unauthorized", 3003: "forbidden",
 }  # fmt: skip
-_MAX_HIDDEN = 64  # more than any conversation has; each costs time in every line that is redacted
+_MAX_HIDDEN = 64  # beside the secrets and what is saved; each costs time in every line that is redacted
 _FAILURE_OF_VIOLATION = {1007: Failure.INVALID_DATA, 1009: Failure.TOO_BIG}
 
 
@@ -132,7 +133,8 @@ class OriginSession:
         decoder = Decoder(spec.decode, spec.split, spec.max_message_bytes)
         self._decoder = decoder if decoder.needed else None
         self._captured = Captured()
-        self._hidden: deque[str] = deque(maxlen=_MAX_HIDDEN)  # captured and computed texts, the latest ones
+        self._secrets_redactor = self._redactor
+        self._hidden: deque[str] = deque(maxlen=_MAX_HIDDEN)  # earlier captures and computed texts, the latest ones
         self._rules = self._dialogue.rules  # of the open connection
         self._timed: TimedMessages | None = None  # while streaming
 
@@ -215,8 +217,9 @@ class OriginSession:
     def set_dialogue(self, dialogue: Dialogue, redactor: Redactor) -> None:
         """Sets what is said to the origin, from the next connection on."""
         self._dialogue = dialogue
-        self._redactor = redactor
-        self._hide_too(())
+        self._redactor = self._secrets_redactor = redactor
+        if self._hidden:
+            self._hide_all()
 
     def inherit(self, other: OriginSession) -> None:
         """Takes over what another session has captured so far, since this one is to replace it."""
@@ -250,6 +253,17 @@ class OriginSession:
         self._stopped = True
         self._wanted = False
         self._leave()
+
+    def request(self) -> Request:
+        """The request that opens the connection, for the attempt under way. Call this once, before `opened`.
+
+        Raises:
+            ExpressionError: an expression has no value, or one that is not allowed where it is used.
+        """
+        assert self._dialogue.handshake is not None  # noqa: S101  all secrets are there
+        request = self._dialogue.handshake.request(self._known())
+        self._hide_captured()
+        return request
 
     def opened(self, now: float) -> None:
         """The handshake succeeded, so the connection is open."""
@@ -426,10 +440,16 @@ class OriginSession:
 
     def _hide_too(self, texts: Iterable[str]) -> None:
         """Hides these texts beside the secrets and those so far, in the log, too."""
-        self._hidden += texts
+        for text in dict.fromkeys(texts):
+            if text in self._hidden:
+                self._hidden.remove(text)
+            self._hidden.append(text)
         if self._hidden:
-            self._redactor = self._redactor.also(self._hidden)
-            self._commands.append(Hide(self._redactor))
+            self._hide_all()
+
+    def _hide_all(self) -> None:
+        self._redactor = self._secrets_redactor.also((*self._hidden, *self._captured.texts()))
+        self._commands.append(Hide(self._redactor))
 
     def _judge(self, batch: Batch, now: float) -> Batch | None:
         """Does with messages of the stream what the rules say; returns the batch if some are to be judged later."""

@@ -14,12 +14,12 @@ _CLIENT_FIELD = "spec.origin.tls.clientCertSecretRef"
 
 
 def origin_context(origin: OriginSpec, resolved: ResolvedOrigin) -> ssl.SSLContext | None:
-    """The context of a `wss://` origin; None for `ws://`.
+    """The context of a `wss://` origin, or of one whose URL is computed; None for `ws://`.
 
     Raises:
         UserError: a PEM text is unusable; the error names the field and contains nothing of the text.
     """
-    if not origin.url.startswith("wss://"):
+    if origin.url.startswith("ws://"):
         return None
     # Only ASCII is accepted, but comments between certificates may contain anything; within one, "?" makes it invalid.
     ca_pem = None if resolved.ca_pem is None else resolved.ca_pem.encode("ascii", "replace").decode()

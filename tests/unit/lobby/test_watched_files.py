@@ -71,7 +71,7 @@ def test_the_error_for_an_invalid_file_is_one_line(tmp_path: Path, text: str) ->
 
 def test_secrets_in_the_environment_never_change() -> None:
     values = EnvironmentSecrets({VARIABLE: "one"})
-    assert values.resolve(ORIGIN).headers == (("X-Key", "one"),)
+    assert values.resolve(ORIGIN).values == {VARIABLE: "one"}
     assert values.files(ORIGIN) == ()
 
 
@@ -79,9 +79,9 @@ def test_mounted_secrets_are_read_when_they_are_used(tmp_path: Path) -> None:
     folder = MountedVolume(tmp_path / "secrets", **{VARIABLE: "one\n"})
     values = MountedSecrets(folder.path)
     assert values.files(ORIGIN) == (folder / VARIABLE,)
-    assert values.resolve(ORIGIN).headers == (("X-Key", "one"),)
+    assert values.resolve(ORIGIN).values == {VARIABLE: "one"}
     folder.replace(**{VARIABLE: "two"})
-    assert values.resolve(ORIGIN).headers == (("X-Key", "two"),)
+    assert values.resolve(ORIGIN).values == {VARIABLE: "two"}
 
 
 def test_the_error_for_a_missing_secret_names_its_file(tmp_path: Path) -> None:

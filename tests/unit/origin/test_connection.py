@@ -236,6 +236,30 @@ def test_handshake_carries_headers_query_and_subprotocols() -> None:
     run(main())
 
 
+def test_expressions_in_the_handshake_are_evaluated_for_each_attempt() -> None:
+    async def greet(origin: FakeOrigin, _: object) -> None:
+        await origin.send('{"token": "t1"}')
+
+    async def main() -> None:
+        async with FakeOrigin(on_open=greet) as origin:
+            fields: dict[str, Any] = {
+                "environment": KEY,
+                "secrets": SECRETS,
+                "headers": [{"name": "Authorization", "value": "Bearer $(KEY)"}],
+                "query": [{"name": "token", "value": '$(has(saved.token) ? saved.token : "")'}],
+                "onConnect": [{"expect": {"json": {}, "save": {"token": "msg.token"}, "timeoutSeconds": 5}}],
+            }
+            async with running(f"{origin.url}$(1 + 1)", **fields) as lobby:
+                await origin.until_connected(1)
+                await lobby.until(lambda: len(lobby.epochs) == 1)
+                origin.end_connections()
+                await lobby.until(lambda: len(lobby.epochs) == 2)
+            assert [each.path for each in origin.connections] == ["/2", "/2?token=t1"]
+            assert {each.headers["authorization"] for each in origin.connections} == {"Bearer hunter22"}
+
+    run(main())
+
+
 # The script
 
 

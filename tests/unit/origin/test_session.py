@@ -1028,3 +1028,39 @@ def test_a_planned_reconnect_is_at_once_and_no_failure() -> None:
     assert BeginClose(1000, "planned reconnect") in shell.took()
     assert shell.lost() == [Connect()]
     assert not shell.session.failures
+
+
+# The request of the handshake
+
+
+def test_the_request_is_made_anew_for_each_attempt_with_what_was_saved() -> None:
+    shell = Shell(
+        onConnect=[{"expect": {"json": {}, "save": {"token": "msg.token"}, "timeoutSeconds": 5}}],
+        query=[{"name": "resume", "value": '$(has(saved.token) ? saved.token : "")'}],
+    )
+    shell.wanted()
+    assert shell.session.request().url == "ws://origin.example/"
+    shell.opened()
+    shell.receive(json_batch('{"token": "cap7ured"}'))
+    shell.lost()
+    shell.later(1)
+    assert shell.session.request().url == "ws://origin.example/?resume=cap7ured"
+    shell.failed("no answer to cap7ured")
+    assert shell.report.reason == "no answer to ***"
+
+
+def test_signatures_of_many_attempts_are_not_all_kept_while_what_is_saved_stays_hidden() -> None:
+    shell = Shell(
+        onConnect=[{"expect": {"json": {}, "save": {"token": "msg.token"}, "timeoutSeconds": 5}}],
+        keepalive={"pingSeconds": 0, "timeoutSeconds": 1},
+        every=[{"seconds": 1, "send": "$(uuid())-$(hex(hmac('SHA256', 'key', string(nowMillis) + uuid())))"}],
+    )
+    shell.wanted()
+    shell.opened()
+    shell.receive(json_batch('{"token": "cap7ured"}'))
+    for _ in range(200):
+        (send,) = (each for each in shell.later(1) if isinstance(each, Send))
+    assert isinstance(send.message, str)
+    signature = send.message.rpartition("-")[2]
+    assert shell.session.redacted(f"a cap7ured b {signature} c") == "a *** b *** c"
+    assert repr(shell.session._redactor) == "<Redactor: 65 secrets>"

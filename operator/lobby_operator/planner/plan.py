@@ -283,6 +283,12 @@ def _wake_for_unheard(builder: PlanBuilder, lobby: LobbyState, since: float) -> 
         builder.wake_later(at)
 
 
+def _starts_fail(builder: PlanBuilder, created: int) -> bool:
+    """Whether starts failed repeatedly and none has lasted since: also during the next attempt, which may fail like them."""
+    trying = created or builder.missing or builder.observed.in_phase(Phase.STARTING)
+    return builder.backing_off or (builder.observed.failures.count > 1 and bool(trying))
+
+
 def _scaling(builder: PlanBuilder) -> ConditionState:
     observed = builder.observed
     created = sum(isinstance(action, Create) for action in builder.actions)
@@ -297,7 +303,7 @@ def _scaling(builder: PlanBuilder) -> ConditionState:
         if lobby.held is not None and lobby.held.hold in SCALING_HELD:
             fields = {"lobby": lobby.name, "problem": lobby.held.problem}
             return ConditionState(SCALING_HELD[lobby.held.hold], fields)
-    if builder.backing_off:
+    if _starts_fail(builder, created):
         return ConditionState(SCALING_BACKOFF, {"failures": observed.failures.count})
     if builder.without_stream is not None:
         lobby, count = builder.without_stream, len(streaming_outdated(observed, builder.settings))

@@ -294,7 +294,7 @@ SCALING_BACKOFF = ConditionReason(
     ConditionType.SCALING,
     FALSE,
     "BackingOff",
-    "{failures:the last start|the last # starts} failed; waiting before the next",
+    "{failures:the last start|the last # starts} failed; retrying with a back-off",
 )
 SCALING_UNREACHABLE = ConditionReason(
     ConditionType.SCALING,

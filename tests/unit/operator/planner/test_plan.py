@@ -166,6 +166,28 @@ def test_further_retries_wait_longer_and_longer(count: int, seconds: float) -> N
     assert len(failing(count, seconds).actions) == 1
 
 
+def test_repeated_failures_are_named_until_a_lobby_is_ready() -> None:
+    """Also during each attempt: otherwise the condition, and Stalled with it, would change with each of them."""
+    starting = lobby_state(1, phase=Phase.STARTING, created_at=NOW)
+    ending = lobby_state(1, phase=Phase.ENDING, created_at=NOW - 1.0)
+    for made in (failing(3, 9.0), failing(3, 9.0, starting), failing(3, 9.0, ending), failing(3, 0.0, ending)):
+        assert made.scaling.reason is reasons.SCALING_BACKOFF
+    ready = lobby_state(1, created_at=NOW - 2.0, ready_at=NOW - 1.0)
+    assert planned(observed(ready, failures=Failures(3, NOW - 9.0))).scaling.reason is reasons.SCALING_STEADY
+    assert failing(0, 0.0, starting).scaling.reason is reasons.SCALING_UP
+
+
+def test_repeated_failures_are_named_even_if_the_last_one_still_takes_its_place() -> None:
+    spec, ending = replace(SPEC, max_replicas=1), lobby_state(1, phase=Phase.ENDING, created_at=NOW - 1.0)
+    made = planned(observed(ending, waiting=1, failures=Failures(3, NOW - 9.0)), spec)
+    assert made.scaling.reason is reasons.SCALING_BACKOFF
+
+
+def test_a_single_failed_start_is_not_named() -> None:
+    made = failing(1, 0.1, lobby_state(1, phase=Phase.STARTING, created_at=NOW))
+    assert made.scaling.reason is reasons.SCALING_UP
+
+
 def test_only_one_retry_at_a_time() -> None:
     made = failing(3, 50.0, lobby_state(1, phase=Phase.STARTING, created_at=NOW - 1.0))
     assert (made.actions, made.wake_at) == ((), NOW + 59.0)

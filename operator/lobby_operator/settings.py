@@ -50,6 +50,9 @@ class PlannerSettings:
             a rollout must not take from its clients. A minute covers the restart of an origin.
         rollout_stalled_seconds: once a new lobby has been ready for this long without a connection to its origin, the rollout
             is said to have stopped. Ten seconds are several attempts; it goes on all the same once the lobby is connected.
+        held_stalled_seconds: a lobby that waits for a Secret, a volume or its image for this long is said to be stalled, at
+            which tools such as Flux give up. A Secret that another operator writes comes within seconds, and a kubelet looks
+            for it two minutes later at most.
         move_share: largest share of all clients that one batch of drains moves (or one full lobby, if that is more), so
             that greeters do not have to move everyone at once.
         unreachable_seconds: while clients wait, free seats of a lobby that has not answered for this long do not count,
@@ -73,6 +76,7 @@ class PlannerSettings:
     max_starting: int = 16
     stream_memory_seconds: float = 60.0
     rollout_stalled_seconds: float = 10.0
+    held_stalled_seconds: float = 180.0
     move_share: float = 0.1
     unreachable_seconds: float = 2.0
     greeter_report_seconds: float = 30.0

@@ -61,7 +61,7 @@ def test_an_image_that_cannot_be_pulled_is_named_and_the_pod_stays(cluster: Clus
                 what=lambda: f"the reason is named; {cluster.describe(name)}",
             )
             assert "nobody/has-this:1" in found["message"]
-            assert condition(cluster.get(name), "Stalled")["status"] == "True"
+            assert condition(cluster.get(name), "Stalled")["status"] == "False"  # for three minutes
             begun = time.monotonic()
             while time.monotonic() < begun + 20:  # startSeconds is 5
                 assert [each["metadata"]["uid"] for each in cluster.pods(name)] == [pod["metadata"]["uid"]]

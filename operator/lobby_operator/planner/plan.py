@@ -45,12 +45,13 @@ from lobby_operator.planner.reasons import (
     SCALING_STEADY,
     SCALING_UNREACHABLE,
     SCALING_UP,
+    STALLED,
     ActionReason,
     ConditionState,
 )
 from lobby_operator.planner.rollout import drain_is_pointless, next_batch, roll_out
 from lobby_operator.planner.spec import PlannerSpec
-from lobby_operator.planner.state import LobbyState, Observed, Phase, lobby_name
+from lobby_operator.planner.state import Held, LobbyState, Observed, Phase, lobby_name
 from lobby_operator.planner.timers import due
 from lobby_operator.settings import PlannerSettings
 
@@ -64,6 +65,7 @@ class Plan:
         open: the lobbies that new clients should try, in order.
         wake_at: when to plan again even if nothing else changes; None: not before something changes.
         scaling: whether there are as many lobbies as needed.
+        early: what `scaling` names is so recent that it may well pass by itself: nobody has to do anything yet.
         silent: lobbies that the platform considers healthy but that do not answer us.
         complete: planned from a complete observation. Otherwise there are no actions, and no status should be written.
     """
@@ -72,6 +74,7 @@ class Plan:
     open: tuple[LobbyState, ...] = ()
     wake_at: float | None = None
     scaling: ConditionState
+    early: bool = False
     silent: tuple[LobbyState, ...] = ()
     complete: bool = True
 
@@ -112,6 +115,7 @@ def plan(spec: PlannerSpec, observed: Observed, now: float, settings: PlannerSet
         open=open_lobbies(builder.capacity, frozenset(builder.leaving)),
         wake_at=builder.wake_at,
         scaling=_scaling(builder),
+        early=_early(builder),
         silent=builder.capacity.silent,
     )
 
@@ -257,6 +261,8 @@ def _wake_for_phases(builder: PlanBuilder) -> None:
         elif lobby.phase is Phase.STARTING:
             if lobby.starting_since is not None:
                 builder.wake(lobby.starting_since + builder.spec.start_seconds)
+            elif lobby.held is not None and SCALING_HELD.get(lobby.held.hold) in STALLED:
+                builder.wake_later(lobby.created_at + builder.settings.held_stalled_seconds)  # then it is stalled
             if builder.observed.lost and lobby.name not in builder.capacity.late:
                 builder.wake_later(lobby.created_at + late_seconds(builder.spec, builder.settings))
         elif lobby.phase is Phase.RECOVERING:
@@ -283,6 +289,20 @@ def _wake_for_unheard(builder: PlanBuilder, lobby: LobbyState, since: float) -> 
         builder.wake_later(at)
 
 
+def _held(observed: Observed) -> list[tuple[LobbyState, Held]]:
+    """The lobbies that something keeps from starting, and what; the one that has waited longest comes first."""
+    starting = sorted(observed.in_phase(Phase.STARTING), key=lambda lobby: lobby.created_at)
+    return [(lobby, lobby.held) for lobby in starting if lobby.held is not None and lobby.held.hold in SCALING_HELD]
+
+
+def _early(builder: PlanBuilder) -> bool:
+    """Whether the lobby that has been held longest has been so only for a short time."""
+    return any(
+        not due(lobby.created_at, builder.settings.held_stalled_seconds, builder.now)
+        for lobby, _ in _held(builder.observed)[:1]
+    )
+
+
 def _starts_fail(builder: PlanBuilder, created: int) -> bool:
     """Whether starts failed repeatedly and none has lasted since: also during the next attempt, which may fail like them."""
     trying = created or builder.missing or builder.observed.in_phase(Phase.STARTING)
@@ -299,10 +319,8 @@ def _scaling(builder: PlanBuilder) -> ConditionState:
     silent = builder.capacity.silent
     if silent:
         return ConditionState(SCALING_UNREACHABLE, {"count": len(silent), "lobby": silent[0].name})
-    for lobby in observed.in_phase(Phase.STARTING):
-        if lobby.held is not None and lobby.held.hold in SCALING_HELD:
-            fields = {"lobby": lobby.name, "problem": lobby.held.problem}
-            return ConditionState(SCALING_HELD[lobby.held.hold], fields)
+    for lobby, held in _held(observed):
+        return ConditionState(SCALING_HELD[held.hold], {"lobby": lobby.name, "problem": held.problem})
     if _starts_fail(builder, created):
         return ConditionState(SCALING_BACKOFF, {"failures": observed.failures.count})
     if builder.without_stream is not None:

@@ -97,7 +97,10 @@ def lobby_status(
             ),
         },
         "conditions": _conditions(
-            _with_kstatus((can_enter, origin, scaling, _path(claim)), observed), spec.generation, previous, at
+            _with_kstatus((can_enter, origin, scaling, _path(claim)), observed, early=planned.early),
+            spec.generation,
+            previous,
+            at,
         ),
     }
     if url:
@@ -204,9 +207,15 @@ def _outdated(observed: Observed) -> int:
     return sum(lobby.outdated for lobby in observed.in_phase(*_EXISTING))
 
 
-def _with_kstatus(found: tuple[ConditionState, ...], observed: Observed) -> list[ConditionState]:
-    """Adds what tools such as Flux, Argo CD and `kubectl wait` go by: Reconciling and Stalled, as kstatus defines them."""
-    causes = [each for each in found if each.reason in reasons.STALLED]
+def _with_kstatus(
+    found: tuple[ConditionState, ...], observed: Observed, *, early: bool = False
+) -> list[ConditionState]:
+    """Adds what tools such as Flux, Argo CD and `kubectl wait` go by: Reconciling and Stalled, as kstatus defines them.
+
+    What keeps a lobby from starting may pass by itself if it is `early`: a Secret is on its way.
+    """
+    passing = reasons.SCALING_HELD.values() if early else ()
+    causes = [each for each in found if each.reason in reasons.STALLED and each.reason not in passing]
     if causes:
         stalled = ConditionState(reasons.STALLED[causes[0].reason], {"problem": causes[0].sentence})
         return [*found, ConditionState(reasons.RECONCILING_STALLED), stalled]

@@ -738,6 +738,16 @@ def test_a_lobby_that_the_platform_holds_is_left_alone_and_counts_as_starting(ho
         assert "why" in made.scaling.sentence
 
 
+@pytest.mark.parametrize("hold", [each for each in Hold if each not in (Hold.UNSCHEDULABLE, Hold.IMAGE_PULL)])
+def test_a_lobby_is_held_early_for_three_minutes_from_its_creation(hold: Hold) -> None:
+    spec = replace(SPEC, replicas=1)
+    for age, early, wake_at in ((0.0, True, NOW + 180), (179.0, True, NOW + 1), (180.0, False, None)):
+        made = plan(spec, observed(held(1, hold, created_at=NOW - age)), NOW)
+        assert (made.early, made.wake_at) == (early, wake_at)
+    made = plan(spec, observed(held(2, hold, created_at=NOW), held(1, hold, created_at=NOW - 200)), NOW)
+    assert (made.early, made.scaling.fields["lobby"]) == (False, "prices-1")
+
+
 def test_no_other_is_created_for_clients_whose_lobby_is_gone_where_it_would_wait_too() -> None:
     lost = {"waiting": 3, "lost": 3}
     assert plan(SPEC, observed(held(1, Hold.UNSCHEDULABLE), **lost), NOW).actions == ()

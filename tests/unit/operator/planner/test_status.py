@@ -14,7 +14,7 @@ from lobby_operator.planner import reasons
 from lobby_operator.planner.plan import Plan, plan
 from lobby_operator.planner.reasons import SCALING_STEADY, ConditionReason, ConditionState, ConditionType
 from lobby_operator.planner.spec import PlannerSpec
-from lobby_operator.planner.state import Failures, LobbyState, Observed, Phase, StreamState, lobby_name
+from lobby_operator.planner.state import Failures, Held, Hold, LobbyState, Observed, Phase, StreamState, lobby_name
 from lobby_operator.planner.status import (
     MAX_LISTED,
     PathClaim,
@@ -341,6 +341,36 @@ def test_a_lobby_that_starts_for_the_first_time_is_in_progress() -> None:
     made = status(observed(lobby_state(1, phase=Phase.STARTING)))
     assert kstatus(made) == ("False", "True", "False")
     assert expect(made, reasons.RECONCILING_START)
+
+
+def held(age: float, hold: Hold = Hold.SECRET_MISSING) -> LobbyState:
+    fields: dict[str, Any] = {"origin": None, "address": "", "starting_since": None}
+    return lobby_state(
+        1, phase=Phase.STARTING, created_at=NOW - age, held=Held(hold, "Secret feed is missing"), **fields
+    )
+
+
+def test_a_secret_that_may_be_on_its_way_is_in_progress_and_later_stalled() -> None:
+    early, late = status(observed(held(179.0))), status(observed(held(180.0)))
+    assert kstatus(early) == ("False", "True", "False")
+    assert expect(early, reasons.RECONCILING_START)
+    assert expect(early, reasons.SCALING_HELD[Hold.SECRET_MISSING])
+    assert kstatus(late) == ("False", "False", "True")
+    assert "Secret feed is missing" in expect(late, reasons.STALLED[reasons.SCALING_HELD[Hold.SECRET_MISSING]])
+
+
+def test_other_causes_are_stalled_at_once_while_a_secret_may_be_on_its_way() -> None:
+    assert kstatus(status(observed(held(0.0)), claim=PathClaim("/prices", "older"))) == ("False", "False", "True")
+
+
+def test_a_lobby_without_a_node_is_in_progress_for_ever() -> None:
+    assert kstatus(status(observed(held(9999.0, Hold.UNSCHEDULABLE)))) == ("False", "True", "False")
+
+
+def test_starts_that_fail_again_and_again_are_stalled_also_during_the_next_one() -> None:
+    starting = lobby_state(1, phase=Phase.STARTING)
+    for each in (observed(failures=Failures(3, NOW - 0.1)), observed(starting, failures=Failures(3, NOW - 9.0))):
+        assert kstatus(status(each)) == ("False", "False", "True")
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ KIND_FLAGS ?=
 # The tools that can be built on this machine.
 AVAILABLE_TOOLS = $(if $(shell command -v npm),.cache/npm/.installed) $(if $(shell command -v go),.cache/go/listen)
 
-.PHONY: help bench bench-far demo docs test test-cluster test-cluster-all check soak chaos continuity lint format images release kind tools clean
+.PHONY: help bench bench-far demo docs test test-cluster test-cluster-all check soak chaos continuity servers lint format images release kind tools clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' Makefile
@@ -81,6 +81,9 @@ chaos: $(VENV)/.dev  ## 10 minutes in which something is killed or stopped every
 continuity: $(VENV)/.dev  ## what 2,000 clients notice of 500 sequences of faults (CONTINUITY_CLIENTS=2000, CONTINUITY_SEQUENCES=500)
 	@CONTINUITY_CLIENTS=$${CONTINUITY_CLIENTS:-2000} CONTINUITY_SEQUENCES=$${CONTINUITY_SEQUENCES:-500} \
 		$(BIN)/pytest -s tests/integration/continuity $(PYTEST_FLAGS)
+
+servers: $(VENV)/.dev $(AVAILABLE_TOOLS)  ## hold each server of tests/support/real_servers.py for two minutes (SERVERS_SECONDS=120)
+	@SERVERS_SECONDS=$${SERVERS_SECONDS:-120} $(BIN)/pytest -s tests/integration/origins/test_real_servers.py $(PYTEST_FLAGS)
 
 lint: $(VENV)/.dev  ## ruff, mypy --strict and import-linter; helm lint if helm is installed
 	@$(BIN)/ruff check --quiet
@@ -127,7 +130,7 @@ kind:  ## create a kind cluster with the chart and its demo at ws://127.0.0.1:80
 		--set greeter.service.type=NodePort,greeter.service.nodePort=30080 --wait --timeout 5m $(KIND_FLAGS)
 	@echo "connect: $(BIN)/python -m websockets ws://127.0.0.1:8000/demo; remove: kind delete cluster --name $(KIND_CLUSTER)"
 
-tools: .cache/npm/.installed .cache/go/listen  ## install programs that some tests run: an Ethereum node, WebSocket clients
+tools: .cache/npm/.installed .cache/go/listen  ## install programs that some tests run: WebSocket servers and clients, an Ethereum node
 	@:
 
 clean:  ## delete the environment and all caches

@@ -255,8 +255,9 @@ async def nats(peer: Peer) -> None:
 
 async def mqtt(peer: Peer) -> None:
     said = await peer.receive(SOON, "CONNECT")
-    if not isinstance(said, bytes) or said[:10] != b"\x10\x10\x00\x04MQTT\x04\x02":
+    if not isinstance(said, bytes) or said[:10] != b"\x10\x30\x00\x04MQTT\x04\x02" or said[12:14] != b"\x00\x24":
         peer.violation(f"not CONNECT: {said!r}")
+    peer.claim(str(said[14:]))
     await peer.send(b"\x20\x02\x00\x00")
     said = await peer.receive(SOON, "SUBSCRIBE")
     if not isinstance(said, bytes) or said[:1] != b"\x82":

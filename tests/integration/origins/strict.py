@@ -100,11 +100,13 @@ class Peer:
     Attributes:
         origin: the feed.
         connection: the connection.
+        name: that it claimed; empty if it did not.
     """
 
     def __init__(self, origin: StrictOrigin, connection: ServerConnection) -> None:
         self.origin = origin
         self.connection = connection
+        self.name = ""
 
     def header(self, name: str) -> str:
         """A header of the handshake; empty if there is none."""
@@ -119,6 +121,12 @@ class Peer:
         """
         self.origin.violations.append(text)
         raise GoneError
+
+    def claim(self, name: str) -> None:
+        """Takes a name that no other open connection may have."""
+        if any(each.name == name for each in self.origin.open):
+            self.violation(f"another connection has the name {name}")
+        self.name = name
 
     async def receive(self, seconds: float, what: str) -> str | bytes:
         """The next message; a violation if none comes within that time."""

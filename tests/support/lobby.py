@@ -18,7 +18,16 @@ from tests.support import proc, web
 from tests.support.processes import Process, running
 from tests.support.waiting import until
 
-from lobby_gateway.clients.tokens import DELETED_QUERY, DRAIN_PATH, Purpose, key_from_hex, namespace_key, sign
+from lobby_gateway.clients.tokens import (
+    DELETED_QUERY,
+    DRAIN_PATH,
+    PEERS_PATH,
+    Purpose,
+    key_from_hex,
+    namespace_key,
+    sign,
+)
+from lobby_gateway.process.peer_list import PeerList
 from lobby_gateway.resource.schema import crd, validate_and_default
 
 TOKEN_SECONDS = 60.0
@@ -75,6 +84,14 @@ class LobbyProcess:
         """Starts its drain."""
         answer = await drain(self.admin, key_from_hex(self.key), self.name)
         assert answer.status == 202, answer
+
+    async def tell_peers(self, told: PeerList) -> None:
+        """Tells it whether it may connect to its origin, and which peers it has, as the lobby host does."""
+        key = key_from_hex(self.key)
+        token = sign(key, purpose=Purpose.PEERS, lobby=self.name, path=PEERS_PATH, expires=time.time() + TOKEN_SECONDS)
+        body = json.dumps(told.to_json()).encode()
+        answer = await web.request("POST", f"{self.admin}{PEERS_PATH}", body, Authorization=f"Bearer {token}")
+        assert answer.status == 200, answer
 
     async def tell_deleted(self) -> None:
         """Tells it that its Lobby was deleted."""

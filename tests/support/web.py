@@ -53,12 +53,13 @@ class Metrics:
         return sum(found)
 
 
-def _request(method: str, url: str, headers: Mapping[str, str]) -> HttpResponse:
+def _request(method: str, url: str, headers: Mapping[str, str], body: bytes | None = None) -> HttpResponse:
     parts = urlsplit(url)
     assert parts.hostname is not None
     connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=TIMEOUT)
     try:
-        connection.request(method, parts.path + (f"?{parts.query}" if parts.query else ""), headers=dict(headers))
+        target = parts.path + (f"?{parts.query}" if parts.query else "")
+        connection.request(method, target, body, headers=dict(headers))
         response = connection.getresponse()
         return HttpResponse(
             status=response.status,
@@ -74,15 +75,15 @@ async def get(url: str, **headers: str) -> HttpResponse:
     return await request("GET", url, **headers)
 
 
-async def request(method: str, url: str, **headers: str) -> HttpResponse:
-    """A request without a body.
+async def request(method: str, url: str, body: bytes | None = None, /, **headers: str) -> HttpResponse:
+    """A request.
 
     Raises:
         OSError: the connection failed.
         http.client.HTTPException: the response is not HTTP.
     """
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return await asyncio.to_thread(_request, method, url, named)
+    return await asyncio.to_thread(_request, method, url, named, body)
 
 
 async def metrics(url: str) -> Metrics:

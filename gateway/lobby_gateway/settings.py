@@ -252,8 +252,8 @@ class RepeatSettings:
     """Which repeated failures are logged. Times are in seconds.
 
     Attributes:
-        remind_seconds: between two lines about problems that are known. Ten minutes: whoever looks at the log of the last
-            quarter of an hour sees them.
+        remind_seconds: between two lines about problems that are known; a pause of that length ends a series that nothing
+            else ends. Ten minutes: whoever looks at the log of the last quarter of an hour sees them.
         settle_seconds: a failure this soon after a success belongs to the same series. A minute is longer than any pause
             between two attempts.
         max_problems: most problems of a series that are logged when seen first, so that texts that always differ don't

@@ -100,7 +100,7 @@ class LobbyHandshakes:
         self._policy = ClientPolicy.of(lobby.spec.clients, flood)
         self._used = UsedTokens()
         self._loop = asyncio.get_running_loop()
-        self._refused_tokens = RepeatedFailures(self._loop.time)
+        self._refused_tokens = RepeatedFailures(self._loop.time, lapses=True)
         self.bus = MessageBus(limits=self._policy.queue, batch_seconds=self._policy.batch_seconds)
         self.clients: dict[ClientConnection, None] = {}
         self.closes: Counter[str] = Counter(dict.fromkeys(close_codes.CLOSE_LABELS, 0))

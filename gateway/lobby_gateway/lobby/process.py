@@ -152,8 +152,8 @@ class LobbyProcess:
         )
         self._forward_timer: asyncio.TimerHandle | None = None
         self._trunks: dict[TrunkServerConnection, None] = {}
-        self._failed_trunks = RepeatedFailures(time.monotonic)
-        self._refused_requests = RepeatedFailures(time.monotonic)
+        self._failed_trunks = RepeatedFailures(time.monotonic, lapses=True)
+        self._refused_requests = RepeatedFailures(time.monotonic, lapses=True)
         self._no_greeters = asyncio.Event()
         self._no_greeters.set()
         self._no_clients = asyncio.Event()

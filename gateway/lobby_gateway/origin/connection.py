@@ -158,7 +158,7 @@ class OriginConnection:
         self._logged = State.IDLE
         self._failures_seen = 0
         self._failures = RepeatedFailures(self._loop.time)
-        self._bugs = RepeatedFailures(self._loop.time)
+        self._bugs = RepeatedFailures(self._loop.time, lapses=True)
 
     # For the lobby
 

@@ -2,7 +2,8 @@
 
 What fails every ten seconds may fail for hours, and a line each time would bury all others. So each problem is logged when it
 is seen first; then there is a reminder now and then, and a line when it works again, with the number of failures. What fails
-again soon after it worked continues its series, so that something that comes and goes isn't logged each time either.
+again soon after it worked continues its series, so that something that comes and goes isn't logged each time either. Of what
+others do wrong (requests with bad tokens, for instance), nobody says that it works again: its series ends with a pause.
 """
 
 from __future__ import annotations
@@ -25,18 +26,23 @@ class RepeatedFailures:
     Args:
         clock: returns the time in seconds, from any start.
         settings: times and limits.
+        lapses: nobody calls `worked`; a series ends when there was no failure for `remind_seconds`.
 
     Attributes:
         count: failures of the current series.
     """
 
-    def __init__(self, clock: Callable[[], float], settings: RepeatSettings | None = None) -> None:
+    def __init__(
+        self, clock: Callable[[], float], settings: RepeatSettings | None = None, *, lapses: bool = False
+    ) -> None:
         self.count = 0
+        self._lapses = lapses
         self._clock = clock
         self._settings = settings or RepeatSettings()
         self._known: set[str] = set()
         self._began_at = 0.0  # the series
         self._fails_since: float | None = None  # None: it works
+        self._failed_at = 0.0
         self._worked_at = 0.0
         self._logged_at = 0.0
         self._is_told = False  # that it fails now
@@ -53,6 +59,9 @@ class RepeatedFailures:
             problem: what is wrong. Other numbers don't make it another problem.
         """
         now, settings = self._clock(), self._settings
+        if self._lapses and now - self._failed_at >= settings.remind_seconds:
+            self._fails_since, self._worked_at = None, self._failed_at
+        self._failed_at = now
         if self._fails_since is None:
             if now - self._worked_at >= settings.settle_seconds or not self.count:
                 self._known.clear()

@@ -70,7 +70,7 @@ class TrunkServerConnection(ServerSocket):
         parser = FrameParser(masked=True, max_message_bytes=max_record_bytes)
         super().__init__(sock, loop, parser, read_bytes=settings.read_bytes)
         self.server = server
-        self._failures = failures or RepeatedFailures(loop.time)
+        self._failures = failures or RepeatedFailures(loop.time, lapses=True)
         self._forward = forward
         self._on_closed = on_closed
         self._settings = settings

@@ -139,7 +139,7 @@ class Admission:
         self._names = (service, f"{service}.cluster.local")
         self._clock = asyncio.get_running_loop().time
         self._failures = RepeatedFailures(self._clock)
-        self._ends = RepeatedFailures(self._clock)  # of kopf
+        self._ends = RepeatedFailures(self._clock, lapses=True)  # of kopf
         self._wake = asyncio.Event()
         self._thread: AdmissionThread | None = None
         self._start_at = 0.0
@@ -186,7 +186,6 @@ class Admission:
         if self._thread is not None and not self._thread.alive:
             if now - self._start_at > self._kopf_settings.behind_seconds:  # it was up for long
                 self._backoff.reset()
-                self._ends.worked()
             if (told := self._ends.failed(self._thread.reason)) is not None:
                 logger.warning("kopf ended; starting it again", extra={"resource": "admission", **told})
             self._thread = None

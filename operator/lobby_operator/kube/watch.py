@@ -81,7 +81,7 @@ class Watch:
         self._kopf: KopfThread | None = None
         self._ending: set[asyncio.Task[None]] = set()
         self._listed = False  # since kopf ended
-        self._ends = RepeatedFailures(self._clock)
+        self._ends = RepeatedFailures(self._clock, lapses=True)
 
     def __len__(self) -> int:
         return len(self._view)
@@ -226,7 +226,6 @@ class Watch:
         self.restarts += 1
         if now - self._started_at > self._settings.behind_seconds:
             self._life_backoff.reset()
-            self._ends.worked()
         self._listed = False
         self._audit_at = self._started_at = now + self._life_backoff.next()
         if (told := self._ends.failed(kopf.reason)) is not None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
+import lobby_gateway
 from lobby_gateway.process.repeated_failures import Fields, RepeatedFailures
 from lobby_gateway.settings import RepeatSettings
 
@@ -13,9 +17,9 @@ SETTINGS = RepeatSettings(remind_seconds=600, settle_seconds=60, max_problems=3)
 class Tried:
     """Something that is tried at given times."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, lapses: bool = False) -> None:
         self.now = 1000.0
-        self.failures = RepeatedFailures(lambda: self.now, SETTINGS)
+        self.failures = RepeatedFailures(lambda: self.now, SETTINGS, lapses=lapses)
 
     def fails(self, problem: str = "no answer", *, after: float = 0.0) -> Fields | None:
         self.now += after
@@ -108,3 +112,38 @@ def test_times_may_begin_at_zero() -> None:
     failures = RepeatedFailures(lambda: now, SETTINGS)
     assert failures.failed("no answer") == {"problem": "no answer"}
     assert failures.failed("no answer") is None
+
+
+def test_every_series_ends() -> None:
+    """By a call of `worked`, or by a pause."""
+    made = re.compile(r"(\w+) = (?:\w+ or )?RepeatedFailures\((.*)\)")
+    root = Path(lobby_gateway.__file__).parents[2]
+    sources = [path.read_text() for part in ("gateway", "operator") for path in (root / part).rglob("*.py")]
+    series = [(name, arguments, source) for source in sources for name, arguments in made.findall(source)]
+    assert len(series) > 15
+    for name, arguments, source in series:
+        assert (f"{name}.worked()" in source) != ("lapses=True" in arguments), name
+
+
+def test_what_never_works_begins_a_new_series_after_a_pause() -> None:
+    tried = Tried(lapses=True)
+    assert tried.fails("bad token") == {"problem": "bad token"}
+    assert [tried.fails("bad token", after=59) for _ in range(9)] == 9 * [None]
+    assert tried.fails("bad token", after=600) == {"problem": "bad token"}
+    assert tried.failures.count == 1
+
+
+def test_what_never_works_is_a_series_without_a_pause() -> None:
+    tried = Tried(lapses=True)
+    tried.fails()
+    assert tried.fails(after=599) is None
+    assert tried.fails(after=599) == {"problem": "no answer", "failures": 3, "seconds": 1198.0}
+
+
+def test_problems_of_long_ago_do_not_hide_new_ones() -> None:
+    tried = Tried(lapses=True)
+    for number in range(SETTINGS.max_problems):
+        tried.fails("x" * (number + 1), after=1)
+    assert tried.fails("another", after=1) is None
+    assert tried.fails("another", after=86400) == {"problem": "another"}
+    assert tried.fails("a third", after=1) == {"problem": "a third", "failures": 2, "seconds": 1.0}

@@ -107,7 +107,7 @@ class PeerLists:
             if stream is None:
                 continue
             told = Version(*stream.told)
-            if record.inherited and record.latest is None and told > self._latest:
+            if told > self._latest:
                 self._begin_after(told)
             if told > self._start:
                 record.confirmed = max(record.confirmed, told)
@@ -116,7 +116,7 @@ class PeerLists:
         self._first = False
 
     def _begin_after(self, told: Version) -> None:
-        """An earlier lobby host had a greater term: all lists are made again, with a greater one."""
+        """An earlier lobby host had a greater term, and perhaps its request came late: all lists are made again, above it."""
         self._start = self._latest = Version(told.term + 1, 0)
         for record in self._records.values():
             record.latest = None

@@ -120,6 +120,16 @@ def test_versions_begin_after_those_of_an_earlier_lobby_host_with_a_greater_term
     assert host.lists.holders == {"prices-2"}
 
 
+def test_versions_begin_after_a_late_request_of_an_earlier_lobby_host_with_a_greater_term() -> None:
+    host = Host(BUDGET)
+    _, lobbies = host.tell(lobby_state(1, 9, stream=NEW), lobby_state(2, stream=NEW))
+    late = [replace(each, stream=StreamState(permit=False, told=(7, 500))) for each in lobbies]
+    due, lobbies = host.tell(*late)
+    assert min(each.version for each in due.values()) > Version(7, 500)
+    host.tell(*lobbies)
+    assert host.lists.holders == {"prices-1"}
+
+
 def test_a_lobby_of_another_origin_is_no_peer() -> None:
     due, _ = Host(FREE).tell(
         lobby_state(1, stream=StreamState(origin_id="a")),

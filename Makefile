@@ -69,8 +69,8 @@ check: lint  ## lint, unit, property and fuzz tests (1 to 2 minutes)
 test-cluster: $(VENV)/.dev  ## tests in a real cluster (LOBBY_TEST_KUBECONFIG=..., see tests/cluster/support/environment.py)
 	@$(BIN)/pytest tests/cluster -m 'not slow' $(PYTEST_FLAGS)
 
-test-cluster-all: $(VENV)/.dev  ## the same plus the slow ones: thousands of pods on simulated nodes
-	@$(BIN)/pytest tests/cluster $(PYTEST_FLAGS)
+test-cluster-all: $(VENV)/.dev  ## the same plus the slow ones: thousands of pods on simulated nodes, outages of minutes, upgrades
+	@LOBBY_TEST_LONG=1 $(BIN)/pytest tests/cluster $(PYTEST_FLAGS)
 
 soak: $(VENV)/.dev  ## 10 minutes of churn and failures: memory and descriptors must stay flat (SOAK_SECONDS=600)
 	@SOAK_SECONDS=$${SOAK_SECONDS:-600} $(BIN)/pytest tests/integration/test_soak.py $(PYTEST_FLAGS)

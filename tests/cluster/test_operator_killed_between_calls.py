@@ -45,6 +45,7 @@ SELDOM: dict[Right, str] = {
 }
 
 pytestmark = [
+    pytest.mark.slow,
     needs_faults,
     pytest.mark.timeout(600),
 ]

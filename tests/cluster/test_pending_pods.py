@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import time
 
-import pytest
 from tests.cluster.support.cluster import Cluster, condition, name_of
 from tests.cluster.support.commands import kubectl
 from tests.cluster.support.figures import FIGURES
 from tests.cluster.support.resources import SMALL, lobby
 from tests.cluster.support.waiting import eventually
 
-pytestmark = pytest.mark.slow
-
-PATIENCE = 75.0
-"""Seconds: longer than the 70 after which pending pods used to be deleted."""
+PATIENCE = 20.0
+"""Seconds: several times the `startSeconds` of these Lobbies."""
 
 
 def test_a_pod_without_a_node_stays_and_the_reason_is_named(cluster: Cluster, origin: str) -> None:

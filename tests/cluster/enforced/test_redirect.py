@@ -24,7 +24,7 @@ from tests.cluster.support.waiting import eventually
 from tests.support import npm_tools, third_party
 from tests.support.third_party import BROWSER, COMMANDS
 
-pytestmark = [pytest.mark.slow, needs_faults]
+pytestmark = needs_faults
 
 REDIRECT = {"mode": "Redirect"}
 CLIENTS, SEATS = 30, 10

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from tests.cluster.conftest import TICKER
 from tests.cluster.enforced.conftest import POLICIES_DEADLINE, reachable
 from tests.cluster.support.api import ADMIN_PORT
@@ -16,7 +15,7 @@ from tests.cluster.support.release import Release
 from tests.cluster.support.resources import lobby
 from tests.cluster.support.waiting import eventually
 
-pytestmark = [pytest.mark.slow, needs_faults]
+pytestmark = needs_faults
 
 CLIENTS = 12
 

@@ -99,7 +99,7 @@ class Load:
         FIGURES.row(failure, seen, new_clients, back, len(disruption.made))
         told = f"{seen}; {new_clients}; {back}; made {disruption.made}; {self.crowd.summary()}"
         assert seen.clients - seen.open <= lost, told
-        assert seen.duplicates == 0, told
+        assert seen.missing == seen.duplicates == 0, told
         assert refused or not new_clients.refused, told
         assert new_clients.came > sum(new_clients.refused.values()), told
         assert made(len(disruption.made)), told

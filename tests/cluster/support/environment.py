@@ -11,6 +11,7 @@
 | `LOBBY_TEST_KEPT_NODE` | node that the address leads to: never disturbed | the first worker by name |
 | `LOBBY_TEST_TAG` | images with this tag are on the nodes already | they are built and loaded |
 | `LOBBY_TEST_CREATE` | creates the cluster from `{config}`, for the test of `make kind` | it exists already |
+| `LOBBY_TEST_LONG` | outages last as long as users' do: minutes | they last half a minute |
 | `LOBBY_TEST_KEEP` | the release stays installed after the session, for the next one | it is uninstalled |
 """
 
@@ -42,6 +43,7 @@ class Environment:
         kept_node: node that must not be disturbed; empty: the first worker.
         tag: tag of images that are on the nodes already; empty: build them.
         keep: leave the release installed.
+        long: outages last minutes.
     """
 
     kubeconfig: str
@@ -53,6 +55,7 @@ class Environment:
     kept_node: str
     tag: str
     keep: bool
+    long: bool
 
     @classmethod
     def read(cls) -> Self:
@@ -68,6 +71,7 @@ class Environment:
             kept_node=get("LOBBY_TEST_KEPT_NODE", ""),
             tag=get("LOBBY_TEST_TAG", ""),
             keep=bool(get("LOBBY_TEST_KEEP", "")),
+            long=bool(get("LOBBY_TEST_LONG", "")),
         )
 
     def skip_reason(self) -> str:

@@ -44,22 +44,24 @@ class Meter:
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._begun = time.monotonic()
-        self._calls, _ = self._read()
+        self._calls, _, self._cpu = self._read()
 
-    def _read(self) -> tuple[float, float]:
+    def _read(self) -> tuple[float, float, float]:
         for pod in self._cluster.labeled(OPERATOR_PODS):
             metrics = self._cluster.metrics(name_of(pod))
             if metrics("lobby_operator_leader"):
-                return metrics("lobby_operator_api_calls_total"), metrics("process_resident_memory_bytes")
+                names = ("lobby_operator_api_calls_total", "process_resident_memory_bytes", "process_cpu_seconds_total")
+                calls, memory, cpu = (metrics(each) for each in names)
+                return calls, memory, cpu
         raise LookupError("no operator is active")
 
     def summary(self) -> str:
-        """Calls per second, and memory."""
-        calls, memory = self._read()
+        """Calls per second, memory and CPU time."""
+        calls, memory, cpu = self._read()
         seconds = time.monotonic() - self._begun
         return (
             f"{seconds:.0f} s, {calls - self._calls:.0f} API calls ({(calls - self._calls) / seconds:.0f}/s), "
-            f"operator {memory / 2**20:.0f} MiB"
+            f"operator {memory / 2**20:.0f} MiB, {cpu - self._cpu:.1f} s of CPU"
         )
 
 

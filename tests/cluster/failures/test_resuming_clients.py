@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 
-import pytest
 from tests.cluster.support.cluster import Cluster
 from tests.cluster.support.commands import kubectl
 from tests.cluster.support.figures import FIGURES
@@ -14,8 +13,6 @@ from tests.cluster.support.resources import lobby
 from tests.support.resuming import NO_FAULTS, Resuming, resuming
 from tests.support.sockets import run
 from tests.support.waiting import until
-
-pytestmark = pytest.mark.slow
 
 CLIENTS = 200
 NAME = "resuming"
@@ -35,8 +32,8 @@ def test_clients_that_resume_miss_nothing_when_greeter_pods_are_deleted(
 
     async def delete_each(clients: Resuming, *how: str) -> None:
         """Deletes the greeters that there are now, each once all are ready again and serve clients."""
-        for greeter in await asyncio.to_thread(cluster.clients_of_greeters):
-            mine = (await asyncio.to_thread(cluster.clients_of_greeters))[greeter]
+        for greeter in await asyncio.to_thread(cluster.clients_of_greeters, NAME):
+            mine = (await asyncio.to_thread(cluster.clients_of_greeters, NAME))[greeter]
             expected = clients.reconnects + mine
             await asyncio.to_thread(kubectl, "delete", "pod", greeter, "-n", cluster.namespace, *how, deadline=90)
             await asyncio.to_thread(installed.until_whole, deadline=120)

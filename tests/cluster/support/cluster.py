@@ -108,10 +108,11 @@ class Cluster:
         """`/metrics` of a pod."""
         return self.api.metrics(self.namespace, pod)
 
-    def clients_of_greeters(self) -> dict[str, int]:
-        """Number of clients of each Ready greeter."""
+    def clients_of_greeters(self, lobby: str = "") -> dict[str, int]:
+        """Number of clients of each Ready greeter; of one Lobby, or of all."""
+        labels = {"lobby": f"{self.namespace}/{lobby}"} if lobby else {}
         greeters = [name_of(pod) for pod in self.labeled(GREETER_PODS) if is_ready(pod)]
-        return {name: int(self.metrics(name)("greeter_clients")) for name in greeters}
+        return {name: int(self.metrics(name)("greeter_clients", **labels)) for name in greeters}
 
     def until_ready(self, lobby: str, count: int, *, deadline: float = 60.0) -> None:
         """Waits until exactly this many lobbies run, and all are Ready."""

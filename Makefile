@@ -51,7 +51,7 @@ KIND_FLAGS ?=
 # The tools that can be built on this machine.
 AVAILABLE_TOOLS = $(if $(shell command -v npm),.cache/npm/.installed) $(if $(shell command -v go),.cache/go/listen)
 
-.PHONY: help bench bench-far demo docs test test-cluster test-cluster-all check soak chaos continuity servers lint format images release kind tools clean
+.PHONY: help bench bench-far demo docs test test-cluster test-cluster-all check soak chaos continuity origins lint format images release kind tools clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' Makefile
@@ -82,8 +82,9 @@ continuity: $(VENV)/.dev  ## what 2,000 clients notice of 500 sequences of fault
 	@CONTINUITY_CLIENTS=$${CONTINUITY_CLIENTS:-2000} CONTINUITY_SEQUENCES=$${CONTINUITY_SEQUENCES:-500} \
 		$(BIN)/pytest -s tests/integration/continuity $(PYTEST_FLAGS)
 
-servers: $(VENV)/.dev $(AVAILABLE_TOOLS)  ## hold each server of tests/support/real_servers.py for two minutes (SERVERS_SECONDS=120)
-	@SERVERS_SECONDS=$${SERVERS_SECONDS:-120} $(BIN)/pytest -s tests/integration/origins/test_real_servers.py $(PYTEST_FLAGS)
+origins: $(VENV)/.dev $(AVAILABLE_TOOLS)  ## 200 clients for each strict feed in four lobbies, and for each real server for two minutes (20 minutes)
+	@SERVERS_SECONDS=$${SERVERS_SECONDS:-120} ORIGINS_CLIENTS=$${ORIGINS_CLIENTS:-200} ORIGINS_LOBBIES=$${ORIGINS_LOBBIES:-4} \
+		$(BIN)/pytest -s tests/integration/origins $(PYTEST_FLAGS)
 
 lint: $(VENV)/.dev  ## ruff, mypy --strict and import-linter; helm lint if helm is installed
 	@$(BIN)/ruff check --quiet

@@ -233,7 +233,7 @@ def _without_every(origin: Spec) -> None:
 
 def _without_asking_again(origin: Spec) -> None:
     _without_rule("/meta/connect", origin)
-    origin["staleSeconds"] = 3  # a server that has forgotten a client says nothing to it
+    origin["staleSeconds"] = 5  # a server that has forgotten a client says nothing to it
 
 
 def _fast_mqtt(origin: Spec) -> None:
@@ -251,34 +251,34 @@ def _fast_stomp(origin: Spec) -> None:
 
 
 def _fast_beats(origin: Spec) -> None:
-    origin["staleSeconds"] = 2
+    origin["staleSeconds"] = 4
 
 
 SERVERS = (
     RealServer(
         name="socketio",
         program="npm's socket.io",
-        run=partial(_node, "socketio.js", 500, 400, path="/socket.io/?EIO=4&transport=websocket"),
+        run=partial(_node, "socketio.js", 1000, 2000, path="/socket.io/?EIO=4&transport=websocket"),
         silence=partial(_without_rule, '"2"'),
         missing=npm_tools.skip_reason("socket.io"),
     ),
     RealServer(
         name="graphql-transport-ws",
         program="npm's graphql-ws",
-        run=partial(_node, "graphql_ws.js", 500, path="/graphql"),
+        run=partial(_node, "graphql_ws.js", 1000, path="/graphql"),
         missing=npm_tools.skip_reason("graphql-ws"),
     ),
     RealServer(
         name="socketcluster",
         program="npm's socketcluster-server",
-        run=partial(_node, "socketcluster.js", 400, 1000, path="/socketcluster/"),
+        run=partial(_node, "socketcluster.js", 800, 3000, path="/socketcluster/"),
         silence=partial(_without_rule, '""'),
         missing=npm_tools.skip_reason("socketcluster-server"),
     ),
     RealServer(
         name="stomp",
         program="npm's stomp-broker-js",
-        run=partial(_node, "stomp.js", 1500, 500, path="/ws"),
+        run=partial(_node, "stomp.js", 1500, 1500, path="/ws"),
         scale=_fast_stomp,
         silence=_without_every,
         secrets={"LOBBY_SECRET_STOMP_USER": "anyone", "LOBBY_SECRET_STOMP_PASS": "anything"},
@@ -287,7 +287,7 @@ SERVERS = (
     RealServer(
         name="bayeux",
         program="npm's faye",
-        run=partial(_node, "faye.js", 1000, path="/faye"),
+        run=partial(_node, "faye.js", 1500, path="/faye"),
         silence=_without_asking_again,
         missing=npm_tools.skip_reason("faye"),
     ),

@@ -36,6 +36,7 @@ class StrictOrigin:
         most_open: most of them at a time.
         url: its address.
         number: of the latest tick, the same on all connections.
+        failing: what it says on each connection as soon as the stream begins; None: nothing.
     """
 
     feed: Callable[[Peer], Awaitable[None]]
@@ -47,6 +48,7 @@ class StrictOrigin:
     most_open: int = 0
     url: str = ""
     number: int = 0
+    failing: Callable[[Peer], Awaitable[None]] | None = None
     _listening: set[asyncio.Queue[int]] = field(default_factory=set)
 
     @contextlib.asynccontextmanager
@@ -69,6 +71,20 @@ class StrictOrigin:
             self.number += 1
             for each in self._listening:
                 each.put_nowait(self.number)
+
+    async def fail(self, error: Callable[[Peer], Awaitable[None]]) -> None:
+        """Sends an error on all connections, and on each that comes."""
+        self.failing = error
+        await self.each(error)
+
+    async def each(self, act: Callable[[Peer], Awaitable[None]]) -> None:
+        """Does something to all open connections; those that end meanwhile are left out."""
+
+        async def one(peer: Peer) -> None:
+            with contextlib.suppress(ConnectionClosed, GoneError):
+                await act(peer)
+
+        await asyncio.gather(*map(one, tuple(self.open)))
 
     @contextlib.contextmanager
     def ticks(self) -> Iterator[asyncio.Queue[int]]:
@@ -182,6 +198,8 @@ class Peer:
 
         async def talk() -> None:
             with self.origin.ticks() as ticks:
+                if self.origin.failing is not None:
+                    await self.origin.failing(self)
                 while True:
                     await self.send(tick(await ticks.get()))
                     if idle and time.monotonic() - heard > idle:

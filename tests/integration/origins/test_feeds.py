@@ -1,11 +1,17 @@
-"""The manifests in docs/origins hold strict feeds: connect, quiet hours, a reconnect, an error, a wrong key."""
+"""The manifests in docs/origins hold strict feeds: connect, quiet hours, a reconnect, a renewal, an error, a wrong key.
+
+`make origins` does so with 200 clients in four lobbies for each.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+import math
+import os
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,126 +19,154 @@ import pytest
 import yaml
 from tests.integration.origins.feeds import FEEDS, Feed
 from tests.integration.origins.strict import StrictOrigin
-from tests.support.lobby import LobbyProcess, lobby_process
 from tests.support.sockets import run
-from tests.support.waiting import until
-from websockets.asyncio.client import connect
+from tests.support.swarm import Client, Swarm
+from tests.support.up import LobbyUp, lobby_file, lobby_up
+from tests.support.waiting import stays, until
 
 MANIFESTS = Path(__file__).resolve().parents[3] / "docs" / "origins"
+CLIENTS = int(os.environ.get("ORIGINS_CLIENTS", "8"))
+LOBBIES = int(os.environ.get("ORIGINS_LOBBIES", "2"))
+TOGETHER = 5 if CLIENTS <= 20 else 1  # feeds that are tried at the same time: most of the time each waits
 QUIET_SECONDS = 4.0
 """Longer than any feed waits for a message that its rules ask for."""
+KEPT = 100_000  # messages of each client: all of them
+RECONNECT = {"minMilliseconds": 100, "maxMilliseconds": 2000, "jitter": "None"}
+SETTLED_SECONDS = 1.0  # ten times the first pause of a reconnect that is no refusal
 
 
 def manifest(feed: Feed, url: str) -> dict[str, Any]:
-    """The published manifest, with the address of the strict feed and scaled intervals."""
+    """The published manifest, with the address of the strict feed, scaled intervals, and seats that only all lobbies have."""
     resource: dict[str, Any] = yaml.safe_load((MANIFESTS / f"{feed.name}.yaml").read_text())
-    origin = resource["spec"]["origin"]
-    origin["url"] = url
-    origin["connect"] = "Always"
-    origin.pop("limits", None)  # a lobby host hands out permits, and there is none here
-    origin["reconnect"] = {"minMilliseconds": 100, "maxMilliseconds": 200}
-    for timed in origin.get("every", ()):
+    seats = -(-CLIENTS // (LOBBIES - 1)) - 1
+    resource["spec"] |= {"replicas": LOBBIES, "maxReplicas": LOBBIES, "spareSeats": 0, "clients": {"seats": seats}}
+    resource["spec"]["origin"] |= {"url": url, "connect": "Always", "reconnect": RECONNECT}
+    for timed in resource["spec"]["origin"].get("every", ()):
         if feed.every is not None:
             timed["seconds"] = feed.every
     return resource
 
 
 @contextlib.asynccontextmanager
-async def held(feed: Feed, **secrets: str) -> AsyncIterator[tuple[StrictOrigin, LobbyProcess]]:
-    async with (
-        StrictOrigin(feed=feed.serve, subprotocol=feed.subprotocol).running() as origin,
-        lobby_process(manifest(feed, origin.url), env={**feed.secrets, **secrets}) as lobby,
-    ):
-        yield origin, lobby
+async def held(
+    feeds: Sequence[Feed], folder: Path, secrets: Mapping[str, str] | None = None
+) -> AsyncIterator[tuple[LobbyUp, dict[str, StrictOrigin]]]:
+    """Runs feeds, and a lobby host with a Lobby for each."""
+    async with contextlib.AsyncExitStack() as stack:
+        origins = {
+            each.name: await stack.enter_async_context(
+                StrictOrigin(feed=each.serve, subprotocol=each.subprotocol).running()
+            )
+            for each in feeds
+        }
+        files = [lobby_file(folder, manifest(each, origins[each.name].url)) for each in feeds]
+        env = {name: value for each in feeds for name, value in each.secrets.items()} | dict(secrets or {})
+        up = await stack.enter_async_context(
+            lobby_up(*(part for file in files for part in ("-f", file)), env=env, deadline=60)
+        )
+        yield up, origins
 
 
-class Listener:
-    """A client that keeps what it gets."""
-
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-
-    async def listen(self, url: str) -> None:
-        async with connect(url) as connection:
-            async for message in connection:
-                self.texts.append(message if isinstance(message, str) else message.decode())
-
-
-TOGETHER = 6  # feeds that are tried at the same time: most of the time each waits
-
-
+@pytest.mark.timeout(200)
 @pytest.mark.parametrize(
     "feeds",
     [FEEDS[at : at + TOGETHER] for at in range(0, len(FEEDS), TOGETHER)],
     ids=lambda feeds: ",".join(feed.name for feed in feeds),
 )
-def test_feeds_are_held(feeds: tuple[Feed, ...]) -> None:
+def test_feeds_are_held(feeds: tuple[Feed, ...], tmp_path: Path) -> None:
     async def main() -> None:
-        await asyncio.gather(*(hold(feed) for feed in feeds))
+        async with held(feeds, tmp_path) as (up, origins):
+            await asyncio.gather(*(hold(feed, origins[feed.name], up) for feed in feeds))
 
-    run(main(), deadline=110)
+    run(main(), deadline=190)
 
 
-async def hold(feed: Feed) -> None:
+async def hold(feed: Feed, origin: StrictOrigin, up: LobbyUp) -> None:
+    limits = manifest(feed, origin.url)["spec"]["origin"].get("limits", {})
+    connections = min(LOBBIES, limits.get("connections") or LOBBIES)
+
+    async def connected(attempts: int) -> None:
+        await until(
+            lambda: len(origin.attempts) >= attempts and len(origin.open) == connections,
+            deadline=60,
+            describe=lambda: f"{connections} connections, not {len(origin.open)}; {up.process.tail()}",
+        )
+        assert len(origin.attempts) == attempts, origin.violations
+
+    async def flows(swarm: Swarm) -> None:
+        before = [len(each.kept) for each in swarm.clients]
+        await until(
+            lambda: all(len(each.kept) > count + 10 for each, count in zip(swarm.clients, before, strict=True)),
+            deadline=60,
+            describe=lambda: f"{swarm.summary()} {up.process.tail()}",
+        )
+
     try:
-        async with held(feed) as (origin, lobby), asyncio.TaskGroup() as tasks:
-            listeners = [Listener() for _ in range(3)]
-            listening = [tasks.create_task(each.listen(lobby.client_url())) for each in listeners]
-            await until(
-                lambda: all(len(each.texts) > 10 for each in listeners), deadline=30, describe=lobby.process.tail
-            )
+        await connected(connections)
+        async with Swarm(up.at(f"/{feed.name}"), keep=KEPT) as swarm:
+            await swarm.connect_all(CLIENTS)
+            await flows(swarm)
 
-            await asyncio.sleep(QUIET_SECONDS)
-            assert origin.violations == []
-            assert len(origin.attempts) == 1, "the feed ended the connection"
+            await stays(lambda: not origin.violations, seconds=QUIET_SECONDS, describe=lambda: str(origin.violations))
+            assert len(origin.attempts) == connections, "the feed ended a connection"
 
-            before = [len(each.texts) for each in listeners]
-            await origin.open[0].connection.close(1012, "restart")
-            await until(lambda: len(origin.attempts) == 2, deadline=20, describe=lobby.process.tail)
-            await lobby.until_origin("Connected")
-            await until(
-                lambda: all(len(each.texts) > count + 10 for each, count in zip(listeners, before, strict=True)),
-                deadline=20,
-            )
+            await origin.each(lambda peer: peer.connection.close(1012, "restart"))
+            await connected(2 * connections)
+            await flows(swarm)
+
             if feed.renewal is not None:
-                most = origin.most_open
-                before = [len(each.texts) for each in listeners]
-                await feed.renewal(origin.open[0])
-                await until(lambda: len(origin.attempts) == 3, deadline=20, describe=lobby.process.tail)
-                await until(lambda: len(origin.open) == 1, deadline=20, describe=lobby.process.tail)
-                assert (most, origin.most_open) == (1, 2)
-                await asyncio.sleep(1.0)  # long enough for a mistake at the seam to arrive
-                for each, start in zip(listeners, before, strict=True):
-                    ticks = [numbered(json.loads(text)) for text in each.texts[start:]]
-                    assert len(ticks) > 10
+                start = [len(each.kept) for each in swarm.clients]
+                await origin.each(feed.renewal)
+                await connected(3 * connections)
+                await flows(swarm)
+                for client, count in zip(swarm.clients, start, strict=True):
+                    ticks = [numbered(json.loads(text)) for text in texts(client)[count:]]
                     assert ticks == list(range(ticks[0], ticks[-1] + 1)), "a gap or a duplicate"
-            connections = len(origin.attempts)
-            for each in listeners:
-                assert [text for text in each.texts if not feed.is_data(text)] == [], (
-                    "control messages reached a client"
-                )
+            assert origin.most_open <= connections * (1 if feed.renewal is None else 2)
+            for client in swarm.clients:
+                assert [text for text in texts(client) if not feed.is_data(text)] == [], "control messages arrived"
+            attempts = len(origin.attempts)
 
             if feed.error is not None:
-                await feed.error(origin.open[0])
-            if feed.error is None:
-                pass
-            elif feed.refused:
-                assert (await lobby.until_origin("Refused"))["reason"] == feed.reason
-                await asyncio.sleep(1.0)  # ten times the longest pause of a reconnect that is no refusal
-                assert len(origin.attempts) == connections, "a refusing feed was tried again at once"
-            else:
-                await until(lambda: len(origin.attempts) > connections, deadline=20, describe=lobby.process.tail)
-                await until(
-                    lambda: f"origin: {feed.reason}; next attempt" in reasons(lobby), describe=lobby.process.tail
-                )
+                since = time.monotonic()
+                await origin.fail(feed.error)
+                await shown(up, feed.name, "Refused" if feed.refused else "Away", feed.reason)
+                if feed.refused:
+                    await stays(
+                        lambda: len(origin.attempts) == attempts,
+                        seconds=SETTLED_SECONDS,
+                        describe="tried again at once",
+                    )
+                tries = len(origin.attempts) - attempts
+                assert tries <= connections * most_tries(time.monotonic() - since), f"{tries} tries"
             assert origin.violations == []
-            assert origin.most_open == (1 if feed.renewal is None else 2)
-            assert not any(task.done() for task in listening), "a client was closed"
-            for task in listening:
-                task.cancel()
+            assert len(swarm.open) == CLIENTS, swarm.summary()
+        print(f"{feed.name}: {CLIENTS} clients, {attempts} connections of {LOBBIES} lobbies")  # noqa: T201  # `pytest -s`
     except Exception as error:
         error.add_note(f"the feed is {feed.name}")
         raise
+
+
+def most_tries(seconds: float) -> float:
+    """Most attempts of a lobby that fail within that time: the waits double from the least to the most (`RECONNECT`)."""
+    return 1 + math.log2(1 + seconds / 0.1) + seconds / 2
+
+
+async def shown(up: LobbyUp, name: str, reason: str, sentence: str) -> None:
+    """Waits until the condition OriginConnected, which `kubectl get lobbies` shows too, has this reason and these words."""
+    seen: dict[str, Any] = {}
+
+    async def look() -> bool:
+        conditions = (await up.status(name))["conditions"]
+        seen.update(next(each for each in conditions if each["type"] == "OriginConnected"))
+        return seen["status"] == "False" and seen["reason"] == reason and sentence in seen["message"]
+
+    await until(look, deadline=60, every=0.1, describe=lambda: f"{reason} {sentence}, not {seen}")
+
+
+def texts(client: Client) -> list[str]:
+    """What a client got."""
+    return [payload.decode() for _, payload in client.kept]
 
 
 def numbered(message: dict[str, Any]) -> int:
@@ -142,34 +176,35 @@ def numbered(message: dict[str, Any]) -> int:
     return number
 
 
-def reasons(lobby: LobbyProcess) -> str:
-    return "\n".join(json.loads(line)["message"] for line in lobby.process.stderr.lines)
+WRONG_KEY = "wr0ngwr0ngwr0ng"
+WRONG = {
+    "alpaca": ("LOBBY_SECRET_ALPACA_SECRET", "onConnect[0]: 402 auth failed for ***"),
+    "centrifugo": ("LOBBY_SECRET_CENTRIFUGO_TOKEN", "the origin closed the connection: 3500 (invalid token)"),
+    "discord": ("LOBBY_SECRET_DISCORD_TOKEN", "the origin closed the connection: 4004 (Authentication failed.)"),
+    "okx-vip-books": ("LOBBY_SECRET_OKX_VIP_BOOKS_SECRET", "onConnect[1]: 60007 Invalid sign ***"),
+    "home-assistant": ("LOBBY_SECRET_HOME_ASSISTANT_TOKEN", "onConnect[2]: Invalid access token ***"),
+}
 
 
-WRONG = (
-    ("alpaca", "LOBBY_SECRET_ALPACA_SECRET", "onConnect[0]: 402 auth failed for ***"),
-    (
-        "discord",
-        "LOBBY_SECRET_DISCORD_TOKEN",
-        "onConnect[2]: the origin closed the connection: 4004 (Authentication failed.)",
-    ),
-    ("okx-vip-books", "LOBBY_SECRET_OKX_VIP_BOOKS_SECRET", "onConnect[1]: 60007 Invalid sign ***"),
-    ("home-assistant", "LOBBY_SECRET_HOME_ASSISTANT_TOKEN", "onConnect[2]: Invalid access token ***"),
-)
-
-
-@pytest.mark.parametrize(("name", "variable", "reason"), WRONG, ids=lambda each: each)
-def test_a_wrong_key_is_refused_once_and_shown_without_the_key(name: str, variable: str, reason: str) -> None:
-    feed = next(each for each in FEEDS if each.name == name)
+@pytest.mark.timeout(200)
+def test_a_wrong_key_is_refused_once_and_shown_without_the_key(tmp_path: Path) -> None:
+    feeds = [feed for feed in FEEDS if feed.name in WRONG]
 
     async def main() -> None:
-        async with held(feed, **{variable: "wr0ngwr0ngwr0ng"}) as (origin, lobby):
-            report = await lobby.until_origin("Refused", deadline=30)
-            assert report["reason"] == reason
-            assert report["retry_in_seconds"] > 30
-            await asyncio.sleep(1.0)
-            assert len(origin.attempts) == 1
-            assert origin.violations == []
-            assert "wr0ng" not in "\n".join(lobby.process.stderr.lines)
+        secrets = {variable: WRONG_KEY for variable, _ in WRONG.values()}
+        async with held(feeds, tmp_path, secrets) as (up, origins):
+            for name, (_, sentence) in WRONG.items():
+                await shown(up, name, "Refused", sentence)
+                attempts = len(origins[name].attempts)
+                assert attempts <= LOBBIES
+            before = {name: len(origin.attempts) for name, origin in origins.items()}
+            await stays(
+                lambda: {name: len(origin.attempts) for name, origin in origins.items()} == before,
+                seconds=SETTLED_SECONDS,
+                describe="tried again at once",
+            )
+            assert [origin.violations for origin in origins.values()] == [[]] * len(origins)
+            lobbies = json.dumps(await up.lobbies())
+            assert "wr0ng" not in lobbies + up.process.stdout.text + up.process.stderr.text
 
-    run(main(), deadline=60)
+    run(main(), deadline=190)

@@ -43,7 +43,9 @@ async def measure(given: argparse.Namespace) -> None:
     rows: dict[str, list[tuple[float, float]]] = {"own": [], "relayed": []}
     latency: dict[str, list[float]] = {"own": [], "relayed": []}
     async with ticker(rate=given.rate, size=given.size) as origin:
-        spec: dict[str, Any] = lobby_resource("a", origin.url, origin_connect="Always", clients_queue=queue)
+        spec: dict[str, Any] = lobby_resource(
+            "a", origin.url, origin_connect="Always", clients_queue=queue, clients_seats=given.clients + 8
+        )
         async with (
             lobby_process(spec, number=1, key=key) as first,
             lobby_process(spec, number=2, key=key) as second,

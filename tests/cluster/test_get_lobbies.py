@@ -73,7 +73,7 @@ def test_wide_output_and_short_name_and_category(cluster: Cluster, origin: str) 
     with cluster.lobby(lobby("wide", origin)) as name:
         cluster.until_condition(name, "Ready", "True")
         seen = row(cluster, name, "-o", "wide")
-        assert {"CONNECTIONS", "MAX", "MESSAGE"} <= seen.keys()
+        assert {"CONNECTIONS", "MAX", "MESSAGE", "ORIGIN-MESSAGE"} <= seen.keys()
         assert "lobby.lobby-gateway.io/wide" in kubectl("get", "lob", "-n", cluster.namespace, "-o", "name")
         assert "wide" in kubectl("get", "lobby-gateway", "-n", cluster.namespace)
 
@@ -99,3 +99,16 @@ def test_it_shows_where_clients_connect_and_why_it_is_not_ready_in_120_columns(c
         cluster.until_condition(name, "Ready", "False")
         assert row(cluster, name)["REASON"] == "RolloutFails"
         kubectl("wait", f"lobby/{name}", "--for=condition=Reconciling", "-n", cluster.namespace, "--timeout=20s")
+
+
+def test_it_shows_why_an_origin_refuses(cluster: Cluster, origin: str) -> None:
+    """The sentence that local mode's /lobbies has, tests/integration/origins/test_feeds.py."""
+    end = {"reason": '"406 connection limit exceeded"', "refused": True}
+    rules = [{"contains": '"seq', "end": end}]
+    with cluster.lobby(lobby("refused", origin, origin_connect="Always", origin_onMessage=rules)) as name:
+        eventually(
+            lambda: row(cluster, name)["ORIGIN"] == "Refused", deadline=60, what=lambda: f"refused; {row(cluster, name)}"
+        )
+        sentence = "the origin refuses 1 lobby; refused-1: 406 connection limit exceeded"
+        assert sentence in kubectl("get", "lobby", name, "-n", cluster.namespace, "-o", "wide")
+        assert cluster.until_condition(name, "OriginConnected", "False")["message"] == sentence

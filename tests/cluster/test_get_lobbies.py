@@ -107,7 +107,9 @@ def test_it_shows_why_an_origin_refuses(cluster: Cluster, origin: str) -> None:
     rules = [{"contains": '"seq', "end": end}]
     with cluster.lobby(lobby("refused", origin, origin_connect="Always", origin_onMessage=rules)) as name:
         eventually(
-            lambda: row(cluster, name)["ORIGIN"] == "Refused", deadline=60, what=lambda: f"refused; {row(cluster, name)}"
+            lambda: row(cluster, name)["ORIGIN"] == "Refused",
+            deadline=60,
+            what=lambda: f"refused; {row(cluster, name)}",
         )
         sentence = "the origin refuses 1 lobby; refused-1: 406 connection limit exceeded"
         assert sentence in kubectl("get", "lobby", name, "-n", cluster.namespace, "-o", "wide")

@@ -40,8 +40,8 @@ def namespace(name: str) -> Iterator[str]:
         kubectl("delete", "namespace", name, "--wait=true", deadline=180)
 
 
-def values(images: Images) -> dict[str, Any]:
-    """Values of the release under test."""
+def values(images: Images, lobby: Images) -> dict[str, Any]:
+    """Values of the release under test; `lobby` has the image of its lobbies."""
     return {
         "fullnameOverride": RELEASE,
         "operator": {"image": {"tag": images.tag}, "replicas": OPERATORS},
@@ -50,7 +50,7 @@ def values(images: Images) -> dict[str, Any]:
             "replicas": GREETERS,
             "service": {"type": "NodePort", "nodePort": ENVIRONMENT.node_port},
         },
-        "lobby": {"image": {"tag": images.tag}},
+        "lobby": {"image": {"tag": lobby.tag}},
         # These tests see what the conditions say of Lobbies that are refused; tests/cluster/enforced has admission.
         "admission": {"enabled": False},
         "policy": {
@@ -83,9 +83,9 @@ class Release:
         """`helm upgrade --install`; waits until everything is ready."""
         self.upgrade(self.images)
 
-    def upgrade(self, images: Images) -> None:
-        """`helm upgrade` to images; waits until operators and greeters are replaced."""
-        arguments = [f"--set-json={key}={json.dumps(value)}" for key, value in values(images).items()]
+    def upgrade(self, images: Images, *, lobby: Images | None = None) -> None:
+        """`helm upgrade` to images, lobbies perhaps to another one; waits until operators and greeters are replaced."""
+        arguments = [f"--set-json={key}={json.dumps(value)}" for key, value in values(images, lobby or images).items()]
         helm(
             *("upgrade", "--install", RELEASE, CHART, "--namespace", self.cluster.namespace),
             *("--wait", "--timeout=150s", *arguments),

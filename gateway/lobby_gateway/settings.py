@@ -27,6 +27,8 @@ class OriginSettings:
         judged_per_turn: most messages that are compared with what `onConnect` expects, or with the rules of `onMessage`, in
             one turn of the event loop. Parsing that many takes a few milliseconds, with expressions up to 50; one read may
             bring 100,000 tiny ones.
+        decoded_per_turn: bytes of messages, once they are decoded and split, in one turn of the event loop; each counts as
+            64 more. They take a few milliseconds; one read of compressed messages may hold 256 MiB.
         early_bytes: most bytes of messages kept until `onConnect` is done, to be forwarded then: a snapshot of an order book
             has some 100 KB.
         denied_networks: networks that no origin may be in. None by default, where the user of the machine chooses the origin;
@@ -41,6 +43,7 @@ class OriginSettings:
     unresponsive_close_seconds: float = 0.5
     renew_jitter: float = 0.1
     judged_per_turn: int = 500
+    decoded_per_turn: int = 1 << 20
     early_bytes: int = 4 << 20
     denied_networks: tuple[IPv4Network | IPv6Network, ...] = ()
 

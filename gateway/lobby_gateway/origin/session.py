@@ -12,9 +12,10 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 
 from lobby_gateway.origin.captured import Captured, Known
-from lobby_gateway.origin.decoding import Decoder, Undecodable
+from lobby_gateway.origin.decoding import Decoder, Later, Undecodable
 from lobby_gateway.origin.dialogue import Dialogue
 from lobby_gateway.origin.expressions import ExpressionError, times
 from lobby_gateway.origin.keepalive import Due, Keepalive
@@ -128,9 +129,10 @@ class OriginSession:
         self._keepalive: Keepalive | None = None
         self._streaming_since: float | None = None
         self._streamed = False  # since the latest `Forget`
-        self._unjudged: list[Event | Undecodable] = []  # while reading is paused
+        self._unjudged: Iterator[Event | Undecodable | Later] | None = None  # while reading is paused
         self._judged = 0  # messages of the first of those
-        decoder = Decoder(spec.decode, spec.split, spec.max_message_bytes)
+        self._decodes_later = False
+        decoder = Decoder(spec.decode, spec.split, spec.max_message_bytes, settings.decoded_per_turn)
         self._decoder = decoder if decoder.needed else None
         self._captured = Captured()
         self._secrets_redactor = self._redactor
@@ -155,7 +157,7 @@ class OriginSession:
         deadlines: list[float | None] = [self._linger_until]
         if self.state in (State.WAITING, State.REFUSED):
             deadlines = [self._next_try]
-        elif self._unjudged:
+        elif self._unjudged is not None:
             return 0.0  # in the next turn
         elif self._keepalive is not None and self.state in (State.SCRIPTING, State.STREAMING):
             deadlines += [self._script.deadline, self._keepalive.wake_at()]
@@ -309,12 +311,12 @@ class OriginSession:
     def receive(self, events: Iterable[Event], now: float) -> None:
         """Messages and control frames arrived."""
         decoded = iter(events) if self._decoder is None else self._decoder.events(events)
-        if self._unjudged:
-            self._unjudged += decoded  # the rest of the read that was under way
+        if self._unjudged is not None:
+            self._unjudged = chain(self._unjudged, decoded)  # the rest of the read that was under way
         else:
             self._receive_all(decoded, now)
 
-    def _receive_all(self, events: Iterator[Event | Undecodable], now: float) -> None:
+    def _receive_all(self, events: Iterator[Event | Undecodable | Later], now: float) -> None:
         for event in events:
             rest: Batch | None = None
             if self.state is _STREAMING and isinstance(event, Batch):
@@ -324,12 +326,16 @@ class OriginSession:
                     self._commands.append(Publish(event))
                     continue
                 rest = self._judge(event, now)
-            elif self.state is _STREAMING or self.state is State.SCRIPTING:
-                rest = self._receive(event, now)
-            else:
+            elif self.state is not _STREAMING and self.state is not State.SCRIPTING:
                 return  # closing: ignored
+            elif isinstance(event, Later):
+                self._unjudged = events
+                self._decode_later(True)
+                return
+            else:
+                rest = self._receive(event, now)
             if rest is not None:
-                self._unjudged = [rest, *events]
+                self._unjudged = chain((rest,), events)
                 return
 
     def bytes_received(self, at: float, incomplete: int) -> None:
@@ -351,14 +357,18 @@ class OriginSession:
 
     def wake(self, now: float) -> None:
         """Acts on the deadlines that have passed. To be told what `bytes_received` and `bytes_taken` tell, first."""
-        if self._unjudged:
-            events, self._unjudged = self._unjudged, []
-            self._receive_all(iter(events), now)
+        if self._unjudged is not None:
+            events, self._unjudged = self._unjudged, None
+            self._receive_all(events, now)
+            if self._unjudged is None:
+                self._decode_later(False)
         if self.state in (State.WAITING, State.REFUSED):
             self._try(now)
         if self._linger_until is not None and now >= self._linger_until:
             self._leave()
-        if self.state is State.SCRIPTING and not self._unjudged:  # what came before the end of a pause is part of it
+        if (
+            self.state is State.SCRIPTING and self._unjudged is None
+        ):  # what came before the end of a pause is part of it
             resumed = self._script.resume(now, self._known())
             if resumed is not None:
                 self._advance(resumed, now)
@@ -484,10 +494,19 @@ class OriginSession:
         self._hide_captured()
 
     def _judge_later(self, unjudged: int | None) -> None:
-        """Reads no more while messages wait to be judged, from this index on; None: none do."""
-        if (unjudged is not None) != bool(self._judged):
-            self._commands.append(ResumeReading() if self._judged else PauseReading())
-        self._judged = unjudged or 0
+        """Messages wait to be judged, from this index on; None: none do."""
+        self._pause(unjudged or 0, self._decodes_later)
+
+    def _decode_later(self, later: bool) -> None:
+        """Whether messages wait to be decoded."""
+        self._pause(self._judged, later)
+
+    def _pause(self, judged: int, decodes_later: bool) -> None:
+        """Reads no more while messages wait."""
+        paused, pauses = self._judged or self._decodes_later, judged or decodes_later
+        if bool(paused) != bool(pauses):
+            self._commands.append(PauseReading() if pauses else ResumeReading())
+        self._judged, self._decodes_later = judged, decodes_later
 
     def _advance(self, progress: Progress, now: float) -> Batch | None:
         """Returns the batch whose messages are to be judged later, from index `_judged` on."""
@@ -547,8 +566,8 @@ class OriginSession:
 
     def _close(self, close: BeginClose | None, *, doomed: bool = False) -> None:
         self._move(Signal.CLOSE)
-        self._unjudged = []
-        self._judge_later(None)
+        self._unjudged = None
+        self._pause(0, False)
         self._forget_if_unwanted()
         self._doomed = doomed
         if close is not None:
@@ -580,8 +599,9 @@ class OriginSession:
         """The connection is closed, or the attempt has failed."""
         self._keepalive = None
         self._timed = None
-        self._unjudged = []
+        self._unjudged = None
         self._judged = 0
+        self._decodes_later = False
         self._streaming_since = None
         self._linger_until = None
         self._script = OriginScript(())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 import logging
 import os
 import socket
@@ -803,6 +804,31 @@ def test_more_messages_for_rules_than_fit_a_turn_are_judged_without_a_pause() ->
             async with asyncio.timeout(5):  # far less than the time of the next ping
                 await lobby.until(lambda: len(lobby.messages) == 100)
             assert lobby.messages == [b"x%d" % number for number in range(100)]
+
+    run(main())
+
+
+def test_a_read_of_many_bombs_does_not_block_the_loop() -> None:
+    async def main() -> None:
+        longest = 0.0
+
+        async def watch() -> None:
+            nonlocal longest
+            while True:
+                before = time.thread_time()  # not the clock: the machine may be busy with other things
+                await asyncio.sleep(0)
+                longest = max(longest, time.thread_time() - before)
+
+        bomb = server_frame(2, gzip.compress(b" " * 1_000_000, mtime=0))
+        last = server_frame(2, gzip.compress(b"last", mtime=0))
+        async with FakeOrigin() as origin, running(origin.url, decode="Gzip") as lobby:
+            await lobby.until_state(OriginState.CONNECTED)
+            watching = asyncio.create_task(watch())
+            origin.send_raw(bomb * 200 + last)  # one read
+            await lobby.until(lambda: lobby.messages and lobby.messages[-1] == b"last")
+            watching.cancel()
+            assert len(lobby.messages) == 201
+            assert longest < 0.2, longest
 
     run(main())
 

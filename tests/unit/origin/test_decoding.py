@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lobby_gateway.origin.decoding import Decoder, Undecodable
+from lobby_gateway.origin.decoding import LATER, Decoder, Later, Undecodable
 from lobby_gateway.resource.spec import Decode
 from lobby_gateway.websocket.frames import Batch, Opcode, frame
 from lobby_gateway.websocket.parser import Event, Ping
@@ -36,8 +36,8 @@ def text(*payloads: str) -> Batch:
     return Batch.of([frame(Opcode.TEXT, each.encode()) for each in payloads])
 
 
-def decoded(decoder: Decoder, *events: Event) -> list[tuple[int, bytes] | Event | Undecodable]:
-    made: list[tuple[int, bytes] | Event | Undecodable] = []
+def decoded(decoder: Decoder, *events: Event) -> list[tuple[int, bytes] | Event | Undecodable | Later]:
+    made: list[tuple[int, bytes] | Event | Undecodable | Later] = []
     for each in decoder.events(events):
         if isinstance(each, Batch):
             made += [(each.opcode(i), bytes(each.payload(i))) for i in range(len(each))]
@@ -99,3 +99,40 @@ def test_binary_messages_are_not_split_unless_they_are_decoded() -> None:
 
 def test_without_either_it_is_not_needed() -> None:
     assert not Decoder(Decode.NONE, None, 1000).needed
+
+
+def turns(decoder: Decoder, *events: Event) -> list[int]:
+    """Messages in each turn."""
+    counts = [0]
+    for each in decoder.events(events):
+        if each is LATER:
+            counts.append(0)
+        elif isinstance(each, Batch):
+            counts[-1] += len(each)
+    return counts
+
+
+def test_many_small_bombs_in_one_read_are_unpacked_in_turns() -> None:
+    bomb = gzip.compress(bytes(100_000), mtime=0)
+    decoder = Decoder(Decode.GZIP, None, 100_000, turn_bytes=250_000)
+    assert turns(decoder, binary(*[bomb] * 7)) == [3, 3, 1]
+    assert turns(decoder, binary(bomb), binary(bomb), binary(bomb)) == [1 + 1 + 1]
+
+
+def test_many_small_parts_are_split_in_turns() -> None:
+    decoder = Decoder(Decode.NONE, "\n", 100_000, turn_bytes=6400)
+    assert turns(decoder, text("\n".join("x" * 1000))) == [100] * 10
+
+
+def test_bombs_of_nothing_but_separators_are_unpacked_in_turns() -> None:
+    bomb = gzip.compress(b"\n" * 100_000, mtime=0)
+    decoder = Decoder(Decode.GZIP, "\n", 100_000, turn_bytes=250_000)
+    assert turns(decoder, binary(*[bomb] * 7)) == [0, 0, 0]
+
+
+@given(st.lists(st.text(max_size=5), max_size=9), st.integers(1, 400))
+def test_turns_change_nothing_else(parts: list[str], turn_bytes: int) -> None:
+    events = binary(*(zlib.compress(each.encode()) for each in parts)), Ping(b""), binary(zlib.compress(b"a\nb"))
+    at_once = decoded(Decoder(Decode.ZLIB, "\n", 1000), *events)
+    in_turns = decoded(Decoder(Decode.ZLIB, "\n", 1000, turn_bytes), *events)
+    assert [each for each in in_turns if each is not LATER] == at_once

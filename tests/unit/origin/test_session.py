@@ -843,6 +843,51 @@ def test_a_flood_that_concerns_a_rule_is_judged_in_turns_and_in_order() -> None:
     assert sum(isinstance(each, Send) for each in commands) == 600
 
 
+def bombs(count: int) -> Batch:
+    """Messages of which three fit a turn."""
+    size = ORIGIN.decoded_per_turn // 3
+    payloads = [gzip.compress(b"%d" % number + b" " * size, mtime=0) for number in range(count)]
+    return Batch.of([frame(Opcode.BINARY, each) for each in payloads])
+
+
+def numbers_of(commands: list[Command]) -> list[int]:
+    return [int(each) for each in published(commands)]
+
+
+def test_a_read_of_many_bombs_is_decoded_in_turns_and_in_order() -> None:
+    shell = Shell(decode="Gzip", maxMessageBytes=ORIGIN.decoded_per_turn).streaming()
+    commands = shell.receive(bombs(8))
+    assert numbers_of(commands) == [0, 1, 2]
+    assert PauseReading() in commands
+    assert shell.receive(Batch.of([frame(Opcode.TEXT, b"8")])) == []  # the rest of a read that was under way
+    assert shell.session.wake_at() == 0
+    shell.session.wake(shell.now)
+    commands = shell.took()
+    assert numbers_of(commands) == [3, 4, 5]
+    assert ResumeReading() not in commands
+    assert numbers_of(shell.later(0)) == [6, 7, 8]
+    assert shell.session.wake_at() != 0
+
+
+def test_what_is_left_to_decode_of_a_lost_connection_is_dropped() -> None:
+    shell = Shell(decode="Gzip", maxMessageBytes=ORIGIN.decoded_per_turn).streaming()
+    shell.receive(bombs(8))
+    shell.session.lost("reset", shell.now)
+    assert shell.session.wake_at() != 0
+    assert published(shell.later(0)) == []
+
+
+def test_messages_that_are_decoded_in_turns_are_judged_in_turns() -> None:
+    parts = "\n".join(f'{{"ping":{n}}}' if n % 2 else f'{{"n":{n}}}' for n in range(30_000))
+    shell = Shell(onMessage=[PING_RULE], split="\n").streaming()
+    commands = shell.receive(Batch.of([frame(Opcode.TEXT, parts.encode())]))
+    while shell.session.wake_at() == 0:
+        commands += shell.later(0)
+    assert published(commands) == [f'{{"n":{n}}}' for n in range(0, 30_000, 2)]
+    assert sum(isinstance(each, Send) for each in commands) == 15_000
+    assert commands.count(PauseReading()) == commands.count(ResumeReading())
+
+
 def test_the_rest_of_a_flood_behind_the_script_is_judged_in_turns() -> None:
     shell = Shell(onConnect=LOGIN, onMessage=[PING_RULE])
     shell.wanted()

@@ -29,6 +29,9 @@ class OriginSettings:
             bring 100,000 tiny ones.
         decoded_per_turn: bytes of messages, once they are decoded and split, in one turn of the event loop; each counts as
             64 more. They take a few milliseconds; one read of compressed messages may hold 256 MiB.
+        saved_bytes: most bytes of all saved values (`save`) as JSON: room for any token, and not for a stream.
+        hidden_texts: most values of earlier messages that are hidden in reasons and logs beside the secrets and what is saved.
+            Each costs time in every line.
         early_bytes: most bytes of messages kept until `onConnect` is done, to be forwarded then: a snapshot of an order book
             has some 100 KB.
         denied_networks: networks that no origin may be in. None by default, where the user of the machine chooses the origin;
@@ -44,6 +47,8 @@ class OriginSettings:
     renew_jitter: float = 0.1
     judged_per_turn: int = 500
     decoded_per_turn: int = 1 << 20
+    saved_bytes: int = 64 << 10
+    hidden_texts: int = 64
     early_bytes: int = 4 << 20
     denied_networks: tuple[IPv4Network | IPv6Network, ...] = ()
 
@@ -65,8 +70,8 @@ class ForwardSettings:
             longer ago it may not want any more.
         blame_seconds: an origin that closes its connection within this time after a client's message may have done so because
             of it: a round trip to the other side of the earth, and time to look at the message.
-        blame_messages: most messages for which it is remembered who sent them; at the default rate ten times as many as are
-            needed.
+        blame_messages: most messages for which it is remembered who sent them, here and over another lobby; at the default
+            rate ten times as many as are needed.
         objections: after this many such closes in a row, nothing is forwarded for a while. Each costs every client the time
             of a reconnect.
         objection_seconds: seconds after which one of them is forgotten, and at most that long nothing is forwarded: with a
@@ -292,6 +297,8 @@ class TrunkServerSettings:
         resume_wait_seconds: how long to wait for messages if a position is ahead of the ring, before answering live: two
             lobbies of one origin are rarely further apart.
         looks_per_second: how often a position that may be ahead is looked for meanwhile. A look takes 0.2 ms.
+        looks_at_once: messages in a row after each of which it is looked for all the same: a lobby that is behind is usually
+            so by a few.
         record_bytes: approximate size of a record when batches are merged for a consumer that lags: so large that headers and
             system calls don't matter, so small that other records are not delayed.
         max_answers: most answers waiting to be sent. A consumer that claims more without reading any is broken.
@@ -305,6 +312,7 @@ class TrunkServerSettings:
     consumer_timeout_seconds: float = 5.0
     resume_wait_seconds: float = 1.0
     looks_per_second: float = 50.0
+    looks_at_once: int = 16
     record_bytes: int = 256 << 10
     max_answers: int = 4096
     close_timeout_seconds: float = 2.0

@@ -58,6 +58,12 @@ class PeerTrunkOwner(Protocol):
 class PeerTrunk:
     """One trunk to a peer; made for one try.
 
+    Args:
+        peer: the other lobby.
+        owner: is told what comes.
+        cursor: see below.
+        remembered: most clients whose numbers are remembered (see `ForwardSettings.blame_messages`).
+
     Attributes:
         peer: the other lobby.
         source: what it is as a source of the stream.
@@ -65,12 +71,13 @@ class PeerTrunk:
         opened: the peer has answered that it has a stream.
     """
 
-    def __init__(self, peer: Peer, owner: PeerTrunkOwner, cursor: int) -> None:
+    def __init__(self, peer: Peer, owner: PeerTrunkOwner, cursor: int, *, remembered: int) -> None:
         self.peer = peer
         self.source = Source(Rank.PEER, peer.name)
         self.cursor = cursor
         self.opened = False
         self._owner = owner
+        self._remembered = remembered
         self._connection: TrunkConsumerConnection | None = None
         self._answered: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._via: tuple[str, ...] | None = None
@@ -162,7 +169,7 @@ class PeerTrunk:
             self._next_number += 1
             number = self._numbers[sender] = self._next_number
             self._senders[number] = sender
-            if len(self._senders) > _MAX_SENDERS:
+            if len(self._senders) > self._remembered:
                 oldest = next(iter(self._senders))
                 del self._numbers[self._senders.pop(oldest)]
         return self._connection.forward(number, opcode, payload)
@@ -217,7 +224,3 @@ class PeerTrunk:
         self.opened = True
         self._answered.set_result("")
         self._owner.peer_opened(self, welcome)
-
-
-_MAX_SENDERS = 1024
-"""Most clients whose numbers are remembered: for as many messages it is remembered who sent them (`ForwardSettings`)."""

@@ -139,6 +139,7 @@ class LobbyStream:
         self._owner = owner
         self._keys = keys
         self._settings = relay
+        self._remembered = settings.forward.blame_messages
         self._loop = asyncio.get_running_loop()
         self._peers: tuple[Peer, ...] = ()
         self._told = asyncio.Event()
@@ -413,7 +414,7 @@ class LobbyStream:
     async def _ask(self, peer: Peer) -> None:
         ring = self._ring
         position = ring.position() if ring.epoch != NO_EPOCH else None
-        trunk = PeerTrunk(peer, self, ring.cursor)
+        trunk = PeerTrunk(peer, self, ring.cursor, remembered=self._remembered)
         try:
             problem = await trunk.open(
                 self._keys,

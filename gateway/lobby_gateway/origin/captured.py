@@ -11,21 +11,23 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from lobby_gateway.origin.expressions import Expression, ExpressionError
-
-MAX_SAVED_BYTES = 64 << 10
-"""Of all saved values as JSON: room for any token, and not for a stream."""
+from lobby_gateway.settings import ORIGIN
 
 
 class Captured:
     """Saved values by name.
 
+    Args:
+        max_bytes: see `OriginSettings.saved_bytes`.
+
     Attributes:
         values: the values, as the variable `saved` of expressions.
     """
 
-    __slots__ = ("_hidden", "values")
+    __slots__ = ("_hidden", "_max_bytes", "values")
 
-    def __init__(self) -> None:
+    def __init__(self, max_bytes: int = ORIGIN.saved_bytes) -> None:
+        self._max_bytes = max_bytes
         self.values: dict[str, object] = {}
         self._hidden: list[str] = []
 
@@ -48,9 +50,9 @@ class Captured:
             except (ExpressionError, TypeError, ValueError) as error:
                 text = str(error) if isinstance(error, ExpressionError) else "the value is not JSON"
                 raise ExpressionError(f"{where}.save.{name}: {text}") from None
-            if size > MAX_SAVED_BYTES:
+            if size > self._max_bytes:
                 raise ExpressionError(
-                    f"{where}.save.{name}: all saved values have {size} bytes; accepted: {MAX_SAVED_BYTES}"
+                    f"{where}.save.{name}: all saved values have {size} bytes; accepted: {self._max_bytes}"
                 )
         self.values.update(found)
         for value in found.values():

@@ -60,7 +60,6 @@ _CODE_NAMES = {
     1007: "invalid data", 1008: "policy violation", 1009: "message too big", 1011: "internal error",
     1012: "service restart", 1013: "try again later", 1014: "bad gateway", 3000: "unauthorized", 3003: "forbidden",
 }  # fmt: skip
-_MAX_HIDDEN = 64  # beside the secrets and what is saved; each costs time in every line that is redacted
 _FAILURE_OF_VIOLATION = {1007: Failure.INVALID_DATA, 1009: Failure.TOO_BIG}
 
 
@@ -134,9 +133,9 @@ class OriginSession:
         self._decodes_later = False
         decoder = Decoder(spec.decode, spec.split, spec.max_message_bytes, settings.decoded_per_turn)
         self._decoder = decoder if decoder.needed else None
-        self._captured = Captured()
+        self._captured = Captured(settings.saved_bytes)
         self._secrets_redactor = self._redactor
-        self._hidden: deque[str] = deque(maxlen=_MAX_HIDDEN)  # earlier captures and computed texts, the latest ones
+        self._hidden: deque[str] = deque(maxlen=settings.hidden_texts)  # the latest earlier captures and computed texts
         self._rules = self._dialogue.rules  # of the open connection
         self._timed: TimedMessages | None = None  # while streaming
 
@@ -366,9 +365,8 @@ class OriginSession:
             self._try(now)
         if self._linger_until is not None and now >= self._linger_until:
             self._leave()
-        if (
-            self.state is State.SCRIPTING and self._unjudged is None
-        ):  # what came before the end of a pause is part of it
+        # What came before the end of a pause is part of it.
+        if self.state is State.SCRIPTING and self._unjudged is None:
             resumed = self._script.resume(now, self._known())
             if resumed is not None:
                 self._advance(resumed, now)

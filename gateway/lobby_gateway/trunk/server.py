@@ -43,9 +43,6 @@ from lobby_gateway.trunk.ring import Chunk, Exact, Live, MessageRing, Wait
 
 TRUNK_SERVER_SETTINGS = TrunkServerSettings()
 
-LOOKS_AT_ONCE = 16
-"""How many messages in a row a position is looked for after each of them."""
-
 
 class TrunkLobby(Protocol):
     """What a trunk needs from its lobby."""
@@ -478,8 +475,9 @@ class TrunkServer:
 
     def _may_look(self, pending: _Pending, now: float) -> bool:
         """Whether a position is looked for: after a few looks, not with each message of a fast stream."""
-        interval = 1 / self._settings.looks_per_second
-        if now < pending.deadline and pending.looked_until - now > LOOKS_AT_ONCE * interval:
+        settings = self._settings
+        interval = 1 / settings.looks_per_second
+        if now < pending.deadline and pending.looked_until - now > settings.looks_at_once * interval:
             return False
         pending.looked_until = max(pending.looked_until, now) + interval
         return True

@@ -21,7 +21,7 @@ def test_a_bug_while_a_peer_is_asked_is_logged_and_counts_as_a_refusal(
 
     async def main() -> str:
         monkeypatch.setattr(peer_trunk, "connect_trunk", broken)
-        trunk = PeerTrunk(Peer(name="prices-2", address="127.0.0.1:1"), cast("PeerTrunkOwner", None), 0)
+        trunk = PeerTrunk(Peer(name="prices-2", address="127.0.0.1:1"), cast("PeerTrunkOwner", None), 0, remembered=1)
         keys = TokenKeys([b"k" * 32])
         return await trunk.open(keys, name="prices-1", namespace="", position=None, replay=0, timeout=1)
 

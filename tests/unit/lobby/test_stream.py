@@ -40,7 +40,7 @@ class WillingPeer:
 
     asked = 0
 
-    def __init__(self, peer: Peer, owner: LobbyStream, cursor: int) -> None:
+    def __init__(self, peer: Peer, owner: LobbyStream, cursor: int, **_: Any) -> None:
         self.peer = peer
         self.source = Source(Rank.PEER, peer.name)
         self.cursor = cursor

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from lobby_gateway.origin.captured import MAX_SAVED_BYTES, Captured, Known
+from lobby_gateway.origin.captured import Captured, Known
 from lobby_gateway.origin.expressions import ALWAYS, OF_MESSAGE, Expression, ExpressionError, message_variables
 from lobby_gateway.origin.templates import Template
 from lobby_gateway.websocket.frames import Batch, Opcode, frame
@@ -33,9 +33,9 @@ def test_all_are_saved_or_none() -> None:
 
 
 def test_saved_values_are_bounded_and_json() -> None:
-    captured = Captured()
-    with pytest.raises(ExpressionError, match=f"accepted: {MAX_SAVED_BYTES}"):
-        save(captured, {"a": "x" * MAX_SAVED_BYTES}, a="msg.a")
+    captured = Captured(1000)
+    with pytest.raises(ExpressionError, match="accepted: 1000"):
+        save(captured, {"a": "x" * 1000}, a="msg.a")
     with pytest.raises(ExpressionError, match=r"save.a: the value is not JSON"):
         save(captured, {}, a="data")
     assert captured.values == {}

@@ -288,7 +288,9 @@ class ManyLobbies(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def own_session_ends(self, data: st.DataObject) -> None:
-        node = data.draw(st.sampled_from(self.nodes))
+        self.end_own_session(data.draw(st.sampled_from(self.nodes)))
+
+    def end_own_session(self, node: Node) -> None:
         if node.own is not None:
             source, node.own = node.own, None
             node.sources.lost(source, self.now)
@@ -300,10 +302,37 @@ class ManyLobbies(RuleBasedStateMachine):
         if consumer is not server and consumer.sources.seeking:
             self.edges.append(Edge(consumer, server, Source(Rank.PEER, server.name)))
 
+    def takeable(self) -> list[tuple[Node, Node]]:
+        """Lobbies that ask for a stream, each with one that would serve it."""
+        asking = [node for node in self.nodes if node.sources.seeking]
+        return [(a, b) for a in asking for b in self.nodes if a is not b and not b.sources.refusal(a.name)]
+
+    @precondition(lambda self: self.takeable())
+    @rule(data=st.data())
+    def takes_the_stream_at_once(self, data: st.DataObject) -> None:
+        """Asks, and hears the answer: without this, few runs get as far as a lobby whose source changes while it serves."""
+        self.take(*data.draw(st.sampled_from(self.takeable())))
+
+    @precondition(lambda self: any(node.own is not None and node.served for node in self.nodes))
+    @rule(data=st.data())
+    def loses_its_session_and_takes_the_stream_of_another(self, data: st.DataObject) -> None:
+        node = data.draw(st.sampled_from([node for node in self.nodes if node.own is not None and node.served]))
+        self.end_own_session(node)
+        if servers := [server for consumer, server in self.takeable() if consumer is node]:
+            self.take(node, data.draw(st.sampled_from(servers)))
+
+    def take(self, consumer: Node, server: Node) -> None:
+        edge = Edge(consumer, server, Source(Rank.PEER, server.name))
+        self.edges.append(edge)
+        self.answer(edge)
+        self.hear(edge)
+
     @precondition(lambda self: self.edges)
     @rule(data=st.data())
     def is_answered(self, data: st.DataObject) -> None:
-        edge = data.draw(st.sampled_from(self.edges))
+        self.answer(data.draw(st.sampled_from(self.edges)))
+
+    def answer(self, edge: Edge) -> None:
         if edge.told == 9 and not edge.open and not edge.answer:
             if edge.server.sources.refusal(edge.consumer.name):
                 self.edges.remove(edge)
@@ -315,7 +344,9 @@ class ManyLobbies(RuleBasedStateMachine):
     @precondition(lambda self: self.edges)
     @rule(data=st.data())
     def hears(self, data: st.DataObject) -> None:
-        edge = data.draw(st.sampled_from(self.edges))
+        self.hear(data.draw(st.sampled_from(self.edges)))
+
+    def hear(self, edge: Edge) -> None:
         if not edge.answer:
             return
         kind, via = edge.answer.popleft()
@@ -383,6 +414,13 @@ class ManyLobbies(RuleBasedStateMachine):
             for _ in self.nodes:
                 assert at is not node, f"{node.name} takes its stream from itself"
                 at = self.source_of(at) if at is not None else None
+
+    @invariant()
+    def nobody_is_served_from_deeper_than_it_was_told(self) -> None:
+        """So a lobby is always deeper than the one that it takes its stream from, whatever is still on its way."""
+        for node in self.nodes:
+            for edge in node.served:
+                assert len(node.sources.via or ()) <= edge.told, f"{node.name} told {edge.consumer.name} {edge.told}"
 
     @invariant()
     def no_stream_comes_over_more_than_two_lobbies(self) -> None:

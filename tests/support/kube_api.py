@@ -14,6 +14,7 @@ import copy
 import inspect
 import itertools
 import json
+import math
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -232,11 +233,14 @@ class FakeKubeApi:
             await response.write(json.dumps({"type": "ERROR", "object": expired}).encode() + b"\n")
             return response
         news, end, sent, begun = asyncio.Event(), self._watch_end, 0, len(self._events)
+        loop, over = asyncio.get_running_loop(), math.inf
+        if seconds := int(asked.query.get("timeoutSeconds", "0")):
+            over = loop.time() + seconds
         number = next(self._watch_numbers)
         self._waiters.append(news)
         self.watches += 1
         try:
-            while end == self._watch_end:
+            while end == self._watch_end and loop.time() < over:
                 for index, each in enumerate(self._events[sent:], sent):
                     if each["path"]:
                         wanted = each["version"] > since and self._is_in(each["path"], asked.path)
@@ -246,10 +250,13 @@ class FakeKubeApi:
                     if wanted and number > self._deaf_watches:
                         await response.write(json.dumps(each["event"]).encode() + b"\n")
                 sent = len(self._events)
+                until = over if self.bookmark_seconds is None else min(over, loop.time() + self.bookmark_seconds)
                 try:
-                    async with asyncio.timeout(self.bookmark_seconds):
+                    async with asyncio.timeout_at(None if until == math.inf else until):
                         await news.wait()
                 except TimeoutError:
+                    if loop.time() >= over:
+                        break
                     bookmark = {"metadata": {"resourceVersion": str(self._version)}}
                     await response.write(json.dumps({"type": "BOOKMARK", "object": bookmark}).encode() + b"\n")
                 news.clear()

@@ -6,6 +6,8 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -191,6 +193,28 @@ def test_an_ended_watch_resumes_at_its_last_version() -> None:
             await until(lambda: len(recorder.objects) == 2)
             assert recorder.changes == ["shop/a-1", "shop/a-2"]
             assert watch.restarts == 0
+
+    run(main())
+
+
+def watches(server: FakeKubeApi, at_least: int) -> bool:
+    """Whether a watch is open, and so many have been."""
+    return bool(server.watches) and sum("watch" in asked.query for asked in server.asked) >= at_least
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [replace(QUICK, watch_seconds=1.0), replace(QUICK, idle_seconds=0.5)],
+    ids=["the server ends it in time", "nothing came for long"],
+)
+def test_a_watch_that_is_renewed_is_no_restart_of_kopf(settings: KopfSettings) -> None:
+    async def main() -> None:
+        async with watching(settings, namespace="shop") as (server, recorder, watch):
+            for number in (1, 2, 3):
+                await until(partial(watches, server, number))
+                server.put(f"{SHOP}/a-{number}", pod())
+                await until(lambda: len(recorder.objects) == len(recorder.changes) == len(server.objects))
+            assert (watch.restarts, watch.ghosts, watch.problem) == (0, 0, "")
 
     run(main())
 

@@ -442,13 +442,13 @@ class WrittenObjectsSettings:
             server's cache is cheap.
         lists_per_second: most such lists per second, on average. With more than twenty namespaces, each is looked at less
             often, so that an idle operator stays quiet.
-        rounds_per_token_check: so many of these for one read of the token Secret of each namespace. A missing one is also
-            noticed by the first pod that does not start.
+        rounds_per_full_check: so many of these for one look at the disruption budgets and the token Secret of each namespace.
+            Nothing waits for them: a missing Secret is also noticed by the first pod that does not start.
     """
 
     config_seconds: float = 5.0
     lists_per_second: float = 4.0
-    rounds_per_token_check: int = 3
+    rounds_per_full_check: int = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -140,15 +140,15 @@ class LobbyController:
         self._spec_changed.set()
 
     @property
-    def config_uid(self) -> str:
-        """The uid of its ConfigMap; empty: not written yet."""
-        return self.runtime.config_uid if self.runtime is not None else ""
+    def written(self) -> Mapping[names.Resource, str]:
+        """The uids of its ConfigMap and of its disruption budget, as far as they are written."""
+        return self.runtime.written if self.runtime is not None else {}
 
     def write_again(self) -> None:
         """Someone deleted what the operator wrote for it: writes all of it again."""
         if self.runtime is not None:
             logger.warning("an object of a Lobby was deleted; writing it again", extra={"lobby": self.key})
-            self.runtime.forget_config()
+            self.runtime.forget_written()
             self._context.forget_prepared(self._regarding.namespace)
             self.apply_again()
 

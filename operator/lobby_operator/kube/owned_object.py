@@ -64,6 +64,10 @@ class OwnedObject:
         """The uid of the object as this process last saw it; empty: there is none, or it is not ours."""
         return self._uid
 
+    def forget(self) -> None:
+        """Someone may have deleted it."""
+        self._uid = ""
+
     async def read(self) -> Object | None:
         """The object as it is stored; None: there is none.
 

@@ -160,6 +160,17 @@ class PodMaintenance:
         self._config = config
         self.wake()
 
+    @property
+    def budget_uid(self) -> str:
+        """The uid of the disruption budget; empty: not written yet."""
+        return self._budget_object.uid
+
+    def forget_budget(self) -> None:
+        """Someone may have deleted the budget: looks, and writes it if it is gone."""
+        self._budget.current = None
+        self._budget_object.forget()
+        self.wake()
+
     async def close(self) -> None:
         """Stops writing."""
         if self._task is not None:

@@ -22,7 +22,7 @@ from lobby_operator import wall_clock
 from lobby_operator.kube import names, pods
 from lobby_operator.kube.client import AlreadyExistsError, ApiError, ConflictError, KubeApi, NotFoundError
 from lobby_operator.kube.lobby_quota import LobbyQuota
-from lobby_operator.kube.names import CONFIG_MAPS, PODS
+from lobby_operator.kube.names import CONFIG_MAPS, DISRUPTION_BUDGETS, PODS, Resource
 from lobby_operator.kube.owned_object import OwnedObject, belongs_to
 from lobby_operator.kube.pod_maintenance import PodMaintenance
 from lobby_operator.kube.pod_state import PodState, lobby_reading, owner_of, pod_state
@@ -224,13 +224,15 @@ class KubeRuntime:
         ]
 
     @property
-    def config_uid(self) -> str:
-        """The uid of the ConfigMap; empty: not written yet."""
-        return self._config_map.uid
+    def written(self) -> Mapping[Resource, str]:
+        """The uids of the ConfigMap and of the disruption budget, as far as they are written."""
+        uids = {CONFIG_MAPS: self._config_map.uid, DISRUPTION_BUDGETS: self._maintenance.budget_uid}
+        return {kind: uid for kind, uid in uids.items() if uid}
 
-    def forget_config(self) -> None:
-        """The ConfigMap was deleted: writes it with the next `apply` or `create`."""
+    def forget_written(self) -> None:
+        """One of them was deleted: writes the ConfigMap with the next `apply` or `create`, and the budget at once."""
         self._config = None
+        self._maintenance.forget_budget()
 
     @property
     def lacks(self) -> Collection[str]:

@@ -330,3 +330,32 @@ def test_replacing_an_evicted_lobby_does_not_lower_the_budget() -> None:
     assert budget.change(3, 12.0) is None  # replaced
     assert budget.change(2, 13.0) is None  # the next
     assert budget.change(2, 13.0 + LOWER_SECONDS - 1) is None
+
+
+def test_a_deleted_budget_is_written_again_once_it_is_missed() -> None:
+    async def main() -> None:
+        async with maintained() as (server, pods, maintenance):
+            pods.make(3)
+            maintenance.start()
+            await until(lambda: available(server) == 2)
+            uid = maintenance.budget_uid
+            assert uid == server.objects[BUDGET]["metadata"]["uid"]
+            server.remove(BUDGET)
+            maintenance.forget_budget()
+            await until(lambda: available(server) == 2)
+            await until(lambda: maintenance.budget_uid not in ("", uid))
+
+    run(main())
+
+
+def test_a_budget_that_is_still_there_is_not_written_again() -> None:
+    async def main() -> None:
+        async with maintained() as (server, pods, maintenance):
+            pods.make(3)
+            maintenance.start()
+            await until(lambda: available(server) == 2)
+            maintenance.forget_budget()
+            await until(lambda: maintenance.budget_uid)
+            assert [each.method for each in server.asked if each.path.startswith(BUDGET)].count("PATCH") == 0
+
+    run(main())

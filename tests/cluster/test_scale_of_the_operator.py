@@ -69,7 +69,7 @@ class Meter:
 def fake_nodes(installed: Release) -> Iterator[None]:
     """Nodes for all lobbies, and the process that answers for them."""
     installed.until_whole()
-    fault("fake-nodes", str(PODS // PODS_OF_A_NODE + 1))
+    fault("fake-nodes", str(PODS // PODS_OF_A_NODE + 1), deadline=600)  # what simulates them is built first
     try:
         with background(
             *inside(sys.executable, "-m", "tests.cluster.support.fake_lobbies", "--port", "8001")

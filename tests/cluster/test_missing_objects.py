@@ -43,6 +43,7 @@ def exists(cluster: Cluster, kind: str, name: str) -> bool:
     return bool(kubectl("get", kind, name, "-n", cluster.namespace, "--ignore-not-found", "-o", "name").strip())
 
 
+@pytest.mark.slow  # it is called stalled after three minutes
 @pytest.mark.timeout(600)
 def test_a_missing_secret_and_a_missing_key_are_named_and_the_pod_stays(cluster: Cluster, origin: str) -> None:
     cluster.delete("secret", SECRET)
@@ -70,18 +71,20 @@ def test_a_missing_secret_and_a_missing_key_are_named_and_the_pod_stays(cluster:
     FIGURES.note(f"missing Secret: named after {named:.0f} s; the same pod started once it and its key were there")
 
 
-def test_a_deleted_config_map_is_written_again_at_once(cluster: Cluster, origin: str) -> None:
-    with cluster.lobby(lobby("configless", origin, replicas=1)) as name:
+@pytest.mark.parametrize(("kind", "deadline"), [("configmap", 20), ("poddisruptionbudget", 45)])
+def test_an_object_of_a_lobby_that_is_deleted_is_written_again(
+    cluster: Cluster, origin: str, kind: str, deadline: float
+) -> None:
+    with cluster.lobby(lobby("objectless", origin, replicas=1)) as name:
         cluster.until_ready(name, 1)
-        kubectl("delete", "configmap", f"{name}-lobby", "-n", cluster.namespace)
+        eventually(lambda: exists(cluster, kind, f"{name}-lobby"), deadline=45, what=f"the {kind} is there")
+        kubectl("delete", kind, f"{name}-lobby", "-n", cluster.namespace)
         begun = time.monotonic()
-        eventually(
-            lambda: exists(cluster, "configmap", f"{name}-lobby"), deadline=20, what="the ConfigMap is there again"
-        )
+        eventually(lambda: exists(cluster, kind, f"{name}-lobby"), deadline=deadline, what=f"the {kind} is there again")
         seconds = time.monotonic() - begun
         cluster.merge(name, replicas=2)
         cluster.until_ready(name, 2)
-    FIGURES.note(f"deleted ConfigMap: written again after {seconds:.0f} s")
+    FIGURES.note(f"deleted {kind}: written again after {seconds:.0f} s")
 
 
 def test_a_deleted_token_secret_is_restored_or_named(cluster: Cluster, origin: str) -> None:

@@ -34,8 +34,11 @@ class OriginSettings:
             Each costs time in every line.
         early_bytes: most bytes of messages kept until `onConnect` is done, to be forwarded then: a snapshot of an order book
             has some 100 KB.
-        denied_networks: networks that no origin may be in. None by default, where the user of the machine chooses the origin;
-            the operator sets them, since in a cluster whoever creates a Lobby would reach what a pod can reach.
+        answer_bytes: longest answer to an HTTP call of `beforeConnect` or `onConnect`. Tokens and addresses have some 100
+            bytes, a list of servers a few thousand.
+        denied_networks: networks that no origin may be in, nor a server that is called for it. None by default, where the
+            user of the machine chooses the origin; the operator sets them, since in a cluster whoever creates a Lobby would
+            reach what a pod can reach.
     """
 
     linger_seconds: float = 10.0
@@ -50,6 +53,7 @@ class OriginSettings:
     saved_bytes: int = 64 << 10
     hidden_texts: int = 64
     early_bytes: int = 4 << 20
+    answer_bytes: int = 256 << 10
     denied_networks: tuple[IPv4Network | IPv6Network, ...] = ()
 
 

@@ -19,6 +19,7 @@ def origin_spec(url: str = "ws://origin.example/", **fields: Any) -> OriginSpec:
         "tls": {"insecureSkipVerify": False},
         "secrets": [],
         "decode": "None",
+        "beforeConnect": [],
         "onConnect": [],
         "onMessage": [],
         "every": [],
@@ -47,6 +48,12 @@ def origin_spec(url: str = "ws://origin.example/", **fields: Any) -> OriginSpec:
     ]
     given = {name: {**defaults[name], **each} if isinstance(each, dict) else each for name, each in fields.items()}
     return build(OriginSpec, {**defaults, "url": url, **given, "onConnect": steps, "onMessage": rules}, "spec.origin")
+
+
+def http_step(**fields: Any) -> dict[str, Any]:
+    """An `http` step; `fields` are those that differ from the defaults."""
+    http = {"method": "GET", "headers": [], "query": [], "status": [200], "timeoutSeconds": 10, **fields}
+    return {"http": {**http, **({"end": {"refused": False, **fields["end"]}} if "end" in fields else {})}}
 
 
 def resolved(spec: OriginSpec, environment: Mapping[str, str] | None = None) -> ResolvedOrigin:

@@ -22,6 +22,8 @@ from lobby_gateway.resource.spec import (
     Decode,
     Early,
     ExpectSpec,
+    HttpEndSpec,
+    HttpSpec,
     Lobby,
     OnConnectStep,
     OriginSpec,
@@ -70,6 +72,8 @@ def describe(lobby: Lobby) -> Iterator[str]:
         yield f"binary messages are decompressed ({origin.decode.value})"
     if origin.split is not None:
         yield f"texts are split at {origin.split!r}"
+    for index, before in enumerate(origin.before_connect):
+        yield f"beforeConnect[{index}]: {_called(before.http)}"
     for index, step in enumerate(origin.on_connect):
         yield f"onConnect[{index}]: {_step(step)}"
     for index, rule in enumerate(origin.on_message):
@@ -84,6 +88,8 @@ def describe(lobby: Lobby) -> Iterator[str]:
 def _step(step: OnConnectStep) -> str:
     if step.expect is not None:
         return _awaited(step.expect)
+    if step.http is not None:
+        return _called(step.http)
     if step.wait is not None:
         wait = step.wait
         seconds = f"{wait.seconds} s" if wait.seconds is not None else f"{wait.seconds_from} seconds"
@@ -98,6 +104,18 @@ def _sent(text: str | None, data: str | None) -> str:
     if data is not None:
         return "send a binary message"
     return f"send a text of {len(text or '')} characters"
+
+
+def _called(http: HttpSpec) -> str:
+    accepted = " or ".join(map(str, http.status))
+    saved = f", save {', '.join(http.save)}" if http.save else ""
+    ends = f"; if {http.end.when}: {_ended(http.end)}" if http.end is not None else ""
+    return f"{http.method} {http.url.partition('?')[0]} within {http.timeout_seconds} s, expect {accepted}{saved}{ends}"
+
+
+def _ended(end: HttpEndSpec) -> str:
+    why = end.reason or "the status"
+    return f"end the attempt ({'refused' if end.refused else 'retried'}; the reason is {why})"
 
 
 def _awaited(expect: ExpectSpec) -> str:

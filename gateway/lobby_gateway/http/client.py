@@ -24,8 +24,12 @@ class HttpError(LobbyGatewayError):
     """A request failed. The text is one line with the address and the problem."""
 
 
-class _StaleConnectionError(Exception):
+class StaleConnectionError(Exception):
     """The peer closed the connection before it responded."""
+
+
+class BrokenResponseError(h11.RemoteProtocolError):
+    """A response is incomplete or too long. The text quotes nothing of it, as h11's own do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +63,14 @@ class HttpStream:
     """
 
     def __init__(
-        self, connection: _Connection, status: int, *, where: str, deadline: float, timeout: float, max_line_bytes: int
+        self,
+        connection: HttpConnection,
+        status: int,
+        *,
+        where: str,
+        deadline: float,
+        timeout: float,
+        max_line_bytes: int,
     ) -> None:
         self.status = status
         self._connection = connection
@@ -136,7 +147,7 @@ class HttpClient:
         self._headers = [("host", self._authority), *({"accept": "*/*"} if headers is None else headers).items()]
         self._settings = settings or HttpClientSettings()
         self._lock = asyncio.Lock()
-        self._persistent: _Connection | None = None
+        self._persistent: HttpConnection | None = None
 
     async def get(self, target: str) -> HttpResponse:
         """Sends a `GET` request for a path, with a query if there is one.
@@ -163,7 +174,7 @@ class HttpClient:
         """
         where = self._where("GET", target)
         deadline = asyncio.get_running_loop().time() + self._timeout
-        connection: _Connection | None = None
+        connection: HttpConnection | None = None
         try:
             with _http_errors(where, self._timeout):
                 async with asyncio.timeout_at(deadline):
@@ -196,7 +207,7 @@ class HttpClient:
             async with self._lock, asyncio.timeout(self._timeout):
                 try:
                     if self._persistent is not None:
-                        with contextlib.suppress(_StaleConnectionError):
+                        with contextlib.suppress(StaleConnectionError):
                             return await self._exchange(self._persistent, method, target, body)
                         self.close()
                     self._persistent = await self._connect()
@@ -206,13 +217,13 @@ class HttpClient:
                     self.close()
                     raise
 
-    async def _connect(self) -> _Connection:
+    async def _connect(self) -> HttpConnection:
         async with asyncio.timeout(self._settings.connect_timeout_seconds):
             name = None if self._tls is None else self.host.removesuffix(".")  # RFC 6066 §3
             opened = await asyncio.open_connection(self.host, self.port, ssl=self._tls, server_hostname=name)
-            return _Connection(*opened)
+            return HttpConnection(*opened)
 
-    async def _exchange(self, connection: _Connection, method: str, target: str, body: bytes) -> HttpResponse:
+    async def _exchange(self, connection: HttpConnection, method: str, target: str, body: bytes) -> HttpResponse:
         headers = [*self._headers, ("content-length", str(len(body)))]
         await connection.send(method, target, headers, body)
         head = await connection.head()
@@ -223,7 +234,7 @@ class HttpClient:
         return HttpResponse(status=head.status_code, headers=fields, body=whole)
 
 
-class _Connection:
+class HttpConnection:
     """A TCP connection and the state of HTTP on it."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -232,7 +243,10 @@ class _Connection:
         self._http = h11.Connection(h11.CLIENT)
         self._responding = False  # the response has begun to arrive
 
-    async def send(self, method: str, target: str, headers: list[tuple[str, str]], body: bytes = b"") -> None:
+    async def send(
+        self, method: str, target: str, headers: list[tuple[str, str]] | list[tuple[bytes, bytes]], body: bytes = b""
+    ) -> None:
+        """Sends a request."""
         self._responding = False
         data = self._http.send(h11.Request(method=method, target=target, headers=headers)) or b""
         if body:
@@ -242,7 +256,7 @@ class _Connection:
             self._writer.write(data)
             await self._writer.drain()
         except ConnectionError as error:
-            raise _StaleConnectionError from error
+            raise StaleConnectionError from error
 
     async def head(self) -> h11.Response:
         """The head of the response; interim ones (RFC 9110 §15.2) are skipped."""
@@ -250,15 +264,20 @@ class _Connection:
         while isinstance(event, h11.InformationalResponse):
             event = await self._event()
         if not isinstance(event, h11.Response):
-            raise h11.RemoteProtocolError("closed before the end of the response")
+            raise BrokenResponseError("closed before the end of the response")
         return event
 
     async def body(self, max_bytes: int) -> bytes:
+        """The whole body.
+
+        Raises:
+            BrokenResponseError: it breaks off, or is longer than `max_bytes`.
+        """
         body = bytearray()
         while (data := await self.data()) is not None:
             body += data
             if len(body) > max_bytes:
-                raise h11.RemoteProtocolError(f"the response is longer than {max_bytes} bytes")
+                raise BrokenResponseError(f"the response is longer than {max_bytes} bytes")
         return bytes(body)
 
     async def data(self) -> bytes | None:
@@ -268,7 +287,7 @@ class _Connection:
             return bytes(event.data)
         if isinstance(event, h11.EndOfMessage):
             return None
-        raise h11.RemoteProtocolError("closed before the end of the response")
+        raise BrokenResponseError("closed before the end of the response")
 
     def reusable(self) -> bool:
         """Prepares for another request; returns False if the peer does not allow one."""
@@ -278,6 +297,7 @@ class _Connection:
         return True
 
     def abort(self) -> None:
+        """Closes the connection at once."""
         self._writer.transport.abort()
 
     async def _event(self) -> type[h11.NEED_DATA | h11.PAUSED] | h11.Event:
@@ -286,10 +306,10 @@ class _Connection:
                 data = await self._reader.read(65536)
             except ConnectionError as error:
                 if not self._responding:
-                    raise _StaleConnectionError from error
+                    raise StaleConnectionError from error
                 raise
             if not data and not self._responding:
-                raise _StaleConnectionError
+                raise StaleConnectionError
             self._responding = True
             self._http.receive_data(data)
         return event
@@ -308,5 +328,5 @@ def _http_errors(where: str, timeout: float) -> Iterator[None]:
         raise HttpError(f"{where}: the host is not a DNS name") from error
     except h11.RemoteProtocolError as error:
         raise HttpError(f"{where}: {error}") from error
-    except _StaleConnectionError as error:
+    except StaleConnectionError as error:
         raise HttpError(f"{where}: closed without a response") from error

@@ -1,4 +1,4 @@
-"""The I/O of an origin session: one socket, one timer, one task. All decisions are in `OriginSession`."""
+"""The I/O of an origin session: one socket, one timer, one task, and one HTTP call. All decisions are in `OriginSession`."""
 
 from __future__ import annotations
 
@@ -10,13 +10,18 @@ import time
 from collections.abc import Callable, Mapping
 
 from lobby_gateway.errors import UserError, internal_error
+from lobby_gateway.http.client import HttpError
 from lobby_gateway.origin.expressions import ExpressionError
+from lobby_gateway.origin.http_calls import HttpRequest
+from lobby_gateway.origin.http_exchange import exchange
 from lobby_gateway.origin.redaction import Redactor
 from lobby_gateway.origin.secrets import ResolvedOrigin
 from lobby_gateway.origin.session import OriginSession
 from lobby_gateway.origin.states import (
     BeginClose,
     BeginEpoch,
+    Call,
+    CancelCall,
     CancelConnect,
     Command,
     Connect,
@@ -49,7 +54,7 @@ _STREAMING = State.STREAMING
 
 
 Trace = Callable[[str, str | bytes], None]
-"""Gets what happens to a message ("sent", "received"), and the message."""
+"""Gets what happens ("sent", "received", "calling", "answered"), and to which message or call."""
 
 
 class _TracedReceiver:
@@ -115,7 +120,8 @@ class OriginConnection:
             fraction: returns random numbers from 0 to 1, for the jitter.
             settings: timeouts and limits.
             open_timeout: most seconds for connecting; None: as in `WebSocketClientSettings`.
-            trace: called with "sent" or "received" and each message on the connection, secrets included.
+            trace: called with "sent" or "received" and each message on the connection, and for HTTP calls with "calling" or
+                "answered" and what they are about; secrets included.
         """
         self._spec = spec
         self._settings = settings
@@ -147,6 +153,7 @@ class OriginConnection:
         self._subprotocol: str | None = None
         self._error: Exception | None = None  # our own, for which the open connection was aborted
         self._connecting: asyncio.Task[None] | None = None
+        self._calling: set[asyncio.Task[None]] = set()  # HTTP calls of `onConnect`: one, and others that end
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
         self._needed = False
@@ -354,12 +361,18 @@ class OriginConnection:
                 task = self._loop.create_task(self._connect(self._connecting), name="origin connect")
                 task.add_done_callback(self._connect_done)
                 self._connecting = task
+            case Call(request):
+                task = self._loop.create_task(self._call_of_script(request), name="origin call")
+                task.add_done_callback(self._call_done)
+                self._calling.add(task)
+            case CancelCall():
+                for each in self._calling:
+                    each.cancel()
             case CancelConnect():
                 if self._connecting is not None:
                     self._connecting.cancel()
             case Send(message):
-                if self._trace is not None:
-                    self._trace("sent", message)
+                self._tell("sent", message)
                 if self._websocket is not None:
                     opcode, payload = (
                         (Opcode.TEXT, message.encode()) if isinstance(message, str) else (Opcode.BINARY, message)
@@ -379,6 +392,10 @@ class OriginConnection:
             await asyncio.wait([cancelled])  # until its socket is closed: never two connections
         try:
             await self._refresh_values()
+            while (call := self._session.next_call()) is not None:
+                if not await self._call(call):
+                    self._act()
+                    return
             request = self._session.request()
             self._act()  # what the request contains is hidden first
             self._websocket = await open_websocket(
@@ -404,6 +421,35 @@ class OriginConnection:
         except Exception as error:  # noqa: BLE001  # whatever a library raises, the lobby must outlive its origin
             self._broken(error)
         self._act()
+
+    async def _call(self, request: HttpRequest) -> bool:
+        """Makes an HTTP call; returns whether the attempt goes on."""
+        self._act()  # what the request contains is hidden first
+        self._tell("calling", request.what)
+        try:
+            answer = await exchange(request, tls=self._tls, settings=self._settings)
+        except HttpError as error:
+            self._session.call_failed(str(error), self._loop.time())
+            return False
+        self._tell("answered", f"HTTP {answer.status}, {len(answer.body)} bytes")
+        return self._session.answered(answer, self._loop.time())
+
+    async def _call_of_script(self, request: HttpRequest) -> None:
+        """Makes an HTTP call of `onConnect`."""
+        try:
+            await self._call(request)
+        except Exception as error:  # noqa: BLE001  # whatever a library raises, the lobby must outlive its origin
+            self._broken(error)
+        self._act()
+
+    def _call_done(self, task: asyncio.Task[None]) -> None:
+        self._calling.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None and not self._finished.done():
+            self._finished.set_exception(error)
+
+    def _tell(self, what: str, message: str | bytes) -> None:
+        if self._trace is not None:
+            self._trace(what, message)
 
     def _broken(self, error: Exception) -> None:
         """An error that nobody expected ends the attempt, or the connection that was just opened."""

@@ -7,13 +7,24 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from lobby_gateway.origin.captured import Known
-from lobby_gateway.origin.expressions import ALWAYS, OF_MESSAGE, Expression, ExpressionError
-from lobby_gateway.origin.requests import RequestTemplate, Text
+from lobby_gateway.origin.expressions import ALWAYS, OF_ANSWER, OF_MESSAGE, Expression, ExpressionError
+from lobby_gateway.origin.http_calls import CallEnd, HttpCall
+from lobby_gateway.origin.requests import HTTP, RequestTemplate, Text
 from lobby_gateway.origin.rules import MessageRules, Rule
 from lobby_gateway.origin.script import Expectation, Pause, Step
 from lobby_gateway.origin.templates import BytesTemplate, MessageTemplate, Template
 from lobby_gateway.origin.timed_messages import TimedMessage
-from lobby_gateway.resource.spec import Early, ExpectSpec, NamedValue, OriginSpec, RuleSpec, SecretKeyRef, WaitSpec
+from lobby_gateway.resource.spec import (
+    Early,
+    ExpectSpec,
+    HttpEndSpec,
+    HttpSpec,
+    NamedValue,
+    OriginSpec,
+    RuleSpec,
+    SecretKeyRef,
+    WaitSpec,
+)
 
 T = TypeVar("T")
 
@@ -27,6 +38,7 @@ class Dialogue:
 
     Attributes:
         secrets: values by the names that expressions use; `repr` omits them.
+        calls: of `beforeConnect`.
         handshake: makes the request that opens the connection; None: nobody connects.
         steps: of `onConnect`.
         rules: of `onMessage`; None: there are none.
@@ -34,6 +46,7 @@ class Dialogue:
     """
 
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    calls: tuple[HttpCall, ...] = field(default=(), compare=False)
     handshake: RequestTemplate | None = field(default=None, compare=False)
     steps: tuple[Step, ...] = field(default=(), compare=False)
     rules: MessageRules | None = field(default=None, compare=False)
@@ -41,7 +54,11 @@ class Dialogue:
 
     def constants(self) -> Iterator[str]:
         """Values of headers and query that are the same for each request, and may be secret."""
-        for each in (self.handshake,) if self.handshake is not None else ():
+        calls = (*self.calls, *(step for step in self.steps if isinstance(step, HttpCall)))
+        requests = [each.template for each in calls]
+        if self.handshake is not None:
+            requests.append(self.handshake)
+        for each in requests:
             yield from (value for _, value in (*each.headers, *each.query) if isinstance(value, str) and value)
 
 
@@ -72,6 +89,7 @@ def _compile(origin: OriginSpec, read: ReadSecret) -> tuple[Dialogue, Sequence[t
     rules = compiler.rules()
     made = Dialogue(
         secrets=compiler.secrets,
+        calls=compiler.calls(),
         handshake=compiler.handshake(),
         steps=compiler.steps(),
         rules=MessageRules(rules) if rules else None,
@@ -93,6 +111,34 @@ class _Compiler:
         self._read = read
         self.secrets = {each.name: read(each.secret_key_ref) for each in origin.secrets}
         self.problems: list[tuple[str, str]] = []
+
+    def calls(self) -> tuple[HttpCall, ...]:
+        steps = enumerate(self._origin.before_connect)
+        return tuple(self._call(step.http, f"spec.origin.beforeConnect[{index}].http") for index, step in steps)
+
+    def _call(self, http: HttpSpec, path: str) -> HttpCall:
+        field = path.removeprefix("spec.origin.")
+        return HttpCall(
+            field=field,
+            method=http.method,
+            template=RequestTemplate(
+                path=f"{field}.",
+                schemes=HTTP,
+                url=self._text(http.url, f"{path}.url"),
+                headers=self._named(http.headers, f"{path}.headers"),
+                query=self._named(http.query, f"{path}.query"),
+            ),
+            body=None if http.body is None else self._text(http.body, f"{path}.body"),
+            status=frozenset(http.status),
+            timeout_seconds=http.timeout_seconds,
+            save=self._saves(http.save, path, OF_ANSWER),
+            end=None if http.end is None else self._call_end(http.end, f"{path}.end"),
+        )
+
+    def _call_end(self, end: HttpEndSpec, path: str) -> CallEnd | None:
+        when = self._expression(end.when, f"{path}.when", OF_ANSWER)
+        reason = self._expression(end.reason, f"{path}.reason", OF_ANSWER)
+        return None if when is None else CallEnd(when, reason, end.refused)
 
     def handshake(self) -> RequestTemplate:
         origin = self._origin
@@ -125,6 +171,8 @@ class _Compiler:
                 made.append(self._expectation(step.expect, f"{path}.expect"))
             elif step.wait is not None:
                 made.append(self._pause(step.wait, f"{path}.wait"))
+            elif step.http is not None:
+                made.append(self._call(step.http, f"{path}.http"))
             else:
                 made.append(self._sent(step.send, step.send_bytes, path))
         return tuple(each for each in made if each is not None)
@@ -192,8 +240,11 @@ class _Compiler:
             return self._compiled(f"{path}.sendBytes", lambda: BytesTemplate(data, {*secrets, *variables}))
         return None
 
-    def _saves(self, sources: Mapping[str, str] | None, path: str) -> Mapping[str, Expression]:
-        made = {name: self._expression(source, f"{path}.save.{name}") for name, source in (sources or {}).items()}
+    def _saves(
+        self, sources: Mapping[str, str] | None, path: str, variables: Collection[str] = OF_MESSAGE
+    ) -> Mapping[str, Expression]:
+        found = (sources or {}).items()
+        made = {name: self._expression(source, f"{path}.save.{name}", variables) for name, source in found}
         return {name: each for name, each in made.items() if each is not None}
 
     def _expression(self, source: str | None, path: str, variables: Collection[str] = OF_MESSAGE) -> Expression | None:

@@ -10,7 +10,8 @@ the size of a message. Regular expressions (`matches`) take linear time.
 | `text` | its text; empty if it is binary |
 | `data` | its bytes |
 | `now`, `nowMillis` | seconds and milliseconds since 1970, whole numbers |
-| `saved` | values captured from messages, by name (`captured.py`) |
+| `saved` | values captured from messages and answers, by name (`captured.py`) |
+| `http` | an answer to an HTTP call: `status`, and `json`, the body as JSON; null if it is none |
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ ALWAYS: Final = frozenset({"now", "nowMillis", "saved"})
 
 OF_MESSAGE: Final = ALWAYS | {"msg", "text", "data"}
 """Variables of an expression that is evaluated on a message."""
+
+OF_ANSWER: Final = ALWAYS | {"http"}
+"""Variables of an expression that is evaluated on the answer to an HTTP call."""
 
 _STANDARD: Final = frozenset(
     ("contains", "startsWith", "endsWith", "matches", "size", "string", "int", "uint", "double", "bytes", "type")

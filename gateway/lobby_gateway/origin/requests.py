@@ -65,7 +65,7 @@ class RequestTemplate:
         Raises:
             ExpressionError: an expression has no value, or one that is not allowed where it is used.
         """
-        url = _filled(self.url, known, f"{self.path}url")
+        url = filled(self.url, known, f"{self.path}url")
         if problem := url_problem(url, self.schemes):
             raise ExpressionError(f"{self.path}url: {problem}")
         query = [pair for pair, _ in self._filled_pairs("query", self.query, known)]
@@ -82,7 +82,7 @@ class RequestTemplate:
         """Name and value of each pair, and its field; without parameters whose expression gives nothing."""
         for index, (name, text) in enumerate(pairs):
             where = f"{self.path}{kind}[{index}].value"
-            value = _filled(text, known, where)
+            value = filled(text, known, where)
             if not isinstance(text, str):
                 known.captured.hide(value)
                 if not value and kind == "query":
@@ -90,7 +90,12 @@ class RequestTemplate:
             yield (name, value), where
 
 
-def _filled(text: Text, known: Known, where: str) -> str:
+def filled(text: Text, known: Known, where: str) -> str:
+    """The text, with the values of its expressions.
+
+    Raises:
+        ExpressionError: an expression has no value; the error begins with `where`.
+    """
     if isinstance(text, str):
         return text
     try:

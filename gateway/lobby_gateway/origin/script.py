@@ -16,6 +16,7 @@ from typing import Any
 from lobby_gateway.origin.captured import Known
 from lobby_gateway.origin.durations import Duration, seconds_of
 from lobby_gateway.origin.expressions import Expression, ExpressionError, message_variables
+from lobby_gateway.origin.http_calls import HttpCall, HttpRequest
 from lobby_gateway.origin.rules import End, MessageRules
 from lobby_gateway.origin.templates import MessageTemplate
 from lobby_gateway.resource.json_pointer import resolve
@@ -62,8 +63,8 @@ class Pause:
 LONGEST_PAUSE = 300
 """Most seconds of a pause, as in the CRD."""
 
-Step = str | MessageTemplate | Expectation | Pause
-"""A text to send with the secrets filled in, what makes a message to send, a message to wait for, or a pause."""
+Step = str | MessageTemplate | Expectation | Pause | HttpCall
+"""A text to send with the secrets filled in, what makes a message to send, a message to wait for, a pause, or an HTTP call."""
 
 _SHOWN = 300
 """Bytes of a message that came instead of an expected one; the report of it is redacted and cut later."""
@@ -79,6 +80,7 @@ class Progress:
         stream: messages after the end of the script; None before its end, or if there are none.
         end: why the connection ends: a rule says so, or a step has failed; None: it does not.
         unjudged: index of the first message that is yet to be judged; None if all were.
+        call: an HTTP call to make now; `called` is to follow.
     """
 
     sends: tuple[str | bytes, ...] = field(default=(), repr=False)
@@ -86,18 +88,20 @@ class Progress:
     stream: Batch | None = None
     end: End | None = None
     unjudged: int | None = None
+    call: HttpRequest | None = None
 
 
 class OriginScript:
     """One run of the steps, on one connection.
 
     Attributes:
+        calling: the HTTP call under way; None: there is none.
         deadline: when the expected message is overdue, or a pause ends; None if neither is under way.
     """
 
     __slots__ = (
-        "_after_awaited", "_at", "_awaited", "_early", "_early_bytes", "_instead", "_max_early", "_pause", "_rules",
-        "_steps", "deadline",
+        "_after_awaited", "_at", "_awaited", "_early", "_early_bytes", "_instead", "_max_early", "_pause", "_request",
+        "_rules", "_steps", "calling", "deadline",
     )  # fmt: skip
 
     def __init__(
@@ -117,6 +121,8 @@ class OriginScript:
         self._awaited: dict[int, Expectation] = {}  # of consecutive `expect` steps, those that are not done
         self._after_awaited = 0  # the step behind them
         self._pause: Pause | None = None  # under way
+        self.calling: HttpCall | None = None
+        self._request: HttpRequest | None = None  # of a call that begins now
         self._early: list[bytes] = []
         self._early_bytes = 0
         self._instead = ""  # the latest message that no step waited for
@@ -131,7 +137,7 @@ class OriginScript:
         """The connection is open. Call this once, before `receive`."""
         sends: list[str | bytes] = []
         end = self._advance(sends, now, known or Known())
-        return Progress(tuple(sends), end=end)
+        return self._progress(sends, end)
 
     def receive(
         self,
@@ -156,8 +162,8 @@ class OriginScript:
         for index in range(start, len(batch)):
             if self.done:
                 return Progress(tuple(sends), self._take_early(), batch.after(index))
-            if most is not None and index - start == most:
-                return Progress(tuple(sends), unjudged=index)
+            if self.calling is not None or (most is not None and index - start == most):
+                return Progress(tuple(sends), unjudged=index, call=self._take_request())
             matched = self._matching(batch, index, known)
             end: End | None = None
             if matched is None:
@@ -174,17 +180,34 @@ class OriginScript:
                     end = self._advance(sends, now, known)
             if end is not None:
                 return Progress(tuple(sends), end=end)
-        return Progress(tuple(sends), self._take_early() if self.done else None)
+        return self._progress(sends)
 
     def resume(self, now: float, known: Known | None = None) -> Progress | None:
         """Goes on if a pause is over; None: there is none, or it is not. Call it when all messages so far were judged."""
         if self._pause is None or self.deadline is None or now < self.deadline:
             return None
         self._pause = None
+        return self._next(now, known or Known())
+
+    def called(self, now: float, known: Known | None = None) -> Progress:
+        """The HTTP call has succeeded."""
+        self.calling = None
+        return self._next(now, known or Known())
+
+    def _next(self, now: float, known: Known) -> Progress:
+        """Goes on behind a step that is done."""
         self._at += 1
         sends: list[str | bytes] = []
-        end = self._advance(sends, now, known or Known())
-        return Progress(tuple(sends), self._take_early() if self.done and end is None else None, end=end)
+        return self._progress(sends, self._advance(sends, now, known))
+
+    def _progress(self, sends: list[str | bytes], end: End | None = None) -> Progress:
+        """All messages so far were judged."""
+        early = self._take_early() if self.done and end is None else None
+        return Progress(tuple(sends), early, end=end, call=self._take_request())
+
+    def _take_request(self) -> HttpRequest | None:
+        request, self._request = self._request, None
+        return request
 
     def overdue(self, now: float) -> str | None:
         """If the expected message is overdue, one line about it for people. It quotes the origin, so it is to be redacted."""
@@ -203,7 +226,7 @@ class OriginScript:
         return f"onConnect[{next(iter(self._awaited), self._at)}]"
 
     def _advance(self, sends: list[str | bytes], now: float, known: Known) -> End | None:
-        """Runs the `send` steps up to the next `expect` steps, whose messages are awaited then, or the next pause."""
+        """Runs the `send` steps up to the next `expect` steps, whose messages are awaited then, a pause or an HTTP call."""
         self.deadline = None
         while not self.done:
             step = self._steps[self._at]
@@ -212,6 +235,8 @@ class OriginScript:
                 return None
             if isinstance(step, Pause):
                 return self._pause_for(step, now, known)
+            if isinstance(step, HttpCall):
+                return self._call(step, known)
             where = self.where
             self._at += 1
             try:
@@ -227,6 +252,14 @@ class OriginScript:
             return End(str(error), refused=False)
         self._pause = pause
         self.deadline = now + seconds
+        return None
+
+    def _call(self, call: HttpCall, known: Known) -> End | None:
+        try:
+            self._request = call.request(known)
+        except ExpressionError as error:
+            return End(str(error), refused=False)
+        self.calling = call
         return None
 
     def _await_from(self, at: int, now: float) -> None:

@@ -15,7 +15,7 @@ from lobby_gateway.errors import MissingSecretError, UserError
 from lobby_gateway.origin import dialogue as dialogues
 from lobby_gateway.origin.dialogue import Dialogue
 from lobby_gateway.origin.requests import header_problem
-from lobby_gateway.resource.spec import OriginSpec, SecretKeyRef
+from lobby_gateway.resource.spec import HttpSpec, OriginSpec, SecretKeyRef
 
 TLS_CERTIFICATE_KEY = "tls.crt"
 TLS_PRIVATE_KEY_KEY = "tls.key"
@@ -69,12 +69,12 @@ def secret_references(origin: OriginSpec) -> tuple[SecretReference, ...]:
 
 
 def _references(origin: OriginSpec) -> Iterator[SecretReference]:
-    named = {"headers": origin.headers, "query": origin.query}
-    for which, values in named.items():
-        for index, each in enumerate(values):
-            if each.value_from is not None:
-                ref = each.value_from.secret_key_ref
-                yield SecretReference(f"spec.origin.{which}[{index}].valueFrom.secretKeyRef", ref.name, ref.key)
+    yield from _named_references(origin, "spec.origin")
+    for index, before in enumerate(origin.before_connect):
+        yield from _named_references(before.http, f"spec.origin.beforeConnect[{index}].http")
+    for index, step in enumerate(origin.on_connect):
+        if step.http is not None:
+            yield from _named_references(step.http, f"spec.origin.onConnect[{index}].http")
     for index, secret in enumerate(origin.secrets):
         ref = secret.secret_key_ref
         yield SecretReference(f"spec.origin.secrets[{index}].secretKeyRef", ref.name, ref.key)
@@ -83,6 +83,15 @@ def _references(origin: OriginSpec) -> Iterator[SecretReference]:
     if (client := origin.tls.client_cert_secret_ref) is not None:
         for key in (TLS_CERTIFICATE_KEY, TLS_PRIVATE_KEY_KEY):
             yield SecretReference(_CLIENT_FIELD, client.name, key)
+
+
+def _named_references(request: OriginSpec | HttpSpec, path: str) -> Iterator[SecretReference]:
+    named = {"headers": request.headers, "query": request.query}
+    for which, values in named.items():
+        for index, each in enumerate(values):
+            if each.value_from is not None:
+                ref = each.value_from.secret_key_ref
+                yield SecretReference(f"{path}.{which}[{index}].valueFrom.secretKeyRef", ref.name, ref.key)
 
 
 def problems(origin: OriginSpec) -> tuple[tuple[str, str], ...]:

@@ -18,6 +18,7 @@ from lobby_gateway.origin.captured import Captured, Known
 from lobby_gateway.origin.decoding import Decoder, Later, Undecodable
 from lobby_gateway.origin.dialogue import Dialogue
 from lobby_gateway.origin.expressions import ExpressionError, times
+from lobby_gateway.origin.http_calls import CallFailure, HttpAnswer, HttpCall, HttpRequest
 from lobby_gateway.origin.keepalive import Due, Keepalive
 from lobby_gateway.origin.redaction import Redactor
 from lobby_gateway.origin.requests import Request
@@ -27,6 +28,8 @@ from lobby_gateway.origin.states import (
     TRANSITIONS,
     BeginClose,
     BeginEpoch,
+    Call,
+    CancelCall,
     CancelConnect,
     Command,
     Connect,
@@ -130,7 +133,6 @@ class OriginSession:
         self._streamed = False  # since the latest `Forget`
         self._unjudged: Iterator[Event | Undecodable | Later] | None = None  # while reading is paused
         self._judged = 0  # messages of the first of those
-        self._decodes_later = False
         decoder = Decoder(spec.decode, spec.split, spec.max_message_bytes, settings.decoded_per_turn)
         self._decoder = decoder if decoder.needed else None
         self._captured = Captured(settings.saved_bytes)
@@ -138,6 +140,9 @@ class OriginSession:
         self._hidden: deque[str] = deque(maxlen=settings.hidden_texts)  # the latest earlier captures and computed texts
         self._rules = self._dialogue.rules  # of the open connection
         self._timed: TimedMessages | None = None  # while streaming
+        self._paused = False  # reading
+        self._calls: list[HttpCall] = []  # of the attempt under way, those that are not done
+        self._request: HttpRequest | None = None  # of the latest call
 
     # For the connection: state
 
@@ -157,7 +162,8 @@ class OriginSession:
         if self.state in (State.WAITING, State.REFUSED):
             deadlines = [self._next_try]
         elif self._unjudged is not None:
-            return 0.0  # in the next turn
+            if self._script.calling is None:
+                return 0.0  # in the next turn
         elif self._keepalive is not None and self.state in (State.SCRIPTING, State.STREAMING):
             deadlines += [self._script.deadline, self._keepalive.wake_at()]
             if self._timed is not None:
@@ -255,6 +261,55 @@ class OriginSession:
         self._wanted = False
         self._leave()
 
+    def next_call(self) -> HttpRequest | None:
+        """The next HTTP call before the handshake of the attempt under way; `answered` or `call_failed` is to follow.
+
+        None: there is none, or the attempt has failed.
+
+        Raises:
+            ExpressionError: an expression has no value, or one that is not allowed where it is used.
+        """
+        if self.state is not State.CONNECTING or not self._calls:
+            return None
+        self._request = self._calls[0].request(self._known())
+        self._hide_captured()
+        return self._request
+
+    def answered(self, answer: HttpAnswer, now: float) -> bool:
+        """The answer to the call under way; returns whether the attempt goes on."""
+        call, request = self._call_under_way()
+        failure = call.judge(request, answer, self._known())
+        if failure is not None:
+            self._call_ends(failure, now)
+            return False
+        self._hide_captured()
+        if self.state is State.CONNECTING:
+            del self._calls[0]
+        else:
+            self._advance(self._script.called(now, self._known()), now)
+        return True
+
+    def call_failed(self, problem: str, now: float) -> None:
+        """There is no answer to the call under way; `problem` is for people."""
+        call, request = self._call_under_way()
+        self._call_ends(call.failed(request, problem), now)
+
+    def _call_under_way(self) -> tuple[HttpCall, HttpRequest]:
+        call = self._calls[0] if self.state is State.CONNECTING else self._script.calling
+        assert call is not None  # noqa: S101  somebody made it
+        assert self._request is not None  # noqa: S101  likewise
+        return call, self._request
+
+    def _call_ends(self, failed: CallFailure, now: float) -> None:
+        """A call has failed, and so has the attempt."""
+        failure = Failure.REFUSED if failed.refused else Failure.HTTP_CALL
+        if self.state is State.CONNECTING:
+            self._fail(failure, failed.reason, now, failed.retry_after_seconds)
+            self._gone(now)
+        else:
+            close = BeginClose(1000, "an HTTP call of onConnect has failed")
+            self._give_up(failure, failed.reason, close, now, failed.retry_after_seconds)
+
     def request(self) -> Request:
         """The request that opens the connection, for the attempt under way. Call this once, before `opened`.
 
@@ -312,8 +367,24 @@ class OriginSession:
         decoded = iter(events) if self._decoder is None else self._decoder.events(events)
         if self._unjudged is not None:
             self._unjudged = chain(self._unjudged, decoded)  # the rest of the read that was under way
+        elif self._script.calling is not None:
+            self._keep(decoded, now)
         else:
             self._receive_all(decoded, now)
+        if self._unjudged is not None or self._paused:
+            self._pause_reading()
+
+    def _keep(self, events: Iterator[Event | Undecodable | Later], now: float) -> None:
+        """During an HTTP call, messages wait for what follows it; anything else is acted on until one has come."""
+        for event in events:
+            if isinstance(event, Batch):
+                self._unjudged = chain((event,), events)
+                return
+            if isinstance(event, Later):
+                self._unjudged = events
+                return
+            if self.state is State.SCRIPTING:
+                self._receive(event, now)
 
     def _receive_all(self, events: Iterator[Event | Undecodable | Later], now: float) -> None:
         for event in events:
@@ -329,7 +400,6 @@ class OriginSession:
                 return  # closing: ignored
             elif isinstance(event, Later):
                 self._unjudged = events
-                self._decode_later(True)
                 return
             else:
                 rest = self._receive(event, now)
@@ -356,11 +426,10 @@ class OriginSession:
 
     def wake(self, now: float) -> None:
         """Acts on the deadlines that have passed. To be told what `bytes_received` and `bytes_taken` tell, first."""
-        if self._unjudged is not None:
+        if self._unjudged is not None and self._script.calling is None:
             events, self._unjudged = self._unjudged, None
             self._receive_all(events, now)
-            if self._unjudged is None:
-                self._decode_later(False)
+            self._pause_reading()
         if self.state in (State.WAITING, State.REFUSED):
             self._try(now)
         if self._linger_until is not None and now >= self._linger_until:
@@ -398,6 +467,7 @@ class OriginSession:
             self._move(Signal.DUE)
             self._secrets_changed = False
             self.attempts += 1
+            self._calls = list(self._dialogue.calls)
             self._commands.append(Connect())
 
     def _leave(self) -> None:
@@ -419,8 +489,14 @@ class OriginSession:
         if isinstance(event, Batch):
             most = self._settings.judged_per_turn
             progress = self._script.receive(event, now, self._known(), start=self._judged, most=most)
-            self._judge_later(progress.unjudged)
-            return event if self._judged else self._advance(progress, now)
+            self._judged = progress.unjudged or 0
+            rest = self._advance(progress, now)
+            if progress.unjudged is None:
+                return rest
+            if self._script.calling is not None:  # the others may be the beginning of the stream
+                self._judged = 0
+                return event.after(progress.unjudged)
+            return event
         if isinstance(event, Close):
             self._closed_by_origin(event, now)
         elif isinstance(event, Undecodable):
@@ -470,7 +546,7 @@ class OriginSession:
             self._commands.append(Publish(judgement.forwarded))
         self._hide_captured()
         self._commands.extend(Send(each) for each in judgement.sends)
-        self._judge_later(judgement.unjudged)
+        self._judged = judgement.unjudged or 0
         if judgement.renew and judgement.end is None:
             self._commands.append(Renew())
         if judgement.end is not None:
@@ -491,20 +567,11 @@ class OriginSession:
                 return
         self._hide_captured()
 
-    def _judge_later(self, unjudged: int | None) -> None:
-        """Messages wait to be judged, from this index on; None: none do."""
-        self._pause(unjudged or 0, self._decodes_later)
-
-    def _decode_later(self, later: bool) -> None:
-        """Whether messages wait to be decoded."""
-        self._pause(self._judged, later)
-
-    def _pause(self, judged: int, decodes_later: bool) -> None:
-        """Reads no more while messages wait."""
-        paused, pauses = self._judged or self._decodes_later, judged or decodes_later
-        if bool(paused) != bool(pauses):
-            self._commands.append(PauseReading() if pauses else ResumeReading())
-        self._judged, self._decodes_later = judged, decodes_later
+    def _pause_reading(self) -> None:
+        """Reads no more while messages wait to be decoded or judged."""
+        if (self._unjudged is not None) is not self._paused:
+            self._paused = self._unjudged is not None
+            self._commands.append(PauseReading() if self._paused else ResumeReading())
 
     def _advance(self, progress: Progress, now: float) -> Batch | None:
         """Returns the batch whose messages are to be judged later, from index `_judged` on."""
@@ -513,6 +580,9 @@ class OriginSession:
         if progress.end is not None:
             self._end(progress.end, now)
             return None
+        if progress.call is not None:
+            self._request = progress.call
+            self._commands.append(Call(progress.call))
         if not self._script.done:
             return None
         assert self._keepalive is not None  # noqa: S101  while open
@@ -541,6 +611,8 @@ class OriginSession:
         self._give_up(Failure.REFUSED if close.code in self._refused_codes else Failure.CLOSED, reason, None, now)
 
     def _watch(self, now: float) -> None:
+        if self._paused and self._script.calling is not None:
+            return  # a pong could not be read
         while self._keepalive is not None and self.state in (State.SCRIPTING, State.STREAMING):
             due = self._keepalive.wake(now)
             if due is Due.NOTHING:
@@ -556,20 +628,28 @@ class OriginSession:
                 reason = f"no message for {self._spec.stale_seconds} s"
                 self._give_up(Failure.STALE, reason, BeginClose(1000, reason), now)
 
-    def _give_up(self, failure: Failure, reason: str, close: BeginClose | None, now: float) -> None:
+    def _give_up(self, failure: Failure, reason: str, close: BeginClose | None, now: float, floor: float = 0.0) -> None:
         """Ends the open connection for `reason`; `close` is None if the connection closes by itself."""
-        where = f"{self._script.where}: " if self.state is State.SCRIPTING and failure is not Failure.SCRIPT else ""
-        self._fail(failure, where + reason, now)
+        if self.state is State.SCRIPTING and not reason.startswith("onConnect["):
+            reason = f"{self._script.where}: {reason}"
+        self._fail(failure, reason, now, floor)
         self._close(close, doomed=True)
 
     def _close(self, close: BeginClose | None, *, doomed: bool = False) -> None:
         self._move(Signal.CLOSE)
+        self._cancel_call()
         self._unjudged = None
-        self._pause(0, False)
+        self._judged = 0
+        self._pause_reading()
         self._forget_if_unwanted()
         self._doomed = doomed
         if close is not None:
             self._commands.append(close)
+
+    def _cancel_call(self) -> None:
+        if self._script.calling is not None:
+            self._script.calling = None
+            self._commands.append(CancelCall())
 
     # Failures, and when to retry
 
@@ -595,11 +675,12 @@ class OriginSession:
 
     def _gone(self, now: float) -> None:
         """The connection is closed, or the attempt has failed."""
+        self._cancel_call()
         self._keepalive = None
         self._timed = None
         self._unjudged = None
         self._judged = 0
-        self._decodes_later = False
+        self._paused = False
         self._streaming_since = None
         self._linger_until = None
         self._script = OriginScript(())

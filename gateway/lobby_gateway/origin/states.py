@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 
+from lobby_gateway.origin.http_calls import HttpRequest
 from lobby_gateway.origin.redaction import Redactor
 from lobby_gateway.process.seat_reports import OriginState
 from lobby_gateway.websocket.frames import Batch
@@ -89,12 +90,31 @@ class ImpossibleSignalError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Connect:
-    """Connect. Exactly one of `opened`, `refused` and `failed` follows, in bounded time."""
+    """Connect, after the HTTP calls that `next_call` gives.
+
+    Unless one of them fails, exactly one of `opened`, `refused` and `failed` follows, in bounded time.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class CancelConnect:
     """Stop connecting. No call about that attempt follows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Make an HTTP call while the connection is open. `answered` or `call_failed` follows, in bounded time.
+
+    Attributes:
+        request: the call.
+    """
+
+    request: HttpRequest
+
+
+@dataclass(frozen=True, slots=True)
+class CancelCall:
+    """Stop that call. No call about it follows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +193,8 @@ class ResumeReading:
 Command = (
     Connect
     | CancelConnect
+    | Call
+    | CancelCall
     | Send
     | SendPing
     | BeginClose
@@ -193,6 +215,7 @@ class Failure(StrEnum):
     UNREACHABLE = "unreachable"  # DNS, TCP, TLS, timeout, or not a WebSocket server
     REFUSED = "refused"  # HTTP 401, 403; `closeCodes.refused`; a rule says so
     TURNED_AWAY = "turned_away"  # any other HTTP status except 101
+    HTTP_CALL = "http_call"  # an `http` step has failed, except with 401 and 403
     SCRIPT = "script"  # a message that `onConnect` expects did not arrive
     ENDED = "ended"  # by us, because of a message: a rule of `onMessage` says so, or it can't be answered
     CLOSED = "closed"  # by the origin, with a close frame

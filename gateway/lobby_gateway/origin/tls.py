@@ -14,12 +14,14 @@ _CLIENT_FIELD = "spec.origin.tls.clientCertSecretRef"
 
 
 def origin_context(origin: OriginSpec, resolved: ResolvedOrigin) -> ssl.SSLContext | None:
-    """The context of a `wss://` origin, or of one whose URL is computed; None for `ws://`.
+    """The context of an origin and of HTTP calls around it; None: all of that is without TLS.
 
     Raises:
         UserError: a PEM text is unusable; the error names the field and contains nothing of the text.
     """
-    if origin.url.startswith("ws://"):
+    calls = [step.http.url for step in origin.before_connect]
+    calls += [step.http.url for step in origin.on_connect if step.http is not None]
+    if origin.url.startswith("ws://") and all(url.startswith("http://") for url in calls):
         return None
     # Only ASCII is accepted, but comments between certificates may contain anything; within one, "?" makes it invalid.
     ca_pem = None if resolved.ca_pem is None else resolved.ca_pem.encode("ascii", "replace").decode()

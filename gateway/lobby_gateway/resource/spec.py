@@ -191,6 +191,59 @@ class ExpectSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HttpEndSpec:
+    """Answers to an HTTP call that end the attempt, whatever their status.
+
+    Attributes:
+        when: an expression that holds for them.
+        reason: an expression for why; None: the status.
+        refused: whether trying again soon is pointless.
+    """
+
+    when: str
+    reason: str | None
+    refused: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpSpec:
+    """An HTTP call.
+
+    Attributes:
+        method: HTTP method.
+        url: `http://` or `https://` URL, with `$(…)` not evaluated.
+        headers: headers of the request.
+        query: parameters added to the URL.
+        body: the body, with `$(…)` not evaluated; None: none. It may contain a secret, so `repr` omits it.
+        status: statuses of success.
+        timeout_seconds: most seconds for the whole call.
+        save: expressions for values to save of the answer, by name; None: none.
+        end: answers that end the attempt; None: only those with another status.
+    """
+
+    method: str
+    url: str
+    headers: tuple[NamedValue, ...]
+    query: tuple[NamedValue, ...]
+    body: str | None = field(repr=False)
+    status: tuple[int, ...]
+    timeout_seconds: int
+    save: Mapping[str, str] | None
+    end: HttpEndSpec | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BeforeConnectStep:
+    """One step before each attempt to connect.
+
+    Attributes:
+        http: an HTTP call.
+    """
+
+    http: HttpSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WaitSpec:
     """A pause; exactly one of `seconds` and `seconds_from` is set.
 
@@ -214,12 +267,14 @@ class OnConnectStep:
         send_bytes: an expression for a binary message to send; may contain a secret, so `repr` omits it.
         expect: a message to wait for.
         wait: a pause.
+        http: an HTTP call.
     """
 
     send: str | None = field(repr=False)
     send_bytes: str | None = field(repr=False)
     expect: ExpectSpec | None
     wait: WaitSpec | None
+    http: HttpSpec | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -353,6 +408,7 @@ class OriginSpec:
         secrets: secrets that `send` texts refer to.
         decode: how binary messages are compressed; decoded, they are texts.
         split: what separates messages in a text; None: each text is one message.
+        before_connect: steps before each attempt to connect.
         on_connect: steps on each new connection.
         on_message: rules for messages of the origin, the first match wins.
         every: messages to the origin at intervals.
@@ -375,6 +431,7 @@ class OriginSpec:
     secrets: tuple[SecretVariable, ...]
     decode: Decode
     split: str | None
+    before_connect: tuple[BeforeConnectStep, ...]
     on_connect: tuple[OnConnectStep, ...]
     on_message: tuple[RuleSpec, ...]
     every: tuple[TimedSpec, ...]
@@ -395,7 +452,9 @@ class OriginSpec:
         return sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
 
 
-_DECIDING = ("url", "headers", "query", "subprotocols", "decode", "split", "on_connect", "on_message", "identity")
+_DECIDING = (
+    "url", "headers", "query", "subprotocols", "decode", "split", "before_connect", "on_connect", "on_message", "identity",
+)  # fmt: skip
 _EMPTY = ("", None, (), "None")
 """A field that is empty does not count, so that a version that adds one agrees with those before it."""
 

@@ -87,7 +87,7 @@ async def open_websocket(
             if context is None:
                 await loop.create_connection(lambda: client, sock=sock)
             else:
-                await _connect_tls(client, sock, context, server_hostname or handshake.host)
+                await connect_tls(client, sock, context, server_hostname or handshake.host)
             await client.wait_open()
     except TimeoutError as error:
         client.abort()
@@ -103,13 +103,23 @@ async def open_websocket(
     return client
 
 
-async def _connect_tls(client: WebSocketClient, sock: socket.socket, context: tls.SSLContext, name: str) -> None:
-    """TLS in a separate step: `create_connection` leaks the socket if it is cancelled at the wrong moment."""
+async def connect_tls(
+    protocol: asyncio.BaseProtocol, sock: socket.socket, context: tls.SSLContext, name: str
+) -> asyncio.Transport:
+    """Makes a TLS connection over a connected socket, and gives it to a protocol.
+
+    In a separate step: `create_connection` leaks the socket if it is cancelled at the wrong moment. Bytes that arrive before
+    the handshake are dropped; the protocol must not take them for the peer's.
+
+    Raises:
+        OSError: the handshake failed.
+        ConnectFailedError: the name is none.
+    """
     loop = asyncio.get_running_loop()
     plain, _ = await loop.create_connection(asyncio.Protocol, sock=sock)
     try:
         # The dot of an absolute name is of DNS: SNI and certificates are without it (RFC 6066 §3), `Host` keeps it.
-        secured = await loop.start_tls(plain, client, context, server_hostname=name.removesuffix("."))
+        secured = await loop.start_tls(plain, protocol, context, server_hostname=name.removesuffix("."))
     except BaseException as error:
         plain.abort()  # asyncio leaves it open if it can't use the name
         if isinstance(error, UnicodeError):
@@ -119,7 +129,8 @@ async def _connect_tls(client: WebSocketClient, sock: socket.socket, context: tl
         raise
     if secured is None:
         raise ConnectionResetError
-    client.connection_made(secured)
+    protocol.connection_made(secured)
+    return secured
 
 
 class WebSocketClient(asyncio.BufferedProtocol):

@@ -236,15 +236,16 @@ def _refusal(status: int, phrase: str, fields: Fields, unix_now: float) -> Hands
     reason = f"HTTP {status} {phrase}".rstrip()
     if 300 <= status < 400 and "location" in values:
         # Not followed: headers, including credentials, would go to a host that the Lobby does not name.
-        reason += f": redirects are not followed; this one points to {_without_query(values['location'])}"
+        reason += f": redirects are not followed; this one points to {without_query(values['location'])}"
     retry_after = values.get("retry-after")
     seconds = None if retry_after is None else retry_after_seconds(retry_after, unix_now)
     return HandshakeRefusedError(status, seconds, reason)
 
 
-def _without_query(location: str) -> str:
+def without_query(url: str) -> str:
+    """A URL for people: without user, query and fragment, which may contain secrets."""
     try:
-        parts = urlsplit(location)
+        parts = urlsplit(url)
     except ValueError:
         return "an invalid URL"
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()

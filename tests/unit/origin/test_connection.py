@@ -14,10 +14,11 @@ from ipaddress import ip_network
 from typing import Any
 
 import pytest
+from tests.support.api import FakeApi, http_answer, silence
 from tests.support.origins import FakeOrigin, Refuse, authority, fragmented, server_frame
 from tests.support.peers import raw_server
 from tests.support.sockets import run
-from tests.support.specs import origin_spec, resolved
+from tests.support.specs import http_step, origin_spec, resolved
 from tests.support.waiting import stays, until
 
 from lobby_gateway.errors import UserError
@@ -257,6 +258,97 @@ def test_expressions_in_the_handshake_are_evaluated_for_each_attempt() -> None:
                 await lobby.until(lambda: len(lobby.epochs) == 2)
             assert [each.path for each in origin.connections] == ["/2", "/2?token=t1"]
             assert {each.headers["authorization"] for each in origin.connections} == {"Bearer hunter22"}
+
+    run(main())
+
+
+# HTTP calls
+
+
+def test_calls_give_the_address_and_are_made_for_each_attempt() -> None:
+    async def main() -> None:
+        async with FakeOrigin() as origin, FakeApi(lambda _: http_answer({"url": origin.url, "token": "t1"})) as api:
+            step = http_step(
+                url=f"{api.url}/open",
+                method="POST",
+                headers=[{"name": "Authorization", "value": "Bearer $(KEY)"}],
+                save={"url": "http.json.url", "token": "http.json.token"},
+            )
+            query = [{"name": "token", "value": "$(saved.token)"}]
+            async with running(
+                "$(saved.url)", environment=KEY, secrets=SECRETS, beforeConnect=[step], query=query
+            ) as lobby:
+                await origin.until_connected(1)
+                origin.end_connections()
+                await origin.until_connected(2)
+                await lobby.until(lambda: len(lobby.epochs) == 2)
+            assert [each.headers["authorization"] for each in api.requests] == ["Bearer hunter22"] * 2
+            assert [each.path for each in origin.connections] == ["/?token=t1"] * 2
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("answer", "state", "reason"),
+    [
+        (http_answer("hunter22", 401), OriginState.REFUSED, "HTTP 401 Unauthorized"),
+        (http_answer("", 429, ("Retry-After", "600")), OriginState.WAITING, "HTTP 429 Too Many Requests"),
+        (b"hunter22\r\n\r\n", OriginState.WAITING, "the answer is not HTTP/1.1"),
+    ],
+)
+def test_a_call_that_fails_is_a_failed_attempt_without_a_handshake(
+    answer: bytes, state: OriginState, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        async with FakeOrigin() as origin, FakeApi(lambda _: answer) as api:
+            step = http_step(url=f"{api.url}/open?key=$(KEY)")
+            slow = {"minMilliseconds": 60_000, "maxMilliseconds": 60_000}
+            fields: dict[str, Any] = {
+                "environment": KEY,
+                "secrets": SECRETS,
+                "reconnect": slow,
+                "fraction": lambda: 1.0,
+            }
+            async with running(origin.url, beforeConnect=[step], **fields) as lobby:
+                await until(lambda: lobby.origin.report().state is state)
+                report = lobby.origin.report()
+                assert report.reason == f"beforeConnect[0].http: GET {api.url}/open: {reason}"
+                assert report.retry_in_seconds > (600 if "429" in reason else 59)
+                assert (len(api.requests), origin.attempts) == (1, [])
+            assert "hunter22" not in caplog.text
+
+    run(main())
+
+
+def test_a_call_of_on_connect_happens_on_the_open_connection() -> None:
+    async def greet(origin: FakeOrigin, _: object) -> None:
+        await origin.send('{"session": "s1"}', "first")
+
+    async def main() -> None:
+        async with FakeOrigin(on_open=greet) as origin, FakeApi(lambda _: http_answer("", 202)) as api:
+            steps = [
+                {"expect": {"json": {}, "save": {"session": "msg.session"}, "timeoutSeconds": 5}},
+                http_step(url=api.url, method="POST", body='{"session":"$(saved.session)"}', status=[202]),
+            ]
+            async with running(origin.url, onConnect=steps) as lobby:
+                await lobby.until(lambda: lobby.messages == [b"first"])
+                await origin.send("second")
+                await lobby.until(lambda: lobby.messages == [b"first", b"second"])
+            assert [each.json() for each in api.requests] == [{"session": "s1"}]
+
+    run(main())
+
+
+@pytest.mark.parametrize("where", ["before", "after"])
+def test_a_call_under_way_ends_with_its_connection(where: str) -> None:
+    async def main() -> None:
+        async with FakeOrigin() as origin, FakeApi(lambda _: silence) as api:
+            steps: dict[str, Any] = {"beforeConnect" if where == "before" else "onConnect": [http_step(url=api.url)]}
+            async with running(origin.url, **steps) as lobby:
+                await api.until_requests(1)
+                await lobby.origin.close()
+                await until(lambda: api.closed == 1)
+            assert len(origin.connections) == (0 if where == "before" else 1)
 
     run(main())
 

@@ -76,7 +76,13 @@ def test_a_default_is_reached_because_its_parents_have_one(path: str) -> None:
     node = SPEC[path]
     for name, inner in node.get("properties", {}).items():
         if inner.get("type") == "object" and has_defaults_below(inner) and name not in node.get("required", ()):
-            optional = name in {"caSecretRef", "expect", "end", "wait"}  # what is in them counts only where they are
+            optional = name in {
+                "caSecretRef",
+                "expect",
+                "end",
+                "wait",
+                "http",
+            }  # what is in them counts only where they are
             assert ("default" in inner) is not optional
 
 
@@ -124,6 +130,11 @@ def test_texts_that_may_be_secret_are_marked() -> None:
     assert marked == {
         "spec.origin.headers[].value",
         "spec.origin.query[].value",
+        *(
+            f"spec.origin.{steps}[].http.{each}"
+            for steps in ("beforeConnect", "onConnect")
+            for each in ("headers[].value", "query[].value", "body")
+        ),
         "spec.origin.onConnect[].send",
         "spec.origin.onConnect[].sendBytes",
         "spec.origin.onMessage[].send",

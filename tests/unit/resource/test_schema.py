@@ -75,6 +75,7 @@ def test_defaults_reach_every_leaf() -> None:
             "tls": {"insecureSkipVerify": False},
             "secrets": [],
             "decode": "None",
+            "beforeConnect": [],
             "onConnect": [],
             "onMessage": [],
             "closeCodes": {"refused": [1008]},

@@ -45,7 +45,7 @@ def lobby(name: str) -> Lobby:
 
 
 def pause(wait: WaitSpec) -> OnConnectStep:
-    return OnConnectStep(send=None, send_bytes=None, expect=None, wait=wait)
+    return OnConnectStep(send=None, send_bytes=None, expect=None, wait=wait, http=None)
 
 
 def test_every_field_arrives() -> None:
@@ -87,12 +87,14 @@ def test_every_field_arrives() -> None:
                 timeout_seconds=10,
             ),
             wait=None,
+            http=None,
         ),
         OnConnectStep(
             send=None,
             send_bytes=None,
             expect=ExpectSpec(json={}, contains=None, when=None, save=None, early=Early.DROP, timeout_seconds=5),
             wait=None,
+            http=None,
         ),
         pause(WaitSpec(seconds=1, seconds_from=None, early=Early.DROP)),
         pause(WaitSpec(seconds=None, seconds_from="double(saved.session) / 1000.0", early=Early.FORWARD)),

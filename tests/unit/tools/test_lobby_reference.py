@@ -33,7 +33,7 @@ def test_rows_give_limits_defaults_and_required_fields() -> None:
     assert "| `messages` | `Ignore`, `Forward`, `Reject` | `Ignore` |" in page
     assert "| `url` | a ws:// or wss:// URL, at most 2048 characters | required |" in page
     assert "- `replicas` must be at most maxReplicas." in page
-    assert "- Each must have exactly one of send, sendBytes, expect and wait." in page
+    assert "- Each must have exactly one of send, sendBytes, expect, wait and http." in page
 
 
 def test_links_point_to_existing_headings() -> None:

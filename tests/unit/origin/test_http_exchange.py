@@ -1,0 +1,235 @@
+"""Calls over real sockets, to servers that do what they should not."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+import time
+from collections.abc import Callable
+from ipaddress import ip_network
+from typing import Any
+
+import pytest
+from tests.support.api import Answer, ApiRequest, FakeApi, http_answer, silence
+from tests.support.origins import authority
+from tests.support.sockets import run
+from tests.support.waiting import until
+
+from lobby_gateway.http.client import HttpError
+from lobby_gateway.origin.http_calls import HttpAnswer, HttpRequest
+from lobby_gateway.origin.http_exchange import exchange
+from lobby_gateway.origin.requests import Request
+from lobby_gateway.settings import OriginSettings
+
+SETTINGS = OriginSettings(answer_bytes=1000)
+
+
+async def ask(
+    url: str, *, tls: ssl.SSLContext | None = None, settings: OriginSettings = SETTINGS, **fields: Any
+) -> HttpAnswer:
+    headers = fields.pop("headers", ())
+    given = {"what": "", "method": "GET", "body": None, "timeout_seconds": 5, **fields}
+    return await exchange(HttpRequest(request=Request(url, headers), **given), tls=tls, settings=settings)
+
+
+def always(answer: Answer) -> Callable[[ApiRequest], Answer]:
+    return lambda _: answer
+
+
+def test_a_call_sends_what_it_should_and_gets_the_whole_answer() -> None:
+    async def main() -> None:
+        async with FakeApi(always(http_answer({"token": "t"}, 201, ("Retry-After", "7")))) as api:
+            answer = await ask(
+                f"{api.url}/v1/token?a=b%20c",
+                method="POST",
+                body='{"a":"é"}',
+                headers=(("User-Agent", "me"), ("X-Key", "k")),
+            )
+            assert (answer.status, answer.body, answer.retry_after_seconds) == (201, b'{"token": "t"}', 7.0)
+            (request,) = api.requests
+            assert (request.method, request.target, request.json()) == ("POST", "/v1/token?a=b%20c", {"a": "é"})
+            assert request.headers == {
+                "host": f"127.0.0.1:{api.port}",
+                "user-agent": "me",
+                "accept": "application/json",
+                "accept-encoding": "identity",
+                "x-key": "k",
+                "connection": "close",
+                "content-length": "10",
+            }
+            await ask(api.url)
+            assert (api.requests[1].target, "content-length" in api.requests[1].headers) == ("/", False)
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nabcde",
+        b"HTTP/1.0 200 OK\r\n\r\nabcde",
+        b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nabcde",
+    ],
+)
+def test_every_form_of_a_body_is_read(answer: bytes) -> None:
+    async def main() -> None:
+        async with FakeApi(always(answer)) as api:
+            assert (await ask(api.url)).body == b"abcde"
+
+    run(main())
+
+
+async def endless_body(writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    while True:
+        writer.write(b"9\r\ns3cr3ts3c\r\n" * 100)
+        await writer.drain()
+        await asyncio.sleep(0)
+
+
+async def endless_head(writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\n")
+    while True:
+        writer.write(b"X-S3cr3t: s3cr3t\r\n" * 100)
+        await writer.drain()
+        await asyncio.sleep(0)
+
+
+async def dripping(writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n")
+    while True:
+        writer.write(b".")
+        await writer.drain()
+        await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [
+        (endless_body, "the response is longer than 1000 bytes"),
+        (
+            b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n" + b"s3cr3t" * 999,
+            "the response is longer than 1000 bytes",
+        ),
+        (endless_head, "the answer is not HTTP/1.1"),
+        (silence, "no answer within 0.3 s"),
+        (dripping, "no answer within 0.3 s"),
+        (b"", "the connection was closed without an answer"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\ns3cr3t", "the answer is not HTTP/1.1"),
+        (b"HTTP/1.1 s3cr3t\r\n\r\n", "the answer is not HTTP/1.1"),
+        (b"s3cr3t-s3cr3t\r\n\r\n", "the answer is not HTTP/1.1"),
+        (b"HTTP/1.1 200 OK\r\ns3cr3t\r\n\r\n", "the answer is not HTTP/1.1"),
+        (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: s3cr3t\r\n\r\n", "the answer is not HTTP/1.1"),
+    ],
+)
+def test_a_hostile_server_is_left_in_bounded_time_and_not_quoted(answer: Answer, problem: str) -> None:
+    async def main() -> None:
+        async with FakeApi(always(answer)) as api:
+            bounded_by_time = answer in {silence, dripping}
+            began = time.monotonic()
+            with pytest.raises(HttpError) as raised:
+                await ask(f"{api.url}/s3cr3t?s3cr3t", timeout_seconds=0.3 if bounded_by_time else 30)
+            assert time.monotonic() - began < 20
+            assert str(raised.value) == problem
+            await until(lambda: api.closed == 1)
+
+    run(main())
+
+
+def test_a_redirect_is_an_answer_like_others_and_told_without_its_query() -> None:
+    async def main() -> None:
+        location = ("Location", "https://user:s3cr3t@other.example/path?key=s3cr3t#s3cr3t")
+        async with FakeApi(always(http_answer("", 307, location))) as api:
+            answer = await ask(api.url)
+            assert (answer.status, answer.location) == (307, "https://other.example/path")
+            assert len(api.requests) == 1
+
+    run(main())
+
+
+def test_a_cancelled_call_closes_its_connection() -> None:
+    async def main() -> None:
+        async with FakeApi(always(silence)) as api:
+            task = asyncio.create_task(ask(api.url))
+            await api.until_requests(1)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            await until(lambda: api.closed == 1)
+
+    run(main())
+
+
+def test_https_is_verified_and_failures_name_the_cause() -> None:
+    async def main() -> None:
+        ours = authority("localhost")
+        trusting = ssl.create_default_context(cadata=ours.ca_pem)
+        async with FakeApi(always(http_answer("ok")), tls=ours.server, name="localhost") as api:
+            assert (await ask(api.url, tls=trusting)).body == b"ok"
+            with pytest.raises(HttpError, match=r"^TLS: certificate is not trusted \("):
+                await ask(api.url)
+            with pytest.raises(HttpError, match=r"^TLS: certificate is not trusted \(IP address mismatch"):
+                await ask(api.url.replace("localhost", "127.0.0.1"), tls=trusting)
+            assert len(api.requests) == 1
+
+    run(main())
+
+
+def test_a_server_without_tls_is_named_so() -> None:
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            await reader.read(1)
+            writer.write(http_answer("s3cr3t"))
+            await reader.read()
+        writer.transport.abort()
+
+    async def main() -> None:
+        server = await asyncio.start_server(speak, "127.0.0.1", 0)
+        async with server:
+            port = server.sockets[0].getsockname()[1]
+            with pytest.raises(HttpError, match=r"^TLS: the origin does not speak TLS on this port$"):
+                await ask(f"https://127.0.0.1:{port}")
+
+    run(main())
+
+
+def test_what_arrives_before_tls_is_not_taken_for_the_answer() -> None:
+    async def forge(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(http_answer("forged"))
+        with contextlib.suppress(ConnectionError):
+            await reader.read()
+        writer.transport.abort()
+
+    async def main() -> None:
+        server = await asyncio.start_server(forge, "127.0.0.1", 0)
+        async with server:
+            port = server.sockets[0].getsockname()[1]
+            with pytest.raises(HttpError):  # it was read as a part of the handshake, or not at all
+                await ask(f"https://localhost:{port}", timeout_seconds=1)
+
+    run(main())
+
+
+def test_a_server_that_is_not_there_is_named_by_its_cause() -> None:
+    async def main() -> None:
+        async with FakeApi(always(b"")) as api:
+            url = api.url
+        with pytest.raises(HttpError, match=r"^connection refused$"):
+            await ask(url)
+        with pytest.raises(HttpError, match=r"^DNS: no address for nowhere\.invalid"):
+            await ask("http://nowhere.invalid/s3cr3t")
+
+    run(main())
+
+
+def test_a_server_in_a_denied_network_is_not_called() -> None:
+    async def main() -> None:
+        async with FakeApi(always(http_answer("ok"))) as api:
+            settings = OriginSettings(denied_networks=(ip_network("127.0.0.0/8"),))
+            with pytest.raises(HttpError, match=r"^127\.0\.0\.1 is in the denied network 127\.0\.0\.0/8$"):
+                await ask(api.url, settings=settings)
+            assert api.closed == 0
+
+    run(main())

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from ipaddress import ip_network
 from typing import Any
 
@@ -177,18 +177,30 @@ def test_https_is_verified_and_failures_name_the_cause() -> None:
     run(main())
 
 
-def test_a_server_without_tls_is_named_so() -> None:
+@contextlib.asynccontextmanager
+async def speaking_plainly(*, first: bool) -> AsyncIterator[int]:
+    """The port of a server that sends an answer without TLS, before or after it gets something."""
+    ended = asyncio.Event()
+
     async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError):
-            await reader.read(1)
-            writer.write(http_answer("s3cr3t"))
+            if not first:
+                await reader.read(1)
+            writer.write(http_answer("forged"))
             await reader.read()
         writer.transport.abort()
+        ended.set()
 
+    server = await asyncio.start_server(speak, "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname()[1]
+        await ended.wait()
+        await asyncio.sleep(0)  # its transport ends in the next turn
+
+
+def test_a_server_without_tls_is_named_so() -> None:
     async def main() -> None:
-        server = await asyncio.start_server(speak, "127.0.0.1", 0)
-        async with server:
-            port = server.sockets[0].getsockname()[1]
+        async with speaking_plainly(first=False) as port:
             with pytest.raises(HttpError, match=r"^TLS: the origin does not speak TLS on this port$"):
                 await ask(f"https://127.0.0.1:{port}")
 
@@ -196,18 +208,10 @@ def test_a_server_without_tls_is_named_so() -> None:
 
 
 def test_what_arrives_before_tls_is_not_taken_for_the_answer() -> None:
-    async def forge(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(http_answer("forged"))
-        with contextlib.suppress(ConnectionError):
-            await reader.read()
-        writer.transport.abort()
-
     async def main() -> None:
-        server = await asyncio.start_server(forge, "127.0.0.1", 0)
-        async with server:
-            port = server.sockets[0].getsockname()[1]
+        async with speaking_plainly(first=True) as port:
             with pytest.raises(HttpError):  # it was read as a part of the handshake, or not at all
-                await ask(f"https://localhost:{port}", timeout_seconds=1)
+                await ask(f"https://127.0.0.1:{port}", timeout_seconds=1)
 
     run(main())
 

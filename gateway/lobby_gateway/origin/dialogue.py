@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from lobby_gateway.origin.captured import Known
@@ -26,7 +26,7 @@ from lobby_gateway.resource.spec import (
     WaitSpec,
 )
 
-T = TypeVar("T")
+T = TypeVar("T", Expression, Template, BytesTemplate)
 
 ReadSecret = Callable[[SecretKeyRef], str]
 """Gives the value of a key of a Secret."""
@@ -43,6 +43,7 @@ class Dialogue:
         steps: of `onConnect`.
         rules: of `onMessage`; None: there are none.
         timed: of `every`.
+        uses_last: whether an expression looks at the newest message of the stream.
     """
 
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -51,6 +52,7 @@ class Dialogue:
     steps: tuple[Step, ...] = field(default=(), compare=False)
     rules: MessageRules | None = field(default=None, compare=False)
     timed: tuple[TimedMessage, ...] = field(default=(), compare=False)
+    uses_last: bool = field(default=False, compare=False)
 
     def constants(self) -> Iterator[str]:
         """Values of headers and query that are the same for each request, and may be secret."""
@@ -95,7 +97,7 @@ def _compile(origin: OriginSpec, read: ReadSecret) -> tuple[Dialogue, Sequence[t
         rules=MessageRules(rules) if rules else None,
         timed=compiler.timed(),
     )
-    return made, compiler.problems
+    return replace(made, uses_last=compiler.uses_last), compiler.problems
 
 
 class _Compiler:
@@ -104,6 +106,7 @@ class _Compiler:
     Attributes:
         secrets: values by the names that expressions use.
         problems: as (field, one line).
+        uses_last: whether an expression so far looks at the newest message of the stream.
     """
 
     def __init__(self, origin: OriginSpec, read: ReadSecret) -> None:
@@ -111,6 +114,7 @@ class _Compiler:
         self._read = read
         self.secrets = {each.name: read(each.secret_key_ref) for each in origin.secrets}
         self.problems: list[tuple[str, str]] = []
+        self.uses_last = False
 
     def calls(self) -> tuple[HttpCall, ...]:
         steps = enumerate(self._origin.before_connect)
@@ -254,7 +258,9 @@ class _Compiler:
 
     def _compiled(self, path: str, make: Callable[[], T]) -> T | None:
         try:
-            return make()
+            made = make()
         except ExpressionError as error:
             self.problems.append((path, str(error)))
             return None
+        self.uses_last = self.uses_last or made.uses_last
+        return made

@@ -11,6 +11,7 @@ the size of a message. Regular expressions (`matches`) take linear time.
 | `data` | its bytes |
 | `now`, `nowMillis` | seconds and milliseconds since 1970, whole numbers |
 | `saved` | values captured from messages and answers, by name (`captured.py`) |
+| `last` | the newest message that went to the clients as JSON; an empty map if there is none, or if it is not JSON |
 | `http` | an answer to an HTTP call: `status`, and `json`, the body as JSON; null if it is none |
 """
 
@@ -27,10 +28,11 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Final
 
 from lobby_gateway.errors import LobbyGatewayError
+from lobby_gateway.origin import json_web_tokens as tokens
 from lobby_gateway.resource.cel_library import Program, cel
 from lobby_gateway.websocket.frames import Batch, Opcode
 
-ALWAYS: Final = frozenset({"now", "nowMillis", "saved"})
+ALWAYS: Final = frozenset({"now", "nowMillis", "saved", "last"})
 """Variables that every expression has, beside the secrets."""
 
 OF_MESSAGE: Final = ALWAYS | {"msg", "text", "data"}
@@ -44,6 +46,7 @@ _STANDARD: Final = frozenset(
 ) | {"timestamp", "duration", "dyn"}
 _TYPES: Final = frozenset(("int", "uint", "double", "bool", "string", "bytes", "list", "map", "null_type"))
 _MACRO: Final = re.compile(r"\.\s*(?:all|exists|exists_one|map|filter)\s*\(\s*([A-Za-z_]\w*)\s*,")
+_ASYMMETRIC: Final = re.compile("ES256|EdDSA")
 _STRING: Final = re.compile(
     r"""[bBrR]{0,2}(?:"{3}(?:.|\n)*?"{3}|'{3}(?:.|\n)*?'{3}|"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')"""
 )
@@ -61,9 +64,10 @@ class Expression:
     Attributes:
         source: its text.
         signs: whether its value is a signature, or made of one.
+        uses_last: whether it looks at the newest message of the stream.
     """
 
-    __slots__ = ("_functions", "_program", "signs", "source")
+    __slots__ = ("_functions", "_program", "signs", "source", "uses_last")
 
     def __init__(self, source: str, variables: Collection[str]) -> None:
         """Compiles it.
@@ -78,7 +82,10 @@ class Expression:
         self.source = source
         self._program: Program = _translated(lambda: cel().compile(source))
         used = set(self._program.functions())
-        self.signs = "hmac" in used
+        self.signs = not used.isdisjoint({"hmac", "jwt"})
+        self.uses_last = "last" in self._program.variables()
+        if "jwt" in used and _ASYMMETRIC.search(source) is not None:
+            tokens.prepare()  # now, in a thread, rather than on the event loop
         self._functions = {name: each for name, each in _FUNCTIONS.items() if name in used}
         for problem in self._problems(variables, used):
             raise ExpressionError(problem)
@@ -128,6 +135,17 @@ def message_variables(batch: Batch, index: int, others: Mapping[str, object]) ->
 def times(now: float) -> dict[str, object]:
     """The variables `now` and `nowMillis`, from the seconds since 1970."""
     return {"now": int(now), "nowMillis": int(now * 1000)}
+
+
+def last_message(batch: Batch | None) -> object:
+    """The variable `last`, from the newest messages of the stream."""
+    if batch is None or not len(batch):
+        return {}
+    index = len(batch) - 1
+    if batch.opcode(index) != Opcode.TEXT:
+        return {}
+    parsed = _parsed(bytes(batch.payload(index)).decode(errors="replace"))
+    return {} if parsed is None else parsed
 
 
 def _parsed(text: str) -> object:
@@ -187,6 +205,10 @@ def _hmac(algorithm: str, key: str | bytes, data: str | bytes) -> bytes:
     return hmac.digest(_bytes(key), _bytes(data), _algorithm(algorithm))
 
 
+def _jwt(algorithm: str, key: str | bytes, claims: object, headers: object = None) -> str:
+    return tokens.signed(algorithm, _bytes(key), claims, headers if isinstance(headers, dict) else {})
+
+
 def _digest(algorithm: str, data: str | bytes) -> bytes:
     return hashlib.new(_algorithm(algorithm), _bytes(data)).digest()
 
@@ -211,6 +233,7 @@ def _json(value: object) -> str:
 
 _FUNCTIONS: Final[Mapping[str, Callable[..., Any]]] = {
     "hmac": _hmac,
+    "jwt": _jwt,
     "digest": _digest,
     "uuid": _uuid,
     "hex": _hex,

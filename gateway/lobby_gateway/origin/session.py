@@ -17,7 +17,7 @@ from itertools import chain
 from lobby_gateway.origin.captured import Captured, Known
 from lobby_gateway.origin.decoding import Decoder, Later, Undecodable
 from lobby_gateway.origin.dialogue import Dialogue
-from lobby_gateway.origin.expressions import ExpressionError, times
+from lobby_gateway.origin.expressions import ExpressionError, last_message, times
 from lobby_gateway.origin.http_calls import CallFailure, HttpAnswer, HttpCall, HttpRequest
 from lobby_gateway.origin.keepalive import Due, Keepalive
 from lobby_gateway.origin.redaction import Redactor
@@ -140,6 +140,8 @@ class OriginSession:
         self._hidden: deque[str] = deque(maxlen=settings.hidden_texts)  # the latest earlier captures and computed texts
         self._rules = self._dialogue.rules  # of the open connection
         self._timed: TimedMessages | None = None  # while streaming
+        self._uses_last = self._dialogue.uses_last
+        self._last: Batch | None = None  # the newest messages of the stream, if expressions look at them
         self._paused = False  # reading
         self._calls: list[HttpCall] = []  # of the attempt under way, those that are not done
         self._request: HttpRequest | None = None  # of the latest call
@@ -224,6 +226,7 @@ class OriginSession:
     def set_dialogue(self, dialogue: Dialogue, redactor: Redactor) -> None:
         """Sets what is said to the origin, from the next connection on."""
         self._dialogue = dialogue
+        self._uses_last = dialogue.uses_last
         self._redactor = self._secrets_redactor = redactor
         if self._hidden:
             self._hide_all()
@@ -232,6 +235,7 @@ class OriginSession:
         """Takes over what another session has captured so far, since this one is to replace it."""
         other._hide_captured()
         self._captured.values.update(other._captured.values)
+        self._last = other._last
         self._hide_too(other._hidden)
 
     def secrets_changed(self, now: float) -> None:
@@ -394,6 +398,8 @@ class OriginSession:
                 self._keepalive.message(now)
                 if self._rules is None or not self._rules.concern(event):
                     self._commands.append(Publish(event))
+                    if self._uses_last:
+                        self._last = event
                     continue
                 rest = self._judge(event, now)
             elif self.state is not _STREAMING and self.state is not State.SCRIPTING:
@@ -515,7 +521,14 @@ class OriginSession:
     def _known(self) -> Known:
         """What expressions know beside a message."""
         captured = self._captured
-        return Known({"saved": captured.values, **self._dialogue.secrets, **times(self._wall_clock())}, captured)
+        last = {"last": last_message(self._last)} if self._uses_last else {}
+        variables = {"saved": captured.values, **last, **self._dialogue.secrets, **times(self._wall_clock())}
+        return Known(variables, captured)
+
+    def _publish(self, batch: Batch) -> None:
+        self._commands.append(Publish(batch))
+        if self._uses_last:
+            self._last = batch
 
     def _hide_captured(self) -> None:
         """What was captured or computed is hidden from now on."""
@@ -538,12 +551,12 @@ class OriginSession:
     def _judge(self, batch: Batch, now: float) -> Batch | None:
         """Does with messages of the stream what the rules say; returns the batch if some are to be judged later."""
         if self._rules is None or not self._rules.concern(batch):
-            self._commands.append(Publish(batch))
+            self._publish(batch)
             return None
         most = self._settings.judged_per_turn
         judgement = self._rules.judge(batch, self._known(), start=self._judged, most=most)
         if judgement.forwarded is not None:
-            self._commands.append(Publish(judgement.forwarded))
+            self._publish(judgement.forwarded)
         self._hide_captured()
         self._commands.extend(Send(each) for each in judgement.sends)
         self._judged = judgement.unjudged or 0
@@ -599,7 +612,7 @@ class OriginSession:
             return None
         self._commands.append(BeginEpoch())
         if progress.early is not None:
-            self._commands.append(Publish(progress.early))
+            self._publish(progress.early)
         return None if progress.stream is None else self._judge(progress.stream, now)
 
     def _closed_by_origin(self, close: Close, now: float) -> None:

@@ -39,9 +39,10 @@ class Template:
 
     Attributes:
         constant: whether its text depends on the secrets alone.
+        uses_last: whether it looks at the newest message of the stream.
     """
 
-    __slots__ = ("_parts", "constant")
+    __slots__ = ("_parts", "constant", "uses_last")
 
     def __init__(self, source: str, secrets: Collection[str], variables: Collection[str]) -> None:
         """Parses and compiles it.
@@ -68,7 +69,9 @@ class Template:
             at = end + 1
         parts.append(source[at:])
         self._parts = tuple(parts)
-        self.constant = not any(isinstance(part, Expression) for part in parts)
+        expressions = [part for part in parts if isinstance(part, Expression)]
+        self.constant = not expressions
+        self.uses_last = any(each.uses_last for each in expressions)
 
     def message(self, known: Known) -> str:
         """The text, with the values of the expressions.
@@ -91,9 +94,13 @@ class Template:
 
 
 class BytesTemplate:
-    """A binary message: one expression whose value is bytes."""
+    """A binary message: one expression whose value is bytes.
 
-    __slots__ = ("_expression",)
+    Attributes:
+        uses_last: whether it looks at the newest message of the stream.
+    """
+
+    __slots__ = ("_expression", "uses_last")
 
     def __init__(self, source: str, variables: Collection[str]) -> None:
         """Compiles it; `variables` are the names that it may use.
@@ -102,6 +109,7 @@ class BytesTemplate:
             ExpressionError: it does not compile, or uses an unknown name.
         """
         self._expression = Expression(source, variables)
+        self.uses_last = self._expression.uses_last
 
     def message(self, known: Known) -> bytes:
         """The message.

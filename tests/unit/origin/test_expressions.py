@@ -96,7 +96,7 @@ def test_only_true_holds() -> None:
         ("msg.type = 1", "character 10: "),
         ("", "character 1: ends too early"),
         ("a &&\n&& b", "line 2, character 1: "),
-        ("message.type", "message is unknown; accepted: KEY, data, msg, now, nowMillis, saved, text"),
+        ("message.type", "message is unknown; accepted: KEY, data, last, msg, now, nowMillis, saved, text"),
         ("lower(text)", "lower() is unknown; accepted: has, base64, "),
         ("(" * 3000 + "1" + ")" * 3000, ""),
         ("msg.a.all(x, msg.b.all(y, x == y))", "uses more than one of all, exists, exists_one, map and filter"),

@@ -223,7 +223,7 @@ def test_an_unknown_name_is_refused_with_its_field(send: str, what: str) -> None
     field, text = problems(spec)[0]
     assert field == "spec.origin.onConnect[1].send"
     accepted = (
-        "the names of spec.origin.secrets (API_KEY), expressions with now, nowMillis, saved, or $$( for $( itself"
+        "the names of spec.origin.secrets (API_KEY), expressions with last, now, nowMillis, saved, or $$( for $( itself"
     )
     assert text == f"{what}; accepted: {accepted}"
     with pytest.raises(UserError, match=r"^spec\.origin\.onConnect\[1\]\.send: \$"):

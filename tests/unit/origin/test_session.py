@@ -1265,3 +1265,41 @@ def test_a_reply_to_one_of_many_messages_is_sent_at_once() -> None:
     shell.wanted()
     shell.opened()
     assert shell.receive(json_batch("ping", *FLOOD)) == [Send("pong"), PauseReading()]
+
+
+# The newest message
+
+
+def test_an_attempt_knows_the_newest_message_of_the_stream() -> None:
+    shell = Shell(query=[{"name": "cursor", "value": '$(has(last.at) ? string(last.at) : "")'}])
+    shell.wanted()
+    assert shell.session.request().url == "ws://origin.example/"
+    shell.opened()
+    shell.receive(json_batch('{"at": 1}', '{"at": 2}'))
+    shell.receive(json_batch('{"at": 3}'))
+    shell.lost()
+    shell.later(1)
+    assert shell.session.request().url == "ws://origin.example/?cursor=3"
+    after = Shell(query=[{"name": "cursor", "value": '$(has(last.at) ? string(last.at) : "")'}])
+    after.session.inherit(shell.session)
+    after.wanted()
+    assert after.session.request().url == "ws://origin.example/?cursor=3"
+
+
+def test_a_message_that_a_rule_drops_is_not_the_newest_and_one_that_is_not_json_is_an_empty_map() -> None:
+    rules = [
+        {"contains": "drop", "forward": False},
+        {"contains": "beat", "send": "$(has(last.at) ? last.at : 0)", "forward": False},
+    ]
+    shell = Shell(onMessage=rules).streaming()
+    assert Send("0") in shell.receive(json_batch("beat"))
+    shell.receive(json_batch('{"at": 1}', '{"at": 2, "drop": true}'))
+    assert Send("1") in shell.receive(json_batch("beat"))
+    shell.receive(json_batch("no json"))
+    assert Send("0") in shell.receive(json_batch("beat"))
+
+
+def test_without_an_expression_that_needs_it_no_message_is_kept() -> None:
+    shell = Shell(onMessage=[{"contains": "x", "send": "$(msg.last)"}]).streaming()
+    shell.receive(json_batch('{"at": 1}'))
+    assert shell.session._last is None

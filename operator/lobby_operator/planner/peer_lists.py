@@ -12,6 +12,7 @@ terms began anew, because the Lease was deleted, the versions of ours begin afte
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -74,13 +75,14 @@ class PeerLists:
         lobbies = [lobby for lobby in observed.lobbies if lobby.phase is not Phase.ENDED]
         self._observe(lobbies)
         holders = self._name_holders(spec, lobbies)
+        listed = _Listed(lobbies, holders if spec.connections else (), self._settings)
         due: dict[str, PeerList] = {}
         for lobby in lobbies:
             if not lobby.address or lobby.phase not in _TOLD or lobby.stream is None:
                 continue
             record = self._records[lobby.name]
-            connect, peers = lobby.name in holders, self._peers_of(lobby, lobbies, holders if spec.connections else ())
             latest = record.latest
+            connect, peers = lobby.name in holders, listed.peers_of(lobby, latest)
             if latest is None or latest.connect is not connect or latest.peers != peers:
                 self._latest = Version(self._latest.term, self._latest.number + 1)
                 record.latest = latest = PeerList(version=self._latest, connect=connect, peers=peers)
@@ -164,26 +166,85 @@ class PeerLists:
             return latest.connect
         return lobby.stream is not None and lobby.stream.permit  # as an earlier lobby host decided
 
-    def _peers_of(self, lobby: LobbyState, lobbies: Iterable[LobbyState], holders: Iterable[str]) -> tuple[Peer, ...]:
-        """The peers to ask, holders first; the rest begins after the lobby itself, so that not all ask the same ones first."""
-        first = frozenset(holders)
-        others = [
-            each
-            for each in lobbies
-            if each.name != lobby.name and each.address and each.phase in _LISTED and _same_origin(lobby, each)
-        ]
-        if len(others) > self._settings.max_peers:
-            others.sort(key=lambda each: (each.name not in first, *self._load(each), _turn(lobby, each)))
-        else:
-            others.sort(key=lambda each: (each.name not in first, _turn(lobby, each)))
-        return tuple(Peer(name=each.name, address=each.address) for each in others[: self._settings.max_peers])
 
-    def _load(self, lobby: LobbyState) -> tuple[bool, int]:
-        """Whether it has no stream or no room for another lobby, and over how many lobbies its stream comes."""
-        stream = lobby.stream
-        if stream is None or not stream.flowing or stream.relays >= self._settings.full_relays:
-            return True, 0
-        return False, len(stream.via)
+class _Listed:
+    """The lobbies that others may be told, by the origin of their stream.
+
+    Thousands of lobbies are told in each pass, so nothing here takes a step per pair of lobbies.
+    """
+
+    def __init__(self, lobbies: Iterable[LobbyState], holders: Iterable[str], settings: PeerListSettings) -> None:
+        """Prepares the lists.
+
+        Args:
+            lobbies: all lobbies of the Lobby.
+            holders: those to be asked first.
+            settings: sizes of the lists.
+        """
+        self._most = settings.max_peers
+        by_origin: dict[str, list[LobbyState]] = {}
+        for each in lobbies:
+            if each.address and each.phase in _LISTED and each.stream is not None:
+                by_origin.setdefault(each.stream.origin_id, []).append(each)
+        first = frozenset(holders)
+        self._by_origin = {origin: _Ranked(peers, first, settings) for origin, peers in by_origin.items()}
+
+    def peers_of(self, lobby: LobbyState, latest: PeerList | None) -> tuple[Peer, ...]:
+        """The peers to ask, in this order; those of its latest list, as long as no others are better.
+
+        Args:
+            lobby: the lobby.
+            latest: its latest list.
+        """
+        ranked = self._by_origin.get(lobby.stream.origin_id) if lobby.stream is not None else None
+        if ranked is None:
+            return ()
+        peers = ranked.first(self._most, lobby)
+        if latest is not None and ranked.are_as_good(latest.peers, peers):
+            return latest.peers
+        return tuple(Peer(name=each.name, address=each.address) for each in peers)
+
+
+class _Ranked:
+    """Lobbies with the same stream, in groups from those that should be asked first to those that should be asked last."""
+
+    def __init__(self, peers: Sequence[LobbyState], holders: frozenset[str], settings: PeerListSettings) -> None:
+        many = len(peers) > settings.max_peers + 1
+        self._ranks = {
+            each.name: (each.name not in holders, *(_load(each, settings) if many else (False, 0))) for each in peers
+        }
+        self._addresses = {each.name: each.address for each in peers}
+        groups: dict[tuple[bool, bool, int], list[LobbyState]] = {}
+        for each in sorted(peers, key=_index):
+            groups.setdefault(self._ranks[each.name], []).append(each)
+        self._groups = [groups[rank] for rank in sorted(groups)]
+
+    def first(self, most: int, lobby: LobbyState) -> list[LobbyState]:
+        """The first ones but a lobby itself. Each group begins after it, so that not all lobbies ask the same ones first."""
+        found: list[LobbyState] = []
+        for group in self._groups:
+            start = bisect_right(group, lobby.index, key=_index)
+            for at in range(start, start + min(len(group), most + 1)):
+                each = group[at % len(group)]
+                if each.name != lobby.name:
+                    found.append(each)
+                if len(found) == most:
+                    return found
+        return found
+
+    def are_as_good(self, told: Sequence[Peer], peers: Sequence[LobbyState]) -> bool:
+        """Whether peers that a lobby was told are still there, and no worse than others."""
+        return [self._ranks.get(each.name) for each in told] == [self._ranks[each.name] for each in peers] and all(
+            self._addresses[each.name] == each.address for each in told
+        )
+
+
+def _load(lobby: LobbyState, settings: PeerListSettings) -> tuple[bool, int]:
+    """Whether it has no stream or no room for another lobby, and over how many lobbies its stream comes."""
+    stream = lobby.stream
+    if stream is None or not stream.flowing or stream.relays >= settings.full_relays:
+        return True, 0
+    return False, len(stream.via)
 
 
 def _preference(lobby: LobbyState) -> tuple[bool, bool, bool, int, int]:
@@ -197,10 +258,5 @@ def _preference(lobby: LobbyState) -> tuple[bool, bool, bool, int, int]:
     )
 
 
-def _same_origin(lobby: LobbyState, other: LobbyState) -> bool:
-    """Whether both get the same stream: not while a rollout replaces one origin by another."""
-    return lobby.stream is not None and other.stream is not None and lobby.stream.origin_id == other.stream.origin_id
-
-
-def _turn(lobby: LobbyState, other: LobbyState) -> tuple[bool, int]:
-    return other.index <= lobby.index, other.index
+def _index(lobby: LobbyState) -> int:
+    return lobby.index

@@ -21,6 +21,10 @@ for profile, max_examples in {"fast": 20, "thorough": 300, "slow": 3000}.items()
         print_blob=True,
         suppress_health_check=[HealthCheck.too_slow],
     )
+for _proxy in ("HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY"):  # of the machine; tests talk to this machine and to no other
+    os.environ.pop(_proxy, None)
+    os.environ.pop(_proxy.lower(), None)
+
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 
 

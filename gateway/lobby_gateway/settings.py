@@ -18,9 +18,13 @@ class OriginSettings:
             asks for it (`renew` of a rule).
         min_refused_seconds: shortest wait after a refusal (401, 403, a close code or a message that says so). Only a person
             can fix the cause, and many origins ban clients that retry too often.
+        permit_ahead_seconds: how long before an attempt a permit for it is asked for (`origin.limits.connects`): the lobby
+            host hears of it within a second or two.
         max_retry_after_seconds: longest Retry-After that is honored, so that a mistaken one can't stop a Lobby for days.
         max_buffered_bytes: most bytes of client messages that wait for an origin that reads slowly; more are refused, so that
             it can't fill the memory.
+        waiting_sends: most messages that wait because of `origin.limits.sendsPerSecond`. More will hardly be sent in time: at
+            4 a second this many take a minute.
         unresponsive_close_seconds: how long to wait for the close frame of an origin that stopped responding: it hardly comes.
         renew_jitter: a renewal (`origin.renew`) comes up to this share of its interval early, so that lobbies that were
             started together don't connect together for ever.
@@ -44,8 +48,10 @@ class OriginSettings:
     linger_seconds: float = 10.0
     stable_seconds: float = 10.0
     min_refused_seconds: float = 60.0
+    permit_ahead_seconds: float = 5.0
     max_retry_after_seconds: float = 3600.0
     max_buffered_bytes: int = 1 << 20
+    waiting_sends: int = 256
     unresponsive_close_seconds: float = 0.5
     renew_jitter: float = 0.1
     judged_per_turn: int = 500

@@ -117,12 +117,15 @@ class PeerListSettings:
         full_relays: a lobby that serves this many others counts as full; as `RelaySettings.max_relays` of the lobby.
         timeout_seconds: how long to wait for a lobby's answer.
         retry_seconds: how long to wait before a lobby that did not answer is told again.
+        refused_seconds: while the origin refuses a lobby, all lobbies together try at most once within this time. Each lobby
+            alone waits for at least a minute, but there may be many, and lobbies that are new.
     """
 
     max_peers: int = 16
     full_relays: int = 32
     timeout_seconds: float = 2.0
     retry_seconds: float = 1.0
+    refused_seconds: float = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

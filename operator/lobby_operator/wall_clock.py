@@ -5,12 +5,27 @@ Decisions about durations use monotonic clocks.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 
 def now() -> str:
     """To the second, as `metav1.Time`: conditions and annotations."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def later(seconds: float) -> str:
+    """The time in so many seconds, rounded up to the next second."""
+    at = datetime.now(UTC) + timedelta(seconds=seconds + 1)
+    return at.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def seconds_until(time: str) -> float:
+    """Seconds until a time as `later` gives it; negative if it has passed.
+
+    Raises:
+        ValueError: it is not such a time.
+    """
+    return (datetime.strptime(time, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC) - datetime.now(UTC)).total_seconds()
 
 
 def milliseconds() -> int:

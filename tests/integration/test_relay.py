@@ -176,3 +176,40 @@ def test_a_message_of_a_client_reaches_the_origin_over_the_lobby_that_is_connect
                 assert sorted(map(str, record.messages)) == [f"from {number}" for number in range(4)]
 
     run(main(), deadline=110)
+
+
+@pytest.mark.timeout(180)
+def test_all_lobbies_together_connect_no_more_often_than_the_origin_allows(tmp_path: Path) -> None:
+    """Lobbies that wait for a permit take the stream from one that is connected, also when lobbies are replaced."""
+    count, seconds = 2, 4.0
+
+    async def main() -> None:
+        async with FakeOrigin() as origin, ticking(origin, interval=INTERVAL):
+            resource = lobby_resource(
+                "prices",
+                origin.url,
+                replicas=4,
+                spareSeats=0,
+                origin_limits={"connects": {"count": count, "seconds": int(seconds)}},
+                origin_connect="Always",
+                clients_seats=8,
+                clients_queue=QUEUE,
+            )
+            async with lobby_up("-f", lobby_file(tmp_path, resource)) as up, Swarm(up.url) as swarm:
+                await origin.until_open(1, deadline=30)
+                await swarm.connect_all(14)
+                await swarm.each_has(50, deadline=40)  # before all have a connection of their own
+                assert len(origin.open) < 4
+                await origin.until_open(4, deadline=60)
+                for _ in range(2):
+                    names = sorted(up.lobby_processes())
+                    os.kill(up.lobby_processes()[names[0]].pid, signal.SIGKILL)
+                    for each in origin.open[:2]:
+                        reset_connection(each.server)
+                    await swarm.each_gets(50, deadline=60)
+                await origin.until_open(4, deadline=60)
+                attempts = sorted(origin.attempts)
+                late = zip(attempts, attempts[count:], strict=False)
+                assert all(after - before >= seconds - 1.0 for before, after in late), attempts
+
+    run(main(), deadline=170)

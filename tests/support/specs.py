@@ -17,6 +17,7 @@ def origin_spec(url: str = "ws://origin.example/", **fields: Any) -> OriginSpec:
         "query": [],
         "subprotocols": [],
         "tls": {"insecureSkipVerify": False},
+        "proxy": None,
         "secrets": [],
         "decode": "None",
         "beforeConnect": [],
@@ -30,7 +31,7 @@ def origin_spec(url: str = "ws://origin.example/", **fields: Any) -> OriginSpec:
         "connect": "OnDemand",
         "maxMessageBytes": 1048576,
         "identity": "Content",
-        "limits": {"connections": 0},
+        "limits": {"connections": 0, "connects": None, "sendsPerSecond": 0},
         "renew": {"everySeconds": 0, "overlap": True},
     }
     steps = [
@@ -46,7 +47,13 @@ def origin_spec(url: str = "ws://origin.example/", **fields: Any) -> OriginSpec:
         }
         for rule in fields.get("onMessage", ())
     ]
-    given = {name: {**defaults[name], **each} if isinstance(each, dict) else each for name, each in fields.items()}
+    proxy = fields.get("proxy")
+    if isinstance(proxy, dict):
+        fields = {**fields, "proxy": {"credentialsSecretRef": None, **proxy}}
+    given = {
+        name: {**before, **each} if isinstance(each, dict) and isinstance(before := defaults.get(name), dict) else each
+        for name, each in fields.items()
+    }
     return build(OriginSpec, {**defaults, "url": url, **given, "onConnect": steps, "onMessage": rules}, "spec.origin")
 
 

@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from lobby_gateway.lobby.stream_source import Rank, Source
+from lobby_gateway.origin.connect_allowance import ConnectAllowance
 from lobby_gateway.origin.connection import OriginConnection
 from lobby_gateway.origin.secrets import ResolvedOrigin
 from lobby_gateway.origin.states import Failure
@@ -41,6 +42,9 @@ class OwnOriginListener(Protocol):
 
     def own_forgotten(self) -> None:
         """No client needs the stream any more, so that what was published must not be replayed later."""
+
+    def own_starved(self) -> None:
+        """A session begins or ceases to wait for a permit to connect."""
 
     def own_closed(self, code: int, round_trip: float) -> bool:
         """The origin closed the current session; returns whether a client's message was the reason."""
@@ -84,6 +88,10 @@ class OwnOrigin:
         self._read_secrets = read_secrets
         self._listener = listener
         self._permitted = permitted
+        limit = spec.limits.connects
+        self._allowance = (
+            ConnectAllowance() if limit is None else ConnectAllowance(0, count=limit.count, seconds=limit.seconds)
+        )
         self._needed = False
         self._fraction = fraction
         self._settings = settings
@@ -131,6 +139,28 @@ class OwnOrigin:
                 self._retire(self._next)
                 self._next = None
         self._current.connection.set_permitted(permitted)
+
+    def set_allowed(self, connects: int | None) -> None:
+        """Sets how many attempts to connect it may have made in all; None: any number."""
+        self._allowance.allowed = connects
+        if not self._allowance.exhausted:
+            for each in self._sessions():
+                each.connection.permits_came()
+
+    @property
+    def starved(self) -> bool:
+        """Its current session waits for a permit to connect."""
+        return self._current.connection.starved
+
+    @property
+    def wants_permit(self) -> bool:
+        """Whether it needs another permit for an attempt, now or soon."""
+        return any(each.connection.wants_permit for each in self._sessions())
+
+    @property
+    def recent_attempts(self) -> int:
+        """Attempts that `origin.limits.connects` still counts."""
+        return self._allowance.recent(self._loop.time())
 
     @property
     def permitted(self) -> bool:
@@ -211,7 +241,9 @@ class OwnOrigin:
             closed=lambda code, round_trip: session is self._current and listener.own_closed(code, round_trip),
             forget=self._forgotten,
             renew=lambda: self._renew_asked() if session is self._current else None,
+            starved=listener.own_starved,
             permitted=self._permitted,
+            allowance=self._allowance,
             fraction=self._fraction,
             settings=self._settings,
         )

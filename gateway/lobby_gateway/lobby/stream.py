@@ -182,7 +182,8 @@ class LobbyStream:
         self.version = told.version
         self._peers = tuple(peer for peer in told.peers if peer.name != self._name)
         self.own.set_permitted(told.connect)
-        self.sources.set_permitted(told.connect)
+        self.own.set_allowed(told.connects)
+        self.own_starved()
         if not self.sources.flowing:
             self._ask_again()
         self._told.set()
@@ -233,6 +234,11 @@ class LobbyStream:
         """See `OwnOriginListener`."""
         self._ask_again()
         self.sources.lost(source, self._loop.time())
+        self._act()
+
+    def own_starved(self) -> None:
+        """See `OwnOriginListener`. A lobby that waits for a permit gets the stream from a peer."""
+        self.sources.set_permitted(self.own.permitted and not self.own.starved)
         self._act()
 
     def own_forgotten(self) -> None:

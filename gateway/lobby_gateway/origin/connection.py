@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random
 import ssl
 import time
@@ -11,9 +12,11 @@ from collections.abc import Callable, Mapping
 
 from lobby_gateway.errors import UserError, internal_error
 from lobby_gateway.http.client import HttpError
+from lobby_gateway.origin.connect_allowance import ConnectAllowance
 from lobby_gateway.origin.expressions import ExpressionError
 from lobby_gateway.origin.http_calls import HttpRequest
 from lobby_gateway.origin.http_exchange import exchange
+from lobby_gateway.origin.proxy import proxy_to
 from lobby_gateway.origin.redaction import Redactor
 from lobby_gateway.origin.secrets import ResolvedOrigin
 from lobby_gateway.origin.session import OriginSession
@@ -32,6 +35,7 @@ from lobby_gateway.origin.states import (
     PauseReading,
     Publish,
     Renew,
+    Reschedule,
     ResumeReading,
     Send,
     SendPing,
@@ -47,6 +51,7 @@ from lobby_gateway.websocket.client import Receiver, WebSocketClient, explain, o
 from lobby_gateway.websocket.client_handshake import ConnectFailedError, HandshakeRefusedError
 from lobby_gateway.websocket.frames import Batch, Opcode
 from lobby_gateway.websocket.parser import Event
+from lobby_gateway.websocket.proxy import Proxy
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +102,9 @@ class OriginConnection:
         closed: Callable[[int, float], bool] = lambda _code, _round_trip: False,
         forget: Callable[[], None] = lambda: None,
         renew: Callable[[], None] = lambda: None,
+        starved: Callable[[], None] = lambda: None,
         permitted: bool = True,
+        allowance: ConnectAllowance | None = None,
         fraction: Callable[[], float] = random.random,
         settings: OriginSettings = ORIGIN,
         open_timeout: float | None = None,
@@ -116,7 +123,9 @@ class OriginConnection:
                 whether a client's message was the reason.
             forget: called when the stream ends because no client needs it: its messages must not be replayed later.
             renew: called when the origin asks for a new connection, while this one still works.
+            starved: called when it begins or ceases to wait for a permit to connect.
             permitted: whether it may connect; see `set_permitted`.
+            allowance: how many attempts it may make, see `OriginSession`.
             fraction: returns random numbers from 0 to 1, for the jitter.
             settings: timeouts and limits.
             open_timeout: most seconds for connecting; None: as in `WebSocketClientSettings`.
@@ -133,6 +142,8 @@ class OriginConnection:
         self._closed = closed
         self._forget = forget
         self._renew = renew
+        self._starved = starved
+        self._was_starved = False
         self._open_timeout = open_timeout
         self._trace = trace
         self._receiver: Receiver = self if trace is None else _TracedReceiver(self, trace)
@@ -145,6 +156,7 @@ class OriginConnection:
             fraction=fraction,
             wall_clock=time.time,
             permitted=permitted,
+            allowance=allowance,
             settings=settings,
         )
         self._loop = asyncio.get_running_loop()
@@ -211,6 +223,21 @@ class OriginConnection:
         self._session.set_permitted(permitted, self._loop.time())
         self._act()
 
+    def permits_came(self) -> None:
+        """More attempts are allowed than before (`ConnectAllowance`)."""
+        self._session.permits_came(self._loop.time())
+        self._act()
+
+    @property
+    def starved(self) -> bool:
+        """An attempt is due, but needs another permit."""
+        return self._session.starved
+
+    @property
+    def wants_permit(self) -> bool:
+        """Whether it needs another permit for an attempt, now or soon."""
+        return self._session.wants_permit(self._loop.time())
+
     @property
     def idle(self) -> bool:
         """There is no connection, no attempt, and no scheduled attempt."""
@@ -240,6 +267,10 @@ class OriginConnection:
         websocket = self._websocket
         if websocket is None or not self.streaming:
             return False
+        if self._spec.limits.sends_per_second:
+            sent = self._session.forward(str(payload, "utf-8") if opcode == Opcode.TEXT else payload, self._loop.time())
+            self._act()
+            return sent
         waiting = websocket.buffered
         if waiting and waiting + len(payload) > self._settings.max_buffered_bytes:
             return False
@@ -301,6 +332,9 @@ class OriginConnection:
             self._streamed = False
             self._ended()
         self._log_state()
+        if self._session.starved is not self._was_starved:
+            self._was_starved = self._session.starved
+            self._starved()
         at = self._session.wake_at()
         if at != self._timer_at:
             if self._timer is not None:
@@ -344,6 +378,8 @@ class OriginConnection:
                 self._act_again = True
                 if self._websocket is not None:
                     self._websocket.pause_reading()
+            case Reschedule():
+                self._act_again = True
             case ResumeReading():
                 if self._websocket is not None:
                     self._websocket.resume_reading()
@@ -408,6 +444,7 @@ class OriginConnection:
                 open_timeout=self._open_timeout,
                 max_message_bytes=self._spec.max_message_bytes,
                 denied_networks=self._settings.denied_networks,
+                proxy=self._proxy_to(request.url),
             )
             self._subprotocol = self._websocket.subprotocol or ""
             self._session.opened(self._loop.time())
@@ -450,6 +487,10 @@ class OriginConnection:
     def _tell(self, what: str, message: str | bytes) -> None:
         if self._trace is not None:
             self._trace(what, message)
+
+    def _proxy_to(self, url: str) -> Proxy | None:
+        values = {} if self._resolved is None else self._resolved.values
+        return proxy_to(self._spec, url, values, os.environ)
 
     def _broken(self, error: Exception) -> None:
         """An error that nobody expected ends the attempt, or the connection that was just opened."""

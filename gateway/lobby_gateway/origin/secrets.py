@@ -8,7 +8,7 @@ out, wherever it is used: editors and `echo` add it. No text made here contains 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from lobby_gateway.errors import MissingSecretError, UserError
@@ -78,6 +78,8 @@ def _references(origin: OriginSpec) -> Iterator[SecretReference]:
     for index, secret in enumerate(origin.secrets):
         ref = secret.secret_key_ref
         yield SecretReference(f"spec.origin.secrets[{index}].secretKeyRef", ref.name, ref.key)
+    if origin.proxy is not None and (login := origin.proxy.credentials_secret_ref) is not None:
+        yield SecretReference("spec.origin.proxy.credentialsSecretRef", login.name, login.key)
     if (ca := origin.tls.ca_secret_ref) is not None:
         yield SecretReference(_CA_FIELD, ca.name, ca.key)
     if (client := origin.tls.client_cert_secret_ref) is not None:
@@ -170,8 +172,16 @@ def resolve(origin: OriginSpec, environment: Mapping[str, str], *, place: str = 
         ca_pem=environment[secret_variable(ca.name, ca.key)] if ca else None,
         client_certificate_pem=environment[secret_variable(client.name, TLS_CERTIFICATE_KEY)] if client else None,
         client_key_pem=environment[secret_variable(client.name, TLS_PRIVATE_KEY_KEY)] if client else None,
-        secrets=frozenset(values | set(made.constants())),
+        secrets=frozenset(values | set(made.constants()) | set(_passwords(origin, read))),
     )
+
+
+def _passwords(origin: OriginSpec, read: Callable[[SecretKeyRef], str]) -> Iterator[str]:
+    """The proxy's password, which is only a part of a secret."""
+    if origin.proxy is not None and origin.proxy.credentials_secret_ref is not None:
+        password = read(origin.proxy.credentials_secret_ref).partition(":")[2]
+        if password:
+            yield password
 
 
 def _missing(reference: SecretReference, place: str) -> str:

@@ -11,15 +11,17 @@ Every call takes the time; `commands` returns what to do, `wake_at` when to call
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 
 from lobby_gateway.origin.captured import Captured, Known
+from lobby_gateway.origin.connect_allowance import ConnectAllowance
 from lobby_gateway.origin.decoding import Decoder, Later, Undecodable
 from lobby_gateway.origin.dialogue import Dialogue
 from lobby_gateway.origin.expressions import ExpressionError, last_message, times
 from lobby_gateway.origin.http_calls import CallFailure, HttpAnswer, HttpCall, HttpRequest
 from lobby_gateway.origin.keepalive import Due, Keepalive
+from lobby_gateway.origin.pacing import PacedSends
 from lobby_gateway.origin.redaction import Redactor
 from lobby_gateway.origin.requests import Request
 from lobby_gateway.origin.rules import End
@@ -41,6 +43,7 @@ from lobby_gateway.origin.states import (
     PauseReading,
     Publish,
     Renew,
+    Reschedule,
     ResumeReading,
     Send,
     SendPing,
@@ -85,6 +88,7 @@ class OriginSession:
         fraction: Callable[[], float],
         wall_clock: Callable[[], float],
         permitted: bool = True,
+        allowance: ConnectAllowance | None = None,
         settings: OriginSettings = ORIGIN,
     ) -> None:
         """Begins without a connection.
@@ -96,6 +100,7 @@ class OriginSession:
             fraction: returns random numbers from 0 to 1.
             wall_clock: returns the seconds since 1970, for expressions.
             permitted: whether it may connect; see `set_permitted`.
+            allowance: how many attempts it may make, shared with other sessions of the lobby; None: any number.
             settings: timeouts and limits.
         """
         self.state = State.IDLE
@@ -110,6 +115,8 @@ class OriginSession:
         self._always = spec.connect is ConnectMode.ALWAYS
         self._needed = self._always
         self._permitted = permitted
+        self._allowance = allowance or ConnectAllowance()
+        self._starved = False  # an attempt is due, and not allowed
         self._settings = settings
         self._backoff = Backoff(
             base=spec.reconnect.min_milliseconds / 1000,
@@ -139,6 +146,7 @@ class OriginSession:
         self._secrets_redactor = self._redactor
         self._hidden: deque[str] = deque(maxlen=settings.hidden_texts)  # the latest earlier captures and computed texts
         self._rules = self._dialogue.rules  # of the open connection
+        self._sends = self._paced_sends()
         self._timed: TimedMessages | None = None  # while streaming
         self._uses_last = self._dialogue.uses_last
         self._last: Batch | None = None  # the newest messages of the stream, if expressions look at them
@@ -162,12 +170,12 @@ class OriginSession:
         """When to call `wake`; calling it earlier or later does no harm."""
         deadlines: list[float | None] = [self._linger_until]
         if self.state in (State.WAITING, State.REFUSED):
-            deadlines = [self._next_try]
+            deadlines = [None if self._starved else self._next_try]
         elif self._unjudged is not None:
             if self._script.calling is None:
                 return 0.0  # in the next turn
         elif self._keepalive is not None and self.state in (State.SCRIPTING, State.STREAMING):
-            deadlines += [self._script.deadline, self._keepalive.wake_at()]
+            deadlines += [self._script.deadline, self._keepalive.wake_at(), self._sends.wake_at]
             if self._timed is not None:
                 deadlines.append(self._timed.wake_at)
         elif self.state is not State.CONNECTING:
@@ -177,12 +185,33 @@ class OriginSession:
     def report(self, now: float) -> OriginReport:
         """The state as people and the lobby host see it."""
         planned = self.state in (State.WAITING, State.REFUSED)
+        reason = "" if self.state is State.IDLE else self._reason
+        limit = self._spec.limits.connects
+        if self._starved:
+            why = (
+                "the origin refuses others"
+                if limit is None
+                else f"origin.limits.connects: {limit.count} in {limit.seconds} s"
+            )
+            permit = f"waiting for a permit to connect ({why})"
+            reason = f"{reason}; {permit}" if reason else permit
         return OriginReport(
             state=OriginState.CONNECTING if self.state is State.SCRIPTING else OriginState(self.state.value),
-            reason="" if self.state is State.IDLE else self._reason,
+            reason=reason,
             connections=self.connections,
             retry_in_seconds=max(0.0, self._next_try - now) if planned else 0.0,
         )
+
+    @property
+    def starved(self) -> bool:
+        """An attempt is due, but needs another permit (`origin.limits.connects`)."""
+        return self._starved
+
+    def wants_permit(self, now: float) -> bool:
+        """Whether it needs another permit for an attempt, now or soon."""
+        soon = now + self._settings.permit_ahead_seconds
+        planned = self.state in (State.WAITING, State.REFUSED)
+        return planned and self._next_try <= soon and self._allowance.exhausted
 
     def redacted(self, text: str) -> str:
         """`text` as one line of limited length, with secrets and captured values hidden."""
@@ -206,6 +235,18 @@ class OriginSession:
             self._leave()
         elif self._needed:
             self._want(now)
+
+    def forward(self, message: str | bytes, now: float) -> bool:
+        """Sends a client's message at the pace that the origin allows; False if there is no stream, or too many wait."""
+        if self.state is not State.STREAMING or not self._sends.put(message):
+            return False
+        self._send_due(now)
+        return True
+
+    def permits_came(self, now: float) -> None:
+        """More attempts are allowed than before."""
+        if self._starved:
+            self._try(now)
 
     def set_needed(self, needed: bool, now: float) -> None:
         """Sets whether there are clients. Ignored if `connect` is Always."""
@@ -337,6 +378,7 @@ class OriginSession:
             now=now,
         )
         self._rules = self._dialogue.rules
+        self._sends = self._paced_sends()
         self._script = OriginScript(self._dialogue.steps, self._rules, max_early_bytes=self._settings.early_bytes)
         self._advance(self._script.start(now, self._known()), now)
 
@@ -450,6 +492,8 @@ class OriginSession:
                 Failure.SCRIPT, overdue, BeginClose(1000, "a message that onConnect expects did not arrive"), now
             )
         self._watch(now)
+        if self.state in (State.SCRIPTING, State.STREAMING):
+            self._send_due(now)
         if self._timed is not None and self.state is State.STREAMING:
             self._send_timed(self._timed, now)
 
@@ -470,6 +514,9 @@ class OriginSession:
 
     def _try(self, now: float) -> None:
         if now >= self._next_try:
+            self._starved = not self._allowance.take(now)
+            if self._starved:
+                return
             self._move(Signal.DUE)
             self._secrets_changed = False
             self.attempts += 1
@@ -530,6 +577,9 @@ class OriginSession:
         if self._uses_last:
             self._last = batch
 
+    def _paced_sends(self) -> PacedSends:
+        return PacedSends(self._spec.limits.sends_per_second, max_waiting=self._settings.waiting_sends)
+
     def _hide_captured(self) -> None:
         """What was captured or computed is hidden from now on."""
         if hidden := self._captured.take_hidden():
@@ -558,7 +608,8 @@ class OriginSession:
         if judgement.forwarded is not None:
             self._publish(judgement.forwarded)
         self._hide_captured()
-        self._commands.extend(Send(each) for each in judgement.sends)
+        if not self._send(judgement.sends, now):
+            return None
         self._judged = judgement.unjudged or 0
         if judgement.renew and judgement.end is None:
             self._commands.append(Renew())
@@ -574,11 +625,31 @@ class OriginSession:
     def _send_timed(self, timed: TimedMessages, now: float) -> None:
         for message in timed.due(now):
             try:
-                self._commands.append(Send(message.send.message(self._known())))
+                made = message.send.message(self._known())
             except ExpressionError as error:
                 self._end(End(f"{message.field}.send: {error}", refused=False), now)
                 return
+            if not self._send([made], now):
+                return
         self._hide_captured()
+
+    def _send(self, messages: Sequence[str | bytes], now: float) -> bool:
+        """Sends messages, at the pace that the origin allows; False: too many wait, so the connection ends."""
+        if not self._sends.per_second:
+            self._commands.extend(Send(each) for each in messages)
+            return True
+        for each in messages:
+            if not self._sends.put(each):
+                reason = f"limits.sendsPerSecond: more than {self._settings.waiting_sends} messages wait to be sent"
+                self._give_up(Failure.ENDED, reason, BeginClose(1000, "too many messages wait to be sent"), now)
+                return False
+        self._send_due(now)
+        return True
+
+    def _send_due(self, now: float) -> None:
+        self._commands.extend(Send(each) for each in self._sends.due(now))
+        if self._sends.wake_at is not None:
+            self._commands.append(Reschedule())
 
     def _pause_reading(self) -> None:
         """Reads no more while messages wait to be decoded or judged."""
@@ -589,7 +660,8 @@ class OriginSession:
     def _advance(self, progress: Progress, now: float) -> Batch | None:
         """Returns the batch whose messages are to be judged later, from index `_judged` on."""
         self._hide_captured()
-        self._commands.extend(Send(each) for each in progress.sends)
+        if not self._send(progress.sends, now):
+            return None
         if progress.end is not None:
             self._end(progress.end, now)
             return None
@@ -632,6 +704,7 @@ class OriginSession:
                 return
             if due is Due.PING:
                 self._commands.append(SendPing())
+                self._sends.sent(now)
             elif due is Due.NO_PONG:
                 reason = f"no answer to a ping within {self._spec.keepalive.timeout_seconds} s"
                 self._give_up(
@@ -711,6 +784,7 @@ class OriginSession:
         except KeyError:
             raise ImpossibleSignalError(f"{signal.name} in {self.state.name}") from None
         if self.state is State.IDLE:
+            self._starved = False
             self._forget_if_unwanted()
 
     def _forget_if_unwanted(self) -> None:

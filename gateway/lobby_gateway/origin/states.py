@@ -174,6 +174,11 @@ class PauseReading:
 
 
 @dataclass(frozen=True, slots=True)
+class Reschedule:
+    """What arrived brought the time of `wake_at` forward."""
+
+
+@dataclass(frozen=True, slots=True)
 class Renew:
     """The origin asks for a new connection, while this one still works."""
 
@@ -205,6 +210,7 @@ Command = (
     | Hide
     | PauseReading
     | Renew
+    | Reschedule
     | ResumeReading
 )
 

@@ -43,11 +43,13 @@ class PeerList:
         version: an older list than the latest one is refused, so that a late request changes nothing.
         connect: whether it may connect to the origin (`origin.limits.connections`).
         peers: the lobbies to ask for the stream, in this order.
+        connects: attempts to connect that it may have made since it started (`origin.limits.connects`); None: any number.
     """
 
     version: Version
     connect: bool
     peers: tuple[Peer, ...] = ()
+    connects: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As JSON types."""
@@ -61,6 +63,7 @@ class PeerList:
             ValueError, TypeError, KeyError: the data is not a list.
         """
         version, peers, connect = data["version"], data["peers"], data["connect"]
+        connects = data.get("connects")
         if not isinstance(connect, bool):
             raise TypeError(f"connect: {connect!r} is not a boolean")
         if len(peers) > MAX_PEERS:
@@ -69,4 +72,5 @@ class PeerList:
             version=Version(int(version["term"]), int(version["number"])),
             connect=connect,
             peers=tuple(Peer(name=str(peer["name"]), address=str(peer["address"])) for peer in peers),
+            connects=None if connects is None else int(connects),
         )

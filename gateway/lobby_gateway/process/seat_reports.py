@@ -58,6 +58,9 @@ class LobbyReport:
         via: the lobbies that its stream comes over, the nearest first; empty: it comes from its own connection.
         relays: lobbies that take their stream from this one.
         origin_id: hash of what decides which stream its origin sends: equal for lobbies that get the same one.
+        connects: attempts to connect to the origin.
+        recent_connects: those that `origin.limits.connects` still counts.
+        wants_connect: it needs a permit for an attempt, now or soon.
         position: epoch and offset of the stream, as text.
         messages: messages received from the origin.
         bytes: bytes of their frames.
@@ -80,6 +83,9 @@ class LobbyReport:
     via: list[str] = field(default_factory=list)
     relays: int = 0
     origin_id: str = ""
+    connects: int = 0
+    recent_connects: int = 0
+    wants_connect: bool = False
     position: str = ""
     messages: int = 0
     bytes: int = 0

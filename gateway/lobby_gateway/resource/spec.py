@@ -170,6 +170,19 @@ class TlsSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProxySpec:
+    """An HTTP proxy on the way to the origin.
+
+    Attributes:
+        url: its `http://` URL.
+        credentials_secret_ref: the key that holds `user:password`; None: it needs none.
+    """
+
+    url: str
+    credentials_secret_ref: SecretKeyRef | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExpectSpec:
     """Waits for a message that matches.
 
@@ -372,14 +385,31 @@ class ReconnectSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectsSpec:
+    """A limit of attempts to connect.
+
+    Attributes:
+        count: most attempts.
+        seconds: within this time.
+    """
+
+    count: int
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OriginLimitsSpec:
     """What the origin allows all lobbies of the Lobby together.
 
     Attributes:
         connections: most connections at any moment, except during a renewal; 0: one for each lobby.
+        connects: most attempts to connect within a time; None: no limit.
+        sends_per_second: most messages a second to the origin on each connection; 0: no limit.
     """
 
     connections: int
+    connects: ConnectsSpec | None
+    sends_per_second: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -405,6 +435,7 @@ class OriginSpec:
         query: parameters added to the URL.
         subprotocols: subprotocols to offer, preferred one first.
         tls: TLS settings of a `wss://` origin.
+        proxy: the proxy on the way to it; None: that of the environment, if any.
         secrets: secrets that `send` texts refer to.
         decode: how binary messages are compressed; decoded, they are texts.
         split: what separates messages in a text; None: each text is one message.
@@ -428,6 +459,7 @@ class OriginSpec:
     query: tuple[NamedValue, ...]
     subprotocols: tuple[str, ...]
     tls: TlsSpec
+    proxy: ProxySpec | None
     secrets: tuple[SecretVariable, ...]
     decode: Decode
     split: str | None

@@ -21,6 +21,7 @@ from lobby_gateway.websocket.client_handshake import ClientHandshake, ConnectFai
 from lobby_gateway.websocket.denied_networks import Network, denied_by
 from lobby_gateway.websocket.frames import Batch, Opcode, close_payload, masked_frame
 from lobby_gateway.websocket.parser import Close, Event, FrameParser, Ping, Violation
+from lobby_gateway.websocket.proxy import Proxy
 from lobby_gateway.websocket.send_progress import SendProgress
 from lobby_gateway.websocket.tcp_info import TcpInfo
 
@@ -46,6 +47,7 @@ async def open_websocket(
     open_timeout: float | None = None,
     max_message_bytes: int = 1 << 20,
     denied_networks: Sequence[Network] = (),
+    proxy: Proxy | None = None,
     settings: WebSocketClientSettings | None = None,
 ) -> WebSocketClient:
     """Opens a connection.
@@ -62,7 +64,8 @@ async def open_websocket(
         server_hostname: name to request and verify, if it is not the URL's host.
         open_timeout: seconds for everything: DNS, TCP, TLS, handshake; None: as in `settings`.
         max_message_bytes: largest message accepted; a larger one fails the connection with 1009.
-        denied_networks: networks that no connection is made to, whatever the host resolves to.
+        denied_networks: networks that no connection is made to, whatever the host resolves to. A proxy resolves it itself.
+        proxy: goes through this proxy; None: directly.
         settings: timeouts and sizes.
 
     Raises:
@@ -78,12 +81,15 @@ async def open_websocket(
     client = WebSocketClient(handshake, receiver, max_message_bytes, settings)
     try:
         async with asyncio.timeout(timeout):
-            sock = await dial(
-                handshake.host,
-                handshake.port,
-                attempt_delay=settings.attempt_delay_seconds,
-                denied_networks=denied_networks,
-            )
+            if proxy is None:
+                sock = await dial(
+                    handshake.host,
+                    handshake.port,
+                    attempt_delay=settings.attempt_delay_seconds,
+                    denied_networks=denied_networks,
+                )
+            else:
+                sock = await _dial_through(proxy, handshake, denied_networks, settings)
             if context is None:
                 await loop.create_connection(lambda: client, sock=sock)
             else:
@@ -92,6 +98,7 @@ async def open_websocket(
     except TimeoutError as error:
         client.abort()
         what = "no answer to the handshake" if client.connected else "no connection"
+        what = what if proxy is None else f"{what} through {proxy}"
         raise ConnectFailedError(f"timeout: {what} within {timeout:g} s") from error
     except (OSError, UnicodeError) as error:
         client.abort()
@@ -101,6 +108,52 @@ async def open_websocket(
         raise
     loop.call_soon(client.begin)
     return client
+
+
+async def _dial_through(
+    proxy: Proxy, handshake: ClientHandshake, denied_networks: Sequence[Network], settings: WebSocketClientSettings
+) -> socket.socket:
+    """A socket that a proxy has connected to the origin.
+
+    Raises:
+        ConnectFailedError: the proxy can't be reached, or refuses.
+        AddressDeniedError: the origin's address is denied.
+    """
+    loop = asyncio.get_running_loop()
+    if (network := _denied(handshake.host, denied_networks)) is not None:
+        raise AddressDeniedError(f"{handshake.host} is in the denied network {network}")
+    try:
+        sock = await dial(
+            proxy.host,
+            proxy.port,
+            attempt_delay=settings.attempt_delay_seconds,
+            denied_networks=() if proxy.trusted else denied_networks,
+        )
+    except (OSError, UnicodeError) as error:
+        raise ConnectFailedError(f"{proxy}: {explain(error, proxy.host)}") from error
+    try:
+        await loop.sock_sendall(sock, proxy.request(handshake.host, handshake.port))
+        received = b""
+        while not proxy.check_response(received):
+            data = await loop.sock_recv(sock, settings.max_head_bytes)
+            if not data:
+                raise ConnectFailedError(f"{proxy} closed the connection without an answer")  # noqa: TRY301
+            received += data
+    except OSError as error:
+        sock.close()
+        raise ConnectFailedError(f"{proxy}: {explain(error, proxy.host)}") from error
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _denied(host: str, networks: Sequence[Network]) -> Network | None:
+    """The network that a host is in, if it is an address."""
+    try:
+        return denied_by(host, networks)
+    except ValueError:
+        return None
 
 
 async def connect_tls(

@@ -25,9 +25,10 @@ from lobby_operator.kube.lobby_registry import LobbyRecord, LobbyRegistry
 from lobby_operator.kube.runtime import KubeRuntime
 from lobby_operator.kube.status_writer import StatusWriter
 from lobby_operator.planner.actions import Action
+from lobby_operator.planner.connect_permits import EarlierConnects
 from lobby_operator.planner.demand import Demand
 from lobby_operator.planner.state import Phase
-from lobby_operator.planner.status import invalid_spec_status, lobby_status, not_served_status
+from lobby_operator.planner.status import invalid_spec_status, listed_lobbies, lobby_status, not_served_status
 from lobby_operator.reconcile.reconciler import Reconciler
 from lobby_operator.reconcile.runtime import INTERNAL_ERROR, RuntimeFailedError
 from lobby_operator.settings import OperatorSettings
@@ -177,6 +178,7 @@ class LobbyController:
             revision=self.runtime.revision,
             term=self._context.term,
             peer_settings=self._settings.peers,
+            earlier=_earlier_connects(record.status),
         )
         self._tasks += [
             self._context.spawn(self._apply(self.runtime, self.reconciler), f"configuration of {self.key}"),
@@ -250,8 +252,14 @@ class LobbyController:
                 selector=names.selector(names.lobby_labels(record.name)),
                 problem=reconciler.problem or self._problem or self._other_problem(reconciler),
                 invalid=record.problem,
+                connects_until=self._connects_until(reconciler),
             )
         )
+
+    @staticmethod
+    def _connects_until(reconciler: Reconciler) -> str:
+        seconds = reconciler.untold_connects_until - asyncio.get_running_loop().time()
+        return wall_clock.later(seconds) if seconds > 0 else ""
 
     def _other_problem(self, reconciler: Reconciler) -> str:
         """Why a starting lobby does not start, or the budget can't be written; empty if unknown."""
@@ -273,3 +281,10 @@ class LobbyController:
             self._context.recorder.record(self._regarding, event)
         self.status = status
         self.status_writer.set(status)
+
+
+def _earlier_connects(status: Mapping[str, Any]) -> EarlierConnects:
+    """What the status says of attempts to connect that an earlier lobby host counted."""
+    until = (status.get("origin") or {}).get("connectsUntil", "")
+    seconds = wall_clock.seconds_until(until) if until else 0.0
+    return EarlierConnects(listed_lobbies(status), asyncio.get_running_loop().time() + seconds)

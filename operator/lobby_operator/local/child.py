@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from lobby_gateway.errors import LobbyGatewayError
+from lobby_gateway.websocket import proxy
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +32,7 @@ _PASSED_VARIABLES = frozenset(
     {
         *("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR"),
         *("SSL_CERT_FILE", "SSL_CERT_DIR"),
+        *proxy.VARIABLES,
         *("LOBBY_LOG_STYLE", "LOBBY_LOG_LEVEL", "LOBBY_PURE_PYTHON"),
         # Where this process may have found its modules, and so must the child.
         *("PYTHONPATH", "PYTHONHOME"),

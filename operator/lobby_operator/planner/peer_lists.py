@@ -8,6 +8,8 @@ connection any more, or when its process is known to have ended. A holder that i
 A lobby host that starts does not know what its predecessor said, and a late request of that one may still arrive. Its lists
 have smaller versions, and a lobby that has answered one of ours refuses them; until then, the lobby counts as a holder. Where
 terms began anew, because the Lease was deleted, the versions of ours begin after those that lobbies were told before.
+
+With `origin.limits.connects` a list also says how many attempts to connect its lobby may make (see `connect_permits.py`).
 """
 
 from __future__ import annotations
@@ -17,7 +19,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from lobby_gateway.process.peer_list import Peer, PeerList, Version
-from lobby_operator.planner.spec import PlannerSpec
+from lobby_gateway.process.seat_reports import OriginState
+from lobby_operator.planner.connect_permits import ConnectPermits, EarlierConnects
+from lobby_operator.planner.spec import ConnectLimit, PlannerSpec
 from lobby_operator.planner.state import LobbyState, Observed, Phase
 from lobby_operator.settings import PeerListSettings
 
@@ -50,13 +54,22 @@ class PeerLists:
     Args:
         start: greater than the version of any list that was made before; those made here are greater.
         settings: sizes of the lists.
+        earlier: what is known of attempts to connect before this lobby host began.
     """
 
-    def __init__(self, start: Version, settings: PeerListSettings | None = None) -> None:
+    def __init__(
+        self, start: Version, settings: PeerListSettings | None = None, *, earlier: EarlierConnects | None = None
+    ) -> None:
         self._start = self._latest = start
         self._settings = settings or PeerListSettings()
         self._records: dict[str, _Record] = {}
+        self._permits = ConnectPermits(earlier or EarlierConnects())
         self._first = True
+
+    @property
+    def untold_connects_until(self) -> float:
+        """Until when attempts to connect of lobbies that are gone count (see `EarlierConnects`)."""
+        return self._permits.untold_until
 
     @property
     def holders(self) -> frozenset[str]:
@@ -76,16 +89,20 @@ class PeerLists:
         self._observe(lobbies)
         holders = self._name_holders(spec, lobbies)
         listed = _Listed(lobbies, holders if spec.connections else (), self._settings)
+        told = [each for each in lobbies if each.address and each.phase in _TOLD and each.stream is not None]
+        connecting = sorted((each for each in told if each.name in holders), key=_preference)
+        allowed = self._permits.update(
+            self._limits(spec, lobbies), lobbies, connecting, self._reporting_latest(told), observed.at
+        )
         due: dict[str, PeerList] = {}
-        for lobby in lobbies:
-            if not lobby.address or lobby.phase not in _TOLD or lobby.stream is None:
-                continue
+        for lobby in told:
             record = self._records[lobby.name]
             latest = record.latest
-            connect, peers = lobby.name in holders, listed.peers_of(lobby, latest)
-            if latest is None or latest.connect is not connect or latest.peers != peers:
+            connect, peers, connects = lobby.name in holders, listed.peers_of(lobby, latest), allowed[lobby.name]
+            if latest is None or (latest.connect, latest.connects) != (connect, connects) or latest.peers != peers:
                 self._latest = Version(self._latest.term, self._latest.number + 1)
-                record.latest = latest = PeerList(version=self._latest, connect=connect, peers=peers)
+                record.latest = latest = PeerList(version=self._latest, connect=connect, peers=peers, connects=connects)
+                self._permits.listed(lobby.name)
             record.maybe = record.maybe or connect
             if record.confirmed < latest.version:
                 due[lobby.name] = latest
@@ -126,6 +143,26 @@ class PeerLists:
     @staticmethod
     def _answered_latest(record: _Record) -> bool:
         return record.latest is not None and record.confirmed >= record.latest.version
+
+    def _limits(self, spec: PlannerSpec, lobbies: Iterable[LobbyState]) -> list[ConnectLimit]:
+        """Limits of attempts to connect: that of the Lobby, and one while the origin refuses its lobbies."""
+        limits = [] if spec.connects is None else [spec.connects]
+        if any(
+            each.origin is not None and each.origin.state is OriginState.REFUSED and not each.outdated
+            for each in lobbies
+        ):
+            limits.append(ConnectLimit(1, self._settings.refused_seconds))
+        return limits
+
+    def _reporting_latest(self, lobbies: Iterable[LobbyState]) -> set[str]:
+        """Names of the lobbies whose reports say that they have the latest list."""
+        return {
+            lobby.name
+            for lobby in lobbies
+            if (latest := self._records[lobby.name].latest) is not None
+            and lobby.stream is not None
+            and Version(*lobby.stream.told) >= latest.version
+        }
 
     def _taken(self, lobby: LobbyState) -> bool:
         """Whether a permit may be in its hands."""

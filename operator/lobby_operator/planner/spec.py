@@ -10,6 +10,19 @@ from lobby_gateway.settings import SeatQueueSettings
 _SEAT_QUEUE = SeatQueueSettings()
 
 
+@dataclass(frozen=True, slots=True)
+class ConnectLimit:
+    """`origin.limits.connects`.
+
+    Attributes:
+        count: most attempts to connect of all lobbies together.
+        seconds: within this time.
+    """
+
+    count: int
+    seconds: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannerSpec:
     """The fields of a Lobby that decide how many lobbies it has; `crds/lobbies.yaml` describes each.
@@ -31,6 +44,7 @@ class PlannerSpec:
         start_seconds: how long a lobby may take from the start of its process to its first answer.
         lost_seconds: how long greeters hold a client whose lobby is gone until it gets another seat.
         connections: most connections to the origin; 0: one for each lobby.
+        connects: limit of attempts to connect; None: there is none.
     """
 
     lobby: str
@@ -48,11 +62,13 @@ class PlannerSpec:
     start_seconds: float = 60.0
     lost_seconds: float = 30.0
     connections: int = 0
+    connects: ConnectLimit | None = None
 
     @classmethod
     def of(cls, lobby: Lobby, revision: str = "") -> PlannerSpec:
         """The planner's part of a Lobby, and the revision of its new lobbies."""
         spec = lobby.spec
+        connects = spec.origin.limits.connects
         return cls(
             lobby=lobby.name,
             generation=lobby.generation,
@@ -69,6 +85,7 @@ class PlannerSpec:
             start_seconds=spec.start_seconds,
             lost_seconds=_SEAT_QUEUE.lost_seconds(spec.wait_seconds),
             connections=spec.origin.limits.connections,
+            connects=None if connects is None else ConnectLimit(connects.count, connects.seconds),
         )
 
     @property

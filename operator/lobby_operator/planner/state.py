@@ -128,6 +128,9 @@ class StreamState:
         permit: whether it may connect to the origin, or is still connected.
         told: term and number of the latest list of peers that it was told.
         origin_id: equal for lobbies that get the same stream from their origin.
+        connects: attempts to connect since its process started.
+        recent_connects: those that its own `origin.limits.connects` still counts.
+        wants_connect: it needs a permit for an attempt now or soon.
     """
 
     flowing: bool = False
@@ -136,6 +139,9 @@ class StreamState:
     permit: bool = True
     told: tuple[int, int] = (0, 0)
     origin_id: str = ""
+    connects: int = 0
+    recent_connects: int = 0
+    wants_connect: bool = False
 
     @property
     def relayed(self) -> bool:
@@ -153,6 +159,9 @@ class StreamState:
             permit=report.permit,
             told=(term, number),
             origin_id=report.origin_id,
+            connects=report.connects,
+            recent_connects=report.recent_connects,
+            wants_connect=report.wants_connect,
         )
 
 

@@ -55,6 +55,7 @@ def lobby_status(
     selector: str = "",
     problem: str = "",
     invalid: str = "",
+    connects_until: str = "",
 ) -> dict[str, Any]:
     """The complete status. Fields that do not apply now are left out, so a patch has to remove them.
 
@@ -69,6 +70,7 @@ def lobby_status(
         selector: label selector of its pods; empty if it has none.
         problem: why a planned action failed; empty if none did.
         invalid: what is invalid about the stored spec, so that an earlier one remains in force; empty if it is valid.
+        connects_until: until when attempts to connect of lobbies that are gone count; empty: none do.
     """
     scaling = planned.scaling
     if problem:
@@ -103,6 +105,8 @@ def lobby_status(
             at,
         ),
     }
+    if connects_until:
+        status["origin"]["connectsUntil"] = connects_until
     if url:
         status["url"] = f"{url.rstrip('/')}{claim.path}"
     if planned.latest is not None:
@@ -307,3 +311,9 @@ def _conditions(
             }
         )
     return conditions
+
+
+def listed_lobbies(status: Mapping[str, Any]) -> frozenset[str] | None:
+    """Names of all lobbies that a status lists; None: there were more."""
+    listed = status.get("lobbies") or ()
+    return None if len(listed) >= MAX_LISTED else frozenset(str(each["name"]) for each in listed)

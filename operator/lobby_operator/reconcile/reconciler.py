@@ -19,6 +19,7 @@ from lobby_gateway.process.repeated_failures import RepeatedFailures
 from lobby_gateway.resource.spec import Lobby
 from lobby_operator import wall_clock
 from lobby_operator.planner.actions import Action, Create, Delete, Drain, Preconnect
+from lobby_operator.planner.connect_permits import EarlierConnects
 from lobby_operator.planner.demand import Demand
 from lobby_operator.planner.history import observe
 from lobby_operator.planner.peer_lists import PeerLists
@@ -57,6 +58,7 @@ class Reconciler:
         revision: revision that its lobbies should have.
         term: of this lobby host; a later one has a greater term, or the same one and a later start (see `PeerLists`).
         peer_settings: settings of what lobbies are told about each other.
+        earlier: what is known of attempts to connect before this lobby host began.
 
     Attributes:
         lobby: the Lobby.
@@ -84,6 +86,7 @@ class Reconciler:
         revision: str = "",
         term: int = 1,
         peer_settings: PeerListSettings | None = None,
+        earlier: EarlierConnects | None = None,
     ) -> None:
         self.lobby = lobby
         self.spec = PlannerSpec.of(lobby, revision)
@@ -105,7 +108,7 @@ class Reconciler:
         self._expected = Expectations(settings=self._settings)
         self._retries = Retries(self._settings.min_backoff_seconds, self._settings.max_backoff_seconds)
         peer_settings = peer_settings or PeerListSettings()
-        self._peer_lists = PeerLists(Version(term, wall_clock.milliseconds()), peer_settings)
+        self._peer_lists = PeerLists(Version(term, wall_clock.milliseconds()), peer_settings, earlier=earlier)
         self._peer_teller = PeerTeller(self._peer_lists, runtime, changed=self.wake, settings=peer_settings)
         self._changed = asyncio.Event()
         self._clock = asyncio.get_running_loop().time
@@ -117,6 +120,11 @@ class Reconciler:
     def active(self) -> bool:
         """Whether something is changing, or was a moment ago."""
         return self._clock() < self._active_at + self._settings.active_seconds
+
+    @property
+    def untold_connects_until(self) -> float:
+        """Until when attempts to connect of lobbies that are gone count, by this process's clock; it may be in the past."""
+        return self._peer_lists.untold_connects_until
 
     def update(self, lobby: Lobby, revision: str = "") -> None:
         """Sets the spec and the revision."""
@@ -194,10 +202,11 @@ class Reconciler:
         self.planned = plan(self.spec, self.observed, now, self._planner_settings)
         if self.planned.actions or _changing(before, self.observed):
             self._active_at = now
+        lists = self._peer_lists.update(self.spec, self.observed) if self.planned.complete else {}
         # Before acting, so that clients know where to go before lobbies drain or end.
         self._on_plan(self)
         if self.planned.complete:
-            self._peer_teller.send(self._peer_lists.update(self.spec, self.observed))
+            self._peer_teller.send(lists)
         await self._act(self.planned.actions)
         return earliest(
             self.planned.wake_at, self._expected.wake_at(), self._retries.wake_at(), self._peer_teller.wake_at()

@@ -98,6 +98,9 @@ class Listener:
     def own_forgotten(self) -> None:
         raise NotImplementedError
 
+    def own_starved(self) -> None:
+        raise NotImplementedError
+
     def own_closed(self, code: int, round_trip: float) -> bool:
         raise NotImplementedError
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from tests.support.specs import http_step, origin_spec, resolved
 
+from lobby_gateway.origin.connect_allowance import ConnectAllowance
 from lobby_gateway.origin.dialogue import Dialogue
 from lobby_gateway.origin.http_calls import HttpAnswer
 from lobby_gateway.origin.redaction import Redactor
@@ -29,6 +30,7 @@ from lobby_gateway.origin.states import (
     PauseReading,
     Publish,
     Renew,
+    Reschedule,
     ResumeReading,
     Send,
     SendPing,
@@ -58,7 +60,13 @@ class Shell:
     """Gives the session its inputs, and collects what it asks for."""
 
     def __init__(
-        self, *, fraction: float = 1.0, linger: float = 10.0, secrets: tuple[str, ...] = (), **fields: Any
+        self,
+        *,
+        fraction: float = 1.0,
+        linger: float = 10.0,
+        secrets: tuple[str, ...] = (),
+        allowance: ConnectAllowance | None = None,
+        **fields: Any,
     ) -> None:
         spec = origin_spec(**fields)
         self.session = OriginSession(
@@ -67,6 +75,7 @@ class Shell:
             redactor=Redactor(secrets),
             fraction=lambda: fraction,
             wall_clock=lambda: 1767225600.5,
+            allowance=allowance,
             settings=OriginSettings(linger_seconds=linger),
         )
         self.now = 1000.0
@@ -1038,6 +1047,96 @@ def test_a_message_may_ask_for_a_new_connection_and_this_one_goes_on() -> None:
 def test_what_ends_the_connection_renews_nothing() -> None:
     rules = [{"contains": "shutdown", "renew": True}, {"contains": "error", "end": {}}]
     assert Renew() not in Shell(onMessage=rules).streaming().receive(json_batch("shutdown", "error"))
+
+
+# The pace of what is sent (`origin.limits.sendsPerSecond`)
+
+
+def test_messages_to_the_origin_go_out_at_its_pace_in_their_order() -> None:
+    shell = Shell(
+        onConnect=[{"send": each} for each in "abc"],
+        onMessage=[{"contains": "ping", "send": "pong"}],
+        every=[{"seconds": 1, "send": "tick"}],
+        limits={"sendsPerSecond": 2},
+        keepalive=NO_PINGS,
+    )
+    shell.wanted()
+    assert shell.opened() == [Send("a"), Reschedule(), BeginEpoch()]
+    shell.receive(json_batch("ping"))
+    assert shell.session.forward("client's", shell.now)
+    shell.took()
+    sent = []
+    for _ in range(5):
+        sent += [each.message for each in shell.later(0.5) if isinstance(each, Send)]
+    assert sent == ["b", "c", "pong", "client's", "tick"]
+
+
+def test_a_connection_ends_if_too_many_messages_wait_to_be_sent() -> None:
+    shell = Shell(onMessage=[{"contains": "ping", "send": "pong"}], limits={"sendsPerSecond": 1}, keepalive=NO_PINGS)
+    shell.wanted()
+    shell.opened()
+    commands = shell.receive(json_batch(*["ping"] * (ORIGIN.waiting_sends + 2)))
+    assert BeginClose(1000, "too many messages wait to be sent") in commands
+    shell.lost()
+    assert shell.report.reason == "limits.sendsPerSecond: more than 256 messages wait to be sent"
+
+
+# Permits to connect (`origin.limits.connects`)
+
+CONNECTS = {"connects": {"count": 1, "seconds": 5}}
+PERMIT = "waiting for a permit to connect (origin.limits.connects: 1 in 5 s)"
+
+
+def allow(shell: Shell, allowance: ConnectAllowance, allowed: int) -> list[Command]:
+    allowance.allowed = allowed
+    shell.session.permits_came(shell.now)
+    return shell.took()
+
+
+def test_an_attempt_waits_for_a_permit_and_says_so() -> None:
+    allowance = ConnectAllowance(0)
+    shell = Shell(allowance=allowance, limits=CONNECTS)
+    assert shell.wanted() == []
+    assert shell.session.wants_permit(shell.now)
+    assert shell.report == OriginReport(state=OriginState.WAITING, reason=PERMIT)
+    assert shell.session.wake_at() is None
+    assert allow(shell, allowance, 1) == [Connect()]
+    assert not shell.session.starved
+    shell.opened()
+    assert shell.report == OriginReport(state=OriginState.CONNECTED, connections=1)
+
+
+def test_a_permit_is_asked_for_shortly_before_it_is_needed() -> None:
+    allowance = ConnectAllowance(1)
+    shell = Shell(allowance=allowance, limits=CONNECTS, reconnect={"minMilliseconds": 20_000})
+    assert shell.wanted() == [Connect()]
+    shell.failed()
+    assert not shell.session.wants_permit(shell.now)
+    shell.later(20 - ORIGIN.permit_ahead_seconds)
+    assert shell.session.wants_permit(shell.now)
+    assert shell.later(6) == []
+    assert shell.report.reason == f"connection refused; {PERMIT}"
+    assert allow(shell, allowance, 2) == [Connect()]
+
+
+def test_a_permit_that_comes_early_shortens_no_wait() -> None:
+    allowance = ConnectAllowance(1)
+    shell = Shell(allowance=allowance, limits=CONNECTS, reconnect={"minMilliseconds": 20_000})
+    shell.wanted()
+    shell.failed()
+    assert allow(shell, allowance, 2) == []
+    assert shell.later(19.9) == []
+    assert shell.later(0.2) == [Connect()]
+
+
+def test_a_stream_that_nobody_needs_any_more_waits_for_no_permit() -> None:
+    allowance = ConnectAllowance(0)
+    shell = Shell(allowance=allowance, limits=CONNECTS)
+    shell.wanted()
+    shell.wanted(False)
+    assert not shell.session.starved
+    assert not shell.session.wants_permit(shell.now)
+    assert allow(shell, allowance, 1) == []
 
 
 # A permit (`origin.limits.connections`) and planned reconnects (`origin.renew`)

@@ -14,6 +14,17 @@ def test_survives_json() -> None:
     assert PeerList.from_json(json.loads(json.dumps(TOLD.to_json()))) == TOLD
 
 
+def test_says_how_many_attempts_are_allowed() -> None:
+    told = PeerList(version=Version(2, 7), connect=True, connects=5)
+    assert PeerList.from_json(json.loads(json.dumps(told.to_json()))) == told
+
+
+def test_an_older_lobby_host_limits_no_attempts() -> None:
+    told = TOLD.to_json()
+    del told["connects"]
+    assert PeerList.from_json(told).connects is None
+
+
 def test_ignores_what_a_newer_lobby_host_adds() -> None:
     assert PeerList.from_json({**TOLD.to_json(), "new": 1}) == TOLD
 

@@ -84,7 +84,7 @@ def test_defaults_reach_every_leaf() -> None:
             "staleSeconds": 0,
             "reconnect": {"minMilliseconds": 500, "maxMilliseconds": 30000, "jitter": "Full"},
             "connect": "OnDemand",
-            "limits": {"connections": 0},
+            "limits": {"connections": 0, "sendsPerSecond": 0},
             "renew": {"everySeconds": 0, "overlap": True},
             "maxMessageBytes": 1048576,
             "identity": "Content",

@@ -6,8 +6,9 @@ from dataclasses import replace
 from tests.unit.operator.lobbies import SPEC, lobby_state, observed
 
 from lobby_gateway.process.peer_list import PeerList, Version
+from lobby_gateway.process.seat_reports import OriginReport, OriginState
 from lobby_operator.planner.peer_lists import PeerLists
-from lobby_operator.planner.spec import PlannerSpec
+from lobby_operator.planner.spec import ConnectLimit, PlannerSpec
 from lobby_operator.planner.state import LobbyState, Phase, StreamState
 from lobby_operator.settings import PeerListSettings
 
@@ -174,3 +175,46 @@ def test_the_lists_of_thousands_of_lobbies_cost_no_step_per_pair_of_them() -> No
         return min(took)
 
     assert seconds(4000) < 24 * seconds(500)  # 8 times if each costs the same, 64 times with a step per pair
+
+
+# Attempts to connect (`origin.limits.connects`, and while the origin refuses)
+
+REFUSED = OriginReport(state=OriginState.REFUSED, reason="no such key")
+
+
+def test_without_a_limit_any_number_of_attempts_is_allowed() -> None:
+    due, _ = Host(FREE).tell(lobby_state(1, stream=StreamState()))
+    assert due["prices-1"].connects is None
+
+
+def allowed_after(host: Host, *lobbies: LobbyState) -> dict[str, int | None]:
+    """The attempts that each lobby is allowed once all know the latest lists, of which the first takes permits back."""
+    allowed: dict[str, int | None] = {}
+    after = list(lobbies)
+    for _ in range(4):
+        due, after = host.tell(*after)
+        allowed |= {name: told.connects for name, told in due.items()}
+    return allowed
+
+
+def test_permits_for_attempts_go_to_lobbies_that_want_them_then_to_others_while_most_are_free() -> None:
+    wanting = StreamState(wants_connect=True)
+    lobbies = [lobby_state(1, stream=StreamState()), *(lobby_state(index, stream=wanting) for index in (2, 3))]
+    assert allowed_after(Host(replace(SPEC, connects=ConnectLimit(4, 10))), *lobbies) == {
+        "prices-1": 0,
+        "prices-2": 1,
+        "prices-3": 1,
+    }
+    assert allowed_after(Host(replace(SPEC, connects=ConnectLimit(9, 10))), *lobbies)["prices-1"] == 1
+
+
+def test_while_the_origin_refuses_one_lobby_all_together_try_once_in_half_a_minute() -> None:
+    refused = lobby_state(1, origin=REFUSED, stream=StreamState(connects=3))
+    new = [lobby_state(index, stream=StreamState(wants_connect=True)) for index in (2, 3)]
+    assert allowed_after(Host(FREE), refused, *new) == {"prices-1": 3, "prices-2": 1, "prices-3": 0}
+
+
+def test_a_lobby_of_an_older_revision_that_is_refused_limits_nobody() -> None:
+    refused = lobby_state(1, origin=REFUSED, outdated=True, stream=StreamState())
+    due, _ = Host(FREE).tell(refused, lobby_state(2, stream=StreamState(wants_connect=True)))
+    assert due["prices-2"].connects is None

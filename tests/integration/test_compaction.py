@@ -1,4 +1,4 @@
-"""Twenty nearly empty lobbies drain into one, and no client is disconnected."""
+"""Nearly empty lobbies drain into one, and no client is disconnected."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.support.swarm import Swarm
 from tests.support.ticker import ticker
 from tests.support.up import LobbyUp, lobby_file, lobby_resource, lobby_up, summary
 
-LOBBIES = 20
+LOBBIES = 8
 SEATS = 100
 LEFT = 5
 
@@ -20,7 +20,7 @@ async def clients_by_lobby(up: LobbyUp) -> dict[str, int]:
 
 
 @pytest.mark.timeout(240)
-def test_20_nearly_empty_lobbies_drain_into_one(tmp_path: Path) -> None:
+def test_nearly_empty_lobbies_drain_into_one(tmp_path: Path) -> None:
     async def main() -> None:
         async with ticker(rate=2) as origin:
             resource = lobby_resource(

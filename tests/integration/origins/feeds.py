@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import gzip
+import hashlib
 import hmac
 import json
+import os
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.integration.origins.strict import Peer
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from tests.integration.origins.strict import Peer, StrictOrigin
+from tests.support.api import Answer, ApiRequest, http_answer
 
 SOON = 5.0
 IDLE = 2.5
+
+
+Api = Callable[[StrictOrigin, ApiRequest], Answer]
+"""What the HTTP server of a feed answers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +45,7 @@ class Feed:
         reason: what a lobby is to show of it.
         renewal: asks for a new connection in a message; None: it never does.
         refused: whether that is a refusal.
+        api: answers its HTTP calls; None: it has none.
     """
 
     name: str
@@ -44,6 +58,7 @@ class Feed:
     reason: str = ""
     renewal: Callable[[Peer], Awaitable[None]] | None = None
     refused: bool = False
+    api: Api | None = None
 
 
 def _json_with(key: str) -> Callable[[str], bool]:
@@ -367,6 +382,257 @@ async def pusher(peer: Peer) -> None:
     await peer.stream(lambda n: {"event": "tick", "channel": "ticks", "data": f'{{"seq":{n}}}'}, on_message, idle=IDLE)
 
 
+def kucoin_api(origin: StrictOrigin, request: ApiRequest) -> Answer:
+    if (request.method, request.target) != ("POST", "/api/v1/bullet-public"):
+        origin.violations.append(f"unknown call: {request.method} {request.target}")
+    origin.tokens.append(f"kuc0in-t0ken-{len(origin.tokens)}+/=&")
+    server = {"endpoint": origin.url, "protocol": "websocket", "pingInterval": 1000, "pingTimeout": 1000}
+    return http_answer({"code": "200000", "data": {"token": origin.tokens[-1], "instanceServers": [server]}})
+
+
+async def kucoin(peer: Peer) -> None:
+    if peer.query.get("token") not in peer.origin.tokens:
+        await peer.send({"type": "error", "code": 401, "data": "token is invalid"})
+        await peer.close(1000)
+    peer.origin.tokens.remove(peer.query["token"])  # one connection for each
+    await peer.send({"id": peer.query["connectId"], "type": "welcome"})
+    request = await peer.receive_json(SOON, "subscribe")
+    if (request.get("type"), request.get("response")) != ("subscribe", True):
+        peer.violation(f"not a subscribe: {request}")
+    await peer.send({"id": request["id"], "type": "ack"})
+
+    async def on_message(message: str | bytes) -> None:
+        said = json.loads(message)
+        if said.get("type") != "ping" or not said.get("id"):
+            peer.violation(f"unknown: {message!r}")
+        await peer.send({"id": said["id"], "type": "pong"})
+
+    await peer.stream(
+        lambda n: {"type": "message", "topic": request["topic"], "data": {"seq": n}}, on_message, idle=IDLE
+    )
+
+
+def twitch_api(origin: StrictOrigin, request: ApiRequest) -> Answer:
+    if (request.method, request.target) != ("POST", "/helix/eventsub/subscriptions"):
+        origin.violations.append(f"unknown call: {request.method} {request.target}")
+    if request.headers.get("authorization") != "Bearer t0kent0kent0ken":
+        said = f"Invalid OAuth token: {request.headers.get('authorization')}"
+        return http_answer({"error": "Unauthorized", "status": 401, "message": said}, 401)
+    if request.headers.get("client-id") != "cl1entcl1ent":
+        origin.violations.append("no Client-Id")
+    if request.headers.get("content-type") != "application/json":
+        origin.violations.append("not JSON")
+    transport = request.json()["transport"]
+    subscribed = origin.sessions.get(transport["session_id"])
+    if transport["method"] != "websocket" or subscribed is None:
+        origin.violations.append(f"no such session: {transport}")
+        return http_answer({"error": "Bad Request", "status": 400, "message": "session not found"}, 400)
+    if subscribed.is_set():
+        return http_answer({"error": "Conflict", "status": 409, "message": "subscription already exists"}, 409)
+    subscribed.set()
+    return http_answer({"data": [{"status": "enabled"}]}, 202)
+
+
+def _twitch(kind: str, identifier: str, payload: object) -> dict[str, object]:
+    return {"metadata": {"message_id": identifier, "message_type": kind}, "payload": payload}
+
+
+async def twitch(peer: Peer) -> None:
+    # A session that goes on keeps its id and its subscriptions.
+    session = peer.query.get("session") or f"s3ssion-{len(peer.origin.attempts)}"
+    if peer.query and session not in peer.origin.sessions:
+        await peer.close(4007, "invalid reconnect")
+    subscribed = peer.origin.sessions.setdefault(session, asyncio.Event())
+    about = {"session": {"id": session, "status": "connected", "keepalive_timeout_seconds": 10}}
+    await peer.send(_twitch("session_welcome", f"w-{len(peer.origin.attempts)}", about))
+    try:
+        async with asyncio.timeout(SOON):
+            await subscribed.wait()
+    except TimeoutError:
+        peer.violation("no subscription in time")
+
+    await peer.send(_twitch("session_keepalive", f"k-{len(peer.origin.attempts)}", {}))
+    await peer.stream(lambda n: _twitch("notification", f"n-{n}", {"event": {"seq": n}}), _nothing(peer))
+
+
+async def twitch_renewal(peer: Peer) -> None:
+    session = next(iter(peer.origin.sessions)) if len(peer.origin.sessions) == 1 else list(peer.origin.sessions)[-1]
+    url = f"{peer.origin.url}?session={session}"
+    await peer.send(_twitch("session_reconnect", "r-1", {"session": {"id": session, "reconnect_url": url}}))
+
+
+def slack_api(origin: StrictOrigin, request: ApiRequest) -> Answer:
+    if (request.method, request.target) != ("POST", "/api/apps.connections.open"):
+        origin.violations.append(f"unknown call: {request.method} {request.target}")
+    if request.headers.get("authorization") != "Bearer xapp-t0kent0ken":
+        return http_answer({"ok": False, "error": "invalid_auth"})
+    origin.tokens.append(f"t1cket{len(origin.attempts)}")
+    return http_answer({"ok": True, "url": f"{origin.url}?ticket={origin.tokens[-1]}"})
+
+
+async def slack(peer: Peer) -> None:
+    if peer.query.get("ticket") not in peer.origin.tokens:
+        peer.violation("a ticket that was never given, or is used")
+    peer.origin.tokens.remove(peer.query["ticket"])
+    await peer.send({"type": "hello", "num_connections": len(peer.origin.open)})
+    waiting: list[str] = []
+
+    def tick(n: int) -> object:
+        waiting.append(f"e-{n}")
+        if len(waiting) > 100:
+            peer.violation(f"{waiting[0]} was not acknowledged")
+        return {"envelope_id": f"e-{n}", "type": "events_api", "payload": {"seq": n}, "accepts_response_payload": False}
+
+    async def on_message(message: str | bytes) -> None:
+        acknowledged = json.loads(message)
+        if set(acknowledged) != {"envelope_id"} or acknowledged["envelope_id"] not in waiting:
+            peer.violation(f"not an acknowledgement: {message!r}")
+        waiting.remove(acknowledged["envelope_id"])
+
+    await peer.stream(tick, on_message)
+
+
+KRAKEN_SECRET = base64.b64encode(b"kr4ken-s3cr3t-kr4ken").decode()
+
+
+def kraken_api(origin: StrictOrigin, request: ApiRequest) -> Answer:
+    path = "/0/private/GetWebSocketsToken"
+    if (request.method, request.target) != ("POST", path):
+        origin.violations.append(f"unknown call: {request.method} {request.target}")
+    nonce = request.body.removeprefix("nonce=")
+    content = path.encode() + hashlib.sha256(f"{nonce}{request.body}".encode()).digest()
+    signature = base64.b64encode(hmac.digest(base64.b64decode(KRAKEN_SECRET), content, "sha512")).decode()
+    if request.headers.get("api-key") != "kr4ken-key":
+        return http_answer({"error": ["EAPI:Invalid key"]})
+    if request.headers.get("api-sign") != signature:
+        return http_answer({"error": ["EAPI:Invalid signature"]})
+    if abs(int(nonce) / 1000 - time.time()) > 30:
+        return http_answer({"error": ["EAPI:Invalid nonce"]})
+    origin.tokens.append(f"kr4ken-t0ken-{len(origin.attempts)}")
+    return http_answer({"error": [], "result": {"token": origin.tokens[-1], "expires": 900}})
+
+
+async def kraken_private(peer: Peer) -> None:
+    await peer.send({"channel": "status", "type": "update", "data": [{"system": "online"}]})
+    request = await peer.receive_json(SOON, "subscribe")
+    if request["params"].get("token") not in peer.origin.tokens:
+        await peer.send({"error": "ESession:Invalid session", "method": "subscribe", "req_id": 1, "success": False})
+        await peer.close(1000)
+    await peer.send({"channel": "executions", "type": "snapshot", "data": [{"seq": 0}]})
+    await peer.send({"method": "subscribe", "req_id": request["req_id"], "success": True})
+
+    async def on_message(message: str | bytes) -> None:
+        if json.loads(message).get("method") != "ping":
+            peer.violation(f"unknown: {message!r}")
+        await peer.send({"channel": "heartbeat"})
+
+    await peer.stream(lambda n: {"channel": "executions", "data": [{"seq": n}]}, on_message, idle=IDLE)
+
+
+async def binance_user(peer: Peer) -> None:
+    request = await peer.receive_json(SOON, "subscribe")
+    given = request["params"]
+    content = f"apiKey={given['apiKey']}&timestamp={given['timestamp']}"
+    if given["signature"] != hmac.digest(b"b1nance-s3cr3t", content.encode(), "sha256").hex():
+        said = f"Signature for this request is not valid: {given['signature']}"
+        await peer.send({"id": request["id"], "status": 400, "error": {"code": -1022, "msg": said}})
+        await peer.close(1000)
+    if not isinstance(given["timestamp"], int) or abs(given["timestamp"] / 1000 - time.time()) > 5:
+        peer.violation(f"the timestamp is not in the window: {given['timestamp']}")
+    await peer.send({"id": request["id"], "status": 200, "result": {"subscriptionId": 0}})
+    await peer.stream(lambda n: {"subscriptionId": 0, "event": {"e": "executionReport", "seq": n}}, _nothing(peer))
+
+
+def signalr_api(origin: StrictOrigin, request: ApiRequest) -> Answer:
+    if (request.method, request.target) != ("POST", "/hub/negotiate?negotiateVersion=1"):
+        origin.violations.append(f"unknown call: {request.method} {request.target}")
+    origin.tokens.append(f"s1gnalr/{len(origin.attempts)}")
+    return http_answer({"connectionToken": origin.tokens[-1], "connectionId": "c", "availableTransports": []})
+
+
+async def signalr(peer: Peer) -> None:
+    if peer.query.get("id") not in peer.origin.tokens:
+        peer.violation("no connection with this id")
+    peer.origin.tokens.remove(peer.query["id"])
+    if await peer.receive(SOON, "handshake") != '{"protocol":"json","version":1}\x1e':
+        peer.violation("not a handshake")
+    await peer.send("{}\x1e")
+    if json.loads(str(await peer.receive(SOON, "invocation")).removesuffix("\x1e")).get("target") != "Subscribe":
+        peer.violation("not an invocation")
+
+    def tick(n: int) -> object:
+        data = f'{{"type":1,"target":"tick","arguments":[{n}]}}\x1e'
+        return data + '{"type":6}\x1e' if n % 25 == 0 else data
+
+    async def on_message(message: str | bytes) -> None:
+        if message != '{"type":6}\x1e':
+            peer.violation(f"unknown: {message!r}")
+
+    await peer.stream(tick, on_message, idle=IDLE)
+
+
+MOST_LOBBIES = int(os.environ.get("ORIGINS_LOBBIES", "2"))
+
+
+async def jetstream(peer: Peer) -> None:
+    if peer.query.get("wantedCollections") != "app.bsky.feed.post":
+        peer.violation(f"no collections: {peer.query}")
+    cursor = peer.query.get("cursor")
+    if cursor is None and peer.origin.number > 100 and len(peer.origin.attempts) > MOST_LOBBIES:
+        peer.violation("a reconnect without a cursor")
+
+    def event(n: int) -> object:
+        return {"did": "did:plc:a", "time_us": 1725911162329308 + n, "kind": "commit"}
+
+    if cursor is not None:
+        first = int(cursor) - 1725911162329308
+        if not peer.origin.number - 200 < first <= peer.origin.number:
+            peer.violation(f"a cursor that is none of the latest: {cursor}")
+        await peer.send(*(event(n) for n in range(first, peer.origin.number + 1)))
+    await peer.stream(event, _nothing(peer))
+
+
+COINBASE_KEY = ec.generate_private_key(ec.SECP256R1())
+
+
+COINBASE_PEM = COINBASE_KEY.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()).decode()
+
+
+def _jwt_part(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
+async def coinbase_jwt(peer: Peer) -> None:
+    nonces = set()
+    for channel in ("user", "heartbeats"):
+        request = await peer.receive_json(SOON, f"subscribe to {channel}")
+        if request.get("channel") != channel:
+            peer.violation(f"not {channel}: {request}")
+        head, claims, signature = request["jwt"].split(".")
+        raw = _jwt_part(signature)
+        r, s = int.from_bytes(raw[:32], "big"), int.from_bytes(raw[32:], "big")
+        content = f"{head}.{claims}".encode()
+        try:
+            COINBASE_KEY.public_key().verify(encode_dss_signature(r, s), content, ec.ECDSA(hashes.SHA256()))
+        except InvalidSignature:
+            await peer.send({"type": "error", "message": f"authentication failure {request['jwt']}"})
+            await peer.close(1000)
+        header, said = json.loads(_jwt_part(head)), json.loads(_jwt_part(claims))
+        nonces.add(header["nonce"])
+        if header["alg"] != "ES256" or header["kid"] != "organizations/o/apiKeys/k" or said["sub"] != header["kid"]:
+            peer.violation(f"not this key: {header}, {said}")
+        if said["iss"] != "cdp" or not said["nbf"] <= time.time() + 1 <= said["exp"] + 1 <= said["nbf"] + 121:
+            peer.violation(f"not these claims: {said}")
+    if len(nonces) != 2:
+        peer.violation("the nonce was used twice")
+    await peer.send({"channel": "subscriptions", "events": [{"subscriptions": {"user": ["u"]}}]})
+
+    def tick(n: int) -> object:
+        return {"channel": "heartbeats"} if n % 25 == 0 else {"channel": "user", "sequence_num": n}
+
+    await peer.stream(tick, _nothing(peer))
+
+
 def _zipped(message: object) -> bytes:
     return gzip.compress(json.dumps(message, separators=(",", ":")).encode())
 
@@ -485,5 +751,43 @@ FEEDS = (
     Feed(
         name="nats", serve=nats, is_data=lambda text: text.startswith("MSG"),
         error=_says(b"-ERR 'Authorization Violation'\r\n"), reason="-ERR 'Authorization Violation'", refused=True,
+    ),
+    Feed(
+        name="kucoin", serve=kucoin, is_data=lambda text: json.loads(text)["type"] == "message", api=kucoin_api,
+        error=_says({"id": "1", "type": "error", "code": 404, "data": "topic /market/none is not found"}),
+        reason="404 topic /market/none is not found",
+    ),
+    Feed(
+        name="twitch-eventsub", serve=twitch, api=twitch_api,
+        is_data=lambda text: json.loads(text)["metadata"]["message_type"] == "notification",
+        secrets={"LOBBY_SECRET_TWITCH_TOKEN": "t0kent0kent0ken", "LOBBY_SECRET_TWITCH_CLIENT_ID": "cl1entcl1ent"},
+        error=_says(_twitch("revocation", "x", {"subscription": {"status": "authorization_revoked"}})),
+        reason="authorization_revoked", refused=True, renewal=twitch_renewal,
+    ),
+    Feed(
+        name="slack-socket-mode", serve=slack, is_data=_json_with("envelope_id"), api=slack_api,
+        secrets={"LOBBY_SECRET_SLACK_APP_TOKEN": "xapp-t0kent0ken"},
+        error=_says({"type": "disconnect", "reason": "link_disabled"}), reason="link_disabled", refused=True,
+    ),
+    Feed(
+        name="kraken-private", serve=kraken_private, is_data=_json_with("data"), every=1, api=kraken_api,
+        secrets={"LOBBY_SECRET_KRAKEN_KEY": "kr4ken-key", "LOBBY_SECRET_KRAKEN_SECRET": KRAKEN_SECRET},
+        error=_says({"method": "subscribe", "success": False, "error": "EGeneral:Permission denied"}),
+        reason="EGeneral:Permission denied",
+    ),
+    Feed(
+        name="binance-user", serve=binance_user, is_data=_json_with("event"),
+        secrets={"LOBBY_SECRET_BINANCE_KEY": "b1nance-key", "LOBBY_SECRET_BINANCE_SECRET": "b1nance-s3cr3t"},
+        error=_says({"error": {"code": -2015, "msg": "Invalid API-key"}}), reason="-2015 Invalid API-key", refused=True,
+    ),
+    Feed(
+        name="signalr", serve=signalr, is_data=_json_with("target"), every=1, api=signalr_api,
+        error=_says('{"type":7,"error":"the server stops"}\x1e'), reason="the server stops",
+    ),
+    Feed(name="jetstream", serve=jetstream, is_data=_json_with("time_us")),
+    Feed(
+        name="coinbase-advanced-jwt", serve=coinbase_jwt, is_data=lambda text: json.loads(text)["channel"] == "user",
+        secrets={"LOBBY_SECRET_COINBASE_PEM": COINBASE_PEM, "LOBBY_SECRET_COINBASE_KID": "organizations/o/apiKeys/k"},
+        error=_says({"type": "error", "message": "rate limit exceeded"}), reason="rate limit exceeded",
     ),
 )  # fmt: skip

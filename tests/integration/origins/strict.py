@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
@@ -36,6 +37,9 @@ class StrictOrigin:
         most_open: most of them at a time.
         url: its address.
         number: of the latest tick, the same on all connections.
+        calls: HTTP calls so far.
+        tokens: what its HTTP server has given out, and nobody has used yet.
+        sessions: sessions that an HTTP call refers to, by their ids.
         failing: what it says on each connection as soon as the stream begins; None: nothing.
     """
 
@@ -48,6 +52,9 @@ class StrictOrigin:
     most_open: int = 0
     url: str = ""
     number: int = 0
+    calls: int = 0
+    tokens: list[str] = field(default_factory=list)
+    sessions: dict[str, asyncio.Event] = field(default_factory=dict)
     failing: Callable[[Peer], Awaitable[None]] | None = None
     _listening: set[asyncio.Queue[int]] = field(default_factory=set)
 
@@ -128,6 +135,12 @@ class Peer:
         """A header of the handshake; empty if there is none."""
         assert self.connection.request is not None
         return self.connection.request.headers.get(name, "")
+
+    @property
+    def query(self) -> dict[str, str]:
+        """The parameters of the handshake's URL."""
+        assert self.connection.request is not None
+        return dict(parse_qsl(urlsplit(self.connection.request.path).query))
 
     def violation(self, text: str) -> None:
         """Records what the client did against the rules, and ends the connection.

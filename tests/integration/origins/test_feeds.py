@@ -10,15 +10,17 @@ import contextlib
 import json
 import math
 import os
+import re
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from tests.integration.origins.feeds import FEEDS, Feed
+from tests.integration.origins.feeds import FEEDS, Api, Feed
 from tests.integration.origins.strict import StrictOrigin
+from tests.support.api import Answer, ApiRequest, FakeApi
 from tests.support.sockets import run
 from tests.support.swarm import Client, Swarm
 from tests.support.up import LobbyUp, lobby_file, lobby_up
@@ -35,16 +37,34 @@ RECONNECT = {"minMilliseconds": 100, "maxMilliseconds": 2000, "jitter": "None"}
 SETTLED_SECONDS = 1.0  # ten times the first pause of a reconnect that is no refusal
 
 
-def manifest(feed: Feed, url: str) -> dict[str, Any]:
-    """The published manifest, with the address of the strict feed, scaled intervals, and seats that only all lobbies have."""
+def manifest(feed: Feed, url: str, api: str = "") -> dict[str, Any]:
+    """The published manifest, with the addresses of the strict feed, scaled intervals, and seats that need all lobbies."""
     resource: dict[str, Any] = yaml.safe_load((MANIFESTS / f"{feed.name}.yaml").read_text())
     seats = -(-CLIENTS // (LOBBIES - 1)) - 1
     resource["spec"] |= {"replicas": LOBBIES, "maxReplicas": LOBBIES, "spareSeats": 0, "clients": {"seats": seats}}
-    resource["spec"]["origin"] |= {"url": url, "connect": "Always", "reconnect": RECONNECT}
-    for timed in resource["spec"]["origin"].get("every", ()):
-        if feed.every is not None:
+    origin = resource["spec"]["origin"]
+    origin |= {"connect": "Always", "reconnect": RECONNECT}
+    if not origin["url"].startswith("$("):
+        origin["url"] = url
+    elif "wss://" in origin["url"]:  # otherwise its HTTP server tells it
+        origin["url"] = re.sub('wss://[^"]*', url, origin["url"])
+    for step in (*origin.get("beforeConnect", ()), *origin.get("onConnect", ())):
+        if "http" in step:
+            step["http"]["url"] = re.sub("https?://[^/]+", api, step["http"]["url"])
+    for timed in origin.get("every", ()):
+        if feed.every is not None and "seconds" in timed:
             timed["seconds"] = feed.every
     return resource
+
+
+def calling(answer: Api, origin: StrictOrigin) -> Callable[[ApiRequest], Answer]:
+    """Answers the HTTP calls around a feed, and counts them."""
+
+    def called(request: ApiRequest) -> Answer:
+        origin.calls += 1
+        return answer(origin, request)
+
+    return called
 
 
 @contextlib.asynccontextmanager
@@ -59,7 +79,12 @@ async def held(
             )
             for each in feeds
         }
-        files = [lobby_file(folder, manifest(each, origins[each.name].url)) for each in feeds]
+        apis = {
+            each.name: (await stack.enter_async_context(FakeApi(calling(each.api, origins[each.name])))).url
+            for each in feeds
+            if each.api is not None
+        }
+        files = [lobby_file(folder, manifest(each, origins[each.name].url, apis.get(each.name, ""))) for each in feeds]
         env = {name: value for each in feeds for name, value in each.secrets.items()} | dict(secrets or {})
         up = await stack.enter_async_context(
             lobby_up(*(part for file in files for part in ("-f", file)), env=env, deadline=60)
@@ -171,7 +196,7 @@ def texts(client: Client) -> list[str]:
 
 def numbered(message: dict[str, Any]) -> int:
     """The number of a tick."""
-    data = message["data"]
+    data = message["payload"]["event"] if "payload" in message else message["data"]
     number: int = (data[0] if isinstance(data, list) else data)["seq"]
     return number
 

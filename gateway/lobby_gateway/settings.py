@@ -35,6 +35,7 @@ class OriginSettings:
             64 more. They take a few milliseconds; one read of compressed messages may hold 256 MiB.
         saved_bytes: most bytes of all saved values (`save`) as JSON: room for any token, and not for a stream.
         hidden_texts: most values of earlier messages that are hidden in reasons and logs beside the secrets and what is saved.
+        hidden_characters: most characters of them: what hides them is made anew for each new one, on the event loop.
             Each costs time in every line.
         early_bytes: most bytes of messages kept until `onConnect` is done, to be forwarded then: a snapshot of an order book
             has some 100 KB.
@@ -58,6 +59,7 @@ class OriginSettings:
     decoded_per_turn: int = 1 << 20
     saved_bytes: int = 64 << 10
     hidden_texts: int = 64
+    hidden_characters: int = 4096
     early_bytes: int = 4 << 20
     answer_bytes: int = 256 << 10
     denied_networks: tuple[IPv4Network | IPv6Network, ...] = ()

@@ -267,13 +267,13 @@ class OriginConnection:
         websocket = self._websocket
         if websocket is None or not self.streaming:
             return False
+        waiting = websocket.buffered
+        if waiting and waiting + len(payload) > self._settings.max_buffered_bytes:
+            return False
         if self._spec.limits.sends_per_second:
             sent = self._session.forward(str(payload, "utf-8") if opcode == Opcode.TEXT else payload, self._loop.time())
             self._act()
             return sent
-        waiting = websocket.buffered
-        if waiting and waiting + len(payload) > self._settings.max_buffered_bytes:
-            return False
         return websocket.send(opcode, payload)
 
     def report(self) -> OriginReport:

@@ -51,6 +51,7 @@ _STRING: Final = re.compile(
     r"""[bBrR]{0,2}(?:"{3}(?:.|\n)*?"{3}|'{3}(?:.|\n)*?'{3}|"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')"""
 )
 _NAME: Final = re.compile("[A-Za-z]\\w*")
+_SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 _PLACE: Final = re.compile(r"<input>:(\d+):(\d+): ?(?:Syntax error: )?(.*)")
 
 
@@ -82,7 +83,7 @@ class Expression:
         self.source = source
         self._program: Program = _translated(lambda: cel().compile(source))
         used = set(self._program.functions())
-        self.signs = not used.isdisjoint({"hmac", "jwt"})
+        self.signs = not used.isdisjoint({"digest", "hmac", "jwt"})
         self.uses_last = "last" in self._program.variables()
         if "jwt" in used and _ASYMMETRIC.search(source) is not None:
             tokens.prepare()  # now, in a thread, rather than on the event loop
@@ -101,8 +102,7 @@ class Expression:
         """
         if not self._functions:
             return _translated(lambda: self._program.execute(variables))
-        context = cel().Context(dict(variables), self._functions)
-        return _translated(lambda: self._program.execute(context))
+        return _translated(lambda: self._program.execute(cel().Context(dict(variables), self._functions)))
 
     def holds(self, variables: Mapping[str, object]) -> bool:
         """Whether it is true. A message that lacks what it looks at, or has it in another type, is not what it means."""
@@ -129,7 +129,7 @@ def message_variables(batch: Batch, index: int, others: Mapping[str, object]) ->
     """The variables of an expression that is evaluated on a message of a batch; `others`: the secrets and the times."""
     data = bytes(batch.payload(index))
     text = data.decode(errors="replace") if batch.opcode(index) == Opcode.TEXT else ""
-    return {"msg": _parsed(text), "text": text, "data": data, **others}
+    return {"msg": parsed_json(text), "text": text, "data": data, **others}
 
 
 def times(now: float) -> dict[str, object]:
@@ -138,19 +138,23 @@ def times(now: float) -> dict[str, object]:
 
 
 def last_message(batch: Batch | None) -> object:
-    """The variable `last`, from the newest messages of the stream."""
+    """The variable `last`, from the newest messages of the stream: an object, since what is none has no fields to look at."""
     if batch is None or not len(batch):
         return {}
     index = len(batch) - 1
     if batch.opcode(index) != Opcode.TEXT:
         return {}
-    parsed = _parsed(bytes(batch.payload(index)).decode(errors="replace"))
-    return {} if parsed is None else parsed
+    parsed = parsed_json(bytes(batch.payload(index)).decode(errors="replace"))
+    return parsed if isinstance(parsed, dict) else {}
 
 
-def _parsed(text: str) -> object:
+def parsed_json(text: str) -> object:
+    """What expressions see of a text that should be JSON; None if it is none. Half a surrogate pair becomes a `?`."""
     try:
-        return json.loads(text)
+        parsed = json.loads(text)
+        if _SURROGATE.search(text) is None:
+            return parsed
+        return json.loads(json.dumps(parsed, ensure_ascii=False).encode("utf-8", "replace"))
     except (ValueError, RecursionError):  # not JSON, or nested absurdly deep
         return None
 
@@ -187,7 +191,9 @@ _ALGORITHMS: Final = {"SHA256": "sha256", "SHA384": "sha384", "SHA512": "sha512"
 
 
 def _hex(data: bytes) -> str:
-    return bytes(data).hex()
+    if not isinstance(data, bytes):  # bytes(number) has that many
+        raise TypeError("hex: the value is not bytes")
+    return data.hex()
 
 
 def _base64(data: bytes) -> str:

@@ -6,13 +6,12 @@ contains a value, a query, or anything of the answer beyond what the Lobby asks 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
 from lobby_gateway.origin.captured import Known
-from lobby_gateway.origin.expressions import Expression, ExpressionError
+from lobby_gateway.origin.expressions import Expression, ExpressionError, parsed_json
 from lobby_gateway.origin.requests import Request, RequestTemplate, Text, filled
 from lobby_gateway.websocket.client_handshake import without_query
 
@@ -133,7 +132,8 @@ class HttpCall:
         """Saves what is to be saved of an answer, or says why the attempt ends. None: it goes on."""
         retry_after = answer.retry_after_seconds or 0.0
         forbidden = answer.status in FORBIDDEN
-        variables = {"http": {"status": answer.status, "json": _parsed(answer.body)}, **known.variables}
+        found = parsed_json(answer.body.decode("utf-8-sig", errors="replace"))
+        variables = {"http": {"status": answer.status, "json": found}, **known.variables}
         if self.end is not None and self.end.when.holds(variables):
             reason = self._reason(self.end, variables) or _status(answer)
             return CallFailure(f"{self.field}: {reason}", self.end.refused or forbidden, retry_after)
@@ -164,10 +164,3 @@ def _status(answer: HttpAnswer) -> str:
         # Not followed: secrets would go to a host that the Lobby does not name.
         return f"{said}: redirects are not followed; this one points to {answer.location}"
     return said
-
-
-def _parsed(body: bytes) -> object:
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError):  # not JSON, or nested absurdly deep
-        return None

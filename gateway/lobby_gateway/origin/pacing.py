@@ -16,12 +16,14 @@ class PacedSends:
         per_second: most messages a second; 0: no limit.
     """
 
-    __slots__ = ("_max_waiting", "_next_at", "_waiting", "per_second")
+    __slots__ = ("_bytes", "_max_bytes", "_max_waiting", "_next_at", "_waiting", "per_second")
 
-    def __init__(self, per_second: int, *, max_waiting: int) -> None:
-        """`max_waiting` is how many messages may wait."""
+    def __init__(self, per_second: int, *, max_waiting: int, max_bytes: int) -> None:
+        """`max_waiting` messages may wait, with `max_bytes` bytes (characters of texts) or a single larger one."""
         self.per_second = per_second
         self._max_waiting = max_waiting
+        self._max_bytes = max_bytes
+        self._bytes = 0
         self._waiting: deque[str | bytes] = deque()
         self._next_at = 0.0
 
@@ -32,9 +34,10 @@ class PacedSends:
 
     def put(self, message: str | bytes) -> bool:
         """Adds a message; `due` gives it when its turn comes. False if too many wait."""
-        if len(self._waiting) >= self._max_waiting:
+        if len(self._waiting) >= self._max_waiting or (self._waiting and self._bytes + len(message) > self._max_bytes):
             return False
         self._waiting.append(message)
+        self._bytes += len(message)
         return True
 
     def due(self, now: float) -> list[str | bytes]:
@@ -42,6 +45,7 @@ class PacedSends:
         due: list[str | bytes] = []
         while self._waiting and (not self.per_second or now >= self._next_at):
             due.append(self._waiting.popleft())
+            self._bytes -= len(due[-1])
             self.sent(now)
         return due
 

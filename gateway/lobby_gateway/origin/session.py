@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain
 
 from lobby_gateway.origin.captured import Captured, Known
@@ -151,7 +152,7 @@ class OriginSession:
         self._uses_last = self._dialogue.uses_last
         self._last: Batch | None = None  # the newest messages of the stream, if expressions look at them
         self._paused = False  # reading
-        self._calls: list[HttpCall] = []  # of the attempt under way, those that are not done
+        self._calls: list[HttpCall] | None = None  # of the attempt under way, those that are not done; None: not begun
         self._request: HttpRequest | None = None  # of the latest call
 
     # For the connection: state
@@ -314,9 +315,14 @@ class OriginSession:
         Raises:
             ExpressionError: an expression has no value, or one that is not allowed where it is used.
         """
-        if self.state is not State.CONNECTING or not self._calls:
+        if self.state is not State.CONNECTING:
             return None
-        self._request = self._calls[0].request(self._known())
+        if self._calls is None:  # not earlier: the secrets were read after the attempt had begun
+            self._calls = list(self._dialogue.calls)
+        if not self._calls:
+            return None
+        with self._without_last_if_it_has_no_value():
+            self._request = self._calls[0].request(self._known())
         self._hide_captured()
         return self._request
 
@@ -329,6 +335,7 @@ class OriginSession:
             return False
         self._hide_captured()
         if self.state is State.CONNECTING:
+            assert self._calls  # noqa: S101  the call under way is its first
             del self._calls[0]
         else:
             self._advance(self._script.called(now, self._known()), now)
@@ -340,7 +347,7 @@ class OriginSession:
         self._call_ends(call.failed(request, problem), now)
 
     def _call_under_way(self) -> tuple[HttpCall, HttpRequest]:
-        call = self._calls[0] if self.state is State.CONNECTING else self._script.calling
+        call = self._calls[0] if self.state is State.CONNECTING and self._calls else self._script.calling
         assert call is not None  # noqa: S101  somebody made it
         assert self._request is not None  # noqa: S101  likewise
         return call, self._request
@@ -362,9 +369,19 @@ class OriginSession:
             ExpressionError: an expression has no value, or one that is not allowed where it is used.
         """
         assert self._dialogue.handshake is not None  # noqa: S101  all secrets are there
-        request = self._dialogue.handshake.request(self._known())
+        with self._without_last_if_it_has_no_value():
+            request = self._dialogue.handshake.request(self._known())
         self._hide_captured()
         return request
+
+    @contextmanager
+    def _without_last_if_it_has_no_value(self) -> Iterator[None]:
+        """A newest message that an expression cannot use costs one attempt, and not all that follow."""
+        try:
+            yield
+        except ExpressionError:
+            self._last = None
+            raise
 
     def opened(self, now: float) -> None:
         """The handshake succeeded, so the connection is open."""
@@ -520,7 +537,7 @@ class OriginSession:
             self._move(Signal.DUE)
             self._secrets_changed = False
             self.attempts += 1
-            self._calls = list(self._dialogue.calls)
+            self._calls = None
             self._commands.append(Connect())
 
     def _leave(self) -> None:
@@ -578,7 +595,11 @@ class OriginSession:
             self._last = batch
 
     def _paced_sends(self) -> PacedSends:
-        return PacedSends(self._spec.limits.sends_per_second, max_waiting=self._settings.waiting_sends)
+        return PacedSends(
+            self._spec.limits.sends_per_second,
+            max_waiting=self._settings.waiting_sends,
+            max_bytes=self._settings.max_buffered_bytes,
+        )
 
     def _hide_captured(self) -> None:
         """What was captured or computed is hidden from now on."""
@@ -587,11 +608,16 @@ class OriginSession:
 
     def _hide_too(self, texts: Iterable[str]) -> None:
         """Hides these texts beside the secrets and those so far, in the log, too."""
+        new = False
         for text in dict.fromkeys(texts):
             if text in self._hidden:
                 self._hidden.remove(text)
+            else:
+                new = True
             self._hidden.append(text)
-        if self._hidden:
+        while sum(map(len, self._hidden)) > self._settings.hidden_characters and len(self._hidden) > 1:
+            self._hidden.popleft()
+        if new:
             self._hide_all()
 
     def _hide_all(self) -> None:
@@ -790,4 +816,5 @@ class OriginSession:
     def _forget_if_unwanted(self) -> None:
         if self._streamed and not self._wanted and not self._stopped:
             self._streamed = False
+            self._last = None  # a cursor from before would ask for what nobody needs any more
             self._commands.append(Forget())

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from base64 import b64encode
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
@@ -120,6 +121,9 @@ class BytesTemplate:
         value = self._expression.value(known.variables)
         if not isinstance(value, bytes):
             raise ExpressionError(f'the value is {type(value).__name__}; accepted: bytes, such as b"\\xc0\\x00"')
+        if self._expression.signs:
+            for text in (value.hex(), b64encode(value).decode(), value.decode(errors="replace")):
+                known.captured.hide(text)
         return value
 
 

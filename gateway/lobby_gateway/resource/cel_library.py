@@ -5,6 +5,7 @@ Importing the package whole would import its command line, too: 30 MiB, and pack
 
 from __future__ import annotations
 
+import logging
 import sys
 from functools import cache
 from importlib.machinery import PathFinder
@@ -41,6 +42,8 @@ def cel() -> Any:  # noqa: ANN401  a compiled module
     if found is None or found.loader is None:
         raise ModuleNotFoundError("no module for CEL; install common-expression-language", name="cel")
     module = module_from_spec(found)
+    # It logs what expressions raise, with values in it, for each message: they are false then, or an error that we report.
+    logging.getLogger("cel").setLevel(logging.CRITICAL)
     sys.modules[_NAME] = module  # it can be initialized once only; a later `import cel` takes this one
     found.loader.exec_module(module)
     return module

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from ipaddress import ip_address, ip_network
 from urllib.parse import unquote, urlsplit
 
@@ -68,8 +69,8 @@ class Proxy:
         if not version.startswith("HTTP/1.") or not status[:3].isdecimal():
             raise ConnectFailedError(f"{self} did not answer in HTTP")
         if not status.startswith("2"):
-            shown = "".join(each for each in status[:60] if each.isprintable())
-            raise ConnectFailedError(f"{self} refused the connection to the origin: {shown}")
+            # Not its words: they may repeat a password that only the environment of this process has.
+            raise ConnectFailedError(f"{self} refused the connection to the origin: {_shown(int(status[:3]))}")
         if rest:
             raise ConnectFailedError(f"{self} sent data before the origin could")
         return True
@@ -92,7 +93,7 @@ def proxy_of(url: str, credentials: str = "", *, where: str, trusted: bool = Fal
         port = parts.port or 80
     except ValueError:
         raise UserError(f"{where}: not a URL; {_ACCEPTED}") from None
-    if parts.scheme != "http" or not parts.hostname:
+    if parts.scheme != "http" or not parts.hostname or parts.path not in ("", "/") or parts.query or parts.fragment:
         raise UserError(f"{where}: not the URL of an HTTP proxy; {_ACCEPTED}")
     if not credentials and parts.username is not None:
         credentials = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
@@ -149,6 +150,13 @@ def _is_meant(host: str, port: int, entry: str) -> bool:
     entry = entry.strip("[]").removeprefix("*").removeprefix(".").rstrip(".").lower()
     host = host.rstrip(".").lower()
     return bool(entry) and (host == entry or host.endswith(f".{entry}"))
+
+
+def _shown(status: int) -> str:
+    try:
+        return f"{status} {HTTPStatus(status).phrase}"
+    except ValueError:
+        return str(status)
 
 
 def _authority(host: str, port: int) -> str:

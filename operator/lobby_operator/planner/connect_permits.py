@@ -36,6 +36,7 @@ class _Account:
         granted: the most attempts that a list on its way to it, or the one it has, allows.
         listed: attempts that the latest list allows.
         offered: attempts that the next list is to allow.
+        turn: number of its latest permit, counted over all lobbies: who has waited longest is next.
         gone: its process has ended.
     """
 
@@ -46,6 +47,7 @@ class _Account:
     granted: int = 0
     listed: int = 0
     offered: int = 0
+    turn: int = 0
     gone: bool = False
 
     @property
@@ -85,6 +87,7 @@ class ConnectPermits:
         self._accounts: dict[str, _Account] = {}
         self._uses: deque[tuple[float, _Account]] = deque()  # those that still count, and when they became known
         self._seconds = 0.0
+        self._turn = 0
         self._first = True
 
     @property
@@ -168,7 +171,10 @@ class ConnectPermits:
         unserved = [account for lobby in wanting if not (account := self._accounts[lobby.name]).served]
         free = min(self._free(limit, now) for limit in limits)
         reserved = min(limit.count for limit in limits) // 2
+        unserved.sort(key=lambda account: account.turn)  # one that never gets through must not have all of them
         for account in unserved[:free]:
+            self._turn += 1
+            account.turn = self._turn
             account.offered = account.used + 1
         scarce = len(unserved) > free
         kept = {lobby.name for lobby in (wanting if scarce else candidates)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 import sys
@@ -12,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lobby_gateway.origin.captured import Known
+from lobby_gateway.origin.captured import Captured, Known
 from lobby_gateway.origin.expressions import ALWAYS, OF_MESSAGE, Expression, ExpressionError, message_variables, times
-from lobby_gateway.origin.templates import Template
+from lobby_gateway.origin.templates import BytesTemplate, Template
 from lobby_gateway.websocket.frames import Batch, Opcode, frame
 
 NOW = times(1767225600.25)
@@ -134,8 +135,8 @@ def test_the_time_of_an_expression_is_proportional_to_the_message() -> None:
 def test_the_library_is_loaded_without_its_command_line_and_only_when_an_expression_needs_it() -> None:
     code = """
 import sys
-from lobby_gateway.origin.captured import Known
-from lobby_gateway.origin.templates import Template
+from lobby_gateway.origin.captured import Captured, Known
+from lobby_gateway.origin.templates import BytesTemplate, Template
 assert Template('{"key":"$(KEY)"}', {"KEY"}, ()).message(Known({"KEY": "k"})) == '{"key":"k"}'
 assert not any(name.split(".")[0] == "cel" for name in sys.modules), "loaded for a secret"
 from lobby_gateway.origin.expressions import Expression
@@ -189,3 +190,30 @@ def test_what_a_message_says_is_put_in_as_it_is_and_never_evaluated(before: str,
 
 def test_a_secret_is_not_evaluated() -> None:
     assert Template("$(KEY)", {"KEY"}, ALWAYS).message(Known({"KEY": "$(now)"})) == "$(now)"
+
+
+def test_half_a_surrogate_pair_is_a_question_mark() -> None:
+    assert expression("json(msg.b) == '1'").holds(variables('{"a":"\\ud800","b":1}'))
+    assert expression('msg.a == "?"').holds(variables('{"a":"\\uD800"}'))
+    assert expression('msg.a == "\U0001f600"').holds(variables('{"a":"\\ud83d\\ude00"}'))
+
+
+def test_hex_takes_bytes_only() -> None:
+    with pytest.raises(ExpressionError, match="hex: the value is not bytes"):
+        expression("hex(msg.id)").value(variables('{"id": 3000000000}'))
+
+
+def test_an_expression_that_fails_for_each_message_logs_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    assert not expression("parseJson(text).x == 1").holds(variables("no json"))
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("source", ['digest("SHA256", KEY)', 'hmac("SHA256", KEY, "x")'])
+def test_signed_bytes_are_hidden(source: str) -> None:
+    captured = Captured(1000)
+    known = Known(variables("x", KEY="s3cret"), captured)
+    value = BytesTemplate(source, {*OF_MESSAGE, "KEY"}).message(known)
+    hidden = captured.take_hidden()
+    assert {value.hex(), base64.b64encode(value).decode()} <= set(hidden)
+    text = Template(f"$(base64({source}))", ("KEY",), OF_MESSAGE).message(known)
+    assert captured.take_hidden() == [text]

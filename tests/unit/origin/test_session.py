@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from tests.support.specs import http_step, origin_spec, resolved
 
 from lobby_gateway.origin.connect_allowance import ConnectAllowance
 from lobby_gateway.origin.dialogue import Dialogue
+from lobby_gateway.origin.expressions import ExpressionError
 from lobby_gateway.origin.http_calls import HttpAnswer
 from lobby_gateway.origin.redaction import Redactor
 from lobby_gateway.origin.session import OriginSession
@@ -1402,3 +1404,55 @@ def test_without_an_expression_that_needs_it_no_message_is_kept() -> None:
     shell = Shell(onMessage=[{"contains": "x", "send": "$(msg.last)"}]).streaming()
     shell.receive(json_batch('{"at": 1}'))
     assert shell.session._last is None
+
+
+@pytest.mark.parametrize("message", ["[1]", "2", '"x"', "true", '{"at": "\\ud800"}'])
+def test_a_newest_message_that_is_no_object_or_no_text_delays_no_attempt(message: str) -> None:
+    shell = Shell(query=[{"name": "cursor", "value": '$(has(last.at) ? string(last.at) : "")'}]).streaming()
+    shell.receive(json_batch(message))
+    shell.lost()
+    shell.later(1)
+    assert shell.session.request().url in ("ws://origin.example/", "ws://origin.example/?cursor=%3F")
+
+
+def test_a_newest_message_that_an_expression_cannot_use_costs_one_attempt() -> None:
+    shell = Shell(query=[{"name": "cursor", "value": '$(has(last.at) ? string(int(last.at) + 1) : "")'}]).streaming()
+    shell.receive(json_batch('{"at": "later"}'))
+    shell.lost()
+    shell.later(1)
+    with pytest.raises(ExpressionError):
+        shell.session.request()
+    assert shell.session.request().url == "ws://origin.example/"
+
+
+def test_a_cursor_from_before_nobody_listened_is_forgotten() -> None:
+    shell = Shell(query=[{"name": "cursor", "value": '$(has(last.at) ? string(last.at) : "")'}]).streaming()
+    shell.receive(json_batch('{"at": 1}'))
+    shell.wanted(False)
+    assert Forget() in shell.lost()
+    shell.wanted()
+    assert shell.session.request().url == "ws://origin.example/"
+
+
+def test_calls_of_an_attempt_are_those_of_the_secrets_that_were_read_after_it_began() -> None:
+    def calling(key: str) -> Dialogue:
+        headers = [{"name": "Authorization", "value": f"Bearer {key}"}]
+        return resolved(
+            origin_spec(beforeConnect=[http_step(url="https://api.example/token", headers=headers)])
+        ).dialogue
+
+    shell = Shell(beforeConnect=[TOKEN_CALL])
+    shell.wanted()
+    shell.session.set_dialogue(calling("newer"), Redactor(()))
+    request = shell.session.next_call()
+    assert request is not None
+    assert "Bearer newer" in repr(request.request.headers)
+
+
+def test_what_is_hidden_beside_the_secrets_is_bounded_in_characters() -> None:
+    rules = [{"contains": "save", "save": {"value": "msg.save"}, "forward": False}]
+    shell = Shell(onMessage=rules).streaming()
+    for number in range(20):
+        shell.receive(json_batch(json.dumps({"save": f"{number}" * 600})))
+    assert sum(map(len, shell.session._hidden)) <= 2 * 4096
+    assert shell.session.redacted("19" * 600) == "***"

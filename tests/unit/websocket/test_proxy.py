@@ -37,6 +37,7 @@ def test_any_success_is_the_connection(response: bytes) -> None:
     ("response", "problem"),
     [
         (b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", "refused the connection to the origin: 407 Proxy Auth"),
+        (b"HTTP/1.1 407 bad password s3cret\r\n\r\n", "the origin: 407 Proxy Authentication Required"),
         (b"HTTP/1.1 502\r\nContent-Length: 3\r\n\r\nbad", "refused the connection to the origin: 502"),
         (b"SSH-2.0-OpenSSH\r\n\r\n", "did not answer in HTTP"),
         (b"HTTP/1.1 200 OK\r\n\r\nmore", "sent data before the origin could"),
@@ -50,7 +51,15 @@ def test_anything_else_is_an_error_that_names_the_proxy(response: bytes, problem
 
 
 @pytest.mark.parametrize(
-    "url", ["https://proxy:1", "socks5://proxy:1", "http://", "http://proxy:port", "http://u:s3cret@:1"]
+    "url",
+    [
+        "https://proxy:1",
+        "socks5://proxy:1",
+        "http://",
+        "http://proxy:port",
+        "http://u:s3cret@:1",
+        "http://u:12/s3cret@proxy:3128",
+    ],
 )
 def test_an_unusable_url_is_named_by_its_field_alone(url: str) -> None:
     with pytest.raises(UserError) as caught:

@@ -141,7 +141,8 @@ def silence_of_living_lobbies_is_named(step: Step) -> None:
 def the_backoff_is_short_for_clients_whose_lobby_is_gone(step: Step) -> None:
     """However many starts have failed, the next one is long before greeters give up clients that had a seat."""
     trying = step.observed.in_phase(Phase.STARTING) or any(isinstance(each, Create) for each in step.plan.actions)
-    if step.world.lost and step.plan.scaling.reason is SCALING_BACKOFF and not trying:
+    room = sum(each.phase is not Phase.ENDED for each in step.observed.lobbies) < step.spec.max_replicas
+    if step.world.lost and step.plan.scaling.reason is SCALING_BACKOFF and not trying and room:
         assert step.now - step.observed.failures.last_at < step.spec.lost_seconds / 10
         assert step.plan.wake_at is not None
         assert step.plan.wake_at - step.observed.failures.last_at <= step.spec.lost_seconds / 10

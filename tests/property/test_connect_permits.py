@@ -146,7 +146,7 @@ class Connects(RuleBasedStateMachine):
         self.created = self.created + 1 if self.lobbies else 1
         allowance = ConnectAllowance(0, count=self.count, seconds=SECONDS)
         self.started += 1
-        self.lobbies.append(SimLobby(self.created, allowance, float(self.started)))
+        self.lobbies.append(SimLobby(self.created, allowance, self.now + self.started * 1e-6))
 
     def tries(self, lobby: SimLobby) -> None:
         if lobby.allowance.take(self.now):
@@ -181,7 +181,9 @@ class Connects(RuleBasedStateMachine):
                     self.poll(lobby)
             self.plans()
             for request in list(self.requests):
-                if not request.lobby.cut_off:
+                if request.lobby not in self.lobbies:
+                    self.requests.remove(request)  # its process has ended
+                elif not request.lobby.cut_off:
                     self.arrives(request)
                     self.answer_arrives_or_is_lost(request, duplicated=False)
             for lobby in self.lobbies:
@@ -222,5 +224,5 @@ class Connects(RuleBasedStateMachine):
         assert len(mine) >= self.count, "the limit is not used"
 
 
-Connects.TestCase.settings = settings(max_examples=8 * settings().max_examples, stateful_step_count=40)
+Connects.TestCase.settings = settings(max_examples=max(160, settings().max_examples), stateful_step_count=40)
 TestConnects = Connects.TestCase

@@ -128,8 +128,11 @@ class ConnectPermits:
         account.granted = max(account.granted, account.listed)
 
     def _observe(self, lobbies: Sequence[LobbyState], current: Collection[str], now: float) -> None:
-        if self._first and (self._earlier is None or not {lobby.name for lobby in lobbies}.issuperset(self._earlier)):
-            self._block(now)
+        if self._first:
+            # A young one may have the name of one that has ended. Its age is known to the second.
+            same = {lobby.name for lobby in lobbies if lobby.created_at <= now - self._seconds - 1.0}
+            if self._earlier is None or not same.issuperset(self._earlier):
+                self._block(now)
         known, self._accounts = self._accounts, {}
         for lobby in lobbies:
             account = known.get(lobby.name)

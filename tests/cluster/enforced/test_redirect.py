@@ -113,7 +113,14 @@ def test_clients_of_a_lobby_that_dies_come_back_through_the_greeter(redirecting:
 
 def test_clients_of_a_deleted_lobby_are_closed_at_once(redirecting: Redirecting) -> None:
     cluster = redirecting.cluster
-    resource = lobby("deleted", redirecting.origin, routing=REDIRECT, clients_seats=SEATS, spareSeats=SEATS)
+    resource = lobby(
+        "deleted",
+        redirecting.origin,
+        routing=REDIRECT,
+        clients_seats=SEATS,
+        spareSeats=SEATS,
+        compaction={"enabled": False},
+    )  # nobody is on the way from one lobby to another when it is deleted
     with cluster.lobby(resource), clients(f"{redirecting.url}/deleted", CLIENTS) as running:
         until_all_open(running, more=2 * CLIENTS)
         began = time.monotonic()

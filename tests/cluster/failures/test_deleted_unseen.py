@@ -50,7 +50,7 @@ def test_both_operators_end_exact_and_no_client_is_closed(load: Load, origin: st
                 compact_etcd()
                 with api_server_stopped():
                     load.crowd.each_gets(4)
-            cluster.until_ready(SHRUNK, 1)
+            cluster.until_ready(SHRUNK, 1, deadline=150)  # kubelets come back to a restarted API server one by one
             eventually(
                 lambda: {known(cluster, each) for each in operators} == {there(cluster)},
                 deadline=60,

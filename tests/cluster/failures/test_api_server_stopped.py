@@ -9,7 +9,7 @@ from tests.cluster.support.environment import ENVIRONMENT
 from tests.cluster.support.faults import api_server_stopped, fault, needs_faults
 from tests.cluster.support.waiting import eventually
 
-SECONDS = 120 if ENVIRONMENT.long else 40
+SECONDS = 120 if ENVIRONMENT.long else 20
 
 
 @needs_faults

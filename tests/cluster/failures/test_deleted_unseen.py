@@ -31,6 +31,7 @@ def there(cluster: Cluster) -> tuple[int, int]:
     return len(cluster.api.get(LOBBIES.format(namespace=cluster.namespace))["items"]), len(cluster.labeled(LOBBY_PODS))
 
 
+@pytest.mark.slow  # tests/integration/test_api_server_faults.py has this and more against a simulated API server
 @needs_faults
 @pytest.mark.timeout(300)
 def test_both_operators_end_exact_and_no_client_is_closed(load: Load, origin: str) -> None:

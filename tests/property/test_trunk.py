@@ -278,7 +278,8 @@ class TrunkMachine(RuleBasedStateMachine):
                     # A position at a gap lacks nothing of what came after that, which is replayed.
                     assert not group.seen or record.reason is LiveReason.GONE
                     assert record.reason
-                    group.first = self.number_of(Position(record.epoch, record.offset)) - len(group.seen)
+                    place = self.number_of(Position(record.epoch, record.offset))
+                    group.first = None if place is None else place - len(group.seen)
                 trunk.joined.append(group)
             else:
                 assert isinstance(record, Granted | Status)

@@ -35,8 +35,8 @@ class OriginSettings:
             64 more. They take a few milliseconds; one read of compressed messages may hold 256 MiB.
         saved_bytes: most bytes of all saved values (`save`) as JSON: room for any token, and not for a stream.
         hidden_texts: most values of earlier messages that are hidden in reasons and logs beside the secrets and what is saved.
-        hidden_characters: most characters of them: what hides them is made anew for each new one, on the event loop.
             Each costs time in every line.
+        hidden_characters: most characters of them: what hides them is made anew for each new one, on the event loop.
         early_bytes: most bytes of messages kept until `onConnect` is done, to be forwarded then: a snapshot of an order book
             has some 100 KB.
         answer_bytes: longest answer to an HTTP call of `beforeConnect` or `onConnect`. Tokens and addresses have some 100

@@ -161,11 +161,10 @@ class _Compiler:
         return self._text(named.value or "", path)
 
     def _text(self, source: str, path: str) -> Text:
-        """A text with nothing but secrets in it is filled in now."""
         made = self._compiled(path, lambda: Template(source, self.secrets, ALWAYS))
         if made is None:
             return ""  # there is a problem
-        return made.message(Known(self.secrets)) if made.constant else made
+        return self._filled_in(made)
 
     def steps(self) -> tuple[Step, ...]:
         made: list[Step | None] = []
@@ -229,9 +228,12 @@ class _Compiler:
         )
 
     def _sent(self, text: str | None, data: str | None, path: str) -> Step | None:
-        """A text with nothing but secrets in it is filled in now."""
         made = self._message(text, data, path, ALWAYS)
-        return made.message(Known(self.secrets)) if isinstance(made, Template) and made.constant else made
+        return self._filled_in(made) if isinstance(made, Template) else made
+
+    def _filled_in(self, made: Template) -> Text:
+        """A text with nothing but secrets in it is filled in now."""
+        return made.message(Known(self.secrets)) if made.constant else made
 
     def _message(
         self, text: str | None, data: str | None, path: str, variables: Collection[str]

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from http import HTTPStatus
 
 from lobby_gateway.origin.captured import Known
 from lobby_gateway.origin.expressions import Expression, ExpressionError, parsed_json
 from lobby_gateway.origin.requests import Request, RequestTemplate, Text, filled
-from lobby_gateway.websocket.client_handshake import without_query
+from lobby_gateway.websocket.client_handshake import not_followed, status_text, without_query
 
 FORBIDDEN = frozenset({401, 403})
 """Statuses after which trying again soon is pointless."""
@@ -156,11 +155,5 @@ class HttpCall:
 
 
 def _status(answer: HttpAnswer) -> str:
-    try:
-        said = f"HTTP {answer.status} {HTTPStatus(answer.status).phrase}"
-    except ValueError:  # not registered
-        said = f"HTTP {answer.status}"
-    if answer.location:
-        # Not followed: secrets would go to a host that the Lobby does not name.
-        return f"{said}: redirects are not followed; this one points to {answer.location}"
-    return said
+    said = f"HTTP {status_text(answer.status)}"
+    return f"{said}: {not_followed(answer.location)}" if answer.location else said

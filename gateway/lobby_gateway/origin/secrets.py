@@ -8,12 +8,12 @@ out, wherever it is used: editors and `echo` add it. No text made here contains 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from lobby_gateway.errors import MissingSecretError, UserError
 from lobby_gateway.origin import dialogue as dialogues
-from lobby_gateway.origin.dialogue import Dialogue
+from lobby_gateway.origin.dialogue import Dialogue, ReadSecret
 from lobby_gateway.origin.requests import header_problem
 from lobby_gateway.resource.spec import HttpSpec, OriginSpec, SecretKeyRef
 
@@ -176,7 +176,7 @@ def resolve(origin: OriginSpec, environment: Mapping[str, str], *, place: str = 
     )
 
 
-def _passwords(origin: OriginSpec, read: Callable[[SecretKeyRef], str]) -> Iterator[str]:
+def _passwords(origin: OriginSpec, read: ReadSecret) -> Iterator[str]:
     """The proxy's password, which is only a part of a secret."""
     if origin.proxy is not None and origin.proxy.credentials_secret_ref is not None:
         password = read(origin.proxy.credentials_secret_ref).partition(":")[2]

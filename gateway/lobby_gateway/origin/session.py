@@ -20,7 +20,7 @@ from lobby_gateway.origin.connect_allowance import ConnectAllowance
 from lobby_gateway.origin.decoding import Decoder, Later, Undecodable
 from lobby_gateway.origin.dialogue import Dialogue
 from lobby_gateway.origin.expressions import ExpressionError, last_message, times
-from lobby_gateway.origin.http_calls import CallFailure, HttpAnswer, HttpCall, HttpRequest
+from lobby_gateway.origin.http_calls import FORBIDDEN, CallFailure, HttpAnswer, HttpCall, HttpRequest
 from lobby_gateway.origin.keepalive import Due, Keepalive
 from lobby_gateway.origin.pacing import PacedSends
 from lobby_gateway.origin.redaction import Redactor
@@ -60,7 +60,6 @@ from lobby_gateway.websocket.frames import Batch
 from lobby_gateway.websocket.parser import Close, Event, Violation
 
 _STREAMING = State.STREAMING  # looking up an attribute of an enumeration costs more than a message does here
-_FORBIDDEN_STATUS = frozenset({401, 403})
 _FORBIDDEN_CODES = frozenset({3000, 3003})  # Unauthorized and Forbidden in IANA's registry of close codes
 _CODE_NAMES = {
     1000: "normal closure", 1001: "going away", 1002: "protocol error", 1003: "unsupported data", 1005: "no code",
@@ -408,7 +407,7 @@ class OriginSession:
             retry_after: seconds of the Retry-After header; None if there is none.
             now: the time.
         """
-        forbidden = status in _FORBIDDEN_STATUS
+        forbidden = status in FORBIDDEN
         self._fail(Failure.REFUSED if forbidden else Failure.TURNED_AWAY, reason, now, retry_after or 0.0)
         self._gone(now)
 
@@ -456,9 +455,7 @@ class OriginSession:
                 assert self._keepalive is not None  # noqa: S101  while streaming
                 self._keepalive.message(now)
                 if self._rules is None or not self._rules.concern(event):
-                    self._commands.append(Publish(event))
-                    if self._uses_last:
-                        self._last = event
+                    self._publish(event)
                     continue
                 rest = self._judge(event, now)
             elif self.state is not _STREAMING and self.state is not State.SCRIPTING:

@@ -512,8 +512,9 @@ class TrunkServer:
 
 def _resolve(ring: MessageRing, position: Position, *, deadline: float, now: float) -> Exact | Live | Wait:
     outcome = ring.resume(position)
-    timed_out = isinstance(outcome, Wait) and now >= deadline + outcome.grace
-    return Live(ring.cursor, outcome.reason) if timed_out and isinstance(outcome, Wait) else outcome
+    if isinstance(outcome, Wait) and now >= deadline + outcome.grace:
+        return Live(ring.cursor, outcome.reason)
+    return outcome
 
 
 def _place(ring: MessageRing, position: Position, cursor: int) -> StreamOffset:

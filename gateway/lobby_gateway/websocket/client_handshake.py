@@ -231,15 +231,24 @@ def _headers(fields: Fields) -> Headers:
 
 def _refusal(status: int, phrase: str, fields: Fields, unix_now: float) -> HandshakeRefusedError:
     values = {name.lower(): value for name, value in fields}
-    with contextlib.suppress(ValueError):  # not a registered status
-        phrase = HTTPStatus(status).phrase
-    reason = f"HTTP {status} {phrase}".rstrip()
+    reason = f"HTTP {status_text(status, phrase)}"
     if 300 <= status < 400 and "location" in values:
-        # Not followed: headers, including credentials, would go to a host that the Lobby does not name.
-        reason += f": redirects are not followed; this one points to {without_query(values['location'])}"
+        reason += f": {not_followed(without_query(values['location']))}"
     retry_after = values.get("retry-after")
     seconds = None if retry_after is None else retry_after_seconds(retry_after, unix_now)
     return HandshakeRefusedError(status, seconds, reason)
+
+
+def status_text(status: int, phrase: str = "") -> str:
+    """An HTTP status for people, with its registered phrase; `phrase` is that of a status without one."""
+    with contextlib.suppress(ValueError):
+        phrase = HTTPStatus(status).phrase
+    return f"{status} {phrase}".rstrip()
+
+
+def not_followed(location: str) -> str:
+    """What is said of a redirect: headers, including credentials, would go to a host that the Lobby does not name."""
+    return f"redirects are not followed; this one points to {location}"
 
 
 def without_query(url: str) -> str:

@@ -8,12 +8,11 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from http import HTTPStatus
 from ipaddress import ip_address, ip_network
 from urllib.parse import unquote, urlsplit
 
 from lobby_gateway.errors import UserError
-from lobby_gateway.websocket.client_handshake import ConnectFailedError
+from lobby_gateway.websocket.client_handshake import ConnectFailedError, status_text
 
 MAX_HEAD_BYTES = 16 << 10
 """Largest response of a proxy: a refusal may come with a page, of which only the status is read."""
@@ -70,7 +69,7 @@ class Proxy:
             raise ConnectFailedError(f"{self} did not answer in HTTP")
         if not status.startswith("2"):
             # Not its words: they may repeat a password that only the environment of this process has.
-            raise ConnectFailedError(f"{self} refused the connection to the origin: {_shown(int(status[:3]))}")
+            raise ConnectFailedError(f"{self} refused the connection to the origin: {status_text(int(status[:3]))}")
         if rest:
             raise ConnectFailedError(f"{self} sent data before the origin could")
         return True
@@ -126,8 +125,6 @@ def environment_proxy(url: str, environment: Mapping[str, str]) -> Proxy | None:
     return proxy_of(value, where=f"the environment variable {name}", trusted=True)
 
 
-_LOOPBACK = ("localhost", "127.0.0.0/8", "::1")
-
 VARIABLES = frozenset(name for each in ("HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY") for name in (each, each.lower()))
 """The environment variables that `environment_proxy` reads."""
 
@@ -150,13 +147,6 @@ def _is_meant(host: str, port: int, entry: str) -> bool:
     entry = entry.strip("[]").removeprefix("*").removeprefix(".").rstrip(".").lower()
     host = host.rstrip(".").lower()
     return bool(entry) and (host == entry or host.endswith(f".{entry}"))
-
-
-def _shown(status: int) -> str:
-    try:
-        return f"{status} {HTTPStatus(status).phrase}"
-    except ValueError:
-        return str(status)
 
 
 def _authority(host: str, port: int) -> str:

@@ -76,7 +76,7 @@ def test_clients_of_a_lobby_that_is_killed_miss_no_head_and_get_none_twice(tmp_p
             spec |= {"replicas": 2, "spareSeats": 0, "clients": {**spec.get("clients", {}), "seats": 20}}
             file = lobby_file(tmp_path, resource)
             async with lobby_up("-f", file) as up, Swarm(up.url, sequence=by_block, keep=64) as swarm:
-                await up.until_lobbies(2)
+                await up.until_ready(2)  # with one ready, clients could need both
                 await swarm.connect_all(15)
                 reports = await up.until_clients(15)
                 await until(lambda: node.connections == 2, describe=lambda: f"2 connections, not {node.connections}")

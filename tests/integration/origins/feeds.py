@@ -445,12 +445,7 @@ async def twitch(peer: Peer) -> None:
     subscribed = peer.origin.sessions.setdefault(session, asyncio.Event())
     about = {"session": {"id": session, "status": "connected", "keepalive_timeout_seconds": 10}}
     await peer.send(_twitch("session_welcome", f"w-{len(peer.origin.attempts)}", about))
-    try:
-        async with asyncio.timeout(SOON):
-            await subscribed.wait()
-    except TimeoutError:
-        peer.violation("no subscription in time")
-
+    await peer.until_set(subscribed, SOON, "subscription")
     await peer.send(_twitch("session_keepalive", f"k-{len(peer.origin.attempts)}", {}))
     await peer.stream(lambda n: _twitch("notification", f"n-{n}", {"event": {"seq": n}}), _nothing(peer))
 

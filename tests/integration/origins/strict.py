@@ -12,6 +12,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -20,6 +21,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 TICK_SECONDS = 0.02
+REFUSED_SECONDS = 30.0  # fewest between two tries of all lobbies together, while the origin refuses them
 
 
 class GoneError(Exception):
@@ -37,7 +39,7 @@ class StrictOrigin:
         most_open: most of them at a time.
         url: its address.
         number: of the latest tick, the same on all connections.
-        calls: HTTP calls so far.
+        calls: `time.monotonic()` of each HTTP call.
         tokens: what its HTTP server has given out, and nobody has used yet.
         sessions: sessions that an HTTP call refers to, by their ids.
         failing: what it says on each connection as soon as the stream begins; None: nothing.
@@ -52,7 +54,7 @@ class StrictOrigin:
     most_open: int = 0
     url: str = ""
     number: int = 0
-    calls: int = 0
+    calls: list[float] = field(default_factory=list)
     tokens: list[str] = field(default_factory=list)
     sessions: dict[str, asyncio.Event] = field(default_factory=dict)
     failing: Callable[[Peer], Awaitable[None]] | None = None
@@ -78,6 +80,14 @@ class StrictOrigin:
             self.number += 1
             for each in self._listening:
                 each.put_nowait(self.number)
+
+    def hammered(self, lobbies: int) -> list[float]:
+        """Pauses between tries that are shorter than an origin that refuses us wants. The first try of each lobby is free.
+
+        A try that ended with the HTTP call before the handshake counts, too.
+        """
+        tries = max(self.attempts, self.calls, key=len)[lobbies - 1 :]
+        return [after - before for before, after in pairwise(tries) if after - before < REFUSED_SECONDS]
 
     async def fail(self, error: Callable[[Peer], Awaitable[None]]) -> None:
         """Sends an error on all connections, and on each that comes."""
@@ -189,6 +199,19 @@ class Peer:
         """
         await self.connection.close(code, reason)
         raise GoneError
+
+    async def until_set(self, event: asyncio.Event, seconds: float, what: str) -> None:
+        """Waits for something that happens elsewhere; a violation if it does not within that time, nor the client leaves."""
+        happens, leaves = asyncio.ensure_future(event.wait()), asyncio.ensure_future(self.connection.wait_closed())
+        try:
+            await asyncio.wait((happens, leaves), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            if not event.is_set() and not leaves.done():
+                self.violation(f"no {what} within {seconds} s")
+        finally:
+            happens.cancel()
+            leaves.cancel()
+        if not event.is_set():
+            raise GoneError
 
     async def stream(
         self, tick: Callable[[int], object], on_message: Callable[[str | bytes], Awaitable[None]], *, idle: float = 0.0

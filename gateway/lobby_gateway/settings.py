@@ -147,7 +147,8 @@ class IdentitySettings:
 
     Attributes:
         index_bytes: bytes of messages whose identities are computed in one turn of the event loop; a message counts as 512
-            more. JSON takes at most 5 ms, payloads 1 ms; all that a ring keeps would take half a second.
+            more. JSON takes at most 5 ms, payloads 1 ms; all that a ring keeps would take half a second. An expression gets a
+            part of them that takes as long.
         index_seconds: how much longer than usual a consumer waits for its place while that goes on: several times what a full
             ring takes, since other work goes on, too.
         looked_at: most messages that are searched for the 16 of a position, so that few having an identity costs little.

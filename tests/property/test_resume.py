@@ -1,5 +1,7 @@
 """The laws of resuming by identities, on streams that invite mistakes: periodic, repetitive, reordered, short.
 
+They hold for any `origin.identity`. Where it is a part of a message, each connection has something else in the rest.
+
 A lobby has a part of a stream, and a consumer has seen the stream up to some message on another connection. Whatever the
 stream repeats, the answer is never exact unless the next message is the one after the last seen, and it is exact whenever the
 identities leave no other place.
@@ -7,22 +9,27 @@ identities leave no other place.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from itertools import cycle, islice
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.streams import batches_of
 
 from lobby_gateway.settings import IdentitySettings
-from lobby_gateway.trunk.identity import digest
+from lobby_gateway.trunk.identity import identity_of
 from lobby_gateway.trunk.identity_index import COMMONPLACE
-from lobby_gateway.trunk.position import DIGESTS_KEPT, LiveReason, Position
+from lobby_gateway.trunk.position import DIGESTS_KEPT, LiveReason, Position, digests_of
 from lobby_gateway.trunk.ring import Exact, Live, MessageRing, Wait
+from lobby_gateway.websocket.frames import Batch, Opcode, frame
 
 Stream = list[bytes]
 ELSEWHERE = 77  # an epoch that the ring does not have
+
+for_each_identity = pytest.mark.parametrize("identity", ["Content", "/m", "msg.m", '[msg.c == "", msg.m]'])
 
 
 def distinct(count: int) -> Stream:
@@ -57,41 +64,53 @@ def streams(draw: st.DrawFn) -> Stream:
     )
 
 
-def position(seen: Sequence[bytes]) -> Position:
-    return Position(ELSEWHERE, len(seen), tuple(digest(each) for each in seen[-DIGESTS_KEPT:]))
+def received(payload: bytes, identity: str, connection: str) -> bytes:
+    """A message of a stream as a connection gets it."""
+    if identity == "Content":
+        return payload
+    return json.dumps({"c": connection, "m": payload.decode()}).encode()
 
 
-def ring_with(stream: Stream, max_messages: int, sizes: Sequence[int]) -> MessageRing:
-    ring = MessageRing(max_messages)
+def position(seen: Sequence[bytes], identity: str) -> Position:
+    newest_first = [received(each, identity, "other") for each in reversed(seen[-DIGESTS_KEPT:])]
+    return Position(ELSEWHERE, len(seen), digests_of(newest_first, identity_of(identity)))
+
+
+def ring_with(stream: Stream, max_messages: int, sizes: Sequence[int], identity: str) -> MessageRing:
+    ring = MessageRing(max_messages, identity=identity_of(identity))
     ring.begin_epoch(1)
-    for batch in batches_of(stream, sizes):
+    for batch in batches_of([received(each, identity, "own") for each in stream], sizes):
         ring.append(batch)
     return ring
 
 
+@for_each_identity
 @given(stream=streams(), data=st.data())
-def test_exact_only_if_the_next_message_is_the_one_after_the_last_seen(stream: Stream, data: st.DataObject) -> None:
+def test_exact_only_if_the_next_message_is_the_one_after_the_last_seen(
+    identity: str, stream: Stream, data: st.DataObject
+) -> None:
     start = data.draw(st.integers(0, len(stream)), "where the lobby's connection begins")
     end = data.draw(st.integers(start, len(stream)), "how far it is")
     sizes = data.draw(st.lists(st.integers(1, 9), min_size=1, max_size=4))
-    ring = ring_with(stream[start:end], data.draw(st.integers(1, 60)), sizes)
+    ring = ring_with(stream[start:end], data.draw(st.integers(1, 60)), sizes, identity)
     oldest = start + ring.oldest
     # The last message that the consumer saw is one that the ring has, or the ring will have it soon.
     first, last = min(oldest + 1, len(stream)), min(end + DIGESTS_KEPT - 1, len(stream))
     seen = data.draw(st.integers(min(first, last), last), "how many messages the consumer has seen")
-    outcome = ring.resume(position(stream[:seen]))
+    outcome = ring.resume(position(stream[:seen], identity))
     if isinstance(outcome, Exact):
         assert start + outcome.cursor == seen
     elif isinstance(outcome, Live):
         assert outcome.cursor == ring.cursor
 
 
+@for_each_identity
 @given(stream=streams(), data=st.data())
-def test_exact_whenever_the_identities_leave_no_other_place(stream: Stream, data: st.DataObject) -> None:
+def test_exact_whenever_the_identities_leave_no_other_place(identity: str, stream: Stream, data: st.DataObject) -> None:
     start = data.draw(st.integers(0, len(stream)))
-    ring = ring_with(stream[start:], data.draw(st.integers(1, 60)), [1, 3])
+    ring = ring_with(stream[start:], data.draw(st.integers(1, 60)), [1, 3], identity)
     seen = data.draw(st.integers(1, len(stream)))
-    outcome = ring.resume(position(stream[:seen]))
+    outcome = ring.resume(position(stream[:seen], identity))
     places = every_place(stream[start + ring.oldest :], stream[max(0, seen - DIGESTS_KEPT) : seen])
     found = [ring.oldest + place for place, whole in places if whole]
     assert isinstance(outcome, Exact) == (len(found) == len(places) == 1)
@@ -132,84 +151,120 @@ def occurrences(here: Stream, part: Stream) -> int:
     return count
 
 
+@for_each_identity
 @given(data=st.data(), count=st.integers(20, 120))
-def test_a_stream_of_distinct_messages_is_always_continued_exactly(data: st.DataObject, count: int) -> None:
+def test_a_stream_of_distinct_messages_is_always_continued_exactly(
+    identity: str, data: st.DataObject, count: int
+) -> None:
     stream = distinct(count)
     start = data.draw(st.integers(0, count - 17))
     seen = data.draw(st.integers(start + 16, count))
-    assert ring_with(stream[start:], 1000, [1, 5]).resume(position(stream[:seen])) == Exact(seen - start)
+    assert ring_with(stream[start:], 1000, [1, 5], identity).resume(position(stream[:seen], identity)) == Exact(
+        seen - start
+    )
 
 
+@for_each_identity
 @given(data=st.data(), every=st.integers(2, 8))
-def test_heartbeats_between_distinct_messages_do_not_make_a_place_ambiguous(data: st.DataObject, every: int) -> None:
+def test_heartbeats_between_distinct_messages_do_not_make_a_place_ambiguous(
+    identity: str, data: st.DataObject, every: int
+) -> None:
     stream = with_heartbeats(400, every)
     start = data.draw(st.integers(0, 60))
     seen = data.draw(st.integers(start + 16, 400))
-    assert ring_with(stream[start:], 1000, [1, 5]).resume(position(stream[:seen])) == Exact(seen - start)
+    assert ring_with(stream[start:], 1000, [1, 5], identity).resume(position(stream[:seen], identity)) == Exact(
+        seen - start
+    )
 
 
+@for_each_identity
 @given(data=st.data(), count=st.integers(40, 80))
 def test_a_stream_in_another_order_is_continued_only_where_nothing_is_lost_or_repeated(
-    data: st.DataObject, count: int
+    identity: str, data: st.DataObject, count: int
 ) -> None:
     """The lobby's connection got messages up to 15 places earlier or later than the consumer's."""
     stream = distinct(count)
     keys = [number + data.draw(st.sampled_from([0, 0, 0, 0, 1.5, 3.5, 14.5])) for number in range(count)]
     other = [each for _, each in sorted(zip(keys, stream, strict=True))]
     seen = data.draw(st.integers(16, count))
-    outcome = ring_with(other, 1000, [1, 2]).resume(position(stream[:seen]))
+    outcome = ring_with(other, 1000, [1, 2], identity).resume(position(stream[:seen], identity))
     if isinstance(outcome, Exact):
         assert sorted(stream[:seen] + other[outcome.cursor :]) == sorted(stream)
 
 
+@for_each_identity
 @given(stream=streams(), behind=st.integers(1, DIGESTS_KEPT - 1))
-def test_a_lobby_that_is_behind_is_waited_for(stream: Stream, behind: int) -> None:
+def test_a_lobby_that_is_behind_is_waited_for(identity: str, stream: Stream, behind: int) -> None:
     """Until the consumer's last message arrives; what can't be told then is never exact at another place."""
-    ring = ring_with(stream[:-behind], 1000, [2])
-    place = position(stream)
+    ring = ring_with(stream[:-behind], 1000, [2], identity)
+    place = position(stream, identity)
     outcome = ring.resume(place)
     assert isinstance(outcome, Wait) or (isinstance(outcome, Live) and outcome.reason is LiveReason.AMBIGUOUS)
-    for batch in batches_of(stream[-behind:], [1]):
+    for batch in batches_of([received(each, identity, "own") for each in stream[-behind:]], [1]):
         ring.append(batch)
     ambiguous = (Live(len(stream), LiveReason.AMBIGUOUS), Wait(LiveReason.AMBIGUOUS))
     assert ring.resume(place) in (Exact(len(stream)), *ambiguous)
 
 
+@for_each_identity
 @given(stream=streams(), data=st.data())
-def test_searching_again_after_more_messages_is_like_searching_once(stream: Stream, data: st.DataObject) -> None:
+def test_searching_again_after_more_messages_is_like_searching_once(
+    identity: str, stream: Stream, data: st.DataObject
+) -> None:
     """What was computed for one search serves the next; evicted messages are forgotten."""
     limit = data.draw(st.integers(1, 60))
-    often, once = MessageRing(limit), MessageRing(limit)
+    found = identity_of(identity)
+    often, once = MessageRing(limit, identity=found), MessageRing(limit, identity=found)
     for ring in (often, once):
         ring.begin_epoch(1)
-    for batch in batches_of(stream, [1, 7, 2]):
+    for batch in batches_of([received(each, identity, "own") for each in stream], [1, 7, 2]):
         often.append(batch)
         once.append(batch)
         if data.draw(st.booleans()):
-            often.resume(position(stream[: often.cursor]))
+            often.resume(position(stream[: often.cursor], identity))
     seen = data.draw(st.integers(1, len(stream)))
-    assert often.resume(position(stream[:seen])) == once.resume(position(stream[:seen]))
+    assert often.resume(position(stream[:seen], identity)) == once.resume(position(stream[:seen], identity))
 
 
+@for_each_identity
 @given(stream=streams(), data=st.data())
-def test_searching_in_many_turns_is_like_searching_once(stream: Stream, data: st.DataObject) -> None:
+def test_searching_in_many_turns_is_like_searching_once(identity: str, stream: Stream, data: st.DataObject) -> None:
     """Messages come and are evicted between the turns; until all identities are there, the answer is to wait."""
     limit = data.draw(st.integers(1, 60))
     settings = IdentitySettings(index_bytes=data.draw(st.integers(1, 5000)))
     turns: list[MessageRing] = []
-    slowly, once = MessageRing(limit, index_later=turns.append, settings=settings), MessageRing(limit)
+    found_by = identity_of(identity)
+    slowly = MessageRing(limit, identity=found_by, index_later=turns.append, settings=settings)
+    once = MessageRing(limit, identity=found_by)
     for ring in (slowly, once):
         ring.begin_epoch(1)
-    for batch in batches_of(stream, [1, 7, 2]):
+    for batch in batches_of([received(each, identity, "own") for each in stream], [1, 7, 2]):
         slowly.append(batch)
         once.append(batch)
         if data.draw(st.booleans()):
-            slowly.resume(position(stream[: slowly.cursor]))
+            slowly.resume(position(stream[: slowly.cursor], identity))
         if turns and not slowly.index_more():
             turns.clear()
-    seen = position(stream[: data.draw(st.integers(1, len(stream)))])
+    seen = position(stream[: data.draw(st.integers(1, len(stream)))], identity)
     while isinstance(found := slowly.resume(seen), Wait) and found.grace:
         assert turns == [slowly]
         if not slowly.index_more():
             turns.clear()
     assert found == once.resume(seen)
+
+
+@pytest.mark.parametrize("identity", ["/m", "msg.m", 'text == "hb" || msg.m == null ? null : [msg.m]'])
+@given(data=st.data(), count=st.integers(17, 60))
+def test_messages_without_an_identity_may_be_anywhere(identity: str, data: st.DataObject, count: int) -> None:
+    """Each connection has its own; the place is right after the last message that has one."""
+    stream = distinct(count)
+    ring = MessageRing(identity=identity_of(identity))
+    ring.begin_epoch(1)
+    places = []
+    for payload in stream:
+        for _ in range(data.draw(st.integers(0, 2), "messages of this connection alone")):
+            ring.append(Batch.of([frame(Opcode.TEXT, data.draw(st.sampled_from([b"hb", b"{}", b'{"m":null}'])))]))
+        ring.append(Batch.of([frame(Opcode.TEXT, received(payload, identity, "own"))]))
+        places.append(ring.cursor)
+    seen = data.draw(st.integers(DIGESTS_KEPT, count))
+    assert ring.resume(position(stream[:seen], identity)) == Exact(places[seen - 1])

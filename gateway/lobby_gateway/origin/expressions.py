@@ -51,12 +51,29 @@ _STRING: Final = re.compile(
     r"""[bBrR]{0,2}(?:"{3}(?:.|\n)*?"{3}|'{3}(?:.|\n)*?'{3}|"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')"""
 )
 _NAME: Final = re.compile("[A-Za-z]\\w*")
+_COMMENT: Final = "//"
+_FIELD: Final = re.compile(r"""\s*(?:\.\s*([A-Za-z_]\w*)|\[\s*"([^"\\]*)"\s*\]|\[\s*'([^'\\]*)'\s*\])""")
+_CALL: Final = re.compile(r"\s*\(")
 _SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 _PLACE: Final = re.compile(r"<input>:(\d+):(\d+): ?(?:Syntax error: )?(.*)")
 
 
 class ExpressionError(LobbyGatewayError):
-    """An expression does not compile, or has no value for a message. One line for people, without the message itself."""
+    """An expression does not compile, or has no value for a message. One line for people, without the message itself.
+
+    Attributes:
+        absent: what it looks at is not there.
+        quotes: the line may quote a value, so it is to be redacted.
+    """
+
+    def __init__(self, line: str, *, absent: bool = False, quotes: bool = True) -> None:
+        super().__init__(line)
+        self.absent = absent
+        self.quotes = quotes
+
+
+Fields = dict[str, "Fields | None"]
+"""The fields of an object that an expression looks at; None: all of a value."""
 
 
 class Expression:
@@ -65,17 +82,20 @@ class Expression:
     Attributes:
         source: its text.
         signs: whether its value is a signature, or made of one.
+        names: the variables that it uses.
+        whole: those of `msg` and `last` that it looks at as a whole, rather than at fields that it names.
         uses_last: whether it looks at the newest message of the stream.
     """
 
-    __slots__ = ("_functions", "_program", "signs", "source", "uses_last")
+    __slots__ = ("_fields", "_functions", "_program", "names", "signs", "source", "uses_last", "whole")
 
-    def __init__(self, source: str, variables: Collection[str]) -> None:
+    def __init__(self, source: str, variables: Collection[str], functions: Collection[str] | None = None) -> None:
         """Compiles it.
 
         Args:
             source: its text.
             variables: the names it may use.
+            functions: those it may use beyond CEL's own; None: all.
 
         Raises:
             ExpressionError: it does not compile, or uses an unknown name: the place, and what is accepted.
@@ -84,11 +104,16 @@ class Expression:
         self._program: Program = _translated(lambda: cel().compile(source))
         used = set(self._program.functions())
         self.signs = not used.isdisjoint({"digest", "hmac", "jwt"})
-        self.uses_last = "last" in self._program.variables()
+        self.names = frozenset(self._program.variables()) & frozenset(variables)
+        self.uses_last = "last" in self.names
+        # The library copies all that it is given, which takes longer than anything else.
+        found = {name: _fields(source, name) for name in self.names & {"msg", "last"}}
+        self._fields = {name: fields for name, fields in found.items() if fields is not None}
+        self.whole = found.keys() - self._fields.keys()
         if "jwt" in used and _ASYMMETRIC.search(source) is not None:
             tokens.prepare()  # now, in a thread, rather than on the event loop
         self._functions = {name: each for name, each in _FUNCTIONS.items() if name in used}
-        for problem in self._problems(variables, used):
+        for problem in self._problems(variables, used, _FUNCTIONS.keys() if functions is None else functions):
             raise ExpressionError(problem)
 
     def __repr__(self) -> str:
@@ -100,9 +125,13 @@ class Expression:
         Raises:
             ExpressionError: it has none: a field is missing, or has another type.
         """
+        given = {name: variables[name] for name in self.names if name in variables}
+        for name, fields in self._fields.items():
+            if name in given:
+                given[name] = _narrowed(given[name], fields)
         if not self._functions:
-            return _translated(lambda: self._program.execute(variables))
-        return _translated(lambda: self._program.execute(cel().Context(dict(variables), self._functions)))
+            return _translated(lambda: self._program.execute(given))
+        return _translated(lambda: self._program.execute(cel().Context(given, self._functions)))
 
     def holds(self, variables: Mapping[str, object]) -> bool:
         """Whether it is true. A message that lacks what it looks at, or has it in another type, is not what it means."""
@@ -111,7 +140,7 @@ class Expression:
         except ExpressionError:
             return False
 
-    def _problems(self, variables: Collection[str], used: Collection[str]) -> Iterator[str]:
+    def _problems(self, variables: Collection[str], used: Collection[str], functions: Collection[str]) -> Iterator[str]:
         bare = _STRING.sub('""', self.source)
         bound = _MACRO.findall(bare)
         if len(bound) > 1:
@@ -119,7 +148,7 @@ class Expression:
         for name in self._program.variables():
             if name not in variables and name not in bound and name not in _TYPES:
                 yield f"{name} is unknown; accepted: {', '.join(sorted(variables))}"
-        known = _STANDARD | _FUNCTIONS.keys()
+        known = _STANDARD.union(functions)
         for name in sorted(used):
             if _NAME.fullmatch(name) and name not in known:
                 yield f"{name}() is unknown; accepted: has, {', '.join(sorted(known))}"
@@ -159,6 +188,44 @@ def parsed_json(text: str) -> object:
         return None
 
 
+def _fields(source: str, variable: str) -> Fields | None:
+    """The fields of a variable that an expression looks at; None: all of it."""
+    bare = _STRING.sub(lambda found: '"' + "_" * (len(found[0]) - 2) + '"', source)  # as long as it was
+    if _COMMENT in bare:  # a quote in it would hide what follows
+        return None
+    fields: Fields = {}
+    for found in re.finditer(rf"\b{variable}\b", bare):
+        path = _path(source, found.end())
+        if not path:
+            return None
+        at: Fields | None = fields
+        for name in path[:-1]:
+            at = at.setdefault(name, {}) if at is not None else None
+        if at is not None:
+            at[path[-1]] = None
+    return fields
+
+
+def _path(source: str, at: int) -> list[str]:
+    """The names of fields that follow in an expression: `.a["b"]`. The name of a method is none."""
+    path: list[str] = []
+    while (field := _FIELD.match(source, at)) is not None:
+        dotted, *quoted = field.groups()
+        at = field.end()
+        if dotted and _CALL.match(source, at):
+            break
+        path.append(dotted or "".join(each or "" for each in quoted))
+    return path
+
+
+def _narrowed(value: object, fields: Fields) -> object:
+    """Only those fields of an object."""
+    if not isinstance(value, dict):
+        return value
+    found = ((name, value[name], below) for name, below in fields.items() if name in value)
+    return {name: each if below is None else _narrowed(each, below) for name, each, below in found}
+
+
 def _translated(call: Callable[[], Any]) -> Any:  # noqa: ANN401  whatever it returns
     """Calls the library; what it raises becomes an `ExpressionError` of one line.
 
@@ -169,7 +236,11 @@ def _translated(call: Callable[[], Any]) -> Any:  # noqa: ANN401  whatever it re
     except (KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     except KeyError as error:
-        raise ExpressionError(f"there is no field {_line(str(error))}") from None
+        raise ExpressionError(f"there is no field {_line(str(error))}", absent=True) from None
+    except IndexError as error:
+        raise ExpressionError(_line(str(error)), absent=True) from None
+    except TypeError as error:  # names types alone
+        raise ExpressionError(_line(str(error)), quotes=False) from None
     except BaseException as error:  # noqa: BLE001
         raise ExpressionError(_line(str(error))) from None
 

@@ -22,6 +22,7 @@ from lobby_gateway.resource import cel_rules, structural_schema, yaml_file
 from lobby_gateway.resource.json_pointer import is_pointer
 from lobby_gateway.resource.spec import LobbySpec, lobby_from_resource
 from lobby_gateway.resource.structural_schema import Problem
+from lobby_gateway.trunk.identity import identity_of
 
 _HERE: Final = Path(__file__).resolve()
 
@@ -172,7 +173,7 @@ def _metadata_problems(metadata: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def _problems_beyond_crd(resource: Mapping[str, Any]) -> Iterator[Problem]:
-    """Problems that neither a schema nor CEL can express: addresses, names in texts, and keys that are JSON pointers."""
+    """Problems that neither a schema nor CEL can express: addresses, expressions, and keys that are JSON pointers."""
     spec: LobbySpec = lobby_from_resource(resource).spec
     try:
         urlsplit("" if "$(" in spec.origin.url else spec.origin.url)  # what an expression gives is checked later
@@ -181,6 +182,10 @@ def _problems_beyond_crd(resource: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem(("spec", "origin", "url"), f"{wrong}; accepted: an IPv6 address in the brackets")
     for field, text in secrets.problems(spec.origin):
         yield Problem((), f"{field}: {text}")
+    try:
+        identity_of(spec.origin.identity)
+    except ValueError as error:
+        yield Problem(("spec", "origin", "identity"), str(error))
     for index, step in enumerate(spec.origin.on_connect):
         for pointer in step.expect.json if step.expect else ():
             if not is_pointer(pointer):

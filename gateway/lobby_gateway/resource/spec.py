@@ -451,7 +451,8 @@ class OriginSpec:
         limits: what the origin allows all lobbies together.
         renew: planned reconnects.
         max_message_bytes: largest message accepted, in bytes.
-        identity: what makes two messages the same: `Content`, `None` or a JSON pointer (see `trunk.identity`).
+        identity: what makes two messages the same: `Content`, `None`, a JSON pointer or a CEL expression (see
+            `trunk.identity`).
     """
 
     url: str

@@ -15,7 +15,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from lobby_gateway.settings import IDENTITIES, IdentitySettings, LobbySettings
-from lobby_gateway.trunk.identity import Identity, digest
+from lobby_gateway.trunk.identity import Identity, cost_of, digest
 from lobby_gateway.trunk.identity_index import IdentityIndex
 from lobby_gateway.trunk.position import NO_EPOCH, LiveReason, Position, digests_of
 from lobby_gateway.websocket.batch_log import BatchLog
@@ -283,7 +283,7 @@ class MessageRing(BatchLog):
     def _index_some(self, index: IdentityIndex) -> bool:
         """Computes as many identities as in one turn; returns whether all are there."""
         index.forget(self.oldest)
-        max_bytes = self._settings.index_bytes
+        max_bytes = self._settings.index_bytes // cost_of(index.identity)
         index.append((chunk.batch for chunk in self.since(index.end, max_bytes)), max_bytes)
         return index.end == self.cursor
 

@@ -69,10 +69,11 @@ def test_clients_of_a_killed_lobby_continue_in_one_that_was_not_connected(tmp_pa
 
 
 @pytest.mark.timeout(240)
-def test_messages_that_differ_per_connection_are_the_same_by_their_identity(tmp_path: Path) -> None:
+@pytest.mark.parametrize("identity", ["/seq", '"message " + string(msg.seq)'], ids=["pointer", "expression"])
+def test_messages_that_differ_per_connection_are_the_same_by_their_identity(identity: str, tmp_path: Path) -> None:
     async def main() -> None:
         async with continuity(
-            tmp_path, clients=20, deflated=0, lobbies=3, seats=16, per_connection=True, origin_identity="/seq"
+            tmp_path, clients=20, deflated=0, lobbies=3, seats=16, per_connection=True, origin_identity=identity
         ) as running:
             await running.drain(await running.busiest())
             await running.steady()

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from lobby_gateway.origin.captured import Captured, Known
 from lobby_gateway.origin.expressions import ALWAYS, OF_MESSAGE, Expression, ExpressionError, message_variables, times
 from lobby_gateway.origin.templates import BytesTemplate, Template
+from lobby_gateway.resource.cel_library import cel
 from lobby_gateway.websocket.frames import Batch, Opcode, frame
 
 NOW = times(1767225600.25)
@@ -144,6 +145,68 @@ assert Expression("1 + 1", ()).value({}) == 2
 assert "cel.cli" not in sys.modules and "typer" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "msg.a",
+        "msg . a . b",
+        'msg["a"].b',
+        "msg['a']['b-c']",
+        "msg.a.b == msg.a || has(msg.a.b)",
+        "msg.a[0].b",
+        "msg[0].a",
+        "msg",
+        "size(msg)",
+        "msg.size() + msg.a.size()",
+        '"a" in msg && "b" in msg.a',
+        "msg.a.exists(x, x.b == 1)",
+        "msg.a.map(msg, msg.b)",
+        "msg.a.startsWith('msg.b') || msg.b",
+        "msg.a // don't look\n + msg.b + 'x'",
+        """msg.a + '''it's''' + msg.b""",
+        'r"\\" + msg.b',
+        "msg[text].a",
+        "text + string(msg.b)",
+        "last.a.b",
+        "last == msg",
+    ],
+)
+def test_an_expression_is_given_no_more_than_it_looks_at_and_has_the_same_value(source: str) -> None:
+    documents: list[Any] = [
+        *(
+            {"a": a, "b": b, "c": 3}
+            for a in ("a", 1, {"b": 1, "b-c": 2, "c": 3}, [{"b": 1}])
+            for b in ("x", 2, None, {"a": 1})
+        ),
+        *({}, {"a": {}}, {"b": "x"}, [{"a": 1, "b": 2}], "text", 7, None),
+    ]
+    found = Expression(source, OF_MESSAGE)
+    for document in documents:
+        given: dict[str, Any] = {"msg": document, "text": "a", "data": b"a", "last": document, **NOW}
+        try:
+            expected = cel().compile(source).execute(given)
+        except Exception:  # noqa: BLE001  any that the library raises
+            with pytest.raises(ExpressionError):
+                found.value(given)
+        else:
+            assert found.value(given) == expected
+
+
+def test_the_fields_that_an_expression_does_not_name_cost_nothing() -> None:
+    message = {"type": "data", "book": {f"level {number}": [number] * 20 for number in range(500)}}
+    for source in ('msg.type == "ping"', 'msg["type"] == "ping"', "has(msg.book.bid)"):
+        found = Expression(source, OF_MESSAGE)
+        assert found.whole == set()
+        rates = []
+        for each in ({"type": "data", "book": {}}, message):
+            begun = time.process_time()
+            for _ in range(200):
+                found.holds({"msg": each})
+            rates.append(time.process_time() - begun)
+        assert rates[1] < rates[0] * 5
+    assert Expression("size(msg) == 2", OF_MESSAGE).whole == {"msg"}
 
 
 # Texts

@@ -4,7 +4,7 @@ import pytest
 from tests.support.streams import numbered, numbers
 
 from lobby_gateway.settings import IdentitySettings
-from lobby_gateway.trunk.identity import digest
+from lobby_gateway.trunk.identity import digest, identity_of
 from lobby_gateway.trunk.position import LiveReason, Position
 from lobby_gateway.trunk.ring import MAX_EPOCHS, Exact, Live, MessageRing, Wait, newest_first
 from lobby_gateway.websocket.frames import Batch, Opcode, frame
@@ -324,6 +324,20 @@ def test_a_search_of_a_full_ring_computes_few_identities_in_one_turn() -> None:
     assert asked == [ring]
     assert most <= 128
     assert identity.calls == 10_000
+
+
+def test_a_turn_computes_fewer_identities_the_longer_one_takes() -> None:
+    turns = []
+    for identity in ("/id", "msg.id", "msg"):
+        settings = IdentitySettings(index_bytes=1 << 16)
+        ring = MessageRing(identity=identity_of(identity), index_later=lambda _: None, settings=settings)
+        ring.begin_epoch(1)
+        ring.append(Batch.of([frame(Opcode.TEXT, b'{"id":%d}' % number) for number in range(1000)]))
+        ring.resume(elsewhere(1))
+        turns.append(2)
+        while ring.index_more():
+            turns[-1] += 1
+    assert turns == [8, 16, 63]
 
 
 def test_large_messages_are_indexed_by_their_bytes_but_at_least_one_in_a_turn() -> None:

@@ -135,6 +135,9 @@ class ReconcileSettings:
     Attributes:
         min_interval_seconds: pause after each pass: reports of many lobbies arrive at about the same time, and one pass
             handles them all.
+        max_planning_share: largest share of the time that observing and planning may take. With thousands of lobbies a pass
+            takes 50 ms, and polls, calls and other Lobbies need the same core.
+        max_pause_seconds: longest pause for that reason: a pass may have been slow because the whole machine was.
         max_interval_seconds: longest time between two passes, in case a change was missed.
         min_backoff_seconds: wait before the first retry of a failed pass or action; each further wait is twice as long.
             Short, since most failures are brief.
@@ -151,6 +154,8 @@ class ReconcileSettings:
     """
 
     min_interval_seconds: float = 0.05
+    max_planning_share: float = 0.25
+    max_pause_seconds: float = 0.5
     max_interval_seconds: float = 5.0
     min_backoff_seconds: float = 0.2
     max_backoff_seconds: float = 10.0
@@ -159,6 +164,11 @@ class ReconcileSettings:
     request_expected_seconds: float = 5.0
     taken_seconds: float = 300.0
     active_seconds: float = 3.0
+
+    def pause_after(self, seconds: float) -> float:
+        """The pause after a pass whose observing and planning took so long, in seconds."""
+        pause = seconds / self.max_planning_share - seconds
+        return max(self.min_interval_seconds, min(pause, self.max_pause_seconds))
 
 
 ORIGIN_DENY_CIDRS = (

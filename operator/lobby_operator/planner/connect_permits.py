@@ -38,6 +38,7 @@ class _Account:
         offered: attempts that the next list is to allow.
         turn: number of its latest permit, counted over all lobbies: who has waited longest is next.
         gone: its process has ended.
+        heard: its state when it was last heard.
     """
 
     created_at: float
@@ -49,6 +50,7 @@ class _Account:
     offered: int = 0
     turn: int = 0
     gone: bool = False
+    heard: LobbyState | None = None
 
     @property
     def unused(self) -> int:
@@ -141,7 +143,9 @@ class ConnectPermits:
             else:
                 account = _Account(lobby.created_at, unknown=self._first)
             self._accounts[lobby.name] = account
-            self._hear(account, lobby, now, current=lobby.name in current)
+            if account.heard is not lobby or lobby.name in current:
+                account.heard = lobby
+                self._hear(account, lobby, now, current=lobby.name in current)
         for account in known.values():  # their processes have ended
             account.gone = True
             self._uses += [(now, account)] * account.unused

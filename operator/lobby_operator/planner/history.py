@@ -226,7 +226,8 @@ def _unchanged(before: LobbyState, reading: LobbyReading) -> bool:
         and report.seats == before.seats
         and report.origin == before.origin
         and report.preconnected == before.preconnected
-        and StreamState.of(report) == before.stream
+        and before.stream is not None
+        and before.stream.is_of(report)
         and reading.address == before.address
         and reading.created_at == before.created_at
         and reading.revision == before.revision

@@ -15,7 +15,8 @@ With `origin.limits.connects` a list also says how many attempts to connect its 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from lobby_gateway.process.peer_list import Peer, PeerList, Version
@@ -28,6 +29,11 @@ from lobby_operator.settings import PeerListSettings
 _LISTED = (Phase.READY, Phase.RECOVERING)
 _TOLD = (*_LISTED, Phase.STARTING, Phase.UNRESPONSIVE, Phase.DRAINING, Phase.ENDING)
 
+_Rank = tuple[bool, bool, int]
+"""How good a peer is; the lowest is to be asked first."""
+_Ranks = tuple[str, tuple[_Rank, ...]]
+"""The origin of a stream, and the ranks of the best peers that have it."""
+
 
 @dataclass(slots=True)
 class _Record:
@@ -39,6 +45,10 @@ class _Record:
         latest: the latest list; None before the first.
         maybe: a permit may have been sent that no answered request has taken away since.
         confirmed: the latest list that it has answered.
+        heard: its state when this record was last brought up to date; None: the record has changed since.
+        judged: the pass in which the peers of its latest list were last found to be as good as any.
+        ranks: their ranks in that pass.
+        names: their names.
     """
 
     created_at: float
@@ -46,6 +56,16 @@ class _Record:
     latest: PeerList | None = None
     maybe: bool = False
     confirmed: Version = field(default_factory=Version)
+    heard: LobbyState | None = None
+    judged: int = 0
+    ranks: _Ranks | None = None
+    names: frozenset[str] = frozenset()
+
+    @property
+    def answered_latest(self) -> bool:
+        """Whether the lobby has answered its latest list."""
+        latest = self.latest
+        return latest is not None and (self.confirmed is latest.version or self.confirmed >= latest.version)
 
 
 class PeerLists:
@@ -65,6 +85,8 @@ class PeerLists:
         self._records: dict[str, _Record] = {}
         self._permits = ConnectPermits(earlier or EarlierConnects())
         self._first = True
+        self._passes = 0
+        self._listed = _Listed((), (), self._settings, None)
 
     @property
     def untold_connects_until(self) -> float:
@@ -86,33 +108,65 @@ class PeerLists:
             observed: observed state; a lobby that it does not have is known to have ended.
         """
         lobbies = [lobby for lobby in observed.lobbies if lobby.phase is not Phase.ENDED]
+        self._passes += 1
         self._observe(lobbies)
         holders = self._name_holders(spec, lobbies)
-        listed = _Listed(lobbies, holders if spec.connections else (), self._settings)
+        self._listed = _Listed(lobbies, holders if spec.connections else (), self._settings, self._listed)
         told = [each for each in lobbies if each.address and each.phase in _TOLD and each.stream is not None]
-        connecting = sorted((each for each in told if each.name in holders), key=_preference)
-        allowed = self._permits.update(
-            self._limits(spec, lobbies), lobbies, connecting, self._reporting_latest(told), observed.at
-        )
+        allowed = self._allow(spec, lobbies, told, holders, observed.at)
         due: dict[str, PeerList] = {}
         for lobby in told:
             record = self._records[lobby.name]
             latest = record.latest
-            connect, peers, connects = lobby.name in holders, listed.peers_of(lobby, latest), allowed[lobby.name]
+            connect, peers, connects = lobby.name in holders, self._peers_of(lobby, record), allowed[lobby.name]
             if latest is None or (latest.connect, latest.connects) != (connect, connects) or latest.peers != peers:
                 self._latest = Version(self._latest.term, self._latest.number + 1)
                 record.latest = latest = PeerList(version=self._latest, connect=connect, peers=peers, connects=connects)
+                record.heard = None
                 self._permits.listed(lobby.name)
             record.maybe = record.maybe or connect
-            if record.confirmed < latest.version:
+            if not record.answered_latest:
                 due[lobby.name] = latest
         return due
+
+    def _allow(
+        self,
+        spec: PlannerSpec,
+        lobbies: Sequence[LobbyState],
+        told: Sequence[LobbyState],
+        holders: AbstractSet[str],
+        now: float,
+    ) -> Mapping[str, int | None]:
+        limits = self._limits(spec, lobbies)
+        if not limits:  # who is preferred, and who knows its permits, makes no difference
+            return self._permits.update((), lobbies, (), (), now)
+        connecting = sorted((each for each in told if each.name in holders), key=_preference)
+        return self._permits.update(limits, lobbies, connecting, self._reporting_latest(told), now)
+
+    def _peers_of(self, lobby: LobbyState, record: _Record) -> tuple[Peer, ...]:
+        """The peers to ask, in this order; those of its latest list, as long as no others are better."""
+        ranked = self._listed.ranked(lobby)
+        if ranked is None:
+            return ()
+        latest, ranks = record.latest, ranked.best(lobby)
+        judged, record.judged = record.judged == self._passes - 1, self._passes
+        if latest is not None and record.ranks is not None:
+            # Of thousands of lists, nearly all are as good as in the pass before.
+            if judged and record.ranks == ranks and ranked.changed.isdisjoint(record.names):
+                return latest.peers
+            if ranked.are_as_good(latest.peers, ranks):
+                record.ranks = ranks
+                return latest.peers
+        peers = tuple(Peer(name=each.name, address=each.address) for each in ranked.first(lobby))
+        record.ranks, record.names = ranks, frozenset(peer.name for peer in peers)
+        return peers
 
     def answered(self, name: str, told: PeerList) -> None:
         """A lobby has answered a request with this list."""
         record = self._records.get(name)
         if record is not None:
             record.confirmed = max(record.confirmed, told.version)
+            record.heard = None
 
     def _observe(self, lobbies: Sequence[LobbyState]) -> None:
         known, self._records = self._records, {}
@@ -123,14 +177,15 @@ class PeerLists:
             self._records[lobby.name] = record
         for lobby in lobbies:
             record, stream = self._records[lobby.name], lobby.stream
-            if stream is None:
+            if stream is None or record.heard is lobby:
                 continue
+            record.heard = lobby
             told = Version(*stream.told)
             if told > self._latest:
                 self._begin_after(told)
             if told > self._start:
                 record.confirmed = max(record.confirmed, told)
-            if self._answered_latest(record) and told >= record.confirmed and not stream.permit:
+            if record.answered_latest and told >= record.confirmed and not stream.permit:
                 record.maybe = record.latest is None or record.latest.connect
         self._first = False
 
@@ -138,11 +193,7 @@ class PeerLists:
         """An earlier lobby host had a greater term, and perhaps its request came late: all lists are made again, above it."""
         self._start = self._latest = Version(told.term + 1, 0)
         for record in self._records.values():
-            record.latest = None
-
-    @staticmethod
-    def _answered_latest(record: _Record) -> bool:
-        return record.latest is not None and record.confirmed >= record.latest.version
+            record.latest = record.heard = None
 
     def _limits(self, spec: PlannerSpec, lobbies: Iterable[LobbyState]) -> list[ConnectLimit]:
         """Limits of attempts to connect: that of the Lobby, and one while the origin refuses its lobbies."""
@@ -208,71 +259,102 @@ class _Listed:
     """The lobbies that others may be told, by the origin of their stream.
 
     Thousands of lobbies are told in each pass, so nothing here takes a step per pair of lobbies.
+
+    Attributes:
+        by_origin: the lobbies by the origin of their stream.
     """
 
-    def __init__(self, lobbies: Iterable[LobbyState], holders: Iterable[str], settings: PeerListSettings) -> None:
+    def __init__(
+        self,
+        lobbies: Iterable[LobbyState],
+        holders: Iterable[str],
+        settings: PeerListSettings,
+        before: _Listed | None,
+    ) -> None:
         """Prepares the lists.
 
         Args:
             lobbies: all lobbies of the Lobby.
             holders: those to be asked first.
             settings: sizes of the lists.
+            before: the same of the pass before.
         """
-        self._most = settings.max_peers
         by_origin: dict[str, list[LobbyState]] = {}
         for each in lobbies:
             if each.address and each.phase in _LISTED and each.stream is not None:
                 by_origin.setdefault(each.stream.origin_id, []).append(each)
         first = frozenset(holders)
-        self._by_origin = {origin: _Ranked(peers, first, settings) for origin, peers in by_origin.items()}
+        known = before.by_origin if before is not None else {}
+        self.by_origin: dict[str, _Ranked] = {
+            origin: _Ranked(origin, peers, first, settings, known.get(origin)) for origin, peers in by_origin.items()
+        }
 
-    def peers_of(self, lobby: LobbyState, latest: PeerList | None) -> tuple[Peer, ...]:
-        """The peers to ask, in this order; those of its latest list, as long as no others are better.
-
-        Args:
-            lobby: the lobby.
-            latest: its latest list.
-        """
-        ranked = self._by_origin.get(lobby.stream.origin_id) if lobby.stream is not None else None
-        if ranked is None:
-            return ()
-        peers = ranked.first(self._most, lobby)
-        if latest is not None and ranked.are_as_good(latest.peers, peers):
-            return latest.peers
-        return tuple(Peer(name=each.name, address=each.address) for each in peers)
+    def ranked(self, lobby: LobbyState) -> _Ranked | None:
+        """The lobbies that have the same stream as a lobby; None: there are none."""
+        return self.by_origin.get(lobby.stream.origin_id) if lobby.stream is not None else None
 
 
 class _Ranked:
-    """Lobbies with the same stream, in groups from those that should be asked first to those that should be asked last."""
+    """Lobbies with the same stream, in groups from those that should be asked first to those that should be asked last.
 
-    def __init__(self, peers: Sequence[LobbyState], holders: frozenset[str], settings: PeerListSettings) -> None:
+    Attributes:
+        ranks: rank and address of each lobby, by name.
+        changed: names of lobbies that are gone since the pass before, or whose rank or address has changed.
+    """
+
+    def __init__(
+        self,
+        origin: str,
+        peers: Sequence[LobbyState],
+        holders: frozenset[str],
+        settings: PeerListSettings,
+        before: _Ranked | None,
+    ) -> None:
+        self._origin = origin
+        self._most = settings.max_peers
         many = len(peers) > settings.max_peers + 1
-        self._ranks = {
-            each.name: (each.name not in holders, *(_load(each, settings) if many else (False, 0))) for each in peers
-        }
-        self._addresses = {each.name: each.address for each in peers}
-        groups: dict[tuple[bool, bool, int], list[LobbyState]] = {}
+        groups: dict[_Rank, list[LobbyState]] = {}
+        self.ranks: dict[str, tuple[_Rank, str]] = {}
         for each in sorted(peers, key=_index):
-            groups.setdefault(self._ranks[each.name], []).append(each)
-        self._groups = [groups[rank] for rank in sorted(groups)]
+            rank = (each.name not in holders, *(_load(each, settings) if many else (False, 0)))
+            groups.setdefault(rank, []).append(each)
+            self.ranks[each.name] = rank, each.address
+        self._groups = [(rank, groups[rank]) for rank in sorted(groups)]
+        self._best: dict[_Rank | None, _Ranks] = {}
+        known = before.ranks if before is not None else {}
+        self.changed = frozenset(name for name, known_as in known.items() if self.ranks.get(name) != known_as)
 
-    def first(self, most: int, lobby: LobbyState) -> list[LobbyState]:
-        """The first ones but a lobby itself. Each group begins after it, so that not all lobbies ask the same ones first."""
+    def best(self, lobby: LobbyState) -> _Ranks:
+        """The ranks of the best peers of a lobby."""
+        known = self.ranks.get(lobby.name)
+        own = known[0] if known is not None else None
+        ranks = self._best.get(own)
+        if ranks is None:
+            found: list[_Rank] = []
+            for rank, group in self._groups:
+                found += [rank] * min(len(group) - (rank == own), self._most - len(found))
+            ranks = self._best[own] = self._origin, tuple(found)
+        return ranks
+
+    def first(self, lobby: LobbyState) -> list[LobbyState]:
+        """The best peers of a lobby. Each group begins after it, so that not all lobbies ask the same ones first."""
         found: list[LobbyState] = []
-        for group in self._groups:
+        for _, group in self._groups:
             start = bisect_right(group, lobby.index, key=_index)
-            for at in range(start, start + min(len(group), most + 1)):
+            for at in range(start, start + min(len(group), self._most + 1)):
                 each = group[at % len(group)]
                 if each.name != lobby.name:
                     found.append(each)
-                if len(found) == most:
+                if len(found) == self._most:
                     return found
         return found
 
-    def are_as_good(self, told: Sequence[Peer], peers: Sequence[LobbyState]) -> bool:
+    def are_as_good(self, told: Sequence[Peer], ranks: _Ranks) -> bool:
         """Whether peers that a lobby was told are still there, and no worse than others."""
-        return [self._ranks.get(each.name) for each in told] == [self._ranks[each.name] for each in peers] and all(
-            self._addresses[each.name] == each.address for each in told
+        known = [self.ranks.get(each.name) for each in told]
+        return len(told) == len(ranks[1]) and all(
+            found is not None and found == (rank, each.address)
+            for found, rank, each in zip(known, ranks[1], told, strict=True)
         )
 
 

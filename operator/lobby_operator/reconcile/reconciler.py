@@ -115,6 +115,7 @@ class Reconciler:
         self._failed_passes = RepeatedFailures(self._clock)
         self._failed_actions = RepeatedFailures(self._clock)
         self._active_at = self._clock()
+        self._planned_in = 0.0  # seconds that the latest pass took, without its calls
 
     @property
     def active(self) -> bool:
@@ -174,7 +175,7 @@ class Reconciler:
             self.wake()  # so that on_plan sees it
 
     async def _wait(self, wake_at: float | None) -> None:
-        await asyncio.sleep(self._settings.min_interval_seconds)
+        await asyncio.sleep(self._settings.pause_after(self._planned_in))
         latest = self._clock() + self._settings.max_interval_seconds
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(latest if wake_at is None else min(latest, wake_at)):
@@ -207,6 +208,7 @@ class Reconciler:
         self._on_plan(self)
         if self.planned.complete:
             self._peer_teller.send(lists)
+        self._planned_in = self._clock() - now
         await self._act(self.planned.actions)
         return earliest(
             self.planned.wake_at, self._expected.wake_at(), self._retries.wake_at(), self._peer_teller.wake_at()

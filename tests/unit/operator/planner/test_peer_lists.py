@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from tests.unit.operator.lobbies import SPEC, lobby_state, observed
 
-from lobby_gateway.process.peer_list import PeerList, Version
+from lobby_gateway.process.peer_list import Peer, PeerList, Version
 from lobby_gateway.process.seat_reports import OriginReport, OriginState
 from lobby_operator.planner.peer_lists import PeerLists
 from lobby_operator.planner.spec import ConnectLimit, PlannerSpec
@@ -162,6 +162,22 @@ def test_lists_stay_as_they_are_while_new_lobbies_start() -> None:
     lost = [replace(lobbies[1], phase=Phase.ENDING), *lobbies[2:]]
     due, _ = host.tell(lobbies[0], *lost)
     assert due.keys() == {"prices-1", "prices-7", "prices-8", "prices-9"}
+
+
+def test_a_peer_that_gets_worse_or_moves_is_replaced_also_after_passes_in_which_nothing_changed() -> None:
+    host = Host(FREE, PeerListSettings(max_peers=3))
+    lobbies = [lobby_state(index, stream=StreamState(flowing=True)) for index in range(1, 9)]
+    for _ in range(4):
+        due, lobbies = host.tell(*lobbies)
+    assert due == {}
+    _, lobbies = host.tell(lobbies[0], replace(lobbies[1], stream=StreamState(flowing=False)), *lobbies[2:])
+    moved = replace(lobbies[4], address="10.0.1.5:8000")
+    due, lobbies = host.tell(*lobbies[:4], moved, *lobbies[5:])
+    assert due.keys() == {"prices-1", "prices-2", "prices-3", "prices-4"}
+    assert all(Peer("prices-5", "10.0.1.5:8000") in each.peers for each in due.values())
+    due, _ = host.tell(*lobbies[:4], *lobbies[5:])
+    assert due.keys() == {"prices-1", "prices-2", "prices-3", "prices-4"}
+    assert not any(peer.name == "prices-5" for each in due.values() for peer in each.peers)
 
 
 def test_the_lists_of_thousands_of_lobbies_cost_no_step_per_pair_of_them() -> None:

@@ -5,24 +5,28 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 
 class FakeProxy:
-    """Connects to where it is told by name, whatever name a client asks for.
+    """Connects to a target, whatever name a client asks for, unless `others` has the name.
 
     Attributes:
         requests: the heads of all requests.
         violations: what clients did wrong.
         answer: a response in place of a connection; None: it connects.
+        others: where it connects to for some names.
     """
 
-    def __init__(self, target: tuple[str, int], login: str = "") -> None:
+    def __init__(
+        self, target: tuple[str, int], login: str = "", others: Mapping[str, tuple[str, int]] | None = None
+    ) -> None:
         self.requests: list[str] = []
         self.violations: list[str] = []
         self.answer: bytes | None = None
         self.port = 0
+        self.others = others or {}
         self._target = target
         self._login = login
         self._tasks: set[asyncio.Task[None]] = set()
@@ -44,7 +48,7 @@ class FakeProxy:
                 writer.write(self.answer)
                 await writer.drain()
                 return
-            there, to = await asyncio.open_connection(*self._target)
+            there, to = await asyncio.open_connection(*self.others.get(authority.rpartition(":")[0], self._target))
             writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
             with contextlib.closing(to):
                 await asyncio.gather(_copy(reader, to), _copy(there, writer))
@@ -59,8 +63,10 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 @asynccontextmanager
-async def fake_proxy(target: tuple[str, int], login: str = "") -> AsyncIterator[FakeProxy]:
-    proxy = FakeProxy(target, login)
+async def fake_proxy(
+    target: tuple[str, int], login: str = "", others: Mapping[str, tuple[str, int]] | None = None
+) -> AsyncIterator[FakeProxy]:
+    proxy = FakeProxy(target, login, others)
     server = await asyncio.start_server(proxy.handle, "127.0.0.1", 0)
     proxy.port = server.sockets[0].getsockname()[1]
     try:

@@ -464,8 +464,9 @@ class OriginConnection:
         self._act()  # what the request contains is hidden first
         self._tell("calling", request.what)
         try:
-            answer = await exchange(request, tls=self._tls, settings=self._settings)
-        except HttpError as error:
+            proxy = self._proxy_to(request.request.url)
+            answer = await exchange(request, tls=self._tls, proxy=proxy, settings=self._settings)
+        except (HttpError, UserError) as error:  # or the proxy's URL or credentials are unusable
             self._session.call_failed(str(error), self._loop.time())
             return False
         self._tell("answered", f"HTTP {answer.status}, {len(answer.body)} bytes")

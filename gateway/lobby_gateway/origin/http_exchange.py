@@ -17,16 +17,20 @@ from lobby_gateway import __version__
 from lobby_gateway.http.client import BrokenResponseError, HttpConnection, HttpError, StaleConnectionError
 from lobby_gateway.origin.http_calls import HttpAnswer, HttpRequest
 from lobby_gateway.settings import OriginSettings, WebSocketClientSettings
-from lobby_gateway.websocket.client import connect_tls, dial, explain
+from lobby_gateway.websocket.client import connect_tls, dial, dial_through, explain
 from lobby_gateway.websocket.client_handshake import ConnectFailedError, retry_after_seconds, without_query
+from lobby_gateway.websocket.proxy import Proxy
 
 
-async def exchange(request: HttpRequest, *, tls: ssl.SSLContext | None, settings: OriginSettings) -> HttpAnswer:
+async def exchange(
+    request: HttpRequest, *, tls: ssl.SSLContext | None, proxy: Proxy | None = None, settings: OriginSettings
+) -> HttpAnswer:
     """Makes a call.
 
     Args:
         request: what to ask.
         tls: for `https://`; None: verifies against the system's certificates.
+        proxy: goes through this proxy; None: directly.
         settings: limits.
 
     Raises:
@@ -35,9 +39,10 @@ async def exchange(request: HttpRequest, *, tls: ssl.SSLContext | None, settings
     host = urlsplit(request.request.url).hostname or ""
     try:
         async with asyncio.timeout(request.timeout_seconds):
-            return await _exchange(request, host, tls, settings)
+            return await _exchange(request, host, tls, proxy, settings)
     except TimeoutError as error:
-        raise HttpError(f"no answer within {request.timeout_seconds:g} s") from error
+        through = "" if proxy is None else f" through {proxy}"
+        raise HttpError(f"no answer within {request.timeout_seconds:g} s{through}") from error
     except (OSError, UnicodeError) as error:
         raise HttpError(explain(error, host)) from error
     except ConnectFailedError as error:
@@ -53,14 +58,18 @@ async def exchange(request: HttpRequest, *, tls: ssl.SSLContext | None, settings
 
 
 async def _exchange(
-    request: HttpRequest, host: str, tls: ssl.SSLContext | None, settings: OriginSettings
+    request: HttpRequest, host: str, tls: ssl.SSLContext | None, proxy: Proxy | None, settings: OriginSettings
 ) -> HttpAnswer:
     url = urlsplit(request.request.url)
     secure = url.scheme == "https"
     port = url.port or (443 if secure else 80)
     delay = WebSocketClientSettings().attempt_delay_seconds
     context = await asyncio.to_thread(ssl.create_default_context) if secure and tls is None else tls
-    sock = await dial(host, port, attempt_delay=delay, denied_networks=settings.denied_networks)
+    denied = settings.denied_networks
+    if proxy is None:
+        sock = await dial(host, port, attempt_delay=delay, denied_networks=denied)
+    else:
+        sock = await dial_through(proxy, host, port, denied_networks=denied)
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader()
     protocol = asyncio.StreamReaderProtocol(reader)

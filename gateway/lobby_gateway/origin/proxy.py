@@ -1,4 +1,4 @@
-"""The proxy on the way to an origin: of the Lobby (`spec.origin.proxy`), or of the environment. Pure."""
+"""The proxy to an origin and for its HTTP calls: of the Lobby (`spec.origin.proxy`), or of the environment. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def proxy_to(origin: OriginSpec, url: str, values: Mapping[str, str], environmen
 
     Args:
         origin: the origin of a checked Lobby.
-        url: its URL, with expressions evaluated.
+        url: where to connect to, with expressions evaluated.
         values: values of the Lobby's secrets, by variable.
         environment: as `os.environ`.
 

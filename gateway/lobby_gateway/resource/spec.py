@@ -171,7 +171,7 @@ class TlsSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProxySpec:
-    """An HTTP proxy on the way to the origin.
+    """An HTTP proxy on the way to the origin, and of its HTTP calls.
 
     Attributes:
         url: its `http://` URL.

@@ -89,7 +89,9 @@ async def open_websocket(
                     denied_networks=denied_networks,
                 )
             else:
-                sock = await _dial_through(proxy, handshake, denied_networks, settings)
+                sock = await dial_through(
+                    proxy, handshake.host, handshake.port, denied_networks=denied_networks, settings=settings
+                )
             if context is None:
                 await loop.create_connection(lambda: client, sock=sock)
             else:
@@ -110,18 +112,31 @@ async def open_websocket(
     return client
 
 
-async def _dial_through(
-    proxy: Proxy, handshake: ClientHandshake, denied_networks: Sequence[Network], settings: WebSocketClientSettings
+async def dial_through(
+    proxy: Proxy,
+    host: str,
+    port: int,
+    *,
+    denied_networks: Sequence[Network] = (),
+    settings: WebSocketClientSettings | None = None,
 ) -> socket.socket:
-    """A socket that a proxy has connected to the origin.
+    """A non-blocking socket that a proxy has connected to a host; the caller bounds the time.
+
+    Args:
+        proxy: the proxy.
+        host: name or address.
+        port: TCP port.
+        denied_networks: as in `open_websocket`.
+        settings: sizes, and how the proxy is dialled.
 
     Raises:
         ConnectFailedError: the proxy can't be reached, or refuses.
-        AddressDeniedError: the origin's address is denied.
+        AddressDeniedError: the host is a denied address.
     """
+    settings = settings or WebSocketClientSettings()
     loop = asyncio.get_running_loop()
-    if (network := _denied(handshake.host, denied_networks)) is not None:
-        raise AddressDeniedError(f"{handshake.host} is in the denied network {network}")
+    if (network := _denied(host, denied_networks)) is not None:
+        raise AddressDeniedError(f"{host} is in the denied network {network}")
     try:
         sock = await dial(
             proxy.host,
@@ -132,7 +147,7 @@ async def _dial_through(
     except (OSError, UnicodeError) as error:
         raise ConnectFailedError(f"{proxy}: {explain(error, proxy.host)}") from error
     try:
-        await loop.sock_sendall(sock, proxy.request(handshake.host, handshake.port))
+        await loop.sock_sendall(sock, proxy.request(host, port))
         received = b""
         while not proxy.check_response(received):
             data = await loop.sock_recv(sock, settings.max_head_bytes)

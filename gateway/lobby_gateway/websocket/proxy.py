@@ -1,5 +1,8 @@
 """HTTP proxies on the way to an origin: which one to use, and the CONNECT request to it (RFC 9110 §9.3.6). Pure.
 
+Plain connections (`ws://`, `http://`) use CONNECT, too: the proxy passes bytes on and answers for nobody else, so its refusals
+are not taken for those of an origin.
+
 No error and no `repr` contains the credentials of a proxy.
 """
 
@@ -40,7 +43,7 @@ class Proxy:
         return f"the proxy {_authority(self.host, self.port)}"
 
     def request(self, host: str, port: int) -> bytes:
-        """The request for a connection to an origin."""
+        """The request for a connection to a host."""
         authority = _authority(host, port)
         lines = [f"CONNECT {authority} HTTP/1.1", f"Host: {authority}"]
         if self.authorization:
@@ -48,7 +51,7 @@ class Proxy:
         return ("\r\n".join(lines) + "\r\n\r\n").encode("ascii")
 
     def check_response(self, received: bytes) -> bool:
-        """Whether the response is complete; if it is, the connection is to the origin from now on.
+        """Whether the response is complete; if it is, the connection is to the host from now on.
 
         Args:
             received: all bytes so far.
@@ -69,9 +72,9 @@ class Proxy:
             raise ConnectFailedError(f"{self} did not answer in HTTP")
         if not status.startswith("2"):
             # Not its words: they may repeat a password that only the environment of this process has.
-            raise ConnectFailedError(f"{self} refused the connection to the origin: {status_text(int(status[:3]))}")
+            raise ConnectFailedError(f"{self} refused to connect: {status_text(int(status[:3]))}")
         if rest:
-            raise ConnectFailedError(f"{self} sent data before the origin could")
+            raise ConnectFailedError(f"{self} sent data of its own")
         return True
 
 
@@ -103,7 +106,9 @@ def proxy_of(url: str, credentials: str = "", *, where: str, trusted: bool = Fal
 
 
 def environment_proxy(url: str, environment: Mapping[str, str]) -> Proxy | None:
-    """The proxy that the environment names for an origin: HTTPS_PROXY for wss://, HTTP_PROXY for ws://, except NO_PROXY.
+    """The proxy that the environment names for a URL, unless NO_PROXY excepts it.
+
+    HTTPS_PROXY is for wss:// and https://, HTTP_PROXY for ws:// and http://.
 
     There is none to this machine itself, as with Go's `http.ProxyFromEnvironment`.
 
@@ -111,7 +116,7 @@ def environment_proxy(url: str, environment: Mapping[str, str]) -> Proxy | None:
         UserError: the variable has no usable URL.
     """
     parts = urlsplit(url)
-    secure = parts.scheme == "wss"
+    secure = parts.scheme in ("wss", "https")
     host, port = parts.hostname or "", parts.port or (443 if secure else 80)
     name = "HTTPS_PROXY" if secure else "HTTP_PROXY"
     value = environment.get(name) or environment.get(name.lower(), "")

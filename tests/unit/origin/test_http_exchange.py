@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from tests.support.api import Answer, ApiRequest, FakeApi, http_answer, silence
 from tests.support.origins import authority
+from tests.support.proxies import fake_proxy
 from tests.support.sockets import run
 from tests.support.waiting import until
 
@@ -21,16 +22,22 @@ from lobby_gateway.origin.http_calls import HttpAnswer, HttpRequest
 from lobby_gateway.origin.http_exchange import exchange
 from lobby_gateway.origin.requests import Request
 from lobby_gateway.settings import OriginSettings
+from lobby_gateway.websocket.proxy import Proxy, proxy_of
 
 SETTINGS = OriginSettings(answer_bytes=1000)
 
 
 async def ask(
-    url: str, *, tls: ssl.SSLContext | None = None, settings: OriginSettings = SETTINGS, **fields: Any
+    url: str,
+    *,
+    tls: ssl.SSLContext | None = None,
+    proxy: Proxy | None = None,
+    settings: OriginSettings = SETTINGS,
+    **fields: Any,
 ) -> HttpAnswer:
     headers = fields.pop("headers", ())
     given = {"what": "", "method": "GET", "body": None, "timeout_seconds": 5, **fields}
-    return await exchange(HttpRequest(request=Request(url, headers), **given), tls=tls, settings=settings)
+    return await exchange(HttpRequest(request=Request(url, headers), **given), tls=tls, proxy=proxy, settings=settings)
 
 
 def always(answer: Answer) -> Callable[[ApiRequest], Answer]:
@@ -235,5 +242,90 @@ def test_a_server_in_a_denied_network_is_not_called() -> None:
             with pytest.raises(HttpError, match=r"^127\.0\.0\.1 is in the denied network 127\.0\.0\.0/8$"):
                 await ask(api.url, settings=settings)
             assert api.closed == 0
+
+    run(main())
+
+
+# Through a proxy
+
+LOGIN = "joe:s3cr3t"
+
+
+def through(port: int, login: str = LOGIN) -> Proxy:
+    return proxy_of(f"http://127.0.0.1:{port}", login, where="spec.origin.proxy")
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_a_call_goes_through_the_proxy_and_only_the_proxy_gets_its_login(secure: bool) -> None:
+    ours = authority("api.invalid")
+
+    async def main() -> None:
+        async with (
+            FakeApi(always(http_answer("ok")), tls=ours.server if secure else None) as api,
+            fake_proxy(("127.0.0.1", api.port), LOGIN) as proxy,
+        ):
+            answer = await ask(
+                f"{'https' if secure else 'http'}://api.invalid/v1?key=s3cr3t",
+                tls=ssl.create_default_context(cadata=ours.ca_pem),
+                proxy=through(proxy.port),
+                method="POST",
+                body="{}",
+            )
+            assert answer.body == b"ok"
+            (request,) = api.requests
+            assert (request.target, request.headers["host"]) == ("/v1?key=s3cr3t", "api.invalid")
+            assert "proxy-authorization" not in request.headers
+            assert proxy.violations == []
+            (head,) = proxy.requests
+            assert head.startswith(f"CONNECT api.invalid:{443 if secure else 80} HTTP/1.1\r\n")
+            assert "s3cr3t" not in head
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [
+        (None, "refused to connect: 407 Proxy Authentication Required"),
+        (b"HTTP/1.1 403 s3cr3t\r\n\r\n", "refused to connect: 403 Forbidden"),
+        (b"HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 200 OK\r\n\r\n", "sent data of its own"),
+        (b"", "closed the connection without an answer"),
+        (b"s3cr3t\r\n\r\n", "did not answer in HTTP"),
+    ],
+)
+def test_a_refusal_of_the_proxy_is_not_taken_for_one_of_the_server(answer: bytes | None, problem: str) -> None:
+    async def main() -> None:
+        async with fake_proxy(("127.0.0.1", 1), LOGIN if answer is not None else "joe:other") as proxy:
+            proxy.answer = answer
+            with pytest.raises(HttpError) as raised:
+                await ask("https://api.invalid/s3cr3t", proxy=through(proxy.port))
+            assert str(raised.value) == f"the proxy 127.0.0.1:{proxy.port} {problem}"
+
+    run(main())
+
+
+def test_a_proxy_that_says_nothing_is_named_when_the_time_is_over() -> None:
+    async def main() -> None:
+        async with FakeApi(always(silence)) as mute:
+            with pytest.raises(HttpError, match=f"^no answer within 0.2 s through the proxy 127.0.0.1:{mute.port}$"):
+                await ask("http://api.invalid/", proxy=through(mute.port), timeout_seconds=0.2)
+            await until(lambda: mute.closed == 1)
+
+    run(main())
+
+
+def test_denied_networks_hold_for_the_server_and_for_a_proxy_that_the_lobby_names() -> None:
+    settings = OriginSettings(denied_networks=(ip_network("127.0.0.0/8"), ip_network("10.0.0.0/8")))
+
+    async def main() -> None:
+        async with FakeApi(always(http_answer("ok"))) as api, fake_proxy(("127.0.0.1", api.port)) as proxy:
+            ours = through(proxy.port, "")
+            with pytest.raises(HttpError, match=r"^the proxy 127\.0\.0\.1:\d+: 127\.0\.0\.1 is in the denied network"):
+                await ask("http://api.invalid/", proxy=ours, settings=settings)
+            trusted = Proxy(ours.host, ours.port, trusted=True)
+            with pytest.raises(HttpError, match=r"^10\.1\.2\.3 is in the denied network 10\.0\.0\.0/8$"):
+                await ask("http://10.1.2.3/", proxy=trusted, settings=settings)
+            assert proxy.requests == []
+            assert (await ask("http://api.invalid/", proxy=trusted, settings=settings)).body == b"ok"
 
     run(main())

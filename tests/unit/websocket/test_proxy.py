@@ -36,11 +36,11 @@ def test_any_success_is_the_connection(response: bytes) -> None:
 @pytest.mark.parametrize(
     ("response", "problem"),
     [
-        (b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", "refused the connection to the origin: 407 Proxy Auth"),
-        (b"HTTP/1.1 407 bad password s3cret\r\n\r\n", "the origin: 407 Proxy Authentication Required"),
-        (b"HTTP/1.1 502\r\nContent-Length: 3\r\n\r\nbad", "refused the connection to the origin: 502"),
+        (b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", "refused to connect: 407 Proxy Auth"),
+        (b"HTTP/1.1 407 bad password s3cret\r\n\r\n", "refused to connect: 407 Proxy Authentication Required"),
+        (b"HTTP/1.1 502\r\nContent-Length: 3\r\n\r\nbad", "refused to connect: 502"),
         (b"SSH-2.0-OpenSSH\r\n\r\n", "did not answer in HTTP"),
-        (b"HTTP/1.1 200 OK\r\n\r\nmore", "sent data before the origin could"),
+        (b"HTTP/1.1 200 OK\r\n\r\nmore", "sent data of its own"),
         (b"x" * (MAX_HEAD_BYTES + 1), "without an end of its headers"),
     ],
 )
@@ -78,6 +78,8 @@ def test_the_environment_names_one_for_each_scheme() -> None:
     environment = {"HTTPS_PROXY": "http://secure:1", "http_proxy": "plain:2"}
     assert environment_proxy("wss://feed.example/", environment) == Proxy("secure", 1, trusted=True)
     assert environment_proxy("ws://feed.example/", environment) == Proxy("plain", 2, trusted=True)
+    assert environment_proxy("https://feed.example/", environment) == Proxy("secure", 1, trusted=True)
+    assert environment_proxy("http://feed.example/", environment) == Proxy("plain", 2, trusted=True)
     assert environment_proxy("wss://feed.example/", {}) is None
 
 
@@ -91,6 +93,7 @@ def test_the_environment_names_one_for_each_scheme() -> None:
         ("wss://FEED.example./", "*.example", True),
         ("wss://notfeed.example/", "feed.example", False),
         ("wss://feed.example:8443/", "feed.example:8443", True),
+        ("https://feed.example/", "feed.example:443", True),
         ("wss://feed.example/", "feed.example:8443", False),
         ("wss://10.1.2.3/", "10.0.0.0/8", True),
         ("wss://11.1.2.3/", "10.0.0.0/8", False),

@@ -174,7 +174,7 @@ def test_a_peer_that_gets_worse_or_moves_is_replaced_also_after_passes_in_which_
     moved = replace(lobbies[4], address="10.0.1.5:8000")
     due, lobbies = host.tell(*lobbies[:4], moved, *lobbies[5:])
     assert due.keys() == {"prices-1", "prices-2", "prices-3", "prices-4"}
-    assert all(Peer("prices-5", "10.0.1.5:8000") in each.peers for each in due.values())
+    assert all(Peer(name="prices-5", address="10.0.1.5:8000") in each.peers for each in due.values())
     due, _ = host.tell(*lobbies[:4], *lobbies[5:])
     assert due.keys() == {"prices-1", "prices-2", "prices-3", "prices-4"}
     assert not any(peer.name == "prices-5" for each in due.values() for peer in each.peers)

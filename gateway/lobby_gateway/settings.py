@@ -7,6 +7,26 @@ from ipaddress import IPv4Network, IPv6Network
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KeptSettings:
+    """Messages that everybody who joins a stream gets first (`keep`).
+
+    Attributes:
+        messages: most of them, as in the CRD: each costs every client that joins a frame, and a trunk a record.
+        message_bytes: largest payload. An answer to a subscription has some 100 bytes, the first message of a session some
+            10 KB.
+        bytes: most bytes of all frames. With 512 clients that join at once, 128 MiB wait for their sockets at worst.
+    """
+
+    messages: int = 16
+    message_bytes: int = 64 << 10
+    bytes: int = 256 << 10
+
+
+KEPT = KeptSettings()
+"""The defaults, for arguments."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OriginSettings:
     """A lobby's connection to its origin.
 
@@ -39,6 +59,7 @@ class OriginSettings:
         hidden_characters: most characters of them: what hides them is made anew for each new one, on the event loop.
         early_bytes: most bytes of messages kept until `onConnect` is done, to be forwarded then: a snapshot of an order book
             has some 100 KB.
+        kept_message_bytes: largest payload of a message that is kept for clients that join (see `KeptSettings`).
         answer_bytes: longest answer to an HTTP call of `beforeConnect` or `onConnect`. Tokens and addresses have some 100
             bytes, a list of servers a few thousand.
         denied_networks: networks that no origin may be in, nor a server that is called for it. None by default, where the
@@ -61,6 +82,7 @@ class OriginSettings:
     hidden_texts: int = 64
     hidden_characters: int = 4096
     early_bytes: int = 4 << 20
+    kept_message_bytes: int = KEPT.message_bytes
     answer_bytes: int = 256 << 10
     denied_networks: tuple[IPv4Network | IPv6Network, ...] = ()
 

@@ -51,6 +51,7 @@ def test_a_file_is_told_in_words_without_its_texts(tmp_path: Path) -> None:
         rules = [
             {"contains": "error", "end": {"reason": "msg.error", "refused": True}},
             {"contains": "going away", "renew": True},
+            {"contains": "state", "keep": "state", "forward": False},
         ]
         file = lobby_file(tmp_path, login("wss://feed.example", origin_onMessage=rules))
         code, out, error = await check("-f", file)
@@ -63,6 +64,7 @@ def test_a_file_is_told_in_words_without_its_texts(tmp_path: Path) -> None:
             "  onConnect[2]: send a text of 24 characters",
             "  onMessage[0]: if it contains 'error': end the connection (refused; the reason is msg.error)",
             "  onMessage[1]: if it contains 'going away': renew the connection",
+            "  onMessage[2]: if it contains 'state': keep it as state for clients that join, drop it",
         ]
 
     run(main(), deadline=60)

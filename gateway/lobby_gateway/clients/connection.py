@@ -142,6 +142,11 @@ class ClientConnection(ServerSocket):
         """Messages in the mailbox: no byte of them has been sent."""
         return len(self.mailbox) if self.mailbox is not None else 0
 
+    @property
+    def waiting_of_stream(self) -> int:
+        """Those of them that have a place in the stream."""
+        return self.mailbox.placed if self.mailbox is not None else 0
+
     # Sending
 
     def deliver(self, batch: Batch, now: float) -> None:

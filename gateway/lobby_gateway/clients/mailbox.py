@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lobby_gateway.clients.backlog import Backlog, QueueLimits
-from lobby_gateway.websocket.frames import Batch
+from lobby_gateway.websocket.frames import AsideBatch, Batch
 
 
 @dataclass(slots=True)
@@ -71,6 +71,16 @@ class Mailbox:
 
     def __len__(self) -> int:
         return self._waiting_own() + self._waiting_shared()
+
+    @property
+    def placed(self) -> int:
+        """Of the messages that wait, those that have a place in the stream."""
+        waiting = []
+        if self._own is not None:
+            waiting += self._own.batches(max(self._own_cursor, self._own.floor))
+        if self._shared is not None:
+            waiting += self._shared.batches(max(self._cursor, self._shared.floor))
+        return sum(len(batch) for _, batch in waiting if not isinstance(batch, AsideBatch))
 
     @property
     def attached(self) -> bool:

@@ -17,7 +17,7 @@ from lobby_gateway.clients.connection import ClientConnection
 from lobby_gateway.clients.fan_out import send_all
 from lobby_gateway.clients.mailbox import Dropped, Mailbox
 from lobby_gateway.websocket.deflate import deflate_batch
-from lobby_gateway.websocket.frames import Batch
+from lobby_gateway.websocket.frames import AsideBatch, Batch
 
 LINE_CHECK_SECONDS = 0.25
 """Interval between looks at the lines of clients that lag. A look takes a microsecond for each of them, and until the first
@@ -186,6 +186,11 @@ class MessageBus:
             messages=max(map(len, mailboxes), default=0),
             seconds=max((each.age(now) for each in mailboxes), default=0.0),
         )
+
+    def tell(self, batch: AsideBatch) -> None:
+        """Sends messages that have no place in the stream to every attached client, behind all that was published."""
+        self.flush()
+        self._publish(batch)
 
     def attach(self, client: ClientConnection, replay: Sequence[Batch] = ()) -> None:
         """Adds a client; it gets `replay` first, then everything published from now on."""

@@ -14,7 +14,7 @@ from typing import Final
 from lobby_gateway import close_codes
 from lobby_gateway.trunk.identity import digest
 from lobby_gateway.trunk.position import DIGESTS_KEPT, NO_EPOCH, Position
-from lobby_gateway.websocket.frames import Batch, Opcode, frame
+from lobby_gateway.websocket.frames import AsideBatch, Batch, Opcode, frame
 from lobby_gateway.websocket.server_handshake import HandshakeError, Request
 
 PARAMETER: Final = "resume"
@@ -60,7 +60,7 @@ def answer(reason: str) -> Batch:
     """The first message to a client that sent the parameter: without a reason, the stream continues exactly where it was."""
     told = {"resume": "live", "reason": reason} if reason else {"resume": "exact"}
     text = json.dumps({_ANSWER: told}, separators=(",", ":"))
-    return Batch.of([frame(Opcode.TEXT, text.encode())])
+    return AsideBatch.of([frame(Opcode.TEXT, text.encode())])
 
 
 def read_answer(message: str | bytes) -> str | None:

@@ -30,7 +30,7 @@ from lobby_gateway.resource.spec import (
     RuleSpec,
     lobby_from_resource,
 )
-from lobby_gateway.websocket.frames import Batch
+from lobby_gateway.websocket.frames import Batch, header_size
 
 _SHOWN_MESSAGES = 3
 _POLL_SECONDS = 0.05
@@ -126,8 +126,9 @@ def _awaited(expect: ExpectSpec) -> str:
         conditions.append(expect.when)
     which = f"in which {' and '.join(conditions)}" if conditions else "of any content"
     saved = f", save {', '.join(expect.save)}" if expect.save else ""
+    kept = f", keep it as {expect.keep} for clients that join" if expect.keep else ""
     others = f"others are {_EARLY[expect.early]} meanwhile"
-    return f"wait up to {expect.timeout_seconds} s for a message {which}{saved}; {others}"
+    return f"wait up to {expect.timeout_seconds} s for a message {which}{saved}{kept}; {others}"
 
 
 def _rule(rule: RuleSpec) -> str:
@@ -137,6 +138,8 @@ def _rule(rule: RuleSpec) -> str:
     actions = [_sent(rule.send, rule.send_bytes)] if rule.send is not None or rule.send_bytes is not None else []
     if rule.save:
         actions.append(f"save {', '.join(rule.save)}")
+    if rule.keep:
+        actions.append(f"keep it as {rule.keep} for clients that join")
     if not rule.forward:
         actions.append("drop it")
     if rule.renew:
@@ -177,6 +180,7 @@ class _Trial:
             read_secrets=lambda: resolved,
             publish=self._publish,
             begin_epoch=self._begin,
+            keep=self._keep,
             trace=self._trace,
         )
 
@@ -203,6 +207,12 @@ class _Trial:
     def _begin(self) -> None:
         self._began = True
         self._say("the stream begins")
+
+    def _keep(self, messages: Mapping[str, bytes]) -> None:
+        if self._messages < _SHOWN_MESSAGES:
+            for name, frame in messages.items():
+                told = f"{len(frame) - header_size(frame, 0)} bytes" if frame else "nothing: the message is too large"
+                self._say(f"kept as {name}: {told}")
 
     def _trace(self, what: str, message: str | bytes) -> None:
         if self._messages < _SHOWN_MESSAGES:

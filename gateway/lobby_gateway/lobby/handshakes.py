@@ -160,7 +160,7 @@ class LobbyHandshakes:
             client.close(close_codes.MOVED)  # it was sent nothing that has a place here
             return
         self.bus.flush()
-        cursor = self._ring.cursor - client.waiting_messages
+        cursor = self._ring.cursor - client.waiting_of_stream
         position = Position(*self._ring.locate(max(cursor, self._ring.oldest)))
         client.close(close_codes.MOVED, f"resume={position}")
 
@@ -321,7 +321,8 @@ class LobbyHandshakes:
     def _latest(self) -> list[Batch]:
         """What a client that joins gets first."""
         cursor = self._ring.latest(self._lobby.spec.clients.replay)
-        return [chunk.batch for chunk in self._ring.since(cursor, self._settings.replay_bytes)]
+        replay = [chunk.batch for chunk in self._ring.since(cursor, self._settings.replay_bytes)]
+        return [*self._ring.kept.first(replay), *replay]
 
 
 def _bearer(authorization: str) -> str:

@@ -37,6 +37,9 @@ class OwnOriginListener(Protocol):
     def own_received(self, source: Source, batch: Batch) -> None:
         """Messages of it arrived."""
 
+    def own_kept(self, source: Source, messages: Mapping[str, bytes]) -> None:
+        """Messages of it are to be kept for clients that join (see `OriginConnection`)."""
+
     def own_ended(self, source: Source) -> None:
         """It has ended."""
 
@@ -241,6 +244,7 @@ class OwnOrigin:
             closed=lambda code, round_trip: session is self._current and listener.own_closed(code, round_trip),
             forget=self._forgotten,
             renew=lambda: self._renew_asked() if session is self._current else None,
+            keep=lambda messages: listener.own_kept(source, messages),
             starved=listener.own_starved,
             permitted=self._permitted,
             allowance=self._allowance,

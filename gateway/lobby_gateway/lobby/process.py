@@ -8,7 +8,7 @@ import json
 import logging
 import secrets
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from lobby_gateway import close_codes, metrics
@@ -40,14 +40,14 @@ from lobby_gateway.process.peer_list import PeerList
 from lobby_gateway.process.repeated_failures import RepeatedFailures
 from lobby_gateway.process.seat_reports import LobbyReport
 from lobby_gateway.resource.spec import Lobby, OriginSpec
-from lobby_gateway.settings import LobbySettings
+from lobby_gateway.settings import KEPT, LobbySettings
 from lobby_gateway.trunk import records as trunk
 from lobby_gateway.trunk.identity import identity_of
 from lobby_gateway.trunk.position import Position
 from lobby_gateway.trunk.ring import MessageRing
 from lobby_gateway.trunk.server import TrunkServer
 from lobby_gateway.trunk.server_connection import TrunkServerConnection
-from lobby_gateway.websocket.frames import Batch
+from lobby_gateway.websocket.frames import AsideBatch, Batch
 from lobby_gateway.websocket.listener import Handshake, Listener, ListenerStats, listen
 
 logger = logging.getLogger(__name__)
@@ -153,6 +153,7 @@ class LobbyProcess:
         self._forward_timer: asyncio.TimerHandle | None = None
         self._trunks: dict[TrunkServerConnection, None] = {}
         self._failed_trunks = RepeatedFailures(time.monotonic, lapses=True)
+        self._refused_to_keep: set[str] = set()  # names, for the log
         self._refused_requests = RepeatedFailures(time.monotonic, lapses=True)
         self._no_greeters = asyncio.Event()
         self._no_greeters.set()
@@ -397,6 +398,17 @@ class LobbyProcess:
         """There are no more of them: consumers without a place begin here."""
         for each in self._trunks:
             each.server.skip_history()
+
+    def keep(self, messages: Mapping[str, bytes], *, tell: bool) -> None:
+        """Keeps messages for clients that join; with `tell`, those that have the stream get what is new, too."""
+        kept = self._ring.kept.put(messages, cursor=self._ring.cursor, tell=tell)
+        if tell and kept.changed:
+            self._handshakes.bus.tell(AsideBatch.of(kept.changed))
+        for name in kept.refused:
+            if name not in self._refused_to_keep:  # once, not for each message
+                self._refused_to_keep.add(name)
+                extra = {"lobby": self.name, "keep": name, "max_bytes": KEPT.bytes}
+                logger.warning("a message is not kept for clients that join: there is no room for it", extra=extra)
 
     def skip(self, count: int) -> None:
         """`count` messages of the stream will never come."""

@@ -88,5 +88,8 @@ class ResumingClients:
         answer = resuming.answer(found.reason.label if isinstance(found, Live) else "")
         # Also a client whose place is known to lie at a gap continues there: with what came after the gap.
         missed = ring.since(found.cursor, ring.max_bytes) if found.cursor >= ring.oldest else []
-        batches = [chunk.batch for chunk in missed] if exact or missed else self._latest()
-        self._join(client, [answer, *batches])
+        after = [chunk.batch for chunk in missed]
+        if exact:
+            self._join(client, [answer, *after])
+        else:
+            self._join(client, [answer, *(ring.kept.first(after) if missed else self._latest()), *after])

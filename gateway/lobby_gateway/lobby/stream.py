@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from typing import Protocol
 
 from lobby_gateway.clients.tokens import TokenKeys
@@ -19,6 +19,7 @@ from lobby_gateway.lobby.stream_source import (
     Command,
     DropRelays,
     Forget,
+    Keep,
     Publish,
     Remember,
     Remembered,
@@ -54,6 +55,9 @@ class StreamOwner(Protocol):
 
     def begin_epoch(self) -> None:
         """The stream begins, or does not go on exactly."""
+
+    def keep(self, messages: Mapping[str, bytes], *, tell: bool) -> None:
+        """Keep messages for clients that join, by name; with `tell`, those that have the stream get what is new, too."""
 
     def skip(self, count: int) -> None:
         """`count` messages will never come."""
@@ -230,6 +234,11 @@ class LobbyStream:
             self.sources.received(source, batch, self._loop.time())
             self._act()
 
+    def own_kept(self, source: Source, messages: Mapping[str, bytes]) -> None:
+        """See `OwnOriginListener`."""
+        self.sources.keep(source, messages)
+        self._act()
+
     def own_ended(self, source: Source) -> None:
         """See `OwnOriginListener`."""
         self._ask_again()
@@ -352,6 +361,8 @@ class LobbyStream:
                 self._owner.remembered()
             case BeginEpoch():
                 self._owner.begin_epoch()
+            case Keep(messages, tell):
+                self._owner.keep(messages, tell=tell)
             case Skip(count):
                 self._owner.skip(count)
             case DropRelays(depth):

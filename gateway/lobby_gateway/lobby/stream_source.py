@@ -17,7 +17,7 @@ still on its way between them.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -48,11 +48,25 @@ class Source:
             began after the loss.
         since: when its stream began.
         epochs: epochs of `collected` so far.
+        kept: what it keeps for clients that join, by name, with the cursor in `collected` at which it came: until its
+            stream is taken.
         history: messages still to come that are older than the stream: a lobby that begins with it can continue the streams
             of clients that come from elsewhere.
     """
 
-    __slots__ = ("before_loss", "collected", "epochs", "history", "moving", "name", "rank", "since", "tried", "via")
+    __slots__ = (
+        "before_loss",
+        "collected",
+        "epochs",
+        "history",
+        "kept",
+        "moving",
+        "name",
+        "rank",
+        "since",
+        "tried",
+        "via",
+    )
 
     def __init__(self, rank: Rank, name: str = "") -> None:
         self.rank = rank
@@ -63,6 +77,7 @@ class Source:
         self.before_loss: int | None = None
         self.since = 0.0
         self.epochs = 0
+        self.kept: dict[str, tuple[bytes, int]] = {}
         self.history = 0
         self.tried: tuple[int, int] | None = None  # its cursor and the stream's when they were last compared
 
@@ -97,6 +112,19 @@ class Remember:
 @dataclass(frozen=True, slots=True)
 class Remembered:
     """All messages to remember are there: consumers that have no place yet begin after them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Keep these messages for clients that join, each in place of the earlier one of its name.
+
+    Attributes:
+        messages: whole frames by name; an empty one: nothing is kept under that name any more.
+        tell: the stream begins or breaks here, so clients that have it get those that are new, too.
+    """
+
+    messages: Mapping[str, bytes]
+    tell: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +171,7 @@ class Changed:
     """The active source, or the lobbies that its stream comes over, changed: tell the lobbies that relay it."""
 
 
-Command = Publish | Remember | Remembered | BeginEpoch | Skip | DropRelays | Close | Forget | Changed
+Command = Publish | Remember | Remembered | Keep | BeginEpoch | Skip | DropRelays | Close | Forget | Changed
 
 
 class StreamSources:
@@ -369,6 +397,21 @@ class StreamSources:
         if epoch < 0:
             self._break()
         self._commands.append(Remembered())
+        self._keep_all(source, tell=True)
+
+    def keep(self, source: Source, messages: Mapping[str, bytes], *, tell: bool = False) -> None:
+        """Messages of a source are to be kept for clients that join; they came no later than all that was received of it.
+
+        Args:
+            source: the source, which may not have begun yet.
+            messages: see `Keep`.
+            tell: its stream breaks here.
+        """
+        if source is self.active and not source.history:
+            self._commands.append(Keep(messages, tell))
+            return
+        at = _cursor(source)
+        source.kept.update((name, (frame, at)) for name, frame in messages.items())
 
     def broken(self, source: Source) -> None:
         """A source's own stream did not go on exactly: what follows belongs to another epoch."""
@@ -530,6 +573,7 @@ class StreamSources:
         self._commands.append(DropRelays(source.depth))
         if not exact:
             self._break()
+            self._keep_before(source, cursor)
         self._candidates.remove(source)
         source.collected = None
         if source.rank is Rank.RENEWED:
@@ -538,9 +582,23 @@ class StreamSources:
         self._lost_at = None
         if collected is not None and cursor is not None:
             self._publish_collected(collected, max(cursor, collected.oldest))
+        self._keep_all(source)
         self._commands.append(Changed())
         if before is not None:
             self._commands.append(Close(before))
+
+    def _keep_before(self, source: Source, cursor: int | None) -> None:
+        """The stream breaks, and goes on with what a source brought after a cursor; None: with what it brings next."""
+        before = {name: frame for name, (frame, at) in source.kept.items() if cursor is None or at <= cursor}
+        if before:
+            self._commands.append(Keep(before, tell=True))
+        for name in before:
+            del source.kept[name]
+
+    def _keep_all(self, source: Source, *, tell: bool = False) -> None:
+        if source.kept:
+            self._commands.append(Keep({name: frame for name, (frame, _) in source.kept.items()}, tell))
+            source.kept = {}
 
     def _publish_collected(self, collected: MessageRing, cursor: int) -> None:
         epoch = None
@@ -565,6 +623,7 @@ class StreamSources:
 
     def _remove(self, source: Source) -> None:
         source.collected = None
+        source.kept = {}
         if source is self.active:
             self.active = None
         elif source in self._candidates:

@@ -31,6 +31,7 @@ from lobby_gateway.origin.states import (
     Failure,
     Forget,
     Hide,
+    Keep,
     NoteClose,
     PauseReading,
     Publish,
@@ -102,6 +103,7 @@ class OriginConnection:
         closed: Callable[[int, float], bool] = lambda _code, _round_trip: False,
         forget: Callable[[], None] = lambda: None,
         renew: Callable[[], None] = lambda: None,
+        keep: Callable[[Mapping[str, bytes]], None] = lambda _messages: None,
         starved: Callable[[], None] = lambda: None,
         permitted: bool = True,
         allowance: ConnectAllowance | None = None,
@@ -123,6 +125,8 @@ class OriginConnection:
                 whether a client's message was the reason.
             forget: called when the stream ends because no client needs it: its messages must not be replayed later.
             renew: called when the origin asks for a new connection, while this one still works.
+            keep: called with the frames of messages to be kept for clients that join, by name; an empty one: the newest is
+                too large. Before `begin_epoch` they are those that came before the stream.
             starved: called when it begins or ceases to wait for a permit to connect.
             permitted: whether it may connect; see `set_permitted`.
             allowance: how many attempts it may make, see `OriginSession`.
@@ -142,6 +146,8 @@ class OriginConnection:
         self._closed = closed
         self._forget = forget
         self._renew = renew
+        self._keep = keep
+        self._too_large_to_keep: set[str] = set()  # names, for the log
         self._starved = starved
         self._was_starved = False
         self._open_timeout = open_timeout
@@ -387,6 +393,8 @@ class OriginConnection:
                 self._forget()
             case Renew():
                 self._renew()
+            case Keep(messages):
+                self._keep_for_joiners(messages)
             case Hide(redactor):
                 logs.hide_secrets(redactor.hide)
             case NoteClose(code):
@@ -408,12 +416,7 @@ class OriginConnection:
                 if self._connecting is not None:
                     self._connecting.cancel()
             case Send(message):
-                self._tell("sent", message)
-                if self._websocket is not None:
-                    opcode, payload = (
-                        (Opcode.TEXT, message.encode()) if isinstance(message, str) else (Opcode.BINARY, message)
-                    )
-                    self._websocket.send(opcode, payload)
+                self._send(message)
             case SendPing():
                 if self._websocket is not None:
                     self._websocket.send_ping()
@@ -422,6 +425,12 @@ class OriginConnection:
                 if self._websocket is not None:
                     timeout = self._settings.unresponsive_close_seconds if unresponsive else None
                     self._websocket.begin_close(code, reason, timeout=timeout)
+
+    def _send(self, message: str | bytes) -> None:
+        self._tell("sent", message)
+        if self._websocket is not None:
+            opcode, payload = (Opcode.TEXT, message.encode()) if isinstance(message, str) else (Opcode.BINARY, message)
+            self._websocket.send(opcode, payload)
 
     async def _connect(self, cancelled: asyncio.Task[None] | None) -> None:
         if cancelled is not None and not cancelled.done():
@@ -484,6 +493,15 @@ class OriginConnection:
         self._calling.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None and not self._finished.done():
             self._finished.set_exception(error)
+
+    def _keep_for_joiners(self, messages: Mapping[str, bytes]) -> None:
+        """Passes on messages to be kept; logs once for each name that one is too large."""
+        for name, frame in messages.items():
+            if not frame and name not in self._too_large_to_keep:
+                self._too_large_to_keep.add(name)
+                extra = {"keep": name, "max_bytes": self._settings.kept_message_bytes}
+                logger.warning("origin: a message is too large to be kept for clients that join", extra=extra)
+        self._keep(messages)
 
     def _tell(self, what: str, message: str | bytes) -> None:
         if self._trace is not None:

@@ -201,6 +201,7 @@ class _Compiler:
             contains=(expect.contains or "").encode(),
             when=self._expression(expect.when, f"{path}.when"),
             save=self._saves(expect.save, path),
+            keep=expect.keep or "",
             forward_early=expect.early is Early.FORWARD,
             timeout_seconds=expect.timeout_seconds,
         )
@@ -221,6 +222,7 @@ class _Compiler:
             send=self._message(rule.send, rule.send_bytes, path, OF_MESSAGE),
             save=self._saves(rule.save, path),
             forward=rule.forward,
+            keep=rule.keep or "",
             renew=rule.renew,
             ends=end is not None,
             end_reason=None if end is None else self._expression(end.reason, f"{path}.end.reason"),

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from lobby_gateway.origin.captured import Captured, Known
 from lobby_gateway.origin.expressions import Expression, ExpressionError, message_variables
 from lobby_gateway.origin.templates import MessageTemplate
-from lobby_gateway.websocket.frames import Batch
+from lobby_gateway.websocket.frames import Batch, header_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,7 @@ class Rule:
         send: what to send to the origin; None: nothing.
         save: what to save of it, by name.
         forward: whether the message goes to the clients.
+        keep: name under which it is kept for clients that join; empty: it is not.
         renew: whether the origin asks for a new connection, while this one still works.
         ends: whether it ends the connection.
         end_reason: why; None: the message itself.
@@ -51,6 +52,7 @@ class Rule:
     send: MessageTemplate | None
     save: Mapping[str, Expression]
     forward: bool
+    keep: str = ""
     renew: bool
     ends: bool
     end_reason: Expression | None
@@ -66,12 +68,14 @@ class Verdict:
         send: a message to send to the origin; None: nothing. It may contain a secret, so `repr` omits it.
         renew: whether the connection is to be renewed.
         end: why the connection ends; None: it does not.
+        keep: name under which it is kept for clients that join; empty: it is not.
     """
 
     forward: bool = True
     send: str | bytes | None = field(default=None, repr=False)
     renew: bool = False
     end: End | None = None
+    keep: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,7 @@ class Judgement:
         renew: whether the connection is to be renewed.
         end: why the connection ends; None: it does not.
         unjudged: index of the first message that is yet to be judged; None if all were.
+        kept: frames of those that are kept for clients that join, by name: the newest of each.
     """
 
     forwarded: Batch | None
@@ -91,6 +96,7 @@ class Judgement:
     renew: bool
     end: End | None
     unjudged: int | None
+    kept: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
 
 class MessageRules:
@@ -123,12 +129,15 @@ class MessageRules:
         stop = len(batch) if most is None else min(len(batch), start + most)
         forwarded: list[bytes] = []
         sends: list[str | bytes] = []
+        kept: dict[str, bytes] = {}
         renew = False
         end: End | None = None
         for index in range(start, stop):
             verdict = self.judge_one(batch, index, known)
             if verdict.forward:
                 forwarded.append(frames[index])
+            if verdict.keep:
+                kept[verdict.keep] = frames[index]
             if verdict.send is not None:
                 sends.append(verdict.send)
             renew = renew or verdict.renew
@@ -137,7 +146,7 @@ class MessageRules:
                 break
         published = batch if len(forwarded) == len(batch) else Batch.of(forwarded) if forwarded else None
         unjudged = stop if end is None and stop < len(batch) else None
-        return Judgement(published, tuple(sends), renew, end, unjudged)
+        return Judgement(published, tuple(sends), renew, end, unjudged, kept)
 
     def judge_one(self, batch: Batch, index: int, known: Known) -> Verdict:
         """What to do with one message of a batch."""
@@ -151,6 +160,11 @@ class MessageRules:
             if rule.when is None or rule.when.holds(variables):
                 return _apply(rule, variables, known.captured)
         return _FORWARD
+
+
+def within(frame: bytes, most: int) -> bytes:
+    """A frame to be kept; empty if its payload has more than `most` bytes."""
+    return frame if len(frame) - header_size(frame, 0) <= most else b""
 
 
 _FORWARD = Verdict()
@@ -171,7 +185,7 @@ def _apply(rule: Rule, variables: Mapping[str, object], captured: Captured) -> V
             end = End(f"{rule.field}.send: {error}", refused=False)
     if rule.ends:
         end = End(_reason(rule, variables), rule.refused)
-    return Verdict(rule.forward, send, rule.renew, end)
+    return Verdict(rule.forward, send, rule.renew, end, rule.keep if end is None else "")
 
 
 def _reason(rule: Rule, variables: Mapping[str, object]) -> str:

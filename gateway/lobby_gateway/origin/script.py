@@ -17,10 +17,10 @@ from lobby_gateway.origin.captured import Known
 from lobby_gateway.origin.durations import Duration, seconds_of
 from lobby_gateway.origin.expressions import Expression, ExpressionError, message_variables
 from lobby_gateway.origin.http_calls import HttpCall, HttpRequest
-from lobby_gateway.origin.rules import End, MessageRules
+from lobby_gateway.origin.rules import End, MessageRules, within
 from lobby_gateway.origin.templates import MessageTemplate
 from lobby_gateway.resource.json_pointer import resolve
-from lobby_gateway.settings import ORIGIN
+from lobby_gateway.settings import KEPT, ORIGIN
 from lobby_gateway.websocket.frames import Batch, Opcode
 
 
@@ -33,6 +33,7 @@ class Expectation:
         contains: bytes that it must contain; empty: any.
         when: an expression that must hold; None: none.
         save: what to save of it, by name.
+        keep: name under which it is kept for clients that join; empty: it is not.
         forward_early: whether messages that arrive meanwhile, and that no step waits for, are forwarded.
         timeout_seconds: how long to wait.
     """
@@ -41,6 +42,7 @@ class Expectation:
     contains: bytes = b""
     when: Expression | None = None
     save: Mapping[str, Expression] = field(default_factory=dict)
+    keep: str = ""
     forward_early: bool = False
     timeout_seconds: float
 
@@ -96,27 +98,52 @@ class OriginScript:
 
     Attributes:
         calling: the HTTP call under way; None: there is none.
+        kept: frames of messages for clients that join, by name, that are not part of the stream; an empty one is too large.
+        kept_early: the same for those that are part of it, since they are forwarded.
         deadline: when the expected message is overdue, or a pause ends; None if neither is under way.
     """
 
     __slots__ = (
-        "_after_awaited", "_at", "_awaited", "_early", "_early_bytes", "_instead", "_max_early", "_pause", "_request",
-        "_rules", "_steps", "calling", "deadline",
+        "_after_awaited",
+        "_at",
+        "_awaited",
+        "_early",
+        "_early_bytes",
+        "_instead",
+        "_max_early",
+        "_max_kept",
+        "_pause",
+        "_request",
+        "_rules",
+        "_steps",
+        "calling",
+        "deadline",
+        "kept",
+        "kept_early",
     )  # fmt: skip
 
     def __init__(
-        self, steps: Sequence[Step], rules: MessageRules | None = None, *, max_early_bytes: int = ORIGIN.early_bytes
+        self,
+        steps: Sequence[Step],
+        rules: MessageRules | None = None,
+        *,
+        max_early_bytes: int = ORIGIN.early_bytes,
+        max_kept_bytes: int = KEPT.message_bytes,
     ) -> None:
         """Begins before the first step.
 
         Args:
             steps: the steps.
             rules: for messages that no step waits for.
-            max_early_bytes: most bytes of messages that are kept until the stream begins.
+            max_early_bytes: most bytes of messages that are held until the stream begins.
+            max_kept_bytes: largest payload that is kept for clients that join.
         """
         self._steps = tuple(steps)
         self._rules = rules
         self._max_early = max_early_bytes
+        self._max_kept = max_kept_bytes
+        self.kept: dict[str, bytes] = {}
+        self.kept_early: dict[str, bytes] = {}
         self._at = 0  # the first step that is not done
         self._awaited: dict[int, Expectation] = {}  # of consecutive `expect` steps, those that are not done
         self._after_awaited = 0  # the step behind them
@@ -171,6 +198,8 @@ class OriginScript:
             else:
                 step = self._awaited.pop(matched)
                 end = self._save(step, matched, batch, index, known)
+                if end is None and step.keep:
+                    self._keep(step.keep, batch.frames[index], early=False)
                 if end is not None:
                     pass
                 elif self._awaited:
@@ -307,21 +336,33 @@ class OriginScript:
                 sends.append(verdict.send)
             if verdict.end is not None:
                 return verdict.end
+            if verdict.keep:
+                early = verdict.forward and self._forwards_early
+                self._keep(verdict.keep, batch.frames[index], early=early)
             if not verdict.forward:
                 return None
         shown = bytes(batch.payload(index)[:_SHOWN])
         is_text = batch.opcode(index) == Opcode.TEXT
         self._instead = shown.decode(errors="replace") if is_text else f"{len(batch.payload(index))} bytes, not text"
-        waiting: list[Expectation | Pause] = [*self._awaited.values()]
-        if self._pause is not None:
-            waiting.append(self._pause)
-        if any(each.forward_early for each in waiting):
+        if self._forwards_early:
             frame = batch.frames[index]
             self._early.append(frame)
             self._early_bytes += len(frame)
             if self._early_bytes > self._max_early:
                 return End(f"more than {self._max_early} bytes arrived before onConnect was done", refused=False)
         return None
+
+    @property
+    def _forwards_early(self) -> bool:
+        """Whether messages that no step waits for are part of the stream."""
+        pause = self._pause is not None and self._pause.forward_early
+        return pause or any(each.forward_early for each in self._awaited.values())
+
+    def _keep(self, name: str, frame: bytes, *, early: bool) -> None:
+        """Keeps a message for clients that join; with `early` it is part of the stream, too."""
+        kept, other = (self.kept_early, self.kept) if early else (self.kept, self.kept_early)
+        kept[name] = within(frame, self._max_kept)
+        other.pop(name, None)
 
     def _take_early(self) -> Batch | None:
         early, self._early = self._early, []

@@ -11,7 +11,7 @@ Every call takes the time; `commands` returns what to do, `wake_at` when to call
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
 
@@ -25,7 +25,7 @@ from lobby_gateway.origin.keepalive import Due, Keepalive
 from lobby_gateway.origin.pacing import PacedSends
 from lobby_gateway.origin.redaction import Redactor
 from lobby_gateway.origin.requests import Request
-from lobby_gateway.origin.rules import End
+from lobby_gateway.origin.rules import End, within
 from lobby_gateway.origin.script import OriginScript, Progress
 from lobby_gateway.origin.states import (
     TRANSITIONS,
@@ -40,6 +40,7 @@ from lobby_gateway.origin.states import (
     Forget,
     Hide,
     ImpossibleSignalError,
+    Keep,
     NoteClose,
     PauseReading,
     Publish,
@@ -395,7 +396,12 @@ class OriginSession:
         )
         self._rules = self._dialogue.rules
         self._sends = self._paced_sends()
-        self._script = OriginScript(self._dialogue.steps, self._rules, max_early_bytes=self._settings.early_bytes)
+        self._script = OriginScript(
+            self._dialogue.steps,
+            self._rules,
+            max_early_bytes=self._settings.early_bytes,
+            max_kept_bytes=self._settings.kept_message_bytes,
+        )
         self._advance(self._script.start(now, self._known()), now)
 
     def refused(self, status: int, reason: str, retry_after: float | None, now: float) -> None:
@@ -591,6 +597,10 @@ class OriginSession:
         if self._uses_last:
             self._last = batch
 
+    def _keep_for_joiners(self, messages: Mapping[str, bytes]) -> None:
+        if messages:
+            self._commands.append(Keep(messages))
+
     def _paced_sends(self) -> PacedSends:
         return PacedSends(
             self._spec.limits.sends_per_second,
@@ -630,6 +640,9 @@ class OriginSession:
         judgement = self._rules.judge(batch, self._known(), start=self._judged, most=most)
         if judgement.forwarded is not None:
             self._publish(judgement.forwarded)
+        if judgement.kept:
+            most = self._settings.kept_message_bytes
+            self._keep_for_joiners({name: within(frame, most) for name, frame in judgement.kept.items()})
         self._hide_captured()
         if not self._send(judgement.sends, now):
             return None
@@ -705,9 +718,11 @@ class OriginSession:
         except ExpressionError as error:
             self._end(End(str(error), refused=False), now)
             return None
+        self._keep_for_joiners(self._script.kept)
         self._commands.append(BeginEpoch())
         if progress.early is not None:
             self._publish(progress.early)
+        self._keep_for_joiners(self._script.kept_early)
         return None if progress.stream is None else self._judge(progress.stream, now)
 
     def _closed_by_origin(self, close: Close, now: float) -> None:

@@ -157,6 +157,19 @@ class Publish:
 
 
 @dataclass(frozen=True, slots=True)
+class Keep:
+    """Keep messages for clients that join, each in place of the earlier one of its name.
+
+    Before `BeginEpoch` they are those that came before the stream; in it, they came no later than what was published.
+
+    Attributes:
+        messages: whole frames by name; an empty one: the newest message is too large.
+    """
+
+    messages: Mapping[str, bytes] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class NoteClose:
     """The origin closed the stream with this code: find out whether a client caused that, and if so call `excuse`."""
 
@@ -208,6 +221,7 @@ Command = (
     | NoteClose
     | Forget
     | Hide
+    | Keep
     | PauseReading
     | Renew
     | Reschedule

@@ -22,6 +22,7 @@ from lobby_gateway.resource import cel_rules, structural_schema, yaml_file
 from lobby_gateway.resource.json_pointer import is_pointer
 from lobby_gateway.resource.spec import LobbySpec, lobby_from_resource
 from lobby_gateway.resource.structural_schema import Problem
+from lobby_gateway.settings import KEPT
 from lobby_gateway.trunk.identity import identity_of
 
 _HERE: Final = Path(__file__).resolve()
@@ -180,6 +181,11 @@ def _problems_beyond_crd(resource: Mapping[str, Any]) -> Iterator[Problem]:
     except ValueError:
         wrong = f"{structural_schema.describe(spec.origin.url, {})} has a host that is not an address"
         yield Problem(("spec", "origin", "url"), f"{wrong}; accepted: an IPv6 address in the brackets")
+    if len(names := spec.origin.keeps) > KEPT.messages:
+        yield Problem(
+            ("spec", "origin"),
+            f"keeps messages under {len(names)} names (keep); accepted: at most {KEPT.messages} different ones",
+        )
     for field, text in secrets.problems(spec.origin):
         yield Problem((), f"{field}: {text}")
     try:

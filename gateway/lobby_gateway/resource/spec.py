@@ -191,6 +191,7 @@ class ExpectSpec:
         contains: text that the message must contain; None: any.
         when: an expression that must hold; None: none.
         save: expressions for values to save of it, by name; None: none.
+        keep: name under which it is kept for clients that join; None: it is not.
         early: what happens to messages that arrive meanwhile and no step waits for.
         timeout_seconds: how long to wait, in seconds.
     """
@@ -199,6 +200,7 @@ class ExpectSpec:
     contains: str | None
     when: str | None
     save: Mapping[str, str] | None
+    keep: str | None
     early: Early
     timeout_seconds: int
 
@@ -313,6 +315,7 @@ class RuleSpec:
         send: a text to send to the origin, with `$(…)` not evaluated; may contain a secret, so `repr` omits it.
         send_bytes: an expression for a binary message to send, likewise; at most one of the two is set.
         save: expressions for values to save of it, by name; None: none.
+        keep: name under which it is kept for clients that join; None: it is not.
         forward: whether the message goes to the clients.
         renew: whether the connection is renewed, as `RenewSpec` says.
         end: ends the connection; None: it does not.
@@ -323,6 +326,7 @@ class RuleSpec:
     send: str | None = field(repr=False)
     send_bytes: str | None = field(repr=False)
     save: Mapping[str, str] | None
+    keep: str | None
     forward: bool
     renew: bool
     end: EndSpec | None
@@ -477,6 +481,13 @@ class OriginSpec:
     renew: RenewSpec
     max_message_bytes: int
     identity: str
+
+    @property
+    def keeps(self) -> tuple[str, ...]:
+        """The names of messages that are kept for clients that join."""
+        steps = [step.expect.keep for step in self.on_connect if step.expect is not None]
+        rules = [rule.keep for rule in self.on_message]
+        return tuple(dict.fromkeys(name for name in (*steps, *rules) if name))
 
     @property
     def stream_id(self) -> str:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from lobby_gateway.settings import IDENTITIES, IdentitySettings, LobbySettings
 from lobby_gateway.trunk.identity import Identity, cost_of, digest
 from lobby_gateway.trunk.identity_index import IdentityIndex
+from lobby_gateway.trunk.kept import KeptMessages
 from lobby_gateway.trunk.position import NO_EPOCH, LiveReason, Position, digests_of
 from lobby_gateway.websocket.batch_log import BatchLog
 from lobby_gateway.websocket.frames import Batch
@@ -100,11 +101,12 @@ class MessageRing(BatchLog):
         newest_start: cursor of its first message; -1 before the first batch.
         newest_epoch: epoch of its messages.
         newest_offset: offset of its first message.
+        kept: what clients that join get first.
     """
 
     __slots__ = (
-        "_indexes", "_indexing", "_settings", "_spans", "epoch", "identity", "index_later", "max_bytes", "max_messages",
-        "newest", "newest_epoch", "newest_offset", "newest_start", "offset", "stale_before",
+        "_indexes", "_indexing", "_settings", "_spans", "epoch", "identity", "index_later", "kept", "max_bytes",
+        "max_messages", "newest", "newest_epoch", "newest_offset", "newest_start", "offset", "stale_before",
     )  # fmt: skip
 
     def __init__(
@@ -131,6 +133,7 @@ class MessageRing(BatchLog):
         self.newest_start = -1
         self.newest_epoch = NO_EPOCH
         self.newest_offset = 0
+        self.kept = KeptMessages()
         self._spans = [_Span(0, NO_EPOCH, 0)]
 
     def begin_epoch(self, epoch: int, offset: int = 0) -> None:
@@ -218,6 +221,7 @@ class MessageRing(BatchLog):
     def forget(self) -> None:
         """Makes all messages so far stale: a client that joins must not take them for fresh ones."""
         self.stale_before = self.cursor
+        self.kept.clear(cursor=self.cursor)
 
     def resume(self, position: Position) -> Exact | Live | Wait:
         """Where a consumer that has seen everything up to `position` continues; never a guess.
@@ -230,7 +234,14 @@ class MessageRing(BatchLog):
             return known
         if not position.digests:
             return Live(self.cursor, LiveReason.UNKNOWN)
-        return self._by_identities(position.digests, digest if position.of_payloads else self.identity)
+        if not position.of_payloads:
+            return self._by_identities(position.digests, self.identity)
+        found = self._by_identities(position.digests, digest)
+        # A client does not know which of its latest messages were no part of the stream.
+        streamed = tuple(each for each in position.digests if each not in self.kept.digests)
+        if isinstance(found, Exact) or len(streamed) in (0, len(position.digests)):
+            return found
+        return self._by_identities(streamed, digest)
 
     def _by_offset(self, position: Position) -> Exact | Live | Wait | None:
         """The same by epoch and offset; None if this ring does not have the epoch."""

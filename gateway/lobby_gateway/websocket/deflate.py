@@ -98,7 +98,7 @@ def deflate_batch(batch: Batch) -> Batch:
                 best = deflated
         frames.append(best)
         start = end
-    return Batch.of(frames)
+    return type(batch).of(frames)
 
 
 def _deflate(payload: memoryview) -> bytes:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from enum import IntEnum
 from itertools import accumulate, pairwise
 from struct import Struct
+from typing import Self
 
 try:  # the compiled version is optional in websockets
     from websockets.speedups import apply_mask as _apply_mask
@@ -94,7 +95,7 @@ class Batch:
         return f"<Batch messages={len(self)} bytes={len(self.data)}>"
 
     @classmethod
-    def of(cls, frames: Sequence[bytes | memoryview]) -> Batch:
+    def of(cls, frames: Sequence[bytes | memoryview]) -> Self:
         """A batch of whole frames."""
         ends: list[int] = []
         end = 0
@@ -162,15 +163,21 @@ class Batch:
         index = range(len(ends))[index]
         return self.data[ends[index - 1] if index else 0] & 0x0F
 
-    def after(self, count: int) -> Batch:
+    def after(self, count: int) -> Self:
         """The same batch without its first `count` messages."""
         if count == 0:
             return self
         start = self.ends[count - 1]
-        return Batch(self.data[start:], [end - start for end in self.ends[count:]])
+        return type(self)(self.data[start:], [end - start for end in self.ends[count:]])
 
-    def before(self, count: int) -> Batch:
+    def before(self, count: int) -> Self:
         """Only the first `count` messages."""
         if count >= len(self.ends):
             return self
-        return Batch(self.data[: self.ends[count - 1]] if count else b"", self.ends[:count])
+        return type(self)(self.data[: self.ends[count - 1]] if count else b"", self.ends[:count])
+
+
+class AsideBatch(Batch):
+    """Messages for clients that have no place in the stream, so that a client's position does not count them."""
+
+    __slots__ = ()

@@ -4,7 +4,7 @@ import pytest
 
 from lobby_gateway.clients.backlog import Backlog, QueueLimits
 from lobby_gateway.clients.mailbox import Dropped, Mailbox
-from lobby_gateway.websocket.frames import Batch
+from lobby_gateway.websocket.frames import AsideBatch, Batch
 
 EVERYTHING = 1 << 30
 
@@ -172,3 +172,21 @@ def test_a_backlog_forgets_what_no_client_needs() -> None:
 def test_a_queue_of_no_messages_is_refused() -> None:
     with pytest.raises(ValueError, match="messages: 0"):
         QueueLimits(messages=0)
+
+
+def test_messages_that_have_no_place_in_the_stream_wait_like_others() -> None:
+    shared = Backlog(QueueLimits())
+    mailbox = Mailbox()
+    mailbox.put(AsideBatch.of([b"x", b"y"]), 0.0, QueueLimits())
+    mailbox.put(batch("a b"), 0.0, QueueLimits())
+    mailbox.attach(shared)
+    for each in (batch("c d e"), AsideBatch.of([b"z"]), batch("f")):
+        shared.append(each, 0.0)
+    assert (len(mailbox), mailbox.placed) == (9, 6)
+    mailbox.took(1)
+    assert (len(mailbox), mailbox.placed) == (8, 6)
+    mailbox.took(len(mailbox.next(2)))
+    assert (len(mailbox), mailbox.placed) == (6, 5)
+    mailbox.detach()
+    assert (len(mailbox), mailbox.placed) == (6, 5)
+    assert b"".join(take_all(mailbox)) == b"bcdezf"

@@ -4,6 +4,7 @@ import array
 import asyncio
 import contextlib
 import fcntl
+import random
 import socket
 import struct
 import termios
@@ -25,7 +26,7 @@ from lobby_gateway.clients.fan_out import SEND_FLAGS, SendAll
 from lobby_gateway.clients.message_bus import Lag, MessageBus
 from lobby_gateway.close_codes import NORMAL
 from lobby_gateway.settings import ClientSettings
-from lobby_gateway.websocket.frames import Batch, Opcode, frame, masked_frame
+from lobby_gateway.websocket.frames import AsideBatch, Batch, Opcode, frame, masked_frame
 from lobby_gateway.websocket.parser import Close, Event, FrameParser, Pong, Violation
 from lobby_gateway.websocket.tcp_info import TcpInfo
 
@@ -537,6 +538,30 @@ def test_a_waiting_pong_is_sent_before_the_next_message() -> None:
             assert not any(isinstance(event, Violation) for event in events), events
         assert [type(event) for event in events[-2:]] == [Pong, Batch]
         assert numbers(events[-1].data) == [7]
+        client.abort()
+        sock.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize("deflate", [False, True])
+def test_what_has_no_place_in_the_stream_comes_in_order_and_does_not_count_as_behind(deflate: bool) -> None:
+    async def main() -> None:
+        bus = MessageBus(batch_seconds=60)
+        client, sock = connect(Owner(), deflate=deflate, receive_buffer=4096)
+        bus.attach(client)
+        aside = AsideBatch.of([frame(Opcode.TEXT, b"aside")])
+        bus.publish(numbered(0, 3))
+        bus.tell(aside)
+        expected = numbered(0, 3).data + aside.data
+        assert await receive(sock, len(expected)) == expected  # at once: it waits for no more
+        for n in range(100):  # until the socket is full
+            bus.publish(Batch.of([frame(Opcode.BINARY, bytes(random.Random(n).randbytes(1 << 16)))]))
+            bus.flush()
+        before = client.waiting_of_stream
+        assert before > 0
+        bus.tell(aside)
+        assert (client.waiting_messages, client.waiting_of_stream) == (before + 1, before)
         client.abort()
         sock.close()
 

@@ -27,7 +27,7 @@ from lobby_gateway.resource.spec import Lobby, lobby_from_resource
 from lobby_gateway.trunk import records as trunk
 from lobby_gateway.trunk.identity import identity_of
 from lobby_gateway.trunk.ring import MessageRing
-from lobby_gateway.websocket.frames import Batch, Opcode, frame
+from lobby_gateway.websocket.frames import AsideBatch, Batch, Opcode, frame
 from lobby_gateway.websocket.listener import Handshake, Listener, listen
 
 KEY = b"k" * 32
@@ -769,5 +769,71 @@ def test_a_client_that_offers_none_of_the_origins_subprotocols_does_not_wait() -
                 assert client.subprotocol is None
             async with connect(lobby.url()) as client:
                 assert client.subprotocol is None
+
+    run(main())
+
+
+def kept(**texts: str) -> dict[str, bytes]:
+    return {name: frame(Opcode.TEXT, text.encode()) for name, text in texts.items()}
+
+
+def test_a_client_that_joins_gets_what_is_kept_then_the_replay_then_the_stream() -> None:
+    async def main() -> None:
+        async with served(replay=2) as lobby:
+            lobby.publish("a", "b", "state")
+            lobby.ring.kept.put(kept(id="id", state="state"))
+            async with connect(lobby.url()) as client:
+                assert [await client.recv() for _ in range(3)] == ["id", "b", "state"]  # which is not repeated
+                lobby.publish("c")
+                assert await client.recv() == "c"
+
+    run(main())
+
+
+@pytest.mark.parametrize("compression", ["Off", "Shared"])
+def test_a_client_that_continues_exactly_gets_nothing_of_what_is_kept(compression: str) -> None:
+    async def main() -> None:
+        async with served(compression=compression) as lobby:
+            lobby.publish("a", "b")
+            lobby.ring.kept.put(kept(id="id" * 200))
+            async with connect(lobby.url(query=asking("a"))) as client:
+                lobby.publish("c")
+                assert [await client.recv() for _ in range(3)] == [EXACT, "b", "c"]
+            async with connect(lobby.url(query=asking("id" * 200, "b"))) as client:  # joined before "c"
+                assert [await client.recv() for _ in range(2)] == [EXACT, "c"]
+
+    run(main())
+
+
+def test_a_client_that_continues_live_gets_what_is_kept() -> None:
+    async def main() -> None:
+        async with served(replay=1) as lobby:
+            lobby.publish("a", "b")
+            lobby.ring.begin_epoch(EPOCH + 1)
+            lobby.publish("c", "state")
+            lobby.ring.kept.put(kept(id="id", state="state"))
+            async with connect(lobby.url(query=asking("a", "b"))) as client:  # at a gap, after which it lacks nothing
+                assert [await client.recv() for _ in range(4)] == [LIVE.format("gone"), "id", "c", "state"]
+            async with connect(lobby.url(query=asking("x"))) as client:
+                assert [await client.recv() for _ in range(3)] == [LIVE.format("unknown"), "id", "state"]
+
+    run(main())
+
+
+def test_what_a_slow_client_did_not_get_of_the_kept_messages_does_not_count_for_its_position() -> None:
+    async def main() -> None:
+        async with served() as lobby:
+            lobby.publish("a", "b")
+            lobby.ring.kept.put(kept(id="id" * 20_000))
+            async with connect(lobby.url(), max_queue=1) as client:
+                assert await client.recv() == "id" * 20_000
+                (served_client,) = lobby.handshakes.clients
+                while not served_client.waiting_messages:
+                    lobby.publish("x" * 60_000)
+                await until(lambda: served_client.mailbox is not None)
+                lobby.handshakes.bus.tell(AsideBatch.of(list(kept(id="id2").values())))
+                offset = lobby.ring.offset - (served_client.waiting_messages - 1)
+                lobby.handshakes.move_clients(0)
+                assert await closed(client) == (1012, f"resume={EPOCH:016x}-{offset}")
 
     run(main())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -89,6 +89,9 @@ class Listener:
             self.origin.give_up(before)
 
     def own_received(self, source: Source, batch: Batch) -> None:
+        raise NotImplementedError
+
+    def own_kept(self, source: Source, messages: Mapping[str, bytes]) -> None:
         raise NotImplementedError
 
     def own_ended(self, source: Source) -> None:

@@ -11,6 +11,7 @@ from lobby_gateway.lobby.stream_source import (
     Command,
     DropRelays,
     Forget,
+    Keep,
     Publish,
     Rank,
     Remember,
@@ -325,3 +326,85 @@ def test_a_source_whose_place_takes_too_long_to_compute_takes_over_as_it_is() ->
     lobby.got(again, *range(10, 50))
     lobby.later(4.1)
     assert dict(lobby.sources.changes) == {("origin", "live"): 1}
+
+
+A, B, C = {"a": b"A"}, {"b": b"B"}, {"a": b"C"}
+
+
+def keeps(commands: list[Command]) -> list[Keep]:
+    return [each for each in commands if isinstance(each, Keep)]
+
+
+def test_what_came_before_the_stream_is_kept_and_told_when_it_begins() -> None:
+    lobby, own = Lobby(), Source(Rank.OWN)
+    lobby.sources.keep(own, A)
+    lobby.sources.keep(own, B)
+    assert lobby.perform() == []
+    commands = lobby.opened(own)
+    assert keeps(commands) == [Keep({**A, **B}, tell=True)]
+    assert commands.index(Keep({**A, **B}, tell=True)) > commands.index(BeginEpoch())
+
+
+def test_what_comes_in_the_stream_is_kept_without_being_told() -> None:
+    lobby, own = streaming(1, 2)
+    lobby.sources.keep(own, A)
+    assert keeps(lobby.perform()) == [Keep(A)]
+
+
+def test_a_peer_that_breaks_tells_what_is_new() -> None:
+    lobby, peer = Lobby(), Source(Rank.PEER, "b-1")
+    lobby.opened(peer, via=())
+    lobby.sources.keep(peer, A, tell=True)
+    assert keeps(lobby.perform()) == [Keep(A, tell=True)]
+
+
+def test_a_source_that_continues_exactly_replaces_what_is_kept_and_nobody_is_told() -> None:
+    lobby, own = streaming(*range(1, 21))
+    peer = Source(Rank.PEER, "b-1")
+    lobby.lost(own)
+    lobby.sources.keep(peer, A)
+    assert keeps(lobby.opened(peer, via=(), exact_at=lobby.ring.cursor)) == [Keep(A)]
+
+
+def test_a_source_that_takes_over_live_tells_what_came_before_the_place_and_keeps_the_rest_behind_it() -> None:
+    lobby, own = streaming(*range(1, 21))
+    renewed = Source(Rank.RENEWED)
+    lobby.sources.keep(renewed, {**A, **B})
+    lobby.opened(renewed)
+    lobby.got(renewed, 101)
+    lobby.lost(own)
+    lobby.got(renewed, 102, 103)
+    lobby.sources.keep(renewed, C)
+    commands = [each for each in lobby.later(10) if isinstance(each, BeginEpoch | Keep | Publish)]
+    begin, told, published, kept = commands
+    assert (begin, told, kept) == (BeginEpoch(), Keep(B, tell=True), Keep(C))
+    assert isinstance(published, Publish)
+    assert lobby.published[-2:] == [102, 103]
+
+
+def test_what_an_earlier_session_kept_is_not_taken_for_that_of_the_next() -> None:
+    lobby, own = streaming(1, 2)
+    lobby.lost(own)
+    lobby.sources.keep(own, A)
+    lobby.opened(own)  # is yet to be compared
+    lobby.lost(own)
+    lobby.opened(own)
+    lobby.got(own, 101)
+    assert keeps(lobby.later(10)) == []
+    assert 101 in lobby.published
+
+
+def test_history_is_taken_before_what_is_kept_is_told() -> None:
+    lobby, peer = Lobby(), Source(Rank.PEER, "b-1")
+    lobby.sources.keep(peer, A)
+    assert keeps(lobby.opened(peer, via=(), behind=2)) == []
+    lobby.got(peer, 1)
+    lobby.sources.keep(peer, B)
+    commands = lobby.got(peer, 2, 3)
+    assert keeps(commands) == [Keep({**A, **B}, tell=True)]
+    kept = commands.index(Keep({**A, **B}, tell=True))
+    assert (
+        commands.index(Remembered())
+        < kept
+        < commands.index(next(each for each in commands if isinstance(each, Publish)))
+    )

@@ -11,7 +11,7 @@ from tests.support.specs import origin_spec, resolved
 
 from lobby_gateway.origin.captured import Known
 from lobby_gateway.origin.expressions import times
-from lobby_gateway.origin.rules import End, Judgement, MessageRules
+from lobby_gateway.origin.rules import End, Judgement, MessageRules, within
 from lobby_gateway.websocket.frames import Batch, Opcode, frame
 
 NOW = Known(times(1767225600.0))
@@ -25,6 +25,10 @@ def rules(*onMessage: dict[str, Any]) -> MessageRules:  # noqa: N803  the field'
 
 def texts(*messages: str) -> Batch:
     return Batch.of([frame(Opcode.TEXT, each.encode()) for each in messages])
+
+
+def text_frame(text: str) -> bytes:
+    return frame(Opcode.TEXT, text.encode())
 
 
 def judged(found: MessageRules, *messages: str, **options: Any) -> tuple[list[str], Judgement]:
@@ -132,3 +136,31 @@ def test_in_any_steps_the_same_is_forwarded_and_answered(given_messages: list[st
         at = judgement.unjudged
     assert forwarded == [each for each in given_messages if "ping" not in json.loads(each)]
     assert sends == [str(json.loads(each)["ping"]) for each in given_messages if "ping" in json.loads(each)]
+
+
+def test_the_newest_message_of_each_name_is_kept_whether_it_is_forwarded_or_not() -> None:
+    found = rules(
+        {"contains": '"state"', "keep": "state"},
+        {"contains": '"id"', "keep": "id", "forward": False},
+    )
+    forwarded, judgement = judged(found, '{"state":1}', "a", '{"id":7}', '{"state":2}', "b")
+    assert forwarded == ['{"state":1}', "a", '{"state":2}', "b"]
+    assert judgement.kept == {"state": text_frame('{"state":2}'), "id": text_frame('{"id":7}')}
+
+
+def test_what_is_judged_later_is_kept_later() -> None:
+    found = rules({"contains": '"state"', "keep": "state"})
+    _, first = judged(found, '{"state":1}', '{"state":2}', most=1)
+    assert first.kept == {"state": text_frame('{"state":1}')}
+    _, second = judged(found, '{"state":1}', '{"state":2}', start=first.unjudged)
+    assert second.kept == {"state": text_frame('{"state":2}')}
+
+
+def test_a_message_that_ends_the_connection_is_not_kept() -> None:
+    found = rules({"contains": '"state"', "keep": "state", "save": {"x": "msg.x"}})
+    assert judged(found, '{"state":1}')[1].kept == {}  # without x, which is missed later
+
+
+def test_a_frame_is_kept_if_its_payload_is_not_too_large() -> None:
+    assert within(text_frame("a" * 200), 200) == text_frame("a" * 200)
+    assert within(text_frame("a" * 201), 200) == b""

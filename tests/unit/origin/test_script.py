@@ -20,6 +20,10 @@ def texts(*messages: str) -> Batch:
     return Batch.of([frame(Opcode.TEXT, each.encode()) for each in messages])
 
 
+def text_frame(text: str) -> bytes:
+    return frame(Opcode.TEXT, text.encode())
+
+
 def payloads(batch: Batch | None) -> list[str]:
     return [] if batch is None else [bytes(batch.payload(i)).decode() for i in range(len(batch))]
 
@@ -301,3 +305,33 @@ def test_a_pause_without_a_usable_length_ends_the_connection(delay: int | None, 
     assert end is not None
     assert end.reason.startswith("onConnect[0].wait.secondsFrom: ")
     assert problem in end.reason.lower()
+
+
+def keeping(name: str, *, early: bool = False) -> Expectation:
+    return Expectation(json={"/id": name}, keep=name, forward_early=early, timeout_seconds=5)
+
+
+def test_an_awaited_message_is_kept() -> None:
+    script = OriginScript([keeping("a"), keeping("b")])
+    script.start(0)
+    script.receive(texts('{"id":"b"}', "noise", '{"id":"a"}', '{"id":"a"}'), 1)
+    assert script.done
+    assert list(script.kept.items()) == [("b", text_frame('{"id":"b"}')), ("a", text_frame('{"id":"a"}'))]
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_what_a_rule_keeps_during_the_script_is_part_of_the_stream_only_if_it_is_forwarded_early(early: bool) -> None:
+    rules = resolved(origin_spec(onMessage=[{"contains": "state", "keep": "state"}])).dialogue.rules
+    script = OriginScript([keeping("a", early=early)], rules)
+    script.start(0)
+    progress = script.receive(texts("state 1", "state 2", '{"id":"a"}'), 1)
+    kept, kept_early = {"a": text_frame('{"id":"a"}')}, {"state": text_frame("state 2")}
+    assert payloads(progress.early) == (["state 1", "state 2"] if early else [])
+    assert (script.kept, script.kept_early) == ((kept, kept_early) if early else ({**kept_early, **kept}, {}))
+
+
+def test_a_message_that_is_too_large_is_not_held_until_the_stream_begins() -> None:
+    script = OriginScript([keeping("a"), keeping("b")], max_kept_bytes=10)
+    script.start(0)
+    script.receive(texts('{"id":"a"}', '{"id":"b", "more":1}'), 1)
+    assert script.kept == {"a": text_frame('{"id":"a"}'), "b": b""}

@@ -28,6 +28,7 @@ from lobby_gateway.origin.states import (
     Forget,
     Hide,
     ImpossibleSignalError,
+    Keep,
     NoteClose,
     PauseReading,
     Publish,
@@ -1456,3 +1457,45 @@ def test_what_is_hidden_beside_the_secrets_is_bounded_in_characters() -> None:
         shell.receive(json_batch(json.dumps({"save": f"{number}" * 600})))
     assert sum(map(len, shell.session._hidden)) <= 2 * 4096
     assert shell.session.redacted("19" * 600) == "***"
+
+
+def text_frame(text: str) -> bytes:
+    return frame(Opcode.TEXT, text.encode())
+
+
+KEEPING: dict[str, Any] = {
+    "onConnect": [
+        {"send": "subscribe"},
+        {"expect": {"json": {"/ok": True}, "keep": "ok", "early": "Forward", "timeoutSeconds": 5}},
+    ],
+    "onMessage": [{"contains": "state", "keep": "state"}],
+}
+
+
+def test_kept_messages_are_told_before_the_stream_begins_and_those_of_the_stream_after_they_are_published() -> None:
+    shell = Shell(**KEEPING)
+    shell.wanted()
+    shell.opened()
+    assert shell.receive(json_batch("state 1")) == []  # an attempt that fails changes nothing
+    keep_ok, begin, early, keep_state = shell.receive(json_batch('{"ok":true}'))
+    assert (keep_ok, begin) == (Keep({"ok": text_frame('{"ok":true}')}), BeginEpoch())
+    assert isinstance(early, Publish)
+    assert keep_state == Keep({"state": text_frame("state 1")})
+    publish, keep = shell.receive(json_batch("a", "state 2", "b"))
+    assert isinstance(publish, Publish)
+    assert len(publish.batch) == 3
+    assert keep == Keep({"state": text_frame("state 2")})
+
+
+def test_a_message_of_the_stream_that_is_too_large_to_be_kept_takes_the_place_of_the_earlier_one() -> None:
+    shell = Shell(**KEEPING)
+    shell.wanted()
+    shell.opened()
+    shell.receive(json_batch('{"ok":true}'))
+    large = "state" + "." * ORIGIN.kept_message_bytes
+    assert shell.receive(json_batch(large))[-1] == Keep({"state": b""})
+
+
+def test_without_kept_messages_nothing_is_told_about_them() -> None:
+    shell = Shell(onMessage=KEEPING["onMessage"]).streaming()
+    assert not any(isinstance(each, Keep) for each in shell.receive(json_batch("a", "b")))

@@ -83,6 +83,7 @@ def test_every_field_arrives() -> None:
                 contains="status",
                 when='msg.status != "pending"',
                 save={"session": "msg.session"},
+                keep="session",
                 early=Early.FORWARD,
                 timeout_seconds=10,
             ),
@@ -92,7 +93,9 @@ def test_every_field_arrives() -> None:
         OnConnectStep(
             send=None,
             send_bytes=None,
-            expect=ExpectSpec(json={}, contains=None, when=None, save=None, early=Early.DROP, timeout_seconds=5),
+            expect=ExpectSpec(
+                json={}, contains=None, when=None, save=None, keep=None, early=Early.DROP, timeout_seconds=5
+            ),
             wait=None,
             http=None,
         ),
@@ -105,6 +108,7 @@ def test_every_field_arrives() -> None:
         send='{"pong":$(msg.ping)}',
         send_bytes=None,
         save={"beat": "msg.ping"},
+        keep=None,
         forward=False,
         renew=False,
         end=None,
@@ -114,6 +118,7 @@ def test_every_field_arrives() -> None:
         pong,
         replace(pong, contains='"error"', when=None, send=None, save=None, forward=True, end=end),
         replace(pong, contains="serverShutdown", when=None, send=None, save=None, forward=True, renew=True),
+        replace(pong, contains='"state"', when=None, send=None, save=None, keep="state", forward=True),
     )
     assert (origin.decode, origin.split) == (Decode.GZIP, "\n")
     assert origin.close_codes == CloseCodesSpec(refused=(4401, 4403))

@@ -430,3 +430,28 @@ def test_a_ring_without_messages_is_not_stale() -> None:
     ring = MessageRing()
     ring.forget()
     assert not ring.stale
+
+
+def test_a_client_is_found_although_it_takes_kept_messages_for_part_of_the_stream() -> None:
+    ring = MessageRing()
+    ring.begin_epoch(1)
+    ring.append(numbered(range(10)))
+    ring.kept.put({"id": frame(Opcode.TEXT, b"id"), "seven": frame(Opcode.TEXT, b"7")})
+
+    def resumed(*seen: bytes) -> Exact | Live | Wait:
+        return ring.resume(Position(77, 0, tuple(map(digest, seen)), of_payloads=True))
+
+    assert resumed(b"id", b"7", b"3", b"4") == Exact(5)
+    assert resumed(b"6", b"7", b"8") == Exact(9)  # there it is part of the stream
+    assert resumed(b"3", b"id", b"4") == Exact(5)
+    assert resumed(b"id") == resumed(b"other") == Wait(LiveReason.UNKNOWN)
+    of_a_lobby = Position(77, 0, tuple(map(digest, (b"id", b"3", b"4"))))
+    assert ring.resume(of_a_lobby) == Wait(LiveReason.UNKNOWN)
+
+
+def test_kept_messages_are_stale_with_all_others() -> None:
+    ring = MessageRing()
+    ring.begin_epoch(1)
+    ring.kept.put({"id": frame(Opcode.TEXT, b"id")})
+    ring.forget()
+    assert ring.kept.first() == []

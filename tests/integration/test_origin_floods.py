@@ -1,12 +1,17 @@
-"""An origin that floods a lobby before the `onConnect` steps are done: the lobby stays responsive, and is not replaced."""
+"""An origin that floods a lobby with messages that are compared with steps or rules.
+
+The lobby stays responsive, is not replaced, and knows what came behind the flood.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import socket
 from pathlib import Path
 
+from tests.support.lobby import lobby_process
 from tests.support.origins import FakeOrigin, server_frame
 from tests.support.sockets import run
 from tests.support.swarm import Swarm
@@ -41,3 +46,28 @@ def test_flooded_lobby_is_not_replaced_and_serves_its_clients(tmp_path: Path) ->
                 assert len(origin.connections) == 1
 
     run(main(), deadline=90)
+
+
+def test_a_refusing_close_code_behind_a_flood_counts_though_the_origin_is_gone_before_all_is_judged() -> None:
+    async def main() -> None:
+        async with FakeOrigin() as origin:
+            resource = lobby_resource(
+                "prices",
+                origin.url,
+                origin_closeCodes={"refused": [4401]},
+                origin_onMessage=[{"contains": "ping", "when": "has(msg.ping)", "send": "pong", "forward": False}],
+            )
+            async with lobby_process(resource) as lobby, Swarm(lobby.client_url) as swarm:
+                await swarm.connect_all(1)
+                await origin.until_open(1)
+                lobby.process.send(signal.SIGSTOP)  # so that all has happened before it reads
+                close = server_frame(8, (4401).to_bytes(2) + b"unknown key")
+                origin.send_raw(server_frame(1, b'{"ping":1}') * 2_000 + server_frame(1, b'{"seq":1}') + close)
+                origin.kill_connections()  # so the answer to the close frame fails
+                await origin.until(lambda: not origin.open)
+                lobby.process.send(signal.SIGCONT)
+                report = await lobby.until_origin("Refused")
+                assert report["reason"] == "the origin closed the connection: 4401 (unknown key)"
+                await swarm.each_has(1)
+
+    run(main(), deadline=60)

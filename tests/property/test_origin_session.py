@@ -20,6 +20,7 @@ from lobby_gateway.origin.states import (
     BeginEpoch,
     CancelConnect,
     Connect,
+    Failure,
     Forget,
     NoteClose,
     Publish,
@@ -79,6 +80,13 @@ class Received:
 
 
 @dataclass(frozen=True)
+class Cut:
+    """One read of an open connection, which is closed before all of it is judged; an attempt succeeds instead."""
+
+    events: tuple[Event, ...]
+
+
+@dataclass(frozen=True)
 class Broken:
     """The connection breaks; an attempt fails, by an HTTP status if there is one."""
 
@@ -99,10 +107,11 @@ def reads() -> Iterator[Received]:
 # A step draws two choices from prepared lists, because drawing takes most of the time of a run.
 received = st.sampled_from(list(reads()))
 controls = st.sampled_from([Received((*batches, control)) for batches in LAST_BATCHES for control in CONTROLS])
+cut = st.sampled_from([Cut((*each.events, *close)) for each in reads() for close in ((), (Close(1001, ""),))])
 broken = st.sampled_from(list(starmap(Broken, product(REASONS, STATUSES, RETRIES))))
 times = st.sampled_from([0.0, 0.01, 0.7, 3.0, 21.0, 4000.0])
 rare = st.sampled_from([*["timer"] * 50, *["renew"] * 10, "stop", *["timer"] * 39])  # nothing happens after a stop
-actions = st.one_of(received, broken, controls, received, times, rare, st.booleans())
+actions = st.one_of(received, broken, controls, received, cut, times, rare, st.booleans())
 
 
 class OriginSessionMachine(RuleBasedStateMachine):
@@ -119,6 +128,7 @@ class OriginSessionMachine(RuleBasedStateMachine):
         longest=st.sampled_from([500, 30_000, 3_600_000]),
         fraction=st.sampled_from([None, 0.0, 1 - 2**-53]),  # None: any
         seed=st.integers(0, 2**16),
+        per_turn=st.sampled_from([1, 2, 500]),
         ready=st.booleans(),
     )
     def begin(
@@ -134,6 +144,7 @@ class OriginSessionMachine(RuleBasedStateMachine):
         longest: int,
         fraction: float | None,
         seed: int,
+        per_turn: int,
         ready: bool,
     ) -> None:
         spec = origin_spec(
@@ -158,13 +169,14 @@ class OriginSessionMachine(RuleBasedStateMachine):
             wall_clock=lambda: 1767225600.0,
             redactor=Redactor(values.secrets),
             fraction=random.Random(seed).random if fraction is None else lambda: fraction,  # no secret
-            settings=OriginSettings(linger_seconds=linger),
+            settings=OriginSettings(linger_seconds=linger, judged_per_turn=per_turn),
         )
         self.linger = linger
-        self.now = 0.0
+        self.now = 1.0  # 0.0 is always over
         # What the shell and the origin know.
         self.connecting = False
         self.open = False
+        self.cut = False  # it is closed, but the session may still judge what has arrived
         self.closing = False  # the origin or we have begun to
         self.streaming = False  # BeginEpoch came for this connection
         self.awaited: list[dict[str, Any]] = []  # those of `expects` that this connection still waits for
@@ -186,6 +198,8 @@ class OriginSessionMachine(RuleBasedStateMachine):
         for command in self.session.commands():
             match command:
                 case Connect():
+                    if self.cut:
+                        self.open = self.closing = self.streaming = False
                     assert not self.connecting, "a second connection"
                     assert not self.open, "a second connection"
                     assert self.wanted, "an unneeded connection"
@@ -247,6 +261,11 @@ class OriginSessionMachine(RuleBasedStateMachine):
                     self.opened()
                 elif self.open:
                     self.receives(events)
+            case Cut(events):
+                if self.connecting:
+                    self.opened()
+                elif self.open:
+                    self.receives(events, cut=True)
             case Broken(reason, status, retry_after):
                 if self.connecting and status:
                     self.refused(status, retry_after)
@@ -316,14 +335,28 @@ class OriginSessionMachine(RuleBasedStateMachine):
         self.session.lost(reason, self.now)
         self.obey()
 
-    def receives(self, events: tuple[Event, ...]) -> None:
+    def receives(self, events: tuple[Event, ...], *, cut: bool = False) -> None:
         if not self.closing:
             for event in events:
                 if isinstance(event, Batch) and not self.expect_or_stream(event):
                     break
         self.session.receive(events, self.now)
         self.obey()
-        if any(isinstance(event, Close | Violation) for event in events):
+        self.cut, lost = cut, self.session.failures[Failure.LOST]
+        if cut:
+            self.session.lost("", self.now)
+            self.obey()
+        for _ in range(10):
+            if self.session.wake_at() != 0.0:
+                break
+            self.session.wake(self.now)  # the next turn
+            self.obey()
+        self.cut = False
+        closed = any(isinstance(event, Close | Violation) for event in events)
+        if cut:
+            self.open = self.closing = self.streaming = False
+            assert not closed or self.session.failures[Failure.LOST] == lost, "the close frame was not heard"
+        elif closed:
             self.closing = True  # the connection sends pongs by itself
         assert self.published == self.stream, "lost, duplicated or reordered"
 

@@ -141,6 +141,7 @@ class OriginSession:
         self._streamed = False  # since the latest `Forget`
         self._unjudged: Iterator[Event | Undecodable | Later] | None = None  # while reading is paused
         self._judged = 0  # messages of the first of those
+        self._loss: tuple[str, Failure] | None = None  # why the connection was lost, while those are judged
         decoder = Decoder(spec.decode, spec.split, spec.max_message_bytes, settings.decoded_per_turn)
         self._decoder = decoder if decoder.needed else None
         self._captured = Captured(settings.saved_bytes)
@@ -169,6 +170,8 @@ class OriginSession:
 
     def wake_at(self) -> float | None:
         """When to call `wake`; calling it earlier or later does no harm."""
+        if self._loss is not None:
+            return 0.0  # in the next turn
         deadlines: list[float | None] = [self._linger_until]
         if self.state in (State.WAITING, State.REFUSED):
             deadlines = [None if self._starved else self._next_try]
@@ -423,7 +426,18 @@ class OriginSession:
         self._gone(now)
 
     def lost(self, reason: str, now: float, failure: Failure = Failure.LOST) -> None:
-        """The connection is closed, with or without a closing handshake."""
+        """The connection is closed, with or without a closing handshake.
+
+        What has arrived is still judged, in turns, before that counts: it may be the beginning of the stream, or say why the
+        connection is closed. After an error of our own it is not, since that may be where the error came from.
+        """
+        if self._unjudged is not None and failure is not Failure.INTERNAL:
+            self._loss = (reason, failure)
+            self._cancel_call()  # the steps that follow it come to nothing
+            return
+        self._lost(reason, failure, now)
+
+    def _lost(self, reason: str, failure: Failure, now: float) -> None:
         if self.state is not State.CLOSING:
             self._fail(failure, reason, now)
         elif not self._doomed and self._lasted(now):
@@ -494,10 +508,16 @@ class OriginSession:
 
     def wake(self, now: float) -> None:
         """Acts on the deadlines that have passed. To be told what `bytes_received` and `bytes_taken` tell, first."""
+        if self._loss is not None and self._unjudged is None:
+            self._lost(*self._loss, now)
+            return
         if self._unjudged is not None and self._script.calling is None:
             events, self._unjudged = self._unjudged, None
             self._receive_all(events, now)
-            self._pause_reading()
+        if self._loss is not None:
+            self._cancel_call()
+            return  # the loss counts in the next turn, when the commands of this one are done (`excuse`)
+        self._pause_reading()
         if self.state in (State.WAITING, State.REFUSED):
             self._try(now)
         if self._linger_until is not None and now >= self._linger_until:
@@ -799,6 +819,7 @@ class OriginSession:
 
     def _gone(self, now: float) -> None:
         """The connection is closed, or the attempt has failed."""
+        self._loss = None
         self._cancel_call()
         self._keepalive = None
         self._timed = None

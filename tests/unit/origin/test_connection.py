@@ -900,6 +900,25 @@ def test_more_messages_for_rules_than_fit_a_turn_are_judged_without_a_pause() ->
     run(main())
 
 
+def test_a_close_code_behind_messages_for_rules_counts_though_the_origin_is_gone_before_they_are_judged() -> None:
+    async def main() -> None:
+        rules = [{"contains": "x", "when": "true", "send": "reply", "forward": False}]
+        settings = OriginSettings(judged_per_turn=10)
+        async with (
+            FakeOrigin() as origin,
+            running(origin.url, onMessage=rules, settings=settings, closeCodes={"refused": [4401]}) as lobby,
+        ):
+            await lobby.until_state(OriginState.CONNECTED)
+            close = server_frame(8, (4401).to_bytes(2) + b"no more")
+            origin.send_raw(server_frame(1, b"x") * 100 + server_frame(1, b"y") + close)
+            origin.kill_connections()  # so the answer to the close frame fails
+            await lobby.until_state(OriginState.REFUSED)
+            assert lobby.messages == [b"y"]
+            assert lobby.origin.report().reason == "the origin closed the connection: 4401 (no more)"
+
+    run(main())
+
+
 def test_a_read_of_many_bombs_does_not_block_the_loop() -> None:
     async def main() -> None:
         longest = 0.0

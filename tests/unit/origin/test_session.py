@@ -699,7 +699,52 @@ def test_a_flood_without_the_awaited_message_does_not_keep_the_script_from_timin
     assert shell.session.failures == {Failure.SCRIPT: 1}
 
 
-def test_a_flood_is_dropped_with_its_connection() -> None:
+@pytest.mark.parametrize(("code", "state", "failure"), [
+    (4401, State.REFUSED, Failure.REFUSED), (1001, State.WAITING, Failure.CLOSED), (0, State.WAITING, Failure.LOST),
+])  # fmt: skip
+def test_what_arrived_before_a_connection_was_lost_is_judged_first(code: int, state: State, failure: Failure) -> None:
+    shell = Shell(closeCodes={"refused": [4401]}, onMessage=[PING_RULE]).streaming()
+    flood = json_batch(*[f'{{"n":{n},"ping":1}}' for n in range(700)], "tick")
+    shell.receive(flood, *([Close(code, "no")] if code else []))
+    assert shell.lost() == []
+    assert shell.session.wake_at() == 0
+    commands = shell.later(0)
+    assert published(commands) == ["tick"]
+    assert shell.state is state
+    assert shell.session.failures == {failure: 1}
+    assert Connect() in shell.later(0.9 if state is State.WAITING else 61)
+
+
+def test_a_client_to_blame_is_excused_though_the_connection_was_lost_before_its_close_frame_was_judged() -> None:
+    shell = Shell(closeCodes={"refused": [4401]}, onMessage=[PING_RULE]).streaming()
+    shell.receive(json_batch(*['{"ping":1}'] * 700), Close(4401, "bad message"))
+    shell.lost()
+    shell.session.wake(shell.now)
+    assert NoteClose(4401) in shell.took()
+    shell.session.excuse(shell.now)
+    shell.later(0)
+    assert shell.state is State.WAITING
+
+
+def test_nothing_is_judged_after_an_error_of_our_own() -> None:
+    """The rest may be where the error came from."""
+    shell = Shell(onMessage=[PING_RULE]).streaming()
+    shell.receive(json_batch(*['{"ping":1}'] * 700), Close(1000, ""))
+    shell.session.lost("a bug", shell.now, Failure.INTERNAL)
+    assert shell.session.failures == {Failure.INTERNAL: 1}
+    assert shell.state is State.WAITING
+
+
+def test_a_session_that_stops_before_all_is_judged_is_soon_done() -> None:
+    shell = Shell(onMessage=[PING_RULE]).streaming()
+    shell.receive(json_batch(*['{"ping":1}'] * 700))
+    shell.lost()
+    shell.session.stop()
+    shell.later(0)
+    assert shell.session.stopped
+
+
+def test_a_flood_ends_with_its_connection() -> None:
     shell = Shell(onConnect=LOGIN, keepalive=NO_PINGS)
     shell.wanted()
     shell.opened()
@@ -884,12 +929,15 @@ def test_a_read_of_many_bombs_is_decoded_in_turns_and_in_order() -> None:
     assert shell.session.wake_at() != 0
 
 
-def test_what_is_left_to_decode_of_a_lost_connection_is_dropped() -> None:
+def test_what_is_left_to_decode_of_a_lost_connection_is_published_in_turns() -> None:
     shell = Shell(decode="Gzip", maxMessageBytes=ORIGIN.decoded_per_turn).streaming()
     shell.receive(bombs(8))
-    shell.session.lost("reset", shell.now)
-    assert shell.session.wake_at() != 0
-    assert published(shell.later(0)) == []
+    shell.lost()
+    shell.session.wake(shell.now)
+    assert numbers_of(shell.took()) == [3, 4, 5]
+    assert shell.session.failures == {}
+    assert numbers_of(shell.later(0)) == [6, 7]
+    assert shell.state is State.WAITING
 
 
 def test_messages_that_are_decoded_in_turns_are_judged_in_turns() -> None:
@@ -1358,6 +1406,26 @@ def test_a_connection_that_ends_cancels_its_call(how: str) -> None:
         commands = shell.took()
     assert commands[0] == CancelCall()
     assert shell.took() == []
+
+
+def test_a_connection_that_is_lost_during_a_call_ends_for_the_reason_behind_the_kept_messages() -> None:
+    shell = subscribing(closeCodes={"refused": [4003]})
+    shell.receive(json_batch("first"), Close(4003, "unused"))
+    assert shell.lost() == [CancelCall()]
+    shell.later(0)
+    assert shell.state is State.REFUSED
+    assert shell.report.reason == "onConnect[1]: the origin closed the connection: 4003 (unused)"
+
+
+def test_a_connection_that_was_lost_makes_no_call_for_the_messages_that_are_still_judged() -> None:
+    shell = Shell(onConnect=[*WELCOME, SUBSCRIBE], closeCodes={"refused": [4003]})
+    shell.wanted()
+    shell.opened()
+    shell.receive(json_batch(*FLOOD[:700], '{"type": "welcome", "session": "s3ss10n"}', *FLOOD), Close(4003, "unused"))
+    shell.lost()
+    commands = [each for each in shell.later(0) if isinstance(each, Call | CancelCall)]
+    assert [type(each) for each in commands] == [Call, CancelCall]
+    assert shell.state is State.REFUSED
 
 
 def test_a_reply_to_one_of_many_messages_is_sent_at_once() -> None:

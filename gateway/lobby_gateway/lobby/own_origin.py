@@ -1,8 +1,9 @@
 """A lobby's own connection to its origin, and for the time of a renewal, the next one beside it.
 
 A renewal (`origin.renew`) opens the next session before the origin ends the current one by its own limit. With `overlap` both
-are open until the place of the stream is found in the new one; without it, the current one is closed first. A next session
-that the origin refuses is retried like any other connection, while the current one goes on.
+are open until the place of the stream is found in the new one; without it, the current one is closed first, but not before
+there is a permit to connect again (`origin.limits.connects`). A next session that the origin refuses is retried like any other
+connection, while the current one goes on.
 """
 
 from __future__ import annotations
@@ -157,7 +158,7 @@ class OwnOrigin:
 
     @property
     def wants_permit(self) -> bool:
-        """Whether it needs another permit for an attempt, now or soon."""
+        """Whether it needs a permit for an attempt, now or soon."""
         return any(each.connection.wants_permit for each in self._sessions())
 
     @property
@@ -344,6 +345,8 @@ class OwnOrigin:
         self._cancel_renewal()
         if self._closing or self._next is not None or not self._permitted or not self.streaming:
             return
+        if self._current.connection.reconnecting:
+            return  # it waits for a permit
         logger.info("origin: renewing the connection", extra={"overlap": self._spec.renew.overlap})
         if not self._spec.renew.overlap:
             self._current.connection.reconnect()

@@ -220,9 +220,14 @@ class OriginConnection:
         self._act()
 
     def reconnect(self) -> None:
-        """Closes an open stream and connects again at once."""
+        """Closes an open stream and connects again at once; without a permit to connect, as soon as one comes."""
         self._session.renew(self._loop.time())
         self._act()
+
+    @property
+    def reconnecting(self) -> bool:
+        """Whether `reconnect` was called, and the connection is still open."""
+        return self._session.renewing
 
     def set_permitted(self, permitted: bool) -> None:
         """Sets whether it may connect; if not, an open connection is closed at once."""
@@ -241,7 +246,7 @@ class OriginConnection:
 
     @property
     def wants_permit(self) -> bool:
-        """Whether it needs another permit for an attempt, now or soon."""
+        """Whether it needs a permit for an attempt, now or soon."""
         return self._session.wants_permit(self._loop.time())
 
     @property

@@ -118,6 +118,7 @@ class OriginSession:
         self._permitted = permitted
         self._allowance = allowance or ConnectAllowance()
         self._starved = False  # an attempt is due, and not allowed
+        self._renewing = False  # by `renew`, until the connection is closed
         self._settings = settings
         self._backoff = Backoff(
             base=spec.reconnect.min_milliseconds / 1000,
@@ -190,15 +191,10 @@ class OriginSession:
         """The state as people and the lobby host see it."""
         planned = self.state in (State.WAITING, State.REFUSED)
         reason = "" if self.state is State.IDLE else self._reason
-        limit = self._spec.limits.connects
         if self._starved:
-            why = (
-                "the origin refuses others"
-                if limit is None
-                else f"origin.limits.connects: {limit.count} in {limit.seconds} s"
-            )
-            permit = f"waiting for a permit to connect ({why})"
-            reason = f"{reason}; {permit}" if reason else permit
+            reason = f"{reason}; {self._permit_awaited}" if reason else self._permit_awaited
+        elif self._renewing and self.state is State.STREAMING:
+            reason = f"renewal: {self._permit_awaited}"
         return OriginReport(
             state=OriginState.CONNECTING if self.state is State.SCRIPTING else OriginState(self.state.value),
             reason=reason,
@@ -207,12 +203,27 @@ class OriginSession:
         )
 
     @property
+    def _permit_awaited(self) -> str:
+        limit = self._spec.limits.connects
+        why = "the origin refuses others"
+        if limit is not None:
+            why = f"origin.limits.connects: {limit.count} in {limit.seconds} s"
+        return f"waiting for a permit to connect ({why})"
+
+    @property
     def starved(self) -> bool:
         """An attempt is due, but needs another permit (`origin.limits.connects`)."""
         return self._starved
 
+    @property
+    def renewing(self) -> bool:
+        """Whether `renew` was called, and its connection is still open: perhaps it waits for a permit."""
+        return self._renewing
+
     def wants_permit(self, now: float) -> bool:
-        """Whether it needs another permit for an attempt, now or soon."""
+        """Whether it needs a permit for an attempt, now or soon."""
+        if self._renewing:
+            return True  # also while it closes the old connection: the permit must not be taken back meanwhile
         soon = now + self._settings.permit_ahead_seconds
         planned = self.state in (State.WAITING, State.REFUSED)
         return planned and self._next_try <= soon and self._allowance.exhausted
@@ -251,6 +262,8 @@ class OriginSession:
         """More attempts are allowed than before."""
         if self._starved:
             self._try(now)
+        elif self._renewing:
+            self.renew(now)
 
     def set_needed(self, needed: bool, now: float) -> None:
         """Sets whether there are clients. Ignored if `connect` is Always."""
@@ -298,11 +311,17 @@ class OriginSession:
             self._try(now)
 
     def renew(self, now: float) -> None:
-        """Closes an open stream and connects again at once (`origin.renew` without overlap). Counts as no failure."""
-        if self.state is State.STREAMING:
+        """Closes an open stream and connects again at once (`origin.renew` without overlap). Counts as no failure.
+
+        Without a permit to connect the stream goes on until one comes.
+        """
+        if self.state is not State.STREAMING:
+            return
+        if not self._allowance.exhausted:
             self._backoff.reset()
             self._next_try = now
             self._close(BeginClose(1000, "planned reconnect"))
+        self._renewing = True
 
     def stop(self) -> None:
         """The lobby stops: no more connections are opened, and an open one is closed cleanly."""
@@ -781,6 +800,7 @@ class OriginSession:
 
     def _close(self, close: BeginClose | None, *, doomed: bool = False) -> None:
         self._move(Signal.CLOSE)
+        self._renewing = False
         self._cancel_call()
         self._unjudged = None
         self._judged = 0
@@ -820,6 +840,7 @@ class OriginSession:
     def _gone(self, now: float) -> None:
         """The connection is closed, or the attempt has failed."""
         self._loss = None
+        self._renewing = False
         self._cancel_call()
         self._keepalive = None
         self._timed = None

@@ -37,6 +37,12 @@ class FakeConnection:
         self.reason = ""
         self.retry_in_seconds = 0.0
         self.closed = asyncio.Event()
+        self.reconnects = 0
+        self.reconnecting = False
+
+    def reconnect(self) -> None:
+        self.reconnects += 1
+        self.reconnecting = True  # it waits for a permit
 
     @property
     def streaming(self) -> bool:
@@ -110,7 +116,7 @@ class Listener:
 
 @asynccontextmanager
 async def streaming(
-    monkeypatch: pytest.MonkeyPatch, *, stable_seconds: float = 0.0
+    monkeypatch: pytest.MonkeyPatch, *, stable_seconds: float = 0.0, overlap: bool = True
 ) -> AsyncIterator[tuple[OwnOrigin, list[FakeConnection]]]:
     """An own origin whose first connection streams, and the connections that it makes."""
     made: list[FakeConnection] = []
@@ -121,7 +127,7 @@ async def streaming(
 
     monkeypatch.setattr(own_origin, "OriginConnection", make)
     listener = Listener()
-    spec = origin_spec(renew={"everySeconds": 3600, "overlap": True})
+    spec = origin_spec(renew={"everySeconds": 3600, "overlap": overlap})
     settings = OriginSettings(stable_seconds=stable_seconds)
     origin = listener.origin = OwnOrigin(spec, None, read_secrets=NotImplemented, listener=listener, settings=settings)
     running = asyncio.create_task(origin.run())
@@ -240,3 +246,17 @@ def test_an_origin_that_asks_for_a_renewal_at_once_is_not_hammered(monkeypatch: 
             assert len(made) == 2
 
     run(main())
+
+
+def test_without_overlap_a_renewal_that_waits_for_a_permit_is_begun_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        async with streaming(monkeypatch, overlap=False) as (_, made):
+            for _ in range(3):
+                made[0].renew()
+            assert made[0].reconnects == len(made) == 1
+
+    with caplog.at_level("INFO"):
+        run(main())
+    assert [each.getMessage() for each in caplog.records] == ["origin: renewing the connection"]

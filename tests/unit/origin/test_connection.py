@@ -22,6 +22,7 @@ from tests.support.specs import http_step, origin_spec, resolved
 from tests.support.waiting import stays, until
 
 from lobby_gateway.errors import UserError
+from lobby_gateway.origin.connect_allowance import ConnectAllowance
 from lobby_gateway.origin.connection import OriginConnection
 from lobby_gateway.origin.secrets import ResolvedOrigin
 from lobby_gateway.origin.states import Failure
@@ -45,7 +46,9 @@ class Lobby:
         self.epochs: list[list[bytes]] = []
         self.changed = asyncio.Event()
         options = {
-            name: fields.pop(name) for name in ("settings", "open_timeout", "fraction", "closed") if name in fields
+            name: fields.pop(name)
+            for name in ("settings", "open_timeout", "fraction", "closed", "allowance")
+            if name in fields
         }
         self.environment = environment or {}
         self.spec = spec = origin_spec(url, **{"reconnect": QUICK, **fields})
@@ -879,6 +882,29 @@ def test_origin_that_objects_to_a_clients_message_is_tried_again_soon(blamed: bo
             assert all(0 < round_trip < 1 for _, round_trip in codes)
             await until(lambda: lobby.state is not OriginState.CONNECTED, every=0.001)
             assert (lobby.origin._session._backoff.ceiling <= 0.04) is quick
+
+    run(main())
+
+
+# Permits
+
+
+def test_a_planned_reconnect_keeps_its_connection_until_there_is_a_permit() -> None:
+    async def main() -> None:
+        allowance = ConnectAllowance(1)
+        async with FakeOrigin() as origin, running(origin.url, allowance=allowance) as lobby:
+            await lobby.until_state(OriginState.CONNECTED)
+            lobby.origin.reconnect()
+            assert (lobby.origin.reconnecting, lobby.origin.wants_permit) == (True, True)
+            await origin.send("goes on")
+            await lobby.until(lambda: lobby.messages == [b"goes on"])
+            allowance.allowed = 2
+            lobby.origin.permits_came()
+            await origin.until_connected(2)
+            await lobby.until_state(OriginState.CONNECTED)
+            assert not lobby.origin.reconnecting
+            assert [each.close_code for each in origin.connections] == [1000, None]
+            assert origin.most_open == 1
 
     run(main())
 

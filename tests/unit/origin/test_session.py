@@ -1190,6 +1190,33 @@ def test_a_stream_that_nobody_needs_any_more_waits_for_no_permit() -> None:
     assert allow(shell, allowance, 1) == []
 
 
+def test_a_planned_reconnect_waits_for_a_permit_while_the_stream_goes_on() -> None:
+    allowance = ConnectAllowance(1)
+    shell = Shell(allowance=allowance, limits=CONNECTS, keepalive=NO_PINGS).streaming()
+    shell.session.renew(shell.now)
+    assert shell.later(60) == []
+    assert shell.receive(HELLO) == [Publish(HELLO)]
+    assert shell.session.wants_permit(shell.now)
+    assert (shell.report.state, shell.report.reason) == (OriginState.CONNECTED, f"renewal: {PERMIT}")
+    assert allow(shell, allowance, 2) == [BeginClose(1000, "planned reconnect")]
+    assert shell.session.wants_permit(shell.now)  # it is not taken back before its use
+    assert shell.lost() == [Connect()]
+    assert not shell.session.wants_permit(shell.now)
+    assert not shell.session.renewing
+    assert shell.session.failures == {}
+
+
+def test_a_connection_that_ends_while_its_planned_reconnect_waits_is_like_any_other() -> None:
+    allowance = ConnectAllowance(1)
+    shell = Shell(allowance=allowance, limits=CONNECTS, reconnect={"minMilliseconds": 20_000}).streaming()
+    shell.session.renew(shell.now)
+    shell.lost("reset")
+    assert shell.report.reason == "reset"
+    assert not shell.session.wants_permit(shell.now)
+    assert allow(shell, allowance, 2) == []
+    assert shell.later(20) == [Connect()]
+
+
 # A permit (`origin.limits.connections`) and planned reconnects (`origin.renew`)
 
 

@@ -154,15 +154,15 @@ $(BIN)/uv: Makefile requirements-uv.txt
 	@echo "$(CURDIR)" > $(VENV)/.place
 	@touch $@
 
-# The send loop is compiled if there is a C compiler.
-SEND_LOOP := gateway/build_hook.py gateway/lobby_gateway/clients/_send_all.c
+# These are compiled if there is a C compiler.
+COMPILED := gateway/build_hook.py gateway/lobby_gateway/clients/_send_all.c gateway/lobby_gateway/origin/_literals.c
 
-$(VENV)/.runtime: $(BIN)/uv pyproject.toml uv.lock $(SEND_LOOP)
+$(VENV)/.runtime: $(BIN)/uv pyproject.toml uv.lock $(COMPILED)
 	@$(SYNC_BACKEND)
 	@$(SYNC) --no-dev
 	@touch $@
 
-$(VENV)/.dev: $(BIN)/uv pyproject.toml uv.lock $(SEND_LOOP)
+$(VENV)/.dev: $(BIN)/uv pyproject.toml uv.lock $(COMPILED)
 	@$(SYNC_BACKEND)
 	@$(SYNC) --all-extras --group dev
 	@touch $@ $(VENV)/.runtime

@@ -101,7 +101,7 @@ def python(*arguments: str, runtimes: str, added: Mapping[str, str] | None = Non
 def unit_tests_of_compiled_modules() -> list[str]:
     """Files of unit tests that run over compiled code."""
     files = (ROOT / "tests" / "unit").rglob("test_*.py")
-    return sorted(str(each) for each in files if "tests.support.send_loops" in each.read_text())
+    return sorted(str(each) for each in files if "tests.support.compiled" in each.read_text())
 
 
 @pytest.mark.timeout(SECONDS + 60)

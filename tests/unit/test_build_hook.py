@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from hatchling.builders.wheel import WheelBuilder
 
-from build_hook import COMPILED, compile_into
+from build_hook import MODULES, SUFFIX, compile_into
 
 ROOT = Path(__file__).resolve().parents[2]
-MEMBER = f"lobby_gateway/clients/{COMPILED}"
+MEMBERS = [f"{module}{SUFFIX}" for module in MODULES]
 
 
 def wheel(folder: Path) -> Path:
@@ -20,12 +20,12 @@ def wheel(folder: Path) -> Path:
     return Path(path)
 
 
-@pytest.mark.skipif(shutil.which("gcc") is None, reason="compiling the send loop takes gcc")
-def test_a_wheel_has_the_send_loop_for_all_later_pythons(tmp_path: Path) -> None:
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="compiling takes gcc")
+def test_a_wheel_has_the_compiled_modules_for_all_later_pythons(tmp_path: Path) -> None:
     built = wheel(tmp_path)
     assert "-cp311-abi3-linux_" in built.name
     with zipfile.ZipFile(built) as archive:
-        assert MEMBER in archive.namelist()
+        assert sorted(name for name in archive.namelist() if name.endswith(".so")) == MEMBERS
 
 
 def test_without_a_compiler_a_wheel_is_pure_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,6 +45,13 @@ def test_what_can_not_be_compiled_any_more_is_not_left_from_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CC", "/nowhere/cc")
-    (tmp_path / COMPILED).write_bytes(b"old")
-    assert compile_into(tmp_path, ROOT / "gateway/lobby_gateway/clients") is None
-    assert not (tmp_path / COMPILED).exists()
+    for module in MODULES:
+        old = tmp_path / f"{Path(module).name}{SUFFIX}"
+        old.write_bytes(b"old")
+        assert compile_into(tmp_path, ROOT / "gateway" / f"{module}.c") is None
+        assert not old.exists()
+
+
+def test_every_c_file_is_compiled() -> None:
+    files = (ROOT / "gateway" / "lobby_gateway").rglob("*.c")
+    assert sorted(str(each.relative_to(ROOT / "gateway").with_suffix("")) for each in files) == sorted(MODULES)

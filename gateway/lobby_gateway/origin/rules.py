@@ -6,11 +6,13 @@ passed on as it came. The first rule that matches a message decides; a message t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lobby_gateway.origin.captured import Captured, Known
 from lobby_gateway.origin.expressions import Expression, ExpressionError, message_variables
+from lobby_gateway.origin.literals import contains_any
 from lobby_gateway.origin.templates import MessageTemplate
 from lobby_gateway.websocket.frames import Batch, header_size
 
@@ -110,11 +112,7 @@ class MessageRules:
 
     def concern(self, batch: Batch) -> bool:
         """Whether any rule may match a message of the batch: if not, all of it is forwarded."""
-        data = batch.data
-        for literal in self._literals:  # noqa: SIM110  a generator costs more than the search
-            if literal in data:
-                return True
-        return False
+        return contains_any(batch.data, self._literals)
 
     def judge(self, batch: Batch, known: Known, *, start: int = 0, most: int | None = None) -> Judgement:
         """What to do with messages, in their order.
@@ -127,13 +125,14 @@ class MessageRules:
         """
         frames = batch.frames
         stop = len(batch) if most is None else min(len(batch), start + most)
+        hits = self._hits(batch, start, stop)
         forwarded: list[bytes] = []
         sends: list[str | bytes] = []
         kept: dict[str, bytes] = {}
         renew = False
         end: End | None = None
         for index in range(start, stop):
-            verdict = self.judge_one(batch, index, known)
+            verdict = self.judge_one(batch, index, known) if hits is None or index in hits else _FORWARD
             if verdict.forward:
                 forwarded.append(frames[index])
             if verdict.keep:
@@ -147,6 +146,24 @@ class MessageRules:
         published = batch if len(forwarded) == len(batch) else Batch.of(forwarded) if forwarded else None
         unjudged = stop if end is None and stop < len(batch) else None
         return Judgement(published, tuple(sends), renew, end, unjudged, kept)
+
+    def _hits(self, batch: Batch, start: int, stop: int) -> Collection[int] | None:
+        """The messages of a range that have a literal of a rule, and perhaps others; None: any may.
+
+        A literal that begins in one frame and ends in the next is a hit of the first here, and of none in `judge_one`.
+        """
+        if b"" in self._literals or start == stop:
+            return None
+        data, ends = batch.data, batch.ends
+        begin, end = ends[start - 1] if start else 0, ends[stop - 1]
+        found: set[int] = set()
+        for literal in self._literals:
+            at = data.find(literal, begin, end) if contains_any(data, (literal,)) else -1
+            while at >= 0:
+                index = bisect_right(ends, at)
+                found.add(index)
+                at = data.find(literal, ends[index], end)
+        return found
 
     def judge_one(self, batch: Batch, index: int, known: Known) -> Verdict:
         """What to do with one message of a batch."""

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from tests.support.send_loops import LOOPS
+from tests.support.compiled import LOOPS
 from tests.support.sockets import tcp_pair
 
 from lobby_gateway.clients.fan_out import SendAll, send_all_compiled

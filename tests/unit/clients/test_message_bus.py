@@ -14,7 +14,7 @@ from dataclasses import replace
 from unittest.mock import ANY
 
 import pytest
-from tests.support.send_loops import LOOPS
+from tests.support.compiled import LOOPS
 from tests.support.sockets import receive, receive_to_end, run, tcp_pair
 from tests.support.waiting import until
 from tests.unit.clients.support import Owner, connect, numbered, numbers

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.specs import origin_spec, resolved
 
 from lobby_gateway.origin.captured import Known
 from lobby_gateway.origin.expressions import times
-from lobby_gateway.origin.rules import End, Judgement, MessageRules, within
+from lobby_gateway.origin.rules import End, Judgement, MessageRules, Verdict, within
 from lobby_gateway.websocket.frames import Batch, Opcode, frame
 
 NOW = Known(times(1767225600.0))
@@ -164,3 +165,44 @@ def test_a_message_that_ends_the_connection_is_not_kept() -> None:
 def test_a_frame_is_kept_if_its_payload_is_not_too_large() -> None:
     assert within(text_frame("a" * 200), 200) == text_frame("a" * 200)
     assert within(text_frame("a" * 201), 200) == b""
+
+
+pieces = st.sampled_from(["ping", "pi", "ng", "p", "g", "error", "err", "or", "\x04", "", "x" * 130, "é"])
+
+
+@given(st.lists(st.lists(pieces, max_size=4).map("".join), min_size=1, max_size=20), st.data())
+def test_messages_that_arrive_together_are_judged_as_if_each_came_alone(said: list[str], data: st.DataObject) -> None:
+    """A literal that ends in the next message, or that the header of a frame completes, is no hit."""
+    found = rules(
+        {"contains": "\x04ping", "send": "$(text)"},
+        {"contains": "ping", "forward": False},
+        {"contains": "error", "send": "error"},
+        {"contains": "gp"},
+    )
+    alone = [found.judge_one(texts(each), 0, NOW) for each in said]
+    assert found.concern(texts(*said)) or all(each.forward and each.send is None for each in alone)
+    start = data.draw(st.integers(0, len(said)))
+    most = data.draw(st.none() | st.integers(1, 20))
+    stop = len(said) if most is None else start + most
+    forwarded, judgement = judged(found, *said, start=start, most=most)
+    verdicts = list(zip(said, alone, strict=True))[start:stop]
+    assert forwarded == [each for each, verdict in verdicts if verdict.forward]
+    assert judgement.sends == tuple(verdict.send for _, verdict in verdicts if verdict.send is not None)
+
+
+def test_of_messages_that_arrive_together_only_those_with_a_literal_are_looked_at(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looked_at: list[int] = []
+    judge_one = MessageRules.judge_one
+
+    def counting(self: MessageRules, batch: Batch, index: int, known: Known) -> Verdict:
+        looked_at.append(index)
+        return judge_one(self, batch, index, known)
+
+    monkeypatch.setattr(MessageRules, "judge_one", counting)
+    found = rules({"contains": '"ping"', "forward": False}, {"contains": '"error"', "end": {}})
+    messages = ['{"n":1}'] * 800
+    messages[700] = '{"ping":1}'
+    assert judged(found, *messages)[0] == ['{"n":1}'] * 799
+    assert looked_at == [700]

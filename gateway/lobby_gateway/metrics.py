@@ -214,6 +214,12 @@ LOBBY: tuple[Definition, ...] = (
     Definition(
         "lobby_stream_skipped_messages_total", "counter", "Messages that this lobby was too slow to take from a peer."
     ),
+    Definition(
+        "lobby_origin_suspensions_total",
+        "counter",
+        "Times that the lobby closed its own origin connection for a while, because the stream, which came from a peer, was "
+        "not found in it.",
+    ),
     Definition("lobby_relays", "gauge", "Lobbies that take their stream from this one; included in lobby_trunks."),
     Definition("lobby_trunks", "gauge", "Trunks of greeters and other lobbies."),
     Definition("lobby_trunk_behind_messages", "gauge", "Messages not yet sent on the trunk that is furthest behind."),

@@ -135,6 +135,15 @@ class RelaySettings:
         history_messages: most messages that a lobby without any takes from a peer, so that it can continue the streams of
             clients that come from a lobby that has ended: what an origin sends within a few seconds.
         renew_seconds: how long the place in a renewed session is searched before it takes over as it is.
+        own_seconds: how long the place in a session of the lobby's own is searched, at least, while the stream comes from a
+            peer. After that the session is closed for a while.
+        own_messages: fewest messages that it has brought by then: the place is only certain after 16, and heartbeats do not
+            count.
+        own_slow_seconds: how long it is searched in a session that brings fewer: a stream of one message in two minutes still
+            gets its place.
+        min_pause_seconds: upper bound of the first pause after such a session; it doubles with each that follows. What kept
+            the place from being found, such as messages that all look alike, may be over by then.
+        max_pause_seconds: upper bound of any such pause.
         ask_seconds: how long to wait for a peer's answer before the next one is asked, too: several round trips.
         welcome_seconds: how long a peer may take to answer; its own `resume_wait_seconds` and a round trip.
         min_backoff_seconds: upper bound of the first wait after no peer had a stream; doubles with each round.
@@ -150,6 +159,11 @@ class RelaySettings:
     try_seconds: float = 0.05
     history_messages: int = 4096
     renew_seconds: float = 30.0
+    own_seconds: float = 30.0
+    own_messages: int = 32
+    own_slow_seconds: float = 3600.0
+    min_pause_seconds: float = 60.0
+    max_pause_seconds: float = 3600.0
     ask_seconds: float = 0.05
     welcome_seconds: float = 1.5
     min_backoff_seconds: float = 0.05

@@ -2,7 +2,8 @@
 
 The laws: where the stream goes on in the same epoch, the next message is the one after the last (unless the identities of the
 messages fit in several places of the origin's stream); what is known to be missing is announced; the stream never stops while
-a source has messages; and lobbies that relay each other's streams never form a loop.
+a source has messages; an own session in which the place is not found is not kept for ever beside a peer's stream, which goes
+on; and lobbies that relay each other's streams never form a loop.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from tests.support.content_ring import content_batch, content_ring, content_window
 
 from lobby_gateway.lobby.stream_source import (
@@ -22,14 +23,18 @@ from lobby_gateway.lobby.stream_source import (
     Forget,
     Publish,
     Rank,
+    Resume,
     Skip,
     Source,
     StreamSources,
+    Suspend,
 )
 from lobby_gateway.settings import RelaySettings
 from lobby_gateway.trunk.ring import MessageRing
 
-SETTINGS = RelaySettings(candidate_messages=40)
+SETTINGS = RelaySettings(
+    candidate_messages=40, own_messages=30, own_slow_seconds=60.0, min_pause_seconds=40.0, max_pause_seconds=80.0
+)
 
 
 @dataclass(eq=False)
@@ -57,10 +62,26 @@ class OneLobby(RuleBasedStateMachine):
         self.feeds: list[Feed] = []
         self.published: list[int | None] = []  # indices; None: a new epoch, or an announced gap
         self.peers = 0
+        self.suspended = False  # no session of its own may be opened
+        self.beside_since: float | None = None  # when a session of its own began to be open beside a peer's stream
         self.lives = (
             0  # sources that know no place for this lobby: peers that said so, sessions that were too late for it
         )
         self.asked: list[tuple[int, int]] = []  # cursor when a peer was asked, and the index of the next message
+
+    @initialize(follows=st.booleans(), seconds=st.sampled_from([0.0, 29.0, 31.0]))
+    def begin(self, *, follows: bool, seconds: float) -> None:
+        """Half of the runs begin with a session beside the stream of a peer that repeats itself: few others get there."""
+        if follows:
+            self.own_session_opens()
+            self.origin_sends(20)
+            (feed,) = self.feeds
+            self.deliver(feed, 20)
+            self.lose(feed)
+            self.peer_is_asked()
+            self.peer_answers_exactly(0)
+            self.own_session_opens()
+            self.all_sources_bring_what_the_origin_sends("a", seconds)
 
     @rule(count=st.integers(1, 20))
     def origin_sends(self, count: int) -> None:
@@ -74,7 +95,7 @@ class OneLobby(RuleBasedStateMachine):
     def own_sessions(self) -> list[Feed]:
         return [feed for feed in self.feeds if feed.source.rank is not Rank.PEER]
 
-    @precondition(lambda self: not self.own_sessions())
+    @precondition(lambda self: not self.own_sessions() and not self.suspended)
     @rule()
     def own_session_opens(self) -> None:
         self.open(Feed(Source(Rank.OWN), len(self.origin)))
@@ -108,6 +129,17 @@ class OneLobby(RuleBasedStateMachine):
         self.lives += 1
         self.open(Feed(Source(Rank.PEER, f"p-{self.peers}"), max(0, len(self.origin) - back)), via=())
 
+    @precondition(lambda self: len(self.feeds) > 1)
+    @rule(content=st.sampled_from(["a", "ab", ""]), seconds=st.sampled_from([0.05, 31.0, 61.0]))
+    def all_sources_bring_what_the_origin_sends(self, content: str, seconds: float) -> None:
+        if content:
+            self.origin_repeats_itself([*content], 20)
+        else:
+            self.origin_sends(10)
+        for feed in list(self.feeds):
+            self.deliver(feed, len(self.origin))
+        self.time_passes(seconds)
+
     @precondition(lambda self: self.feeds)
     @rule(data=st.data(), count=st.integers(1, 12))
     def delivers(self, data: st.DataObject, count: int) -> None:
@@ -116,10 +148,7 @@ class OneLobby(RuleBasedStateMachine):
     @precondition(lambda self: self.feeds)
     @rule(data=st.data())
     def is_lost(self, data: st.DataObject) -> None:
-        feed = data.draw(st.sampled_from(self.feeds))
-        self.feeds.remove(feed)
-        self.sources.lost(feed.source, self.now)
-        self.perform()
+        self.lose(data.draw(st.sampled_from(self.feeds)))
 
     @precondition(lambda self: any(feed.source.rank is Rank.PEER for feed in self.feeds))
     @rule(data=st.data(), event=st.sampled_from(["dry", "flows", "moving", "missed", "broken"]))
@@ -159,6 +188,11 @@ class OneLobby(RuleBasedStateMachine):
         self.sources.opened(feed.source, self.now, via=via, exact_at=exact_at)
         self.perform()
 
+    def lose(self, feed: Feed) -> None:
+        self.feeds.remove(feed)
+        self.sources.lost(feed.source, self.now)
+        self.perform()
+
     def deliver(self, feed: Feed, count: int) -> None:
         end = min(feed.next + count, len(self.origin))
         if feed.next < end:
@@ -182,10 +216,37 @@ class OneLobby(RuleBasedStateMachine):
                     self.published.append(None)
                 case Close(source):
                     self.feeds = [feed for feed in self.feeds if feed.source is not source]
+                case Suspend(seconds):
+                    assert 0 < seconds <= SETTINGS.max_pause_seconds
+                    assert self.follows_a_peer
+                    own = self.own_sessions()
+                    assert own, "nothing to suspend"
+                    self.feeds = [feed for feed in self.feeds if feed not in own]
+                    self.suspended = True
+                case Resume():
+                    assert self.suspended
+                    self.suspended = False
                 case Forget():
                     self.ring.forget()
 
     # The laws
+
+    @property
+    def follows_a_peer(self) -> bool:
+        active = self.sources.active
+        return active is not None and active.rank is Rank.PEER and active.usable and not active.moving
+
+    @invariant()
+    def an_own_session_is_not_kept_for_ever_beside_the_stream_of_a_peer(self) -> None:
+        if not self.follows_a_peer or not self.own_sessions():
+            self.beside_since = None
+            return
+        self.beside_since = self.now if self.beside_since is None else self.beside_since
+        assert self.now - self.beside_since <= SETTINGS.own_slow_seconds + 0.1, "two connections for nothing"
+
+    @invariant()
+    def only_a_lobby_that_follows_a_peer_has_its_own_session_suspended(self) -> None:
+        assert not self.suspended or self.follows_a_peer
 
     @invariant()
     def the_next_message_is_the_one_after_the_last(self) -> None:
@@ -218,9 +279,9 @@ class OneLobby(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Whatever happened: a source that sends gets through, and messages that are all different end on its own session."""
-        if not self.own_sessions():
-            self.own_session_opens()
-        for _ in range(8):
+        for _ in range(12):
+            if not self.own_sessions() and not self.suspended:
+                self.own_session_opens()
             self.origin_sends(20)
             for feed in list(self.feeds):
                 self.deliver(feed, len(self.origin))

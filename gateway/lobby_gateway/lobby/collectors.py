@@ -68,6 +68,7 @@ def samples(
         "lobby_source_changes_total": changes,
         "lobby_stream_gaps_total": sources.gaps,
         "lobby_stream_skipped_messages_total": sources.skipped,
+        "lobby_origin_suspensions_total": sources.suspensions,
         "lobby_relays": sum(trunk.server.relays for trunk in trunks),
         "lobby_trunks": len(trunks),
         "lobby_trunk_behind_messages": max((trunk.server.behind for trunk in trunks), default=0),

@@ -4,6 +4,8 @@ A renewal (`origin.renew`) opens the next session before the origin ends the cur
 are open until the place of the stream is found in the new one; without it, the current one is closed first, but not before
 there is a permit to connect again (`origin.limits.connects`). A next session that the origin refuses is retried like any other
 connection, while the current one goes on.
+
+While it is suspended, because the stream of a peer does not go on in it (see `stream_source.py`), it has no connection.
 """
 
 from __future__ import annotations
@@ -27,6 +29,9 @@ from lobby_gateway.settings import ORIGIN, OriginSettings
 from lobby_gateway.websocket.frames import Batch
 
 logger = logging.getLogger(__name__)
+
+
+_SUSPENDED = "its messages do not continue the stream that comes from another lobby; see origin.identity"
 
 
 class OwnOriginListener(Protocol):
@@ -92,6 +97,7 @@ class OwnOrigin:
         self._read_secrets = read_secrets
         self._listener = listener
         self._permitted = permitted
+        self._suspended_until: float | None = None  # set while it is suspended
         limit = spec.limits.connects
         self._allowance = (
             ConnectAllowance() if limit is None else ConnectAllowance(0, count=limit.count, seconds=limit.seconds)
@@ -137,6 +143,25 @@ class OwnOrigin:
         if permitted == self._permitted:
             return
         self._permitted = permitted
+        self._permit()
+
+    def suspend(self, seconds: float) -> None:
+        """Closes all of them, since they do not continue the stream, and opens none before `resume`.
+
+        Args:
+            seconds: when that is expected.
+        """
+        logger.info("origin: the connection does not continue the stream, and is closed", extra={"retry_in": seconds})
+        self._suspended_until = self._loop.time() + seconds
+        self._permit()
+
+    def resume(self) -> None:
+        """Connects again, if it may."""
+        self._suspended_until = None
+        self._permit()
+
+    def _permit(self) -> None:
+        permitted = self._permitted and self._suspended_until is None
         if not permitted:
             self._cancel_renewal()
             if self._next is not None:
@@ -199,6 +224,9 @@ class OwnOrigin:
     def report(self) -> OriginReport:
         """The origin's part of `/seats`. While the current connection works, its reason says why a renewal fails."""
         report = self._current.connection.report()
+        if self._suspended_until is not None and self._permitted:
+            retry = max(0.0, self._suspended_until - self._loop.time())
+            report = replace(report, state=OriginState.WAITING, reason=_SUSPENDED, retry_in_seconds=retry)
         if self._next is not None and not report.reason and (problem := self._next.connection.report().reason):
             report = replace(report, reason=f"renewal: {problem}")
         return replace(report, connections=self._past_connections + sum(each.connections for each in self._reports()))

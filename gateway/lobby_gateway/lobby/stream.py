@@ -23,9 +23,11 @@ from lobby_gateway.lobby.stream_source import (
     Publish,
     Remember,
     Remembered,
+    Resume,
     Skip,
     Source,
     StreamSources,
+    Suspend,
 )
 from lobby_gateway.origin.secrets import ResolvedOrigin
 from lobby_gateway.process.backoff import Backoff
@@ -125,6 +127,7 @@ class LobbyStream:
                 relay.candidate_messages, relay.candidate_bytes, identity, index_later=ring.index_later
             ),
             identifiable=spec.identity != NONE,
+            fraction=random.random,
             settings=relay,
         )
         self.sources.set_permitted(not spec.limits.connections)
@@ -374,6 +377,10 @@ class LobbyStream:
                 if trunk is not None:
                     trunk.close()
                 self.own.give_up(source)
+            case Suspend(seconds):
+                self.own.suspend(seconds)
+            case Resume():
+                self.own.resume()
             case Changed():
                 self._changed()
 

@@ -5,6 +5,10 @@ the place after the newest message of the stream is found among them. Then the c
 and nobody downstream notices: no gap, no duplicate, the same epoch. An active source is never given up for another one except
 at such a place (a renewal that does not find it in time is the one exception).
 
+A session of the lobby's own in which the place is not found, while the stream comes from a peer, is a connection for nothing:
+after a bounded time it is suspended, which means that it is closed, and opened again after a pause, or as soon as the peer's
+stream stops. Clients notice nothing: to go on with that session would be a gap for all of them.
+
 If there is no active source, a candidate gets a bounded time to be found; after that the best one continues the stream
 as it is: a new epoch begins, and the gap is counted.
 
@@ -21,6 +25,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
+from lobby_gateway.process.backoff import Backoff
 from lobby_gateway.settings import RELAY, RelaySettings
 from lobby_gateway.trunk.position import NO_EPOCH, LiveReason, Position
 from lobby_gateway.trunk.ring import Exact, Live, MessageRing, Wait
@@ -47,6 +52,7 @@ class Source:
         before_loss: cursor in `collected`: messages before it may have been seen from the source that was lost; None: it
             began after the loss.
         since: when its stream began.
+        sought: since when its place has been sought while the stream comes from a peer; None: it does not.
         epochs: epochs of `collected` so far.
         kept: what it keeps for clients that join, by name, with the cursor in `collected` at which it came: until its
             stream is taken.
@@ -64,6 +70,7 @@ class Source:
         "name",
         "rank",
         "since",
+        "sought",
         "tried",
         "via",
     )
@@ -76,6 +83,7 @@ class Source:
         self.collected: MessageRing | None = None
         self.before_loss: int | None = None
         self.since = 0.0
+        self.sought: float | None = None
         self.epochs = 0
         self.kept: dict[str, tuple[bytes, int]] = {}
         self.history = 0
@@ -162,6 +170,22 @@ class Close:
 
 
 @dataclass(frozen=True, slots=True)
+class Suspend:
+    """Close the sessions of the lobby's own, which do not continue the stream, and open none before `Resume`.
+
+    Attributes:
+        seconds: until then, unless the stream stops earlier.
+    """
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """The lobby's own session may be opened again."""
+
+
+@dataclass(frozen=True, slots=True)
 class Forget:
     """Nobody needs the stream any more: what was published so far is stale by the time of the next one."""
 
@@ -171,7 +195,20 @@ class Changed:
     """The active source, or the lobbies that its stream comes over, changed: tell the lobbies that relay it."""
 
 
-Command = Publish | Remember | Remembered | Keep | BeginEpoch | Skip | DropRelays | Close | Forget | Changed
+Command = (
+    Publish
+    | Remember
+    | Remembered
+    | Keep
+    | BeginEpoch
+    | Skip
+    | DropRelays
+    | Close
+    | Suspend
+    | Resume
+    | Forget
+    | Changed
+)
 
 
 class StreamSources:
@@ -182,6 +219,7 @@ class StreamSources:
         changes: changes of the source, by the kind of the new one (`origin`, `renewal`, `peer`) and whether the stream went
             on at the same message (`exact`, `live`). The first source of all is not counted.
         gaps: breaks of the stream: new epochs after the first.
+        suspensions: times that the lobby's own session was closed because the stream's place was not found in it.
         skipped: messages that a peer had no longer when this lobby was to get them.
     """
 
@@ -192,6 +230,7 @@ class StreamSources:
         *,
         collect: Callable[[], MessageRing] | None = None,
         identifiable: bool = True,
+        fraction: Callable[[], float] | None = None,
         settings: RelaySettings = RELAY,
     ) -> None:
         """Prepares it; there is no source yet.
@@ -202,12 +241,14 @@ class StreamSources:
             collect: makes the ring of a candidate, with the same identities as `ring`; by default a plain one.
             identifiable: whether messages have identities (`origin.identity`); without, no stream is continued exactly, and
                 a lobby that may connect to its origin waits for that instead.
+            fraction: returns random numbers from 0 to 1, for the pauses of a suspended session; None: no jitter.
             settings: times and limits.
         """
         self.active: Source | None = None
         self.changes: Counter[tuple[str, str]] = Counter()
         self.gaps = 0
         self.skipped = 0
+        self.suspensions = 0
         self._name = name
         self._ring = ring
         self._settings = settings
@@ -221,6 +262,10 @@ class StreamSources:
         self._unasked: set[str] = set()  # peers that have not answered since then
         self._try_at: float | None = None
         self._linger_until: float | None = None  # set while the stream is no longer needed
+        self._resume_at: float | None = None  # set while the own session is suspended
+        self._pauses = Backoff(
+            base=settings.min_pause_seconds, cap=settings.max_pause_seconds, fraction=fraction, jitter=0.5
+        )
 
     # State
 
@@ -271,7 +316,8 @@ class StreamSources:
 
     def wake_at(self) -> float | None:
         """When to call `wake`; calling it earlier or later does no harm."""
-        return min((at for at in (self._try_at, self._linger_until) if at is not None), default=None)
+        times = (self._try_at, self._linger_until, self._resume_at)
+        return min((at for at in times if at is not None), default=None)
 
     # What happens
 
@@ -447,6 +493,8 @@ class StreamSources:
     def moving(self, source: Source) -> None:
         """A peer drains: another source is to be found, while its stream continues."""
         source.moving = True
+        if source is self.active:
+            self._resume()
 
     def lost(self, source: Source, now: float) -> None:
         """A source's stream ended."""
@@ -465,12 +513,16 @@ class StreamSources:
             self._linger_until = None
             self._needed = False
             self._leave()
+        if self._resume_at is not None and now >= self._resume_at:
+            self._resume()
         self._decide(now)
 
     # Decisions
 
     def _leave(self) -> None:
         """Nobody needs the stream: gives up those of peers."""
+        self._resume()
+        self._pauses.reset()
         for source in [*self._candidates, *([self.active] if self.active is not None else [])]:
             if source.rank is Rank.PEER:
                 self._close(source)
@@ -484,7 +536,10 @@ class StreamSources:
     def _stopped(self, now: float) -> None:
         """There is no stream any more; candidates keep apart what came before and after."""
         self._lost_at = now
+        self._resume()
+        self._pauses.reset()
         for each in self._candidates:
+            each.sought = None
             each.before_loss = each.collected.cursor if each.collected is not None else 0
 
     def _decide(self, now: float) -> None:
@@ -511,7 +566,10 @@ class StreamSources:
 
     def _decide_late(self, now: float, patience: float) -> None:
         """No candidate continues the stream exactly, so far; one may within `patience` seconds after the stream stopped."""
-        if self.flowing:
+        if self.active is not None and self.active.usable:
+            if self.active.rank is Rank.PEER:
+                self._bound_search(self.active, now)
+                return
             for source in self._candidates:
                 if source.rank is Rank.RENEWED and now >= source.since + self._settings.renew_seconds:
                     self._take(source, exact=False, cursor=_cursor(source))
@@ -527,6 +585,31 @@ class StreamSources:
             return
         best = min(usable, key=lambda each: (each.rank, each.moving, each.depth))
         self._take(best, exact=False, cursor=best.before_loss or 0)
+
+    def _bound_search(self, peer: Source, now: float) -> None:
+        """The place is not found yet in the own session, while the stream comes from a peer."""
+        own = [each for each in self._candidates if each.rank is not Rank.PEER]
+        for each in own:
+            each.sought = now if each.sought is None else each.sought
+        if peer.moving or not any(self._is_in_vain(each, now) for each in own):
+            return
+        self.suspensions += 1
+        seconds = self._pauses.next()
+        self._resume_at = now + seconds
+        for each in own:
+            self._remove(each)
+        self._commands.append(Suspend(seconds))
+
+    def _is_in_vain(self, source: Source, now: float) -> bool:
+        settings = self._settings
+        seconds = settings.own_seconds if _cursor(source) >= settings.own_messages else settings.own_slow_seconds
+        return source.sought is not None and now >= source.sought + seconds
+
+    def _resume(self) -> None:
+        """Nothing keeps the own session from being opened any more."""
+        if self._resume_at is not None:
+            self._resume_at = None
+            self._commands.append(Resume())
 
     def _better(self, source: Source) -> bool:
         """Whether a candidate should take over where it can do so exactly."""
@@ -578,6 +661,8 @@ class StreamSources:
         source.collected = None
         if source.rank is Rank.RENEWED:
             source.rank = Rank.OWN
+        if source.rank is Rank.OWN:
+            self._pauses.reset()
         self.active = source
         self._lost_at = None
         if collected is not None and cursor is not None:

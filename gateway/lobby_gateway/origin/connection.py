@@ -577,7 +577,8 @@ class OriginConnection:
             if not failed or told is not None:
                 logger.info("origin connected (connection %d)", report.connections, extra=told)
         elif state is State.IDLE:
-            logger.info("origin connection closed" if self._session.stopped else "origin idle: no client needs it")
+            unneeded = not self._needed and not self._session.stopped
+            logger.info("origin idle: no client needs it" if unneeded else "origin connection closed")
         self._logged = state
 
 

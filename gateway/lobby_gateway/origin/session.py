@@ -271,6 +271,8 @@ class OriginSession:
             return
         self._needed = needed
         if not self._permitted:
+            if not needed:
+                self._last = None  # see `_forget_if_unwanted`; its owner knows whether others have the stream
             return
         if needed:
             self._want(now)
@@ -868,7 +870,7 @@ class OriginSession:
             self._forget_if_unwanted()
 
     def _forget_if_unwanted(self) -> None:
-        if self._streamed and not self._wanted and not self._stopped:
+        if self._streamed and not self._needed and not self._wanted and not self._stopped:
             self._streamed = False
             self._last = None  # a cursor from before would ask for what nobody needs any more
             self._commands.append(Forget())

@@ -37,6 +37,7 @@ class FakeConnection:
         self.reason = ""
         self.retry_in_seconds = 0.0
         self.closed = asyncio.Event()
+        self.permits: list[bool] = []
         self.reconnects = 0
         self.reconnecting = False
 
@@ -60,6 +61,9 @@ class FakeConnection:
         self.state = OriginState.CONNECTED
         self.connections += 1
         self.begin_epoch()
+
+    def set_permitted(self, permitted: bool) -> None:
+        self.permits.append(permitted)
 
     def end(self) -> None:
         self.state = OriginState.WAITING
@@ -260,3 +264,27 @@ def test_without_overlap_a_renewal_that_waits_for_a_permit_is_begun_once(
     with caplog.at_level("INFO"):
         run(main())
     assert [each.getMessage() for each in caplog.records] == ["origin: renewing the connection"]
+
+
+def test_a_suspended_origin_has_no_connection_and_says_why_until_it_is_resumed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def main() -> None:
+        async with streaming(monkeypatch) as (origin, made):
+            made[0].renew()
+            origin.suspend(60.0)
+            await until(made[1].closed.is_set)
+            made[0].state = OriginState.IDLE
+            report = origin.report()
+            assert report.state is OriginState.WAITING
+            assert "do not continue the stream" in report.reason
+            assert 59 < report.retry_in_seconds <= 60
+            origin.set_permitted(False)
+            assert origin.report().state is OriginState.IDLE
+            origin.set_permitted(True)
+            assert not any(made[0].permits)
+            origin.resume()
+            assert made[0].permits[-1]
+            assert origin.report().state is OriginState.IDLE
+
+    run(main())

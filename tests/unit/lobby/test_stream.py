@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
+from tests.support.origins import FakeOrigin
 from tests.support.sockets import run
+from tests.support.specs import resolved
+from tests.support.streams import numbered
 from tests.support.up import lobby_resource
 from tests.support.waiting import until
 
@@ -15,17 +18,38 @@ from lobby_gateway.lobby import stream as streams
 from lobby_gateway.lobby.stream import LobbyStream
 from lobby_gateway.lobby.stream_source import Rank, Source
 from lobby_gateway.process.peer_list import Peer, PeerList, Version
+from lobby_gateway.process.seat_reports import OriginState
 from lobby_gateway.resource.schema import validate_and_default
-from lobby_gateway.resource.spec import lobby_from_resource
-from lobby_gateway.settings import LobbySettings
+from lobby_gateway.resource.spec import Lobby, lobby_from_resource
+from lobby_gateway.settings import LobbySettings, RelaySettings
 from lobby_gateway.trunk.position import LiveReason
 from lobby_gateway.trunk.records import Welcome
 from lobby_gateway.trunk.ring import MessageRing
+from lobby_gateway.websocket.frames import Batch
+
+PEER = Peer(name="prices-2", address="127.0.0.1:1")
 
 
-def told(number: int) -> PeerList:
-    peers = (Peer(name="prices-2", address="127.0.0.1:1"),)
-    return PeerList(version=Version(1, number), connect=False, peers=peers)
+def told(number: int, *peers: Peer, connect: bool = False) -> PeerList:
+    return PeerList(version=Version(1, number), connect=connect, peers=peers)
+
+
+def lobby_of(url: str, **fields: Any) -> Lobby:
+    resource = lobby_resource("prices", url, **{f"origin_{name}": value for name, value in fields.items()})
+    return lobby_from_resource(validate_and_default(resource, "test"))
+
+
+def stream_of(lobby: Lobby, ring: MessageRing, owner: Any, settings: LobbySettings) -> LobbyStream:
+    return LobbyStream(
+        lobby,
+        "prices-1",
+        ring,
+        owner,
+        keys=TokenKeys([b"k" * 32]),
+        resolved=resolved(lobby.spec.origin),
+        read_secrets=lambda: resolved(lobby.spec.origin),
+        settings=settings,
+    )
 
 
 class Owner:
@@ -49,7 +73,7 @@ class WillingPeer:
 
     async def open(self, *_: Any, **__: Any) -> str:
         WillingPeer.asked += 1
-        self._owner.tell(told(2))
+        self._owner.tell(told(2, PEER))
         welcome = Welcome(False, LiveReason.NO_POSITION, True, 5, 5, 7, 0, "prices-2")
         self._owner.peer_opened(self, welcome)  # type: ignore[arg-type]
         return ""
@@ -59,23 +83,13 @@ class WillingPeer:
 
 
 def test_no_peer_is_asked_once_the_stream_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    resource = lobby_resource("prices", "ws://127.0.0.1:1", origin_limits={"connections": 1})
-    lobby = lobby_from_resource(validate_and_default(resource, "test"))
+    lobby = lobby_of("ws://127.0.0.1:1", limits={"connections": 1})
 
     async def main() -> None:
         monkeypatch.setattr(streams, "PeerTrunk", WillingPeer)
         monkeypatch.setattr(WillingPeer, "asked", 0)
-        stream = LobbyStream(
-            lobby,
-            "prices-1",
-            MessageRing(),
-            Owner(),
-            keys=TokenKeys([b"k" * 32]),
-            resolved=None,
-            read_secrets=NotImplemented,
-            settings=LobbySettings(),
-        )
-        stream.tell(told(1))
+        stream = stream_of(lobby, MessageRing(), Owner(), LobbySettings())
+        stream.tell(told(1, PEER))
         stream.set_needed(True)
         running = asyncio.create_task(stream.run())
         await until(lambda: stream.sources.flowing)
@@ -86,3 +100,81 @@ def test_no_peer_is_asked_once_the_stream_is_there(monkeypatch: pytest.MonkeyPat
         await asyncio.wait([running])
 
     run(main())
+
+
+class RingOwner(Owner):
+    """Keeps the stream."""
+
+    def __init__(self, ring: MessageRing) -> None:
+        self.ring = ring
+        self.epochs = 0
+
+    def begin_epoch(self) -> None:
+        self.epochs += 1
+        self.ring.begin_epoch(self.epochs)
+
+    def publish(self, batch: Batch) -> None:
+        self.ring.append(batch)
+
+
+class ExactPeer(WillingPeer):
+    """A trunk to a peer that continues the stream where it stopped."""
+
+    made: ClassVar[list[ExactPeer]] = []
+
+    async def open(self, *_: Any, **__: Any) -> str:
+        ExactPeer.made.append(self)
+        welcome = Welcome(True, LiveReason.NONE, True, 5, 5, 7, 0, "prices-2")
+        self._owner.peer_opened(self, welcome)  # type: ignore[arg-type]
+        return ""
+
+
+def test_an_own_connection_without_the_place_is_closed_until_the_peers_stream_stops(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Real connections to the origin, beside a peer's stream that goes on."""
+    relay = RelaySettings(own_seconds=0.05, own_messages=20)
+
+    async def main() -> None:
+        monkeypatch.setattr(streams, "PeerTrunk", ExactPeer)
+        monkeypatch.setattr(ExactPeer, "made", [])
+        async with FakeOrigin() as origin:
+            reconnect = {"minMilliseconds": 10, "maxMilliseconds": 20}
+            lobby = lobby_of(origin.url, connect="Always", reconnect=reconnect)
+            ring = MessageRing()
+            owner = RingOwner(ring)
+            stream = stream_of(lobby, ring, owner, LobbySettings(relay=relay))
+            stream.tell(told(1, connect=True))
+            running = asyncio.create_task(stream.run())
+            await origin.until_open()
+            await origin.send(*(f"first {number}" for number in range(20)))
+            await until(lambda: ring.cursor == 20)
+            stream.tell(told(2, PEER, connect=True))
+            origin.end_connections()
+            await until(lambda: stream.sources.via == ("prices-2",))
+            (peer,) = (each for each in ExactPeer.made if each.source is stream.sources.active)
+
+            await origin.until_connected(2)
+            await origin.until_open()
+            await origin.send(*(f"second {number}" for number in range(20)))
+            await until(lambda: not origin.open)
+            report = stream.own.report()
+            assert (report.state, stream.own.permitted) == (OriginState.WAITING, True)
+            assert report.retry_in_seconds > 20
+            stream.peer_received(peer, numbered(range(3)))  # type: ignore[arg-type]
+            assert (ring.cursor, owner.epochs) == (23, 1)
+
+            stream.tell(told(3, connect=True))
+            stream.peer_lost(peer, "gone")  # type: ignore[arg-type]
+            await origin.until_connected(3)
+            await origin.until_open()
+            await origin.send("third")
+            await until(lambda: ring.cursor == 24)
+            assert origin.most_open == 1
+            assert stream.sources.suspensions == 1
+            running.cancel()
+            await asyncio.wait([running])
+
+    with caplog.at_level("INFO"):
+        run(main())
+    assert "origin: the connection does not continue the stream, and is closed" in caplog.messages

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from tests.support.streams import numbered, numbers
 
 from lobby_gateway.lobby.stream_source import (
@@ -16,10 +17,12 @@ from lobby_gateway.lobby.stream_source import (
     Rank,
     Remember,
     Remembered,
+    Resume,
     Source,
     StreamSources,
+    Suspend,
 )
-from lobby_gateway.settings import IdentitySettings
+from lobby_gateway.settings import RELAY, IdentitySettings
 from lobby_gateway.trunk.ring import MessageRing
 
 
@@ -159,6 +162,100 @@ def test_an_own_session_waits_for_a_second_for_a_peer_that_has_the_place() -> No
     lobby.later(1.0)
     assert lobby.published[-2:] == [25, 26]  # nothing that came is lost
     assert lobby.sources.gaps == 1
+
+
+def beside_a_peer() -> tuple[Lobby, Source, Source]:
+    """A lobby that follows a peer, whose own session is open again, and brings nothing of the stream."""
+    lobby, own = streaming(*range(20))
+    lobby.lost(own)
+    peer, again = Source(Rank.PEER, "a-2"), Source(Rank.OWN)
+    lobby.opened(peer, exact_at=lobby.ring.cursor)
+    lobby.opened(again)
+    return lobby, peer, again
+
+
+def suspended() -> tuple[Lobby, Source]:
+    lobby, peer, own = beside_a_peer()
+    lobby.got(own, *range(1000, 1032))
+    assert lobby.later(29.9) == []
+    assert lobby.later(0.1) == [Suspend(60.0)]
+    assert lobby.sources.candidates == ()
+    return lobby, peer
+
+
+def test_an_own_session_whose_place_is_not_found_is_suspended_while_the_peers_stream_goes_on() -> None:
+    lobby, peer = suspended()
+    lobby.got(peer, 20, 21)
+    assert lobby.published == list(range(22))
+    assert (lobby.sources.gaps, lobby.sources.suspensions) == (0, 1)
+    assert lobby.later(59.9) == []
+    assert lobby.later(0.1) == [Resume()]
+    assert lobby.sources.wake_at() is None
+
+
+def test_each_pause_of_an_own_session_is_longer_until_it_is_an_hour() -> None:
+    lobby, _ = suspended()
+    pauses: list[float] = []
+    for _ in range(7):
+        lobby.later(RELAY.max_pause_seconds)
+        own = Source(Rank.OWN)
+        lobby.opened(own)
+        lobby.got(own, *range(1000, 1032))
+        pauses += [each.seconds for each in lobby.later(30.0) if isinstance(each, Suspend)]
+    assert pauses == [120, 240, 480, 960, 1920, 3600, 3600]
+
+
+def test_the_place_in_an_own_session_that_brings_few_messages_is_searched_for_longer() -> None:
+    lobby, peer, own = beside_a_peer()
+    for number in range(20, 40):
+        lobby.got(own, number)
+        lobby.got(peer, number)
+        commands = lobby.later(120)
+        if Close(peer) in commands:
+            break
+    assert lobby.sources.active is own
+    assert lobby.published == list(range(number + 1))
+    lobby, peer, own = beside_a_peer()
+    lobby.got(own, 1000)
+    assert lobby.later(RELAY.own_slow_seconds - 1) == []
+    assert lobby.later(1) == [Suspend(60.0)]
+
+
+@pytest.mark.parametrize("how", ["lost", "dry", "moving"])
+def test_a_suspended_session_is_resumed_as_soon_as_the_peers_stream_stops(how: str) -> None:
+    lobby, peer = suspended()
+    if how == "lost":
+        commands = lobby.lost(peer)
+    elif how == "dry":
+        lobby.sources.told(peer, None, lobby.now)
+        commands = lobby.perform()
+    else:
+        lobby.sources.moving(peer)
+        commands = lobby.perform()
+    assert Resume() in commands
+    own = Source(Rank.OWN)
+    lobby.opened(own)
+    lobby.got(own, *range(30, 62))
+    assert not any(isinstance(each, Suspend) for each in lobby.later(100))
+    assert (lobby.sources.active is own) == (how != "moving")
+
+
+def test_a_renewal_beside_a_peers_stream_does_not_break_that() -> None:
+    lobby, peer, own = beside_a_peer()
+    renewed = Source(Rank.RENEWED)
+    lobby.opened(renewed)
+    lobby.got(own, *range(1000, 1032))
+    lobby.got(renewed, *range(1000, 1032))
+    assert lobby.later(30.0) == [Suspend(60.0)]
+    assert lobby.sources.active is peer
+    assert lobby.sources.candidates == ()
+    assert lobby.sources.gaps == 0
+
+
+def test_a_suspended_session_is_resumed_when_nobody_needs_the_stream() -> None:
+    lobby, peer = suspended()
+    lobby.sources.set_needed(False, lobby.now)
+    assert lobby.later(10) == [Resume(), Close(peer), Forget(), Changed()]
 
 
 def test_without_identities_a_lobby_waits_for_its_own_session() -> None:

@@ -1236,7 +1236,7 @@ def test_a_permit_that_is_withdrawn_closes_an_open_connection_at_once() -> None:
     shell.wanted()
     shell.opened()
     shell.session.set_permitted(False, shell.now)
-    assert BeginClose(1000) in shell.took()
+    assert shell.took() == [BeginClose(1000)]  # the clients keep what they have: another lobby may continue the stream
     assert shell.lost() == []
     assert shell.state is State.IDLE
     assert shell.wanted(False) == shell.wanted() == []

@@ -392,26 +392,8 @@ def test_a_peer_that_is_lost_during_its_history_leaves_nothing() -> None:
     assert lobby.sources.seeking
 
 
-def test_a_source_whose_place_takes_long_to_compute_is_waited_for() -> None:
-    ring = MessageRing(index_later=lambda _: None, settings=IdentitySettings(index_bytes=1, index_seconds=3))
-    lobby, own = Lobby(ring=ring), Source(Rank.OWN)
-    lobby.opened(own)
-    lobby.got(own, *range(40))
-    lobby.sources.ask({"a-2"})
-    lobby.lost(own)
-    again = Source(Rank.OWN)
-    lobby.opened(again)
-    lobby.got(again, *range(10, 50))  # an origin that repeats the latest messages
-    lobby.later(1.5)
-    assert lobby.published == list(range(40))
-    while ring.index_more():
-        pass
-    lobby.later(0.1)
-    assert lobby.published == list(range(50))
-    assert dict(lobby.sources.changes) == {("origin", "exact"): 1}
-
-
-def test_a_source_whose_place_takes_too_long_to_compute_takes_over_as_it_is() -> None:
+def slow_to_search() -> Lobby:
+    """A lobby whose new session begins with the latest messages, which are found only when the identities are computed."""
     ring = MessageRing(index_later=lambda _: None, settings=IdentitySettings(index_bytes=1, index_seconds=3))
     lobby, own = Lobby(ring=ring), Source(Rank.OWN)
     lobby.opened(own)
@@ -421,6 +403,22 @@ def test_a_source_whose_place_takes_too_long_to_compute_takes_over_as_it_is() ->
     again = Source(Rank.OWN)
     lobby.opened(again)
     lobby.got(again, *range(10, 50))
+    return lobby
+
+
+def test_a_source_whose_place_takes_long_to_compute_is_waited_for() -> None:
+    lobby = slow_to_search()
+    lobby.later(1.5)
+    assert lobby.published == list(range(40))
+    while lobby.ring.index_more():
+        pass
+    lobby.later(0.1)
+    assert lobby.published == list(range(50))
+    assert dict(lobby.sources.changes) == {("origin", "exact"): 1}
+
+
+def test_a_source_whose_place_takes_too_long_to_compute_takes_over_as_it_is() -> None:
+    lobby = slow_to_search()
     lobby.later(4.1)
     assert dict(lobby.sources.changes) == {("origin", "live"): 1}
 

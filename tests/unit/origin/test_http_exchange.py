@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from ipaddress import ip_network
 from typing import Any
 
@@ -88,28 +88,20 @@ def test_every_form_of_a_body_is_read(answer: bytes) -> None:
     run(main())
 
 
-async def endless_body(writer: asyncio.StreamWriter) -> None:
-    writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-    while True:
-        writer.write(b"9\r\ns3cr3ts3c\r\n" * 100)
-        await writer.drain()
-        await asyncio.sleep(0)
+def endless(start: bytes, piece: bytes, *, pause: float = 0) -> Callable[[asyncio.StreamWriter], Awaitable[None]]:
+    async def answer(writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\n" + start)
+        while True:
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(pause)
+
+    return answer
 
 
-async def endless_head(writer: asyncio.StreamWriter) -> None:
-    writer.write(b"HTTP/1.1 200 OK\r\n")
-    while True:
-        writer.write(b"X-S3cr3t: s3cr3t\r\n" * 100)
-        await writer.drain()
-        await asyncio.sleep(0)
-
-
-async def dripping(writer: asyncio.StreamWriter) -> None:
-    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n")
-    while True:
-        writer.write(b".")
-        await writer.drain()
-        await asyncio.sleep(0.01)
+endless_body = endless(b"Transfer-Encoding: chunked\r\n\r\n", b"9\r\ns3cr3ts3c\r\n" * 100)
+endless_head = endless(b"", b"X-S3cr3t: s3cr3t\r\n" * 100)
+dripping = endless(b"Content-Length: 900\r\n\r\n", b".", pause=0.01)
 
 
 @pytest.mark.parametrize(

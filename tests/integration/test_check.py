@@ -52,6 +52,7 @@ def test_a_file_is_told_in_words_without_its_texts(tmp_path: Path) -> None:
             {"contains": "error", "end": {"reason": "msg.error", "refused": True}},
             {"contains": "going away", "renew": True},
             {"contains": "state", "keep": "state", "forward": False},
+            {"when": "text == ''", "send": ""},
         ]
         file = lobby_file(tmp_path, login("wss://feed.example", origin_onMessage=rules))
         code, out, error = await check("-f", file)
@@ -65,6 +66,7 @@ def test_a_file_is_told_in_words_without_its_texts(tmp_path: Path) -> None:
             "  onMessage[0]: if it contains 'error': end the connection (refused; the reason is msg.error)",
             "  onMessage[1]: if it contains 'going away': renew the connection",
             "  onMessage[2]: if it contains 'state': keep it as state for clients that join, drop it",
+            "  onMessage[3]: if text == '': send an empty text",
         ]
 
     run(main(), deadline=60)

@@ -103,7 +103,7 @@ _EARLY = {Early.FORWARD: "kept for clients", Early.DROP: "dropped"}
 def _sent(text: str | None, data: str | None) -> str:
     if data is not None:
         return "send a binary message"
-    return f"send a text of {len(text or '')} characters"
+    return f"send a text of {len(text)} characters" if text else "send an empty text"
 
 
 def _called(http: HttpSpec) -> str:

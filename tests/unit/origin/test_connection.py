@@ -407,6 +407,27 @@ def test_answer_and_first_messages_in_one_write_are_parted_rightly() -> None:
     run(main())
 
 
+def test_an_empty_text_is_a_message_like_others() -> None:
+    """SocketCluster pings with one, and wants one."""
+    fields: dict[str, Any] = {
+        "onConnect": [{"send": ""}, {"expect": {"json": {}, "when": 'text == "hello"', "timeoutSeconds": 5}}],
+        "onMessage": [{"when": 'text == ""', "send": "", "forward": False}],
+        "every": [{"seconds": 1, "send": ""}],
+    }
+
+    async def main() -> None:
+        async with FakeOrigin(on_message=lambda _: ["hello"]) as origin, running(origin.url, **fields) as lobby:
+            await origin.until_open()
+            seen = origin.connections[0]
+            await lobby.until_state(OriginState.CONNECTED)
+            assert seen.messages == [""]
+            await origin.send("")
+            await origin.until(lambda: seen.messages == ["", ""])
+            await origin.until(lambda: seen.messages == ["", "", ""])  # of `every`
+
+    run(main())
+
+
 def test_origin_that_does_not_know_us_is_left_and_no_secret_is_shown(caplog: pytest.LogCaptureFixture) -> None:
     steps = [{"send": "login $(KEY)"}, {"expect": {"json": {"/ok": True}, "timeoutSeconds": 300}}]
 

@@ -1,7 +1,8 @@
 """Both ends of a trunk joined in memory: slow consumers, evictions, lost trunks, moved clients, claims.
 
 The laws: a consumer receives every message once and in order, except the exact number announced by MISSED; the same holds for
-every group of clients that moves from one trunk to the next; no seat is ever lost or granted twice.
+every group of clients that moves from one trunk to the next; no seat is ever lost or granted twice. Whoever joins gets what is
+kept before all others, and afterwards each kept message of the stream that is newer, but none twice.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ from tests.support.streams import SeatsOnly, numbered, numbers
 
 from lobby_gateway.trunk.consumer import TrunkConsumer
 from lobby_gateway.trunk.identity import digest
+from lobby_gateway.trunk.kept import KeptFrame, KeptMessages
 from lobby_gateway.trunk.position import DIGESTS_KEPT, LiveReason, Position
 from lobby_gateway.trunk.records import (
     Claim,
     Granted,
+    Kept,
     Messages,
     Missed,
     Release,
@@ -31,6 +34,7 @@ from lobby_gateway.trunk.records import (
 )
 from lobby_gateway.trunk.ring import MessageRing
 from lobby_gateway.trunk.server import TrunkServer
+from lobby_gateway.websocket.frames import Batch, Opcode, frame
 
 SEATS = 10
 ELSEWHERE = 10**9  # the epoch of another lobby
@@ -47,6 +51,14 @@ class Group:
 
 
 @dataclass
+class Joiner:
+    """A client that joined: what it got first, by name, and which kept messages of the stream then; None after a miss."""
+
+    first: dict[str, bytes]
+    streamed: list[int] | None = field(default_factory=list)
+
+
+@dataclass
 class Trunk:
     """A trunk, its data in flight, and what its consumer received."""
 
@@ -58,6 +70,9 @@ class Trunk:
     seen: Seen = field(default_factory=list)
     groups: dict[int, Group] = field(default_factory=dict)
     joined: list[Group] = field(default_factory=list)
+    kept: KeptMessages = field(default_factory=KeptMessages)
+    received: int = 0  # messages of the stream, without those that were missed
+    joiners: list[Joiner] = field(default_factory=list)
 
 
 class TrunkMachine(RuleBasedStateMachine):
@@ -70,6 +85,8 @@ class TrunkMachine(RuleBasedStateMachine):
         self.epoch = self.offset = 0
         self.trunks: list[Trunk] = []
         self.positions: list[Position] = []
+        self.streamed: list[int] = []  # numbers of kept messages of the stream
+        self.aside = 0
         self.origin_reconnects()
 
     # The lobby
@@ -85,6 +102,24 @@ class TrunkMachine(RuleBasedStateMachine):
         self.places += [(self.epoch, self.offset + n) for n in range(count)]
         self.offset += count
         self.ring.append(numbered(range(first, first + count)))
+
+    @rule(before=st.integers(0, 3), behind=st.integers(0, 3))
+    def origin_sends_what_is_kept(self, before: int, behind: int) -> None:
+        """A message of the stream among others in one read."""
+        number = len(self.places) + before
+        self.keep("streamed", KeptFrame(numbered([number]).data, ahead=before + 1))
+        self.streamed.append(number)
+        self.origin_sends(before + 1 + behind)
+
+    @rule(tell=st.booleans())
+    def origin_sends_what_is_only_kept(self, tell: bool) -> None:
+        self.aside += 1
+        self.keep("aside", KeptFrame(frame(Opcode.TEXT, b"aside %d" % self.aside)), tell=tell)
+
+    def keep(self, name: str, message: KeptFrame, *, tell: bool = False) -> None:
+        self.ring.kept.put({name: message}, cursor=self.ring.cursor, tell=tell)
+        for trunk in self.trunks:
+            trunk.server.send_kept()
 
     @rule()
     def drain(self) -> None:
@@ -148,6 +183,12 @@ class TrunkMachine(RuleBasedStateMachine):
         consumer = data.draw(st.sampled_from([t.consumer for t in self.trunks if t.consumer.held]))
         consumer.release(data.draw(st.integers(0, consumer.held)))
 
+    @precondition(lambda self: any(trunk.consumer.welcomed for trunk in self.trunks))
+    @rule(data=st.data())
+    def client_joins(self, data: st.DataObject) -> None:
+        trunk = data.draw(st.sampled_from([each for each in self.trunks if each.consumer.welcomed]))
+        trunk.joiners.append(Joiner(trunk.kept.frames(trunk.received)))
+
     @precondition(lambda self: self.trunks)
     @rule(data=st.data())
     def remember_position(self, data: st.DataObject) -> None:
@@ -186,6 +227,14 @@ class TrunkMachine(RuleBasedStateMachine):
             for group in (*trunk.groups.values(), *trunk.joined):
                 self.check(group.seen, group.first)
 
+    @invariant()
+    def no_kept_message_is_got_twice(self) -> None:
+        for joiner in (joiner for trunk in self.trunks for joiner in trunk.joiners):
+            first = joiner.first.get("streamed")
+            if first is not None and joiner.streamed is not None:
+                (number,) = numbers(Batch.scan(first))
+                assert all(number < each for each in joiner.streamed)
+
     def teardown(self) -> None:
         """Finally, everything in flight arrives: every consumer has every message, and every claim its answer."""
         for _ in range(3):
@@ -206,6 +255,12 @@ class TrunkMachine(RuleBasedStateMachine):
                 if group.exact:
                     assert group.first is not None
                     assert len(group.seen) == len(self.places) - group.first
+            assert trunk.kept.frames(trunk.received) == self.ring.kept.frames(self.ring.cursor)
+            for joiner in trunk.joiners:
+                if self.streamed and joiner.streamed is not None:
+                    first = joiner.first.get("streamed")
+                    assert first == numbered(self.streamed[-1:]).data or self.streamed[-1] in joiner.streamed
+        self.no_kept_message_is_got_twice()
         self.seats_are_conserved()
         self.nothing_is_repeated_reordered_or_missed_silently()
 
@@ -281,12 +336,22 @@ class TrunkMachine(RuleBasedStateMachine):
                     place = self.number_of(Position(record.epoch, record.offset))
                     group.first = None if place is None else place - len(group.seen)
                 trunk.joined.append(group)
+            elif isinstance(record, Kept):
+                trunk.kept.put({record.name: KeptFrame(record.frame, record.ahead)}, cursor=trunk.received)
             else:
                 assert isinstance(record, Granted | Status)
 
-    @staticmethod
-    def publish(trunk: Trunk, seen: Seen) -> None:
+    def publish(self, trunk: Trunk, seen: Seen) -> None:
         trunk.seen += seen
+        if None in seen:
+            trunk.kept.settle(None)
+        else:
+            trunk.received += len(seen)
+        for joiner in trunk.joiners:
+            if None in seen:
+                joiner.streamed = None
+            elif joiner.streamed is not None:
+                joiner.streamed += [each for each in seen if each in self.streamed]
         for group in trunk.joined:
             group.seen += seen
 

@@ -30,6 +30,7 @@ from lobby_gateway.resource.spec import (
     RuleSpec,
     lobby_from_resource,
 )
+from lobby_gateway.trunk.kept import KeptFrame
 from lobby_gateway.websocket.frames import Batch, header_size
 
 _SHOWN_MESSAGES = 3
@@ -208,9 +209,9 @@ class _Trial:
         self._began = True
         self._say("the stream begins")
 
-    def _keep(self, messages: Mapping[str, bytes]) -> None:
+    def _keep(self, messages: Mapping[str, KeptFrame]) -> None:
         if self._messages < _SHOWN_MESSAGES:
-            for name, frame in messages.items():
+            for name, (frame, _) in messages.items():
                 told = f"{len(frame) - header_size(frame, 0)} bytes" if frame else "nothing: the message is too large"
                 self._say(f"kept as {name}: {told}")
 

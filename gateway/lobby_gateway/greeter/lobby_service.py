@@ -348,12 +348,19 @@ class LobbyService:
             "moved clients" if moved else "resumed a client",
             extra={"lobby": trunk.id.name, "clients": len(group.clients), "verdict": verdict, "reason": group.reason},
         )
-        answer = [resume_answer(group.reason), *(group.replay if group.exact or group.replay else trunk.latest())]
+        answer = [resume_answer(group.reason)]
+        if group.exact:
+            answer += group.replay
+        else:
+            answer += trunk.after_kept(group.replay) if group.replay else trunk.latest()
         for client in list(group.clients):
             seat = seat_of(client)
             seat.group = None
             seat.position = None
-            trunk.bus.attach(client, answer if client in resuming else group.replay)
+            if client in resuming:
+                trunk.bus.attach(client, answer)
+            else:
+                trunk.bus.attach(client, group.replay if group.exact else trunk.after_kept(group.replay, seat.kept))
             if trunk.moving:
                 self._schedule_move(client, trunk)
         self._release_old_seats(group)
@@ -400,9 +407,10 @@ class LobbyService:
                 self._leave(group)  # they have a seat already
             else:
                 self._call_back(group)
-        position = trunk.position() if len(trunk.bus) else None
+        position, kept = (trunk.position(), trunk.kept) if len(trunk.bus) else (None, {})
         for client in list(trunk.bus):
             trunk.bus.detach(client)
+            seat_of(client).kept = kept
             self._requeue(client, position, now)
         for group in trunk.groups:
             if group.scouting:
@@ -484,7 +492,7 @@ class LobbyService:
         """The place after the messages that a client on a stream was sent; None: not known."""
         for trunk in self._trunks.values():
             if trunk.bus is client.bus:
-                offset = trunk.offset - client.waiting_messages
+                offset = trunk.offset - client.waiting_of_stream
                 return Position(trunk.epoch, offset) if trunk.epoch != NO_EPOCH and offset >= 0 else None
         return None
 

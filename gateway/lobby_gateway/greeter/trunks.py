@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from lobby_gateway.clients.admission import Permit
@@ -25,6 +25,7 @@ from lobby_gateway.settings import TrunkConsumerSettings
 from lobby_gateway.trunk.consumer import TRUNK_CONSUMER_SETTINGS, SeatLedger, TrunkConsumer
 from lobby_gateway.trunk.consumer_connection import TrunkConsumerConnection, connect_trunk, with_each_key
 from lobby_gateway.trunk.identity import Identity, digest
+from lobby_gateway.trunk.kept import KeptFrame, KeptMessages
 from lobby_gateway.trunk.position import NO_EPOCH, LiveReason, Position
 from lobby_gateway.trunk.records import (
     STREAM,
@@ -32,6 +33,7 @@ from lobby_gateway.trunk.records import (
     FromServer,
     Granted,
     GrantReason,
+    Kept,
     Missed,
     Move,
     Origin,
@@ -40,7 +42,7 @@ from lobby_gateway.trunk.records import (
     Status,
     Welcome,
 )
-from lobby_gateway.websocket.frames import Batch
+from lobby_gateway.websocket.frames import AsideBatch, Batch
 
 _REFUSALS: dict[int, ClaimRefusal] = {GrantReason.FULL: ClaimRefusal.FULL, GrantReason.DRAINING: ClaimRefusal.DRAINING}
 
@@ -101,8 +103,10 @@ class Group:
             self.timer.cancel()
         old.bus.flush()  # a client that is lost by this is discarded
         joining = Group(self.trunk, old.position(), old)
+        kept = old.kept
         for client in list(self.clients):
             old.bus.detach(client)
+            seat_of(client).kept = kept
             joining.add(client)
         joining.old_seats = len(joining.clients)
         return joining
@@ -116,6 +120,9 @@ class Group:
         seat.waiter = None
 
 
+_NOTHING: Mapping[str, bytes] = {}
+
+
 class ClientSeat:
     """Where a client of this greeter is: the `context` of its connection.
 
@@ -126,9 +133,10 @@ class ClientSeat:
         waiter: its place in the queue, while it waits for a seat (elsewhere).
         group: with which it is about to move.
         position: where it is in the stream, while it has no trunk.
+        kept: what clients that join got first in the lobby that it left, by name: it has that already.
     """
 
-    __slots__ = ("group", "permit", "position", "trunk", "waiter")
+    __slots__ = ("group", "kept", "permit", "position", "trunk", "waiter")
 
     def __init__(self, permit: Permit, *, trunk: Trunk | None = None, resume: Position | None = None) -> None:
         """A client with a seat in the lobby of a trunk, or one that is yet to join a stream where it asks to continue."""
@@ -137,6 +145,7 @@ class ClientSeat:
         self.waiter: Waiter[PendingClient | ClientConnection] | None = None
         self.group: Group | None = None
         self.position = resume
+        self.kept: Mapping[str, bytes] = _NOTHING
 
 
 def seat_of(client: ClientConnection) -> ClientSeat:
@@ -294,6 +303,7 @@ class Trunk:
         self._settings = settings
         self._identity = identity
         self._recent = Recent(replay, settings.replay_bytes)
+        self._kept = KeptMessages()
         self._loop = asyncio.get_running_loop()
         self._connection: TrunkConsumerConnection | None = None
         self._groups: dict[int, Group] = {}
@@ -373,9 +383,23 @@ class Trunk:
         """The position after the newest message delivered to the clients of the bus."""
         return Position(NO_EPOCH, 0) if self._connection is None else self._connection.position()
 
+    @property
+    def kept(self) -> Mapping[str, bytes]:
+        """The frames that a joining client gets before all others, by name."""
+        return self._kept.frames(self.messages)
+
     def latest(self) -> Sequence[Batch]:
         """The messages that a joining client gets first."""
-        return self._recent.latest()
+        return self.after_kept(self._recent.latest())
+
+    def after_kept(self, messages: Sequence[Batch], known: Mapping[str, bytes] = _NOTHING) -> Sequence[Batch]:
+        """The same with other messages of the stream behind what is kept.
+
+        Args:
+            messages: the messages.
+            known: what is kept that the client has got already, by name.
+        """
+        return [*self._kept.first(messages, cursor=self.messages, known=known), *messages]
 
     def keep(self, messages: int) -> None:
         """Changes how many messages are kept for joining clients."""
@@ -414,11 +438,14 @@ class Trunk:
                 if isinstance(record, Status) and record.stale:
                     self._recent.clear()
                 self._observe(record.seats, record.free)
+            case Kept():
+                self._keep(record)
             case Granted():
                 self._granted(record)
             case Replay():
                 self._groups[record.id].replay.append(record.batch)
             case Missed() if record.id == STREAM:
+                self._kept.settle(None)
                 self._owner.trunk_missed(record.count)
             case Missed():
                 self._groups[record.id].exact = False
@@ -475,6 +502,12 @@ class Trunk:
             ),
             self._settings,
         )
+
+    def _keep(self, record: Kept) -> None:
+        messages = {record.name: KeptFrame(record.frame, record.ahead)}
+        kept = self._kept.put(messages, cursor=self.messages, tell=record.tell)
+        if record.tell and kept.new:
+            self.bus.tell(AsideBatch.of(kept.new))
 
     def _granted(self, record: Granted) -> None:
         self._owner.trunk_granted(self, record.granted, _REFUSALS.get(record.reason))

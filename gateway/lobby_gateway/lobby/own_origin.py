@@ -26,6 +26,7 @@ from lobby_gateway.origin.states import Failure
 from lobby_gateway.process.seat_reports import OriginReport, OriginState
 from lobby_gateway.resource.spec import OriginSpec
 from lobby_gateway.settings import ORIGIN, OriginSettings
+from lobby_gateway.trunk.kept import KeptFrame
 from lobby_gateway.websocket.frames import Batch
 
 logger = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ class OwnOriginListener(Protocol):
     def own_received(self, source: Source, batch: Batch) -> None:
         """Messages of it arrived."""
 
-    def own_kept(self, source: Source, messages: Mapping[str, bytes]) -> None:
+    def own_kept(self, source: Source, messages: Mapping[str, KeptFrame]) -> None:
         """Messages of it are to be kept for clients that join (see `OriginConnection`)."""
 
     def own_ended(self, source: Source) -> None:

@@ -16,7 +16,7 @@ from lobby_gateway.resource.spec import lobby_key
 from lobby_gateway.settings import TrunkConsumerSettings
 from lobby_gateway.trunk.consumer_connection import TrunkConsumerConnection, connect_trunk, with_each_key
 from lobby_gateway.trunk.position import Position
-from lobby_gateway.trunk.records import STREAM, Blamed, FromServer, Missed, Move, Origin, Status, Welcome
+from lobby_gateway.trunk.records import STREAM, Blamed, FromServer, Kept, Missed, Move, Origin, Status, Welcome
 from lobby_gateway.websocket.frames import Batch
 
 logger = logging.getLogger(__name__)
@@ -32,6 +32,9 @@ class PeerTrunkOwner(Protocol):
 
     def peer_received(self, trunk: PeerTrunk, batch: Batch) -> None:
         """Messages of it arrived."""
+
+    def peer_kept(self, trunk: PeerTrunk, record: Kept) -> None:
+        """A message of it is to be kept for clients that join; perhaps before `peer_opened`."""
 
     def peer_broken(self, trunk: PeerTrunk) -> None:
         """The stream of the peer did not go on exactly: what follows belongs to another epoch."""
@@ -200,6 +203,8 @@ class PeerTrunk:
                 self._owner.peer_told(self, record.via)
             case Missed() if record.id == STREAM:
                 self._owner.peer_missed(self, record.count)
+            case Kept():
+                self._owner.peer_kept(self, record)
             case Move():
                 self._owner.peer_moving(self)
             case Origin():

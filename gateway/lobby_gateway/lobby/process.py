@@ -43,6 +43,7 @@ from lobby_gateway.resource.spec import Lobby, OriginSpec
 from lobby_gateway.settings import KEPT, LobbySettings
 from lobby_gateway.trunk import records as trunk
 from lobby_gateway.trunk.identity import identity_of
+from lobby_gateway.trunk.kept import KeptFrame
 from lobby_gateway.trunk.position import Position
 from lobby_gateway.trunk.ring import MessageRing
 from lobby_gateway.trunk.server import TrunkServer
@@ -399,11 +400,13 @@ class LobbyProcess:
         for each in self._trunks:
             each.server.skip_history()
 
-    def keep(self, messages: Mapping[str, bytes], *, tell: bool) -> None:
+    def keep(self, messages: Mapping[str, KeptFrame], *, tell: bool) -> None:
         """Keeps messages for clients that join; with `tell`, those that have the stream get what is new, too."""
         kept = self._ring.kept.put(messages, cursor=self._ring.cursor, tell=tell)
-        if tell and kept.changed:
-            self._handshakes.bus.tell(AsideBatch.of(kept.changed))
+        if tell and kept.new:
+            self._handshakes.bus.tell(AsideBatch.of(kept.new))
+        for each in list(self._trunks):
+            each.send_kept()
         for name in kept.refused:
             if name not in self._refused_to_keep:  # once, not for each message
                 self._refused_to_keep.add(name)
@@ -427,6 +430,7 @@ class LobbyProcess:
         """Nobody needs the stream any more: what it had so far must not pass for fresh later."""
         self._ring.forget()
         for each in list(self._trunks):
+            each.server.send_kept()
             each.send_status()
 
     def stream_changed(self) -> None:

@@ -92,4 +92,6 @@ class ResumingClients:
         if exact:
             self._join(client, [answer, *after])
         else:
-            self._join(client, [answer, *(ring.kept.first(after) if missed else self._latest()), *after])
+            self._join(
+                client, [answer, *(ring.kept.first(after, cursor=ring.cursor) if missed else self._latest()), *after]
+            )

@@ -35,8 +35,9 @@ from lobby_gateway.process.peer_list import Peer, PeerList, Version
 from lobby_gateway.resource.spec import ConnectMode, Lobby
 from lobby_gateway.settings import LobbySettings
 from lobby_gateway.trunk.identity import NONE, Identity, digest
+from lobby_gateway.trunk.kept import KeptFrame
 from lobby_gateway.trunk.position import NO_EPOCH, LiveReason
-from lobby_gateway.trunk.records import Welcome
+from lobby_gateway.trunk.records import Kept, Welcome
 from lobby_gateway.trunk.ring import MessageRing
 from lobby_gateway.websocket.frames import Batch
 
@@ -58,7 +59,7 @@ class StreamOwner(Protocol):
     def begin_epoch(self) -> None:
         """The stream begins, or does not go on exactly."""
 
-    def keep(self, messages: Mapping[str, bytes], *, tell: bool) -> None:
+    def keep(self, messages: Mapping[str, KeptFrame], *, tell: bool) -> None:
         """Keep messages for clients that join, by name; with `tell`, those that have the stream get what is new, too."""
 
     def skip(self, count: int) -> None:
@@ -237,7 +238,7 @@ class LobbyStream:
             self.sources.received(source, batch, self._loop.time())
             self._act()
 
-    def own_kept(self, source: Source, messages: Mapping[str, bytes]) -> None:
+    def own_kept(self, source: Source, messages: Mapping[str, KeptFrame]) -> None:
         """See `OwnOriginListener`."""
         self.sources.keep(source, messages)
         self._act()
@@ -286,6 +287,12 @@ class LobbyStream:
         else:
             self.sources.received(source, batch, self._loop.time())
             self._act()
+
+    def peer_kept(self, trunk: PeerTrunk, record: Kept) -> None:
+        """See `PeerTrunkOwner`."""
+        messages = {record.name: KeptFrame(record.frame, record.ahead)}
+        self.sources.keep(trunk.source, messages, tell=record.tell)
+        self._act()
 
     def peer_broken(self, trunk: PeerTrunk) -> None:
         """See `PeerTrunkOwner`."""

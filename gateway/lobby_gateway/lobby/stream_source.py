@@ -27,6 +27,7 @@ from enum import IntEnum
 
 from lobby_gateway.process.backoff import Backoff
 from lobby_gateway.settings import RELAY, RelaySettings
+from lobby_gateway.trunk.kept import KeptFrame
 from lobby_gateway.trunk.position import NO_EPOCH, LiveReason, Position
 from lobby_gateway.trunk.ring import Exact, Live, MessageRing, Wait
 from lobby_gateway.websocket.frames import Batch
@@ -54,8 +55,8 @@ class Source:
         since: when its stream began.
         sought: since when its place has been sought while the stream comes from a peer; None: it does not.
         epochs: epochs of `collected` so far.
-        kept: what it keeps for clients that join, by name, with the cursor in `collected` at which it came: until its
-            stream is taken.
+        kept: what it keeps for clients that join, by name, until its stream is taken; with the place behind each as a
+            cursor of `collected`, or 0.
         history: messages still to come that are older than the stream: a lobby that begins with it can continue the streams
             of clients that come from elsewhere.
     """
@@ -127,11 +128,11 @@ class Keep:
     """Keep these messages for clients that join, each in place of the earlier one of its name.
 
     Attributes:
-        messages: whole frames by name; an empty one: nothing is kept under that name any more.
+        messages: by name; those that are part of the stream are published next.
         tell: the stream begins or breaks here, so clients that have it get those that are new, too.
     """
 
-    messages: Mapping[str, bytes]
+    messages: Mapping[str, KeptFrame]
     tell: bool = False
 
 
@@ -443,10 +444,10 @@ class StreamSources:
         if epoch < 0:
             self._break()
         self._commands.append(Remembered())
-        self._keep_all(source, tell=True)
+        self._keep_collected(source, collected.cursor if collected is not None else 0, tell=True)
 
-    def keep(self, source: Source, messages: Mapping[str, bytes], *, tell: bool = False) -> None:
-        """Messages of a source are to be kept for clients that join; they came no later than all that was received of it.
+    def keep(self, source: Source, messages: Mapping[str, KeptFrame], *, tell: bool = False) -> None:
+        """Messages of a source are to be kept for clients that join.
 
         Args:
             source: the source, which may not have begun yet.
@@ -457,7 +458,8 @@ class StreamSources:
             self._commands.append(Keep(messages, tell))
             return
         at = _cursor(source)
-        source.kept.update((name, (frame, at)) for name, frame in messages.items())
+        for name, (frame, ahead) in messages.items():
+            source.kept[name] = frame, at + ahead if ahead else 0
 
     def broken(self, source: Source) -> None:
         """A source's own stream did not go on exactly: what follows belongs to another epoch."""
@@ -656,7 +658,9 @@ class StreamSources:
         self._commands.append(DropRelays(source.depth))
         if not exact:
             self._break()
-            self._keep_before(source, cursor)
+        if cursor is not None and collected is not None:
+            cursor = max(cursor, collected.oldest)
+        self._keep_collected(source, _cursor(source) if cursor is None else cursor, tell=not exact)
         self._candidates.remove(source)
         source.collected = None
         if source.rank is Rank.RENEWED:
@@ -666,23 +670,16 @@ class StreamSources:
         self.active = source
         self._lost_at = None
         if collected is not None and cursor is not None:
-            self._publish_collected(collected, max(cursor, collected.oldest))
-        self._keep_all(source)
+            self._publish_collected(collected, cursor)
         self._commands.append(Changed())
         if before is not None:
             self._commands.append(Close(before))
 
-    def _keep_before(self, source: Source, cursor: int | None) -> None:
-        """The stream breaks, and goes on with what a source brought after a cursor; None: with what it brings next."""
-        before = {name: frame for name, (frame, at) in source.kept.items() if cursor is None or at <= cursor}
-        if before:
-            self._commands.append(Keep(before, tell=True))
-        for name in before:
-            del source.kept[name]
-
-    def _keep_all(self, source: Source, *, tell: bool = False) -> None:
+    def _keep_collected(self, source: Source, cursor: int, *, tell: bool) -> None:
+        """Keeps what a source keeps, since the stream goes on with what it brought after a cursor."""
         if source.kept:
-            self._commands.append(Keep({name: frame for name, (frame, _) in source.kept.items()}, tell))
+            kept = {name: KeptFrame(frame, max(0, at - cursor)) for name, (frame, at) in source.kept.items()}
+            self._commands.append(Keep(kept, tell))
             source.kept = {}
 
     def _publish_collected(self, collected: MessageRing, cursor: int) -> None:

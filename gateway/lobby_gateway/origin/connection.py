@@ -48,6 +48,7 @@ from lobby_gateway.process.repeated_failures import RepeatedFailures
 from lobby_gateway.process.seat_reports import OriginReport
 from lobby_gateway.resource.spec import OriginSpec
 from lobby_gateway.settings import ORIGIN, OriginSettings
+from lobby_gateway.trunk.kept import KeptFrame
 from lobby_gateway.websocket.client import Receiver, WebSocketClient, explain, open_websocket
 from lobby_gateway.websocket.client_handshake import ConnectFailedError, HandshakeRefusedError
 from lobby_gateway.websocket.frames import Batch, Opcode
@@ -103,7 +104,7 @@ class OriginConnection:
         closed: Callable[[int, float], bool] = lambda _code, _round_trip: False,
         forget: Callable[[], None] = lambda: None,
         renew: Callable[[], None] = lambda: None,
-        keep: Callable[[Mapping[str, bytes]], None] = lambda _messages: None,
+        keep: Callable[[Mapping[str, KeptFrame]], None] = lambda _messages: None,
         starved: Callable[[], None] = lambda: None,
         permitted: bool = True,
         allowance: ConnectAllowance | None = None,
@@ -125,8 +126,8 @@ class OriginConnection:
                 whether a client's message was the reason.
             forget: called when the stream ends because no client needs it: its messages must not be replayed later.
             renew: called when the origin asks for a new connection, while this one still works.
-            keep: called with the frames of messages to be kept for clients that join, by name; an empty one: the newest is
-                too large. Before `begin_epoch` they are those that came before the stream.
+            keep: called with messages to be kept for clients that join, by name. Before `begin_epoch` they are those that
+                came before the stream; those that are part of it are published next.
             starved: called when it begins or ceases to wait for a permit to connect.
             permitted: whether it may connect; see `set_permitted`.
             allowance: how many attempts it may make, see `OriginSession`.
@@ -499,10 +500,10 @@ class OriginConnection:
         if not task.cancelled() and (error := task.exception()) is not None and not self._finished.done():
             self._finished.set_exception(error)
 
-    def _keep_for_joiners(self, messages: Mapping[str, bytes]) -> None:
+    def _keep_for_joiners(self, messages: Mapping[str, KeptFrame]) -> None:
         """Passes on messages to be kept; logs once for each name that one is too large."""
-        for name, frame in messages.items():
-            if not frame and name not in self._too_large_to_keep:
+        for name, each in messages.items():
+            if not each.frame and name not in self._too_large_to_keep:
                 self._too_large_to_keep.add(name)
                 extra = {"keep": name, "max_bytes": self._settings.kept_message_bytes}
                 logger.warning("origin: a message is too large to be kept for clients that join", extra=extra)

@@ -14,7 +14,8 @@ from lobby_gateway.origin.captured import Captured, Known
 from lobby_gateway.origin.expressions import Expression, ExpressionError, message_variables
 from lobby_gateway.origin.literals import contains_any
 from lobby_gateway.origin.templates import MessageTemplate
-from lobby_gateway.websocket.frames import Batch, header_size
+from lobby_gateway.trunk.kept import KeptFrame
+from lobby_gateway.websocket.frames import Batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,7 @@ class Judgement:
         renew: whether the connection is to be renewed.
         end: why the connection ends; None: it does not.
         unjudged: index of the first message that is yet to be judged; None if all were.
-        kept: frames of those that are kept for clients that join, by name: the newest of each.
+        kept: those that are kept for clients that join, by name: the newest of each.
     """
 
     forwarded: Batch | None
@@ -98,7 +99,7 @@ class Judgement:
     renew: bool
     end: End | None
     unjudged: int | None
-    kept: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    kept: Mapping[str, KeptFrame] = field(default_factory=dict, repr=False)
 
 
 class MessageRules:
@@ -128,7 +129,7 @@ class MessageRules:
         hits = self._hits(batch, start, stop)
         forwarded: list[bytes] = []
         sends: list[str | bytes] = []
-        kept: dict[str, bytes] = {}
+        kept: dict[str, KeptFrame] = {}
         renew = False
         end: End | None = None
         for index in range(start, stop):
@@ -136,7 +137,7 @@ class MessageRules:
             if verdict.forward:
                 forwarded.append(frames[index])
             if verdict.keep:
-                kept[verdict.keep] = frames[index]
+                kept[verdict.keep] = KeptFrame(frames[index], len(forwarded) if verdict.forward else 0)
             if verdict.send is not None:
                 sends.append(verdict.send)
             renew = renew or verdict.renew
@@ -177,11 +178,6 @@ class MessageRules:
             if rule.when is None or rule.when.holds(variables):
                 return _apply(rule, variables, known.captured)
         return _FORWARD
-
-
-def within(frame: bytes, most: int) -> bytes:
-    """A frame to be kept; empty if its payload has more than `most` bytes."""
-    return frame if len(frame) - header_size(frame, 0) <= most else b""
 
 
 _FORWARD = Verdict()

@@ -17,10 +17,11 @@ from lobby_gateway.origin.captured import Known
 from lobby_gateway.origin.durations import Duration, seconds_of
 from lobby_gateway.origin.expressions import Expression, ExpressionError, message_variables
 from lobby_gateway.origin.http_calls import HttpCall, HttpRequest
-from lobby_gateway.origin.rules import End, MessageRules, within
+from lobby_gateway.origin.rules import End, MessageRules
 from lobby_gateway.origin.templates import MessageTemplate
 from lobby_gateway.resource.json_pointer import resolve
 from lobby_gateway.settings import KEPT, ORIGIN
+from lobby_gateway.trunk.kept import KeptFrame
 from lobby_gateway.websocket.frames import Batch, Opcode
 
 
@@ -98,7 +99,7 @@ class OriginScript:
 
     Attributes:
         calling: the HTTP call under way; None: there is none.
-        kept: frames of messages for clients that join, by name, that are not part of the stream; an empty one is too large.
+        kept: messages for clients that join, by name, that are not part of the stream.
         kept_early: the same for those that are part of it, since they are forwarded.
         deadline: when the expected message is overdue, or a pause ends; None if neither is under way.
     """
@@ -142,8 +143,8 @@ class OriginScript:
         self._rules = rules
         self._max_early = max_early_bytes
         self._max_kept = max_kept_bytes
-        self.kept: dict[str, bytes] = {}
-        self.kept_early: dict[str, bytes] = {}
+        self.kept: dict[str, KeptFrame] = {}
+        self.kept_early: dict[str, KeptFrame] = {}
         self._at = 0  # the first step that is not done
         self._awaited: dict[int, Expectation] = {}  # of consecutive `expect` steps, those that are not done
         self._after_awaited = 0  # the step behind them
@@ -361,7 +362,7 @@ class OriginScript:
     def _keep(self, name: str, frame: bytes, *, early: bool) -> None:
         """Keeps a message for clients that join; with `early` it is part of the stream, too."""
         kept, other = (self.kept_early, self.kept) if early else (self.kept, self.kept_early)
-        kept[name] = within(frame, self._max_kept)
+        kept[name] = KeptFrame(frame, len(self._early) + 1 if early else 0).within(self._max_kept)
         other.pop(name, None)
 
     def _take_early(self) -> Batch | None:

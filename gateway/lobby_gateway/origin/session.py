@@ -25,7 +25,7 @@ from lobby_gateway.origin.keepalive import Due, Keepalive
 from lobby_gateway.origin.pacing import PacedSends
 from lobby_gateway.origin.redaction import Redactor
 from lobby_gateway.origin.requests import Request
-from lobby_gateway.origin.rules import End, within
+from lobby_gateway.origin.rules import End
 from lobby_gateway.origin.script import OriginScript, Progress
 from lobby_gateway.origin.states import (
     TRANSITIONS,
@@ -57,6 +57,7 @@ from lobby_gateway.process.backoff import Backoff
 from lobby_gateway.process.seat_reports import OriginReport, OriginState
 from lobby_gateway.resource.spec import ConnectMode, OriginSpec
 from lobby_gateway.settings import ORIGIN, OriginSettings
+from lobby_gateway.trunk.kept import KeptFrame
 from lobby_gateway.websocket.frames import Batch
 from lobby_gateway.websocket.parser import Close, Event, Violation
 
@@ -638,7 +639,7 @@ class OriginSession:
         if self._uses_last:
             self._last = batch
 
-    def _keep_for_joiners(self, messages: Mapping[str, bytes]) -> None:
+    def _keep_for_joiners(self, messages: Mapping[str, KeptFrame]) -> None:
         if messages:
             self._commands.append(Keep(messages))
 
@@ -679,11 +680,11 @@ class OriginSession:
             return None
         most = self._settings.judged_per_turn
         judgement = self._rules.judge(batch, self._known(), start=self._judged, most=most)
-        if judgement.forwarded is not None:
-            self._publish(judgement.forwarded)
         if judgement.kept:
             most = self._settings.kept_message_bytes
-            self._keep_for_joiners({name: within(frame, most) for name, frame in judgement.kept.items()})
+            self._keep_for_joiners({name: each.within(most) for name, each in judgement.kept.items()})
+        if judgement.forwarded is not None:
+            self._publish(judgement.forwarded)
         self._hide_captured()
         if not self._send(judgement.sends, now):
             return None
@@ -761,9 +762,9 @@ class OriginSession:
             return None
         self._keep_for_joiners(self._script.kept)
         self._commands.append(BeginEpoch())
+        self._keep_for_joiners(self._script.kept_early)
         if progress.early is not None:
             self._publish(progress.early)
-        self._keep_for_joiners(self._script.kept_early)
         return None if progress.stream is None else self._judge(progress.stream, now)
 
     def _closed_by_origin(self, close: Close, now: float) -> None:

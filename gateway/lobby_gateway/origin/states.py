@@ -14,6 +14,7 @@ from enum import Enum, StrEnum
 from lobby_gateway.origin.http_calls import HttpRequest
 from lobby_gateway.origin.redaction import Redactor
 from lobby_gateway.process.seat_reports import OriginState
+from lobby_gateway.trunk.kept import KeptFrame
 from lobby_gateway.websocket.frames import Batch
 
 
@@ -160,13 +161,13 @@ class Publish:
 class Keep:
     """Keep messages for clients that join, each in place of the earlier one of its name.
 
-    Before `BeginEpoch` they are those that came before the stream; in it, they came no later than what was published.
+    Before `BeginEpoch` they are those that came before the stream. Those that are part of it are published next.
 
     Attributes:
-        messages: whole frames by name; an empty one: the newest message is too large.
+        messages: by name.
     """
 
-    messages: Mapping[str, bytes] = field(repr=False)
+    messages: Mapping[str, KeptFrame] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from lobby_gateway.trunk.records import (
     Granted,
     Heartbeat,
     Hello,
+    Kept,
     Messages,
     Missed,
     Move,
@@ -270,7 +271,7 @@ class TrunkConsumer:
             self._welcome(record)
         elif record is None:
             return None
-        elif not self.welcomed:
+        elif not self.welcomed and not isinstance(record, Kept):
             raise TrunkError(f"{record.TYPE.name} came before WELCOME")
         elif isinstance(record, Status):
             self._status(record)
@@ -288,7 +289,7 @@ class TrunkConsumer:
             self.moving = True
         elif isinstance(record, Origin):
             self.subprotocol = record.subprotocol
-        elif not isinstance(record, Blamed):
+        elif not isinstance(record, Blamed | Kept):
             raise TrunkError(f"{record.TYPE.name} is not a server record")
         return record
 

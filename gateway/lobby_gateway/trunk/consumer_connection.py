@@ -38,7 +38,7 @@ class TrunkListener(Protocol):
         """The next messages belong to another epoch than those before, if there were any: the lobby's stream was broken."""
 
     def trunk_record(self, record: FromServer) -> None:
-        """Any other record: `Welcome` first; `Granted`, `Replay`, `Resumed`, `Missed`, `Status`, `Move`."""
+        """Any other record: `Welcome` first, except for `Kept`; `Granted`, `Replay`, `Resumed`, `Missed`, `Status`, `Move`."""
 
     def trunk_lost(self, problem: str) -> None:
         """The trunk is lost, for a reason in one line. Called once and last, but not after `close`."""

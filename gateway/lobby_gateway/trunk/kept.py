@@ -1,13 +1,14 @@
 """The messages that everybody who joins a stream gets first: `keep` of a Lobby.
 
-Under each name the newest message is kept, whole, in the order in which the names were first used. A change has a number and
-the place in the stream at which it came, so that a reader of the stream that remembers the number learns of it in order.
+Under each name the newest message is kept, whole, in the order in which the names were first used. If it is part of the
+stream, it is kept from its place in the stream on: whoever joins before that gets it there, and the earlier one first.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from lobby_gateway.settings import KEPT, KeptSettings
@@ -15,33 +16,55 @@ from lobby_gateway.trunk.identity import digest
 from lobby_gateway.websocket.frames import AsideBatch, Batch, header_size
 
 
+class KeptFrame(NamedTuple):
+    """A message to be kept.
+
+    Attributes:
+        frame: as a whole frame; empty: nothing is kept any more, because the newest message is too large.
+        ahead: messages of the stream that are yet to come up to this one; 0: it is not part of the stream, or came already.
+    """
+
+    frame: bytes
+    ahead: int = 0
+
+    def within(self, most: int) -> KeptFrame:
+        """The same, but empty if its payload has more than `most` bytes."""
+        return self if len(self.frame) - header_size(self.frame, 0) <= most else KeptFrame(b"", self.ahead)
+
+
 class Change(NamedTuple):
-    """What is kept under a name since some place of the stream.
+    """What is kept under a name from some place of the stream on.
 
     Attributes:
         number: of the change; higher than that of all earlier ones.
         cursor: the place.
         name: the name.
-        frame: the message as a whole frame; empty: nothing is kept under the name any more.
-        tell: those who had the stream already got the message there, too.
+        frame: see `KeptFrame`.
+        streamed: the message is part of the stream, and the place is behind it.
+        tell: those who had the stream get the message, too.
     """
 
     number: int
     cursor: int
     name: str
     frame: bytes
+    streamed: bool
     tell: bool
 
+    def ahead_of(self, cursor: int) -> int:
+        """`KeptFrame.ahead` for a reader at a cursor."""
+        return max(0, self.cursor - cursor) if self.streamed else 0
 
-class Kept(NamedTuple):
+
+class Update(NamedTuple):
     """The result of `KeptMessages.put`.
 
     Attributes:
-        changed: the frames that are kept now and were not before.
+        new: the frames that are kept now and were not before, without those that are yet to come in the stream.
         refused: names whose message is too large, or one too many.
     """
 
-    changed: tuple[bytes, ...]
+    new: tuple[bytes, ...]
     refused: tuple[str, ...]
 
 
@@ -52,46 +75,50 @@ class KeptMessages:
         newest: number of the latest change.
     """
 
-    __slots__ = ("_all", "_changes", "_digests", "_settings", "newest")
+    __slots__ = ("_all", "_aside", "_before", "_changes", "_settings", "newest")
 
     def __init__(self, settings: KeptSettings = KEPT) -> None:
         self._settings = settings
         self._changes: dict[str, Change] = {}
+        self._before: dict[str, bytes] = {}  # what is kept until the stream has reached the place of the change
         self.newest = 0
         self._all: AsideBatch | None = None  # of all messages, made when needed
-        self._digests: frozenset[int] | None = None  # likewise
+        self._aside: deque[int] = deque(maxlen=_DIGESTS_KEPT)  # of the latest messages that are not part of the stream
 
-    def __len__(self) -> int:
-        return sum(bool(each.frame) for each in self._changes.values())
-
-    def put(self, messages: Mapping[str, bytes], *, cursor: int = 0, tell: bool = False) -> Kept:
-        """Keeps whole frames by name, each in place of the earlier one; an empty one takes that away.
+    def put(self, messages: Mapping[str, KeptFrame], *, cursor: int = 0, tell: bool = False) -> Update:
+        """Keeps messages by name, each in place of the earlier one.
 
         What the limits do not allow is not kept, and neither is the earlier message, which is no longer the newest.
 
         Args:
-            messages: the frames.
-            cursor: the place in the stream, not before that of the latest change.
-            tell: whether those who have the stream get what has changed, too.
+            messages: the messages.
+            cursor: the present place in the stream; never decreases.
+            tell: whether those who have the stream get what is new, too.
         """
-        changed, refused = [], []
-        for name, frame in messages.items():
+        new, refused = [], []
+        self.settle(cursor)
+        for name, (frame, ahead) in messages.items():
             kept = frame if self._has_room(name, frame) else b""
             if frame and not kept:
                 refused.append(name)
             before = self._changes.get(name)
             if (before.frame if before is not None else b"") == kept:
                 continue
+            if ahead:
+                self._before.setdefault(name, before.frame if before is not None else b"")
+            else:
+                self._before.pop(name, None)
             self.newest += 1
-            self._changes[name] = Change(self.newest, cursor, name, kept, tell)
-            self._all = self._digests = None
-            if kept:
-                changed.append(kept)
-        return Kept(tuple(changed), tuple(refused))
+            self._changes[name] = Change(self.newest, cursor + ahead, name, kept, ahead > 0, tell)
+            self._all = None
+            if kept and not ahead:
+                new.append(kept)
+                self._aside.append(_digest(kept))
+        return Update(tuple(new), tuple(refused))
 
     def clear(self, *, cursor: int = 0) -> None:
         """Keeps nothing any more."""
-        self.put(dict.fromkeys(self._changes, b""), cursor=cursor)
+        self.put(dict.fromkeys(self._changes, KeptFrame(b"")), cursor=cursor)
 
     def next_change(self, after: int) -> Change | None:
         """The first of the changes after a number that still hold; None: there is none."""
@@ -99,47 +126,72 @@ class KeptMessages:
             return None
         return min((each for each in self._changes.values() if each.number > after), default=None)
 
-    def frames(self) -> dict[str, bytes]:
-        """The frame of each message, by name."""
-        return {name: each.frame for name, each in self._changes.items() if each.frame}
+    def settle(self, cursor: int | None) -> None:
+        """The stream has reached a place; None: it is not known which, so all that was yet to come counts as past."""
+        reached = [name for name in self._before if cursor is None or self._changes[name].cursor <= cursor]
+        for name in reached:
+            del self._before[name]
+            self._all = None
 
-    def first(self, replay: Sequence[Batch] = (), known: Mapping[str, bytes] | None = None) -> list[Batch]:
-        """What somebody who joins gets before some messages of the stream, and without what is among them.
+    def frames(self, cursor: int | None = None) -> dict[str, bytes]:
+        """The frame of each message that is kept at a place of the stream, by name; None: of the newest ones."""
+        self.settle(cursor)
+        kept = ((name, self._before.get(name, each.frame)) for name, each in self._changes.items())
+        return {name: frame for name, frame in kept if frame}
+
+    def first(
+        self, replay: Sequence[Batch] = (), *, cursor: int | None = None, known: Mapping[str, bytes] | None = None
+    ) -> list[Batch]:
+        """What somebody who joins at a place gets first, without what is among the messages that follow it then.
 
         Args:
             replay: those messages.
+            cursor: see `frames`.
             known: the frames, by name, that it has got already.
         """
         if not self._changes:
             return []
+        frames = self.frames(cursor)
         if not replay and not known:
             if self._all is None:
-                self._all = AsideBatch.of([each.frame for each in self._changes.values() if each.frame])
+                self._all = AsideBatch.of(list(frames.values()))
             return [self._all] if self._all.ends else []
         known = known or {}
-        frames = [
+        new = [
             frame
-            for name, frame in self.frames().items()
+            for name, frame in frames.items()
             if known.get(name) != frame and not any(_has(batch, frame) for batch in replay)
         ]
-        return [AsideBatch.of(frames)] if frames else []
+        return [AsideBatch.of(new)] if new else []
 
-    @property
-    def digests(self) -> frozenset[int]:
-        """Digests of the payloads."""
-        if self._digests is None:
-            frames = self.frames().values()
-            self._digests = frozenset(digest(memoryview(frame)[header_size(frame, 0) :]) for frame in frames)
-        return self._digests
+    def without(self, digests: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+        """Guesses what a client saw of the stream, which can't tell what it got beside it; the best one first.
+
+        Args:
+            digests: of the payloads of all that it saw.
+        """
+        if not self._changes:
+            return
+        aside = frozenset(self._aside)
+        for kept in (aside, aside.union(_digest(each.frame) for each in self._changes.values() if each.frame)):
+            left = tuple(each for each in digests if each not in kept)
+            if left and left != digests:
+                yield left
 
     def _has_room(self, name: str, frame: bytes) -> bool:
         settings = self._settings
         if not frame or len(frame) - header_size(frame, 0) > settings.message_bytes:
             return False
-        others = [each for each in self._changes.values() if each.frame and each.name != name]
-        return (
-            len(others) < settings.messages and sum(len(each.frame) for each in others) + len(frame) <= settings.bytes
-        )
+        others = [len(each.frame) for each in self._changes.values() if each.frame and each.name != name]
+        return len(others) < settings.messages and sum(others) + len(frame) <= settings.bytes
+
+
+_DIGESTS_KEPT = 64
+"""As many as a client may have seen among its latest messages, and several times that."""
+
+
+def _digest(frame: bytes) -> int:
+    return digest(memoryview(frame)[header_size(frame, 0) :])
 
 
 def _has(batch: Batch, frame: bytes) -> bool:

@@ -53,6 +53,7 @@ class Type(IntEnum):
     MOVE = 0x88
     BLAMED = 0x89
     ORIGIN = 0x8A
+    KEPT = 0x8B
 
 
 class GrantReason(IntEnum):
@@ -593,15 +594,49 @@ class Origin(WireRecord):
         return cls(subprotocol)
 
 
+@dataclass(frozen=True, slots=True)
+class Kept(WireRecord):
+    """A message that clients that join get first, in place of the earlier one of its name.
+
+    Attributes:
+        name: its name; at most 255 bytes of UTF-8.
+        frame: the message as a whole server frame; empty: nothing is kept under the name any more.
+        tell: the stream begins or breaks here, so clients that have it get the message, too.
+        ahead: messages of the stream that are yet to come up to this one, which is part of it; 0: it holds at once.
+    """
+
+    TYPE = Type.KEPT
+    LAYOUT = Struct("!BB?I")
+
+    name: str
+    frame: bytes
+    tell: bool = False
+    ahead: int = 0
+
+    def encode(self) -> bytes:
+        """The record's bytes."""
+        return self._head(self.tell, self.ahead) + encode_text(self.name) + self.frame
+
+    @classmethod
+    def decode(cls, view: memoryview) -> Self:
+        """Reads a record of this type."""
+        tell, ahead = cls._fields(view)
+        name, end = decode_text(view, cls.LAYOUT.size)
+        frame = bytes(view[end:])
+        if (count := len(Batch.scan(frame))) > 1:
+            raise ValueError(f"{count} messages; accepted: at most 1")
+        return cls(name, frame, tell, ahead)
+
+
 # Decoding
 
 FromConsumer = Hello | Claim | Release | Forward | Resume | Heartbeat
-FromServer = Welcome | Messages | Granted | Resumed | Replay | Missed | Status | Move | Blamed | Origin
+FromServer = Welcome | Messages | Granted | Resumed | Replay | Missed | Status | Move | Blamed | Origin | Kept
 Record = FromConsumer | FromServer
 
 RECORDS: Final[tuple[type[Record], ...]] = (
     Hello, Claim, Release, Forward, Resume, Heartbeat,
-    Welcome, Messages, Granted, Resumed, Replay, Missed, Status, Move, Blamed, Origin,
+    Welcome, Messages, Granted, Resumed, Replay, Missed, Status, Move, Blamed, Origin, Kept,
 )  # fmt: skip
 _DECODERS: Final[dict[int, Callable[[memoryview], Record]]] = {each.TYPE: each.decode for each in RECORDS}
 

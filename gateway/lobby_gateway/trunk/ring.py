@@ -237,11 +237,11 @@ class MessageRing(BatchLog):
         if not position.of_payloads:
             return self._by_identities(position.digests, self.identity)
         found = self._by_identities(position.digests, digest)
-        # A client does not know which of its latest messages were no part of the stream.
-        streamed = tuple(each for each in position.digests if each not in self.kept.digests)
-        if isinstance(found, Exact) or len(streamed) in (0, len(position.digests)):
-            return found
-        return self._by_identities(streamed, digest)
+        for streamed in self.kept.without(position.digests):
+            if isinstance(found, Exact):
+                break
+            found = self._by_identities(streamed, digest)
+        return found
 
     def _by_offset(self, position: Position) -> Exact | Live | Wait | None:
         """The same by epoch and offset; None if this ring does not have the epoch."""

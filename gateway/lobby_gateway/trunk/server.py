@@ -8,6 +8,7 @@ docs/trunk.md describes the records and their order.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Protocol
@@ -23,6 +24,7 @@ from lobby_gateway.trunk.records import (
     GrantReason,
     Heartbeat,
     Hello,
+    Kept,
     Messages,
     Missed,
     Move,
@@ -97,6 +99,9 @@ class TrunkServerState(Enum):
     CLOSED = auto()
     """The seats have been returned."""
 
+
+_STATUS, _KEPT = 1, 2
+"""What is due, as bits."""
 
 _STREAMING = TrunkServerState.STREAMING  # an attribute of an enumeration costs more than the rest of `take`
 
@@ -206,7 +211,9 @@ class TrunkServer:
 
     __slots__ = (
         "_answers",
+        "_due",
         "_hello",
+        "_kept",
         "_last_received",
         "_lobby",
         "_missed_by_groups",
@@ -217,7 +224,6 @@ class TrunkServer:
         "_ring",
         "_settings",
         "_status_at",
-        "_status_due",
         "_stream",
         "_woken",
         "consumer",
@@ -253,7 +259,8 @@ class TrunkServer:
         self._replay_reason = LiveReason.NONE  # why that group is not exact
         self._last_received = now
         self._status_at = now + settings.status_seconds
-        self._status_due = False
+        self._due = 0
+        self._kept = 0  # number of the latest change of what is kept that was sent
         self._woken = now
 
     @property
@@ -329,16 +336,25 @@ class TrunkServer:
         if self._replay is not None:
             return self._catch_up(self._replay, max_bytes)
         ring, stream = self._ring, self._stream
-        if (self._resumes or self._status_due) and stream.cursor >= ring.oldest:  # otherwise MISSED comes first
+        until = None
+        if (self._resumes or self._due) and stream.cursor >= ring.oldest:  # otherwise MISSED comes first
+            if self._due & _KEPT:
+                kept, until = self._next_kept()
+                if kept is not None:
+                    return kept
+            place = stream.place
             answer = stream.arrive(ring)
             if answer is None and self._resumes:
                 answer = self._answer_resume(now, max_bytes)
-            if answer is None and self._status_due:
+            if answer is None and self._due & _STATUS:
                 answer = self._status()
             if answer is not None:
                 return answer
+            stream.epoch, stream.offset = place  # the consumer was not told of another
         if stream.cursor == ring.cursor:
             return None
+        if until is not None:
+            return stream.take(ring, max_bytes, until)
         return stream.take_newest(ring) or stream.take(ring, max_bytes)
 
     def skip_history(self) -> None:
@@ -362,7 +378,11 @@ class TrunkServer:
 
     def send_status(self) -> None:
         """Makes `take` return STATUS next, instead of at the next interval. Call `take` afterwards."""
-        self._status_due = True
+        self._due |= _STATUS
+
+    def send_kept(self) -> None:
+        """What is kept for clients that join has changed: makes `take` return KEPT. Call `take` afterwards."""
+        self._due |= _KEPT
 
     # Time
 
@@ -384,7 +404,7 @@ class TrunkServer:
         self._woken = now
         if now >= self._status_at:
             self._status_at = now + settings.status_seconds
-            self._status_due = True
+            self._due |= _STATUS
         return now - self._last_received < settings.consumer_timeout_seconds
 
     # Records
@@ -442,10 +462,7 @@ class TrunkServer:
         self.state = TrunkServerState.STREAMING
         self._stream = _Reader(STREAM, cursor, place)
         exact = reason == LiveReason.NONE
-        if lobby.subprotocol is not None:
-            # Before GRANTED, so that clients need not wait.
-            self._answers.appendleft(Origin(lobby.subprotocol).encode())
-        return Welcome(
+        welcome = Welcome(
             exact,
             reason,
             lobby.origin_connected,
@@ -456,7 +473,37 @@ class TrunkServer:
             ring.position(cursor).digests,
             self._tell_via(),
             ring.cursor - cursor,
-        ).encode(), b""
+        )
+        records: list[Kept | Welcome | Origin] = [*self._all_kept(), welcome]
+        if lobby.subprotocol is not None:
+            # Before GRANTED, so that clients need not wait.
+            records.append(Origin(lobby.subprotocol))
+        first, *others = (each.encode() for each in records)
+        self._answers.extendleft(reversed(others))
+        return first, b""
+
+    def _all_kept(self) -> Iterator[Kept]:
+        """What is kept for clients that join. Nobody has the stream yet who could be told."""
+        cursor = self._stream.cursor
+        while (change := self._ring.kept.next_change(self._kept)) is not None:
+            self._kept = change.number
+            if change.frame:
+                yield Kept(change.name, change.frame, ahead=change.ahead_of(cursor))
+
+    def _next_kept(self) -> tuple[Parts | None, int | None]:
+        """The next KEPT, or the cursor before which the stream has to stop for it.
+
+        A message that is part of the stream comes before the stream gets there, so that whoever joins behind it has it.
+        """
+        change = self._ring.kept.next_change(self._kept)
+        if change is None:
+            self._due &= ~_KEPT
+            return None, None
+        cursor = self._stream.cursor
+        if change.cursor > cursor and not change.streamed:
+            return None, change.cursor
+        self._kept = change.number
+        return (Kept(change.name, change.frame, change.tell, change.ahead_of(cursor)).encode(), b""), None
 
     def _answer_resume(self, now: float, max_bytes: int) -> Parts | None:
         for pending in self._resumes:
@@ -502,7 +549,7 @@ class TrunkServer:
         return Resumed(group, reason == LiveReason.NONE, reason, *self._stream.place).encode(), b""
 
     def _status(self) -> Parts:
-        self._status_due = False
+        self._due &= ~_STATUS
         lobby = self._lobby
         stale = self._ring.stale
         place = self._stream.place

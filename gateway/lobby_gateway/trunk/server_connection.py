@@ -109,6 +109,11 @@ class TrunkServerConnection(ServerSocket):
         self.server.send_status()
         self.wake()
 
+    def send_kept(self) -> None:
+        """Sends what has changed of what is kept for clients that join."""
+        self.server.send_kept()
+        self.wake()
+
     def drop_relay(self) -> None:
         """Closes the trunk of a lobby that may no longer be served: it is to take its stream from another one."""
         self.close(_TRY_AGAIN_LATER, "its stream comes over more lobbies now")

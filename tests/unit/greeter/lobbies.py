@@ -17,6 +17,7 @@ from lobby_gateway.clients.tokens import Purpose, TokenError, TokenKeys, key_fro
 from lobby_gateway.greeter.lobby_service import LobbyService
 from lobby_gateway.greeter.process import Greeter, GreeterSettings
 from lobby_gateway.greeter.seat_queue import LobbyId
+from lobby_gateway.trunk.kept import KeptFrame
 from lobby_gateway.trunk.records import PATH, SUBPROTOCOL, Forward, MoveReason
 from lobby_gateway.trunk.ring import MessageRing
 from lobby_gateway.trunk.server import TrunkServer
@@ -139,6 +140,13 @@ class Lobby:
         self.ring.append(Batch.of([frame(Opcode.TEXT, text.encode()) for text in texts]))
         for trunk in list(self.trunks):
             trunk.wake()
+
+    def keep(self, *, tell: bool = False, ahead: int = 0, **texts: str) -> None:
+        """Keeps messages for clients that join; with `tell`, the stream begins or breaks."""
+        frames = {name: KeptFrame(frame(Opcode.TEXT, text.encode()), ahead) for name, text in texts.items()}
+        self.ring.kept.put(frames, cursor=self.ring.cursor, tell=tell)
+        for trunk in list(self.trunks):
+            trunk.send_kept()
 
     def connect_origin(self, subprotocol: str) -> None:
         """The origin is connected, and has chosen a subprotocol (empty for none)."""

@@ -26,6 +26,7 @@ from lobby_gateway.resource.schema import validate_and_default
 from lobby_gateway.resource.spec import Lobby, lobby_from_resource
 from lobby_gateway.trunk import records as trunk
 from lobby_gateway.trunk.identity import identity_of
+from lobby_gateway.trunk.kept import KeptFrame
 from lobby_gateway.trunk.ring import MessageRing
 from lobby_gateway.websocket.frames import AsideBatch, Batch, Opcode, frame
 from lobby_gateway.websocket.listener import Handshake, Listener, listen
@@ -773,8 +774,8 @@ def test_a_client_that_offers_none_of_the_origins_subprotocols_does_not_wait() -
     run(main())
 
 
-def kept(**texts: str) -> dict[str, bytes]:
-    return {name: frame(Opcode.TEXT, text.encode()) for name, text in texts.items()}
+def kept(**texts: str) -> dict[str, KeptFrame]:
+    return {name: KeptFrame(frame(Opcode.TEXT, text.encode())) for name, text in texts.items()}
 
 
 def test_a_client_that_joins_gets_what_is_kept_then_the_replay_then_the_stream() -> None:
@@ -831,7 +832,7 @@ def test_what_a_slow_client_did_not_get_of_the_kept_messages_does_not_count_for_
                 while not served_client.waiting_messages:
                     lobby.publish("x" * 60_000)
                 await until(lambda: served_client.mailbox is not None)
-                lobby.handshakes.bus.tell(AsideBatch.of(list(kept(id="id2").values())))
+                lobby.handshakes.bus.tell(AsideBatch.of([frame(Opcode.TEXT, b"id2")]))
                 offset = lobby.ring.offset - (served_client.waiting_messages - 1)
                 lobby.handshakes.move_clients(0)
                 assert await closed(client) == (1012, f"resume={EPOCH:016x}-{offset}")

@@ -19,6 +19,7 @@ from lobby_gateway.lobby.stream_source import Source
 from lobby_gateway.origin.states import Failure
 from lobby_gateway.process.seat_reports import OriginReport, OriginState
 from lobby_gateway.settings import OriginSettings
+from lobby_gateway.trunk.kept import KeptFrame
 from lobby_gateway.websocket.frames import Batch
 
 
@@ -101,7 +102,7 @@ class Listener:
     def own_received(self, source: Source, batch: Batch) -> None:
         raise NotImplementedError
 
-    def own_kept(self, source: Source, messages: Mapping[str, bytes]) -> None:
+    def own_kept(self, source: Source, messages: Mapping[str, KeptFrame]) -> None:
         raise NotImplementedError
 
     def own_ended(self, source: Source) -> None:

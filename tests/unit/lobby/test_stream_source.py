@@ -23,6 +23,7 @@ from lobby_gateway.lobby.stream_source import (
     Suspend,
 )
 from lobby_gateway.settings import RELAY, IdentitySettings
+from lobby_gateway.trunk.kept import KeptFrame
 from lobby_gateway.trunk.ring import MessageRing
 
 
@@ -423,7 +424,7 @@ def test_a_source_whose_place_takes_too_long_to_compute_takes_over_as_it_is() ->
     assert dict(lobby.sources.changes) == {("origin", "live"): 1}
 
 
-A, B, C = {"a": b"A"}, {"b": b"B"}, {"a": b"C"}
+A, B, C = {"a": KeptFrame(b"A")}, {"b": KeptFrame(b"B")}, {"a": KeptFrame(b"C")}
 
 
 def keeps(commands: list[Command]) -> list[Keep]:
@@ -442,8 +443,9 @@ def test_what_came_before_the_stream_is_kept_and_told_when_it_begins() -> None:
 
 def test_what_comes_in_the_stream_is_kept_without_being_told() -> None:
     lobby, own = streaming(1, 2)
-    lobby.sources.keep(own, A)
-    assert keeps(lobby.perform()) == [Keep(A)]
+    streamed = {"a": KeptFrame(b"A", ahead=2)}
+    lobby.sources.keep(own, streamed)
+    assert keeps(lobby.perform()) == [Keep(streamed)]
 
 
 def test_a_peer_that_breaks_tells_what_is_new() -> None:
@@ -461,20 +463,29 @@ def test_a_source_that_continues_exactly_replaces_what_is_kept_and_nobody_is_tol
     assert keeps(lobby.opened(peer, via=(), exact_at=lobby.ring.cursor)) == [Keep(A)]
 
 
-def test_a_source_that_takes_over_live_tells_what_came_before_the_place_and_keeps_the_rest_behind_it() -> None:
+def test_a_source_that_takes_over_live_tells_what_is_kept_except_for_what_is_yet_to_come() -> None:
     lobby, own = streaming(*range(1, 21))
     renewed = Source(Rank.RENEWED)
     lobby.sources.keep(renewed, {**A, **B})
     lobby.opened(renewed)
     lobby.got(renewed, 101)
     lobby.lost(own)
+    lobby.sources.keep(renewed, {"c": KeptFrame(b"C", ahead=2)})
     lobby.got(renewed, 102, 103)
-    lobby.sources.keep(renewed, C)
-    commands = [each for each in lobby.later(10) if isinstance(each, BeginEpoch | Keep | Publish)]
-    begin, told, published, kept = commands
-    assert (begin, told, kept) == (BeginEpoch(), Keep(B, tell=True), Keep(C))
+    begin, keep, published = (each for each in lobby.later(10) if isinstance(each, BeginEpoch | Keep | Publish))
+    assert (begin, keep) == (BeginEpoch(), Keep({**A, **B, "c": KeptFrame(b"C", ahead=2)}, tell=True))
     assert isinstance(published, Publish)
     assert lobby.published[-2:] == [102, 103]
+
+
+def test_a_source_that_continues_exactly_keeps_what_came_before_the_place_at_once() -> None:
+    lobby, _ = streaming(*range(1, 21))
+    renewed = Source(Rank.RENEWED)
+    lobby.opened(renewed)
+    lobby.sources.keep(renewed, {"a": KeptFrame(b"A", ahead=20), "b": KeptFrame(b"B", ahead=22)})
+    commands = lobby.got(renewed, *range(1, 24)) or lobby.later(1)
+    assert keeps(commands) == [Keep({"a": KeptFrame(b"A"), "b": KeptFrame(b"B", ahead=2)})]
+    assert lobby.published == list(range(1, 24))
 
 
 def test_what_an_earlier_session_kept_is_not_taken_for_that_of_the_next() -> None:

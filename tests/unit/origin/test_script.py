@@ -9,6 +9,7 @@ from lobby_gateway.origin.captured import Known
 from lobby_gateway.origin.expressions import Expression, times
 from lobby_gateway.origin.rules import End
 from lobby_gateway.origin.script import Expectation, OriginScript, Pause, Progress, Step, equal
+from lobby_gateway.trunk.kept import KeptFrame
 from lobby_gateway.websocket.frames import Batch, Opcode, frame
 
 
@@ -20,8 +21,8 @@ def texts(*messages: str) -> Batch:
     return Batch.of([frame(Opcode.TEXT, each.encode()) for each in messages])
 
 
-def text_frame(text: str) -> bytes:
-    return frame(Opcode.TEXT, text.encode())
+def kept(text: str, ahead: int = 0) -> KeptFrame:
+    return KeptFrame(frame(Opcode.TEXT, text.encode()), ahead)
 
 
 def payloads(batch: Batch | None) -> list[str]:
@@ -316,7 +317,7 @@ def test_an_awaited_message_is_kept() -> None:
     script.start(0)
     script.receive(texts('{"id":"b"}', "noise", '{"id":"a"}', '{"id":"a"}'), 1)
     assert script.done
-    assert list(script.kept.items()) == [("b", text_frame('{"id":"b"}')), ("a", text_frame('{"id":"a"}'))]
+    assert list(script.kept.items()) == [("b", kept('{"id":"b"}')), ("a", kept('{"id":"a"}'))]
 
 
 @pytest.mark.parametrize("early", [False, True])
@@ -325,13 +326,14 @@ def test_what_a_rule_keeps_during_the_script_is_part_of_the_stream_only_if_it_is
     script = OriginScript([keeping("a", early=early)], rules)
     script.start(0)
     progress = script.receive(texts("state 1", "state 2", '{"id":"a"}'), 1)
-    kept, kept_early = {"a": text_frame('{"id":"a"}')}, {"state": text_frame("state 2")}
+    aside, in_stream = {"a": kept('{"id":"a"}')}, {"state": kept("state 2", 2)}
     assert payloads(progress.early) == (["state 1", "state 2"] if early else [])
-    assert (script.kept, script.kept_early) == ((kept, kept_early) if early else ({**kept_early, **kept}, {}))
+    dropped = {"state": kept("state 2")}
+    assert (script.kept, script.kept_early) == ((aside, in_stream) if early else ({**dropped, **aside}, {}))
 
 
 def test_a_message_that_is_too_large_is_not_held_until_the_stream_begins() -> None:
     script = OriginScript([keeping("a"), keeping("b")], max_kept_bytes=10)
     script.start(0)
     script.receive(texts('{"id":"a"}', '{"id":"b", "more":1}'), 1)
-    assert script.kept == {"a": text_frame('{"id":"a"}'), "b": b""}
+    assert script.kept == {"a": kept('{"id":"a"}'), "b": KeptFrame(b"")}

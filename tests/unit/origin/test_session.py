@@ -42,6 +42,7 @@ from lobby_gateway.origin.states import (
 )
 from lobby_gateway.process.seat_reports import OriginReport, OriginState
 from lobby_gateway.settings import ORIGIN, OriginSettings
+from lobby_gateway.trunk.kept import KeptFrame
 from lobby_gateway.websocket.frames import Batch, Opcode, frame
 from lobby_gateway.websocket.parser import Close, Ping, Pong, Violation
 
@@ -1554,8 +1555,8 @@ def test_what_is_hidden_beside_the_secrets_is_bounded_in_characters() -> None:
     assert shell.session.redacted("19" * 600) == "***"
 
 
-def text_frame(text: str) -> bytes:
-    return frame(Opcode.TEXT, text.encode())
+def kept(text: str, ahead: int = 0) -> KeptFrame:
+    return KeptFrame(frame(Opcode.TEXT, text.encode()), ahead)
 
 
 KEEPING: dict[str, Any] = {
@@ -1567,19 +1568,19 @@ KEEPING: dict[str, Any] = {
 }
 
 
-def test_kept_messages_are_told_before_the_stream_begins_and_those_of_the_stream_after_they_are_published() -> None:
+def test_kept_messages_are_told_before_the_stream_begins_and_those_of_it_before_they_are_published() -> None:
     shell = Shell(**KEEPING)
     shell.wanted()
     shell.opened()
     assert shell.receive(json_batch("state 1")) == []  # an attempt that fails changes nothing
-    keep_ok, begin, early, keep_state = shell.receive(json_batch('{"ok":true}'))
-    assert (keep_ok, begin) == (Keep({"ok": text_frame('{"ok":true}')}), BeginEpoch())
+    keep_ok, begin, keep_state, early = shell.receive(json_batch('{"ok":true}'))
+    assert (keep_ok, begin) == (Keep({"ok": kept('{"ok":true}')}), BeginEpoch())
     assert isinstance(early, Publish)
-    assert keep_state == Keep({"state": text_frame("state 1")})
-    publish, keep = shell.receive(json_batch("a", "state 2", "b"))
+    assert keep_state == Keep({"state": kept("state 1", 1)})
+    keep, publish = shell.receive(json_batch("a", "state 2", "b"))
     assert isinstance(publish, Publish)
     assert len(publish.batch) == 3
-    assert keep == Keep({"state": text_frame("state 2")})
+    assert keep == Keep({"state": kept("state 2", 2)})
 
 
 def test_a_message_of_the_stream_that_is_too_large_to_be_kept_takes_the_place_of_the_earlier_one() -> None:
@@ -1588,7 +1589,7 @@ def test_a_message_of_the_stream_that_is_too_large_to_be_kept_takes_the_place_of
     shell.opened()
     shell.receive(json_batch('{"ok":true}'))
     large = "state" + "." * ORIGIN.kept_message_bytes
-    assert shell.receive(json_batch(large))[-1] == Keep({"state": b""})
+    assert shell.receive(json_batch(large))[0] == Keep({"state": KeptFrame(b"", 1)})
 
 
 def test_without_kept_messages_nothing_is_told_about_them() -> None:

@@ -12,6 +12,7 @@ from lobby_gateway.trunk.records import (
     Granted,
     Heartbeat,
     Hello,
+    Kept,
     Messages,
     Missed,
     Move,
@@ -25,7 +26,7 @@ from lobby_gateway.trunk.records import (
     Welcome,
     decode,
 )
-from lobby_gateway.websocket.frames import Opcode
+from lobby_gateway.websocket.frames import Opcode, frame
 
 NOW = 1000.0
 
@@ -393,3 +394,10 @@ def test_after_our_own_suspension_the_lobby_gets_its_time_again() -> None:
     assert consumer.wake(NOW + 60)
     assert pass_time(consumer, NOW + 61.9)
     assert not pass_time(consumer, NOW + 62)
+
+
+def test_what_is_kept_may_come_before_welcome() -> None:
+    consumer = TrunkConsumer("g", now=NOW)
+    receive(consumer, Kept("x", frame(Opcode.TEXT, b"a")))
+    receive(consumer, Welcome(False, 1, True, 512, 500, 1, 0, "p-1"), Kept("x", b""))
+    assert consumer.welcomed

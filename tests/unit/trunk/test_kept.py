@@ -2,37 +2,42 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tests.support.streams import numbered
 
 from lobby_gateway.settings import KeptSettings
 from lobby_gateway.trunk.identity import digest
-from lobby_gateway.trunk.kept import Change, Kept, KeptMessages
+from lobby_gateway.trunk.kept import Change, KeptFrame, KeptMessages, Update
 from lobby_gateway.websocket.frames import AsideBatch, Batch, Opcode, frame
 
 A, B, C = (frame(Opcode.TEXT, each) for each in (b"a", b"b", b"c"))
 
 
-def firsts(kept: KeptMessages, *replay: Batch, **options: dict[str, bytes]) -> list[bytes]:
+def firsts(kept: KeptMessages, *replay: Batch, **options: Any) -> list[bytes]:
     return [each for batch in kept.first(replay, **options) for each in batch.frames]
+
+
+def put(kept: KeptMessages, frames: dict[str, bytes], *, ahead: int = 0, **options: Any) -> Update:
+    return kept.put({name: KeptFrame(each, ahead) for name, each in frames.items()}, **options)
 
 
 def test_without_a_kept_message_there_is_nothing_to_get_first() -> None:
     kept = KeptMessages()
-    assert (len(kept), kept.first(), kept.next_change(0)) == (0, [], None)
+    assert (kept.first(), kept.next_change(0)) == ([], None)
 
 
 def test_the_newest_message_of_each_name_comes_in_the_order_of_the_first_ones() -> None:
     kept = KeptMessages()
-    assert kept.put({"x": A, "y": B}) == Kept((A, B), ())
+    assert put(kept, {"x": A, "y": B}) == Update((A, B), ())
     assert firsts(kept) == [A, B]
-    assert kept.put({"x": C}) == Kept((C,), ())
+    assert put(kept, {"x": C}) == Update((C,), ())
     assert firsts(kept) == [C, B]
-    assert len(kept) == 2
 
 
 def test_they_have_no_place_in_the_stream_and_are_joined_once() -> None:
     kept = KeptMessages()
-    kept.put({"x": A, "y": B})
+    put(kept, {"x": A, "y": B})
     (batch,) = kept.first()
     assert isinstance(batch, AsideBatch)
     assert kept.first()[0] is batch
@@ -40,15 +45,15 @@ def test_they_have_no_place_in_the_stream_and_are_joined_once() -> None:
 
 def test_a_message_that_is_the_same_as_before_changes_nothing() -> None:
     kept = KeptMessages()
-    kept.put({"x": A})
+    put(kept, {"x": A})
     number = kept.newest
-    assert kept.put({"x": A}, tell=True) == Kept((), ())
+    assert put(kept, {"x": A}, tell=True) == Update((), ())
     assert kept.newest == number
 
 
 def test_a_message_that_is_among_those_of_a_replay_comes_there_alone() -> None:
     kept = KeptMessages()
-    kept.put({"x": A, "y": frame(Opcode.TEXT, b"17")})
+    put(kept, {"x": A, "y": frame(Opcode.TEXT, b"17")})
     assert firsts(kept, numbered([16, 17, 18])) == [A]
     assert firsts(kept, numbered([16]), numbered([17])) == [A]
     assert firsts(kept, numbered([16, 18])) == [A, frame(Opcode.TEXT, b"17")]
@@ -56,7 +61,7 @@ def test_a_message_that_is_among_those_of_a_replay_comes_there_alone() -> None:
 
 def test_bytes_inside_of_another_message_are_not_a_message() -> None:
     kept = KeptMessages()
-    kept.put({"x": A})
+    put(kept, {"x": A})
     inside = Batch.of([frame(Opcode.TEXT, b"-" + A), frame(Opcode.TEXT, A)])
     assert firsts(kept, inside) == [A]
     assert firsts(kept, Batch.of([*inside.frames, A])) == []
@@ -64,50 +69,102 @@ def test_bytes_inside_of_another_message_are_not_a_message() -> None:
 
 def test_what_somebody_got_elsewhere_is_left_out() -> None:
     kept = KeptMessages()
-    kept.put({"x": A, "y": B})
+    put(kept, {"x": A, "y": B})
     assert firsts(kept, known={"x": A, "y": C}) == [B]
     assert firsts(kept, known={"x": A, "y": B}) == []
 
 
 def test_a_message_that_is_too_large_takes_the_earlier_one_with_it() -> None:
     kept = KeptMessages(KeptSettings(message_bytes=200))
-    assert kept.put({"x": frame(Opcode.TEXT, b"a" * 200)}).changed  # the header does not count
-    assert kept.put({"x": frame(Opcode.TEXT, b"a" * 201)}) == Kept((), ("x",))
+    assert put(kept, {"x": frame(Opcode.TEXT, b"a" * 200)}).new  # the header does not count
+    assert put(kept, {"x": frame(Opcode.TEXT, b"a" * 201)}) == Update((), ("x",))
     assert firsts(kept) == []
 
 
 def test_more_bytes_or_names_than_allowed_are_not_kept() -> None:
     kept = KeptMessages(KeptSettings(messages=2, bytes=8))
-    assert kept.put({"x": A, "y": frame(Opcode.TEXT, b"1234")}) == Kept((A,), ("y",))
-    assert kept.put({"y": B, "z": C}) == Kept((B,), ("z",))
+    assert put(kept, {"x": A, "y": frame(Opcode.TEXT, b"1234")}) == Update((A,), ("y",))
+    assert put(kept, {"y": B, "z": C}) == Update((B,), ("z",))
     assert firsts(kept) == [A, B]
-    kept.put({"x": b""})
-    assert kept.put({"z": C}) == Kept((C,), ())
+    put(kept, {"x": b""})
+    assert put(kept, {"z": C}) == Update((C,), ())
 
 
 def test_changes_are_told_in_order_and_only_the_latest_of_a_name() -> None:
     kept = KeptMessages()
-    kept.put({"x": A, "y": B}, cursor=5, tell=True)
-    kept.put({"x": C}, cursor=9)
+    put(kept, {"x": A, "y": B}, cursor=5, tell=True)
+    put(kept, {"x": C}, cursor=9)
     first = kept.next_change(0)
-    assert first == Change(2, 5, "y", B, True)
-    assert kept.next_change(first.number) == Change(3, 9, "x", C, False)
+    assert first == Change(2, 5, "y", B, False, True)
+    assert kept.next_change(first.number) == Change(3, 9, "x", C, False, False)
     assert kept.next_change(3) is None
 
 
 def test_what_is_cleared_is_told_and_comes_anew_in_its_earlier_order() -> None:
     kept = KeptMessages()
-    kept.put({"x": A, "y": B})
+    put(kept, {"x": A, "y": B})
     kept.clear(cursor=7)
-    assert (len(kept), kept.first()) == (0, [])
-    assert kept.next_change(2) == Change(3, 7, "x", b"", False)
-    assert kept.put({"y": B, "x": A}) == Kept((B, A), ())
+    assert kept.first() == []
+    assert kept.next_change(2) == Change(3, 7, "x", b"", False, False)
+    assert put(kept, {"y": B, "x": A}) == Update((B, A), ())
     assert firsts(kept) == [A, B]
 
 
-def test_digests_are_those_of_the_payloads() -> None:
+def test_what_a_client_saw_of_the_stream_is_guessed_without_what_is_kept() -> None:
     kept = KeptMessages()
-    kept.put({"x": A, "y": b""})
-    assert kept.digests == {digest(b"a")}
-    kept.put({"x": B})
-    assert kept.digests == {digest(b"b")}
+    a, b, c, d = map(digest, (b"a", b"b", b"c", b"d"))
+    assert list(kept.without((a, b))) == []
+    put(kept, {"x": A})
+    put(kept, {"x": B})
+    put(kept, {"y": C}, ahead=1)
+    assert list(kept.without((a, c, b, d))) == [
+        (c, d),
+        (d,),
+    ]  # the earlier one, too; and C may have come beside the stream
+    assert list(kept.without((a, b))) == []
+    assert list(kept.without((d,))) == []
+
+
+def test_a_message_of_the_stream_is_kept_behind_its_place_and_the_earlier_one_before_that() -> None:
+    kept = KeptMessages()
+    put(kept, {"x": A}, cursor=5)
+    assert put(kept, {"x": B, "y": C}, ahead=3, cursor=5, tell=True) == Update((), ())  # they are yet to come
+    assert firsts(kept, cursor=7) == [A]
+    assert kept.next_change(1) == Change(2, 8, "x", B, True, True)
+    assert firsts(kept, cursor=8) == [B, C]
+    assert firsts(kept, cursor=8) == [B, C]
+
+
+def test_a_newer_message_that_is_yet_to_come_leaves_the_earlier_one_until_then() -> None:
+    kept = KeptMessages()
+    put(kept, {"x": A})
+    put(kept, {"x": B}, ahead=3)
+    put(kept, {"x": C}, ahead=3, cursor=1)
+    assert (firsts(kept, cursor=3), firsts(kept, cursor=4)) == ([A], [C])
+    put(kept, {"x": A}, ahead=1, cursor=4)
+    put(kept, {"x": B}, cursor=4)
+    assert firsts(kept, cursor=4) == [B]
+
+
+def test_what_was_yet_to_come_is_past_if_nobody_knows_the_place() -> None:
+    kept = KeptMessages()
+    put(kept, {"x": A}, ahead=3)
+    assert firsts(kept, cursor=0) == []
+    kept.settle(None)
+    assert firsts(kept, cursor=0) == [A]
+
+
+def test_how_far_ahead_a_message_is_depends_on_the_reader() -> None:
+    kept = KeptMessages()
+    put(kept, {"x": A}, ahead=3, cursor=4)
+    put(kept, {"y": A}, cursor=4)
+    of_stream, aside = kept.next_change(0), kept.next_change(1)
+    assert of_stream is not None
+    assert aside is not None
+    assert [of_stream.ahead_of(cursor) for cursor in (2, 6, 8)] == [5, 1, 0]
+    assert aside.ahead_of(2) == 0
+
+
+def test_a_frame_is_within_a_limit_if_its_payload_is() -> None:
+    frames = [KeptFrame(frame(Opcode.TEXT, b"a" * size), 3) for size in (200, 201)]
+    assert [each.within(200) for each in frames] == [frames[0], KeptFrame(b"", 3)]

@@ -11,6 +11,7 @@ from lobby_gateway.trunk.records import (
     Granted,
     Heartbeat,
     Hello,
+    Kept,
     Messages,
     Missed,
     Move,
@@ -61,9 +62,11 @@ EXAMPLES: list[tuple[Record, str]] = [
     (Move(1, 60000), "88 00 01 0000ea60"),
     (Blamed(7, 1008), "89 00 00000007 03f0"),
     (Origin("v2.json"), "8a 00 07 76322e6a736f6e"),
+    (Kept("id", frame(Opcode.TEXT, b"hi"), True, 7), "8b 00 01 00000007 02 6964 81026869"),
+    (Kept("id", b""), "8b 00 00 00000000 02 6964"),
 ]
-OLDER: dict[type[Record], int] = {Hello: 1, Welcome: 9, Status: 6}
-"""Bytes at the end of the examples that older peers don't send."""
+OLDER: dict[type[Record], int] = {Hello: 1, Welcome: 9, Status: 6, Kept: 4}
+"""Bytes at the end of the examples that may be missing: older peers don't send them, or there is no message."""
 NAMES = [type(record).__name__ for record, _ in EXAMPLES]
 
 
@@ -118,11 +121,11 @@ def test_flags_and_bytes_of_a_newer_version_are_ignored(record: Record) -> None:
     data = record.encode()
     data = data[:1] + b"\xff" + data[2:]
     assert same(decode(data), record)
-    if not isinstance(record, Forward | Messages | Replay):  # they go on to the end of the WebSocket message
+    if not isinstance(record, Forward | Messages | Replay | Kept):  # they go on to the end of the WebSocket message
         assert same(decode(data + b"new"), record)
 
 
-@pytest.mark.parametrize("number", [0x00, 0x07, 0x7F, 0x80, 0x8B, 0xFF])
+@pytest.mark.parametrize("number", [0x00, 0x07, 0x7F, 0x80, 0x8C, 0xFF])
 def test_types_of_a_newer_version_are_ignored(number: int) -> None:
     assert decode(bytes((number, 0, 1, 2, 3))) is None
 
@@ -146,6 +149,8 @@ def test_refuses_records_that_are_too_short(data: bytes) -> None:
         (f"82 00 {E}{AT} 00000001 810268", "MESSAGES: 3 bytes of frames do not end where a frame ends"),
         (f"82 00 {E}{'ff' * 8} 00000001 8200", "MESSAGES: offset 18446744073709551615 is too large"),
         (f"85 00 00000001 {E}{AT} 00000001", "REPLAY: message count is 1, found 0"),
+        ("8b 00 00 00000000 02 6964 81026869 8200", "KEPT: 2 messages; accepted: at most 1"),
+        ("8b 00 00 00000000 02 6964 810268", "KEPT: 3 bytes of frames do not end where a frame ends"),
     ],
 )
 def test_refuses_impossible_records(wire: str, problem: str) -> None:

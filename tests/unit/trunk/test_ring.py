@@ -5,6 +5,7 @@ from tests.support.streams import numbered, numbers
 
 from lobby_gateway.settings import IdentitySettings
 from lobby_gateway.trunk.identity import digest, identity_of
+from lobby_gateway.trunk.kept import KeptFrame
 from lobby_gateway.trunk.position import LiveReason, Position
 from lobby_gateway.trunk.ring import MAX_EPOCHS, Exact, Live, MessageRing, Wait, newest_first
 from lobby_gateway.websocket.frames import Batch, Opcode, frame
@@ -436,14 +437,16 @@ def test_a_client_is_found_although_it_takes_kept_messages_for_part_of_the_strea
     ring = MessageRing()
     ring.begin_epoch(1)
     ring.append(numbered(range(10)))
-    ring.kept.put({"id": frame(Opcode.TEXT, b"id"), "seven": frame(Opcode.TEXT, b"7")})
+    ring.kept.put({"id": KeptFrame(frame(Opcode.TEXT, b"old id"))})
+    ring.kept.put({"id": KeptFrame(frame(Opcode.TEXT, b"id")), "seven": KeptFrame(frame(Opcode.TEXT, b"7"), ahead=8)})
 
     def resumed(*seen: bytes) -> Exact | Live | Wait:
         return ring.resume(Position(77, 0, tuple(map(digest, seen)), of_payloads=True))
 
     assert resumed(b"id", b"7", b"3", b"4") == Exact(5)
     assert resumed(b"6", b"7", b"8") == Exact(9)  # there it is part of the stream
-    assert resumed(b"3", b"id", b"4") == Exact(5)
+    assert resumed(b"old id", b"3", b"id", b"4") == Exact(5)
+    assert resumed(b"old id", b"6", b"7", b"id", b"8") == Exact(9)
     assert resumed(b"id") == resumed(b"other") == Wait(LiveReason.UNKNOWN)
     of_a_lobby = Position(77, 0, tuple(map(digest, (b"id", b"3", b"4"))))
     assert ring.resume(of_a_lobby) == Wait(LiveReason.UNKNOWN)
@@ -452,6 +455,6 @@ def test_a_client_is_found_although_it_takes_kept_messages_for_part_of_the_strea
 def test_kept_messages_are_stale_with_all_others() -> None:
     ring = MessageRing()
     ring.begin_epoch(1)
-    ring.kept.put({"id": frame(Opcode.TEXT, b"id")})
+    ring.kept.put({"id": KeptFrame(frame(Opcode.TEXT, b"id"))})
     ring.forget()
     assert ring.kept.first() == []

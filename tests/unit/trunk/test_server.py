@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ from tests.support.streams import SeatsOnly, numbered, numbers
 
 from lobby_gateway.settings import IdentitySettings
 from lobby_gateway.trunk.identity import digest
+from lobby_gateway.trunk.kept import KeptFrame
 from lobby_gateway.trunk.position import LiveReason, Position
 from lobby_gateway.trunk.records import (
     Claim,
@@ -15,6 +17,7 @@ from lobby_gateway.trunk.records import (
     GrantReason,
     Heartbeat,
     Hello,
+    Kept,
     Messages,
     Missed,
     Move,
@@ -33,7 +36,7 @@ from lobby_gateway.trunk.records import (
 )
 from lobby_gateway.trunk.ring import Exact, Live, MessageRing, Wait
 from lobby_gateway.trunk.server import TrunkServer, TrunkServerState
-from lobby_gateway.websocket.frames import Opcode
+from lobby_gateway.websocket.frames import Opcode, frame
 
 
 class Lobby(SeatsOnly):
@@ -92,7 +95,7 @@ def digests(count: int) -> tuple[int, ...]:
     return tuple(digest(b"%d" % number) for number in range(count))
 
 
-def shown(records: list[Record]) -> list[object]:
+def shown(records: Sequence[Record]) -> list[object]:
     """Messages as their numbers, groups' messages as pairs of group and numbers, all else as it is."""
     return [
         numbers(r.batch) if isinstance(r, Messages) else (r.id, numbers(r.batch)) if isinstance(r, Replay) else r
@@ -810,3 +813,125 @@ def test_what_is_older_than_the_stream_is_only_for_those_who_resume_there() -> N
     assert shown(lobby.rest()) == [[4]]
     lobby.receive(Resume(1, Position(9, 2, digests(2))))
     assert shown(lobby.rest()) == [(1, [2, 3, 4]), Resumed(1, True, LiveReason.NONE, 1, 5)]
+
+
+# What is kept for clients that join
+
+
+A, B, C = (frame(Opcode.TEXT, each) for each in (b"a", b"b", b"c"))
+
+
+def keep(lobby: Lobby, *, tell: bool = False, ahead: int = 0, **frames: bytes) -> None:
+    messages = {name: KeptFrame(each, ahead) for name, each in frames.items()}
+    lobby.ring.kept.put(messages, cursor=lobby.ring.cursor, tell=tell)
+    lobby.server.send_kept()
+
+
+def test_what_is_kept_where_the_stream_starts_comes_before_welcome() -> None:
+    lobby = Lobby(3)
+    lobby.subprotocol = "v1"
+    keep(lobby, tell=True, x=A, y=B)
+    lobby.receive(Hello("g"), Claim(1, 2))
+    first, second, welcome, origin, granted = lobby.rest()
+    assert (first, second) == (Kept("x", A), Kept("y", B))  # nobody has the stream yet who is to be told
+    assert isinstance(welcome, Welcome)
+    assert (origin, type(granted)) == (Origin("v1"), Granted)
+
+
+def test_what_is_kept_later_than_where_the_stream_starts_holds_at_its_place_if_it_is_part_of_it() -> None:
+    lobby = Lobby(2)
+    keep(lobby, x=A)
+    lobby.publish(2)
+    keep(lobby, y=B)
+    keep(lobby, z=C, ahead=1)
+    lobby.publish(1)
+    lobby.receive(Hello("g", replay=2))
+    *kept, welcome, messages = lobby.rest()
+    assert kept == [Kept("x", A), Kept("y", B), Kept("z", C, ahead=2)]
+    assert isinstance(welcome, Welcome)
+    assert shown([messages]) == [[3, 4]]
+
+
+def test_a_message_of_the_stream_is_kept_before_the_stream_reaches_it() -> None:
+    lobby = Lobby()
+    lobby.join()
+    keep(lobby, x=A, ahead=2)
+    lobby.publish(3)
+    keep(lobby, x=B, ahead=1)
+    lobby.publish(1)
+    assert shown(lobby.rest()) == [Kept("x", B, ahead=4), [0, 1, 2, 3]]  # it is behind: A is of no use any more
+
+
+def test_a_change_comes_in_its_place_however_slow_the_consumer_is() -> None:
+    lobby = Lobby()
+    lobby.join()
+    lobby.publish(2)
+    keep(lobby, tell=True, x=A)
+    lobby.publish(1)
+    keep(lobby, y=B)
+    keep(lobby, y=b"")
+    lobby.publish(2)
+    lobby.server.send_status()
+    records = [each for each in lobby.rest() if not isinstance(each, Status)]
+    assert shown(records) == [[0, 1], Kept("x", A, tell=True), [2], Kept("y", b""), [3, 4]]
+
+
+def test_only_the_newest_change_of_a_name_is_sent() -> None:
+    lobby = Lobby()
+    lobby.join()
+    keep(lobby, x=A)
+    lobby.publish(1)
+    keep(lobby, x=C)
+    assert shown(lobby.rest()) == [[0], Kept("x", C)]
+    keep(lobby, x=C)
+    assert lobby.rest() == []
+
+
+def test_a_change_among_evicted_messages_comes_after_missed() -> None:
+    lobby = Lobby()
+    lobby.join()
+    lobby.publish(2)
+    keep(lobby, x=A)
+    lobby.publish(20)
+    missed, kept, messages = lobby.rest()
+    assert isinstance(missed, Missed)
+    assert kept == Kept("x", A)
+    assert shown([messages]) == [list(range(14, 22))]
+
+
+def test_what_is_kept_comes_before_the_clients_that_join_there() -> None:
+    lobby = Lobby(3)
+    lobby.join()
+    keep(lobby, x=A)
+    lobby.receive(Resume(1, Position(1, 3)))
+    kept, resumed = lobby.rest()
+    assert kept == Kept("x", A)
+    assert isinstance(resumed, Resumed)
+
+
+def test_a_break_of_the_stream_is_told_before_its_first_message() -> None:
+    lobby = Lobby(1)
+    lobby.join()
+    lobby.ring.begin_epoch(2)
+    keep(lobby, tell=True, x=A)
+    lobby.publish(1)
+    kept, messages = lobby.rest()
+    assert kept == Kept("x", A, tell=True)
+    assert isinstance(messages, Messages)
+    assert (messages.epoch, messages.offset) == (2, 0)
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_miss_begins_where_the_consumer_was_told_to_be(kept: bool) -> None:
+    lobby = Lobby(1)
+    lobby.join()
+    lobby.ring.begin_epoch(2)
+    if kept:
+        keep(lobby, x=A)
+    else:
+        lobby.receive(Resume(1, Position(77, 5, (digest(b"elsewhere"),))))  # it waits
+    lobby.rest()
+    lobby.publish(20)
+    missed = lobby.take()
+    assert isinstance(missed, Missed)
+    assert (missed.from_epoch, missed.from_offset) == (1, 1)

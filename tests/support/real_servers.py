@@ -50,6 +50,7 @@ class RealServer:
         scale: changes the manifest's origin to the scaled times.
         silence: takes out what the server demands; None: it demands nothing.
         numbers: the numbers of the ticks in a message.
+        kept: how many messages each client gets first (`keep`).
         secrets: environment of its lobbies.
         missing: why it is not available; empty if it is.
     """
@@ -60,6 +61,7 @@ class RealServer:
     scale: Callable[[Spec], None] = lambda _origin: None
     silence: Callable[[Spec], None] | None = None
     numbers: Callable[[bytes], list[int]] = numbered
+    kept: int = 0
     secrets: dict[str, str] = field(default_factory=dict)
     missing: str = ""
 
@@ -296,6 +298,7 @@ SERVERS = (
         program="npm's ganache",
         run=_ganache,
         numbers=lambda payload: [int(each, 16) for each in _HEAD.findall(payload)],
+        kept=2,
         missing=npm_tools.skip_reason("ganache"),
     ),
     RealServer(

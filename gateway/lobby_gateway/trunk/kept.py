@@ -132,6 +132,8 @@ class KeptMessages:
         for name in reached:
             del self._before[name]
             self._all = None
+            if cursor is None:
+                self._changes[name] = self._changes[name]._replace(cursor=0, streamed=False)
 
     def frames(self, cursor: int | None = None) -> dict[str, bytes]:
         """The frame of each message that is kept at a place of the stream, by name; None: of the newest ones."""

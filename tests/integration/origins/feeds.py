@@ -366,6 +366,28 @@ async def discord(peer: Peer) -> None:
     await peer.stream(tick, on_message, idle=IDLE)
 
 
+async def bitfinex(peer: Peer) -> None:
+    await peer.send({"event": "info", "version": 2, "platform": {"status": 1}})
+    request = await peer.receive_json(SOON, "subscribe")
+    if request != {"event": "subscribe", "channel": "ticker", "symbol": "tBTCUSD"}:
+        peer.violation(f"not a subscribe: {request}")
+    channel = 1000 + len(peer.origin.attempts)  # another one on each connection
+    await peer.send([channel, [0]])  # a snapshot before the answer
+    await peer.send(
+        {"event": "subscribed", "channel": "ticker", "chanId": channel, "symbol": "tBTCUSD", "pair": "BTCUSD"}
+    )
+
+    def tick(n: int) -> object:
+        return [channel, "hb"] if n % 10 == 0 else [channel, [n]]
+
+    await peer.stream(tick, _nothing(peer))
+
+
+def _of_bitfinex(text: str) -> bool:
+    message = json.loads(text)
+    return message["event"] == "subscribed" if isinstance(message, dict) else message[1] != "hb"
+
+
 async def pusher(peer: Peer) -> None:
     told = json.dumps({"socket_id": "1.2", "activity_timeout": 1})
     await peer.send({"event": "pusher:connection_established", "data": told})
@@ -728,9 +750,13 @@ FEEDS = (
         error=_says({"event": "error", "code": "60011", "msg": "Please log in"}), reason="60011 Please log in", refused=True,
     ),
     Feed(
-        name="discord", serve=discord, is_data=lambda text: json.loads(text)["t"] == "MESSAGE_CREATE",
+        name="discord", serve=discord, is_data=lambda text: json.loads(text)["t"] in {"READY", "MESSAGE_CREATE"},
         secrets={"LOBBY_SECRET_DISCORD_TOKEN": "t0kent0kent0ken"},
         error=_says({"op": 9, "d": False}), reason="invalid session",
+    ),
+    Feed(
+        name="bitfinex", serve=bitfinex, is_data=_of_bitfinex,
+        error=_says({"event": "error", "msg": "symbol: invalid", "code": 10300}), reason="symbol: invalid",
     ),
     Feed(
         name="pusher", serve=pusher, is_data=lambda text: json.loads(text)["event"] == "tick",

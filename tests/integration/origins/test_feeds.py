@@ -240,3 +240,33 @@ def test_a_wrong_key_is_refused_once_and_shown_without_the_key(tmp_path: Path) -
             assert "wr0ng" not in lobbies + up.process.stdout.text + up.process.stderr.text
 
     run(main(), deadline=WATCHED_SECONDS + 190)
+
+
+@pytest.mark.timeout(120)
+def test_every_client_knows_the_channels_of_what_it_gets(tmp_path: Path) -> None:
+    """Bitfinex has a channel of another number on each connection."""
+    feed = next(each for each in FEEDS if each.name == "bitfinex")
+
+    async def main() -> None:
+        async with held([feed], tmp_path) as (up, origins):
+            origin = origins[feed.name]
+            async with Swarm(up.at("/bitfinex"), keep=KEPT) as swarm:
+                for count in range(1, 4):
+                    late = await swarm.connect_all(CLIENTS // 4)
+                    await swarm.each_gets(5, deadline=60)
+                    assert all(json.loads(texts(client)[0])["event"] == "subscribed" for client in late)
+                    await origin.each(lambda peer: peer.connection.close(1012, "restart"))
+                    attempts = (count + 1) * LOBBIES
+                    await until(lambda: len(origin.attempts) >= attempts, deadline=60, describe="connections again")  # noqa: B023
+                    await swarm.each_gets(20, deadline=60)
+                for client in swarm.clients:
+                    channel = 0
+                    for message in map(json.loads, texts(client)):
+                        if isinstance(message, dict):
+                            assert message["chanId"] != channel, "told twice"
+                            channel = message["chanId"]
+                        else:
+                            assert message[0] == channel, "a channel that the client does not know"
+            assert origin.violations == []
+
+    run(main(), deadline=110)

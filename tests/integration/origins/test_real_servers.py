@@ -81,6 +81,8 @@ async def hold(server: RealServer, up: LobbyUp) -> None:
             for client in swarm.clients:
                 payloads = [payload for _, payload in client.kept]
                 assert len(payloads) < KEPT
+                first, payloads = payloads[: server.kept], payloads[server.kept :]
+                assert not any(server.numbers(payload) for payload in first), "a kept message is missing"
                 assert all(server.numbers(payload) for payload in payloads), "a control message reached a client"
                 numbers = [number for payload in payloads for number in server.numbers(payload)]
                 assert numbers == list(range(numbers[0], numbers[0] + len(numbers))), "a gap or a duplicate"

@@ -152,6 +152,9 @@ def test_what_was_yet_to_come_is_past_if_nobody_knows_the_place() -> None:
     assert firsts(kept, cursor=0) == []
     kept.settle(None)
     assert firsts(kept, cursor=0) == [A]
+    change = kept.next_change(0)
+    assert change is not None
+    assert (change.ahead_of(0), change.streamed) == (0, False)
 
 
 def test_how_far_ahead_a_message_is_depends_on_the_reader() -> None:

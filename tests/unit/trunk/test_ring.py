@@ -458,3 +458,12 @@ def test_kept_messages_are_stale_with_all_others() -> None:
     ring.kept.put({"id": KeptFrame(frame(Opcode.TEXT, b"id"))})
     ring.forget()
     assert ring.kept.first() == []
+
+
+def test_a_kept_message_that_was_yet_to_come_counts_as_past_if_messages_are_skipped() -> None:
+    ring = MessageRing()
+    ring.begin_epoch(1)
+    ring.kept.put({"id": KeptFrame(frame(Opcode.TEXT, b"id"), ahead=2)}, cursor=ring.cursor)
+    assert ring.kept.first(cursor=ring.cursor) == []
+    ring.begin_epoch(1, 2)
+    assert len(ring.kept.first(cursor=ring.cursor)) == 1

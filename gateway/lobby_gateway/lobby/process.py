@@ -405,7 +405,7 @@ class LobbyProcess:
         kept = self._ring.kept.put(messages, cursor=self._ring.cursor, tell=tell)
         if tell and kept.new:
             self._handshakes.bus.tell(AsideBatch.of(kept.new))
-        for each in list(self._trunks):
+        for each in list(self._trunks):  # before the messages are published that are yet to come
             each.send_kept()
         for name in kept.refused:
             if name not in self._refused_to_keep:  # once, not for each message

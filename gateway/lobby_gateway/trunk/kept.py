@@ -120,6 +120,10 @@ class KeptMessages:
         """Keeps nothing any more."""
         self.put(dict.fromkeys(self._changes, KeptFrame(b"")), cursor=cursor)
 
+    def __iter__(self) -> Iterator[Change]:
+        """The latest change of each name, in the order in which the names were first used."""
+        return iter(self._changes.values())
+
     def next_change(self, after: int) -> Change | None:
         """The first of the changes after a number that still hold; None: there is none."""
         if after >= self.newest:

@@ -484,11 +484,10 @@ class TrunkServer:
 
     def _all_kept(self) -> Iterator[Kept]:
         """What is kept for clients that join. Nobody has the stream yet who could be told."""
-        cursor = self._stream.cursor
-        while (change := self._ring.kept.next_change(self._kept)) is not None:
-            self._kept = change.number
+        self._kept = self._ring.kept.newest
+        for change in self._ring.kept:
             if change.frame:
-                yield Kept(change.name, change.frame, ahead=change.ahead_of(cursor))
+                yield Kept(change.name, change.frame, ahead=change.ahead_of(self._stream.cursor))
 
     def _next_kept(self) -> tuple[Parts | None, int | None]:
         """The next KEPT, or the cursor before which the stream has to stop for it.

@@ -385,7 +385,7 @@ async def bitfinex(peer: Peer) -> None:
 
 def _of_bitfinex(text: str) -> bool:
     message = json.loads(text)
-    return message["event"] == "subscribed" if isinstance(message, dict) else message[1] != "hb"
+    return bool(message["event"] == "subscribed" if isinstance(message, dict) else message[1] != "hb")
 
 
 async def pusher(peer: Peer) -> None:

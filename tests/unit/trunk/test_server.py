@@ -831,9 +831,10 @@ def test_what_is_kept_where_the_stream_starts_comes_before_welcome() -> None:
     lobby = Lobby(3)
     lobby.subprotocol = "v1"
     keep(lobby, tell=True, x=A, y=B)
+    keep(lobby, x=C)
     lobby.receive(Hello("g"), Claim(1, 2))
     first, second, welcome, origin, granted = lobby.rest()
-    assert (first, second) == (Kept("x", A), Kept("y", B))  # nobody has the stream yet who is to be told
+    assert (first, second) == (Kept("x", C), Kept("y", B))  # nobody has the stream yet who is to be told
     assert isinstance(welcome, Welcome)
     assert (origin, type(granted)) == (Origin("v1"), Granted)
 

@@ -676,6 +676,8 @@ def _of(kind: str, at: int) -> Callable[[str], bool]:
     return is_data
 
 
+BITFINEX = Feed(name="bitfinex", serve=bitfinex, is_data=_of_bitfinex)
+
 FEEDS = (
     Feed(
         name="okx-public", serve=okx, is_data=_json_with("data"), every=1,
@@ -753,10 +755,6 @@ FEEDS = (
         name="discord", serve=discord, is_data=lambda text: json.loads(text)["t"] in {"READY", "MESSAGE_CREATE"},
         secrets={"LOBBY_SECRET_DISCORD_TOKEN": "t0kent0kent0ken"},
         error=_says({"op": 9, "d": False}), reason="invalid session",
-    ),
-    Feed(
-        name="bitfinex", serve=bitfinex, is_data=_of_bitfinex,
-        error=_says({"event": "error", "msg": "symbol: invalid", "code": 10300}), reason="symbol: invalid",
     ),
     Feed(
         name="pusher", serve=pusher, is_data=lambda text: json.loads(text)["event"] == "tick",

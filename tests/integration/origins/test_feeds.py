@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.integration.origins.feeds import FEEDS, Api, Feed
+from tests.integration.origins.feeds import BITFINEX, FEEDS, Api, Feed
 from tests.integration.origins.strict import StrictOrigin
 from tests.support.api import Answer, ApiRequest, FakeApi
 from tests.support.sockets import run
@@ -245,23 +245,34 @@ def test_a_wrong_key_is_refused_once_and_shown_without_the_key(tmp_path: Path) -
 @pytest.mark.timeout(120)
 def test_every_client_knows_the_channels_of_what_it_gets(tmp_path: Path) -> None:
     """Bitfinex has a channel of another number on each connection."""
-    feed = next(each for each in FEEDS if each.name == "bitfinex")
 
     async def main() -> None:
-        async with held([feed], tmp_path) as (up, origins):
-            origin = origins[feed.name]
+        async with held([BITFINEX], tmp_path) as (up, origins):
+            origin = origins["bitfinex"]
             async with Swarm(up.at("/bitfinex"), keep=KEPT) as swarm:
-                for count in range(1, 4):
+
+                async def flows() -> None:
+                    before = {id(each): len(each.kept) for each in swarm.clients}
+                    await until(
+                        lambda: all(len(each.kept) > before[id(each)] + 10 for each in swarm.clients),
+                        deadline=60,
+                        describe=up.process.tail,
+                    )
+
+                await until(lambda: len(origin.open) == LOBBIES, deadline=60, describe=up.process.tail)
+                for count in range(2, 4):
                     late = await swarm.connect_all(CLIENTS // 4)
-                    await swarm.each_gets(5, deadline=60)
+                    await flows()
                     assert all(json.loads(texts(client)[0])["event"] == "subscribed" for client in late)
                     await origin.each(lambda peer: peer.connection.close(1012, "restart"))
-                    attempts = (count + 1) * LOBBIES
-                    await until(lambda: len(origin.attempts) >= attempts, deadline=60, describe="connections again")  # noqa: B023
-                    await swarm.each_gets(20, deadline=60)
+                    attempts = count * LOBBIES
+                    await until(lambda: len(origin.attempts) >= attempts, deadline=60, describe="connections")  # noqa: B023
+                    await flows()
                 for client in swarm.clients:
                     channel = 0
-                    for message in map(json.loads, texts(client)):
+                    for text in texts(client):
+                        assert BITFINEX.is_data(text), "a control message arrived"
+                        message = json.loads(text)
                         if isinstance(message, dict):
                             assert message["chanId"] != channel, "told twice"
                             channel = message["chanId"]

@@ -24,6 +24,8 @@ PODS = 2000
 MANY_LOBBIES = 200
 PODS_OF_A_NODE = 240
 STATUS_BYTES = 64 * 1024
+MOST_OF_A_DEPLOYMENT = 1.5
+MADE_BY_THE_SERVER = {"nodeName", "priority", "preemptionPolicy"}
 ORIGIN = "ws://origin.invalid/"
 FAKE = {
     **SMALL,
@@ -86,8 +88,52 @@ def ready(cluster: Cluster, name: str) -> int:
     return int(cluster.status(name).get("readyReplicas", 0))
 
 
+def of_a_deployment(api: Api, pod: dict[str, Any]) -> float:
+    """Seconds until as many pods like this one are ready, made by a Deployment: what this cluster and machine can do."""
+    spec = {key: value for key, value in pod["spec"].items() if key not in MADE_BY_THE_SERVER}
+    labels = {"app": "peer"}
+    spec["topologySpreadConstraints"] = [
+        {
+            "maxSkew": 1,
+            "topologyKey": "kubernetes.io/hostname",
+            "whenUnsatisfiable": "ScheduleAnyway",
+            "labelSelector": {"matchLabels": labels},
+        }
+    ]
+    resource = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "peer", "namespace": NAMESPACE},
+        "spec": {
+            "replicas": PODS,
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": spec},
+        },
+    }
+    path = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments"
+    begun = time.monotonic()
+    api.request("POST", path, resource)
+    try:
+        eventually(
+            lambda: int(api.get(f"{path}/peer").get("status", {}).get("readyReplicas", 0)) == PODS,
+            deadline=600,
+            every=1,
+            what=f"{PODS} pods of a Deployment are ready",
+        )
+        return time.monotonic() - begun
+    finally:
+        api.request("DELETE", f"{path}/peer?propagationPolicy=Foreground")
+        eventually(
+            lambda: not api.get(f"/api/v1/namespaces/{NAMESPACE}/pods?labelSelector=app%3Dpeer&limit=1")["items"],
+            deadline=300,
+            every=1,
+            what="the pods of the Deployment are gone",
+        )
+
+
 def test_two_thousand_lobbies_of_one_lobby(cluster: Cluster, api: Api) -> None:
     meter = Meter(cluster)
+    begun = time.monotonic()
     resource = lobby("vast", ORIGIN, replicas=PODS, maxReplicas=PODS + 10, template=FAKE)
     with cluster.lobby(resource, deadline=400) as name:
         eventually(
@@ -96,7 +142,9 @@ def test_two_thousand_lobbies_of_one_lobby(cluster: Cluster, api: Api) -> None:
             every=1,
             what=lambda: f"{ready(cluster, name)} are ready",
         )
+        took = time.monotonic() - begun
         FIGURES.note(f"{PODS} lobbies of one Lobby ready: {meter.summary()}")
+        pod = cluster.pods(name)[0]
 
         meter = Meter(cluster)
         time.sleep(20)
@@ -119,6 +167,9 @@ def test_two_thousand_lobbies_of_one_lobby(cluster: Cluster, api: Api) -> None:
         size = len(json.dumps(cluster.status(name)))
         FIGURES.note(f"status of a Lobby with {PODS} lobbies: {size / 1024:.1f} KiB")
         assert size < STATUS_BYTES
+    peer = of_a_deployment(api, pod)
+    FIGURES.note(f"{PODS} such pods of a Deployment ready after {peer:.0f} s: {took / peer:.2f} of that")
+    assert took < MOST_OF_A_DEPLOYMENT * peer
 
 
 def test_two_hundred_lobbies(cluster: Cluster, api: Api) -> None:

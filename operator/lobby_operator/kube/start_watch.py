@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from lobby_gateway.errors import internal_error
 from lobby_gateway.process.repeated_failures import RepeatedFailures
@@ -71,13 +71,15 @@ class StartWatch:
 
     async def _run(self) -> None:
         while True:
-            if not self._awaiting():
+            early = {pod.uid for pod in self._awaiting()}
+            if not early:
                 self._set({})
                 await self._changed.wait()
-            self._changed.clear()
+                self._changed.clear()
+                continue
             await asyncio.sleep(self._settings.poll_seconds)  # most pods have started by then
             try:
-                await self._look()
+                await self._look(early)
                 if (fields := self._failures.worked()) is not None:
                     logger.info("can read the Events about pods again", extra=fields)
             except ApiError as error:
@@ -85,9 +87,14 @@ class StartWatch:
             except Exception as error:  # noqa: BLE001  # whatever the server answers: the loop must keep running
                 self._log(internal_error(error))
 
-    async def _look(self) -> None:
+    async def _look(self, early: Collection[str]) -> None:
+        """Reads the Events about those pods that still wait.
+
+        Not about later ones: a server looks through all Events of the namespace for each of these lists, and while many
+        lobbies start there are always some that were bound a moment ago.
+        """
         found: dict[str, Held] = {}
-        pods = self._awaiting()
+        pods = [pod for pod in self._awaiting() if pod.uid in early]
         for pod in pods[: self._settings.max_pods]:
             events = await self._api.list(EVENTS, self._namespace, fields=f"regarding.uid={pod.uid}")
             if (held := held_by(events["items"], self._secrets())) is not None:

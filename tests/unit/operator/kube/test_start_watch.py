@@ -78,6 +78,36 @@ def test_many_pods_wait_for_the_same() -> None:
     asyncio.run(main())
 
 
+def test_nothing_is_asked_about_pods_that_start_in_time() -> None:
+    """While thousands start, each list of Events would cost the server a look at all of them."""
+
+    async def main() -> None:
+        async with connected() as (server, api):
+            server.put(f"{EVENTS}/a", failed())
+            started: list[PodState] = []
+
+            def awaiting() -> list[PodState]:
+                started.append(replace(POD, uid=f"u{len(started)}"))
+                return started[-1:]
+
+            watch = StartWatch(
+                api,
+                "shop",
+                awaiting=awaiting,
+                secrets=dict,
+                changed=lambda: None,
+                settings=StartWatchSettings(poll_seconds=0.01),
+            )
+            watch.start()
+            try:
+                await until(lambda: len(started) > 10)
+                assert not server.requests("GET", "events")
+            finally:
+                await watch.close()
+
+    asyncio.run(main())
+
+
 def test_without_the_right_to_read_events_it_tries_again() -> None:
     async def main() -> None:
         async with connected() as (server, api):

@@ -59,7 +59,7 @@ help:  ## show this list
 demo: $(VENV)/.runtime  ## install, then share a demo origin with `lobby up --demo`
 	@exec $(BIN)/lobby up --demo $(DEMO_FLAGS)
 
-test: lint  ## lint and every test this machine can run (about 8 minutes); lists skipped tests and why
+test: lint  ## lint and every test this machine can run (15 to 30 minutes); lists skipped tests and why
 	@$(if $(AVAILABLE_TOOLS),$(MAKE) --keep-going $(AVAILABLE_TOOLS),:) || echo "make test: continuing without the tools that failed to install" >&2
 	@$(PYTEST) $(PYTEST_FLAGS)
 

@@ -86,7 +86,7 @@ class PeerLists:
         self._permits = ConnectPermits(earlier or EarlierConnects())
         self._first = True
         self._passes = 0
-        self._listed = _Listed((), (), self._settings, None)
+        self._listed = _Listed((), (), self._settings, {})
 
     @property
     def untold_connects_until(self) -> float:
@@ -111,7 +111,7 @@ class PeerLists:
         self._passes += 1
         self._observe(lobbies)
         holders = self._name_holders(spec, lobbies)
-        self._listed = _Listed(lobbies, holders if spec.connections else (), self._settings, self._listed)
+        self._listed = _Listed(lobbies, holders if spec.connections else (), self._settings, self._listed.by_origin)
         told = [each for each in lobbies if each.address and each.phase in _TOLD and each.stream is not None]
         allowed = self._allow(spec, lobbies, told, holders, observed.at)
         due: dict[str, PeerList] = {}
@@ -269,7 +269,7 @@ class _Listed:
         lobbies: Iterable[LobbyState],
         holders: Iterable[str],
         settings: PeerListSettings,
-        before: _Listed | None,
+        before: Mapping[str, _Ranked],
     ) -> None:
         """Prepares the lists.
 
@@ -277,16 +277,15 @@ class _Listed:
             lobbies: all lobbies of the Lobby.
             holders: those to be asked first.
             settings: sizes of the lists.
-            before: the same of the pass before.
+            before: `by_origin` of the pass before.
         """
         by_origin: dict[str, list[LobbyState]] = {}
         for each in lobbies:
             if each.address and each.phase in _LISTED and each.stream is not None:
                 by_origin.setdefault(each.stream.origin_id, []).append(each)
         first = frozenset(holders)
-        known = before.by_origin if before is not None else {}
         self.by_origin: dict[str, _Ranked] = {
-            origin: _Ranked(origin, peers, first, settings, known.get(origin)) for origin, peers in by_origin.items()
+            origin: _Ranked(origin, peers, first, settings, before.get(origin)) for origin, peers in by_origin.items()
         }
 
     def ranked(self, lobby: LobbyState) -> _Ranked | None:

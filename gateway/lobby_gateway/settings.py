@@ -134,7 +134,9 @@ class RelaySettings:
         try_seconds: interval between two comparisons of a candidate with the stream, while another source is active.
         history_messages: most messages that a lobby without any takes from a peer, so that it can continue the streams of
             clients that come from a lobby that has ended: what an origin sends within a few seconds.
-        renew_seconds: how long the place in a renewed session is searched before it takes over as it is.
+        renew_seconds: how long a renewed session may bring something else than the stream before it takes over as it is.
+        renew_slow_seconds: how long the place in a renewed session is searched at most: a stream of one message in two minutes
+            still gets its place.
         own_seconds: how long the place in a session of the lobby's own is searched, at least, while the stream comes from a
             peer. After that the session is closed for a while.
         own_messages: fewest messages that it has brought by then: the place is only certain after 16, and heartbeats do not
@@ -159,6 +161,7 @@ class RelaySettings:
     try_seconds: float = 0.05
     history_messages: int = 4096
     renew_seconds: float = 30.0
+    renew_slow_seconds: float = 3600.0
     own_seconds: float = 30.0
     own_messages: int = 32
     own_slow_seconds: float = 3600.0

@@ -33,7 +33,12 @@ from lobby_gateway.settings import RelaySettings
 from lobby_gateway.trunk.ring import MessageRing
 
 SETTINGS = RelaySettings(
-    candidate_messages=40, own_messages=30, own_slow_seconds=60.0, min_pause_seconds=40.0, max_pause_seconds=80.0
+    candidate_messages=40,
+    own_messages=30,
+    own_slow_seconds=60.0,
+    renew_slow_seconds=60.0,
+    min_pause_seconds=40.0,
+    max_pause_seconds=80.0,
 )
 
 
@@ -62,6 +67,7 @@ class OneLobby(RuleBasedStateMachine):
         self.feeds: list[Feed] = []
         self.published: list[int | None] = []  # indices; None: a new epoch, or an announced gap
         self.peers = 0
+        self.own = Source(Rank.OWN)  # the same for each session of a connection
         self.suspended = False  # no session of its own may be opened
         self.beside_since: float | None = None  # when a session of its own began to be open beside a peer's stream
         self.lives = (
@@ -98,7 +104,7 @@ class OneLobby(RuleBasedStateMachine):
     @precondition(lambda self: not self.own_sessions() and not self.suspended)
     @rule()
     def own_session_opens(self) -> None:
-        self.open(Feed(Source(Rank.OWN), len(self.origin)))
+        self.open(Feed(self.own, len(self.origin)))
 
     @precondition(
         lambda self: len(self.own_sessions()) == 1 and self.sources.active in map(_source, self.own_sessions())
@@ -228,6 +234,8 @@ class OneLobby(RuleBasedStateMachine):
                     self.suspended = False
                 case Forget():
                     self.ring.forget()
+        if self.sources.active is not None and self.sources.active.rank is Rank.OWN:
+            self.own = self.sources.active  # perhaps the renewed one
 
     # The laws
 
@@ -243,6 +251,14 @@ class OneLobby(RuleBasedStateMachine):
             return
         self.beside_since = self.now if self.beside_since is None else self.beside_since
         assert self.now - self.beside_since <= SETTINGS.own_slow_seconds + 0.1, "two connections for nothing"
+
+    @invariant()
+    def a_renewal_does_not_take_for_ever(self) -> None:
+        active = self.sources.active
+        if active is not None and active.rank is Rank.OWN:
+            for feed in self.feeds:
+                open_for = self.now - feed.source.since
+                assert feed.source.rank is not Rank.RENEWED or open_for <= SETTINGS.renew_slow_seconds + 0.1
 
     @invariant()
     def only_a_lobby_that_follows_a_peer_has_its_own_session_suspended(self) -> None:

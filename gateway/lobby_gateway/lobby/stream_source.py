@@ -3,7 +3,8 @@
 One source is active: its messages are the lobby's stream. Others are candidates, whose messages are collected beside it until
 the place after the newest message of the stream is found among them. Then the candidate takes over at exactly that message,
 and nobody downstream notices: no gap, no duplicate, the same epoch. An active source is never given up for another one except
-at such a place (a renewal that does not find it in time is the one exception).
+at such a place, with one exception: since its predecessor is about to end, a renewed session takes over as it is if what it
+brings is not the stream, or its place is not found for a long time. As long as it may be the stream, both stay open.
 
 A session of the lobby's own in which the place is not found, while the stream comes from a peer, is a connection for nothing:
 after a bounded time it is suspended, which means that it is closed, and opened again after a pause, or as soon as the peer's
@@ -53,7 +54,9 @@ class Source:
         before_loss: cursor in `collected`: messages before it may have been seen from the source that was lost; None: it
             began after the loss.
         since: when its stream began.
+        began_at: cursor of the lobby's stream at that time.
         sought: since when its place has been sought while the stream comes from a peer; None: it does not.
+        doubted: since when what it brings has not been the stream, as far as can be seen; None: it may be.
         epochs: epochs of `collected` so far.
         kept: what it keeps for clients that join, by name, until its stream is taken; with the place behind each as a
             cursor of `collected`, or 0.
@@ -63,7 +66,9 @@ class Source:
 
     __slots__ = (
         "before_loss",
+        "began_at",
         "collected",
+        "doubted",
         "epochs",
         "history",
         "kept",
@@ -84,7 +89,9 @@ class Source:
         self.collected: MessageRing | None = None
         self.before_loss: int | None = None
         self.since = 0.0
+        self.began_at = 0
         self.sought: float | None = None
+        self.doubted: float | None = None
         self.epochs = 0
         self.kept: dict[str, tuple[bytes, int]] = {}
         self.history = 0
@@ -264,6 +271,7 @@ class StreamSources:
         self._try_at: float | None = None
         self._linger_until: float | None = None  # set while the stream is no longer needed
         self._resume_at: float | None = None  # set while the own session is suspended
+        self._position: tuple[int, tuple[int, ...]] = (0, ())  # cursor and digests of the stream's newest place
         self._pauses = Backoff(
             base=settings.min_pause_seconds, cap=settings.max_pause_seconds, fraction=fraction, jitter=0.5
         )
@@ -371,6 +379,7 @@ class StreamSources:
             return
         source.via = None if via is None else (source.name, *via) if source.name else ()
         source.since = now
+        source.began_at = self._ring.cursor
         source.collected = self._collect()
         self._candidates.append(source)
         if exact_at is not None and not self.flowing and exact_at == self._ring.cursor and source.usable:
@@ -483,7 +492,10 @@ class StreamSources:
         """A peer says which lobbies its stream comes over; None: it has none now."""
         before = source.via
         source.via = None if via is None else (source.name, *via)
-        if source.via == before or source is not self.active:
+        if source.via == before:
+            return
+        if source is not self.active:
+            self._decide(now)
             return
         self._commands.append(Changed())
         if source.via is None:
@@ -553,6 +565,8 @@ class StreamSources:
             if isinstance(found, Exact):
                 self._take(source, exact=True, cursor=found.cursor)
                 break
+            if found is not None:
+                self._doubt(source, found, now)
             if isinstance(found, Wait) and self._may_be_behind(source, found):
                 patience = max(patience, self._settings.wait_seconds + found.grace)
         else:
@@ -573,8 +587,10 @@ class StreamSources:
                 self._bound_search(self.active, now)
                 return
             for source in self._candidates:
-                if source.rank is Rank.RENEWED and now >= source.since + self._settings.renew_seconds:
-                    self._take(source, exact=False, cursor=_cursor(source))
+                if source.rank is Rank.RENEWED and self._takes_over_late(source, now):
+                    # What it brought is published if nothing else was meanwhile: the current session may be silent already.
+                    silent = self._ring.cursor == source.began_at
+                    self._take(source, exact=False, cursor=0 if silent else _cursor(source))
                     return
             return
         usable = [each for each in self._candidates if each.usable]
@@ -607,6 +623,25 @@ class StreamSources:
         seconds = settings.own_seconds if _cursor(source) >= settings.own_messages else settings.own_slow_seconds
         return source.sought is not None and now >= source.sought + seconds
 
+    def _doubt(self, source: Source, found: Live | Wait, now: float) -> None:
+        """Notes since when nothing says that what a candidate brings is the stream.
+
+        A part of the 16 messages that it begins with, or whose rest is yet to come, says so. That they may be at several
+        places says nothing before there are enough of them.
+        """
+        few = found.reason is LiveReason.AMBIGUOUS and _cursor(source) < self._settings.own_messages
+        if found.reason in _BELONGS or few or not _cursor(source):
+            source.doubted = None
+        elif source.doubted is None and not (isinstance(found, Wait) and found.grace):
+            source.doubted = now
+
+    def _takes_over_late(self, source: Source, now: float) -> bool:
+        """Whether a renewed session takes over although its place is not found."""
+        settings = self._settings
+        if source.doubted is not None and now >= source.doubted + settings.renew_seconds:
+            return True
+        return now >= source.since + settings.renew_slow_seconds
+
     def _resume(self) -> None:
         """Nothing keeps the own session from being opened any more."""
         if self._resume_at is not None:
@@ -636,7 +671,7 @@ class StreamSources:
         if source.tried == at and self.flowing:
             return None
         source.tried = at
-        digests = ring.position().digests
+        digests = self._digests()
         if not digests:
             return Live(0, LiveReason.NO_POSITION)
         position = Position(NO_EPOCH, 0, digests)
@@ -648,6 +683,14 @@ class StreamSources:
         if isinstance(found, Wait) and found.grace:
             source.tried = None  # it is known soon, even if nothing comes
         return found
+
+    def _digests(self) -> tuple[int, ...]:
+        """Those of the stream's position, computed again only if it has gone on: a stopped one is compared with each read."""
+        cursor, digests = self._position
+        if cursor != self._ring.cursor:
+            digests = self._ring.position().digests
+            self._position = self._ring.cursor, digests
+        return digests
 
     def _take(self, source: Source, *, exact: bool, cursor: int | None = None) -> None:
         """Makes a candidate the active source, from a place in what was collected of it."""
@@ -704,8 +747,10 @@ class StreamSources:
             source.collected.begin_epoch(source.epochs)
 
     def _remove(self, source: Source) -> None:
+        """Its stream ended, or is not used. The next one of the same source has nothing to do with it."""
         source.collected = None
         source.kept = {}
+        source.before_loss = source.sought = source.doubted = source.tried = None
         if source is self.active:
             self.active = None
         elif source in self._candidates:
@@ -717,6 +762,10 @@ class StreamSources:
             self._try_at = None
         elif self._try_at is None:
             self._try_at = now + self._settings.try_seconds
+
+
+_BELONGS = frozenset({LiveReason.GONE, LiveReason.AHEAD})
+"""Why a place is not found in what belongs to the stream, but begins behind the place, or has not got there."""
 
 
 def _cursor(source: Source) -> int:

@@ -23,6 +23,7 @@ from lobby_gateway.lobby.stream_source import (
     Suspend,
 )
 from lobby_gateway.settings import RELAY, IdentitySettings
+from lobby_gateway.trunk.identity import digest
 from lobby_gateway.trunk.kept import KeptFrame
 from lobby_gateway.trunk.ring import MessageRing
 
@@ -222,6 +223,64 @@ def test_the_place_in_an_own_session_that_brings_few_messages_is_searched_for_lo
     assert lobby.later(1) == [Suspend(60.0)]
 
 
+def test_a_session_that_is_opened_again_after_a_pause_is_searched_for_as_long() -> None:
+    lobby, _, own = beside_a_peer()
+    lobby.got(own, *range(1000, 1032))
+    lobby.later(0)
+    assert lobby.later(30) == [Suspend(60.0)]
+    assert lobby.later(60) == [Resume()]
+    lobby.opened(own)
+    lobby.got(own, *range(2000, 2032))
+    lobby.later(0)
+    assert lobby.later(29.9) == []
+    assert lobby.later(0.1) == [Suspend(120.0)]
+
+
+def test_a_session_that_is_opened_again_repeats_or_leaves_out_nothing_because_of_the_one_before() -> None:
+    lobby, peer, own = beside_a_peer()
+    lobby.got(own, *range(1000, 1032))
+    lobby.lost(peer)  # what came before may have been seen
+    lobby.later(1)
+    lobby.got(own, 1032)
+    lobby.sources.ask(set())
+    lobby.lost(own)
+    lobby.opened(own)
+    lobby.got(own, 2000)
+    assert lobby.published[-2:] == [1032, 2000]
+
+
+def test_a_peer_that_has_no_stream_any_more_before_it_was_taken_is_closed_at_once() -> None:
+    lobby, own = streaming(*range(20))
+    lobby.sources.ask(set())
+    lobby.lost(own)
+    peer = Source(Rank.PEER, "a-2")
+    lobby.opened(peer)
+    lobby.got(peer, *range(2, 10))
+    assert not lobby.sources.seeking
+    lobby.sources.told(peer, None, lobby.now)
+    assert lobby.perform() == [Close(peer)]
+    assert lobby.sources.seeking
+
+
+def test_the_identities_of_a_stream_that_has_stopped_are_computed_once() -> None:
+    computed: list[bytes] = []
+
+    def identity(payload: bytes | memoryview) -> int:
+        computed.append(bytes(payload))
+        return digest(payload)
+
+    lobby, own = Lobby(ring=MessageRing(identity=identity)), Source(Rank.OWN)
+    lobby.opened(own)
+    lobby.got(own, *range(20))
+    lobby.lost(own)
+    peer = Source(Rank.PEER, "a-2")
+    lobby.opened(peer)
+    for number in range(2, 12):
+        lobby.got(peer, number)
+    assert lobby.sources.active is None
+    assert len(computed) == 16
+
+
 @pytest.mark.parametrize("how", ["lost", "dry", "moving"])
 def test_a_suspended_session_is_resumed_as_soon_as_the_peers_stream_stops(how: str) -> None:
     lobby, peer = suspended()
@@ -282,14 +341,66 @@ def test_a_renewed_session_takes_over_where_it_is_found() -> None:
     assert lobby.sources.changes["renewal", "exact"] == 1
 
 
-def test_a_renewed_session_that_is_not_found_takes_over_in_the_end() -> None:
-    lobby, own = streaming(*[7] * 20)
+def renewing(*messages: int) -> tuple[Lobby, Source, Source]:
+    """A lobby with a stream whose next session is open."""
+    lobby, own = streaming(*messages)
     renewed = Source(Rank.RENEWED)
     lobby.opened(renewed)
-    lobby.got(renewed, 7, 7)
-    lobby.got(own, 7, 7)
-    assert Close(own) in lobby.later(30.0)
+    return lobby, own, renewed
+
+
+def test_a_renewed_session_whose_place_stays_ambiguous_takes_over_in_the_end() -> None:
+    lobby, own, renewed = renewing(*[7] * 20)
+    lobby.got(renewed, *[7] * 32)
+    lobby.got(own, *[7] * 32)
+    lobby.later(0.1)
+    assert lobby.later(29.8) == []
+    assert Close(own) in lobby.later(0.2)
     assert lobby.sources.gaps == 1
+
+
+@pytest.mark.parametrize("lead", [0.0, 10.0])
+def test_the_place_in_a_renewed_session_of_a_slow_stream_is_found(lead: float) -> None:
+    """Each message arrives in the renewed session first."""
+    lobby, own, renewed = renewing(*range(20))
+    commands: list[Command] = []
+    for number in range(20, 40):
+        commands += lobby.got(renewed, number)
+        commands += lobby.later(lead)
+        commands += lobby.got(own, number)
+        commands += lobby.later(120)
+        if Close(own) in commands:
+            break
+    assert lobby.sources.active is renewed
+    assert lobby.published == list(range(number + 1))
+    assert dict(lobby.sources.changes) == {("renewal", "exact"): 1}
+
+
+def test_a_renewed_session_that_brings_something_else_takes_over_after_half_a_minute() -> None:
+    lobby, own, renewed = renewing(*range(20))
+    lobby.got(own, 20)
+    lobby.got(renewed, 1000)
+    lobby.later(0.1)
+    assert lobby.later(29.8) == []
+    assert Close(own) in lobby.later(0.2)
+    lobby.got(renewed, 1001)
+    assert lobby.published == [*range(21), 1001]
+    assert (lobby.sources.gaps, lobby.sources.changes["renewal", "live"]) == (1, 1)
+
+
+def test_nothing_is_lost_of_a_renewed_session_beside_one_that_has_gone_silent() -> None:
+    """An origin that asks for a new connection may send on that one alone."""
+    lobby, own, renewed = renewing(*range(20))
+    lobby.got(renewed, 20, 21)
+    lobby.later(0.1)
+    assert Close(own) in lobby.later(30)
+    assert lobby.published == list(range(22))
+
+
+def test_a_renewed_session_that_brings_nothing_takes_over_after_an_hour() -> None:
+    lobby, own, _ = renewing(*range(20))
+    assert lobby.later(RELAY.renew_slow_seconds - 1) == []
+    assert Close(own) in lobby.later(1)
 
 
 def test_what_a_new_lobby_gets_from_before_its_stream_is_not_published() -> None:

@@ -126,8 +126,8 @@ class PeerTrunk:
         try:
             async with asyncio.timeout(timeout):
                 problem = await asyncio.shield(self._answered)
-        except TimeoutError:
-            problem = f"no answer within {timeout:g} s"
+        except TimeoutError:  # perhaps in the same turn of the event loop as the answer, which the owner has got then
+            problem = self._answered.result() if self._answered.done() else f"no answer within {timeout:g} s"
         if problem:
             self.close()
         return problem

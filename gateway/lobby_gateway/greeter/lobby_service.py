@@ -348,19 +348,13 @@ class LobbyService:
             "moved clients" if moved else "resumed a client",
             extra={"lobby": trunk.id.name, "clients": len(group.clients), "verdict": verdict, "reason": group.reason},
         )
-        answer = [resume_answer(group.reason)]
-        if group.exact:
-            answer += group.replay
-        else:
-            answer += trunk.after_kept(group.replay) if group.replay else trunk.latest()
+        first = trunk.replay(group) if group.exact or group.replay else trunk.latest()
+        answer = [resume_answer(group.reason), *first]
         for client in list(group.clients):
             seat = seat_of(client)
             seat.group = None
             seat.position = None
-            if client in resuming:
-                trunk.bus.attach(client, answer)
-            else:
-                trunk.bus.attach(client, group.replay if group.exact else trunk.after_kept(group.replay, seat.kept))
+            trunk.bus.attach(client, answer if client in resuming else trunk.replay(group, seat.kept))
             if trunk.moving:
                 self._schedule_move(client, trunk)
         self._release_old_seats(group)

@@ -62,13 +62,16 @@ class Group:
         position: where they are, or while scouting, where they were when it was asked for.
         old_seats: seats to return to `old` when they have joined.
         replay: the messages that they missed, so far.
+        epoch: of the newest of those; None: not known.
+        broken_at: index in `replay` where the stream last broke; None: it did not.
         exact: whether they miss nothing and get nothing twice.
         reason: why not.
         timer: asks for their place again.
     """
 
     __slots__ = (
-        "clients", "exact", "old", "old_seats", "position", "reason", "replay", "scouting", "scouting_until", "timer", "trunk",
+        "broken_at", "clients", "epoch", "exact", "old", "old_seats", "position", "reason", "replay", "scouting",
+        "scouting_until", "timer", "trunk",
     )  # fmt: skip
 
     def __init__(self, trunk: Trunk, position: Position, old: Trunk | None = None) -> None:
@@ -85,8 +88,17 @@ class Group:
         """The lobby is asked for a position; what it answered before does not count."""
         self.position = position
         self.replay: list[Batch] = []
+        # A position without digests can only be found by its epoch, so that is one of this lobby.
+        self.epoch = position.epoch if position.epoch != NO_EPOCH and not position.digests else None
+        self.broken_at: int | None = None
         self.exact = True
         self.reason = ""
+
+    def reached(self, epoch: int) -> None:
+        """The next of its messages, or the place where it joins, is in this epoch."""
+        if self.epoch not in (None, epoch):
+            self.broken_at = len(self.replay)
+        self.epoch = epoch
 
     def discard(self, client: ClientConnection) -> None:
         """A client has disconnected."""
@@ -401,6 +413,18 @@ class Trunk:
         """
         return [*self._kept.first(messages, cursor=self.messages, known=known), *messages]
 
+    def replay(self, group: Group, known: Mapping[str, bytes] = _NOTHING) -> Sequence[Batch]:
+        """What a group missed; where the stream broke, or its place is not known, what is kept comes first.
+
+        Args:
+            group: the group, which joins now.
+            known: see `after_kept`.
+        """
+        at = group.broken_at
+        if at is None:
+            return group.replay if group.exact else self.after_kept(group.replay, known)
+        return [*group.replay[:at], *self.after_kept(group.replay[at:], known)]
+
     def keep(self, messages: int) -> None:
         """Changes how many messages are kept for joining clients."""
         self._recent.keep(messages)
@@ -443,6 +467,7 @@ class Trunk:
             case Granted():
                 self._granted(record)
             case Replay():
+                self._groups[record.id].reached(record.epoch)
                 self._groups[record.id].replay.append(record.batch)
             case Missed() if record.id == STREAM:
                 self._kept.settle(None)
@@ -452,6 +477,7 @@ class Trunk:
                 self._groups[record.id].reason = "missed"
             case Resumed():
                 group = self._groups.pop(record.id)
+                group.reached(record.epoch)
                 if not record.exact:
                     group.exact = False
                     group.reason = _label(record.reason)

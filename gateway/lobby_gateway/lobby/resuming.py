@@ -56,7 +56,7 @@ class ResumingClients:
             self._waiting[client] = position, self._loop.time() + self._settings.resume_wait_seconds
             self._look_later()
         else:
-            self._answer(client, found)
+            self._answer(client, position, found)
 
     def discard(self, client: ClientConnection) -> None:
         """A client disconnected."""
@@ -77,21 +77,25 @@ class ResumingClients:
                     continue
                 found = Live(self._ring.cursor, found.reason)
             if self._waiting.pop(client, None) is not None:  # otherwise it was lost meanwhile
-                self._answer(client, found)
+                self._answer(client, position, found)
         if self._waiting:
             self._look_later()
 
-    def _answer(self, client: ClientConnection, found: Exact | Live) -> None:
+    def _answer(self, client: ClientConnection, position: Position, found: Exact | Live) -> None:
         ring = self._ring
         exact = isinstance(found, Exact)
         self.verdicts["exact" if exact else "live"] += 1
         answer = resuming.answer(found.reason.label if isinstance(found, Live) else "")
         # Also a client whose place is known to lie at a gap continues there: with what came after the gap.
         missed = ring.since(found.cursor, ring.max_bytes) if found.cursor >= ring.oldest else []
-        after = [chunk.batch for chunk in missed]
-        if exact:
-            self._join(client, [answer, *after])
-        else:
-            self._join(
-                client, [answer, *(ring.kept.first(after, cursor=ring.cursor) if missed else self._latest()), *after]
-            )
+        if not exact and not missed:
+            self._join(client, [answer, *self._latest()])
+            return
+        # Those who have the stream are told what is kept where it breaks, so this one is, too.
+        broken = ring.broken_after(found.cursor, position.epoch)
+        if broken is None and not exact:
+            broken = found.cursor
+        before = [chunk.batch for chunk in missed if broken is None or chunk.cursor_after <= broken]
+        after = [chunk.batch for chunk in missed[len(before) :]]
+        kept = ring.kept.first(after, cursor=ring.cursor) if broken is not None else []
+        self._join(client, [answer, *before, *kept, *after])

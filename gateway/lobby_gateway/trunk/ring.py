@@ -309,6 +309,22 @@ class MessageRing(BatchLog):
         """Whether places of an epoch are found by their offset."""
         return epoch != NO_EPOCH and any(span.epoch == epoch for span in self._spans)
 
+    def broken_after(self, cursor: int, epoch: int) -> int | None:
+        """Where the stream last broke behind a place that was found; None: it goes on without a break.
+
+        Args:
+            cursor: the place.
+            epoch: of the position there, which may be that of another lobby.
+        """
+        if epoch == self.epoch:
+            return None
+        start = self.cursor
+        for span in reversed(self._spans):
+            if span.epoch != self.epoch:
+                break
+            start = span.start
+        return start if start >= cursor else None
+
     def locate(self, cursor: int) -> tuple[int, int]:
         """Epoch and offset of the message at a cursor, or of the next message.
 

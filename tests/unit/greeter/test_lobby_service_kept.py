@@ -121,6 +121,57 @@ def test_moved_clients_that_continue_live_get_what_is_new_of_what_is_kept(dies: 
     run(main())
 
 
+def test_moved_clients_that_missed_a_break_get_what_is_kept_there() -> None:
+    """Like those that had the stream when it broke."""
+
+    async def main() -> None:
+        async with greeter("prices-1") as running:
+            [old] = running.lobbies
+            old.keep(id="1")
+            clients = await running.clients(2)
+            both_publish(running, *numbered(1, 20))
+            for client in clients:
+                assert await texts(client, 21) == ["1", *numbered(1, 20)]
+            new = running.lobby("prices-2")
+            new.publish(*numbered(1, 22))
+            new.ring.begin_epoch(7)
+            new.keep(id="2", tell=True)
+            new.publish("30")
+            old.die()
+            running.tell(new)
+            await until(lambda: running.greeter.report().moves_exact == {"prices": 2})
+            new.publish("31")
+            for client in clients:
+                assert await texts(client, 5) == ["21", "22", "2", "30", "31"]
+                await client.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize("more", [[], ["c"]])
+@pytest.mark.parametrize("behind", [0, 1])
+def test_a_resuming_client_that_missed_a_break_gets_what_is_kept_there(more: list[str], behind: int) -> None:
+    async def main() -> None:
+        async with greeter("prices-1", clients={"replay": 1}) as running:
+            [lobby] = running.lobbies
+            lobby.keep(id="1")
+            lobby.publish("a", "b")
+            [other] = await running.clients(1)
+            lobby.ring.begin_epoch(2)
+            lobby.keep(id="2", tell=True)
+            lobby.publish(*more)
+            assert await texts(other, 3 + len(more)) == ["1", "b", "2", *more]
+            async with running.connect(f"/prices?resume={1:016x}-{2 - behind}") as client:
+                assert await texts(client, 2 + behind + len(more)) == [EXACT, *["b"][:behind], "2", *more]
+                lobby.publish("d")
+                assert await texts(client, 1) == ["d"]
+            async with running.connect(f"/prices?resume={2:016x}-0") as client:
+                assert await texts(client, 2 + len(more)) == [EXACT, *more, "d"]
+            await other.close()
+
+    run(main())
+
+
 def test_a_resuming_client_gets_what_is_kept_only_if_it_continues_live() -> None:
     async def main() -> None:
         async with greeter("prices-1", clients={"replay": 1}) as running:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, cast
 
+import pytest
 from tests.support.sockets import run
 from tests.support.streams import numbered, numbers
 from tests.support.waiting import until
@@ -15,9 +16,10 @@ from lobby_gateway.lobby.indexing import IndexInTurns
 from lobby_gateway.lobby.resuming import ResumingClients
 from lobby_gateway.settings import IdentitySettings, LobbySettings
 from lobby_gateway.trunk.identity import digest
+from lobby_gateway.trunk.kept import KeptFrame
 from lobby_gateway.trunk.position import NO_EPOCH, Position
 from lobby_gateway.trunk.ring import Exact, Live, MessageRing, Wait
-from lobby_gateway.websocket.frames import Batch
+from lobby_gateway.websocket.frames import Batch, Opcode, frame
 
 
 class CountingRing(MessageRing):
@@ -51,6 +53,34 @@ def test_clients_that_wait_for_the_same_place_cost_one_search_together() -> None
         assert joined == clients
         assert ring.searches <= len(clients) + 10
         assert resuming.verdicts == {"exact": 0, "live": 1000}
+
+    run(main())
+
+
+@pytest.mark.parametrize("more", [[], [3]])
+@pytest.mark.parametrize("behind", [0, 1])
+def test_a_client_that_missed_a_break_gets_what_is_kept_there(more: list[int], behind: int) -> None:
+    """Like those that had the stream when it broke."""
+
+    async def main() -> None:
+        ring = MessageRing()
+        ring.begin_epoch(7)
+        ring.append(numbered(range(2)))
+        ring.append(numbered([2]))
+        ring.begin_epoch(8)
+        ring.kept.put({"id": KeptFrame(frame(Opcode.TEXT, b"100"))}, cursor=ring.cursor)
+        if more:
+            ring.append(numbered(more))
+        joined: list[list[int]] = []
+
+        def join(_: ClientConnection, batches: Sequence[Batch]) -> None:
+            joined.append([number for batch in batches[1:] for number in numbers(batch)])
+
+        resuming = ResumingClients(ring, join, latest=list, settings=LobbySettings())
+        resuming.add(cast("ClientConnection", object()), Position(7, 3 - behind))
+        resuming.add(cast("ClientConnection", object()), Position(8, 0))
+        assert joined == [[*[2][:behind], 100, *more], more]
+        assert resuming.verdicts == {"exact": 2, "live": 0}
 
     run(main())
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import logging
 import threading
 from collections.abc import Callable, Mapping
@@ -70,6 +71,7 @@ class KopfThread:
         self._listing = listing
         self._ended = ended
         self._ours = asyncio.get_running_loop()
+        self._context = contextvars.copy_context()
         self._finished = asyncio.Event()
         self._kopfs = asyncio.new_event_loop()
         self._over = asyncio.Event()
@@ -171,9 +173,12 @@ class KopfThread:
             await asyncio.wait(rest, timeout=self.settings.end_seconds / 10)
 
     def _call(self, call: Callable[..., None], *arguments: object) -> None:
-        """Calls something in our loop."""
+        """Calls something in our loop.
+
+        In a context of ours: in that of kopf's task is the whole object, which every task that the call starts would keep.
+        """
         with contextlib.suppress(RuntimeError):  # our loop is closed: the process exits
-            self._ours.call_soon_threadsafe(call, *arguments)
+            self._ours.call_soon_threadsafe(call, *arguments, context=self._context)
 
     # In our loop
 

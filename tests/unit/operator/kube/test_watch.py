@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
@@ -423,6 +424,21 @@ def test_watches_that_end_at_once_are_paced() -> None:
             await until(lambda: sum("watch" in asked.query for asked in server.asked) >= 2)
             await stays(lambda: sum("watch" in asked.query for asked in server.asked) < 12, seconds=1.0)
             assert watch.stuck() == ""
+
+    run(main())
+
+
+def test_what_a_change_starts_does_not_keep_kopfs_context_with_the_whole_object() -> None:
+    async def main() -> None:
+        contexts: list[contextvars.Context] = []
+        async with connected() as (server, api):
+            server.put(f"{SHOP}/a-1", pod())
+            watch = Watch(api, PODS, lambda _: contexts.append(contextvars.copy_context()), settings=QUICK)
+            async with running(watch.run()):
+                await watch.wait_synced()
+            await watch.close()
+        ours = dict(contextvars.copy_context())
+        assert [dict(each) for each in contexts] == [ours]
 
     run(main())
 

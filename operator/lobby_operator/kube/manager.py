@@ -21,6 +21,7 @@ from lobby_operator.kube.greeter_pods import GreeterPods
 from lobby_operator.kube.lobby_controller import LobbyController
 from lobby_operator.kube.lobby_quota import LobbyQuota
 from lobby_operator.kube.lobby_registry import LobbyRecord, LobbyRegistry
+from lobby_operator.kube.pod_state import PodState, pod_state
 from lobby_operator.kube.runtime import KubeRuntime
 from lobby_operator.kube.status_writer import StatusWriter
 from lobby_operator.kube.tenancy import Tenancy
@@ -31,13 +32,6 @@ from lobby_operator.reconcile.poller import PollSchedule
 from lobby_operator.reconcile.reconciler import Reconciler
 from lobby_operator.reconcile.runtime import RuntimeFailedError
 from lobby_operator.settings import OperatorSettings
-
-_METADATA = (
-    *("name", "namespace", "uid", "labels", "annotations", "ownerReferences"),
-    *("creationTimestamp", "deletionTimestamp"),
-)
-_SPEC = ("nodeName",)
-_STATUS = ("phase", "reason", "message", "podIP", "conditions", "containerStatuses")
 
 
 class ControllerManager:
@@ -68,7 +62,7 @@ class ControllerManager:
         self._schedule = PollSchedule(settings.polling)
         self._quota = LobbyQuota(settings.policy.max_lobbies, unseen_seconds=settings.reconcile.expected_seconds)
         self._pods_listed: set[str] = set()  # namespaces
-        self._pods: dict[str, dict[str, Mapping[str, Any]]] = {}  # by key of the Lobby, then by name
+        self._pods: dict[str, dict[str, PodState]] = {}  # by key of the Lobby, then by name
         self._lobby_of: dict[str, str] = {}  # key of the Lobby by key of the pod
         self._greeter_pods: dict[str, Change] = {}
         self._greeters: GreeterPods | None = None
@@ -110,7 +104,7 @@ class ControllerManager:
         if change.object is None or not lobby:
             return
         namespace, _, name = change.key.rpartition("/")
-        pod = _trimmed(change.object)
+        pod = pod_state(change.object)
         self._quota.seen(namespace, name)
         self._pods.setdefault(lobby, {})[name] = pod
         self._lobby_of[change.key] = lobby
@@ -349,10 +343,9 @@ def _lobby_of(pod: Mapping[str, Any]) -> str:
 
 
 def _trimmed(pod: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a pod that the operator reads. There may be thousands of pods, of 10 KiB each."""
-    metadata, spec, status = pod["metadata"], pod.get("spec") or {}, pod.get("status") or {}
+    """What is read of a greeter's pod."""
+    metadata, status = pod["metadata"], pod.get("status") or {}
     return {
-        "metadata": {name: metadata[name] for name in _METADATA if name in metadata},
-        "spec": {name: spec[name] for name in _SPEC if name in spec},
-        "status": {name: status[name] for name in _STATUS if name in status},
+        "metadata": {name: metadata[name] for name in ("deletionTimestamp",) if name in metadata},
+        "status": {name: status[name] for name in ("phase", "podIP") if name in status},
     }

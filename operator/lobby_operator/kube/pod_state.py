@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from sys import intern
 from typing import Any
 
 from lobby_gateway.process.seat_reports import LobbyReport
@@ -83,7 +84,7 @@ class PodState:
 
 
 def pod_state(pod: Mapping[str, Any]) -> PodState:
-    """Reads a pod of the API.
+    """Reads a pod of the API. What thousands of pods have in common is kept once.
 
     Raises:
         KeyError, ValueError: it is not a pod.
@@ -96,9 +97,9 @@ def pod_state(pod: Mapping[str, Any]) -> PodState:
     return PodState(
         name=str(metadata["name"]),
         uid=str(metadata["uid"]),
-        owner=owner_of(metadata),
+        owner=intern(owner_of(metadata)),
         created=datetime.fromisoformat(metadata["creationTimestamp"].replace("Z", "+00:00")).timestamp(),
-        node=str((pod.get("spec") or {}).get("nodeName") or ""),
+        node=intern(str((pod.get("spec") or {}).get("nodeName") or "")),
         ip=str(status.get("podIP") or ""),
         running=any("running" in (container.get("state") or {}) for container in _lobby_container(status)),
         held=None if ended else _held(status),
@@ -107,8 +108,8 @@ def pod_state(pod: Mapping[str, Any]) -> PodState:
         draining=bool(annotations.get(names.DRAINING_ANNOTATION)),
         ending=bool(metadata.get("deletionTimestamp")),
         ended=ended,
-        revision=str((metadata.get("labels") or {}).get(names.REVISION_LABEL, "")),
-        config=str(annotations.get(names.CONFIG_ANNOTATION, "")),
+        revision=intern(str((metadata.get("labels") or {}).get(names.REVISION_LABEL, ""))),
+        config=intern(str(annotations.get(names.CONFIG_ANNOTATION, ""))),
         safe_to_evict=None if safe is None else safe == "true",
         problem=_problem(status, ended=ended),
     )

@@ -117,9 +117,8 @@ class KubeRuntime:
 
     # What exists
 
-    def pod_changed(self, pod: Mapping[str, Any]) -> None:
+    def pod_changed(self, state: PodState) -> None:
         """A pod with the labels of this Lobby was added or changed."""
-        state = pod_state(pod)
         if state.owner != self._lobby.uid:  # of an earlier Lobby of that name; Kubernetes will delete the pod
             self.pod_deleted(state.name)
             return
@@ -359,7 +358,7 @@ class KubeRuntime:
         now = wall_clock.now()
         body = {"metadata": {"uid": state.uid, "annotations": {names.DRAINING_ANNOTATION: now}}}
         try:
-            self.pod_changed(await self._api.patch(PODS, self._lobby.namespace, state.name, body))
+            self.pod_changed(pod_state(await self._api.patch(PODS, self._lobby.namespace, state.name, body)))
         except (NotFoundError, ConflictError):
             return  # it is gone already
         except ApiError as error:

@@ -21,6 +21,7 @@ from lobby_gateway.process.seat_reports import LobbyReport
 from lobby_gateway.resource.spec import lobby_from_resource
 from lobby_operator.kube.client import KubeApi
 from lobby_operator.kube.names import Resource
+from lobby_operator.kube.pod_state import pod_state
 from lobby_operator.kube.runtime import KubeRuntime
 from lobby_operator.planner.state import Held, Hold
 from lobby_operator.reconcile.runtime import LobbyNameTakenError, Runtime, RuntimeFailedError
@@ -122,7 +123,7 @@ class Scene:
         """Does what a watch would have done by now."""
         there = {path: pod for path, pod in self.server.objects.items() if path.startswith(PODS)}
         for pod in there.values():
-            runtime.pod_changed(pod)
+            runtime.pod_changed(pod_state(pod))
         for name in runtime.poll_results():
             if f"{PODS}/{name}" not in there:
                 runtime.pod_deleted(name)

@@ -532,6 +532,8 @@ class Trunk:
     def _keep(self, record: Kept) -> None:
         messages = {record.name: KeptFrame(record.frame, record.ahead)}
         kept = self._kept.put(messages, cursor=self.messages, tell=record.tell)
+        if record.tell:
+            self._recent.clear()  # see `MessageRing.replay_from`
         if record.tell and kept.new:
             self.bus.tell(AsideBatch.of(kept.new))
 

@@ -73,15 +73,18 @@ class KeptMessages:
 
     Attributes:
         newest: number of the latest change.
+        broke_at: the latest place where a message took the place of another because the stream broke: what came before went
+            with that one.
     """
 
-    __slots__ = ("_all", "_aside", "_before", "_changes", "_settings", "newest")
+    __slots__ = ("_all", "_aside", "_before", "_changes", "_settings", "broke_at", "newest")
 
     def __init__(self, settings: KeptSettings = KEPT) -> None:
         self._settings = settings
         self._changes: dict[str, Change] = {}
         self._before: dict[str, bytes] = {}  # what is kept until the stream has reached the place of the change
         self.newest = 0
+        self.broke_at = 0
         self._all: AsideBatch | None = None  # of all messages, made when needed
         self._aside: deque[int] = deque(maxlen=_DIGESTS_KEPT)  # of the latest messages that are not part of the stream
 
@@ -109,6 +112,8 @@ class KeptMessages:
             else:
                 self._before.pop(name, None)
             self.newest += 1
+            if tell and before is not None and before.frame:
+                self.broke_at = cursor
             self._changes[name] = Change(self.newest, cursor + ahead, name, kept, ahead > 0, tell)
             self._all = None
             if kept and not ahead:

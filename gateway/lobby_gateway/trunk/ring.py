@@ -214,6 +214,10 @@ class MessageRing(BatchLog):
         """The cursor `count` messages back, or as far back as messages are kept and not stale."""
         return max(self.oldest, self.stale_before, self.cursor - count)
 
+    def replay_from(self, count: int) -> int:
+        """The same for a client that joins: it gets what is kept now, which does not go with what came before a break."""
+        return max(self.latest(count), self.kept.broke_at)
+
     @property
     def stale(self) -> bool:
         """There have been messages, and all of them are stale."""

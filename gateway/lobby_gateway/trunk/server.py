@@ -442,7 +442,8 @@ class TrunkServer:
         if self._hello is None:
             return None
         (hello, deadline), ring, lobby = self._hello, self._ring, self._lobby
-        cursor = ring.latest(hello.replay)
+        # A lobby that relays fills its ring with them; for the clients of a greeter they are the beginning.
+        cursor = ring.latest(hello.replay) if hello.relays else ring.replay_from(hello.replay)
         place = StreamOffset(*ring.locate(cursor))
         reason = LiveReason.NO_POSITION
         if hello.position is not None:

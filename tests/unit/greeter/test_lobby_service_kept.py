@@ -54,6 +54,27 @@ def test_clients_whose_stream_breaks_are_told_what_is_kept_before_it_goes_on() -
     run(main())
 
 
+def test_nothing_is_replayed_from_before_what_is_kept_changed_because_the_stream_broke() -> None:
+    async def main() -> None:
+        async with greeter("prices-1", clients={"replay": 9}) as running:
+            [lobby] = running.lobbies
+            lobby.keep(tell=True, id="1")
+            lobby.publish("a")
+            [first] = await running.clients(1)
+            assert await texts(first, 2) == ["1", "a"]
+            lobby.ring.begin_epoch(2)
+            lobby.keep(tell=True, id="2")
+            assert await texts(first, 1) == ["2"]
+            async with running.connect() as client:
+                lobby.publish("b")
+                assert await texts(client, 2) == ["2", "b"]
+            async with running.connect() as client:
+                assert await texts(client, 2) == ["2", "b"]
+            await first.close()
+
+    run(main())
+
+
 def test_nothing_is_kept_of_a_stream_that_nobody_needs_any_more() -> None:
     async def main() -> None:
         async with greeter("prices-1") as running:

@@ -791,6 +791,26 @@ def test_a_client_that_joins_gets_what_is_kept_then_the_replay_then_the_stream()
     run(main())
 
 
+def test_nothing_is_replayed_from_before_what_is_kept_changed_because_the_stream_broke() -> None:
+    async def main() -> None:
+        async with served(replay=9) as lobby:
+            lobby.ring.kept.put(kept(id="1"), cursor=0, tell=True)
+            lobby.publish("a", "b")
+            lobby.ring.begin_epoch(EPOCH + 1)
+            lobby.ring.kept.put(kept(id="1"), cursor=2, tell=True)  # as before
+            lobby.publish("c")
+            async with connect(lobby.url()) as client:
+                assert [await client.recv() for _ in range(4)] == ["1", "a", "b", "c"]
+            lobby.ring.begin_epoch(EPOCH + 2)
+            lobby.ring.kept.put(kept(id="2"), cursor=3, tell=True)
+            lobby.publish("d")
+            async with connect(lobby.url()) as client:
+                lobby.publish("e")
+                assert [await client.recv() for _ in range(3)] == ["2", "d", "e"]
+
+    run(main())
+
+
 @pytest.mark.parametrize("compression", ["Off", "Shared"])
 def test_a_client_that_continues_exactly_gets_nothing_of_what_is_kept(compression: str) -> None:
     async def main() -> None:

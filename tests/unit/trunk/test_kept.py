@@ -51,6 +51,18 @@ def test_a_message_that_is_the_same_as_before_changes_nothing() -> None:
     assert kept.newest == number
 
 
+def test_what_came_before_a_break_goes_with_what_was_kept_then_if_that_changed() -> None:
+    kept = KeptMessages()
+    for cursor, text, tell, broke_at in [
+        (1, b"a", True, 0),
+        (2, b"b", False, 0),
+        (3, b"b", True, 0),
+        (4, b"c", True, 4),
+    ]:
+        kept.put({"x": KeptFrame(frame(Opcode.TEXT, text))}, cursor=cursor, tell=tell)
+        assert kept.broke_at == broke_at
+
+
 def test_a_message_that_is_among_those_of_a_replay_comes_there_alone() -> None:
     kept = KeptMessages()
     put(kept, {"x": A, "y": frame(Opcode.TEXT, b"17")})

@@ -839,6 +839,20 @@ def test_what_is_kept_where_the_stream_starts_comes_before_welcome() -> None:
     assert (origin, type(granted)) == (Origin("v1"), Granted)
 
 
+@pytest.mark.parametrize("relays", [False, True])
+def test_the_stream_does_not_start_before_a_break_that_changed_what_is_kept(relays: bool) -> None:
+    """Clients of a greeter would take what came before for what goes with that."""
+    lobby = Lobby(3)
+    keep(lobby, tell=True, x=A)
+    lobby.ring.begin_epoch(7)
+    keep(lobby, tell=True, x=B)
+    lobby.publish(1)
+    lobby.receive(Hello("g", replay=3, relays=relays))
+    kept, welcome, *messages = lobby.rest()
+    assert (kept, type(welcome)) == (Kept("x", B), Welcome)
+    assert shown(messages) == ([[1, 2], [3]] if relays else [[3]])
+
+
 def test_what_is_kept_later_than_where_the_stream_starts_holds_at_its_place_if_it_is_part_of_it() -> None:
     lobby = Lobby(2)
     keep(lobby, x=A)

@@ -91,6 +91,7 @@ def ready(cluster: Cluster, name: str) -> int:
 def of_a_deployment(api: Api, pod: dict[str, Any]) -> float:
     """Seconds until as many pods like this one are ready, made by a Deployment: what this cluster and machine can do."""
     spec = {key: value for key, value in pod["spec"].items() if key not in MADE_BY_THE_SERVER}
+    spec["restartPolicy"] = "Always"  # a Deployment takes no other
     labels = {"app": "peer"}
     spec["topologySpreadConstraints"] = [
         {

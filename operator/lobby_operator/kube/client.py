@@ -12,6 +12,7 @@ import json
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +34,7 @@ _LIBRARY_TIMEOUT = 2
 
 _JSON = "application/json"
 _METADATA_LIST = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
+_VERSION_FIELDS = frozenset({"items", "metadata", "uid", "resourceVersion"})
 _MERGE_PATCH = "application/merge-patch+json"  # RFC 7396
 _APPLY_PATCH = "application/apply-patch+yaml"  # JSON is YAML
 
@@ -110,7 +112,12 @@ _ERRORS: Mapping[int, type[ApiError]] = {
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """A call; its text is verb, resource and object."""
+    """A call; its text is verb, resource and object.
+
+    Attributes:
+        kept: fields of the answer to keep, on all levels; empty: all. Of the metadata of 2,000 pods, 65 MiB as objects, most
+            is `managedFields`.
+    """
 
     verb: str
     method: str
@@ -122,6 +129,7 @@ class _Call:
     body: Mapping[str, Any] | None = None
     content: str = _JSON
     accept: str = _JSON
+    kept: AbstractSet[str] = frozenset()
 
     @property
     def plural(self) -> str:
@@ -212,7 +220,7 @@ class KubeApi:
             cached: the server may answer from its cache, which may be a little old; that costs it least.
         """
         query = {"labelSelector": labels, "resourceVersion": "0" if cached else ""}
-        call = _Call("list", "GET", resource, namespace, query=query, accept=_METADATA_LIST)
+        call = _Call("list", "GET", resource, namespace, query=query, accept=_METADATA_LIST, kept=_VERSION_FIELDS)
         answer = await self._call(call)
         try:
             # Of no objects at all, the server writes null.
@@ -378,8 +386,11 @@ def _error_type(status: int) -> type[ApiError]:
 
 
 def _content(call: _Call, status: int, data: bytes, retry_after: str) -> Object:
+    def trimmed(fields: Object) -> Object | None:
+        return None if call.kept.isdisjoint(fields) else {name: fields[name] for name in call.kept & fields.keys()}
+
     try:
-        answer = json.loads(data)
+        answer = json.loads(data, object_hook=trimmed if call.kept and status < 300 else None)
     except ValueError as invalid:
         if status < 300:
             raise UnreachableError(str(call), status=status, message="the answer is not JSON") from invalid

@@ -426,7 +426,9 @@ async def connect(
     Raises:
         UserError: the file does not exist or can't be used; or there is neither a file nor a service account.
     """
-    configuration = Configuration()
+    # Otherwise aiohttp reads ~/.netrc in a thread for each call. Proxies of the environment are none of ours: kopf's session
+    # does without them, too; one in the kubeconfig counts.
+    configuration = Configuration(client_session_kwargs={"trust_env": False})
     path = kubeconfig or os.environ.get("KUBECONFIG", "")
     try:
         await _load(path, configuration)

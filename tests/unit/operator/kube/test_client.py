@@ -299,6 +299,24 @@ def test_credentials_come_from_a_kubeconfig(tmp_path: Path, monkeypatch: pytest.
     run(main())
 
 
+def test_the_environment_has_no_say_in_how_the_server_is_reached(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+
+    async def main() -> None:
+        async with fake_kube_api() as server:
+            api = await connect(server.write_kubeconfig(tmp_path / "config"))
+            try:
+                assert (await api.list(PODS))["items"] == []
+            finally:
+                await api.close()
+
+    run(main())
+
+
 @pytest.mark.parametrize("content", [None, "{", "a: b", "[]"])
 def test_an_unusable_kubeconfig_is_a_user_error(tmp_path: Path, content: str | None) -> None:
     path = tmp_path / "config"

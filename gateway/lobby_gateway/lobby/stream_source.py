@@ -4,7 +4,8 @@ One source is active: its messages are the lobby's stream. Others are candidates
 the place after the newest message of the stream is found among them. Then the candidate takes over at exactly that message,
 and nobody downstream notices: no gap, no duplicate, the same epoch. An active source is never given up for another one except
 at such a place, with one exception: since its predecessor is about to end, a renewed session takes over as it is if what it
-brings is not the stream, or its place is not found for a long time. As long as it may be the stream, both stay open.
+brings is not the stream, or its place is not found for a long time. As long as it may be the stream, both stay open. Where
+messages have no identities, no place is ever found, and each session of the lobby's own takes over as soon as it begins.
 
 A session of the lobby's own in which the place is not found, while the stream comes from a peer, is a connection for nothing:
 after a bounded time it is suspended, which means that it is closed, and opened again after a pause, or as soon as the peer's
@@ -583,11 +584,11 @@ class StreamSources:
     def _decide_late(self, now: float, patience: float) -> None:
         """No candidate continues the stream exactly, so far; one may within `patience` seconds after the stream stopped."""
         if self.active is not None and self.active.usable:
-            if self.active.rank is Rank.PEER:
+            if self.active.rank is Rank.PEER and self._identifiable:
                 self._bound_search(self.active, now)
                 return
             for source in self._candidates:
-                if source.rank is Rank.RENEWED and self._takes_over_late(source, now):
+                if self._takes_over_late(source, now):
                     # What it brought is published if nothing else was meanwhile: the current session may be silent already.
                     silent = self._ring.cursor == source.began_at
                     self._take(source, exact=False, cursor=0 if silent else _cursor(source))
@@ -636,8 +637,15 @@ class StreamSources:
             source.doubted = now
 
     def _takes_over_late(self, source: Source, now: float) -> bool:
-        """Whether a renewed session takes over although its place is not found."""
+        """Whether one of the lobby's own sessions takes over although its place is not found.
+
+        Without identities there is none, so a session takes over as soon as it begins.
+        """
         settings = self._settings
+        if not self._identifiable:
+            return source.rank is not Rank.PEER and self._better(source)
+        if source.rank is not Rank.RENEWED:
+            return False
         if source.doubted is not None and now >= source.doubted + settings.renew_seconds:
             return True
         return now >= source.since + settings.renew_slow_seconds

@@ -376,6 +376,32 @@ def test_the_place_in_a_renewed_session_of_a_slow_stream_is_found(lead: float) -
     assert dict(lobby.sources.changes) == {("renewal", "exact"): 1}
 
 
+def test_without_identities_an_own_session_takes_over_from_a_peer_at_once() -> None:
+    lobby, own, peer = Lobby(identifiable=False), Source(Rank.OWN), Source(Rank.PEER, "b-1")
+    lobby.sources.set_permitted(False)
+    lobby.sources.ask({"b-1"})
+    lobby.opened(peer, via=())
+    lobby.got(peer, 1, 2)
+    lobby.sources.set_permitted(True)
+    assert Close(peer) in lobby.opened(own)
+    lobby.got(peer, 3)
+    lobby.got(own, 3, 4)
+    assert lobby.published == [1, 2, 3, 4]
+    assert not any(isinstance(each, Suspend) for each in lobby.later(60))
+
+
+def test_without_identities_a_renewed_session_takes_over_at_once() -> None:
+    lobby, own, renewed = Lobby(identifiable=False), Source(Rank.OWN), Source(Rank.RENEWED)
+    lobby.opened(own)
+    lobby.got(own, 1, 2)
+    lobby.opened(renewed)
+    assert lobby.sources.active is renewed
+    lobby.got(own, 3)
+    lobby.got(renewed, 3, 4)
+    assert lobby.published == [1, 2, 3, 4]
+    assert dict(lobby.sources.changes) == {("renewal", "live"): 1}
+
+
 def test_a_renewed_session_that_brings_something_else_takes_over_after_half_a_minute() -> None:
     lobby, own, renewed = renewing(*range(20))
     lobby.got(own, 20)

@@ -10,7 +10,7 @@ import hmac
 import json
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,6 +46,8 @@ class Feed:
         renewal: asks for a new connection in a message; None: it never does.
         refused: whether that is a refusal.
         api: answers its HTTP calls; None: it has none.
+        check: raises AssertionError unless a client understands all that it got, in this order; None: each message stands
+            alone, and is the same on all connections.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Feed:
     renewal: Callable[[Peer], Awaitable[None]] | None = None
     refused: bool = False
     api: Api | None = None
+    check: Callable[[Sequence[str]], None] | None = None
 
 
 def _json_with(key: str) -> Callable[[str], bool]:
@@ -388,6 +391,17 @@ def _of_bitfinex(text: str) -> bool:
     return bool(message["event"] == "subscribed" if isinstance(message, dict) else message[1] != "hb")
 
 
+def _channels_are_known(texts: Sequence[str]) -> None:
+    """Each message is of the channel that the client was told last, and none is told twice in a row."""
+    channel = 0
+    for message in map(json.loads, texts):
+        if isinstance(message, dict):
+            assert message["chanId"] != channel, "told twice"
+            channel = message["chanId"]
+        else:
+            assert message[0] == channel, f"a message of channel {message[0]}, but the client knows {channel}"
+
+
 async def pusher(peer: Peer) -> None:
     told = json.dumps({"socket_id": "1.2", "activity_timeout": 1})
     await peer.send({"event": "pusher:connection_established", "data": told})
@@ -676,7 +690,11 @@ def _of(kind: str, at: int) -> Callable[[str], bool]:
     return is_data
 
 
-BITFINEX = Feed(name="bitfinex", serve=bitfinex, is_data=_of_bitfinex)
+BITFINEX = Feed(
+    name="bitfinex", serve=bitfinex, is_data=_of_bitfinex, check=_channels_are_known,
+    error=_says({"event": "error", "msg": "symbol: invalid", "code": 10300}), reason="symbol: invalid",
+    renewal=_says({"event": "info", "code": 20051, "msg": "Stopping. Please try to reconnect"}),
+)  # fmt: skip
 
 FEEDS = (
     Feed(
@@ -803,6 +821,7 @@ FEEDS = (
         name="signalr", serve=signalr, is_data=_json_with("target"), every=1, api=signalr_api,
         error=_says('{"type":7,"error":"the server stops"}\x1e'), reason="the server stops",
     ),
+    BITFINEX,
     Feed(name="jetstream", serve=jetstream, is_data=_json_with("time_us")),
     Feed(
         name="coinbase-advanced-jwt", serve=coinbase_jwt, is_data=lambda text: json.loads(text)["channel"] == "user",

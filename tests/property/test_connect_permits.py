@@ -1,4 +1,4 @@
-"""`origin.limits.connects` under lost and late requests, killed lobbies, and changes of the lobby host.
+"""`origin.limits.connects` under lost and late requests and writes of the status, killed lobbies, and new lobby hosts.
 
 The laws: in no time of `seconds` do all lobbies together make more attempts than `count`; and once everything answers again,
 a lobby that needs a permit gets one.
@@ -22,8 +22,8 @@ from lobby_operator.planner.state import LobbyState, Observed, Phase, StreamStat
 
 SECONDS = 10.0
 ACTIONS = [
-    *["works"] * 4, *["time"] * 3, *["tries"] * 4, *["wants"] * 2, "plans", "poll", "arrives", "answers", "host", "terms",
-    "kill", "start", "drain", "cut off",
+    *["works"] * 4, *["time"] * 3, *["tries"] * 4, *["wants"] * 2, "writes", "plans", "poll", "arrives", "answers", "host",
+    "node", "terms", "kill", "start", "drain", "cut off",
 ]  # fmt: skip
 
 
@@ -66,6 +66,10 @@ class Request:
     accepted: bool | None = None  # None: it has not arrived
 
 
+Status = tuple[frozenset[str], float]
+"""What the status of the Lobby says: the names of its lobbies, and until when attempts of others count."""
+
+
 class Connects(RuleBasedStateMachine):
     @initialize(count=st.integers(1, 4), connections=st.sampled_from([0, 0, 1]))
     def begin(self, count: int, connections: int) -> None:
@@ -76,8 +80,8 @@ class Connects(RuleBasedStateMachine):
         self.created = self.started = 0
         self.requests: list[Request] = []
         self.attempts: list[float] = []
-        self.known: set[str] = set()  # names in the status of the Lobby
-        self.until = 0.0  # what it says of attempts of other lobbies
+        self.stored: Status = (frozenset(), 0.0)
+        self.planned: Status = (frozenset(), 0.0)  # is written some time later, or never
         self.term = 0
         self.host: PeerLists
         self.host_is_replaced(status_known=True)
@@ -92,17 +96,22 @@ class Connects(RuleBasedStateMachine):
         request = self.requests[which % len(self.requests)] if self.requests else None
         match action:
             case "works":
-                self.all_works()
+                self.all_works(writes=data.draw(st.booleans()))
             case "time":
                 self.now += data.draw(st.sampled_from([0.125, 1.0, SECONDS / 2, SECONDS]))
             case "host":
                 self.host_is_replaced(status_known=data.draw(st.booleans()))
+            case "node" if lobby is not None:
+                self.lobbies.remove(lobby)
+                self.host_is_replaced(status_known=True)
             case "terms":
                 self.terms_begin_anew()
             case "start" if len(self.lobbies) < 5:
                 self.lobby_starts()
             case "plans":
                 self.plans()
+            case "writes":
+                self.stored = self.planned
             case "arrives" if request is not None:
                 self.arrives(request)
             case "answers" if request is not None:
@@ -128,7 +137,8 @@ class Connects(RuleBasedStateMachine):
     def host_is_replaced(self, *, status_known: bool) -> None:
         """The new one has seen nothing; requests of the old one are still under way."""
         self.term += 1
-        earlier = EarlierConnects(frozenset(self.known) if status_known else None, self.until)
+        names, until = self.stored
+        earlier = EarlierConnects(names if status_known else None, until)
         self.host = PeerLists(Version(self.term, 0), earlier=earlier)
         for lobby in self.lobbies:
             lobby.report = None
@@ -155,8 +165,8 @@ class Connects(RuleBasedStateMachine):
     def plans(self) -> None:
         observed = Observed(lobbies=tuple(lobby.state() for lobby in self.lobbies), at=self.now)
         by_name = {lobby.name: lobby for lobby in self.lobbies}
-        lists = self.host.update(self.spec, observed)
-        self.known, self.until = set(by_name), self.host.untold_connects_until
+        lists = self.host.update(self.spec, observed, recorded=self.stored[0])
+        self.planned = frozenset(by_name), self.host.untold_connects_until
         for name, told in lists.items():
             if not any(each.lobby.name == name and each.host is self.host for each in self.requests):
                 self.requests.append(Request(self.host, by_name[name], told))
@@ -173,13 +183,15 @@ class Connects(RuleBasedStateMachine):
         elif request.accepted is None and duplicated:
             self.requests.append(Request(PeerLists(Version()), request.lobby, request.told))
 
-    def all_works(self) -> None:
+    def all_works(self, *, writes: bool = True) -> None:
         """What usually happens between two faults: reports, lists and answers arrive, and lobbies try what they may."""
         for _ in range(2):
             for lobby in self.lobbies:
                 if not lobby.cut_off:
                     self.poll(lobby)
             self.plans()
+            if writes:
+                self.stored = self.planned
             for request in list(self.requests):
                 if request.lobby not in self.lobbies:
                     self.requests.remove(request)  # its process has ended

@@ -179,6 +179,7 @@ class LobbyController:
             term=self._context.term,
             peer_settings=self._settings.peers,
             earlier=_earlier_connects(record.status),
+            recorded=self._recorded,
         )
         self._tasks += [
             self._context.spawn(self._apply(self.runtime, self.reconciler), f"configuration of {self.key}"),
@@ -260,6 +261,11 @@ class LobbyController:
     def _connects_until(reconciler: Reconciler) -> str:
         seconds = reconciler.untold_connects_until - asyncio.get_running_loop().time()
         return wall_clock.later(seconds) if seconds > 0 else ""
+
+    def _recorded(self) -> Collection[str] | None:
+        """The lobbies that the stored status lists; None: it does not say, or a later operator would not go by it."""
+        record = self._context.lobbies.get(self.key)
+        return frozenset() if record is None else listed_lobbies(record.status)
 
     def _other_problem(self, reconciler: Reconciler) -> str:
         """Why a starting lobby does not start, or the budget can't be written; empty if unknown."""

@@ -8,7 +8,8 @@ more than one either. A later list takes a permit back, which is free once the l
 has not used the permit.
 
 Attempts before this lobby host began are told by the lobbies that made them. For those of lobbies that are gone, the status of
-the Lobby says which lobbies there were, and until when attempts of others count: while some may, no permit is given.
+the Lobby says which lobbies there were, and until when attempts of others count: while some may, no permit is given. So no
+lobby gets one before the stored status names it.
 
 While the origin refuses a lobby, there is a limit in any case: an origin that bans whoever tries too often counts the attempts
 of all. A lobby that starts at that moment knows nothing of it, and tries once.

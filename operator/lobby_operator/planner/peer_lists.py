@@ -15,7 +15,7 @@ With `origin.limits.connects` a list also says how many attempts to connect its 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
@@ -100,12 +100,15 @@ class PeerLists:
             name for name, record in self._records.items() if record.latest is not None and record.latest.connect
         )
 
-    def update(self, spec: PlannerSpec, observed: Observed) -> dict[str, PeerList]:
+    def update(
+        self, spec: PlannerSpec, observed: Observed, *, recorded: Collection[str] | None = None
+    ) -> dict[str, PeerList]:
         """Returns the lists that are to be sent now, by name of the lobby: new ones, and those without an answer.
 
         Args:
             spec: desired state.
             observed: observed state; a lobby that it does not have is known to have ended.
+            recorded: lobbies of which a later lobby host will know (see `EarlierConnects`); None: all.
         """
         lobbies = [lobby for lobby in observed.lobbies if lobby.phase is not Phase.ENDED]
         self._passes += 1
@@ -113,7 +116,8 @@ class PeerLists:
         holders = self._name_holders(spec, lobbies)
         self._listed = _Listed(lobbies, holders if spec.connections else (), self._settings, self._listed.by_origin)
         told = [each for each in lobbies if each.address and each.phase in _TOLD and each.stream is not None]
-        allowed = self._allow(spec, lobbies, told, holders, observed.at)
+        permitted = holders if recorded is None else holders.intersection(recorded)
+        allowed = self._allow(spec, lobbies, told, permitted, observed.at)
         due: dict[str, PeerList] = {}
         for lobby in told:
             record = self._records[lobby.name]
@@ -134,13 +138,13 @@ class PeerLists:
         spec: PlannerSpec,
         lobbies: Sequence[LobbyState],
         told: Sequence[LobbyState],
-        holders: AbstractSet[str],
+        permitted: AbstractSet[str],
         now: float,
     ) -> Mapping[str, int | None]:
         limits = self._limits(spec, lobbies)
         if not limits:  # who is preferred, and who knows its permits, makes no difference
             return self._permits.update((), lobbies, (), (), now)
-        connecting = sorted((each for each in told if each.name in holders), key=_preference)
+        connecting = sorted((each for each in told if each.name in permitted), key=_preference)
         return self._permits.update(limits, lobbies, connecting, self._reporting_latest(told), now)
 
     def _peers_of(self, lobby: LobbyState, record: _Record) -> tuple[Peer, ...]:

@@ -10,11 +10,11 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from itertools import groupby
 
 from lobby_gateway.process.backoff import Backoff
-from lobby_gateway.process.peer_list import Version
+from lobby_gateway.process.peer_list import PeerList, Version
 from lobby_gateway.process.repeated_failures import RepeatedFailures
 from lobby_gateway.resource.spec import Lobby
 from lobby_operator import wall_clock
@@ -59,6 +59,7 @@ class Reconciler:
         term: of this lobby host; a later one has a greater term, or the same one and a later start (see `PeerLists`).
         peer_settings: settings of what lobbies are told about each other.
         earlier: what is known of attempts to connect before this lobby host began.
+        recorded: gives the lobbies of which a later lobby host will know (see `PeerLists.update`).
 
     Attributes:
         lobby: the Lobby.
@@ -87,6 +88,7 @@ class Reconciler:
         term: int = 1,
         peer_settings: PeerListSettings | None = None,
         earlier: EarlierConnects | None = None,
+        recorded: Callable[[], Collection[str] | None] = lambda: None,
     ) -> None:
         self.lobby = lobby
         self.spec = PlannerSpec.of(lobby, revision)
@@ -102,6 +104,7 @@ class Reconciler:
         self._on_action = on_action
         self._on_plan = on_plan
         self._on_name_taken = on_name_taken
+        self._recorded = recorded
         self._taken: dict[int, float] = {}  # until when, by the n of the name
         self._planner_settings = planner_settings or PlannerSettings()
         self._settings = settings or ReconcileSettings()
@@ -203,7 +206,9 @@ class Reconciler:
         self.planned = plan(self.spec, self.observed, now, self._planner_settings)
         if self.planned.actions or _changing(before, self.observed):
             self._active_at = now
-        lists = self._peer_lists.update(self.spec, self.observed) if self.planned.complete else {}
+        lists: Mapping[str, PeerList] = {}
+        if self.planned.complete:
+            lists = self._peer_lists.update(self.spec, self.observed, recorded=self._recorded())
         # Before acting, so that clients know where to go before lobbies drain or end.
         self._on_plan(self)
         if self.planned.complete:

@@ -18,15 +18,20 @@ NEW = StreamState(permit=False)
 
 
 class Host:
-    """A lobby host whose requests are answered at once."""
+    """A lobby host whose requests are answered at once.
+
+    Attributes:
+        recorded: see `PeerLists.update`.
+    """
 
     def __init__(self, spec: PlannerSpec, settings: PeerListSettings | None = None) -> None:
         self.spec = spec
+        self.recorded: set[str] | None = None
         self.lists = PeerLists(START, settings)
 
     def tell(self, *lobbies: LobbyState) -> tuple[dict[str, PeerList], list[LobbyState]]:
         """One pass: what is sent, and the lobbies after that."""
-        due = self.lists.update(self.spec, observed(*lobbies))
+        due = self.lists.update(self.spec, observed(*lobbies), recorded=self.recorded)
         after = []
         for lobby in lobbies:
             told, stream = due.get(lobby.name), lobby.stream
@@ -222,6 +227,15 @@ def test_permits_for_attempts_go_to_lobbies_that_want_them_then_to_others_while_
         "prices-3": 1,
     }
     assert allowed_after(Host(replace(SPEC, connects=ConnectLimit(9, 10))), *lobbies)["prices-1"] == 1
+
+
+def test_a_lobby_that_no_later_lobby_host_would_know_of_gets_no_permit() -> None:
+    host = Host(replace(SPEC, connects=ConnectLimit(9, 10)))
+    lobbies = [lobby_state(index, stream=StreamState(wants_connect=True)) for index in (1, 2)]
+    host.recorded = {"prices-1"}
+    assert allowed_after(host, *lobbies) == {"prices-1": 1, "prices-2": 0}
+    host.recorded = {"prices-1", "prices-2"}
+    assert allowed_after(host, *lobbies)["prices-2"] == 1
 
 
 def test_while_the_origin_refuses_one_lobby_all_together_try_once_in_half_a_minute() -> None:

@@ -275,8 +275,10 @@ class ControllerManager:
             raise RuntimeFailedError("--token-key-file: missing; accepted: a file with the master keys")
         return await self._token_secrets.keys_of(namespace)
 
-    def token_keys_changed(self, _keys: object) -> None:
+    def token_keys_changed(self, master_keys: tuple[bytes, ...]) -> None:
         """The file with the master keys was read, at the start and after each change."""
+        if self._token_secrets is not None:
+            self._token_secrets.replace(master_keys)
         for controller in self._controllers.values():
             controller.apply_again()
 

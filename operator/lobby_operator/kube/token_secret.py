@@ -1,7 +1,7 @@
 """The key of a namespace's tokens, where its lobbies mount it: a Secret in each namespace that has a Lobby.
 
 The keys are derived from the master keys (`namespace_key`), which are in a file of this process and in no pod but those of
-operators and greeters. The file is read again each time, so that a new master key reaches all namespaces.
+operators and greeters. It is watched (`process.py`), so that a new master key reaches all namespaces.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ class TokenSecrets:
         self._api = api
         self._name = name
         self._file = file
+        self._master_keys: tuple[bytes, ...] = ()
         self._settings = settings or LobbyControllerSettings()
         self._objects: dict[str, OwnedObject] = {}  # by namespace
         self._written: dict[str, tuple[str, float]] = {}
@@ -73,6 +74,10 @@ class TokenSecrets:
             raise RuntimeFailedError(f"can't write the Secret {self._name}: {error}") from error
         self._written[namespace] = (digest, self._clock())
 
+    def replace(self, master_keys: tuple[bytes, ...]) -> None:
+        """These are the keys in the file from now on."""
+        self._master_keys = master_keys
+
     def forget(self, namespace: str) -> None:
         """Makes `ensure` write the Secret of a namespace again: it was deleted."""
         self._written.pop(namespace, None)
@@ -97,13 +102,13 @@ class TokenSecrets:
         return stored is None
 
     async def keys_of(self, namespace: str) -> tuple[bytes, ...]:
-        """The keys of a namespace, in the order of the file.
+        """The keys of a namespace, in the order of the file, which is read here only before the first `replace`.
 
         Raises:
             RuntimeFailedError: the file contains no valid keys.
         """
         try:
-            keys = await asyncio.to_thread(read_keys, self._file)
+            keys = self._master_keys or await asyncio.to_thread(read_keys, self._file)
         except UserError as error:
             raise RuntimeFailedError(str(error)) from error
         return tuple(namespace_key(key, namespace) for key in keys)

@@ -86,6 +86,17 @@ def test_a_new_key_is_written_at_once_and_the_same_key_again_after_a_while(file:
     run(main())
 
 
+def test_the_file_is_left_alone_once_it_is_watched(file: Path) -> None:
+    async def main() -> None:
+        async with connected() as (_, api):
+            secrets = TokenSecrets(api, "token", file)
+            secrets.replace((bytes.fromhex(OTHER),))
+            await asyncio.to_thread(file.unlink)
+            assert [key.hex() for key in await secrets.keys_of("shop")] == [derived(OTHER, "shop")]
+
+    run(main())
+
+
 def test_the_empty_secret_of_the_chart_is_filled_and_never_created(file: Path) -> None:
     async def main() -> None:
         async with connected() as (server, api):

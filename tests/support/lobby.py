@@ -71,6 +71,10 @@ class LobbyProcess:
         """Resident memory in bytes."""
         return proc.resident_bytes(self.process.pid)
 
+    def own_memory(self) -> int:
+        """Memory in bytes that no file backs."""
+        return proc.own_bytes(self.process.pid)
+
     async def seats(self) -> dict[str, Any]:
         """Its report from `/seats`."""
         report: dict[str, Any] = (await web.get(f"{self.admin}/seats")).json()

@@ -93,6 +93,14 @@ def resident_bytes(pid: int) -> int:
     raise ProcessLookupError(pid)
 
 
+def own_bytes(pid: int) -> int:
+    """Memory of a process that no file backs. It shares none of it, and the kernel can't drop it (`Anonymous`)."""
+    for line in (_PROC / str(pid) / "smaps_rollup").read_text().splitlines():
+        if line.startswith("Anonymous:"):
+            return int(line.split()[1]) * 1024
+    raise ProcessLookupError(pid)
+
+
 def open_files(pid: int) -> int:
     """Number of open descriptors of a process."""
     return len(list((_PROC / str(pid) / "fd").iterdir()))

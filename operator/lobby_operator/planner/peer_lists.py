@@ -154,7 +154,7 @@ class PeerLists:
             return ()
         latest, ranks = record.latest, ranked.best(lobby)
         judged, record.judged = record.judged == self._passes - 1, self._passes
-        if latest is not None and record.ranks is not None:
+        if latest is not None:
             # Of thousands of lists, nearly all are as good as in the pass before.
             if judged and record.ranks == ranks and ranked.changed.isdisjoint(record.names):
                 return latest.peers

@@ -208,19 +208,26 @@ class LobbyStream:
     @property
     def streaming(self) -> bool:
         """Whether clients' messages can be sent to the origin (see `ForwardTarget`)."""
-        return self.own.streaming or (self._active_trunk is not None and self.sources.flowing)
+        return self.own.streaming or self._serving_trunk is not None
 
     def send_to_origin(self, opcode: int, payload: bytes, sender: Hashable) -> bool:
-        """Sends a client's message to the origin, over a peer if it is not connected here; False if that is not possible."""
-        if self.own.streaming:
-            return self.own.send_to_origin(opcode, payload)
-        trunk = self._active_trunk
-        return trunk is not None and trunk.forward(sender, opcode, payload)
+        """Sends a client's message to the origin, where the stream comes from: there its answer is part of the stream.
+
+        Returns:
+            False if that is not possible.
+        """
+        trunk = self._serving_trunk
+        return self.own.send_to_origin(opcode, payload) if trunk is None else trunk.forward(sender, opcode, payload)
 
     @property
     def _active_trunk(self) -> PeerTrunk | None:
         active = self.sources.active
         return self._trunks.get(active) if active is not None else None
+
+    @property
+    def _serving_trunk(self) -> PeerTrunk | None:
+        """To the peer that the stream comes from now."""
+        return self._active_trunk if self.sources.flowing else None
 
     # OwnOriginListener
 
@@ -259,8 +266,8 @@ class LobbyStream:
         self._owner.forget()
 
     def own_closed(self, code: int, round_trip: float) -> bool:
-        """See `OwnOriginListener`."""
-        return self._owner.origin_closed(code, round_trip)
+        """See `OwnOriginListener`. Clients' messages can only be the reason if they were sent there."""
+        return self._serving_trunk is None and self._owner.origin_closed(code, round_trip)
 
     # PeerTrunkOwner
 

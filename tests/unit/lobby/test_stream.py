@@ -25,7 +25,7 @@ from lobby_gateway.settings import LobbySettings, RelaySettings
 from lobby_gateway.trunk.position import LiveReason
 from lobby_gateway.trunk.records import Welcome
 from lobby_gateway.trunk.ring import MessageRing
-from lobby_gateway.websocket.frames import Batch
+from lobby_gateway.websocket.frames import Batch, Opcode
 
 PEER = Peer(name="prices-2", address="127.0.0.1:1")
 
@@ -108,10 +108,15 @@ class RingOwner(Owner):
     def __init__(self, ring: MessageRing) -> None:
         self.ring = ring
         self.epochs = 0
+        self.blamed: list[int] = []
 
     def begin_epoch(self) -> None:
         self.epochs += 1
         self.ring.begin_epoch(self.epochs)
+
+    def origin_closed(self, code: int, _: float) -> bool:
+        self.blamed.append(code)
+        return True
 
     def publish(self, batch: Batch) -> None:
         self.ring.append(batch)
@@ -122,11 +127,19 @@ class ExactPeer(WillingPeer):
 
     made: ClassVar[list[ExactPeer]] = []
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.forwarded: list[tuple[object, int, bytes]] = []
+
     async def open(self, *_: Any, **__: Any) -> str:
         ExactPeer.made.append(self)
         welcome = Welcome(True, LiveReason.NONE, True, 5, 5, 7, 0, "prices-2")
         self._owner.peer_opened(self, welcome)  # type: ignore[arg-type]
         return ""
+
+    def forward(self, sender: object, opcode: int, payload: bytes) -> bool:
+        self.forwarded.append((sender, opcode, payload))
+        return True
 
 
 def test_an_own_connection_without_the_place_is_closed_until_the_peers_stream_stops(
@@ -178,3 +191,43 @@ def test_an_own_connection_without_the_place_is_closed_until_the_peers_stream_st
     with caplog.at_level("INFO"):
         run(main())
     assert "origin: the connection does not continue the stream, and is closed" in caplog.messages
+
+
+def test_messages_of_clients_go_where_the_stream_comes_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An own connection beside a peer's stream may be open for an hour, and what it answers reaches nobody."""
+
+    async def main() -> None:
+        monkeypatch.setattr(streams, "PeerTrunk", ExactPeer)
+        monkeypatch.setattr(ExactPeer, "made", [])
+        async with FakeOrigin() as origin:
+            lobby = lobby_of(origin.url, connect="Always", reconnect={"minMilliseconds": 10, "maxMilliseconds": 20})
+            ring = MessageRing()
+            owner = RingOwner(ring)
+            stream = stream_of(lobby, ring, owner, LobbySettings())
+            running = asyncio.create_task(stream.run())
+            await origin.until_open()
+            await origin.send("1")
+            await until(lambda: ring.cursor == 1)
+            assert stream.send_to_origin(Opcode.TEXT, b"here", "client")
+            await until(lambda: origin.connections[0].messages == ["here"])
+            stream.tell(told(1, PEER, connect=True))
+            origin.end_connections()
+            await until(lambda: stream.sources.via == ("prices-2",) and stream.own.streaming)
+            (peer,) = (each for each in ExactPeer.made if each.source is stream.sources.active)
+
+            assert stream.streaming
+            assert stream.send_to_origin(Opcode.TEXT, b"there", "client")
+            assert peer.forwarded == [("client", Opcode.TEXT, b"there")]
+            await origin.open[0].server.close(1003)
+            await origin.until_connected(3)
+            assert owner.blamed == []
+
+            stream.tell(told(2, connect=True))
+            stream.peer_lost(peer, "gone")  # type: ignore[arg-type]
+            await until(lambda: stream.sources.via == ())
+            assert stream.send_to_origin(Opcode.TEXT, b"here again", "client")
+            await until(lambda: [each.messages for each in origin.connections] == [["here"], [], ["here again"]])
+            running.cancel()
+            await asyncio.wait([running])
+
+    run(main())

@@ -36,9 +36,6 @@ TWO_GREETERS: Final = Contestant("Lobby Gateway, two greeters", Gateway(greeters
 ON_ONE_CORE: Final = Contestant(
     "Lobby Gateway, proxied, all on one core", Gateway(greeters=1, lobby_core=SERVER_CORE).serve
 )
-BATCH: Final = {"batchMilliseconds": 10}
-BATCHED: Final = Contestant("Lobby Gateway, direct, batched", Gateway(clients_spec=BATCH).serve)
-PROXIED_BATCHED: Final = Contestant("Lobby Gateway, proxied, batched", Gateway(greeters=1, clients_spec=BATCH).serve)
 SHARED: Final = Contestant("Lobby Gateway, Shared", Gateway(clients_spec={"compression": "Shared"}).serve)
 WEBSOCKETS_DEFLATE: Final = Contestant(
     "websockets.broadcast, permessage-deflate",
@@ -159,12 +156,6 @@ def sections(rounds: int, seconds: float) -> list[Section]:
                 "16 KiB": replace(slow, value=20, size=16384, text=trades(), deflate=True),
             },
             turns=[(SHARED, few), (WEBSOCKETS_DEFLATE, 1), (WS_DEFLATE, 1)],
-        ),
-        Section(
-            # One core does not carry 512 clients without batching: what 64 cost is comparable.
-            name="batching",
-            cases={f"1,000/s, {count}": replace(rate, value=1000, clients=count) for count in (64, CLIENTS)},
-            turns=[(DIRECT, few), (BATCHED, few), (PROXIED, few), (PROXIED_BATCHED, few)],
         ),
         Section(
             name="few clients",

@@ -805,6 +805,7 @@ FEEDS = (
         name="slack-socket-mode", serve=slack, is_data=_json_with("envelope_id"), api=slack_api,
         secrets={"LOBBY_SECRET_SLACK_APP_TOKEN": "xapp-t0kent0ken"},
         error=_says({"type": "disconnect", "reason": "link_disabled"}), reason="link_disabled", refused=True,
+        renewal=_says({"type": "disconnect", "reason": "refresh_requested"}),
     ),
     Feed(
         name="kraken-private", serve=kraken_private, is_data=_json_with("data"), every=1, api=kraken_api,
@@ -816,6 +817,7 @@ FEEDS = (
         name="binance-user", serve=binance_user, is_data=_json_with("event"),
         secrets={"LOBBY_SECRET_BINANCE_KEY": "b1nance-key", "LOBBY_SECRET_BINANCE_SECRET": "b1nance-s3cr3t"},
         error=_says({"error": {"code": -2015, "msg": "Invalid API-key"}}), reason="-2015 Invalid API-key", refused=True,
+        renewal=_says({"subscriptionId": 0, "event": {"e": "serverShutdown", "E": 1770123456789}}),
     ),
     Feed(
         name="signalr", serve=signalr, is_data=_json_with("target"), every=1, api=signalr_api,

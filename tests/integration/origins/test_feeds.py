@@ -20,6 +20,7 @@ import pytest
 import yaml
 from tests.integration.origins.feeds import BITFINEX, FEEDS, Api, Feed
 from tests.integration.origins.strict import StrictOrigin
+from tests.support import web
 from tests.support.api import Answer, ApiRequest, FakeApi
 from tests.support.sockets import run
 from tests.support.swarm import Client, Swarm
@@ -35,11 +36,22 @@ QUIET_SECONDS = 4.0
 KEPT = 100_000  # messages of each client: all of them
 RECONNECT = {"minMilliseconds": 100, "maxMilliseconds": 2000, "jitter": "None"}
 SETTLED_SECONDS = 1.0  # ten times the first pause of a reconnect that is no refusal
+RENEWED_SECONDS = 10  # the least that the schema accepts; a renewal is up to a tenth earlier
+RENEWED = [
+    feed for feed in FEEDS if CLIENTS > 20 or feed.name in {"binance-user", "kucoin", "slack-socket-mode"}
+]  # `make origins` renews all, by the clock
 WATCHED_SECONDS = 100.0 if CLIENTS > 20 else SETTLED_SECONDS  # after a refusal: `make origins` sees three more tries
 
 
-def manifest(feed: Feed, url: str, api: str = "") -> dict[str, Any]:
-    """The published manifest, with the addresses of the strict feed, scaled intervals, and seats that need all lobbies."""
+def manifest(feed: Feed, url: str, api: str = "", *, renew: int = 0) -> dict[str, Any]:
+    """The published manifest, with the addresses of the strict feed, scaled intervals, and seats that need all lobbies.
+
+    Args:
+        feed: the feed.
+        url: its address.
+        api: that of its HTTP server.
+        renew: seconds between renewals; 0: as published. Where the feed allows one connection, the old one is closed first.
+    """
     resource: dict[str, Any] = yaml.safe_load((MANIFESTS / f"{feed.name}.yaml").read_text())
     seats = -(-CLIENTS // (LOBBIES - 1)) - 1
     resource["spec"] |= {"replicas": LOBBIES, "maxReplicas": LOBBIES, "spareSeats": 0, "clients": {"seats": seats}}
@@ -55,6 +67,9 @@ def manifest(feed: Feed, url: str, api: str = "") -> dict[str, Any]:
     for timed in origin.get("every", ()):
         if feed.every is not None and "seconds" in timed:
             timed["seconds"] = feed.every
+    if renew:
+        overlap = origin.get("limits", {}).get("connections") != 1
+        origin["renew"] = {"overlap": overlap, **origin.get("renew", {}), "everySeconds": renew}
     return resource
 
 
@@ -70,7 +85,7 @@ def calling(answer: Api, origin: StrictOrigin) -> Callable[[ApiRequest], Answer]
 
 @contextlib.asynccontextmanager
 async def held(
-    feeds: Sequence[Feed], folder: Path, secrets: Mapping[str, str] | None = None
+    feeds: Sequence[Feed], folder: Path, secrets: Mapping[str, str] | None = None, *, renew: int = 0
 ) -> AsyncIterator[tuple[LobbyUp, dict[str, StrictOrigin]]]:
     """Runs feeds, and a lobby host with a Lobby for each."""
     async with contextlib.AsyncExitStack() as stack:
@@ -85,7 +100,10 @@ async def held(
             for each in feeds
             if each.api is not None
         }
-        files = [lobby_file(folder, manifest(each, origins[each.name].url, apis.get(each.name, ""))) for each in feeds]
+        files = [
+            lobby_file(folder, manifest(each, origins[each.name].url, apis.get(each.name, ""), renew=renew))
+            for each in feeds
+        ]
         env = {name: value for each in feeds for name, value in each.secrets.items()} | dict(secrets or {})
         up = await stack.enter_async_context(
             lobby_up(*(part for file in files for part in ("-f", file)), env=env, deadline=60)
@@ -107,9 +125,20 @@ def test_feeds_are_held(feeds: tuple[Feed, ...], tmp_path: Path) -> None:
     run(main(), deadline=190)
 
 
+def most_connections(spec: Mapping[str, Any]) -> int:
+    """How many lobbies are connected."""
+    return min(LOBBIES, spec.get("limits", {}).get("connections") or LOBBIES)
+
+
+def overlaps(spec: Mapping[str, Any]) -> bool:
+    """Whether the next connection is opened before the old one is closed."""
+    return bool(spec.get("renew", {}).get("overlap", True))
+
+
 async def hold(feed: Feed, origin: StrictOrigin, up: LobbyUp) -> None:
-    limits = manifest(feed, origin.url)["spec"]["origin"].get("limits", {})
-    connections = min(LOBBIES, limits.get("connections") or LOBBIES)
+    spec = manifest(feed, origin.url)["spec"]["origin"]
+    connections = most_connections(spec)
+    most_open = connections * (1 if feed.renewal is None or not overlaps(spec) else 2)
 
     async def connected(attempts: int) -> None:
         await until(
@@ -119,36 +148,29 @@ async def hold(feed: Feed, origin: StrictOrigin, up: LobbyUp) -> None:
         )
         assert len(origin.attempts) == attempts, origin.violations
 
-    async def flows(swarm: Swarm) -> None:
-        before = [len(each.kept) for each in swarm.clients]
-        await until(
-            lambda: all(len(each.kept) > count + 10 for each, count in zip(swarm.clients, before, strict=True)),
-            deadline=60,
-            describe=lambda: f"{swarm.summary()} {up.process.tail()}",
-        )
-
     try:
         await connected(connections)
         async with Swarm(up.at(f"/{feed.name}"), keep=KEPT) as swarm:
             await swarm.connect_all(CLIENTS)
-            await flows(swarm)
+            await flows(swarm, up)
 
             await stays(lambda: not origin.violations, seconds=QUIET_SECONDS, describe=lambda: str(origin.violations))
             assert len(origin.attempts) == connections, "the feed ended a connection"
 
             await origin.each(lambda peer: peer.connection.close(1012, "restart"))
             await connected(2 * connections)
-            await flows(swarm)
+            await flows(swarm, up)
 
             if feed.renewal is not None:
                 start = [len(each.kept) for each in swarm.clients]
                 await origin.each(feed.renewal)
                 await connected(3 * connections)
-                await flows(swarm)
-                for client, count in zip(swarm.clients, start, strict=True) if feed.check is None else ():
+                await flows(swarm, up)
+                exact = feed.check is None and overlaps(spec)
+                for client, count in zip(swarm.clients, start, strict=True) if exact else ():
                     ticks = [numbered(json.loads(text)) for text in texts(client)[count:]]
                     assert ticks == list(range(ticks[0], ticks[-1] + 1)), "a gap or a duplicate"
-            assert origin.most_open <= connections * (1 if feed.renewal is None else 2)
+            assert origin.most_open <= most_open
             for client in swarm.clients:
                 assert [text for text in texts(client) if not feed.is_data(text)] == [], "control messages arrived"
                 if feed.check is not None:
@@ -175,6 +197,68 @@ async def hold(feed: Feed, origin: StrictOrigin, up: LobbyUp) -> None:
         raise
 
 
+async def flows(swarm: Swarm, up: LobbyUp) -> None:
+    """Waits until each client has got more than ten further messages."""
+    before = [len(each.kept) for each in swarm.clients]
+    await until(
+        lambda: all(len(each.kept) > count + 10 for each, count in zip(swarm.clients, before, strict=True)),
+        deadline=60,
+        describe=lambda: f"{swarm.summary()} {up.process.tail()}",
+    )
+
+
+@pytest.mark.timeout(200)
+@pytest.mark.parametrize(
+    "feeds",
+    [RENEWED[at : at + TOGETHER] for at in range(0, len(RENEWED), TOGETHER)],
+    ids=lambda feeds: ",".join(feed.name for feed in feeds),
+)
+def test_connections_are_renewed_in_time(feeds: tuple[Feed, ...], tmp_path: Path) -> None:
+    async def main() -> None:
+        async with held(feeds, tmp_path, renew=RENEWED_SECONDS) as (up, origins):
+            await asyncio.gather(*(renewed(feed, origins[feed.name], up) for feed in feeds))
+
+    run(main(), deadline=190)
+
+
+async def renewed(feed: Feed, origin: StrictOrigin, up: LobbyUp) -> None:
+    spec = manifest(feed, origin.url, renew=RENEWED_SECONDS)["spec"]["origin"]
+    connections = most_connections(spec)
+    try:
+        await until(lambda: len(origin.open) == connections, deadline=60, describe=up.process.tail)
+        async with Swarm(up.at(f"/{feed.name}"), keep=KEPT) as swarm:
+            await swarm.connect_all(CLIENTS)
+            await flows(swarm, up)
+            first = set(origin.open)
+            await until(
+                lambda: len(origin.open) == connections and first.isdisjoint(origin.open),
+                deadline=60,
+                describe=lambda: f"{len(origin.open)} connections; {origin.violations} {up.process.tail()}",
+            )
+            await flows(swarm, up)
+            for client in swarm.clients:
+                assert [text for text in texts(client) if not feed.is_data(text)] == [], "control messages arrived"
+                if feed.check is not None:
+                    feed.check(texts(client))
+            assert origin.violations == []
+            assert origin.most_open <= connections * (2 if overlaps(spec) else 1)
+            assert len(swarm.open) == CLIENTS, swarm.summary()
+            if overlaps(spec) and spec.get("identity") != "None":
+                assert await gaps(up, feed.name) == 0
+        print(f"{feed.name}: {len(origin.attempts)} connections of {LOBBIES} lobbies")  # noqa: T201  # `pytest -s`
+    except Exception as error:
+        error.add_note(f"the feed is {feed.name}")
+        raise
+
+
+async def gaps(up: LobbyUp, name: str) -> float:
+    """How often the stream of a Lobby did not go on exactly."""
+    mine = [each.pid for lobby, each in up.lobby_processes().items() if lobby.rpartition("-")[0] == name]
+    found = [await web.metrics(f"{await up.admin_of(pid)}/metrics") for pid in mine]
+    assert len(found) == LOBBIES
+    return sum(each("lobby_stream_gaps_total") for each in found)
+
+
 def most_tries(seconds: float) -> float:
     """Most attempts of a lobby that fail within that time: the waits double from the least to the most (`RECONNECT`)."""
     return 1 + math.log2(1 + seconds / 0.1) + seconds / 2
@@ -199,7 +283,7 @@ def texts(client: Client) -> list[str]:
 
 def numbered(message: dict[str, Any]) -> int:
     """The number of a tick."""
-    data = message["payload"]["event"] if "payload" in message else message["data"]
+    data = message.get("event") or (message["payload"]["event"] if "payload" in message else message["data"])
     number: int = (data[0] if isinstance(data, list) else data)["seq"]
     return number
 

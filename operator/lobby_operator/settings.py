@@ -119,6 +119,8 @@ class PeerListSettings:
         retry_seconds: how long to wait before a lobby that did not answer is told again.
         refused_seconds: while the origin refuses a lobby, all lobbies together try at most once within this time. Each lobby
             alone waits for at least a minute, but there may be many, and lobbies that are new.
+        late_seconds: how much later than it was made an attempt may reach the origin, which counts from then: names are looked
+            up, and TLS has its round trips. Times of limits are longer by this.
     """
 
     max_peers: int = 16
@@ -126,6 +128,7 @@ class PeerListSettings:
     timeout_seconds: float = 2.0
     retry_seconds: float = 1.0
     refused_seconds: float = 30.0
+    late_seconds: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -200,14 +200,17 @@ class PeerLists:
             record.latest = record.heard = None
 
     def _limits(self, spec: PlannerSpec, lobbies: Iterable[LobbyState]) -> list[ConnectLimit]:
-        """Limits of attempts to connect: that of the Lobby, and one while the origin refuses its lobbies."""
+        """Limits of attempts to connect: that of the Lobby, and one while the origin refuses its lobbies.
+
+        The origin counts attempts as they arrive, some of them late.
+        """
         limits = [] if spec.connects is None else [spec.connects]
         if any(
             each.origin is not None and each.origin.state is OriginState.REFUSED and not each.outdated
             for each in lobbies
         ):
             limits.append(ConnectLimit(1, self._settings.refused_seconds))
-        return limits
+        return [ConnectLimit(each.count, each.seconds + self._settings.late_seconds) for each in limits]
 
     def _reporting_latest(self, lobbies: Iterable[LobbyState]) -> set[str]:
         """Names of the lobbies whose reports say that they have the latest list."""

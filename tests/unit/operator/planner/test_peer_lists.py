@@ -22,16 +22,19 @@ class Host:
 
     Attributes:
         recorded: see `PeerLists.update`.
+        waited: seconds since the first pass.
     """
 
     def __init__(self, spec: PlannerSpec, settings: PeerListSettings | None = None) -> None:
         self.spec = spec
         self.recorded: set[str] | None = None
         self.lists = PeerLists(START, settings)
+        self.waited = 0.0
 
     def tell(self, *lobbies: LobbyState) -> tuple[dict[str, PeerList], list[LobbyState]]:
         """One pass: what is sent, and the lobbies after that."""
-        due = self.lists.update(self.spec, observed(*lobbies), recorded=self.recorded)
+        seen = observed(*lobbies)
+        due = self.lists.update(self.spec, replace(seen, at=seen.at + self.waited), recorded=self.recorded)
         after = []
         for lobby in lobbies:
             told, stream = due.get(lobby.name), lobby.stream
@@ -242,6 +245,20 @@ def test_while_the_origin_refuses_one_lobby_all_together_try_once_in_half_a_minu
     refused = lobby_state(1, origin=REFUSED, stream=StreamState(connects=3))
     new = [lobby_state(index, stream=StreamState(wants_connect=True)) for index in (2, 3)]
     assert allowed_after(Host(FREE), refused, *new) == {"prices-1": 3, "prices-2": 1, "prices-3": 0}
+
+
+def test_a_limit_holds_for_the_origin_although_an_attempt_may_reach_it_late() -> None:
+    """The origin counts from then: with the next attempt on time, it would see two within the limit's seconds."""
+    host = Host(replace(SPEC, connects=ConnectLimit(1, 10)))
+    used, waiting = (lobby_state(index, stream=StreamState(wants_connect=True)) for index in (1, 2))
+    assert allowed_after(host, used, waiting) == {"prices-1": 1, "prices-2": 0}
+    used = replace(used, stream=StreamState(connects=1))
+    host.waited = 5.0
+    assert allowed_after(host, used, waiting).get("prices-2", 0) == 0
+    host.waited = 15.9
+    assert allowed_after(host, used, waiting).get("prices-2", 0) == 0
+    host.waited = 16.0
+    assert allowed_after(host, used, waiting)["prices-2"] == 1
 
 
 def test_a_lobby_of_an_older_revision_that_is_refused_limits_nobody() -> None:

@@ -10,11 +10,11 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable
 from itertools import groupby
 
 from lobby_gateway.process.backoff import Backoff
-from lobby_gateway.process.peer_list import PeerList, Version
+from lobby_gateway.process.peer_list import Version
 from lobby_gateway.process.repeated_failures import RepeatedFailures
 from lobby_gateway.resource.spec import Lobby
 from lobby_operator import wall_clock
@@ -206,12 +206,11 @@ class Reconciler:
         self.planned = plan(self.spec, self.observed, now, self._planner_settings)
         if self.planned.actions or _changing(before, self.observed):
             self._active_at = now
-        lists: Mapping[str, PeerList] = {}
-        if self.planned.complete:
-            lists = self._peer_lists.update(self.spec, self.observed, recorded=self._recorded())
+        complete = self.planned.complete
+        lists = self._peer_lists.update(self.spec, self.observed, recorded=self._recorded()) if complete else {}
         # Before acting, so that clients know where to go before lobbies drain or end.
         self._on_plan(self)
-        if self.planned.complete:
+        if complete:
             self._peer_teller.send(lists)
         self._planned_in = self._clock() - now
         await self._act(self.planned.actions)

@@ -167,6 +167,12 @@ class LobbyUp:
         """Metrics of each greeter."""
         return [await web.metrics(f"{await self.admin_of(each.pid)}/metrics") for each in self.greeter_processes()]
 
+    async def lobby_metrics(self, lobby: str) -> list[web.Metrics]:
+        """Metrics of each lobby of a Lobby."""
+        found = self.lobby_processes()
+        pids = [each.pid for name, each in found.items() if name.rpartition("-")[0] == lobby]
+        return [await web.metrics(f"{await self.admin_of(pid)}/metrics") for pid in pids]
+
     async def until_waiting(self, count: int, *, deadline: float = 10.0) -> None:
         """Waits until greeters hold `count` clients without a seat."""
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support import web
 from tests.support.continuity import Continuity, continuity
 from tests.support.origins import reset
 from tests.support.sockets import run
@@ -31,11 +30,7 @@ RESET_SECONDS = 2.0
 
 async def total(running: Continuity, name: str, **labels: str) -> float:
     """Sum of a metric over all lobbies."""
-    found = [
-        await web.metrics(f"{await running.up.admin_of(each.pid)}/metrics")
-        for each in running.up.lobby_processes().values()
-    ]
-    return sum(each(name, **labels) for each in found)
+    return sum(each(name, **labels) for each in await running.up.lobby_metrics("prices"))
 
 
 @pytest.mark.timeout(SECONDS + 200)

@@ -20,7 +20,6 @@ import pytest
 import yaml
 from tests.integration.origins.feeds import BITFINEX, FEEDS, Api, Feed
 from tests.integration.origins.strict import StrictOrigin
-from tests.support import web
 from tests.support.api import Answer, ApiRequest, FakeApi
 from tests.support.sockets import run
 from tests.support.swarm import Client, Swarm
@@ -171,10 +170,7 @@ async def hold(feed: Feed, origin: StrictOrigin, up: LobbyUp) -> None:
                     ticks = [numbered(json.loads(text)) for text in texts(client)[count:]]
                     assert ticks == list(range(ticks[0], ticks[-1] + 1)), "a gap or a duplicate"
             assert origin.most_open <= most_open
-            for client in swarm.clients:
-                assert [text for text in texts(client) if not feed.is_data(text)] == [], "control messages arrived"
-                if feed.check is not None:
-                    feed.check(texts(client))
+            assert_understood(feed, swarm)
             attempts = len(origin.attempts)
 
             if feed.error is not None:
@@ -236,27 +232,25 @@ async def renewed(feed: Feed, origin: StrictOrigin, up: LobbyUp) -> None:
                 describe=lambda: f"{len(origin.open)} connections; {origin.violations} {up.process.tail()}",
             )
             await flows(swarm, up)
-            for client in swarm.clients:
-                assert [text for text in texts(client) if not feed.is_data(text)] == [], "control messages arrived"
-                if feed.check is not None:
-                    feed.check(texts(client))
+            assert_understood(feed, swarm)
             assert origin.violations == []
             assert origin.most_open <= connections * (2 if overlaps(spec) else 1)
             assert len(swarm.open) == CLIENTS, swarm.summary()
             if overlaps(spec) and spec.get("identity") != "None":
-                assert await gaps(up, feed.name) == 0
+                metrics = await up.lobby_metrics(feed.name)
+                assert [each("lobby_stream_gaps_total") for each in metrics] == [0] * LOBBIES
         print(f"{feed.name}: {len(origin.attempts)} connections of {LOBBIES} lobbies")  # noqa: T201  # `pytest -s`
     except Exception as error:
         error.add_note(f"the feed is {feed.name}")
         raise
 
 
-async def gaps(up: LobbyUp, name: str) -> float:
-    """How often the stream of a Lobby did not go on exactly."""
-    mine = [each.pid for lobby, each in up.lobby_processes().items() if lobby.rpartition("-")[0] == name]
-    found = [await web.metrics(f"{await up.admin_of(pid)}/metrics") for pid in mine]
-    assert len(found) == LOBBIES
-    return sum(each("lobby_stream_gaps_total") for each in found)
+def assert_understood(feed: Feed, swarm: Swarm) -> None:
+    """No client got a control message, or one that it cannot make sense of."""
+    for client in swarm.clients:
+        assert [text for text in texts(client) if not feed.is_data(text)] == [], "control messages arrived"
+        if feed.check is not None:
+            feed.check(texts(client))
 
 
 def most_tries(seconds: float) -> float:
@@ -355,9 +349,7 @@ def test_every_client_knows_the_channels_of_what_it_gets(tmp_path: Path) -> None
                     await until(lambda: len(origin.attempts) >= attempts, deadline=60, describe="connections")  # noqa: B023
                     await flows()
                 assert BITFINEX.check is not None
-                for client in swarm.clients:
-                    assert [text for text in texts(client) if not BITFINEX.is_data(text)] == []
-                    BITFINEX.check(texts(client))
+                assert_understood(BITFINEX, swarm)
             assert origin.violations == []
 
     run(main(), deadline=110)

@@ -434,20 +434,18 @@ class LobbyStream:
 
     async def _ask_all(self) -> None:
         """Asks one peer after the other, without waiting for long; the first that has a stream is enough."""
-        asked: set[asyncio.Task[None]] = set()
-        try:
+        async with asyncio.TaskGroup() as tasks:
+            asked: set[asyncio.Task[None]] = set()
             for peer in self._peers:
-                asked.add(asyncio.create_task(self._ask(peer), name=f"ask {peer.name}"))
+                asked.add(tasks.create_task(self._ask(peer), name=f"ask {peer.name}"))
                 await asyncio.wait(asked, timeout=self._settings.ask_seconds)
                 asked = {task for task in asked if not task.done()}
                 if not self.sources.seeking:
-                    return
+                    break
             while asked and self.sources.seeking:
                 _, asked = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
-        finally:
             for task in asked:
                 task.cancel()
-            await asyncio.gather(*asked, return_exceptions=True)
 
     async def _ask(self, peer: Peer) -> None:
         ring = self._ring

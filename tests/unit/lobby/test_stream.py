@@ -102,6 +102,31 @@ def test_no_peer_is_asked_once_the_stream_is_there(monkeypatch: pytest.MonkeyPat
     run(main())
 
 
+class BrokenPeer(WillingPeer):
+    """A trunk whose code has a bug."""
+
+    async def open(self, *_: Any, **__: Any) -> str:
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_a_bug_in_asking_a_peer_ends_the_stream_and_so_the_process(monkeypatch: pytest.MonkeyPatch, others: int) -> None:
+    """A lobby that never asks again would look alive."""
+    lobby = lobby_of("ws://127.0.0.1:1", limits={"connections": 1})
+    peers = [PEER, Peer(name="prices-3", address="127.0.0.1:1")][: 1 + others]
+
+    async def main() -> None:
+        monkeypatch.setattr(streams, "PeerTrunk", BrokenPeer)
+        stream = stream_of(lobby, MessageRing(), Owner(), LobbySettings())
+        stream.tell(told(1, *peers))
+        stream.set_needed(True)
+        with pytest.RaisesGroup(pytest.RaisesExc(ZeroDivisionError), flatten_subgroups=True):
+            async with asyncio.timeout(10):
+                await stream.run()
+
+    run(main())
+
+
 class RingOwner(Owner):
     """Keeps the stream."""
 

@@ -94,9 +94,12 @@ class Group:
         self.exact = True
         self.reason = ""
 
-    def reached(self, epoch: int) -> None:
-        """The next of its messages, or the place where it joins, is in this epoch."""
-        if self.epoch not in (None, epoch):
+    def reached(self, epoch: int, offset: int) -> None:
+        """The next of its messages, or the place where it joins, is here."""
+        # A place that was found by digests is never where an epoch begins. So this is the lobby of the position, whose stream
+        # broke right there.
+        breaks_here = self.epoch is None and offset == 0 and epoch != self.position.epoch
+        if breaks_here or self.epoch not in (None, epoch):
             self.broken_at = len(self.replay)
         self.epoch = epoch
 
@@ -467,7 +470,7 @@ class Trunk:
             case Granted():
                 self._granted(record)
             case Replay():
-                self._groups[record.id].reached(record.epoch)
+                self._groups[record.id].reached(record.epoch, record.offset)
                 self._groups[record.id].replay.append(record.batch)
             case Missed() if record.id == STREAM:
                 self._kept.settle(None)
@@ -477,7 +480,7 @@ class Trunk:
                 self._groups[record.id].reason = "missed"
             case Resumed():
                 group = self._groups.pop(record.id)
-                group.reached(record.epoch)
+                group.reached(record.epoch, record.offset)
                 if not record.exact:
                     group.exact = False
                     group.reason = _label(record.reason)

@@ -169,6 +169,33 @@ def test_moved_clients_that_missed_a_break_get_what_is_kept_there() -> None:
     run(main())
 
 
+@pytest.mark.parametrize("more", [[], ["3"]])
+@pytest.mark.parametrize("behind", [0, 1])
+def test_clients_of_a_lost_trunk_whose_lobby_broke_meanwhile_get_what_is_kept_there(
+    more: list[str], behind: int
+) -> None:
+    async def main() -> None:
+        async with greeter("prices-1") as running:
+            [lobby] = running.lobbies
+            lobby.keep(id="1", same="same")
+            clients = await running.clients(2)
+            lobby.publish("1")
+            for client in clients:
+                assert await texts(client, 3) == ["1", "same", "1"]
+            lobby.break_trunks()
+            lobby.publish(*["2"][:behind])
+            lobby.ring.begin_epoch(2)
+            lobby.keep(id="2", tell=True)
+            lobby.publish(*more)
+            await until(lambda: running.greeter.report().moves_exact == {"prices": 2})
+            lobby.publish("4")
+            for client in clients:
+                assert await texts(client, 2 + behind + len(more)) == [*["2"][:behind], "2", *more, "4"]
+                await client.close()
+
+    run(main())
+
+
 @pytest.mark.parametrize("more", [[], ["c"]])
 @pytest.mark.parametrize("behind", [0, 1])
 def test_a_resuming_client_that_missed_a_break_gets_what_is_kept_there(more: list[str], behind: int) -> None:

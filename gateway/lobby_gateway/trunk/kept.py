@@ -55,6 +55,10 @@ class Change(NamedTuple):
         """`KeptFrame.ahead` for a reader at a cursor."""
         return max(0, self.cursor - cursor) if self.streamed else 0
 
+    def is_behind(self, break_at: int | None) -> bool:
+        """Whether it is kept only since the stream broke at a cursor; never if it did not (None)."""
+        return break_at is not None and (self.cursor > break_at or (self.cursor == break_at and not self.streamed))
+
 
 class Update(NamedTuple):
     """The result of `KeptMessages.put`.

@@ -211,6 +211,7 @@ class TrunkServer:
 
     __slots__ = (
         "_answers",
+        "_broken_at",
         "_due",
         "_hello",
         "_kept",
@@ -261,6 +262,7 @@ class TrunkServer:
         self._status_at = now + settings.status_seconds
         self._due = 0
         self._kept = 0  # number of the latest change of what is kept that was sent
+        self._broken_at: int | None = None  # where the stream broke that the consumer continues before that
         self._woken = now
 
     @property
@@ -453,6 +455,7 @@ class TrunkServer:
             if isinstance(outcome, Exact):
                 reason = LiveReason.NONE
                 cursor, place = outcome.cursor, _place(ring, hello.position, outcome.cursor)
+                self._broken_at = ring.broken_after(cursor, hello.position.epoch)
             else:
                 reason = outcome.reason
                 if reason == LiveReason.GONE and ring.oldest <= outcome.cursor < ring.cursor:
@@ -484,17 +487,39 @@ class TrunkServer:
         return first, b""
 
     def _all_kept(self) -> Iterator[Kept]:
-        """What is kept for clients that join. Nobody has the stream yet who could be told."""
+        """What is kept for clients that join. Nobody has the stream yet who could be told, unless it breaks later."""
         self._kept = self._ring.kept.newest
+        if self._broken_at is not None:
+            self._due |= _KEPT
         for change in self._ring.kept:
-            if change.frame:
+            if change.frame and not change.is_behind(self._broken_at):
                 yield Kept(change.name, change.frame, ahead=change.ahead_of(self._stream.cursor))
+
+    def _tell_kept(self, broken_at: int) -> Parts | None:
+        """What is kept since a break before which the consumer continued, for those who have the stream there.
+
+        What a later break changed is told where that is.
+        """
+        cursor = self._stream.cursor
+        records = [
+            Kept(change.name, change.frame, tell=True, ahead=change.ahead_of(cursor)).encode()
+            for change in self._ring.kept
+            if change.is_behind(broken_at) and not (change.tell and change.number > self._kept)
+        ]
+        self._answers.extend(records)
+        return (self._answers.popleft(), b"") if records else None
 
     def _next_kept(self) -> tuple[Parts | None, int | None]:
         """The next KEPT, or the cursor before which the stream has to stop for it.
 
         A message that is part of the stream comes before the stream gets there, so that whoever joins behind it has it.
         """
+        if self._broken_at is not None:
+            if self._stream.cursor < self._broken_at:
+                return None, self._broken_at
+            broken_at, self._broken_at = self._broken_at, None
+            if (told := self._tell_kept(broken_at)) is not None:
+                return told, None
         change = self._ring.kept.next_change(self._kept)
         if change is None:
             self._due &= ~_KEPT

@@ -936,6 +936,60 @@ def test_a_break_of_the_stream_is_told_before_its_first_message() -> None:
     assert (messages.epoch, messages.offset) == (2, 0)
 
 
+def relay_at(position: int) -> Hello:
+    """Of a lobby that has got so many of the messages."""
+    return Hello("p-2", 0, Position(9, position, digests(position)), relays=True)
+
+
+def test_a_lobby_that_missed_a_break_is_told_what_is_kept_there() -> None:
+    """Its clients get that like those of this lobby, who had the stream when it broke."""
+    lobby = Lobby(2)
+    keep(lobby, tell=True, x=A, y=A, z=A)
+    lobby.publish(1)
+    keep(lobby, y=B)
+    lobby.publish(1)
+    lobby.ring.begin_epoch(2)
+    keep(lobby, tell=True, x=B)
+    lobby.publish(1)
+    keep(lobby, x=C)  # in place of what was told
+    keep(lobby, z=C, ahead=1)
+    lobby.publish(1)
+    lobby.receive(relay_at(3))
+    before, welcome, *rest = lobby.rest()
+    assert before == Kept("y", B)
+    assert isinstance(welcome, Welcome)
+    assert welcome.exact
+    assert shown(rest) == [[3], Kept("x", C, tell=True), Kept("z", C, tell=True, ahead=2), [4, 5]]
+    keep(lobby, y=C)
+    assert lobby.rest() == [Kept("y", C)]
+
+
+def test_a_lobby_that_missed_a_break_is_told_of_the_next_one_where_that_is() -> None:
+    lobby = Lobby(4)
+    keep(lobby, x=A)
+    lobby.ring.begin_epoch(2)
+    keep(lobby, tell=True, x=B, y=B)
+    lobby.publish(2)
+    welcome = lobby.join(relay_at(3))
+    assert welcome.exact
+    lobby.ring.begin_epoch(3)
+    keep(lobby, tell=True, x=C)
+    lobby.publish(1)
+    records = lobby.rest()
+    assert shown(records) == [[3], Kept("y", B, tell=True), [4, 5], Kept("x", C, tell=True), [6]]
+
+
+def test_a_lobby_at_the_end_of_a_stream_that_broke_before_is_told_nothing() -> None:
+    lobby = Lobby(2)
+    lobby.ring.begin_epoch(2)
+    keep(lobby, tell=True, x=A)
+    lobby.publish(2)
+    lobby.receive(relay_at(3))
+    kept, welcome, messages = lobby.rest()
+    assert (kept, type(welcome)) == (Kept("x", A), Welcome)
+    assert shown([messages]) == [[3]]
+
+
 @pytest.mark.parametrize("kept", [False, True])
 def test_a_miss_begins_where_the_consumer_was_told_to_be(kept: bool) -> None:
     lobby = Lobby(1)

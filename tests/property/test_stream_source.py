@@ -2,8 +2,9 @@
 
 The laws: where the stream goes on in the same epoch, the next message is the one after the last (unless the identities of the
 messages fit in several places of the origin's stream); what is known to be missing is announced; the stream never stops while
-a source has messages; an own session in which the place is not found is not kept for ever beside a peer's stream, which goes
-on; and lobbies that relay each other's streams never form a loop.
+a source has messages; a peer that named the place and has brought all that was missed is never a gap; an own session in which
+the place is not found is not kept for ever beside a peer's stream, which goes on; and lobbies that relay each other's streams
+never form a loop.
 """
 
 from __future__ import annotations
@@ -48,7 +49,12 @@ class Feed:
 
     source: Source
     next: int  # index in the origin's stream
+    named: int | None = None  # what had been published when its lobby named the place, unless its stream broke since
     until: int | None = None  # a session that has ended delivers no more
+    start: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.start = self.next
 
 
 class OneLobby(RuleBasedStateMachine):
@@ -73,11 +79,13 @@ class OneLobby(RuleBasedStateMachine):
         self.lives = (
             0  # sources that know no place for this lobby: peers that said so, sessions that were too late for it
         )
-        self.asked: list[tuple[int, int]] = []  # cursor when a peer was asked, and the index of the next message
+        # Cursor and number of `published` when a peer was asked, and the index of the next message.
+        self.asked: list[tuple[int, int, int]] = []
+        self.breaks = 0  # live changes to a source that is not a renewed session
 
-    @initialize(follows=st.booleans(), seconds=st.sampled_from([0.0, 29.0, 31.0]))
-    def begin(self, *, follows: bool, seconds: float) -> None:
-        """Half of the runs begin with a session beside the stream of a peer that repeats itself: few others get there."""
+    @initialize(follows=st.sampled_from(["", "different", "alike"]), seconds=st.sampled_from([0.0, 29.0, 31.0]))
+    def begin(self, follows: str, seconds: float) -> None:
+        """Some runs begin with a peer's stream, or with a session beside one that repeats itself: few others get there."""
         if follows:
             self.own_session_opens()
             self.origin_sends(20)
@@ -86,6 +94,7 @@ class OneLobby(RuleBasedStateMachine):
             self.lose(feed)
             self.peer_is_asked()
             self.peer_answers_exactly(0)
+        if follows == "alike":
             self.own_session_opens()
             self.all_sources_bring_what_the_origin_sends("a", seconds)
 
@@ -118,15 +127,31 @@ class OneLobby(RuleBasedStateMachine):
     def peer_is_asked(self) -> None:
         last = self.published[-1] if self.published else None
         if last is not None and content_window(self.origin, last, self.ring.position().digests):
-            self.asked.append((self.ring.cursor, last + 1))
+            self.asked.append((self.ring.cursor, len(self.published), last + 1))
 
     @precondition(lambda self: self.asked)
     @rule(depth=st.integers(0, 1))
     def peer_answers_exactly(self, depth: int) -> None:
         """Perhaps so late that the stream has gone on from another source meanwhile."""
-        cursor, after = self.asked.pop()
+        cursor, published, after = self.asked.pop()
         self.peers += 1
-        self.open(Feed(Source(Rank.PEER, f"p-{self.peers}"), after), via=("q",) * depth, exact_at=cursor)
+        self.open(Feed(Source(Rank.PEER, f"p-{self.peers}"), after, published), via=("q",) * depth, exact_at=cursor)
+
+    @precondition(lambda self: self.follows_a_peer)
+    @rule(count=st.integers(0, 12), more=st.integers(0, 2), ends=st.booleans())
+    def the_peer_drains_and_another_one_names_the_place(self, count: int, more: int, *, ends: bool) -> None:
+        """Few runs get there by themselves."""
+        (draining,) = (feed for feed in self.feeds if feed.source is self.sources.active)
+        self.sources.moving(draining.source)
+        self.perform()
+        self.peer_is_asked()
+        self.origin_sends(count + 1)
+        self.deliver(draining, count)
+        if self.asked and self.sources.seeking:
+            self.peer_answers_exactly(0)
+            self.deliver(self.feeds[-1], count + more)
+        if ends and draining in self.feeds:
+            self.lose(draining)
 
     @precondition(lambda self: self.sources.seeking)
     @rule(back=st.integers(0, 3))
@@ -169,9 +194,11 @@ class OneLobby(RuleBasedStateMachine):
                 self.sources.moving(feed.source)
             case "missed" if feed.next < len(self.origin):
                 feed.next += 1
+                feed.named = None
                 self.sources.missed(feed.source, 1)
             case "broken" if feed.next < len(self.origin):
                 feed.next += 1
+                feed.named = None
                 self.sources.broken(feed.source)
         self.perform()
 
@@ -207,7 +234,19 @@ class OneLobby(RuleBasedStateMachine):
             self.sources.received(feed.source, batch, self.now)
             self.perform()
 
+    def has_all(self, feed: Feed) -> bool:
+        """Whether a peer that named the place has brought all that was published since, in a stream that did not break."""
+        since = self.published[feed.named :] if feed.named is not None else [None]
+        last = self.published[-1] if self.published else None
+        kept = feed.next - feed.start <= SETTINGS.candidate_messages - 16
+        return feed.source.usable and None not in since and last is not None and feed.next > last and kept
+
     def perform(self) -> None:
+        changes = self.sources.changes
+        breaks = changes["peer", "live"] + changes["origin", "live"]
+        if breaks > self.breaks and len(set(self.origin)) == len(self.origin):
+            assert not any(map(self.has_all, self.feeds)), "a gap, although a peer has all that was missed"
+        self.breaks = breaks
         for command in self.sources.commands():
             match command:
                 case Publish(batch):

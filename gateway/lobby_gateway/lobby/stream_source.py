@@ -26,6 +26,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 from lobby_gateway.process.backoff import Backoff
 from lobby_gateway.settings import RELAY, RelaySettings
@@ -41,6 +42,30 @@ class Rank(IntEnum):
     RENEWED = 0  # the lobby's own next session, which is to replace its current one
     OWN = 1
     PEER = 2
+
+
+class CollectedKeep(NamedTuple):
+    """A message that a source keeps for clients that join, until its stream is taken.
+
+    Attributes:
+        frame: see `KeptFrame`.
+        at: cursor of `Source.collected` behind it, if it is part of the stream; 0 otherwise.
+        told_at: the same where the source's stream broke, and its clients were told; None: they were not.
+    """
+
+    frame: bytes
+    at: int
+    told_at: int | None
+
+    def seen_from(self, cursor: int) -> KeptFrame:
+        """The message for those who are at a cursor."""
+        return KeptFrame(self.frame, max(0, self.at - cursor))
+
+    def later(self, count: int) -> CollectedKeep:
+        """The same behind so many more messages."""
+        return CollectedKeep(
+            self.frame, self.at and self.at + count, None if self.told_at is None else self.told_at + count
+        )
 
 
 class Source:
@@ -59,8 +84,9 @@ class Source:
         sought: since when its place has been sought while the stream comes from a peer; None: it does not.
         doubted: since when what it brings has not been the stream, as far as can be seen; None: it may be.
         epochs: epochs of `collected` so far.
-        kept: what it keeps for clients that join, by name, until its stream is taken; with the place behind each as a
-            cursor of `collected`, or 0.
+        kept: what it keeps for clients that join, by name, until its stream is taken.
+        known: messages at the beginning of `collected` that the stream had before the source began, and are only there so that
+            the place is found: its lobby named it.
         history: messages still to come that are older than the stream: a lobby that begins with it can continue the streams
             of clients that come from elsewhere.
     """
@@ -73,6 +99,7 @@ class Source:
         "epochs",
         "history",
         "kept",
+        "known",
         "moving",
         "name",
         "rank",
@@ -94,7 +121,8 @@ class Source:
         self.sought: float | None = None
         self.doubted: float | None = None
         self.epochs = 0
-        self.kept: dict[str, tuple[bytes, int]] = {}
+        self.kept: dict[str, CollectedKeep] = {}
+        self.known = 0
         self.history = 0
         self.tried: tuple[int, int] | None = None  # its cursor and the stream's when they were last compared
 
@@ -394,8 +422,22 @@ class StreamSources:
                 self._take(source, exact=False)
         else:
             self._begin_collected(source)
+            if exact_at is not None:
+                self._collect_known(source, source.collected, exact_at)
             self._decide(now)
         self._close_useless()
+
+    def _collect_known(self, source: Source, collected: MessageRing, cursor: int) -> None:
+        """Puts the messages before a place that a peer named before its own.
+
+        Then the place is found like any other, however few messages come after it: those of a slow stream may take hours.
+        """
+        if cursor < self._ring.oldest:
+            return
+        for batch in self._ring.identifying(cursor):
+            collected.append(batch)
+        source.known = collected.cursor
+        source.kept = {name: each.later(source.known) for name, each in source.kept.items()}
 
     @property
     def _own_waits(self) -> bool:
@@ -469,7 +511,9 @@ class StreamSources:
             return
         at = _cursor(source)
         for name, (frame, ahead) in messages.items():
-            source.kept[name] = frame, at + ahead if ahead else 0
+            before = source.kept.get(name)
+            told_at = at if tell else before.told_at if before is not None else None
+            source.kept[name] = CollectedKeep(frame, at + ahead if ahead else 0, told_at)
 
     def broken(self, source: Source) -> None:
         """A source's own stream did not go on exactly: what follows belongs to another epoch."""
@@ -666,7 +710,11 @@ class StreamSources:
         return source.rank < active.rank or (active.moving and not source.moving)
 
     def _may_be_behind(self, source: Source, found: Wait) -> bool:
-        """Whether the place may still come. A session that began after the loss has it only if it repeats earlier messages."""
+        """Whether the place may still come. A session that began after the loss has it only if it repeats earlier messages.
+
+        One that began before it, with less than the 16 messages of a place, is not taken for more than that: what looks like
+        the last messages may be others that are alike, after some that no source has.
+        """
         fresh = source.rank is not Rank.PEER and self._lost_at is not None and source.before_loss is None
         return found.reason is not LiveReason.UNKNOWN or bool(found.grace) or not fresh
 
@@ -710,8 +758,10 @@ class StreamSources:
         if not exact:
             self._break()
         if cursor is not None and collected is not None:
-            cursor = max(cursor, collected.oldest)
-        self._keep_collected(source, _cursor(source) if cursor is None else cursor, tell=not exact)
+            cursor = max(cursor, collected.oldest, source.known)
+        start = _cursor(source) if cursor is None else cursor
+        breaks = _breaks_after(start, source.kept) if exact else {}
+        self._keep_collected(source, start, tell=not exact)
         self._candidates.remove(source)
         source.collected = None
         if source.rank is Rank.RENEWED:
@@ -721,7 +771,7 @@ class StreamSources:
         self.active = source
         self._lost_at = None
         if collected is not None and cursor is not None:
-            self._publish_collected(collected, cursor)
+            self._publish_collected(collected, cursor, breaks)
         self._commands.append(Changed())
         if before is not None:
             self._commands.append(Close(before))
@@ -729,20 +779,26 @@ class StreamSources:
     def _keep_collected(self, source: Source, cursor: int, *, tell: bool) -> None:
         """Keeps what a source keeps, since the stream goes on with what it brought after a cursor."""
         if source.kept:
-            kept = {name: KeptFrame(frame, max(0, at - cursor)) for name, (frame, at) in source.kept.items()}
-            self._commands.append(Keep(kept, tell))
+            self._commands.append(Keep({name: each.seen_from(cursor) for name, each in source.kept.items()}, tell))
             source.kept = {}
 
-    def _publish_collected(self, collected: MessageRing, cursor: int) -> None:
+    def _publish_collected(self, collected: MessageRing, cursor: int, breaks: dict[int, dict[str, KeptFrame]]) -> None:
+        """Publishes what a source brought after a cursor, and tells what it keeps where its stream broke behind that."""
         epoch = None
         while chunks := collected.since(cursor, self._settings.candidate_bytes):
             for chunk in chunks:
                 if epoch is not None and chunk.epoch != epoch:
                     self._break()
+                self._tell_kept(breaks, cursor)
                 epoch, cursor = chunk.epoch, chunk.cursor_after
                 self._commands.append(Publish(chunk.batch))
         if epoch is not None and epoch != collected.epoch:
             self._break()  # what comes next does not follow the last of these
+        self._tell_kept(breaks, cursor)
+
+    def _tell_kept(self, breaks: dict[int, dict[str, KeptFrame]], cursor: int) -> None:
+        if kept := breaks.pop(cursor, None):
+            self._commands.append(Keep(kept, tell=True))
 
     def _break(self) -> None:
         if self._ring.epoch != NO_EPOCH:
@@ -758,6 +814,7 @@ class StreamSources:
         """Its stream ended, or is not used. The next one of the same source has nothing to do with it."""
         source.collected = None
         source.kept = {}
+        source.known = 0
         source.before_loss = source.sought = source.doubted = source.tried = None
         if source is self.active:
             self.active = None
@@ -774,6 +831,16 @@ class StreamSources:
 
 _BELONGS = frozenset({LiveReason.GONE, LiveReason.AHEAD})
 """Why a place is not found in what belongs to the stream, but begins behind the place, or has not got there."""
+
+
+def _breaks_after(cursor: int, kept: dict[str, CollectedKeep]) -> dict[int, dict[str, KeptFrame]]:
+    """Takes out what is to be told where a source's stream broke at a cursor of `collected` or later; returns it by place."""
+    breaks: dict[int, dict[str, KeptFrame]] = {}
+    for name, each in list(kept.items()):
+        if each.told_at is not None and each.told_at >= cursor:
+            breaks.setdefault(each.told_at, {})[name] = each.seen_from(each.told_at)
+            del kept[name]
+    return breaks
 
 
 def _cursor(source: Source) -> int:

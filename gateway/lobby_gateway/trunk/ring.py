@@ -18,7 +18,7 @@ from lobby_gateway.settings import IDENTITIES, IdentitySettings, LobbySettings
 from lobby_gateway.trunk.identity import Identity, cost_of, digest
 from lobby_gateway.trunk.identity_index import IdentityIndex
 from lobby_gateway.trunk.kept import KeptMessages
-from lobby_gateway.trunk.position import NO_EPOCH, LiveReason, Position, digests_of
+from lobby_gateway.trunk.position import DIGESTS_KEPT, NO_EPOCH, LiveReason, Position, digests_of
 from lobby_gateway.websocket.batch_log import BatchLog
 from lobby_gateway.websocket.frames import Batch
 
@@ -352,6 +352,27 @@ class MessageRing(BatchLog):
         return Position(
             epoch, offset, digests_of(newest_first(self._before(cursor)), self.identity, self._settings.looked_at)
         )
+
+    def identifying(self, cursor: int) -> list[Batch]:
+        """The messages that `position(cursor)` has the digests of, and those between them, oldest first.
+
+        Raises:
+            ValueError: the cursor was evicted, or never existed.
+        """
+        self.locate(cursor)
+        batches: list[Batch] = []
+        lacking, looked_at = DIGESTS_KEPT, self._settings.looked_at
+        for batch in self._before(cursor):
+            at = len(batch)
+            while at and lacking and looked_at:
+                at -= 1
+                looked_at -= 1
+                lacking -= self.identity(batch.payload(at)) is not None
+            if at < len(batch):
+                batches.append(batch.after(at))
+            if not lacking or not looked_at:
+                break
+        return batches[::-1]
 
     def _before(self, cursor: int) -> Iterator[Batch]:
         """The batches before a cursor, newest first."""

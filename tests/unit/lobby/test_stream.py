@@ -110,7 +110,9 @@ class BrokenPeer(WillingPeer):
 
 
 @pytest.mark.parametrize("others", [0, 1])
-def test_a_bug_in_asking_a_peer_ends_the_stream_and_so_the_process(monkeypatch: pytest.MonkeyPatch, others: int) -> None:
+def test_a_bug_in_asking_a_peer_ends_the_stream_and_so_the_process(
+    monkeypatch: pytest.MonkeyPatch, others: int
+) -> None:
     """A lobby that never asks again would look alive."""
     lobby = lobby_of("ws://127.0.0.1:1", limits={"connections": 1})
     peers = [PEER, Peer(name="prices-3", address="127.0.0.1:1")][: 1 + others]

@@ -483,6 +483,68 @@ def test_a_peer_that_answers_after_the_stream_has_gone_on_is_asked_again() -> No
     assert lobby.published == [*range(20), *range(25, 45)]
 
 
+def relaying(count: int) -> tuple[Lobby, Source]:
+    """A lobby that has got so many messages from a peer, which drains then."""
+    lobby, first = Lobby(), Source(Rank.PEER, "a-2")
+    lobby.opened(first, via=())
+    lobby.got(first, *range(count))
+    lobby.sources.moving(first)
+    assert lobby.sources.seeking
+    return lobby, first
+
+
+@pytest.mark.parametrize("count", [3, 40])
+def test_a_slow_stream_whose_peer_drains_goes_on_over_the_next_one_at_the_same_message(count: int) -> None:
+    """That one named the place, so none of the messages that came before need to come over its trunk."""
+    lobby, first = relaying(count)
+    second = Source(Rank.PEER, "a-3")
+    assert Close(first) in lobby.opened(second, via=(), exact_at=count)
+    assert lobby.sources.active is second
+    lobby.got(second, count, count + 1)
+    assert lobby.published == list(range(count + 2))
+    assert (lobby.sources.gaps, dict(lobby.sources.changes)) == (0, {("peer", "exact"): 1})
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_a_place_that_was_named_is_found_after_the_stream_went_on_from_there(ends: bool) -> None:
+    lobby, first = relaying(20)
+    asked_at = lobby.ring.cursor
+    lobby.got(first, 20, 21, 22)
+    second = Source(Rank.PEER, "a-3")
+    lobby.opened(second, via=(), exact_at=asked_at)
+    lobby.got(second, 20, 21)
+    if ends:
+        lobby.lost(first)
+    lobby.later(0.5)
+    assert lobby.published == list(range(23))
+    lobby.got(second, 22, 23)
+    lobby.later(0.1)
+    assert lobby.sources.active is second
+    assert (lobby.published, lobby.sources.gaps) == (list(range(24)), 0)
+
+
+def test_what_the_stream_had_before_a_named_place_is_not_repeated_by_a_peer_that_never_gets_there() -> None:
+    lobby, first = relaying(20)
+    lobby.got(first, 20, 21)
+    second = Source(Rank.PEER, "a-3")
+    lobby.opened(second, via=(), exact_at=20)
+    lobby.got(second, 20)
+    lobby.lost(first)
+    lobby.later(5.0)
+    lobby.got(second, 30)
+    assert (lobby.published, lobby.sources.gaps) == ([*range(22), 30], 1)
+
+
+def test_what_is_kept_comes_at_its_place_after_a_named_one() -> None:
+    lobby, first = relaying(20)
+    lobby.got(first, 20)
+    second = Source(Rank.PEER, "a-3")
+    lobby.sources.keep(second, {"a": KeptFrame(b"A"), "b": KeptFrame(b"B", ahead=3)})
+    lobby.opened(second, via=(), exact_at=20)
+    commands = [*lobby.got(second, 20), *lobby.later(1.0)]
+    assert keeps(commands) == [Keep({"a": KeptFrame(b"A"), "b": KeptFrame(b"B", ahead=2)})]
+
+
 def test_a_peer_that_may_be_behind_is_waited_for() -> None:
     lobby, own = streaming(*range(20))
     lobby.sources.ask(set())
@@ -623,6 +685,39 @@ def test_a_source_that_continues_exactly_keeps_what_came_before_the_place_at_onc
     commands = lobby.got(renewed, *range(1, 24)) or lobby.later(1)
     assert keeps(commands) == [Keep({"a": KeptFrame(b"A"), "b": KeptFrame(b"B", ahead=2)})]
     assert lobby.published == list(range(1, 24))
+
+
+def test_a_break_behind_the_place_is_told_between_the_messages_before_and_after_it() -> None:
+    """Clients get what is kept there like those of the candidate's lobby, who had its stream when it broke."""
+    lobby, first = relaying(20)
+    lobby.got(first, 20, 21)
+    second = Source(Rank.PEER, "a-3")
+    lobby.opened(second, via=(), exact_at=20)
+    lobby.sources.keep(second, {**A, **B})
+    lobby.got(second, 20, 21, 22)
+    lobby.sources.keep(second, {"a": KeptFrame(b"C", ahead=1)}, tell=True)
+    lobby.sources.broken(second)
+    lobby.got(second, 30)
+    lobby.sources.keep(second, {"a": KeptFrame(b"D")})
+    assert lobby.published == list(range(22))
+    commands = [each for each in lobby.later(0.1) if isinstance(each, Publish | Keep | BeginEpoch)]
+    first_kept, before, begin, told, after = commands
+    assert first_kept == Keep(B)
+    assert (type(before), begin) == (Publish, BeginEpoch())
+    assert told == Keep({"a": KeptFrame(b"D")}, tell=True)
+    assert isinstance(after, Publish)
+    assert lobby.published == [*range(23), 30]
+
+
+def test_a_break_that_is_told_where_a_candidate_continues_is_told_at_once() -> None:
+    lobby, first = relaying(20)
+    lobby.got(first, 20)
+    second = Source(Rank.PEER, "a-3")
+    lobby.opened(second, via=(), exact_at=20)
+    lobby.got(second, 20)
+    lobby.sources.keep(second, A, tell=True)  # what comes next is in another epoch
+    assert keeps(lobby.later(0.1)) == [Keep(A, tell=True)]
+    assert lobby.sources.active is second
 
 
 def test_what_an_earlier_session_kept_is_not_taken_for_that_of_the_next() -> None:

@@ -53,6 +53,27 @@ def test_returns_the_messages_since_a_cursor() -> None:
     assert read(ring, 6) == []
 
 
+def test_the_messages_of_a_position_and_those_between_them() -> None:
+    def even(payload: bytes | memoryview) -> int | None:
+        number = int(bytes(payload))
+        return None if number % 2 else number
+
+    def identifying(cursor: int, looked_at: int = 256) -> list[int]:
+        ring = MessageRing(identity=even, settings=IdentitySettings(looked_at=looked_at))
+        ring.begin_epoch(1)
+        ring.append(numbered(range(30)))
+        ring.begin_epoch(2)
+        ring.append(numbered(range(30, 50)))
+        return [number for batch in ring.identifying(cursor) for number in numbers(batch)]
+
+    assert identifying(50) == list(range(18, 50))
+    assert identifying(33) == list(range(2, 33))
+    assert identifying(10) == list(range(10))
+    assert identifying(50, looked_at=3) == [47, 48, 49]
+    with pytest.raises(ValueError, match="51 is not kept"):
+        identifying(51)
+
+
 def test_returns_nothing_after_the_requested_end() -> None:
     ring = ring_of(1, 3, 2)
     assert read(ring, 1, until=3) == [1, 2]

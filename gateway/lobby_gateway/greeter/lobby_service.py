@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import count, islice
 
@@ -35,6 +35,7 @@ from lobby_gateway.settings import RemovalSettings, SeatQueueSettings, TrunkCons
 from lobby_gateway.trunk.consumer import SeatLedger
 from lobby_gateway.trunk.identity import identity_of
 from lobby_gateway.trunk.position import NO_EPOCH, Position
+from lobby_gateway.websocket.frames import Batch
 
 logger = logging.getLogger(__name__)
 
@@ -350,11 +351,14 @@ class LobbyService:
         )
         first = trunk.replay(group) if group.exact or group.replay else trunk.latest()
         answer = [resume_answer(group.reason), *first]
+        replays: dict[int, Sequence[Batch]] = {}  # those who come from the same trunk have the same of what is kept
         for client in list(group.clients):
             seat = seat_of(client)
             seat.group = None
             seat.position = None
-            trunk.bus.attach(client, answer if client in resuming else trunk.replay(group, seat.kept))
+            if client not in resuming and id(seat.kept) not in replays:
+                replays[id(seat.kept)] = trunk.replay(group, seat.kept)
+            trunk.bus.attach(client, answer if client in resuming else replays[id(seat.kept)])
             if trunk.moving:
                 self._schedule_move(client, trunk)
         self._release_old_seats(group)

@@ -214,6 +214,10 @@ class Recent:
         self._count = 0
         self._bytes = 0
 
+    def __len__(self) -> int:
+        """Messages that a client gets now."""
+        return min(self._count, self.messages)
+
     def append(self, batch: Batch) -> None:
         """Adds the newest messages."""
         if not self.messages:
@@ -405,7 +409,8 @@ class Trunk:
 
     def latest(self) -> Sequence[Batch]:
         """The messages that a joining client gets first."""
-        return self.after_kept(self._recent.latest())
+        messages = self._recent.latest()
+        return [*self._kept.first(messages, cursor=self.messages, start=self.messages - len(self._recent)), *messages]
 
     def after_kept(self, messages: Sequence[Batch], known: Mapping[str, bytes] = _NOTHING) -> Sequence[Batch]:
         """The same with other messages of the stream behind what is kept.

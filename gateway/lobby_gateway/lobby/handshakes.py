@@ -322,7 +322,7 @@ class LobbyHandshakes:
         """What a client that joins gets first."""
         cursor = self._ring.replay_from(self._lobby.spec.clients.replay)
         replay = [chunk.batch for chunk in self._ring.since(cursor, self._settings.replay_bytes)]
-        return [*self._ring.kept.first(replay, cursor=self._ring.cursor), *replay]
+        return [*self._ring.kept.first(replay, cursor=self._ring.cursor, start=cursor), *replay]
 
 
 def _bearer(authorization: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from lobby_gateway.settings import KEPT, KeptSettings
@@ -81,7 +81,7 @@ class KeptMessages:
             with that one.
     """
 
-    __slots__ = ("_all", "_aside", "_before", "_changes", "_settings", "broke_at", "newest")
+    __slots__ = ("_all", "_aside", "_before", "_changes", "_searched", "_settings", "broke_at", "newest")
 
     def __init__(self, settings: KeptSettings = KEPT) -> None:
         self._settings = settings
@@ -90,6 +90,7 @@ class KeptMessages:
         self.newest = 0
         self.broke_at = 0
         self._all: AsideBatch | None = None  # of all messages, made when needed
+        self._searched = _Searched()
         self._aside: deque[int] = deque(maxlen=_DIGESTS_KEPT)  # of the latest messages that are not part of the stream
 
     def put(self, messages: Mapping[str, KeptFrame], *, cursor: int = 0, tell: bool = False) -> Update:
@@ -155,29 +156,38 @@ class KeptMessages:
         return {name: frame for name, frame in kept if frame}
 
     def first(
-        self, replay: Sequence[Batch] = (), *, cursor: int | None = None, known: Mapping[str, bytes] | None = None
+        self,
+        replay: Sequence[Batch] = (),
+        *,
+        cursor: int | None = None,
+        start: int | None = None,
+        known: Mapping[str, bytes] | None = None,
     ) -> list[Batch]:
         """What somebody who joins at a place gets first, without what is among the messages that follow it then.
 
         Args:
             replay: those messages.
             cursor: see `frames`.
+            start: the cursor before them, if they are those of the stream from there to `cursor`: what was searched for one
+                of those who join is not searched again for the next.
             known: the frames, by name, that it has got already.
         """
         if not self._changes:
             return []
         frames = self.frames(cursor)
-        if not replay and not known:
+        if known:
+            frames = {name: frame for name, frame in frames.items() if known.get(name) != frame}
+        if replay:
+            if cursor is None or start is None:
+                found = {frame for frame in frames.values() if any(_index_in(batch, frame) >= 0 for batch in replay)}
+            else:
+                found = self._searched.among(frames.values(), replay, start, cursor)
+            frames = {name: frame for name, frame in frames.items() if frame not in found} if found else frames
+        elif not known:
             if self._all is None:
                 self._all = AsideBatch.of(list(frames.values()))
             return [self._all] if self._all.ends else []
-        known = known or {}
-        new = [
-            frame
-            for name, frame in frames.items()
-            if known.get(name) != frame and not any(_has(batch, frame) for batch in replay)
-        ]
-        return [AsideBatch.of(new)] if new else []
+        return [AsideBatch.of(list(frames.values()))] if frames else []
 
     def without(self, digests: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
         """Guesses what a client saw of the stream, which can't tell what it got beside it; the best one first.
@@ -209,13 +219,59 @@ def _digest(frame: bytes) -> int:
     return digest(memoryview(frame)[header_size(frame, 0) :])
 
 
-def _has(batch: Batch, frame: bytes) -> bool:
-    """Whether a frame is one of a batch."""
-    ends = batch.ends
-    at = batch.data.find(frame)
+def _index_in(batch: Batch, frame: bytes) -> int:
+    """The index of the last message of a batch that is a frame; -1 if none is."""
+    data, ends = batch.data, batch.ends
+    at = data.rfind(frame)
     while at > 0:
         index = bisect_left(ends, at)
         if index < len(ends) and ends[index] == at:
+            return index + 1
+        at = data.rfind(frame, 0, at + len(frame) - 1)
+    return at
+
+
+class _Searched:
+    """Which frames are among the latest messages of a stream. Each message is searched once, however many ask.
+
+    Searching when somebody asks, and not when a message comes, costs nothing while nobody joins.
+    """
+
+    __slots__ = ("_end", "_places", "_start")
+
+    def __init__(self) -> None:
+        self._start = self._end = 0  # between these cursors all of the frames have been searched
+        self._places: dict[bytes, int] = {}  # by frame, the cursor behind the last message that is one; 0 if none is
+
+    def among(self, frames: Iterable[bytes], messages: Sequence[Batch], start: int, end: int) -> set[bytes]:
+        """Those of the frames that are among the messages of the stream between two cursors.
+
+        Args:
+            frames: the frames.
+            messages: the messages between the cursors.
+            start: the cursor before them.
+            end: the cursor after them; never decreases.
+        """
+        if not self._start <= start <= self._end:
+            self._places = {}
+            self._start = start
+        before, self._places = self._places, {}
+        for frame in frames:
+            if frame in before:
+                self._places[frame] = _place_of(frame, messages, end, self._end) or before[frame]
+            else:
+                self._places[frame] = _place_of(frame, messages, end, start)
+                self._start = start
+        self._end = end
+        return {frame for frame, place in self._places.items() if place > start}
+
+
+def _place_of(frame: bytes, messages: Sequence[Batch], end: int, after: int) -> int:
+    """The cursor behind the last of the messages, which end at a cursor, that is a frame; 0 if none is behind another one."""
+    for batch in reversed(messages):
+        if end <= after:
             break
-        at = batch.data.find(frame, at + 1)
-    return at >= 0
+        if (index := _index_in(batch, frame)) >= 0:
+            return end - len(batch.ends) + index + 1
+        end -= len(batch.ends)
+    return 0

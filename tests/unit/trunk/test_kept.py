@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
+import pytest
 from tests.support.streams import numbered
 
 from lobby_gateway.settings import KeptSettings
@@ -69,6 +71,52 @@ def test_a_message_that_is_among_those_of_a_replay_comes_there_alone() -> None:
     assert firsts(kept, numbered([16, 17, 18])) == [A]
     assert firsts(kept, numbered([16]), numbered([17])) == [A]
     assert firsts(kept, numbered([16, 18])) == [A, frame(Opcode.TEXT, b"17")]
+
+
+class Read(Batch):
+    """A message that counts how often it is looked at."""
+
+    __slots__ = ("looks",)
+
+    def __init__(self, number: int) -> None:
+        self.looks = 0
+        batch = numbered([number])
+        super().__init__(batch.data, batch.ends)
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "data":
+            self.looks += 1
+        return super().__getattribute__(name)
+
+
+def test_each_message_of_a_replay_is_searched_once_for_all_who_join() -> None:
+    kept = KeptMessages()
+    put(kept, {"x": frame(Opcode.TEXT, b"17"), "y": A, "z": B})
+    stream = [Read(number) for number in range(10, 20)]
+    for end in (9, 10, 10):
+        for start in (0, 5):
+            assert firsts(kept, *stream[start:end], cursor=end, start=start) == [A, B]
+            assert firsts(kept, *stream[8:end], cursor=end, start=8) == [frame(Opcode.TEXT, b"17"), A, B]
+    assert [each.looks for each in stream] == [2] * 7 + [3] * 3  # for each name, but not before the last that is found
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_is_among_the_messages_of_a_replay_does_not_depend_on_who_joined_before(seed: int) -> None:
+    rng = random.Random(seed)  # no secret
+    kept, stream = KeptMessages(), list[Batch]()
+    count = 0
+    for _ in range(60):
+        batch = numbered(rng.randrange(6) for _ in range(rng.randint(1, 3)))
+        stream.append(batch)
+        count += len(batch)
+        if rng.random() < 0.4:
+            put(kept, {rng.choice("abcd"): numbered([rng.randrange(8)]).data}, cursor=count)
+        if rng.random() < 0.5:
+            replay = Batch.join(stream).after(count - rng.randint(0, min(20, count)))
+            cut = rng.randint(0, len(replay))
+            parts = [each for each in (replay.before(cut), replay.after(cut)) if len(each)]
+            whole = firsts(kept, *parts, cursor=count)
+            assert firsts(kept, *parts, cursor=count, start=count - len(replay)) == whole
 
 
 def test_bytes_inside_of_another_message_are_not_a_message() -> None:

@@ -1,13 +1,15 @@
-"""Settings of the processes that are not part of a Lobby: a dataclass per concern; each field with its unit and reason."""
+"""Settings of the processes that are not part of a Lobby: a named tuple per concern; each field with its unit and reason.
+
+A frozen dataclass would take twice the memory for the code that is generated for it.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeptSettings:
+class KeptSettings(NamedTuple):
     """Messages that everybody who joins a stream gets first (`keep`).
 
     Attributes:
@@ -26,8 +28,7 @@ KEPT = KeptSettings()
 """The defaults, for arguments."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OriginSettings:
+class OriginSettings(NamedTuple):
     """A lobby's connection to its origin.
 
     Attributes:
@@ -91,8 +92,7 @@ ORIGIN = OriginSettings()
 """The defaults, for arguments."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ForwardSettings:
+class ForwardSettings(NamedTuple):
     """Clients' messages on their way to the origin.
 
     Attributes:
@@ -121,8 +121,7 @@ class ForwardSettings:
     objection_seconds: float = 20.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RelaySettings:
+class RelaySettings(NamedTuple):
     """Lobbies that take their stream from another lobby, and the change from one source of the stream to the next.
 
     Attributes:
@@ -180,8 +179,7 @@ RELAY = RelaySettings()
 """The defaults, for arguments."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IdentitySettings:
+class IdentitySettings(NamedTuple):
     """The search for a place in a stream by the identities of messages (`origin.identity`).
 
     Attributes:
@@ -202,8 +200,7 @@ IDENTITIES = IdentitySettings()
 """The defaults, for arguments."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LobbySettings:
+class LobbySettings(NamedTuple):
     """A lobby process.
 
     Attributes:
@@ -245,8 +242,7 @@ class LobbySettings:
     preconnect_seconds: float = 60.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClientSettings:
+class ClientSettings(NamedTuple):
     """The connection of one client.
 
     Attributes:
@@ -280,8 +276,7 @@ class ClientSettings:
     stalled_seconds: float = 60.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BatchingSettings:
+class BatchingSettings(NamedTuple):
     """Messages that are gathered to go out in one send per client.
 
     Attributes:
@@ -292,8 +287,7 @@ class BatchingSettings:
     max_bytes: int = 65536
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MemorySettings:
+class MemorySettings(NamedTuple):
     """The memory limit of a process.
 
     Attributes:
@@ -307,8 +301,7 @@ class MemorySettings:
     group_share: float = 0.9
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RepeatSettings:
+class RepeatSettings(NamedTuple):
     """Which repeated failures are logged. Times are in seconds.
 
     Attributes:
@@ -325,8 +318,7 @@ class RepeatSettings:
     max_problems: int = 8
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FileWatchSettings:
+class FileWatchSettings(NamedTuple):
     """Watches of files that may be replaced while a process runs.
 
     Attributes:
@@ -337,8 +329,7 @@ class FileWatchSettings:
     poll_seconds: float = 1.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrunkServerSettings:
+class TrunkServerSettings(NamedTuple):
     """The lobby's end of a trunk, and its socket.
 
     Attributes:
@@ -372,8 +363,7 @@ class TrunkServerSettings:
     unsent_bytes: int = 256 << 10
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrunkConsumerSettings:
+class TrunkConsumerSettings(NamedTuple):
     """The greeter's end of a trunk.
 
     Attributes:
@@ -406,8 +396,7 @@ class TrunkConsumerSettings:
     find_again_seconds: float = 0.1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SeatQueueSettings:
+class SeatQueueSettings(NamedTuple):
     """How long a greeter waits for seats, and how long it believes what it learned about lobbies.
 
     Attributes:
@@ -436,8 +425,7 @@ class SeatQueueSettings:
         return max(wait_seconds, self.min_lost_seconds)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RemovalSettings:
+class RemovalSettings(NamedTuple):
     """How a greeter closes the clients of a deleted Lobby.
 
     Attributes:
@@ -450,8 +438,7 @@ class RemovalSettings:
     pause_seconds: float = 0.05
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AdmissionSettings:
+class AdmissionSettings(NamedTuple):
     """Limits on new clients, in lobbies and greeters.
 
     Attributes:
@@ -470,8 +457,7 @@ class AdmissionSettings:
     max_addresses: int = 65_536
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ListenerSettings:
+class ListenerSettings(NamedTuple):
     """The port for clients: what a connection may cost before it is a client.
 
     Attributes:
@@ -496,8 +482,7 @@ class ListenerSettings:
     accept_pause_seconds: float = 0.2
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WebSocketClientSettings:
+class WebSocketClientSettings(NamedTuple):
     """An outgoing WebSocket connection: to an origin, or a trunk to a lobby.
 
     Attributes:
@@ -521,8 +506,7 @@ class WebSocketClientSettings:
     attempt_delay_seconds: float = 0.25
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AdminSettings:
+class AdminSettings(NamedTuple):
     """The admin port.
 
     Attributes:
@@ -542,8 +526,7 @@ class AdminSettings:
     backlog: int = 1024
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HttpClientSettings:
+class HttpClientSettings(NamedTuple):
     """The HTTP client. Its user sets the timeout of a whole request.
 
     Attributes:
@@ -557,8 +540,7 @@ class HttpClientSettings:
     max_line_bytes: int = 8 << 20
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WatchSettings:
+class WatchSettings(NamedTuple):
     """How a greeter lists and watches Lobbies.
 
     Attributes:
@@ -588,8 +570,7 @@ class WatchSettings:
     max_backoff_seconds: float = 5.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TokenSettings:
+class TokenSettings(NamedTuple):
     """Tokens and the rotation of their keys.
 
     Attributes:
@@ -620,8 +601,7 @@ TOKEN_KEY_VARIABLE = "LOBBY_TOKEN_KEY"  # noqa: S105  # the name of the variable
 its namespace; without a namespace they are the same."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StreamSettings:
+class StreamSettings(NamedTuple):
     """The client of `lobby_gateway.client`.
 
     Attributes:
@@ -642,8 +622,7 @@ class StreamSettings:
     max_message_bytes: int = 64 << 20
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BenchSettings:
+class BenchSettings(NamedTuple):
     """The clients of `lobby bench`.
 
     Attributes:

@@ -42,7 +42,8 @@ def run(section: Section, results: Results) -> None:
                 results.add(section.name, name, contestant.name, outcome)
                 print(
                     f"{section.name}, {name}: {contestant.name}: {outcome.per_second:,.0f}/s, "
-                    f"p50 {outcome.load['p50'] * 1e3:.2f}, p99 {outcome.load['p99'] * 1e3:.2f}, max {outcome.load['max'] * 1e3:.2f} ms, {outcome.total_us:.2f} us",
+                    f"p50 {outcome.load['p50'] * 1e3:.2f}, p99 {outcome.load['p99'] * 1e3:.2f}, max {outcome.load['max'] * 1e3:.2f} ms, {outcome.total_us:.2f} us, "
+                    f"{sum(outcome.resident) / 2**20:.1f} MiB",
                     flush=True,
                 )
 

@@ -85,7 +85,8 @@ def resolve_absolute_names(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets `localhost.` resolve, which not every resolver knows."""
     resolve = socket.getaddrinfo
 
-    def without_dot(host: str, *args: Any, **options: Any) -> Any:
-        return resolve(host.removesuffix("."), *args, **options)
+    def without_dot(host: str | bytes, *args: Any, **options: Any) -> Any:
+        name = host.decode() if isinstance(host, bytes) else host
+        return resolve(name.removesuffix("."), *args, **options)
 
     monkeypatch.setattr(socket, "getaddrinfo", without_dot)

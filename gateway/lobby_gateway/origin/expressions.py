@@ -23,7 +23,6 @@ import hashlib
 import hmac
 import json
 import re
-import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Final
 
@@ -301,6 +300,8 @@ def _bytes(value: str | bytes) -> bytes:
 
 
 def _uuid() -> str:
+    import uuid  # noqa: PLC0415  # hardly any Lobby needs it
+
     return str(uuid.uuid4())
 
 

@@ -217,11 +217,29 @@ def cannot_listen(error: OSError, host: str, port: int, option: str = "--port") 
     return UserError(f"{option}: can't listen on {port} on {host} ({reason}); accepted: a free port")
 
 
+class _HelpFormatter(argparse.HelpFormatter):
+    """As wide as the terminal. argparse makes one for each option, and by default loads shutil to ask for the width."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=_terminal_columns() - 2)
+
+
+def _terminal_columns() -> int:
+    given = os.environ.get("COLUMNS", "")
+    if given.isdecimal() and int(given) > 0:
+        return int(given)
+    try:
+        return os.get_terminal_size(sys.stdout.fileno()).columns or 80
+    except (OSError, ValueError):  # not a terminal, or closed
+        return 80
+
+
 class ArgumentParser(argparse.ArgumentParser):
     """A parser whose errors are one line, without the usage, with the option and what it accepts."""
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         kwargs.setdefault("allow_abbrev", False)
+        kwargs.setdefault("formatter_class", _HelpFormatter)
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]  # argparse's own signature, unchanged
 
     def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201

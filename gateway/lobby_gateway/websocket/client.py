@@ -491,7 +491,9 @@ async def dial(host: str, port: int, *, attempt_delay: float, denied_networks: S
             `AddressDeniedError`: all of them are in `denied_networks`.
     """
     loop = asyncio.get_running_loop()
-    resolved = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    # For a text, Python loads the tables of international names, whatever it says; as bytes, an ASCII name needs none.
+    name = host.encode("ascii") if host.isascii() else host
+    resolved = await loop.getaddrinfo(name, port, type=socket.SOCK_STREAM)
     found = _allowed(host, [(family, address) for family, _, _, _, address in resolved], denied_networks)
     attempts: list[asyncio.Task[socket.socket]] = []
     won: socket.socket | None = None

@@ -29,7 +29,7 @@ def test_a_client_waits_for_the_subprotocol_that_the_origin_chooses(chosen: str,
 
 
 def test_a_client_gets_no_subprotocol_if_the_origin_is_not_connected_in_time() -> None:
-    settings = replace(SETTINGS, trunk=replace(SETTINGS.trunk, subprotocol_wait_seconds=0.05))
+    settings = replace(SETTINGS, trunk=SETTINGS.trunk._replace(subprotocol_wait_seconds=0.05))
 
     async def main() -> None:
         async with greeter("prices-1", origin=SUBPROTOCOLS, settings=settings) as running:

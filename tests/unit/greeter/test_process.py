@@ -83,9 +83,8 @@ def test_every_metric_of_the_table_is_exported() -> None:
 def test_a_client_that_takes_nothing_for_too_long_is_closed_as_too_slow_and_logged(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    settings = {"not_reading_seconds": 0.1, "stalled_seconds": 0.5, "close_timeout_seconds": 0.1}
-    for name, value in settings.items():
-        monkeypatch.setitem(ClientSettings.__init__.__kwdefaults__, name, value)  # type: ignore[arg-type]
+    hasty = ClientSettings(not_reading_seconds=0.1, stalled_seconds=0.5, close_timeout_seconds=0.1)
+    monkeypatch.setattr(ClientSettings.__new__, "__defaults__", tuple(hasty))
     caplog.set_level(logging.INFO, "lobby_gateway.clients.connection")
 
     async def main() -> None:

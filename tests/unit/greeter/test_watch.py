@@ -122,7 +122,7 @@ def test_a_long_list_is_read_in_pages() -> None:
         async with world() as it:
             for number in range(5):
                 it.put(f"n/a{number}")
-            async with it.followed(settings=replace(SETTINGS, page=2)):
+            async with it.followed(settings=SETTINGS._replace(page=2)):
                 assert len(it.directory) == 5
                 assert it.lists == 3
 
@@ -214,11 +214,11 @@ def test_an_unavailable_server_does_not_delay_the_start_and_is_retried() -> None
         async with world() as it:
             it.put("n/a")
             it.api.mute.set()
-            async with it.followed(settings=replace(SETTINGS, start_seconds=0.05)):
+            async with it.followed(settings=SETTINGS._replace(start_seconds=0.05)):
                 assert not it.directory.known
                 it.api.mute.clear()
                 it.api.instead = lambda _: status(403, "Forbidden", "no")
-            async with it.followed(settings=replace(SETTINGS, start_seconds=0.05)):
+            async with it.followed(settings=SETTINGS._replace(start_seconds=0.05)):
                 await until(lambda: it.directory.problem == "HTTP 403: no")
                 assert not it.directory.known
                 it.api.instead = lambda _: None
@@ -230,7 +230,7 @@ def test_an_unavailable_server_does_not_delay_the_start_and_is_retried() -> None
 
 def test_a_silent_watch_is_restarted() -> None:
     async def main() -> None:
-        async with world() as it, it.followed(settings=replace(SETTINGS, idle_seconds=0.1, max_backoff_seconds=0.01)):
+        async with world() as it, it.followed(settings=SETTINGS._replace(idle_seconds=0.1, max_backoff_seconds=0.01)):
             await until(lambda: sum("watch" in asked.query for asked in it.api.asked) >= 3)
             assert it.lists == 1
 

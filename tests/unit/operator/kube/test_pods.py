@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from tests.unit.operator.kube.support import SETTINGS, UID, lobby, resource
 
-from lobby_gateway.lobby.__main__ import parser
+from lobby_gateway.lobby.command import parser
 from lobby_gateway.resource.spec import lobby_from_resource
 from lobby_gateway.settings import LobbySettings
 from lobby_operator.kube import pods

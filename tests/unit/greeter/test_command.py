@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from lobby_gateway.greeter.__main__ import main
+from lobby_gateway.greeter.command import main
 
 KEY = "ab" * 32
 

@@ -10,7 +10,9 @@ import pytest
 
 from lobby_gateway import settings
 
-SETTINGS: list[Any] = [each for name, each in inspect.getmembers(settings, inspect.isclass) if name.endswith("Settings")]
+SETTINGS: list[Any] = [
+    each for name, each in inspect.getmembers(settings, inspect.isclass) if name.endswith("Settings")
+]
 
 
 def test_every_field_is_explained_in_order() -> None:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from lobby_gateway.process.background import Spawn
 from lobby_gateway.process.seat_reports import GreeterReport
 from lobby_gateway.resource.list_watch import Change
 from lobby_operator.kube.names import ADMIN_PORT
@@ -18,13 +19,20 @@ class GreeterPods:
 
     Args:
         changed: called with the keys of the Lobbies whose numbers changed; empty: possibly all of them.
+        spawn: creates tasks.
         port: admin port of greeters.
         schedule: shared by all pollers of this process; None: a new one.
     """
 
     def __init__(
-        self, changed: Callable[[frozenset[str]], None], *, port: int = ADMIN_PORT, schedule: PollSchedule | None = None
+        self,
+        changed: Callable[[frozenset[str]], None],
+        *,
+        spawn: Spawn,
+        port: int = ADMIN_PORT,
+        schedule: PollSchedule | None = None,
     ) -> None:
+        self._spawn = spawn
         self._changed = changed
         self._port = port
         self._schedule = schedule or PollSchedule()
@@ -53,7 +61,7 @@ class GreeterPods:
             return
         if known is not None:
             del self._pollers[change.key]
-            task = asyncio.create_task(known[1].close(), name=f"close {change.key}")
+            task = self._spawn(known[1].close(), f"close {change.key}")
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
             self._changed(frozenset())

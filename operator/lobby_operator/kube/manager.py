@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from lobby_gateway.metrics import LoopLag
+from lobby_gateway.process.background import BackgroundTasks
 from lobby_gateway.resource.list_watch import Change
 from lobby_gateway.resource.lobby_overview import redacted_spec
 from lobby_gateway.resource.spec import Lobby
@@ -71,7 +72,7 @@ class ControllerManager:
         self._closing: set[asyncio.Task[None]] = set()
         self._written: asyncio.Task[None] | None = None
         self._clock = asyncio.get_running_loop().time
-        self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._tasks = BackgroundTasks()
 
     # What the watches report
 
@@ -144,7 +145,7 @@ class ControllerManager:
         self.active = True
         self.term = term
         self._greeters = GreeterPods(
-            self._greeters_changed, port=self._settings.lobby_admin_port, schedule=self._schedule
+            self._greeters_changed, port=self._settings.lobby_admin_port, schedule=self._schedule, spawn=self.spawn
         )
         for change in self._greeter_pods.values():
             self._greeters.pod_changed(change)
@@ -163,7 +164,7 @@ class ControllerManager:
 
     async def wait_failed(self) -> None:
         """Waits until a task of a controller fails, and raises its exception."""
-        await asyncio.shield(self._failed)
+        await self._tasks.wait_failed()
 
     async def close(self) -> None:
         """Stops reconciling; lobbies and greeters keep running."""
@@ -184,7 +185,7 @@ class ControllerManager:
         controller = self._controllers.get(key)
         if controller is not None and (record is None or record.uid != controller.uid):
             del self._controllers[key]
-            task = asyncio.create_task(controller.close(deleted=True), name=f"close {key}")
+            task = self.spawn(controller.close(deleted=True), f"close {key}")
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
             controller = None
@@ -211,6 +212,7 @@ class ControllerManager:
             schedule=self._schedule,
             quota=self._quota,
             token_keys=partial(self._token_keys, lobby.namespace),
+            spawn=self.spawn,
         )
         for pod in self._pods.get(record.key, {}).values():
             runtime.pod_changed(pod)
@@ -236,16 +238,8 @@ class ControllerManager:
             self._greeters.poll_fast(fast=bool(self._active_lobbies))
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-        """Creates a task that never returns; if it fails, so does `wait_failed`."""
-        task = asyncio.create_task(work, name=name)
-        task.add_done_callback(self._ended)
-        return task
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        error = None if task.cancelled() else task.exception()
-        if error is not None and not self._failed.done():
-            self._failed.set_exception(error)
-            self._failed.exception()  # marks it as retrieved, in case nobody waits for it
+        """Creates a task; if it fails, so does `wait_failed`."""
+        return self._tasks.spawn(work, name)
 
     async def prepare(self, namespace: str) -> None:
         """Creates what lobbies need in their namespace."""

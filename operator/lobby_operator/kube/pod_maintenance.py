@@ -21,6 +21,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from lobby_gateway.process.background import Spawn
 from lobby_gateway.process.repeated_failures import RepeatedFailures
 from lobby_gateway.process.seat_reports import LobbyReport
 from lobby_gateway.resource.spec import Lobby
@@ -106,6 +107,7 @@ class PodMaintenance:
         lobby: the Lobby.
         pods: returns its pods, each with the latest report of its lobby.
         settings: times and limits.
+        spawn: creates tasks.
         labels: further labels of the budget.
         changed: called when `problem` has changed.
 
@@ -120,9 +122,11 @@ class PodMaintenance:
         pods: Callable[[], Sequence[tuple[PodState, LobbyReport | None]]],
         settings: PodMaintenanceSettings | None = None,
         *,
+        spawn: Spawn,
         labels: Mapping[str, str] | None = None,
         changed: Callable[[], None] = lambda: None,
     ) -> None:
+        self._spawn = spawn
         self.problem = ""
         self._notify = changed
         self._api = api
@@ -149,7 +153,7 @@ class PodMaintenance:
     def start(self) -> None:
         """Starts the maintenance; all existing pods must be known."""
         if self._task is None:
-            self._task = asyncio.create_task(self._run(), name=f"maintain pods of {self._lobby.key}")
+            self._task = self._spawn(self._run(), f"maintain pods of {self._lobby.key}")
 
     def wake(self) -> None:
         """Something may have changed."""

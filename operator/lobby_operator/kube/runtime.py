@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from lobby_gateway.clients.tokens import Purpose
+from lobby_gateway.process.background import Spawn
 from lobby_gateway.process.peer_list import PeerList
 from lobby_gateway.process.seat_reports import LobbyReport
 from lobby_gateway.resource.spec import Lobby
@@ -64,6 +65,7 @@ class KubeRuntime:
         schedule: shared by all pollers of this process; None: a new one.
         quota: shared by all Lobbies; None: a new one.
         token_keys: the keys of the Lobby's namespace; raises `RuntimeFailedError` if they are unknown now.
+        spawn: creates tasks.
     """
 
     def __init__(
@@ -77,7 +79,9 @@ class KubeRuntime:
         schedule: PollSchedule | None = None,
         quota: LobbyQuota | None = None,
         token_keys: Callable[[], Awaitable[Sequence[bytes]]],
+        spawn: Spawn,
     ) -> None:
+        self._spawn = spawn
         self._api = api
         self._settings = settings
         self._lobby = lobby
@@ -104,10 +108,17 @@ class KubeRuntime:
             awaiting=lambda: [pod.state for pod in self._pods.values() if pod.state.awaits_kubelet],
             secrets=lambda: secrets_by_key(self._lobby, settings.pods.token_secret),
             changed=changed,
+            spawn=spawn,
             settings=settings.starts,
         )
         self._maintenance = PodMaintenance(
-            api, lobby, self._pods_and_reports, settings.maintenance, labels=settings.pods.labels, changed=changed
+            api,
+            lobby,
+            self._pods_and_reports,
+            settings.maintenance,
+            labels=settings.pods.labels,
+            changed=changed,
+            spawn=spawn,
         )
 
     @property
@@ -184,7 +195,7 @@ class KubeRuntime:
 
     def _close_poller(self, known: _Pod | None) -> None:
         if known is not None and known.poller is not None:
-            task = asyncio.create_task(known.poller.close(), name=f"close {known.state.name}")
+            task = self._spawn(known.poller.close(), f"close {known.state.name}")
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
             known.poller = None

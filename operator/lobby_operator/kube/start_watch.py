@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from lobby_gateway.errors import internal_error
+from lobby_gateway.process.background import Spawn
 from lobby_gateway.process.repeated_failures import RepeatedFailures
 from lobby_operator.kube.client import ApiError, KubeApi
 from lobby_operator.kube.names import EVENTS
@@ -27,6 +28,7 @@ class StartWatch:
         awaiting: returns the pods that wait for the kubelet.
         secrets: returns the names of the Secrets that they mount, by key.
         changed: called when `held` has changed.
+        spawn: creates tasks.
         settings: intervals and limits.
 
     Attributes:
@@ -41,6 +43,7 @@ class StartWatch:
         awaiting: Callable[[], Sequence[PodState]],
         secrets: Callable[[], Mapping[str, list[str]]],
         changed: Callable[[], None],
+        spawn: Spawn,
         settings: StartWatchSettings | None = None,
     ) -> None:
         self.held: Mapping[str, Held] = {}
@@ -49,6 +52,7 @@ class StartWatch:
         self._awaiting = awaiting
         self._secrets = secrets
         self._notify = changed
+        self._spawn = spawn
         self._settings = settings or StartWatchSettings()
         self._changed = asyncio.Event()
         self._failures = RepeatedFailures(asyncio.get_running_loop().time)
@@ -57,7 +61,7 @@ class StartWatch:
     def start(self) -> None:
         """Starts watching."""
         if self._task is None:
-            self._task = asyncio.create_task(self._run(), name=f"starts of pods in {self._namespace}")
+            self._task = self._spawn(self._run(), f"starts of pods in {self._namespace}")
 
     def wake(self) -> None:
         """A pod was created, or has changed."""

@@ -10,6 +10,7 @@ from typing import Any
 from tests.support.waiting import stays, until
 
 from lobby_gateway.http.admin import AdminRequest, AdminResponse, AdminServer
+from lobby_gateway.process.background import BackgroundTasks
 from lobby_gateway.process.seat_reports import GreeterReport
 from lobby_gateway.resource.list_watch import Change
 from lobby_operator.kube.greeter_pods import GreeterPods
@@ -35,7 +36,7 @@ class Scene:
         self.one = one
         self.two = two
         self.changed: list[frozenset[str]] = []
-        self.greeters = GreeterPods(self.changed.append, port=port)
+        self.greeters = GreeterPods(self.changed.append, port=port, spawn=BackgroundTasks().spawn)
 
     def pod(self, name: str, address: str, **fields: Any) -> None:
         status = {"phase": fields.pop("phase", "Running"), "podIP": address}

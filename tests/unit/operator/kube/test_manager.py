@@ -8,11 +8,13 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
 from tests.support.kube_api import FakeKubeApi
 from tests.support.waiting import until
 from tests.unit.operator.kube.support import LOBBIES_PATH, connected, lobby_resource, operator_settings
 
 from lobby_gateway.resource.list_watch import Change
+from lobby_operator.kube.lobby_controller import LobbyController
 from lobby_operator.kube.manager import ControllerManager
 from lobby_operator.planner.demand import Demand
 from lobby_operator.settings import PolicySettings
@@ -131,6 +133,27 @@ def test_all_lobbies_of_a_namespace_share_its_limit() -> None:
                 await until(lambda: len([path for path in server.objects if "/pods/" in path]) == 2, deadline=20)
             finally:
                 await manager.close()
+
+    run(main())
+
+
+def test_a_bug_while_a_lobby_is_closed_ends_the_operator(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its pollers would run on, and the next Lobby of that name would not get its pods."""
+
+    async def fail(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError
+
+    async def main() -> None:
+        async with standby() as (server, manager):
+            manager.lobbies_listed()
+            manager.start()
+            put_lobby(server, manager)
+            with monkeypatch.context() as patch:
+                patch.setattr(LobbyController, "close", fail)
+                manager.lobby_changed(Change("shop/prices", None))
+                with pytest.raises(ZeroDivisionError):
+                    async with asyncio.timeout(10):
+                        await manager.wait_failed()
 
     run(main())
 

@@ -14,6 +14,7 @@ from tests.support.kube_api import FakeKubeApi, status
 from tests.support.waiting import stays, until
 from tests.unit.operator.kube.support import SETTINGS, UID, connected, lobby, running_pod
 
+from lobby_gateway.process.background import BackgroundTasks
 from lobby_gateway.process.seat_reports import LobbyReport
 from lobby_operator.kube.names import lobby_labels
 from lobby_operator.kube.pod_maintenance import DisruptionBudget, PodMaintenance, disruption_budget, min_available
@@ -68,7 +69,10 @@ class Pods:
 async def maintained(**settings: Any) -> AsyncIterator[tuple[FakeKubeApi, Pods, PodMaintenance]]:
     async with connected() as (server, api):
         pods = Pods(server)
-        maintenance = PodMaintenance(api, lobby(), pods, replace(QUICK, **settings), labels={"team": "data"})
+        spawn = BackgroundTasks().spawn
+        maintenance = PodMaintenance(
+            api, lobby(), pods, replace(QUICK, **settings), spawn=spawn, labels={"team": "data"}
+        )
         try:
             yield server, pods, maintenance
         finally:

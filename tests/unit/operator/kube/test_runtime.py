@@ -17,6 +17,7 @@ from tests.unit.operator.kube import support
 
 from lobby_gateway.clients.tokens import Purpose, TokenError, verify
 from lobby_gateway.http.admin import AdminRequest, AdminResponse, AdminServer
+from lobby_gateway.process.background import BackgroundTasks
 from lobby_gateway.process.seat_reports import LobbyReport
 from lobby_gateway.resource.spec import lobby_from_resource
 from lobby_operator.kube.client import KubeApi
@@ -114,7 +115,15 @@ class Scene:
         resource = resource or RESOURCE
         api = KubeApi(ApiClient(Configuration(host=self.server.url)), before=self._before)
         lobby = lobby_from_resource(resource)
-        made = KubeRuntime(api, self.settings, lobby, resource, changed=self._changed, token_keys=self._token_keys)
+        made = KubeRuntime(
+            api,
+            self.settings,
+            lobby,
+            resource,
+            changed=self._changed,
+            token_keys=self._token_keys,
+            spawn=BackgroundTasks().spawn,
+        )
         self._open += [made, api]
         self.feed(made)
         return made

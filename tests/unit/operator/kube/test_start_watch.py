@@ -8,6 +8,7 @@ from tests.support.kube_api import status
 from tests.support.waiting import until
 from tests.unit.operator.kube.support import connected
 
+from lobby_gateway.process.background import BackgroundTasks
 from lobby_operator.kube.pod_state import PodState
 from lobby_operator.kube.start_watch import StartWatch
 from lobby_operator.planner.state import Hold
@@ -34,6 +35,7 @@ def test_the_events_of_a_pod_that_waits_are_read_until_it_starts() -> None:
                 awaiting=lambda: pods,
                 secrets=dict,
                 changed=lambda: changes.append(len(watch.held)),
+                spawn=BackgroundTasks().spawn,
                 settings=StartWatchSettings(poll_seconds=0.01),
             )
             watch.start()
@@ -65,6 +67,7 @@ def test_many_pods_wait_for_the_same() -> None:
                 awaiting=lambda: pods,
                 secrets=dict,
                 changed=lambda: None,
+                spawn=BackgroundTasks().spawn,
                 settings=StartWatchSettings(poll_seconds=0.01, max_pods=2),
             )
             watch.start()
@@ -96,6 +99,7 @@ def test_nothing_is_asked_about_pods_that_start_in_time() -> None:
                 awaiting=awaiting,
                 secrets=dict,
                 changed=lambda: None,
+                spawn=BackgroundTasks().spawn,
                 settings=StartWatchSettings(poll_seconds=0.01),
             )
             watch.start()
@@ -119,6 +123,7 @@ def test_without_the_right_to_read_events_it_tries_again() -> None:
                 awaiting=lambda: [POD],
                 secrets=dict,
                 changed=lambda: None,
+                spawn=BackgroundTasks().spawn,
                 settings=StartWatchSettings(poll_seconds=0.01),
             )
             watch.start()

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 
+from lobby_gateway.errors import internal_error
 from lobby_gateway.process.peer_list import PeerList
 from lobby_operator.planner.peer_lists import PeerLists
 from lobby_operator.planner.timers import earliest
@@ -63,11 +64,15 @@ class PeerTeller:
             await self._runtime.tell_peers(name, told)
             self._lists.answered(name, told)
             self._failing.discard(name)
-        except RuntimeFailedError as error:
+        except Exception as error:  # any error: it is told again, and others are not affected
             self._not_before[name] = self._clock() + self._settings.retry_seconds
             if name not in self._failing:  # once, not with every retry
-                logger.info("can't tell a lobby its peers", extra={"child": name, "problem": str(error)})
                 self._failing.add(name)
+                expected = isinstance(error, RuntimeFailedError)
+                problem, trace = (str(error), None) if expected else (internal_error(error), error)
+                level = logging.INFO if expected else logging.ERROR
+                extra = {"child": name, "problem": problem}
+                logger.log(level, "can't tell a lobby its peers", extra=extra, exc_info=trace)
         finally:
             del self._under_way[name]
             self._changed()

@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Callable
 from typing import Any, Generic
 
+from lobby_gateway.errors import internal_error
 from lobby_gateway.http.client import HttpClient, HttpError
 from lobby_gateway.process.repeated_failures import RepeatedFailures
 from lobby_operator.planner.state import PollResult, R
@@ -31,11 +33,13 @@ class PollSchedule:
         slots: held during a poll.
         pollers: number of pollers.
         unanswered: number of them that have never had an answer.
+        bugs: errors that nobody expected, of all of them.
     """
 
     def __init__(self, settings: PollSettings | None = None) -> None:
         self.settings = settings or PollSettings()
         self.slots = asyncio.Semaphore(self.settings.max_concurrent)
+        self.bugs = RepeatedFailures(time.monotonic, lapses=True)
         self.pollers = 0
         self.unanswered = 0
 
@@ -118,7 +122,11 @@ class Poller(Generic[R]):
         while True:
             async with self._schedule.slots:
                 await self._poll()
-            self._on_result()
+            try:
+                self._on_result()
+            except Exception as error:  # a bug: it is polled again, or it would look for ever as it does now
+                if (told := self._schedule.bugs.failed(internal_error(error))) is not None:
+                    logger.exception("a poll failed", extra={"child": self._name, **told})
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self.interval):
                     await self._now.wait()
@@ -129,12 +137,14 @@ class Poller(Generic[R]):
         try:
             # An answer that is not a report counts as no answer, whatever its status and type.
             report = self._parse((await self._client.get(self._path)).json())
-        except (HttpError, ValueError, TypeError, KeyError, AttributeError) as error:
+        except Exception as error:  # noqa: BLE001  # whatever it answers: it is polled again
+            expected = isinstance(error, HttpError | ValueError | TypeError | KeyError | AttributeError)
+            problem = str(error) if expected else internal_error(error)
             last = self.result
-            if not self.quiet and (told := self._failures.failed(str(error))) is not None:
+            if not self.quiet and (told := self._failures.failed(problem)) is not None:
                 logger.warning("not responding", extra={"child": self._name, **told})
             since = started if last.unresponsive_since is None else last.unresponsive_since
-            self.result = PollResult(last.report, last.at, since, str(error))
+            self.result = PollResult(last.report, last.at, since, problem)
             return
         if (told := self._failures.worked()) is not None:
             logger.warning("responding again", extra={"child": self._name, **told})

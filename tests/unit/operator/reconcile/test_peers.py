@@ -22,6 +22,7 @@ class Lobbies:
     """A runtime whose lobbies answer when they are allowed to, unless they fail."""
 
     fails: bool = False
+    error: Exception = field(default_factory=lambda: RuntimeFailedError("no answer"))
     asked: list[str] = field(default_factory=list)
     answer: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -29,7 +30,7 @@ class Lobbies:
         self.asked.append(name)
         await self.answer.wait()
         if self.fails:
-            raise RuntimeFailedError("no answer")
+            raise self.error
 
 
 def teller(lobbies: Lobbies, changes: list[None], **settings: Any) -> PeerTeller:
@@ -83,3 +84,22 @@ def test_nobody_wakes_up_for_a_lobby_that_is_being_told_again(caplog: pytest.Log
     with caplog.at_level(logging.INFO):
         asyncio.run(scenario())
     assert [each.message for each in caplog.records] == ["can't tell a lobby its peers"]
+
+
+def test_a_bug_is_logged_once_and_the_lobby_is_told_again(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        lobbies, changes = Lobbies(fails=True, error=ZeroDivisionError()), list[None]()
+        tells = teller(lobbies, changes, retry_seconds=0.01)
+        lobbies.answer.set()
+        for count in (1, 2):
+            tells.send({"a-1": TOLD})
+            await until(lambda: len(changes) == count)  # noqa: B023  # it is over before the next
+            again = tells.wake_at()
+            assert again is not None
+            await until(lambda: asyncio.get_running_loop().time() >= again)  # noqa: B023
+        await tells.close()
+
+    asyncio.run(scenario())
+    (line,) = caplog.records
+    assert (line.levelname, line.message) == ("ERROR", "can't tell a lobby its peers")
+    assert line.exc_info is not None

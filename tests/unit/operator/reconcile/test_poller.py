@@ -127,6 +127,37 @@ def test_an_answer_that_is_not_a_report_is_a_failed_poll(answer: AdminResponse) 
     run(main())
 
 
+@pytest.mark.parametrize("place", ["parse", "on_result"])
+def test_a_bug_is_logged_once_and_polling_goes_on(place: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Otherwise the process would look for ever as it did then."""
+    pollers, polled = list[Poller[LobbyReport]](), list[PollResult[LobbyReport]]()
+
+    def parse(report: dict[str, Any]) -> LobbyReport:
+        if place == "parse":
+            raise ZeroDivisionError
+        return LobbyReport.from_json(report)
+
+    def on_result() -> None:
+        polled.append(pollers[0].result)
+        if place == "on_result":
+            raise ZeroDivisionError
+
+    async def main() -> None:
+        admin = AdminServer({("GET", "/seats"): ScriptedPort().seats})
+        address = ("127.0.0.1", await admin.start("127.0.0.1", 0))
+        schedule = PollSchedule(PollSettings(fast_interval_seconds=0.01))
+        pollers.append(Poller("a-1", address, "/seats", parse, on_result, schedule=schedule))
+        await until(lambda: len(polled) > 3)
+        await pollers[0].close()
+        await admin.close()
+
+    run(main())
+    assert [each.report is None for each in polled[:3]] == [place == "parse"] * 3
+    (line,) = caplog.records
+    assert line.getMessage() == ("not responding" if place == "parse" else "a poll failed")
+    assert line.__dict__["problem"].startswith("internal error: ZeroDivisionError in test_poller.py")
+
+
 def test_polls_often_while_something_changes_and_at_once_on_request() -> None:
     async def main() -> None:
         async with polling(fast_interval_seconds=0.01, interval_seconds=1000.0) as made:

@@ -172,7 +172,9 @@ class Child:
         code = await self._process.wait()
         for task in self._tasks[1:2]:  # it no longer reads its input; its output is read to the end
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        ended = await asyncio.gather(*self._tasks, return_exceptions=True)
+        for bug in (each for each in ended if isinstance(each, Exception)):
+            raise bug
         if not self._announced.done():
             self._announced.set_exception(
                 ChildFailedError(f"{self.name} exited before it listened: {describe_exit(code)}")

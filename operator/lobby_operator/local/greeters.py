@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from lobby_gateway.process.background import Spawn
 from lobby_gateway.process.backoff import Backoff
 from lobby_gateway.process.seat_reports import GreeterReport
 from lobby_gateway.settings import TOKEN_KEY_VARIABLE
@@ -40,6 +41,7 @@ class GreeterProcesses:
         log: called with each line that a greeter logs; None: greeters inherit our standard error.
         changed: called after each poll of a greeter, and when one starts or exits.
         event: called with the name of a greeter and a line for people about it.
+        spawn: creates tasks.
         module: module of the greeter process.
         settings: times of local mode.
         schedule: shared by all pollers of this process; None: a new one.
@@ -56,6 +58,7 @@ class GreeterProcesses:
         log: LogLine | None,
         changed: Callable[[], None],
         event: Callable[[str, str], None],
+        spawn: Spawn,
         module: str = "lobby_gateway.greeter",
         settings: LocalModeSettings = LOCAL_MODE,
         schedule: PollSchedule | None = None,
@@ -70,6 +73,7 @@ class GreeterProcesses:
         self._log = log
         self._changed = changed
         self._event = event
+        self._spawn = spawn
         self._clock = asyncio.get_running_loop().time
         self._greeters = [_Greeter(f"greeter-{number}") for number in range(1, count + 1)]
         self._directory: list[Mapping[str, Any]] = []
@@ -83,15 +87,13 @@ class GreeterProcesses:
         Raises:
             ChildFailedError: one of them failed to start.
         """
-        self._tasks = [asyncio.create_task(self._send_directories(), name="send directories")]
+        self._tasks = [self._spawn(self._send_directories(), "send directories")]
         started = await asyncio.gather(*(self._start(each) for each in self._greeters), return_exceptions=True)
         failed = [each for each in started if isinstance(each, BaseException)]
         if failed:
             await self.close(self._settings.greeter_kill_seconds)
             raise failed[0]
-        self._tasks += [
-            asyncio.create_task(self._restart(greeter), name=f"restart {greeter.name}") for greeter in self._greeters
-        ]
+        self._tasks += [self._spawn(self._restart(greeter), f"restart {greeter.name}") for greeter in self._greeters]
 
     @property
     def serving(self) -> int:

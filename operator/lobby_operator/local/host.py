@@ -13,6 +13,7 @@ from typing import Any
 
 from lobby_gateway import __version__
 from lobby_gateway.metrics import LoopLag
+from lobby_gateway.process.background import Spawn
 from lobby_gateway.resource.lobby_overview import Overview, redacted_spec
 from lobby_operator import wall_clock
 from lobby_operator.local.admin import ScrapeTarget, overview_item
@@ -59,6 +60,7 @@ class LobbyHost:
         settings: how to serve them.
         log: called with each line that a child logs; None: children inherit our standard error.
         terminal: shows a line for each event.
+        spawn: creates tasks.
 
     Attributes:
         admin: URL of the admin port, once known.
@@ -66,7 +68,13 @@ class LobbyHost:
     """
 
     def __init__(
-        self, sources: Sequence[Source], settings: LobbyHostSettings, *, log: LogLine | None, terminal: Terminal
+        self,
+        sources: Sequence[Source],
+        settings: LobbyHostSettings,
+        *,
+        log: LogLine | None,
+        terminal: Terminal,
+        spawn: Spawn,
     ) -> None:
         self.admin = ""
         self.lag = LoopLag()
@@ -79,6 +87,7 @@ class LobbyHost:
         self._rates = {source.lobby.name: Rates() for source in sources}
         self._summaries: dict[str, LobbySummary] = {}
         self._statuses: dict[str, dict[str, Any]] = {}
+        self._spawn = spawn
         self._tasks: list[asyncio.Task[None]] = []
         schedule = PollSchedule()
         self._greeters = GreeterProcesses(
@@ -90,6 +99,7 @@ class LobbyHost:
             log=log,
             changed=self._changed,
             event=self._print_event,
+            spawn=spawn,
             schedule=schedule,
         )
         self._runtime = LocalRuntime(
@@ -102,6 +112,7 @@ class LobbyHost:
             log=log,
             changed=self._changed,
             event=self._print_event,
+            spawn=spawn,
             schedule=schedule,
         )
         self._reconcilers = [self._reconciler(source) for source in sources]
@@ -129,10 +140,8 @@ class LobbyHost:
         """
         for source in self._sources.values():
             await self._runtime.apply(source)
-        self._tasks = [
-            asyncio.create_task(each.run(), name=f"reconcile {each.lobby.name}") for each in self._reconcilers
-        ]
-        self._tasks.append(asyncio.create_task(self.lag.watch(), name="loop lag"))
+        self._tasks = [self._spawn(each.run(), f"reconcile {each.lobby.name}") for each in self._reconcilers]
+        self._tasks.append(self._spawn(self.lag.watch(), "loop lag"))
         self._publish()
         await self._greeters.start()
 

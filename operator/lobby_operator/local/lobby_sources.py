@@ -13,6 +13,7 @@ from typing import Any
 from lobby_gateway.errors import InvalidLobbyError, UserError
 from lobby_gateway.origin import secrets
 from lobby_gateway.origin.tls import origin_context
+from lobby_gateway.process.background import Spawn
 from lobby_gateway.resource import schema
 from lobby_gateway.resource.spec import Lobby, lobby_from_resource
 from lobby_operator.local.child import Child, ChildFailedError, LogLine, child_environment, describe_exit
@@ -169,6 +170,7 @@ class DemoOrigin:
     Args:
         log: called with each line that it logs; None: it inherits our standard error.
         environment: environment of this process.
+        spawn: creates tasks.
         settings: times of local mode.
 
     Attributes:
@@ -176,8 +178,14 @@ class DemoOrigin:
     """
 
     def __init__(
-        self, *, log: LogLine | None, environment: Mapping[str, str], settings: LocalModeSettings = LOCAL_MODE
+        self,
+        *,
+        log: LogLine | None,
+        environment: Mapping[str, str],
+        spawn: Spawn,
+        settings: LocalModeSettings = LOCAL_MODE,
     ) -> None:
+        self._spawn = spawn
         self.url = ""
         self._log = log
         self._environment = child_environment(environment)
@@ -194,7 +202,7 @@ class DemoOrigin:
         """
         await self._start()
         self.url = f"ws://127.0.0.1:{self._port}/"
-        self._restarter = asyncio.create_task(self._restart(), name="restart the demo's origin")
+        self._restarter = self._spawn(self._restart(), "restart the demo's origin")
         return self.url
 
     async def close(self, grace: float) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lobby_gateway.clients.tokens import Purpose, key_from_hex
 from lobby_gateway.origin.secrets import secret_references
+from lobby_gateway.process.background import Spawn
 from lobby_gateway.process.peer_list import PeerList
 from lobby_gateway.process.seat_reports import LobbyReport
 from lobby_gateway.resource.spec import Lobby, RoutingMode
@@ -86,6 +87,7 @@ class LocalRuntime:
         log: called with each line that a lobby logs; None: lobbies inherit our standard error.
         changed: called when a lobby may have changed.
         event: called with the name of a lobby and a line for people about it.
+        spawn: creates tasks.
         schedule: shared by all pollers of this process; None: a new one.
     """
 
@@ -96,12 +98,14 @@ class LocalRuntime:
         log: LogLine | None,
         changed: Callable[[], None],
         event: Callable[[str, str], None],
+        spawn: Spawn,
         schedule: PollSchedule | None = None,
     ) -> None:
         self._settings = settings
         self._log = log
         self._changed = changed
         self._event = event
+        self._spawn = spawn
         self._schedule = schedule or PollSchedule()
         self._processes: dict[str, _LobbyProcess] = {}
         self._files: dict[str, Path] = {}
@@ -190,7 +194,7 @@ class LocalRuntime:
             raise RuntimeFailedError(f"can't start {name}: {error.strerror or error}") from error
         process = _LobbyProcess(name, lobby.name, host, revision=revision, created_at=self._clock(), child=child)
         self._processes[name] = process
-        self._spawn(process, self._supervise(process), "supervise")
+        self._begin(process, self._supervise(process), "supervise")
 
     async def drain(self, name: str) -> None:
         """See `Runtime`."""
@@ -244,7 +248,7 @@ class LocalRuntime:
         if process is None or process.ending:
             return
         process.expect_end()
-        self._spawn(process, process.child.stop(self._settings.times.lobby_kill_seconds), "stop")
+        self._begin(process, process.child.stop(self._settings.times.lobby_kill_seconds), "stop")
         self._changed()
 
     async def close(self, grace: float) -> None:
@@ -261,8 +265,8 @@ class LocalRuntime:
         for process in self._processes.values():
             process.child.kill()
 
-    def _spawn(self, process: _LobbyProcess, work: Any, name: str) -> None:  # noqa: ANN401  # any coroutine
-        task = asyncio.create_task(work, name=f"{name} {process.name}")
+    def _begin(self, process: _LobbyProcess, work: Coroutine[Any, Any, object], name: str) -> None:
+        task = self._spawn(work, f"{name} {process.name}")
         process.tasks.add(task)
         task.add_done_callback(process.tasks.discard)
 

@@ -20,6 +20,7 @@ from lobby_gateway.errors import UserError
 from lobby_gateway.http.admin import AdminServer
 from lobby_gateway.process import logs
 from lobby_gateway.process.arguments import cannot_listen
+from lobby_gateway.process.background import BackgroundTasks
 from lobby_gateway.process.bind import bind
 from lobby_gateway.process.file_watch import watch_files
 from lobby_gateway.process.lifecycle import Shutdown
@@ -115,6 +116,7 @@ class _Up:
         self._host: LobbyHost | None = None
         self._demo: DemoOrigin | None = None
         self._signals = 0
+        self._background = BackgroundTasks()
 
     async def run(self, sources: list[Source]) -> None:
         """Serves until stopped.
@@ -134,7 +136,7 @@ class _Up:
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 asyncio.get_running_loop().add_signal_handler(number, self._signalled, number.name)
             if settings.demo:
-                self._demo = DemoOrigin(log=routed, environment=_environment())
+                self._demo = DemoOrigin(log=routed, environment=_environment(), spawn=self._background.spawn)
                 stack.push_async_callback(self._demo.close, LOCAL_MODE.exit_seconds)
                 sources = [await self._demo_source(self._demo)]
             self._host = LobbyHost(
@@ -149,6 +151,7 @@ class _Up:
                 ),
                 log=routed,
                 terminal=terminal,
+                spawn=self._background.spawn,
             )
             await self._serve(self._host, terminal)
 
@@ -163,6 +166,7 @@ class _Up:
     async def _serve(self, host: LobbyHost, terminal: Terminal) -> None:
         admin = AdminServer(routes(host), hosts=self._settings.admin_hosts)
         stopping = asyncio.create_task(self._stopping.wait(), name="stopping")
+        failing = asyncio.create_task(self._background.wait_failed(), name="bugs")
         following: asyncio.Task[None] | None = None
         try:
             admin_port = await admin.start(ADMIN_HOST, self._settings.admin_port)
@@ -173,16 +177,17 @@ class _Up:
                     following = asyncio.create_task(_follow(host, self._settings), name="follow files")
                 while not stopping.done():
                     terminal.show(host.view(stopping=False))
-                    if following is not None and following.done():
-                        following.result()  # it ends only with an error
-                    await asyncio.wait({stopping}, timeout=LOCAL_MODE.refresh_seconds)
+                    for each in (failing, following):
+                        if each is not None and each.done():
+                            each.result()  # it ends only with an error
+                    await asyncio.wait({stopping, failing}, timeout=LOCAL_MODE.refresh_seconds)
             terminal.show(host.view(stopping=True))
             terminal.line("stopping: closing clients, then lobbies; press Ctrl-C again to kill them")
         finally:
-            stopping.cancel()
-            if following is not None:
-                following.cancel()
-                await asyncio.gather(following, return_exceptions=True)
+            ending = [each for each in (stopping, failing, following) if each is not None]
+            for each in ending:
+                each.cancel()
+            await asyncio.gather(*ending, return_exceptions=True)
             await host.close(LOCAL_MODE.exit_seconds)
             await admin.close()
 

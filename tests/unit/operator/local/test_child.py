@@ -120,6 +120,18 @@ def test_stopped_child_is_killed_after_the_grace_period() -> None:
     run(main())
 
 
+def test_a_bug_in_what_takes_the_log_is_raised_when_the_child_has_exited() -> None:
+    def log(_line: str) -> None:
+        raise ZeroDivisionError
+
+    async def main() -> None:
+        child = await start("import sys; sys.stderr.write('one\\n')", log=log)
+        with pytest.raises(ZeroDivisionError):
+            await child.wait()
+
+    run(main())
+
+
 def test_log_lines_arrive_whole_and_overlong_ones_in_pieces() -> None:
     async def main() -> None:
         lines: list[str] = []

@@ -14,6 +14,7 @@ import pytest
 from tests.support.waiting import until
 
 from lobby_gateway.http.client import HttpClient
+from lobby_gateway.process.background import BackgroundTasks
 from lobby_operator.local.child import ChildFailedError
 from lobby_operator.local.greeters import GreeterProcesses
 from lobby_operator.settings import LOCAL_MODE, LocalModeSettings
@@ -27,6 +28,8 @@ class Running:
 
     def __init__(self, count: int, module: str, settings: LocalModeSettings = LOCAL_MODE) -> None:
         self.events: list[tuple[str, str]] = []
+        self.background = BackgroundTasks()
+        self.bug = False
         self.greeters = GreeterProcesses(
             count,
             host="127.0.0.1",
@@ -35,10 +38,16 @@ class Running:
             environment={**os.environ, "PYTHONPATH": str(ROOT), "LOBBY_SECRET_A": "s3cret"},
             log=lambda _line: None,
             changed=lambda: None,
-            event=lambda *event: self.events.append(event),
+            event=self._event,
+            spawn=self.background.spawn,
             module=module,
             settings=settings,
         )
+
+    def _event(self, name: str, text: str) -> None:
+        self.events.append((name, text))
+        if self.bug:
+            raise ZeroDivisionError
 
     def waiting(self) -> list[int]:
         """How many directories each greeter was told, by its own account."""
@@ -117,6 +126,20 @@ def test_killed_greeter_is_restarted_and_gets_the_directory() -> None:
             assert made.events[0] == ("greeter-1", "exited unexpectedly: SIGKILL (Killed)")
             assert made.pid(0) not in pids
             assert made.pid(1) in pids
+
+    run(main())
+
+
+def test_a_bug_while_a_greeter_is_restarted_is_the_owners() -> None:
+    """Otherwise it would stay away, and nobody would know why."""
+
+    async def main() -> None:
+        async with running(1) as made:
+            made.bug = True
+            os.kill(made.pid(0), signal.SIGKILL)
+            with pytest.raises(ZeroDivisionError):
+                async with asyncio.timeout(20):
+                    await made.background.wait_failed()
 
     run(main())
 

@@ -15,6 +15,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from lobby_gateway.commands.origin import Ticker, TickerSettings
+from lobby_gateway.process.background import BackgroundTasks
 from lobby_operator.local.host import LobbyHost, LobbyHostSettings
 from lobby_operator.local.lobby_sources import from_url
 from lobby_operator.local.terminal import Terminal
@@ -52,7 +53,7 @@ async def hosting(directory: Path, *names: str) -> AsyncIterator[tuple[LobbyHost
             environment=os.environ,
             directory=directory,
         )
-        host = LobbyHost(sources, settings, log=lambda _line: None, terminal=terminal)
+        host = LobbyHost(sources, settings, log=lambda _line: None, terminal=terminal, spawn=BackgroundTasks().spawn)
         try:
             await host.start()
             yield host, f"ws://127.0.0.1:{port}", screen

@@ -14,6 +14,7 @@ from tests.support.waiting import until
 from websockets.asyncio.client import connect
 
 from lobby_gateway.errors import InvalidLobbyError, UserError
+from lobby_gateway.process.background import BackgroundTasks
 from lobby_operator.local.lobby_sources import DemoOrigin, changed, check_secrets, from_files, from_url
 from lobby_operator.settings import LocalModeSettings
 
@@ -172,7 +173,10 @@ def test_unusable_secrets_are_refused_before_anything_starts(
 def test_demo_ticks_and_is_restarted_at_the_same_address_when_killed() -> None:
     async def main() -> None:
         origin = DemoOrigin(
-            log=lambda _line: None, environment=os.environ, settings=LocalModeSettings(demo_restart_seconds=0.01)
+            log=lambda _line: None,
+            environment=os.environ,
+            spawn=BackgroundTasks().spawn,
+            settings=LocalModeSettings(demo_restart_seconds=0.01),
         )
         assert origin.url == ""
         url = await origin.start()
@@ -201,6 +205,6 @@ def test_demo_ticks_and_is_restarted_at_the_same_address_when_killed() -> None:
 
 def test_closing_a_demo_that_was_never_started_does_nothing() -> None:
     async def main() -> None:
-        await DemoOrigin(log=None, environment={}).close(1)
+        await DemoOrigin(log=None, environment={}, spawn=BackgroundTasks().spawn).close(1)
 
     asyncio.run(main())

@@ -15,6 +15,7 @@ import pytest
 from tests.support.waiting import until
 
 from lobby_gateway.http.client import HttpClient
+from lobby_gateway.process.background import BackgroundTasks
 from lobby_gateway.resource.spec import lobby_from_resource
 from lobby_operator.local.lobby_sources import Source, from_url
 from lobby_operator.local.runtime import LobbyProcessSettings, LocalRuntime, reachable_authority
@@ -54,6 +55,7 @@ class Running:
             log=lambda _line: None,
             changed=self._changed,
             event=lambda *event: self.events.append(event),
+            spawn=BackgroundTasks().spawn,
             schedule=PollSchedule(polling),
         )
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 import os
 import socket
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from tests.support.waiting import until
 
 from lobby_gateway.errors import UserError
-from lobby_operator.local.up import UpSettings, _check_free, _environment, _reserved_port, run
+from lobby_gateway.process.lifecycle import Shutdown
+from lobby_operator.local.up import UpSettings, _check_free, _environment, _reserved_port, _Up, run
 
 
 def listening(*options: int) -> socket.socket:
@@ -79,6 +83,41 @@ def test_address_of_another_machine_is_one_line() -> None:
 def test_ipv6_port_can_be_reserved() -> None:
     with _reserved_port("::1", 0) as port:
         assert port > 0
+
+
+class Idle:
+    """A lobby host without a Lobby, and a terminal that shows nothing."""
+
+    closed = False
+
+    async def start(self) -> None:
+        pass
+
+    async def close(self, _grace: float) -> None:
+        self.closed = True
+
+    def addresses(self) -> list[str]:
+        return []
+
+    def __getattr__(self, _: str) -> Any:
+        return lambda *_, **__: None
+
+
+def test_a_bug_in_a_task_ends_the_process_in_order() -> None:
+    async def fail() -> None:
+        raise ZeroDivisionError
+
+    async def main() -> None:
+        host, up = Idle(), _Up(UpSettings(origin="ws://127.0.0.1:1", admin_port=0), Shutdown())
+        serving = asyncio.create_task(up._serve(host, Idle()))  # type: ignore[arg-type]
+        await until(lambda: isinstance(host.admin, str))
+        up._background.spawn(fail(), "fail")
+        with pytest.raises(ZeroDivisionError):
+            async with asyncio.timeout(10):
+                await serving
+        assert host.closed
+
+    asyncio.run(main())
 
 
 def test_name_with_a_file_is_one_line(tmp_path: Path) -> None:

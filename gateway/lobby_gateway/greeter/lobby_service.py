@@ -29,6 +29,7 @@ from lobby_gateway.greeter.router import PendingClient, ResponseForm
 from lobby_gateway.greeter.seat_queue import ClaimRefusal, LobbyId, Rank, SeatQueue
 from lobby_gateway.greeter.trunks import ClientSeat, Group, Trunk, regroup, seat_of
 from lobby_gateway.metrics import FATES, VERDICTS
+from lobby_gateway.process.background import Spawn
 from lobby_gateway.process.repeated_failures import RepeatedFailures
 from lobby_gateway.resource.spec import ClientMessages, Lobby, RoutingMode
 from lobby_gateway.settings import RemovalSettings, SeatQueueSettings, TrunkConsumerSettings
@@ -96,6 +97,7 @@ class LobbyService:
         linger_seconds: float,
         capacity: ProcessCapacity,
         flood: FloodLimit,
+        spawn: Spawn,
         removal: RemovalSettings = REMOVAL_SETTINGS,
     ) -> None:
         self.lobby: Lobby = entry.lobby
@@ -126,6 +128,7 @@ class LobbyService:
         self._scouting: dict[Group, None] = {}
         self._held: HeldMessages[ClientConnection] = HeldMessages()
         self._flood = flood
+        self._spawn = spawn
         self._clients_spec = entry.lobby.spec.clients
         self._policy = ClientPolicy.of(self._clients_spec, flood)
         self._pump_handle: asyncio.Handle | None = None
@@ -638,6 +641,7 @@ class LobbyService:
                 replay=self.lobby.spec.clients.replay,
                 stats=self.bus_stats,
                 limits=self._policy.queue,
+                spawn=self._spawn,
                 batch_seconds=self._policy.batch_seconds,
                 identity=identity_of(self.lobby.spec.origin.identity),
                 settings=self._trunk_settings,

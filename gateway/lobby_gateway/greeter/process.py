@@ -25,6 +25,7 @@ from lobby_gateway.greeter.router import Router
 from lobby_gateway.greeter.status_page import overview
 from lobby_gateway.http import status_page
 from lobby_gateway.http.admin import AdminRequest, AdminResponse, AdminServer, Routes, health_handlers, metrics_handler
+from lobby_gateway.process.background import BackgroundTasks
 from lobby_gateway.process.lifecycle import Shutdown, announce
 from lobby_gateway.process.limits import MemoryWatch, ProcessLimits
 from lobby_gateway.process.seat_reports import GreeterReport
@@ -99,6 +100,7 @@ class Greeter:
         self._loop = asyncio.get_running_loop()
         self._started_at = self._loop.time()
         self._stats = ServiceStats()
+        self._background = BackgroundTasks()
         self._lag = metrics.LoopLag()
         self._services: dict[str, LobbyService] = {}
         self._capacity = ProcessCapacity(settings.limits.max_clients, settings.limits.max_memory)
@@ -124,11 +126,15 @@ class Greeter:
         registry = metrics.registry(metrics.GREETER, self._samples)
         self._admin = AdminServer(self._routes(registry), hosts=settings.admin_hosts)
         self.admin_port = await self._admin.start(settings.admin_host, settings.admin_port)
-        self._tasks.append(asyncio.create_task(self._lag.watch(), name="loop lag"))
+        self._tasks.append(self._background.spawn(self._lag.watch(), "loop lag"))
         self._tick_timer = self._loop.call_later(self._settings.tick_seconds, self._tick)
         if self._capacity.max_memory:
             self._memory.start()
         self._listener.start()
+
+    async def wait_failed(self) -> None:
+        """Waits until one of its tasks fails, which is a bug, and raises its exception."""
+        await self._background.wait_failed()
 
     async def stop(self) -> None:
         """Stops accepting clients, closes connected ones in batches, then the trunks, then the admin port."""
@@ -195,6 +201,7 @@ class Greeter:
             linger_seconds=self._settings.linger_seconds,
             capacity=self._capacity,
             flood=self._settings.limits.flood,
+            spawn=self._background.spawn,
         )
 
     def entry_removed(self, key: str) -> None:
@@ -284,14 +291,14 @@ async def serve(settings: GreeterSettings, source: DirectorySource, stopping: Sh
         extra = {"port": greeter.port, "admin_port": greeter.admin_port, "send_loop": SEND_LOOP}
         logger.info("listening", extra=extra)
         async with asyncio.TaskGroup() as tasks:
-            watcher = None
+            watching = [tasks.create_task(greeter.wait_failed(), name="bugs of the greeter")]
             if settings.token_key_file is not None:
                 keys = watch_keys(settings.token_key_file, settings.token_keys)
-                watcher = tasks.create_task(keys, name="watch token keys")
+                watching.append(tasks.create_task(keys, name="watch token keys"))
             await stopping.wait()
             logger.info("stopping", extra={"reason": stopping.reason})
-            if watcher is not None:
-                watcher.cancel()
+            for each in watching:
+                each.cancel()
     finally:
         await source.close()
         await greeter.stop()

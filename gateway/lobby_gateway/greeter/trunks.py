@@ -20,6 +20,7 @@ from lobby_gateway.clients.tokens import NamespaceKeys
 from lobby_gateway.errors import LobbyGatewayError, internal_error
 from lobby_gateway.greeter.router import PendingClient
 from lobby_gateway.greeter.seat_queue import ClaimRefusal, LobbyId, Waiter
+from lobby_gateway.process.background import Spawn
 from lobby_gateway.resource.spec import lobby_key
 from lobby_gateway.settings import TrunkConsumerSettings
 from lobby_gateway.trunk.consumer import TRUNK_CONSUMER_SETTINGS, SeatLedger, TrunkConsumer
@@ -306,6 +307,7 @@ class Trunk:
         replay: int,
         stats: BusStats,
         limits: QueueLimits,
+        spawn: Spawn,
         batch_seconds: float = 0.0,
         identity: Identity = digest,
         namespace: str = "",
@@ -328,9 +330,7 @@ class Trunk:
         self._groups: dict[int, Group] = {}
         self._observed = (0, 0)
         self._received_at = 0.0
-        self._opening = self._loop.create_task(
-            self._open(token_keys, lobby_key(namespace, lobby.name)), name=f"trunk to {lobby.name}"
-        )
+        self._opening = spawn(self._open(token_keys, lobby_key(namespace, lobby.name)), f"trunk to {lobby.name}")
 
     def __repr__(self) -> str:
         return f"<Trunk lobby={self.id.name} address={self.id.address} seats={self.seats}>"

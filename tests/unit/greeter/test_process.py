@@ -4,6 +4,7 @@ import asyncio
 import logging
 import random
 import signal
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -18,7 +19,9 @@ from websockets.exceptions import InvalidStatus
 
 from lobby_gateway import metrics
 from lobby_gateway.errors import UserError
-from lobby_gateway.greeter.process import Greeter
+from lobby_gateway.greeter.directory import Directory
+from lobby_gateway.greeter.process import Greeter, serve
+from lobby_gateway.process.lifecycle import Shutdown
 from lobby_gateway.process.seat_reports import GreeterReport
 from lobby_gateway.settings import ClientSettings
 
@@ -172,6 +175,31 @@ def test_it_closes_clients_in_batches_within_the_time_it_has(monkeypatch: pytest
             assert len(left) >= 3  # a busy machine may be late for one or two of them
             for client in clients:
                 await client.wait_closed()
+
+    run(main())
+
+
+class NoLobbies:
+    """A source of an empty directory."""
+
+    async def start(self, directory: Directory, _ended: Callable[[str], None]) -> None:
+        directory.update([])
+
+    async def close(self) -> None:
+        pass
+
+
+def test_a_bug_in_a_task_of_its_own_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(_: metrics.LoopLag) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(metrics.LoopLag, "watch", fail)
+    monkeypatch.setattr("lobby_gateway.greeter.process.announce", lambda **_: None)
+
+    async def main() -> None:
+        with pytest.RaisesGroup(ZeroDivisionError):
+            async with asyncio.timeout(10):
+                await serve(SETTINGS, NoLobbies(), Shutdown())
 
     run(main())
 

@@ -12,6 +12,7 @@ from lobby_gateway.clients.message_bus import BusStats
 from lobby_gateway.clients.tokens import NamespaceKeys, TokenKeys
 from lobby_gateway.greeter.seat_queue import ClaimRefusal, LobbyId
 from lobby_gateway.greeter.trunks import Group, Recent, Trunk
+from lobby_gateway.process.background import BackgroundTasks
 from lobby_gateway.trunk.position import NO_EPOCH, Position
 from lobby_gateway.websocket.frames import Batch, Opcode, frame
 
@@ -123,7 +124,14 @@ class Owner:
         self.lost.append((problem, come_back))
 
 
-def trunk_to(lobby: LobbyId, owner: Owner, *, replay: int = 0, keys: TokenKeys | None = None) -> Trunk:
+def trunk_to(
+    lobby: LobbyId,
+    owner: Owner,
+    *,
+    replay: int = 0,
+    keys: TokenKeys | None = None,
+    tasks: BackgroundTasks | None = None,
+) -> Trunk:
     keys = keys or TokenKeys([KEY])
     return Trunk(
         lobby,
@@ -133,6 +141,7 @@ def trunk_to(lobby: LobbyId, owner: Owner, *, replay: int = 0, keys: TokenKeys |
         replay=replay,
         stats=BusStats(),
         limits=QueueLimits(),
+        spawn=(tasks or BackgroundTasks()).spawn,
     )
 
 
@@ -260,6 +269,24 @@ def test_a_trunk_is_lost_if_opening_it_raises_an_unexpected_error(monkeypatch: p
         assert problem.startswith("internal error: LookupError in test_trunks.py:")
         assert come_back is False
         lobby.close()
+
+    run(main())
+
+
+def test_a_bug_in_taking_that_a_trunk_is_lost_is_the_greeters() -> None:
+    """Its clients would wait for another lobby for ever."""
+
+    class Buggy(Owner):
+        def trunk_lost(self, trunk: Trunk, problem: str, *, come_back: bool) -> None:
+            raise ZeroDivisionError
+
+    async def main() -> None:
+        lobby, tasks = Lobby(), BackgroundTasks()
+        lobby.close()
+        trunk_to(lobby.id, Buggy(), tasks=tasks)
+        with pytest.raises(ZeroDivisionError):
+            async with asyncio.timeout(10):
+                await tasks.wait_failed()
 
     run(main())
 

@@ -185,6 +185,8 @@ class AdminServer:
             pass  # the peer disconnected, was silent for too long, or does not read the response
         except asyncio.CancelledError:
             pass  # close() closes the connections, and `_make_room` some
+        except Exception:  # a bug, as in a handler; asyncio would log it without our formatter
+            logger.exception("a connection to the admin port failed", extra={"peer": peer})
         finally:
             self._tasks.pop(task, None)
             self._waiting.pop(task, None)

@@ -364,3 +364,18 @@ def test_a_peer_that_does_not_read_the_response_is_disconnected() -> None:
         await server.close()
 
     run(main())
+
+
+def test_a_bug_in_a_connection_is_logged_and_others_are_served(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        async with serving({("GET", "/echo"): echo}) as port:
+            with monkeypatch.context() as patch:
+                patch.setattr("lobby_gateway.http.admin._write", lambda *_, **__: 1 / 0)
+                assert await ask(port, get("/echo")) == b""
+            assert b" 200 " in await ask(port, get("/echo"))
+
+    run(main())
+    (line,) = caplog.records
+    assert (line.name, line.message) == ("lobby_gateway.http.admin", "a connection to the admin port failed")

@@ -1,7 +1,6 @@
 """The same bytes to every client that is ready: the innermost loop of the message bus, one system call for each client.
 
-It exists twice, with the same behavior: compiled (`_send_all.c`) if a C compiler was available at installation, and in
-Python. `LOBBY_PURE_PYTHON=1` in the environment selects the one in Python.
+It exists twice: compiled (`_send_all.c`) and in Python (see `process/compiled.py`).
 
 Every send ends a record (`MSG_EOR`). TCP does not transmit that, but it keeps Linux from appending the next message to one
 that it could not send yet, up to 64 KiB, although `TCP_NOTSENT_LOWAT` tells it to take no more.
@@ -9,11 +8,12 @@ that it could not send yet, up to 64 KiB, although `TCP_NOTSENT_LOWAT` tells it 
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Callable
 from itertools import repeat
 from typing import Any, Final, Protocol
+
+from lobby_gateway.process.compiled import if_compiled
 
 SEND_FLAGS: Final = socket.MSG_EOR
 """Flags of every send to a client."""
@@ -53,17 +53,13 @@ def send_all_in_python(clients: dict[int, HasSocket], data: bytes) -> list[tuple
     return [each for each in zip(clients, sent, strict=True) if each[1] != size]
 
 
-def _compiled() -> SendAll | None:
-    if os.environ.get("LOBBY_PURE_PYTHON"):
-        return None
-    try:
-        from lobby_gateway.clients._send_all import send_all  # noqa: PLC0415  optional
-    except ImportError:
-        return None
+def _load() -> SendAll:
+    from lobby_gateway.clients._send_all import send_all  # noqa: PLC0415  optional
+
     return send_all
 
 
-send_all_compiled: Final = _compiled()
+send_all_compiled: Final = if_compiled(_load)
 send_all: Final[SendAll] = send_all_compiled or send_all_in_python
 SEND_LOOP: Final = "compiled" if send_all_compiled else "python"
 """Which of the two is in use, for logs."""

@@ -204,7 +204,7 @@ def test_a_message_that_is_too_large_is_not_kept_and_that_is_said_once() -> None
             async with client(lobby.client_url()) as late:
                 await send(origin, {"seq": 1})
                 await late.has(subscribed(1), {"seq": 1})
-            (told,) = re.findall("(.*too large to be kept.*)", lobby.process.stderr.text)
+            (told,) = re.findall("(.*not kept for clients that join.*)", lobby.process.stderr.text)
             assert '"keep": "state"' in told
 
     run(main(), deadline=60)

@@ -43,7 +43,7 @@ from lobby_gateway.resource.spec import Lobby, OriginSpec
 from lobby_gateway.settings import KEPT, LobbySettings
 from lobby_gateway.trunk import records as trunk
 from lobby_gateway.trunk.identity import identity_of
-from lobby_gateway.trunk.kept import KeptFrame
+from lobby_gateway.trunk.kept import KeptFrame, NotKeptLog
 from lobby_gateway.trunk.position import Position
 from lobby_gateway.trunk.ring import MessageRing
 from lobby_gateway.trunk.server import TrunkServer
@@ -154,7 +154,7 @@ class LobbyProcess:
         self._forward_timer: asyncio.TimerHandle | None = None
         self._trunks: dict[TrunkServerConnection, None] = {}
         self._failed_trunks = RepeatedFailures(time.monotonic, lapses=True)
-        self._refused_to_keep: set[str] = set()  # names, for the log
+        self._not_kept = NotKeptLog()
         self._refused_requests = RepeatedFailures(time.monotonic, lapses=True)
         self._no_greeters = asyncio.Event()
         self._no_greeters.set()
@@ -408,10 +408,7 @@ class LobbyProcess:
         for each in list(self._trunks):  # before the messages are published that are yet to come
             each.send_kept()
         for name in kept.refused:
-            if name not in self._refused_to_keep:  # once, not for each message
-                self._refused_to_keep.add(name)
-                extra = {"lobby": self.name, "keep": name, "max_bytes": KEPT.bytes}
-                logger.warning("a message is not kept for clients that join: there is no room for it", extra=extra)
+            self._not_kept.tell(name, "there is no room for it", lobby=self.name, max_bytes=KEPT.bytes)
 
     def skip(self, count: int) -> None:
         """`count` messages of the stream will never come."""

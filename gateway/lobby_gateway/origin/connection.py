@@ -48,7 +48,7 @@ from lobby_gateway.process.repeated_failures import RepeatedFailures
 from lobby_gateway.process.seat_reports import OriginReport
 from lobby_gateway.resource.spec import OriginSpec
 from lobby_gateway.settings import ORIGIN, OriginSettings
-from lobby_gateway.trunk.kept import KeptFrame
+from lobby_gateway.trunk.kept import KeptFrame, NotKeptLog
 from lobby_gateway.websocket.client import Receiver, WebSocketClient, explain, open_websocket
 from lobby_gateway.websocket.client_handshake import ConnectFailedError, HandshakeRefusedError
 from lobby_gateway.websocket.frames import Batch, Opcode
@@ -148,7 +148,7 @@ class OriginConnection:
         self._forget = forget
         self._renew = renew
         self._keep = keep
-        self._too_large_to_keep: set[str] = set()  # names, for the log
+        self._not_kept = NotKeptLog()
         self._starved = starved
         self._was_starved = False
         self._open_timeout = open_timeout
@@ -501,12 +501,10 @@ class OriginConnection:
             self._finished.set_exception(error)
 
     def _keep_for_joiners(self, messages: Mapping[str, KeptFrame]) -> None:
-        """Passes on messages to be kept; logs once for each name that one is too large."""
+        """Passes on messages to be kept."""
         for name, each in messages.items():
-            if not each.frame and name not in self._too_large_to_keep:
-                self._too_large_to_keep.add(name)
-                extra = {"keep": name, "max_bytes": self._settings.kept_message_bytes}
-                logger.warning("origin: a message is too large to be kept for clients that join", extra=extra)
+            if not each.frame:
+                self._not_kept.tell(name, "it is too large", max_bytes=self._settings.kept_message_bytes)
         self._keep(messages)
 
     def _tell(self, what: str, message: str | bytes) -> None:

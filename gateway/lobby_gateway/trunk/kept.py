@@ -6,6 +6,7 @@ stream, it is kept from its place in the stream on: whoever joins before that ge
 
 from __future__ import annotations
 
+import logging
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,6 +15,8 @@ from typing import NamedTuple
 from lobby_gateway.settings import KEPT, KeptSettings
 from lobby_gateway.trunk.identity import digest
 from lobby_gateway.websocket.frames import AsideBatch, Batch, header_size
+
+logger = logging.getLogger(__name__)
 
 
 class KeptFrame(NamedTuple):
@@ -209,6 +212,28 @@ class KeptMessages:
             return False
         others = [len(each.frame) for each in self._changes.values() if each.frame and each.name != name]
         return len(others) < settings.messages and sum(others) + len(frame) <= settings.bytes
+
+
+class NotKeptLog:
+    """Logs that messages are not kept: once for each name, not for each message."""
+
+    __slots__ = ("_names",)
+
+    def __init__(self) -> None:
+        self._names: set[str] = set()
+
+    def tell(self, name: str, problem: str, **fields: object) -> None:
+        """The message of this name is not kept.
+
+        Args:
+            name: the name.
+            problem: why not.
+            fields: further fields of the line.
+        """
+        if name not in self._names:
+            self._names.add(name)
+            extra = {"keep": name, "problem": problem, **fields}
+            logger.warning("a message is not kept for clients that join", extra=extra)
 
 
 _DIGESTS_KEPT = 64

@@ -10,7 +10,7 @@ from tests.support.streams import numbered
 
 from lobby_gateway.settings import KeptSettings
 from lobby_gateway.trunk.identity import digest
-from lobby_gateway.trunk.kept import Change, KeptFrame, KeptMessages, Update
+from lobby_gateway.trunk.kept import Change, KeptFrame, KeptMessages, NotKeptLog, Update
 from lobby_gateway.websocket.frames import AsideBatch, Batch, Opcode, frame
 
 A, B, C = (frame(Opcode.TEXT, each) for each in (b"a", b"b", b"c"))
@@ -231,3 +231,10 @@ def test_how_far_ahead_a_message_is_depends_on_the_reader() -> None:
 def test_a_frame_is_within_a_limit_if_its_payload_is() -> None:
     frames = [KeptFrame(frame(Opcode.TEXT, b"a" * size), 3) for size in (200, 201)]
     assert [each.within(200) for each in frames] == [frames[0], KeptFrame(b"", 3)]
+
+
+def test_what_is_not_kept_is_logged_once_for_each_name(caplog: pytest.LogCaptureFixture) -> None:
+    log = NotKeptLog()
+    for name in ("x", "y", "x"):
+        log.tell(name, "it is too large", max_bytes=1)
+    assert [(each.__dict__["keep"], each.__dict__["max_bytes"]) for each in caplog.records] == [("x", 1), ("y", 1)]

@@ -147,11 +147,21 @@ def not_served_status(
         namespace: its namespace.
         generation: generation of the spec.
         at: as in `lobby_status`.
-        previous: the current status.
+        previous: the current status. Which lobbies there were, and until when attempts to connect count, stays: an operator
+            that serves the namespace again goes by it.
     """
+    previous = previous or {}
     path = ConditionState(reasons.PATH_NOT_SERVED, {"namespace": namespace})
     found = _with_kstatus((ConditionState(reasons.READY_NOT_SERVED), path), Observed())
-    return {"observedGeneration": generation, "conditions": _conditions(found, generation, previous, at)}
+    status: dict[str, Any] = {
+        "observedGeneration": generation,
+        "conditions": _conditions(found, generation, previous, at),
+    }
+    if lobbies := previous.get("lobbies"):
+        status["lobbies"] = [{"name": each["name"], "phase": each["phase"]} for each in lobbies]
+    if until := (previous.get("origin") or {}).get("connectsUntil"):
+        status["origin"] = {"connectsUntil": until}
+    return status
 
 
 def _open(lobby: LobbyState) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from lobby_operator.planner.status import (
     MAX_LISTED,
     PathClaim,
     invalid_spec_status,
+    listed_lobbies,
     lobby_status,
     not_served_status,
 )
@@ -461,6 +462,15 @@ def test_a_lobby_of_a_namespace_that_is_not_served_offers_nothing() -> None:
     assert "namespace lab are not served" in expect(made, reasons.PATH_NOT_SERVED)
     later = not_served_status("lab", 4, at=LATER, previous=made)
     assert {each["lastTransitionTime"] for each in later["conditions"]} == {THEN}
+
+
+def test_a_lobby_that_is_not_served_for_a_while_keeps_what_counts_for_its_limits() -> None:
+    before = status(observed(lobby_state(1, 5), lobby_state(2, 0)), connects_until=LATER)
+    made = not_served_status("lab", 3, at=THEN, previous=before)
+    jsonschema.validate(made, open_api_schema()["properties"]["status"])
+    assert listed_lobbies(made) == listed_lobbies(before) == {"prices-1", "prices-2"}
+    assert made["origin"] == {"connectsUntil": LATER}
+    assert not_served_status("lab", 3, at=LATER, previous=made) == made
 
 
 def _with_origin(index: int, state: OriginState, stream: StreamState, reason: str = "") -> LobbyState:

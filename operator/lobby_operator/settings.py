@@ -306,6 +306,8 @@ class KopfSettings:
             2,000 pods it takes 0.15 s of CPU time.
         relisted_seconds: time from a list of kopf's to the comparison that finds what was deleted before it. By then kopf has
             told all of it.
+        late_seconds: a process that is about to act reads what kopf has not told for this long, and restarts it. Kopf
+            usually tells within milliseconds.
         silent_seconds: kopf is restarted when the server has what it does not tell, and it has told nothing for this long.
             Longer than any wait between its requests.
         behind_seconds: kopf is restarted when it has not told of one object for this long, though it tells of others.
@@ -324,6 +326,7 @@ class KopfSettings:
     end_seconds: float = 3.0
     audit_seconds: float = 30.0
     relisted_seconds: float = 1.0
+    late_seconds: float = 1.0
     silent_seconds: float = 15.0
     behind_seconds: float = 60.0
     blind_seconds: float = 300.0

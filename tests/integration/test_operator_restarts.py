@@ -21,9 +21,9 @@ from tests.support.waiting import stays, until
 from tests.unit.operator.kube.support import LOBBIES_PATH, PODS_PATH, lobby_resource
 from tests.unit.operator.kube.support import running as running_task
 
-COUNT, SECONDS = 3, 5
+COUNT = 3
 LOBBIES = 3
-LATE_SECONDS = 1.0  # an attempt reaches the origin at most that much later than it was made
+LEASE = "/apis/coordination.k8s.io/v1/namespaces/system/leases/lobby-operator"
 RECONNECT = {"minMilliseconds": 50, "maxMilliseconds": 50, "jitter": "None"}
 
 
@@ -34,21 +34,28 @@ class Cluster:
         server: the server.
         kubelet: runs the lobbies.
         origin: it ends each connection at once, so that all lobbies always want the next one.
+        seconds: time in which it may have `COUNT` attempts to connect.
     """
 
-    def __init__(self, server: FakeKubeApi, kubelet: LobbyKubelet, origin: FakeOrigin, folder: Path) -> None:
+    def __init__(
+        self, server: FakeKubeApi, kubelet: LobbyKubelet, origin: FakeOrigin, folder: Path, seconds: int
+    ) -> None:
         self.server = server
         self.kubelet = kubelet
         self.origin = origin
+        self.seconds = seconds
         self._kubeconfig = server.write_kubeconfig(folder / "kubeconfig")
         self._key = folder / "key"
         self._key.write_text(secrets.token_hex(32))
 
     @contextlib.asynccontextmanager
-    async def operator(self) -> AsyncIterator[Process]:
+    async def operator(self, identity: str = "one") -> AsyncIterator[Process]:
         """An operator, which is killed at the end of the block."""
-        command = (sys.executable, "-m", "tests.support.operator_process", str(self._key), str(self.kubelet.port))
-        async with running("operator", *command, env={"KUBECONFIG": self._kubeconfig}, ends_with=None) as process:
+        module = (sys.executable, "-m", "tests.support.operator_process")
+        command = (*module, str(self._key), str(self.kubelet.port), identity)
+        async with running(
+            f"operator {identity}", *command, env={"KUBECONFIG": self._kubeconfig}, ends_with=None
+        ) as process:
             yield process
             process.send(signal.SIGKILL)
 
@@ -56,19 +63,30 @@ class Cluster:
         """Waits for more attempts to connect."""
         await self.origin.until_attempts(len(self.origin.attempts) + count, deadline=60)
 
+    async def reports(self) -> dict[str, Any]:
+        """What each lobby reports, by name."""
+        return {
+            name: (await web.get(f"http://{each.address}:{self.kubelet.port}/seats")).json()
+            for name, each in self.kubelet.lobbies.items()
+        }
+
     def lose_lobby(self, name: str) -> None:
         """A pod is gone, with its process."""
         self.server.remove(f"{PODS_PATH.format('shop')}/{name}")
+
+    def hand_lease_to(self, identity: str) -> None:
+        """Another identity holds the Lease from now on; empty: whoever takes it."""
+        self.server.put(LEASE, {"spec": {"holderIdentity": identity, "leaseDurationSeconds": 100}})
 
     def assert_within_limit(self) -> None:
         """No time has more attempts than the Lobby allows."""
         attempts = self.origin.attempts
         late = zip(attempts, attempts[COUNT:], strict=False)
-        assert all(after - before >= SECONDS - LATE_SECONDS for before, after in late), attempts
+        assert all(after - before >= self.seconds for before, after in late), attempts
 
 
 @contextlib.asynccontextmanager
-async def cluster(folder: Path) -> AsyncIterator[Cluster]:
+async def cluster(folder: Path, *, seconds: int = 5) -> AsyncIterator[Cluster]:
     async def end(_origin: FakeOrigin, record: ConnectionRecord) -> None:
         await record.server.close(1012)
 
@@ -81,7 +99,7 @@ async def cluster(folder: Path) -> AsyncIterator[Cluster]:
                 "url": origin.url,
                 "connect": "Always",
                 "reconnect": RECONNECT,
-                "limits": {"connects": {"count": COUNT, "seconds": SECONDS}},
+                "limits": {"connects": {"count": COUNT, "seconds": seconds}},
             },
             replicas=LOBBIES,
             maxReplicas=LOBBIES,
@@ -89,7 +107,7 @@ async def cluster(folder: Path) -> AsyncIterator[Cluster]:
         )
         server.put(f"{LOBBIES_PATH.format('shop')}/prices", lobby)
         async with running_task(kubelet.run()):
-            yield await asyncio.to_thread(Cluster, server, kubelet, origin, folder)
+            yield await asyncio.to_thread(Cluster, server, kubelet, origin, folder, seconds)
 
 
 @pytest.mark.timeout(180)
@@ -109,6 +127,29 @@ def test_killed_operators_and_lobbies_connect_no_more_often_than_allowed(tmp_pat
 
 
 @pytest.mark.timeout(120)
+def test_a_standby_that_missed_the_status_connects_no_more_often_than_allowed(tmp_path: Path) -> None:
+    """Its watch of Lobbies was blind while the other operator named the lobbies, and one of these ends before it acts."""
+
+    async def main() -> None:
+        async with cluster(tmp_path, seconds=15) as it:  # longer than it takes the standby to act
+            it.hand_lease_to("one")
+            async with it.operator("two") as standby:
+                await until(lambda: it.server.watches == 3, deadline=60, describe=standby.tail)
+                it.server.deafen("/lobbies")
+                async with it.operator("one"):
+                    await it.tries(COUNT)
+                reports = await it.reports()
+                it.lose_lobby(max(reports, key=lambda name: int(reports[name]["connects"])))
+                it.hand_lease_to("")
+                await until(lambda: standby.stderr.find('"active"'), deadline=60, describe=standby.tail)
+                it.server.end_watches()  # the next ones tell all
+                await it.tries(COUNT)
+            it.assert_within_limit()
+
+    asyncio.run(main())
+
+
+@pytest.mark.timeout(120)
 def test_a_lobby_that_the_stored_status_does_not_name_never_connects(tmp_path: Path) -> None:
     """If it ended together with the operator, nobody would know of its attempts."""
 
@@ -121,11 +162,8 @@ def test_a_lobby_that_the_stored_status_does_not_name_never_connects(tmp_path: P
             async with it.operator() as operator:
 
                 async def told() -> bool:
-                    lobbies = it.kubelet.lobbies.values()
-                    reports = [
-                        (await web.get(f"http://{each.address}:{it.kubelet.port}/seats")).json() for each in lobbies
-                    ]
-                    return len(reports) == LOBBIES and all(report["told"] > [0, 0] for report in reports)
+                    reports = await it.reports()
+                    return len(reports) == LOBBIES and all(each["told"] > [0, 0] for each in reports.values())
 
                 await until(told, deadline=60, describe=operator.tail)
                 await stays(lambda: it.origin.attempts == [], seconds=1.0, describe="a lobby connected")

@@ -92,7 +92,7 @@ class FakeKubeApi:
         self._events: list[Object] = []
         self._waiters: list[asyncio.Event] = []
         self._watch_end = 0
-        self._deaf_watches = 0  # number of the last watch that is deaf
+        self._deaf_watches: dict[str, int] = {}  # number of the last watch that is deaf, by a text in its path
         self._watch_numbers = itertools.count(1)
         self._site: web.TCPSite | None = None
         self._runner: web.AppRunner | None = None
@@ -163,9 +163,12 @@ class FakeKubeApi:
         self.oldest = self._version + 1
         self._version = next(self._versions)
 
-    def deafen(self) -> None:
-        """From now on, open watches tell nothing but bookmarks."""
-        self._deaf_watches = next(self._watch_numbers)
+    def deafen(self, path: str = "") -> None:
+        """From now on, open watches whose path contains a text tell nothing but bookmarks."""
+        self._deaf_watches[path] = next(self._watch_numbers)
+
+    def _is_deaf(self, number: int, path: str) -> bool:
+        return any(number <= last and text in path for text, last in self._deaf_watches.items())
 
     def send_event(self, event: Object) -> None:
         """Sends an event to all open watches."""
@@ -247,7 +250,7 @@ class FakeKubeApi:
                         wanted = wanted and self._fits(each["event"]["object"], asked)
                     else:
                         wanted = index >= begun
-                    if wanted and number > self._deaf_watches:
+                    if wanted and not self._is_deaf(number, asked.path):
                         await response.write(json.dumps(each["event"]).encode() + b"\n")
                 sent = len(self._events)
                 until = over if self.bookmark_seconds is None else min(over, loop.time() + self.bookmark_seconds)

@@ -1,9 +1,10 @@
 """An operator in a process of its own, which a test may kill.
 
-    python -m tests.support.operator_process TOKEN_KEY_FILE LOBBY_ADMIN_PORT
+    python -m tests.support.operator_process TOKEN_KEY_FILE LOBBY_ADMIN_PORT [IDENTITY]
 
 It runs the Lobbies of the namespace `shop` of the cluster that `KUBECONFIG` names. Unlike `python -m lobby_operator.kube` it
-finds the admin ports of lobbies where a test has put them.
+finds the admin ports of lobbies where a test has put them. The next process of an identity takes the Lease at once, as in a
+pod that is restarted.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from lobby_operator.kube.process import serve
 from lobby_operator.settings import OperatorSettings, PodSettings
 
 
-def main(key_file: str, lobby_admin_port: str) -> int:
+def main(key_file: str, lobby_admin_port: str, identity: str = "one") -> int:
     """Runs it; returns the exit code."""
     logs.configure("operator")
     crd()
@@ -26,7 +27,7 @@ def main(key_file: str, lobby_admin_port: str) -> int:
         pods=PodSettings(image="lobby:1", token_secret="token"),
         namespace="shop",
         own_namespace="system",
-        identity="one",  # the next process takes the Lease at once, as in a pod that is restarted
+        identity=identity,
         token_key_file=Path(key_file),
         admin_host="127.0.0.1",
         admin_port=0,

@@ -110,6 +110,25 @@ _ERRORS: Mapping[int, type[ApiError]] = {
 }
 
 
+def versions_of(answer: Mapping[str, Any], call: str) -> tuple[dict[str, str], str]:
+    """The `resourceVersion` of each object of a list by uid, and that of the list.
+
+    Args:
+        answer: the list.
+        call: what was called, for the error.
+
+    Raises:
+        UnreachableError: it is not a list.
+    """
+    try:
+        # Of no objects at all, the server writes null.
+        each = [item["metadata"] for item in answer["items"] or ()]
+        versions = {str(metadata["uid"]): str(metadata["resourceVersion"]) for metadata in each}
+        return versions, str(answer["metadata"]["resourceVersion"])
+    except (KeyError, TypeError) as error:
+        raise UnreachableError(call, message="the answer is not a list") from error
+
+
 @dataclass(frozen=True, slots=True)
 class _Call:
     """A call; its text is verb, resource and object.
@@ -221,14 +240,7 @@ class KubeApi:
         """
         query = {"labelSelector": labels, "resourceVersion": "0" if cached else ""}
         call = _Call("list", "GET", resource, namespace, query=query, accept=_METADATA_LIST, kept=_VERSION_FIELDS)
-        answer = await self._call(call)
-        try:
-            # Of no objects at all, the server writes null.
-            each = (item["metadata"] for item in answer["items"] or ())
-            versions = {str(metadata["uid"]): str(metadata["resourceVersion"]) for metadata in each}
-            return versions, str(answer["metadata"]["resourceVersion"])
-        except (KeyError, TypeError) as error:
-            raise UnreachableError(str(call), message="the answer is not a list") from error
+        return versions_of(await self._call(call), str(call))
 
     @property
     def server(self) -> str:

@@ -108,6 +108,14 @@ class ExactView:
             self._check_complete()
         return suspects
 
+    def lacks(self, listed: Mapping[str, str]) -> bool:
+        """Whether a list has an object, or a version of one, that is news here.
+
+        Args:
+            listed: versions by uid.
+        """
+        return any(self._lacks(uid, version) for uid, version in listed.items())
+
     def drop(self, gone: AbstractSet[str], version: str) -> list[Change]:
         """Drops objects that a consistent list does not have; returns the changes.
 

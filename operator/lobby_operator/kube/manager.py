@@ -90,7 +90,7 @@ class ControllerManager:
                 controller.wake()
 
     def pods_listed(self, namespace: str) -> None:
-        """All pods of lobbies in a namespace are known (empty: in all that may have them)."""
+        """All pods of lobbies in a namespace are known, as they are since this process may act."""
         if namespace not in self._pods_listed:
             self._pods_listed.add(namespace)
             for record in list(self.lobbies):
@@ -137,7 +137,9 @@ class ControllerManager:
     # Life cycle
 
     def start(self, term: int = 0) -> None:
-        """Starts reconciling; all Lobbies and greeters must be known. A Lobby waits until the pods in its namespace are.
+        """Starts reconciling; all Lobbies and greeters must be known, as they are since this process may act.
+
+        If the namespaces are named, a Lobby waits until the pods in its own are.
 
         Args:
             term: of the Lease.

@@ -95,18 +95,12 @@ class Operator:
             synced=manager.lobbies_listed,
             settings=settings.kopf,
         )
-        pods = [
-            Watch(
-                api,
-                PODS,
-                manager.pod_changed,
-                namespace=namespace,
-                labels=LOBBY_SELECTOR,
-                synced=partial(manager.pods_listed, namespace),
-                settings=settings.kopf,
+        self._pods = {
+            namespace: Watch(
+                api, PODS, manager.pod_changed, namespace=namespace, labels=LOBBY_SELECTOR, settings=settings.kopf
             )
             for namespace in settings.lobby_namespaces or (settings.namespace,)
-        ]
+        }
         greeters = Watch(
             api,
             PODS,
@@ -127,7 +121,7 @@ class Operator:
                 settings=settings.admission,
                 kopf_settings=settings.kopf,
             )
-        self._watches = (lobbies, *pods, greeters)
+        self._watches = (lobbies, *self._pods.values(), greeters)
         # One of several namespaces may be gone, or not grant its rights: the Lobbies of the others don't wait for its pods.
         self._needed_watches = (lobbies, greeters) if settings.lobby_namespaces else self._watches
         admin = routes(manager, self.lease, (api, lease_api), self._watches, ready=self.ready, alive=self.alive)
@@ -195,12 +189,25 @@ class Operator:
         await admission.run()
 
     async def _act(self) -> None:
+        """Begins to act, on nothing older than the Lease: until then, another may have changed anything."""
         await self.lease.acquired.wait()
-        for watch in self._needed_watches:
-            await watch.wait_synced()
-        self.manager.start(self.lease.term)
-        logger.info("active", extra=dict(self.manager.object_counts))
-        await self.manager.wait_failed()
+        later = [
+            self.manager.spawn(self._list_pods(namespace, watch), f"pods of {namespace}")
+            for namespace, watch in self._pods.items()
+            if watch not in self._needed_watches
+        ]
+        try:
+            await asyncio.gather(*(watch.catch_up() for watch in self._needed_watches))
+            self.manager.start(self.lease.term)
+            logger.info("active", extra=dict(self.manager.object_counts))
+            await self.manager.wait_failed()
+        finally:
+            for task in later:
+                task.cancel()
+
+    async def _list_pods(self, namespace: str, watch: Watch) -> None:
+        await watch.catch_up()
+        self.manager.pods_listed(namespace)
 
     async def _stop(self, tasks: list[asyncio.Task[None]]) -> None:
         """Stops acting, then releases the Lease, then ends the rest."""

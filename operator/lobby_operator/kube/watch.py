@@ -2,7 +2,7 @@
 
 What kopf has told is compared with lists of metadata (`exact_view.py`): at the start, after each list that kopf makes, and
 periodically. While the server is unreachable, the known objects are kept. Kopf is started once the objects can be listed, and
-again when it has ended or is blind.
+again when it has ended or is blind. Before a process begins to act, it catches up: what it knows may be old, if kopf is blind.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ import contextlib
 import logging
 import random
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 from lobby_gateway.process.backoff import Backoff
 from lobby_gateway.process.repeated_failures import RepeatedFailures
 from lobby_gateway.resource.list_watch import Change
-from lobby_operator.kube.client import ApiError, KubeApi
+from lobby_operator.kube.client import ApiError, KubeApi, versions_of
 from lobby_operator.kube.exact_view import ExactView
 from lobby_operator.kube.kopf_thread import KopfThread
 from lobby_operator.kube.names import Resource
@@ -72,6 +73,7 @@ class Watch:
         self._view = ExactView()
         self._synced = asyncio.Event()
         self._wake = asyncio.Event()
+        self._news = asyncio.Event()
         self._clock = asyncio.get_running_loop().time
         self._failures = RepeatedFailures(self._clock)
         self._audit_at = self._audited_at = self._told_at = self._started_at = self._clock()
@@ -79,6 +81,7 @@ class Watch:
         self._audit_backoff = Backoff(base=shortest, cap=longest, fraction=random.random)
         self._life_backoff = Backoff(base=shortest, cap=longest, fraction=random.random)
         self._kopf: KopfThread | None = None
+        self._blind: KopfThread | None = None  # found to be so before it was restarted
         self._ending: set[asyncio.Task[None]] = set()
         self._listed = False  # since kopf ended
         self._ends = RepeatedFailures(self._clock, lapses=True)
@@ -94,6 +97,21 @@ class Watch:
     async def wait_synced(self) -> None:
         """Waits until all objects are known."""
         await self._synced.wait()
+
+    async def catch_up(self) -> None:
+        """Returns once everything is known that the server had when this was called; tries until the server answers."""
+        await self.wait_synced()
+        settings = self._settings
+        backoff = Backoff(base=settings.min_backoff_seconds, cap=settings.max_backoff_seconds, fraction=random.random)
+        while True:
+            try:
+                await self._catch_up()
+            except ApiError as error:
+                self._set_problem(str(error))
+                await asyncio.sleep(backoff.next(floor=settings.min_backoff_seconds / 2))
+            else:
+                self._set_problem("")
+                return
 
     @property
     def lag_seconds(self) -> float:
@@ -154,10 +172,44 @@ class Watch:
         if suspects:
             # Confirmed by one list that is not from a cache, however many they are.
             listed, version = await self._api.list_versions(self._resource, self._namespace, labels=self._labels)
-            changes = self._view.drop(suspects - listed.keys(), version)
-            self.ghosts += len(changes)
-            self._notify(changes)
+            self._drop(suspects - listed.keys(), version)
         self._check_synced()
+
+    def _drop(self, gone: AbstractSet[str], version: str) -> None:
+        changes = self._view.drop(gone, version)
+        self.ghosts += len(changes)
+        self._notify(changes)
+
+    async def _catch_up(self) -> None:
+        before = self._view.uids
+        listed, version = await self._api.list_versions(self._resource, self._namespace, labels=self._labels)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.late_seconds):
+                while self._view.lacks(listed):
+                    self._news.clear()
+                    await self._news.wait()
+        if self._view.lacks(listed):
+            listed, version = await self._read_all()
+            self._blind = self._kopf
+            self._wake.set()
+        self._drop(before - listed.keys(), version)
+
+    async def _read_all(self) -> tuple[dict[str, str], str]:
+        """Takes all objects from a list, in pages; returns their versions by uid, and that of the list."""
+        listed: dict[str, str] = {}
+        kind = {"apiVersion": self._resource.api_version, "kind": self._resource.kind}  # a list's items lack them
+        after = ""
+        while True:
+            page = await self._api.list(
+                self._resource, self._namespace, labels=self._labels, limit=self._settings.page_size, after=after
+            )
+            versions, version = versions_of(page, f"list {self._resource.plural}")
+            listed |= versions
+            for item in page["items"] or ():
+                self._take(None, {**kind, **item})
+            after = page["metadata"].get("continue") or ""
+            if not after:
+                return listed, version
 
     def _set_problem(self, problem: str) -> None:
         fields = {"resource": self.name, "namespace": self._namespace or "all"}
@@ -179,7 +231,10 @@ class Watch:
             if self._listed and now >= self._started_at:
                 self._start_kopf()
         elif now >= self._restart_at():
-            self._end_kopf(self._kopf, f"it reports nothing of {self._view.untold} {self.name}")
+            reason = f"it reports nothing of {self._view.untold} {self.name}"
+            if self._kopf is self._blind:
+                reason = f"it did not report all {self.name} in time"
+            self._end_kopf(self._kopf, reason)
             self._after_life(self._kopf)
             self._kopf = None
 
@@ -188,6 +243,8 @@ class Watch:
         since, settings = self._view.behind_since, self._settings
         if self._kopf is None:
             return self._started_at if self._listed else float("inf")
+        if self._kopf is self._blind:
+            return self._started_at
         if since is None:
             return float("inf")
         silent_at = max(since, self._told_at, self._started_at) + settings.silent_seconds
@@ -227,6 +284,7 @@ class Watch:
         if now - self._started_at > self._settings.behind_seconds:
             self._life_backoff.reset()
         self._listed = False
+        self._blind = None
         self._audit_at = self._started_at = now + self._life_backoff.next()
         if (told := self._ends.failed(kopf.reason)) is not None:
             fields = {"resource": self.name, "namespace": self._namespace or "all", "restarts": self.restarts}
@@ -239,12 +297,16 @@ class Watch:
 
     def _told(self, kind: str | None, item: Mapping[str, Any]) -> None:
         self._told_at = self._clock()
+        self._take(kind, item)
+
+    def _take(self, kind: str | None, item: Mapping[str, Any]) -> None:
         try:
             changes = self._view.told(kind, item)
         except (KeyError, TypeError, AttributeError):
             logger.exception("can't read an object", extra={"resource": self.name})
             return
         self._notify(changes)
+        self._news.set()
         self._check_synced()
 
     def _notify(self, changes: list[Change]) -> None:

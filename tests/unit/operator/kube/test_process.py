@@ -52,6 +52,7 @@ from lobby_operator.settings import (
 
 PRICES = f"{LOBBIES_PATH.format('shop')}/prices"
 PODS = PODS_PATH.format("shop")
+LEASE = "/apis/coordination.k8s.io/v1/namespaces/system/leases/lobby-operator"
 CALLS = ApiSettings(request_seconds=2.0)
 QUICK = LeaseSettings(duration_seconds=3, deadline_seconds=2.5, renew_seconds=0.05)
 
@@ -237,6 +238,39 @@ def test_a_standby_writes_nothing_and_takes_over_at_once_when_the_other_stops() 
                 assert first.done()
                 await until(it.well)
                 assert it.kubelet.started == {"prices-1": 1}
+
+    run(main)
+
+
+def test_a_standby_whose_watches_are_blind_acts_on_what_the_server_has() -> None:
+    async def main(it: Cluster) -> None:
+        long = LeaseSettings(duration_seconds=100, deadline_seconds=90, renew_seconds=0.1)
+        it.server.put(PRICES, lobby_resource())
+        it.server.put(LEASE, {"spec": {"holderIdentity": "one", "leaseDurationSeconds": 100}})
+        acted_on: list[tuple[Any, set[str]]] = []
+        async with it.operator("two", lease=long) as (second, _, _stopping):
+            await until(lambda: second.ready() == "" and it.server.watches == 3)
+            it.server.deafen()
+            start = second.manager.start
+
+            def started(term: int) -> None:
+                start(term)
+                (record,) = second.manager.lobbies
+                (controller,) = second.manager._controllers.values()
+                assert controller.runtime is not None
+                acted_on.append((record.status, {*controller.runtime.poll_results()}))
+
+            second.manager.start = started  # type: ignore[method-assign]
+            async with it.operator("one", lease=long) as (_, first, stopping):
+                await until(it.well)
+                await quiet(it)
+                before = it.status
+                stopping.stop("the test says so")
+                await until(first.done)
+            await until(lambda: acted_on)
+            assert acted_on == [(before, {"prices-1"})]
+            await until(lambda: not second.manager.reconcilers[0].active)
+            assert it.kubelet.started == {"prices-1": 1}
 
     run(main)
 

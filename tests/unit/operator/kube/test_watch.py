@@ -306,6 +306,62 @@ def test_a_watch_that_lives_and_reports_nothing_makes_kopf_start_again() -> None
     run(main())
 
 
+def test_who_catches_up_knows_what_a_blind_kopf_has_not_told() -> None:
+    async def main() -> None:
+        settings = replace(QUICK, page_size=2, late_seconds=0.1)
+        async with watching(settings, namespace="shop") as (server, recorder, watch):
+            for number in range(5):
+                server.put(f"{SHOP}/a-{number}", pod())
+            await until(lambda: len(recorder.objects) == 5 and watch.synced and server.watches == 1)
+            server.deafen()
+            server.put(f"{SHOP}/a-0", pod(changed="yes"))
+            server.remove(f"{SHOP}/a-1")
+            server.put(f"{SHOP}/a-5", pod())
+            await watch.catch_up()
+            assert recorder.objects.keys() == {f"shop/a-{number}" for number in (0, 2, 3, 4, 5)}
+            assert recorder.objects["shop/a-0"]["metadata"]["labels"] == {"changed": "yes"}
+            assert recorder.objects["shop/a-5"]["kind"] == "Pod"
+            await until(lambda: watch.restarts == 1 and server.watches == 1)
+            server.put(f"{SHOP}/a-6", pod())
+            await until(lambda: "shop/a-6" in recorder.objects)
+            assert watch.restarts == 1
+
+    run(main())
+
+
+def test_who_catches_up_reads_no_object_that_kopf_tells_in_time() -> None:
+    async def main() -> None:
+        async with watching(replace(QUICK, late_seconds=30.0), namespace="shop") as (server, recorder, watch):
+            await until(lambda: watch.synced and server.watches == 1)
+            read = len(lists(server))
+            server.put(f"{SHOP}/a-1", pod())
+            await watch.catch_up()
+            assert recorder.objects.keys() == {"shop/a-1"}
+            assert (len(lists(server)), watch.restarts) == (read, 0)
+
+    run(main())
+
+
+def test_who_catches_up_waits_for_a_server_that_does_not_answer() -> None:
+    async def main() -> None:
+        async with watching(replace(QUICK, late_seconds=0.1), namespace="shop") as (server, recorder, watch):
+            await until(lambda: watch.synced and server.watches == 1)
+            server.deafen()
+            server.put(f"{SHOP}/a-1", pod())
+            server.instead = lambda _asked: status(503, "ServiceUnavailable", "the test says so")
+            async with asyncio.TaskGroup() as group:
+                task = group.create_task(watch.catch_up())
+                await until(lambda: watch.problem)
+                assert not task.done()
+                server.instead = lambda asked: web.json_response({}) if "continue" not in asked.query else None
+                await until(lambda: "not a list" in watch.problem)
+                server.instead = lambda _asked: None
+            assert recorder.objects.keys() == {"shop/a-1"}
+            assert watch.problem == ""
+
+    run(main())
+
+
 def test_it_is_stuck_if_starting_kopf_again_does_not_help() -> None:
     async def main() -> None:
         settings = KopfSettings(

@@ -11,6 +11,7 @@ from lobby_gateway.resource.spec import Placement
 from lobby_operator.planner.actions import Create, Delete, Drain
 from lobby_operator.planner.history import observe
 from lobby_operator.planner.origin_stream import has_stream
+from lobby_operator.planner.placement import measure_capacity
 from lobby_operator.planner.plan import plan
 from lobby_operator.planner.reasons import ACTION_REASONS, SCALING_BACKOFF, SCALING_UNREACHABLE, ActionReason
 from lobby_operator.planner.state import Phase, lobby_index
@@ -204,7 +205,7 @@ def the_plan_depends_on_its_input_alone(step: Step) -> None:
     """The same input gives the same plan; the order of lobbies does not matter."""
     readings = list(step.readings)
     random.Random(len(readings)).shuffle(readings)
-    observed = observe(
+    observed, capacity = observe(
         step.before,
         readings,
         waiting=step.observed.waiting,
@@ -215,6 +216,7 @@ def the_plan_depends_on_its_input_alone(step: Step) -> None:
         settings=step.settings,
     )
     assert observed == step.observed
+    assert capacity == measure_capacity(step.spec, observed, step.settings)
     assert plan(step.spec, observed, step.now, step.settings) == step.plan
 
 
@@ -232,7 +234,7 @@ def nothing_changes_before_wake_at(step: Step) -> None:
         now = min(step.now + 15.0, step.now + (horizon - step.now) * share)
         if until is not None and now > until - 1e-6:
             continue
-        observed = observe(
+        observed, capacity = observe(
             observed,
             step.readings,
             waiting=observed.waiting,
@@ -242,7 +244,7 @@ def nothing_changes_before_wake_at(step: Step) -> None:
             now=now,
             settings=step.settings,
         )
-        again = plan(step.spec, observed, now, step.settings)
+        again = plan(step.spec, observed, now, step.settings, capacity=capacity)
         assert again.actions == ()
         assert [lobby.name for lobby in again.open] == [lobby.name for lobby in step.plan.open]
 

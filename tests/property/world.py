@@ -277,7 +277,7 @@ class World:
         """Observes, plans, acts, and tells the greeters."""
         readings, self.expected = self.expected.overlay(self.readings(), self.now)
         before = self.observed
-        observed = observe(
+        observed, capacity = observe(
             before,
             readings,
             waiting=self.waiting,
@@ -288,7 +288,7 @@ class World:
             settings=self.settings,
         )
         self.observed = observed
-        planned = plan(self.spec, observed, self.now, self.settings)
+        planned = plan(self.spec, observed, self.now, self.settings, capacity=capacity)
         step = Step(self.spec, self.settings, before, readings, observed, planned, self.now, self)
         latest, self.planned = self.planned, self.stale
         self.join(self.arriving)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from lobby_gateway.process.backoff import ceiling
 from lobby_operator.planner.compaction import removable_empty, removable_sparse
 from lobby_operator.planner.origin_stream import stream_lost_at
-from lobby_operator.planner.placement import measure_capacity
+from lobby_operator.planner.placement import Capacity, measure_capacity
 from lobby_operator.planner.spec import PlannerSpec
 from lobby_operator.planner.stabilization_window import add, lowered
 from lobby_operator.planner.state import Failures, LobbyReading, LobbyState, Observed, Phase, StreamState, lobby_index
@@ -36,8 +36,8 @@ def observe(
     spec: PlannerSpec,
     now: float,
     settings: PlannerSettings | None = None,
-) -> Observed:
-    """Returns the observation at this moment.
+) -> tuple[Observed, Capacity]:
+    """Returns the observation at this moment, and the capacity that was measured from it.
 
     Args:
         before: the previous observation; None if the operator has just started.
@@ -75,7 +75,8 @@ def observe(
         failures=_failures(before, lobbies, spec, settings, now),
         moved_at=now if _moving(before, lobbies, lost) else before.moved_at,
     )
-    return _with_windows(observed, before, spec, settings, now)
+    capacity = measure_capacity(spec, observed, settings)
+    return _with_windows(observed, before, capacity, spec, now), capacity
 
 
 class _Liveness(NamedTuple):
@@ -313,14 +314,11 @@ def _start_failed(before: LobbyState, after: LobbyState | None, settings: Planne
     return before.ready_at is None or not due(before.ready_at, settings.min_ready_seconds, until)
 
 
-def _with_windows(
-    observed: Observed, before: Observed, spec: PlannerSpec, settings: PlannerSettings, now: float
-) -> Observed:
+def _with_windows(observed: Observed, before: Observed, capacity: Capacity, spec: PlannerSpec, now: float) -> Observed:
     """Adds how many lobbies could be removed, without those that have begun to drain since."""
     gone = {lobby.name for lobby in observed.in_phase(Phase.DRAINING, Phase.ENDING)}
     drained = [lobby for lobby in before.in_phase(Phase.READY) if lobby.name in gone]
     empty = sum(lobby.clients == 0 for lobby in drained)
-    capacity = measure_capacity(spec, observed, settings)
     return replace(
         observed,
         surplus=add(lowered(before.surplus, empty), now, len(removable_empty(spec, capacity)), spec.empty_seconds),

@@ -33,7 +33,7 @@ from lobby_operator.planner.actions import Action, Create, Delete, Drain, Reason
 from lobby_operator.planner.compaction import compact, drain_empty
 from lobby_operator.planner.history import failures_over_at
 from lobby_operator.planner.origin_stream import streaming_outdated
-from lobby_operator.planner.placement import late_seconds, measure_capacity, open_lobbies, unheard_patience
+from lobby_operator.planner.placement import Capacity, late_seconds, measure_capacity, open_lobbies, unheard_patience
 from lobby_operator.planner.plan_builder import PlanBuilder
 from lobby_operator.planner.reasons import (
     SCALING_BACKOFF,
@@ -84,7 +84,14 @@ class Plan:
         return self.open[0] if self.open else None
 
 
-def plan(spec: PlannerSpec, observed: Observed, now: float, settings: PlannerSettings | None = None) -> Plan:
+def plan(
+    spec: PlannerSpec,
+    observed: Observed,
+    now: float,
+    settings: PlannerSettings | None = None,
+    *,
+    capacity: Capacity | None = None,
+) -> Plan:
     """Returns what to do now.
 
     Args:
@@ -92,9 +99,11 @@ def plan(spec: PlannerSpec, observed: Observed, now: float, settings: PlannerSet
         observed: observed state, from `history.observe`.
         now: the time, on the clock of `observed`.
         settings: times and limits of the planner.
+        capacity: as `history.observe` measured it for the same spec and settings; None: it is measured here.
     """
     settings = settings or PlannerSettings()
-    builder = PlanBuilder(spec, settings, observed, measure_capacity(spec, observed, settings), now)
+    capacity = capacity or measure_capacity(spec, observed, settings)
+    builder = PlanBuilder(spec, settings, observed, capacity, now)
     if not observed.complete:
         return Plan(
             open=open_lobbies(builder.capacity),

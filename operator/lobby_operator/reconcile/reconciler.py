@@ -193,7 +193,7 @@ class Reconciler:
         ]
         taken = sum(report.clients - report.direct for report in reports)
         before, demand = self.observed, self._demand(taken)
-        self.observed = observe(
+        self.observed, capacity = observe(
             before,
             readings,
             waiting=demand.waiting,
@@ -203,7 +203,7 @@ class Reconciler:
             now=now,
             settings=self._planner_settings,
         )
-        self.planned = plan(self.spec, self.observed, now, self._planner_settings)
+        self.planned = plan(self.spec, self.observed, now, self._planner_settings, capacity=capacity)
         if self.planned.actions or _changing(before, self.observed):
             self._active_at = now
         complete = self.planned.complete

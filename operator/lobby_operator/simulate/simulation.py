@@ -276,7 +276,7 @@ class Simulation:
         taken = sum(each.report.clients for each in self._readings.values() if each.report is not None)
         demand = measure_demand({"greeters": PollResult(self._greeter_report(), self.now)}, "all", taken, self.now)
         readings, self._expected = self._expected.overlay(self._readings.values(), self.now)
-        self._observed = observe(
+        self._observed, capacity = observe(
             self._observed,
             readings,
             waiting=demand.waiting,
@@ -285,7 +285,7 @@ class Simulation:
             now=self.now,
             settings=self._planner,
         )
-        planned = plan(self.spec, self._observed, self.now, self._planner)
+        planned = plan(self.spec, self._observed, self.now, self._planner, capacity=capacity)
         self._expected = self._expected.expect(planned.actions, self.now)
         for action in planned.actions:
             self._in(self._settings.api_seconds, lambda action=action: self._act(action))  # type: ignore[misc]

@@ -253,7 +253,7 @@ def test_a_standby_whose_watches_are_blind_acts_on_what_the_server_has() -> None
             it.server.deafen()
             start = second.manager.start
 
-            def started(term: int) -> None:
+            def started(term: int = 0) -> None:
                 start(term)
                 (record,) = second.manager.lobbies
                 (controller,) = second.manager._controllers.values()

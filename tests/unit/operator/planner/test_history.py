@@ -22,7 +22,7 @@ class Track:
         self.spec = SPEC
 
     def see(self, at: float, *lobbies: LobbyReading, waiting: int = 0, lost: int = 0) -> Observed:
-        self.seen = observe(self.seen, lobbies, waiting=waiting, lost=lost, spec=self.spec, now=at, settings=TIMES)
+        self.seen, _ = observe(self.seen, lobbies, waiting=waiting, lost=lost, spec=self.spec, now=at, settings=TIMES)
         return self.seen
 
     def one(self, at: float, **fields: Any) -> LobbyState:

@@ -57,7 +57,7 @@ def names(lobbies: Iterable[LobbyState]) -> list[str]:
 
 
 def observed_with(spec: PlannerSpec, revision: str, before: Observed | None = None, **fields: Any) -> Observed:
-    return observe(before, [reading(1, revision=revision, **fields)], waiting=0, spec=spec, now=NOW)
+    return observe(before, [reading(1, revision=revision, **fields)], waiting=0, spec=spec, now=NOW)[0]
 
 
 def test_a_lobby_of_another_revision_is_outdated_from_the_moment_the_spec_changes() -> None:

@@ -468,7 +468,7 @@ def test_a_lobby_that_is_not_served_for_a_while_keeps_what_counts_for_its_limits
     before = status(observed(lobby_state(1, 5), lobby_state(2, 0)), connects_until=LATER)
     made = not_served_status("lab", 3, at=THEN, previous=before)
     jsonschema.validate(made, open_api_schema()["properties"]["status"])
-    assert listed_lobbies(made) == listed_lobbies(before) == {"prices-1", "prices-2"}
+    assert listed_lobbies(made) == listed_lobbies(before) == frozenset({"prices-1", "prices-2"})
     assert made["origin"] == {"connectsUntil": LATER}
     assert not_served_status("lab", 3, at=LATER, previous=made) == made
 

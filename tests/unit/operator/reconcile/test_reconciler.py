@@ -18,6 +18,7 @@ from lobby_gateway.resource.spec import Lobby
 from lobby_operator.local.lobby_sources import from_url
 from lobby_operator.planner.actions import Action, Create, Delete, Drain, Preconnect, Reason
 from lobby_operator.planner.demand import Demand
+from lobby_operator.planner.placement import Capacity, measure_capacity
 from lobby_operator.planner.reasons import ActionReason
 from lobby_operator.planner.state import LobbyReading, Phase
 from lobby_operator.reconcile.reconciler import Reconciler, act
@@ -139,6 +140,25 @@ def test_creates_a_lobby_reports_it_and_then_rests() -> None:
             assert made.reconciler.failures == 0
             assert 0 < made.reconciler.seconds < 10
             assert made.reconciler.passes == made.passes
+
+    run(main())
+
+
+def test_a_pass_measures_seats_and_clients_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = 0
+
+    def measure(*arguments: Any) -> Capacity:
+        nonlocal measured
+        measured += 1
+        return measure_capacity(*arguments)
+
+    for module in ("history", "plan"):
+        monkeypatch.setattr(f"lobby_operator.planner.{module}.measure_capacity", measure)
+
+    async def main() -> None:
+        async with reconciling() as made:
+            await until(lambda: made.passes > 3)
+            assert measured == made.passes
 
     run(main())
 

@@ -33,7 +33,7 @@ EXACT_SECONDS = 30.0
 IDLE = KopfSettings(idle_seconds=6.0)  # a watch that gets no answer counts as lost sooner than the default, 70 s
 AWARE = KopfSettings(idle_seconds=6.0, audit_seconds=5.0)
 
-SHORT_LEASE = LeaseSettings(duration_seconds=3, deadline_seconds=2.5, renew_seconds=0.1)
+SHORT_LEASE = LeaseSettings(duration_seconds=3, deadline_seconds=2.5, renew_seconds=0.5)
 
 _REASONS = {
     400: "BadRequest",

@@ -249,6 +249,13 @@ ORIGIN_IDLE = ConditionReason(
 ORIGIN_NO_LOBBY = ConditionReason(
     ConditionType.ORIGIN_CONNECTED, UNKNOWN, "NoLobby", "no lobby reports the state of its connection"
 )
+ORIGIN_NO_PERMIT = ConditionReason(
+    ConditionType.ORIGIN_CONNECTED,
+    FALSE,
+    "NoPermit",
+    "{count:# lobby with clients has|# lobbies with clients have} neither a stream nor a permit to connect "
+    "(origin.limits.connections); a lobby that does not answer may still be connected",
+)
 ORIGIN_CONNECTING = ConditionReason(ConditionType.ORIGIN_CONNECTED, FALSE, "Connecting", "{lobby} is connecting")
 ORIGIN_LOST = ConditionReason(
     ConditionType.ORIGIN_CONNECTED,
@@ -386,6 +393,7 @@ CONDITIONS: tuple[ConditionReason, ...] = (
         ORIGIN_NOT_RENEWED,
         ORIGIN_IDLE,
         ORIGIN_NO_LOBBY,
+        ORIGIN_NO_PERMIT,
         ORIGIN_CONNECTING,
         ORIGIN_LOST,
         ORIGIN_REFUSED,

@@ -280,7 +280,14 @@ def _origin(observed: Observed) -> ConditionState:
         return ConditionState(reasons.ORIGIN_CONNECTED, {"connected": len(connected)})
     if OriginState.CONNECTING in by_state:
         return ConditionState(reasons.ORIGIN_CONNECTING, {"lobby": by_state[OriginState.CONNECTING][0].name})
+    if starved := sum(bool(lobby.clients) and _may_not_connect(lobby) for lobby in reporting):
+        return ConditionState(reasons.ORIGIN_NO_PERMIT, {"count": starved})
     return ConditionState(reasons.ORIGIN_IDLE)
+
+
+def _may_not_connect(lobby: LobbyState) -> bool:
+    """Whether it has no stream, and others may have all connections that there may be."""
+    return lobby.stream is not None and not (lobby.stream.permit or lobby.stream.flowing)
 
 
 def _not_connected(reason: ConditionReason, lobbies: list[LobbyState]) -> ConditionState:

@@ -515,6 +515,19 @@ def test_without_any_connection_relayed_streams_are_nobodys() -> None:
     assert (found["status"], found["reason"]) == ("False", "Away")
 
 
+def test_clients_without_a_stream_while_the_holder_does_not_answer_are_not_said_to_be_none() -> None:
+    holder = lobby_state(1, 5, Phase.UNRESPONSIVE, stream=StreamState(flowing=True))
+    other = _with_origin(2, OriginState.IDLE, StreamState(permit=False))
+    found = condition(status(observed(holder, other)), ConditionType.ORIGIN_CONNECTED)
+    assert (found["status"], found["reason"]) == ("False", "NoPermit")
+    assert found["message"] == (
+        "1 lobby with clients has neither a stream nor a permit to connect (origin.limits.connections); a lobby that does "
+        "not answer may still be connected"
+    )
+    empty = replace(other, clients=0)
+    assert expect(status(observed(holder, empty)), reasons.ORIGIN_IDLE) == "there are no clients, so no lobby connects"
+
+
 def test_lobbies_beyond_the_budget_share_its_connections() -> None:
     holder = _with_origin(1, OriginState.CONNECTED, StreamState(flowing=True))
     others = [

@@ -141,6 +141,17 @@ class ExactViewMachine(RuleBasedStateMachine):
     def time_passes(self, seconds: float) -> None:
         self.now += seconds
 
+    @rule()
+    def catch_up(self) -> None:
+        """A list that is not from a cache says what is lacking, and that is read: then the view is the server."""
+        listed, version = self.server.listed()
+        before = self.view.uids
+        if self.view.lacks(listed):
+            for item in self.server.shown.values():
+                self._apply(self.view.told(None, item))
+        self._apply(self.view.drop(before - listed.keys(), str(version)))
+        assert self.objects == {f"shop/{name}": item for name, item in self.server.shown.items()}
+
     # Laws
 
     def _apply(self, changes: list[Change]) -> None:

@@ -291,6 +291,7 @@ class LobbyHost:
                 at=wall_clock.now(),
                 url=f"ws://{self._authority}",
                 previous=before,
+                problem=reconciler.problem,
             )
             self._print_scaling(name, _scaling(before), _scaling(self._statuses[name]))
         self._publish()

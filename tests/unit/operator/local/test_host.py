@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from tests.support import web
 from tests.support.waiting import until
 from websockets.asyncio.client import connect
@@ -124,6 +126,35 @@ def test_lobbies_are_added_for_more_clients_than_seats(tmp_path: Path) -> None:
             assert len(host.items()[0]["lobbies"]) >= 3
             for client in clients:
                 client.transport.abort()  # a close would wait for messages that nobody reads
+
+    run(main())
+
+
+def test_a_lobby_that_cannot_be_started_is_a_condition_until_it_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class NoChild:
+        @staticmethod
+        async def start(*_: object, **__: object) -> None:
+            raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    async def main() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr("lobby_operator.local.runtime.Child", NoChild)
+            async with hosting(tmp_path, "prices") as (host, _, screen):
+
+                def scaling() -> tuple[str, str]:
+                    conditions = host.items()[0]["status"].get("conditions") or ()
+                    return next(
+                        ((each["reason"], each["message"]) for each in conditions if each["type"] == "Scaling"),
+                        ("", ""),
+                    )
+
+                problem = "can't start prices-1: Resource temporarily unavailable; retrying"
+                await until(lambda: scaling() == ("Failing", problem), describe=lambda: str(scaling()))
+                assert any(line.endswith(f"prices: {problem}") for line in screen.lines)
+                patch.undo()
+                await until(lambda: scaling()[0] == "AsNeeded", describe=lambda: str(scaling()))
 
     run(main())
 

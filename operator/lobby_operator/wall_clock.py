@@ -20,12 +20,12 @@ def later(seconds: float) -> str:
 
 
 def seconds_until(time: str) -> float:
-    """Seconds until a time as `later` gives it; negative if it has passed.
+    """Seconds until a time as the Kubernetes API accepts it, also with fractions or another zone; negative if it has passed.
 
     Raises:
         ValueError: it is not such a time.
     """
-    return (datetime.strptime(time, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC) - datetime.now(UTC)).total_seconds()
+    return (datetime.fromisoformat(time).astimezone(UTC) - datetime.now(UTC)).total_seconds()
 
 
 def milliseconds() -> int:

@@ -182,7 +182,7 @@ def test_all_lobbies_together_connect_no_more_often_than_the_origin_allows(tmp_p
             origin_connect="Always",
             clients_seats=8,
         ) as (origin, up, swarm):
-            await origin.until_open(1, deadline=30)
+            await origin.until_connected(1, deadline=30)
             await swarm.connect_all(14)
             await swarm.each_has(50, deadline=40)  # before all have a connection of their own
             assert len(origin.open) < 4

@@ -373,9 +373,9 @@ class Continuity:
     async def reports(self) -> dict[str, dict[str, Any]]:
         """`/seats` of each lobby that answers."""
         found = {}
-        for name in self.lobbies():
-            with contextlib.suppress(OSError, LookupError, KeyError):
-                found[name] = await self.up.seats(name)
+        for name, pid in self.lobbies().items():
+            with contextlib.suppress(OSError, LookupError):
+                found[name] = await self.up.seats_of(pid)
         over = {name: report for name, report in found.items() if report["clients"] > report["seats"]}
         assert not over, f"overfilled: {summary(over)}"
         return found

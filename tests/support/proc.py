@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,33 +33,50 @@ class ProcessInfo:
 def process(pid: int) -> ProcessInfo | None:
     """One process; None if it has exited."""
     try:
-        stat = (_PROC / str(pid) / "stat").read_text()
-        command = (_PROC / str(pid) / "cmdline").read_bytes()
+        state, parent = _stat(pid)
+        command = _read(pid, "cmdline")
     except (FileNotFoundError, ProcessLookupError):
         return None
-    state, parent = stat.rpartition(")")[2].split()[:2]
     return ProcessInfo(
         pid=pid,
-        parent=int(parent),
+        parent=parent,
         state=state,
         command=tuple(part.decode(errors="replace") for part in command.split(b"\0")[:-1]),
     )
 
 
+def _read(pid: int, name: str) -> bytes:
+    """A file of a process; tests look at all processes many times a second, so without the comfort of `Path`."""
+    with open(f"/proc/{pid}/{name}", "rb", buffering=0) as file:  # noqa: PTH123
+        return file.readall()
+
+
+def _stat(pid: int) -> tuple[str, int]:
+    """State and parent of a process."""
+    state, parent = _read(pid, "stat").rpartition(b")")[2].split(None, 2)[:2]
+    return state.decode(), int(parent)
+
+
+def _pids() -> list[int]:
+    return [int(name) for name in os.listdir(_PROC) if name.isdigit()]  # noqa: PTH208
+
+
 def processes() -> list[ProcessInfo]:
     """All processes."""
-    return [found for name in _PROC.iterdir() if name.name.isdigit() and (found := process(int(name.name)))]
+    return [found for pid in _pids() if (found := process(pid))]
 
 
 def descendants(pid: int) -> list[ProcessInfo]:
     """All descendants of a process."""
-    everyone = processes()
+    children: dict[int, list[int]] = defaultdict(list)
+    for each in _pids():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            children[_stat(each)[1]].append(each)
     result: list[ProcessInfo] = []
-    parents = {pid}
+    parents = [pid]
     while parents:
-        children = [found for found in everyone if found.parent in parents]
-        result += children
-        parents = {found.pid for found in children}
+        parents = [child for parent in parents for child in children.get(parent, ())]
+        result += [found for child in parents if (found := process(child))]
     return result
 
 
@@ -66,7 +85,7 @@ def marked(mark: str) -> list[ProcessInfo]:
     result = []
     for found in processes():
         try:
-            environment = (_PROC / str(found.pid) / "environ").read_bytes()
+            environment = _read(found.pid, "environ")
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             continue  # exited meanwhile, or owned by another user
         if mark.encode() in environment and found.state != "Z":
@@ -116,12 +135,14 @@ class Connection:
     inode: int
 
 
-def connections() -> list[Connection]:
-    """All TCP sockets of this machine, IPv4 and IPv6."""
+def connections(*states: str) -> list[Connection]:
+    """All TCP sockets of this machine, IPv4 and IPv6; those in certain states, if any are given."""
     result = []
     for name in ("net/tcp", "net/tcp6"):
         for line in (_PROC / name).read_text().splitlines()[1:]:
             _, local, remote, state, *rest = line.split()
+            if states and state not in states:
+                continue
             result.append(
                 Connection(
                     local_port=int(local.rpartition(":")[2], 16),
@@ -135,7 +156,7 @@ def connections() -> list[Connection]:
 
 def established(port: int) -> int:
     """Number of established connections on a local port."""
-    return sum(1 for each in connections() if each.local_port == port and each.state == ESTABLISHED)
+    return sum(1 for each in connections(ESTABLISHED) if each.local_port == port)
 
 
 def socket_inodes(pid: int) -> set[int]:
@@ -158,4 +179,4 @@ def socket_inodes(pid: int) -> set[int]:
 def listening_ports(pid: int) -> list[int]:
     """TCP ports on which a process listens."""
     inodes = socket_inodes(pid)
-    return sorted({each.local_port for each in connections() if each.state == LISTEN and each.inode in inodes})
+    return sorted({each.local_port for each in connections(LISTEN) if each.inode in inodes})

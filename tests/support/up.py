@@ -60,6 +60,7 @@ class LobbyUp:
         self.process = process
         self.url = url
         self.admin = admin
+        self._admins: dict[int, str] = {}  # of its processes; to find a port costs much more than a request
 
     def at(self, path: str) -> str:
         """URL of another path on the same greeter."""
@@ -96,23 +97,29 @@ class LobbyUp:
 
     async def admin_of(self, pid: int) -> str:
         """`http://` address of the admin port of a lobby or greeter."""
+        if (known := self._admins.get(pid)) is not None:
+            return known
         for port in proc.listening_ports(pid):
             address = f"http://127.0.0.1:{port}"
             with contextlib.suppress(OSError):
                 answer = await web.get(f"{address}/healthz")
                 if answer.status == 200 and answer.body == b"ok\n":
+                    self._admins[pid] = address
                     return address
         raise LookupError(f"process {pid} has no admin port (yet): {self.process.tail()}")
 
     async def seats(self, name: str) -> dict[str, Any]:
         """Report of a lobby from `/seats`."""
-        address = await self.admin_of(self.lobby_processes()[name].pid)
-        report: dict[str, Any] = (await web.get(f"{address}/seats")).json()
+        return await self.seats_of(self.lobby_processes()[name].pid)
+
+    async def seats_of(self, pid: int) -> dict[str, Any]:
+        """Report of a lobby from `/seats`, by its process ID."""
+        report: dict[str, Any] = (await web.get(f"{await self.admin_of(pid)}/seats")).json()
         return report
 
     async def reports(self) -> dict[str, dict[str, Any]]:
         """`/seats` of every running lobby."""
-        return {name: await self.seats(name) for name in sorted(self.lobby_processes())}
+        return {name: await self.seats_of(each.pid) for name, each in sorted(self.lobby_processes().items())}
 
     async def until_clients(self, count: int, *, deadline: float = 20.0) -> dict[str, dict[str, Any]]:
         """Waits until `count` seats are taken in all lobbies together; returns their reports."""

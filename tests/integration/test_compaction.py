@@ -31,6 +31,7 @@ def test_nearly_empty_lobbies_drain_into_one(tmp_path: Path) -> None:
                 spareSeats=0,
                 waitSeconds=60,
                 emptySeconds=1,
+                drainSeconds=8,  # in half of which the clients move
                 compaction={"stabilizationSeconds": 2},
             )
             async with lobby_up("-f", lobby_file(tmp_path, resource)) as up, Swarm(up.url) as swarm:

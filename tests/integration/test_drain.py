@@ -40,7 +40,7 @@ def test_a_drain_without_a_valid_token_is_refused() -> None:
 def test_20_lobbies_of_25_clients_drain_into_one_without_disconnects() -> None:
     async def main() -> None:
         key = new_key()
-        resource_of = partial(lobby_resource, "prices")
+        resource_of = partial(lobby_resource, "prices", drainSeconds=8)  # in half of which the clients move
         async with (
             ticker(rate=5) as origin,
             lobby_processes(resource_of(origin.url), LOBBIES, key=key) as lobbies,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.support import web
@@ -32,16 +33,21 @@ async def until_scaling(up: LobbyUp, reason: str) -> str:
     return seen["message"]
 
 
+def prices(url: str) -> dict[str, Any]:
+    """The Lobby; its clients move within half of `drainSeconds`."""
+    return lobby_resource("prices", url, drainSeconds=8)
+
+
 @pytest.mark.timeout(240)
 def test_a_wrong_url_moves_nobody_and_a_right_one_moves_everybody(tmp_path: Path) -> None:
     async def main() -> None:
         async with ticker(rate=20) as first, ticker(rate=20) as second:
-            lobby_file(tmp_path, lobby_resource("prices", first.url))
+            lobby_file(tmp_path, prices(first.url))
             async with lobby_up("-f", str(tmp_path / "prices.yaml")) as up, Swarm(up.url) as swarm:
                 await swarm.connect_all(5)
                 await swarm.each_has(5)
                 (old,) = up.lobby_processes()
-                lobby_file(tmp_path, lobby_resource("prices", f"ws://127.0.0.1:{free_port()}"))
+                lobby_file(tmp_path, prices(f"ws://127.0.0.1:{free_port()}"))
                 message = await until_scaling(up, "RolloutStopped")
                 assert "prices-2, of the new revision, has no connection to its origin" in message
                 assert sorted(up.lobby_processes()) == [old, "prices-2"]
@@ -52,9 +58,9 @@ def test_a_wrong_url_moves_nobody_and_a_right_one_moves_everybody(tmp_path: Path
                 assert (len(swarm.open), swarm.gaps) == (6, 0), swarm.summary()
 
                 swarm.begin_stream()
-                lobby_file(tmp_path, lobby_resource("prices", second.url))
+                lobby_file(tmp_path, prices(second.url))
                 await until(lambda: sorted(up.lobby_processes()) == ["prices-3"], deadline=60)
-                assert (await up.seats("prices-3"))["clients"] == 6
+                await up.until_clients(6)  # on a busy machine some seats are taken twice for a moment
                 assert len(swarm.open) == 6, swarm.summary()
                 await swarm.each_gets(20)
 

@@ -186,7 +186,7 @@ def test_page_shows_a_drain_and_the_move_of_its_clients(tmp_path: Path) -> None:
         key = new_key()
         async with contextlib.AsyncExitStack() as stack:
             origin = await stack.enter_async_context(ticker(rate=50))
-            resource = lobby_resource("prices", origin.url)
+            resource = lobby_resource("prices", origin.url, drainSeconds=8)  # in half of which the clients move
             one = await stack.enter_async_context(lobby_process(resource, number=1, key=key))
             two = await stack.enter_async_context(lobby_process(resource, number=2, key=key))
             greeter = await stack.enter_async_context(greeter_process(key=key))

@@ -9,23 +9,26 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.support.continuity import continuity
 from tests.support.sockets import run
 
 CLIENTS = int(os.environ.get("CONTINUITY_CLIENTS", "60"))
-SEQUENCES = int(os.environ.get("CONTINUITY_SEQUENCES", "12"))
+SEQUENCES = int(os.environ.get("CONTINUITY_SEQUENCES", "8"))
 FIRST = int(os.environ.get("CONTINUITY_FIRST", "1"))
 LOBBIES = 5
 SEATS = max(4, CLIENTS * 512 // 2000)  # 2,000 clients nearly fill four lobbies of 512 seats; the fifth is empty
+DRAIN: dict[str, Any] = {} if CLIENTS >= 1000 else {"drainSeconds": 8}
+"""Few clients don't need the ten seconds over which a drain moves them by default; at most half of this is taken."""
 ORDERLY, LOST = 2.0, 5.0  # seconds of silence on a busy machine; docs/continuity.md has those of an idle one
 
 
 @pytest.mark.timeout(240)
 def test_clients_of_a_draining_lobby_notice_nothing(tmp_path: Path) -> None:
     async def main() -> None:
-        async with continuity(tmp_path, clients=CLIENTS, lobbies=LOBBIES, seats=SEATS) as running:
+        async with continuity(tmp_path, clients=CLIENTS, lobbies=LOBBIES, seats=SEATS, **DRAIN) as running:
             await running.drain(await running.busiest())
             await running.steady()
             await running.check("drain", silence=ORDERLY)
@@ -73,7 +76,14 @@ def test_clients_of_a_killed_lobby_continue_in_one_that_was_not_connected(tmp_pa
 def test_messages_that_differ_per_connection_are_the_same_by_their_identity(identity: str, tmp_path: Path) -> None:
     async def main() -> None:
         async with continuity(
-            tmp_path, clients=20, deflated=0, lobbies=3, seats=16, per_connection=True, origin_identity=identity
+            tmp_path,
+            clients=20,
+            deflated=0,
+            lobbies=3,
+            seats=16,
+            per_connection=True,
+            origin_identity=identity,
+            **DRAIN,
         ) as running:
             await running.drain(await running.busiest())
             await running.steady()
@@ -87,7 +97,7 @@ def test_messages_that_differ_per_connection_are_the_same_by_their_identity(iden
 @pytest.mark.timeout(300)
 def test_clients_notice_nothing_while_each_lobby_is_replaced(tmp_path: Path) -> None:
     async def main() -> None:
-        async with continuity(tmp_path, clients=CLIENTS, lobbies=LOBBIES, seats=SEATS) as running:
+        async with continuity(tmp_path, clients=CLIENTS, lobbies=LOBBIES, seats=SEATS, **DRAIN) as running:
             for lobby in running.lobbies():
                 if lobby in running.lobbies():  # an empty one may have gone by itself
                     await running.drain(lobby)
@@ -106,6 +116,7 @@ def test_clients_notice_nothing_while_sparse_lobbies_are_emptied_into_one(tmp_pa
         async with continuity(
             tmp_path, clients=0, deflated=0, lobbies=1, seats=seats,
             maxReplicas=lobbies, spareSeats=0, waitSeconds=60, emptySeconds=1, compaction={"stabilizationSeconds": 2},
+            **DRAIN,
         ) as running:  # fmt: skip
             staying = []
             for number in range(1, lobbies + 1):  # one lobby's worth at a time, so that it is known which has which
@@ -145,7 +156,7 @@ def test_clients_in_the_middle_of_a_frame_or_with_a_full_mailbox_lose_nothing(
 @pytest.mark.timeout(60 + 60 * SEQUENCES)
 def test_clients_notice_nothing_of_random_sequences_of_faults(tmp_path: Path) -> None:
     async def main() -> None:
-        async with continuity(tmp_path, clients=CLIENTS, lobbies=LOBBIES, seats=SEATS) as running:
+        async with continuity(tmp_path, clients=CLIENTS, lobbies=LOBBIES, seats=SEATS, **DRAIN) as running:
             for seed in range(FIRST, FIRST + SEQUENCES):
                 running.chance.seed(seed)
                 running.note(f"sequence {seed}")

@@ -32,12 +32,14 @@ def namespace_resource(name: str) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def namespace(name: str) -> Iterator[str]:
-    """A namespace that exists during the block."""
+    """A namespace that exists during the block. Nobody waits for its pods to end unless the same name is wanted again."""
+    if kubectl("get", "namespace", name, "--ignore-not-found", "-o", "jsonpath={.status.phase}") == "Terminating":
+        kubectl("wait", "--for=delete", f"namespace/{name}", "--timeout=180s", deadline=190)
     kubectl("apply", "-f", "-", stdin=json.dumps(namespace_resource(name)))
     try:
         yield name
     finally:
-        kubectl("delete", "namespace", name, "--wait=true", deadline=180)
+        kubectl("delete", "namespace", name, "--wait=false")
 
 
 def values(images: Images, lobby: Images) -> dict[str, Any]:
@@ -94,8 +96,8 @@ class Release:
         self.until_whole()
 
     def uninstall(self) -> None:
-        """`helm uninstall`."""
-        helm("uninstall", RELEASE, "--namespace", self.cluster.namespace, "--wait", "--timeout=120s")
+        """`helm uninstall`; waits for no pod to end."""
+        helm("uninstall", RELEASE, "--namespace", self.cluster.namespace)
 
     def answers(self) -> bool:
         """Whether a greeter answers at the clients' address."""
@@ -138,5 +140,4 @@ def release(api: Api, images: Images) -> Iterator[Release]:
             raise
         finally:
             if not ENVIRONMENT.keep:
-                kubectl("delete", "lobbies", "--all", "-n", NAMESPACE, "--wait=true", deadline=120)
                 installed.uninstall()

@@ -17,7 +17,7 @@ from tests.chart.helm import EVERYTHING, NAMESPACE, named, objects, pod_specs
 from lobby_gateway.metrics import GREETER
 from lobby_gateway.resource.schema import crd, validate_and_default
 from lobby_operator.kube import names
-from lobby_operator.kube.__main__ import parser, settings_of
+from lobby_operator.kube.command import parser, settings_of
 from lobby_operator.kube.handlers import ADMISSION_PATH
 from lobby_operator.settings import ORIGIN_DENY_CIDRS, AdmissionSettings, OperatorSettings, PodSettings, PolicySettings
 

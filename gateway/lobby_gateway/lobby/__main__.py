@@ -2,11 +2,12 @@
 
 import sys
 
-from lobby_gateway.process import unused_modules
+from lobby_gateway.process import early_end, unused_modules
 
-unused_modules.leave_out()  # before anything imports them
+early_end.end_early()
+unused_modules.leave_out()
 
-from lobby_gateway.lobby.command import main  # noqa: E402
+from lobby_gateway.lobby.command import main  # noqa: E402  # after both
 
 if __name__ == "__main__":
     sys.exit(main())

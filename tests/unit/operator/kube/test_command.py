@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from lobby_gateway.errors import UserError
-from lobby_operator.kube import __main__ as command
-from lobby_operator.kube.__main__ import main, parser, settings_of
+from lobby_operator.kube import command
+from lobby_operator.kube.command import main, parser, settings_of
 from lobby_operator.settings import ORIGIN_DENY_CIDRS, OperatorSettings, PolicySettings
 
 IMAGE = ["--lobby-image", "registry/lobby:1.0", "--token-key-file", __file__]

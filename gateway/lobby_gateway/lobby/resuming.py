@@ -92,9 +92,8 @@ class ResumingClients:
             self._join(client, [answer, *self._latest()])
             return
         # Those who have the stream are told what is kept where it breaks, so this one is, too.
-        broken = ring.broken_after(found.cursor, position.epoch)
-        if broken is None and not exact:
-            broken = found.cursor
+        breaks = ring.broken_after(found.cursor, position.epoch)
+        broken = breaks.last if breaks is not None else None if exact else found.cursor
         before = [chunk.batch for chunk in missed if broken is None or chunk.cursor_after <= broken]
         after = [chunk.batch for chunk in missed[len(before) :]]
         kept = ring.kept.first(after, cursor=ring.cursor) if broken is not None else []

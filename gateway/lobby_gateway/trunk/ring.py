@@ -75,6 +75,13 @@ class Wait:
     grace: float = 0.0
 
 
+class Breaks(NamedTuple):
+    """The cursors of the first and the last place, behind another one, where the stream broke."""
+
+    first: int
+    last: int
+
+
 class _Span(NamedTuple):
     """Messages of one epoch without a gap, from cursor `start` and `offset` to the start of the next span."""
 
@@ -313,8 +320,8 @@ class MessageRing(BatchLog):
         """Whether places of an epoch are found by their offset."""
         return epoch != NO_EPOCH and any(span.epoch == epoch for span in self._spans)
 
-    def broken_after(self, cursor: int, epoch: int) -> int | None:
-        """Where the stream last broke behind a place that was found; None: it goes on without a break.
+    def broken_after(self, cursor: int, epoch: int) -> Breaks | None:
+        """Where the stream broke behind a place that was found; None: it goes on without a break.
 
         Args:
             cursor: the place.
@@ -322,12 +329,16 @@ class MessageRing(BatchLog):
         """
         if epoch == self.epoch:
             return None
-        start = self.cursor
+        last = self.cursor
         for span in reversed(self._spans):
             if span.epoch != self.epoch:
                 break
-            start = span.start
-        return start if start >= cursor else None
+            last = span.start
+        if last < cursor:
+            return None
+        here = epoch if self.has(epoch) else self._span_at(cursor).epoch
+        first = next((span.start for span in self._spans if span.start >= cursor and span.epoch != here), last)
+        return Breaks(first, last)
 
     def locate(self, cursor: int) -> tuple[int, int]:
         """Epoch and offset of the message at a cursor, or of the next message.

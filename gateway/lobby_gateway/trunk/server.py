@@ -41,7 +41,7 @@ from lobby_gateway.trunk.records import (
     Welcome,
     decode,
 )
-from lobby_gateway.trunk.ring import Chunk, Exact, Live, MessageRing, Wait
+from lobby_gateway.trunk.ring import Breaks, Chunk, Exact, Live, MessageRing, Wait
 
 TRUNK_SERVER_SETTINGS = TrunkServerSettings()
 
@@ -211,7 +211,7 @@ class TrunkServer:
 
     __slots__ = (
         "_answers",
-        "_broken_at",
+        "_broken",
         "_due",
         "_hello",
         "_kept",
@@ -262,7 +262,7 @@ class TrunkServer:
         self._status_at = now + settings.status_seconds
         self._due = 0
         self._kept = 0  # number of the latest change of what is kept that was sent
-        self._broken_at: int | None = None  # where the stream broke that the consumer continues before that
+        self._broken: Breaks | None = None  # where the stream broke that the consumer continues before that
         self._woken = now
 
     @property
@@ -455,7 +455,7 @@ class TrunkServer:
             if isinstance(outcome, Exact):
                 reason = LiveReason.NONE
                 cursor, place = outcome.cursor, _place(ring, hello.position, outcome.cursor)
-                self._broken_at = ring.broken_after(cursor, hello.position.epoch)
+                self._broken = ring.broken_after(cursor, hello.position.epoch)
             else:
                 reason = outcome.reason
                 if reason == LiveReason.GONE and ring.oldest <= outcome.cursor < ring.cursor:
@@ -489,14 +489,16 @@ class TrunkServer:
     def _all_kept(self) -> Iterator[Kept]:
         """What is kept for clients that join. Nobody has the stream yet who could be told, unless it breaks later."""
         self._kept = self._ring.kept.newest
-        if self._broken_at is not None:
+        first_break = None
+        if self._broken is not None:
             self._due |= _KEPT
+            first_break = self._broken.first
         for change in self._ring.kept:
-            if change.frame and not change.is_behind(self._broken_at):
+            if change.frame and not change.is_behind(first_break):
                 yield Kept(change.name, change.frame, ahead=change.ahead_of(self._stream.cursor))
 
-    def _tell_kept(self, broken_at: int) -> Parts | None:
-        """What is kept since a break before which the consumer continued, for those who have the stream there.
+    def _tell_missed(self, first_break: int) -> Parts | None:
+        """What is kept since the breaks that the consumer missed, for those who have the stream at the last of them.
 
         What a later break changed is told where that is.
         """
@@ -504,7 +506,7 @@ class TrunkServer:
         records = [
             Kept(change.name, change.frame, tell=True, ahead=change.ahead_of(cursor)).encode()
             for change in self._ring.kept
-            if change.is_behind(broken_at) and not (change.tell and change.number > self._kept)
+            if change.is_behind(first_break) and not (change.tell and change.number > self._kept)
         ]
         self._answers.extend(records)
         return (self._answers.popleft(), b"") if records else None
@@ -514,11 +516,11 @@ class TrunkServer:
 
         A message that is part of the stream comes before the stream gets there, so that whoever joins behind it has it.
         """
-        if self._broken_at is not None:
-            if self._stream.cursor < self._broken_at:
-                return None, self._broken_at
-            broken_at, self._broken_at = self._broken_at, None
-            if (told := self._tell_kept(broken_at)) is not None:
+        if self._broken is not None:
+            if self._stream.cursor < self._broken.last:
+                return None, self._broken.last
+            first_break, self._broken = self._broken.first, None
+            if (told := self._tell_missed(first_break)) is not None:
                 return told, None
         change = self._ring.kept.next_change(self._kept)
         if change is None:

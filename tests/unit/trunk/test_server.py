@@ -979,6 +979,22 @@ def test_a_lobby_that_missed_a_break_is_told_of_the_next_one_where_that_is() -> 
     assert shown(records) == [[3], Kept("y", B, tell=True), [4, 5], Kept("x", C, tell=True), [6]]
 
 
+def test_a_lobby_that_missed_two_breaks_is_told_at_the_last_what_is_kept_since_the_first() -> None:
+    lobby = Lobby(2)
+    keep(lobby, x=A, z=A)
+    lobby.publish(2)
+    lobby.ring.begin_epoch(2)
+    keep(lobby, tell=True, x=B)
+    lobby.publish(2)
+    lobby.ring.begin_epoch(3)
+    keep(lobby, tell=True, x=B)  # the same once more, which is no change
+    lobby.publish(1)
+    lobby.receive(relay_at(3))
+    before, welcome, *rest = lobby.rest()
+    assert (before, type(welcome)) == (Kept("z", A), Welcome)
+    assert shown(rest) == [[3], [4, 5], Kept("x", B, tell=True), [6]]
+
+
 def test_a_lobby_at_the_end_of_a_stream_that_broke_before_is_told_nothing() -> None:
     lobby = Lobby(2)
     lobby.ring.begin_epoch(2)

@@ -209,7 +209,6 @@ class LobbySettings(NamedTuple):
         relay: settings of streams from and to other lobbies.
         ring_messages: most messages kept for replay, resuming and slow greeters.
         ring_bytes: most bytes of them: an upper bound on this memory, however fast the origin is.
-        replay_bytes: most bytes of messages sent to a client that joins: all that the ring holds.
         subprotocol_wait_seconds: how long a client that offers a subprotocol of the origin is kept waiting for the origin to
             choose one, since it is to be told the same. Connecting rarely takes longer; after that it gets none.
         resume_wait_seconds: how long a direct client waits to resume if its place may be ahead of this lobby; as on a trunk.
@@ -231,7 +230,6 @@ class LobbySettings(NamedTuple):
     relay: RelaySettings = RELAY
     ring_messages: int = 16384
     ring_bytes: int = 8 << 20
-    replay_bytes: int = 8 << 20
     subprotocol_wait_seconds: float = 5.0
     resume_wait_seconds: float = 1.0
     resume_poll_seconds: float = 0.05

@@ -25,7 +25,11 @@ def seconds_until(time: str) -> float:
     Raises:
         ValueError: it is not such a time.
     """
-    return (datetime.fromisoformat(time).astimezone(UTC) - datetime.now(UTC)).total_seconds()
+    try:
+        at = datetime.fromisoformat(time.upper()).astimezone(UTC)  # `t` and `z` are accepted, too
+    except OverflowError as error:
+        raise ValueError(f"{time} is too long ago, or too late") from error
+    return (at - datetime.now(UTC)).total_seconds()
 
 
 def milliseconds() -> int:

@@ -173,7 +173,11 @@ class AdminServer:
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101  # a callback of start_server runs in a task
-        peer = address_key(writer.get_extra_info("peername")[0])
+        address = writer.get_extra_info("peername")
+        if address is None:  # it was reset before it was accepted
+            writer.transport.abort()
+            return
+        peer = address_key(address[0])
         try:
             if self._make_room(peer):
                 self._tasks[task] = peer

@@ -321,7 +321,7 @@ class LobbyHandshakes:
     def _latest(self) -> list[Batch]:
         """What a client that joins gets first."""
         cursor = self._ring.replay_from(self._lobby.spec.clients.replay)
-        replay = [chunk.batch for chunk in self._ring.since(cursor, self._settings.replay_bytes)]
+        replay = [chunk.batch for chunk in self._ring.since(cursor, self._ring.max_bytes)]
         return [*self._ring.kept.first(replay, cursor=self._ring.cursor, start=cursor), *replay]
 
 

@@ -50,7 +50,7 @@ class CollectedKeep(NamedTuple):
     Attributes:
         frame: see `KeptFrame`.
         at: cursor of `Source.collected` behind it, if it is part of the stream; 0 otherwise.
-        told_at: the same where the source's stream broke, and its clients were told; None: they were not.
+        told_at: cursor of `Source.collected` at the break where the source's own clients were told; None: they were not.
     """
 
     frame: bytes
@@ -789,14 +789,14 @@ class StreamSources:
             for chunk in chunks:
                 if epoch is not None and chunk.epoch != epoch:
                     self._break()
-                self._tell_kept(breaks, cursor)
+                self._tell_where_broken(breaks, cursor)
                 epoch, cursor = chunk.epoch, chunk.cursor_after
                 self._commands.append(Publish(chunk.batch))
         if epoch is not None and epoch != collected.epoch:
             self._break()  # what comes next does not follow the last of these
-        self._tell_kept(breaks, cursor)
+        self._tell_where_broken(breaks, cursor)
 
-    def _tell_kept(self, breaks: dict[int, dict[str, KeptFrame]], cursor: int) -> None:
+    def _tell_where_broken(self, breaks: dict[int, dict[str, KeptFrame]], cursor: int) -> None:
         if kept := breaks.pop(cursor, None):
             self._commands.append(Keep(kept, tell=True))
 

@@ -230,7 +230,7 @@ def _terminal_columns() -> int:
         return int(given)
     try:
         return os.get_terminal_size(sys.stdout.fileno()).columns or 80
-    except (OSError, ValueError):  # not a terminal, or closed
+    except (AttributeError, OSError, ValueError):  # closed (then Python has None for it), or not a terminal
         return 80
 
 

@@ -178,7 +178,7 @@ class LobbyController:
             revision=self.runtime.revision,
             term=self._context.term,
             peer_settings=self._settings.peers,
-            earlier=_earlier_connects(record.status),
+            earlier=_earlier_connects(record.status, lobby),
             recorded=self._recorded,
         )
         self._tasks += [
@@ -289,8 +289,14 @@ class LobbyController:
         self.status_writer.set(status)
 
 
-def _earlier_connects(status: Mapping[str, Any]) -> EarlierConnects:
+def _earlier_connects(status: Mapping[str, Any], lobby: Lobby) -> EarlierConnects:
     """What the status says of attempts to connect that an earlier lobby host counted."""
     until = (status.get("origin") or {}).get("connectsUntil", "")
-    seconds = wall_clock.seconds_until(until) if until else 0.0
+    seconds = 0.0
+    try:
+        seconds = wall_clock.seconds_until(until) if until else 0.0
+    except ValueError:  # someone else wrote it; then as if the last attempt were now
+        limit = lobby.spec.origin.limits.connects
+        seconds = float(limit.seconds) if limit is not None else 0.0
+        logger.warning("can't read status.origin.connectsUntil", extra={"lobby": lobby.key, "value": until[:100]})
     return EarlierConnects(listed_lobbies(status), asyncio.get_running_loop().time() + seconds)

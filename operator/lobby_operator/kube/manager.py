@@ -165,7 +165,7 @@ class ControllerManager:
         )
 
     async def wait_failed(self) -> None:
-        """Waits until a task of a controller fails, and raises its exception."""
+        """Waits until any of its tasks fails, and raises its exception."""
         await self._tasks.wait_failed()
 
     async def close(self) -> None:

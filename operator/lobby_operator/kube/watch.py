@@ -189,9 +189,9 @@ class Watch:
                     self._news.clear()
                     await self._news.wait()
         if self._view.lacks(listed):
-            listed, version = await self._read_all()
             self._blind = self._kopf
             self._wake.set()
+            listed, version = await self._read_all()
         self._drop(before - listed.keys(), version)
 
     async def _read_all(self) -> tuple[dict[str, str], str]:

@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lobby_gateway.errors import LobbyGatewayError
+from lobby_gateway.errors import LobbyGatewayError, internal_error
 from lobby_gateway.websocket import proxy
 
 logger = logging.getLogger(__name__)
@@ -104,6 +104,8 @@ class Child:
         ]
         if log is not None:
             child._tasks.append(asyncio.create_task(child._read_errors(log), name=f"log of {name}"))
+        for task in child._tasks:
+            task.add_done_callback(child._task_ended)
         child._exited = asyncio.create_task(child._wait(), name=f"exit of {name}")
         return child
 
@@ -172,15 +174,20 @@ class Child:
         code = await self._process.wait()
         for task in self._tasks[1:2]:  # it no longer reads its input; its output is read to the end
             task.cancel()
-        ended = await asyncio.gather(*self._tasks, return_exceptions=True)
-        for bug in (each for each in ended if isinstance(each, Exception)):
-            raise bug
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         if not self._announced.done():
             self._announced.set_exception(
                 ChildFailedError(f"{self.name} exited before it listened: {describe_exit(code)}")
             )
             self._announced.exception()  # marks it as retrieved, in case nobody awaits it
         return code
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        """Kills it if its pipes are no longer served because of a bug: it would soon wait for them for ever."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            extra = {"child": self.name, "pid": self.pid}
+            logger.critical("killed: %s", internal_error(error), exc_info=error, extra=extra)
+            self.kill()
 
     async def _read_output(self) -> None:
         assert self._process.stdout is not None  # noqa: S101  # a pipe was asked for

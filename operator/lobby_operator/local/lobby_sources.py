@@ -229,5 +229,5 @@ class DemoOrigin:
             await asyncio.sleep(self._settings.demo_restart_seconds)
             try:
                 await self._start()
-            except ChildFailedError as error:
+            except (ChildFailedError, OSError, ValueError, TypeError, KeyError) as error:  # it may be too busy, or full
                 logger.warning("the demo's origin failed to start", extra={"problem": str(error)})

@@ -31,6 +31,8 @@ ALONE = {
 }
 """The files in `tests/cluster` itself that run alone, and why; all in its folders do."""
 LOOK_EVERY = 0.2
+OTHERS_SECONDS = 400.0
+_GIVEN_UP = "given up"
 
 
 def is_one_of_several() -> bool:
@@ -107,10 +109,19 @@ class Finished:
         with locked(self._path) as file:
             file.write(f"{test}\n")
 
-    def wait(self, tests: set[str]) -> None:
-        """Waits until these are over; the timeout of the test that waits limits that."""
+    def wait(self, tests: set[str], *, seconds: float = OTHERS_SECONDS) -> None:
+        """Waits until these are over.
+
+        Raises:
+            TimeoutError: they are not in time, perhaps because a process crashed. All who wait later get that at once.
+        """
+        end = time.monotonic() + seconds
         while True:
             with locked(self._path) as file:
-                if tests <= set(file.read().splitlines()):
+                over = set(file.read().splitlines())
+                if tests <= over:
                     return
+                if _GIVEN_UP in over or time.monotonic() > end:
+                    file.write(f"{_GIVEN_UP}\n")
+                    raise TimeoutError(f"not over yet: {', '.join(sorted(tests - over))}")
             time.sleep(LOOK_EVERY)

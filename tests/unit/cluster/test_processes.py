@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+import pytest
 from tests.cluster.support.processes import Finished, Users
 
 SECONDS = 10.0
@@ -50,3 +51,13 @@ def test_a_wait_ends_once_all_tests_are_over(tmp_path: Path) -> None:
     finished.add("two")
     waiting.join(SECONDS)
     assert not waiting.is_alive()
+
+
+def test_a_wait_that_took_too_long_is_an_error_that_others_get_at_once(tmp_path: Path) -> None:
+    finished = Finished(tmp_path / "finished")
+    with pytest.raises(TimeoutError, match="not over yet: one"):
+        finished.wait({"one"}, seconds=0)
+    with pytest.raises(TimeoutError):
+        Finished(tmp_path / "finished").wait({"one"}, seconds=SECONDS)
+    finished.add("one")
+    finished.wait({"one"})

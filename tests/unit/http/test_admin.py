@@ -379,3 +379,30 @@ def test_a_bug_in_a_connection_is_logged_and_others_are_served(
     run(main())
     (line,) = caplog.records
     assert (line.name, line.message) == ("lobby_gateway.http.admin", "a connection to the admin port failed")
+
+
+def test_a_connection_that_was_reset_before_it_was_accepted_is_dropped(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        server = AdminServer({})
+        reader = asyncio.StreamReader()
+        transport = ResetTransport()
+        writer = asyncio.StreamWriter(
+            transport, asyncio.StreamReaderProtocol(reader), reader, asyncio.get_running_loop()
+        )
+        await server._connected(reader, writer)
+        assert transport.aborted
+
+    run(main())
+    assert caplog.text == ""
+
+
+class ResetTransport(asyncio.Transport):
+    """Of a connection whose peer is no longer known."""
+
+    aborted = False
+
+    def abort(self) -> None:
+        self.aborted = True
+
+    def is_closing(self) -> bool:
+        return self.aborted

@@ -29,5 +29,14 @@ def test_a_time_in_another_zone_is_the_same_time() -> None:
     assert 50 < wall_clock.seconds_until(there.isoformat()) <= 60
 
 
+def test_lower_case_is_understood_and_what_is_no_time_in_utc_is_not() -> None:
+    assert wall_clock.seconds_until("2026-11-29t10:00:00z") == pytest.approx(
+        wall_clock.seconds_until("2026-11-29T10:00:00Z"), abs=1
+    )
+    for text in ("0001-01-01T00:00:00+05:00", "soon"):
+        with pytest.raises(ValueError, match=r"(?i)soon|0001"):
+            wall_clock.seconds_until(text)
+
+
 def test_later_is_not_before_the_seconds_are_over() -> None:
     assert 60 <= wall_clock.seconds_until(wall_clock.later(60)) + 0.1 <= 61.2

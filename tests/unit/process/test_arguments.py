@@ -207,3 +207,16 @@ def test_what_is_not_the_name_of_a_host_is_one_line(text: str, capsys: pytest.Ca
 )
 def test_networks_are_separated_by_commas(text: str, read: list[str]) -> None:
     assert [str(each) for each in parser().parse_args(["--demo", "--deny", text]).deny] == read
+
+
+def test_help_is_as_wide_as_the_terminal_or_80_columns_without_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def longest() -> int:
+        command = ArgumentParser(prog="lobby")
+        command.add_argument("--origin", help="word " * 60)
+        return max(map(len, command.format_help().splitlines()))
+
+    monkeypatch.setenv("COLUMNS", "50")
+    assert 40 < longest() <= 48
+    monkeypatch.setenv("COLUMNS", "0")
+    monkeypatch.setattr("sys.stdout", None)  # as Python does if it is closed
+    assert 70 < longest() <= 78

@@ -11,7 +11,9 @@ async def fail(text: str) -> None:
     raise ZeroDivisionError(text)
 
 
-def test_the_first_failure_is_the_owners_whenever_it_asks() -> None:
+def test_the_first_failure_is_the_owners_whenever_it_asks_and_the_others_are_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async def main() -> None:
         tasks = BackgroundTasks()
         waiting = asyncio.create_task(tasks.wait_failed())
@@ -26,11 +28,14 @@ def test_the_first_failure_is_the_owners_whenever_it_asks() -> None:
         for asked in (waiting, tasks.wait_failed()):
             with pytest.raises(ZeroDivisionError, match="first"):
                 await asked
+        assert [each.__dict__["task"] for each in caplog.records] == ["second"]
 
     asyncio.run(main())
 
 
-def test_who_stops_waiting_leaves_the_tasks_alone() -> None:
+def test_who_stops_waiting_leaves_the_tasks_alone_and_their_failures_are_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async def main() -> None:
         tasks = BackgroundTasks()
         task = tasks.spawn(asyncio.sleep(60), "sleep")
@@ -41,6 +46,7 @@ def test_who_stops_waiting_leaves_the_tasks_alone() -> None:
         assert not task.done()
         failing = tasks.spawn(fail("later"), "fail")
         await asyncio.wait([failing])
+        assert [each.__dict__["task"] for each in caplog.records] == ["fail"]
         with pytest.raises(ZeroDivisionError):
             await tasks.wait_failed()
         task.cancel()

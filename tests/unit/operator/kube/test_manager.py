@@ -95,6 +95,22 @@ def test_a_new_reconciler_knows_all_pods() -> None:
     run(main())
 
 
+def test_a_time_in_the_status_that_cannot_be_read_counts_as_an_attempt_now(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with standby() as (server, manager):
+            resource = lobby_resource(status={"origin": {"connectsUntil": "0001-01-01T00:00:00+05:00"}})
+            resource["spec"]["origin"]["limits"]["connects"] = {"count": 1, "seconds": 77}
+            manager.lobby_changed(Change("shop/prices", server.put(PRICES, resource)))
+            manager.lobbies_listed()
+            manager.start()
+            (reconciler,) = manager.reconcilers
+            until_when = reconciler._peer_lists._permits.blocked_until - asyncio.get_running_loop().time()
+            assert 70 < until_when <= 77
+
+    run(main())
+    assert "connectsUntil" in caplog.text
+
+
 def test_a_pod_belongs_to_the_lobby_that_its_label_names_now() -> None:
     async def main() -> None:
         async with standby() as (server, manager):

@@ -120,14 +120,16 @@ def test_stopped_child_is_killed_after_the_grace_period() -> None:
     run(main())
 
 
-def test_a_bug_in_what_takes_the_log_is_raised_when_the_child_has_exited() -> None:
+def test_a_child_whose_log_is_no_longer_read_because_of_a_bug_is_killed(caplog: pytest.LogCaptureFixture) -> None:
     def log(_line: str) -> None:
         raise ZeroDivisionError
 
     async def main() -> None:
-        child = await start("import sys; sys.stderr.write('one\\n')", log=log)
-        with pytest.raises(ZeroDivisionError):
-            await child.wait()
+        child = await start("import sys, time; sys.stderr.write('one\\n'); sys.stderr.flush(); time.sleep(60)", log=log)
+        assert await child.wait() == -signal.SIGKILL
+        with pytest.raises(ChildFailedError, match="SIGKILL"):
+            await child.listening(20)
+        assert "ZeroDivisionError" in caplog.text
 
     run(main())
 

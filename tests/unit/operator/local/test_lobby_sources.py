@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 from pathlib import Path
@@ -15,6 +16,7 @@ from websockets.asyncio.client import connect
 
 from lobby_gateway.errors import InvalidLobbyError, UserError
 from lobby_gateway.process.background import BackgroundTasks
+from lobby_operator.local.child import Child
 from lobby_operator.local.lobby_sources import DemoOrigin, changed, check_secrets, from_files, from_url
 from lobby_operator.settings import LocalModeSettings
 
@@ -199,6 +201,36 @@ def test_demo_ticks_and_is_restarted_at_the_same_address_when_killed() -> None:
         await origin.close(20)
         assert origin._child is not None
         assert origin._child.returncode == 0
+
+    asyncio.run(main())
+
+
+def test_a_demo_that_cannot_be_started_again_is_tried_until_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    tries: list[str] = []
+    start = Child.start
+
+    async def busy(name: str, *arguments: Any, **options: Any) -> Child:
+        tries.append(name)
+        if len(tries) <= 2:
+            raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+        return await start(name, *arguments, **options)
+
+    async def main() -> None:
+        background = BackgroundTasks()
+        origin = DemoOrigin(
+            log=lambda _line: None,
+            environment=os.environ,
+            spawn=background.spawn,
+            settings=LocalModeSettings(demo_restart_seconds=0.01),
+        )
+        await origin.start()
+        child = origin._child
+        assert child is not None
+        monkeypatch.setattr(Child, "start", busy)
+        os.kill(child.pid, signal.SIGKILL)
+        await until(lambda: origin._child is not child, deadline=20)
+        assert len(tries) == 3
+        await origin.close(20)
 
     asyncio.run(main())
 

@@ -33,9 +33,6 @@ WORKERS ?= 2
 # Files run in the order of testpaths, slow ones first: by default xdist starts files with few tests, often the slowest, last.
 PYTEST := $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-# The same in a cluster, where most tests wait; tests/cluster/support/processes.py says which ones run alone.
-CLUSTER_WORKERS ?= 3
-
 BENCH_FLAGS ?=
 FAR_FLAGS ?=
 
@@ -70,7 +67,7 @@ check: lint  ## lint, unit, property and fuzz tests (1 to 2 minutes)
 	@$(PYTEST) tests/property tests/fuzz tests/unit $(PYTEST_FLAGS)
 
 test-cluster: $(VENV)/.dev  ## tests in a real cluster (LOBBY_TEST_KUBECONFIG=..., see tests/cluster/support/environment.py)
-	@$(BIN)/pytest tests/cluster -m 'not slow' -n $(CLUSTER_WORKERS) $(PYTEST_FLAGS)
+	@$(BIN)/pytest tests/cluster -m 'not slow' $(PYTEST_FLAGS)
 
 test-cluster-all: $(VENV)/.dev  ## the same plus the slow ones: thousands of pods on simulated nodes, outages of minutes, upgrades
 	@LOBBY_TEST_LONG=1 $(BIN)/pytest tests/cluster $(PYTEST_FLAGS)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,14 +13,13 @@ from tests.cluster.support.commands import CommandFailedError, kubectl
 from tests.cluster.support.environment import ENVIRONMENT
 from tests.cluster.support.figures import FIGURES, HEAD
 from tests.cluster.support.images import Images
-from tests.cluster.support.processes import FOLDER, Finished, Scheduler, Users, is_alone, is_one_of_several, locked
 from tests.cluster.support.release import NAMESPACE, Release, release
 from tests.cluster.support.resources import origin_url, ticker
 
 RATE = 4  # messages per second of the shared origin: silences are measured to a quarter of a second
 TIMEOUT = 420
 TICKER = "ticker"
-HERE = f"{FOLDER}/"
+ORDER = ("tests/cluster/test_make_kind.py", "tests/cluster/test_", "tests/cluster/failures/", "tests/cluster/enforced/")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -30,66 +28,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     `make kind` needs the node port before the release does, the tests of failures share their clients, and NetworkPolicies
     stay once they are enforced.
     """
-    here = [item for item in items if HERE in item.nodeid]
+    here = [item for item in items if "tests/cluster/" in item.nodeid]
     for item in here:
         if skip_reason := ENVIRONMENT.skip_reason():
             item.add_marker(pytest.mark.skip(reason=skip_reason))
         if not any(item.iter_markers("timeout")):
             item.add_marker(pytest.mark.timeout(TIMEOUT))
-    items.sort(key=_place)
-
-
-def _place(item: pytest.Item) -> int:
-    parts = (f"{HERE}test_make_kind.py", f"{HERE}test_", f"{HERE}failures/", f"{HERE}enforced/")
-    place = next((at for at, part in enumerate(parts) if part in item.nodeid), 1)
-    return place + (place > 1 or is_alone(item.nodeid))  # of the second part, those that run alone come last
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduler:
-    """Keeps the order, and the tests that run alone together."""
-    config.option.loadscopereorder = False
-    return Scheduler(config, log)
-
-
-def _finished(config: pytest.Config) -> Finished:
-    return Finished(_shared(config) / "finished")
-
-
-def _shared(config: pytest.Config) -> Path:
-    """A folder that all test processes of this run share."""
-    folder: Path = config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]
-    return folder.parent if is_one_of_several() else folder
-
-
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Any:
-    """Notes that a test is over, with its second try if it had one."""
-    result = yield
-    if is_one_of_several():
-        _finished(item.config).add(item.nodeid)
-    return result
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    """A test that runs alone waits for the others; before its fixtures are made."""
-    if is_one_of_several() and is_alone(item.nodeid):
-        _finished(item.config).wait({each.nodeid for each in item.session.items if not is_alone(each.nodeid)})
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_testnodedown(node: Any) -> None:
-    """Takes over what a test process has measured."""
-    rows, notes = getattr(node, "workeroutput", {}).get("figures", ([], []))
-    FIGURES.rows += rows
-    FIGURES.notes += notes
-
-
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Hands what this test process has measured to the one that reports it."""
-    if is_one_of_several():
-        session.config.workeroutput["figures"] = (FIGURES.rows, FIGURES.notes)  # type: ignore[attr-defined]
+    items.sort(key=lambda item: next((at for at, where in enumerate(ORDER) if where in item.nodeid), 1))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -123,30 +68,19 @@ def api() -> Iterator[Api]:
 
 
 @pytest.fixture(scope="session")
-def shared(request: pytest.FixtureRequest) -> Path:
-    """A folder that all test processes of this run share."""
-    return _shared(request.config)
-
-
-@pytest.fixture(scope="session")
-def images(shared: Path) -> Images:
+def images() -> Images:
     """The project's images, on every node."""
-    if ENVIRONMENT.tag:
-        return Images(tag=ENVIRONMENT.tag)
-    with locked(shared / "images") as built:
-        if tag := built.read():
-            return Images(tag=tag)
-        # A release kept from an earlier session gets new images by a new tag.
-        images = Images(tag=f"test-{time.time():.0f}" if ENVIRONMENT.keep else "test")
+    # A release kept from an earlier session gets new images by a new tag.
+    images = Images(tag=ENVIRONMENT.tag or (f"test-{time.time():.0f}" if ENVIRONMENT.keep else "test"))
+    if not ENVIRONMENT.tag:
         images.build()
-        built.write(images.tag)
     return images
 
 
 @pytest.fixture(scope="session")
-def installed(api: Api, images: Images, shared: Path) -> Iterator[Release]:
+def installed(api: Api, images: Images) -> Iterator[Release]:
     """The chart, installed."""
-    with release(api, images, Users(shared / "release")) as installed:
+    with release(api, images) as installed:
         yield installed
 
 
@@ -157,10 +91,9 @@ def cluster(installed: Release) -> Cluster:
 
 
 @pytest.fixture(scope="session")
-def origin(installed: Release, shared: Path) -> str:
+def origin(installed: Release) -> str:
     """URL of an origin in the cluster that sends numbered messages."""
     cluster = installed.cluster
-    with locked(shared / "origin"):
-        cluster.apply(*ticker(TICKER, installed.images.lobby, cluster.kept_node(), rate=RATE))
+    cluster.apply(*ticker(TICKER, installed.images.lobby, cluster.kept_node(), rate=RATE))
     kubectl("wait", "--for=condition=Ready", f"pod/{TICKER}", "-n", NAMESPACE, "--timeout=60s", deadline=70)
     return origin_url(TICKER, NAMESPACE)

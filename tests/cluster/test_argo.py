@@ -120,6 +120,7 @@ def test_what_is_synced_is_accepted_runs_and_does_not_drift(here: Cluster, image
             assert all(TEAM.items() <= each["metadata"]["labels"].items() for each in items), kind
         until_every_line_has_time_and_level(here)
     finally:
+        kubectl("delete", "lobbies", "--all", "-n", HERE, "--wait=true", deadline=90)
         mine = [each for each in wanted if each["kind"] != "CustomResourceDefinition"]
         gone = json.dumps({"apiVersion": "v1", "kind": "List", "items": mine})
         kubectl("delete", "-n", HERE, "--ignore-not-found", "--wait=false", "-f", "-", stdin=gone)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import time
-from functools import partial
 from typing import Any
 
 import pytest
@@ -72,26 +71,20 @@ def test_a_missing_secret_and_a_missing_key_are_named_and_the_pod_stays(cluster:
     FIGURES.note(f"missing Secret: named after {named:.0f} s; the same pod started once it and its key were there")
 
 
-def test_objects_of_a_lobby_that_are_deleted_are_written_again(cluster: Cluster, origin: str) -> None:
-    """Each of another Lobby, so that it is noticed by itself."""
-    with (
-        cluster.lobby(lobby("configless", origin, replicas=1)) as configless,
-        cluster.lobby(lobby("budgetless", origin, replicas=1)) as budgetless,
-    ):
-        lost = (("configmap", configless, 20.0), ("poddisruptionbudget", budgetless, 45.0))
-        for kind, name, _ in lost:
-            cluster.until_ready(name, 1)
-            eventually(partial(exists, cluster, kind, f"{name}-lobby"), deadline=45, what=f"the {kind} is there")
+@pytest.mark.parametrize(("kind", "deadline"), [("configmap", 20), ("poddisruptionbudget", 45)])
+def test_an_object_of_a_lobby_that_is_deleted_is_written_again(
+    cluster: Cluster, origin: str, kind: str, deadline: float
+) -> None:
+    with cluster.lobby(lobby("objectless", origin, replicas=1)) as name:
+        cluster.until_ready(name, 1)
+        eventually(lambda: exists(cluster, kind, f"{name}-lobby"), deadline=45, what=f"the {kind} is there")
+        kubectl("delete", kind, f"{name}-lobby", "-n", cluster.namespace)
         begun = time.monotonic()
-        for kind, name, _ in lost:
-            kubectl("delete", kind, f"{name}-lobby", "-n", cluster.namespace)
-        for kind, name, seconds in lost:
-            there = partial(exists, cluster, kind, f"{name}-lobby")
-            eventually(there, deadline=begun + seconds - time.monotonic(), what=f"the {kind} is there again")
-            FIGURES.note(f"deleted {kind}: written again after {time.monotonic() - begun:.0f} s")
-            cluster.merge(name, replicas=2)
-        for _, name, _ in lost:
-            cluster.until_ready(name, 2)
+        eventually(lambda: exists(cluster, kind, f"{name}-lobby"), deadline=deadline, what=f"the {kind} is there again")
+        seconds = time.monotonic() - begun
+        cluster.merge(name, replicas=2)
+        cluster.until_ready(name, 2)
+    FIGURES.note(f"deleted {kind}: written again after {seconds:.0f} s")
 
 
 def test_a_deleted_token_secret_is_restored_or_named(cluster: Cluster, origin: str) -> None:

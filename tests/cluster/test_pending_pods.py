@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Iterator
-from typing import Any
 
 from tests.cluster.support.cluster import Cluster, condition, name_of
 from tests.cluster.support.commands import kubectl
@@ -17,60 +14,54 @@ PATIENCE = 20.0
 """Seconds: several times the `startSeconds` of these Lobbies."""
 
 
-HUGE = {"resources": {"requests": {"cpu": "4", "memory": "4Gi"}, "limits": {"memory": "4Gi"}}}
-
-
-def until_scaling(cluster: Cluster, name: str, reason: str) -> dict[str, Any]:
-    """Waits until the condition Scaling has a reason; returns the condition."""
-
-    def look() -> dict[str, Any]:
-        found = condition(cluster.get(name), "Scaling")
-        return found if found.get("reason") == reason else {}
-
-    return eventually(look, deadline=60, what=lambda: f"{reason}; {cluster.describe(name)}")
-
-
-@contextlib.contextmanager
-def with_a_wrong_image(cluster: Cluster, name: str) -> Iterator[None]:
-    """The image of a pod is changed while it waits for a node of a type that there is not yet."""
-    (pod,) = eventually(lambda: cluster.pods(name), what="the pod is there")
-    kubectl("set", "image", f"pod/{name_of(pod)}", "lobby=nobody/has-this:1", "-n", cluster.namespace)
-    node = cluster.other_node()
-    kubectl("label", "node", node, "type=new", "--overwrite")
-    try:
-        yield
-    finally:
-        kubectl("label", "node", node, "type-")
-
-
-def test_pods_without_a_node_or_an_image_stay_and_the_reason_is_named(cluster: Cluster, origin: str) -> None:
-    homeless = lobby(
-        "homeless", origin, replicas=1, startSeconds=5, template={**HUGE, "nodeSelector": {"type": "nowhere"}}
-    )
-    imageless = lobby(
-        "imageless", origin, replicas=1, startSeconds=5, template={**SMALL, "nodeSelector": {"type": "new"}}
-    )
-    begun = time.monotonic()
-    with (
-        cluster.lobby(homeless) as homeless_name,
-        cluster.lobby(imageless) as imageless_name,
-        with_a_wrong_image(cluster, imageless_name),
-    ):
-        found = until_scaling(cluster, homeless_name, "Unschedulable")
+def test_a_pod_without_a_node_stays_and_the_reason_is_named(cluster: Cluster, origin: str) -> None:
+    huge = {"resources": {"requests": {"cpu": "4", "memory": "4Gi"}, "limits": {"memory": "4Gi"}}}
+    other = {"nodeSelector": {"type": "nowhere"}}
+    with cluster.lobby(lobby("homeless", origin, replicas=1, startSeconds=5, template={**huge, **other})) as name:
+        begun = time.monotonic()
+        found = eventually(
+            lambda: seen if (seen := condition(cluster.get(name), "Scaling")).get("reason") == "Unschedulable" else {},
+            deadline=45,
+            what=lambda: f"the reason is named; {cluster.describe(name)}",
+        )
         named = time.monotonic() - begun
         assert "waits for a node: Unschedulable: 0/" in found["message"]
-        assert "nobody/has-this:1" in until_scaling(cluster, imageless_name, "ImageUnavailable")["message"]
-        assert condition(cluster.get(homeless_name), "Reconciling")["status"] == "True"
-        names = (homeless_name, imageless_name)
-        for name in names:  # that of the image for three minutes
-            assert condition(cluster.get(name), "Stalled")["status"] == "False"
-        pods = {name: [each["metadata"]["uid"] for each in cluster.pods(name)] for name in names}
-        assert [len(each) for each in pods.values()] == [1, 1]
-        until = time.monotonic() + PATIENCE
-        while time.monotonic() < until:
-            assert {name: [each["metadata"]["uid"] for each in cluster.pods(name)] for name in names} == pods
+        seen = cluster.get(name)
+        assert condition(seen, "Reconciling")["status"] == "True"
+        assert condition(seen, "Stalled")["status"] == "False"
+        (pod,) = cluster.pods(name)
+        while time.monotonic() < begun + PATIENCE:
+            assert [each["metadata"]["uid"] for each in cluster.pods(name)] == [pod["metadata"]["uid"]]
             time.sleep(1)
-        cluster.merge(homeless_name, template={**SMALL, "nodeSelector": None})
-        cluster.until_ready(homeless_name, 1)
-        cluster.until_condition(homeless_name, "Ready", "True")
+        cluster.merge(name, template={**SMALL, "nodeSelector": None})
+        cluster.until_ready(name, 1)
+        cluster.until_condition(name, "Ready", "True")
     FIGURES.note(f"pending pod: named after {named:.0f} s, left alone for {PATIENCE:.0f} s")
+
+
+def test_an_image_that_cannot_be_pulled_is_named_and_the_pod_stays(cluster: Cluster, origin: str) -> None:
+    """The image of a pod is changed while it waits for a node of a type that there is not yet."""
+    template = {**SMALL, "nodeSelector": {"type": "new"}}
+    with cluster.lobby(lobby("imageless", origin, replicas=1, startSeconds=5, template=template)) as name:
+        (pod,) = eventually(lambda: cluster.pods(name), what="the pod is there")
+        kubectl("set", "image", f"pod/{name_of(pod)}", "lobby=nobody/has-this:1", "-n", cluster.namespace)
+        node = cluster.other_node()
+        kubectl("label", "node", node, "type=new", "--overwrite")
+        try:
+            found = eventually(
+                lambda: (
+                    seen
+                    if (seen := condition(cluster.get(name), "Scaling")).get("reason") == "ImageUnavailable"
+                    else {}
+                ),
+                deadline=60,
+                what=lambda: f"the reason is named; {cluster.describe(name)}",
+            )
+            assert "nobody/has-this:1" in found["message"]
+            assert condition(cluster.get(name), "Stalled")["status"] == "False"  # for three minutes
+            begun = time.monotonic()
+            while time.monotonic() < begun + 20:  # startSeconds is 5
+                assert [each["metadata"]["uid"] for each in cluster.pods(name)] == [pod["metadata"]["uid"]]
+                time.sleep(1)
+        finally:
+            kubectl("label", "node", node, "type-")

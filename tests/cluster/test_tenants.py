@@ -58,7 +58,9 @@ def tenants(api: Api, images: Images) -> Iterator[dict[str, Cluster]]:
                 there[name].until_condition("prices", "Ready", "True")
             yield there
         finally:
-            helm("uninstall", RELEASE, "-n", HOME, "--ignore-not-found")
+            for name in (NORTH, SOUTH, HOME, OUTSIDE):
+                kubectl("delete", "lobbies", "--all", "-n", name, "--wait=true", deadline=120)
+            helm("uninstall", RELEASE, "-n", HOME, "--ignore-not-found", "--wait", "--timeout=120s")
 
 
 def key_in(api: Api, where: str, name: str) -> str:

@@ -67,4 +67,5 @@ def redirecting(api: Api, images: Images) -> Iterator[Redirecting]:
         )
         service = api.get(f"/api/v1/namespaces/{REDIRECTING}/services/redirect-greeter")["spec"]
         yield Redirecting(cluster, origin_url("ticker", REDIRECTING), f"ws://{service['clusterIP']}")
-        helm("uninstall", "redirect", "-n", REDIRECTING)
+        kubectl("delete", "lobbies", "--all", "-n", REDIRECTING, "--wait=true", deadline=120)
+        helm("uninstall", "redirect", "-n", REDIRECTING, "--wait", "--timeout=120s")

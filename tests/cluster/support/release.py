@@ -13,7 +13,6 @@ from tests.cluster.support.cluster import GREETER_PODS, OPERATOR_PODS, Cluster, 
 from tests.cluster.support.commands import helm, kubectl
 from tests.cluster.support.environment import ENVIRONMENT
 from tests.cluster.support.images import Images
-from tests.cluster.support.processes import Users
 from tests.cluster.support.waiting import eventually
 
 CHART = "charts/lobby-gateway"
@@ -31,26 +30,14 @@ def namespace_resource(name: str) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
 
 
-def make_namespace(name: str) -> None:
-    """Makes a namespace, if need be once another one of this name is gone."""
-    if kubectl("get", "namespace", name, "--ignore-not-found", "-o", "jsonpath={.status.phase}") == "Terminating":
-        kubectl("wait", "--for=delete", f"namespace/{name}", "--timeout=180s", deadline=190)
-    kubectl("apply", "-f", "-", stdin=json.dumps(namespace_resource(name)))
-
-
-def delete_namespace(name: str) -> None:
-    """Deletes a namespace. Nobody waits for its pods to end, unless the same name is wanted again."""
-    kubectl("delete", "namespace", name, "--wait=false")
-
-
 @contextlib.contextmanager
 def namespace(name: str) -> Iterator[str]:
     """A namespace that exists during the block."""
-    make_namespace(name)
+    kubectl("apply", "-f", "-", stdin=json.dumps(namespace_resource(name)))
     try:
         yield name
     finally:
-        delete_namespace(name)
+        kubectl("delete", "namespace", name, "--wait=true", deadline=180)
 
 
 def values(images: Images, lobby: Images) -> dict[str, Any]:
@@ -107,8 +94,8 @@ class Release:
         self.until_whole()
 
     def uninstall(self) -> None:
-        """`helm uninstall`; waits for no pod to end."""
-        helm("uninstall", RELEASE, "--namespace", self.cluster.namespace)
+        """`helm uninstall`."""
+        helm("uninstall", RELEASE, "--namespace", self.cluster.namespace, "--wait", "--timeout=120s")
 
     def answers(self) -> bool:
         """Whether a greeter answers at the clients' address."""
@@ -135,21 +122,21 @@ class Release:
 
 
 @contextlib.contextmanager
-def release(api: Api, images: Images, users: Users) -> Iterator[Release]:
-    """The chart installed in its namespace; afterwards both are removed by the last process that uses them."""
-    installed = Release(Cluster(api, NAMESPACE), images)
-    try:
-        with users.joining() as first:
-            if first:
-                make_namespace(NAMESPACE)
-                installed.install()
-        yield installed
-    except Exception as error:
-        with contextlib.suppress(ApiError, OSError):
-            error.add_note(installed.cluster.diagnosis())
-        raise
-    finally:
-        with users.leaving() as last:
-            if last and not ENVIRONMENT.keep:
+def release(api: Api, images: Images) -> Iterator[Release]:
+    """The chart installed in its namespace; afterwards both are removed."""
+    cluster = Cluster(api, NAMESPACE)
+    installed = Release(cluster, images)
+    with namespace(NAMESPACE) if not ENVIRONMENT.keep else contextlib.nullcontext():
+        if ENVIRONMENT.keep:
+            kubectl("apply", "-f", "-", stdin=json.dumps(namespace_resource(NAMESPACE)))
+        try:
+            installed.install()
+            yield installed
+        except Exception as error:
+            with contextlib.suppress(ApiError, OSError):
+                error.add_note(cluster.diagnosis())
+            raise
+        finally:
+            if not ENVIRONMENT.keep:
+                kubectl("delete", "lobbies", "--all", "-n", NAMESPACE, "--wait=true", deadline=120)
                 installed.uninstall()
-                delete_namespace(NAMESPACE)

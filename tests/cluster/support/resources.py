@@ -19,11 +19,8 @@ SMALL = {"resources": {"requests": {"cpu": "20m", "memory": "48Mi"}}}
 
 
 def lobby(name: str, origin: str, **spec: Any) -> dict[str, Any]:
-    """A Lobby with short times: empty lobbies are deleted after some seconds, and a drain moves its clients within five.
-
-    Keywords as for `lobby_resource`.
-    """
-    return lobby_resource(name, origin, **{"template": SMALL, "emptySeconds": 5, "drainSeconds": 10, **spec})
+    """A Lobby with short times: empty lobbies are deleted after some seconds. Keywords as for `lobby_resource`."""
+    return lobby_resource(name, origin, **{"template": SMALL, "emptySeconds": 5, **spec})
 
 
 def service(name: str) -> dict[str, Any]:

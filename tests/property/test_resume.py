@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from itertools import cycle, islice
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tests.support.streams import batches_of
 
@@ -193,6 +193,7 @@ def test_a_stream_in_another_order_is_continued_only_where_nothing_is_lost_or_re
 
 
 @for_each_identity
+@example(stream=[b"", *[b"a"] * 16, *[b""] * 15], behind=15)
 @given(stream=streams(), behind=st.integers(1, DIGESTS_KEPT - 1))
 def test_a_lobby_that_is_behind_is_waited_for(identity: str, stream: Stream, behind: int) -> None:
     """Until the consumer's last message arrives; what can't be told then is never exact at another place.

@@ -92,8 +92,9 @@ class ResumingClients:
             self._join(client, [answer, *self._latest()])
             return
         # Those who have the stream are told what is kept where it breaks, so this one is, too.
-        breaks = ring.broken_after(found.cursor, position.epoch)
-        broken = breaks.last if breaks is not None else None if exact else found.cursor
+        broken = None if exact else found.cursor
+        if (breaks := ring.broken_after(found.cursor, position.epoch)) is not None:
+            broken = breaks.last
         before = [chunk.batch for chunk in missed if broken is None or chunk.cursor_after <= broken]
         after = [chunk.batch for chunk in missed[len(before) :]]
         kept = ring.kept.first(after, cursor=ring.cursor) if broken is not None else []

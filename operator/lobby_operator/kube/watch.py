@@ -69,7 +69,7 @@ class Watch:
         self._labels = labels
         self._changed = changed
         self._on_synced = synced
-        self._settings = settings = settings or KopfSettings()
+        self._settings = settings or KopfSettings()
         self._view = ExactView()
         self._synced = asyncio.Event()
         self._wake = asyncio.Event()
@@ -77,9 +77,8 @@ class Watch:
         self._clock = asyncio.get_running_loop().time
         self._failures = RepeatedFailures(self._clock)
         self._audit_at = self._audited_at = self._told_at = self._started_at = self._clock()
-        shortest, longest = settings.min_backoff_seconds, settings.max_backoff_seconds
-        self._audit_backoff = Backoff(base=shortest, cap=longest, fraction=random.random)
-        self._life_backoff = Backoff(base=shortest, cap=longest, fraction=random.random)
+        self._audit_backoff = self._new_backoff()
+        self._life_backoff = self._new_backoff()
         self._kopf: KopfThread | None = None
         self._blind: KopfThread | None = None  # found to be so before it was restarted
         self._ending: set[asyncio.Task[None]] = set()
@@ -101,14 +100,13 @@ class Watch:
     async def catch_up(self) -> None:
         """Returns once everything is known that the server had when this was called; tries until the server answers."""
         await self.wait_synced()
-        settings = self._settings
-        backoff = Backoff(base=settings.min_backoff_seconds, cap=settings.max_backoff_seconds, fraction=random.random)
+        backoff = self._new_backoff()
         while True:
             try:
                 await self._catch_up()
             except ApiError as error:
                 self._set_problem(str(error))
-                await asyncio.sleep(backoff.next(floor=settings.min_backoff_seconds / 2))
+                await asyncio.sleep(backoff.next(floor=self._settings.min_backoff_seconds / 2))
             else:
                 self._set_problem("")
                 return
@@ -210,6 +208,10 @@ class Watch:
             after = page["metadata"].get("continue") or ""
             if not after:
                 return listed, version
+
+    def _new_backoff(self) -> Backoff:
+        settings = self._settings
+        return Backoff(base=settings.min_backoff_seconds, cap=settings.max_backoff_seconds, fraction=random.random)
 
     def _set_problem(self, problem: str) -> None:
         fields = {"resource": self.name, "namespace": self._namespace or "all"}

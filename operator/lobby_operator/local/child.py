@@ -16,7 +16,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from lobby_gateway.errors import LobbyGatewayError, internal_error
 from lobby_gateway.websocket import proxy
@@ -42,6 +42,12 @@ _PASSED_VARIABLES = frozenset(
 
 class ChildFailedError(LobbyGatewayError):
     """A child failed to start: it exited, or took too long, before it listened."""
+
+
+NOT_ANNOUNCED: Final = (ChildFailedError, ValueError, TypeError, KeyError)
+"""What is raised for a child that does not announce its ports, or not as ports."""
+NOT_STARTED: Final = (OSError, *NOT_ANNOUNCED)
+"""The same for one that may not even be started: the machine is too busy, or full."""
 
 
 def child_environment(environment: Mapping[str, str], names: Iterable[str] = (), **added: str) -> dict[str, str]:

@@ -12,7 +12,7 @@ from lobby_gateway.process.background import Spawn
 from lobby_gateway.process.backoff import Backoff
 from lobby_gateway.process.seat_reports import GreeterReport
 from lobby_gateway.settings import TOKEN_KEY_VARIABLE
-from lobby_operator.local.child import Child, ChildFailedError, LogLine, child_environment, describe_exit
+from lobby_operator.local.child import NOT_STARTED, Child, LogLine, child_environment, describe_exit
 from lobby_operator.planner.state import PollResult
 from lobby_operator.reconcile.poller import Poller, PollSchedule
 from lobby_operator.settings import LOCAL_MODE, LocalModeSettings
@@ -174,7 +174,7 @@ class GreeterProcesses:
             started = self._clock()
             try:
                 await self._start(greeter)
-            except (ChildFailedError, OSError, ValueError, TypeError, KeyError) as error:
+            except NOT_STARTED as error:
                 logger.warning("a greeter failed to start", extra={"child": greeter.name, "problem": str(error)})
                 if greeter.child is not None:
                     greeter.child.kill()

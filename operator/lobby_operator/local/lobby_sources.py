@@ -16,7 +16,7 @@ from lobby_gateway.origin.tls import origin_context
 from lobby_gateway.process.background import Spawn
 from lobby_gateway.resource import schema
 from lobby_gateway.resource.spec import Lobby, lobby_from_resource
-from lobby_operator.local.child import Child, ChildFailedError, LogLine, child_environment, describe_exit
+from lobby_operator.local.child import NOT_STARTED, Child, LogLine, child_environment, describe_exit
 from lobby_operator.settings import LOCAL_MODE, LocalModeSettings
 
 logger = logging.getLogger(__name__)
@@ -229,5 +229,5 @@ class DemoOrigin:
             await asyncio.sleep(self._settings.demo_restart_seconds)
             try:
                 await self._start()
-            except (ChildFailedError, OSError, ValueError, TypeError, KeyError) as error:  # it may be too busy, or full
+            except NOT_STARTED as error:
                 logger.warning("the demo's origin failed to start", extra={"problem": str(error)})

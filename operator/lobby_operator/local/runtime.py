@@ -17,7 +17,7 @@ from lobby_gateway.process.peer_list import PeerList
 from lobby_gateway.process.seat_reports import LobbyReport
 from lobby_gateway.resource.spec import Lobby, RoutingMode
 from lobby_gateway.settings import TOKEN_KEY_VARIABLE
-from lobby_operator.local.child import Child, ChildFailedError, LogLine, child_environment, describe_exit
+from lobby_operator.local.child import NOT_ANNOUNCED, Child, LogLine, child_environment, describe_exit
 from lobby_operator.local.lobby_sources import Source
 from lobby_operator.planner.state import LobbyReading, PollResult
 from lobby_operator.reconcile.lobby_requests import send_request
@@ -276,7 +276,7 @@ class LocalRuntime:
         try:
             announced = await child.listening(self._settings.times.listen_seconds)
             self._start_polling(process, announced)
-        except (ChildFailedError, ValueError, TypeError, KeyError) as error:
+        except NOT_ANNOUNCED as error:
             if not process.ending:
                 logger.warning("a lobby failed to start", extra={"child": process.name, "problem": str(error)})
             await child.stop(self._settings.times.lobby_kill_seconds)

@@ -15,7 +15,7 @@ from lobby_gateway.errors import InvalidLobbyError
 from lobby_gateway.greeter.seat_queue import LobbyId, OpenLobby
 from lobby_gateway.process.lifecycle import watch_stdin
 from lobby_gateway.resource.spec import Lobby, lobby_from_resource, lobby_key, with_namespace_in_path
-from lobby_gateway.resource.status import LobbyStatus, is_ip_and_port, is_not_served
+from lobby_gateway.resource.status import LobbyStatus, is_ip_and_port, is_not_served, last_valid_spec
 
 logger = logging.getLogger(__name__)
 
@@ -140,12 +140,14 @@ class Directory:
             known = self._entries.get(key)
             if known is not None and before == resource:
                 return known
-            if known is not None and before is not None and before["spec"] == resource["spec"]:
+            status = resource.get("status") or {}
+            if known is not None and before is not None and _specs(before) == _specs(resource):
                 lobby = known.lobby
+            elif (valid := last_valid_spec(status)) is not None:
+                lobby = lobby_from_resource({**resource, "spec": valid})  # with the path at which it is served
             else:
                 lobby = lobby_from_resource(resource)
                 lobby = with_namespace_in_path(lobby) if self._prefix_paths else lobby
-            status = resource.get("status") or {}
             open_lobbies = _open_lobbies(status, lobby.spec.clients.seats)
             entry = DirectoryEntry(lobby, open_lobbies, served=not is_not_served(status))
         except (InvalidLobbyError, KeyError, TypeError, ValueError, AttributeError) as error:
@@ -162,6 +164,11 @@ class Directory:
         lobby = entry.lobby
         created = str(self._resources[lobby.key]["metadata"].get("creationTimestamp") or "")
         return (created, lobby.namespace, lobby.name) if created else ("", "", "")
+
+
+def _specs(resource: Mapping[str, Any]) -> tuple[Any, Any]:
+    """What a Lobby is read from."""
+    return resource["spec"], last_valid_spec(resource.get("status") or {})
 
 
 def _open_lobbies(status: Mapping[str, Any], seats: int) -> tuple[OpenLobby, ...]:

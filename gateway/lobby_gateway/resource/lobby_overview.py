@@ -208,15 +208,6 @@ def redacted_url(url: str) -> str:
     return parts._replace(netloc=netloc, query="", fragment="").geturl()
 
 
-def redacted_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """A spec without the parts that may be secret: headers, query, texts to send, variables, the URL except host and path."""
-    origin = spec["origin"]
-    hidden = {"headers", "query", "onConnect", "secrets", "tls"}
-    kept = {key: value for key, value in origin.items() if key not in hidden}
-    template = {key: value for key, value in (spec.get("template") or {}).items() if key != "env"}
-    return {**spec, "origin": {**kept, "url": redacted_url(origin["url"])}, "template": template}
-
-
 def _phase(entry: LobbyEntry, *, is_open: bool) -> str:
     if entry.phase != "Ready":
         return entry.phase.lower()

@@ -119,6 +119,15 @@ def is_not_served(status: Mapping[str, Any]) -> bool:
     )
 
 
+def last_valid_spec(status: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The spec that is in force while the stored one is invalid; None: the stored one is.
+
+    Raises:
+        AttributeError: it is not the status of a Lobby.
+    """
+    return status.get("lastValidSpec")
+
+
 def _lobby(data: Mapping[str, Any], phase: str) -> LobbyEntry:
     return LobbyEntry(
         name=str(data["name"]),

@@ -1,7 +1,8 @@
 """Controls one Lobby in the cluster: connects its reconciler, its runtime, its status and its Events.
 
-A controller exists while this process is active and the Lobby exists. A Lobby whose spec was never valid has no reconciler:
-its lobbies, if it has any, are left alone, and its status says why.
+A controller exists while this process is active and the Lobby exists. A Lobby without a known valid spec has no reconciler:
+its lobbies, if it has any, are left alone, and its status says why. If its spec became invalid before this process was
+active, its ConfigMap has the last valid one.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ from typing import Any, Protocol
 
 from lobby_gateway.process.backoff import Backoff
 from lobby_gateway.process.repeated_failures import RepeatedFailures
+from lobby_gateway.resource.redacted_spec import redacted_spec
 from lobby_gateway.resource.spec import Lobby
 from lobby_operator import wall_clock
 from lobby_operator.kube import names
+from lobby_operator.kube.client import ApiError
 from lobby_operator.kube.event_reasons import event_of_action, event_of_taken_name, events_between
 from lobby_operator.kube.events import Recorder, Regarding
 from lobby_operator.kube.lobby_registry import LobbyRecord, LobbyRegistry
@@ -67,6 +70,16 @@ class ControllerContext(Protocol):
             RuntimeFailedError: it can't be created now.
         """
 
+    async def configured(self, record: LobbyRecord) -> Mapping[str, Any] | None:
+        """The Lobby with its last valid spec, as an operator wrote it to the Lobby's ConfigMap; None: there is none.
+
+        Raises:
+            ApiError: it can't be read now.
+        """
+
+    def restore(self, resource: Mapping[str, Any]) -> None:
+        """Brings what `configured` returned in force, if it is still valid."""
+
     def forget_prepared(self, namespace: str) -> None:
         """Some of what `prepare` created may be gone: it is created again."""
 
@@ -88,8 +101,8 @@ class LobbyController:
     Attributes:
         key: key of the Lobby.
         uid: uid of the Lobby.
-        reconciler: None: its spec was never valid.
-        runtime: None: its spec was never valid.
+        reconciler: None: no valid spec is known.
+        runtime: None: no valid spec is known.
         status: the desired status; empty: not known yet.
         status_writer: writes it.
     """
@@ -108,6 +121,8 @@ class LobbyController:
         self._spec_changed = asyncio.Event()
         self._problem = ""
         self._lacks: Collection[str] = set()
+        self._restored = False  # it has been looked for a valid spec
+        self._restoring: asyncio.Task[None] | None = None
         self._tasks = [context.spawn(self.status_writer.run(), f"status of {self.key}")]
         self.update(record)
 
@@ -118,6 +133,11 @@ class LobbyController:
             self._set_status(
                 not_served_status(record.namespace, record.generation, at=wall_clock.now(), previous=record.status)
             )
+            return
+        if record.lobby is None and not self._restored:
+            if self._restoring is None:
+                self._restoring = self._context.spawn(self._restore(record), f"last valid spec of {self.key}")
+                self._tasks.append(self._restoring)
             return
         if record.lobby is None:
             self._set_status(
@@ -163,6 +183,25 @@ class LobbyController:
                 await self.runtime.tell_deleted()
             await self.runtime.close()
         self._context.set_active(self.key, active=False)
+
+    async def _restore(self, record: LobbyRecord) -> None:
+        """Looks for the last valid spec of a Lobby whose stored one is invalid, until it is known whether there is one."""
+        settings = self._settings.controller
+        backoff = Backoff(base=settings.min_backoff_seconds, cap=settings.max_backoff_seconds, fraction=random.random)
+        failures = RepeatedFailures(asyncio.get_running_loop().time)
+        while True:
+            try:
+                resource = await self._context.configured(record)
+                break
+            except ApiError as error:
+                if (told := failures.failed(str(error))) is not None:
+                    logger.warning("can't read a Lobby's last valid spec", extra={"lobby": self.key, **told})
+                await asyncio.sleep(backoff.next(floor=settings.min_backoff_seconds))
+        self._restored = True
+        if resource is not None:
+            self._context.restore(resource)
+        if (latest := self._context.lobbies.get(self.key)) is not None and latest.uid == self.uid:
+            self.update(latest)
 
     def _start(self, record: LobbyRecord, lobby: Lobby) -> None:
         self.runtime = self._context.create_runtime(record, lobby, self.wake)
@@ -253,6 +292,7 @@ class LobbyController:
                 selector=names.selector(names.lobby_labels(record.name)),
                 problem=reconciler.problem or self._problem or self._other_problem(reconciler),
                 invalid=record.problem,
+                last_valid=redacted_spec(record.resource["spec"]) if record.problem else None,
                 connects_until=self._connects_until(reconciler),
             )
         )

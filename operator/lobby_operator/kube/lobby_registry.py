@@ -1,7 +1,8 @@
 """The Lobbies on the server: the spec of each, which Lobby has which path, and which specs are invalid. Pure.
 
 An edit may pass the CRD's validation and still be invalid, or ask for more than the policy of this cluster allows. Then the
-last valid spec, if any, remains in force, and the status says what is wrong.
+last valid spec, if any, remains in force, and the status says what is wrong. An operator that starts then has not seen that
+spec: `restore` takes it as an earlier one kept it.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class LobbyRecord:
         generation: generation of the stored spec.
         created_at: creation time, RFC 3339.
         status: the stored status.
-        lobby: the Lobby with its last valid spec; None: no spec was ever valid.
+        lobby: the Lobby with its last valid spec; None: no valid spec is known.
         resource: what `lobby` was read from, with all defaults.
         problem: what is wrong with the stored spec; empty: it is valid.
         served: Lobbies of its namespace are served. If not, its spec is not read.
@@ -118,6 +119,25 @@ class LobbyRegistry:
         if old_path != path:
             affected |= self._release_path(key, old_path) | self._claim_path(record, path)
         return affected
+
+    def restore(self, key: str, resource: Mapping[str, Any]) -> set[str]:
+        """Brings the last valid spec of an invalid Lobby in force, if it is still valid; returns keys as `update` does.
+
+        Args:
+            key: key of the Lobby.
+            resource: the Lobby with that spec, and with the path at which it was served.
+        """
+        record = self._records.get(key)
+        if record is None or record.lobby is not None or not record.served or resource["metadata"]["uid"] != record.uid:
+            return set()
+        spec = resource["spec"]
+        asked = {**resource, "spec": {**spec, "path": self._tenancy.own_path(spec["path"], record.namespace)}}
+        try:
+            lobby, checked = _valid(asked, self._policy, self._tenancy)
+        except InvalidLobbyError:
+            return set()
+        self._records[key] = restored = replace(record, lobby=lobby, resource=checked)
+        return {key} | self._claim_path(restored, _path(restored))
 
     def status_written(self, resource: Mapping[str, Any]) -> None:
         """Records the server's answer to one of our writes, unless a newer version is known already."""
@@ -214,17 +234,28 @@ def _read(
     if before is not None and before.generation == record.generation:
         return replace(last, problem=before.problem)  # the common case: only the status changed
     try:
-        checked = default_stored({**resource, "metadata": _identity(metadata)})
-        lobby = tenancy.place(lobby_from_resource(checked))
+        lobby, checked = _valid(resource, policy, tenancy)
     except InvalidLobbyError as error:
         return replace(last, problem="; ".join(error.problems)[:_MAX_SPEC_PROBLEM])
+    return replace(record, lobby=lobby, resource=checked, problem="")
+
+
+def _valid(resource: Mapping[str, Any], policy: PolicySettings, tenancy: Tenancy) -> tuple[Lobby, Mapping[str, Any]]:
+    """A Lobby, and the same as JSON with all defaults.
+
+    Raises:
+        InvalidLobbyError: it is invalid, or asks for more than is allowed.
+    """
+    try:
+        checked = default_stored({**resource, "metadata": _identity(resource["metadata"])})
+        lobby = tenancy.place(lobby_from_resource(checked))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         # The server enforces its schema, but another version of the schema may allow what this code can't read.
-        return replace(last, problem=f"spec: can't be read ({error!r})"[:_MAX_SPEC_PROBLEM])
+        raise InvalidLobbyError((f"spec: can't be read ({error!r})",)) from error
     if refused := [*violations(checked["spec"], policy), *tenancy.problems(lobby)]:
-        return replace(last, problem="; ".join(refused)[:_MAX_SPEC_PROBLEM])
+        raise InvalidLobbyError(tuple(refused))
     checked["spec"]["path"] = lobby.spec.path
-    return replace(record, lobby=lobby, resource=checked, problem="")
+    return lobby, checked
 
 
 def _identity(metadata: Mapping[str, Any]) -> dict[str, Any]:

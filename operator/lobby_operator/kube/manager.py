@@ -12,17 +12,18 @@ from typing import Any
 
 from lobby_gateway.metrics import LoopLag
 from lobby_gateway.process.background import BackgroundTasks
-from lobby_gateway.resource.list_watch import Change
-from lobby_gateway.resource.lobby_overview import redacted_spec
+from lobby_gateway.resource.list_watch import Change, object_key
+from lobby_gateway.resource.redacted_spec import redacted_spec
 from lobby_gateway.resource.spec import Lobby
 from lobby_operator.kube import names
-from lobby_operator.kube.client import KubeApi
+from lobby_operator.kube.client import KubeApi, NotFoundError
 from lobby_operator.kube.events import Recorder
 from lobby_operator.kube.greeter_pods import GreeterPods
 from lobby_operator.kube.lobby_controller import LobbyController
 from lobby_operator.kube.lobby_quota import LobbyQuota
 from lobby_operator.kube.lobby_registry import LobbyRecord, LobbyRegistry
 from lobby_operator.kube.pod_state import PodState, pod_state
+from lobby_operator.kube.pods import configured
 from lobby_operator.kube.runtime import KubeRuntime
 from lobby_operator.kube.status_writer import StatusWriter
 from lobby_operator.kube.tenancy import Tenancy
@@ -247,6 +248,20 @@ class ControllerManager:
         """Creates what lobbies need in their namespace."""
         if self._token_secrets is not None:
             await self._token_secrets.ensure(namespace)
+
+    async def configured(self, record: LobbyRecord) -> Mapping[str, Any] | None:
+        """The Lobby with its last valid spec, as its ConfigMap has it."""
+        try:
+            stored = await self._api.get(names.CONFIG_MAPS, record.namespace, names.owned_name(record.name))
+        except NotFoundError:
+            return None
+        return configured(stored, record.uid)
+
+    def restore(self, resource: Mapping[str, Any]) -> None:
+        """Brings what `configured` returned in force, if it is still valid."""
+        key = object_key(resource)
+        for each in self.lobbies.restore(key, resource) - {key}:
+            self._sync(each)
 
     def forget_prepared(self, namespace: str) -> None:
         """Some of what `prepare` created may be gone: it is created again."""

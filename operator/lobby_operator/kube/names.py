@@ -70,6 +70,9 @@ DRAINING_ANNOTATION = f"{GROUP}/draining"
 CONFIG_ANNOTATION = f"{GROUP}/config"
 """Digest of the live configuration. A change makes the kubelet update the pod's volumes at once."""
 
+TEMPLATE_ANNOTATION = f"{GROUP}/template"
+"""`spec.template`, which lobbies have no use for: with it, a Lobby's ConfigMap has its whole last valid spec."""
+
 SAFE_TO_EVICT_ANNOTATION = "cluster-autoscaler.kubernetes.io/safe-to-evict"
 """`false` while a lobby has clients, so that the cluster autoscaler keeps its node."""
 

@@ -21,7 +21,7 @@ from lobby_gateway.resource.spec import Lobby
 from lobby_operator.kube import names
 from lobby_operator.kube.lobby_defaults import merged_template
 from lobby_operator.kube.names import Object
-from lobby_operator.kube.pod_state import LOBBY_CONTAINER
+from lobby_operator.kube.pod_state import LOBBY_CONTAINER, owner_of
 from lobby_operator.settings import PodSettings
 
 _PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
@@ -73,12 +73,32 @@ def config_map(lobby: Lobby, resource: Mapping[str, Any], labels: Mapping[str, s
         # A lobby need not know how its pod is created.
         "spec": {**resource["spec"], "template": {}},
     }
+    template = json.dumps(resource["spec"].get("template", {}), sort_keys=True)
     return {
         "apiVersion": names.CONFIG_MAPS.api_version,
         "kind": names.CONFIG_MAPS.kind,
-        "metadata": names.owned_metadata(lobby, names.owned_name(lobby.name), labels),
+        "metadata": {
+            **names.owned_metadata(lobby, names.owned_name(lobby.name), labels),
+            "annotations": {names.TEMPLATE_ANNOTATION: template},
+        },
         "data": {names.CONFIG_KEY: json.dumps(document, sort_keys=True, indent=1) + "\n"},
     }
+
+
+def configured(stored: Mapping[str, Any], uid: str) -> Object | None:
+    """The Lobby that a ConfigMap was made from, as JSON; None: it is not that of this Lobby, or it does not have all of it.
+
+    Args:
+        stored: the ConfigMap.
+        uid: uid of the Lobby.
+    """
+    try:
+        resource: Object = json.loads(stored["data"][names.CONFIG_KEY])
+        resource["spec"]["template"] = json.loads(stored["metadata"]["annotations"][names.TEMPLATE_ANNOTATION])
+        ours = owner_of(stored["metadata"]) == resource["metadata"]["uid"] == uid and resource["spec"]["path"]
+    except (KeyError, TypeError, ValueError):  # of an earlier version, or somebody has edited it
+        return None
+    return resource if ours else None
 
 
 def pod_manifest(lobby: Lobby, name: str, settings: PodSettings, *, config: str, avoid: Sequence[str] = ()) -> Object:

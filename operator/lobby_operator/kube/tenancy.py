@@ -44,6 +44,10 @@ class Tenancy:
         """The Lobby with the path at which it is served."""
         return with_namespace_in_path(lobby) if self.prefix_paths else lobby
 
+    def own_path(self, path: str, namespace: str) -> str:
+        """The path that a Lobby asked for, from that at which it is served."""
+        return path.removeprefix(f"/{namespace}") if self.prefix_paths else path
+
     def problems(self, lobby: Lobby) -> list[str]:
         """References that are refused, one line each."""
         return [

@@ -14,7 +14,8 @@ from typing import Any
 from lobby_gateway import __version__
 from lobby_gateway.metrics import LoopLag
 from lobby_gateway.process.background import Spawn
-from lobby_gateway.resource.lobby_overview import Overview, redacted_spec
+from lobby_gateway.resource.lobby_overview import Overview
+from lobby_gateway.resource.redacted_spec import redacted_spec
 from lobby_operator import wall_clock
 from lobby_operator.local.admin import ScrapeTarget, overview_item
 from lobby_operator.local.child import LogLine

@@ -55,6 +55,7 @@ def lobby_status(
     selector: str = "",
     problem: str = "",
     invalid: str = "",
+    last_valid: Mapping[str, Any] | None = None,
     connects_until: str = "",
 ) -> dict[str, Any]:
     """The complete status. Fields that do not apply now are left out, so a patch has to remove them.
@@ -70,6 +71,7 @@ def lobby_status(
         selector: label selector of its pods; empty if it has none.
         problem: why a planned action failed; empty if none did.
         invalid: what is invalid about the stored spec, so that an earlier one remains in force; empty if it is valid.
+        last_valid: that earlier spec as JSON, without what may be secret: greeters go by it, also those that start now.
         connects_until: until when attempts to connect of lobbies that are gone count; empty: none do.
     """
     scaling = planned.scaling
@@ -105,6 +107,8 @@ def lobby_status(
             at,
         ),
     }
+    if last_valid is not None:
+        status["lastValidSpec"] = {**last_valid, "template": {}}  # which greeters have no use for
     if connects_until:
         status["origin"]["connectsUntil"] = connects_until
     if url:

@@ -334,6 +334,41 @@ def test_with_prefixed_paths_namespaces_cannot_meet() -> None:
     assert [holder(made, path) for path in ("/north/x", "/south/x", "/x", "/a")] == ["north/a", "south/a", None, "a"]
 
 
+def invalid(name: str, path: str, last: dict[str, Any], *addresses: str) -> dict[str, Any]:
+    """A Lobby whose stored spec has another path and is invalid, and its lobbies now."""
+    made = resource(name, *addresses, path=path, clients={"seats": 9})
+    return {**made, "status": {**made["status"], "lastValidSpec": last["spec"]}}
+
+
+def test_the_last_valid_spec_is_in_force_while_the_stored_one_is_invalid() -> None:
+    made, changes = directory()
+    valid = resource("a", "10.0.0.1:1", path="/a", clients={"seats": 5})
+    for known in (True, False):  # to this greeter; another one starts now
+        if not known:
+            made, changes = directory()
+        else:
+            made.put(valid)
+        made.put(invalid("a", "/b", valid, "10.0.0.1:2"))
+        entry = made.at("/a")
+        assert entry is not None
+        assert entry.lobby.spec.clients.seats == 5
+        assert entry.open[0].id.address == "10.0.0.1:2"  # lobbies still come and go
+        assert made.at("/b") is None
+        changes.take()
+        made.put(invalid("a", "/b", valid, "10.0.0.1:2"))
+        assert changes.take() == []
+        made.put(resource("a", "10.0.0.1:2", path="/b"))
+        assert (made.at("/a"), made.at("/b") is not None) == (None, True)
+
+
+def test_a_last_valid_spec_has_the_path_at_which_it_is_served() -> None:
+    made = Directory(Changes(), prefix_paths=True)
+    last = resource("a", path="/shop/x", namespace="shop")
+    stored = resource("a", path="/y", namespace="shop")
+    made.put({**stored, "status": {"lastValidSpec": last["spec"]}})
+    assert [holder(made, path) for path in ("/shop/x", "/shop/y")] == ["shop/a", None]
+
+
 def holder(made: Directory, path: str) -> str | None:
     entry = made.at(path)
     return entry.lobby.key if entry is not None else None

@@ -146,11 +146,12 @@ def test_texts_that_may_be_secret_are_marked() -> None:
 
 
 FREE = {
+    "status.lastValidSpec",
     *(f"spec.template.affinity.{which}" for which in ("nodeAffinity", "podAffinity", "podAntiAffinity")),
     "spec.template.topologySpreadConstraints[]",
     "spec.template.topologySpreadConstraints[].labelSelector",
 }
-"""What Kubernetes itself checks when the pod is made."""
+"""What Kubernetes itself checks when the pod is made, and what was checked before it was kept."""
 
 
 def test_objects_are_closed_and_typed() -> None:

@@ -78,6 +78,56 @@ def test_an_invalid_spec_names_the_field_and_keeps_the_previous_one() -> None:
     assert known(lobbies).problem == ""
 
 
+def kept(**spec: Any) -> dict[str, Any]:
+    """A Lobby with its last valid spec, as an operator that has seen it kept it."""
+    lobbies = LobbyRegistry(PolicySettings())
+    lobbies.update(lobby_resource(**spec))
+    return dict(known(lobbies).resource)
+
+
+def test_the_last_valid_spec_is_in_force_again_if_the_stored_one_is_invalid() -> None:
+    lobbies = LobbyRegistry(PolicySettings())
+    lobbies.update(lobby_resource(version=2, generation=2, **BAD))
+    assert lobbies.restore("shop/prices", kept(path="/p", replicas=4)) == {"shop/prices"}
+    one = known(lobbies)
+    assert one.lobby is not None
+    assert (one.lobby.spec.replicas, one.lobby.generation, one.generation) == (4, 1, 2)
+    assert one.problem.startswith("spec.origin.onConnect[0].send")
+    assert lobbies.claim("shop/prices").path == "/p"
+    lobbies.update(lobby_resource(version=3, generation=2, status={"clients": 1}, **BAD))
+    assert known(lobbies).lobby is one.lobby
+    lobbies.update(lobby_resource(version=4, generation=3, replicas=2))
+    assert known(lobbies).problem == ""
+    assert lobbies.restore("shop/prices", kept()) == set()
+
+
+def test_a_restored_lobby_takes_its_path_back_from_a_younger_one() -> None:
+    lobbies = LobbyRegistry(PolicySettings())
+    lobbies.update(lobby_resource("other", path="/p", created=LATE))
+    lobbies.update(lobby_resource(created=EARLY, **BAD))
+    assert lobbies.restore("shop/prices", kept(path="/p")) == {"shop/prices", "shop/other"}
+    assert lobbies.claim("shop/other").older == "prices"
+
+
+def test_nothing_is_restored_that_is_not_valid_here() -> None:
+    lobbies = LobbyRegistry(PolicySettings(max_replicas=5))
+    lobbies.update(lobby_resource(**BAD))
+    for other in (kept(maxReplicas=6), kept(uid="of an earlier one"), {**kept(), "spec": {"path": "/p", "origin": 5}}):
+        assert lobbies.restore("shop/prices", other) == set()
+    assert known(lobbies).lobby is None
+    assert lobbies.restore("shop/gone", kept()) == set()
+
+
+@pytest.mark.parametrize("prefix", [True, False])
+def test_a_restored_lobby_has_the_path_at_which_it_was_served(prefix: bool) -> None:
+    tenancy = Tenancy(prefix_paths=prefix)
+    before, after = (LobbyRegistry(PolicySettings(), tenancy) for _ in range(2))
+    before.update(lobby_resource(path="/p"))
+    after.update(lobby_resource(path="/q", **BAD))
+    after.restore("shop/prices", known(before).resource)
+    assert after.claim("shop/prices").path == ("/shop/p" if prefix else "/p")
+
+
 def test_a_spec_that_the_policy_does_not_allow_names_the_field_and_keeps_the_previous_one() -> None:
     lobbies = LobbyRegistry(PolicySettings())
     lobbies.update(lobby_resource())

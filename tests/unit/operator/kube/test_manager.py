@@ -190,9 +190,8 @@ def test_only_what_is_read_of_pods_is_kept() -> None:
 def test_lobbies_are_shown_without_anything_secret() -> None:
     async def main() -> None:
         async with standby() as (server, manager):
-            put_lobby(
-                server, manager, origin={"url": "ws://feed/?key=s3cret", "headers": [{"name": "a", "value": "s3cret"}]}
-            )
+            secret = {"headers": [{"name": "a", "value": "s3cret"}], "every": [{"seconds": 9, "send": "s3cret"}]}
+            put_lobby(server, manager, origin={"url": "ws://feed/?key=s3cret", **secret})
             put_lobby(
                 server, manager, name="bad", origin={"url": "ws://feed/", "onConnect": [{"send": "$(NO) s3cret"}]}
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
 import subprocess
@@ -17,7 +18,7 @@ from lobby_gateway.lobby.command import parser
 from lobby_gateway.resource.spec import lobby_from_resource
 from lobby_gateway.settings import LobbySettings
 from lobby_operator.kube import pods
-from lobby_operator.kube.pods import config_map, live_digest, pod_manifest, revision
+from lobby_operator.kube.pods import config_map, configured, live_digest, pod_manifest, revision
 from lobby_operator.settings import PodSettings
 
 
@@ -392,6 +393,36 @@ def test_a_status_or_label_does_not_change_the_config_map() -> None:
 
 def test_the_template_is_not_in_the_config_map() -> None:
     assert document(resource(template={"labels": {"a": "b"}})) == document(resource())
+
+
+def test_the_config_map_has_the_whole_last_valid_spec() -> None:
+    given = resource(path="/p", clients={"seats": 7}, template={"labels": {"team": "data"}})
+    stored = config_map(lobby_from_resource(given), given)
+    found = configured(stored, UID)
+    assert found is not None
+    assert found["spec"] == given["spec"]
+    again = lobby_from_resource(found)
+    assert again == lobby_from_resource(given)
+    assert revision(again, SETTINGS) == revision(lobby_from_resource(given), SETTINGS)
+
+
+def without(stored: dict[str, Any], *path: str) -> dict[str, Any]:
+    made: dict[str, Any] = copy.deepcopy(stored)
+    inner = made
+    for name in path[:-1]:
+        inner = inner[name]
+    del inner[path[-1]]
+    return made
+
+
+def test_a_config_map_that_does_not_have_the_whole_spec_is_not_used() -> None:
+    stored = config_map(lobby(path="/p"), resource(path="/p"))
+    assert configured(stored, UID) is not None
+    assert configured(stored, "of another Lobby of that name") is None
+    for path in (("data",), ("data", "lobby.json"), ("metadata", "annotations"), ("metadata", "ownerReferences")):
+        assert configured(without(stored, *path), UID) is None
+    for text in ("", "[]", "{}", '{"spec": 5}', stored["data"]["lobby.json"].replace("/p", "")):
+        assert configured({**stored, "data": {"lobby.json": text}}, UID) is None
 
 
 PLAIN = revision(lobby(), SETTINGS)

@@ -699,3 +699,58 @@ def test_the_metrics_include_those_of_the_lobby_host_and_the_operator() -> None:
         assert "lobby_operator_leader 0.0" in page
 
     run_alone(main())
+
+
+def test_the_last_valid_spec_stays_in_force_when_the_operator_restarts() -> None:
+    async def main(it: Cluster) -> None:
+        it.server.put(
+            PRICES,
+            lobby_resource(path="/p", template={"resources": {"requests": {"cpu": "7m"}}}, replicas=1, spareSeats=0),
+        )
+        async with it.operator():
+            await until(it.well)
+
+        def pod() -> tuple[str, str]:
+            metadata = it.server.objects.get(f"{PODS}/prices-1", {"metadata": {"uid": "", "labels": {}}})["metadata"]
+            return metadata["uid"], metadata["labels"].get("lobby-gateway.io/revision", "")
+
+        uid, revision = pod()
+        origin = {"url": "ws://feed/", "onConnect": [{"send": "$(NOT_THERE)"}]}
+        it.server.put(PRICES, {**it.server.objects[PRICES], **_spec(2, replicas=3, origin=origin, path="/q")})
+        async with it.operator("two"):
+            await until(lambda: it.condition("Scaling").get("reason") == "InvalidSpec")
+            last = it.status["lastValidSpec"]
+            assert (last["path"], last["replicas"], last["template"]) == ("/p", 1, {})
+            assert it.status["path"] == "/p"
+            assert (it.pods(), pod()) == ({"prices-1"}, (uid, revision))
+            it.server.remove(f"{PODS}/prices-1")
+            await until(lambda: pod()[0])  # another one of that name, with the same template
+            assert pod() == (pod()[0], revision)
+            it.server.put(PRICES, {**it.server.objects[PRICES], **_spec(3, replicas=2, path="/q")})
+            await until(lambda: it.status.get("readyReplicas") == 2)
+            assert "lastValidSpec" not in it.status
+            assert it.status["path"] == "/q"
+
+    run(main)
+
+
+def test_what_cannot_be_read_of_the_last_valid_spec_is_read_again() -> None:
+    async def main(it: Cluster) -> None:
+        it.server.put(PRICES, lobby_resource(replicas=1, spareSeats=0))
+        async with it.operator():
+            await until(it.well)
+        origin = {"url": "ws://feed/", "onConnect": [{"send": "$(NOT_THERE)"}]}
+        it.server.put(PRICES, {**it.server.objects[PRICES], **_spec(2, replicas=1, origin=origin)})
+        failures = iter((500, 503))
+
+        def fail(asked: Asked) -> Any:
+            code = next(failures, 0) if asked.path.endswith("/configmaps/prices-lobby") else 0
+            return status(code, "InternalError", "not now") if code else None
+
+        it.server.instead = fail
+        async with it.operator("two"):
+            await until(lambda: it.condition("Scaling").get("reason") == "InvalidSpec")
+            assert next(failures, 0) == 0
+            assert it.status["lastValidSpec"]["replicas"] == 1
+
+    run(main)

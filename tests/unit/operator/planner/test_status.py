@@ -267,6 +267,14 @@ def test_an_invalid_spec_is_reported_while_the_previous_one_is_in_force() -> Non
     assert "onConnect[0].send" in expect(made, reasons.SCALING_INVALID)
     assert expect(made, reasons.READY_INVALID)
     assert [each["name"] for each in made["open"]] == ["prices-1"]
+    assert "lastValidSpec" not in made
+
+
+def test_greeters_are_told_the_spec_that_is_in_force() -> None:
+    earlier = {"path": "/p", "template": {"labels": {"a": "b"}}}
+    made = status(observed(lobby_state(1, 3)), invalid="spec.path: is bad", last_valid=earlier)
+    assert made["lastValidSpec"] == {"path": "/p", "template": {}}
+    jsonschema.validate(made, open_api_schema()["properties"]["status"])
 
 
 def test_a_lobby_whose_spec_was_never_valid_is_not_ready() -> None:

@@ -52,7 +52,7 @@ class Reconciler:
             taken.
         on_action: called after each action.
         on_name_taken: called with a name that a lobby cannot have, and with a line about it for people.
-        on_plan: called in each pass, after planning and before acting.
+        on_plan: called in each pass, after planning and before acting; and once when a pass failed before that.
         planner_settings: times and limits of the planner.
         settings: intervals and retries.
         revision: revision that its lobbies should have.
@@ -164,18 +164,31 @@ class Reconciler:
                 wait = backoff.next()
                 wake_at = self._clock() + wait
                 expected = isinstance(error, RuntimeFailedError)
-                self._passed(str(error) if expected else INTERNAL_ERROR, started)
+                if self._passed(str(error) if expected else INTERNAL_ERROR, started):
+                    self._publish_again()
                 if (told := self._failed_passes.failed(str(error))) is not None:
                     fields = {"lobby": self.lobby.key, "again_in_seconds": wait, **told}
                     logger.warning("reconcile failed", extra=fields, exc_info=None if expected else error)
                 await asyncio.sleep(wait)
             await self._wait(wake_at)
 
-    def _passed(self, problem: str, started: float) -> None:
+    def _passed(self, problem: str, started: float) -> bool:
+        """Returns whether the problem is another one than before."""
         self.seconds += self._clock() - started
-        if problem != self.problem:
-            self.problem = problem
-            self.wake()  # so that on_plan sees it
+        if problem == self.problem:
+            return False
+        self.problem = problem
+        self.wake()  # so that on_plan sees it
+        return True
+
+    def _publish_again(self) -> None:
+        """Publishes the latest plan with the problem for which there is no newer one: the next pass may fail as early."""
+        if self.planned is None:
+            return
+        try:
+            self._on_plan(self)
+        except Exception:  # perhaps this is what made the pass fail
+            logger.exception("can't publish the state of a Lobby", extra={"lobby": self.lobby.key})
 
     async def _wait(self, wake_at: float | None) -> None:
         await asyncio.sleep(self._settings.pause_after(self._planned_in))

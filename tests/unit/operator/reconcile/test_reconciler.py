@@ -89,6 +89,7 @@ class Reconciled:
         self.waiting = waiting
         self.done: list[tuple[Action, str]] = []
         self.passes = 0
+        self.problems: list[str] = []
         self.taken: list[tuple[str, str]] = []
         self.reconciler = Reconciler(
             LOBBY,
@@ -105,6 +106,7 @@ class Reconciled:
         assert reconciler is self.reconciler
         assert reconciler.planned is not None
         self.passes += 1
+        self.problems.append(reconciler.problem)
 
 
 @asynccontextmanager
@@ -256,6 +258,47 @@ def test_an_internal_error_is_logged_with_its_traceback_and_ends_nothing(caplog:
     assert caplog.records[0].exc_info is not None
     assert [each.getMessage() for each in caplog.records] == ["reconcile failed", "reconciling again"]
     assert vars(caplog.records[-1])["failures"] >= 2
+
+
+def test_a_bug_before_there_is_a_plan_is_published_with_the_latest_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_args: Any, **_fields: Any) -> None:
+        raise ZeroDivisionError("ours")
+
+    async def main() -> None:
+        async with reconciling() as made:
+            await until(lambda: made.reconciler.observed.in_phase(Phase.READY))
+            with monkeypatch.context() as patched:
+                patched.setattr("lobby_operator.reconcile.reconciler.plan", broken)
+                failures = made.reconciler.failures
+                made.reconciler.wake()
+                await until(lambda: made.reconciler.failures >= failures + 2)
+                assert made.problems[-1] == "internal error in the operator, see its log"
+                assert made.problems.count(made.problems[-1]) == 1
+            await until(lambda: not made.problems[-1])
+
+    run(main())
+
+
+def test_a_bug_in_what_publishes_a_plan_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(Reconciled):
+        broken = False
+
+        def _on_plan(self, reconciler: Reconciler) -> None:
+            if self.broken:
+                raise ZeroDivisionError("ours")
+            super()._on_plan(reconciler)
+
+    async def main() -> None:
+        async with running_reconciler(Broken()) as made:
+            await until(lambda: made.reconciler.observed.in_phase(Phase.READY))
+            assert isinstance(made, Broken)
+            made.broken = True
+            await until(lambda: made.reconciler.failures >= 2)
+            made.broken = False
+            await until(lambda: not made.reconciler.problem)
+
+    run(main())
+    assert "can't publish the state of a Lobby" in caplog.text
 
 
 def test_a_failed_action_does_not_hold_up_the_others() -> None:

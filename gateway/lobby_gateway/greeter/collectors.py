@@ -40,7 +40,7 @@ def samples(
         "greeter_clients": {key: len(service.clients) for key, service in services.items()},
         "greeter_waiting_clients": {key: service.waiting for key, service in services.items()},
         "greeter_max_clients": capacity.max_clients,
-        "greeter_directory_current": int(directory.known and not directory.problem),
+        "greeter_directory_current": int(directory.current),
         "greeter_trunks": len(trunks),
         "greeter_stream_offset": {
             key: max((trunk.offset for trunk in service.trunks), default=0) for key, service in services.items()

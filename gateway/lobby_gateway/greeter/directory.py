@@ -73,6 +73,11 @@ class Directory:
     def __len__(self) -> int:
         return len(self._entries)
 
+    @property
+    def current(self) -> bool:
+        """The Lobbies are known, and changes arrive."""
+        return self.known and not self.problem
+
     def status(self, key: str) -> LobbyStatus | None:
         """The status of a Lobby; None if it was deleted."""
         if key not in self._entries:

@@ -96,8 +96,8 @@ class Paths(Protocol):
     """Which Lobby is served at which path."""
 
     @property
-    def known(self) -> bool:
-        """Whether the Lobbies have been received at least once."""
+    def current(self) -> bool:
+        """Whether a path without a Lobby has none: the Lobbies are known, and changes arrive."""
 
     def at(self, path: str) -> DirectoryEntry | None:
         """The Lobby that is served at a path."""
@@ -147,7 +147,7 @@ class Router:
             return
         entry = self._paths.at(request.path)
         if entry is None:
-            handshake.refuse(close_codes.NO_SUCH_PATH if self._paths.known else close_codes.NO_SEAT)
+            handshake.refuse(close_codes.NO_SUCH_PATH if self._paths.current else close_codes.NO_SEAT)
             return
         spec = entry.lobby.spec
         allowed = origin_allowed(request.headers.get("origin"), spec.clients.allowed_origins, own_host=request.host)

@@ -74,6 +74,7 @@ async def asked(
     *,
     path: str = "/prices",
     closed: bool = False,
+    problem: str = "",
     proxies: str = "",
     capacity: ProcessCapacity | None = None,
     then: Then = accept,
@@ -85,6 +86,7 @@ async def asked(
     made = Directory(Changes())
     if directory is not None:
         made.update(list(directory))
+    made.problem = problem
     router = Router(made, lambda _entry: queue, TrustedProxies(networks()(proxies)), capacity)
     router.closed = closed
     listener = Listener(listen("127.0.0.1", 0), router)
@@ -140,6 +142,12 @@ def test_requests_for_what_is_not_served_are_refused(
     assert answer.status == status
     assert pending is None
     assert ("retry-after" in answer.headers) == (status == 503)
+
+
+def test_while_changes_do_not_arrive_an_unknown_path_may_be_that_of_a_new_lobby() -> None:
+    lost = "the API server does not respond"
+    assert run(asked([resource("prices")], UPGRADE, path="/new", problem=lost))[0].status == 503
+    assert run(asked([resource("prices")], UPGRADE, problem=lost))[0].status == 101
 
 
 def test_an_allowed_page_is_accepted() -> None:

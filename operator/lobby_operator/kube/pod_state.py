@@ -46,6 +46,7 @@ class PodState:
         started: the kubelet's startup probe has succeeded.
         ready: its condition Ready, as set by the kubelet (or, when the node is lost, by Kubernetes); None: not set yet.
         draining: it is marked as draining.
+        draining_at: when it was marked, in seconds since 1970; None: it is not, or the mark has no time that can be read.
         ending: it was deleted and is terminating.
         ended: its process has ended.
         revision: see `pods.revision`.
@@ -65,6 +66,7 @@ class PodState:
     started: bool = False
     ready: bool | None = None
     draining: bool = False
+    draining_at: float | None = None
     ending: bool = False
     ended: bool = False
     revision: str = ""
@@ -98,7 +100,7 @@ def pod_state(pod: Mapping[str, Any]) -> PodState:
         name=str(metadata["name"]),
         uid=str(metadata["uid"]),
         owner=intern(owner_of(metadata)),
-        created=datetime.fromisoformat(metadata["creationTimestamp"].replace("Z", "+00:00")).timestamp(),
+        created=_seconds(metadata["creationTimestamp"]),
         node=intern(str((pod.get("spec") or {}).get("nodeName") or "")),
         ip=str(status.get("podIP") or ""),
         running=any("running" in (container.get("state") or {}) for container in _lobby_container(status)),
@@ -106,6 +108,7 @@ def pod_state(pod: Mapping[str, Any]) -> PodState:
         started=any(container.get("started") for container in status.get("containerStatuses") or ()),
         ready=_ready(status),
         draining=bool(annotations.get(names.DRAINING_ANNOTATION)),
+        draining_at=_marked_at(str(annotations.get(names.DRAINING_ANNOTATION) or "")),
         ending=bool(metadata.get("deletionTimestamp")),
         ended=ended,
         revision=intern(str((metadata.get("labels") or {}).get(names.REVISION_LABEL, ""))),
@@ -113,6 +116,17 @@ def pod_state(pod: Mapping[str, Any]) -> PodState:
         safe_to_evict=None if safe is None else safe == "true",
         problem=_problem(status, ended=ended),
     )
+
+
+def _seconds(time: str) -> float:
+    return datetime.fromisoformat(time.replace("Z", "+00:00")).timestamp()
+
+
+def _marked_at(time: str) -> float | None:
+    try:
+        return _seconds(time)
+    except (ValueError, OverflowError):  # there is none, or somebody else has written it
+        return None
 
 
 def owner_of(metadata: Mapping[str, Any]) -> str:
@@ -126,6 +140,7 @@ def lobby_reading(
     result: PollResult[LobbyReport],
     created_at: float,
     *,
+    draining_since: float | None = None,
     was_up: bool = False,
     held: Held | None = None,
 ) -> LobbyReading:
@@ -135,6 +150,7 @@ def lobby_reading(
         pod: its pod.
         result: the latest poll of it.
         created_at: its creation time, on the operator's clock.
+        draining_since: when it was marked as draining, on the same clock; None: it is not, or that is not known.
         was_up: it had already started when this process first saw it.
         held: what keeps it from starting, as the kubelet's Events say.
     """
@@ -149,6 +165,7 @@ def lobby_reading(
         held=pod.held or (held if pod.awaits_kubelet else None),
         running=pod.running,
         draining=pod.draining,
+        draining_since=draining_since,
         ending=pod.ending,
         ended=pod.ended,
         revision=pod.revision,

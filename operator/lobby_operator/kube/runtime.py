@@ -44,6 +44,7 @@ class _Pod:
     def __init__(self, state: PodState, created_at: float) -> None:
         self.state = state
         self.created_at = created_at
+        self.draining_since: float | None = None
         self.was_up = state.started
         self.poller: Poller[LobbyReport] | None = None
         self.decisive: tuple[object, ...] = ()
@@ -136,15 +137,17 @@ class KubeRuntime:
         known = self._pods.get(state.name)
         if known is None or known.state.uid != state.uid:
             self._close_poller(known)
-            # Clocks of two machines may differ, so the time may be in our future.
-            age = max(0.0, time.time() - state.created)
-            known = self._pods[state.name] = _Pod(state, self._clock() - age)
+            known = self._pods[state.name] = _Pod(state, self._on_our_clock(state.created))
         elif known.state == state:
             return
         self._update(known, state)
         self._starts.wake()
         self._maintenance.wake()
         self._changed()
+
+    def _on_our_clock(self, at: float) -> float:
+        """A time in seconds since 1970; the clock of another machine may be ahead, but nothing we know of is in the future."""
+        return self._clock() - max(0.0, time.time() - at)
 
     def pod_deleted(self, name: str) -> None:
         """A pod is gone."""
@@ -156,6 +159,8 @@ class KubeRuntime:
 
     def _update(self, known: _Pod, state: PodState) -> None:
         known.state = state
+        if known.draining_since is None and state.draining_at is not None:
+            known.draining_since = self._on_our_clock(state.draining_at)
         if known.poller is not None and state.ended:
             self._close_poller(known)
         elif known.poller is None and state.ip and not state.ended:
@@ -229,7 +234,14 @@ class KubeRuntime:
         self._starts.start()
         held = self._starts.held
         return [
-            lobby_reading(pod.state, pod.result, pod.created_at, was_up=pod.was_up, held=held.get(pod.state.uid))
+            lobby_reading(
+                pod.state,
+                pod.result,
+                pod.created_at,
+                draining_since=pod.draining_since,
+                was_up=pod.was_up,
+                held=held.get(pod.state.uid),
+            )
             for pod in self._pods.values()
         ]
 

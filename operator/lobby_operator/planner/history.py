@@ -119,7 +119,7 @@ class _Observer:
         report = reading.report if answers and not reading.ended else None
         draining_since = before.draining_since
         if draining_since is None and (reading.draining or (report is not None and report.draining)):
-            draining_since = self.now
+            draining_since = self.now if reading.draining_since is None else min(self.now, reading.draining_since)
         empty_since = None
         if report is not None and report.clients == 0:
             empty_since = self.now if before.empty_since is None else before.empty_since

@@ -95,6 +95,7 @@ class LobbyReading:
         held: what keeps its process from being started; None: nothing that is known.
         running: its process was started, as far as the platform tells.
         draining: it is marked as draining, whatever it reports; the mark survives a restart of the operator.
+        draining_since: when it was marked, on the same clock as `now`; None: not known.
         ending: its deletion was requested.
         ended: its process has ended. Never set by a runtime whose lobbies disappear when they end.
         expected: the lobby, or its state, is expected but not observed yet; see `reconcile/pending_actions.py`.
@@ -111,6 +112,7 @@ class LobbyReading:
     held: Held | None = None
     running: bool = False
     draining: bool = False
+    draining_since: float | None = None
     ending: bool = False
     ended: bool = False
     expected: bool = False

@@ -58,7 +58,10 @@ def test_a_deleted_pod_is_ending() -> None:
 
 def test_an_annotation_marks_a_draining_pod() -> None:
     state = pod_state(running_pod(pod(annotations={"lobby-gateway.io/draining": "2026-11-25T14:13:00Z"})))
-    assert state.draining
+    assert (state.draining, state.draining_at) == (True, 1795615980.0)
+    strange = pod_state(running_pod(pod(annotations={"lobby-gateway.io/draining": "yes"})))
+    assert (strange.draining, strange.draining_at) == (True, None)
+    assert pod_state(running_pod(pod())).draining_at is None
     assert not state.serves
     assert state.safe_to_evict is None
 

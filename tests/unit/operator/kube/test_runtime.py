@@ -20,6 +20,7 @@ from lobby_gateway.http.admin import AdminRequest, AdminResponse, AdminServer
 from lobby_gateway.process.background import BackgroundTasks
 from lobby_gateway.process.seat_reports import LobbyReport
 from lobby_gateway.resource.spec import lobby_from_resource
+from lobby_operator import wall_clock
 from lobby_operator.kube.client import KubeApi
 from lobby_operator.kube.names import Resource
 from lobby_operator.kube.pod_state import pod_state
@@ -486,6 +487,10 @@ def test_a_drain_is_annotated_and_sent() -> None:
             assert it.annotations("prices-1")["lobby-gateway.io/draining"].endswith("Z")
             (reading,) = await runtime.list("prices")
             assert reading.draining
+            it.annotations("prices-1")["lobby-gateway.io/draining"] = wall_clock.later(-101)
+            (later,) = await it.runtime().list("prices")  # of an operator that starts later
+            assert later.draining_since is not None
+            assert 99 < asyncio.get_running_loop().time() - later.draining_since < 130
 
     run(main())
 

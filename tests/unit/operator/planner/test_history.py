@@ -164,6 +164,13 @@ def test_recovery_takes_no_longer_while_clients_wait_whose_lobby_is_gone() -> No
     assert track.see(NOW + 35, back, waiting=5, lost=5).lobbies[0].phase is Phase.READY
 
 
+def test_a_lobby_that_an_earlier_operator_has_marked_has_drained_for_that_long() -> None:
+    track = Track()
+    assert track.one(NOW, clients=3, draining=True, draining_since=NOW - 200).draining_since == NOW - 200
+    assert track.one(NOW + 1, clients=3, draining=True, draining_since=NOW - 199.9).draining_since == NOW - 200
+    assert Track().one(NOW, clients=3, draining=True, draining_since=NOW + 5).draining_since == NOW
+
+
 def test_a_draining_lobby_keeps_draining_after_an_outage() -> None:
     track = Track()
     track.one(NOW, report=report(3, draining=True))
